@@ -1,0 +1,310 @@
+"""The graph that everything else reads: a snapshot of autograd, in plain Python values.
+
+A `GradGraph` is a ``networkx.MultiDiGraph``. Its nodes are the tensors and operations that
+autograd recorded, its edges run in the direction of the data, input to output. Nothing in it
+is a tensor: it stays as it was when training goes on, and can be saved and drawn elsewhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING, Any, TypedDict
+
+import networkx as nx
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+__all__ = [
+    "Buffers",
+    "Cause",
+    "EdgeData",
+    "EdgeKind",
+    "GradGraph",
+    "NodeData",
+    "NodeKind",
+    "TensorSummary",
+]
+
+
+class NodeKind(str, Enum):
+    """What a node stands for."""
+
+    PARAMETER = "parameter"
+    """A leaf that is an ``nn.Parameter`` and requires grad."""
+    LEAF = "leaf"
+    """Any other leaf that requires grad: backward adds to its ``.grad``."""
+    ACCUMULATE = "accumulate"
+    """The ``AccumulateGrad`` node between a leaf and the operations that use it."""
+    OPERATION = "operation"
+    """A ``grad_fn``: an operation that autograd recorded, to be run backwards."""
+    RESULT = "result"
+    """A tensor that was asked for (a root of the drawing) and has a ``grad_fn``."""
+    UNTRACKED = "untracked"
+    """A tensor outside the graph: no gradient flows to it."""
+    SAVED = "saved"
+    """A tensor that an operation keeps for its backward."""
+    GROUP = "group"
+    """Several nodes folded into one by a view."""
+
+
+class EdgeKind(str, Enum):
+    """What an edge stands for."""
+
+    GRADIENT = "gradient"
+    """Data flows along it, and the gradient flows back."""
+    CUT = "cut"
+    """Data flowed along it, but no gradient comes back; `Cause` says why, if known."""
+    ALIAS = "alias"
+    """Two tensors share their storage."""
+    SAVED = "saved"
+    """A tensor is kept for the backward of an operation."""
+
+
+class Cause(str, Enum):
+    """Why a cut edge carries no gradient."""
+
+    NOT_RECORDED = "not recorded"
+    DETACH = "detach"
+    NO_GRAD = "no_grad"
+    INFERENCE_MODE = "inference_mode"
+    REQUIRES_GRAD = "requires_grad_"
+    DATA = "data"
+    ITEM = "item"
+
+
+class Buffers(str, Enum):
+    """What became of the tensors that an operation saved for its backward."""
+
+    NOTHING_SAVED = "nothing saved"
+    HELD = "held"
+    FREED = "freed"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True)
+class TensorSummary:
+    """A tensor as facts: what fits in one line, with no storage kept alive.
+
+    Args:
+        shape: sizes, one per dimension; ``()`` for a scalar.
+        dtype: as in torch, without the prefix: ``"float32"``.
+        device: ``"cpu"``, ``"cuda:0"``, ``"meta"``, ...
+        values: every element in row-major order when there are few, else None.
+        norm: Euclidean norm; None when the values could not be read.
+        mean: arithmetic mean, or None.
+        std: standard deviation (of the population), or None.
+        min: smallest element, or None.
+        max: largest element, or None.
+        nan: number of NaN elements.
+        inf: number of infinite elements.
+        note: what is special ("sparse", "meta: no values", "values not read: ..."), or "".
+
+    Example:
+        >>> TensorSummary((3,), "float32", "cpu", values=(1.0, 2.0, 3.0)).numel
+        3
+    """
+
+    shape: tuple[int, ...]
+    dtype: str
+    device: str
+    values: tuple[float | int | bool | complex, ...] | None = None
+    norm: float | None = None
+    mean: float | None = None
+    std: float | None = None
+    min: float | None = None
+    max: float | None = None
+    nan: int = 0
+    inf: int = 0
+    note: str = ""
+
+    @property
+    def numel(self) -> int:
+        """Number of elements."""
+        count = 1
+        for size in self.shape:
+            count *= size
+        return count
+
+
+class NodeData(TypedDict, total=False):
+    """The attributes of a node. An attribute that says nothing is left out.
+
+    ================  ==========================================================================
+    attribute         meaning
+    ================  ==========================================================================
+    kind              `NodeKind`; the one attribute that every node has
+    op                the forward word of an operation: ``mul``, ``linear``
+    grad_fn           the class name in torch: ``MulBackward0``
+    options           the plain arguments of an operation, as text: ``{"dim": "1"}``
+    opaque            why the inside of an operation cannot be seen: ``"torch.compile"``
+    name              what the user calls the tensor; for an operation, the tensor it made
+    aliases           the other names of the same tensor (shared parameters)
+    shape             sizes of the tensor, or of the first output of an operation
+    dtype, device     of the same: ``"float32"``, ``"cuda:0"``
+    outputs           number of outputs of an operation, when there is more than one
+    untracked_inputs  number of inputs of an operation about which only this is known: no
+                      gradient goes to them (constants, detached tensors, absent arguments)
+    root              0, 1, ... when the node is what was asked for, in that order
+    value             `TensorSummary` of the tensor
+    grad              `TensorSummary` of ``.grad``; None when ``.grad`` is None; left out for
+                      tensors that keep no gradient
+    accumulations     number of times a gradient was added to ``.grad``; only when recorded
+    requires_grad     of an untracked tensor: False
+    is_leaf           of an untracked tensor
+    inference         True for a tensor made under ``inference_mode``
+    retains_grad      True for a non-leaf after ``retain_grad()``
+    version           the tensor's version counter: how often it was changed in place
+    hooks             number of hooks on the tensor or operation
+    buffers           `Buffers` of an operation
+    saved_bytes       bytes of storage that the operation keeps, each storage counted once in
+                      the graph, at the operation that comes first
+    sequence_nr       order of creation within the thread that ran the forward pass
+    module            path of the module that made it: ``encoder.layers.3``
+    source            line that made it: ``train.py:31``
+    clone_of          key of the node that this one repeats (`clone_shared_leaves`)
+    ================  ==========================================================================
+    """
+
+    kind: NodeKind
+    op: str
+    grad_fn: str
+    options: dict[str, str]
+    opaque: str
+    name: str
+    aliases: tuple[str, ...]
+    shape: tuple[int, ...]
+    dtype: str
+    device: str
+    outputs: int
+    untracked_inputs: int
+    root: int
+    value: TensorSummary
+    grad: TensorSummary | None
+    accumulations: int
+    requires_grad: bool
+    is_leaf: bool
+    inference: bool
+    retains_grad: bool
+    version: int
+    hooks: int
+    buffers: Buffers
+    saved_bytes: int
+    sequence_nr: int
+    module: str
+    source: str
+    clone_of: str
+
+
+class EdgeData(TypedDict, total=False):
+    """The attributes of an edge.
+
+    =========  =================================================================================
+    attribute  meaning
+    =========  =================================================================================
+    kind       `EdgeKind`
+    input      which input of the target it is: 0, 1, ...; also the key of the edge
+    output     which output of the source it is: 0, 1, ...
+    cause      `Cause`, on cut edges only
+    through    forward words of the operations that a view folded into the edge: ``("t",)``
+    =========  =================================================================================
+    """
+
+    kind: EdgeKind
+    input: int
+    output: int
+    cause: Cause
+    through: tuple[str, ...]
+
+
+class GradGraph(nx.MultiDiGraph):  # type: ignore[misc]
+    """What autograd recorded, as a directed multigraph of plain values.
+
+    Node keys are ``"n0"``, ``"n1"``, ... in visit order; the attributes are described by
+    `NodeData` and `EdgeData`. ``graph.graph`` holds ``"torch"`` (the version that recorded it)
+    and ``"notes"`` (lines in which views say what they have hidden).
+
+    Example:
+        >>> graph = GradGraph()
+        >>> graph.add_node("n0", kind=NodeKind.LEAF, name="x", shape=(3,), dtype="float32")
+        >>> graph.add_node("n1", kind=NodeKind.OPERATION, op="sum", grad_fn="SumBackward0")
+        >>> graph.add_edge("n0", "n1", key=0, kind=EdgeKind.GRADIENT, input=0, output=0)
+        0
+        >>> graph
+        GradGraph(1 leaf, 1 operation, 1 edge)
+        >>> list(nx.topological_sort(graph))
+        ['n0', 'n1']
+    """
+
+    def __repr__(self) -> str:
+        counts: dict[str, int] = {}
+        for _, data in self.nodes(data=True):
+            kind = data["kind"].value if "kind" in data else "node"
+            counts[kind] = counts.get(kind, 0) + 1
+        parts = [f"{n} {_plural(kind, n)}" for kind, n in counts.items()]
+        edges = self.number_of_edges()
+        edge_part = f"{edges} {_plural('edge', edges)}"
+        return f"GradGraph({', '.join([*parts, edge_part])})"
+
+    @property
+    def roots(self) -> list[str]:
+        """Keys of the nodes that were asked for, in the order in which they were given."""
+        found = [(data["root"], key) for key, data in self.nodes(data=True) if "root" in data]
+        return [key for _, key in sorted(found)]
+
+    @property
+    def leaves(self) -> list[str]:
+        """Keys of the leaves that require grad, each once, in visit order."""
+        kinds = (NodeKind.PARAMETER, NodeKind.LEAF)
+        return [
+            key
+            for key, data in self.nodes(data=True)
+            if data["kind"] in kinds and "clone_of" not in data
+        ]
+
+    @property
+    def saved_bytes(self) -> int:
+        """Bytes kept for backward by the whole graph, each storage counted once."""
+        return sum(data.get("saved_bytes", 0) for _, data in self.nodes(data=True))
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the views applied so far have hidden, a line each."""
+        return tuple(self.graph.get("notes", ()))
+
+    def with_note(self, note: str) -> Self:
+        """Add a line that says what was hidden; returns the graph itself."""
+        self.graph["notes"] = (*self.notes, note)
+        return self
+
+    def find(self, name: str) -> str:
+        """Key of the node called ``name`` (or one of its aliases).
+
+        Raises:
+            KeyError: if no node has that name.
+
+        Example:
+            >>> graph = GradGraph()
+            >>> graph.add_node("n0", kind=NodeKind.LEAF, name="x")
+            >>> graph.find("x")
+            'n0'
+        """
+        for key, data in self.nodes(data=True):
+            if data.get("name") == name or name in data.get("aliases", ()):
+                return str(key)
+        known = sorted({n for _, d in self.nodes(data=True) if (n := d.get("name"))})
+        raise KeyError(f"no node is called {name!r}; the names are: {', '.join(known) or 'none'}")
+
+    def inputs(self, key: str) -> Iterator[tuple[str, EdgeData]]:
+        """Each edge into ``key``, in the order of its inputs, as (source, attributes)."""
+        edges: list[tuple[str, str, Any]] = list(self.in_edges(key, data=True))
+        for source, _, data in sorted(edges, key=lambda edge: edge[2].get("input", 0)):
+            yield source, data
+
+
+def _plural(word: str, count: int) -> str:
+    if count == 1 or word in ("untracked", "saved"):
+        return word
+    return {"leaf": "leaves"}.get(word, word + "s")
