@@ -298,8 +298,15 @@ class GradGraph(nx.MultiDiGraph):  # type: ignore[misc]
         raise KeyError(f"no node is called {name!r}; the names are: {', '.join(known) or 'none'}")
 
     def inputs(self, key: str) -> Iterator[tuple[str, EdgeData]]:
-        """Each edge into ``key``, in the order of its inputs, as (source, attributes)."""
-        edges: list[tuple[str, str, Any]] = list(self.in_edges(key, data=True))
+        """Each edge that brings data into ``key``, in input order, as (source, attributes).
+
+        The direction is that of the data, also in a graph whose arrows `reverse_flow` turned.
+        """
+        edges: list[tuple[str, str, Any]]
+        if self.graph.get("flow") == "gradient":
+            edges = [(source, key, data) for _, source, data in self.out_edges(key, data=True)]
+        else:
+            edges = list(self.in_edges(key, data=True))
         for source, _, data in sorted(edges, key=lambda edge: edge[2].get("input", 0)):
             yield source, data
 

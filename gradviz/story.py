@@ -18,10 +18,12 @@ class Frame:
     Args:
         title: a few words under the panel, ``"after the first backward"``; may be empty.
         graph: what autograd had recorded at that moment.
+        caption: a sentence about it; renderers print it, and nothing else reads it.
     """
 
     title: str
     graph: GradGraph
+    caption: str = ""
 
 
 @dataclass(frozen=True, eq=False)

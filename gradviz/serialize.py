@@ -1,0 +1,219 @@
+"""Save a story as JSON and read it back: the same bytes every time, drawable without torch.
+
+The layout is networkx' node-link form, a line per node and edge so that a text diff of two
+files reads well. A story of several frames is a list of such graphs. ``"gradviz"`` holds the
+version of the schema; a file of another version is refused by name.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import fields
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from gradviz.errors import DamagedFileError
+from gradviz.graph import Buffers, Cause, EdgeKind, GradGraph, NodeKind, TensorSummary
+from gradviz.story import Frame, Story
+
+__all__ = ["SCHEMA_VERSION", "iter_json", "load", "loads", "to_json"]
+
+SCHEMA_VERSION = 1
+
+_NOT_IN_JSON = {"inf": "Infinity", "-inf": "-Infinity", "nan": "NaN"}
+
+
+def to_json(story: Story) -> str:
+    """The story as JSON text.
+
+    Example:
+        >>> graph = GradGraph()
+        >>> graph.add_node("n0", kind=NodeKind.LEAF, name="x", shape=(3,))
+        >>> print(to_json(Story((Frame("", graph),))))
+        {"gradviz": 1, "title": "", "frames": [
+        {"title": "", "directed": true, "multigraph": true, "graph": {}, "nodes": [
+        {"id": "n0", "kind": "leaf", "name": "x", "shape": [3]}
+        ], "edges": [
+        ]}
+        ]}
+        <BLANKLINE>
+        >>> loads(to_json(Story((Frame("", graph),))))[0].graph
+        GradGraph(1 leaf, 0 edges)
+    """
+    return "".join(iter_json(story))
+
+
+def iter_json(story: Story) -> Iterator[str]:
+    """The same text in pieces, so that a graph of a million nodes streams to a file."""
+    yield f'{{"gradviz": {SCHEMA_VERSION}, "title": {_dump(story.title)}, "frames": [\n'
+    for number, frame in enumerate(story):
+        yield from _iter_frame(frame)
+        yield ",\n" if number < len(story) - 1 else "\n"
+    yield "]}\n"
+
+
+def _iter_frame(frame: Frame) -> Iterator[str]:
+    graph = frame.graph
+    head = f'"title": {_dump(frame.title)}, "directed": true, "multigraph": true'
+    yield f'{{{head}, "graph": {_dump(graph.graph)}, "nodes": [\n'
+    nodes = ({"id": key, **data} for key, data in graph.nodes(data=True))
+    yield from _iter_lines(nodes, graph.number_of_nodes())
+    yield '], "edges": [\n'
+    edges = (
+        {"source": source, "target": target, "key": key, **data}
+        for source, target, key, data in graph.edges(keys=True, data=True)
+    )
+    yield from _iter_lines(edges, graph.number_of_edges())
+    yield "]}"
+
+
+def _iter_lines(rows: Iterator[dict[str, Any]], count: int) -> Iterator[str]:
+    for number, row in enumerate(rows, 1):
+        yield _dump(row) + (",\n" if number < count else "\n")
+
+
+def _dump(value: object) -> str:
+    return json.dumps(_plain(value), ensure_ascii=False, allow_nan=False)
+
+
+def _plain(value: Any) -> Any:
+    """``value`` in JSON's own types; what JSON has no word for becomes text."""
+    if isinstance(value, Enum):
+        return value.value
+    if isinstance(value, float):
+        return _NOT_IN_JSON.get(repr(value), value)
+    if isinstance(value, complex):
+        return str(value)
+    if isinstance(value, TensorSummary):
+        pairs = ((f.name, getattr(value, f.name), f.default) for f in fields(value))
+        return {name: _plain(item) for name, item, default in pairs if item != default}
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return value
+
+
+def load(path: str | Path) -> Story:
+    """Read a story or graph that was saved as JSON.
+
+    Args:
+        path: the file.
+
+    Returns:
+        The story; a saved graph is a story of one frame.
+
+    Raises:
+        DamagedFileError: if the file is not one of gradviz', is cut short, or has another
+            schema version.
+        OSError: if the file cannot be read.
+    """
+    return loads(Path(path).read_bytes(), source=str(path))
+
+
+def loads(data: str | bytes, source: str = "the text") -> Story:
+    """Read a story from JSON text; ``source`` is what error messages call it."""
+    try:
+        document = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise DamagedFileError(f"{source} is not JSON ({error}); save the graph again") from error
+    version = document.get("gradviz") if isinstance(document, dict) else None
+    if version is None:
+        raise DamagedFileError(
+            f'{source} is JSON, but no graph of gradviz\' (there is no "gradviz" version in it); '
+            "save one with gradviz.draw(loss).save('graph.json')"
+        )
+    if version != SCHEMA_VERSION:
+        raise DamagedFileError(
+            f"{source} has schema version {version!r}; this gradviz reads version "
+            f"{SCHEMA_VERSION}: use the gradviz that saved it, or save the graph again"
+        )
+    try:
+        frames = tuple(_frame(frame) for frame in document["frames"])
+        return Story(frames, str(document["title"]))
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        what = f"no {error} in it" if isinstance(error, KeyError) else str(error)
+        raise DamagedFileError(f"{source} is damaged ({what}); save the graph again") from error
+
+
+def _frame(document: dict[str, Any]) -> Frame:
+    graph = GradGraph()
+    graph.graph.update(document["graph"])
+    if "notes" in graph.graph:
+        graph.graph["notes"] = tuple(graph.graph["notes"])
+    for row in document["nodes"]:
+        data = {name: _NODE[name](value) for name, value in row.items() if name != "id"}
+        if "kind" not in data:
+            raise ValueError(f"node {row['id']!r} has no kind")
+        graph.add_node(str(row["id"]), **data)
+    for row in document["edges"]:
+        source, target, key = row.pop("source"), row.pop("target"), row.pop("key")
+        for end in (source, target):
+            if end not in graph:
+                raise ValueError(f"an edge leads to {end!r}, which is no node")
+        graph.add_edge(source, target, key, **{n: _EDGE[n](v) for n, v in row.items()})
+    return Frame(str(document["title"]), graph)
+
+
+def _number(value: Any) -> Any:
+    """The number that `_plain` may have had to write as text."""
+    if not isinstance(value, str):
+        return value
+    return float(value) if value in _NOT_IN_JSON.values() else complex(value)
+
+
+def _summary(value: dict[str, Any] | None) -> TensorSummary | None:
+    if value is None:
+        return None
+    read = {name: _number(item) for name, item in value.items() if name not in _SUMMARY_TEXT}
+    read.update({name: str(value.get(name, "")) for name in _SUMMARY_TEXT})
+    read["shape"] = _shape(value["shape"])
+    if value.get("values") is not None:
+        read["values"] = tuple(_number(item) for item in value["values"])
+    return TensorSummary(**read)
+
+
+def _shape(value: list[int]) -> tuple[int, ...]:
+    return tuple(int(size) for size in value)
+
+
+def _words(value: list[str]) -> tuple[str, ...]:
+    return tuple(str(word) for word in value)
+
+
+_SUMMARY_TEXT = ("dtype", "device", "note")
+_TEXT = ("op", "grad_fn", "opaque", "name", "dtype", "device", "module", "source", "clone_of")
+_COUNTS = (
+    "outputs",
+    "untracked_inputs",
+    "root",
+    "accumulations",
+    "version",
+    "hooks",
+    "saved_bytes",
+    "sequence_nr",
+)
+_FLAGS = ("requires_grad", "is_leaf", "inference", "retains_grad")
+
+_NODE: dict[str, Callable[[Any], Any]] = {
+    "kind": NodeKind,
+    "options": lambda value: {str(k): str(v) for k, v in value.items()},
+    "aliases": _words,
+    "shape": _shape,
+    "value": _summary,
+    "grad": _summary,
+    "buffers": Buffers,
+    **dict.fromkeys(_TEXT, str),
+    **dict.fromkeys(_COUNTS, int),
+    **dict.fromkeys(_FLAGS, bool),
+}
+
+_EDGE: dict[str, Callable[[Any], Any]] = {
+    "kind": EdgeKind,
+    "cause": Cause,
+    "input": int,
+    "output": int,
+    "through": _words,
+}

@@ -1,0 +1,43 @@
+"""What a view is, and the decorator that makes one."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+from gradviz.graph import GradGraph
+
+__all__ = ["View", "view"]
+
+View = Callable[..., Any]
+"""Takes a graph and returns a graph; called with options alone, it returns a view."""
+
+
+def view(function: Callable[..., GradGraph]) -> View:
+    """Let a view be used as it is, or with options: ``v``, ``v()`` and ``v(depth=2)``.
+
+    Args:
+        function: takes the graph first, then options by keyword, and returns a new graph.
+
+    Returns:
+        The view: given a graph it returns a graph; given options alone, a view.
+
+    Example:
+        >>> @view
+        ... def nothing(graph: GradGraph, *, times: int = 1) -> GradGraph:
+        ...     return graph
+        >>> nothing(GradGraph())
+        GradGraph(0 edges)
+        >>> nothing(times=2)(GradGraph())
+        GradGraph(0 edges)
+    """
+
+    @functools.wraps(function)
+    def wrapper(graph: GradGraph | None = None, **options: Any) -> Any:
+        if graph is None:
+            partial = functools.partial(wrapper, **options)
+            return functools.update_wrapper(partial, function)
+        return function(graph, **options)
+
+    return wrapper

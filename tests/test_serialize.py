@@ -1,0 +1,106 @@
+"""JSON: whatever was saved comes back the same; whatever is damaged is refused by name."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import networkx as nx
+import pytest
+from cases import CASES
+from graphs import graph_of, graphs
+from hypothesis import given, settings
+
+from gradviz import serialize
+from gradviz.errors import DamagedFileError
+from gradviz.graph import GradGraph, NodeKind, TensorSummary
+from gradviz.story import Frame, Story
+
+
+def story_of(graph: GradGraph) -> Story:
+    return Story((Frame("now", graph),), "title")
+
+
+@pytest.mark.parametrize("name", [case.name for case in CASES])
+def test_every_case_comes_back_the_same(name: str) -> None:
+    graph = graph_of(name)
+    back = serialize.loads(serialize.to_json(story_of(graph)))
+    assert (back.title, back[0].title) == ("title", "now")
+    assert dict(back[0].graph.nodes(data=True)) == dict(graph.nodes(data=True)) or has_nan(graph)
+    assert list(back[0].graph.edges(keys=True, data=True)) == list(
+        graph.edges(keys=True, data=True)
+    )
+    assert serialize.to_json(back) == serialize.to_json(story_of(graph))
+
+
+def has_nan(graph: GradGraph) -> bool:
+    return any(getattr(data.get("grad"), "nan", 0) for _, data in graph.nodes(data=True))
+
+
+@given(graph=graphs())
+@settings(max_examples=50, deadline=None)
+def test_random_graphs_come_back_the_same(graph: GradGraph) -> None:
+    back = serialize.loads(serialize.to_json(story_of(graph)))[0].graph
+    assert nx.utils.graphs_equal(back, graph)
+
+
+def test_numbers_that_json_has_no_word_for() -> None:
+    values = (float("inf"), float("-inf"), 1 + 2j, True, 3, 0.1)
+    graph = GradGraph()
+    graph.add_node("n0", kind=NodeKind.LEAF, value=TensorSummary((6,), "complex64", "cpu", values))
+    text = serialize.to_json(story_of(graph))
+    json.loads(text, parse_constant=lambda word: pytest.fail(f"{word} is no JSON"))
+    assert serialize.loads(text)[0].graph.nodes["n0"]["value"].values == values
+
+
+def test_it_is_networkx_node_link_form() -> None:
+    document = json.loads(serialize.to_json(story_of(graph_of("mlp"))))
+    graph = nx.node_link_graph(document["frames"][0], edges="edges")
+    assert isinstance(graph, nx.MultiDiGraph)
+    assert set(graph.edges) == set(graph_of("mlp").edges)
+
+
+def test_several_frames_stay_in_order() -> None:
+    story = Story((Frame("a", graph_of("mul_chain")), Frame("b", graph_of("detached"))))
+    assert [frame.title for frame in serialize.loads(serialize.to_json(story))] == ["a", "b"]
+
+
+GOOD = serialize.to_json(Story((Frame("", GradGraph()),)))
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("", "not JSON"),
+        (GOOD[: len(GOOD) // 2], "not JSON"),
+        ("[" * 100_000, "not JSON"),
+        ("[1, 2]", "no graph of gradviz"),
+        ('{"nodes": []}', "no graph of gradviz"),
+        (GOOD.replace('"gradviz": 1', '"gradviz": 2'), "schema version 2"),
+        (GOOD.replace('"frames"', '"framez"'), "damaged (no 'frames'"),
+        (GOOD.replace('"nodes": [', '"nodes": [{"id": "n0"}'), "has no kind"),
+        (GOOD.replace('"nodes": [', '"nodes": [{"id": "n0", "kind": "blob"}'), "'blob'"),
+        (GOOD.replace('"nodes": [', '"nodes": [{"id": "n0", "colour": 1}'), "no 'colour'"),
+        (
+            GOOD.replace('"edges": [', '"edges": [{"source": "n7", "target": "n8", "key": 0}'),
+            "'n7', which is no node",
+        ),
+        ('{"gradviz": 1, "title": "", "frames": [3]}', "damaged"),
+    ],
+)
+def test_a_damaged_file_is_refused_in_one_line(tmp_path: Path, text: str, says: str) -> None:
+    path = tmp_path / "graph.json"
+    path.write_text(text)
+    with pytest.raises(DamagedFileError) as caught:
+        serialize.load(path)
+    message = str(caught.value)
+    assert says in message
+    assert str(path) in message
+    assert "\n" not in message
+
+
+def test_binary_rubbish_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "graph.json"
+    path.write_bytes(bytes(range(256)))
+    with pytest.raises(DamagedFileError, match="not JSON"):
+        serialize.load(path)
