@@ -1,0 +1,186 @@
+"""A scene as PNG or PDF, drawn by Graphviz.
+
+Graphviz draws whatever shapes are given to it as the background of a graph
+(https://graphviz.org/docs/attrs/background/), in xdot, its drawing language
+(https://graphviz.org/docs/outputs/canon/#xdot). So the picture is the same as the SVG, to the
+point, and needs no other program for pixels and paper.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import re
+from collections.abc import Iterable, Iterator
+
+from gradviz.errors import TooLargeError
+from gradviz.renderers.graphviz_process import engines, run_graphviz
+from gradviz.renderers.scene import Curve, Point, Polygon, Rectangle, Scene, Shape, Text
+from gradviz.renderers.theme import FONT, Theme, colour
+
+__all__ = ["to_pdf", "to_png"]
+
+_DOTS_PER_INCH = 192
+_FEWEST_DOTS = 48
+_LONGEST_PIECE = 4_000  # characters, each of up to four bytes
+_MOST_PIXELS = 32_000
+"""Just under the 32,767 pixels that cairo can draw on a side."""
+
+# The share of a radius by which a quarter circle's control points stand off its ends.
+_ROUND = 4 / 3 * (math.sqrt(2) - 1)
+
+
+def to_png(scene: Scene, theme: Theme = "auto", limit: float = 60.0) -> bytes:
+    """The scene as a PNG at twice its size in points, smaller where it would not fit.
+
+    Args:
+        scene: what to draw.
+        theme: ``"dark"`` or else light.
+        limit: seconds that Graphviz may take.
+
+    Raises:
+        TooLargeError: if the picture has too many pixels even at half its size.
+        LayoutError: if there is no Graphviz that works.
+    """
+    longest = max(scene.width, scene.height, 1)
+    dots = min(_DOTS_PER_INCH, int(_MOST_PIXELS * 72 / longest))
+    if dots < _FEWEST_DOTS:
+        raise TooLargeError(
+            f"the picture is {scene.width:,.0f} × {scene.height:,.0f} points, too large for a "
+            "PNG; save it as .svg or .pdf"
+        )
+    arguments = [f"-Gdpi={dots}"]
+    source = _source(scene, theme)
+    return run_graphviz(source, program="nop2", arguments=arguments, format="png", limit=limit)
+
+
+def to_pdf(scene: Scene, theme: Theme = "auto", limit: float = 60.0) -> bytes:
+    """The scene as one page of PDF, of its own size.
+
+    Args:
+        scene: what to draw.
+        theme: ``"dark"`` or else light.
+        limit: seconds that Graphviz may take.
+
+    Raises:
+        LayoutError: if there is no Graphviz that works.
+    """
+    source = _source(scene, theme)
+    return run_graphviz(source, program="nop2", arguments=[], format="pdf", limit=limit)
+
+
+def _source(scene: Scene, theme: Theme) -> str:
+    """An empty graph of the right size with the drawing behind it."""
+    page = Rectangle(0, 0, scene.width, scene.height, "page")
+    shapes = [page, *(shape for group in scene.groups for shape in group.shapes)]
+    pen = _Pen(scene.height, theme, _lift(tuple(engines())))
+    background = _quoted(op for shape in shapes for op in pen.draw(shape))
+    return (
+        f"digraph {{ graph [pad=0, margin=0, _background={background}]\n"
+        'node [style=invis, shape=point, width=0.001, height=0.001, label=""]\n'
+        f'a [pos="0,0"]; b [pos="{scene.width:.2f},{scene.height:.2f}"] }}\n'
+    )
+
+
+@functools.cache
+def _lift(engines: tuple[str, ...]) -> float:
+    """How far Graphviz sets text above its baseline, in font sizes: 0.2 or 0.05, by version."""
+    source = (
+        'digraph { graph [_background="F 100 5 -Arial T 0 0 -1 50 1 -x "] '
+        'a [style=invis, label="", pos="0,0"] }'
+    )
+    picture = run_graphviz(source, program="nop2", arguments=[], format="svg", limit=20)
+    found = re.search(rb'<text [^>]*?y="(-?[\d.]+)"', picture)
+    return -float(found[1]) / 100 if found else 0.0
+
+
+def _quoted(operations: Iterable[str]) -> str:
+    """The operations as a DOT string, in pieces: its scanner takes 16,384 bytes at a time."""
+    pieces = [""]
+    for operation in operations:
+        if len(pieces[-1]) + len(operation) > _LONGEST_PIECE:
+            pieces.append("")
+        pieces[-1] += f"{operation} "
+    return " + ".join(f'"{piece}"' for piece in pieces)
+
+
+def _string(text: str) -> str:
+    # A quotation mark would end the attribute, and no escape for it survives a backslash.
+    text = "".join(char if char.isprintable() else " " for char in text).replace('"', "”")
+    return f"{len(text.encode())} -{text}"
+
+
+class _Pen:
+    """Writes shapes in xdot, whose y grows upwards."""
+
+    def __init__(self, height: float, theme: Theme, lift: float) -> None:
+        self.height = height
+        self.theme = theme
+        self.lift = lift
+
+    def draw(self, shape: Shape) -> Iterator[str]:
+        if isinstance(shape, Text):
+            yield from self._text(shape)
+            return
+        fill = None if isinstance(shape, Curve) else shape.fill
+        line = 1.0 if isinstance(shape, Polygon) else shape.line
+        dashed = not isinstance(shape, Polygon) and shape.dashed
+        yield f"S {_string('dashed' if dashed else 'solid')}"
+        yield f"S {_string(f'setlinewidth({line:.2f})')}"
+        if fill:
+            yield f"C {_string(colour(fill, self.theme))}"
+        # Filling also draws the outline: in its own colour where there is to be none.
+        yield f"c {_string(colour(shape.edge or fill or 'page', self.theme))}"
+        if isinstance(shape, Curve):
+            yield self._points("B", shape.points)
+        elif isinstance(shape, Polygon):
+            yield self._points("P" if fill else "p", shape.points)
+        elif shape.radius:
+            yield self._points("b" if fill else "B", _rounded(shape))
+        else:
+            yield self._points("P" if fill else "p", _corners(shape))
+
+    def _points(self, operation: str, points: tuple[Point, ...]) -> str:
+        flipped = " ".join(f"{x:.2f} {self.height - y:.2f}" for x, y in points)
+        return f"{operation} {len(points)} {flipped}"
+
+    def _text(self, line: Text) -> Iterator[str]:
+        x = line.x
+        for words in line.words:
+            yield f"c {_string(colour(words.colour, self.theme))}"
+            yield f"F {words.size:.1f} {_string(FONT)}"
+            yield f"t {int(words.bold)}"
+            y = self.height - line.y - self.lift * words.size
+            yield f"T {x:.2f} {y:.2f} -1 {words.width:.2f} {_string(words.text)}"
+            x += words.width + line.gap
+
+
+def _corners(box: Rectangle) -> tuple[Point, ...]:
+    right, bottom = box.x + box.width, box.y + box.height
+    return ((box.x, box.y), (right, box.y), (right, bottom), (box.x, bottom))
+
+
+def _rounded(box: Rectangle) -> tuple[Point, ...]:
+    """The outline of a rounded box as Bezier segments, clockwise from the top left corner."""
+    radius = min(box.radius, box.width / 2, box.height / 2)
+    corners = _corners(box)
+    points: list[Point] = []
+    for index, (x, y) in enumerate(corners):
+        before, after = corners[index - 1], corners[(index + 1) % 4]
+        enter = _towards((x, y), before, radius)
+        leave = _towards((x, y), after, radius)
+        if points:
+            points += [points[-1], enter]
+        points += [
+            enter,
+            _towards(enter, (x, y), radius * _ROUND),
+            _towards(leave, (x, y), radius * _ROUND),
+            leave,
+        ]
+    return (*points, points[-1], points[0], points[0])
+
+
+def _towards(start: Point, end: Point, distance: float) -> Point:
+    length = math.dist(start, end) or 1.0
+    share = distance / length
+    return (start[0] + (end[0] - start[0]) * share, start[1] + (end[1] - start[1]) * share)

@@ -1,0 +1,106 @@
+"""A node as a card: the label set in lines, the outline that its kind has, the size they need."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from gradviz.graph import NodeKind
+from gradviz.renderers.fonts import text_width
+from gradviz.renderers.labels import Label, Line, Role, Span
+from gradviz.renderers.scene import Curve, Rectangle, Shape, Text, Words
+from gradviz.renderers.theme import LOOKS, TEXT, Look
+
+__all__ = ["Card", "card_of", "line_width", "set_line"]
+
+_HEAD = 25.0
+_ROW = 21.0
+_SIDE = 11.0
+_GAP = 6.0
+_BASELINE = 4.6
+"""From the middle of a line down to its baseline, at the sizes that are used here."""
+
+
+@dataclass(frozen=True)
+class Card:
+    """A node ready to be placed."""
+
+    label: Label
+    look: Look
+    width: float
+    height: float
+
+    def shapes(self, left: float, top: float) -> tuple[Shape, ...]:
+        """The card with its top left corner at that place."""
+        look, rows = self.look, self.label.rows
+        box = Rectangle(left, top, self.width, self.height, look.body, None, 0, look.radius)
+        shapes: list[Shape] = [box]
+        if look.head != look.body:
+            head = _HEAD if rows else self.height
+            shapes.append(Rectangle(left, top, self.width, head, look.head))
+        shapes.append(self._text(self.label.head, left, top + _HEAD / 2))
+        for number, row in enumerate(rows):
+            y = top + _HEAD + number * _ROW
+            if any(span.role is Role.LOUD for span in row):
+                inset = look.radius / 2
+                shapes.append(
+                    Rectangle(left + inset, y, self.width - 2 * inset, _ROW - 1, "loud-fill")
+                )
+            shapes.append(self._text(row, left, y + _ROW / 2 - 1))
+        if look.head != look.body and rows:
+            y = top + _HEAD
+            right = left + self.width
+            third = self.width / 3
+            line = ((left, y), (left + third, y), (right - third, y), (right, y))
+            shapes.append(Curve(line, look.edge, 0.6))
+        frame = Rectangle(
+            left, top, self.width, self.height, None, look.edge, look.line, look.radius, look.dashed
+        )
+        return (*shapes, frame)
+
+    def _text(self, line: Line, left: float, middle: float) -> Text:
+        """Tensors read like a table, from the left; what is round is set in the middle."""
+        indent = (self.width - line_width(line)) / 2
+        if self.label.rows and not self.look.radius:
+            indent = _SIDE
+        return set_line(line, left + indent, middle + _BASELINE)
+
+
+def card_of(label: Label, kind: NodeKind, repeated: bool = False) -> Card:
+    """The card for a label.
+
+    Args:
+        label: the text.
+        kind: decides the outline.
+        repeated: True for a leaf that is drawn again; its card is quieter.
+
+    Example:
+        >>> card = card_of(Label((Span("mul", Role.WORD),)), NodeKind.OPERATION)
+        >>> card.height
+        25.0
+        >>> round(card.width)
+        54
+    """
+    look = LOOKS[kind]
+    if repeated:
+        look = Look("page", "page", look.edge, radius=0, line=0.8)
+    widest = max(line_width(line) for line in (label.head, *label.rows))
+    height = _HEAD + _ROW * len(label.rows)
+    width = max(widest + 2 * _SIDE, 54.0)
+    return Card(label, look, width, height)
+
+
+def line_width(line: Line) -> float:
+    """Width of a line of text, in points."""
+    gaps = _GAP * max(len(line) - 1, 0)
+    return sum(_words(span).width for span in line) + gaps
+
+
+def set_line(line: Line, x: float, baseline: float) -> Text:
+    """The line of text from ``x`` on."""
+    return Text(x, baseline, tuple(_words(span) for span in line), _GAP)
+
+
+def _words(span: Span) -> Words:
+    look = TEXT[span.role]
+    width = text_width(span.text, look.size, look.bold)
+    return Words(span.text, look.colour, look.size, look.bold, width)

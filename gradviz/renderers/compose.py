@@ -1,0 +1,159 @@
+"""A story as one sheet: title, panels side by side, legend, and the sentence under it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from gradviz.renderers.cards import line_width, set_line
+from gradviz.renderers.labels import Line, Role, Span
+from gradviz.renderers.legend import GLYPH_WIDTH, legend_glyph, legend_of
+from gradviz.renderers.panel import Panel, panel_of, shift
+from gradviz.renderers.scene import Group, Rectangle, Scene, Shape, Text
+from gradviz.story import Frame, Story
+
+__all__ = ["compose"]
+
+_MARGIN = 18.0
+_PAD = 16.0
+_BETWEEN = 14.0
+_LINE = 16.0
+_WIDEST_ROW = 1180.0
+_NARROWEST = 320.0
+
+
+def compose(story: Story, limit: float = 20.0) -> Scene:
+    """Lay out every frame of a story and put them on one sheet.
+
+    Args:
+        story: frames as they will be drawn (views applied, captions filled in).
+        limit: seconds that the layout of one frame may take.
+
+    Returns:
+        The drawing, ready for the SVG writer or the Graphviz canvas.
+    """
+    several = len(story) > 1
+    panels = [panel_of(frame.graph, limit) for frame in story]
+    sheet = _Sheet()
+    blocks = [
+        _framed(panel, frame, number) if several else panel
+        for number, (panel, frame) in enumerate(zip(panels, story, strict=True), 1)
+    ]
+    rows = _rows(blocks)
+    width = max([_NARROWEST, *(_row_width(row) for row in rows)])
+    if story.title:
+        sheet.add_line((Span(story.title, Role.NAME),), width, "title", gap=10)
+    for row in rows:
+        sheet.add_row(row, width)
+    sheet.add_legend(legend_of(frame.graph for frame in story), width)
+    said = [frame.caption for frame in story if frame.caption and not several]
+    notes = list(dict.fromkeys(note for frame in story for note in frame.graph.notes))
+    lines = [line for text in (*said, *notes) for line in _wrapped(text, width)]
+    for number, line in enumerate(lines):
+        sheet.add_line(line, width, f"caption-{number}")
+    described = [frame.caption or frame.title for frame in story]
+    engines = ", ".join(dict.fromkeys(panel.engine for panel in panels))
+    return Scene(
+        round(width + 2 * _MARGIN, 2),
+        round(sheet.y + _MARGIN, 2),
+        tuple(sheet.groups),
+        story.title or "What autograd recorded",
+        " ".join([*filter(None, [*described, *notes]), f"Layout: {engines}."]),
+    )
+
+
+class _Sheet:
+    """Groups from top to bottom; ``y`` is where the next one goes."""
+
+    def __init__(self) -> None:
+        self.y = _MARGIN
+        self.groups: list[Group] = []
+
+    def add_row(self, row: Sequence[Panel], width: float) -> None:
+        x = _MARGIN + (width - _row_width(row)) / 2
+        for panel in row:
+            self.groups += [shift(group, x, self.y) for group in panel.groups]
+            x += panel.width + _BETWEEN
+        self.y += max((panel.height for panel in row), default=0) + _BETWEEN
+
+    def add_line(self, line: Line, width: float, key: str, gap: float = 0) -> None:
+        x = _MARGIN + (width - line_width(line)) / 2
+        self.groups.append(Group(key, "text", (set_line(line, x, self.y + 12),)))
+        self.y += _LINE + gap
+
+    def add_legend(self, legend: dict[str, str], width: float) -> None:
+        shapes: list[Shape] = []
+        for row in _legend_rows(legend, width):
+            x = _MARGIN + (width - sum(item[2] for item in row) + _BETWEEN) / 2
+            for word, text, room in row:
+                glyph = legend_glyph(word, x, self.y + 8)
+                shapes += [*glyph, set_line(text, x + _glyph_room(word), self.y + 12)]
+                x += room
+            self.y += _LINE + 2
+        if shapes:
+            self.groups.append(Group("legend", "legend", tuple(shapes)))
+        self.y += 2
+
+
+def _glyph_room(word: str) -> float:
+    return GLYPH_WIDTH + 5 if legend_glyph(word, 0, 0) else 0.0
+
+
+def _legend_rows(legend: dict[str, str], width: float) -> list[list[tuple[str, Line, float]]]:
+    rows: list[list[tuple[str, Line, float]]] = []
+    free = 0.0
+    for word, meaning in legend.items():
+        text = (Span(meaning, Role.FACT),)
+        room = _glyph_room(word) + line_width(text) + _BETWEEN
+        if not rows or free < room - _BETWEEN:
+            rows.append([])
+            free = width
+        rows[-1].append((word, text, room))
+        free -= room
+    return rows
+
+
+def _framed(panel: Panel, frame: Frame, number: int) -> Panel:
+    """The panel in a frame of its own, with its number, title and sentence under it."""
+    title: Line = (Span(str(number), Role.NAME), Span(frame.title, Role.WORD))
+    inner = max(panel.width, line_width(title), 150.0)
+    lines = [title, *_wrapped(frame.caption, inner)]
+    width = max(inner, *(line_width(line) for line in lines)) + 2 * _PAD
+    left = (width - panel.width) / 2
+    texts: list[Text] = []
+    y = _PAD + panel.height + 20
+    for line in lines:
+        texts.append(set_line(line, (width - line_width(line)) / 2, y))
+        y += _LINE
+    height = y - _LINE + _PAD
+    border = Rectangle(0, 0, width, height, None, "panel", 1.2, radius=12)
+    frame_group = Group(f"frame-{number}", "frame", (border, *texts))
+    moved = (shift(group, left, _PAD, f"f{number}-") for group in panel.groups)
+    return Panel(width, height, (frame_group, *moved), panel.engine)
+
+
+def _rows(panels: Sequence[Panel]) -> list[list[Panel]]:
+    rows: list[list[Panel]] = []
+    for panel in panels:
+        if not rows or _row_width([*rows[-1], panel]) > _WIDEST_ROW:
+            rows.append([])
+        rows[-1].append(panel)
+    return rows
+
+
+def _row_width(row: Sequence[Panel]) -> float:
+    return sum(panel.width for panel in row) + _BETWEEN * max(len(row) - 1, 0)
+
+
+def _wrapped(text: str, width: float) -> list[Line]:
+    """The sentence in lines of about equal length, no wider than ``width`` where words allow."""
+    whole = line_width((Span(text, Role.FACT),))
+    aim = whole / math.ceil(whole / width) * 1.08 if whole else width
+    lines: list[str] = []
+    for word in text.split():
+        longer = f"{lines[-1]} {word}" if lines else word
+        if lines and line_width((Span(longer, Role.FACT),)) <= min(aim, width):
+            lines[-1] = longer
+        else:
+            lines.append(word)
+    return [(Span(line, Role.FACT),) for line in lines]

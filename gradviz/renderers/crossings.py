@@ -1,0 +1,194 @@
+"""Second step of the layered layout: in which order the boxes of a row stand.
+
+Long links pass through the rows between their ends as *bends*: vertices of no height that take
+their place in the row like boxes. The long links of one source share their bends, a *trunk*;
+so do those of a target that has very many.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right, insort
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+from gradviz.renderers.ranks import Pair
+
+__all__ = ["Rows", "count_crossings", "cut_into_rows", "order_rows"]
+
+_MERGE = 8  # A target with more long links than this gathers them in a trunk.
+_CAREFUL = 6_000  # Boxes and bends up to which there is time for the careful order.
+
+
+@dataclass
+class Rows:
+    """A graph in rows, with bends where links pass through.
+
+    Args:
+        boxes: vertices below this number are boxes, the others bends.
+        rank: row of each vertex.
+        up: neighbours of each vertex in the row above.
+        down: neighbours of each vertex in the row below.
+        trunks: per pair of boxes the bends on its way, as (trunk, first, last + 1).
+        rows: vertices of each row, from left to right.
+    """
+
+    boxes: int
+    rank: list[int]
+    up: list[list[int]]
+    down: list[list[int]]
+    trunks: dict[Pair, tuple[list[int], int, int]] = field(default_factory=dict)
+    rows: list[list[int]] = field(default_factory=list)
+
+
+def cut_into_rows(ranks: Sequence[int], pairs: Sequence[Pair]) -> Rows:
+    """Insert the bends and put the vertices of each row in a first order.
+
+    Args:
+        ranks: row of each box.
+        pairs: (source, target) of the links, each pair once, all going down.
+    """
+    rank = list(ranks)
+    long = [pair for pair in pairs if ranks[pair[1]] - ranks[pair[0]] > 1]
+    merging = {target for target, many in _count(target for _, target in long) if many > _MERGE}
+    ends: dict[tuple[int, bool], tuple[int, int]] = {}
+    for source, target in long:
+        key = (target, True) if target in merging else (source, False)
+        start, stop = ends.get(key, (len(rank), 0))
+        ends[key] = (min(start, ranks[source] + 1), max(stop, ranks[target]))
+    shared: dict[tuple[int, bool], list[int]] = {}
+    for key, (start, stop) in ends.items():
+        shared[key] = list(range(len(rank), len(rank) + stop - start))
+        rank += range(start, stop)
+    trunks: dict[Pair, tuple[list[int], int, int]] = {}
+    edges: dict[Pair, None] = {}
+    for source, target in pairs:
+        above, below = ranks[source] + 1, ranks[target]
+        if above == below:
+            edges[source, target] = None
+            continue
+        key = (target, True) if target in merging else (source, False)
+        trunk, start = shared[key], ends[key][0]
+        trunks[source, target] = (trunk, above - start, below - start)
+        edges[source, trunk[above - start]] = None
+        edges[trunk[below - start - 1], target] = None
+    for trunk in shared.values():
+        edges.update(dict.fromkeys(pairwise(trunk)))
+    rows = Rows(len(ranks), rank, [[] for _ in rank], [[] for _ in rank], trunks)
+    for above, below in edges:
+        rows.down[above].append(below)
+        rows.up[below].append(above)
+    _first_order(rows)
+    return rows
+
+
+def _first_order(rows: Rows) -> None:
+    """Walk up from the results, inputs in their order: a tree comes out without crossings."""
+    rows.rows = [[] for _ in range(max(rows.rank, default=-1) + 1)]
+    seen = [False] * len(rows.rank)
+    sinks = [vertex for vertex, below in enumerate(rows.down) if not below]
+    for sink in sorted(sinks, key=lambda vertex: -rows.rank[vertex]):
+        stack = [sink]
+        while stack:
+            vertex = stack.pop()
+            if not seen[vertex]:
+                seen[vertex] = True
+                rows.rows[rows.rank[vertex]].append(vertex)
+                stack += reversed(rows.up[vertex])
+
+
+def order_rows(rows: Rows) -> None:
+    """Reorder the vertices within their rows, so that few links cross.
+
+    Up to a size with care (24 sweeps and swaps of neighbours), above it with 4 sweeps.
+    """
+    careful = len(rows.rank) <= _CAREFUL
+    place = [0] * len(rows.rank)
+    for row in rows.rows:
+        _number(row, place)
+    best, fewest = [row.copy() for row in rows.rows], count_crossings(rows)
+    idle = 0
+    for sweep in range(24 if careful else 4):
+        if not fewest or idle > 6:
+            break
+        _sweep(rows, place, downwards=sweep % 2 == 1)
+        if careful:
+            _swap_neighbours(rows, place)
+        crossings = count_crossings(rows)
+        idle += 1
+        if crossings < fewest:
+            best, fewest, idle = [row.copy() for row in rows.rows], crossings, 0
+    rows.rows = best
+
+
+def count_crossings(rows: Rows) -> int:
+    """Count how often links cross, in all rows."""
+    total = 0
+    place = [0] * len(rows.rank)
+    for row in rows.rows:
+        _number(row, place)
+    for row in rows.rows:
+        ends: list[int] = []
+        for vertex in row:
+            found = sorted(place[below] for below in rows.down[vertex])
+            for end in found:
+                total += len(ends) - bisect_right(ends, end)
+            for end in found:
+                insort(ends, end)
+    return total
+
+
+def _sweep(rows: Rows, place: list[int], *, downwards: bool) -> None:
+    """Sort each row by the mean place of the neighbours in the row before it."""
+    neighbours = rows.up if downwards else rows.down
+    for row in rows.rows if downwards else reversed(rows.rows):
+        free = [vertex for vertex in row if neighbours[vertex]]
+        mean = {
+            vertex: sum(place[near] for near in neighbours[vertex]) / len(neighbours[vertex])
+            for vertex in free
+        }
+        free.sort(key=mean.__getitem__)
+        following = iter(free)
+        row[:] = [next(following) if neighbours[vertex] else vertex for vertex in row]
+        _number(row, place)
+
+
+def _swap_neighbours(rows: Rows, place: list[int]) -> None:
+    """Swap boxes that stand side by side as long as that removes crossings."""
+    for _ in range(4):
+        swapped = False
+        for row in rows.rows:
+            for at in range(len(row) - 1):
+                left, right = row[at], row[at + 1]
+                gain = _gain(rows.up, left, right, place) + _gain(rows.down, left, right, place)
+                if gain > 0:
+                    row[at], row[at + 1] = right, left
+                    place[right], place[left] = at, at + 1
+                    swapped = True
+        if not swapped:
+            break
+
+
+def _gain(near: list[list[int]], left: int, right: int, place: list[int]) -> int:
+    """Count the crossings that are gone when two vertices change places, on one side."""
+    if not near[left] or not near[right]:
+        return 0
+    if len(near[left]) == 1 and len(near[right]) == 1:
+        first, second = place[near[left][0]], place[near[right][0]]
+        return (first > second) - (first < second)
+    others = sorted(place[vertex] for vertex in near[right])
+    gain = 0
+    for vertex in near[left]:
+        at = place[vertex]
+        gain += bisect_left(others, at) - (len(others) - bisect_right(others, at))
+    return gain
+
+
+def _number(row: list[int], place: list[int]) -> None:
+    for at, vertex in enumerate(row):
+        place[vertex] = at
+
+
+def _count(values: Iterable[int]) -> list[Pair]:
+    return list(Counter(values).items())

@@ -1,0 +1,96 @@
+"""A story as DOT, through the ``graphviz`` package: to be changed, embedded or drawn elsewhere."""
+
+from __future__ import annotations
+
+from html import escape
+from typing import Any
+
+import graphviz
+
+from gradviz.graph import EdgeKind, GradGraph
+from gradviz.renderers.labels import Label, Line, edge_tooltip, labels_of, tooltip_of
+from gradviz.renderers.theme import FONT, LOOKS, TEXT, Look, Theme, colour
+from gradviz.story import Story
+
+__all__ = ["to_digraph"]
+
+# Every attribute that is written anywhere, in one place: Graphviz ignores a misspelt one.
+_GRAPH = {"rankdir": "TB", "nodesep": "0.3", "ranksep": "0.4", "fontname": FONT, "fontsize": "11"}
+_NODE = {"shape": "plain", "fontname": FONT, "fontsize": "12"}
+_EDGE = {"arrowsize": "0.7", "penwidth": "1.2", "fontname": FONT, "fontsize": "10"}
+
+
+def to_digraph(story: Story, theme: Theme = "auto") -> graphviz.Digraph:
+    """The story as a ``graphviz.Digraph``; several frames become clusters.
+
+    Args:
+        story: frames as they will be drawn.
+        theme: ``"dark"`` or else light colours.
+
+    Example:
+        >>> from gradviz.graph import NodeKind
+        >>> from gradviz.story import Frame
+        >>> graph = GradGraph()
+        >>> graph.add_node("n0", kind=NodeKind.LEAF, name="x")
+        >>> "<B>x</B>" in to_digraph(Story((Frame("", graph),))).source
+        True
+    """
+    digraph = graphviz.Digraph("gradviz", node_attr=_NODE, edge_attr=_EDGE)
+    digraph.attr(**_GRAPH, bgcolor=colour("page", theme), fontcolor=colour("ink", theme))
+    if len(story) == 1:
+        frame = story[0]
+        title = "\n".join(filter(None, [story.title or frame.title, frame.caption]))
+        digraph.attr(label=graphviz.escape(title + "\n")) if title else None
+        _add(digraph, frame.graph, "", theme)
+        return digraph
+    if story.title:
+        digraph.attr(label=graphviz.escape(story.title))
+    for number, frame in enumerate(story, 1):
+        with digraph.subgraph(name=f"cluster_{number}") as cluster:
+            cluster.attr(label=graphviz.escape(f"{number}  {frame.title}"), labelloc="b")
+            cluster.attr(color=colour("panel", theme), style="rounded", margin="14")
+            _add(cluster, frame.graph, f"f{number}_", theme)
+    return digraph
+
+
+def _add(digraph: Any, graph: GradGraph, prefix: str, theme: Theme) -> None:
+    for key, label in labels_of(graph).items():
+        data = graph.nodes[key]
+        tooltip = graphviz.escape(tooltip_of(key, data))
+        table = _table(label, LOOKS[data["kind"]], theme)
+        digraph.node(prefix + key, label=table, tooltip=tooltip, id=prefix + key)
+    for source, target, data in graph.edges(data=True):
+        cut = data.get("kind", EdgeKind.GRADIENT) is EdgeKind.CUT
+        look = {"color": colour("loud" if cut else "line", theme)}
+        if cut:
+            look |= {"style": "dashed", "label": " no gradient", "fontcolor": look["color"]}
+        elif data.get("through"):
+            look |= {"label": f" {', '.join(data['through'])}", "fontcolor": look["color"]}
+        tooltip = graphviz.escape(edge_tooltip(data))
+        digraph.edge(prefix + source, prefix + target, tooltip=tooltip, **look)
+
+
+def _table(label: Label, look: Look, theme: Theme) -> str:
+    """The card as a table, which is how Graphviz sets text of several styles."""
+    style = ["ROUNDED"] * bool(look.radius) + ["DASHED"] * look.dashed
+    marks = f' STYLE="{",".join(style)}"' if style else ""
+    align = "CENTER" if look.radius or not label.rows else "LEFT"
+    head = _cell(label.head, align, colour(look.head, theme), theme)
+    rows = [_cell(row, align, colour(look.body, theme), theme) for row in label.rows]
+    body = "".join(f"<TR>{cell}</TR>" for cell in (head, *rows))
+    return (
+        f'<<TABLE BORDER="1" CELLBORDER="0" CELLSPACING="0" CELLPADDING="4"{marks} '
+        f'COLOR="{colour(look.edge, theme)}" BGCOLOR="{colour(look.body, theme)}">{body}</TABLE>>'
+    )
+
+
+def _cell(line: Line, align: str, fill: str, theme: Theme) -> str:
+    words = "  ".join(_words(text.text, text.role, theme) for text in line)
+    return f'<TD ALIGN="{align}" BGCOLOR="{fill}">{words}</TD>'
+
+
+def _words(text: str, role: Any, theme: Theme) -> str:
+    look = TEXT[role]
+    escaped = escape(text, quote=True).replace("&#x27;", "&#39;") or " "
+    bold = f"<B>{escaped}</B>" if look.bold else escaped
+    return f'<FONT COLOR="{colour(look.colour, theme)}" POINT-SIZE="{look.size:g}">{bold}</FONT>'

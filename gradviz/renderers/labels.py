@@ -1,0 +1,280 @@
+"""What is written on a node: lines of text, the same for every format.
+
+A label has a head (what it is) and rows docked under it (what it holds). A span says what its
+text means (`Role`); how that looks is the theme's business.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+from gradviz.graph import Buffers, EdgeData, EdgeKind, GradGraph, NodeData, NodeKind, TensorSummary
+from gradviz.renderers.numbers import bytes_text, is_loud, shape_text, summary_text
+
+__all__ = ["Label", "Role", "Span", "edge_tooltip", "labels_of", "tooltip_of"]
+
+_LONGEST_NAME = 48
+_FEW_INLINE = 4
+
+
+class Role(str, Enum):
+    """What a piece of text on a node means."""
+
+    NAME = "name"
+    """What the user calls the tensor."""
+    WORD = "word"
+    """The forward word of an operation, or a row's heading."""
+    VALUE = "value"
+    """Numbers."""
+    FACT = "fact"
+    """Shape, kind: true, and seldom what one is looking for."""
+    LOUD = "loud"
+    """What a reader should stop at: NaN, all zeros, freed, no gradient."""
+
+
+@dataclass(frozen=True)
+class Span:
+    """A piece of text with one meaning."""
+
+    text: str
+    role: Role
+
+
+Line = tuple[Span, ...]
+
+
+@dataclass(frozen=True)
+class Label:
+    """The text of a node: a head and the rows under it."""
+
+    head: Line
+    rows: tuple[Line, ...] = ()
+
+    def plain(self) -> str:
+        """The label in one line of plain text.
+
+        Example:
+            >>> Label((Span("x", Role.NAME),), ((Span("= 1", Role.VALUE),),)).plain()
+            'x  = 1'
+        """
+        return "  ".join(span.text for line in (self.head, *self.rows) for span in line)
+
+
+def labels_of(graph: GradGraph) -> dict[str, Label]:
+    """The label of every node, in the light of the others: what is equal on all is left out.
+
+    Args:
+        graph: as it will be drawn.
+
+    Example:
+        >>> graph = GradGraph()
+        >>> graph.add_node("n0", kind=NodeKind.LEAF, name="x", shape=(3,), dtype="float32",
+        ...                grad=None)
+        >>> labels_of(graph)["n0"].plain()
+        'x  f32[3]  leaf  .grad  None'
+    """
+    states = {data.get("buffers") for _, data in graph.nodes(data=True)}
+    mixed = {Buffers.FREED, Buffers.HELD} <= states
+    return {key: _label(graph, key, freed_is_news=mixed) for key in graph.nodes}
+
+
+def _label(graph: GradGraph, key: str, freed_is_news: bool) -> Label:
+    data: NodeData = graph.nodes[key]
+    kind = data["kind"]
+    if kind in (NodeKind.OPERATION, NodeKind.ACCUMULATE, NodeKind.GROUP):
+        head = _operation_head(graph, key, data)
+        if freed_is_news and data.get("buffers") is Buffers.FREED:
+            head.append(Span("freed", Role.LOUD))
+        return Label(tuple(head), (*_value_rows(data), *_grad_rows(data)))
+    head = [*_name(data), *_shape(data)]
+    if "clone_of" in data:
+        return Label((*head, Span("again", Role.FACT)))
+    head += _hooks(data)
+    if kind is NodeKind.RESULT:
+        value = _value_rows(data)
+        if value and data["value"].numel <= _FEW_INLINE:
+            head, value = [*head, *value[0]], []
+        return Label(tuple(head), (*value, *_grad_rows(data)))
+    head.append(Span(_TENSOR_WORD.get(kind, kind.value), Role.FACT))
+    return Label(tuple(head), (*_value_rows(data), *_why_untracked(data), *_grad_rows(data)))
+
+
+_TENSOR_WORD = {NodeKind.UNTRACKED: "not tracked"}
+
+
+def _operation_head(graph: GradGraph, key: str, data: NodeData) -> list[Span]:
+    head = [Span(_short(data.get("op", "?")), Role.WORD), *_options(data)]
+    if data.get("untracked_inputs"):
+        head.append(Span("with a constant", Role.FACT))
+    if "name" in data:
+        head += _name(data)
+    if _shape_is_news(graph, key, data):
+        head += _shape(data)
+    if "opaque" in data:
+        head.append(Span(data["opaque"], Role.FACT))
+    return head + _hooks(data)
+
+
+def _hooks(data: NodeData) -> list[Span]:
+    count = data.get("hooks", 0)
+    return [Span(f"{count} {'hook' if count == 1 else 'hooks'}", Role.FACT)] if count else []
+
+
+def _name(data: NodeData) -> list[Span]:
+    names = (data.get("name", ""), *data.get("aliases", ()))
+    text = " = ".join(_short(name) for name in names if name)
+    if text:
+        return [Span(text, Role.NAME)]
+    # "not tracked" says it already.
+    return [] if data["kind"] is NodeKind.UNTRACKED else [Span(data["kind"].value, Role.WORD)]
+
+
+def _short(text: str) -> str:
+    """Text for one line: no control characters, the middle left out of what is very long."""
+    text = "".join(char if char.isprintable() else "\N{SYMBOL FOR NEWLINE}" for char in text)
+    if len(text) <= _LONGEST_NAME:
+        return text
+    half = _LONGEST_NAME // 2
+    return f"{text[: half - 1]}…{text[-half:]}"
+
+
+def _shape(data: NodeData) -> list[Span]:
+    if "shape" not in data:
+        return []
+    text = shape_text(data["shape"], data.get("dtype", ""), data.get("device", "cpu"))
+    return [Span(text, Role.FACT)]
+
+
+def _shape_is_news(graph: GradGraph, key: str, data: NodeData) -> bool:
+    """Whether the shape differs from what every arrow into the operation already showed."""
+    if graph.graph.get("flow") == "gradient" or "shape" not in data:
+        return False
+    facts = ("shape", "dtype", "device")
+    own = [data.get(fact) for fact in facts]
+    before = [graph.nodes[source] for source in graph.predecessors(key)]
+    return not before or any([node.get(fact) for fact in facts] != own for node in before)
+
+
+def _options(data: NodeData) -> list[Span]:
+    options = dict(data.get("options", {}))
+    spans = []
+    other = options.pop("other", None)
+    if other is not None:
+        sign = {"mul": "×", "div": "÷"}.get(data.get("op", ""), "")
+        spans.append(Span(f"{sign}{other}", Role.VALUE))
+    exponent = options.pop("exponent", None)
+    if exponent is not None:
+        spans.append(Span(f"^{exponent}", Role.VALUE))
+    if options:
+        text = " ".join(f"{name}={value}" for name, value in options.items())
+        spans.append(Span(text, Role.FACT))
+    return spans
+
+
+def _value_rows(data: NodeData) -> list[Line]:
+    value = data.get("value")
+    if value is None or not (text := summary_text(value)):
+        return []
+    role = Role.LOUD if value.nan or value.inf else Role.VALUE
+    return [(Span("=", Role.FACT), Span(text, role))]
+
+
+def _why_untracked(data: NodeData) -> list[Line]:
+    if data["kind"] is not NodeKind.UNTRACKED:
+        return []
+    if data.get("inference"):
+        return [(Span("made under inference_mode", Role.FACT),)]
+    if data.get("dtype", "float").startswith(("int", "uint", "bool")):
+        return [(Span(f"{data['dtype']} cannot require grad", Role.FACT),)]
+    return [(Span("requires_grad=False, no grad_fn", Role.FACT),)] if "root" in data else []
+
+
+def _grad_rows(data: NodeData) -> list[Line]:
+    if "grad" not in data:
+        return []
+    grad = data["grad"]
+    heading = Span(".grad", Role.WORD)
+    if grad is None:
+        return [(heading, Span("None", Role.FACT))]
+    line = [heading, Span(summary_text(grad), Role.LOUD if is_loud(grad) else Role.VALUE)]
+    if data.get("accumulations"):
+        times = data["accumulations"]
+        line.append(Span(f"{times} {'pass' if times == 1 else 'passes'}", Role.FACT))
+    return [tuple(line)]
+
+
+def tooltip_of(key: str, data: NodeData) -> str:
+    """Everything that is known of a node, one fact a line, for those who point at it.
+
+    Example:
+        >>> print(tooltip_of("n3", {"kind": NodeKind.OPERATION, "op": "mul",
+        ...                         "grad_fn": "MulBackward0", "saved_bytes": 16}))
+        mul (MulBackward0)
+        keeps 16 B for backward
+        n3
+    """
+    name = ", ".join(filter(None, (data.get("name", ""), *data.get("aliases", ()))))
+    first = data.get("op", name or data["kind"].value)
+    lines = [f"{first} ({data['grad_fn']})" if "grad_fn" in data else first]
+    if name and first != name:
+        lines.append(f"makes {name}")
+    if "shape" in data:
+        device = data.get("device", "cpu")
+        shape = "×".join(map(str, data["shape"])) or "scalar"
+        lines.append(f"{shape}, {data.get('dtype', 'unknown dtype')}, {device}")
+    for attribute, sentence in _SENTENCES.items():
+        if attribute in data:
+            lines.append(sentence(data[attribute]))  # type: ignore[literal-required]
+    return "\n".join([*lines, key])
+
+
+def _summary_sentence(what: str) -> Any:
+    def sentence(summary: TensorSummary | None) -> str:
+        return f"{what}: {summary_text(summary) or 'not read' if summary else 'None'}"
+
+    return sentence
+
+
+_SENTENCES: dict[str, Any] = {
+    "value": _summary_sentence("value"),
+    "grad": _summary_sentence(".grad"),
+    "accumulations": lambda count: f"gradient added {count} times",
+    "options": lambda options: ", ".join(f"{name}={value}" for name, value in options.items()),
+    "outputs": lambda count: f"{count} outputs",
+    "untracked_inputs": lambda count: (
+        f"{count} constant input(s): a number, an absent argument, or a tensor that is "
+        "detached, frozen or made under no_grad (not recorded which)"
+    ),
+    "buffers": lambda buffers: f"saved tensors: {buffers.value}",
+    "saved_bytes": lambda count: f"keeps {bytes_text(count)} for backward",
+    "version": lambda count: f"version {count}: changed in place {count} times",
+    "hooks": lambda count: f"{count} hook(s)",
+    "opaque": lambda what: f"its inside cannot be seen: {what}",
+    "module": lambda path: f"in module {path}",
+    "source": lambda line: f"made at {line}",
+    "sequence_nr": lambda number: f"sequence number {number}",
+    "clone_of": lambda key: f"the same tensor as {key}, drawn again to keep the picture clear",
+}
+
+
+def edge_tooltip(data: EdgeData) -> str:
+    """What an edge means, in a line: which input it is, what was folded, why it is cut.
+
+    Example:
+        >>> edge_tooltip({"kind": EdgeKind.GRADIENT, "input": 1, "through": ("t",)})
+        'input 1, by way of t'
+        >>> edge_tooltip({"kind": EdgeKind.CUT, "input": 0})
+        'input 0: no gradient flows back (cause not recorded)'
+    """
+    text = f"input {data.get('input', 0)}"
+    if data.get("output"):
+        text += f" from output {data['output']}"
+    if data.get("through"):
+        text += f", by way of {' → '.join(data['through'])}"
+    if data.get("kind") is EdgeKind.CUT:
+        cause = data["cause"].value if "cause" in data else "not recorded"
+        cause = "cause not recorded" if cause == "not recorded" else cause
+        text += f": no gradient flows back ({cause})"
+    return text

@@ -1,0 +1,80 @@
+"""The legend: a row for each kind of thing that is in the picture, and for nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from gradviz.graph import EdgeKind, GradGraph, NodeKind
+from gradviz.renderers.scene import Curve, Rectangle, Shape
+from gradviz.renderers.theme import LOOKS
+
+__all__ = ["GLYPH_HEIGHT", "GLYPH_WIDTH", "legend_glyph", "legend_of"]
+
+GLYPH_WIDTH = 22.0
+GLYPH_HEIGHT = 12.0
+
+_MEANINGS = {
+    "leaf": "leaf, with its .grad",
+    "operation": "operation",
+    "accumulate": "AccumulateGrad: adds to a leaf's .grad",
+    "result": "result",
+    "untracked": "not tracked: gets no gradient",
+    "saved": "saved for backward",
+    "group": "several operations",
+    "cut": "no gradient flows back",
+    "through": "reshaped on the way",
+    "again": "leaf from above, drawn again",
+    "constant": "constant: an input that is not tracked",
+    "flow": "arrows: the way of the gradient",
+}
+
+
+def legend_of(graphs: Iterable[GradGraph]) -> dict[str, str]:
+    """What the legend of these graphs must explain, in a fixed order.
+
+    Example:
+        >>> graph = GradGraph()
+        >>> graph.add_node("n0", kind=NodeKind.LEAF)
+        >>> legend_of([graph])
+        {'leaf': 'leaf, with its .grad'}
+    """
+    found: set[str] = set()
+    for graph in graphs:
+        for _, data in graph.nodes(data=True):
+            kind = "leaf" if data["kind"] is NodeKind.PARAMETER else data["kind"].value
+            found.add("again" if "clone_of" in data else kind)
+            if data.get("untracked_inputs"):
+                found.add("constant")
+        for _, _, data in graph.edges(data=True):
+            if data.get("kind") is EdgeKind.CUT:
+                found.add("cut")
+            elif data.get("through"):
+                found.add("through")
+        if graph.graph.get("flow") == "gradient":
+            found.add("flow")
+    return {word: meaning for word, meaning in _MEANINGS.items() if word in found}
+
+
+def legend_glyph(word: str, x: float, middle: float) -> list[Shape]:
+    """The small picture beside a row of the legend, left end at ``x``."""
+    if word == "constant":
+        return []
+    line = ((x, middle), (x + 7, middle), (x + 14, middle), (x + GLYPH_WIDTH, middle))
+    if word == "cut":
+        strokes = [
+            Curve(
+                ((x + at + 1.5, middle - 5),) * 2 + ((x + at - 1.5, middle + 5),) * 2, "loud", 1.6
+            )
+            for at in (9, 14)
+        ]
+        return [Curve(line, "loud", 1.3, dashed=True), *strokes]
+    if word in ("through", "flow"):
+        dot = Rectangle(x + 7.5, middle - 3.5, 7, 7, "page", "line", 1.3, radius=3.5)
+        return [Curve(line, "line", 1.3), *([dot] if word == "through" else [])]
+    look = LOOKS[NodeKind.LEAF if word == "again" else NodeKind(word)]
+    top = middle - GLYPH_HEIGHT / 2
+    radius = min(look.radius, GLYPH_HEIGHT / 2)
+    fill, width = ("page", 0.8) if word == "again" else (look.head, look.line)
+    return [
+        Rectangle(x, top, GLYPH_WIDTH, GLYPH_HEIGHT, fill, look.edge, width, radius, look.dashed)
+    ]

@@ -1,0 +1,119 @@
+"""A story as Mermaid, which GitHub, GitLab and many wikis draw inside Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from gradviz.errors import TooLargeError
+from gradviz.graph import EdgeKind, GradGraph, NodeKind
+from gradviz.renderers.labels import Label, Line, Role, labels_of
+from gradviz.renderers.theme import LOOKS, PALETTE, Theme
+from gradviz.story import Story
+
+__all__ = ["MOST_CHARACTERS", "MOST_EDGES", "to_mermaid"]
+
+MOST_EDGES = 500
+"""Mermaid's ``maxEdges``: above it, it draws an error instead of the diagram."""
+
+MOST_CHARACTERS = 50_000
+"""Mermaid's ``maxTextSize``. Both are defaults that a page on GitHub cannot change
+(https://mermaid.js.org/config/schema-docs/config.html)."""
+
+_BRACKETS = {
+    NodeKind.OPERATION: ("(", ")"),
+    NodeKind.ACCUMULATE: ("(", ")"),
+    NodeKind.RESULT: ("([", "])"),
+    NodeKind.GROUP: ("[[", "]]"),
+}
+
+
+def to_mermaid(story: Story, theme: Theme = "auto") -> str:
+    """The story as the text of a Mermaid flowchart.
+
+    Args:
+        story: frames as they will be drawn; several become subgraphs.
+        theme: ``"dark"`` or else light colours.
+
+    Raises:
+        TooLargeError: if Mermaid would refuse the diagram.
+
+    Example:
+        >>> graph = GradGraph()
+        >>> graph.add_node("n0", kind=NodeKind.LEAF, name="x")
+        >>> from gradviz.story import Frame
+        >>> print(to_mermaid(Story((Frame("", graph),))).splitlines()[2])
+          n0["<b>x</b> leaf"]:::leaf
+    """
+    edges = sum(frame.graph.number_of_edges() for frame in story)
+    if edges > MOST_EDGES:
+        raise TooLargeError(
+            f"the graph has {edges:,} edges, and Mermaid draws at most {MOST_EDGES}; draw a "
+            "smaller part of it, or save it as .svg"
+        )
+    text = "\n".join([*_lines(story), *_classes(story, theme)]) + "\n"
+    if len(text) > MOST_CHARACTERS:
+        raise TooLargeError(
+            f"the diagram has {len(text):,} characters, and Mermaid reads at most "
+            f"{MOST_CHARACTERS:,}; draw a smaller part of it, or save it as .svg"
+        )
+    return text
+
+
+def _lines(story: Story) -> Iterator[str]:
+    several = len(story) > 1
+    yield "%% drawn by gradviz"
+    yield "flowchart TD"
+    for number, frame in enumerate(story, 1):
+        if several:
+            yield f'  subgraph f{number}["{number} {_escape(frame.title)}"]'
+        yield from _graph_lines(frame.graph, f"f{number}_" if several else "")
+        if several:
+            yield "  end"
+        if frame.caption:
+            yield f"%% {' '.join(frame.caption.split())}"
+
+
+def _graph_lines(graph: GradGraph, prefix: str) -> Iterator[str]:
+    for key, label in labels_of(graph).items():
+        kind: NodeKind = graph.nodes[key]["kind"]
+        opening, closing = _BRACKETS.get(kind, ("[", "]"))
+        name = "leaf" if kind is NodeKind.PARAMETER else kind.value
+        yield f'  {prefix}{key}{opening}"{_label(label)}"{closing}:::{name}'
+    for source, target, data in graph.edges(data=True):
+        ends = f"{prefix}{source}", f"{prefix}{target}"
+        words = ", ".join(data.get("through", ()))
+        if data.get("kind", EdgeKind.GRADIENT) is EdgeKind.GRADIENT:
+            yield f"  {ends[0]} -->{f'|{_escape(words)}|' if words else ''} {ends[1]}"
+        else:
+            yield f'  {ends[0]} -.->|"no gradient"| {ends[1]}'
+
+
+def _label(label: Label) -> str:
+    return "<br>".join(_label_line(line) for line in (label.head, *label.rows))
+
+
+def _label_line(line: Line) -> str:
+    words = []
+    for span in line:
+        text = _escape(span.text)
+        bold = span.role in (Role.NAME, Role.LOUD)
+        words.append(f"<b>{text}</b>" if bold else text)
+    return " ".join(words)
+
+
+def _escape(text: str) -> str:
+    """Text for a quoted label, in Mermaid's own entities; Markdown's marks are text as well."""
+    return "".join(
+        char if char.isalnum() or char in " .,=+-/:()'!?" or ord(char) > 127 else f"#{ord(char)};"
+        for char in text
+    )
+
+
+def _classes(story: Story, theme: Theme) -> Iterator[str]:
+    kinds = {data["kind"] for frame in story for _, data in frame.graph.nodes(data=True)}
+    names = {"leaf" if kind is NodeKind.PARAMETER else kind.value: kind for kind in kinds}
+    for name, kind in sorted(names.items()):
+        look = LOOKS[kind]
+        fill, edge, ink = (PALETTE[t][theme == "dark"] for t in (look.head, look.edge, "ink"))
+        dashes = ",stroke-dasharray:5 3" if look.dashed else ""
+        yield f"  classDef {name} fill:{fill},stroke:{edge},color:{ink}{dashes}"

@@ -1,0 +1,161 @@
+"""A story as plain text: from each result back to its leaves, for a terminal, a log or a diff."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from gradviz.graph import EdgeKind, GradGraph
+from gradviz.renderers.labels import Label, labels_of
+from gradviz.story import Frame, Story
+
+__all__ = ["to_text"]
+
+_WIDEST_MARGIN = 72
+
+
+def to_text(story: Story, most_lines: int = 400) -> str:
+    """The story as text, each graph as a tree read backwards, from its roots to its leaves.
+
+    A line that begins with ``←`` made what is above it on the same margin; other inputs branch
+    off before it. ``╌`` and ``⇠`` mark an input to which no gradient flows. A node that several
+    others use is written out once and gets a number, ``#1``, by which it is named again.
+
+    Args:
+        story: frames as they will be shown.
+        most_lines: the most lines for one frame; what is left out is counted.
+
+    Example:
+        >>> from gradviz.graph import NodeKind
+        >>> graph = GradGraph()
+        >>> graph.add_node("n0", kind=NodeKind.RESULT, name="y", root=0)
+        >>> graph.add_node("n1", kind=NodeKind.OPERATION, op="mul")
+        >>> graph.add_node("n2", kind=NodeKind.LEAF, name="x", grad=None)
+        >>> _ = graph.add_edge("n1", "n0", 0, input=0), graph.add_edge("n2", "n1", 0, input=0)
+        >>> _ = graph.add_edge("n2", "n1", 1, input=1)
+        >>> print(to_text(Story((Frame("", graph),))), end="")
+        y
+        ← mul
+        ├─ x  leaf  .grad  None
+        └─ x  (above)
+    """
+    several = len(story) > 1
+    blocks = [[story.title]] if story.title else []
+    for number, frame in enumerate(story, 1):
+        title = [f"{number}  {frame.title}"] if several or frame.title else []
+        notes = [f"({note})" for note in frame.graph.notes if "drawn again" not in note]
+        after = [line for line in (frame.caption, *notes) if line]
+        tree = list(_frame_lines(frame, most_lines))
+        blocks.append([*title, *tree, *([""] if after else []), *after])
+    return "\n\n".join("\n".join(block) for block in blocks) + "\n"
+
+
+def _frame_lines(frame: Frame, most: int) -> Iterator[str]:
+    tree = _Tree(frame.graph)
+    for number, line in enumerate(tree.lines()):
+        if number == most:
+            left = frame.graph.number_of_nodes() - len(tree.seen)
+            yield f"… and {left:,} more nodes; a picture (.svg) or .json shows all"
+            return
+        yield line
+
+
+@dataclass
+class _Step:
+    """A node still to be written: what stands before it on its line and on the next ones."""
+
+    key: str
+    lead: str
+    below: str
+    edge: Any = None
+
+
+class _Tree:
+    def __init__(self, graph: GradGraph) -> None:
+        self.graph = graph
+        self.labels: dict[str, Label] = labels_of(graph)
+        self.seen: set[str] = set()
+        self.numbers: dict[str, int] = {}
+        self.height = _heights(graph)
+        self.users = dict.fromkeys(graph.nodes, 0)
+        for key in graph.nodes:
+            for source, _ in self._inputs(key):
+                self.users[source] += 1
+
+    def lines(self) -> Iterator[str]:
+        """One line a node, depth first, by a stack: graphs are deeper than Python's own."""
+        roots = self.graph.roots or [key for key, count in self.users.items() if not count]
+        stack = [_Step(key, "", "") for key in reversed(roots)]
+        while stack:
+            step = stack.pop()
+            inputs = self._inputs(step.key)
+            again = step.key in self.seen
+            yield _fit(step.lead) + self._words(step, bool(inputs), again)
+            self.seen.add(step.key)
+            if inputs and not again:
+                stack += reversed(self._next(step, inputs))
+
+    def _inputs(self, key: str) -> list[tuple[str, Any]]:
+        """The inputs; a leaf that a view drew again is the leaf itself, which text names."""
+        return [
+            (self.graph.nodes[source].get("clone_of", source), edge)
+            for source, edge in self.graph.inputs(key)
+        ]
+
+    def _words(self, step: _Step, has_inputs: bool, again: bool) -> str:
+        label = self.labels[step.key]
+        through = (step.edge or {}).get("through")
+        way = f"  (by way of {', '.join(through)})" if through else ""
+        if again:
+            name = "  ".join(span.text for span in label.head[:1])
+            number = self.numbers.get(step.key)
+            return f"{name}{way}  ({f'#{number}, ' if number else ''}above)"
+        mark = ""
+        if has_inputs and self.users[step.key] > 1:
+            self.numbers[step.key] = len(self.numbers) + 1
+            mark = f"  #{self.numbers[step.key]}"
+        return label.plain() + mark + way
+
+    def _next(self, step: _Step, inputs: list[tuple[str, Any]]) -> list[_Step]:
+        """Side branches first, indented; then the longest way back, on the same margin."""
+        spine = max(range(len(inputs)), key=lambda number: self.height[inputs[number][0]])
+        sides = [pair for number, pair in enumerate(inputs) if number != spine]
+        source, edge = inputs[spine]
+        straight = len(inputs) == 1 or self.height[source] > 0
+        if not straight:
+            sides = inputs
+        steps = []
+        for number, (side, side_edge) in enumerate(sides, 1):
+            last = number == len(sides) and not straight
+            line = "╌" if side_edge.get("kind") is EdgeKind.CUT else "─"
+            lead = f"{step.below}{'└' if last else '├'}{line} "
+            steps.append(_Step(side, lead, step.below + ("   " if last else "│  "), side_edge))
+        if straight:
+            arrow = "⇠ " if edge.get("kind") is EdgeKind.CUT else "← "
+            steps.append(_Step(source, step.below + arrow, step.below, edge))
+        return steps
+
+
+def _fit(lead: str) -> str:
+    """The margin of a line; of a very wide one the right end, which tells lines apart."""
+    return lead if len(lead) <= _WIDEST_MARGIN else f"… {lead[-_WIDEST_MARGIN:]}"
+
+
+def _heights(graph: GradGraph) -> dict[str, int]:
+    """The longest way from each node back to an input of the graph."""
+    height = dict.fromkeys(graph.nodes, 0)
+    waiting = {key: sum(1 for _ in graph.inputs(key)) for key in graph.nodes}
+    users: dict[str, list[str]] = {key: [] for key in graph.nodes}
+    for key in graph.nodes:
+        for source, _ in graph.inputs(key):
+            users[source].append(key)
+    ready = [key for key, count in waiting.items() if not count]
+    while ready:
+        key = ready.pop()
+        for user in users[key]:
+            height[user] = max(height[user], height[key] + 1)
+            waiting[user] -= 1
+            if not waiting[user]:
+                ready.append(user)
+    return height
