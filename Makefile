@@ -1,0 +1,51 @@
+# Needs only python3 (3.10 or newer), git and make; everything else goes into .venv.
+
+PYTHON ?= python3
+GALLERY ?= gallery
+BIN := .venv/bin
+READY := .venv/.ready
+
+.PHONY: help demo test lint types clean
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make demo    draw the worked examples into $(GALLERY)/"
+	@echo "make test    run the tests"
+	@echo "make lint    check style (ruff)"
+	@echo "make types   check types (mypy)"
+	@echo "make clean   remove .venv, $(GALLERY)/ and what was built"
+	@echo "Each sets up .venv first; PYTHON=python3.12 chooses the Python for it."
+
+$(READY): setup.cfg pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null || { \
+	  echo "gradviz needs Python 3.10 or newer, and $(PYTHON) is" \
+	    "$$($(PYTHON) -V 2>&1 | tail -n 1); name another one: make PYTHON=python3.12" >&2; \
+	  exit 1; }
+	@echo "setting up .venv (with torch: some minutes the first time)"
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
+	@touch $@
+
+demo: $(READY)
+	@$(BIN)/gradviz gallery $(GALLERY)
+
+# Tests marked "tool" need a program that pip does not install. Where one is missing they are
+# left out, and said to be.
+TOOLS := dot chromium
+MISSING := $(foreach tool,$(TOOLS),$(if $(shell command -v $(tool) 2>/dev/null),,$(tool)))
+
+test: $(READY)
+ifneq ($(strip $(MISSING)),)
+	@echo "not installed: $(strip $(MISSING)); the tests marked 'tool' are left out"
+endif
+	$(BIN)/python -m pytest -n 2 $(if $(strip $(MISSING)),-m "not tool") $(ARGS)
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(READY)
+	$(BIN)/mypy
+
+clean:
+	rm -rf .venv $(GALLERY) build dist gradviz.egg-info

@@ -1,0 +1,17 @@
+"""Worked examples: each file is one lesson about autograd, in the order of `ORDER`."""
+
+ORDER = (
+    "requires_grad",
+    "vector_backward",
+    "stop_tracking",
+    "repeated_backward",
+    "gradient_descent",
+    "missing_grad",
+    "frozen_layer",
+    "two_layer_network",
+    "shared_trunk",
+    "in_place",
+    "double_backward",
+    "custom_function",
+    "rnn",
+)

@@ -1,0 +1,31 @@
+"""A gradient has a gradient.
+
+With create_graph=True backward records its own work, so the slope it finds is again a result
+with a grad_fn, and you can put it into a loss. Here y = x^3, so the slope is 3 * x^2 and the
+slope of the slope is 6 * x. The loss wants the slope to be 12; backward then runs through both.
+"""
+
+import torch
+
+import gradviz
+
+x = torch.tensor(3.0, requires_grad=True)
+
+y = x**3
+(slope,) = torch.autograd.grad(y, x, create_graph=True)
+(curvature,) = torch.autograd.grad(slope, x, retain_graph=True)
+loss = (slope - 12) ** 2
+
+story = gradviz.Story(
+    (
+        gradviz.Frame("y = x ** 3", gradviz.trace(y)),
+        gradviz.Frame("its slope, recorded by create_graph=True", gradviz.trace(slope)),
+        gradviz.Frame("a loss made of the slope", gradviz.trace(loss)),
+    )
+)
+
+loss.backward()
+print(f"y         = {y.item():.4f}")  # 27
+print(f"slope     = {slope.item():.4f}")  # 3 * 9 = 27
+print(f"curvature = {curvature.item():.4f}")  # 6 * 3 = 18
+print(f"x.grad    = {x.grad.item():.4f}")  # 2 * (27 - 12) * 18 = 540
