@@ -1,3 +1,50 @@
-"""See what PyTorch's autograd recorded: a picture and one sentence."""
+"""See what PyTorch's autograd recorded: a picture and one sentence.
+
+Snapshot, then transform, then draw::
+
+    tensors ──► trace ──► GradGraph ──► views ──► labels, theme ──► renderers ──► draw, CLI
+
+`trace` walks from a tensor through ``grad_fn`` and keeps what it finds as plain values in a
+`GradGraph`. Views make the graph fit for a reader's eye, renderers write it as SVG, PNG, PDF,
+DOT, Mermaid, JSON or text, and `draw` does all of it in one call.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from gradviz.capture.tracer import trace
+    from gradviz.errors import GradvizError
+    from gradviz.frontends.drawing import Drawing, draw
+    from gradviz.graph import GradGraph
+    from gradviz.story import Frame, Story
 
 __version__ = "0.1.0"
+
+__all__ = ["Drawing", "Frame", "GradGraph", "GradvizError", "Story", "draw", "trace"]
+
+# Loaded when first used: ``import gradviz`` costs next to nothing, and a saved graph can be
+# drawn where torch is not installed.
+_HOME = {
+    "Drawing": "gradviz.frontends.drawing",
+    "Frame": "gradviz.story",
+    "GradGraph": "gradviz.graph",
+    "GradvizError": "gradviz.errors",
+    "Story": "gradviz.story",
+    "draw": "gradviz.frontends.drawing",
+    "trace": "gradviz.capture.tracer",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'gradviz' has no attribute {name!r}")
+    value = getattr(import_module(_HOME[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -11,6 +11,7 @@ __all__ = [
     "GradvizError",
     "LayoutError",
     "OutputError",
+    "ScriptError",
     "SubjectError",
     "TargetError",
     "TooLargeError",
@@ -40,6 +41,10 @@ class TooLargeError(GradvizError, ValueError):
 
 class TargetError(GradvizError, LookupError):
     """``train.py:loss`` does not lead to a value: no such file, module or name."""
+
+
+class ScriptError(GradvizError, RuntimeError):
+    """The program that was to be drawn failed before it had made what was asked for."""
 
 
 class LayoutError(GradvizError, RuntimeError):

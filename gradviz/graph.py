@@ -64,15 +64,30 @@ class EdgeKind(str, Enum):
 
 
 class Cause(str, Enum):
-    """Why a cut edge carries no gradient."""
+    """Why a cut edge carries no gradient. All but the first are known only from a recording."""
 
     NOT_RECORDED = "not recorded"
+    """Nobody watched: the graph alone does not know."""
     DETACH = "detach"
+    """``detach()`` or ``detach_()``."""
     NO_GRAD = "no_grad"
+    """Computed while gradient mode was off: ``no_grad`` or ``set_grad_enabled(False)``."""
     INFERENCE_MODE = "inference_mode"
+    """Computed under ``inference_mode``."""
     REQUIRES_GRAD = "requires_grad_"
+    """``requires_grad`` of the leaf was switched off."""
     DATA = "data"
+    """Taken through ``.data``."""
     ITEM = "item"
+    """Became a Python number: ``item()``, ``tolist()``, ``float()``, ``int()``."""
+    NUMPY = "numpy"
+    """Became a numpy array."""
+    COPY = "torch.tensor"
+    """Built anew from the values, by ``torch.tensor`` and its like."""
+    NOT_DIFFERENTIABLE = "not differentiable"
+    """The operation has no gradient: a comparison, ``argmax``, a cast to integers."""
+    CONSTANT = "constant"
+    """Made during the recording without ``requires_grad``, from nothing that had it."""
 
 
 class Buffers(str, Enum):
@@ -165,6 +180,9 @@ class NodeData(TypedDict, total=False):
     module            path of the module that made it: ``encoder.layers.3``
     source            line that made it: ``train.py:31``
     clone_of          key of the node that this one repeats (`clone_shared_leaves`)
+    changes           what is new against the frame before, in few words, by attribute:
+                      ``{"grad": "+3", "buffers": "freed"}``; ``{"node": "new"}`` for a new node
+    problem           what went wrong here, when a recording ended in an error at this node
     ================  ==========================================================================
     """
 
@@ -196,6 +214,8 @@ class NodeData(TypedDict, total=False):
     module: str
     source: str
     clone_of: str
+    changes: dict[str, str]
+    problem: str
 
 
 class EdgeData(TypedDict, total=False):
@@ -209,6 +229,7 @@ class EdgeData(TypedDict, total=False):
     output     which output of the source it is: 0, 1, ...
     cause      `Cause`, on cut edges only
     through    forward words of the operations that a view folded into the edge: ``("t",)``
+    source     of a cut edge, the line that cut it, when it was recorded: ``train.py:12``
     =========  =================================================================================
     """
 
@@ -217,6 +238,7 @@ class EdgeData(TypedDict, total=False):
     output: int
     cause: Cause
     through: tuple[str, ...]
+    source: str
 
 
 class GradGraph(nx.MultiDiGraph):  # type: ignore[misc]
@@ -247,6 +269,8 @@ class GradGraph(nx.MultiDiGraph):  # type: ignore[misc]
         edges = self.number_of_edges()
         edge_part = f"{edges} {_plural('edge', edges)}"
         return f"GradGraph({', '.join([*parts, edge_part])})"
+
+    __str__ = __repr__
 
     @property
     def roots(self) -> list[str]:

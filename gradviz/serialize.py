@@ -47,7 +47,9 @@ def to_json(story: Story) -> str:
 
 def iter_json(story: Story) -> Iterator[str]:
     """The same text in pieces, so that a graph of a million nodes streams to a file."""
-    yield f'{{"gradviz": {SCHEMA_VERSION}, "title": {_dump(story.title)}, "frames": [\n'
+    head = f'"gradviz": {SCHEMA_VERSION}, "title": {_dump(story.title)}'
+    notes = f', "notes": {_dump(story.notes)}' if story.notes else ""
+    yield f'{{{head}{notes}, "frames": [\n'
     for number, frame in enumerate(story):
         yield from _iter_frame(frame)
         yield ",\n" if number < len(story) - 1 else "\n"
@@ -132,7 +134,7 @@ def loads(data: str | bytes, source: str = "the text") -> Story:
         )
     try:
         frames = tuple(_frame(frame) for frame in document["frames"])
-        return Story(frames, str(document["title"]))
+        return Story(frames, str(document["title"]), _words(document.get("notes", [])))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         what = f"no {error} in it" if isinstance(error, KeyError) else str(error)
         raise DamagedFileError(f"{source} is damaged ({what}); save the graph again") from error
@@ -179,12 +181,27 @@ def _shape(value: list[int]) -> tuple[int, ...]:
     return tuple(int(size) for size in value)
 
 
+def _pairs(value: dict[str, str]) -> dict[str, str]:
+    return {str(name): str(text) for name, text in value.items()}
+
+
 def _words(value: list[str]) -> tuple[str, ...]:
     return tuple(str(word) for word in value)
 
 
 _SUMMARY_TEXT = ("dtype", "device", "note")
-_TEXT = ("op", "grad_fn", "opaque", "name", "dtype", "device", "module", "source", "clone_of")
+_TEXT = (
+    "op",
+    "grad_fn",
+    "opaque",
+    "name",
+    "dtype",
+    "device",
+    "module",
+    "source",
+    "clone_of",
+    "problem",
+)
 _COUNTS = (
     "outputs",
     "untracked_inputs",
@@ -199,7 +216,8 @@ _FLAGS = ("requires_grad", "is_leaf", "inference", "retains_grad")
 
 _NODE: dict[str, Callable[[Any], Any]] = {
     "kind": NodeKind,
-    "options": lambda value: {str(k): str(v) for k, v in value.items()},
+    "options": _pairs,
+    "changes": _pairs,
     "aliases": _words,
     "shape": _shape,
     "value": _summary,
@@ -216,4 +234,5 @@ _EDGE: dict[str, Callable[[Any], Any]] = {
     "input": int,
     "output": int,
     "through": _words,
+    "source": str,
 }

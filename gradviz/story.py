@@ -1,14 +1,74 @@
-"""A story: what autograd recorded at one moment or at several, to be drawn side by side."""
+"""A story: what autograd recorded at one moment or at several, and what happened in between."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import overload
 
 from gradviz.graph import GradGraph
 
-__all__ = ["Frame", "Story"]
+__all__ = ["Event", "EventKind", "Frame", "Story"]
+
+
+class EventKind(str, Enum):
+    """What kind of thing happened while a program was recorded."""
+
+    OPERATION = "operation"
+    """An operation that autograd recorded, or one outside the graph."""
+    CUT = "cut"
+    """Data left the graph: ``detach``, ``.data``, ``.item()``, ``.numpy()``, ``torch.tensor``."""
+    MODE = "mode"
+    """Gradient mode went on or off: ``no_grad``, ``inference_mode``, ``set_grad_enabled``."""
+    REQUIRES_GRAD = "requires_grad"
+    """``requires_grad`` of a tensor was switched on or off."""
+    IN_PLACE = "in-place"
+    """A tensor was changed where it is; its version counter went up."""
+    BACKWARD = "backward"
+    """``backward`` or ``torch.autograd.grad`` ran."""
+    ACCUMULATE = "accumulate"
+    """The gradient of a leaf was added to, for the first time or again."""
+    GRAD = "grad"
+    """``.grad`` was zeroed, set to None, assigned, or clipped."""
+    STEP = "step"
+    """An optimizer changed the parameters."""
+    HOOK = "hook"
+    """A hook returned another gradient than it was given."""
+    ERROR = "error"
+    """An exception ended the recording."""
+    MARK = "mark"
+    """A milestone set by hand."""
+
+
+@dataclass(frozen=True)
+class Event:
+    """One thing that happened, in plain values.
+
+    Args:
+        number: 0, 1, ... in the order of the program.
+        kind: what kind of thing.
+        word: what the program called: ``"mul"``, ``"detach"``, ``"backward"``, ``"zero_grad"``.
+        source: the line of the program: ``"train.py:12"``; empty when there is none.
+        name: the variable that the result went to, or the tensor that was changed; may be empty.
+        detail: the rest, in a few words: ``"w.grad +3, pass 2"``, ``"version 0 → 1"``.
+        node: key of the node in the frames, or empty.
+
+    Example:
+        >>> print(Event(3, EventKind.CUT, "detach", "train.py:12", "z"))
+        train.py:12  z  detach
+    """
+
+    number: int
+    kind: EventKind
+    word: str
+    source: str = ""
+    name: str = ""
+    detail: str = ""
+    node: str = ""
+
+    def __str__(self) -> str:
+        return "  ".join(filter(None, (self.source, self.name, self.word, self.detail)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,6 +93,7 @@ class Story(Sequence[Frame]):
     Args:
         frames: the moments, in order.
         title: what the whole shows; may be empty.
+        notes: lines under it all, such as what a long recording left out.
 
     Example:
         >>> story = Story((Frame("before", GradGraph()), Frame("after", GradGraph())))
@@ -42,6 +103,7 @@ class Story(Sequence[Frame]):
 
     frames: tuple[Frame, ...] = field(default=())
     title: str = ""
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "frames", tuple(self.frames))
@@ -55,5 +117,5 @@ class Story(Sequence[Frame]):
     def __getitem__(self, index: slice) -> Story: ...
     def __getitem__(self, index: int | slice) -> Frame | Story:
         if isinstance(index, slice):
-            return Story(self.frames[index], self.title)
+            return Story(self.frames[index], self.title, self.notes)
         return self.frames[index]

@@ -1,0 +1,1 @@
+"""What a user meets: `draw`, the command line, the gallery. Only here is anything written."""

@@ -1,0 +1,229 @@
+"""`draw`: from tensors to a picture in one call, and `Drawing`, the picture to show or save."""
+
+from __future__ import annotations
+
+import base64
+import sys
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_args
+
+from gradviz import serialize
+from gradviz.errors import GradvizError, UsageError
+from gradviz.frontends.files import FORMATS, check_folder, format_of, write_atomically
+from gradviz.graph import GradGraph
+from gradviz.renderers.caption import caption
+from gradviz.renderers.compose import compose
+from gradviz.renderers.mermaid import to_mermaid
+from gradviz.renderers.scene import Scene
+from gradviz.renderers.svg import to_svg
+from gradviz.renderers.text import to_text
+from gradviz.renderers.theme import Theme
+from gradviz.story import Frame, Story
+from gradviz.views import View, apply
+
+if TYPE_CHECKING:
+    import graphviz
+
+__all__ = ["Drawing", "draw"]
+
+
+def draw(
+    *subjects: object,
+    names: object = None,
+    views: Sequence[View] | None = None,
+    theme: Theme = "auto",
+    title: str = "",
+) -> Drawing:
+    """Draw what autograd recorded for some tensors.
+
+    Args:
+        subjects: tensors, or lists, tuples, dicts and dataclasses of them; or one `GradGraph`,
+            `Frame` or `Story`.
+        names: what to call the tensors: an ``nn.Module``, a dict of name to tensor, ``{}`` for
+            no names; None for the variables of the calling code.
+        views: functions from graph to graph, applied in order; None for the default ones,
+            ``()`` for the graph as it was recorded.
+        theme: ``"auto"`` for a picture that follows the reader's colour scheme (SVG only),
+            ``"light"`` or ``"dark"``.
+        title: a line above the picture.
+
+    Returns:
+        The picture: a notebook shows it, ``.save("loss.svg")`` writes it, ``str()`` is text.
+
+    Raises:
+        SubjectError: if there is nothing in a subject that autograd could have recorded.
+        UsageError: if an option has a value that is not allowed.
+
+    Example:
+        >>> import torch
+        >>> x = torch.tensor([1.0, 2.0], requires_grad=True)
+        >>> loss = (x * 3).sum()
+        >>> print(draw(loss))
+        loss  f32[]  =  9
+        ← sum  f32[]
+        ← mul  ×3
+        └─ x  f32[2]  leaf  =  1 2  .grad  None
+        <BLANKLINE>
+        2 operations from 1 leaf to loss. Its .grad is None.
+    """
+    if len(subjects) == 1 and isinstance(subjects[0], (GradGraph, Frame, Story)):
+        return Drawing(subjects[0], views=views, theme=theme, title=title)
+    from gradviz.capture.names import Names
+    from gradviz.capture.tracer import trace_subjects
+
+    graph = trace_subjects(subjects, Names.of(names, sys._getframe(1)))
+    return Drawing(graph, views=views, theme=theme, title=title)
+
+
+class Drawing:
+    """A picture of one graph or of several; it is laid out when it is first shown or saved.
+
+    Args:
+        story: what to draw; a graph or a frame is a story of one.
+        views: as for `draw`.
+        theme: as for `draw`.
+        title: as for `draw`.
+
+    Example:
+        >>> drawing = Drawing(GradGraph(), title="nothing yet")
+        >>> drawing.graph
+        GradGraph(0 edges)
+        >>> drawing.svg.startswith("<svg ")
+        True
+    """
+
+    def __init__(
+        self,
+        story: GradGraph | Frame | Story,
+        *,
+        views: Sequence[View] | None = None,
+        theme: Theme = "auto",
+        title: str = "",
+    ) -> None:
+        if theme not in get_args(Theme):
+            raise UsageError(f"theme cannot be {theme!r}: pass {', '.join(get_args(Theme))}")
+        if callable(views) or (views is not None and not all(map(callable, views))):
+            raise UsageError(
+                f"views cannot be {views!r}: pass a list of views from gradviz.views, "
+                "or () to show everything"
+            )
+        self.story = _story(story, title)
+        self.theme: Theme = theme
+        self._views = views
+
+    @property
+    def graph(self) -> GradGraph:
+        """The graph as it was recorded, before any view; of a story, that of the first frame."""
+        return self.story[0].graph if self.story else GradGraph()
+
+    @cached_property
+    def shown(self) -> Story:
+        """The story as it is drawn: through the views, with a sentence under each frame."""
+        frames = (
+            Frame(frame.title, apply(frame.graph, self._views), caption(frame.graph))
+            for frame in self.story
+        )
+        return Story(tuple(frames), self.story.title, self.story.notes)
+
+    @cached_property
+    def _scene(self) -> Scene:
+        return compose(self.shown)
+
+    @cached_property
+    def svg(self) -> str:
+        """The picture as SVG text, light and dark in one."""
+        return to_svg(self._scene, self.theme)
+
+    @property
+    def dot(self) -> graphviz.Digraph:
+        """The picture as a ``graphviz.Digraph``, to change or to draw with other settings."""
+        from gradviz.renderers.dot import to_digraph
+
+        return to_digraph(self.shown, self.theme)
+
+    @property
+    def text(self) -> str:
+        """The graph as plain text."""
+        return to_text(self.shown)
+
+    def render(self, format: str) -> bytes:
+        """The picture in one of the formats, as the bytes of a file.
+
+        Args:
+            format: ``svg``, ``png``, ``pdf``, ``dot``, ``json``, ``mmd`` (Mermaid) or ``txt``.
+                JSON holds the graph as it was recorded, before any view.
+
+        Raises:
+            UsageError: if the format is none of these.
+            TooLargeError: if the picture does not fit the format.
+            LayoutError: if a PNG or PDF is asked for and no Graphviz works.
+        """
+        if format not in self._renderers:
+            raise UsageError(f"cannot draw as {format!r}: formats are {', '.join(FORMATS)}")
+        data = self._renderers[format]()
+        return data if isinstance(data, bytes) else data.encode("utf-8", "backslashreplace")
+
+    @property
+    def _renderers(self) -> dict[str, Callable[[], str | bytes]]:
+        from gradviz.renderers.canvas import to_pdf, to_png
+
+        return {
+            "svg": lambda: self.svg,
+            "png": lambda: to_png(self._scene, self.theme),
+            "pdf": lambda: to_pdf(self._scene, self.theme),
+            "dot": lambda: str(self.dot.source),
+            "json": lambda: serialize.to_json(self.story),
+            "mmd": lambda: to_mermaid(self.shown, self.theme),
+            "txt": lambda: self.text,
+        }
+
+    def save(self, path: str | Path) -> Path:
+        """Write the picture to a file, in the format that its suffix names.
+
+        Args:
+            path: ends in one of ``.svg .png .pdf .dot .json .mmd .txt``. A file that is there
+                is replaced; nothing is left half-written.
+
+        Returns:
+            The path.
+
+        Raises:
+            UsageError: if the suffix is none of these.
+            OutputError: if the file cannot be written.
+        """
+        format = format_of(path)
+        check_folder(path)
+        write_atomically(path, self.render(format))
+        return Path(path)
+
+    def __str__(self) -> str:
+        return self.text.rstrip("\n")
+
+    def __repr__(self) -> str:
+        graphs = ", ".join(repr(frame.graph) for frame in self.story)
+        return f"Drawing({graphs})"
+
+    def _repr_html_(self) -> str:
+        """The picture as an image: notebooks that are not trusted show it as well."""
+        try:
+            data = base64.b64encode(self.svg.encode()).decode()
+        except GradvizError as error:
+            # A display hook must not raise: the reader gets the text and the reason instead.
+            reason = f"{self.text}\n{error}"
+            return f"<pre>{escape(reason)}</pre>"
+        alt = escape(self._scene.description, quote=True)
+        return f'<img alt="{alt}" src="data:image/svg+xml;base64,{data}">'
+
+    def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
+        return {"text/html": self._repr_html_(), "text/plain": str(self)}
+
+
+def _story(story: GradGraph | Frame | Story, title: str) -> Story:
+    if isinstance(story, GradGraph):
+        story = Frame("", story)
+    if isinstance(story, Frame):
+        story = Story((story,), "")
+    return Story(story.frames, title or story.title, story.notes)

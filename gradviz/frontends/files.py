@@ -1,0 +1,177 @@
+"""Putting a picture where it was asked for: whole, or not at all."""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+import sys
+from pathlib import Path
+
+from gradviz.errors import OutputError, UsageError
+
+__all__ = ["FORMATS", "STDOUT", "check_folder", "format_of", "write_atomically"]
+
+FORMATS = ("svg", "png", "pdf", "dot", "json", "mmd", "txt")
+"""What can be written; each is also the suffix of its files."""
+
+STDOUT = "-"
+"""The file name that stands for standard output."""
+
+
+def format_of(path: str | os.PathLike[str]) -> str:
+    """Tell from the suffix of a file what to write into it.
+
+    Args:
+        path: where the picture goes; only its last suffix counts, in any case.
+
+    Returns:
+        One of `FORMATS`.
+
+    Raises:
+        UsageError: if the suffix is none of them.
+
+    Example:
+        >>> format_of("out/Loss.SVG")
+        'svg'
+        >>> format_of("loss.wav")
+        Traceback (most recent call last):
+        gradviz.errors.UsageError: cannot tell from 'loss.wav' what to write: the suffix '.wav' \
+is none of .svg .png .pdf .dot .json .mmd .txt
+    """
+    suffix = Path(path).suffix
+    if suffix[1:].lower() in FORMATS:
+        return suffix[1:].lower()
+    told = f"the suffix {suffix!r} is none of" if suffix else "it has no suffix; allowed are"
+    allowed = " ".join(f".{name}" for name in FORMATS)
+    raise UsageError(f"cannot tell from {os.fspath(path)!r} what to write: {told} {allowed}")
+
+
+def check_folder(path: str | os.PathLike[str]) -> None:
+    """Find out before the work starts whether there is a place for its result.
+
+    Args:
+        path: the file to be written later, or ``"-"``.
+
+    Raises:
+        OutputError: if its folder is missing or is a file, or if a folder is in its way.
+    """
+    name = os.fspath(path)
+    if name == STDOUT:
+        return
+    try:
+        reason = _obstacle(Path(os.path.realpath(name)))
+    except (OSError, ValueError) as error:
+        raise _cannot(name, _reason(error, Path(name))) from error
+    if reason:
+        raise _cannot(name, reason)
+
+
+def _obstacle(target: Path) -> str:
+    """What stands in the way of a file there; empty when nothing does."""
+    if target.is_dir():
+        return "it is a folder; give the name of a file in it"
+    folder = target.parent
+    if folder.is_dir():
+        return ""
+    existing = folder
+    while not existing.exists():
+        existing = existing.parent
+    if not existing.is_dir():
+        return f"{_as_given(existing)} is a file, not a folder"
+    return f"there is no folder {_as_given(folder)}; make it with: mkdir -p {_as_given(folder)}"
+
+
+def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
+    """Write a file whole: whatever goes wrong, the old content or none is there, not a part.
+
+    The bytes go to a temporary file in the same folder, which is then moved into place. A
+    symbolic link is written through; a pipe or a device is written directly.
+
+    Args:
+        path: the file; ``"-"`` is standard output.
+        data: all its bytes.
+
+    Raises:
+        OutputError: if it cannot be written.
+        BrokenPipeError: if standard output was closed by its reader.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp(), "loss.txt")
+        >>> write_atomically(path, b"drawn")
+        >>> path.read_text()
+        'drawn'
+    """
+    name = os.fspath(path)
+    if name == STDOUT:
+        _write_stdout(data)
+        return
+    check_folder(name)
+    target = Path(os.path.realpath(name))
+    try:
+        if target.exists() and not target.is_file():
+            target.write_bytes(data)
+        else:
+            _replace(target, data)
+    except BrokenPipeError:
+        raise
+    except (OSError, ValueError) as error:
+        raise _cannot(name, _reason(error, target)) from error
+
+
+def _replace(target: Path, data: bytes) -> None:
+    temporary = target.with_name(f".gradviz-{secrets.token_hex(6)}.tmp")
+    try:
+        # "x" leaves the permissions to the umask, where tempfile would make them private.
+        with temporary.open("xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        if target.exists():
+            temporary.chmod(target.stat().st_mode & 0o7777)
+        temporary.replace(target)
+    except BaseException:  # Ctrl-C too must leave nothing behind
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def _write_stdout(data: bytes) -> None:
+    if sys.stdout is None:
+        raise OutputError("cannot write to standard output: it is closed; use -o FILE")
+    try:
+        sys.stdout.flush()
+        stream = sys.stdout.buffer
+        # Past the buffer: what a full disk leaves in it would fail once more at exit.
+        raw = getattr(stream, "raw", stream)
+        view = memoryview(data)
+        while view:
+            view = view[raw.write(view) :]
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise _cannot("to standard output", _reason(error, Path())) from error
+
+
+def _reason(error: OSError | ValueError, target: Path) -> str:
+    number = error.errno if isinstance(error, OSError) else None
+    if number in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)):
+        return "no space is left on the disk; free some, or write elsewhere"
+    if number == errno.EROFS:
+        return f"the folder {_as_given(target.parent)} is on a read-only disk; write elsewhere"
+    if number in (errno.EACCES, errno.EPERM):
+        shown = _as_given(target.parent)
+        return f"the folder {shown} may not be written to by this user; write elsewhere"
+    return (isinstance(error, OSError) and error.strerror) or str(error)
+
+
+def _as_given(folder: Path) -> str:
+    """The folder as the user may have typed it: relative when it is below the current one."""
+    try:
+        return str(folder.relative_to(Path.cwd()))
+    except (OSError, ValueError):
+        return str(folder)
+
+
+def _cannot(name: str, reason: str) -> OutputError:
+    return OutputError(f"cannot write {name}: {reason}")

@@ -1,0 +1,190 @@
+"""Running a user's program inside ours, as Python itself would, and cleaning up after it."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.machinery
+import importlib.util
+import os
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import CodeType, ModuleType
+from typing import Any
+
+from gradviz.errors import ScriptError, TargetError
+
+__all__ = ["Run", "run_module", "run_script"]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A program after it has run, to its end or not.
+
+    Args:
+        module: what it ran in; whoever holds it keeps its tensors alive.
+        ending: how it stopped early, ``"ValueError: bad (train.py:3)"``; empty when it did not.
+        failed: whether it stopped with an error; ``sys.exit(0)`` is none.
+        error: what it stopped with, for its traceback.
+    """
+
+    module: ModuleType
+    ending: str = ""
+    failed: bool = False
+    error: BaseException | None = None
+
+    @property
+    def namespace(self) -> dict[str, Any]:
+        """The program's global variables."""
+        return vars(self.module)
+
+
+def run_script(path: str, argv: Sequence[str] = ()) -> Run:
+    """Run a file as ``python path argv...`` would: as ``__main__``, in the current folder.
+
+    What the script changes of the interpreter (``sys.argv``, ``sys.path``, ``__main__``, the
+    current folder) is put back afterwards.
+
+    Args:
+        path: an existing file of Python source.
+        argv: the script's own arguments.
+
+    Raises:
+        ScriptError: if the file is not valid Python source.
+        KeyboardInterrupt: as it came.
+    """
+    full = os.path.abspath(path)  # noqa: PTH100  (as Python does: links stay as they are)
+    module = ModuleType("__main__")
+    code = _compile(path, full)
+    # Processes that multiprocessing spawns find the script by __file__ when __spec__ is None.
+    module.__dict__.update(
+        __file__=full,
+        __cached__=None,
+        __spec__=None,
+        __loader__=importlib.machinery.SourceFileLoader("__main__", full),
+    )
+    with _as_main([path, *argv], os.path.dirname(os.path.realpath(path)), module):  # noqa: PTH120
+        return _run(lambda: exec(code, module.__dict__), module, full, path)
+
+
+def run_module(name: str, argv: Sequence[str] = ()) -> Run:
+    """Import a module, found from the current folder first, as ``python -m`` would find it.
+
+    Args:
+        name: its dotted name.
+        argv: what it sees as its arguments.
+
+    Raises:
+        TargetError: if there is no such module.
+        ScriptError: if a package above it fails.
+        KeyboardInterrupt: as it came.
+    """
+    with _as_main([name, *argv], str(Path.cwd())):
+        if name in sys.modules:
+            return Run(sys.modules[name])
+        spec = _find(name)
+        if spec is None or spec.loader is None or spec.origin is None:
+            raise TargetError(
+                f"there is no module {name!r} here or among the installed ones; a file is given "
+                f"with its suffix: {name.replace('.', '/')}.py:loss"
+            )
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[name] = module
+        load = spec.loader.exec_module
+        run = _run(lambda: load(module), module, spec.origin, name)
+        if run.failed:
+            del sys.modules[name]
+        return run
+
+
+def _find(name: str) -> importlib.machinery.ModuleSpec | None:
+    try:
+        return importlib.util.find_spec(name)
+    except ModuleNotFoundError as error:
+        if error.name and (name + ".").startswith(error.name + "."):
+            return None
+        raise ScriptError(f"cannot import {name}: {_message(error)}") from error
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        raise ScriptError(f"cannot import {name}: {_message(error)}") from error
+
+
+def _compile(path: str, full: str) -> CodeType:
+    try:
+        # dont_inherit: the "from __future__" lines of this file are not the script's.
+        return compile(Path(path).read_bytes(), full, "exec", dont_inherit=True)
+    except SyntaxError as error:
+        line = f":{error.lineno}" if error.lineno else ""
+        raise ScriptError(f"{path}{line} is not valid Python: {error.msg}") from error
+    except ValueError as error:
+        raise ScriptError(f"{path} is not a file of Python source: {error}") from error
+    except OSError as error:
+        raise TargetError(f"cannot read {path}: {error.strerror}") from error
+
+
+def _run(start: Callable[[], object], module: ModuleType, full: str, shown: str) -> Run:
+    try:
+        start()
+    except KeyboardInterrupt:
+        raise
+    except SystemExit as error:
+        where = _where(error, full, shown)
+        if error.code is None or error.code == 0:
+            return Run(module, f"it ended by sys.exit(){where}", False, error)
+        return Run(module, f"it ended by sys.exit({_brief(repr(error.code))}){where}", True, error)
+    except BaseException as error:
+        said = _message(error)
+        if isinstance(error, EOFError) and "reading a line" in str(error):
+            said = "it asked for input, and there was none: pipe it in, echo 3 | gradviz draw ..."
+        return Run(module, said + _where(error, full, shown), True, error)
+    return Run(module)
+
+
+def _message(error: BaseException) -> str:
+    """The last line of a traceback, cut to one line."""
+    if isinstance(error, SyntaxError) and error.filename:
+        return f"{type(error).__name__}: {error.msg} ({Path(error.filename).name}:{error.lineno})"
+    return _brief("".join(traceback.format_exception_only(type(error), error)))
+
+
+def _brief(text: str) -> str:
+    first, *rest = text.strip().splitlines() or [""]
+    return first[:300] + (" ..." if rest or len(first) > 300 else "")
+
+
+def _where(error: BaseException, full: str, shown: str) -> str:
+    """The script's own line that led to an error: ``" (train.py:3, in step)"``."""
+    own = [
+        (frame.f_code.co_name, line)
+        for frame, line in traceback.walk_tb(error.__traceback__)
+        if frame.f_code.co_filename == full
+    ]
+    if not own:
+        return ""
+    function, line = own[-1]
+    place = shown if shown.endswith(".py") else full
+    return f" ({place}:{line}{'' if function.startswith('<') else f', in {function}'})"
+
+
+@contextlib.contextmanager
+def _as_main(argv: list[str], folder: str, main: ModuleType | None = None) -> Iterator[None]:
+    """Let the interpreter look as a started program finds it, and put all back afterwards."""
+    old_argv, old_path, old_main = sys.argv, sys.path[:], sys.modules["__main__"]
+    streams = sys.stdin, sys.stdout, sys.stderr
+    here = Path.cwd()
+    sys.argv = argv
+    sys.path.insert(0, folder)
+    if main is not None:
+        sys.modules["__main__"] = main
+    try:
+        yield
+    finally:
+        if sys.stdout is not None:
+            with contextlib.suppress(ValueError):  # closed by the script
+                sys.stdout.flush()
+        sys.stdin, sys.stdout, sys.stderr = streams
+        sys.argv, sys.path[:], sys.modules["__main__"] = old_argv, old_path, old_main
+        os.chdir(here)
