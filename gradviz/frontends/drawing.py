@@ -16,6 +16,7 @@ from gradviz.frontends.files import FORMATS, check_folder, format_of, write_atom
 from gradviz.graph import GradGraph
 from gradviz.renderers.caption import caption
 from gradviz.renderers.compose import compose
+from gradviz.renderers.html import to_html
 from gradviz.renderers.mermaid import to_mermaid
 from gradviz.renderers.scene import Scene
 from gradviz.renderers.svg import to_svg
@@ -41,7 +42,7 @@ def draw(
 
     Args:
         subjects: tensors, or lists, tuples, dicts and dataclasses of them; or one `GradGraph`,
-            `Frame` or `Story`.
+            `Frame`, `Story` or recording.
         names: what to call the tensors: an ``nn.Module``, a dict of name to tensor, ``{}`` for
             no names; None for the variables of the calling code.
         views: functions from graph to graph, applied in order; None for the default ones,
@@ -69,8 +70,9 @@ def draw(
         <BLANKLINE>
         2 operations from 1 leaf to loss. Its .grad is None.
     """
-    if len(subjects) == 1 and isinstance(subjects[0], (GradGraph, Frame, Story)):
-        return Drawing(subjects[0], views=views, theme=theme, title=title)
+    story = _recorded(subjects[0]) if len(subjects) == 1 else None
+    if story is not None:
+        return Drawing(story, views=views, theme=theme, title=title)
     from gradviz.capture.names import Names
     from gradviz.capture.tracer import trace_subjects
 
@@ -176,6 +178,7 @@ class Drawing:
             "pdf": lambda: to_pdf(self._scene, self.theme),
             "dot": lambda: str(self.dot.source),
             "json": lambda: serialize.to_json(self.story),
+            "html": lambda: to_html(self.shown, self.theme),
             "mmd": lambda: to_mermaid(self.shown, self.theme),
             "txt": lambda: self.text,
         }
@@ -219,6 +222,15 @@ class Drawing:
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
         return {"text/html": self._repr_html_(), "text/plain": str(self)}
+
+
+def _recorded(subject: object) -> GradGraph | Frame | Story | None:
+    """What was recorded earlier: a graph, a frame, a story, or a thing that has a story."""
+    if isinstance(subject, (GradGraph, Frame, Story)):
+        return subject
+    # Asked of the class first: a tensor or a module may answer for any attribute.
+    story = getattr(subject, "story", None) if hasattr(type(subject), "story") else None
+    return story if isinstance(story, Story) else None
 
 
 def _story(story: GradGraph | Frame | Story, title: str) -> Story:

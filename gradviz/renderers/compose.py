@@ -6,13 +6,13 @@ import math
 from collections.abc import Sequence
 
 from gradviz.renderers.cards import line_width, set_line
-from gradviz.renderers.labels import Line, Role, Span
+from gradviz.renderers.labels import Line, Role, Span, clean
 from gradviz.renderers.legend import GLYPH_WIDTH, legend_glyph, legend_of
-from gradviz.renderers.panel import Panel, panel_of, shift
+from gradviz.renderers.panel import Panel, panels_of, shift
 from gradviz.renderers.scene import Group, Rectangle, Scene, Shape, Text
 from gradviz.story import Frame, Story
 
-__all__ = ["compose"]
+__all__ = ["compose", "compose_each"]
 
 _MARGIN = 18.0
 _PAD = 16.0
@@ -32,22 +32,42 @@ def compose(story: Story, limit: float = 20.0) -> Scene:
     Returns:
         The drawing, ready for the SVG writer or the Graphviz canvas.
     """
-    several = len(story) > 1
-    panels = [panel_of(frame.graph, limit) for frame in story]
-    sheet = _Sheet()
-    blocks = [
-        _framed(panel, frame, number) if several else panel
+    panels = panels_of([frame.graph for frame in story], limit)
+    if len(story) == 1:
+        return _sheet(story, panels, [panels], list(filter(None, [story[0].caption])))
+    framed = [
+        _framed(panel, frame, number)
         for number, (panel, frame) in enumerate(zip(panels, story, strict=True), 1)
     ]
-    rows = _rows(blocks)
+    return _sheet(story, panels, _rows(framed), [])
+
+
+def compose_each(story: Story, limit: float = 20.0) -> list[Scene]:
+    """The frames on a sheet each, nodes that they share in the same places.
+
+    Args:
+        story: as for `compose`.
+        limit: as for `compose`.
+    """
+    panels = panels_of([frame.graph for frame in story], limit)
+    return [
+        _sheet(Story((frame,), frame.title), [panel], [[panel]], [])
+        for panel, frame in zip(panels, story, strict=True)
+    ]
+
+
+def _sheet(
+    story: Story, panels: Sequence[Panel], rows: list[list[Panel]], said: list[str]
+) -> Scene:
+    sheet = _Sheet()
     width = max([_NARROWEST, *(_row_width(row) for row in rows)])
     if story.title:
-        sheet.add_line((Span(story.title, Role.NAME),), width, "title", gap=10)
+        sheet.add_line((Span(clean(story.title), Role.NAME),), width, "title", gap=10)
     for row in rows:
         sheet.add_row(row, width)
     sheet.add_legend(legend_of(frame.graph for frame in story), width)
-    said = [frame.caption for frame in story if frame.caption and not several]
-    notes = list(dict.fromkeys(note for frame in story for note in frame.graph.notes))
+    hidden = dict.fromkeys(note for frame in story for note in frame.graph.notes)
+    notes = [*hidden, *story.notes]
     lines = [line for text in (*said, *notes) for line in _wrapped(text, width)]
     for number, line in enumerate(lines):
         sheet.add_line(line, width, f"caption-{number}")
@@ -57,7 +77,7 @@ def compose(story: Story, limit: float = 20.0) -> Scene:
         round(width + 2 * _MARGIN, 2),
         round(sheet.y + _MARGIN, 2),
         tuple(sheet.groups),
-        story.title or "What autograd recorded",
+        clean(story.title) or "What autograd recorded",
         " ".join([*filter(None, [*described, *notes]), f"Layout: {engines}."]),
     )
 
@@ -115,7 +135,7 @@ def _legend_rows(legend: dict[str, str], width: float) -> list[list[tuple[str, L
 
 def _framed(panel: Panel, frame: Frame, number: int) -> Panel:
     """The panel in a frame of its own, with its number, title and sentence under it."""
-    title: Line = (Span(str(number), Role.NAME), Span(frame.title, Role.WORD))
+    title: Line = (Span(str(number), Role.NAME), Span(clean(frame.title), Role.WORD))
     inner = max(panel.width, line_width(title), 150.0)
     lines = [title, *_wrapped(frame.caption, inner)]
     width = max(inner, *(line_width(line) for line in lines)) + 2 * _PAD
@@ -147,6 +167,7 @@ def _row_width(row: Sequence[Panel]) -> float:
 
 def _wrapped(text: str, width: float) -> list[Line]:
     """The sentence in lines of about equal length, no wider than ``width`` where words allow."""
+    text = clean(text)
     whole = line_width((Span(text, Role.FACT),))
     aim = whole / math.ceil(whole / width) * 1.08 if whole else width
     lines: list[str] = []

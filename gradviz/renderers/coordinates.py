@@ -44,7 +44,8 @@ def place_in_rows(rows: Rows, widths: Sequence[float]) -> list[float]:
         shift = left - span[0] if number % 2 == 0 else right - span[1]
         found[number] = [x + shift for x in xs]
     middle = [sum(sorted(four)[1:3]) / 2 for four in zip(*found, strict=True)]
-    _centre_ends(rows, middle, gaps)
+    free = [not (above or below) for above, below in zip(upper, lower, strict=True)]
+    _centre_free(rows, free, middle, gaps)
     start = min(map(float.__sub__, middle, halves))
     return [x - start for x in middle]
 
@@ -195,15 +196,16 @@ def _pack(rows: Rows, root: list[int], gaps: list[float], rightwards: bool) -> l
     return [sign * xs[top] for top in root]
 
 
-def _centre_ends(rows: Rows, xs: list[float], gaps: list[float]) -> None:
-    """Move sources and results towards their neighbours where there is room."""
+def _centre_free(rows: Rows, free: Sequence[bool], xs: list[float], gaps: Sequence[float]) -> None:
+    """Move vertices that are aligned with nothing towards their neighbours, as far as they can."""
     for row in rows.rows:
         for at, vertex in enumerate(row):
-            near = rows.up[vertex] or rows.down[vertex]
-            if near and not (rows.up[vertex] and rows.down[vertex]):
-                wish = sum(xs[other] for other in near) / len(near)
-                if at:
-                    wish = max(wish, xs[row[at - 1]] + gaps[vertex])
-                if at + 1 < len(row):
-                    wish = min(wish, xs[row[at + 1]] - gaps[row[at + 1]])
-                xs[vertex] = wish
+            near = rows.up[vertex] + rows.down[vertex]
+            if not free[vertex] or not near:
+                continue
+            wish = sum(xs[other] for other in near) / len(near)
+            if at:
+                wish = max(wish, xs[row[at - 1]] + gaps[vertex])
+            if at + 1 < len(row):
+                wish = min(wish, xs[row[at + 1]] - gaps[row[at + 1]])
+            xs[vertex] = wish

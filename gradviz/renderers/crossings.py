@@ -43,7 +43,7 @@ class Rows:
 
 
 def cut_into_rows(ranks: Sequence[int], pairs: Sequence[Pair]) -> Rows:
-    """Insert the bends and put the vertices of each row in a first order.
+    """Insert the bends; the vertices get their order in `order_rows`.
 
     Args:
         ranks: row of each box.
@@ -79,31 +79,58 @@ def cut_into_rows(ranks: Sequence[int], pairs: Sequence[Pair]) -> Rows:
     for above, below in edges:
         rows.down[above].append(below)
         rows.up[below].append(above)
-    _first_order(rows)
     return rows
 
 
-def _first_order(rows: Rows) -> None:
-    """Walk up from the results, inputs in their order: a tree comes out without crossings."""
-    rows.rows = [[] for _ in range(max(rows.rank, default=-1) + 1)]
+def order_rows(rows: Rows) -> None:
+    """Order the vertices within their rows, so that few links cross.
+
+    Up to a size with care: from two first orders, with up to 24 sweeps and swaps of neighbours.
+    Above it with 4 sweeps.
+    """
+    careful = len(rows.rank) <= _CAREFUL
+    rows.rows = _walk_up(rows)
+    crossings = _improve(rows, careful)
+    if careful and crossings:
+        best, rows.rows = rows.rows, _walk_down(rows)
+        if _improve(rows, careful) >= crossings:
+            rows.rows = best
+
+
+def _walk_up(rows: Rows) -> list[list[int]]:
+    """Walk from the results to their inputs in order: a tree comes out without crossings."""
+    results = [vertex for vertex, below in enumerate(rows.down) if not below]
+    results.sort(key=lambda vertex: -rows.rank[vertex])
+    return _walk(rows, results, rows.up)
+
+
+def _walk_down(rows: Rows) -> list[list[int]]:
+    """Walk from the sources to what uses them, long links first: they come to stand outside."""
+    sources = [vertex for vertex, above in enumerate(rows.up) if not above]
+    sources.sort(key=lambda vertex: rows.rank[vertex])
+    return _walk(
+        rows,
+        sources,
+        [sorted(below, key=lambda vertex: vertex < rows.boxes) for below in rows.down],
+    )
+
+
+def _walk(rows: Rows, starts: list[int], neighbours: list[list[int]]) -> list[list[int]]:
+    order: list[list[int]] = [[] for _ in range(max(rows.rank, default=-1) + 1)]
     seen = [False] * len(rows.rank)
-    sinks = [vertex for vertex, below in enumerate(rows.down) if not below]
-    for sink in sorted(sinks, key=lambda vertex: -rows.rank[vertex]):
-        stack = [sink]
+    for start in starts:
+        stack = [start]
         while stack:
             vertex = stack.pop()
             if not seen[vertex]:
                 seen[vertex] = True
-                rows.rows[rows.rank[vertex]].append(vertex)
-                stack += reversed(rows.up[vertex])
+                order[rows.rank[vertex]].append(vertex)
+                stack += reversed(neighbours[vertex])
+    return order
 
 
-def order_rows(rows: Rows) -> None:
-    """Reorder the vertices within their rows, so that few links cross.
-
-    Up to a size with care (24 sweeps and swaps of neighbours), above it with 4 sweeps.
-    """
-    careful = len(rows.rank) <= _CAREFUL
+def _improve(rows: Rows, careful: bool) -> int:
+    """Sweep up and down, and keep the best order found; returns its number of crossings."""
     place = [0] * len(rows.rank)
     for row in rows.rows:
         _number(row, place)
@@ -120,6 +147,7 @@ def order_rows(rows: Rows) -> None:
         if crossings < fewest:
             best, fewest, idle = [row.copy() for row in rows.rows], crossings, 0
     rows.rows = best
+    return fewest
 
 
 def count_crossings(rows: Rows) -> int:
@@ -155,7 +183,7 @@ def _sweep(rows: Rows, place: list[int], *, downwards: bool) -> None:
 
 
 def _swap_neighbours(rows: Rows, place: list[int]) -> None:
-    """Swap boxes that stand side by side as long as that removes crossings."""
+    """Swap vertices that stand side by side as long as that removes crossings."""
     for _ in range(4):
         swapped = False
         for row in rows.rows:

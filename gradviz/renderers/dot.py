@@ -8,7 +8,7 @@ from typing import Any
 import graphviz
 
 from gradviz.graph import EdgeKind, GradGraph
-from gradviz.renderers.labels import Label, Line, edge_tooltip, labels_of, tooltip_of
+from gradviz.renderers.labels import Label, Line, clean, edge_tooltip, labels_of, tooltip_of
 from gradviz.renderers.theme import FONT, LOOKS, TEXT, Look, Theme, colour
 from gradviz.story import Story
 
@@ -39,15 +39,15 @@ def to_digraph(story: Story, theme: Theme = "auto") -> graphviz.Digraph:
     digraph.attr(**_GRAPH, bgcolor=colour("page", theme), fontcolor=colour("ink", theme))
     if len(story) == 1:
         frame = story[0]
-        title = "\n".join(filter(None, [story.title or frame.title, frame.caption]))
+        title = "\n".join(map(clean, filter(None, [story.title or frame.title, frame.caption])))
         digraph.attr(label=graphviz.escape(title + "\n")) if title else None
         _add(digraph, frame.graph, "", theme)
         return digraph
     if story.title:
-        digraph.attr(label=graphviz.escape(story.title))
+        digraph.attr(label=graphviz.escape(clean(story.title)))
     for number, frame in enumerate(story, 1):
         with digraph.subgraph(name=f"cluster_{number}") as cluster:
-            cluster.attr(label=graphviz.escape(f"{number}  {frame.title}"), labelloc="b")
+            cluster.attr(label=graphviz.escape(f"{number}  {clean(frame.title)}"), labelloc="b")
             cluster.attr(color=colour("panel", theme), style="rounded", margin="14")
             _add(cluster, frame.graph, f"f{number}_", theme)
     return digraph

@@ -10,12 +10,31 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from gradviz.graph import Buffers, EdgeData, EdgeKind, GradGraph, NodeData, NodeKind, TensorSummary
+from gradviz.graph import (
+    Buffers,
+    Cause,
+    EdgeData,
+    EdgeKind,
+    GradGraph,
+    NodeData,
+    NodeKind,
+    TensorSummary,
+)
 from gradviz.renderers.numbers import bytes_text, is_loud, shape_text, summary_text
 
-__all__ = ["Label", "Role", "Span", "edge_tooltip", "labels_of", "tooltip_of"]
+__all__ = [
+    "Label",
+    "Role",
+    "Span",
+    "cause_text",
+    "clean",
+    "edge_tooltip",
+    "labels_of",
+    "tooltip_of",
+]
 
 _LONGEST_NAME = 48
+_LONGEST_VALUE = 52
 _FEW_INLINE = 4
 
 
@@ -31,7 +50,7 @@ class Role(str, Enum):
     FACT = "fact"
     """Shape, kind: true, and seldom what one is looking for."""
     LOUD = "loud"
-    """What a reader should stop at: NaN, all zeros, freed, no gradient."""
+    """What a reader should stop at: NaN, all zeros, freed, an error, a change."""
 
 
 @dataclass(frozen=True)
@@ -85,9 +104,10 @@ def _label(graph: GradGraph, key: str, freed_is_news: bool) -> Label:
     kind = data["kind"]
     if kind in (NodeKind.OPERATION, NodeKind.ACCUMULATE, NodeKind.GROUP):
         head = _operation_head(graph, key, data)
-        if freed_is_news and data.get("buffers") is Buffers.FREED:
-            head.append(Span("freed", Role.LOUD))
-        return Label(tuple(head), (*_value_rows(data), *_grad_rows(data)))
+        changed = data.get("changes", {}).get("buffers")
+        if changed or (freed_is_news and data.get("buffers") is Buffers.FREED):
+            head.append(Span(changed or "freed", Role.LOUD))
+        return Label(tuple(head), _rows(data))
     head = [*_name(data), *_shape(data)]
     if "clone_of" in data:
         return Label((*head, Span("again", Role.FACT)))
@@ -96,9 +116,15 @@ def _label(graph: GradGraph, key: str, freed_is_news: bool) -> Label:
         value = _value_rows(data)
         if value and data["value"].numel <= _FEW_INLINE:
             head, value = [*head, *value[0]], []
-        return Label(tuple(head), (*value, *_grad_rows(data)))
+        return Label(tuple(head), (*value, *_rows(data)[len(_value_rows(data)) :]))
     head.append(Span(_TENSOR_WORD.get(kind, kind.value), Role.FACT))
-    return Label(tuple(head), (*_value_rows(data), *_why_untracked(data), *_grad_rows(data)))
+    return Label(tuple(head), _rows(data))
+
+
+def _rows(data: NodeData) -> tuple[Line, ...]:
+    problem = data.get("problem")
+    trouble: list[Line] = [(Span(clean(problem), Role.LOUD),)] if problem else []
+    return (*_value_rows(data), *_why_untracked(data), *_grad_rows(data), *trouble)
 
 
 _TENSOR_WORD = {NodeKind.UNTRACKED: "not tracked"}
@@ -114,6 +140,11 @@ def _operation_head(graph: GradGraph, key: str, data: NodeData) -> list[Span]:
         head += _shape(data)
     if "opaque" in data:
         head.append(Span(data["opaque"], Role.FACT))
+    changes = data.get("changes", {})
+    if "version" in changes:
+        head.append(Span(f"version {changes['version']}", Role.LOUD))
+    if "node" in changes:
+        head.append(Span(changes["node"], Role.LOUD))
     return head + _hooks(data)
 
 
@@ -127,13 +158,23 @@ def _name(data: NodeData) -> list[Span]:
     text = " = ".join(_short(name) for name in names if name)
     if text:
         return [Span(text, Role.NAME)]
-    # "not tracked" says it already.
-    return [] if data["kind"] is NodeKind.UNTRACKED else [Span(data["kind"].value, Role.WORD)]
+    # Of other nodes the kind is said anyway.
+    return [Span("result", Role.WORD)] if data["kind"] is NodeKind.RESULT else []
+
+
+def clean(text: str) -> str:
+    """Text for one line that anything can show: no control characters, no half of a pair.
+
+    Example:
+        >>> clean("two" + chr(10) + "lines")
+        'two␤lines'
+    """
+    return "".join(char if char.isprintable() else "\N{SYMBOL FOR NEWLINE}" for char in text)
 
 
 def _short(text: str) -> str:
-    """Text for one line: no control characters, the middle left out of what is very long."""
-    text = "".join(char if char.isprintable() else "\N{SYMBOL FOR NEWLINE}" for char in text)
+    """The same, with the middle left out of what is very long."""
+    text = clean(text)
     if len(text) <= _LONGEST_NAME:
         return text
     half = _LONGEST_NAME // 2
@@ -173,12 +214,23 @@ def _options(data: NodeData) -> list[Span]:
     return spans
 
 
+def _content(summary: TensorSummary) -> str:
+    """What is in a tensor, in no more room than a card has; the tooltip has all of it."""
+    text = summary_text(summary)
+    return text if len(text) <= _LONGEST_VALUE else f"{text[: _LONGEST_VALUE - 2].rstrip()} …"
+
+
 def _value_rows(data: NodeData) -> list[Line]:
     value = data.get("value")
-    if value is None or not (text := summary_text(value)):
+    if value is None or not (text := _content(value)):
         return []
     role = Role.LOUD if value.nan or value.inf else Role.VALUE
-    return [(Span("=", Role.FACT), Span(text, role))]
+    return [(Span("=", Role.FACT), Span(text, role), *_change(data, "value"))]
+
+
+def _change(data: NodeData, attribute: str) -> list[Span]:
+    text = data.get("changes", {}).get(attribute)
+    return [Span(text, Role.LOUD)] if text else []
 
 
 def _why_untracked(data: NodeData) -> list[Line]:
@@ -196,10 +248,11 @@ def _grad_rows(data: NodeData) -> list[Line]:
         return []
     grad = data["grad"]
     heading = Span(".grad", Role.WORD)
+    change = _change(data, "grad")
     if grad is None:
-        return [(heading, Span("None", Role.FACT))]
-    line = [heading, Span(summary_text(grad), Role.LOUD if is_loud(grad) else Role.VALUE)]
-    if data.get("accumulations"):
+        return [(heading, Span("None", Role.FACT), *change)]
+    line = [heading, Span(_content(grad), Role.LOUD if is_loud(grad) else Role.VALUE), *change]
+    if data.get("accumulations") and not change:
         times = data["accumulations"]
         line.append(Span(f"{times} {'pass' if times == 1 else 'passes'}", Role.FACT))
     return [tuple(line)]
@@ -227,7 +280,7 @@ def tooltip_of(key: str, data: NodeData) -> str:
     for attribute, sentence in _SENTENCES.items():
         if attribute in data:
             lines.append(sentence(data[attribute]))  # type: ignore[literal-required]
-    return "\n".join([*lines, key])
+    return "\n".join(map(clean, [*lines, key]))
 
 
 def _summary_sentence(what: str) -> Any:
@@ -255,8 +308,23 @@ _SENTENCES: dict[str, Any] = {
     "module": lambda path: f"in module {path}",
     "source": lambda line: f"made at {line}",
     "sequence_nr": lambda number: f"sequence number {number}",
+    "changes": lambda changes: ", ".join(f"{name} {text}" for name, text in changes.items()),
+    "problem": str,
     "clone_of": lambda key: f"the same tensor as {key}, drawn again to keep the picture clear",
 }
+
+
+def cause_text(data: EdgeData) -> str:
+    """Why an edge is cut, and where, as far as it was recorded.
+
+    Example:
+        >>> cause_text({"cause": Cause.DETACH, "source": "train.py:12"})
+        'detach, train.py:12'
+    """
+    cause = data.get("cause", Cause.NOT_RECORDED)
+    if cause is Cause.NOT_RECORDED:
+        return "cause not recorded"
+    return ", ".join(filter(None, (cause.value, data.get("source", ""))))
 
 
 def edge_tooltip(data: EdgeData) -> str:
@@ -274,7 +342,5 @@ def edge_tooltip(data: EdgeData) -> str:
     if data.get("through"):
         text += f", by way of {' → '.join(data['through'])}"
     if data.get("kind") is EdgeKind.CUT:
-        cause = data["cause"].value if "cause" in data else "not recorded"
-        cause = "cause not recorded" if cause == "not recorded" else cause
-        text += f": no gradient flows back ({cause})"
+        text += f": no gradient flows back ({cause_text(data)})"
     return text

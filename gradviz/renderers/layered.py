@@ -20,7 +20,7 @@ from gradviz.renderers.routing import PARALLEL, Router, self_loop
 
 __all__ = ["layered"]
 
-_ROW_GAP = 28.0  # Points between rows; links that go far to the side get up to as much again.
+_ROW_GAP, _MORE_ROW_GAP = 28.0, 20.0  # Points between rows; the more, the farther links go.
 
 
 @dataclass(frozen=True)
@@ -107,5 +107,5 @@ def _bands(rows: Rows, boxes: Sequence[Box], xs: Sequence[float]) -> list[Point]
         bottom = top + max((boxes[v].height for v in row if v < rows.boxes), default=0.0)
         bands.append((top, bottom))
         far = max((abs(xs[v] - xs[below]) for v in row for below in rows.down[v]), default=0.0)
-        top = bottom + _ROW_GAP + min(_ROW_GAP, max(0.0, far - 60) * 0.1)
+        top = bottom + _ROW_GAP + min(_MORE_ROW_GAP, max(0.0, far - 60) * 0.1)
     return bands

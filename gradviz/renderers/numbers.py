@@ -37,7 +37,8 @@ def shape_text(shape: Sequence[int], dtype: str = "", device: str = "cpu") -> st
         'bf16[] cuda:0'
     """
     where = "" if device == "cpu" else f" {device}"
-    return f"{_SHORT_DTYPE.get(dtype, dtype)}[{','.join(map(str, shape))}]{where}"
+    sizes = ",".join("*" if size < 0 else str(size) for size in shape)
+    return f"{_SHORT_DTYPE.get(dtype, dtype)}[{sizes}]{where}"
 
 
 def bytes_text(count: int) -> str:

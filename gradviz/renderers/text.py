@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gradviz.graph import EdgeKind, GradGraph
-from gradviz.renderers.labels import Label, labels_of
+from gradviz.renderers.labels import Label, clean, labels_of
 from gradviz.story import Frame, Story
 
 __all__ = ["to_text"]
@@ -41,11 +41,11 @@ def to_text(story: Story, most_lines: int = 400) -> str:
         └─ x  (above)
     """
     several = len(story) > 1
-    blocks = [[story.title]] if story.title else []
+    blocks = [[clean(story.title)]] if story.title else []
     for number, frame in enumerate(story, 1):
-        title = [f"{number}  {frame.title}"] if several or frame.title else []
+        title = [f"{number}  {clean(frame.title)}"] if several or frame.title else []
         notes = [f"({note})" for note in frame.graph.notes if "drawn again" not in note]
-        after = [line for line in (frame.caption, *notes) if line]
+        after = [line for line in (clean(frame.caption), *notes) if line]
         tree = list(_frame_lines(frame, most_lines))
         blocks.append([*title, *tree, *([""] if after else []), *after])
     return "\n\n".join("\n".join(block) for block in blocks) + "\n"

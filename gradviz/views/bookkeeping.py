@@ -10,8 +10,23 @@ from gradviz.views.view import view
 __all__ = ["RESHAPING", "hide_bookkeeping"]
 
 RESHAPING = frozenset(
-    "alias as_strided contiguous expand flatten permute reshape squeeze swapaxes t transpose "
-    "unflatten unsafe_view unsqueeze view".split()  # noqa: SIM905 - a word list reads best so
+    {
+        "alias",
+        "as_strided",
+        "contiguous",
+        "expand",
+        "flatten",
+        "permute",
+        "reshape",
+        "squeeze",
+        "swapaxes",
+        "t",
+        "transpose",
+        "unflatten",
+        "unsafe_view",
+        "unsqueeze",
+        "view",
+    }
 )
 """Operations that arrange the same numbers in another shape."""
 

@@ -1,0 +1,152 @@
+"""Edges as shapes: the line, its arrow head, and what stands on it (a cut, a reshaping)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from gradviz.graph import Cause, EdgeKind, GradGraph
+from gradviz.renderers.cards import line_width, set_line
+from gradviz.renderers.geometry import Box, Point, Route
+from gradviz.renderers.labels import Line, Role, Span, cause_text, edge_tooltip
+from gradviz.renderers.scene import Curve, Group, Polygon, Rectangle, Shape
+
+__all__ = ["Edge", "Places", "cause_box", "edge_group"]
+
+Edge = tuple[str, str, int, Any]
+"""Source, target, input number and attributes, as networkx gives them."""
+
+_ARROW = 8.0
+_MARK_ROOM = 20.0
+_DASHED = (EdgeKind.CUT, EdgeKind.ALIAS, EdgeKind.SAVED)
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where the layout put things.
+
+    Args:
+        centers: the middle of each node.
+        routes: by edge without its attributes; and by the key of a `cause_box`, the second half
+            of its edge.
+    """
+
+    centers: dict[str, Point]
+    routes: dict[object, Route]
+
+
+def cause_box(edge: Edge) -> Box | None:
+    """The room that the cause of a cut needs on its edge, or None when no cause is known."""
+    source, target, number, data = edge
+    if data.get("kind") is not EdgeKind.CUT:
+        return None
+    if data.get("cause", Cause.NOT_RECORDED) is Cause.NOT_RECORDED:
+        return None
+    return Box(f"cut {source} {target} {number}", line_width(_cause_line(data)) + _MARK_ROOM, 18)
+
+
+def _cause_line(data: Any) -> Line:
+    cause, _, source = cause_text(data).partition(", ")
+    return (Span(cause, Role.LOUD), *([Span(source, Role.FACT)] if source else []))
+
+
+def edge_group(graph: GradGraph, edge: Edge, places: Places) -> Group:
+    """An edge, drawn where the layout put it."""
+    source, target, number, data = edge
+    kind = data.get("kind", EdgeKind.GRADIENT)
+    token = "loud" if kind is EdgeKind.CUT else "line"
+    route = places.routes[source, target, number]
+    box = cause_box(edge)
+    shapes: list[Shape] = []
+    if box:
+        shapes += _cause(box, data, places.centers[box.key])
+        shapes.append(Curve(route, token, 1.3, dashed=True))
+        route = places.routes[box.key]
+    shapes += [Curve(_without_tip(route), token, 1.3, kind in _DASHED), _arrow(route, token)]
+    middle, direction = _middle(route)
+    if kind is EdgeKind.CUT and not box:
+        shapes += _break_mark(middle, direction)
+    elif data.get("through"):
+        x, y = middle
+        shapes.append(Rectangle(x - 3.5, y - 3.5, 7, 7, "page", "line", 1.3, radius=3.5))
+    if graph.nodes[source].get("outputs", 1) > 1:
+        shapes.append(_output_number(edge, places))
+    names = [graph.nodes[end].get("name") or graph.nodes[end].get("op", end) for end in edge[:2]]
+    tooltip = f"{names[0]} → {names[1]}\n{edge_tooltip(data)}"
+    return Group(f"{source}-{target}-{number}", f"edge {kind.value}", tuple(shapes), tooltip)
+
+
+def _cause(box: Box, data: Any, center: Point) -> list[Shape]:
+    x, y = center[0] - box.width / 2, center[1]
+    mark = _break_mark((x + 8, y), (1.0, 0.0))
+    return [*mark[1:], set_line(_cause_line(data), x + _MARK_ROOM, y + 4)]
+
+
+def _output_number(edge: Edge, places: Places) -> Shape:
+    source, target, number, data = edge
+    x, y = places.routes[source, target, number][0]
+    label = (Span(f"[{data.get('output', 0)}]", Role.FACT),)
+    left = x < places.centers[source][0] - 1
+    return set_line(label, x - 4 - line_width(label) if left else x + 4, y + 11)
+
+
+def _unit(start: Point, end: Point) -> Point:
+    dx, dy = end[0] - start[0], end[1] - start[1]
+    length = math.hypot(dx, dy)
+    return (dx / length, dy / length) if length else (0.0, 1.0)
+
+
+def _direction_at_end(route: tuple[Point, ...]) -> Point:
+    tip = route[-1]
+    before = next((point for point in reversed(route) if math.dist(point, tip) > 0.01), tip)
+    return _unit(before, tip)
+
+
+def _without_tip(route: tuple[Point, ...]) -> tuple[Point, ...]:
+    """The curve, ended inside its arrow head so that the line does not show at the tip."""
+    dx, dy = _direction_at_end(route)
+    back = _ARROW * 0.7
+    ends = [(x - dx * back, y - dy * back) for x, y in route[-2:]]
+    return (*route[:-2], *ends)
+
+
+def _arrow(route: tuple[Point, ...], token: str) -> Polygon:
+    (x, y), (dx, dy) = route[-1], _direction_at_end(route)
+    base_x, base_y = x - dx * _ARROW, y - dy * _ARROW
+    side = _ARROW * 0.42
+    left = (base_x - dy * side, base_y + dx * side)
+    right = (base_x + dy * side, base_y - dx * side)
+    return Polygon(((x, y), left, right), token)
+
+
+def _middle(route: tuple[Point, ...]) -> tuple[Point, Point]:
+    """The middle of a curve and its direction there."""
+    segments = (len(route) - 1) // 3
+    start = 3 * (segments // 2)
+    a, b, c, d = route[start : start + 4]
+    if segments % 2 == 0:
+        return a, _unit(route[start - 1], b)
+    x = (a[0] + 3 * b[0] + 3 * c[0] + d[0]) / 8
+    y = (a[1] + 3 * b[1] + 3 * c[1] + d[1]) / 8
+    return (x, y), _unit((a[0] + b[0], a[1] + b[1]), (c[0] + d[0], c[1] + d[1]))
+
+
+def _break_mark(middle: Point, direction: Point) -> list[Shape]:
+    """Two short strokes across a gap, as on a cut wire."""
+    (x, y), (dx, dy) = middle, direction
+    gap = Polygon(
+        tuple(
+            (x + a * 3 * dx - b * 5 * dy, y + a * 3 * dy + b * 5 * dx)
+            for a, b in ((-1, -1), (1, -1), (1, 1), (-1, 1))
+        ),
+        "page",
+    )
+    shapes: list[Shape] = [gap]
+    for along in (-3, 3):
+        ends = [
+            (x + (along + lean) * dx - across * dy, y + (along + lean) * dy + across * dx)
+            for across, lean in ((-6, 2), (6, -2))
+        ]
+        shapes.append(Curve((ends[0], ends[0], ends[1], ends[1]), "loud", 1.6))
+    return shapes

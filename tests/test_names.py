@@ -1,0 +1,285 @@
+"""What a tensor is called: by module, dict or the caller's variables."""
+
+from __future__ import annotations
+
+import gc
+import sys
+import weakref
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from gradviz.capture.names import Names
+from gradviz.errors import UsageError
+
+t = torch.ones  # a short way to make tensors; no tensor itself
+
+
+def told(names: Names) -> dict[str, tuple[str, ...]]:
+    return {name: aliases for _, name, aliases in names}
+
+
+def here(depth: int = 1) -> Names:
+    return Names.of(None, sys._getframe(depth))
+
+
+def seen_in(source: str, **variables: object) -> dict[str, tuple[str, ...]]:
+    """The names that a module-level script would give."""
+    namespace = {"__name__": "script", "here": here, **variables}
+    exec(f"{source}\nfound = here()", namespace)
+    found = namespace["found"]
+    assert isinstance(found, Names)
+    return told(found)
+
+
+class Tied(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder = nn.Linear(2, 2, bias=False)
+        self.decoder = nn.Linear(2, 2, bias=False)
+        self.decoder.weight = self.encoder.weight
+        self.register_buffer("mean", torch.zeros(2))
+        self.register_buffer("absent", None)
+
+    def draw(self) -> Names:
+        return here()
+
+
+def test_module_names_parameters_and_buffers_in_order() -> None:
+    model = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
+    assert list(told(Names.of(model, None))) == [
+        "0.weight",
+        "0.bias",
+        "1.weight",
+        "1.bias",
+        "1.running_mean",
+        "1.running_var",
+        "1.num_batches_tracked",
+    ]
+
+
+def test_shared_parameter_shows_all_its_names() -> None:
+    found = told(Names.of(Tied(), None))
+    assert found == {"encoder.weight": ("decoder.weight",), "mean": ()}
+
+
+def test_dict_of_tensors_modules_and_containers() -> None:
+    a, b, c, d = t(1), t(1), t(1), t(1)
+    found = told(
+        Names.of(
+            {"a": a, "net": nn.Linear(2, 2), "list": [b], "dict": {"w": c}, "tuple": (d,)}, None
+        )
+    )
+    assert list(found) == [
+        "a",
+        "net.weight",
+        "net.bias",
+        "list[0]",
+        "dict['w']",
+        "tuple[0]",
+    ]
+
+
+def test_dict_takes_the_first_name_of_a_tensor() -> None:
+    a = t(1)
+    assert told(Names.of({"long_name": a, "a": a}, None)) == {"long_name": ("a",)}
+
+
+def test_empty_dict_means_no_names() -> None:
+    x = t(1)
+    assert len(Names.of({}, sys._getframe())) == 0
+    assert x is not None
+
+
+def test_no_frame_means_no_names() -> None:
+    assert len(Names.of(None, None)) == 0
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        ([t(1)], "names cannot be [tensor("),
+        ("loss", "names cannot be 'loss': pass an nn.Module, a dict"),
+        (t(1), "names cannot be tensor("),
+        (nn.Linear(1, 1).named_parameters(), "names cannot be <generator"),
+        ({1: t(1)}, "names has the key 1: a name must be a string"),
+        ({"a": 3}, "names gives 'a' for 3, which is not a tensor"),
+        ({"a": None}, "names gives 'a' for None"),
+        ({"a": [t(1), 3]}, "names gives 'a[1]' for 3"),
+        ({"a": [[t(1)]]}, "names gives 'a[0]' for [tensor("),
+    ],
+)
+def test_other_names_are_errors(names: object, message: str) -> None:
+    with pytest.raises(UsageError) as error:
+        Names.of(names, None)
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_variables_of_the_caller() -> None:
+    x = t(1)
+    params = {"w": t(1), "n": 3}
+    layers = [t(1), None, t(1)]
+    model = nn.Linear(2, 2)
+    found = told(here())
+    assert {"x", "params['w']", "layers[0]", "layers[2]", "model.weight", "model.bias"} <= set(
+        found
+    )
+    assert x is not None and params and layers and model
+
+
+def test_deeper_containers_and_optimizers_are_left_alone() -> None:
+    found = seen_in(
+        "deep = [[t(1)]]\nw = t(1, requires_grad=True)\nopt = torch.optim.SGD([w])",
+        t=t,
+        torch=torch,
+    )
+    assert list(found) == ["w"]
+
+
+def test_self_is_a_module() -> None:
+    found = told(Tied().draw())
+    assert found["self.decoder.weight"] == ("self.encoder.weight",)
+    assert "self.mean" in found
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("xyz = x = t(1)", "x"),
+        ("b = a = t(1)", "a"),
+        ("_ = _x = t(1)\nlong_name = _x", "long_name"),
+        ("_x = t(1)", "_x"),
+        ("params = [t(1)]\nx = params[0]", "x"),
+        ("ab = t(1)\np = [ab]", "ab"),
+        ("x = t(1)\n__secret = x", "x"),
+        ("x = t(1)\nIn = ['', x]\nOut = {1: x}\n_1 = __ = _i = _oh = x", "x"),
+    ],
+)
+def test_which_name_wins(source: str, expected: str) -> None:
+    assert seen_in(source, t=t) == {expected: ()}
+
+
+def test_history_of_ipython_and_dunders_give_no_names() -> None:
+    source = (
+        "Out = {1: t(1)}\nIn = [t(1)]\n_ = __ = ___ = _1 = _i2 = _ii = _oh = t(1)\n__x__ = t(1)"
+    )
+    assert seen_in(source, t=t) == {}
+
+
+def test_a_tensor_called_out_is_the_users_own() -> None:
+    assert seen_in("Out = t(1)", t=t) == {"Out": ()}
+
+
+def test_locals_win_over_globals_of_the_same_length_and_hide_them() -> None:
+    shared, hidden = t(1), t(1)
+    namespace: dict[str, Any] = {"here": here, "gg": shared, "same": hidden, "t": t}
+    exec("def f(ll, same=3):\n    return here()\ndef g(longer):\n    return here()", namespace)
+    assert told(namespace["f"](shared)) == {"ll": ()}
+    assert set(told(namespace["g"](shared))) == {"gg", "same"}
+
+
+def test_module_names_against_variables() -> None:
+    source = "model = Tied()\nw = model.encoder.weight\nm = model.mean"
+    assert seen_in(source, Tied=Tied) == {
+        "w": ("model.encoder.weight", "model.decoder.weight"),
+        "m": (),
+    }
+
+
+def test_the_shortest_of_two_modules_gives_the_aliases() -> None:
+    found = seen_in("model = Tied()\nnet = model", Tied=Tied)
+    assert found["net.decoder.weight"] == ("net.encoder.weight",)
+    assert len(found) == 2
+
+
+def test_the_order_is_that_of_the_variables() -> None:
+    assert list(seen_in("c = t(1)\na = t(1)\nb = t(1)", t=t)) == ["c", "a", "b"]
+
+
+def test_a_namespace_is_like_the_variables_of_a_script() -> None:
+    x = t(1)
+    found = Names.of_namespace({"x": x, "longer": x, "__doc__": t(1), "model": Tied()})
+    assert list(told(found)) == ["x", "model.decoder.weight", "model.mean"]
+
+
+class Hostile:
+    """Raises whatever is asked of it."""
+
+    def __getattribute__(self, name: str) -> Any:
+        raise RuntimeError(f"asked for {name}")
+
+
+class HostileModule(nn.Module):
+    def named_parameters(self, *args: Any, **kwargs: Any) -> Iterator[Any]:
+        raise RuntimeError("not now")
+
+
+class HostileDict(dict):  # type: ignore[type-arg]
+    def items(self) -> Any:
+        raise RuntimeError("not now")
+
+
+def test_odd_objects_among_the_variables_do_no_harm() -> None:
+    half_built = nn.Linear.__new__(nn.Linear)
+    source = "a = odd[0]\nb = odd[1]\nc = odd[2]\nd = odd[3]\nx = t(1)"
+    odd = (Hostile(), HostileModule(), HostileDict(a=1), half_built)
+    assert seen_in(source, t=t, odd=odd) == {"x": ()}
+
+
+def test_a_module_that_holds_itself_ends() -> None:
+    model = nn.Linear(2, 2, bias=False)
+    model.me = model
+    assert "weight" in told(Names.of(model, None))
+
+
+def test_large_containers_are_looked_at_in_part() -> None:
+    data = list(range(1_000_000))
+    data_of_tensors = [t(1)] * 5 + [t(1) for _ in range(3000)]
+    found = seen_in("", data=data, tensors=data_of_tensors, x=t(1))
+    assert "x" in found and "tensors[0]" in found
+    assert len(found) < 1_100
+
+
+def test_names_are_returned_as_they_are() -> None:
+    odd = 'a"<b>|\n\N{FIRE}'
+    assert list(told(Names.of({odd: t(1)}, None))) == [odd]
+
+
+def test_the_frame_and_its_variables_are_let_go() -> None:
+    class Marker:
+        pass
+
+    def caller() -> tuple[weakref.ref[torch.Tensor], bool]:
+        x = t(1)
+        ref = weakref.ref(x)
+        names = here()
+        assert any(tensor is x for tensor, _, _ in names)
+        del names, x
+        # Still inside the call: looking at the variables must not have pinned them.
+        return ref, ref() is None
+
+    gc.collect()
+    gc.disable()
+    try:
+        ref, freed_inside = caller()
+        assert freed_inside
+        assert ref() is None
+    finally:
+        gc.enable()
+
+
+def test_locals_that_the_user_took_stay_as_they_were() -> None:
+    x = t(1)
+    mine = locals()
+    here()
+    assert mine["x"] is x
+
+
+def test_works_at_the_module_level_without_emptying_it() -> None:
+    namespace = {"here": here, "x": t(1)}
+    exec("here()", namespace)
+    assert "x" in namespace
