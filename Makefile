@@ -5,12 +5,13 @@ GALLERY ?= gallery
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help demo test lint types clean
+.PHONY: help demo pictures test lint types clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo    draw the worked examples into $(GALLERY)/"
 	@echo "make test    run the tests"
+	@echo "make pictures  draw the pictures of README.md again"
 	@echo "make lint    check style (ruff)"
 	@echo "make types   check types (mypy)"
 	@echo "make clean   remove .venv, $(GALLERY)/ and what was built"
@@ -25,6 +26,15 @@ $(READY): setup.cfg pyproject.toml constraints.txt
 	@$(PYTHON) -m venv .venv
 	@$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
 	@touch $@
+
+# The pictures of README.md, by the layout that is the same on every machine.
+pictures: $(READY)
+	GRADVIZ_ENGINE=layered $(BIN)/gradviz draw -q examples/two_layer_network.py:loss \
+	  -o docs/pictures/network.svg >/dev/null
+	GRADVIZ_ENGINE=layered $(BIN)/gradviz draw -q examples/repeated_backward.py:story \
+	  -o docs/pictures/accumulation.svg >/dev/null
+	GRADVIZ_ENGINE=layered $(BIN)/gradviz draw -q examples/first_backward.py:loss \
+	  -o docs/pictures/loss.svg >/dev/null
 
 demo: $(READY)
 	@$(BIN)/gradviz gallery $(GALLERY)

@@ -2,6 +2,7 @@
 
 ORDER = (
     "requires_grad",
+    "first_backward",
     "vector_backward",
     "stop_tracking",
     "repeated_backward",

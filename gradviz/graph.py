@@ -180,6 +180,10 @@ class NodeData(TypedDict, total=False):
     module            path of the module that made it: ``encoder.layers.3``
     source            line that made it: ``train.py:31``
     clone_of          key of the node that this one repeats (`clone_shared_leaves`)
+    members           of a group: how many operations were folded into it
+    repeat            of a group: how many times the same part comes after itself (``×12``)
+    parameters        of a group: number of elements of the parameters inside
+    inferred          True when ``module`` was inferred from names and order, not recorded
     changes           what is new against the frame before, in few words, by attribute:
                       ``{"grad": "+3", "buffers": "freed"}``; ``{"node": "new"}`` for a new node
     problem           what went wrong here, when a recording ended in an error at this node
@@ -214,6 +218,10 @@ class NodeData(TypedDict, total=False):
     module: str
     source: str
     clone_of: str
+    members: int
+    repeat: int
+    parameters: int
+    inferred: bool
     changes: dict[str, str]
     problem: str
 

@@ -211,8 +211,11 @@ _COUNTS = (
     "hooks",
     "saved_bytes",
     "sequence_nr",
+    "members",
+    "repeat",
+    "parameters",
 )
-_FLAGS = ("requires_grad", "is_leaf", "inference", "retains_grad")
+_FLAGS = ("requires_grad", "is_leaf", "inference", "retains_grad", "inferred")
 
 _NODE: dict[str, Callable[[Any], Any]] = {
     "kind": NodeKind,

@@ -27,6 +27,10 @@ PRINTED = {
         loss    = tensor(9.3333, grad_fn=<MeanBackward0>)
         x.grad  = None
         """,
+    "first_backward": """
+        before: None
+        after:  tensor([3., 3., 3., 3.])
+        """,
     "vector_backward": """
         x                     = tensor([-2.2168,  0.1898,  1.4724])
         from the mean, x.grad = tensor([0.3333, 0.3333, 0.3333])

@@ -1,0 +1,82 @@
+"""The README does what it says: its code runs, and prints what stands under it."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+
+
+def test_every_python_block_runs_and_prints_what_stands_under_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    namespace: dict[str, object] = {"__name__": "__main__"}
+    checked = 0
+    for number, (language, code) in enumerate(BLOCKS):
+        if language != "python":
+            continue
+        printed = io.StringIO()
+        with contextlib.redirect_stdout(printed):
+            exec(compile(code, f"README block {number}", "exec"), namespace)
+        follows = BLOCKS[number + 1] if number + 1 < len(BLOCKS) else ("", "")
+        if follows[0] == "text":
+            assert printed.getvalue().strip() == follows[1].strip()
+            checked += 1
+        else:
+            assert printed.getvalue() == ""
+    assert checked >= 2
+    for name in ("loss.svg", "accumulation.svg"):
+        assert (tmp_path / name).read_text().startswith("<svg ")
+
+
+def commands() -> list[str]:
+    lines = [line for language, code in BLOCKS if language == "console" for line in code.split("\n")]
+    return [line[2:].split("  #")[0].strip() for line in lines if line.startswith("$ ")]
+
+
+TRAIN = """
+import argparse, torch
+parser = argparse.ArgumentParser()
+parser.add_argument("--epochs", type=int, default=1)
+for epoch in range(parser.parse_args().epochs):
+    x = torch.ones(3, requires_grad=True)
+    loss = (x * 2).sum()
+    loss.backward()
+"""
+
+
+def test_every_gradviz_command_runs(tmp_path: Path) -> None:
+    (tmp_path / "train.py").write_text(TRAIN)
+    assert len(commands()) >= 6
+    for command in commands():
+        program, *arguments = shlex.split(command)
+        assert program == "gradviz"
+        done = subprocess.run(
+            [sys.executable, "-m", "gradviz", *arguments],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            env={"PYTHONPATH": str(ROOT), "PATH": str(Path(shutil.which("sh") or "/bin/sh").parent)},
+        )
+        assert done.returncode == 0, (command, done.stderr)
+    assert (tmp_path / "gallery" / "index.html").exists()
+
+
+def test_every_make_target_and_file_that_it_names_is_there() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    for target in re.findall(r"^make (\w+)", README, re.MULTILINE):
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+    for path in re.findall(r'(?:src="|\]\()([\w./]+)', README):
+        assert (ROOT / path).exists(), path
