@@ -1,4 +1,4 @@
-"""Third step of the layered layout: where on its row each box stands.
+"""Fourth step of the layered layout: where on its row each box stands.
 
 After Brandes and Köpf, "Fast and Simple Horizontal Coordinate Assignment" (2001): vertices are
 aligned with a median neighbour into straight blocks, which are packed as close as they go; this
@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
-from gradviz.renderers.crossings import Rows
+from gradviz.renderers.rows import Rows
 
 __all__ = ["place_in_rows"]
 

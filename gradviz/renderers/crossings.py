@@ -1,97 +1,26 @@
-"""Second step of the layered layout: in which order the boxes of a row stand.
-
-Long links pass through the rows between their ends as *bends*: vertices of no height that take
-their place in the row like boxes. The long links of one source share their bends, a *trunk*;
-so do those of a target that has very many.
-"""
+"""Third step of the layered layout: in which order boxes and bends stand in their row."""
 
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right, insort
-from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from itertools import pairwise
 
-from gradviz.renderers.ranks import Pair
+from gradviz.renderers.rows import Rows
 
-__all__ = ["Rows", "count_crossings", "cut_into_rows", "order_rows"]
+__all__ = ["count_crossings", "order_rows"]
 
-_MERGE = 8  # A target with more long links than this gathers them in a trunk.
 _CAREFUL = 6_000  # Boxes and bends up to which there is time for the careful order.
-
-
-@dataclass
-class Rows:
-    """A graph in rows, with bends where links pass through.
-
-    Args:
-        boxes: vertices below this number are boxes, the others bends.
-        rank: row of each vertex.
-        up: neighbours of each vertex in the row above.
-        down: neighbours of each vertex in the row below.
-        trunks: per pair of boxes the bends on its way, as (trunk, first, last + 1).
-        rows: vertices of each row, from left to right.
-    """
-
-    boxes: int
-    rank: list[int]
-    up: list[list[int]]
-    down: list[list[int]]
-    trunks: dict[Pair, tuple[list[int], int, int]] = field(default_factory=dict)
-    rows: list[list[int]] = field(default_factory=list)
-
-
-def cut_into_rows(ranks: Sequence[int], pairs: Sequence[Pair]) -> Rows:
-    """Insert the bends; the vertices get their order in `order_rows`.
-
-    Args:
-        ranks: row of each box.
-        pairs: (source, target) of the links, each pair once, all going down.
-    """
-    rank = list(ranks)
-    long = [pair for pair in pairs if ranks[pair[1]] - ranks[pair[0]] > 1]
-    merging = {target for target, many in _count(target for _, target in long) if many > _MERGE}
-    ends: dict[tuple[int, bool], tuple[int, int]] = {}
-    for source, target in long:
-        key = (target, True) if target in merging else (source, False)
-        start, stop = ends.get(key, (len(rank), 0))
-        ends[key] = (min(start, ranks[source] + 1), max(stop, ranks[target]))
-    shared: dict[tuple[int, bool], list[int]] = {}
-    for key, (start, stop) in ends.items():
-        shared[key] = list(range(len(rank), len(rank) + stop - start))
-        rank += range(start, stop)
-    trunks: dict[Pair, tuple[list[int], int, int]] = {}
-    edges: dict[Pair, None] = {}
-    for source, target in pairs:
-        above, below = ranks[source] + 1, ranks[target]
-        if above == below:
-            edges[source, target] = None
-            continue
-        key = (target, True) if target in merging else (source, False)
-        trunk, start = shared[key], ends[key][0]
-        trunks[source, target] = (trunk, above - start, below - start)
-        edges[source, trunk[above - start]] = None
-        edges[trunk[below - start - 1], target] = None
-    for trunk in shared.values():
-        edges.update(dict.fromkeys(pairwise(trunk)))
-    rows = Rows(len(ranks), rank, [[] for _ in rank], [[] for _ in rank], trunks)
-    for above, below in edges:
-        rows.down[above].append(below)
-        rows.up[below].append(above)
-    return rows
 
 
 def order_rows(rows: Rows) -> None:
     """Order the vertices within their rows, so that few links cross.
 
-    Up to a size with care: from two first orders, with up to 24 sweeps and swaps of neighbours.
-    Above it with 4 sweeps.
+    From two first orders: up to a size with care, that is with up to 24 sweeps and swaps of
+    neighbours, above it with 4 sweeps.
     """
     careful = len(rows.rank) <= _CAREFUL
     rows.rows = _walk_up(rows)
     crossings = _improve(rows, careful)
-    if careful and crossings:
+    if crossings:
         best, rows.rows = rows.rows, _walk_down(rows)
         if _improve(rows, careful) >= crossings:
             rows.rows = best
@@ -216,7 +145,3 @@ def _gain(near: list[list[int]], left: int, right: int, place: list[int]) -> int
 def _number(row: list[int], place: list[int]) -> None:
     for at, vertex in enumerate(row):
         place[vertex] = at
-
-
-def _count(values: Iterable[int]) -> list[Pair]:
-    return list(Counter(values).items())

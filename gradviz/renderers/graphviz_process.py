@@ -36,7 +36,8 @@ class Output:
 
     Args:
         format: of the picture: ``"png"``, ``"pdf"``, ``"json"``, ...
-        program: ``"dot"`` to place the nodes, ``"neato"`` with ``-n2`` when they have places.
+        program: ``"dot"`` to place the nodes; ``"neato"`` with ``-n2``, or ``"nop2"`` for short,
+            when they have places.
         arguments: ``-n2`` and ``-Gname=value``, ``-Nname=value``, ``-Ename=value``.
     """
 
@@ -87,8 +88,9 @@ def run_graphviz(
 
     Args:
         source: the graph in the DOT language.
-        program: ``"dot"`` to place the nodes, ``"nop2"`` when they have places.
-        arguments: ``-Gname=value``, ``-Nname=value``, ``-Ename=value``.
+        program: ``"dot"`` to place the nodes; ``"neato"`` with ``-n2``, or ``"nop2"`` for short,
+            when they have places.
+        arguments: ``-n2`` and ``-Gname=value``, ``-Nname=value``, ``-Ename=value``.
         format: of the picture: ``"png"``, ``"pdf"``, ``"json"``, ...
         limit: seconds for each Graphviz tried; the first one that runs out of them is the last.
 
@@ -176,10 +178,13 @@ def _pygraphviz_folder() -> str | None:
 
 def _command(engine: str, output: Output, limit: float) -> list[str]:
     if engine == "dot":
-        path = shutil.which(output.program)
+        # The library knows nop2 by that name; as a program it is neato with an option.
+        pinned = output.program == "nop2"
+        program = "neato" if pinned else output.program
+        path = shutil.which(program)
         if path is None:
-            raise LayoutError(f"there is no {output.program!r} on PATH")
-        return [path, *output.arguments, f"-T{output.format}"]
+            raise LayoutError(f"there is no {program!r} on PATH")
+        return [path, *["-n2"] * pinned, *output.arguments, f"-T{output.format}"]
     folder = _pygraphviz_folder()
     if folder is None or not sys.executable:
         raise LayoutError("pygraphviz is not installed")

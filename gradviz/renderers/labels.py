@@ -143,6 +143,9 @@ def _operation_head(graph: GradGraph, key: str, data: NodeData) -> list[Span]:
     changes = data.get("changes", {})
     if "version" in changes:
         head.append(Span(f"version {changes['version']}", Role.LOUD))
+    elif data.get("version"):
+        # Of a leaf it says nothing: every step of an optimizer is one.
+        head.append(Span(f"version {data['version']}", Role.FACT))
     if "node" in changes:
         head.append(Span(changes["node"], Role.LOUD))
     return head + _hooks(data)

@@ -12,11 +12,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from gradviz.renderers.coordinates import place_in_rows
-from gradviz.renderers.crossings import Rows, cut_into_rows, order_rows
+from gradviz.renderers.crossings import order_rows
 from gradviz.renderers.geometry import Box, Link, Point, Route
 from gradviz.renderers.packing import components, pack
 from gradviz.renderers.ranks import Pair, acyclic, rank
 from gradviz.renderers.routing import PARALLEL, Router, self_loop
+from gradviz.renderers.rows import Rows, add_lanes, cut_into_rows
 
 __all__ = ["layered"]
 
@@ -73,6 +74,10 @@ def _component(boxes: Sequence[Box], pairs: Sequence[Pair]) -> _Sheet:
     order_rows(rows)
     widths = _widths(rows, boxes, copies)
     xs = place_in_rows(rows, widths)
+    width = max(x + half / 2 for x, half in zip(xs, widths, strict=True))
+    add_lanes(rows, xs)
+    left = min(0.0, *xs[len(widths) :]) if len(xs) > len(widths) else 0.0
+    xs = [x - left for x in xs]
     bands = _bands(rows, boxes, xs)
     centers = [(xs[box], sum(bands[rows.rank[box]]) / 2) for box in range(len(boxes))]
     router = Router(rows, boxes, xs, bands, copies)
@@ -85,8 +90,7 @@ def _component(boxes: Sequence[Box], pairs: Sequence[Pair]) -> _Sheet:
         points = router.draw(pair, drawn[pair], copies[pair])
         drawn[pair] += 1
         routes.append(points if pair == given else points[::-1])
-    width = max(x + half / 2 for x, half in zip(xs, widths, strict=True))
-    return _Sheet(width, bands[-1][1], centers, routes)
+    return _Sheet(width - left, bands[-1][1], centers, routes)
 
 
 def _widths(rows: Rows, boxes: Sequence[Box], copies: Mapping[Pair, int]) -> list[float]:

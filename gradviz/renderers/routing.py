@@ -5,9 +5,9 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 
-from gradviz.renderers.crossings import Rows
 from gradviz.renderers.geometry import Box, Point, Route
 from gradviz.renderers.ranks import Pair
+from gradviz.renderers.rows import Rows
 
 __all__ = ["PARALLEL", "Router", "self_loop"]
 
@@ -79,6 +79,10 @@ class Router:
         if pair not in self._rows.trunks:
             return
         trunk, first, stop = self._rows.trunks[pair]
+        if pair in self._rows.lanes:
+            above, below = self._rows.rank[pair[0]], self._rows.rank[pair[1]]
+            yield self._xs[trunk[0]], self._bands[above + 1][0], self._bands[below - 1][1]
+            return
         turns = self._turns.get(trunk[0])
         if turns is None:
             changes = [i for i in range(1, len(trunk)) if self._differ(trunk[i - 1], trunk[i])]

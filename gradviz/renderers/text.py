@@ -69,6 +69,7 @@ class _Step:
     lead: str
     below: str
     edge: Any = None
+    times: int = 1
 
 
 class _Tree:
@@ -110,7 +111,8 @@ class _Tree:
         if again:
             name = "  ".join(span.text for span in label.head[:1])
             number = self.numbers.get(step.key)
-            return f"{name}{way}  ({f'#{number}, ' if number else ''}above)"
+            times = f" ×{step.times}" if step.times > 1 else ""
+            return f"{name}{way}  ({f'#{number}, ' if number else ''}above){times}"
         mark = ""
         if has_inputs and self.users[step.key] > 1:
             self.numbers[step.key] = len(self.numbers) + 1
@@ -126,15 +128,28 @@ class _Tree:
         if not straight:
             sides = inputs
         steps = []
-        for number, (side, side_edge) in enumerate(sides, 1):
-            last = number == len(sides) and not straight
+        runs = _runs(sides)
+        for number, (side, side_edge, times) in enumerate(runs, 1):
+            last = number == len(runs) and not straight
             line = "╌" if side_edge.get("kind") is EdgeKind.CUT else "─"
             lead = f"{step.below}{'└' if last else '├'}{line} "
-            steps.append(_Step(side, lead, step.below + ("   " if last else "│  "), side_edge))
+            below = step.below + ("   " if last else "│  ")
+            steps.append(_Step(side, lead, below, side_edge, times))
         if straight:
             arrow = "⇠ " if edge.get("kind") is EdgeKind.CUT else "← "
             steps.append(_Step(source, step.below + arrow, step.below, edge))
         return steps
+
+
+def _runs(inputs: list[tuple[str, Any]]) -> list[tuple[str, Any, int]]:
+    """Inputs with how often they come in a row; the first of a row stands alone."""
+    runs: list[tuple[str, Any, int]] = []
+    for source, edge in inputs:
+        if len(runs) > 1 and runs[-1][0] == runs[-2][0] == source:
+            runs[-1] = (source, edge, runs[-1][2] + 1)
+        else:
+            runs.append((source, edge, 1))
+    return runs
 
 
 def _fit(lead: str) -> str:
