@@ -176,13 +176,16 @@ class NodeData(TypedDict, total=False):
     buffers           `Buffers` of an operation
     saved_bytes       bytes of storage that the operation keeps, each storage counted once in
                       the graph, at the operation that comes first
-    sequence_nr       order of creation within the thread that ran the forward pass
+    sequence_nr       order of creation within the thread that ran the forward pass, counted
+                      from the first operation of the graph
     module            path of the module that made it: ``encoder.layers.3``
     source            line that made it: ``train.py:31``
     clone_of          key of the node that this one repeats (`clone_shared_leaves`)
     members           of a group: how many operations were folded into it
     repeat            of a group: how many times the same part comes after itself (``×12``)
     parameters        of a group: number of elements of the parameters inside
+    structure         of a group: a fingerprint, the same for groups that do the same
+    contents          of a group: the modules in it, or else its operations; the first 12
     inferred          True when ``module`` was inferred from names and order, not recorded
     changes           what is new against the frame before, in few words, by attribute:
                       ``{"grad": "+3", "buffers": "freed"}``; ``{"node": "new"}`` for a new node
@@ -221,6 +224,8 @@ class NodeData(TypedDict, total=False):
     members: int
     repeat: int
     parameters: int
+    structure: str
+    contents: tuple[str, ...]
     inferred: bool
     changes: dict[str, str]
     problem: str

@@ -200,6 +200,7 @@ _TEXT = (
     "module",
     "source",
     "clone_of",
+    "structure",
     "problem",
 )
 _COUNTS = (
@@ -222,6 +223,7 @@ _NODE: dict[str, Callable[[Any], Any]] = {
     "options": _pairs,
     "changes": _pairs,
     "aliases": _words,
+    "contents": _words,
     "shape": _shape,
     "value": _summary,
     "grad": _summary,

@@ -184,7 +184,7 @@ def inside_func_grad() -> Drawing:
     return drawn[0]
 
 
-@shows("1 untracked, 0 edges", y={"value.note": "values not read", "shape": ()})
+@shows("1 untracked, 0 edges", y={"opaque": "inside a torch.func transform", "shape": ()})
 def inside_vmap() -> Drawing:
     drawn: list[Drawing] = []
     w = _w(3)
@@ -223,7 +223,7 @@ def inside_functionalize() -> Drawing:
 
 @shows(
     "1 result, 1 operation, 1 accumulate, 1 leaf, 3 edges",
-    CompiledFunction={"opaque": "torch.compile"},
+    compiled={"opaque": "torch.compile"},
 )
 def result_of_a_compiled_function() -> Drawing:
     x = _w(2)
@@ -267,7 +267,7 @@ def saved_by_hooks_that_raise() -> Drawing:
 
 @shows(
     "1 result, 2 operations, 1 accumulate, 1 leaf, 4 edges",
-    CheckpointFunction={"opaque": "reentrant checkpoint", "buffers": Buffers.FREED},
+    checkpoint={"opaque": "reentrant checkpoint", "buffers": Buffers.FREED},
 )
 def checkpointed_and_freed() -> Drawing:
     x = _w(2)

@@ -142,7 +142,7 @@ def test_deeper_containers_and_optimizers_are_left_alone() -> None:
 
 def test_self_is_a_module() -> None:
     found = told(Tied().draw())
-    assert found["self.decoder.weight"] == ("self.encoder.weight",)
+    assert found["self.encoder.weight"] == ("self.decoder.weight",)
     assert "self.mean" in found
 
 
@@ -185,14 +185,21 @@ def test_locals_win_over_globals_of_the_same_length_and_hide_them() -> None:
 def test_module_names_against_variables() -> None:
     source = "model = Tied()\nw = model.encoder.weight\nm = model.mean"
     assert seen_in(source, Tied=Tied) == {
-        "w": ("model.encoder.weight", "model.decoder.weight"),
-        "m": (),
+        "model.encoder.weight": ("model.decoder.weight",),
+        "model.mean": (),
     }
+
+
+def test_what_a_loop_left_behind_names_nothing() -> None:
+    model = "model = nn.Sequential(nn.Linear(1, 1), nn.Linear(1, 1, bias=False))"
+    loops = "for layer in model: pass\nfor p in model.parameters(): pass"
+    expected = {"model.0.weight", "model.0.bias", "model.1.weight"}
+    assert set(seen_in(f"{model}\n{loops}", nn=nn)) == expected
 
 
 def test_the_shortest_of_two_modules_gives_the_aliases() -> None:
     found = seen_in("model = Tied()\nnet = model", Tied=Tied)
-    assert found["net.decoder.weight"] == ("net.encoder.weight",)
+    assert found["net.encoder.weight"] == ("net.decoder.weight",)
     assert len(found) == 2
 
 
@@ -203,7 +210,7 @@ def test_the_order_is_that_of_the_variables() -> None:
 def test_a_namespace_is_like_the_variables_of_a_script() -> None:
     x = t(1)
     found = Names.of_namespace({"x": x, "longer": x, "__doc__": t(1), "model": Tied()})
-    assert list(told(found)) == ["x", "model.decoder.weight", "model.mean"]
+    assert list(told(found)) == ["x", "model.encoder.weight", "model.mean"]
 
 
 class Hostile:

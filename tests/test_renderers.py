@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 
 import pytest
+import torch
 from cases import CASES
 from graphs import graph_of, graphs
 from hypothesis import given, settings
@@ -89,6 +90,13 @@ def chain(length: int) -> GradGraph:
         graph.add_node(f"n{number}", kind=NodeKind.OPERATION, op="mul")
         graph.add_edge(f"n{number}", f"n{number - 1}", 0, kind=EdgeKind.GRADIENT, input=0)
     return graph
+
+
+def test_text_counts_an_input_that_comes_many_times_in_a_row() -> None:
+    w = torch.ones(2, requires_grad=True)
+    text = gradviz.draw(torch.stack([w] * 100), names={"w": w}).text
+    assert "└─ w  (above) ×99" in text
+    assert len(text.splitlines()) < 10
 
 
 def test_text_stays_narrow_over_many_steps() -> None:

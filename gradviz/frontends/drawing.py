@@ -66,9 +66,9 @@ def draw(
         loss  f32[]  =  9
         ← sum  f32[]
         ← mul  ×3
-        └─ x  f32[2]  leaf  =  1 2  .grad  None
+        ← x  f32[2]  leaf  =  1 2  .grad  None
         <BLANKLINE>
-        2 operations from 1 leaf to loss. Its .grad is None.
+        2 operations from 1 leaf to loss. x.grad is None.
     """
     story = _recorded(subjects[0]) if len(subjects) == 1 else None
     if story is not None:

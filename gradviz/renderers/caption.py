@@ -28,6 +28,8 @@ def caption(graph: GradGraph) -> str:
     roots = [graph.nodes[key] for key in graph.roots]
     untracked = [node for node in roots if node["kind"] is NodeKind.UNTRACKED]
     if roots and len(untracked) == len(roots):
+        if hidden := next((node["opaque"] for node in roots if "opaque" in node), ""):
+            return f"{_names(roots)}: {hidden}, where the way back cannot be seen."
         verbs = ("has", "does", "it") if len(roots) == 1 else ("have", "do", "them")
         return "{} {} no grad_fn and {} not require grad: no gradient can flow from {}.".format(
             _names(untracked), *verbs

@@ -239,6 +239,8 @@ def _change(data: NodeData, attribute: str) -> list[Span]:
 def _why_untracked(data: NodeData) -> list[Line]:
     if data["kind"] is not NodeKind.UNTRACKED:
         return []
+    if "opaque" in data:
+        return [(Span(data["opaque"], Role.FACT),)]
     if data.get("inference"):
         return [(Span("made under inference_mode", Role.FACT),)]
     if data.get("dtype", "float").startswith(("int", "uint", "bool")):
