@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from gradviz import serialize
+from gradviz.comparison import mark_changes
 from gradviz.errors import GradvizError, UsageError
 from gradviz.frontends.files import FORMATS, check_folder, format_of, write_atomically
 from gradviz.graph import GradGraph
-from gradviz.renderers.caption import caption
+from gradviz.renderers.caption import caption, news_caption
 from gradviz.renderers.compose import compose
 from gradviz.renderers.html import to_html
 from gradviz.renderers.mermaid import to_mermaid
@@ -124,11 +125,13 @@ class Drawing:
     @cached_property
     def shown(self) -> Story:
         """The story as it is drawn: through the views, with a sentence under each frame."""
-        frames = (
-            Frame(frame.title, apply(frame.graph, self._views), caption(frame.graph))
-            for frame in self.story
-        )
-        return Story(tuple(frames), self.story.title, self.story.notes)
+        marked = mark_changes(self.story)
+        frames = []
+        for number, frame in enumerate(marked):
+            said = news_caption if number else caption
+            graph = apply(frame.graph, self._views)
+            frames.append(Frame(frame.title, graph, frame.caption or said(frame.graph)))
+        return Story(tuple(frames), marked.title, marked.notes)
 
     @cached_property
     def _scene(self) -> Scene:

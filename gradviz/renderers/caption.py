@@ -5,7 +5,7 @@ from __future__ import annotations
 from gradviz.graph import Buffers, GradGraph, NodeKind
 from gradviz.renderers.numbers import bytes_text, is_zero
 
-__all__ = ["caption"]
+__all__ = ["caption", "news_caption"]
 
 _MOST_NAMES = 3
 _WORTH_A_WORD = 1000  # bytes
@@ -36,6 +36,42 @@ def caption(graph: GradGraph) -> str:
         )
     sentences = [_extent(graph, roots), _gradients(graph), _buffers(graph)]
     return " ".join(sentence for sentence in sentences if sentence)
+
+
+def news_caption(graph: GradGraph) -> str:
+    """What is new in a frame against the one before it; all of `caption` when nothing is.
+
+    Example:
+        >>> graph = GradGraph()
+        >>> graph.add_node("n0", kind=NodeKind.LEAF, name="w", changes={"grad": "+3, pass 2"})
+        >>> news_caption(graph)
+        'w.grad: +3, pass 2.'
+    """
+    nodes = [data for _, data in graph.nodes(data=True)]
+    problems = [
+        f"{node.get('op', 'here')} {node['problem']}." for node in nodes if "problem" in node
+    ]
+    if problems:
+        return problems[0]
+    told = [
+        (f"{node.get('name') or 'a leaf'}.grad", node["changes"]["grad"])
+        for node in nodes
+        if "grad" in node.get("changes", {})
+    ]
+    sentences = [f"{name}: {text}." for name, text in told[:_MOST_NAMES]]
+    if len(told) > _MOST_NAMES:
+        sentences = [f"The gradients of {len(told)} leaves have changed."]
+    counts = {
+        what: sum(what in node.get("changes", {}) for node in nodes)
+        for what in ("buffers", "node", "version")
+    }
+    if counts["buffers"]:
+        sentences.append("Saved tensors are freed.")
+    if counts["node"]:
+        sentences.append(f"{_count(counts['node'], 'new operation', 'new operations')}.")
+    if counts["version"]:
+        sentences.append(f"{_count(counts['version'], 'tensor', 'tensors')} changed in place.")
+    return " ".join(sentences) or caption(graph)
 
 
 def _names(nodes: list[dict[str, str]], nameless: str = "the result") -> str:

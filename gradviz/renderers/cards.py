@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from gradviz.graph import NodeKind
 from gradviz.renderers.fonts import text_width
@@ -37,6 +37,9 @@ class Card:
         if look.head != look.body:
             head = _HEAD if rows else self.height
             shapes.append(Rectangle(left, top, self.width, head, look.head))
+        if look.radius:
+            # Beside a fuller card of the same node what is round stays in the middle.
+            top += (self.height - _HEAD - _ROW * len(rows)) / 2
         shapes.append(self._text(self.label.head, left, top + _HEAD / 2))
         for number, row in enumerate(rows):
             y = top + _HEAD + number * _ROW
@@ -52,9 +55,7 @@ class Card:
             third = self.width / 3
             line = ((left, y), (left + third, y), (right - third, y), (right, y))
             shapes.append(Curve(line, look.edge, 0.6))
-        frame = Rectangle(
-            left, top, self.width, self.height, None, look.edge, look.line, look.radius, look.dashed
-        )
+        frame = replace(box, fill=None, edge=look.edge, line=look.line, dashed=look.dashed)
         return (*shapes, frame)
 
     def _text(self, line: Line, left: float, middle: float) -> Text:

@@ -39,7 +39,11 @@ def compose(story: Story, limit: float = 20.0) -> Scene:
         _framed(panel, frame, number)
         for number, (panel, frame) in enumerate(zip(panels, story, strict=True), 1)
     ]
-    return _sheet(story, panels, _rows(framed), [])
+    rows = [
+        [_stretched(panel, max(panel.height for panel in row)) for panel in row]
+        for row in _rows(framed)
+    ]
+    return _sheet(story, panels, rows, [])
 
 
 def compose_each(story: Story, limit: float = 20.0) -> list[Scene]:
@@ -63,8 +67,9 @@ def _sheet(
     width = max([_NARROWEST, *(_row_width(row) for row in rows)])
     if story.title:
         sheet.add_line((Span(clean(story.title), Role.NAME),), width, "title", gap=10)
+    left = (width - max((_row_width(row) for row in rows), default=0)) / 2
     for row in rows:
-        sheet.add_row(row, width)
+        sheet.add_row(row, left)
     sheet.add_legend(legend_of(frame.graph for frame in story), width)
     hidden = dict.fromkeys(note for frame in story for note in frame.graph.notes)
     notes = [*hidden, *story.notes]
@@ -89,8 +94,8 @@ class _Sheet:
         self.y = _MARGIN
         self.groups: list[Group] = []
 
-    def add_row(self, row: Sequence[Panel], width: float) -> None:
-        x = _MARGIN + (width - _row_width(row)) / 2
+    def add_row(self, row: Sequence[Panel], left: float) -> None:
+        x = _MARGIN + left
         for panel in row:
             self.groups += [shift(group, x, self.y) for group in panel.groups]
             x += panel.width + _BETWEEN
@@ -150,6 +155,15 @@ def _framed(panel: Panel, frame: Frame, number: int) -> Panel:
     frame_group = Group(f"frame-{number}", "frame", (border, *texts))
     moved = (shift(group, left, _PAD, f"f{number}-") for group in panel.groups)
     return Panel(width, height, (frame_group, *moved), panel.engine)
+
+
+def _stretched(panel: Panel, height: float) -> Panel:
+    """A framed panel as high as its neighbours: its border is the first shape of all."""
+    (frame, *groups) = panel.groups
+    (border, *texts) = frame.shapes
+    longer = Rectangle(**{**vars(border), "height": height})
+    stretched = Group(frame.key, frame.kind, (longer, *texts))
+    return Panel(panel.width, height, (stretched, *groups), panel.engine)
 
 
 def _rows(panels: Sequence[Panel]) -> list[list[Panel]]:

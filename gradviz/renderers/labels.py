@@ -33,6 +33,7 @@ __all__ = [
     "tooltip_of",
 ]
 
+_CAUSES = frozenset(cause.value for cause in Cause)
 _LONGEST_NAME = 48
 _LONGEST_VALUE = 52
 _FEW_INLINE = 4
@@ -109,6 +110,9 @@ def _label(graph: GradGraph, key: str, freed_is_news: bool) -> Label:
             head.append(Span(changed or "freed", Role.LOUD))
         return Label(tuple(head), _rows(data))
     head = [*_name(data), *_shape(data)]
+    # The cut above says detach; what it does not say is what was computed outside the graph.
+    if kind is NodeKind.UNTRACKED and data.get("op", "detach") not in _CAUSES:
+        head.insert(0, Span(_short(data["op"]), Role.WORD))
     if "clone_of" in data:
         return Label((*head, Span("again", Role.FACT)))
     head += _hooks(data)
@@ -134,7 +138,7 @@ def _operation_head(graph: GradGraph, key: str, data: NodeData) -> list[Span]:
     head = [Span(_short(data.get("op", "?")), Role.WORD), *_options(data)]
     if data.get("untracked_inputs"):
         head.append(Span("with a constant", Role.FACT))
-    if "name" in data:
+    if "name" in data and not _result_says_it(graph, key, data["name"]):
         head += _name(data)
     if _shape_is_news(graph, key, data):
         head += _shape(data)
@@ -149,6 +153,13 @@ def _operation_head(graph: GradGraph, key: str, data: NodeData) -> list[Span]:
     if "node" in changes:
         head.append(Span(changes["node"], Role.LOUD))
     return head + _hooks(data)
+
+
+def _result_says_it(graph: GradGraph, key: str, name: str) -> bool:
+    """Whether the result under an operation bears its name already."""
+    users = (*graph.successors(key), *graph.predecessors(key))
+    results = (graph.nodes[user] for user in users)
+    return any(node["kind"] is NodeKind.RESULT and node.get("name") == name for node in results)
 
 
 def _hooks(data: NodeData) -> list[Span]:

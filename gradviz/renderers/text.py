@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from gradviz.graph import EdgeKind, GradGraph
-from gradviz.renderers.labels import Label, clean, labels_of
+from gradviz.graph import Cause, EdgeKind, GradGraph
+from gradviz.renderers.labels import Label, cause_text, clean, labels_of
 from gradviz.story import Frame, Story
 
 __all__ = ["to_text"]
@@ -86,8 +86,14 @@ class _Tree:
 
     def lines(self) -> Iterator[str]:
         """One line a node, depth first, by a stack: graphs are deeper than Python's own."""
-        roots = self.graph.roots or [key for key, count in self.users.items() if not count]
-        stack = [_Step(key, "", "") for key in reversed(roots)]
+        roots = self.graph.roots
+        # What nothing uses and nobody asked for: tensors that left the graph, and what they made.
+        ends = [
+            key
+            for key, data in self.graph.nodes(data=True)
+            if not self.users[key] and key not in roots and "clone_of" not in data
+        ]
+        stack = [_Step(key, "", "") for key in reversed([*roots, *ends])]
         while stack:
             step = stack.pop()
             inputs = self._inputs(step.key)
@@ -106,8 +112,10 @@ class _Tree:
 
     def _words(self, step: _Step, has_inputs: bool, again: bool) -> str:
         label = self.labels[step.key]
-        through = (step.edge or {}).get("through")
-        way = f"  (by way of {', '.join(through)})" if through else ""
+        edge = step.edge or {}
+        way = f"  (by way of {', '.join(edge['through'])})" if edge.get("through") else ""
+        if edge.get("cause", Cause.NOT_RECORDED) is not Cause.NOT_RECORDED:
+            way += f"  (cut: {cause_text(edge)})"
         if again:
             name = "  ".join(span.text for span in label.head[:1])
             number = self.numbers.get(step.key)
