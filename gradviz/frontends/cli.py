@@ -1,24 +1,34 @@
-"""The command line: ``gradviz draw train.py:loss -o loss.svg`` and ``gradviz gallery out/``.
+"""The command line: ``gradviz draw train.py:loss -o loss.svg``, ``gradviz record train.py``.
 
 Exit codes: 0 done, 1 it failed (or the script did), 2 misuse, 130 stopped by Ctrl-C.
 """
 
 from __future__ import annotations
 
-import contextlib
 import importlib.metadata
-import sys
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from gradviz import __version__
-from gradviz.errors import GradvizError, SubjectError, TargetError, UsageError
-from gradviz.frontends.files import FORMATS, STDOUT, check_folder, format_of, write_atomically
-from gradviz.frontends.streams import aside, coloured, output_on_stderr, stage
+from gradviz.errors import SubjectError, UsageError
+from gradviz.frontends.command import (
+    Outputs,
+    WithArguments,
+    arguments,
+    common_options,
+    one_line_errors,
+    output_options,
+    saved,
+    theme_option,
+    title_option,
+)
+from gradviz.frontends.command_compare import compare
+from gradviz.frontends.command_record import record
+from gradviz.frontends.streams import aside, stage
 
 if TYPE_CHECKING:
     from gradviz.frontends.drawing import Drawing
@@ -32,55 +42,10 @@ if TYPE_CHECKING:
 
 __all__ = ["cli", "main"]
 
-_MISUSE = (UsageError, TargetError, SubjectError)
-_ARGUMENTS = "gradviz.arguments"
-_Command = TypeVar("_Command", bound=Callable[..., Any])
-
 
 def main(args: Sequence[str] | None = None) -> None:
     """Run the command line and exit."""
     cli.main(args=None if args is None else list(args), prog_name="gradviz")
-
-
-class _Fault(click.ClickException):
-    """One clear line on standard error, and an exit code."""
-
-    def show(self, file: Any = None) -> None:
-        label = click.style("Error:", fg="red", bold=True) if coloured() else "Error:"
-        aside(f"{label} {self.format_message()}")
-
-
-class _MisuseFault(_Fault):
-    exit_code = 2
-
-
-@contextlib.contextmanager
-def _one_line_errors(debug: bool) -> Iterator[None]:
-    try:
-        yield
-    except KeyboardInterrupt as error:
-        aside("\ngradviz: stopped; nothing was left half-written")
-        raise click.exceptions.Exit(130) from error
-    except GradvizError as error:
-        if debug:
-            traceback.print_exc()
-        kind = _MisuseFault if isinstance(error, _MISUSE) else _Fault
-        raise kind(str(error)) from error
-
-
-class _WithArguments(click.Command):
-    """A command whose words after ``--`` belong to the script that it runs."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        if "--" in args:
-            cut = args.index("--")
-            ctx.meta[_ARGUMENTS] = args[cut + 1 :]
-            args = args[:cut]
-        try:
-            return super().parse_args(ctx, args)
-        except click.NoSuchOption as error:
-            hint = "the script's own options go after --"
-            raise click.UsageError(f"{error.format_message().rstrip('.')} ({hint})", ctx) from error
 
 
 def _print_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
@@ -92,7 +57,7 @@ def _print_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None
         torch = importlib.metadata.version("torch")
     except importlib.metadata.PackageNotFoundError:
         torch = "not installed (saved graphs can be drawn without it)"
-    with _one_line_errors(debug=False):
+    with one_line_errors(debug=False):
         found = [engine_name(engine) for engine in engines() if engine != "layered"]
     layout = ", ".join([*found, "gradviz's own"])
     click.echo(f"gradviz {__version__}\ntorch {torch}\nlayout: {layout}")
@@ -104,6 +69,8 @@ _EXAMPLES = """\b
 Examples:
   gradviz draw train.py:loss                 the graph as text
   gradviz draw train.py:loss -o loss.svg     the graph as a picture
+  gradviz record train.py -o story.html      what a whole run did, moment by moment
+  gradviz compare old.json new.json          what is different
   gradviz gallery gallery/                   worked examples, as a page
 """
 _DRAW_EXAMPLES = """\b
@@ -135,9 +102,8 @@ def cli() -> None:
     """See what PyTorch's autograd recorded."""
 
 
-def _common(command: _Command) -> _Command:
-    command = click.option("--debug", is_flag=True, help="Show the traceback of an error.")(command)
-    return click.option("-q", "--quiet", is_flag=True, help="Say only what went wrong.")(command)
+cli.add_command(record)
+cli.add_command(compare)
 
 
 @dataclass(frozen=True)
@@ -155,25 +121,11 @@ class _Request:
     debug: bool
 
 
-@cli.command(cls=_WithArguments, epilog=_DRAW_EXAMPLES)
+@cli.command(cls=WithArguments, epilog=_DRAW_EXAMPLES)
 @click.argument("target", metavar="TARGET [-- SCRIPT ARGUMENTS]")
-@click.option(
-    "-o",
-    "--output",
-    "outputs",
-    metavar="FILE",
-    multiple=True,
-    help="Where to write it; the suffix says what: "
-    + " ".join(f".{name}" for name in FORMATS)
-    + ". May be given several times. '-' is standard output. Without it: text on standard output.",
-)
-@click.option(
-    "--format", "fmt", type=click.Choice(FORMATS), help="For outputs that have no such suffix."
-)
-@click.option("--title", default="", help="A line above the picture.")
-@click.option(
-    "--theme", type=click.Choice(["auto", "light", "dark"]), default="auto", show_default=True
-)
+@output_options("text on standard output")
+@title_option
+@theme_option
 @click.option("--views", metavar="NAMES", help="Which views to apply, in order; 'none' shows all.")
 @click.option(
     "--direction",
@@ -182,7 +134,7 @@ class _Request:
     show_default=True,
     help="Where the arrows point: with the data, or with the gradient.",
 )
-@_common
+@common_options
 @click.pass_context
 def draw(ctx: click.Context, /, **options: Any) -> None:
     """Draw a variable of a script, of a module, or a saved graph.
@@ -191,8 +143,8 @@ def draw(ctx: click.Context, /, **options: Any) -> None:
     error, when the drawing itself goes to standard output).
     """
     request = _Request(**options)
-    with _one_line_errors(request.debug):
-        loaded = _draw(request, ctx.meta.get(_ARGUMENTS, []))
+    with one_line_errors(request.debug):
+        loaded = _draw(request, arguments(ctx))
         if loaded and loaded.failure:
             if request.debug:
                 traceback.print_exception(loaded.run.error)
@@ -204,40 +156,13 @@ def _draw(request: _Request, argv: Sequence[str]) -> Loaded | None:
     """Do what was asked; returns what the program gave, if one was run."""
     from gradviz.frontends.target import parse_target
 
-    outputs = [(path, _format(path, request.fmt)) for path in request.outputs or (STDOUT,)]
+    outputs = Outputs(request.outputs, request.fmt)
     views = _views(request)
     target = parse_target(request.target)
-    for path, _ in outputs:
-        check_folder(path)  # before the script runs, which may take hours
-    aside_output = any(path == STDOUT for path, _ in outputs)
-    with output_on_stderr() if aside_output else contextlib.nullcontext():
+    with outputs.quieted():
         subject, loaded = _subject(target, argv)
-    drawing = _drawing(subject, request, views)
-    pictures = []
-    for path, fmt in outputs:
-        with stage(f"drawing {fmt}"):
-            pictures.append((path, drawing.render(fmt)))
-    for path, picture in pictures:
-        write_atomically(path, picture)
-        if path != STDOUT and not request.quiet:
-            aside(f"wrote {path}")
+    outputs.write(_drawing(subject, request, views).render, request.quiet)
     return loaded
-
-
-def _format(path: str, wanted: str | None) -> str:
-    try:
-        told = "" if path == STDOUT else format_of(path)
-    except UsageError:
-        if wanted is None:
-            raise
-        told = ""
-    if told and wanted and told != wanted:
-        raise UsageError(f"{path} is {told} by its suffix, but --format says {wanted}")
-    found = told or wanted or "txt"
-    binary = found in ("png", "pdf")
-    if path == STDOUT and binary and sys.stdout is not None and sys.stdout.isatty():
-        raise UsageError(f"{found} is not for a terminal: give a file, -o picture.{found}")
-    return found
 
 
 def _views(request: _Request) -> list[View]:
@@ -263,7 +188,7 @@ def _subject(target: Target, argv: Sequence[str]) -> tuple[Subject, Loaded | Non
     if target.is_saved:
         if argv:
             raise UsageError(f"{target.place} is a saved graph and takes no arguments after --")
-        return _saved(target.place), None
+        return saved(target.place), None
     from gradviz.frontends.target import load_target
 
     with stage(f"running {target.place}", spinner=False):
@@ -275,15 +200,6 @@ def _subject(target: Target, argv: Sequence[str]) -> tuple[Subject, Loaded | Non
         raise SubjectError(f"{target.place}:{','.join(target.names)}: {error}") from error
 
 
-def _saved(path: str) -> Story:
-    from gradviz.serialize import load
-
-    try:
-        return load(path)
-    except OSError as error:
-        raise TargetError(f"cannot read {path}: {error.strerror}") from error
-
-
 def _drawing(subject: Subject, request: _Request, views: list[View]) -> Drawing:
     from gradviz.frontends.drawing import Drawing
 
@@ -292,7 +208,7 @@ def _drawing(subject: Subject, request: _Request, views: list[View]) -> Drawing:
 
 @cli.command(short_help="Draw the worked examples, with a page that shows them.")
 @click.argument("folder", default="gallery")
-@_common
+@common_options
 def gallery(folder: str, quiet: bool, debug: bool) -> None:
     """Draw the worked examples into FOLDER, with a page that shows them: index.html.
 
@@ -300,7 +216,7 @@ def gallery(folder: str, quiet: bool, debug: bool) -> None:
     """
     from gradviz.frontends.gallery import draw_gallery
 
-    with _one_line_errors(debug):
+    with one_line_errors(debug):
         failures = draw_gallery(folder, say=None if quiet else click.echo)
         for failure in failures:
             aside(f"Error: {failure}")

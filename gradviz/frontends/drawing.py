@@ -158,8 +158,9 @@ class Drawing:
         """The picture in one of the formats, as the bytes of a file.
 
         Args:
-            format: ``svg``, ``png``, ``pdf``, ``dot``, ``json``, ``mmd`` (Mermaid) or ``txt``.
-                JSON holds the graph as it was recorded, before any view.
+            format: ``svg``, ``png``, ``pdf``, ``html`` (frame by frame), ``dot``, ``json``,
+                ``mmd`` (Mermaid) or ``txt``. JSON holds the graph as it was recorded, before any
+                view.
 
         Raises:
             UsageError: if the format is none of these.
@@ -190,7 +191,7 @@ class Drawing:
         """Write the picture to a file, in the format that its suffix names.
 
         Args:
-            path: ends in one of ``.svg .png .pdf .dot .json .mmd .txt``. A file that is there
+            path: ends in one of ``.svg .png .pdf .html .dot .json .mmd .txt``. A file that is there
                 is replaced; nothing is left half-written.
 
         Returns:

@@ -12,7 +12,7 @@ from gradviz.errors import OutputError, UsageError
 
 __all__ = ["FORMATS", "STDOUT", "check_folder", "format_of", "write_atomically"]
 
-FORMATS = ("svg", "png", "pdf", "dot", "json", "mmd", "txt")
+FORMATS = ("svg", "png", "pdf", "html", "dot", "json", "mmd", "txt")
 """What can be written; each is also the suffix of its files."""
 
 STDOUT = "-"
@@ -37,7 +37,7 @@ def format_of(path: str | os.PathLike[str]) -> str:
         >>> format_of("loss.wav")
         Traceback (most recent call last):
         gradviz.errors.UsageError: cannot tell from 'loss.wav' what to write: the suffix '.wav' \
-is none of .svg .png .pdf .dot .json .mmd .txt
+is none of .svg .png .pdf .html .dot .json .mmd .txt
     """
     suffix = Path(path).suffix
     if suffix[1:].lower() in FORMATS:

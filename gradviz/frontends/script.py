@@ -8,7 +8,7 @@ import importlib.util
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, MutableMapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import CodeType, ModuleType
@@ -16,7 +16,11 @@ from typing import Any
 
 from gradviz.errors import ScriptError, TargetError
 
-__all__ = ["Run", "run_module", "run_script"]
+__all__ = ["Reached", "Run", "run_module", "run_script"]
+
+# The frame of these lines is the script's as well: whoever looks for the user's variables in
+# the frames that called it, as the recording does at its end, finds the global ones.
+_WITHIN = "with context: exec(code, globals(), names)"
 
 
 @dataclass(frozen=True)
@@ -41,7 +45,46 @@ class Run:
         return vars(self.module)
 
 
-def run_script(path: str, argv: Sequence[str] = ()) -> Run:
+class Reached(SystemExit):
+    """Stops a script once a variable has a value; a quiet end, for all who watch."""
+
+
+class _Until(MutableMapping[str, Any]):
+    """The global variables of a script, ended when one of them first gets a value.
+
+    Args:
+        variables: the variables.
+        name: which one.
+    """
+
+    def __init__(self, variables: dict[str, Any], name: str) -> None:
+        self._variables, self._name = variables, name
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        is_first = name == self._name and name not in self._variables
+        self._variables[name] = value
+        if is_first:
+            raise Reached
+
+    def __getitem__(self, name: str) -> Any:
+        return self._variables[name]
+
+    def __delitem__(self, name: str) -> None:
+        del self._variables[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._variables)
+
+    def __len__(self) -> int:
+        return len(self._variables)
+
+
+def run_script(
+    path: str,
+    argv: Sequence[str] = (),
+    within: contextlib.AbstractContextManager[Any] | None = None,
+    until: str = "",
+) -> Run:
     """Run a file as ``python path argv...`` would: as ``__main__``, in the current folder.
 
     What the script changes of the interpreter (``sys.argv``, ``sys.path``, ``__main__``, the
@@ -50,6 +93,9 @@ def run_script(path: str, argv: Sequence[str] = ()) -> Run:
     Args:
         path: an existing file of Python source.
         argv: the script's own arguments.
+        within: entered before its first line, and left after its last or with its error.
+        until: a global variable; the script ends when its own lines first give it a value.
+            The run's ``error`` is `Reached` then.
 
     Raises:
         ScriptError: if the file is not valid Python source.
@@ -66,7 +112,22 @@ def run_script(path: str, argv: Sequence[str] = ()) -> Run:
         __loader__=importlib.machinery.SourceFileLoader("__main__", full),
     )
     with _as_main([path, *argv], os.path.dirname(os.path.realpath(path)), module):  # noqa: PTH120
-        return _run(lambda: exec(code, module.__dict__), module, full, path)
+        return _run(lambda: _execute(code, module, within, until), module, full, path)
+
+
+def _execute(
+    code: CodeType,
+    module: ModuleType,
+    within: contextlib.AbstractContextManager[Any] | None,
+    until: str,
+) -> None:
+    variables = module.__dict__
+    names = _Until(variables, until) if until else variables
+    if within is None:
+        exec(code, variables, names)
+    else:
+        outer = compile(_WITHIN, code.co_filename, "exec", dont_inherit=True)
+        exec(outer, variables, {"context": within, "code": code, "names": names})
 
 
 def run_module(name: str, argv: Sequence[str] = ()) -> Run:

@@ -16,7 +16,7 @@ from gradviz.graph import GradGraph
 from gradviz.renderers.numbers import shape_text
 from gradviz.story import Frame, Story
 
-__all__ = ["Loaded", "Target", "load_target", "parse_target"]
+__all__ = ["Loaded", "Target", "check_file", "load_target", "parse_target"]
 
 _FILE = re.compile(r"(?P<place>.*?\.(?:py|json))(?::(?P<names>.*))?", re.IGNORECASE | re.DOTALL)
 _ALLOWED = "a name is like loss, model.loss, out['logits'] or losses[0]; several: loss,aux"
@@ -150,7 +150,7 @@ def load_target(target: Target, argv: Sequence[str] = ()) -> Loaded:
         KeyboardInterrupt: as it came.
     """
     if target.is_script:
-        _check_file(target.place)
+        check_file(target.place)
         run = run_script(target.place, argv)
     else:
         _check_module(target.place)
@@ -164,7 +164,8 @@ def load_target(target: Target, argv: Sequence[str] = ()) -> Loaded:
     return Loaded(target.names, values, run, failure)
 
 
-def _check_file(place: str) -> None:
+def check_file(place: str) -> None:
+    """Raise a `TargetError` that helps on when there is no such file."""
     path = Path(place)
     if path.is_dir():
         raise TargetError(f"{place} is a folder; give a script in it: {path / 'train.py'}:loss")

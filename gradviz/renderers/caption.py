@@ -86,7 +86,11 @@ def _count(number: int, one: str, many: str) -> str:
 
 
 def _extent(graph: GradGraph, roots: list[dict[str, str]]) -> str:
-    operations = sum(data["kind"] is NodeKind.OPERATION for _, data in graph.nodes(data=True))
+    operations = sum(
+        data.get("members", 0) if data["kind"] is NodeKind.GROUP else 1
+        for _, data in graph.nodes(data=True)
+        if data["kind"] in (NodeKind.OPERATION, NodeKind.GROUP)
+    )
     leaves = len(graph.leaves)
     if not operations:
         return f"{_names(roots)} is a leaf: nothing was computed to make it." if roots else ""

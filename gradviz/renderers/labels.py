@@ -20,7 +20,7 @@ from gradviz.graph import (
     NodeKind,
     TensorSummary,
 )
-from gradviz.renderers.numbers import bytes_text, is_loud, shape_text, summary_text
+from gradviz.renderers.numbers import bytes_text, count_text, is_loud, number_text, shape_text, summary_text
 
 __all__ = [
     "Label",
@@ -34,9 +34,11 @@ __all__ = [
 ]
 
 _CAUSES = frozenset(cause.value for cause in Cause)
+_TOLD_ELSEWHERE = ("value", "grad", "buffers")
 _LONGEST_NAME = 48
 _LONGEST_VALUE = 52
 _FEW_INLINE = 4
+_WORTH_A_WORD = 1000  # bytes
 
 
 class Role(str, Enum):
@@ -104,7 +106,8 @@ def _label(graph: GradGraph, key: str, freed_is_news: bool) -> Label:
     data: NodeData = graph.nodes[key]
     kind = data["kind"]
     if kind in (NodeKind.OPERATION, NodeKind.ACCUMULATE, NodeKind.GROUP):
-        head = _operation_head(graph, key, data)
+        group = kind is NodeKind.GROUP
+        head = _group_head(data) if group else _operation_head(graph, key, data)
         changed = data.get("changes", {}).get("buffers")
         if changed or (freed_is_news and data.get("buffers") is Buffers.FREED):
             head.append(Span(changed or "freed", Role.LOUD))
@@ -115,7 +118,7 @@ def _label(graph: GradGraph, key: str, freed_is_news: bool) -> Label:
         head.insert(0, Span(_short(data["op"]), Role.WORD))
     if "clone_of" in data:
         return Label((*head, Span("again", Role.FACT)))
-    head += _hooks(data)
+    head += _hooks(data) + _news(data)
     if kind is NodeKind.RESULT:
         value = _value_rows(data)
         if value and data["value"].numel <= _FEW_INLINE:
@@ -128,7 +131,8 @@ def _label(graph: GradGraph, key: str, freed_is_news: bool) -> Label:
 def _rows(data: NodeData) -> tuple[Line, ...]:
     problem = data.get("problem")
     trouble: list[Line] = [(Span(clean(problem), Role.LOUD),)] if problem else []
-    return (*_value_rows(data), *_why_untracked(data), *_grad_rows(data), *trouble)
+    group = _group_rows(data) if data["kind"] is NodeKind.GROUP else []
+    return (*_value_rows(data), *_why_untracked(data), *group, *_grad_rows(data), *trouble)
 
 
 _TENSOR_WORD = {NodeKind.UNTRACKED: "not tracked"}
@@ -144,15 +148,19 @@ def _operation_head(graph: GradGraph, key: str, data: NodeData) -> list[Span]:
         head += _shape(data)
     if "opaque" in data:
         head.append(Span(data["opaque"], Role.FACT))
-    changes = data.get("changes", {})
-    if "version" in changes:
-        head.append(Span(f"version {changes['version']}", Role.LOUD))
-    elif data.get("version"):
+    if data.get("version") and "version" not in data.get("changes", {}):
         # Of a leaf it says nothing: every step of an optimizer is one.
         head.append(Span(f"version {data['version']}", Role.FACT))
-    if "node" in changes:
-        head.append(Span(changes["node"], Role.LOUD))
-    return head + _hooks(data)
+    return head + _hooks(data) + _news(data)
+
+
+def _news(data: NodeData) -> list[Span]:
+    """What has changed, apart from what is told beside the value, the gradient, or "freed"."""
+    changes = {k: v for k, v in data.get("changes", {}).items() if k not in _TOLD_ELSEWHERE}
+    return [
+        Span(text if name == "node" else f"{name} {text}", Role.LOUD)
+        for name, text in changes.items()
+    ]
 
 
 def _result_says_it(graph: GradGraph, key: str, name: str) -> bool:
@@ -160,6 +168,28 @@ def _result_says_it(graph: GradGraph, key: str, name: str) -> bool:
     users = (*graph.successors(key), *graph.predecessors(key))
     results = (graph.nodes[user] for user in users)
     return any(node["kind"] is NodeKind.RESULT and node.get("name") == name for node in results)
+
+
+def _group_head(data: NodeData) -> list[Span]:
+    head = _name(data) or [Span(_short(data.get("op", "group")), Role.WORD)]
+    if data.get("repeat", 1) > 1:
+        head.append(Span(f"×{data['repeat']:,}", Role.NAME))
+    members = data.get("members", 0)
+    contents = data.get("contents", ())
+    if members == 1 and len(contents) == 1:
+        head.append(Span(_short(contents[0]), Role.WORD))
+    elif members and not data.get("op", "").startswith("…"):
+        head.append(Span(f"{members:,} {'op' if members == 1 else 'ops'}", Role.FACT))
+    return head
+
+
+def _group_rows(data: NodeData) -> list[Line]:
+    facts = []
+    if data.get("parameters"):
+        facts.append(Span(f"{count_text(data['parameters'])} parameters", Role.FACT))
+    if data.get("saved_bytes", 0) >= _WORTH_A_WORD:
+        facts.append(Span(f"{bytes_text(data['saved_bytes'])} saved", Role.FACT))
+    return [tuple(facts)] if facts else []
 
 
 def _hooks(data: NodeData) -> list[Span]:
@@ -265,6 +295,8 @@ def _grad_rows(data: NodeData) -> list[Line]:
     grad = data["grad"]
     heading = Span(".grad", Role.WORD)
     change = _change(data, "grad")
+    if data["kind"] is NodeKind.GROUP and grad is not None and not is_loud(grad):
+        return [(heading, Span(f"norm {number_text(grad.norm or 0.0)}", Role.VALUE), *change)]
     if grad is None:
         return [(heading, Span("None", Role.FACT), *change)]
     line = [heading, Span(_content(grad), Role.LOUD if is_loud(grad) else Role.VALUE), *change]
@@ -286,8 +318,10 @@ def tooltip_of(key: str, data: NodeData) -> str:
     """
     name = ", ".join(filter(None, (data.get("name", ""), *data.get("aliases", ()))))
     first = data.get("op", name or data["kind"].value)
+    if "repeat" in data:
+        first += f" ×{data['repeat']:,}"
     lines = [f"{first} ({data['grad_fn']})" if "grad_fn" in data else first]
-    if name and first != name:
+    if name and "op" in data and first != name:
         lines.append(f"makes {name}")
     if "shape" in data:
         device = data.get("device", "cpu")
@@ -296,6 +330,10 @@ def tooltip_of(key: str, data: NodeData) -> str:
     for attribute, sentence in _SENTENCES.items():
         if attribute in data:
             lines.append(sentence(data[attribute]))  # type: ignore[literal-required]
+    if data.get("inferred"):
+        lines.append("module inferred from names and order, not recorded")
+    if data["kind"] is NodeKind.GROUP and "module" in data:
+        lines.append(f"to see its inside: focus_on({data['module']!r}), --focus {data['module']}")
     return "\n".join(map(clean, [*lines, key]))
 
 
@@ -310,6 +348,9 @@ _SENTENCES: dict[str, Any] = {
     "value": _summary_sentence("value"),
     "grad": _summary_sentence(".grad"),
     "accumulations": lambda count: f"gradient added {count} times",
+    "members": lambda count: f"{count:,} operations, folded",
+    "parameters": lambda count: f"{count:,} elements of parameters",
+    "contents": lambda inside: f"in it: {', '.join(inside)}",
     "options": lambda options: ", ".join(f"{name}={value}" for name, value in options.items()),
     "outputs": lambda count: f"{count} outputs",
     "untracked_inputs": lambda count: (

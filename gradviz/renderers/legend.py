@@ -20,7 +20,7 @@ _MEANINGS = {
     "result": "result",
     "untracked": "not tracked: gets no gradient",
     "saved": "saved for backward",
-    "group": "several operations",
+    "group": "several operations drawn as one",
     "cut": "no gradient flows back",
     "through": "reshaped on the way",
     "again": "leaf from above, drawn again",

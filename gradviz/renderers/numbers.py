@@ -6,7 +6,16 @@ from collections.abc import Sequence
 
 from gradviz.graph import TensorSummary
 
-__all__ = ["bytes_text", "is_loud", "is_zero", "numbers_text", "shape_text", "summary_text"]
+__all__ = [
+    "bytes_text",
+    "count_text",
+    "is_loud",
+    "is_zero",
+    "number_text",
+    "numbers_text",
+    "shape_text",
+    "summary_text",
+]
 
 _SHORT_DTYPE = {
     "float64": "f64",
@@ -53,6 +62,17 @@ def bytes_text(count: int) -> str:
     if value == 1000 and power < 4:
         value, power = 1.0, power + 1
     return f"{value:g} {_UNITS[power]}"
+
+
+def count_text(count: int) -> str:
+    """A large count in three digits.
+
+    Example:
+        >>> count_text(96), count_text(7_080_000)
+        ('96', '7.08M')
+    """
+    power = min((len(str(count)) - 1) // 3, 4)
+    return f"{count / 1000**power:.3g}{('', 'k', 'M', 'G', 'T')[power]}"
 
 
 def number_text(value: float | int | bool | complex) -> str:

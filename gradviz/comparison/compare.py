@@ -1,0 +1,185 @@
+"""`compare`: two graphs in, what is different out, as data, as text and as a story to draw."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from types import FrameType
+
+from gradviz.comparison.differences import Change, differences, is_out_of_sight
+from gradviz.comparison.frames import side_by_side
+from gradviz.comparison.matching import match
+from gradviz.comparison.news import news_of_change
+from gradviz.comparison.sides import Side
+from gradviz.comparison.words import value_words, word_of
+from gradviz.errors import UsageError
+from gradviz.graph import GradGraph
+from gradviz.story import Frame, Story
+
+__all__ = ["Comparison", "compare"]
+
+_MOST_LINES = 400
+_MOST_INPUTS = 3
+
+
+def compare(before: object, after: object, *, values: bool = False) -> Comparison:
+    """Say what one graph has that another has not.
+
+    Nodes are told by name, place in the graph, module and source line, never by their key: the
+    two may come from two runs, or from two versions of a program.
+
+    Args:
+        before: a `GradGraph`, a `Frame`, a `Story` of one frame, a `Drawing`, or a tensor, which
+            is traced now.
+        after: the same.
+        values: compare numbers too: the values of tensors and gradients, how often a gradient
+            was added to, the version counters. Without it, a gradient counts as there or None.
+
+    Returns:
+        The differences; ``.same`` says whether there are none, ``str()`` lists them, and
+        ``gradviz.draw`` draws both graphs with what is different marked.
+
+    Raises:
+        UsageError: if a story or drawing has several frames.
+        SubjectError: if there is nothing in a subject that autograd could have recorded.
+
+    Example:
+        >>> import torch
+        >>> x = torch.ones(3, requires_grad=True)
+        >>> print(compare((x * 2).sum(), (x * 2).relu().sum()))
+        1 added
+        + relu  after mul
+    """
+    frame = sys._getframe(1)
+    sides = Side(_graph(before, frame)), Side(_graph(after, frame))
+    mate = match(*sides)
+    back = {there: here for here, there in mate.items()}
+    return Comparison(
+        added=_missing(sides[1], sides[0], back),
+        removed=_missing(sides[0], sides[1], mate),
+        changed=tuple(differences(*sides, mate, values)),
+        _sides=sides,
+        _mate=mate,
+    )
+
+
+def _missing(side: Side, other: Side, mate: dict[str, str]) -> tuple[str, ...]:
+    """What the other graph has not, and not only because it can be seen there no more."""
+    return tuple(
+        key for key in side.order if key not in mate and not is_out_of_sight(side, other, mate, key)
+    )
+
+
+def _graph(subject: object, frame: FrameType) -> GradGraph:
+    story = getattr(subject, "story", subject)  # of a drawing or a recording
+    if isinstance(story, Story):
+        if len(story) != 1:
+            raise UsageError(
+                f"cannot compare a story of {len(story)} frames as one: give two of its frames, "
+                "gradviz.compare(story[0], story[-1])"
+            )
+        return story[0].graph
+    if isinstance(subject, Frame):
+        return subject.graph
+    if isinstance(subject, GradGraph):
+        return subject
+    # Only now: it needs torch, which saved graphs do without.
+    from gradviz.capture.names import Names
+    from gradviz.capture.tracer import trace_subjects
+
+    return trace_subjects((subject,), Names.of(None, frame))
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """What is different between two graphs.
+
+    Args:
+        added: keys of the nodes that only the graph after has, inputs before their users.
+        removed: keys of the nodes that only the graph before has, in the same order.
+        changed: what is different about nodes that both have.
+    """
+
+    added: tuple[str, ...]
+    removed: tuple[str, ...]
+    changed: tuple[Change, ...]
+    _sides: tuple[Side, Side]
+    _mate: dict[str, str]
+
+    @property
+    def same(self) -> bool:
+        """Whether no difference was found."""
+        return not (self.added or self.removed or self.changed)
+
+    def __str__(self) -> str:
+        """The number of differences, and a line for each: ``+`` added, ``-`` removed, ``~``."""
+        lines = list(self._lines())
+        more = len(lines) - _MOST_LINES
+        if more > 0:
+            lines[_MOST_LINES:] = [f"… and {more:,} more"]
+        return "\n".join([self._sentence(), *lines])
+
+    def __repr__(self) -> str:
+        return f"Comparison({self._sentence()})"
+
+    def _sentence(self) -> str:
+        counts = {
+            "added": len(self.added),
+            "removed": len(self.removed),
+            "changed": len({change.after_key for change in self.changed}),
+        }
+        said = [f"{count:,} {word}" for word, count in counts.items() if count]
+        return ", ".join(said) or "no difference"
+
+    def _lines(self) -> Iterator[str]:
+        before, after = self._sides
+        for mark, side, keys in (("+", after, self.added), ("-", before, self.removed)):
+            for key in keys:
+                yield f"{mark} {_described(side, key)}"
+        for change in self.changed:
+            data = after.data[change.after_key]
+            where = "" if data.get("name") else _after(after, change.after_key)
+            what = _SAID.get(change.attribute, change.attribute)
+            values = f"{change.old} → {change.new}"
+            yield _joined(f"~ {word_of(data)}", where, what, values, data.get("source"))
+
+    @cached_property
+    def story(self) -> Story:
+        """Both graphs as frames, ``before`` and ``after``, with what is different marked.
+
+        A node that is in both has the key of the graph before in both frames.
+        """
+        removed = {key: {"node": "removed"} for key in self.removed}
+        marks: dict[str, dict[str, str]] = {key: {"node": "new"} for key in self.added}
+        for change in self.changed:
+            news = marks.setdefault(change.after_key, {})
+            old = self._sides[0].data[change.before_key]
+            new = self._sides[1].data[change.after_key]
+            news[change.attribute] = news_of_change(change, old, new)
+        return side_by_side(self._sides, self._mate, (removed, marks), self._sentence())
+
+
+_SAID = {"grad": ".grad", "untracked_inputs": "inputs without gradient", "buffers": "saved tensors"}
+
+
+def _described(side: Side, key: str) -> str:
+    data = side.data[key]
+    facts = ""
+    if not side.inputs[key]:
+        kind = "" if word_of(data) == data["kind"].value else data["kind"].value
+        shape = value_words("shape", data["shape"]) if "shape" in data else ""
+        facts = " ".join(filter(None, (kind, shape)))
+    module = f"in {data['module']}" if data.get("module") else ""
+    return _joined(word_of(data), facts, _after(side, key), module, data.get("source"))
+
+
+def _after(side: Side, key: str) -> str:
+    words = list(dict.fromkeys(word_of(side.data[link.key]) for link in side.inputs[key]))
+    more = ", ..." if words[_MOST_INPUTS:] else ""
+    return f"after {', '.join(words[:_MOST_INPUTS])}{more}" if words else ""
+
+
+def _joined(*parts: str | None) -> str:
+    return "  ".join(part for part in parts if part)

@@ -1,0 +1,177 @@
+"""What the commands share: their errors, their options, and where their result goes."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from gradviz.errors import GradvizError, SubjectError, TargetError, UsageError
+from gradviz.frontends.files import FORMATS, STDOUT, check_folder, format_of, write_atomically
+from gradviz.frontends.streams import aside, coloured, output_on_stderr, stage
+
+if TYPE_CHECKING:
+    from gradviz.story import Story
+
+__all__ = [
+    "Outputs",
+    "WithArguments",
+    "arguments",
+    "common_options",
+    "one_line_errors",
+    "output_options",
+    "saved",
+    "theme_option",
+    "title_option",
+]
+
+_MISUSE = (UsageError, TargetError, SubjectError)
+_ARGUMENTS = "gradviz.arguments"
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+
+class _Fault(click.ClickException):
+    """One clear line on standard error, and an exit code."""
+
+    def show(self, file: Any = None) -> None:
+        label = click.style("Error:", fg="red", bold=True) if coloured() else "Error:"
+        aside(f"{label} {self.format_message()}")
+
+
+class _MisuseFault(_Fault):
+    exit_code = 2
+
+
+@contextlib.contextmanager
+def one_line_errors(debug: bool) -> Iterator[None]:
+    """Turn what gradviz raises into one line and an exit code, and Ctrl-C into 130."""
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        aside("\ngradviz: stopped; nothing was left half-written")
+        raise click.exceptions.Exit(130) from error
+    except GradvizError as error:
+        if debug:
+            traceback.print_exc()
+        kind = _MisuseFault if isinstance(error, _MISUSE) else _Fault
+        raise kind(str(error)) from error
+
+
+class WithArguments(click.Command):
+    """A command whose words after ``--`` belong to the script that it runs."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Take the words after ``--`` away before click looks at the rest."""
+        if "--" in args:
+            cut = args.index("--")
+            ctx.meta[_ARGUMENTS] = args[cut + 1 :]
+            args = args[:cut]
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            hint = "the script's own options go after --"
+            raise click.UsageError(f"{error.format_message().rstrip('.')} ({hint})", ctx) from error
+
+
+def arguments(ctx: click.Context) -> list[str]:
+    """The words after ``--``."""
+    found: list[str] = ctx.meta.get(_ARGUMENTS, [])
+    return found
+
+
+def common_options(command: _Command) -> _Command:
+    """``--quiet`` and ``--debug``."""
+    command = click.option("--debug", is_flag=True, help="Show the traceback of an error.")(command)
+    return click.option("-q", "--quiet", is_flag=True, help="Say only what went wrong.")(command)
+
+
+def output_options(default: str) -> Callable[[_Command], _Command]:
+    """``--output`` and ``--format``; ``default`` says what comes without them."""
+    output = click.option(
+        "-o",
+        "--output",
+        "outputs",
+        metavar="FILE",
+        multiple=True,
+        help="Where to write it; the suffix says what: "
+        + " ".join(f".{name}" for name in FORMATS)
+        + f". May be given several times. '-' is standard output. Without it: {default}.",
+    )
+    format_ = click.option(
+        "--format", "fmt", type=click.Choice(FORMATS), help="For outputs that have no such suffix."
+    )
+    return lambda command: output(format_(command))
+
+
+title_option = click.option("--title", default="", help="A line above the picture.")
+theme_option = click.option(
+    "--theme", type=click.Choice(["auto", "light", "dark"]), default="auto", show_default=True
+)
+
+
+class Outputs:
+    """Where a result goes, and in which formats; checked before a script runs for hours.
+
+    Args:
+        paths: files; none for text on standard output.
+        fmt: the format of those whose suffix does not tell.
+
+    Raises:
+        UsageError: if a format cannot be told, or is not for a terminal.
+        OutputError: if there is no place for a file.
+    """
+
+    def __init__(self, paths: Sequence[str], fmt: str | None) -> None:
+        self._formats = [(path, _format(path, fmt)) for path in paths or (STDOUT,)]
+        for path, _ in self._formats:
+            check_folder(path)
+
+    @property
+    def use_stdout(self) -> bool:
+        """Whether a result goes to standard output."""
+        return any(path == STDOUT for path, _ in self._formats)
+
+    def quieted(self) -> contextlib.AbstractContextManager[None]:
+        """While a script runs: keep what it prints out of a result on standard output."""
+        return output_on_stderr() if self.use_stdout else contextlib.nullcontext()
+
+    def write(self, render: Callable[[str], bytes], quiet: bool) -> None:
+        """Render in each format, then write: nothing is written when one of them fails."""
+        pictures = []
+        for path, fmt in self._formats:
+            with stage(f"drawing {fmt}"):
+                pictures.append((path, render(fmt)))
+        for path, picture in pictures:
+            write_atomically(path, picture)
+            if path != STDOUT and not quiet:
+                aside(f"wrote {path}")
+
+
+def _format(path: str, wanted: str | None) -> str:
+    try:
+        told = "" if path == STDOUT else format_of(path)
+    except UsageError:
+        if wanted is None:
+            raise
+        told = ""
+    if told and wanted and told != wanted:
+        raise UsageError(f"{path} is {told} by its suffix, but --format says {wanted}")
+    found = told or wanted or "txt"
+    binary = found in ("png", "pdf")
+    if path == STDOUT and binary and sys.stdout is not None and sys.stdout.isatty():
+        raise UsageError(f"{found} is not for a terminal: give a file, -o picture.{found}")
+    return found
+
+
+def saved(path: str) -> Story:
+    """A story that was saved as JSON."""
+    from gradviz.serialize import load
+
+    try:
+        return load(path)
+    except OSError as error:
+        raise TargetError(f"cannot read {path}: {error.strerror}") from error

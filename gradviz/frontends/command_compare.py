@@ -1,0 +1,169 @@
+"""``gradviz compare``: what is different between two graphs, saved or of scripts."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from gradviz.errors import UsageError
+from gradviz.frontends.command import (
+    Outputs,
+    WithArguments,
+    arguments,
+    common_options,
+    one_line_errors,
+    output_options,
+    saved,
+    theme_option,
+    title_option,
+)
+from gradviz.frontends.streams import aside, stage
+
+if TYPE_CHECKING:
+    from gradviz.comparison import Comparison
+    from gradviz.frontends.target import Target
+    from gradviz.graph import GradGraph
+    from gradviz.renderers.theme import Theme
+    from gradviz.story import Frame, Story
+
+    Subject = GradGraph | Frame | Story
+
+__all__ = ["compare"]
+
+_EXAMPLES = """\b
+Examples:
+  gradviz compare before.json after.json               what is different, as text
+  gradviz compare before.json after.json -o diff.svg   both, with what is different marked
+  gradviz compare old/train.py:loss new/train.py:loss -- --epochs 3
+  gradviz compare reference.json train.py:loss --exit-code    for a CI job
+"""
+
+
+@dataclass(frozen=True)
+class _Request:
+    """The options of ``gradviz compare``."""
+
+    before: str
+    after: str
+    outputs: tuple[str, ...]
+    fmt: str | None
+    title: str
+    theme: Theme
+    values: bool
+    exit_code: bool
+    quiet: bool
+    debug: bool
+
+
+@click.command(cls=WithArguments, epilog=_EXAMPLES)
+@click.argument("before")
+@click.argument("after", metavar="AFTER [-- SCRIPT ARGUMENTS]")
+@output_options("text on standard output")
+@click.option("--values", is_flag=True, help="Compare numbers too, not only what is there.")
+@click.option("--exit-code", is_flag=True, help="Exit with 1 when there is a difference.")
+@title_option
+@theme_option
+@common_options
+@click.pass_context
+def compare(ctx: click.Context, /, **options: Any) -> None:
+    """Say what is different between two graphs: saved ones, or variables of scripts.
+
+    Nodes are told by name, place, module and source line. Operations, names, shapes, types, cuts,
+    whether there are gradients and saved tensors: all count. Numbers do with --values.
+    """
+    request = _Request(**options)
+    with one_line_errors(request.debug):
+        comparison = _compare(request, arguments(ctx))
+        if request.exit_code and not comparison.same:
+            ctx.exit(1)
+
+
+def _compare(request: _Request, argv: Sequence[str]) -> Comparison:
+    from gradviz.comparison import compare as compared
+    from gradviz.frontends.drawing import Drawing
+    from gradviz.frontends.target import parse_target
+
+    outputs = Outputs(request.outputs, request.fmt)
+    targets = parse_target(request.before), parse_target(request.after)
+    if argv and all(target.is_saved for target in targets):
+        raise UsageError("saved graphs take no arguments after --")
+    with outputs.quieted():
+        before, after = _subjects(targets, argv)
+    comparison = compared(before, after, values=request.values)
+
+    def render(fmt: str) -> bytes:
+        if fmt == "txt":
+            return f"{comparison}\n".encode("utf-8", "backslashreplace")
+        drawing = Drawing(comparison.story, theme=request.theme, title=request.title)
+        return drawing.render(fmt)
+
+    outputs.write(render, request.quiet)
+    return comparison
+
+
+def _subjects(targets: tuple[Target, Target], argv: Sequence[str]) -> list[Subject]:
+    if targets[0].place == targets[1].place and not targets[0].is_saved:
+        return _of_one_run(targets, argv)
+    subjects: list[Subject] = []
+    for target in targets:
+        if target.is_saved:
+            subjects.append(_one_frame(saved(target.place), target.place))
+        else:
+            with _modules_forgotten(Path(target.place).resolve().parent):
+                subjects.append(_of_script(target, argv))
+    return subjects
+
+
+def _one_frame(story: Story, place: str) -> Frame:
+    if len(story) != 1:
+        raise UsageError(
+            f"{place} holds {len(story)} frames, and one is compared: save one, as with "
+            "gradviz record train.py --frames 2 -o one.json"
+        )
+    return story[0]
+
+
+def _of_script(target: Target, argv: Sequence[str]) -> Subject:
+    from gradviz.frontends.target import load_target
+
+    with stage(f"running {target.place}", spinner=False):
+        loaded = load_target(target, argv)
+    if loaded.failure:
+        aside(f"Warning: {loaded.failure}; compared as it was then", warning=True)
+    return loaded.traced()
+
+
+def _of_one_run(targets: tuple[Target, Target], argv: Sequence[str]) -> list[Subject]:
+    """Two variables of one script, which is run once."""
+    from gradviz.frontends.target import load_target
+
+    both = replace(targets[0], names=targets[0].names + targets[1].names)
+    with stage(f"running {both.place}", spinner=False):
+        loaded = load_target(both, argv)
+    if loaded.failure:
+        aside(f"Warning: {loaded.failure}; compared as it was then", warning=True)
+    cut = len(targets[0].names)
+    parts = (
+        replace(loaded, names=loaded.names[part], values=loaded.values[part])
+        for part in (slice(cut), slice(cut, None))
+    )
+    return [part.traced() for part in parts]
+
+
+@contextlib.contextmanager
+def _modules_forgotten(folder: Path) -> Iterator[None]:
+    """Let the second script import its own ``model.py``, not that of the first."""
+    known = set(sys.modules)
+    try:
+        yield
+    finally:
+        for name in set(sys.modules) - known:
+            file = getattr(sys.modules[name], "__file__", None)
+            if file and folder in Path(file).resolve().parents:
+                del sys.modules[name]

@@ -1,0 +1,171 @@
+"""``gradviz record``, as a user meets it: a whole script, run unchanged."""
+
+import json
+from pathlib import Path
+
+import pytest
+from test_cli import finish, run, start
+
+from gradviz.frontends.script import Reached, run_script
+
+TRAIN = """
+import sys
+import torch
+
+print("a word from the script")
+w = torch.ones(3, requires_grad=True)
+for step in range(2):
+    loss = (w * 2).sum()
+    loss.backward()
+frozen = w.detach()
+if "--fail" in sys.argv:
+    raise ValueError("too far")
+"""
+AFTER_TWO = "w  f32[3]  leaf  =  1 1 1  .grad  4 4 4"
+
+
+@pytest.fixture(autouse=True)
+def script(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("train.py").write_text(TRAIN)
+
+
+def test_events_with_their_lines_and_the_last_moment_as_text():
+    code, stdout, stderr = finish(start("record", "train.py"))
+    assert (code, stderr) == (0, "a word from the script\n")
+    events, _, last = stdout.partition("\n\n")
+    assert "train.py:8  loss  sum" in events.splitlines()
+    assert "train.py:9  loss  backward" in events.splitlines()
+    assert "train.py:10  frozen  detach" in events.splitlines()
+    assert AFTER_TWO in last
+
+
+def test_the_script_is_run_as_it_is(tmp_path):
+    Path("train.py").write_text(
+        "import sys, torch\n"
+        "assert __name__ == '__main__' and locals() is globals()\n"
+        "print(sys.argv, __file__, sorted(n for n in globals() if not n.startswith('_')))\n"
+    )
+    code, stdout, _ = finish(start("record", "train.py", "-o", "s.svg", "--", "--epochs", "3"))
+    assert code == 0
+    assert stdout == f"['train.py', '--epochs', '3'] {tmp_path / 'train.py'} ['sys', 'torch']\n"
+
+
+@pytest.mark.parametrize("name", ["svg", "json", "html", "txt"])
+def test_moments_in_a_file(name):
+    result = run("record", "train.py", "-o", f"story.{name}", "--title", "Two steps")
+    assert result.exit_code == 0, result.stderr
+    assert result.stdout == "a word from the script\n"
+    assert result.stderr == f"wrote story.{name}\n"
+    text = Path(f"story.{name}").read_text()
+    assert "Two steps" in text
+    assert "after backward 2" in text
+    assert "+2, pass 2" in text
+
+
+def test_some_of_the_frames():
+    assert run("record", "train.py", "-o", "all.json").exit_code == 0
+    result = run("record", "train.py", "-o", "two.json", "--frames", "1, 3,99")
+    assert result.exit_code == 0
+    titles, two = (
+        [frame["title"] for frame in json.loads(Path(path).read_text())["frames"]]
+        for path in ("all.json", "two.json")
+    )
+    assert two == [titles[0], titles[2]]
+    said = f"Warning: there is no frame 99: the recording has {len(titles)} frames"
+    assert said in result.stderr.splitlines()
+
+
+def test_a_moment_of_a_run_can_be_compared():
+    for frame in ("1", "2"):
+        run("record", "train.py", "-o", f"{frame}.json", "--frames", frame)
+    result = run("compare", "1.json", "2.json")
+    assert "~ w  .grad  None → 2 2 2  train.py:6" in result.stdout.splitlines()
+
+
+def test_until_ends_the_script_at_the_first_value():
+    result = run("record", "train.py", "--until", "loss")
+    assert result.exit_code == 0
+    assert result.stdout.splitlines()[:3] == [
+        "train.py:6  w  ones",
+        "train.py:8  mul",
+        "train.py:8  loss  sum",
+    ]
+    assert "loss  f32[]" in result.stdout
+    assert "backward" not in result.stdout.split("\n\n")[0]
+
+
+def test_until_a_variable_that_never_comes_is_said():
+    result = run("record", "train.py", "-o", "s.svg", "--until", "los")
+    assert result.exit_code == 0
+    assert "no line at the top level of train.py gave los a value" in result.stderr
+    assert Path("s.svg").exists()
+
+
+def test_until_sees_every_way_to_bind_a_name(tmp_path):
+    ways = ["x = 1", "for x in [1]: pass", "import math as x", "def x(): pass", "(x := 1)"]
+    for way in ways:
+        Path("way.py").write_text(f"before = 1\n{way}\nafter = [before for _ in range(2)]\n")
+        run_of = run_script("way.py", until="x")
+        assert isinstance(run_of.error, Reached)
+        assert not run_of.failed
+        assert "x" in run_of.namespace
+        assert "after" not in run_of.namespace
+    Path("way.py").write_text("y = 1\ndel y\ny = [y for y in (2,)][0]\nz = len(globals()) > y\n")
+    assert run_script("way.py", until="x").namespace["z"] is True
+
+
+def test_a_script_that_fails_is_drawn_as_far_as_it_came():
+    code, stdout, stderr = finish(start("record", "train.py", "-o", "s.html", "--", "--fail"))
+    assert (code, stdout) == (1, "a word from the script\n")
+    assert stderr.splitlines() == [
+        "wrote s.html",
+        "Warning: train.py failed: ValueError: too far (train.py:12); drawn as far as it came",
+    ]
+    assert "ValueError" in Path("s.html").read_text()
+
+
+def test_debug_shows_the_traceback_of_the_script():
+    result = run("record", "train.py", "-o", "s.svg", "--debug", "--", "--fail")
+    assert 'raise ValueError("too far")' in result.stderr
+
+
+def test_few_events_are_kept_when_few_are_wanted():
+    result = run("record", "train.py", "--max-events", "4")
+    assert result.exit_code == 0
+    assert len(result.stdout.split("\n\n")[0].splitlines()) == 4
+
+
+def test_a_script_without_torch_has_nothing_to_show():
+    Path("plain.py").write_text("print('hello')\n")
+    result = run("record", "plain.py", "-o", "s.svg")
+    assert result.exit_code == 0
+    assert Path("s.svg").exists()
+
+
+MISUSE = [
+    (["record"], "Missing argument"),
+    (["record", "train.py:loss"], "gradviz record train.py --until loss; to draw loss alone"),
+    (["record", "graph.json"], "record takes a script, like train.py; not 'graph.json'"),
+    (["record", "trian.py"], "no file trian.py; did you mean train.py?"),
+    (["record", "train.py", "--until", "out['x']"], "--until takes the name of a variable"),
+    (["record", "train.py", "--frames", "1-3"], "--frames takes numbers from 1 up, like 1,3,5"),
+    (["record", "train.py", "--frames", "99"], "--frames asks for 99; the recording has"),
+    (["record", "train.py", "--max-events", "-1"], "-1 is not in the range"),
+    (["record", "train.py", "--epochs", "3"], "the script's own options go after --"),
+]
+
+
+@pytest.mark.parametrize(("args", "said"), MISUSE)
+def test_misuse_is_exit_code_2_and_says_what_to_do(args, said):
+    result = run(*args)
+    assert result.exit_code == 2
+    assert said in result.stderr.splitlines()[-1]
+    assert "Traceback" not in result.output
+
+
+def test_a_place_that_is_missing_is_said_before_the_script_runs():
+    result = run("record", "train.py", "-o", "no/story.svg")
+    assert result.exit_code == 1
+    assert "there is no folder no" in result.stderr
+    assert "a word from the script" not in result.output
