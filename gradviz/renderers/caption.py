@@ -95,12 +95,23 @@ def _extent(graph: GradGraph, roots: list[dict[str, str]]) -> str:
     if not operations:
         return f"{_names(roots)} is a leaf: nothing was computed to make it." if roots else ""
     steps = _count(operations, "operation", "operations")
+    if _holds_leaves(graph):
+        return f"{steps} to {_names(roots)}."
     if not leaves:
         return f"{steps} to {_names(roots)}, and no leaf that could get a gradient."
     return f"{steps} from {_count(leaves, 'leaf', 'leaves')} to {_names(roots)}."
 
 
+def _holds_leaves(graph: GradGraph) -> bool:
+    """Whether there are leaves inside groups, where they cannot be counted."""
+    return any(
+        data["kind"] is NodeKind.GROUP and "grad" in data for _, data in graph.nodes(data=True)
+    )
+
+
 def _gradients(graph: GradGraph) -> str:
+    if _holds_leaves(graph):
+        return ""
     leaves = [graph.nodes[key] for key in graph.leaves]
     grads = [leaf["grad"] for leaf in leaves if leaf.get("grad") is not None]
     if not leaves:

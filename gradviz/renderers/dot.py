@@ -7,8 +7,17 @@ from typing import Any
 
 import graphviz
 
-from gradviz.graph import EdgeKind, GradGraph
-from gradviz.renderers.labels import Label, Line, clean, edge_tooltip, labels_of, tooltip_of
+from gradviz.graph import Cause, EdgeKind, GradGraph
+from gradviz.renderers.edges import QUIET
+from gradviz.renderers.labels import (
+    Label,
+    Line,
+    cause_text,
+    clean,
+    edge_tooltip,
+    labels_of,
+    tooltip_of,
+)
 from gradviz.renderers.theme import FONT, LOOKS, TEXT, Look, Theme, colour
 from gradviz.story import Story
 
@@ -61,9 +70,11 @@ def _add(digraph: Any, graph: GradGraph, prefix: str, theme: Theme) -> None:
         digraph.node(prefix + key, label=table, tooltip=tooltip, id=prefix + key)
     for source, target, data in graph.edges(data=True):
         cut = data.get("kind", EdgeKind.GRADIENT) is EdgeKind.CUT
-        look = {"color": colour("loud" if cut else "line", theme)}
+        loud = cut and data.get("cause", Cause.NOT_RECORDED) not in QUIET
+        look = {"color": colour("loud" if loud else "line", theme)}
         if cut:
-            look |= {"style": "dashed", "label": " no gradient", "fontcolor": look["color"]}
+            told = cause_text(data) if loud else "no gradient"
+            look |= {"style": "dashed", "label": f" {told}", "fontcolor": look["color"]}
         elif data.get("through"):
             look |= {"label": f" {', '.join(data['through'])}", "fontcolor": look["color"]}
         tooltip = graphviz.escape(edge_tooltip(data))

@@ -12,13 +12,15 @@ from gradviz.renderers.geometry import Box, Point, Route
 from gradviz.renderers.labels import Line, Role, Span, cause_text, edge_tooltip
 from gradviz.renderers.scene import Curve, Group, Polygon, Rectangle, Shape
 
-__all__ = ["Edge", "Places", "cause_box", "edge_group"]
+__all__ = ["QUIET", "Edge", "Places", "cause_box", "edge_group"]
 
 Edge = tuple[str, str, int, Any]
 """Source, target, input number and attributes, as networkx gives them."""
 
 _ARROW = 8.0
 _MARK_ROOM = 20.0
+QUIET = (Cause.NOT_RECORDED, Cause.CONSTANT)
+"""Data that never had a gradient is no news; only a cut that somebody made stands out."""
 _DASHED = (EdgeKind.CUT, EdgeKind.ALIAS, EdgeKind.SAVED)
 
 
@@ -36,12 +38,18 @@ class Places:
     routes: dict[object, Route]
 
 
-def cause_box(edge: Edge) -> Box | None:
-    """The room that the cause of a cut needs on its edge, or None when no cause is known."""
+def cause_box(graph: GradGraph, edge: Edge) -> Box | None:
+    """The room that the cause of a cut needs on its edge, or None when none is to be told.
+
+    It is told where the gradient was lost, not again on the edges that lead on from there.
+    """
     source, target, number, data = edge
     if data.get("kind") is not EdgeKind.CUT:
         return None
-    if data.get("cause", Cause.NOT_RECORDED) is Cause.NOT_RECORDED:
+    if data.get("cause", Cause.NOT_RECORDED) in QUIET:
+        return None
+    before = graph.out_edges if graph.graph.get("flow") == "gradient" else graph.in_edges
+    if any(other.get("cause") is data["cause"] for _, _, other in before(source, data=True)):
         return None
     return Box(f"cut {source} {target} {number}", line_width(_cause_line(data)) + _MARK_ROOM, 18)
 
@@ -55,9 +63,9 @@ def edge_group(graph: GradGraph, edge: Edge, places: Places) -> Group:
     """An edge, drawn where the layout put it."""
     source, target, number, data = edge
     kind = data.get("kind", EdgeKind.GRADIENT)
-    token = "loud" if kind is EdgeKind.CUT else "line"
+    box = cause_box(graph, edge)
+    token = "loud" if box else "line"
     route = places.routes[source, target, number]
-    box = cause_box(edge)
     shapes: list[Shape] = []
     if box:
         shapes += _cause(box, data, places.centers[box.key])
@@ -66,7 +74,7 @@ def edge_group(graph: GradGraph, edge: Edge, places: Places) -> Group:
     shapes += [Curve(_without_tip(route), token, 1.3, kind in _DASHED), _arrow(route, token)]
     middle, direction = _middle(route)
     if kind is EdgeKind.CUT and not box:
-        shapes += _break_mark(middle, direction)
+        shapes += _break_mark(middle, direction, token)
     elif data.get("through"):
         x, y = middle
         shapes.append(Rectangle(x - 3.5, y - 3.5, 7, 7, "page", "line", 1.3, radius=3.5))
@@ -79,7 +87,7 @@ def edge_group(graph: GradGraph, edge: Edge, places: Places) -> Group:
 
 def _cause(box: Box, data: Any, center: Point) -> list[Shape]:
     x, y = center[0] - box.width / 2, center[1]
-    mark = _break_mark((x + 8, y), (1.0, 0.0))
+    mark = _break_mark((x + 8, y), (1.0, 0.0), "loud")
     return [*mark[1:], set_line(_cause_line(data), x + _MARK_ROOM, y + 4)]
 
 
@@ -132,7 +140,7 @@ def _middle(route: tuple[Point, ...]) -> tuple[Point, Point]:
     return (x, y), _unit((a[0] + b[0], a[1] + b[1]), (c[0] + d[0], c[1] + d[1]))
 
 
-def _break_mark(middle: Point, direction: Point) -> list[Shape]:
+def _break_mark(middle: Point, direction: Point, token: str) -> list[Shape]:
     """Two short strokes across a gap, as on a cut wire."""
     (x, y), (dx, dy) = middle, direction
     gap = Polygon(
@@ -148,5 +156,5 @@ def _break_mark(middle: Point, direction: Point) -> list[Shape]:
             (x + (along + lean) * dx - across * dy, y + (along + lean) * dy + across * dx)
             for across, lean in ((-6, 2), (6, -2))
         ]
-        shapes.append(Curve((ends[0], ends[0], ends[1], ends[1]), "loud", 1.6))
+        shapes.append(Curve((ends[0], ends[0], ends[1], ends[1]), token, 1.6))
     return shapes

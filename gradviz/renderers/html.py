@@ -133,7 +133,7 @@ button {{ font: inherit; padding: .2rem .8rem; }}
 output {{ display: inline-block; min-width: 5rem; text-align: center; }}
 figure {{ margin: 1rem 0; text-align: center; }}
 figure > div {{ overflow-x: auto; }}
-figure > div > svg {{ max-width: none !important; height: auto; }}
+figure > div > svg {{ max-width: max(100%, 40rem) !important; height: auto; }}
 figcaption, p {{ color: var(--muted); }}
 [hidden] {{ display: none !important; }}
 """

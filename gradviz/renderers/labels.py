@@ -20,7 +20,14 @@ from gradviz.graph import (
     NodeKind,
     TensorSummary,
 )
-from gradviz.renderers.numbers import bytes_text, count_text, is_loud, number_text, shape_text, summary_text
+from gradviz.renderers.numbers import (
+    bytes_text,
+    count_text,
+    is_loud,
+    number_text,
+    shape_text,
+    summary_text,
+)
 
 __all__ = [
     "Label",
@@ -131,8 +138,9 @@ def _label(graph: GradGraph, key: str, freed_is_news: bool) -> Label:
 def _rows(data: NodeData) -> tuple[Line, ...]:
     problem = data.get("problem")
     trouble: list[Line] = [(Span(clean(problem), Role.LOUD),)] if problem else []
-    group = _group_rows(data) if data["kind"] is NodeKind.GROUP else []
-    return (*_value_rows(data), *_why_untracked(data), *group, *_grad_rows(data), *trouble)
+    if data["kind"] is NodeKind.GROUP:
+        return (*_group_rows(data), *trouble)
+    return (*_value_rows(data), *_why_untracked(data), *_grad_rows(data), *trouble)
 
 
 _TENSOR_WORD = {NodeKind.UNTRACKED: "not tracked"}
@@ -157,6 +165,8 @@ def _operation_head(graph: GradGraph, key: str, data: NodeData) -> list[Span]:
 def _news(data: NodeData) -> list[Span]:
     """What has changed, apart from what is told beside the value, the gradient, or "freed"."""
     changes = {k: v for k, v in data.get("changes", {}).items() if k not in _TOLD_ELSEWHERE}
+    if data["kind"] in (NodeKind.LEAF, NodeKind.PARAMETER):
+        changes.pop("version", None)  # its value has changed as well, which says more
     return [
         Span(text if name == "node" else f"{name} {text}", Role.LOUD)
         for name, text in changes.items()
@@ -184,12 +194,23 @@ def _group_head(data: NodeData) -> list[Span]:
 
 
 def _group_rows(data: NodeData) -> list[Line]:
-    facts = []
+    """One row: there are many groups in a picture, and a page is not high."""
+    row = []
     if data.get("parameters"):
-        facts.append(Span(f"{count_text(data['parameters'])} parameters", Role.FACT))
+        row.append(Span(f"{count_text(data['parameters'])} parameters", Role.FACT))
+    if "grad" in data:
+        grad = data["grad"]
+        row.append(Span(".grad", Role.WORD))
+        if grad is None:
+            row.append(Span("None", Role.FACT))
+        else:
+            loud = is_loud(grad)
+            text = _content(grad) if loud else f"norm {number_text(grad.norm or 0.0)}"
+            row.append(Span(text, Role.LOUD if loud else Role.VALUE))
+        row += _change(data, "grad")
     if data.get("saved_bytes", 0) >= _WORTH_A_WORD:
-        facts.append(Span(f"{bytes_text(data['saved_bytes'])} saved", Role.FACT))
-    return [tuple(facts)] if facts else []
+        row.append(Span(f"{bytes_text(data['saved_bytes'])} saved", Role.FACT))
+    return [tuple(row)] if row else []
 
 
 def _hooks(data: NodeData) -> list[Span]:
@@ -295,8 +316,6 @@ def _grad_rows(data: NodeData) -> list[Line]:
     grad = data["grad"]
     heading = Span(".grad", Role.WORD)
     change = _change(data, "grad")
-    if data["kind"] is NodeKind.GROUP and grad is not None and not is_loud(grad):
-        return [(heading, Span(f"norm {number_text(grad.norm or 0.0)}", Role.VALUE), *change)]
     if grad is None:
         return [(heading, Span("None", Role.FACT), *change)]
     line = [heading, Span(_content(grad), Role.LOUD if is_loud(grad) else Role.VALUE), *change]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from gradviz.graph import EdgeKind, GradGraph, NodeKind
+from gradviz.graph import Cause, EdgeKind, GradGraph, NodeKind
+from gradviz.renderers.edges import QUIET
 from gradviz.renderers.scene import Curve, Rectangle, Shape
 from gradviz.renderers.theme import LOOKS
 
@@ -21,7 +22,8 @@ _MEANINGS = {
     "untracked": "not tracked: gets no gradient",
     "saved": "saved for backward",
     "group": "several operations drawn as one",
-    "cut": "no gradient flows back",
+    "untracked-input": "no gradient flows back",
+    "cut": "the gradient is cut here",
     "through": "reshaped on the way",
     "again": "leaf from above, drawn again",
     "constant": "constant: an input that is not tracked",
@@ -47,7 +49,8 @@ def legend_of(graphs: Iterable[GradGraph]) -> dict[str, str]:
                 found.add("constant")
         for _, _, data in graph.edges(data=True):
             if data.get("kind") is EdgeKind.CUT:
-                found.add("cut")
+                quiet = data.get("cause", Cause.NOT_RECORDED) in QUIET
+                found.add("untracked-input" if quiet else "cut")
             elif data.get("through"):
                 found.add("through")
         if graph.graph.get("flow") == "gradient":
@@ -60,14 +63,13 @@ def legend_glyph(word: str, x: float, middle: float) -> list[Shape]:
     if word == "constant":
         return []
     line = ((x, middle), (x + 7, middle), (x + 14, middle), (x + GLYPH_WIDTH, middle))
-    if word == "cut":
+    if word in ("cut", "untracked-input"):
+        token = "loud" if word == "cut" else "line"
         strokes = [
-            Curve(
-                ((x + at + 1.5, middle - 5),) * 2 + ((x + at - 1.5, middle + 5),) * 2, "loud", 1.6
-            )
+            Curve(((x + at + 1.5, middle - 5),) * 2 + ((x + at - 1.5, middle + 5),) * 2, token, 1.6)
             for at in (9, 14)
         ]
-        return [Curve(line, "loud", 1.3, dashed=True), *strokes]
+        return [Curve(line, token, 1.3, dashed=True), *strokes]
     if word in ("through", "flow"):
         dot = Rectangle(x + 7.5, middle - 3.5, 7, 7, "page", "line", 1.3, radius=3.5)
         return [Curve(line, "line", 1.3), *([dot] if word == "through" else [])]

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from gradviz.errors import TooLargeError
-from gradviz.graph import EdgeKind, GradGraph, NodeKind
-from gradviz.renderers.labels import Label, Line, Role, labels_of
+from gradviz.graph import Cause, EdgeKind, GradGraph, NodeKind
+from gradviz.renderers.labels import Label, Line, Role, cause_text, labels_of
 from gradviz.renderers.theme import LOOKS, PALETTE, Theme
 from gradviz.story import Story
 
@@ -85,7 +85,9 @@ def _graph_lines(graph: GradGraph, prefix: str) -> Iterator[str]:
         if data.get("kind", EdgeKind.GRADIENT) is EdgeKind.GRADIENT:
             yield f"  {ends[0]} -->{f'|{_escape(words)}|' if words else ''} {ends[1]}"
         else:
-            yield f'  {ends[0]} -.->|"no gradient"| {ends[1]}'
+            cause = data.get("cause", Cause.NOT_RECORDED)
+            told = "no gradient" if cause is Cause.NOT_RECORDED else _escape(cause_text(data))
+            yield f'  {ends[0]} -.->|"{told}"| {ends[1]}'
 
 
 def _label(label: Label) -> str:

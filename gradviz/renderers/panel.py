@@ -38,10 +38,12 @@ def panels_of(graphs: Sequence[GradGraph], limit: float = 20.0) -> list[Panel]:
 
 
 def _alike(graphs: Sequence[GradGraph]) -> list[list[GradGraph]]:
-    """Graphs in a row that share an operation, and so are one graph at several moments."""
+    """Graphs in a row that share most operations, and so are one graph at several moments."""
     groups: list[list[GradGraph]] = []
     for graph in graphs:
-        if groups and _operations(groups[-1][-1]) & _operations(graph):
+        own = _operations(graph)
+        last = _operations(groups[-1][-1]) if groups else set()
+        if 2 * len(own & last) > min(len(own), len(last)):
             groups[-1].append(graph)
         else:
             groups.append([graph])
@@ -67,7 +69,7 @@ def _panels_in_the_same_places(graphs: Sequence[GradGraph], limit: float) -> lis
             boxes[key] = Box(key, max(box.width, card.width), max(box.height, card.height))
         for edge in _edges(graph):
             source, target, number, _ = edge
-            if cause := cause_box(edge):
+            if cause := cause_box(graph, edge):
                 boxes[cause.key] = cause
                 links[source, target, number] = Link(source, cause.key)
                 links[cause.key] = Link(cause.key, target)

@@ -112,7 +112,7 @@ class _Tree:
 
     def _words(self, step: _Step, has_inputs: bool, again: bool) -> str:
         label = self.labels[step.key]
-        edge = step.edge or {}
+        edge: Any = step.edge or {}
         way = f"  (by way of {', '.join(edge['through'])})" if edge.get("through") else ""
         if edge.get("cause", Cause.NOT_RECORDED) is not Cause.NOT_RECORDED:
             way += f"  (cut: {cause_text(edge)})"
