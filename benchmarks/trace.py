@@ -128,7 +128,7 @@ def collector_off(task: Callable[[], object]) -> Callable[[], object]:
 
 def torchviz(loss: Tensor) -> Callable[[], object] | None:
     try:
-        from torchviz import make_dot  # type: ignore[import-untyped]
+        from torchviz import make_dot
     except ImportError:
         return None
     return lambda: make_dot(loss)

@@ -42,7 +42,8 @@ def test_every_python_block_runs_and_prints_what_stands_under_it(
 
 
 def commands() -> list[str]:
-    lines = [line for language, code in BLOCKS if language == "console" for line in code.split("\n")]
+    shell = [code for language, code in BLOCKS if language == "console"]
+    lines = [line for code in shell for line in code.split("\n")]
     return [line[2:].split("  #")[0].strip() for line in lines if line.startswith("$ ")]
 
 
@@ -59,6 +60,7 @@ for epoch in range(parser.parse_args().epochs):
 
 def test_every_gradviz_command_runs(tmp_path: Path) -> None:
     (tmp_path / "train.py").write_text(TRAIN)
+    path = str(Path(shutil.which("sh") or "/bin/sh").parent)
     assert len(commands()) >= 6
     for command in commands():
         program, *arguments = shlex.split(command)
@@ -68,7 +70,7 @@ def test_every_gradviz_command_runs(tmp_path: Path) -> None:
             cwd=tmp_path,
             capture_output=True,
             text=True,
-            env={"PYTHONPATH": str(ROOT), "PATH": str(Path(shutil.which("sh") or "/bin/sh").parent)},
+            env={"PYTHONPATH": str(ROOT), "PATH": path},
         )
         assert done.returncode == 0, (command, done.stderr)
     assert (tmp_path / "gallery" / "index.html").exists()

@@ -45,7 +45,7 @@ def test_well_formed_with_title_and_description(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_every_node_and_edge_is_there_with_a_tooltip(name: str) -> None:
     drawing = gradviz.draw(graph_of(name))
-    groups = [element for element in ET.fromstring(drawing.svg).iter(f"{SVG}g")]
+    groups = list(ET.fromstring(drawing.svg).iter(f"{SVG}g"))
     shown = drawing.shown[0].graph
     for kind, count in (("node", shown.number_of_nodes()), ("edge", shown.number_of_edges())):
         found = [group for group in groups if f"-{kind}" in (group.get("class") or "").split()[0]]
