@@ -15,25 +15,58 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from gradviz.capture.check import check
+    from gradviz.capture.checked import Check
+    from gradviz.capture.recorder import Recording, record
     from gradviz.capture.tracer import trace
+    from gradviz.comparison import Comparison, compare
     from gradviz.errors import GradvizError
+    from gradviz.explanation import Explanation, Explanations, Verdict, explain
     from gradviz.frontends.drawing import Drawing, draw
     from gradviz.graph import GradGraph
     from gradviz.story import Frame, Story
 
 __version__ = "0.1.0"
 
-__all__ = ["Drawing", "Frame", "GradGraph", "GradvizError", "Story", "draw", "trace"]
+__all__ = [
+    "Check",
+    "Comparison",
+    "Drawing",
+    "Explanation",
+    "Explanations",
+    "Frame",
+    "GradGraph",
+    "GradvizError",
+    "Recording",
+    "Story",
+    "Verdict",
+    "check",
+    "compare",
+    "draw",
+    "explain",
+    "record",
+    "trace",
+]
 
 # Loaded when first used: ``import gradviz`` costs next to nothing, and a saved graph can be
 # drawn where torch is not installed.
 _HOME = {
+    "Check": "gradviz.capture.checked",
+    "Comparison": "gradviz.comparison",
     "Drawing": "gradviz.frontends.drawing",
+    "Explanation": "gradviz.explanation",
+    "Explanations": "gradviz.explanation",
     "Frame": "gradviz.story",
     "GradGraph": "gradviz.graph",
     "GradvizError": "gradviz.errors",
+    "Recording": "gradviz.capture.recorder",
     "Story": "gradviz.story",
+    "Verdict": "gradviz.explanation",
+    "check": "gradviz.capture.check",
+    "compare": "gradviz.comparison",
     "draw": "gradviz.frontends.drawing",
+    "explain": "gradviz.explanation",
+    "record": "gradviz.capture.recorder",
     "trace": "gradviz.capture.tracer",
 }
 

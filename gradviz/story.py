@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from enum import Enum
 from typing import overload
 
@@ -86,7 +86,7 @@ class Frame:
     caption: str = ""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, init=False)
 class Story(Sequence[Frame]):
     """The frames of a drawing, in order; a single drawing is a story of one frame.
 
@@ -101,12 +101,16 @@ class Story(Sequence[Frame]):
         ['before', 'after']
     """
 
-    frames: tuple[Frame, ...] = field(default=())
-    title: str = ""
-    notes: tuple[str, ...] = ()
+    frames: tuple[Frame, ...]
+    title: str
+    notes: tuple[str, ...]
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "frames", tuple(self.frames))
+    def __init__(
+        self, frames: Iterable[Frame] = (), title: str = "", notes: Iterable[str] = ()
+    ) -> None:
+        object.__setattr__(self, "frames", tuple(frames))
+        object.__setattr__(self, "title", title)
+        object.__setattr__(self, "notes", tuple(notes))
 
     def __len__(self) -> int:
         return len(self.frames)

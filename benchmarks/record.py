@@ -1,0 +1,181 @@
+"""What `gradviz.record` costs: forward and backward with it against without, in pairs.
+
+    python benchmarks/record.py [--rounds 9]
+
+The last lines tell the memory of a process that records 1,000 training steps. TorchLens stands
+beside it where it is installed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+
+import torch
+from torch import Tensor, nn
+
+import gradviz
+
+WIDTH, LAYERS, BATCH, TOKENS = 256, 12, 4, 128
+
+
+class Block(nn.Module):
+    """A transformer block with causal attention, as in GPT."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.before, self.between = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.attend, self.project = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.widen, self.narrow = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
+
+    def forward(self, x: Tensor) -> Tensor:  # noqa: D102
+        batch, tokens, width = x.shape
+        parts = self.attend(self.before(x)).split(width, dim=2)
+        q, k, v = (p.view(batch, tokens, self.heads, -1).transpose(1, 2) for p in parts)
+        y = nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True)
+        x = x + self.project(y.transpose(1, 2).reshape(batch, tokens, width))
+        wide: Tensor = self.narrow(nn.functional.gelu(self.widen(self.between(x))))
+        return x + wide
+
+
+class GPT(nn.Module):
+    """A small GPT: tokens in, logits out."""
+
+    def __init__(self, width: int = WIDTH, layers: int = LAYERS, tokens: int = TOKENS) -> None:
+        super().__init__()
+        self.tokens, self.places = nn.Embedding(1000, width), nn.Embedding(tokens, width)
+        self.blocks = nn.Sequential(*(Block(width, 8) for _ in range(layers)))
+        self.norm, self.head = nn.LayerNorm(width), nn.Linear(width, 1000, bias=False)
+
+    def forward(self, tokens: Tensor) -> Tensor:  # noqa: D102
+        places = torch.arange(tokens.shape[1])
+        x = self.tokens(tokens) + self.places(places)
+        logits: Tensor = self.head(self.norm(self.blocks(x)))
+        return logits
+
+
+def gpt_step(model: GPT, data: Tensor) -> Callable[[], None]:
+    def step() -> None:
+        logits = model(data)
+        loss = nn.functional.cross_entropy(logits.view(-1, 1000), data.view(-1))
+        loss.backward()  # type: ignore[no-untyped-call]
+
+    return step
+
+
+def chain_step(length: int) -> Callable[[], None]:
+    x = torch.ones(4, requires_grad=True)
+
+    def step() -> None:
+        x.grad = None
+        y = x
+        for _ in range(length):
+            y = y * 1.0001
+        y.sum().backward()  # type: ignore[no-untyped-call]
+
+    return step
+
+
+def recorded(step: Callable[[], None]) -> Callable[[], None]:
+    def run() -> None:
+        with gradviz.record():
+            step()
+
+    return run
+
+
+def seconds(task: Callable[[], object]) -> float:
+    gc.collect()
+    start = time.perf_counter()
+    task()
+    return time.perf_counter() - start
+
+
+def compare(name: str, step: Callable[[], None], clean: Callable[[], object], rounds: int) -> None:
+    """Time bare and recorded in turn, and print the medians and the median ratio."""
+    pairs = []
+    for _ in range(rounds + 2):
+        clean()
+        bare = seconds(step)
+        clean()
+        pairs.append((bare, seconds(recorded(step))))
+    pairs = pairs[2:]
+    bare, with_it = (statistics.median(column) * 1e3 for column in zip(*pairs, strict=True))
+    ratio = statistics.median(b / a for a, b in pairs)
+    print(f"{name:34} {bare:9.1f} {with_it:9.1f} {ratio:7.2f}", flush=True)
+
+
+def torchlens(model: GPT, data: Tensor) -> None:
+    """Print how long TorchLens' own trace of the same model takes."""
+    try:
+        import torchlens as lens  # type: ignore[import-not-found]
+    except ImportError:
+        print("TorchLens is not installed: pip install torchlens")
+        return
+    log = getattr(lens, "log_forward_pass", None) or lens.trace
+    took = statistics.median(seconds(lambda: log(model, data)) for _ in range(3)) * 1e3
+    bare = statistics.median(seconds(lambda: model(data)) for _ in range(3)) * 1e3
+    print(f"{'TorchLens, forward alone':34} {bare:9.1f} {took:9.1f} {took / bare:7.2f}")
+
+
+def memory(steps: int, is_bare: bool) -> None:
+    """Print how much a process grows while it records training steps, or only trains."""
+    torch.set_num_threads(1)
+    model = GPT(16, 6, 8)
+    optimizer = torch.optim.Adam(model.parameters())
+    data = torch.randint(1000, (2, 8))
+    step = gpt_step(model, data)
+
+    def resident() -> int:
+        with open("/proc/self/statm") as file:  # noqa: PTH123
+            return int(file.read().split()[1]) * resource.getpagesize()
+
+    seen = {}
+    with nullcontext() if is_bare else gradviz.record():
+        for number in range(1, steps + 1):
+            optimizer.zero_grad()
+            step()
+            optimizer.step()
+            if number in (1, 50, steps // 4, steps // 2, steps):
+                gc.collect()
+                seen[number] = resident() / 2**20
+    print("training alone" if is_bare else "the same, recorded")
+    for number, size in seen.items():
+        grown = f"{size - seen[50]:+7.1f} since step 50" if number > 50 else ""
+        print(f"  step {number:5}: {size:8.1f} MiB {grown}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--memory", type=int, metavar="STEPS", help="measure only the memory")
+    parser.add_argument("--bare", action="store_true", help="of training alone")
+    options = parser.parse_args()
+    if options.memory:
+        memory(options.memory, options.bare)
+        return
+    torch.manual_seed(0)
+    model, data = GPT(), torch.randint(1000, (BATCH, TOKENS))
+    print(f"milliseconds, medians of {options.rounds} pairs; {torch.get_num_threads()} threads\n")
+    print(f"{'forward + backward':34} {'bare':>9} {'recorded':>9} {'ratio':>7}")
+    gpt = gpt_step(model, data)
+    compare("GPT, 12 layers", gpt, model.zero_grad, options.rounds)
+    compare("the same, gradients kept", gpt, lambda: None, options.rounds)
+    compare("chain of 10,000 on 4 numbers", chain_step(10_000), lambda: None, options.rounds)
+    torchlens(model, data)
+    print()
+    sys.stdout.flush()
+    for more in (["--bare"], []):
+        subprocess.run([sys.executable, __file__, "--memory", "1000", *more], check=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,47 @@
+"""What the tests of recordings share: reading events and cut edges, and raising mistakes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from gradviz.capture.recorder import Recording
+from gradviz.graph import EdgeKind, GradGraph
+from gradviz.story import Event, EventKind
+
+__all__ = ["cuts", "events", "find", "strict", "title"]
+
+
+@pytest.fixture(autouse=True)
+def strict(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A mistake of the recording itself is raised, where a user would get a note."""
+    monkeypatch.setenv("GRADVIZ_DEBUG", "1")
+    yield
+
+
+def events(run: Recording, *kinds: EventKind) -> list[Event]:
+    """The events of some kinds; of all but plain operations when none are given."""
+    if kinds:
+        return [event for event in run.events if event.kind in kinds]
+    return [event for event in run.events if event.kind is not EventKind.OPERATION]
+
+
+def title(graph: GradGraph, key: str) -> str:
+    """What to call a node in a test: its name, else its word."""
+    data = graph.nodes[key]
+    return str(data.get("name") or data.get("op") or data["kind"].value)
+
+
+def cuts(graph: GradGraph) -> set[tuple[str, str, str]]:
+    """The cut edges as (from, to, cause)."""
+    return {
+        (title(graph, source), title(graph, target), data["cause"].value)
+        for source, target, data in graph.edges(data=True)
+        if data["kind"] is EdgeKind.CUT
+    }
+
+
+def find(graph: GradGraph, name: str) -> dict[str, object]:
+    """The attributes of the node that is called ``name``."""
+    return dict(graph.nodes[graph.find(name)])

@@ -1,0 +1,352 @@
+"""Why an edge carries no gradient: every cause, and programs whose cuts are known by making."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from recording import cuts, find, strict
+from torch import nn
+
+import gradviz
+from gradviz.graph import Cause, EdgeKind, GradGraph, NodeKind
+
+__all__ = ["strict"]
+
+
+def test_the_same_line_five_ways() -> None:
+    with gradviz.record() as run:
+        x = torch.ones(3, requires_grad=True)
+        a = x.detach()
+        with torch.no_grad():
+            b = x + 2
+        with torch.inference_mode():
+            c = x * 3
+        d = x.data
+        e = torch.tensor(x.tolist())
+        loss = (x * 3).sum()
+        loss.backward()
+    graph = run.frames[0].graph
+    assert cuts(graph) == {
+        ("x", "a", "detach"),
+        ("x", "b", "no_grad"),
+        ("x", "c", "inference_mode"),
+        ("x", "d", "data"),
+        ("x", "tolist", "item"),
+    }
+    assert find(graph, "c")["inference"] is True
+    assert find(graph, "b")["op"] == "add"
+    assert a is not None and b is not None and c is not None and d is not None and e is not None
+
+
+def test_a_cut_says_where() -> None:
+    with gradviz.record() as run:
+        x = torch.ones(3, requires_grad=True)
+        z = x.detach()
+        loss = (x * z).sum()
+        loss.backward()
+    graph = run.frames[0].graph
+    for _, _, data in graph.edges(data=True):
+        if data["kind"] is EdgeKind.CUT:
+            assert data["source"] == find(graph, "z")["source"]
+    assert cuts(graph) == {("x", "z", "detach"), ("z", "mul", "detach")}
+
+
+def test_a_cut_goes_into_the_input_that_has_no_gradient() -> None:
+    with gradviz.record() as run:
+        x, v = torch.ones(3, requires_grad=True), torch.full((3,), 2.0)
+        y = v * x
+        loss = (y + v).sum()
+        loss.backward()
+    graph = run.frames[0].graph
+    inputs = {
+        (graph.nodes[target]["op"], data["input"])
+        for _, target, data in graph.edges(data=True)
+        if data["kind"] is EdgeKind.CUT
+    }
+    assert inputs == {("mul", 0), ("add", 1)}
+    assert cuts(graph) == {("v", "y", "constant"), ("v", "add", "constant")}
+    assert not any("untracked_inputs" in data for _, data in graph.nodes(data=True))
+
+
+def test_data_from_before_the_recording_is_not_guessed_at() -> None:
+    v = torch.ones(3, requires_grad=True).detach()
+    x = torch.ones(3, requires_grad=True)
+    with gradviz.record() as run:
+        w = v * 2
+        (x * v + w).sum().backward()
+    unknown = "not recorded"
+    assert cuts(run.frames[0].graph) == {
+        ("v", "mul", unknown),
+        ("v", "w", unknown),
+        ("w", "add", unknown),
+    }
+
+
+def test_a_frozen_leaf() -> None:
+    with gradviz.record() as run:
+        x, w = torch.ones(3, requires_grad=True), torch.ones(3, requires_grad=True)
+        w.requires_grad_(False)
+        u = w * 2
+        (x * w + u).sum().backward()
+    graph = run.frames[0].graph
+    assert cuts(graph) == {
+        ("w", "mul", "requires_grad_"),
+        ("w", "u", "requires_grad_"),
+        ("u", "add", "requires_grad_"),
+    }
+
+
+def test_what_has_no_gradient_by_its_nature() -> None:
+    with gradviz.record() as run:
+        x = torch.ones(3, requires_grad=True)
+        mask = x > 0
+        values, indices = x.max(dim=0)
+        (x * mask + values).sum().backward()
+    graph = run.frames[0].graph
+    assert cuts(graph) == {
+        ("x", "mask", "not differentiable"),
+        ("mask", "mul", "not differentiable"),
+        ("x", "indices", "not differentiable"),
+    }
+    assert indices is not None
+
+
+def test_what_takes_only_the_shape_takes_no_data() -> None:
+    with gradviz.record() as run:
+        x = torch.ones(3, requires_grad=True)
+        (x * torch.zeros_like(x)).sum().backward()
+    assert cuts(run.frames[0].graph) == {("zeros_like", "mul", "constant")}
+
+
+def test_numbers_are_dead_ends_with_their_value() -> None:
+    with gradviz.record() as run:
+        x = torch.full((2,), 3.0, requires_grad=True)
+        loss = (x * x).sum()
+        total = loss.item()
+        loss.backward()
+    graph = run.frames[0].graph
+    key = next(key for key, data in graph.nodes(data=True) if data.get("op") == "item")
+    assert graph.nodes[key]["value"].values == (18.0,) == (total,)
+    assert cuts(graph) == {("loss", "total", "item")} or cuts(graph) == {("loss", "item", "item")}
+    assert not list(graph.successors(key))
+
+
+@pytest.mark.filterwarnings("ignore:Converting a tensor with requires")
+def test_a_number_that_is_read_again_and_again_is_shown_once() -> None:
+    with gradviz.record() as run:
+        x = torch.ones(2, requires_grad=True)
+        for _ in range(5):
+            x.sum().item()
+            total = float(x[0])
+        x.sum().backward()
+    assert total == 1.0
+    words = [data.get("op") for _, data in run.frames[0].graph.nodes(data=True)]
+    assert (words.count("item"), words.count("float")) == (1, 1)
+
+
+def test_a_copy_by_value() -> None:
+    with pytest.warns(UserWarning, match="To copy construct"), gradviz.record() as run:
+        x = torch.ones(3, requires_grad=True)
+        c = torch.tensor(x)
+        (x * c).sum().backward()
+    assert cuts(run.frames[0].graph) == {("x", "c", "torch.tensor"), ("c", "mul", "torch.tensor")}
+
+
+def test_the_branch_behind_a_detach_is_shown() -> None:
+    generator, critic = nn.Linear(2, 3), nn.Linear(3, 1)
+    with gradviz.record() as run:
+        fake = generator(torch.randn(4, 2))
+        loss = critic(fake.detach()).mean()
+        loss.backward()
+    graph = run.frames[0].graph
+    assert ("fake", "detach", "detach") in cuts(graph)
+    assert {"generator.weight", "critic.weight"} <= {
+        data.get("name") for _, data in graph.nodes(data=True)
+    }
+    assert len(graph.roots) == 1
+    assert find(run.frames[-1].graph, "generator.weight")["grad"] is None
+
+
+def test_what_was_detached_and_then_dropped_leaves_its_last_operations() -> None:
+    with gradviz.record() as run:
+        x = torch.ones(3, requires_grad=True)
+        y = (x * 2 + 1).detach()
+    graph = run.frames[-1].graph
+    assert cuts(graph) == {("add", "y", "detach")}
+    assert [graph.nodes[key].get("op") for key in ("n2", "n3")] == ["mul", "add"]
+    assert set(graph.predecessors(next(iter(graph.predecessors(graph.find("y"))))))
+    assert y.shape
+
+
+def test_a_leaf_made_of_a_detached_tensor_shows_where_it_came_from() -> None:
+    with gradviz.record() as run:
+        x = torch.ones(3, requires_grad=True)
+        h = x * 2
+        g = h.detach().requires_grad_()
+        (g * 3).sum().backward()
+    graph = run.frames[0].graph
+    assert cuts(graph) == {("h", "g", "detach")}
+    assert graph.nodes[graph.find("g")]["kind"] is NodeKind.LEAF
+
+
+def test_an_average_kept_under_no_grad() -> None:
+    with gradviz.record() as run:
+        w = nn.Parameter(torch.ones(2))
+        average = torch.zeros(2)
+        with torch.no_grad():
+            average.mul_(0.9).add_(w, alpha=0.1)
+        (w * 2).sum().backward()
+    graph = run.frames[0].graph
+    assert cuts(graph) == {("w", "average", "no_grad")}
+    assert find(graph, "average")["op"] == "zeros, mul_, add_"
+    assert find(graph, "average")["version"] == 2
+
+
+def test_views_are_joined_to_what_they_share_once_one_is_changed() -> None:
+    with gradviz.record() as run:
+        x = torch.ones(3, requires_grad=True)
+        z = x.detach()
+        z.add_(1)
+        (x * 2).sum().backward()
+    graph = run.frames[0].graph
+    aliases = [
+        (graph.nodes[a]["name"], graph.nodes[b]["name"])
+        for a, b, data in graph.edges(data=True)
+        if data["kind"] is EdgeKind.ALIAS
+    ]
+    assert aliases == [("x", "z")]
+
+
+def test_a_running_sum_forgets_its_far_past() -> None:
+    with gradviz.record() as run:
+        x = torch.ones(2, requires_grad=True)
+        total = torch.zeros(())
+        for _ in range(300):
+            total = total + (x * 2).sum().detach()
+        (x * 3).sum().backward()
+    assert len(run.frames[0].graph) < 200
+    assert ("sum", "detach", "detach") in cuts(run.frames[0].graph)
+
+
+# Random programs.
+
+
+@dataclass
+class Made:
+    """A variable of a random program, and what must be said of it."""
+
+    tensor: torch.Tensor
+    cause: Cause | None  # None for a tensor with a gradient
+
+
+@dataclass
+class Program:
+    """Runs a random program while noting down every cut that it makes."""
+
+    variables: list[Made] = field(default_factory=list)
+    expected: list[tuple[str, Cause]] = field(default_factory=list)
+
+    def use(self, word: str, inputs: list[Made]) -> None:
+        self.expected += [(word, each.cause) for each in inputs if each.cause is not None]
+
+
+def run_step(program: Program, step: tuple[str, int, int]) -> None:
+    """One step; the inputs are chosen among the variables that there are."""
+    what, first, second = step
+    pool = program.variables
+    a, b = pool[first % len(pool)], pool[second % len(pool)]
+    if what == "leaf":
+        pool.append(Made(torch.ones(2, requires_grad=True), None))
+    elif what == "constant":
+        pool.append(Made(torch.full((2,), 0.5), Cause.CONSTANT))
+    elif what == "frozen":
+        w = torch.ones(2, requires_grad=True)
+        w.requires_grad_(False)
+        pool.append(Made(w, Cause.REQUIRES_GRAD))
+    elif what in ("detach", "data"):
+        out = a.tensor.detach() if what == "detach" else a.tensor.data
+        pool.append(Made(out, a.cause or Cause(what)))
+    elif what == "compare":
+        out = a.tensor > 0
+        pool.append(Made(out, a.cause or Cause.NOT_DIFFERENTIABLE))
+    elif what == "operate":
+        out = a.tensor * b.tensor
+        if a.cause is None or b.cause is None:
+            program.use("mul", [a, b])
+            pool.append(Made(out, None))
+        else:
+            pool.append(Made(out, inherited(a, b)))
+    else:
+        mode = torch.no_grad() if what == "no_grad" else torch.inference_mode()
+        with mode:
+            out = a.tensor + b.tensor
+        own = Cause.NO_GRAD if what == "no_grad" else Cause.INFERENCE_MODE
+        is_cut = a.cause is None or b.cause is None
+        made = Made(out, own if is_cut else inherited(a, b))
+        pool.append(made)
+
+
+def inherited(a: Made, b: Made) -> Cause:
+    """What a tensor made of two outside the graph hands on: the first real cut, if any."""
+    causes = [each.cause for each in (a, b) if each.cause is not None]
+    cuts = [cause for cause in causes if cause is not Cause.CONSTANT]
+    return (cuts or causes)[0]
+
+
+WORDS = "leaf constant frozen detach data compare operate operate operate no_grad"
+STEPS = st.lists(
+    st.tuples(st.sampled_from(WORDS.split()), st.integers(0, 30), st.integers(0, 30)),
+    min_size=1,
+    max_size=25,
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(STEPS)
+def test_every_cause_is_right_and_none_is_invented(steps: list[tuple[str, int, int]]) -> None:
+    program = Program()
+    with gradviz.record() as run:
+        program.variables.append(Made(torch.ones(2, requires_grad=True), None))
+        for step in steps:
+            run_step(program, step)
+        tracked = [each.tensor for each in program.variables if each.cause is None]
+        loss = torch.stack(tracked).sum()
+        loss.backward()
+    graph = run.frames[0].graph
+    assert sorted(into_operations(graph)) == sorted(program.expected)
+    for _, _, data in graph.edges(data=True):
+        assert (data["kind"] is EdgeKind.CUT) == ("cause" in data)
+
+
+def into_operations(graph: GradGraph) -> list[tuple[str, Cause]]:
+    return [
+        (graph.nodes[target]["op"], data["cause"])
+        for _, target, data in graph.edges(data=True)
+        if data["kind"] is EdgeKind.CUT and graph.nodes[target]["kind"] is NodeKind.OPERATION
+    ]
+
+
+@settings(max_examples=100, deadline=None)
+@given(STEPS)
+def test_every_cut_begins_where_the_gradient_was_lost(steps: list[tuple[str, int, int]]) -> None:
+    """Going back over cut edges from an operation, one comes to the tensors of the graph."""
+    program = Program()
+    with gradviz.record() as run:
+        program.variables.append(Made(torch.ones(2, requires_grad=True), None))
+        for step in steps:
+            run_step(program, step)
+        tracked = [each.tensor for each in program.variables if each.cause is None]
+        torch.stack(tracked).sum().backward()
+    graph = run.frames[0].graph
+    own = {Cause.DETACH, Cause.DATA, Cause.NO_GRAD, Cause.NOT_DIFFERENTIABLE}
+    for key, data in graph.nodes(data=True):
+        if data["kind"] is not NodeKind.UNTRACKED:
+            continue
+        for source, edge in graph.inputs(key):
+            if graph.nodes[source]["kind"] is not NodeKind.UNTRACKED:
+                assert edge["cause"] in own
+                assert edge["source"] == data["source"]

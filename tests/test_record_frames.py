@@ -1,0 +1,216 @@
+"""When frames are taken, what they show, which are kept, and what their nodes are called."""
+
+from __future__ import annotations
+
+import gc
+
+import pytest
+import torch
+from recording import find, strict
+from torch import nn
+
+import gradviz
+from gradviz.capture.moments import Moments
+from gradviz.graph import Buffers, GradGraph, NodeKind
+from gradviz.serialize import loads, to_json
+from gradviz.story import Frame, Story
+
+__all__ = ["strict"]
+
+
+def titles(run: gradviz.Recording) -> list[str]:
+    return [frame.title for frame in run.frames]
+
+
+def train(model: nn.Module, steps: int) -> gradviz.Recording:
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with gradviz.record() as run:
+        for _ in range(steps):
+            optimizer.zero_grad()
+            loss = model(torch.ones(1, 2)).sum()
+            loss.backward()
+            optimizer.step()
+    return run
+
+
+def test_the_moments_of_training() -> None:
+    run = train(nn.Linear(2, 1), 2)
+    forward = ["forward", "after backward 1 (model.weight.grad +1, model.bias.grad +1)"]
+    assert [title.partition(" (")[0] for title in titles(run)] == [
+        "forward",
+        "after backward 1",
+        "after step",
+        "after zero_grad",
+        "forward",
+        "after backward 2",
+        "after step",
+    ]
+    assert forward[0] == titles(run)[0]
+
+
+def test_a_frame_shows_what_backward_freed() -> None:
+    with gradviz.record() as run:
+        x = torch.ones(2, requires_grad=True)
+        y = x.exp()
+        y.sum().backward()
+    states = [find(frame.graph, "y")["buffers"] for frame in run.frames]
+    assert states == [Buffers.HELD, Buffers.FREED]
+
+
+def test_the_same_node_has_the_same_key_in_every_frame() -> None:
+    with gradviz.record() as run:
+        w = torch.ones(2, requires_grad=True)
+        for _ in range(3):
+            y = w * 3
+            y.sum().backward()
+    leaf_keys = {frame.graph.find("w") for frame in run.frames}
+    assert len(leaf_keys) == 1
+    pairs = [(run.frames[i].graph, run.frames[i + 1].graph) for i in (0, 2, 4)]
+    for before, after in pairs:
+        assert list(before) == list(after)
+    made = [frame.graph.find("y") for frame in run.frames]
+    assert len(set(made)) == 3
+
+
+def test_the_first_frame_has_the_keys_of_a_plain_trace() -> None:
+    with gradviz.record() as run:
+        x = torch.ones(2, requires_grad=True)
+        loss = (x * 3).exp().sum()
+        graph = gradviz.trace(loss)
+        loss.backward()
+    first = run.frames[0].graph
+    assert {key: data["kind"] for key, data in first.nodes(data=True)} == {
+        key: data["kind"] for key, data in graph.nodes(data=True)
+    }
+    assert set(first.edges(keys=True)) == set(graph.edges(keys=True))
+
+
+def test_the_same_program_gives_the_same_bytes() -> None:
+    def program() -> str:
+        with gradviz.record() as run:
+            x = torch.ones(2, requires_grad=True)
+            z = x.detach() * 2
+            (x * z).sum().backward()
+        return to_json(run.story)
+
+    assert program() == program()
+
+
+def test_a_story_survives_json() -> None:
+    run = train(nn.Linear(2, 1), 2)
+    text = to_json(run.story)
+    assert to_json(loads(text)) == text
+
+
+def test_the_story_can_be_drawn() -> None:
+    run = train(nn.Linear(2, 1), 1)
+    assert "after step" in gradviz.draw(run.story).svg
+
+
+def test_after_the_loss_is_gone_its_nodes_stay_as_they_were() -> None:
+    w = torch.ones(2, requires_grad=True)
+
+    def step() -> None:
+        (w * 3).sum().backward()
+
+    with gradviz.record() as run:
+        step()
+        w.grad = None
+    before, after = run.frames[-2:]
+    assert after.title == "after grad"
+    assert set(before.graph) == set(after.graph)
+    assert find(after.graph, "w")["grad"] is None
+    assert find(before.graph, "w")["grad"] is not None
+
+
+def test_without_backward_the_frame_shows_what_nothing_else_uses() -> None:
+    with gradviz.record() as run:
+        x = torch.ones(2, requires_grad=True)
+        h = x * 2
+        a, b = h.sum(), h.exp()
+    graph = run.frames[-1].graph
+    names = [graph.nodes[key]["name"] for key in graph.roots]
+    assert names == ["a", "b"]
+    assert a.shape != b.shape
+
+
+def test_a_leaf_with_which_nothing_was_done() -> None:
+    with gradviz.record() as run:
+        x = torch.ones(2, requires_grad=True)
+    graph = run.frames[-1].graph
+    assert [data["kind"] for _, data in graph.nodes(data=True)] == [NodeKind.LEAF]
+    assert find(graph, "x")["source"]
+    assert x.is_leaf
+
+
+def test_frames_that_show_nothing_new_are_left_out() -> None:
+    with gradviz.record() as run:
+        x = torch.ones(2, requires_grad=True)
+        loss = (x + 1).sum()
+        torch.autograd.grad(loss, x, retain_graph=True)
+        torch.autograd.grad(loss, x, retain_graph=True)
+    assert titles(run) == ["forward"]
+
+
+def test_names_within_modules_come_first() -> None:
+    model = nn.Linear(2, 1)
+    with gradviz.record(model) as run:
+        model(torch.ones(1, 2)).sum().backward()
+    assert run.frames[0].graph.find("weight")
+
+
+def test_names_of_where_the_recording_began() -> None:
+    def step(parameter_holder: dict[str, torch.Tensor]) -> None:
+        (next(iter(parameter_holder.values())) * 2).sum().backward()
+
+    with gradviz.record() as run:
+        weight = torch.ones(2, requires_grad=True)
+        step({"other": weight})
+    assert "weight" in {data.get("name") for _, data in run.frames[0].graph.nodes(data=True)} or (
+        run.frames[0].graph.find("parameter_holder['other']")
+    )
+
+
+def test_a_long_run_keeps_the_first_the_last_and_what_differs() -> None:
+    with gradviz.record(max_frames=6) as run:
+        w = torch.ones(2, requires_grad=True)
+        for number in range(40):
+            loss = (w * 3).exp().sum() if number == 20 else (w * 3).sum()
+            loss.backward()
+    found = titles(run)
+    assert len(found) == 6
+    assert found[:2] == ["forward", "after backward 1 (w.grad +3)"]
+    assert found[-1].startswith("after backward 40")
+    words = [{d.get("op") for _, d in frame.graph.nodes(data=True)} for frame in run.frames]
+    assert any("exp" in each for each in words)
+    assert run.story.notes == (
+        "6 of 80 moments are shown (max_frames=6): the first, the last, and those that differ "
+        "from them",
+    )
+
+
+@pytest.mark.parametrize("most", [1, 2, 3, 5, 12])
+@pytest.mark.parametrize("count", [0, 1, 2, 4, 12, 13, 60])
+def test_the_bound_on_frames_holds_at_every_length(most: int, count: int) -> None:
+    moments = Moments(most)
+    for number in range(count):
+        graph = GradGraph()
+        graph.add_node("n0", kind=NodeKind.OPERATION, op=f"op{number % 7}")
+        moments.add(Frame(f"moment {number}", graph))
+        assert len(moments.frames) <= most
+    assert len(moments.frames) == min(most, count)
+    numbers = [int(frame.title.split()[1]) for frame in moments.frames]
+    assert numbers == sorted(set(numbers))
+    if count:
+        assert numbers[-1] == count - 1
+    assert bool(moments.note) == (count > most)
+
+
+def test_a_story_holds_no_tensor() -> None:
+    run = train(nn.Linear(2, 1), 2)
+    story = run.story
+    assert isinstance(story, Story)
+    for frame in story:
+        for _, data in [*frame.graph.nodes(data=True)]:
+            assert not any(isinstance(value, torch.Tensor) for value in data.values())
+    gc.collect()

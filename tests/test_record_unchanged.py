@@ -1,0 +1,270 @@
+"""A recording changes nothing: the same bits, and nothing lives longer for it."""
+
+from __future__ import annotations
+
+import gc
+import subprocess
+import sys
+import threading
+import weakref
+from collections.abc import Callable, Iterator
+
+import pytest
+import torch
+from cases import CASES, Case
+from hypothesis import given, settings
+from recording import strict
+from test_record_causes import STEPS, Made, Program, run_step
+from torch import nn
+from torch.optim.optimizer import _global_optimizer_post_hooks, _global_optimizer_pre_hooks
+
+import gradviz
+from gradviz.capture.handlers import Handlers
+from gradviz.capture.watch import Watch
+
+__all__ = ["strict"]
+
+
+def bits(value: object) -> object:
+    """What can be compared bit for bit."""
+    if isinstance(value, torch.Tensor):
+        if value.is_sparse:
+            return bits(value.to_dense())
+        raw = value.detach().contiguous()
+        raw = torch.view_as_real(raw) if raw.is_complex() else raw
+        return tuple(raw.shape), str(raw.dtype), raw.double().numpy().tobytes()
+    return value
+
+
+def facts(subjects: tuple[torch.Tensor, ...], named: Iterator[torch.Tensor]) -> list[object]:
+    found: list[object] = []
+    for tensor in (*subjects, *named):
+        gradient = tensor.grad if tensor.is_leaf or tensor.retains_grad else None
+        version = 0 if tensor.is_inference() else tensor._version
+        found.append((bits(tensor), bits(gradient), tensor.requires_grad, version))
+    return [*found, bits(torch.get_rng_state())]
+
+
+def outcome(case: Case) -> list[object]:
+    torch.manual_seed(7)
+    program = case.build()
+    names = program.names
+    named = names.parameters() if isinstance(names, nn.Module) else iter(names.values())
+    return facts(program.subjects, named)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_the_programs_of_the_table_give_the_same_bits(case: Case) -> None:
+    bare = outcome(case)
+    with gradviz.record() as run:
+        recorded = outcome(case)
+    assert recorded == bare
+    assert run.frames and not run._watch.notes
+
+
+@settings(max_examples=60, deadline=None)
+@given(STEPS)
+def test_random_programs_give_the_same_bits(steps: list[tuple[str, int, int]]) -> None:
+    def outcome() -> list[object]:
+        program = Program()
+        program.variables.append(Made(torch.ones(2, requires_grad=True), None))
+        for step in steps:
+            run_step(program, step)
+        tracked = [each.tensor for each in program.variables if each.cause is None]
+        torch.stack(tracked).sum().backward()
+        return facts((), (each.tensor for each in program.variables))
+
+    bare = outcome()
+    with gradviz.record():
+        recorded = outcome()
+    assert recorded == bare
+
+
+@pytest.mark.parametrize("kind", [torch.optim.SGD, torch.optim.AdamW])
+def test_training_gives_the_same_bits(kind: type) -> None:
+    def train() -> list[object]:
+        torch.manual_seed(3)
+        model = nn.Sequential(nn.Linear(4, 8), nn.Dropout(), nn.BatchNorm1d(8), nn.Linear(8, 1))
+        optimizer = kind(model.parameters(), lr=0.1)
+        losses = []
+        for _ in range(5):
+            optimizer.zero_grad()
+            loss = model(torch.randn(16, 4)).pow(2).mean()
+            loss.backward()
+            nn.utils.clip_grad_norm_(model.parameters(), 0.5)
+            optimizer.step()
+            losses.append(loss.item())
+        return [losses, *facts((), model.parameters())]
+
+    bare = train()
+    with gradviz.record():
+        recorded = train()
+    assert recorded == bare
+
+
+def test_no_tensor_lives_longer() -> None:
+    freed: list[str] = []
+
+    def watch(name: str, tensor: torch.Tensor) -> None:
+        weakref.finalize(tensor, freed.append, name)
+
+    w = torch.ones(2, requires_grad=True)
+    with gradviz.record() as run:
+        gc.disable()
+        try:
+            h = w.exp()
+            z = h.detach()
+            with torch.no_grad():
+                g = w + 1
+            loss = (h * z).sum()
+            for name, tensor in (("h", h), ("z", z), ("g", g), ("loss", loss)):
+                watch(name, tensor)
+            loss.backward()
+            watch("grad", w.grad)  # type: ignore[arg-type]
+            run.mark("now")
+            del tensor
+            del g
+            assert freed == ["g"]
+            del loss
+            assert freed == ["g", "loss"]
+            del h, z
+            assert set(freed) == {"g", "loss", "h", "z"}
+            w.grad = None
+            assert freed[-1] == "grad"
+        finally:
+            gc.enable()
+    assert run.frames
+
+
+def test_a_graph_is_freed_when_its_root_is() -> None:
+    """The memory that an operation saved goes with the graph, not with the recording."""
+    saved = torch.ones(2)
+    storage = saved.untyped_storage()
+    reference = weakref.ref(storage)
+    with gradviz.record() as run:
+        x = torch.ones(2, requires_grad=True)
+        loss = (x * saved).sum()
+        loss.backward(retain_graph=True)
+        del saved, storage
+        gc.collect()
+        del loss
+        gc.collect()
+        dead = [data.ref() is None for data in run._watch.ghosts.tensors.values()]
+        assert run.frames
+    del reference
+    assert not all(dead)  # x is alive
+    assert len(dead) == 1
+
+
+def test_a_deep_graph_dies_in_peace() -> None:
+    program = """
+import torch, gradviz
+with gradviz.record() as run:
+    x = torch.ones(1, requires_grad=True)
+    y = x
+    for step in range(120_000):
+        y = y * 1.0
+        if step % 100 == 0:
+            y.detach()
+    y.sum().backward()
+    del y
+print(len(run.frames[0].graph))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) > 120_000
+
+
+def test_everything_is_put_back() -> None:
+    before = torch.autograd._engine_run_backward  # type: ignore[attr-defined]
+    with pytest.raises(ZeroDivisionError), gradviz.record():
+        assert torch.autograd._engine_run_backward is not before  # type: ignore[attr-defined]
+        1 / 0  # noqa: B018
+    assert torch.autograd._engine_run_backward is before  # type: ignore[attr-defined]
+    assert not torch.overrides._get_current_function_mode_stack()
+    assert not _global_optimizer_pre_hooks and not _global_optimizer_post_hooks
+
+
+def test_recordings_nest() -> None:
+    x = torch.ones(2, requires_grad=True)
+    with gradviz.record() as outer:
+        y = x * 2
+        with gradviz.record() as inner:
+            (y * 3).sum().backward()
+        (x * 5).sum().backward()
+    assert [event.word for event in inner.events] == ["mul", "sum", "backward", "accumulate_grad"]
+    assert [event.word for event in outer.events] == [
+        "mul",
+        "mul",
+        "sum",
+        "backward",
+        "accumulate_grad",
+        "mul",
+        "sum",
+        "backward",
+        "accumulate_grad",
+    ]
+    assert inner.events[0].source == outer.events[1].source
+    assert len(outer.frames) == 4 and len(inner.frames) == 2
+
+
+def test_only_the_thread_that_enters_is_recorded() -> None:
+    def work() -> None:
+        (torch.ones(2, requires_grad=True) * 2).sum().backward()
+
+    def work_recorded() -> None:
+        with gradviz.record() as run:
+            work()
+        runs.append(run)
+
+    runs: list[gradviz.Recording] = []
+    with gradviz.record() as run:
+        for target in (work, work_recorded):
+            thread = threading.Thread(target=target)
+            thread.start()
+            thread.join()
+    assert not run.events
+    assert [frame.title for frame in runs[0].frames] == ["forward", "after backward 1 (.grad +2)"]
+
+
+def broken(*_: object) -> None:
+    raise ArithmeticError("a mistake of ours")
+
+
+@pytest.mark.parametrize(
+    "place", ["note_inputs", "outside", "lost", "log", "settle", "place", "add_ghosts"]
+)
+def test_a_mistake_of_ours_never_reaches_the_program(
+    place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("GRADVIZ_DEBUG")
+    monkeypatch.setattr(Watch, place, broken)
+    with gradviz.record() as run:
+        x = torch.ones(2, requires_grad=True)
+        z = x.detach()
+        with torch.no_grad():
+            z.add_(1)
+        y = x * z
+        y.sum().backward()
+        x.grad = None
+        x.requires_grad_(False)
+        x.register_hook if x.requires_grad else None  # noqa: B018
+    assert x.grad is None
+    assert isinstance(run.story.notes, tuple)
+
+
+def test_a_mistake_of_ours_becomes_a_note(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("GRADVIZ_DEBUG")
+    monkeypatch.setattr(Watch, "outside", broken)
+    with gradviz.record() as run:
+        torch.ones(3)
+    assert run.story.notes == (
+        "the recording missed something: ArithmeticError: a mistake of ours",
+    )
+
+
+def test_every_function_of_torch_has_one_handler_or_none() -> None:
+    handlers = Handlers()
+    found: list[Callable[..., object] | None] = [handlers[torch.add], handlers[torch.Tensor.detach]]
+    assert found[0] is None and found[1] is not None
+    assert len(handlers) == 2
