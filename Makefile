@@ -31,10 +31,12 @@ $(READY): setup.cfg pyproject.toml constraints.txt
 pictures: $(READY)
 	GRADVIZ_ENGINE=layered $(BIN)/gradviz draw -q examples/two_layer_network.py:loss \
 	  -o docs/pictures/network.svg >/dev/null
-	GRADVIZ_ENGINE=layered $(BIN)/gradviz draw -q examples/repeated_backward.py:story \
+	GRADVIZ_ENGINE=layered $(BIN)/gradviz draw -q examples/repeated_backward.py:adding \
 	  -o docs/pictures/accumulation.svg >/dev/null
 	GRADVIZ_ENGINE=layered $(BIN)/gradviz draw -q examples/first_backward.py:loss \
 	  -o docs/pictures/loss.svg >/dev/null
+	cd examples && GRADVIZ_ENGINE=layered ../$(BIN)/gradviz draw -q five_ways.py:story \
+	  -o ../docs/pictures/five_ways.svg >/dev/null
 
 demo: $(READY)
 	@$(BIN)/gradviz gallery $(GALLERY)

@@ -11,21 +11,19 @@ import gradviz
 
 x = torch.tensor(3.0, requires_grad=True)
 
-y = x**3
-(slope,) = torch.autograd.grad(y, x, create_graph=True)
-(curvature,) = torch.autograd.grad(slope, x, retain_graph=True)
-loss = (slope - 12) ** 2
+with gradviz.record() as run:
+    y = x**3
+    (slope,) = torch.autograd.grad(y, x, create_graph=True)
+    loss = (slope - 12) ** 2
+    loss.backward()
 
-story = gradviz.Story(
-    (
-        gradviz.Frame("y = x ** 3", gradviz.trace(y)),
-        gradviz.Frame("its slope, recorded by create_graph=True", gradviz.trace(slope)),
-        gradviz.Frame("a loss made of the slope", gradviz.trace(loss)),
-    )
-)
-
-loss.backward()
+(curvature,) = torch.autograd.grad(3 * x**2, x)
 print(f"y         = {y.item():.4f}")  # 27
 print(f"slope     = {slope.item():.4f}")  # 3 * 9 = 27
 print(f"curvature = {curvature.item():.4f}")  # 6 * 3 = 18
 print(f"x.grad    = {x.grad.item():.4f}")  # 2 * (27 - 12) * 18 = 540
+
+titles = "y = x ** 3", "its slope, and a loss made of it", "after loss.backward()"
+story = gradviz.Story(
+    [gradviz.Frame(t, frame.graph) for t, frame in zip(titles, run.frames, strict=True)]
+)

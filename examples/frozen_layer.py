@@ -1,8 +1,8 @@
 """A frozen layer: no gradient for it, but gradients through it.
 
 To freeze a layer, set requires_grad_(False) on it: its weights then receive no gradient.
-Freeze the first layer and the graph stops at the second: backward has less to do.
-Freeze the second, and the graph still runs through it, because the first layer lies behind.
+Freeze one in the middle, and the graph still runs through it, because the first lies behind.
+Freeze the first as well, and the graph begins at the last: backward has less to do.
 """
 
 import torch
@@ -10,23 +10,28 @@ from torch import nn
 
 import gradviz
 
-first, second = nn.Linear(2, 1, bias=False), nn.Linear(1, 1, bias=False)
-nn.init.constant_(first.weight, 0.5)
-nn.init.constant_(second.weight, 0.5)
-inputs = torch.tensor([[1.0, 2.0]])
+first, middle, last = (nn.Linear(1, 1, bias=False) for _ in range(3))
+for layer in (first, middle, last):
+    nn.init.constant_(layer.weight, 0.5)
+inputs = torch.tensor([[8.0]])
 
-first.requires_grad_(False)
-loss = second(first(inputs)).sum()
-loss.backward()
-print("first frozen:  first", first.weight.grad, " second", second.weight.grad)  # None, 1.5
-first_frozen = gradviz.Frame("first layer frozen", gradviz.trace(loss))
+with gradviz.record() as one:
+    middle.requires_grad_(False)
+    loss = last(middle(first(inputs))).sum()
+    loss.backward()
+print("middle frozen:", *(layer.weight.grad for layer in (first, middle, last)))  # 2, None, 2
 
-first.requires_grad_(True)
-second.requires_grad_(False)
-second.weight.grad = None
-loss = second(first(inputs)).sum()
-loss.backward()
-print("second frozen: first", first.weight.grad, " second", second.weight.grad)  # [0.5, 1], None
-second_frozen = gradviz.Frame("second layer frozen", gradviz.trace(loss))
+first.weight.grad = last.weight.grad = None
+with gradviz.record() as both:
+    first.requires_grad_(False)
+    loss = last(middle(first(inputs))).sum()
+    loss.backward()
+print("first as well:", *(layer.weight.grad for layer in (first, middle, last)))  # None, None, 2
 
-story = gradviz.Story((first_frozen, second_frozen))
+through, behind = one.frames[-1].graph, both.frames[-1].graph
+story = gradviz.Story(
+    (
+        gradviz.Frame("the middle frozen", through, "The first still gets a gradient."),
+        gradviz.Frame("the first as well", behind, "The graph begins at the last."),
+    )
+)

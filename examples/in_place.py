@@ -7,26 +7,34 @@ and refuses. x * 2 saves nothing of its result, so the same change there does no
 
 import torch
 
+import gradviz
+
 x = torch.tensor([0.0, 1.0], requires_grad=True)
 
-doubled = x * 2
-print("doubled: version", doubled._version)  # 0
-doubled.add_(1)
-print("doubled: version", doubled._version)  # 1
-doubled.sum().backward()
-print("doubled: backward gives", x.grad)  # [2, 2]
+with gradviz.record() as harmless:
+    doubled = x * 2
+    doubled.add_(1)
+    loss = doubled.sum()
+    loss.backward()
+print("doubled: version", doubled._version, " backward gives", x.grad)  # [2, 2]
+
+with gradviz.record() as refused:
+    changed = x.exp()
+    changed.add_(1)  # exp() needed what was here
+    loss = changed.sum()
+    try:
+        loss.backward()
+    except RuntimeError as error:
+        print("changed: version", changed._version, " backward refuses:", str(error).split(". ")[0])
 
 x.grad = None
 repaired = x.exp() + 1  # a new tensor instead of a change in place
 repaired.sum().backward()
-print("repaired: backward gives", x.grad)  # e^x: [1.0000, 2.7183]
+print("repaired: version", repaired._version, "backward gives", x.grad)  # e^x: [1.0000, 2.7183]
 
-x.grad = None
-changed = x.exp()
-changed.add_(1)  # exp() needed what was here
-print("changed: version", changed._version)  # 1
-loss = changed.sum()
-try:
-    loss.backward()
-except RuntimeError as error:
-    print("changed: backward refuses:", str(error).partition(". ")[0])
+story = gradviz.Story(
+    (
+        gradviz.Frame("x * 2, then add_", harmless.frames[-1].graph, "No harm: nothing was saved."),
+        gradviz.Frame("x.exp(), then add_", refused.frames[-1].graph),
+    )
+)

@@ -9,20 +9,27 @@ import torch
 
 import gradviz
 
-weights = torch.ones(4, requires_grad=True)
-frames = []
+weights = torch.ones(2, requires_grad=True)
+with gradviz.record() as kept:
+    for count in (1, 2, 3):
+        loss = (weights * 3).sum()
+        loss.backward()
+        print(f"backward {count}, not emptied:", weights.grad)  # 3, then 6, then 9
 
-for count in (1, 2, 3):
-    loss = (weights * 3).sum()
-    loss.backward()
-    print(f"backward {count}, not emptied:", weights.grad)  # 3, then 6, then 9
-    frames.append(gradviz.Frame(f"after backward {count}", gradviz.trace(loss)))
+others = torch.ones(2, requires_grad=True)
+with gradviz.record() as emptied:
+    for count in (1, 2, 3):
+        loss = (others * 3).sum()
+        loss.backward()
+        print(f"backward {count}, emptied:    ", others.grad)  # 3 every time
+        others.grad.zero_()
 
-weights.grad.zero_()
-for count in (1, 2, 3):
-    loss = (weights * 3).sum()
-    loss.backward()
-    print(f"backward {count}, emptied:    ", weights.grad)  # 3 every time
-    weights.grad.zero_()
-
-story = gradviz.Story(tuple(frames))
+adding = gradviz.Story([frame for frame in kept.frames if "backward" in frame.title])
+renewing = gradviz.Story([frame for frame in emptied.frames if "backward" in frame.title])
+captions = "Nothing was there.", "3 was there.", "6 was there.", *["Emptied first."] * 3
+story = gradviz.Story(
+    [
+        gradviz.Frame(f"backward {number % 3 + 1}", frame.graph, said)
+        for number, (frame, said) in enumerate(zip((*adding, *renewing), captions, strict=True))
+    ]
+)

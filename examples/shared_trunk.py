@@ -9,29 +9,31 @@ import torch
 
 import gradviz
 
-weights = torch.tensor([0.0, 1.0], requires_grad=True)
+weight = torch.tensor(0.0, requires_grad=True)
 
-trunk = weights.exp()
-loss = (trunk * 2).sum()
-penalty = trunk.square().sum()
-before = gradviz.Frame("before", gradviz.trace(loss, penalty))
-
-loss.backward(retain_graph=True)
-print("loss only:     ", weights.grad)  # 2 * e^w: [2.0000, 5.4366]
-kept = gradviz.Frame("after loss.backward(retain_graph=True)", gradviz.trace(loss, penalty))
-
-penalty.backward()
-print("and penalty:   ", weights.grad)  # plus 2 * e^2w: [4.0000, 20.2147]
-freed = gradviz.Frame("after penalty.backward()", gradviz.trace(loss, penalty))
-
-try:
+with gradviz.record() as run:
+    trunk = weight.exp()
+    loss, penalty = trunk * 5, trunk**2
+    run.mark("two losses")
+    loss.backward(retain_graph=True)
+    print("loss only:      ", weight.grad)  # 5 * e^w = 5
     penalty.backward()
-except RuntimeError as error:
-    print("a third one:   ", str(error).partition(" (")[0])
+    print("and penalty:    ", weight.grad)  # plus 2 * e^2w = 2
+    try:
+        penalty.backward()
+    except RuntimeError as error:
+        print("a third one:    ", str(error).partition(" (")[0])
 
-trunk = weights.exp()
-weights.grad = None
-((trunk * 2).sum() + trunk.square().sum()).backward()
-print("added, then one:", weights.grad)  # the same: [4.0000, 20.2147]
+weight.grad = None
+trunk = weight.exp()
+(trunk * 5 + trunk**2).backward()
+print("added, then one:", weight.grad)  # the same: 7
 
-story = gradviz.Story((before, kept, freed))
+titles = (
+    "two losses on one trunk",
+    "loss.backward(retain_graph=True)",
+    "penalty.backward()",
+    "penalty.backward() again",
+)
+moments = [frame for frame in run.frames if frame.title != "forward"]
+story = gradviz.Story([gradviz.Frame(t, m.graph) for t, m in zip(titles, moments, strict=True)])

@@ -19,6 +19,13 @@ FOLDER = ROOT / "examples"
 ORDER = runpy.run_path(str(FOLDER / "__init__.py"))["ORDER"]
 
 PRINTED = {
+    "five_ways": """
+        tracked:         tensor(12., grad_fn=<SumBackward0>)
+        detach:          tensor(12.)
+        no_grad:         tensor(12.)
+        inference_mode:  tensor(12.)
+        requires_grad_:  tensor(12.)
+        """,
     "requires_grad": """
         x       = tensor([1., 2., 3.], requires_grad=True)
         added   = tensor([3., 4., 5.], grad_fn=<AddBackward0>)
@@ -44,12 +51,12 @@ PRINTED = {
         tracked again:           tensor(12., grad_fn=<SumBackward0>)
         """,
     "repeated_backward": """
-        backward 1, not emptied: tensor([3., 3., 3., 3.])
-        backward 2, not emptied: tensor([6., 6., 6., 6.])
-        backward 3, not emptied: tensor([9., 9., 9., 9.])
-        backward 1, emptied:     tensor([3., 3., 3., 3.])
-        backward 2, emptied:     tensor([3., 3., 3., 3.])
-        backward 3, emptied:     tensor([3., 3., 3., 3.])
+        backward 1, not emptied: tensor([3., 3.])
+        backward 2, not emptied: tensor([6., 6.])
+        backward 3, not emptied: tensor([9., 9.])
+        backward 1, emptied:     tensor([3., 3.])
+        backward 2, emptied:     tensor([3., 3.])
+        backward 3, emptied:     tensor([3., 3.])
         """,
     "gradient_descent": """
         step        a        b       da       db   by hand: the same four
@@ -70,8 +77,8 @@ PRINTED = {
         right:  leaf True grad tensor([5., 5., 5.])
         """,
     "frozen_layer": """
-        first frozen:  first None  second tensor([[1.5000]])
-        second frozen: first tensor([[0.5000, 1.0000]])  second None
+        middle frozen: tensor([[2.]]) None tensor([[2.]])
+        first as well: None None tensor([[2.]])
         """,
     "two_layer_network": """
         step   0  loss 0.2924
@@ -86,20 +93,17 @@ PRINTED = {
         outputs tensor([0.0734, 0.8988, 0.9078, 0.1474])
         """,
     "shared_trunk": """
-        loss only:      tensor([2.0000, 5.4366])
-        and penalty:    tensor([ 4.0000, 20.2147])
-        a third one:    Trying to backward through the graph a second time
-        added, then one: tensor([ 4.0000, 20.2147])
+        loss only:       tensor(5.)
+        and penalty:     tensor(7.)
+        a third one:     Trying to backward through the graph a second time
+        added, then one: tensor(7.)
         """,
     "in_place": """
-        doubled: version 0
-        doubled: version 1
-        doubled: backward gives tensor([2., 2.])
-        repaired: backward gives tensor([1.0000, 2.7183])
-        changed: version 1
-        changed: backward refuses: one of the variables needed for gradient computation has been \
-modified by an inplace operation: [torch.FloatTensor [2]], which is output 0 of Exp, is at \
-version 1; expected version 0 instead
+        doubled: version 1  backward gives tensor([2., 2.])
+        changed: version 1  backward refuses: one of the variables needed for gradient \
+computation has been modified by an inplace operation: [torch.FloatTensor [2]], which is \
+output 0 of Exp, is at version 1; expected version 0 instead
+        repaired: version 0 backward gives tensor([1.0000, 2.7183])
         """,
     "double_backward": """
         y         = 27.0000
@@ -111,6 +115,18 @@ version 1; expected version 0 instead
         torch.round:   x.grad = tensor([0., 0., 0.])
         StraightRound: x.grad = tensor([0., 2., 6.])
         grad_fn of a rounded x: StraightRoundBackward
+        """,
+    "adversary": """
+        the critic's turn:    critic tensor(6.)  generator None
+        the generator's turn: critic tensor(-6.)  generator tensor(-1.5000)
+        """,
+    "target_network": """
+        under no_grad: network tensor(-4.)  target None
+        forgotten:     network tensor(-4.)  target tensor(12.)
+        """,
+    "truncated_backprop": """
+        window 1: loss 0.0515  w.grad 0.3684
+        window 2: loss 0.0032  w.grad 0.3937
         """,
     "rnn": """
         loss 0.0593

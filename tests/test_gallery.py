@@ -2,6 +2,7 @@
 
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
 
@@ -9,6 +10,8 @@ from gradviz.errors import OutputError
 from gradviz.frontends import gallery
 from gradviz.frontends.gallery import draw_gallery
 from gradviz.frontends.gallery_page import Lesson, page
+
+SIDES = ("width", "height")
 
 GOOD = '''"""What is 1 < 2?
 
@@ -90,7 +93,10 @@ def test_every_worked_example_is_drawn(real):
     names = [path.stem for path in gallery._examples()]
     assert len(names) >= 9
     files = {"index.html"} | {f"{name}.{kind}" for name in names for kind in ("svg", "txt")}
-    assert {path.name for path in folder.iterdir()} == files
+    pages = {path.name for path in folder.glob("*.html")} - {"index.html"}
+    assert {"five_ways.html", "repeated_backward.html"} <= pages
+    assert "first_backward.html" not in pages
+    assert {path.name for path in folder.iterdir()} == files | pages
     assert [line.split()[0] for line in said[:-1]] == names
     assert all(re.search(r"\d+ x \d+$", line) for line in said[:-1])
     assert said[-1] == f"the page: {folder / 'index.html'}"
@@ -102,13 +108,46 @@ def test_the_page_shows_each_and_needs_nothing_else(real):
     found = Page(html)
     names = [path.stem for path in gallery._examples()]
     assert found.open == []
-    assert [image["src"] for image in found.images] == [f"{name}.svg" for name in names]
+    assert [image["src"] for image in found.images] == [f"{n}.svg" for n in (names[0], *names)]
     assert all(len(image["alt"]) > 20 for image in found.images)
     assert set(found.ids) == set(names)
     inside = {f"#{name}" for name in names} | {f"{name}.svg" for name in names}
-    assert set(found.links) == inside
+    pages = {path.name for path in folder.glob("*.html")} - {"index.html"}
+    assert set(found.links) == inside | pages
     assert "script" not in found.tags
     assert "//" not in re.sub(r"xmlns\S+", "", html.split("<body>")[0])
+
+
+def test_the_first_picture_is_on_top_in_one_row(real):
+    folder, _, _ = real
+    html = (folder / "index.html").read_text()
+    front = html[: html.index("<nav")]
+    assert [image["src"] for image in Page(front).images] == ["five_ways.svg"]
+    picture = (folder / "five_ways.svg").read_text()
+    width, height = (float(re.search(rf'{side}="([\d.]+)', picture)[1]) for side in SIDES)
+    assert width > 2 * height
+    assert "five_ways.py:" in picture
+    assert "/five_ways.py" not in picture
+
+
+def test_a_story_can_be_stepped_through(examples, tmp_path):
+    examples(frames=FRAMES, good=GOOD)
+    draw_gallery(str(tmp_path / "out"))
+    links = Page((tmp_path / "out" / "index.html").read_text()).links
+    assert "frames.html" in links
+    assert "good.html" not in links
+    steps = (tmp_path / "out" / "frames.html").read_text()
+    assert "<h1>A story of two frames</h1>" in steps
+    assert steps.count("<figure") == 2
+    assert not (tmp_path / "out" / "good.html").exists()
+
+
+def test_the_working_folder_is_as_it_was(examples, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    examples(bad="1 / 0", good=GOOD)
+    draw_gallery("out")
+    assert Path.cwd() == tmp_path
+    assert (tmp_path / "out" / "good.svg").exists()
 
 
 def test_a_lesson_is_title_text_code_output_and_picture(examples, tmp_path):
@@ -130,7 +169,7 @@ def test_a_lesson_is_title_text_code_output_and_picture(examples, tmp_path):
 def test_a_story_is_preferred_and_told_in_the_alternative_text(examples, tmp_path):
     examples(frames=FRAMES)
     draw_gallery(str(tmp_path / "out"))
-    (image,) = Page((tmp_path / "out" / "index.html").read_text()).images
+    image = Page((tmp_path / "out" / "index.html").read_text()).images[-1]
     assert image["alt"].startswith("one: 1 operation from 1 leaf to loss.")
     assert "two: 2 operations" in image["alt"]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import contextlib
 import io
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ __all__ = ["draw_gallery"]
 
 
 def draw_gallery(folder: str, say: Callable[[str], Any] | None = None) -> list[str]:
-    """Draw every worked example into a folder: pictures, texts and ``index.html``.
+    """Draw every worked example into a folder: pictures, texts, pages and ``index.html``.
 
     Args:
         folder: where to; made when missing. Files of other names in it are left alone.
@@ -48,6 +49,8 @@ def draw_gallery(folder: str, say: Callable[[str], Any] | None = None) -> list[s
             continue
         write_atomically(place / f"{lesson.name}.svg", lesson.picture)
         write_atomically(place / f"{lesson.name}.txt", lesson.text.encode())
+        if lesson.steps:
+            write_atomically(place / f"{lesson.name}.html", lesson.steps)
         lessons.append(lesson)
         if say:
             width, height = lesson.size
@@ -87,23 +90,37 @@ def _lesson(path: Path) -> Lesson:
     if not path.is_file():
         raise TargetError(f"there is no file {path}")
     printed = io.StringIO()
-    with contextlib.redirect_stdout(printed):
-        run = run_script(str(path))
+    with contextlib.redirect_stdout(printed), _inside(path.parent):
+        run = run_script(path.name)
     if run.failed:
         raise TargetError(f"the example failed: {run.ending}")
     source = path.read_text(encoding="utf-8")
     title, _, lesson = (ast.get_docstring(ast.parse(source)) or path.stem).partition("\n")
+    title = title.strip().removesuffix(".")
     drawing = _draw(run)
+    steps = Drawing(drawing.story, title=title).render("html") if len(drawing.story) > 1 else b""
     return Lesson(
         name=path.stem,
-        title=title.strip().removesuffix("."),
+        title=title,
         lesson=lesson.strip(),
         code=_without_docstring(source),
         printed=printed.getvalue(),
         picture=drawing.render("svg"),
         text=str(drawing).rstrip("\n") + "\n",
         alt=_alt(drawing),
+        steps=steps,
     )
+
+
+@contextlib.contextmanager
+def _inside(folder: Path) -> Iterator[None]:
+    """Work in a folder, so that the lines of its files are told by the names of the files."""
+    before = Path.cwd()
+    os.chdir(folder)
+    try:
+        yield
+    finally:
+        os.chdir(before)
 
 
 def _draw(run: Run) -> Drawing:
@@ -117,7 +134,7 @@ def _draw(run: Run) -> Drawing:
 
 def _alt(drawing: Drawing) -> str:
     """The picture in a sentence per frame, for those who cannot see it."""
-    said = ((frame.title, caption(frame.graph)) for frame in drawing.story)
+    said = ((frame.title, frame.caption or caption(frame.graph)) for frame in drawing.story)
     return " ".join(": ".join(filter(None, pair)) for pair in said)
 
 

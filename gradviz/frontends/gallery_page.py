@@ -34,6 +34,7 @@ class Lesson:
         picture: its SVG.
         text: the same as text.
         alt: the same in a sentence, for those who cannot see it.
+        steps: a page that steps through the frames; empty when there is one frame.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Lesson:
     picture: bytes
     text: str
     alt: str
+    steps: bytes = b""
 
     @property
     def size(self) -> tuple[float, float]:
@@ -61,7 +63,8 @@ def page(lessons: Sequence[Lesson]) -> str:
     """The page that shows them, in order.
 
     Args:
-        lessons: their pictures lie beside the page as ``<name>.svg``.
+        lessons: their pictures lie beside the page as ``<name>.svg``, and the pages that step
+            through them as ``<name>.html``. The first picture is shown on top as well.
 
     Returns:
         The HTML document.
@@ -87,6 +90,7 @@ def page(lessons: Sequence[Lesson]) -> str:
 <h1>What autograd recorded</h1>
 <p class="lead">Worked examples, each a short program with the graph that PyTorch built while it
 ran: what has a gradient, what has none, and why.</p>
+{_front(lessons[0]) if lessons else ""}
 <nav aria-label="Examples"><ol>
 {contents}
 </ol></nav>
@@ -107,7 +111,6 @@ def _style() -> str:
 
 def _article(number: int, lesson: Lesson) -> str:
     name, title = escape(lesson.name), escape(lesson.title)
-    width, height = lesson.size
     paragraphs = "\n".join(_paragraph(text) for text in re.split(r"\n\s*\n", lesson.lesson) if text)
     return f"""<article id="{name}">
 <h2><a href="#{name}"><span class="number">{number}</span> {title}</a></h2>
@@ -115,10 +118,8 @@ def _article(number: int, lesson: Lesson) -> str:
 {paragraphs}
 </div>
 <figure>
-{_scrolling("picture", f"Picture: {title}")}<img src="{name}.svg" alt="{escape(lesson.alt)}"
- width="{width:.0f}" height="{height:.0f}" loading="lazy"
- style="max-width:{width * _LARGEST:.0f}px;min-width:{width * _SMALLEST:.0f}px"></div>
-<figcaption><a href="{name}.svg">the picture alone</a></figcaption>
+{_picture(lesson)}
+<figcaption>{_links(lesson)}</figcaption>
 </figure>
 <div class="program">
 <section><h3>{name}.py</h3>
@@ -129,6 +130,28 @@ def _article(number: int, lesson: Lesson) -> str:
 <details><summary>The picture as text</summary>
 {_scrolling("code", f"Text of {title}")}<pre>{escape(lesson.text)}</pre></div></details>
 </article>"""
+
+
+def _front(lesson: Lesson) -> str:
+    link = f'<a href="#{escape(lesson.name)}">{escape(lesson.title)}</a>'
+    return f"""<figure class="front">
+{_picture(lesson, "On top")}
+<figcaption>{link}</figcaption>
+</figure>"""
+
+
+def _picture(lesson: Lesson, label: str = "Picture") -> str:
+    width, height = lesson.size
+    return f"""{_scrolling("picture", f"{label}: {escape(lesson.title)}")}\
+<img src="{escape(lesson.name)}.svg" alt="{escape(lesson.alt)}"
+ width="{width:.0f}" height="{height:.0f}" loading="lazy"
+ style="max-width:{width * _LARGEST:.0f}px;min-width:{width * _SMALLEST:.0f}px"></div>"""
+
+
+def _links(lesson: Lesson) -> str:
+    name = escape(lesson.name)
+    alone = f'<a href="{name}.svg">the picture alone</a>'
+    return f'<a href="{name}.html">step through</a> · {alone}' if lesson.steps else alone
 
 
 def _printed(lesson: Lesson) -> str:

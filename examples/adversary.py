@@ -1,0 +1,27 @@
+"""Two networks, two losses: whom does each backward() reach? (GAN)
+
+The critic learns to tell fakes, the generator to make better ones. The critic's loss must not
+reach the generator, so it gets fake.detach(): the way back ends there. The generator's loss
+has to pass through the critic, and leaves a gradient in it too: empty it before the next step.
+"""
+
+import torch
+
+import gradviz
+
+generator = torch.tensor(2.0, requires_grad=True)  # a network of one weight
+critic = torch.tensor(0.5, requires_grad=True)  # another
+
+with gradviz.record() as run:
+    fake = generator * 3
+    critic_loss = critic * fake.detach()
+    critic_loss.backward()
+    print("the critic's turn:    critic", critic.grad, " generator", generator.grad)  # 6, None
+    critic.grad = None
+    loss = -critic * fake
+    loss.backward()
+    print("the generator's turn: critic", critic.grad, " generator", generator.grad)  # -6, -1.5
+
+titles = "the critic's turn", "its gradient emptied", "the generator's turn"
+moments = [frame for frame in run.frames if frame.title != "forward"]
+story = gradviz.Story([gradviz.Frame(t, m.graph) for t, m in zip(titles, moments, strict=True)])

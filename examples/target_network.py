@@ -1,0 +1,34 @@
+"""A target network: an aim that holds still (deep Q-learning)
+
+The network learns to come near an aim that a copy of it computes. The copy must not be pulled
+along, so the aim is made under no_grad: for the loss it is a constant. Forget that, and the
+loss is the same, and so is the gradient of the network; but the copy gets one as well.
+"""
+
+import torch
+
+import gradviz
+
+network = torch.tensor(0.5, requires_grad=True)  # a network of one weight
+target = torch.tensor(0.5, requires_grad=True)  # its copy
+
+with gradviz.record() as right:
+    with torch.no_grad():
+        aim = target * 3 + 1
+    loss = (network - aim) ** 2
+    loss.backward()
+print("under no_grad: network", network.grad, " target", target.grad)  # -4, None
+
+network.grad = None
+with gradviz.record() as forgotten:
+    aim = target * 3 + 1
+    loss = (network - aim) ** 2
+    loss.backward()
+print("forgotten:     network", network.grad, " target", target.grad)  # -4, 12
+
+story = gradviz.Story(
+    (
+        gradviz.Frame("the aim under no_grad", right.frames[-1].graph, "The copy gets nothing."),
+        gradviz.Frame("no_grad forgotten", forgotten.frames[-1].graph, "The copy gets one too."),
+    )
+)

@@ -1,0 +1,30 @@
+"""A long sequence in short windows (truncated backpropagation through time)
+
+Each step uses the state of the one before, so the graph would grow with the sequence, and
+backward() would run through all of it, over and over. detach() cuts it between the windows:
+the number goes on into the next window, and the gradient stays inside its own.
+"""
+
+import torch
+
+import gradviz
+
+w = torch.tensor(0.5, requires_grad=True)
+state = torch.tensor(1.0)
+
+with gradviz.record() as run:
+    for window in (1, 2):
+        state = state.detach()
+        for _ in range(2):
+            state = torch.tanh(w * state)
+        loss = state**2
+        loss.backward()
+        print(f"window {window}: loss {loss.item():.4f}  w.grad {w.grad.item():.4f}")
+
+first, second = [frame.graph for frame in run.frames if "backward" in frame.title]
+story = gradviz.Story(
+    (
+        gradviz.Frame("after window 1", first, "The way back is two steps long."),
+        gradviz.Frame("after window 2", second, "It still is: detach() ends it."),
+    )
+)
