@@ -1,7 +1,7 @@
 """The rules of the house, kept by reading the source: who imports whom, and who does what.
 
 The places stand in a chain, and each imports only from itself and from places to its left:
-errors -> graph, story, serialize -> capture -> views -> explain, comparison -> renderers ->
+errors -> graph, story, serialize -> capture -> views -> comparison, explanation -> renderers ->
 frontends -> the package itself.
 """
 
@@ -20,7 +20,7 @@ CHAIN = (
     ("graph", "story", "serialize"),
     ("capture",),
     ("views",),
-    ("explain", "comparison"),
+    ("comparison", "explanation"),
     ("renderers",),
     ("frontends",),
     ("__init__", "__main__"),
@@ -30,7 +30,7 @@ RANK = {place: rank for rank, places in enumerate(CHAIN) for place in places}
 # Package -> where it may be imported: a place, or one file.
 HOMES = {
     "torch": ("capture",),
-    "networkx": ("graph", "serialize", "capture", "views", "explain", "comparison"),
+    "networkx": ("graph", "serialize", "capture", "views", "comparison", "explanation"),
     "graphviz": ("renderers",),
     "pygraphviz": ("renderers",),
     "sphinx": ("frontends/sphinx.py",),

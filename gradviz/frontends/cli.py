@@ -27,7 +27,9 @@ from gradviz.frontends.command import (
     title_option,
 )
 from gradviz.frontends.command_compare import compare
+from gradviz.frontends.command_explain import explain, run
 from gradviz.frontends.command_record import record
+from gradviz.frontends.command_saved import saved as saved_command
 from gradviz.frontends.streams import aside, stage
 
 if TYPE_CHECKING:
@@ -71,6 +73,9 @@ Examples:
   gradviz draw train.py:loss -o loss.svg     the graph as a picture
   gradviz record train.py -o story.html      what a whole run did, moment by moment
   gradviz compare old.json new.json          what is different
+  gradviz explain train.py:model             which parameters get no gradient, and why
+  gradviz run train.py                       explains the error, if autograd raises one
+  gradviz saved train.py:loss -n 20          what is kept in memory for backward
   gradviz gallery gallery/                   worked examples, as a page
 """
 _DRAW_EXAMPLES = """\b
@@ -104,6 +109,9 @@ def cli() -> None:
 
 cli.add_command(record)
 cli.add_command(compare)
+cli.add_command(explain)
+cli.add_command(run)
+cli.add_command(saved_command)
 
 
 @dataclass(frozen=True)

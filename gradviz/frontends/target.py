@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import difflib
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -134,12 +135,17 @@ def _is_plain(node: ast.expr) -> bool:
     return True
 
 
-def load_target(target: Target, argv: Sequence[str] = ()) -> Loaded:
+def load_target(
+    target: Target,
+    argv: Sequence[str] = (),
+    within: contextlib.AbstractContextManager[Any] | None = None,
+) -> Loaded:
     """Run the program and take the values out of it.
 
     Args:
         target: a script or module, with the names to take.
         argv: the program's own arguments.
+        within: entered before its first line, and left after its last.
 
     Returns:
         The values, also when the program failed after they were there.
@@ -151,10 +157,11 @@ def load_target(target: Target, argv: Sequence[str] = ()) -> Loaded:
     """
     if target.is_script:
         check_file(target.place)
-        run = run_script(target.place, argv)
+        run = run_script(target.place, argv, within)
     else:
         _check_module(target.place)
-        run = run_module(target.place, argv)
+        with within or contextlib.nullcontext():
+            run = run_module(target.place, argv)
     if not target.names:
         raise _no_name(target, run) from run.error
     values = tuple(_take(target, name, run) for name in target.names)

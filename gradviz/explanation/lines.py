@@ -1,0 +1,37 @@
+"""Lines of the user's program: where an error came from, and what is written there."""
+
+from __future__ import annotations
+
+import linecache
+import os
+
+__all__ = ["line_of", "mention"]
+
+
+def mention(source: str) -> str:
+    """A line with what is written there: ``train.py:31 (h = h.detach())``.
+
+    Only files that have been read as source are looked at: those whose lines were recorded.
+    """
+    display, _, number = source.rpartition(":")
+    known = [name for name in linecache.cache if name == display or name.endswith(os.sep + display)]
+    if len(known) != 1 or not number.isdigit():
+        return source
+    text = " ".join(linecache.getline(known[0], int(number)).split())
+    code, _, comment = text.partition(" # ")
+    text = text if set("'\"") & set(comment) else code
+    return f"{source} ({text})" if 0 < len(text) <= 60 else source
+
+
+def line_of(error: BaseException) -> str:
+    """The user's own line that led to an error; "" if there is none."""
+    from gradviz.capture.sources import Lines, Place, Verdicts
+
+    verdicts, place = Verdicts(), Place(None, 0)
+    trace = error.__traceback__
+    while trace is not None:
+        code = trace.tb_frame.f_code
+        if verdicts[code.co_filename]:
+            place = Place(code, trace.tb_lasti)
+        trace = trace.tb_next
+    return Lines().line(*place).source

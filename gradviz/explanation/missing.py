@@ -1,0 +1,368 @@
+"""Why there is no gradient: what the graph proves, and what only a recording knows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from gradviz.explanation.answers import Explanation
+from gradviz.explanation.lines import mention
+from gradviz.explanation.moment import Moment, Question
+from gradviz.explanation.verdict import Verdict
+from gradviz.explanation.ways import Cut, above, below, cuts_between, word_of
+from gradviz.graph import Buffers, Cause, EdgeKind, GradGraph, NodeData, NodeKind
+from gradviz.story import Event, EventKind
+
+__all__ = ["RECORD", "cut_words", "explain_missing", "fix_of_cut", "lost_on_the_way"]
+
+RECORD = (
+    "to know the cause, record the program: with gradviz.record() as run: ..., then "
+    "gradviz.explain(run); or gradviz run train.py"
+)
+
+_FIX_OF_CAUSE = {
+    Cause.DETACH: "leave out the detach()",
+    Cause.NO_GRAD: "compute it outside of torch.no_grad()",
+    Cause.INFERENCE_MODE: "compute it outside of torch.inference_mode()",
+    Cause.DATA: "use the tensor itself instead of .data",
+    Cause.ITEM: "keep it a tensor: leave out item(), float() or tolist()",
+    Cause.NUMPY: "compute it with torch instead of numpy",
+    Cause.COPY: "use the tensor itself, or torch.stack for several, instead of torch.tensor",
+    Cause.REQUIRES_GRAD: "switch it on again before the forward pass: requires_grad_(True)",
+    Cause.NOT_DIFFERENTIABLE: "use an operation that has a gradient, such as a soft version of it",
+}
+_WORD_OF_CAUSE = {
+    Cause.DETACH: "detach()",
+    Cause.NO_GRAD: "no_grad",
+    Cause.INFERENCE_MODE: "inference_mode",
+    Cause.DATA: ".data",
+    Cause.ITEM: "item()",
+    Cause.NUMPY: "numpy()",
+    Cause.COPY: "torch.tensor()",
+    Cause.REQUIRES_GRAD: "requires_grad_(False)",
+}
+
+
+def explain_missing(question: Question, moment: Moment) -> Explanation:
+    """Explain why the ``.grad`` of a tensor is None."""
+    kind = question.data["kind"]
+    if kind in (NodeKind.PARAMETER, NodeKind.LEAF):
+        return _of_leaf(question, moment)
+    if kind is NodeKind.UNTRACKED:
+        return _of_untracked(question, moment)
+    return _of_non_leaf(question, moment)
+
+
+def _answer(
+    question: Question,
+    moment: Moment,
+    verdict: Verdict,
+    reason: str,
+    fix: str = "",
+    evidence: Sequence[str] = (),
+) -> Explanation:
+    found = dict.fromkeys(filter(None, (question.key, *evidence)))
+    return Explanation(
+        verdict, question.name, reason, tuple(found), fix, moment.graph, question.key
+    )
+
+
+# Leaves.
+
+
+def _of_leaf(question: Question, moment: Moment) -> Explanation:
+    if moment.is_recorded and (told := _of_recorded_leaf(question, moment)):
+        return told
+    if not moment.roots:
+        if moment.is_recorded:
+            reason = "nothing that backward could start from was computed from it"
+            return _answer(question, moment, Verdict.NOT_CONNECTED, reason)
+        reason = "nothing was added to it, and no result was found that backward could start from"
+        fix = f"say which result: gradviz.explain({question.name}, loss)"
+        return _answer(question, moment, Verdict.NOT_KNOWN, reason, fix)
+    if not moment.way(question.key):
+        return _of_stranger(question, moment)
+    return _of_connected(question, moment)
+
+
+def _of_connected(question: Question, moment: Moment) -> Explanation:
+    root = moment.root_names
+    states = {moment.graph.nodes[key].get("buffers") for key in moment.way(question.key)}
+    others = any(
+        moment.graph.nodes[key].get("grad") is not None
+        for key in moment.below_roots
+        if key not in moment.roots
+    )
+    if not moment.is_recorded and (others or Buffers.FREED in states):
+        sign = "the saved tensors are freed" if Buffers.FREED in states else "others have one"
+        reason = (
+            f"it is connected to {root}, and a backward pass has run ({sign}); whether its "
+            "gradient was cleared, left out by inputs= or returned by torch.autograd.grad was not "
+            "recorded"
+        )
+        return _answer(question, moment, Verdict.NOT_KNOWN, reason, RECORD)
+    reason = f"it is connected to {root}, and no backward pass has added to it so far"
+    if not moment.is_recorded:
+        reason = f"it is connected to {root}, and nothing was added to it since it was last None"
+    return _answer(question, moment, Verdict.NOT_RUN, reason, f"call {_call(moment)}")
+
+
+def _call(moment: Moment) -> str:
+    key = moment.roots[0]
+    name = moment.graph.nodes[key].get("name") or "loss"
+    size = moment.graph.nodes[key].get("shape", ())
+    return f"{name}.backward()" if size in ((), (1,)) else f"{name}.sum().backward()"
+
+
+def _of_stranger(question: Question, moment: Moment) -> Explanation:
+    """A leaf that no gradient from the roots comes to."""
+    cuts = cuts_between(moment.graph, question.key, moment.roots) if question.key else []
+    root = moment.root_names
+    if cuts:
+        return _of_cuts(question, moment, cuts)
+    if moment.is_recorded:
+        if exits := _exits(moment.graph, question.key):
+            words = cut_words(moment.graph, exits[0])
+            reason = f"no tensor carries it to {root}: it became plain numbers by {words}"
+            evidence = [exits[0].target, exits[0].edge.get("source", "")]
+            answer = _answer(
+                question, moment, Verdict.NOT_CONNECTED, reason, fix_of_cut(exits[0]), evidence
+            )
+            return _at(answer, exits[0].target)
+        if lines := _numbers_taken(moment):
+            reason = (
+                f"no tensor carries it to {root}; numbers were taken out at {mention(lines[0])}, "
+                "and what becomes of those cannot be followed"
+            )
+            fix = f"{lines[0]}: {_FIX_OF_CAUSE[Cause.ITEM]}"
+            return _answer(question, moment, Verdict.NOT_CONNECTED, reason, fix, lines)
+        fix = f"use it in what {root} is computed from, or leave it out of the optimizer"
+        reason = f"not used by {root}"
+        return _answer(question, moment, Verdict.NOT_CONNECTED, reason, fix)
+    reason = (
+        f"no way for a gradient leads from {root} to it: it was not used, or it was cut off; "
+        "which of them was not recorded"
+    )
+    return _answer(question, moment, Verdict.NOT_CONNECTED, reason, RECORD)
+
+
+def _of_cuts(question: Question, moment: Moment, cuts: Sequence[Cut]) -> Explanation:
+    first, root = cuts[0], moment.root_names
+    lines = list(dict.fromkeys(cut.edge.get("source", "") for cut in cuts))
+    cause = first.edge.get("cause", Cause.NOT_RECORDED)
+    evidence = [key for cut in cuts for key in (cut.target, cut.edge.get("source", ""))]
+    if cause is Cause.NOT_RECORDED:
+        reason = f"its data went to {root}, but no gradient comes back; why was not recorded"
+        return _answer(question, moment, Verdict.CUT, reason, RECORD, evidence)
+    reason = f"the path to {root} is cut by {cut_words(moment.graph, first)}"
+    if lines[1:]:
+        reason += f", and at {', '.join(lines[1:4])}"
+    answer = _answer(question, moment, Verdict.CUT, reason, fix_of_cut(first), evidence)
+    return _at(answer, first.target)
+
+
+def _numbers_taken(moment: Moment) -> list[str]:
+    """Lines before backward where tensors that no frame shows became numbers or arrays."""
+    passes = moment.happened(EventKind.BACKWARD)
+    return [
+        event.source
+        for event in moment.happened(EventKind.CUT)
+        if event.word in _EXITS
+        and event.node not in moment.graph
+        and event.source
+        and (not passes or event.number < passes[-1].number)
+    ]
+
+
+_EXITS = frozenset(("item", "tolist", "float", "int", "index", "complex", "numpy"))
+
+
+def _exits(graph: GradGraph, key: str) -> list[Cut]:
+    """Where the data of a tensor became numbers or an array, from which nothing can be followed."""
+    return [
+        Cut(source, target, edge)
+        for source in sorted(above(graph, [key]), key=lambda each: int(each[1:]))
+        for _, target, edge in graph.out_edges(source, data=True)
+        if edge.get("cause") in (Cause.ITEM, Cause.NUMPY)
+    ]
+
+
+def _at(answer: Explanation, culprit: str) -> Explanation:
+    return Explanation(
+        answer.verdict,
+        answer.name,
+        answer.reason,
+        answer.evidence,
+        answer.fix,
+        answer.graph,
+        culprit,
+    )
+
+
+def cut_words(graph: GradGraph, cut: Cut) -> str:
+    """``detach() at train.py:31 (h = h.detach())``."""
+    cause = cut.edge.get("cause", Cause.NOT_RECORDED)
+    word, more = _WORD_OF_CAUSE.get(cause), ""
+    if word is None:
+        op = graph.nodes[cut.target].get("op") or word_of(graph.nodes[cut.target])
+        word, more = op.partition(",")[0], ", which has no gradient"
+    line = cut.edge.get("source", "")
+    return f"{word} at {mention(line)}{more}" if line else f"{word}{more}"
+
+
+def fix_of_cut(cut: Cut) -> str:
+    """What to do about a cut whose cause is known."""
+    fix = _FIX_OF_CAUSE.get(cut.edge.get("cause", Cause.NOT_RECORDED), "")
+    line = cut.edge.get("source", "")
+    return f"{line}: {fix}" if fix and line else fix
+
+
+def lost_on_the_way(graph: GradGraph, key: str) -> Cut | None:
+    """The first cut on the way of the data to a tensor outside the graph, if one is known.
+
+    It is the one nearest to what requires grad.
+    """
+    from_where = below(graph, [key], lambda s, t, edge: edge["kind"] is EdgeKind.CUT)
+    for target in sorted(from_where, key=lambda each: int(each[1:])):
+        for source, _, edge in graph.in_edges(target, data=True):
+            if edge["kind"] is not EdgeKind.CUT or edge.get("cause") in _NO_CUT:
+                continue
+            if graph.nodes[source]["kind"] is not NodeKind.UNTRACKED or not _has_cut(graph, source):
+                return Cut(source, target, edge)
+    return None
+
+
+_NO_CUT = (Cause.CONSTANT, Cause.NOT_RECORDED, None)
+
+
+def _has_cut(graph: GradGraph, key: str) -> bool:
+    return any(edge["kind"] is EdgeKind.CUT for *_, edge in graph.in_edges(key, data=True))
+
+
+def _of_recorded_leaf(question: Question, moment: Moment) -> Explanation | None:
+    """What the events tell; None when it is a matter of connection."""
+    key, name = question.key, question.name
+    added = [e for e in moment.happened(EventKind.ACCUMULATE) if key and e.node == key]
+    if added:
+        line = _cleared_at(moment, added[-1], key)
+        where = f" by {line.word} at {mention(line.source)}" if line else ", by what was not seen"
+        reason = f"backward at {added[-1].source} added to it, and it was cleared afterwards{where}"
+        fix = f"read {name}.grad before that, or clear it at the start of the next step"
+        evidence = [added[-1].source, line.source if line else ""]
+        return _answer(question, moment, Verdict.CLEARED, reason, fix, evidence)
+    passes = moment.happened(EventKind.BACKWARD)
+    if not passes or not moment.way(key):
+        return None
+    last = passes[-1]
+    if all(each.word == "grad" for each in passes):
+        reason = (
+            f"torch.autograd.grad at {mention(last.source)} returns gradients, "
+            "and leaves .grad as it is"
+        )
+        fix = f"call {_call(moment)} instead"
+        return _answer(question, moment, Verdict.LEFT_OUT, reason, fix, [last.source])
+    if "inputs:" in last.detail:
+        reason = f"backward at {mention(last.source)} was given inputs= without it"
+        fix = f"add {name} to inputs=, or leave inputs= out"
+        return _answer(question, moment, Verdict.LEFT_OUT, reason, fix, [last.source])
+    return None
+
+
+def _cleared_at(moment: Moment, added: Event, key: str) -> Event | None:
+    """The event that took a gradient away, when there is one alone that may have."""
+    clearing = [
+        event
+        for event in moment.happened(EventKind.GRAD)
+        if event.number > added.number and "set to None" in event.detail
+    ]
+    own = [event for event in clearing if event.node == key]
+    several = [event for event in clearing if not event.node]
+    if own:
+        return own[0] if not several or own[0].number < several[0].number else None
+    return several[0] if len({event.source for event in several}) == 1 else None
+
+
+# Other tensors.
+
+
+def _of_untracked(question: Question, moment: Moment) -> Explanation:
+    data, name = question.data, question.name
+    dtype = data.get("dtype", "")
+    if not dtype.startswith(("float", "bfloat", "complex", "unknown")):
+        reason = f"it is {dtype}, and only floating-point and complex tensors have gradients"
+        fix = f"make it floating point: {name} = {name}.float().requires_grad_()"
+        return _answer(question, moment, Verdict.INTEGER, reason, fix)
+    if data.get("inference"):
+        reason = "it was made under inference_mode, which keeps it out of autograd for good"
+        line = data.get("source", "")
+        fix = "make it under torch.no_grad() instead, or take a copy outside: "
+        fix += f"{name} = {name}.clone().requires_grad_()"
+        if line:
+            reason += f", at {mention(line)}"
+        return _answer(question, moment, Verdict.INFERENCE, reason, fix, [line])
+    off = [
+        event
+        for event in moment.happened(EventKind.REQUIRES_GRAD)
+        if event.node and event.node == question.key and event.detail == "off"
+    ]
+    if off or question.is_parameter:
+        where = f", switched off at {mention(off[-1].source)}" if off else ""
+        fix = f"if it is to be trained: {name}.requires_grad_(True) before the forward pass"
+        reason = f"it is frozen: requires_grad is False{where}"
+        return _answer(question, moment, Verdict.FROZEN, reason, fix, [e.source for e in off[-1:]])
+    if question.key and (cut := lost_on_the_way(moment.graph, question.key)):
+        reason = f"its data comes from what requires grad, cut by {cut_words(moment.graph, cut)}"
+        evidence = [cut.target, cut.edge.get("source", "")]
+        return _answer(question, moment, Verdict.CUT, reason, fix_of_cut(cut), evidence)
+    fix = f"if it is a leaf of yours: {name}.requires_grad_() before the forward pass"
+    if moment.is_recorded and question.key:
+        reason = "it does not require grad, and nothing that does went into it"
+        return _answer(question, moment, Verdict.UNTRACKED, reason, fix)
+    reason = "it does not require grad; whether it never did, or was cut off, was not recorded"
+    return _answer(question, moment, Verdict.UNTRACKED, reason, fix)
+
+
+def _of_non_leaf(question: Question, moment: Moment) -> Explanation:
+    name, data = question.name, question.data
+    if "grad" in data:  # it retains its gradient, and has none
+        if not moment.way(question.key):
+            return _of_stranger(question, moment)
+        return _of_connected(question, moment)
+    maker = _maker(moment.graph, question.key)
+    op, line = maker.get("op", "an operation"), maker.get("source", "")
+    reason = f"it is no leaf: {op} made it"
+    reason += f" at {mention(line)}" if line else ""
+    reason += ", and autograd keeps .grad for leaves alone"
+    below_it = below(moment.graph, [question.key]) if question.key else set()
+    leaves = [key for key in moment.graph.leaves if key in below_it]
+    if op in _VIEWS and len(leaves) == 1 and (leaf := moment.graph.nodes[leaves[0]].get("name")):
+        fix = f"it is a view of {leaf}: read {leaf}.grad, or {name}.retain_grad() before backward"
+    elif op in _CONVERSIONS:
+        fix = (
+            f"to train {name} itself, make it a leaf once it is as it should be: "
+            f"{name} = {name}.detach().requires_grad_(); else {name}.retain_grad() before backward"
+        )
+    else:
+        fix = (
+            f"call {name}.retain_grad() before backward; to update a parameter, change it in "
+            f"place: with torch.no_grad(): {name} -= ..."
+        )
+    return _answer(question, moment, Verdict.NON_LEAF, reason, fix, [line])
+
+
+_VIEWS = frozenset(
+    (
+        *("select", "slice", "view", "reshape", "transpose", "t", "permute", "squeeze"),
+        *("unsqueeze", "expand", "alias", "diagonal", "narrow", "split", "unbind", "as_strided"),
+    )
+)
+_CONVERSIONS = frozenset(("to_copy", "to", "mul", "div", "clone"))
+
+
+def _maker(graph: GradGraph, key: str) -> NodeData:
+    if key not in graph:
+        return {}
+    data: NodeData = graph.nodes[key]
+    if data["kind"] is NodeKind.RESULT:
+        for source, _ in graph.inputs(key):
+            return _maker(graph, source)
+    return data

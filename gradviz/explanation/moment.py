@@ -1,0 +1,105 @@
+"""What an explanation is read off: a graph at one moment, and what was recorded before it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from gradviz.explanation.ways import above, below, word_of
+from gradviz.graph import GradGraph, NodeData, NodeKind
+from gradviz.story import Event, EventKind
+
+__all__ = ["Moment", "Question", "listed"]
+
+
+@dataclass(frozen=True, eq=False)
+class Question:
+    """A tensor whose gradient is to be explained.
+
+    Args:
+        name: what to call it.
+        key: its node in the graph; "" if it is not there.
+        data: what is known of it.
+        is_parameter: whether it is an ``nn.Parameter``.
+    """
+
+    name: str
+    key: str
+    data: NodeData
+    is_parameter: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Moment:
+    """A graph, and what was recorded.
+
+    Args:
+        graph: what autograd had recorded.
+        roots: keys of what backward starts from.
+        events: what happened before; None when nobody watched.
+        before: the graph before the latest backward pass, if that was recorded; of an error, the
+            graph of the last moment after one.
+    """
+
+    graph: GradGraph
+    roots: tuple[str, ...]
+    events: tuple[Event, ...] | None = None
+    before: GradGraph | None = None
+
+    @property
+    def is_recorded(self) -> bool:
+        """Whether somebody watched."""
+        return self.events is not None
+
+    @cached_property
+    def root_names(self) -> str:
+        """What the roots are called."""
+        names = [
+            self.graph.nodes[key].get("name") or word_of(self._maker(key)) for key in self.roots
+        ]
+        return listed(names)
+
+    def _maker(self, key: str) -> NodeData:
+        sources = [source for source, _ in self.graph.inputs(key)]
+        data: NodeData = self.graph.nodes[sources[0] if len(sources) == 1 else key]
+        return data
+
+    @cached_property
+    def below_roots(self) -> frozenset[str]:
+        """Everything that a gradient from the roots comes to."""
+        return frozenset(below(self.graph, self.roots))
+
+    def way(self, key: str) -> set[str]:
+        """Everything between a node and the roots, both included; empty if there is no way."""
+        way = above(self.graph, self._starts(key)) & self.below_roots
+        return way | {key} if way else way
+
+    def _starts(self, key: str) -> list[str]:
+        """A node, or, for a result, that which used it."""
+        if key not in self.graph or self.graph.nodes[key]["kind"] is not NodeKind.RESULT:
+            return [key]
+        if key in self.roots:
+            return [key]
+        return [
+            user
+            for maker, made in self.graph.inputs(key)
+            for _, user, edge in self.graph.out_edges(maker, data=True)
+            if edge.get("output") == made.get("output") and user != key
+        ]
+
+    def happened(self, *kinds: EventKind) -> Sequence[Event]:
+        """The events of some kinds, in order."""
+        return [event for event in self.events or () if event.kind in kinds]
+
+
+def listed(names: Sequence[str]) -> str:
+    """Names in a sentence.
+
+    Example:
+        >>> listed(["a", "b", "c"]), listed(["a"])
+        ('a, b and c', 'a')
+    """
+    if len(names) > 4:
+        return f"{', '.join(names[:3])} and {len(names) - 3} more"
+    return " and ".join([", ".join(names[:-1]), names[-1]] if names[1:] else names)

@@ -1,0 +1,53 @@
+"""Programs after questions that are asked again and again: each gets the right verdict and line.
+
+A program says at its top what is asked, and what the right answer is. The line to be named ends
+in ``# here``.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from gradviz import record
+from gradviz.capture.names import Names
+from gradviz.explanation import Explanation
+from gradviz.explanation.explain import answer
+from gradviz.frontends.script import run_script
+
+PROGRAMS = sorted(Path(__file__).parent.glob("programs/*.py"))
+
+
+def header(text: str, word: str) -> str:
+    found = re.search(rf"^# {word}: (.*)$", text, re.MULTILINE)
+    assert found is not None
+    return found[1]
+
+
+@pytest.mark.parametrize("program", PROGRAMS, ids=lambda path: path.stem)
+def test_question(program: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GRADVIZ_DEBUG", "1")
+    text = program.read_text()
+    recording = record()
+    done = run_script(str(program), within=recording)
+    names = Names.of_namespace(done.namespace)
+    ask = header(text, "ask")
+    if ask == "error":
+        assert done.error is not None
+        told = answer([done.error, recording], names, None)
+    else:
+        assert done.error is None
+        told = answer([eval(ask, done.namespace), recording], names, None)
+    assert isinstance(told, Explanation)
+    assert told.verdict.value == header(text, "verdict")
+    assert told.fix
+    here = [at for at, line in enumerate(text.splitlines(), 1) if line.endswith("# here")]
+    if here:
+        assert f"{program.name}:{here[0]}" in [line.rpartition("/")[2] for line in told.lines]
+        assert f"{program.name}:{here[0]}" in told.reason
+
+
+def test_there_are_twenty_questions() -> None:
+    assert len(PROGRAMS) >= 20

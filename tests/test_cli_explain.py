@@ -1,0 +1,120 @@
+"""``gradviz explain`` and ``gradviz run``, as a user meets them."""
+
+from pathlib import Path
+
+import pytest
+from test_cli import finish, run, start
+
+TRAIN = """
+import sys
+import torch
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.encoder, self.head = nn.Linear(2, 3), nn.Linear(3, 1)
+
+    def forward(self, x):
+        h = self.encoder(x)
+        h = h.detach()
+        return self.head(h)
+
+print("a word from the script")
+model = Net()
+w = torch.ones(2, requires_grad=True)
+loss = model(torch.ones(4, 2)).mean() + (w * 2).sum()
+loss.backward()
+if "--twice" in sys.argv:
+    loss.backward()
+if "--fail" in sys.argv:
+    raise ValueError("too far")
+if "--exit" in sys.argv:
+    sys.exit(7)
+"""
+
+
+@pytest.fixture(autouse=True)
+def script(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("train.py").write_text(TRAIN)
+
+
+def test_a_model_as_a_table():
+    code, stdout, stderr = finish(start("explain", "train.py:model"))
+    assert (code, stderr) == (0, "a word from the script\n")
+    cut = "no gradient  the path to loss is cut by detach() at train.py:13 (h = h.detach())"
+    assert stdout.splitlines() == [
+        f"encoder.weight      {cut}",
+        f"encoder.bias        {cut}",
+        "2 other parameters  fine",
+    ]
+
+
+def test_a_loss_tells_of_every_leaf():
+    result = run("explain", "train.py:loss", "-q", "-o", "why.txt")
+    assert result.exit_code == 0
+    lines = Path("why.txt").read_text().splitlines()
+    assert [line.split()[0] for line in lines] == [
+        "model.encoder.weight",
+        "model.encoder.bias",
+        "3",
+    ]
+
+
+def test_one_tensor():
+    result = run("explain", "train.py:w", "-o", "why.txt", "-o", "why.svg", "--title", "Why")
+    assert result.exit_code == 0
+    assert Path("why.txt").read_text().startswith("w: fine\n  it has a gradient, norm")
+    assert "Why" in Path("why.svg").read_text()
+
+
+def test_a_picture_of_a_model_marks_what_is_wrong():
+    assert run("explain", "train.py:model", "-o", "why.json").exit_code == 0
+    assert '"problem": "cut"' in Path("why.json").read_text().replace('":"', '": "')
+
+
+def test_a_script_that_fails_later_is_explained_and_said():
+    code, stdout, stderr = finish(start("explain", "train.py:w", "--", "--fail"))
+    assert code == 1
+    assert stdout.startswith("w: fine")
+    assert "Warning: train.py failed after it had set w: ValueError: too far" in stderr
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (["explain", "train.py:model.forward"], "cannot explain"),
+        (["explain", "graph.json"], "graph.json is a saved graph"),
+        (["run", "train"], "run takes a script"),
+        (["run", "trian.py"], "did you mean train.py"),
+    ],
+)
+def test_misuse(args, said):
+    result = run(*args)
+    assert result.exit_code == 2
+    assert said in result.stderr
+
+
+def test_run_passes_everything_through():
+    assert finish(start("run", "train.py")) == (0, "a word from the script\n", "")
+    assert finish(start("run", "train.py", "--", "--exit"))[0] == 7
+
+
+def test_run_explains_an_error_of_autograd_under_the_traceback():
+    code, stdout, stderr = finish(start("run", "train.py", "--", "--twice"))
+    assert (code, stdout) == (1, "a word from the script\n")
+    traceback, _, told = stderr.partition("\n\n")
+    assert traceback.startswith("Traceback (most recent call last):\n  File ")
+    assert 'train.py", line 22, in <module>' in traceback.splitlines()[1]
+    assert "gradviz" not in traceback
+    assert told.startswith(
+        "RuntimeError: error\n  backward at train.py:22 (loss.backward()) came to what backward at "
+        "train.py:20 (loss.backward()) has freed"
+    )
+
+
+def test_run_leaves_other_errors_alone():
+    code, _, stderr = finish(start("run", "train.py", "--", "--fail"))
+    assert code == 1
+    assert stderr.endswith("ValueError: too far\n")
