@@ -16,9 +16,9 @@ from gradviz.renderers.labels import (
     clean,
     edge_tooltip,
     labels_of,
-    tooltip_of,
 )
 from gradviz.renderers.theme import FONT, LOOKS, TEXT, Look, Theme, colour
+from gradviz.renderers.tooltips import tooltip_of
 from gradviz.story import Story
 
 __all__ = ["to_digraph"]

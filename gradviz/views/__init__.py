@@ -11,8 +11,15 @@ from collections.abc import Sequence
 
 from gradviz.graph import GradGraph
 from gradviz.views.bookkeeping import hide_bookkeeping
+from gradviz.views.chains import fold_chains
 from gradviz.views.flow import reverse_flow
+from gradviz.views.focus import focus_on, top
+from gradviz.views.modules import group_by_module, infer_modules
+from gradviz.views.page import fit_page
+from gradviz.views.paths import only_paths_to, only_reaching
+from gradviz.views.repeats import fold_repeats
 from gradviz.views.sharing import clone_shared_leaves
+from gradviz.views.stretches import fold_stretches
 from gradviz.views.view import View, view
 
 __all__ = [
@@ -21,8 +28,18 @@ __all__ = [
     "View",
     "apply",
     "clone_shared_leaves",
+    "fit_page",
+    "focus_on",
+    "fold_chains",
+    "fold_repeats",
+    "fold_stretches",
+    "group_by_module",
     "hide_bookkeeping",
+    "infer_modules",
+    "only_paths_to",
+    "only_reaching",
     "reverse_flow",
+    "top",
     "view",
 ]
 
@@ -30,10 +47,20 @@ ALL: dict[str, View] = {
     "hide_bookkeeping": hide_bookkeeping,
     "clone_shared_leaves": clone_shared_leaves,
     "reverse_flow": reverse_flow,
+    "infer_modules": infer_modules,
+    "group_by_module": group_by_module,
+    "fold_repeats": fold_repeats,
+    "fold_chains": fold_chains,
+    "fold_stretches": fold_stretches,
+    "focus_on": focus_on,
+    "top": top,
+    "only_paths_to": only_paths_to,
+    "only_reaching": only_reaching,
+    "fit_page": fit_page,
 }
 """Every view by its name, as the command line and the docs spell it."""
 
-DEFAULT: tuple[View, ...] = (hide_bookkeeping, clone_shared_leaves)
+DEFAULT: tuple[View, ...] = (fit_page,)
 """What `gradviz.draw` applies when it is not told otherwise."""
 
 

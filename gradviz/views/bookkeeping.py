@@ -17,6 +17,7 @@ RESHAPING = frozenset(
         "expand",
         "flatten",
         "permute",
+        "reshape_alias",
         "reshape",
         "squeeze",
         "swapaxes",

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
+from typing import Any
+
 from gradviz.graph import GradGraph
 from gradviz.views.view import view
 
-__all__ = ["reverse_flow"]
+__all__ = ["along_the_data", "reverse_flow"]
 
 
 @view
@@ -33,4 +37,17 @@ def reverse_flow(graph: GradGraph) -> GradGraph:
         (target, source, key, dict(data))
         for source, target, key, data in graph.edges(keys=True, data=True)
     )
+    return turned
+
+
+def along_the_data(function: Callable[..., GradGraph]) -> Callable[..., GradGraph]:
+    """Let a view that reads arrows as the way of the data take graphs with turned arrows too."""
+
+    @functools.wraps(function)
+    def turned(graph: GradGraph, *arguments: Any, **options: Any) -> GradGraph:
+        if graph.graph.get("flow") != "gradient":
+            return function(graph, *arguments, **options)
+        seen: GradGraph = reverse_flow(function(reverse_flow(graph), *arguments, **options))
+        return seen
+
     return turned

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+import gc
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from gradviz.graph import GradGraph
@@ -18,7 +20,7 @@ def view(function: Callable[..., GradGraph]) -> View:
     """Let a view be used as it is, or with options: ``v``, ``v()`` and ``v(depth=2)``.
 
     Args:
-        function: takes the graph first, then options by keyword, and returns a new graph.
+        function: takes the graph first, then options, and returns a new graph.
 
     Returns:
         The view: given a graph it returns a graph; given options alone, a view.
@@ -34,10 +36,29 @@ def view(function: Callable[..., GradGraph]) -> View:
     """
 
     @functools.wraps(function)
-    def wrapper(graph: GradGraph | None = None, **options: Any) -> Any:
-        if graph is None:
-            partial = functools.partial(wrapper, **options)
+    def wrapper(*arguments: Any, **options: Any) -> Any:
+        if not arguments or not isinstance(arguments[0], GradGraph):
+            partial = functools.partial(_later, wrapper, arguments, options)
             return functools.update_wrapper(partial, function)
-        return function(graph, **options)
+        with _collector_paused():
+            return function(*arguments, **options)
 
     return wrapper
+
+
+def _later(
+    wrapper: View, arguments: tuple[Any, ...], options: dict[str, Any], graph: GradGraph
+) -> Any:
+    return wrapper(graph, *arguments, **options)
+
+
+@contextmanager
+def _collector_paused() -> Iterator[None]:
+    """Pause the cyclic garbage collector, which would go through a large graph again and again."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()

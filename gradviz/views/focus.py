@@ -1,0 +1,199 @@
+"""A part of the graph in full, and the rest of it in a few words."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Collection, Iterator
+from fnmatch import fnmatchcase
+from typing import Any
+
+from gradviz.errors import UsageError
+from gradviz.graph import GradGraph, NodeKind
+from gradviz.views.contract import Part, contract
+from gradviz.views.flow import along_the_data
+from gradviz.views.inference import Path, module_paths
+from gradviz.views.sums import norm_of
+from gradviz.views.units import Units, units_of
+from gradviz.views.view import view
+
+__all__ = ["focus_on", "top"]
+
+_BY = ("saved_bytes", "grad_norm", "numel")
+
+
+@view
+@along_the_data
+def focus_on(graph: GradGraph, target: str, *, radius: int = 2) -> GradGraph:
+    """Show what a name stands for, with its neighbourhood; the rest becomes ``… 37 more``.
+
+    Args:
+        graph: whose nodes are found by name, module, operation or key.
+        target: a name (``fc.weight``), the path of a module (``encoder.layers.3``, which means
+            all in it), an operation (``softmax``) or the key of a node (``n12``). ``*``, ``?``
+            and ``[0-9]`` stand for what they do in file names.
+        radius: how many steps from there are shown.
+
+    Returns:
+        A graph with the same results, in which what lies between is folded.
+
+    Raises:
+        UsageError: if nothing is called so, with the names that come close.
+
+    Example:
+        >>> graph = GradGraph()
+        >>> for n in range(9): graph.add_node(f"n{n}", kind=NodeKind.OPERATION, op="sin")
+        >>> for n in range(8): _ = graph.add_edge(f"n{n}", f"n{n + 1}", 0)
+        >>> list(focus_on(graph, target="n8", radius=1))
+        ['g0', 'n7', 'n8']
+    """
+    if type(radius) is not int or radius < 0:
+        raise UsageError(f"radius cannot be {radius!r}: pass a whole number from 0 on")
+    units = units_of(graph)
+    paths = module_paths(units)
+    found = _found(graph, units, paths, target)
+    if not found:
+        raise UsageError(_not_found(graph, paths, target))
+    kept = set(found)
+    edge = kept
+    for _ in range(radius):
+        edge = {other for key in edge for other in _neighbours(graph, key, units)} - kept
+        kept = kept | edge
+    return _only(graph, units, kept, f"in focus: {target}, and {radius} steps from there")
+
+
+@view
+@along_the_data
+def top(graph: GradGraph, n: int = 12, *, by: str = "saved_bytes") -> GradGraph:
+    """Show the ``n`` heaviest nodes; the rest becomes ``… 37 more``.
+
+    Args:
+        graph: anything.
+        n: how many.
+        by: ``"saved_bytes"``, of an operation; ``"grad_norm"`` or ``"numel"``, of a leaf, which
+            is shown with the operations that use it.
+
+    Raises:
+        UsageError: if ``by`` is none of these, or ``n`` less than 1.
+
+    Example:
+        >>> graph = GradGraph()
+        >>> for n in range(9): graph.add_node(f"n{n}", kind=NodeKind.OPERATION, saved_bytes=n)
+        >>> for n in range(8): _ = graph.add_edge(f"n{n}", f"n{n + 1}", 0)
+        >>> list(top(graph, n=1))
+        ['g0', 'n8']
+    """
+    if by not in _BY:
+        raise UsageError(f"by cannot be {by!r}: pass {', '.join(_BY)}")
+    if type(n) is not int or n < 1:
+        raise UsageError(f"n cannot be {n!r}: pass a whole number from 1 on")
+    weights = {key: _weight(data, by) for key, data in graph.nodes(data=True)}
+    heavy = [key for key in sorted(weights, key=lambda key: -weights[key])[:n] if weights[key] > 0]
+    units = units_of(graph)
+    kept = set(heavy)
+    for key in heavy:
+        if key in units.aside:
+            kept.update(_users(graph, key, units))
+    return _only(graph, units, kept, f"the {len(heavy)} heaviest by {by}")
+
+
+def _weight(data: dict[str, Any], by: str) -> float:
+    if by == "saved_bytes":
+        return float(data.get("saved_bytes", 0))
+    if by == "grad_norm":
+        gradient = data.get("grad")
+        wrong = gradient is not None and (gradient.nan or gradient.inf)
+        return float("inf") if wrong else norm_of(gradient) if gradient else 0.0
+    if data["kind"] is NodeKind.GROUP:
+        return float(data.get("parameters", 0))
+    count = 1
+    for size in data.get("shape", (0,)):
+        count *= size
+    return count if data["kind"] in (NodeKind.PARAMETER, NodeKind.LEAF) else 0.0
+
+
+def _found(graph: GradGraph, units: Units, paths: list[Path], target: str) -> list[str]:
+    """The nodes meant: by key, else by name or module, else by operation."""
+    if target in graph:
+        return [target]
+    within = f"{target}.*"
+    found = [
+        key
+        for key, data in graph._node.items()
+        for name in (data.get("name"), *data.get("aliases", ()))
+        if name is not None and fnmatchcase(name, target)
+    ]
+    plain = {path: ".".join(path) for path in set(paths)}
+    wanted = {
+        p for p, name in plain.items() if fnmatchcase(name, target) or fnmatchcase(name, within)
+    }
+    found += [key for key, path in zip(units.keys, paths, strict=True) if path and path in wanted]
+    if found:
+        return found
+    return [
+        key
+        for key, data in graph._node.items()
+        if any(fnmatchcase(data.get(word, ""), target) for word in ("op", "grad_fn"))
+    ]
+
+
+def _not_found(graph: GradGraph, paths: list[Path], target: str) -> str:
+    known: dict[str, None] = {}
+    for _, data in graph.nodes(data=True):
+        known.update(dict.fromkeys(filter(None, (data.get("name"), data.get("op")))))
+    for path in set(paths):
+        known.update(dict.fromkeys(".".join(path[:end]) for end in range(1, len(path) + 1)))
+    near = difflib.get_close_matches(target, sorted(known), 4, 0.5) or sorted(known)[:6]
+    hint = f"; there are {', '.join(near)}" if near else ""
+    return f"nothing is called {target!r}{hint}"
+
+
+def _neighbours(graph: GradGraph, key: str, units: Units) -> Iterator[str]:
+    """One step each way; a leaf that came in as an input leads no further."""
+    for source in graph._pred[key]:
+        yield source
+        if source in units.aside:
+            yield from graph._pred[source]
+    yield from graph._succ[key]
+
+
+def _users(graph: GradGraph, leaf: str, units: Units) -> Iterator[str]:
+    for user in graph._succ[leaf]:
+        if user in units.aside:
+            yield user
+            yield from graph._succ[user]
+        else:
+            yield user
+
+
+def _only(graph: GradGraph, units: Units, kept: Collection[str], what: str) -> GradGraph:
+    """Fold each unbroken stretch of what is not kept."""
+    parts, stretch = list[list[str]](), list[int]()
+    for place in range(len(units) + 1):
+        if place < len(units) and units.keys[place] not in kept and units.foldable(place):
+            stretch.append(place)
+            continue
+        parts += [[units.keys[each] for each in piece] for piece in _pieces(units, stretch)]
+        stretch = []
+    if not parts:
+        return graph.copy()  # type: ignore[no-any-return]
+    folded = [Part(keys, {"op": f"… {_count(graph, keys):,} more"}, 0, True) for keys in parts]
+    count = sum(_count(graph, keys) for keys in parts)
+    seen = contract(graph, folded, lambda users: None not in users)
+    return seen.with_note(f"{what}; {count:,} other operations folded")
+
+
+def _pieces(units: Units, stretch: list[int]) -> list[list[int]]:
+    """The stretch in pieces with no way between them, so that none seems to be; two or more."""
+    piece = {place: {place} for place in stretch}
+    for place in stretch:
+        for source in units.inputs(place):
+            if source in piece and piece[source] is not piece[place]:
+                small, large = sorted((piece[source], piece[place]), key=len)
+                large |= small
+                piece.update(dict.fromkeys(small, large))
+    found = {id(places): places for places in piece.values()}
+    return [sorted(places) for places in found.values() if len(places) > 1]
+
+
+def _count(graph: GradGraph, keys: Collection[str]) -> int:
+    return sum(graph._node[key].get("members", 1) for key in keys)

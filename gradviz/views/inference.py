@@ -1,0 +1,192 @@
+"""In which module an operation ran, as far as names and the order of creation tell."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+
+from gradviz.graph import NodeKind
+from gradviz.views.units import Units
+
+__all__ = ["Path", "deepest", "module_paths", "root_of", "shared", "shared_by"]
+
+Path = tuple[str, ...]
+"""The parts of a module's path: ``("encoder", "layers", "3")``; ``()`` for the model itself."""
+
+_PATH = re.compile(r"[^\s.]+(\.[^\s.]+)+")
+_WRAPPERS = frozenset({"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"})
+_EMBEDS = re.compile(r"emb|wte|wpe|tok|shared")
+_VIEWS = frozenset({"view", "unsafe_view", "reshape_alias", "reshape"})
+_NORM = frozenset({"mul", "rsqrt", "add", "mean", "pow", "to_copy", "sqrt", "div"})
+
+_Anchor = tuple[int, Path]
+"""The place of a unit whose module is known, and that module."""
+
+
+def module_paths(units: Units) -> list[Path]:
+    """The path of the module of each unit; of those that were not recorded, the likely one."""
+    paths = [_recorded(data.get("module", "")) for data in units.data]
+    named = _paths_of_leaves(units)
+    if not named:
+        return paths
+    recorded = ["module" in data for data in units.data]
+    anchors: list[tuple[int, list[Path]]] = []
+    bounds, sources = units.starts.tolist(), units.sources.tolist()
+    for place in range(len(units)):
+        if recorded[place]:
+            anchors.append((place, [paths[place]]))
+            continue
+        found = (named[-1 - s] for s in sources[bounds[place] : bounds[place + 1]] if s < 0)
+        if choices := next((choices for choices in found if choices), None):
+            anchors.append((place, choices))
+    known = _decided(units, anchors)
+    for place, path in known:
+        paths[place] = path
+    for left, right, path in _gaps(units, [*known, (len(units), ())]):
+        for place in range(left, right):
+            if not recorded[place]:
+                paths[place] = path
+    return paths
+
+
+def _decided(units: Units, anchors: Sequence[tuple[int, list[Path]]]) -> list[_Anchor]:
+    """Of the modules that share a parameter, the one that fits the operation and its place."""
+    known: list[_Anchor] = []
+    after: Path = ()
+    nexts: list[Path] = []
+    for _, choices in reversed(anchors):
+        nexts.append(after)
+        after = choices[0] if len(choices) == 1 else after
+    for (place, choices), then in zip(anchors, reversed(nexts), strict=True):
+        if len(choices) > 1:
+            embeds = units.data[place].get("op") == "embedding"
+            fits = [path for path in choices if bool(_EMBEDS.search(path[-1])) == embeds]
+            before = known[-1][1] if known else ()
+            choices = sorted(
+                fits or choices,
+                key=lambda path: (-len(shared(path, then)), -len(shared(path, before))),
+            )
+        known.append((place, choices[0]))
+    return known
+
+
+def _gaps(units: Units, anchors: Sequence[_Anchor]) -> Iterator[tuple[int, int, Path]]:
+    """The stretches between units whose module is known, and the module of each.
+
+    Where the last of several numbered modules ends is seen by what followed the others.
+    """
+    earlier: dict[Path, tuple[int, int, Path]] = {}
+    for (left, before), (right, after) in zip([(-1, ()), *anchors], anchors, strict=False):
+        start, stop = _edges(units, left, right, after)
+        yield left + 1, start, before
+        yield stop, right, after
+        if start == stop:
+            continue
+        path = _between(before, after)
+        model = earlier.get(before) or earlier.get(_without_number(before))
+        if model and len(model[2]) > len(path):
+            same = start
+            for place in range(*model[:2]):
+                if same == stop or units.data[place].get("op") != units.data[same].get("op"):
+                    break
+                same += 1
+            yield start, same, before[: len(model[2])]
+            start = same
+        else:
+            earlier[before] = earlier[_without_number(before)] = (start, stop, path)
+        yield start, stop, path
+
+
+def _edges(units: Units, left: int, right: int, after: Path) -> tuple[int, int]:
+    """What lies between two modules, without what each does besides using its parameters.
+
+    A linear layer makes rows of what it gets and undoes it; a root mean square norm begins long
+    before it uses its weight.
+    """
+    ops = [units.data[place].get("op") for place in range(max(left, 0), min(right + 1, len(units)))]
+    first = max(left, 0)
+    start, stop = left + 1, right
+    if left >= 0 and start < stop and ops[0] in ("addmm", "mm") and ops[1] in _VIEWS:
+        start += 1
+    if right < len(units) and start < stop and ops[-1] == "t" and ops[-2] in _VIEWS:
+        stop -= 1
+    if right < len(units) and after and "norm" in after[-1].lower() and ops[-1] == "mul":
+        place = stop
+        while place > start and ops[place - 1 - first] in _NORM:
+            place -= 1
+            if ops[place - first] == "pow":
+                return start, place
+    return start, stop
+
+
+def _without_number(path: Path) -> Path:
+    """The path of the same module in any of numbered layers."""
+    at = next((n for n, part in enumerate(path) if part.isdecimal()), None)
+    return path if at is None else (*path[:at], "#", *path[at + 1 :])
+
+
+def _recorded(module: str) -> Path:
+    return tuple(module.split(".")) if module else ()
+
+
+def _paths_of_leaves(units: Units) -> list[list[Path]]:
+    """By the number of a leaf, the modules that have it; empty if no name is a path."""
+    found: list[list[Path]] = []
+    for data in units.leaves:
+        names = (data.get("name", ""), *data.get("aliases", ()))
+        tensor = data["kind"] in (NodeKind.PARAMETER, NodeKind.LEAF)
+        found.append([_path(name) for name in names if tensor and _PATH.fullmatch(name)])
+    return found if any(found) else []
+
+
+def _path(name: str) -> Path:
+    parts = tuple(part for part in name.split(".")[:-1] if part not in _WRAPPERS)
+    return parts[1:] if parts[:1] == ("module",) else parts
+
+
+def shared(one: Path, other: Path) -> Path:
+    """What two paths begin with.
+
+    Example:
+        >>> shared(("h", "3", "attn"), ("h", "3", "mlp"))
+        ('h', '3')
+    """
+    return shared_by([one, other])
+
+
+def shared_by(paths: Sequence[Path]) -> Path:
+    """What all paths begin with."""
+    if not paths:
+        return ()
+    low, high = min(paths), max(paths)  # what these two share, all between them do
+    same = [a == b for a, b in zip(low, high, strict=False)]
+    return low[: [*same, False].index(False)]
+
+
+def root_of(paths: Sequence[Path]) -> int:
+    """How many parts all paths have in common, not counting a path that ends there.
+
+    They say nothing: the name of the variable, ``model``, or of a wrapper, ``module``.
+    """
+    known = {path for path in paths if path}
+    return min(len(shared_by(list(known))), max(map(len, known)) - 1) if known else 0
+
+
+def deepest(paths: Sequence[Path]) -> int:
+    """The largest depth at which `group_by_module` tells modules apart."""
+    return max(map(len, paths), default=0) - root_of(paths)
+
+
+def _between(before: Path, after: Path) -> Path:
+    """Where an operation ran that comes after one module and before another.
+
+    Nothing runs in a list of modules itself: what follows ``layers.3`` and comes before
+    ``layers.4`` belongs to ``layers.3``. Before ``layers.5``, it was ``layers.4``, whose
+    module has no parameters.
+    """
+    common = shared(before, after)
+    rest, then = before[len(common) : len(common) + 1], after[len(common) : len(common) + 1]
+    if not (rest and then and rest[0].isdecimal() and then[0].isdecimal()):
+        return common
+    own = int(rest[0]) + (int(then[0]) == int(rest[0]) + 2)
+    return (*common, str(own))

@@ -1,0 +1,142 @@
+"""The default view: the graph as large as a page can show it, whatever its size."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from gradviz.errors import UsageError
+from gradviz.graph import GradGraph, NodeKind
+from gradviz.views.bookkeeping import RESHAPING, hide_bookkeeping
+from gradviz.views.chains import fold_chains
+from gradviz.views.contract import Part
+from gradviz.views.flow import along_the_data
+from gradviz.views.inference import deepest, module_paths, root_of
+from gradviz.views.modules import group_parts, module_parts
+from gradviz.views.periods import periods_of
+from gradviz.views.repeats import fold_parts, repeat_parts
+from gradviz.views.sharing import clone_shared_leaves
+from gradviz.views.stretches import fold_stretches
+from gradviz.views.sums import count_of
+from gradviz.views.units import Units, units_of
+from gradviz.views.view import view
+
+__all__ = ["fit_page"]
+
+_HOPELESS = 8  # times what a page holds: a graph with so many operations is not even tried
+_ALL_DEPTHS = 99
+_HOW = "views=() shows everything, focus_on(NAME) a part"
+
+
+@view
+@along_the_data
+def fit_page(graph: GradGraph, *, most: int = 60) -> GradGraph:
+    """Show the whole of a small graph, and of a large one as much as a page can hold.
+
+    What autograd needs and a reader does not is hidden (`hide_bookkeeping`). If more than
+    ``most`` nodes remain, repetitions are folded (`fold_repeats`), then modules
+    (`group_by_module`), the deepest first; if nothing else helps, straight runs (`fold_chains`)
+    and at last stretches of about equal length. A note says what was done.
+
+    Args:
+        graph: as it was recorded.
+        most: how many nodes a page holds; up to twice as many if it cannot be done with fewer.
+
+    Returns:
+        A graph to be drawn. The same graph gives the same picture.
+
+    Raises:
+        UsageError: if ``most`` is less than 10.
+
+    Example:
+        >>> graph = GradGraph()
+        >>> for n in range(99): graph.add_node(f"n{n}", kind=NodeKind.OPERATION, op="sin")
+        >>> for n in range(98): _ = graph.add_edge(f"n{n}", f"n{n + 1}", 0)
+        >>> seen = fit_page(graph)
+        >>> seen, seen.nodes["g0"]["repeat"]
+        (GradGraph(2 operations, 1 group, 2 edges), 97)
+    """
+    if type(most) is not int or most < 10:
+        raise UsageError(f"most cannot be {most!r}: pass a whole number from 10 on")
+    if graph.number_of_nodes() <= most * _HOPELESS:
+        whole: GradGraph = hide_bookkeeping(graph)
+        if whole.number_of_nodes() <= most:
+            return clone_shared_leaves(whole)  # type: ignore[no-any-return]
+    best, how = _smallest(graph, most)
+    seen: GradGraph = clone_shared_leaves(best)
+    for fold, word in ((fold_chains, "straight runs"), (fold_stretches(most // 2), "stretches")):
+        if seen.number_of_nodes() > 2 * most:
+            best, how = fold(best), f"{how}, {word}"
+            seen = clone_shared_leaves(best)
+    fold_notes = [note for note in best.notes if note not in graph.notes]
+    kept = [note for note in seen.notes if note not in fold_notes or "reshaping" in note]
+    seen.graph["notes"] = (_note(seen, how.removeprefix(", "), most), *kept)
+    return seen
+
+
+def _note(best: GradGraph, how: str, most: int) -> str:
+    groups = [data for _, data in best.nodes(data=True) if data["kind"] is NodeKind.GROUP]
+    inside = sum(data.get("members", 0) for data in groups)
+    count = f"{len(groups):,} {'group' if len(groups) == 1 else 'groups'}"
+    still = best.number_of_nodes()
+    much = f"; still {still:,} nodes" if still > 2 * most else ""
+    return f"{inside:,} of {count_of(best):,} operations folded into {count} by {how}{much}; {_HOW}"
+
+
+def _smallest(graph: GradGraph, most: int) -> tuple[GradGraph, str]:
+    """The first way to fold that leaves few enough nodes, else the one that leaves fewest."""
+    best: tuple[GradGraph, str] | None = None
+    for seen, how in _ways(graph, most):
+        if best is None or seen.number_of_nodes() < best[0].number_of_nodes():
+            best = seen, how
+        if seen.number_of_nodes() <= most:
+            break
+    return best or (graph.copy(), "")
+
+
+def _ways(graph: GradGraph, most: int) -> Iterator[tuple[GradGraph, str]]:
+    """The graph folded in one way after another, from the finest to the coarsest."""
+    units = units_of(graph)
+    paths = module_paths(units)
+    periods = periods_of(units, paths)
+    root, deep = root_of(paths), deepest(paths)
+    parts = repeat_parts(units, paths, periods, _ALL_DEPTHS)
+    if _left(units, parts) <= most * _HOPELESS:
+        seen: GradGraph = hide_bookkeeping(fold_parts(graph, parts))
+        # Of stacked layers the modules tell more than a full page of operations.
+        if not any(period.stack for period in periods) or 2 * seen.number_of_nodes() <= most:
+            yield seen, "repeats" if parts else ""
+    folded: tuple[int, GradGraph] = (-1, graph)
+    for depth in range(deep, 0, -1):
+        parts = repeat_parts(units, paths, periods, root + depth)
+        if _left(units, parts) > most * _HOPELESS**2:
+            parts = module_parts(units, paths, root + depth)
+            if _left(units, parts) <= most * _HOPELESS:
+                yield hide_bookkeeping(group_parts(graph, parts, depth)), f"module (depth {depth})"
+            continue
+        size = sum(len(part.keys) for part in parts)
+        if folded[0] != size:
+            folded = size, hide_bookkeeping(fold_parts(graph, parts))
+        # What was folded no longer tells in which module its neighbours ran.
+        inner, known = units_of(folded[1]), dict(zip(units.keys, paths, strict=True))
+        own = module_paths(inner)
+        inner_paths = [known.get(key, path) for key, path in zip(inner.keys, own, strict=True)]
+        parts = module_parts(inner, inner_paths, root + depth)
+        how = f"{'repeats and ' if periods else ''}module (depth {depth})"
+        yield group_parts(folded[1], parts, depth), how
+    parts = repeat_parts(units, paths, periods)
+    base = fold_parts(graph, parts) if parts else graph
+    if _left(units, parts) > most * _HOPELESS**2:
+        base = fold_chains(base)
+    yield hide_bookkeeping(base), "repeats" if parts else ""
+
+
+def _left(units: Units, parts: list[Part]) -> int:
+    """How many operations will be seen, or somewhat more."""
+    rest = len(units) - sum(len(part.keys) for part in parts)
+    if 10 * rest < len(units):
+        return len(parts) + rest
+    inside = {key for part in parts for key in part.keys}
+    plain = zip(units.keys, units.data, strict=True)
+    return len(parts) + sum(
+        key not in inside and data.get("op") not in RESHAPING for key, data in plain
+    )

@@ -1,0 +1,127 @@
+"""What a group says of what is in it: sums."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from gradviz.graph import Buffers, GradGraph, NodeKind, TensorSummary
+
+__all__ = ["count_of", "fingerprint", "norm_of", "sums_of", "words_of"]
+
+_LEAVES = (NodeKind.PARAMETER, NodeKind.LEAF)
+_MOST_CONTENTS = 12
+_MOST_WORDS = 4
+
+
+def norm_of(summary: TensorSummary) -> float:
+    """Euclidean norm of the finite elements; 0 where it is not known.
+
+    Example:
+        >>> norm_of(TensorSummary((2,), "float32", "cpu", values=(3.0, 4.0)))
+        5.0
+    """
+    if summary.norm is not None:
+        return summary.norm if math.isfinite(summary.norm) else 0.0
+    finite = [abs(value) for value in summary.values or () if math.isfinite(abs(value))]
+    return math.hypot(*finite)
+
+
+def count_of(graph: GradGraph) -> int:
+    """Number of operations, those in groups included.
+
+    Example:
+        >>> graph = GradGraph()
+        >>> graph.add_node("n0", kind=NodeKind.OPERATION)
+        >>> graph.add_node("g0", kind=NodeKind.GROUP, members=11)
+        >>> count_of(graph)
+        12
+    """
+    return sum(_members(data) for data in graph._node.values())
+
+
+def _members(data: dict[str, Any]) -> int:
+    if data["kind"] is NodeKind.OPERATION:
+        return 1
+    return int(data.get("members", 0)) if data["kind"] is NodeKind.GROUP else 0
+
+
+def fingerprint(*facts: object) -> str:
+    """The same short text for the same facts, in any process."""
+    return hashlib.blake2b(repr(facts).encode(), digest_size=8).hexdigest()
+
+
+def words_of(nodes: Sequence[Any]) -> str:
+    """The first few of a row of operations, in words.
+
+    Example:
+        >>> words_of([{"op": "exp"}, {"op": "sum"}])
+        'exp → sum'
+    """
+    words = [str(node.get("op", node.get("name", "?"))) for node in nodes[:_MOST_WORDS]]
+    return " → ".join(words) + (" …" if len(nodes) > _MOST_WORDS else "")
+
+
+def sums_of(nodes: Sequence[dict[str, Any]], last: dict[str, Any]) -> dict[str, Any]:
+    """The attributes of a group.
+
+    Args:
+        nodes: the attributes of what is in it.
+        last: those of the operation that makes what goes out of it.
+    """
+    data: dict[str, Any] = {"kind": NodeKind.GROUP}
+    data.update((fact, last[fact]) for fact in ("shape", "dtype", "device") if fact in last)
+    # An enum is compared by identity here: to hash it, as sets do, takes Python a call each.
+    operations = [node for node in nodes if node["kind"] is NodeKind.OPERATION]
+    others = [node for node in nodes if node["kind"] is not NodeKind.OPERATION]
+    groups = [node for node in others if node["kind"] is NodeKind.GROUP]
+    leaves = [node for node in others if node["kind"] in _LEAVES]
+    data["members"] = len(operations) + sum(node.get("members", 0) for node in groups)
+    holders = [*leaves, *(group for group in groups if "grad" in group)]
+    if holders:
+        data["parameters"] = sum(math.prod(leaf.get("shape", (0,))) for leaf in leaves)
+        data["parameters"] += sum(group.get("parameters", 0) for group in groups)
+        data["grad"] = _gradient([held["grad"] for held in holders if held.get("grad")])
+    for fact in ("saved_bytes", "hooks"):
+        if total := sum([node.get(fact, 0) for node in nodes]):
+            data[fact] = total
+    if numbers := [node["sequence_nr"] for node in nodes if "sequence_nr" in node]:
+        data["sequence_nr"] = min(numbers)
+    states = [node.get("buffers") for node in nodes]
+    for state in (Buffers.FREED, Buffers.HELD, Buffers.UNKNOWN):
+        if any(found is state for found in states):
+            data["buffers"] = state
+            break
+    if contents := _contents(nodes):
+        more = ("…",) if len(contents) > _MOST_CONTENTS else ()
+        data["contents"] = (*contents[:_MOST_CONTENTS], *more)
+    return data
+
+
+def _contents(nodes: Sequence[dict[str, Any]]) -> list[str]:
+    """The modules in a group; of one that is less than two modules, its operations."""
+    modules = dict.fromkeys([node.get("module") for node in nodes])
+    modules.pop(None, None)
+    if len(modules) > 1:
+        return list(filter(None, modules))
+    words = Counter([node.get("op") for node in nodes if node["kind"] is NodeKind.OPERATION])
+    return [
+        f"{count:,} × {word}" if count > 1 else str(word) for word, count in words.most_common()
+    ]
+
+
+def _gradient(gradients: Sequence[TensorSummary]) -> TensorSummary | None:
+    """All gradients as one long tensor."""
+    if not gradients:
+        return None
+    return TensorSummary(
+        (sum(gradient.numel for gradient in gradients),),
+        gradients[0].dtype,
+        gradients[0].device,
+        norm=math.hypot(*map(norm_of, gradients)),
+        nan=sum(gradient.nan for gradient in gradients),
+        inf=sum(gradient.inf for gradient in gradients),
+    )
