@@ -31,6 +31,7 @@ _HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z][a-z])|(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(
 
 _PLAIN_WORDS = {
     "convolution": "conv",
+    "unsafe_split": "split",
     "convolution_overrideable": "conv",
     "cudnn_batch_norm": "batch_norm",
     "cudnn_convolution": "conv",

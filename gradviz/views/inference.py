@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 from gradviz.graph import NodeKind
+from gradviz.views.bookkeeping import RESHAPING
 from gradviz.views.units import Units
 
 __all__ = ["Path", "deepest", "module_paths", "root_of", "shared", "shared_by"]
@@ -17,8 +18,13 @@ _PATH = re.compile(r"[^\s.]+(\.[^\s.]+)+")
 _WRAPPERS = frozenset({"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"})
 _EMBEDS = re.compile(r"emb|wte|wpe|tok|shared")
 _VIEWS = frozenset({"view", "unsafe_view", "reshape_alias", "reshape"})
+_LINEAR = ("addmm", "mm")
+_ARRANGED = RESHAPING | {"to_copy"}
 _NORM = frozenset({"mul", "rsqrt", "add", "mean", "pow", "to_copy", "sqrt", "div"})
 
+_MOST_MODELS = 16  # what followed a module, in so many forms, is kept in mind
+
+Words = tuple[str | None, ...]
 _Anchor = tuple[int, Path]
 """The place of a unit whose module is known, and that module."""
 
@@ -30,16 +36,7 @@ def module_paths(units: Units) -> list[Path]:
     if not named:
         return paths
     recorded = ["module" in data for data in units.data]
-    anchors: list[tuple[int, list[Path]]] = []
-    bounds, sources = units.starts.tolist(), units.sources.tolist()
-    for place in range(len(units)):
-        if recorded[place]:
-            anchors.append((place, [paths[place]]))
-            continue
-        found = (named[-1 - s] for s in sources[bounds[place] : bounds[place + 1]] if s < 0)
-        if choices := next((choices for choices in found if choices), None):
-            anchors.append((place, choices))
-    known = _decided(units, anchors)
+    known = _decided(units, _anchors(units, named, paths, recorded))
     for place, path in known:
         paths[place] = path
     for left, right, path in _gaps(units, [*known, (len(units), ())]):
@@ -47,6 +44,27 @@ def module_paths(units: Units) -> list[Path]:
             if not recorded[place]:
                 paths[place] = path
     return paths
+
+
+def _anchors(
+    units: Units, named: list[list[Path]], paths: Sequence[Path], recorded: Sequence[bool]
+) -> list[tuple[int, list[Path]]]:
+    """The units that use a parameter, or were recorded, and the modules that each may be in."""
+    anchors: list[tuple[int, list[Path]]] = []
+    arranged: dict[int, list[Path]] = {}  # what is a parameter still, in another shape or type
+    bounds, sources = units.starts.tolist(), units.sources.tolist()
+    for place in range(len(units)):
+        if recorded[place]:
+            anchors.append((place, [paths[place]]))
+            continue
+        inputs = sources[bounds[place] : bounds[place + 1]]
+        found = (named[-1 - s] if s < 0 else arranged.get(s) for s in inputs)
+        choices = next((choices for choices in found if choices), None)
+        if choices:
+            anchors.append((place, choices))
+            if len(inputs) == 1 and units.data[place].get("op") in _ARRANGED:
+                arranged[place] = choices
+    return anchors
 
 
 def _decided(units: Units, anchors: Sequence[tuple[int, list[Path]]]) -> list[_Anchor]:
@@ -75,7 +93,7 @@ def _gaps(units: Units, anchors: Sequence[_Anchor]) -> Iterator[tuple[int, int, 
 
     Where the last of several numbered modules ends is seen by what followed the others.
     """
-    earlier: dict[Path, tuple[int, int, Path]] = {}
+    earlier: dict[Path, dict[Words, Path]] = {}
     for (left, before), (right, after) in zip([(-1, ()), *anchors], anchors, strict=False):
         start, stop = _edges(units, left, right, after)
         yield left + 1, start, before
@@ -83,18 +101,26 @@ def _gaps(units: Units, anchors: Sequence[_Anchor]) -> Iterator[tuple[int, int, 
         if start == stop:
             continue
         path = _between(before, after)
-        model = earlier.get(before) or earlier.get(_without_number(before))
-        if model and len(model[2]) > len(path):
-            same = start
-            for place in range(*model[:2]):
-                if same == stop or units.data[place].get("op") != units.data[same].get("op"):
-                    break
-                same += 1
-            yield start, same, before[: len(model[2])]
-            start = same
+        words = tuple(units.data[place].get("op") for place in range(start, min(stop, start + 64)))
+        models = earlier.get(before) or earlier.get(_without_number(before)) or {}
+        longer = [model for model in models if len(models[model]) > len(path)]
+        if longer:
+            model = max(longer, key=lambda model: _same(model, words))
+            same = start + _same(model, words)
+            yield start, same, before[: len(models[model])]
+            yield same, stop, path
         else:
-            earlier[before] = earlier[_without_number(before)] = (start, stop, path)
-        yield start, stop, path
+            for key in {before, _without_number(before)}:
+                known = earlier.setdefault(key, {})
+                if len(known) < _MOST_MODELS:
+                    known[words] = path
+            yield start, stop, path
+
+
+def _same(one: Words, other: Words) -> int:
+    """How many words two rows have in common, from the first."""
+    alike = [a == b for a, b in zip(one, other, strict=False)]
+    return [*alike, False].index(False)
 
 
 def _edges(units: Units, left: int, right: int, after: Path) -> tuple[int, int]:
@@ -103,12 +129,12 @@ def _edges(units: Units, left: int, right: int, after: Path) -> tuple[int, int]:
     A linear layer makes rows of what it gets and undoes it; a root mean square norm begins long
     before it uses its weight.
     """
-    ops = [units.data[place].get("op") for place in range(max(left, 0), min(right + 1, len(units)))]
-    first = max(left, 0)
+    first, last = max(left, 0), min(right + 1, len(units))
+    ops = [units.data[place].get("op") for place in range(first, last)]
     start, stop = left + 1, right
-    if left >= 0 and start < stop and ops[0] in ("addmm", "mm") and ops[1] in _VIEWS:
+    if left >= 0 and start < stop and ops[0] in _LINEAR and ops[1] in _VIEWS:
         start += 1
-    if right < len(units) and start < stop and ops[-1] == "t" and ops[-2] in _VIEWS:
+    if right < len(units) and start < stop and ops[-1] in ("t", *_LINEAR) and ops[-2] in _VIEWS:
         stop -= 1
     if right < len(units) and after and "norm" in after[-1].lower() and ops[-1] == "mul":
         place = stop
