@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# A busy machine is no failure, and CI tries the same programs every time.
+settings.register_profile("gradviz", deadline=None, derandomize="CI" in os.environ)
+settings.load_profile("gradviz")
 
 GOLDEN = Path(__file__).with_name("golden")
 
