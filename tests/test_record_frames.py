@@ -117,7 +117,7 @@ def test_after_the_loss_is_gone_its_nodes_stay_as_they_were() -> None:
         step()
         w.grad = None
     before, after = run.frames[-2:]
-    assert after.title == "after grad"
+    assert after.title == "after .grad set to None"
     assert set(before.graph) == set(after.graph)
     assert find(after.graph, "w")["grad"] is None
     assert find(before.graph, "w")["grad"] is not None

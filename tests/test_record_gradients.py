@@ -57,7 +57,7 @@ def test_zeroing_starts_the_count_again() -> None:
     ]
     grads = {frame.title: find(frame.graph, "w")["grad"] for frame in run.frames}
     assert grads["after zero_"].values == (0.0, 0.0)  # type: ignore[attr-defined]
-    assert grads["after grad"] is None
+    assert grads["after .grad set to None"] is None
 
 
 def test_passes_from_before_the_recording_are_not_counted() -> None:

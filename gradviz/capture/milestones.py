@@ -20,6 +20,7 @@ from gradviz.capture.camera import Camera
 from gradviz.capture.engine import BackwardCall, creation_count
 from gradviz.capture.failures import Freed, History, explain
 from gradviz.capture.ghosts import Leaf
+from gradviz.capture.journal import Note
 from gradviz.capture.moments import Moments
 from gradviz.capture.sources import Place, Verdicts
 from gradviz.capture.tracer import collector_paused
@@ -180,9 +181,12 @@ class Milestones:
 
     # Gradients and steps.
 
-    def _after_grad(self, word: str) -> None:
+    def _after_grad(self, note: Note) -> None:
+        what = note.word
+        if what == "grad":  # assigned: ``w.grad = None``
+            what = note.detail if note.count > 1 else f".grad {note.detail}"
         with quietly(), collector_paused():
-            self._add(Frame(f"after {word}", self._camera.now()))
+            self._add(Frame(f"after {what}", self._camera.now()))
 
     def before_step(self, optimizer: Any, args: Any, kwargs: Any) -> None:
         """An optimizer begins a step."""

@@ -101,7 +101,7 @@ class Watch:
         in_place: for those that worked in place, what they are called.
         changes: the latest changes in place.
         notes: what went wrong in the recording itself.
-        on_settled_grad: called with what it was when a run of changes to ``.grad`` is over.
+        on_settled_grad: called with the event when a run of changes to ``.grad`` is over.
     """
 
     def __init__(self, journal: Journal, lines: Lines, handlers: dict[Any, Handler | None]) -> None:
@@ -124,7 +124,7 @@ class Watch:
         self.grad_expected = torch.is_grad_enabled()
         self.inference = False
         self.gradient_given: bool | None = None
-        self.on_settled_grad: Callable[[str], None] = lambda word: None
+        self.on_settled_grad: Callable[[Note], None] = lambda note: None
         self._touched = 0
 
     def place(self) -> Place:
@@ -175,11 +175,11 @@ class Watch:
     def flush(self) -> None:
         """A run of changes to ``.grad`` is over."""
         if self.pending is not None:
-            word, self.pending = self.pending.word, None
+            note, self.pending = self.pending, None
             self.pending_leaves = {}
             self.update_alert()
             try:
-                self.on_settled_grad(word)
+                self.on_settled_grad(note)
             except Exception as error:
                 self.stumbled(error)
 
