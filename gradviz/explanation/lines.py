@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import linecache
 import os
+from pathlib import Path
 
 __all__ = ["line_of", "mention"]
 
@@ -14,7 +15,8 @@ def mention(source: str) -> str:
     Only files that have been read as source are looked at: those whose lines were recorded.
     """
     display, _, number = source.rpartition(":")
-    known = [name for name in linecache.cache if name == display or name.endswith(os.sep + display)]
+    known = [name for name in (display, str(Path(display).absolute())) if name in linecache.cache]
+    known = known[:1] or [name for name in linecache.cache if name.endswith(os.sep + display)]
     if len(known) != 1 or not number.isdigit():
         return source
     text = " ".join(linecache.getline(known[0], int(number)).split())
