@@ -15,10 +15,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from gradviz.capture.check import check
-    from gradviz.capture.checked import Check
-    from gradviz.capture.recorder import Recording, record
-    from gradviz.capture.tracer import trace
+    from gradviz.capture.checking.check import check
+    from gradviz.capture.checking.checked import Check
+    from gradviz.capture.recording.recorder import Recording, record
+    from gradviz.capture.tracing.tracer import trace
     from gradviz.comparison import Comparison, compare
     from gradviz.errors import GradvizError
     from gradviz.explanation import Explanation, Explanations, Verdict, explain
@@ -51,7 +51,7 @@ __all__ = [
 # Loaded when first used: ``import gradviz`` costs next to nothing, and a saved graph can be
 # drawn where torch is not installed.
 _HOME = {
-    "Check": "gradviz.capture.checked",
+    "Check": "gradviz.capture.checking.checked",
     "Comparison": "gradviz.comparison",
     "Drawing": "gradviz.frontends.drawing",
     "Explanation": "gradviz.explanation",
@@ -59,15 +59,15 @@ _HOME = {
     "Frame": "gradviz.story",
     "GradGraph": "gradviz.graph",
     "GradvizError": "gradviz.errors",
-    "Recording": "gradviz.capture.recorder",
+    "Recording": "gradviz.capture.recording.recorder",
     "Story": "gradviz.story",
     "Verdict": "gradviz.explanation",
-    "check": "gradviz.capture.check",
+    "check": "gradviz.capture.checking.check",
     "compare": "gradviz.comparison",
     "draw": "gradviz.frontends.drawing",
     "explain": "gradviz.explanation",
-    "record": "gradviz.capture.recorder",
-    "trace": "gradviz.capture.tracer",
+    "record": "gradviz.capture.recording.recorder",
+    "trace": "gradviz.capture.tracing.tracer",
 }
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from gradviz.capture.recorder import Recording
+from gradviz.capture.recording.recorder import Recording
 from gradviz.graph import EdgeKind, GradGraph
 from gradviz.story import Event, EventKind
 

@@ -25,6 +25,7 @@ CHAIN = (
     ("frontends",),
     ("__init__", "__main__"),
 )
+ROOMS = ("autograd", "tensors", "tracing", "recording", "checking")  # of capture, a chain too
 RANK = {place: rank for rank, places in enumerate(CHAIN) for place in places}
 
 # Package -> where it may be imported: a place, or one file.
@@ -36,9 +37,12 @@ HOMES = {
     "sphinx": ("frontends/sphinx.py",),
     "docutils": ("frontends/sphinx.py",),
 }
-TORCH_PRIVATE = re.compile(r"^(_saved_\w*|_raw_saved_\w*|_input_metadata|_(get_)?sequence_nr)$")
-PRIVATE_HOME = "capture/autograd.py"
-MAY_WRITE = ("frontends", "__main__", "renderers/_pygraphviz_child.py")
+TORCH_PRIVATE = re.compile(
+    r"^(_saved_\w*|_raw_saved_\w*|_input_metadata|_(get_)?sequence_nr|_version|_forward_cls"
+    r"|_backward_hooks|_post_accumulate_grad_hooks|_engine_run_backward|_cdata)$"
+)
+PRIVATE_HOME = "capture/autograd/"
+MAY_WRITE = ("frontends", "__main__", "renderers/layout/_pygraphviz_child.py")
 MAX_FILE, MAX_FUNCTION = 400, 60
 
 
@@ -47,7 +51,7 @@ def sources(*folders: str) -> list[Path]:
 
 
 def inside(path: Path) -> str:
-    """The path within the package: ``capture/tracer.py``."""
+    """The path within the package: ``capture/tracing/tracer.py``."""
     return path.relative_to(ROOT / "gradviz").as_posix()
 
 
@@ -125,7 +129,7 @@ def breaches_of_homes(tree: ast.AST, path: Path) -> Iterator[str]:
 
 
 def breaches_of_privacy(tree: ast.AST, path: Path) -> Iterator[str]:
-    if inside(path) == PRIVATE_HOME:
+    if inside(path).startswith(PRIVATE_HOME):
         return
     documentation = docstrings(tree)
     for node in ast.walk(tree):
@@ -173,10 +177,21 @@ def breaches_of_quiet(tree: ast.AST, path: Path) -> Iterator[str]:
             yield f"{inside(path)}:{line} has {deed}: only front-ends print, write or exit"
 
 
+def breaches_of_rooms(tree: ast.AST, path: Path) -> Iterator[str]:
+    room = inside(path).split("/")[1] if "/" in inside(path) else ""
+    if place_of(path) != "capture" or room not in ROOMS:
+        return
+    for line, name in imports(tree, path):
+        parts = name.split(".")
+        if parts[:2] == ["gradviz", "capture"] and parts[2] in ROOMS[ROOMS.index(room) + 1 :]:
+            yield f"{inside(path)}:{line} imports {name}, which is to its right"
+
+
 RULES = {
     "imports only leftwards": breaches_of_chain,
+    "the rooms of capture in order": breaches_of_rooms,
     "packages stay in their homes": breaches_of_homes,
-    "torch's private names in one file": breaches_of_privacy,
+    "torch's private names in one room": breaches_of_privacy,
     "only front-ends print, write or exit": breaches_of_quiet,
 }
 
@@ -196,14 +211,19 @@ def test_rule_is_kept(rule: str) -> None:
         ("imports only leftwards", "capture/x.py", "from ..renderers import svg"),
         ("imports only leftwards", "views/x.py", "from gradviz import draw"),
         ("imports only leftwards", "views/x.py", "import gradviz\ngradviz.draw(1)"),
-        ("imports only leftwards", "renderers/x.py", "from gradviz.capture import tracer"),
+        ("imports only leftwards", "renderers/x.py", "from gradviz.capture.tracing import tracer"),
         ("imports only leftwards", "novelty/x.py", "pass"),
+        (
+            "the rooms of capture in order",
+            "capture/tensors/x.py",
+            "from gradviz.capture.recording.watch import Watch",
+        ),
         ("packages stay in their homes", "views/x.py", "def f():\n    import torch.nn"),
         ("packages stay in their homes", "frontends/x.py", "import networkx as nx"),
         ("packages stay in their homes", "views/x.py", "import_module('graphviz')"),
-        ("torch's private names in one file", "capture/x.py", "fn._saved_self"),
-        ("torch's private names in one file", "capture/x.py", "getattr(fn, '_raw_saved_self')"),
-        ("torch's private names in one file", "capture/x.py", "torch._C._functions"),
+        ("torch's private names in one room", "capture/x.py", "fn._saved_self"),
+        ("torch's private names in one room", "capture/x.py", "getattr(fn, '_raw_saved_self')"),
+        ("torch's private names in one room", "capture/x.py", "torch._C._functions"),
         ("only front-ends print, write or exit", "views/x.py", "print(1)"),
         ("only front-ends print, write or exit", "views/x.py", "raise SystemExit(1)"),
         ("only front-ends print, write or exit", "views/x.py", "Path('a').open('w')"),
@@ -222,7 +242,7 @@ def test_rule_sees_a_breach(rule: str, file: str, code: str) -> None:
         ("imports only leftwards", "frontends/x.py", "import gradviz\ngradviz.__file__"),
         ("imports only leftwards", "story.py", "from gradviz.graph import GradGraph"),
         ("packages stay in their homes", "views/x.py", "if TYPE_CHECKING:\n    import torch"),
-        ("torch's private names in one file", "capture/x.py", '"""Never read _saved_self."""'),
+        ("torch's private names in one room", "capture/x.py", '"""Never read _saved_self."""'),
         ("only front-ends print, write or exit", "views/x.py", "open('read')"),
         ("only front-ends print, write or exit", "frontends/cli.py", "print(1)"),
     ],

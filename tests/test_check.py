@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch.autograd import Function
 
 import gradviz
-from gradviz.capture.numeric import Outcome
+from gradviz.capture.checking.numeric import Outcome
 from gradviz.errors import ScriptError, SubjectError, UsageError
 
 

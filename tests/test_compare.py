@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 import gradviz
-from gradviz.capture.recorder import record
+from gradviz.capture.recording.recorder import record
 from gradviz.comparison import Change
 from gradviz.comparison.alignment import align
 from gradviz.errors import SubjectError, UsageError

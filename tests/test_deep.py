@@ -192,7 +192,7 @@ if hasattr(os, "fork"):
 def test_a_trace_that_is_interrupted_in_the_middle():
     survives(
         """
-        from gradviz.capture.autograd import NodeReader
+        from gradviz.capture.autograd.nodes import NodeReader
         loss = chain(100_000)
         read, calls = NodeReader.read, []
         def interrupted(self, node):

@@ -11,12 +11,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gradviz.renderers.crossings import count_crossings, order_rows
-from gradviz.renderers.layered import layered
-from gradviz.renderers.layout import Box, Layout, Link, lay_out
-from gradviz.renderers.packing import pack
-from gradviz.renderers.ranks import acyclic, cost, rank
-from gradviz.renderers.rows import cut_into_rows
+from gradviz.renderers.layout.crossings import count_crossings, order_rows
+from gradviz.renderers.layout.engines import Box, Layout, Link, lay_out
+from gradviz.renderers.layout.layered import layered
+from gradviz.renderers.layout.packing import pack
+from gradviz.renderers.layout.ranks import acyclic, cost, rank
+from gradviz.renderers.layout.rows import cut_into_rows
 
 Graph = tuple[list[Box], list[Link]]
 ENGINES = ("dot", "pygraphviz", "layered")
@@ -202,8 +202,8 @@ def test_the_layout_says_why_graphviz_did_not_draw(monkeypatch: pytest.MonkeyPat
 
 def test_same_bytes_in_every_process() -> None:
     program = (
-        "from gradviz.renderers.layered import layered\n"
-        "from gradviz.renderers.geometry import Box, Link\n"
+        "from gradviz.renderers.layout.layered import layered\n"
+        "from gradviz.renderers.layout.geometry import Box, Link\n"
         "import random\n"
         "choose = random.Random(3)\n"
         "boxes = [Box('n%d' % i, 20 + i % 7 * 20, 30) for i in range(80)]\n"
@@ -253,7 +253,7 @@ def test_a_hub_gathers_its_long_links() -> None:
 def test_where_bends_would_be_too_many_links_go_beside_the_graph(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("gradviz.renderers.rows._ENOUGH", -60)
+    monkeypatch.setattr("gradviz.renderers.layout.rows._ENOUGH", -60)
     boxes, links = chain(20)
     links += [Link(f"n{9 - i}", f"n{11 + i}") for i in range(9)] + [Link("n1", "n15")]
     monkeypatch.setenv("GRADVIZ_ENGINE", "layered")

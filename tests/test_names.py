@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from gradviz.capture.names import Names
+from gradviz.capture.tensors.names import Names
 from gradviz.errors import UsageError
 
 t = torch.ones  # a short way to make tensors; no tensor itself

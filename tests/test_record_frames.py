@@ -10,7 +10,7 @@ from recording import find, strict
 from torch import nn
 
 import gradviz
-from gradviz.capture.moments import Moments
+from gradviz.capture.recording.moments import Moments
 from gradviz.graph import Buffers, GradGraph, NodeKind
 from gradviz.serialize import loads, to_json
 from gradviz.story import Frame, Story

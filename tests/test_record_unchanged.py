@@ -19,8 +19,8 @@ from torch import nn
 from torch.optim.optimizer import _global_optimizer_post_hooks, _global_optimizer_pre_hooks
 
 import gradviz
-from gradviz.capture.handlers import Handlers
-from gradviz.capture.watch import Watch
+from gradviz.capture.recording.handlers import Handlers
+from gradviz.capture.recording.watch import Watch
 
 __all__ = ["strict"]
 

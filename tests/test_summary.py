@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from gradviz.capture import statistics, summary
-from gradviz.capture.summary import FEW, summarize
+from gradviz.capture.tensors import statistics, summary
+from gradviz.capture.tensors.summary import FEW, summarize
 from gradviz.graph import TensorSummary
 
 

@@ -1,5 +1,5 @@
 """From live tensors to plain data: the only place that knows torch."""
 
-from gradviz.capture.tracer import trace, trace_subjects
+from gradviz.capture.tracing.tracer import trace, trace_subjects
 
 __all__ = ["trace", "trace_subjects"]

@@ -86,8 +86,8 @@ def _graph(subject: object, frame: FrameType) -> GradGraph:
     if isinstance(subject, GradGraph):
         return subject
     # Only now: it needs torch, which saved graphs do without.
-    from gradviz.capture.names import Names
-    from gradviz.capture.tracer import trace_subjects
+    from gradviz.capture.tensors.names import Names
+    from gradviz.capture.tracing.tracer import trace_subjects
 
     return trace_subjects((subject,), Names.of(None, frame))
 

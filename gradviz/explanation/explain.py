@@ -14,7 +14,7 @@ from gradviz.explanation.present import compare_norms, explain_present
 from gradviz.explanation.subjects import Asked
 
 if TYPE_CHECKING:
-    from gradviz.capture.names import Names
+    from gradviz.capture.tensors.names import Names
 
 __all__ = ["answer", "explain"]
 
@@ -51,8 +51,8 @@ def explain(*subjects: object, names: object = None) -> Explanation | Explanatio
         >>> explain(b, loss).verdict.value
         'not connected'
     """
-    from gradviz.capture.autograd import quietly
-    from gradviz.capture.names import Names
+    from gradviz.capture.autograd.tensors import quietly
+    from gradviz.capture.tensors.names import Names
 
     with quietly():
         found = Names.of(None, sys._getframe(1))
@@ -71,7 +71,7 @@ def answer(subjects: Sequence[object], found: Names, names: object) -> Explanati
     """
     asked = Asked.of(subjects, names)
     if asked.modules:
-        from gradviz.capture.names import Names
+        from gradviz.capture.tensors.names import Names
 
         own = [named for module in asked.modules for named in Names.of(module, None)]
         found = Names([*own, *found])

@@ -19,7 +19,7 @@ from gradviz.explanation.verdict import Verdict
 from gradviz.graph import NodeKind
 
 if TYPE_CHECKING:
-    from gradviz.capture.names import Names
+    from gradviz.capture.tensors.names import Names
 
 __all__ = ["explain_error"]
 

@@ -96,7 +96,7 @@ def _from_message(trouble: Trouble) -> Explanation:
         if data.get("grad_fn") == found["node"] and list(data.get("shape", ())) == size
     ]
     if found["node"]:
-        from gradviz.capture.operations import forward_word
+        from gradviz.capture.autograd.operations import forward_word
 
         what = f"the result of {forward_word(found['node'])}"
     key = makers[0] if found["node"] and len(makers) == 1 else ""

@@ -27,7 +27,7 @@ def mention(source: str) -> str:
 
 def line_of(error: BaseException) -> str:
     """The user's own line that led to an error; "" if there is none."""
-    from gradviz.capture.sources import Lines, Place, Verdicts
+    from gradviz.capture.recording.sources import Lines, Place, Verdicts
 
     verdicts, place = Verdicts(), Place(None, 0)
     trace = error.__traceback__

@@ -11,7 +11,7 @@ from gradviz.explanation.ways import below
 from gradviz.graph import EdgeKind, GradGraph, NodeKind
 
 if TYPE_CHECKING:
-    from gradviz.capture.names import Names
+    from gradviz.capture.tensors.names import Names
 
 __all__ = ["look", "names_of"]
 
@@ -23,7 +23,7 @@ def look(asked: Asked, names: Names) -> tuple[Moment, list[Question]]:
         asked: what was asked; without roots, they are found among the names.
         names: what to call the tensors. Named results tell their values.
     """
-    from gradviz.capture.tracer import trace_subjects  # only now: it needs torch
+    from gradviz.capture.tracing.tracer import trace_subjects  # only now: it needs torch
 
     asked_for = {_identity(tensor) for tensor in asked.tensors}
     witnesses = [

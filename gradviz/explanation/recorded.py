@@ -12,8 +12,8 @@ from gradviz.graph import GradGraph, NodeData, NodeKind
 from gradviz.story import EventKind, Frame
 
 if TYPE_CHECKING:
-    from gradviz.capture.names import Names
-    from gradviz.capture.recorder import Recording
+    from gradviz.capture.recording.recorder import Recording
+    from gradviz.capture.tensors.names import Names
 
 __all__ = ["moment_of", "questions_of"]
 
@@ -49,7 +49,7 @@ def questions_of(asked: Asked, moment: Moment, names: Names) -> list[Question]:
             Question(data.get("name", "a leaf"), key, data)
             for key, data in _leaves(asked.recording.frames)
         ]
-    from gradviz.capture.tracer import trace_subjects  # only now: it needs torch
+    from gradviz.capture.tracing.tracer import trace_subjects  # only now: it needs torch
 
     called = names_of(names)
     questions = []
@@ -88,7 +88,7 @@ def _key_of(recording: Recording, tensor: Any, graph: GradGraph) -> str:
     node = tensor.grad_fn
     if node is None:
         return ""
-    from gradviz.capture.autograd import sequence_number
+    from gradviz.capture.autograd.nodes import sequence_number
 
     created = sequence_number(node)
     for identity in (("result", created, tensor.output_nr), created):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from gradviz.errors import SubjectError, UsageError
 
 if TYPE_CHECKING:
-    from gradviz.capture.recorder import Recording
+    from gradviz.capture.recording.recorder import Recording
 
 __all__ = ["Asked"]
 
@@ -117,7 +117,7 @@ def _is_module(subject: object) -> bool:
 def _tensors(subject: object) -> list[Any]:
     if _is_module(subject):
         return []
-    from gradviz.capture.subjects import flatten, shortly
+    from gradviz.capture.tensors.subjects import flatten, shortly
 
     try:
         found = [each.value for each in flatten((subject,))]

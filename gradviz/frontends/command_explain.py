@@ -89,7 +89,7 @@ def _explain(request: _Request, argv: Sequence[str]) -> Loaded:
             f"{target.place} is a saved graph; explain runs the program: "
             "gradviz explain train.py:loss"
         )
-    from gradviz.capture.recorder import record  # only now: it needs torch
+    from gradviz.capture.recording.recorder import record  # only now: it needs torch
 
     recording = record()
     with outputs.quieted(), stage(f"running {target.place}", spinner=False):
@@ -106,7 +106,7 @@ def _explain(request: _Request, argv: Sequence[str]) -> Loaded:
 
 
 def _told(loaded: Loaded, recording: Any) -> Explanation | Explanations:
-    from gradviz.capture.names import Names
+    from gradviz.capture.tensors.names import Names
     from gradviz.explanation.explain import answer
 
     names = Names.of_namespace(loaded.run.namespace)
@@ -142,7 +142,7 @@ def _run(script: str, argv: Sequence[str], quiet: bool) -> int:
     if not script.lower().endswith(".py"):
         raise TargetError(f"run takes a script, like train.py; not {script!r}")
     check_file(script)
-    from gradviz.capture.recorder import record  # only now: it needs torch
+    from gradviz.capture.recording.recorder import record  # only now: it needs torch
 
     recording = record()
     done = run_script(script, argv, within=recording)
@@ -165,7 +165,7 @@ def _exit_code(error: SystemExit) -> int:
 
 def _of_error(done: Run, recording: Any) -> str:
     """What an error of autograd means; "" for any other."""
-    from gradviz.capture.names import Names
+    from gradviz.capture.tensors.names import Names
     from gradviz.explanation import Verdict
     from gradviz.explanation.explain import answer
 

@@ -105,7 +105,9 @@ def _record(request: _Request, argv: Sequence[str]) -> Run:
     numbers = _numbers(request.frames)
     _check(request)
     check_file(request.script)
-    from gradviz.capture.recorder import record as recording_of  # only now: it needs torch
+    from gradviz.capture.recording.recorder import (
+        record as recording_of,  # only now: it needs torch
+    )
     from gradviz.comparison import mark_changes
 
     recording = recording_of(max_events=request.max_events)

@@ -84,7 +84,7 @@ def _largest(subject: GradGraph | Frame | Story, place: str) -> SavedTable:
 
 
 def _of_program(target: Target, argv: Sequence[str], quiet: bool) -> tuple[SavedTable, Loaded]:
-    from gradviz.capture.recorder import record  # only now: it needs torch
+    from gradviz.capture.recording.recorder import record  # only now: it needs torch
     from gradviz.explanation.saved import saved_at_most
     from gradviz.frontends.target import load_target
 

@@ -74,8 +74,8 @@ def draw(
     story = _recorded(subjects[0]) if len(subjects) == 1 else None
     if story is not None:
         return Drawing(story, views=views, theme=theme, title=title)
-    from gradviz.capture.names import Names
-    from gradviz.capture.tracer import trace_subjects
+    from gradviz.capture.tensors.names import Names
+    from gradviz.capture.tracing.tracer import trace_subjects
 
     graph = trace_subjects(subjects, Names.of(names, sys._getframe(1)))
     return Drawing(graph, views=views, theme=theme, title=title)

@@ -71,8 +71,8 @@ class Loaded:
         if len(self.values) == 1 and isinstance(self.values[0], (GradGraph, Frame, Story)):
             return self.values[0]
         # Only now: they need torch, which a saved graph does without.
-        from gradviz.capture.names import Names
-        from gradviz.capture.tracer import trace_subjects
+        from gradviz.capture.tensors.names import Names
+        from gradviz.capture.tracing.tracer import trace_subjects
 
         # What was asked for is called as it was asked for, whatever else it is called.
         others = {

@@ -8,8 +8,8 @@ from typing import Any
 
 from gradviz.graph import Cause, EdgeKind, GradGraph
 from gradviz.renderers.cards import line_width, set_line
-from gradviz.renderers.geometry import Box, Point, Route
 from gradviz.renderers.labels import Line, Role, Span, cause_text, edge_tooltip
+from gradviz.renderers.layout.geometry import Box, Point, Route
 from gradviz.renderers.scene import Curve, Group, Polygon, Rectangle, Shape
 
 __all__ = ["QUIET", "Edge", "Places", "cause_box", "edge_group"]

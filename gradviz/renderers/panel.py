@@ -10,7 +10,7 @@ from gradviz.graph import GradGraph, NodeKind
 from gradviz.renderers.cards import Card, card_of
 from gradviz.renderers.edges import Edge, Places, cause_box, edge_group
 from gradviz.renderers.labels import labels_of
-from gradviz.renderers.layout import Box, Link, lay_out
+from gradviz.renderers.layout.engines import Box, Link, lay_out
 from gradviz.renderers.scene import Curve, Group, Point, Polygon
 from gradviz.renderers.tooltips import tooltip_of
 

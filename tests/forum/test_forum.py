@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from gradviz import record
-from gradviz.capture.names import Names
+from gradviz.capture.tensors.names import Names
 from gradviz.explanation import Explanation
 from gradviz.explanation.explain import answer
 from gradviz.frontends.script import run_script

@@ -1,0 +1,1 @@
+"""Torch's autograd, read without touching it: the one place that knows its private names."""

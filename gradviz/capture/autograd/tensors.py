@@ -1,0 +1,66 @@
+"""Reads what autograd knows of a tensor, and nothing that would be noticed.
+
+Every function says which private attribute it reads and why the public way would not do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+__all__ = ["hook_count", "is_transformed", "place_of", "quietly", "version_of"]
+
+
+@contextmanager
+def quietly() -> Iterator[None]:
+    """Keep reads from being seen by ``TorchFunctionMode``, ``TorchDispatchMode`` and subclasses.
+
+    Private: ``torch._C.DisableTorchFunction``, ``torch._C._DisableTorchDispatch``: no public way.
+    """
+    with torch._C.DisableTorchFunction(), torch._C._DisableTorchDispatch():
+        yield
+
+
+def place_of(tensor: torch.Tensor) -> tuple[object, ...] | None:
+    """Where a tensor lies in memory and how it is laid out: equal for equal views.
+
+    Private: ``_cdata``, the address of the storage itself; ``data_ptr()`` is 0 for every empty
+    or meta tensor. None for a tensor that has no storage (sparse, or inside ``torch.func``).
+    """
+    try:
+        storage = tensor.untyped_storage()
+        offset, shape, stride = tensor.storage_offset(), tuple(tensor.shape), tensor.stride()
+    except (NotImplementedError, RuntimeError):
+        return None
+    return storage._cdata, offset, tensor.dtype, shape, stride
+
+
+def hook_count(tensor: torch.Tensor) -> int:
+    """Number of hooks on a tensor.
+
+    Private: ``_backward_hooks`` and ``_post_accumulate_grad_hooks``; hooks have no public list.
+    """
+    before = getattr(tensor, "_backward_hooks", None) or ()
+    after = getattr(tensor, "_post_accumulate_grad_hooks", None) or ()
+    return len(before) + len(after)
+
+
+def is_transformed(tensor: torch.Tensor) -> bool:
+    """Whether ``torch.func`` wrapped a tensor, and so hides where it came from.
+
+    Private: ``torch._C._functorch``; a wrapped tensor is of the ordinary class.
+    """
+    return bool(torch._C._functorch.is_functorch_wrapped_tensor(tensor))
+
+
+def version_of(tensor: torch.Tensor) -> int:
+    """How often a tensor was changed in place.
+
+    Private: ``_version``. Inference tensors keep no count: 0.
+    """
+    try:
+        return tensor._version
+    except RuntimeError:
+        return 0

@@ -1,0 +1,1 @@
+"""Autograd's gradients held against the numbers."""

@@ -1,0 +1,1 @@
+"""Watching a program while it runs: events, ghosts, frames."""

@@ -1,0 +1,138 @@
+"""Takes the graphs of a recording: of the latest backward pass, or of what there is."""
+
+from __future__ import annotations
+
+import sys
+import weakref
+from collections.abc import Callable, Sequence
+from types import CodeType, FrameType
+from typing import Any
+
+import torch
+from torch import nn
+
+from gradviz.capture.autograd.engine import creation_count
+from gradviz.capture.recording.heads import heads
+from gradviz.capture.recording.overlay import Overlay
+from gradviz.capture.recording.snapshots import (
+    Keys,
+    Snapshot,
+    keep_options,
+    renew,
+    renew_after_backward,
+    take,
+    weakly,
+)
+from gradviz.capture.recording.sources import user_frame
+from gradviz.capture.recording.watch import Watch
+from gradviz.capture.tensors.names import Named, Names
+from gradviz.capture.tracing.labels import Labels
+from gradviz.graph import GradGraph
+
+__all__ = ["Camera"]
+
+
+class Camera:
+    """Takes one graph after the other, with keys that stay.
+
+    Args:
+        watch: what the recording knows.
+        modules: give names to their parameters.
+
+    Attributes:
+        keys: gives out the keys.
+        snapshot: the latest one.
+    """
+
+    def __init__(self, watch: Watch, modules: Sequence[nn.Module]) -> None:
+        self.keys = Keys()
+        self.snapshot = Snapshot()
+        self._watch = watch
+        self._modules = [weakref.ref(module) for module in modules]
+        self._entered: CodeType | None = None
+        self._roots: Sequence[Callable[[], Any]] = ()
+        self._since = self._before = 0
+
+    def begin(self, code: CodeType) -> None:
+        """The recording begins, in some code of the user's."""
+        self._entered = code
+        self._since = self._before = creation_count()
+        for named in self._of_modules():
+            if named.tensor.requires_grad and named.tensor.is_leaf:
+                self._watch.ghosts.leaf(named.tensor).name = named.name
+
+    @property
+    def roots(self) -> list[Any]:
+        """What the latest backward pass started from, as far as it is alive."""
+        return [root for ref in self._roots if (root := ref()) is not None]
+
+    def before_backward(self, roots: Sequence[Any]) -> GradGraph:
+        """The graph at the end of a forward pass."""
+        self._before, count = self._since, creation_count()
+        graph = self.trace(roots, self._names())
+        self._roots, self._since = [weakly(root) for root in roots], count
+        return graph
+
+    def after_backward(self, has_grown: bool) -> GradGraph:
+        """The graph after a backward pass: often the one before it, as it is now."""
+        self._watch.journal.settle()
+        renewed = None if has_grown else renew_after_backward(self.snapshot, self._watch)
+        names = self._names()
+        if renewed is None:
+            return self.trace(self.roots, names)
+        self.snapshot = renewed
+        return self._overlay(names).graph()
+
+    def now(self, with_heads: bool = False) -> GradGraph:
+        """The graph at this moment.
+
+        Args:
+            with_heads: show also what was computed since the latest backward pass.
+        """
+        names, roots = self._names(), self.roots
+        new: list[torch.Tensor] = []
+        if with_heads or not self._roots:
+            new = heads(self._watch, self._since, roots, names)
+        if len(roots) < len(self._roots) and not new:
+            self._watch.journal.settle()
+            self.snapshot = renew(self.snapshot, self._watch)
+            return self._overlay(names).graph()
+        return self.trace([*roots, *new], names)
+
+    def trace(self, roots: Sequence[Any], names: Names | None = None) -> GradGraph:
+        """Trace some roots, and the branches behind what was cut from them."""
+        watch, before = self._watch, self.snapshot.graph
+        names = self._names() if names is None else names
+        watch.journal.settle()
+        behind: list[torch.Tensor] = []
+        for _ in range(3):
+            self.snapshot = take(roots, behind, names, watch, self.keys)
+            overlay = self._overlay(names)
+            more = [each for each in overlay.behind() if not any(each is b for b in behind)]
+            if not more:
+                break
+            behind += more
+        keep_options(self.snapshot, before)
+        return overlay.graph()
+
+    def _overlay(self, names: Names) -> Overlay:
+        return Overlay(self.snapshot, self._watch, self.keys, Labels(names), self._before)
+
+    def _of_modules(self) -> list[Named]:
+        modules = [module for ref in self._modules if (module := ref()) is not None]
+        return [named for module in modules for named in Names.of(module, None)]
+
+    def _names(self) -> Names:
+        """Names by the modules, by the variables here, and by those where the recording began."""
+        entries = self._of_modules()
+        here = user_frame(sys._getframe(1), self._watch.verdicts)
+        began: FrameType | None = here
+        while began is not None and began.f_code is not self._entered:
+            began = began.f_back
+        for frame in dict.fromkeys((here, began)):
+            if frame is not None:
+                entries += Names.of(None, frame)
+        found: dict[int, Named] = {}
+        for named in entries:
+            found.setdefault(id(named.tensor), named)
+        return Names(list(found.values()))

@@ -1,0 +1,172 @@
+"""Backward raised: which node is to blame, what was done to its saved tensor, and where."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.autograd.graph import GradientEdge, Node
+
+from gradviz.capture.autograd.nodes import operation_type, read_saved, sequence_number
+from gradviz.capture.autograd.tensors import place_of, version_of
+from gradviz.capture.recording.watch import Watch
+from gradviz.capture.tracing.insertion import Insertion
+from gradviz.capture.tracing.lifetime import let_go_safely
+from gradviz.capture.tracing.walk import Walk
+from gradviz.graph import Buffers, GradGraph
+
+__all__ = ["Freed", "explain"]
+
+Freed = tuple[str, Mapping[int, str]]
+"""The line of a backward pass that freed what it used, and the operations that it went through."""
+
+
+@dataclass(frozen=True, eq=False)
+class History:
+    """What had happened before a backward pass failed.
+
+    Args:
+        before: the frame before it.
+        watch: knows what was changed in place.
+        freed: earlier backward passes.
+    """
+
+    before: GradGraph
+    watch: Watch
+    freed: Iterable[Freed]
+
+
+_IN_PLACE = re.compile(
+    r"modified by an inplace operation: \[[\w.]+(?: \[(?P<shape>[\d, ]*)\])?\]"
+    r"(?:, which is output \d+ of (?P<node>\w+),)? is at version (?P<found>\d+); "
+    r"expected version (?P<wanted>\d+)"
+)
+
+
+def explain(
+    error: BaseException,
+    graph: GradGraph,
+    roots: Sequence[Any],
+    operations: Mapping[int, str],
+    history: History,
+) -> str:
+    """Mark the node at which backward failed, and say why.
+
+    Args:
+        error: what was raised.
+        graph: the frame of that moment; the node gets its ``problem``.
+        roots: what backward started from.
+        operations: keys of operations, by the number of their creation.
+        history: what had happened before.
+
+    Returns:
+        A sentence; for an error of another kind, the first line of its message.
+    """
+    message = str(error)
+    problem: tuple[str, str] | None = None
+    if found := _IN_PLACE.search(message):
+        problem = _changed(found, graph, roots, operations, history.watch)
+    elif "backward through the graph a second time" in message:
+        problem = _used_up(operations, history)
+    if problem is None:
+        return message.partition("\n")[0][:200]
+    key, text = problem
+    graph.nodes[key]["problem"] = text
+    return f"{graph.nodes[key].get('op', key)} {text}"
+
+
+@dataclass(frozen=True, eq=False)
+class _Suspect:
+    """A node that saved a tensor of the version that backward has complained of."""
+
+    created: int
+    argument: str
+    storage: object
+    fits: bool
+
+
+def _changed(
+    found: re.Match[str],
+    graph: GradGraph,
+    roots: Sequence[Any],
+    operations: Mapping[int, str],
+    watch: Watch,
+) -> tuple[str, str] | None:
+    """Find the node whose saved tensor was changed; backward runs the latest node first."""
+    suspects = [each for each in _suspects(found, roots) if each.created in operations]
+    if not suspects:
+        return None
+    suspect = max(suspects, key=lambda each: (each.fits, each.created))
+    key = operations[suspect.created]
+    wanted, version = int(found["wanted"]), int(found["found"])
+    text = f"needs {_name(graph, key, suspect.argument)} as it was at version {wanted}; "
+    for change in watch.changes:
+        if change.storage == suspect.storage and change.before <= wanted < change.after:
+            line = watch.lines.line(*change.place).source
+            where = f" at {line}" if line else ""
+            made = f"{change.word}{where} made it version {change.after}"
+            last = "" if change.after == version else f", and it is at version {version} now"
+            return key, text + made + last
+    return key, f"{text}it is at version {version}, changed by something that was not recorded"
+
+
+def _suspects(found: re.Match[str], roots: Sequence[Any]) -> list[_Suspect]:
+    shape = tuple(int(size) for size in (found["shape"] or "").split(",") if size.strip())
+    suspects = []
+    walk = Walk(Insertion(GradGraph()))
+    try:
+        for node, _, edges in walk.visit(filter(None, map(_node_of, roots))):
+            kind = operation_type(node)
+            if not kind.raw:
+                continue
+            makers = {node.name()} | {child.name() for child, _ in edges if child is not None}
+            for argument, held in zip(kind.saved, read_saved(node, kind)[1], strict=False):
+                for tensor in held if isinstance(held, list) else (held,):
+                    if not isinstance(tensor, torch.Tensor) or tuple(tensor.shape) != shape:
+                        continue
+                    if version_of(tensor) != int(found["found"]):
+                        continue
+                    place = place_of(tensor)
+                    fits = found["node"] is None or any(m.startswith(found["node"]) for m in makers)
+                    storage = place[0] if place is not None else None
+                    suspects.append(_Suspect(sequence_number(node), argument, storage, fits))
+    finally:
+        let_go_safely(walk)
+    return suspects
+
+
+def _node_of(root: Any) -> Node | None:
+    return root.node if isinstance(root, GradientEdge) else root.grad_fn
+
+
+def _name(graph: GradGraph, key: str, argument: str) -> str:
+    """What to call a saved tensor: the operation's own result, or one of its inputs."""
+    data = graph.nodes[key]
+    if argument.startswith(("result", "output")):
+        return str(data.get("name") or "its own result")
+    for source, _ in graph.inputs(key):
+        while graph.nodes[source].get("op") == "accumulate_grad":
+            source = next(iter(graph.predecessors(source)))
+        if name := graph.nodes[source].get("name"):
+            return str(name)
+    return f"its saved tensor {argument!r}"
+
+
+def _used_up(operations: Mapping[int, str], history: History) -> tuple[str, str] | None:
+    """Find the first node on the way of backward whose saved tensors were gone before it ran."""
+    graph = history.before
+    gone = [
+        created
+        for created, key in operations.items()
+        if key in graph and graph.nodes[key].get("buffers") is Buffers.FREED
+    ]
+    if not gone:
+        return None
+    created = max(gone)
+    for line, passed in history.freed:
+        if created in passed:
+            return operations[created], f"freed by backward at {line}" if line else "freed"
+    return operations[created], "freed before, by something that was not recorded"

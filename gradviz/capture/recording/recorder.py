@@ -1,0 +1,156 @@
+"""`record`: watch a program while it runs, and tell its story afterwards."""
+
+from __future__ import annotations
+
+import sys
+from types import TracebackType
+from typing import Any
+
+from torch import nn
+from torch.optim.optimizer import (
+    register_optimizer_step_post_hook,
+    register_optimizer_step_pre_hook,
+)
+
+from gradviz.capture.autograd.engine import listen, modes_below, unlisten
+from gradviz.capture.autograd.tensors import quietly
+from gradviz.capture.recording.handlers import Handlers
+from gradviz.capture.recording.journal import Journal
+from gradviz.capture.recording.milestones import Milestones
+from gradviz.capture.recording.mode import RecordingMode
+from gradviz.capture.recording.sources import Lines
+from gradviz.capture.recording.watch import Watch
+from gradviz.capture.tensors.subjects import shortly
+from gradviz.errors import UsageError
+from gradviz.story import Event, EventKind, Frame, Story
+
+__all__ = ["Recording", "record"]
+
+
+def record(*modules: nn.Module, max_frames: int = 12, max_events: int = 10_000) -> Recording:
+    """Watch what a block of code does with autograd: operations, cuts, backward passes, steps.
+
+    The program runs as it would without: the same numbers, gradients and random state. Nothing
+    is kept alive by it; what it keeps are facts. It sees the thread that enters it.
+
+    Args:
+        modules: their parameters are called by their names within them; other tensors by the
+            variables of the code.
+        max_frames: how many moments to keep: of more, the first, the last, and those between
+            that differ from them.
+        max_events: how many events to keep: of more, the first half and the last.
+
+    Returns:
+        The recording, to be entered by ``with``, once.
+
+    Raises:
+        UsageError: if an argument is not what it says above.
+
+    Example:
+        >>> import torch
+        >>> with record() as run:
+        ...     x = torch.tensor([1.0, 2.0], requires_grad=True)
+        ...     loss = (x * 3).sum()
+        ...     loss.backward()
+        >>> [frame.title for frame in run.frames]
+        ['forward', 'after backward 1 (x.grad +3)']
+        >>> [event.word for event in run.events]
+        ['tensor', 'mul', 'sum', 'backward', 'accumulate_grad']
+    """
+    for module in modules:
+        if not isinstance(module, nn.Module):
+            raise UsageError(
+                f"record cannot take {shortly(module)}: pass modules, or nothing; "
+                "tensors are found while the program runs"
+            )
+    for name, value, least in (("max_frames", max_frames, 1), ("max_events", max_events, 0)):
+        if type(value) is not int or value < least:
+            raise UsageError(f"{name} cannot be {value!r}: pass a whole number from {least} up")
+    return Recording(modules, max_frames, max_events)
+
+
+class Recording:
+    """What `record` has seen, so far or in all.
+
+    Args:
+        modules, max_frames, max_events: as for `record`.
+    """
+
+    def __init__(self, modules: tuple[nn.Module, ...], max_frames: int, max_events: int) -> None:
+        lines = Lines()
+        self._watch = Watch(Journal(max_events, lines), lines, Handlers())
+        self._milestones = Milestones(self._watch, modules, max_frames)
+        self._mode: Any = RecordingMode(self._watch)
+        self._hooks: list[Any] = []
+        self._state = "new"
+
+    @property
+    def events(self) -> tuple[Event, ...]:
+        """What happened, in order; numbers have gaps where there was too much to keep."""
+        with quietly():
+            return self._watch.journal.events()
+
+    @property
+    def frames(self) -> tuple[Frame, ...]:
+        """The moments, in order, without those that show nothing new."""
+        return self.story.frames
+
+    @property
+    def story(self) -> Story:
+        """The moments as a story, with notes on what was left out."""
+        if self._state == "open":
+            self._watch.flush()
+        left_out = self._watch.journal.left_out
+        too_many = f"{left_out:,} events in the middle are left out" if left_out else ""
+        notes = (self._milestones.moments.note, too_many, *self._watch.notes)
+        return Story(self._milestones.moments.frames, "", tuple(filter(None, notes)))
+
+    def mark(self, name: str) -> None:
+        """Take a frame now.
+
+        Args:
+            name: what to call the moment: the title says ``mark: name``.
+
+        Raises:
+            UsageError: outside of the ``with`` block.
+        """
+        if self._state != "open":
+            raise UsageError(f"mark({name!r}) outside of the recording: call it inside the block")
+        with quietly():
+            self._watch.flush()
+            self._watch.log(EventKind.MARK, "mark", self._watch.place(), str(name))
+            self._milestones.mark(str(name))
+
+    def __enter__(self) -> Recording:
+        if self._state != "new":
+            raise UsageError(
+                f"this recording is {self._state} already: call gradviz.record() for another"
+            )
+        self._state = "open"
+        milestones = self._milestones
+        milestones.begin(sys._getframe(1).f_code)
+        self._hooks = [
+            register_optimizer_step_pre_hook(milestones.before_step),
+            register_optimizer_step_post_hook(milestones.after_step),
+        ]
+        listen(milestones)
+        self._mode.is_alone = modes_below() == 0
+        self._mode.__enter__()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._mode.__exit__(kind, error, traceback)
+        unlisten(self._milestones)
+        for hook in self._hooks:
+            hook.remove()
+        self._state = "closed"
+        self._milestones.end(error)
+
+    def __repr__(self) -> str:
+        events, moments = self._watch.journal.count, self._milestones.moments
+        return f"Recording({self._state}, {events} events, {len(moments.frames)} frames)"

@@ -1,0 +1,1 @@
+"""Tensors as plain facts: what was asked for, what it is called, its numbers."""

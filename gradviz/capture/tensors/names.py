@@ -1,0 +1,244 @@
+"""What the user calls a tensor: by module, by dict, or by the variables of the calling code."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import sys
+import types
+from collections.abc import Iterator, Mapping
+from itertools import islice
+from typing import NamedTuple, TypeGuard, TypeVar
+
+import torch
+
+from gradviz.capture.tensors.subjects import parts, shortly
+from gradviz.errors import UsageError
+
+__all__ = ["Named", "Names"]
+
+_ALLOWED = (
+    "an nn.Module, a dict of name -> tensor (or module, or list or dict of tensors), "
+    "{} for no names, or None for the caller's variables"
+)
+_PER_CONTAINER = 1_000  # entries of one variable that are looked at
+_CONTAINERS = 10_000  # entries of all variables together
+_HISTORY = re.compile(r"_+|_i*\d*|_[ido]h")  # IPython's _, __, _1, _i1, _oh, ...
+
+
+class Named(NamedTuple):
+    """A tensor, its name, and the other names under which modules share it."""
+
+    tensor: torch.Tensor
+    name: str
+    aliases: tuple[str, ...]
+
+
+class Names:
+    """Names of tensors, each tensor once. It holds the tensors for as long as it lives.
+
+    Example:
+        >>> model = torch.nn.Sequential(torch.nn.Linear(2, 2, bias=False))
+        >>> [(name, aliases) for _, name, aliases in Names.of(model, None)]
+        [('0.weight', ())]
+    """
+
+    def __init__(self, entries: list[Named]) -> None:
+        self._entries = entries
+
+    def __iter__(self) -> Iterator[Named]:
+        return iter(self._entries)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    @staticmethod
+    def of(names: object, frame: types.FrameType | None) -> Names:
+        """Find the names of tensors.
+
+        With a module or a dict, the first name of a tensor is its name and the others are its
+        aliases. With variables, the path in the largest module wins, then the shortest name,
+        then a local one, then the alphabet; names with a leading underscore come last; aliases
+        are the names within a module that shares the tensor.
+
+        Args:
+            names: an ``nn.Module``, a dict, or None for the variables of ``frame``.
+            frame: the calling code; None if there is none.
+
+        Raises:
+            UsageError: if ``names`` is anything else, or a dict holds anything else.
+        """
+        if names is None:
+            return Names([] if frame is None else _of_variables(_variables(frame)))
+        if isinstance(names, torch.nn.Module):
+            return Names(_first_come(_of_module(names, "")))
+        if isinstance(names, Mapping):
+            return Names(_first_come(_of_dict(names)))
+        raise UsageError(f"names cannot be {shortly(names)}: pass {_ALLOWED}")
+
+    @staticmethod
+    def of_namespace(namespace: Mapping[str, object]) -> Names:
+        """Names by the variables of a namespace, such as that of a script that has ended.
+
+        Example:
+            >>> [name for _, name, _ in Names.of_namespace({"x": torch.ones(1), "n": 3})]
+            ['x']
+        """
+        found = [_Variable(name, value, False) for name, value in namespace.items()]
+        return Names(_of_variables([each for each in found if not _is_machinery(each)]))
+
+
+def _first_come(pairs: list[tuple[torch.Tensor, str]]) -> list[Named]:
+    """Of several names of a tensor the first is the name, the others are aliases."""
+    found: dict[int, tuple[torch.Tensor, list[str]]] = {}
+    for tensor, name in pairs:
+        names = found.setdefault(id(tensor), (tensor, []))[1]
+        if name not in names:
+            names.append(name)
+    return [Named(tensor, names[0], tuple(names[1:])) for tensor, names in found.values()]
+
+
+def _of_dict(names: Mapping[object, object]) -> list[tuple[torch.Tensor, str]]:
+    pairs: list[tuple[torch.Tensor, str]] = []
+    for key, value in names.items():
+        if not isinstance(key, str):
+            raise UsageError(f"names has the key {shortly(key)}: a name must be a string")
+        if isinstance(value, torch.Tensor):
+            pairs.append((value, key))
+        elif isinstance(value, torch.nn.Module):
+            pairs.extend(_of_module(value, f"{key}."))
+        elif isinstance(value, (list, tuple, Mapping)):
+            for part, step in parts(value):
+                if not isinstance(part, torch.Tensor):
+                    raise UsageError(_not_a_tensor(f"{key}{step}", part))
+                pairs.append((part, f"{key}{step}"))
+        else:
+            raise UsageError(_not_a_tensor(key, value))
+    return pairs
+
+
+def _not_a_tensor(name: str, value: object) -> str:
+    return f"names gives {shortly(name)} for {shortly(value)}, which is not a tensor"
+
+
+def _of_module(module: torch.nn.Module, prefix: str) -> list[tuple[torch.Tensor, str]]:
+    """Parameters and buffers by all their names, in the order of registration."""
+    pairs: list[tuple[torch.Tensor, str]] = []
+    for listing in (module.named_parameters, module.named_buffers):
+        try:
+            found = list(listing(remove_duplicate=False))
+        except (RecursionError, TypeError):
+            # A module that contains itself, or that overrides the method without the option.
+            found = list(listing())
+        pairs.extend((tensor, prefix + name) for name, tensor in found)
+    return pairs
+
+
+class _Variable(NamedTuple):
+    name: str
+    value: object
+    is_global: bool
+
+
+def _variables(frame: types.FrameType) -> list[_Variable]:
+    """The variables that code in the frame can see, without keeping any of them alive.
+
+    Up to Python 3.12 the first look at ``f_locals`` of a function makes a dict that lives as
+    long as the call, so that ``del x`` in it would no longer free ``x``. That dict is emptied
+    again, unless someone else holds it, as after ``saved = locals()``.
+    """
+    found = frame.f_locals
+    local = dict(found)
+    is_copy = type(found) is dict and frame.f_code.co_flags & inspect.CO_OPTIMIZED
+    # Three references: the frame's, this function's, and the argument itself.
+    if is_copy and sys.getrefcount(found) <= 3:
+        found.clear()
+    visible = [_Variable(name, value, False) for name, value in local.items()]
+    for name, value in list(frame.f_globals.items()):
+        if name not in local:
+            visible.append(_Variable(name, value, True))
+    return [variable for variable in visible if not _is_machinery(variable)]
+
+
+def _is_machinery(variable: _Variable) -> bool:
+    """Whether a variable belongs to Python or IPython, not to the user."""
+    name = variable.name
+    if name in ("In", "Out"):
+        return _is_a(variable.value, list) or _is_a(variable.value, dict)
+    return name.startswith("__") or _HISTORY.fullmatch(name) is not None
+
+
+_T = TypeVar("_T")
+
+
+def _is_a(value: object, kind: type[_T]) -> TypeGuard[_T]:
+    """Ask the type, not the object: a proxy runs code when it is asked for its class."""
+    return issubclass(type(value), kind)
+
+
+_Rank = tuple[bool, int, int, bool, str]
+
+
+class _Best(NamedTuple):
+    """The best name of a tensor so far, and its names in the best module that shares it."""
+
+    tensor: torch.Tensor
+    rank: _Rank
+    shared_rank: _Rank | None
+    shared: tuple[str, ...]
+
+
+def _of_variables(variables: list[_Variable]) -> list[Named]:
+    best: dict[int, _Best] = {}
+    budget = _CONTAINERS
+    for variable in variables:
+        # One odd object among the variables must not spoil the picture.
+        try:
+            budget -= _look(variable, budget, best)
+        except Exception:
+            continue
+    return [
+        Named(found.tensor, name, tuple(other for other in found.shared if other != name))
+        for found in best.values()
+        for name in [found.rank[-1]]
+    ]
+
+
+def _look(variable: _Variable, budget: int, best: dict[int, _Best]) -> int:
+    """Enter the names that a variable gives to tensors; returns the entries looked at."""
+    name, value, is_global = variable
+    if _is_a(value, torch.Tensor):
+        _enter(best, value, [name], is_global)
+    elif _is_a(value, torch.nn.Module):
+        found = _first_come(_of_module(value, f"{name}."))
+        for named in found:
+            _enter(best, named.tensor, [named.name, *named.aliases], is_global, len(found))
+    elif _is_a(value, list) or _is_a(value, tuple) or _is_a(value, dict):
+        entries = list(islice(parts(value), min(budget, _PER_CONTAINER)))
+        for part, step in entries:
+            if _is_a(part, torch.Tensor):
+                _enter(best, part, [name + step], is_global)
+        return len(entries)
+    return 0
+
+
+def _enter(
+    best: dict[int, _Best],
+    tensor: torch.Tensor,
+    names: list[str],
+    is_global: bool,
+    module_size: int = 0,
+) -> None:
+    # The larger module wins, and any module over a plain variable: loops leave variables behind
+    # (``for p in model.parameters()``, ``for layer in model``) that say less than the path.
+    name = names[0]
+    rank = (name.startswith("_"), -module_size, len(name), is_global, name)
+    old = best.get(id(tensor))
+    new = (
+        _Best(tensor, rank, rank, tuple(names)) if len(names) > 1 else _Best(tensor, rank, None, ())
+    )
+    if old is not None:
+        if old.shared_rank is not None and (new.shared_rank is None or old.shared_rank < rank):
+            new = new._replace(shared_rank=old.shared_rank, shared=old.shared)
+        new = new._replace(rank=min(rank, old.rank))
+    best[id(tensor)] = new

@@ -1,0 +1,1 @@
+"""From live tensors to a `GradGraph`: the walk, the reading, and letting go."""

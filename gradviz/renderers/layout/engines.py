@@ -1,0 +1,145 @@
+"""Places boxes and routes links between them: the one decision about which engine does it.
+
+Graphviz's ``dot`` draws the best pictures and takes for ever on graphs with many long links, so
+the cost is estimated first. When it is too high, or when no Graphviz works, gradviz's own
+layered layout takes over: a layout never fails.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from typing import Any
+
+from gradviz.errors import LayoutError
+from gradviz.renderers.layout.geometry import Box, Layout, Link, Point, Route
+from gradviz.renderers.layout.graphviz_process import Output, engine_name, engines, run_engine
+from gradviz.renderers.layout.layered import layered
+from gradviz.renderers.layout.packing import pack
+from gradviz.renderers.layout.ranks import Pair, acyclic, cost, rank
+
+__all__ = ["Box", "Layout", "Link", "Point", "Route", "lay_out"]
+
+# The nodes plus the rows that long links pass through. Up to here dot takes a fraction of a second
+# whatever the shape and draws best; above it draws chains as wide staircases (an RNN of 50 steps:
+# 4,470 points wide, and 940 by the layered layout), and soon takes minutes.
+_MOST_FOR_DOT = 300
+
+_Places = tuple[dict[str, Point], list[Route]]
+
+
+def lay_out(boxes: Sequence[Box], links: Sequence[Link], *, limit: float = 20.0) -> Layout:
+    """Place boxes and route the links between them; the data flows from top to bottom.
+
+    Args:
+        boxes: to be placed, their sizes in points.
+        links: between them, inputs of a box in their order.
+        limit: seconds that Graphviz may take; after that gradviz's own layout does it.
+
+    Returns:
+        The places, and in words which engine found them.
+
+    Raises:
+        UsageError: if the environment variable ``GRADVIZ_ENGINE`` names no engine.
+
+    Example:
+        >>> layout = lay_out([Box("x", 60, 30), Box("y", 60, 30)], [Link("x", "y")])
+        >>> x, y = layout.centers["x"], layout.centers["y"]
+        >>> x[0] == y[0] and x[1] < y[1]
+        True
+    """
+    joined = {key for link in links for key in (link.source, link.target)}
+    connected = [box for box in boxes if box.key in joined]
+    single = [box for box in boxes if box.key not in joined]
+    (centers, routes), engine = _place(connected, links, limit)
+    sizes = [(box.width, box.height) for box in single]
+    if connected:
+        sizes.insert(0, _extent(connected, centers, routes))
+    corners = pack(sizes)[len(sizes) - len(single) :]
+    for box, (left, top) in zip(single, corners, strict=True):
+        centers[box.key] = (round(left + box.width / 2, 2), round(top + box.height / 2, 2))
+    width, height = _extent(boxes, centers, routes)
+    return Layout(width, height, {box.key: centers[box.key] for box in boxes}, routes, engine)
+
+
+def _place(boxes: Sequence[Box], links: Sequence[Link], limit: float) -> tuple[_Places, str]:
+    """Let the first engine that can do it place boxes that all have links."""
+    available = engines()
+    if not links:
+        return ({}, []), "gradviz layered (no links)"
+    forced = len(available) == 1 and bool(os.environ.get("GRADVIZ_ENGINE"))
+    reasons = ["asked for" if forced else "no Graphviz"] if available == ["layered"] else []
+    number = {box.key: index for index, box in enumerate(boxes)}
+    pairs = [(number[link.source], number[link.target]) for link in links]
+    straight = acyclic(len(boxes), [pair for pair in pairs if pair[0] != pair[1]])
+    estimate = cost(len(boxes), straight)
+    if estimate > _MOST_FOR_DOT and not forced:
+        available, reasons = ["layered"], ["a large graph"]
+    for engine in available:
+        if engine == "layered":
+            break
+        try:
+            source = _dot_source(boxes, pairs)
+            picture = run_engine(engine, source, Output("json"), limit=limit)
+            return _read(picture, boxes, links), engine_name(engine)
+        except TimeoutError as error:
+            reasons.append(str(error))
+            break
+        except LayoutError as error:
+            reasons.append(str(error))
+    reason = f" ({'; '.join(reasons)})" if reasons else ""
+    return layered(boxes, links), f"gradviz layered{reason}"
+
+
+def _dot_source(boxes: Sequence[Box], pairs: Sequence[Pair]) -> str:
+    """Write the least that dot needs: serial names, sizes in inches, a number per link."""
+    rows = rank(len(boxes), acyclic(len(boxes), [pair for pair in pairs if pair[0] != pair[1]]))
+    inner = {target for _, target in pairs}
+    lines = [
+        "digraph { graph [nodesep=0.3, ranksep=0.4]",
+        'node [shape=box, fixedsize=true, label=""]',
+        "edge [arrowhead=none]",
+    ]
+    lines += [
+        f"{index} [width={box.width / 72:.4f}, height={box.height / 72:.4f}]"
+        for index, box in enumerate(boxes)
+    ]
+    for index, (source, target) in enumerate(pairs):
+        # Chains of operations run straight down, and their leaves stand beside them.
+        chain = source in inner and rows[target] - rows[source] == 1
+        lines.append(f"{source} -> {target} [id={index}{', weight=4' if chain else ''}]")
+    return "\n".join([*lines, "}\n"])
+
+
+def _read(picture: bytes, boxes: Sequence[Box], links: Sequence[Link]) -> _Places:
+    """Read the places from what was drawn: it keeps the digits that ``pos`` rounds off."""
+    try:
+        drawing: dict[str, Any] = json.loads(picture)
+        corners = {int(item["name"]): _points(item, "pP") for item in drawing["objects"]}
+        curves = {int(item["id"]): _points(item, "b") for item in drawing["edges"]}
+        top = max(y for points in corners.values() for _, y in points)
+        centers = {}
+        for index, box in enumerate(boxes):
+            xs, ys = zip(*corners[index], strict=True)
+            centers[box.key] = (round(sum(xs) / 4, 2), round(top - sum(ys) / 4, 2))
+        routes = [
+            tuple((x, round(top - y, 2)) for x, y in curves[index]) for index in range(len(links))
+        ]
+    except (ValueError, KeyError, TypeError) as error:
+        raise LayoutError(f"Graphviz gave a layout that cannot be read: {error!r}") from error
+    return centers, routes
+
+
+def _points(item: dict[str, Any], kinds: str) -> list[Point]:
+    return [(x, y) for op in item["_draw_"] if op["op"] in kinds for x, y in op["points"]]
+
+
+def _extent(boxes: Sequence[Box], centers: dict[str, Point], routes: Sequence[Route]) -> Point:
+    """Find how large the sheet must be."""
+    xs = [0.0, *(centers[box.key][0] + box.width / 2 for box in boxes if box.key in centers)]
+    ys = [0.0, *(centers[box.key][1] + box.height / 2 for box in boxes if box.key in centers)]
+    for route in routes:
+        xs += [x for x, _ in route]
+        ys += [y for _, y in route]
+    return round(max(xs), 2), round(max(ys), 2)

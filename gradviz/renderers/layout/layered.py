@@ -1,0 +1,115 @@
+"""gradviz's own layout in rows, for when Graphviz is not there or would take too long.
+
+The steps are Sugiyama's: rows, an order within each row, coordinates, curves. Everything is a
+loop over lists, and everything follows the order in which boxes and links were given: the same
+graph gets the same picture everywhere, and a graph of any depth can be drawn.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from gradviz.renderers.layout.coordinates import place_in_rows
+from gradviz.renderers.layout.crossings import order_rows
+from gradviz.renderers.layout.geometry import Box, Link, Point, Route
+from gradviz.renderers.layout.packing import components, pack
+from gradviz.renderers.layout.ranks import Pair, acyclic, rank
+from gradviz.renderers.layout.routing import PARALLEL, Router, self_loop
+from gradviz.renderers.layout.rows import Rows, add_lanes, cut_into_rows
+
+__all__ = ["layered"]
+
+_ROW_GAP, _MORE_ROW_GAP = 28.0, 20.0  # Points between rows; the more, the farther links go.
+
+
+@dataclass(frozen=True)
+class _Sheet:
+    width: float
+    height: float
+    centers: list[Point]
+    routes: list[Route]
+
+
+def layered(boxes: Sequence[Box], links: Sequence[Link]) -> tuple[dict[str, Point], list[Route]]:
+    """Place boxes in rows and route the links between them.
+
+    Args:
+        boxes: to be placed.
+        links: between them; a cycle or a link from a box to itself does no harm.
+
+    Returns:
+        The middle of each box by key, and one route per link, as in `Layout`.
+
+    Example:
+        >>> centers, routes = layered([Box("x", 60, 30), Box("y", 60, 30)], [Link("x", "y")])
+        >>> centers
+        {'x': (30.0, 15.0), 'y': (30.0, 73.0)}
+        >>> routes
+        [((30.0, 30.0), (30.0, 39.33), (30.0, 48.67), (30.0, 58.0))]
+    """
+    number = {box.key: index for index, box in enumerate(boxes)}
+    pairs = [(number[link.source], number[link.target]) for link in links]
+    centers: list[Point] = [(0.0, 0.0)] * len(boxes)
+    routes: list[Route] = [()] * len(links)
+    parts = components(len(boxes), pairs)
+    sheets = [_component([boxes[n] for n in part.nodes], part.pairs) for part in parts]
+    corners = pack([(sheet.width, sheet.height) for sheet in sheets])
+    for part, sheet, (left, top) in zip(parts, sheets, corners, strict=True):
+        for node, (x, y) in zip(part.nodes, sheet.centers, strict=True):
+            centers[node] = (round(x + left, 2), round(y + top, 2))
+        for link, points in zip(part.links, sheet.routes, strict=True):
+            routes[link] = tuple((round(x + left, 2), round(y + top, 2)) for x, y in points)
+    return {box.key: center for box, center in zip(boxes, centers, strict=True)}, routes
+
+
+def _component(boxes: Sequence[Box], pairs: Sequence[Pair]) -> _Sheet:
+    """Lay out boxes that are all connected."""
+    straight = [pair for pair in pairs if pair[0] != pair[1]]
+    turned = iter(acyclic(len(boxes), straight))
+    downward = [pair if pair[0] == pair[1] else next(turned) for pair in pairs]
+    copies = Counter(pair for pair in downward if pair[0] != pair[1])
+    rows = cut_into_rows(rank(len(boxes), list(copies)), list(copies))
+    order_rows(rows)
+    widths = _widths(rows, boxes, copies)
+    xs = place_in_rows(rows, widths)
+    width = max(x + half / 2 for x, half in zip(xs, widths, strict=True))
+    add_lanes(rows, xs)
+    left = min(0.0, *xs[len(widths) :]) if len(xs) > len(widths) else 0.0
+    xs = [x - left for x in xs]
+    bands = _bands(rows, boxes, xs)
+    centers = [(xs[box], sum(bands[rows.rank[box]]) / 2) for box in range(len(boxes))]
+    router = Router(rows, boxes, xs, bands, copies)
+    drawn: Counter[Pair] = Counter()
+    routes = []
+    for given, pair in zip(pairs, downward, strict=True):
+        if pair[0] == pair[1]:
+            routes.append(self_loop(boxes[pair[0]], centers[pair[0]]))
+            continue
+        points = router.draw(pair, drawn[pair], copies[pair])
+        drawn[pair] += 1
+        routes.append(points if pair == given else points[::-1])
+    return _Sheet(width - left, bands[-1][1], centers, routes)
+
+
+def _widths(rows: Rows, boxes: Sequence[Box], copies: Mapping[Pair, int]) -> list[float]:
+    widths = [box.width for box in boxes] + [0.0] * (len(rows.rank) - len(boxes))
+    for pair, many in copies.items():
+        if many > 1 and pair in rows.trunks:
+            trunk, first, stop = rows.trunks[pair]
+            for bend in trunk[first:stop]:
+                widths[bend] = max(widths[bend], (many - 1) * PARALLEL)
+    return widths
+
+
+def _bands(rows: Rows, boxes: Sequence[Box], xs: Sequence[float]) -> list[Point]:
+    """Give each row its top and bottom: as high as its highest box."""
+    bands: list[Point] = []
+    top = 0.0
+    for row in rows.rows:
+        bottom = top + max((boxes[v].height for v in row if v < rows.boxes), default=0.0)
+        bands.append((top, bottom))
+        far = max((abs(xs[v] - xs[below]) for v in row for below in rows.down[v]), default=0.0)
+        top = bottom + _ROW_GAP + min(_MORE_ROW_GAP, max(0.0, far - 60) * 0.1)
+    return bands

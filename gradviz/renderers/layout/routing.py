@@ -1,0 +1,181 @@
+"""Last step of the layered layout: curves from box to box, bent only between the rows."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterator, Mapping, Sequence
+
+from gradviz.renderers.layout.geometry import Box, Point, Route
+from gradviz.renderers.layout.ranks import Pair
+from gradviz.renderers.layout.rows import Rows
+
+__all__ = ["PARALLEL", "Router", "self_loop"]
+
+PARALLEL = 14.0  # Points between links side by side.
+_STEP = 10.0  # Points between links that touch a box side by side.
+_CORNER = 8.0  # Points that links keep from the corners of a box.
+
+
+class Router:
+    """Draws the links of one graph whose vertices have their places.
+
+    Args:
+        rows: boxes and bends.
+        boxes: the boxes.
+        xs: middle of each vertex, in points.
+        bands: top and bottom of each row, in points.
+        copies: how many links join each pair of boxes.
+    """
+
+    def __init__(
+        self,
+        rows: Rows,
+        boxes: Sequence[Box],
+        xs: Sequence[float],
+        bands: Sequence[Point],
+        copies: Mapping[Pair, int],
+    ) -> None:
+        self._rows, self._boxes, self._xs, self._bands = rows, boxes, xs, bands
+        self._strands: dict[Pair, int] = {}
+        for pair, many in copies.items():
+            for hop in self._hops(pair):
+                self._strands[hop] = max(self._strands.get(hop, 1), many)
+        self._leaves_at: dict[Pair, float] = {}
+        self._arrives_at: dict[Pair, float] = {}
+        for box in range(rows.boxes):
+            self._set_ports(box, rows.down[box], self._leaves_at)
+            self._set_ports(box, rows.up[box], self._arrives_at)
+        self._straighten()
+        self._turns: dict[int, list[int]] = {}
+
+    def draw(self, pair: Pair, copy: int, copies: int) -> Route:
+        """Draw one of the links that join a pair of boxes, from top to bottom."""
+        first, last = self._hops(pair)
+        shift = (copy - (copies - 1) / 2) * PARALLEL
+        source, target = pair
+        runs = [self._run_of_box(source, self._leaves_at[first] + shift, below=True)]
+        for x, top, bottom in self._bends(pair):
+            runs.append((x + shift, top, bottom))
+        runs.append(self._run_of_box(target, self._arrives_at[last[::-1]] + shift, below=False))
+        return _curve(runs)
+
+    def _hops(self, pair: Pair) -> tuple[Pair, Pair]:
+        """Give the first and the last step on the way of a link."""
+        if pair not in self._rows.trunks:
+            return pair, pair
+        trunk, first, stop = self._rows.trunks[pair]
+        return (pair[0], trunk[first]), (trunk[stop - 1], pair[1])
+
+    def _run_of_box(self, box: int, x: float, *, below: bool) -> tuple[float, float, float]:
+        """Go straight through the row that a box is lower than."""
+        top, bottom = self._bands[self._rows.rank[box]]
+        middle, half = (top + bottom) / 2, self._boxes[box].height / 2
+        reach = max(0.0, self._boxes[box].width / 2 - 1)
+        x = min(max(x, self._xs[box] - reach), self._xs[box] + reach)
+        return (x, middle + half, bottom) if below else (x, top, middle - half)
+
+    def _bends(self, pair: Pair) -> Iterator[tuple[float, float, float]]:
+        """Walk along a trunk, from one change of direction to the next."""
+        if pair not in self._rows.trunks:
+            return
+        trunk, first, stop = self._rows.trunks[pair]
+        if pair in self._rows.lanes:
+            above, below = self._rows.rank[pair[0]], self._rows.rank[pair[1]]
+            yield self._xs[trunk[0]], self._bands[above + 1][0], self._bands[below - 1][1]
+            return
+        turns = self._turns.get(trunk[0])
+        if turns is None:
+            changes = [i for i in range(1, len(trunk)) if self._differ(trunk[i - 1], trunk[i])]
+            turns = self._turns[trunk[0]] = changes
+        at = bisect_right(turns, first)
+        while first < stop:
+            end = min(stop, turns[at]) if at < len(turns) else stop
+            rank = self._rows.rank
+            top, bottom = self._bands[rank[trunk[first]]][0], self._bands[rank[trunk[end - 1]]][1]
+            yield self._xs[trunk[first]], top, bottom
+            first, at = end, at + 1
+
+    def _differ(self, above: int, below: int) -> bool:
+        return abs(self._xs[above] - self._xs[below]) > 0.5
+
+    def _set_ports(self, box: int, near: Sequence[int], ports: dict[Pair, float]) -> None:
+        """Choose where links touch the border of a box, so that none lie on each other."""
+        middle, half = self._xs[box], self._boxes[box].width / 2
+        reach = max(0.0, half - _CORNER)
+        wishes = [
+            (self._wish(box, other), other) for other in sorted(near, key=self._xs.__getitem__)
+        ]
+        downwards = near is self._rows.down[box]
+        many = [
+            self._strands.get((box, other) if downwards else (other, box), 1) for _, other in wishes
+        ]
+        step = min(
+            PARALLEL if max(many, default=1) > 1 else _STEP, 2 * reach / max(1, sum(many) - 1)
+        )
+        places = [wish for wish, _ in wishes]
+        for i in range(len(places)):
+            low = places[i - 1] + step * (many[i - 1] + many[i]) / 2 if i else -1e9
+            places[i] = max(places[i], low, middle - reach + step * (many[i] - 1) / 2)
+        for i in reversed(range(len(places))):
+            high = places[i + 1] - step * (many[i] + many[i + 1]) / 2 if i + 1 < len(many) else 1e9
+            places[i] = min(places[i], high, middle + reach - step * (many[i] - 1) / 2)
+        for place, (_, other) in zip(places, wishes, strict=True):
+            ports[box, other] = place
+
+    def _straighten(self) -> None:
+        """Let the only link at one end of a step follow the other end, when that is near."""
+        for (box, other), x in list(self._leaves_at.items()):
+            end = self._arrives_at.get((other, box), self._xs[other])
+            if not 0 < abs(x - end) <= _STEP or self._strands.get((box, other), 1) > 1:
+                continue
+            if len(self._rows.down[box]) == 1 and self._reaches(box, end):
+                self._leaves_at[box, other] = end
+            elif len(self._rows.up[other]) == 1 and self._reaches(other, x):
+                self._arrives_at[other, box] = x
+
+    def _reaches(self, vertex: int, x: float) -> bool:
+        return vertex < self._rows.boxes and (
+            abs(x - self._xs[vertex]) <= self._boxes[vertex].width / 2 - _CORNER
+        )
+
+    def _wish(self, box: int, other: int) -> float:
+        """Where a link would touch a box if it were the only one: straight below, if possible."""
+        x, reach = self._xs[box], max(0.0, self._boxes[box].width / 2 - _CORNER)
+        other_x, other_reach = self._xs[other], 0.0
+        if other < self._rows.boxes:
+            other_reach = max(0.0, self._boxes[other].width / 2 - _CORNER)
+        low, high = max(x - reach, other_x - other_reach), min(x + reach, other_x + other_reach)
+        if low <= high:
+            return min(max((x + other_x) / 2, low), high)
+        return x + (0.5 if other_x > x else -0.5) * reach
+
+
+def self_loop(box: Box, center: Point) -> Route:
+    """Draw a link from a box to itself, at its right side."""
+    x, y = center[0] + box.width / 2, center[1]
+    quarter = box.height / 4
+    return (
+        (x, y + quarter),
+        (x + 24, y + 2 * quarter),
+        (x + 24, y - 2 * quarter),
+        (x, y - quarter),
+    )
+
+
+def _curve(runs: Sequence[tuple[float, float, float]]) -> Route:
+    """Join vertical runs (x, top, bottom) by S-shaped curves."""
+    joined = [runs[0]]
+    for x, top, bottom in runs[1:]:
+        if abs(x - joined[-1][0]) < 0.5:
+            joined[-1] = (joined[-1][0], joined[-1][1], bottom)
+        else:
+            joined.append((x, top, bottom))
+    points: list[Point] = [joined[0][:2]]
+    for at, (x, top, bottom) in enumerate(joined):
+        if at:
+            above, begin = joined[at - 1][0], joined[at - 1][2]
+            half = (begin + top) / 2
+            points += [(above, half), (x, half), (x, top)]
+        if bottom - top > 0.01:
+            points += [(x, top + (bottom - top) / 3), (x, bottom - (bottom - top) / 3), (x, bottom)]
+    return tuple(points)
