@@ -32,7 +32,7 @@ def compose(story: Story, limit: float = 20.0) -> Scene:
     Returns:
         The drawing, ready for the SVG writer or the Graphviz canvas.
     """
-    panels = panels_of([frame.graph for frame in story], limit)
+    panels = panels_of([frame.graph for frame in story], limit, columns=len(story) == 1)
     if len(story) == 1:
         return _sheet(story, panels, [panels], list(filter(None, [story[0].caption])))
     framed = [
@@ -53,7 +53,7 @@ def compose_each(story: Story, limit: float = 20.0) -> list[Scene]:
         story: as for `compose`.
         limit: as for `compose`.
     """
-    panels = panels_of([frame.graph for frame in story], limit)
+    panels = panels_of([frame.graph for frame in story], limit, columns=True)
     return [
         _sheet(Story((frame,), frame.title), [panel], [[panel]], [])
         for panel, frame in zip(panels, story, strict=True)

@@ -11,6 +11,7 @@ from gradviz.renderers.cards import Card, card_of
 from gradviz.renderers.edges import Edge, Places, cause_box, edge_group
 from gradviz.renderers.labels import labels_of
 from gradviz.renderers.layout.engines import Box, Link, lay_out
+from gradviz.renderers.layout.wrapping import wrap
 from gradviz.renderers.scene import Curve, Group, Point, Polygon
 from gradviz.renderers.tooltips import tooltip_of
 
@@ -27,15 +28,22 @@ class Panel:
     engine: str
 
 
-def panels_of(graphs: Sequence[GradGraph], limit: float = 20.0) -> list[Panel]:
+def panels_of(
+    graphs: Sequence[GradGraph], limit: float = 20.0, columns: bool = False
+) -> list[Panel]:
     """Place and draw graphs that will be shown side by side.
 
     Args:
         graphs: as they will be drawn, views applied. A node that several of them in a row share
             (it has the same key) gets the same place in each.
         limit: seconds that the layout engine may take for each.
+        columns: break tall pictures into columns, where each has a sheet of its own.
     """
-    return [panel for group in _alike(graphs) for panel in _panels_in_the_same_places(group, limit)]
+    return [
+        panel
+        for group in _alike(graphs)
+        for panel in _panels_in_the_same_places(group, limit, columns)
+    ]
 
 
 def _alike(graphs: Sequence[GradGraph]) -> list[list[GradGraph]]:
@@ -60,7 +68,9 @@ def _operations(graph: GradGraph) -> set[tuple[str, str]]:
     }
 
 
-def _panels_in_the_same_places(graphs: Sequence[GradGraph], limit: float) -> list[Panel]:
+def _panels_in_the_same_places(
+    graphs: Sequence[GradGraph], limit: float, columns: bool
+) -> list[Panel]:
     cards = [_cards(graph) for graph in graphs]
     boxes: dict[str, Box] = {}
     links: dict[object, Link] = {}
@@ -76,7 +86,10 @@ def _panels_in_the_same_places(graphs: Sequence[GradGraph], limit: float) -> lis
                 links[cause.key] = Link(cause.key, target)
             else:
                 links[source, target, number] = Link(source, target)
-    layout = lay_out(list(boxes.values()), list(links.values()), limit=limit)
+    placed = list(boxes.values()), list(links.values())
+    layout = lay_out(*placed, limit=limit)
+    if columns:
+        layout = wrap(*placed, layout)
     routes = dict(zip(links, layout.routes, strict=True))
     places = Places(layout.centers, routes)
     panels = []
