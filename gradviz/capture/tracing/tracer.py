@@ -30,7 +30,7 @@ def trace(*subjects: object, names: object = None) -> GradGraph:
     It changes nothing: no hook runs, nothing is recomputed or unpacked, no tensor is kept alive.
 
     Args:
-        subjects: tensors, or tuples, lists, dicts and dataclasses of them, or ``GradientEdge``s.
+        subjects: tensors, or tuples, lists, dicts and dataclasses of them, or of ``GradientEdge``.
             They become the roots of the graph, in this order.
         names: an ``nn.Module`` or a dict from which the tensors get their names; None for the
             variables of the calling code, ``{}`` for no names.
