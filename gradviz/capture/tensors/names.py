@@ -57,7 +57,7 @@ class Names:
         """Find the names of tensors.
 
         With a module or a dict, the first name of a tensor is its name and the others are its
-        aliases. With variables, the path in the largest module wins, then the shortest name,
+        aliases; what is not in the module is called by its variable. With variables, the path in the largest module wins, then the shortest name,
         then a local one, then the alphabet; names with a leading underscore come last; aliases
         are the names within a module that shares the tensor.
 
@@ -71,7 +71,10 @@ class Names:
         if names is None:
             return Names([] if frame is None else _of_variables(_variables(frame)))
         if isinstance(names, torch.nn.Module):
-            return Names(_first_come(_of_module(names, "")))
+            own = _first_come(_of_module(names, ""))
+            known = {id(named.tensor) for named in own}
+            others = Names.of(None, frame)
+            return Names([*own, *(each for each in others if id(each.tensor) not in known)])
         if isinstance(names, Mapping):
             return Names(_first_come(_of_dict(names)))
         raise UsageError(f"names cannot be {shortly(names)}: pass {_ALLOWED}")

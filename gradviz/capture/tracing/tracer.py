@@ -32,7 +32,8 @@ def trace(*subjects: object, names: object = None) -> GradGraph:
     Args:
         subjects: tensors, or tuples, lists, dicts and dataclasses of them, or ``GradientEdge``s.
             They become the roots of the graph, in this order.
-        names: an ``nn.Module`` or a dict from which the tensors get their names; None for the
+        names: an ``nn.Module``, whose tensors are called by their paths in it and all others
+            by their variables; a dict of name to tensor, which names these alone; None for the
             variables of the calling code, ``{}`` for no names.
 
     Returns:
