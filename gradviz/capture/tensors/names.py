@@ -57,9 +57,10 @@ class Names:
         """Find the names of tensors.
 
         With a module or a dict, the first name of a tensor is its name and the others are its
-        aliases; what is not in the module is called by its variable. With variables, the path in the largest module wins, then the shortest name,
-        then a local one, then the alphabet; names with a leading underscore come last; aliases
-        are the names within a module that shares the tensor.
+        aliases; what is not in the module is called by its variable. With variables, the path in
+        the largest module wins, then the shortest name, then a local one, then the alphabet;
+        names with a leading underscore come last; aliases are the names within a module that
+        shares the tensor.
 
         Args:
             names: an ``nn.Module``, a dict, or None for the variables of ``frame``.
