@@ -185,7 +185,10 @@ class NodeData(TypedDict, total=False):
                       the graph, at the operation that comes first
     sequence_nr       order of creation within the thread that ran the forward pass, counted
                       from the first operation of the graph
-    module            path of the module that made it: ``encoder.layers.3``
+    module            path of the module that made it: ``encoder.layers.3``; ``""`` when it is
+                      known to be the model itself, or none
+    calls             which call of a module it ran in, when recorded: for the model itself and
+                      then for each part of the path, the number of the innermost call around
     source            line that made it: ``train.py:31``
     clone_of          key of the node that this one repeats (`clone_shared_leaves`)
     members           of a group: how many operations were folded into it
@@ -226,6 +229,7 @@ class NodeData(TypedDict, total=False):
     saved_bytes: int
     sequence_nr: int
     module: str
+    calls: tuple[int, ...]
     source: str
     clone_of: str
     members: int

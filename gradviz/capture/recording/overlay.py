@@ -200,6 +200,8 @@ class Overlay:
                 continue
             key = self._stubs[stub.created] = self._keys.of(stub.created)
             attributes = dict(stub.data)
+            if (span := self._watch.spans.of(stub.created)) is not None:
+                attributes.update(module=span.module, calls=span.calls)
             index = self._watch.journal.find(stub.created)
             if index >= 0:
                 line, end = self._watch.journal.line(index)
