@@ -67,6 +67,7 @@ _HOME = {
     "draw": "gradviz.frontends.drawing",
     "explain": "gradviz.explanation",
     "record": "gradviz.capture.recording.recorder",
+    "setup": "gradviz.frontends.sphinx",  # what Sphinx calls for extensions = ["gradviz"]
     "trace": "gradviz.capture.tracing.tracer",
 }
 

@@ -22,6 +22,8 @@ __all__ = ["SCHEMA_VERSION", "iter_json", "load", "loads", "to_json"]
 
 SCHEMA_VERSION = 1
 
+_LINE = "line"  # of a cut edge, the line that cut it
+
 _NOT_IN_JSON = {"inf": "Infinity", "-inf": "-Infinity", "nan": "NaN"}
 
 
@@ -58,17 +60,23 @@ def iter_json(story: Story) -> Iterator[str]:
 
 def _iter_frame(frame: Frame) -> Iterator[str]:
     graph = frame.graph
-    head = f'"title": {_dump(frame.title)}, "directed": true, "multigraph": true'
+    said = f', "caption": {_dump(frame.caption)}' if frame.caption else ""
+    head = f'"title": {_dump(frame.title)}{said}, "directed": true, "multigraph": true'
     yield f'{{{head}, "graph": {_dump(graph.graph)}, "nodes": [\n'
     nodes = ({"id": key, **data} for key, data in graph.nodes(data=True))
     yield from _iter_lines(nodes, graph.number_of_nodes())
     yield '], "edges": [\n'
     edges = (
-        {"source": source, "target": target, "key": key, **data}
+        {"source": source, "target": target, "key": key, **_edge(data)}
         for source, target, key, data in graph.edges(keys=True, data=True)
     )
     yield from _iter_lines(edges, graph.number_of_edges())
     yield "]}"
+
+
+def _edge(data: dict[str, Any]) -> dict[str, Any]:
+    """The attributes of an edge; node-link form has another use for the word ``source``."""
+    return {_LINE if name == "source" else name: value for name, value in data.items()}
 
 
 def _iter_lines(rows: Iterator[dict[str, Any]], count: int) -> Iterator[str]:
@@ -155,8 +163,11 @@ def _frame(document: dict[str, Any]) -> Frame:
         for end in (source, target):
             if end not in graph:
                 raise ValueError(f"an edge leads to {end!r}, which is no node")
-        graph.add_edge(source, target, key, **{n: _EDGE[n](v) for n, v in row.items()})
-    return Frame(str(document["title"]), graph)
+        data = {name: _EDGE[name](value) for name, value in row.items()}
+        if _LINE in data:
+            data["source"] = data.pop(_LINE)
+        graph.add_edge(source, target, key, **data)
+    return Frame(str(document["title"]), graph, str(document.get("caption", "")))
 
 
 def _number(value: Any) -> Any:
@@ -240,5 +251,5 @@ _EDGE: dict[str, Callable[[Any], Any]] = {
     "input": int,
     "output": int,
     "through": _words,
-    "source": str,
+    _LINE: str,
 }

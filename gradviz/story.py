@@ -9,7 +9,7 @@ from typing import overload
 
 from gradviz.graph import GradGraph
 
-__all__ = ["Event", "EventKind", "Frame", "Story"]
+__all__ = ["Event", "EventKind", "Frame", "Story", "recorded_in"]
 
 
 class EventKind(str, Enum):
@@ -123,3 +123,20 @@ class Story(Sequence[Frame]):
         if isinstance(index, slice):
             return Story(self.frames[index], self.title, self.notes)
         return self.frames[index]
+
+
+def recorded_in(subject: object) -> GradGraph | Frame | Story | None:
+    """What was recorded earlier: a graph, a frame, a story, or the story of a thing that has one.
+
+    Returns:
+        It, or None for anything else, such as a tensor.
+
+    Example:
+        >>> recorded_in(Story()), recorded_in("loss")
+        (Story(frames=(), title='', notes=()), None)
+    """
+    if isinstance(subject, (GradGraph, Frame, Story)):
+        return subject
+    # Asked of the class first: a tensor or a module may answer for any attribute.
+    story = getattr(subject, "story", None) if hasattr(type(subject), "story") else None
+    return story if isinstance(story, Story) else None

@@ -23,7 +23,7 @@ from gradviz.renderers.scene import Scene
 from gradviz.renderers.svg import to_svg
 from gradviz.renderers.text import to_text
 from gradviz.renderers.theme import Theme
-from gradviz.story import Frame, Story
+from gradviz.story import Frame, Story, recorded_in
 from gradviz.views import View, apply
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def draw(
         <BLANKLINE>
         2 operations from 1 leaf to loss. x.grad is None.
     """
-    story = _recorded(subjects[0]) if len(subjects) == 1 else None
+    story = recorded_in(subjects[0]) if len(subjects) == 1 else None
     if story is not None:
         return Drawing(story, views=views, theme=theme, title=title)
     from gradviz.capture.tensors.names import Names
@@ -227,15 +227,6 @@ class Drawing:
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
         return {"text/html": self._repr_html_(), "text/plain": str(self)}
-
-
-def _recorded(subject: object) -> GradGraph | Frame | Story | None:
-    """What was recorded earlier: a graph, a frame, a story, or a thing that has a story."""
-    if isinstance(subject, (GradGraph, Frame, Story)):
-        return subject
-    # Asked of the class first: a tensor or a module may answer for any attribute.
-    story = getattr(subject, "story", None) if hasattr(type(subject), "story") else None
-    return story if isinstance(story, Story) else None
 
 
 def _story(story: GradGraph | Frame | Story, title: str) -> Story:
