@@ -13,6 +13,13 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any, TypedDict
 
 import networkx as nx
+from networkx.classes.reportviews import (
+    DiMultiDegreeView,
+    InMultiDegreeView,
+    InMultiEdgeView,
+    OutMultiDegreeView,
+    OutMultiEdgeView,
+)
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -178,7 +185,10 @@ class NodeData(TypedDict, total=False):
                       the graph, at the operation that comes first
     sequence_nr       order of creation within the thread that ran the forward pass, counted
                       from the first operation of the graph
-    module            path of the module that made it: ``encoder.layers.3``
+    module            path of the module that made it: ``encoder.layers.3``; ``""`` when it is
+                      known to be the model itself, or none
+    calls             which call of a module it ran in, when recorded: for the model itself and
+                      then for each part of the path, the number of the innermost call around
     source            line that made it: ``train.py:31``
     clone_of          key of the node that this one repeats (`clone_shared_leaves`)
     members           of a group: how many operations were folded into it
@@ -219,6 +229,7 @@ class NodeData(TypedDict, total=False):
     saved_bytes: int
     sequence_nr: int
     module: str
+    calls: tuple[int, ...]
     source: str
     clone_of: str
     members: int
@@ -272,6 +283,14 @@ class GradGraph(nx.MultiDiGraph):  # type: ignore[misc]
         >>> list(nx.topological_sort(graph))
         ['n0', 'n1']
     """
+
+    # Views of the edges hold the graph. Networkx keeps them in it: a circle, which would leave
+    # each graph to the garbage collector. Here they are made anew, and a graph goes at once.
+    edges = out_edges = property(OutMultiEdgeView)
+    in_edges = property(InMultiEdgeView)
+    degree = property(DiMultiDegreeView)
+    in_degree = property(InMultiDegreeView)
+    out_degree = property(OutMultiDegreeView)
 
     def __repr__(self) -> str:
         counts: dict[str, int] = {}

@@ -236,6 +236,7 @@ _NODE: dict[str, Callable[[Any], Any]] = {
     "aliases": _words,
     "contents": _words,
     "shape": _shape,
+    "calls": _shape,
     "value": _summary,
     "grad": _summary,
     "buffers": Buffers,

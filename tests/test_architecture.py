@@ -17,6 +17,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 CHAIN = (
     ("errors",),
+    ("collector", "paths"),
     ("graph", "story", "serialize"),
     ("capture",),
     ("views",),
@@ -39,7 +40,7 @@ HOMES = {
 }
 TORCH_PRIVATE = re.compile(
     r"^(_saved_\w*|_raw_saved_\w*|_input_metadata|_(get_)?sequence_nr|_version|_forward_cls"
-    r"|_backward_hooks|_post_accumulate_grad_hooks|_engine_run_backward|_cdata)$"
+    r"|_backward_hooks|_post_accumulate_grad_hooks|_engine_run_backward|_cdata|_call_impl|_global_\w*hooks\w*)$"
 )
 PRIVATE_HOME = "capture/autograd/"
 MAY_WRITE = ("frontends", "__main__", "renderers/layout/_pygraphviz_child.py")

@@ -350,3 +350,72 @@ def test_every_cut_begins_where_the_gradient_was_lost(steps: list[tuple[str, int
             if graph.nodes[source]["kind"] is not NodeKind.UNTRACKED:
                 assert edge["cause"] in own
                 assert edge["source"] == data["source"]
+
+
+def test_what_was_lost_earlier_is_told_with_the_line_that_lost_it() -> None:
+    with gradviz.record() as run:
+        x = torch.ones(3, requires_grad=True)
+        z = x.detach()
+        w = z * 2
+        (x * w).sum().backward()
+    graph = run.frames[0].graph
+    assert cuts(graph) == {("x", "z", "detach"), ("z", "w", "detach"), ("w", "mul", "detach")}
+    lines = {d["source"] for *_, d in graph.edges(data=True) if d["kind"] is EdgeKind.CUT}
+    assert lines == {find(graph, "z")["source"]}
+
+
+@pytest.mark.parametrize("is_held", [True, False])
+def test_a_layer_frozen_between_two_rounds(is_held: bool) -> None:
+    first, second = nn.Linear(2, 2), nn.Linear(2, 1)
+    held = []
+    with gradviz.record() as run:
+        loss = second(first(torch.ones(1, 2))).sum()
+        loss.backward()
+        for layer in (first, second):
+            layer.weight.grad = layer.bias.grad = None
+        first.requires_grad_(False)
+        held += [loss] if is_held else []
+        loss = second(first(torch.ones(1, 2))).sum()
+        loss.backward()
+    for frame in run.frames[-2:]:
+        frozen = "requires_grad_"
+        assert cuts(frame.graph) >= {
+            ("first.weight", "linear", frozen),
+            ("first.bias", "linear", frozen),
+            ("linear", "addmm", frozen),
+        }
+        assert find(frame.graph, "first.weight")["kind"] is NodeKind.UNTRACKED
+    keys = {frame.graph.find("first.weight") for frame in run.frames}
+    assert len(keys) == 1 and len(held) == is_held
+
+
+def test_a_layer_frozen_before_the_recording_is_shown_and_not_guessed_at() -> None:
+    first, second = nn.Linear(2, 2), nn.Linear(2, 1)
+    first.requires_grad_(False)
+    with gradviz.record() as run:
+        second(first(torch.ones(1, 2))).sum().backward()
+    graph = run.frames[0].graph
+    unknown = "not recorded"
+    assert cuts(graph) == {
+        ("first.weight", "linear", unknown),
+        ("first.bias", "linear", unknown),
+        ("linear", "addmm", unknown),
+    }
+    cut_lines = [d.get("source") for *_, d in graph.edges(data=True) if "cause" in d]
+    assert cut_lines == [None] * 3
+
+
+def test_a_parameter_of_a_graph_that_was_frozen_since() -> None:
+    """The old graph still has it as a leaf; the new one does not."""
+    w = nn.Parameter(torch.ones(2))
+    x = torch.ones(2, requires_grad=True)
+    with gradviz.record() as run:
+        old = (w * x).sum()
+        w.requires_grad_(False)
+        run.mark("frozen")
+        new = (w * x).sum()
+        new.backward()
+    marked = run.frames[0].graph
+    assert {"w", "x"} <= {data.get("name") for _, data in marked.nodes(data=True)}
+    assert ("w", "mul", "requires_grad_") in cuts(run.frames[-1].graph)
+    assert old.shape == new.shape

@@ -44,8 +44,9 @@ def draw(
     Args:
         subjects: tensors, or lists, tuples, dicts and dataclasses of them; or one `GradGraph`,
             `Frame`, `Story` or recording.
-        names: what to call the tensors: an ``nn.Module``, a dict of name to tensor, ``{}`` for
-            no names; None for the variables of the calling code.
+        names: what to call the tensors: an ``nn.Module`` (its tensors by their paths in it, all
+            others by their variables), a dict of name to tensor, ``{}`` for no names; None for
+            the variables of the calling code.
         views: functions from graph to graph, applied in order; None for the default ones,
             ``()`` for the graph as it was recorded.
         theme: ``"auto"`` for a picture that follows the reader's colour scheme (SVG only),

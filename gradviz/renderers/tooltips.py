@@ -37,9 +37,9 @@ def tooltip_of(key: str, data: NodeData) -> str:
             lines.append(sentence(data[attribute]))  # type: ignore[literal-required]
     if data.get("inferred"):
         lines.append("module inferred from names and order, not recorded")
-    if data["kind"] is NodeKind.GROUP and "module" in data:
+    if data["kind"] is NodeKind.GROUP and data.get("module"):
         lines.append(f"to see its inside: focus_on({data['module']!r}), --focus {data['module']}")
-    return "\n".join(map(clean, [*lines, key]))
+    return "\n".join(map(clean, [*filter(None, lines), key]))
 
 
 def _summary_sentence(what: str) -> Any:
@@ -67,7 +67,7 @@ _SENTENCES: dict[str, Any] = {
     "version": lambda count: f"version {count}: changed in place {count} times",
     "hooks": lambda count: f"{count} hook(s)",
     "opaque": lambda what: f"its inside cannot be seen: {what}",
-    "module": lambda path: f"in module {path}",
+    "module": lambda path: f"in module {path}" if path else "",
     "source": lambda line: f"made at {line}",
     "sequence_nr": lambda number: f"sequence number {number}",
     "changes": lambda changes: ", ".join(f"{name} {text}" for name, text in changes.items()),

@@ -9,9 +9,10 @@ from typing import Any
 
 from gradviz.errors import UsageError
 from gradviz.graph import GradGraph, NodeKind
+from gradviz.paths import Path
 from gradviz.views.contract import Part, contract
 from gradviz.views.flow import along_the_data
-from gradviz.views.inference import Path, module_paths
+from gradviz.views.inference import module_paths
 from gradviz.views.sums import norm_of
 from gradviz.views.units import Units, units_of
 from gradviz.views.view import view

@@ -7,9 +7,10 @@ from typing import Any
 
 from gradviz.errors import UsageError
 from gradviz.graph import GradGraph, NodeKind
+from gradviz.paths import Path
 from gradviz.views.contract import Part, contract
 from gradviz.views.flow import along_the_data
-from gradviz.views.inference import Path, module_paths, root_of
+from gradviz.views.inference import module_paths, root_of
 from gradviz.views.units import Units, units_of
 from gradviz.views.view import view
 
@@ -129,19 +130,23 @@ def _is_group(units: Units, place: int) -> bool:
 
 
 def _calls(units: Units, labels: Sequence[Path], cut: int | None) -> Iterator[tuple[int, int]]:
-    """Unbroken stretches with one label; a parameter used again begins another call.
+    """Unbroken stretches with one label, of one call if that was recorded.
 
-    What repeats stays apart, unless it is all in one module.
+    Where it was not, a parameter used again begins another call. What repeats stays apart,
+    unless it is all in one module.
     """
     start = 0
+    call: object = None
     used: set[int] = set()
     for place in range(len(units) + 1):
         ends = place == len(units) or not units.foldable(place)
         if not ends and "repeat" in units.data[place]:
             ends = cut is None or len(labels[place]) < cut
-        leaves = [] if ends else units.parameters(place)
+        calls = () if ends else units.data[place].get("calls", ())
+        before, call = call, calls[len(labels[place])] if calls else None
+        leaves = [] if ends or calls else units.parameters(place)
         other = place > 0 and place < len(units) and labels[place] != labels[place - 1]
-        if ends or other or not used.isdisjoint(leaves):
+        if ends or other or call != before or not used.isdisjoint(leaves):
             if start < place:
                 yield start, place
             start, used = place + ends, set()

@@ -8,9 +8,10 @@ from dataclasses import replace
 from typing import Any
 
 from gradviz.graph import GradGraph
+from gradviz.paths import Path
 from gradviz.views.contract import Part, contract
 from gradviz.views.flow import along_the_data
-from gradviz.views.inference import Path, module_paths, shared_by
+from gradviz.views.inference import module_paths, shared_by
 from gradviz.views.modules import contents_of
 from gradviz.views.periods import Period, is_led_up_to, periods_of, stack_of
 from gradviz.views.sums import words_of

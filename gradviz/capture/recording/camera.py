@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import CodeType, FrameType
 from typing import Any
 
@@ -37,18 +37,18 @@ class Camera:
 
     Args:
         watch: what the recording knows.
-        modules: give names to their parameters.
+        modules: give names to their parameters, by what to call them; "" for the only one.
 
     Attributes:
         keys: gives out the keys.
         snapshot: the latest one.
     """
 
-    def __init__(self, watch: Watch, modules: Sequence[nn.Module]) -> None:
+    def __init__(self, watch: Watch, modules: Mapping[str, nn.Module]) -> None:
         self.keys = Keys()
         self.snapshot = Snapshot()
         self._watch = watch
-        self._modules = [weakref.ref(module) for module in modules]
+        self._modules = [(name, weakref.ref(module)) for name, module in modules.items()]
         self._entered: CodeType | None = None
         self._roots: Sequence[Callable[[], Any]] = ()
         self._since = self._before = 0
@@ -115,12 +115,22 @@ class Camera:
         keep_options(self.snapshot, before)
         return overlay.graph()
 
+    def module_name(self, module: nn.Module) -> str:
+        """The path of a module in those that were recorded, else its class."""
+        for ref in self._modules:
+            known = ref()
+            for path, each in known.named_modules() if known is not None else ():
+                if each is module and path:
+                    return str(path)
+        return type(module).__name__
+
     def _overlay(self, names: Names) -> Overlay:
         return Overlay(self.snapshot, self._watch, self.keys, Labels(names), self._before)
 
     def _of_modules(self) -> list[Named]:
-        modules = [module for ref in self._modules if (module := ref()) is not None]
-        return [named for module in modules for named in Names.of(module, None)]
+        alive = [(name, module) for name, ref in self._modules if (module := ref()) is not None]
+        each = [Names.of({name: module} if name else module, None) for name, module in alive]
+        return [named for names in each for named in names]
 
     def _names(self) -> Names:
         """Names by the modules, by the variables here, and by those where the recording began."""

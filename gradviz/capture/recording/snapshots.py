@@ -127,13 +127,15 @@ class _Look:
         """Put on each operation the line that made it, and the variable that got its result."""
         watch, created_of = self._watch, self.created
         mixed, in_place, start = watch.mixed, watch.in_place, watch.started_at
-        find, line_of = watch.journal.find, watch.journal.line
+        find, line_of, span_of = watch.journal.find, watch.journal.line, watch.spans.of
         in_question: dict[str, tuple[int, int]] = {}
         for key, data in nodes.items():
             if "sequence_nr" not in data:
                 continue
             created = created_of[key] = data["sequence_nr"] + first
             data["sequence_nr"] = created - start
+            if (span := span_of(created)) is not None:
+                data["module"], data["calls"] = span.module, span.calls
             index = find(created)
             if index < 0:
                 continue

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -9,22 +12,19 @@ from docutils import nodes
 from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
 
-from gradviz.errors import GradvizError
+from gradviz.errors import GradvizError, UsageError
+from gradviz.frontends.sphinx.namespace import CodeError, Namespace
 from gradviz.frontends.sphinx.options import OPTIONS
 from gradviz.frontends.sphinx.picture import picture
-from gradviz.frontends.sphinx.running import (
-    CodeError,
-    Namespace,
-    Outcome,
-    run_block,
-    run_target,
-    target_of,
-)
+from gradviz.frontends.sphinx.places import at_home, source_of, target_of
+from gradviz.frontends.sphinx.running import Outcome, Wanted, run_block, run_target
+from gradviz.frontends.target import Target, check_file
 
 __all__ = ["GradvizDirective"]
 
 _log = logging.getLogger(__name__)
 _NAMESPACE = "gradviz_namespace"
+_DRAWN_LATER = ("alt", "depth", "format", "theme", "views", "width")
 
 
 class GradvizDirective(SphinxDirective):
@@ -36,75 +36,115 @@ class GradvizDirective(SphinxDirective):
     option_spec: ClassVar[Any] = OPTIONS
 
     def run(self) -> list[nodes.Node]:
-        """The code, unless it is hidden, and the picture, or a box with the reason for none."""
+        """The code, unless it is hidden, and the picture, or a box that says why there is none."""
         shown: list[nodes.Node] = []
         try:
             if self.content or "context" in self.options:
-                code, outcome = "\n".join(self.content), self._run_block
+                outcome = self._run_block(shown)
             else:
-                code, outcome = self._target_code(), self._run_target
-            if code.strip() and "hide-code" not in self.options:
-                shown.append(self._code(code))
-            return [*shown, self._figure(outcome())]
+                outcome = self._run_target(shown)
+            for warning in outcome.warnings:
+                self._warn(warning)
+            return [*shown, *self._ending(outcome), self._figure(outcome)]
+        except CodeError as error:
+            return [*shown, self._failed(str(error), error.line)]
         except GradvizError as error:
-            return [*shown, self._failed(error)]
+            return [*shown, self._failed(str(error))]
+        except Exception as error:  # whatever is wrong with us, it must not end a build
+            _log.debug("gradviz failed", exc_info=True)
+            return [*shown, self._failed(f"{type(error).__name__}: {error} (a fault of gradviz)")]
 
-    def _run_block(self) -> Outcome:
-        context = self.options.get("context")
-        shared = self.env.temp_data
-        if context in (None, "reset") or _NAMESPACE not in shared:
-            namespace = Namespace(self.config.gradviz_pre_code)
-        else:
-            namespace = shared[_NAMESPACE]
-        if context:
-            shared[_NAMESPACE] = namespace
+    def _run_block(self, shown: list[nodes.Node]) -> Outcome:
+        """Show and run the code in the body."""
+        code = "\n".join(self.content)
+        shown += self._code(code)
+        with self._namespace() as namespace, self._at_home(self._folder):
+            return run_block(namespace, code, self._wanted)
+
+    def _run_target(self, shown: list[nodes.Node]) -> Outcome:
+        """Show and run a file or module."""
+        if not self.arguments:
+            raise UsageError("there is nothing to draw: give code, or a target like train.py:loss")
+        if "raises" in self.options:
+            raise UsageError(":raises: is for code on the page; a file has to reach its end")
+        home = Path(self.env.srcdir)
+        with self._at_home(home):
+            target = target_of(self._argument, self._folder, home)
+            source = source_of(target)
+            if source:
+                self.env.note_dependency(source)
+            if target.is_script or target.is_saved:
+                check_file(os.path.relpath(source))
+                home, target = Path(source).parent, Target(Path(source).name, target.names)
+            if source and not target.is_saved:
+                shown += self._code(Path(source).read_text(encoding="utf-8", errors="replace"))
+        with self._at_home(home):
+            return run_target(target, self._wanted)
+
+    @property
+    def _argument(self) -> str:
+        return " ".join(self.arguments)
+
+    @property
+    def _folder(self) -> Path:
+        return Path(self.env.doc2path(self.env.docname)).parent
+
+    @property
+    def _wanted(self) -> Wanted:
+        frames, raises = self.options.get("frames", ()), self.options.get("raises", "")
+        return Wanted(self._argument, frames, raises)
+
+    @contextlib.contextmanager
+    def _at_home(self, folder: Path) -> Iterator[None]:
+        """Run code in ``folder``; the page depends on what of the docs it imports."""
+        files: list[str] = []
         try:
-            argument = " ".join(self.arguments)
-            return run_block(
-                namespace, "\n".join(self.content), argument, self.options.get("frames", ())
-            )
+            with at_home(folder, folder, Path(self.env.srcdir)) as files:
+                yield
+        finally:
+            for file in files:
+                self.env.note_dependency(file)
+
+    @contextlib.contextmanager
+    def _namespace(self) -> Iterator[Namespace]:
+        """The variables of the block: its own, or those that the page shares so far."""
+        context, page = self.options.get("context"), self.env.temp_data
+        if context in ("keep", "close") and _NAMESPACE in page:
+            namespace = page[_NAMESPACE]
+        else:
+            namespace = Namespace(self.config.gradviz_pre_code)
+        if context:
+            page[_NAMESPACE] = namespace
+        try:
+            yield namespace
         finally:
             if context == "close":
-                del shared[_NAMESPACE]
+                del page[_NAMESPACE]
 
-    def _target(self) -> Any:
-        if not self.arguments:
-            raise GradvizError(
-                "there is nothing to draw: give code, or a target like train.py:loss"
-            )
-        folder = Path(self.env.doc2path(self.env.docname)).parent
-        return target_of(" ".join(self.arguments), folder, Path(self.env.srcdir))
+    def _code(self, code: str) -> list[nodes.Node]:
+        if not code.strip() or "hide-code" in self.options:
+            return []
+        return [self._literal(code, "python")]
 
-    def _target_code(self) -> str:
-        target = self._target()
-        if not target.is_script:
-            return ""
-        self.env.note_dependency(target.place)
-        path = Path(target.place)
-        return path.read_text(encoding="utf-8") if path.is_file() else ""
+    def _ending(self, outcome: Outcome) -> list[nodes.Node]:
+        """The error that the code was to end with."""
+        return [self._literal(outcome.error, "none")] if outcome.error else []
 
-    def _run_target(self) -> Outcome:
-        return run_target(self._target(), self.options.get("frames", ()))
-
-    def _code(self, code: str) -> nodes.Node:
-        block = nodes.literal_block(code, code, language="python")
+    def _literal(self, text: str, language: str) -> nodes.Node:
+        block = nodes.literal_block(text, text, language=language)
         self.set_source_info(block)
         return block
 
     def _figure(self, outcome: Outcome) -> nodes.Node:
-        for warning in outcome.warnings:
-            _log.warning(warning, type="gradviz", location=self._place())
-        kept = ("alt", "depth", "format", "theme", "views", "width")
-        node = picture("", **{key: self.options[key] for key in kept if key in self.options})
-        node["story"] = outcome.story
-        self.set_source_info(node)
-        outer: nodes.Element = node
-        if "caption" in self.options:
-            outer = nodes.figure("", node)
-            words, messages = self.parse_inline(self.options["caption"], lineno=self.lineno)
-            caption = nodes.caption(self.options["caption"], "", *words)
+        """The picture, in a figure if it has a caption."""
+        kept = {key: self.options[key] for key in _DRAWN_LATER if key in self.options}
+        outer: nodes.Element = picture("", story=outcome.story, **kept)
+        self.set_source_info(outer)
+        if text := self.options.get("caption"):
+            words, messages = self.parse_inline(text, lineno=self.lineno)
+            caption = nodes.caption(text, "", *words)
+            outer = nodes.figure("", outer, caption, *messages)
             self.set_source_info(caption)
-            outer += [caption, *messages]
             self.set_source_info(outer)
         if "align" in self.options:
             outer["align"] = self.options["align"]
@@ -112,28 +152,27 @@ class GradvizDirective(SphinxDirective):
         self.add_name(outer)
         return outer
 
-    def _failed(self, error: GradvizError) -> nodes.Node:
-        line = error.line if isinstance(error, CodeError) else 0
-        _log.warning("%s", error, type="gradviz", location=self._place(line))
-        where = f" (line {line})" if line else ""
-        said = f"gradviz: {error}{where}"
+    def _failed(self, message: str, line: int = 0) -> nodes.Node:
+        """A box in place of the picture; the page is read again in the next build."""
+        self._warn(message, line)
+        self.env.note_reread()
+        said = f"gradviz: {message}{f' (line {line})' if line else ''}"
         box = nodes.error("", nodes.paragraph(said, said))
         self.set_source_info(box)
         self.add_name(box)
         return box
 
-    def _place(self, line: int = 0) -> str:
-        """``path:line`` of the directive, or of a line of its code, as Sphinx prints it."""
-        source, first = self.get_source_info()
+    def _warn(self, message: str, line: int = 0) -> None:
+        place = f"{self.get_source_info()[0]}:{self.get_source_info()[1]}"
         if line and self.content:
-            source, first = self._first_line()
-            first += line - 1
-        return f"{source}:{first}"
+            place = self._place_of(line)
+        _log.warning("%s", message, type="gradviz", location=place)
 
-    def _first_line(self) -> tuple[str, int]:
-        """The file and the line in it where the code begins."""
+    def _place_of(self, line: int) -> str:
+        """``path:line`` in the page's file of a line of the code, counted from 1."""
         if type(self.state).__module__.startswith("myst_parser"):
             # There the lines of the content are counted from the content itself.
-            return self.get_source_info()[0], self.lineno + 1 + self.content_offset
-        source, offset = self.content.info(0)
-        return str(source), int(offset or 0) + 1
+            source, first = self.get_source_info()[0], self.lineno + self.content_offset
+            return f"{source}:{first + line}"
+        source, offset = self.content.info(min(line, len(self.content)) - 1)
+        return f"{source}:{(offset or 0) + 1}"

@@ -19,8 +19,8 @@ __all__ = ["FORMATS", "OPTIONS", "THEMES", "views_of"]
 FORMATS = ("svg", "png", "txt", "dot", "mmd", "json")
 """What ``:format:`` may ask for; all but the first two are shown as text."""
 
-THEMES = (*get_args(Theme), "both")
-"""``both`` is a light and a dark picture, of which the site's theme shows one."""
+THEMES = ("site", "both", *get_args(Theme))
+"""``site`` does as the site does; ``both`` is two pictures, of which the site shows one."""
 
 
 def _one_of(*values: str) -> Callable[[str | None], str]:
@@ -60,6 +60,7 @@ OPTIONS: dict[str, Callable[..., Any]] = {
     "frames": _numbers,
     "hide-code": directives.flag,
     "name": directives.unchanged,
+    "raises": directives.unchanged_required,
     "theme": _one_of(*THEMES),
     "views": _views,
     "width": directives.length_or_percentage_or_unitless,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import re
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +17,14 @@ from gradviz.errors import GradvizError
 from gradviz.frontends.drawing import Drawing
 from gradviz.frontends.files import write_atomically
 from gradviz.frontends.sphinx.options import views_of
+from gradviz.frontends.sphinx.themes import themes_of
 from gradviz.serialize import loads
 
 __all__ = ["DrawPictures", "picture", "skip"]
 
 _log = logging.getLogger(__name__)
 _MIME = {"svg": "image/svg+xml", "pdf": "application/pdf", "png": "image/png"}
-_LANGUAGES = {"json": "json", "dot": "dot"}
+_LANGUAGES = {"json": "json"}
 
 
 class picture(nodes.General, nodes.Element):  # noqa: N801  (as docutils names its nodes)
@@ -29,12 +32,16 @@ class picture(nodes.General, nodes.Element):  # noqa: N801  (as docutils names i
 
 
 def skip(*_: Any) -> None:
-    """A builder that resolves no documents has no picture."""
+    """What a builder does with a picture that `DrawPictures` has not replaced."""
     raise nodes.SkipNode
 
 
 class DrawPictures(SphinxPostTransform):
-    """Replaces each picture by an image, or by text where a builder shows none."""
+    """Replaces each picture by images, or by text where a builder shows none.
+
+    What is drawn goes to a file whose name is a hash of all that is in it, next to the documents
+    that Sphinx keeps, so that each picture is drawn once for all builds and builders.
+    """
 
     default_priority = 8  # before the images are looked at
 
@@ -42,23 +49,24 @@ class DrawPictures(SphinxPostTransform):
         """Draw what is in the document."""
         for node in list(self.document.findall(picture)):
             drawn = self._drawn(node)
-            drawn[0]["ids"] += node["ids"]
-            drawn[0]["names"] += node["names"]
-            for each in drawn:
-                each["classes"] += node["classes"]
-                each.source, each.line = node.source, node.line
+            for name in ("ids", "names", "classes"):
+                drawn[name] += node[name]
+            drawn.source, drawn.line = node.source, node.line
             node.replace_self(drawn)
+            if self.app.builder.format == "man" and isinstance(drawn.parent, nodes.figure):
+                _flatten(drawn.parent)
 
-    def _drawn(self, node: picture) -> list[nodes.Element]:
-        drawing = _drawing(node, "auto")
+    def _drawn(self, node: picture) -> nodes.Element:
         fmt = self._format(node)
         if fmt not in _MIME:
-            return [self._text(drawing, fmt)]
+            return _text(node, fmt)
+        themes = themes_of(self.app.builder, node.get("theme", self.config.gradviz_theme))
         try:
-            return self._images(node, drawing, fmt)
+            images = [self._image(node, theme, fmt) for theme in themes]
         except GradvizError as error:
             _log.warning("%s; shown as text", error, type="gradviz", location=node)
-            return [self._text(drawing, "txt")]
+            return _text(node, "txt")
+        return images[0] if len(images) == 1 else _switched(node, images)
 
     def _format(self, node: picture) -> str:
         wanted = str(node.get("format", "svg"))
@@ -68,61 +76,80 @@ class DrawPictures(SphinxPostTransform):
         order = ("png", "svg", "pdf") if wanted == "png" else ("svg", "pdf", "png")
         return next((fmt for fmt in order if _MIME[fmt] in possible), "txt")
 
-    def _text(self, drawing: Drawing, fmt: str) -> nodes.Element:
-        text = drawing.render(fmt).decode().rstrip("\n")
-        return nodes.literal_block(text, text, language=_LANGUAGES.get(fmt, "none"))
+    def _image(self, node: picture, theme: str, fmt: str) -> nodes.image:
+        path = self._file(node, theme, fmt)
+        image = nodes.image("", uri=str(path), candidates={"*": str(path)}, alt=_alt(node))
+        if "width" in node:
+            image["width"] = node["width"]
+        elif self.app.builder.format == "html":
+            # Sphinx links an image that has a width to its file, where it is seen whole, and
+            # pointing at its parts tells more of them.
+            image["width"] = f"{_natural_width(path)}px"
+        if "align" in node:
+            image["align"] = node["align"]
+        self.env.images.add_file(self.env.docname, str(path))
+        return image
 
-    def _images(self, node: picture, drawing: Drawing, fmt: str) -> list[nodes.Element]:
-        alt = node.get("alt") or _alt(drawing)
-        images: list[nodes.Element] = []
-        for theme, classes in self._themes(node):
-            path = self._file(node, theme, fmt)
-            image = nodes.image("", uri=path, candidates={"*": path}, alt=alt, classes=classes)
-            for key in ("width", "align"):
-                if key in node:
-                    image[key] = node[key]
-            self.env.images.add_file(self.env.docname, path)
-            images.append(image)
-        return images
-
-    def _themes(self, node: picture) -> list[tuple[str, list[str]]]:
-        """The themes to draw, each with the classes by which a site shows and hides it."""
-        wanted = node.get("theme") or self.config.gradviz_theme
-        if self.app.builder.format != "html" or self.app.builder.name == "epub":
-            return [("light" if wanted == "both" else wanted, [])]
-        if wanted == "both" or (wanted == "auto" and _has_button(self.app.builder)):
-            return [("light", ["only-light"]), ("dark", ["only-dark"])]
-        return [(wanted, [])]
-
-    def _file(self, node: picture, theme: str, fmt: str) -> str:
-        """The file of a drawing, drawn unless it is there; its name says all that is in it."""
+    def _file(self, node: picture, theme: str, fmt: str) -> Path:
+        """The file of a drawing; drawn, unless it is there."""
         facts = (__version__, theme, node.get("views"), node.get("depth"), node["story"])
         name = hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
-        folder = Path(self.app.doctreedir) / "gradviz"
-        path = folder / f"gradviz-{name}.{fmt}"
+        path = Path(self.app.doctreedir) / "gradviz" / f"gradviz-{name}.{fmt}"
         if not path.exists():
-            folder.mkdir(parents=True, exist_ok=True)
+            path.parent.mkdir(parents=True, exist_ok=True)
             write_atomically(path, _drawing(node, theme).render(fmt))
-        return str(path)
+        return path
 
 
-def _drawing(node: picture, theme: Any) -> Drawing:
+def _drawing(node: picture, theme: Any = "auto") -> Drawing:
     views = views_of(node.get("views"), node.get("depth"))
     return Drawing(loads(node["story"]), views=views, theme=theme)
 
 
-def _alt(drawing: Drawing, most: int = 300) -> str:
-    """The first lines of the text, as many as one cares to listen to."""
-    lines = [line for line in drawing.text.splitlines() if line.strip()]
+def _text(node: picture, fmt: str) -> nodes.Element:
+    text = _drawing(node).render(fmt).decode().rstrip("\n")
+    return nodes.literal_block(text, text, language=_LANGUAGES.get(fmt, "none"))
+
+
+def _switched(node: picture, images: list[nodes.image]) -> nodes.Element:
+    """A light and a dark image, of which the site shows one, each with its link."""
+    outer = nodes.container()
+    for image, theme in zip(images, ("light", "dark"), strict=True):
+        # By this class pydata's theme leaves the colours of an image alone.
+        image["classes"] += ["dark-light"]
+        outer += nodes.container("", image, classes=[f"only-{theme}"])
+    if "align" in node:
+        outer["classes"] += [f"align-{node['align']}"]
+    return outer
+
+
+def _flatten(figure: nodes.figure) -> None:
+    """A figure as its parts, for manual pages: Sphinx's writer spoils the line after a caption."""
+    for caption in figure.findall(nodes.caption):
+        caption.replace_self(nodes.paragraph(caption.rawsource, "", *caption.children))
+    first, *rest = figure.children
+    if isinstance(first, nodes.Element):
+        first["ids"] += figure["ids"]
+    figure.replace_self([first, *rest])
+
+
+def _alt(node: picture, most: int = 300) -> str:
+    """What a picture says to who does not see it: as many lines as one cares to listen to."""
+    if "alt" in node:
+        return str(node["alt"])
     kept: list[str] = []
-    for line in lines:
+    for line in filter(None, map(" ".join, map(str.split, _drawing(node).text.splitlines()))):
         if kept and sum(map(len, kept)) + len(line) > most:
-            return "\n".join([*kept, "…"])
+            kept.append("…")
+            break
         kept.append(line)
-    return "\n".join(kept)
+    return "; ".join(kept)  # with a pause after each line
 
 
-def _has_button(builder: Any) -> bool:
-    """Whether the site's theme switches between light and dark by these classes."""
-    dirs = builder.theme.get_theme_dirs() if getattr(builder, "theme", None) else []
-    return any(Path(folder).name in ("furo", "pydata_sphinx_theme") for folder in dirs)
+def _natural_width(path: Path) -> int:
+    """The width of a picture of ours in CSS pixels."""
+    head = path.read_bytes()[:400]
+    if path.suffix == ".png":
+        return int(struct.unpack(">I", head[16:20])[0]) // 2  # it is drawn at twice its size
+    found = re.search(rb' width="([\d.]+)"', head)
+    return round(float(found[1])) if found else 0
