@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import pytest
-
-import gradviz
-from gradviz import errors, graph, views
-from pages import DOCS, printed
+from pages import printed
 
 
 @pytest.mark.parametrize("page", ["howto/explain"])

@@ -14,7 +14,7 @@ class ScrollingPictures(SphinxPostTransform):
 
     def run(self, **_):
         for image in list(self.document.findall(nodes.image)):
-            if not PurePath(image["uri"]).suffix == ".svg":
+            if PurePath(image["uri"]).suffix != ".svg":
                 continue
             box = nodes.container(classes=["picture", *image["classes"]])
             image.replace_self(box)

@@ -1,2 +1,5 @@
+"""The page of verdicts."""
+
+
 def setup(app):
     return {"parallel_read_safe": True}
