@@ -82,7 +82,7 @@ def masked():
 @case(Verdict.ZERO, "its gradient is all zeros", "name the results")
 def zero_for_no_known_reason():
     w = leaf(-1.0, -2.0)
-    loss = torch.relu(w).sum()
+    loss = torch.relu(w * 2).sum()
     loss.backward()
     return gradviz.explain(w, loss)
 

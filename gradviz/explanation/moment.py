@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+from gradviz.explanation.answers import Explanation
+from gradviz.explanation.verdict import Verdict
 from gradviz.explanation.ways import above, below, word_of
 from gradviz.graph import GradGraph, NodeData, NodeKind
 from gradviz.story import Event, EventKind
@@ -87,6 +89,23 @@ class Moment:
             for _, user, edge in self.graph.out_edges(maker, data=True)
             if edge.get("output") == made.get("output") and user != key
         ]
+
+    def answer(
+        self,
+        question: Question,
+        verdict: Verdict,
+        reason: str,
+        fix: str = "",
+        evidence: Sequence[str] = (),
+        culprit: str = "",
+    ) -> Explanation:
+        """The explanation of a tensor, with its own node among the evidence.
+
+        Without another culprit it is marked itself.
+        """
+        found = tuple(dict.fromkeys(filter(None, (question.key, *evidence))))
+        culprit = culprit or question.key
+        return Explanation(verdict, question.name, reason, found, fix, self.graph, culprit)
 
     def happened(self, *kinds: EventKind) -> Sequence[Event]:
         """The events of some kinds, in order."""

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from gradviz.explanation.live import names_of
 from gradviz.explanation.moment import Moment, Question
 from gradviz.explanation.subjects import Asked
 from gradviz.graph import GradGraph, NodeData, NodeKind
-from gradviz.story import EventKind, Frame
+from gradviz.story import Event, EventKind, Frame
 
 if TYPE_CHECKING:
     from gradviz.capture.recording.recorder import Recording
     from gradviz.capture.tensors.names import Names
 
-__all__ = ["moment_of", "questions_of"]
+__all__ = ["made_by", "moment_of", "questions_of", "with_values"]
 
 _LEAVES = (NodeKind.PARAMETER, NodeKind.LEAF)
 
@@ -64,6 +65,39 @@ def questions_of(asked: Asked, moment: Moment, names: Names) -> list[Question]:
         is_parameter = id(tensor) in asked.parameters or type(tensor).__name__ == "Parameter"
         questions.append(Question(name, key, data, is_parameter))
     return questions
+
+
+def with_values(moment: Moment, recording: Recording, names: Names) -> Moment:
+    """The same moment with what is known of large tensors, which frames tell no values of.
+
+    Those with a name are still alive; one that was changed in place since tells nothing.
+    """
+    from gradviz.capture.autograd.tensors import version_of
+    from gradviz.capture.tensors.summary import summarize
+
+    graphs = [moment.graph.copy(), (moment.before or GradGraph()).copy()]
+    places = [
+        (data, named.tensor)
+        for graph in graphs
+        for named in names
+        if (key := _key_of(recording, named.tensor, graph))
+        and "value" not in (data := graph.nodes[key])
+        and data.get("version", 0) == version_of(named.tensor)
+    ]
+    known = {id(tensor): tensor for _, tensor in places}
+    summaries = dict(zip(known, summarize(list(known.values())), strict=True))
+    for data, tensor in places:
+        data["value"] = summaries[id(tensor)]
+    return replace(moment, graph=graphs[0], before=graphs[1] if moment.before else None)
+
+
+def made_by(recording: Recording, tensor: Any) -> Event | None:
+    """The event of the operation that made a result."""
+    from gradviz.capture.autograd.nodes import sequence_number
+
+    key = recording._watch.journal.key_of(sequence_number(tensor.grad_fn))
+    found = [event for event in recording.events if key and event.node == key and event.source]
+    return found[0] if found else None
 
 
 def _leaves(frames: tuple[Frame, ...]) -> Iterator[tuple[str, NodeData]]:

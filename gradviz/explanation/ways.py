@@ -7,7 +7,17 @@ from typing import NamedTuple
 
 from gradviz.graph import EdgeData, EdgeKind, GradGraph, NodeData, NodeKind, TensorSummary
 
-__all__ = ["Cut", "above", "below", "cuts_between", "is_gradient", "value_of", "word_of"]
+__all__ = [
+    "Cut",
+    "above",
+    "below",
+    "cuts_between",
+    "input_of",
+    "is_gradient",
+    "plain",
+    "value_of",
+    "word_of",
+]
 
 Follow = Callable[[str, str, EdgeData], bool]
 
@@ -77,6 +87,21 @@ def value_of(graph: GradGraph, key: str) -> TensorSummary | None:
             made: NodeData = graph.nodes[target]
             return made.get("value")
     return None
+
+
+def plain(graph: GradGraph, key: str) -> str:
+    """The leaf in place of its ``AccumulateGrad``."""
+    if graph.nodes[key]["kind"] is NodeKind.ACCUMULATE:
+        return next((source for source, _ in graph.inputs(key)), key)
+    return key
+
+
+def input_of(graph: GradGraph, key: str, number: int) -> str:
+    """An operation's input by its number, tracked or not; "" if it is not known."""
+    for source, edge in graph.inputs(key):
+        if edge.get("input") == number:
+            return plain(graph, source)
+    return ""
 
 
 def word_of(data: NodeData) -> str:

@@ -1,4 +1,4 @@
-"""RuntimeError: Trying to backward through the graph a second time (or directly access saved tensors after they have already been freed).
+"""RuntimeError: Trying to backward through the graph a second time (or directly access saved …
 
 https://github.com/karpathy/nn-zero-to-hero/issues/31
 """

@@ -1,4 +1,4 @@
-"""RuntimeError: function adderBackward returned an incorrect number of gradients (expected 2, got 1)
+"""RuntimeError: function adderBackward returned an incorrect number of gradients (expected 2, …
 
 https://github.com/huawei-noah/AdderNet/issues/21
 """

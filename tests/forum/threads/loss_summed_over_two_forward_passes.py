@@ -1,4 +1,4 @@
-"""RuntimeError: Trying to backward through the graph a second time, but the saved intermediate results have already been freed.
+"""RuntimeError: Trying to backward through the graph a second time, but the saved intermediate …
 
 https://github.com/davda54/sam/issues/10
 """

@@ -1,4 +1,4 @@
-"""torchvision/utils.py modify grad_fn of the tensor, throw exception "Output X of UnbindBackward is a view and is being modified inplace"
+"""torchvision/utils.py modify grad_fn of the tensor, throw exception "Output X of UnbindBackward …
 
 https://github.com/pytorch/pytorch/issues/48149
 """
@@ -6,7 +6,6 @@ https://github.com/pytorch/pytorch/issues/48149
 # ask: error
 # verdict: view changed in place
 
-import torch
 from torch import nn
 
 kernels = nn.Conv2d(3, 4, 3).weight.clone()

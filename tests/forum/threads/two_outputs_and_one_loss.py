@@ -1,4 +1,4 @@
-"""RuntimeError: Expected to have finished reduction in the prior iteration before starting a new one.
+"""RuntimeError: Expected to have finished reduction in the prior iteration before starting a new …
 
 https://github.com/pytorch/pytorch/issues/43259
 """
