@@ -13,6 +13,13 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any, TypedDict
 
 import networkx as nx
+from networkx.classes.reportviews import (
+    DiMultiDegreeView,
+    InMultiDegreeView,
+    InMultiEdgeView,
+    OutMultiDegreeView,
+    OutMultiEdgeView,
+)
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -274,6 +281,14 @@ class GradGraph(nx.MultiDiGraph):  # type: ignore[misc]
         >>> list(nx.topological_sort(graph))
         ['n0', 'n1']
     """
+
+    # Views of the edges hold the graph. Networkx keeps them in it: a circle, which would leave
+    # each graph to the garbage collector. Here they are made anew, and a graph goes at once.
+    edges = out_edges = property(OutMultiEdgeView)
+    in_edges = property(InMultiEdgeView)
+    degree = property(DiMultiDegreeView)
+    in_degree = property(InMultiDegreeView)
+    out_degree = property(OutMultiDegreeView)
 
     def __repr__(self) -> str:
         counts: dict[str, int] = {}

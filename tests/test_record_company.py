@@ -236,5 +236,6 @@ def test_backward_from_a_hook_and_operations_in_hooks_are_not_the_programs() -> 
         y = x * 2
         y.register_hook(lambda grad: grad * 10)
         y.sum().backward()
-    assert words(run) == ["ones", "mul", "register_hook", "sum", "backward", "accumulate_grad"]
+    hooked = ["register_hook", "sum", "backward", "hook"]
+    assert words(run) == ["ones", "mul", *hooked, "accumulate_grad"]
     assert events(run, EventKind.ACCUMULATE)[0].detail == "+20, pass 1"

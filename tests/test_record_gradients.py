@@ -8,7 +8,7 @@ from recording import events, find, strict
 from torch import nn
 
 import gradviz
-from gradviz.capture.recording.accumulation import added
+from gradviz.capture.recording.differences import added
 from gradviz.graph import TensorSummary
 from gradviz.story import EventKind
 

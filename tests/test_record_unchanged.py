@@ -156,6 +156,23 @@ def test_a_graph_is_freed_when_its_root_is() -> None:
     assert len(dead) == 1
 
 
+def test_frames_that_are_dropped_leave_nothing_to_the_garbage_collector() -> None:
+    """Else thousands of dictionaries wait for it, and the process grows for hundreds of steps."""
+    model = nn.Linear(2, 2)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with gradviz.record(max_frames=2) as run:
+        for number in range(6):
+            optimizer.zero_grad()
+            model(torch.ones(1, 2)).sum().backward()
+            optimizer.step()
+            if number == 3:
+                gc.collect()
+                gc.disable()
+        found = gc.collect()
+        gc.enable()
+    assert found == 0 and run.frames
+
+
 def test_a_deep_graph_dies_in_peace() -> None:
     program = """
 import torch, gradviz

@@ -16,6 +16,8 @@ from typing import Any, Protocol
 import torch
 from torch.autograd import _get_sequence_nr  # type: ignore[attr-defined]
 
+from gradviz.capture.autograd import hooks
+
 __all__ = ["BackwardCall", "Listener", "creation_count", "listen", "modes_below", "unlisten"]
 
 creation_count: Callable[[], int] = _get_sequence_nr
@@ -58,11 +60,16 @@ class BackwardCall:
 
 
 class Listener(Protocol):
-    """What wants to know of backward passes; the outcome is what it returned, or the error."""
+    """What wants to know of backward passes; the outcome is what it returned, or the error.
+
+    While one runs it is told what each full backward hook of a module was given and returned.
+    """
 
     def before_backward(self, call: BackwardCall) -> None: ...  # noqa: D102
 
     def after_backward(self, call: BackwardCall, outcome: object) -> None: ...  # noqa: D102
+
+    def module_hook(self, hook: Any, module: Any, given: Any, result: Any) -> None: ...  # noqa: D102
 
 
 class _Here(threading.local):
@@ -84,6 +91,7 @@ def listen(listener: Listener) -> None:
         if _open == 0:
             _original = getattr(_autograd, _RUN)
             setattr(_autograd, _RUN, _replacement(_original))
+            hooks.install(_tell_module_hook)
         _open += 1
     _here.listeners.append(listener)
 
@@ -96,6 +104,13 @@ def unlisten(listener: Listener) -> None:
         _open -= 1
         if _open == 0:
             setattr(_autograd, _RUN, _original)
+            hooks.remove()
+
+
+def _tell_module_hook(hook: Any, module: Any, given: Any, result: Any) -> None:
+    if _here.running:
+        for listener in _here.listeners:
+            listener.module_hook(hook, module, given, result)
 
 
 def _replacement(original: Any) -> Any:
@@ -118,7 +133,7 @@ def _replacement(original: Any) -> Any:
             raise
         finally:
             here.running = False
-            for listener in listeners:
+            for listener in reversed(listeners):  # the last to begin is the first to end
                 listener.after_backward(call, outcome)
             del call  # an error would keep it, and with it the tensors, as long as it lives
         return outcome

@@ -115,6 +115,15 @@ class Camera:
         keep_options(self.snapshot, before)
         return overlay.graph()
 
+    def module_name(self, module: nn.Module) -> str:
+        """The path of a module in those that were recorded, else its class."""
+        for ref in self._modules:
+            known = ref()
+            for path, each in known.named_modules() if known is not None else ():
+                if each is module and path:
+                    return str(path)
+        return type(module).__name__
+
     def _overlay(self, names: Names) -> Overlay:
         return Overlay(self.snapshot, self._watch, self.keys, Labels(names), self._before)
 

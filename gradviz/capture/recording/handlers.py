@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from gradviz.capture.autograd.engine import creation_count
+from gradviz.capture.autograd.nodes import sequence_number
 from gradviz.capture.recording import gradients
 from gradviz.capture.recording.changes import look_at_targets, tell_changes
 from gradviz.capture.recording.ghosts import Ghost, Leaf
@@ -189,8 +190,15 @@ def _mode_word(watch: Watch) -> str:
 
 
 def _tell_hook(watch: Watch, call: Call) -> None:
-    """``x.register_hook(...)``: that it is there. What it does to the gradient is not seen."""
-    watch.log(EventKind.HOOK, "register_hook", watch.place(), detail="registered")
+    """``x.register_hook(...)``: that it is there. What it does is seen when backward calls it."""
+    tensor, place = call.args[0], watch.place()
+    node = tensor.grad_fn  # torch has looked at it as well, to register the hook
+    leaf = watch.ghosts.leaf(tensor) if node is None else None
+    identity = leaf.identity if leaf is not None else sequence_number(node)
+    name = (leaf.name or watch.lines.line(*leaf.place).target or None) if leaf else None
+    word = word_of(call.func)
+    watch.log(EventKind.HOOK, word, place, name, "registered", identity)
+    watch.hooks.registered(call.result, place, identity, leaf)
 
 
 def _tell_new_data(watch: Watch, call: Call) -> None:
@@ -204,7 +212,7 @@ _NAMED: dict[str, Handler] = {
     "backward": _handler(gradients.tell_backward, gradients.look_at_backward),
     "detach": _handler(_tell_cut(Cause.DETACH)),
     "detach_": _handler(_tell_detached, _look_at_detached),
-    "register_hook": _handler(_tell_hook),
+    **dict.fromkeys(("register_hook", "register_post_accumulate_grad_hook"), _handler(_tell_hook)),
     "requires_grad_": _handler(_tell_flag, _look_at_flag),
     "set_grad_enabled": _handler(_tell_mode, _look_at_mode),
     **dict.fromkeys(("numpy", "__array__"), _handler(_tell_end(Cause.NUMPY))),

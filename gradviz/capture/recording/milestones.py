@@ -7,7 +7,7 @@ import threading
 import weakref
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import CodeType, FrameType
 from typing import Any
 
@@ -16,8 +16,9 @@ from torch import nn
 
 from gradviz.capture.autograd.engine import BackwardCall, creation_count
 from gradviz.capture.autograd.tensors import place_of, quietly, version_of
-from gradviz.capture.recording.accumulation import Before, added
+from gradviz.capture.recording.accumulation import Before, leaves_of
 from gradviz.capture.recording.camera import Camera
+from gradviz.capture.recording.differences import added
 from gradviz.capture.recording.failures import Freed, History, explain
 from gradviz.capture.recording.ghosts import Leaf
 from gradviz.capture.recording.journal import Note
@@ -46,6 +47,7 @@ class _Pass:
         given: whether a gradient was passed to it.
         root: the name of what it starts from.
         graph: the frame before it.
+        steps: what optimizers did in hooks while it ran.
     """
 
     number: int
@@ -55,6 +57,7 @@ class _Pass:
     given: bool
     root: str
     graph: GradGraph
+    steps: list[Note] = field(default_factory=list)
 
 
 class Milestones:
@@ -115,10 +118,12 @@ class Milestones:
         before = Before(self._watch, graph, self._camera.snapshot)
         given = bool(self._watch.gradient_given)
         self._pass = _Pass(self._passes, place, count, before, given, root, graph)
+        self._watch.hooks.begin(leaves_of(self._watch))
 
     def after_backward(self, call: BackwardCall, outcome: object) -> None:
         """A backward pass has run, or failed."""
         watch = self._watch
+        watch.hooks.end()
         watch.paused = False
         watch.update_alert()
         done, self._pass = self._pass, None
@@ -139,6 +144,8 @@ class Milestones:
             made = outcome if isinstance(outcome, tuple) else ()
             refs = tuple(weakref.ref(each) for each in made if isinstance(each, torch.Tensor))
             note.operation = (done.count, after, torch.autograd.grad, *done.place, refs)
+        on_gradients, on_leaves = watch.hooks.told()
+        watch.journal.entries += on_gradients
         if isinstance(outcome, BaseException):
             self._seen_error = id(outcome)
             self._fail(outcome, done)
@@ -154,6 +161,7 @@ class Milestones:
                 EventKind.ACCUMULATE, "accumulate_grad", done.place, name, detail, leaf.identity
             )
             texts.append(f"{name} {text}")
+        watch.journal.entries += [*on_leaves, *done.steps]
         title = f"after backward {done.number}" if call.accumulates else "after autograd.grad"
         summary = ", ".join(texts)
         if summary and len(summary) <= _TITLE:
@@ -163,6 +171,12 @@ class Milestones:
             line = watch.lines.line(*done.place).source
             self._freed.append((line, self._camera.snapshot.operations))
         watch.turn()
+
+    def module_hook(self, hook: Any, module: Any, given: Any, result: Any) -> None:
+        """A full backward hook of a module was called."""
+        if self._pass is not None:
+            name = self._camera.module_name(module)
+            self._watch.hooks.of_module(hook, name, given, result)
 
     def _grad_of(self, leaf: Leaf, graph: GradGraph) -> Any:
         key = self._camera.keys.known(leaf.identity)
@@ -235,7 +249,11 @@ class Milestones:
             storage = (place_of(tensor) or (None,))[0]
             watch.changes.append(Change("step", place, storage, before, version_of(tensor)))
         self._versions = []
-        watch.log(EventKind.STEP, "step", place, optimizer, f"changed {what}")
+        note = Note(EventKind.STEP, "step", place, optimizer, f"changed {what}")
+        if self._pass is not None:  # in a hook: the frame after the pass shows it
+            self._pass.steps.append(note)
+            return
+        watch.journal.entries.append(note)
         self._add(Frame("after step", self._camera.now()))
 
     # Marks and the end.

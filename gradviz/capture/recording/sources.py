@@ -198,7 +198,9 @@ def _assigned(node: ast.AST) -> Iterator[tuple[ast.expr | ast.stmt, ast.expr]]:
     """Pairs of what is computed and where it goes."""
     if isinstance(node, ast.Assign):
         target, value = node.targets[0], node.value
-        if isinstance(target, ast.Tuple) and isinstance(value, ast.Tuple):
+        if (hooked := _hooked(value)) is not None:
+            yield value, hooked  # ``handle = x.register_hook(...)`` is about x
+        elif isinstance(target, ast.Tuple) and isinstance(value, ast.Tuple):
             if len(target.elts) == len(value.elts):
                 yield from zip(value.elts, target.elts, strict=True)
         else:
@@ -214,6 +216,12 @@ def _assigned(node: ast.AST) -> Iterator[tuple[ast.expr | ast.stmt, ast.expr]]:
         yield node, node.target
     elif isinstance(node, (ast.AnnAssign, ast.NamedExpr)) and node.value is not None:
         yield node.value, node.target
+
+
+def _hooked(value: ast.expr) -> ast.expr | None:
+    called = value.func if isinstance(value, ast.Call) else None
+    is_hook = isinstance(called, ast.Attribute) and called.attr.endswith("_hook")
+    return called.value if is_hook and isinstance(called, ast.Attribute) else None
 
 
 def _span_of(node: ast.expr | ast.stmt) -> _Span:

@@ -18,6 +18,7 @@ from gradviz.capture.autograd.engine import creation_count
 from gradviz.capture.autograd.nodes import sequence_number
 from gradviz.capture.autograd.tensors import quietly
 from gradviz.capture.recording.ghosts import Ghost, Ghosts, Input, Leaf, Made
+from gradviz.capture.recording.hooking import Hooks
 from gradviz.capture.recording.journal import Journal, Note
 from gradviz.capture.recording.sources import NOWHERE, Lines, Place, Verdicts, user_place
 from gradviz.capture.recording.stubs import MOST, Stub, sketch
@@ -111,6 +112,7 @@ class Watch:
         self.handlers = handlers
         self.verdicts = Verdicts()
         self.ghosts = Ghosts()
+        self.hooks = Hooks(self.verdicts, self.stumbled)
         self.alert = False
         self.paused = False
         self.stepping: CodeType | None = None
