@@ -7,6 +7,7 @@ import sys
 
 import explain_cases_errors  # noqa: F401  (registers its cases)
 import explain_cases_present  # noqa: F401
+import explain_cases_refused  # noqa: F401
 import pytest
 import torch
 from explain_cases import CASES, Case, leaf

@@ -290,3 +290,12 @@ def test_works_at_the_module_level_without_emptying_it() -> None:
     namespace = {"here": here, "x": t(1)}
     exec("here()", namespace)
     assert "x" in namespace
+
+
+def test_a_tensor_that_torch_tells_nothing_of_is_left_out() -> None:
+    h = torch.ones(2, 2, requires_grad=True).exp()
+    one, _ = h.unbind()
+    h.mul_(2)
+    with pytest.raises(RuntimeError, match="is a view and its base"):
+        _ = one.grad_fn
+    assert "h" in str(gradviz.draw(h.sum()))

@@ -21,7 +21,7 @@ class Question:
 
     Args:
         name: what to call it.
-        key: its node in the graph; "" if it is not there.
+        key: its node in the graph, or, when a recording knows it, in others; "" if in none.
         data: what is known of it.
         is_parameter: whether it is an ``nn.Parameter``.
     """
@@ -103,8 +103,10 @@ class Moment:
 
         Without another culprit it is marked itself.
         """
-        found = tuple(dict.fromkeys(filter(None, (question.key, *evidence))))
+        known = [each for each in (question.key, *evidence) if each in self.graph or ":" in each]
         culprit = culprit or question.key
+        culprit = culprit if culprit in self.graph else ""
+        found = tuple(dict.fromkeys(known))
         return Explanation(verdict, question.name, reason, found, fix, self.graph, culprit)
 
     def happened(self, *kinds: EventKind) -> Sequence[Event]:

@@ -50,7 +50,11 @@ def _of_passes(question: Question, moment: Moment, grad: TensorSummary) -> Expla
     norm = f", norm {grad.norm:.4g}" if grad.norm is not None else ""
     used = [event.source for event in changed_since(question, moment)]
     since = f", from before it was changed at {mention(used[0])}" if used else ""
-    return moment.answer(question, Verdict.FINE, f"it has a gradient{norm}{since}", "", used)
+    hooked = ""
+    if question.data.get("hooks") and not moment.is_recorded:
+        hooked = "; what its hook does to it was not recorded"
+    reason = f"it has a gradient{norm}{since}{hooked}"
+    return moment.answer(question, Verdict.FINE, reason, "", used)
 
 
 def _as_used(question: Question, moment: Moment) -> GradGraph:

@@ -12,7 +12,6 @@ __all__ = [
     "above",
     "below",
     "cuts_between",
-    "input_of",
     "is_gradient",
     "plain",
     "value_of",
@@ -94,14 +93,6 @@ def plain(graph: GradGraph, key: str) -> str:
     if graph.nodes[key]["kind"] is NodeKind.ACCUMULATE:
         return next((source for source, _ in graph.inputs(key)), key)
     return key
-
-
-def input_of(graph: GradGraph, key: str, number: int) -> str:
-    """An operation's input by its number, tracked or not; "" if it is not known."""
-    for source, edge in graph.inputs(key):
-        if edge.get("input") == number:
-            return plain(graph, source)
-    return ""
 
 
 def word_of(data: NodeData) -> str:

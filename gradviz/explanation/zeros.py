@@ -9,7 +9,7 @@ from gradviz.explanation.answers import Explanation
 from gradviz.explanation.lines import mention
 from gradviz.explanation.moment import Moment, Question
 from gradviz.explanation.verdict import Verdict
-from gradviz.explanation.ways import below, input_of, is_gradient, plain, value_of
+from gradviz.explanation.ways import below, is_gradient, plain, value_of
 from gradviz.graph import EdgeData, GradGraph, NodeData, NodeKind, TensorSummary
 from gradviz.story import EventKind
 
@@ -233,23 +233,28 @@ def _times_zero(step: _Step) -> str:
     return ""
 
 
+def _mask(step: _Step) -> tuple[complex, ...]:
+    """The values of the mask of an operation: its one input of booleans; () if not known."""
+    for source, _ in step.graph.inputs(step.target):
+        if step.graph.nodes[source].get("dtype") == "bool":
+            mask = step.value(source)
+            return (mask.values if mask else None) or ()
+    return ()
+
+
 def _not_chosen(step: _Step) -> str:
-    mask = step.value(input_of(step.graph, step.target, 0))
-    if mask is None or mask.values is None or not mask.values:
-        return ""
-    if step.edge.get("input") == 1 and not any(mask.values):
+    mask, number = _mask(step), step.edge.get("input")
+    if mask and number == 0 and not any(mask):
         return "its condition is False everywhere"
-    return (
-        "its condition is True everywhere"
-        if step.edge.get("input") == 2 and all(mask.values)
-        else ""
-    )
+    if mask and number == 1 and all(mask):
+        return "its condition is True everywhere"
+    return ""
 
 
 def _covered(step: _Step) -> str:
-    mask = step.value(input_of(step.graph, step.target, 1))
-    is_all = mask is not None and bool(mask.values) and all(mask.values or ())
-    return "its mask is True everywhere" if is_all and not step.edge.get("input") else ""
+    mask = _mask(step)
+    is_all = bool(mask) and all(mask) and step.edge.get("input") == 0
+    return "its mask is True everywhere" if is_all else ""
 
 
 _CHECKS: dict[str, Callable[[_Step], str]] = {
