@@ -91,6 +91,8 @@ class Cause(str, Enum):
     """Became a numpy array."""
     COPY = "torch.tensor"
     """Built anew from the values, by ``torch.tensor`` and its like."""
+    AUTOGRAD_GRAD = "autograd.grad"
+    """Returned by ``torch.autograd.grad`` without ``create_graph=True``."""
     NOT_DIFFERENTIABLE = "not differentiable"
     """The operation has no gradient: a comparison, ``argmax``, a cast to integers."""
     CONSTANT = "constant"
