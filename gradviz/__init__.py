@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from gradviz.errors import GradvizError
     from gradviz.explanation import Explanation, Explanations, Verdict, explain
     from gradviz.frontends.drawing import Drawing, draw
+    from gradviz.frontends.summary import Summary, summary
     from gradviz.graph import GradGraph
     from gradviz.story import Frame, Story
 
@@ -39,12 +40,14 @@ __all__ = [
     "GradvizError",
     "Recording",
     "Story",
+    "Summary",
     "Verdict",
     "check",
     "compare",
     "draw",
     "explain",
     "record",
+    "summary",
     "trace",
 ]
 
@@ -61,6 +64,7 @@ _HOME = {
     "GradvizError": "gradviz.errors",
     "Recording": "gradviz.capture.recording.recorder",
     "Story": "gradviz.story",
+    "Summary": "gradviz.frontends.summary",
     "Verdict": "gradviz.explanation",
     "check": "gradviz.capture.checking.check",
     "compare": "gradviz.comparison",
@@ -68,6 +72,7 @@ _HOME = {
     "explain": "gradviz.explanation",
     "record": "gradviz.capture.recording.recorder",
     "setup": "gradviz.frontends.sphinx",  # what Sphinx calls for extensions = ["gradviz"]
+    "summary": "gradviz.frontends.summary",
     "trace": "gradviz.capture.tracing.tracer",
 }
 

@@ -30,6 +30,7 @@ __all__ = [
     "EdgeData",
     "EdgeKind",
     "GradGraph",
+    "Mark",
     "NodeData",
     "NodeKind",
     "TensorSummary",
@@ -91,6 +92,8 @@ class Cause(str, Enum):
     """Became a numpy array."""
     COPY = "torch.tensor"
     """Built anew from the values, by ``torch.tensor`` and its like."""
+    AUTOGRAD_GRAD = "autograd.grad"
+    """Returned by ``torch.autograd.grad`` without ``create_graph=True``."""
     NOT_DIFFERENTIABLE = "not differentiable"
     """The operation has no gradient: a comparison, ``argmax``, a cast to integers."""
     CONSTANT = "constant"
@@ -104,6 +107,17 @@ class Buffers(str, Enum):
     HELD = "held"
     FREED = "freed"
     UNKNOWN = "unknown"
+
+
+class Mark(str, Enum):
+    """What `colour_by` found out about a gradient that has no place on its scale."""
+
+    ZERO = "zero"
+    """All zeros, or a node from which back every leaf got zeros."""
+    NOT_FINITE = "not finite"
+    """NaN or infinite."""
+    FIRST = "first not finite"
+    """The same, and backward came to it before the others that are known."""
 
 
 @dataclass(frozen=True)
@@ -195,11 +209,14 @@ class NodeData(TypedDict, total=False):
     repeat            of a group: how many times the same part comes after itself (``×12``)
     parameters        of a group: number of elements of the parameters inside
     structure         of a group: a fingerprint, the same for groups that do the same
+    first             of a group: key of the first operation that was folded into it
     contents          of a group: the modules in it, or else its operations; the first 12
     inferred          True when ``module`` was inferred from names and order, not recorded
     changes           what is new against the frame before, in few words, by attribute:
                       ``{"grad": "+3", "buffers": "freed"}``; ``{"node": "new"}`` for a new node
     problem           what went wrong here, when a recording ended in an error at this node
+    level             how much it has of what `colour_by` shows: 0 the least, 1 the most
+    mark              `Mark`: a gradient that has no place on that scale
     ================  ==========================================================================
     """
 
@@ -236,10 +253,13 @@ class NodeData(TypedDict, total=False):
     repeat: int
     parameters: int
     structure: str
+    first: str
     contents: tuple[str, ...]
     inferred: bool
     changes: dict[str, str]
     problem: str
+    level: float
+    mark: Mark
 
 
 class EdgeData(TypedDict, total=False):
@@ -254,6 +274,9 @@ class EdgeData(TypedDict, total=False):
     cause      `Cause`, on cut edges only
     through    forward words of the operations that a view folded into the edge: ``("t",)``
     source     of a cut edge, the line that cut it, when it was recorded: ``train.py:12``
+    norm       of the gradient in the ``.grad`` at its end, which is that of all uses (`colour_by`)
+    level      where that norm lies on the scale: 0 the least, 1 the most
+    mark       `Mark`: a gradient that has no place on the scale
     =========  =================================================================================
     """
 
@@ -263,6 +286,9 @@ class EdgeData(TypedDict, total=False):
     cause: Cause
     through: tuple[str, ...]
     source: str
+    norm: float
+    level: float
+    mark: Mark
 
 
 class GradGraph(nx.MultiDiGraph):  # type: ignore[misc]
@@ -270,7 +296,9 @@ class GradGraph(nx.MultiDiGraph):  # type: ignore[misc]
 
     Node keys are ``"n0"``, ``"n1"``, ... in visit order; the attributes are described by
     `NodeData` and `EdgeData`. ``graph.graph`` holds ``"torch"`` (the version that recorded it)
-    and ``"notes"`` (lines in which views say what they have hidden).
+    and ``"notes"`` (lines in which views say what they have hidden); views add ``"flow"``
+    (``"gradient"`` when the arrows are turned) and ``"scale"`` (what `colour_by` shows, with the
+    ends ``"low"`` and ``"high"``, or else the ``"values"``).
 
     Example:
         >>> graph = GradGraph()

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from gradviz.errors import DamagedFileError
-from gradviz.graph import Buffers, Cause, EdgeKind, GradGraph, NodeKind, TensorSummary
+from gradviz.graph import Buffers, Cause, EdgeKind, GradGraph, Mark, NodeKind, TensorSummary
 from gradviz.story import Frame, Story
 
 __all__ = ["SCHEMA_VERSION", "iter_json", "load", "loads", "to_json"]
@@ -212,6 +212,7 @@ _TEXT = (
     "source",
     "clone_of",
     "structure",
+    "first",
     "problem",
 )
 _COUNTS = (
@@ -240,6 +241,8 @@ _NODE: dict[str, Callable[[Any], Any]] = {
     "value": _summary,
     "grad": _summary,
     "buffers": Buffers,
+    "level": float,
+    "mark": Mark,
     **dict.fromkeys(_TEXT, str),
     **dict.fromkeys(_COUNTS, int),
     **dict.fromkeys(_FLAGS, bool),
@@ -252,4 +255,7 @@ _EDGE: dict[str, Callable[[Any], Any]] = {
     "output": int,
     "through": _words,
     _LINE: str,
+    "norm": float,
+    "level": float,
+    "mark": Mark,
 }

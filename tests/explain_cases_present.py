@@ -82,7 +82,7 @@ def masked():
 @case(Verdict.ZERO, "its gradient is all zeros", "name the results")
 def zero_for_no_known_reason():
     w = leaf(-1.0, -2.0)
-    loss = torch.relu(w).sum()
+    loss = torch.relu(w * 2).sum()
     loss.backward()
     return gradviz.explain(w, loss)
 
@@ -160,3 +160,160 @@ def sparse():
     loss = nn.functional.embedding(torch.tensor([1, 2]), w, sparse=True).sum()
     loss.backward()
     return gradviz.explain(w, loss)
+
+
+@case(Verdict.ZERO, "all of its 2 inputs are below 0 or above 1", "inside that range")
+def clamped():
+    w = leaf(-1.0, 2.0)
+    with gradviz.record() as run:
+        loss = w.clamp(0, 1).sum()  # here
+        loss.backward()
+    return gradviz.explain(w, run)
+
+
+@case(Verdict.ZERO, "goes in steps", "soft version")
+def rounded():
+    w = leaf()
+    with gradviz.record() as run:
+        loss = (w * 2).round().sum()  # here
+        loss.backward()
+    return gradviz.explain(w, run)
+
+
+@case(Verdict.ZERO, "its condition is False everywhere", "look at the condition")
+def branch_that_is_never_chosen():
+    w = leaf()
+    mask = torch.zeros(3, dtype=torch.bool)
+    with gradviz.record() as run:
+        loss = torch.where(mask, w, 0.0).sum()  # here
+        loss.backward()
+    return gradviz.explain(w, run)
+
+
+@case(Verdict.ZERO, "its mask is True everywhere", "look at the mask")
+def everything_is_masked():
+    w = leaf()
+    mask = torch.ones(3, dtype=torch.bool)
+    with gradviz.record() as run:
+        loss = w.masked_fill(mask, 0.0).sum()  # here
+        loss.backward()
+    return gradviz.explain(w, run)
+
+
+@case(Verdict.ZERO, "its input is all zeros, where its slope is 0", "other than zero")
+def started_at_the_minimum():
+    w = leaf(0.0, 0.0)
+    with gradviz.record() as run:
+        loss = (w**2).sum()  # here
+        loss.backward()
+    return gradviz.explain(w, run)
+
+
+@case(Verdict.ZERO, "none of its 4,096 inputs is positive", "leaky_relu")
+def dead_relu_of_a_large_layer():
+    w = torch.full((64,), -1.0, requires_grad=True)
+    with gradviz.record() as run:
+        h = torch.relu(w.expand(64, 64))  # here
+        loss = h.sum()
+        loss.backward()
+    return gradviz.explain(w, run)
+
+
+@case(Verdict.NAN, "its input has a 1", "clamp it")
+def angle_of_equal_vectors():
+    w = leaf(0.0)
+    with gradviz.record() as run:
+        cosine = torch.cos(w)
+        loss = torch.acos(cosine).sum()  # here
+        loss.backward()
+    return gradviz.explain(w, run)
+
+
+@case(Verdict.NAN, "target, which goes into it, has NaN elements", "select from target")
+def target_with_a_gap():
+    w = leaf(1.0, 2.0)
+    target = torch.tensor([1.0, float("nan")])
+    with gradviz.record() as run:
+        error = w - target  # here
+        loss = (error**2).sum()
+        loss.backward()
+    return gradviz.explain(w, run)
+
+
+@case(Verdict.HOOK, "gradient 2 → 20", "handle.remove()")
+def hook_on_a_leaf():
+    w = leaf()
+    with gradviz.record() as run:
+        w.register_hook(lambda grad: grad * 10)  # here
+        loss = (w * 2).sum()
+        loss.backward()
+    return gradviz.explain(w, run)
+
+
+@case(Verdict.HOOK, "a hook on h, on the way to it,", "handle.remove()")
+def hook_on_the_way():
+    w = leaf()
+    with gradviz.record() as run:
+        h = w * 2
+        h.register_hook(torch.zeros_like)  # here
+        loss = h.sum()
+        loss.backward()
+    return gradviz.explain(w, run)
+
+
+@case(Verdict.FINE, "what its hook does to it was not recorded")
+def hook_and_no_recording():
+    w = leaf()
+    w.register_hook(lambda grad: grad * 10)
+    loss = (w * 2).sum()
+    loss.backward()
+    return gradviz.explain(w, loss)
+
+
+@case(Verdict.STALE, "used it for the second time", "one backward() for each step")
+def two_steps_after_one_backward():
+    w = leaf()
+    optimizer = torch.optim.SGD([w], lr=0.1)
+    with gradviz.record() as run:
+        loss = (w**2).sum()
+        loss.backward()
+        for _ in range(2):
+            optimizer.step()  # here
+    return gradviz.explain(w, run)
+
+
+@case(Verdict.STALE, "added nothing to it", "optimizer.zero_grad()")
+def left_over_from_the_other_loss():
+    w, v = leaf(), leaf()
+    optimizer = torch.optim.SGD([w, v], lr=0.1)
+    with gradviz.record() as run:
+        loss = (w * v).sum()
+        loss.backward()
+        optimizer.step()  # here
+        other = (v**2).sum()
+        other.backward()
+    return gradviz.explain(w, run)
+
+
+@case(Verdict.STALE, "copy_ at", "call backward() again")
+def loaded_after_backward():
+    w = leaf()
+    with gradviz.record() as run:
+        loss = (w**2).sum()
+        loss.backward()
+        with torch.no_grad():
+            w.copy_(torch.ones(3))  # here
+    return gradviz.explain(w, run)
+
+
+@case(Verdict.FINE, "from before it was changed at")
+def used_by_one_step():
+    w = leaf()
+    optimizer = torch.optim.SGD([w], lr=0.1)
+    with gradviz.record() as run:
+        for _ in range(2):
+            optimizer.zero_grad()
+            loss = (w**2).sum()
+            loss.backward()
+            optimizer.step()  # here
+    return gradviz.explain(w, run)

@@ -298,3 +298,12 @@ def test_what_a_module_does_not_hold_is_called_by_its_variable():
     loss = model(torch.ones(1, 2)).sum()
     graph = gradviz.trace(loss, names=model)
     assert {graph.nodes[key]["name"] for key in (*graph.leaves, *graph.roots)} == {"weight", "loss"}
+
+
+def test_a_tensor_that_torch_tells_nothing_of_is_left_out() -> None:
+    h = torch.ones(2, 2, requires_grad=True).exp()
+    one, _ = h.unbind()
+    h.mul_(2)
+    with pytest.raises(RuntimeError, match="is a view and its base"):
+        _ = one.grad_fn
+    assert "h" in str(gradviz.draw(h.sum()))

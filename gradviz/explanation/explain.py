@@ -10,7 +10,8 @@ from gradviz.explanation.answers import Explanation, Explanations
 from gradviz.explanation.failures import explain_error
 from gradviz.explanation.missing import explain_missing
 from gradviz.explanation.moment import Moment, Question
-from gradviz.explanation.present import compare_norms, explain_present
+from gradviz.explanation.norms import compare_norms
+from gradviz.explanation.present import explain_present, is_wrong
 from gradviz.explanation.subjects import Asked
 
 if TYPE_CHECKING:
@@ -86,10 +87,12 @@ def answer(subjects: Sequence[object], found: Names, names: object) -> Explanati
 
 
 def _of_recording(asked: Asked, found: Names) -> Explanation | Explanations:
-    from gradviz.explanation.recorded import moment_of, questions_of
+    from gradviz.explanation.recorded import moment_of, questions_of, with_values
 
     moment = moment_of(asked.recording, asked.roots)
     questions = questions_of(asked, moment, found)
+    if any(is_wrong(question.data.get("grad")) for question in questions):
+        moment = with_values(moment, asked.recording, found)
     if asked.tensors and not asked.is_many:
         return _answers(questions, moment, False)
     explanations = _answers(questions, moment, True)

@@ -8,15 +8,29 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from gradviz.explanation.answers import Explanation
+from gradviz.explanation.custom_backward import (
+    explain_raised,
+    explain_wrong_count,
+    explain_wrong_gradient,
+)
+from gradviz.explanation.held import module_of, result_of
 from gradviz.explanation.in_place import explain_in_place
 from gradviz.explanation.lines import line_of, mention
 from gradviz.explanation.missing import RECORD, cut_words, fix_of_cut, lost_on_the_way
 from gradviz.explanation.moment import Moment, listed
+from gradviz.explanation.refused import (
+    explain_inference,
+    explain_leaf_changed,
+    explain_no_leaf,
+    explain_view,
+    plainly,
+)
 from gradviz.explanation.subjects import Asked
-from gradviz.explanation.trouble import Trouble
+from gradviz.explanation.trouble import Origin, Trouble
 from gradviz.explanation.used_up import explain_used_up
 from gradviz.explanation.verdict import Verdict
 from gradviz.graph import NodeKind
+from gradviz.story import Event, EventKind
 
 if TYPE_CHECKING:
     from gradviz.capture.tensors.names import Names
@@ -31,6 +45,8 @@ def explain_error(asked: Asked, names: Names) -> Explanation:
         found = re.search(kind.pattern, trouble.message)
         if found:
             return kind.explain(trouble, found)
+    if told := explain_raised(trouble):
+        return told
     reason = trouble.message.partition("\n")[0][:200] or "it has no message"
     return trouble.answer(Verdict.OTHER_ERROR, f"{reason}{trouble.at}")
 
@@ -65,7 +81,24 @@ def _trouble(asked: Asked, names: Names) -> Trouble:
         event = asked.errors[-1]
         kind, message, line = event.word, event.detail, event.source
     own = [called.get(id(each), "") for each in tensors]
-    return Trouble(kind, message, line, moment, tuple(own), unused)
+    origin = _origin(asked, called)
+    return Trouble(kind, message, line, moment, tuple(own), unused, asked.error, origin)
+
+
+def _origin(asked: Asked, called: dict[int, str]) -> Origin:
+    """Where the result came from that torch has refused, if the traceback still holds it."""
+    tensor = result_of(asked.error)
+    if tensor is None:
+        return Origin()
+    from gradviz.capture.autograd.operations import forward_word
+
+    name, op = called.get(id(tensor), ""), forward_word(tensor.grad_fn.name())
+    if asked.recording is not None:
+        from gradviz.explanation.recorded import made_by
+
+        if event := made_by(asked.recording, tensor):
+            return Origin(name or event.name, event.word, event.source, event.node)
+    return Origin(name, op)
 
 
 # One function per kind of error.
@@ -98,11 +131,30 @@ def _no_graph(trouble: Trouble, found: re.Match[str]) -> Explanation:
         fix = "run the forward pass outside of torch.inference_mode()"
         return trouble.answer(Verdict.NO_GRAPH, reason, fix, [key], key)
     if trouble.moment.is_recorded:
+        if applied := _applied(trouble):
+            reason = (
+                f"{began}: nothing that it was computed from does. {applied.name or 'A tensor'} "
+                f"came from a Function at {mention(applied.source)}: that looks at its inputs "
+                "alone, not at parameters used inside, as in a reentrant checkpoint"
+            )
+            fix = "checkpoint(..., use_reentrant=False); or let an input of it require grad"
+            evidence = [key, applied.source]
+            return trouble.answer(Verdict.NO_GRAPH, reason, fix, evidence, key)
         reason = f"{began}: nothing that it was computed from does"
         fix = "let a leaf require grad before the forward pass: w.requires_grad_()"
         return trouble.answer(Verdict.NO_GRAPH, reason, fix, [key], key)
     reason = f"{began}: its leaves do not, or it was cut off; which of them was not recorded"
     return trouble.answer(Verdict.NO_GRAPH, reason, RECORD, [key], key)
+
+
+def _applied(trouble: Trouble) -> Event | None:
+    """The last call of a ``Function`` to which no gradient will come back."""
+    found = [
+        event
+        for event in trouble.moment.happened(EventKind.OPERATION)
+        if event.word == "apply" and not event.node and event.source
+    ]
+    return found[-1] if found else None
 
 
 def _not_scalar(trouble: Trouble, found: re.Match[str]) -> Explanation:
@@ -113,33 +165,15 @@ def _not_scalar(trouble: Trouble, found: re.Match[str]) -> Explanation:
         key = roots[0]
         name = graph.nodes[key].get("name") or name
         shape = f" of shape {list(graph.nodes[key].get('shape', ()))}"
+    if "complex" in trouble.message:
+        reason = f"backward{trouble.at} starts from {name}, which is complex, not one real number"
+        fix = "make it real: loss.abs().backward(), or loss.real.backward()"
+        return trouble.answer(Verdict.NOT_SCALAR, reason, fix, [key], key)
     reason = f"backward{trouble.at} starts from {name}{shape}, not from one number"
     called = name if key and name != "the result" else "loss"
     fix = f"reduce it: {called}.mean().backward(); or give a gradient: "
     fix += f"{called}.backward(torch.ones_like({called}))"
     return trouble.answer(Verdict.NOT_SCALAR, reason, fix, [key], key)
-
-
-def _leaf_changed(trouble: Trouble, found: re.Match[str]) -> Explanation:
-    what = "a view of a leaf" if "view" in found[0] else "a leaf"
-    reason = (
-        f"{what} that requires grad was changed in place{trouble.at}, which autograd cannot record"
-    )
-    fix = "to update it: with torch.no_grad(): around that line; to compute: work on w.clone()"
-    return trouble.answer(Verdict.LEAF_CHANGED, reason, fix)
-
-
-def _inference(trouble: Trouble, found: re.Match[str]) -> Explanation:
-    reason = f"a tensor made under inference_mode was used where autograd records{trouble.at}"
-    made = [
-        data.get("source", "")
-        for _, data in trouble.moment.graph.nodes(data=True)
-        if data.get("inference") and data.get("source")
-    ]
-    if made:
-        reason += f"; it was made at {mention(made[-1])}"
-    fix = "make it under torch.no_grad() instead, or use a copy: x = x.clone()"
-    return trouble.answer(Verdict.INFERENCE_USED, reason, fix, made[-1:])
 
 
 def _not_used(trouble: Trouble, found: re.Match[str]) -> Explanation:
@@ -164,11 +198,8 @@ def _unused_parameters(trouble: Trouble, found: re.Match[str]) -> Explanation:
     reason = "DistributedDataParallel waits for gradients of parameters that the loss did not use"
     if trouble.unused:
         reason += f": {listed(trouble.unused)}"
-    else:
-        indices = re.search(r"did not receive grad for rank \d+: ([\d ]+)", trouble.message)
-        reason += (
-            f": numbers {', '.join(indices[1].split())} of model.parameters()" if indices else ""
-        )
+    elif indices := re.search(r"did not receive grad for rank \d+: ([\d ]+)", trouble.message):
+        reason += f": {_parameters(trouble, [int(each) for each in indices[1].split()])}"
     fix = (
         "use them in the loss or remove them; or "
         "DistributedDataParallel(model, find_unused_parameters=True)"
@@ -176,50 +207,29 @@ def _unused_parameters(trouble: Trouble, found: re.Match[str]) -> Explanation:
     return trouble.answer(Verdict.UNUSED_PARAMETERS, f"{reason}{trouble.at}", fix)
 
 
-def _wrong_gradient(trouble: Trouble, found: re.Match[str]) -> Explanation:
-    who = found["name"].removesuffix("Backward").removesuffix("Backward0")
-    reason = (
-        f"the backward of {who} returned for input {found['index']} what does not fit it: "
-        f"{found['got']}, where {found['expected']} is needed{trouble.at}"
-    )
-    is_shape = "shape" in found["expected"]
-    fix = (
-        f"return a gradient shaped like input {found['index']}: sum over what was broadcast"
-        if is_shape
-        else f"return a gradient like input {found['index']}: grad.to(input)"
-    )
-    return _of_function(trouble, found["name"], reason, fix)
+def _parameters(trouble: Trouble, indices: Sequence[int]) -> str:
+    """Those parameters by name, when the traceback still holds the model."""
+    parallel = module_of(trouble.error, "DistributedDataParallel")
+    if parallel is not None:
+        trained = [n for n, each in parallel.module.named_parameters() if each.requires_grad]
+        if max(indices) < len(trained):
+            return listed([trained[index] for index in indices])
+    return f"numbers {', '.join(map(str, indices))} of model.parameters()"
 
 
-def _wrong_count(trouble: Trouble, found: re.Match[str]) -> Explanation:
-    who = found["name"].removesuffix("Backward")
-    reason = (
-        f"the backward of {who} returned {found['got']} gradients "
-        f"for {found['expected']} inputs of its forward{trouble.at}"
-    )
-    fix = "return one for each input of forward after ctx, None for what needs no gradient"
-    return _of_function(trouble, found["name"], reason, fix)
+def _not_finite(trouble: Trouble, found: re.Match[str]) -> Explanation:
+    """Anomaly mode has found NaN in what the backward of an operation returned."""
+    from gradviz.capture.autograd.operations import forward_word
 
-
-def _of_function(trouble: Trouble, name: str, reason: str, fix: str) -> Explanation:
-    """Point to the node of a ``Function``, when there is one alone."""
-    nodes = [k for k, d in trouble.moment.graph.nodes(data=True) if d.get("grad_fn") == name]
+    graph, name = trouble.moment.graph, found["name"]
+    nodes = [key for key, data in graph.nodes(data=True) if data.get("grad_fn") == name]
     key = nodes[0] if len(nodes) == 1 else ""
-    line = trouble.moment.graph.nodes[key].get("source", "") if key else ""
-    if line:
-        reason += f"; it was applied at {mention(line)}"
-    return trouble.answer(Verdict.WRONG_BACKWARD, reason, fix, [key, line], key)
-
-
-def _plain(
-    verdict: Verdict, reason: str, fix: str
-) -> Callable[[Trouble, re.Match[str]], Explanation]:
-    """An error that is told from its message and line alone."""
-
-    def explain(trouble: Trouble, found: re.Match[str]) -> Explanation:
-        return trouble.answer(verdict, f"{reason}{trouble.at}", fix)
-
-    return explain
+    line = graph.nodes[key].get("source", "") if key else ""
+    where = f" at {mention(line)}" if line else ""
+    reason = f"backward{trouble.at} came to {forward_word(name)}{where}, which made NaN of the "
+    reason += f"gradient of its input {found['index']}"
+    fix = "keep that input away from where the slope is infinite: add a small number, or clamp it"
+    return trouble.answer(Verdict.NAN_RETURNED, reason, fix, [key, line], key)
 
 
 @dataclass(frozen=True)
@@ -232,29 +242,49 @@ _KINDS: Sequence[_Kind] = (
     _Kind(r"element \d+ of (tensors|variables) does not require grad", _no_graph),
     _Kind(r"backward through the graph a second time|freed (by|before)", explain_used_up),
     _Kind(r"modified by an inplace operation|needs .* as it was at version", explain_in_place),
-    _Kind(r"implicitly created only for scalar outputs", _not_scalar),
+    _Kind(r"implicitly created only for (real )?scalar outputs", _not_scalar),
+    _Kind(r"Function '(?P<name>\w+)' returned nan values in its (?P<index>\d+)th", _not_finite),
     _Kind(
         r"(a view of )?a leaf Variable that requires grad is being used in an in-place",
-        _leaf_changed,
+        explain_leaf_changed,
     ),
     _Kind(
-        r"Inference tensors cannot be saved|[Ii]nference tensor.* outside InferenceMode", _inference
+        r"Inference tensors cannot be saved|[Ii]nference tensor.* outside InferenceMode",
+        explain_inference,
+    ),
+    _Kind(r"view.*modified inplace|Can't detach views in-place", explain_view),
+    _Kind(r"(?P<deed>can't optimize a non-leaf|support the deepcopy protocol)", explain_no_leaf),
+    _Kind(
+        r"differentiated Tensors does not require grad",
+        plainly(
+            Verdict.NOT_USED,
+            "torch.autograd.grad was asked for an input that does not require grad",
+            "let it require grad before the output is computed: x.requires_grad_()",
+        ),
     ),
     _Kind(r"differentiated Tensors? .*appears? to not have been used", _not_used),
     _Kind(r"Expected to have finished reduction in the prior iteration", _unused_parameters),
     _Kind(
         r"Function (?P<name>\w+) returned an invalid gradient at index (?P<index>\d+) - (?=.*"
         r"(?P<got>got (?:.(?! but))*.))(?=.*(?P<expected>expected (?:.(?! but))*.))",
-        _wrong_gradient,
+        explain_wrong_gradient,
     ),
     _Kind(
         r"function (?P<name>\w+) returned an incorrect number of gradients \(expected "
         r"(?P<expected>\d+), got (?P<got>\d+)\)",
-        _wrong_count,
+        explain_wrong_count,
+    ),
+    _Kind(
+        r"must implement either the backward or vjp method",
+        plainly(
+            Verdict.WRONG_BACKWARD,
+            "backward came to a Function that has no backward",
+            "write one: @staticmethod def backward(ctx, *grads)",
+        ),
     ),
     _Kind(
         r"[Oo]nly Tensors of floating point( and complex)? dtype can require gradients",
-        _plain(
+        plainly(
             Verdict.NOT_FLOATING,
             "integers and booleans have no gradient, and requires_grad was asked of them",
             "make them floating point: torch.tensor([1, 2], dtype=torch.float32)",
@@ -262,7 +292,7 @@ _KINDS: Sequence[_Kind] = (
     ),
     _Kind(
         r"you can only change requires_grad flags of leaf variables",
-        _plain(
+        plainly(
             Verdict.NOT_A_LEAF,
             "requires_grad was switched off on the result of an operation",
             "cut it off instead: h = h.detach()",
@@ -270,7 +300,7 @@ _KINDS: Sequence[_Kind] = (
     ),
     _Kind(
         r"Can't call numpy\(\) on Tensor that requires grad",
-        _plain(
+        plainly(
             Verdict.NUMPY,
             "numpy cannot record gradients, and the tensor has one to record",
             "for its values alone: x.detach().numpy(); to keep the gradient, stay with torch",

@@ -66,6 +66,11 @@ def _fits(trouble: Trouble, name: str) -> bool:
     return found is None or shape is None or math.prod(shape) == math.prod(_size(found))
 
 
+def _is_of(grad_fn: str, node: str | None) -> bool:
+    """Whether a message means that node: ``Exp`` or ``ExpBackward0``, by the version of torch."""
+    return bool(node) and grad_fn.rstrip("0123456789") in (node, f"{node}Backward", str(node)[:-1])
+
+
 def _size(found: re.Match[str]) -> list[int]:
     return [int(each) for each in (found["shape"] or "").split(",") if each.strip()]
 
@@ -93,7 +98,7 @@ def _from_message(trouble: Trouble) -> Explanation:
     makers = [
         key
         for key, data in graph.nodes(data=True)
-        if data.get("grad_fn") == found["node"] and list(data.get("shape", ())) == size
+        if _is_of(data.get("grad_fn", ""), found["node"]) and list(data.get("shape", ())) == size
     ]
     if found["node"]:
         from gradviz.capture.autograd.operations import forward_word

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from gradviz.explanation.answers import Explanation
 from gradviz.explanation.lines import mention
@@ -28,6 +29,7 @@ _FIX_OF_CAUSE = {
     Cause.NUMPY: "compute it with torch instead of numpy",
     Cause.COPY: "use the tensor itself, or torch.stack for several, instead of torch.tensor",
     Cause.REQUIRES_GRAD: "switch it on again before the forward pass: requires_grad_(True)",
+    Cause.AUTOGRAD_GRAD: "pass create_graph=True to it",
     Cause.NOT_DIFFERENTIABLE: "use an operation that has a gradient, such as a soft version of it",
 }
 _WORD_OF_CAUSE = {
@@ -39,6 +41,7 @@ _WORD_OF_CAUSE = {
     Cause.NUMPY: "numpy()",
     Cause.COPY: "torch.tensor()",
     Cause.REQUIRES_GRAD: "requires_grad_(False)",
+    Cause.AUTOGRAD_GRAD: "torch.autograd.grad",
 }
 
 
@@ -52,20 +55,6 @@ def explain_missing(question: Question, moment: Moment) -> Explanation:
     return _of_non_leaf(question, moment)
 
 
-def _answer(
-    question: Question,
-    moment: Moment,
-    verdict: Verdict,
-    reason: str,
-    fix: str = "",
-    evidence: Sequence[str] = (),
-) -> Explanation:
-    found = dict.fromkeys(filter(None, (question.key, *evidence)))
-    return Explanation(
-        verdict, question.name, reason, tuple(found), fix, moment.graph, question.key
-    )
-
-
 # Leaves.
 
 
@@ -75,10 +64,10 @@ def _of_leaf(question: Question, moment: Moment) -> Explanation:
     if not moment.roots:
         if moment.is_recorded:
             reason = "nothing that backward could start from was computed from it"
-            return _answer(question, moment, Verdict.NOT_CONNECTED, reason)
+            return moment.answer(question, Verdict.NOT_CONNECTED, reason)
         reason = "nothing was added to it, and no result was found that backward could start from"
         fix = f"say which result: gradviz.explain({question.name}, loss)"
-        return _answer(question, moment, Verdict.NOT_KNOWN, reason, fix)
+        return moment.answer(question, Verdict.NOT_KNOWN, reason, fix)
     if not moment.way(question.key):
         return _of_stranger(question, moment)
     return _of_connected(question, moment)
@@ -99,11 +88,11 @@ def _of_connected(question: Question, moment: Moment) -> Explanation:
             "gradient was cleared, left out by inputs= or returned by torch.autograd.grad was not "
             "recorded"
         )
-        return _answer(question, moment, Verdict.NOT_KNOWN, reason, RECORD)
+        return moment.answer(question, Verdict.NOT_KNOWN, reason, RECORD)
     reason = f"it is connected to {root}, and no backward pass has added to it so far"
     if not moment.is_recorded:
         reason = f"it is connected to {root}, and nothing was added to it since it was last None"
-    return _answer(question, moment, Verdict.NOT_RUN, reason, f"call {_call(moment)}")
+    return moment.answer(question, Verdict.NOT_RUN, reason, f"call {_call(moment)}")
 
 
 def _call(moment: Moment) -> str:
@@ -124,25 +113,25 @@ def _of_stranger(question: Question, moment: Moment) -> Explanation:
             words = cut_words(moment.graph, exits[0])
             reason = f"no tensor carries it to {root}: it became plain numbers by {words}"
             evidence = [exits[0].target, exits[0].edge.get("source", "")]
-            answer = _answer(
-                question, moment, Verdict.NOT_CONNECTED, reason, fix_of_cut(exits[0]), evidence
+            answer = moment.answer(
+                question, Verdict.NOT_CONNECTED, reason, fix_of_cut(exits[0]), evidence
             )
-            return _at(answer, exits[0].target)
+            return replace(answer, culprit=exits[0].target)
         if lines := _numbers_taken(moment):
             reason = (
                 f"no tensor carries it to {root}; numbers were taken out at {mention(lines[0])}, "
                 "and what becomes of those cannot be followed"
             )
             fix = f"{lines[0]}: {_FIX_OF_CAUSE[Cause.ITEM]}"
-            return _answer(question, moment, Verdict.NOT_CONNECTED, reason, fix, lines)
+            return moment.answer(question, Verdict.NOT_CONNECTED, reason, fix, lines)
         fix = f"use it in what {root} is computed from, or leave it out of the optimizer"
         reason = f"not used by {root}"
-        return _answer(question, moment, Verdict.NOT_CONNECTED, reason, fix)
+        return moment.answer(question, Verdict.NOT_CONNECTED, reason, fix)
     reason = (
         f"no way for a gradient leads from {root} to it: it was not used, or it was cut off; "
         "which of them was not recorded"
     )
-    return _answer(question, moment, Verdict.NOT_CONNECTED, reason, RECORD)
+    return moment.answer(question, Verdict.NOT_CONNECTED, reason, RECORD)
 
 
 def _of_cuts(question: Question, moment: Moment, cuts: Sequence[Cut]) -> Explanation:
@@ -152,12 +141,12 @@ def _of_cuts(question: Question, moment: Moment, cuts: Sequence[Cut]) -> Explana
     evidence = [key for cut in cuts for key in (cut.target, cut.edge.get("source", ""))]
     if cause is Cause.NOT_RECORDED:
         reason = f"its data went to {root}, but no gradient comes back; why was not recorded"
-        return _answer(question, moment, Verdict.CUT, reason, RECORD, evidence)
+        return moment.answer(question, Verdict.CUT, reason, RECORD, evidence)
     reason = f"the path to {root} is cut by {cut_words(moment.graph, first)}"
     if lines[1:]:
         reason += f", and at {', '.join(lines[1:4])}"
-    answer = _answer(question, moment, Verdict.CUT, reason, fix_of_cut(first), evidence)
-    return _at(answer, first.target)
+    answer = moment.answer(question, Verdict.CUT, reason, fix_of_cut(first), evidence)
+    return replace(answer, culprit=first.target)
 
 
 def _numbers_taken(moment: Moment) -> list[str]:
@@ -184,18 +173,6 @@ def _exits(graph: GradGraph, key: str) -> list[Cut]:
         for _, target, edge in graph.out_edges(source, data=True)
         if edge.get("cause") in (Cause.ITEM, Cause.NUMPY)
     ]
-
-
-def _at(answer: Explanation, culprit: str) -> Explanation:
-    return Explanation(
-        answer.verdict,
-        answer.name,
-        answer.reason,
-        answer.evidence,
-        answer.fix,
-        answer.graph,
-        culprit,
-    )
 
 
 def cut_words(graph: GradGraph, cut: Cut) -> str:
@@ -248,7 +225,7 @@ def _of_recorded_leaf(question: Question, moment: Moment) -> Explanation | None:
         reason = f"backward at {added[-1].source} added to it, and it was cleared afterwards{where}"
         fix = f"read {name}.grad before that, or clear it at the start of the next step"
         evidence = [added[-1].source, line.source if line else ""]
-        return _answer(question, moment, Verdict.CLEARED, reason, fix, evidence)
+        return moment.answer(question, Verdict.CLEARED, reason, fix, evidence)
     passes = moment.happened(EventKind.BACKWARD)
     if not passes or not moment.way(key):
         return None
@@ -259,11 +236,11 @@ def _of_recorded_leaf(question: Question, moment: Moment) -> Explanation | None:
             "and leaves .grad as it is"
         )
         fix = f"call {_call(moment)} instead"
-        return _answer(question, moment, Verdict.LEFT_OUT, reason, fix, [last.source])
+        return moment.answer(question, Verdict.LEFT_OUT, reason, fix, [last.source])
     if "inputs:" in last.detail:
         reason = f"backward at {mention(last.source)} was given inputs= without it"
         fix = f"add {name} to inputs=, or leave inputs= out"
-        return _answer(question, moment, Verdict.LEFT_OUT, reason, fix, [last.source])
+        return moment.answer(question, Verdict.LEFT_OUT, reason, fix, [last.source])
     return None
 
 
@@ -290,7 +267,7 @@ def _of_untracked(question: Question, moment: Moment) -> Explanation:
     if not dtype.startswith(("float", "bfloat", "complex", "unknown")):
         reason = f"it is {dtype}, and only floating-point and complex tensors have gradients"
         fix = f"make it floating point: {name} = {name}.float().requires_grad_()"
-        return _answer(question, moment, Verdict.INTEGER, reason, fix)
+        return moment.answer(question, Verdict.INTEGER, reason, fix)
     if data.get("inference"):
         reason = "it was made under inference_mode, which keeps it out of autograd for good"
         line = data.get("source", "")
@@ -298,7 +275,7 @@ def _of_untracked(question: Question, moment: Moment) -> Explanation:
         fix += f"{name} = {name}.clone().requires_grad_()"
         if line:
             reason += f", at {mention(line)}"
-        return _answer(question, moment, Verdict.INFERENCE, reason, fix, [line])
+        return moment.answer(question, Verdict.INFERENCE, reason, fix, [line])
     off = [
         event
         for event in moment.happened(EventKind.REQUIRES_GRAD)
@@ -308,17 +285,17 @@ def _of_untracked(question: Question, moment: Moment) -> Explanation:
         where = f", switched off at {mention(off[-1].source)}" if off else ""
         fix = f"if it is to be trained: {name}.requires_grad_(True) before the forward pass"
         reason = f"it is frozen: requires_grad is False{where}"
-        return _answer(question, moment, Verdict.FROZEN, reason, fix, [e.source for e in off[-1:]])
+        return moment.answer(question, Verdict.FROZEN, reason, fix, [e.source for e in off[-1:]])
     if question.key and (cut := lost_on_the_way(moment.graph, question.key)):
         reason = f"its data comes from what requires grad, cut by {cut_words(moment.graph, cut)}"
         evidence = [cut.target, cut.edge.get("source", "")]
-        return _answer(question, moment, Verdict.CUT, reason, fix_of_cut(cut), evidence)
+        return moment.answer(question, Verdict.CUT, reason, fix_of_cut(cut), evidence)
     fix = f"if it is a leaf of yours: {name}.requires_grad_() before the forward pass"
     if moment.is_recorded and question.key:
         reason = "it does not require grad, and nothing that does went into it"
-        return _answer(question, moment, Verdict.UNTRACKED, reason, fix)
+        return moment.answer(question, Verdict.UNTRACKED, reason, fix)
     reason = "it does not require grad; whether it never did, or was cut off, was not recorded"
-    return _answer(question, moment, Verdict.UNTRACKED, reason, fix)
+    return moment.answer(question, Verdict.UNTRACKED, reason, fix)
 
 
 def _of_non_leaf(question: Question, moment: Moment) -> Explanation:
@@ -346,7 +323,7 @@ def _of_non_leaf(question: Question, moment: Moment) -> Explanation:
             f"call {name}.retain_grad() before backward; to update a parameter, change it in "
             f"place: with torch.no_grad(): {name} -= ..."
         )
-    return _answer(question, moment, Verdict.NON_LEAF, reason, fix, [line])
+    return moment.answer(question, Verdict.NON_LEAF, reason, fix, [line])
 
 
 _VIEWS = frozenset(

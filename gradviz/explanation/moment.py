@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+from gradviz.explanation.answers import Explanation
+from gradviz.explanation.verdict import Verdict
 from gradviz.explanation.ways import above, below, word_of
 from gradviz.graph import GradGraph, NodeData, NodeKind
 from gradviz.story import Event, EventKind
@@ -19,7 +21,7 @@ class Question:
 
     Args:
         name: what to call it.
-        key: its node in the graph; "" if it is not there.
+        key: its node in the graph, or, when a recording knows it, in others; "" if in none.
         data: what is known of it.
         is_parameter: whether it is an ``nn.Parameter``.
     """
@@ -87,6 +89,25 @@ class Moment:
             for _, user, edge in self.graph.out_edges(maker, data=True)
             if edge.get("output") == made.get("output") and user != key
         ]
+
+    def answer(
+        self,
+        question: Question,
+        verdict: Verdict,
+        reason: str,
+        fix: str = "",
+        evidence: Sequence[str] = (),
+        culprit: str = "",
+    ) -> Explanation:
+        """The explanation of a tensor, with its own node among the evidence.
+
+        Without another culprit it is marked itself.
+        """
+        known = [each for each in (question.key, *evidence) if each in self.graph or ":" in each]
+        culprit = culprit or question.key
+        culprit = culprit if culprit in self.graph else ""
+        found = tuple(dict.fromkeys(known))
+        return Explanation(verdict, question.name, reason, found, fix, self.graph, culprit)
 
     def happened(self, *kinds: EventKind) -> Sequence[Event]:
         """The events of some kinds, in order."""

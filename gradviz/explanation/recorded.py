@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from gradviz.explanation.live import names_of
 from gradviz.explanation.moment import Moment, Question
 from gradviz.explanation.subjects import Asked
 from gradviz.graph import GradGraph, NodeData, NodeKind
-from gradviz.story import EventKind, Frame
+from gradviz.story import Event, EventKind, Frame
 
 if TYPE_CHECKING:
     from gradviz.capture.recording.recorder import Recording
     from gradviz.capture.tensors.names import Names
 
-__all__ = ["moment_of", "questions_of"]
+__all__ = ["made_by", "moment_of", "questions_of", "with_values"]
 
 _LEAVES = (NodeKind.PARAMETER, NodeKind.LEAF)
 
@@ -34,7 +35,7 @@ def moment_of(recording: Recording, roots: Sequence[Any] = ()) -> Moment:
     graph = last[0].graph if last else GradGraph()
     forward = [frame for frame in frames if frame.title == "forward"]
     if roots:
-        keys = [key for root in roots if (key := _key_of(recording, root, graph))]
+        keys = [key for root in roots if (key := _key_of(recording, root, graph)) in graph]
     else:
         # Without a backward pass, a leaf stands there for want of anything computed from it.
         kinds = () if passes else _LEAVES
@@ -58,12 +59,45 @@ def questions_of(asked: Asked, moment: Moment, names: Names) -> list[Question]:
         data: Any = dict(alone.nodes[alone.roots[0]])
         key = _key_of(asked.recording, tensor, moment.graph)
         for attribute in ("accumulations", "source"):
-            if key and attribute in moment.graph.nodes[key]:
+            if key in moment.graph and attribute in moment.graph.nodes[key]:
                 data[attribute] = moment.graph.nodes[key][attribute]
         name = called.get(id(tensor)) or data.get("name") or "the tensor"
         is_parameter = id(tensor) in asked.parameters or type(tensor).__name__ == "Parameter"
         questions.append(Question(name, key, data, is_parameter))
     return questions
+
+
+def with_values(moment: Moment, recording: Recording, names: Names) -> Moment:
+    """The same moment with what is known of large tensors, which frames tell no values of.
+
+    Those with a name are still alive; one that was changed in place since tells nothing.
+    """
+    from gradviz.capture.autograd.tensors import version_of
+    from gradviz.capture.tensors.summary import summarize
+
+    graphs = [moment.graph.copy(), (moment.before or GradGraph()).copy()]
+    places = [
+        (data, named.tensor)
+        for graph in graphs
+        for named in names
+        if (key := _key_of(recording, named.tensor, graph)) in graph
+        and "value" not in (data := graph.nodes[key])
+        and data.get("version", 0) == version_of(named.tensor)
+    ]
+    known = {id(tensor): tensor for _, tensor in places}
+    summaries = dict(zip(known, summarize(list(known.values())), strict=True))
+    for data, tensor in places:
+        data["value"] = summaries[id(tensor)]
+    return replace(moment, graph=graphs[0], before=graphs[1] if moment.before else None)
+
+
+def made_by(recording: Recording, tensor: Any) -> Event | None:
+    """The event of the operation that made a result."""
+    from gradviz.capture.autograd.nodes import sequence_number
+
+    key = recording._watch.journal.key_of(sequence_number(tensor.grad_fn))
+    found = [event for event in recording.events if key and event.node == key and event.source]
+    return found[0] if found else None
 
 
 def _leaves(frames: tuple[Frame, ...]) -> Iterator[tuple[str, NodeData]]:
@@ -80,19 +114,21 @@ def _key_of(recording: Recording, tensor: Any, graph: GradGraph) -> str:
     """The node of a tensor in the frames of a recording; "" if there is none.
 
     A name will not do: another tensor may be called the same.
+
+    Args:
+        recording: whose frames.
+        tensor: any.
+        graph: of an operation and its result, the one that is in there is meant.
     """
+    journal = recording._watch.journal
     record = recording._watch.ghosts.tensors.of(tensor)
     if record is not None:
-        key = recording._watch.journal.key_of(record.identity)
-        return key if key in graph else ""
+        return journal.key_of(record.identity)
     node = tensor.grad_fn
     if node is None:
         return ""
     from gradviz.capture.autograd.nodes import sequence_number
 
     created = sequence_number(node)
-    for identity in (("result", created, tensor.output_nr), created):
-        key = recording._watch.journal.key_of(identity)
-        if key in graph:
-            return key
-    return ""
+    keys = [journal.key_of(each) for each in (("result", created, tensor.output_nr), created)]
+    return next((key for key in keys if key in graph), keys[-1])

@@ -4,13 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from gradviz.explanation.answers import Explanation
 from gradviz.explanation.lines import mention
 from gradviz.explanation.moment import Moment
 from gradviz.explanation.verdict import Verdict
 
-__all__ = ["Trouble"]
+__all__ = ["Origin", "Trouble"]
+
+
+class Origin(NamedTuple):
+    """Where a tensor came from, as far as it is known; "" for what is not.
+
+    Args:
+        name: what it is called.
+        op: what made it.
+        line: where.
+        key: of that operation in the frames.
+    """
+
+    name: str = ""
+    op: str = ""
+    line: str = ""
+    key: str = ""
+
+
+_NOWHERE = Origin()
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,6 +44,8 @@ class Trouble:
         moment: the graph of that moment.
         names: what the tensors are called that were given with it.
         unused: the parameters, given with it, that no gradient comes to.
+        error: the exception itself, if it was given.
+        origin: where the result of an operation came from that torch has refused.
     """
 
     kind: str
@@ -32,6 +54,8 @@ class Trouble:
     moment: Moment
     names: tuple[str, ...] = ()
     unused: tuple[str, ...] = ()
+    error: BaseException | None = None
+    origin: Origin = _NOWHERE
 
     @property
     def at(self) -> str:
@@ -55,5 +79,8 @@ class Trouble:
         culprit: str = "",
     ) -> Explanation:
         """The explanation, with the line of the error among the evidence."""
-        found = tuple(dict.fromkeys(filter(None, (*evidence, self.line))))
-        return Explanation(verdict, self.kind, reason, found, fix, self.moment.graph, culprit)
+        graph = self.moment.graph
+        known = (each for each in (*evidence, self.line) if each in graph or ":" in each)
+        found = tuple(dict.fromkeys(known))
+        culprit = culprit if culprit in graph else ""
+        return Explanation(verdict, self.kind, reason, found, fix, graph, culprit)

@@ -44,6 +44,10 @@ class Verdict(str, Enum):
     """Over a thousand times larger than at the parameter next to the root."""
     VANISHING = "vanishing"
     """Over a thousand times smaller than at the parameter next to the root."""
+    HOOK = "hook returned another"
+    """A hook put another gradient in place of the one that came to it."""
+    STALE = "stale"
+    """The gradient is older than the values of the tensor, and will not be used for them."""
     SPARSE = "sparse"
     """The gradient is a sparse tensor."""
     FINE = "fine"
@@ -59,6 +63,8 @@ class Verdict(str, Enum):
     """An error: backward without a gradient, from more than one number."""
     LEAF_CHANGED = "leaf changed in place"
     """An error: an in-place operation on a leaf that requires grad, or on a view of it."""
+    VIEW_CHANGED = "view changed in place"
+    """An error: an in-place operation on one of several views that came from one call."""
     INFERENCE_USED = "inference tensor used"
     """An error: autograd was given a tensor made under ``inference_mode``."""
     NOT_USED = "input not used"
@@ -67,10 +73,12 @@ class Verdict(str, Enum):
     """An error: ``DistributedDataParallel`` waits for gradients that never come."""
     WRONG_BACKWARD = "wrong backward"
     """An error: a custom ``backward`` returned what does not fit its forward."""
+    NAN_RETURNED = "NaN in backward"
+    """An error: anomaly mode found NaN in what the backward of an operation returned."""
     NOT_FLOATING = "not floating point"
     """An error: ``requires_grad`` was asked of integers."""
     NOT_A_LEAF = "no leaf"
-    """An error: ``requires_grad`` was switched on what an operation has made."""
+    """An error: something that only a leaf can do was asked of the result of an operation."""
     NUMPY = "numpy"
     """An error: ``numpy()`` of a tensor that requires grad."""
     OTHER_ERROR = "another error"
@@ -87,6 +95,16 @@ class Verdict(str, Enum):
         if self.is_error:
             return "error"
         return "no gradient" if self in _WITHOUT else self.value
+
+    @property
+    def anchor(self) -> str:
+        """The name of its section in the docs, and of its example: ``docs/verdicts/cut.py``.
+
+        Example:
+            >>> Verdict.CUT.anchor, Verdict.NOT_RUN.anchor
+            ('cut', 'backward-not-run')
+        """
+        return self.value.lower().replace(" ", "-")
 
     @property
     def is_error(self) -> bool:

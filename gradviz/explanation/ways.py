@@ -7,7 +7,16 @@ from typing import NamedTuple
 
 from gradviz.graph import EdgeData, EdgeKind, GradGraph, NodeData, NodeKind, TensorSummary
 
-__all__ = ["Cut", "above", "below", "cuts_between", "is_gradient", "value_of", "word_of"]
+__all__ = [
+    "Cut",
+    "above",
+    "below",
+    "cuts_between",
+    "is_gradient",
+    "plain",
+    "value_of",
+    "word_of",
+]
 
 Follow = Callable[[str, str, EdgeData], bool]
 
@@ -77,6 +86,13 @@ def value_of(graph: GradGraph, key: str) -> TensorSummary | None:
             made: NodeData = graph.nodes[target]
             return made.get("value")
     return None
+
+
+def plain(graph: GradGraph, key: str) -> str:
+    """The leaf in place of its ``AccumulateGrad``."""
+    if graph.nodes[key]["kind"] is NodeKind.ACCUMULATE:
+        return next((source for source, _ in graph.inputs(key)), key)
+    return key
 
 
 def word_of(data: NodeData) -> str:

@@ -14,6 +14,7 @@ from gradviz import serialize
 from gradviz.comparison import mark_changes
 from gradviz.errors import GradvizError, UsageError
 from gradviz.frontends.files import FORMATS, check_folder, format_of, write_atomically
+from gradviz.frontends.streams import stage
 from gradviz.graph import GradGraph
 from gradviz.renderers.caption import caption, news_caption
 from gradviz.renderers.compose import compose
@@ -78,7 +79,9 @@ def draw(
     from gradviz.capture.tensors.names import Names
     from gradviz.capture.tracing.tracer import trace_subjects
 
-    graph = trace_subjects(subjects, Names.of(names, sys._getframe(1)))
+    named = Names.of(names, sys._getframe(1))
+    with stage("tracing"):
+        graph = trace_subjects(subjects, named)
     return Drawing(graph, views=views, theme=theme, title=title)
 
 
@@ -128,15 +131,18 @@ class Drawing:
         """The story as it is drawn: through the views, with a sentence under each frame."""
         marked = mark_changes(self.story)
         frames = []
-        for number, frame in enumerate(marked):
-            said = news_caption if number else caption
-            graph = apply(frame.graph, self._views)
-            frames.append(Frame(frame.title, graph, frame.caption or said(frame.graph)))
+        with stage("folding"):
+            for number, frame in enumerate(marked):
+                said = news_caption if number else caption
+                graph = apply(frame.graph, self._views)
+                frames.append(Frame(frame.title, graph, frame.caption or said(frame.graph)))
         return Story(tuple(frames), marked.title, marked.notes)
 
     @cached_property
     def _scene(self) -> Scene:
-        return compose(self.shown)
+        shown = self.shown
+        with stage("layout"):
+            return compose(shown)
 
     @cached_property
     def svg(self) -> str:

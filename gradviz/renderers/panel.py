@@ -13,6 +13,7 @@ from gradviz.renderers.labels import labels_of
 from gradviz.renderers.layout.engines import Box, Link, lay_out
 from gradviz.renderers.layout.wrapping import wrap
 from gradviz.renderers.scene import Curve, Group, Point, Polygon
+from gradviz.renderers.shades import bar_of
 from gradviz.renderers.tooltips import tooltip_of
 
 __all__ = ["Panel", "panels_of", "shift"]
@@ -104,7 +105,7 @@ def _panels_in_the_same_places(
 
 def _cards(graph: GradGraph) -> dict[str, Card]:
     return {
-        key: card_of(label, graph.nodes[key]["kind"], "clone_of" in graph.nodes[key])
+        key: card_of(label, graph.nodes[key], bar_of(graph, graph.nodes[key]))
         for key, label in labels_of(graph).items()
     }
 

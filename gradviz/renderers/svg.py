@@ -9,6 +9,7 @@ so that several drawings can stand on one page.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable, Iterator
 from html import escape
 
@@ -41,7 +42,7 @@ def to_svg(scene: Scene, theme: Theme = "auto") -> str:
         f'aria-labelledby="@-title @-desc" font-family="{FONT}" style="max-width:100%">',
         f'<title id="@-title">{_text(scene.title)}</title>',
         f'<desc id="@-desc">{_text(scene.description)}</desc>',
-        *([_dark_style()] if theme == "auto" else []),
+        *([_dark_style(body)] if theme == "auto" else []),
         _Writer(theme).shape(page),
         body,
         "</svg>\n",
@@ -50,10 +51,13 @@ def to_svg(scene: Scene, theme: Theme = "auto") -> str:
     return "\n".join(lines).replace("@-", f"{mark}-").replace("\0", "@")
 
 
-def _dark_style() -> str:
+def _dark_style(body: str) -> str:
+    """The dark colour of each token that the body uses, and of the page."""
+    used = set(re.findall(r"(?<=@-[fe]-)[\w-]+", body)) | {"page"}
     rules = " ".join(
         f".@-f-{token}{{fill:{dark}}} .@-e-{token}{{stroke:{dark}}}"
         for token, (_, dark) in PALETTE.items()
+        if token in used
     )
     return f"<style>@media (prefers-color-scheme: dark) {{ {rules} }}</style>"
 

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from gradviz.graph import GradGraph
 from gradviz.views.bookkeeping import hide_bookkeeping
 from gradviz.views.chains import fold_chains
+from gradviz.views.colours import SCALES, colour_by
 from gradviz.views.flow import reverse_flow
 from gradviz.views.focus import focus_on, top
 from gradviz.views.modules import group_by_module, infer_modules
@@ -25,9 +26,11 @@ from gradviz.views.view import View, view
 __all__ = [
     "ALL",
     "DEFAULT",
+    "SCALES",
     "View",
     "apply",
     "clone_shared_leaves",
+    "colour_by",
     "fit_page",
     "focus_on",
     "fold_chains",
@@ -57,6 +60,7 @@ ALL: dict[str, View] = {
     "only_paths_to": only_paths_to,
     "only_reaching": only_reaching,
     "fit_page": fit_page,
+    "colour_by": colour_by,
 }
 """Every view by its name, as the command line and the docs spell it."""
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
-from gradviz.graph import NodeKind
+from gradviz.graph import NodeData, NodeKind
 from gradviz.paths import Path, without_wrappers
 from gradviz.views.bookkeeping import RESHAPING
 from gradviz.views.units import Units
 
-__all__ = ["deepest", "module_paths", "root_of", "shared", "shared_by"]
+__all__ = ["deepest", "is_inferred", "module_paths", "root_of", "shared", "shared_by"]
 
 _PATH = re.compile(r"[^\s.]+(\.[^\s.]+)+")
 _EMBEDS = re.compile(r"emb|wte|wpe|tok|shared")
@@ -41,6 +41,11 @@ def module_paths(units: Units) -> list[Path]:
             if not recorded[place]:
                 paths[place] = path
     return paths
+
+
+def is_inferred(data: NodeData) -> bool:
+    """Whether the module of a unit, if it is known at all, was not recorded."""
+    return data.get("inferred", "module" not in data)
 
 
 def _anchors(

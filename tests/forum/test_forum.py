@@ -1,7 +1,8 @@
 """Programs after questions that are asked again and again: each gets the right verdict and line.
 
 A program says at its top what is asked, and what the right answer is. The line to be named ends
-in ``# here``.
+in ``# here``. Those in ``threads`` are each written after one thread, named by its title and
+address; ``README.md`` tells how their first run went.
 """
 
 from __future__ import annotations
@@ -17,13 +18,14 @@ from gradviz.explanation import Explanation
 from gradviz.explanation.explain import answer
 from gradviz.frontends.script import run_script
 
-PROGRAMS = sorted(Path(__file__).parent.glob("programs/*.py"))
+HERE = Path(__file__).parent
+THREADS = sorted(HERE.glob("threads/*.py"))
+PROGRAMS = [*sorted(HERE.glob("programs/*.py")), *THREADS]
 
 
 def header(text: str, word: str) -> str:
     found = re.search(rf"^# {word}: (.*)$", text, re.MULTILINE)
-    assert found is not None
-    return found[1]
+    return found[1] if found else ""
 
 
 @pytest.mark.parametrize("program", PROGRAMS, ids=lambda path: path.stem)
@@ -43,11 +45,16 @@ def test_question(program: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert isinstance(told, Explanation)
     assert told.verdict.value == header(text, "verdict")
     assert told.fix
+    assert header(text, "says") in told.reason
     here = [at for at, line in enumerate(text.splitlines(), 1) if line.endswith("# here")]
     if here:
         assert f"{program.name}:{here[0]}" in [line.rpartition("/")[2] for line in told.lines]
         assert f"{program.name}:{here[0]}" in told.reason
 
 
-def test_there_are_twenty_questions() -> None:
-    assert len(PROGRAMS) >= 20
+def test_every_thread_is_named_and_there_are_twenty() -> None:
+    assert len(THREADS) >= 20
+    for program in THREADS:
+        title, _, address = program.read_text().split("\n")[:3]
+        assert title.startswith('"""')
+        assert address.startswith("https://")

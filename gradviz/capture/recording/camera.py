@@ -117,11 +117,11 @@ class Camera:
 
     def module_name(self, module: nn.Module) -> str:
         """The path of a module in those that were recorded, else its class."""
-        for ref in self._modules:
+        for name, ref in self._modules:
             known = ref()
             for path, each in known.named_modules() if known is not None else ():
-                if each is module and path:
-                    return str(path)
+                if each is module and (name or path):
+                    return ".".join(filter(None, (name, path)))
         return type(module).__name__
 
     def _overlay(self, names: Names) -> Overlay:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch.autograd.graph import GradientEdge, Node
 
-from gradviz.capture.autograd.nodes import operation_type, read_saved, sequence_number
+from gradviz.capture.autograd.nodes import leaf_of, operation_type, read_saved, sequence_number
 from gradviz.capture.autograd.tensors import place_of, version_of
 from gradviz.capture.recording.watch import Watch
 from gradviz.capture.tracing.insertion import Insertion
@@ -80,12 +80,21 @@ def explain(
 
 @dataclass(frozen=True, eq=False)
 class _Suspect:
-    """A node that saved a tensor of the version that backward has complained of."""
+    """A node that saved a tensor of the version that backward has complained of.
+
+    Args:
+        created: the number of its creation.
+        argument: what the node calls the tensor.
+        storage: where the tensor is.
+        fits: whether it can have been made by the node of which the message speaks.
+        leaf: the leaf that it is, or is a view of.
+    """
 
     created: int
     argument: str
     storage: object
     fits: bool
+    leaf: Any = None
 
 
 def _changed(
@@ -102,7 +111,8 @@ def _changed(
     suspect = max(suspects, key=lambda each: (each.fits, each.created))
     key = operations[suspect.created]
     wanted, version = int(found["wanted"]), int(found["found"])
-    text = f"needs {_name(graph, key, suspect.argument)} as it was at version {wanted}; "
+    name = _name(graph, key, suspect, watch, tuple(_sizes(found)))
+    text = f"needs {name} as it was at version {wanted}; "
     for change in watch.changes:
         if change.storage == suspect.storage and change.before <= wanted < change.after:
             line = watch.lines.line(*change.place).source
@@ -114,7 +124,7 @@ def _changed(
 
 
 def _suspects(found: re.Match[str], roots: Sequence[Any]) -> list[_Suspect]:
-    shape = tuple(int(size) for size in (found["shape"] or "").split(",") if size.strip())
+    shape = tuple(_sizes(found))
     suspects = []
     walk = Walk(Insertion(GradGraph()))
     try:
@@ -132,7 +142,9 @@ def _suspects(found: re.Match[str], roots: Sequence[Any]) -> list[_Suspect]:
                     place = place_of(tensor)
                     fits = found["node"] is None or any(m.startswith(found["node"]) for m in makers)
                     storage = place[0] if place is not None else None
-                    suspects.append(_Suspect(sequence_number(node), argument, storage, fits))
+                    leaf = _leaf_at(storage, edges)
+                    created = sequence_number(node)
+                    suspects.append(_Suspect(created, argument, storage, fits, leaf))
     finally:
         let_go_safely(walk)
     return suspects
@@ -142,17 +154,51 @@ def _node_of(root: Any) -> Node | None:
     return root.node if isinstance(root, GradientEdge) else root.grad_fn
 
 
-def _name(graph: GradGraph, key: str, argument: str) -> str:
-    """What to call a saved tensor: the operation's own result, or one of its inputs."""
+def _sizes(found: re.Match[str]) -> Iterator[int]:
+    for size in (found["shape"] or "").split(","):
+        if size.strip():
+            yield int(size)
+
+
+_DEEPEST_VIEW = 4
+
+
+def _leaf_at(storage: object, edges: Iterable[Any]) -> Any:
+    """The leaf in that place of memory among the inputs of a node, also behind views of it."""
+    level = [child for child, _ in edges if child is not None]
+    for _ in range(_DEEPEST_VIEW):
+        behind = []
+        for node in level:
+            leaf = leaf_of(node)
+            if leaf is not None and (place := place_of(leaf)) and place[0] == storage:
+                return leaf
+            behind += [child for child, _ in node.next_functions if child is not None]
+        level = behind
+    return None
+
+
+def _name(
+    graph: GradGraph, key: str, suspect: _Suspect, watch: Watch, shape: tuple[int, ...]
+) -> str:
+    """What to call a saved tensor: the operation's own result, or one of its inputs.
+
+    An input that is no leaf cannot be told for sure from another of the same shape.
+    """
     data = graph.nodes[key]
-    if argument.startswith(("result", "output")):
+    if suspect.argument.startswith(("result", "output")):
         return str(data.get("name") or "its own result")
-    for source, _ in graph.inputs(key):
-        while graph.nodes[source].get("op") == "accumulate_grad":
-            source = next(iter(graph.predecessors(source)))
-        if name := graph.nodes[source].get("name"):
-            return str(name)
-    return f"its saved tensor {argument!r}"
+    if suspect.leaf is not None:
+        known = watch.ghosts.leaf(suspect.leaf)
+        node = watch.journal.key_of(known.identity)
+        name = graph.nodes[node].get("name") if node in graph else known.name
+        return str(name or "one of its inputs")
+    names = [
+        graph.nodes[source].get("name", "")
+        for source in dict(graph.inputs(key))
+        if graph.nodes[source].get("shape") == shape
+        and graph.nodes[source].get("op") != "accumulate_grad"
+    ]
+    return str(names[0] or "one of its inputs") if len(names) == 1 else "one of its inputs"
 
 
 def _used_up(operations: Mapping[int, str], history: History) -> tuple[str, str] | None:

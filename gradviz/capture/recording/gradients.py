@@ -39,8 +39,19 @@ def look_at_backward(watch: Watch, call: Call) -> None:
 
 
 def tell_backward(watch: Watch, call: Call) -> None:
-    """After ``backward``."""
+    """After ``backward``; what ``torch.autograd.grad`` returns has left the graph."""
     watch.gradient_given = None
+    if call.func is not torch.autograd.grad or watch.is_inside():
+        return
+    inputs = call.kwargs.get("inputs", call.args[1] if call.args[1:] else ())
+    inputs = [inputs] if isinstance(inputs, torch.Tensor) else inputs
+    for tensor, gradient in zip(inputs, call.result, strict=False):
+        if not isinstance(gradient, torch.Tensor) or gradient.requires_grad:
+            continue
+        if isinstance(tensor, torch.Tensor) and tensor.requires_grad:
+            place = watch.place()
+            data = watch.lost(tensor, Cause.AUTOGRAD_GRAD, place)
+            watch.add_ghosts("autograd.grad", [data], [gradient], place, EventKind.CUT)
 
 
 def tell_grad_read(watch: Watch, call: Call) -> None:

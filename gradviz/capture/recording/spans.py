@@ -12,7 +12,7 @@ import threading
 import weakref
 from bisect import bisect_right
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from torch import nn
 
@@ -204,6 +204,9 @@ class Spans:
         self._paused -= 1
         track = self._track()
         track.mark(track.running)
+
+    def module_hook(self, hook: Any, module: Any, given: Any, result: Any) -> None:
+        """What a hook of a module did to a gradient is not told by where nodes were made."""
 
     def _track(self) -> _Track:
         """What is known of this thread; a new thread may have the number of one that ended."""

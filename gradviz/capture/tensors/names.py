@@ -226,7 +226,17 @@ def _of_variables(variables: list[_Variable]) -> list[Named]:
         Named(found.tensor, name, tuple(other for other in found.shared if other != name))
         for found in best.values()
         for name in [found.rank[-1]]
+        if _can_be_read(found.tensor)
     ]
+
+
+def _can_be_read(tensor: torch.Tensor) -> bool:
+    """Whether torch tells where it came from: not of one of several views whose base changed."""
+    try:
+        _ = tensor.grad_fn
+    except RuntimeError:
+        return False
+    return True
 
 
 def _look(variable: _Variable, budget: int, best: dict[int, _Best]) -> int:
