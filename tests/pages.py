@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from gradviz.frontends.frames import parse_numbers
-from gradviz.frontends.sphinx.running import Namespace, run_block
+from gradviz.frontends.sphinx.namespace import Namespace
+from gradviz.frontends.sphinx.running import Wanted, run_block
 from gradviz.serialize import loads
 from gradviz.story import Story
 
@@ -53,7 +54,8 @@ def stories(page: str) -> list[Story]:
             continue
         namespace = shared if "context" in block.options else Namespace(PRE_CODE)
         frames = parse_numbers(block.options.get("frames", ""), "frames")
-        outcome = run_block(namespace, block.content, block.argument, frames)
+        wanted = Wanted(block.argument, frames, block.options.get("raises", ""))
+        outcome = run_block(namespace, block.content, wanted)
         assert outcome.warnings == ()
         story = loads(outcome.story)
         drawn.append(story if isinstance(story, Story) else Story([story]))
