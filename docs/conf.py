@@ -1,11 +1,14 @@
 """The site: pages in Markdown, pictures by gradviz' own directive."""
 
+import os
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent / "_ext"))
 
 from gradviz import __version__
+
+os.environ.setdefault("GRADVIZ_ENGINE", "layered")  # the same pictures on every machine
 
 project = "gradviz"
 author = "The gradviz contributors"

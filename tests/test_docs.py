@@ -8,7 +8,7 @@ import pytest
 from pages import printed
 
 
-@pytest.mark.parametrize("page", ["howto/explain"])
+@pytest.mark.parametrize("page", ["howto/explain", "howto/big_models"])
 def test_code_prints_what_stands_under_it(
     page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
