@@ -129,7 +129,8 @@ def _gradients(graph: GradGraph) -> str:
     told = f", {zeros:,} of them all zeros" if zeros else ""
     if len(grads) == len(leaves):
         return f"All leaves have a gradient{told}."
-    return f"{len(grads):,} of the leaves have a gradient{told}."
+    have = "has" if len(grads) == 1 else "have"
+    return f"{len(grads):,} of the leaves {have} a gradient{told}."
 
 
 def _buffers(graph: GradGraph) -> str:
