@@ -137,6 +137,7 @@ def recorded_in(subject: object) -> GradGraph | Frame | Story | None:
     """
     if isinstance(subject, (GradGraph, Frame, Story)):
         return subject
-    # Asked of the class first: a tensor or a module may answer for any attribute.
-    story = getattr(subject, "story", None) if hasattr(type(subject), "story") else None
+    # Asked of what is really there first: a tensor or a module may answer for any attribute.
+    has_one = hasattr(type(subject), "story") or "story" in getattr(subject, "__dict__", ())
+    story = getattr(subject, "story", None) if has_one else None
     return story if isinstance(story, Story) else None

@@ -14,7 +14,7 @@ from sphinx.config import ENUM, Config
 from gradviz import __version__
 from gradviz.frontends.sphinx.directive import GradvizDirective
 from gradviz.frontends.sphinx.options import THEMES
-from gradviz.frontends.sphinx.picture import DrawPictures, picture, skip
+from gradviz.frontends.sphinx.picture import draw_pictures, picture, skip
 
 __all__ = ["register"]
 
@@ -26,13 +26,13 @@ def register(app: Sphinx) -> dict[str, Any]:
     """Register everything; returns what Sphinx wants to know of an extension."""
     app.add_config_value("gradviz_theme", "site", "html", ENUM(*THEMES))
     app.add_config_value("gradviz_pre_code", _PRE_CODE, "env", (str,))
+    app.connect("doctree-resolved", draw_pictures)
     skipped: Any = dict.fromkeys(("html", "latex", "text", "man", "texinfo"), (skip, None))
     app.add_config_value("gradviz_versions", "", "env", (str,))
     app.connect("config-inited", _note_versions)
     app.connect("env-before-read-docs", _load_torch)
     app.add_node(picture, **skipped)
     app.add_directive("gradviz", GradvizDirective)
-    app.add_post_transform(DrawPictures)
     return {"version": __version__, "parallel_read_safe": True, "parallel_write_safe": True}
 
 

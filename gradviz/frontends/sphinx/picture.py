@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from docutils import nodes
-from sphinx.transforms.post_transforms import SphinxPostTransform
+from sphinx.application import Sphinx
 from sphinx.util import logging
 
 from gradviz import __version__
@@ -20,7 +20,7 @@ from gradviz.frontends.sphinx.options import views_of
 from gradviz.frontends.sphinx.themes import themes_of
 from gradviz.serialize import loads
 
-__all__ = ["DrawPictures", "picture", "skip"]
+__all__ = ["draw_pictures", "picture", "skip"]
 
 _log = logging.getLogger(__name__)
 _MIME = {"svg": "image/svg+xml", "pdf": "application/pdf", "png": "image/png"}
@@ -32,35 +32,46 @@ class picture(nodes.General, nodes.Element):  # noqa: N801  (as docutils names i
 
 
 def skip(*_: Any) -> None:
-    """What a builder does with a picture that `DrawPictures` has not replaced."""
+    """What a builder does with a picture that was not replaced."""
     raise nodes.SkipNode
 
 
-class DrawPictures(SphinxPostTransform):
-    """Replaces each picture by images, or by text where a builder shows none.
+def draw_pictures(app: Sphinx, document: nodes.document, docname: str) -> None:
+    """Replace each picture by images, or by text where a builder shows none.
 
     What is drawn goes to a file whose name is a hash of all that is in it, next to the documents
     that Sphinx keeps, so that each picture is drawn once for all builds and builders.
+
+    Args:
+        app: tells the builder.
+        document: ready to be written.
+        docname: its name.
     """
+    artist = _Artist(app, docname)
+    for node in list(document.findall(picture)):
+        drawn = artist.drawn(node)
+        for name in ("ids", "names", "classes"):
+            drawn[name] += node[name]
+        drawn.source, drawn.line = node.source, node.line
+        node.replace_self(drawn)
+        if app.builder.format == "man" and isinstance(drawn.parent, nodes.figure):
+            _flatten(drawn.parent)
 
-    default_priority = 8  # before the images are looked at
 
-    def run(self, **_: Any) -> None:
-        """Draw what is in the document."""
-        for node in list(self.document.findall(picture)):
-            drawn = self._drawn(node)
-            for name in ("ids", "names", "classes"):
-                drawn[name] += node[name]
-            drawn.source, drawn.line = node.source, node.line
-            node.replace_self(drawn)
-            if self.app.builder.format == "man" and isinstance(drawn.parent, nodes.figure):
-                _flatten(drawn.parent)
+class _Artist:
+    """Draws the pictures of a document for the builder at hand."""
 
-    def _drawn(self, node: picture) -> nodes.Element:
+    def __init__(self, app: Sphinx, docname: str) -> None:
+        self._builder, self._docname = app.builder, docname
+        self._theme = app.config.gradviz_theme
+        self._folder = Path(app.doctreedir) / "gradviz"
+
+    def drawn(self, node: picture) -> nodes.Element:
+        """What to put in the place of a picture."""
         fmt = self._format(node)
         if fmt not in _MIME:
             return _text(node, fmt)
-        themes = themes_of(self.app.builder, node.get("theme", self.config.gradviz_theme))
+        themes = themes_of(self._builder, node.get("theme", self._theme))
         try:
             images = [self._image(node, theme, fmt) for theme in themes]
         except GradvizError as error:
@@ -72,7 +83,7 @@ class DrawPictures(SphinxPostTransform):
         wanted = str(node.get("format", "svg"))
         if wanted not in _MIME:
             return wanted
-        possible = self.app.builder.supported_image_types
+        possible = self._builder.supported_image_types
         order = ("png", "svg", "pdf") if wanted == "png" else ("svg", "pdf", "png")
         return next((fmt for fmt in order if _MIME[fmt] in possible), "txt")
 
@@ -81,22 +92,22 @@ class DrawPictures(SphinxPostTransform):
         image = nodes.image("", uri=str(path), candidates={"*": str(path)}, alt=_alt(node))
         if "width" in node:
             image["width"] = node["width"]
-        elif self.app.builder.format == "html":
+        elif self._builder.format == "html":
             # Sphinx links an image that has a width to its file, where it is seen whole, and
             # pointing at its parts tells more of them.
             image["width"] = f"{_natural_width(path)}px"
         if "align" in node:
             image["align"] = node["align"]
-        self.env.images.add_file(self.env.docname, str(path))
+        self._builder.env.images.add_file(self._docname, str(path))
         return image
 
     def _file(self, node: picture, theme: str, fmt: str) -> Path:
         """The file of a drawing; drawn, unless it is there."""
         facts = (__version__, theme, node.get("views"), node.get("depth"), node["story"])
         name = hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
-        path = Path(self.app.doctreedir) / "gradviz" / f"gradviz-{name}.{fmt}"
+        path = self._folder / f"gradviz-{name}.{fmt}"
         if not path.exists():
-            path.parent.mkdir(parents=True, exist_ok=True)
+            self._folder.mkdir(parents=True, exist_ok=True)
             write_atomically(path, _drawing(node, theme).render(fmt))
         return path
 
@@ -143,7 +154,7 @@ def _alt(node: picture, most: int = 300) -> str:
             kept.append("…")
             break
         kept.append(line)
-    return "; ".join(kept)  # with a pause after each line
+    return "; ".join(kept).replace(".; ", ". ")  # with a pause after each line
 
 
 def _natural_width(path: Path) -> int:

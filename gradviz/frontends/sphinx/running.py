@@ -151,4 +151,5 @@ def _quiet() -> Iterator[None]:
         contextlib.redirect_stderr(nowhere),
         warnings.catch_warnings(),
     ):
+        warnings.simplefilter("ignore")
         yield
