@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from gradviz.graph import NodeData, NodeKind, TensorSummary
+from gradviz.numbers import bytes_text, summary_text
 from gradviz.renderers.labels import clean
-from gradviz.renderers.numbers import bytes_text, summary_text
 
 __all__ = ["tooltip_of"]
 
