@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gradviz.graph import Buffers, GradGraph, NodeKind
-from gradviz.renderers.numbers import bytes_text, is_zero
+from gradviz.numbers import bytes_text, is_zero
 
 __all__ = ["caption", "news_caption"]
 
