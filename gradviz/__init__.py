@@ -14,6 +14,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from gradviz.drawable import drawn_by
+
 if TYPE_CHECKING:
     from gradviz.capture.checking.check import check
     from gradviz.capture.checking.checked import Check
@@ -83,6 +85,9 @@ def __getattr__(name: str) -> Any:
     value = getattr(import_module(_HOME[name]), name)
     globals()[name] = value
     return value
+
+
+drawn_by(lambda subject, **options: __getattr__("draw")(subject, **options))
 
 
 def __dir__() -> list[str]:

@@ -295,10 +295,9 @@ class GradGraph(nx.MultiDiGraph):  # type: ignore[misc]
     """What autograd recorded, as a directed multigraph of plain values.
 
     Node keys are ``"n0"``, ``"n1"``, ... in visit order; the attributes are described by
-    `NodeData` and `EdgeData`. ``graph.graph`` holds ``"torch"`` (the version that recorded it)
-    and ``"notes"`` (lines in which views say what they have hidden); views add ``"flow"``
-    (``"gradient"`` when the arrows are turned) and ``"scale"`` (what `colour_by` shows, with the
-    ends ``"low"`` and ``"high"``, or else the ``"values"``).
+    `NodeData` and `EdgeData`. ``graph.graph`` holds ``"torch"`` (the version that recorded it),
+    ``"notes"`` (what views say they have hidden), ``"flow"`` (``"gradient"`` when the arrows are
+    turned) and ``"scale"`` (what `colour_by` shows: its ``"low"`` and ``"high"``, or ``"values"``).
 
     Example:
         >>> graph = GradGraph()

@@ -1,8 +1,8 @@
 """The rules of the house, kept by reading the source: who imports whom, and who does what.
 
 The places stand in a chain, and each imports only from itself and from places to its left:
-errors -> graph, story, serialize -> capture -> views -> comparison, explanation -> renderers ->
-frontends -> the package itself.
+errors, drawable -> graph, story, serialize, numbers -> capture -> views -> comparison,
+explanation -> renderers -> frontends -> the package itself.
 """
 
 import ast
@@ -16,9 +16,9 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 CHAIN = (
-    ("errors",),
+    ("errors", "drawable"),
     ("collector", "paths"),
-    ("graph", "story", "serialize"),
+    ("graph", "story", "serialize", "numbers"),
     ("capture",),
     ("views",),
     ("comparison", "explanation"),

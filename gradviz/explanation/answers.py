@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import overload
 
+from gradviz.drawable import Drawable
+from gradviz.explanation.focus import part_about
+from gradviz.explanation.saved import SavedTable, saved
 from gradviz.explanation.verdict import Verdict
 from gradviz.graph import GradGraph
 from gradviz.story import Frame, Story
@@ -17,7 +20,7 @@ _TOGETHER = 3  # rows that say the same are told as one from here on
 
 
 @dataclass(frozen=True, eq=False)
-class Explanation:
+class Explanation(Drawable):
     """Why a gradient is what it is, or what an error means.
 
     Args:
@@ -28,6 +31,7 @@ class Explanation:
         fix: what to do, one sentence, with a line of code where there is one; "" for nothing.
         graph: what was recorded at that moment.
         culprit: key of the node to mark in it; "" for none.
+        kept: the graph at the moment when it kept most for backward; None for ``graph``.
 
     Example:
         >>> print(Explanation(Verdict.NOT_CONNECTED, "w", "not used by loss", fix="use it"))
@@ -43,11 +47,22 @@ class Explanation:
     fix: str = ""
     graph: GradGraph = field(default_factory=GradGraph, repr=False)
     culprit: str = field(default="", repr=False)
+    kept: GradGraph | None = field(default=None, repr=False)
 
     @property
     def lines(self) -> tuple[str, ...]:
         """The lines among the evidence."""
         return tuple(each for each in self.evidence if each not in self.graph)
+
+    @cached_property
+    def saved(self) -> SavedTable:
+        """What the graph keeps in memory for backward; of a recording, when it kept most.
+
+        Example:
+            >>> print(Explanation(Verdict.FINE, "w", "a gradient").saved)
+            nothing is kept for backward
+        """
+        return saved(self.graph if self.kept is None else self.kept)
 
     def __str__(self) -> str:
         said = [f"{self.name}: {self.verdict.state}", f"  {self.reason}"]
@@ -55,12 +70,12 @@ class Explanation:
 
     @cached_property
     def story(self) -> Story:
-        """One frame, with the culprit marked, for ``gradviz.draw(explanation)``."""
+        """One frame: the way in question, with the culprit marked. ``draw`` draws it."""
         return _story([self], self.graph, f"{self.name}: {self.reason}")
 
 
 @dataclass(frozen=True, eq=False)
-class Explanations(Sequence[Explanation]):
+class Explanations(Sequence[Explanation], Drawable):
     """Several explanations, those of errors first, those of what is fine last.
 
     Args:
@@ -108,6 +123,11 @@ class Explanations(Sequence[Explanation]):
         """Those that are not fine."""
         return tuple(each for each in self.all if each.verdict is not Verdict.FINE)
 
+    @property
+    def saved(self) -> SavedTable:
+        """What the graph keeps in memory for backward; of a recording, when it kept most."""
+        return self.all[0].saved if self.all else saved(GradGraph())
+
     def __str__(self) -> str:
         """A table: name, state, reason; errors come first, and in full."""
         errors = [str(each) for each in self.all if each.verdict.is_error]
@@ -126,7 +146,7 @@ class Explanations(Sequence[Explanation]):
 
     @cached_property
     def story(self) -> Story:
-        """One frame, with every culprit marked, for ``gradviz.draw(explanations)``."""
+        """One frame: the ways in question, with every culprit marked. ``draw`` draws it."""
         if not self.all:
             return Story(())
         graph = self.all[0].graph
@@ -150,9 +170,13 @@ def _names(group: Sequence[Explanation]) -> str:
 
 
 def _story(explanations: Sequence[Explanation], graph: GradGraph, caption: str) -> Story:
-    marked: GradGraph = graph.copy()
+    if not graph:
+        return Story(())
+    keys = [key for each in explanations for key in each.evidence if key in graph]
+    marks = [each.culprit for each in explanations if each.culprit in graph]
+    marked = part_about(graph, keys, marks) if keys or marks else graph.copy()
     for each in explanations:
         if each.culprit in marked:
             data = marked.nodes[each.culprit]
             data.setdefault("problem", each.verdict.value)
-    return Story((Frame("", marked, caption),)) if marked else Story(())
+    return Story((Frame("", marked, caption),))

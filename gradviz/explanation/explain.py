@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from gradviz.explanation.answers import Explanation, Explanations
@@ -13,6 +14,8 @@ from gradviz.explanation.moment import Moment, Question
 from gradviz.explanation.norms import compare_norms
 from gradviz.explanation.present import explain_present, is_wrong
 from gradviz.explanation.subjects import Asked
+from gradviz.explanation.ways import below
+from gradviz.graph import NodeKind
 
 if TYPE_CHECKING:
     from gradviz.capture.tensors.names import Names
@@ -83,7 +86,11 @@ def answer(subjects: Sequence[object], found: Names, names: object) -> Explanati
     from gradviz.explanation.live import look
 
     moment, questions = look(asked, found)
-    return _answers(questions, moment, asked.is_many)
+    told = _answers(questions, moment, asked.is_many)
+    if isinstance(told, Explanation) and (part := below(moment.graph, [questions[0].key])):
+        is_result = moment.graph.nodes[questions[0].key]["kind"] is NodeKind.RESULT
+        told = replace(told, kept=moment.graph.subgraph(part).copy()) if is_result else told
+    return told
 
 
 def _of_recording(asked: Asked, found: Names) -> Explanation | Explanations:

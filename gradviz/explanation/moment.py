@@ -42,12 +42,14 @@ class Moment:
         events: what happened before; None when nobody watched.
         before: the graph before the latest backward pass, if that was recorded; of an error, the
             graph of the last moment after one.
+        kept: the graph of the moment at which most was kept for backward, if that was recorded.
     """
 
     graph: GradGraph
     roots: tuple[str, ...]
     events: tuple[Event, ...] | None = None
     before: GradGraph | None = None
+    kept: GradGraph | None = None
 
     @property
     def is_recorded(self) -> bool:
@@ -107,7 +109,9 @@ class Moment:
         culprit = culprit or question.key
         culprit = culprit if culprit in self.graph else ""
         found = tuple(dict.fromkeys(known))
-        return Explanation(verdict, question.name, reason, found, fix, self.graph, culprit)
+        return Explanation(
+            verdict, question.name, reason, found, fix, self.graph, culprit, self.kept
+        )
 
     def happened(self, *kinds: EventKind) -> Sequence[Event]:
         """The events of some kinds, in order."""

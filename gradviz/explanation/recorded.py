@@ -40,7 +40,8 @@ def moment_of(recording: Recording, roots: Sequence[Any] = ()) -> Moment:
         # Without a backward pass, a leaf stands there for want of anything computed from it.
         kinds = () if passes else _LEAVES
         keys = [key for key in graph.roots if graph.nodes[key]["kind"] not in kinds]
-    return Moment(graph, tuple(keys), events, forward[-1].graph if forward else None)
+    kept = max((frame.graph for frame in frames), key=lambda each: each.saved_bytes, default=None)
+    return Moment(graph, tuple(keys), events, forward[-1].graph if forward else None, kept)
 
 
 def questions_of(asked: Asked, moment: Moment, names: Names) -> list[Question]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import networkx as nx
 
 from gradviz.graph import Buffers, GradGraph, NodeData
+from gradviz.numbers import bytes_text, shape_text
 from gradviz.views.inference import module_paths
 from gradviz.views.units import units_of
 
@@ -17,9 +18,6 @@ if TYPE_CHECKING:
 
 __all__ = ["SavedRow", "SavedTable", "saved", "saved_at_most"]
 
-_SHORT = {"bfloat16": "bf16", "bool": "bool"}
-_KINDS = (("float", "f"), ("uint", "u"), ("int", "i"), ("complex", "c"))
-_UNITS = ("B", "kB", "MB", "GB", "TB")
 _FEW_MODULES = 4
 
 
@@ -93,7 +91,7 @@ class SavedTable:
             most: how many operations to list; None for all. The rest is summed up in a line.
         """
         shown = self.rows[:most]
-        cells = [(row.made, _size(row.bytes), f"{row.op} {row.name}".strip()) for row in shown]
+        cells = [(row.made, bytes_text(row.bytes), f"{row.op} {row.name}".strip()) for row in shown]
         widths = [max((len(row[column]) for row in cells), default=0) for column in range(3)]
         lines = [
             f"{made:<{widths[0]}}  {size:>{widths[1]}}  {what:<{widths[2]}}  {row.where}".rstrip()
@@ -101,7 +99,7 @@ class SavedTable:
         ]
         rest = self.rows[len(shown) :]
         if rest:
-            size = _size(sum(row.bytes for row in rest))
+            size = bytes_text(sum(row.bytes for row in rest))
             lines.append(f"… and {_counted(len(rest), 'more operation')} with {size}")
         lines += self._summary()
         return "\n".join(lines)
@@ -110,7 +108,7 @@ class SavedTable:
         lines = []
         if self.rows:
             many = _counted(len(self.rows), "operation")
-            lines.append(f"total {_size(self.total)}, kept for backward by {many}")
+            lines.append(f"total {bytes_text(self.total)}, kept for backward by {many}")
         elif not self.freed and not self.unknown:
             lines.append("nothing is kept for backward")
         if self.freed:
@@ -119,7 +117,7 @@ class SavedTable:
             lines.append(f"not known: what {_counted(self.unknown, 'operation')} may keep")
         if len(modules := self.modules) > 1:
             some = list(modules.items())[:_FEW_MODULES]
-            said = ", ".join(f"{name} {_size(count)}" for name, count in some)
+            said = ", ".join(f"{name} {bytes_text(count)}" for name, count in some)
             more = f", and {len(modules) - len(some):,} more" if len(modules) > len(some) else ""
             lines.append(f"checkpointing a module frees at most: {said}{more}")
         return lines
@@ -184,7 +182,7 @@ def _row(key: str, data: NodeData, module: str) -> SavedRow:
         key=key,
         op=data.get("op", data["kind"].value),
         name=data.get("name", ""),
-        made=_type(data),
+        made=shape_text(data["shape"], data.get("dtype", "")) if "shape" in data else "?",
         bytes=data["saved_bytes"],
         source=data.get("source", ""),
         module=module,
@@ -198,29 +196,6 @@ def _block(module: str) -> str:
         if part.isdigit():
             return ".".join(parts[:count])
     return parts[0]
-
-
-def _type(data: NodeData) -> str:
-    if "shape" not in data:
-        return "?"
-    dtype = data.get("dtype", "")
-    short = _SHORT.get(dtype, dtype)
-    for long, letter in _KINDS:
-        if dtype.startswith(long):
-            short = dtype.replace(long, letter)
-    return f"{short}[{_listed(data['shape'])}]"
-
-
-def _listed(sizes: Sequence[int]) -> str:
-    return ",".join("*" if size < 0 else str(size) for size in sizes)
-
-
-def _size(count: int) -> str:
-    """Bytes in the unit that suits them, 1 kB being 1,000 B."""
-    value, unit = float(count), 0
-    while value >= 999.5 and unit < len(_UNITS) - 1:
-        value, unit = value / 1000, unit + 1
-    return f"{value:.3g} {_UNITS[unit]}"
 
 
 def _counted(count: int, word: str) -> str:

@@ -83,4 +83,4 @@ class Trouble:
         known = (each for each in (*evidence, self.line) if each in graph or ":" in each)
         found = tuple(dict.fromkeys(known))
         culprit = culprit if culprit in graph else ""
-        return Explanation(verdict, self.kind, reason, found, fix, graph, culprit)
+        return Explanation(verdict, self.kind, reason, found, fix, graph, culprit, self.moment.kept)

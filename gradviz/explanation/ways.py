@@ -12,6 +12,7 @@ __all__ = [
     "above",
     "below",
     "cuts_between",
+    "is_data",
     "is_gradient",
     "plain",
     "value_of",
@@ -34,7 +35,8 @@ def is_gradient(source: str, target: str, edge: EdgeData) -> bool:
     return edge["kind"] is EdgeKind.GRADIENT
 
 
-def _is_data(source: str, target: str, edge: EdgeData) -> bool:
+def is_data(source: str, target: str, edge: EdgeData) -> bool:
+    """Whether data flows along an edge, with or without a gradient that flows back."""
     return edge["kind"] in (EdgeKind.GRADIENT, EdgeKind.CUT)
 
 
@@ -66,7 +68,7 @@ def below(graph: GradGraph, starts: Iterable[str], follow: Follow = is_gradient)
 
 def cuts_between(graph: GradGraph, start: str, roots: Iterable[str]) -> list[Cut]:
     """The first cut on each way of the data from a node to the roots; [] if there is no way."""
-    ends = below(graph, roots, _is_data)
+    ends = below(graph, roots, is_data)
     found = [
         Cut(key, target, edge)
         for key in above(graph, [start])

@@ -10,8 +10,8 @@ from gradviz.errors import UsageError
 from gradviz.explanation.summary import Row, Rows, rows_of
 from gradviz.frontends.streams import stage
 from gradviz.graph import GradGraph
+from gradviz.numbers import bytes_text, count_text, number_text
 from gradviz.renderers.labels import clean
-from gradviz.renderers.numbers import bytes_text, count_text, number_text
 from gradviz.story import Frame, Story, recorded_in
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from typing import Any
 from gradviz.errors import ScriptError, TargetError
 from gradviz.frontends.script import Run, run_module, run_script
 from gradviz.graph import GradGraph
-from gradviz.renderers.numbers import shape_text
+from gradviz.numbers import shape_text
 from gradviz.story import Frame, Story, recorded_in
 
 __all__ = [

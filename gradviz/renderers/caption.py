@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gradviz.graph import Buffers, GradGraph, NodeKind
-from gradviz.renderers.numbers import bytes_text, is_zero
+from gradviz.numbers import bytes_text, is_zero
 
 __all__ = ["caption", "news_caption"]
 
@@ -129,7 +129,8 @@ def _gradients(graph: GradGraph) -> str:
     told = f", {zeros:,} of them all zeros" if zeros else ""
     if len(grads) == len(leaves):
         return f"All leaves have a gradient{told}."
-    return f"{len(grads):,} of the leaves have a gradient{told}."
+    have = "has" if len(grads) == 1 else "have"
+    return f"{len(grads):,} of the leaves {have} a gradient{told}."
 
 
 def _buffers(graph: GradGraph) -> str:

@@ -20,7 +20,7 @@ from gradviz.graph import (
     NodeKind,
     TensorSummary,
 )
-from gradviz.renderers.numbers import (
+from gradviz.numbers import (
     bytes_text,
     count_text,
     dtype_text,

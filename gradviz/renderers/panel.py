@@ -18,6 +18,8 @@ from gradviz.renderers.tooltips import tooltip_of
 
 __all__ = ["Panel", "panels_of", "shift"]
 
+_EDGE_ROOM = 8.0  # points from where an edge meets a card to the corner of the card
+
 
 @dataclass(frozen=True)
 class Panel:
@@ -96,11 +98,28 @@ def _panels_in_the_same_places(
     panels = []
     for graph, own in zip(graphs, cards, strict=True):
         groups = [edge_group(graph, edge, places) for edge in _edges(graph)]
+        reach = _reach(graph, places)
         for key, card in own.items():
-            sized = replace(card, width=boxes[key].width, height=boxes[key].height)
+            width = min(max(card.width, reach.get(key, 0.0)), boxes[key].width)
+            sized = replace(card, width=width, height=boxes[key].height)
             groups.append(_node_group(graph, key, sized, layout.centers[key]))
         panels.append(Panel(layout.width, layout.height, tuple(groups), layout.engine))
     return panels
+
+
+def _reach(graph: GradGraph, places: Places) -> dict[str, float]:
+    """How wide each card must be for its edges to meet it, where another moment needs more room."""
+    found: dict[str, float] = {}
+    for edge in _edges(graph):
+        source, target, number, _ = edge
+        box = cause_box(graph, edge)
+        ends = (source, places.routes[source, target, number][0][0])
+        tips = (target, places.routes[box.key if box else (source, target, number)][-1][0])
+        for key, x in (ends, tips):
+            aside = abs(x - places.centers[key][0])
+            if aside > 1:
+                found[key] = max(found.get(key, 0.0), 2 * (aside + _EDGE_ROOM))
+    return found
 
 
 def _cards(graph: GradGraph) -> dict[str, Card]:

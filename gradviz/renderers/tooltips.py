@@ -6,8 +6,8 @@ import shlex
 from typing import Any
 
 from gradviz.graph import NodeData, NodeKind, TensorSummary
+from gradviz.numbers import bytes_text, summary_text
 from gradviz.renderers.labels import clean
-from gradviz.renderers.numbers import bytes_text, summary_text
 from gradviz.views.inference import shared_by
 
 __all__ = ["tooltip_of"]

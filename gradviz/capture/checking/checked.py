@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from gradviz.capture.autograd.operations import number_text
 from gradviz.capture.checking.numeric import Outcome
+from gradviz.drawable import Drawable
 from gradviz.graph import GradGraph
 from gradviz.story import Frame, Story
 
@@ -115,7 +116,7 @@ class Culprit:
 
 
 @dataclass(frozen=True, eq=False)
-class Check:
+class Check(Drawable):
     """The answer of `check`: one `Checked` per input; ``str()`` is a small table.
 
     Args:
@@ -157,7 +158,7 @@ class Check:
 
     @property
     def story(self) -> Story:
-        """The graph as a story of one frame, for ``gradviz.draw``."""
+        """The graph as a story of one frame; ``draw`` draws it."""
         said = [f"{each.name} {each.outcome.value}: {each.values}." for each in self.inputs]
         caption = " ".join([*said, *([f"{self.reason}."] if self.reason else [])])
         return Story((Frame("", self.graph, caption),))

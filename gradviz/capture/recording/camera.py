@@ -12,9 +12,10 @@ import torch
 from torch import nn
 
 from gradviz.capture.autograd.engine import creation_count
-from gradviz.capture.recording.heads import heads
+from gradviz.capture.recording.heads import beside, heads
 from gradviz.capture.recording.overlay import Overlay
 from gradviz.capture.recording.snapshots import (
+    Around,
     Keys,
     Snapshot,
     keep_options,
@@ -100,18 +101,23 @@ class Camera:
         return self.trace([*roots, *new], names)
 
     def trace(self, roots: Sequence[Any], names: Names | None = None) -> GradGraph:
-        """Trace some roots, and the branches behind what was cut from them."""
+        """Trace some roots, other losses on the same trunk, and the branches behind the cuts."""
         watch, before = self._watch, self.snapshot.graph
         names = self._names() if names is None else names
         watch.journal.settle()
-        behind: list[torch.Tensor] = []
-        for _ in range(3):
-            self.snapshot = take(roots, behind, names, watch, self.keys)
-            overlay = self._overlay(names)
-            more = [each for each in overlay.behind() if not any(each is b for b in behind)]
+        around = Around()
+        self.snapshot = take(roots, around, names, watch, self.keys)
+        around.beside = beside(watch, self.snapshot.operations, roots)
+        if around.beside:
+            self.snapshot = take(roots, around, names, watch, self.keys)
+        overlay = self._overlay(names)
+        for _ in range(2):
+            more = [each for each in overlay.behind() if not any(each is b for b in around.behind)]
             if not more:
                 break
-            behind += more
+            around.behind += more
+            self.snapshot = take(roots, around, names, watch, self.keys)
+            overlay = self._overlay(names)
         keep_options(self.snapshot, before)
         return overlay.graph()
 

@@ -112,9 +112,7 @@ class Milestones:
             self._passes += 1
         graph = self._camera.before_backward([each for each in call.roots if each is not None])
         self._add(Frame("forward", graph))
-        root = next(
-            (data.get("name", "") for _, data in graph.nodes(data=True) if "root" in data), ""
-        )
+        root = next((graph.nodes[key].get("name", "") for key in graph.roots), "")
         before = Before(self._watch, graph, self._camera.snapshot)
         given = bool(self._watch.gradient_given)
         self._pass = _Pass(self._passes, place, count, before, given, root, graph)

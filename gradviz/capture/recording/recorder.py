@@ -41,7 +41,8 @@ def record(*modules: nn.Module, max_frames: int = 12, max_events: int = 10_000) 
             knows in which module it ran; other tensors are called by the variables of the code.
             Of several modules the names begin with the variable of each.
         max_frames: how many moments to keep: of more, the first, the last, and those between
-            that differ from them.
+            that differ from them in more than numbers: other operations, cuts or freed tensors,
+            another pass in a gradient, a gradient that is None, zero or NaN.
         max_events: how many events to keep: of more, the first half and the last.
 
     Returns:

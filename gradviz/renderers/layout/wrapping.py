@@ -241,9 +241,9 @@ def _split(curve: Sequence[Point], at: float) -> tuple[Route, Route]:
 
 def _around(before: Route, after: Route, gutter: float, foot: float, place: int) -> Route:
     """Joins both parts of a route: down to the foot, up the gutter, and in from above."""
-    (x0, _), (x1, y1) = before[-1], after[0]
+    (x0, y0), (x1, y1) = before[-1], after[0]
     x = gutter + place * _APART
-    low = foot + _TURN + place * _APART
+    low = max(foot, y0) + _TURN + place * _APART
     high = _TURN / 2 + place * _APART
     corners = [(x0, low), (x, low), (x, high), (x1, high)]
     points = list(before)
