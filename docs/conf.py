@@ -22,11 +22,12 @@ extensions = [
     "sphinx_click",
     "sphinx.ext.autodoc",
     "sphinx.ext.napoleon",
+    "command_examples",
     "house_docstrings",
-    "scrolling_pictures",
     "verdict_pages",
 ]
 exclude_patterns = ["_build", "verdicts"]
+smartquotes = False  # an option has two dashes
 nitpicky = True
 nitpick_ignore = [("py:class", "networkx.MultiDiGraph")]
 default_role = "any"

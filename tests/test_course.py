@@ -7,8 +7,10 @@ from functools import cache
 from typing import Any
 
 import pytest
+import torch
 from pages import DOCS, blocks, stories
 
+import gradviz
 from gradviz.explanation import Verdict
 from gradviz.graph import Buffers, Cause, EdgeKind, GradGraph, NodeKind
 from gradviz.story import Story
@@ -156,6 +158,14 @@ def test_hooks() -> None:
     for graph in (looking, clamping, zeroing):
         assert graph.nodes[graph.find("h")]["hooks"] == 1
         assert words(graph) == ["mul", "mul", "sum"]
+
+
+def test_a_recording_tells_what_the_hook_did() -> None:
+    code = blocks("course/hooks")[1].content
+    names: dict[str, Any] = {"torch": torch}
+    with gradviz.record() as run:
+        exec(code, names)
+    assert "hook  gradient 10 → 1" in "\n".join(map(str, run.events))
 
 
 def test_double_backward() -> None:
