@@ -14,6 +14,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from gradviz.shown import show_with
+
 if TYPE_CHECKING:
     from gradviz.capture.checking.check import check
     from gradviz.capture.checking.checked import Check
@@ -70,11 +72,23 @@ _HOME = {
     "compare": "gradviz.comparison",
     "draw": "gradviz.frontends.drawing",
     "explain": "gradviz.explanation",
+    "load_ipython_extension": "gradviz.frontends.notebook",
+    "markdown_fence": "gradviz.frontends.mkdocs",
+    "markdown_options": "gradviz.frontends.mkdocs",
     "record": "gradviz.capture.recording.recorder",
     "setup": "gradviz.frontends.sphinx",  # what Sphinx calls for extensions = ["gradviz"]
     "summary": "gradviz.frontends.summary",
     "trace": "gradviz.capture.tracing.tracer",
+    "unload_ipython_extension": "gradviz.frontends.notebook",
 }
+
+
+def _to_html(answer: Any) -> str:
+    html: str = import_module("gradviz.frontends.display").answer_html(answer)
+    return html
+
+
+show_with(_to_html)
 
 
 def __getattr__(name: str) -> Any:

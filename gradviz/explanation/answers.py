@@ -9,6 +9,7 @@ from typing import overload
 
 from gradviz.explanation.verdict import Verdict
 from gradviz.graph import GradGraph
+from gradviz.shown import Shown
 from gradviz.story import Frame, Story
 
 __all__ = ["Explanation", "Explanations"]
@@ -17,7 +18,7 @@ _TOGETHER = 3  # rows that say the same are told as one from here on
 
 
 @dataclass(frozen=True, eq=False)
-class Explanation:
+class Explanation(Shown):
     """Why a gradient is what it is, or what an error means.
 
     Args:
@@ -60,7 +61,7 @@ class Explanation:
 
 
 @dataclass(frozen=True, eq=False)
-class Explanations(Sequence[Explanation]):
+class Explanations(Sequence[Explanation], Shown):
     """Several explanations, those of errors first, those of what is fine last.
 
     Args:

@@ -16,8 +16,8 @@ from gradviz import __version__
 from gradviz.errors import GradvizError
 from gradviz.frontends.drawing import Drawing
 from gradviz.frontends.files import write_atomically
-from gradviz.frontends.sphinx.options import views_of
 from gradviz.frontends.sphinx.themes import themes_of
+from gradviz.frontends.view_names import views_of
 from gradviz.serialize import loads
 
 __all__ = ["draw_pictures", "picture", "skip"]
