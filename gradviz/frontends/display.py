@@ -16,24 +16,45 @@ from typing import Any
 
 from gradviz.story import Frame, Story
 
-__all__ = ["answer_html", "image", "waiting"]
+__all__ = ["alt_text", "answer_html", "image", "waiting"]
 
 _PATIENCE = 1.0  # seconds
 
 
-def image(svg: str, alt: str) -> str:
+def image(svg: str, alt: str, mark: str = "") -> str:
     """An SVG as an ``<img>`` that holds all of it.
 
     Args:
         svg: the picture.
         alt: what it says, for those who do not see it.
+        mark: what the image's address ends with, as in ``"#only-dark"``; style sheets may ask.
 
     Example:
         >>> image("<svg/>", 'x "and" y')
         '<img alt="x &quot;and&quot; y" src="data:image/svg+xml;base64,PHN2Zy8+">'
     """
     data = base64.b64encode(svg.encode()).decode()
-    return f'<img alt="{escape(alt, quote=True)}" src="data:image/svg+xml;base64,{data}">'
+    return f'<img alt="{escape(alt, quote=True)}" src="data:image/svg+xml;base64,{data}{mark}">'
+
+
+def alt_text(text: str, most: int = 300) -> str:
+    r"""What a picture says to who does not see it: as many lines as one cares to listen to.
+
+    Args:
+        text: of the drawing.
+        most: letters.
+
+    Example:
+        >>> alt_text("loss  =  9\n← sum\n\n1 operation.\n")
+        'loss = 9; ← sum; 1 operation.'
+    """
+    kept: list[str] = []
+    for line in filter(None, map(" ".join, map(str.split, text.splitlines()))):
+        if kept and sum(map(len, kept)) + len(line) > most:
+            kept.append("…")
+            break
+        kept.append(line)
+    return "; ".join(kept).replace(".; ", ". ")  # with a pause after each line
 
 
 def answer_html(answer: Any) -> str:
