@@ -180,7 +180,7 @@ def test_an_error_is_a_box_and_a_warning_with_the_line_of_the_page(
         "gradviz: broken.md:18: theme cannot be 'blue': write auto, light, dark, both",
         "gradviz: broken.md:22: there is no frame 9: the recording has 2 frames",
     ]
-    assert html.count('<div class="admonition error">') == 4
+    assert html.count('<div class="admonition danger">') == 4
     assert "NameError: name &#x27;x&#x27; is not defined (line 2)</p>" in html
     assert len(pictures(html)) == 1
     assert "as it was" in html

@@ -181,7 +181,7 @@ def _failed(error: Exception, source: str, md: Any) -> str:
     _warn(said, source, md, line)
     where = f" (line {line})" if line else ""
     return (
-        '<div class="admonition error"><p class="admonition-title">gradviz</p>'
+        '<div class="admonition danger"><p class="admonition-title">gradviz</p>'
         f"<p>{escape(said)}{where}</p></div>"
     )
 
