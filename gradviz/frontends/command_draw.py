@@ -20,6 +20,7 @@ from gradviz.frontends.command import (
     subject_of,
     theme_option,
     title_option,
+    transparent_option,
 )
 from gradviz.frontends.streams import aside
 
@@ -64,6 +65,7 @@ class _Request:
     fmt: str | None
     title: str
     theme: Theme
+    transparent: bool
     depth: int | None
     focus: str | None
     radius: int | None
@@ -80,6 +82,7 @@ class _Request:
 @output_options("text on standard output")
 @title_option
 @theme_option
+@transparent_option
 @click.option(
     "--depth",
     type=click.IntRange(min=1),
@@ -140,7 +143,13 @@ def _draw(request: _Request, argv: Sequence[str]) -> Loaded | None:
     target = parse_target(request.target)
     with outputs.quieted():
         subject, loaded = subject_of(target, argv)
-    drawing = Drawing(subject, views=views, theme=request.theme, title=request.title)
+    drawing = Drawing(
+        subject,
+        views=views,
+        theme=request.theme,
+        title=request.title,
+        transparent=request.transparent,
+    )
     if not request.quiet and outputs.are_pictures:
         _warn_of_size(drawing)
     outputs.write(drawing.render, request.quiet)

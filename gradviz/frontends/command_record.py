@@ -19,6 +19,7 @@ from gradviz.frontends.command import (
     output_options,
     theme_option,
     title_option,
+    transparent_option,
 )
 from gradviz.frontends.frames import chosen, parse_numbers
 from gradviz.frontends.streams import aside, stage
@@ -51,6 +52,7 @@ class _Request:
     max_events: int
     title: str
     theme: Theme
+    transparent: bool
     quiet: bool
     debug: bool
 
@@ -76,6 +78,7 @@ class _Request:
 )
 @title_option
 @theme_option
+@transparent_option
 @common_options
 @click.pass_context
 def record(ctx: click.Context, /, **options: Any) -> None:
@@ -120,7 +123,9 @@ def _record(request: _Request, argv: Sequence[str]) -> Run:
     if missing:
         aside(f"Warning: {missing}", warning=True)
     story = mark_changes(story)
-    drawing = Drawing(story, theme=request.theme, title=request.title)
+    drawing = Drawing(
+        story, theme=request.theme, title=request.title, transparent=request.transparent
+    )
 
     def render(fmt: str) -> bytes:
         if request.outputs or fmt != "txt":

@@ -25,6 +25,7 @@ from gradviz.capture.recording.watch import Watch
 from gradviz.capture.tensors.names import module_names
 from gradviz.capture.tensors.subjects import shortly
 from gradviz.errors import UsageError
+from gradviz.shown import Shown
 from gradviz.story import Event, EventKind, Frame, Story
 
 __all__ = ["Recording", "record"]
@@ -75,7 +76,7 @@ def record(*modules: nn.Module, max_frames: int = 12, max_events: int = 10_000) 
     return Recording(named, max_frames, max_events)
 
 
-class Recording:
+class Recording(Shown):
     """What `record` has seen, so far or in all.
 
     Args:
