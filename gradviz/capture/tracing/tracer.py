@@ -29,7 +29,7 @@ def trace(*subjects: object, names: object = None) -> GradGraph:
     It changes nothing: no hook runs, nothing is recomputed or unpacked, no tensor is kept alive.
 
     Args:
-        subjects: tensors, or tuples, lists, dicts and dataclasses of them, or ``GradientEdge``s.
+        subjects: tensors, or tuples, lists, dicts and dataclasses of them, or of ``GradientEdge``.
             They become the roots of the graph, in this order.
         names: an ``nn.Module``, whose tensors are called by their paths in it and all others
             by their variables; a dict of name to tensor, which names these alone; None for the

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
@@ -24,6 +25,7 @@ __all__ = ["GradvizDirective"]
 
 _log = logging.getLogger(__name__)
 _NAMESPACE = "gradviz_namespace"
+_ERROR_WIDTH = 80
 _DRAWN_LATER = ("alt", "depth", "format", "theme", "views", "width")
 
 
@@ -128,7 +130,8 @@ class GradvizDirective(SphinxDirective):
 
     def _ending(self, outcome: Outcome) -> list[nodes.Node]:
         """The error that the code was to end with."""
-        return [self._literal(outcome.error, "none")] if outcome.error else []
+        lines = textwrap.fill(outcome.error, _ERROR_WIDTH)  # torch's are longer than any page
+        return [self._literal(lines, "none")] if lines else []
 
     def _literal(self, text: str, language: str) -> nodes.Node:
         block = nodes.literal_block(text, text, language=language)

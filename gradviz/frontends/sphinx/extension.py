@@ -26,7 +26,8 @@ def register(app: Sphinx) -> dict[str, Any]:
     """Register everything; returns what Sphinx wants to know of an extension."""
     app.add_config_value("gradviz_theme", "site", "html", ENUM(*THEMES))
     app.add_config_value("gradviz_pre_code", _PRE_CODE, "env", (str,))
-    app.connect("doctree-resolved", draw_pictures)
+    # Before the others who listen to this: they find images where the pictures were.
+    app.connect("doctree-resolved", draw_pictures, priority=100)
     skipped: Any = dict.fromkeys(("html", "latex", "text", "man", "texinfo"), (skip, None))
     app.add_config_value("gradviz_versions", "", "env", (str,))
     app.connect("config-inited", _note_versions)

@@ -91,6 +91,7 @@ class _Artist:
     def _image(self, node: picture, theme: str, fmt: str) -> nodes.image:
         path = self._file(node, theme, fmt)
         image = nodes.image("", uri=str(path), candidates={"*": str(path)}, alt=_alt(node))
+        image["classes"] += ["gradviz"]  # for the style sheets of a site
         if "width" in node:
             image["width"] = node["width"]
         elif self._builder.format == "html":
