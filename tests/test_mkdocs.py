@@ -214,3 +214,17 @@ def test_markdown_alone_forgets_a_page_when_it_is_reset(caplog: pytest.LogCaptur
     md.reset()
     assert not pictures(md.convert(again))
     assert caplog.messages == ["gradviz: NameError: name 'x' is not defined"]
+
+
+def test_the_how_to_page_does_what_it_says(tmp_path: Path) -> None:
+    page = (Path(__file__).parent.parent / "docs" / "howto" / "mkdocs.md").read_text()
+    config = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)[0]
+    example = re.findall(r"````markdown\n(.*?)````", page, re.DOTALL)[0]
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "index.md").write_text(example)
+    (tmp_path / "mkdocs.yml").write_text(f"site_name: x\n{config}")
+    build(load_config(str(tmp_path / "mkdocs.yml"), strict=True))
+    html = (tmp_path / "site" / "index.html").read_text()
+    assert len(figures(html)) == 2
+    assert "<figcaption>One operation</figcaption>" in html
+    assert html.count('<div class="highlight">') == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -19,6 +20,8 @@ pytest_plugins = ["pytester"]
 
 # By its module, whether the installed gradviz brings the entry point or not.
 PLUGIN = ("-p", "no:gradviz", "-p", "gradviz.frontends.pytest_plugin", "-p", "no:cacheprovider")
+
+KINDS = ("python", "text")
 
 TEST = """
 import torch
@@ -213,6 +216,15 @@ def test_pytest_starts_without_torch() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_the_how_to_page_tells_what_is_written(pytester: pytest.Pytester) -> None:
+    page = (Path(__file__).parent.parent / "docs" / "howto" / "snapshots.md").read_text()
+    code, text = (re.findall(rf"```{kind}\n(.*?)```", page, re.DOTALL)[0] for kind in KINDS)
+    pytester.makepyfile(test_model=code)
+    run(pytester, "--gradviz-update").assert_outcomes(passed=1)
+    name, _, told = text.partition("\n")
+    assert snapshots(pytester) == {name.rpartition("/")[2]: told}
 
 
 def test_setup_names_the_plugin() -> None:

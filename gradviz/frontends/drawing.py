@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Drawing", "draw"]
 
+_PDF_SECONDS = 10  # that a notebook waits for what only LaTeX will ask for
+
 
 def draw(
     *subjects: object,
@@ -247,8 +249,11 @@ class Drawing:
 
     @cached_property
     def _pdf(self) -> bytes | None:
+        from gradviz.renderers.canvas import to_pdf
+
         try:
-            return self.render("pdf")
+            with waiting("drawing it as PDF too"):
+                return to_pdf(self._scene, self.theme, self.transparent, _PDF_SECONDS)
         except GradvizError:
             return None
 
