@@ -2,16 +2,19 @@
 
 PYTHON ?= python3
 GALLERY ?= gallery
+SITE := docs/_build/html
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help demo pictures test lint types clean
+.PHONY: help demo pictures gallery-graphs docs test lint types clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo    draw the worked examples into $(GALLERY)/"
 	@echo "make test    run the tests"
 	@echo "make pictures  draw the pictures of README.md again"
+	@echo "make docs    build the site into $(SITE)/, and check it"
+	@echo "make gallery-graphs  run the real models of the site again (needs transformers)"
 	@echo "make lint    check style (ruff)"
 	@echo "make types   check types (mypy)"
 	@echo "make clean   remove .venv, $(GALLERY)/ and what was built"
@@ -35,8 +38,19 @@ pictures: $(READY)
 	  -o docs/pictures/accumulation.svg >/dev/null
 	GRADVIZ_ENGINE=layered $(BIN)/gradviz draw -q examples/first_backward.py:loss \
 	  -o docs/pictures/loss.svg >/dev/null
+	GRADVIZ_ENGINE=layered $(BIN)/gradviz draw -q docs/pictures/transformer.py:loss --depth 3 \
+	  --colour-by grad_norm -o docs/pictures/transformer.svg >/dev/null
 	cd examples && GRADVIZ_ENGINE=layered ../$(BIN)/gradviz draw -q five_ways.py:story \
 	  -o ../docs/pictures/five_ways.svg >/dev/null
+
+# The site shows the graphs of real models, saved as JSON: building it needs none of the models.
+MODELS := resnet50 bert-base gpt2 llama-small t5-small vit lstm-1000 unet mixture neural-ode maml-1
+gallery-graphs: $(READY)
+	$(BIN)/python benchmarks/models.py --save docs/gallery --as json --only $(MODELS)
+
+docs: $(READY)
+	$(BIN)/python -m sphinx -q -W --keep-going -n -b html docs $(SITE)
+	$(BIN)/python docs/check.py $(SITE)
 
 demo: $(READY)
 	@$(BIN)/gradviz gallery $(GALLERY)
@@ -60,4 +74,4 @@ types: $(READY)
 	$(BIN)/mypy
 
 clean:
-	rm -rf .venv $(GALLERY) build dist gradviz.egg-info
+	rm -rf .venv $(GALLERY) docs/_build build dist gradviz.egg-info

@@ -1,9 +1,10 @@
 """How long it takes to draw real models, and how large the pictures are.
 
 Run ``python benchmarks/models.py``; ``--only NAME`` for some, ``--save FOLDER`` to keep the
-pictures, ``--torchviz`` to see torchviz and ``dot`` beside it (60 s each), ``--chain`` for the
-growth from 1,000 to 1,000,000 operations. All models have random weights and are built from
-their configuration; those of ``transformers`` are left out where it is not installed.
+pictures (``--as json``: the graphs as they are shown, which the gallery of the site draws),
+``--torchviz`` to see torchviz and ``dot`` beside it (60 s each), ``--chain`` for the growth from
+1,000 to 1,000,000 operations. All models have random weights and are built from their
+configuration; those of ``transformers`` are left out where it is not installed.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from torch import Tensor
 import gradviz
 from gradviz import views
 from gradviz.frontends.drawing import Drawing
+from gradviz.renderers.caption import caption
 
 Model = tuple[Tensor, object]
 """The loss, and what to call the tensors."""
@@ -73,11 +75,12 @@ MODELS: dict[str, Callable[[], Model]] = {
     "mixture": plain_models.mixture,
     "neural-ode": plain_models.neural_ode,
     "maml": plain_models.maml,
+    "maml-1": lambda: plain_models.maml(1),
     "gpt-plain": plain_models.gpt,
 }
 
 
-def measure(name: str, folder: Path | None) -> str:
+def measure(name: str, folder: Path | None, suffix: str) -> str:
     """One row of the table."""
     torch.manual_seed(0)
     try:
@@ -91,10 +94,11 @@ def measure(name: str, folder: Path | None) -> str:
     traced = time.perf_counter()
     seen = views.apply(graph)
     viewed = time.perf_counter()
-    svg = Drawing(seen, views=()).svg
+    drawing = Drawing(gradviz.Frame("", seen, caption(graph)), views=())
+    svg = drawing.svg
     done = time.perf_counter()
     if folder:
-        (folder / f"{name}.svg").write_text(svg, encoding="utf-8")
+        drawing.save(folder / f"{name}.{suffix}")
     boxes = seen.number_of_nodes()
     times = f"{traced - start:7.2f} {viewed - traced:7.2f} {done - viewed:7.2f} {done - start:7.2f}"
     return f"{name:14} {graph.number_of_nodes():9,} {times} {boxes:7} {len(svg) / 1000:7.0f}"
@@ -157,6 +161,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--only", nargs="*", choices=MODELS, default=[])
     parser.add_argument("--save", type=Path)
+    parser.add_argument("--as", dest="suffix", choices=("svg", "json"), default="svg")
     parser.add_argument("--torchviz", action="store_true")
     parser.add_argument("--chain", action="store_true")
     options = parser.parse_args()
@@ -167,7 +172,7 @@ def main() -> None:
         options.save.mkdir(parents=True, exist_ok=True)
     print("model              nodes   trace   views    draw   total   shown      kB  (seconds)")
     for name in options.only or MODELS:
-        row = measure(name, options.save)
+        row = measure(name, options.save, options.suffix)
         print(row, f"  torchviz: {torchviz_seconds(name)}" if options.torchviz else "", flush=True)
 
 

@@ -37,7 +37,7 @@ class Block(nn.Module):
         self.attend, self.project = nn.Linear(width, 3 * width), nn.Linear(width, width)
         self.widen, self.narrow = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
 
-    def forward(self, x: Tensor) -> Tensor:  # noqa: D102
+    def forward(self, x: Tensor) -> Tensor:
         batch, tokens, width = x.shape
         parts = self.attend(self.before(x)).split(width, dim=2)
         q, k, v = (p.view(batch, tokens, self.heads, -1).transpose(1, 2) for p in parts)
@@ -56,7 +56,7 @@ class GPT(nn.Module):
         self.blocks = nn.Sequential(*(Block(width, 8) for _ in range(layers)))
         self.norm, self.head = nn.LayerNorm(width), nn.Linear(width, 1000, bias=False)
 
-    def forward(self, tokens: Tensor) -> Tensor:  # noqa: D102
+    def forward(self, tokens: Tensor) -> Tensor:
         places = torch.arange(tokens.shape[1])
         x = self.tokens(tokens) + self.places(places)
         logits: Tensor = self.head(self.norm(self.blocks(x)))

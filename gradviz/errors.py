@@ -10,6 +10,7 @@ __all__ = [
     "DamagedFileError",
     "GradvizError",
     "LayoutError",
+    "MissingPackageError",
     "OutputError",
     "ScriptError",
     "SubjectError",
@@ -53,3 +54,7 @@ class LayoutError(GradvizError, RuntimeError):
 
 class OutputError(GradvizError, OSError):
     """The picture cannot be written: a read-only folder, a full disk, a folder in the way."""
+
+
+class MissingPackageError(GradvizError, ImportError):
+    """A front-end needs a package that is not installed: Sphinx, for one."""

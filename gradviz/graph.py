@@ -30,6 +30,7 @@ __all__ = [
     "EdgeData",
     "EdgeKind",
     "GradGraph",
+    "Mark",
     "NodeData",
     "NodeKind",
     "TensorSummary",
@@ -106,6 +107,17 @@ class Buffers(str, Enum):
     HELD = "held"
     FREED = "freed"
     UNKNOWN = "unknown"
+
+
+class Mark(str, Enum):
+    """What `colour_by` found out about a gradient that has no place on its scale."""
+
+    ZERO = "zero"
+    """All zeros, or a node from which back every leaf got zeros."""
+    NOT_FINITE = "not finite"
+    """NaN or infinite."""
+    FIRST = "first not finite"
+    """The same, and backward came to it before the others that are known."""
 
 
 @dataclass(frozen=True)
@@ -187,18 +199,24 @@ class NodeData(TypedDict, total=False):
                       the graph, at the operation that comes first
     sequence_nr       order of creation within the thread that ran the forward pass, counted
                       from the first operation of the graph
-    module            path of the module that made it: ``encoder.layers.3``
+    module            path of the module that made it: ``encoder.layers.3``; ``""`` when it is
+                      known to be the model itself, or none
+    calls             which call of a module it ran in, when recorded: for the model itself and
+                      then for each part of the path, the number of the innermost call around
     source            line that made it: ``train.py:31``
     clone_of          key of the node that this one repeats (`clone_shared_leaves`)
     members           of a group: how many operations were folded into it
     repeat            of a group: how many times the same part comes after itself (``×12``)
     parameters        of a group: number of elements of the parameters inside
     structure         of a group: a fingerprint, the same for groups that do the same
+    first             of a group: key of the first operation that was folded into it
     contents          of a group: the modules in it, or else its operations; the first 12
     inferred          True when ``module`` was inferred from names and order, not recorded
     changes           what is new against the frame before, in few words, by attribute:
                       ``{"grad": "+3", "buffers": "freed"}``; ``{"node": "new"}`` for a new node
     problem           what went wrong here, when a recording ended in an error at this node
+    level             how much it has of what `colour_by` shows: 0 the least, 1 the most
+    mark              `Mark`: a gradient that has no place on that scale
     ================  ==========================================================================
     """
 
@@ -228,16 +246,20 @@ class NodeData(TypedDict, total=False):
     saved_bytes: int
     sequence_nr: int
     module: str
+    calls: tuple[int, ...]
     source: str
     clone_of: str
     members: int
     repeat: int
     parameters: int
     structure: str
+    first: str
     contents: tuple[str, ...]
     inferred: bool
     changes: dict[str, str]
     problem: str
+    level: float
+    mark: Mark
 
 
 class EdgeData(TypedDict, total=False):
@@ -252,6 +274,9 @@ class EdgeData(TypedDict, total=False):
     cause      `Cause`, on cut edges only
     through    forward words of the operations that a view folded into the edge: ``("t",)``
     source     of a cut edge, the line that cut it, when it was recorded: ``train.py:12``
+    norm       of the gradient in the ``.grad`` at its end, which is that of all uses (`colour_by`)
+    level      where that norm lies on the scale: 0 the least, 1 the most
+    mark       `Mark`: a gradient that has no place on the scale
     =========  =================================================================================
     """
 
@@ -261,14 +286,18 @@ class EdgeData(TypedDict, total=False):
     cause: Cause
     through: tuple[str, ...]
     source: str
+    norm: float
+    level: float
+    mark: Mark
 
 
 class GradGraph(nx.MultiDiGraph):  # type: ignore[misc]
     """What autograd recorded, as a directed multigraph of plain values.
 
     Node keys are ``"n0"``, ``"n1"``, ... in visit order; the attributes are described by
-    `NodeData` and `EdgeData`. ``graph.graph`` holds ``"torch"`` (the version that recorded it)
-    and ``"notes"`` (lines in which views say what they have hidden).
+    `NodeData` and `EdgeData`. ``graph.graph`` holds ``"torch"`` (the version that recorded it),
+    ``"notes"`` (what views say they have hidden), ``"flow"`` (``"gradient"`` when the arrows are
+    turned) and ``"scale"`` (what `colour_by` shows: its ``"low"`` and ``"high"``, or ``"values"``).
 
     Example:
         >>> graph = GradGraph()

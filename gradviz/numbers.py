@@ -9,6 +9,7 @@ from gradviz.graph import TensorSummary
 __all__ = [
     "bytes_text",
     "count_text",
+    "dtype_text",
     "is_loud",
     "is_zero",
     "number_text",
@@ -47,7 +48,17 @@ def shape_text(shape: Sequence[int], dtype: str = "", device: str = "cpu") -> st
     """
     where = "" if device == "cpu" else f" {device}"
     sizes = ",".join("*" if size < 0 else str(size) for size in shape)
-    return f"{_SHORT_DTYPE.get(dtype, dtype)}[{sizes}]{where}"
+    return f"{dtype_text(dtype)}[{sizes}]{where}"
+
+
+def dtype_text(dtype: str) -> str:
+    """The name of a type in its shortest clear form.
+
+    Example:
+        >>> dtype_text("bfloat16"), dtype_text("qint8")
+        ('bf16', 'qint8')
+    """
+    return _SHORT_DTYPE.get(dtype, dtype)
 
 
 def bytes_text(count: int) -> str:

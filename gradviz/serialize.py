@@ -15,12 +15,14 @@ from pathlib import Path
 from typing import Any
 
 from gradviz.errors import DamagedFileError
-from gradviz.graph import Buffers, Cause, EdgeKind, GradGraph, NodeKind, TensorSummary
+from gradviz.graph import Buffers, Cause, EdgeKind, GradGraph, Mark, NodeKind, TensorSummary
 from gradviz.story import Frame, Story
 
 __all__ = ["SCHEMA_VERSION", "iter_json", "load", "loads", "to_json"]
 
 SCHEMA_VERSION = 1
+
+_LINE = "line"  # of a cut edge, the line that cut it
 
 _NOT_IN_JSON = {"inf": "Infinity", "-inf": "-Infinity", "nan": "NaN"}
 
@@ -58,17 +60,23 @@ def iter_json(story: Story) -> Iterator[str]:
 
 def _iter_frame(frame: Frame) -> Iterator[str]:
     graph = frame.graph
-    head = f'"title": {_dump(frame.title)}, "directed": true, "multigraph": true'
+    said = f', "caption": {_dump(frame.caption)}' if frame.caption else ""
+    head = f'"title": {_dump(frame.title)}{said}, "directed": true, "multigraph": true'
     yield f'{{{head}, "graph": {_dump(graph.graph)}, "nodes": [\n'
     nodes = ({"id": key, **data} for key, data in graph.nodes(data=True))
     yield from _iter_lines(nodes, graph.number_of_nodes())
     yield '], "edges": [\n'
     edges = (
-        {"source": source, "target": target, "key": key, **data}
+        {"source": source, "target": target, "key": key, **_edge(data)}
         for source, target, key, data in graph.edges(keys=True, data=True)
     )
     yield from _iter_lines(edges, graph.number_of_edges())
     yield "]}"
+
+
+def _edge(data: dict[str, Any]) -> dict[str, Any]:
+    """The attributes of an edge; node-link form has another use for the word ``source``."""
+    return {_LINE if name == "source" else name: value for name, value in data.items()}
 
 
 def _iter_lines(rows: Iterator[dict[str, Any]], count: int) -> Iterator[str]:
@@ -155,8 +163,11 @@ def _frame(document: dict[str, Any]) -> Frame:
         for end in (source, target):
             if end not in graph:
                 raise ValueError(f"an edge leads to {end!r}, which is no node")
-        graph.add_edge(source, target, key, **{n: _EDGE[n](v) for n, v in row.items()})
-    return Frame(str(document["title"]), graph)
+        data = {name: _EDGE[name](value) for name, value in row.items()}
+        if _LINE in data:
+            data["source"] = data.pop(_LINE)
+        graph.add_edge(source, target, key, **data)
+    return Frame(str(document["title"]), graph, str(document.get("caption", "")))
 
 
 def _number(value: Any) -> Any:
@@ -201,6 +212,7 @@ _TEXT = (
     "source",
     "clone_of",
     "structure",
+    "first",
     "problem",
 )
 _COUNTS = (
@@ -225,9 +237,12 @@ _NODE: dict[str, Callable[[Any], Any]] = {
     "aliases": _words,
     "contents": _words,
     "shape": _shape,
+    "calls": _shape,
     "value": _summary,
     "grad": _summary,
     "buffers": Buffers,
+    "level": float,
+    "mark": Mark,
     **dict.fromkeys(_TEXT, str),
     **dict.fromkeys(_COUNTS, int),
     **dict.fromkeys(_FLAGS, bool),
@@ -239,5 +254,8 @@ _EDGE: dict[str, Callable[[Any], Any]] = {
     "input": int,
     "output": int,
     "through": _words,
-    "source": str,
+    _LINE: str,
+    "norm": float,
+    "level": float,
+    "mark": Mark,
 }

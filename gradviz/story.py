@@ -8,8 +8,9 @@ from enum import Enum
 from typing import overload
 
 from gradviz.graph import GradGraph
+from gradviz.shown import Shown
 
-__all__ = ["Event", "EventKind", "Frame", "Story"]
+__all__ = ["Event", "EventKind", "Frame", "Story", "recorded_in"]
 
 
 class EventKind(str, Enum):
@@ -72,7 +73,7 @@ class Event:
 
 
 @dataclass(frozen=True, eq=False)
-class Frame:
+class Frame(Shown):
     """One moment: a graph and what to call it.
 
     Args:
@@ -87,7 +88,7 @@ class Frame:
 
 
 @dataclass(frozen=True, eq=False, init=False)
-class Story(Sequence[Frame]):
+class Story(Sequence[Frame], Shown):
     """The frames of a drawing, in order; a single drawing is a story of one frame.
 
     Args:
@@ -123,3 +124,21 @@ class Story(Sequence[Frame]):
         if isinstance(index, slice):
             return Story(self.frames[index], self.title, self.notes)
         return self.frames[index]
+
+
+def recorded_in(subject: object) -> GradGraph | Frame | Story | None:
+    """What was recorded earlier: a graph, a frame, a story, or the story of a thing that has one.
+
+    Returns:
+        It, or None for anything else, such as a tensor.
+
+    Example:
+        >>> recorded_in(Story()), recorded_in("loss")
+        (Story(frames=(), title='', notes=()), None)
+    """
+    if isinstance(subject, (GradGraph, Frame, Story)):
+        return subject
+    # Asked of what is really there first: a tensor or a module may answer for any attribute.
+    has_one = hasattr(type(subject), "story") or "story" in getattr(subject, "__dict__", ())
+    story = getattr(subject, "story", None) if has_one else None
+    return story if isinstance(story, Story) else None

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 
 import pytest
+from torch.nn.modules import module as torch_modules
 
 from gradviz.capture.recording.recorder import Recording
-from gradviz.graph import EdgeKind, GradGraph
+from gradviz.graph import EdgeKind, GradGraph, NodeKind
 from gradviz.story import Event, EventKind
 
-__all__ = ["cuts", "events", "find", "strict", "title"]
+__all__ = ["cuts", "events", "find", "modules_of", "no_hook_is_left", "strict", "title"]
 
 
 @pytest.fixture(autouse=True)
@@ -18,6 +20,28 @@ def strict(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A mistake of the recording itself is raised, where a user would get a note."""
     monkeypatch.setenv("GRADVIZ_DEBUG", "1")
     yield
+
+
+@pytest.fixture
+def no_hook_is_left() -> Iterator[None]:
+    """A recording leaves no hook on all modules behind, and no filter of warnings."""
+    filters = list(warnings.filters)
+    yield
+    for name in dir(torch_modules):
+        if name.startswith("_global_") and "hooks" in name:
+            assert not getattr(torch_modules, name), name
+    assert list(warnings.filters) == filters
+
+
+def modules_of(graph: GradGraph) -> dict[str, list[str]]:
+    """The words of the operations by module, in the order of creation; those of ``t`` left out."""
+    found: dict[str, list[str]] = {}
+    nodes = [data for _, data in graph.nodes(data=True) if data["kind"] is NodeKind.OPERATION]
+    for data in sorted(nodes, key=lambda data: data["sequence_nr"]):
+        assert "inferred" not in data
+        if data["op"] != "t":
+            found.setdefault(data.get("module", "unknown"), []).append(data["op"])
+    return found
 
 
 def events(run: Recording, *kinds: EventKind) -> list[Event]:

@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import nn
 
+import gradviz
 from gradviz.capture.tensors.names import Names
 from gradviz.errors import UsageError
 
@@ -290,6 +291,13 @@ def test_works_at_the_module_level_without_emptying_it() -> None:
     namespace = {"here": here, "x": t(1)}
     exec("here()", namespace)
     assert "x" in namespace
+
+
+def test_what_a_module_does_not_hold_is_called_by_its_variable():
+    model = torch.nn.Linear(2, 1, bias=False)
+    loss = model(torch.ones(1, 2)).sum()
+    graph = gradviz.trace(loss, names=model)
+    assert {graph.nodes[key]["name"] for key in (*graph.leaves, *graph.roots)} == {"weight", "loss"}
 
 
 def test_a_tensor_that_torch_tells_nothing_of_is_left_out() -> None:

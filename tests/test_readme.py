@@ -53,11 +53,14 @@ def commands() -> list[str]:
 
 TRAIN = """
 import argparse, torch
+model = torch.nn.Module()
+model.encoder = torch.nn.Module()
+model.encoder.layers = torch.nn.Sequential(*(torch.nn.Linear(3, 3) for _ in range(5)))
 parser = argparse.ArgumentParser()
 parser.add_argument("--epochs", type=int, default=1)
 for epoch in range(parser.parse_args().epochs):
     x = torch.ones(3, requires_grad=True)
-    loss = (x * 2).sum()
+    loss = (model.encoder.layers(x) * 2).sum()
     loss.backward()
 """
 

@@ -184,9 +184,101 @@ def test_a_long_run_keeps_the_first_the_last_and_what_differs() -> None:
     words = [{d.get("op") for _, d in frame.graph.nodes(data=True)} for frame in run.frames]
     assert any("exp" in each for each in words)
     assert run.story.notes == (
-        "6 of 80 moments are shown (max_frames=6): the first, the last, and those that differ "
-        "from them",
+        "6 of 80 moments are shown (max_frames=6): the first 2 and the last 1, and 3 between that "
+        "show something else; 6 more of those are left out",
     )
+
+
+def test_three_passes_and_then_three_with_zeroing_keep_what_they_teach() -> None:
+    """Sixteen moments for twelve frames: each state of the gradient is among those that stay."""
+    with gradviz.record(max_frames=12) as run:
+        w = torch.ones(2, requires_grad=True)
+        for _ in range(3):
+            (w * 3).sum().backward()
+        w.grad = None
+        for _ in range(3):
+            (w * 3).sum().backward()
+            w.grad.zero_()  # type: ignore[union-attr]
+    assert titles(run) == [
+        "forward",
+        "after backward 1 (w.grad +3)",
+        "forward",
+        "after backward 2 (w.grad +3)",
+        "forward",
+        "after backward 3 (w.grad +3)",
+        "after .grad set to None",
+        "after zero_",
+        "forward",
+        "forward",
+        "after backward 6 (w.grad +3)",
+        "after zero_",
+    ]
+    (note,) = run.story.notes
+    assert note == (
+        "12 of 16 moments are shown (max_frames=12): the first 4 and the last 3, and 5 between "
+        "that show something else"
+    )
+
+
+def two_losses() -> gradviz.Recording:
+    with gradviz.record() as run:
+        w, a, b = (torch.ones(2, requires_grad=True) for _ in range(3))
+        h = w.exp()
+        one, other = (h * a).sum(), (h * b).sum()
+        one.backward()
+        with pytest.raises(RuntimeError, match="second time"):
+            other.backward()
+    return run
+
+
+def test_two_losses_on_one_trunk_are_shown_in_every_frame() -> None:
+    """The other loss can no longer run backward once the trunk is freed: that is to be seen."""
+    run = two_losses()
+    before, after = run.frames[:2]
+    assert {"w", "a", "b", "one", "other", "h"} <= {
+        data.get("name") for _, data in before.graph.nodes(data=True)
+    }
+    assert set(before.graph) == set(after.graph)
+    assert [after.graph.nodes[key]["name"] for key in after.graph.roots] == ["one"]
+    results = [d["name"] for _, d in after.graph.nodes(data=True) if d["kind"] is NodeKind.RESULT]
+    assert results == ["one", "other"]
+    buffers = {
+        d["name"]: d["buffers"]
+        for _, d in after.graph.nodes(data=True)
+        if "buffers" in d
+        if "name" in d
+    }
+    assert buffers["h"] is Buffers.FREED
+    problems = {
+        d["name"]: d["problem"] for _, d in run.frames[-1].graph.nodes(data=True) if "problem" in d
+    }
+    assert list(problems) == ["h"] and problems["h"].startswith("freed by backward at ")
+    states = [d["buffers"] for _, d in after.graph.nodes(data=True) if d.get("op") == "mul"]
+    assert sorted(states) == [Buffers.FREED, Buffers.HELD]
+
+
+def test_losses_of_other_rounds_are_left_out() -> None:
+    """They share leaves, and no operation: each round is a picture of its own."""
+    held = []
+    with gradviz.record() as run:
+        w = torch.ones(2, requires_grad=True)
+        for _ in range(3):
+            loss = (w * 3).sum()
+            loss.backward()
+            held.append(loss)
+    assert {len(frame.graph) for frame in run.frames} == {len(run.frames[0].graph)}
+    assert len(held) == 3
+
+
+def test_of_many_heads_beside_a_loss_the_latest_few_are_shown() -> None:
+    with gradviz.record() as run:
+        w = torch.ones(2, requires_grad=True)
+        h = w.exp()
+        heads = [h * number for number in range(20)]
+        h.sum().backward()
+    graph = run.frames[0].graph
+    results = [key for key, d in graph.nodes(data=True) if d["kind"] is NodeKind.RESULT]
+    assert len(results) == 9 and len(graph.roots) == 1 and len(heads) == 20
 
 
 @pytest.mark.parametrize("most", [1, 2, 3, 5, 12])

@@ -14,7 +14,7 @@ import torch
 from cases import CASES, Case
 from hypothesis import given, settings
 from recording import strict
-from test_record_causes import STEPS, Made, Program, run_step
+from test_record_random import STEPS, Made, Program, run_step
 from torch import nn
 from torch.optim.optimizer import _global_optimizer_post_hooks, _global_optimizer_pre_hooks
 

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 
 from gradviz import serialize
 from gradviz.errors import DamagedFileError
-from gradviz.graph import GradGraph, NodeKind, TensorSummary
+from gradviz.graph import Cause, EdgeKind, GradGraph, NodeKind, TensorSummary
 from gradviz.story import Frame, Story
 
 
@@ -31,6 +31,20 @@ def test_every_case_comes_back_the_same(name: str) -> None:
         graph.edges(keys=True, data=True)
     )
     assert serialize.to_json(back) == serialize.to_json(story_of(graph))
+
+
+def test_a_cut_edge_keeps_its_line_and_a_frame_its_caption() -> None:
+    graph = GradGraph()
+    graph.add_node("n0", kind=NodeKind.LEAF, name="x")
+    graph.add_node("n1", kind=NodeKind.UNTRACKED, name="y")
+    graph.add_edge(
+        "n0", "n1", 0, kind=EdgeKind.CUT, cause=Cause.DETACH, source="train.py:12", input=0
+    )
+    text = serialize.to_json(Story((Frame("now", graph, "cut off"),)))
+    assert '{"source": "n0", "target": "n1", "key": 0,' in text
+    back = serialize.loads(text)[0]
+    assert back.caption == "cut off"
+    assert nx.utils.graphs_equal(back.graph, graph)
 
 
 def has_nan(graph: GradGraph) -> bool:

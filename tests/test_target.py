@@ -94,6 +94,19 @@ def test_values_are_taken_by_name_attribute_and_index(script):
     assert found.run.namespace["rows"] == [[5, 6]]
 
 
+@pytest.mark.parametrize("name", ["run", "story", "drawing"])
+def test_what_a_script_recorded_or_drew_is_taken_as_it_is(script, name):
+    source = """
+        import gradviz, torch
+        w = torch.ones(2, requires_grad=True)
+        with gradviz.record() as run:
+            (w * 3).sum().backward()
+        story, drawing = run.story, gradviz.draw(run)
+        """
+    traced = load(f"{script(source)}:{name}").traced()
+    assert [frame.title for frame in traced] == ["forward", "after backward 1 (w.grad +3)"]
+
+
 def test_a_script_runs_as_python_would_run_it(script):
     Path("deep").mkdir()
     script("helped = 'by a neighbour'", "deep/neighbour.py")

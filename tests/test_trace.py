@@ -80,7 +80,7 @@ def test_parameters_are_told_from_other_leaves():
     x = leaf(1, 2)
     graph = trace(model(x), names=model)
     kinds = {graph.nodes[key].get("name"): graph.nodes[key]["kind"] for key in graph.leaves}
-    assert kinds == {"weight": NodeKind.PARAMETER, "bias": NodeKind.PARAMETER, None: NodeKind.LEAF}
+    assert kinds == {"weight": NodeKind.PARAMETER, "bias": NodeKind.PARAMETER, "x": NodeKind.LEAF}
 
 
 def test_a_shared_parameter_shows_all_its_names():

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import overload
 
-from gradviz.drawable import Drawable
 from gradviz.explanation.focus import part_about
 from gradviz.explanation.saved import SavedTable, saved
 from gradviz.explanation.verdict import Verdict
 from gradviz.graph import GradGraph
+from gradviz.shown import Shown
 from gradviz.story import Frame, Story
 
 __all__ = ["Explanation", "Explanations"]
@@ -20,7 +20,7 @@ _TOGETHER = 3  # rows that say the same are told as one from here on
 
 
 @dataclass(frozen=True, eq=False)
-class Explanation(Drawable):
+class Explanation(Shown):
     """Why a gradient is what it is, or what an error means.
 
     Args:
@@ -77,7 +77,7 @@ class Explanation(Drawable):
 
 
 @dataclass(frozen=True, eq=False)
-class Explanations(Sequence[Explanation], Drawable):
+class Explanations(Sequence[Explanation], Shown):
     """Several explanations, those of errors first, those of what is fine last.
 
     Args:

@@ -11,11 +11,22 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from gradviz.errors import GradvizError, SubjectError, TargetError, UsageError
-from gradviz.frontends.files import FORMATS, STDOUT, check_folder, format_of, write_atomically
+from gradviz.frontends.files import (
+    FORMATS,
+    LAID_OUT,
+    STDOUT,
+    check_folder,
+    format_of,
+    write_atomically,
+)
 from gradviz.frontends.streams import aside, coloured, output_on_stderr, stage
 
 if TYPE_CHECKING:
-    from gradviz.story import Story
+    from gradviz.frontends.target import Loaded, Target
+    from gradviz.graph import GradGraph
+    from gradviz.story import Frame, Story
+
+    Subject = GradGraph | Frame | Story
 
 __all__ = [
     "Outputs",
@@ -25,8 +36,10 @@ __all__ = [
     "one_line_errors",
     "output_options",
     "saved",
+    "subject_of",
     "theme_option",
     "title_option",
+    "transparent_option",
 ]
 
 _MISUSE = (UsageError, TargetError, SubjectError)
@@ -111,6 +124,9 @@ title_option = click.option("--title", default="", help="A line above the pictur
 theme_option = click.option(
     "--theme", type=click.Choice(["auto", "light", "dark"]), default="auto", show_default=True
 )
+transparent_option = click.option(
+    "--transparent", is_flag=True, help="No page behind the picture: .svg .png .pdf .dot."
+)
 
 
 class Outputs:
@@ -134,6 +150,11 @@ class Outputs:
     def use_stdout(self) -> bool:
         """Whether a result goes to standard output."""
         return any(path == STDOUT for path, _ in self._formats)
+
+    @property
+    def are_pictures(self) -> bool:
+        """Whether anything has to be laid out."""
+        return any(fmt in LAID_OUT for _, fmt in self._formats)
 
     def quieted(self) -> contextlib.AbstractContextManager[None]:
         """While a script runs: keep what it prints out of a result on standard output."""
@@ -175,3 +196,29 @@ def saved(path: str) -> Story:
         return load(path)
     except OSError as error:
         raise TargetError(f"cannot read {path}: {error.strerror}") from error
+
+
+def subject_of(target: Target, argv: Sequence[str]) -> tuple[Subject, Loaded | None]:
+    """What a target stands for, and the program that it comes from, if one was run.
+
+    Args:
+        target: a saved graph, or a script or module with the names to take.
+        argv: the program's own arguments.
+
+    Raises:
+        UsageError: if a saved graph is given arguments.
+        SubjectError: if there is nothing in a value that autograd could have recorded.
+    """
+    if target.is_saved:
+        if argv:
+            raise UsageError(f"{target.place} is a saved graph and takes no arguments after --")
+        return saved(target.place), None
+    from gradviz.frontends.target import load_target
+
+    with stage(f"running {target.place}", spinner=False):
+        loaded = load_target(target, argv)
+    try:
+        with stage("tracing"):
+            return loaded.traced(), loaded
+    except SubjectError as error:
+        raise SubjectError(f"{target.place}:{','.join(target.names)}: {error}") from error

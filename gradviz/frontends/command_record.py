@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -19,13 +19,14 @@ from gradviz.frontends.command import (
     output_options,
     theme_option,
     title_option,
+    transparent_option,
 )
+from gradviz.frontends.frames import chosen, parse_numbers
 from gradviz.frontends.streams import aside, stage
 
 if TYPE_CHECKING:
     from gradviz.frontends.script import Run
     from gradviz.renderers.theme import Theme
-    from gradviz.story import Story
 
 __all__ = ["record"]
 
@@ -51,6 +52,7 @@ class _Request:
     max_events: int
     title: str
     theme: Theme
+    transparent: bool
     quiet: bool
     debug: bool
 
@@ -76,6 +78,7 @@ class _Request:
 )
 @title_option
 @theme_option
+@transparent_option
 @common_options
 @click.pass_context
 def record(ctx: click.Context, /, **options: Any) -> None:
@@ -102,7 +105,7 @@ def _record(request: _Request, argv: Sequence[str]) -> Run:
     from gradviz.frontends.target import check_file
 
     outputs = Outputs(request.outputs, request.fmt)
-    numbers = _numbers(request.frames)
+    numbers = parse_numbers(request.frames, "--frames")
     _check(request)
     check_file(request.script)
     from gradviz.capture.recording.recorder import (
@@ -116,8 +119,13 @@ def _record(request: _Request, argv: Sequence[str]) -> Run:
     if request.until and not run.failed and not isinstance(run.error, Reached):
         said = f"no line at the top level of {request.script} gave {request.until} a value"
         aside(f"Warning: {said}; recorded to its end", warning=True)
-    story = mark_changes(_chosen(recording.story, numbers))
-    drawing = Drawing(story, theme=request.theme, title=request.title)
+    story, missing = chosen(recording.story, numbers, "--frames")
+    if missing:
+        aside(f"Warning: {missing}", warning=True)
+    story = mark_changes(story)
+    drawing = Drawing(
+        story, theme=request.theme, title=request.title, transparent=request.transparent
+    )
 
     def render(fmt: str) -> bytes:
         if request.outputs or fmt != "txt":
@@ -141,31 +149,3 @@ def _check(request: _Request) -> None:
         raise UsageError(f"record takes a script, like train.py; not {request.script!r}")
     if request.until and not request.until.isidentifier():
         raise UsageError(f"--until takes the name of a variable, like loss; not {request.until!r}")
-
-
-def _numbers(text: str) -> list[int]:
-    words = [word.strip() for word in text.split(",")] if text else []
-    if not all(word.isdecimal() and int(word) > 0 for word in words):
-        raise UsageError(f"--frames takes numbers from 1 up, like 1,3,5; not {text!r}")
-    return [int(word) for word in words]
-
-
-def _chosen(story: Story, numbers: Sequence[int]) -> Story:
-    """The frames of those numbers; what the run has not got is said, and no reason to fail."""
-    if not numbers:
-        return story
-    there = [number for number in numbers if number <= len(story)]
-    if not there:
-        raise UsageError(f"--frames asks for {_listed(numbers)}; {_has(story)}")
-    if there != numbers:
-        missing = [number for number in numbers if number > len(story)]
-        aside(f"Warning: there is no frame {_listed(missing)}: {_has(story)}", warning=True)
-    return replace(story, frames=tuple(story[number - 1] for number in there))
-
-
-def _has(story: Story) -> str:
-    return f"the recording has {len(story)} {'frame' if len(story) == 1 else 'frames'}"
-
-
-def _listed(numbers: Sequence[int]) -> str:
-    return ", ".join(map(str, numbers))

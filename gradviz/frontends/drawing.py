@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import sys
 from collections.abc import Callable, Sequence
 from functools import cached_property
@@ -13,7 +12,9 @@ from typing import TYPE_CHECKING, Any, get_args
 from gradviz import serialize
 from gradviz.comparison import mark_changes
 from gradviz.errors import GradvizError, UsageError
+from gradviz.frontends.display import image, waiting
 from gradviz.frontends.files import FORMATS, check_folder, format_of, write_atomically
+from gradviz.frontends.streams import stage
 from gradviz.graph import GradGraph
 from gradviz.renderers.caption import caption, news_caption
 from gradviz.renderers.compose import compose
@@ -23,7 +24,7 @@ from gradviz.renderers.scene import Scene
 from gradviz.renderers.svg import to_svg
 from gradviz.renderers.text import to_text
 from gradviz.renderers.theme import Theme
-from gradviz.story import Frame, Story
+from gradviz.story import Frame, Story, recorded_in
 from gradviz.views import View, apply
 
 if TYPE_CHECKING:
@@ -38,19 +39,23 @@ def draw(
     views: Sequence[View] | None = None,
     theme: Theme = "auto",
     title: str = "",
+    transparent: bool = False,
 ) -> Drawing:
     """Draw what autograd recorded for some tensors.
 
     Args:
         subjects: tensors, or lists, tuples, dicts and dataclasses of them; or one `GradGraph`,
             `Frame`, `Story` or recording.
-        names: what to call the tensors: an ``nn.Module``, a dict of name to tensor, ``{}`` for
-            no names; None for the variables of the calling code.
+        names: what to call the tensors: an ``nn.Module`` (its tensors by their paths in it, all
+            others by their variables), a dict of name to tensor, ``{}`` for no names; None for
+            the variables of the calling code.
         views: functions from graph to graph, applied in order; None for the default ones,
             ``()`` for the graph as it was recorded.
         theme: ``"auto"`` for a picture that follows the reader's colour scheme (SVG only),
             ``"light"`` or ``"dark"``.
         title: a line above the picture.
+        transparent: no page behind the picture (SVG, PNG, PDF and DOT); text outside of boxes is
+            dark then, unless the theme is ``"dark"`` or follows the reader's.
 
     Returns:
         The picture: a notebook shows it, ``.save("loss.svg")`` writes it, ``str()`` is text.
@@ -71,14 +76,16 @@ def draw(
         <BLANKLINE>
         2 operations from 1 leaf to loss. x.grad is None.
     """
-    story = _recorded(subjects[0]) if len(subjects) == 1 else None
+    story = recorded_in(subjects[0]) if len(subjects) == 1 else None
     if story is not None:
-        return Drawing(story, views=views, theme=theme, title=title)
+        return Drawing(story, views=views, theme=theme, title=title, transparent=transparent)
     from gradviz.capture.tensors.names import Names
     from gradviz.capture.tracing.tracer import trace_subjects
 
-    graph = trace_subjects(subjects, Names.of(names, sys._getframe(1)))
-    return Drawing(graph, views=views, theme=theme, title=title)
+    named = Names.of(names, sys._getframe(1))
+    with stage("tracing"):
+        graph = trace_subjects(subjects, named)
+    return Drawing(graph, views=views, theme=theme, title=title, transparent=transparent)
 
 
 class Drawing:
@@ -89,6 +96,7 @@ class Drawing:
         views: as for `draw`.
         theme: as for `draw`.
         title: as for `draw`.
+        transparent: as for `draw`.
 
     Example:
         >>> drawing = Drawing(GradGraph(), title="nothing yet")
@@ -105,6 +113,7 @@ class Drawing:
         views: Sequence[View] | None = None,
         theme: Theme = "auto",
         title: str = "",
+        transparent: bool = False,
     ) -> None:
         if theme not in get_args(Theme):
             raise UsageError(f"theme cannot be {theme!r}: pass {', '.join(get_args(Theme))}")
@@ -115,6 +124,7 @@ class Drawing:
             )
         self.story = _story(story, title)
         self.theme: Theme = theme
+        self.transparent = transparent
         self._views = views
 
     @property
@@ -127,27 +137,30 @@ class Drawing:
         """The story as it is drawn: through the views, with a sentence under each frame."""
         marked = mark_changes(self.story)
         frames = []
-        for number, frame in enumerate(marked):
-            said = news_caption if number else caption
-            graph = apply(frame.graph, self._views)
-            frames.append(Frame(frame.title, graph, frame.caption or said(frame.graph)))
+        with stage("folding"):
+            for number, frame in enumerate(marked):
+                said = news_caption if number else caption
+                graph = apply(frame.graph, self._views)
+                frames.append(Frame(frame.title, graph, frame.caption or said(frame.graph)))
         return Story(tuple(frames), marked.title, marked.notes)
 
     @cached_property
     def _scene(self) -> Scene:
-        return compose(self.shown)
+        shown = self.shown
+        with stage("layout"):
+            return compose(shown)
 
     @cached_property
     def svg(self) -> str:
         """The picture as SVG text, light and dark in one."""
-        return to_svg(self._scene, self.theme)
+        return to_svg(self._scene, self.theme, self.transparent)
 
     @property
     def dot(self) -> graphviz.Digraph:
         """The picture as a ``graphviz.Digraph``, to change or to draw with other settings."""
         from gradviz.renderers.dot import to_digraph
 
-        return to_digraph(self.shown, self.theme)
+        return to_digraph(self.shown, self.theme, self.transparent)
 
     @property
     def text(self) -> str:
@@ -178,8 +191,8 @@ class Drawing:
 
         return {
             "svg": lambda: self.svg,
-            "png": lambda: to_png(self._scene, self.theme),
-            "pdf": lambda: to_pdf(self._scene, self.theme),
+            "png": lambda: to_png(self._scene, self.theme, self.transparent),
+            "pdf": lambda: to_pdf(self._scene, self.theme, self.transparent),
             "dot": lambda: str(self.dot.source),
             "json": lambda: serialize.to_json(self.story),
             "html": lambda: to_html(self.shown, self.theme),
@@ -215,26 +228,32 @@ class Drawing:
 
     def _repr_html_(self) -> str:
         """The picture as an image: notebooks that are not trusted show it as well."""
+        count = sum(frame.graph.number_of_nodes() for frame in self.story)
         try:
-            data = base64.b64encode(self.svg.encode()).decode()
+            with waiting(f"drawing {count:,} nodes"):
+                return image(self.svg, self._scene.description)
         except GradvizError as error:
             # A display hook must not raise: the reader gets the text and the reason instead.
             reason = f"{self.text}\n{error}"
             return f"<pre>{escape(reason)}</pre>"
-        alt = escape(self._scene.description, quote=True)
-        return f'<img alt="{alt}" src="data:image/svg+xml;base64,{data}">'
 
-    def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
-        return {"text/html": self._repr_html_(), "text/plain": str(self)}
+    def _repr_svg_(self) -> str | None:
+        """For programs that show no HTML; without a PDF none, as LaTeX would call for Inkscape."""
+        return None if self._repr_pdf_() is None else self.svg
 
+    def _repr_pdf_(self) -> bytes | None:
+        """For LaTeX."""
+        return self._pdf
 
-def _recorded(subject: object) -> GradGraph | Frame | Story | None:
-    """What was recorded earlier: a graph, a frame, a story, or a thing that has a story."""
-    if isinstance(subject, (GradGraph, Frame, Story)):
-        return subject
-    # Asked of the class first: a tensor or a module may answer for any attribute.
-    story = getattr(subject, "story", None) if hasattr(type(subject), "story") else None
-    return story if isinstance(story, Story) else None
+    @cached_property
+    def _pdf(self) -> bytes | None:
+        try:
+            return self.render("pdf")
+        except GradvizError:
+            return None
+
+    def _repr_pretty_(self, printer: Any, _cycle: bool) -> None:
+        printer.text(str(self))
 
 
 def _story(story: GradGraph | Frame | Story, title: str) -> Story:

@@ -10,10 +10,13 @@ from pathlib import Path
 
 from gradviz.errors import OutputError, UsageError
 
-__all__ = ["FORMATS", "STDOUT", "check_folder", "format_of", "write_atomically"]
+__all__ = ["FORMATS", "LAID_OUT", "STDOUT", "check_folder", "format_of", "write_atomically"]
 
 FORMATS = ("svg", "png", "pdf", "html", "dot", "json", "mmd", "txt")
 """What can be written; each is also the suffix of its files."""
+
+LAID_OUT = ("svg", "png", "pdf", "html")
+"""Those whose nodes gradviz places; the others leave it to the reader's program."""
 
 STDOUT = "-"
 """The file name that stands for standard output."""

@@ -16,7 +16,7 @@ from typing import Any
 
 from gradviz.errors import ScriptError, TargetError
 
-__all__ = ["Reached", "Run", "run_module", "run_script"]
+__all__ = ["Reached", "Run", "run_code", "run_module", "run_script"]
 
 # The frame of these lines is the script's as well: whoever looks for the user's variables in
 # the frames that called it, as the recording does at its end, finds the global ones.
@@ -113,6 +113,31 @@ def run_script(
     )
     with _as_main([path, *argv], os.path.dirname(os.path.realpath(path)), module):  # noqa: PTH120
         return _run(lambda: _execute(code, module, within, until), module, full, path)
+
+
+def run_code(
+    code: CodeType,
+    module: ModuleType,
+    within: contextlib.AbstractContextManager[Any] | None = None,
+) -> Run:
+    """Run compiled code in a module that may hold variables already, as blocks of a page do.
+
+    Args:
+        code: the code.
+        module: holds the variables; it is ``__main__`` meanwhile.
+        within: entered before its first line, and left after its last or with its error.
+
+    Raises:
+        KeyboardInterrupt: as it came.
+
+    Example:
+        >>> run = run_code(compile("x = 2", "<block>", "exec"), ModuleType("__main__"))
+        >>> run.namespace["x"], run.failed
+        (2, False)
+    """
+    name = code.co_filename
+    with _as_main([name], str(Path.cwd()), module):
+        return _run(lambda: _execute(code, module, within, ""), module, name, name)
 
 
 def _execute(

@@ -15,9 +15,17 @@ from gradviz.errors import ScriptError, TargetError
 from gradviz.frontends.script import Run, run_module, run_script
 from gradviz.graph import GradGraph
 from gradviz.numbers import shape_text
-from gradviz.story import Frame, Story
+from gradviz.story import Frame, Story, recorded_in
 
-__all__ = ["Loaded", "Target", "check_file", "load_target", "parse_target"]
+__all__ = [
+    "Loaded",
+    "Target",
+    "check_file",
+    "load_target",
+    "parse_names",
+    "parse_target",
+    "values_of",
+]
 
 _FILE = re.compile(r"(?P<place>.*?\.(?:py|json))(?::(?P<names>.*))?", re.IGNORECASE | re.DOTALL)
 _ALLOWED = "a name is like loss, model.loss, out['logits'] or losses[0]; several: loss,aux"
@@ -68,8 +76,8 @@ class Loaded:
         Raises:
             SubjectError: if there is nothing in a value that autograd could have recorded.
         """
-        if len(self.values) == 1 and isinstance(self.values[0], (GradGraph, Frame, Story)):
-            return self.values[0]
+        if len(self.values) == 1 and (story := recorded_in(self.values[0])) is not None:
+            return story
         # Only now: they need torch, which a saved graph does without.
         from gradviz.capture.tensors.names import Names
         from gradviz.capture.tracing.tracer import trace_subjects
@@ -104,13 +112,23 @@ def parse_target(text: str) -> Target:
         place, names = found["place"], found["names"]
     else:
         place, _, names = text.partition(":")
-    target = Target(place, _split_names(text, names) if names else ())
+    target = Target(place, parse_names(names, text) if names else ())
     if target.is_saved and target.names:
         raise TargetError(f"{place} is a saved graph and is drawn whole: gradviz draw {place}")
     return target
 
 
-def _split_names(text: str, names: str) -> tuple[str, ...]:
+def parse_names(names: str, text: str = "") -> tuple[str, ...]:
+    """The names in ``loss, out['logits']``, of which ``text``, for messages, is the whole.
+
+    Raises:
+        TargetError: if one of them is more than names, ``.attributes`` and ``[constants]``.
+
+    Example:
+        >>> parse_names("loss, out['logits']")
+        ('loss', "out['logits']")
+    """
+    text = text or names
     try:
         parsed = ast.parse(f"({names},)", mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
@@ -162,6 +180,16 @@ def load_target(
         _check_module(target.place)
         with within or contextlib.nullcontext():
             run = run_module(target.place, argv)
+    return values_of(target, run)
+
+
+def values_of(target: Target, run: Run) -> Loaded:
+    """What a program that has run gave to the names of a target.
+
+    Raises:
+        TargetError: if a name is not there, or none is asked for.
+        ScriptError: if the program stopped before the names were there.
+    """
     if not target.names:
         raise _no_name(target, run) from run.error
     values = tuple(_take(target, name, run) for name in target.names)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from gradviz.graph import NodeKind
+from gradviz.graph import NodeData
 from gradviz.renderers.fonts import text_width
 from gradviz.renderers.labels import Label, Line, Role, Span
 from gradviz.renderers.scene import Curve, Rectangle, Shape, Text, Words
-from gradviz.renderers.theme import LOOKS, TEXT, Look
+from gradviz.renderers.shades import Bar
+from gradviz.renderers.theme import LOOKS, TEXT, Look, marked
 
 __all__ = ["Card", "card_of", "line_width", "set_line"]
 
@@ -16,6 +17,8 @@ _HEAD = 25.0
 _ROW = 21.0
 _SIDE = 11.0
 _GAP = 6.0
+_BAR = 4.0
+_BAR_ROOM = 4.0
 _BASELINE = 4.6
 """From the middle of a line down to its baseline, at the sizes that are used here."""
 
@@ -28,6 +31,7 @@ class Card:
     look: Look
     width: float
     height: float
+    bar: Bar | None = None
 
     def shapes(self, left: float, top: float) -> tuple[Shape, ...]:
         """The card with its top left corner at that place."""
@@ -39,7 +43,8 @@ class Card:
             shapes.append(Rectangle(left, top, self.width, head, look.head))
         if look.radius:
             # Beside a fuller card of the same node what is round stays in the middle.
-            top += (self.height - _HEAD - _ROW * len(rows)) / 2
+            room = self.height - (_BAR_ROOM if self.bar else 0)
+            top += (room - _HEAD - _ROW * len(rows)) / 2
         shapes.append(self._text(self.label.head, left, top + _HEAD / 2))
         for number, row in enumerate(rows):
             y = top + _HEAD + number * _ROW
@@ -56,7 +61,17 @@ class Card:
             line = ((left, y), (left + third, y), (right - third, y), (right, y))
             shapes.append(Curve(line, look.edge, 0.6))
         frame = replace(box, fill=None, edge=look.edge, line=look.line, dashed=look.dashed)
-        return (*shapes, frame)
+        return (*shapes, *self._bar(box), frame)
+
+    def _bar(self, box: Rectangle) -> list[Shape]:
+        """The bar on its track, along the bottom and clear of round corners."""
+        if self.bar is None:
+            return []
+        inset = max(box.radius * 0.8, 3.0)
+        left, width = box.x + inset, box.width - 2 * inset
+        y = box.y + box.height - _BAR - 1.5
+        track = Rectangle(left, y, width, _BAR, "panel")
+        return [track, Rectangle(left, y, width * self.bar.share, _BAR, self.bar.token)]
 
     def _text(self, line: Line, left: float, middle: float) -> Text:
         """Tensors read like a table, from the left; what is round is set in the middle."""
@@ -66,28 +81,33 @@ class Card:
         return set_line(line, left + indent, middle + _BASELINE)
 
 
-def card_of(label: Label, kind: NodeKind, repeated: bool = False) -> Card:
-    """The card for a label.
+def card_of(label: Label, data: NodeData, bar: Bar | None = None) -> Card:
+    """The card of a node.
 
     Args:
         label: the text.
-        kind: decides the outline.
-        repeated: True for a leaf that is drawn again; its card is quieter.
+        data: what is known of the node: its kind decides the outline; that of a leaf that is
+            drawn again is quieter.
+        bar: how much it has of what `colour_by` shows.
 
     Example:
-        >>> card = card_of(Label((Span("mul", Role.WORD),)), NodeKind.OPERATION)
+        >>> from gradviz.graph import NodeKind
+        >>> card = card_of(Label((Span("mul", Role.WORD),)), {"kind": NodeKind.OPERATION})
         >>> card.height
         25.0
         >>> round(card.width)
         54
     """
-    look = LOOKS[kind]
-    if repeated:
+    look = LOOKS[data["kind"]]
+    if "clone_of" in data:
         look = Look("page", "page", look.edge, radius=0, line=0.8)
+    look = marked(look, data.get("mark"))
     widest = max(line_width(line) for line in (label.head, *label.rows))
     height = _HEAD + _ROW * len(label.rows)
     width = max(widest + 2 * _SIDE, 54.0)
-    return Card(label, look, width, height)
+    if bar is not None:
+        height += _BAR_ROOM
+    return Card(label, look, width, height, bar)
 
 
 def line_width(line: Line) -> float:

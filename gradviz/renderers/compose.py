@@ -32,7 +32,7 @@ def compose(story: Story, limit: float = 20.0) -> Scene:
     Returns:
         The drawing, ready for the SVG writer or the Graphviz canvas.
     """
-    panels = panels_of([frame.graph for frame in story], limit)
+    panels = panels_of([frame.graph for frame in story], limit, columns=len(story) == 1)
     if len(story) == 1:
         return _sheet(story, panels, [panels], list(filter(None, [story[0].caption])))
     framed = [
@@ -53,7 +53,7 @@ def compose_each(story: Story, limit: float = 20.0) -> list[Scene]:
         story: as for `compose`.
         limit: as for `compose`.
     """
-    panels = panels_of([frame.graph for frame in story], limit)
+    panels = panels_of([frame.graph for frame in story], limit, columns=True)
     return [
         _sheet(Story((frame,), frame.title), [panel], [[panel]], [])
         for panel, frame in zip(panels, story, strict=True)
@@ -64,13 +64,15 @@ def _sheet(
     story: Story, panels: Sequence[Panel], rows: list[list[Panel]], said: list[str]
 ) -> Scene:
     sheet = _Sheet()
-    width = max([_NARROWEST, *(_row_width(row) for row in rows)])
+    legend = legend_of([frame.graph for frame in story])
+    rooms = (_legend_room(word, meaning) for word, meaning in legend.items())
+    width = max([_NARROWEST, *(_row_width(row) for row in rows), *rooms])
     if story.title:
         sheet.add_line((Span(clean(story.title), Role.NAME),), width, "title", gap=10)
     left = (width - max((_row_width(row) for row in rows), default=0)) / 2
     for row in rows:
         sheet.add_row(row, left)
-    sheet.add_legend(legend_of(frame.graph for frame in story), width)
+    sheet.add_legend(legend, width)
     hidden = dict.fromkeys(note for frame in story for note in frame.graph.notes)
     notes = [*hidden, *story.notes]
     lines = [line for text in (*said, *notes) for line in _wrapped(text, width)]
@@ -124,12 +126,16 @@ def _glyph_room(word: str) -> float:
     return GLYPH_WIDTH + 5 if legend_glyph(word, 0, 0) else 0.0
 
 
+def _legend_room(word: str, meaning: str) -> float:
+    return _glyph_room(word) + line_width((Span(meaning, Role.FACT),))
+
+
 def _legend_rows(legend: dict[str, str], width: float) -> list[list[tuple[str, Line, float]]]:
     rows: list[list[tuple[str, Line, float]]] = []
     free = 0.0
     for word, meaning in legend.items():
         text = (Span(meaning, Role.FACT),)
-        room = _glyph_room(word) + line_width(text) + _BETWEEN
+        room = _legend_room(word, meaning) + _BETWEEN
         if not rows or free < room - _BETWEEN:
             rows.append([])
             free = width

@@ -17,7 +17,8 @@ from gradviz.renderers.labels import (
     edge_tooltip,
     labels_of,
 )
-from gradviz.renderers.theme import FONT, LOOKS, TEXT, Look, Theme, colour
+from gradviz.renderers.shades import Bar, bar_of, edge_look, scale_text
+from gradviz.renderers.theme import FONT, LOOKS, TEXT, Look, Theme, colour, marked
 from gradviz.renderers.tooltips import tooltip_of
 from gradviz.story import Story
 
@@ -26,15 +27,17 @@ __all__ = ["to_digraph"]
 # Every attribute that is written anywhere, in one place: Graphviz ignores a misspelt one.
 _GRAPH = {"rankdir": "TB", "nodesep": "0.3", "ranksep": "0.4", "fontname": FONT, "fontsize": "11"}
 _NODE = {"shape": "plain", "fontname": FONT, "fontsize": "12"}
+_BAR_WIDTH = 80
 _EDGE = {"arrowsize": "0.7", "penwidth": "1.2", "fontname": FONT, "fontsize": "10"}
 
 
-def to_digraph(story: Story, theme: Theme = "auto") -> graphviz.Digraph:
+def to_digraph(story: Story, theme: Theme = "auto", transparent: bool = False) -> graphviz.Digraph:
     """The story as a ``graphviz.Digraph``; several frames become clusters.
 
     Args:
         story: frames as they will be drawn.
         theme: ``"dark"`` or else light colours.
+        transparent: as for the SVG.
 
     Example:
         >>> from gradviz.graph import NodeKind
@@ -45,10 +48,12 @@ def to_digraph(story: Story, theme: Theme = "auto") -> graphviz.Digraph:
         True
     """
     digraph = graphviz.Digraph("gradviz", node_attr=_NODE, edge_attr=_EDGE)
-    digraph.attr(**_GRAPH, bgcolor=colour("page", theme), fontcolor=colour("ink", theme))
+    page = "transparent" if transparent else colour("page", theme)
+    digraph.attr(**_GRAPH, bgcolor=page, fontcolor=colour("ink", theme))
     if len(story) == 1:
         frame = story[0]
-        title = "\n".join(map(clean, filter(None, [story.title or frame.title, frame.caption])))
+        lines = [story.title or frame.title, frame.caption, scale_text(frame.graph)]
+        title = "\n".join(map(clean, filter(None, lines)))
         digraph.attr(label=graphviz.escape(title + "\n")) if title else None
         _add(digraph, frame.graph, "", theme)
         return digraph
@@ -66,32 +71,54 @@ def _add(digraph: Any, graph: GradGraph, prefix: str, theme: Theme) -> None:
     for key, label in labels_of(graph).items():
         data = graph.nodes[key]
         tooltip = graphviz.escape(tooltip_of(key, data))
-        table = _table(label, LOOKS[data["kind"]], theme)
+        look = marked(LOOKS[data["kind"]], data.get("mark"))
+        table = _table(label, look, bar_of(graph, data), theme)
         digraph.node(prefix + key, label=table, tooltip=tooltip, id=prefix + key)
     for source, target, data in graph.edges(data=True):
         cut = data.get("kind", EdgeKind.GRADIENT) is EdgeKind.CUT
         loud = cut and data.get("cause", Cause.NOT_RECORDED) not in QUIET
-        look = {"color": colour("loud" if loud else "line", theme)}
+        token, width = edge_look(data)
+        attributes = {"color": colour("loud" if loud else token, theme)}
+        if token != "line":
+            attributes["penwidth"] = f"{width:g}"
         if cut:
             told = cause_text(data) if loud else "no gradient"
-            look |= {"style": "dashed", "label": f" {told}", "fontcolor": look["color"]}
+            attributes |= {"style": "dashed", "label": f" {told}"}
         elif data.get("through"):
-            look |= {"label": f" {', '.join(data['through'])}", "fontcolor": look["color"]}
+            attributes["label"] = f" {', '.join(data['through'])}"
+        if "label" in attributes:
+            attributes["fontcolor"] = colour("loud" if loud else "line", theme)
         tooltip = graphviz.escape(edge_tooltip(data))
-        digraph.edge(prefix + source, prefix + target, tooltip=tooltip, **look)
+        digraph.edge(prefix + source, prefix + target, tooltip=tooltip, **attributes)
 
 
-def _table(label: Label, look: Look, theme: Theme) -> str:
+def _table(label: Label, look: Look, bar: Bar | None, theme: Theme) -> str:
     """The card as a table, which is how Graphviz sets text of several styles."""
     style = ["ROUNDED"] * bool(look.radius) + ["DASHED"] * look.dashed
     marks = f' STYLE="{",".join(style)}"' if style else ""
     align = "CENTER" if look.radius or not label.rows else "LEFT"
     head = _cell(label.head, align, colour(look.head, theme), theme)
     rows = [_cell(row, align, colour(look.body, theme), theme) for row in label.rows]
-    body = "".join(f"<TR>{cell}</TR>" for cell in (head, *rows))
+    bars = [_bar(bar, theme)] if bar else []
+    body = "".join(f"<TR>{cell}</TR>" for cell in (head, *rows, *bars))
+    border = 3 if look.edge == "loud" else 1
     return (
-        f'<<TABLE BORDER="1" CELLBORDER="0" CELLSPACING="0" CELLPADDING="4"{marks} '
+        f'<<TABLE BORDER="{border}" CELLBORDER="0" CELLSPACING="0" CELLPADDING="4"{marks} '
         f'COLOR="{colour(look.edge, theme)}" BGCOLOR="{colour(look.body, theme)}">{body}</TABLE>>'
+    )
+
+
+def _bar(bar: Bar, theme: Theme) -> str:
+    """A row of two cells, as wide as the bar and what is left of its track."""
+    filled = max(1, round(bar.share * _BAR_WIDTH))
+    cells = "".join(
+        f'<TD FIXEDSIZE="TRUE" WIDTH="{width}" HEIGHT="5" BGCOLOR="{colour(token, theme)}"></TD>'
+        for token, width in ((bar.token, filled), ("panel", _BAR_WIDTH - filled))
+        if width
+    )
+    return (
+        '<TD CELLPADDING="3"><TABLE BORDER="0" CELLBORDER="0" CELLSPACING="0" CELLPADDING="0" '
+        f'FIXEDSIZE="TRUE" WIDTH="{_BAR_WIDTH}" HEIGHT="5"><TR>{cells}</TR></TABLE></TD>'
     )
 
 

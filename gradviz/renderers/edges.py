@@ -11,6 +11,7 @@ from gradviz.renderers.cards import line_width, set_line
 from gradviz.renderers.labels import Line, Role, Span, cause_text, edge_tooltip
 from gradviz.renderers.layout.geometry import Box, Point, Route
 from gradviz.renderers.scene import Curve, Group, Polygon, Rectangle, Shape
+from gradviz.renderers.shades import edge_look
 
 __all__ = ["QUIET", "Edge", "Places", "cause_box", "edge_group"]
 
@@ -64,14 +65,17 @@ def edge_group(graph: GradGraph, edge: Edge, places: Places) -> Group:
     source, target, number, data = edge
     kind = data.get("kind", EdgeKind.GRADIENT)
     box = cause_box(graph, edge)
-    token = "loud" if box else "line"
+    token, line = ("loud", 1.3) if box else edge_look(data)
     route = places.routes[source, target, number]
     shapes: list[Shape] = []
     if box:
         shapes += _cause(box, data, places.centers[box.key])
         shapes.append(Curve(route, token, 1.3, dashed=True))
         route = places.routes[box.key]
-    shapes += [Curve(_without_tip(route), token, 1.3, kind in _DASHED), _arrow(route, token)]
+    shapes += [
+        Curve(_without_tip(route), token, line, kind in _DASHED),
+        _arrow(route, token, _ARROW + line - 1.3),
+    ]
     middle, direction = _middle(route)
     if kind is EdgeKind.CUT and not box:
         shapes += _break_mark(middle, direction, token)
@@ -119,10 +123,10 @@ def _without_tip(route: tuple[Point, ...]) -> tuple[Point, ...]:
     return (*route[:-2], *ends)
 
 
-def _arrow(route: tuple[Point, ...], token: str) -> Polygon:
+def _arrow(route: tuple[Point, ...], token: str, size: float) -> Polygon:
     (x, y), (dx, dy) = route[-1], _direction_at_end(route)
-    base_x, base_y = x - dx * _ARROW, y - dy * _ARROW
-    side = _ARROW * 0.42
+    base_x, base_y = x - dx * size, y - dy * size
+    side = size * 0.42
     left = (base_x - dy * side, base_y + dx * side)
     right = (base_x + dy * side, base_y - dx * side)
     return Polygon(((x, y), left, right), token)

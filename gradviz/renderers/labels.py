@@ -15,6 +15,7 @@ from gradviz.graph import (
     EdgeData,
     EdgeKind,
     GradGraph,
+    Mark,
     NodeData,
     NodeKind,
     TensorSummary,
@@ -22,11 +23,13 @@ from gradviz.graph import (
 from gradviz.numbers import (
     bytes_text,
     count_text,
+    dtype_text,
     is_loud,
     number_text,
     shape_text,
     summary_text,
 )
+from gradviz.views.sums import norm_of
 
 __all__ = [
     "Label",
@@ -104,7 +107,38 @@ def labels_of(graph: GradGraph) -> dict[str, Label]:
     """
     states = {data.get("buffers") for _, data in graph.nodes(data=True)}
     mixed = {Buffers.FREED, Buffers.HELD} <= states
-    return {key: _label(graph, key, freed_is_news=mixed) for key in graph.nodes}
+    labels = {key: _label(graph, key, freed_is_news=mixed) for key in graph.nodes}
+    if scale := graph.graph.get("scale"):
+        for key, label in labels.items():
+            labels[key] = _measured(label, graph.nodes[key], scale["by"])
+    return labels
+
+
+def _measured(label: Label, data: NodeData, by: str) -> Label:
+    """With what `colour_by` shows, where the label does not say it already."""
+    role = Role.FACT
+    text = ""
+    if mark := data.get("mark"):
+        loud = mark is not Mark.ZERO
+        text, role = (mark.value, Role.LOUD) if loud else ("dead", role)
+    elif by == "grad_norm" and "level" in data and (gradient := data.get("grad")):
+        text = f"norm {number_text(norm_of(gradient))}"
+    elif by == "saved_bytes" and "level" in data:
+        text = f"{bytes_text(data['saved_bytes'])} saved"
+    elif by == "dtype" and "dtype" in data:
+        text = dtype_text(data["dtype"])
+    elif by == "device":
+        text = data.get("device", "")
+    if any(text in span.text for line in (label.head, *label.rows) for span in line):
+        return label
+    head, rows = label.head, list(label.rows)
+    for number, row in enumerate(rows):
+        if by == "grad_norm" and row[0].text == ".grad":
+            rows[number] = (*row, Span(text, role))
+            break
+    else:
+        head = (*head, Span(text, role))
+    return Label(head, tuple(rows))
 
 
 def _label(graph: GradGraph, key: str, freed_is_news: bool) -> Label:
@@ -203,7 +237,8 @@ def _group_rows(data: NodeData) -> list[Line]:
             row.append(Span("None", Role.FACT))
         else:
             loud = is_loud(grad)
-            text = _content(grad) if loud else f"norm {number_text(grad.norm or 0.0)}"
+            shown = loud or grad.norm is None
+            text = _content(grad) if shown else f"norm {number_text(grad.norm or 0.0)}"
             row.append(Span(text, Role.LOUD if loud else Role.VALUE))
         row += _change(data, "grad")
     if data.get("saved_bytes", 0) >= _WORTH_A_WORD:
@@ -352,4 +387,6 @@ def edge_tooltip(data: EdgeData) -> str:
         text += f", by way of {' → '.join(data['through'])}"
     if data.get("kind") is EdgeKind.CUT:
         text += f": no gradient flows back ({cause_text(data)})"
+    if "norm" in data:
+        text += f"; norm of the .grad that it leads to: {number_text(data['norm'])}"
     return text

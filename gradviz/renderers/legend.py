@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
-from gradviz.graph import Cause, EdgeKind, GradGraph, NodeKind
+from gradviz.graph import Cause, EdgeKind, GradGraph, Mark, NodeKind
 from gradviz.renderers.edges import QUIET
 from gradviz.renderers.scene import Curve, Rectangle, Shape
-from gradviz.renderers.theme import LOOKS
+from gradviz.renderers.shades import VALUE, scale_legend
+from gradviz.renderers.theme import LOOKS, marked
 
 __all__ = ["GLYPH_HEIGHT", "GLYPH_WIDTH", "legend_glyph", "legend_of"]
 
@@ -31,7 +32,7 @@ _MEANINGS = {
 }
 
 
-def legend_of(graphs: Iterable[GradGraph]) -> dict[str, str]:
+def legend_of(graphs: Sequence[GradGraph]) -> dict[str, str]:
     """What the legend of these graphs must explain, in a fixed order.
 
     Example:
@@ -55,12 +56,23 @@ def legend_of(graphs: Iterable[GradGraph]) -> dict[str, str]:
                 found.add("through")
         if graph.graph.get("flow") == "gradient":
             found.add("flow")
-    return {word: meaning for word, meaning in _MEANINGS.items() if word in found}
+    rows = {word: meaning for word, meaning in _MEANINGS.items() if word in found}
+    return rows | _scales(graphs)
+
+
+def _scales(graphs: Sequence[GradGraph]) -> dict[str, str]:
+    """What the bars mean; of panels with scales of their own, no more than they share."""
+    rows: dict[str, str] = {}
+    for graph in graphs:
+        for word, meaning in scale_legend(graph).items():
+            if rows.setdefault(word, meaning) != meaning:
+                rows[word] = "how much, on each panel's own scale"
+    return rows
 
 
 def legend_glyph(word: str, x: float, middle: float) -> list[Shape]:
     """The small picture beside a row of the legend, left end at ``x``."""
-    if word == "constant":
+    if word in ("constant", "no-bar"):
         return []
     line = ((x, middle), (x + 7, middle), (x + 14, middle), (x + GLYPH_WIDTH, middle))
     if word in ("cut", "untracked-input"):
@@ -73,10 +85,27 @@ def legend_glyph(word: str, x: float, middle: float) -> list[Shape]:
     if word in ("through", "flow"):
         dot = Rectangle(x + 7.5, middle - 3.5, 7, 7, "page", "line", 1.3, radius=3.5)
         return [Curve(line, "line", 1.3), *([dot] if word == "through" else [])]
+    if word == "level" or word.startswith(VALUE):
+        return _bar_glyph(word, x, middle)
+    if word in ("zero", "first"):
+        look = marked(LOOKS[NodeKind.LEAF], Mark.ZERO if word == "zero" else Mark.FIRST)
+        top = middle - GLYPH_HEIGHT / 2
+        return [Rectangle(x, top, GLYPH_WIDTH, GLYPH_HEIGHT, look.head, look.edge, look.line)]
     look = LOOKS[NodeKind.LEAF if word == "again" else NodeKind(word)]
     top = middle - GLYPH_HEIGHT / 2
     radius = min(look.radius, GLYPH_HEIGHT / 2)
     fill, width = ("page", 0.8) if word == "again" else (look.head, look.line)
     return [
         Rectangle(x, top, GLYPH_WIDTH, GLYPH_HEIGHT, fill, look.edge, width, radius, look.dashed)
+    ]
+
+
+def _bar_glyph(token: str, x: float, middle: float) -> list[Shape]:
+    """A bar of that colour; of a scale, a short, a longer and a long one."""
+    shares = (0.2, 0.6, 1.0) if token == "level" else (1.0,)
+    height = GLYPH_HEIGHT / len(shares) - 1
+    tops = [middle - GLYPH_HEIGHT / 2 + number * (height + 1) for number in range(len(shares))]
+    return [
+        Rectangle(x, top, GLYPH_WIDTH * share, height, token)
+        for top, share in zip(tops, shares, strict=True)
     ]

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from gradviz.errors import TooLargeError
-from gradviz.graph import Cause, EdgeKind, GradGraph, NodeKind
+from gradviz.graph import Cause, EdgeKind, GradGraph, Mark, NodeKind
 from gradviz.renderers.labels import Label, Line, Role, cause_text, labels_of
+from gradviz.renderers.shades import bar_of, edge_look, scale_text
 from gradviz.renderers.theme import LOOKS, PALETTE, Theme
 from gradviz.story import Story
 
@@ -50,7 +51,7 @@ def to_mermaid(story: Story, theme: Theme = "auto") -> str:
             f"the graph has {edges:,} edges, and Mermaid draws at most {MOST_EDGES}; draw a "
             "smaller part of it, or save it as .svg"
         )
-    text = "\n".join([*_lines(story), *_classes(story, theme)]) + "\n"
+    text = "\n".join([*_lines(story), *_classes(story, theme), *_widths(story, theme)]) + "\n"
     if len(text) > MOST_CHARACTERS:
         raise TooLargeError(
             f"the diagram has {len(text):,} characters, and Mermaid reads at most "
@@ -88,6 +89,30 @@ def _graph_lines(graph: GradGraph, prefix: str) -> Iterator[str]:
             cause = data.get("cause", Cause.NOT_RECORDED)
             told = "no gradient" if cause is Cause.NOT_RECORDED else _escape(cause_text(data))
             yield f'  {ends[0]} -.->|"{told}"| {ends[1]}'
+
+
+def _widths(story: Story, theme: Theme) -> Iterator[str]:
+    """What `colour_by` shows: the width of edges, and of the outline of nodes."""
+    several = len(story) > 1
+    number = 0
+    for place, frame in enumerate(story, 1):
+        graph, prefix = frame.graph, f"f{place}_" if several else ""
+        for *_, data in graph.edges(data=True):
+            token, width = edge_look(data)
+            if token != "line":
+                colour = PALETTE[token][theme == "dark"]
+                yield f"  linkStyle {number} stroke:{colour},stroke-width:{width:g}px"
+            number += 1
+        for key, data in graph.nodes(data=True):
+            if bar := bar_of(graph, data):
+                colour = PALETTE[bar.token][theme == "dark"]
+                thick = f"stroke:{colour},stroke-width:{1 + 5 * bar.share:.2g}px"
+                yield f"  style {prefix}{key} {thick}"
+            elif data.get("mark") is Mark.ZERO:
+                grey = (PALETTE[token][theme == "dark"] for token in ("op", "op-edge"))
+                yield "  style {}{} fill:{},stroke:{}".format(prefix, key, *grey)
+        if scale := scale_text(graph):
+            yield f"%% {scale}"
 
 
 def _label(label: Label) -> str:

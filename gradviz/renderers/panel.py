@@ -11,10 +11,14 @@ from gradviz.renderers.cards import Card, card_of
 from gradviz.renderers.edges import Edge, Places, cause_box, edge_group
 from gradviz.renderers.labels import labels_of
 from gradviz.renderers.layout.engines import Box, Link, lay_out
+from gradviz.renderers.layout.wrapping import wrap
 from gradviz.renderers.scene import Curve, Group, Point, Polygon
+from gradviz.renderers.shades import bar_of
 from gradviz.renderers.tooltips import tooltip_of
 
 __all__ = ["Panel", "panels_of", "shift"]
+
+_EDGE_ROOM = 8.0  # points from where an edge meets a card to the corner of the card
 
 
 @dataclass(frozen=True)
@@ -27,15 +31,22 @@ class Panel:
     engine: str
 
 
-def panels_of(graphs: Sequence[GradGraph], limit: float = 20.0) -> list[Panel]:
+def panels_of(
+    graphs: Sequence[GradGraph], limit: float = 20.0, columns: bool = False
+) -> list[Panel]:
     """Place and draw graphs that will be shown side by side.
 
     Args:
         graphs: as they will be drawn, views applied. A node that several of them in a row share
             (it has the same key) gets the same place in each.
         limit: seconds that the layout engine may take for each.
+        columns: break tall pictures into columns, where each has a sheet of its own.
     """
-    return [panel for group in _alike(graphs) for panel in _panels_in_the_same_places(group, limit)]
+    return [
+        panel
+        for group in _alike(graphs)
+        for panel in _panels_in_the_same_places(group, limit, columns)
+    ]
 
 
 def _alike(graphs: Sequence[GradGraph]) -> list[list[GradGraph]]:
@@ -60,7 +71,9 @@ def _operations(graph: GradGraph) -> set[tuple[str, str]]:
     }
 
 
-def _panels_in_the_same_places(graphs: Sequence[GradGraph], limit: float) -> list[Panel]:
+def _panels_in_the_same_places(
+    graphs: Sequence[GradGraph], limit: float, columns: bool
+) -> list[Panel]:
     cards = [_cards(graph) for graph in graphs]
     boxes: dict[str, Box] = {}
     links: dict[object, Link] = {}
@@ -76,22 +89,42 @@ def _panels_in_the_same_places(graphs: Sequence[GradGraph], limit: float) -> lis
                 links[cause.key] = Link(cause.key, target)
             else:
                 links[source, target, number] = Link(source, target)
-    layout = lay_out(list(boxes.values()), list(links.values()), limit=limit)
+    placed = list(boxes.values()), list(links.values())
+    layout = lay_out(*placed, limit=limit)
+    if columns:
+        layout = wrap(*placed, layout)
     routes = dict(zip(links, layout.routes, strict=True))
     places = Places(layout.centers, routes)
     panels = []
     for graph, own in zip(graphs, cards, strict=True):
         groups = [edge_group(graph, edge, places) for edge in _edges(graph)]
+        reach = _reach(graph, places)
         for key, card in own.items():
-            sized = replace(card, width=boxes[key].width, height=boxes[key].height)
+            width = min(max(card.width, reach.get(key, 0.0)), boxes[key].width)
+            sized = replace(card, width=width, height=boxes[key].height)
             groups.append(_node_group(graph, key, sized, layout.centers[key]))
         panels.append(Panel(layout.width, layout.height, tuple(groups), layout.engine))
     return panels
 
 
+def _reach(graph: GradGraph, places: Places) -> dict[str, float]:
+    """How wide each card must be for its edges to meet it, where another moment needs more room."""
+    found: dict[str, float] = {}
+    for edge in _edges(graph):
+        source, target, number, _ = edge
+        box = cause_box(graph, edge)
+        ends = (source, places.routes[source, target, number][0][0])
+        tips = (target, places.routes[box.key if box else (source, target, number)][-1][0])
+        for key, x in (ends, tips):
+            aside = abs(x - places.centers[key][0])
+            if aside > 1:
+                found[key] = max(found.get(key, 0.0), 2 * (aside + _EDGE_ROOM))
+    return found
+
+
 def _cards(graph: GradGraph) -> dict[str, Card]:
     return {
-        key: card_of(label, graph.nodes[key]["kind"], "clone_of" in graph.nodes[key])
+        key: card_of(label, graph.nodes[key], bar_of(graph, graph.nodes[key]))
         for key, label in labels_of(graph).items()
     }
 

@@ -9,6 +9,7 @@ so that several drawings can stand on one page.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable, Iterator
 from html import escape
 
@@ -18,12 +19,13 @@ from gradviz.renderers.theme import FONT, PALETTE, Theme, colour
 __all__ = ["to_svg"]
 
 
-def to_svg(scene: Scene, theme: Theme = "auto") -> str:
+def to_svg(scene: Scene, theme: Theme = "auto", transparent: bool = False) -> str:
     """The scene as the text of an SVG file.
 
     Args:
         scene: what to draw.
         theme: ``"auto"`` follows the reader's colour scheme; ``"light"`` and ``"dark"`` do not.
+        transparent: leave out the page, so that what lies behind the picture shows.
 
     Example:
         >>> svg = to_svg(Scene(10, 10, title="x"))
@@ -31,7 +33,7 @@ def to_svg(scene: Scene, theme: Theme = "auto") -> str:
         (True, True)
     """
     body = "\n".join(_Writer(theme).group(group) for group in scene.groups)
-    facts = (theme, scene.width, scene.height, scene.title, scene.description)
+    facts = (theme, transparent, scene.width, scene.height, scene.title, scene.description)
     mark = "gv" + hashlib.sha256(f"{facts}{body}".encode()).hexdigest()[:8]
     page = Rectangle(0, 0, scene.width, scene.height, "page")
     size = f'width="{_n(scene.width)}" height="{_n(scene.height)}"'
@@ -41,8 +43,8 @@ def to_svg(scene: Scene, theme: Theme = "auto") -> str:
         f'aria-labelledby="@-title @-desc" font-family="{FONT}" style="max-width:100%">',
         f'<title id="@-title">{_text(scene.title)}</title>',
         f'<desc id="@-desc">{_text(scene.description)}</desc>',
-        *([_dark_style()] if theme == "auto" else []),
-        _Writer(theme).shape(page),
+        *([_dark_style(body)] if theme == "auto" else []),
+        *([] if transparent else [_Writer(theme).shape(page)]),
         body,
         "</svg>\n",
     ]
@@ -50,10 +52,13 @@ def to_svg(scene: Scene, theme: Theme = "auto") -> str:
     return "\n".join(lines).replace("@-", f"{mark}-").replace("\0", "@")
 
 
-def _dark_style() -> str:
+def _dark_style(body: str) -> str:
+    """The dark colour of each token that the body uses, and of the page."""
+    used = set(re.findall(r"(?<=@-[fe]-)[\w-]+", body)) | {"page"}
     rules = " ".join(
         f".@-f-{token}{{fill:{dark}}} .@-e-{token}{{stroke:{dark}}}"
         for token, (_, dark) in PALETTE.items()
+        if token in used
     )
     return f"<style>@media (prefers-color-scheme: dark) {{ {rules} }}</style>"
 

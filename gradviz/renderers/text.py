@@ -8,6 +8,7 @@ from typing import Any
 
 from gradviz.graph import Cause, EdgeKind, GradGraph
 from gradviz.renderers.labels import Label, cause_text, clean, labels_of
+from gradviz.renderers.shades import has_bars, scale_text, text_bar
 from gradviz.story import Frame, Story
 
 __all__ = ["to_text"]
@@ -45,7 +46,10 @@ def to_text(story: Story, most_lines: int = 400) -> str:
     for number, frame in enumerate(story, 1):
         title = [f"{number}  {clean(frame.title)}"] if several or frame.title else []
         notes = [f"({note})" for note in frame.graph.notes if "drawn again" not in note]
-        after = [line for line in (clean(frame.caption), *notes) if line]
+        scale = scale_text(frame.graph)
+        bars = f"(column: {scale}; empty where it is not known)"
+        legend = bars if has_bars(frame.graph) else scale and f"({scale})"
+        after = [line for line in (clean(frame.caption), *notes, legend) if line]
         tree = list(_frame_lines(frame, most_lines))
         blocks.append([*title, *tree, *([""] if after else []), *after])
     return "\n\n".join("\n".join(block) for block in blocks) + "\n"
@@ -79,6 +83,7 @@ class _Tree:
         self.seen: set[str] = set()
         self.numbers: dict[str, int] = {}
         self.height = _heights(graph)
+        self.has_bars = has_bars(graph)
         self.users = dict.fromkeys(graph.nodes, 0)
         for key in graph.nodes:
             for source, _ in self._inputs(key):
@@ -98,10 +103,17 @@ class _Tree:
             step = stack.pop()
             inputs = self._inputs(step.key)
             again = step.key in self.seen
-            yield _fit(step.lead) + self._words(step, bool(inputs), again)
+            column = self._column(step.key, again)
+            yield column + _fit(step.lead) + self._words(step, bool(inputs), again)
             self.seen.add(step.key)
             if inputs and not again:
                 stack += reversed(self._next(step, inputs))
+
+    def _column(self, key: str, again: bool) -> str:
+        """What `colour_by` shows, before the line."""
+        if not self.has_bars:
+            return ""
+        return f"{text_bar(self.graph, {} if again else self.graph.nodes[key])}  "
 
     def _inputs(self, key: str) -> list[tuple[str, Any]]:
         """The inputs; a leaf that a view drew again is the leaf itself, which text names."""

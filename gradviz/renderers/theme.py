@@ -7,13 +7,13 @@ its own outline, and says its name. All text passes WCAG AA on its background, l
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
-from gradviz.graph import NodeKind
+from gradviz.graph import Mark, NodeKind
 from gradviz.renderers.labels import Role
 
-__all__ = ["FONT", "LOOKS", "PALETTE", "TEXT", "Look", "TextLook", "Theme", "colour"]
+__all__ = ["FONT", "LOOKS", "PALETTE", "TEXT", "Look", "TextLook", "Theme", "colour", "marked"]
 
 Theme = Literal["auto", "light", "dark"]
 
@@ -35,6 +35,14 @@ PALETTE: dict[str, tuple[str, str]] = {
     "loud-fill": ("#fdeadd", "#43230f"),
     "group": ("#f3ecf4", "#33223a"),
     "group-edge": ("#9a5f8b", "#cc79a7"),
+    "level": ("#0072b2", "#56b4e9"),
+    "value-0": ("#0072b2", "#56b4e9"),
+    "value-1": ("#b36f00", "#e69f00"),
+    "value-2": ("#00865f", "#2fbf93"),
+    "value-3": ("#9a5f8b", "#cc79a7"),
+    "value-4": ("#ac4400", "#ff9d66"),
+    "value-5": ("#857a00", "#f0e442"),
+    "value-6": ("#1a1a1a", "#e6edf3"),
 }
 """Every colour by what it is for, in light and in dark."""
 
@@ -73,6 +81,15 @@ LOOKS: dict[NodeKind, Look] = {
     NodeKind.SAVED: Look("page", "page", "op-edge", radius=0, dashed=True),
     NodeKind.GROUP: Look("group", "group", "group-edge", radius=3, line=1.5),
 }
+
+
+def marked(look: Look, mark: Mark | None) -> Look:
+    """The outline of a node whose gradient is all zeros, or the first that is not finite."""
+    if mark is Mark.ZERO:
+        return replace(look, head="op", body="op", edge="op-edge", line=1.0)
+    if mark is Mark.FIRST:
+        return replace(look, edge="loud", line=3.5)
+    return look
 
 
 @dataclass(frozen=True)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import Any
 
 from gradviz.graph import NodeData, NodeKind, TensorSummary
 from gradviz.numbers import bytes_text, summary_text
 from gradviz.renderers.labels import clean
+from gradviz.views.inference import shared_by
 
 __all__ = ["tooltip_of"]
 
@@ -37,9 +39,24 @@ def tooltip_of(key: str, data: NodeData) -> str:
             lines.append(sentence(data[attribute]))  # type: ignore[literal-required]
     if data.get("inferred"):
         lines.append("module inferred from names and order, not recorded")
-    if data["kind"] is NodeKind.GROUP and "module" in data:
-        lines.append(f"to see its inside: focus_on({data['module']!r}), --focus {data['module']}")
-    return "\n".join(map(clean, [*lines, key]))
+    if inside := _way_in(data):
+        lines.append(f"to see its inside: focus_on({inside!r}), --focus {shlex.quote(inside)}")
+    return "\n".join(map(clean, [*filter(None, lines), key]))
+
+
+def _way_in(data: NodeData) -> str:
+    """What `focus_on` finds the inside of a group by: its module; of several, the first.
+
+    What has no module is found by the key of its first operation.
+    """
+    if data["kind"] is not NodeKind.GROUP:
+        return ""
+    module = data.get("module", "")
+    if "repeat" in data and module:
+        # Of a stack of layers the contents are those of the first one.
+        inside = [path for path in data.get("contents", ()) if path.startswith(f"{module}.")]
+        return ".".join(shared_by([tuple(path.split(".")) for path in inside])) or module
+    return module or data.get("first", "")
 
 
 def _summary_sentence(what: str) -> Any:
@@ -53,7 +70,7 @@ _SENTENCES: dict[str, Any] = {
     "value": _summary_sentence("value"),
     "grad": _summary_sentence(".grad"),
     "accumulations": lambda count: f"gradient added {count} times",
-    "members": lambda count: f"{count:,} operations, folded",
+    "members": lambda count: f"{count:,} {'operation' if count == 1 else 'operations'}, folded",
     "parameters": lambda count: f"{count:,} elements of parameters",
     "contents": lambda inside: f"in it: {', '.join(inside)}",
     "options": lambda options: ", ".join(f"{name}={value}" for name, value in options.items()),
@@ -67,7 +84,7 @@ _SENTENCES: dict[str, Any] = {
     "version": lambda count: f"version {count}: changed in place {count} times",
     "hooks": lambda count: f"{count} hook(s)",
     "opaque": lambda what: f"its inside cannot be seen: {what}",
-    "module": lambda path: f"in module {path}",
+    "module": lambda path: f"in module {path}" if path else "",
     "source": lambda line: f"made at {line}",
     "sequence_nr": lambda number: f"sequence number {number}",
     "changes": lambda changes: ", ".join(f"{name} {text}" for name, text in changes.items()),

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gradviz.graph import EdgeKind, GradGraph, NodeData, NodeKind
+from gradviz.views.bookkeeping import RESHAPING
 from gradviz.views.sums import fingerprint, sums_of
 
 __all__ = ["Part", "contract"]
@@ -70,11 +71,18 @@ def contract(
         elif key not in gone and key not in original:
             seen.add_node(key, **data)
     for number, part in enumerate(parts):
-        last = graph._node[part.keys[-1]]
+        first, last = _first_seen(graph, part), graph._node[part.keys[-1]]
         found = {**sums_of(inside[number], last), "structure": _structure(graph, part)}
+        found["first"] = graph._node[first].get("first", first)
         seen._node[names[number]].update({**found, **part.data})
     _add_edges(graph, seen, _Names(owner, names, original, gone))
     return seen
+
+
+def _first_seen(graph: GradGraph, part: Part) -> str:
+    """The first key in a part that `hide_bookkeeping` leaves to be seen."""
+    seen = (key for key in part.keys if graph._node[key].get("op") not in RESHAPING)
+    return next(seen, part.keys[0])
 
 
 def _structure(graph: GradGraph, part: Part) -> str:

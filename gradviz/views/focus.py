@@ -9,9 +9,10 @@ from typing import Any
 
 from gradviz.errors import UsageError
 from gradviz.graph import GradGraph, NodeKind
+from gradviz.paths import Path
 from gradviz.views.contract import Part, contract
 from gradviz.views.flow import along_the_data
-from gradviz.views.inference import Path, module_paths
+from gradviz.views.inference import module_paths, root_of
 from gradviz.views.sums import norm_of
 from gradviz.views.units import Units, units_of
 from gradviz.views.view import view
@@ -30,7 +31,8 @@ def focus_on(graph: GradGraph, target: str, *, radius: int = 2) -> GradGraph:
         graph: whose nodes are found by name, module, operation or key.
         target: a name (``fc.weight``), the path of a module (``encoder.layers.3``, which means
             all in it), an operation (``softmax``) or the key of a node (``n12``). ``*``, ``?``
-            and ``[0-9]`` stand for what they do in file names.
+            and ``[0-9]`` stand for what they do in file names. What all paths begin with, as
+            ``model.``, may be left out.
         radius: how many steps from there are shown.
 
     Returns:
@@ -115,6 +117,21 @@ def _found(graph: GradGraph, units: Units, paths: list[Path], target: str) -> li
     """The nodes meant: by key, else by name or module, else by operation."""
     if target in graph:
         return [target]
+    # What all paths begin with, the variable ``model``, need not be said.
+    prefix = next(filter(None, paths), ())[: root_of(paths)]
+    for length in range(len(prefix) + 1):
+        found = _called(graph, units, paths, ".".join((*prefix[:length], target)))
+        if found:
+            return found
+    return [
+        key
+        for key, data in graph._node.items()
+        if any(fnmatchcase(data.get(word, ""), target) for word in ("op", "grad_fn"))
+    ]
+
+
+def _called(graph: GradGraph, units: Units, paths: list[Path], target: str) -> list[str]:
+    """The nodes of that name, and those of the module of that path."""
     within = f"{target}.*"
     found = [
         key
@@ -126,13 +143,9 @@ def _found(graph: GradGraph, units: Units, paths: list[Path], target: str) -> li
     wanted = {
         p for p, name in plain.items() if fnmatchcase(name, target) or fnmatchcase(name, within)
     }
-    found += [key for key, path in zip(units.keys, paths, strict=True) if path and path in wanted]
-    if found:
-        return found
     return [
-        key
-        for key, data in graph._node.items()
-        if any(fnmatchcase(data.get(word, ""), target) for word in ("op", "grad_fn"))
+        *found,
+        *(key for key, path in zip(units.keys, paths, strict=True) if path and path in wanted),
     ]
 
 

@@ -5,17 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
-from gradviz.graph import NodeKind
+from gradviz.graph import NodeData, NodeKind
+from gradviz.paths import Path, without_wrappers
 from gradviz.views.bookkeeping import RESHAPING
 from gradviz.views.units import Units
 
-__all__ = ["Path", "deepest", "module_paths", "root_of", "shared", "shared_by"]
-
-Path = tuple[str, ...]
-"""The parts of a module's path: ``("encoder", "layers", "3")``; ``()`` for the model itself."""
+__all__ = ["deepest", "is_inferred", "module_paths", "root_of", "shared", "shared_by"]
 
 _PATH = re.compile(r"[^\s.]+(\.[^\s.]+)+")
-_WRAPPERS = frozenset({"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"})
 _EMBEDS = re.compile(r"emb|wte|wpe|tok|shared")
 _VIEWS = frozenset({"view", "unsafe_view", "reshape_alias", "reshape"})
 _LINEAR = ("addmm", "mm")
@@ -44,6 +41,11 @@ def module_paths(units: Units) -> list[Path]:
             if not recorded[place]:
                 paths[place] = path
     return paths
+
+
+def is_inferred(data: NodeData) -> bool:
+    """Whether the module of a unit, if it is known at all, was not recorded."""
+    return data.get("inferred", "module" not in data)
 
 
 def _anchors(
@@ -166,8 +168,7 @@ def _paths_of_leaves(units: Units) -> list[list[Path]]:
 
 
 def _path(name: str) -> Path:
-    parts = tuple(part for part in name.split(".")[:-1] if part not in _WRAPPERS)
-    return parts[1:] if parts[:1] == ("module",) else parts
+    return without_wrappers(name.split(".")[:-1])
 
 
 def shared(one: Path, other: Path) -> Path:

@@ -7,13 +7,21 @@ from typing import Any
 
 from gradviz.errors import UsageError
 from gradviz.graph import GradGraph, NodeKind
+from gradviz.paths import Path
 from gradviz.views.contract import Part, contract
 from gradviz.views.flow import along_the_data
-from gradviz.views.inference import Path, module_paths, root_of
+from gradviz.views.inference import is_inferred, module_paths, root_of
 from gradviz.views.units import Units, units_of
 from gradviz.views.view import view
 
-__all__ = ["contents_of", "group_by_module", "group_parts", "infer_modules", "module_parts"]
+__all__ = [
+    "check_depth",
+    "contents_of",
+    "group_by_module",
+    "group_parts",
+    "infer_modules",
+    "module_parts",
+]
 
 _MOST_CONTENTS = 12
 _GLUE = 4  # From so many operations on, what a module does between its parts is a group too.
@@ -75,18 +83,24 @@ def group_by_module(graph: GradGraph, *, depth: int | None = None) -> GradGraph:
         >>> group_by_module(graph, depth=1).nodes["g0"]["module"]
         'net.0'
     """
-    if depth is not None and (type(depth) is not int or depth < 1):
-        raise UsageError(f"depth cannot be {depth!r}: pass a whole number from 1 on, or None")
+    check_depth(depth)
     units = units_of(graph)
     paths = module_paths(units)
     return group_parts(graph, module_parts(units, paths, depth and root_of(paths) + depth), depth)
+
+
+def check_depth(depth: int | None) -> None:
+    """Raise a `UsageError` if it is no depth."""
+    if depth is not None and (type(depth) is not int or depth < 1):
+        raise UsageError(f"depth cannot be {depth!r}: pass a whole number from 1 on, or None")
 
 
 def group_parts(graph: GradGraph, parts: Sequence[Part], depth: int | None) -> GradGraph:
     """Draw the modules, and say so."""
     if not parts:
         return graph.copy()  # type: ignore[no-any-return]
-    count = sum(len(part.keys) for part in parts)
+    nodes = (graph._node[key] for part in parts for key in part.keys)
+    count = sum(data.get("members", 1) for data in nodes)
     deep = f" (depth {depth})" if depth else ""
     return contract(graph, parts).with_note(
         f"{count:,} operations drawn as {len(parts):,} groups by module{deep}"
@@ -111,7 +125,7 @@ def module_parts(units: Units, paths: Sequence[Path], cut: int | None) -> list[P
         if path and (parametric or stop - start > few) and not groups == stop - start == 1:
             name = ".".join(path)
             data: Any = {"name": name, "module": name, **contents_of(paths[start:stop])}
-            if any("module" not in units.data[place] for place in places):
+            if any(is_inferred(units.data[place]) for place in places):
                 data["inferred"] = True
             parts.append(Part(units.keys[start:stop], data))
     return parts
@@ -129,19 +143,23 @@ def _is_group(units: Units, place: int) -> bool:
 
 
 def _calls(units: Units, labels: Sequence[Path], cut: int | None) -> Iterator[tuple[int, int]]:
-    """Unbroken stretches with one label; a parameter used again begins another call.
+    """Unbroken stretches with one label, of one call if that was recorded.
 
-    What repeats stays apart, unless it is all in one module.
+    Where it was not, a parameter used again begins another call. What repeats stays apart,
+    unless it is all in one module.
     """
     start = 0
+    call: object = None
     used: set[int] = set()
     for place in range(len(units) + 1):
         ends = place == len(units) or not units.foldable(place)
         if not ends and "repeat" in units.data[place]:
             ends = cut is None or len(labels[place]) < cut
-        leaves = [] if ends else units.parameters(place)
+        calls = () if ends else units.data[place].get("calls", ())
+        before, call = call, calls[len(labels[place])] if calls else None
+        leaves = [] if ends or calls else units.parameters(place)
         other = place > 0 and place < len(units) and labels[place] != labels[place - 1]
-        if ends or other or not used.isdisjoint(leaves):
+        if ends or other or call != before or not used.isdisjoint(leaves):
             if start < place:
                 yield start, place
             start, used = place + ends, set()

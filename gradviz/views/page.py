@@ -24,7 +24,7 @@ __all__ = ["fit_page"]
 
 _HOPELESS = 8  # times what a page holds: a graph with so many operations is not even tried
 _ALL_DEPTHS = 99
-_HOW = "views=() shows everything, focus_on(NAME) a part"
+_HOW = "views=() or --all shows everything, focus_on(NAME) or --focus NAME a part"
 
 
 @view

@@ -9,7 +9,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from gradviz.views.inference import Path
+from gradviz.paths import Path
 from gradviz.views.tandem import Run, runs
 from gradviz.views.units import Ints, Units
 

@@ -8,10 +8,11 @@ from dataclasses import replace
 from typing import Any
 
 from gradviz.graph import GradGraph
+from gradviz.paths import Path
 from gradviz.views.contract import Part, contract
 from gradviz.views.flow import along_the_data
-from gradviz.views.inference import Path, module_paths, shared_by
-from gradviz.views.modules import contents_of
+from gradviz.views.inference import is_inferred, module_paths, root_of, shared_by
+from gradviz.views.modules import check_depth, contents_of
 from gradviz.views.periods import Period, is_led_up_to, periods_of, stack_of
 from gradviz.views.sums import words_of
 from gradviz.views.units import Units, units_of
@@ -24,7 +25,7 @@ _NUMBER = re.compile(r"^\D+")  # what stands before the number: the "layer" of l
 
 @view
 @along_the_data
-def fold_repeats(graph: GradGraph) -> GradGraph:
+def fold_repeats(graph: GradGraph, *, depth: int | None = None) -> GradGraph:
     """Draw what comes three times or more in a row, each from the one before, as one node ``×n``.
 
     Of a loop the first and the last step stay as they are, and those between become one node.
@@ -33,9 +34,14 @@ def fold_repeats(graph: GradGraph) -> GradGraph:
     Args:
         graph: found to repeat itself by its operations, their shapes and the way they are
             joined; modules help to tell where a part begins.
+        depth: as for `group_by_module`; of stacked layers that lie less deep the first stays
+            open, so that their inside is seen. None folds them all.
 
     Returns:
         A graph in which each such node has ``repeat`` and the sums of what is in it.
+
+    Raises:
+        UsageError: if ``depth`` is less than 1.
 
     Example:
         >>> from gradviz.graph import NodeKind
@@ -46,9 +52,11 @@ def fold_repeats(graph: GradGraph) -> GradGraph:
         >>> list(folded), folded.nodes["g0"]["repeat"]
         (['n0', 'g0', 'n8'], 7)
     """
+    check_depth(depth)
     units = units_of(graph)
     paths = module_paths(units)
-    return fold_parts(graph, repeat_parts(units, paths, periods_of(units, paths)))
+    opened = 0 if depth is None else root_of(paths) + depth
+    return fold_parts(graph, repeat_parts(units, paths, periods_of(units, paths), opened))
 
 
 def fold_parts(graph: GradGraph, parts: Sequence[Part]) -> GradGraph:
@@ -110,7 +118,7 @@ def _name(units: Units, paths: Sequence[Path], period: Period) -> dict[str, Any]
             data["name"] = ".".join(common)
     if common:
         data["module"] = ".".join(common)
-        if any("module" not in units.data[place] for place in places):
+        if any(is_inferred(units.data[place]) for place in places):
             data["inferred"] = True
     if "name" not in data:
         data["op"] = words_of([units.data[place] for place in places])

@@ -49,11 +49,12 @@ def clone_shared_leaves(graph: GradGraph, *, tangle: int = 12) -> GradGraph:
         span = sum(rank[user] - rank[users[0]] for user in users)
         if len(users) < 2 or 0 < tangle >= span:
             continue
-        repeated.append(str(data.get("name", leaf)))
+        repeated.append(str(data.get("name") or "a tensor without a name"))
         for number, user in enumerate(users[1:], 1):
             _clone(cloned, leaf, user, f"{leaf}_{number}", reverse)
     if repeated:
-        names = ", ".join(repeated[:4]) + (", ..." if len(repeated) > 4 else "")
+        called = list(dict.fromkeys(repeated))
+        names = ", ".join(called[:4]) + (", ..." if len(called) > 4 else "")
         cloned.with_note(f"drawn again at each use: {names}")
     return cloned
 

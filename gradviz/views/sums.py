@@ -104,9 +104,9 @@ def sums_of(nodes: Sequence[dict[str, Any]], last: dict[str, Any]) -> dict[str, 
 def _contents(nodes: Sequence[dict[str, Any]]) -> list[str]:
     """The modules in a group; of one that is less than two modules, its operations."""
     modules = dict.fromkeys([node.get("module") for node in nodes])
-    modules.pop(None, None)
-    if len(modules) > 1:
-        return list(filter(None, modules))
+    known = list(filter(None, modules))
+    if len(known) > 1:
+        return known
     words = Counter([node.get("op") for node in nodes if node["kind"] is NodeKind.OPERATION])
     return [
         f"{count:,} × {word}" if count > 1 else str(word) for word, count in words.most_common()

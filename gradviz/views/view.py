@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import functools
-import gc
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
+from gradviz.collector import collector_paused
 from gradviz.graph import GradGraph
 
 __all__ = ["View", "view"]
@@ -40,7 +39,7 @@ def view(function: Callable[..., GradGraph]) -> View:
         if not arguments or not isinstance(arguments[0], GradGraph):
             partial = functools.partial(_later, wrapper, arguments, options)
             return functools.update_wrapper(partial, function)
-        with _collector_paused():
+        with collector_paused():
             return function(*arguments, **options)
 
     return wrapper
@@ -50,15 +49,3 @@ def _later(
     wrapper: View, arguments: tuple[Any, ...], options: dict[str, Any], graph: GradGraph
 ) -> Any:
     return wrapper(graph, *arguments, **options)
-
-
-@contextmanager
-def _collector_paused() -> Iterator[None]:
-    """Pause the cyclic garbage collector, which would go through a large graph again and again."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import CodeType, FrameType
 from typing import Any
 
@@ -12,9 +12,10 @@ import torch
 from torch import nn
 
 from gradviz.capture.autograd.engine import creation_count
-from gradviz.capture.recording.heads import heads
+from gradviz.capture.recording.heads import beside, heads
 from gradviz.capture.recording.overlay import Overlay
 from gradviz.capture.recording.snapshots import (
+    Around,
     Keys,
     Snapshot,
     keep_options,
@@ -37,18 +38,18 @@ class Camera:
 
     Args:
         watch: what the recording knows.
-        modules: give names to their parameters.
+        modules: give names to their parameters, by what to call them; "" for the only one.
 
     Attributes:
         keys: gives out the keys.
         snapshot: the latest one.
     """
 
-    def __init__(self, watch: Watch, modules: Sequence[nn.Module]) -> None:
+    def __init__(self, watch: Watch, modules: Mapping[str, nn.Module]) -> None:
         self.keys = Keys()
         self.snapshot = Snapshot()
         self._watch = watch
-        self._modules = [weakref.ref(module) for module in modules]
+        self._modules = [(name, weakref.ref(module)) for name, module in modules.items()]
         self._entered: CodeType | None = None
         self._roots: Sequence[Callable[[], Any]] = ()
         self._since = self._before = 0
@@ -100,36 +101,42 @@ class Camera:
         return self.trace([*roots, *new], names)
 
     def trace(self, roots: Sequence[Any], names: Names | None = None) -> GradGraph:
-        """Trace some roots, and the branches behind what was cut from them."""
+        """Trace some roots, other losses on the same trunk, and the branches behind the cuts."""
         watch, before = self._watch, self.snapshot.graph
         names = self._names() if names is None else names
         watch.journal.settle()
-        behind: list[torch.Tensor] = []
-        for _ in range(3):
-            self.snapshot = take(roots, behind, names, watch, self.keys)
-            overlay = self._overlay(names)
-            more = [each for each in overlay.behind() if not any(each is b for b in behind)]
+        around = Around()
+        self.snapshot = take(roots, around, names, watch, self.keys)
+        around.beside = beside(watch, self.snapshot.operations, roots)
+        if around.beside:
+            self.snapshot = take(roots, around, names, watch, self.keys)
+        overlay = self._overlay(names)
+        for _ in range(2):
+            more = [each for each in overlay.behind() if not any(each is b for b in around.behind)]
             if not more:
                 break
-            behind += more
+            around.behind += more
+            self.snapshot = take(roots, around, names, watch, self.keys)
+            overlay = self._overlay(names)
         keep_options(self.snapshot, before)
         return overlay.graph()
 
     def module_name(self, module: nn.Module) -> str:
         """The path of a module in those that were recorded, else its class."""
-        for ref in self._modules:
+        for name, ref in self._modules:
             known = ref()
             for path, each in known.named_modules() if known is not None else ():
-                if each is module and path:
-                    return str(path)
+                if each is module and (name or path):
+                    return ".".join(filter(None, (name, path)))
         return type(module).__name__
 
     def _overlay(self, names: Names) -> Overlay:
         return Overlay(self.snapshot, self._watch, self.keys, Labels(names), self._before)
 
     def _of_modules(self) -> list[Named]:
-        modules = [module for ref in self._modules if (module := ref()) is not None]
-        return [named for module in modules for named in Names.of(module, None)]
+        alive = [(name, module) for name, ref in self._modules if (module := ref()) is not None]
+        each = [Names.of({name: module} if name else module, None) for name, module in alive]
+        return [named for names in each for named in names]
 
     def _names(self) -> Names:
         """Names by the modules, by the variables here, and by those where the recording began."""

@@ -16,7 +16,7 @@ from gradviz.capture.recording.watch import Watch
 from gradviz.capture.tracing.insertion import Insertion
 from gradviz.capture.tracing.lifetime import let_go_safely
 from gradviz.capture.tracing.walk import Walk
-from gradviz.graph import Buffers, GradGraph
+from gradviz.graph import Buffers, EdgeKind, GradGraph
 
 __all__ = ["Freed", "explain"]
 
@@ -204,10 +204,11 @@ def _name(
 def _used_up(operations: Mapping[int, str], history: History) -> tuple[str, str] | None:
     """Find the first node on the way of backward whose saved tensors were gone before it ran."""
     graph = history.before
+    on_the_way = _below_roots(graph)
     gone = [
         created
         for created, key in operations.items()
-        if key in graph and graph.nodes[key].get("buffers") is Buffers.FREED
+        if key in on_the_way and graph.nodes[key].get("buffers") is Buffers.FREED
     ]
     if not gone:
         return None
@@ -216,3 +217,15 @@ def _used_up(operations: Mapping[int, str], history: History) -> tuple[str, str]
         if created in passed:
             return operations[created], f"freed by backward at {line}" if line else "freed"
     return operations[created], "freed before, by something that was not recorded"
+
+
+def _below_roots(graph: GradGraph) -> set[str]:
+    """The nodes to which a backward pass from the roots comes."""
+    found = set(graph.roots)
+    stack = list(found)
+    while stack:
+        for source, data in graph.inputs(stack.pop()):
+            if data["kind"] is EdgeKind.GRADIENT and source not in found:
+                found.add(source)
+                stack.append(source)
+    return found

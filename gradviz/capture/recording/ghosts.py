@@ -182,23 +182,40 @@ class Ghosts:
         self._drawn: list[Ghost] = []
 
     def leaf(self, tensor: torch.Tensor) -> Leaf:
-        """The record of a leaf that requires grad, new if there is none."""
+        """The record of a leaf, new if there is none.
+
+        A graph keeps its leaves, also those that were frozen since: their tensors stay ghosts.
+        """
         found = self.tensors.of(tensor)
         if isinstance(found, Leaf):
             return found
-        leaf = Leaf(self._leaves, ghost=found)
-        self.release(tensor)
+        if tensor.requires_grad:
+            leaf = self._new_leaf(tensor, found)
+            self.release(tensor)
+            self.tensors.enter(tensor, leaf)
+            return leaf
+        ghost = self.ghost(tensor)
+        if ghost.was is None:
+            ghost.was = self._new_leaf(tensor, None)
+            ghost.was.ref = weakref.ref(tensor)
+        return ghost.was
+
+    def _new_leaf(self, tensor: torch.Tensor, ghost: Ghost | None) -> Leaf:
+        leaf = Leaf(self._leaves, ghost=ghost)
         leaf.passes = 0 if tensor.grad is None else None
         self._leaves += 1
-        self.tensors.enter(tensor, leaf)
         return leaf
 
     def ghost(self, tensor: torch.Tensor) -> Ghost:
-        """The ghost of a tensor that requires no grad; one that was never seen is said so."""
+        """The ghost of a tensor that requires no grad; one that was never seen is said so.
+
+        A frozen parameter matters also when it was frozen unseen: it could be trained.
+        """
         found = self.tensors.of(tensor)
         if isinstance(found, Ghost):
             return found
         ghost = self.add(tensor, "", Cause.NOT_RECORDED)
+        ghost.matters = isinstance(tensor, torch.nn.Parameter)
         ghost.read_facts(tensor)
         return ghost
 

@@ -1,8 +1,12 @@
-"""The tensors at the upper end of a graph: recorded, alive, and used by nothing else recorded."""
+"""The tensors at the upper end of a graph: recorded, alive, and used by nothing else recorded.
+
+Those of a moment without a backward pass, and those beside the root of a pass: other losses on
+the same trunk.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 
 import torch
 
@@ -15,10 +19,11 @@ from gradviz.capture.tracing.lifetime import let_go_safely
 from gradviz.capture.tracing.walk import Walk
 from gradviz.graph import GradGraph
 
-__all__ = ["heads"]
+__all__ = ["beside", "heads"]
 
 _LATEST = 10_000  # operations that are looked at
 _MOST = 50
+_MOST_BESIDE = 8
 
 
 def heads(
@@ -49,6 +54,49 @@ def heads(
     finally:
         let_go_safely(walk)
     return found[_MOST - 1 :: -1] if found or known else _leaves(watch)
+
+
+def beside(
+    watch: Watch, operations: Mapping[int, str], roots: Sequence[object]
+) -> list[torch.Tensor]:
+    """Find the heads that share operations with a graph and are not in it.
+
+    Args:
+        watch: what was recorded, and settled.
+        operations: those of the graph, by the number of their creation.
+        roots: of the graph.
+
+    Returns:
+        The latest few, in the order of their making.
+    """
+    if not operations:
+        return []
+    first = min(operations)  # what shares an operation was made after it
+    walk = Walk(Insertion(GradGraph()))
+    found: list[torch.Tensor] = []
+    try:
+        for end, tensor in _recorded(watch):
+            if end <= first or len(found) == _MOST_BESIDE:
+                break
+            if end - 1 in operations or any(tensor is root for root in roots):
+                continue
+            if _reaches(walk, tensor, operations):
+                found.append(tensor)
+    finally:
+        let_go_safely(walk)
+    return found[::-1]
+
+
+def _reaches(walk: Walk, tensor: torch.Tensor, operations: Container[int]) -> bool:
+    """Walk what is below a head; whether it comes to some operations."""
+    node = tensor.grad_fn
+    if node is None or node in walk.keys or sequence_number(node) in operations:
+        return False
+    is_shared = False
+    for _, _, edges in walk.visit([node]):
+        children = (child for child, _ in edges if child is not None)
+        is_shared = is_shared or any(sequence_number(child) in operations for child in children)
+    return is_shared
 
 
 def _named(names: Names) -> Iterator[tuple[int, torch.Tensor]]:

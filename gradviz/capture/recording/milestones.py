@@ -6,7 +6,7 @@ import sys
 import threading
 import weakref
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import CodeType, FrameType
 from typing import Any
@@ -25,7 +25,7 @@ from gradviz.capture.recording.journal import Note
 from gradviz.capture.recording.moments import Moments
 from gradviz.capture.recording.sources import Place, Verdicts
 from gradviz.capture.recording.watch import Change, Watch
-from gradviz.capture.tracing.tracer import collector_paused
+from gradviz.collector import collector_paused
 from gradviz.graph import GradGraph
 from gradviz.story import EventKind, Frame
 
@@ -65,14 +65,14 @@ class Milestones:
 
     Args:
         watch: what the recording knows.
-        modules: give names to their parameters.
+        modules: give names to their parameters, by what to call them; "" for the only one.
         max_frames: how many frames to keep.
 
     Attributes:
         moments: the frames.
     """
 
-    def __init__(self, watch: Watch, modules: Sequence[nn.Module], max_frames: int) -> None:
+    def __init__(self, watch: Watch, modules: Mapping[str, nn.Module], max_frames: int) -> None:
         self.moments = Moments(max_frames)
         self._watch = watch
         self._camera = Camera(watch, modules)
@@ -112,9 +112,7 @@ class Milestones:
             self._passes += 1
         graph = self._camera.before_backward([each for each in call.roots if each is not None])
         self._add(Frame("forward", graph))
-        root = next(
-            (data.get("name", "") for _, data in graph.nodes(data=True) if "root" in data), ""
-        )
+        root = next((graph.nodes[key].get("name", "") for key in graph.roots), "")
         before = Before(self._watch, graph, self._camera.snapshot)
         given = bool(self._watch.gradient_given)
         self._pass = _Pass(self._passes, place, count, before, given, root, graph)

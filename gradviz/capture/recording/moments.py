@@ -5,16 +5,21 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Hashable
 
-from gradviz.graph import GradGraph
+from gradviz.graph import GradGraph, NodeData
 from gradviz.story import Frame
 
 __all__ = ["Moments"]
 
 _SIGNATURES = 1_000
+_PASSES = 4  # in a gradient, from which on one more is no news
 
 
 class Moments:
     """Keeps the first frames, the last ones, and of those between the ones that are unlike.
+
+    A third of the frames are the first ones and a quarter the last ones, or more while nothing
+    between them is unlike. A frame is unlike those before it if it differs in more than numbers,
+    see `_structure` and `_gradients`; another structure goes first where room is short.
 
     Args:
         most: how many frames to keep, at least 1.
@@ -25,11 +30,13 @@ class Moments:
         self.count = 0
         ends = most - most // 3
         self._most_first = min((ends + 1) // 2, most - 1)
-        self._most_unlike = most // 3
+        self._most_unlike = max(most - self._most_first - max(most // 4, 1), 0)
         self._first: list[tuple[int, Frame]] = []
         self._unlike: list[tuple[int, Frame]] = []
+        self._of_gradients: list[tuple[int, Frame]] = []  # those of them with no new structure
         self._last: deque[tuple[int, Frame]] = deque()
         self._signatures: set[Hashable] = set()
+        self._dropped = 0
         self._latest: Frame | None = None
 
     def add(self, frame: Frame, always: bool = False) -> None:
@@ -46,19 +53,29 @@ class Moments:
         room = self.most - self._most_first - len(self._unlike)
         while len(self._last) > max(room, 1):
             old = self._last.popleft()
-            if len(self._unlike) < self._most_unlike and self._is_unlike(old[1]):
-                self._unlike.append(old)
+            if self._keep_if_unlike(old):
                 room -= 1
 
-    def _is_unlike(self, frame: Frame) -> bool:
-        """Whether no frame that is kept has this structure."""
+    def _keep_if_unlike(self, row: tuple[int, Frame]) -> bool:
+        """Keep a frame of the middle if it is unlike the rest; whether that takes more room."""
         if not self._signatures:
-            self._signatures.update(_signature(first) for _, first in self._first)
-        signature = _signature(frame)
-        if signature in self._signatures or len(self._signatures) >= _SIGNATURES:
+            for _, first in self._first:
+                self._signatures.update((_structure(first), _gradients(first)))
+        signatures = _structure(row[1]), _gradients(row[1])
+        is_news = [each not in self._signatures for each in signatures]
+        if not any(is_news) or len(self._signatures) >= _SIGNATURES:
             return False
-        self._signatures.add(signature)
-        return True
+        self._signatures.update(signatures)
+        is_full = len(self._unlike) >= self._most_unlike
+        if is_full:
+            self._dropped += 1
+            if not is_news[0] or not self._of_gradients:
+                return False
+            self._unlike.remove(self._of_gradients.pop())
+        self._unlike.append(row)
+        if not is_news[0]:
+            self._of_gradients.append(row)
+        return not is_full
 
     @property
     def frames(self) -> tuple[Frame, ...]:
@@ -72,9 +89,13 @@ class Moments:
         kept = len(self.frames)
         if kept == self.count:
             return ""
+        first, last = len(self._first), kept - len(self._first) - len(self._unlike)
+        ends = f"the first {first} and the last {last}" if first else f"the last {last}"
+        between = f", and {len(self._unlike)} between that show something else"
+        dropped = f"; {self._dropped:,} more of those are left out" if self._dropped else ""
         return (
-            f"{kept} of {self.count:,} moments are shown (max_frames={self.most}): the first, the "
-            "last, and those that differ from them"
+            f"{kept} of {self.count:,} moments are shown (max_frames={self.most}): {ends}"
+            f"{between if self._unlike else ''}{dropped}"
         )
 
 
@@ -82,8 +103,11 @@ def _is_same(one: GradGraph, other: GradGraph) -> bool:
     return one is other or (one._node == other._node and one._adj == other._adj)
 
 
-def _signature(frame: Frame) -> Hashable:
-    """What a frame has in common with the same moment of another training step."""
+def _structure(frame: Frame) -> Hashable:
+    """What a frame has in common with the same moment of another training step.
+
+    Its operations and their shapes, its cuts, and what was freed.
+    """
     words = [
         (data["kind"], data.get("op", ""), data.get("shape"), data.get("buffers"))
         for _, data in frame.graph.nodes(data=True)
@@ -91,3 +115,17 @@ def _signature(frame: Frame) -> Hashable:
     causes = [data.get("cause", "") for *_, data in frame.graph.edges(data=True)]
     title = "".join(char for char in frame.title.partition(" (")[0] if not char.isdigit())
     return title, hash(tuple(sorted(map(repr, words)))), tuple(sorted(causes))
+
+
+def _gradients(frame: Frame) -> Hashable:
+    """Of each gradient whether it is None, zero, not finite, and how many passes are in it."""
+    states = [_state(data) for _, data in frame.graph.nodes(data=True) if "grad" in data]
+    return frame.title.partition(" ")[0], tuple(sorted(states))
+
+
+def _state(data: NodeData) -> tuple[bool, bool, int]:
+    grad = data.get("grad")
+    if grad is None:
+        return False, False, -1
+    is_zero = not any(grad.values) if grad.values is not None else grad.norm == 0
+    return is_zero, bool(grad.nan or grad.inf), min(data.get("accumulations", 0), _PASSES)

@@ -10,6 +10,7 @@ import torch
 from gradviz.capture.autograd.tensors import place_of, version_of
 from gradviz.capture.recording.ghosts import Ghost, Input, Leaf, Made
 from gradviz.capture.recording.snapshots import Keys, Snapshot
+from gradviz.capture.recording.sources import NOWHERE, Place
 from gradviz.capture.recording.stubs import Stub
 from gradviz.capture.recording.watch import Watch
 from gradviz.capture.tensors.summary import summarize
@@ -199,6 +200,8 @@ class Overlay:
                 continue
             key = self._stubs[stub.created] = self._keys.of(stub.created)
             attributes = dict(stub.data)
+            if (span := self._watch.spans.of(stub.created)) is not None:
+                attributes.update(module=span.module, calls=span.calls)
             index = self._watch.journal.find(stub.created)
             if index >= 0:
                 line, end = self._watch.journal.line(index)
@@ -230,7 +233,7 @@ class Overlay:
         }
         place = data.place
         if place.code is None and isinstance(data.source, Ghost) and data.source.matters:
-            place = data.source.place
+            place = _lost_at(data.source, data.cause)
         line = self._watch.lines.line(*place)
         if line.source:
             edge["source"] = line.source
@@ -335,6 +338,19 @@ class Overlay:
             data.update(shape=summary.shape, dtype=summary.dtype, device=summary.device)
             if summary.values is not None or summary.note:
                 data["value"] = ghost.value = summary
+
+
+def _lost_at(ghost: Ghost, cause: Cause) -> Place:
+    """Where the gradient was lost that a ghost cannot hand on, for a cause that it hands on."""
+    while cause is not Cause.NOT_RECORDED:
+        ways = [data for data in ghost.inputs if data.cause is cause]
+        if not ways:
+            return ghost.place
+        first = ways[0]
+        if not isinstance(first.source, Ghost) or first.place.code is not None:
+            return first.place
+        ghost = first.source
+    return NOWHERE
 
 
 def _was_ghost(leaf: Leaf) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Any
 
@@ -19,9 +20,12 @@ from gradviz.capture.recording.journal import Journal
 from gradviz.capture.recording.milestones import Milestones
 from gradviz.capture.recording.mode import RecordingMode
 from gradviz.capture.recording.sources import Lines
+from gradviz.capture.recording.spans import Spans
 from gradviz.capture.recording.watch import Watch
+from gradviz.capture.tensors.names import module_names
 from gradviz.capture.tensors.subjects import shortly
 from gradviz.errors import UsageError
+from gradviz.shown import Shown
 from gradviz.story import Event, EventKind, Frame, Story
 
 __all__ = ["Recording", "record"]
@@ -34,10 +38,12 @@ def record(*modules: nn.Module, max_frames: int = 12, max_events: int = 10_000) 
     is kept alive by it; what it keeps are facts. It sees the thread that enters it.
 
     Args:
-        modules: their parameters are called by their names within them; other tensors by the
-            variables of the code.
+        modules: their parameters are called by their names within them, and each operation
+            knows in which module it ran; other tensors are called by the variables of the code.
+            Of several modules the names begin with the variable of each.
         max_frames: how many moments to keep: of more, the first, the last, and those between
-            that differ from them.
+            that differ from them in more than numbers: other operations, cuts or freed tensors,
+            another pass in a gradient, a gradient that is None, zero or NaN.
         max_events: how many events to keep: of more, the first half and the last.
 
     Returns:
@@ -66,19 +72,22 @@ def record(*modules: nn.Module, max_frames: int = 12, max_events: int = 10_000) 
     for name, value, least in (("max_frames", max_frames, 1), ("max_events", max_events, 0)):
         if type(value) is not int or value < least:
             raise UsageError(f"{name} cannot be {value!r}: pass a whole number from {least} up")
-    return Recording(modules, max_frames, max_events)
+    named = dict(zip(module_names(modules, sys._getframe(1)), modules, strict=True))
+    return Recording(named, max_frames, max_events)
 
 
-class Recording:
+class Recording(Shown):
     """What `record` has seen, so far or in all.
 
     Args:
-        modules, max_frames, max_events: as for `record`.
+        modules: as for `record`, by what to call them; "" for the only one.
+        max_frames, max_events: as for `record`.
     """
 
-    def __init__(self, modules: tuple[nn.Module, ...], max_frames: int, max_events: int) -> None:
+    def __init__(self, modules: Mapping[str, nn.Module], max_frames: int, max_events: int) -> None:
         lines = Lines()
         self._watch = Watch(Journal(max_events, lines), lines, Handlers())
+        self._watch.spans = Spans(modules, self._watch.stumbled)
         self._milestones = Milestones(self._watch, modules, max_frames)
         self._mode: Any = RecordingMode(self._watch)
         self._hooks: list[Any] = []
@@ -134,6 +143,7 @@ class Recording:
             register_optimizer_step_post_hook(milestones.after_step),
         ]
         listen(milestones)
+        self._watch.spans.begin()
         self._mode.is_alone = modes_below() == 0
         self._mode.__enter__()
         return self
@@ -145,6 +155,7 @@ class Recording:
         traceback: TracebackType | None,
     ) -> None:
         self._mode.__exit__(kind, error, traceback)
+        self._watch.spans.end()
         unlisten(self._milestones)
         for hook in self._hooks:
             hook.remove()

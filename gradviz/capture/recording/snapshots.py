@@ -27,7 +27,16 @@ from gradviz.capture.tracing.tracer import trace_subjects
 from gradviz.capture.tracing.walk import NO_GRADIENT, Walk
 from gradviz.graph import Buffers, GradGraph, NodeKind
 
-__all__ = ["Keys", "Snapshot", "keep_options", "renew", "renew_after_backward", "take", "weakly"]
+__all__ = [
+    "Around",
+    "Keys",
+    "Snapshot",
+    "keep_options",
+    "renew",
+    "renew_after_backward",
+    "take",
+    "weakly",
+]
 
 _SPARE = 4_096  # identities that are kept although no frame shows them
 _ROUNDS = 8
@@ -127,13 +136,15 @@ class _Look:
         """Put on each operation the line that made it, and the variable that got its result."""
         watch, created_of = self._watch, self.created
         mixed, in_place, start = watch.mixed, watch.in_place, watch.started_at
-        find, line_of = watch.journal.find, watch.journal.line
+        find, line_of, span_of = watch.journal.find, watch.journal.line, watch.spans.of
         in_question: dict[str, tuple[int, int]] = {}
         for key, data in nodes.items():
             if "sequence_nr" not in data:
                 continue
             created = created_of[key] = data["sequence_nr"] + first
             data["sequence_nr"] = created - start
+            if (span := span_of(created)) is not None:
+                data["module"], data["calls"] = span.module, span.calls
             index = find(created)
             if index < 0:
                 continue
@@ -182,19 +193,30 @@ def keep_options(snapshot: Snapshot, before: GradGraph) -> None:
                     data["untracked_inputs"] = old["untracked_inputs"]
 
 
-def take(
-    roots: Sequence[Any], behind: Sequence[torch.Tensor], names: Names, watch: Watch, keys: Keys
-) -> Snapshot:
+@dataclass(eq=False)
+class Around:
+    """Tensors to be shown in a snapshot although nobody asked for them.
+
+    Args:
+        beside: heads that share operations with the roots: they stay results, but are no roots.
+        behind: tensors of branches that were cut off: their operations alone are shown.
+    """
+
+    beside: Sequence[torch.Tensor] = ()
+    behind: list[torch.Tensor] = field(default_factory=list)
+
+
+def take(roots: Sequence[Any], around: Around, names: Names, watch: Watch, keys: Keys) -> Snapshot:
     """Take a snapshot.
 
     Args:
         roots: tensors, each once, or ``GradientEdge``s; they may lie outside the graph.
-        behind: tensors of branches that were cut off, to be shown but not as roots.
+        around: what else is shown.
         names: what to call the tensors.
         watch: knows the lines and the leaves.
         keys: gives out the keys.
     """
-    everything = (*roots, *behind)
+    everything = (*roots, *around.beside, *around.behind)
     if not everything:
         return Snapshot()
     look = _Look(watch)
@@ -208,8 +230,8 @@ def take(
                 ghosts[key] = watch.ghosts.ghost(root)
     for key in graph.roots:
         _name_result(graph, key)
-    for key in graph.roots[len(roots) :]:
-        if graph.nodes[key]["kind"] is NodeKind.RESULT:
+    for number, key in enumerate(graph.roots[len(roots) :]):
+        if number >= len(around.beside) and graph.nodes[key]["kind"] is NodeKind.RESULT:
             graph.remove_node(key)
         else:
             del graph.nodes[key]["root"]

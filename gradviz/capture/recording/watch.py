@@ -21,6 +21,7 @@ from gradviz.capture.recording.ghosts import Ghost, Ghosts, Input, Leaf, Made
 from gradviz.capture.recording.hooking import Hooks
 from gradviz.capture.recording.journal import Journal, Note
 from gradviz.capture.recording.sources import NOWHERE, Lines, Place, Verdicts, user_place
+from gradviz.capture.recording.spans import Spans
 from gradviz.capture.recording.stubs import MOST, Stub, sketch
 from gradviz.capture.recording.words import SHAPE_ONLY, word_of
 from gradviz.capture.tracing.insertion import Insertion
@@ -95,6 +96,7 @@ class Watch:
         handlers: what to do with a function of torch; None for a plain operation.
 
     Attributes:
+        spans: in which module what happened.
         alert: whether the next call needs a look before it is made.
         paused: whether a backward pass runs; what it calls is no part of the program.
         limit: the count of nodes at which to settle the journal.
@@ -110,6 +112,7 @@ class Watch:
         self.journal = journal
         self.lines = lines
         self.handlers = handlers
+        self.spans = Spans({})
         self.verdicts = Verdicts()
         self.ghosts = Ghosts()
         self.hooks = Hooks(self.verdicts, self.stumbled)
@@ -151,6 +154,7 @@ class Watch:
         """A backward pass has ended: forget what is long past."""
         self.journal.turn()
         start = self.journal.first_start
+        self.spans.forget(start)
         for known in (self.mixed, self.in_place):
             for end in list(takewhile(lambda end: end <= start, known)):
                 del known[end]

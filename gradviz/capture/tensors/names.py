@@ -6,8 +6,8 @@ import inspect
 import re
 import sys
 import types
-from collections.abc import Iterator, Mapping
-from itertools import islice
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain, count, islice
 from typing import NamedTuple, TypeGuard, TypeVar
 
 import torch
@@ -15,7 +15,7 @@ import torch
 from gradviz.capture.tensors.subjects import parts, shortly
 from gradviz.errors import UsageError
 
-__all__ = ["Named", "Names"]
+__all__ = ["Named", "Names", "module_names"]
 
 _ALLOWED = (
     "an nn.Module, a dict of name -> tensor (or module, or list or dict of tensors), "
@@ -57,9 +57,10 @@ class Names:
         """Find the names of tensors.
 
         With a module or a dict, the first name of a tensor is its name and the others are its
-        aliases. With variables, the path in the largest module wins, then the shortest name,
-        then a local one, then the alphabet; names with a leading underscore come last; aliases
-        are the names within a module that shares the tensor.
+        aliases; what is not in the module is called by its variable. With variables, the path in
+        the largest module wins, then the shortest name, then a local one, then the alphabet;
+        names with a leading underscore come last; aliases are the names within a module that
+        shares the tensor.
 
         Args:
             names: an ``nn.Module``, a dict, or None for the variables of ``frame``.
@@ -71,7 +72,10 @@ class Names:
         if names is None:
             return Names([] if frame is None else _of_variables(_variables(frame)))
         if isinstance(names, torch.nn.Module):
-            return Names(_first_come(_of_module(names, "")))
+            own = _first_come(_of_module(names, ""))
+            known = {id(named.tensor) for named in own}
+            others = Names.of(None, frame)
+            return Names([*own, *(each for each in others if id(each.tensor) not in known)])
         if isinstance(names, Mapping):
             return Names(_first_come(_of_dict(names)))
         raise UsageError(f"names cannot be {shortly(names)}: pass {_ALLOWED}")
@@ -86,6 +90,27 @@ class Names:
         """
         found = [_Variable(name, value, False) for name, value in namespace.items()]
         return Names(_of_variables([each for each in found if not _is_machinery(each)]))
+
+
+def module_names(modules: Sequence[torch.nn.Module], frame: types.FrameType) -> list[str]:
+    """What to call some modules: by their variables, or else by their class; the only one "".
+
+    Args:
+        modules: each once; their own modules have paths within them.
+        frame: the code whose variables to look at.
+    """
+    if len(modules) < 2:
+        return [""] * len(modules)
+    found: dict[int, str] = {}
+    for name, value, _ in _variables(frame):
+        if _is_a(value, torch.nn.Module):
+            found.setdefault(id(value), name)
+    names: list[str] = []
+    for module in modules:
+        name = found.get(id(module), type(module).__name__)
+        more = (f"{name}_{number}" for number in count(2))
+        names.append(next(each for each in chain([name], more) if each not in names))
+    return names
 
 
 def _first_come(pairs: list[tuple[torch.Tensor, str]]) -> list[Named]:

@@ -6,10 +6,8 @@ read is put into the graph. Nothing here runs an operation, a hook or a recomput
 
 from __future__ import annotations
 
-import gc
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 import torch
 
@@ -19,9 +17,10 @@ from gradviz.capture.tensors.subjects import flatten
 from gradviz.capture.tracing.builder import Builder
 from gradviz.capture.tracing.lifetime import let_go_safely
 from gradviz.capture.tracing.walk import Walk
+from gradviz.collector import collector_paused
 from gradviz.graph import GradGraph
 
-__all__ = ["collector_paused", "trace", "trace_subjects"]
+__all__ = ["trace", "trace_subjects"]
 
 
 def trace(*subjects: object, names: object = None) -> GradGraph:
@@ -30,9 +29,10 @@ def trace(*subjects: object, names: object = None) -> GradGraph:
     It changes nothing: no hook runs, nothing is recomputed or unpacked, no tensor is kept alive.
 
     Args:
-        subjects: tensors, or tuples, lists, dicts and dataclasses of them, or ``GradientEdge``s.
+        subjects: tensors, or tuples, lists, dicts and dataclasses of them, or of ``GradientEdge``.
             They become the roots of the graph, in this order.
-        names: an ``nn.Module`` or a dict from which the tensors get their names; None for the
+        names: an ``nn.Module``, whose tensors are called by their paths in it and all others
+            by their variables; a dict of name to tensor, which names these alone; None for the
             variables of the calling code, ``{}`` for no names.
 
     Returns:
@@ -85,19 +85,3 @@ def trace_subjects(
             let_go_safely(builder.walk)
         builder.graph.graph["torch"] = str(torch.__version__)
         return builder.graph
-
-
-@contextmanager
-def collector_paused() -> Iterator[None]:
-    """Pause the cyclic garbage collector.
-
-    A graph is nothing but containers, made at once and all kept. The collector would go through
-    them again and again and find nothing, for about half of the time.
-    """
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()

@@ -1,0 +1,108 @@
+"""The page of verdicts: a section for each, from the enum and the programs in docs/verdicts/.
+
+A program's docstring is the question that people ask. Its code is shown and drawn by gradviz'
+directive, and what ``explain`` answers stands under it: ``why`` is its variable for that.
+"""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import io
+import linecache
+import warnings
+from pathlib import Path
+from typing import Any
+
+from sphinx.pycode import ModuleAnalyzer
+
+from gradviz import Verdict
+
+PAGE, MARK = "reference/verdicts", "<!-- the verdicts -->"
+PROGRAMS = Path(__file__).parent.parent / "verdicts"
+
+
+def slug(verdict: Verdict) -> str:
+    """The last part of a section's address: ``not-a-leaf``."""
+    return verdict.value.lower().replace(" ", "-")
+
+
+def program_of(verdict: Verdict) -> Path:
+    """The file that shows a verdict."""
+    return PROGRAMS / f"{slug(verdict)}.py"
+
+
+def question_and_code(path: Path) -> tuple[str, str]:
+    """A program's docstring, and the rest of it."""
+    source = path.read_text(encoding="utf-8")
+    tree = ast.parse(source)
+    rest = source.splitlines()[tree.body[0].end_lineno :]
+    return ast.get_docstring(tree) or "", "\n".join(rest).strip("\n")
+
+
+def answer(code: str) -> str:
+    """What ``explain`` says of a program."""
+    linecache.cache["train.py"] = (len(code), None, code.splitlines(keepends=True), "train.py")
+    names: dict[str, Any] = {"__name__": "__main__"}
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            exec(compile(code, "train.py", "exec"), names)
+        return str(names["why"])
+    finally:
+        del linecache.cache["train.py"]
+
+
+def section(verdict: Verdict, meaning: str) -> str:
+    """A section in Markdown."""
+    said = [f"(verdict-{slug(verdict)})=", f"### {verdict.value}", meaning]
+    path = program_of(verdict)
+    if path.is_file():
+        question, code = question_and_code(path)
+        said += [
+            f"*{question}*",
+            f"```{{gradviz}} why\n{code}\n```",
+            f"`print(why)` says:\n\n```text\n{answer(code)}\n```",
+        ]
+    return "\n\n".join(said)
+
+
+def meanings() -> dict[str, str]:
+    """What the enum says of each verdict, by the verdict's name."""
+    found = ModuleAnalyzer.for_module(Verdict.__module__).find_attr_docs()
+    return {
+        name: " ".join(lines).strip().replace("``", "`")
+        for (owner, name), lines in found.items()
+        if owner == "Verdict"
+    }
+
+
+def page() -> str:
+    """The sections, in the order of the enum."""
+    told = meanings()
+    missing = "## No gradient, or not the one you expected"
+    failing = "## Errors"
+    groups = (missing, [v for v in Verdict if not v.is_error]), (failing, [*Verdict])
+    parts = []
+    for title, verdicts in groups:
+        parts.append(title)
+        parts += [
+            section(verdict, told[verdict.name])
+            for verdict in verdicts
+            if verdict.is_error == (title == failing)
+        ]
+    return "\n\n".join(parts)
+
+
+def fill_in(app: Any, docname: str, source: list[str]) -> None:
+    """Put the sections where the page wants them."""
+    if docname != PAGE:
+        return
+    for path in (PROGRAMS, *map(program_of, Verdict)):
+        app.env.note_dependency(str(path), docname=docname)
+    source[0] = source[0].replace(MARK, page())
+
+
+def setup(app: Any) -> dict[str, Any]:
+    app.connect("source-read", fill_in)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,0 +1,47 @@
+"""The site: pages in Markdown, pictures by gradviz' own directive."""
+
+import os
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent / "_ext"))
+
+from gradviz import __version__
+
+os.environ.setdefault("GRADVIZ_ENGINE", "layered")  # the same pictures on every machine
+
+project = "gradviz"
+author = "The gradviz contributors"
+copyright = author
+release = version = __version__
+
+extensions = [
+    "gradviz",
+    "myst_parser",
+    "sphinx_design",
+    "sphinx_click",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "house_docstrings",
+    "scrolling_pictures",
+    "verdict_pages",
+]
+exclude_patterns = ["_build", "verdicts"]
+nitpicky = True
+nitpick_ignore = [("py:class", "networkx.MultiDiGraph")]
+default_role = "any"
+
+myst_enable_extensions = ["colon_fence", "deflist"]
+myst_heading_anchors = 3
+
+autodoc_member_order = "bysource"
+autodoc_typehints = "none"  # the docstrings say what an argument is, the signature its type
+autodoc_preserve_defaults = True
+
+html_theme = "furo"
+html_title = "gradviz"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
+html_copy_source = False
+html_show_sphinx = False
+html_theme_options = {"top_of_page_buttons": []}

@@ -1,0 +1,221 @@
+"""``gradviz draw``: a variable of a script, or a saved graph, as a picture or as text."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from gradviz.errors import UsageError
+from gradviz.frontends.command import (
+    Outputs,
+    WithArguments,
+    arguments,
+    common_options,
+    one_line_errors,
+    output_options,
+    subject_of,
+    theme_option,
+    title_option,
+    transparent_option,
+)
+from gradviz.frontends.streams import aside
+
+if TYPE_CHECKING:
+    from gradviz.frontends.drawing import Drawing
+    from gradviz.frontends.target import Loaded
+    from gradviz.renderers.theme import Theme
+    from gradviz.views import View
+
+__all__ = ["draw"]
+
+_EXAMPLES = """\b
+Examples:
+  gradviz draw train.py:loss                           text, on the terminal
+  gradviz draw train.py:loss -o loss.svg -o loss.png   two files
+  gradviz draw train.py:loss,aux -o both.svg           several roots
+  gradviz draw "train.py:out['logits']" -o out.svg
+  gradviz draw train.py:loss -o loss.svg -- --epochs 3
+  gradviz draw package.module:loss -o loss.pdf
+  gradviz draw train.py:loss -o - --format dot | dot -Tpng > loss.png
+  gradviz draw graph.json -o graph.svg                 needs no torch
+
+\b
+Big models:
+  gradviz draw train.py:loss --depth 2 -o model.svg    modules as boxes, two levels deep
+  gradviz draw train.py:loss --focus encoder.layers.3 -o layer.svg
+  gradviz draw train.py:loss --colour-by grad_norm -o flow.svg
+  gradviz draw train.py:loss --all -o everything.svg   nothing folded
+"""
+_LARGE = 1_000
+"""So many nodes fit no page and no screen."""
+_PER_SECOND = 2_000
+"""Nodes that are laid out and written in a second, as measured on two cores."""
+
+
+@dataclass(frozen=True)
+class _Request:
+    """The options of ``gradviz draw``."""
+
+    target: str
+    outputs: tuple[str, ...]
+    fmt: str | None
+    title: str
+    theme: Theme
+    transparent: bool
+    depth: int | None
+    focus: str | None
+    radius: int | None
+    whole: bool
+    views: str | None
+    colour_by: str | None
+    direction: str
+    quiet: bool
+    debug: bool
+
+
+@click.command(cls=WithArguments, epilog=_EXAMPLES)
+@click.argument("target", metavar="TARGET [-- SCRIPT ARGUMENTS]")
+@output_options("text on standard output")
+@title_option
+@theme_option
+@transparent_option
+@click.option(
+    "--depth",
+    type=click.IntRange(min=1),
+    help="Draw each module as one box, so many levels deep.",
+)
+@click.option(
+    "--focus",
+    metavar="NAME",
+    help="Draw a module, tensor or operation with what is around it; * stands for anything.",
+)
+@click.option(
+    "--radius",
+    type=click.IntRange(min=0),
+    help="How many steps around --focus are drawn (2).",
+)
+@click.option("--all", "whole", is_flag=True, help="Fold nothing, however large the picture gets.")
+@click.option("--views", metavar="NAMES", help="Which views to apply, in order; 'none' shows all.")
+@click.option(
+    "--colour-by",
+    "--color-by",
+    "colour_by",
+    type=click.Choice(["grad_norm", "saved_bytes", "device", "dtype"]),
+    help="Show it on each box and arrow, with a scale.",
+)
+@click.option(
+    "--direction",
+    type=click.Choice(["data", "gradient"]),
+    default="data",
+    show_default=True,
+    help="Where the arrows point: with the data, or with the gradient.",
+)
+@common_options
+@click.pass_context
+def draw(ctx: click.Context, /, **options: Any) -> None:
+    """Draw a variable of a script, of a module, or a saved graph.
+
+    The script is run as Python would run it. What it prints is passed through (to standard
+    error, when the drawing itself goes to standard output). A large graph is folded until it
+    fits a page; --depth, --focus and --all choose another way.
+    """
+    request = _Request(**options)
+    with one_line_errors(request.debug):
+        loaded = _draw(request, arguments(ctx))
+        if loaded and loaded.failure:
+            if request.debug:
+                traceback.print_exception(loaded.run.error)
+            aside(f"Warning: {loaded.failure}; drawn as it was then", warning=True)
+            ctx.exit(1)
+
+
+def _draw(request: _Request, argv: Sequence[str]) -> Loaded | None:
+    """Do what was asked; returns what the program gave, if one was run."""
+    from gradviz.frontends.drawing import Drawing
+    from gradviz.frontends.target import parse_target
+
+    outputs = Outputs(request.outputs, request.fmt)
+    views = _views(request)
+    target = parse_target(request.target)
+    with outputs.quieted():
+        subject, loaded = subject_of(target, argv)
+    drawing = Drawing(
+        subject,
+        views=views,
+        theme=request.theme,
+        title=request.title,
+        transparent=request.transparent,
+    )
+    if not request.quiet and outputs.are_pictures:
+        _warn_of_size(drawing)
+    outputs.write(drawing.render, request.quiet)
+    return loaded
+
+
+def _warn_of_size(drawing: Drawing) -> None:
+    """Say before a long layout begins how long it may take, and what would be quicker."""
+    count = sum(frame.graph.number_of_nodes() for frame in drawing.shown)
+    if count > _LARGE:
+        seconds = max(1, round(count / _PER_SECOND))
+        aside(
+            f"Warning: {count:,} nodes to draw, which may take about {seconds:,} s; "
+            "--depth 2 draws modules as boxes, --focus NAME a part",
+            warning=True,
+        )
+
+
+def _views(request: _Request) -> list[View]:
+    """The views that were asked for: the whole picture first, then what is shown on it."""
+    from gradviz.views import colour_by, reverse_flow
+
+    views = _selection(request)
+    if request.direction == "gradient" and reverse_flow not in views:
+        views.append(reverse_flow)
+    if request.colour_by is not None:
+        views.append(colour_by(request.colour_by))
+    return views
+
+
+def _selection(request: _Request) -> list[View]:
+    from gradviz import views
+
+    asked = {
+        "--depth": request.depth is not None,
+        "--focus": request.focus is not None,
+        "--all": request.whole,
+        "--views": request.views is not None,
+    }
+    given = [option for option, wanted in asked.items() if wanted]
+    if len(given) > 1:
+        raise UsageError(f"{given[0]} and {given[1]} exclude each other: give one of them")
+    if request.radius is not None and request.focus is None:
+        raise UsageError("--radius says how much to draw around a --focus, and there is none")
+    if request.depth is not None:
+        deep = {"depth": request.depth}
+        folded, grouped = views.fold_repeats(**deep), views.group_by_module(**deep)
+        # Once repeats are folded, names tell less of the modules around them.
+        found = [views.infer_modules, folded, views.hide_bookkeeping, grouped]
+        return [*found, views.clone_shared_leaves]
+    if request.focus is not None:
+        near = {} if request.radius is None else {"radius": request.radius}
+        focused = views.focus_on(request.focus, **near)
+        return [views.hide_bookkeeping, focused, views.clone_shared_leaves]
+    if request.whole:
+        return [views.hide_bookkeeping, views.clone_shared_leaves]
+    return list(views.DEFAULT) if request.views is None else _named(request.views)
+
+
+def _named(names: str) -> list[View]:
+    from gradviz.views import ALL
+
+    if names == "none":
+        return []
+    asked = [name.strip() for name in names.split(",")]
+    unknown = [name for name in asked if name not in ALL]
+    if unknown:
+        raise UsageError(f"there is no view {unknown[0]!r}; views are none, {', '.join(ALL)}")
+    return [ALL[name] for name in asked]

@@ -1,0 +1,181 @@
+"""The directive ``gradviz``: from the code on a page to a node that can be drawn."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, ClassVar
+
+from docutils import nodes
+from sphinx.util import logging
+from sphinx.util.docutils import SphinxDirective
+
+from gradviz.errors import GradvizError, UsageError
+from gradviz.frontends.pages.namespace import CodeError, Namespace
+from gradviz.frontends.pages.running import Outcome, Wanted, run_block, run_target
+from gradviz.frontends.sphinx.options import OPTIONS
+from gradviz.frontends.sphinx.picture import picture
+from gradviz.frontends.sphinx.places import at_home, source_of, target_of
+from gradviz.frontends.target import Target, check_file
+
+__all__ = ["GradvizDirective"]
+
+_log = logging.getLogger(__name__)
+_NAMESPACE = "gradviz_namespace"
+_ERROR_WIDTH = 80
+_DRAWN_LATER = ("alt", "depth", "format", "theme", "views", "width")
+
+
+class GradvizDirective(SphinxDirective):
+    """Draws what autograd recorded of the code in its body, or of a file."""
+
+    has_content = True
+    optional_arguments = 1
+    final_argument_whitespace = True
+    option_spec: ClassVar[Any] = OPTIONS
+
+    def run(self) -> list[nodes.Node]:
+        """The code, unless it is hidden, and the picture, or a box that says why there is none."""
+        shown: list[nodes.Node] = []
+        try:
+            if self.content or "context" in self.options:
+                outcome = self._run_block(shown)
+            else:
+                outcome = self._run_target(shown)
+            for warning in outcome.warnings:
+                self._warn(warning)
+            return [*shown, *self._ending(outcome), self._figure(outcome)]
+        except CodeError as error:
+            return [*shown, self._failed(str(error), error.line)]
+        except GradvizError as error:
+            return [*shown, self._failed(str(error))]
+        except Exception as error:  # whatever is wrong with us, it must not end a build
+            _log.debug("gradviz failed", exc_info=True)
+            return [*shown, self._failed(f"{type(error).__name__}: {error} (a fault of gradviz)")]
+
+    def _run_block(self, shown: list[nodes.Node]) -> Outcome:
+        """Show and run the code in the body."""
+        code = "\n".join(self.content)
+        shown += self._code(code)
+        with self._namespace() as namespace, self._at_home(self._folder):
+            return run_block(namespace, code, self._wanted)
+
+    def _run_target(self, shown: list[nodes.Node]) -> Outcome:
+        """Show and run a file or module."""
+        if not self.arguments:
+            raise UsageError("there is nothing to draw: give code, or a target like train.py:loss")
+        if "raises" in self.options:
+            raise UsageError(":raises: is for code on the page; a file has to reach its end")
+        home = Path(self.env.srcdir)
+        with self._at_home(home):
+            target = target_of(self._argument, self._folder, home)
+            source = source_of(target)
+            if source:
+                self.env.note_dependency(source)
+            if target.is_script or target.is_saved:
+                check_file(os.path.relpath(source))
+                home, target = Path(source).parent, Target(Path(source).name, target.names)
+            if source and not target.is_saved:
+                shown += self._code(Path(source).read_text(encoding="utf-8", errors="replace"))
+        with self._at_home(home):
+            return run_target(target, self._wanted)
+
+    @property
+    def _argument(self) -> str:
+        return " ".join(self.arguments)
+
+    @property
+    def _folder(self) -> Path:
+        return Path(self.env.doc2path(self.env.docname)).parent
+
+    @property
+    def _wanted(self) -> Wanted:
+        frames, raises = self.options.get("frames", ()), self.options.get("raises", "")
+        return Wanted(self._argument, frames, raises)
+
+    @contextlib.contextmanager
+    def _at_home(self, folder: Path) -> Iterator[None]:
+        """Run code in ``folder``; the page depends on what of the docs it imports."""
+        files: list[str] = []
+        try:
+            with at_home(folder, folder, Path(self.env.srcdir)) as files:
+                yield
+        finally:
+            for file in files:
+                self.env.note_dependency(file)
+
+    @contextlib.contextmanager
+    def _namespace(self) -> Iterator[Namespace]:
+        """The variables of the block: its own, or those that the page shares so far."""
+        context, page = self.options.get("context"), self.env.temp_data
+        if context in ("keep", "close") and _NAMESPACE in page:
+            namespace = page[_NAMESPACE]
+        else:
+            namespace = Namespace(self.config.gradviz_pre_code)
+        if context:
+            page[_NAMESPACE] = namespace
+        try:
+            yield namespace
+        finally:
+            if context == "close":
+                del page[_NAMESPACE]
+
+    def _code(self, code: str) -> list[nodes.Node]:
+        if not code.strip() or "hide-code" in self.options:
+            return []
+        return [self._literal(code, "python")]
+
+    def _ending(self, outcome: Outcome) -> list[nodes.Node]:
+        """The error that the code was to end with."""
+        lines = textwrap.fill(outcome.error, _ERROR_WIDTH)  # torch's are longer than any page
+        return [self._literal(lines, "none")] if lines else []
+
+    def _literal(self, text: str, language: str) -> nodes.Node:
+        block = nodes.literal_block(text, text, language=language)
+        self.set_source_info(block)
+        return block
+
+    def _figure(self, outcome: Outcome) -> nodes.Node:
+        """The picture, in a figure if it has a caption."""
+        kept = {key: self.options[key] for key in _DRAWN_LATER if key in self.options}
+        outer: nodes.Element = picture("", story=outcome.story, **kept)
+        self.set_source_info(outer)
+        if text := self.options.get("caption"):
+            words, messages = self.parse_inline(text, lineno=self.lineno)
+            caption = nodes.caption(text, "", *words)
+            outer = nodes.figure("", outer, caption, *messages)
+            self.set_source_info(caption)
+            self.set_source_info(outer)
+        if "align" in self.options:
+            outer["align"] = self.options["align"]
+        outer["classes"] += self.options.get("class", [])
+        self.add_name(outer)
+        return outer
+
+    def _failed(self, message: str, line: int = 0) -> nodes.Node:
+        """A box in place of the picture; the page is read again in the next build."""
+        self._warn(message, line)
+        self.env.note_reread()
+        said = f"gradviz: {message}{f' (line {line})' if line else ''}"
+        box = nodes.error("", nodes.paragraph(said, said))
+        self.set_source_info(box)
+        self.add_name(box)
+        return box
+
+    def _warn(self, message: str, line: int = 0) -> None:
+        place = f"{self.get_source_info()[0]}:{self.get_source_info()[1]}"
+        if line and self.content:
+            place = self._place_of(line)
+        _log.warning("%s", message, type="gradviz", location=place)
+
+    def _place_of(self, line: int) -> str:
+        """``path:line`` in the page's file of a line of the code, counted from 1."""
+        if type(self.state).__module__.startswith("myst_parser"):
+            # There the lines of the content are counted from the content itself.
+            source, first = self.get_source_info()[0], self.lineno + self.content_offset
+            return f"{source}:{first + line}"
+        source, offset = self.content.info(min(line, len(self.content)) - 1)
+        return f"{source}:{(offset or 0) + 1}"

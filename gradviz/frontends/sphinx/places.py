@@ -1,0 +1,91 @@
+"""Where code of the docs runs, and which files it was made of."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from gradviz.frontends.target import Target, parse_target
+
+__all__ = ["at_home", "source_of", "target_of"]
+
+
+def target_of(argument: str, folder: Path, top: Path) -> Target:
+    """The target that a page names.
+
+    Args:
+        argument: ``train.py:loss``, ``/examples/train.py:loss``, ``package.module:loss``, ...
+        folder: of the page; files are looked for from there.
+        top: of the sources; a leading ``/`` stands for it.
+
+    Raises:
+        TargetError: if it is no target.
+
+    Example:
+        >>> target_of("/train.py:loss", Path("docs/how"), Path("docs")).place
+        'docs/train.py'
+    """
+    target = parse_target(argument)
+    if not (target.is_script or target.is_saved):
+        return target
+    place = top / target.place[1:] if target.place.startswith("/") else folder / target.place
+    return Target(os.path.normpath(place), target.names)
+
+
+def source_of(target: Target) -> str:
+    """The file that a target is made of; empty when it cannot be told.
+
+    Example:
+        >>> source_of(Target("json.decoder"))[-16:].replace(os.sep, "/")
+        '/json/decoder.py'
+    """
+    if target.is_script or target.is_saved:
+        return target.place
+    path = sys.path[:]
+    sys.path.insert(0, str(Path.cwd()))
+    try:
+        spec = importlib.util.find_spec(target.place)
+    except Exception:  # a package above it may raise anything; running it will say so
+        return ""
+    finally:
+        sys.path[:] = path
+    return spec.origin if spec and spec.origin and spec.origin.endswith(".py") else ""
+
+
+@contextlib.contextmanager
+def at_home(folder: Path, *own: Path) -> Iterator[list[str]]:
+    """Run code in its folder, and forget afterwards which of the docs' own modules it imported.
+
+    So lines are told as ``train.py:12`` wherever the build was started, and two folders of
+    examples may have a ``helper.py`` each.
+
+    Args:
+        folder: the current one meanwhile.
+        own: the folders whose modules are forgotten, with those below.
+
+    Yields:
+        A list, filled at the end: the files of these modules.
+    """
+    loaded: list[str] = []
+    before, here = set(sys.modules), Path.cwd()
+    os.chdir(folder)
+    try:
+        yield loaded
+    finally:
+        os.chdir(here)
+        for name in sorted(set(sys.modules) - before):
+            file = getattr(sys.modules[name], "__file__", None)
+            if file and _is_below(Path(file), own):
+                loaded.append(file)
+                del sys.modules[name]
+
+
+def _is_below(file: Path, folders: Sequence[Path]) -> bool:
+    path = file.resolve()
+    if {"site-packages", "dist-packages"} & set(path.parts):
+        return False
+    return any(folder.resolve() in path.parents for folder in folders)

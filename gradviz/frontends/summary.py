@@ -1,0 +1,180 @@
+"""`summary`: what a graph consists of, as a table of its modules."""
+
+from __future__ import annotations
+
+import io
+import sys
+from typing import TYPE_CHECKING
+
+from gradviz.errors import UsageError
+from gradviz.explanation.summary import Row, Rows, rows_of
+from gradviz.frontends.streams import stage
+from gradviz.graph import GradGraph
+from gradviz.numbers import bytes_text, count_text, number_text
+from gradviz.renderers.labels import clean
+from gradviz.story import Frame, Story, recorded_in
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+    from rich.table import Table
+
+__all__ = ["Summary", "summary"]
+
+_COLUMNS = ("module", "ops", "parameters", "saved", "grad norm", "NaN")
+_WIDE = 10_000  # characters: text for a file is never folded
+
+
+def summary(*subjects: object, names: object = None, depth: int | None = None) -> Summary:
+    """Sum up what autograd recorded for some tensors: modules, memory, gradients.
+
+    Args:
+        subjects: tensors, or lists, tuples, dicts and dataclasses of them; or one `GradGraph`,
+            `Frame`, `Story` or recording, of which the last moment counts.
+        names: what to call the tensors, as for `draw`; modules are known by them.
+        depth: how many parts of a path tell modules apart; None for the deepest that takes at
+            most 40 rows.
+
+    Returns:
+        The table: ``print`` it, or read its ``rows`` and ``total``.
+
+    Raises:
+        SubjectError: if there is nothing in a subject that autograd could have recorded.
+        UsageError: if ``depth`` is less than 1, or there is no moment to sum up.
+
+    Example:
+        >>> import torch
+        >>> model = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.Linear(2, 1))
+        >>> loss = model(torch.ones(1, 3)).sum()
+        >>> table = summary(loss, names=model)
+        >>> [(row.module, row.parameters) for row in table.rows], table.total.parameters
+        ([('0', 8), ('1', 3), ('', 0)], 11)
+    """
+    story = recorded_in(subjects[0]) if len(subjects) == 1 else None
+    if story is None:
+        from gradviz.capture.tensors.names import Names
+        from gradviz.capture.tracing.tracer import trace_subjects
+
+        named = Names.of(names, sys._getframe(1))
+        with stage("tracing"):
+            story = trace_subjects(subjects, named)
+    return Summary(story, depth=depth)
+
+
+class Summary:
+    """A table of the modules of a graph, with the total; ``str()`` is plain text.
+
+    Args:
+        subject: the graph; of a story the last frame.
+        depth: as for `summary`.
+
+    Example:
+        >>> print(Summary(GradGraph()))
+        module   ops   parameters   saved   grad norm   NaN
+        ───────────────────────────────────────────────────
+        total      0            0     0 B
+    """
+
+    def __init__(self, subject: GradGraph | Frame | Story, *, depth: int | None = None) -> None:
+        self.graph = _graph(subject)
+        self._found: Rows = rows_of(self.graph, depth)
+
+    @property
+    def rows(self) -> tuple[Row, ...]:
+        """A row per module, in the order in which they first ran."""
+        return self._found.rows
+
+    @property
+    def total(self) -> Row:
+        """The sums over the whole graph."""
+        return self._found.total
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the table leaves out or does not know, a line each."""
+        found, notes = self._found, []
+        if found.depth < found.deepest:
+            notes.append(f"modules to depth {found.depth} of {found.deepest}")
+        if found.inferred:
+            notes.append("modules inferred from names and order, not recorded")
+        if found.total.without_grad:
+            several = f"{found.total.without_grad:,} of {found.total.leaves:,} leaves"
+            notes.append(f"no gradient: {several}, .grad is None")
+        if found.total.freed:
+            notes.append("freed: a backward pass has let go of what was saved")
+        return tuple(notes)
+
+    @property
+    def text(self) -> str:
+        """The table as plain text, the same in every terminal and file."""
+        from rich.console import Console
+
+        stream = io.StringIO()
+        console = Console(file=stream, width=_WIDE, color_system=None, force_terminal=False)
+        console.print(self._table())
+        lines = [line.rstrip() for line in stream.getvalue().splitlines()]
+        return "\n".join([*lines, *self.notes])
+
+    def __str__(self) -> str:
+        return self.text
+
+    def __rich__(self) -> RenderableType:
+        """The table for a terminal: its total in bold, what is wrong in colour."""
+        from rich.console import Group
+        from rich.text import Text
+
+        return Group(self._table(), *(Text(note, style="dim") for note in self.notes))
+
+    def _table(self) -> Table:
+        from rich import box
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table(box=box.HORIZONTALS, show_edge=False, pad_edge=False, header_style="bold")
+        for name in _COLUMNS:
+            number = name != "module"
+            table.add_column(
+                name,
+                justify="right" if number else "left",
+                no_wrap=number,
+                overflow="fold",
+                style="bold red" if name == "NaN" else "",
+            )
+        for row in self.rows:
+            title = Text(clean(row.module) or "(no module)")  # brackets in it are no markup
+            table.add_row(title, *_cells(row))
+        table.add_section()
+        table.add_row("total", *_cells(self.total), style="bold")
+        return table
+
+
+def _graph(subject: GradGraph | Frame | Story) -> GradGraph:
+    if isinstance(subject, GradGraph):
+        return subject
+    if isinstance(subject, Frame):
+        return subject.graph
+    if not subject:
+        raise UsageError("the story holds no frame, so there is nothing to sum up")
+    return subject[-1].graph
+
+
+def _cells(row: Row) -> list[str]:
+    return [
+        f"{row.ops:,}",
+        count_text(row.parameters),
+        "freed" if row.freed and not row.saved_bytes else bytes_text(row.saved_bytes),
+        _gradient(row),
+        " ".join(
+            f"{count:,} {word}" for count, word in ((row.nan, "NaN"), (row.inf, "inf")) if count
+        ),
+    ]
+
+
+def _gradient(row: Row) -> str:
+    if not row.leaves:
+        return ""
+    if row.grad_norm is None:
+        return "None"
+    if row.nan or row.inf:
+        return "NaN" if row.nan else "inf"
+    missing = f" ({row.without_grad:,} None)" if row.without_grad else ""
+    return f"{number_text(row.grad_norm)}{missing}"

@@ -1,0 +1,277 @@
+"""Breaks a tall, narrow picture into columns, as a book does with a long list.
+
+A deep network is a chain with a few links beside it: drawn straight down it is ten times as high
+as wide, and nobody can take it in. It is cut where few links cross, and the parts stand side by
+side; a link that was cut runs from the foot of its column up to the head of the next.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+
+from gradviz.renderers.layout.geometry import Box, Layout, Link, Point, Route
+
+__all__ = ["wrap"]
+
+_HIGH = 900.0  # points: up to here a picture is left as it is
+_NARROW = 2.0  # times as high as wide: below this too
+_BEST = 0.75  # height by width of the whole: a page on its side, or a screen
+_WIDEST = 1180.0  # points, as wide as a row of panels
+_MOST_COLUMNS = 6
+_MOST_CUT = 3  # links that may go from one column to the next
+_TURN = 14.0  # points from the boxes to a link that goes around them
+_APART = 7.0  # points between two such links
+
+
+@dataclass(frozen=True)
+class _Gap:
+    """A height at which no box stands: its middle, and the links that cross it."""
+
+    y: float
+    links: tuple[int, ...]
+
+
+def wrap(boxes: Sequence[Box], links: Sequence[Link], layout: Layout) -> Layout:
+    """The same layout in columns, if it is tall and can be cut; else as it is.
+
+    Args:
+        boxes: what was placed.
+        links: what was routed, in the order of ``layout.routes``.
+        layout: where all of it is, data from top to bottom.
+
+    Returns:
+        A layout about as high as it is wide.
+
+    Example:
+        >>> boxes = [Box(str(n), 60, 30) for n in range(40)]
+        >>> links = [Link(str(n), str(n + 1)) for n in range(39)]
+        >>> centers = {str(n): (30.0, 15.0 + 50 * n) for n in range(40)}
+        >>> ends = [(30.0, 30.0 + 50 * n) for n in range(39)]
+        >>> routes = [((x, y), (x, y + 7), (x, y + 13), (x, y + 20)) for x, y in ends]
+        >>> tall = Layout(60, 1980, centers, routes, "by hand")
+        >>> wide = wrap(boxes, links, tall)
+        >>> wide.engine, wide.height < wide.width
+        ('by hand, in 6 columns', True)
+    """
+    if layout.height < _HIGH or layout.height < _NARROW * layout.width:
+        return layout
+    gaps = _gaps(boxes, links, layout)
+    best: tuple[float, Layout] | None = None
+    for count in range(2, _MOST_COLUMNS + 1):
+        cuts = _cuts(gaps, layout.height, count)
+        made = _Columns(boxes, links, layout, cuts).layout() if cuts else None
+        if made is None or made.width > _WIDEST:
+            continue
+        badness = abs(math.log(made.height / made.width / _BEST))
+        if best is None or badness < best[0]:
+            best = badness, made
+    return best[1] if best else layout
+
+
+def _gaps(boxes: Sequence[Box], links: Sequence[Link], layout: Layout) -> list[_Gap]:
+    """Where the picture may be cut, from top to bottom."""
+    centers = layout.centers
+    spans = sorted(
+        (centers[box.key][1] - box.height / 2, centers[box.key][1] + box.height / 2)
+        for box in boxes
+    )
+    middles: list[float] = []
+    foot = spans[0][1]
+    for top, bottom in spans[1:]:
+        if top > foot:
+            middles.append((foot + top) / 2)
+        foot = max(foot, bottom)
+    ends = [sorted((route[0][1], route[-1][1])) for route in layout.routes]
+    found = []
+    for y in middles:
+        crossing = tuple(number for number, (top, bottom) in enumerate(ends) if top < y < bottom)
+        if len(crossing) <= _MOST_CUT:
+            found.append(_Gap(y, crossing))
+    return found
+
+
+def _cuts(gaps: Sequence[_Gap], height: float, count: int) -> list[_Gap]:
+    """The gaps that make columns of about equal height; none where that cannot be done."""
+    cuts: list[_Gap] = []
+    for number in range(1, count):
+        aim, reach = height * number / count, height / count / 3
+        near = [gap for gap in gaps if abs(gap.y - aim) <= reach]
+        if not near:
+            return []
+        # To cut one link less is worth columns that differ by half of the reach.
+        costs = [abs(gap.y - aim) / reach + 0.5 * len(gap.links) for gap in near]
+        cuts.append(near[costs.index(min(costs))])
+    crossing = [number for cut in cuts for number in cut.links]
+    return cuts if len(crossing) == len(set(crossing)) else []
+
+
+class _Columns:
+    """The parts between the cuts, side by side."""
+
+    def __init__(
+        self, boxes: Sequence[Box], links: Sequence[Link], layout: Layout, cuts: Sequence[_Gap]
+    ) -> None:
+        self._boxes, self._links, self._old, self._cuts = boxes, links, layout, cuts
+        self._edges = [cut.y for cut in cuts]
+
+    def _column(self, y: float) -> int:
+        return sum(edge < y for edge in self._edges)
+
+    def layout(self) -> Layout | None:
+        """The new layout; None when a link turns back at a cut, and so cannot be parted."""
+        old = self._old
+        pieces: dict[int, tuple[Route, ...]] = {}
+        for number, route in enumerate(old.routes):
+            cut = next((cut for cut in self._cuts if number in cut.links), None)
+            parted = (route,) if cut is None else _parted(route, cut.y)
+            if parted is None:
+                return None
+            pieces[number] = parted
+        moves = self._moves([route for parts in pieces.values() for route in parts])
+        column_of = {box.key: self._column(old.centers[box.key][1]) for box in self._boxes}
+        centers = {
+            key: _moved((center,), moves[column_of[key]])[0] for key, center in old.centers.items()
+        }
+        feet = [0.0] * len(moves)
+        for box in self._boxes:
+            column = column_of[box.key]
+            feet[column] = max(feet[column], centers[box.key][1] + box.height / 2)
+        routes = []
+        for number in range(len(old.routes)):
+            first, *rest = pieces[number]
+            column = self._column((first[0][1] + first[-1][1]) / 2)
+            route = _moved(first, moves[column])
+            if rest:
+                # From right to left, each goes around the one before, and none crosses another.
+                together = self._cuts[column].links
+                place = sorted(together, key=lambda n: -pieces[n][0][-1][0]).index(number)
+                after = _moved(rest[0], moves[column + 1])
+                route = _around(route, after, self._gutters[column], feet[column], place)
+            routes.append(route)
+        width = max(x for x, _ in [*(p for r in routes for p in r), *self._corners(centers)])
+        height = max(y for _, y in [*(p for r in routes for p in r), *self._corners(centers)])
+        engine = f"{old.engine}, in {len(self._cuts) + 1} columns"
+        return replace(
+            old,
+            width=round(width, 2),
+            height=round(height, 2),
+            centers=centers,
+            routes=routes,
+            engine=engine,
+        )
+
+    def _corners(self, centers: dict[str, Point]) -> list[Point]:
+        return [
+            (centers[box.key][0] + box.width / 2, centers[box.key][1] + box.height / 2)
+            for box in self._boxes
+        ]
+
+    def _moves(self, routes: Sequence[Route]) -> list[Point]:
+        """How far each column moves; notes the middle of the gutter behind each."""
+        count = len(self._cuts) + 1
+        lefts, rights, tops = [math.inf] * count, [-math.inf] * count, [math.inf] * count
+        for box in self._boxes:
+            x, y = self._old.centers[box.key]
+            column = self._column(y)
+            lefts[column] = min(lefts[column], x - box.width / 2)
+            rights[column] = max(rights[column], x + box.width / 2)
+            tops[column] = min(tops[column], y - box.height / 2)
+        for route in routes:
+            column = self._column((route[0][1] + route[-1][1]) / 2)
+            lefts[column] = min(lefts[column], *(x for x, _ in route))
+            rights[column] = max(rights[column], *(x for x, _ in route))
+        most = max(len(cut.links) for cut in self._cuts)
+        head = 2 * _TURN + _APART * (most - 1)
+        self._gutters: list[float] = []
+        moves: list[Point] = []
+        x = 0.0
+        for column in range(count):
+            moves.append((x - lefts[column], (head if column else 0.0) - tops[column]))
+            x += rights[column] - lefts[column]
+            if column < count - 1:
+                between = 2 * _TURN + _APART * max(len(self._cuts[column].links) - 1, 0)
+                self._gutters.append(x + _TURN)
+                x += between
+        return moves
+
+
+def _moved(points: Route, by: Point) -> Route:
+    return tuple((round(x + by[0], 2), round(y + by[1], 2)) for x, y in points)
+
+
+def _parted(route: Route, y: float) -> tuple[Route, Route] | None:
+    """A route cut in two at a height, if it passes that height once."""
+    going_down = route[0][1] < route[-1][1]
+    crossed = [
+        start
+        for start in range(0, len(route) - 1, 3)
+        if (route[start][1] < y) != (route[start + 3][1] < y)
+    ]
+    if len(crossed) != 1 or not going_down:
+        return None
+    start = crossed[0]
+    low, high = 0.0, 1.0
+    for _ in range(40):
+        middle = (low + high) / 2
+        if _split(route[start : start + 4], middle)[0][-1][1] < y:
+            low = middle
+        else:
+            high = middle
+    before, after = _split(route[start : start + 4], low)
+    # Both ends upright, so that no kink shows where the way around begins and ends.
+    x = before[-1][0]
+    before = (*before[:2], (x, before[2][1]), before[3])
+    after = (after[0], (x, after[1][1]), *after[2:])
+    return (*route[:start], *before), (*after, *route[start + 4 :])
+
+
+def _split(curve: Sequence[Point], at: float) -> tuple[Route, Route]:
+    """De Casteljau: a cubic curve as two, the first part up to ``at``."""
+    level = list(curve)
+    first, second = [level[0]], [level[-1]]
+    while len(level) > 1:
+        level = [(a[0] + (b[0] - a[0]) * at, a[1] + (b[1] - a[1]) * at) for a, b in pairwise(level)]
+        first.append(level[0])
+        second.append(level[-1])
+    return tuple(first), tuple(reversed(second))
+
+
+def _around(before: Route, after: Route, gutter: float, foot: float, place: int) -> Route:
+    """Joins both parts of a route: down to the foot, up the gutter, and in from above."""
+    (x0, y0), (x1, y1) = before[-1], after[0]
+    x = gutter + place * _APART
+    low = max(foot, y0) + _TURN + place * _APART
+    high = _TURN / 2 + place * _APART
+    corners = [(x0, low), (x, low), (x, high), (x1, high)]
+    points = list(before)
+    for number, corner in enumerate(corners):
+        ahead = corners[number + 1] if number + 1 < len(corners) else (x1, max(y1, high + 1))
+        radius = min(8.0, math.dist(points[-1], corner) / 2, math.dist(corner, ahead) / 2)
+        start, end = _towards(corner, points[-1], radius), _towards(corner, ahead, radius)
+        points += [*_straight(points[-1], start), _towards(corner, start, radius / 2.2)]
+        points += [_towards(corner, end, radius / 2.2), end]
+    points += [*_straight(points[-1], (x1, y1)), *after[1:]]
+    return tuple((round(x, 2), round(y, 2)) for x, y in points)
+
+
+def _towards(start: Point, end: Point, length: float) -> Point:
+    whole = math.dist(start, end)
+    if not whole:
+        return start
+    return (
+        start[0] + (end[0] - start[0]) * length / whole,
+        start[1] + (end[1] - start[1]) * length / whole,
+    )
+
+
+def _straight(start: Point, end: Point) -> list[Point]:
+    """The three points after ``start`` of a straight piece."""
+    third = (end[0] - start[0]) / 3, (end[1] - start[1]) / 3
+    return [
+        (start[0] + third[0], start[1] + third[1]),
+        (start[0] + 2 * third[0], start[1] + 2 * third[1]),
+        end,
+    ]

@@ -1,0 +1,4 @@
+project = "lessons"
+author = copyright = "gradviz"
+version = "1"
+extensions = ["gradviz"]

@@ -1,0 +1,7 @@
+"""What the example imports."""
+
+import torch
+
+
+def twice(x: torch.Tensor) -> torch.Tensor:
+    return x * 2

@@ -1,0 +1,2 @@
+project = "notes"
+extensions = ["gradviz", "myst_parser"]

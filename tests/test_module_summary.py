@@ -1,0 +1,127 @@
+"""`gradviz.summary`: every operation, parameter and byte in one row, and none twice."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from folding import folded_graphs, stack
+from hypothesis import given, settings
+from torch import nn
+
+import gradviz
+from gradviz.errors import SubjectError, UsageError
+from gradviz.explanation.summary import rows_of
+from gradviz.graph import GradGraph, NodeKind
+
+
+@given(graph=folded_graphs())
+@settings(max_examples=60)
+def test_the_rows_add_up_to_the_total_and_that_to_the_graph(graph: GradGraph) -> None:
+    for depth in (1, 2, None):
+        found = rows_of(graph, depth)
+        for fact in ("ops", "saved_bytes", "nan", "inf"):
+            assert sum(getattr(row, fact) for row in found.rows) == getattr(found.total, fact)
+        operations = [d for _, d in graph.nodes(data=True) if d["kind"] is NodeKind.OPERATION]
+        assert found.total.ops == len(operations)
+        assert found.total.saved_bytes == graph.saved_bytes
+        assert found.total.leaves == len(graph.leaves)
+
+
+def test_each_row_is_what_the_model_says() -> None:
+    loss, model = stack(3)
+    loss.backward()
+    table = gradviz.summary(loss, names=model, depth=2)
+    rows = {row.module: row for row in table.rows}
+    assert list(rows) == ["entry", "layers.0", "layers.1", "layers.2", "head", ""]
+    for name, row in rows.items():
+        if not name:
+            continue
+        parameters = list(model.get_submodule(name).parameters())
+        assert row.parameters == sum(p.numel() for p in parameters)
+        grads = [p.grad for p in parameters if p.grad is not None]
+        assert row.grad_norm == pytest.approx(math.hypot(*(float(g.norm()) for g in grads)))
+        assert (row.leaves, row.without_grad) == (len(parameters), 0)
+    assert table.total.parameters == sum(p.numel() for p in model.parameters())
+
+
+def test_a_parameter_that_two_modules_share_counts_once() -> None:
+    class Tied(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.encode, self.decode = nn.Linear(3, 3), nn.Linear(3, 3)
+            self.decode.weight = self.encode.weight
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            y: torch.Tensor = self.decode(self.encode(x).relu())
+            return y
+
+    model = Tied()
+    total = gradviz.summary(model(torch.ones(2, 3)).sum(), names=model).total
+    assert total.parameters == 9 + 3 + 3
+
+
+def test_the_depth_by_default_fits_a_screen_and_is_said() -> None:
+    loss, model = stack(30)
+    table = gradviz.summary(loss, names=model)
+    assert len(table.rows) <= 40
+    assert "modules to depth 2 of 3" in table.notes
+    assert len(gradviz.summary(loss, names=model, depth=3).rows) > 90
+
+
+def test_what_is_wrong_with_gradients_is_counted() -> None:
+    w = torch.ones(4, requires_grad=True)
+    (w * torch.tensor([1.0, math.inf, math.nan, math.nan])).sum().backward()
+    v = torch.ones(2, requires_grad=True)
+    table = gradviz.summary((w * v.sum()).sum())
+    assert (table.total.nan, table.total.inf, table.total.without_grad) == (2, 1, 1)
+    assert "2 NaN 1 inf" in str(table)
+    assert "no gradient: 1 of 2 leaves, .grad is None" in table.notes
+
+
+def test_freed_is_not_the_same_as_nothing_kept() -> None:
+    loss, model = stack(1)
+    before = gradviz.summary(loss, names=model)
+    loss.backward()
+    after = gradviz.summary(loss, names=model)
+    assert before.total.saved_bytes > 0
+    assert not before.total.freed
+    assert (after.total.saved_bytes, after.total.freed) == (0, True)
+    assert "freed" in str(after)
+
+
+def test_it_takes_what_draw_takes() -> None:
+    x = torch.ones(2, requires_grad=True)
+    with gradviz.record() as run:
+        loss = (x * 3).sum()
+        loss.backward()
+    graph = gradviz.trace(loss)
+    one = gradviz.summary(graph)
+    assert str(one) == str(gradviz.summary(loss)) == str(gradviz.summary(gradviz.Frame("", graph)))
+    assert gradviz.summary(run).total.ops == 2
+    for nothing in (3, None, "loss"):
+        with pytest.raises(SubjectError):
+            gradviz.summary(nothing)
+    with pytest.raises(UsageError, match="no frame"):
+        gradviz.summary(gradviz.Story())
+    with pytest.raises(UsageError, match="depth cannot be 0"):
+        gradviz.summary(loss, depth=0)
+
+
+def test_text_is_the_same_in_any_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    loss, model = stack(2)
+    table = gradviz.summary(loss, names=model)
+    plain = str(table)
+    for name, value in {"COLUMNS": "20", "FORCE_COLOR": "1", "TERM": "dumb"}.items():
+        monkeypatch.setenv(name, value)
+    assert str(table) == plain
+    assert all(line == line.rstrip() for line in plain.splitlines())
+
+
+def test_a_module_with_marks_of_its_own_in_its_name_is_shown_as_it_is() -> None:
+    graph = GradGraph()
+    graph.add_node("n0", kind=NodeKind.OPERATION, op="mul", module="net.[bold]a")
+    graph.add_node("n1", kind=NodeKind.OPERATION, op="mul", module="net.b")
+    graph.add_edge("n0", "n1", 0)
+    assert "net.[bold]a" in str(gradviz.summary(graph))
