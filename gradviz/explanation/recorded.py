@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from gradviz.explanation.live import names_of
+from gradviz.explanation.live import identity_of, names_of
 from gradviz.explanation.moment import Moment, Question
 from gradviz.explanation.subjects import Asked
 from gradviz.graph import GradGraph, NodeData, NodeKind
@@ -54,10 +54,13 @@ def questions_of(asked: Asked, moment: Moment, names: Names) -> list[Question]:
     from gradviz.capture.tracing.tracer import trace_subjects  # only now: it needs torch
 
     called = names_of(names)
+    # All in one: what they are called is worked out once.
+    subjects = {identity_of(tensor): tensor for tensor in asked.tensors}
+    traced = trace_subjects(tuple(subjects.values()), names)
+    own = dict(zip(subjects, traced.roots, strict=True))
     questions = []
     for tensor in asked.tensors:
-        alone = trace_subjects((tensor,), names)
-        data: Any = dict(alone.nodes[alone.roots[0]])
+        data: Any = dict(traced.nodes[own[identity_of(tensor)]])
         key = _key_of(asked.recording, tensor, moment.graph)
         for attribute in ("accumulations", "source"):
             if key in moment.graph and attribute in moment.graph.nodes[key]:
