@@ -218,7 +218,11 @@ class Drawing:
         """
         format = format_of(path)
         check_folder(path)
-        write_atomically(path, self.render(format))
+        if format == "json":  # that of a large graph is never whole in memory
+            pieces = serialize.iter_json(self.story)
+            write_atomically(path, (piece.encode("utf-8", "backslashreplace") for piece in pieces))
+        else:
+            write_atomically(path, self.render(format))
         return Path(path)
 
     def __str__(self) -> str:
