@@ -113,7 +113,7 @@ def test_inference_mode_is_told_where_it_is_entered_and_left() -> None:
         return t * 2
 
     enter = torch.inference_mode.__enter__
-    with gradviz.record() as run:
+    with gradviz.record(nn.Linear(2, 2)) as run:
         x = torch.ones(2, requires_grad=True)
         with torch.inference_mode():
             first = here()
