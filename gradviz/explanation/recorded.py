@@ -35,7 +35,7 @@ def moment_of(recording: Recording, roots: Sequence[Any] = ()) -> Moment:
     graph = last[0].graph if last else GradGraph()
     forward = [frame for frame in frames if frame.title == "forward"]
     if roots:
-        keys = [key for root in roots if (key := _key_of(recording, root, graph)) in graph]
+        keys = [key for root in roots if (key := recording.key_of(root, graph)) in graph]
     else:
         # Without a backward pass, a leaf stands there for want of anything computed from it.
         kinds = () if passes else _LEAVES
@@ -61,7 +61,7 @@ def questions_of(asked: Asked, moment: Moment, names: Names) -> list[Question]:
     questions = []
     for tensor in asked.tensors:
         data: Any = dict(traced.nodes[own[identity_of(tensor)]])
-        key = _key_of(asked.recording, tensor, moment.graph)
+        key = asked.recording.key_of(tensor, moment.graph)
         for attribute in ("accumulations", "source"):
             if key in moment.graph and attribute in moment.graph.nodes[key]:
                 data[attribute] = moment.graph.nodes[key][attribute]
@@ -84,7 +84,7 @@ def with_values(moment: Moment, recording: Recording, names: Names) -> Moment:
         (data, named.tensor)
         for graph in graphs
         for named in names
-        if (key := _key_of(recording, named.tensor, graph)) in graph
+        if (key := recording.key_of(named.tensor, graph)) in graph
         and "value" not in (data := graph.nodes[key])
         and data.get("version", 0) == version_of(named.tensor)
     ]
@@ -112,27 +112,3 @@ def _leaves(frames: tuple[Frame, ...]) -> Iterator[tuple[str, NodeData]]:
             if data["kind"] in _LEAVES:
                 found[key] = data
     yield from sorted(found.items(), key=lambda item: int(item[0][1:]))
-
-
-def _key_of(recording: Recording, tensor: Any, graph: GradGraph) -> str:
-    """The node of a tensor in the frames of a recording; "" if there is none.
-
-    A name will not do: another tensor may be called the same.
-
-    Args:
-        recording: whose frames.
-        tensor: any.
-        graph: of an operation and its result, the one that is in there is meant.
-    """
-    journal = recording._watch.journal
-    record = recording._watch.ghosts.tensors.of(tensor)
-    if record is not None:
-        return journal.key_of(record.identity)
-    node = tensor.grad_fn
-    if node is None:
-        return ""
-    from gradviz.capture.autograd.nodes import sequence_number
-
-    created = sequence_number(node)
-    keys = [journal.key_of(each) for each in (("result", created, tensor.output_nr), created)]
-    return next((key for key in keys if key in graph), keys[-1])

@@ -111,7 +111,6 @@ def _record(request: _Request, argv: Sequence[str]) -> Run:
     from gradviz.capture.recording.recorder import (
         record as recording_of,  # only now: it needs torch
     )
-    from gradviz.comparison import mark_changes
 
     recording = recording_of(max_events=request.max_events)
     with outputs.quieted(), stage(f"running {request.script}", spinner=False):
@@ -122,7 +121,6 @@ def _record(request: _Request, argv: Sequence[str]) -> Run:
     story, missing = chosen(recording.story, numbers, "--frames")
     if missing:
         aside(f"Warning: {missing}", warning=True)
-    story = mark_changes(story)
     drawing = Drawing(
         story, theme=request.theme, title=request.title, transparent=request.transparent
     )
