@@ -23,6 +23,7 @@ from gradviz.frontends.command import (
     transparent_option,
 )
 from gradviz.frontends.streams import aside
+from gradviz.frontends.view_names import views_of
 
 if TYPE_CHECKING:
     from gradviz.frontends.drawing import Drawing
@@ -194,28 +195,11 @@ def _selection(request: _Request) -> list[View]:
         raise UsageError(f"{given[0]} and {given[1]} exclude each other: give one of them")
     if request.radius is not None and request.focus is None:
         raise UsageError("--radius says how much to draw around a --focus, and there is none")
-    if request.depth is not None:
-        deep = {"depth": request.depth}
-        folded, grouped = views.fold_repeats(**deep), views.group_by_module(**deep)
-        # Once repeats are folded, names tell less of the modules around them.
-        found = [views.infer_modules, folded, views.hide_bookkeeping, grouped]
-        return [*found, views.clone_shared_leaves]
     if request.focus is not None:
         near = {} if request.radius is None else {"radius": request.radius}
         focused = views.focus_on(request.focus, **near)
         return [views.hide_bookkeeping, focused, views.clone_shared_leaves]
     if request.whole:
         return [views.hide_bookkeeping, views.clone_shared_leaves]
-    return list(views.DEFAULT) if request.views is None else _named(request.views)
-
-
-def _named(names: str) -> list[View]:
-    from gradviz.views import ALL
-
-    if names == "none":
-        return []
-    asked = [name.strip() for name in names.split(",")]
-    unknown = [name for name in asked if name not in ALL]
-    if unknown:
-        raise UsageError(f"there is no view {unknown[0]!r}; views are none, {', '.join(ALL)}")
-    return [ALL[name] for name in asked]
+    asked_for = views_of(request.views, request.depth)
+    return list(views.DEFAULT if asked_for is None else asked_for)

@@ -30,21 +30,22 @@ def views_of(names: str | None, depth: int | None) -> Sequence[View] | None:
         >>> [view.__name__ for view in views_of("hide_bookkeeping", None)]
         ['hide_bookkeeping']
     """
-    from gradviz.views import (
-        ALL,
-        clone_shared_leaves,
-        fold_repeats,
-        group_by_module,
-        hide_bookkeeping,
-    )
-
     if names is None:
-        if depth is None:
-            return None
-        return [fold_repeats, hide_bookkeeping, group_by_module(depth=depth), clone_shared_leaves]
+        return None if depth is None else _at_depth(depth)
+    from gradviz.views import ALL, group_by_module
+
     words = [] if names.strip() == "none" else [word.strip() for word in names.split(",")]
     unknown = [word for word in words if word not in ALL]
     if unknown:
         raise UsageError(f"there is no view {unknown[0]!r}; views are none, {', '.join(ALL)}")
     views = [ALL[word] for word in words]
     return views if depth is None else [*views, group_by_module(depth=depth)]
+
+
+def _at_depth(depth: int) -> Sequence[View]:
+    from gradviz import views
+
+    folded, grouped = views.fold_repeats(depth=depth), views.group_by_module(depth=depth)
+    # Once repeats are folded, names tell less of the modules around them.
+    found = [views.infer_modules, folded, views.hide_bookkeeping, grouped]
+    return [*found, views.clone_shared_leaves]

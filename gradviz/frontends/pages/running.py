@@ -132,7 +132,7 @@ def _outcome(loaded: Loaded | None, recording: Any, frames: Sequence[int]) -> Ou
     if subject is None:
         subject = recording.story if recording else loaded.traced()  # type: ignore[union-attr]
     story = Drawing(subject).story
-    if not story:
+    if not any(frame.graph for frame in story):
         raise GradvizError("there is nothing to draw: autograd recorded nothing in the code")
     story, missing = chosen(story, frames, _FRAMES)
     return Outcome(to_json(story), tuple(filter(None, [missing])))
