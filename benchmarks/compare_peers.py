@@ -134,7 +134,7 @@ def ways(tool: str) -> str:
     if tool != "gradviz":
         return f"{len({without_ids(draw(tool, Way(way), x)) for way in WAYS})} of 5"
     gradviz: Any = importlib.import_module("gradviz")
-    told = {"alone": set(), "recorded": set()}
+    told: Any = {"alone": set(), "recorded": set()}
     for way in WAYS:
         model = Way(way)
         with gradviz.record(model) as run:

@@ -5,7 +5,6 @@ ORDER = (
     "requires_grad",
     "first_backward",
     "vector_backward",
-    "stop_tracking",
     "repeated_backward",
     "gradient_descent",
     "missing_grad",

@@ -14,7 +14,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from gradviz.drawable import drawn_by
+from gradviz.shown import show_with
 
 if TYPE_CHECKING:
     from gradviz.capture.checking.check import check
@@ -72,11 +72,20 @@ _HOME = {
     "compare": "gradviz.comparison",
     "draw": "gradviz.frontends.drawing",
     "explain": "gradviz.explanation",
+    "load_ipython_extension": "gradviz.frontends.notebook",
+    "markdown_fence": "gradviz.frontends.mkdocs",
+    "markdown_options": "gradviz.frontends.mkdocs",
     "record": "gradviz.capture.recording.recorder",
     "setup": "gradviz.frontends.sphinx",  # what Sphinx calls for extensions = ["gradviz"]
     "summary": "gradviz.frontends.summary",
     "trace": "gradviz.capture.tracing.tracer",
+    "unload_ipython_extension": "gradviz.frontends.notebook",
 }
+
+
+def _to_html(answer: Any) -> str:
+    html: str = import_module("gradviz.frontends.display").answer_html(answer)
+    return html
 
 
 def __getattr__(name: str) -> Any:
@@ -87,7 +96,7 @@ def __getattr__(name: str) -> Any:
     return value
 
 
-drawn_by(lambda subject, **options: __getattr__("draw")(subject, **options))
+show_with(lambda answer, **options: __getattr__("draw")(answer, **options), _to_html)
 
 
 def __dir__() -> list[str]:

@@ -11,9 +11,12 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import fields
 from enum import Enum
+from functools import lru_cache
 from pathlib import Path
+from sys import intern
 from typing import Any
 
+from gradviz.collector import collector_paused
 from gradviz.errors import DamagedFileError
 from gradviz.graph import Buffers, Cause, EdgeKind, GradGraph, Mark, NodeKind, TensorSummary
 from gradviz.story import Frame, Story
@@ -120,7 +123,49 @@ def load(path: str | Path) -> Story:
             schema version.
         OSError: if the file cannot be read.
     """
-    return loads(Path(path).read_bytes(), source=str(path))
+    with collector_paused():
+        with Path(path).open("rb") as file:
+            story = _by_lines(file)
+        return loads(Path(path).read_bytes(), source=str(path)) if story is None else story
+
+
+def _by_lines(file: Iterator[bytes]) -> Story | None:
+    """Read a file as `iter_json` writes it, a line at a time: it is never whole in memory.
+
+    Returns:
+        The story; None for a file of another layout, and for one that is damaged.
+    """
+    try:
+        head = json.loads(next(file) + b"]}")
+        if head["gradviz"] != SCHEMA_VERSION or head["frames"]:
+            return None
+        frames = []
+        line = next(file)
+        while line != b"]}\n":
+            document = json.loads(line + b"]}")
+            if document["nodes"]:
+                return None
+            graph = _new_graph(document)
+            for row in _rows(file, b'], "edges": [\n'):
+                _add_node(graph, row)
+            for row in _rows(file, b"]}\n", b"]},\n"):
+                _add_edge(graph, row)
+            frames.append(_with_words(document, graph))
+            line = next(file)
+        if next(file, b""):
+            return None
+        return Story(tuple(frames), str(head["title"]), _words(head.get("notes", [])))
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError, StopIteration):
+        return None  # to be read whole, which tells what is wrong
+
+
+def _rows(file: Iterator[bytes], *ends: bytes) -> Iterator[dict[str, Any]]:
+    """The rows up to the line that ends them."""
+    for line in file:
+        if line in ends:
+            return
+        yield json.loads(line.rstrip(b",\n"))
+    raise ValueError("the file is cut short")
 
 
 def loads(data: str | bytes, source: str = "the text") -> Story:
@@ -149,25 +194,44 @@ def loads(data: str | bytes, source: str = "the text") -> Story:
 
 
 def _frame(document: dict[str, Any]) -> Frame:
+    graph = _new_graph(document)
+    for row in document["nodes"]:
+        _add_node(graph, row)
+    for row in document["edges"]:
+        _add_edge(graph, row)
+    return _with_words(document, graph)
+
+
+def _with_words(document: dict[str, Any], graph: GradGraph) -> Frame:
+    return Frame(str(document["title"]), graph, str(document.get("caption", "")))
+
+
+def _new_graph(document: dict[str, Any]) -> GradGraph:
     graph = GradGraph()
     graph.graph.update(document["graph"])
     if "notes" in graph.graph:
         graph.graph["notes"] = tuple(graph.graph["notes"])
-    for row in document["nodes"]:
-        data = {name: _NODE[name](value) for name, value in row.items() if name != "id"}
-        if "kind" not in data:
-            raise ValueError(f"node {row['id']!r} has no kind")
-        graph.add_node(str(row["id"]), **data)
-    for row in document["edges"]:
-        source, target, key = row.pop("source"), row.pop("target"), row.pop("key")
-        for end in (source, target):
-            if end not in graph:
-                raise ValueError(f"an edge leads to {end!r}, which is no node")
-        data = {name: _EDGE[name](value) for name, value in row.items()}
-        if _LINE in data:
-            data["source"] = data.pop(_LINE)
-        graph.add_edge(source, target, key, **data)
-    return Frame(str(document["title"]), graph, str(document.get("caption", "")))
+    return graph
+
+
+def _add_node(graph: GradGraph, row: dict[str, Any]) -> None:
+    key = _text(row.pop("id"))
+    # A row brings names and words of its own: what is the same in all rows is kept once.
+    data = {intern(name): _NODE[name](value) for name, value in row.items()}
+    if "kind" not in data:
+        raise ValueError(f"node {key!r} has no kind")
+    graph.add_node(key, **data)
+
+
+def _add_edge(graph: GradGraph, row: dict[str, Any]) -> None:
+    ends = row.pop("source"), row.pop("target")
+    for end in ends:
+        if end not in graph:
+            raise ValueError(f"an edge leads to {end!r}, which is no node")
+    data = {intern(name): _EDGE[name](value) for name, value in row.items() if name != "key"}
+    if _LINE in data:
+        data["source"] = data.pop(_LINE)
+    graph.add_edge(*(intern(end) for end in ends), row["key"], **data)
 
 
 def _number(value: Any) -> Any:
@@ -189,7 +253,17 @@ def _summary(value: dict[str, Any] | None) -> TensorSummary | None:
 
 
 def _shape(value: list[int]) -> tuple[int, ...]:
-    return tuple(int(size) for size in value)
+    return _once(tuple(int(size) for size in value))
+
+
+@lru_cache(maxsize=4096)
+def _once(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The same object for equal shapes."""
+    return shape
+
+
+def _text(value: object) -> str:
+    return intern(str(value))
 
 
 def _pairs(value: dict[str, str]) -> dict[str, str]:
@@ -243,7 +317,7 @@ _NODE: dict[str, Callable[[Any], Any]] = {
     "buffers": Buffers,
     "level": float,
     "mark": Mark,
-    **dict.fromkeys(_TEXT, str),
+    **dict.fromkeys(_TEXT, _text),
     **dict.fromkeys(_COUNTS, int),
     **dict.fromkeys(_FLAGS, bool),
 }
@@ -254,7 +328,7 @@ _EDGE: dict[str, Callable[[Any], Any]] = {
     "input": int,
     "output": int,
     "through": _words,
-    _LINE: str,
+    _LINE: _text,
     "norm": float,
     "level": float,
     "mark": Mark,

@@ -8,6 +8,7 @@ from enum import Enum
 from typing import overload
 
 from gradviz.graph import GradGraph
+from gradviz.shown import Shown
 
 __all__ = ["Event", "EventKind", "Frame", "Story", "recorded_in"]
 
@@ -72,7 +73,7 @@ class Event:
 
 
 @dataclass(frozen=True, eq=False)
-class Frame:
+class Frame(Shown):
     """One moment: a graph and what to call it.
 
     Args:
@@ -87,7 +88,7 @@ class Frame:
 
 
 @dataclass(frozen=True, eq=False, init=False)
-class Story(Sequence[Frame]):
+class Story(Sequence[Frame], Shown):
     """The frames of a drawing, in order; a single drawing is a story of one frame.
 
     Args:

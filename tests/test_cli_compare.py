@@ -100,6 +100,13 @@ def test_the_exit_code_is_for_a_ci_job_and_needs_no_torch(args, expected):
     assert bool(stderr) is (code == 2)
 
 
+def test_a_saved_graph_against_the_script_as_it_is_now():
+    for place, expected in (("new/train.py:loss", 0), ("old/train.py:loss", 1)):
+        result = run("compare", "--exit-code", "new.json", place)
+        assert result.exit_code == expected, result.output
+        assert result.stdout.startswith(("no difference\n", "1 removed\n- relu")[expected])
+
+
 def test_numbers_count_with_values():
     Path("a.py").write_text(
         "import torch\nx = torch.ones(2, requires_grad=True)\nl = (x * 2).sum()"

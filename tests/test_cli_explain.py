@@ -109,8 +109,8 @@ def test_run_explains_an_error_of_autograd_under_the_traceback():
     assert 'train.py", line 22, in <module>' in traceback.splitlines()[1]
     assert "gradviz" not in traceback
     assert told.startswith(
-        "RuntimeError: error\n  backward at train.py:22 (loss.backward()) came to what backward at "
-        "train.py:20 (loss.backward()) has freed"
+        "RuntimeError: error (backward a second time)\n  backward at train.py:22 "
+        "(loss.backward()) came to what backward at train.py:20 (loss.backward()) has freed"
     )
 
 

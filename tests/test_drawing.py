@@ -56,9 +56,9 @@ def test_views_are_applied_in_order_and_none_shows_everything() -> None:
     assert nx.has_path(shown, shown.find("loss"), shown.find("weights"))
 
 
-def test_at_most_four_options() -> None:
+def test_at_most_five_options() -> None:
     kinds = [p.kind for p in inspect.signature(gradviz.draw).parameters.values()]
-    assert kinds.count(inspect.Parameter.KEYWORD_ONLY) <= 4
+    assert kinds.count(inspect.Parameter.KEYWORD_ONLY) <= 5
 
 
 def test_a_drawing_is_a_snapshot() -> None:
@@ -126,9 +126,7 @@ def test_a_wrong_subject_says_what_to_pass() -> None:
 
 def test_a_notebook_gets_an_image_with_words_for_those_who_do_not_see_it() -> None:
     drawing = gradviz.draw(loss_of())
-    bundle = drawing._repr_mimebundle_(include=None, exclude=None)
-    assert bundle["text/plain"] == str(drawing)
-    image = ET.fromstring(bundle["text/html"].replace('">', '"/>'))
+    image = ET.fromstring(drawing._repr_html_().replace('">', '"/>'))
     assert "2 operations" in (image.get("alt") or "")
     kind, _, data = (image.get("src") or "").partition(";base64,")
     assert kind == "data:image/svg+xml"
@@ -143,6 +141,27 @@ def test_a_display_hook_never_raises(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr("gradviz.frontends.drawing.compose", fail)
     assert "no &lt;room&gt;" in drawing._repr_html_()
+
+
+def test_a_program_that_shows_no_html_gets_svg_and_latex_gets_pdf() -> None:
+    drawing = gradviz.draw(loss_of())
+    assert drawing._repr_svg_() == drawing.svg
+    assert (drawing._repr_pdf_() or b"").startswith(b"%PDF-")
+
+
+def test_without_a_pdf_there_is_no_svg_for_which_latex_would_call_inkscape(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("GRADVIZ_ENGINE", "layered")
+    drawing = gradviz.draw(loss_of())
+    assert (drawing._repr_svg_(), drawing._repr_pdf_()) == (None, None)
+    assert "data:image/svg+xml" in drawing._repr_html_()
+
+
+def test_a_recording_whose_result_is_gone_is_drawn() -> None:
+    with gradviz.record() as run:
+        weights.sum().item()
+    assert gradviz.draw(run).text.splitlines()[-1].startswith("1 operation")
 
 
 def test_repr_counts_and_str_is_the_text() -> None:

@@ -44,12 +44,6 @@ PRINTED = {
         4 * x * v             = tensor([-0.8867,  0.7591,  0.0059])
         both added, x.grad    = tensor([-0.5534,  1.0924,  0.3392])
         """,
-    "stop_tracking": """
-        x.requires_grad_(False): tensor(12.)
-        x.detach():              tensor(12.)
-        with torch.no_grad():    tensor(12.)
-        tracked again:           tensor(12., grad_fn=<SumBackward0>)
-        """,
     "repeated_backward": """
         backward 1, not emptied: tensor([3., 3.])
         backward 2, not emptied: tensor([6., 6.])

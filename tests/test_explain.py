@@ -18,7 +18,9 @@ from torch import nn
 
 import gradviz
 from gradviz import Explanation, Explanations, Verdict
+from gradviz.capture.recording.stubs import MOST
 from gradviz.errors import SubjectError, UsageError
+from gradviz.explanation.ways import SKETCHED
 
 pytestmark = pytest.mark.filterwarnings("ignore:To copy construct")
 CONNECTED = {Verdict.NOT_RUN}
@@ -200,7 +202,7 @@ def test_a_recording_that_ended_in_an_error() -> None:
     told = gradviz.explain(run)
     assert isinstance(told, Explanations)
     assert [each.verdict for each in told] == [Verdict.NOT_SCALAR, Verdict.NOT_RUN]
-    assert str(told).splitlines()[0] == "RuntimeError: error"
+    assert str(told).splitlines()[0] == "RuntimeError: error (not a scalar)"
 
 
 DDP = """
@@ -253,3 +255,94 @@ def test_nothing_is_changed_by_asking() -> None:
     version = w._version, w.grad._version
     gradviz.explain(w)
     assert (w._version, w.grad._version) == version
+
+
+class Deep(nn.Module):
+    """Many layers, the data of which is cut off before the head."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Linear(3, 3) for _ in range(20))
+        self.head = nn.Linear(3, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for layer in self.layers:
+            x = torch.tanh(layer(x))
+        return self.head(x.detach())
+
+
+def test_how_much_a_recording_sketches_is_known_to_both_sides() -> None:
+    assert SKETCHED == MOST
+
+
+def test_what_lies_far_behind_a_cut_is_never_called_unused() -> None:
+    model = Deep()
+    with gradviz.record() as run:
+        loss = model(torch.ones(2, 3)).mean()
+        loss.backward()
+    told = gradviz.explain(run, names=model)
+    assert told.of("layers.19.weight").verdict is Verdict.CUT
+    for each in told.wrong:
+        assert "detach() at" in each.reason
+        assert each.lines and "leave out the detach()" in each.fix
+    assert told.of("head.bias").verdict is Verdict.FINE
+
+
+# Pictures.
+
+
+def test_the_picture_of_one_answer_shows_its_way_alone() -> None:
+    w, others = leaf(), [leaf() for _ in range(20)]
+    h = w.sin()
+    loss = (h + torch.stack([each.exp().cos() for each in others]).sum()).sum()
+    loss.backward()
+    told = gradviz.explain(w, loss)
+    assert len(told.graph) > 60
+    drawing = told.draw(theme="dark", title="why")
+    assert len(drawing.graph) < 20
+    assert drawing.story.title == "why"
+    assert "left out" in "".join(drawing.graph.notes)
+
+
+def test_the_picture_of_a_long_way_is_folded_away_from_the_culprit() -> None:
+    w = leaf(-1.0, -2.0)
+    h = torch.relu(w)
+    y = h
+    for _ in range(40):
+        y = y.sin()
+    loss = y.sum()
+    loss.backward()
+    told = gradviz.explain(w, loss)
+    assert told.verdict is Verdict.ZERO
+    drawing = told.draw()
+    assert drawing.graph.nodes[told.culprit]["problem"] == "zero"
+    assert len(drawing.graph) < 12
+
+
+def test_the_picture_of_what_is_not_in_the_graph() -> None:
+    w, v = leaf(), leaf()
+    with gradviz.record() as run:
+        loss = (v * 2).sum()
+        loss.backward()
+    told = gradviz.explain(w, run)
+    assert told.draw().graph.nodes[told.culprit]["name"] == "w"
+    assert gradviz.explain([w, v], run).draw().graph.find("w") == told.culprit
+
+
+# Memory.
+
+
+def test_saved_memory_of_one_result_and_of_a_recording() -> None:
+    w = torch.ones(50, requires_grad=True)
+    loss = w.exp().sum()
+    other = w.sin().sum()
+    table = gradviz.explain(loss).saved
+    assert [row.op for row in table.rows] == ["exp"]
+    assert table.total == 200
+    assert {row.op for row in gradviz.explain([loss, other]).saved.rows} == {"exp", "sin"} - {"sin"}
+    with gradviz.record() as run:
+        loss = w.exp().sum()
+        loss.backward()
+    told = gradviz.explain(run)
+    assert told.saved.total == told[0].saved.total == 200
+    assert "f32[50]  200 B  exp  tests/test_explain.py:" in str(told.saved)

@@ -103,7 +103,33 @@ def test_gradient_mode() -> None:
         ("no_grad", off),
         ("no_grad", on),
         ("inference_mode", off),
+        ("inference_mode", on),
     ]
+
+
+def test_inference_mode_is_told_where_it_is_entered_and_left() -> None:
+    @torch.inference_mode()  # type: ignore[untyped-decorator]
+    def frozen(t: torch.Tensor) -> torch.Tensor:
+        return t * 2
+
+    enter = torch.inference_mode.__enter__
+    with gradviz.record(nn.Linear(2, 2)) as run:
+        x = torch.ones(2, requires_grad=True)
+        with torch.inference_mode():
+            first = here()
+            with torch.inference_mode():
+                x + 1
+        with torch.inference_mode(False):
+            x + 2
+        frozen(x)
+        with torch.no_grad(), torch.inference_mode():
+            pass
+    file, _, line = first.rpartition(":")
+    found = [e for e in events(run, EventKind.MODE) if e.word == "inference_mode"]
+    off, on = "gradients off", "gradients on"
+    assert [e.detail for e in found] == [off, on, off, on, off, off]
+    assert [e.source for e in found[:2]] == [f"{file}:{int(line) - 1}"] * 2
+    assert torch.inference_mode.__enter__ is enter
 
 
 def test_torch_switching_gradient_mode_for_itself_is_no_event() -> None:

@@ -11,7 +11,8 @@ from torch import nn
 
 import gradviz
 from gradviz.capture.recording.moments import Moments
-from gradviz.graph import Buffers, GradGraph, NodeKind
+from gradviz.errors import UsageError
+from gradviz.graph import Buffers, Cause, GradGraph, NodeKind
 from gradviz.serialize import loads, to_json
 from gradviz.story import Frame, Story
 
@@ -100,6 +101,17 @@ def test_a_story_survives_json() -> None:
     run = train(nn.Linear(2, 1), 2)
     text = to_json(run.story)
     assert to_json(loads(text)) == text
+
+
+def test_the_line_of_a_cut_survives_json() -> None:
+    with gradviz.record() as run:
+        x = torch.ones(2, requires_grad=True)
+        (x * x.detach()).sum().backward()
+    graph, back = run.frames[0].graph, loads(to_json(run.story))[0].graph
+    edges = list(graph.edges(keys=True, data=True))
+    assert list(back.edges(keys=True, data=True)) == edges
+    assert all(".py:" in d["source"] for *_, d in edges if "cause" in d)
+    assert {d["cause"] for *_, d in edges if "cause" in d} == {Cause.DETACH}
 
 
 def test_the_story_can_be_drawn() -> None:
@@ -255,6 +267,21 @@ def test_two_losses_on_one_trunk_are_shown_in_every_frame() -> None:
     assert list(problems) == ["h"] and problems["h"].startswith("freed by backward at ")
     states = [d["buffers"] for _, d in after.graph.nodes(data=True) if d.get("op") == "mul"]
     assert sorted(states) == [Buffers.FREED, Buffers.HELD]
+
+
+def test_the_key_of_a_tensor() -> None:
+    with gradviz.record() as run:
+        x, other = torch.ones(2, requires_grad=True), torch.ones(2, requires_grad=True)
+        h, z = x * 3, x.detach()
+        loss = (h * z).sum()
+        loss.backward()
+    graph = run.frames[-1].graph
+    for tensor, name in ((x, "x"), (h, "h"), (z, "z"), (loss, "loss")):
+        assert graph.nodes[run.key_of(tensor, graph)]["name"] == name
+    assert graph.nodes[run.key_of(loss)]["kind"] is NodeKind.RESULT
+    assert run.key_of(other) == ""
+    with pytest.raises(UsageError, match="key_of takes a tensor, not 3"):
+        run.key_of(3)  # type: ignore[arg-type]
 
 
 def test_losses_of_other_rounds_are_left_out() -> None:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
+import gradviz
 from gradviz.capture.tensors import statistics, summary
 from gradviz.capture.tensors.summary import FEW, summarize
 from gradviz.graph import TensorSummary
@@ -179,6 +180,30 @@ def test_stacking_as_on_an_accelerator_gives_the_same(monkeypatch: pytest.Monkey
         assert (left.min, left.max, left.nan) == (right.min, right.max, right.nan)
         for a, b in ((left.norm, right.norm), (left.mean, right.mean), (left.std, right.std)):
             assert a == (b if b is None else pytest.approx(b, rel=1e-3, abs=1e-6))
+
+
+@pytest.mark.parametrize("layers", [2, 20])
+def test_all_gradients_of_a_model_come_in_one_copy(
+    monkeypatch: pytest.MonkeyPatch, layers: int
+) -> None:
+    """As if the CPU were an accelerator: the copies do not grow with the model."""
+    sizes = [(6 + number % 3, 6 + (number + 1) % 3) for number in range(layers)]
+    model = torch.nn.Sequential(*(torch.nn.Linear(*size) for size in sizes))
+    loss = model(torch.ones(4, 6)).pow(2).sum()
+    loss.backward()
+    copied: list[int] = []
+
+    def to_host(data: torch.Tensor) -> torch.Tensor:
+        copied.append(data.numel())
+        return data
+
+    monkeypatch.setattr(statistics, "_array", lambda data: None)
+    monkeypatch.setattr(statistics, "_kernels_are_dear", lambda data: True)
+    monkeypatch.setattr(torch.Tensor, "cpu", to_host)
+    graph = gradviz.trace(loss, names=model)
+    gradients = [data["grad"] for _, data in graph.nodes(data=True) if data.get("grad")]
+    assert len(gradients) == 2 * layers
+    assert len(copied) == 3  # the small values of leaves, what was asked for, and the gradients
 
 
 class Loud(torch.Tensor):

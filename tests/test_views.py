@@ -13,7 +13,14 @@ from gradviz.story import Frame, Story
 from gradviz.views import clone_shared_leaves, hide_bookkeeping, infer_modules, reverse_flow
 
 # Those that fold nothing of a small graph; the others are tested in test_views_fold.py.
-ALL = ["clone_shared_leaves", "fit_page", "hide_bookkeeping", "infer_modules", "reverse_flow"]
+ALL = [
+    "clone_shared_leaves",
+    "fit_page",
+    "hide_bookkeeping",
+    "hide_numbers",
+    "infer_modules",
+    "reverse_flow",
+]
 LEAVES = (NodeKind.LEAF, NodeKind.PARAMETER)
 
 

@@ -16,6 +16,7 @@ from gradviz.comparison.sides import Side
 from gradviz.comparison.words import value_words, word_of
 from gradviz.errors import UsageError
 from gradviz.graph import GradGraph
+from gradviz.shown import Shown
 from gradviz.story import Frame, Story
 
 __all__ = ["Comparison", "compare"]
@@ -93,7 +94,7 @@ def _graph(subject: object, frame: FrameType) -> GradGraph:
 
 
 @dataclass(frozen=True, eq=False)
-class Comparison:
+class Comparison(Shown):
     """What is different between two graphs.
 
     Args:

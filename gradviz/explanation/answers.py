@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import overload
 
-from gradviz.drawable import Drawable
 from gradviz.explanation.focus import part_about
 from gradviz.explanation.saved import SavedTable, saved
 from gradviz.explanation.verdict import Verdict
 from gradviz.graph import GradGraph
+from gradviz.shown import Shown
 from gradviz.story import Frame, Story
 
 __all__ = ["Explanation", "Explanations"]
@@ -20,7 +20,7 @@ _TOGETHER = 3  # rows that say the same are told as one from here on
 
 
 @dataclass(frozen=True, eq=False)
-class Explanation(Drawable):
+class Explanation(Shown):
     """Why a gradient is what it is, or what an error means.
 
     Args:
@@ -35,7 +35,7 @@ class Explanation(Drawable):
 
     Example:
         >>> print(Explanation(Verdict.NOT_CONNECTED, "w", "not used by loss", fix="use it"))
-        w: no gradient
+        w: no gradient (not connected)
           not used by loss
           fix: use it
     """
@@ -65,7 +65,9 @@ class Explanation(Drawable):
         return saved(self.graph if self.kept is None else self.kept)
 
     def __str__(self) -> str:
-        said = [f"{self.name}: {self.verdict.state}", f"  {self.reason}"]
+        word, state = self.verdict.value, self.verdict.state
+        named = state if state == word else f"{state} ({word})"
+        said = [f"{self.name}: {named}", f"  {self.reason}"]
         return "\n".join([*said, f"  fix: {self.fix}"] if self.fix else said)
 
     @cached_property
@@ -75,7 +77,7 @@ class Explanation(Drawable):
 
 
 @dataclass(frozen=True, eq=False)
-class Explanations(Sequence[Explanation], Drawable):
+class Explanations(Sequence[Explanation], Shown):
     """Several explanations, those of errors first, those of what is fine last.
 
     Args:
@@ -150,7 +152,21 @@ class Explanations(Sequence[Explanation], Drawable):
         if not self.all:
             return Story(())
         graph = self.all[0].graph
-        return _story([each for each in self.wrong if each.graph is graph], graph, "")
+        here = [each for each in self.wrong if each.graph is graph]
+        # Of many that say the same, one is drawn for all.
+        return _story([group[0] for group in _groups(here)], graph, self._caption)
+
+    @property
+    def _caption(self) -> str:
+        if not self.wrong:
+            return ""
+        if len(self.wrong) == 1:
+            return f"{self.wrong[0].name}: {self.wrong[0].reason}"
+        counts: dict[str, int] = {}
+        for each in self.wrong:
+            counts[each.verdict.value] = counts.get(each.verdict.value, 0) + 1
+        said = ", ".join(f"{count:,} {word}" for word, count in counts.items())
+        return f"{len(self.wrong):,} of {len(self.all):,}: {said}"
 
 
 def _groups(explanations: Sequence[Explanation]) -> list[list[Explanation]]:
@@ -175,8 +191,7 @@ def _story(explanations: Sequence[Explanation], graph: GradGraph, caption: str) 
     keys = [key for each in explanations for key in each.evidence if key in graph]
     marks = [each.culprit for each in explanations if each.culprit in graph]
     marked = part_about(graph, keys, marks) if keys or marks else graph.copy()
-    for each in explanations:
+    for each in reversed(explanations):  # where several mark one node, the first counts
         if each.culprit in marked:
-            data = marked.nodes[each.culprit]
-            data.setdefault("problem", each.verdict.value)
+            marked.nodes[each.culprit]["problem"] = each.verdict.value
     return Story((Frame("", marked, caption),))

@@ -111,6 +111,7 @@ def _of_recording(asked: Asked, found: Names) -> Explanation | Explanations:
 def _answers(
     questions: Sequence[Question], moment: Moment, is_many: bool
 ) -> Explanation | Explanations:
+    moment, questions = moment.with_strangers(questions)
     told = [_answer(question, moment) for question in questions]
     if not is_many:
         return told[0]

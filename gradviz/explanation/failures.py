@@ -81,11 +81,11 @@ def _trouble(asked: Asked, names: Names) -> Trouble:
         event = asked.errors[-1]
         kind, message, line = event.word, event.detail, event.source
     own = [called.get(id(each), "") for each in tensors]
-    origin = _origin(asked, called)
+    origin = _origin(asked, called, dict(zip(map(id, tensors), moment.roots, strict=False)))
     return Trouble(kind, message, line, moment, tuple(own), unused, asked.error, origin)
 
 
-def _origin(asked: Asked, called: dict[int, str]) -> Origin:
+def _origin(asked: Asked, called: dict[int, str], keys: dict[int, str]) -> Origin:
     """Where the result came from that torch has refused, if the traceback still holds it."""
     tensor = result_of(asked.error)
     if tensor is None:
@@ -98,7 +98,7 @@ def _origin(asked: Asked, called: dict[int, str]) -> Origin:
 
         if event := made_by(asked.recording, tensor):
             return Origin(name or event.name, event.word, event.source, event.node)
-    return Origin(name, op)
+    return Origin(name, op, "", keys.get(id(tensor), ""))
 
 
 # One function per kind of error.

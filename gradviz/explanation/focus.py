@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from gradviz.explanation.ways import above, below, is_data
+from gradviz.explanation.ways import above, below, is_data, word_of
 from gradviz.graph import GradGraph, NodeKind
 from gradviz.views.focus import focus_on
 
@@ -22,17 +22,27 @@ def part_about(graph: GradGraph, starts: Sequence[str], marks: Sequence[str]) ->
         starts: keys of the tensors that are asked about.
         marks: keys of what is to be seen in any case.
     """
+    if _operations(graph, graph) <= _LONG:
+        return graph.copy()  # type: ignore[no-any-return]
     kept = _ways(graph, [*starts, *marks])
     kept |= {key for key in (*starts, *marks, *graph.roots) if key in graph}
+    behind = below(graph, marks, is_data)
+    if _operations(graph, behind) <= _LONG:
+        kept |= behind
     kept |= _inputs(graph, kept)
     part: GradGraph = graph.subgraph([key for key in graph if key in kept]).copy()
     left = len(graph) - len(part)
     if left:
         part = part.with_note(f"only the way in question: {left:,} nodes left out")
-    operations = [k for k, d in part.nodes(data=True) if d["kind"] is NodeKind.OPERATION]
-    if len(operations) > _LONG and (target := next(iter([*marks, *starts]), "")) in part:
+    if _operations(part, part) > _LONG and (target := next(iter([*marks, *starts]), "")) in part:
         part = focus_on(part, target=target)
+        word = word_of(part.nodes[target])
+        part.graph["notes"] = tuple(n.replace(f": {target},", f": {word},") for n in part.notes)
     return part
+
+
+def _operations(graph: GradGraph, keys: Iterable[str]) -> int:
+    return sum(graph.nodes[key]["kind"] is NodeKind.OPERATION for key in keys)
 
 
 def _ways(graph: GradGraph, keys: Iterable[str]) -> set[str]:

@@ -6,6 +6,8 @@ import linecache
 import os
 from pathlib import Path
 
+from gradviz.cells import files_of_cell
+
 __all__ = ["line_of", "mention"]
 
 
@@ -17,6 +19,8 @@ def mention(source: str) -> str:
     display, _, number = source.rpartition(":")
     known = [name for name in (display, str(Path(display).absolute())) if name in linecache.cache]
     known = known[:1] or [name for name in linecache.cache if name.endswith(os.sep + display)]
+    # The latest last: under a magic command a cell has the code of the command as well.
+    known = known or files_of_cell(display)[-1:]
     if len(known) != 1 or not number.isdigit():
         return source
     text = " ".join(linecache.getline(known[0], int(number)).split())

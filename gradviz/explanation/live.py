@@ -13,7 +13,7 @@ from gradviz.graph import EdgeKind, GradGraph, NodeKind
 if TYPE_CHECKING:
     from gradviz.capture.tensors.names import Names
 
-__all__ = ["look", "names_of"]
+__all__ = ["identity_of", "look", "names_of"]
 
 
 def look(asked: Asked, names: Names) -> tuple[Moment, list[Question]]:
@@ -25,24 +25,24 @@ def look(asked: Asked, names: Names) -> tuple[Moment, list[Question]]:
     """
     from gradviz.capture.tracing.tracer import trace_subjects  # only now: it needs torch
 
-    asked_for = {_identity(tensor) for tensor in asked.tensors}
+    asked_for = {identity_of(tensor) for tensor in asked.tensors}
     witnesses = [
         named.tensor
         for named in names
-        if named.tensor.grad_fn is not None and _identity(named.tensor) not in asked_for
+        if named.tensor.grad_fn is not None and identity_of(named.tensor) not in asked_for
     ]
-    subjects = {_identity(each): each for each in (*asked.roots, *asked.tensors, *witnesses)}
+    subjects = {identity_of(each): each for each in (*asked.roots, *asked.tensors, *witnesses)}
     graph = trace_subjects(tuple(subjects.values()), names) if subjects else GradGraph()
     by_number = {data["root"]: key for key, data in graph.nodes(data=True) if "root" in data}
     keys = {identity: by_number[number] for number, identity in enumerate(subjects)}
-    roots = [keys[_identity(each)] for each in asked.roots]
+    roots = [keys[identity_of(each)] for each in asked.roots]
     if not asked.roots:
-        roots = _ends(graph, [keys[_identity(each)] for each in witnesses])
-    questions = [keys[_identity(each)] for each in asked.tensors]
+        roots = _ends(graph, [keys[identity_of(each)] for each in witnesses])
+    questions = [keys[identity_of(each)] for each in asked.tensors]
     for key in questions:
         if key not in roots:
             del graph.nodes[key]["root"]
-    _fold_witnesses(graph, [keys[_identity(each)] for each in witnesses], roots)
+    _fold_witnesses(graph, [keys[identity_of(each)] for each in witnesses], roots)
     _drop_the_rest(graph, {*roots, *questions})
     called = names_of(names)
     asked_questions = [
@@ -65,7 +65,7 @@ def names_of(names: Names) -> dict[int, str]:
     return called
 
 
-def _identity(tensor: Any) -> Hashable:
+def identity_of(tensor: Any) -> Hashable:
     """Two tensors that are the same output of the same operation are one node."""
     node = tensor.grad_fn
     return ("leaf", id(tensor)) if node is None else (node, tensor.output_nr)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from gradviz.explanation.answers import Explanation
@@ -13,6 +13,8 @@ from gradviz.graph import GradGraph, NodeData, NodeKind
 from gradviz.story import Event, EventKind
 
 __all__ = ["Moment", "Question", "listed"]
+
+_STRANGERS = 1_000_000  # keys from here on are no node's in any frame
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,6 +114,19 @@ class Moment:
         return Explanation(
             verdict, question.name, reason, found, fix, self.graph, culprit, self.kept
         )
+
+    def with_strangers(self, questions: Sequence[Question]) -> tuple[Moment, list[Question]]:
+        """The same, with a node for each tensor asked about that the graph does not have."""
+        if all(question.key in self.graph for question in questions):
+            return self, list(questions)
+        graph: GradGraph = self.graph.copy()
+        found = []
+        for number, question in enumerate(questions):
+            key = question.key or f"n{_STRANGERS + number}"
+            if key not in graph:
+                graph.add_node(key, **{k: v for k, v in question.data.items() if k != "root"})
+            found.append(replace(question, key=key))
+        return replace(self, graph=graph), found
 
     def happened(self, *kinds: EventKind) -> Sequence[Event]:
         """The events of some kinds, in order."""

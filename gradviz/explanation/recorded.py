@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from gradviz.explanation.live import names_of
+from gradviz.explanation.live import identity_of, names_of
 from gradviz.explanation.moment import Moment, Question
 from gradviz.explanation.subjects import Asked
 from gradviz.graph import GradGraph, NodeData, NodeKind
@@ -35,7 +35,7 @@ def moment_of(recording: Recording, roots: Sequence[Any] = ()) -> Moment:
     graph = last[0].graph if last else GradGraph()
     forward = [frame for frame in frames if frame.title == "forward"]
     if roots:
-        keys = [key for root in roots if (key := _key_of(recording, root, graph)) in graph]
+        keys = [key for root in roots if (key := recording.key_of(root, graph)) in graph]
     else:
         # Without a backward pass, a leaf stands there for want of anything computed from it.
         kinds = () if passes else _LEAVES
@@ -54,11 +54,14 @@ def questions_of(asked: Asked, moment: Moment, names: Names) -> list[Question]:
     from gradviz.capture.tracing.tracer import trace_subjects  # only now: it needs torch
 
     called = names_of(names)
+    # All in one: what they are called is worked out once.
+    subjects = {identity_of(tensor): tensor for tensor in asked.tensors}
+    traced = trace_subjects(tuple(subjects.values()), names)
+    own = dict(zip(subjects, traced.roots, strict=True))
     questions = []
     for tensor in asked.tensors:
-        alone = trace_subjects((tensor,), names)
-        data: Any = dict(alone.nodes[alone.roots[0]])
-        key = _key_of(asked.recording, tensor, moment.graph)
+        data: Any = dict(traced.nodes[own[identity_of(tensor)]])
+        key = asked.recording.key_of(tensor, moment.graph)
         for attribute in ("accumulations", "source"):
             if key in moment.graph and attribute in moment.graph.nodes[key]:
                 data[attribute] = moment.graph.nodes[key][attribute]
@@ -81,7 +84,7 @@ def with_values(moment: Moment, recording: Recording, names: Names) -> Moment:
         (data, named.tensor)
         for graph in graphs
         for named in names
-        if (key := _key_of(recording, named.tensor, graph)) in graph
+        if (key := recording.key_of(named.tensor, graph)) in graph
         and "value" not in (data := graph.nodes[key])
         and data.get("version", 0) == version_of(named.tensor)
     ]
@@ -109,27 +112,3 @@ def _leaves(frames: tuple[Frame, ...]) -> Iterator[tuple[str, NodeData]]:
             if data["kind"] in _LEAVES:
                 found[key] = data
     yield from sorted(found.items(), key=lambda item: int(item[0][1:]))
-
-
-def _key_of(recording: Recording, tensor: Any, graph: GradGraph) -> str:
-    """The node of a tensor in the frames of a recording; "" if there is none.
-
-    A name will not do: another tensor may be called the same.
-
-    Args:
-        recording: whose frames.
-        tensor: any.
-        graph: of an operation and its result, the one that is in there is meant.
-    """
-    journal = recording._watch.journal
-    record = recording._watch.ghosts.tensors.of(tensor)
-    if record is not None:
-        return journal.key_of(record.identity)
-    node = tensor.grad_fn
-    if node is None:
-        return ""
-    from gradviz.capture.autograd.nodes import sequence_number
-
-    created = sequence_number(node)
-    keys = [journal.key_of(each) for each in (("result", created, tensor.output_nr), created)]
-    return next((key for key in keys if key in graph), keys[-1])

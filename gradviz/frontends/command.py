@@ -39,6 +39,7 @@ __all__ = [
     "subject_of",
     "theme_option",
     "title_option",
+    "transparent_option",
 ]
 
 _MISUSE = (UsageError, TargetError, SubjectError)
@@ -122,6 +123,9 @@ def output_options(default: str) -> Callable[[_Command], _Command]:
 title_option = click.option("--title", default="", help="A line above the picture.")
 theme_option = click.option(
     "--theme", type=click.Choice(["auto", "light", "dark"]), default="auto", show_default=True
+)
+transparent_option = click.option(
+    "--transparent", is_flag=True, help="No page behind the picture: .svg .png .pdf .dot."
 )
 
 

@@ -22,6 +22,7 @@ from gradviz.frontends.command import (
     saved,
     theme_option,
     title_option,
+    transparent_option,
 )
 from gradviz.frontends.streams import aside, stage
 
@@ -55,6 +56,7 @@ class _Request:
     fmt: str | None
     title: str
     theme: Theme
+    transparent: bool
     values: bool
     exit_code: bool
     quiet: bool
@@ -69,6 +71,7 @@ class _Request:
 @click.option("--exit-code", is_flag=True, help="Exit with 1 when there is a difference.")
 @title_option
 @theme_option
+@transparent_option
 @common_options
 @click.pass_context
 def compare(ctx: click.Context, /, **options: Any) -> None:
@@ -100,7 +103,12 @@ def _compare(request: _Request, argv: Sequence[str]) -> Comparison:
     def render(fmt: str) -> bytes:
         if fmt == "txt":
             return f"{comparison}\n".encode("utf-8", "backslashreplace")
-        drawing = Drawing(comparison.story, theme=request.theme, title=request.title)
+        drawing = Drawing(
+            comparison.story,
+            theme=request.theme,
+            title=request.title,
+            transparent=request.transparent,
+        )
         return drawing.render(fmt)
 
     outputs.write(render, request.quiet)

@@ -20,8 +20,10 @@ from gradviz.frontends.command import (
     subject_of,
     theme_option,
     title_option,
+    transparent_option,
 )
 from gradviz.frontends.streams import aside
+from gradviz.frontends.view_names import views_of
 
 if TYPE_CHECKING:
     from gradviz.frontends.drawing import Drawing
@@ -64,6 +66,7 @@ class _Request:
     fmt: str | None
     title: str
     theme: Theme
+    transparent: bool
     depth: int | None
     focus: str | None
     radius: int | None
@@ -80,6 +83,7 @@ class _Request:
 @output_options("text on standard output")
 @title_option
 @theme_option
+@transparent_option
 @click.option(
     "--depth",
     type=click.IntRange(min=1),
@@ -140,7 +144,13 @@ def _draw(request: _Request, argv: Sequence[str]) -> Loaded | None:
     target = parse_target(request.target)
     with outputs.quieted():
         subject, loaded = subject_of(target, argv)
-    drawing = Drawing(subject, views=views, theme=request.theme, title=request.title)
+    drawing = Drawing(
+        subject,
+        views=views,
+        theme=request.theme,
+        title=request.title,
+        transparent=request.transparent,
+    )
     if not request.quiet and outputs.are_pictures:
         _warn_of_size(drawing)
     outputs.write(drawing.render, request.quiet)
@@ -185,28 +195,11 @@ def _selection(request: _Request) -> list[View]:
         raise UsageError(f"{given[0]} and {given[1]} exclude each other: give one of them")
     if request.radius is not None and request.focus is None:
         raise UsageError("--radius says how much to draw around a --focus, and there is none")
-    if request.depth is not None:
-        deep = {"depth": request.depth}
-        folded, grouped = views.fold_repeats(**deep), views.group_by_module(**deep)
-        # Once repeats are folded, names tell less of the modules around them.
-        found = [views.infer_modules, folded, views.hide_bookkeeping, grouped]
-        return [*found, views.clone_shared_leaves]
     if request.focus is not None:
         near = {} if request.radius is None else {"radius": request.radius}
         focused = views.focus_on(request.focus, **near)
         return [views.hide_bookkeeping, focused, views.clone_shared_leaves]
     if request.whole:
         return [views.hide_bookkeeping, views.clone_shared_leaves]
-    return list(views.DEFAULT) if request.views is None else _named(request.views)
-
-
-def _named(names: str) -> list[View]:
-    from gradviz.views import ALL
-
-    if names == "none":
-        return []
-    asked = [name.strip() for name in names.split(",")]
-    unknown = [name for name in asked if name not in ALL]
-    if unknown:
-        raise UsageError(f"there is no view {unknown[0]!r}; views are none, {', '.join(ALL)}")
-    return [ALL[name] for name in asked]
+    asked_for = views_of(request.views, request.depth)
+    return list(views.DEFAULT if asked_for is None else asked_for)

@@ -19,6 +19,7 @@ from gradviz.frontends.command import (
     output_options,
     theme_option,
     title_option,
+    transparent_option,
 )
 from gradviz.frontends.frames import chosen, parse_numbers
 from gradviz.frontends.streams import aside, stage
@@ -51,6 +52,7 @@ class _Request:
     max_events: int
     title: str
     theme: Theme
+    transparent: bool
     quiet: bool
     debug: bool
 
@@ -76,6 +78,7 @@ class _Request:
 )
 @title_option
 @theme_option
+@transparent_option
 @common_options
 @click.pass_context
 def record(ctx: click.Context, /, **options: Any) -> None:
@@ -108,7 +111,6 @@ def _record(request: _Request, argv: Sequence[str]) -> Run:
     from gradviz.capture.recording.recorder import (
         record as recording_of,  # only now: it needs torch
     )
-    from gradviz.comparison import mark_changes
 
     recording = recording_of(max_events=request.max_events)
     with outputs.quieted(), stage(f"running {request.script}", spinner=False):
@@ -119,8 +121,9 @@ def _record(request: _Request, argv: Sequence[str]) -> Run:
     story, missing = chosen(recording.story, numbers, "--frames")
     if missing:
         aside(f"Warning: {missing}", warning=True)
-    story = mark_changes(story)
-    drawing = Drawing(story, theme=request.theme, title=request.title)
+    drawing = Drawing(
+        story, theme=request.theme, title=request.title, transparent=request.transparent
+    )
 
     def render(fmt: str) -> bytes:
         if request.outputs or fmt != "txt":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import sys
 from collections.abc import Callable, Sequence
 from functools import cached_property
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any, get_args
 from gradviz import serialize
 from gradviz.comparison import mark_changes
 from gradviz.errors import GradvizError, UsageError
+from gradviz.frontends.display import image, waiting
 from gradviz.frontends.files import FORMATS, check_folder, format_of, write_atomically
 from gradviz.frontends.streams import stage
 from gradviz.graph import GradGraph
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Drawing", "draw"]
 
+_PDF_SECONDS = 10  # that a notebook waits for what only LaTeX will ask for
+
 
 def draw(
     *subjects: object,
@@ -39,6 +41,7 @@ def draw(
     views: Sequence[View] | None = None,
     theme: Theme = "auto",
     title: str = "",
+    transparent: bool = False,
 ) -> Drawing:
     """Draw what autograd recorded for some tensors.
 
@@ -53,6 +56,8 @@ def draw(
         theme: ``"auto"`` for a picture that follows the reader's colour scheme (SVG only),
             ``"light"`` or ``"dark"``.
         title: a line above the picture.
+        transparent: no page behind the picture (SVG, PNG, PDF and DOT); text outside of boxes is
+            dark then, unless the theme is ``"dark"`` or follows the reader's.
 
     Returns:
         The picture: a notebook shows it, ``.save("loss.svg")`` writes it, ``str()`` is text.
@@ -75,14 +80,14 @@ def draw(
     """
     story = recorded_in(subjects[0]) if len(subjects) == 1 else None
     if story is not None:
-        return Drawing(story, views=views, theme=theme, title=title)
+        return Drawing(story, views=views, theme=theme, title=title, transparent=transparent)
     from gradviz.capture.tensors.names import Names
     from gradviz.capture.tracing.tracer import trace_subjects
 
     named = Names.of(names, sys._getframe(1))
     with stage("tracing"):
         graph = trace_subjects(subjects, named)
-    return Drawing(graph, views=views, theme=theme, title=title)
+    return Drawing(graph, views=views, theme=theme, title=title, transparent=transparent)
 
 
 class Drawing:
@@ -93,6 +98,7 @@ class Drawing:
         views: as for `draw`.
         theme: as for `draw`.
         title: as for `draw`.
+        transparent: as for `draw`.
 
     Example:
         >>> drawing = Drawing(GradGraph(), title="nothing yet")
@@ -109,6 +115,7 @@ class Drawing:
         views: Sequence[View] | None = None,
         theme: Theme = "auto",
         title: str = "",
+        transparent: bool = False,
     ) -> None:
         if theme not in get_args(Theme):
             raise UsageError(f"theme cannot be {theme!r}: pass {', '.join(get_args(Theme))}")
@@ -119,6 +126,7 @@ class Drawing:
             )
         self.story = _story(story, title)
         self.theme: Theme = theme
+        self.transparent = transparent
         self._views = views
 
     @property
@@ -147,14 +155,14 @@ class Drawing:
     @cached_property
     def svg(self) -> str:
         """The picture as SVG text, light and dark in one."""
-        return to_svg(self._scene, self.theme)
+        return to_svg(self._scene, self.theme, self.transparent)
 
     @property
     def dot(self) -> graphviz.Digraph:
         """The picture as a ``graphviz.Digraph``, to change or to draw with other settings."""
         from gradviz.renderers.dot import to_digraph
 
-        return to_digraph(self.shown, self.theme)
+        return to_digraph(self.shown, self.theme, self.transparent)
 
     @property
     def text(self) -> str:
@@ -185,8 +193,8 @@ class Drawing:
 
         return {
             "svg": lambda: self.svg,
-            "png": lambda: to_png(self._scene, self.theme),
-            "pdf": lambda: to_pdf(self._scene, self.theme),
+            "png": lambda: to_png(self._scene, self.theme, self.transparent),
+            "pdf": lambda: to_pdf(self._scene, self.theme, self.transparent),
             "dot": lambda: str(self.dot.source),
             "json": lambda: serialize.to_json(self.story),
             "html": lambda: to_html(self.shown, self.theme),
@@ -210,7 +218,11 @@ class Drawing:
         """
         format = format_of(path)
         check_folder(path)
-        write_atomically(path, self.render(format))
+        if format == "json":  # that of a large graph is never whole in memory
+            pieces = serialize.iter_json(self.story)
+            write_atomically(path, (piece.encode("utf-8", "backslashreplace") for piece in pieces))
+        else:
+            write_atomically(path, self.render(format))
         return Path(path)
 
     def __str__(self) -> str:
@@ -222,17 +234,35 @@ class Drawing:
 
     def _repr_html_(self) -> str:
         """The picture as an image: notebooks that are not trusted show it as well."""
+        count = sum(frame.graph.number_of_nodes() for frame in self.story)
         try:
-            data = base64.b64encode(self.svg.encode()).decode()
+            with waiting(f"drawing {count:,} nodes"):
+                return image(self.svg, self._scene.description)
         except GradvizError as error:
             # A display hook must not raise: the reader gets the text and the reason instead.
             reason = f"{self.text}\n{error}"
             return f"<pre>{escape(reason)}</pre>"
-        alt = escape(self._scene.description, quote=True)
-        return f'<img alt="{alt}" src="data:image/svg+xml;base64,{data}">'
 
-    def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
-        return {"text/html": self._repr_html_(), "text/plain": str(self)}
+    def _repr_svg_(self) -> str | None:
+        """For programs that show no HTML; without a PDF none, as LaTeX would call for Inkscape."""
+        return None if self._repr_pdf_() is None else self.svg
+
+    def _repr_pdf_(self) -> bytes | None:
+        """For LaTeX."""
+        return self._pdf
+
+    @cached_property
+    def _pdf(self) -> bytes | None:
+        from gradviz.renderers.canvas import to_pdf
+
+        try:
+            with waiting("drawing it as PDF too"):
+                return to_pdf(self._scene, self.theme, self.transparent, _PDF_SECONDS)
+        except GradvizError:
+            return None
+
+    def _repr_pretty_(self, printer: Any, _cycle: bool) -> None:
+        printer.text(str(self))
 
 
 def _story(story: GradGraph | Frame | Story, title: str) -> Story:

@@ -6,6 +6,7 @@ import errno
 import os
 import secrets
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 from gradviz.errors import OutputError, UsageError
@@ -85,7 +86,7 @@ def _obstacle(target: Path) -> str:
     return f"there is no folder {_as_given(folder)}; make it with: mkdir -p {_as_given(folder)}"
 
 
-def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
+def write_atomically(path: str | os.PathLike[str], data: bytes | Iterable[bytes]) -> None:
     """Write a file whole: whatever goes wrong, the old content or none is there, not a part.
 
     The bytes go to a temporary file in the same folder, which is then moved into place. A
@@ -93,7 +94,7 @@ def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
 
     Args:
         path: the file; ``"-"`` is standard output.
-        data: all its bytes.
+        data: all its bytes, or pieces of them, in order.
 
     Raises:
         OutputError: if it cannot be written.
@@ -107,28 +108,31 @@ def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
         'drawn'
     """
     name = os.fspath(path)
+    pieces = [data] if isinstance(data, bytes) else data
     if name == STDOUT:
-        _write_stdout(data)
+        for piece in pieces:
+            _write_stdout(piece)
         return
     check_folder(name)
     target = Path(os.path.realpath(name))
     try:
         if target.exists() and not target.is_file():
-            target.write_bytes(data)
+            with target.open("wb") as file:
+                file.writelines(pieces)
         else:
-            _replace(target, data)
+            _replace(target, pieces)
     except BrokenPipeError:
         raise
     except (OSError, ValueError) as error:
         raise _cannot(name, _reason(error, target)) from error
 
 
-def _replace(target: Path, data: bytes) -> None:
+def _replace(target: Path, pieces: Iterable[bytes]) -> None:
     temporary = target.with_name(f".gradviz-{secrets.token_hex(6)}.tmp")
     try:
         # "x" leaves the permissions to the umask, where tempfile would make them private.
         with temporary.open("xb") as file:
-            file.write(data)
+            file.writelines(pieces)
             file.flush()
             os.fsync(file.fileno())
         if target.exists():

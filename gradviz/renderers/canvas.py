@@ -20,8 +20,8 @@ from gradviz.renderers.theme import FONT, Theme, colour
 
 __all__ = ["to_pdf", "to_png"]
 
-_DOTS_PER_INCH = 192
-_FEWEST_DOTS = 48
+_DOTS_PER_INCH = 144  # a unit of the drawing is a point: two pixels
+_FEWEST_DOTS = 36
 _LONGEST_PIECE = 4_000  # characters, each of up to four bytes
 _MOST_PIXELS = 32_000
 """Just under the 32,767 pixels that cairo can draw on a side."""
@@ -30,12 +30,15 @@ _MOST_PIXELS = 32_000
 _ROUND = 4 / 3 * (math.sqrt(2) - 1)
 
 
-def to_png(scene: Scene, theme: Theme = "auto", limit: float = 60.0) -> bytes:
+def to_png(
+    scene: Scene, theme: Theme = "auto", transparent: bool = False, limit: float = 60.0
+) -> bytes:
     """The scene as a PNG at twice its size in points, smaller where it would not fit.
 
     Args:
         scene: what to draw.
         theme: ``"dark"`` or else light.
+        transparent: as for the SVG.
         limit: seconds that Graphviz may take.
 
     Raises:
@@ -50,33 +53,38 @@ def to_png(scene: Scene, theme: Theme = "auto", limit: float = 60.0) -> bytes:
             "PNG; save it as .svg or .pdf"
         )
     arguments = [f"-Gdpi={dots}"]
-    source = _source(scene, theme)
+    source = _source(scene, theme, transparent)
     return run_graphviz(source, program="nop2", arguments=arguments, format="png", limit=limit)
 
 
-def to_pdf(scene: Scene, theme: Theme = "auto", limit: float = 60.0) -> bytes:
+def to_pdf(
+    scene: Scene, theme: Theme = "auto", transparent: bool = False, limit: float = 60.0
+) -> bytes:
     """The scene as one page of PDF, of its own size.
 
     Args:
         scene: what to draw.
         theme: ``"dark"`` or else light.
+        transparent: as for the SVG.
         limit: seconds that Graphviz may take.
 
     Raises:
         LayoutError: if there is no Graphviz that works.
     """
-    source = _source(scene, theme)
+    source = _source(scene, theme, transparent)
     return run_graphviz(source, program="nop2", arguments=[], format="pdf", limit=limit)
 
 
-def _source(scene: Scene, theme: Theme) -> str:
+def _source(scene: Scene, theme: Theme, transparent: bool) -> str:
     """An empty graph of the right size with the drawing behind it."""
     page = Rectangle(0, 0, scene.width, scene.height, "page")
-    shapes = [page, *(shape for group in scene.groups for shape in group.shapes)]
+    shapes = [shape for group in scene.groups for shape in group.shapes]
+    if not transparent:
+        shapes.insert(0, page)
     pen = _Pen(scene.height, theme, _lift(tuple(engines())))
     background = _quoted(op for shape in shapes for op in pen.draw(shape))
     return (
-        f"digraph {{ graph [pad=0, margin=0, _background={background}]\n"
+        f"digraph {{ graph [pad=0, margin=0, bgcolor=transparent, _background={background}]\n"
         'node [style=invis, shape=point, width=0.001, height=0.001, label=""]\n'
         f'a [pos="0,0"]; b [pos="{scene.width:.2f},{scene.height:.2f}"] }}\n'
     )

@@ -95,11 +95,12 @@ def _extent(graph: GradGraph, roots: list[dict[str, str]]) -> str:
     if not operations:
         return f"{_names(roots)} is a leaf: nothing was computed to make it." if roots else ""
     steps = _count(operations, "operation", "operations")
+    to = f" to {_names(roots)}" if roots else ""  # what they led to may be gone already
     if _holds_leaves(graph):
-        return f"{steps} to {_names(roots)}."
+        return f"{steps}{to}."
     if not leaves:
-        return f"{steps} to {_names(roots)}, and no leaf that could get a gradient."
-    return f"{steps} from {_count(leaves, 'leaf', 'leaves')} to {_names(roots)}."
+        return f"{steps}{to}, and no leaf that could get a gradient."
+    return f"{steps} from {_count(leaves, 'leaf', 'leaves')}{to}."
 
 
 def _holds_leaves(graph: GradGraph) -> bool:

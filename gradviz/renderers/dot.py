@@ -31,12 +31,13 @@ _BAR_WIDTH = 80
 _EDGE = {"arrowsize": "0.7", "penwidth": "1.2", "fontname": FONT, "fontsize": "10"}
 
 
-def to_digraph(story: Story, theme: Theme = "auto") -> graphviz.Digraph:
+def to_digraph(story: Story, theme: Theme = "auto", transparent: bool = False) -> graphviz.Digraph:
     """The story as a ``graphviz.Digraph``; several frames become clusters.
 
     Args:
         story: frames as they will be drawn.
         theme: ``"dark"`` or else light colours.
+        transparent: as for the SVG.
 
     Example:
         >>> from gradviz.graph import NodeKind
@@ -47,7 +48,8 @@ def to_digraph(story: Story, theme: Theme = "auto") -> graphviz.Digraph:
         True
     """
     digraph = graphviz.Digraph("gradviz", node_attr=_NODE, edge_attr=_EDGE)
-    digraph.attr(**_GRAPH, bgcolor=colour("page", theme), fontcolor=colour("ink", theme))
+    page = "transparent" if transparent else colour("page", theme)
+    digraph.attr(**_GRAPH, bgcolor=page, fontcolor=colour("ink", theme))
     if len(story) == 1:
         frame = story[0]
         lines = [story.title or frame.title, frame.caption, scale_text(frame.graph)]

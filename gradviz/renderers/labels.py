@@ -237,7 +237,8 @@ def _group_rows(data: NodeData) -> list[Line]:
             row.append(Span("None", Role.FACT))
         else:
             loud = is_loud(grad)
-            text = _content(grad) if loud else f"norm {number_text(grad.norm or 0.0)}"
+            shown = loud or grad.norm is None
+            text = _content(grad) if shown else f"norm {number_text(grad.norm or 0.0)}"
             row.append(Span(text, Role.LOUD if loud else Role.VALUE))
         row += _change(data, "grad")
     if data.get("saved_bytes", 0) >= _WORTH_A_WORD:

@@ -19,12 +19,13 @@ from gradviz.renderers.theme import FONT, PALETTE, Theme, colour
 __all__ = ["to_svg"]
 
 
-def to_svg(scene: Scene, theme: Theme = "auto") -> str:
+def to_svg(scene: Scene, theme: Theme = "auto", transparent: bool = False) -> str:
     """The scene as the text of an SVG file.
 
     Args:
         scene: what to draw.
         theme: ``"auto"`` follows the reader's colour scheme; ``"light"`` and ``"dark"`` do not.
+        transparent: leave out the page, so that what lies behind the picture shows.
 
     Example:
         >>> svg = to_svg(Scene(10, 10, title="x"))
@@ -32,7 +33,7 @@ def to_svg(scene: Scene, theme: Theme = "auto") -> str:
         (True, True)
     """
     body = "\n".join(_Writer(theme).group(group) for group in scene.groups)
-    facts = (theme, scene.width, scene.height, scene.title, scene.description)
+    facts = (theme, transparent, scene.width, scene.height, scene.title, scene.description)
     mark = "gv" + hashlib.sha256(f"{facts}{body}".encode()).hexdigest()[:8]
     page = Rectangle(0, 0, scene.width, scene.height, "page")
     size = f'width="{_n(scene.width)}" height="{_n(scene.height)}"'
@@ -43,7 +44,7 @@ def to_svg(scene: Scene, theme: Theme = "auto") -> str:
         f'<title id="@-title">{_text(scene.title)}</title>',
         f'<desc id="@-desc">{_text(scene.description)}</desc>',
         *([_dark_style(body)] if theme == "auto" else []),
-        _Writer(theme).shape(page),
+        *([] if transparent else [_Writer(theme).shape(page)]),
         body,
         "</svg>\n",
     ]

@@ -16,6 +16,7 @@ from gradviz.views.colours import SCALES, colour_by
 from gradviz.views.flow import reverse_flow
 from gradviz.views.focus import focus_on, top
 from gradviz.views.modules import group_by_module, infer_modules
+from gradviz.views.numbers import hide_numbers
 from gradviz.views.page import fit_page
 from gradviz.views.paths import only_paths_to, only_reaching
 from gradviz.views.repeats import fold_repeats
@@ -38,6 +39,7 @@ __all__ = [
     "fold_stretches",
     "group_by_module",
     "hide_bookkeeping",
+    "hide_numbers",
     "infer_modules",
     "only_paths_to",
     "only_reaching",
@@ -61,6 +63,7 @@ ALL: dict[str, View] = {
     "only_reaching": only_reaching,
     "fit_page": fit_page,
     "colour_by": colour_by,
+    "hide_numbers": hide_numbers,
 }
 """Every view by its name, as the command line and the docs spell it."""
 

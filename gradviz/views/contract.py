@@ -120,12 +120,16 @@ def _take_in_leaves(
     users: dict[str, set[int | None]] = {}
     ways: dict[str, list[str]] = {}
     leaves: list[str] = []
+    operation, accumulate = NodeKind.OPERATION, NodeKind.ACCUMULATE
     for key, data in graph._node.items():
-        if data["kind"] is NodeKind.ACCUMULATE:
+        kind = data["kind"]
+        if kind is operation:
+            continue
+        if kind is accumulate:
             for source in graph._pred[key]:
                 ways.setdefault(source, []).append(key)
             users[key] = {owner.get(user) for user in graph._succ[key]}
-        elif data["kind"] in _LEAVES and not graph._pred[key] and key not in owner:
+        elif kind in _LEAVES and not graph._pred[key] and key not in owner:
             leaves.append(key)
     for key in leaves:
         found = users.setdefault(original.get(key, key), set())
@@ -174,13 +178,16 @@ def _add_edges(graph: GradGraph, seen: GradGraph, names: _Names) -> None:
     found: set[tuple[str, str, EdgeKind | None]] = set()
     for key, users in graph._succ.items():
         number = owner.get(key)
+        outside = users if number is None else [u for u in users if owner.get(u) != number]
+        if not outside:
+            continue
         source = names.of(key)
         if source not in seen:
             continue
-        for user, edges in users.items():
-            into = owner.get(user)
-            if (into is not None and into == number) or user in names.gone:
+        for user in outside:
+            if user in names.gone:
                 continue
+            edges, into = users[user], owner.get(user)
             target = names.of(user)
             for slot, data in edges.items():
                 edge = dict(data) if number is None else {**data, "output": 0}

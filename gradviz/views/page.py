@@ -62,15 +62,24 @@ def fit_page(graph: GradGraph, *, most: int = 60) -> GradGraph:
         if whole.number_of_nodes() <= most:
             return clone_shared_leaves(whole)  # type: ignore[no-any-return]
     best, how = _smallest(graph, most)
-    seen: GradGraph = clone_shared_leaves(best)
+    seen: GradGraph = _with_clones(best, 2 * most)
     for fold, word in ((fold_chains, "straight runs"), (fold_stretches(most // 2), "stretches")):
         if seen.number_of_nodes() > 2 * most:
             best, how = fold(best), f"{how}, {word}"
-            seen = clone_shared_leaves(best)
+            seen = _with_clones(best, 2 * most)
+    if seen is best:
+        seen = clone_shared_leaves(best)
     fold_notes = [note for note in best.notes if note not in graph.notes]
     kept = [note for note in seen.notes if note not in fold_notes or "reshaping" in note]
     seen.graph["notes"] = (_note(seen, how.removeprefix(", "), most), *kept)
     return seen
+
+
+def _with_clones(graph: GradGraph, most: int) -> GradGraph:
+    """With shared leaves drawn again; as it is if it is too large even without."""
+    if graph.number_of_nodes() > most:
+        return graph  # to copy it would cost as much as to fold it
+    return clone_shared_leaves(graph)  # type: ignore[no-any-return]
 
 
 def _note(best: GradGraph, how: str, most: int) -> str:

@@ -8,6 +8,7 @@ its arrows still run along the row. So the views that fold look for stretches.
 from __future__ import annotations
 
 import heapq
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -86,10 +87,11 @@ def units_of(graph: GradGraph) -> Units:
     leaves: list[str] = []
     accumulates: list[str] = []
     keys: list[str] = []
-    numbers: list[int] = []
+    numbers = array("q")
+    operation = NodeKind.OPERATION  # to look a member up in its enum takes longer than the rest
     for key, data in nodes.items():  # one pass: of a large graph each costs a second
         kind = data["kind"]
-        if kind is NodeKind.OPERATION:
+        if kind is operation:
             keys.append(key)
             numbers.append(data.get("sequence_nr", -1))
         elif kind is NodeKind.ACCUMULATE and len(inputs[key]) == 1:
@@ -136,7 +138,8 @@ def _inputs(
     inputs = graph._pred
     place = {key: number for number, key in enumerate(keys)}
     place.update((key, -1 - number) for key, number in aside.items())
-    starts, sources = [0], []
+    # Arrays of numbers: as lists they would take five times the memory, and set the peak.
+    starts, sources = array("q", [0]), array("q")
     for key in keys:
         row = inputs[key]
         if len(row) == 1:
@@ -144,10 +147,10 @@ def _inputs(
             if len(edges) == 1:
                 sources.append(place[source])
             else:
-                sources += [place[source]] * len(edges)
+                sources.extend([place[source]] * len(edges))
         else:
             pairs = sorted((slot, place[source]) for source, edges in row.items() for slot in edges)
-            sources += [source for _, source in pairs]
+            sources.extend([source for _, source in pairs])
         starts.append(len(sources))
     bounds, found = np.array(starts, np.int64), np.array(sources, np.int64)
     users = np.repeat(np.arange(len(keys)), np.diff(bounds))

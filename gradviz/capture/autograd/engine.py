@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import torch
 from torch.autograd import _get_sequence_nr  # type: ignore[attr-defined]
 
-from gradviz.capture.autograd import hooks
+from gradviz.capture.autograd import hooks, modes
 
 __all__ = ["BackwardCall", "Listener", "creation_count", "listen", "modes_below", "unlisten"]
 
@@ -62,7 +62,8 @@ class BackwardCall:
 class Listener(Protocol):
     """What wants to know of backward passes; the outcome is what it returned, or the error.
 
-    While one runs it is told what each full backward hook of a module was given and returned.
+    While one runs it is told what each full backward hook of a module was given and returned; at
+    any time, that ``inference_mode`` was entered or left.
     """
 
     def before_backward(self, call: BackwardCall) -> None: ...  # noqa: D102
@@ -70,6 +71,8 @@ class Listener(Protocol):
     def after_backward(self, call: BackwardCall, outcome: object) -> None: ...  # noqa: D102
 
     def module_hook(self, hook: Any, module: Any, given: Any, result: Any) -> None: ...  # noqa: D102
+
+    def mode_changed(self) -> None: ...  # noqa: D102
 
 
 class _Here(threading.local):
@@ -92,6 +95,7 @@ def listen(listener: Listener) -> None:
             _original = getattr(_autograd, _RUN)
             setattr(_autograd, _RUN, _replacement(_original))
             hooks.install(_tell_module_hook)
+            modes.install(_tell_mode)
         _open += 1
     _here.listeners.append(listener)
 
@@ -105,12 +109,18 @@ def unlisten(listener: Listener) -> None:
         if _open == 0:
             setattr(_autograd, _RUN, _original)
             hooks.remove()
+            modes.remove()
 
 
 def _tell_module_hook(hook: Any, module: Any, given: Any, result: Any) -> None:
     if _here.running:
         for listener in _here.listeners:
             listener.module_hook(hook, module, given, result)
+
+
+def _tell_mode() -> None:
+    for listener in _here.listeners:
+        listener.mode_changed()
 
 
 def _replacement(original: Any) -> Any:

@@ -25,6 +25,7 @@ from gradviz.capture.autograd.operations import (
     option_text,
     plain_shape,
 )
+from gradviz.capture.templates import template
 from gradviz.graph import Buffers, NodeKind
 
 __all__ = [
@@ -49,9 +50,21 @@ Private: ``_sequence_nr``; nothing public tells. An ``AccumulateGrad`` gives `AC
 ACCUMULATE_NR = 2**64 - 1
 
 # To look a member up in its enum takes longer than all the rest of what is done with it here.
-_OPERATION = NodeKind.OPERATION
 _NOTHING_SAVED, _HELD, _FREED = Buffers.NOTHING_SAVED, Buffers.HELD, Buffers.FREED
 
+_OPERATION = template(
+    {
+        "kind": NodeKind.OPERATION,
+        "op": "",
+        "grad_fn": "",
+        "shape": (),
+        "dtype": "",
+        "device": "",
+        "sequence_nr": 0,
+        "buffers": _NOTHING_SAVED,
+    },
+    later=("saved_bytes", "options"),
+)
 _ORDINARY = frozenset({torch.Tensor, torch.nn.Parameter})
 _MANY_TYPES = "CppFunction"  # the Python type of every node that has none of its own
 
@@ -114,6 +127,7 @@ class NodeReader:
 
     def __init__(self) -> None:
         self._types: dict[type, OperationType] = {}
+        self._alike: dict[tuple[object, ...], dict[str, Any]] = {}
         self._shapes: dict[tuple[int, ...], tuple[int, ...]] = {}
         self._texts: dict[object, str] = {}
         self._options: dict[object, dict[str, str]] = {}
@@ -130,21 +144,13 @@ class NodeReader:
         try:
             outputs = node._input_metadata
             made = outputs[0]
-            shape = self._shapes[tuple(made.shape)]
-            dtype, device = self._texts[made.dtype], self._texts[made.device]
+            data = self._alike[
+                kind.op, kind.grad_fn, tuple(made.shape), made.dtype, made.device
+            ].copy()
         except Exception:
             outputs = getattr(node, "_input_metadata", [])
-            shape, dtype, device = self.read_output(node, 0)
-        data = {
-            "kind": _OPERATION,
-            "op": kind.op,
-            "grad_fn": kind.grad_fn,
-            "shape": shape,
-            "dtype": dtype,
-            "device": device,
-            "sequence_nr": node._sequence_nr(),
-            "buffers": _NOTHING_SAVED,
-        }
+            data = self._first_of_its_kind(node, kind)
+        data["sequence_nr"] = node._sequence_nr()
         saved: Sequence[Any] = ()
         if kind.raw:
             data["buffers"], saved = read_saved(node, kind)
@@ -162,9 +168,22 @@ class NodeReader:
                             self._keep_list(held, data)
         if kind.options and (options := self._read_options(node, kind)):
             data["options"] = options
-        if len(outputs) != 1 or shape is None or kind.opaque:
+        if len(outputs) != 1 or data["shape"] is None or kind.opaque:
             _add_rare(kind, len(outputs), data)
         return kind, data, saved
+
+    def _first_of_its_kind(self, node: Node, kind: OperationType) -> dict[str, Any]:
+        """The attributes that operations of one type have in common, if they make the same.
+
+        Private: ``_input_metadata``, as in `read_output`.
+        """
+        shape, dtype, device = self.read_output(node, 0)
+        data = _OPERATION.copy()
+        data.update(op=kind.op, grad_fn=kind.grad_fn, shape=shape, dtype=dtype, device=device)
+        if shape is not None and -1 not in shape:
+            made = node._input_metadata[0]
+            self._alike[kind.op, kind.grad_fn, shape, made.dtype, made.device] = data.copy()
+        return data
 
     def _keep_list(self, held: list[torch.Tensor | None], data: dict[str, Any]) -> None:
         """Count each storage of a list of saved tensors, as `read` does for one.

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from gradviz.capture.autograd.operations import number_text
 from gradviz.capture.checking.numeric import Outcome
-from gradviz.drawable import Drawable
 from gradviz.graph import GradGraph
+from gradviz.shown import Shown
 from gradviz.story import Frame, Story
 
 __all__ = ["Check", "Checked", "Culprit"]
@@ -116,7 +116,7 @@ class Culprit:
 
 
 @dataclass(frozen=True, eq=False)
-class Check(Drawable):
+class Check(Shown):
     """The answer of `check`: one `Checked` per input; ``str()`` is a small table.
 
     Args:

@@ -6,7 +6,7 @@ Only facts are kept, and a weak reference: a tensor dies when it would have died
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -15,7 +15,7 @@ import torch
 if TYPE_CHECKING:
     from gradviz.capture.recording.stubs import Stub
 
-from gradviz.capture.autograd.nodes import plain_shape
+from gradviz.capture.autograd.nodes import plain_shape, sequence_number
 from gradviz.capture.recording.sources import NOWHERE, Place
 from gradviz.graph import Cause, TensorSummary
 
@@ -199,6 +199,17 @@ class Ghosts:
             ghost.was = self._new_leaf(tensor, None)
             ghost.was.ref = weakref.ref(tensor)
         return ghost.was
+
+    def identities(self, tensor: torch.Tensor) -> Iterator[Hashable]:
+        """What the nodes that can stand for a tensor have in common, the nearest first."""
+        record = self.tensors.of(tensor)
+        node = tensor.grad_fn
+        if record is not None:
+            yield record.identity
+        elif node is not None:
+            created = sequence_number(node)
+            yield "result", created, tensor.output_nr
+            yield created
 
     def _new_leaf(self, tensor: torch.Tensor, ghost: Ghost | None) -> Leaf:
         leaf = Leaf(self._leaves, ghost=ghost)

@@ -176,6 +176,13 @@ class Milestones:
             name = self._camera.module_name(module)
             self._watch.hooks.of_module(hook, name, given, result)
 
+    def mode_changed(self) -> None:
+        """``inference_mode`` was entered or left."""
+        try:
+            self._watch.note_inference()
+        except Exception as error:
+            self._watch.stumbled(error)
+
     def _grad_of(self, leaf: Leaf, graph: GradGraph) -> Any:
         key = self._camera.keys.known(leaf.identity)
         return graph.nodes[key].get("grad") if key in graph else None

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import Any
 
+import torch
 from torch import nn
 from torch.optim.optimizer import (
     register_optimizer_step_post_hook,
@@ -25,6 +26,8 @@ from gradviz.capture.recording.watch import Watch
 from gradviz.capture.tensors.names import module_names
 from gradviz.capture.tensors.subjects import shortly
 from gradviz.errors import UsageError
+from gradviz.graph import GradGraph
+from gradviz.shown import Shown
 from gradviz.story import Event, EventKind, Frame, Story
 
 __all__ = ["Recording", "record"]
@@ -75,7 +78,7 @@ def record(*modules: nn.Module, max_frames: int = 12, max_events: int = 10_000) 
     return Recording(named, max_frames, max_events)
 
 
-class Recording:
+class Recording(Shown):
     """What `record` has seen, so far or in all.
 
     Args:
@@ -112,6 +115,41 @@ class Recording:
         too_many = f"{left_out:,} events in the middle are left out" if left_out else ""
         notes = (self._milestones.moments.note, too_many, *self._watch.notes)
         return Story(self._milestones.moments.frames, "", tuple(filter(None, notes)))
+
+    def key_of(self, tensor: torch.Tensor, graph: GradGraph | None = None) -> str:
+        """The key of the node that stands for a tensor in the frames.
+
+        A name will not do: another tensor may be called the same.
+
+        Args:
+            tensor: one that is alive; asked for or not.
+            graph: of a frame: of an operation and its result, the one that is in there is meant.
+
+        Returns:
+            The key; "" if no frame has shown the tensor.
+
+        Raises:
+            UsageError: if it is no tensor.
+
+        Example:
+            >>> import torch
+            >>> with record() as run:
+            ...     x = torch.ones(2, requires_grad=True)
+            ...     loss = (x * 3).sum()
+            ...     loss.backward()
+            >>> graph = run.frames[-1].graph
+            >>> [graph.nodes[run.key_of(tensor)]["name"] for tensor in (x, loss)]
+            ['x', 'loss']
+            >>> run.key_of(torch.ones(1))
+            ''
+        """
+        if not isinstance(tensor, torch.Tensor):
+            raise UsageError(f"key_of takes a tensor, not {shortly(tensor)}")
+        with quietly():
+            identities = self._watch.ghosts.identities(tensor)
+            known = [key for each in identities if (key := self._watch.journal.key_of(each))]
+            there = [key for key in known if graph is not None and key in graph]
+            return next(iter([*there, *known]), "")
 
     def mark(self, name: str) -> None:
         """Take a frame now.

@@ -19,6 +19,8 @@ from typing import NamedTuple
 
 import torch
 
+from gradviz.cells import cell_name
+
 __all__ = ["NOWHERE", "Line", "Lines", "Place", "Verdicts", "user_frame", "user_place"]
 
 
@@ -150,6 +152,8 @@ class Lines:
         return Line(source, _targets(text).get(span, "") if text else "")
 
     def _display(self, filename: str) -> str:
+        if cell := cell_name(filename):
+            return cell
         if filename.startswith("<"):
             return filename
         path = os.path.realpath(filename)

@@ -208,6 +208,9 @@ class Spans:
     def module_hook(self, hook: Any, module: Any, given: Any, result: Any) -> None:
         """What a hook of a module did to a gradient is not told by where nodes were made."""
 
+    def mode_changed(self) -> None:
+        """Neither is ``inference_mode``, which makes none."""
+
     def _track(self) -> _Track:
         """What is known of this thread; a new thread may have the number of one that ended."""
         ident = threading.get_ident()

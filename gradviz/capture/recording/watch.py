@@ -128,7 +128,7 @@ class Watch:
         self.changes: deque[Change] = deque(maxlen=_MOST_CHANGES)
         self.notes: list[str] = []
         self.grad_expected = torch.is_grad_enabled()
-        self.inference = False
+        self.inference = torch.is_inference_mode_enabled()
         self.gradient_given: bool | None = None
         self.on_settled_grad: Callable[[Note], None] = lambda note: None
         self._touched = 0
@@ -335,14 +335,17 @@ class Watch:
 
     def cause_of_mode(self) -> Cause | None:
         """Why nothing is recorded at the moment; None when it is."""
-        inference = torch.is_inference_mode_enabled()
-        if inference is not self.inference:  # torch tells nobody when it is entered
-            self.inference = inference
-            if inference:
-                self.log(EventKind.MODE, "inference_mode", self.place(), detail="gradients off")
-        if inference:
+        if torch.is_inference_mode_enabled():
             return Cause.INFERENCE_MODE
         return None if torch.is_grad_enabled() else Cause.NO_GRAD
+
+    def note_inference(self) -> None:
+        """Tell that ``inference_mode`` was entered or left, if that made a difference."""
+        inference = torch.is_inference_mode_enabled()
+        if inference is not self.inference and not self.paused:
+            self.inference = inference
+            detail = f"gradients {'on' if torch.is_grad_enabled() else 'off'}"
+            self.log(EventKind.MODE, "inference_mode", self.place(), detail=detail)
 
     def _inside(self) -> None:
         """In the forward of a ``Function``: its node was made last, and this tells from where."""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import torch
 from torch.autograd.graph import Node
 
 from gradviz.capture.autograd.nodes import ACCUMULATE_NR, leaf_of, sequence_number
+from gradviz.capture.templates import template
 from gradviz.capture.tracing.insertion import Insertion
 from gradviz.graph import EdgeKind
 
@@ -20,6 +22,8 @@ NO_GRADIENT = (None, 0)
 
 BAND = 1_000
 """Levels per band: with 1,000 a stack of 512 KiB survives, with 5,000 it does not."""
+
+_GRADIENT = template({"kind": EdgeKind.GRADIENT, "input": 0, "output": 0})
 
 
 class Walk:
@@ -58,10 +62,11 @@ class Walk:
             Each node, its key, and its ``next_functions``. Its attributes are for the caller to
             put in; its edges follow when the caller asks for the next node.
         """
-        keys, crossings, gradient = self.keys, self.crossings, EdgeKind.GRADIENT
+        keys, crossings, new_edge = self.keys, self.crossings, _GRADIENT.copy
         nodes, successors = self.insertion.nodes, self.insertion.successors
         predecessors = self.insertion.predecessors
         stack: list[Node] = []
+        unseen: dict[str, dict[int, dict[str, Any]]] = {}
         for root in roots:
             if root not in keys:
                 keys[root] = key = self.new_key()
@@ -72,28 +77,33 @@ class Walk:
             node = stack.pop()
             key = keys[node]
             edges = node.next_functions
+            sources = predecessors[key] = {}
             yield node, key, edges
-            sources = predecessors[key]
             created = sequence_number(node)
             band_start = created - created % BAND
             for position, (child, output) in enumerate(edges):
                 if child is None:
                     continue
+                edge = new_edge()
+                if position or output:
+                    edge["input"], edge["output"] = position, output
                 source = keys.get(child)
                 if source is None:
                     source = keys[child] = f"n{self.count}"
                     self.count += 1
-                    nodes[source], successors[source], predecessors[source] = {}, {}, {}
+                    # The first two are only places in the order: they are filled at its turn.
+                    nodes[source] = predecessors[source] = unseen
+                    sources[source] = edges_between = {position: edge}
+                    successors[source] = {key: edges_between}
                     stack.append(child)
+                elif source in sources:
+                    sources[source][position] = edge
+                else:
+                    sources[source] = successors[source][key] = {position: edge}
                 before = sequence_number(child)
                 if not band_start <= before < created and before != ACCUMULATE_NR:
                     crossings.append((node, child))
                     self.is_ordered = self.is_ordered and before < created
-                edge = {"kind": gradient, "input": position, "output": output}
-                if source in sources:
-                    sources[source][position] = edge
-                else:
-                    sources[source] = successors[source][key] = {position: edge}
 
     def leaf_at(self, node: Node) -> torch.Tensor | None:
         """The leaf behind an ``AccumulateGrad`` node; its key comes next. None for other nodes."""

@@ -14,11 +14,11 @@ from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
 
 from gradviz.errors import GradvizError, UsageError
-from gradviz.frontends.sphinx.namespace import CodeError, Namespace
+from gradviz.frontends.pages.namespace import CodeError, Namespace
+from gradviz.frontends.pages.running import Outcome, Wanted, run_block, run_target
 from gradviz.frontends.sphinx.options import OPTIONS
 from gradviz.frontends.sphinx.picture import picture
 from gradviz.frontends.sphinx.places import at_home, source_of, target_of
-from gradviz.frontends.sphinx.running import Outcome, Wanted, run_block, run_target
 from gradviz.frontends.target import Target, check_file
 
 __all__ = ["GradvizDirective"]

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, get_args
+from collections.abc import Callable
+from typing import Any, get_args
 
 from docutils.parsers.rst import directives
 
-from gradviz.errors import UsageError
 from gradviz.frontends.frames import parse_numbers
+from gradviz.frontends.view_names import views_of
 from gradviz.renderers.theme import Theme
 
-if TYPE_CHECKING:
-    from gradviz.views import View
-
-__all__ = ["FORMATS", "OPTIONS", "THEMES", "views_of"]
+__all__ = ["FORMATS", "OPTIONS", "THEMES"]
 
 FORMATS = ("svg", "png", "txt", "dot", "mmd", "json")
 """What ``:format:`` may ask for; all but the first two are shown as text."""
@@ -65,40 +62,3 @@ OPTIONS: dict[str, Callable[..., Any]] = {
     "views": _views,
     "width": directives.length_or_percentage_or_unitless,
 }
-
-
-def views_of(names: str | None, depth: int | None) -> Sequence[View] | None:
-    """The views that the options ask for.
-
-    Args:
-        names: as on the command line: ``"hide_bookkeeping,reverse_flow"`` or ``"none"``.
-        depth: how deep modules are opened.
-
-    Returns:
-        The views in order; None for the default ones.
-
-    Raises:
-        UsageError: if there is no view of a name.
-
-    Example:
-        >>> [view.__name__ for view in views_of("hide_bookkeeping", None)]
-        ['hide_bookkeeping']
-    """
-    from gradviz.views import (
-        ALL,
-        clone_shared_leaves,
-        fold_repeats,
-        group_by_module,
-        hide_bookkeeping,
-    )
-
-    if names is None:
-        if depth is None:
-            return None
-        return [fold_repeats, hide_bookkeeping, group_by_module(depth=depth), clone_shared_leaves]
-    words = [] if names.strip() == "none" else [word.strip() for word in names.split(",")]
-    unknown = [word for word in words if word not in ALL]
-    if unknown:
-        raise UsageError(f"there is no view {unknown[0]!r}; views are none, {', '.join(ALL)}")
-    views = [ALL[word] for word in words]
-    return views if depth is None else [*views, group_by_module(depth=depth)]

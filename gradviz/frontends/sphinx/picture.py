@@ -14,10 +14,11 @@ from sphinx.util import logging
 
 from gradviz import __version__
 from gradviz.errors import GradvizError
+from gradviz.frontends.display import alt_text
 from gradviz.frontends.drawing import Drawing
 from gradviz.frontends.files import write_atomically
-from gradviz.frontends.sphinx.options import views_of
 from gradviz.frontends.sphinx.themes import themes_of
+from gradviz.frontends.view_names import views_of
 from gradviz.serialize import loads
 
 __all__ = ["draw_pictures", "picture", "skip"]
@@ -145,17 +146,8 @@ def _flatten(figure: nodes.figure) -> None:
     figure.replace_self([first, *rest])
 
 
-def _alt(node: picture, most: int = 300) -> str:
-    """What a picture says to who does not see it: as many lines as one cares to listen to."""
-    if "alt" in node:
-        return str(node["alt"])
-    kept: list[str] = []
-    for line in filter(None, map(" ".join, map(str.split, _drawing(node).text.splitlines()))):
-        if kept and sum(map(len, kept)) + len(line) > most:
-            kept.append("…")
-            break
-        kept.append(line)
-    return "; ".join(kept).replace(".; ", ". ")  # with a pause after each line
+def _alt(node: picture) -> str:
+    return str(node["alt"]) if "alt" in node else alt_text(_drawing(node).text)
 
 
 def _natural_width(path: Path) -> int:

@@ -12,8 +12,8 @@ from typing import Any
 from gradviz.errors import GradvizError, ScriptError, UsageError
 from gradviz.frontends.drawing import Drawing
 from gradviz.frontends.frames import chosen
+from gradviz.frontends.pages.namespace import Namespace
 from gradviz.frontends.script import Run, run_code, run_script
-from gradviz.frontends.sphinx.namespace import Namespace
 from gradviz.frontends.target import (
     Loaded,
     Target,
@@ -27,7 +27,7 @@ from gradviz.story import recorded_in
 
 __all__ = ["Outcome", "Wanted", "run_block", "run_target"]
 
-_FRAMES = ":frames:"
+_FRAMES = "frames"
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ def run_block(namespace: Namespace, code: str, wanted: Wanted) -> Outcome:
         if run.failed and not _is_wanted(run, wanted.raises):
             raise namespace.failure(run.ending, run.error) from run.error
         if wanted.raises and not run.failed:
-            raise UsageError(f":raises: says {wanted.raises}, and the code raised nothing")
+            raise UsageError(f"raises says {wanted.raises}, and the code raised nothing")
         loaded = values_of(Target("the code", names), run) if names else None
         outcome = _outcome(loaded, recording, wanted.frames)
     error = str(namespace.failure(run.ending, run.error)) if run.failed else ""
@@ -132,7 +132,7 @@ def _outcome(loaded: Loaded | None, recording: Any, frames: Sequence[int]) -> Ou
     if subject is None:
         subject = recording.story if recording else loaded.traced()  # type: ignore[union-attr]
     story = Drawing(subject).story
-    if not story:
+    if not any(frame.graph for frame in story):
         raise GradvizError("there is nothing to draw: autograd recorded nothing in the code")
     story, missing = chosen(story, frames, _FRAMES)
     return Outcome(to_json(story), tuple(filter(None, [missing])))

@@ -1,0 +1,108 @@
+"""What notebooks and pages of documentation show: a picture as an image, an answer as HTML.
+
+An image with its data in it shows everywhere: notebooks that are not trusted drop inline SVG, and
+several viewers damage it.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import sys
+import threading
+from collections.abc import Iterator
+from html import escape
+from typing import Any
+
+from gradviz.story import Frame, Story
+
+__all__ = ["alt_text", "answer_html", "image", "waiting"]
+
+_PATIENCE = 1.0  # seconds
+
+
+def image(svg: str, alt: str, mark: str = "") -> str:
+    """An SVG as an ``<img>`` that holds all of it.
+
+    Args:
+        svg: the picture.
+        alt: what it says, for those who do not see it.
+        mark: what the image's address ends with, as in ``"#only-dark"``; style sheets may ask.
+
+    Example:
+        >>> image("<svg/>", 'x "and" y')
+        '<img alt="x &quot;and&quot; y" src="data:image/svg+xml;base64,PHN2Zy8+">'
+    """
+    data = base64.b64encode(svg.encode()).decode()
+    return f'<img alt="{escape(alt, quote=True)}" src="data:image/svg+xml;base64,{data}{mark}">'
+
+
+def alt_text(text: str, most: int = 300) -> str:
+    r"""What a picture says to who does not see it: as many lines as one cares to listen to.
+
+    Args:
+        text: of the drawing.
+        most: letters.
+
+    Example:
+        >>> alt_text("loss  =  9\n← sum\n\n1 operation.\n")
+        'loss = 9; ← sum; 1 operation.'
+    """
+    kept: list[str] = []
+    for line in filter(None, map(" ".join, map(str.split, text.splitlines()))):
+        if kept and sum(map(len, kept)) + len(line) > most:
+            kept.append("…")
+            break
+        kept.append(line)
+    return "; ".join(kept).replace(".; ", ". ")  # with a pause after each line
+
+
+def answer_html(answer: Any) -> str:
+    """An answer as HTML: its words, and the picture of its story.
+
+    A story and a recording are their pictures; an explanation, a comparison or a check says in
+    words what its picture then shows.
+
+    Args:
+        answer: a frame, a story, or anything that has a ``story``.
+    """
+    from gradviz.frontends.drawing import Drawing
+
+    has_words = "__str__" in vars(type(answer))
+    words = f"<pre>{escape(str(answer))}</pre>" if has_words else ""
+    story = answer if isinstance(answer, (Frame, Story)) else answer.story
+    if isinstance(story, Story) and not story:
+        return words or "<pre>nothing was recorded</pre>"
+    return words + Drawing(story)._repr_html_()
+
+
+@contextlib.contextmanager
+def waiting(what: str) -> Iterator[None]:
+    """Tell the reader of a notebook what takes so long, when it takes longer than a second.
+
+    Elsewhere it does nothing. The line is taken away again at the end.
+
+    Args:
+        what: what is being done: ``"drawing 12,000 nodes"``.
+    """
+    if "ipykernel" not in sys.modules:
+        yield
+        return
+    from IPython.display import display
+
+    handles: list[Any] = []
+
+    def tell() -> None:
+        with contextlib.suppress(Exception):  # the kernel may be on its way out
+            handles.append(display({"text/plain": f"{what} …"}, raw=True, display_id=True))
+
+    timer = threading.Timer(_PATIENCE, tell)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        timer.join()
+        for handle in handles:
+            handle.update({"text/plain": ""}, raw=True)

@@ -1,0 +1,159 @@
+"""The IPython extension: ``%load_ext gradviz``, and ``%%gradviz`` over a cell to be recorded."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from types import CodeType
+from typing import Any
+
+from IPython.core.error import UsageError as ShellError
+from IPython.core.interactiveshell import InteractiveShell
+from IPython.core.magic import Magics, cell_magic, magics_class
+from IPython.core.magic_arguments import argument, magic_arguments, parse_argstring
+from IPython.display import display
+
+from gradviz.errors import GradvizError, UsageError
+from gradviz.frontends.drawing import Drawing
+from gradviz.frontends.frames import chosen, parse_numbers
+from gradviz.frontends.streams import aside
+from gradviz.frontends.view_names import views_of
+from gradviz.story import Story
+from gradviz.views import View
+
+__all__ = ["GradvizMagics", "load_ipython_extension", "unload_ipython_extension"]
+
+# The frame of these lines is the user's as well: whoever looks for variables in the frames that
+# called it, as the recording does at its end, finds those of the notebook.
+_WITHIN = """
+with __context:
+    exec(__body, globals())
+    if __last is not None:
+        __result.append(eval(__last, globals()))
+"""
+
+
+def load_ipython_extension(shell: InteractiveShell) -> None:
+    """What ``%load_ext gradviz`` does: ``%%gradviz`` is there afterwards."""
+    shell.register_magics(GradvizMagics)
+
+
+def unload_ipython_extension(shell: InteractiveShell) -> None:
+    """What ``%unload_ext gradviz`` does: ``%%gradviz`` is gone afterwards."""
+    shell.magics_manager.magics["cell"].pop("gradviz", None)
+
+
+@magics_class
+class GradvizMagics(Magics):
+    """The magic command."""
+
+    @magic_arguments()
+    @argument("name", nargs="?", default="", help="draw this variable alone, at its last moment")
+    @argument("--frames", default="", help="only these moments, counted from 1: 1,3")
+    @argument("--depth", type=int, help="draw each module as one box, so many levels deep")
+    @argument("--theme", choices=["auto", "light", "dark"], default="auto")
+    @argument("--title", default="", help="a line above the picture")
+    @argument("--into", metavar="NAME", default="", help="keep the recording in this variable")
+    @cell_magic
+    def gradviz(self, line: str, cell: str) -> None:
+        """Run a cell, and draw what autograd did in it, moment by moment.
+
+        The cell runs as it would without. When it fails, its traceback comes as usual, and the
+        drawing tells what there was until then.
+        """
+        __tracebackhide__ = True  # not a frame of the user's, says IPython's own word for it
+        try:
+            asked = _Asked.of(parse_argstring(self.gradviz, line))
+        except GradvizError as error:
+            raise ShellError(str(error)) from error
+        from gradviz.capture.recording.recorder import record  # only now: it needs torch
+
+        shell, recording = self.shell, record()
+        assert shell is not None
+        code = _compiled(shell, cell)
+        try:
+            values = _run(shell, code, recording)
+        finally:
+            if asked.into:
+                shell.user_ns[asked.into] = recording
+            _show(recording.story, asked)
+        if not cell.rstrip().endswith(";"):
+            for value in values:
+                shell.displayhook(value)
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """The options of ``%%gradviz``."""
+
+    name: str
+    frames: Sequence[int]
+    theme: Any
+    title: str
+    into: str
+    views: Sequence[View] | None = field(default=None)
+
+    @staticmethod
+    def of(options: Any) -> _Asked:
+        """Check the options before the cell runs for hours."""
+        frames = parse_numbers(options.frames, "--frames")
+        if options.into and not options.into.isidentifier():
+            raise UsageError(f"--into takes the name of a variable; not {options.into!r}")
+        if options.depth is not None and options.depth < 1:
+            raise UsageError(f"--depth takes a number from 1 up; not {options.depth}")
+        views = views_of(None, options.depth)
+        return _Asked(options.name, frames, options.theme, options.title, options.into, views)
+
+
+def _run(shell: InteractiveShell, code: _Code, recording: Any) -> list[Any]:
+    """Run the code of a cell in the notebook; returns the value of its last expression, if any."""
+    __tracebackhide__ = True
+    result: list[Any] = []
+    given = {"__context": recording, "__result": result, "__tracebackhide__": True}
+    outer = compile(_WITHIN, code.filename, "exec", dont_inherit=True)
+    exec(outer, shell.user_ns, {**given, "__body": code.body, "__last": code.last})
+    return result
+
+
+@dataclass(frozen=True)
+class _Code:
+    filename: str
+    body: CodeType
+    last: CodeType | None
+
+
+def _compiled(shell: InteractiveShell, cell: str) -> _Code:
+    """The code of a cell, whose lines count as in the notebook: the magic command is line 1."""
+    source = "\n" + shell.transform_cell(cell)
+    compiler: Any = shell.compile
+    filename = compiler.cache(source, shell.displayhook.prompt_count)
+    tree: Any = shell.transform_ast(compiler.ast_parse(source, filename=filename))
+    last = None
+    if tree.body and isinstance(tree.body[-1], ast.Expr):
+        expression = ast.Expression(tree.body.pop().value)
+        last = compiler(expression, filename, "eval")
+    return _Code(filename, compiler(tree, filename, "exec"), last)
+
+
+def _show(story: Story, asked: _Asked) -> None:
+    """Show what was recorded; why it cannot be shown is said in a line."""
+    try:
+        story, missing = chosen(story, asked.frames, "--frames")
+        if missing:
+            aside(missing)
+        if asked.name:
+            story = _of_name(story, asked.name)
+        if not any(frame.graph for frame in story):
+            raise UsageError("autograd recorded nothing in this cell")
+        display(Drawing(story, views=asked.views, theme=asked.theme, title=asked.title))
+    except GradvizError as error:
+        display({"text/plain": f"gradviz: {error}"}, raw=True)
+
+
+def _of_name(story: Story, name: str) -> Story:
+    """The last moment that shows a variable."""
+    for number in reversed(range(len(story))):
+        if any(data.get("name") == name for _, data in story[number].graph.nodes(data=True)):
+            return story[number : number + 1]
+    raise UsageError(f"no moment of this cell shows a tensor {name}; without a name all are shown")

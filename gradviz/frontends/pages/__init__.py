@@ -1,0 +1,1 @@
+"""Code on a page of documentation, run and drawn: what Sphinx and MkDocs share."""

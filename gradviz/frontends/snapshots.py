@@ -1,0 +1,123 @@
+"""Snapshots of graphs, for tests: written once, read by people, compared from then on."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from gradviz.errors import UsageError
+from gradviz.frontends.files import write_atomically
+from gradviz.story import Frame, Story, recorded_in
+from gradviz.views import View, apply, hide_bookkeeping, hide_numbers
+
+__all__ = ["FOLDER", "differences", "graph_text", "snapshot_file", "write"]
+
+FOLDER = "__gradviz__"
+"""Where snapshots are kept, beside the file of the test."""
+
+_MOST_LINES = 1_000_000  # a snapshot that leaves out lines would miss changes in them
+_MOST_TOLD = 200
+_UNFIT = re.compile(r"[^\w\[\].,=+-]+")
+_LONGEST = 120
+
+
+def graph_text(
+    subjects: Sequence[object],
+    frame: FrameType | None,
+    *,
+    names: object = None,
+    views: Sequence[View] = (hide_bookkeeping,),
+    values: bool = False,
+) -> str:
+    """The graph as the text of a snapshot: all of it, and the same in every run.
+
+    Args:
+        subjects: as for `gradviz.draw`.
+        frame: the code whose variables give tensors their names.
+        names: as for `gradviz.draw`.
+        views: applied in order.
+        values: tell the numbers too.
+
+    Raises:
+        SubjectError: if there is nothing in a subject that autograd could have recorded.
+    """
+    from gradviz.renderers.text import to_text
+
+    graph: Any = recorded_in(subjects[0]) if len(subjects) == 1 else None
+    if graph is None:
+        from gradviz.capture.tensors.names import Names  # only now: they need torch
+        from gradviz.capture.tracing.tracer import trace_subjects
+
+        graph = trace_subjects(tuple(subjects), Names.of(names, frame))
+    story = graph if isinstance(graph, Story) else [graph]
+    frames = []
+    for each in story:
+        moment = each if isinstance(each, Frame) else Frame("", each)
+        seen = apply(moment.graph, [*views, *([] if values else [hide_numbers])])
+        # What a recording says of a moment in brackets are numbers: (w.grad +3).
+        title = moment.title if values else moment.title.partition(" (")[0]
+        frames.append(Frame(title, seen))
+    return to_text(Story(frames), most_lines=_MOST_LINES)
+
+
+def snapshot_file(test_file: Path, test: str, name: str = "") -> Path:
+    """The file of a snapshot.
+
+    Args:
+        test_file: where the test is.
+        test: what it is called there: ``"TestModel.test_loss[relu-3]"``.
+        name: which of its snapshots; may be empty.
+
+    Example:
+        >>> snapshot_file(Path("tests/test_model.py"), "test_loss", "encoder").as_posix()
+        'tests/__gradviz__/test_model.test_loss.encoder.txt'
+        >>> snapshot_file(Path("test_model.py"), "test_loss[a/b]").name
+        'test_model.test_loss[a-b]-fe24a7d6.txt'
+    """
+    whole = ".".join(filter(None, (test_file.stem, test, name)))
+    fit = _UNFIT.sub("-", whole)[:_LONGEST]
+    if fit != whole:  # two names may have become one
+        fit += f"-{hashlib.sha256(whole.encode()).hexdigest()[:8]}"
+    return test_file.parent / FOLDER / f"{fit}.txt"
+
+
+def write(path: Path, text: str) -> None:
+    """Write a snapshot, and its folder where it is missing."""
+    path.parent.mkdir(exist_ok=True)
+    write_atomically(path, text.encode("utf-8", "backslashreplace"))
+
+
+def differences(path: Path, text: str) -> str:
+    """What is different now from a snapshot, as a unified diff; "" for nothing.
+
+    Args:
+        path: the snapshot.
+        text: the graph as it is now.
+
+    Raises:
+        UsageError: if there is no snapshot that can be read.
+    """
+    try:
+        before = path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise UsageError(f"there is no snapshot {_brief(path)}") from error
+    except (OSError, ValueError) as error:
+        raise UsageError(f"cannot read the snapshot {_brief(path)}: {error}") from error
+    after = text.encode("utf-8", "backslashreplace").decode()
+    return "\n".join(_told(before.splitlines(), after.splitlines(), _brief(path)))
+
+
+def _told(before: list[str], after: list[str], name: str) -> Iterator[str]:
+    lines = list(difflib.unified_diff(before, after, name, "now", lineterm="", n=2))
+    yield from lines[:_MOST_TOLD]
+    if len(lines) > _MOST_TOLD:
+        yield f"… and {len(lines) - _MOST_TOLD:,} more lines"
+
+
+def _brief(path: Path) -> str:
+    return f"{FOLDER}/{path.name}"

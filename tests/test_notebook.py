@@ -1,0 +1,208 @@
+"""A real notebook, run by a real kernel, and what nbconvert makes of it."""
+
+from __future__ import annotations
+
+import base64
+import re
+from typing import Any
+
+import nbclient
+import nbconvert
+import nbformat
+import pytest
+from IPython.core.interactiveshell import InteractiveShell
+
+import gradviz
+from gradviz.frontends.display import waiting
+
+CELLS = {
+    "draw": """
+import torch, gradviz
+x = torch.tensor([1.0, 2.0], requires_grad=True)
+loss = (x * 3).sum()
+gradviz.draw(loss)""",
+    "load": "%load_ext gradviz",
+    "record": """
+%%gradviz
+w = torch.ones(3, requires_grad=True)
+h = (w * 2).detach() + w
+out = h.sum()
+out.backward()
+w.grad""",
+    "name": """
+%%gradviz out --title "one picture" --theme dark
+out = (w * 3).sum()
+out.backward();""",
+    "fails": """
+%%gradviz --into run
+y = w.exp()
+y.add_(1)
+y.sum().backward()""",
+    "explain": "gradviz.explain(run)",
+    "recording": "run",
+    "lines": """
+with gradviz.record() as again:
+    out = (w.detach() + w).sum()
+print(again.events[0])""",
+    "compare": "gradviz.compare(run.frames[0], run.frames[-1])",
+    "check": """
+x = torch.ones(2, dtype=torch.float64, requires_grad=True)
+gradviz.check(lambda v: v.sin(), x)""",
+    "frames": "%%gradviz --frames 2\nout = w.sum()\nout.backward()",
+    "no frame": "%%gradviz --frames 7\nw.sum().backward()",
+    "no name": "%%gradviz los\nout = w.sum()\nout.backward()",
+    "misuse": "%%gradviz --frames one\nw.sum().backward()",
+    "nothing": "%%gradviz\nnumber = 1",
+    "silent": "%%gradviz\nw.sum().item();",
+    "syntax": "%%gradviz\nw = = 1",
+    "plain": "number",
+    "slow": "import time\nfrom gradviz.frontends.display import waiting\n"
+    "with waiting('drawing it all'): time.sleep(1.3)",
+    "unload": "%unload_ext gradviz",
+    "gone": "%%gradviz\nw.sum()",
+}
+
+
+@pytest.fixture(scope="module")
+def notebook() -> Any:
+    cells = [nbformat.v4.new_code_cell(code.strip()) for code in CELLS.values()]
+    made = nbformat.v4.new_notebook(cells=cells)
+    made.metadata.kernelspec = {"name": "python3", "display_name": "Python 3"}
+    nbclient.NotebookClient(made, allow_errors=True, timeout=120).execute()
+    return made
+
+
+@pytest.fixture
+def outputs(notebook: Any) -> dict[str, list[Any]]:
+    return {name: cell.outputs for name, cell in zip(CELLS, notebook.cells, strict=True)}
+
+
+def plain(outputs: list[Any]) -> str:
+    """All that is said in text: results, streams, and errors without their colours."""
+    parts = []
+    for output in outputs:
+        if output.output_type == "error":
+            parts.append(re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(output.traceback)))
+        else:
+            parts.append(output.get("text") or output.data.get("text/plain", ""))
+    return "\n".join(parts)
+
+
+def pictures(outputs: list[Any]) -> list[str]:
+    """The SVG of each image in the HTML."""
+    html = "".join(each.data.get("text/html", "") for each in outputs if "data" in each)
+    found = re.findall(r'src="data:image/svg\+xml;base64,([^"]+)"', html)
+    return [base64.b64decode(data).decode() for data in found]
+
+
+def test_a_drawing_is_a_picture_in_every_format_that_a_reader_may_want(outputs: Any) -> None:
+    data = outputs["draw"][0].data
+    assert set(data) == {"text/html", "text/plain", "image/svg+xml", "application/pdf"}
+    assert 'alt="2 operations from 1 leaf to loss.' in data["text/html"]
+    assert pictures(outputs["draw"]) == [data["image/svg+xml"]]
+    assert base64.b64decode(data["application/pdf"]).startswith(b"%PDF-")
+    assert data["text/plain"].startswith("loss  f32[]  =  9\n← sum")
+
+
+def test_a_recorded_cell_shows_its_moments_and_then_its_value(outputs: Any) -> None:
+    drawn, value = outputs["record"]
+    (picture,) = pictures([drawn])
+    assert "detach" in picture
+    assert "In[3]:3" in picture  # as the notebook counts: the magic command is line 1
+    assert "after backward 1 (w.grad +1)" in picture
+    assert (value.output_type, value.data["text/plain"]) == (
+        "execute_result",
+        "tensor([1., 1., 1.])",
+    )
+
+
+def test_a_name_draws_the_last_moment_of_that_variable(outputs: Any) -> None:
+    (output,) = outputs["name"]
+    (picture,) = pictures([output])
+    assert "one picture" in picture
+    assert "prefers-color-scheme" not in picture
+    assert "freed" in output.data["text/plain"]
+
+
+def test_a_cell_that_fails_shows_the_moment_and_its_own_line(outputs: Any) -> None:
+    drawn, error = outputs["fails"]
+    assert "add_ at In[5]:3 made it version 1" in plain([drawn])
+    assert error.ename == "RuntimeError"
+    said = plain([error])
+    assert re.search(r"Cell In\[5\], line 4\n.*\n?.*\n?.*\n?---?-> ?4 y.sum\(\).backward\(\)", said)
+    assert "notebook.py" not in said
+
+
+def test_answers_are_words_and_a_picture(outputs: Any) -> None:
+    for name, words in (
+        ("explain", "add_ at In[5]:3 (y.add_(1)) changed it afterwards"),
+        ("compare", "~ exp y  problem  none"),
+        ("check", "v  ok"),
+    ):
+        html = outputs[name][0].data["text/html"]
+        assert html.startswith("<pre>")
+        assert words in html
+        assert len(pictures(outputs[name])) == 1
+        assert words in plain(outputs[name])
+    assert len(pictures(outputs["recording"])) == 1
+    assert "<pre>" not in outputs["recording"][0].data["text/html"]
+
+
+def test_a_line_is_told_as_ipython_tells_it(outputs: Any) -> None:
+    assert plain(outputs["lines"]) == "In[8]:2  detach\n"
+
+
+def test_frames_are_chosen(outputs: Any) -> None:
+    said = plain(outputs["frames"])
+    assert said.startswith("1  after backward 1")
+    assert "the recording has 2 frames" in plain(outputs["no frame"])
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("no name", "no moment of this cell shows a tensor los"),
+        ("misuse", "UsageError: --frames takes numbers from 1 up, like 1,3,5; not 'one'"),
+        ("nothing", "gradviz: autograd recorded nothing in this cell"),
+        ("syntax", "SyntaxError"),
+        ("gone", "Cell magic `%%gradviz` not found"),
+    ],
+)
+def test_what_cannot_be_shown_is_said_in_a_line(outputs: Any, name: str, said: str) -> None:
+    assert said in plain(outputs[name])
+    assert not pictures(outputs[name])
+
+
+def test_the_notebook_goes_on_with_the_variables_of_the_cell(outputs: Any) -> None:
+    assert plain(outputs["plain"]) == "1"
+    assert [each.output_type for each in outputs["silent"]] == ["display_data"]
+
+
+def test_who_waits_is_told_and_the_line_is_taken_away(outputs: Any, capsys: Any) -> None:
+    (output,) = outputs["slow"]  # as it is at the end
+    assert (output.output_type, output.data["text/plain"]) == ("display_data", "")
+    with waiting("nothing"):
+        pass
+    assert capsys.readouterr() == ("", "")
+
+
+def test_html_markdown_and_latex_hold_the_pictures(notebook: Any) -> None:
+    html, _ = nbconvert.HTMLExporter().from_notebook_node(notebook)
+    assert html.count('<img alt="') == html.count('src="data:image/svg+xml;base64') >= 8
+    markdown, _ = nbconvert.MarkdownExporter().from_notebook_node(notebook)
+    assert markdown.count('src="data:image/svg+xml;base64') >= 8
+    latex, resources = nbconvert.LatexExporter().from_notebook_node(notebook)
+    files = re.findall(r"\\adjustimage\{[^}]*\{[^}]*\}\{[^}]*\}\}\{(.*?\.pdf)\}", latex)
+    assert len(files) >= 4
+    assert all(resources["outputs"][file].startswith(b"%PDF-") for file in files)
+
+
+def test_the_terminal_shows_text_and_lays_nothing_out() -> None:
+    """IPython without a notebook: the answer's words, not the repr of a dataclass."""
+    shell = InteractiveShell()
+    shell.display_formatter.active_types = ["text/plain"]
+    story = gradviz.Story([gradviz.Frame("before", gradviz.GradGraph())])
+    explanation = gradviz.Explanation(gradviz.Verdict.FROZEN, "w", "requires_grad is False")
+    for answer in (gradviz.draw(story), explanation, gradviz.Explanations((explanation,))):
+        data, _ = shell.display_formatter.format(answer)
+        assert data == {"text/plain": str(answer)}
