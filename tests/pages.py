@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from gradviz.frontends.sphinx.namespace import Namespace
-from gradviz.frontends.sphinx.running import Wanted, run_block
 
 from gradviz.frontends.frames import parse_numbers
+from gradviz.frontends.pages.namespace import Namespace
+from gradviz.frontends.pages.running import Wanted, run_block
 from gradviz.serialize import loads
 from gradviz.story import Story
 
