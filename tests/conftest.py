@@ -14,6 +14,9 @@ from hypothesis import settings
 settings.register_profile("gradviz", deadline=None, derandomize="CI" in os.environ)
 settings.load_profile("gradviz")
 
+# Projects that tests copy and build: pages and scripts of their own, not tests.
+collect_ignore_glob = ["sphinx_sites/*"]
+
 GOLDEN = Path(__file__).with_name("golden")
 
 

@@ -12,6 +12,7 @@ from typing import NamedTuple, TypeGuard, TypeVar
 
 import torch
 
+from gradviz.capture.autograd.tensors import quietly
 from gradviz.capture.tensors.subjects import parts, shortly
 from gradviz.errors import UsageError
 
@@ -233,7 +234,8 @@ def _of_variables(variables: list[_Variable]) -> list[Named]:
 def _can_be_read(tensor: torch.Tensor) -> bool:
     """Whether torch tells where it came from: not of one of several views whose base changed."""
     try:
-        _ = tensor.grad_fn
+        with quietly():
+            _ = tensor.grad_fn
     except RuntimeError:
         return False
     return True
