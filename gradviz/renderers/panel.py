@@ -98,7 +98,7 @@ def _panels_in_the_same_places(
     panels = []
     for graph, own in zip(graphs, cards, strict=True):
         groups = [edge_group(graph, edge, places) for edge in _edges(graph)]
-        reach = _reach(graph, places)
+        reach = _reach(graph, places) if len(graphs) > 1 else {}
         for key, card in own.items():
             width = min(max(card.width, reach.get(key, 0.0)), boxes[key].width)
             sized = replace(card, width=width, height=boxes[key].height)

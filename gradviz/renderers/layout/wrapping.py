@@ -8,9 +8,10 @@ side; a link that was cut runs from the foot of its column up to the head of the
 from __future__ import annotations
 
 import math
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from itertools import accumulate, pairwise
 
 from gradviz.renderers.layout.geometry import Box, Layout, Link, Point, Route
 
@@ -58,7 +59,7 @@ def wrap(boxes: Sequence[Box], links: Sequence[Link], layout: Layout) -> Layout:
     """
     if layout.height < _HIGH or layout.height < _NARROW * layout.width:
         return layout
-    gaps = _gaps(boxes, links, layout)
+    gaps = _gaps(boxes, layout)
     best: tuple[float, Layout] | None = None
     for count in range(2, _MOST_COLUMNS + 1):
         cuts = _cuts(gaps, layout.height, count)
@@ -71,7 +72,7 @@ def wrap(boxes: Sequence[Box], links: Sequence[Link], layout: Layout) -> Layout:
     return best[1] if best else layout
 
 
-def _gaps(boxes: Sequence[Box], links: Sequence[Link], layout: Layout) -> list[_Gap]:
+def _gaps(boxes: Sequence[Box], layout: Layout) -> list[_Gap]:
     """Where the picture may be cut, from top to bottom."""
     centers = layout.centers
     spans = sorted(
@@ -84,12 +85,30 @@ def _gaps(boxes: Sequence[Box], links: Sequence[Link], layout: Layout) -> list[_
         if top > foot:
             middles.append((foot + top) / 2)
         foot = max(foot, bottom)
-    ends = [sorted((route[0][1], route[-1][1])) for route in layout.routes]
-    found = []
-    for y in middles:
-        crossing = tuple(number for number, (top, bottom) in enumerate(ends) if top < y < bottom)
-        if len(crossing) <= _MOST_CUT:
-            found.append(_Gap(y, crossing))
+    crossing = _crossing(middles, layout.routes)
+    return [_Gap(middles[place], tuple(links)) for place, links in sorted(crossing.items())]
+
+
+def _crossing(heights: Sequence[float], routes: Sequence[Route]) -> dict[int, list[int]]:
+    """The links that cross each height, by its place; without heights that too many cross.
+
+    The work grows with the picture, not with its square: counted first, where links begin and
+    end, and listed only where they are few.
+    """
+    spans = [
+        (bisect_right(heights, min(ends)), bisect_left(heights, max(ends)))
+        for ends in ((route[0][1], route[-1][1]) for route in routes)
+    ]
+    steps = [0] * (len(heights) + 1)
+    for first, last in spans:
+        if first < last:
+            steps[first] += 1
+            steps[last] -= 1
+    few = [place for place, count in enumerate(accumulate(steps[:-1])) if count <= _MOST_CUT]
+    found: dict[int, list[int]] = {place: [] for place in few}
+    for number, (first, last) in enumerate(spans):
+        for place in few[bisect_left(few, first) : bisect_left(few, last)]:
+            found[place].append(number)
     return found
 
 
@@ -130,7 +149,7 @@ class _Columns:
             if parted is None:
                 return None
             pieces[number] = parted
-        moves = self._moves([route for parts in pieces.values() for route in parts])
+        moves, gutters = self._moves([route for parts in pieces.values() for route in parts])
         column_of = {box.key: self._column(old.centers[box.key][1]) for box in self._boxes}
         centers = {
             key: _moved((center,), moves[column_of[key]])[0] for key, center in old.centers.items()
@@ -149,10 +168,10 @@ class _Columns:
                 together = self._cuts[column].links
                 place = sorted(together, key=lambda n: -pieces[n][0][-1][0]).index(number)
                 after = _moved(rest[0], moves[column + 1])
-                route = _around(route, after, self._gutters[column], feet[column], place)
+                route = _around(route, after, gutters[column], feet[column], place)
             routes.append(route)
-        width = max(x for x, _ in [*(p for r in routes for p in r), *self._corners(centers)])
-        height = max(y for _, y in [*(p for r in routes for p in r), *self._corners(centers)])
+        points = [*(point for route in routes for point in route), *self._corners(centers)]
+        width, height = max(x for x, _ in points), max(y for _, y in points)
         engine = f"{old.engine}, in {len(self._cuts) + 1} columns"
         return replace(
             old,
@@ -169,8 +188,8 @@ class _Columns:
             for box in self._boxes
         ]
 
-    def _moves(self, routes: Sequence[Route]) -> list[Point]:
-        """How far each column moves; notes the middle of the gutter behind each."""
+    def _moves(self, routes: Sequence[Route]) -> tuple[list[Point], list[float]]:
+        """How far each column moves, and where links run up in the gutter behind it."""
         count = len(self._cuts) + 1
         lefts, rights, tops = [math.inf] * count, [-math.inf] * count, [math.inf] * count
         for box in self._boxes:
@@ -185,7 +204,7 @@ class _Columns:
             rights[column] = max(rights[column], *(x for x, _ in route))
         most = max(len(cut.links) for cut in self._cuts)
         head = 2 * _TURN + _APART * (most - 1)
-        self._gutters: list[float] = []
+        gutters: list[float] = []
         moves: list[Point] = []
         x = 0.0
         for column in range(count):
@@ -193,9 +212,9 @@ class _Columns:
             x += rights[column] - lefts[column]
             if column < count - 1:
                 between = 2 * _TURN + _APART * max(len(self._cuts[column].links) - 1, 0)
-                self._gutters.append(x + _TURN)
+                gutters.append(x + _TURN)
                 x += between
-        return moves
+        return moves, gutters
 
 
 def _moved(points: Route, by: Point) -> Route:
