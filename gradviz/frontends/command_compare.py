@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +22,7 @@ from gradviz.frontends.command import (
     title_option,
     transparent_option,
 )
+from gradviz.frontends.script import modules_forgotten
 from gradviz.frontends.streams import aside, stage
 
 if TYPE_CHECKING:
@@ -123,7 +122,8 @@ def _subjects(targets: tuple[Target, Target], argv: Sequence[str]) -> list[Subje
         if target.is_saved:
             subjects.append(_one_frame(saved(target.place), target.place))
         else:
-            with _modules_forgotten(Path(target.place).resolve().parent):
+            # The second script imports its own ``model.py``, not that of the first.
+            with modules_forgotten(Path(target.place).resolve().parent):
                 subjects.append(_of_script(target, argv))
     return subjects
 
@@ -162,16 +162,3 @@ def _of_one_run(targets: tuple[Target, Target], argv: Sequence[str]) -> list[Sub
         for part in (slice(cut), slice(cut, None))
     )
     return [part.traced() for part in parts]
-
-
-@contextlib.contextmanager
-def _modules_forgotten(folder: Path) -> Iterator[None]:
-    """Let the second script import its own ``model.py``, not that of the first."""
-    known = set(sys.modules)
-    try:
-        yield
-    finally:
-        for name in set(sys.modules) - known:
-            file = getattr(sys.modules[name], "__file__", None)
-            if file and folder in Path(file).resolve().parents:
-                del sys.modules[name]

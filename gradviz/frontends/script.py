@@ -16,7 +16,7 @@ from typing import Any
 
 from gradviz.errors import ScriptError, TargetError
 
-__all__ = ["Reached", "Run", "run_code", "run_module", "run_script"]
+__all__ = ["Reached", "Run", "modules_forgotten", "run_code", "run_module", "run_script"]
 
 # The frame of these lines is the script's as well: whoever looks for the user's variables in
 # the frames that called it, as the recording does at its end, finds the global ones.
@@ -274,3 +274,32 @@ def _as_main(argv: list[str], folder: str, main: ModuleType | None = None) -> It
         sys.stdin, sys.stdout, sys.stderr = streams
         sys.argv, sys.path[:], sys.modules["__main__"] = old_argv, old_path, old_main
         os.chdir(here)
+
+
+@contextlib.contextmanager
+def modules_forgotten(*folders: Path) -> Iterator[list[str]]:
+    """Forget afterwards what was imported from some folders: another program has its own.
+
+    Args:
+        folders: whose modules are forgotten, with those below; not what is installed there.
+
+    Yields:
+        A list, filled at the end: the files of these modules.
+    """
+    loaded: list[str] = []
+    before = set(sys.modules)
+    try:
+        yield loaded
+    finally:
+        for name in sorted(set(sys.modules) - before):
+            file = getattr(sys.modules[name], "__file__", None)
+            if file and _is_below(Path(file), folders):
+                loaded.append(file)
+                del sys.modules[name]
+
+
+def _is_below(file: Path, folders: Sequence[Path]) -> bool:
+    path = file.resolve()
+    if {"site-packages", "dist-packages"} & set(path.parts):
+        return False
+    return any(folder.resolve() in path.parents for folder in folders)

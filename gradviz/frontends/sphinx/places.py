@@ -6,9 +6,10 @@ import contextlib
 import importlib.util
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
+from gradviz.frontends.script import modules_forgotten
 from gradviz.frontends.target import Target, parse_target
 
 __all__ = ["at_home", "source_of", "target_of"]
@@ -70,22 +71,10 @@ def at_home(folder: Path, *own: Path) -> Iterator[list[str]]:
     Yields:
         A list, filled at the end: the files of these modules.
     """
-    loaded: list[str] = []
-    before, here = set(sys.modules), Path.cwd()
-    os.chdir(folder)
-    try:
-        yield loaded
-    finally:
-        os.chdir(here)
-        for name in sorted(set(sys.modules) - before):
-            file = getattr(sys.modules[name], "__file__", None)
-            if file and _is_below(Path(file), own):
-                loaded.append(file)
-                del sys.modules[name]
-
-
-def _is_below(file: Path, folders: Sequence[Path]) -> bool:
-    path = file.resolve()
-    if {"site-packages", "dist-packages"} & set(path.parts):
-        return False
-    return any(folder.resolve() in path.parents for folder in folders)
+    here = Path.cwd()
+    with modules_forgotten(*own) as loaded:
+        os.chdir(folder)
+        try:
+            yield loaded
+        finally:
+            os.chdir(here)
