@@ -82,14 +82,14 @@ def test_columns_keep_every_box_and_link(length: int, skips: list[tuple[int, int
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GRADVIZ_ENGINE", "layered")
         tall = lay_out(boxes, links)
-    wide = wrap(boxes, links, tall)
-    assert wide == wrap(boxes, links, tall)
+    wide = wrap(boxes, tall)
+    assert wide == wrap(boxes, tall)
     check(boxes, links, tall, wide)
 
 
 def test_a_long_chain_becomes_columns() -> None:
     boxes, links = chain(60, [])
-    wide = wrap(boxes, links, lay_out(boxes, links))
+    wide = wrap(boxes, lay_out(boxes, links))
     assert "columns" in wide.engine
     assert 0.4 < wide.height / wide.width < 1.5
 
@@ -98,13 +98,13 @@ def test_what_cannot_be_cut_stays_whole() -> None:
     """Five long links side by side would be a tangle in the gutter."""
     boxes, links = chain(60, [(n, 59 - n) for n in range(5)])
     tall = lay_out(boxes, links)
-    assert wrap(boxes, links, tall) is tall
+    assert wrap(boxes, tall) is tall
 
 
 def test_small_pictures_stay_whole() -> None:
     boxes, links = chain(8, [])
     tall = lay_out(boxes, links)
-    assert wrap(boxes, links, tall) is tall
+    assert wrap(boxes, tall) is tall
 
 
 def test_a_deep_network_fits_a_screen() -> None:

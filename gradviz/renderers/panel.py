@@ -89,10 +89,10 @@ def _panels_in_the_same_places(
                 links[cause.key] = Link(cause.key, target)
             else:
                 links[source, target, number] = Link(source, target)
-    placed = list(boxes.values()), list(links.values())
-    layout = lay_out(*placed, limit=limit)
+    placed = list(boxes.values())
+    layout = lay_out(placed, list(links.values()), limit=limit)
     if columns:
-        layout = wrap(*placed, layout)
+        layout = wrap(placed, layout)
     routes = dict(zip(links, layout.routes, strict=True))
     places = Places(layout.centers, routes)
     panels = []

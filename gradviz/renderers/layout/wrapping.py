@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
 
-from gradviz.renderers.layout.geometry import Box, Layout, Link, Point, Route
+from gradviz.renderers.layout.geometry import Box, Layout, Point, Route
 
 __all__ = ["wrap"]
 
@@ -35,12 +35,11 @@ class _Gap:
     links: tuple[int, ...]
 
 
-def wrap(boxes: Sequence[Box], links: Sequence[Link], layout: Layout) -> Layout:
+def wrap(boxes: Sequence[Box], layout: Layout) -> Layout:
     """The same layout in columns, if it is tall and can be cut; else as it is.
 
     Args:
         boxes: what was placed.
-        links: what was routed, in the order of ``layout.routes``.
         layout: where all of it is, data from top to bottom.
 
     Returns:
@@ -48,12 +47,11 @@ def wrap(boxes: Sequence[Box], links: Sequence[Link], layout: Layout) -> Layout:
 
     Example:
         >>> boxes = [Box(str(n), 60, 30) for n in range(40)]
-        >>> links = [Link(str(n), str(n + 1)) for n in range(39)]
         >>> centers = {str(n): (30.0, 15.0 + 50 * n) for n in range(40)}
         >>> ends = [(30.0, 30.0 + 50 * n) for n in range(39)]
         >>> routes = [((x, y), (x, y + 7), (x, y + 13), (x, y + 20)) for x, y in ends]
         >>> tall = Layout(60, 1980, centers, routes, "by hand")
-        >>> wide = wrap(boxes, links, tall)
+        >>> wide = wrap(boxes, tall)
         >>> wide.engine, wide.height < wide.width
         ('by hand, in 6 columns', True)
     """
@@ -63,7 +61,7 @@ def wrap(boxes: Sequence[Box], links: Sequence[Link], layout: Layout) -> Layout:
     best: tuple[float, Layout] | None = None
     for count in range(2, _MOST_COLUMNS + 1):
         cuts = _cuts(gaps, layout.height, count)
-        made = _Columns(boxes, links, layout, cuts).layout() if cuts else None
+        made = _Columns(boxes, layout, cuts).layout() if cuts else None
         if made is None or made.width > _WIDEST:
             continue
         badness = abs(math.log(made.height / made.width / _BEST))
@@ -130,10 +128,8 @@ def _cuts(gaps: Sequence[_Gap], height: float, count: int) -> list[_Gap]:
 class _Columns:
     """The parts between the cuts, side by side."""
 
-    def __init__(
-        self, boxes: Sequence[Box], links: Sequence[Link], layout: Layout, cuts: Sequence[_Gap]
-    ) -> None:
-        self._boxes, self._links, self._old, self._cuts = boxes, links, layout, cuts
+    def __init__(self, boxes: Sequence[Box], layout: Layout, cuts: Sequence[_Gap]) -> None:
+        self._boxes, self._old, self._cuts = boxes, layout, cuts
         self._edges = [cut.y for cut in cuts]
 
     def _column(self, y: float) -> int:
