@@ -8,9 +8,7 @@ is a tensor: it stays as it was when training goes on, and can be saved and draw
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from enum import Enum
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any
 
 import networkx as nx
 from networkx.classes.reportviews import (
@@ -20,6 +18,18 @@ from networkx.classes.reportviews import (
     OutMultiDegreeView,
     OutMultiEdgeView,
 )
+
+from gradviz.attributes import (
+    Buffers,
+    Cause,
+    EdgeData,
+    EdgeKind,
+    Mark,
+    NodeData,
+    NodeKind,
+    TensorSummary,
+)
+from gradviz.columns import EdgeColumns, Neighbours
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -37,258 +47,30 @@ __all__ = [
 ]
 
 
-class NodeKind(str, Enum):
-    """What a node stands for."""
-
-    PARAMETER = "parameter"
-    """A leaf that is an ``nn.Parameter`` and requires grad."""
-    LEAF = "leaf"
-    """Any other leaf that requires grad: backward adds to its ``.grad``."""
-    ACCUMULATE = "accumulate"
-    """The ``AccumulateGrad`` node between a leaf and the operations that use it."""
-    OPERATION = "operation"
-    """A ``grad_fn``: an operation that autograd recorded, to be run backwards."""
-    RESULT = "result"
-    """A tensor that was asked for (a root of the drawing) and has a ``grad_fn``."""
-    UNTRACKED = "untracked"
-    """A tensor outside the graph: no gradient flows to it."""
-    SAVED = "saved"
-    """A tensor that an operation keeps for its backward."""
-    GROUP = "group"
-    """Several nodes folded into one by a view."""
-
-
-class EdgeKind(str, Enum):
-    """What an edge stands for."""
-
-    GRADIENT = "gradient"
-    """Data flows along it, and the gradient flows back."""
-    CUT = "cut"
-    """Data flowed along it, but no gradient comes back; `Cause` says why, if known."""
-    ALIAS = "alias"
-    """Two tensors share their storage."""
-    SAVED = "saved"
-    """A tensor is kept for the backward of an operation."""
-
-
-class Cause(str, Enum):
-    """Why a cut edge carries no gradient. All but the first are known only from a recording."""
-
-    NOT_RECORDED = "not recorded"
-    """Nobody watched: the graph alone does not know."""
-    DETACH = "detach"
-    """``detach()`` or ``detach_()``."""
-    NO_GRAD = "no_grad"
-    """Computed while gradient mode was off: ``no_grad`` or ``set_grad_enabled(False)``."""
-    INFERENCE_MODE = "inference_mode"
-    """Computed under ``inference_mode``."""
-    REQUIRES_GRAD = "requires_grad_"
-    """``requires_grad`` of the leaf was switched off."""
-    DATA = "data"
-    """Taken through ``.data``."""
-    ITEM = "item"
-    """Became a Python number: ``item()``, ``tolist()``, ``float()``, ``int()``."""
-    NUMPY = "numpy"
-    """Became a numpy array."""
-    COPY = "torch.tensor"
-    """Built anew from the values, by ``torch.tensor`` and its like."""
-    AUTOGRAD_GRAD = "autograd.grad"
-    """Returned by ``torch.autograd.grad`` without ``create_graph=True``."""
-    NOT_DIFFERENTIABLE = "not differentiable"
-    """The operation has no gradient: a comparison, ``argmax``, a cast to integers."""
-    CONSTANT = "constant"
-    """Made during the recording without ``requires_grad``, from nothing that had it."""
-
-
-class Buffers(str, Enum):
-    """What became of the tensors that an operation saved for its backward."""
-
-    NOTHING_SAVED = "nothing saved"
-    HELD = "held"
-    FREED = "freed"
-    UNKNOWN = "unknown"
-
-
-class Mark(str, Enum):
-    """What `colour_by` found out about a gradient that has no place on its scale."""
-
-    ZERO = "zero"
-    """All zeros, or a node from which back every leaf got zeros."""
-    NOT_FINITE = "not finite"
-    """NaN or infinite."""
-    FIRST = "first not finite"
-    """The same, and backward came to it before the others that are known."""
-
-
-@dataclass(frozen=True)
-class TensorSummary:
-    """A tensor as facts: what fits in one line, with no storage kept alive.
+class _Neighbours:
+    """Where networkx keeps the edges: written out from columns at the first look.
 
     Args:
-        shape: sizes, one per dimension; ``()`` for a scalar.
-        dtype: as in torch, without the prefix: ``"float32"``.
-        device: ``"cpu"``, ``"cuda:0"``, ``"meta"``, ...
-        values: every element in row-major order when there are few, else None.
-        norm: Euclidean norm; None when the values could not be read.
-        mean: arithmetic mean, or None.
-        std: standard deviation (of the population), or None.
-        min: smallest element, or None.
-        max: largest element, or None.
-        nan: number of NaN elements.
-        inf: number of infinite elements.
-        note: what is special ("sparse", "meta: no values", "values not read: ..."), or "".
-
-    Example:
-        >>> TensorSummary((3,), "float32", "cpu", values=(1.0, 2.0, 3.0)).numel
-        3
+        names: of the attributes that hold the same dictionary.
     """
 
-    shape: tuple[int, ...]
-    dtype: str
-    device: str
-    values: tuple[float | int | bool | complex, ...] | None = None
-    norm: float | None = None
-    mean: float | None = None
-    std: float | None = None
-    min: float | None = None
-    max: float | None = None
-    nan: int = 0
-    inf: int = 0
-    note: str = ""
+    def __init__(self, *names: str) -> None:
+        self._names = names
 
-    @property
-    def numel(self) -> int:
-        """Number of elements."""
-        count = 1
-        for size in self.shape:
-            count *= size
-        return count
+    def __get__(self, graph: GradGraph | None, owner: type) -> Any:
+        if graph is None:
+            return self
+        own = graph.__dict__
+        columns = own.get("_columns")
+        if columns is not None:
+            graph._adj, graph._pred = columns.write(graph._node)
+            own.pop("_columns", None)
+        return own[self._names[0]]
 
-
-class NodeData(TypedDict, total=False):
-    """The attributes of a node. An attribute that says nothing is left out.
-
-    ================  ==========================================================================
-    attribute         meaning
-    ================  ==========================================================================
-    kind              `NodeKind`; the one attribute that every node has
-    op                the forward word of an operation: ``mul``, ``linear``
-    grad_fn           the class name in torch: ``MulBackward0``
-    options           the plain arguments of an operation, as text: ``{"dim": "1"}``
-    opaque            why the inside of an operation cannot be seen: ``"torch.compile"``
-    name              what the user calls the tensor; for an operation, the tensor it made
-    aliases           the other names of the same tensor (shared parameters)
-    shape             sizes of the tensor, or of the first output of an operation
-    dtype, device     of the same: ``"float32"``, ``"cuda:0"``
-    outputs           number of outputs of an operation, when there is more than one
-    untracked_inputs  number of inputs of an operation about which only this is known: no
-                      gradient goes to them (constants, detached tensors, absent arguments)
-    root              0, 1, ... when the node is what was asked for, in that order
-    value             `TensorSummary` of the tensor
-    grad              `TensorSummary` of ``.grad``; None when ``.grad`` is None; left out for
-                      tensors that keep no gradient
-    accumulations     number of times a gradient was added to ``.grad``; only when recorded
-    requires_grad     of an untracked tensor: False
-    is_leaf           of an untracked tensor
-    inference         True for a tensor made under ``inference_mode``
-    retains_grad      True for a non-leaf after ``retain_grad()``
-    version           the tensor's version counter: how often it was changed in place
-    hooks             number of hooks on the tensor or operation
-    buffers           `Buffers` of an operation
-    saved_bytes       bytes of storage that the operation keeps, each storage counted once in
-                      the graph, at the operation that comes first
-    sequence_nr       order of creation within the thread that ran the forward pass, counted
-                      from the first operation of the graph
-    module            path of the module that made it: ``encoder.layers.3``; ``""`` when it is
-                      known to be the model itself, or none
-    calls             which call of a module it ran in, when recorded: for the model itself and
-                      then for each part of the path, the number of the innermost call around
-    source            line that made it: ``train.py:31``
-    clone_of          key of the node that this one repeats (`clone_shared_leaves`)
-    members           of a group: how many operations were folded into it
-    repeat            of a group: how many times the same part comes after itself (``×12``)
-    parameters        of a group: number of elements of the parameters inside
-    structure         of a group: a fingerprint, the same for groups that do the same
-    first             of a group: key of the first operation that was folded into it
-    contents          of a group: the modules in it, or else its operations; the first 12
-    inferred          True when ``module`` was inferred from names and order, not recorded
-    changes           what is new against the frame before, in few words, by attribute:
-                      ``{"grad": "+3", "buffers": "freed"}``; ``{"node": "new"}`` for a new node
-    problem           what went wrong here, when a recording ended in an error at this node
-    level             how much it has of what `colour_by` shows: 0 the least, 1 the most
-    mark              `Mark`: a gradient that has no place on that scale
-    ================  ==========================================================================
-    """
-
-    kind: NodeKind
-    op: str
-    grad_fn: str
-    options: dict[str, str]
-    opaque: str
-    name: str
-    aliases: tuple[str, ...]
-    shape: tuple[int, ...]
-    dtype: str
-    device: str
-    outputs: int
-    untracked_inputs: int
-    root: int
-    value: TensorSummary
-    grad: TensorSummary | None
-    accumulations: int
-    requires_grad: bool
-    is_leaf: bool
-    inference: bool
-    retains_grad: bool
-    version: int
-    hooks: int
-    buffers: Buffers
-    saved_bytes: int
-    sequence_nr: int
-    module: str
-    calls: tuple[int, ...]
-    source: str
-    clone_of: str
-    members: int
-    repeat: int
-    parameters: int
-    structure: str
-    first: str
-    contents: tuple[str, ...]
-    inferred: bool
-    changes: dict[str, str]
-    problem: str
-    level: float
-    mark: Mark
-
-
-class EdgeData(TypedDict, total=False):
-    """The attributes of an edge.
-
-    =========  =================================================================================
-    attribute  meaning
-    =========  =================================================================================
-    kind       `EdgeKind`
-    input      which input of the target it is: 0, 1, ...; also the key of the edge
-    output     which output of the source it is: 0, 1, ...
-    cause      `Cause`, on cut edges only
-    through    forward words of the operations that a view folded into the edge: ``("t",)``
-    source     of a cut edge, the line that cut it, when it was recorded: ``train.py:12``
-    norm       of the gradient in the ``.grad`` at its end, which is that of all uses (`colour_by`)
-    level      where that norm lies on the scale: 0 the least, 1 the most
-    mark       `Mark`: a gradient that has no place on the scale
-    =========  =================================================================================
-    """
-
-    kind: EdgeKind
-    input: int
-    output: int
-    cause: Cause
-    through: tuple[str, ...]
-    source: str
-    norm: float
-    level: float
-    mark: Mark
+    def __set__(self, graph: GradGraph, value: Neighbours) -> None:
+        graph.__dict__.update(dict.fromkeys(self._names, value))
+        for view in ("adj", "succ", "pred"):  # networkx keeps them, and they show the old ones
+            graph.__dict__.pop(view, None)
 
 
 class GradGraph(nx.MultiDiGraph):  # type: ignore[misc]
@@ -311,6 +93,9 @@ class GradGraph(nx.MultiDiGraph):  # type: ignore[misc]
         ['n0', 'n1']
     """
 
+    _adj = _succ = _Neighbours("_adj", "_succ")
+    _pred = _Neighbours("_pred")
+
     # Views of the edges hold the graph. Networkx keeps them in it: a circle, which would leave
     # each graph to the garbage collector. Here they are made anew, and a graph goes at once.
     edges = out_edges = property(OutMultiEdgeView)
@@ -330,6 +115,36 @@ class GradGraph(nx.MultiDiGraph):  # type: ignore[misc]
         return f"GradGraph({', '.join([*parts, edge_part])})"
 
     __str__ = __repr__
+
+    def number_of_edges(self, u: Any = None, v: Any = None) -> int:
+        """Number of edges, of all or from ``u`` to ``v``."""
+        columns = self.__dict__.get("_columns") if u is None else None
+        return int(super().number_of_edges(u, v)) if columns is None else len(columns)
+
+    def edge_rows(self) -> Iterator[tuple[Any, Any, Any, EdgeData]]:
+        """Each edge as (source, target, key, attributes), as ``edges`` gives them, one by one.
+
+        A graph that was traced and not looked at yet stays as small as it is.
+        """
+        columns = self.__dict__.get("_columns")
+        if columns is None:
+            yield from self.edges(keys=True, data=True)
+        else:
+            names = list(self._node)
+            for source, target, key, data in columns.rows():
+                yield names[source], names[target], key, data
+
+    def edge_columns(self) -> EdgeColumns:
+        """All edges at once: what a view reads that folds thousands of nodes. Not to be changed."""
+        found: EdgeColumns | None = self.__dict__.get("_columns")
+        return EdgeColumns.of(self._node, self._succ) if found is None else found
+
+    def take_columns(self, columns: EdgeColumns) -> Self:
+        """Have these edges, and no others, between the nodes there are; returns the graph."""
+        for name in ("_adj", "_succ", "_pred", "adj", "succ", "pred"):
+            self.__dict__.pop(name, None)
+        self.__dict__["_columns"] = columns
+        return self
 
     @property
     def roots(self) -> list[str]:

@@ -8,7 +8,7 @@ version of the schema; a file of another version is refused by name.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields
 from enum import Enum
 from functools import lru_cache
@@ -71,13 +71,13 @@ def _iter_frame(frame: Frame) -> Iterator[str]:
     yield '], "edges": [\n'
     edges = (
         {"source": source, "target": target, "key": key, **_edge(data)}
-        for source, target, key, data in graph.edges(keys=True, data=True)
+        for source, target, key, data in graph.edge_rows()
     )
     yield from _iter_lines(edges, graph.number_of_edges())
     yield "]}"
 
 
-def _edge(data: dict[str, Any]) -> dict[str, Any]:
+def _edge(data: Mapping[str, Any]) -> dict[str, Any]:
     """The attributes of an edge; node-link form has another use for the word ``source``."""
     return {_LINE if name == "source" else name: value for name, value in data.items()}
 

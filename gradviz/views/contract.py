@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from gradviz.graph import EdgeKind, GradGraph, NodeData, NodeKind
 from gradviz.views.bookkeeping import RESHAPING
@@ -13,6 +16,7 @@ from gradviz.views.sums import fingerprint, sums_of
 __all__ = ["Part", "contract"]
 
 _LEAVES = (NodeKind.PARAMETER, NodeKind.LEAF, NodeKind.UNTRACKED, NodeKind.SAVED)
+_OUTSIDE = -1  # the number of no part
 
 
 @dataclass(frozen=True)
@@ -50,56 +54,89 @@ def contract(
         A new graph. The groups have the keys ``g0``, ``g1``, ...; their edges are one per
         node they come from or go to.
     """
-    owner = {key: number for number, part in enumerate(parts) for key in part.keys}
-    original = {
-        key: data["clone_of"]
-        for key, data in graph.nodes(data=True)
-        if "clone_of" in data and data["clone_of"] in graph
-    }
-    gone = _take_in_leaves(graph, parts, owner, original, hidden)
+    inside = _Inside(graph, parts)
+    gone = _take_in_leaves(inside, parts, hidden)
     names = _group_keys(graph, len(parts))
-    inside: list[list[dict[str, Any]]] = [[] for _ in parts]
+    members: list[list[dict[str, Any]]] = [[] for _ in parts]
     seen = GradGraph()
     seen.graph.update(graph.graph)
-    for key, data in graph._node.items():
-        number = owner.get(key)
-        if number is not None:
-            if not inside[number]:
+    for place, (number, (key, data)) in enumerate(zip(inside.owner, inside.nodes, strict=True)):
+        if number != _OUTSIDE:
+            if not members[number]:
                 seen.add_node(names[number])
-            if key not in original:
-                inside[number].append(data)
-        elif key not in gone and key not in original:
+            if place not in inside.original:
+                members[number].append(data)
+        elif place not in gone and place not in inside.original:
             seen.add_node(key, **data)
+    structures = inside.structures(parts)
     for number, part in enumerate(parts):
         first, last = _first_seen(graph, part), graph._node[part.keys[-1]]
-        found = {**sums_of(inside[number], last), "structure": _structure(graph, part)}
+        found = {**sums_of(members[number], last), "structure": structures[number]}
         found["first"] = graph._node[first].get("first", first)
         seen._node[names[number]].update({**found, **part.data})
-    _add_edges(graph, seen, _Names(owner, names, original, gone))
+    _add_edges(inside, seen, names, gone)
     return seen
+
+
+class _Inside:
+    """The inside of a graph in columns, and what becomes of it.
+
+    Args:
+        graph: the graph.
+        parts: what is drawn as one.
+
+    Attributes:
+        nodes: keys and attributes.
+        edges: from place to place in ``nodes``.
+        owner: the number of the part that each node belongs to, or -1.
+        original: the place of the leaf that another one repeats.
+    """
+
+    def __init__(self, graph: GradGraph, parts: Sequence[Part]) -> None:
+        self.nodes: list[tuple[str, dict[str, Any]]] = list(graph._node.items())
+        self.edges = graph.edge_columns()
+        self.sources = np.asarray(self.edges.sources)
+        self.targets = np.asarray(self.edges.targets)
+        self.place = {key: place for place, (key, _) in enumerate(self.nodes)}
+        self.owner = [_OUTSIDE] * len(self.nodes)
+        for number, part in enumerate(parts):
+            for key in part.keys:
+                self.owner[self.place[key]] = number
+        self.original = {
+            place: self.place[data["clone_of"]]
+            for place, (_, data) in enumerate(self.nodes)
+            if "clone_of" in data and data["clone_of"] in self.place
+        }
+
+    def structures(self, parts: Sequence[Part]) -> list[str]:
+        """For each part a fingerprint, which two parts share when they do the same."""
+        order = np.argsort(self.targets, kind="stable")
+        begins = np.searchsorted(self.targets[order], np.arange(len(self.nodes) + 1))
+        return [self._structure(part, order, begins) for part in parts]
+
+    def _structure(self, part: Part, order: NDArray[Any], begins: NDArray[Any]) -> str:
+        places = [self.place[key] for key in part.keys[: part.once or None]]
+        number = {place: number for number, place in enumerate(places)}
+        rows = []
+        for place in places:
+            data = self.nodes[place][1]
+            facts = [data.get(fact) for fact in ("op", "shape", "dtype", "structure", "repeat")]
+            edges = sorted(
+                (
+                    self.edges.inputs[row],
+                    number.get(self.edges.sources[row], -1),
+                    self.edges.kind(row) is EdgeKind.CUT,
+                )
+                for row in order[begins[place] : begins[place + 1]].tolist()
+            )
+            rows.append((data["kind"].value, *facts, edges))
+        return fingerprint(rows)
 
 
 def _first_seen(graph: GradGraph, part: Part) -> str:
     """The first key in a part that `hide_bookkeeping` leaves to be seen."""
     seen = (key for key in part.keys if graph._node[key].get("op") not in RESHAPING)
     return next(seen, part.keys[0])
-
-
-def _structure(graph: GradGraph, part: Part) -> str:
-    """A fingerprint that two parts share when they do the same."""
-    keys = part.keys[: part.once or None]
-    place = {key: number for number, key in enumerate(keys)}
-    rows = []
-    for key in keys:
-        data = graph._node[key]
-        facts = [data.get(fact) for fact in ("op", "shape", "dtype", "structure", "repeat")]
-        edges = sorted(
-            (slot, place.get(source, -1), edge.get("kind") is EdgeKind.CUT)
-            for source, edges in graph._pred[key].items()
-            for slot, edge in edges.items()
-        )
-        rows.append((data["kind"].value, *facts, edges))
-    return fingerprint(rows)
 
 
 def _group_keys(graph: GradGraph, count: int) -> list[str]:
@@ -110,44 +147,65 @@ def _group_keys(graph: GradGraph, count: int) -> list[str]:
 
 
 def _take_in_leaves(
-    graph: GradGraph,
+    inside: _Inside,
     parts: Sequence[Part],
-    owner: dict[str, int],
-    original: dict[str, str],
     hidden: Callable[[set[int | None]], bool] | None,
-) -> set[str]:
+) -> set[int]:
     """Give each part the leaves that nothing else uses; returns the leaves that are left out."""
-    users: dict[str, set[int | None]] = {}
-    ways: dict[str, list[str]] = {}
-    leaves: list[str] = []
-    operation, accumulate = NodeKind.OPERATION, NodeKind.ACCUMULATE
-    for key, data in graph._node.items():
-        kind = data["kind"]
-        if kind is operation:
-            continue
-        if kind is accumulate:
-            for source in graph._pred[key]:
-                ways.setdefault(source, []).append(key)
-            users[key] = {owner.get(user) for user in graph._succ[key]}
-        elif kind in _LEAVES and not graph._pred[key] and key not in owner:
-            leaves.append(key)
-    for key in leaves:
-        found = users.setdefault(original.get(key, key), set())
-        for user in graph._succ[key]:
-            found |= users[user] if user in users else {owner.get(user)}
-    gone: set[str] = set()
-    for key in leaves:
-        found = users[original.get(key, key)]
-        data = graph._node[original.get(key, key)]
+    owner, original = inside.owner, inside.original
+    leaves, accumulates = _aside(inside)
+    users: dict[int, set[int | None]] = {place: set() for place in accumulates}
+    ways: dict[int, list[int]] = {}
+    aside = np.zeros(len(inside.nodes), bool)
+    aside[[*leaves, *accumulates]] = True
+    rows = np.flatnonzero(aside[inside.sources] | aside[inside.targets])
+    pairs = list(zip(inside.sources[rows].tolist(), inside.targets[rows].tolist(), strict=True))
+    for source, user in pairs:
+        if user in users:
+            ways.setdefault(source, []).append(user)
+        if source in users:
+            users[source].add(_or_none(owner[user]))
+    own = dict.fromkeys(leaves)
+    for source, user in pairs:
+        if source in own:
+            found = users.setdefault(original.get(source, source), set())
+            found |= users[user] if user in accumulates else {_or_none(owner[user])}
+    gone: set[int] = set()
+    for place in leaves:
+        found = users.get(original.get(place, place), set())
+        data = inside.nodes[original.get(place, place)][1]
         if not found or "root" in data:
             continue
+        ends = (place, *ways.get(place, ()))
         if len(found) == 1 and None not in found:
             (number,) = found
             if number is not None and _belongs(data, parts[number]):
-                owner.update(dict.fromkeys((key, *ways.get(key, ())), number))
+                for end in ends:
+                    owner[end] = number
         elif hidden is not None and hidden(found):
-            gone.update((key, *ways.get(key, ())))
+            gone.update(ends)
     return gone
+
+
+def _aside(inside: _Inside) -> tuple[list[int], dict[int, None]]:
+    """The places of the leaves that are in no part, and of the ``AccumulateGrad`` nodes."""
+    operation, accumulate = NodeKind.OPERATION, NodeKind.ACCUMULATE
+    others = [
+        (place, data["kind"])
+        for place, (_, data) in enumerate(inside.nodes)
+        if data["kind"] is not operation
+    ]
+    has_inputs = np.bincount(inside.targets, minlength=len(inside.nodes)) > 0
+    leaves = [
+        place
+        for place, kind in others
+        if kind in _LEAVES and not has_inputs[place] and inside.owner[place] == _OUTSIDE
+    ]
+    return leaves, dict.fromkeys(place for place, kind in others if kind is accumulate)
+
+
+def _or_none(number: int) -> int | None:
+    return None if number == _OUTSIDE else number
 
 
 def _belongs(data: dict[str, Any], part: Part) -> bool:
@@ -158,43 +216,38 @@ def _belongs(data: dict[str, Any], part: Part) -> bool:
     return bool(module) and str(data["name"]).startswith(f"{module}.")
 
 
-@dataclass(frozen=True)
-class _Names:
-    """What became of the nodes: their part, its key, the leaf of a copy, what is left out."""
+def _add_edges(inside: _Inside, seen: GradGraph, groups: Sequence[str], gone: set[int]) -> None:
+    def name(place: int, number: int) -> str:
+        if number != _OUTSIDE:
+            return groups[number]
+        return inside.nodes[inside.original.get(place, place)][0]
 
-    owner: dict[str, int]
-    groups: list[str]
-    original: dict[str, str]
-    gone: set[str]
-
-    def of(self, key: str) -> str:
-        number = self.owner.get(key)
-        return self.original.get(key, key) if number is None else self.groups[number]
-
-
-def _add_edges(graph: GradGraph, seen: GradGraph, names: _Names) -> None:
-    owner = names.owner
     inputs: dict[str, int] = {}
     found: set[tuple[str, str, EdgeKind | None]] = set()
-    for key, users in graph._succ.items():
-        number = owner.get(key)
-        outside = users if number is None else [u for u in users if owner.get(u) != number]
-        if not outside:
+    for place, user, row in _edges_to_draw(inside):
+        number, into = inside.owner[place], inside.owner[user]
+        source, target = name(place, number), name(user, into)
+        if source not in seen or user in gone:
             continue
-        source = names.of(key)
-        if source not in seen:
-            continue
-        for user in outside:
-            if user in names.gone:
+        data, slot = inside.edges.data(row), inside.edges.inputs[row]
+        edge = {**data} if number == _OUTSIDE else {**data, "output": 0}
+        if into != _OUTSIDE:
+            if (source, target, data.get("kind")) in found:
                 continue
-            edges, into = users[user], owner.get(user)
-            target = names.of(user)
-            for slot, data in edges.items():
-                edge = dict(data) if number is None else {**data, "output": 0}
-                if into is not None:
-                    if (source, target, data.get("kind")) in found:
-                        continue
-                    found.add((source, target, data.get("kind")))
-                    slot = edge["input"] = inputs.get(target, 0)
-                    inputs[target] = slot + 1
-                seen.add_edge(source, target, slot, **edge)
+            found.add((source, target, data.get("kind")))
+            slot = edge["input"] = inputs.get(target, 0)
+            inputs[target] = slot + 1
+        seen.add_edge(source, target, slot, **edge)
+
+
+def _edges_to_draw(inside: _Inside) -> Iterator[tuple[int, int, int]]:
+    """The edges that do not lie within one part: where they begin and end, and their rows.
+
+    In the order of the nodes: that in which the edges were added depends on who added them.
+    """
+    owner = np.array(inside.owner)
+    begins, ends = owner[inside.sources], owner[inside.targets]
+    rows = np.flatnonzero((begins == _OUTSIDE) | (begins != ends))
+    rows = rows[np.lexsort((inside.targets[rows], inside.sources[rows]))]
+    columns = (column.tolist() for column in (inside.sources[rows], inside.targets[rows], rows))
+    return zip(*columns, strict=True)

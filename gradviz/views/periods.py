@@ -9,6 +9,7 @@ from functools import lru_cache
 
 import numpy as np
 
+from gradviz.graph import NodeKind
 from gradviz.paths import Path
 from gradviz.views.tandem import Run, runs
 from gradviz.views.units import Ints, Units
@@ -213,23 +214,20 @@ def _rows(units: Units, paths: Sequence[Path]) -> tuple[Ints, dict[object, int]]
         name = _without_numbers(leaf.get("name", ""))
         kind = (leaf["kind"], leaf.get("shape"), leaf.get("dtype"), name)
         leaves.append(-1 - leaf_names.setdefault(kind, len(leaf_names)))
-    leaves.reverse()  # the leaf numbered n is met as -1 - n
     names: dict[object, int] = {}
-    bounds, sources = units.starts.tolist(), units.sources.tolist()
+    bounds = units.starts.tolist()
+    # An input is told by the kind of its leaf; what an operation has made has 0 for a kind.
+    kinds = np.append(leaves, 0)[np.maximum(-1 - units.sources, -1)].tolist()
     plain = {path: tuple(map(_without_numbers, path)) for path in set(paths)}
     row = np.empty(len(units), np.int64)
+    operation = NodeKind.OPERATION
     for place, data in enumerate(units.data):
-        inputs = sources[bounds[place] : bounds[place + 1]]
-        joined = tuple([0 if source >= 0 else leaves[source] for source in inputs])
-        facts = (
-            data.get("op"),
-            data.get("shape"),
-            data.get("dtype"),
-            data.get("structure"),
-            data.get("repeat"),
-            plain[paths[place]],
-            joined,
-            None if units.foldable(place) else place,
-        )
+        get, joined = data.get, tuple(kinds[bounds[place] : bounds[place + 1]])
+        facts: tuple[object, ...]
+        facts = get("op"), get("shape"), get("dtype"), plain[paths[place]], joined
+        if data["kind"] is not operation:
+            facts = (*facts, data.get("structure"), data.get("repeat"))
+        if not units.foldable(place):
+            facts = (*facts, place)
         row[place] = names.setdefault(facts, len(names))
     return row, names

@@ -11,6 +11,7 @@ import heapq
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -83,78 +84,96 @@ def units_of(graph: GradGraph) -> Units:
         >>> units.keys, units.inputs(0), units.inputs(1)
         (['n1', 'n0'], [-1], [0])
     """
-    nodes, inputs, successors = graph._node, graph._pred, graph._succ
-    leaves: list[str] = []
-    accumulates: list[str] = []
-    keys: list[str] = []
+    nodes, edges = list(graph._node.items()), graph.edge_columns()
+    arrows = _Arrows(np.asarray(edges.sources), np.asarray(edges.targets), np.asarray(edges.inputs))
+    inputs = np.bincount(arrows.targets, minlength=len(nodes)).tolist()
+    used = np.bincount(arrows.sources, minlength=len(nodes)).tolist()
+    leaves: list[int] = []
+    accumulates: list[int] = []
+    places = array("q")  # as lists of numbers they would take five times the memory
     numbers = array("q")
     operation = NodeKind.OPERATION  # to look a member up in its enum takes longer than the rest
-    for key, data in nodes.items():  # one pass: of a large graph each costs a second
+    for place, (_, data) in enumerate(nodes):  # one pass: of a large graph each costs a second
         kind = data["kind"]
         if kind is operation:
-            keys.append(key)
+            places.append(place)
             numbers.append(data.get("sequence_nr", -1))
-        elif kind is NodeKind.ACCUMULATE and len(inputs[key]) == 1:
-            accumulates.append(key)
-        elif kind in _LEAVES and not inputs[key]:
-            leaves.append(key)
-        elif kind is not NodeKind.RESULT or successors[key]:
-            keys.append(key)
+        elif kind is NodeKind.ACCUMULATE and inputs[place] == 1:
+            accumulates.append(place)
+        elif kind in _LEAVES and not inputs[place]:
+            leaves.append(place)
+        elif kind is not NodeKind.RESULT or used[place]:
+            places.append(place)
             numbers.append(data.get("sequence_nr", -1))
-    aside = {key: number for number, key in enumerate(leaves)}
-    for key in accumulates:
-        (leaf,) = inputs[key]
+    aside = {place: number for number, place in enumerate(leaves)}
+    only_input = np.zeros(len(nodes), np.int64)
+    only_input[arrows.targets] = arrows.sources
+    for place in accumulates:
+        leaf = int(only_input[place])
         if leaf in aside:
-            aside[key] = aside[leaf]
+            aside[place] = aside[leaf]
         else:
-            keys.append(key)
+            places.append(place)
             numbers.append(-1)
-    keys, rows = _in_a_row(graph, keys, np.array(numbers, np.int64), aside)
-    data_of = [nodes[key] for key in keys]
-    return Units(keys, data_of, *rows, [nodes[key] for key in leaves], aside)
+    row, starts, sources = _in_a_row(graph, arrows, _Inside(places, numbers, aside))
+    units = [nodes[place] for place in row.tolist()]
+    keys, data_of = [key for key, _ in units], [data for _, data in units]
+    by_key = {nodes[place][0]: number for place, number in aside.items()}
+    return Units(keys, data_of, starts, sources, [nodes[place][1] for place in leaves], by_key)
 
 
-def _in_a_row(
-    graph: GradGraph, keys: list[str], numbers: Ints, aside: dict[str, int]
-) -> tuple[list[str], tuple[Ints, Ints]]:
-    """Order the keys; with them come the inputs of each."""
+@dataclass(frozen=True)
+class _Arrows:
+    """The edges: from which place in the graph, to which, and as which input."""
+
+    sources: Ints
+    targets: Ints
+    slots: NDArray[Any]
+
+
+@dataclass(frozen=True)
+class _Inside:
+    """Places in the graph: of the units, with the number of their creation, and of the rest."""
+
+    places: array[int]
+    numbers: array[int]
+    aside: dict[int, int]
+
+
+def _in_a_row(graph: GradGraph, arrows: _Arrows, inside: _Inside) -> tuple[Ints, Ints, Ints]:
+    """The places of the units in their order; with them come the inputs of each."""
+    places, numbers = np.array(inside.places), np.array(inside.numbers)
     known = int((numbers >= 0).sum())
     rows = None
-    if known == len(keys):
-        keys = [keys[place] for place in np.argsort(numbers, kind="stable").tolist()]
-        rows = _inputs(graph, keys, aside)
+    if known == len(places):
+        places = places[np.argsort(numbers, kind="stable")]
+        rows = _inputs(len(graph), arrows, places, inside.aside)
     if rows is None:
+        place_of = {key: place for place, key in enumerate(graph)}
+        names = list(place_of)
+        keys = [names[place] for place in places.tolist()]
         keys = _by_numbers(graph, keys) if 2 * known >= len(keys) else _by_height(graph, keys)
-        rows = _inputs(graph, keys, aside)
+        places = np.array([place_of[key] for key in keys], np.int64)
+        rows = _inputs(len(graph), arrows, places, inside.aside)
     if rows is None:
         raise ValueError("the graph has a cycle: it cannot be put in a row")
-    return keys, rows
+    return places, *rows
 
 
 def _inputs(
-    graph: GradGraph, keys: Sequence[str], aside: dict[str, int]
+    count: int, arrows: _Arrows, places: Ints, aside: dict[int, int]
 ) -> tuple[Ints, Ints] | None:
     """The inputs of each unit; None if one comes after the unit that uses it."""
-    inputs = graph._pred
-    place = {key: number for number, key in enumerate(keys)}
-    place.update((key, -1 - number) for key, number in aside.items())
-    # Arrays of numbers: as lists they would take five times the memory, and set the peak.
-    starts, sources = array("q", [0]), array("q")
-    for key in keys:
-        row = inputs[key]
-        if len(row) == 1:
-            ((source, edges),) = row.items()
-            if len(edges) == 1:
-                sources.append(place[source])
-            else:
-                sources.extend([place[source]] * len(edges))
-        else:
-            pairs = sorted((slot, place[source]) for source, edges in row.items() for slot in edges)
-            sources.extend([source for _, source in pairs])
-        starts.append(len(sources))
-    bounds, found = np.array(starts, np.int64), np.array(sources, np.int64)
-    users = np.repeat(np.arange(len(keys)), np.diff(bounds))
-    return (bounds, found) if (found < users).all() else None
+    number = np.full(count, count, np.int64)
+    number[places] = np.arange(len(places))
+    number[list(aside)] = [-1 - leaf for leaf in aside.values()]
+    users, sources, slots = number[arrows.targets], number[arrows.sources], arrows.slots
+    units = (users >= 0) & (users < len(places))
+    users, sources, slots = users[units], sources[units], slots[units]
+    order = np.lexsort((sources, slots, users))
+    users, sources = users[order], sources[order]
+    bounds = np.concatenate([[0], np.cumsum(np.bincount(users, minlength=len(places)))])
+    return (bounds, sources) if (sources < users).all() else None
 
 
 def _by_numbers(graph: GradGraph, keys: Sequence[str]) -> list[str]:
@@ -180,8 +199,14 @@ def _by_numbers(graph: GradGraph, keys: Sequence[str]) -> list[str]:
 
 def _by_height(graph: GradGraph, keys: Sequence[str]) -> list[str]:
     """Each unit right after its inputs, the one with the longest way behind it first."""
-    inside = set(keys)
-    inputs = {key: [source for source in graph._pred[key] if source in inside] for key in keys}
+    inside = {key: place for place, key in enumerate(keys)}
+    inputs = {
+        # In the order of the nodes: that of the edges depends on who added them.
+        key: sorted(
+            (source for source in graph._pred[key] if source in inside), key=inside.__getitem__
+        )
+        for key in keys
+    }
     height: dict[str, int] = {}
     for key in _by_numbers(graph, keys):
         height[key] = 1 + max((height[source] for source in inputs[key]), default=0)

@@ -25,8 +25,8 @@ from gradviz.capture.autograd.operations import (
     option_text,
     plain_shape,
 )
-from gradviz.capture.templates import template
 from gradviz.graph import Buffers, NodeKind
+from gradviz.templates import template
 
 __all__ = [
     "ACCUMULATE",

@@ -20,7 +20,7 @@ from gradviz.capture.tensors.names import Names
 from gradviz.capture.tensors.subjects import parts, shortly
 from gradviz.capture.tensors.summary import summarize
 from gradviz.capture.tracing.tracer import trace_subjects
-from gradviz.capture.tracing.walk import Walk
+from gradviz.capture.tracing.walk import Walk, key_at
 from gradviz.errors import SubjectError, UsageError
 from gradviz.graph import Cause, EdgeKind, GradGraph
 
@@ -182,8 +182,10 @@ def _look(point: Point, names: list[str]) -> _View:
     keys: dict[int, str] = {}
 
     def look(walk: Walk) -> None:
-        functions.extend(custom_functions(walk.keys))
-        keys.update((id(node), key) for node, key in walk.keys.items() if custom_functions([node]))
+        functions.extend(custom_functions(walk.places))
+        for node, place in walk.places.items():
+            if custom_functions([node]):
+                keys[id(node)] = key_at(place)
 
     graph = trace_subjects((result, *named.values()), Names.of(named, None), look)
     for key in graph.roots:

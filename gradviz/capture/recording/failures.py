@@ -13,7 +13,6 @@ from torch.autograd.graph import GradientEdge, Node
 from gradviz.capture.autograd.nodes import leaf_of, operation_type, read_saved, sequence_number
 from gradviz.capture.autograd.tensors import place_of, version_of
 from gradviz.capture.recording.watch import Watch
-from gradviz.capture.tracing.insertion import Insertion
 from gradviz.capture.tracing.lifetime import let_go_safely
 from gradviz.capture.tracing.walk import Walk
 from gradviz.graph import Buffers, EdgeKind, GradGraph
@@ -126,7 +125,7 @@ def _changed(
 def _suspects(found: re.Match[str], roots: Sequence[Any]) -> list[_Suspect]:
     shape = tuple(_sizes(found))
     suspects = []
-    walk = Walk(Insertion(GradGraph()))
+    walk = Walk()
     try:
         for node, _, edges in walk.visit(filter(None, map(_node_of, roots))):
             kind = operation_type(node)

@@ -14,10 +14,8 @@ from gradviz.capture.autograd.nodes import sequence_number
 from gradviz.capture.recording.ghosts import Leaf
 from gradviz.capture.recording.watch import Watch
 from gradviz.capture.tensors.names import Names
-from gradviz.capture.tracing.insertion import Insertion
 from gradviz.capture.tracing.lifetime import let_go_safely
 from gradviz.capture.tracing.walk import Walk
-from gradviz.graph import GradGraph
 
 __all__ = ["beside", "heads"]
 
@@ -46,7 +44,7 @@ def heads(
         if end > since and tensor.grad_fn is not None:
             candidates.setdefault(id(tensor), (end, tensor))
     latest_first = sorted(candidates.values(), key=lambda found: -found[0])
-    walk = Walk(Insertion(GradGraph()))
+    walk = Walk()
     try:
         for tensor in known:
             _visit(walk, tensor)
@@ -72,7 +70,7 @@ def beside(
     if not operations:
         return []
     first = min(operations)  # what shares an operation was made after it
-    walk = Walk(Insertion(GradGraph()))
+    walk = Walk()
     found: list[torch.Tensor] = []
     try:
         for end, tensor in _recorded(watch):
@@ -90,7 +88,7 @@ def beside(
 def _reaches(walk: Walk, tensor: torch.Tensor, operations: Container[int]) -> bool:
     """Walk what is below a head; whether it comes to some operations."""
     node = tensor.grad_fn
-    if node is None or node in walk.keys or sequence_number(node) in operations:
+    if node is None or node in walk.places or sequence_number(node) in operations:
         return False
     is_shared = False
     for _, _, edges in walk.visit([node]):
@@ -118,7 +116,7 @@ def _recorded(watch: Watch) -> Iterator[tuple[int, torch.Tensor]]:
 def _visit(walk: Walk, tensor: torch.Tensor) -> bool:
     """Walk what is below a tensor; False if a tensor before it has led there."""
     node = tensor.grad_fn
-    if node is None or node in walk.keys:
+    if node is None or node in walk.places:
         return False
     for _ in walk.visit([node]):
         pass

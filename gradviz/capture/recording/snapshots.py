@@ -22,9 +22,8 @@ from gradviz.capture.recording.watch import Watch
 from gradviz.capture.tensors.names import Names
 from gradviz.capture.tensors.summary import summarize
 from gradviz.capture.tracing.copying import copy_graph
-from gradviz.capture.tracing.insertion import Insertion
 from gradviz.capture.tracing.tracer import trace_subjects
-from gradviz.capture.tracing.walk import NO_GRADIENT, Walk
+from gradviz.capture.tracing.walk import NO_GRADIENT, Walk, key_at
 from gradviz.graph import Buffers, GradGraph, NodeKind
 
 __all__ = [
@@ -124,21 +123,21 @@ class _Look:
     def __call__(self, walk: Walk) -> None:
         for node, tensor in walk.leaves.items():
             leaf = self._watch.ghosts.leaf(tensor)
-            self.accumulate[walk.keys[node]] = self.leaves[walk.leaf_keys[id(tensor)]] = leaf
-        nodes = walk.insertion.nodes
-        for node, key in walk.keys.items():
-            if "sequence_nr" in nodes[key]:  # a trace counts from zero
-                first = sequence_number(node) - nodes[key]["sequence_nr"]
-                self._look_at_operations(walk, nodes, first)
+            self.accumulate[key_at(walk.places[node])] = leaf
+            self.leaves[key_at(walk.leaf_places[id(tensor)])] = leaf
+        for node, place in walk.places.items():
+            data = walk.nodes[key_at(place)]
+            if "sequence_nr" in data:  # a trace counts from zero
+                self._look_at_operations(walk, sequence_number(node) - data["sequence_nr"])
                 break
 
-    def _look_at_operations(self, walk: Walk, nodes: dict[str, Any], first: int) -> None:
+    def _look_at_operations(self, walk: Walk, first: int) -> None:
         """Put on each operation the line that made it, and the variable that got its result."""
         watch, created_of = self._watch, self.created
         mixed, in_place, start = watch.mixed, watch.in_place, watch.started_at
         find, line_of, span_of = watch.journal.find, watch.journal.line, watch.spans.of
         in_question: dict[str, tuple[int, int]] = {}
-        for key, data in nodes.items():
+        for key, data in walk.nodes.items():
             if "sequence_nr" not in data:
                 continue
             created = created_of[key] = data["sequence_nr"] + first
@@ -161,8 +160,8 @@ class _Look:
             if end in mixed:
                 in_question[key] = created, end
         if in_question:
-            for node, key in walk.keys.items():
-                if key in in_question:
+            for node, place in walk.places.items():
+                if (key := key_at(place)) in in_question:
                     created, end = in_question[key]
                     edges = node.next_functions
                     positions = [at for at, edge in enumerate(edges) if edge == NO_GRADIENT]
@@ -330,7 +329,7 @@ def renew(snapshot: Snapshot, watch: Watch) -> Snapshot:
         if (tensor := leaf.ref()) is not None
     ]
     graph = copy_graph(snapshot.graph)
-    nodes = Insertion(graph).nodes
+    nodes = graph._node
     values = summarize([tensor for *_, tensor in alive], values_only_if_small=True)
     grads = [tensor.grad for *_, tensor in alive]
     summaries = iter(summarize([grad for grad in grads if grad is not None]))
@@ -355,7 +354,7 @@ def renew_after_backward(snapshot: Snapshot, watch: Watch) -> Snapshot | None:
     if not roots or any(root is None for root in roots):
         return None
     renewed = renew(snapshot, watch)
-    nodes = Insertion(renewed.graph).nodes
+    nodes = renewed.graph._node
     if any("retains_grad" in data for data in nodes.values()):
         return None
     stack = [root.grad_fn for root in roots if root.grad_fn is not None]

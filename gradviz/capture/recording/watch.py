@@ -24,10 +24,9 @@ from gradviz.capture.recording.sources import NOWHERE, Lines, Place, Verdicts, u
 from gradviz.capture.recording.spans import Spans
 from gradviz.capture.recording.stubs import MOST, Stub, sketch
 from gradviz.capture.recording.words import SHAPE_ONLY, word_of
-from gradviz.capture.tracing.insertion import Insertion
 from gradviz.capture.tracing.lifetime import let_go_safely
 from gradviz.capture.tracing.walk import Walk
-from gradviz.graph import Cause, GradGraph
+from gradviz.graph import Cause
 from gradviz.story import EventKind
 
 __all__ = ["DEBUG", "Arguments", "Call", "Change", "Handler", "Watch", "tensors_in"]
@@ -282,7 +281,7 @@ class Watch:
         self._touched += 2 * MOST
         if self._touched >= _TOUCHED:
             self._touched = 0
-            walk = Walk(Insertion(GradGraph()))
+            walk = Walk()
             for _ in walk.visit([node]):
                 pass
             let_go_safely(walk)

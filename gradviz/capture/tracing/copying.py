@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from gradviz.capture.tracing.insertion import Insertion
 from gradviz.graph import GradGraph
 
 __all__ = ["copy_graph"]
 
 
 def copy_graph(graph: GradGraph, keys: Mapping[str, str] | None = None) -> GradGraph:
-    """The same graph, under other keys if any are given; edges share their attributes.
+    """The same graph, under other keys if any are given.
 
     Example:
         >>> graph = GradGraph()
@@ -23,16 +22,6 @@ def copy_graph(graph: GradGraph, keys: Mapping[str, str] | None = None) -> GradG
     """
     copy = GradGraph()
     copy.graph.update(graph.graph)
-    into = Insertion(copy)
-    nodes, successors, predecessors = into.nodes, into.successors, into.predecessors
-    stay = keys or dict.fromkeys(graph)
-    for key, data in graph._node.items():
-        new = stay[key] or key
-        nodes[new], successors[new], predecessors[new] = dict(data), {}, {}
-    for key, targets in graph._succ.items():
-        source = stay[key] or key
-        own = successors[source]
-        for target, edges in targets.items():
-            new = stay[target] or target
-            own[new] = predecessors[new][source] = dict(edges)
-    return copy
+    stay = keys or {key: key for key in graph}
+    copy._node.update((stay[key], dict(data)) for key, data in graph._node.items())
+    return copy.take_columns(graph.edge_columns())

@@ -37,7 +37,7 @@ def let_go_safely(walk: Walk) -> None:
     Args:
         walk: what was looked at.
     """
-    if len(walk.keys) <= BAND:
+    if len(walk.places) <= BAND:
         return
     crossings = walk.crossings if walk.is_ordered else _crossings(walk)
     for node, child in crossings:
@@ -53,8 +53,8 @@ def _crossings(walk: Walk) -> list[tuple[Node, Node]]:
     An input that has none itself releases nothing, and is passed over.
     """
     inputs = {
-        node: [child for child, _ in node.next_functions if child in walk.keys]
-        for node in walk.keys
+        node: [child for child, _ in node.next_functions if child in walk.places]
+        for node in walk.places
     }
     depth = _depths(inputs)
     return [

@@ -29,12 +29,12 @@ class Cut:
 
     Args:
         tensor: the tensor that the operation saved.
-        target: key of the operation.
+        target: place of the operation in the graph.
         position: which input of the operation it is.
     """
 
     tensor: torch.Tensor
-    target: str
+    target: int
     position: int
 
 
@@ -52,7 +52,7 @@ class UntrackedInputs:
 
     def look(
         self,
-        operation: tuple[str, Node, OperationType],
+        operation: tuple[int, Node, OperationType],
         edges: Edges,
         saved: Sequence[object],
         data: dict[str, Any],
@@ -60,12 +60,12 @@ class UntrackedInputs:
         """Sort the holes of one operation into cuts, numbers, absent arguments and the rest.
 
         Args:
-            operation: its key, its node and its type.
+            operation: its place, its node and its type.
             edges: its ``next_functions``.
             saved: what it holds for backward, as `NodeReader.read` gives it.
             data: its attributes; a number goes to ``options``, the rest is counted.
         """
-        key, node, kind = operation
+        place, node, kind = operation
         if not kind.arguments:
             data["untracked_inputs"] = edges.count(NO_GRADIENT)
             return
@@ -79,7 +79,7 @@ class UntrackedInputs:
             if isinstance(operand, torch.Tensor):
                 number = self._number(operand, kind)
                 if number is None:
-                    self.found.append(Cut(operand, key, position))
+                    self.found.append(Cut(operand, place, position))
                 elif number:
                     data["options"] = {**data.get("options", {}), "other": number}
                 else:

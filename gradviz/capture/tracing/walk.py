@@ -1,4 +1,4 @@
-"""Walks the graph that autograd recorded, and puts its skeleton, keys and edges, into a graph."""
+"""Walks the graph that autograd recorded, and notes down its skeleton: keys and edges."""
 
 from __future__ import annotations
 
@@ -9,11 +9,9 @@ import torch
 from torch.autograd.graph import Node
 
 from gradviz.capture.autograd.nodes import ACCUMULATE_NR, leaf_of, sequence_number
-from gradviz.capture.templates import template
-from gradviz.capture.tracing.insertion import Insertion
-from gradviz.graph import EdgeKind
+from gradviz.columns import EdgeColumns
 
-__all__ = ["BAND", "NO_GRADIENT", "Edges", "Walk"]
+__all__ = ["BAND", "NO_GRADIENT", "Edges", "Walk", "key_at"]
 
 Edges = tuple[tuple[Node | None, int], ...]
 
@@ -23,93 +21,88 @@ NO_GRADIENT = (None, 0)
 BAND = 1_000
 """Levels per band: with 1,000 a stack of 512 KiB survives, with 5,000 it does not."""
 
-_GRADIENT = template({"kind": EdgeKind.GRADIENT, "input": 0, "output": 0})
+
+def key_at(place: int) -> str:
+    """The key of the node at a place in the order of the graph."""
+    return f"n{place}"
 
 
 class Walk:
     """The nodes reached so far. It keeps them alive: let go of it after the trace.
 
     Args:
-        insertion: where nodes, still without attributes, and edges go.
+        nodes: where the attributes of the nodes go, by their keys.
 
     Attributes:
-        keys: every node that was looked at, with its serial key, in the order of discovery.
+        places: every node that was looked at, with its place in ``nodes``.
+        edges: between these places.
         leaves: the leaf behind each ``AccumulateGrad`` node.
-        leaf_keys: the serial key of every leaf, by its ``id``.
+        leaf_places: the place of every leaf, by its ``id``.
         crossings: nodes and inputs of theirs that were created in different bands.
         is_ordered: whether every node was created after its inputs, as far as the numbers tell.
             They do not where several threads, each with a count of its own, built the graph.
     """
 
-    def __init__(self, insertion: Insertion) -> None:
-        self.insertion = insertion
-        self.keys: dict[Node, str] = {}
+    def __init__(self, nodes: dict[str, dict[str, Any]] | None = None) -> None:
+        self.nodes = {} if nodes is None else nodes
+        self.edges = EdgeColumns()
+        self.places: dict[Node, int] = {}
         self.leaves: dict[Node, torch.Tensor] = {}
-        self.leaf_keys: dict[int, str] = {}
+        self.leaf_places: dict[int, int] = {}
         self.crossings: list[tuple[Node, Node]] = []
         self.is_ordered = True
-        self.count = 0
 
-    def new_key(self) -> str:
-        """The next serial key: ``"n0"``, ``"n1"``, ..."""
-        self.count += 1
-        return f"n{self.count - 1}"
+    def add(self, data: dict[str, Any]) -> int:
+        """Add a node under the next serial key (``"n0"``, ``"n1"``, ...); returns its place."""
+        place = len(self.nodes)
+        self.nodes[key_at(place)] = data
+        return place
 
-    def visit(self, roots: Iterable[Node]) -> Iterator[tuple[Node, str, Edges]]:
+    def visit(self, roots: Iterable[Node]) -> Iterator[tuple[Node, int, Edges]]:
         """Visit everything below the roots with a stack, never with recursion.
 
         Yields:
-            Each node, its key, and its ``next_functions``. Its attributes are for the caller to
-            put in; its edges follow when the caller asks for the next node.
+            Each node, its place, and its ``next_functions``. Its attributes are for the caller
+            to put in; its edges follow when the caller asks for the next node.
         """
-        keys, crossings, new_edge = self.keys, self.crossings, _GRADIENT.copy
-        nodes, successors = self.insertion.nodes, self.insertion.successors
-        predecessors = self.insertion.predecessors
+        places, nodes, crossings = self.places, self.nodes, self.crossings
+        add_source, add_target = self.edges.sources.append, self.edges.targets.append
+        add_input, add_output = self.edges.inputs.append, self.edges.outputs.append
+        unseen: dict[str, Any] = {}  # only a place in the order: it is filled at its turn
         stack: list[Node] = []
-        unseen: dict[str, dict[int, dict[str, Any]]] = {}
         for root in roots:
-            if root not in keys:
-                keys[root] = key = self.new_key()
-                self.insertion.add_node(key, {})
+            if root not in places:
+                places[root] = self.add(unseen)
                 stack.append(root)
         stack.reverse()
         while stack:
             node = stack.pop()
-            key = keys[node]
+            place = places[node]
             edges = node.next_functions
-            sources = predecessors[key] = {}
-            yield node, key, edges
+            yield node, place, edges
             created = sequence_number(node)
             band_start = created - created % BAND
             for position, (child, output) in enumerate(edges):
                 if child is None:
                     continue
-                edge = new_edge()
-                if position or output:
-                    edge["input"], edge["output"] = position, output
-                source = keys.get(child)
+                source = places.get(child)
                 if source is None:
-                    source = keys[child] = f"n{self.count}"
-                    self.count += 1
-                    # The first two are only places in the order: they are filled at its turn.
-                    nodes[source] = predecessors[source] = unseen
-                    sources[source] = edges_between = {position: edge}
-                    successors[source] = {key: edges_between}
+                    source = places[child] = len(nodes)
+                    nodes[f"n{source}"] = unseen
                     stack.append(child)
-                elif source in sources:
-                    sources[source][position] = edge
-                else:
-                    sources[source] = successors[source][key] = {position: edge}
+                # The columns are filled one by one: a call per edge would take as long as all.
+                add_source(source)
+                add_target(place)
+                add_input(position)
+                add_output(output)
                 before = sequence_number(child)
                 if not band_start <= before < created and before != ACCUMULATE_NR:
                     crossings.append((node, child))
                     self.is_ordered = self.is_ordered and before < created
 
     def leaf_at(self, node: Node) -> torch.Tensor | None:
-        """The leaf behind an ``AccumulateGrad`` node; its key comes next. None for other nodes."""
+        """The leaf behind an ``AccumulateGrad`` node; None for other nodes."""
         leaf = leaf_of(node)
         if leaf is not None:
             self.leaves[node] = leaf
-            if id(leaf) not in self.leaf_keys:
-                self.leaf_keys[id(leaf)] = self.new_key()
         return leaf
