@@ -1,6 +1,7 @@
-"""Each worked example runs as a program and prints exactly these numbers."""
+"""Each worked example runs as a program and prints these numbers."""
 
 import ast
+import re
 import runpy
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import torch
 
 from gradviz.story import Story
 
+NUMBER = re.compile(r"-?\d+\.\d+")
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "examples"
 ORDER = runpy.run_path(str(FOLDER / "__init__.py"))["ORDER"]
@@ -157,7 +159,12 @@ def test_prints_its_numbers(name: str) -> None:
         check=False,
     )
     assert run.stderr == ""
-    assert run.stdout == textwrap.dedent(PRINTED[name]).lstrip()
+    expected = textwrap.dedent(PRINTED[name]).lstrip()
+    assert NUMBER.sub("#", run.stdout) == NUMBER.sub("#", expected)
+    numbers = [float(number) for number in NUMBER.findall(run.stdout)]
+    # Each kind of processor adds up in another order, and a hundred steps of training show it.
+    rounding = {"rel": 0.03, "abs": 1e-3} if name == "two_layer_network" else {"rel": 1e-9}
+    assert numbers == pytest.approx([float(n) for n in NUMBER.findall(expected)], **rounding)
 
 
 @pytest.mark.parametrize("name", ORDER)
