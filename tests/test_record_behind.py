@@ -174,13 +174,13 @@ class Steps:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.count = 0
-        add = Walked._add
+        look = Walked._look
 
         def counted(*args: Any) -> Any:
             self.count += 1
-            return add(*args)
+            return look(*args)
 
-        monkeypatch.setattr(Walked, "_add", counted)
+        monkeypatch.setattr(Walked, "_look", counted)
 
 
 def test_each_node_is_looked_at_once_however_often_data_leaves(

@@ -33,10 +33,13 @@ class Reach(NamedTuple):
 
     def add(self, other: Reach) -> Reach:
         """Both together; one of the two where that has it all."""
+        if self is other:
+            return self
         leaves, lost = self.leaves | other.leaves, add_lost(self.lost, other.lost)
-        for each in (self, other):
-            if leaves == each.leaves and lost is each.lost:
-                return each
+        if leaves == self.leaves and lost is self.lost:
+            return self
+        if leaves == other.leaves and lost is other.lost:
+            return other
         return Reach(leaves, lost)
 
     def cut(self, cause: Cause, place: Place) -> Lost:

@@ -36,9 +36,6 @@ class _Known(NamedTuple):
     height: int
 
 
-_NO_NODE = _Known(0, NOTHING, -1)
-
-
 class Walked:
     """What was found out about nodes, by their address.
 
@@ -55,7 +52,6 @@ class Walked:
         self._flowed_in = flowed_in
         self._young: dict[int, _Known] = {}
         self._old: dict[int, _Known] = {}
-        self._nameless: list[int] = []  # addresses of nodes that have no number
         self._bytes = 0
 
     def turn(self) -> None:
@@ -67,60 +63,56 @@ class Walked:
         """What lies behind a node; it is left safe to drop, although Python has looked at it."""
         if len(self._young) > _MOST or self._bytes > _MOST_BYTES:
             self.turn()
-        found = self._find(root)
-        stack = [] if found is not None else [root]
-        held = [root]  # no address may come to be another's on the way
+        seen: dict[Node, _Known] = {}  # holds the nodes: no address becomes another's on the way
+        stack = [root]
         while stack:
             node = stack[-1]
-            if self._find(node) is not None:
+            if node in seen or self._is_known(node, seen):
                 stack.pop()
                 continue
-            children = [child for child, _ in node.next_functions if child is not None]
-            below: list[_Known] = []
-            unknown = []
-            for child in children:
-                known = self._find(child)
-                if known is None:
-                    unknown.append(child)
-                else:
-                    below.append(known)
+            edges = node.next_functions
+            unknown = [
+                child
+                for child, _ in edges
+                if child is not None and child not in seen and not self._is_known(child, seen)
+            ]
             if unknown:
-                held += unknown
                 stack += unknown
             else:
                 stack.pop()
-                found = self._add(node, children, below)
-        while self._nameless:
-            self._young.pop(self._nameless.pop(), None)
-        return found.reach if found is not None else NOTHING
+                seen[node] = self._look(node, [(c, seen[c]) for c, _ in edges if c is not None])
+        return seen[root].reach
 
-    def _find(self, node: Node) -> _Known | None:
+    def _is_known(self, node: Node, seen: dict[Node, _Known]) -> bool:
         number, address = sequence_number(node), id(node)
         if number == ACCUMULATE_NR:
             leaf = leaf_of(node)
-            if leaf is not None:
-                return _NO_NODE._replace(reach=self._ghosts.reach(leaf))
+            if leaf is None:  # some nodes have no number
+                return False
+            seen[node] = _Known(number, self._ghosts.reach(leaf), -1)
+            return True
         known = self._young.get(address)
         if known is None or known.created != number:
             known = self._old.get(address)
             if known is None or known.created != number:
-                return None
+                return False
             self._young[address] = known
-        return known
+        seen[node] = known
+        return True
 
-    def _add(self, node: Node, children: Sequence[Node], below: Sequence[_Known]) -> _Known:
+    def _look(self, node: Node, below: Sequence[tuple[Node, _Known]]) -> _Known:
         number = sequence_number(node)
         reach, height = NOTHING, 0
-        for each in below:
+        for _, each in below:
             reach = reach.add(each.reach)
             height = max(height, each.height + 1)
         if lost := self._flowed_in(number + 1):
             reach = reach.add(Reach(0, lost))
-        for child, each in zip(children, below, strict=True):
-            if each.height >= 0 and each.height // BAND != height // BAND:
+        for child, each in below:
+            if each.height // BAND != height // BAND and each.height >= 0:
                 hold_apart(node, child)
-        known = self._young[id(node)] = _Known(number, reach, height)
-        if number == ACCUMULATE_NR:
-            self._nameless.append(id(node))
-        self._bytes += reach.leaves.bit_length() // 8
+        known = _Known(number, reach, height)
+        if number != ACCUMULATE_NR:
+            self._young[id(node)] = known
+            self._bytes += reach.leaves.bit_length() // 8
         return known
