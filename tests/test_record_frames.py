@@ -269,6 +269,35 @@ def test_two_losses_on_one_trunk_are_shown_in_every_frame() -> None:
     assert sorted(states) == [Buffers.FREED, Buffers.HELD]
 
 
+def test_a_second_loss_that_was_shown_already_makes_no_frame_of_its_own() -> None:
+    with gradviz.record() as run:
+        w = torch.tensor([1.0, 2.0], requires_grad=True)
+        trunk = w * 2
+        one, other = trunk.sum(), (trunk**2).sum()
+        one.backward(retain_graph=True)
+        other.backward()
+    titles = [frame.title for frame in run.frames]
+    assert titles == [
+        "forward",
+        "after backward 1 (w.grad +2)",
+        "after backward 2 (w.grad +[8 16])",
+    ]
+    roots = [[each.graph.nodes[key]["name"] for key in each.graph.roots] for each in run.frames]
+    assert roots == [["one"], ["one"], ["other"]]
+
+
+def test_a_second_loss_that_is_new_makes_a_frame() -> None:
+    with gradviz.record() as run:
+        w = torch.tensor([1.0, 2.0], requires_grad=True)
+        trunk = w * 2
+        one = trunk.sum()
+        one.backward(retain_graph=True)
+        other = (trunk**2).sum()
+        other.backward()
+    assert [frame.title for frame in run.frames][2] == "forward"
+    assert len(run.frames) == 4
+
+
 def test_the_key_of_a_tensor() -> None:
     with gradviz.record() as run:
         x, other = torch.ones(2, requires_grad=True), torch.ones(2, requires_grad=True)

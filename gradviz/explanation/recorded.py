@@ -34,7 +34,6 @@ def moment_of(recording: Recording, roots: Sequence[Any] = ()) -> Moment:
     of_pass = [frame for frame in frames if frame.title.startswith(("forward", "after", "mark"))]
     last = (of_pass if passes and of_pass else frames)[-1:]
     graph = last[0].graph if last else GradGraph()
-    forward = [frame for frame in frames if frame.title == "forward"]
     if roots:
         keys = [key for root in roots if (key := recording.key_of(root, graph)) in graph]
     else:
@@ -50,8 +49,17 @@ def moment_of(recording: Recording, roots: Sequence[Any] = ()) -> Moment:
         ]
         for leaf, cuts in recording.cut_off(graph, ends).items()
     }
-    before = forward[-1].graph if forward else None
+    before = _before(frames)
     return Moment(graph, tuple(keys), events, before, kept, lost)
+
+
+def _before(frames: Sequence[Frame]) -> GradGraph | None:
+    """The graph before the latest backward pass: a frame of its own, or the one that shows it."""
+    passes = [at for at, frame in enumerate(frames) if frame.title.startswith("after backward")]
+    if passes and passes[-1]:
+        return frames[passes[-1] - 1].graph
+    forward = [frame for frame in frames if frame.title == "forward"]
+    return forward[-1].graph if forward else None
 
 
 def questions_of(asked: Asked, moment: Moment, names: Names) -> list[Question]:
