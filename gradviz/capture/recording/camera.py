@@ -15,6 +15,7 @@ from torch import nn
 from gradviz.capture.autograd.engine import creation_count
 from gradviz.capture.recording.ghosts import Leaf
 from gradviz.capture.recording.heads import beside, heads
+from gradviz.capture.recording.hooking import Held, held_with_hooks
 from gradviz.capture.recording.overlay import Overlay
 from gradviz.capture.recording.reach import Lost, leaves_in
 from gradviz.capture.recording.snapshots import (
@@ -60,11 +61,13 @@ class Camera:
     Attributes:
         keys: gives out the keys.
         snapshot: the latest one.
+        hooked: results with hooks that variables held before the latest backward pass.
     """
 
     def __init__(self, watch: Watch, modules: Mapping[str, nn.Module]) -> None:
         self.keys = Keys()
         self.snapshot = Snapshot()
+        self.hooked: Sequence[Held] = ()
         self._watch = watch
         self._modules = [(name, weakref.ref(module)) for name, module in modules.items()]
         self._entered: CodeType | None = None
@@ -88,7 +91,9 @@ class Camera:
     def before_backward(self, roots: Sequence[Any]) -> GradGraph:
         """The graph at the end of a forward pass."""
         self._before, count = self._since, creation_count()
-        graph = self.trace(roots, self._names())
+        names = self._names()
+        self.hooked = held_with_hooks(names)
+        graph = self.trace(roots, names)
         self._roots, self._since = [weakly(root) for root in roots], count
         return graph
 

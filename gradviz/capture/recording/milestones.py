@@ -117,7 +117,7 @@ class Milestones:
         before = Before(self._watch, graph, self.camera.snapshot)
         given = bool(self._watch.gradient_given)
         self._pass = _Pass(self._passes, place, count, before, given, root, graph)
-        self._watch.hooks.begin(leaves_of(self._watch))
+        self._watch.hooks.begin(leaves_of(self._watch), self.camera.hooked)
 
     def after_backward(self, call: BackwardCall, outcome: object) -> None:
         """A backward pass has run, or failed."""
