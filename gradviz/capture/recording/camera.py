@@ -68,6 +68,7 @@ class Camera:
         self.keys = Keys()
         self.snapshot = Snapshot()
         self.hooked: Sequence[Held] = ()
+        self._named: list[tuple[weakref.ref[torch.Tensor], str, tuple[str, ...]]] = []
         self._watch = watch
         self._modules = [(name, weakref.ref(module)) for name, module in modules.items()]
         self._entered: CodeType | None = None
@@ -93,6 +94,7 @@ class Camera:
         self._before, count = self._since, creation_count()
         names = self._names()
         self.hooked = held_with_hooks(names)
+        self._named = [(weakref.ref(tensor), name, aliases) for tensor, name, aliases in names]
         graph = self.trace(roots, names)
         self._roots, self._since = [weakly(root) for root in roots], count
         return graph
@@ -101,7 +103,7 @@ class Camera:
         """The graph after a backward pass: often the one before it, as it is now."""
         self._watch.journal.settle()
         renewed = None if has_grown else renew_after_backward(self.snapshot, self._watch)
-        names = self._names()
+        names = self._names_before()
         if renewed is None:
             return self.trace(self.roots, names)
         self.snapshot = renewed
@@ -191,6 +193,16 @@ class Camera:
         alive = [(name, module) for name, ref in self._modules if (module := ref()) is not None]
         each = [Names.of({name: module} if name else module, None) for name, module in alive]
         return [named for names in each for named in names]
+
+    def _names_before(self) -> Names:
+        """The names before the backward pass: while it runs, only hooks could give others."""
+        return Names(
+            [
+                Named(tensor, name, aliases)
+                for ref, name, aliases in self._named
+                if (tensor := ref()) is not None
+            ]
+        )
 
     def _names(self) -> Names:
         """Names by the modules, by the variables here, and by those where the recording began."""
