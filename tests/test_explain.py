@@ -18,9 +18,7 @@ from torch import nn
 
 import gradviz
 from gradviz import Explanation, Explanations, Verdict
-from gradviz.capture.recording.stubs import MOST
 from gradviz.errors import SubjectError, UsageError
-from gradviz.explanation.ways import SKETCHED
 
 pytestmark = pytest.mark.filterwarnings("ignore:To copy construct")
 CONNECTED = {Verdict.NOT_RUN}
@@ -255,37 +253,6 @@ def test_nothing_is_changed_by_asking() -> None:
     version = w._version, w.grad._version
     gradviz.explain(w)
     assert (w._version, w.grad._version) == version
-
-
-class Deep(nn.Module):
-    """Many layers, the data of which is cut off before the head."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.layers = nn.ModuleList(nn.Linear(3, 3) for _ in range(20))
-        self.head = nn.Linear(3, 1)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        for layer in self.layers:
-            x = torch.tanh(layer(x))
-        return self.head(x.detach())
-
-
-def test_how_much_a_recording_sketches_is_known_to_both_sides() -> None:
-    assert SKETCHED == MOST
-
-
-def test_what_lies_far_behind_a_cut_is_never_called_unused() -> None:
-    model = Deep()
-    with gradviz.record() as run:
-        loss = model(torch.ones(2, 3)).mean()
-        loss.backward()
-    told = gradviz.explain(run, names=model)
-    assert told.of("layers.19.weight").verdict is Verdict.CUT
-    for each in told.wrong:
-        assert "detach() at" in each.reason
-        assert each.lines and "leave out the detach()" in each.fix
-    assert told.of("head.bias").verdict is Verdict.FINE
 
 
 # Pictures.

@@ -13,6 +13,7 @@ import gradviz
 from gradviz.capture.recording.moments import Moments
 from gradviz.errors import UsageError
 from gradviz.graph import Buffers, Cause, GradGraph, NodeKind
+from gradviz.renderers.panel import panels_of
 from gradviz.serialize import loads, to_json
 from gradviz.story import Frame, Story
 
@@ -267,6 +268,51 @@ def test_two_losses_on_one_trunk_are_shown_in_every_frame() -> None:
     assert list(problems) == ["h"] and problems["h"].startswith("freed by backward at ")
     states = [d["buffers"] for _, d in after.graph.nodes(data=True) if d.get("op") == "mul"]
     assert sorted(states) == [Buffers.FREED, Buffers.HELD]
+
+
+def test_a_second_loss_that_was_shown_already_makes_no_frame_of_its_own() -> None:
+    with gradviz.record() as run:
+        w = torch.tensor([1.0, 2.0], requires_grad=True)
+        trunk = w * 2
+        one, other = trunk.sum(), (trunk**2).sum()
+        one.backward(retain_graph=True)
+        other.backward()
+    titles = [frame.title for frame in run.frames]
+    assert titles == [
+        "forward",
+        "after backward 1 (w.grad +2)",
+        "after backward 2 (w.grad +[8 16])",
+    ]
+    roots = [[each.graph.nodes[key]["name"] for key in each.graph.roots] for each in run.frames]
+    assert roots == [["one"], ["one"], ["other"]]
+
+
+def test_recordings_of_two_programs_are_laid_out_each_for_itself() -> None:
+    """They number their nodes alike, and have nothing else in common."""
+    a, b = torch.ones(2, requires_grad=True), torch.ones(2, requires_grad=True)
+    with gradviz.record() as one:
+        loss = (a * 2).sum()
+        loss.backward()
+    with gradviz.record() as other:
+        loss = (b * torch.ones(2)).sum()
+        loss.backward()
+    graphs = [one.frames[0].graph, other.frames[-1].graph]
+    together = panels_of(graphs, limit=20)
+    assert together == [panel for graph in graphs for panel in panels_of([graph], limit=20)]
+    moments = panels_of([frame.graph for frame in other.frames], limit=20)
+    assert len({(panel.width, panel.height) for panel in moments}) == 1
+
+
+def test_a_second_loss_that_is_new_makes_a_frame() -> None:
+    with gradviz.record() as run:
+        w = torch.tensor([1.0, 2.0], requires_grad=True)
+        trunk = w * 2
+        one = trunk.sum()
+        one.backward(retain_graph=True)
+        other = (trunk**2).sum()
+        other.backward()
+    assert [frame.title for frame in run.frames][2] == "forward"
+    assert len(run.frames) == 4
 
 
 def test_the_key_of_a_tensor() -> None:

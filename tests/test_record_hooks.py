@@ -139,6 +139,35 @@ def test_hooks_from_before_the_recording_have_the_line_that_defines_them() -> No
     assert first.source.endswith(f"test_record_hooks.py:{line}") and second.source == ""
 
 
+def test_a_hook_from_before_the_recording_on_a_result_that_a_variable_holds() -> None:
+    x = leaf()
+    y = x * 3
+    y.register_hook(double)
+    kept = weakref.ref(y)
+    with gradviz.record() as run:
+        y.sum().backward()
+        del y
+        gc.collect()
+        assert kept() is None
+    assert told(run) == [("y", "gradient 1 → 2 by double")]
+    (event,) = did(run)
+    assert run.frames[-1].graph.nodes[event.node]["op"] == "mul"
+    assert x.grad is not None and x.grad.tolist() == [6.0, 6.0]
+
+
+def test_hooks_of_a_node_itself_cannot_be_seen() -> None:
+    """Torch has no list of them, and nothing in Python is told of which node one is."""
+    with gradviz.record() as run:
+        x = leaf()
+        y = x * 3
+        node: Any = y.grad_fn
+        node.register_prehook(lambda grads: (grads[0] * 2,))
+        y.sum().backward()
+    assert events(run, EventKind.HOOK) == []
+    assert gc.get_referents(node) == []
+    assert x.grad is not None and x.grad.tolist() == [6.0, 6.0]
+
+
 def test_full_backward_hooks_of_modules() -> None:
     def before(module: nn.Module, grads: Any) -> Any:
         return (grads[0] * 5,)

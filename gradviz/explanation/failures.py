@@ -93,11 +93,8 @@ def _origin(asked: Asked, called: dict[int, str], keys: dict[int, str]) -> Origi
     from gradviz.capture.autograd.operations import forward_word
 
     name, op = called.get(id(tensor), ""), forward_word(tensor.grad_fn.name())
-    if asked.recording is not None:
-        from gradviz.explanation.recorded import made_by
-
-        if event := made_by(asked.recording, tensor):
-            return Origin(name or event.name, event.word, event.source, event.node)
+    if asked.recording is not None and (event := asked.recording.event_of(tensor)):
+        return Origin(name or event.name, event.word, event.source, event.node)
     return Origin(name, op, "", keys.get(id(tensor), ""))
 
 

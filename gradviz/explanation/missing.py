@@ -9,7 +9,7 @@ from gradviz.explanation.answers import Explanation
 from gradviz.explanation.lines import mention
 from gradviz.explanation.moment import Moment, Question
 from gradviz.explanation.verdict import Verdict
-from gradviz.explanation.ways import Cut, above, below, cuts_between, ends_in_the_dark, word_of
+from gradviz.explanation.ways import Cut, above, below, cuts_between, word_of
 from gradviz.graph import Buffers, Cause, EdgeKind, GradGraph, NodeData, NodeKind
 from gradviz.story import Event, EventKind
 
@@ -104,7 +104,9 @@ def _call(moment: Moment) -> str:
 
 def _of_stranger(question: Question, moment: Moment) -> Explanation:
     """A leaf that no gradient from the roots comes to."""
-    cuts = cuts_between(moment.graph, question.key, moment.roots) if question.key else []
+    cuts: Sequence[Cut] = moment.lost.get(question.key, ())
+    if question.key and (shown := cuts_between(moment.graph, question.key, moment.roots)):
+        cuts = shown
     root = moment.root_names
     if cuts:
         return _of_cuts(question, moment, cuts)
@@ -124,13 +126,6 @@ def _of_stranger(question: Question, moment: Moment) -> Explanation:
             )
             fix = f"{lines[0]}: {_FIX_OF_CAUSE[Cause.ITEM]}"
             return moment.answer(question, Verdict.NOT_CONNECTED, reason, fix, lines)
-        if shut := ends_in_the_dark(moment.graph, question.key, moment.roots):
-            words = cut_words(moment.graph, shut)
-            reason = f"cut from {root} by {words}, or not used: what lay behind that was not kept"
-            evidence = [shut.target, shut.edge.get("source", "")]
-            fix = fix_of_cut(shut)
-            answer = moment.answer(question, Verdict.NOT_CONNECTED, reason, fix, evidence)
-            return replace(answer, culprit=shut.target)
         fix = f"use it in what {root} is computed from, or leave it out of the optimizer"
         reason = f"not used by {root}"
         return moment.answer(question, Verdict.NOT_CONNECTED, reason, fix)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from gradviz.explanation.answers import Explanation
 from gradviz.explanation.verdict import Verdict
-from gradviz.explanation.ways import above, below, word_of
+from gradviz.explanation.ways import Cut, above, below, word_of
 from gradviz.graph import GradGraph, NodeData, NodeKind
 from gradviz.story import Event, EventKind
 
@@ -45,6 +45,8 @@ class Moment:
         before: the graph before the latest backward pass, if that was recorded; of an error, the
             graph of the last moment after one.
         kept: the graph of the moment at which most was kept for backward, if that was recorded.
+        lost: by the keys of leaves, where their data lost its gradient on the way to the roots;
+            also of those that the graph does not show.
     """
 
     graph: GradGraph
@@ -52,6 +54,7 @@ class Moment:
     events: tuple[Event, ...] | None = None
     before: GradGraph | None = None
     kept: GradGraph | None = None
+    lost: Mapping[str, Sequence[Cut]] = field(default_factory=dict)
 
     @property
     def is_recorded(self) -> bool:

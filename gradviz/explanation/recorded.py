@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from gradviz.explanation.live import identity_of, names_of
 from gradviz.explanation.moment import Moment, Question
 from gradviz.explanation.subjects import Asked
+from gradviz.explanation.ways import Cut, below, is_data
 from gradviz.graph import GradGraph, NodeData, NodeKind
-from gradviz.story import Event, EventKind, Frame
+from gradviz.story import EventKind, Frame
 
 if TYPE_CHECKING:
     from gradviz.capture.recording.recorder import Recording
     from gradviz.capture.tensors.names import Names
 
-__all__ = ["made_by", "moment_of", "questions_of", "with_values"]
+__all__ = ["moment_of", "questions_of", "with_values"]
 
 _LEAVES = (NodeKind.PARAMETER, NodeKind.LEAF)
 
@@ -33,7 +34,6 @@ def moment_of(recording: Recording, roots: Sequence[Any] = ()) -> Moment:
     of_pass = [frame for frame in frames if frame.title.startswith(("forward", "after", "mark"))]
     last = (of_pass if passes and of_pass else frames)[-1:]
     graph = last[0].graph if last else GradGraph()
-    forward = [frame for frame in frames if frame.title == "forward"]
     if roots:
         keys = [key for root in roots if (key := recording.key_of(root, graph)) in graph]
     else:
@@ -41,25 +41,64 @@ def moment_of(recording: Recording, roots: Sequence[Any] = ()) -> Moment:
         kinds = () if passes else _LEAVES
         keys = [key for key in graph.roots if graph.nodes[key]["kind"] not in kinds]
     kept = max((frame.graph for frame in frames), key=lambda each: each.saved_bytes, default=None)
-    return Moment(graph, tuple(keys), events, forward[-1].graph if forward else None, kept)
+    ends = below(graph, keys, is_data)
+    lost = {
+        leaf: [
+            Cut(each.target, each.target, {"cause": each.cause, "source": each.source})
+            for each in cuts
+        ]
+        for leaf, cuts in recording.cut_off(graph, ends).items()
+    }
+    before = _before(frames)
+    return Moment(graph, tuple(keys), events, before, kept, lost)
+
+
+def _before(frames: Sequence[Frame]) -> GradGraph | None:
+    """The graph before the latest backward pass: a frame of its own, or the one that shows it."""
+    passes = [at for at, frame in enumerate(frames) if frame.title.startswith("after backward")]
+    if passes and passes[-1]:
+        return frames[passes[-1] - 1].graph
+    forward = [frame for frame in frames if frame.title == "forward"]
+    return forward[-1].graph if forward else None
 
 
 def questions_of(asked: Asked, moment: Moment, names: Names) -> list[Question]:
-    """What is asked about; every leaf of the recording when no tensor was given."""
-    if not asked.tensors:
-        return [
-            Question(data.get("name", "a leaf"), key, data)
-            for key, data in _leaves(asked.recording.frames)
-        ]
+    """What is asked about.
+
+    When no tensor was given that is every parameter of the recorded modules, and every other leaf
+    that a frame shows.
+    """
+    if asked.tensors:
+        return _questions(asked.tensors, asked, moment, names)
+    from gradviz.capture.tensors.names import Names
+
+    shown = _leaves(asked.recording.frames)
+    own = Names(asked.recording.parameters())
+    keys = [asked.recording.key_of(named.tensor, moment.graph) for named in own]
+    unseen = [each for each, key in zip(own, keys, strict=True) if key not in shown]
+    others = iter(
+        _questions([each.tensor for each in unseen], asked, moment, own) if unseen else ()
+    )
+    named = [_shown(key, shown[key]) if key in shown else next(others) for key in keys]
+    return named + [_shown(key, data) for key, data in shown.items() if key not in keys]
+
+
+def _shown(key: str, data: NodeData) -> Question:
+    return Question(data.get("name", "a leaf"), key, data)
+
+
+def _questions(
+    tensors: Sequence[Any], asked: Asked, moment: Moment, names: Names
+) -> list[Question]:
     from gradviz.capture.tracing.tracer import trace_subjects  # only now: it needs torch
 
     called = names_of(names)
     # All in one: what they are called is worked out once.
-    subjects = {identity_of(tensor): tensor for tensor in asked.tensors}
+    subjects = {identity_of(tensor): tensor for tensor in tensors}
     traced = trace_subjects(tuple(subjects.values()), names)
     own = dict(zip(subjects, traced.roots, strict=True))
     questions = []
-    for tensor in asked.tensors:
+    for tensor in tensors:
         data: Any = dict(traced.nodes[own[identity_of(tensor)]])
         key = asked.recording.key_of(tensor, moment.graph)
         for attribute in ("accumulations", "source"):
@@ -95,20 +134,11 @@ def with_values(moment: Moment, recording: Recording, names: Names) -> Moment:
     return replace(moment, graph=graphs[0], before=graphs[1] if moment.before else None)
 
 
-def made_by(recording: Recording, tensor: Any) -> Event | None:
-    """The event of the operation that made a result."""
-    from gradviz.capture.autograd.nodes import sequence_number
-
-    key = recording._watch.journal.key_of(sequence_number(tensor.grad_fn))
-    found = [event for event in recording.events if key and event.node == key and event.source]
-    return found[0] if found else None
-
-
-def _leaves(frames: tuple[Frame, ...]) -> Iterator[tuple[str, NodeData]]:
+def _leaves(frames: tuple[Frame, ...]) -> dict[str, NodeData]:
     """Every leaf that a frame shows, as the last one shows it, in the order of their keys."""
     found: dict[str, NodeData] = {}
     for frame in frames:
         for key, data in frame.graph.nodes(data=True):
             if data["kind"] in _LEAVES:
                 found[key] = data
-    yield from sorted(found.items(), key=lambda item: int(item[0][1:]))
+    return dict(sorted(found.items(), key=lambda item: int(item[0][1:])))

@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
-from gradviz.graph import Cause, EdgeData, EdgeKind, GradGraph, NodeData, NodeKind, TensorSummary
+from gradviz.graph import EdgeData, EdgeKind, GradGraph, NodeData, NodeKind, TensorSummary
 
 __all__ = [
-    "SKETCHED",
     "Cut",
     "above",
     "below",
     "cuts_between",
-    "ends_in_the_dark",
     "is_data",
     "is_gradient",
     "plain",
@@ -78,37 +76,6 @@ def cuts_between(graph: GradGraph, start: str, roots: Iterable[str]) -> list[Cut
         if edge["kind"] is EdgeKind.CUT and target in ends
     ]
     return sorted(found, key=lambda cut: (int(cut.source[1:]), int(cut.target[1:])))
-
-
-def ends_in_the_dark(graph: GradGraph, start: str, roots: Iterable[str]) -> Cut | None:
-    """A cut on the way to the roots behind which operations are missing; None if there is none.
-
-    A recording keeps the nearest operations behind a cut alone: a tensor that the graph does not
-    show with its uses may have been further back.
-    """
-    if start in graph and graph.out_degree(start):
-        return None
-    ends = below(graph, roots, is_data)
-    found = [
-        Cut(source, target, edge)
-        for source, target, edge in graph.edges(data=True)
-        if edge["kind"] is EdgeKind.CUT
-        and target in ends
-        and edge.get("cause") not in (Cause.CONSTANT, Cause.NOT_RECORDED, None)
-        and _is_cut_short(graph, below(graph, [source]))
-    ]
-    return min(found, key=lambda cut: int(cut.target[1:]), default=None)
-
-
-SKETCHED = 8
-"""Operations behind a cut that a recording takes down at most, when nobody holds them."""
-
-
-def _is_cut_short(graph: GradGraph, keys: Iterable[str]) -> bool:
-    """Whether operations are missing among those that led to a cut."""
-    made = [key for key in keys if graph.nodes[key]["kind"] is NodeKind.OPERATION]
-    sketched = [key for key in made if "sequence_nr" not in graph.nodes[key]]
-    return len(sketched) >= SKETCHED or not all(graph.in_degree(key) for key in made)
 
 
 def value_of(graph: GradGraph, key: str) -> TensorSummary | None:

@@ -62,10 +62,10 @@ def _alike(graphs: Sequence[GradGraph]) -> list[list[GradGraph]]:
     return groups
 
 
-def _operations(graph: GradGraph) -> set[tuple[str, str]]:
-    """Operations by key and word: other traces count their nodes from n0 as well."""
+def _operations(graph: GradGraph) -> set[tuple[object, ...]]:
+    """Operations by key and what never changes: other traces count from n0 as well."""
     return {
-        (key, f"{data.get('sequence_nr')} {data.get('op')}")
+        (key, *(data.get(name) for name in ("sequence_nr", "op", "shape", "dtype", "source")))
         for key, data in graph.nodes(data=True)
         if data["kind"] is NodeKind.OPERATION and "sequence_nr" in data
     }

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import sys
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import CodeType, FrameType
-from typing import Any
+from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import nn
 
 from gradviz.capture.autograd.engine import creation_count
+from gradviz.capture.recording.ghosts import Leaf
 from gradviz.capture.recording.heads import beside, heads
+from gradviz.capture.recording.hooking import Held, held_with_hooks
 from gradviz.capture.recording.overlay import Overlay
+from gradviz.capture.recording.reach import Lost, leaves_in
 from gradviz.capture.recording.snapshots import (
     Around,
     Keys,
@@ -24,13 +28,27 @@ from gradviz.capture.recording.snapshots import (
     take,
     weakly,
 )
-from gradviz.capture.recording.sources import user_frame
+from gradviz.capture.recording.sources import Place, user_frame
 from gradviz.capture.recording.watch import Watch
 from gradviz.capture.tensors.names import Named, Names
 from gradviz.capture.tracing.labels import Labels
-from gradviz.graph import GradGraph
+from gradviz.graph import Cause, GradGraph
 
-__all__ = ["Camera"]
+__all__ = ["Camera", "CutOff"]
+
+
+class CutOff(NamedTuple):
+    """Where the data of a leaf lost its gradient.
+
+    Args:
+        target: key of what got the data.
+        cause: why.
+        source: the line.
+    """
+
+    target: str
+    cause: Cause
+    source: str
 
 
 class Camera:
@@ -43,16 +61,20 @@ class Camera:
     Attributes:
         keys: gives out the keys.
         snapshot: the latest one.
+        hooked: results with hooks that variables held before the latest backward pass.
     """
 
     def __init__(self, watch: Watch, modules: Mapping[str, nn.Module]) -> None:
         self.keys = Keys()
         self.snapshot = Snapshot()
+        self.hooked: Sequence[Held] = ()
+        self._named: list[tuple[weakref.ref[torch.Tensor], str, tuple[str, ...]]] = []
         self._watch = watch
         self._modules = [(name, weakref.ref(module)) for name, module in modules.items()]
         self._entered: CodeType | None = None
         self._roots: Sequence[Callable[[], Any]] = ()
         self._since = self._before = 0
+        self._lost: WeakKeyDictionary[GradGraph, dict[str, Lost]] = WeakKeyDictionary()
 
     def begin(self, code: CodeType) -> None:
         """The recording begins, in some code of the user's."""
@@ -70,7 +92,10 @@ class Camera:
     def before_backward(self, roots: Sequence[Any]) -> GradGraph:
         """The graph at the end of a forward pass."""
         self._before, count = self._since, creation_count()
-        graph = self.trace(roots, self._names())
+        names = self._names()
+        self.hooked = held_with_hooks(names)
+        self._named = [(weakref.ref(tensor), name, aliases) for tensor, name, aliases in names]
+        graph = self.trace(roots, names)
         self._roots, self._since = [weakly(root) for root in roots], count
         return graph
 
@@ -78,11 +103,11 @@ class Camera:
         """The graph after a backward pass: often the one before it, as it is now."""
         self._watch.journal.settle()
         renewed = None if has_grown else renew_after_backward(self.snapshot, self._watch)
-        names = self._names()
+        names = self._names_before()
         if renewed is None:
             return self.trace(self.roots, names)
         self.snapshot = renewed
-        return self._overlay(names).graph()
+        return self._finish(self._overlay(names))
 
     def now(self, with_heads: bool = False) -> GradGraph:
         """The graph at this moment.
@@ -97,7 +122,7 @@ class Camera:
         if len(roots) < len(self._roots) and not new:
             self._watch.journal.settle()
             self.snapshot = renew(self.snapshot, self._watch)
-            return self._overlay(names).graph()
+            return self._finish(self._overlay(names))
         return self.trace([*roots, *new], names)
 
     def trace(self, roots: Sequence[Any], names: Names | None = None) -> GradGraph:
@@ -119,7 +144,32 @@ class Camera:
             self.snapshot = take(roots, around, names, watch, self.keys)
             overlay = self._overlay(names)
         keep_options(self.snapshot, before)
-        return overlay.graph()
+        return self._finish(overlay)
+
+    def cut_off(self, graph: GradGraph, targets: Iterable[str]) -> dict[str, list[CutOff]]:
+        """Where leaves were cut off, however far back: also those that the graph does not show.
+
+        Args:
+            graph: as it was taken.
+            targets: keys of what got the data.
+
+        Returns:
+            By the keys of the leaves.
+        """
+        lost = self._lost.get(graph, {})
+        seen: dict[tuple[Cause, Place], int] = {}
+        found: dict[str, list[CutOff]] = {}
+        for key in sorted(lost.keys() & set(targets), key=lambda key: int(key[1:])):
+            for where, leaves in lost[key].items():
+                cut = CutOff(key, where[0], self._watch.lines.line(*where[1]).source)
+                for number in leaves_in(leaves & ~seen.get(where, 0)):
+                    found.setdefault(self.keys.of(Leaf(number).identity), []).append(cut)
+                seen[where] = seen.get(where, 0) | leaves
+        return found
+
+    def parameters(self) -> list[Named]:
+        """The parameters of the modules that require grad, as far as those are alive."""
+        return [named for named in self._of_modules() if named.tensor.requires_grad]
 
     def module_name(self, module: nn.Module) -> str:
         """The path of a module in those that were recorded, else its class."""
@@ -130,6 +180,12 @@ class Camera:
                     return ".".join(filter(None, (name, path)))
         return type(module).__name__
 
+    def _finish(self, overlay: Overlay) -> GradGraph:
+        graph = overlay.graph()
+        if overlay.lost:
+            self._lost[graph] = overlay.lost
+        return graph
+
     def _overlay(self, names: Names) -> Overlay:
         return Overlay(self.snapshot, self._watch, self.keys, Labels(names), self._before)
 
@@ -137,6 +193,16 @@ class Camera:
         alive = [(name, module) for name, ref in self._modules if (module := ref()) is not None]
         each = [Names.of({name: module} if name else module, None) for name, module in alive]
         return [named for names in each for named in names]
+
+    def _names_before(self) -> Names:
+        """The names before the backward pass: while it runs, only hooks could give others."""
+        return Names(
+            [
+                Named(tensor, name, aliases)
+                for ref, name, aliases in self._named
+                if (tensor := ref()) is not None
+            ]
+        )
 
     def _names(self) -> Names:
         """Names by the modules, by the variables here, and by those where the recording began."""

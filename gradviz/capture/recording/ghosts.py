@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from gradviz.capture.recording.stubs import Stub
 
 from gradviz.capture.autograd.nodes import plain_shape, sequence_number
+from gradviz.capture.recording.reach import NOTHING, Lost, Reach, add_lost
 from gradviz.capture.recording.sources import NOWHERE, Place
 from gradviz.graph import Cause, TensorSummary
 
@@ -66,6 +67,7 @@ class Input(NamedTuple):
         place: where the gradient was lost; `NOWHERE` when it was lost before.
         ref: the tensor of the graph that it came from, as long as that lives.
         stubs: the nearest operations behind it, for when that lives no more.
+        reach: the leaves behind it, unless it is a ghost.
     """
 
     source: Made | Leaf | Ghost
@@ -73,6 +75,14 @@ class Input(NamedTuple):
     place: Place = NOWHERE
     ref: Callable[[], torch.Tensor | None] = lambda: None
     stubs: Sequence[Stub] = ()
+    reach: Reach = NOTHING
+
+    @property
+    def lost(self) -> Lost:
+        """The leaves that get no gradient back along this way, and where it was lost."""
+        if isinstance(self.source, Ghost):
+            return self.source.lost
+        return self.reach.cut(self.cause, self.place)
 
 
 @dataclass(slots=True, eq=False)
@@ -86,6 +96,7 @@ class Ghost:
         place: where it was made.
         inputs: where its data came from.
         matters: whether something on the way to it required grad.
+        lost: the leaves among that, however far back, and where the gradient was lost.
         value: of a number or array, what it was.
         shape, dtype, device: of a tensor.
         changes: the operations that changed it in place, in order, each once.
@@ -101,6 +112,7 @@ class Ghost:
     place: Place = NOWHERE
     inputs: Sequence[Input] = ()
     matters: bool = False
+    lost: Lost = field(default_factory=lambda: NOTHING.lost)
     value: TensorSummary | None = None
     shape: tuple[int, ...] | None = None
     dtype: str = ""
@@ -130,6 +142,7 @@ class Ghost:
 
     def add_input(self, new: Input) -> None:
         """More data flowed in, by an in-place operation."""
+        self.lost = add_lost(self.lost, new.lost)
         if all(each.source != new.source for each in self.inputs):
             self.inputs = (*self.inputs[-15:], new)
             if not isinstance(new.source, Ghost) or new.source.matters:
@@ -200,6 +213,11 @@ class Ghosts:
             ghost.was.ref = weakref.ref(tensor)
         return ghost.was
 
+    def reach(self, tensor: torch.Tensor) -> Reach:
+        """What lies behind a leaf: itself, and what it was made from."""
+        leaf = self.leaf(tensor)
+        return Reach(1 << leaf.number, leaf.ghost.lost if leaf.ghost is not None else NOTHING.lost)
+
     def identities(self, tensor: torch.Tensor) -> Iterator[Hashable]:
         """What the nodes that can stand for a tensor have in common, the nearest first."""
         record = self.tensors.of(tensor)
@@ -244,6 +262,7 @@ class Ghosts:
         self._count += 1
         for each in inputs:
             source = each.source
+            ghost.lost = add_lost(ghost.lost, each.lost)
             if isinstance(source, Ghost):
                 ghost.depth = max(ghost.depth, source.depth + 1)
         if ghost.depth > _DEEPEST:

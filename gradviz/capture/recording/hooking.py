@@ -1,6 +1,8 @@
 """What the user's hooks did to gradients while backward ran.
 
-A hook is seen when it is registered, or found on a leaf. For each backward pass a stand-in takes
+A hook is seen when it is registered, or found on a leaf or on a result that a variable holds. One
+on a node (``grad_fn.register_hook``) is not: torch has no list of those, and what it calls in
+Python when one is registered does not tell of which node. For each backward pass a stand-in takes
 its place, which looks at the gradient before and after: what a hook did is told only if it shows.
 """
 
@@ -16,16 +18,18 @@ import torch
 from torch.utils.hooks import RemovableHandle
 
 from gradviz.capture.autograd.hooks import StandIn, Table, tables_of
+from gradviz.capture.autograd.nodes import sequence_number
 from gradviz.capture.autograd.tensors import quietly, version_of
 from gradviz.capture.recording.differences import altered
 from gradviz.capture.recording.ghosts import Leaf
 from gradviz.capture.recording.journal import Note
 from gradviz.capture.recording.sources import NOWHERE, Place, Verdicts
+from gradviz.capture.tensors.names import Names
 from gradviz.capture.tensors.summary import summarize
 from gradviz.graph import TensorSummary
 from gradviz.story import EventKind
 
-__all__ = ["Hooks"]
+__all__ = ["Held", "Hooks", "held_with_hooks"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -38,6 +42,7 @@ class _Hook:
         identity: of the node that it belongs to.
         leaf: that it is on, if any.
         is_after: whether it is called after the gradient was added to ``.grad``.
+        name: of the tensor, when it is no leaf and a variable holds it.
     """
 
     table: Callable[[], Table | None]
@@ -45,6 +50,30 @@ class _Hook:
     identity: Hashable
     leaf: Leaf | None
     is_after: bool
+    name: str = ""
+
+
+class Held(NamedTuple):
+    """A tensor with hooks that is no leaf and that a variable holds.
+
+    Args:
+        table: its hooks.
+        identity: of the node that made it.
+        name: of the variable.
+    """
+
+    table: Callable[[], Table | None]
+    identity: Hashable
+    name: str
+
+
+def held_with_hooks(names: Names) -> list[Held]:
+    """The results among named tensors that have hooks, of which nothing is kept alive."""
+    return [
+        Held(weakref.ref(table), sequence_number(node), named.name)
+        for named in names
+        if (node := named.tensor.grad_fn) is not None and (table := tables_of(named.tensor)[0])
+    ]
 
 
 class Hooks:
@@ -76,8 +105,13 @@ class Hooks:
         is_after = tensor is not None and table() is tables_of(tensor)[1]
         self._known[handle.id] = _Hook(table, place, identity, leaf, is_after)
 
-    def begin(self, leaves: Iterable[Leaf]) -> None:
-        """A backward pass begins: put a stand-in in the place of each hook."""
+    def begin(self, leaves: Iterable[Leaf], held: Iterable[Held]) -> None:
+        """A backward pass begins: put a stand-in in the place of each hook.
+
+        Args:
+            leaves: those that are known: they can have hooks from before the recording.
+            held: other tensors that can have some.
+        """
         for number, hook in list(self._known.items()):
             if number not in (hook.table() or ()):
                 del self._known[number]
@@ -87,9 +121,12 @@ class Hooks:
             tables = tables_of(tensor) if tensor is not None else ()
             for table, is_after in zip(tables, (False, True), strict=False):
                 for number in table or ():
-                    if number not in hooks and table is not None:  # from before the recording
-                        found = weakref.ref(table)
-                        hooks[number] = _Hook(found, NOWHERE, leaf.identity, leaf, is_after)
+                    if table is not None:  # from before the recording, if it is not known
+                        found = _Hook(weakref.ref(table), NOWHERE, leaf.identity, leaf, is_after)
+                        hooks.setdefault(number, found)
+        for find, identity, name in held:
+            for number in find() or ():
+                hooks.setdefault(number, _Hook(find, NOWHERE, identity, None, False, name))
         for number, hook in hooks.items():
             table = hook.table()
             if table is not None:
@@ -149,7 +186,7 @@ class Hooks:
                 new = given if result is None else result
                 text = _news(before, given.grad if hook.is_after else new)
                 if text:
-                    name = hook.leaf.name if hook.leaf is not None else ""
+                    name = hook.leaf.name if hook.leaf is not None else hook.name
                     note = self._note(text, function, hook.place, name)
                     note.identity = hook.identity
                     (self.on_leaves if hook.is_after else self.on_gradients).append(note)

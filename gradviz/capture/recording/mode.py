@@ -63,8 +63,8 @@ class RecordingMode(TorchFunctionMode):
         before = creation_count()
         result = func(*args, **kwargs) if kwargs else func(*args)
         kind = type(result)
-        if kind is _Tensor and self.is_alone and result.requires_grad and not kwargs:
-            for argument in args:
+        if kind is _Tensor and self.is_alone and result.requires_grad:
+            for argument in (*args, *kwargs.values()) if kwargs else args:
                 kind = type(argument)
                 if kind is _Tensor or kind is Parameter:
                     if not argument.requires_grad:

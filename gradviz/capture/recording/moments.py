@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Hashable
+from typing import Any
 
 from gradviz.graph import GradGraph, NodeData
 from gradviz.story import Frame
@@ -100,7 +101,21 @@ class Moments:
 
 
 def _is_same(one: GradGraph, other: GradGraph) -> bool:
-    return one is other or (one._node == other._node and one._adj == other._adj)
+    """Whether two graphs show the same; from which of two losses backward starts is in a title."""
+    if one is other:
+        return True
+    old, new = one._node, other._node
+    return (
+        old.keys() == new.keys()
+        and all(
+            data == new[key] or _rootless(data) == _rootless(new[key]) for key, data in old.items()
+        )
+        and one._adj == other._adj
+    )
+
+
+def _rootless(data: NodeData) -> dict[str, Any]:
+    return {name: value for name, value in data.items() if name != "root"}
 
 
 def _structure(frame: Frame) -> Hashable:

@@ -9,6 +9,7 @@ import torch
 
 from gradviz.capture.autograd.tensors import place_of, version_of
 from gradviz.capture.recording.ghosts import Ghost, Input, Leaf, Made
+from gradviz.capture.recording.reach import Lost
 from gradviz.capture.recording.snapshots import Keys, Snapshot
 from gradviz.capture.recording.sources import NOWHERE, Place
 from gradviz.capture.recording.stubs import Stub
@@ -31,6 +32,9 @@ class Overlay:
         keys: gives out the keys.
         labels: names of tensors.
         since: operations that are gone are shown if they were created from this count on.
+
+    Attributes:
+        lost: by the keys of what got data without a gradient to hand back: the leaves it is from.
     """
 
     def __init__(
@@ -41,6 +45,7 @@ class Overlay:
         self._keys = keys
         self._labels = labels
         self._since = since
+        self.lost: dict[str, Lost] = {}
         self._stubs: dict[int, str] = {}
         self._graph = GradGraph()
         self._insertion = Insertion(self._graph)
@@ -90,6 +95,7 @@ class Overlay:
         for leaf in leaves:
             if leaf.ghost is not None:
                 self._join(self._snapshot.leaves[leaf.number][0], leaf.ghost)
+                self.lost[self._snapshot.leaves[leaf.number][0]] = leaf.ghost.lost
         for end in self._snapshot.holes:
             self._fill(end)
         self._add_aliases()
@@ -144,6 +150,7 @@ class Overlay:
     def _add(self, ghost: Ghost) -> None:
         key = self._keys.of(ghost.identity)
         self._ghosts[ghost.number] = key, ghost
+        self.lost[key] = ghost.lost
         tensor = ghost.ref()
         data: dict[str, Any] = {"kind": NodeKind.UNTRACKED}
         if key in self._graph:  # a root

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import TracebackType
 from typing import Any
 
@@ -15,7 +15,9 @@ from torch.optim.optimizer import (
 )
 
 from gradviz.capture.autograd.engine import listen, modes_below, unlisten
+from gradviz.capture.autograd.nodes import sequence_number
 from gradviz.capture.autograd.tensors import quietly
+from gradviz.capture.recording.camera import CutOff
 from gradviz.capture.recording.handlers import Handlers
 from gradviz.capture.recording.journal import Journal
 from gradviz.capture.recording.milestones import Milestones
@@ -23,7 +25,7 @@ from gradviz.capture.recording.mode import RecordingMode
 from gradviz.capture.recording.sources import Lines
 from gradviz.capture.recording.spans import Spans
 from gradviz.capture.recording.watch import Watch
-from gradviz.capture.tensors.names import module_names
+from gradviz.capture.tensors.names import Named, module_names
 from gradviz.capture.tensors.subjects import shortly
 from gradviz.errors import UsageError
 from gradviz.graph import GradGraph
@@ -150,6 +152,22 @@ class Recording(Shown):
             known = [key for each in identities if (key := self._watch.journal.key_of(each))]
             there = [key for key in known if graph is not None and key in graph]
             return next(iter([*there, *known]), "")
+
+    # For `explain`.
+
+    def event_of(self, tensor: torch.Tensor) -> Event | None:
+        """The event of the operation that made a result; None if it was not seen."""
+        node = tensor.grad_fn
+        key = self._watch.journal.key_of(sequence_number(node)) if node is not None else ""
+        return next((e for e in self.events if key and e.node == key and e.source), None)
+
+    def cut_off(self, graph: GradGraph, targets: Iterable[str]) -> dict[str, list[CutOff]]:
+        """Where leaves were cut off from nodes of a frame's graph, by the keys of the leaves."""
+        return self._milestones.camera.cut_off(graph, targets)
+
+    def parameters(self) -> list[Named]:
+        """The parameters of the recorded modules that require grad and are alive."""
+        return self._milestones.camera.parameters()
 
     def mark(self, name: str) -> None:
         """Take a frame now.

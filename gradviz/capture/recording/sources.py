@@ -122,6 +122,7 @@ class Lines:
 
     def __init__(self) -> None:
         self._found: dict[tuple[int, int], tuple[CodeType | None, Line, Line]] = {}
+        self._displayed: dict[str, str] = {}
         try:
             self._here = _folder(os.getcwd())  # noqa: PTH109
         except OSError:  # the folder is gone
@@ -152,6 +153,12 @@ class Lines:
         return Line(source, _targets(text).get(span, "") if text else "")
 
     def _display(self, filename: str) -> str:
+        found = self._displayed.get(filename)
+        if found is None:
+            found = self._displayed[filename] = self._path(filename)
+        return found
+
+    def _path(self, filename: str) -> str:
         if cell := cell_name(filename):
             return cell
         if filename.startswith("<"):

@@ -20,12 +20,12 @@ from gradviz.capture.autograd.tensors import quietly
 from gradviz.capture.recording.ghosts import Ghost, Ghosts, Input, Leaf, Made
 from gradviz.capture.recording.hooking import Hooks
 from gradviz.capture.recording.journal import Journal, Note
+from gradviz.capture.recording.reach import NOTHING, Lost, add_lost
 from gradviz.capture.recording.sources import NOWHERE, Lines, Place, Verdicts, user_place
 from gradviz.capture.recording.spans import Spans
-from gradviz.capture.recording.stubs import MOST, Stub, sketch
+from gradviz.capture.recording.stubs import sketch
+from gradviz.capture.recording.walked import Walked
 from gradviz.capture.recording.words import SHAPE_ONLY, word_of
-from gradviz.capture.tracing.lifetime import let_go_safely
-from gradviz.capture.tracing.walk import Walk
 from gradviz.graph import Cause
 from gradviz.story import EventKind
 
@@ -39,7 +39,6 @@ Handler = Callable[["Watch", Any, tuple[Any, ...], dict[str, Any]], Any]
 
 _SETTLE_AFTER = 50_000  # operations without any milestone
 _MOST_CHANGES = 1_000
-_TOUCHED = 1_000  # nodes that are looked at before a deep graph is made safe to drop
 _NOT_INPUTS = {"batch_norm": (1, 2), "instance_norm": (1, 2)}  # running statistics are outputs
 
 
@@ -104,6 +103,7 @@ class Watch:
         in_place: for those that worked in place, what they are called.
         changes: the latest changes in place.
         notes: what went wrong in the recording itself.
+        walked: finds the leaves behind a node.
         on_settled_grad: called with the event when a run of changes to ``.grad`` is over.
     """
 
@@ -130,7 +130,7 @@ class Watch:
         self.inference = torch.is_inference_mode_enabled()
         self.gradient_given: bool | None = None
         self.on_settled_grad: Callable[[Note], None] = lambda note: None
-        self._touched = 0
+        self.walked = Walked(self.ghosts, self._flowed_in)
 
     def place(self) -> Place:
         """The user's place, from here outwards."""
@@ -152,6 +152,7 @@ class Watch:
     def turn(self) -> None:
         """A backward pass has ended: forget what is long past."""
         self.journal.turn()
+        self.walked.turn()
         start = self.journal.first_start
         self.spans.forget(start)
         for known in (self.mixed, self.in_place):
@@ -268,32 +269,26 @@ class Watch:
                 leaf.place = place
                 self.log(EventKind.OPERATION, word_of(func), place, identity=leaf.identity)
 
-    def origin(self, tensor: torch.Tensor) -> tuple[Made | Leaf, Sequence[Stub]]:
-        """Which node of the graph, or leaf, a tensor that requires grad is; what lies behind it.
-
-        It looks at ``grad_fn``, so it is for those few tensors whose data leaves the graph; after
-        many of them the graph is made safe to drop.
-        """
-        node = tensor.grad_fn
-        if node is None:
-            return self.ghosts.leaf(tensor), ()
-        stubs = sketch(node, self.ghosts)
-        self._touched += 2 * MOST
-        if self._touched >= _TOUCHED:
-            self._touched = 0
-            walk = Walk()
-            for _ in walk.visit([node]):
-                pass
-            let_go_safely(walk)
-        return Made(sequence_number(node), tensor.output_nr), stubs
-
     def lost(self, tensor: torch.Tensor, cause: Cause, place: Place) -> Input:
-        """The way from a tensor to something that gets no gradient, for a cause if it had one."""
-        if tensor.requires_grad:
-            origin, stubs = self.origin(tensor)
-            return Input(origin, cause, place, weakref.ref(tensor), stubs)
-        ghost = self.ghosts.ghost(tensor)
-        return Input(ghost, ghost.cause)
+        """The way from a tensor to something that gets no gradient, for a cause if it had one.
+
+        It looks at ``grad_fn``, so it is for those few tensors whose data leaves the graph.
+        """
+        if not tensor.requires_grad:
+            ghost = self.ghosts.ghost(tensor)
+            return Input(ghost, ghost.cause)
+        ref, node = weakref.ref(tensor), tensor.grad_fn
+        if node is None:
+            reach = self.ghosts.reach(tensor)
+            return Input(self.ghosts.leaf(tensor), cause, place, ref, reach=reach)
+        made, reach = Made(sequence_number(node), tensor.output_nr), self.walked.reach(node)
+        return Input(made, cause, place, ref, sketch(node, self.ghosts), reach)
+
+    def _flowed_in(self, end: int) -> Lost:
+        lost = NOTHING.lost
+        for data in self.mixed.get(end, ()):
+            lost = add_lost(lost, data.lost)
+        return lost
 
     def outside(
         self, word: str, given: Sequence[torch.Tensor], new: Sequence[torch.Tensor], place: Place

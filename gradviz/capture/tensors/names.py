@@ -223,19 +223,19 @@ def _of_variables(variables: list[_Variable]) -> list[Named]:
             budget -= _look(variable, budget, best)
         except Exception:
             continue
-    return [
-        Named(found.tensor, name, tuple(other for other in found.shared if other != name))
-        for found in best.values()
-        for name in [found.rank[-1]]
-        if _can_be_read(found.tensor)
-    ]
+    with quietly():  # once for all: there are many
+        return [
+            Named(found.tensor, name, tuple(other for other in found.shared if other != name))
+            for found in best.values()
+            for name in [found.rank[-1]]
+            if _can_be_read(found.tensor)
+        ]
 
 
 def _can_be_read(tensor: torch.Tensor) -> bool:
     """Whether torch tells where it came from: not of one of several views whose base changed."""
     try:
-        with quietly():
-            _ = tensor.grad_fn
+        _ = tensor.grad_fn
     except RuntimeError:
         return False
     return True

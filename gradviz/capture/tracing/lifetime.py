@@ -24,7 +24,7 @@ from torch.autograd.graph import Node
 
 from gradviz.capture.tracing.walk import BAND, Walk
 
-__all__ = ["let_go_safely"]
+__all__ = ["hold_apart", "let_go_safely"]
 
 _KEY = "gradviz: lets go of the nodes below"
 
@@ -41,10 +41,15 @@ def let_go_safely(walk: Walk) -> None:
         return
     crossings = walk.crossings if walk.is_ordered else _crossings(walk)
     for node, child in crossings:
-        metadata = cast("dict[str, dict[int, _Guard]]", node.metadata)
-        guards = metadata.setdefault(_KEY, {})
-        if id(child) not in guards:
-            guards[id(child)] = _Guard(child, _released.start())
+        hold_apart(node, child)
+
+
+def hold_apart(node: Node, child: Node) -> None:
+    """Let the release of a node not run on into that of an input of it."""
+    metadata = cast("dict[str, dict[int, _Guard]]", node.metadata)
+    guards = metadata.setdefault(_KEY, {})
+    if id(child) not in guards:
+        guards[id(child)] = _Guard(child, _released.start())
 
 
 def _crossings(walk: Walk) -> list[tuple[Node, Node]]:
