@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import warnings
 from collections.abc import Iterator
 
@@ -25,6 +26,7 @@ def strict(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.fixture
 def no_hook_is_left() -> Iterator[None]:
     """A recording leaves no hook on all modules behind, and no filter of warnings."""
+    importlib.import_module("torch._dynamo")  # which a checkpoint imports, and which adds a filter
     filters = list(warnings.filters)
     yield
     for name in dir(torch_modules):

@@ -11,12 +11,17 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from recording import strict
 from torch import nn
 
 import gradviz
 from gradviz import Explanations, Recording, Verdict
+from gradviz.capture.recording.reach import Reach, leaves_in
+from gradviz.capture.recording.sources import NOWHERE
 from gradviz.capture.recording.walked import Walked
+from gradviz.graph import Cause
 
 __all__ = ["strict"]
 
@@ -264,3 +269,37 @@ def test_a_deep_graph_can_be_dropped_after_a_cut() -> None:
     code = DEEP.format(length=30_000, stack=512 * 1024)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
     assert (done.returncode, done.stdout) == (0, "done\n"), done.stderr
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 99), st.integers(0, 99)), max_size=70))
+def test_random_programs(steps: list[tuple[int, int, int]]) -> None:
+    """Beside each tensor stand the leaves that its gradient comes to, and those lost on the way."""
+    leaves = [torch.ones(1, requires_grad=True) for _ in range(6)]
+    made = [(leaf, {number}, set[int]()) for number, leaf in enumerate(leaves)]
+    with gradviz.record() as run:
+        for kind, first, second in steps:
+            x, live, lost = made[first % len(made)]
+            y, other_live, other_lost = made[second % len(made)]
+            both = live | other_live, lost | other_lost
+            if kind == 0:
+                made.append((x.detach(), set(), live | lost))
+            elif kind == 1:
+                with torch.no_grad():
+                    made.append((x * y, set(), both[0] | both[1]))
+            elif kind == 2 and not x.requires_grad and x is not y:
+                with torch.no_grad():
+                    x.add_(y)
+                lost |= other_live | other_lost
+            elif kind == 3 and len(made) > 6:
+                del made[6 + first % (len(made) - 6)]
+            else:
+                made.append((x * y, *both))
+        watch = run._watch
+        numbers = {watch.ghosts.leaf(leaf).number: number for number, leaf in enumerate(leaves)}
+        for tensor, live, lost in made:
+            found = watch.lost(tensor, Cause.DETACH, NOWHERE)
+            reach = found.reach if tensor.requires_grad else Reach(0, found.lost)
+            assert {numbers[number] for number in leaves_in(reach.leaves)} == live
+            bits = [bit for each in reach.lost.values() for bit in leaves_in(each)]
+            assert {numbers[number] for number in bits} == lost

@@ -153,20 +153,64 @@ class Recording(Shown):
             there = [key for key in known if graph is not None and key in graph]
             return next(iter([*there, *known]), "")
 
-    # For `explain`.
-
     def event_of(self, tensor: torch.Tensor) -> Event | None:
-        """The event of the operation that made a result; None if it was not seen."""
-        node = tensor.grad_fn
-        key = self._watch.journal.key_of(sequence_number(node)) if node is not None else ""
+        """The event of the operation that made a result.
+
+        Args:
+            tensor: the result.
+
+        Returns:
+            The event; None for a leaf, and when it was not recorded or is left out.
+
+        Example:
+            >>> import torch
+            >>> with record() as run:
+            ...     x = torch.ones(2, requires_grad=True)
+            ...     y = x * 3
+            ...     y.sum().backward()
+            >>> run.event_of(y).word, run.event_of(x)
+            ('mul', None)
+        """
+        with quietly():
+            node = tensor.grad_fn
+            key = self._watch.journal.key_of(sequence_number(node)) if node is not None else ""
         return next((e for e in self.events if key and e.node == key and e.source), None)
 
     def cut_off(self, graph: GradGraph, targets: Iterable[str]) -> dict[str, list[CutOff]]:
-        """Where leaves were cut off from nodes of a frame's graph, by the keys of the leaves."""
+        """Where leaves lost their gradient, also those that the frame does not show.
+
+        Args:
+            graph: of a frame.
+            targets: keys of nodes in there; what their data comes from is told.
+
+        Returns:
+            For the key of each leaf the node that got its data, with the cause and the line.
+
+        Example:
+            >>> import torch
+            >>> with record() as run:
+            ...     x = torch.ones(2, requires_grad=True)
+            ...     z = (x * 3).detach()
+            ...     (z * x).sum().backward()
+            >>> graph = run.frames[-1].graph
+            >>> found = run.cut_off(graph, [run.key_of(z)])
+            >>> [(cut.target == run.key_of(z), cut.cause.value) for cut in found[run.key_of(x)]]
+            [(True, 'detach')]
+        """
         return self._milestones.camera.cut_off(graph, targets)
 
     def parameters(self) -> list[Named]:
-        """The parameters of the recorded modules that require grad and are alive."""
+        """The parameters of the recorded modules, those that require grad and are alive.
+
+        Returns:
+            Each with its name in the modules; none when no module was passed to `record`.
+
+        Example:
+            >>> import torch
+            >>> model = torch.nn.Linear(2, 2)
+            >>> [named.name for named in record(model).parameters()]
+            ['weight', 'bias']
+        """
         return self._milestones.camera.parameters()
 
     def mark(self, name: str) -> None:

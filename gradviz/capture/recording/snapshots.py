@@ -330,13 +330,14 @@ def renew(snapshot: Snapshot, watch: Watch) -> Snapshot:
     ]
     graph = copy_graph(snapshot.graph)
     nodes = graph._node
-    values = summarize([tensor for *_, tensor in alive], values_only_if_small=True)
+    told = [(key, tensor) for key, _, tensor in alive if "value" in nodes[key]]  # the small ones
+    values = summarize([tensor for _, tensor in told], values_only_if_small=True)
+    for (key, _), value in zip(told, values, strict=True):
+        nodes[key]["value"] = value
     grads = [tensor.grad for *_, tensor in alive]
     summaries = iter(summarize([grad for grad in grads if grad is not None]))
-    for (key, leaf, tensor), value, grad in zip(alive, values, grads, strict=True):
+    for (key, leaf, tensor), grad in zip(alive, grads, strict=True):
         data = nodes[key]
-        if "value" in data:
-            data["value"] = value
         data["grad"] = None if grad is None else next(summaries)
         if version := version_of(tensor):
             data["version"] = version
