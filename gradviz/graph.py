@@ -8,7 +8,6 @@ is a tensor: it stays as it was when training goes on, and can be saved and draw
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any, TypedDict
 
@@ -20,6 +19,8 @@ from networkx.classes.reportviews import (
     OutMultiDegreeView,
     OutMultiEdgeView,
 )
+
+from gradviz.facts import SavedTensor, TensorSummary
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -33,6 +34,7 @@ __all__ = [
     "Mark",
     "NodeData",
     "NodeKind",
+    "SavedTensor",
     "TensorSummary",
 ]
 
@@ -120,51 +122,6 @@ class Mark(str, Enum):
     """The same, and backward came to it before the others that are known."""
 
 
-@dataclass(frozen=True)
-class TensorSummary:
-    """A tensor as facts: what fits in one line, with no storage kept alive.
-
-    Args:
-        shape: sizes, one per dimension; ``()`` for a scalar.
-        dtype: as in torch, without the prefix: ``"float32"``.
-        device: ``"cpu"``, ``"cuda:0"``, ``"meta"``, ...
-        values: every element in row-major order when there are few, else None.
-        norm: Euclidean norm; None when the values could not be read.
-        mean: arithmetic mean, or None.
-        std: standard deviation (of the population), or None.
-        min: smallest element, or None.
-        max: largest element, or None.
-        nan: number of NaN elements.
-        inf: number of infinite elements.
-        note: what is special ("sparse", "meta: no values", "values not read: ..."), or "".
-
-    Example:
-        >>> TensorSummary((3,), "float32", "cpu", values=(1.0, 2.0, 3.0)).numel
-        3
-    """
-
-    shape: tuple[int, ...]
-    dtype: str
-    device: str
-    values: tuple[float | int | bool | complex, ...] | None = None
-    norm: float | None = None
-    mean: float | None = None
-    std: float | None = None
-    min: float | None = None
-    max: float | None = None
-    nan: int = 0
-    inf: int = 0
-    note: str = ""
-
-    @property
-    def numel(self) -> int:
-        """Number of elements."""
-        count = 1
-        for size in self.shape:
-            count *= size
-        return count
-
-
 class NodeData(TypedDict, total=False):
     """The attributes of a node. An attribute that says nothing is left out.
 
@@ -197,6 +154,8 @@ class NodeData(TypedDict, total=False):
     buffers           `Buffers` of an operation
     saved_bytes       bytes of storage that the operation keeps, each storage counted once in
                       the graph, at the operation that comes first
+    saved             each `SavedTensor` of an operation, while they are held
+    storage           of a leaf whose storage an operation keeps too: its number, as they have it
     sequence_nr       order of creation within the thread that ran the forward pass, counted
                       from the first operation of the graph
     module            path of the module that made it: ``encoder.layers.3``; ``""`` when it is
@@ -244,6 +203,8 @@ class NodeData(TypedDict, total=False):
     hooks: int
     buffers: Buffers
     saved_bytes: int
+    saved: tuple[SavedTensor, ...]
+    storage: int
     sequence_nr: int
     module: str
     calls: tuple[int, ...]

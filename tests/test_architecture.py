@@ -1,8 +1,8 @@
 """The rules of the house, kept by reading the source: who imports whom, and who does what.
 
 The places stand in a chain, and each imports only from itself and from places to its left:
-errors, cells, shown, collector, paths -> graph, story, serialize, numbers -> capture -> views ->
-comparison, explanation -> renderers -> frontends -> the package itself.
+errors, cells, shown, collector, paths, facts -> graph, story, serialize, numbers -> capture ->
+views -> comparison, explanation -> renderers -> frontends -> the package itself.
 """
 
 import ast
@@ -16,7 +16,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 CHAIN = (
-    ("errors", "cells", "shown", "collector", "paths"),
+    ("errors", "cells", "shown", "collector", "paths", "facts"),
     ("graph", "story", "serialize", "numbers"),
     ("capture",),
     ("views",),

@@ -116,11 +116,12 @@ class Builder:
             if not edges and (leaf := walk.leaf_at(node)) is not None:
                 self._add_leaf_of(key, leaf)
                 continue
-            kind, data, saved = reader.read(node)
+            kind, data, saved = reader.read(node, edges)
             if NO_GRADIENT in edges:
                 self._untracked.look((key, node, kind), edges, saved, data)
             nodes[key] = data
-        reader.spare(walk.leaves.values())
+        nodes_of_leaves = ((leaf, nodes[walk.leaf_keys[id(leaf)]]) for leaf in walk.leaves.values())
+        reader.spare(nodes_of_leaves)
         for (node, output), key in self._results.items():
             self._insertion.add_edge(walk.keys[node], key, 0, _gradient(output))
         self._count_creation_from_zero()
