@@ -13,7 +13,8 @@ class Net(torch.nn.Module):
         self.layers = [torch.nn.Linear(2, 2), torch.nn.Linear(2, 1)]
 
 
+net = Net()
 try:
-    torch.optim.SGD(Net().parameters(), lr=0.1)
+    torch.optim.SGD(net.parameters(), lr=0.1)
 except ValueError as error:
-    why = gradviz.explain(error)
+    why = gradviz.explain(error, net.layers[0].weight)
