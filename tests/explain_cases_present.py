@@ -250,7 +250,7 @@ def hook_on_a_leaf():
     return gradviz.explain(w, run)
 
 
-@case(Verdict.HOOK, "a hook on h, on the way to it,", "handle.remove()")
+@case(Verdict.HOOK, "the hook zeros_like on h at", "handle.remove()")
 def hook_on_the_way():
     w = leaf()
     with gradviz.record() as run:
