@@ -295,6 +295,33 @@ def left_over_from_the_other_loss():
     return gradviz.explain(w, run)
 
 
+@case(Verdict.STALE, "has had no backward()", "call backward() on the new result")
+def new_forward_without_backward():
+    w = leaf()
+    optimizer = torch.optim.SGD([w], lr=0.1)
+    with gradviz.record() as run:
+        (w * 2).sum().backward()
+        optimizer.step()
+        loss = (w * 3).sum()  # here
+    assert loss.requires_grad
+    return gradviz.explain(w, run)
+
+
+@case(Verdict.FINE, "from before it was changed at")
+def evaluation_after_a_step():
+    w = leaf()
+    optimizer = torch.optim.SGD([w], lr=0.1)
+    with gradviz.record() as run:
+        for _ in range(2):
+            optimizer.zero_grad()
+            (w * 2).sum().backward()
+            optimizer.step()  # here
+        with torch.no_grad():
+            score = (w * 3).sum()
+    assert score.numel() == 1
+    return gradviz.explain(w, run)
+
+
 @case(Verdict.STALE, "copy_ at", "call backward() again")
 def loaded_after_backward():
     w = leaf()

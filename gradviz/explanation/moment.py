@@ -45,6 +45,7 @@ class Moment:
         before: the graph before the latest backward pass, if that was recorded; of an error, the
             graph of the last moment after one.
         kept: the graph of the moment at which most was kept for backward, if that was recorded.
+        latest: the graph of the last moment of all, if that was recorded.
     """
 
     graph: GradGraph
@@ -52,6 +53,7 @@ class Moment:
     events: tuple[Event, ...] | None = None
     before: GradGraph | None = None
     kept: GradGraph | None = None
+    latest: GradGraph | None = None
 
     @property
     def is_recorded(self) -> bool:
