@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import TypedDict
+from typing import NamedTuple, TypedDict
 
 __all__ = [
     "Buffers",
@@ -17,6 +17,7 @@ __all__ = [
     "Mark",
     "NodeData",
     "NodeKind",
+    "SavedTensor",
     "TensorSummary",
 ]
 
@@ -149,6 +150,31 @@ class TensorSummary:
         return count
 
 
+class SavedTensor(NamedTuple):
+    """A tensor that an operation keeps for its backward.
+
+    Args:
+        argument: what the operation calls it: ``"self"``, ``"mat1"``, ``"result"``.
+        input: which input of the operation it is; -1 when it is none, or that cannot be told.
+        shape: its sizes; it may be a view of a larger tensor.
+        dtype: as in torch, without the prefix; ``""`` when a hook has packed it.
+        storage: the number of its storage in the graph: equal for tensors that share it; -1 when
+            it has none.
+        bytes: size of the whole storage.
+
+    Example:
+        >>> SavedTensor("mat1", 1, (4, 128), "float32", 0, 2048).storage
+        0
+    """
+
+    argument: str
+    input: int = -1
+    shape: tuple[int, ...] = ()
+    dtype: str = ""
+    storage: int = -1
+    bytes: int = 0
+
+
 class NodeData(TypedDict, total=False):
     """The attributes of a node. An attribute that says nothing is left out.
 
@@ -181,6 +207,8 @@ class NodeData(TypedDict, total=False):
     buffers           `Buffers` of an operation
     saved_bytes       bytes of storage that the operation keeps, each storage counted once in
                       the graph, at the operation that comes first
+    saved             each `SavedTensor` of an operation, while they are held
+    storage           of a leaf whose storage an operation keeps too: its number, as they have it
     sequence_nr       order of creation within the thread that ran the forward pass, counted
                       from the first operation of the graph
     module            path of the module that made it: ``encoder.layers.3``; ``""`` when it is
@@ -228,6 +256,8 @@ class NodeData(TypedDict, total=False):
     hooks: int
     buffers: Buffers
     saved_bytes: int
+    saved: tuple[SavedTensor, ...]
+    storage: int
     sequence_nr: int
     module: str
     calls: tuple[int, ...]

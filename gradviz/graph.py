@@ -27,6 +27,7 @@ from gradviz.attributes import (
     Mark,
     NodeData,
     NodeKind,
+    SavedTensor,
     TensorSummary,
 )
 from gradviz.columns import EdgeColumns, Neighbours
@@ -43,6 +44,7 @@ __all__ = [
     "Mark",
     "NodeData",
     "NodeKind",
+    "SavedTensor",
     "TensorSummary",
 ]
 

@@ -18,7 +18,16 @@ from typing import Any
 
 from gradviz.collector import collector_paused
 from gradviz.errors import DamagedFileError
-from gradviz.graph import Buffers, Cause, EdgeKind, GradGraph, Mark, NodeKind, TensorSummary
+from gradviz.graph import (
+    Buffers,
+    Cause,
+    EdgeKind,
+    GradGraph,
+    Mark,
+    NodeKind,
+    SavedTensor,
+    TensorSummary,
+)
 from gradviz.story import Frame, Story
 
 __all__ = ["SCHEMA_VERSION", "iter_json", "load", "loads", "to_json"]
@@ -262,6 +271,13 @@ def _once(shape: tuple[int, ...]) -> tuple[int, ...]:
     return shape
 
 
+def _saved(value: list[list[Any]]) -> tuple[SavedTensor, ...]:
+    return tuple(
+        SavedTensor(_text(argument), int(at), _shape(shape), _text(dtype), int(storage), int(size))
+        for argument, at, shape, dtype, storage, size in value
+    )
+
+
 def _text(value: object) -> str:
     return intern(str(value))
 
@@ -297,6 +313,7 @@ _COUNTS = (
     "version",
     "hooks",
     "saved_bytes",
+    "storage",
     "sequence_nr",
     "members",
     "repeat",
@@ -314,6 +331,7 @@ _NODE: dict[str, Callable[[Any], Any]] = {
     "calls": _shape,
     "value": _summary,
     "grad": _summary,
+    "saved": _saved,
     "buffers": Buffers,
     "level": float,
     "mark": Mark,

@@ -250,7 +250,7 @@ def hook_on_a_leaf():
     return gradviz.explain(w, run)
 
 
-@case(Verdict.HOOK, "a hook on h, on the way to it,", "handle.remove()")
+@case(Verdict.HOOK, "the hook zeros_like on h at", "handle.remove()")
 def hook_on_the_way():
     w = leaf()
     with gradviz.record() as run:
@@ -292,6 +292,33 @@ def left_over_from_the_other_loss():
         optimizer.step()  # here
         other = (v**2).sum()
         other.backward()
+    return gradviz.explain(w, run)
+
+
+@case(Verdict.STALE, "has had no backward()", "call backward() on the new result")
+def new_forward_without_backward():
+    w = leaf()
+    optimizer = torch.optim.SGD([w], lr=0.1)
+    with gradviz.record() as run:
+        (w * 2).sum().backward()
+        optimizer.step()
+        loss = (w * 3).sum()  # here
+    assert loss.requires_grad
+    return gradviz.explain(w, run)
+
+
+@case(Verdict.FINE, "from before it was changed at")
+def evaluation_after_a_step():
+    w = leaf()
+    optimizer = torch.optim.SGD([w], lr=0.1)
+    with gradviz.record() as run:
+        for _ in range(2):
+            optimizer.zero_grad()
+            (w * 2).sum().backward()
+            optimizer.step()  # here
+        with torch.no_grad():
+            score = (w * 3).sum()
+    assert score.numel() == 1
     return gradviz.explain(w, run)
 
 

@@ -181,3 +181,73 @@ def no_backward_at_all():
         y.backward()  # here
     except NotImplementedError as error:
         return gradviz.explain(error, y)
+
+
+@case(Verdict.CHECKPOINT, "of shape [3] at first, and of [6] now", "depend on its arguments")
+def checkpoint_that_goes_another_way():
+    calls = []
+
+    def part(x):
+        calls.append(1)
+        return (x if calls == [1] else torch.cat([x, x])).exp()
+
+    y = checkpoint(part, leaf() * 2, use_reentrant=False).sum()
+    try:
+        y.backward()
+    except RuntimeError as error:
+        return gradviz.explain(error, y)
+
+
+@case(Verdict.CHECKPOINT, "was computed again in backward", "depend on its arguments")
+def checkpoint_that_does_more():
+    calls = []
+
+    def part(x):
+        calls.append(1)
+        return x.exp() if calls == [1] else x.exp().sin()
+
+    y = checkpoint(part, leaf() * 2, use_reentrant=False, early_stop=False).sum()
+    try:
+        y.backward()
+    except RuntimeError as error:
+        return gradviz.explain(error, y)
+
+
+@case(Verdict.CHECKPOINT, "a reentrant checkpoint", "use_reentrant=False")
+def grad_through_a_reentrant_checkpoint():
+    w = leaf()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        y = checkpoint(torch.sin, w, use_reentrant=True).sum()
+    try:
+        torch.autograd.grad(y, w)  # here
+    except RuntimeError as error:
+        return gradviz.explain(error, y)
+
+
+@case(Verdict.NOT_SCALAR, "one number was asked", "x.mean().item()")
+def item_of_several():
+    try:
+        leaf().item()  # here
+    except RuntimeError as error:
+        return gradviz.explain(error)
+
+
+@case(Verdict.VIEW_CHANGED, "whose elements share memory", "x = x.clone()")
+def expanded_tensor_written_to():
+    x = torch.ones(1).expand(3)
+    try:
+        x.add_(leaf())  # here
+    except RuntimeError as error:
+        return gradviz.explain(error)
+
+
+@case(Verdict.VIEW_CHANGED, "a module with a full backward hook", "y = y.clone()")
+def result_of_a_hooked_module_changed():
+    layer = nn.Linear(3, 3)
+    layer.register_full_backward_hook(lambda *_: None)
+    y = layer(leaf())
+    try:
+        y.add_(1)  # here
+    except RuntimeError as error:
+        return gradviz.explain(error)

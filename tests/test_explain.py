@@ -6,6 +6,8 @@ import subprocess
 import sys
 
 import explain_cases_errors  # noqa: F401  (registers its cases)
+import explain_cases_hooks  # noqa: F401
+import explain_cases_misused  # noqa: F401
 import explain_cases_present  # noqa: F401
 import explain_cases_refused  # noqa: F401
 import pytest
@@ -304,12 +306,13 @@ def test_saved_memory_of_one_result_and_of_a_recording() -> None:
     loss = w.exp().sum()
     other = w.sin().sum()
     table = gradviz.explain(loss).saved
-    assert [row.op for row in table.rows] == ["exp"]
+    assert [row.what for row in table.rows] == ["output of exp"]
     assert table.total == 200
-    assert {row.op for row in gradviz.explain([loss, other]).saved.rows} == {"exp", "sin"} - {"sin"}
+    both = gradviz.explain([loss, other]).saved  # of sin the leaf alone is saved
+    assert ([row.what for row in both.rows], both.leaves) == (["output of exp"], ("w",))
     with gradviz.record() as run:
         loss = w.exp().sum()
         loss.backward()
     told = gradviz.explain(run)
     assert told.saved.total == told[0].saved.total == 200
-    assert "f32[50]  200 B  exp  tests/test_explain.py:" in str(told.saved)
+    assert "f32[50]  200 B  output of exp  tests/test_explain.py:" in str(told.saved)

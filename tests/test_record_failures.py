@@ -42,7 +42,7 @@ def test_a_result_that_was_changed_in_place() -> None:
 
     run = failing(program, "modified by an inplace operation")
     (change,) = events(run, EventKind.IN_PLACE)
-    text = f"needs y as it was at version 0; add_ at {change.source} made it version 1"
+    text = f"needs 'y' as it was at version 0; add_ at {change.source} made it version 1"
     assert problems(run) == [("exp", text)]
     assert events(run, EventKind.ERROR)[0].detail == f"exp {text}"
 
@@ -62,7 +62,7 @@ def test_an_input_that_was_changed_in_place_twice() -> None:
     ((op, text),) = problems(run)
     assert op == "mul"
     assert text == (
-        f"needs h as it was at version 0; mul_ at {first.source} made it version 1, "
+        f"needs 'h' as it was at version 0; mul_ at {first.source} made it version 1, "
         "and it is at version 2 now"
     )
 

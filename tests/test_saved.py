@@ -6,10 +6,13 @@ import pytest
 import torch
 from test_cli import run
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 import gradviz
+from gradviz import Frame, Story
 from gradviz.explanation.saved import saved, saved_at_most
-from gradviz.graph import Buffers, GradGraph, NodeKind
+from gradviz.graph import Buffers, GradGraph, NodeKind, SavedTensor
+from gradviz.serialize import loads, to_json
 
 
 class Attention(nn.Module):
@@ -91,7 +94,7 @@ def test_a_recording_knows_line_and_amount():
     title, table = saved_at_most(run.frames, "loss")
     assert title in [frame.title for frame in run.frames]
     assert table.total == saved(gradviz.trace(loss)).total == 4 * 128 * 4 + 8
-    assert str(table).splitlines()[0].startswith("f32[4,128]  2.05 kB  exp h  ")
+    assert str(table).splitlines()[0].startswith("f32[4,128]  2.05 kB  output of exp, h  ")
     assert "test_saved.py:" in str(table)
 
 
@@ -101,6 +104,10 @@ def test_what_several_operations_share_counts_once():
     loss = (h.sin() + h.cos() + h.exp()).sum()
     table = saved(gradviz.trace(loss))
     assert table.total == 4000 + 4000 + 8  # h, the result of exp, and the number 2 as float64
+    assert sorted(str(table).splitlines()[:2]) == [
+        "f32[1000]  4 kB  output of exp",
+        "f32[1000]  4 kB  output of mul, h  kept by sin, shared with cos",
+    ]
 
 
 def test_freed_and_empty_graphs_say_so():
@@ -120,35 +127,172 @@ def test_what_cannot_be_seen_is_said():
 def test_lines_are_aligned_and_the_rest_is_summed_up():
     graph = GradGraph()
     for number, (op, size) in enumerate([("exp", 40), ("gelu", 1_200_000), ("sin", 999_600)]):
+        shape = (size // 4,)
         graph.add_node(
             f"n{number}",
             kind=NodeKind.OPERATION,
             op=op,
-            shape=(size // 4,),
-            dtype="bfloat16",
-            saved_bytes=size,
+            shape=shape,
+            dtype="float32",
+            saved=(SavedTensor("result", -1, shape, "float32", number, size),),
             source=f"train.py:{number}",
             module=f"blocks.{number}.mlp",
         )
     assert saved(graph).text(2).splitlines() == [
-        "bf16[300000]  1.2 MB  gelu  train.py:1 (blocks.1.mlp)",
-        "bf16[249900]    1 MB  sin   train.py:2 (blocks.2.mlp)",
-        "… and 1 more operation with 40 B",
-        "total 2.2 MB, kept for backward by 3 operations",
-        "checkpointing a module frees at most: blocks.1 1.2 MB, blocks.2 1 MB, blocks.0 40 B",
+        "f32[300000]  1.2 MB  output of gelu  train.py:1 (blocks.1.mlp)",
+        "f32[249900]    1 MB  output of sin   train.py:2 (blocks.2.mlp)",
+        "… and 1 more tensor with 40 B",
+        "total 2.2 MB, kept for backward: 3 tensors",
+        "checkpointing a module frees at least: blocks.1 1.2 MB, blocks.2 1 MB, blocks.0 40 B",
     ]
 
 
-def test_checkpointing_frees_no_more_than_is_said():
+def test_a_graph_that_was_saved_tells_the_same():
+    w = torch.ones(50, requires_grad=True)
+    graph = gradviz.trace((w.exp().sin() * w).sum())
+    loaded = loads(to_json(Story((Frame("", graph),))))[0].graph
+    assert str(saved(loaded)) == str(saved(graph))
+    assert "200 B of leaves that are saved as well (w)" in str(saved(loaded))
+
+
+def test_a_graph_from_before_tensors_were_told_is_listed_by_operation():
+    graph = GradGraph()
+    graph.add_node("n0", kind=NodeKind.OPERATION, op="exp", shape=(2,), saved_bytes=40)
+    assert saved(graph).text().splitlines()[0] == "?  40 B  saved by exp"
+
+
+class Block(nn.Module):
+    """A transformer block; without dropout, whose mask on a CPU is no result of an operation."""
+
+    def __init__(self, width=16):
+        super().__init__()
+        self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.attention = nn.MultiheadAttention(width, 4, batch_first=True)
+        self.up, self.down = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
+        self.checkpointed = False
+
+    def forward(self, x):
+        if self.checkpointed:
+            return checkpoint(self.inside, x, use_reentrant=False)
+        return self.inside(x)
+
+    def inside(self, x):
+        h = self.norm1(x)
+        x = x + self.attention(h, h, h, need_weights=False)[0]
+        return x + self.down(torch.nn.functional.gelu(self.up(self.norm2(x))))
+
+
+class Transformer(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embed, self.head = nn.Embedding(10, 16), nn.Linear(16, 10)
+        self.blocks = nn.ModuleList(Block() for _ in range(3))
+
+    def forward(self, tokens):
+        x = self.embed(tokens)
+        for block in self.blocks:
+            x = block(x)
+        return self.head(x)
+
+
+@pytest.mark.parametrize("number", [0, 1, 2])
+@pytest.mark.parametrize("is_recorded", [True, False])
+def test_what_checkpointing_a_block_frees_is_right_to_the_byte(number, is_recorded):
     torch.manual_seed(0)
-    model = nn.Sequential(*(nn.Sequential(nn.Linear(8, 64), nn.GELU()) for _ in range(1)))
-    model.append(nn.Linear(64, 8))
-    x = torch.randn(16, 8, requires_grad=True)
-    table = saved(gradviz.trace(model(x).sum(), names=model))
-    h = torch.utils.checkpoint.checkpoint(model[0], x, use_reentrant=False)
-    left, _ = bytes_seen_by_hooks(lambda: model[1](h), model.parameters())
-    assert 0 < table.total - left <= table.modules["0"] + x.untyped_storage().nbytes()
-    assert set(table.modules) == {"0", "1"}
+    model, tokens = Transformer(), torch.randint(0, 10, (2, 7))
+    if is_recorded:
+        with gradviz.record() as run:
+            loss = model(tokens).sum()
+        table = gradviz.explain(run, names=model).saved
+    else:
+        loss = model(tokens).sum()
+        table = gradviz.explain(loss, names=model).saved
+    model.blocks[number].checkpointed = True
+    left, _ = bytes_seen_by_hooks(lambda: model(tokens).sum(), model.parameters())
+    block = f"model.blocks.{number}" if is_recorded else f"blocks.{number}"
+    assert table.modules[block] == table.total - left
+
+
+def test_a_transformer_says_of_each_tensor_what_it_is():
+    torch.manual_seed(0)
+    model = Transformer()
+    with gradviz.record() as run:
+        loss = model(torch.randint(0, 10, (2, 7))).sum()
+    table = gradviz.explain(run, names=model).saved
+    rows = [row for row in table.rows if row.module.startswith("model.blocks.1")]
+    assert {row.what for row in rows} >= {
+        "output of gelu",
+        "output of layer_norm",
+        "mean of layer_norm",
+        "logsumexp of scaled_dot_product_attention",
+        "output of add",
+    }
+    gelu = next(row for row in rows if row.what == "output of gelu")
+    assert (gelu.tensor, gelu.bytes, gelu.shared) == ("f32[2,7,64]", 3584, "kept by addmm")
+    assert gelu.where.startswith("tests/test_saved.py:") and gelu.where.endswith(
+        " (model.blocks.1)"
+    )
+    assert {"model.blocks.0.up.weight", "model.head.weight"} <= set(table.leaves)
+    assert "held anyway, and not counted: " in str(table)
+    assert loss.requires_grad
+
+
+class Scale(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, a, b):
+        out, between = a * b, a + 1
+        ctx.save_for_backward(a, b, out, between)
+        return out
+
+    @staticmethod
+    def backward(ctx, grad):
+        return grad, grad
+
+
+def test_inputs_leaves_views_and_custom_functions():
+    w, x = torch.ones(3, requires_grad=True), torch.ones(3)
+    h = w * 1.5
+    out = Scale.apply(h, w)
+    loss = (out.exp() * x).sum() + h.view(1, 3)[0].sin().sum() + h.expand(2, 3).max(0)[0].sum()
+    lines = str(gradviz.explain(loss, names={"w": w, "x": x, "h": h}).saved).splitlines()
+    assert "f32[3]  12 B  output of mul, h  kept by Scale, shared with sin" in lines
+    assert "f32[3]  12 B  input of mul, x" in lines
+    assert "f32[3]  12 B  output of exp" in lines
+    assert "i64[3]  24 B  indices of max" in lines
+    assert lines.count("f32[3]  12 B  saved by Scale") == 2  # no output, as far as can be seen
+    assert "held anyway, and not counted: 12 B of leaves that are saved as well (w)" in lines
+
+
+def test_what_hooks_have_packed_and_checkpoints_recompute_is_said_and_not_unpacked():
+    w = torch.ones(3, requires_grad=True)
+    calls = []
+
+    def part(x):
+        calls.append(1)
+        return x.exp().sin()
+
+    loss = checkpoint(part, w * w, use_reentrant=False).sum()
+    text = str(gradviz.explain(loss).saved)
+    assert "packed by a hook, as of a checkpoint: what 2 operations saved" in text
+    assert len(calls) == 1
+
+
+def test_a_tensor_that_was_changed_since_it_was_saved_is_still_an_input():
+    w = torch.ones(3, requires_grad=True)
+    h, other = w.exp(), w.exp()
+    loss = (h * other).sum()
+    h.add_(1)
+    before = torch.autograd._get_sequence_nr()
+    table = gradviz.explain(loss, names={}).saved
+    assert torch.autograd._get_sequence_nr() == before
+    assert {row.what for row in table.rows} == {"output of exp"}
+
+
+def test_leaves_that_share_a_storage_are_taken_off_once():
+    flat = torch.ones(6)
+    a, b = flat[:3].requires_grad_(), flat[3:].detach().requires_grad_()
+    table = gradviz.explain((a * b).sum().exp(), names={"a": a, "b": b}).saved
+    assert (table.total, table.leaf_bytes, table.leaves) == (4, 24, ("b", "a"))
 
 
 TRAIN = """
@@ -172,8 +316,8 @@ def test_the_command_shows_what_backward_has_freed_by_the_end(script):
     result = run("saved", "train.py:loss")
     assert result.exit_code == 0, result.stderr
     assert result.stdout.splitlines() == [
-        "f32[500]  2 kB  sin  train.py:6",
-        "total 2 kB, kept for backward by 1 operation",
+        "f32[500]  2 kB  output of exp, h  train.py:5  shared with sin",
+        "total 2 kB, kept for backward: 1 tensor",
     ]
     assert result.stderr.startswith("done\nat the moment: ")
 
@@ -182,7 +326,7 @@ def test_the_command_reads_a_saved_graph_and_refuses_arguments(script):
     x = torch.ones(500, requires_grad=True)
     gradviz.draw(x.exp().sin().exp()).save("graph.json")
     result = run("saved", "graph.json", "-n", "1")
-    assert result.stdout.splitlines()[0].split() == ["f32[500]", "2", "kB", "exp"]
-    assert "… and 2 more operations with 4 kB" not in result.stdout.splitlines()[0]
+    assert result.stdout.splitlines()[0].split() == ["f32[500]", "2", "kB", "output", "of", "exp"]
+    assert "… and 1 more tensor with 2 kB" in result.stdout.splitlines()
     assert run("saved", "graph.json", "--", "--epochs").exit_code == 2
     assert run("saved", "train.py:nothing").exit_code == 2

@@ -14,7 +14,7 @@ from gradviz.explanation.moment import Moment, Question
 from gradviz.explanation.norms import compare_norms
 from gradviz.explanation.present import explain_present, is_wrong
 from gradviz.explanation.subjects import Asked
-from gradviz.explanation.ways import below
+from gradviz.explanation.ways import below, is_data
 from gradviz.graph import NodeKind
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ def answer(subjects: Sequence[object], found: Names, names: object) -> Explanati
 
     moment, questions = look(asked, found)
     told = _answers(questions, moment, asked.is_many)
-    if isinstance(told, Explanation) and (part := below(moment.graph, [questions[0].key])):
+    if isinstance(told, Explanation) and (part := below(moment.graph, [questions[0].key], is_data)):
         is_result = moment.graph.nodes[questions[0].key]["kind"] is NodeKind.RESULT
         told = replace(told, kept=moment.graph.subgraph(part).copy()) if is_result else told
     return told
@@ -97,6 +97,8 @@ def _of_recording(asked: Asked, found: Names) -> Explanation | Explanations:
     from gradviz.explanation.recorded import moment_of, questions_of, with_values
 
     moment = moment_of(asked.recording, asked.roots)
+    if frames := asked.recording.frames:
+        moment = replace(moment, latest=frames[-1].graph)
     questions = questions_of(asked, moment, found)
     if any(is_wrong(question.data.get("grad")) for question in questions):
         moment = with_values(moment, asked.recording, found)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 from gradviz.explanation.answers import Explanation
 from gradviz.explanation.custom_backward import (
@@ -17,6 +17,7 @@ from gradviz.explanation.held import module_of, result_of
 from gradviz.explanation.in_place import explain_in_place
 from gradviz.explanation.lines import line_of, mention
 from gradviz.explanation.missing import RECORD, cut_words, fix_of_cut, lost_on_the_way
+from gradviz.explanation.misused import KINDS
 from gradviz.explanation.moment import Moment, listed
 from gradviz.explanation.refused import (
     explain_inference,
@@ -29,7 +30,7 @@ from gradviz.explanation.subjects import Asked
 from gradviz.explanation.trouble import Origin, Trouble
 from gradviz.explanation.used_up import explain_used_up
 from gradviz.explanation.verdict import Verdict
-from gradviz.graph import NodeKind
+from gradviz.graph import GradGraph, NodeKind
 from gradviz.story import Event, EventKind
 
 if TYPE_CHECKING:
@@ -41,10 +42,10 @@ __all__ = ["explain_error"]
 def explain_error(asked: Asked, names: Names) -> Explanation:
     """Explain an exception, or the one that ended a recording."""
     trouble = _trouble(asked, names)
-    for kind in _KINDS:
-        found = re.search(kind.pattern, trouble.message)
-        if found:
-            return kind.explain(trouble, found)
+    for pattern, explain in (*_KINDS, *KINDS):
+        found = re.search(pattern, trouble.message)
+        if found and (told := explain(trouble, found)):
+            return told
     if told := explain_raised(trouble):
         return told
     reason = trouble.message.partition("\n")[0][:200] or "it has no message"
@@ -66,7 +67,10 @@ def _trouble(asked: Asked, names: Names) -> Trouble:
         ]
         graph = (failed or frames)[-1].graph
         passed = [frame.graph for frame in frames if frame.title.startswith("after ")]
-        moment = Moment(graph, tuple(graph.roots), events, passed[-1] if passed else None)
+        roots = tuple(_roots_of(asked, tensors, graph))
+        moment = Moment(graph, roots, events, passed[-1] if passed else None)
+        if tensors and not graph:
+            moment = replace(look(Asked(roots=tensors), names)[0], events=events)
     else:
         moment, _ = look(Asked(roots=tensors), names)
     if asked.error is not None and asked.parameters and tensors:
@@ -83,6 +87,15 @@ def _trouble(asked: Asked, names: Names) -> Trouble:
     own = [called.get(id(each), "") for each in tensors]
     origin = _origin(asked, called, dict(zip(map(id, tensors), moment.roots, strict=False)))
     return Trouble(kind, message, line, moment, tuple(own), unused, asked.error, origin)
+
+
+def _roots_of(asked: Asked, tensors: Sequence[Any], graph: GradGraph) -> list[str]:
+    """What backward started from, or the tensor that something else was asked of."""
+    found = [key for each in tensors if (key := asked.recording.key_of(each, graph)) in graph]
+    if found or graph.roots:
+        return found or graph.roots
+    name = asked.errors[-1].name if asked.errors else ""
+    return [key for key, data in graph.nodes(data=True) if name and data.get("name") == name]
 
 
 def _origin(asked: Asked, called: dict[int, str], keys: dict[int, str]) -> Origin:
@@ -107,12 +120,15 @@ def _no_graph(trouble: Trouble, found: re.Match[str]) -> Explanation:
         key for key in trouble.moment.roots if graph.nodes[key]["kind"] is NodeKind.UNTRACKED
     ]
     if not untracked:
-        reason = f"backward was called{trouble.at} on a tensor that no operation was recorded for"
+        asked = _asked_of(found)
+        reason = f"{asked} was called{trouble.at} on a tensor that no operation was recorded for"
         return trouble.answer(Verdict.NO_GRAPH, reason, RECORD)
     key = untracked[0]
     data = graph.nodes[key]
     name = data.get("name") or "the tensor"
     began = f"backward{trouble.at} starts from {name}, which does not require grad"
+    if (asked := _asked_of(found)) != "backward":
+        began = f"{asked} was called{trouble.at} on {name}, which does not require grad"
     if not data.get("dtype", "float").startswith(("float", "bfloat", "complex")):
         fix = (
             f"make it floating point, and compute it so: {name}.float() alone brings no graph back"
@@ -142,6 +158,12 @@ def _no_graph(trouble: Trouble, found: re.Match[str]) -> Explanation:
         return trouble.answer(Verdict.NO_GRAPH, reason, fix, [key], key)
     reason = f"{began}: its leaves do not, or it was cut off; which of them was not recorded"
     return trouble.answer(Verdict.NO_GRAPH, reason, RECORD, [key], key)
+
+
+def _asked_of(found: re.Match[str]) -> str:
+    if "retain_grad" in found[0]:
+        return "retain_grad()"
+    return "register_hook()" if "hook" in found[0] else "backward"
 
 
 def _applied(trouble: Trouble) -> Event | None:
@@ -229,29 +251,27 @@ def _not_finite(trouble: Trouble, found: re.Match[str]) -> Explanation:
     return trouble.answer(Verdict.NAN_RETURNED, reason, fix, [key, line], key)
 
 
-@dataclass(frozen=True)
-class _Kind:
-    pattern: str
-    explain: Callable[[Trouble, re.Match[str]], Explanation]
-
-
-_KINDS: Sequence[_Kind] = (
-    _Kind(r"element \d+ of (tensors|variables) does not require grad", _no_graph),
-    _Kind(r"backward through the graph a second time|freed (by|before)", explain_used_up),
-    _Kind(r"modified by an inplace operation|needs .* as it was at version", explain_in_place),
-    _Kind(r"implicitly created only for (real )?scalar outputs", _not_scalar),
-    _Kind(r"Function '(?P<name>\w+)' returned nan values in its (?P<index>\d+)th", _not_finite),
-    _Kind(
+_KINDS: Sequence[tuple[str, Callable[[Trouble, re.Match[str]], Explanation]]] = (
+    (
+        r"element \d+ of (tensors|variables) does not require grad|"
+        r"can't retain_grad on Tensor that has|cannot register a hook on a tensor that doesn't",
+        _no_graph,
+    ),
+    (r"backward through the graph a second time|freed (by|before)", explain_used_up),
+    (r"modified by an inplace operation|needs .* as it was at version", explain_in_place),
+    (r"implicitly created only for (real )?scalar outputs", _not_scalar),
+    (r"Function '(?P<name>\w+)' returned nan values in its (?P<index>\d+)th", _not_finite),
+    (
         r"(a view of )?a leaf Variable that requires grad is being used in an in-place",
         explain_leaf_changed,
     ),
-    _Kind(
+    (
         r"Inference tensors cannot be saved|[Ii]nference tensor.* outside InferenceMode",
         explain_inference,
     ),
-    _Kind(r"view.*modified inplace|Can't detach views in-place", explain_view),
-    _Kind(r"(?P<deed>can't optimize a non-leaf|support the deepcopy protocol)", explain_no_leaf),
-    _Kind(
+    (r"view.*modified inplace|Can't detach views in-place", explain_view),
+    (r"(?P<deed>can't optimize a non-leaf|support the deepcopy protocol)", explain_no_leaf),
+    (
         r"differentiated Tensors does not require grad",
         plainly(
             Verdict.NOT_USED,
@@ -259,19 +279,19 @@ _KINDS: Sequence[_Kind] = (
             "let it require grad before the output is computed: x.requires_grad_()",
         ),
     ),
-    _Kind(r"differentiated Tensors? .*appears? to not have been used", _not_used),
-    _Kind(r"Expected to have finished reduction in the prior iteration", _unused_parameters),
-    _Kind(
+    (r"differentiated Tensors? .*appears? to not have been used", _not_used),
+    (r"Expected to have finished reduction in the prior iteration", _unused_parameters),
+    (
         r"Function (?P<name>\w+) returned an invalid gradient at index (?P<index>\d+) - (?=.*"
         r"(?P<got>got (?:.(?! but))*.))(?=.*(?P<expected>expected (?:.(?! but))*.))",
         explain_wrong_gradient,
     ),
-    _Kind(
+    (
         r"function (?P<name>\w+) returned an incorrect number of gradients \(expected "
         r"(?P<expected>\d+), got (?P<got>\d+)\)",
         explain_wrong_count,
     ),
-    _Kind(
+    (
         r"must implement either the backward or vjp method",
         plainly(
             Verdict.WRONG_BACKWARD,
@@ -279,7 +299,7 @@ _KINDS: Sequence[_Kind] = (
             "write one: @staticmethod def backward(ctx, *grads)",
         ),
     ),
-    _Kind(
+    (
         r"[Oo]nly Tensors of floating point( and complex)? dtype can require gradients",
         plainly(
             Verdict.NOT_FLOATING,
@@ -287,7 +307,7 @@ _KINDS: Sequence[_Kind] = (
             "make them floating point: torch.tensor([1, 2], dtype=torch.float32)",
         ),
     ),
-    _Kind(
+    (
         r"you can only change requires_grad flags of leaf variables",
         plainly(
             Verdict.NOT_A_LEAF,
@@ -295,7 +315,7 @@ _KINDS: Sequence[_Kind] = (
             "cut it off instead: h = h.detach()",
         ),
     ),
-    _Kind(
+    (
         r"Can't call numpy\(\) on Tensor that requires grad",
         plainly(
             Verdict.NUMPY,

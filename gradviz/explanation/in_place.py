@@ -14,7 +14,9 @@ from gradviz.story import EventKind
 
 __all__ = ["explain_in_place"]
 
-_TOLD = re.compile(r"needs (?P<name>.*) as it was at version (?P<version>\d+)")
+_TOLD = re.compile(
+    r"needs (?P<quote>'?)(?P<name>.*)(?P=quote) as it was at version (?P<version>\d+)"
+)
 _CHANGE = re.compile(r"; (?P<word>.+?)(?: at (?P<line>\S+))? made it version (?P<after>\d+)")
 _MESSAGE = re.compile(
     r"\[[\w.]+(?: \[(?P<shape>[\d, ]*)\])?\](?:, which is output \d+ of (?P<node>\w+),)? "

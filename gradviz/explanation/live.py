@@ -96,7 +96,7 @@ def _fold_witnesses(graph: GradGraph, witnesses: Sequence[str], roots: Sequence[
         for maker, _ in list(graph.inputs(key)):
             made = graph.nodes[maker]
             if made.get("outputs", 1) == 1:
-                for attribute in ("name", "value", "version", "grad", "retains_grad"):
+                for attribute in ("name", "value", "version", "grad", "retains_grad", "hooks"):
                     if attribute in data:
                         made.setdefault(attribute, data[attribute])
         graph.remove_node(key)

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from gradviz.explanation.age import changed_since, explain_age
 from gradviz.explanation.answers import Explanation
-from gradviz.explanation.hooks import explain_hook
+from gradviz.explanation.hooks import (
+    explain_hook,
+    explain_hook_on_the_way,
+    explain_wrong_by_hook,
+)
 from gradviz.explanation.lines import mention
 from gradviz.explanation.moment import Moment, Question
 from gradviz.explanation.non_finite import explain_non_finite
@@ -24,7 +28,9 @@ def explain_present(question: Question, moment: Moment, grad: TensorSummary) -> 
             "use an optimizer for sparse gradients, such as torch.optim.SparseAdam; or sparse=False"
         )
         return moment.answer(question, Verdict.SPARSE, reason, fix)
-    if told := explain_hook(question, moment, is_wrong(grad)):
+    if told := explain_hook(question, moment):
+        return told
+    if is_wrong(grad) and (told := explain_wrong_by_hook(question, moment, grad)):
         return told
     if grad.nan or grad.inf:
         return explain_non_finite(question, moment, grad, _as_used(question, moment))
@@ -47,12 +53,17 @@ def _of_passes(question: Question, moment: Moment, grad: TensorSummary) -> Expla
         reason = f"{times} backward passes{where} were added up, and nothing cleared it in between"
         fix = "unless that is meant: optimizer.zero_grad() before each backward()"
         return moment.answer(question, Verdict.ACCUMULATED, reason, fix, lines)
+    if told := explain_hook_on_the_way(question, moment):
+        return told
     norm = f", norm {grad.norm:.4g}" if grad.norm is not None else ""
     used = [event.source for event in changed_since(question, moment)]
     since = f", from before it was changed at {mention(used[0])}" if used else ""
     hooked = ""
-    if question.data.get("hooks") and not moment.is_recorded:
-        hooked = "; what its hook does to it was not recorded"
+    if not moment.is_recorded:
+        if question.data.get("hooks"):
+            hooked = "; what its hook does to it was not recorded"
+        elif any(moment.graph.nodes[key].get("hooks") for key in moment.way(question.key)):
+            hooked = "; what a hook on its way does to it was not recorded"
     reason = f"it has a gradient{norm}{since}{hooked}"
     return moment.answer(question, Verdict.FINE, reason, "", used)
 

@@ -53,6 +53,9 @@ def explain_view(trouble: Trouble, found: re.Match[str]) -> Explanation:
     if "created in no_grad mode" in message:
         why = "it was made under no_grad, and is changed where gradients are recorded"
         fix = "make the view and change it in one place, both inside no_grad or both outside"
+    elif "BackwardHookFunction" in message:
+        why = "a module with a full backward hook hands out views, of its inputs and its results"
+        fix = "work on a copy: y = y.clone(); and leave inplace=True out of such a module"
     elif "custom Function" in message:
         why = f"it is what the Function {maker[1] if maker else ''} returned, a view of its input"
         fix = "let the Function return a copy: x.clone()"
@@ -96,9 +99,16 @@ _DEEDS = {
 def plainly(
     verdict: Verdict, reason: str, fix: str
 ) -> Callable[[Trouble, re.Match[str]], Explanation]:
-    """An error that is told from its message and line alone."""
+    """An error that is told from its message and line alone.
+
+    Args:
+        verdict: the answer.
+        reason: one sentence; the line stands in place of ``{at}``, or else at its end.
+        fix: what to do.
+    """
+    told = reason if "{at}" in reason else f"{reason}{{at}}"
 
     def explain(trouble: Trouble, found: re.Match[str]) -> Explanation:
-        return trouble.answer(verdict, f"{reason}{trouble.at}", fix)
+        return trouble.answer(verdict, told.replace("{at}", trouble.at), fix)
 
     return explain

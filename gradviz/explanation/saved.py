@@ -1,15 +1,18 @@
-"""What operations keep in memory for backward: which, where, and how much."""
+"""What is kept in memory for backward: which tensors, where, and how much."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import networkx as nx
 
-from gradviz.graph import Buffers, GradGraph, NodeData
-from gradviz.numbers import bytes_text, shape_text
+from gradviz.explanation.checkpoints import blocks_of, freed_by_checkpointing
+from gradviz.explanation.origins import Origin, origin_of
+from gradviz.explanation.saved_table import SavedRow, SavedTable
+from gradviz.graph import Buffers, GradGraph, NodeData, NodeKind, SavedTensor
+from gradviz.numbers import shape_text
 from gradviz.views.inference import module_paths
 from gradviz.views.units import units_of
 
@@ -18,142 +21,61 @@ if TYPE_CHECKING:
 
 __all__ = ["SavedRow", "SavedTable", "saved", "saved_at_most"]
 
-_FEW_MODULES = 4
+_LEAVES = (NodeKind.PARAMETER, NodeKind.LEAF)
 
 
-@dataclass(frozen=True)
-class SavedRow:
-    """An operation and what it keeps.
-
-    Args:
-        key: of its node.
-        op: the forward word: ``"gelu"``.
-        name: what the user calls the tensor that it made; may be empty.
-        made: type and sizes of that tensor: ``"f32[4,128,1024]"``. What is kept may be another,
-            as an input.
-        bytes: size of the storage that it keeps. What several operations share is counted at
-            one of them, and the storage of leaves at none.
-        source: the line that made it; only when it was recorded.
-        module: path of its module; empty when it is not known.
-    """
-
-    key: str
-    op: str
-    name: str
-    made: str
-    bytes: int
-    source: str
-    module: str
-
-    @property
-    def where(self) -> str:
-        """Line and module: ``"train.py:27 (blocks.0.mlp)"``."""
-        module = f"({self.module})" if self.module else ""
-        return " ".join(filter(None, (self.source, module)))
-
-
-@dataclass(frozen=True)
-class SavedTable:
-    """What a graph keeps for backward; ``str()`` has one line per operation, and the total.
+@dataclass
+class _Storage:
+    """A storage, and all that keeps it.
 
     Args:
-        rows: the operations that keep something, largest first.
-        freed: how many operations have let go of what they kept.
-        unknown: how many operations keep something that cannot be seen.
+        tensor: what was saved of it, by the operation that tells most of where it came from.
+        origin: where it came from.
+        savers: keys of the operations that keep it, in the order in which they ran.
     """
 
-    rows: tuple[SavedRow, ...]
-    freed: int = 0
-    unknown: int = 0
-
-    @property
-    def total(self) -> int:
-        """Bytes kept in all, each storage counted once."""
-        return sum(row.bytes for row in self.rows)
-
-    @property
-    def modules(self) -> dict[str, int]:
-        """Bytes kept within each module, largest first; of a list of modules, within each entry.
-
-        Checkpointing a module frees that much at most: its inputs stay, and so does what
-        operations outside of it keep as well.
-        """
-        found: dict[str, int] = {}
-        for row in self.rows:
-            if block := _block(row.module):
-                found[block] = found.get(block, 0) + row.bytes
-        return dict(sorted(found.items(), key=lambda item: -item[1]))
-
-    def text(self, most: int | None = None) -> str:
-        """The table as aligned lines.
-
-        Args:
-            most: how many operations to list; None for all. The rest is summed up in a line.
-        """
-        shown = self.rows[:most]
-        cells = [(row.made, bytes_text(row.bytes), f"{row.op} {row.name}".strip()) for row in shown]
-        widths = [max((len(row[column]) for row in cells), default=0) for column in range(3)]
-        lines = [
-            f"{made:<{widths[0]}}  {size:>{widths[1]}}  {what:<{widths[2]}}  {row.where}".rstrip()
-            for (made, size, what), row in zip(cells, shown, strict=True)
-        ]
-        rest = self.rows[len(shown) :]
-        if rest:
-            size = bytes_text(sum(row.bytes for row in rest))
-            lines.append(f"… and {_counted(len(rest), 'more operation')} with {size}")
-        lines += self._summary()
-        return "\n".join(lines)
-
-    def _summary(self) -> list[str]:
-        lines = []
-        if self.rows:
-            many = _counted(len(self.rows), "operation")
-            lines.append(f"total {bytes_text(self.total)}, kept for backward by {many}")
-        elif not self.freed and not self.unknown:
-            lines.append("nothing is kept for backward")
-        if self.freed:
-            lines.append(f"freed: {_counted(self.freed, 'operation')}, by a backward pass")
-        if self.unknown:
-            lines.append(f"not known: what {_counted(self.unknown, 'operation')} may keep")
-        if len(modules := self.modules) > 1:
-            some = list(modules.items())[:_FEW_MODULES]
-            said = ", ".join(f"{name} {bytes_text(count)}" for name, count in some)
-            more = f", and {len(modules) - len(some):,} more" if len(modules) > len(some) else ""
-            lines.append(f"checkpointing a module frees at most: {said}{more}")
-        return lines
-
-    def __str__(self) -> str:
-        return self.text()
+    tensor: SavedTensor
+    origin: Origin
+    savers: list[str]
 
 
 def saved(graph: GradGraph) -> SavedTable:
-    """List what the operations of a graph keep for their backward.
+    """List the tensors that a graph keeps for backward.
 
     Args:
         graph: as it was traced or recorded. Lines are known when it was recorded; modules also
             when its parameters are named by their paths.
 
     Example:
-        >>> from gradviz.graph import NodeKind
         >>> graph = GradGraph()
-        >>> graph.add_node("n0", kind=NodeKind.OPERATION, op="gelu", shape=(4, 128),
+        >>> graph.add_node("n0", kind=NodeKind.OPERATION, op="exp", shape=(4, 128),
         ...                dtype="float32", saved_bytes=2048, source="train.py:27",
-        ...                module="blocks.0.mlp")
+        ...                saved=(SavedTensor("result", -1, (4, 128), "float32", 0, 2048),))
         >>> print(saved(graph))
-        f32[4,128]  2.05 kB  gelu  train.py:27 (blocks.0.mlp)
-        total 2.05 kB, kept for backward by 1 operation
+        f32[4,128]  2.05 kB  output of exp  train.py:27
+        total 2.05 kB, kept for backward: 1 tensor
     """
     units = units_of(graph)
-    paths = zip(units.keys, module_paths(units), strict=True)
-    modules = {key: ".".join(path) for key, path in paths}
-    rows = [
-        _row(key, data, modules.get(key, data.get("module", "")))
-        for key, data in graph.nodes(data=True)
-        if data.get("saved_bytes")
-    ]
+    paths = dict(zip(units.keys, module_paths(units), strict=True))
+    storages, held = _storages(graph)
+    modules = {key: ".".join(path) for key, path in paths.items()}
+    rows = [_row(graph, each, modules) for each in storages]
+    rows += _without_tensors(graph, modules)
     rows.sort(key=lambda row: -row.bytes)
     states = [data.get("buffers") for _, data in graph.nodes(data=True)]
-    return SavedTable(tuple(rows), states.count(Buffers.FREED), states.count(Buffers.UNKNOWN))
+    packed = sum(
+        any(not each.dtype for each in data.get("saved", ())) for _, data in graph.nodes(data=True)
+    )
+    kept = [(each.origin, each.savers, each.tensor.bytes) for each in storages]
+    return SavedTable(
+        tuple(rows),
+        tuple(graph.nodes[key].get("name", "a leaf") for key in held),
+        sum(held.values()),
+        states.count(Buffers.FREED),
+        states.count(Buffers.UNKNOWN),
+        packed,
+        freed_by_checkpointing(graph, blocks_of(paths), kept),
+    )
 
 
 def saved_at_most(frames: Iterable[Frame], name: str) -> tuple[str, SavedTable] | None:
@@ -177,26 +99,66 @@ def saved_at_most(frames: Iterable[Frame], name: str) -> tuple[str, SavedTable] 
     return max(found, key=lambda pair: pair[1].total, default=None)
 
 
-def _row(key: str, data: NodeData, module: str) -> SavedRow:
+def _storages(graph: GradGraph) -> tuple[list[_Storage], dict[str, int]]:
+    """What is kept for backward alone, and the leaves that are kept anyway, with their bytes."""
+    of_leaves: dict[int, list[str]] = {}
+    for key, data in graph.nodes(data=True):
+        if "storage" in data:
+            of_leaves.setdefault(data["storage"], []).append(key)
+    found: dict[int, list[tuple[str, SavedTensor]]] = {}
+    held: dict[str, int] = {}
+    for key, data in graph.nodes(data=True):
+        for tensor in data.get("saved", ()):
+            if tensor.storage in of_leaves:
+                first, *others = of_leaves[tensor.storage]
+                held.update({first: tensor.bytes, **dict.fromkeys(others, 0)})
+            elif tensor.bytes:
+                found.setdefault(tensor.storage, []).append((key, tensor))
+    held = dict(sorted(held.items(), key=lambda item: int(item[0][1:])))
+    return [_storage(graph, each) for each in found.values()], held
+
+
+def _storage(graph: GradGraph, entries: list[tuple[str, SavedTensor]]) -> _Storage:
+    entries = sorted(entries, key=lambda each: graph.nodes[each[0]].get("sequence_nr", -1))
+    origins = [(origin_of(graph, key, tensor), tensor) for key, tensor in entries]
+    # What made it is known by that operation itself, or by one that used it.
+    origin, tensor = max(origins, key=lambda each: _rank(each[0]))
+    return _Storage(tensor, origin, list(dict.fromkeys(key for key, _ in entries)))
+
+
+def _rank(origin: Origin) -> int:
+    return 2 if origin.is_made else 1 if origin.key else 0
+
+
+def _row(graph: GradGraph, storage: _Storage, modules: Mapping[str, str]) -> SavedRow:
+    origin, savers = storage.origin, storage.savers
+    maker: NodeData = graph.nodes[origin.key] if origin.key else {}
+    place = origin.key if origin.is_made else savers[0]
+    data: NodeData = graph.nodes[place]
+    tensor = storage.tensor
+    shape, dtype = tensor.shape, tensor.dtype
+    is_main = origin.words == f"output of {maker.get('op')}" and maker.get("outputs", 1) == 1
+    if is_main and "shape" in maker:  # what is kept may be a view of it
+        shape, dtype = maker["shape"], maker.get("dtype", dtype)
+    is_named = is_main or not origin.is_made
     return SavedRow(
-        key=key,
-        op=data.get("op", data["kind"].value),
-        name=data.get("name", ""),
-        made=shape_text(data["shape"], data.get("dtype", "")) if "shape" in data else "?",
-        bytes=data["saved_bytes"],
+        key=place,
+        what=origin.words,
+        name=maker.get("name", "") if is_named else "",
+        tensor=shape_text(shape, dtype),
+        bytes=tensor.bytes,
         source=data.get("source", ""),
-        module=module,
+        module=modules.get(place, data.get("module", "")),
+        savers=tuple(graph.nodes[key].get("op", "") for key in savers),
+        is_own=savers[0] == place,
     )
 
 
-def _block(module: str) -> str:
-    """The module to checkpoint: up to the first number, ``blocks.0`` of ``blocks.0.mlp.fc``."""
-    parts = module.split(".")
-    for count, part in enumerate(parts, 1):
-        if part.isdigit():
-            return ".".join(parts[:count])
-    return parts[0]
-
-
-def _counted(count: int, word: str) -> str:
-    return f"{count:,} {word}{'' if count == 1 else 's'}"
+def _without_tensors(graph: GradGraph, modules: Mapping[str, str]) -> Iterator[SavedRow]:
+    """Rows of a graph that was saved when it did not tell the tensors yet."""
+    for key, data in graph.nodes(data=True):
+        if data.get("saved_bytes") and "saved" not in data:
+            op = data.get("op", data["kind"].value)
+            module = modules.get(key, data.get("module", ""))
+            size, source = data["saved_bytes"], data.get("source", "")
+            yield SavedRow(key, f"saved by {op}", "", "?", size, source, module, (op,), True)

@@ -1,4 +1,4 @@
-"""``gradviz saved``: what is kept in memory for backward, one line per operation."""
+"""``gradviz saved``: what is kept in memory for backward, one line per tensor."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ Examples:
 
 @click.command(cls=WithArguments, epilog=_EXAMPLES)
 @click.argument("target", metavar="TARGET [-- SCRIPT ARGUMENTS]")
-@click.option("-n", "--most", type=click.IntRange(min=1), help="How many operations to list.")
+@click.option("-n", "--most", type=click.IntRange(min=1), help="How many tensors to list.")
 @common_options
 @click.pass_context
 def saved(ctx: click.Context, /, target: str, most: int | None, quiet: bool, debug: bool) -> None:
-    """List what operations keep in memory for backward: of a variable of a script, or of a file.
+    """List the tensors that are kept for backward: of a variable of a script, or of a file.
 
     The script is run as Python would run it, and recorded: what a backward pass has freed at its
     end is shown as it was when most was kept.

@@ -6,7 +6,7 @@ of them runs a hook, recomputes anything, or keeps a tensor alive.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from operator import attrgetter, methodcaller
 from typing import Any
@@ -15,6 +15,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch.autograd.graph import Node
 
+from gradviz.capture.autograd.kept import Kept
 from gradviz.capture.autograd.operations import (
     ADD_FAMILY,
     ARGUMENTS,
@@ -63,7 +64,7 @@ _OPERATION = template(
         "sequence_nr": 0,
         "buffers": _NOTHING_SAVED,
     },
-    later=("saved_bytes", "options"),
+    later=("saved_bytes", "saved", "options"),
 )
 _ORDINARY = frozenset({torch.Tensor, torch.nn.Parameter})
 _MANY_TYPES = "CppFunction"  # the Python type of every node that has none of its own
@@ -131,14 +132,20 @@ class NodeReader:
         self._shapes: dict[tuple[int, ...], tuple[int, ...]] = {}
         self._texts: dict[object, str] = {}
         self._options: dict[object, dict[str, str]] = {}
-        self._keepers: dict[int, dict[str, Any]] = {}  # address of a storage -> who keeps it
+        self._kept = Kept(self._shapes, self._texts)
 
-    def read(self, node: Node) -> tuple[OperationType, dict[str, Any], Sequence[Any]]:
+    def read(
+        self, node: Node, edges: Sequence[tuple[Node | None, int]]
+    ) -> tuple[OperationType, dict[str, Any], Sequence[Any]]:
         """The type of an operation, its attributes, and what each of its ``raw`` attributes holds.
 
         Every node of the graph comes through here, so the common case is written out, and the
-        rest is left to the methods below. Private: ``_sequence_nr``, ``_input_metadata`` and
-        ``_cdata``, each explained there.
+        rest is left to the methods below. Private: ``_sequence_nr`` and ``_input_metadata``, each
+        explained there.
+
+        Args:
+            node: the operation.
+            edges: its ``next_functions``.
         """
         kind = self._types.get(type(node)) or self._type_of(node)
         try:
@@ -154,18 +161,8 @@ class NodeReader:
         saved: Sequence[Any] = ()
         if kind.raw:
             data["buffers"], saved = read_saved(node, kind)
-            for held in saved:
-                if held is not None:
-                    try:
-                        storage = held.untyped_storage()
-                        address = storage._cdata
-                        if address not in self._keepers:
-                            self._keepers[address] = data
-                            if size := storage.nbytes():
-                                data["saved_bytes"] = data.get("saved_bytes", 0) + size
-                    except Exception:  # no tensor, or one without storage
-                        if type(held) is list:
-                            self._keep_list(held, data)
+            if saved:
+                self._kept.note(kind, saved, edges, data)
         if kind.options and (options := self._read_options(node, kind)):
             data["options"] = options
         if len(outputs) != 1 or data["shape"] is None or kind.opaque:
@@ -185,33 +182,9 @@ class NodeReader:
             self._alike[kind.op, kind.grad_fn, shape, made.dtype, made.device] = data.copy()
         return data
 
-    def _keep_list(self, held: list[torch.Tensor | None], data: dict[str, Any]) -> None:
-        """Count each storage of a list of saved tensors, as `read` does for one.
-
-        Private: ``_cdata``, the address of the storage itself; ``data_ptr()`` is 0 for every
-        empty or meta tensor. Sparse tensors and those of ``torch.func`` have no storage.
-        """
-        for tensor in held:
-            with suppress(AttributeError, NotImplementedError, RuntimeError):
-                storage = tensor.untyped_storage()  # type: ignore[union-attr]
-                if storage._cdata not in self._keepers:
-                    self._keepers[storage._cdata] = data
-                    if size := storage.nbytes():
-                        data["saved_bytes"] = data.get("saved_bytes", 0) + size
-
-    def spare(self, leaves: Iterable[torch.Tensor]) -> None:
-        """Take the leaves off the count: their storage lives anyway, saved or not.
-
-        Private: ``_cdata``, as in `_keep_list`.
-        """
-        for leaf in leaves:
-            with suppress(NotImplementedError, RuntimeError):
-                storage = leaf.untyped_storage()
-                data = self._keepers.pop(storage._cdata, None)
-                if data is not None and (size := storage.nbytes()):
-                    data["saved_bytes"] -= size
-                    if not data["saved_bytes"]:
-                        del data["saved_bytes"]
+    def spare(self, leaf: torch.Tensor, data: dict[str, Any]) -> None:
+        """Take a leaf, given with its attributes, off the count: it lives anyway."""
+        self._kept.spare(leaf, data)
 
     def read_tensor(self, tensor: torch.Tensor, data: dict[str, Any]) -> bool:
         """Fill in shape, dtype and device of a tensor whose values are not asked for.

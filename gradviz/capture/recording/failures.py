@@ -179,25 +179,29 @@ def _leaf_at(storage: object, edges: Iterable[Any]) -> Any:
 def _name(
     graph: GradGraph, key: str, suspect: _Suspect, watch: Watch, shape: tuple[int, ...]
 ) -> str:
-    """What to call a saved tensor: the operation's own result, or one of its inputs.
+    """What to call a saved tensor: by its name in quotes, else as the result or an input.
 
     An input that is no leaf cannot be told for sure from another of the same shape.
     """
     data = graph.nodes[key]
     if suspect.argument.startswith(("result", "output")):
-        return str(data.get("name") or "its own result")
+        return _quoted(data.get("name")) or "its own result"
     if suspect.leaf is not None:
         known = watch.ghosts.leaf(suspect.leaf)
         node = watch.journal.key_of(known.identity)
         name = graph.nodes[node].get("name") if node in graph else known.name
-        return str(name or "one of its inputs")
+        return _quoted(name) or "one of its inputs"
     names = [
         graph.nodes[source].get("name", "")
         for source in dict(graph.inputs(key))
         if graph.nodes[source].get("shape") == shape
         and graph.nodes[source].get("op") != "accumulate_grad"
     ]
-    return str(names[0] or "one of its inputs") if len(names) == 1 else "one of its inputs"
+    return (_quoted(names[0]) if len(names) == 1 else "") or "one of its inputs"
+
+
+def _quoted(name: str | None) -> str:
+    return f"'{name}'" if name else ""
 
 
 def _used_up(operations: Mapping[int, str], history: History) -> tuple[str, str] | None:

@@ -379,8 +379,13 @@ def renew_after_backward(snapshot: Snapshot, watch: Watch) -> Snapshot | None:
             data["buffers"] = read_saved(node, kind)[0]
             if data["buffers"] is not Buffers.HELD:
                 data.pop("saved_bytes", None)
+                data.pop("saved", None)
         for child, _ in edges:
             if child is not None and child not in seen:
                 seen.add(child)
                 stack.append(child)
+    kept = {each.storage for data in nodes.values() for each in data.get("saved", ())}
+    for key, _ in snapshot.leaves.values():
+        if nodes[key].get("storage") not in kept:
+            nodes[key].pop("storage", None)
     return renewed

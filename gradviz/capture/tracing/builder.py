@@ -112,11 +112,12 @@ class Builder:
             if not edges and (leaf := walk.leaf_at(node)) is not None:
                 self._add_leaf_of(place, leaf)
                 continue
-            kind, data, saved = reader.read(node)
+            kind, data, saved = reader.read(node, edges)
             if NO_GRADIENT in edges:
                 self._untracked.look((place, node, kind), edges, saved, data)
             nodes[f"n{place}"] = data
-        reader.spare(walk.leaves.values())
+        for leaf in walk.leaves.values():
+            reader.spare(leaf, nodes[key_at(walk.leaf_places[id(leaf)])])
         for (node, output), place in self._results.items():
             walk.edges.add(walk.places[node], place, 0, _from_output(output))
         self._count_creation_from_zero()

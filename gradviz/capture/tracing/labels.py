@@ -28,7 +28,7 @@ class Labels:
         for named in names:
             node = named.tensor.grad_fn
             if node is None:
-                self.by_id[id(named.tensor)] = named
+                self.by_id.setdefault(id(named.tensor), named)
             else:
                 self.by_output.setdefault((node, named.tensor.output_nr), named)
 

@@ -1,0 +1,141 @@
+"""The tensors that operations keep for backward, each storage counted once in a graph."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any, NamedTuple
+
+import torch
+from torch.autograd.graph import Node
+
+from gradviz.attributes import SavedTensor
+from gradviz.capture.autograd.operations import OperationType, plain_shape
+
+__all__ = ["Kept"]
+
+
+_new = tuple.__new__  # a call of the class would take as long as all the rest
+
+
+class _Storage(NamedTuple):
+    """A storage: its number in the graph, its size, and the operation at which it counts."""
+
+    number: int
+    bytes: int
+    keeper: dict[str, Any]
+
+
+class Kept:
+    """Who keeps what, within one graph.
+
+    Args:
+        shapes: equal shapes are kept once, in here.
+        texts: the names of types.
+    """
+
+    def __init__(
+        self, shapes: dict[tuple[int, ...], tuple[int, ...]], texts: dict[object, str]
+    ) -> None:
+        self._shapes = shapes
+        self._texts = texts
+        self._known: dict[int, _Storage] = {}  # by address
+        self._spared: set[int] = set()  # numbers
+
+    def note(
+        self,
+        kind: OperationType,
+        saved: Sequence[Any],
+        edges: Sequence[tuple[Node | None, int]],
+        data: dict[str, Any],
+    ) -> None:
+        """Put what an operation keeps on its attributes.
+
+        Args:
+            kind: of the operation.
+            saved: what it holds under each of the names of its kind: a tensor, a list of them,
+                what a hook made of one, or None.
+            edges: its ``next_functions``.
+            data: its attributes.
+        """
+        found, inputs = [], kind.arguments
+        for name, held in zip(kind.saved, saved, strict=False):
+            if held is None:
+                continue
+            if type(held) is list:
+                for number, item in enumerate(held):
+                    if item is not None:
+                        found.append(self._look(f"{name}[{number}]", item, edges, data, -1))
+            else:
+                place = inputs.index(name) if name in inputs else -1
+                found.append(self._look(name, held, edges, data, place))
+        if found:
+            data["saved"] = tuple(found)
+
+    def _look(
+        self,
+        name: str,
+        held: Any,
+        edges: Sequence[tuple[Node | None, int]],
+        data: dict[str, Any],
+        place: int,
+    ) -> SavedTensor:
+        """A saved tensor: an input of the operation is known by the node that made it.
+
+        A view that was changed in place, or whose base was, is not asked for its node: torch
+        would make a new one. What was changed after it was saved has another, and is not found.
+
+        Private: ``_cdata``, the address of the storage itself; ``data_ptr()`` is 0 for every
+        empty or meta tensor. Sparse tensors and those of ``torch.func`` have no storage.
+        ``_version``, as in `version_of`; ``_is_view``.
+        """
+        try:
+            storage = held.untyped_storage()
+            address = storage._cdata
+            known = self._known.get(address)
+            if known is None:
+                size = storage.nbytes()
+                known = self._known[address] = _Storage(len(self._known), size, data)
+                if size:
+                    data["saved_bytes"] = data.get("saved_bytes", 0) + size
+            sizes, dtype = held.shape, held.dtype
+            shape = self._shapes.get(sizes)
+            if shape is None:
+                sizes = plain_shape(sizes)
+                shape = self._shapes.setdefault(sizes, sizes)
+            text = self._texts.get(dtype) or self._text(dtype)
+            if held.requires_grad and not (held._version and held._is_view()):
+                maker = held.grad_fn
+                if maker is not None:
+                    for number, (child, _) in enumerate(edges):
+                        if child is maker:
+                            place = number
+                            break
+            return _new(SavedTensor, (name, place, shape, text, known[0], known[1]))
+        except Exception:  # no tensor, or one without storage
+            is_tensor = isinstance(held, torch.Tensor)
+            return SavedTensor(name, dtype=self._text(held.dtype) if is_tensor else "")
+
+    def _text(self, dtype: torch.dtype) -> str:
+        return self._texts.setdefault(dtype, str(dtype).removeprefix("torch."))
+
+    def spare(self, leaf: torch.Tensor, data: dict[str, Any]) -> None:
+        """Take a leaf off the count: its storage lives anyway, saved or not.
+
+        Private: ``_cdata``, as in `_look`.
+
+        Args:
+            leaf: the tensor.
+            data: its attributes, which get the number of the storage.
+        """
+        with suppress(NotImplementedError, RuntimeError):
+            known = self._known.get(leaf.untyped_storage()._cdata)
+            if known is None:
+                return
+            number, size, keeper = known
+            if size and number not in self._spared:
+                self._spared.add(number)
+                keeper["saved_bytes"] -= size
+                if not keeper["saved_bytes"]:
+                    del keeper["saved_bytes"]
+            data["storage"] = number
