@@ -59,8 +59,9 @@ def layered(boxes: Sequence[Box], links: Sequence[Link]) -> tuple[dict[str, Poin
     for part, sheet, (left, top) in zip(parts, sheets, corners, strict=True):
         for node, (x, y) in zip(part.nodes, sheet.centers, strict=True):
             centers[node] = (round(x + left, 2), round(y + top, 2))
-        for link, points in zip(part.links, sheet.routes, strict=True):
-            routes[link] = tuple((round(x + left, 2), round(y + top, 2)) for x, y in points)
+        for link in reversed(part.links):
+            points = sheet.routes.pop()  # two copies of all of them would be too much
+            routes[link] = tuple([(round(x + left, 2), round(y + top, 2)) for x, y in points])
     return {box.key: center for box, center in zip(boxes, centers, strict=True)}, routes
 
 

@@ -100,26 +100,24 @@ class Router:
 
     def _set_ports(self, box: int, near: Sequence[int], ports: dict[Pair, float]) -> None:
         """Choose where links touch the border of a box, so that none lie on each other."""
+        if not near:
+            return
         middle, half = self._xs[box], self._boxes[box].width / 2
         reach = max(0.0, half - _CORNER)
-        wishes = [
-            (self._wish(box, other), other) for other in sorted(near, key=self._xs.__getitem__)
-        ]
+        order = sorted(near, key=self._xs.__getitem__) if len(near) > 1 else near
+        places = [self._wish(box, other) for other in order]
         downwards = near is self._rows.down[box]
         many = [
-            self._strands.get((box, other) if downwards else (other, box), 1) for _, other in wishes
+            self._strands.get((box, other) if downwards else (other, box), 1) for other in order
         ]
-        step = min(
-            PARALLEL if max(many, default=1) > 1 else _STEP, 2 * reach / max(1, sum(many) - 1)
-        )
-        places = [wish for wish, _ in wishes]
+        step = min(PARALLEL if max(many) > 1 else _STEP, 2 * reach / max(1, sum(many) - 1))
         for i in range(len(places)):
             low = places[i - 1] + step * (many[i - 1] + many[i]) / 2 if i else -1e9
             places[i] = max(places[i], low, middle - reach + step * (many[i] - 1) / 2)
         for i in reversed(range(len(places))):
             high = places[i + 1] - step * (many[i] + many[i + 1]) / 2 if i + 1 < len(many) else 1e9
             places[i] = min(places[i], high, middle + reach - step * (many[i] - 1) / 2)
-        for place, (_, other) in zip(places, wishes, strict=True):
+        for place, other in zip(places, order, strict=True):
             ports[box, other] = place
 
     def _straighten(self) -> None:
