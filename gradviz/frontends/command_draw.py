@@ -153,7 +153,7 @@ def _draw(request: _Request, argv: Sequence[str]) -> Loaded | None:
     )
     if not request.quiet and outputs.are_pictures:
         _warn_of_size(drawing)
-    outputs.write(drawing.render, request.quiet)
+    outputs.write(drawing.pieces, request.quiet)
     return loaded
 
 
