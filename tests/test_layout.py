@@ -331,3 +331,12 @@ def test_packing_fills_columns() -> None:
     corners = pack([(10, 100)] + [(10, 20)] * 4)
     assert corners[0] == (0, 0)
     assert [left for left, _ in corners[1:]] == [34, 34, 68, 68]
+
+
+def test_links_that_go_the_same_way_between_rows_are_apart() -> None:
+    boxes = [Box(key, 60, 30) for key in ("a", "b", "c", "d", "op")]
+    _, routes = layered(boxes, [Link(key, "op") for key in "abcd"])
+    heights = [[y for _, y in route][1] for route in routes]
+    # From the left and from the right: what begins nearer to the middle turns higher.
+    assert heights[0] > heights[1]
+    assert heights[3] > heights[2]

@@ -11,6 +11,7 @@ from gradviz.renderers.edges import Edge, Places, cause_box, edge_group
 from gradviz.renderers.labels import labels_of
 from gradviz.renderers.layout.engines import Box, Link, lay_out
 from gradviz.renderers.layout.wrapping import wrap
+from gradviz.renderers.output_numbers import output_numbers
 from gradviz.renderers.scene import Curve, Group, Point, Polygon, Shape
 from gradviz.renderers.shades import bar_of
 from gradviz.renderers.tooltips import tooltip_of
@@ -94,9 +95,9 @@ def _panels_in_the_same_places(
     if columns:
         layout = wrap(placed, layout)
     routes = dict(zip(links, layout.routes, strict=True))
-    places = Places(layout.centers, routes)
     panels = []
     for graph, own in zip(graphs, cards, strict=True):
+        places = Places(layout.centers, routes, output_numbers(graph, layout.centers, routes))
         reach = _reach(graph, places) if len(graphs) > 1 else {}
         for key, card in own.items():
             width = min(max(card.width, reach.get(key, 0.0)), boxes[key].width)

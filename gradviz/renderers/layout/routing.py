@@ -1,10 +1,11 @@
-"""Last step of the layered layout: curves from box to box, bent only between the rows."""
+"""Last step of the layered layout: the way from box to box, bent only between the rows."""
 
 from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 
+from gradviz.renderers.layout.curves import Run
 from gradviz.renderers.layout.geometry import Box, Point, Route
 from gradviz.renderers.layout.ranks import Pair
 from gradviz.renderers.layout.rows import Rows
@@ -48,8 +49,8 @@ class Router:
         self._straighten()
         self._turns: dict[int, list[int]] = {}
 
-    def draw(self, pair: Pair, copy: int, copies: int) -> Route:
-        """Draw one of the links that join a pair of boxes, from top to bottom."""
+    def runs(self, pair: Pair, copy: int, copies: int) -> list[Run]:
+        """Say where one of the links that join a pair of boxes is upright, from top to bottom."""
         first, last = self._hops(pair)
         shift = (copy - (copies - 1) / 2) * PARALLEL
         source, target = pair
@@ -57,7 +58,7 @@ class Router:
         for x, top, bottom in self._bends(pair):
             runs.append((x + shift, top, bottom))
         runs.append(self._run_of_box(target, self._arrives_at[last[::-1]] + shift, below=False))
-        return _curve(runs)
+        return runs
 
     def _hops(self, pair: Pair) -> tuple[Pair, Pair]:
         """Give the first and the last step on the way of a link."""
@@ -66,7 +67,7 @@ class Router:
         trunk, first, stop = self._rows.trunks[pair]
         return (pair[0], trunk[first]), (trunk[stop - 1], pair[1])
 
-    def _run_of_box(self, box: int, x: float, *, below: bool) -> tuple[float, float, float]:
+    def _run_of_box(self, box: int, x: float, *, below: bool) -> Run:
         """Go straight through the row that a box is lower than."""
         top, bottom = self._bands[self._rows.rank[box]]
         middle, half = (top + bottom) / 2, self._boxes[box].height / 2
@@ -74,7 +75,7 @@ class Router:
         x = min(max(x, self._xs[box] - reach), self._xs[box] + reach)
         return (x, middle + half, bottom) if below else (x, top, middle - half)
 
-    def _bends(self, pair: Pair) -> Iterator[tuple[float, float, float]]:
+    def _bends(self, pair: Pair) -> Iterator[Run]:
         """Walk along a trunk, from one change of direction to the next."""
         if pair not in self._rows.trunks:
             return
@@ -158,22 +159,3 @@ def self_loop(box: Box, center: Point) -> Route:
         (x + 24, y - 2 * quarter),
         (x, y - quarter),
     )
-
-
-def _curve(runs: Sequence[tuple[float, float, float]]) -> Route:
-    """Join vertical runs (x, top, bottom) by S-shaped curves."""
-    joined = [runs[0]]
-    for x, top, bottom in runs[1:]:
-        if abs(x - joined[-1][0]) < 0.5:
-            joined[-1] = (joined[-1][0], joined[-1][1], bottom)
-        else:
-            joined.append((x, top, bottom))
-    points: list[Point] = [joined[0][:2]]
-    for at, (x, top, bottom) in enumerate(joined):
-        if at:
-            above, begin = joined[at - 1][0], joined[at - 1][2]
-            half = (begin + top) / 2
-            points += [(above, half), (x, half), (x, top)]
-        if bottom - top > 0.01:
-            points += [(x, top + (bottom - top) / 3), (x, bottom - (bottom - top) / 3), (x, bottom)]
-    return tuple(points)
