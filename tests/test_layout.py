@@ -336,7 +336,6 @@ def test_packing_fills_columns() -> None:
 def test_links_that_go_the_same_way_between_rows_are_apart() -> None:
     boxes = [Box(key, 60, 30) for key in ("a", "b", "c", "d", "op")]
     _, routes = layered(boxes, [Link(key, "op") for key in "abcd"])
-    heights = [[y for _, y in route][1] for route in routes]
-    # From the left and from the right: what begins nearer to the middle turns higher.
-    assert heights[0] > heights[1]
-    assert heights[3] > heights[2]
+    turning = [route[1][1] for route in routes]
+    assert turning[3] - turning[2] > 10  # d, which begins farther out, passes below c
+    assert turning[0] == turning[2]  # a comes from the other side
