@@ -13,6 +13,7 @@ import torch
 
 import gradviz
 from gradviz import serialize, views
+from gradviz.frontends.command import Outputs
 from gradviz.frontends.drawing import Drawing
 from gradviz.graph import GradGraph, NodeKind
 from gradviz.renderers.dot import to_digraph
@@ -89,13 +90,28 @@ def peak(work: Callable[[], object]) -> tuple[int, int]:
 def test_json_is_written_and_read_without_being_held_whole(tmp_path: Path) -> None:
     path, graph = tmp_path / "graph.json", unrolled(300)
     drawing = Drawing(graph, views=())
-    most, _ = peak(lambda: drawing.save(path))
-    size = path.stat().st_size
-    assert size > 300_000
-    assert most < size / 10
+    outputs = Outputs([str(path)], None)
+    for write in (lambda: drawing.save(path), lambda: outputs.write(drawing.pieces, quiet=True)):
+        most, _ = peak(write)
+        size = path.stat().st_size
+        assert size > 300_000
+        assert most < size / 10
+        assert list(tmp_path.iterdir()) == [path]
     most, held = peak(lambda: serialize.load(path))
     assert most - held < size / 10
     assert path.read_text(encoding="utf-8") == serialize.to_json(drawing.story)
+
+
+def test_a_large_picture_is_made_and_written_in_pieces(tmp_path: Path) -> None:
+    graph = unrolled(600)
+    drawing = Drawing(graph, views=())
+    assert len(drawing._scene.description) > 0
+    whole = b"".join(drawing.pieces("svg"))
+    assert whole == drawing.svg.encode()
+    assert len({group.key for group in drawing._scene.groups}) > graph.number_of_nodes()
+    again = Drawing(graph, views=())
+    again.save(tmp_path / "x.svg")
+    assert (tmp_path / "x.svg").read_bytes() == whole
 
 
 def test_a_file_read_by_lines_is_the_same_as_one_read_whole(tmp_path: Path) -> None:

@@ -226,7 +226,7 @@ STAGES = {
     "tracing": ("gradviz.capture.tracing.tracer", "trace_subjects"),
     "folding": ("gradviz.frontends.drawing", "apply"),
     "layout": ("gradviz.renderers.panel", "lay_out"),
-    "drawing svg": ("gradviz.frontends.drawing", "to_svg"),
+    "drawing svg": ("gradviz.frontends.drawing", "iter_svg"),
 }
 
 SLOW = """

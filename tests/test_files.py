@@ -5,12 +5,19 @@ import io
 import os
 import stat
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from gradviz.errors import OutputError, UsageError
-from gradviz.frontends.files import FORMATS, check_folder, format_of, write_atomically
+from gradviz.errors import LayoutError, OutputError, UsageError
+from gradviz.frontends.files import (
+    FORMATS,
+    Staged,
+    check_folder,
+    format_of,
+    write_atomically,
+)
 
 
 def names_in(folder):
@@ -137,3 +144,30 @@ def test_closed_standard_output(monkeypatch):
     monkeypatch.setattr(sys, "stdout", None)
     with pytest.raises(OutputError, match="standard output: it is closed; use -o FILE"):
         write_atomically("-", b"x")
+
+
+@pytest.mark.parametrize("fault", [KeyboardInterrupt(), LayoutError("no Graphviz")])
+def test_files_come_together_or_not_at_all(tmp_path: Path, fault: BaseException) -> None:
+    """Also when it goes wrong in the middle of a file; and the error stays what it is."""
+
+    def pieces() -> Iterator[bytes]:
+        yield b"x" * 100_000
+        raise fault
+
+    old = tmp_path / "old.svg"
+    old.write_bytes(b"old")
+    with pytest.raises(type(fault)) as told, Staged() as files:
+        files.add(old, b"new")
+        files.add(tmp_path / "new.json", pieces())
+    assert told.value is fault
+    assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("old.svg", b"old")]
+
+
+def test_several_files_are_put_in_place(tmp_path: Path) -> None:
+    with Staged() as files:
+        files.add(tmp_path / "a.svg", b"a")
+        files.add(tmp_path / "b.svg", (b"b" for _ in range(3)))
+        assert not list(tmp_path.glob("*.svg"))
+    assert (tmp_path / "a.svg").read_bytes() == b"a"
+    assert (tmp_path / "b.svg").read_bytes() == b"bbb"
+    assert len(list(tmp_path.iterdir())) == 2

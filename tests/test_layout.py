@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import random
 import subprocess
 import sys
 from itertools import combinations, pairwise
+from types import FrameType
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -263,7 +265,77 @@ def test_where_bends_would_be_too_many_links_go_beside_the_graph(
     assert outermost == 0 < min(x for x, _ in layout.routes[19])
 
 
+def tangle(count: int) -> Graph:
+    """Every box uses three others from anywhere before it."""
+    choose = random.Random(count)
+    boxes = [Box(f"n{i}", 60, 30) for i in range(count)]
+    ends = ((choose.randrange(i), i) for i in range(1, count) for _ in range(3))
+    return boxes, [Link(f"n{source}", f"n{target}") for source, target in ends]
+
+
+def test_the_work_is_counted_and_grows_with_the_graph() -> None:
+    def work(count: int) -> int:
+        graph, calls = tangle(count), 0
+
+        def watch(frame: FrameType, event: str, argument: object) -> None:
+            nonlocal calls
+            calls += event in ("call", "c_call")
+
+        before = sys.getprofile()
+        sys.setprofile(watch)
+        try:
+            layered(*graph)
+        finally:
+            sys.setprofile(before)
+        return calls
+
+    assert work(8_000) < 4.4 * work(2_000)
+
+
+@pytest.mark.parametrize("work", [0, 10_000])
+def test_a_graph_past_the_budget_is_drawn_all_the_same(
+    work: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gradviz.renderers.layout.crossings._CAREFUL", 0)
+    monkeypatch.setattr("gradviz.renderers.layout.crossings._WORK", work)
+    monkeypatch.setattr("gradviz.renderers.layout.coordinates._FOUR", 0)
+    monkeypatch.setenv("GRADVIZ_ENGINE", "layered")
+    graph = tangle(60)
+    check(graph, lay_out(*graph))
+
+
+@given(graphs())
+def test_crossings_are_counted_alike_at_once_and_one_by_one(graph: Graph) -> None:
+    boxes, links = graph
+    pairs = list(dict.fromkeys((int(a.source[1:]), int(a.target[1:])) for a in links))
+    rows = cut_into_rows(rank(len(boxes), pairs), pairs)
+    order_rows(rows)
+    counts = set()
+    for at_once in (0, 10**9):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("gradviz.renderers.layout.crossings._AT_ONCE", at_once)
+            counts.add(count_crossings(rows))
+    assert len(counts) == 1
+
+
+def test_lanes_are_no_more_than_a_picture_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gradviz.renderers.layout.rows._ENOUGH", -10_000)
+    monkeypatch.setattr("gradviz.renderers.layout.rows._MOST_LANES", 3)
+    boxes, links = chain(40)
+    links += [Link(f"n{i}", f"n{39 - i}") for i in range(18)]
+    _, routes = layered(boxes, links)
+    assert len({min(x for x, _ in route) for route in routes[39:]}) == 3
+
+
 def test_packing_fills_columns() -> None:
     corners = pack([(10, 100)] + [(10, 20)] * 4)
     assert corners[0] == (0, 0)
     assert [left for left, _ in corners[1:]] == [34, 34, 68, 68]
+
+
+def test_links_that_go_the_same_way_between_rows_are_apart() -> None:
+    boxes = [Box(key, 60, 30) for key in ("a", "b", "c", "d", "op")]
+    _, routes = layered(boxes, [Link(key, "op") for key in "abcd"])
+    turning = [route[1][1] for route in routes]
+    assert turning[3] - turning[2] > 10  # d, which begins farther out, passes below c
+    assert turning[0] == turning[2]  # a comes from the other side

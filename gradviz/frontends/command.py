@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -15,9 +15,9 @@ from gradviz.frontends.files import (
     FORMATS,
     LAID_OUT,
     STDOUT,
+    Staged,
     check_folder,
     format_of,
-    write_atomically,
 )
 from gradviz.frontends.streams import aside, coloured, output_on_stderr, stage
 
@@ -160,14 +160,13 @@ class Outputs:
         """While a script runs: keep what it prints out of a result on standard output."""
         return output_on_stderr() if self.use_stdout else contextlib.nullcontext()
 
-    def write(self, render: Callable[[str], bytes], quiet: bool) -> None:
-        """Render in each format, then write: nothing is written when one of them fails."""
-        pictures = []
-        for path, fmt in self._formats:
-            with stage(f"drawing {fmt}"):
-                pictures.append((path, render(fmt)))
-        for path, picture in pictures:
-            write_atomically(path, picture)
+    def write(self, render: Callable[[str], bytes | Iterable[bytes]], quiet: bool) -> None:
+        """Write in each format: no file is there before all of them are whole."""
+        with Staged() as files:
+            for path, fmt in self._formats:
+                with stage(f"drawing {fmt}"):
+                    files.add(path, render(fmt))
+        for path, _ in self._formats:
             if path != STDOUT and not quiet:
                 aside(f"wrote {path}")
 

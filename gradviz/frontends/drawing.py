@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from html import escape
 from pathlib import Path
@@ -21,7 +21,7 @@ from gradviz.renderers.compose import compose
 from gradviz.renderers.html import to_html
 from gradviz.renderers.mermaid import to_mermaid
 from gradviz.renderers.scene import Scene
-from gradviz.renderers.svg import to_svg
+from gradviz.renderers.svg import iter_svg
 from gradviz.renderers.text import to_text
 from gradviz.renderers.theme import Theme
 from gradviz.story import Frame, Story, recorded_in
@@ -155,7 +155,7 @@ class Drawing:
     @cached_property
     def svg(self) -> str:
         """The picture as SVG text, light and dark in one."""
-        return to_svg(self._scene, self.theme, self.transparent)
+        return "".join(iter_svg(self._scene, self.theme, self.transparent))
 
     @property
     def dot(self) -> graphviz.Digraph:
@@ -186,6 +186,28 @@ class Drawing:
             raise UsageError(f"cannot draw as {format!r}: formats are {', '.join(FORMATS)}")
         data = self._renderers[format]()
         return data if isinstance(data, bytes) else data.encode("utf-8", "backslashreplace")
+
+    def pieces(self, format: str) -> Iterator[bytes]:
+        """The same bytes as `render`, piece by piece: those of a large graph need much memory.
+
+        Args:
+            format: as for `render`; ``json`` and ``svg`` come in pieces, the others whole.
+
+        Raises:
+            UsageError: as for `render`, and the others too.
+
+        Example:
+            >>> drawing = Drawing(GradGraph())
+            >>> b"".join(drawing.pieces("svg")) == drawing.render("svg")
+            True
+        """
+        if format == "json":
+            texts = serialize.iter_json(self.story)
+        elif format == "svg" and "svg" not in self.__dict__:
+            texts = iter_svg(self._scene, self.theme, self.transparent)
+        else:
+            return iter([self.render(format)])
+        return (text.encode("utf-8", "backslashreplace") for text in texts)
 
     @property
     def _renderers(self) -> dict[str, Callable[[], str | bytes]]:
@@ -218,11 +240,7 @@ class Drawing:
         """
         format = format_of(path)
         check_folder(path)
-        if format == "json":  # that of a large graph is never whole in memory
-            pieces = serialize.iter_json(self.story)
-            write_atomically(path, (piece.encode("utf-8", "backslashreplace") for piece in pieces))
-        else:
-            write_atomically(path, self.render(format))
+        write_atomically(path, self.pieces(format))
         return Path(path)
 
     def __str__(self) -> str:

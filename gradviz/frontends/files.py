@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import secrets
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from gradviz.errors import OutputError, UsageError
 
-__all__ = ["FORMATS", "LAID_OUT", "STDOUT", "check_folder", "format_of", "write_atomically"]
+__all__ = [
+    "FORMATS",
+    "LAID_OUT",
+    "STDOUT",
+    "Staged",
+    "check_folder",
+    "format_of",
+    "write_atomically",
+]
 
 FORMATS = ("svg", "png", "pdf", "html", "dot", "json", "mmd", "txt")
 """What can be written; each is also the suffix of its files."""
@@ -21,6 +30,8 @@ LAID_OUT = ("svg", "png", "pdf", "html")
 
 STDOUT = "-"
 """The file name that stands for standard output."""
+
+_BLOCK = 1 << 12
 
 
 def format_of(path: str | os.PathLike[str]) -> str:
@@ -107,40 +118,116 @@ def write_atomically(path: str | os.PathLike[str], data: bytes | Iterable[bytes]
         >>> path.read_text()
         'drawn'
     """
-    name = os.fspath(path)
-    pieces = [data] if isinstance(data, bytes) else data
+    with Staged() as files:
+        files.add(path, data)
+
+
+class Staged:
+    """Files that come to their places together, at the end of a ``with``, or none of them.
+
+    Until then their bytes are in temporary files beside them. What goes to standard output, to a
+    pipe or to a device is kept back until then.
+
+    Example:
+        >>> import tempfile
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> with Staged() as files:
+        ...     files.add(folder / "loss.txt", [b"dr", b"awn"])
+        ...     len(list(folder.glob("loss.txt")))
+        0
+        >>> [path.name for path in folder.iterdir()]
+        ['loss.txt']
+    """
+
+    def __init__(self) -> None:
+        self._ready: list[tuple[str, Path | None, bytes]] = []
+
+    def __enter__(self) -> Staged:
+        return self
+
+    def add(self, path: str | os.PathLike[str], data: bytes | Iterable[bytes]) -> None:
+        """Write a file under another name for now.
+
+        Args:
+            path: as for `write_atomically`.
+            data: as for `write_atomically`.
+
+        Raises:
+            OutputError: if it cannot be written.
+        """
+        name = os.fspath(path)
+        pieces = [data] if isinstance(data, bytes) else data
+        if name != STDOUT:
+            check_folder(name)
+        if not _is_replaced(name):
+            self._ready.append((name, None, b"".join(pieces)))
+            return
+        target = Path(os.path.realpath(name))
+        temporary = target.with_name(f".gradviz-{secrets.token_hex(6)}.tmp")
+        self._ready.append((name, temporary, b""))
+        with _told(name):
+            # "x" leaves the permissions to the umask, where tempfile would make them private.
+            file = temporary.open("xb")
+        try:
+            for block in _blocks(pieces):  # what goes wrong in making one is told as what it is
+                with _told(name):
+                    file.write(block)
+            with _told(name):
+                file.flush()
+                os.fsync(file.fileno())
+                if target.exists():
+                    temporary.chmod(target.stat().st_mode & 0o7777)
+        finally:
+            with contextlib.suppress(OSError):
+                file.close()
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        try:
+            while kind is None and self._ready:
+                name, temporary, data = self._ready[0]
+                if temporary is not None:
+                    with _told(name):
+                        temporary.replace(os.path.realpath(name))
+                elif name == STDOUT:
+                    _write_stdout(data)
+                else:
+                    with _told(name), Path(name).open("wb") as file:
+                        file.write(data)
+                del self._ready[0]
+        finally:  # Ctrl-C too must leave nothing behind
+            for _name, temporary, _data in self._ready:
+                if temporary is not None:
+                    temporary.unlink(missing_ok=True)
+
+
+def _is_replaced(name: str) -> bool:
+    """Whether a file is put in place of what is there; a pipe or a device stays."""
     if name == STDOUT:
-        for piece in pieces:
-            _write_stdout(piece)
-        return
-    check_folder(name)
+        return False
     target = Path(os.path.realpath(name))
+    return target.is_file() or not target.exists()
+
+
+def _blocks(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """The same bytes in pieces of at least a size."""
+    block = bytearray()
+    for piece in pieces:
+        block += piece
+        if len(block) >= _BLOCK:
+            yield bytes(block)
+            block.clear()
+    yield bytes(block)
+
+
+@contextlib.contextmanager
+def _told(name: str) -> Iterator[None]:
+    """Turn the system's errors into one that says what to do."""
     try:
-        if target.exists() and not target.is_file():
-            with target.open("wb") as file:
-                file.writelines(pieces)
-        else:
-            _replace(target, pieces)
+        yield
     except BrokenPipeError:
         raise
     except (OSError, ValueError) as error:
-        raise _cannot(name, _reason(error, target)) from error
-
-
-def _replace(target: Path, pieces: Iterable[bytes]) -> None:
-    temporary = target.with_name(f".gradviz-{secrets.token_hex(6)}.tmp")
-    try:
-        # "x" leaves the permissions to the umask, where tempfile would make them private.
-        with temporary.open("xb") as file:
-            file.writelines(pieces)
-            file.flush()
-            os.fsync(file.fileno())
-        if target.exists():
-            temporary.chmod(target.stat().st_mode & 0o7777)
-        temporary.replace(target)
-    except BaseException:  # Ctrl-C too must leave nothing behind
-        temporary.unlink(missing_ok=True)
-        raise
+        raise _cannot(name, _reason(error, Path(os.path.realpath(name)))) from error
 
 
 def _write_stdout(data: bytes) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from gradviz.graph import NodeData
 from gradviz.renderers.fonts import text_width
@@ -60,7 +60,7 @@ class Card:
             third = self.width / 3
             line = ((left, y), (left + third, y), (right - third, y), (right, y))
             shapes.append(Curve(line, look.edge, 0.6))
-        frame = replace(box, fill=None, edge=look.edge, line=look.line, dashed=look.dashed)
+        frame = box._replace(fill=None, edge=look.edge, line=look.line, dashed=look.dashed)
         return (*shapes, *self._bar(box), frame)
 
     def _bar(self, box: Rectangle) -> list[Shape]:

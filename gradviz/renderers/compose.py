@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from gradviz.renderers.cards import line_width, set_line
 from gradviz.renderers.labels import Line, Role, Span, clean
 from gradviz.renderers.legend import GLYPH_WIDTH, legend_glyph, legend_of
-from gradviz.renderers.panel import Panel, panels_of, shift
-from gradviz.renderers.scene import Group, Rectangle, Scene, Shape, Text
+from gradviz.renderers.panel import Panel, Shifted, panels_of
+from gradviz.renderers.scene import Group, Rectangle, Scene, Shape, Sheaf, Text
 from gradviz.story import Frame, Story
 
 __all__ = ["compose", "compose_each"]
@@ -83,29 +83,29 @@ def _sheet(
     return Scene(
         round(width + 2 * _MARGIN, 2),
         round(sheet.y + _MARGIN, 2),
-        tuple(sheet.groups),
+        Sheaf(sheet.parts),
         clean(story.title) or "What autograd recorded",
         " ".join([*filter(None, [*described, *notes]), f"Layout: {engines}."]),
     )
 
 
 class _Sheet:
-    """Groups from top to bottom; ``y`` is where the next one goes."""
+    """Parts from top to bottom; ``y`` is where the next one goes."""
 
     def __init__(self) -> None:
         self.y = _MARGIN
-        self.groups: list[Group] = []
+        self.parts: list[Iterable[Group]] = []
 
     def add_row(self, row: Sequence[Panel], left: float) -> None:
         x = _MARGIN + left
         for panel in row:
-            self.groups += [shift(group, x, self.y) for group in panel.groups]
+            self.parts.append(Shifted(panel.groups, x, self.y))
             x += panel.width + _BETWEEN
         self.y += max((panel.height for panel in row), default=0) + _BETWEEN
 
     def add_line(self, line: Line, width: float, key: str, gap: float = 0) -> None:
         x = _MARGIN + (width - line_width(line)) / 2
-        self.groups.append(Group(key, "text", (set_line(line, x, self.y + 12),)))
+        self.parts.append([Group(key, "text", (set_line(line, x, self.y + 12),))])
         self.y += _LINE + gap
 
     def add_legend(self, legend: dict[str, str], width: float) -> None:
@@ -118,7 +118,7 @@ class _Sheet:
                 x += room
             self.y += _LINE + 2
         if shapes:
-            self.groups.append(Group("legend", "legend", tuple(shapes)))
+            self.parts.append([Group("legend", "legend", tuple(shapes))])
         self.y += 2
 
 
@@ -159,7 +159,7 @@ def _framed(panel: Panel, frame: Frame, number: int) -> Panel:
     height = y - _LINE + _PAD
     border = Rectangle(0, 0, width, height, None, "panel", 1.2, radius=12)
     frame_group = Group(f"frame-{number}", "frame", (border, *texts))
-    moved = (shift(group, left, _PAD, f"f{number}-") for group in panel.groups)
+    moved = Shifted(panel.groups, left, _PAD, f"f{number}-")
     return Panel(width, height, (frame_group, *moved), panel.engine)
 
 
@@ -167,8 +167,9 @@ def _stretched(panel: Panel, height: float) -> Panel:
     """A framed panel as high as its neighbours: its border is the first shape of all."""
     (frame, *groups) = panel.groups
     (border, *texts) = frame.shapes
-    longer = Rectangle(**{**vars(border), "height": height})
-    stretched = Group(frame.key, frame.kind, (longer, *texts))
+    if isinstance(border, Rectangle):
+        border = border._replace(height=height)
+    stretched = Group(frame.key, frame.kind, (border, *texts))
     return Panel(panel.width, height, (stretched, *groups), panel.engine)
 
 

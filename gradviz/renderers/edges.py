@@ -10,7 +10,7 @@ from gradviz.graph import Cause, EdgeKind, GradGraph
 from gradviz.renderers.cards import line_width, set_line
 from gradviz.renderers.labels import Line, Role, Span, cause_text, edge_tooltip
 from gradviz.renderers.layout.geometry import Box, Point, Route
-from gradviz.renderers.scene import Curve, Group, Polygon, Rectangle, Shape
+from gradviz.renderers.scene import Curve, Group, Polygon, Rectangle, Shape, Text
 from gradviz.renderers.shades import edge_look
 
 __all__ = ["QUIET", "Edge", "Places", "cause_box", "edge_group"]
@@ -33,10 +33,12 @@ class Places:
         centers: the middle of each node.
         routes: by edge without its attributes; and by the key of a `cause_box`, the second half
             of its edge.
+        numbers: by edge, which output of several it leads on, where that is written.
     """
 
     centers: dict[str, Point]
     routes: dict[object, Route]
+    numbers: dict[object, Text]
 
 
 def cause_box(graph: GradGraph, edge: Edge) -> Box | None:
@@ -72,18 +74,19 @@ def edge_group(graph: GradGraph, edge: Edge, places: Places) -> Group:
         shapes += _cause(box, data, places.centers[box.key])
         shapes.append(Curve(route, token, 1.3, dashed=True))
         route = places.routes[box.key]
+    drawn = _without_tip(route)
     shapes += [
-        Curve(_without_tip(route), token, line, kind in _DASHED),
+        Curve(drawn, token, line, kind in _DASHED),
         _arrow(route, token, _ARROW + line - 1.3),
     ]
-    middle, direction = _middle(route)
+    middle, direction = _middle(drawn)
     if kind is EdgeKind.CUT and not box:
         shapes += _break_mark(middle, direction, token)
     elif data.get("through"):
         x, y = middle
         shapes.append(Rectangle(x - 3.5, y - 3.5, 7, 7, "page", "line", 1.3, radius=3.5))
-    if graph.nodes[source].get("outputs", 1) > 1:
-        shapes.append(_output_number(edge, places))
+    if (source, target, number) in places.numbers:
+        shapes.append(places.numbers[source, target, number])
     names = [graph.nodes[end].get("name") or graph.nodes[end].get("op", end) for end in edge[:2]]
     tooltip = f"{names[0]} → {names[1]}\n{edge_tooltip(data)}"
     return Group(f"{source}-{target}-{number}", f"edge {kind.value}", tuple(shapes), tooltip)
@@ -93,14 +96,6 @@ def _cause(box: Box, data: Any, center: Point) -> list[Shape]:
     x, y = center[0] - box.width / 2, center[1]
     mark = _break_mark((x + 8, y), (1.0, 0.0), "loud")
     return [*mark[1:], set_line(_cause_line(data), x + _MARK_ROOM, y + 4)]
-
-
-def _output_number(edge: Edge, places: Places) -> Shape:
-    source, target, number, data = edge
-    x, y = places.routes[source, target, number][0]
-    label = (Span(f"[{data.get('output', 0)}]", Role.FACT),)
-    left = x < places.centers[source][0] - 1
-    return set_line(label, x - 4 - line_width(label) if left else x + 4, y + 11)
 
 
 def _unit(start: Point, end: Point) -> Point:

@@ -39,6 +39,7 @@ _SIGNS = {"→": 1000, "←": 1000, "↑": 500, "↓": 500, "…": 1000, "—": 
 _ELSEWHERE = 600
 
 
+@functools.lru_cache(maxsize=4096)
 def text_width(text: str, size: float, bold: bool = False) -> float:
     """Measure one line of text.
 

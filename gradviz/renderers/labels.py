@@ -267,6 +267,8 @@ def clean(text: str) -> str:
         >>> clean("two" + chr(10) + "lines")
         'two␤lines'
     """
+    if text.isprintable():
+        return text
     return "".join(char if char.isprintable() else "\N{SYMBOL FOR NEWLINE}" for char in text)
 
 

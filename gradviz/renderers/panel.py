@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from gradviz.graph import GradGraph, NodeKind
 from gradviz.renderers.cards import Card, card_of
@@ -12,13 +11,15 @@ from gradviz.renderers.edges import Edge, Places, cause_box, edge_group
 from gradviz.renderers.labels import labels_of
 from gradviz.renderers.layout.engines import Box, Link, lay_out
 from gradviz.renderers.layout.wrapping import wrap
-from gradviz.renderers.scene import Curve, Group, Point, Polygon
+from gradviz.renderers.output_numbers import output_numbers
+from gradviz.renderers.scene import Curve, Group, Point, Polygon, Shape
 from gradviz.renderers.shades import bar_of
 from gradviz.renderers.tooltips import tooltip_of
 
-__all__ = ["Panel", "panels_of", "shift"]
+__all__ = ["Panel", "Shifted", "panels_of"]
 
 _EDGE_ROOM = 8.0  # points from where an edge meets a card to the corner of the card
+_HELD = 2_000  # nodes whose shapes are made once and kept; of more, whenever they are asked for
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class Panel:
 
     width: float
     height: float
-    groups: tuple[Group, ...]
+    groups: Iterable[Group]
     engine: str
 
 
@@ -94,17 +95,34 @@ def _panels_in_the_same_places(
     if columns:
         layout = wrap(placed, layout)
     routes = dict(zip(links, layout.routes, strict=True))
-    places = Places(layout.centers, routes)
     panels = []
     for graph, own in zip(graphs, cards, strict=True):
-        groups = [edge_group(graph, edge, places) for edge in _edges(graph)]
+        places = Places(layout.centers, routes, output_numbers(graph, layout.centers, routes))
         reach = _reach(graph, places) if len(graphs) > 1 else {}
         for key, card in own.items():
             width = min(max(card.width, reach.get(key, 0.0)), boxes[key].width)
-            sized = replace(card, width=width, height=boxes[key].height)
-            groups.append(_node_group(graph, key, sized, layout.centers[key]))
-        panels.append(Panel(layout.width, layout.height, tuple(groups), layout.engine))
+            if (width, boxes[key].height) != (card.width, card.height):
+                own[key] = replace(card, width=width, height=boxes[key].height)
+        groups: Iterable[Group] = _Drawn(graph, own, places)
+        if len(own) <= _HELD:
+            groups = tuple(groups)
+        panels.append(Panel(layout.width, layout.height, groups, layout.engine))
     return panels
+
+
+@dataclass(frozen=True)
+class _Drawn:
+    """The groups of a graph whose cards and places are known, made as they are asked for."""
+
+    graph: GradGraph
+    cards: dict[str, Card]
+    places: Places
+
+    def __iter__(self) -> Iterator[Group]:
+        for edge in _edges(self.graph):
+            yield edge_group(self.graph, edge, self.places)
+        for key, card in self.cards.items():
+            yield _node_group(self.graph, key, card, self.places.centers[key])
 
 
 def _reach(graph: GradGraph, places: Places) -> dict[str, float]:
@@ -141,13 +159,26 @@ def _node_group(graph: GradGraph, key: str, card: Card, center: Point) -> Group:
     return Group(key, f"node {data['kind'].value}", shapes, tooltip_of(key, data))
 
 
-def shift(group: Group, dx: float, dy: float, prefix: str = "") -> Group:
-    """The group moved by that much, with ``prefix`` before its key to tell panels apart."""
+class Shifted:
+    """Groups moved by some points.
 
-    def moved(shape: Any) -> Any:
+    Args:
+        groups: to be moved.
+        dx: how far to the right.
+        dy: how far down.
+        prefix: stands before each key then, to tell panels apart.
+    """
+
+    def __init__(self, groups: Iterable[Group], dx: float, dy: float, prefix: str = "") -> None:
+        self._groups, self._dx, self._dy, self._prefix = groups, dx, dy, prefix
+
+    def __iter__(self) -> Iterator[Group]:
+        for key, kind, shapes, tooltip in self._groups:
+            moved = tuple([self._moved(shape) for shape in shapes])
+            yield Group(self._prefix + key, kind, moved, tooltip)
+
+    def _moved(self, shape: Shape) -> Shape:
+        dx, dy = self._dx, self._dy
         if isinstance(shape, (Curve, Polygon)):
-            points = tuple((x + dx, y + dy) for x, y in shape.points)
-            return type(shape)(**{**vars(shape), "points": points})
-        return type(shape)(**{**vars(shape), "x": shape.x + dx, "y": shape.y + dy})
-
-    return Group(prefix + group.key, group.kind, tuple(map(moved, group.shapes)), group.tooltip)
+            return shape._replace(points=tuple([(x + dx, y + dy) for x, y in shape.points]))
+        return shape._replace(x=shape.x + dx, y=shape.y + dy)

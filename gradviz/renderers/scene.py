@@ -6,15 +6,28 @@ be drawn light, dark, or both.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import NamedTuple
 
-__all__ = ["Curve", "Group", "Point", "Polygon", "Rectangle", "Scene", "Shape", "Text", "Words"]
+__all__ = [
+    "Curve",
+    "Group",
+    "Point",
+    "Polygon",
+    "Rectangle",
+    "Scene",
+    "Shape",
+    "Sheaf",
+    "Text",
+    "Words",
+]
 
 Point = tuple[float, float]
 
 
-@dataclass(frozen=True)
-class Rectangle:
+class Rectangle(NamedTuple):
     """A box, its corners rounded by ``radius``; without fill or edge where that is None."""
 
     x: float
@@ -28,8 +41,7 @@ class Rectangle:
     dashed: bool = False
 
 
-@dataclass(frozen=True)
-class Curve:
+class Curve(NamedTuple):
     """Cubic Bezier segments (3k + 1 points)."""
 
     points: tuple[Point, ...]
@@ -38,8 +50,7 @@ class Curve:
     dashed: bool = False
 
 
-@dataclass(frozen=True)
-class Polygon:
+class Polygon(NamedTuple):
     """A filled polygon: arrow heads and small marks."""
 
     points: tuple[Point, ...]
@@ -47,8 +58,7 @@ class Polygon:
     edge: str | None = None
 
 
-@dataclass(frozen=True)
-class Words:
+class Words(NamedTuple):
     """A run of text in one style; ``width`` is what it measures."""
 
     text: str
@@ -58,8 +68,7 @@ class Words:
     width: float
 
 
-@dataclass(frozen=True)
-class Text:
+class Text(NamedTuple):
     """A line of text on a baseline: runs with ``gap`` between them, from ``x`` to the right."""
 
     x: float
@@ -71,8 +80,7 @@ class Text:
 Shape = Rectangle | Curve | Polygon | Text
 
 
-@dataclass(frozen=True)
-class Group:
+class Group(NamedTuple):
     """Shapes that are one thing to the reader: a node, an edge, the legend."""
 
     key: str
@@ -81,12 +89,32 @@ class Group:
     tooltip: str = ""
 
 
+class Sheaf:
+    """Groups from several places, one after the other; they may be made as they are asked for.
+
+    Example:
+        >>> sheaf = Sheaf([[Group("n0", "node", ())], [Group("n1", "node", ())]])
+        >>> [group.key for group in sheaf] == [group.key for group in sheaf] == ["n0", "n1"]
+        True
+    """
+
+    def __init__(self, parts: Sequence[Iterable[Group]]) -> None:
+        self._parts = parts
+
+    def __iter__(self) -> Iterator[Group]:
+        return chain.from_iterable(self._parts)
+
+
 @dataclass(frozen=True)
 class Scene:
-    """A whole drawing. ``description`` is for readers who do not see it."""
+    """A whole drawing. ``description`` is for readers who do not see it.
+
+    The shapes of a large one are made anew whenever its groups are gone through: held all at
+    once they would take more memory than all the rest.
+    """
 
     width: float
     height: float
-    groups: tuple[Group, ...] = field(default=())
+    groups: Iterable[Group] = ()
     title: str = ""
     description: str = ""

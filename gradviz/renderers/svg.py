@@ -12,11 +12,14 @@ import hashlib
 import re
 from collections.abc import Iterable, Iterator
 from html import escape
+from itertools import chain
 
 from gradviz.renderers.scene import Curve, Group, Rectangle, Scene, Shape, Text
 from gradviz.renderers.theme import FONT, PALETTE, Theme, colour
 
-__all__ = ["to_svg"]
+__all__ = ["iter_svg", "to_svg"]
+
+_TOKEN = re.compile(r"(?<=@-[fe]-)[\w-]+")
 
 
 def to_svg(scene: Scene, theme: Theme = "auto", transparent: bool = False) -> str:
@@ -32,29 +35,51 @@ def to_svg(scene: Scene, theme: Theme = "auto", transparent: bool = False) -> st
         >>> svg.startswith("<svg "), "prefers-color-scheme" in svg
         (True, True)
     """
-    body = "\n".join(_Writer(theme).group(group) for group in scene.groups)
+    return "".join(iter_svg(scene, theme, transparent))
+
+
+def iter_svg(scene: Scene, theme: Theme = "auto", transparent: bool = False) -> Iterator[str]:
+    """The same text in pieces: that of a large picture need not be whole in memory.
+
+    Args:
+        scene: as for `to_svg`.
+        theme: as for `to_svg`.
+        transparent: as for `to_svg`.
+    """
+    writer = _Writer(theme)
     facts = (theme, transparent, scene.width, scene.height, scene.title, scene.description)
-    mark = "gv" + hashlib.sha256(f"{facts}{body}".encode()).hexdigest()[:8]
+    digest, used = hashlib.sha256(f"{facts}".encode()), {"page"}
+    body: list[str] = []
+    for group in scene.groups:
+        text = writer.group(group)
+        digest.update(f"\n{text}".encode() if body else text.encode())
+        used.update(_TOKEN.findall(text))
+        body.append(f"{text}\n")
+    mark = "gv" + digest.hexdigest()[:8]
+    # Text that a user wrote can hold an @ as well, so it is kept apart until the marks are in.
+    for piece in chain(_head(scene, theme, used, transparent), body, ["</svg>\n"]):
+        yield piece.replace("@-", f"{mark}-").replace("\0", "@")
+
+
+def _head(scene: Scene, theme: Theme, used: set[str], transparent: bool) -> Iterator[str]:
+    """The lines before the groups."""
     page = Rectangle(0, 0, scene.width, scene.height, "page")
     size = f'width="{_n(scene.width)}" height="{_n(scene.height)}"'
-    lines = [
+    yield (
         f'<svg xmlns="http://www.w3.org/2000/svg" {size} '
         f'viewBox="0 0 {_n(scene.width)} {_n(scene.height)}" role="img" '
-        f'aria-labelledby="@-title @-desc" font-family="{FONT}" style="max-width:100%">',
-        f'<title id="@-title">{_text(scene.title)}</title>',
-        f'<desc id="@-desc">{_text(scene.description)}</desc>',
-        *([_dark_style(body)] if theme == "auto" else []),
-        *([] if transparent else [_Writer(theme).shape(page)]),
-        body,
-        "</svg>\n",
-    ]
-    # Text that a user wrote can hold an @ as well, so it is kept apart until the marks are in.
-    return "\n".join(lines).replace("@-", f"{mark}-").replace("\0", "@")
+        f'aria-labelledby="@-title @-desc" font-family="{FONT}" style="max-width:100%">\n'
+    )
+    yield f'<title id="@-title">{_text(scene.title)}</title>\n'
+    yield f'<desc id="@-desc">{_text(scene.description)}</desc>\n'
+    if theme == "auto":
+        yield f"{_dark_style(used)}\n"
+    if not transparent:
+        yield f"{_Writer(theme).shape(page)}\n"
 
 
-def _dark_style(body: str) -> str:
-    """The dark colour of each token that the body uses, and of the page."""
-    used = set(re.findall(r"(?<=@-[fe]-)[\w-]+", body)) | {"page"}
+def _dark_style(used: set[str]) -> str:
+    """The dark colour of each token that is used."""
     rules = " ".join(
         f".@-f-{token}{{fill:{dark}}} .@-e-{token}{{stroke:{dark}}}"
         for token, (_, dark) in PALETTE.items()
@@ -68,8 +93,9 @@ def _n(value: float) -> str:
 
 
 def _text(text: str) -> str:
-    printable = "".join(c if c.isprintable() or c in "\n\t" else "\ufffd" for c in text)
-    return escape(printable, quote=True).replace("@", "\0")
+    if not text.replace("\n", "").isprintable():
+        text = "".join(c if c.isprintable() or c in "\n\t" else "\ufffd" for c in text)
+    return escape(text, quote=True).replace("@", "\0")
 
 
 class _Writer:

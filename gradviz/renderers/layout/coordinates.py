@@ -11,11 +11,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
+import numpy as np
+
 from gradviz.renderers.layout.rows import Rows
 
 __all__ = ["place_in_rows"]
 
 _BOX_GAP, _MIXED_GAP, _BEND_GAP = 22.0, 14.0, 11.0
+_FOUR = 30_000  # Boxes and bends up to which there is time for all four corners, not two.
 
 
 def place_in_rows(rows: Rows, widths: Sequence[float]) -> list[float]:
@@ -30,24 +33,27 @@ def place_in_rows(rows: Rows, widths: Sequence[float]) -> list[float]:
     """
     gaps = _gaps(rows, widths)
     upper, lower = _straight(rows)
-    found = []
-    for downwards in (True, False):
-        for rightwards in (True, False):
-            blocks = _align(rows, upper if downwards else lower, downwards, rightwards)
-            found.append(_pack(rows, blocks, gaps, rightwards))
-    halves = [width / 2 for width in widths]
-    spans = [
-        (min(map(float.__sub__, xs, halves)), max(map(float.__add__, xs, halves))) for xs in found
-    ]
-    left, right = min(spans, key=lambda span: span[1] - span[0])
-    for number, (xs, span) in enumerate(zip(found, spans, strict=True)):
-        shift = left - span[0] if number % 2 == 0 else right - span[1]
-        found[number] = [x + shift for x in xs]
-    middle = [sum(sorted(four)[1:3]) / 2 for four in zip(*found, strict=True)]
+    corners = [(True, True), (True, False), (False, True), (False, False)]
+    if len(widths) > _FOUR:
+        corners = corners[::3]
+    packed = []
+    for downwards, rightwards in corners:
+        blocks = _align(rows, upper if downwards else lower, downwards, rightwards)
+        packed.append(_pack(rows, blocks, gaps, rightwards))
+    found, halves = np.array(packed), np.array(widths) / 2
+    lefts, rights = (found - halves).min(axis=1), (found + halves).max(axis=1)
+    narrowest = int((rights - lefts).argmin())
+    for number, (_, rightwards) in enumerate(corners):
+        edges = lefts if rightwards else rights
+        found[number] += edges[narrowest] - edges[number]
+    found.sort(axis=0)
+    half = len(corners) // 2
+    middle = ((found[half - 1] + found[half]) / 2).tolist()
     free = [not (above or below) for above, below in zip(upper, lower, strict=True)]
     _centre_free(rows, free, middle, gaps)
-    start = min(map(float.__sub__, middle, halves))
-    return [x - start for x in middle]
+    moved = np.array(middle)
+    xs: list[float] = (moved - (moved - halves).min()).tolist()
+    return xs
 
 
 def _gaps(rows: Rows, widths: Sequence[float]) -> list[float]:
@@ -70,27 +76,27 @@ def _straight(rows: Rows) -> tuple[list[list[int]], list[list[int]]]:
     for row in rows.rows:
         for at, vertex in enumerate(row):
             place[vertex] = at
-    vertices = range(len(rows.rank))
+    count = len(rows.rank)
     behind = _chain_lengths(rows, rows.rows, rows.up)
     ahead = _chain_lengths(rows, rows.rows[::-1], rows.down)
-    upwards = {(up, v) for v in vertices for up in _preferred(rows, v, rows.up[v], behind)}
-    both = [
-        (v, down)
-        for v in vertices
-        for down in _preferred(rows, v, rows.down[v], ahead)
-        if (v, down) in upwards and (rows.up[v] or _is_middle_input(rows, v, down, place))
-    ]
-    result = []
-    for pairs in ([(below, above) for above, below in both], both):
-        chosen: list[list[int]] = [[] for _ in vertices]
-        for vertex, other in pairs:
-            chosen[vertex].append(other)
+    upwards = {up * count + v for v in range(count) for up in _preferred(rows, v, rows.up, behind)}
+    middle = [_middle_input(rows, v, place) for v in range(count)]
+    upper: list[list[int]] = [[] for _ in range(count)]
+    lower: list[list[int]] = [[] for _ in range(count)]
+    for v in range(count):
+        for down in _preferred(rows, v, rows.down, ahead):
+            if v * count + down not in upwards:
+                continue
+            if rows.up[v] or middle[down] == v:
+                lower[v].append(down)
+                upper[down].append(v)
+    for chosen in (upper, lower):
         for near in chosen:
-            near.sort(key=place.__getitem__)
+            if len(near) > 1:
+                near.sort(key=place.__getitem__)
         for row in rows.rows:
             _give_way(rows, row, chosen, place)
-        result.append(chosen)
-    return result[0], result[1]
+    return upper, lower
 
 
 def _chain_lengths(
@@ -100,39 +106,46 @@ def _chain_lengths(
     lengths = [0] * len(rows.rank)
     for row in order:
         for vertex in row:
-            longest = max((lengths[other] for other in neighbours[vertex]), default=0)
+            near = neighbours[vertex]
+            longest = max(map(lengths.__getitem__, near)) if near else 0
             lengths[vertex] = longest + (vertex < rows.boxes)
     return lengths
 
 
-def _preferred(rows: Rows, vertex: int, near: list[int], lengths: list[int]) -> list[int]:
+def _preferred(
+    rows: Rows, vertex: int, neighbours: list[list[int]], lengths: list[int]
+) -> list[int]:
     """A bend goes on with its trunk, a box with the longest chain."""
+    near = neighbours[vertex]
+    if len(near) < 2:
+        return near
     if vertex >= rows.boxes:
         return [other for other in near if other >= rows.boxes] or near
-    longest = max((lengths[other] for other in near), default=0)
+    longest = max(map(lengths.__getitem__, near))
     return [other for other in near if lengths[other] == longest]
 
 
-def _is_middle_input(rows: Rows, source: int, target: int, place: list[int]) -> bool:
-    """Say whether a target stands right below this source: no chain leads there."""
+def _middle_input(rows: Rows, target: int, place: list[int]) -> int | None:
+    """The source that a target stands right below, where no chain leads to any."""
+    if any(rows.up[vertex] for vertex in rows.up[target]):
+        return None
     above = sorted(rows.up[target], key=place.__getitem__)
-    return above[(len(above) - 1) // 2] == source and not any(rows.up[vertex] for vertex in above)
+    return above[(len(above) - 1) // 2] if above else None
 
 
 def _give_way(rows: Rows, row: list[int], chosen: list[list[int]], place: list[int]) -> None:
     """Drop from ``chosen`` the links of a row that cross a trunk."""
-    fixed = [
-        (at, place[chosen[vertex][0]])
+    ends = {
+        at: place[chosen[vertex][0]]
         for at, vertex in enumerate(row)
-        if _is_trunk(rows, vertex, chosen)
-    ]
-    if not fixed:
+        if vertex >= rows.boxes and chosen[vertex] and chosen[vertex][0] >= rows.boxes
+    }
+    if not ends or len(row) == 1:
         return
     highest = -1
     before: list[int] = []  # the rightmost end of the trunks to the left of each vertex
     after = [len(place)] * len(row)
     lowest = len(place)
-    ends = dict(fixed)
     for at in range(len(row)):
         before.append(highest)
         highest = max(highest, ends.get(at, -1))
@@ -140,13 +153,8 @@ def _give_way(rows: Rows, row: list[int], chosen: list[list[int]], place: list[i
         after[at] = lowest
         lowest = min(lowest, ends.get(at, lowest))
     for at, vertex in enumerate(row):
-        if not _is_trunk(rows, vertex, chosen):
+        if at not in ends and chosen[vertex]:
             chosen[vertex] = [n for n in chosen[vertex] if before[at] < place[n] < after[at]]
-
-
-def _is_trunk(rows: Rows, vertex: int, chosen: list[list[int]]) -> bool:
-    near = chosen[vertex]
-    return vertex >= rows.boxes and bool(near) and near[0] >= rows.boxes
 
 
 def _align(rows: Rows, chosen: list[list[int]], downwards: bool, rightwards: bool) -> list[int]:
@@ -161,6 +169,11 @@ def _align(rows: Rows, chosen: list[list[int]], downwards: bool, rightwards: boo
         for vertex in row if rightwards else reversed(row):
             near = chosen[vertex]
             if not near:
+                continue
+            if len(near) == 1:
+                if taken < place[near[0]]:
+                    root[vertex] = root[near[0]]
+                    taken = place[near[0]]
                 continue
             middle = (len(near) - 1) // 2, len(near) // 2
             for index in middle if rightwards else reversed(middle):

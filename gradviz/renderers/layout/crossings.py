@@ -3,27 +3,39 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right, insort
+from itertools import chain
+
+import numpy as np
 
 from gradviz.renderers.layout.rows import Rows
 
 __all__ = ["count_crossings", "order_rows"]
 
-_CAREFUL = 6_000  # Boxes and bends up to which there is time for the careful order.
+_CAREFUL = 6_000  # Boxes and bends (or half the links) with time for the careful order.
+_WORK = 500_000  # How many of them may be looked at above that, in all sweeps together.
+_AT_ONCE = 1_000  # From how many on numpy counts faster.
 
 
 def order_rows(rows: Rows) -> None:
     """Order the vertices within their rows, so that few links cross.
 
     From two first orders: up to a size with care, that is with up to 24 sweeps and swaps of
-    neighbours, above it with 4 sweeps.
+    neighbours. Above it the sweeps get fewer as the graph grows, down to none: the work is
+    counted, not timed, so that every machine comes to the same order, and soon.
     """
-    careful = len(rows.rank) <= _CAREFUL
+    size = _size(rows)
+    careful = size <= _CAREFUL
+    sweeps = 24 if careful else min(4, _WORK // size)
     rows.rows = _walk_up(rows)
-    crossings = _improve(rows, careful)
-    if crossings:
+    crossings = _improve(rows, sweeps, careful) if sweeps else 0
+    if crossings and sweeps > 3:
         best, rows.rows = rows.rows, _walk_down(rows)
-        if _improve(rows, careful) >= crossings:
+        if _improve(rows, sweeps, careful) >= crossings:
             rows.rows = best
+
+
+def _size(rows: Rows) -> int:
+    return max(len(rows.rank), sum(map(len, rows.down)) // 2)
 
 
 def _walk_up(rows: Rows) -> list[list[int]]:
@@ -58,14 +70,14 @@ def _walk(rows: Rows, starts: list[int], neighbours: list[list[int]]) -> list[li
     return order
 
 
-def _improve(rows: Rows, careful: bool) -> int:
+def _improve(rows: Rows, sweeps: int, careful: bool) -> int:
     """Sweep up and down, and keep the best order found; returns its number of crossings."""
     place = [0] * len(rows.rank)
     for row in rows.rows:
         _number(row, place)
     best, fewest = [row.copy() for row in rows.rows], count_crossings(rows)
     idle = 0
-    for sweep in range(24 if careful else 4):
+    for sweep in range(sweeps):
         if not fewest or idle > 6:
             break
         _sweep(rows, place, downwards=sweep % 2 == 1)
@@ -81,10 +93,12 @@ def _improve(rows: Rows, careful: bool) -> int:
 
 def count_crossings(rows: Rows) -> int:
     """Count how often links cross, in all rows."""
-    total = 0
     place = [0] * len(rows.rank)
     for row in rows.rows:
         _number(row, place)
+    if _size(rows) >= _AT_ONCE:
+        return _count_at_once(rows, place)
+    total = 0
     for row in rows.rows:
         ends: list[int] = []
         for vertex in row:
@@ -96,18 +110,47 @@ def count_crossings(rows: Rows) -> int:
     return total
 
 
+def _count_at_once(rows: Rows, place: list[int]) -> int:
+    """The same for many rows: bit by bit of the places where the links of a row end.
+
+    Of two links the first differing bit tells which ends farther left. So links are counted
+    that end in the left half of a group, and begin to the right of others that end in its right
+    half; then each half is a group of its own.
+    """
+    links = [len(below) for below in rows.down]
+    places, ranks = np.array(place), np.array(rows.rank)
+    begin = np.repeat(np.arange(len(links)), links)
+    end = places[np.fromiter(chain.from_iterable(rows.down), np.intp, sum(links))]
+    order = np.lexsort((end, places[begin], ranks[begin]))
+    end, group = end[order], ranks[begin][order]
+    total = 0
+    for bit in reversed(range(int(end.max(initial=0)).bit_length())):
+        first = np.searchsorted(group, group)
+        right = end >> bit & 1
+        before = np.cumsum(right) - right
+        before -= before[first]
+        total += int(before[right == 0].sum())
+        group = group * 2 + right
+        order = np.argsort(group, kind="stable")
+        end, group = end[order], group[order]
+    return total
+
+
 def _sweep(rows: Rows, place: list[int], *, downwards: bool) -> None:
     """Sort each row by the mean place of the neighbours in the row before it."""
     neighbours = rows.up if downwards else rows.down
+    place_of = place.__getitem__
     for row in rows.rows if downwards else reversed(rows.rows):
-        free = [vertex for vertex in row if neighbours[vertex]]
-        mean = {
-            vertex: sum(place[near] for near in neighbours[vertex]) / len(neighbours[vertex])
-            for vertex in free
-        }
-        free.sort(key=mean.__getitem__)
-        following = iter(free)
-        row[:] = [next(following) if neighbours[vertex] else vertex for vertex in row]
+        mean: dict[int, float] = {}
+        for vertex in row:
+            near = neighbours[vertex]
+            if len(near) == 1:
+                mean[vertex] = place[near[0]]
+            elif near:
+                mean[vertex] = sum(map(place_of, near)) / len(near)
+        if len(mean) > 1:
+            following = iter(sorted(mean, key=mean.__getitem__))
+            row[:] = [next(following) if vertex in mean else vertex for vertex in row]
         _number(row, place)
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from gradviz.renderers.layout.coordinates import place_in_rows
 from gradviz.renderers.layout.crossings import order_rows
+from gradviz.renderers.layout.curves import Run, curve, tracks, turning_heights
 from gradviz.renderers.layout.geometry import Box, Link, Point, Route
 from gradviz.renderers.layout.packing import components, pack
 from gradviz.renderers.layout.ranks import Pair, acyclic, rank
@@ -22,6 +23,8 @@ from gradviz.renderers.layout.rows import Rows, add_lanes, cut_into_rows
 __all__ = ["layered"]
 
 _ROW_GAP, _MORE_ROW_GAP = 28.0, 20.0  # Points between rows; the more, the farther links go.
+_TRACK, _MOST_ROW_GAP = 6.0, 60.0  # And the more, the more of them go the same way.
+_TOLD_APART = 5_000  # Links up to which those that go the same way between rows are told apart.
 
 
 @dataclass(frozen=True)
@@ -59,8 +62,9 @@ def layered(boxes: Sequence[Box], links: Sequence[Link]) -> tuple[dict[str, Poin
     for part, sheet, (left, top) in zip(parts, sheets, corners, strict=True):
         for node, (x, y) in zip(part.nodes, sheet.centers, strict=True):
             centers[node] = (round(x + left, 2), round(y + top, 2))
-        for link, points in zip(part.links, sheet.routes, strict=True):
-            routes[link] = tuple((round(x + left, 2), round(y + top, 2)) for x, y in points)
+        for link in reversed(part.links):
+            points = sheet.routes.pop()  # two copies of all of them would be too much
+            routes[link] = tuple([(round(x + left, 2), round(y + top, 2)) for x, y in points])
     return {box.key: center for box, center in zip(boxes, centers, strict=True)}, routes
 
 
@@ -82,13 +86,19 @@ def _component(boxes: Sequence[Box], pairs: Sequence[Pair]) -> _Sheet:
     centers = [(xs[box], sum(bands[rows.rank[box]]) / 2) for box in range(len(boxes))]
     router = Router(rows, boxes, xs, bands, copies)
     drawn: Counter[Pair] = Counter()
+    upright: list[list[Run]] = []
+    for pair in downward:
+        if pair[0] != pair[1]:
+            upright.append(router.runs(pair, drawn[pair], copies[pair]))
+            drawn[pair] += 1
+    heights = turning_heights(upright) if len(pairs) <= _TOLD_APART else {}
+    following = iter(upright)
     routes = []
     for given, pair in zip(pairs, downward, strict=True):
         if pair[0] == pair[1]:
             routes.append(self_loop(boxes[pair[0]], centers[pair[0]]))
             continue
-        points = router.draw(pair, drawn[pair], copies[pair])
-        drawn[pair] += 1
+        points = curve(next(following), heights)
         routes.append(points if pair == given else points[::-1])
     return _Sheet(width - left, bands[-1][1], centers, routes)
 
@@ -111,5 +121,9 @@ def _bands(rows: Rows, boxes: Sequence[Box], xs: Sequence[float]) -> list[Point]
         bottom = top + max((boxes[v].height for v in row if v < rows.boxes), default=0.0)
         bands.append((top, bottom))
         far = max((abs(xs[v] - xs[below]) for v in row for below in rows.down[v]), default=0.0)
-        top = bottom + _ROW_GAP + min(_MORE_ROW_GAP, max(0.0, far - 60) * 0.1)
+        more = min(_MORE_ROW_GAP, max(0.0, far - 60) * 0.1)
+        if far > 60 and len(rows.rank) <= _TOLD_APART:
+            hops = [(xs[v], xs[below]) for v in row for below in rows.down[v]]
+            more += _TRACK * max(tracks(hops).values(), default=0)
+        top = bottom + _ROW_GAP + min(more, _MOST_ROW_GAP)
     return bands

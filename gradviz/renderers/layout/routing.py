@@ -1,10 +1,11 @@
-"""Last step of the layered layout: curves from box to box, bent only between the rows."""
+"""Last step of the layered layout: the way from box to box, bent only between the rows."""
 
 from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 
+from gradviz.renderers.layout.curves import Run
 from gradviz.renderers.layout.geometry import Box, Point, Route
 from gradviz.renderers.layout.ranks import Pair
 from gradviz.renderers.layout.rows import Rows
@@ -48,8 +49,8 @@ class Router:
         self._straighten()
         self._turns: dict[int, list[int]] = {}
 
-    def draw(self, pair: Pair, copy: int, copies: int) -> Route:
-        """Draw one of the links that join a pair of boxes, from top to bottom."""
+    def runs(self, pair: Pair, copy: int, copies: int) -> list[Run]:
+        """Say where one of the links that join a pair of boxes is upright, from top to bottom."""
         first, last = self._hops(pair)
         shift = (copy - (copies - 1) / 2) * PARALLEL
         source, target = pair
@@ -57,7 +58,7 @@ class Router:
         for x, top, bottom in self._bends(pair):
             runs.append((x + shift, top, bottom))
         runs.append(self._run_of_box(target, self._arrives_at[last[::-1]] + shift, below=False))
-        return _curve(runs)
+        return runs
 
     def _hops(self, pair: Pair) -> tuple[Pair, Pair]:
         """Give the first and the last step on the way of a link."""
@@ -66,7 +67,7 @@ class Router:
         trunk, first, stop = self._rows.trunks[pair]
         return (pair[0], trunk[first]), (trunk[stop - 1], pair[1])
 
-    def _run_of_box(self, box: int, x: float, *, below: bool) -> tuple[float, float, float]:
+    def _run_of_box(self, box: int, x: float, *, below: bool) -> Run:
         """Go straight through the row that a box is lower than."""
         top, bottom = self._bands[self._rows.rank[box]]
         middle, half = (top + bottom) / 2, self._boxes[box].height / 2
@@ -74,7 +75,7 @@ class Router:
         x = min(max(x, self._xs[box] - reach), self._xs[box] + reach)
         return (x, middle + half, bottom) if below else (x, top, middle - half)
 
-    def _bends(self, pair: Pair) -> Iterator[tuple[float, float, float]]:
+    def _bends(self, pair: Pair) -> Iterator[Run]:
         """Walk along a trunk, from one change of direction to the next."""
         if pair not in self._rows.trunks:
             return
@@ -100,26 +101,24 @@ class Router:
 
     def _set_ports(self, box: int, near: Sequence[int], ports: dict[Pair, float]) -> None:
         """Choose where links touch the border of a box, so that none lie on each other."""
+        if not near:
+            return
         middle, half = self._xs[box], self._boxes[box].width / 2
         reach = max(0.0, half - _CORNER)
-        wishes = [
-            (self._wish(box, other), other) for other in sorted(near, key=self._xs.__getitem__)
-        ]
+        order = sorted(near, key=self._xs.__getitem__) if len(near) > 1 else near
+        places = [self._wish(box, other) for other in order]
         downwards = near is self._rows.down[box]
         many = [
-            self._strands.get((box, other) if downwards else (other, box), 1) for _, other in wishes
+            self._strands.get((box, other) if downwards else (other, box), 1) for other in order
         ]
-        step = min(
-            PARALLEL if max(many, default=1) > 1 else _STEP, 2 * reach / max(1, sum(many) - 1)
-        )
-        places = [wish for wish, _ in wishes]
+        step = min(PARALLEL if max(many) > 1 else _STEP, 2 * reach / max(1, sum(many) - 1))
         for i in range(len(places)):
             low = places[i - 1] + step * (many[i - 1] + many[i]) / 2 if i else -1e9
             places[i] = max(places[i], low, middle - reach + step * (many[i] - 1) / 2)
         for i in reversed(range(len(places))):
             high = places[i + 1] - step * (many[i] + many[i + 1]) / 2 if i + 1 < len(many) else 1e9
             places[i] = min(places[i], high, middle + reach - step * (many[i] - 1) / 2)
-        for place, (_, other) in zip(places, wishes, strict=True):
+        for place, other in zip(places, order, strict=True):
             ports[box, other] = place
 
     def _straighten(self) -> None:
@@ -160,22 +159,3 @@ def self_loop(box: Box, center: Point) -> Route:
         (x + 24, y - 2 * quarter),
         (x, y - quarter),
     )
-
-
-def _curve(runs: Sequence[tuple[float, float, float]]) -> Route:
-    """Join vertical runs (x, top, bottom) by S-shaped curves."""
-    joined = [runs[0]]
-    for x, top, bottom in runs[1:]:
-        if abs(x - joined[-1][0]) < 0.5:
-            joined[-1] = (joined[-1][0], joined[-1][1], bottom)
-        else:
-            joined.append((x, top, bottom))
-    points: list[Point] = [joined[0][:2]]
-    for at, (x, top, bottom) in enumerate(joined):
-        if at:
-            above, begin = joined[at - 1][0], joined[at - 1][2]
-            half = (begin + top) / 2
-            points += [(above, half), (x, half), (x, top)]
-        if bottom - top > 0.01:
-            points += [(x, top + (bottom - top) / 3), (x, bottom - (bottom - top) / 3), (x, bottom)]
-    return tuple(points)

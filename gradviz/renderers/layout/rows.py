@@ -17,8 +17,9 @@ from gradviz.renderers.layout.ranks import Pair
 __all__ = ["Rows", "add_lanes", "cut_into_rows"]
 
 _MERGE = 8  # A target with more long links than this gathers them in a trunk.
-_ENOUGH = 50_000  # Bends that are always allowed; and some more per box.
+_ENOUGH = 30_000  # Bends that are always allowed; and one more for two boxes.
 _LANE_GAP = 7.0  # Points between lanes.
+_MOST_LANES = 200  # The outermost is shared by all that find no place in the others.
 
 _Key = tuple[int, bool]  # a trunk: the box that shares it, and whether that is the target
 
@@ -54,7 +55,7 @@ def cut_into_rows(ranks: Sequence[int], pairs: Sequence[Pair]) -> Rows:
         pairs: (source, target) of the links, each pair once, all going down.
     """
     keys, ends = _trunks(ranks, pairs)
-    allowed = _ENOUGH + 4 * len(ranks)
+    allowed = _ENOUGH + len(ranks) // 2
     rank = list(ranks)
     bends: dict[_Key, list[int]] = {}
     for key, (start, stop) in sorted(ends.items(), key=lambda item: item[1][1] - item[1][0]):
@@ -117,6 +118,7 @@ def add_lanes(rows: Rows, xs: list[float]) -> None:
     busy: list[int] = []  # per lane, the row where its last trunk ends
     for stop, start, key in sorted(spans):
         lane = next((at for at, end in enumerate(busy) if end <= start), len(busy))
+        lane = min(lane, _MOST_LANES - 1)
         busy[lane : lane + 1] = [stop]
         vertex = len(rows.rank)
         rows.rank.append(start + 1)

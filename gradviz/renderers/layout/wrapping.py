@@ -59,14 +59,18 @@ def wrap(boxes: Sequence[Box], layout: Layout) -> Layout:
         return layout
     gaps = _gaps(boxes, layout)
     best: tuple[float, Layout] | None = None
-    for count in range(2, _MOST_COLUMNS + 1):
+    for count in range(_MOST_COLUMNS, 1, -1):
         cuts = _cuts(gaps, layout.height, count)
-        made = _Columns(boxes, layout, cuts).layout() if cuts else None
+        if not cuts or _least_width(boxes, layout, cuts) > _WIDEST:
+            continue
+        made = _Columns(boxes, layout, cuts).layout()
         if made is None or made.width > _WIDEST:
             continue
         badness = abs(math.log(made.height / made.width / _BEST))
-        if best is None or badness < best[0]:
+        if best is None or badness <= best[0]:
             best = badness, made
+        if made.height > 2 * _BEST * made.width:
+            break  # with fewer columns it would be higher still
     return best[1] if best else layout
 
 
@@ -125,22 +129,35 @@ def _cuts(gaps: Sequence[_Gap], height: float, count: int) -> list[_Gap]:
     return cuts if len(crossing) == len(set(crossing)) else []
 
 
+def _least_width(boxes: Sequence[Box], layout: Layout, cuts: Sequence[_Gap]) -> float:
+    """How wide columns are at least: quick to tell, and often too much."""
+    edges = [cut.y for cut in cuts]
+    lefts, rights = [math.inf] * (len(cuts) + 1), [-math.inf] * (len(cuts) + 1)
+    for box in boxes:
+        x, y = layout.centers[box.key]
+        column = bisect_left(edges, y)
+        lefts[column] = min(lefts[column], x - box.width / 2)
+        rights[column] = max(rights[column], x + box.width / 2)
+    return sum(rights) - sum(lefts)
+
+
 class _Columns:
     """The parts between the cuts, side by side."""
 
     def __init__(self, boxes: Sequence[Box], layout: Layout, cuts: Sequence[_Gap]) -> None:
         self._boxes, self._old, self._cuts = boxes, layout, cuts
         self._edges = [cut.y for cut in cuts]
+        self._cut_at = {number: cut for cut in cuts for number in cut.links}
 
     def _column(self, y: float) -> int:
-        return sum(edge < y for edge in self._edges)
+        return bisect_left(self._edges, y)
 
     def layout(self) -> Layout | None:
         """The new layout; None when a link turns back at a cut, and so cannot be parted."""
         old = self._old
         pieces: dict[int, tuple[Route, ...]] = {}
         for number, route in enumerate(old.routes):
-            cut = next((cut for cut in self._cuts if number in cut.links), None)
+            cut = self._cut_at.get(number)
             parted = (route,) if cut is None else _parted(route, cut.y)
             if parted is None:
                 return None
