@@ -60,6 +60,25 @@ def test_what_the_code_recorded_itself_is_drawn_as_it_is(name: str, tmp_path: Pa
     assert "loss f32[] = 6; ← sum f32[]; ← mul ×3" in alts(built)[0]
 
 
+def test_every_line_of_a_sentence_is_told_as_the_page_counts(tmp_path: Path) -> None:
+    built = page(
+        tmp_path,
+        ".. gradviz:: why\n\n"
+        "   w, kept = torch.ones(2, requires_grad=True), torch.zeros(2)\n"
+        "   try:\n"
+        "       with gradviz.record() as run:\n"
+        "           for _ in range(2):\n"
+        "               kept = torch.tanh(w * kept)\n"
+        "               kept.sum().backward()\n"
+        "   except RuntimeError as error:\n"
+        "       why = gradviz.explain(error, run)\n",
+    )
+    assert not built.warnings
+    said = " ".join(re.sub(r"<[^>]+>", " ", built.picture("index.html")).split())
+    assert "what backward at line 6 (kept.sum().backward()) has freed" in said
+    assert "gradviz-block" not in said
+
+
 def test_frames_of_a_recording_that_the_code_made(tmp_path: Path) -> None:
     built = page(
         tmp_path,
