@@ -18,7 +18,7 @@ from gradviz.frontends.drawing import Drawing
 from gradviz.frontends.frames import parse_numbers
 from gradviz.frontends.pages.namespace import CodeError, Namespace
 from gradviz.frontends.pages.running import Outcome, Wanted, run_block
-from gradviz.frontends.view_names import views_of
+from gradviz.frontends.view_names import ViewOptions
 from gradviz.serialize import loads
 
 __all__ = ["markdown_fence", "markdown_options"]
@@ -115,7 +115,7 @@ class _Asked:
         frames = parse_numbers(options.get("frames", ""), "frames")
         return _Asked(
             wanted=Wanted(options.get("draw", ""), frames, options.get("raises", "")),
-            views=views_of(options.get("views"), int(depth) if depth else None),
+            views=ViewOptions(options.get("views"), int(depth) if depth else None).chosen("{}"),
             theme=theme,
             alt=options.get("alt", ""),
             caption=options.get("caption", ""),

@@ -18,7 +18,7 @@ from gradviz.errors import GradvizError, UsageError
 from gradviz.frontends.drawing import Drawing
 from gradviz.frontends.frames import chosen, parse_numbers
 from gradviz.frontends.streams import aside
-from gradviz.frontends.view_names import views_of
+from gradviz.frontends.view_names import ViewOptions
 from gradviz.story import Story
 from gradviz.views import View
 
@@ -102,7 +102,7 @@ class _Asked:
             raise UsageError(f"--into takes the name of a variable; not {options.into!r}")
         if options.depth is not None and options.depth < 1:
             raise UsageError(f"--depth takes a number from 1 up; not {options.depth}")
-        views = views_of(None, options.depth)
+        views = ViewOptions(depth=options.depth).chosen()
         return _Asked(options.name, frames, options.theme, options.title, options.into, views)
 
 

@@ -16,7 +16,7 @@ from sphinx.util.docutils import SphinxDirective
 from gradviz.errors import GradvizError, UsageError
 from gradviz.frontends.pages.namespace import CodeError, Namespace
 from gradviz.frontends.pages.running import Outcome, Wanted, run_block, run_target
-from gradviz.frontends.sphinx.options import OPTIONS
+from gradviz.frontends.sphinx.options import OPTIONS, view_options
 from gradviz.frontends.sphinx.picture import picture
 from gradviz.frontends.sphinx.places import at_home, source_of, target_of
 from gradviz.frontends.target import Target, check_file
@@ -26,7 +26,7 @@ __all__ = ["GradvizDirective"]
 _log = logging.getLogger(__name__)
 _NAMESPACE = "gradviz_namespace"
 _ERROR_WIDTH = 80
-_DRAWN_LATER = ("alt", "depth", "format", "theme", "views", "width")
+_DRAWN_LATER = ("alt", "format", "theme", "width")
 
 
 class GradvizDirective(SphinxDirective):
@@ -94,7 +94,7 @@ class GradvizDirective(SphinxDirective):
     @property
     def _wanted(self) -> Wanted:
         frames, raises = self.options.get("frames", ()), self.options.get("raises", "")
-        return Wanted(self._argument, frames, raises)
+        return Wanted(self._argument, frames, raises, view_options(self.options))
 
     @contextlib.contextmanager
     def _at_home(self, folder: Path) -> Iterator[None]:
@@ -141,7 +141,8 @@ class GradvizDirective(SphinxDirective):
     def _figure(self, outcome: Outcome) -> nodes.Node:
         """The picture, in a figure if it has a caption."""
         kept = {key: self.options[key] for key in _DRAWN_LATER if key in self.options}
-        outer: nodes.Element = picture("", story=outcome.story, **kept)
+        shown = view_options(self.options)
+        outer: nodes.Element = picture("", story=outcome.story, shown=shown, **kept)
         self.set_source_info(outer)
         if text := self.options.get("caption"):
             words, messages = self.parse_inline(text, lineno=self.lineno)
