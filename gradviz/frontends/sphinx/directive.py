@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,11 +14,10 @@ from sphinx.util.docutils import SphinxDirective
 
 from gradviz.errors import GradvizError, UsageError
 from gradviz.frontends.pages.namespace import CodeError, Namespace
+from gradviz.frontends.pages.places import Place, at_home
 from gradviz.frontends.pages.running import Outcome, Wanted, run_block, run_target
 from gradviz.frontends.sphinx.options import OPTIONS, view_options
 from gradviz.frontends.sphinx.picture import picture
-from gradviz.frontends.sphinx.places import at_home, source_of, target_of
-from gradviz.frontends.target import Target, check_file
 
 __all__ = ["GradvizDirective"]
 
@@ -69,19 +67,16 @@ class GradvizDirective(SphinxDirective):
             raise UsageError("there is nothing to draw: give code, or a target like train.py:loss")
         if "raises" in self.options:
             raise UsageError(":raises: is for code on the page; a file has to reach its end")
-        home = Path(self.env.srcdir)
-        with self._at_home(home):
-            target = target_of(self._argument, self._folder, home)
-            source = source_of(target)
-            if source:
-                self.env.note_dependency(source)
-            if target.is_script or target.is_saved:
-                check_file(os.path.relpath(source))
-                home, target = Path(source).parent, Target(Path(source).name, target.names)
-            if source and not target.is_saved:
-                shown += self._code(Path(source).read_text(encoding="utf-8", errors="replace"))
-        with self._at_home(home):
-            return run_target(target, self._wanted)
+        top = Path(self.env.srcdir)
+        with self._at_home(top):
+            place = Place.of(self._argument, self._folder, top)
+            if place.source:
+                self.env.note_dependency(place.source)
+            place.check()
+            if not place.target.is_saved:
+                shown += self._code(place.code())
+        with self._at_home(place.home):
+            return run_target(place.target, self._wanted)
 
     @property
     def _argument(self) -> str:

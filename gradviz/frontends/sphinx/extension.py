@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.metadata
-import platform
 from importlib import import_module
 from typing import Any
 
@@ -12,6 +10,7 @@ from sphinx.application import Sphinx
 from sphinx.config import ENUM, Config
 
 from gradviz import __version__
+from gradviz.frontends.pages.cache import versions
 from gradviz.frontends.sphinx.directive import GradvizDirective
 from gradviz.frontends.sphinx.options import THEMES
 from gradviz.frontends.sphinx.picture import draw_pictures, picture, skip
@@ -39,11 +38,7 @@ def register(app: Sphinx) -> dict[str, Any]:
 
 def _note_versions(_: Sphinx, config: Config) -> None:
     """Keep the versions as a setting: when one of them changes, every page is read again."""
-    try:
-        torch = importlib.metadata.version("torch")
-    except importlib.metadata.PackageNotFoundError:
-        torch = "none"
-    config["gradviz_versions"] = f"{__version__}, torch {torch}, {platform.python_version()}"
+    config["gradviz_versions"] = versions()
 
 
 def _load_torch(app: Sphinx, _: object, docnames: list[str]) -> None:
