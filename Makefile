@@ -60,7 +60,7 @@ demo: $(READY)
 missing = $(foreach tool,$(1),$(if $(shell command -v $(tool) 2>/dev/null),,$(tool)))
 NO_TOOL := $(strip $(call missing,dot chromium))
 NO_LATEX := $(strip $(call missing,pdflatex pdftotext))
-LEFT_OUT := $(if $(NO_TOOL),tool,nothing) or $(if $(NO_LATEX),latex,nothing)
+LEFT_OUT := $(if $(NO_TOOL),tool) $(if $(NO_LATEX),latex)
 
 test: $(READY)
 ifneq ($(NO_TOOL),)
@@ -69,7 +69,8 @@ endif
 ifneq ($(NO_LATEX),)
 	@echo "not installed: $(NO_LATEX); the tests marked 'latex' are left out"
 endif
-	$(BIN)/python -m pytest -n 2 -m "not ($(LEFT_OUT))" $(ARGS)
+	$(BIN)/python -m pytest -n 2 \
+	  $(if $(strip $(LEFT_OUT)),-m "not ($(firstword $(LEFT_OUT)) or $(lastword $(LEFT_OUT)))") $(ARGS)
 
 lint: $(READY)
 	$(BIN)/ruff check .

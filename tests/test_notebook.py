@@ -55,6 +55,9 @@ gradviz.check(lambda v: v.sin(), x)""",
     "nothing": "%%gradviz\nnumber = 1",
     "silent": "%%gradviz\nw.sum().item();",
     "syntax": "%%gradviz\nw = = 1",
+    "await": "%%gradviz\nimport asyncio\nawait asyncio.sleep(0)\nw.sum().backward()",
+    "awaited": "import asyncio\nwith gradviz.record() as run:\n    await asyncio.sleep(0)\n"
+    "    out = (w.detach() + w).sum()\nrun",
     "plain": "number",
     "slow": "import time\nfrom gradviz.frontends.display import waiting\n"
     "with waiting('drawing it all'): time.sleep(1.3)",
@@ -156,6 +159,18 @@ def test_frames_are_chosen(outputs: Any) -> None:
     said = plain(outputs["frames"])
     assert said.startswith("1  after backward 1")
     assert "the recording has 2 frames" in plain(outputs["no frame"])
+
+
+def test_a_syntax_error_is_told_as_without_the_command(outputs: Any) -> None:
+    said = plain(outputs["syntax"])
+    assert re.search(r"Cell In\[\d+\], line 2\n +w = = 1\n +\^\nSyntaxError: invalid syntax", said)
+    assert "notebook.py" not in said and "interactiveshell" not in said
+
+
+def test_who_awaits_is_told_what_to_write_and_that_records(outputs: Any) -> None:
+    assert plain(outputs["await"]).strip().startswith("UsageError: %%gradviz cannot await")
+    (picture,) = pictures(outputs["awaited"])
+    assert "detach" in picture
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from types import CodeType
@@ -71,7 +72,7 @@ class GradvizMagics(Magics):
 
         shell, recording = self.shell, record()
         assert shell is not None
-        code = _compiled(shell, cell)
+        code = _checked(shell, cell)
         try:
             values = _run(shell, code, recording)
         finally:
@@ -121,6 +122,47 @@ class _Code:
     filename: str
     body: CodeType
     last: CodeType | None
+
+
+class CellSyntaxError(Exception):
+    """A cell is not Python; shown as IPython shows that of a cell without a magic command.
+
+    Args:
+        error: what Python says.
+        shown: the lines for the reader.
+    """
+
+    def __init__(self, error: SyntaxError, shown: list[str]) -> None:
+        super().__init__(str(error))
+        self._shown = shown
+
+    def _render_traceback_(self) -> list[str]:
+        """In place of the frames of IPython and of gradviz, which are no business of the user's."""
+        return self._shown
+
+
+def _checked(shell: InteractiveShell, cell: str) -> _Code:
+    """The code of a cell, or a word on why it cannot run here."""
+    try:
+        return _compiled(shell, cell)
+    except SyntaxError as error:
+        if _awaits(shell, cell):
+            raise ShellError(
+                "%%gradviz cannot await at the top level of a cell: take the command away, put "
+                "the lines below 'with gradviz.record() as run:', and end the cell with run"
+            ) from error
+        printer: Any = shell.SyntaxTB
+        shown = printer.structured_traceback(type(error), error, [])
+        raise CellSyntaxError(error, shown) from None
+
+
+def _awaits(shell: InteractiveShell, cell: str) -> bool:
+    flags = shell.compile.flags | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
+    try:
+        code = compile(shell.transform_cell(cell), "<cell>", "exec", flags, True)
+    except SyntaxError:
+        return False
+    return bool(code.co_flags & inspect.CO_COROUTINE)
 
 
 def _compiled(shell: InteractiveShell, cell: str) -> _Code:
