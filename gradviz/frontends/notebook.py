@@ -6,6 +6,7 @@ import ast
 import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import CodeType
 from typing import Any
 
@@ -19,11 +20,13 @@ from gradviz.errors import GradvizError, UsageError
 from gradviz.frontends.drawing import Drawing
 from gradviz.frontends.frames import chosen, parse_numbers
 from gradviz.frontends.streams import aside
-from gradviz.frontends.view_names import ViewOptions
+from gradviz.frontends.view_names import COLOURS, ViewOptions
 from gradviz.story import Story
 from gradviz.views import View
 
 __all__ = ["GradvizMagics", "load_ipython_extension", "unload_ipython_extension"]
+
+_PACKAGE = Path(__file__).parent.parent
 
 # The frame of these lines is the user's as well: whoever looks for variables in the frames that
 # called it, as the recording does at its end, finds those of the notebook.
@@ -53,6 +56,10 @@ class GradvizMagics(Magics):
     @argument("name", nargs="?", default="", help="draw this variable alone, at its last moment")
     @argument("--frames", default="", help="only these moments, counted from 1: 1,3")
     @argument("--depth", type=int, help="draw each module as one box, so many levels deep")
+    @argument("--focus", help="draw a module, tensor or operation with what is around it")
+    @argument("--radius", type=int, help="how many steps around --focus are drawn")
+    @argument("--all", action="store_true", help="fold nothing")
+    @argument("--colour-by", "--color-by", choices=COLOURS, help="show it on boxes and arrows")
     @argument("--theme", choices=["auto", "light", "dark"], default="auto")
     @argument("--title", default="", help="a line above the picture")
     @argument("--into", metavar="NAME", default="", help="keep the recording in this variable")
@@ -75,6 +82,9 @@ class GradvizMagics(Magics):
         code = _checked(shell, cell)
         try:
             values = _run(shell, code, recording)
+        except BaseException as error:
+            _forget_our_frames(error)
+            raise
         finally:
             if asked.into:
                 shell.user_ns[asked.into] = recording
@@ -103,7 +113,14 @@ class _Asked:
             raise UsageError(f"--into takes the name of a variable; not {options.into!r}")
         if options.depth is not None and options.depth < 1:
             raise UsageError(f"--depth takes a number from 1 up; not {options.depth}")
-        views = ViewOptions(depth=options.depth).chosen()
+        shown = ViewOptions(
+            depth=options.depth,
+            focus=options.focus,
+            radius=options.radius,
+            all=options.all,
+            colour_by=options.colour_by,
+        )
+        views = shown.chosen()
         return _Asked(options.name, frames, options.theme, options.title, options.into, views)
 
 
@@ -115,6 +132,17 @@ def _run(shell: InteractiveShell, code: _Code, recording: Any) -> list[Any]:
     outer = compile(_WITHIN, code.filename, "exec", dont_inherit=True)
     exec(outer, shell.user_ns, {**given, "__body": code.body, "__last": code.last})
     return result
+
+
+def _forget_our_frames(error: BaseException) -> None:
+    """Take out of a traceback what records: each call of torch passes through it."""
+    trace = error.__traceback__
+    while trace:
+        below = trace.tb_next
+        while below and Path(below.tb_frame.f_code.co_filename).is_relative_to(_PACKAGE):
+            below = below.tb_next
+        trace.tb_next = below
+        trace = below
 
 
 @dataclass(frozen=True)
