@@ -157,7 +157,7 @@ def test_blocks_share_variables_when_they_say_so_and_code_can_be_hidden(lesson: 
 def test_a_fence_in_a_list_and_one_frame_of_two(lesson: str) -> None:
     item = re.findall(r"<li>\s*<p>in a list</p>.*?</li>", lesson, re.DOTALL)
     (picture,) = pictures(item[0])
-    assert 'alt="1 after backward 1 (w.grad +1);' in item[0]
+    assert 'alt="after backward 1 (w.grad +1);' in item[0]
     assert "w.grad is set" in picture
 
 
@@ -210,7 +210,7 @@ def test_a_file_is_run_in_its_own_folder_and_shown(
     assert not caplog.messages
     named, recorded, saved = figures(html)
     assert 'alt="loss f32[] = 6; ← sum f32[]; ← mul' in named
-    assert 'alt="1 after backward 1 (w.grad +3);' in recorded
+    assert 'alt="after backward 1 (w.grad +3);' in recorded
     assert "← sin" in saved
     assert html.count('<div class="highlight">') == 1
     assert "WIDTH" in html and str(tmp_path) not in html

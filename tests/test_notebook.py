@@ -166,7 +166,7 @@ def test_a_line_is_told_as_ipython_tells_it(outputs: Any) -> None:
 
 def test_frames_are_chosen(outputs: Any) -> None:
     said = plain(outputs["frames"])
-    assert said.startswith("1  after backward 1")
+    assert said.startswith("after backward 1")
     assert "the recording has 2 frames" in plain(outputs["no frame"])
 
 

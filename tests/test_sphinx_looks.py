@@ -158,3 +158,10 @@ def test_a_small_picture_fits_a_phone_and_its_sentence_ends_in_no_single_word() 
     words = [" ".join(re.sub("<[^>]+>", " ", line).split()).split("> ")[-1] for line in lines]
     assert " ".join(words).startswith("2 operations from 1 leaf to loss.")
     assert max(map(len, words)) < 1.3 * min(map(len, words))
+
+
+def test_what_is_read_aloud_has_a_stop_after_each_sentence() -> None:
+    w = torch.ones(2, requires_grad=True)
+    svg = gradviz.explain(w, (w * 2).sum()).draw().svg
+    (described,) = re.findall(r"<desc[^>]*>(.*?)</desc>", svg)
+    assert "since it was last None. Layout: " in described

@@ -16,6 +16,7 @@ from gradviz.frontends.command import (
     common_options,
     one_line_errors,
     output_options,
+    scale_option,
     subject_of,
     theme_option,
     title_option,
@@ -65,6 +66,7 @@ class _Request:
     title: str
     theme: Theme
     transparent: bool
+    scale: float | None
     shown: ViewOptions
     quiet: bool
     debug: bool
@@ -76,6 +78,7 @@ class _Request:
 @title_option
 @theme_option
 @transparent_option
+@scale_option
 @click.option(
     "--depth",
     type=click.IntRange(min=1),
@@ -136,7 +139,7 @@ def _draw(request: _Request, argv: Sequence[str]) -> Loaded | None:
     from gradviz.frontends.drawing import Drawing
     from gradviz.frontends.target import parse_target
 
-    outputs = Outputs(request.outputs, request.fmt)
+    outputs = Outputs(request.outputs, request.fmt, request.scale)
     views = request.shown.chosen()
     target = parse_target(request.target)
     with outputs.quieted():

@@ -225,5 +225,5 @@ def _of_name(story: Story, name: str) -> Story:
     """The last moment that shows a variable."""
     for number in reversed(range(len(story))):
         if any(data.get("name") == name for _, data in story[number].graph.nodes(data=True)):
-            return story[number : number + 1]
+            return chosen(story, [number + 1], "")[0]
     raise UsageError(f"no moment of this cell shows a tensor {name}; without a name all are shown")

@@ -85,8 +85,13 @@ def _sheet(
         round(sheet.y + _MARGIN, 2),
         tuple(sheet.groups),
         clean(story.title) or "What autograd recorded",
-        " ".join([*filter(None, [*described, *notes]), f"Layout: {engines}."]),
+        " ".join(map(_ended, filter(None, [*described, *notes, f"Layout: {engines}."]))),
     )
+
+
+def _ended(text: str) -> str:
+    """The text as a sentence: one that is read aloud needs a stop before the next."""
+    return text if text.endswith((".", "!", "?", "…")) else f"{text}."
 
 
 class _Sheet:
