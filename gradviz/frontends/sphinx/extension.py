@@ -17,6 +17,7 @@ from gradviz.frontends.sphinx.picture import draw_pictures, picture, skip
 
 __all__ = ["register"]
 
+_NODES = 2  # to be raised when what a picture node holds changes: all pages are read again then
 _READ_ALONE = 5  # pages that Sphinx reads without forking
 _PRE_CODE = "import torch\nimport gradviz\n"
 
@@ -33,7 +34,8 @@ def register(app: Sphinx) -> dict[str, Any]:
     app.connect("env-before-read-docs", _load_torch)
     app.add_node(picture, **skipped)
     app.add_directive("gradviz", GradvizDirective)
-    return {"version": __version__, "parallel_read_safe": True, "parallel_write_safe": True}
+    safe = {"parallel_read_safe": True, "parallel_write_safe": True}
+    return {"version": __version__, "env_version": _NODES, **safe}
 
 
 def _note_versions(_: Sphinx, config: Config) -> None:
