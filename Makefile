@@ -55,16 +55,22 @@ docs: $(READY)
 demo: $(READY)
 	@$(BIN)/gradviz gallery $(GALLERY)
 
-# Tests marked "tool" need a program that pip does not install. Where one is missing they are
-# left out, and said to be.
-TOOLS := dot chromium
-MISSING := $(foreach tool,$(TOOLS),$(if $(shell command -v $(tool) 2>/dev/null),,$(tool)))
+# Tests marked "tool" and "latex" need programs that pip does not install. Where one is missing
+# they are left out, and said to be.
+missing = $(foreach tool,$(1),$(if $(shell command -v $(tool) 2>/dev/null),,$(tool)))
+NO_TOOL := $(strip $(call missing,dot chromium))
+NO_LATEX := $(strip $(call missing,pdflatex pdftotext))
+LEFT_OUT := $(if $(NO_TOOL),tool) $(if $(NO_LATEX),latex)
 
 test: $(READY)
-ifneq ($(strip $(MISSING)),)
-	@echo "not installed: $(strip $(MISSING)); the tests marked 'tool' are left out"
+ifneq ($(NO_TOOL),)
+	@echo "not installed: $(NO_TOOL); the tests marked 'tool' are left out"
 endif
-	$(BIN)/python -m pytest -n 2 $(if $(strip $(MISSING)),-m "not tool") $(ARGS)
+ifneq ($(NO_LATEX),)
+	@echo "not installed: $(NO_LATEX); the tests marked 'latex' are left out"
+endif
+	$(BIN)/python -m pytest -n 2 \
+	  $(if $(strip $(LEFT_OUT)),-m "not ($(firstword $(LEFT_OUT)) or $(lastword $(LEFT_OUT)))") $(ARGS)
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -45,4 +45,20 @@ html_static_path = ["_static"]
 html_css_files = ["site.css"]
 html_copy_source = False
 html_show_sphinx = False
-html_theme_options = {"top_of_page_buttons": []}
+html_theme_options = {
+    "top_of_page_buttons": [],
+    "dark_css_variables": {  # of the pictures' own colours: no box is seen around them
+        "color-background-primary": "#0d1117",
+        "color-background-secondary": "#12171f",
+        "color-background-hover": "#1c2330",
+        "color-background-border": "#262d38",
+        "color-card-background": "#0d1117",
+        "color-card-border": "#262d38",
+        "color-card-marginals-background": "#161b22",
+        "color-code-background": "#161b22",
+        "color-foreground-primary": "#e6edf3",
+        "color-foreground-secondary": "#a7b0bb",
+        "color-foreground-muted": "#8b949e",
+    },
+}
+pygments_dark_style = "github-dark"

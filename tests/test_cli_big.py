@@ -154,6 +154,7 @@ MISUSE = [
     (["draw", "x.json", "--depth", "1", "--focus", "fc"], "--depth and --focus exclude each other"),
     (["draw", "x.json", "--focus", "fc", "--all"], "--focus and --all exclude each other"),
     (["draw", "x.json", "--all", "--views", "none"], "--all and --views exclude each other"),
+    (["draw", "x.json", "--views", "focus_on"], "the view focus_on needs a target: focus_on:NAME"),
     (["draw", "x.json", "--radius", "3"], "--radius says how much to draw around a --focus"),
     (["draw", "x.json", "--focus", "fc", "--radius", "-1"], "-1 is not in the range x>=0"),
     (["draw", "x.json", "--colour-by", "norm"], "'norm' is not one of 'grad_norm'"),

@@ -14,6 +14,7 @@ from typing import Any
 
 import markdown
 import pytest
+import torch
 from mkdocs.commands.build import build
 from mkdocs.config import load_config
 
@@ -101,7 +102,7 @@ w.sum().backward()
 
 def site(folder: Path, **pages: str) -> dict[str, str]:
     """Build a site; returns its pages as HTML."""
-    (folder / "docs").mkdir()
+    (folder / "docs").mkdir(exist_ok=True)
     (folder / "mkdocs.yml").write_text(CONFIG)
     for name, text in pages.items():
         (folder / "docs" / f"{name}.md").write_text(text)
@@ -156,7 +157,7 @@ def test_blocks_share_variables_when_they_say_so_and_code_can_be_hidden(lesson: 
 def test_a_fence_in_a_list_and_one_frame_of_two(lesson: str) -> None:
     item = re.findall(r"<li>\s*<p>in a list</p>.*?</li>", lesson, re.DOTALL)
     (picture,) = pictures(item[0])
-    assert 'alt="1 after backward 1 (w.grad +1);' in item[0]
+    assert 'alt="after backward 1 (w.grad +1);' in item[0]
     assert "w.grad is set" in picture
 
 
@@ -166,16 +167,159 @@ def test_an_error_that_is_wanted_is_shown_with_the_picture(lesson: str) -> None:
     assert len(figures(lesson)) == 5
 
 
+SCRIPT = """import torch
+from widths import WIDTH
+
+open("../log", "a").write("script ")
+w = torch.ones(WIDTH, requires_grad=True)
+loss = (w * 3).sum()
+loss.backward()
+"""
+
+
+def scripted(folder: Path) -> Path:
+    """A project with a script beside its docs; returns where it notes its runs."""
+    (folder / "lessons").mkdir()
+    (folder / "lessons" / "lesson.py").write_text(SCRIPT)
+    (folder / "lessons" / "widths.py").write_text("WIDTH = 2\n")
+    return folder / "log"
+
+
+def said(picture: str) -> str:
+    return " ".join("".join(ET.fromstring(picture).itertext()).split())
+
+
+def test_a_file_is_run_in_its_own_folder_and_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    scripted(tmp_path)
+    x = torch.ones(2, requires_grad=True)
+    gradviz.draw(x.sin(), names={"x": x}).save(tmp_path / "docs.json")
+    monkeypatch.chdir("/")
+    text = """
+```gradviz file="lessons/lesson.py:loss"
+```
+
+```{.gradviz file=lessons/lesson.py frames=2 hide-code=true}
+```
+
+```{.gradviz file="docs.json"}
+```
+"""
+    html = site(tmp_path, index=text)["index"]
+    assert not caplog.messages
+    named, recorded, saved = figures(html)
+    assert 'alt="loss f32[] = 6; ← sum f32[]; ← mul' in named
+    assert 'alt="after backward 1 (w.grad +3);' in recorded
+    assert "← sin" in saved
+    assert html.count('<div class="highlight">') == 1
+    assert "WIDTH" in html and str(tmp_path) not in html
+
+
+@pytest.mark.parametrize(
+    ("fence", "reason"),
+    [
+        ('file="no.py:loss"\n', "there is no file no.py"),
+        ('file="lessons/lesson.py:los"\n', "lesson.py has no los; did you mean loss?"),
+        ('file="x.py"\nw = 1\n', 'there is code on the page, and file="x.py" names another'),
+        ('file="x.py" draw="w"\n', 'draw is for code on the page, not for a file: write file="x'),
+        ('file="x.py" context="true"\n', "context is for code on the page, not for a file"),
+        ('all="true" depth="2"\nw = 1\n', "depth and all exclude each other: give one of them"),
+        ('radius="2"\nw = 1\n', "radius says how much to draw around a focus, and there is none"),
+        ('colour_by="red"\nw = 1\n', "colour-by cannot be 'red': write grad_norm, saved_bytes,"),
+    ],
+)
+def test_what_contradicts_itself_is_a_box_and_nothing_runs(
+    fence: str, reason: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    scripted(tmp_path)
+    html = site(tmp_path, index=f"# Home\n\n```gradviz {fence}```\n")["index"]
+    (warned,) = caplog.messages
+    assert warned.startswith(f"gradviz: index.md:3: {reason}")
+    assert reason in unescape(html) and not figures(html)
+
+
+def test_a_part_and_its_colours(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    code = """import torch
+net = torch.nn.Sequential(*[torch.nn.Linear(2, 2) for _ in range(9)])
+loss = net(torch.ones(1, 2)).sum()
+loss.backward()
+"""
+    options = ("focus=net.3 radius=0", "all", "colour-by=grad_norm", "direction=gradient")
+    fences = [f"```{{.gradviz draw=loss {each}}}\n{code}```\n" for each in options]
+    html = site(tmp_path, index="\n".join(fences))["index"]
+    assert not caplog.messages
+    part, whole, coloured, _ = map(said, pictures(html))
+    assert "in focus: net.3, and 0 steps from there" in part
+    assert whole.count("addmm") > part.count("addmm")
+    assert "norm of .grad:" in coloured
+
+
+NOTED = """
+```{.gradviz draw=loss context=true}
+import torch
+open("log", "a").write("first ")
+loss = torch.ones(2, requires_grad=True) * 2
+```
+
+```{.gradviz draw=loss context=true}
+open("log", "a").write("second ")
+loss = loss * 3
+```
+
+```{.gradviz file="lessons/lesson.py:loss"}
+```
+
+```{.gradviz}
+open("log", "a").write("fails ")
+1 / 0
+```
+"""
+
+
+def test_what_has_not_changed_is_not_run_again(tmp_path: Path) -> None:
+    log = scripted(tmp_path)
+
+    def runs(text: str) -> tuple[str, str]:
+        log.write_text("")
+        return site(tmp_path, index=text)["index"], log.read_text()
+
+    first, ran = runs(NOTED)
+    assert ran == "first second script fails "
+    second, ran = runs(NOTED)
+    assert (figures(second), ran) == (figures(first), "fails ")  # a failure is tried again
+    (tmp_path / "lessons" / "widths.py").write_text("WIDTH = 1 + 2\n")
+    third, ran = runs(NOTED)
+    assert ran == "script fails "
+    assert 'alt="loss f32[] = 9;' in figures(third)[2]
+    # What a changed block goes on from is made again.
+    fourth, ran = runs(NOTED.replace("loss * 3", "loss * 4"))
+    assert ran == "first second fails "
+    assert ["loss f32[2] = 8 8;" in each for each in figures(fourth)] == [False, True, False]
+    assert (tmp_path / ".cache" / "gradviz" / ".gitignore").read_text() == "*\n"
+
+
+def test_a_damaged_cache_is_made_again(tmp_path: Path) -> None:
+    log = scripted(tmp_path)
+    first = site(tmp_path, index=NOTED)["index"]
+    for file in (tmp_path / ".cache" / "gradviz").glob("*.json"):
+        file.write_text('{"outcome": {}}')
+    log.write_text("")
+    assert figures(site(tmp_path, index=NOTED)["index"]) == figures(first)
+    assert log.read_text() == "first second script fails "
+
+
 def test_an_error_is_a_box_and_a_warning_with_the_line_of_the_page(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.WARNING, "mkdocs"):
         html = site(tmp_path, index="# Home", broken=BROKEN)["broken"]
-    said = [record.getMessage() for record in caplog.records if record.name == "mkdocs.gradviz"]
-    assert said == [
+    told = [record.getMessage() for record in caplog.records if record.name == "mkdocs.gradviz"]
+    assert told == [
         "gradviz: broken.md:7: NameError: name 'x' is not defined",
-        "gradviz: broken.md:10: there is no option 'frame'; there are draw, frames, views, depth, "
-        "theme, alt, caption, raises, hide-code, context",
+        "gradviz: broken.md:10: there is no option 'frame'; there are draw, file, frames, raises, "
+        "views, depth, focus, radius, colour-by, color-by, direction, theme, alt, caption, all, "
+        "hide-code, context",
         "gradviz: broken.md:14: depth takes a number from 1 up; not 'no'",
         "gradviz: broken.md:18: theme cannot be 'blue': write auto, light, dark, both",
         "gradviz: broken.md:22: there is no frame 9: the recording has 2 frames",

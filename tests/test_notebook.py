@@ -50,11 +50,20 @@ x = torch.ones(2, dtype=torch.float64, requires_grad=True)
 gradviz.check(lambda v: v.sin(), x)""",
     "frames": "%%gradviz --frames 2\nout = w.sum()\nout.backward()",
     "no frame": "%%gradviz --frames 7\nw.sum().backward()",
+    "part": """
+%%gradviz --focus net.3 --radius 0 --colour-by grad_norm
+net = torch.nn.Sequential(*[torch.nn.Linear(2, 2) for _ in range(9)])
+net(torch.ones(1, 2)).sum().backward()""",
+    "both": "%%gradviz --all --depth 1\nw.sum().backward()",
     "no name": "%%gradviz los\nout = w.sum()\nout.backward()",
     "misuse": "%%gradviz --frames one\nw.sum().backward()",
     "nothing": "%%gradviz\nnumber = 1",
     "silent": "%%gradviz\nw.sum().item();",
     "syntax": "%%gradviz\nw = = 1",
+    "shape": "%%gradviz\n(w * 2).view(7)",
+    "await": "%%gradviz\nimport asyncio\nawait asyncio.sleep(0)\nw.sum().backward()",
+    "awaited": "import asyncio\nwith gradviz.record() as run:\n    await asyncio.sleep(0)\n"
+    "    out = (w.detach() + w).sum()\nrun",
     "plain": "number",
     "slow": "import time\nfrom gradviz.frontends.display import waiting\n"
     "with waiting('drawing it all'): time.sleep(1.3)",
@@ -130,7 +139,10 @@ def test_a_cell_that_fails_shows_the_moment_and_its_own_line(outputs: Any) -> No
     assert error.ename == "RuntimeError"
     said = plain([error])
     assert re.search(r"Cell In\[5\], line 4\n.*\n?.*\n?.*\n?---?-> ?4 y.sum\(\).backward\(\)", said)
-    assert "notebook.py" not in said
+    assert "torch/autograd/__init__.py" in said
+    shape = plain(outputs["shape"])
+    assert shape.endswith("RuntimeError: shape '[7]' is invalid for input of size 3")
+    assert "gradviz/" not in said + shape
 
 
 def test_answers_are_words_and_a_picture(outputs: Any) -> None:
@@ -154,8 +166,26 @@ def test_a_line_is_told_as_ipython_tells_it(outputs: Any) -> None:
 
 def test_frames_are_chosen(outputs: Any) -> None:
     said = plain(outputs["frames"])
-    assert said.startswith("1  after backward 1")
+    assert said.startswith("after backward 1")
     assert "the recording has 2 frames" in plain(outputs["no frame"])
+
+
+def test_a_part_is_drawn_with_its_colours(outputs: Any) -> None:
+    assert "in focus: net.3, and 0 steps from there" in plain(outputs["part"])
+    (picture,) = pictures(outputs["part"])
+    assert "norm of .grad:" in " ".join(re.sub("<[^>]+>", " ", picture).split())
+
+
+def test_a_syntax_error_is_told_as_without_the_command(outputs: Any) -> None:
+    said = plain(outputs["syntax"])
+    assert re.search(r"Cell In\[\d+\], line 2\n +w = = 1\n +\^\nSyntaxError: invalid syntax", said)
+    assert "notebook.py" not in said and "interactiveshell" not in said
+
+
+def test_who_awaits_is_told_what_to_write_and_that_records(outputs: Any) -> None:
+    assert plain(outputs["await"]).strip().startswith("UsageError: %%gradviz cannot await")
+    (picture,) = pictures(outputs["awaited"])
+    assert "detach" in picture
 
 
 @pytest.mark.parametrize(
@@ -163,6 +193,7 @@ def test_frames_are_chosen(outputs: Any) -> None:
     [
         ("no name", "no moment of this cell shows a tensor los"),
         ("misuse", "UsageError: --frames takes numbers from 1 up, like 1,3,5; not 'one'"),
+        ("both", "UsageError: --depth and --all exclude each other: give one of them"),
         ("nothing", "gradviz: autograd recorded nothing in this cell"),
         ("syntax", "SyntaxError"),
         ("gone", "Cell magic `%%gradviz` not found"),

@@ -125,6 +125,42 @@ def test_the_command_line_has_it_too(tmp_path: Path, monkeypatch: pytest.MonkeyP
         assert pages == [1, 0]
 
 
+def test_a_png_has_as_many_pixels_as_paper_needs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawing = gradviz.draw(graph_of("mlp"))
+    width = float(ET.fromstring(drawing.svg).get("width", 0))
+    for scale, pixels in ((None, 2), (1, 1), (4.2, 4.2), (8, 8)):
+        with Image.open(drawing.save(tmp_path / "p.png", scale=scale)) as image:
+            assert abs(image.width - width * pixels) <= 1 + 0.01 * width
+    for bad in (0, 9, -1):
+        with pytest.raises(gradviz.GradvizError, match=f"scale cannot be {bad}: pass a number"):
+            drawing.render("png", scale=bad)
+    with pytest.raises(gradviz.GradvizError, match="scale=3 is for PNG; svg has no pixels"):
+        drawing.save(tmp_path / "p.svg", scale=3)
+    monkeypatch.setattr("gradviz.renderers.canvas._MOST_PIXELS", 2_000)
+    with pytest.raises(gradviz.GradvizError, match=r"at scale 8: it fits up to \d\.\d; or save"):
+        drawing.render("png", scale=8)
+
+
+def test_the_command_line_scales_the_png_among_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("t.py").write_text("import torch\nx = torch.ones(2, requires_grad=True)\nloss = x.sum()\n")
+    for command in (["draw", "t.py:loss"], ["record", "t.py"], ["compare", "t.py:loss", "t.py:x"]):
+        sizes = []
+        for scale in ("1", "3"):
+            files = ["--scale", scale, "-o", "p.png", "-o", "p.svg"]
+            result = CliRunner().invoke(cli, [*command, *files])
+            assert result.exit_code == 0, result.output
+            with Image.open("p.png") as image:
+                sizes.append(image.width)
+        assert sizes[1] == pytest.approx(3 * sizes[0], abs=3)
+        result = CliRunner().invoke(cli, [*command, "--scale", "3", "-o", "p.svg"])
+        assert (result.exit_code, "--scale is for PNG" in result.output) == (2, True)
+
+
 def test_a_pdf_is_one_page_of_the_picture_s_size_with_text_and_no_script() -> None:
     root = ET.fromstring(gradviz.draw(graph_of("mlp")).svg)
     pdf = gradviz.draw(graph_of("mlp")).render("pdf")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -63,6 +64,24 @@ def test_latex_gets_pdf_files(tmp_path: Path) -> None:
     assert r"width=0.500\linewidth" in tex
     for name in included:
         assert (built.out / f"{name}.pdf").read_bytes().startswith(b"%PDF-")
+
+
+@pytest.mark.latex
+def test_latex_makes_a_document_with_the_pictures_in_it(tmp_path: Path) -> None:
+    built = build(site(tmp_path, "lessons"), "latex")
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "lessons.tex"]
+    for _ in range(2):  # the second time with references
+        ran = subprocess.run(command, cwd=built.out, capture_output=True, check=False, timeout=120)
+        assert ran.returncode == 0, ran.stdout[-2000:].decode("latin-1")
+    log = (built.out / "lessons.log").read_text("latin-1")
+    assert "undefined references" not in log and "Overfull \\hbox" not in log
+    read = ["pdftotext", "-layout", "lessons.pdf", "-"]
+    text = subprocess.run(read, cwd=built.out, capture_output=True, check=True).stdout.decode()
+    said = " ".join(text.split())
+    assert re.search(r"Fig\. ?\d[.\d]*: Two backward passes", said), said
+    # The letters of a picture are letters in the document: they can be found and copied.
+    assert "2 after backward 2 (x.grad +2)" in said
+    assert "mul ×2 freed" in said
 
 
 @pytest.mark.parametrize(("builder", "name"), [("text", "index.txt"), ("man", "lessons.1")])

@@ -60,6 +60,25 @@ def test_what_the_code_recorded_itself_is_drawn_as_it_is(name: str, tmp_path: Pa
     assert "loss f32[] = 6; ← sum f32[]; ← mul ×3" in alts(built)[0]
 
 
+def test_every_line_of_a_sentence_is_told_as_the_page_counts(tmp_path: Path) -> None:
+    built = page(
+        tmp_path,
+        ".. gradviz:: why\n\n"
+        "   w, kept = torch.ones(2, requires_grad=True), torch.zeros(2)\n"
+        "   try:\n"
+        "       with gradviz.record() as run:\n"
+        "           for _ in range(2):\n"
+        "               kept = torch.tanh(w * kept)\n"
+        "               kept.sum().backward()\n"
+        "   except RuntimeError as error:\n"
+        "       why = gradviz.explain(error, run)\n",
+    )
+    assert not built.warnings
+    said = " ".join(re.sub(r"<[^>]+>", " ", built.picture("index.html")).split())
+    assert "what backward at line 6 (kept.sum().backward()) has freed" in said
+    assert "gradviz-block" not in said
+
+
 def test_frames_of_a_recording_that_the_code_made(tmp_path: Path) -> None:
     built = page(
         tmp_path,
@@ -69,7 +88,7 @@ def test_frames_of_a_recording_that_the_code_made(tmp_path: Path) -> None:
         "       (w * 3).sum().backward()\n",
     )
     assert not built.warnings
-    assert alts(built)[0].startswith("1 after backward 1 (w.grad +3)")
+    assert alts(built)[0].startswith("after backward 1 (w.grad +3)")
 
 
 def test_a_frame_that_is_not_there_is_a_warning(tmp_path: Path) -> None:
@@ -240,6 +259,11 @@ def test_the_code_before_the_code(tmp_path: Path) -> None:
         (":frames: 0", ":frames: takes numbers from 1 up, like 1,3,5; not '0'"),
         (":views: nonsense", "there is no view 'nonsense'; views are none, hide_bookkeeping,"),
         (":depth: 0", "must be positive"),
+        (":views: focus_on", "the view focus_on needs a target: focus_on:NAME"),
+        (":views: top:3", "the view top takes no '3'"),
+        (":radius: -1", "negative value"),
+        (":colour-by: red", '"grad_norm", "saved_bytes"'),
+        (":direction: up", '"data", or "gradient"'),
         (":theme: blue", '"site", "both"'),
         (":format: gif", '"svg", "png"'),
         (":context: maybe", '"reset", or "close"'),
@@ -265,6 +289,52 @@ def test_views_and_depth_change_the_picture(tmp_path: Path) -> None:
     assert not built.warnings
     assert "accumulate_grad" in whole and "accumulate_grad" not in some
     assert deep != some
+
+
+NET = "   net = torch.nn.Sequential(*[torch.nn.Linear(2, 2) for _ in range(9)])\n"
+NET += "   loss = net(torch.ones(1, 2)).sum()\n   loss.backward()\n"
+
+
+def test_a_part_all_of_it_and_its_colours(tmp_path: Path) -> None:
+    options = (
+        ":focus: net.3",
+        ":focus: net.3\n   :radius: 0",
+        ":all:",
+        ":colour-by: grad_norm",
+        ":color-by: grad_norm\n   :direction: gradient",
+        ":views: hide_bookkeeping,only_paths_to:net.5.weight",
+    )
+    built = page(
+        tmp_path,
+        "".join(f".. gradviz:: loss\n   :hide-code:\n   {each}\n\n{NET}\n" for each in options),
+    )
+    assert not built.warnings
+    near, alone, whole, coloured, turned, ways = [
+        " ".join(re.sub(r"<[^>]+>", " ", built.picture("index.html", number)).split())
+        for number in range(len(options))
+    ]
+    assert "in focus: net.3, and 2 steps from there" in near
+    assert "in focus: net.3, and 0 steps from there" in alone
+    assert whole.count("addmm") > near.count("addmm") > alone.count("addmm") > 0
+    assert "norm of .grad:" in coloured and "norm of .grad:" in turned != coloured
+    assert "net.5.weight" in ways and "net.5.bias" not in ways
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (":all:\n   :depth: 1", ":depth: and :all: exclude each other: give one of them"),
+        (":focus: w\n   :views: none", ":focus: and :views: exclude each other"),
+        (":radius: 3", ":radius: says how much to draw around a :focus:, and there is none"),
+        (":focus: v", "nothing is called 'v'; there are loss, mul, sum, w"),
+    ],
+)
+def test_options_that_contradict_each_other_are_a_warning(
+    options: str, said: str, tmp_path: Path
+) -> None:
+    built = page(tmp_path, f".. gradviz:: loss\n   {options}\n\n{LOSS}")
+    assert built.warnings.startswith(f"{built.src}/index.rst:4: WARNING: {said}"), built.warnings
+    assert built.warnings.count("\n") == 1 and not alts(built)
 
 
 def test_files_are_found_from_the_page_and_from_the_top(tmp_path: Path) -> None:

@@ -8,7 +8,10 @@ from pathlib import Path
 
 import browser
 import pytest
+import torch
 from sphinx_building import HEAD, Built, build, pages
+
+import gradviz
 
 LIGHT, DARK = 'fill="#ffffff"', 'fill="#0d1117"'  # of the page behind a picture
 TEXT = """
@@ -143,3 +146,22 @@ def test_the_reader_sees_the_one_that_fits(theme: str, tmp_path: Path) -> None:
         for pressed in ("light", "dark"):
             button = f"{_PRESSED[theme]} = '{pressed}'"
             assert seen(built, button, scheme) == [pressed, "caption"]
+
+
+def test_a_small_picture_fits_a_phone_and_its_sentence_ends_in_no_single_word() -> None:
+    w = torch.ones(2, requires_grad=True)
+    loss = (w * 2).sum()
+    loss.backward()
+    svg = gradviz.draw(loss).svg
+    assert float(re.findall(r' width="([\d.]+)"', svg)[0]) <= 326  # in a box on a phone of 390
+    lines = re.findall(r'id="[^"]*caption-\d"[^>]*>.*?</g>', svg, re.DOTALL)
+    words = [" ".join(re.sub("<[^>]+>", " ", line).split()).split("> ")[-1] for line in lines]
+    assert " ".join(words).startswith("2 operations from 1 leaf to loss.")
+    assert max(map(len, words)) < 1.3 * min(map(len, words))
+
+
+def test_what_is_read_aloud_has_a_stop_after_each_sentence() -> None:
+    w = torch.ones(2, requires_grad=True)
+    svg = gradviz.explain(w, (w * 2).sum()).draw().svg
+    (described,) = re.findall(r"<desc[^>]*>(.*?)</desc>", svg)
+    assert "since it was last None. Layout: " in described

@@ -36,6 +36,7 @@ __all__ = [
     "one_line_errors",
     "output_options",
     "saved",
+    "scale_option",
     "subject_of",
     "theme_option",
     "title_option",
@@ -127,6 +128,11 @@ theme_option = click.option(
 transparent_option = click.option(
     "--transparent", is_flag=True, help="No page behind the picture: .svg .png .pdf .dot."
 )
+scale_option = click.option(
+    "--scale",
+    type=click.FloatRange(1, 8),
+    help="Pixels a point of a .png (2); 4.2 is 300 dots an inch on paper.",
+)
 
 
 class Outputs:
@@ -135,14 +141,19 @@ class Outputs:
     Args:
         paths: files; none for text on standard output.
         fmt: the format of those whose suffix does not tell.
+        scale: of the PNG among them; None for the usual.
 
     Raises:
-        UsageError: if a format cannot be told, or is not for a terminal.
+        UsageError: if a format cannot be told, or is not for a terminal; or if there is no PNG
+            for a scale.
         OutputError: if there is no place for a file.
     """
 
-    def __init__(self, paths: Sequence[str], fmt: str | None) -> None:
+    def __init__(self, paths: Sequence[str], fmt: str | None, scale: float | None = None) -> None:
         self._formats = [(path, _format(path, fmt)) for path in paths or (STDOUT,)]
+        self._scale = scale
+        if scale is not None and "png" not in [fmt for _, fmt in self._formats]:
+            raise UsageError("--scale is for PNG, the others have no pixels: give -o picture.png")
         for path, _ in self._formats:
             check_folder(path)
 
@@ -160,12 +171,13 @@ class Outputs:
         """While a script runs: keep what it prints out of a result on standard output."""
         return output_on_stderr() if self.use_stdout else contextlib.nullcontext()
 
-    def write(self, render: Callable[[str], bytes | Iterable[bytes]], quiet: bool) -> None:
+    def write(self, render: Callable[..., bytes | Iterable[bytes]], quiet: bool) -> None:
         """Write in each format: no file is there before all of them are whole."""
         with Staged() as files:
             for path, fmt in self._formats:
                 with stage(f"drawing {fmt}"):
-                    files.add(path, render(fmt))
+                    size = {"scale": self._scale} if fmt == "png" and self._scale else {}
+                    files.add(path, render(fmt, **size))
         for path, _ in self._formats:
             if path != STDOUT and not quiet:
                 aside(f"wrote {path}")

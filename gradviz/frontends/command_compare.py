@@ -18,6 +18,7 @@ from gradviz.frontends.command import (
     one_line_errors,
     output_options,
     saved,
+    scale_option,
     theme_option,
     title_option,
     transparent_option,
@@ -56,6 +57,7 @@ class _Request:
     title: str
     theme: Theme
     transparent: bool
+    scale: float | None
     values: bool
     exit_code: bool
     quiet: bool
@@ -71,6 +73,7 @@ class _Request:
 @title_option
 @theme_option
 @transparent_option
+@scale_option
 @common_options
 @click.pass_context
 def compare(ctx: click.Context, /, **options: Any) -> None:
@@ -91,7 +94,7 @@ def _compare(request: _Request, argv: Sequence[str]) -> Comparison:
     from gradviz.frontends.drawing import Drawing
     from gradviz.frontends.target import parse_target
 
-    outputs = Outputs(request.outputs, request.fmt)
+    outputs = Outputs(request.outputs, request.fmt, request.scale)
     targets = parse_target(request.before), parse_target(request.after)
     if argv and all(target.is_saved for target in targets):
         raise UsageError("saved graphs take no arguments after --")
@@ -99,7 +102,7 @@ def _compare(request: _Request, argv: Sequence[str]) -> Comparison:
         before, after = _subjects(targets, argv)
     comparison = compared(before, after, values=request.values)
 
-    def render(fmt: str) -> bytes:
+    def render(fmt: str, **size: float) -> bytes:
         if fmt == "txt":
             return f"{comparison}\n".encode("utf-8", "backslashreplace")
         drawing = Drawing(
@@ -108,7 +111,7 @@ def _compare(request: _Request, argv: Sequence[str]) -> Comparison:
             title=request.title,
             transparent=request.transparent,
         )
-        return drawing.render(fmt)
+        return drawing.render(fmt, **size)
 
     outputs.write(render, request.quiet)
     return comparison

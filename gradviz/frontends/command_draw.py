@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from gradviz.errors import UsageError
 from gradviz.frontends.command import (
     Outputs,
     WithArguments,
@@ -17,19 +16,19 @@ from gradviz.frontends.command import (
     common_options,
     one_line_errors,
     output_options,
+    scale_option,
     subject_of,
     theme_option,
     title_option,
     transparent_option,
 )
 from gradviz.frontends.streams import aside
-from gradviz.frontends.view_names import views_of
+from gradviz.frontends.view_names import COLOURS, DIRECTIONS, ViewOptions
 
 if TYPE_CHECKING:
     from gradviz.frontends.drawing import Drawing
     from gradviz.frontends.target import Loaded
     from gradviz.renderers.theme import Theme
-    from gradviz.views import View
 
 __all__ = ["draw"]
 
@@ -68,13 +67,8 @@ class _Request:
     title: str
     theme: Theme
     transparent: bool
-    depth: int | None
-    focus: str | None
-    radius: int | None
-    whole: bool
-    views: str | None
-    colour_by: str | None
-    direction: str
+    scale: float | None
+    shown: ViewOptions
     quiet: bool
     debug: bool
 
@@ -85,6 +79,7 @@ class _Request:
 @title_option
 @theme_option
 @transparent_option
+@scale_option
 @click.option(
     "--depth",
     type=click.IntRange(min=1),
@@ -100,18 +95,22 @@ class _Request:
     type=click.IntRange(min=0),
     help="How many steps around --focus are drawn (2).",
 )
-@click.option("--all", "whole", is_flag=True, help="Fold nothing, however large the picture gets.")
-@click.option("--views", metavar="NAMES", help="Which views to apply, in order; 'none' shows all.")
+@click.option("--all", is_flag=True, help="Fold nothing, however large the picture gets.")
+@click.option(
+    "--views",
+    metavar="NAMES",
+    help="Which views to apply, in order: top,only_paths_to:fc.weight; 'none' shows all.",
+)
 @click.option(
     "--colour-by",
     "--color-by",
     "colour_by",
-    type=click.Choice(["grad_norm", "saved_bytes", "device", "dtype"]),
+    type=click.Choice(COLOURS),
     help="Show it on each box and arrow, with a scale.",
 )
 @click.option(
     "--direction",
-    type=click.Choice(["data", "gradient"]),
+    type=click.Choice(DIRECTIONS),
     default="data",
     show_default=True,
     help="Where the arrows point: with the data, or with the gradient.",
@@ -125,7 +124,8 @@ def draw(ctx: click.Context, /, **options: Any) -> None:
     error, when the drawing itself goes to standard output). A large graph is folded until it
     fits a page; --depth, --focus and --all choose another way.
     """
-    request = _Request(**options)
+    shown = {each.name: options.pop(each.name) for each in fields(ViewOptions)}
+    request = _Request(**options, shown=ViewOptions(**shown))
     with one_line_errors(request.debug):
         loaded = _draw(request, arguments(ctx))
         if loaded and loaded.failure:
@@ -140,8 +140,8 @@ def _draw(request: _Request, argv: Sequence[str]) -> Loaded | None:
     from gradviz.frontends.drawing import Drawing
     from gradviz.frontends.target import parse_target
 
-    outputs = Outputs(request.outputs, request.fmt)
-    views = _views(request)
+    outputs = Outputs(request.outputs, request.fmt, request.scale)
+    views = request.shown.chosen()
     target = parse_target(request.target)
     with outputs.quieted():
         subject, loaded = subject_of(target, argv)
@@ -170,39 +170,3 @@ def _warn_of_size(drawing: Drawing) -> None:
             "--depth 2 draws modules as boxes, --focus NAME a part",
             warning=True,
         )
-
-
-def _views(request: _Request) -> list[View]:
-    """The views that were asked for: the whole picture first, then what is shown on it."""
-    from gradviz.views import colour_by, reverse_flow
-
-    views = _selection(request)
-    if request.direction == "gradient" and reverse_flow not in views:
-        views.append(reverse_flow)
-    if request.colour_by is not None:
-        views.append(colour_by(request.colour_by))
-    return views
-
-
-def _selection(request: _Request) -> list[View]:
-    from gradviz import views
-
-    asked = {
-        "--depth": request.depth is not None,
-        "--focus": request.focus is not None,
-        "--all": request.whole,
-        "--views": request.views is not None,
-    }
-    given = [option for option, wanted in asked.items() if wanted]
-    if len(given) > 1:
-        raise UsageError(f"{given[0]} and {given[1]} exclude each other: give one of them")
-    if request.radius is not None and request.focus is None:
-        raise UsageError("--radius says how much to draw around a --focus, and there is none")
-    if request.focus is not None:
-        near = {} if request.radius is None else {"radius": request.radius}
-        focused = views.focus_on(request.focus, **near)
-        return [views.hide_bookkeeping, focused, views.clone_shared_leaves]
-    if request.whole:
-        return [views.hide_bookkeeping, views.clone_shared_leaves]
-    asked_for = views_of(request.views, request.depth)
-    return list(views.DEFAULT if asked_for is None else asked_for)

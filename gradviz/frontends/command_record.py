@@ -17,6 +17,7 @@ from gradviz.frontends.command import (
     common_options,
     one_line_errors,
     output_options,
+    scale_option,
     theme_option,
     title_option,
     transparent_option,
@@ -53,6 +54,7 @@ class _Request:
     title: str
     theme: Theme
     transparent: bool
+    scale: float | None
     quiet: bool
     debug: bool
 
@@ -79,6 +81,7 @@ class _Request:
 @title_option
 @theme_option
 @transparent_option
+@scale_option
 @common_options
 @click.pass_context
 def record(ctx: click.Context, /, **options: Any) -> None:
@@ -104,7 +107,7 @@ def _record(request: _Request, argv: Sequence[str]) -> Run:
     from gradviz.frontends.script import Reached, run_script
     from gradviz.frontends.target import check_file
 
-    outputs = Outputs(request.outputs, request.fmt)
+    outputs = Outputs(request.outputs, request.fmt, request.scale)
     numbers = parse_numbers(request.frames, "--frames")
     _check(request)
     check_file(request.script)
@@ -125,9 +128,9 @@ def _record(request: _Request, argv: Sequence[str]) -> Run:
         story, theme=request.theme, title=request.title, transparent=request.transparent
     )
 
-    def render(fmt: str) -> bytes:
+    def render(fmt: str, **size: float) -> bytes:
         if request.outputs or fmt != "txt":
-            return drawing.render(fmt)
+            return drawing.render(fmt, **size)
         events = "".join(f"{event}\n" for event in recording.events)
         last = Drawing(story[-1:], title=request.title).text
         return f"{events}\n{last}".encode("utf-8", "backslashreplace")

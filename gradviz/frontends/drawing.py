@@ -16,6 +16,7 @@ from gradviz.frontends.display import image, waiting
 from gradviz.frontends.files import FORMATS, check_folder, format_of, write_atomically
 from gradviz.frontends.streams import stage
 from gradviz.graph import GradGraph
+from gradviz.renderers.canvas import to_pdf, to_png
 from gradviz.renderers.caption import caption, news_caption
 from gradviz.renderers.compose import compose
 from gradviz.renderers.html import to_html
@@ -169,29 +170,36 @@ class Drawing:
         """The graph as plain text."""
         return to_text(self.shown)
 
-    def render(self, format: str) -> bytes:
+    def render(self, format: str, *, scale: float | None = None) -> bytes:
         """The picture in one of the formats, as the bytes of a file.
 
         Args:
             format: ``svg``, ``png``, ``pdf``, ``html`` (frame by frame), ``dot``, ``json``,
                 ``mmd`` (Mermaid) or ``txt``. JSON holds the graph as it was recorded, before any
                 view.
+            scale: pixels a point of a PNG, from 1 to 8; 2 without it, or fewer where it would not
+                fit. A picture that is printed in its own size has 300 dots an inch at 4.2.
 
         Raises:
-            UsageError: if the format is none of these.
+            UsageError: if the format is none of these, or the scale is not for it.
             TooLargeError: if the picture does not fit the format.
             LayoutError: if a PNG or PDF is asked for and no Graphviz works.
         """
         if format not in self._renderers:
             raise UsageError(f"cannot draw as {format!r}: formats are {', '.join(FORMATS)}")
+        if scale is not None:
+            if format != "png":
+                raise UsageError(f"scale={scale!r} is for PNG; {format} has no pixels")
+            return to_png(self._scene, self.theme, self.transparent, scale)
         data = self._renderers[format]()
         return data if isinstance(data, bytes) else data.encode("utf-8", "backslashreplace")
 
-    def pieces(self, format: str) -> Iterator[bytes]:
+    def pieces(self, format: str, *, scale: float | None = None) -> Iterator[bytes]:
         """The same bytes as `render`, piece by piece: those of a large graph need much memory.
 
         Args:
             format: as for `render`; ``json`` and ``svg`` come in pieces, the others whole.
+            scale: as for `render`.
 
         Raises:
             UsageError: as for `render`, and the others too.
@@ -201,18 +209,16 @@ class Drawing:
             >>> b"".join(drawing.pieces("svg")) == drawing.render("svg")
             True
         """
-        if format == "json":
+        if scale is None and format == "json":
             texts = serialize.iter_json(self.story)
-        elif format == "svg" and "svg" not in self.__dict__:
+        elif scale is None and format == "svg" and "svg" not in self.__dict__:
             texts = iter_svg(self._scene, self.theme, self.transparent)
         else:
-            return iter([self.render(format)])
+            return iter([self.render(format, scale=scale)])
         return (text.encode("utf-8", "backslashreplace") for text in texts)
 
     @property
     def _renderers(self) -> dict[str, Callable[[], str | bytes]]:
-        from gradviz.renderers.canvas import to_pdf, to_png
-
         return {
             "svg": lambda: self.svg,
             "png": lambda: to_png(self._scene, self.theme, self.transparent),
@@ -224,23 +230,24 @@ class Drawing:
             "txt": lambda: self.text,
         }
 
-    def save(self, path: str | Path) -> Path:
+    def save(self, path: str | Path, *, scale: float | None = None) -> Path:
         """Write the picture to a file, in the format that its suffix names.
 
         Args:
             path: ends in one of ``.svg .png .pdf .html .dot .json .mmd .txt``. A file that is there
                 is replaced; nothing is left half-written.
+            scale: of a PNG, as for `render`.
 
         Returns:
             The path.
 
         Raises:
-            UsageError: if the suffix is none of these.
+            UsageError: if the suffix is none of these, or the scale is not for it.
             OutputError: if the file cannot be written.
         """
         format = format_of(path)
         check_folder(path)
-        write_atomically(path, self.pieces(format))
+        write_atomically(path, self.pieces(format, scale=scale))
         return Path(path)
 
     def __str__(self) -> str:
@@ -271,8 +278,6 @@ class Drawing:
 
     @cached_property
     def _pdf(self) -> bytes | None:
-        from gradviz.renderers.canvas import to_pdf
-
         try:
             with waiting("drawing it as PDF too"):
                 return to_pdf(self._scene, self.theme, self.transparent, _PDF_SECONDS)

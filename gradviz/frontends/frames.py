@@ -61,7 +61,11 @@ def chosen(story: Story, numbers: Sequence[int], option: str) -> tuple[Story, st
         raise UsageError(f"{option} asks for {_listed(numbers)}; {has}")
     missing = [number for number in numbers if number > len(story)]
     said = f"there is no frame {_listed(missing)}: {has}" if missing else ""
-    return replace(story, frames=tuple(story[number - 1] for number in there)), said
+    frames = tuple(story[number - 1] for number in there)
+    if len(frames) == 1 < len(story) and not story.title:
+        # One frame has no border with a line in it that tells the moment: it becomes the title.
+        return replace(story, frames=(replace(frames[0], title=""),), title=frames[0].title), said
+    return replace(story, frames=frames), said
 
 
 def _listed(numbers: Sequence[int]) -> str:

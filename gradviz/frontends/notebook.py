@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ast
+import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import CodeType
 from typing import Any
 
@@ -18,11 +20,13 @@ from gradviz.errors import GradvizError, UsageError
 from gradviz.frontends.drawing import Drawing
 from gradviz.frontends.frames import chosen, parse_numbers
 from gradviz.frontends.streams import aside
-from gradviz.frontends.view_names import views_of
+from gradviz.frontends.view_names import COLOURS, ViewOptions
 from gradviz.story import Story
 from gradviz.views import View
 
 __all__ = ["GradvizMagics", "load_ipython_extension", "unload_ipython_extension"]
+
+_PACKAGE = Path(__file__).parent.parent
 
 # The frame of these lines is the user's as well: whoever looks for variables in the frames that
 # called it, as the recording does at its end, finds those of the notebook.
@@ -52,6 +56,10 @@ class GradvizMagics(Magics):
     @argument("name", nargs="?", default="", help="draw this variable alone, at its last moment")
     @argument("--frames", default="", help="only these moments, counted from 1: 1,3")
     @argument("--depth", type=int, help="draw each module as one box, so many levels deep")
+    @argument("--focus", help="draw a module, tensor or operation with what is around it")
+    @argument("--radius", type=int, help="how many steps around --focus are drawn")
+    @argument("--all", action="store_true", help="fold nothing")
+    @argument("--colour-by", "--color-by", choices=COLOURS, help="show it on boxes and arrows")
     @argument("--theme", choices=["auto", "light", "dark"], default="auto")
     @argument("--title", default="", help="a line above the picture")
     @argument("--into", metavar="NAME", default="", help="keep the recording in this variable")
@@ -71,9 +79,12 @@ class GradvizMagics(Magics):
 
         shell, recording = self.shell, record()
         assert shell is not None
-        code = _compiled(shell, cell)
+        code = _checked(shell, cell)
         try:
             values = _run(shell, code, recording)
+        except BaseException as error:
+            _forget_our_frames(error)
+            raise
         finally:
             if asked.into:
                 shell.user_ns[asked.into] = recording
@@ -102,7 +113,14 @@ class _Asked:
             raise UsageError(f"--into takes the name of a variable; not {options.into!r}")
         if options.depth is not None and options.depth < 1:
             raise UsageError(f"--depth takes a number from 1 up; not {options.depth}")
-        views = views_of(None, options.depth)
+        shown = ViewOptions(
+            depth=options.depth,
+            focus=options.focus,
+            radius=options.radius,
+            all=options.all,
+            colour_by=options.colour_by,
+        )
+        views = shown.chosen()
         return _Asked(options.name, frames, options.theme, options.title, options.into, views)
 
 
@@ -116,11 +134,63 @@ def _run(shell: InteractiveShell, code: _Code, recording: Any) -> list[Any]:
     return result
 
 
+def _forget_our_frames(error: BaseException) -> None:
+    """Take out of a traceback what records: each call of torch passes through it."""
+    trace = error.__traceback__
+    while trace:
+        below = trace.tb_next
+        while below and Path(below.tb_frame.f_code.co_filename).is_relative_to(_PACKAGE):
+            below = below.tb_next
+        trace.tb_next = below
+        trace = below
+
+
 @dataclass(frozen=True)
 class _Code:
     filename: str
     body: CodeType
     last: CodeType | None
+
+
+class CellSyntaxError(Exception):
+    """A cell is not Python; shown as IPython shows that of a cell without a magic command.
+
+    Args:
+        error: what Python says.
+        shown: the lines for the reader.
+    """
+
+    def __init__(self, error: SyntaxError, shown: list[str]) -> None:
+        super().__init__(str(error))
+        self._shown = shown
+
+    def _render_traceback_(self) -> list[str]:
+        """In place of the frames of IPython and of gradviz, which are no business of the user's."""
+        return self._shown
+
+
+def _checked(shell: InteractiveShell, cell: str) -> _Code:
+    """The code of a cell, or a word on why it cannot run here."""
+    try:
+        return _compiled(shell, cell)
+    except SyntaxError as error:
+        if _awaits(shell, cell):
+            raise ShellError(
+                "%%gradviz cannot await at the top level of a cell: take the command away, put "
+                "the lines below 'with gradviz.record() as run:', and end the cell with run"
+            ) from error
+        printer: Any = shell.SyntaxTB
+        shown = printer.structured_traceback(type(error), error, [])
+        raise CellSyntaxError(error, shown) from None
+
+
+def _awaits(shell: InteractiveShell, cell: str) -> bool:
+    flags = shell.compile.flags | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
+    try:
+        code = compile(shell.transform_cell(cell), "<cell>", "exec", flags, True)
+    except SyntaxError:
+        return False
+    return bool(code.co_flags & inspect.CO_COROUTINE)
 
 
 def _compiled(shell: InteractiveShell, cell: str) -> _Code:
@@ -155,5 +225,5 @@ def _of_name(story: Story, name: str) -> Story:
     """The last moment that shows a variable."""
     for number in reversed(range(len(story))):
         if any(data.get("name") == name for _, data in story[number].graph.nodes(data=True)):
-            return story[number : number + 1]
+            return chosen(story, [number + 1], "")[0]
     raise UsageError(f"no moment of this cell shows a tensor {name}; without a name all are shown")

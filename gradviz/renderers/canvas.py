@@ -13,14 +13,15 @@ import math
 import re
 from collections.abc import Iterable, Iterator
 
-from gradviz.errors import TooLargeError
+from gradviz.errors import TooLargeError, UsageError
 from gradviz.renderers.layout.graphviz_process import engines, run_graphviz
 from gradviz.renderers.scene import Curve, Point, Polygon, Rectangle, Scene, Shape, Text
 from gradviz.renderers.theme import FONT, Theme, colour
 
 __all__ = ["to_pdf", "to_png"]
 
-_DOTS_PER_INCH = 144  # a unit of the drawing is a point: two pixels
+_SCALE = 2.0  # a unit of the drawing is a point: two pixels
+_SCALES = (1, 8)
 _FEWEST_DOTS = 36
 _LONGEST_PIECE = 4_000  # characters, each of up to four bytes
 _MOST_PIXELS = 32_000
@@ -31,7 +32,11 @@ _ROUND = 4 / 3 * (math.sqrt(2) - 1)
 
 
 def to_png(
-    scene: Scene, theme: Theme = "auto", transparent: bool = False, limit: float = 60.0
+    scene: Scene,
+    theme: Theme = "auto",
+    transparent: bool = False,
+    scale: float | None = None,
+    limit: float = 60.0,
 ) -> bytes:
     """The scene as a PNG at twice its size in points, smaller where it would not fit.
 
@@ -39,20 +44,27 @@ def to_png(
         scene: what to draw.
         theme: ``"dark"`` or else light.
         transparent: as for the SVG.
+        scale: pixels a point, from 1 to 8; then it has to fit. None for 2.
         limit: seconds that Graphviz may take.
 
     Raises:
-        TooLargeError: if the picture has too many pixels even at half its size.
+        UsageError: if the scale is none of these.
+        TooLargeError: if the picture has too many pixels at that scale, or even at half its size.
         LayoutError: if there is no Graphviz that works.
     """
+    if scale is not None and not _SCALES[0] <= scale <= _SCALES[1]:
+        raise UsageError(f"scale cannot be {scale!r}: pass a number from 1 to 8")
     longest = max(scene.width, scene.height, 1)
-    dots = min(_DOTS_PER_INCH, int(_MOST_PIXELS * 72 / longest))
-    if dots < _FEWEST_DOTS:
+    most = int(_MOST_PIXELS * 72 / longest)
+    size = f"the picture is {scene.width:,.0f} × {scene.height:,.0f} points, too large for a PNG"
+    if most < _FEWEST_DOTS:
+        raise TooLargeError(f"{size}; save it as .svg or .pdf")
+    if scale is not None and round(scale * 72) > most:
         raise TooLargeError(
-            f"the picture is {scene.width:,.0f} × {scene.height:,.0f} points, too large for a "
-            "PNG; save it as .svg or .pdf"
+            f"{size} at scale {scale:g}: it fits up to {most // 7.2 / 10:g}; or save it as .svg "
+            "or .pdf, which need no scale"
         )
-    arguments = [f"-Gdpi={dots}"]
+    arguments = [f"-Gdpi={min(round((scale or _SCALE) * 72), most)}"]
     source = _source(scene, theme, transparent)
     return run_graphviz(source, program="nop2", arguments=arguments, format="png", limit=limit)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 
 from gradviz.renderers.cards import line_width, set_line
@@ -19,7 +18,8 @@ _PAD = 16.0
 _BETWEEN = 14.0
 _LINE = 16.0
 _WIDEST_ROW = 1180.0
-_NARROWEST = 320.0
+_EVEN = 24  # widths that are tried for lines of equal length
+_NARROWEST = 284.0  # with its margins it fits a phone
 
 
 def compose(story: Story, limit: float = 20.0) -> Scene:
@@ -85,8 +85,13 @@ def _sheet(
         round(sheet.y + _MARGIN, 2),
         Sheaf(sheet.parts),
         clean(story.title) or "What autograd recorded",
-        " ".join([*filter(None, [*described, *notes]), f"Layout: {engines}."]),
+        " ".join(map(_ended, filter(None, [*described, *notes, f"Layout: {engines}."]))),
     )
+
+
+def _ended(text: str) -> str:
+    """The text as a sentence: one that is read aloud needs a stop before the next."""
+    return text if text.endswith((".", "!", "?", "…")) else f"{text}."
 
 
 class _Sheet:
@@ -188,14 +193,23 @@ def _row_width(row: Sequence[Panel]) -> float:
 
 def _wrapped(text: str, width: float) -> list[Line]:
     """The sentence in lines of about equal length, no wider than ``width`` where words allow."""
-    text = clean(text)
-    whole = line_width((Span(text, Role.FACT),))
-    aim = whole / math.ceil(whole / width) * 1.08 if whole else width
+    words = clean(text).split()
+    lines = _filled(words, width)
+    for parts in range(1, _EVEN):  # as narrow as it may be in as many lines
+        narrower = _filled(words, width * (1 - parts / _EVEN))
+        if len(narrower) > len(lines):
+            break
+        lines = narrower
+    return [(Span(line, Role.FACT),) for line in lines]
+
+
+def _filled(words: list[str], width: float) -> list[str]:
+    """As many words in each line as fit."""
     lines: list[str] = []
-    for word in text.split():
+    for word in words:
         longer = f"{lines[-1]} {word}" if lines else word
-        if lines and line_width((Span(longer, Role.FACT),)) <= min(aim, width):
+        if lines and line_width((Span(longer, Role.FACT),)) <= width:
             lines[-1] = longer
         else:
             lines.append(word)
-    return [(Span(line, Role.FACT),) for line in lines]
+    return lines

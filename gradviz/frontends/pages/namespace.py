@@ -12,9 +12,9 @@ from gradviz.errors import GradvizError
 
 __all__ = ["CodeError", "Namespace"]
 
-_FILENAME = "<gradviz block {}>"
-_LINE = re.compile(r"<gradviz block (\d+)>:(\d+)")
-_WHERE = re.compile(r" \(<gradviz block \d+>:\d+(, in [^)]*)?\)$")
+_FILENAME = "<gradviz-block-{}>"  # without blanks: texts are cut at them
+_LINE = re.compile(r"<gradviz-block-(\d+)>:(\d+)")
+_WHERE = re.compile(r" \(<gradviz-block-\d+>:\d+(, in [^)]*)?\)$")
 
 
 class CodeError(GradvizError):
@@ -44,7 +44,7 @@ class Namespace:
         >>> code = namespace.compile("x = torch.ones(2)")
         >>> with namespace.in_use():
         ...     exec(code, vars(namespace.module))
-        >>> namespace.in_words("made at <gradviz block 0>:1")
+        >>> namespace.in_words("made at <gradviz-block-0>:1")
         'made at line 1'
     """
 

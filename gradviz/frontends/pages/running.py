@@ -6,7 +6,7 @@ import contextlib
 import io
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from gradviz.errors import GradvizError, ScriptError, UsageError
@@ -22,8 +22,10 @@ from gradviz.frontends.target import (
     parse_names,
     values_of,
 )
+from gradviz.frontends.view_names import ViewOptions
 from gradviz.serialize import load, to_json
-from gradviz.story import recorded_in
+from gradviz.story import Story, recorded_in
+from gradviz.views import apply
 
 __all__ = ["Outcome", "Wanted", "run_block", "run_target"]
 
@@ -38,11 +40,13 @@ class Wanted:
         names: the variables to draw, as in ``loss,aux``; empty for a recording of the code.
         frames: which frames of a recording, from 1; none for all.
         raises: the exception that is to end the code; empty when it is to reach its end.
+        shown: how much of it is drawn.
     """
 
     names: str = ""
     frames: Sequence[int] = ()
     raises: str = ""
+    shown: ViewOptions = field(default_factory=ViewOptions)
 
 
 @dataclass(frozen=True)
@@ -83,7 +87,7 @@ def run_block(namespace: Namespace, code: str, wanted: Wanted) -> Outcome:
         if wanted.raises and not run.failed:
             raise UsageError(f"raises says {wanted.raises}, and the code raised nothing")
         loaded = values_of(Target("the code", names), run) if names else None
-        outcome = _outcome(loaded, recording, wanted.frames)
+        outcome = _outcome(loaded, recording, wanted)
     error = str(namespace.failure(run.ending, run.error)) if run.failed else ""
     return Outcome(namespace.in_words(outcome.story), outcome.warnings, error)
 
@@ -100,8 +104,7 @@ def run_target(target: Target, wanted: Wanted) -> Outcome:
     """
     if target.is_saved:
         check_file(target.place)
-        story, missing = chosen(load(target.place), wanted.frames, _FRAMES)
-        return Outcome(to_json(story), tuple(filter(None, [missing])))
+        return _kept(load(target.place), wanted)
     from gradviz.capture.isolation import Settings
 
     if target.is_script:
@@ -115,7 +118,7 @@ def run_target(target: Target, wanted: Wanted) -> Outcome:
             run = run_script(target.place, within=recording)
             if run.failed:
                 raise ScriptError(f"{target.place} failed: {run.ending}") from run.error
-        outcome = _outcome(loaded, recording, wanted.frames)
+        outcome = _outcome(loaded, recording, wanted)
     failure = loaded.failure if loaded else None
     return Outcome(outcome.story, (*outcome.warnings, *filter(None, [failure])))
 
@@ -126,7 +129,7 @@ def _recording() -> Any:
     return record()
 
 
-def _outcome(loaded: Loaded | None, recording: Any, frames: Sequence[int]) -> Outcome:
+def _outcome(loaded: Loaded | None, recording: Any, wanted: Wanted) -> Outcome:
     """The story of a program that has run: its own recording, or ours of it, or a value's."""
     subject = recorded_in(loaded.values[0]) if loaded and len(loaded.values) == 1 else None
     if subject is None:
@@ -134,7 +137,15 @@ def _outcome(loaded: Loaded | None, recording: Any, frames: Sequence[int]) -> Ou
     story = Drawing(subject).story
     if not any(frame.graph for frame in story):
         raise GradvizError("there is nothing to draw: autograd recorded nothing in the code")
-    story, missing = chosen(story, frames, _FRAMES)
+    return _kept(story, wanted)
+
+
+def _kept(story: Story, wanted: Wanted) -> Outcome:
+    """The frames that are wanted; a name that is in none of them is told now, not when drawing."""
+    story, missing = chosen(story, wanted.frames, _FRAMES)
+    if wanted.shown.focus or wanted.shown.views:
+        for frame in story:
+            apply(frame.graph, wanted.shown.chosen())
     return Outcome(to_json(story), tuple(filter(None, [missing])))
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,18 +14,17 @@ from sphinx.util.docutils import SphinxDirective
 
 from gradviz.errors import GradvizError, UsageError
 from gradviz.frontends.pages.namespace import CodeError, Namespace
+from gradviz.frontends.pages.places import Place, at_home
 from gradviz.frontends.pages.running import Outcome, Wanted, run_block, run_target
-from gradviz.frontends.sphinx.options import OPTIONS
+from gradviz.frontends.sphinx.options import OPTIONS, view_options
 from gradviz.frontends.sphinx.picture import picture
-from gradviz.frontends.sphinx.places import at_home, source_of, target_of
-from gradviz.frontends.target import Target, check_file
 
 __all__ = ["GradvizDirective"]
 
 _log = logging.getLogger(__name__)
 _NAMESPACE = "gradviz_namespace"
 _ERROR_WIDTH = 80
-_DRAWN_LATER = ("alt", "depth", "format", "theme", "views", "width")
+_DRAWN_LATER = ("alt", "format", "theme", "width")
 
 
 class GradvizDirective(SphinxDirective):
@@ -69,19 +67,16 @@ class GradvizDirective(SphinxDirective):
             raise UsageError("there is nothing to draw: give code, or a target like train.py:loss")
         if "raises" in self.options:
             raise UsageError(":raises: is for code on the page; a file has to reach its end")
-        home = Path(self.env.srcdir)
-        with self._at_home(home):
-            target = target_of(self._argument, self._folder, home)
-            source = source_of(target)
-            if source:
-                self.env.note_dependency(source)
-            if target.is_script or target.is_saved:
-                check_file(os.path.relpath(source))
-                home, target = Path(source).parent, Target(Path(source).name, target.names)
-            if source and not target.is_saved:
-                shown += self._code(Path(source).read_text(encoding="utf-8", errors="replace"))
-        with self._at_home(home):
-            return run_target(target, self._wanted)
+        top = Path(self.env.srcdir)
+        with self._at_home(top):
+            place = Place.of(self._argument, self._folder, top)
+            if place.source:
+                self.env.note_dependency(place.source)
+            place.check()
+            if not place.target.is_saved:
+                shown += self._code(place.code())
+        with self._at_home(place.home):
+            return run_target(place.target, self._wanted)
 
     @property
     def _argument(self) -> str:
@@ -94,7 +89,7 @@ class GradvizDirective(SphinxDirective):
     @property
     def _wanted(self) -> Wanted:
         frames, raises = self.options.get("frames", ()), self.options.get("raises", "")
-        return Wanted(self._argument, frames, raises)
+        return Wanted(self._argument, frames, raises, view_options(self.options))
 
     @contextlib.contextmanager
     def _at_home(self, folder: Path) -> Iterator[None]:
@@ -141,7 +136,8 @@ class GradvizDirective(SphinxDirective):
     def _figure(self, outcome: Outcome) -> nodes.Node:
         """The picture, in a figure if it has a caption."""
         kept = {key: self.options[key] for key in _DRAWN_LATER if key in self.options}
-        outer: nodes.Element = picture("", story=outcome.story, **kept)
+        shown = view_options(self.options)
+        outer: nodes.Element = picture("", story=outcome.story, shown=shown, **kept)
         self.set_source_info(outer)
         if text := self.options.get("caption"):
             words, messages = self.parse_inline(text, lineno=self.lineno)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.metadata
-import platform
 from importlib import import_module
 from typing import Any
 
@@ -12,12 +10,14 @@ from sphinx.application import Sphinx
 from sphinx.config import ENUM, Config
 
 from gradviz import __version__
+from gradviz.frontends.pages.cache import versions
 from gradviz.frontends.sphinx.directive import GradvizDirective
 from gradviz.frontends.sphinx.options import THEMES
 from gradviz.frontends.sphinx.picture import draw_pictures, picture, skip
 
 __all__ = ["register"]
 
+_NODES = 2  # to be raised when what a picture node holds changes: all pages are read again then
 _READ_ALONE = 5  # pages that Sphinx reads without forking
 _PRE_CODE = "import torch\nimport gradviz\n"
 
@@ -34,16 +34,13 @@ def register(app: Sphinx) -> dict[str, Any]:
     app.connect("env-before-read-docs", _load_torch)
     app.add_node(picture, **skipped)
     app.add_directive("gradviz", GradvizDirective)
-    return {"version": __version__, "parallel_read_safe": True, "parallel_write_safe": True}
+    safe = {"parallel_read_safe": True, "parallel_write_safe": True}
+    return {"version": __version__, "env_version": _NODES, **safe}
 
 
 def _note_versions(_: Sphinx, config: Config) -> None:
     """Keep the versions as a setting: when one of them changes, every page is read again."""
-    try:
-        torch = importlib.metadata.version("torch")
-    except importlib.metadata.PackageNotFoundError:
-        torch = "none"
-    config["gradviz_versions"] = f"{__version__}, torch {torch}, {platform.python_version()}"
+    config["gradviz_versions"] = versions()
 
 
 def _load_torch(app: Sphinx, _: object, docnames: list[str]) -> None:

@@ -18,7 +18,6 @@ from gradviz.frontends.display import alt_text
 from gradviz.frontends.drawing import Drawing
 from gradviz.frontends.files import write_atomically
 from gradviz.frontends.sphinx.themes import themes_of
-from gradviz.frontends.view_names import views_of
 from gradviz.serialize import loads
 
 __all__ = ["draw_pictures", "picture", "skip"]
@@ -105,7 +104,7 @@ class _Artist:
 
     def _file(self, node: picture, theme: str, fmt: str) -> Path:
         """The file of a drawing; drawn, unless it is there."""
-        facts = (__version__, theme, node.get("views"), node.get("depth"), node["story"])
+        facts = (__version__, theme, node["shown"], node["story"])
         name = hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
         path = self._folder / f"gradviz-{name}.{fmt}"
         if not path.exists():
@@ -115,8 +114,7 @@ class _Artist:
 
 
 def _drawing(node: picture, theme: Any = "auto") -> Drawing:
-    views = views_of(node.get("views"), node.get("depth"))
-    return Drawing(loads(node["story"]), views=views, theme=theme)
+    return Drawing(loads(node["story"]), views=node["shown"].chosen(), theme=theme)
 
 
 def _text(node: picture, fmt: str) -> nodes.Element:

@@ -7,12 +7,58 @@ import importlib.util
 import os
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from gradviz.frontends.script import modules_forgotten
-from gradviz.frontends.target import Target, parse_target
+from gradviz.frontends.target import Target, check_file, parse_target
 
-__all__ = ["at_home", "source_of", "target_of"]
+__all__ = ["Place", "at_home", "source_of", "target_of"]
+
+
+@dataclass(frozen=True)
+class Place:
+    """A file or module that a page names.
+
+    Args:
+        target: as seen from its home.
+        home: the folder that it runs in.
+        source: its file; empty when it cannot be told.
+    """
+
+    target: Target
+    home: Path
+    source: str
+
+    @staticmethod
+    def of(argument: str, folder: Path, top: Path) -> Place:
+        """The place that a page names; call it in ``top``.
+
+        Args:
+            argument: as for `target_of`.
+            folder: as for `target_of`.
+            top: as for `target_of`.
+
+        Raises:
+            TargetError: if it is no target. Whether there is such a file is not looked at.
+        """
+        target = target_of(argument, folder, top)
+        source = source_of(target)
+        if not (target.is_script or target.is_saved):
+            return Place(target, top, source)
+        path = Path(source)
+        return Place(Target(path.name, target.names), path.parent, source)
+
+    def check(self) -> None:
+        """Raise a `TargetError` that helps on when there is no such file."""
+        if self.target.is_script or self.target.is_saved:
+            check_file(os.path.relpath(self.source))
+
+    def code(self) -> str:
+        """What is in the file."""
+        if not self.source:
+            return ""
+        return Path(self.source).read_text(encoding="utf-8", errors="replace")
 
 
 def target_of(argument: str, folder: Path, top: Path) -> Target:

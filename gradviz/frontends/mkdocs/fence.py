@@ -1,40 +1,27 @@
-"""A fence for Python-Markdown, as MkDocs uses it: code on a page, run and drawn.
-
-``pymdownx.superfences`` calls `markdown_options` with the options of a fence, and then
-`markdown_fence` with its code.
-"""
+"""The fence itself: from its options and its code to HTML, or to a box and a warning."""
 
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from functools import partial
 from html import escape
 from pathlib import Path
 from typing import Any
 
-from gradviz.errors import GradvizError, UsageError
+from gradviz.errors import GradvizError
 from gradviz.frontends.display import alt_text, image
 from gradviz.frontends.drawing import Drawing
-from gradviz.frontends.frames import parse_numbers
-from gradviz.frontends.pages.namespace import CodeError, Namespace
-from gradviz.frontends.pages.running import Outcome, Wanted, run_block
-from gradviz.frontends.view_names import views_of
+from gradviz.frontends.mkdocs.options import THEMES, Asked
+from gradviz.frontends.mkdocs.page import Page, file_of
+from gradviz.frontends.pages.cache import Cache
+from gradviz.frontends.pages.namespace import CodeError
+from gradviz.frontends.pages.running import Outcome
 from gradviz.serialize import loads
 
 __all__ = ["markdown_fence", "markdown_options"]
 
 # MkDocs counts what is warned of below its own name, for ``mkdocs build --strict``.
 _log = logging.getLogger("mkdocs.gradviz")
-
-_WORDS = ("draw", "frames", "views", "depth", "theme", "alt", "caption", "raises")
-_FLAGS = ("hide-code", "context")
-_THEMES = {
-    "auto": (("auto", ""),),
-    "light": (("light", ""),),
-    "dark": (("dark", ""),),
-    # Material for MkDocs shows one of two images by these marks, as its button says.
-    "both": (("light", "#only-light"), ("dark", "#only-dark")),
-}
 
 
 def markdown_options(
@@ -76,94 +63,46 @@ def markdown_fence(
         md: the ``Markdown`` that reads the page.
         kwargs: ``classes`` and ``id_value`` of the fence.
     """
-    parts = []
+    parts: list[str] = []
     try:
-        if options.get("hide-code", "false") == "false":
-            parts.append(_highlighted(source, md))
-        asked = _Asked.of(options)
-        outcome = _run(source, asked, md)
+        asked = Asked.of(options)
+        outcome = _run(source, asked, parts, md)
+        for warning in outcome.warnings:
+            _warn(warning, source, md)
         if outcome.error:  # which was wanted
             parts.append(f"<pre>{escape(outcome.error)}</pre>")
-        parts.append(_figure(outcome.story, asked, class_name, kwargs))
+        parts.append(_figure(outcome.story, asked, Page.of(md).cache, [class_name], kwargs))
     except Exception as error:  # superfences would show a plain block, and say nothing
         parts.append(_failed(error, source, md))
     return "\n".join(parts)
 
 
-@dataclass(frozen=True)
-class _Asked:
-    """The options of a fence."""
-
-    wanted: Wanted
-    views: Any
-    theme: str
-    alt: str
-    caption: str
-    is_shared: bool
-
-    @staticmethod
-    def of(options: dict[str, str]) -> _Asked:
-        allowed = (*_WORDS, *_FLAGS)
-        unknown = [name for name in options if name not in allowed]
-        if unknown:
-            raise UsageError(f"there is no option {unknown[0]!r}; there are {', '.join(allowed)}")
-        theme, depth = options.get("theme", "auto"), options.get("depth")
-        if theme not in _THEMES:
-            raise UsageError(f"theme cannot be {theme!r}: write {', '.join(_THEMES)}")
-        if depth is not None and not (depth.isdecimal() and int(depth)):
-            raise UsageError(f"depth takes a number from 1 up; not {depth!r}")
-        frames = parse_numbers(options.get("frames", ""), "frames")
-        return _Asked(
-            wanted=Wanted(options.get("draw", ""), frames, options.get("raises", "")),
-            views=views_of(options.get("views"), int(depth) if depth else None),
-            theme=theme,
-            alt=options.get("alt", ""),
-            caption=options.get("caption", ""),
-            is_shared=options.get("context", "false") != "false",
-        )
+def _run(source: str, asked: Asked, parts: list[str], md: Any) -> Outcome:
+    """Show the code, unless it is hidden, and run it."""
+    page = Page.of(md)
+    if not asked.file:
+        parts += [] if asked.hides_code else [_highlighted(source, md)]
+        return page.run(source, asked)
+    place = page.place(source, asked)
+    if not asked.hides_code and not place.target.is_saved:
+        parts.append(_highlighted(place.code(), md))
+    return page.run_file(place, asked.wanted)
 
 
-class _Page:
-    """What the fences of a page share; Markdown forgets it with the page."""
-
-    def __init__(self) -> None:
-        self.namespace: Namespace | None = None
-
-    def reset(self) -> None:
-        """Called by ``Markdown.reset`` before another page."""
-        self.namespace = None
-
-    @staticmethod
-    def of(md: Any) -> _Page:
-        for known in md.registeredExtensions:
-            if isinstance(known, _Page):
-                return known
-        page = _Page()
-        md.registerExtension(page)
-        return page
-
-
-def _run(source: str, asked: _Asked, md: Any) -> Outcome:
-    """Run the code, and pass on what its author should know."""
-    page = _Page.of(md)
-    namespace = Namespace("") if not asked.is_shared else page.namespace or Namespace("")
-    if asked.is_shared:
-        page.namespace = namespace
-    outcome = run_block(namespace, source, asked.wanted)
-    for warning in outcome.warnings:
-        _warn(warning, source, md)
-    return outcome
-
-
-def _figure(story: str, asked: _Asked, class_name: str, kwargs: dict[str, Any]) -> str:
+def _figure(
+    story: str, asked: Asked, cache: Cache, classes: list[str], kwargs: dict[str, Any]
+) -> str:
+    views = asked.wanted.shown.chosen("{}")
     images = []
-    for theme, mark in _THEMES[asked.theme]:
-        drawing = Drawing(loads(story), views=asked.views, theme=theme)  # type: ignore[arg-type]
-        images.append(image(drawing.svg, asked.alt or alt_text(drawing.text), mark))
-    classes = escape(" ".join(filter(None, [class_name, *kwargs.get("classes", ())])))
+    for theme, mark in THEMES[asked.theme]:
+        drawing = Drawing(loads(story), views=views, theme=theme)  # type: ignore[arg-type]
+        facts = [story, repr(asked.wanted.shown), theme]
+        svg = cache.text(facts, ".svg", partial(getattr, drawing, "svg"))
+        images.append(image(svg, asked.alt or alt_text(drawing.text), mark))
+    words = escape(" ".join(filter(None, [*classes, *kwargs.get("classes", ())])))
     name = f' id="{escape(kwargs["id_value"])}"' if kwargs.get("id_value") else ""
     caption = f"<figcaption>{escape(asked.caption)}</figcaption>" if asked.caption else ""
-    return f'<figure class="{classes}"{name}>{"".join(images)}{caption}</figure>'
+    return f'<figure class="{words}"{name}>{"".join(images)}{caption}</figure>'
 
 
 def _highlighted(source: str, md: Any) -> str:
@@ -196,7 +135,7 @@ def _place(source: str, md: Any, line: int) -> str:
 
     MkDocs gives the file of the page to the part that resolves its links.
     """
-    file = next((each.file for each in md.treeprocessors if hasattr(each, "file")), None)
+    file = file_of(md)
     if file is None:
         return ""
     try:
