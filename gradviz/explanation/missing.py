@@ -144,7 +144,7 @@ def _of_stranger(question: Question, moment: Moment) -> Explanation:
 
 
 def _frozen_before(question: Question, moment: Moment) -> Explanation | None:
-    """A leaf that may have been switched on again too late; a frozen leaf is not told by its key."""
+    """A leaf that may have been switched on again too late: its key is another while it is off."""
     switched = [
         event
         for event in moment.happened(EventKind.REQUIRES_GRAD)
