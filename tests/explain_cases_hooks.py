@@ -1,4 +1,4 @@
-"""Small programs whose hooks change gradients on their way; see ``explain_cases.py``."""
+"""Small programs with hooks on the way, or leaves frozen for a while; see ``explain_cases.py``."""
 
 from __future__ import annotations
 
@@ -114,3 +114,38 @@ def hook_of_an_earlier_pass():
         handle.remove()
         h.sum().backward()
     return gradviz.explain(w, run)
+
+
+@case(Verdict.NOT_CONNECTED, "what used it before it was switched on again", "before the forward")
+def frozen_during_the_forward_pass():
+    w, v = leaf(), leaf()
+    with gradviz.record() as run:
+        w.requires_grad_(False)  # here
+        loss = (w * v).sum()
+        w.requires_grad_(True)
+        loss.backward()
+    return gradviz.explain(w, run)
+
+
+@case(Verdict.NOT_CONNECTED, "if it is one of the tensors frozen at", "before the forward pass")
+def one_of_several_frozen_in_a_loop():
+    layer, head = nn.Linear(2, 3), nn.Linear(3, 1)
+    with gradviz.record() as run:
+        for each in layer.parameters():
+            each.requires_grad = False  # here
+        out = head(layer(torch.ones(4, 2))).mean()
+        for each in layer.parameters():
+            each.requires_grad = True
+        out.backward()
+    return gradviz.explain(layer.weight, run)
+
+
+@case(Verdict.NAN, "a row of nothing else gives NaN", "unmasked")
+def softmax_of_a_masked_row():
+    v = torch.ones(3, 1, requires_grad=True)
+    with gradviz.record() as run:
+        scores = torch.zeros(2, 3).masked_fill(torch.tensor([[True], [False]]), -torch.inf)
+        weights = scores.requires_grad_().softmax(dim=-1)  # here
+        out = weights @ v
+        out.sum().backward()
+    return gradviz.explain(v, run)

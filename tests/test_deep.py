@@ -195,11 +195,11 @@ def test_a_trace_that_is_interrupted_in_the_middle():
         from gradviz.capture.autograd.nodes import NodeReader
         loss = chain(100_000)
         read, calls = NodeReader.read, []
-        def interrupted(self, node):
+        def interrupted(self, node, edges):
             calls.append(1)
             if len(calls) == 80_000:
                 raise KeyboardInterrupt
-            return read(self, node)
+            return read(self, node, edges)
         NodeReader.read = interrupted
         try:
             trace(loss)

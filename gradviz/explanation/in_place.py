@@ -79,7 +79,10 @@ def _size(found: re.Match[str]) -> list[int]:
 
 def _fix(word: str) -> str:
     if word == "the optimizer's step":
-        return "call optimizer.step() after every backward() that needs the old parameters"
+        return (
+            "call optimizer.step() after every backward() that needs the old parameters; what is "
+            "carried from step to step has to be cut off: hidden = hidden.detach()"
+        )
     if word == "setitem_":
         return "build a new tensor instead of writing into it: torch.cat, torch.stack, torch.where"
     if word.endswith("_") and word.isidentifier():

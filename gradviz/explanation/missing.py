@@ -110,6 +110,8 @@ def _of_stranger(question: Question, moment: Moment) -> Explanation:
     root = moment.root_names
     if cuts:
         return _of_cuts(question, moment, cuts)
+    if frozen := _frozen_before(question, moment):
+        return frozen
     if moment.is_recorded:
         if exits := _exits(moment.graph, question.key):
             words = cut_words(moment.graph, exits[0])
@@ -134,6 +136,32 @@ def _of_stranger(question: Question, moment: Moment) -> Explanation:
         "which of them was not recorded"
     )
     return moment.answer(question, Verdict.NOT_CONNECTED, reason, RECORD)
+
+
+def _frozen_before(question: Question, moment: Moment) -> Explanation | None:
+    """A leaf that may have been switched on again too late: its key is another while it is off."""
+    switched = [
+        event
+        for event in moment.happened(EventKind.REQUIRES_GRAD)
+        if not event.node or _may_be(question, moment.graph, event.node)
+    ]
+    off = [event for event in switched if event.detail.startswith("off")]
+    if not off or switched[-1] is off[-1]:
+        return None
+    line, again = off[-1].source, switched[-1].source
+    reason = (
+        f"not used by {moment.root_names} while it required grad; if it is one of the tensors "
+        f"frozen at {mention(line)}, what used it before it was switched on again at "
+        f"{mention(again)} was computed without it"
+    )
+    fix = "switch it on before the forward pass: requires_grad_(True)"
+    return moment.answer(question, Verdict.NOT_CONNECTED, reason, fix, [line, again])
+
+
+def _may_be(question: Question, graph: GradGraph, key: str) -> bool:
+    """Whether a frozen tensor may be the one that is asked about: it has no other name."""
+    data: NodeData = graph.nodes[key] if key in graph else {}
+    return data.get("kind") is NodeKind.UNTRACKED and data.get("name", "") in ("", question.name)
 
 
 def _of_cuts(question: Question, moment: Moment, cuts: Sequence[Cut]) -> Explanation:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from gradviz.explanation.answers import Explanation
 from gradviz.explanation.lines import mention
@@ -15,6 +15,7 @@ from gradviz.graph import GradGraph, NodeData, NodeKind, TensorSummary
 __all__ = ["explain_non_finite"]
 
 _KEEP_AWAY = "keep its input away from there: add a small number, or clamp it before"
+_PUT_IN = ("masked_fill", "where", "index_fill", "masked_scatter")
 # Operations whose derivative is not finite where an input is one of these numbers.
 _EDGES: dict[str, tuple[float, ...]] = {
     **dict.fromkeys(("sqrt", "rsqrt", "reciprocal", "log", "log2", "log10", "pow"), (0.0,)),
@@ -37,13 +38,10 @@ def explain_non_finite(
     """
     verdict = Verdict.NAN if grad.nan else Verdict.INFINITE
     roots = [each for each in graph.roots if graph.nodes[each]["kind"] is NodeKind.RESULT]
-    between = sorted(
-        below(graph, roots) & above(graph, [question.key]),
-        key=lambda key: graph.nodes[key].get("sequence_nr", -1),
-    )
+    between = _in_order(graph, below(graph, roots) & above(graph, [question.key]))
     count = f"{grad.nan or grad.inf:,} of {grad.numel:,} elements are {verdict.value}"
     suspects = (
-        *_forward_suspects(graph, between),
+        *_forward_suspects(graph, _in_order(graph, below(graph, between))),
         *_backward_suspects(graph, between, moment.is_recorded),
     )
     for key, why, fix in suspects:
@@ -60,11 +58,20 @@ def explain_non_finite(
     )
 
 
+def _in_order(graph: GradGraph, keys: Iterable[str]) -> list[str]:
+    return sorted(keys, key=lambda key: graph.nodes[key].get("sequence_nr", -1))
+
+
 def _forward_suspects(graph: GradGraph, keys: Sequence[str]) -> Iterator[tuple[str, str, str]]:
-    """Operations that made something that is not finite, the first first."""
+    """Operations that made something that is not finite, the first first.
+
+    Those that put in what they are given are none: to mask by -inf is no mistake.
+    """
     for key in keys:
         made = value_of(graph, key)
         if graph.nodes[key]["kind"] is not NodeKind.OPERATION or _is_finite(made) is not False:
+            continue
+        if graph.nodes[key].get("op") in _PUT_IN and made is not None and not made.nan:
             continue
         inputs = [plain(graph, source) for source, _ in graph.inputs(key)]
         wrong = [each for each in inputs if _is_finite(value_of(graph, each)) is False]
@@ -73,6 +80,10 @@ def _forward_suspects(graph: GradGraph, keys: Sequence[str]) -> Iterator[tuple[s
             bad = value_of(graph, wrong[0])
             what = "NaN" if bad is not None and bad.nan else "infinite"
             why = f"{name}, which goes into it, has {what} elements"
+            if "softmax" in graph.nodes[key].get("op", "") and what == "infinite":
+                why += ", and a row of nothing else gives NaN"
+                yield key, why, "leave an element of each row unmasked, or drop such rows before"
+                continue
             yield key, why, f"leave them out before: select from {name} first, and mask later"
         elif any(value_of(graph, each) is None for each in inputs):
             yield key, "its result is not finite; what went into it is not known", _KEEP_AWAY

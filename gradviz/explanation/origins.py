@@ -92,7 +92,9 @@ def origin_of(graph: GradGraph, key: str, tensor: SavedTensor) -> Origin:
         return Origin(key, f"output of {op}", True)
     is_indices = tensor.argument == "indices" and op in _SORTING
     if is_indices or tensor.argument in _SIDE_OUTPUTS or tensor.argument.startswith("result"):
-        word = _OF_OUTPUTS.get(op, {}).get(tensor.argument, tensor.argument.replace("_", " "))
+        word = _OF_OUTPUTS.get(op, {}).get(
+            tensor.argument, tensor.argument.replace("_", " ").strip()
+        )
         return Origin(key, f"{word} of {op}", True)
     if source := _source(graph, key, tensor):
         owner = owner_of(graph, source)
@@ -102,7 +104,7 @@ def origin_of(graph: GradGraph, key: str, tensor: SavedTensor) -> Origin:
         return Origin(owner, f"input of {op}")
     if tensor.argument.startswith("tensors["):
         return Origin("", f"saved by {op}")
-    word = "input" if tensor.argument in _OPERANDS else tensor.argument.replace("_", " ")
+    word = "input" if tensor.argument in _OPERANDS else tensor.argument.replace("_", " ").strip()
     return Origin("", f"{word} of {op}")
 
 

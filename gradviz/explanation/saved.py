@@ -69,7 +69,7 @@ def saved(graph: GradGraph) -> SavedTable:
     kept = [(each.origin, each.savers, each.tensor.bytes) for each in storages]
     return SavedTable(
         tuple(rows),
-        tuple(graph.nodes[key].get("name", "a leaf") for key in held),
+        tuple(graph.nodes[key].get("name", "") for key in held),
         sum(held.values()),
         states.count(Buffers.FREED),
         states.count(Buffers.UNKNOWN),

@@ -63,7 +63,7 @@ class SavedTable:
 
     Args:
         rows: the tensors that are kept, largest first; those that share a storage are one.
-        leaves: names of leaves that are saved as well, and are held anyway.
+        leaves: names of leaves that are saved as well, and are held anyway; "" for one without.
         leaf_bytes: the size of these, which counts nowhere else.
         freed: how many operations have let go of what they kept.
         unknown: how many operations keep something that cannot be seen.
@@ -116,10 +116,10 @@ class SavedTable:
         elif not self.freed and not self.unknown and not self.packed:
             lines.append("nothing is kept for backward" + " but leaves" * bool(self.leaves))
         if self.leaves:
-            names = _some(self.leaves)
+            names = _some([name for name in self.leaves if name])
             lines.append(
                 f"held anyway, and not counted: {bytes_text(self.leaf_bytes)} of leaves that are "
-                f"saved as well ({names})"
+                f"saved as well{f' ({names})' if names else ''}"
             )
         if self.freed:
             lines.append(f"freed: {_counted(self.freed, 'operation')}, by a backward pass")

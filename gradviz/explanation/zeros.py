@@ -17,7 +17,7 @@ __all__ = ["explain_zeros", "is_all_zero"]
 
 _SATURATED = {"sigmoid": (0.0, 1.0), "tanh": (-1.0, 1.0)}
 _STEPS = ("sign", "round", "floor", "ceil", "trunc")
-_FLAT_AT_ZERO = ("pow", "abs")
+_FLAT_AT_ZERO = ("pow", "abs", "norm")
 
 
 def explain_zeros(question: Question, moment: Moment, graph: GradGraph) -> Explanation:
@@ -43,7 +43,9 @@ def explain_zeros(question: Question, moment: Moment, graph: GradGraph) -> Expla
     blocking = _blocking(graph, question.key, moment.is_recorded)
     if not blocking:
         fix = "" if moment.is_recorded else "name the results on the way to it, and explain again"
-        return moment.answer(question, Verdict.ZERO, "its gradient is all zeros", fix)
+        several = question.data.get("accumulations", 0)
+        sum_of = f", the sum of {several} backward passes" if several > 1 else ""
+        return moment.answer(question, Verdict.ZERO, f"its gradient is all zeros{sum_of}", fix)
     key, why = blocking[0]
     data = graph.nodes[key]
     line = data.get("source", "")
@@ -72,6 +74,7 @@ _FIXES = {
     "clamp_max": _INSIDE,
     "where": "look at the condition, which chooses the other branch everywhere",
     "masked_fill": "look at the mask, which covers everything",
+    "embedding": "look at what is looked up: that row is never trained",
     **dict.fromkeys(_FLAT_AT_ZERO, "start at a value other than zero"),
     **dict.fromkeys(_STEPS, _SOFT),
 }
@@ -212,6 +215,9 @@ def _step_function(step: _Step) -> str:
 
 def _flat_at_zero(step: _Step) -> str:
     given, exponent = step.given, _number(step.data.get("options", {}).get("exponent"))
+    if step.data.get("op") == "norm":
+        is_flat = step.made is not None and is_all_zero(step.made)
+        return "its input is all zeros, where torch takes its slope to be 0" if is_flat else ""
     if step.data.get("op") == "pow" and (exponent is None or exponent <= 1):
         return ""
     if given is None or not is_all_zero(given):
@@ -257,6 +263,15 @@ def _covered(step: _Step) -> str:
     return "its mask is True everywhere" if is_all else ""
 
 
+def _padded(step: _Step) -> str:
+    padding = _number(step.data.get("options", {}).get("padding_idx"))
+    for source, edge in step.graph.inputs(step.target):
+        indices = step.value(source) if edge.get("input") == 1 else None
+        if padding is not None and indices is not None and _is_only(indices, (padding,)):
+            return f"all that was looked up is row {padding:g}, its padding_idx"
+    return ""
+
+
 _CHECKS: dict[str, Callable[[_Step], str]] = {
     "relu": _relu,
     "sigmoid": _saturated,
@@ -264,6 +279,7 @@ _CHECKS: dict[str, Callable[[_Step], str]] = {
     "mul": _times_zero,
     "where": _not_chosen,
     "masked_fill": _covered,
+    "embedding": _padded,
     **dict.fromkeys(("clamp", "clamp_min", "clamp_max"), _clamped),
     **dict.fromkeys(_FLAT_AT_ZERO, _flat_at_zero),
     **dict.fromkeys(_STEPS, _step_function),

@@ -212,6 +212,7 @@ OPTIONS: dict[str, Callable[[object], str]] = {
     "ord": _text,
     "p": _text,
     "padding": _unless(0),
+    "padding_idx": _unless(-1, 2**64 - 1),
     "reduction": _reduction,
     "self": _text,
     "split_size": _text,
