@@ -156,6 +156,15 @@ def scattered(size: int) -> Graph:
     return g.boxes, g.links
 
 
+def tangled(size: int) -> Graph:
+    """A random graph with links of any length: each node uses up to three of all before it."""
+    g, choose = Builder(), random.Random(size)
+    keys = [g.leaf()]
+    while len(g.boxes) < size:
+        keys.append(g.op(*(choose.choice(keys) for _ in range(choose.randint(1, 3)))))
+    return g.boxes, g.links
+
+
 SHAPES: tuple[Callable[[int], Graph], ...] = (
     chain,
     mlp,
@@ -166,6 +175,7 @@ SHAPES: tuple[Callable[[int], Graph], ...] = (
     stacked,
     shared,
     scattered,
+    tangled,
 )
 
 

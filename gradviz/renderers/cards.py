@@ -23,7 +23,7 @@ _BASELINE = 4.6
 """From the middle of a line down to its baseline, at the sizes that are used here."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Card:
     """A node ready to be placed."""
 

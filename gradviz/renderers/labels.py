@@ -64,7 +64,7 @@ class Role(str, Enum):
     """What a reader should stop at: NaN, all zeros, freed, an error, a change."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Span:
     """A piece of text with one meaning."""
 
@@ -75,7 +75,7 @@ class Span:
 Line = tuple[Span, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Label:
     """The text of a node: a head and the rows under it."""
 

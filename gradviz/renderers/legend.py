@@ -27,9 +27,11 @@ _MEANINGS = {
     "cut": "the gradient is cut here",
     "through": "reshaped on the way",
     "again": "leaf from above, drawn again",
+    "untracked-again": "tensor from above, drawn again",
     "constant": "constant: an input that is not tracked",
     "flow": "arrows: the way of the gradient",
 }
+_AGAIN = {"again": NodeKind.LEAF, "untracked-again": NodeKind.UNTRACKED}
 
 
 def legend_of(graphs: Sequence[GradGraph]) -> dict[str, str]:
@@ -45,7 +47,9 @@ def legend_of(graphs: Sequence[GradGraph]) -> dict[str, str]:
     for graph in graphs:
         for _, data in graph.nodes(data=True):
             kind = "leaf" if data["kind"] is NodeKind.PARAMETER else data["kind"].value
-            found.add("again" if "clone_of" in data else kind)
+            if "clone_of" in data:
+                kind = "untracked-again" if data["kind"] is NodeKind.UNTRACKED else "again"
+            found.add(kind)
             if data.get("untracked_inputs"):
                 found.add("constant")
         for _, _, data in graph.edges(data=True):
@@ -91,13 +95,13 @@ def legend_glyph(word: str, x: float, middle: float) -> list[Shape]:
         look = marked(LOOKS[NodeKind.LEAF], Mark.ZERO if word == "zero" else Mark.FIRST)
         top = middle - GLYPH_HEIGHT / 2
         return [Rectangle(x, top, GLYPH_WIDTH, GLYPH_HEIGHT, look.head, look.edge, look.line)]
-    look = LOOKS[NodeKind.LEAF if word == "again" else NodeKind(word)]
     top = middle - GLYPH_HEIGHT / 2
-    radius = min(look.radius, GLYPH_HEIGHT / 2)
-    fill, width = ("page", 0.8) if word == "again" else (look.head, look.line)
-    return [
-        Rectangle(x, top, GLYPH_WIDTH, GLYPH_HEIGHT, fill, look.edge, width, radius, look.dashed)
-    ]
+    if word in _AGAIN:
+        edge = LOOKS[_AGAIN[word]].edge
+        return [Rectangle(x, top, GLYPH_WIDTH, GLYPH_HEIGHT, "page", edge, 0.8)]
+    look = LOOKS[NodeKind(word)]
+    frame = (look.head, look.edge, look.line, min(look.radius, GLYPH_HEIGHT / 2), look.dashed)
+    return [Rectangle(x, top, GLYPH_WIDTH, GLYPH_HEIGHT, *frame)]
 
 
 def _bar_glyph(token: str, x: float, middle: float) -> list[Shape]:

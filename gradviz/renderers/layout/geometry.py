@@ -10,7 +10,7 @@ Point = tuple[float, float]
 Route = tuple[Point, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Box:
     """A node to be placed.
 
@@ -25,7 +25,7 @@ class Box:
     height: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Link:
     """An edge to be routed from one box to another; several may join the same two.
 

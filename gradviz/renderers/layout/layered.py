@@ -8,7 +8,7 @@ graph gets the same picture everywhere, and a graph of any depth can be drawn.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from gradviz.renderers.layout.coordinates import place_in_rows
@@ -85,22 +85,29 @@ def _component(boxes: Sequence[Box], pairs: Sequence[Pair]) -> _Sheet:
     bands = _bands(rows, boxes, xs)
     centers = [(xs[box], sum(bands[rows.rank[box]]) / 2) for box in range(len(boxes))]
     router = Router(rows, boxes, xs, bands, copies)
-    drawn: Counter[Pair] = Counter()
-    upright: list[list[Run]] = []
-    for pair in downward:
-        if pair[0] != pair[1]:
-            upright.append(router.runs(pair, drawn[pair], copies[pair]))
-            drawn[pair] += 1
-    heights = turning_heights(upright) if len(pairs) <= _TOLD_APART else {}
-    following = iter(upright)
+    upright = _upright(router, (pair for pair in downward if pair[0] != pair[1]), copies)
+    heights = {}
+    if len(pairs) <= _TOLD_APART:
+        held = list(upright)
+        upright, heights = iter(held), turning_heights(held)
     routes = []
     for given, pair in zip(pairs, downward, strict=True):
         if pair[0] == pair[1]:
             routes.append(self_loop(boxes[pair[0]], centers[pair[0]]))
             continue
-        points = curve(next(following), heights)
+        points = curve(next(upright), heights)
         routes.append(points if pair == given else points[::-1])
     return _Sheet(width - left, bands[-1][1], centers, routes)
+
+
+def _upright(
+    router: Router, pairs: Iterable[Pair], copies: Mapping[Pair, int]
+) -> Iterator[list[Run]]:
+    """The upright runs of each link."""
+    drawn: Counter[Pair] = Counter()
+    for pair in pairs:
+        yield router.runs(pair, drawn[pair], copies[pair])
+        drawn[pair] += 1
 
 
 def _widths(rows: Rows, boxes: Sequence[Box], copies: Mapping[Pair, int]) -> list[float]:
