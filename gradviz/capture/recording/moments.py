@@ -108,14 +108,17 @@ def _is_same(one: GradGraph, other: GradGraph) -> bool:
     return (
         old.keys() == new.keys()
         and all(
-            data == new[key] or _rootless(data) == _rootless(new[key]) for key, data in old.items()
+            data == new[key] or _without_order(data) == _without_order(new[key])
+            for key, data in old.items()
         )
         and one._adj == other._adj
     )
 
 
-def _rootless(data: NodeData) -> dict[str, Any]:
-    return {name: value for name, value in data.items() if name != "root"}
+def _without_order(data: NodeData) -> dict[str, Any]:
+    """Without what depends on where a trace begins: a storage counts where it is met first."""
+    order = ("root", "saved", "saved_bytes", "storage")
+    return {name: value for name, value in data.items() if name not in order}
 
 
 def _structure(frame: Frame) -> Hashable:
