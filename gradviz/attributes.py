@@ -288,6 +288,8 @@ class EdgeData(TypedDict, total=False):
     cause      `Cause`, on cut edges only
     through    forward words of the operations that a view folded into the edge: ``("t",)``
     source     of a cut edge, the line that cut it, when it was recorded: ``train.py:12``
+    grad       of an edge out of a group, the `TensorSummary` of the ``.grad`` that was kept of what
+               it carries; the operation that made it is inside
     norm       of the gradient in the ``.grad`` at its end, which is that of all uses (`colour_by`)
     level      where that norm lies on the scale: 0 the least, 1 the most
     mark       `Mark`: a gradient that has no place on the scale
@@ -300,6 +302,7 @@ class EdgeData(TypedDict, total=False):
     cause: Cause
     through: tuple[str, ...]
     source: str
+    grad: TensorSummary
     norm: float
     level: float
     mark: Mark

@@ -347,6 +347,7 @@ _EDGE: dict[str, Callable[[Any], Any]] = {
     "output": int,
     "through": _words,
     _LINE: _text,
+    "grad": _summary,
     "norm": float,
     "level": float,
     "mark": Mark,

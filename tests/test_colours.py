@@ -122,6 +122,28 @@ def test_groups_show_the_norm_of_all_gradients_in_them() -> None:
             assert "level" not in data  # what flows back there was not recorded
 
 
+def test_the_gradient_that_was_kept_between_two_groups_is_on_their_edge() -> None:
+    model = nn.Sequential(*(nn.Sequential(nn.Linear(4, 4), nn.Tanh()) for _ in range(3)))
+    out = torch.ones(2, 4)
+    kept = []
+    for part in model:
+        out = part(out)
+        out.retain_grad()
+        kept.append(out)
+    loss = out.sum()
+    loss.backward()
+    graph = views.group_by_module(gradviz.trace(loss, names=model), depth=1)
+    groups = [key for key, data in graph.nodes(data=True) if data["kind"] is NodeKind.GROUP]
+    groups.sort(key=lambda key: str(graph.nodes[key]["name"]))
+    again = serialize.loads(serialize.to_json(Story((Frame("", graph),))))[0].graph
+    for seen in map(views.colour_by, (graph, again)):
+        for one, other, tensor in zip(groups, groups[1:], kept, strict=False):
+            (edge,) = seen[one][other].values()
+            assert tensor.grad is not None
+            assert edge["norm"] == pytest.approx(float(tensor.grad.norm()), rel=1e-3)
+            assert 0 <= edge["level"] <= 1
+
+
 def test_saved_bytes_are_a_share_of_the_most() -> None:
     loss, model = stack(2)
     seen = views.colour_by(gradviz.trace(loss, names=model), "saved_bytes")

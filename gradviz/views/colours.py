@@ -11,7 +11,7 @@ import networkx as nx
 from gradviz.errors import UsageError
 from gradviz.graph import EdgeKind, GradGraph, Mark, NodeKind, TensorSummary
 from gradviz.views.flow import along_the_data
-from gradviz.views.sums import norm_of
+from gradviz.views.sums import is_known, norm_of
 from gradviz.views.view import view
 
 __all__ = ["SCALES", "colour_by"]
@@ -36,10 +36,10 @@ def colour_by(graph: GradGraph, by: str = "grad_norm") -> GradGraph:
     Args:
         graph: anything.
         by: ``"grad_norm"``: the norm of ``.grad``, on a logarithmic scale. It is known of
-            leaves, of tensors after ``retain_grad()``, and of groups as the norm of all
-            gradients in them; of all else no gradient is recorded. ``"saved_bytes"``: what an
-            operation keeps for backward. ``"device"`` and ``"dtype"``: of the tensor, or of the
-            first output of an operation.
+            leaves, of tensors after ``retain_grad()`` and the edges that they go along, and of
+            groups as the norm of all gradients in them; of all else no gradient is recorded.
+            ``"saved_bytes"``: what an operation keeps for backward. ``"device"`` and ``"dtype"``:
+            of the tensor, or of the first output of an operation.
 
     Returns:
         The same graph with ``level`` and ``mark`` on nodes and edges, ``norm`` on edges, and
@@ -90,49 +90,52 @@ def _norms(graph: GradGraph) -> dict[str, Any]:
     """Put the levels and marks on a graph; returns the ends of the scale."""
     known = {key: found for key in graph if (found := _gradient(graph, key)) is not None}
     norms = {key: norm_of(found) for key, found in known.items() if not _wrong(found)}
-    above = [norm for norm in norms.values() if norm > 0]
+    carried = [data["grad"] for *_, data in graph.edges(data=True) if "grad" in data]
+    along = [norm_of(found) for found in carried if not _wrong(found)]
+    above = [norm for norm in (*norms.values(), *along) if norm > 0]
     high = max(above, default=0.0)
     low = min([*above, high / _DECADE])  # small differences are to look small
-    for key, norm in norms.items():
-        if norm > 0:
-            level = math.log(norm / low) / math.log(high / low)
-            graph.nodes[key]["level"] = round(level, _DIGITS)
+    for key, found in known.items():
+        graph.nodes[key].update(_place(found, low, high))
     dead = _dead(graph, norms)
-    for key in dead | {key for key, norm in norms.items() if norm == 0}:
+    for key in dead:
         graph.nodes[key]["mark"] = Mark.ZERO
-    wrong = [key for key, found in known.items() if _wrong(found)]
-    first = _first(graph, wrong)
-    for key in wrong:
-        graph.nodes[key]["mark"] = Mark.FIRST if key in first else Mark.NOT_FINITE
+    for key in _first(graph, [key for key, found in known.items() if _wrong(found)]):
+        graph.nodes[key]["mark"] = Mark.FIRST
     for source, target, data in graph.edges(data=True):
         if data.get("kind") is EdgeKind.CUT:
             continue
-        if (held := _held_by(graph, source, target, data)) in known:
-            data.update(_carried(graph.nodes[held], known[held]))
+        held = known.get(_held_by(graph, source, target, data), data.get("grad"))
+        if held is not None:
+            data.update(_place(held, low, high))
+            if not _wrong(held):
+                data["norm"] = _round(norm_of(held))
         elif source in dead and target in dead:
             data["mark"] = Mark.ZERO
     return {"low": _round(low), "high": _round(high)} if above else {}
 
 
-def _carried(node: dict[str, Any], gradient: TensorSummary) -> dict[str, Any]:
-    """What an edge shows of the gradient that its node holds: it is that of all uses."""
-    if "level" in node:
-        return {"level": node["level"], "norm": _round(norm_of(gradient))}
-    if node["mark"] is Mark.ZERO:
-        return {"mark": Mark.ZERO, "norm": 0.0}
-    return {"mark": Mark.NOT_FINITE}
+def _place(gradient: TensorSummary, low: float, high: float) -> dict[str, Any]:
+    """The level of a gradient on the scale, or its mark."""
+    if _wrong(gradient):
+        return {"mark": Mark.NOT_FINITE}
+    norm = norm_of(gradient)
+    if not norm:
+        return {"mark": Mark.ZERO}
+    return {"level": round(math.log(norm / low) / math.log(high / low), _DIGITS)}
 
 
-def _held_by(graph: GradGraph, source: str, target: str, edge: Any) -> str | None:
-    """Which end of an edge holds the gradient that comes back along it, if one does.
+def _held_by(graph: GradGraph, source: str, target: str, edge: Any) -> str:
+    """Which end of an edge holds the gradient that comes back along it; "" if none does.
 
-    The gradient of a group is that of the parameters in it, not of what it gives.
+    The gradient of a group is that of the parameters in it, not of what it gives: what is known
+    of that is with the edge.
     """
     start, end = graph.nodes[source], graph.nodes[target]
     holds = start["kind"] is not NodeKind.GROUP and ("grad" in start or "clone_of" in start)
     if holds and not edge.get("output"):
         return source
-    return target if end["kind"] is NodeKind.RESULT else None
+    return target if end["kind"] is NodeKind.RESULT else ""
 
 
 def _gradient(graph: GradGraph, key: str) -> TensorSummary | None:
@@ -142,9 +145,7 @@ def _gradient(graph: GradGraph, key: str) -> TensorSummary | None:
     if original in graph:
         data = graph.nodes[original]
     found: TensorSummary | None = data.get("grad")
-    if found is None or (found.norm is None and found.values is None):
-        return found if found is not None and _wrong(found) else None
-    return found
+    return found if found is not None and is_known(found) else None
 
 
 def _wrong(gradient: TensorSummary) -> bool:

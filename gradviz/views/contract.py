@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gradviz.graph import EdgeKind, GradGraph, NodeData, NodeKind
+from gradviz.graph import EdgeData, EdgeKind, GradGraph, NodeData, NodeKind
 from gradviz.views.bookkeeping import RESHAPING
-from gradviz.views.sums import fingerprint, sums_of
+from gradviz.views.sums import fingerprint, is_known, sums_of
 
 __all__ = ["Part", "contract"]
 
@@ -223,21 +223,31 @@ def _add_edges(inside: _Inside, seen: GradGraph, groups: Sequence[str], gone: se
         return inside.nodes[inside.original.get(place, place)][0]
 
     inputs: dict[str, int] = {}
-    found: set[tuple[str, str, EdgeKind | None]] = set()
+    found: dict[tuple[str, str, EdgeKind | None], dict[str, Any]] = {}
     for place, user, row in _edges_to_draw(inside):
         number, into = inside.owner[place], inside.owner[user]
         source, target = name(place, number), name(user, into)
         if source not in seen or user in gone:
             continue
         data, slot = inside.edges.data(row), inside.edges.inputs[row]
-        edge = {**data} if number == _OUTSIDE else {**data, "output": 0}
+        edge: dict[str, Any] = {**data}
+        if number != _OUTSIDE:
+            edge.update(_carried(inside.nodes[place][1], data), output=0)
         if into != _OUTSIDE:
-            if (source, target, data.get("kind")) in found:
+            same = found.setdefault((source, target, data.get("kind")), edge)
+            if same is not edge:
+                if same.get("grad") is not edge.get("grad"):
+                    seen.edges[source, target, same["input"]].pop("grad", None)
                 continue
-            found.add((source, target, data.get("kind")))
             slot = edge["input"] = inputs.get(target, 0)
             inputs[target] = slot + 1
         seen.add_edge(source, target, slot, **edge)
+
+
+def _carried(node: dict[str, Any], edge: EdgeData) -> dict[str, Any]:
+    """What is known of the gradient along an edge whose beginning goes into a group."""
+    kept = node.get("grad") if node["kind"] is NodeKind.OPERATION else None
+    return {"grad": kept} if kept and is_known(kept) and not edge.get("output") else {}
 
 
 def _edges_to_draw(inside: _Inside) -> Iterator[tuple[int, int, int]]:

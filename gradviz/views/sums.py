@@ -9,11 +9,17 @@ from typing import Any
 
 from gradviz.graph import Buffers, GradGraph, NodeKind, TensorSummary
 
-__all__ = ["count_of", "fingerprint", "norm_of", "sums_of", "words_of"]
+__all__ = ["count_of", "fingerprint", "is_known", "norm_of", "sums_of", "words_of"]
 
 _LEAVES = (NodeKind.PARAMETER, NodeKind.LEAF)
 _MOST_CONTENTS = 12
 _MOST_WORDS = 4
+
+
+def is_known(summary: TensorSummary) -> bool:
+    """Whether anything was read of the values."""
+    has_values = summary.norm is not None or summary.values is not None
+    return has_values or bool(summary.nan or summary.inf)
 
 
 def norm_of(summary: TensorSummary) -> float:
