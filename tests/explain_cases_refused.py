@@ -251,3 +251,14 @@ def result_of_a_hooked_module_changed():
         y.add_(1)  # here
     except RuntimeError as error:
         return gradviz.explain(error)
+
+
+@case(Verdict.CUT, "cut by no_grad at", "outside of torch.no_grad()")
+def made_under_no_grad_from_what_is_gone():
+    v = leaf()
+    with gradviz.record() as run:
+        with torch.no_grad():
+            h = torch.ones(3, requires_grad=True) * 2  # here
+        loss = (h * v).sum()
+        loss.backward()
+    return gradviz.explain(h, run)

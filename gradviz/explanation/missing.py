@@ -235,6 +235,10 @@ def lost_on_the_way(graph: GradGraph, key: str) -> Cut | None:
                 continue
             if graph.nodes[source]["kind"] is not NodeKind.UNTRACKED or not _has_cut(graph, source):
                 return Cut(source, target, edge)
+    if "op" in graph.nodes[key]:  # what it was made from may be gone; why it was cut is known
+        for _, target, edge in graph.out_edges(key, data=True):
+            if edge["kind"] is EdgeKind.CUT and edge.get("cause") not in _NO_CUT:
+                return Cut(key, target, edge)
     return None
 
 
