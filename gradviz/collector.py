@@ -24,6 +24,8 @@ def collector_paused() -> Iterator[None]:
         False
     """
     was_enabled = gc.isenabled()
+    if was_enabled:
+        gc.collect(1)  # what is garbage by now shall not count as old
     gc.disable()
     try:
         yield

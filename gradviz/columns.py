@@ -55,14 +55,14 @@ class EdgeColumns:
 
     @classmethod
     def of(cls, nodes: dict[Any, Any], successors: Neighbours) -> Self:
-        """The columns of what networkx keeps in dictionaries; they share its attributes."""
+        """The columns of what networkx keeps in dictionaries, as it is now."""
         columns = cls()
         columns.inputs = []  # the keys of a graph that was made by hand may be anything
         place = {key: number for number, key in enumerate(nodes)}
         for source, targets in successors.items():
             for target, edges in targets.items():
                 for key, data in edges.items():
-                    columns.add(place[source], place[target], key, cast("EdgeData", data))
+                    columns.add(place[source], place[target], key, cast("EdgeData", dict(data)))
         return columns
 
     def __len__(self) -> int:

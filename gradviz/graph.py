@@ -8,6 +8,7 @@ is a tensor: it stays as it was when training goes on, and can be saved and draw
 from __future__ import annotations
 
 from collections.abc import Iterator
+from threading import RLock
 from typing import TYPE_CHECKING, Any
 
 import networkx as nx
@@ -49,6 +50,9 @@ __all__ = [
 ]
 
 
+_writing = RLock()
+
+
 class _Neighbours:
     """Where networkx keeps the edges: written out from columns at the first look.
 
@@ -65,8 +69,10 @@ class _Neighbours:
         own = graph.__dict__
         columns = own.get("_columns")
         if columns is not None:
-            graph._adj, graph._pred = columns.write(graph._node)
-            own.pop("_columns", None)
+            with _writing:  # two threads would have two sets of dictionaries
+                if "_columns" in own:
+                    graph._adj, graph._pred = columns.write(graph._node)
+                    del own["_columns"]
         return own[self._names[0]]
 
     def __set__(self, graph: GradGraph, value: Neighbours) -> None:
@@ -78,10 +84,11 @@ class _Neighbours:
 class GradGraph(nx.MultiDiGraph):  # type: ignore[misc]
     """What autograd recorded, as a directed multigraph of plain values.
 
-    Node keys are ``"n0"``, ``"n1"``, ... in visit order; the attributes are described by
-    `NodeData` and `EdgeData`. ``graph.graph`` holds ``"torch"`` (the version that recorded it),
-    ``"notes"`` (what views say they have hidden), ``"flow"`` (``"gradient"`` when the arrows are
-    turned) and ``"scale"`` (what `colour_by` shows: its ``"low"`` and ``"high"``, or ``"values"``).
+    Node keys are ``"n0"``, ``"n1"``, ... in visit order; the key of an edge is the number of the
+    input that it is; the attributes are described by `NodeData` and `EdgeData`. ``graph.graph``
+    holds ``"torch"`` (the version that recorded it), ``"notes"`` (what views say they have hidden),
+    ``"flow"`` (``"gradient"`` when the arrows are turned) and ``"scale"`` (what `colour_by` shows:
+    its ``"low"`` and ``"high"``, or ``"values"``).
 
     Example:
         >>> graph = GradGraph()

@@ -2,7 +2,9 @@
 
 import copy
 import pickle
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import networkx as nx
 import pytest
@@ -11,6 +13,7 @@ from hypothesis import given, settings
 
 import gradviz
 from gradviz import serialize, views
+from gradviz.capture.tracing.copying import copy_graph
 from gradviz.columns import EdgeColumns
 from gradviz.graph import GradGraph
 from gradviz.story import Frame, Story
@@ -110,6 +113,27 @@ def test_attributes_of_an_edge_are_its_own() -> None:
     graph.edges[edges[0]]["mine"] = 1
     assert all("mine" not in graph.edges[edge] for edge in edges[1:])
     assert all("mine" not in data for *_, data in packed.edges(data=True))
+
+
+def test_a_copy_is_apart_also_from_what_was_looked_at() -> None:
+    graph = traced()
+    edge = next(iter(graph.edges))
+    copied = copy_graph(graph)
+    graph.edges[edge]["mine"] = 1
+    assert "mine" not in copied.edges[edge]
+
+
+def test_threads_that_look_first_see_the_same() -> None:
+    for _ in range(50):
+        graph, gate = traced(), threading.Barrier(2)
+
+        def look(graph: GradGraph = graph, gate: threading.Barrier = gate) -> object:
+            gate.wait()
+            return graph._succ
+
+        with ThreadPoolExecutor(2) as pool:
+            one, other = (pool.submit(look) for _ in range(2))
+        assert one.result() is other.result()
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)

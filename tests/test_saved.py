@@ -330,3 +330,31 @@ def test_the_command_reads_a_saved_graph_and_refuses_arguments(script):
     assert "… and 1 more tensor with 2 kB" in result.stdout.splitlines()
     assert run("saved", "graph.json", "--", "--epochs").exit_code == 2
     assert run("saved", "train.py:nothing").exit_code == 2
+
+
+def test_what_a_hook_has_made_of_a_tensor_is_the_users_own():
+    asked = []
+
+    class Lazy:
+        def __getattr__(self, name):
+            asked.append(name)
+            raise AttributeError(name)
+
+    x = torch.ones(1000, requires_grad=True)
+    for pack in (lambda tensor: Lazy(), lambda tensor: [tensor.half(), "meta"]):
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda packed: packed):
+            graph = gradviz.trace((x * x).sum())
+        (kept,) = (data["saved"] for _, data in graph.nodes(data=True) if "saved" in data)
+        assert [(each.dtype, each.bytes) for each in kept] == [("", 0), ("", 0)]
+    assert asked == []
+
+
+def test_two_inputs_from_one_node_are_told_apart():
+    one, other = (torch.ones(4, requires_grad=True) * 1).split(2)
+    graph = gradviz.trace((one * other).sum())
+    (kept,) = (
+        data["saved"]
+        for _, data in graph.nodes(data=True)
+        if data.get("op") == "mul" and len(data.get("saved", ())) == 2
+    )
+    assert [(each.argument, each.input) for each in kept] == [("other", 1), ("self", 0)]

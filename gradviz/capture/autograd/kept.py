@@ -12,10 +12,14 @@ from torch.autograd.graph import Node
 from gradviz.attributes import SavedTensor
 from gradviz.capture.autograd.operations import OperationType, plain_shape
 
-__all__ = ["Kept"]
+__all__ = ["Kept", "Several"]
 
 
 _new = tuple.__new__  # a call of the class would take as long as all the rest
+
+
+class Several(list[Any]):
+    """The tensors that an operation saved as one: a list of its own may be what a hook made."""
 
 
 class _Storage(NamedTuple):
@@ -53,8 +57,8 @@ class Kept:
 
         Args:
             kind: of the operation.
-            saved: what it holds under each of the names of its kind: a tensor, a list of them,
-                what a hook made of one, or None.
+            saved: what it holds under each of the names of its kind: a tensor, `Several`, what a
+                hook made of one, or None.
             edges: its ``next_functions``.
             data: its attributes.
         """
@@ -62,7 +66,7 @@ class Kept:
         for name, held in zip(kind.saved, saved, strict=False):
             if held is None:
                 continue
-            if type(held) is list:
+            if type(held) is Several:
                 for number, item in enumerate(held):
                     if item is not None:
                         found.append(self._look(f"{name}[{number}]", item, edges, data, -1))
@@ -80,7 +84,7 @@ class Kept:
         data: dict[str, Any],
         place: int,
     ) -> SavedTensor:
-        """A saved tensor: an input of the operation is known by the node that made it.
+        """A saved tensor; which input it is tells its name, or else the node that made it.
 
         A view that was changed in place, or whose base was, is not asked for its node: torch
         would make a new one. What was changed after it was saved has another, and is not found.
@@ -89,6 +93,8 @@ class Kept:
         empty or meta tensor. Sparse tensors and those of ``torch.func`` have no storage.
         ``_version``, as in `version_of`; ``_is_view``.
         """
+        if not isinstance(held, torch.Tensor):  # what a hook made of it: that is the user's own
+            return SavedTensor(name)
         try:
             storage = held.untyped_storage()
             address = storage._cdata
@@ -98,23 +104,21 @@ class Kept:
                 known = self._known[address] = _Storage(len(self._known), size, data)
                 if size:
                     data["saved_bytes"] = data.get("saved_bytes", 0) + size
-            sizes, dtype = held.shape, held.dtype
+            sizes: tuple[int, ...] = held.shape
+            dtype = held.dtype
             shape = self._shapes.get(sizes)
             if shape is None:
                 sizes = plain_shape(sizes)
                 shape = self._shapes.setdefault(sizes, sizes)
             text = self._texts.get(dtype) or self._text(dtype)
-            if held.requires_grad and not (held._version and held._is_view()):
+            if place < 0 and held.requires_grad and not (held._version and held._is_view()):
                 maker = held.grad_fn
                 if maker is not None:
-                    for number, (child, _) in enumerate(edges):
-                        if child is maker:
-                            place = number
-                            break
+                    made = maker, held.output_nr
+                    place = edges.index(made) if made in edges else -1
             return _new(SavedTensor, (name, place, shape, text, known[0], known[1]))
-        except Exception:  # no tensor, or one without storage
-            is_tensor = isinstance(held, torch.Tensor)
-            return SavedTensor(name, dtype=self._text(held.dtype) if is_tensor else "")
+        except Exception:  # it has no storage
+            return SavedTensor(name, dtype=self._text(held.dtype))
 
     def _text(self, dtype: torch.dtype) -> str:
         return self._texts.setdefault(dtype, str(dtype).removeprefix("torch."))

@@ -15,7 +15,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch.autograd.graph import Node
 
-from gradviz.capture.autograd.kept import Kept
+from gradviz.capture.autograd.kept import Kept, Several
 from gradviz.capture.autograd.operations import (
     ADD_FAMILY,
     ARGUMENTS,
@@ -267,7 +267,7 @@ def read_saved(node: Node, kind: OperationType) -> tuple[Buffers, Sequence[Any]]
     ``SavedTensor`` must not outlive its node, so it is dropped here, while the caller holds the
     node.
 
-    What is held is a tensor, a list of them, or whatever a pack hook made of it.
+    What is held is a tensor, `Several`, or whatever a pack hook made of it.
     """
     try:
         saved = kind.read_raw(node)
@@ -295,7 +295,7 @@ def _read_saved_lists(node: Node, kind: OperationType) -> tuple[Buffers, Sequenc
         for name in kind.raw:
             raw = getattr(node, name)
             if isinstance(raw, tuple):
-                items = [item.data for item in raw]
+                items = Several(item.data for item in raw)
                 saved.append(items if any(item is not None for item in items) else None)
             else:
                 saved.append(raw.data)

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch.autograd.graph import GradientEdge, Node
 
+from gradviz.capture.autograd.kept import Several
 from gradviz.capture.autograd.nodes import leaf_of, operation_type, read_saved, sequence_number
 from gradviz.capture.autograd.tensors import place_of, version_of
 from gradviz.capture.recording.watch import Watch
@@ -133,7 +134,7 @@ def _suspects(found: re.Match[str], roots: Sequence[Any]) -> list[_Suspect]:
                 continue
             makers = {node.name()} | {child.name() for child, _ in edges if child is not None}
             for argument, held in zip(kind.saved, read_saved(node, kind)[1], strict=False):
-                for tensor in held if isinstance(held, list) else (held,):
+                for tensor in held if isinstance(held, Several) else (held,):
                     if not isinstance(tensor, torch.Tensor) or tuple(tensor.shape) != shape:
                         continue
                     if version_of(tensor) != int(found["found"]):
