@@ -144,6 +144,7 @@ MISUSE = [
     (["draw", "train.py:loss", "--theme", "blue"], "'blue' is not one of"),
     (["draw", "train.py:loss", "-o", "loss.wav"], "the suffix '.wav' is none of .svg .png"),
     (["draw", "train.py:loss", "-o", "a.png", "--format", "svg"], "a.png is png by its suffix"),
+    (["draw", "train.py:loss", "--views", "none,top:3"], "none stands alone: it cannot be in"),
     (["draw", "train.py:loss", "--views", "nothing"], "no view 'nothing'; views are none, hide_"),
     (["draw", "train.py:f(x)"], "a name is like loss, model.loss"),
     (["draw", "train.py:los"], "train.py has no los; did you mean loss?"),

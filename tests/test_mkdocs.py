@@ -255,6 +255,34 @@ loss.backward()
     assert "norm of .grad:" in coloured
 
 
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ("all=0", "all cannot be '0': write true, false"),
+        ("hide-code=no", "hide-code cannot be 'no': write true, false"),
+        ("colour-by=dtype color-by=device", "colour-by and color-by are the same: write one"),
+    ],
+)
+def test_an_option_that_cannot_be_is_refused(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, options: str, said: str
+) -> None:
+    site(tmp_path, index=f"```{{.gradviz {options}}}\nx = 1\n```\n")
+    assert any(said in message for message in caplog.messages)
+
+
+def test_files_of_one_name_and_text_are_told_apart_by_their_folder(tmp_path: Path) -> None:
+    for folder, maths in (("one", "h.exp()"), ("other", "h.tanh()")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "helper.py").write_text(f"def make(h):\n    return {maths}.sum()\n")
+        (tmp_path / folder / "train.py").write_text(
+            "import torch\nfrom helper import make\nx = torch.ones(2, requires_grad=True)\n"
+            "loss = make(x)\n"
+        )
+    fences = [f"```{{.gradviz file={each}/train.py:loss}}\n```\n" for each in ("one", "other")]
+    one, other = map(said, pictures(site(tmp_path, index="\n".join(fences))["index"]))
+    assert "exp" in one and "tanh" in other
+
+
 NOTED = """
 ```{.gradviz draw=loss context=true}
 import torch

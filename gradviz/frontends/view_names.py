@@ -97,6 +97,8 @@ def _named(names: str) -> list[View]:
     found = []
     for word in names.split(","):
         name, _, argument = word.strip().partition(":")
+        if name == "none":
+            raise UsageError(f"none stands alone: it cannot be in {names!r}")
         if name not in ALL:
             raise UsageError(f"there is no view {name!r}; views are none, {', '.join(ALL)}")
         needed = _needed(ALL[name])

@@ -46,7 +46,9 @@ def markdown_options(
         >>> options
         {'draw': 'loss', 'hide-code': 'true'}
     """
-    options.update({name.replace("_", "-"): str(value) for name, value in inputs.items()})
+    for name, value in inputs.items():  # a bare word has itself for a value, or None
+        is_bare = value is None or value == name
+        options[name.replace("_", "-")] = "true" if is_bare else str(value)
     return True
 
 

@@ -92,10 +92,14 @@ class Asked:
 
 def _is_on(options: dict[str, str], flag: str) -> bool:
     """Whether a flag is given: ``all``, ``all=true``."""
-    return options.get(flag, "false").lower() != "false"
+    word = options.get(flag, "false").lower()
+    _check(flag, word, ("true", "false"))
+    return word == "true"
 
 
 def _shown(options: dict[str, str]) -> ViewOptions:
+    if "colour-by" in options and "color-by" in options:
+        raise UsageError("colour-by and color-by are the same: write one of them")
     colour = options.get("colour-by", options.get("color-by"))
     direction = options.get("direction", "data")
     if colour is not None:

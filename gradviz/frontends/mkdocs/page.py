@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -95,7 +96,9 @@ class Page:
                 outcome = run_target(place.target, wanted)
             return Kept(outcome, tuple(files))
 
-        return self._known([str(place.target), place.code(), repr(wanted)], run).outcome
+        # Of the same name and text are two files that import what lies beside them.
+        home = os.path.relpath(place.home, self._root)
+        return self._known([home, str(place.target), place.code(), repr(wanted)], run).outcome
 
     def _known(self, facts: Sequence[str], run: Callable[[], Kept]) -> Kept:
         kept = self.cache.find(facts)

@@ -63,9 +63,9 @@ class Cache:
             found = json.loads(path.read_bytes())
             outcome = Outcome(**found["outcome"])
             files: dict[str, str] = found["files"]
-        except (ValueError, TypeError, KeyError):  # of another version, or damaged
+            is_same = all(_hash_of(Path(file)) == known for file, known in files.items())
+        except (AttributeError, KeyError, TypeError, ValueError):  # of another version, or damaged
             return None
-        is_same = all(_hash_of(Path(file)) == known for file, known in files.items())
         outcome = Outcome(outcome.story, tuple(outcome.warnings), outcome.error)
         return Kept(outcome, tuple(files)) if is_same else None
 
