@@ -262,3 +262,32 @@ def made_under_no_grad_from_what_is_gone():
         loss = (h * v).sum()
         loss.backward()
     return gradviz.explain(h, run)
+
+
+@case(Verdict.CHANGED_IN_PLACE, "setitem_ at", "build a new tensor instead of writing into it")
+def saved_tensor_changed_through_an_index():
+    w = leaf(1.0, 2.0)
+    with gradviz.record() as run:
+        h = w.sigmoid()
+        y = h * h
+        h[0] = 0  # here
+        try:
+            y.sum().backward()
+        except RuntimeError as error:
+            caught = error
+    return gradviz.explain(caught, run)
+
+
+@case(Verdict.CHANGED_IN_PLACE, "add_ at", "make a new tensor: add instead of add_")
+def saved_tensor_changed_through_a_view():
+    w = leaf(1.0, 2.0)
+    with gradviz.record() as run:
+        h = w.sigmoid()
+        y = h * h
+        view = h[:1]
+        view.add_(1)  # here
+        try:
+            y.sum().backward()
+        except RuntimeError as error:
+            caught = error
+    return gradviz.explain(caught, run)

@@ -8,6 +8,7 @@ import sys
 import threading
 import weakref
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 import torch
@@ -285,3 +286,68 @@ def test_every_function_of_torch_has_one_handler_or_none() -> None:
     found: list[Callable[..., object] | None] = [handlers[torch.add], handlers[torch.Tensor.detach]]
     assert found[0] is None and found[1] is not None
     assert len(handlers) == 2
+
+
+def encoder() -> tuple[nn.Module, tuple[torch.Tensor, ...], dict[str, torch.Tensor]]:
+    layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+    padding = torch.tensor([[False, False, True], [False, False, True]])
+    return (
+        nn.TransformerEncoder(layer, 2),
+        (torch.randn(2, 3, 8),),
+        {"src_key_padding_mask": padding},
+    )
+
+
+def encoder_layer() -> tuple[nn.Module, tuple[torch.Tensor, ...], dict[str, torch.Tensor]]:
+    return nn.TransformerEncoderLayer(8, 2, 16, batch_first=True), (torch.randn(2, 3, 8),), {}
+
+
+def attention() -> tuple[nn.Module, tuple[torch.Tensor, ...], dict[str, torch.Tensor]]:
+    return nn.MultiheadAttention(8, 2, batch_first=True), (torch.randn(2, 3, 8),) * 3, {}
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
+@pytest.mark.parametrize("build", [encoder, encoder_layer, attention])
+def test_transformers_in_evaluation_keep_to_their_fast_path(build: Callable[[], Any]) -> None:
+    torch.manual_seed(0)
+    module, given, named = build()
+    module.eval()
+    asks = torch.overrides.has_torch_function
+
+    def run() -> object:
+        with torch.no_grad():
+            out = module(*given, **named)
+        return bits(out[0] if isinstance(out, tuple) else out)
+
+    bare = run()
+    with gradviz.record() as outer:
+        once = run()
+        with gradviz.record(module):
+            twice = run()
+    assert bare == once == twice
+    words = {event.word for event in outer.events}
+    assert words & {"_transformer_encoder_layer_fwd", "_native_multi_head_attention"}
+    assert torch.overrides.has_torch_function is asks
+
+
+class Looks(torch.overrides.TorchFunctionMode):
+    """A mode of the user's own."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return func(*args, **(kwargs or {}))
+
+
+def test_a_mode_of_the_users_counts_as_without_a_recording() -> None:
+    with gradviz.record(), Looks():
+        assert torch.overrides.has_torch_function((torch.ones(1),))
+    with gradviz.record():
+        assert not torch.overrides.has_torch_function((torch.ones(1),))
+        assert torch.overrides.has_torch_function((torch.ones(1).as_subclass(Own),))
+
+
+class Own(torch.Tensor):
+    """A subclass with a ``__torch_function__``."""
+
+    @classmethod
+    def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return super().__torch_function__(func, types, args, kwargs)

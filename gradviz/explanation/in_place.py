@@ -19,7 +19,7 @@ _TOLD = re.compile(
 )
 _CHANGE = re.compile(r"; (?P<word>.+?)(?: at (?P<line>\S+))? made it version (?P<after>\d+)")
 _MESSAGE = re.compile(
-    r"\[[\w.]+(?: \[(?P<shape>[\d, ]*)\])?\](?:, which is output \d+ of (?P<node>\w+),)? "
+    r"\[[\w.]+(?: \[(?P<shape>[\d, ]*)\])?\](?:, which is output \d+ of (?:\w+::)*(?P<node>\w+),)? "
     r"is at version (?P<found>\d+); expected version (?P<wanted>\d+)"
 )
 

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import torch
 from torch.autograd import _get_sequence_nr  # type: ignore[attr-defined]
 
-from gradviz.capture.autograd import hooks, modes
+from gradviz.capture.autograd import fast_paths, hooks, modes
 
 __all__ = ["BackwardCall", "Listener", "creation_count", "listen", "modes_below", "unlisten"]
 
@@ -96,6 +96,7 @@ def listen(listener: Listener) -> None:
             setattr(_autograd, _RUN, _replacement(_original))
             hooks.install(_tell_module_hook)
             modes.install(_tell_mode)
+            fast_paths.install()
         _open += 1
     _here.listeners.append(listener)
 
@@ -110,6 +111,7 @@ def unlisten(listener: Listener) -> None:
             setattr(_autograd, _RUN, _original)
             hooks.remove()
             modes.remove()
+            fast_paths.remove()
 
 
 def _tell_module_hook(hook: Any, module: Any, given: Any, result: Any) -> None:

@@ -41,7 +41,7 @@ class History:
 
 _IN_PLACE = re.compile(
     r"modified by an inplace operation: \[[\w.]+(?: \[(?P<shape>[\d, ]*)\])?\]"
-    r"(?:, which is output \d+ of (?P<node>\w+),)? is at version (?P<found>\d+); "
+    r"(?:, which is output \d+ of (?:\w+::)*(?P<node>\w+),)? is at version (?P<found>\d+); "
     r"expected version (?P<wanted>\d+)"
 )
 
@@ -132,7 +132,8 @@ def _suspects(found: re.Match[str], roots: Sequence[Any]) -> list[_Suspect]:
             kind = operation_type(node)
             if not kind.raw:
                 continue
-            makers = {node.name()} | {child.name() for child, _ in edges if child is not None}
+            inputs = (child for child, _ in edges if child is not None)
+            makers = {each.name().rpartition("::")[2] for each in (node, *inputs)}
             for argument, held in zip(kind.saved, read_saved(node, kind)[1], strict=False):
                 for tensor in held if isinstance(held, Several) else (held,):
                     if not isinstance(tensor, torch.Tensor) or tuple(tensor.shape) != shape:

@@ -36,7 +36,10 @@ class RecordingMode(TorchFunctionMode):
     Attributes:
         is_alone: whether no other mode lies below this one, which would see every look that is
             taken at a tensor here.
+        only_looks: that nothing is changed by it, which `fast_paths` wants to know.
     """
+
+    only_looks = True
 
     def __init__(self, watch: Watch) -> None:
         super().__init__()
