@@ -30,8 +30,8 @@ class Shown:
     Example:
         >>> from gradviz.story import Frame, Story
         >>> from gradviz.graph import GradGraph
-        >>> Story([Frame("before", GradGraph())])._repr_html_()[:9]
-        '<img alt='
+        >>> "<img alt=" in Story([Frame("before", GradGraph())])._repr_html_()
+        True
     """
 
     def __init_subclass__(cls) -> None:

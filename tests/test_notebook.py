@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import base64
 import re
+from pathlib import Path
 from typing import Any
 
+import browser
 import nbclient
 import nbconvert
 import nbformat
 import pytest
 from IPython.core.interactiveshell import InteractiveShell
+from PIL import Image, ImageColor
 
 import gradviz
 from gradviz.frontends.display import waiting
+from gradviz.renderers.theme import colour
 
 CELLS = {
     "draw": """
@@ -65,6 +69,8 @@ net(torch.ones(1, 2)).sum().backward()""",
     "awaited": "import asyncio\nwith gradviz.record() as run:\n    await asyncio.sleep(0)\n"
     "    out = (w.detach() + w).sum()\nrun",
     "plain": "number",
+    "summary": "gradviz.summary(net(torch.ones(1, 2)).sum(), names=net)",
+    "printed": "print(gradviz.summary(net(torch.ones(1, 2)).sum(), names=net))",
     "slow": "import time\nfrom gradviz.frontends.display import waiting\n"
     "with waiting('drawing it all'): time.sleep(1.3)",
     "unload": "%unload_ext gradviz",
@@ -152,12 +158,20 @@ def test_answers_are_words_and_a_picture(outputs: Any) -> None:
         ("check", "v  ok"),
     ):
         html = outputs[name][0].data["text/html"]
-        assert html.startswith("<pre>")
+        assert html.startswith('<pre style="font-family:monospace">')
         assert words in html
         assert len(pictures(outputs[name])) == 1
         assert words in plain(outputs[name])
     assert len(pictures(outputs["recording"])) == 1
-    assert "<pre>" not in outputs["recording"][0].data["text/html"]
+    assert "<pre" not in outputs["recording"][0].data["text/html"]
+
+
+def test_a_summary_is_its_table(outputs: Any) -> None:
+    (output,) = outputs["summary"]  # nothing else comes under the cell
+    head, *rows = output.data["text/plain"].splitlines()
+    assert head.split() == ["module", "ops", "parameters", "saved", "grad", "norm", "NaN"]
+    assert [row.split()[1:3] for row in rows if row.startswith("total")] == [["19", "54"]]
+    assert plain(outputs["printed"]) == output.data["text/plain"] + "\n"
 
 
 def test_a_line_is_told_as_ipython_tells_it(outputs: Any) -> None:
@@ -220,12 +234,35 @@ def test_who_waits_is_told_and_the_line_is_taken_away(outputs: Any, capsys: Any)
 def test_html_markdown_and_latex_hold_the_pictures(notebook: Any) -> None:
     html, _ = nbconvert.HTMLExporter().from_notebook_node(notebook)
     assert html.count('<img alt="') == html.count('src="data:image/svg+xml;base64') >= 8
+    assert '<body class="jp-Notebook" data-jp-theme-light="true"' in html
+    assert "[data-jp-theme-light=true] .gradviz-output{color-scheme:light}" in html
     markdown, _ = nbconvert.MarkdownExporter().from_notebook_node(notebook)
     assert markdown.count('src="data:image/svg+xml;base64') >= 8
     latex, resources = nbconvert.LatexExporter().from_notebook_node(notebook)
     files = re.findall(r"\\adjustimage\{[^}]*\{[^}]*\}\{[^}]*\}\}\{(.*?\.pdf)\}", latex)
     assert len(files) >= 4
     assert all(resources["outputs"][file].startswith(b"%PDF-") for file in files)
+
+
+@pytest.mark.tool
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_a_picture_has_the_theme_of_its_page_whatever_the_system_s(
+    theme: str, notebook: Any, tmp_path: Path
+) -> None:
+    leaf = {name: ImageColor.getrgb(colour("leaf", name)) for name in ("light", "dark")}
+    exporter = nbconvert.HTMLExporter(theme=theme, exclude_input=True, exclude_output_prompt=True)
+    only = nbformat.v4.new_notebook(cells=notebook.cells[:1])
+    html, _ = exporter.from_notebook_node(only)
+    file, shot = tmp_path / "notebook.html", tmp_path / "notebook.png"
+    file.write_text(re.sub("<script.*?</script>", "", html, flags=re.DOTALL), encoding="utf-8")
+    for prefers in (0, 1):  # dark, light
+        scheme = f"--blink-settings=preferredColorScheme={prefers}"
+        browser.run(
+            tmp_path, scheme, f"--screenshot={shot}", "--window-size=600,400", file.as_uri()
+        )
+        found = Image.open(shot).convert("RGB").getcolors(600 * 400)
+        drawn = {pixel for count, pixel in found or () if count > 500}
+        assert [name for name, pixel in leaf.items() if pixel in drawn] == [theme]
 
 
 def test_the_terminal_shows_text_and_lays_nothing_out() -> None:

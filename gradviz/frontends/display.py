@@ -16,9 +16,17 @@ from typing import Any
 
 from gradviz.story import Frame, Story
 
-__all__ = ["alt_text", "answer_html", "image", "waiting"]
+__all__ = ["alt_text", "answer_html", "image", "output", "preformatted", "waiting"]
 
 _PATIENCE = 1.0  # seconds
+
+# An image asks for the color-scheme of the element that it stands in. JupyterLab sets one from 4.3
+# on; the pages of nbconvert, which tell their theme by the same attribute, leave it to the system.
+_CLASS = "gradviz-output"
+_LIKE_THE_PAGE = "".join(
+    f"[data-jp-theme-light={light}] .{_CLASS}{{color-scheme:{scheme}}}"
+    for light, scheme in (("true", "light"), ("false", "dark"))
+)
 
 
 def image(svg: str, alt: str, mark: str = "") -> str:
@@ -35,6 +43,29 @@ def image(svg: str, alt: str, mark: str = "") -> str:
     """
     data = base64.b64encode(svg.encode()).decode()
     return f'<img alt="{escape(alt, quote=True)}" src="data:image/svg+xml;base64,{data}{mark}">'
+
+
+def output(svg: str, alt: str) -> str:
+    """An image as a notebook shows it: light or dark like the page, if it follows its reader.
+
+    Args:
+        svg: as for `image`.
+        alt: as for `image`.
+
+    Example:
+        >>> output("<svg/>", "x").split("</style>")[1]
+        '<img alt="x" src="data:image/svg+xml;base64,PHN2Zy8+" class="gradviz-output">'
+    """
+    return f'<style>{_LIKE_THE_PAGE}</style>{image(svg, alt)[:-1]} class="{_CLASS}">'
+
+
+def preformatted(text: str) -> str:
+    """Text in columns as HTML; pages of nbconvert show ``<pre>`` alone in their body's font.
+
+    Args:
+        text: of a drawing or an answer.
+    """
+    return f'<pre style="font-family:monospace">{escape(text)}</pre>'
 
 
 def alt_text(text: str, most: int = 300) -> str:
@@ -69,10 +100,10 @@ def answer_html(answer: Any) -> str:
     from gradviz.frontends.drawing import Drawing
 
     has_words = "__str__" in vars(type(answer))
-    words = f"<pre>{escape(str(answer))}</pre>" if has_words else ""
+    words = preformatted(str(answer)) if has_words else ""
     story = answer if isinstance(answer, (Frame, Story)) else answer.story
     if isinstance(story, Story) and not story:
-        return words or "<pre>nothing was recorded</pre>"
+        return words or preformatted("nothing was recorded")
     return words + Drawing(story)._repr_html_()
 
 

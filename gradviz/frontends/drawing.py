@@ -5,14 +5,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
-from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from gradviz import serialize
 from gradviz.comparison import mark_changes
 from gradviz.errors import GradvizError, UsageError
-from gradviz.frontends.display import image, waiting
+from gradviz.frontends.display import output, preformatted, waiting
 from gradviz.frontends.files import FORMATS, check_folder, format_of, write_atomically
 from gradviz.frontends.streams import stage
 from gradviz.graph import GradGraph
@@ -262,11 +261,10 @@ class Drawing:
         count = sum(frame.graph.number_of_nodes() for frame in self.story)
         try:
             with waiting(f"drawing {count:,} nodes"):
-                return image(self.svg, self._scene.description)
+                return output(self.svg, self._scene.description)
         except GradvizError as error:
             # A display hook must not raise: the reader gets the text and the reason instead.
-            reason = f"{self.text}\n{error}"
-            return f"<pre>{escape(reason)}</pre>"
+            return preformatted(f"{self.text}\n{error}")
 
     def _repr_svg_(self) -> str | None:
         """For programs that show no HTML; without a PDF none, as LaTeX would call for Inkscape."""

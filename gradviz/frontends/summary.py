@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gradviz.errors import UsageError
 from gradviz.explanation.summary import Row, Rows, rows_of
@@ -109,13 +109,26 @@ class Summary:
         from rich.console import Console
 
         stream = io.StringIO()
-        console = Console(file=stream, width=_WIDE, color_system=None, force_terminal=False)
+        console = Console(
+            file=stream,
+            width=_WIDE,
+            color_system=None,
+            force_terminal=False,
+            force_jupyter=False,  # in a notebook it would go under the cell, not to the stream
+        )
         console.print(self._table())
         lines = [line.rstrip() for line in stream.getvalue().splitlines()]
         return "\n".join([*lines, *self.notes])
 
     def __str__(self) -> str:
         return self.text
+
+    def __repr__(self) -> str:
+        return f"Summary({self.graph!r})"
+
+    def _repr_pretty_(self, printer: Any, _cycle: bool) -> None:
+        """In a notebook and in IPython: the table."""
+        printer.text(self.text)
 
     def __rich__(self) -> RenderableType:
         """The table for a terminal: its total in bold, what is wrong in colour."""
