@@ -330,6 +330,17 @@ def test_transformers_in_evaluation_keep_to_their_fast_path(build: Callable[[], 
     assert torch.overrides.has_torch_function is asks
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_jit_trace_works_in_a_recording() -> None:
+    module, x = nn.Sequential(nn.Linear(4, 8), nn.ReLU()), torch.ones(2, 4)
+    bare = torch.jit.trace(module, x)
+    with gradviz.record(module):
+        recorded = torch.jit.trace(module, x)
+    assert bits(bare(x)) == bits(recorded(x))
+    kinds = [[node.kind() for node in each.inlined_graph.nodes()] for each in (bare, recorded)]
+    assert kinds[0] == kinds[1]
+
+
 class Looks(torch.overrides.TorchFunctionMode):
     """A mode of the user's own."""
 

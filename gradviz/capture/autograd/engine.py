@@ -18,12 +18,26 @@ from torch.autograd import _get_sequence_nr  # type: ignore[attr-defined]
 
 from gradviz.capture.autograd import fast_paths, hooks, modes
 
-__all__ = ["BackwardCall", "Listener", "creation_count", "listen", "modes_below", "unlisten"]
+__all__ = [
+    "BackwardCall",
+    "Listener",
+    "creation_count",
+    "jit_trace",
+    "listen",
+    "modes_below",
+    "unlisten",
+]
 
 creation_count: Callable[[], int] = _get_sequence_nr
 """How many nodes this thread has created; the next node gets this number.
 
 Private: nothing public tells. To ask a tensor for its node would keep the node's wrapper alive.
+"""
+
+jit_trace: Callable[[], object] = torch._C._get_tracing_state
+"""What ``torch.jit.trace`` is writing down in this thread; None while it does not.
+
+Private: ``torch.jit.is_tracing`` asks the same, and takes twice as long.
 """
 
 _autograd: Any = torch.autograd

@@ -15,7 +15,7 @@ import torch
 from torch.nn import Parameter
 from torch.overrides import TorchFunctionMode
 
-from gradviz.capture.autograd.engine import creation_count
+from gradviz.capture.autograd.engine import creation_count, jit_trace
 from gradviz.capture.recording.handlers import change
 from gradviz.capture.recording.watch import Watch
 
@@ -54,6 +54,8 @@ class RecordingMode(TorchFunctionMode):
     ) -> Any:
         """Call ``func``, and write down what it did."""
         if torch.compiler.is_dynamo_compiling():  # it traces this method, and must find nothing
+            return func(*args, **(kwargs or {}))
+        if jit_trace() is not None:  # it names values by the variables of the frames it sees
             return func(*args, **(kwargs or {}))
         watch = self._watch
         handler = self._handlers[func]
