@@ -9,6 +9,7 @@ import torch
 
 from gradviz.capture.autograd.tensors import place_of, version_of
 from gradviz.capture.recording.ghosts import Ghost, Input, Leaf, Made
+from gradviz.capture.recording.insertion import Insertion
 from gradviz.capture.recording.reach import Lost
 from gradviz.capture.recording.snapshots import Keys, Snapshot
 from gradviz.capture.recording.sources import NOWHERE, Place
@@ -16,7 +17,6 @@ from gradviz.capture.recording.stubs import Stub
 from gradviz.capture.recording.watch import Watch
 from gradviz.capture.tensors.summary import summarize
 from gradviz.capture.tracing.copying import copy_graph
-from gradviz.capture.tracing.insertion import Insertion
 from gradviz.capture.tracing.labels import Labels
 from gradviz.graph import Cause, EdgeKind, GradGraph, NodeKind
 
