@@ -275,3 +275,29 @@ def test_a_mistake_of_ours_in_a_hook(monkeypatch: pytest.MonkeyPatch) -> None:
         x.sum().backward()
     assert x.grad is not None and x.grad.tolist() == [2.0, 2.0]
     assert "a mistake of ours" in run.story.notes[0]
+
+
+def walks_over(monkeypatch: pytest.MonkeyPatch, factors: dict[int, int | None]) -> int:
+    """How often all modules are listed in a pass; the numbers say by how much hooks multiply."""
+    model = nn.Sequential(*[nn.Linear(2, 2) for _ in range(20)])
+    for number, by in factors.items():
+        answer = (lambda grad, by=by: (grad * by,)) if by else lambda grad: None
+        model[number].register_full_backward_hook(lambda m, g, _, answer=answer: answer(g[0]))
+    walk, calls = nn.Module.named_modules, []
+
+    def counted(module: nn.Module, *args: Any, **more: Any) -> Any:
+        calls.append(module)
+        return walk(module, *args, **more)
+
+    with gradviz.record(model) as run, monkeypatch.context() as patch:
+        loss = model(leaf()[None]).sum()
+        patch.setattr(nn.Module, "named_modules", counted)
+        loss.backward()
+    assert [name for name, _ in told(run)] == [str(n) for n in sorted(factors)[::-1] if factors[n]]
+    return sum(module is model for module in calls)
+
+
+def test_the_paths_of_modules_are_looked_up_once_a_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    none = walks_over(monkeypatch, {})
+    assert walks_over(monkeypatch, dict.fromkeys(range(1, 20))) == none
+    assert walks_over(monkeypatch, dict.fromkeys(range(1, 20), 2)) == none + 1

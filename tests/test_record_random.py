@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass, field
 
+import networkx as nx
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from recording import strict
 
 import gradviz
+from gradviz import views
 from gradviz.graph import Cause, EdgeKind, GradGraph, NodeKind
 
 __all__ = ["strict"]
@@ -130,3 +133,103 @@ def test_every_cut_begins_where_the_gradient_was_lost(steps: list[tuple[str, int
             if graph.nodes[source]["kind"] is not NodeKind.UNTRACKED:
                 assert edge["cause"] in own
                 assert edge["source"] == data["source"]
+
+
+def change_something(program: Program, step: tuple[str, int, int]) -> None:
+    """A step in place, or one that makes a leaf of a tensor or a mere tensor of a leaf."""
+    what, first, second = step
+    pool = [each.tensor for each in program.variables]
+    a, b = pool[first % len(pool)], pool[second % len(pool)]
+    if what == "view":
+        program.variables.append(Made(a.view(2), None))
+    elif what == "train" and a.is_floating_point():
+        a.requires_grad_()
+    elif what == "freeze" and a.is_leaf:
+        a.requires_grad_(False)
+    elif what == "add_":
+        a.add_(b)
+    elif what == "copy_":
+        with torch.no_grad():
+            a.copy_(b)
+    elif what == "detach_" and not a._is_view():
+        a.detach_()
+
+
+CHANGES = "view train freeze add_ add_ copy_ detach_"
+WILD = st.lists(
+    st.tuples(
+        st.sampled_from(f"{WORDS} {CHANGES}".split()), st.integers(0, 30), st.integers(0, 30)
+    ),
+    min_size=1,
+    max_size=30,
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(WILD)
+def test_no_frame_has_a_loop(steps: list[tuple[str, int, int]]) -> None:
+    """Also when data flows in place into what it was made from."""
+    program = Program([Made(torch.ones(2, requires_grad=True), None)])
+    with gradviz.record() as run:
+        for step in steps:
+            with contextlib.suppress(RuntimeError):  # what torch forbids
+                (change_something if step[0] in CHANGES else run_step)(program, step)
+        run.mark("halfway")
+        tracked = [each.tensor for each in program.variables if each.tensor.requires_grad]
+        with contextlib.suppress(RuntimeError):  # "modified by an inplace operation"
+            torch.stack(tracked).sum().backward()
+    assert not run.story.notes
+    for frame in run.frames:
+        assert nx.is_directed_acyclic_graph(frame.graph)
+        assert views.fold_stretches(5)(frame.graph) is not None
+    assert str(gradviz.draw(run))
+
+
+def names_of(graph: GradGraph, kind: EdgeKind) -> set[tuple[str, str]]:
+    called = {key: data.get("name", data.get("op", "")) for key, data in graph.nodes(data=True)}
+    return {(called[a], called[b]) for a, b, data in graph.edges(data=True) if data["kind"] is kind}
+
+
+def test_what_shares_memory_is_joined_along_with_the_data() -> None:
+    w = torch.ones(2, requires_grad=True)
+    with gradviz.record() as run:
+        a = w.detach()
+        c = a.view(2)
+        a.add_(1)
+        c.requires_grad_()
+        loss = (w * c).sum()
+        loss.backward()
+    graph = run.frames[-1].graph
+    assert names_of(graph, EdgeKind.CUT) == {("w", "a"), ("a", "c")}
+    assert names_of(graph, EdgeKind.ALIAS) == {("w", "a"), ("w", "c")}
+    assert gradviz.draw(run, views=[views.group_by_module]).svg
+
+
+def test_what_flows_back_in_place_into_what_it_was_made_from_closes_no_loop() -> None:
+    x = torch.ones(2, requires_grad=True)
+    scale, total = torch.ones(2), torch.zeros(2)
+    with gradviz.record() as run:
+        y = x + scale
+        scale.copy_(y.detach())
+        total.add_(y.detach())
+        z = total * 2
+        total.add_(z)
+        loss = (y * total).sum()
+        loss.backward()
+    cuts = names_of(run.frames[0].graph, EdgeKind.CUT)
+    assert ("scale", "y") in cuts and ("total", "z") in cuts
+    assert ("detach", "total") in cuts and ("z", "total") not in cuts
+    assert str(gradviz.draw(run))
+
+
+def test_data_that_flowed_in_a_circle_is_followed_once() -> None:
+    w = torch.ones(2, requires_grad=True)
+    with gradviz.record() as run:
+        a, b = torch.zeros(2), torch.zeros(2)
+        b.add_(a)
+        a.add_(b)
+        a.add_(w.detach())
+        b.add_(w.detach())
+        (w * a * b).sum().backward()
+    assert ("a", "b") in names_of(run.frames[0].graph, EdgeKind.CUT)
+    assert str(gradviz.draw(run))

@@ -12,7 +12,7 @@ from torch import nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
 from gradviz.capture import trace
-from gradviz.capture.tracing.insertion import Insertion
+from gradviz.capture.recording.insertion import Insertion
 from gradviz.errors import SubjectError
 from gradviz.graph import Buffers, EdgeKind, GradGraph, NodeKind
 

@@ -18,6 +18,7 @@ from gradviz import views
 from gradviz.errors import UsageError
 from gradviz.graph import EdgeKind, GradGraph, NodeKind
 from gradviz.views.sums import count_of
+from gradviz.views.units import units_of
 
 LEAVES = (NodeKind.LEAF, NodeKind.PARAMETER)
 
@@ -318,3 +319,15 @@ def test_a_loop_of_100_000_operations_fits_a_page() -> None:
     seen = views.fit_page(loop_graph(25_000, 4))
     assert len(seen) < 15
     assert count_of(seen) == 100_000
+
+
+@pytest.mark.parametrize("numbers", [(None, None, None), (0, 1, 2), (0, 1, None)])
+def test_a_graph_with_a_cycle_is_refused_in_words(numbers: tuple[int | None, ...]) -> None:
+    graph = GradGraph()
+    for key, number in zip(("n0", "n1", "n2"), numbers, strict=True):
+        more = {} if number is None else {"sequence_nr": number}
+        graph.add_node(key, kind=NodeKind.OPERATION, op="mul", **more)
+    for source, target in (("n0", "n1"), ("n1", "n2"), ("n2", "n1")):
+        graph.add_edge(source, target, 0, kind=EdgeKind.GRADIENT, input=0, output=0)
+    with pytest.raises(ValueError, match="the graph has a cycle: it cannot be put in a row"):
+        units_of(graph)

@@ -155,7 +155,7 @@ def _in_a_row(graph: GradGraph, arrows: _Arrows, inside: _Inside) -> tuple[Ints,
         keys = _by_numbers(graph, keys) if 2 * known >= len(keys) else _by_height(graph, keys)
         places = np.array([place_of[key] for key in keys], np.int64)
         rows = _inputs(len(graph), arrows, places, inside.aside)
-    if rows is None:
+    if rows is None or len(places) < len(inside.places):
         raise ValueError("the graph has a cycle: it cannot be put in a row")
     return places, *rows
 
@@ -177,7 +177,10 @@ def _inputs(
 
 
 def _by_numbers(graph: GradGraph, keys: Sequence[str]) -> list[str]:
-    """In order of creation as far as the inputs allow; what has no number follows its inputs."""
+    """In order of creation as far as the inputs allow; what has no number follows its inputs.
+
+    What is in or behind a cycle is left out.
+    """
     inside = set(keys)
     waiting = {key: sum(source in inside for source in graph._pred[key]) for key in keys}
     number = {key: graph._node[key].get("sequence_nr", -1) for key in keys}
@@ -199,6 +202,9 @@ def _by_numbers(graph: GradGraph, keys: Sequence[str]) -> list[str]:
 
 def _by_height(graph: GradGraph, keys: Sequence[str]) -> list[str]:
     """Each unit right after its inputs, the one with the longest way behind it first."""
+    row = _by_numbers(graph, keys)
+    if len(row) < len(keys):
+        return row
     inside = {key: place for place, key in enumerate(keys)}
     inputs = {
         # In the order of the nodes: that of the edges depends on who added them.
@@ -208,7 +214,7 @@ def _by_height(graph: GradGraph, keys: Sequence[str]) -> list[str]:
         for key in keys
     }
     height: dict[str, int] = {}
-    for key in _by_numbers(graph, keys):
+    for key in row:
         height[key] = 1 + max((height[source] for source in inputs[key]), default=0)
     order: dict[str, None] = {}
     ends = [key for key in keys if not any(user in inside for user in graph._succ[key])]

@@ -71,6 +71,7 @@ class Camera:
         self._named: list[tuple[weakref.ref[torch.Tensor], str, tuple[str, ...]]] = []
         self._watch = watch
         self._modules = [(name, weakref.ref(module)) for name, module in modules.items()]
+        self._paths: dict[int, tuple[weakref.ref[nn.Module], str]] = {}  # by the module's id
         self._entered: CodeType | None = None
         self._roots: Sequence[Callable[[], Any]] = ()
         self._since = self._before = 0
@@ -92,6 +93,7 @@ class Camera:
     def before_backward(self, roots: Sequence[Any]) -> GradGraph:
         """The graph at the end of a forward pass."""
         self._before, count = self._since, creation_count()
+        self._paths = {}
         names = self._names()
         self.hooked = held_with_hooks(names)
         self._named = [(weakref.ref(tensor), name, aliases) for tensor, name, aliases in names]
@@ -173,12 +175,14 @@ class Camera:
 
     def module_name(self, module: nn.Module) -> str:
         """The path of a module in those that were recorded, else its class."""
-        for name, ref in self._modules:
-            known = ref()
-            for path, each in known.named_modules() if known is not None else ():
-                if each is module and (name or path):
-                    return ".".join(filter(None, (name, path)))
-        return type(module).__name__
+        if not self._paths:  # once for each backward pass: hooks ask for many modules
+            for name, known in self._alive():
+                for path, each in known.named_modules():
+                    if each is not known or name:
+                        path = ".".join(filter(None, (name, path)))
+                        self._paths.setdefault(id(each), (weakref.ref(each), path))
+        ref, path = self._paths.get(id(module), (None, ""))
+        return path if ref is not None and ref() is module else type(module).__name__
 
     def _finish(self, overlay: Overlay) -> GradGraph:
         graph = overlay.graph()
@@ -189,9 +193,11 @@ class Camera:
     def _overlay(self, names: Names) -> Overlay:
         return Overlay(self.snapshot, self._watch, self.keys, Labels(names), self._before)
 
+    def _alive(self) -> list[tuple[str, nn.Module]]:
+        return [(name, module) for name, ref in self._modules if (module := ref()) is not None]
+
     def _of_modules(self) -> list[Named]:
-        alive = [(name, module) for name, ref in self._modules if (module := ref()) is not None]
-        each = [Names.of({name: module} if name else module, None) for name, module in alive]
+        each = [Names.of({n: module} if n else module, None) for n, module in self._alive()]
         return [named for names in each for named in names]
 
     def _names_before(self) -> Names:

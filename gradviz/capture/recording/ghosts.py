@@ -68,6 +68,7 @@ class Input(NamedTuple):
         ref: the tensor of the graph that it came from, as long as that lives.
         stubs: the nearest operations behind it, for when that lives no more.
         reach: the leaves behind it, unless it is a ghost.
+        is_late: whether it flowed in by a change in place: maybe from what the ghost went into.
     """
 
     source: Made | Leaf | Ghost
@@ -76,6 +77,7 @@ class Input(NamedTuple):
     ref: Callable[[], torch.Tensor | None] = lambda: None
     stubs: Sequence[Stub] = ()
     reach: Reach = NOTHING
+    is_late: bool = False
 
     @property
     def lost(self) -> Lost:
@@ -144,7 +146,7 @@ class Ghost:
         """More data flowed in, by an in-place operation."""
         self.lost = add_lost(self.lost, new.lost)
         if all(each.source != new.source for each in self.inputs):
-            self.inputs = (*self.inputs[-15:], new)
+            self.inputs = (*self.inputs[-15:], new._replace(is_late=True))
             if not isinstance(new.source, Ghost) or new.source.matters:
                 self.matters = True
 
@@ -231,7 +233,8 @@ class Ghosts:
 
     def _new_leaf(self, tensor: torch.Tensor, ghost: Ghost | None) -> Leaf:
         leaf = Leaf(self._leaves, ghost=ghost)
-        leaf.passes = 0 if tensor.grad is None else None
+        # A frozen leaf can be none any more: torch warns when its gradient is asked for.
+        leaf.passes = None if tensor.is_leaf and tensor.grad is not None else 0
         self._leaves += 1
         return leaf
 

@@ -150,12 +150,12 @@ class Hooks:
         self.on_gradients, self.on_leaves = [], []
         return told
 
-    def of_module(self, hook: Any, name: str, given: Any, result: Any) -> None:
+    def of_module(self, hook: Any, name: Callable[[], str], given: Any, result: Any) -> None:
         """A full backward hook of a module was called.
 
         Args:
             hook: the hook.
-            name: of its module.
+            name: tells that of its module.
             given: the gradients that it was given.
             result: what it returned.
         """
@@ -166,7 +166,7 @@ class Hooks:
                 pairs = zip(given, result, strict=False)
                 texts = [_news(_seen(old), new) for old, new in pairs if old is not new]
                 if text := ", ".join(filter(None, texts)):
-                    self.on_gradients.append(self._note(text, hook, NOWHERE, name))
+                    self.on_gradients.append(self._note(text, hook, NOWHERE, name()))
         except Exception as error:
             self._stumbled(error)
 

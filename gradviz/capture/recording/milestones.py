@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 import threading
 import weakref
@@ -174,7 +175,7 @@ class Milestones:
     def module_hook(self, hook: Any, module: Any, given: Any, result: Any) -> None:
         """A full backward hook of a module was called."""
         if self._pass is not None:
-            name = self.camera.module_name(module)
+            name = functools.partial(self.camera.module_name, module)
             self._watch.hooks.of_module(hook, name, given, result)
 
     def mode_changed(self) -> None:

@@ -9,6 +9,8 @@ import torch
 
 from gradviz.capture.autograd.tensors import place_of, version_of
 from gradviz.capture.recording.ghosts import Ghost, Input, Leaf, Made
+from gradviz.capture.recording.insertion import Insertion
+from gradviz.capture.recording.loops import open_loops
 from gradviz.capture.recording.reach import Lost
 from gradviz.capture.recording.snapshots import Keys, Snapshot
 from gradviz.capture.recording.sources import NOWHERE, Place
@@ -16,7 +18,6 @@ from gradviz.capture.recording.stubs import Stub
 from gradviz.capture.recording.watch import Watch
 from gradviz.capture.tensors.summary import summarize
 from gradviz.capture.tracing.copying import copy_graph
-from gradviz.capture.tracing.insertion import Insertion
 from gradviz.capture.tracing.labels import Labels
 from gradviz.graph import Cause, EdgeKind, GradGraph, NodeKind
 
@@ -50,6 +51,7 @@ class Overlay:
         self._graph = GradGraph()
         self._insertion = Insertion(self._graph)
         self._ghosts: dict[int, tuple[str, Ghost]] = {}
+        self._late: list[tuple[str, str, int]] = []  # edges that can close a loop
 
     def behind(self) -> list[torch.Tensor]:
         """Tensors of the graph, alive, that led to ghosts of this frame but are not in it."""
@@ -191,6 +193,8 @@ class Overlay:
             source = self._source(data)
             if source:
                 self._cut(source, key, position, data)
+                if data.is_late and not _was_there(data, ghost):
+                    self._late.append((source, key, position))
 
     def _source(self, data: Input) -> str:
         source = data.source
@@ -314,22 +318,29 @@ class Overlay:
         self._insertion.nodes[key] = node
         self._cut(self._source(data), key, position, data)
 
-    def _add_aliases(self) -> None:
-        """Join tensors that share memory, where one of them was changed in place."""
+    def _sharing(self) -> list[list[str]]:
+        """The keys of tensors that share memory, where one of them was changed in place."""
         changed = {change.storage for change in self._watch.changes}
-        if not changed:
-            return
-        groups: dict[object, list[str]] = {}
+        groups: dict[object, dict[str, None]] = {}  # a frozen leaf is known twice by one key
         known: Iterable[tuple[str, Leaf | Ghost]] = (
             *self._snapshot.leaves.values(),
             *self._ghosts.values(),
         )
-        for key, record in known:
+        for key, record in known if changed else ():
             tensor = record.ref()
             place = place_of(tensor) if tensor is not None else None
             if place is not None and place[0] in changed:
-                groups.setdefault(place[0], []).append(key)
-        for base, *others in groups.values():
+                groups.setdefault(place[0], {})[key] = None
+        return [[*keys] for keys in groups.values() if len(keys) > 1]
+
+    def _add_aliases(self) -> None:
+        """Join tensors that share memory to the first of them, along with the data."""
+        groups = self._sharing()
+        if not groups and not self._late:
+            return
+        rank = open_loops(self._graph, self._late)
+        for keys in groups:
+            base, *others = sorted(keys, key=rank.__getitem__)
             for other in others:
                 self._insertion.add_edge(base, other, -1, {"kind": EdgeKind.ALIAS})
 
@@ -349,7 +360,9 @@ class Overlay:
 
 def _lost_at(ghost: Ghost, cause: Cause) -> Place:
     """Where the gradient was lost that a ghost cannot hand on, for a cause that it hands on."""
-    while cause is not Cause.NOT_RECORDED:
+    seen: set[int] = set()  # data can have flowed in a circle
+    while cause is not Cause.NOT_RECORDED and ghost.number not in seen:
+        seen.add(ghost.number)
         ways = [data for data in ghost.inputs if data.cause is cause]
         if not ways:
             return ghost.place
@@ -358,6 +371,12 @@ def _lost_at(ghost: Ghost, cause: Cause) -> Place:
             return first.place
         ghost = first.source
     return NOWHERE
+
+
+def _was_there(data: Input, ghost: Ghost) -> bool:
+    """Whether what flowed into a ghost in place was made before it."""
+    source = data.source
+    return isinstance(source, Ghost) and ghost.was is None and source.number < ghost.number
 
 
 def _was_ghost(leaf: Leaf) -> bool:
