@@ -34,7 +34,7 @@ def explain_age(question: Question, moment: Moment) -> Explanation | None:
     last = changes[-1]
     steps = [event for event in changes if event.kind is EventKind.STEP]
     written = [e for e in changes if e.kind is EventKind.IN_PLACE and e.word not in _UPDATES]
-    added = _added(question, moment)
+    added = moment.happened_to(question.key, EventKind.ACCUMULATE)[-1]
     passes = [
         event
         for event in moment.happened(EventKind.BACKWARD)
@@ -77,32 +77,24 @@ def _used_since(question: Question, moment: Moment, last: Event) -> Sequence[Eve
 
 def changed_since(question: Question, moment: Moment) -> Sequence[Event]:
     """What has changed the values of a leaf since its gradient was last added to."""
-    if not question.key or not _was_added(question, moment):
+    if not (added := moment.happened_to(question.key, EventKind.ACCUMULATE)):
         return []
-    since = _added(question, moment).number
-    return [
-        event
-        for event in moment.happened(EventKind.STEP, EventKind.IN_PLACE)
-        if event.number > since and _is_about(event, question, moment)
+    since = added[-1].number
+    changes = [
+        event for event in moment.happened(EventKind.STEP) if _is_about(event, question, moment)
     ]
+    changes += moment.happened_to(question.key, EventKind.IN_PLACE)
+    return sorted(
+        (event for event in changes if event.number > since), key=lambda event: event.number
+    )
 
 
 def _is_about(event: Event, question: Question, moment: Moment) -> bool:
-    if event.kind is EventKind.IN_PLACE:
-        return event.node == question.key
     if counts := re.fullmatch(r"changed (\d+) of (\d+) parameters", event.detail):
         return counts[1] == counts[2]  # of some of them it is not told which
     named = re.split(r"[,\s]+", event.detail.removeprefix("changed "))
     data = moment.graph.nodes[question.key] if question.key in moment.graph else question.data
     return data.get("name", question.name) in named
-
-
-def _was_added(question: Question, moment: Moment) -> bool:
-    return any(e.node == question.key for e in moment.happened(EventKind.ACCUMULATE))
-
-
-def _added(question: Question, moment: Moment) -> Event:
-    return [e for e in moment.happened(EventKind.ACCUMULATE) if e.node == question.key][-1]
 
 
 def _words(change: Event) -> str:
