@@ -6,7 +6,8 @@ import subprocess
 import sys
 import time
 
-import explain_cases_errors  # noqa: F401  (registers its cases)
+import explain_cases_blame  # noqa: F401  (registers its cases)
+import explain_cases_errors  # noqa: F401
 import explain_cases_hooks  # noqa: F401
 import explain_cases_misused  # noqa: F401
 import explain_cases_present  # noqa: F401
