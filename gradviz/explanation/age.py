@@ -9,7 +9,6 @@ from gradviz.explanation.answers import Explanation
 from gradviz.explanation.lines import mention
 from gradviz.explanation.moment import Moment, Question
 from gradviz.explanation.verdict import Verdict
-from gradviz.explanation.ways import above
 from gradviz.story import Event, EventKind
 
 __all__ = ["changed_since", "explain_age"]
@@ -25,8 +24,8 @@ def explain_age(question: Question, moment: Moment) -> Explanation | None:
     """Explain a gradient that was left over from before; None if it was not.
 
     A step that comes right after backward uses the gradient, and does not make it stale; another
-    one does, and so do new values, a later backward pass that brought nothing to it, or a result
-    that was computed from the new values and not yet differentiated.
+    one does, and so do new values, or a later backward pass that brought nothing to it. A forward
+    pass alone does not: it may be one of validation.
     """
     changes = changed_since(question, moment)
     if not changes:
@@ -53,26 +52,9 @@ def explain_age(question: Question, moment: Moment) -> Explanation | None:
     elif steps[1:]:
         reason = f"{was}{_words(last)} used it for the {_nth(len(steps))} time"
         fix = "one backward() for each step, and optimizer.zero_grad() before it"
-    elif used := _used_since(question, moment, last):
-        reason = f"{was}{_words(last)} changed it; what was computed from it since, at "
-        reason += f"{mention(used[0].source)}, has had no backward()"
-        fix = "call backward() on the new result, after optimizer.zero_grad()"
-        evidence.append(used[0].source)
     else:
         return None
     return moment.answer(question, Verdict.STALE, reason, fix, evidence)
-
-
-def _used_since(question: Question, moment: Moment, last: Event) -> Sequence[Event]:
-    """Operations on what came of a leaf after a change, as far as their results are still there."""
-    if moment.latest is None or question.key not in moment.latest:
-        return []
-    users = above(moment.latest, [question.key])
-    return [
-        event
-        for event in moment.happened(EventKind.OPERATION)
-        if event.number > last.number and event.node in users and event.source
-    ]
 
 
 def changed_since(question: Question, moment: Moment) -> Sequence[Event]:

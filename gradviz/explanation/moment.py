@@ -47,7 +47,6 @@ class Moment:
         kept: the graph of the moment at which most was kept for backward, if that was recorded.
         lost: by the keys of leaves, where their data lost its gradient on the way to the roots;
             also of those that the graph does not show.
-        latest: the graph of the last moment of all, if that was recorded.
     """
 
     graph: GradGraph
@@ -56,7 +55,6 @@ class Moment:
     before: GradGraph | None = None
     kept: GradGraph | None = None
     lost: Mapping[str, Sequence[Cut]] = field(default_factory=dict)
-    latest: GradGraph | None = None
 
     @property
     def is_recorded(self) -> bool:
