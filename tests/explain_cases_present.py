@@ -295,15 +295,29 @@ def left_over_from_the_other_loss():
     return gradviz.explain(w, run)
 
 
-@case(Verdict.STALE, "has had no backward()", "call backward() on the new result")
-def new_forward_without_backward():
+@case(Verdict.FINE, "from before it was changed at")
+def validation_with_gradients_after_the_last_step():
+    layer, x = nn.Linear(2, 1), torch.ones(3, 2)
+    optimizer = torch.optim.SGD(layer.parameters(), lr=0.1)
+    with gradviz.record(layer) as run:
+        for _ in range(2):
+            optimizer.zero_grad()
+            layer(x).pow(2).mean().backward()
+            optimizer.step()  # here
+        val = layer(x).mean()
+    assert val.requires_grad
+    return gradviz.explain(layer.weight, run)
+
+
+@case(Verdict.FINE, "from before it was changed at")
+def validation_after_an_update_by_hand():
     w = leaf()
-    optimizer = torch.optim.SGD([w], lr=0.1)
     with gradviz.record() as run:
         (w * 2).sum().backward()
-        optimizer.step()
-        loss = (w * 3).sum()  # here
-    assert loss.requires_grad
+        with torch.no_grad():
+            w -= 0.1 * w.grad  # here
+        val = (w * 3).sum()
+    assert val.requires_grad
     return gradviz.explain(w, run)
 
 

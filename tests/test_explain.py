@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 
-import explain_cases_errors  # noqa: F401  (registers its cases)
+import explain_cases_blame  # noqa: F401  (registers its cases)
+import explain_cases_errors  # noqa: F401
 import explain_cases_hooks  # noqa: F401
 import explain_cases_misused  # noqa: F401
 import explain_cases_present  # noqa: F401
@@ -255,6 +257,21 @@ def test_nothing_is_changed_by_asking() -> None:
     version = w._version, w.grad._version
     gradviz.explain(w)
     assert (w._version, w.grad._version) == version
+
+
+@pytest.mark.parametrize("is_cut", [False, True])
+def test_many_leaves_are_explained_in_time(is_cut: bool) -> None:
+    leaves = [leaf(1.0) for _ in range(1500)]
+    with gradviz.record() as run:
+        h = leaves[0] * 1
+        for each in leaves:
+            h = h + each * 2
+        ((h.detach() if is_cut else h) * leaves[0]).sum().backward()
+    begun = time.process_time()
+    told = gradviz.explain(run, names={})
+    assert time.process_time() - begun < 4  # walking all for each leaf took 5 and 40
+    assert len(told) == 1500
+    assert sum(each.verdict is Verdict.CUT for each in told) == (1499 if is_cut else 0)
 
 
 # Pictures.

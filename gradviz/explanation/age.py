@@ -9,7 +9,6 @@ from gradviz.explanation.answers import Explanation
 from gradviz.explanation.lines import mention
 from gradviz.explanation.moment import Moment, Question
 from gradviz.explanation.verdict import Verdict
-from gradviz.explanation.ways import above
 from gradviz.story import Event, EventKind
 
 __all__ = ["changed_since", "explain_age"]
@@ -25,8 +24,8 @@ def explain_age(question: Question, moment: Moment) -> Explanation | None:
     """Explain a gradient that was left over from before; None if it was not.
 
     A step that comes right after backward uses the gradient, and does not make it stale; another
-    one does, and so do new values, a later backward pass that brought nothing to it, or a result
-    that was computed from the new values and not yet differentiated.
+    one does, and so do new values, or a later backward pass that brought nothing to it. A forward
+    pass alone does not: it may be one of validation.
     """
     changes = changed_since(question, moment)
     if not changes:
@@ -34,7 +33,7 @@ def explain_age(question: Question, moment: Moment) -> Explanation | None:
     last = changes[-1]
     steps = [event for event in changes if event.kind is EventKind.STEP]
     written = [e for e in changes if e.kind is EventKind.IN_PLACE and e.word not in _UPDATES]
-    added = _added(question, moment)
+    added = moment.happened_to(question.key, EventKind.ACCUMULATE)[-1]
     passes = [
         event
         for event in moment.happened(EventKind.BACKWARD)
@@ -53,56 +52,31 @@ def explain_age(question: Question, moment: Moment) -> Explanation | None:
     elif steps[1:]:
         reason = f"{was}{_words(last)} used it for the {_nth(len(steps))} time"
         fix = "one backward() for each step, and optimizer.zero_grad() before it"
-    elif used := _used_since(question, moment, last):
-        reason = f"{was}{_words(last)} changed it; what was computed from it since, at "
-        reason += f"{mention(used[0].source)}, has had no backward()"
-        fix = "call backward() on the new result, after optimizer.zero_grad()"
-        evidence.append(used[0].source)
     else:
         return None
     return moment.answer(question, Verdict.STALE, reason, fix, evidence)
 
 
-def _used_since(question: Question, moment: Moment, last: Event) -> Sequence[Event]:
-    """Operations on what came of a leaf after a change, as far as their results are still there."""
-    if moment.latest is None or question.key not in moment.latest:
-        return []
-    users = above(moment.latest, [question.key])
-    return [
-        event
-        for event in moment.happened(EventKind.OPERATION)
-        if event.number > last.number and event.node in users and event.source
-    ]
-
-
 def changed_since(question: Question, moment: Moment) -> Sequence[Event]:
     """What has changed the values of a leaf since its gradient was last added to."""
-    if not question.key or not _was_added(question, moment):
+    if not (added := moment.happened_to(question.key, EventKind.ACCUMULATE)):
         return []
-    since = _added(question, moment).number
-    return [
-        event
-        for event in moment.happened(EventKind.STEP, EventKind.IN_PLACE)
-        if event.number > since and _is_about(event, question, moment)
+    since = added[-1].number
+    changes = [
+        event for event in moment.happened(EventKind.STEP) if _is_about(event, question, moment)
     ]
+    changes += moment.happened_to(question.key, EventKind.IN_PLACE)
+    return sorted(
+        (event for event in changes if event.number > since), key=lambda event: event.number
+    )
 
 
 def _is_about(event: Event, question: Question, moment: Moment) -> bool:
-    if event.kind is EventKind.IN_PLACE:
-        return event.node == question.key
     if counts := re.fullmatch(r"changed (\d+) of (\d+) parameters", event.detail):
         return counts[1] == counts[2]  # of some of them it is not told which
     named = re.split(r"[,\s]+", event.detail.removeprefix("changed "))
     data = moment.graph.nodes[question.key] if question.key in moment.graph else question.data
     return data.get("name", question.name) in named
-
-
-def _was_added(question: Question, moment: Moment) -> bool:
-    return any(e.node == question.key for e in moment.happened(EventKind.ACCUMULATE))
-
-
-def _added(question: Question, moment: Moment) -> Event:
-    return [e for e in moment.happened(EventKind.ACCUMULATE) if e.node == question.key][-1]
 
 
 def _words(change: Event) -> str:

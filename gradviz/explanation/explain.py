@@ -97,8 +97,6 @@ def _of_recording(asked: Asked, found: Names) -> Explanation | Explanations:
     from gradviz.explanation.recorded import moment_of, questions_of, with_values
 
     moment = moment_of(asked.recording, asked.roots)
-    if frames := asked.recording.frames:
-        moment = replace(moment, latest=frames[-1].graph)
     questions = questions_of(asked, moment, found)
     if any(is_wrong(question.data.get("grad")) for question in questions):
         moment = with_values(moment, asked.recording, found)

@@ -76,7 +76,7 @@ def _trouble(asked: Asked, names: Names) -> Trouble:
     if asked.error is not None and asked.parameters and tensors:
         live, questions = look(Asked(asked.tensors, asked.parameters, roots=tensors), names)
         unused = tuple(
-            each.name for each in questions if each.is_parameter and not live.way(each.key)
+            each.name for each in questions if each.is_parameter and not live.has_way(each.key)
         )
     if asked.error is not None:
         kind, message = type(asked.error).__name__, str(asked.error)

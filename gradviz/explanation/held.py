@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import ast
+import inspect
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-__all__ = ["function_of", "module_of", "result_of"]
+__all__ = [
+    "UNKNOWN",
+    "calls_of",
+    "function_of",
+    "module_of",
+    "result_of",
+    "value_of",
+    "variables_of",
+]
+
+UNKNOWN = object()
+"""In place of a value that cannot be told without running code of the user's."""
 
 
 def result_of(error: BaseException | None) -> Any:
@@ -32,6 +45,52 @@ def function_of(error: BaseException | None) -> Any:
         if package != "torch" and type(ctx).__name__.endswith("Backward"):
             return ctx
     return None
+
+
+def calls_of(error: BaseException) -> list[tuple[str, str]]:
+    """The module and the name of each function, from the innermost outwards."""
+    calls = []
+    trace = error.__traceback__
+    while trace is not None:
+        frame = trace.tb_frame
+        calls.append((str(frame.f_globals.get("__name__", "")), frame.f_code.co_name))
+        trace = trace.tb_next
+    return calls[::-1]
+
+
+def variables_of(error: BaseException) -> dict[str, Any]:
+    """What the user's own code had at hand where it raised an error; {} if other code raised it."""
+    from gradviz.capture.recording.sources import Verdicts
+
+    frames = []
+    trace = error.__traceback__
+    while trace is not None:
+        # A recording looks on between the user's call and torch.
+        if not str(trace.tb_frame.f_globals.get("__name__", "")).startswith("gradviz."):
+            frames.append(trace.tb_frame)
+        trace = trace.tb_next
+    if not frames or not Verdicts()[frames[-1].f_code.co_filename]:
+        return {}
+    return {**frames[-1].f_globals, **frames[-1].f_locals}
+
+
+def value_of(code: ast.expr, held: Mapping[str, Any]) -> Any:
+    """The value of a name or an attribute among variables, or `UNKNOWN`.
+
+    Nothing of the user's is called: a property is not known.
+    """
+    if isinstance(code, ast.Name):
+        return held.get(code.id, UNKNOWN)
+    if not isinstance(code, ast.Attribute) or (owner := value_of(code.value, held)) is UNKNOWN:
+        return UNKNOWN
+    if code.attr == "grad" and hasattr(type(owner), "grad_fn"):
+        return owner.grad
+    own = getattr(owner, "__dict__", {})
+    for table in ("_parameters", "_buffers", "_modules"):  # of a module
+        if code.attr in own.get(table, ()):
+            return own[table][code.attr]
+    found = inspect.getattr_static(owner, code.attr, UNKNOWN)
+    return UNKNOWN if hasattr(type(found), "__get__") else found
 
 
 def _is_result(value: Any) -> bool:

@@ -62,19 +62,20 @@ def _is_of(event: Event, question: Question) -> bool:
 
 def _on_the_way(question: Question, moment: Moment, is_wrong: bool) -> list[tuple[Event, str]]:
     """Hooks that changed the gradient before it came here, and where: those of the latest pass."""
-    added = [e for e in moment.happened(EventKind.ACCUMULATE) if e.node == question.key]
-    passes = [
-        event
-        for event in moment.happened(EventKind.BACKWARD)
-        if added and event.number < added[-1].number
-    ]
-    way = moment.way(question.key)
-    if not passes or not way:
+    replaced = _replaced(moment)
+    added = moment.happened_to(question.key, EventKind.ACCUMULATE)
+    if not replaced or not added:
+        return []
+    end = added[-1].number
+    begin = max(
+        (e.number for e in moment.happened(EventKind.BACKWARD) if e.number < end), default=end
+    )
+    acted = [event for event in replaced if begin < event.number < end]
+    way = moment.way(question.key) if acted else set()
+    if not way:
         return []
     found = []
-    for event in _replaced(moment):
-        if not passes[-1].number < event.number < added[-1].number:
-            continue
+    for event in acted:
         key = event.node if event.node in way else ""
         key = key or (_place_of_module(event, way, moment, is_wrong) if not event.node else "")
         if key and key != question.key:

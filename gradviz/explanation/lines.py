@@ -8,11 +8,17 @@ from pathlib import Path
 
 from gradviz.cells import files_of_cell
 
-__all__ = ["line_of", "mention"]
+__all__ = ["code_of", "line_of", "mention"]
 
 
 def mention(source: str) -> str:
-    """A line with what is written there: ``train.py:31 (h = h.detach())``.
+    """A line with what is written there: ``train.py:31 (h = h.detach())``."""
+    text = code_of(source)
+    return f"{source} ({text})" if 0 < len(text) <= 60 else source
+
+
+def code_of(source: str) -> str:
+    """What is written in a line, without a comment; "" if that is not known.
 
     Only files that have been read as source are looked at: those whose lines were recorded.
     """
@@ -22,11 +28,10 @@ def mention(source: str) -> str:
     # The latest last: under a magic command a cell has the code of the command as well.
     known = known or files_of_cell(display)[-1:]
     if len(known) != 1 or not number.isdigit():
-        return source
+        return ""
     text = " ".join(linecache.getline(known[0], int(number)).split())
     code, _, comment = text.partition(" # ")
-    text = text if set("'\"") & set(comment) else code
-    return f"{source} ({text})" if 0 < len(text) <= 60 else source
+    return text if set("'\"") & set(comment) else code
 
 
 def line_of(error: BaseException) -> str:

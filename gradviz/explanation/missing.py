@@ -9,7 +9,7 @@ from gradviz.explanation.answers import Explanation
 from gradviz.explanation.lines import mention
 from gradviz.explanation.moment import Moment, Question
 from gradviz.explanation.verdict import Verdict
-from gradviz.explanation.ways import Cut, above, below, cuts_between, word_of
+from gradviz.explanation.ways import Cut, below, word_of
 from gradviz.graph import Buffers, Cause, EdgeKind, GradGraph, NodeData, NodeKind
 from gradviz.story import Event, EventKind
 
@@ -68,21 +68,14 @@ def _of_leaf(question: Question, moment: Moment) -> Explanation:
         reason = "nothing was added to it, and no result was found that backward could start from"
         fix = f"say which result: gradviz.explain({question.name}, loss)"
         return moment.answer(question, Verdict.NOT_KNOWN, reason, fix)
-    if not moment.way(question.key):
+    if not moment.has_way(question.key):
         return _of_stranger(question, moment)
     return _of_connected(question, moment)
 
 
 def _of_connected(question: Question, moment: Moment) -> Explanation:
     root = moment.root_names
-    states = {moment.graph.nodes[key].get("buffers") for key in moment.way(question.key)}
-    others = any(
-        moment.graph.nodes[key].get("grad") is not None
-        for key in moment.below_roots
-        if key not in moment.roots
-    )
-    if not moment.is_recorded and (others or Buffers.FREED in states):
-        sign = "the saved tensors are freed" if Buffers.FREED in states else "others have one"
+    if not moment.is_recorded and (sign := _sign_of_a_pass(question, moment)):
         reason = (
             f"it is connected to {root}, and a backward pass has run ({sign}); whether its "
             "gradient was cleared, left out by inputs= or returned by torch.autograd.grad was not "
@@ -95,6 +88,17 @@ def _of_connected(question: Question, moment: Moment) -> Explanation:
     return moment.answer(question, Verdict.NOT_RUN, reason, f"call {_call(moment)}")
 
 
+def _sign_of_a_pass(question: Question, moment: Moment) -> str:
+    """What tells that backward has run, when nobody watched; "" for nothing."""
+    if any(
+        moment.graph.nodes[key].get("buffers") is Buffers.FREED for key in moment.way(question.key)
+    ):
+        return "the saved tensors are freed"
+    others = (key for key in moment.below_roots if key not in moment.roots)
+    has_grad = any(moment.graph.nodes[key].get("grad") is not None for key in others)
+    return "others have one" if has_grad else ""
+
+
 def _call(moment: Moment) -> str:
     key = moment.roots[0]
     name = moment.graph.nodes[key].get("name") or "loss"
@@ -105,7 +109,7 @@ def _call(moment: Moment) -> str:
 def _of_stranger(question: Question, moment: Moment) -> Explanation:
     """A leaf that no gradient from the roots comes to."""
     cuts: Sequence[Cut] = moment.lost.get(question.key, ())
-    if question.key and (shown := cuts_between(moment.graph, question.key, moment.roots)):
+    if question.key and (shown := moment.cuts.of(question.key)):
         cuts = shown
     root = moment.root_names
     if cuts:
@@ -113,7 +117,7 @@ def _of_stranger(question: Question, moment: Moment) -> Explanation:
     if frozen := _frozen_before(question, moment):
         return frozen
     if moment.is_recorded:
-        if exits := _exits(moment.graph, question.key):
+        if exits := moment.exits.of(question.key):
             words = cut_words(moment.graph, exits[0])
             reason = f"no tensor carries it to {root}: it became plain numbers by {words}"
             evidence = [exits[0].target, exits[0].edge.get("source", "")]
@@ -195,16 +199,6 @@ def _numbers_taken(moment: Moment) -> list[str]:
 _EXITS = frozenset(("item", "tolist", "float", "int", "index", "complex", "numpy"))
 
 
-def _exits(graph: GradGraph, key: str) -> list[Cut]:
-    """Where the data of a tensor became numbers or an array, from which nothing can be followed."""
-    return [
-        Cut(source, target, edge)
-        for source in sorted(above(graph, [key]), key=lambda each: int(each[1:]))
-        for _, target, edge in graph.out_edges(source, data=True)
-        if edge.get("cause") in (Cause.ITEM, Cause.NUMPY)
-    ]
-
-
 def cut_words(graph: GradGraph, cut: Cut) -> str:
     """``detach() at train.py:31 (h = h.detach())``."""
     cause = cut.edge.get("cause", Cause.NOT_RECORDED)
@@ -252,7 +246,7 @@ def _has_cut(graph: GradGraph, key: str) -> bool:
 def _of_recorded_leaf(question: Question, moment: Moment) -> Explanation | None:
     """What the events tell; None when it is a matter of connection."""
     key, name = question.key, question.name
-    added = [e for e in moment.happened(EventKind.ACCUMULATE) if key and e.node == key]
+    added = moment.happened_to(key, EventKind.ACCUMULATE)
     if added:
         line = _cleared_at(moment, added[-1], key)
         where = f" by {line.word} at {mention(line.source)}" if line else ", by what was not seen"
@@ -261,7 +255,7 @@ def _of_recorded_leaf(question: Question, moment: Moment) -> Explanation | None:
         evidence = [added[-1].source, line.source if line else ""]
         return moment.answer(question, Verdict.CLEARED, reason, fix, evidence)
     passes = moment.happened(EventKind.BACKWARD)
-    if not passes or not moment.way(key):
+    if not passes or not moment.has_way(key):
         return None
     last = passes[-1]
     if all(each.word == "grad" for each in passes):
@@ -335,7 +329,7 @@ def _of_untracked(question: Question, moment: Moment) -> Explanation:
 def _of_non_leaf(question: Question, moment: Moment) -> Explanation:
     name, data = question.name, question.data
     if "grad" in data:  # it retains its gradient, and has none
-        if not moment.way(question.key):
+        if not moment.has_way(question.key):
             return _of_stranger(question, moment)
         return _of_connected(question, moment)
     maker = _maker(moment.graph, question.key)

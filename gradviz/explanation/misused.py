@@ -1,4 +1,4 @@
-"""Errors of what stands around backward: given gradients, hooks, optimizers, checkpoints."""
+"""Errors of what stands around backward: the messages, and those of optimizers and checkpoints."""
 
 from __future__ import annotations
 
@@ -7,134 +7,19 @@ from collections.abc import Callable, Sequence
 
 from gradviz.explanation.answers import Explanation
 from gradviz.explanation.lines import mention
+from gradviz.explanation.no_tensor import explain_no_grad_yet, explain_no_tensor
 from gradviz.explanation.refused import plainly
 from gradviz.explanation.trouble import Trouble
 from gradviz.explanation.verdict import Verdict
-from gradviz.story import Event, EventKind
+from gradviz.explanation.wrong_gradient import (
+    explain_assigned,
+    explain_given,
+    explain_hook_result,
+    explain_module_hook,
+    explain_number_given,
+)
 
 __all__ = ["KINDS"]
-
-Explain = Callable[[Trouble, "re.Match[str]"], Explanation]
-
-_LIKE_IT = "give one with the shape of the result: {name}.backward(torch.ones_like({name}))"
-
-
-def _given(trouble: Trouble, found: re.Match[str]) -> Explanation:
-    """The gradient that backward or ``torch.autograd.grad`` was given does not fit the result."""
-    graph, roots = trouble.moment.graph, trouble.moment.roots
-    key = roots[0] if len(roots) == 1 else ""
-    name = (graph.nodes[key].get("name") if key else "") or "the result"
-    groups = found.groupdict()
-    got, wanted = _plain(groups.get("got")), _plain(groups.get("wanted"))
-    reason = (
-        f"backward{trouble.at} was given a gradient of {groups.get('what', 'device')} {got}, "
-        f"and {name} has {wanted}"
-    )
-    fix = _LIKE_IT.format(name="y" if name == "the result" else name)
-    return trouble.answer(Verdict.WRONG_GRADIENT, reason, fix, [key], key)
-
-
-def _number_given(trouble: Trouble, found: re.Match[str]) -> Explanation | None:
-    """``backward(1.0)``; None when it was another number."""
-    if ".backward(" not in mention(trouble.line):
-        return None
-    reason = f"backward{trouble.at} was given a {found['kind']} as its gradient, not a tensor"
-    fix = "loss.backward(torch.ones_like(loss)); a single number needs none: loss.backward()"
-    return trouble.answer(Verdict.WRONG_GRADIENT, reason, fix)
-
-
-def _assigned(trouble: Trouble, found: re.Match[str]) -> Explanation:
-    """``x.grad = ...`` of another size, type or device."""
-    text = trouble.message.partition(".")[0]
-    values = re.findall(r"'([^']*)'", text)
-    what = "shape" if "of size" in text else "dtype" if "dtype" in text else "device"
-    got, wanted = (*values, "another", "another")[:2]
-    reason = (
-        f"a gradient of {what} {_plain(got)} was assigned{trouble.at} "
-        f"to the .grad of a tensor of {what} {_plain(wanted)}"
-    )
-    fix = "assign one that is like it: w.grad = torch.zeros_like(w), or None to clear it"
-    return trouble.answer(Verdict.WRONG_GRADIENT, reason, fix)
-
-
-def _by_hook(trouble: Trouble, found: re.Match[str]) -> Explanation:
-    """A hook returned a gradient that does not fit."""
-    name, told = found.groupdict().get("name") or "", found.groupdict().get("told") or ""
-    called = f" {name}" if name.isidentifier() and name != "hook" else ""
-    hooks = [
-        event
-        for event in trouble.moment.happened(EventKind.HOOK)
-        if event.detail == "registered" and event.source and "accumulate" not in event.word
-    ]
-    line = hooks[0].source if len({event.source for event in hooks}) == 1 else ""
-    where = f" at {mention(line)}" if line else ""
-    on = f" on {hooks[0].name}" if line and hooks[0].name else ""
-    if "invalid number of grad_input" in trouble.message:
-        reason = f"a full backward hook of a module returned {found['got']} gradients "
-        reason += f"for {found['wanted']}{trouble.at}"
-        fix = (
-            "return a tuple with one gradient for each input of the module, or None to change none"
-        )
-        return trouble.answer(Verdict.WRONG_GRADIENT, reason, fix)
-    change = f"of another {'shape' if told == 'size' else 'type or device'}"
-    if "hook returned" in trouble.message:
-        change = f"that is no tensor but a {found['kind']}"
-    if was := re.search(r"was (?P<old>\S+) got (?P<new>\S+)\)", trouble.message):
-        change += f" ({was['old']} → {was['new']})"
-    reason = f"the hook{called}{on}{where} returned a gradient {change}, in backward{trouble.at}"
-    fix = "let the hook return None, or a gradient like that which it was given: grad * 2"
-    nodes = [event.node for event in hooks[:1] if line and event.node]
-    evidence = [*nodes, line]
-    return trouble.answer(Verdict.WRONG_GRADIENT, reason, fix, evidence, nodes[0] if nodes else "")
-
-
-def _no_tensor(trouble: Trouble, found: re.Match[str]) -> Explanation:
-    """``backward`` of a number, an array or None."""
-    kind = found["kind"]
-    kind = kind.rpartition(".")[2]
-    code = mention(trouble.line).partition("(")[2]
-    named = re.match(r"([\w.]+)\.(?:backward|zero_|requires_grad_|detach)\b", code)
-    what = f"{named[1]}, " if named else ""
-    reason = f"{found['attribute']}(){trouble.at} was called on {what}"
-    evidence: list[str] = []
-    if kind == "NoneType":
-        reason += "None: what should have made it has returned nothing"
-        return trouble.answer(
-            Verdict.NOT_A_TENSOR, reason, "let the function, or forward, end in return loss"
-        )
-    if kind in ("tuple", "list", "dict"):
-        reason += f"a {kind} of results, not one tensor"
-        fix = "take the loss out of it: loss, logits = model(x), or output.loss"
-        return trouble.answer(Verdict.NOT_A_TENSOR, reason, fix)
-    article = "an array" if kind == "ndarray" else f"a {kind}"
-    reason += f"{article}, which carries no graph"
-    if exits := _exits(trouble):
-        reason += f"; numbers were taken out at {mention(exits[-1].source)}"
-        evidence = [exits[-1].source]
-    fix = "keep it a tensor up to backward: leave out item(), float() and numpy(); for a printout "
-    fix += "take loss.item() beside it"
-    return trouble.answer(Verdict.NOT_A_TENSOR, reason, fix, evidence)
-
-
-def _exits(trouble: Trouble) -> Sequence[Event]:
-    words = ("item", "tolist", "float", "int", "numpy", "complex", "index")
-    return [
-        event
-        for event in trouble.moment.happened(EventKind.CUT)
-        if event.word in words and event.source
-    ]
-
-
-def _no_grad_yet(trouble: Trouble, found: re.Match[str]) -> Explanation | None:
-    """Something was done with a ``.grad`` that is None; None when it was another None."""
-    code = mention(trouble.line).partition(" (")[2]
-    used = re.search(r"([\w.\[\]]+)\.grad\b", code)
-    if used is None:
-        return None
-    name = used[1]
-    reason = f"{name}.grad is None{trouble.at}: no backward pass has added to it, or it was cleared"
-    fix = f"gradviz.explain({name}, loss) tells which; in a loop: if {name}.grad is not None"
-    return trouble.answer(Verdict.NOT_A_TENSOR, reason, fix)
 
 
 def _no_parameters(trouble: Trouble, found: re.Match[str]) -> Explanation:
@@ -192,22 +77,17 @@ def _recomputed(trouble: Trouble, found: re.Match[str]) -> Explanation:
     return trouble.answer(Verdict.CHECKPOINT, reason, fix)
 
 
-def _plain(text: str | None) -> str:
-    """``[3]`` of ``torch.Size([3])``, ``float32`` of ``torch.float32``."""
-    return re.sub(r"torch\.Size\((.*)\)", r"\1", text or "another").removeprefix("torch.").lower()
-
-
 KINDS: Sequence[tuple[str, Callable[..., Explanation | None]]] = (
     (
         r"Mismatch in (?P<what>shape|dtype): grad_output\[\d+\] has a \w+ of (?P<got>.+?) and "
         r"output\[\d+\] has a \w+ of (?P<wanted>.+?)\.$",
-        _given,
+        explain_given,
     ),
     (
         r"^invalid gradient at index \d+ - expected device (?P<wanted>\S+) but got (?P<got>\S+)",
-        _given,
+        explain_given,
     ),
-    (r"attempting to assign a gradient (?:of|with)", _assigned),
+    (r"attempting to assign a gradient (?:of|with)", explain_assigned),
     (
         r"assigned grad expected to be a Tensor or None but got grad of type (?P<kind>\w+)",
         plainly(
@@ -216,12 +96,12 @@ KINDS: Sequence[tuple[str, Callable[..., Explanation | None]]] = (
             "to clear it: w.grad = None; or a tensor like it: w.grad = torch.zeros_like(w)",
         ),
     ),
-    (r"hook '(?P<name>.*)' has changed the (?P<told>size|type) of value", _by_hook),
-    (r"expected Variable, but hook returned '(?P<kind>\w+)'", _by_hook),
+    (r"hook '(?P<name>.*)' has changed the (?P<told>size|type) of value", explain_hook_result),
+    (r"expected Variable, but hook returned '(?P<kind>\w+)'", explain_hook_result),
     (
         r"Backward hook returned an invalid number of grad_input, got (?P<got>\d+), but expected "
         r"(?P<wanted>\d+)",
-        _by_hook,
+        explain_module_hook,
     ),
     (
         r"post accumulate grad hooks cannot be registered on non-leaf tensors",
@@ -253,11 +133,11 @@ KINDS: Sequence[tuple[str, Callable[..., Explanation | None]]] = (
     (
         r"'(?P<kind>[\w.]+)' object has no attribute "
         r"'(?P<attribute>backward|requires_grad_|retain_grad)'",
-        _no_tensor,
+        explain_no_tensor,
     ),
     (
         r"'NoneType' object has no attribute|unsupported operand type.*'NoneType'|but got NoneType",
-        _no_grad_yet,
+        explain_no_grad_yet,
     ),
     (r"optimizer got an empty parameter list", _no_parameters),
     (
@@ -351,7 +231,7 @@ KINDS: Sequence[tuple[str, Callable[..., Explanation | None]]] = (
             "why there is none",
         ),
     ),
-    (r"'(?P<kind>int|float)' object is not iterable", _number_given),
+    (r"'(?P<kind>int|float)' object is not iterable", explain_number_given),
     (
         r"expected Variable or None \(got (?P<kind>\w+)\)",
         plainly(

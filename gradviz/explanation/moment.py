@@ -8,8 +8,8 @@ from functools import cached_property
 
 from gradviz.explanation.answers import Explanation
 from gradviz.explanation.verdict import Verdict
-from gradviz.explanation.ways import Cut, above, below, word_of
-from gradviz.graph import GradGraph, NodeData, NodeKind
+from gradviz.explanation.ways import Cut, Cuts, above, below, is_data, word_of
+from gradviz.graph import Cause, EdgeKind, GradGraph, NodeData, NodeKind
 from gradviz.story import Event, EventKind
 
 __all__ = ["Moment", "Question", "listed"]
@@ -47,7 +47,6 @@ class Moment:
         kept: the graph of the moment at which most was kept for backward, if that was recorded.
         lost: by the keys of leaves, where their data lost its gradient on the way to the roots;
             also of those that the graph does not show.
-        latest: the graph of the last moment of all, if that was recorded.
     """
 
     graph: GradGraph
@@ -56,7 +55,6 @@ class Moment:
     before: GradGraph | None = None
     kept: GradGraph | None = None
     lost: Mapping[str, Sequence[Cut]] = field(default_factory=dict)
-    latest: GradGraph | None = None
 
     @property
     def is_recorded(self) -> bool:
@@ -80,6 +78,35 @@ class Moment:
     def below_roots(self) -> frozenset[str]:
         """Everything that a gradient from the roots comes to."""
         return frozenset(below(self.graph, self.roots))
+
+    @cached_property
+    def cuts(self) -> Cuts:
+        """Where data that goes to the roots leaves the graph."""
+        ends = below(self.graph, self.roots, is_data)
+        return Cuts(
+            self.graph,
+            (
+                Cut(*edge)
+                for edge in self.graph.in_edges(ends, data=True)
+                if edge[2]["kind"] is EdgeKind.CUT
+            ),
+        )
+
+    @cached_property
+    def exits(self) -> Cuts:
+        """Where data becomes numbers or an array, from which nothing can be followed."""
+        return Cuts(
+            self.graph,
+            (
+                Cut(*edge)
+                for edge in self.graph.edges(data=True)
+                if edge[2].get("cause") in (Cause.ITEM, Cause.NUMPY)
+            ),
+        )
+
+    def has_way(self, key: str) -> bool:
+        """Whether a gradient from the roots comes to a node."""
+        return any(start in self.below_roots for start in self._starts(key))
 
     def way(self, key: str) -> set[str]:
         """Everything between a node and the roots, both included; empty if there is no way."""
@@ -133,9 +160,27 @@ class Moment:
             found.append(replace(question, key=key))
         return replace(self, graph=graph), found
 
-    def happened(self, *kinds: EventKind) -> Sequence[Event]:
-        """The events of some kinds, in order."""
-        return [event for event in self.events or () if event.kind in kinds]
+    def happened(self, kind: EventKind) -> Sequence[Event]:
+        """The events of a kind, in order."""
+        return self._by_kind.get(kind, ())
+
+    def happened_to(self, key: str, kind: EventKind) -> Sequence[Event]:
+        """Those of a node; none without a key."""
+        return self._by_node.get((key, kind), ()) if key else ()
+
+    @cached_property
+    def _by_kind(self) -> Mapping[EventKind, Sequence[Event]]:
+        found: dict[EventKind, list[Event]] = {}
+        for event in self.events or ():
+            found.setdefault(event.kind, []).append(event)
+        return found
+
+    @cached_property
+    def _by_node(self) -> Mapping[tuple[str, EventKind], Sequence[Event]]:
+        found: dict[tuple[str, EventKind], list[Event]] = {}
+        for event in self.events or ():
+            found.setdefault((event.node, event.kind), []).append(event)
+        return found
 
 
 def listed(names: Sequence[str]) -> str:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from gradviz.graph import GradGraph, NodeData, NodeKind, SavedTensor
+from gradviz.graph import EdgeKind, GradGraph, NodeData, NodeKind, SavedTensor
 from gradviz.views.bookkeeping import RESHAPING
 
-__all__ = ["Origin", "origin_of", "owner_of"]
+__all__ = ["Origin", "Origins"]
 
 # Their results lie in the storage of their input.
 _VIEWS = (RESHAPING - {"contiguous", "flatten", "reshape"}) | frozenset(
@@ -71,59 +71,95 @@ class Origin(NamedTuple):
     is_made: bool = False
 
 
-def origin_of(graph: GradGraph, key: str, tensor: SavedTensor) -> Origin:
-    """Say what a saved tensor is.
+class Origins:
+    """Tells where the saved tensors of a graph came from.
 
     Args:
-        graph: where.
-        key: of the operation that keeps it.
-        tensor: as that has it.
+        graph: which must stay as it is: what was found out once is kept.
 
     Example:
         >>> graph = GradGraph()
         >>> graph.add_node("n0", kind=NodeKind.OPERATION, op="exp")
-        >>> origin_of(graph, "n0", SavedTensor("result")).words
+        >>> Origins(graph).of("n0", SavedTensor("result")).words
         'output of exp'
-        >>> origin_of(graph, "n0", SavedTensor("result3")).words
+        >>> Origins(graph).of("n0", SavedTensor("result3")).words
         'result3 of exp'
     """
-    op = graph.nodes[key].get("op", "")
-    if tensor.argument in _MAIN:
-        return Origin(key, f"output of {op}", True)
-    is_indices = tensor.argument == "indices" and op in _SORTING
-    if is_indices or tensor.argument in _SIDE_OUTPUTS or tensor.argument.startswith("result"):
-        word = _OF_OUTPUTS.get(op, {}).get(
-            tensor.argument, tensor.argument.replace("_", " ").strip()
+
+    def __init__(self, graph: GradGraph) -> None:
+        self._graph = graph
+        self._owners: dict[str, str] = {}
+
+    def of(self, key: str, tensor: SavedTensor) -> Origin:
+        """Say what a saved tensor is.
+
+        Args:
+            key: of the operation that keeps it.
+            tensor: as that has it.
+        """
+        op = self._graph.nodes[key].get("op", "")
+        if tensor.argument in _MAIN:
+            return Origin(key, f"output of {op}", True)
+        is_indices = tensor.argument == "indices" and op in _SORTING
+        if is_indices or tensor.argument in _SIDE_OUTPUTS or tensor.argument.startswith("result"):
+            word = _OF_OUTPUTS.get(op, {}).get(
+                tensor.argument, tensor.argument.replace("_", " ").strip()
+            )
+            return Origin(key, f"{word} of {op}", True)
+        if source := self._source(key, tensor):
+            owner = self.owner(source)
+            data: NodeData = self._graph.nodes[owner]
+            if data["kind"] is NodeKind.OPERATION:
+                return Origin(owner, f"output of {data.get('op')}", True)
+            return Origin(owner, f"input of {op}")
+        if tensor.argument.startswith("tensors["):
+            return Origin("", f"saved by {op}")
+        word = (
+            "input" if tensor.argument in _OPERANDS else tensor.argument.replace("_", " ").strip()
         )
-        return Origin(key, f"{word} of {op}", True)
-    if source := _source(graph, key, tensor):
-        owner = owner_of(graph, source)
-        data: NodeData = graph.nodes[owner]
+        return Origin("", f"{word} of {op}")
+
+    def _source(self, key: str, tensor: SavedTensor) -> str:
+        """The node that an operation got a saved tensor from; "" if that cannot be told."""
+        if tensor.input < 0:
+            return ""
+        inputs = list(self._graph.inputs(key))
+        found = [source for source, edge in inputs if edge.get("input") == tensor.input]
+        if found and not all(self._may_be(source, tensor) for source in found):
+            # Arguments without a gradient may be counted as the call has them: linear's are others.
+            found = [
+                source
+                for source, edge in inputs
+                if edge["kind"] is EdgeKind.CUT and self._may_be(source, tensor)
+            ]
+        return found[0] if len(found) == 1 else ""
+
+    def _may_be(self, source: str, tensor: SavedTensor) -> bool:
+        """Whether a saved tensor fits what went in without a gradient, itself or transposed."""
+        data: NodeData = self._graph.nodes[source]
+        if data["kind"] is not NodeKind.UNTRACKED or "shape" not in data:
+            return True
+        return sorted(data["shape"]) == sorted(tensor.shape)
+
+    def owner(self, key: str) -> str:
+        """The node that made the storage of a result: the one behind views of it."""
+        way = []
+        while key not in self._owners:
+            way.append(key)
+            self._owners[key] = key  # if it is no view
+            key = self._viewed(key)
+        owner = self._owners[key]
+        self._owners.update(dict.fromkeys(way, owner))
+        return owner
+
+    def _viewed(self, key: str) -> str:
+        """What a view is a view of; anything else is its own."""
+        data: NodeData = self._graph.nodes[key]
         if data["kind"] is NodeKind.OPERATION:
-            return Origin(owner, f"output of {data.get('op')}", True)
-        return Origin(owner, f"input of {op}")
-    if tensor.argument.startswith("tensors["):
-        return Origin("", f"saved by {op}")
-    word = "input" if tensor.argument in _OPERANDS else tensor.argument.replace("_", " ").strip()
-    return Origin("", f"{word} of {op}")
-
-
-def _source(graph: GradGraph, key: str, tensor: SavedTensor) -> str:
-    """The node that an operation got a saved tensor from; "" if that cannot be told."""
-    at = tensor.input
-    found = [source for source, edge in graph.inputs(key) if edge.get("input") == at]
-    return found[0] if at >= 0 and len(found) == 1 else ""
-
-
-def owner_of(graph: GradGraph, key: str) -> str:
-    """The node that made the storage of a result: the one behind views of it."""
-    seen = {key}
-    while (data := graph.nodes[key])["kind"] in (NodeKind.OPERATION, NodeKind.ACCUMULATE):
-        if data["kind"] is NodeKind.OPERATION and data.get("op") not in _VIEWS:
-            break
-        sources = [source for source, edge in graph.inputs(key) if edge.get("input", 0) == 0]
-        if len(sources) != 1 or sources[0] in seen:
-            break
-        key = sources[0]
-        seen.add(key)
-    return key
+            is_view = data.get("op") in _VIEWS
+        else:
+            is_view = data["kind"] is NodeKind.ACCUMULATE
+        if not is_view:
+            return key
+        sources = [s for s, edge in self._graph.inputs(key) if edge.get("input", 0) == 0]
+        return sources[0] if len(sources) == 1 else key

@@ -46,7 +46,7 @@ def is_wrong(grad: TensorSummary | None) -> bool:
 
 def _of_passes(question: Question, moment: Moment, grad: TensorSummary) -> Explanation:
     times = question.data.get("accumulations", 0)
-    added = [e for e in moment.happened(EventKind.ACCUMULATE) if e.node == question.key]
+    added = moment.happened_to(question.key, EventKind.ACCUMULATE)
     if times > 1:
         lines = list(dict.fromkeys(event.source for event in added[-times:]))
         where = f" (at {', '.join(lines[-3:])})" if lines else ""
@@ -73,6 +73,6 @@ def _as_used(question: Question, moment: Moment) -> GradGraph:
     if not moment.is_recorded:
         return moment.graph
     passes = moment.happened(EventKind.BACKWARD)
-    added = [e for e in moment.happened(EventKind.ACCUMULATE) if e.node == question.key]
+    added = moment.happened_to(question.key, EventKind.ACCUMULATE)
     is_latest = len(added) == 1 and bool(passes) and added[0].number > passes[-1].number
     return moment.before if is_latest and moment.before is not None else GradGraph()

@@ -80,7 +80,8 @@ def questions_of(asked: Asked, moment: Moment, names: Names) -> list[Question]:
         _questions([each.tensor for each in unseen], asked, moment, own) if unseen else ()
     )
     named = [_shown(key, shown[key]) if key in shown else next(others) for key in keys]
-    return named + [_shown(key, data) for key, data in shown.items() if key not in keys]
+    known = set(keys)
+    return named + [_shown(key, data) for key, data in shown.items() if key not in known]
 
 
 def _shown(key: str, data: NodeData) -> Question:

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import networkx as nx
 
-from gradviz.explanation.checkpoints import blocks_of, freed_by_checkpointing
-from gradviz.explanation.origins import Origin, origin_of
+from gradviz.explanation.checkpoints import blocks_of, freed_by_checkpointing, is_of_module
+from gradviz.explanation.origins import Origin, Origins
 from gradviz.explanation.saved_table import SavedRow, SavedTable
-from gradviz.graph import Buffers, GradGraph, NodeData, NodeKind, SavedTensor
+from gradviz.graph import Buffers, GradGraph, NodeData, SavedTensor
 from gradviz.numbers import shape_text
 from gradviz.views.inference import module_paths
 from gradviz.views.units import units_of
@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 
 __all__ = ["SavedRow", "SavedTable", "saved", "saved_at_most"]
 
-_LEAVES = (NodeKind.PARAMETER, NodeKind.LEAF)
+# Of normalisation, which the module keeps as its own, whatever becomes of the graph.
+_BUFFERS = ("running_mean", "running_var")
+_OPERANDS = ("self", "other")
+_NUMBERS = ("int64", "float64", "complex128", "bool")
 
 
 @dataclass
@@ -57,24 +60,24 @@ def saved(graph: GradGraph) -> SavedTable:
     """
     units = units_of(graph)
     paths = dict(zip(units.keys, module_paths(units), strict=True))
-    storages, held = _storages(graph)
+    origins = Origins(graph)
+    storages, held = _storages(graph, origins)
     modules = {key: ".".join(path) for key, path in paths.items()}
     rows = [_row(graph, each, modules) for each in storages]
     rows += _without_tensors(graph, modules)
     rows.sort(key=lambda row: -row.bytes)
     states = [data.get("buffers") for _, data in graph.nodes(data=True)]
-    packed = sum(
-        any(not each.dtype for each in data.get("saved", ())) for _, data in graph.nodes(data=True)
-    )
+    tensors = [data.get("saved", ()) for _, data in graph.nodes(data=True)]
     kept = [(each.origin, each.savers, each.tensor.bytes) for each in storages]
     return SavedTable(
         tuple(rows),
-        tuple(graph.nodes[key].get("name", "") for key in held),
-        sum(held.values()),
+        tuple(name for name, _ in held),
+        sum(size for _, size in held),
         states.count(Buffers.FREED),
         states.count(Buffers.UNKNOWN),
-        packed,
-        freed_by_checkpointing(graph, blocks_of(paths), kept),
+        sum(any(not each.dtype for each in some) for some in tensors),
+        freed_by_checkpointing(graph, blocks_of(paths), kept, origins.owner),
+        sum(bool(each.dtype) and each.storage < 0 for some in tensors for each in some),
     )
 
 
@@ -99,30 +102,51 @@ def saved_at_most(frames: Iterable[Frame], name: str) -> tuple[str, SavedTable] 
     return max(found, key=lambda pair: pair[1].total, default=None)
 
 
-def _storages(graph: GradGraph) -> tuple[list[_Storage], dict[str, int]]:
-    """What is kept for backward alone, and the leaves that are kept anyway, with their bytes."""
+def _storages(graph: GradGraph, origins: Origins) -> tuple[list[_Storage], list[tuple[str, int]]]:
+    """What is kept for backward alone; and names and bytes of what is kept anyway."""
     of_leaves: dict[int, list[str]] = {}
     for key, data in graph.nodes(data=True):
         if "storage" in data:
             of_leaves.setdefault(data["storage"], []).append(key)
     found: dict[int, list[tuple[str, SavedTensor]]] = {}
-    held: dict[str, int] = {}
+    leaves: dict[str, int] = {}
     for key, data in graph.nodes(data=True):
         for tensor in data.get("saved", ()):
             if tensor.storage in of_leaves:
                 first, *others = of_leaves[tensor.storage]
-                held.update({first: tensor.bytes, **dict.fromkeys(others, 0)})
-            elif tensor.bytes:
+                leaves.update({first: tensor.bytes, **dict.fromkeys(others, 0)})
+            elif tensor.bytes and not _is_number(graph, key, tensor):
                 found.setdefault(tensor.storage, []).append((key, tensor))
-    held = dict(sorted(held.items(), key=lambda item: int(item[0][1:])))
-    return [_storage(graph, each) for each in found.values()], held
+    ordered = sorted(leaves.items(), key=lambda item: int(item[0][1:]))
+    held = [(graph.nodes[key].get("name", ""), size) for key, size in ordered]
+    storages = []
+    for entries in found.values():
+        storage = _storage(graph, entries, origins)
+        maker: NodeData | None = graph.nodes.get(storage.origin.key)
+        if maker is not None and is_of_module(maker):
+            held.append((maker["name"].removesuffix(".t()"), storage.tensor.bytes))
+        elif storage.tensor.argument in _BUFFERS:
+            held.append(("", storage.tensor.bytes))
+        else:
+            storages.append(storage)
+    return storages, held
 
 
-def _storage(graph: GradGraph, entries: list[tuple[str, SavedTensor]]) -> _Storage:
+def _is_number(graph: GradGraph, key: str, tensor: SavedTensor) -> bool:
+    """Whether it is the 2 of ``x * 2``, which torch keeps as a tensor."""
+    is_like_one = not tensor.shape and tensor.dtype in _NUMBERS and tensor.argument in _OPERANDS
+    return is_like_one and not any(
+        edge.get("input") == tensor.input for _, edge in graph.inputs(key)
+    )
+
+
+def _storage(
+    graph: GradGraph, entries: list[tuple[str, SavedTensor]], origins: Origins
+) -> _Storage:
     entries = sorted(entries, key=lambda each: graph.nodes[each[0]].get("sequence_nr", -1))
-    origins = [(origin_of(graph, key, tensor), tensor) for key, tensor in entries]
+    told = [(origins.of(key, tensor), tensor) for key, tensor in entries]
     # What made it is known by that operation itself, or by one that used it.
-    origin, tensor = max(origins, key=lambda each: _rank(each[0]))
+    origin, tensor = max(told, key=lambda each: _rank(each[0]))
     return _Storage(tensor, origin, list(dict.fromkeys(key for key, _ in entries)))
 
 

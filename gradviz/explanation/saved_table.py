@@ -63,12 +63,15 @@ class SavedTable:
 
     Args:
         rows: the tensors that are kept, largest first; those that share a storage are one.
-        leaves: names of leaves that are saved as well, and are held anyway; "" for one without.
+        leaves: names of leaves, frozen parameters and buffers that are saved as well, and are held
+            anyway; "" for one without.
         leaf_bytes: the size of these, which counts nowhere else.
         freed: how many operations have let go of what they kept.
         unknown: how many operations keep something that cannot be seen.
         packed: how many operations keep something that a hook has packed.
         modules: bytes that checkpointing a module would free at least, largest first.
+        sizeless: how many tensors are kept whose size is not known: sparse ones, and those inside
+            ``torch.func``.
     """
 
     rows: tuple[SavedRow, ...]
@@ -78,6 +81,7 @@ class SavedTable:
     unknown: int = 0
     packed: int = 0
     modules: Mapping[str, int] = field(default_factory=dict)
+    sizeless: int = 0
 
     @property
     def total(self) -> int:
@@ -113,7 +117,7 @@ class SavedTable:
         if self.rows:
             many = _counted(len(self.rows), "tensor")
             lines.append(f"total {bytes_text(self.total)}, kept for backward: {many}")
-        elif not self.freed and not self.unknown and not self.packed:
+        elif not (self.freed or self.unknown or self.packed or self.sizeless):
             lines.append("nothing is kept for backward" + " but leaves" * bool(self.leaves))
         if self.leaves:
             names = _some([name for name in self.leaves if name])
@@ -130,6 +134,8 @@ class SavedTable:
             )
         if self.unknown:
             lines.append(f"not known: what {_counted(self.unknown, 'operation')} may keep")
+        if self.sizeless:
+            lines.append(f"not known: the size of {_counted(self.sizeless, 'tensor')} kept as well")
         if self.modules:
             said = _some([f"{name} {bytes_text(size)}" for name, size in self.modules.items()])
             lines.append(f"checkpointing a module frees at least: {said}")

@@ -9,9 +9,9 @@ from gradviz.graph import EdgeData, EdgeKind, GradGraph, NodeData, NodeKind, Ten
 
 __all__ = [
     "Cut",
+    "Cuts",
     "above",
     "below",
-    "cuts_between",
     "is_data",
     "is_gradient",
     "plain",
@@ -20,6 +20,8 @@ __all__ = [
 ]
 
 Follow = Callable[[str, str, EdgeData], bool]
+
+_FEW = 16
 
 
 class Cut(NamedTuple):
@@ -66,16 +68,33 @@ def below(graph: GradGraph, starts: Iterable[str], follow: Follow = is_gradient)
     return seen
 
 
-def cuts_between(graph: GradGraph, start: str, roots: Iterable[str]) -> list[Cut]:
-    """The first cut on each way of the data from a node to the roots; [] if there is no way."""
-    ends = below(graph, roots, is_data)
-    found = [
-        Cut(key, target, edge)
-        for key in above(graph, [start])
-        for _, target, edge in graph.out_edges(key, data=True)
-        if edge["kind"] is EdgeKind.CUT and target in ends
-    ]
-    return sorted(found, key=lambda cut: (int(cut.source[1:]), int(cut.target[1:])))
+class Cuts:
+    """Some edges along which data leaves the graph, and to which of them that of a node comes.
+
+    Args:
+        graph: where they are.
+        cuts: the edges.
+    """
+
+    def __init__(self, graph: GradGraph, cuts: Iterable[Cut]) -> None:
+        self._graph = graph
+        self._by_source: dict[str, list[Cut]] = {}
+        for cut in sorted(cuts, key=lambda cut: (int(cut.source[1:]), int(cut.target[1:]))):
+            self._by_source.setdefault(cut.source, []).append(cut)
+        self._below: dict[str, set[str]] = {}
+
+    def of(self, key: str) -> list[Cut]:
+        """Those to which the data of a node comes, with its gradient up to there."""
+        if len(self._by_source) > _FEW:
+            way = above(self._graph, [key])
+        else:  # asked for one leaf after the other, what they have in common is walked once
+            way = {source for source in self._by_source if key in self._all_below(source)}
+        return [cut for source, cuts in self._by_source.items() if source in way for cut in cuts]
+
+    def _all_below(self, source: str) -> set[str]:
+        if source not in self._below:
+            self._below[source] = below(self._graph, [source])
+        return self._below[source]
 
 
 def value_of(graph: GradGraph, key: str) -> TensorSummary | None:

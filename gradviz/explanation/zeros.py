@@ -33,7 +33,7 @@ def explain_zeros(question: Question, moment: Moment, graph: GradGraph) -> Expla
         for event in moment.happened(EventKind.GRAD)
         if "zeroed" in event.detail and event.node in (question.key, "")
     ]
-    added = [e for e in moment.happened(EventKind.ACCUMULATE) if e.node == question.key]
+    added = moment.happened_to(question.key, EventKind.ACCUMULATE)
     if zeroed and (not added or zeroed[-1].number > added[-1].number):
         line = zeroed[-1].source
         reason = f"it was set to zeros by {zeroed[-1].word} at {mention(line)}, "
