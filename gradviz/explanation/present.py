@@ -74,5 +74,10 @@ def _as_used(question: Question, moment: Moment) -> GradGraph:
         return moment.graph
     passes = moment.happened(EventKind.BACKWARD)
     added = moment.happened_to(question.key, EventKind.ACCUMULATE)
-    is_latest = len(added) == 1 and bool(passes) and added[0].number > passes[-1].number
-    return moment.before if is_latest and moment.before is not None else GradGraph()
+    is_latest = bool(passes and added) and added[-1].number > passes[-1].number
+    # A loop has added to it many times; what counts is since it was cleared.
+    is_all = len(added) == 1 or question.data.get("accumulations") == 1
+    # Zeros that were added up were zeros each, or nearly always.
+    is_zero = is_all_zero(question.data["grad"])
+    is_known = is_latest and (is_all or is_zero)
+    return moment.before if is_known and moment.before is not None else GradGraph()

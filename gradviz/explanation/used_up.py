@@ -82,7 +82,12 @@ def _carried(trouble: Trouble, passed: int) -> list[str]:
         for event in trouble.moment.events or ()
         if event.node in order and event.kind in (EventKind.OPERATION, EventKind.IN_PLACE)
     ]
-    old = max((created for created, number in known if number < passed), default=-1)
+    # What it made besides, such as the output of an RNN beside its state, may be gone: then the
+    # frame after that pass still shows the operations from before it.
+    before = trouble.moment.before
+    shown = [created for key, created in order.items() if before is not None and key in before]
+    told = [created for created, number in known if number < passed]
+    old = max((*told, *shown), default=-1)
     if not any(number > passed for _, number in known):
         return []
     on_the_way = trouble.moment.below_roots
