@@ -253,6 +253,26 @@ def test_a_reader_that_goes_away_is_no_traceback():
     assert stderr == "a word from the script\n"
 
 
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["summary", "train.py:loss"],
+        ["saved", "train.py:loss"],
+        ["explain", "train.py:loss"],
+        ["--help"],
+        ["--version"],
+        ["draw", "--help"],
+    ],
+)
+def test_a_full_disk_behind_what_is_printed(args):
+    with Path("/dev/full").open("w") as full:
+        code, _, stderr = finish(start(*args, stdout=full))
+    assert code == 1
+    words = "Error: cannot write to standard output: no space is left on the disk; free some"
+    assert stderr.replace("a word from the script\n", "").startswith(words)
+    assert len(stderr.replace("a word from the script\n", "").splitlines()) == 1
+
+
 def test_a_full_disk_behind_standard_output():
     with Path("/dev/full").open("w") as full:
         code, _, stderr = finish(start("draw", "train.py:loss", stdout=full))

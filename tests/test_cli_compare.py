@@ -117,11 +117,19 @@ def test_numbers_count_with_values():
     assert said.splitlines()[:2] == ["2 changed", "~ x  value  1 1 → 0 0"]
 
 
-def test_a_script_that_failed_later_is_compared_and_said():
-    result = run("compare", "new.json", "new/train.py:loss", "--exit-code", "--", "--fail")
-    assert result.exit_code == 0
+@pytest.mark.parametrize("options", [(), ("--exit-code",), ("-o", "d.txt", "-o", "-")])
+def test_a_script_that_failed_later_is_compared_and_said(options):
+    result = run("compare", "new.json", "new/train.py:loss", *options, "--", "--fail")
+    assert result.exit_code == 1
     assert result.stdout == "no difference\n"
-    assert "new/train.py failed after it had set loss: ValueError: too far" in result.stderr
+    said = "Warning: new/train.py failed after it had set loss: ValueError: too far"
+    assert said in result.stderr.splitlines()[-1]
+
+
+def test_two_variables_of_a_script_that_failed_later():
+    result = run("compare", "new/train.py:half", "new/train.py:loss", "--", "--fail")
+    assert (result.exit_code, result.stdout) == (1, "1 added\n+ relu  after mul\n")
+    assert result.stderr.count("failed after it had set half and loss") == 1
 
 
 MISUSE = [

@@ -333,3 +333,19 @@ def test_saved_memory_of_one_result_and_of_a_recording() -> None:
     told = gradviz.explain(run)
     assert told.saved.total == told[0].saved.total == 200
     assert "f32[50]  200 B  output of exp  tests/test_explain.py:" in str(told.saved)
+
+
+@pytest.mark.parametrize("recorded", [False, True])
+def test_what_is_asked_for_twice_is_told_once(recorded: bool) -> None:
+    with gradviz.record() as run:
+        w = leaf(1.0, 2.0)
+        loss = (w * 2).sum()
+        loss.backward()
+    more = (run,) if recorded else ()
+    for asked in ([loss, loss], {"a": loss, "b": loss}, [w, loss, w]):
+        told = gradviz.explain(asked, *more)
+        assert isinstance(told, Explanations)
+        names = [each.name for each in told]
+        assert names == list(dict.fromkeys(names))
+        assert "loss" in names
+    assert str(gradviz.explain(w, [loss, loss])).startswith("w: fine")

@@ -41,7 +41,7 @@ def look(asked: Asked, names: Names) -> tuple[Moment, list[Question]]:
     questions = [keys[identity_of(each)] for each in asked.tensors]
     for key in questions:
         if key not in roots:
-            del graph.nodes[key]["root"]
+            graph.nodes[key].pop("root", None)  # two tensors may be one output
     _fold_witnesses(graph, [keys[identity_of(each)] for each in witnesses], roots)
     _drop_the_rest(graph, {*roots, *questions})
     called = names_of(names)

@@ -64,6 +64,11 @@ class Asked:
 
     def _sort(self, rest: list[object], names: object) -> None:
         groups = [_tensors(subject) for subject in rest]
+        self._sort_groups(rest, groups, names)
+        # What is asked for twice is told once.
+        self.tensors = list({id(tensor): tensor for tensor in self.tensors}.values())
+
+    def _sort_groups(self, rest: list[object], groups: list[list[Any]], names: object) -> None:
         modules = [_is_module(subject) for subject in rest]
         if _is_module(names) and not any(modules):
             self.roots = [tensor for group in groups for tensor in group]

@@ -6,6 +6,7 @@ Exit codes: 0 done, 1 it failed (or the script did), 2 misuse, 130 stopped by Ct
 from __future__ import annotations
 
 import importlib.metadata
+import traceback
 from collections.abc import Sequence
 
 import click
@@ -18,6 +19,7 @@ from gradviz.frontends.command_explain import explain, run
 from gradviz.frontends.command_record import record
 from gradviz.frontends.command_saved import saved
 from gradviz.frontends.command_summary import summary
+from gradviz.frontends.files import stdout_fault
 from gradviz.frontends.streams import aside
 
 __all__ = ["cli", "main"]
@@ -25,7 +27,15 @@ __all__ = ["cli", "main"]
 
 def main(args: Sequence[str] | None = None) -> None:
     """Run the command line and exit."""
-    cli.main(args=None if args is None else list(args), prog_name="gradviz")
+    try:
+        cli.main(args=None if args is None else list(args), prog_name="gradviz")
+    except OSError as error:
+        frames = traceback.walk_tb(error.__traceback__)
+        if not any(frame.f_code is click.echo.__code__ for frame, _ in frames):
+            raise
+        # A table or a help page found a full disk behind standard output.
+        aside(f"Error: {stdout_fault(error)}")
+        raise SystemExit(1) from error
 
 
 def _print_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:

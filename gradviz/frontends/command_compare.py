@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,7 +29,7 @@ from gradviz.frontends.streams import aside, stage
 
 if TYPE_CHECKING:
     from gradviz.comparison import Comparison
-    from gradviz.frontends.target import Target
+    from gradviz.frontends.target import Loaded, Target
     from gradviz.graph import GradGraph
     from gradviz.renderers.theme import Theme
     from gradviz.story import Frame, Story
@@ -84,12 +85,17 @@ def compare(ctx: click.Context, /, **options: Any) -> None:
     """
     request = _Request(**options)
     with one_line_errors(request.debug):
-        comparison = _compare(request, arguments(ctx))
-        if request.exit_code and not comparison.same:
+        comparison, failed = _compare(request, arguments(ctx))
+        for loaded in failed:
+            if request.debug:
+                traceback.print_exception(loaded.run.error)
+            aside(f"Warning: {loaded.failure}; compared as it was then", warning=True)
+        if failed or (request.exit_code and not comparison.same):
             ctx.exit(1)
 
 
-def _compare(request: _Request, argv: Sequence[str]) -> Comparison:
+def _compare(request: _Request, argv: Sequence[str]) -> tuple[Comparison, list[Loaded]]:
+    """Do what was asked; returns what was found, and the programs that failed."""
     from gradviz.comparison import compare as compared
     from gradviz.frontends.drawing import Drawing
     from gradviz.frontends.target import parse_target
@@ -99,7 +105,7 @@ def _compare(request: _Request, argv: Sequence[str]) -> Comparison:
     if argv and all(target.is_saved for target in targets):
         raise UsageError("saved graphs take no arguments after --")
     with outputs.quieted():
-        before, after = _subjects(targets, argv)
+        (before, after), failed = _subjects(targets, argv)
     comparison = compared(before, after, values=request.values)
 
     def render(fmt: str, **size: float) -> bytes:
@@ -114,21 +120,26 @@ def _compare(request: _Request, argv: Sequence[str]) -> Comparison:
         return drawing.render(fmt, **size)
 
     outputs.write(render, request.quiet)
-    return comparison
+    return comparison, failed
 
 
-def _subjects(targets: tuple[Target, Target], argv: Sequence[str]) -> list[Subject]:
+def _subjects(
+    targets: tuple[Target, Target], argv: Sequence[str]
+) -> tuple[list[Subject], list[Loaded]]:
     if targets[0].place == targets[1].place and not targets[0].is_saved:
         return _of_one_run(targets, argv)
     subjects: list[Subject] = []
+    failed: list[Loaded] = []
     for target in targets:
         if target.is_saved:
             subjects.append(_one_frame(saved(target.place), target.place))
         else:
             # The second script imports its own ``model.py``, not that of the first.
             with modules_forgotten(Path(target.place).resolve().parent):
-                subjects.append(_of_script(target, argv))
-    return subjects
+                loaded = _of_script(target, argv)
+                subjects.append(loaded.traced())
+            failed += [loaded] if loaded.failure else []
+    return subjects, failed
 
 
 def _one_frame(story: Story, place: str) -> Frame:
@@ -140,28 +151,21 @@ def _one_frame(story: Story, place: str) -> Frame:
     return story[0]
 
 
-def _of_script(target: Target, argv: Sequence[str]) -> Subject:
+def _of_script(target: Target, argv: Sequence[str]) -> Loaded:
     from gradviz.frontends.target import load_target
 
     with stage(f"running {target.place}", spinner=False):
-        loaded = load_target(target, argv)
-    if loaded.failure:
-        aside(f"Warning: {loaded.failure}; compared as it was then", warning=True)
-    return loaded.traced()
+        return load_target(target, argv)
 
 
-def _of_one_run(targets: tuple[Target, Target], argv: Sequence[str]) -> list[Subject]:
+def _of_one_run(
+    targets: tuple[Target, Target], argv: Sequence[str]
+) -> tuple[list[Subject], list[Loaded]]:
     """Two variables of one script, which is run once."""
-    from gradviz.frontends.target import load_target
-
-    both = replace(targets[0], names=targets[0].names + targets[1].names)
-    with stage(f"running {both.place}", spinner=False):
-        loaded = load_target(both, argv)
-    if loaded.failure:
-        aside(f"Warning: {loaded.failure}; compared as it was then", warning=True)
+    loaded = _of_script(replace(targets[0], names=targets[0].names + targets[1].names), argv)
     cut = len(targets[0].names)
     parts = (
         replace(loaded, names=loaded.names[part], values=loaded.values[part])
         for part in (slice(cut), slice(cut, None))
     )
-    return [part.traced() for part in parts]
+    return [part.traced() for part in parts], [loaded] if loaded.failure else []

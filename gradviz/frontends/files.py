@@ -19,6 +19,7 @@ __all__ = [
     "Staged",
     "check_folder",
     "format_of",
+    "stdout_fault",
     "write_atomically",
 ]
 
@@ -245,6 +246,16 @@ def _write_stdout(data: bytes) -> None:
         raise
     except OSError as error:
         raise _cannot("to standard output", _reason(error, Path())) from error
+
+
+def stdout_fault(error: OSError) -> OutputError:
+    """What to say of an error in printing; what is not printed yet is given up."""
+    with contextlib.suppress(OSError, ValueError):
+        # It would fail once more at exit, when Python flushes what it holds back.
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
+    return _cannot("to standard output", _reason(error, Path()))
 
 
 def _reason(error: OSError | ValueError, target: Path) -> str:
