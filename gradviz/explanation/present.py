@@ -78,6 +78,7 @@ def _as_used(question: Question, moment: Moment) -> GradGraph:
     # A loop has added to it many times; what counts is since it was cleared.
     is_all = len(added) == 1 or question.data.get("accumulations") == 1
     # Zeros that were added up were zeros each, or nearly always.
-    is_zero = is_all_zero(question.data["grad"])
+    gradient = question.data["grad"]
+    is_zero = gradient is not None and is_all_zero(gradient)
     is_known = is_latest and (is_all or is_zero)
     return moment.before if is_known and moment.before is not None else GradGraph()
