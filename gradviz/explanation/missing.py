@@ -10,7 +10,7 @@ from gradviz.explanation.lines import mention
 from gradviz.explanation.moment import Moment, Question
 from gradviz.explanation.verdict import Verdict
 from gradviz.explanation.ways import Cut, below, word_of
-from gradviz.graph import Buffers, Cause, EdgeKind, GradGraph, NodeData, NodeKind
+from gradviz.graph import Cause, EdgeKind, GradGraph, NodeData, NodeKind
 from gradviz.story import Event, EventKind
 
 __all__ = ["RECORD", "cut_words", "explain_missing", "fix_of_cut", "lost_on_the_way"]
@@ -90,13 +90,9 @@ def _of_connected(question: Question, moment: Moment) -> Explanation:
 
 def _sign_of_a_pass(question: Question, moment: Moment) -> str:
     """What tells that backward has run, when nobody watched; "" for nothing."""
-    if any(
-        moment.graph.nodes[key].get("buffers") is Buffers.FREED for key in moment.way(question.key)
-    ):
+    if moment.freed and moment.freed & moment.way(question.key):
         return "the saved tensors are freed"
-    others = (key for key in moment.below_roots if key not in moment.roots)
-    has_grad = any(moment.graph.nodes[key].get("grad") is not None for key in others)
-    return "others have one" if has_grad else ""
+    return "others have one" if moment.with_grad else ""
 
 
 def _call(moment: Moment) -> str:

@@ -9,7 +9,7 @@ from functools import cached_property
 from gradviz.explanation.answers import Explanation
 from gradviz.explanation.verdict import Verdict
 from gradviz.explanation.ways import Cut, Cuts, above, below, is_data, word_of
-from gradviz.graph import Cause, EdgeKind, GradGraph, NodeData, NodeKind
+from gradviz.graph import Buffers, Cause, EdgeKind, GradGraph, NodeData, NodeKind
 from gradviz.story import Event, EventKind
 
 __all__ = ["Moment", "Question", "listed"]
@@ -78,6 +78,23 @@ class Moment:
     def below_roots(self) -> frozenset[str]:
         """Everything that a gradient from the roots comes to."""
         return frozenset(below(self.graph, self.roots))
+
+    @cached_property
+    def freed(self) -> frozenset[str]:
+        """Of these, the operations whose saved tensors a backward pass has freed."""
+        nodes = self.graph.nodes
+        return frozenset(k for k in self.below_roots if nodes[k].get("buffers") is Buffers.FREED)
+
+    @cached_property
+    def hooked(self) -> frozenset[str]:
+        """Of these, what has hooks."""
+        return frozenset(k for k in self.below_roots if self.graph.nodes[k].get("hooks"))
+
+    @cached_property
+    def with_grad(self) -> frozenset[str]:
+        """Of these, but for the roots, what has a gradient."""
+        others = self.below_roots.difference(self.roots)
+        return frozenset(k for k in others if self.graph.nodes[k].get("grad") is not None)
 
     @cached_property
     def cuts(self) -> Cuts:

@@ -62,7 +62,7 @@ def _of_passes(question: Question, moment: Moment, grad: TensorSummary) -> Expla
     if not moment.is_recorded:
         if question.data.get("hooks"):
             hooked = "; what its hook does to it was not recorded"
-        elif any(moment.graph.nodes[key].get("hooks") for key in moment.way(question.key)):
+        elif moment.hooked and moment.hooked & moment.way(question.key):
             hooked = "; what a hook on its way does to it was not recorded"
     reason = f"it has a gradient{norm}{since}{hooked}"
     return moment.answer(question, Verdict.FINE, reason, "", used)

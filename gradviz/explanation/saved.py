@@ -50,6 +50,7 @@ def saved(graph: GradGraph) -> SavedTable:
             when its parameters are named by their paths.
 
     Example:
+        >>> from gradviz.graph import NodeKind
         >>> graph = GradGraph()
         >>> graph.add_node("n0", kind=NodeKind.OPERATION, op="exp", shape=(4, 128),
         ...                dtype="float32", saved_bytes=2048, source="train.py:27",
