@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import subprocess
 import sys
+import tracemalloc
 import weakref
 from pathlib import Path
 from typing import Any
@@ -231,6 +232,45 @@ def test_a_wide_node_is_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert steps.count == 101
 
 
+WALKED = "gradviz.capture.recording.walked"
+
+
+def test_a_growing_sum_is_walked_once_though_little_of_it_is_remembered(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(f"{WALKED}._MOST_BYTES", 1 << 12)
+    steps = Steps(monkeypatch)
+    h = torch.ones(1, requires_grad=True) * 1
+    with gradviz.record():
+        for _ in range(600):
+            h = h + torch.ones(1, requires_grad=True)
+            (h * 2).item()
+    assert 1200 <= steps.count <= 1300
+
+
+@pytest.mark.parametrize("held", [1 << 25, 1])
+def test_a_sum_of_many_leaves_takes_memory_in_proportion(
+    held: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(f"{WALKED}._MOST_BYTES", 1 << 18)
+    monkeypatch.setattr(f"{WALKED}._MOST_HELD", held)
+
+    def peak(count: int) -> int:
+        leaves = [torch.ones(1, requires_grad=True) for _ in range(count)]
+        with gradviz.record():
+            h = leaves[0] * 1
+            for each in leaves:
+                h = h + each
+            tracemalloc.start()
+            try:
+                h.detach()
+                return tracemalloc.get_traced_memory()[1]
+            finally:
+                tracemalloc.stop()
+
+    assert peak(8_000) < 2.3 * peak(4_000)
+
+
 def test_nothing_lives_longer() -> None:
     encoder = layers(24)
     alive = []
@@ -271,10 +311,18 @@ def test_a_deep_graph_can_be_dropped_after_a_cut() -> None:
     assert (done.returncode, done.stdout) == (0, "done\n"), done.stderr
 
 
+@pytest.mark.parametrize("limits", [{}, {"_MOST_BYTES": 1}, {"_MOST_BYTES": 1, "_MOST_HELD": 1}])
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 99), st.integers(0, 99)), max_size=70))
-def test_random_programs(steps: list[tuple[int, int, int]]) -> None:
+def test_random_programs(limits: dict[str, int], steps: list[tuple[int, int, int]]) -> None:
     """Beside each tensor stand the leaves that its gradient comes to, and those lost on the way."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in limits.items():
+            patch.setattr(f"{WALKED}.{name}", value)
+        check(steps)
+
+
+def check(steps: list[tuple[int, int, int]]) -> None:
     leaves = [torch.ones(1, requires_grad=True) for _ in range(6)]
     made = [(leaf, {number}, set[int]()) for number, leaf in enumerate(leaves)]
     with gradviz.record() as run:
@@ -303,3 +351,7 @@ def test_random_programs(steps: list[tuple[int, int, int]]) -> None:
             assert {numbers[number] for number in leaves_in(reach.leaves)} == live
             bits = [bit for each in reach.lost.values() for bit in leaves_in(each)]
             assert {numbers[number] for number in bits} == lost
+
+
+def test_what_flows_into_a_tensor_later_is_not_behind_what_it_went_into() -> None:
+    check([(0, 1, 0), (4, 6, 0), (2, 6, 0)])

@@ -10,7 +10,7 @@ import torch
 from gradviz.capture.autograd.engine import creation_count
 from gradviz.capture.autograd.tensors import place_of, version_of
 from gradviz.capture.recording import gradients
-from gradviz.capture.recording.ghosts import Ghost, Input, Leaf
+from gradviz.capture.recording.ghosts import Ghost, Leaf
 from gradviz.capture.recording.journal import Note
 from gradviz.capture.recording.sources import Place
 from gradviz.capture.recording.watch import Call, Change, Watch, tensors_in
@@ -31,7 +31,7 @@ def look_at_targets(watch: Watch, call: Call) -> None:
     known = [watch.ghosts.tensors.of(target) for target in targets]
     if not any(isinstance(each, Ghost) and each.grad_of is not None for each in known):
         watch.flush()
-    others = [Input(each, each.cause) for each in known if isinstance(each, Ghost)]
+    others = [each.flow() for each in known if isinstance(each, Ghost)]
     versions = [version_of(target) for target in targets]
     call.before = targets, versions, known, others, creation_count()
 

@@ -67,7 +67,7 @@ class Input(NamedTuple):
         place: where the gradient was lost; `NOWHERE` when it was lost before.
         ref: the tensor of the graph that it came from, as long as that lives.
         stubs: the nearest operations behind it, for when that lives no more.
-        reach: the leaves behind it, unless it is a ghost.
+        reach: the leaves behind it, as they were when it flowed.
         is_late: whether it flowed in by a change in place: maybe from what the ghost went into.
     """
 
@@ -82,8 +82,6 @@ class Input(NamedTuple):
     @property
     def lost(self) -> Lost:
         """The leaves that get no gradient back along this way, and where it was lost."""
-        if isinstance(self.source, Ghost):
-            return self.source.lost
         return self.reach.cut(self.cause, self.place)
 
 
@@ -131,6 +129,10 @@ class Ghost:
     def identity(self) -> tuple[str, int]:
         """What its node in every frame has in common."""
         return ("ghost", self.number) if self.was is None else self.was.identity
+
+    def flow(self) -> Input:
+        """Its data, as it flows on at this moment."""
+        return Input(self, self.cause, reach=Reach(0, self.lost))
 
     def read_facts(self, tensor: torch.Tensor) -> None:
         """Take down shape, dtype and device of its tensor, once."""

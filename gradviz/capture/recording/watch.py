@@ -255,7 +255,7 @@ class Watch:
             if not tensor.requires_grad:
                 ghost = self.ghosts.ghost(tensor)
                 ghost.read_facts(tensor)
-                found.append(Input(ghost, ghost.cause))
+                found.append(ghost.flow())
         if found:
             self.mixed[end] = found
 
@@ -275,8 +275,7 @@ class Watch:
         It looks at ``grad_fn``, so it is for those few tensors whose data leaves the graph.
         """
         if not tensor.requires_grad:
-            ghost = self.ghosts.ghost(tensor)
-            return Input(ghost, ghost.cause)
+            return self.ghosts.ghost(tensor).flow()
         ref, node = weakref.ref(tensor), tensor.grad_fn
         if node is None:
             reach = self.ghosts.reach(tensor)
