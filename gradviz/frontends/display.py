@@ -72,7 +72,8 @@ def answer_html(answer: Any) -> str:
     words = f"<pre>{escape(str(answer))}</pre>" if has_words else ""
     story = answer if isinstance(answer, (Frame, Story)) else answer.story
     if isinstance(story, Story) and not story:
-        return words or "<pre>nothing was recorded</pre>"
+        why = "\n".join(story.notes) or "nothing was recorded"
+        return words or f"<pre>{escape(why)}</pre>"
     return words + Drawing(story)._repr_html_()
 
 
