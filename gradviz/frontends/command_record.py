@@ -89,7 +89,8 @@ def record(ctx: click.Context, /, **options: Any) -> None:
 
     The script is run as Python would run it. A moment is kept before and after each backward
     pass, after gradients were zeroed, after an optimizer's step and at the end. A script that
-    fails is drawn as far as it came, and the exit code is 1.
+    fails is drawn as far as it came, and the exit code is 1. Operations in threads that it
+    starts are not seen.
     """
     request = _Request(**options)
     with one_line_errors(request.debug):

@@ -44,7 +44,10 @@ def record(*modules: nn.Module, max_frames: int = 12, max_events: int = 10_000) 
     """Watch what a block of code does with autograd: operations, cuts, backward passes, steps.
 
     The program runs as it would without: the same numbers, gradients and random state. Nothing
-    is kept alive by it; what it keeps are facts. It sees the thread that enters it.
+    is kept alive by it; what it keeps are facts.
+
+    It sees the thread that enters it: torch has function modes for each thread, so what threads
+    do that the program starts is not seen. Those that autograd starts for backward are.
 
     Args:
         modules: their parameters are called by their names within them, and each operation
