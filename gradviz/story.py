@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import overload
 
+from gradviz.errors import UsageError
 from gradviz.graph import GradGraph
 from gradviz.shown import Shown
 
@@ -132,6 +133,9 @@ def recorded_in(subject: object) -> GradGraph | Frame | Story | None:
     Returns:
         It, or None for anything else, such as a tensor.
 
+    Raises:
+        UsageError: if a recording has nothing to show yet; its story has a note that says why.
+
     Example:
         >>> recorded_in(Story()), recorded_in("loss")
         (Story(frames=(), title='', notes=()), None)
@@ -141,4 +145,6 @@ def recorded_in(subject: object) -> GradGraph | Frame | Story | None:
     # Asked of what is really there first: a tensor or a module may answer for any attribute.
     has_one = hasattr(type(subject), "story") or "story" in getattr(subject, "__dict__", ())
     story = getattr(subject, "story", None) if has_one else None
+    if isinstance(story, Story) and not story and story.notes:
+        raise UsageError(story.notes[0])
     return story if isinstance(story, Story) else None

@@ -174,3 +174,45 @@ def test_a_place_that_is_missing_is_said_before_the_script_runs():
     assert result.exit_code == 1
     assert "there is no folder no" in result.stderr
     assert "a word from the script" not in result.output
+
+
+FORK = """
+import os, sys, torch
+w = torch.ones(2, requires_grad=True)
+child = os.fork()
+if child == 0:
+    (w * 5).sum().backward()
+    print("in the child")
+    END
+print("status", os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+loss = (w * 2).sum()
+"""
+
+
+@pytest.mark.parametrize(
+    ("command", "end", "status"),
+    [
+        ("record", "sys.exit(7)", 7),
+        ("record", "raise ValueError('bad')", 1),
+        ("draw", "sys.exit(7)", 7),
+        ("draw", "raise ValueError('bad')", 1),
+        ("explain", "sys.exit()", 0),
+        ("summary", "sys.exit(7)", 7),
+        ("run", "sys.exit(7)", 7),
+        ("run", "raise ValueError('bad')", 1),
+    ],
+)
+def test_a_forked_child_ends_as_it_would_without_gradviz(command, end, status):
+    Path("fork.py").write_text(FORK.replace("END", end))
+    target = "fork.py" if command in ("record", "run") else "fork.py:loss"
+    code, stdout, stderr = finish(start(command, target))
+    both = stdout + stderr
+    assert code == 0
+    assert both.count(f"status {status}") == 1
+    assert both.count("in the child") == 1
+    assert stdout.count("operations from 1 leaf") == (command in ("record", "draw"))
+    raised = [line for line in stderr.splitlines() if line.startswith(("  File", "ValueError"))]
+    line = '  File "' + str(Path("fork.py").resolve()) + '", line 8, in <module>'
+    assert raised == ([line, "ValueError: bad"] if end.startswith("raise") else [])
+    assert "Warning" not in stderr
+    assert "Error:" not in stderr.replace("ValueError:", "")

@@ -16,6 +16,7 @@ from gradviz.explanation.present import explain_present, is_wrong
 from gradviz.explanation.subjects import Asked
 from gradviz.explanation.ways import below, is_data
 from gradviz.graph import NodeKind
+from gradviz.story import recorded_in
 
 if TYPE_CHECKING:
     from gradviz.capture.tensors.names import Names
@@ -42,7 +43,8 @@ def explain(*subjects: object, names: object = None) -> Explanation | Explanatio
 
     Raises:
         SubjectError: if there is nothing in ``subjects`` that could be explained.
-        UsageError: if ``names`` is none of the above, or there are two recordings or errors.
+        UsageError: if ``names`` is none of the above, there are two recordings or errors, or a
+            recording holds no moment yet.
 
     Example:
         >>> import torch
@@ -96,6 +98,7 @@ def answer(subjects: Sequence[object], found: Names, names: object) -> Explanati
 def _of_recording(asked: Asked, found: Names) -> Explanation | Explanations:
     from gradviz.explanation.recorded import moment_of, questions_of, with_values
 
+    recorded_in(asked.recording)  # raises while there is no moment to explain
     moment = moment_of(asked.recording, asked.roots)
     questions = questions_of(asked, moment, found)
     if any(is_wrong(question.data.get("grad")) for question in questions):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -40,7 +39,6 @@ Examples:
   gradviz explain train.py:model -o why.svg     the picture, with the culprits marked
   gradviz explain train.py:model -- --epochs 3
 """
-_OURS = str(Path(__file__).resolve().parent.parent)
 
 
 @dataclass(frozen=True)
@@ -136,7 +134,7 @@ def run(ctx: click.Context, /, script: str, quiet: bool, debug: bool) -> None:
 
 
 def _run(script: str, argv: Sequence[str], quiet: bool) -> int:
-    from gradviz.frontends.script import run_script
+    from gradviz.frontends.script import run_script, traceback_text
     from gradviz.frontends.target import check_file
 
     if not script.lower().endswith(".py"):
@@ -150,7 +148,7 @@ def _run(script: str, argv: Sequence[str], quiet: bool) -> int:
         return _exit_code(done.error)
     if done.error is None:
         return 0
-    aside(_traceback(done.error).rstrip("\n"))
+    aside(traceback_text(done.error).rstrip("\n"))
     if not quiet and (told := _of_error(done, recording)):
         aside(f"\n{told}")
     return 1
@@ -172,12 +170,3 @@ def _of_error(done: Run, recording: Any) -> str:
     names = Names.of_namespace(done.namespace)
     told: Any = answer([done.error, recording], names, None)
     return "" if told.verdict is Verdict.OTHER_ERROR else str(told)
-
-
-def _traceback(error: BaseException) -> str:
-    """The traceback as Python prints it for the script: without the frames that run it."""
-    told = traceback.TracebackException.from_exception(error)
-    frames = [frame for frame in told.stack if not frame.filename.startswith(_OURS)]
-    # The first that is left is the line that begins the recording, under the script's name.
-    told.stack = traceback.StackSummary.from_list(frames[1:])
-    return "".join(told.format())

@@ -89,7 +89,8 @@ def record(ctx: click.Context, /, **options: Any) -> None:
 
     The script is run as Python would run it. A moment is kept before and after each backward
     pass, after gradients were zeroed, after an optimizer's step and at the end. A script that
-    fails is drawn as far as it came, and the exit code is 1.
+    fails is drawn as far as it came, and the exit code is 1. Operations in threads that it
+    starts are not seen.
     """
     request = _Request(**options)
     with one_line_errors(request.debug):
@@ -104,7 +105,7 @@ def record(ctx: click.Context, /, **options: Any) -> None:
 
 def _record(request: _Request, argv: Sequence[str]) -> Run:
     from gradviz.frontends.drawing import Drawing
-    from gradviz.frontends.script import Reached, run_script
+    from gradviz.frontends.script import Reached, leave_fork, run_script
     from gradviz.frontends.target import check_file
 
     outputs = Outputs(request.outputs, request.fmt, request.scale)
@@ -118,6 +119,7 @@ def _record(request: _Request, argv: Sequence[str]) -> Run:
     recording = recording_of(max_events=request.max_events)
     with outputs.quieted(), stage(f"running {request.script}", spinner=False):
         run = run_script(request.script, argv, within=recording, until=request.until)
+    leave_fork(run)
     if request.until and not run.failed and not isinstance(run.error, Reached):
         said = f"no line at the top level of {request.script} gave {request.until} a value"
         aside(f"Warning: {said}; recorded to its end", warning=True)

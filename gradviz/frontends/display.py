@@ -103,7 +103,7 @@ def answer_html(answer: Any) -> str:
     words = preformatted(str(answer)) if has_words else ""
     story = answer if isinstance(answer, (Frame, Story)) else answer.story
     if isinstance(story, Story) and not story:
-        return words or preformatted("nothing was recorded")
+        return words or preformatted("\n".join(story.notes) or "nothing was recorded")
     return words + Drawing(story)._repr_html_()
 
 

@@ -64,7 +64,8 @@ def draw(
 
     Raises:
         SubjectError: if there is nothing in a subject that autograd could have recorded.
-        UsageError: if an option has a value that is not allowed.
+        UsageError: if an option has a value that is not allowed, or a recording holds no moment
+            yet.
 
     Example:
         >>> import torch

@@ -9,14 +9,26 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Iterator, MutableMapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import CodeType, ModuleType
 from typing import Any
 
 from gradviz.errors import ScriptError, TargetError
+from gradviz.frontends.streams import aside
 
-__all__ = ["Reached", "Run", "modules_forgotten", "run_code", "run_module", "run_script"]
+__all__ = [
+    "Reached",
+    "Run",
+    "leave_fork",
+    "modules_forgotten",
+    "run_code",
+    "run_module",
+    "run_script",
+    "traceback_text",
+]
+
+_OURS = str(Path(__file__).resolve().parent.parent)
 
 # The frame of these lines is the script's as well: whoever looks for the user's variables in
 # the frames that called it, as the recording does at its end, finds the global ones.
@@ -32,12 +44,14 @@ class Run:
         ending: how it stopped early, ``"ValueError: bad (train.py:3)"``; empty when it did not.
         failed: whether it stopped with an error; ``sys.exit(0)`` is none.
         error: what it stopped with, for its traceback.
+        is_fork: whether this is another process, one that the program has forked.
     """
 
     module: ModuleType
     ending: str = ""
     failed: bool = False
     error: BaseException | None = None
+    is_fork: bool = False
 
     @property
     def namespace(self) -> dict[str, Any]:
@@ -212,6 +226,12 @@ def _compile(path: str, full: str) -> CodeType:
 
 
 def _run(start: Callable[[], object], module: ModuleType, full: str, shown: str) -> Run:
+    process = os.getpid()
+    run = _outcome(start, module, full, shown)
+    return replace(run, is_fork=os.getpid() != process)
+
+
+def _outcome(start: Callable[[], object], module: ModuleType, full: str, shown: str) -> Run:
     try:
         start()
     except KeyboardInterrupt:
@@ -227,6 +247,35 @@ def _run(start: Callable[[], object], module: ModuleType, full: str, shown: str)
             said = "it asked for input, and there was none: pipe it in, echo 3 | gradviz draw ..."
         return Run(module, said + _where(error, full, shown), True, error)
     return Run(module)
+
+
+def leave_fork(run: Run) -> None:
+    """End a process that the program forked, as Python would; what was asked for is not its work.
+
+    Args:
+        run: the program; one that ran in the process that started it is left alone.
+
+    Raises:
+        SystemExit: in the other process, with the exit code that it would have had.
+    """
+    if not run.is_fork:
+        return
+    if isinstance(run.error, SystemExit):
+        raise run.error
+    if run.error is None:
+        raise SystemExit(0)
+    aside(traceback_text(run.error).rstrip("\n"))
+    raise SystemExit(1) from run.error
+
+
+def traceback_text(error: BaseException) -> str:
+    """The traceback as Python prints it for the script: without the frames that run it."""
+    told = traceback.TracebackException.from_exception(error)
+    frames = [frame for frame in told.stack if not frame.filename.startswith(_OURS)]
+    if len({(frame.filename, frame.name) for frame in frames[:2]}) < len(frames[:2]):
+        del frames[0]  # the line that begins the recording, under the script's name
+    told.stack = traceback.StackSummary.from_list(frames)
+    return "".join(told.format())
 
 
 def _message(error: BaseException) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from gradviz.errors import ScriptError, TargetError
-from gradviz.frontends.script import Run, run_module, run_script
+from gradviz.frontends.script import Run, leave_fork, run_module, run_script
 from gradviz.graph import GradGraph
 from gradviz.numbers import shape_text
 from gradviz.story import Frame, Story, recorded_in
@@ -180,6 +180,7 @@ def load_target(
         _check_module(target.place)
         with within or contextlib.nullcontext():
             run = run_module(target.place, argv)
+    leave_fork(run)
     return values_of(target, run)
 
 

@@ -34,12 +34,20 @@ from gradviz.story import Event, EventKind, Frame, Story
 
 __all__ = ["Recording", "record"]
 
+_NO_MOMENT = (
+    "the recording holds no moment yet: one is taken before each backward pass and at the end of "
+    'its block; run.mark("now"), inside the block, takes one at once'
+)
+
 
 def record(*modules: nn.Module, max_frames: int = 12, max_events: int = 10_000) -> Recording:
     """Watch what a block of code does with autograd: operations, cuts, backward passes, steps.
 
     The program runs as it would without: the same numbers, gradients and random state. Nothing
-    is kept alive by it; what it keeps are facts. It sees the thread that enters it.
+    is kept alive by it; what it keeps are facts.
+
+    It sees the thread that enters it: torch has function modes for each thread, so what threads
+    do that the program starts is not seen. Those that autograd starts for backward are.
 
     Args:
         modules: their parameters are called by their names within them, and each operation
@@ -113,6 +121,8 @@ class Recording(Shown):
         """The moments as a story, with notes on what was left out."""
         if self._state == "open":
             self._watch.flush()
+        if not self._milestones.moments.count:
+            return Story((), "", (_NO_MOMENT,))
         left_out = self._watch.journal.left_out
         too_many = f"{left_out:,} events in the middle are left out" if left_out else ""
         notes = (self._milestones.moments.note, too_many, *self._watch.notes)
