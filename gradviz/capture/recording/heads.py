@@ -1,7 +1,7 @@
 """The tensors at the upper end of a graph: recorded, alive, and used by nothing else recorded.
 
 Those of a moment without a backward pass, and those beside the root of a pass: other losses on
-the same trunk.
+the same trunk. A view of what was changed in place is passed over: to look could make a node.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import Container, Iterator, Mapping, Sequence
 import torch
 
 from gradviz.capture.autograd.nodes import sequence_number
+from gradviz.capture.autograd.tensors import is_unsure
 from gradviz.capture.recording.ghosts import Leaf
 from gradviz.capture.recording.watch import Watch
 from gradviz.capture.tensors.names import Names
@@ -41,7 +42,7 @@ def heads(
     watch.journal.settle()
     candidates: dict[int, tuple[int, torch.Tensor]] = {}
     for end, tensor in (*_named(names), *_recorded(watch)):
-        if end > since and tensor.grad_fn is not None:
+        if end > since and not is_unsure(tensor) and tensor.grad_fn is not None:
             candidates.setdefault(id(tensor), (end, tensor))
     latest_first = sorted(candidates.values(), key=lambda found: -found[0])
     walk = Walk()
@@ -87,7 +88,7 @@ def beside(
 
 def _reaches(walk: Walk, tensor: torch.Tensor, operations: Container[int]) -> bool:
     """Walk what is below a head; whether it comes to some operations."""
-    node = tensor.grad_fn
+    node = None if is_unsure(tensor) else tensor.grad_fn
     if node is None or node in walk.places or sequence_number(node) in operations:
         return False
     is_shared = False
