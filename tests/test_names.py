@@ -353,3 +353,12 @@ def test_what_torch_refuses_to_tell_is_left_without_a_name_or_refused_in_one_lin
         with pytest.raises(SubjectError, match=r"shape \(2,\).*changed in place.*pass its base$"):
             ask(view)
     assert gradviz.explain(w, base.sum())
+
+
+def test_a_view_made_after_the_change_is_drawn_as_what_was_recorded() -> None:
+    w = torch.ones(4, requires_grad=True)
+    with gradviz.record() as run:
+        out = torch.relu_(w * 1).view(2, 2)
+    graph = run.frames[-1].graph
+    assert [graph.nodes[key]["name"] for key in graph.roots] == ["out"]
+    assert out.shape == (2, 2)
