@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import sys
 import weakref
@@ -14,7 +15,7 @@ from torch import nn
 
 import gradviz
 from gradviz.capture.tensors.names import Names
-from gradviz.errors import UsageError
+from gradviz.errors import SubjectError, UsageError
 
 t = torch.ones  # a short way to make tensors; no tensor itself
 
@@ -308,3 +309,56 @@ def test_a_tensor_that_torch_tells_nothing_of_is_left_out() -> None:
         _ = one.grad_fn
     names = Names.of_namespace({"h": h, "one": one})
     assert [named.name for named in names] == ["h"]
+
+
+def test_a_trace_makes_no_node_for_a_view_whose_base_was_changed() -> None:
+    base = torch.ones(4, requires_grad=True) * 1
+    view, fine = base[:2], base[2:]
+    base.mul_(2)
+    later = base.view(2, 2)
+    loss = base.sum()
+    for names in (None, {"view": view, "base": base, "loss": loss}):
+        before = torch.autograd._get_sequence_nr()
+        graph = gradviz.trace(loss, names=names)
+        assert torch.autograd._get_sequence_nr() == before
+        assert graph.find("base") and graph.nodes[graph.roots[0]]["name"] == "loss"
+    assert gradviz.trace(later).nodes["n0"]["name"] == "later"  # a root keeps its name
+    assert fine.shape == (2,)
+
+
+def test_a_recording_makes_no_node_for_a_view_whose_base_was_changed() -> None:
+    def made(is_recorded: bool) -> int:
+        with gradviz.record() if is_recorded else contextlib.nullcontext():
+            before = torch.autograd._get_sequence_nr()
+            base = torch.ones(4, requires_grad=True) * 1
+            view = base[:2]
+            view.register_hook(lambda grad: None)
+            base.mul_(2)
+            loss = base.sum()
+            loss.backward()
+            return torch.autograd._get_sequence_nr() - before
+
+    assert made(True) == made(False)
+
+
+def test_what_torch_refuses_to_tell_is_left_without_a_name_or_refused_in_one_line() -> None:
+    w = torch.ones(4, requires_grad=True)
+    base = w * 1
+    with torch.no_grad():
+        view = base[:2]
+    base.mul_(2)
+    named = gradviz.trace(base.sum(), names={"view": view, "w": w})
+    assert named.find("w") and not any(d.get("name") == "view" for _, d in named.nodes(data=True))
+    for ask in (gradviz.trace, gradviz.draw, gradviz.explain):
+        with pytest.raises(SubjectError, match=r"shape \(2,\).*changed in place.*pass its base$"):
+            ask(view)
+    assert gradviz.explain(w, base.sum())
+
+
+def test_a_view_made_after_the_change_is_drawn_as_what_was_recorded() -> None:
+    w = torch.ones(4, requires_grad=True)
+    with gradviz.record() as run:
+        out = torch.relu_(w * 1).view(2, 2)
+    graph = run.frames[-1].graph
+    assert [graph.nodes[key]["name"] for key in graph.roots] == ["out"]
+    assert out.shape == (2, 2)

@@ -122,14 +122,16 @@ def _is_module(subject: object) -> bool:
 def _tensors(subject: object) -> list[Any]:
     if _is_module(subject):
         return []
-    from gradviz.capture.tensors.subjects import flatten, shortly
+    from gradviz.capture.tensors.subjects import flatten, maker_of, shortly
 
     try:
-        found = [each.value for each in flatten((subject,))]
+        found: list[Any] = [each.value for each in flatten((subject,))]
     except SubjectError as error:
         raise SubjectError(
             f"cannot explain {shortly(subject)} ({type(subject).__name__}): pass {_ALLOWED}"
         ) from error
-    if not all(hasattr(each, "grad_fn") for each in found):
+    if not all(hasattr(type(each), "grad_fn") for each in found):
         raise SubjectError(f"cannot explain a GradientEdge: pass {_ALLOWED}")
+    for each in found:
+        maker_of(each)  # raises if it cannot be told
     return found

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 import torch
 
-__all__ = ["hook_count", "is_transformed", "place_of", "quietly", "version_of"]
+__all__ = ["hook_count", "is_transformed", "is_unsure", "place_of", "quietly", "version_of"]
 
 
 @contextmanager
@@ -53,6 +53,17 @@ def is_transformed(tensor: torch.Tensor) -> bool:
     Private: ``torch._C._functorch``; a wrapped tensor is of the ordinary class.
     """
     return bool(torch._C._functorch.is_functorch_wrapped_tensor(tensor))
+
+
+def is_unsure(tensor: torch.Tensor) -> bool:
+    """Whether to ask a tensor for its ``grad_fn`` could make a new node, or raise.
+
+    That is so for a view if it, or its base, was changed in place after it was made. Torch does
+    not tell before or after: every view is unsure that shares memory that was ever changed.
+
+    Private: ``_is_view``, and ``_version`` as in `version_of`.
+    """
+    return tensor.requires_grad and version_of(tensor) > 0 and tensor._is_view()
 
 
 def version_of(tensor: torch.Tensor) -> int:

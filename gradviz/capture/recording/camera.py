@@ -96,7 +96,7 @@ class Camera:
         self._paths = {}
         names = self._names()
         self.hooked = held_with_hooks(names)
-        self._named = [(weakref.ref(tensor), name, aliases) for tensor, name, aliases in names]
+        self._named = [(weakref.ref(each), name, more) for each, name, more in names.entries]
         graph = self.trace(roots, names)
         self._roots, self._since = [weakly(root) for root in roots], count
         return graph
@@ -198,7 +198,7 @@ class Camera:
 
     def _of_modules(self) -> list[Named]:
         each = [Names.of({n: module} if n else module, None) for n, module in self._alive()]
-        return [named for names in each for named in names]
+        return [named for names in each for named in names.entries]
 
     def _names_before(self) -> Names:
         """The names before the backward pass: while it runs, only hooks could give others."""
@@ -219,7 +219,7 @@ class Camera:
             began = began.f_back
         for frame in dict.fromkeys((here, began)):
             if frame is not None:
-                entries += Names.of(None, frame)
+                entries += Names.of(None, frame).entries
         found: dict[int, Named] = {}
         for named in entries:
             found.setdefault(id(named.tensor), named)

@@ -105,5 +105,5 @@ def _versions(watch: Watch, target: torch.Tensor, before: int, word: str, place:
     after = version_of(target)
     where = place_of(target)
     if where is not None:
-        watch.changes.append(Change(word, place, where[0], before, after))
+        watch.changes.append(Change(word, place, where[0], before, after, creation_count()))
     return f"version {before} → {after}" if after != before else ""

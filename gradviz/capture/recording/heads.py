@@ -1,7 +1,7 @@
 """The tensors at the upper end of a graph: recorded, alive, and used by nothing else recorded.
 
 Those of a moment without a backward pass, and those beside the root of a pass: other losses on
-the same trunk.
+the same trunk. A view is passed over whose base was changed since: to look would make a node.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import Container, Iterator, Mapping, Sequence
 import torch
 
 from gradviz.capture.autograd.nodes import sequence_number
+from gradviz.capture.autograd.tensors import is_unsure, place_of
 from gradviz.capture.recording.ghosts import Leaf
 from gradviz.capture.recording.watch import Watch
 from gradviz.capture.tensors.names import Names
@@ -41,7 +42,7 @@ def heads(
     watch.journal.settle()
     candidates: dict[int, tuple[int, torch.Tensor]] = {}
     for end, tensor in (*_named(names), *_recorded(watch)):
-        if end > since and tensor.grad_fn is not None:
+        if end > since and _may_ask(watch, end, tensor) and tensor.grad_fn is not None:
             candidates.setdefault(id(tensor), (end, tensor))
     latest_first = sorted(candidates.values(), key=lambda found: -found[0])
     walk = Walk()
@@ -78,11 +79,20 @@ def beside(
                 break
             if end - 1 in operations or any(tensor is root for root in roots):
                 continue
-            if _reaches(walk, tensor, operations):
+            if _may_ask(watch, end, tensor) and _reaches(walk, tensor, operations):
                 found.append(tensor)
     finally:
         let_go_safely(walk)
     return found[::-1]
+
+
+def _may_ask(watch: Watch, end: int, tensor: torch.Tensor) -> bool:
+    """Whether to ask for the node of a result makes none: no view, or made after each change."""
+    if not is_unsure(tensor):
+        return True
+    place = place_of(tensor)
+    changes = [each for each in watch.changes if place and each.storage == place[0]]
+    return bool(changes) and all(each.created < end for each in changes)
 
 
 def _reaches(walk: Walk, tensor: torch.Tensor, operations: Container[int]) -> bool:

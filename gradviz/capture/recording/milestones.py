@@ -254,7 +254,8 @@ class Milestones:
         place = watch.place()
         for tensor, before in changed:
             storage = (place_of(tensor) or (None,))[0]
-            watch.changes.append(Change("step", place, storage, before, version_of(tensor)))
+            after = version_of(tensor)
+            watch.changes.append(Change("step", place, storage, before, after, creation_count()))
         self._versions = []
         note = Note(EventKind.STEP, "step", place, optimizer, f"changed {what}")
         if self._pass is not None:  # in a hook: the frame after the pass shows it

@@ -50,6 +50,7 @@ class Change(NamedTuple):
         place: where.
         storage: address of its memory.
         before, after: the version counter.
+        created: how many nodes there were after it.
     """
 
     word: str
@@ -57,6 +58,7 @@ class Change(NamedTuple):
     storage: object
     before: int
     after: int
+    created: int
 
 
 @dataclass(slots=True, eq=False)

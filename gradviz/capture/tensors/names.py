@@ -12,7 +12,7 @@ from typing import NamedTuple, TypeGuard, TypeVar
 
 import torch
 
-from gradviz.capture.autograd.tensors import quietly
+from gradviz.capture.autograd.tensors import is_unsure, quietly
 from gradviz.capture.tensors.subjects import parts, shortly
 from gradviz.errors import UsageError
 
@@ -38,6 +38,9 @@ class Named(NamedTuple):
 class Names:
     """Names of tensors, each tensor once. It holds the tensors for as long as it lives.
 
+    Attributes:
+        unsure: tensors that must not be asked for their ``grad_fn``; the others are iterated over.
+
     Example:
         >>> model = torch.nn.Sequential(torch.nn.Linear(2, 2, bias=False))
         >>> [(name, aliases) for _, name, aliases in Names.of(model, None)]
@@ -45,13 +48,21 @@ class Names:
     """
 
     def __init__(self, entries: list[Named]) -> None:
-        self._entries = entries
+        with quietly():  # once for all: there are many
+            self.unsure = [named for named in entries if is_unsure(named.tensor)]
+        unsure = {id(named.tensor) for named in self.unsure}
+        self._entries = [named for named in entries if id(named.tensor) not in unsure]
 
     def __iter__(self) -> Iterator[Named]:
         return iter(self._entries)
 
     def __len__(self) -> int:
         return len(self._entries)
+
+    @property
+    def entries(self) -> list[Named]:
+        """All of them, the unsure ones last."""
+        return [*self._entries, *self.unsure]
 
     @staticmethod
     def of(names: object, frame: types.FrameType | None) -> Names:
@@ -75,7 +86,7 @@ class Names:
         if isinstance(names, torch.nn.Module):
             own = _first_come(_of_module(names, ""))
             known = {id(named.tensor) for named in own}
-            others = Names.of(None, frame)
+            others = Names.of(None, frame).entries
             return Names([*own, *(each for each in others if id(each.tensor) not in known)])
         if isinstance(names, Mapping):
             return Names(_first_come(_of_dict(names)))
@@ -223,22 +234,11 @@ def _of_variables(variables: list[_Variable]) -> list[Named]:
             budget -= _look(variable, budget, best)
         except Exception:
             continue
-    with quietly():  # once for all: there are many
-        return [
-            Named(found.tensor, name, tuple(other for other in found.shared if other != name))
-            for found in best.values()
-            for name in [found.rank[-1]]
-            if _can_be_read(found.tensor)
-        ]
-
-
-def _can_be_read(tensor: torch.Tensor) -> bool:
-    """Whether torch tells where it came from: not of one of several views whose base changed."""
-    try:
-        _ = tensor.grad_fn
-    except RuntimeError:
-        return False
-    return True
+    return [
+        Named(found.tensor, name, tuple(other for other in found.shared if other != name))
+        for found in best.values()
+        for name in [found.rank[-1]]
+    ]
 
 
 def _look(variable: _Variable, budget: int, best: dict[int, _Best]) -> int:

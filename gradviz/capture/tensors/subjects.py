@@ -13,7 +13,7 @@ from torch.autograd.graph import GradientEdge, Node
 
 from gradviz.errors import SubjectError
 
-__all__ = ["Subject", "flatten", "parts", "shortly"]
+__all__ = ["Subject", "flatten", "maker_of", "parts", "shortly"]
 
 _ALLOWED = "a tensor, a GradientEdge, or tuples, lists, dicts and dataclasses of them"
 
@@ -59,6 +59,22 @@ def flatten(subjects: tuple[object, ...]) -> list[Subject]:
         if len(found) == before:
             raise SubjectError(_complaint(subject))
     return found
+
+
+def maker_of(tensor: torch.Tensor) -> Node | None:
+    """The ``grad_fn`` of a tensor that was asked for.
+
+    Raises:
+        SubjectError: if torch refuses to tell it.
+    """
+    try:
+        return tensor.grad_fn
+    except RuntimeError as error:
+        raise SubjectError(
+            f"cannot tell where a tensor of shape {tuple(tensor.shape)} came from: it is a view "
+            "made under no_grad, or one of several, and its base was changed in place since: "
+            "make the view again after the change, or pass its base"
+        ) from error
 
 
 def shortly(value: object) -> str:

@@ -12,7 +12,7 @@ from torch.autograd.graph import GradientEdge, Node
 from gradviz.capture.autograd.nodes import ACCUMULATE, NodeReader, leaf_of
 from gradviz.capture.autograd.tensors import hook_count, is_transformed, version_of
 from gradviz.capture.tensors.names import Names
-from gradviz.capture.tensors.subjects import Subject
+from gradviz.capture.tensors.subjects import Subject, maker_of
 from gradviz.capture.tensors.summary import FEW, summarize
 from gradviz.capture.tracing.labels import Labels, path_name
 from gradviz.capture.tracing.untracked import Places, UntrackedInputs
@@ -68,8 +68,8 @@ class Builder:
                     self._add_result(value.node, value.output_nr, subject)
                 else:
                     self._add_leaf_root(leaf, subject)
-            elif value.grad_fn is not None:
-                self._add_result(value.grad_fn, value.output_nr, subject)
+            elif (node := maker_of(value)) is not None:
+                self._add_result(node, value.output_nr, subject)
             elif value.requires_grad:
                 self._add_leaf_root(value, subject)
             else:

@@ -7,6 +7,7 @@ import re
 import torch
 from torch.autograd.graph import Node
 
+from gradviz.capture.autograd.tensors import is_unsure
 from gradviz.capture.tensors.names import Named, Names
 
 __all__ = ["Labels", "path_name"]
@@ -18,12 +19,13 @@ class Labels:
     """Names, to be looked up by tensor or by the output of the node that made it.
 
     Args:
-        by_id: leaves and untracked tensors, by their ``id``; the names hold them.
+        by_id: leaves, untracked tensors and those whose node must not be asked for, by their
+            ``id``; the names hold them.
         by_output: the others, by node and output number.
     """
 
     def __init__(self, names: Names) -> None:
-        self.by_id: dict[int, Named] = {}
+        self.by_id: dict[int, Named] = {id(named.tensor): named for named in names.unsure}
         self.by_output: dict[tuple[Node, int], Named] = {}
         for named in names:
             node = named.tensor.grad_fn
@@ -34,7 +36,7 @@ class Labels:
 
     def of(self, tensor: torch.Tensor) -> Named | None:
         """What is known about the name of a tensor."""
-        node = tensor.grad_fn
+        node = None if is_unsure(tensor) else tensor.grad_fn
         if node is None:
             return self.by_id.get(id(tensor))
         return self.by_output.get((node, tensor.output_nr))
