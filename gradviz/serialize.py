@@ -260,7 +260,7 @@ def _summary(value: dict[str, Any] | None) -> TensorSummary | None:
     if value is None:
         return None
     no_numbers = ("shape", "values", *_SUMMARY_TEXT)
-    read = {
+    read: dict[str, Any] = {
         name: item if item is None else _number(item)
         for name, item in value.items()
         if name not in no_numbers
