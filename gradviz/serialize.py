@@ -36,6 +36,8 @@ SCHEMA_VERSION = 1
 
 _LINE = "line"  # of a cut edge, the line that cut it
 
+_DAMAGES = (KeyError, TypeError, ValueError, AttributeError, OverflowError)
+
 _NOT_IN_JSON = {"inf": "Infinity", "-inf": "-Infinity", "nan": "NaN"}
 
 
@@ -164,7 +166,7 @@ def _by_lines(file: Iterator[bytes]) -> Story | None:
         if next(file, b""):
             return None
         return Story(tuple(frames), str(head["title"]), _words(head.get("notes", [])))
-    except (KeyError, TypeError, ValueError, AttributeError, RecursionError, StopIteration):
+    except (*_DAMAGES, RecursionError, StopIteration):
         return None  # to be read whole, which tells what is wrong
 
 
@@ -197,7 +199,7 @@ def loads(data: str | bytes, source: str = "the text") -> Story:
     try:
         frames = tuple(_frame(frame) for frame in document["frames"])
         return Story(frames, str(document["title"]), _words(document.get("notes", [])))
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except _DAMAGES as error:
         what = f"no {error} in it" if isinstance(error, KeyError) else str(error)
         raise DamagedFileError(f"{source} is damaged ({what}); save the graph again") from error
 
@@ -238,6 +240,8 @@ def _add_edge(graph: GradGraph, row: dict[str, Any]) -> None:
         if end not in graph:
             raise ValueError(f"an edge leads to {end!r}, which is no node")
     data = {intern(name): _EDGE[name](value) for name, value in row.items() if name != "key"}
+    if "kind" not in data:
+        raise ValueError(f"the edge from {ends[0]!r} to {ends[1]!r} has no kind")
     if _LINE in data:
         data["source"] = data.pop(_LINE)
     graph.add_edge(*(intern(end) for end in ends), row["key"], **data)
@@ -246,6 +250,8 @@ def _add_edge(graph: GradGraph, row: dict[str, Any]) -> None:
 def _number(value: Any) -> Any:
     """The number that `_plain` may have had to write as text."""
     if not isinstance(value, str):
+        if not isinstance(value, (int, float)):
+            raise ValueError(f"{json.dumps(value)[:40]} where a number belongs")
         return value
     return float(value) if value in _NOT_IN_JSON.values() else complex(value)
 
@@ -253,7 +259,12 @@ def _number(value: Any) -> Any:
 def _summary(value: dict[str, Any] | None) -> TensorSummary | None:
     if value is None:
         return None
-    read = {name: _number(item) for name, item in value.items() if name not in _SUMMARY_TEXT}
+    no_numbers = ("shape", "values", *_SUMMARY_TEXT)
+    read: dict[str, Any] = {
+        name: item if item is None else _number(item)
+        for name, item in value.items()
+        if name not in no_numbers
+    }
     read.update({name: str(value.get(name, "")) for name in _SUMMARY_TEXT})
     read["shape"] = _shape(value["shape"])
     if value.get("values") is not None:

@@ -76,6 +76,43 @@ def test_a_missing_folder_is_named_with_the_command_that_makes_it(tmp_path, monk
         check_folder(tmp_path / "c" / "loss.svg")
 
 
+def test_the_command_that_makes_a_folder_is_quoted_where_needed(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(OutputError, match=r"no folder ö ü; make it with: mkdir -p 'ö ü'$"):
+        check_folder("ö ü/loss.svg")
+
+
+def without_rights(monkeypatch, *, on):
+    """Refuse to write ``on`` a place, as the system does for all but root."""
+    allowed = os.access
+    monkeypatch.setattr(os, "access", lambda path, mode: path != on and allowed(path, mode))
+
+
+def test_a_folder_without_rights_is_found_before_the_work_starts(tmp_path, monkeypatch):
+    without_rights(monkeypatch, on=tmp_path)
+    for name in ("new.svg", "old.svg"):  # an old file is replaced by a new one
+        (tmp_path / "old.svg").write_text("old")
+        with pytest.raises(OutputError, match="may not be written to by this user; write elsewh"):
+            check_folder(tmp_path / name)
+
+
+@pytest.mark.skipif(not Path("/dev/null").exists(), reason="no such devices here")
+def test_a_device_counts_itself_and_not_its_folder(monkeypatch):
+    without_rights(monkeypatch, on=Path("/dev"))
+    check_folder("/dev/null")
+
+
+@pytest.mark.skipif(not hasattr(os, "statvfs"), reason="no read-only disks are told here")
+def test_a_read_only_disk_is_found_before_the_work_starts(tmp_path, monkeypatch):
+    class Disk:
+        f_flag = os.ST_RDONLY
+
+    without_rights(monkeypatch, on=tmp_path)
+    monkeypatch.setattr(os, "statvfs", lambda folder: Disk)
+    with pytest.raises(OutputError, match="is on a read-only disk"):
+        check_folder(tmp_path / "new.svg")
+
+
 def test_a_file_where_a_folder_should_be(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("file").write_text("mine")

@@ -79,6 +79,14 @@ def test_several_frames_stay_in_order() -> None:
     assert [frame.title for frame in serialize.loads(serialize.to_json(story))] == ["a", "b"]
 
 
+NODE = {
+    "kind": NodeKind.LEAF,
+    "value": TensorSummary((2,), "float32", "cpu", (1.0, 2.0), norm=2.0),
+}
+WITH_LEAF = GradGraph()
+WITH_LEAF.add_node("n0", **NODE)
+WITH_LEAF.add_edge("n0", "n0", 0, kind=EdgeKind.ALIAS, input=3)
+LEAF = serialize.to_json(Story((Frame("", WITH_LEAF),)))
 GOOD = serialize.to_json(Story((Frame("", GradGraph()),)))
 
 
@@ -100,6 +108,12 @@ GOOD = serialize.to_json(Story((Frame("", GradGraph()),)))
             "'n7', which is no node",
         ),
         ('{"gradviz": 1, "title": "", "frames": [3]}', "damaged"),
+        (LEAF.replace("[1.0, 2.0]", "[1.0, []]"), "([] where a number belongs)"),
+        (LEAF.replace("[1.0, 2.0]", "[1.0, null]"), "(null where a number belongs)"),
+        (LEAF.replace('"norm": 2.0', '"norm": []'), "([] where a number belongs)"),
+        (LEAF.replace('"norm": 2.0', '"norm": {"a": 1}'), '({"a": 1} where a number belongs)'),
+        (LEAF.replace('"kind": "alias", ', ""), "(the edge from 'n0' to 'n0' has no kind)"),
+        (LEAF.replace('"input": 3', '"input": Infinity'), "cannot convert float infinity"),
     ],
 )
 def test_a_damaged_file_is_refused_in_one_line(tmp_path: Path, text: str, says: str) -> None:

@@ -78,7 +78,7 @@ def test_only_names_attributes_and_constants_are_read(names):
 
 
 def test_a_saved_graph_has_no_names():
-    with pytest.raises(TargetError, match=r"graph\.json is a saved graph and is drawn whole"):
+    with pytest.raises(TargetError, match=r"graph\.json is a saved graph and is taken whole"):
         parse_target("graph.json:loss")
 
 
@@ -247,7 +247,7 @@ FAULTS = [
         "def train():\n    loss = 1\ntrain()",
         "train.py:loss",
         TargetError,
-        r"loss is a variable inside train\(\) \(train\.py:2\): only top-level names can be drawn; "
+        r"loss is a variable inside train\(\) \(train\.py:2\): only top-level names are found; "
         "return it and assign it at top level",
     ),
     (
@@ -340,6 +340,28 @@ def test_without_a_name_the_tensors_are_listed_results_first(script):
         "say what of train.py to draw: it defines the tensors loss f32[], mask bool[2,2], "
         "x f32[3]; try: gradviz draw train.py:loss"
     )
+
+
+@pytest.mark.parametrize(
+    ("command", "verb", "first", "typed"),
+    [
+        ("explain", "explain", "modules net Linear, and the ", "gradviz explain train.py:net"),
+        ("saved", "list", "", "gradviz saved train.py:loss"),
+        ("summary", "sum up", "", "gradviz summary train.py:loss"),
+        ("compare", "compare", "", "train.py:loss"),
+    ],
+)
+def test_each_command_says_what_to_give_to_it(script, command, verb, first, typed):
+    script("""
+        import torch
+        net = torch.nn.Linear(2, 1)
+        loss = net(torch.ones(2)).sum()
+    """)
+    there = f": it defines the {first}tensors loss f32[]; try: {typed}"
+    for names, said in (("", f"say what of train.py to {verb}"), (":zz9", "train.py has no zz9")):
+        with pytest.raises(TargetError) as caught:
+            load_target(parse_target(f"train.py{names}", command))
+        assert str(caught.value) == said + there
 
 
 def test_many_tensors_are_not_all_listed(script):

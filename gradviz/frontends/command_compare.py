@@ -101,7 +101,7 @@ def _compare(request: _Request, argv: Sequence[str]) -> tuple[Comparison, list[L
     from gradviz.frontends.target import parse_target
 
     outputs = Outputs(request.outputs, request.fmt, request.scale)
-    targets = parse_target(request.before), parse_target(request.after)
+    targets = parse_target(request.before, "compare"), parse_target(request.after, "compare")
     if argv and all(target.is_saved for target in targets):
         raise UsageError("saved graphs take no arguments after --")
     with outputs.quieted():
@@ -126,7 +126,8 @@ def _compare(request: _Request, argv: Sequence[str]) -> tuple[Comparison, list[L
 def _subjects(
     targets: tuple[Target, Target], argv: Sequence[str]
 ) -> tuple[list[Subject], list[Loaded]]:
-    if targets[0].place == targets[1].place and not targets[0].is_saved:
+    is_one = targets[0].place == targets[1].place and not targets[0].is_saved
+    if is_one and all(target.names for target in targets):
         return _of_one_run(targets, argv)
     subjects: list[Subject] = []
     failed: list[Loaded] = []

@@ -142,7 +142,7 @@ def _draw(request: _Request, argv: Sequence[str]) -> Loaded | None:
 
     outputs = Outputs(request.outputs, request.fmt, request.scale)
     views = request.shown.chosen()
-    target = parse_target(request.target)
+    target = parse_target(request.target, "draw")
     with outputs.quieted():
         subject, loaded = subject_of(target, argv)
     drawing = Drawing(

@@ -81,7 +81,7 @@ def _explain(request: _Request, argv: Sequence[str]) -> Loaded:
     from gradviz.frontends.target import load_target, parse_target
 
     outputs = Outputs(request.outputs, request.fmt)
-    target = parse_target(request.target)
+    target = parse_target(request.target, "explain")
     if target.is_saved:
         raise UsageError(
             f"{target.place} is a saved graph; explain runs the program: "

@@ -51,7 +51,7 @@ def saved(ctx: click.Context, /, target: str, most: int | None, quiet: bool, deb
     with one_line_errors(debug):
         from gradviz.frontends.target import parse_target
 
-        place = parse_target(target)
+        place = parse_target(target, "saved")
         if place.is_saved:
             table, loaded = _of_file(place, arguments(ctx)), None
         else:

@@ -49,7 +49,7 @@ def summary(
         from gradviz.frontends.summary import Summary
         from gradviz.frontends.target import parse_target
 
-        place = parse_target(target)
+        place = parse_target(target, "summary")
         with output_on_stderr():
             subject, loaded = subject_of(place, arguments(ctx))
         with stage("summing up"):

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import secrets
+import shlex
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -70,7 +71,8 @@ def check_folder(path: str | os.PathLike[str]) -> None:
         path: the file to be written later, or ``"-"``.
 
     Raises:
-        OutputError: if its folder is missing or is a file, or if a folder is in its way.
+        OutputError: if its folder is missing, is a file or may not be written to, or if a folder
+            is in its way.
     """
     name = os.fspath(path)
     if name == STDOUT:
@@ -89,13 +91,23 @@ def _obstacle(target: Path) -> str:
         return "it is a folder; give the name of a file in it"
     folder = target.parent
     if folder.is_dir():
-        return ""
+        # A file is put in place of the old one; a pipe or a device stays, wherever it is.
+        place = folder if _is_replaced(str(target)) else target
+        return "" if os.access(place, os.W_OK) else _reason(_refusal(folder), target)
     existing = folder
     while not existing.exists():
         existing = existing.parent
     if not existing.is_dir():
         return f"{_as_given(existing)} is a file, not a folder"
-    return f"there is no folder {_as_given(folder)}; make it with: mkdir -p {_as_given(folder)}"
+    shown = _as_given(folder)
+    return f"there is no folder {shown}; make it with: mkdir -p {shlex.quote(shown)}"
+
+
+def _refusal(folder: Path) -> OSError:
+    """The error that writing in a folder would raise which may not be written to."""
+    is_read_only = hasattr(os, "statvfs") and os.statvfs(folder).f_flag & os.ST_RDONLY
+    number = errno.EROFS if is_read_only else errno.EACCES
+    return OSError(number, os.strerror(number))
 
 
 def write_atomically(path: str | os.PathLike[str], data: bytes | Iterable[bytes]) -> None:

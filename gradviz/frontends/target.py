@@ -7,7 +7,7 @@ import contextlib
 import difflib
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,9 @@ __all__ = [
 ]
 
 _FILE = re.compile(r"(?P<place>.*?\.(?:py|json))(?::(?P<names>.*))?", re.IGNORECASE | re.DOTALL)
+_TARGETS = "a target is like train.py:loss, package.module:loss or graph.json"
+_MODULES = "torch.nn.modules.module"
+_VERBS = {"saved": "list", "summary": "sum up"}  # of those commands that are no verbs
 _ALLOWED = "a name is like loss, model.loss, out['logits'] or losses[0]; several: loss,aux"
 
 
@@ -38,10 +41,12 @@ class Target:
     Args:
         place: a script (``train.py``), a saved graph (``graph.json``) or a module's dotted name.
         names: the variables in it, each as it is written in Python.
+        command: which one asks for it; for what is said when there is no such thing.
     """
 
     place: str
     names: tuple[str, ...] = ()
+    command: str = field(default="draw", repr=False, compare=False)
 
     @property
     def is_saved(self) -> bool:
@@ -52,6 +57,12 @@ class Target:
     def is_script(self) -> bool:
         """Whether it is a file of Python source."""
         return self.place.lower().endswith(".py")
+
+    def typed(self, name: str = "") -> str:
+        """What a user types to have it, or one of its variables."""
+        target = f"{self.place}:{name}" if name else self.place
+        # Of the two that are compared, the other one is not known here.
+        return target if self.command == "compare" else f"gradviz {self.command} {target}"
 
 
 @dataclass(frozen=True)
@@ -92,15 +103,17 @@ class Loaded:
         return trace_subjects(self.values, Names.of_namespace(others | asked))
 
 
-def parse_target(text: str) -> Target:
+def parse_target(text: str, command: str = "draw") -> Target:
     r"""Split a target into a place and names.
 
     Args:
         text: ``train.py:loss``, ``train.py:out['logits'],aux``, ``package.module:loss`` or
             ``graph.json``.
+        command: which one asks for it.
 
     Raises:
-        TargetError: if a name is more than names, ``.attributes`` and ``[constants]``.
+        TargetError: if there is no place in it, or a name is more than names, ``.attributes`` and
+            ``[constants]``.
 
     Example:
         >>> parse_target("train.py:model.loss,aux")
@@ -112,9 +125,11 @@ def parse_target(text: str) -> Target:
         place, names = found["place"], found["names"]
     else:
         place, _, names = text.partition(":")
-    target = Target(place, parse_names(names, text) if names else ())
-    if target.is_saved and target.names:
-        raise TargetError(f"{place} is a saved graph and is drawn whole: gradviz draw {place}")
+    if not place:
+        raise TargetError(f"{text!r} names no script: {_TARGETS}")
+    target = Target(place, parse_names(names, text) if names else (), command)
+    if target.is_saved and target.names and command != "explain":  # which takes none at all
+        raise TargetError(f"{place} is a saved graph and is taken whole: {target.typed()}")
     return target
 
 
@@ -135,7 +150,7 @@ def parse_names(names: str, text: str = "") -> tuple[str, ...]:
         raise TargetError(f"cannot read the name {names!r} in {text!r}: {_ALLOWED}") from error
     if not isinstance(parsed, ast.Tuple) or not all(map(_is_plain, parsed.elts)):
         raise TargetError(
-            f"cannot draw {names!r} in {text!r}: {_ALLOWED}. Assign anything else to a name first"
+            f"cannot take {names!r} in {text!r}: {_ALLOWED}. Assign anything else to a name first"
         )
     return tuple(ast.unparse(part) for part in parsed.elts)
 
@@ -225,10 +240,7 @@ def _check_module(place: str) -> None:
         return
     if Path(place).is_dir():
         raise TargetError(f"{place} is a folder; give a script in it: {Path(place, 'train.py')}")
-    raise TargetError(
-        f"there is no file {place}; a target is like train.py:loss, package.module:loss "
-        "or graph.json"
-    )
+    raise TargetError(f"there is no file {place}; {_TARGETS}")
 
 
 def _take(target: Target, name: str, run: Run) -> Any:
@@ -264,11 +276,11 @@ def _why_missing(target: Target, name: str, run: Run, error: BaseException) -> s
         function, line = inside
         return (
             f"{first} is a variable inside {function}() ({Path(place).name}:{line}): only "
-            "top-level names can be drawn; return it and assign it at top level"
+            "top-level names are found; return it and assign it at top level"
         )
     public = [key for key in run.namespace if not key.startswith("_")]
     near = _close(first, public)
-    return f"{target.place} has no {first}{near or _tensors_there(target, run)}"
+    return f"{target.place} has no {first}{near or _there(target, run)}"
 
 
 def _local_in(path: str, name: str) -> tuple[str, int] | None:
@@ -289,31 +301,38 @@ def _local_in(path: str, name: str) -> tuple[str, int] | None:
 def _no_name(target: Target, run: Run) -> TargetError | ScriptError:
     if run.failed:
         return ScriptError(f"{target.place} failed: {run.ending}")
-    return TargetError(f"say what of {target.place} to draw{_tensors_there(target, run)}")
+    verb = _VERBS.get(target.command, target.command)
+    return TargetError(f"say what of {target.place} to {verb}{_there(target, run)}")
 
 
-def _tensors_there(target: Target, run: Run) -> str:
-    """``": it defines these tensors: ...; gradviz draw train.py:loss"``."""
-    found = {
-        name: value
-        for name, value in run.namespace.items()
-        if not name.startswith("_") and _is_tensor(value)
-    }
-    if not found:
-        return ": it defines no tensors at top level"
+def _there(target: Target, run: Run) -> str:
+    """``": it defines the tensors ...; try: gradviz draw train.py:loss"``."""
+    public = {name: value for name, value in run.namespace.items() if not name.startswith("_")}
+    tensors = {name: each for name, each in public.items() if _is_a(each, "torch", "Tensor")}
+    modules = [name for name, each in public.items() if _is_a(each, _MODULES, "Module")]
+    if target.command != "explain":
+        modules = []  # nothing else takes them
     # What has a grad_fn is what one wants to draw, and the last of them is most often the loss.
-    order = list(found)[::-1]
-    order.sort(key=lambda name: found[name].grad_fn is None)
-    shown = ", ".join(f"{name} {_shape(found[name])}" for name in order[:8])
-    more = f" and {len(order) - 8} more" if len(order) > 8 else ""
-    return f": it defines the tensors {shown}{more}; try: gradviz draw {target.place}:{order[0]}"
+    order = list(tensors)[::-1]
+    order.sort(key=lambda name: tensors[name].grad_fn is None)
+    said = [
+        _some("the modules", [f"{name} {type(public[name]).__name__}" for name in modules]),
+        _some("the tensors", [f"{name} {_shape(tensors[name])}" for name in order]),
+    ]
+    if not (order or modules):
+        return ": it defines no tensors at top level"
+    told = ", and ".join(filter(None, said))
+    return f": it defines {told}; try: {target.typed([*modules, *order][0])}"
 
 
-def _is_tensor(value: object) -> bool:
-    """Whether it is a tensor; asked of its classes, as torch may not be there at all."""
-    return any(
-        kind.__name__ == "Tensor" and kind.__module__ == "torch" for kind in type(value).__mro__
-    )
+def _some(kind: str, things: list[str]) -> str:
+    more = f" and {len(things) - 8} more" if len(things) > 8 else ""
+    return f"{kind} {', '.join(things[:8])}{more}" if things else ""
+
+
+def _is_a(value: object, home: str, name: str) -> bool:
+    """Whether it is a tensor, or a module: asked of its classes, as torch may not be there."""
+    return any(kind.__name__ == name and kind.__module__ == home for kind in type(value).__mro__)
 
 
 def _shape(tensor: Any) -> str:
