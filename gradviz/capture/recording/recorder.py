@@ -271,6 +271,12 @@ class Recording(Shown):
         self._state = "closed"
         self._milestones.end(error)
 
+    def __reduce_ex__(self, protocol: object) -> Any:
+        raise UsageError(
+            "a recording cannot be pickled or copied, as it knows the program that it watched: "
+            "take its moments, run.story, or write them with gradviz.draw(run).save('story.json')"
+        )
+
     def __repr__(self) -> str:
         events, moments = self._watch.journal.count, self._milestones.moments
         return f"Recording({self._state}, {events} events, {len(moments.frames)} frames)"
