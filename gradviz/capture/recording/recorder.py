@@ -121,7 +121,7 @@ class Recording(Shown):
         """The moments as a story, with notes on what was left out."""
         if self._state == "open":
             self._watch.flush()
-        if not self._milestones.moments.count:
+        if self._state != "closed" and not self._milestones.moments.count:
             return Story((), "", (_NO_MOMENT,))
         left_out = self._watch.journal.left_out
         too_many = f"{left_out:,} events in the middle are left out" if left_out else ""
