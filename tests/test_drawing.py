@@ -109,12 +109,30 @@ def test_what_cannot_be_saved_leaves_nothing(tmp_path: Path) -> None:
         ({"theme": "blue"}, "theme cannot be 'blue': pass auto, light, dark"),
         ({"views": views.hide_bookkeeping}, "pass a list of views"),
         ({"views": ["hide_bookkeeping"]}, "pass a list of views"),
+        ({"views": 3}, "views cannot be 3: pass a list of views"),
         ({"names": 3}, "names cannot be 3"),
     ],
 )
 def test_a_wrong_option_says_what_is_allowed(options: dict[str, object], says: str) -> None:
     with pytest.raises(UsageError, match=says):
         gradviz.draw(loss_of(), **options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("result", [None, 3, "graph"])
+def test_a_view_that_returns_no_graph_is_named(result: object) -> None:
+    def forgetful(graph: gradviz.GradGraph) -> object:
+        return result
+
+    kind = type(result).__name__
+    with pytest.raises(UsageError, match=f"view forgetful returned {kind}: .* returns one"):
+        _ = gradviz.draw(loss_of(), views=[forgetful]).svg
+
+
+def test_views_may_come_one_by_one() -> None:
+    chosen = [views.hide_bookkeeping, views.reverse_flow]
+    loss = loss_of()
+    one_by_one = gradviz.draw(loss, views=(each for each in chosen))  # type: ignore[arg-type]
+    assert one_by_one.text == gradviz.draw(loss, views=chosen).text
 
 
 def test_a_wrong_subject_says_what_to_pass() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
@@ -120,7 +120,8 @@ class Drawing:
     ) -> None:
         if theme not in get_args(Theme):
             raise UsageError(f"theme cannot be {theme!r}: pass {', '.join(get_args(Theme))}")
-        if callable(views) or (views is not None and not all(map(callable, views))):
+        chosen = tuple(views) if isinstance(views, Iterable) else None
+        if views is not None and (chosen is None or not all(map(callable, chosen))):
             raise UsageError(
                 f"views cannot be {views!r}: pass a list of views from gradviz.views, "
                 "or () to show everything"
@@ -128,7 +129,7 @@ class Drawing:
         self.story = _story(story, title)
         self.theme: Theme = theme
         self.transparent = transparent
-        self._views = views
+        self._views = chosen
 
     @property
     def graph(self) -> GradGraph:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from gradviz.errors import UsageError
 from gradviz.graph import GradGraph
 from gradviz.views.bookkeeping import hide_bookkeeping
 from gradviz.views.chains import fold_chains
@@ -78,10 +79,20 @@ def apply(graph: GradGraph, views: Sequence[View] | None = None) -> GradGraph:
         graph: what was recorded; it is not changed.
         views: the views; None for the default ones, ``()`` for the graph as it is.
 
+    Raises:
+        UsageError: if a view returns anything else than a graph.
+
     Example:
         >>> apply(GradGraph(), [hide_bookkeeping, reverse_flow])
         GradGraph(0 edges)
     """
     for one in DEFAULT if views is None else views:
-        graph = one(graph)
+        seen = one(graph)
+        if not isinstance(seen, GradGraph):
+            called = getattr(one, "__name__", repr(one))
+            raise UsageError(
+                f"the view {called} returned {type(seen).__name__}: a view takes a GradGraph and "
+                "returns one"
+            )
+        graph = seen
     return graph

@@ -38,7 +38,8 @@ def view(function: Callable[..., GradGraph]) -> View:
     def wrapper(*arguments: Any, **options: Any) -> Any:
         if not arguments or not isinstance(arguments[0], GradGraph):
             partial = functools.partial(_later, wrapper, arguments, options)
-            return functools.update_wrapper(partial, function)
+            # Its name leads to the wrapper, so that pickle finds it.
+            return functools.update_wrapper(partial, wrapper)
         with collector_paused():
             return function(*arguments, **options)
 

@@ -121,7 +121,7 @@ class Recording(Shown):
         """The moments as a story, with notes on what was left out."""
         if self._state == "open":
             self._watch.flush()
-        if not self._milestones.moments.count:
+        if self._state != "closed" and not self._milestones.moments.count:
             return Story((), "", (_NO_MOMENT,))
         left_out = self._watch.journal.left_out
         too_many = f"{left_out:,} events in the middle are left out" if left_out else ""
@@ -270,6 +270,12 @@ class Recording(Shown):
             hook.remove()
         self._state = "closed"
         self._milestones.end(error)
+
+    def __reduce_ex__(self, protocol: object) -> Any:
+        raise UsageError(
+            "a recording cannot be pickled or copied, as it knows the program that it watched: "
+            "take its moments, run.story, or write them with gradviz.draw(run).save('story.json')"
+        )
 
     def __repr__(self) -> str:
         events, moments = self._watch.journal.count, self._milestones.moments
