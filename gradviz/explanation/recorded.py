@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 from gradviz.explanation.live import identity_of, names_of
 from gradviz.explanation.moment import Moment, Question
 from gradviz.explanation.subjects import Asked
-from gradviz.explanation.ways import Cut, below, is_data
+from gradviz.explanation.ways import Cut, below, is_data, plain
 from gradviz.graph import GradGraph, NodeData, NodeKind
 from gradviz.story import EventKind, Frame
 
 if TYPE_CHECKING:
+    from gradviz.capture.recording.contents import Contents
     from gradviz.capture.recording.recorder import Recording
     from gradviz.capture.tensors.names import Names
 
@@ -127,11 +128,26 @@ def with_values(moment: Moment, recording: Recording, names: Names) -> Moment:
         and "value" not in (data := graph.nodes[key])
         and data.get("version", 0) == version_of(named.tensor)
     ]
+    if moment.before is not None:
+        _put_contents(graphs[1], recording.contents(moment.before))
     known = {id(tensor): tensor for _, tensor in places}
     summaries = dict(zip(known, summarize(list(known.values())), strict=True))
     for data, tensor in places:
         data["value"] = summaries[id(tensor)]
     return replace(moment, graph=graphs[0], before=graphs[1] if moment.before else None)
+
+
+def _put_contents(graph: GradGraph, contents: Contents) -> None:
+    """Put what saved tensors had in them on what made these."""
+    for key, saved in contents.items():
+        made: NodeData = graph.nodes[key]
+        if "result" in saved:
+            made.setdefault("value", saved["result"])
+        for source, edge in graph.inputs(key):
+            name = ("self", "other")[edge.get("input", 2)] if edge.get("input", 2) < 2 else ""
+            given: NodeData = graph.nodes[plain(graph, source)]
+            if name in saved and given.get("outputs", 1) == 1:
+                given.setdefault("value", saved[name])
 
 
 def _leaves(frames: tuple[Frame, ...]) -> dict[str, NodeData]:
