@@ -48,6 +48,8 @@ class Moment:
         lost: by the keys of leaves, where their data lost its gradient on the way to the roots;
             also of those that the graph does not show.
         latest: the graph of the last moment of all, if that was recorded.
+        since: by the keys of leaves whose gradient is not finite, the first of the backward passes
+            that have left it so since, by its number, and the graph before it.
     """
 
     graph: GradGraph
@@ -57,6 +59,7 @@ class Moment:
     kept: GradGraph | None = None
     lost: Mapping[str, Sequence[Cut]] = field(default_factory=dict)
     latest: GradGraph | None = None
+    since: Mapping[str, tuple[int, GradGraph]] = field(default_factory=dict)
 
     @property
     def is_recorded(self) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from gradviz.explanation.age import changed_since, explain_age
 from gradviz.explanation.answers import Explanation
 from gradviz.explanation.hooks import (
@@ -33,7 +35,12 @@ def explain_present(question: Question, moment: Moment, grad: TensorSummary) -> 
     if is_wrong(grad) and (told := explain_wrong_by_hook(question, moment, grad)):
         return told
     if grad.nan or grad.inf:
-        return explain_non_finite(question, moment, grad, _as_used(question, moment))
+        number, graph = moment.since.get(question.key, (0, _as_used(question, moment)))
+        told = explain_non_finite(question, moment, grad, graph)
+        passes = [e for e in moment.happened(EventKind.BACKWARD) if e.word != "grad"]
+        if told.fix and 0 < number < len(passes):
+            told = replace(told, reason=f"{told.reason}, in pass {number}, and it stayed so")
+        return told
     if is_all_zero(grad):
         return explain_zeros(question, moment, _as_used(question, moment, is_zero=True))
     return explain_age(question, moment) or _of_passes(question, moment, grad)

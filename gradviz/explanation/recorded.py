@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from gradviz.explanation.live import identity_of, names_of
@@ -134,7 +136,33 @@ def with_values(moment: Moment, recording: Recording, names: Names) -> Moment:
     summaries = dict(zip(known, summarize(list(known.values())), strict=True))
     for data, tensor in places:
         data["value"] = summaries[id(tensor)]
-    return replace(moment, graph=graphs[0], before=graphs[1] if moment.before else None)
+    before = graphs[1] if moment.before else None
+    since = {
+        key: (number, graphs[1] if graph is moment.before else _with_contents(graph, recording))
+        for key, (number, graph) in _not_finite_since(recording).items()
+    }
+    return replace(moment, graph=graphs[0], before=before, since=since)
+
+
+def _not_finite_since(recording: Recording) -> dict[str, tuple[int, GradGraph]]:
+    """The first of the passes that have left a gradient not finite ever since, for each leaf."""
+    found: dict[str, tuple[int, GradGraph]] = {}
+    for earlier, frame in pairwise(recording.frames):
+        if not (passed := re.match(r"after backward (\d+)", frame.title)):
+            continue
+        for key in frame.graph.leaves:
+            grad = frame.graph.nodes[key].get("grad")
+            if grad is None or not (grad.nan or grad.inf):
+                found.pop(key, None)
+            elif key not in found and set(earlier.graph) == set(frame.graph):
+                found[key] = int(passed[1]), earlier.graph
+    return found
+
+
+def _with_contents(graph: GradGraph, recording: Recording) -> GradGraph:
+    told = graph.copy()
+    _put_contents(told, recording.contents(graph))
+    return told
 
 
 def _put_contents(graph: GradGraph, contents: Contents) -> None:

@@ -51,7 +51,7 @@ def contents_of(roots: Sequence[Any], operations: Mapping[int, str]) -> Contents
         for name, held in zip(kind.saved, read_saved(node, kind)[1], strict=False):
             if name in ("result", "self", "other") and isinstance(held, torch.Tensor):
                 data = _plain(held)
-                if data is not None and data.numel() <= left:
+                if data is not None and data.numel() <= left and _is_its_own(node, data):
                     left -= data.numel()
                     readings.append((key, name, data))
     found: dict[str, dict[str, TensorSummary]] = {}
@@ -73,6 +73,15 @@ def _below(roots: Sequence[Any]) -> Iterator[Node]:
             if child is not None and child not in seen:
                 seen.add(child)
                 stack.append(child)
+
+
+def _is_its_own(node: Node, data: torch.Tensor) -> bool:
+    """Whether it may be what the operation saved: a hook may have packed it as another kind.
+
+    Private: ``_input_metadata``, what the operation made.
+    """
+    made = node._input_metadata[0]
+    return bool(made.dtype == data.dtype and made.device == data.device)
 
 
 def _plain(held: torch.Tensor) -> torch.Tensor | None:
