@@ -160,7 +160,7 @@ def _not_finite_since(recording: Recording) -> dict[str, tuple[int, GradGraph]]:
 
 
 def _with_contents(graph: GradGraph, recording: Recording) -> GradGraph:
-    told = graph.copy()
+    told: GradGraph = graph.copy()
     _put_contents(told, recording.contents(graph))
     return told
 

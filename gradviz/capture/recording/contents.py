@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch.autograd.graph import Node
 
-from gradviz.capture.autograd.nodes import operation_type, read_saved, sequence_number
+from gradviz.capture.autograd.nodes import NodeReader, operation_type, read_saved, sequence_number
 from gradviz.capture.tensors.summary import FEW, readable
 from gradviz.graph import TensorSummary
 
@@ -42,16 +42,19 @@ def contents_of(roots: Sequence[Any], operations: Mapping[int, str]) -> Contents
         operations: keys by the numbers of their creation.
     """
     readings: list[tuple[str, str, torch.Tensor]] = []
-    left = _MOST
+    left, reader = _MOST, NodeReader()
     for node in _below(roots):
         key = operations.get(sequence_number(node))
         if key is None:
             continue
         kind = operation_type(node)
+        _, *made = reader.read_output(node, 0)
         for name, held in zip(kind.saved, read_saved(node, kind)[1], strict=False):
             if name in ("result", "self", "other") and isinstance(held, torch.Tensor):
                 data = _plain(held)
-                if data is not None and data.numel() <= left and _is_its_own(node, data):
+                # A hook may have packed it as another kind.
+                is_its_own = data is not None and made == [_text(data.dtype), str(data.device)]
+                if data is not None and is_its_own and data.numel() <= left:
                     left -= data.numel()
                     readings.append((key, name, data))
     found: dict[str, dict[str, TensorSummary]] = {}
@@ -75,13 +78,8 @@ def _below(roots: Sequence[Any]) -> Iterator[Node]:
                 stack.append(child)
 
 
-def _is_its_own(node: Node, data: torch.Tensor) -> bool:
-    """Whether it may be what the operation saved: a hook may have packed it as another kind.
-
-    Private: ``_input_metadata``, what the operation made.
-    """
-    made = node._input_metadata[0]
-    return bool(made.dtype == data.dtype and made.device == data.device)
+def _text(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 def _plain(held: torch.Tensor) -> torch.Tensor | None:
@@ -101,8 +99,7 @@ def _summaries(readings: Sequence[tuple[str, str, torch.Tensor]]) -> list[Tensor
 
 
 def _summary(data: torch.Tensor) -> TensorSummary | None:
-    shape, dtype = tuple(data.shape), str(data.dtype).removeprefix("torch.")
-    facts = (shape, dtype, str(data.device))
+    facts = (tuple(data.shape), _text(data.dtype), str(data.device))
     try:
         if data.numel() <= FEW:
             values = tuple(data.flatten().tolist())
