@@ -12,6 +12,7 @@ import explain_cases_hooks  # noqa: F401
 import explain_cases_misused  # noqa: F401
 import explain_cases_present  # noqa: F401
 import explain_cases_refused  # noqa: F401
+import explain_cases_values  # noqa: F401
 import pytest
 import torch
 from explain_cases import CASES, Case, leaf

@@ -13,10 +13,11 @@ from gradviz.explanation.custom_backward import (
     explain_wrong_count,
     explain_wrong_gradient,
 )
+from gradviz.explanation.cuts import cut_words, evidence_of, fix_of_cut, lost_on_the_way
 from gradviz.explanation.held import module_of, result_of
 from gradviz.explanation.in_place import explain_in_place
 from gradviz.explanation.lines import line_of, mention
-from gradviz.explanation.missing import RECORD, cut_words, fix_of_cut, lost_on_the_way
+from gradviz.explanation.missing import RECORD
 from gradviz.explanation.misused import KINDS
 from gradviz.explanation.moment import Moment, listed
 from gradviz.explanation.refused import (
@@ -136,9 +137,11 @@ def _no_graph(trouble: Trouble, found: re.Match[str]) -> Explanation:
         reason = f"{began}: it is {data['dtype']}, which has no gradient"
         return trouble.answer(Verdict.NO_GRAPH, reason, fix, [key], key)
     if cut := lost_on_the_way(graph, key):
-        reason = f"{began}: its data was cut off by {cut_words(graph, cut)}"
-        evidence = [cut.target, cut.edge.get("source", "")]
-        return trouble.answer(Verdict.NO_GRAPH, reason, fix_of_cut(cut), evidence, cut.target)
+        reason = f"{began}: its data was cut off by {cut_words(trouble.moment, cut)}"
+        evidence = evidence_of(trouble.moment, cut)
+        return trouble.answer(
+            Verdict.NO_GRAPH, reason, fix_of_cut(trouble.moment, cut), evidence, cut.target
+        )
     if data.get("inference"):
         reason = f"{began}: it was made under inference_mode"
         fix = "run the forward pass outside of torch.inference_mode()"

@@ -6,43 +6,28 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from gradviz.explanation.answers import Explanation
+from gradviz.explanation.cuts import (
+    FIX_OF_CAUSE,
+    TURN_ON,
+    cut_words,
+    evidence_of,
+    fix_of_cut,
+    left_off,
+    lost_on_the_way,
+)
 from gradviz.explanation.lines import mention
 from gradviz.explanation.moment import Moment, Question
 from gradviz.explanation.verdict import Verdict
-from gradviz.explanation.ways import Cut, below, word_of
-from gradviz.graph import Cause, EdgeKind, GradGraph, NodeData, NodeKind
+from gradviz.explanation.ways import Cut, below
+from gradviz.graph import Cause, GradGraph, NodeData, NodeKind
 from gradviz.story import Event, EventKind
 
-__all__ = ["RECORD", "cut_words", "explain_missing", "fix_of_cut", "lost_on_the_way"]
+__all__ = ["RECORD", "explain_missing"]
 
 RECORD = (
     "to know the cause, record the program: with gradviz.record() as run: ..., then "
     "gradviz.explain(run); or gradviz run train.py"
 )
-
-_FIX_OF_CAUSE = {
-    Cause.DETACH: "leave out the detach()",
-    Cause.NO_GRAD: "compute it outside of torch.no_grad()",
-    Cause.INFERENCE_MODE: "compute it outside of torch.inference_mode()",
-    Cause.DATA: "use the tensor itself instead of .data",
-    Cause.ITEM: "keep it a tensor: leave out item(), float() or tolist()",
-    Cause.NUMPY: "compute it with torch instead of numpy",
-    Cause.COPY: "use the tensor itself, or torch.stack for several, instead of torch.tensor",
-    Cause.REQUIRES_GRAD: "switch it on again before the forward pass: requires_grad_(True)",
-    Cause.AUTOGRAD_GRAD: "pass create_graph=True to it",
-    Cause.NOT_DIFFERENTIABLE: "use an operation that has a gradient, such as a soft version of it",
-}
-_WORD_OF_CAUSE = {
-    Cause.DETACH: "detach()",
-    Cause.NO_GRAD: "no_grad",
-    Cause.INFERENCE_MODE: "inference_mode",
-    Cause.DATA: ".data",
-    Cause.ITEM: "item()",
-    Cause.NUMPY: "numpy()",
-    Cause.COPY: "torch.tensor()",
-    Cause.REQUIRES_GRAD: "requires_grad_(False)",
-    Cause.AUTOGRAD_GRAD: "torch.autograd.grad",
-}
 
 
 def explain_missing(question: Question, moment: Moment) -> Explanation:
@@ -64,7 +49,12 @@ def _of_leaf(question: Question, moment: Moment) -> Explanation:
     if not moment.roots:
         if moment.is_recorded:
             reason = "nothing that backward could start from was computed from it"
-            return moment.answer(question, Verdict.NOT_CONNECTED, reason)
+            fix, off = "", left_off(moment)
+            if off is not None:
+                reason += f": gradients are off since {off.word}(False) at {mention(off.source)}"
+                fix = TURN_ON.format(off.source)
+            lines = [off.source] if off is not None else []
+            return moment.answer(question, Verdict.NOT_CONNECTED, reason, fix, lines)
         reason = "nothing was added to it, and no result was found that backward could start from"
         fix = f"say which result: gradviz.explain({question.name}, loss)"
         return moment.answer(question, Verdict.NOT_KNOWN, reason, fix)
@@ -114,11 +104,11 @@ def _of_stranger(question: Question, moment: Moment) -> Explanation:
         return frozen
     if moment.is_recorded:
         if exits := moment.exits.of(question.key):
-            words = cut_words(moment.graph, exits[0])
+            words = cut_words(moment, exits[0])
             reason = f"no tensor carries it to {root}: it became plain numbers by {words}"
-            evidence = [exits[0].target, exits[0].edge.get("source", "")]
+            evidence = evidence_of(moment, exits[0])
             answer = moment.answer(
-                question, Verdict.NOT_CONNECTED, reason, fix_of_cut(exits[0]), evidence
+                question, Verdict.NOT_CONNECTED, reason, fix_of_cut(moment, exits[0]), evidence
             )
             return replace(answer, culprit=exits[0].target)
         if lines := _numbers_taken(moment):
@@ -126,7 +116,7 @@ def _of_stranger(question: Question, moment: Moment) -> Explanation:
                 f"no tensor carries it to {root}; numbers were taken out at {mention(lines[0])}, "
                 "and what becomes of those cannot be followed"
             )
-            fix = f"{lines[0]}: {_FIX_OF_CAUSE[Cause.ITEM]}"
+            fix = f"{lines[0]}: {FIX_OF_CAUSE[Cause.ITEM]}"
             return moment.answer(question, Verdict.NOT_CONNECTED, reason, fix, lines)
         fix = f"use it in what {root} is computed from, or leave it out of the optimizer"
         reason = f"not used by {root}"
@@ -168,14 +158,14 @@ def _of_cuts(question: Question, moment: Moment, cuts: Sequence[Cut]) -> Explana
     first, root = cuts[0], moment.root_names
     lines = list(dict.fromkeys(cut.edge.get("source", "") for cut in cuts))
     cause = first.edge.get("cause", Cause.NOT_RECORDED)
-    evidence = [key for cut in cuts for key in (cut.target, cut.edge.get("source", ""))]
+    evidence = evidence_of(moment, *cuts)
     if cause is Cause.NOT_RECORDED:
         reason = f"its data went to {root}, but no gradient comes back; why was not recorded"
         return moment.answer(question, Verdict.CUT, reason, RECORD, evidence)
-    reason = f"the path to {root} is cut by {cut_words(moment.graph, first)}"
+    reason = f"the path to {root} is cut by {cut_words(moment, first)}"
     if lines[1:]:
         reason += f", and at {', '.join(lines[1:4])}"
-    answer = moment.answer(question, Verdict.CUT, reason, fix_of_cut(first), evidence)
+    answer = moment.answer(question, Verdict.CUT, reason, fix_of_cut(moment, first), evidence)
     return replace(answer, culprit=first.target)
 
 
@@ -193,50 +183,6 @@ def _numbers_taken(moment: Moment) -> list[str]:
 
 
 _EXITS = frozenset(("item", "tolist", "float", "int", "index", "complex", "numpy"))
-
-
-def cut_words(graph: GradGraph, cut: Cut) -> str:
-    """``detach() at train.py:31 (h = h.detach())``."""
-    cause = cut.edge.get("cause", Cause.NOT_RECORDED)
-    word, more = _WORD_OF_CAUSE.get(cause), ""
-    if word is None:
-        op = graph.nodes[cut.target].get("op") or word_of(graph.nodes[cut.target])
-        word, more = op.partition(",")[0], ", which has no gradient"
-    line = cut.edge.get("source", "")
-    return f"{word} at {mention(line)}{more}" if line else f"{word}{more}"
-
-
-def fix_of_cut(cut: Cut) -> str:
-    """What to do about a cut whose cause is known."""
-    fix = _FIX_OF_CAUSE.get(cut.edge.get("cause", Cause.NOT_RECORDED), "")
-    line = cut.edge.get("source", "")
-    return f"{line}: {fix}" if fix and line else fix
-
-
-def lost_on_the_way(graph: GradGraph, key: str) -> Cut | None:
-    """The first cut on the way of the data to a tensor outside the graph, if one is known.
-
-    It is the one nearest to what requires grad.
-    """
-    from_where = below(graph, [key], lambda s, t, edge: edge["kind"] is EdgeKind.CUT)
-    for target in sorted(from_where, key=lambda each: int(each[1:])):
-        for source, _, edge in graph.in_edges(target, data=True):
-            if edge["kind"] is not EdgeKind.CUT or edge.get("cause") in _NO_CUT:
-                continue
-            if graph.nodes[source]["kind"] is not NodeKind.UNTRACKED or not _has_cut(graph, source):
-                return Cut(source, target, edge)
-    if "op" in graph.nodes[key]:  # what it was made from may be gone; why it was cut is known
-        for _, target, edge in graph.out_edges(key, data=True):
-            if edge["kind"] is EdgeKind.CUT and edge.get("cause") not in _NO_CUT:
-                return Cut(key, target, edge)
-    return None
-
-
-_NO_CUT = (Cause.CONSTANT, Cause.NOT_RECORDED, None)
-
-
-def _has_cut(graph: GradGraph, key: str) -> bool:
-    return any(edge["kind"] is EdgeKind.CUT for *_, edge in graph.in_edges(key, data=True))
 
 
 def _of_recorded_leaf(question: Question, moment: Moment) -> Explanation | None:
@@ -311,9 +257,9 @@ def _of_untracked(question: Question, moment: Moment) -> Explanation:
         reason = f"it is frozen: requires_grad is False{where}"
         return moment.answer(question, Verdict.FROZEN, reason, fix, [e.source for e in off[-1:]])
     if question.key and (cut := lost_on_the_way(moment.graph, question.key)):
-        reason = f"its data comes from what requires grad, cut by {cut_words(moment.graph, cut)}"
-        evidence = [cut.target, cut.edge.get("source", "")]
-        return moment.answer(question, Verdict.CUT, reason, fix_of_cut(cut), evidence)
+        reason = f"its data comes from what requires grad, cut by {cut_words(moment, cut)}"
+        evidence = evidence_of(moment, cut)
+        return moment.answer(question, Verdict.CUT, reason, fix_of_cut(moment, cut), evidence)
     fix = f"if it is a leaf of yours: {name}.requires_grad_() before the forward pass"
     if moment.is_recorded and question.key:
         reason = "it does not require grad, and nothing that does went into it"

@@ -47,6 +47,8 @@ class Moment:
         kept: the graph of the moment at which most was kept for backward, if that was recorded.
         lost: by the keys of leaves, where their data lost its gradient on the way to the roots;
             also of those that the graph does not show.
+        since: by the keys of leaves whose gradient is not finite, the first of the backward passes
+            that have left it so since, by its number, and the graph before it.
     """
 
     graph: GradGraph
@@ -55,6 +57,7 @@ class Moment:
     before: GradGraph | None = None
     kept: GradGraph | None = None
     lost: Mapping[str, Sequence[Cut]] = field(default_factory=dict)
+    since: Mapping[str, tuple[int, GradGraph]] = field(default_factory=dict)
 
     @property
     def is_recorded(self) -> bool:

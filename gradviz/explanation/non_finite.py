@@ -40,10 +40,13 @@ def explain_non_finite(
     roots = [each for each in graph.roots if graph.nodes[each]["kind"] is NodeKind.RESULT]
     between = _in_order(graph, below(graph, roots) & above(graph, [question.key]))
     count = f"{grad.nan or grad.inf:,} of {grad.numel:,} elements are {verdict.value}"
-    suspects = (
-        *_forward_suspects(graph, _in_order(graph, below(graph, between))),
-        *_backward_suspects(graph, between, moment.is_recorded),
-    )
+    forward = list(_forward_suspects(graph, _in_order(graph, below(graph, between))))
+    backward = list(_backward_suspects(graph, between, moment.is_recorded))
+    if forward and forward[0][1].endswith("not known"):
+        # What went into it may have come from an operation that is known to have had no value.
+        before = below(graph, [forward[0][0]])
+        forward = [each for each in reversed(backward) if each[0] in before] + forward
+    suspects = (*forward, *backward)
     for key, why, fix in suspects:
         line = graph.nodes[key].get("source", "")
         where = f", {mention(line)}" if line else ""
@@ -69,7 +72,14 @@ def _forward_suspects(graph: GradGraph, keys: Sequence[str]) -> Iterator[tuple[s
     """
     for key in keys:
         made = value_of(graph, key)
-        if graph.nodes[key]["kind"] is not NodeKind.OPERATION or _is_finite(made) is not False:
+        if graph.nodes[key]["kind"] is not NodeKind.OPERATION:
+            continue
+        if graph.nodes[key].get("op") not in (*_PUT_IN, *_TURNS) and (
+            name := _nan_parameter(graph, key)
+        ):
+            yield key, f"{name} has had NaN elements since before this pass", _DIVERGED
+            return
+        if _is_finite(made) is not False:
             continue
         if graph.nodes[key].get("op") in _PUT_IN and made is not None and not made.nan:
             continue
@@ -89,6 +99,27 @@ def _forward_suspects(graph: GradGraph, keys: Sequence[str]) -> Iterator[tuple[s
             yield key, "its result is not finite; what went into it is not known", _KEEP_AWAY
         else:
             yield key, "its result is not finite, its inputs are", _KEEP_AWAY
+
+
+_TURNS = ("t", "transpose", "view", "to_copy")
+_DIVERGED = (
+    "find the first iteration whose loss is not finite; a lower learning rate may help, or "
+    "torch.nn.utils.clip_grad_norm_() before each step"
+)
+
+
+def _nan_parameter(graph: GradGraph, key: str) -> str:
+    """A parameter or leaf that goes into an operation and has NaN elements; "" if none has."""
+    if graph.nodes[key].get("op") in (*_PUT_IN, *_TURNS):
+        return ""
+    for source, _ in graph.inputs(key):
+        while graph.nodes[source].get("op") in _TURNS:
+            source = next(graph.inputs(source))[0]
+        data: NodeData = graph.nodes[plain(graph, source)]
+        value = data.get("value")
+        if data["kind"] in (NodeKind.PARAMETER, NodeKind.LEAF) and value is not None and value.nan:
+            return word_of(data)
+    return ""
 
 
 def _is_finite(summary: TensorSummary | None) -> bool | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from gradviz.explanation.age import changed_since, explain_age
 from gradviz.explanation.answers import Explanation
 from gradviz.explanation.hooks import (
@@ -33,9 +35,14 @@ def explain_present(question: Question, moment: Moment, grad: TensorSummary) -> 
     if is_wrong(grad) and (told := explain_wrong_by_hook(question, moment, grad)):
         return told
     if grad.nan or grad.inf:
-        return explain_non_finite(question, moment, grad, _as_used(question, moment))
+        number, graph = moment.since.get(question.key, (0, _as_used(question, moment)))
+        told = explain_non_finite(question, moment, grad, graph)
+        passes = [e for e in moment.happened(EventKind.BACKWARD) if e.word != "grad"]
+        if told.fix and 0 < number < len(passes):
+            told = replace(told, reason=f"{told.reason}, in pass {number}, and it stayed so")
+        return told
     if is_all_zero(grad):
-        return explain_zeros(question, moment, _as_used(question, moment))
+        return explain_zeros(question, moment, _as_used(question, moment, is_zero=True))
     return explain_age(question, moment) or _of_passes(question, moment, grad)
 
 
@@ -68,8 +75,11 @@ def _of_passes(question: Question, moment: Moment, grad: TensorSummary) -> Expla
     return moment.answer(question, Verdict.FINE, reason, "", used)
 
 
-def _as_used(question: Question, moment: Moment) -> GradGraph:
-    """The graph that the gradient came through: empty when it may have been another one."""
+def _as_used(question: Question, moment: Moment, is_zero: bool = False) -> GradGraph:
+    """The graph that the gradient came through: empty when it may have been another one.
+
+    Zeros that were added up were zeros each, so that the latest pass tells of itself.
+    """
     if not moment.is_recorded:
         return moment.graph
     passes = moment.happened(EventKind.BACKWARD)
@@ -77,8 +87,5 @@ def _as_used(question: Question, moment: Moment) -> GradGraph:
     is_latest = bool(passes and added) and added[-1].number > passes[-1].number
     # A loop has added to it many times; what counts is since it was cleared.
     is_all = len(added) == 1 or question.data.get("accumulations") == 1
-    # Zeros that were added up were zeros each, or nearly always.
-    gradient = question.data["grad"]
-    is_zero = gradient is not None and is_all_zero(gradient)
     is_known = is_latest and (is_all or is_zero)
     return moment.before if is_known and moment.before is not None else GradGraph()

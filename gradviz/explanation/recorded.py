@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from gradviz.explanation.live import identity_of, names_of
 from gradviz.explanation.moment import Moment, Question
 from gradviz.explanation.subjects import Asked
-from gradviz.explanation.ways import Cut, below, is_data
+from gradviz.explanation.ways import Cut, below, is_data, plain
 from gradviz.graph import GradGraph, NodeData, NodeKind
 from gradviz.story import EventKind, Frame
 
 if TYPE_CHECKING:
+    from gradviz.capture.recording.contents import Contents
     from gradviz.capture.recording.recorder import Recording
     from gradviz.capture.tensors.names import Names
 
@@ -128,11 +131,52 @@ def with_values(moment: Moment, recording: Recording, names: Names) -> Moment:
         and "value" not in (data := graph.nodes[key])
         and data.get("version", 0) == version_of(named.tensor)
     ]
+    if moment.before is not None:
+        _put_contents(graphs[1], recording.contents(moment.before))
     known = {id(tensor): tensor for _, tensor in places}
     summaries = dict(zip(known, summarize(list(known.values())), strict=True))
     for data, tensor in places:
         data["value"] = summaries[id(tensor)]
-    return replace(moment, graph=graphs[0], before=graphs[1] if moment.before else None)
+    before = graphs[1] if moment.before else None
+    since = {
+        key: (number, graphs[1] if graph is moment.before else _with_contents(graph, recording))
+        for key, (number, graph) in _not_finite_since(recording).items()
+    }
+    return replace(moment, graph=graphs[0], before=before, since=since)
+
+
+def _not_finite_since(recording: Recording) -> dict[str, tuple[int, GradGraph]]:
+    """The first of the passes that have left a gradient not finite ever since, for each leaf."""
+    found: dict[str, tuple[int, GradGraph]] = {}
+    for earlier, frame in pairwise(recording.frames):
+        if not (passed := re.match(r"after backward (\d+)", frame.title)):
+            continue
+        for key in frame.graph.leaves:
+            grad = frame.graph.nodes[key].get("grad")
+            if grad is None or not (grad.nan or grad.inf):
+                found.pop(key, None)
+            elif key not in found and set(earlier.graph) == set(frame.graph):
+                found[key] = int(passed[1]), earlier.graph
+    return found
+
+
+def _with_contents(graph: GradGraph, recording: Recording) -> GradGraph:
+    told: GradGraph = graph.copy()
+    _put_contents(told, recording.contents(graph))
+    return told
+
+
+def _put_contents(graph: GradGraph, contents: Contents) -> None:
+    """Put what saved tensors had in them on what made these."""
+    for key, saved in contents.items():
+        made: NodeData = graph.nodes[key]
+        if "result" in saved:
+            made.setdefault("value", saved["result"])
+        for source, edge in graph.inputs(key):
+            name = ("self", "other")[edge.get("input", 2)] if edge.get("input", 2) < 2 else ""
+            given: NodeData = graph.nodes[plain(graph, source)]
+            if name in saved and given.get("outputs", 1) == 1:
+                given.setdefault("value", saved[name])
 
 
 def _leaves(frames: tuple[Frame, ...]) -> dict[str, NodeData]:

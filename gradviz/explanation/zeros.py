@@ -9,7 +9,7 @@ from gradviz.explanation.answers import Explanation
 from gradviz.explanation.lines import mention
 from gradviz.explanation.moment import Moment, Question
 from gradviz.explanation.verdict import Verdict
-from gradviz.explanation.ways import below, is_gradient, plain, value_of
+from gradviz.explanation.ways import above, below, is_gradient, plain, value_of, word_of
 from gradviz.graph import EdgeData, GradGraph, NodeData, NodeKind, TensorSummary
 from gradviz.story import EventKind
 
@@ -17,6 +17,7 @@ __all__ = ["explain_zeros", "is_all_zero"]
 
 _SATURATED = {"sigmoid": (0.0, 1.0), "tanh": (-1.0, 1.0)}
 _STEPS = ("sign", "round", "floor", "ceil", "trunc")
+_PRODUCTS = ("linear", "addmm", "mm", "bmm", "baddbmm", "conv")
 _FLAT_AT_ZERO = ("pow", "abs", "norm")
 
 
@@ -70,6 +71,9 @@ _FIXES = {
     "tanh": _SMALL,
     "mul": "leave out the factor that is zero, or start it at another value",
     "clamp": _INSIDE,
+    "hardtanh": _INSIDE,
+    "threshold": _INSIDE,
+    **dict.fromkeys(_PRODUCTS, "look at what makes those zeros"),
     "clamp_min": _INSIDE,
     "clamp_max": _INSIDE,
     "where": "look at the condition, which chooses the other branch everywhere",
@@ -99,22 +103,20 @@ def _is_only(summary: TensorSummary, allowed: Sequence[float]) -> bool:
 def _blocking(graph: GradGraph, key: str, is_before: bool) -> list[tuple[str, str]]:
     """The operations that stop every gradient to a leaf, if they are known: (key, why)."""
     roots = [root for root in graph.roots if graph.nodes[root]["kind"] is NodeKind.RESULT]
+    if not roots or key not in below(graph, roots):
+        return []
     found: dict[str, str] = {}
+    users = above(graph, [key])
 
     def passes(source: str, target: str, edge: EdgeData) -> bool:
         if not is_gradient(source, target, edge):
             return False
         why = _why_blocked(_Step(graph, source, target, edge, is_before))
-        if why:
+        if why and source in users:
             found[target] = why
         return not why
 
-    if not roots or key in below(graph, roots, passes):
-        return []
-    on_the_way = below(graph, roots) if key in graph else set()
-    if key not in on_the_way:
-        return []
-    return [(each, why) for each, why in found.items() if key in below(graph, [each])]
+    return [] if key in below(graph, roots, passes) else list(found.items())
 
 
 @dataclass(frozen=True)
@@ -185,7 +187,7 @@ def _clamped(step: _Step) -> str:
     given, options = step.given, step.data.get("options", {})
     if given is None or not options:
         return ""
-    low, high = _number(options.get("min")), _number(options.get("max"))
+    low, high = (_number(options.get(e, options.get(f"{e}_val"))) for e in ("min", "max"))
     least, most = _smallest(given), _largest(given)
     if given.values is not None:
         outside = all(
@@ -207,6 +209,29 @@ def _clamped(step: _Step) -> str:
         if given.numel > 1
         else (f"its input is {words}")
     )
+
+
+def _below_threshold(step: _Step) -> str:
+    given, threshold = step.given, _number(step.data.get("options", {}).get("threshold", "0"))
+    most = _largest(given) if given is not None else None
+    if given is None or most is None or threshold is None or most > threshold:
+        return ""
+    return f"none of its {given.numel:,} inputs is above {threshold:g}"
+
+
+def _by_zeros(step: _Step) -> str:
+    """A matrix product, or a convolution: a factor gets nothing if the other is all zeros."""
+    first = 1 if step.data.get("op") in ("addmm", "addmv", "baddbmm") else 0
+    number = step.edge.get("input", 0) - first
+    if number not in (0, 1):
+        return ""
+    for source, other in step.graph.inputs(step.target):
+        if other.get("input", 0) - first == 1 - number:
+            key = plain(step.graph, source)
+            factor = step.value(key)
+            if factor is not None and factor.numel and is_all_zero(factor):
+                return f"the other factor, {word_of(step.graph.nodes[key])}, is all zeros"
+    return ""
 
 
 def _step_function(step: _Step) -> str:
@@ -280,7 +305,9 @@ _CHECKS: dict[str, Callable[[_Step], str]] = {
     "where": _not_chosen,
     "masked_fill": _covered,
     "embedding": _padded,
-    **dict.fromkeys(("clamp", "clamp_min", "clamp_max"), _clamped),
+    "threshold": _below_threshold,
+    **dict.fromkeys(_PRODUCTS, _by_zeros),
+    **dict.fromkeys(("clamp", "clamp_min", "clamp_max", "hardtanh"), _clamped),
     **dict.fromkeys(_FLAT_AT_ZERO, _flat_at_zero),
     **dict.fromkeys(_STEPS, _step_function),
 }

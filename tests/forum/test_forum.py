@@ -11,6 +11,7 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
 
 from gradviz import record
 from gradviz.capture.tensors.names import Names
@@ -33,7 +34,8 @@ def test_question(program: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GRADVIZ_DEBUG", "1")
     text = program.read_text()
     recording = record()
-    done = run_script(str(program), within=recording)
+    with torch.enable_grad():  # a program may leave them off
+        done = run_script(str(program), within=recording)
     names = Names.of_namespace(done.namespace)
     ask = header(text, "ask")
     if ask == "error":

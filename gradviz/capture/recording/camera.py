@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from gradviz.capture.autograd.engine import creation_count
+from gradviz.capture.recording.contents import Contents, contents_of
 from gradviz.capture.recording.ghosts import Leaf
 from gradviz.capture.recording.heads import beside, heads
 from gradviz.capture.recording.hooking import Held, held_with_hooks
@@ -76,6 +77,7 @@ class Camera:
         self._roots: Sequence[Callable[[], Any]] = ()
         self._since = self._before = 0
         self._lost: WeakKeyDictionary[GradGraph, dict[str, Lost]] = WeakKeyDictionary()
+        self._contents: WeakKeyDictionary[GradGraph, Contents] = WeakKeyDictionary()
 
     def begin(self, code: CodeType) -> None:
         """The recording begins, in some code of the user's."""
@@ -98,6 +100,7 @@ class Camera:
         self.hooked = held_with_hooks(names)
         self._named = [(weakref.ref(each), name, more) for each, name, more in names.entries]
         graph = self.trace(roots, names)
+        self._contents[graph] = contents_of(roots, self.snapshot.operations)
         self._roots, self._since = [weakly(root) for root in roots], count
         return graph
 
@@ -168,6 +171,10 @@ class Camera:
                     found.setdefault(self.keys.of(Leaf(number).identity), []).append(cut)
                 seen[where] = seen.get(where, 0) | leaves
         return found
+
+    def contents(self, graph: GradGraph) -> Contents:
+        """What saved tensors had in them when a graph was taken, before a backward pass."""
+        return self._contents.get(graph, {})
 
     def parameters(self) -> list[Named]:
         """The parameters of the modules that require grad, as far as those are alive."""

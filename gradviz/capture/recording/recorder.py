@@ -18,6 +18,7 @@ from gradviz.capture.autograd.engine import listen, modes_below, unlisten
 from gradviz.capture.autograd.nodes import sequence_number
 from gradviz.capture.autograd.tensors import quietly
 from gradviz.capture.recording.camera import CutOff
+from gradviz.capture.recording.contents import Contents
 from gradviz.capture.recording.handlers import Handlers
 from gradviz.capture.recording.journal import Journal
 from gradviz.capture.recording.milestones import Milestones
@@ -208,6 +209,27 @@ class Recording(Shown):
             [(True, 'detach')]
         """
         return self._milestones.camera.cut_off(graph, targets)
+
+    def contents(self, graph: GradGraph) -> Contents:
+        """What saved tensors had in them before a backward pass, of a few kinds of operations.
+
+        Args:
+            graph: of the frame before that pass; there is nothing to tell of any other.
+
+        Returns:
+            For keys of operations what is known of the tensors saved as ``"result"``, ``"self"``
+            and ``"other"``.
+
+        Example:
+            >>> import torch
+            >>> with record() as run:
+            ...     x = torch.ones(2, requires_grad=True)
+            ...     (x - 1).relu().sum().backward()
+            >>> [{name: each.values for name, each in found.items()}
+            ...  for found in run.contents(run.frames[0].graph).values()]
+            [{'result': (0.0, 0.0)}]
+        """
+        return self._milestones.camera.contents(graph)
 
     def parameters(self) -> list[Named]:
         """The parameters of the recorded modules, those that require grad and are alive.

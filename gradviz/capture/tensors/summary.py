@@ -13,7 +13,7 @@ from gradviz.capture.autograd.tensors import quietly
 from gradviz.capture.tensors.statistics import Number, Statistics, countable, read
 from gradviz.graph import TensorSummary
 
-__all__ = ["FEW", "summarize"]
+__all__ = ["FEW", "readable", "summarize"]
 
 FEW = 8
 """Tensors with up to this many elements are told by their values."""
@@ -96,7 +96,7 @@ def _prepared(tensor: torch.Tensor, only_small: bool) -> _Reading:
             reading.note = "not initialized"
             return reading
         reading.shape = _shape(tensor)
-        data, reading.note = _readable(tensor)
+        data, reading.note = readable(tensor)
         if data is None:
             return reading
         reading.few = data.numel() <= FEW
@@ -135,7 +135,7 @@ def _shape(tensor: torch.Tensor) -> tuple[int, ...]:
     return tuple(sizes)
 
 
-def _readable(tensor: torch.Tensor) -> tuple[torch.Tensor | None, str]:
+def readable(tensor: torch.Tensor) -> tuple[torch.Tensor | None, str]:
     """The dense values of a tensor, None when they are left alone; and what to say of it."""
     if tensor.is_nested:
         return None, f"nested: {tensor.size(0)} tensors"

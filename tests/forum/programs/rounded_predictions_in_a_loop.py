@@ -12,6 +12,6 @@ optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
 for _ in range(3):
     optimizer.zero_grad()
     p = torch.round(torch.sigmoid(model(torch.ones(4, 3))))  # here
-    loss = (p - 1).square().mean()
+    loss = (p - 0.3).square().mean()
     loss.backward()
     optimizer.step()

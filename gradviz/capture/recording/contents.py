@@ -1,0 +1,119 @@
+"""What saved tensors have in them before a backward pass, which will free them.
+
+Only of operations that may let no gradient through, or make NaN of it: an explanation asks these
+whether they did.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch.autograd.graph import Node
+
+from gradviz.capture.autograd.nodes import NodeReader, operation_type, read_saved, sequence_number
+from gradviz.capture.tensors.summary import FEW, readable
+from gradviz.graph import TensorSummary
+
+__all__ = ["Contents", "contents_of"]
+
+Contents = Mapping[str, Mapping[str, TensorSummary]]
+"""For keys of operations: what is known of the tensors saved as ``result``, ``self``, ``other``."""
+
+_ASKED = frozenset(
+    f"{word}Backward{number}"
+    for word in (
+        *("Relu", "Sigmoid", "Tanh", "Clamp", "ClampMin", "ClampMax", "Hardtanh", "Threshold"),
+        *("Exp", "Log", "Log2", "Log10", "Log1P", "Sqrt", "Rsqrt", "Reciprocal", "Pow", "Div"),
+        *("Mul", "Acos", "Asin", "Acosh", "Atanh", "Softmax", "LogSoftmax"),
+    )
+    for number in range(3)
+)
+_MOST = 1 << 22  # elements read before a pass: a few milliseconds
+
+
+def contents_of(roots: Sequence[Any], operations: Mapping[int, str]) -> Contents:
+    """Read what the operations below some roots have saved; no hook is run.
+
+    Args:
+        roots: what backward starts from.
+        operations: keys by the numbers of their creation.
+    """
+    readings: list[tuple[str, str, torch.Tensor]] = []
+    left, reader = _MOST, NodeReader()
+    for node in _below(roots):
+        key = operations.get(sequence_number(node))
+        if key is None:
+            continue
+        kind = operation_type(node)
+        _, *made = reader.read_output(node, 0)
+        for name, held in zip(kind.saved, read_saved(node, kind)[1], strict=False):
+            if name in ("result", "self", "other") and isinstance(held, torch.Tensor):
+                data = _plain(held)
+                # A hook may have packed it as another kind.
+                is_its_own = data is not None and made == [_text(data.dtype), str(data.device)]
+                if data is not None and is_its_own and data.numel() <= left:
+                    left -= data.numel()
+                    readings.append((key, name, data))
+    found: dict[str, dict[str, TensorSummary]] = {}
+    for (key, name, _), summary in zip(readings, _summaries(readings), strict=True):
+        if summary is not None:
+            found.setdefault(key, {})[name] = summary
+    return found
+
+
+def _below(roots: Sequence[Any]) -> Iterator[Node]:
+    """The operations to be asked, the last first."""
+    stack = [node for root in roots if (node := getattr(root, "grad_fn", None)) is not None]
+    seen = set(stack)
+    while stack:
+        node = stack.pop()
+        if type(node).__name__ in _ASKED:
+            yield node
+        for child, _ in node.next_functions:
+            if child is not None and child not in seen:
+                seen.add(child)
+                stack.append(child)
+
+
+def _text(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+def _plain(held: torch.Tensor) -> torch.Tensor | None:
+    """The data, if it is to be had at no price."""
+    try:
+        data, note = readable(held)
+        is_real = data is not None and (data.is_floating_point() and not note)
+        return data if is_real and data is not None and data.numel() else None
+    except Exception:
+        return None
+
+
+def _summaries(readings: Sequence[tuple[str, str, torch.Tensor]]) -> list[TensorSummary | None]:
+    """Values of small tensors, the smallest and the largest element of others."""
+    with torch.no_grad():
+        return [_summary(data) for *_, data in readings]
+
+
+def _summary(data: torch.Tensor) -> TensorSummary | None:
+    facts = (tuple(data.shape), _text(data.dtype), str(data.device))
+    try:
+        if data.numel() <= FEW:
+            values = tuple(data.flatten().tolist())
+            nan, inf = sum(map(math.isnan, values)), sum(map(math.isinf, values))
+            return TensorSummary(*facts, values, nan=nan, inf=inf)
+        low, high = torch.stack(torch.aminmax(data)).tolist()
+    except Exception:  # a dtype that cannot be compared
+        return None
+    if math.isnan(low):
+        return TensorSummary(*facts, nan=1)
+    inf = int(math.isinf(low)) + int(math.isinf(high))
+    return TensorSummary(
+        *facts,
+        min=None if math.isinf(low) else low,
+        max=None if math.isinf(high) else high,
+        inf=inf,
+    )

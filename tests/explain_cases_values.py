@@ -1,0 +1,109 @@
+"""Gradients of zeros and NaN that saved tensors explain: no variable holds what was computed.
+
+See ``explain_cases.py``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from explain_cases import case
+from torch import nn
+from torch.nn import functional as F
+
+import gradviz
+from gradviz import Explanation, Explanations, Verdict
+
+__all__: list[str] = []
+
+Step = Callable[[torch.Tensor], torch.Tensor]
+
+
+def _loop(*steps: Step) -> Explanation | Explanations:
+    """Explain a weight after two iterations, with an optimizer, and no name for a result."""
+    linear = nn.Linear(3, 4)
+    nn.init.ones_(linear.weight)
+    nn.init.zeros_(linear.bias)
+    optimizer = torch.optim.SGD(linear.parameters(), lr=1e-3)
+    with gradviz.record() as run:
+        for _ in range(2):
+            optimizer.zero_grad()
+            found = linear(torch.ones(8, 3))
+            for step in steps:
+                found = step(found)
+            found.sum().backward()
+            del found
+            optimizer.step()
+    return gradviz.explain(linear.weight, run)
+
+
+@case(Verdict.ZERO, "relu at", "leaky_relu")
+def dead_relu_without_a_name():
+    return _loop(lambda h: (h - 100).relu() * 3)  # here
+
+
+@case(Verdict.ZERO, "none of its 32 inputs is positive", "leaky_relu")
+def dead_relu_counts_its_inputs():
+    return _loop(lambda h: (h - 100).relu() * 2)
+
+
+@case(Verdict.ZERO, "all of its 32 inputs are below 0 or above 1", "clamp")
+def clamped_without_a_name():
+    return _loop(lambda h: (h + 100).clamp(0, 1) * 2)
+
+
+@case(Verdict.ZERO, "all of its 32 inputs are below 0 or above 6", "clamp")
+def relu6_at_its_end():
+    return _loop(lambda h: F.relu6(h + 100) * 2)
+
+
+@case(Verdict.ZERO, "none of its 32 inputs is above 50", "clamp")
+def below_a_threshold():
+    return _loop(lambda h: F.threshold(h, 50, 0) * 2)
+
+
+@case(Verdict.ZERO, "it is saturated at every element", "logits")
+def saturated_without_a_name():
+    return _loop(lambda h: torch.sigmoid(h + 1000) * 2)
+
+
+@case(Verdict.ZERO, "the other factor, relu, is all zeros", "what makes those zeros")
+def weight_behind_a_dead_relu():
+    model = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 1))
+    nn.init.constant_(model[0].bias, -100)
+    with gradviz.record() as run:
+        model(torch.ones(8, 3)).sum().backward()  # here
+    return gradviz.explain(model[2].weight, run)
+
+
+@case(Verdict.ZERO, "its gradient is all zeros")
+def alive_relu_is_not_blamed():
+    return _loop(lambda h: h.relu() - h)
+
+
+@case(Verdict.NAN, "first known is at log", "add a small number")
+def logarithm_inside_an_expression():
+    return _loop(lambda h: ((h * 0).log() * 2).exp() * 0 + (h - h).log())  # here
+
+
+@case(Verdict.NAN, "it divides by 0", "add a small number")
+def divided_inside_an_expression():
+    return _loop(lambda h: (h * 0) / (h * 0) * 2)  # here
+
+
+@case(Verdict.NAN, "its input has a 0", "add a small number")
+def root_inside_an_expression():
+    return _loop(lambda h: (h - h.detach()).sqrt() * 2)  # here
+
+
+@case(Verdict.NAN, "has had NaN elements since before this pass", "learning rate")
+def weights_that_are_lost():
+    w = torch.tensor([1.0, float("nan")], requires_grad=True)
+    with gradviz.record() as run:
+        loss = (w * 2).sum()
+        loss.backward()
+        w.grad = None
+        loss = (w * w).sum()  # here
+        loss.backward()
+    return gradviz.explain(w, run)

@@ -1,0 +1,73 @@
+"""What a recording reads of saved tensors before a backward pass, and that it changes nothing."""
+
+from __future__ import annotations
+
+import weakref
+
+import pytest
+import torch
+
+import gradviz
+from gradviz.graph import TensorSummary
+
+
+def contents(run: gradviz.Recording) -> list[dict[str, TensorSummary]]:
+    found = [dict(run.contents(frame.graph)) for frame in run.frames if frame.title == "forward"]
+    return [dict(each) for each in found[-1].values()]
+
+
+def test_small_tensors_tell_their_values_and_large_ones_their_ends():
+    with gradviz.record() as run:
+        w = torch.arange(12.0, requires_grad=True)
+        (w[:2].relu().sum() + (w - 3).relu().sum()).backward()
+    small, large = sorted((each["result"] for each in contents(run)), key=lambda each: each.shape)
+    assert small.values == (0.0, 1.0)
+    assert (large.values, large.min, large.max) == (None, 0.0, 8.0)
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), float("-inf")])
+def test_what_is_not_finite_is_counted(number):
+    with gradviz.record() as run:
+        w = torch.full((20,), number, requires_grad=True)
+        w.log().sum().backward()
+    (found,) = (each["self"] for each in contents(run))
+    assert bool(found.nan) is (number != number)
+    assert bool(found.inf) is (number == number)
+
+
+def test_no_hook_is_run_and_packed_tensors_are_left_alone():
+    calls = []
+
+    def unpack(held):
+        calls.append("unpack")
+        return held.to(torch.float32)
+
+    packing = torch.autograd.graph.saved_tensors_hooks(lambda each: each.half(), unpack)
+    with packing, gradviz.record() as run:
+        w = torch.ones(12, requires_grad=True)
+        w.relu().sum().backward()
+    assert calls == ["unpack"]
+    assert contents_of_all(run) == []
+
+
+def contents_of_all(run: gradviz.Recording) -> list[object]:
+    return [each for frame in run.frames for each in run.contents(frame.graph)]
+
+
+def test_no_tensor_is_kept():
+    with gradviz.record() as run:
+        w = torch.ones(12, requires_grad=True)
+        h = w.relu()
+        ref = weakref.ref(h)
+        (h * 2).sum().backward()
+        del h
+        assert ref() is None
+    assert contents(run)
+
+
+def test_only_the_frame_before_a_pass_tells():
+    with gradviz.record() as run:
+        w = torch.ones(12, requires_grad=True)
+        w.relu().sum().backward()
+    told = [frame.title for frame in run.frames if run.contents(frame.graph)]
+    assert told == ["forward"]
