@@ -118,14 +118,48 @@ def _of_stranger(question: Question, moment: Moment) -> Explanation:
             )
             fix = f"{lines[0]}: {FIX_OF_CAUSE[Cause.ITEM]}"
             return moment.answer(question, Verdict.NOT_CONNECTED, reason, fix, lines)
-        fix = f"use it in what {root} is computed from, or leave it out of the optimizer"
         reason = f"not used by {root}"
+        fix = f"use it in what {root} is computed from, or leave it out of the optimizer"
+        if _may_be_used_elsewhere(moment):
+            reason = f"no operation behind {root} uses it"
+            fix = (
+                f"use it in what {root} is computed from; if it is used, look where its values go "
+                "on without a gradient: nn.Parameter(...), .data, a copy, or before it required "
+                "grad"
+            )
         return moment.answer(question, Verdict.NOT_CONNECTED, reason, fix)
     reason = (
         f"no way for a gradient leads from {root} to it: it was not used, or it was cut off; "
         "which of them was not recorded"
     )
     return moment.answer(question, Verdict.NOT_CONNECTED, reason, RECORD)
+
+
+def _may_be_used_elsewhere(moment: Moment) -> bool:
+    """Whether something was computed, or changed, that no frame shows: it may be used in there."""
+    passes = moment.happened(EventKind.BACKWARD)
+    last = passes[-1].number if passes else 0
+    numbers = [event.number for event in moment.events or ()]
+    return (
+        numbers != list(range(len(numbers)))  # some were too many to keep
+        or any(not event.node and event.word in _BY_TORCH for event in moment.events or ())
+        or any(
+            not event.node and event.word not in _FROM_NOTHING
+            for event in moment.happened(EventKind.OPERATION, EventKind.IN_PLACE)
+            if event.number < last
+        )
+        or any(event.detail.startswith("on") for event in moment.happened(EventKind.REQUIRES_GRAD))
+    )
+
+
+_BY_TORCH = ("apply",)  # a Function, which may hide anything
+_FROM_NOTHING = frozenset(
+    (
+        *("empty", "zeros", "ones", "full", "tensor", "as_tensor", "arange", "linspace", "eye"),
+        *("rand", "randn", "randint", "randperm", "normal_", "uniform_", "fill_", "zero_", "ones_"),
+        *("kaiming_uniform_", "xavier_uniform_", "manual_seed", "constant_"),
+    )
+)
 
 
 def _frozen_before(question: Question, moment: Moment) -> Explanation | None:
