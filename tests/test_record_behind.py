@@ -111,7 +111,8 @@ def test_every_parameter_behind_a_cut_is_told_the_line(
             assert line(mark) in each.fix
             assert each.culprit in each.graph
         elif name.startswith("spare"):
-            assert (each.verdict, each.reason) == (Verdict.NOT_CONNECTED, "no operation behind loss uses it")
+            assert each.verdict is Verdict.NOT_CONNECTED
+            assert each.reason == "no operation behind loss uses it"
         else:
             assert each.verdict is Verdict.FINE
 

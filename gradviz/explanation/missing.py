@@ -142,7 +142,6 @@ def _may_be_used_elsewhere(moment: Moment) -> bool:
     numbers = [event.number for event in moment.events or ()]
     return (
         numbers != list(range(len(numbers)))  # some were too many to keep
-        or any(not event.node and event.word in _BY_TORCH for event in moment.events or ())
         or any(
             not event.node and event.word not in _FROM_NOTHING
             for event in moment.happened(EventKind.OPERATION, EventKind.IN_PLACE)
@@ -152,7 +151,6 @@ def _may_be_used_elsewhere(moment: Moment) -> bool:
     )
 
 
-_BY_TORCH = ("apply",)  # a Function, which may hide anything
 _FROM_NOTHING = frozenset(
     (
         *("empty", "zeros", "ones", "full", "tensor", "as_tensor", "arange", "linspace", "eye"),
