@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from gradviz.explanation.lines import mention
 from gradviz.explanation.moment import Moment
 from gradviz.explanation.ways import Cut, below, word_of
@@ -59,6 +61,8 @@ def cut_words(moment: Moment, cut: Cut) -> str:
     if off := _switched_off(moment, cut):
         where = f", still in force at {mention(line)}" if line not in ("", off.source) else ""
         return f"{off.word}(False) at {mention(off.source)}{where}"
+    if _is_sample(moment, cut):
+        word = "sample(), which runs under no_grad,"
     return f"{word} at {mention(line)}{more}" if line else f"{word}{more}"
 
 
@@ -70,6 +74,8 @@ def fix_of_cut(moment: Moment, cut: Cut) -> str:
         if left_off(moment) is off:
             return TURN_ON.format(off.source)
         fix = "compute it where gradients are on: with torch.set_grad_enabled(True):"
+    if _is_sample(moment, cut):
+        fix = "use rsample(), if the distribution has it, instead of sample()"
     return f"{line}: {fix}" if fix and line else fix
 
 
@@ -95,21 +101,32 @@ def _is_switch(event: Event) -> bool:
 
 def _switched_off(moment: Moment, cut: Cut) -> Event | None:
     """The call of ``set_grad_enabled(False)`` that a cut is due to; None if it was another."""
-    modes = moment.happened(EventKind.MODE)
-    if cut.edge.get("cause") is not Cause.NO_GRAD or not any(map(_is_switch, modes)):
-        return None
-    line = cut.edge.get("source", "")
-    made = [
-        event
-        for kind in (EventKind.OPERATION, EventKind.IN_PLACE)
-        for event in moment.happened(kind)
-        if event.node == cut.target or event.source == line
-    ]
-    at = max(made, key=lambda event: (event.node == cut.target, event.number), default=None)
-    if at is None:
-        return None
-    before = [each for each in modes if each.number < at.number]
-    return before[-1] if before and _is_switch(before[-1]) else None
+    mode = _mode_at(moment, made[-1]) if (made := _made(moment, cut)) else None
+    return mode if mode is not None and _is_switch(mode) else None
+
+
+def _made(moment: Moment, cut: Cut) -> Sequence[Event]:
+    """The operations on the line of a cut by gradient mode; last what got the data, if known."""
+    if cut.edge.get("cause") is not Cause.NO_GRAD:
+        return ()
+    return moment.made_at(cut.edge.get("source", ""), cut.target)
+
+
+def _mode_at(moment: Moment, made: Event) -> Event | None:
+    modes = [each for each in moment.happened(EventKind.MODE) if each.number < made.number]
+    return modes[-1] if modes else None
+
+
+def _is_sample(moment: Moment, cut: Cut) -> bool:
+    """Whether a distribution of torch has cut the graph, which draws with gradients off."""
+    made = _made(moment, cut)
+    mode = _mode_at(moment, made[-1]) if made else None
+    if mode is not None and mode.detail == "gradients off":
+        return False
+    return any(event.word in _DRAWS for event in made)
+
+
+_DRAWS = ("normal", "multinomial", "bernoulli", "poisson", "binomial", "_sample_dirichlet")
 
 
 def lost_on_the_way(graph: GradGraph, key: str) -> Cut | None:

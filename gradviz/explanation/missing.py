@@ -118,8 +118,15 @@ def _of_stranger(question: Question, moment: Moment) -> Explanation:
             )
             fix = f"{lines[0]}: {FIX_OF_CAUSE[Cause.ITEM]}"
             return moment.answer(question, Verdict.NOT_CONNECTED, reason, fix, lines)
-        fix = f"use it in what {root} is computed from, or leave it out of the optimizer"
         reason = f"not used by {root}"
+        fix = f"use it in what {root} is computed from, or leave it out of the optimizer"
+        if moment.hides_operations:
+            reason = f"no operation behind {root} uses it"
+            fix = (
+                f"use it in what {root} is computed from; if it is used, look where its values go "
+                "on without a gradient: nn.Parameter(...), .data, a copy, or before it required "
+                "grad"
+            )
         return moment.answer(question, Verdict.NOT_CONNECTED, reason, fix)
     reason = (
         f"no way for a gradient leads from {root} to it: it was not used, or it was cut off; "

@@ -17,6 +17,16 @@ __all__ = ["Moment", "Question", "listed"]
 _STRANGERS = 1_000_000  # keys from here on are no node's in any frame
 
 
+_MADE = (EventKind.OPERATION, EventKind.IN_PLACE)
+_FROM_NOTHING = frozenset(
+    (
+        *("empty", "zeros", "ones", "full", "tensor", "as_tensor", "arange", "linspace", "eye"),
+        *("rand", "randn", "randint", "randperm", "normal_", "uniform_", "fill_", "zero_", "ones_"),
+        *("kaiming_uniform_", "xavier_uniform_", "manual_seed", "constant_"),
+    )
+)
+
+
 @dataclass(frozen=True, eq=False)
 class Question:
     """A tensor whose gradient is to be explained.
@@ -187,6 +197,48 @@ class Moment:
     def happened_to(self, key: str, kind: EventKind) -> Sequence[Event]:
         """Those of a node; none without a key."""
         return self._by_node.get((key, kind), ()) if key else ()
+
+    def made_at(self, line: str, key: str) -> Sequence[Event]:
+        """The operations on a line and that of a node, in order, the node's own last."""
+        known = self._made_at.get((line, key))
+        if known is None:
+            own = [e for kind in _MADE for e in self.happened_to(key, kind)]
+            numbers = {event.number for event in own}
+            others = [e for e in self._by_line.get(line, ()) if e.number not in numbers]
+            known = self._made_at[line, key] = [*others, *sorted(own, key=lambda e: e.number)]
+        return known
+
+    @cached_property
+    def _made_at(self) -> dict[tuple[str, str], Sequence[Event]]:
+        return {}
+
+    @cached_property
+    def _by_line(self) -> Mapping[str, Sequence[Event]]:
+        found: dict[str, list[Event]] = {}
+        for event in self.events or ():
+            if event.kind in _MADE and event.source:
+                found.setdefault(event.source, []).append(event)
+        return found
+
+    @cached_property
+    def hides_operations(self) -> bool:
+        """Whether something was computed, or changed, that no frame shows."""
+        passes = self.happened(EventKind.BACKWARD)
+        last = passes[-1].number if passes else 0
+        made = (event for kind in _MADE for event in self.happened(kind))
+        switched = self.happened(EventKind.REQUIRES_GRAD)
+        numbers = [event.number for event in self.events or ()]
+        return (
+            numbers != list(range(len(numbers)))  # some were too many to keep
+            or any(
+                not event.node and event.word not in _FROM_NOTHING
+                for event in made
+                if event.number < last
+            )
+            or any(
+                event.detail.startswith("on") for event in self.happened(EventKind.REQUIRES_GRAD)
+            )
+        )
 
     @cached_property
     def _by_kind(self) -> Mapping[EventKind, Sequence[Event]]:

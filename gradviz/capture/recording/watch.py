@@ -264,9 +264,17 @@ class Watch:
     def _new_leaves(
         self, func: Any, given: list[torch.Tensor], new: list[torch.Tensor], place: Place
     ) -> None:
-        """Leaves were made, as by ``torch.ones(3, requires_grad=True)``."""
+        """Leaves were made, as by ``torch.ones(3, requires_grad=True)``.
+
+        Torch also calls a view a leaf that was taken while gradients were off: its data was cut.
+        """
+        cause = None if self.is_inside() else self.cause_of_mode()
         for tensor in new:
             if tensor.requires_grad and tensor.is_leaf:
+                if cause is not None and given and word_of(func) not in SHAPE_ONLY:
+                    inputs = [self.lost(each, cause, place) for each in given]
+                    matters = any(map(_matters, inputs))
+                    self.ghosts.add(tensor, word_of(func), _cause(inputs), place, inputs, matters)
                 leaf = self.ghosts.leaf(tensor)
                 leaf.place = place
                 self.log(EventKind.OPERATION, word_of(func), place, identity=leaf.identity)
