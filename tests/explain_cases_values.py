@@ -107,3 +107,15 @@ def weights_that_are_lost():
         loss = (w * w).sum()  # here
         loss.backward()
     return gradviz.explain(w, run)
+
+
+@case(Verdict.NOT_CONNECTED, "not used by loss", "leave it out of the optimizer")
+def never_called_while_the_loss_is_printed():
+    model = nn.ModuleDict({"used": nn.Linear(3, 1), "spare": nn.Linear(3, 1)})
+    with gradviz.record() as run:
+        for _ in range(3):
+            model.zero_grad()
+            loss = model["used"](torch.ones(2, 3)).sum()
+            loss.backward()
+            assert loss.item() == loss.item()
+    return gradviz.explain(model["spare"].weight, run)

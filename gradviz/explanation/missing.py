@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -177,15 +178,25 @@ def _of_cuts(question: Question, moment: Moment, cuts: Sequence[Cut]) -> Explana
 
 
 def _numbers_taken(moment: Moment) -> list[str]:
-    """Lines before backward where tensors that no frame shows became numbers or arrays."""
-    passes = moment.happened(EventKind.BACKWARD)
+    """Lines before backward where tensors that no frame shows became numbers or arrays.
+
+    What is taken right after a backward pass, as by ``print(loss.item())``, was computed before it.
+    """
+    passes = [event.number for event in moment.happened(EventKind.BACKWARD)]
+    made = [event.number for event in moment.happened(EventKind.OPERATION)]
+
+    def is_after_a_pass(number: int) -> bool:
+        before = passes[: bisect(passes, number)]
+        return bool(before) and bisect(made, number) == bisect(made, before[-1])
+
     return [
         event.source
         for event in moment.happened(EventKind.CUT)
         if event.word in _EXITS
         and event.node not in moment.graph
         and event.source
-        and (not passes or event.number < passes[-1].number)
+        and (not passes or event.number < passes[-1])
+        and not is_after_a_pass(event.number)
     ]
 
 

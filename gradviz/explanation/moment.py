@@ -235,9 +235,7 @@ class Moment:
                 for event in made
                 if event.number < last
             )
-            or any(
-                event.detail.startswith("on") for event in self.happened(EventKind.REQUIRES_GRAD)
-            )
+            or any(event.detail.startswith("on") for event in switched)
         )
 
     @cached_property
