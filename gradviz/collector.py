@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 __all__ = ["collector_paused"]
 
-_MANY = 100_000  # new objects, which the collector goes through in a few hundredths of a second
+_MANY = 1_000  # new objects; the collector would not have waited for so many
 
 
 @contextmanager
