@@ -23,6 +23,7 @@ from gradviz.renderers.layout.graphviz_process import (
 )
 
 GRAPH = "digraph { a -> b }"
+DOT = pytest.param("dot", marks=pytest.mark.tool)
 PINNED = (
     'digraph { a [pos="50,100"]; b [pos="50,20"]; a -> b [pos="e,50,40 50,80 50,70 50,60 50,50"] }'
 )
@@ -58,7 +59,7 @@ def gone(pid: int) -> bool:
     return False
 
 
-@pytest.mark.parametrize("engine", ["dot", "pygraphviz"])
+@pytest.mark.parametrize("engine", [DOT, "pygraphviz"])
 @pytest.mark.parametrize(("format", "start"), [("png", b"\x89PNG"), ("pdf", b"%PDF")])
 @pytest.mark.parametrize(
     ("source", "program", "arguments"),
@@ -70,7 +71,7 @@ def test_pictures(engine, format, start, source, program, arguments, monkeypatch
     assert picture.startswith(start)
 
 
-@pytest.mark.parametrize("engine", ["dot", "pygraphviz"])
+@pytest.mark.parametrize("engine", [DOT, "pygraphviz"])
 def test_pinned_places_are_kept_and_resolution_counts(engine: str) -> None:
     def draw(*arguments: str, kind: str) -> bytes:
         return run_engine(engine, PINNED, Output(kind, "neato", ("-n2", *arguments)), limit=60)
@@ -184,7 +185,7 @@ def test_large_input_does_not_block(fake) -> None:
     assert run_engine("dot", source, Output("json"), limit=60) == b"{}\n"
 
 
-@pytest.mark.parametrize("engine", ["dot", "pygraphviz"])
+@pytest.mark.parametrize("engine", [DOT, "pygraphviz"])
 @pytest.mark.parametrize(
     ("source", "kind", "said"),
     [("digraph {", "png", "syntax error"), (GRAPH, "nonsense", "nonsense")],

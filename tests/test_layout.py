@@ -21,6 +21,7 @@ from gradviz.renderers.layout.ranks import acyclic, cost, rank
 from gradviz.renderers.layout.rows import cut_into_rows
 
 Graph = tuple[list[Box], list[Link]]
+DOT = pytest.param("dot", marks=pytest.mark.tool)
 ENGINES = ("dot", "pygraphviz", "layered")
 
 
@@ -90,7 +91,7 @@ def test_layered_takes_cycles_and_loops(graph: Graph) -> None:
         del os.environ["GRADVIZ_ENGINE"]
 
 
-@pytest.mark.parametrize("engine", ["dot", "pygraphviz"])
+@pytest.mark.parametrize("engine", [DOT, "pygraphviz"])
 @given(graph=graphs())
 @settings(
     max_examples=15,
