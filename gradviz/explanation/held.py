@@ -5,6 +5,8 @@ from __future__ import annotations
 import ast
 import inspect
 from collections.abc import Iterator, Mapping
+from traceback import walk_tb
+from types import FrameType
 from typing import Any
 
 __all__ = [
@@ -49,26 +51,16 @@ def function_of(error: BaseException | None) -> Any:
 
 def calls_of(error: BaseException) -> list[tuple[str, str]]:
     """The module and the name of each function, from the innermost outwards."""
-    calls = []
-    trace = error.__traceback__
-    while trace is not None:
-        frame = trace.tb_frame
-        calls.append((str(frame.f_globals.get("__name__", "")), frame.f_code.co_name))
-        trace = trace.tb_next
-    return calls[::-1]
+    frames = reversed(_frames_of(error))
+    return [(_module_of(frame), frame.f_code.co_name) for frame in frames]
 
 
 def variables_of(error: BaseException) -> dict[str, Any]:
     """What the user's own code had at hand where it raised an error; {} if other code raised it."""
     from gradviz.capture.recording.sources import Verdicts
 
-    frames = []
-    trace = error.__traceback__
-    while trace is not None:
-        # A recording looks on between the user's call and torch.
-        if not str(trace.tb_frame.f_globals.get("__name__", "")).startswith("gradviz."):
-            frames.append(trace.tb_frame)
-        trace = trace.tb_next
+    # A recording looks on between the user's call and torch.
+    frames = [each for each in _frames_of(error) if not _module_of(each).startswith("gradviz.")]
     if not frames or not Verdicts()[frames[-1].f_code.co_filename]:
         return {}
     return {**frames[-1].f_globals, **frames[-1].f_locals}
@@ -100,10 +92,15 @@ def _is_result(value: Any) -> bool:
 
 def _frames(error: BaseException | None) -> Iterator[tuple[str, dict[str, Any]]]:
     """Each frame from the innermost outwards: its package, and its variables."""
-    frames = []
+    for frame in reversed(_frames_of(error)):
+        yield _module_of(frame).partition(".")[0], frame.f_locals
+
+
+def _frames_of(error: BaseException | None) -> list[FrameType]:
+    """The frames of the traceback, the innermost last."""
     trace = error.__traceback__ if error is not None else None
-    while trace is not None:
-        package = str(trace.tb_frame.f_globals.get("__name__", "")).partition(".")[0]
-        frames.append((package, trace.tb_frame.f_locals))
-        trace = trace.tb_next
-    yield from reversed(frames)
+    return [frame for frame, _ in walk_tb(trace)]
+
+
+def _module_of(frame: FrameType) -> str:
+    return str(frame.f_globals.get("__name__", ""))
