@@ -18,6 +18,7 @@ import torch
 from gradviz.capture.autograd.nodes import operation_type, read_saved, sequence_number
 from gradviz.capture.autograd.tensors import version_of
 from gradviz.capture.recording.ghosts import Ghost, Leaf
+from gradviz.capture.recording.identities import identities_of, number_of
 from gradviz.capture.recording.watch import Watch
 from gradviz.capture.tensors.names import Names
 from gradviz.capture.tensors.summary import summarize
@@ -68,7 +69,7 @@ class Keys:
         """Keys for a whole graph, given the identity of each node by its key there."""
         keys = self._keys
         new = [key for key, identity in identities.items() if identity not in keys]
-        for key in sorted(new, key=_number):
+        for key in sorted(new, key=number_of):
             identity = identities[key]
             if identity not in keys:
                 keys[identity] = f"n{self._count}"
@@ -234,7 +235,7 @@ def take(roots: Sequence[Any], around: Around, names: Names, watch: Watch, keys:
             graph.remove_node(key)
         else:
             del graph.nodes[key]["root"]
-    stay = keys.assign(_identities(graph, look, ghosts))
+    stay = keys.assign(identities_of(graph, look.created, _known(look, ghosts)))
     if any(old != new for old, new in stay.items()):
         graph = copy_graph(graph, stay)
     snapshot = Snapshot(graph, roots=[weakly(each) for each in everything])
@@ -267,39 +268,12 @@ def _name_result(graph: GradGraph, key: str) -> None:
                 data["name"] = made["name"]
 
 
-def _identities(graph: GradGraph, look: _Look, ghosts: Mapping[str, Ghost]) -> dict[str, Hashable]:
-    """What makes each node of a trace the same node in every frame."""
-    created, leaves, accumulate = look.created, look.leaves, look.accumulate
-    found: dict[str, Hashable] = {**created}
-    if len(set(created.values())) < len(created):  # threads count each for themselves
-        found = {key: (number, key) for key, number in created.items()}
-    for key in graph:
-        if key in found:
-            continue
-        if key in leaves:
-            found[key] = leaves[key].identity
-        elif key in accumulate:
-            found[key] = "accumulate", accumulate[key].number
-        elif key in ghosts:
-            found[key] = ghosts[key].identity
-        else:
-            found[key] = _identity_of_tensor(graph, key, created)
-    return found
-
-
-def _number(key: str) -> int:
-    return int(key[1:])
-
-
-def _identity_of_tensor(graph: GradGraph, key: str, created: Mapping[str, int]) -> Hashable:
-    """Results are known by what made them, saved tensors by what keeps them."""
-    kind = graph.nodes[key]["kind"]
-    if kind is NodeKind.RESULT:
-        for source, data in graph.inputs(key):
-            return "result", created.get(source), data.get("output", 0)
-    for target in sorted(graph.successors(key), key=_number):
-        return "saved", created.get(target), min(graph[key][target])
-    return kind.value, key
+def _known(look: _Look, ghosts: Mapping[str, Ghost]) -> dict[str, Hashable]:
+    """What makes those tensors the same in every frame that a recording has a record of."""
+    known: dict[str, Hashable] = {key: ghost.identity for key, ghost in ghosts.items()}
+    known.update((key, ("accumulate", leaf.number)) for key, leaf in look.accumulate.items())
+    known.update((key, leaf.identity) for key, leaf in look.leaves.items())
+    return known
 
 
 def _add_leaf_facts(data: dict[str, Any], leaf: Leaf, watch: Watch) -> None:
