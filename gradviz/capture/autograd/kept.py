@@ -10,7 +10,7 @@ import torch
 from torch.autograd.graph import Node
 
 from gradviz.attributes import SavedTensor
-from gradviz.capture.autograd.operations import OperationType, plain_shape
+from gradviz.capture.autograd.operations import OperationType, plain_shape, type_text
 
 __all__ = ["Kept", "Several"]
 
@@ -35,14 +35,10 @@ class Kept:
 
     Args:
         shapes: equal shapes are kept once, in here.
-        texts: the names of types.
     """
 
-    def __init__(
-        self, shapes: dict[tuple[int, ...], tuple[int, ...]], texts: dict[object, str]
-    ) -> None:
+    def __init__(self, shapes: dict[tuple[int, ...], tuple[int, ...]]) -> None:
         self._shapes = shapes
-        self._texts = texts
         self._known: dict[int, _Storage] = {}  # by address
         self._spared: set[int] = set()  # numbers
 
@@ -105,12 +101,11 @@ class Kept:
                 if size:
                     data["saved_bytes"] = data.get("saved_bytes", 0) + size
             sizes: tuple[int, ...] = held.shape
-            dtype = held.dtype
             shape = self._shapes.get(sizes)
             if shape is None:
                 sizes = plain_shape(sizes)
                 shape = self._shapes.setdefault(sizes, sizes)
-            text = self._texts.get(dtype) or self._text(dtype)
+            text = type_text(held.dtype)
             if place < 0 and held.requires_grad and not (held._version and held._is_view()):
                 maker = held.grad_fn
                 if maker is not None:
@@ -118,10 +113,7 @@ class Kept:
                     place = edges.index(made) if made in edges else -1
             return _new(SavedTensor, (name, place, shape, text, known[0], known[1]))
         except Exception:  # it has no storage
-            return SavedTensor(name, dtype=self._text(held.dtype))
-
-    def _text(self, dtype: torch.dtype) -> str:
-        return self._texts.setdefault(dtype, str(dtype).removeprefix("torch."))
+            return SavedTensor(name, dtype=type_text(held.dtype))
 
     def spare(self, leaf: torch.Tensor, data: dict[str, Any]) -> None:
         """Take a leaf off the count: its storage lives anyway, saved or not.

@@ -25,6 +25,7 @@ from gradviz.capture.autograd.operations import (
     forward_word,
     option_text,
     plain_shape,
+    type_text,
 )
 from gradviz.graph import Buffers, NodeKind
 from gradviz.templates import template
@@ -130,9 +131,8 @@ class NodeReader:
         self._types: dict[type, OperationType] = {}
         self._alike: dict[tuple[object, ...], dict[str, Any]] = {}
         self._shapes: dict[tuple[int, ...], tuple[int, ...]] = {}
-        self._texts: dict[object, str] = {}
         self._options: dict[object, dict[str, str]] = {}
-        self._kept = Kept(self._shapes, self._texts)
+        self._kept = Kept(self._shapes)
 
     def read(
         self, node: Node, edges: Sequence[tuple[Node | None, int]]
@@ -202,7 +202,7 @@ class NodeReader:
             return False
         sizes = plain_shape(tensor.shape)
         data["shape"] = self._shapes.setdefault(sizes, sizes)
-        data["dtype"], data["device"] = self._text(tensor.dtype), self._text(tensor.device)
+        data["dtype"], data["device"] = type_text(tensor.dtype), type_text(tensor.device)
         return True
 
     def _type_of(self, node: Node) -> OperationType:
@@ -222,16 +222,10 @@ class NodeReader:
         if number < len(outputs):
             made = outputs[number]
             with suppress(AttributeError, RuntimeError, TypeError):
-                dtype, device = self._text(made.dtype), self._text(made.device)
+                dtype, device = type_text(made.dtype), type_text(made.device)
                 shape = plain_shape(made.shape)  # a nested tensor has none
                 shape = self._shapes.setdefault(shape, shape)
         return shape, dtype, device
-
-    def _text(self, value: object) -> str:
-        text = self._texts.get(value)
-        if text is None:
-            text = self._texts[value] = str(value).removeprefix("torch.")
-        return text
 
     def _read_options(self, node: Node, kind: OperationType) -> dict[str, str]:
         """Plain arguments as text; equal ones share a dict, which nobody changes."""

@@ -24,6 +24,7 @@ __all__ = [
     "number_text",
     "option_text",
     "plain_shape",
+    "type_text",
 ]
 
 _BACKWARD = re.compile(r"Backwards?\d*\w*$")
@@ -280,6 +281,12 @@ def custom_word(module: str, name: str) -> tuple[str, str]:
     if module == "torch.utils.checkpoint":
         return "checkpoint", "reentrant checkpoint"
     return name, ""
+
+
+@lru_cache
+def type_text(value: object) -> str:
+    """The name of a dtype or a device: ``"float32"``, ``"cuda:0"``."""
+    return str(value).removeprefix("torch.")
 
 
 def plain_shape(sizes: Iterable[object]) -> tuple[int, ...]:

@@ -15,6 +15,7 @@ import torch
 from torch.autograd.graph import Node
 
 from gradviz.capture.autograd.nodes import NodeReader, operation_type, read_saved, sequence_number
+from gradviz.capture.autograd.operations import type_text
 from gradviz.capture.tensors.summary import FEW, readable
 from gradviz.graph import TensorSummary
 
@@ -57,8 +58,9 @@ def contents_of(roots: Sequence[Any], operations: Mapping[int, str]) -> Contents
             if name in ("result", "self", "other") and isinstance(held, torch.Tensor):
                 data = _plain(held)
                 # A hook may have packed it as another kind.
-                is_its_own = data is not None and made == [_text(data.dtype), str(data.device)]
-                if data is not None and is_its_own and data.numel() <= left:
+                if data is None or made != [type_text(data.dtype), type_text(data.device)]:
+                    continue
+                if data.numel() <= left:
                     left -= data.numel()
                     readings.append((key, name, data))
     found: dict[str, dict[str, TensorSummary]] = {}
@@ -82,10 +84,6 @@ def _below(roots: Sequence[Any]) -> Iterator[Node]:
                 stack.append(child)
 
 
-def _text(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")
-
-
 def _plain(held: torch.Tensor) -> torch.Tensor | None:
     """The data, if it is to be had at no price."""
     try:
@@ -103,7 +101,7 @@ def _summaries(readings: Sequence[tuple[str, str, torch.Tensor]]) -> list[Tensor
 
 
 def _summary(data: torch.Tensor) -> TensorSummary | None:
-    facts = (tuple(data.shape), _text(data.dtype), str(data.device))
+    facts = (tuple(data.shape), type_text(data.dtype), type_text(data.device))
     try:
         if data.numel() <= FEW:
             values = tuple(data.flatten().tolist())

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from gradviz.capture.recording.stubs import Stub
 
 from gradviz.capture.autograd.nodes import plain_shape, sequence_number
+from gradviz.capture.autograd.operations import type_text
 from gradviz.capture.recording.reach import NOTHING, Lost, Reach, add_lost
 from gradviz.capture.recording.sources import NOWHERE, Place
 from gradviz.graph import Cause, TensorSummary
@@ -139,7 +140,7 @@ class Ghost:
         if self.shape is None:
             try:
                 self.shape = plain_shape(tensor.shape)
-                self.dtype = str(tensor.dtype).removeprefix("torch.")
+                self.dtype = type_text(tensor.dtype)
                 self.device = str(tensor.device)
             except RuntimeError:  # a nested tensor has no shape
                 pass

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 import torch
 
+from gradviz.capture.autograd.operations import plain_shape, type_text
 from gradviz.capture.autograd.tensors import quietly
 from gradviz.capture.tensors.statistics import Number, Statistics, countable, read
 from gradviz.graph import TensorSummary
@@ -89,8 +89,8 @@ def _prepared(tensor: torch.Tensor, only_small: bool) -> _Reading:
     """Find out what kind of tensor it is, and what of it can be read."""
     reading = _Reading()
     try:
-        reading.dtype = _dtype(tensor.dtype)
-        reading.device = _device(tensor.device)
+        reading.dtype = type_text(tensor.dtype)
+        reading.device = type_text(tensor.device)
         reading.note = "values not read"
         if torch.nn.parameter.is_lazy(tensor):
             reading.note = "not initialized"
@@ -110,21 +110,10 @@ def _prepared(tensor: torch.Tensor, only_small: bool) -> _Reading:
     return reading
 
 
-@lru_cache
-def _dtype(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")
-
-
-@lru_cache
-def _device(device: torch.device) -> str:
-    return str(device)
-
-
 def _shape(tensor: torch.Tensor) -> tuple[int, ...]:
     """Sizes; -1 where a dimension has no single one."""
     if not tensor.is_nested:
-        # int() of a symbolic size would specialise the program that is being compiled.
-        return tuple(size if type(size) is int else -1 for size in tensor.shape)
+        return plain_shape(tensor.shape)
     sizes = []
     for dim in range(tensor.dim()):
         try:
