@@ -17,16 +17,16 @@ from typing import TYPE_CHECKING, Any
 from gradviz.shown import show_with
 
 if TYPE_CHECKING:
-    from gradviz.capture.checking.check import check
-    from gradviz.capture.checking.checked import Check
-    from gradviz.capture.recording.recorder import Recording, record
     from gradviz.capture.tracing.tracer import trace
+    from gradviz.checking.check import check
+    from gradviz.checking.checked import Check
     from gradviz.comparison import Comparison, compare
+    from gradviz.diagnosis import Explanation, Explanations, Verdict, explain
     from gradviz.errors import GradvizError
-    from gradviz.explanation import Explanation, Explanations, Verdict, explain
     from gradviz.frontends.drawing import Drawing, draw
     from gradviz.frontends.summary import Summary, summary
     from gradviz.graph import GradGraph
+    from gradviz.recording.api import Recording, record
     from gradviz.story import Frame, Story
 
 __version__ = "0.1.0"
@@ -56,26 +56,26 @@ __all__ = [
 # Loaded when first used: ``import gradviz`` costs next to nothing, and a saved graph can be
 # drawn where torch is not installed.
 _HOME = {
-    "Check": "gradviz.capture.checking.checked",
+    "Check": "gradviz.checking.checked",
     "Comparison": "gradviz.comparison",
     "Drawing": "gradviz.frontends.drawing",
-    "Explanation": "gradviz.explanation",
-    "Explanations": "gradviz.explanation",
+    "Explanation": "gradviz.diagnosis",
+    "Explanations": "gradviz.diagnosis",
     "Frame": "gradviz.story",
     "GradGraph": "gradviz.graph",
     "GradvizError": "gradviz.errors",
-    "Recording": "gradviz.capture.recording.recorder",
+    "Recording": "gradviz.recording.api",
     "Story": "gradviz.story",
     "Summary": "gradviz.frontends.summary",
-    "Verdict": "gradviz.explanation",
-    "check": "gradviz.capture.checking.check",
+    "Verdict": "gradviz.diagnosis",
+    "check": "gradviz.checking.check",
     "compare": "gradviz.comparison",
     "draw": "gradviz.frontends.drawing",
-    "explain": "gradviz.explanation",
+    "explain": "gradviz.diagnosis",
     "load_ipython_extension": "gradviz.frontends.notebook",
     "markdown_fence": "gradviz.frontends.mkdocs",
     "markdown_options": "gradviz.frontends.mkdocs",
-    "record": "gradviz.capture.recording.recorder",
+    "record": "gradviz.recording.api",
     "setup": "gradviz.frontends.sphinx",  # what Sphinx calls for extensions = ["gradviz"]
     "summary": "gradviz.frontends.summary",
     "trace": "gradviz.capture.tracing.tracer",

@@ -16,7 +16,6 @@ from pathlib import Path
 from sys import intern
 from typing import Any
 
-from gradviz.collector import collector_paused
 from gradviz.errors import DamagedFileError
 from gradviz.graph import (
     Buffers,
@@ -28,6 +27,7 @@ from gradviz.graph import (
     SavedTensor,
     TensorSummary,
 )
+from gradviz.graph.collector import collector_paused
 from gradviz.story import Frame, Story
 
 __all__ = ["SCHEMA_VERSION", "iter_json", "load", "loads", "to_json"]

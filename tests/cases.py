@@ -353,7 +353,7 @@ def cat_and_stack() -> Program:
 @_case("the running statistics are buffers, not leaves")
 def batch_norm() -> Program:
     model = nn.BatchNorm1d(3)
-    return Program((model(torch.randn(4, 3)).sum(),), model)
+    return Program((model(torch.randn(4, 3)).square().sum(),), model)
 
 
 @_case("convolution with an absent bias: one untracked input less than it has arguments")

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 import pytest
 from torch.nn.modules import module as torch_modules
 
-from gradviz.capture.recording.recorder import Recording
 from gradviz.graph import EdgeKind, GradGraph, NodeKind
+from gradviz.recording.api import Recording
 from gradviz.story import Event, EventKind
 
 __all__ = ["cuts", "events", "find", "modules_of", "no_hook_is_left", "strict", "title"]

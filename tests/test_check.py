@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch.autograd import Function
 
 import gradviz
-from gradviz.capture.checking.numeric import Outcome
+from gradviz.checking.numeric import NumericOutcome
 from gradviz.errors import ScriptError, SubjectError, UsageError
 
 
@@ -106,7 +106,7 @@ def test_a_wrong_backward_is_named_with_its_line(wrong, says):
     assert says in found.reason
     assert found.culprit.name == wrong.__name__
     assert found.culprit.source.endswith(f"test_check.py:{line}")
-    assert found.inputs[0].outcome is Outcome.WRONG
+    assert found.inputs[0].outcome is NumericOutcome.WRONG
     assert found.graph.nodes[found.culprit.node]["op"] == wrong.__name__
     assert "forward" in vars(wrong)
     assert apply(x).tolist() == [1.0, 8.0]
@@ -123,7 +123,7 @@ def test_swapped_inputs_and_one_wrong_of_two():
     swapped = gradviz.check(lambda a, b: Swapped.apply(a, b).sum(), a, b)
     assert "are swapped" in swapped.reason
     doubled = gradviz.check(lambda a, b: Doubled.apply(a, b).sum(), a, b)
-    assert [each.outcome for each in doubled.inputs] == [Outcome.OK, Outcome.WRONG]
+    assert [each.outcome for each in doubled.inputs] == [NumericOutcome.OK, NumericOutcome.WRONG]
     assert doubled.reason.startswith("Doubled.backward gives 2 4 for inputs[1] where")
     assert "2 times what it should be" in doubled.reason
 
@@ -166,7 +166,7 @@ def test_built_in_operations_are_right(name):
     x = torch.randn(2, 3, requires_grad=True)
     found = gradviz.check(BUILT_IN[name], x)
     assert found.ok, str(found)
-    assert found.inputs[0].outcome is Outcome.OK
+    assert found.inputs[0].outcome is NumericOutcome.OK
     assert found.inputs[0].max_rel_error < 1e-5
 
 
@@ -184,7 +184,7 @@ def test_built_in_operations_are_right(name):
 )
 def test_a_kink_is_not_called_wrong(fn, values):
     found = gradviz.check(fn, points(*values))
-    assert found.inputs[0].outcome is Outcome.KINK
+    assert found.inputs[0].outcome is NumericOutcome.KINK
     assert found.culprit is None
     assert "not differentiable at this point" in str(found)
 
@@ -203,12 +203,12 @@ def test_a_wrong_backward_at_a_kink_is_wrong():
 def test_what_does_not_settle_cannot_be_told():
     found = gradviz.check(lambda x: x.sqrt().sum(), points(0.0, 4.0))
     assert not found.ok
-    assert found.inputs[0].outcome is Outcome.UNSTEADY
+    assert found.inputs[0].outcome is NumericOutcome.UNSTEADY
 
 
 def test_a_gradient_that_is_nan_is_wrong():
     found = gradviz.check(lambda x: torch.where(x > 0, x.sqrt(), 0 * x).sum(), points(-1.0))
-    assert found.inputs[0].outcome is Outcome.WRONG
+    assert found.inputs[0].outcome is NumericOutcome.WRONG
     assert "autograd NaN, differences 0" in str(found)
 
 

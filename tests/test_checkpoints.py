@@ -7,8 +7,8 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 import gradviz
-from gradviz.explanation.saved import saved
 from gradviz.graph import GradGraph, NodeKind, SavedTensor
+from gradviz.reports.saved_tensors import saved
 
 
 class Block(nn.Module):

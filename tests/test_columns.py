@@ -14,8 +14,8 @@ from hypothesis import given, settings
 import gradviz
 from gradviz import serialize, views
 from gradviz.capture.tracing.copying import copy_graph
-from gradviz.columns import EdgeColumns
 from gradviz.graph import GradGraph
+from gradviz.graph.columns import EdgeColumns
 from gradviz.story import Frame, Story
 from tests.cases import CASES, Case
 from tests.graphs import graphs

@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from torch import nn
 
 import gradviz
-from gradviz.capture.recording.recorder import record
 from gradviz.comparison import Change
 from gradviz.comparison.alignment import align
 from gradviz.errors import SubjectError, UsageError
 from gradviz.graph import Buffers, Cause, EdgeKind, GradGraph, NodeKind
+from gradviz.recording.api import record
 from gradviz.story import Frame, Story
 
 

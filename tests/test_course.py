@@ -11,7 +11,7 @@ import torch
 from pages import DOCS, blocks, stories
 
 import gradviz
-from gradviz.explanation import Verdict
+from gradviz.diagnosis import Verdict
 from gradviz.graph import Buffers, Cause, EdgeKind, GradGraph, NodeKind
 from gradviz.story import Story
 

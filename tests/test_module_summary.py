@@ -12,8 +12,8 @@ from torch import nn
 
 import gradviz
 from gradviz.errors import SubjectError, UsageError
-from gradviz.explanation.summary import rows_of
 from gradviz.graph import GradGraph, NodeKind
+from gradviz.reports.module_summary import rows_of
 
 
 @given(graph=folded_graphs())

@@ -10,9 +10,6 @@ from typing import Any
 
 import pytest
 
-import gradviz.capture.recording.recorder
-import gradviz.frontends.snapshots  # noqa: F401
-
 pytest_plugins = ["pytester"]
 
 # The imports above are for pytester, which forgets what a test imports: torch cannot be imported

@@ -19,10 +19,10 @@ from torch import nn
 
 import gradviz
 from gradviz import Explanations, Recording, Verdict
-from gradviz.capture.recording.reach import Reach, leaves_in
-from gradviz.capture.recording.sources import NOWHERE
-from gradviz.capture.recording.walked import Walked
 from gradviz.graph import Cause
+from gradviz.recording.reach import Reach, leaves_in
+from gradviz.recording.reachability import Reachability
+from gradviz.recording.source_lines import NOWHERE
 
 __all__ = ["strict"]
 
@@ -181,13 +181,13 @@ class Steps:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.count = 0
-        look = Walked._look
+        look = Reachability._look
 
         def counted(*args: Any) -> Any:
             self.count += 1
             return look(*args)
 
-        monkeypatch.setattr(Walked, "_look", counted)
+        monkeypatch.setattr(Reachability, "_look", counted)
 
 
 def test_each_node_is_looked_at_once_however_often_data_leaves(
@@ -225,7 +225,7 @@ def test_truncated_backpropagation_looks_at_each_step_once(
 
 
 def test_a_wide_node_is_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gradviz.capture.recording.walked._MOST", 10)
+    monkeypatch.setattr("gradviz.recording.reachability._MOST", 10)
     steps = Steps(monkeypatch)
     w = torch.ones(1, requires_grad=True)
     with gradviz.record():
@@ -233,7 +233,7 @@ def test_a_wide_node_is_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert steps.count == 101
 
 
-WALKED = "gradviz.capture.recording.walked"
+WALKED = "gradviz.recording.reachability"
 
 
 def test_a_growing_sum_is_walked_once_though_little_of_it_is_remembered(

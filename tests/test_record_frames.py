@@ -10,9 +10,9 @@ from recording import find, strict
 from torch import nn
 
 import gradviz
-from gradviz.capture.recording.moments import Moments
 from gradviz.errors import UsageError
 from gradviz.graph import Buffers, Cause, GradGraph, NodeKind
+from gradviz.recording.frame_store import FrameStore
 from gradviz.renderers.panel import panels_of
 from gradviz.serialize import loads, to_json
 from gradviz.story import Frame, Story
@@ -357,7 +357,7 @@ def test_of_many_heads_beside_a_loss_the_latest_few_are_shown() -> None:
 @pytest.mark.parametrize("most", [1, 2, 3, 5, 12])
 @pytest.mark.parametrize("count", [0, 1, 2, 4, 12, 13, 60])
 def test_the_bound_on_frames_holds_at_every_length(most: int, count: int) -> None:
-    moments = Moments(most)
+    moments = FrameStore(most)
     for number in range(count):
         graph = GradGraph()
         graph.add_node("n0", kind=NodeKind.OPERATION, op=f"op{number % 7}")

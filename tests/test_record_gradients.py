@@ -8,8 +8,8 @@ from recording import events, find, strict
 from torch import nn
 
 import gradviz
-from gradviz.capture.recording.differences import added
 from gradviz.graph import TensorSummary
+from gradviz.recording.differences import added
 from gradviz.story import EventKind
 
 __all__ = ["strict"]

@@ -20,8 +20,8 @@ from torch import nn
 from torch.optim.optimizer import _global_optimizer_post_hooks, _global_optimizer_pre_hooks
 
 import gradviz
-from gradviz.capture.recording.handlers import Handlers
-from gradviz.capture.recording.watch import Watch
+from gradviz.recording.intercept.calls import Handlers
+from gradviz.recording.state import RecordingState
 
 __all__ = ["strict"]
 
@@ -256,7 +256,7 @@ def test_a_mistake_of_ours_never_reaches_the_program(
     place: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("GRADVIZ_DEBUG")
-    monkeypatch.setattr(Watch, place, broken)
+    monkeypatch.setattr(RecordingState, place, broken)
     with gradviz.record() as run:
         x = torch.ones(2, requires_grad=True)
         z = x.detach()
@@ -273,7 +273,7 @@ def test_a_mistake_of_ours_never_reaches_the_program(
 
 def test_a_mistake_of_ours_becomes_a_note(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("GRADVIZ_DEBUG")
-    monkeypatch.setattr(Watch, "outside", broken)
+    monkeypatch.setattr(RecordingState, "outside", broken)
     with gradviz.record() as run:
         torch.ones(3)
     assert run.story.notes == (

@@ -12,9 +12,9 @@ from torch import nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
 from gradviz.capture import trace
-from gradviz.capture.recording.insertion import Insertion
 from gradviz.errors import SubjectError
 from gradviz.graph import Buffers, EdgeKind, GradGraph, NodeKind
+from gradviz.recording.insertion import Insertion
 
 
 def leaf(*values: float) -> torch.Tensor:

@@ -10,17 +10,17 @@ from typing import Any
 import numpy as np
 import torch
 
-__all__ = ["Settings"]
+__all__ = ["GlobalSettings"]
 
 
-class Settings:
+class GlobalSettings:
     """The global settings of torch, numpy and Python's ``random`` that belong to one program.
 
     They are random states, seeded with 0 at first, and torch's gradient mode, anomaly mode and
     default dtype. The program may run in several stretches, and finds its settings again.
 
     Example:
-        >>> mine, yours = Settings(), Settings()
+        >>> mine, yours = GlobalSettings(), GlobalSettings()
         >>> with mine.in_force():
         ...     a = torch.rand(1)
         ...     _ = torch.set_grad_enabled(False)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from gradviz.comparison.sides import Link, Side, is_tracked, sort_of
+from gradviz.comparison.sides import Side, SideLink, is_tracked, sort_of
 from gradviz.comparison.words import value_words, word_of
 from gradviz.graph import Buffers, Cause, EdgeKind, NodeData
 
@@ -166,7 +166,7 @@ class _Edges:
             now = _link_words(self.after, new) or ("no gradient" if more > 0 else "none")
             yield f"input {place[0]}", was, now
 
-    def _is_other(self, old: Link, new: Link) -> bool:
+    def _is_other(self, old: SideLink, new: SideLink) -> bool:
         if old.edge.get("kind") != new.edge.get("kind") or _causes_differ(old, new):
             return True
         from_old, from_new = self.same[0].get(old.key), self.same[1].get(new.key)
@@ -196,9 +196,9 @@ class _Edges:
         return reached[key]
 
 
-def _by_place(links: list[Link]) -> dict[tuple[int, int], Link]:
+def _by_place(links: list[SideLink]) -> dict[tuple[int, int], SideLink]:
     """Each link by its position, and a number where several share one, as into a group."""
-    found: dict[tuple[int, int], Link] = {}
+    found: dict[tuple[int, int], SideLink] = {}
     for link in links:
         number = 0
         while (link.position, number) in found:
@@ -207,17 +207,17 @@ def _by_place(links: list[Link]) -> dict[tuple[int, int], Link]:
     return found
 
 
-def _is_cut(link: Link | None) -> bool:
+def _is_cut(link: SideLink | None) -> bool:
     return link is not None and link.edge.get("kind") is EdgeKind.CUT
 
 
-def _causes_differ(old: Link, new: Link) -> bool:
+def _causes_differ(old: SideLink, new: SideLink) -> bool:
     """Whether both are known to be cut, each for another cause."""
     causes = {old.edge.get("cause"), new.edge.get("cause")}
     return len(causes - {None, Cause.NOT_RECORDED}) == 2
 
 
-def _link_words(side: Side, link: Link | None) -> str:
+def _link_words(side: Side, link: SideLink | None) -> str:
     if link is None:
         return ""
     word = word_of(side.data[link.key])

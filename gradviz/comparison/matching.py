@@ -14,7 +14,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from itertools import islice
 
 from gradviz.comparison.alignment import align
-from gradviz.comparison.sides import Link, Side, is_tracked, sort_of
+from gradviz.comparison.sides import Side, SideLink, is_tracked, sort_of
 from gradviz.graph import NodeKind
 
 __all__ = ["match"]
@@ -211,7 +211,7 @@ class _Matching:
 
 def _sweep(
     order: Sequence[str],
-    links: Mapping[str, list[Link]],
+    links: Mapping[str, list[SideLink]],
     label: Mapping[str, Hashable],
     pairs: Mapping[str, int],
     interned: dict[Hashable, int],
@@ -228,7 +228,7 @@ def _sweep(
 
 
 def _by_place(
-    links: list[Link], keys: Mapping[str, Hashable], pairs: Mapping[str, int]
+    links: list[SideLink], keys: Mapping[str, Hashable], pairs: Mapping[str, int]
 ) -> dict[Hashable, list[str]]:
     """The nodes without a partner at the other ends, by the place of the link and their key."""
     found: dict[Hashable, list[str]] = {}

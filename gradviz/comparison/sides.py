@@ -7,13 +7,13 @@ from typing import Any, NamedTuple
 
 from gradviz.graph import EdgeData, GradGraph, NodeData, NodeKind
 
-__all__ = ["Link", "Side", "is_tracked", "sort_of"]
+__all__ = ["SideLink", "Side", "is_tracked", "sort_of"]
 
 _TENSORS = (NodeKind.PARAMETER, NodeKind.LEAF, NodeKind.UNTRACKED, NodeKind.SAVED)
 """The kinds of nodes that nothing in the graph computes: each is the tensor that it is."""
 
 
-class Link(NamedTuple):
+class SideLink(NamedTuple):
     """An input or a user of a node.
 
     Args:
@@ -45,14 +45,14 @@ class Side:
         self.data: dict[str, NodeData] = {
             key: data for key, data in graph.nodes(data=True) if key not in self.stands_for
         }
-        self.inputs: dict[str, list[Link]] = {key: [] for key in self.data}
-        self.users: dict[str, list[Link]] = {key: [] for key in self.data}
+        self.inputs: dict[str, list[SideLink]] = {key: [] for key in self.data}
+        self.users: dict[str, list[SideLink]] = {key: [] for key in self.data}
         for key in self.data:
             for end, edge in graph.inputs(key):
                 source = self.stands_for.get(end, end)
                 ends = edge.get("input", 0), edge.get("output", 0)
-                self.inputs[key].append(Link(*ends, source, edge))
-                self.users[source].append(Link(*ends, key, edge))
+                self.inputs[key].append(SideLink(*ends, source, edge))
+                self.users[source].append(SideLink(*ends, key, edge))
         self.order = list(self._inputs_first())
 
     def _inputs_first(self) -> Iterator[str]:

@@ -48,7 +48,7 @@ Examples:
 
 
 @dataclass(frozen=True)
-class _Request:
+class _CompareRequest:
     """The options of ``gradviz compare``."""
 
     before: str
@@ -83,7 +83,7 @@ def compare(ctx: click.Context, /, **options: Any) -> None:
     Nodes are told by name, place, module and source line. Operations, names, shapes, types, cuts,
     whether there are gradients and saved tensors: all count. Numbers do with --values.
     """
-    request = _Request(**options)
+    request = _CompareRequest(**options)
     with one_line_errors(request.debug):
         comparison, failed = _compare(request, arguments(ctx))
         for loaded in failed:
@@ -94,7 +94,7 @@ def compare(ctx: click.Context, /, **options: Any) -> None:
             ctx.exit(1)
 
 
-def _compare(request: _Request, argv: Sequence[str]) -> tuple[Comparison, list[Loaded]]:
+def _compare(request: _CompareRequest, argv: Sequence[str]) -> tuple[Comparison, list[Loaded]]:
     """Do what was asked; returns what was found, and the programs that failed."""
     from gradviz.comparison import compare as compared
     from gradviz.frontends.drawing import Drawing

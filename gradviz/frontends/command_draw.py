@@ -58,7 +58,7 @@ _PER_SECOND = 10_000
 
 
 @dataclass(frozen=True)
-class _Request:
+class _DrawRequest:
     """The options of ``gradviz draw``."""
 
     target: str
@@ -125,7 +125,7 @@ def draw(ctx: click.Context, /, **options: Any) -> None:
     fits a page; --depth, --focus and --all choose another way.
     """
     shown = {each.name: options.pop(each.name) for each in fields(ViewOptions)}
-    request = _Request(**options, shown=ViewOptions(**shown))
+    request = _DrawRequest(**options, shown=ViewOptions(**shown))
     with one_line_errors(request.debug):
         loaded = _draw(request, arguments(ctx))
         if loaded and loaded.failure:
@@ -135,7 +135,7 @@ def draw(ctx: click.Context, /, **options: Any) -> None:
             ctx.exit(1)
 
 
-def _draw(request: _Request, argv: Sequence[str]) -> Loaded | None:
+def _draw(request: _DrawRequest, argv: Sequence[str]) -> Loaded | None:
     """Do what was asked; returns what the program gave, if one was run."""
     from gradviz.frontends.drawing import Drawing
     from gradviz.frontends.target import parse_target

@@ -23,8 +23,8 @@ from gradviz.frontends.command import (
 from gradviz.frontends.streams import aside, stage
 
 if TYPE_CHECKING:
-    from gradviz.explanation import Explanation, Explanations
-    from gradviz.frontends.script import Run
+    from gradviz.diagnosis import Explanation, Explanations
+    from gradviz.frontends.script import ProgramRun
     from gradviz.frontends.target import Loaded
     from gradviz.renderers.theme import Theme
 
@@ -42,7 +42,7 @@ Examples:
 
 
 @dataclass(frozen=True)
-class _Request:
+class _ExplainRequest:
     """The options of ``gradviz explain``."""
 
     target: str
@@ -66,7 +66,7 @@ def explain(ctx: click.Context, /, **options: Any) -> None:
 
     The script is run as Python would run it, and recorded, so that causes have lines.
     """
-    request = _Request(**options)
+    request = _ExplainRequest(**options)
     with one_line_errors(request.debug):
         loaded = _explain(request, arguments(ctx))
         if loaded.failure:
@@ -76,7 +76,7 @@ def explain(ctx: click.Context, /, **options: Any) -> None:
             ctx.exit(1)
 
 
-def _explain(request: _Request, argv: Sequence[str]) -> Loaded:
+def _explain(request: _ExplainRequest, argv: Sequence[str]) -> Loaded:
     from gradviz.frontends.drawing import Drawing
     from gradviz.frontends.target import load_target, parse_target
 
@@ -87,7 +87,7 @@ def _explain(request: _Request, argv: Sequence[str]) -> Loaded:
             f"{target.place} is a saved graph; explain runs the program: "
             "gradviz explain train.py:loss"
         )
-    from gradviz.capture.recording.recorder import record  # only now: it needs torch
+    from gradviz.recording.api import record  # only now: it needs torch
 
     recording = record()
     with outputs.quieted(), stage(f"running {target.place}", spinner=False):
@@ -105,7 +105,7 @@ def _explain(request: _Request, argv: Sequence[str]) -> Loaded:
 
 def _told(loaded: Loaded, recording: Any) -> Explanation | Explanations:
     from gradviz.capture.tensors.names import Names
-    from gradviz.explanation.explain import answer
+    from gradviz.diagnosis.explain import answer
 
     names = Names.of_namespace(loaded.run.namespace)
     subjects: list[Any] = list(loaded.values)
@@ -140,7 +140,7 @@ def _run(script: str, argv: Sequence[str], quiet: bool) -> int:
     if not script.lower().endswith(".py"):
         raise TargetError(f"run takes a script, like train.py; not {script!r}")
     check_file(script)
-    from gradviz.capture.recording.recorder import record  # only now: it needs torch
+    from gradviz.recording.api import record  # only now: it needs torch
 
     recording = record()
     done = run_script(script, argv, within=recording)
@@ -161,11 +161,11 @@ def _exit_code(error: SystemExit) -> int:
     return 1
 
 
-def _of_error(done: Run, recording: Any) -> str:
+def _of_error(done: ProgramRun, recording: Any) -> str:
     """What an error of autograd means; "" for any other."""
     from gradviz.capture.tensors.names import Names
-    from gradviz.explanation import Verdict
-    from gradviz.explanation.explain import answer
+    from gradviz.diagnosis import Verdict
+    from gradviz.diagnosis.explain import answer
 
     names = Names.of_namespace(done.namespace)
     told: Any = answer([done.error, recording], names, None)

@@ -26,7 +26,7 @@ from gradviz.frontends.frames import chosen, parse_numbers
 from gradviz.frontends.streams import aside, stage
 
 if TYPE_CHECKING:
-    from gradviz.frontends.script import Run
+    from gradviz.frontends.script import ProgramRun
     from gradviz.renderers.theme import Theme
 
 __all__ = ["record"]
@@ -42,7 +42,7 @@ Examples:
 
 
 @dataclass(frozen=True)
-class _Request:
+class _RecordRequest:
     """The options of ``gradviz record``."""
 
     script: str
@@ -92,7 +92,7 @@ def record(ctx: click.Context, /, **options: Any) -> None:
     fails is drawn as far as it came, and the exit code is 1. Operations in threads that it
     starts are not seen.
     """
-    request = _Request(**options)
+    request = _RecordRequest(**options)
     with one_line_errors(request.debug):
         run = _record(request, arguments(ctx))
         if run.failed:
@@ -103,7 +103,7 @@ def record(ctx: click.Context, /, **options: Any) -> None:
             ctx.exit(1)
 
 
-def _record(request: _Request, argv: Sequence[str]) -> Run:
+def _record(request: _RecordRequest, argv: Sequence[str]) -> ProgramRun:
     from gradviz.frontends.drawing import Drawing
     from gradviz.frontends.script import Reached, leave_fork, run_script
     from gradviz.frontends.target import check_file
@@ -112,7 +112,7 @@ def _record(request: _Request, argv: Sequence[str]) -> Run:
     numbers = parse_numbers(request.frames, "--frames")
     _check(request)
     check_file(request.script)
-    from gradviz.capture.recording.recorder import (
+    from gradviz.recording.api import (
         record as recording_of,  # only now: it needs torch
     )
 
@@ -141,7 +141,7 @@ def _record(request: _Request, argv: Sequence[str]) -> Run:
     return run
 
 
-def _check(request: _Request) -> None:
+def _check(request: _RecordRequest) -> None:
     script, colon, name = request.script.partition(".py:")
     if colon:
         raise UsageError(

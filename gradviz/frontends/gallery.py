@@ -15,7 +15,7 @@ from gradviz.errors import GradvizError, OutputError, TargetError
 from gradviz.frontends.drawing import Drawing
 from gradviz.frontends.files import write_atomically
 from gradviz.frontends.gallery_page import Lesson, page
-from gradviz.frontends.script import Run, run_script
+from gradviz.frontends.script import ProgramRun, run_script
 from gradviz.frontends.streams import stage
 from gradviz.frontends.target import Loaded
 from gradviz.renderers.caption import caption
@@ -123,7 +123,7 @@ def _inside(folder: Path) -> Iterator[None]:
         os.chdir(before)
 
 
-def _draw(run: Run) -> Drawing:
+def _draw(run: ProgramRun) -> Drawing:
     """The drawing of an example's ``story``, else of its ``loss``."""
     for name in ("story", "loss"):
         if name in run.namespace:

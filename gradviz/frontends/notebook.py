@@ -75,7 +75,7 @@ class GradvizMagics(Magics):
             asked = _Asked.of(parse_argstring(self.gradviz, line))
         except GradvizError as error:
             raise ShellError(str(error)) from error
-        from gradviz.capture.recording.recorder import record  # only now: it needs torch
+        from gradviz.recording.api import record  # only now: it needs torch
 
         shell, recording = self.shell, record()
         assert shell is not None

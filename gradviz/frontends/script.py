@@ -19,7 +19,7 @@ from gradviz.frontends.streams import aside
 
 __all__ = [
     "Reached",
-    "Run",
+    "ProgramRun",
     "leave_fork",
     "modules_forgotten",
     "run_code",
@@ -36,7 +36,7 @@ _WITHIN = "with context: exec(code, globals(), names)"
 
 
 @dataclass(frozen=True)
-class Run:
+class ProgramRun:
     """A program after it has run, to its end or not.
 
     Args:
@@ -98,7 +98,7 @@ def run_script(
     argv: Sequence[str] = (),
     within: contextlib.AbstractContextManager[Any] | None = None,
     until: str = "",
-) -> Run:
+) -> ProgramRun:
     """Run a file as ``python path argv...`` would: as ``__main__``, in the current folder.
 
     What the script changes of the interpreter (``sys.argv``, ``sys.path``, ``__main__``, the
@@ -133,7 +133,7 @@ def run_code(
     code: CodeType,
     module: ModuleType,
     within: contextlib.AbstractContextManager[Any] | None = None,
-) -> Run:
+) -> ProgramRun:
     """Run compiled code in a module that may hold variables already, as blocks of a page do.
 
     Args:
@@ -169,7 +169,7 @@ def _execute(
         exec(outer, variables, {"context": within, "code": code, "names": names})
 
 
-def run_module(name: str, argv: Sequence[str] = ()) -> Run:
+def run_module(name: str, argv: Sequence[str] = ()) -> ProgramRun:
     """Import a module, found from the current folder first, as ``python -m`` would find it.
 
     Args:
@@ -183,7 +183,7 @@ def run_module(name: str, argv: Sequence[str] = ()) -> Run:
     """
     with _as_main([name, *argv], str(Path.cwd())):
         if name in sys.modules:
-            return Run(sys.modules[name])
+            return ProgramRun(sys.modules[name])
         spec = _find(name)
         if spec is None or spec.loader is None or spec.origin is None:
             raise TargetError(
@@ -225,13 +225,13 @@ def _compile(path: str, full: str) -> CodeType:
         raise TargetError(f"cannot read {path}: {error.strerror}") from error
 
 
-def _run(start: Callable[[], object], module: ModuleType, full: str, shown: str) -> Run:
+def _run(start: Callable[[], object], module: ModuleType, full: str, shown: str) -> ProgramRun:
     process = os.getpid()
     run = _outcome(start, module, full, shown)
     return replace(run, is_fork=os.getpid() != process)
 
 
-def _outcome(start: Callable[[], object], module: ModuleType, full: str, shown: str) -> Run:
+def _outcome(start: Callable[[], object], module: ModuleType, full: str, shown: str) -> ProgramRun:
     try:
         start()
     except KeyboardInterrupt:
@@ -239,17 +239,19 @@ def _outcome(start: Callable[[], object], module: ModuleType, full: str, shown: 
     except SystemExit as error:
         where = _where(error, full, shown)
         if error.code is None or error.code == 0:
-            return Run(module, f"it ended by sys.exit(){where}", False, error)
-        return Run(module, f"it ended by sys.exit({_brief(repr(error.code))}){where}", True, error)
+            return ProgramRun(module, f"it ended by sys.exit(){where}", False, error)
+        return ProgramRun(
+            module, f"it ended by sys.exit({_brief(repr(error.code))}){where}", True, error
+        )
     except BaseException as error:
         said = _message(error)
         if isinstance(error, EOFError) and "reading a line" in str(error):
             said = "it asked for input, and there was none: pipe it in, echo 3 | gradviz draw ..."
-        return Run(module, said + _where(error, full, shown), True, error)
-    return Run(module)
+        return ProgramRun(module, said + _where(error, full, shown), True, error)
+    return ProgramRun(module)
 
 
-def leave_fork(run: Run) -> None:
+def leave_fork(run: ProgramRun) -> None:
     """End a process that the program forked, as Python would; what was asked for is not its work.
 
     Args:

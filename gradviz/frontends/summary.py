@@ -7,11 +7,11 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from gradviz.errors import UsageError
-from gradviz.explanation.summary import Row, Rows, rows_of
 from gradviz.frontends.streams import stage
 from gradviz.graph import GradGraph
-from gradviz.numbers import bytes_text, count_text, number_text
+from gradviz.graph.text import bytes_text, count_text, number_text
 from gradviz.renderers.labels import clean
+from gradviz.reports.module_summary import ModuleRows, Row, rows_of
 from gradviz.story import Frame, Story, recorded_in
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ class Summary:
 
     def __init__(self, subject: GradGraph | Frame | Story, *, depth: int | None = None) -> None:
         self.graph = _graph(subject)
-        self._found: Rows = rows_of(self.graph, depth)
+        self._found: ModuleRows = rows_of(self.graph, depth)
 
     @property
     def rows(self) -> tuple[Row, ...]:

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from gradviz.errors import ScriptError, TargetError
-from gradviz.frontends.script import Run, leave_fork, run_module, run_script
+from gradviz.frontends.script import ProgramRun, leave_fork, run_module, run_script
 from gradviz.graph import GradGraph
-from gradviz.numbers import shape_text
+from gradviz.graph.text import shape_text
 from gradviz.story import Frame, Story, recorded_in
 
 __all__ = [
@@ -78,7 +78,7 @@ class Loaded:
 
     names: tuple[str, ...]
     values: tuple[Any, ...]
-    run: Run
+    run: ProgramRun
     failure: str | None = None
 
     def traced(self) -> GradGraph | Frame | Story:
@@ -199,7 +199,7 @@ def load_target(
     return values_of(target, run)
 
 
-def values_of(target: Target, run: Run) -> Loaded:
+def values_of(target: Target, run: ProgramRun) -> Loaded:
     """What a program that has run gave to the names of a target.
 
     Raises:
@@ -243,7 +243,7 @@ def _check_module(place: str) -> None:
     raise TargetError(f"there is no file {place}; {_TARGETS}")
 
 
-def _take(target: Target, name: str, run: Run) -> Any:
+def _take(target: Target, name: str, run: ProgramRun) -> Any:
     """The value of one name, or the error that says why there is none."""
     try:
         return _value(ast.parse(name, mode="eval").body, run.namespace)
@@ -265,7 +265,7 @@ def _value(node: ast.expr, namespace: Mapping[str, Any]) -> Any:
     return _value(node.value, namespace)[ast.literal_eval(node.slice)]
 
 
-def _why_missing(target: Target, name: str, run: Run, error: BaseException) -> str:
+def _why_missing(target: Target, name: str, run: ProgramRun, error: BaseException) -> str:
     first = re.split(r"[.\[]", name, maxsplit=1)[0]
     if first in run.namespace:
         said = " ".join(str(error).split())[:200] or "it failed"
@@ -298,14 +298,14 @@ def _local_in(path: str, name: str) -> tuple[str, int] | None:
     return None
 
 
-def _no_name(target: Target, run: Run) -> TargetError | ScriptError:
+def _no_name(target: Target, run: ProgramRun) -> TargetError | ScriptError:
     if run.failed:
         return ScriptError(f"{target.place} failed: {run.ending}")
     verb = _VERBS.get(target.command, target.command)
     return TargetError(f"say what of {target.place} to {verb}{_there(target, run)}")
 
 
-def _there(target: Target, run: Run) -> str:
+def _there(target: Target, run: ProgramRun) -> str:
     """``": it defines the tensors ...; try: gradviz draw train.py:loss"``."""
     public = {name: value for name, value in run.namespace.items() if not name.startswith("_")}
     tensors = {name: each for name, each in public.items() if _is_a(each, "torch", "Tensor")}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gradviz.graph import Buffers, GradGraph, NodeKind
-from gradviz.numbers import bytes_text, is_zero
+from gradviz.graph.text import bytes_text, is_zero
 
 __all__ = ["caption", "news_caption"]
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from gradviz.graph import NodeData
 from gradviz.renderers.fonts import text_width
-from gradviz.renderers.labels import Label, Line, Role, Span
+from gradviz.renderers.labels import Label, Line, Role, TextSpan
 from gradviz.renderers.scene import Curve, Rectangle, Shape, Text, Words
 from gradviz.renderers.shades import Bar
 from gradviz.renderers.theme import LOOKS, TEXT, Look, marked
@@ -92,7 +92,7 @@ def card_of(label: Label, data: NodeData, bar: Bar | None = None) -> Card:
 
     Example:
         >>> from gradviz.graph import NodeKind
-        >>> card = card_of(Label((Span("mul", Role.WORD),)), {"kind": NodeKind.OPERATION})
+        >>> card = card_of(Label((TextSpan("mul", Role.WORD),)), {"kind": NodeKind.OPERATION})
         >>> card.height
         25.0
         >>> round(card.width)
@@ -121,7 +121,7 @@ def set_line(line: Line, x: float, baseline: float) -> Text:
     return Text(x, baseline, tuple(_words(span) for span in line), _GAP)
 
 
-def _words(span: Span) -> Words:
+def _words(span: TextSpan) -> Words:
     look = TEXT[span.role]
     width = text_width(span.text, look.size, look.bold)
     return Words(span.text, look.colour, look.size, look.bold, width)

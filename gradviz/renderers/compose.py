@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from gradviz.renderers.cards import line_width, set_line
-from gradviz.renderers.labels import Line, Role, Span, clean
+from gradviz.renderers.labels import Line, Role, TextSpan, clean
 from gradviz.renderers.legend import GLYPH_WIDTH, legend_glyph, legend_of
 from gradviz.renderers.panel import Panel, Shifted, panels_of
 from gradviz.renderers.scene import Group, Rectangle, Scene, Shape, Sheaf, Text
@@ -63,12 +63,12 @@ def compose_each(story: Story, limit: float = 20.0) -> list[Scene]:
 def _sheet(
     story: Story, panels: Sequence[Panel], rows: list[list[Panel]], said: list[str]
 ) -> Scene:
-    sheet = _Sheet()
+    sheet = _StorySheet()
     legend = legend_of([frame.graph for frame in story])
     rooms = (_legend_room(word, meaning) for word, meaning in legend.items())
     width = max([_NARROWEST, *(_row_width(row) for row in rows), *rooms])
     if story.title:
-        sheet.add_line((Span(clean(story.title), Role.NAME),), width, "title", gap=10)
+        sheet.add_line((TextSpan(clean(story.title), Role.NAME),), width, "title", gap=10)
     left = (width - max((_row_width(row) for row in rows), default=0)) / 2
     for row in rows:
         sheet.add_row(row, left)
@@ -94,7 +94,7 @@ def _ended(text: str) -> str:
     return text if text.endswith((".", "!", "?", "…")) else f"{text}."
 
 
-class _Sheet:
+class _StorySheet:
     """Parts from top to bottom; ``y`` is where the next one goes."""
 
     def __init__(self) -> None:
@@ -132,14 +132,14 @@ def _glyph_room(word: str) -> float:
 
 
 def _legend_room(word: str, meaning: str) -> float:
-    return _glyph_room(word) + line_width((Span(meaning, Role.FACT),))
+    return _glyph_room(word) + line_width((TextSpan(meaning, Role.FACT),))
 
 
 def _legend_rows(legend: dict[str, str], width: float) -> list[list[tuple[str, Line, float]]]:
     rows: list[list[tuple[str, Line, float]]] = []
     free = 0.0
     for word, meaning in legend.items():
-        text = (Span(meaning, Role.FACT),)
+        text = (TextSpan(meaning, Role.FACT),)
         room = _legend_room(word, meaning) + _BETWEEN
         if not rows or free < room - _BETWEEN:
             rows.append([])
@@ -151,7 +151,7 @@ def _legend_rows(legend: dict[str, str], width: float) -> list[list[tuple[str, L
 
 def _framed(panel: Panel, frame: Frame, number: int) -> Panel:
     """The panel in a frame of its own, with its number, title and sentence under it."""
-    title: Line = (Span(str(number), Role.NAME), Span(clean(frame.title), Role.WORD))
+    title: Line = (TextSpan(str(number), Role.NAME), TextSpan(clean(frame.title), Role.WORD))
     inner = max(panel.width, line_width(title), 150.0)
     lines = [title, *_wrapped(frame.caption, inner)]
     width = max(inner, *(line_width(line) for line in lines)) + 2 * _PAD
@@ -200,7 +200,7 @@ def _wrapped(text: str, width: float) -> list[Line]:
         if len(narrower) > len(lines):
             break
         lines = narrower
-    return [(Span(line, Role.FACT),) for line in lines]
+    return [(TextSpan(line, Role.FACT),) for line in lines]
 
 
 def _filled(words: list[str], width: float) -> list[str]:
@@ -208,7 +208,7 @@ def _filled(words: list[str], width: float) -> list[str]:
     lines: list[str] = []
     for word in words:
         longer = f"{lines[-1]} {word}" if lines else word
-        if lines and line_width((Span(longer, Role.FACT),)) <= width:
+        if lines and line_width((TextSpan(longer, Role.FACT),)) <= width:
             lines[-1] = longer
         else:
             lines.append(word)

@@ -8,12 +8,12 @@ from typing import Any
 
 from gradviz.graph import Cause, EdgeKind, GradGraph
 from gradviz.renderers.cards import line_width, set_line
-from gradviz.renderers.labels import Line, Role, Span, cause_text, edge_tooltip
+from gradviz.renderers.labels import Line, Role, TextSpan, cause_text, edge_tooltip
 from gradviz.renderers.layout.geometry import Box, Point, Route
 from gradviz.renderers.scene import Curve, Group, Polygon, Rectangle, Shape, Text
 from gradviz.renderers.shades import edge_look
 
-__all__ = ["QUIET", "Edge", "Places", "cause_box", "edge_group"]
+__all__ = ["QUIET", "Edge", "EdgePlaces", "cause_box", "edge_group"]
 
 Edge = tuple[str, str, int, Any]
 """Source, target, input number and attributes, as networkx gives them."""
@@ -26,7 +26,7 @@ _DASHED = (EdgeKind.CUT, EdgeKind.ALIAS, EdgeKind.SAVED)
 
 
 @dataclass(frozen=True)
-class Places:
+class EdgePlaces:
     """Where the layout put things.
 
     Args:
@@ -59,10 +59,10 @@ def cause_box(graph: GradGraph, edge: Edge) -> Box | None:
 
 def _cause_line(data: Any) -> Line:
     cause, _, source = cause_text(data).partition(", ")
-    return (Span(cause, Role.LOUD), *([Span(source, Role.FACT)] if source else []))
+    return (TextSpan(cause, Role.LOUD), *([TextSpan(source, Role.FACT)] if source else []))
 
 
-def edge_group(graph: GradGraph, edge: Edge, places: Places) -> Group:
+def edge_group(graph: GradGraph, edge: Edge, places: EdgePlaces) -> Group:
     """An edge, drawn where the layout put it."""
     source, target, number, data = edge
     kind = data.get("kind", EdgeKind.GRADIENT)

@@ -20,7 +20,7 @@ from gradviz.graph import (
     NodeKind,
     TensorSummary,
 )
-from gradviz.numbers import (
+from gradviz.graph.text import (
     bytes_text,
     count_text,
     dtype_text,
@@ -34,7 +34,7 @@ from gradviz.views.sums import norm_of
 __all__ = [
     "Label",
     "Role",
-    "Span",
+    "TextSpan",
     "cause_text",
     "clean",
     "edge_tooltip",
@@ -65,14 +65,14 @@ class Role(str, Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Span:
+class TextSpan:
     """A piece of text with one meaning."""
 
     text: str
     role: Role
 
 
-Line = tuple[Span, ...]
+Line = tuple[TextSpan, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +86,7 @@ class Label:
         """The label in one line of plain text.
 
         Example:
-            >>> Label((Span("x", Role.NAME),), ((Span("= 1", Role.VALUE),),)).plain()
+            >>> Label((TextSpan("x", Role.NAME),), ((TextSpan("= 1", Role.VALUE),),)).plain()
             'x  = 1'
         """
         return "  ".join(span.text for line in (self.head, *self.rows) for span in line)
@@ -134,10 +134,10 @@ def _measured(label: Label, data: NodeData, by: str) -> Label:
     head, rows = label.head, list(label.rows)
     for number, row in enumerate(rows):
         if by == "grad_norm" and row[0].text == ".grad":
-            rows[number] = (*row, Span(text, role))
+            rows[number] = (*row, TextSpan(text, role))
             break
     else:
-        head = (*head, Span(text, role))
+        head = (*head, TextSpan(text, role))
     return Label(head, tuple(rows))
 
 
@@ -149,27 +149,27 @@ def _label(graph: GradGraph, key: str, freed_is_news: bool) -> Label:
         head = _group_head(data) if group else _operation_head(graph, key, data)
         changed = data.get("changes", {}).get("buffers")
         if changed or (freed_is_news and data.get("buffers") is Buffers.FREED):
-            head.append(Span(changed or "freed", Role.LOUD))
+            head.append(TextSpan(changed or "freed", Role.LOUD))
         return Label(tuple(head), _rows(data))
     head = [*_name(data), *_shape(data)]
     # The cut above says detach; what it does not say is what was computed outside the graph.
     if kind is NodeKind.UNTRACKED and data.get("op", "detach") not in _CAUSES:
-        head.insert(0, Span(_short(data["op"]), Role.WORD))
+        head.insert(0, TextSpan(_short(data["op"]), Role.WORD))
     if "clone_of" in data:
-        return Label((*head, Span("again", Role.FACT)))
+        return Label((*head, TextSpan("again", Role.FACT)))
     head += _hooks(data) + _news(data)
     if kind is NodeKind.RESULT:
         value = _value_rows(data)
         if value and data["value"].numel <= _FEW_INLINE:
             head, value = [*head, *value[0]], []
         return Label(tuple(head), (*value, *_rows(data)[len(_value_rows(data)) :]))
-    head.append(Span(_TENSOR_WORD.get(kind, kind.value), Role.FACT))
+    head.append(TextSpan(_TENSOR_WORD.get(kind, kind.value), Role.FACT))
     return Label(tuple(head), _rows(data))
 
 
 def _rows(data: NodeData) -> tuple[Line, ...]:
     problem = data.get("problem")
-    trouble: list[Line] = [(Span(clean(problem), Role.LOUD),)] if problem else []
+    trouble: list[Line] = [(TextSpan(clean(problem), Role.LOUD),)] if problem else []
     if data["kind"] is NodeKind.GROUP:
         return (*_group_rows(data), *trouble)
     return (*_value_rows(data), *_why_untracked(data), *_grad_rows(data), *trouble)
@@ -178,29 +178,29 @@ def _rows(data: NodeData) -> tuple[Line, ...]:
 _TENSOR_WORD = {NodeKind.UNTRACKED: "not tracked"}
 
 
-def _operation_head(graph: GradGraph, key: str, data: NodeData) -> list[Span]:
-    head = [Span(_short(data.get("op", "?")), Role.WORD), *_options(data)]
+def _operation_head(graph: GradGraph, key: str, data: NodeData) -> list[TextSpan]:
+    head = [TextSpan(_short(data.get("op", "?")), Role.WORD), *_options(data)]
     if data.get("untracked_inputs"):
-        head.append(Span("with a constant", Role.FACT))
+        head.append(TextSpan("with a constant", Role.FACT))
     if "name" in data and not _result_says_it(graph, key, data["name"]):
         head += _name(data)
     if _shape_is_news(graph, key, data):
         head += _shape(data)
     if "opaque" in data:
-        head.append(Span(data["opaque"], Role.FACT))
+        head.append(TextSpan(data["opaque"], Role.FACT))
     if data.get("version") and "version" not in data.get("changes", {}):
         # Of a leaf it says nothing: every step of an optimizer is one.
-        head.append(Span(f"version {data['version']}", Role.FACT))
+        head.append(TextSpan(f"version {data['version']}", Role.FACT))
     return head + _hooks(data) + _news(data)
 
 
-def _news(data: NodeData) -> list[Span]:
+def _news(data: NodeData) -> list[TextSpan]:
     """What has changed, apart from what is told beside the value, the gradient, or "freed"."""
     changes = {k: v for k, v in data.get("changes", {}).items() if k not in _TOLD_ELSEWHERE}
     if data["kind"] in (NodeKind.LEAF, NodeKind.PARAMETER):
         changes.pop("version", None)  # its value has changed as well, which says more
     return [
-        Span(text if name == "node" else f"{name} {text}", Role.LOUD)
+        TextSpan(text if name == "node" else f"{name} {text}", Role.LOUD)
         for name, text in changes.items()
     ]
 
@@ -212,16 +212,16 @@ def _result_says_it(graph: GradGraph, key: str, name: str) -> bool:
     return any(node["kind"] is NodeKind.RESULT and node.get("name") == name for node in results)
 
 
-def _group_head(data: NodeData) -> list[Span]:
-    head = _name(data) or [Span(_short(data.get("op", "group")), Role.WORD)]
+def _group_head(data: NodeData) -> list[TextSpan]:
+    head = _name(data) or [TextSpan(_short(data.get("op", "group")), Role.WORD)]
     if data.get("repeat", 1) > 1:
-        head.append(Span(f"×{data['repeat']:,}", Role.NAME))
+        head.append(TextSpan(f"×{data['repeat']:,}", Role.NAME))
     members = data.get("members", 0)
     contents = data.get("contents", ())
     if members == 1 and len(contents) == 1:
-        head.append(Span(_short(contents[0]), Role.WORD))
+        head.append(TextSpan(_short(contents[0]), Role.WORD))
     elif members and not data.get("op", "").startswith("…"):
-        head.append(Span(f"{members:,} {'op' if members == 1 else 'ops'}", Role.FACT))
+        head.append(TextSpan(f"{members:,} {'op' if members == 1 else 'ops'}", Role.FACT))
     return head
 
 
@@ -229,35 +229,35 @@ def _group_rows(data: NodeData) -> list[Line]:
     """One row: there are many groups in a picture, and a page is not high."""
     row = []
     if data.get("parameters"):
-        row.append(Span(f"{count_text(data['parameters'])} parameters", Role.FACT))
+        row.append(TextSpan(f"{count_text(data['parameters'])} parameters", Role.FACT))
     if "grad" in data:
         grad = data["grad"]
-        row.append(Span(".grad", Role.WORD))
+        row.append(TextSpan(".grad", Role.WORD))
         if grad is None:
-            row.append(Span("None", Role.FACT))
+            row.append(TextSpan("None", Role.FACT))
         else:
             loud = is_loud(grad)
             shown = loud or grad.norm is None
             text = _content(grad) if shown else f"norm {number_text(grad.norm or 0.0)}"
-            row.append(Span(text, Role.LOUD if loud else Role.VALUE))
+            row.append(TextSpan(text, Role.LOUD if loud else Role.VALUE))
         row += _change(data, "grad")
     if data.get("saved_bytes", 0) >= _WORTH_A_WORD:
-        row.append(Span(f"{bytes_text(data['saved_bytes'])} saved", Role.FACT))
+        row.append(TextSpan(f"{bytes_text(data['saved_bytes'])} saved", Role.FACT))
     return [tuple(row)] if row else []
 
 
-def _hooks(data: NodeData) -> list[Span]:
+def _hooks(data: NodeData) -> list[TextSpan]:
     count = data.get("hooks", 0)
-    return [Span(f"{count} {'hook' if count == 1 else 'hooks'}", Role.FACT)] if count else []
+    return [TextSpan(f"{count} {'hook' if count == 1 else 'hooks'}", Role.FACT)] if count else []
 
 
-def _name(data: NodeData) -> list[Span]:
+def _name(data: NodeData) -> list[TextSpan]:
     names = (data.get("name", ""), *data.get("aliases", ()))
     text = " = ".join(_short(name) for name in names if name)
     if text:
-        return [Span(text, Role.NAME)]
+        return [TextSpan(text, Role.NAME)]
     # Of other nodes the kind is said anyway.
-    return [Span("result", Role.WORD)] if data["kind"] is NodeKind.RESULT else []
+    return [TextSpan("result", Role.WORD)] if data["kind"] is NodeKind.RESULT else []
 
 
 def clean(text: str) -> str:
@@ -281,11 +281,11 @@ def _short(text: str) -> str:
     return f"{text[: half - 1]}…{text[-half:]}"
 
 
-def _shape(data: NodeData) -> list[Span]:
+def _shape(data: NodeData) -> list[TextSpan]:
     if "shape" not in data:
         return []
     text = shape_text(data["shape"], data.get("dtype", ""), data.get("device", "cpu"))
-    return [Span(text, Role.FACT)]
+    return [TextSpan(text, Role.FACT)]
 
 
 def _shape_is_news(graph: GradGraph, key: str, data: NodeData) -> bool:
@@ -298,19 +298,19 @@ def _shape_is_news(graph: GradGraph, key: str, data: NodeData) -> bool:
     return not before or any([node.get(fact) for fact in facts] != own for node in before)
 
 
-def _options(data: NodeData) -> list[Span]:
+def _options(data: NodeData) -> list[TextSpan]:
     options = dict(data.get("options", {}))
     spans = []
     other = options.pop("other", None)
     if other is not None:
         sign = {"mul": "×", "div": "÷"}.get(data.get("op", ""), "")
-        spans.append(Span(f"{sign}{other}", Role.VALUE))
+        spans.append(TextSpan(f"{sign}{other}", Role.VALUE))
     exponent = options.pop("exponent", None)
     if exponent is not None:
-        spans.append(Span(f"^{exponent}", Role.VALUE))
+        spans.append(TextSpan(f"^{exponent}", Role.VALUE))
     if options:
         text = " ".join(f"{name}={value}" for name, value in options.items())
-        spans.append(Span(text, Role.FACT))
+        spans.append(TextSpan(text, Role.FACT))
     return spans
 
 
@@ -325,38 +325,38 @@ def _value_rows(data: NodeData) -> list[Line]:
     if value is None or not (text := _content(value)):
         return []
     role = Role.LOUD if value.nan or value.inf else Role.VALUE
-    return [(Span("=", Role.FACT), Span(text, role), *_change(data, "value"))]
+    return [(TextSpan("=", Role.FACT), TextSpan(text, role), *_change(data, "value"))]
 
 
-def _change(data: NodeData, attribute: str) -> list[Span]:
+def _change(data: NodeData, attribute: str) -> list[TextSpan]:
     text = data.get("changes", {}).get(attribute)
-    return [Span(text, Role.LOUD)] if text else []
+    return [TextSpan(text, Role.LOUD)] if text else []
 
 
 def _why_untracked(data: NodeData) -> list[Line]:
     if data["kind"] is not NodeKind.UNTRACKED:
         return []
     if "opaque" in data:
-        return [(Span(data["opaque"], Role.FACT),)]
+        return [(TextSpan(data["opaque"], Role.FACT),)]
     if data.get("inference"):
-        return [(Span("made under inference_mode", Role.FACT),)]
+        return [(TextSpan("made under inference_mode", Role.FACT),)]
     if data.get("dtype", "float").startswith(("int", "uint", "bool")):
-        return [(Span(f"{data['dtype']} cannot require grad", Role.FACT),)]
-    return [(Span("requires_grad=False, no grad_fn", Role.FACT),)] if "root" in data else []
+        return [(TextSpan(f"{data['dtype']} cannot require grad", Role.FACT),)]
+    return [(TextSpan("requires_grad=False, no grad_fn", Role.FACT),)] if "root" in data else []
 
 
 def _grad_rows(data: NodeData) -> list[Line]:
     if "grad" not in data:
         return []
     grad = data["grad"]
-    heading = Span(".grad", Role.WORD)
+    heading = TextSpan(".grad", Role.WORD)
     change = _change(data, "grad")
     if grad is None:
-        return [(heading, Span("None", Role.FACT), *change)]
-    line = [heading, Span(_content(grad), Role.LOUD if is_loud(grad) else Role.VALUE), *change]
+        return [(heading, TextSpan("None", Role.FACT), *change)]
+    line = [heading, TextSpan(_content(grad), Role.LOUD if is_loud(grad) else Role.VALUE), *change]
     if data.get("accumulations") and not change:
         times = data["accumulations"]
-        line.append(Span(f"{times} {'pass' if times == 1 else 'passes'}", Role.FACT))
+        line.append(TextSpan(f"{times} {'pass' if times == 1 else 'passes'}", Role.FACT))
     return [tuple(line)]
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 
 from gradviz.graph import GradGraph
 from gradviz.renderers.cards import line_width, set_line
-from gradviz.renderers.labels import Line, Role, Span
+from gradviz.renderers.labels import Line, Role, TextSpan
 from gradviz.renderers.layout.geometry import Point, Route
 from gradviz.renderers.scene import Text
 
@@ -54,7 +54,7 @@ def _beside(
     for at, (output, edge, route) in enumerate(starts):
         (x, y), turned = route[0], route[:7][-1][0] - route[0][0]
         near, before = lines[max(0, at - _NEAR) : at + _NEAR], taken[-_NEAR:]
-        label: Line = (Span(f"[{output}]", Role.FACT),)
+        label: Line = (TextSpan(f"[{output}]", Role.FACT),)
         width = line_width(label)
         sides = [x - _APART - width, x + _APART]
         if turned < -1 or (turned <= 1 and x >= middle - 1):

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from gradviz.graph import GradGraph, NodeKind
 from gradviz.renderers.cards import Card, card_of
-from gradviz.renderers.edges import Edge, Places, cause_box, edge_group
+from gradviz.renderers.edges import Edge, EdgePlaces, cause_box, edge_group
 from gradviz.renderers.labels import labels_of
 from gradviz.renderers.layout.engines import Box, Link, lay_out
 from gradviz.renderers.layout.wrapping import wrap
@@ -97,7 +97,7 @@ def _panels_in_the_same_places(
     routes = dict(zip(links, layout.routes, strict=True))
     panels = []
     for graph, own in zip(graphs, cards, strict=True):
-        places = Places(layout.centers, routes, output_numbers(graph, layout.centers, routes))
+        places = EdgePlaces(layout.centers, routes, output_numbers(graph, layout.centers, routes))
         reach = _reach(graph, places) if len(graphs) > 1 else {}
         for key, card in own.items():
             width = min(max(card.width, reach.get(key, 0.0)), boxes[key].width)
@@ -116,7 +116,7 @@ class _Drawn:
 
     graph: GradGraph
     cards: dict[str, Card]
-    places: Places
+    places: EdgePlaces
 
     def __iter__(self) -> Iterator[Group]:
         for edge in _edges(self.graph):
@@ -125,7 +125,7 @@ class _Drawn:
             yield _node_group(self.graph, key, card, self.places.centers[key])
 
 
-def _reach(graph: GradGraph, places: Places) -> dict[str, float]:
+def _reach(graph: GradGraph, places: EdgePlaces) -> dict[str, float]:
     """How wide each card must be for its edges to meet it, where another moment needs more room."""
     found: dict[str, float] = {}
     for edge in _edges(graph):

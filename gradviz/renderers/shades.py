@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gradviz.graph import EdgeData, GradGraph, Mark, NodeData
-from gradviz.numbers import bytes_text, number_text
+from gradviz.graph.text import bytes_text, number_text
 
 __all__ = [
     "COLUMN",

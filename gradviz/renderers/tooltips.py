@@ -6,7 +6,7 @@ import shlex
 from typing import Any
 
 from gradviz.graph import NodeData, NodeKind, TensorSummary
-from gradviz.numbers import bytes_text, summary_text
+from gradviz.graph.text import bytes_text, summary_text
 from gradviz.renderers.labels import clean
 from gradviz.views.inference import shared_by
 

@@ -54,7 +54,7 @@ def contract(
         A new graph. The groups have the keys ``g0``, ``g1``, ...; their edges are one per
         node they come from or go to.
     """
-    inside = _Inside(graph, parts)
+    inside = _PartInside(graph, parts)
     gone = _take_in_leaves(inside, parts, hidden)
     names = _group_keys(graph, len(parts))
     members: list[list[dict[str, Any]]] = [[] for _ in parts]
@@ -78,7 +78,7 @@ def contract(
     return seen
 
 
-class _Inside:
+class _PartInside:
     """The inside of a graph in columns, and what becomes of it.
 
     Args:
@@ -147,7 +147,7 @@ def _group_keys(graph: GradGraph, count: int) -> list[str]:
 
 
 def _take_in_leaves(
-    inside: _Inside,
+    inside: _PartInside,
     parts: Sequence[Part],
     hidden: Callable[[set[int | None]], bool] | None,
 ) -> set[int]:
@@ -187,7 +187,7 @@ def _take_in_leaves(
     return gone
 
 
-def _aside(inside: _Inside) -> tuple[list[int], dict[int, None]]:
+def _aside(inside: _PartInside) -> tuple[list[int], dict[int, None]]:
     """The places of the leaves that are in no part, and of the ``AccumulateGrad`` nodes."""
     operation, accumulate = NodeKind.OPERATION, NodeKind.ACCUMULATE
     others = [
@@ -216,7 +216,7 @@ def _belongs(data: dict[str, Any], part: Part) -> bool:
     return bool(module) and str(data["name"]).startswith(f"{module}.")
 
 
-def _add_edges(inside: _Inside, seen: GradGraph, groups: Sequence[str], gone: set[int]) -> None:
+def _add_edges(inside: _PartInside, seen: GradGraph, groups: Sequence[str], gone: set[int]) -> None:
     def name(place: int, number: int) -> str:
         if number != _OUTSIDE:
             return groups[number]
@@ -250,7 +250,7 @@ def _carried(node: dict[str, Any], edge: EdgeData) -> dict[str, Any]:
     return {"grad": kept} if kept and is_known(kept) and not edge.get("output") else {}
 
 
-def _edges_to_draw(inside: _Inside) -> Iterator[tuple[int, int, int]]:
+def _edges_to_draw(inside: _PartInside) -> Iterator[tuple[int, int, int]]:
     """The edges that do not lie within one part: where they begin and end, and their rows.
 
     In the order of the nodes: that in which the edges were added depends on who added them.

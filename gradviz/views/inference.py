@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 from gradviz.graph import NodeData, NodeKind
-from gradviz.paths import Path, without_wrappers
+from gradviz.graph.module_paths import Path, without_wrappers
 from gradviz.views.bookkeeping import RESHAPING
 from gradviz.views.units import Units
 

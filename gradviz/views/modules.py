@@ -7,7 +7,7 @@ from typing import Any
 
 from gradviz.errors import UsageError
 from gradviz.graph import GradGraph, NodeKind
-from gradviz.paths import Path
+from gradviz.graph.module_paths import Path
 from gradviz.views.contract import Part, contract
 from gradviz.views.flow import along_the_data
 from gradviz.views.inference import is_inferred, module_paths, root_of

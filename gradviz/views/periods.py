@@ -10,8 +10,8 @@ from functools import lru_cache
 import numpy as np
 
 from gradviz.graph import NodeKind
-from gradviz.paths import Path
-from gradviz.views.tandem import Run, runs
+from gradviz.graph.module_paths import Path
+from gradviz.views.tandem import TandemRun, runs
 from gradviz.views.units import Ints, Units
 
 __all__ = ["Period", "is_led_up_to", "periods_of", "stack_of"]
@@ -130,7 +130,7 @@ class _Search:
         self.row = np.concatenate([*rows, self.row[done:]])
         self.starts = np.concatenate([*starts, self.starts[done:]])
 
-    def _periods(self, run: Run) -> Iterator[Period]:
+    def _periods(self, run: TandemRun) -> Iterator[Period]:
         """The repetitions in a run that are also joined alike, each begun at its best place."""
         first, stop = int(self.starts[run.start]), int(self.starts[run.stop])
         length = int(self.starts[run.start + run.period]) - first

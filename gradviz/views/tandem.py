@@ -12,12 +12,12 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Run", "runs"]
+__all__ = ["TandemRun", "runs"]
 
 Ints = NDArray[np.int64]
 
 
-class Run(NamedTuple):
+class TandemRun(NamedTuple):
     """A stretch from ``start`` to before ``stop`` that equals itself ``period`` further on."""
 
     start: int
@@ -25,7 +25,7 @@ class Run(NamedTuple):
     period: int
 
 
-def runs(row: Ints, fewest: int = 3) -> Iterator[list[Run]]:
+def runs(row: Ints, fewest: int = 3) -> Iterator[list[TandemRun]]:
     """The stretches in which the same part comes at least ``fewest`` times, shortest part first.
 
     Args:
@@ -39,7 +39,7 @@ def runs(row: Ints, fewest: int = 3) -> Iterator[list[Run]]:
     Example:
         >>> row = np.array([9, 1, 2, 3, 1, 2, 3, 1, 2, 3, 1, 7])
         >>> [found for level in runs(row) for found in level]
-        [Run(start=1, stop=11, period=3)]
+        [TandemRun(start=1, stop=11, period=3)]
     """
     names = np.unique(row, return_inverse=True)[1].astype(np.int64)
     length = 1
@@ -64,7 +64,7 @@ def _distances(names: Ints) -> Ints:
     return distance
 
 
-def _stretches(distance: Ints, length: int) -> list[Run]:
+def _stretches(distance: Ints, length: int) -> list[TandemRun]:
     """Where words of that length keep coming at one distance of about that length."""
     edges = np.flatnonzero(np.diff(distance)) + 1
     starts = np.concatenate(([0], edges))
@@ -72,14 +72,14 @@ def _stretches(distance: Ints, length: int) -> list[Run]:
     periods = distance[starts]
     right = (periods > length // 2) & (periods <= length)
     return [
-        Run(start - period, stop + length - 1, period)
+        TandemRun(start - period, stop + length - 1, period)
         for start, stop, period in zip(
             starts[right].tolist(), stops[right].tolist(), periods[right].tolist(), strict=True
         )
     ]
 
 
-def _apart(found: list[Run], fewest: int) -> list[Run]:
+def _apart(found: list[TandemRun], fewest: int) -> list[TandemRun]:
     found = [run for run in found if run.stop - run.start >= fewest * run.period]
     found.sort(key=lambda run: (run.start - run.stop, run.start))
     if not found:

@@ -6,8 +6,8 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-from gradviz.collector import collector_paused
 from gradviz.graph import GradGraph
+from gradviz.graph.collector import collector_paused
 
 __all__ = ["View", "view"]
 

@@ -15,8 +15,8 @@ import torch
 
 from gradviz import record
 from gradviz.capture.tensors.names import Names
-from gradviz.explanation import Explanation
-from gradviz.explanation.explain import answer
+from gradviz.diagnosis import Explanation
+from gradviz.diagnosis.explain import answer
 from gradviz.frontends.script import run_script
 
 HERE = Path(__file__).parent

@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 import torch
 from torch.autograd.graph import Node
 
-from gradviz.attributes import SavedTensor
 from gradviz.capture.autograd.operations import OperationType, plain_shape, type_text
+from gradviz.graph.schema import SavedTensor
 
-__all__ = ["Kept", "Several"]
+__all__ = ["KeptStorages", "Several"]
 
 
 _new = tuple.__new__  # a call of the class would take as long as all the rest
@@ -30,7 +30,7 @@ class _Storage(NamedTuple):
     keeper: dict[str, Any]
 
 
-class Kept:
+class KeptStorages:
     """Who keeps what, within one graph.
 
     Args:

@@ -15,7 +15,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch.autograd.graph import Node
 
-from gradviz.capture.autograd.kept import Kept, Several
+from gradviz.capture.autograd.kept import KeptStorages, Several
 from gradviz.capture.autograd.operations import (
     ADD_FAMILY,
     ARGUMENTS,
@@ -28,7 +28,7 @@ from gradviz.capture.autograd.operations import (
     type_text,
 )
 from gradviz.graph import Buffers, NodeKind
-from gradviz.templates import template
+from gradviz.graph.templates import template
 
 __all__ = [
     "ACCUMULATE",
@@ -132,7 +132,7 @@ class NodeReader:
         self._alike: dict[tuple[object, ...], dict[str, Any]] = {}
         self._shapes: dict[tuple[int, ...], tuple[int, ...]] = {}
         self._options: dict[object, dict[str, str]] = {}
-        self._kept = Kept(self._shapes)
+        self._kept = KeptStorages(self._shapes)
 
     def read(
         self, node: Node, edges: Sequence[tuple[Node | None, int]]

@@ -20,7 +20,7 @@ FEW = 8
 
 
 @dataclass(slots=True)
-class _Reading:
+class _TensorReading:
     """A tensor on its way to a `TensorSummary`."""
 
     shape: tuple[int, ...] = ()
@@ -76,7 +76,7 @@ def summarize(
     # Quiet first: a user's mode would see even the call that enters no_grad.
     with quietly(), torch.no_grad():
         readings = [_prepared(tensor, values_only_if_small) for tensor in tensors]
-        devices: dict[torch.device, list[_Reading]] = {}
+        devices: dict[torch.device, list[_TensorReading]] = {}
         for reading in readings:
             if reading.data is not None:
                 devices.setdefault(reading.data.device, []).append(reading)
@@ -85,9 +85,9 @@ def summarize(
     return [reading.summary() for reading in readings]
 
 
-def _prepared(tensor: torch.Tensor, only_small: bool) -> _Reading:
+def _prepared(tensor: torch.Tensor, only_small: bool) -> _TensorReading:
     """Find out what kind of tensor it is, and what of it can be read."""
-    reading = _Reading()
+    reading = _TensorReading()
     try:
         reading.dtype = type_text(tensor.dtype)
         reading.device = type_text(tensor.device)
@@ -157,7 +157,7 @@ def _without_repeats(data: torch.Tensor) -> tuple[torch.Tensor, int]:
     return data, repeats
 
 
-def _fill(group: list[_Reading]) -> None:
+def _fill(group: list[_TensorReading]) -> None:
     """Read a device's tensors; if that fails, each alone, so that one bad one spoils no other."""
     small = [(reading, reading.data) for reading in group if reading.few]
     large = [(reading, reading.data) for reading in group if not reading.few]

@@ -15,7 +15,7 @@ from gradviz.capture.tensors.names import Names
 from gradviz.capture.tensors.subjects import Subject, maker_of
 from gradviz.capture.tensors.summary import FEW, summarize
 from gradviz.capture.tracing.labels import Labels, path_name
-from gradviz.capture.tracing.untracked import Places, UntrackedInputs
+from gradviz.capture.tracing.untracked import NodePlaces, UntrackedInputs
 from gradviz.capture.tracing.walk import NO_GRADIENT, Walk, key_at
 from gradviz.graph import Cause, EdgeData, EdgeKind, GradGraph, NodeKind, TensorSummary
 
@@ -217,7 +217,7 @@ class Builder:
         """Add the tensors that operations saved and to which no gradient goes."""
         if not self._untracked.found:
             return
-        places = Places(self._labels)
+        places = NodePlaces(self._labels)
         for cut in self._untracked.found:
             source = self.walk.leaf_places.get(id(cut.tensor))
             if source is None:
@@ -230,7 +230,7 @@ class Builder:
             }
             self.walk.edges.add(source, cut.target, cut.position, data)
 
-    def _place_of(self, tensor: torch.Tensor, places: Places) -> int:
+    def _place_of(self, tensor: torch.Tensor, places: NodePlaces) -> int:
         """The place of an untracked tensor; equal views of the same memory share one."""
         place = self._untracked_places.get(id(tensor))
         if place is None:

@@ -17,8 +17,8 @@ from gradviz.capture.tensors.subjects import flatten
 from gradviz.capture.tracing.builder import Builder
 from gradviz.capture.tracing.lifetime import let_go_safely
 from gradviz.capture.tracing.walk import Walk
-from gradviz.collector import collector_paused
 from gradviz.graph import GradGraph
+from gradviz.graph.collector import collector_paused
 
 __all__ = ["trace", "trace_subjects"]
 

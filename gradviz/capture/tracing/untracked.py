@@ -20,11 +20,11 @@ from gradviz.capture.tracing.labels import Labels
 from gradviz.capture.tracing.walk import NO_GRADIENT, Edges
 from gradviz.graph import Buffers
 
-__all__ = ["Cut", "Places", "UntrackedInputs"]
+__all__ = ["CutInput", "NodePlaces", "UntrackedInputs"]
 
 
 @dataclass(frozen=True, eq=False)
-class Cut:
+class CutInput:
     """A tensor that went into an operation, and gets no gradient from it.
 
     Args:
@@ -48,7 +48,7 @@ class UntrackedInputs:
     """
 
     labels: Labels
-    found: list[Cut] = field(default_factory=list)
+    found: list[CutInput] = field(default_factory=list)
 
     def look(
         self,
@@ -79,7 +79,7 @@ class UntrackedInputs:
             if isinstance(operand, torch.Tensor):
                 number = self._number(operand, kind)
                 if number is None:
-                    self.found.append(Cut(operand, place, position))
+                    self.found.append(CutInput(operand, place, position))
                 elif number:
                     data["options"] = {**data.get("options", {}), "other": number}
                 else:
@@ -109,7 +109,7 @@ def _is_absent(node: Node, kind: OperationType, argument: str, buffers: Buffers)
     return buffers is Buffers.HELD and argument in OPTIONAL.get(kind.grad_fn, ())
 
 
-class Places:
+class NodePlaces:
     """Finds a tensor's name by where it lies, for views that are not the named object itself.
 
     Only tensors that require no grad are considered: a detached copy of ``y`` is not ``y``.

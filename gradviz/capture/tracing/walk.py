@@ -9,7 +9,7 @@ import torch
 from torch.autograd.graph import Node
 
 from gradviz.capture.autograd.nodes import ACCUMULATE_NR, leaf_of, sequence_number
-from gradviz.columns import EdgeColumns
+from gradviz.graph.columns import EdgeColumns
 
 __all__ = ["BAND", "NO_GRADIENT", "Edges", "Walk", "key_at"]
 

@@ -11,11 +11,11 @@ from typing import Any
 from gradviz.errors import GradvizError
 from gradviz.frontends.display import alt_text, image
 from gradviz.frontends.drawing import Drawing
-from gradviz.frontends.mkdocs.options import THEMES, Asked
+from gradviz.frontends.mkdocs.options import THEMES, FenceRequest
 from gradviz.frontends.mkdocs.page import Page, file_of
 from gradviz.frontends.pages.cache import Cache
 from gradviz.frontends.pages.namespace import CodeError
-from gradviz.frontends.pages.running import Outcome
+from gradviz.frontends.pages.running import BlockOutcome
 from gradviz.serialize import loads
 
 __all__ = ["markdown_fence", "markdown_options"]
@@ -67,7 +67,7 @@ def markdown_fence(
     """
     parts: list[str] = []
     try:
-        asked = Asked.of(options)
+        asked = FenceRequest.of(options)
         outcome = _run(source, asked, parts, md)
         for warning in outcome.warnings:
             _warn(warning, source, md)
@@ -79,7 +79,7 @@ def markdown_fence(
     return "\n".join(parts)
 
 
-def _run(source: str, asked: Asked, parts: list[str], md: Any) -> Outcome:
+def _run(source: str, asked: FenceRequest, parts: list[str], md: Any) -> BlockOutcome:
     """Show the code, unless it is hidden, and run it."""
     page = Page.of(md)
     if not asked.file:
@@ -92,7 +92,7 @@ def _run(source: str, asked: Asked, parts: list[str], md: Any) -> Outcome:
 
 
 def _figure(
-    story: str, asked: Asked, cache: Cache, classes: list[str], kwargs: dict[str, Any]
+    story: str, asked: FenceRequest, cache: Cache, classes: list[str], kwargs: dict[str, Any]
 ) -> str:
     views = asked.wanted.shown.chosen("{}")
     images = []

@@ -9,7 +9,7 @@ from gradviz.frontends.frames import parse_numbers
 from gradviz.frontends.pages.running import Wanted
 from gradviz.frontends.view_names import COLOURS, DIRECTIONS, ViewOptions
 
-__all__ = ["THEMES", "Asked"]
+__all__ = ["THEMES", "FenceRequest"]
 
 THEMES = {
     "auto": (("auto", ""),),
@@ -27,7 +27,7 @@ _FLAGS = ("all", "hide-code", "context")
 
 
 @dataclass(frozen=True)
-class Asked:
+class FenceRequest:
     """The options of a fence.
 
     Args:
@@ -49,7 +49,7 @@ class Asked:
     hides_code: bool
 
     @staticmethod
-    def of(options: dict[str, str]) -> Asked:
+    def of(options: dict[str, str]) -> FenceRequest:
         """Read the options.
 
         Raises:
@@ -62,7 +62,7 @@ class Asked:
             raise UsageError(f"there is no option {unknown[0]!r}; there are {', '.join(allowed)}")
         theme = options.get("theme", "auto")
         _check("theme", theme, tuple(THEMES))
-        found = Asked(
+        found = FenceRequest(
             wanted=Wanted(
                 names=options.get("draw", ""),
                 frames=parse_numbers(options.get("frames", ""), "frames"),

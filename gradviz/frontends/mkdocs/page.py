@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from gradviz.errors import UsageError
-from gradviz.frontends.mkdocs.options import Asked
-from gradviz.frontends.pages.cache import Cache, Kept
+from gradviz.frontends.mkdocs.options import FenceRequest
+from gradviz.frontends.pages.cache import Cache, CachedPage
 from gradviz.frontends.pages.namespace import CodeError, Namespace
-from gradviz.frontends.pages.places import Place, at_home
-from gradviz.frontends.pages.running import Outcome, Wanted, run_block, run_target
+from gradviz.frontends.pages.places import PagePlace, at_home
+from gradviz.frontends.pages.running import BlockOutcome, Wanted, run_block, run_target
 
 __all__ = ["Page", "file_of"]
 
@@ -56,7 +56,7 @@ class Page:
         md.registerExtension(page)
         return page
 
-    def run(self, source: str, asked: Asked) -> Outcome:
+    def run(self, source: str, asked: FenceRequest) -> BlockOutcome:
         """What the code of a fence gives.
 
         Raises:
@@ -71,7 +71,7 @@ class Page:
         self._files = kept.files
         return kept.outcome
 
-    def place(self, source: str, asked: Asked) -> Place:
+    def place(self, source: str, asked: FenceRequest) -> PagePlace:
         """The file that a fence names.
 
         Raises:
@@ -80,39 +80,39 @@ class Page:
         if source.strip():
             raise UsageError(f'there is code on the page, and file="{asked.file}" names another')
         with at_home(self._root):
-            place = Place.of(asked.file, self._root, self._root)
+            place = PagePlace.of(asked.file, self._root, self._root)
             place.check()
         return place
 
-    def run_file(self, place: Place, wanted: Wanted) -> Outcome:
+    def run_file(self, place: PagePlace, wanted: Wanted) -> BlockOutcome:
         """What a file gives.
 
         Raises:
             GradvizError: if it fails, or there is nothing to draw in it.
         """
 
-        def run() -> Kept:
+        def run() -> CachedPage:
             with at_home(place.home, place.home, self._root) as files:
                 outcome = run_target(place.target, wanted)
-            return Kept(outcome, tuple(files))
+            return CachedPage(outcome, tuple(files))
 
         # Of the same name and text are two files that import what lies beside them.
         home = os.path.relpath(place.home, self._root)
         return self._known([home, str(place.target), place.code(), repr(wanted)], run).outcome
 
-    def _known(self, facts: Sequence[str], run: Callable[[], Kept]) -> Kept:
+    def _known(self, facts: Sequence[str], run: Callable[[], CachedPage]) -> CachedPage:
         kept = self.cache.find(facts)
         if kept is None:
             kept = run()
             self.cache.keep(facts, kept)
         return kept
 
-    def _block(self, source: str, asked: Asked) -> Kept:
+    def _block(self, source: str, asked: FenceRequest) -> CachedPage:
         with at_home(self._root, self._root) as files:
             outcome = run_block(Namespace(""), source, asked.wanted)
-        return Kept(outcome, tuple(files))
+        return CachedPage(outcome, tuple(files))
 
-    def _shared_block(self) -> Kept:
+    def _shared_block(self) -> CachedPage:
         """Run the last of the blocks that share variables, after those that were only known."""
         with at_home(self._root, self._root) as files:
             namespace = self._namespace = self._namespace or Namespace("")
@@ -122,4 +122,4 @@ class Page:
                 with contextlib.suppress(CodeError):  # it has been told
                     run_block(namespace, code, known)
             outcome = run_block(namespace, source, wanted)
-        return Kept(outcome, tuple(dict.fromkeys([*self._files, *files])))
+        return CachedPage(outcome, tuple(dict.fromkeys([*self._files, *files])))

@@ -12,9 +12,9 @@ from pathlib import Path
 
 from gradviz import __version__
 from gradviz.frontends.files import write_atomically
-from gradviz.frontends.pages.running import Outcome
+from gradviz.frontends.pages.running import BlockOutcome
 
-__all__ = ["Cache", "Kept", "versions"]
+__all__ = ["Cache", "CachedPage", "versions"]
 
 
 def versions() -> str:
@@ -27,7 +27,7 @@ def versions() -> str:
 
 
 @dataclass(frozen=True)
-class Kept:
+class CachedPage:
     """What code gave.
 
     Args:
@@ -35,7 +35,7 @@ class Kept:
         files: the modules of the project that it imported; it runs again when one has changed.
     """
 
-    outcome: Outcome
+    outcome: BlockOutcome
     files: tuple[str, ...] = ()
 
 
@@ -54,22 +54,22 @@ class Cache:
     def __init__(self, folder: Path | None) -> None:
         self._folder = folder
 
-    def find(self, facts: Sequence[str]) -> Kept | None:
+    def find(self, facts: Sequence[str]) -> CachedPage | None:
         """What code gave in an earlier build, if neither it nor its modules have changed."""
         path = self._path(facts, ".json")
         if not path or not path.exists():
             return None
         try:
             found = json.loads(path.read_bytes())
-            outcome = Outcome(**found["outcome"])
+            outcome = BlockOutcome(**found["outcome"])
             files: dict[str, str] = found["files"]
             is_same = all(_hash_of(Path(file)) == known for file, known in files.items())
         except (AttributeError, KeyError, TypeError, ValueError):  # of another version, or damaged
             return None
-        outcome = Outcome(outcome.story, tuple(outcome.warnings), outcome.error)
-        return Kept(outcome, tuple(files)) if is_same else None
+        outcome = BlockOutcome(outcome.story, tuple(outcome.warnings), outcome.error)
+        return CachedPage(outcome, tuple(files)) if is_same else None
 
-    def keep(self, facts: Sequence[str], kept: Kept) -> None:
+    def keep(self, facts: Sequence[str], kept: CachedPage) -> None:
         """Remember what code gave."""
         if path := self._path(facts, ".json"):
             files = {file: _hash_of(Path(file)) for file in kept.files}

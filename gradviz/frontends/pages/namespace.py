@@ -49,10 +49,10 @@ class Namespace:
     """
 
     def __init__(self, pre_code: str) -> None:
-        from gradviz.capture.isolation import Settings  # only now: it needs torch
+        from gradviz.capture.isolation import GlobalSettings  # only now: it needs torch
 
         self.module = ModuleType("__main__")
-        self._settings = Settings()
+        self._settings = GlobalSettings()
         self._blocks: list[str] = []
         try:
             with self.in_use():

@@ -13,11 +13,11 @@ from pathlib import Path
 from gradviz.frontends.script import modules_forgotten
 from gradviz.frontends.target import Target, check_file, parse_target
 
-__all__ = ["Place", "at_home", "source_of", "target_of"]
+__all__ = ["PagePlace", "at_home", "source_of", "target_of"]
 
 
 @dataclass(frozen=True)
-class Place:
+class PagePlace:
     """A file or module that a page names.
 
     Args:
@@ -31,7 +31,7 @@ class Place:
     source: str
 
     @staticmethod
-    def of(argument: str, folder: Path, top: Path) -> Place:
+    def of(argument: str, folder: Path, top: Path) -> PagePlace:
         """The place that a page names; call it in ``top``.
 
         Args:
@@ -45,9 +45,9 @@ class Place:
         target = target_of(argument, folder, top)
         source = source_of(target)
         if not (target.is_script or target.is_saved):
-            return Place(target, top, source)
+            return PagePlace(target, top, source)
         path = Path(source)
-        return Place(Target(path.name, target.names), path.parent, source)
+        return PagePlace(Target(path.name, target.names), path.parent, source)
 
     def check(self) -> None:
         """Raise a `TargetError` that helps on when there is no such file."""

@@ -13,7 +13,7 @@ from gradviz.errors import GradvizError, ScriptError, UsageError
 from gradviz.frontends.drawing import Drawing
 from gradviz.frontends.frames import chosen
 from gradviz.frontends.pages.namespace import Namespace
-from gradviz.frontends.script import Run, run_code, run_script
+from gradviz.frontends.script import ProgramRun, run_code, run_script
 from gradviz.frontends.target import (
     Loaded,
     Target,
@@ -27,7 +27,7 @@ from gradviz.serialize import load, to_json
 from gradviz.story import Story, recorded_in
 from gradviz.views import apply
 
-__all__ = ["Outcome", "Wanted", "run_block", "run_target"]
+__all__ = ["BlockOutcome", "Wanted", "run_block", "run_target"]
 
 _FRAMES = "frames"
 
@@ -50,7 +50,7 @@ class Wanted:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class BlockOutcome:
     """What a directive has to draw.
 
     Args:
@@ -64,7 +64,7 @@ class Outcome:
     error: str = ""
 
 
-def run_block(namespace: Namespace, code: str, wanted: Wanted) -> Outcome:
+def run_block(namespace: Namespace, code: str, wanted: Wanted) -> BlockOutcome:
     """Run a block of code, and trace or record it.
 
     Args:
@@ -89,10 +89,10 @@ def run_block(namespace: Namespace, code: str, wanted: Wanted) -> Outcome:
         loaded = values_of(Target("the code", names), run) if names else None
         outcome = _outcome(loaded, recording, wanted)
     error = str(namespace.failure(run.ending, run.error)) if run.failed else ""
-    return Outcome(namespace.in_words(outcome.story), outcome.warnings, error)
+    return BlockOutcome(namespace.in_words(outcome.story), outcome.warnings, error)
 
 
-def run_target(target: Target, wanted: Wanted) -> Outcome:
+def run_target(target: Target, wanted: Wanted) -> BlockOutcome:
     """Run a script or module, and trace or record it; or read a saved graph.
 
     Args:
@@ -105,13 +105,13 @@ def run_target(target: Target, wanted: Wanted) -> Outcome:
     if target.is_saved:
         check_file(target.place)
         return _kept(load(target.place), wanted)
-    from gradviz.capture.isolation import Settings
+    from gradviz.capture.isolation import GlobalSettings
 
     if target.is_script:
         check_file(target.place)
     recording = _recording() if wanted.frames or not target.names else None
     loaded = None
-    with _quiet(), Settings().in_force():
+    with _quiet(), GlobalSettings().in_force():
         if target.names or not target.is_script:
             loaded = load_target(target, within=recording)
         else:
@@ -120,16 +120,16 @@ def run_target(target: Target, wanted: Wanted) -> Outcome:
                 raise ScriptError(f"{target.place} failed: {run.ending}") from run.error
         outcome = _outcome(loaded, recording, wanted)
     failure = loaded.failure if loaded else None
-    return Outcome(outcome.story, (*outcome.warnings, *filter(None, [failure])))
+    return BlockOutcome(outcome.story, (*outcome.warnings, *filter(None, [failure])))
 
 
 def _recording() -> Any:
-    from gradviz.capture.recording.recorder import record  # only now: it needs torch
+    from gradviz.recording.api import record  # only now: it needs torch
 
     return record()
 
 
-def _outcome(loaded: Loaded | None, recording: Any, wanted: Wanted) -> Outcome:
+def _outcome(loaded: Loaded | None, recording: Any, wanted: Wanted) -> BlockOutcome:
     """The story of a program that has run: its own recording, or ours of it, or a value's."""
     subject = recorded_in(loaded.values[0]) if loaded and len(loaded.values) == 1 else None
     if subject is None:
@@ -140,16 +140,16 @@ def _outcome(loaded: Loaded | None, recording: Any, wanted: Wanted) -> Outcome:
     return _kept(story, wanted)
 
 
-def _kept(story: Story, wanted: Wanted) -> Outcome:
+def _kept(story: Story, wanted: Wanted) -> BlockOutcome:
     """The frames that are wanted; a name that is in none of them is told now, not when drawing."""
     story, missing = chosen(story, wanted.frames, _FRAMES)
     if wanted.shown.focus or wanted.shown.views:
         for frame in story:
             apply(frame.graph, wanted.shown.chosen())
-    return Outcome(to_json(story), tuple(filter(None, [missing])))
+    return BlockOutcome(to_json(story), tuple(filter(None, [missing])))
 
 
-def _is_wanted(run: Run, raises: str) -> bool:
+def _is_wanted(run: ProgramRun, raises: str) -> bool:
     return raises in [kind.__name__ for kind in type(run.error).__mro__]
 
 

@@ -14,8 +14,8 @@ from sphinx.util.docutils import SphinxDirective
 
 from gradviz.errors import GradvizError, UsageError
 from gradviz.frontends.pages.namespace import CodeError, Namespace
-from gradviz.frontends.pages.places import Place, at_home
-from gradviz.frontends.pages.running import Outcome, Wanted, run_block, run_target
+from gradviz.frontends.pages.places import PagePlace, at_home
+from gradviz.frontends.pages.running import BlockOutcome, Wanted, run_block, run_target
 from gradviz.frontends.sphinx.options import OPTIONS, view_options
 from gradviz.frontends.sphinx.picture import picture
 
@@ -54,14 +54,14 @@ class GradvizDirective(SphinxDirective):
             _log.debug("gradviz failed", exc_info=True)
             return [*shown, self._failed(f"{type(error).__name__}: {error} (a fault of gradviz)")]
 
-    def _run_block(self, shown: list[nodes.Node]) -> Outcome:
+    def _run_block(self, shown: list[nodes.Node]) -> BlockOutcome:
         """Show and run the code in the body."""
         code = "\n".join(self.content)
         shown += self._code(code)
         with self._namespace() as namespace, self._at_home(self._folder):
             return run_block(namespace, code, self._wanted)
 
-    def _run_target(self, shown: list[nodes.Node]) -> Outcome:
+    def _run_target(self, shown: list[nodes.Node]) -> BlockOutcome:
         """Show and run a file or module."""
         if not self.arguments:
             raise UsageError("there is nothing to draw: give code, or a target like train.py:loss")
@@ -69,7 +69,7 @@ class GradvizDirective(SphinxDirective):
             raise UsageError(":raises: is for code on the page; a file has to reach its end")
         top = Path(self.env.srcdir)
         with self._at_home(top):
-            place = Place.of(self._argument, self._folder, top)
+            place = PagePlace.of(self._argument, self._folder, top)
             if place.source:
                 self.env.note_dependency(place.source)
             place.check()
@@ -123,7 +123,7 @@ class GradvizDirective(SphinxDirective):
             return []
         return [self._literal(code, "python")]
 
-    def _ending(self, outcome: Outcome) -> list[nodes.Node]:
+    def _ending(self, outcome: BlockOutcome) -> list[nodes.Node]:
         """The error that the code was to end with."""
         lines = textwrap.fill(outcome.error, _ERROR_WIDTH)  # torch's are longer than any page
         return [self._literal(lines, "none")] if lines else []
@@ -133,7 +133,7 @@ class GradvizDirective(SphinxDirective):
         self.set_source_info(block)
         return block
 
-    def _figure(self, outcome: Outcome) -> nodes.Node:
+    def _figure(self, outcome: BlockOutcome) -> nodes.Node:
         """The picture, in a figure if it has a caption."""
         kept = {key: self.options[key] for key in _DRAWN_LATER if key in self.options}
         shown = view_options(self.options)

@@ -9,14 +9,14 @@ from math import sqrt
 from gradviz.renderers.layout.geometry import Point
 from gradviz.renderers.layout.ranks import Pair
 
-__all__ = ["Part", "components", "pack"]
+__all__ = ["PackedPart", "components", "pack"]
 
 _GAP = 24.0
 _ASPECT = 1.6
 
 
 @dataclass
-class Part:
+class PackedPart:
     """Nodes that links join, directly or not.
 
     Args:
@@ -30,7 +30,7 @@ class Part:
     pairs: list[Pair] = field(default_factory=list)
 
 
-def components(count: int, pairs: Sequence[Pair]) -> list[Part]:
+def components(count: int, pairs: Sequence[Pair]) -> list[PackedPart]:
     """Split a graph into its connected parts, in the order of their first nodes.
 
     Example:
@@ -48,10 +48,10 @@ def components(count: int, pairs: Sequence[Pair]) -> list[Part]:
     for source, target in pairs:
         first, second = sorted((find(source), find(target)))
         leader[second] = first
-    parts: dict[int, Part] = {}
+    parts: dict[int, PackedPart] = {}
     place = [0] * count
     for node in range(count):
-        part = parts.setdefault(find(node), Part())
+        part = parts.setdefault(find(node), PackedPart())
         place[node] = len(part.nodes)
         part.nodes.append(node)
     for index, (source, target) in enumerate(pairs):

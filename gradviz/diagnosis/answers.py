@@ -1,0 +1,197 @@
+"""The answers: one explanation, or one for each parameter; as data, as text and to be drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import overload
+
+from gradviz.diagnosis.focus import part_about
+from gradviz.diagnosis.verdict import Verdict
+from gradviz.graph import GradGraph
+from gradviz.reports.saved_tensors import SavedTable, saved
+from gradviz.shown import Shown
+from gradviz.story import Frame, Story
+
+__all__ = ["Explanation", "Explanations"]
+
+_TOGETHER = 3  # rows that say the same are told as one from here on
+
+
+@dataclass(frozen=True, eq=False)
+class Explanation(Shown):
+    """Why a gradient is what it is, or what an error means.
+
+    Args:
+        verdict: the answer in a word.
+        name: the tensor, or the kind of error.
+        reason: one sentence.
+        evidence: where to look: keys of nodes in the story's graph, and lines, ``train.py:31``.
+        fix: what to do, one sentence, with a line of code where there is one; "" for nothing.
+        graph: what was recorded at that moment.
+        culprit: key of the node to mark in it; "" for none.
+        kept: the graph at the moment when it kept most for backward; None for ``graph``.
+
+    Example:
+        >>> print(Explanation(Verdict.NOT_CONNECTED, "w", "not used by loss", fix="use it"))
+        w: no gradient (not connected)
+          not used by loss
+          fix: use it
+    """
+
+    verdict: Verdict
+    name: str
+    reason: str
+    evidence: tuple[str, ...] = ()
+    fix: str = ""
+    graph: GradGraph = field(default_factory=GradGraph, repr=False)
+    culprit: str = field(default="", repr=False)
+    kept: GradGraph | None = field(default=None, repr=False)
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """The lines among the evidence."""
+        return tuple(each for each in self.evidence if each not in self.graph)
+
+    @cached_property
+    def saved(self) -> SavedTable:
+        """What the graph keeps in memory for backward; of a recording, when it kept most.
+
+        Example:
+            >>> print(Explanation(Verdict.FINE, "w", "a gradient").saved)
+            nothing is kept for backward
+        """
+        return saved(self.graph if self.kept is None else self.kept)
+
+    def __str__(self) -> str:
+        word, state = self.verdict.value, self.verdict.state
+        named = state if state == word else f"{state} ({word})"
+        said = [f"{self.name}: {named}", f"  {self.reason}"]
+        return "\n".join([*said, f"  fix: {self.fix}"] if self.fix else said)
+
+    @cached_property
+    def story(self) -> Story:
+        """One frame: the way in question, with the culprit marked. ``draw`` draws it."""
+        return _story([self], self.graph, f"{self.name}: {self.reason}")
+
+
+@dataclass(frozen=True, eq=False)
+class Explanations(Sequence[Explanation], Shown):
+    """Several explanations, those of errors first, those of what is fine last.
+
+    Args:
+        all: the explanations.
+
+    Example:
+        >>> one = Explanation(Verdict.FROZEN, "w", "requires_grad is False")
+        >>> two = Explanation(Verdict.FINE, "b", "a gradient, norm 2")
+        >>> print(Explanations((one, two)))
+        w            no gradient  requires_grad is False
+        1 parameter  fine
+    """
+
+    all: tuple[Explanation, ...]
+
+    def __post_init__(self) -> None:
+        ranks = {Verdict.FINE: 1}
+        ordered = sorted(self.all, key=lambda each: ranks.get(each.verdict, 0))
+        ordered.sort(key=lambda each: not each.verdict.is_error)
+        object.__setattr__(self, "all", tuple(ordered))
+
+    @overload
+    def __getitem__(self, index: int) -> Explanation: ...
+    @overload
+    def __getitem__(self, index: slice) -> Explanations: ...
+    def __getitem__(self, index: int | slice) -> Explanation | Explanations:
+        return Explanations(self.all[index]) if isinstance(index, slice) else self.all[index]
+
+    def __len__(self) -> int:
+        return len(self.all)
+
+    def of(self, name: str) -> Explanation:
+        """The explanation of the tensor called ``name``.
+
+        Raises:
+            KeyError: if there is none.
+        """
+        for each in self.all:
+            if each.name == name:
+                return each
+        raise KeyError(f"nothing is called {name!r}; there are {', '.join(e.name for e in self)}")
+
+    @property
+    def wrong(self) -> tuple[Explanation, ...]:
+        """Those that are not fine."""
+        return tuple(each for each in self.all if each.verdict is not Verdict.FINE)
+
+    @property
+    def saved(self) -> SavedTable:
+        """What the graph keeps in memory for backward; of a recording, when it kept most."""
+        return self.all[0].saved if self.all else saved(GradGraph())
+
+    def __str__(self) -> str:
+        """A table: name, state, reason; errors come first, and in full."""
+        errors = [str(each) for each in self.all if each.verdict.is_error]
+        rows = [
+            (_names(group), group[0].verdict.state, group[0].reason)
+            for group in _groups([each for each in self.wrong if not each.verdict.is_error])
+        ]
+        fine = len(self.all) - len(self.wrong)
+        if fine:
+            other = "other " if rows else ""
+            other = "" if fine == 1 and len(rows) == 1 else other
+            rows.append((f"{fine:,} {other}parameter{'s' * (fine != 1)}", "fine", ""))
+        widths = [max((len(row[at]) for row in rows), default=0) for at in (0, 1)]
+        table = [f"{a:{widths[0]}}  {b:{widths[1]}}  {c}".rstrip() for a, b, c in rows]
+        return "\n".join([*errors, *table]) or "nothing to explain: no tensor here requires grad"
+
+    @cached_property
+    def story(self) -> Story:
+        """One frame: the ways in question, with every culprit marked. ``draw`` draws it."""
+        if not self.all:
+            return Story(())
+        graph = self.all[0].graph
+        here = [each for each in self.wrong if each.graph is graph]
+        # Of many that say the same, one is drawn for all.
+        return _story([group[0] for group in _groups(here)], graph, self._caption)
+
+    @property
+    def _caption(self) -> str:
+        if not self.wrong:
+            return ""
+        if len(self.wrong) == 1:
+            return f"{self.wrong[0].name}: {self.wrong[0].reason}"
+        counts: dict[str, int] = {}
+        for each in self.wrong:
+            counts[each.verdict.value] = counts.get(each.verdict.value, 0) + 1
+        said = ", ".join(f"{count:,} {word}" for word, count in counts.items())
+        return f"{len(self.wrong):,} of {len(self.all):,}: {said}"
+
+
+def _groups(explanations: Sequence[Explanation]) -> list[list[Explanation]]:
+    """Rows that say the same, together, when they are many."""
+    found: dict[tuple[Verdict, str], list[Explanation]] = {}
+    for each in explanations:
+        found.setdefault((each.verdict, each.reason), []).append(each)
+    groups = []
+    for group in found.values():
+        groups += [group] if len(group) >= _TOGETHER else [[each] for each in group]
+    return groups
+
+
+def _names(group: Sequence[Explanation]) -> str:
+    first, *others = (each.name for each in group)
+    return f"{first} and {len(others):,} more" if others else first
+
+
+def _story(explanations: Sequence[Explanation], graph: GradGraph, caption: str) -> Story:
+    if not graph:
+        return Story(())
+    keys = [key for each in explanations for key in each.evidence if key in graph]
+    marks = [each.culprit for each in explanations if each.culprit in graph]
+    marked = part_about(graph, keys, marks) if keys or marks else graph.copy()
+    for each in reversed(explanations):  # where several mark one node, the first counts
+        if each.culprit in marked:
+            marked.nodes[each.culprit]["problem"] = each.verdict.value
+    return Story((Frame("", marked, caption),))

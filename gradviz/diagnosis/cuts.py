@@ -1,0 +1,155 @@
+"""Where a gradient lost its way: in words, and what to do about it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from gradviz.diagnosis.lines import mention
+from gradviz.diagnosis.moment import Moment
+from gradviz.diagnosis.ways import CutEdge, below, word_of
+from gradviz.graph import Cause, EdgeKind, GradGraph, NodeKind
+from gradviz.story import Event, EventKind
+
+__all__ = [
+    "FIX_OF_CAUSE",
+    "TURN_ON",
+    "cut_words",
+    "evidence_of",
+    "fix_of_cut",
+    "left_off",
+    "lost_on_the_way",
+]
+
+FIX_OF_CAUSE = {
+    Cause.DETACH: "leave out the detach()",
+    Cause.NO_GRAD: "compute it outside of torch.no_grad()",
+    Cause.INFERENCE_MODE: "compute it outside of torch.inference_mode()",
+    Cause.DATA: "use the tensor itself instead of .data",
+    Cause.ITEM: "keep it a tensor: leave out item(), float() or tolist()",
+    Cause.NUMPY: "compute it with torch instead of numpy",
+    Cause.COPY: "use the tensor itself, or torch.stack for several, instead of torch.tensor",
+    Cause.REQUIRES_GRAD: "switch it on again before the forward pass: requires_grad_(True)",
+    Cause.AUTOGRAD_GRAD: "pass create_graph=True to it",
+    Cause.NOT_DIFFERENTIABLE: "use an operation that has a gradient, such as a soft version of it",
+}
+_WORD_OF_CAUSE = {
+    Cause.DETACH: "detach()",
+    Cause.NO_GRAD: "no_grad",
+    Cause.INFERENCE_MODE: "inference_mode",
+    Cause.DATA: ".data",
+    Cause.ITEM: "item()",
+    Cause.NUMPY: "numpy()",
+    Cause.COPY: "torch.tensor()",
+    Cause.REQUIRES_GRAD: "requires_grad_(False)",
+    Cause.AUTOGRAD_GRAD: "torch.autograd.grad",
+}
+TURN_ON = (
+    "{}: switch gradients on again afterwards, torch.set_grad_enabled(True), or use it as a "
+    "block: with torch.set_grad_enabled(False):"
+)
+
+
+def cut_words(moment: Moment, cut: CutEdge) -> str:
+    """``detach() at train.py:31 (h = h.detach())``."""
+    graph = moment.graph
+    cause = cut.edge.get("cause", Cause.NOT_RECORDED)
+    word, more = _WORD_OF_CAUSE.get(cause), ""
+    if word is None:
+        op = graph.nodes[cut.target].get("op") or word_of(graph.nodes[cut.target])
+        word, more = op.partition(",")[0], ", which has no gradient"
+    line = cut.edge.get("source", "")
+    if off := _switched_off(moment, cut):
+        where = f", still in force at {mention(line)}" if line not in ("", off.source) else ""
+        return f"{off.word}(False) at {mention(off.source)}{where}"
+    if _is_sample(moment, cut):
+        word = "sample(), which runs under no_grad,"
+    return f"{word} at {mention(line)}{more}" if line else f"{word}{more}"
+
+
+def fix_of_cut(moment: Moment, cut: CutEdge) -> str:
+    """What to do about a cut whose cause is known."""
+    fix = FIX_OF_CAUSE.get(cut.edge.get("cause", Cause.NOT_RECORDED), "")
+    line = cut.edge.get("source", "")
+    if off := _switched_off(moment, cut):
+        if left_off(moment) is off:
+            return TURN_ON.format(off.source)
+        fix = "compute it where gradients are on: with torch.set_grad_enabled(True):"
+    if _is_sample(moment, cut):
+        fix = "use rsample(), if the distribution has it, instead of sample()"
+    return f"{line}: {fix}" if fix and line else fix
+
+
+def evidence_of(moment: Moment, *cuts: CutEdge) -> list[str]:
+    """The node and the lines of each cut."""
+    found = []
+    for cut in cuts:
+        off = _switched_off(moment, cut)
+        found += [cut.target, cut.edge.get("source", ""), off.source if off else ""]
+    return found
+
+
+def left_off(moment: Moment) -> Event | None:
+    """The call of ``set_grad_enabled(False)`` that nothing has undone, if there is one."""
+    modes = moment.happened(EventKind.MODE)
+    return modes[-1] if modes and _is_switch(modes[-1]) else None
+
+
+def _is_switch(event: Event) -> bool:
+    is_off = event.detail == "gradients off"
+    return is_off and event.word == "set_grad_enabled" and bool(event.source)
+
+
+def _switched_off(moment: Moment, cut: CutEdge) -> Event | None:
+    """The call of ``set_grad_enabled(False)`` that a cut is due to; None if it was another."""
+    mode = _mode_at(moment, made[-1]) if (made := _made(moment, cut)) else None
+    return mode if mode is not None and _is_switch(mode) else None
+
+
+def _made(moment: Moment, cut: CutEdge) -> Sequence[Event]:
+    """The operations on the line of a cut by gradient mode; last what got the data, if known."""
+    if cut.edge.get("cause") is not Cause.NO_GRAD:
+        return ()
+    return moment.made_at(cut.edge.get("source", ""), cut.target)
+
+
+def _mode_at(moment: Moment, made: Event) -> Event | None:
+    modes = [each for each in moment.happened(EventKind.MODE) if each.number < made.number]
+    return modes[-1] if modes else None
+
+
+def _is_sample(moment: Moment, cut: CutEdge) -> bool:
+    """Whether a distribution of torch has cut the graph, which draws with gradients off."""
+    made = _made(moment, cut)
+    mode = _mode_at(moment, made[-1]) if made else None
+    if mode is not None and mode.detail == "gradients off":
+        return False
+    return any(event.word in _DRAWS for event in made)
+
+
+_DRAWS = ("normal", "multinomial", "bernoulli", "poisson", "binomial", "_sample_dirichlet")
+
+
+def lost_on_the_way(graph: GradGraph, key: str) -> CutEdge | None:
+    """The first cut on the way of the data to a tensor outside the graph, if one is known.
+
+    It is the one nearest to what requires grad.
+    """
+    from_where = below(graph, [key], lambda s, t, edge: edge["kind"] is EdgeKind.CUT)
+    for target in sorted(from_where, key=lambda each: int(each[1:])):
+        for source, _, edge in graph.in_edges(target, data=True):
+            if edge["kind"] is not EdgeKind.CUT or edge.get("cause") in _NO_CUT:
+                continue
+            if graph.nodes[source]["kind"] is not NodeKind.UNTRACKED or not _has_cut(graph, source):
+                return CutEdge(source, target, edge)
+    if "op" in graph.nodes[key]:  # what it was made from may be gone; why it was cut is known
+        for _, target, edge in graph.out_edges(key, data=True):
+            if edge["kind"] is EdgeKind.CUT and edge.get("cause") not in _NO_CUT:
+                return CutEdge(key, target, edge)
+    return None
+
+
+_NO_CUT = (Cause.CONSTANT, Cause.NOT_RECORDED, None)
+
+
+def _has_cut(graph: GradGraph, key: str) -> bool:
+    return any(edge["kind"] is EdgeKind.CUT for *_, edge in graph.in_edges(key, data=True))

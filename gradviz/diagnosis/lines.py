@@ -1,0 +1,48 @@
+"""SourceLines of the user's program: where an error came from, and what is written there."""
+
+from __future__ import annotations
+
+import linecache
+import os
+from pathlib import Path
+
+from gradviz.cells import files_of_cell
+
+__all__ = ["code_of", "line_of", "mention"]
+
+
+def mention(source: str) -> str:
+    """A line with what is written there: ``train.py:31 (h = h.detach())``."""
+    text = code_of(source)
+    return f"{source} ({text})" if 0 < len(text) <= 60 else source
+
+
+def code_of(source: str) -> str:
+    """What is written in a line, without a comment; "" if that is not known.
+
+    Only files that have been read as source are looked at: those whose lines were recorded.
+    """
+    display, _, number = source.rpartition(":")
+    known = [name for name in (display, str(Path(display).absolute())) if name in linecache.cache]
+    known = known[:1] or [name for name in linecache.cache if name.endswith(os.sep + display)]
+    # The latest last: under a magic command a cell has the code of the command as well.
+    known = known or files_of_cell(display)[-1:]
+    if len(known) != 1 or not number.isdigit():
+        return ""
+    text = " ".join(linecache.getline(known[0], int(number)).split())
+    code, _, comment = text.partition(" # ")
+    return text if set("'\"") & set(comment) else code
+
+
+def line_of(error: BaseException) -> str:
+    """The user's own line that led to an error; "" if there is none."""
+    from gradviz.recording.source_lines import CodeLocation, SourceLines, UserFiles
+
+    verdicts, place = UserFiles(), CodeLocation(None, 0)
+    trace = error.__traceback__
+    while trace is not None:
+        code = trace.tb_frame.f_code
+        if verdicts[code.co_filename]:
+            place = CodeLocation(code, trace.tb_lasti)
+        trace = trace.tb_next
+    return SourceLines().line(*place).source

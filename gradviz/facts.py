@@ -1,0 +1,271 @@
+"""Facts about what a program did, as typed data: nothing here is a sentence.
+
+The recorder writes these records, diagnosis and the renderers read them, and the words for people
+are made from them in `gradviz.wording` alone. Plain values throughout: all of it can be saved as
+JSON.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from gradviz.graph import TensorSummary
+
+__all__ = [
+    "Action",
+    "BackwardDetails",
+    "Details",
+    "ErrorDetails",
+    "EventKind",
+    "FrameKind",
+    "GradientDetails",
+    "HookDetails",
+    "Problem",
+    "ProblemKind",
+    "SourceLocation",
+    "StepDetails",
+    "VersionDetails",
+]
+
+
+@dataclass(frozen=True)
+class SourceLocation:
+    """A line of the user's program.
+
+    Args:
+        file: as a reader knows it: relative to the working directory, or ``"In[3]"``.
+        line: 1, 2, ...; 0 when it is not known.
+        column: 0, 1, ... of the call; -1 when it is not known (Python 3.10).
+        text: the code of the line; "" when the file cannot be read.
+
+    Example:
+        >>> str(SourceLocation("my project/train.py", 12)), bool(SourceLocation())
+        ('my project/train.py:12', False)
+    """
+
+    file: str = ""
+    line: int = 0
+    column: int = -1
+    text: str = ""
+
+    def __bool__(self) -> bool:
+        return bool(self.file)
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}" if self.line else self.file
+
+
+class EventKind(str, Enum):
+    """What kind of thing happened while a program was recorded."""
+
+    OPERATION = "operation"
+    """An operation that autograd recorded, or one outside the graph."""
+    CUT = "cut"
+    """Data left the graph: ``detach``, ``.data``, ``.item()``, ``.numpy()``, ``torch.tensor``."""
+    MODE = "mode"
+    """Gradient mode went on or off: ``no_grad``, ``inference_mode``, ``set_grad_enabled``."""
+    REQUIRES_GRAD = "requires_grad"
+    """``requires_grad`` of a tensor was switched on or off."""
+    IN_PLACE = "in-place"
+    """A tensor was changed in place; its version counter went up."""
+    BACKWARD = "backward"
+    """``backward`` or ``torch.autograd.grad`` ran."""
+    ACCUMULATE = "accumulate"
+    """The gradient of a leaf was added to, for the first time or again."""
+    GRAD = "grad"
+    """``.grad`` was zeroed, set to None, assigned, or changed in place."""
+    STEP = "step"
+    """An optimizer changed the parameters."""
+    HOOK = "hook"
+    """A hook returned another gradient than it was given."""
+    ERROR = "error"
+    """An exception ended the recording, or a backward pass."""
+    MARK = "mark"
+    """A frame that the program asked for: ``run.mark("now")``."""
+
+
+class Action(str, Enum):
+    """What an event did, where its kind alone does not say it."""
+
+    GRADIENTS_OFF = "gradients off"
+    GRADIENTS_ON = "gradients on"
+    INFERENCE_ON = "inference mode on"
+    INFERENCE_OFF = "inference mode off"
+    REQUIRES_GRAD_ON = "requires_grad on"
+    REQUIRES_GRAD_OFF = "requires_grad off"
+    SET_TO_NONE = "set to None"
+    ZEROED = "zeroed"
+    ASSIGNED = "assigned"
+    CHANGED_IN_PLACE = "changed in place"
+    BACKWARD = "backward"
+    """``Tensor.backward`` or ``torch.autograd.backward``: adds to ``.grad``."""
+    AUTOGRAD_GRAD = "autograd.grad"
+    """``torch.autograd.grad``: returns gradients."""
+    BEFORE_ACCUMULATION = "before accumulation"
+    """A hook that runs before the gradient is added to ``.grad``."""
+    AFTER_ACCUMULATION = "after accumulation"
+    """A hook that runs after it (``register_post_accumulate_grad_hook``)."""
+
+
+@dataclass(frozen=True)
+class VersionDetails:
+    """A tensor was changed in place.
+
+    Args:
+        before, after: its version counter.
+    """
+
+    before: int
+    after: int
+
+
+@dataclass(frozen=True)
+class BackwardDetails:
+    """A backward pass.
+
+    Args:
+        pass_number: 1, 2, ... of the passes that add to ``.grad``; of ``autograd.grad``, the
+            number of the latest of those.
+        roots: keys of what it started from.
+        inputs: keys of what it was limited to by ``inputs=``; None when it was not limited.
+        gradient_given, retain_graph, create_graph: what it was called with.
+        has_failed: whether it raised.
+    """
+
+    pass_number: int
+    roots: tuple[str, ...] = ()
+    inputs: tuple[str, ...] | None = None
+    gradient_given: bool = False
+    retain_graph: bool = False
+    create_graph: bool = False
+    has_failed: bool = False
+
+
+@dataclass(frozen=True)
+class GradientDetails:
+    """``.grad`` of a leaf was added to.
+
+    Args:
+        before, after: ``.grad``; None for no gradient.
+        accumulations: how many passes are in it now; None when that is not known.
+        pass_number: of the backward pass.
+    """
+
+    before: TensorSummary | None
+    after: TensorSummary | None
+    accumulations: int | None = None
+    pass_number: int = 0
+
+
+@dataclass(frozen=True)
+class StepDetails:
+    """An optimizer ran a step.
+
+    Args:
+        optimizer: its class: ``"SGD"``.
+        held: keys of all the parameters that it holds and that a frame has shown.
+        changed: keys of those whose version went up.
+        count: number of parameters that it holds.
+        changed_count: number of those whose version went up.
+        changed_values: number of those of which a value is another one; None when not compared.
+        names: of the changed ones, in their order; "" for one without a name.
+    """
+
+    optimizer: str
+    held: tuple[str, ...] = ()
+    changed: tuple[str, ...] = ()
+    count: int = 0
+    changed_count: int = 0
+    changed_values: int | None = None
+    names: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class HookDetails:
+    """A hook returned another gradient than it was given.
+
+    Args:
+        function: name of the hook function; "" for a lambda.
+        before, after: the gradient; None for no gradient.
+    """
+
+    function: str
+    before: TensorSummary | None
+    after: TensorSummary | None
+
+
+class ProblemKind(str, Enum):
+    """What a backward pass failed on."""
+
+    CHANGED_IN_PLACE = "changed in place"
+    """A saved tensor was changed in place after the operation saved it."""
+    FREED = "freed"
+    """Saved tensors were freed by an earlier backward pass."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """The node at which a backward pass failed, and why.
+
+    Args:
+        kind: why.
+        node: key of the operation.
+        saved: what the operation calls the saved tensor: ``"self"``, ``"result"``.
+        name: the user's name of the saved tensor, or "".
+        is_result: whether the saved tensor is the result of the operation.
+        wanted, found: version counters: when it was saved, and at the failure.
+        changed_to: version counter after the change that broke it; -1 when it was not recorded.
+        changed_by: what changed it: ``"add_"``, ``"step"``; "" when it was not recorded.
+        location: the line of that change, or of the backward pass that freed the tensors.
+    """
+
+    kind: ProblemKind
+    node: str
+    saved: str = ""
+    name: str = ""
+    is_result: bool = False
+    wanted: int = -1
+    found: int = -1
+    changed_to: int = -1
+    changed_by: str = ""
+    location: SourceLocation = SourceLocation()
+
+
+@dataclass(frozen=True)
+class ErrorDetails:
+    """An exception.
+
+    Args:
+        error: its class: ``"RuntimeError"``.
+        message: its text, whole.
+        problem: the node at which backward failed, if that is known.
+    """
+
+    error: str
+    message: str
+    problem: Problem | None = None
+
+
+Details = (
+    VersionDetails | BackwardDetails | GradientDetails | StepDetails | HookDetails | ErrorDetails
+)
+
+
+class FrameKind(str, Enum):
+    """At what moment a frame was taken."""
+
+    SNAPSHOT = "snapshot"
+    """Taken by hand or by `trace`, outside of a recording."""
+    FORWARD = "forward"
+    """At the end of a forward pass: just before a backward pass."""
+    AFTER_BACKWARD = "after backward"
+    AFTER_AUTOGRAD_GRAD = "after autograd.grad"
+    AFTER_GRADIENT_CHANGE = "after gradient change"
+    """After ``zero_grad``, ``clip_grad_norm_``, ``w.grad = None``, ..."""
+    AFTER_STEP = "after step"
+    FAILED_BACKWARD = "failed backward"
+    ERROR = "error"
+    """An exception ended the recording outside of backward."""
+    MARK = "mark"
+    END = "end"

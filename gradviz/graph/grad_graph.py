@@ -1,0 +1,224 @@
+"""The graph that everything else reads: a snapshot of autograd, in plain Python values.
+
+A `GradGraph` is a ``networkx.MultiDiGraph``. Its nodes are the tensors and operations that
+autograd recorded, its edges run in the direction of the data, input to output. Nothing in it
+is a tensor: it stays as it was when training goes on, and can be saved and drawn elsewhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from threading import RLock
+from typing import TYPE_CHECKING, Any
+
+import networkx as nx
+from networkx.classes.reportviews import (
+    DiMultiDegreeView,
+    InMultiDegreeView,
+    InMultiEdgeView,
+    OutMultiDegreeView,
+    OutMultiEdgeView,
+)
+
+from gradviz.graph.columns import EdgeColumns, Neighbours
+from gradviz.graph.schema import (
+    Buffers,
+    Cause,
+    EdgeData,
+    EdgeKind,
+    Mark,
+    NodeData,
+    NodeKind,
+    SavedTensor,
+    TensorSummary,
+)
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+__all__ = [
+    "Buffers",
+    "Cause",
+    "EdgeData",
+    "EdgeKind",
+    "GradGraph",
+    "Mark",
+    "NodeData",
+    "NodeKind",
+    "SavedTensor",
+    "TensorSummary",
+]
+
+
+_writing = RLock()
+
+
+class _Neighbours:
+    """Where networkx keeps the edges: written out from columns at the first look.
+
+    Args:
+        names: of the attributes that hold the same dictionary.
+    """
+
+    def __init__(self, *names: str) -> None:
+        self._names = names
+
+    def __get__(self, graph: GradGraph | None, owner: type) -> Any:
+        if graph is None:
+            return self
+        own = graph.__dict__
+        columns = own.get("_columns")
+        if columns is not None:
+            with _writing:  # two threads would have two sets of dictionaries
+                if "_columns" in own:
+                    graph._adj, graph._pred = columns.write(graph._node)
+                    del own["_columns"]
+        return own[self._names[0]]
+
+    def __set__(self, graph: GradGraph, value: Neighbours) -> None:
+        graph.__dict__.update(dict.fromkeys(self._names, value))
+        for view in ("adj", "succ", "pred"):  # networkx keeps them, and they show the old ones
+            graph.__dict__.pop(view, None)
+
+
+class GradGraph(nx.MultiDiGraph):  # type: ignore[misc]
+    """What autograd recorded, as a directed multigraph of plain values.
+
+    Node keys are ``"n0"``, ``"n1"``, ... in visit order; the key of an edge is the number of the
+    input that it is; the attributes are described by `NodeData` and `EdgeData`. ``graph.graph``
+    holds ``"torch"`` (the version that recorded it), ``"notes"`` (what views say they have hidden),
+    ``"flow"`` (``"gradient"`` when the arrows are turned) and ``"scale"`` (what `colour_by` shows:
+    its ``"low"`` and ``"high"``, or ``"values"``).
+
+    Example:
+        >>> graph = GradGraph()
+        >>> graph.add_node("n0", kind=NodeKind.LEAF, name="x", shape=(3,), dtype="float32")
+        >>> graph.add_node("n1", kind=NodeKind.OPERATION, op="sum", grad_fn="SumBackward0")
+        >>> graph.add_edge("n0", "n1", key=0, kind=EdgeKind.GRADIENT, input=0, output=0)
+        0
+        >>> graph
+        GradGraph(1 leaf, 1 operation, 1 edge)
+        >>> list(nx.topological_sort(graph))
+        ['n0', 'n1']
+    """
+
+    _adj = _succ = _Neighbours("_adj", "_succ")
+    _pred = _Neighbours("_pred")
+
+    # Views of the edges hold the graph. Networkx keeps them in it: a circle, which would leave
+    # each graph to the garbage collector. Here they are made anew, and a graph goes at once.
+    edges = out_edges = property(OutMultiEdgeView)
+    in_edges = property(InMultiEdgeView)
+    degree = property(DiMultiDegreeView)
+    in_degree = property(InMultiDegreeView)
+    out_degree = property(OutMultiDegreeView)
+
+    def __repr__(self) -> str:
+        counts: dict[str, int] = {}
+        for _, data in self.nodes(data=True):
+            kind = data["kind"].value if "kind" in data else "node"
+            counts[kind] = counts.get(kind, 0) + 1
+        parts = [f"{n} {_plural(kind, n)}" for kind, n in counts.items()]
+        edges = self.number_of_edges()
+        edge_part = f"{edges} {_plural('edge', edges)}"
+        return f"GradGraph({', '.join([*parts, edge_part])})"
+
+    __str__ = __repr__
+
+    def number_of_edges(self, u: Any = None, v: Any = None) -> int:
+        """Number of edges, of all or from ``u`` to ``v``."""
+        columns = self.__dict__.get("_columns") if u is None else None
+        return int(super().number_of_edges(u, v)) if columns is None else len(columns)
+
+    def edge_rows(self) -> Iterator[tuple[Any, Any, Any, EdgeData]]:
+        """Each edge as (source, target, key, attributes), as ``edges`` gives them, one by one.
+
+        A graph that was traced and not looked at yet stays as small as it is.
+        """
+        columns = self.__dict__.get("_columns")
+        if columns is None:
+            yield from self.edges(keys=True, data=True)
+        else:
+            names = list(self._node)
+            for source, target, key, data in columns.rows():
+                yield names[source], names[target], key, data
+
+    def edge_columns(self) -> EdgeColumns:
+        """All edges at once: what a view reads that folds thousands of nodes. Not to be changed."""
+        found: EdgeColumns | None = self.__dict__.get("_columns")
+        return EdgeColumns.of(self._node, self._succ) if found is None else found
+
+    def take_columns(self, columns: EdgeColumns) -> Self:
+        """Have these edges, and no others, between the nodes there are; returns the graph."""
+        for name in ("_adj", "_succ", "_pred", "adj", "succ", "pred"):
+            self.__dict__.pop(name, None)
+        self.__dict__["_columns"] = columns
+        return self
+
+    @property
+    def roots(self) -> list[str]:
+        """Keys of the nodes that were asked for, in the order in which they were given."""
+        found = [(data["root"], key) for key, data in self.nodes(data=True) if "root" in data]
+        return [key for _, key in sorted(found)]
+
+    @property
+    def leaves(self) -> list[str]:
+        """Keys of the leaves that require grad, each once, in visit order."""
+        kinds = (NodeKind.PARAMETER, NodeKind.LEAF)
+        return [
+            key
+            for key, data in self.nodes(data=True)
+            if data["kind"] in kinds and "clone_of" not in data
+        ]
+
+    @property
+    def saved_bytes(self) -> int:
+        """Bytes kept for backward by the whole graph, each storage counted once."""
+        return sum(data.get("saved_bytes", 0) for _, data in self.nodes(data=True))
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the views applied so far have hidden, a line each."""
+        return tuple(self.graph.get("notes", ()))
+
+    def with_note(self, note: str) -> Self:
+        """Add a line that says what was hidden; returns the graph itself."""
+        self.graph["notes"] = (*self.notes, note)
+        return self
+
+    def find(self, name: str) -> str:
+        """Key of the node called ``name`` (or one of its aliases).
+
+        Raises:
+            KeyError: if no node has that name.
+
+        Example:
+            >>> graph = GradGraph()
+            >>> graph.add_node("n0", kind=NodeKind.LEAF, name="x")
+            >>> graph.find("x")
+            'n0'
+        """
+        for key, data in self.nodes(data=True):
+            if data.get("name") == name or name in data.get("aliases", ()):
+                return str(key)
+        known = sorted({n for _, d in self.nodes(data=True) if (n := d.get("name"))})
+        raise KeyError(f"no node is called {name!r}; the names are: {', '.join(known) or 'none'}")
+
+    def inputs(self, key: str) -> Iterator[tuple[str, EdgeData]]:
+        """Each edge that brings data into ``key``, in input order, as (source, attributes).
+
+        The direction is that of the data, also in a graph whose arrows `reverse_flow` turned.
+        """
+        edges: list[tuple[str, str, Any]]
+        if self.graph.get("flow") == "gradient":
+            edges = [(source, key, data) for _, source, data in self.out_edges(key, data=True)]
+        else:
+            edges = list(self.in_edges(key, data=True))
+        for source, _, data in sorted(edges, key=lambda edge: edge[2].get("input", 0)):
+            yield source, data
+
+
+def _plural(word: str, count: int) -> str:
+    if count == 1 or word in ("untracked", "saved"):
+        return word
+    return {"leaf": "leaves"}.get(word, word + "s")

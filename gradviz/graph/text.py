@@ -1,0 +1,172 @@
+"""Tensors, sizes and bytes as a few words of text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from gradviz.graph.schema import TensorSummary
+
+__all__ = [
+    "bytes_text",
+    "count_text",
+    "dtype_text",
+    "is_loud",
+    "is_zero",
+    "number_text",
+    "numbers_text",
+    "shape_text",
+    "summary_text",
+]
+
+_SHORT_DTYPE = {
+    "float64": "f64",
+    "float32": "f32",
+    "float16": "f16",
+    "bfloat16": "bf16",
+    "int64": "i64",
+    "int32": "i32",
+    "int16": "i16",
+    "int8": "i8",
+    "uint8": "u8",
+    "bool": "bool",
+    "complex64": "c64",
+    "complex128": "c128",
+}
+
+
+_UNITS = ("B", "kB", "MB", "GB", "TB")
+
+
+def shape_text(shape: Sequence[int], dtype: str = "", device: str = "cpu") -> str:
+    """Type, sizes and device of a tensor in the shortest clear form.
+
+    Example:
+        >>> shape_text((4, 128), "float32")
+        'f32[4,128]'
+        >>> shape_text((), "bfloat16", "cuda:0")
+        'bf16[] cuda:0'
+    """
+    where = "" if device == "cpu" else f" {device}"
+    sizes = ",".join("*" if size < 0 else str(size) for size in shape)
+    return f"{dtype_text(dtype)}[{sizes}]{where}"
+
+
+def dtype_text(dtype: str) -> str:
+    """The name of a type in its shortest clear form.
+
+    Example:
+        >>> dtype_text("bfloat16"), dtype_text("qint8")
+        ('bf16', 'qint8')
+    """
+    return _SHORT_DTYPE.get(dtype, dtype)
+
+
+def bytes_text(count: int) -> str:
+    """A number of bytes in the unit that suits it (1 kB = 1,000 B).
+
+    Example:
+        >>> bytes_text(512), bytes_text(2_100_000)
+        ('512 B', '2.1 MB')
+    """
+    power = min((len(str(count)) - 1) // 3, 4)
+    value = float(f"{count / 1000**power:.3g}")
+    if value == 1000 and power < 4:
+        value, power = 1.0, power + 1
+    return f"{value:g} {_UNITS[power]}"
+
+
+def count_text(count: int) -> str:
+    """A large count in three digits.
+
+    Example:
+        >>> count_text(96), count_text(7_080_000)
+        ('96', '7.08M')
+    """
+    power = min((len(str(count)) - 1) // 3, 4)
+    return f"{count / 1000**power:.3g}{('', 'k', 'M', 'G', 'T')[power]}"
+
+
+def number_text(value: float | int | bool | complex) -> str:
+    """One number to four significant digits.
+
+    Example:
+        >>> number_text(3.0), number_text(-0.123456), number_text(True)
+        ('3', '-0.1235', 'True')
+    """
+    if isinstance(value, bool):
+        return str(value)
+    if isinstance(value, int):
+        return str(value) if abs(value) < 10**6 else f"{value:.4g}"
+    if isinstance(value, complex):
+        return f"{value.real:.4g}{value.imag:+.4g}j"
+    text = f"{value:.4g}"
+    return {"nan": "NaN", "-nan": "NaN"}.get(text, text)
+
+
+def numbers_text(values: Sequence[float | int | bool | complex], shape: Sequence[int]) -> str:
+    """All values of a small tensor, brackets only where there are rows.
+
+    Example:
+        >>> numbers_text((1.0, 2.0, 3.0, 4.0), (4,))
+        '1 2 3 4'
+        >>> numbers_text((1.0, 2.0, 3.0, 4.0), (2, 2))
+        '[1 2] [3 4]'
+    """
+    if not values:
+        return "no elements"
+    words = [number_text(value) for value in values]
+    for size in reversed(shape[1:]):
+        rows = range(0, len(words), max(size, 1))
+        words = [f"[{' '.join(words[start : start + size])}]" for start in rows]
+    return " ".join(words)
+
+
+def summary_text(summary: TensorSummary) -> str:
+    """What is in a tensor: its values when there are few, else norm, mean and range.
+
+    What is wrong comes first (NaN, infinities), and so does what is remarkable (all zeros).
+
+    Example:
+        >>> summary_text(TensorSummary((3,), "float32", "cpu", values=(3.0, 3.0, 3.0)))
+        '3 3 3'
+        >>> summary_text(TensorSummary((9, 9), "float32", "cpu", norm=0.0, min=0.0, max=0.0))
+        'all zeros'
+        >>> summary_text(TensorSummary((9,), "float32", "cpu", norm=2.5, mean=0.5, min=-1, max=2))
+        'norm 2.5, mean 0.5, -1 to 2'
+    """
+    if summary.values is not None:
+        text = numbers_text(summary.values, summary.shape)
+        return f"{text} ({summary.note})" if summary.note else text
+    parts = []
+    if summary.nan:
+        parts.append(f"{summary.nan:,} NaN")
+    if summary.inf:
+        parts.append(f"{summary.inf:,} infinite")
+    if summary.norm == 0:
+        parts.append("all zeros")
+    elif summary.norm is not None and not summary.nan:
+        parts.append(f"norm {number_text(summary.norm)}")
+        if summary.mean is not None:
+            parts.append(f"mean {number_text(summary.mean)}")
+        if summary.min is not None and summary.max is not None:
+            parts.append(f"{number_text(summary.min)} to {number_text(summary.max)}")
+    if summary.note:
+        parts.append(summary.note)
+    return ", ".join(parts)
+
+
+def is_zero(summary: TensorSummary) -> bool:
+    """Whether a tensor has elements, and all of them are known to be zero.
+
+    Example:
+        >>> is_zero(TensorSummary((2,), "float32", "cpu", values=(0.0, 0.0)))
+        True
+    """
+    if summary.values is not None:
+        return bool(summary.values) and not any(summary.values)
+    return summary.norm == 0
+
+
+def is_loud(summary: TensorSummary) -> bool:
+    """Whether a reader should stop at this tensor: NaN, infinities, or nothing but zeros."""
+    return bool(summary.nan or summary.inf) or is_zero(summary)

@@ -1,0 +1,233 @@
+"""Takes the graphs of a recording: of the latest backward pass, or of what there is."""
+
+from __future__ import annotations
+
+import sys
+import weakref
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import CodeType, FrameType
+from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import nn
+
+from gradviz.capture.autograd.engine import creation_count
+from gradviz.capture.tensors.names import Named, Names
+from gradviz.capture.tracing.labels import Labels
+from gradviz.graph import Cause, GradGraph
+from gradviz.recording.hooks import HookedTensor, held_with_hooks
+from gradviz.recording.live_outputs import beside, live_outputs
+from gradviz.recording.overlay import UntrackedOverlay
+from gradviz.recording.provenance import Leaf
+from gradviz.recording.reach import Lost, leaves_in
+from gradviz.recording.saved_values import Contents, contents_of
+from gradviz.recording.snapshots import (
+    Around,
+    Keys,
+    Snapshot,
+    keep_options,
+    renew,
+    renew_after_backward,
+    take,
+    weakly,
+)
+from gradviz.recording.source_lines import CodeLocation, user_frame
+from gradviz.recording.state import RecordingState
+
+__all__ = ["Snapshots", "CutOff"]
+
+
+class CutOff(NamedTuple):
+    """Where the data of a leaf lost its gradient.
+
+    Args:
+        target: key of what got the data.
+        cause: why.
+        source: the line.
+    """
+
+    target: str
+    cause: Cause
+    source: str
+
+
+class Snapshots:
+    """Takes one graph after the other, with keys that stay.
+
+    Args:
+        watch: what the recording knows.
+        modules: give names to their parameters, by what to call them; "" for the only one.
+
+    Attributes:
+        keys: gives out the keys.
+        snapshot: the latest one.
+        hooked: results with hooks that variables held before the latest backward pass.
+    """
+
+    def __init__(self, watch: RecordingState, modules: Mapping[str, nn.Module]) -> None:
+        self.keys = Keys()
+        self.snapshot = Snapshot()
+        self.hooked: Sequence[HookedTensor] = ()
+        self._named: list[tuple[weakref.ref[torch.Tensor], str, tuple[str, ...]]] = []
+        self._watch = watch
+        self._modules = [(name, weakref.ref(module)) for name, module in modules.items()]
+        self._paths: dict[int, tuple[weakref.ref[nn.Module], str]] = {}  # by the module's id
+        self._entered: CodeType | None = None
+        self._roots: Sequence[Callable[[], Any]] = ()
+        self._since = self._before = 0
+        self._lost: WeakKeyDictionary[GradGraph, dict[str, Lost]] = WeakKeyDictionary()
+        self._contents: WeakKeyDictionary[GradGraph, Contents] = WeakKeyDictionary()
+
+    def begin(self, code: CodeType) -> None:
+        """The recording begins, in some code of the user's."""
+        self._entered = code
+        self._since = self._before = creation_count()
+        for named in self._of_modules():
+            if named.tensor.requires_grad and named.tensor.is_leaf:
+                self._watch.ghosts.leaf(named.tensor).name = named.name
+
+    @property
+    def roots(self) -> list[Any]:
+        """What the latest backward pass started from, as far as it is alive."""
+        return [root for ref in self._roots if (root := ref()) is not None]
+
+    def before_backward(self, roots: Sequence[Any]) -> GradGraph:
+        """The graph at the end of a forward pass."""
+        self._before, count = self._since, creation_count()
+        self._paths = {}
+        names = self._names()
+        self.hooked = held_with_hooks(names)
+        self._named = [(weakref.ref(each), name, more) for each, name, more in names.entries]
+        graph = self.trace(roots, names)
+        self._contents[graph] = contents_of(roots, self.snapshot.operations)
+        self._roots, self._since = [weakly(root) for root in roots], count
+        return graph
+
+    def after_backward(self, has_grown: bool) -> GradGraph:
+        """The graph after a backward pass: often the one before it, as it is now."""
+        self._watch.journal.settle()
+        renewed = None if has_grown else renew_after_backward(self.snapshot, self._watch)
+        names = self._names_before()
+        if renewed is None:
+            return self.trace(self.roots, names)
+        self.snapshot = renewed
+        return self._finish(self._overlay(names))
+
+    def now(self, with_heads: bool = False) -> GradGraph:
+        """The graph at this moment.
+
+        Args:
+            with_heads: show also what was computed since the latest backward pass.
+        """
+        names, roots = self._names(), self.roots
+        new: list[torch.Tensor] = []
+        if with_heads or not self._roots:
+            new = live_outputs(self._watch, self._since, roots, names)
+        if len(roots) < len(self._roots) and not new:
+            self._watch.journal.settle()
+            self.snapshot = renew(self.snapshot, self._watch)
+            return self._finish(self._overlay(names))
+        return self.trace([*roots, *new], names)
+
+    def trace(self, roots: Sequence[Any], names: Names | None = None) -> GradGraph:
+        """Trace some roots, other losses on the same trunk, and the branches behind the cuts."""
+        watch, before = self._watch, self.snapshot.graph
+        names = self._names() if names is None else names
+        watch.journal.settle()
+        around = Around()
+        self.snapshot = take(roots, around, names, watch, self.keys)
+        around.beside = beside(watch, self.snapshot.operations, roots)
+        if around.beside:
+            self.snapshot = take(roots, around, names, watch, self.keys)
+        overlay = self._overlay(names)
+        for _ in range(2):
+            more = [each for each in overlay.behind() if not any(each is b for b in around.behind)]
+            if not more:
+                break
+            around.behind += more
+            self.snapshot = take(roots, around, names, watch, self.keys)
+            overlay = self._overlay(names)
+        keep_options(self.snapshot, before)
+        return self._finish(overlay)
+
+    def cut_off(self, graph: GradGraph, targets: Iterable[str]) -> dict[str, list[CutOff]]:
+        """Where leaves were cut off, however far back: also those that the graph does not show.
+
+        Args:
+            graph: as it was taken.
+            targets: keys of what got the data.
+
+        Returns:
+            By the keys of the leaves.
+        """
+        lost = self._lost.get(graph, {})
+        seen: dict[tuple[Cause, CodeLocation], int] = {}
+        found: dict[str, list[CutOff]] = {}
+        for key in sorted(lost.keys() & set(targets), key=lambda key: int(key[1:])):
+            for where, leaves in lost[key].items():
+                cut = CutOff(key, where[0], self._watch.lines.line(*where[1]).source)
+                for number in leaves_in(leaves & ~seen.get(where, 0)):
+                    found.setdefault(self.keys.of(Leaf(number).identity), []).append(cut)
+                seen[where] = seen.get(where, 0) | leaves
+        return found
+
+    def contents(self, graph: GradGraph) -> Contents:
+        """What saved tensors had in them when a graph was taken, before a backward pass."""
+        return self._contents.get(graph, {})
+
+    def parameters(self) -> list[Named]:
+        """The parameters of the modules that require grad, as far as those are alive."""
+        return [named for named in self._of_modules() if named.tensor.requires_grad]
+
+    def module_name(self, module: nn.Module) -> str:
+        """The path of a module in those that were recorded, else its class."""
+        if not self._paths:  # once for each backward pass: hooks ask for many modules
+            for name, known in self._alive():
+                for path, each in known.named_modules():
+                    if each is not known or name:
+                        path = ".".join(filter(None, (name, path)))
+                        self._paths.setdefault(id(each), (weakref.ref(each), path))
+        ref, path = self._paths.get(id(module), (None, ""))
+        return path if ref is not None and ref() is module else type(module).__name__
+
+    def _finish(self, overlay: UntrackedOverlay) -> GradGraph:
+        graph = overlay.graph()
+        if overlay.lost:
+            self._lost[graph] = overlay.lost
+        return graph
+
+    def _overlay(self, names: Names) -> UntrackedOverlay:
+        return UntrackedOverlay(self.snapshot, self._watch, self.keys, Labels(names), self._before)
+
+    def _alive(self) -> list[tuple[str, nn.Module]]:
+        return [(name, module) for name, ref in self._modules if (module := ref()) is not None]
+
+    def _of_modules(self) -> list[Named]:
+        each = [Names.of({n: module} if n else module, None) for n, module in self._alive()]
+        return [named for names in each for named in names.entries]
+
+    def _names_before(self) -> Names:
+        """The names before the backward pass: while it runs, only hooks could give others."""
+        return Names(
+            [
+                Named(tensor, name, aliases)
+                for ref, name, aliases in self._named
+                if (tensor := ref()) is not None
+            ]
+        )
+
+    def _names(self) -> Names:
+        """Names by the modules, by the variables here, and by those where the recording began."""
+        entries = self._of_modules()
+        here = user_frame(sys._getframe(1), self._watch.verdicts)
+        began: FrameType | None = here
+        while began is not None and began.f_code is not self._entered:
+            began = began.f_back
+        for frame in dict.fromkeys((here, began)):
+            if frame is not None:
+                entries += Names.of(None, frame).entries
+        found: dict[int, Named] = {}
+        for named in entries:
+            found.setdefault(id(named.tensor), named)
+        return Names(list(found.values()))

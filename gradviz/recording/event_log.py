@@ -1,0 +1,175 @@
+"""What happened, in order: rows as small as they can be, turned into events when read.
+
+An operation that autograd recorded is one tuple, written in the hot path of a recording; all
+that is rarer is a `Entry`. The number of a node's creation leads from the node to its tuple.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections import deque
+from collections.abc import Callable, Hashable, Iterator
+from dataclasses import dataclass
+from types import CodeType
+from typing import Any
+
+from gradviz.recording.function_names import word_of
+from gradviz.recording.source_lines import NOWHERE, CodeLocation, SourceLine, SourceLines
+from gradviz.story import Event, EventKind
+
+__all__ = ["EventLog", "Entry", "Operation"]
+
+Operation = tuple[int, int, Any, CodeType | None, int, Any]
+"""First and past-the-last creation number of its nodes, the function, where (a `CodeLocation`, in
+two fields, to spare the hot path a call), and weak references to what it made."""
+
+_EPOCHS = 4  # backward passes after which an operation is no longer looked for
+_KEEP = 1_024  # operations that are kept anyway
+
+
+@dataclass(slots=True, eq=False)
+class Entry:
+    """An event other than a plain operation of the graph.
+
+    Args:
+        kind: what kind of thing.
+        word: what the program called.
+        place: where.
+        name: the tensor it is about; None for the variable that the line assigns or changes.
+        detail: the rest.
+        identity: of the node that it belongs to, for `EventLog.key_of`.
+        operation: the operation of the graph that it was as well (in place, and tracked).
+        count: tensors that it is about.
+    """
+
+    kind: EventKind
+    word: str
+    place: CodeLocation = NOWHERE
+    name: str | None = None
+    detail: str = ""
+    identity: Hashable = None
+    operation: Operation | None = None
+    count: int = 1
+
+
+_Row = tuple[int, Operation | Entry, bool]
+
+
+class EventLog:
+    """The rows of a recording, the first and the last of them when there are too many.
+
+    Args:
+        max_events: how many rows to keep.
+        lines: turns places into lines.
+
+    Attributes:
+        entries: rows that are not numbered yet; the hot path appends to it.
+        count: number of rows that are.
+        key_of: finds the key of a node by its identity; "" for one that was never drawn.
+    """
+
+    def __init__(self, max_events: int, lines: SourceLines) -> None:
+        self.entries: list[Operation | Entry] = []
+        self.count = 0
+        self.key_of: Callable[[Hashable], str] = lambda identity: ""
+        self._lines = lines
+        self._most_first = (max_events + 1) // 2
+        self._first: list[_Row] = []
+        self._last: deque[_Row] = deque(maxlen=max_events // 2)
+        self._operations: list[Operation] = []
+        self._ends: list[int] = []
+        self._are_last: list[bool] = []
+        self._epochs: deque[int] = deque(maxlen=_EPOCHS)
+        self._dropped = 0
+
+    @property
+    def left_out(self) -> int:
+        """Number of rows that were too many."""
+        return self.count - len(self._first) - len(self._last)
+
+    def settle(self) -> None:
+        """Number the new rows."""
+        entries = self.entries[:]
+        del self.entries[: len(entries)]  # the hot path keeps its hold on the list
+        for index, entry in enumerate(entries):
+            operation = entry.operation if isinstance(entry, Entry) else entry
+            is_last = True
+            if operation is not None:
+                is_last = operation[4] >= 0 or _place(entries, index + 1) != operation[3:5]
+                self._operations.append(operation)
+                self._ends.append(operation[1])
+                self._are_last.append(is_last)
+            row = self.count, entry, is_last
+            self.count += 1
+            if len(self._first) < self._most_first:
+                self._first.append(row)
+            else:
+                self._last.append(row)
+
+    def turn(self) -> None:
+        """A backward pass has ended: forget operations that are long past."""
+        if len(self._epochs) == _EPOCHS:
+            old = min(self._epochs[0] - self._dropped, len(self._operations) - _KEEP)
+            if old > 0:
+                for column in (self._operations, self._ends, self._are_last):
+                    del column[:old]
+                self._dropped += old
+        self._epochs.append(self._dropped + len(self._operations))
+
+    def find(self, created: int) -> int:
+        """Index of the operation that made the node with this creation number; -1 if unknown."""
+        index = bisect_right(self._ends, created)
+        if index < len(self._ends) and self._operations[index][0] <= created:
+            return index
+        return -1
+
+    @property
+    def first_start(self) -> int:
+        """The first creation number that is still looked for."""
+        return self._operations[0][0] if self._operations else 0
+
+    @property
+    def last_end(self) -> int:
+        """The end of the numbers of the latest operation; -1 if there was none."""
+        return self._ends[-1] if self._ends else -1
+
+    def word(self, index: int) -> str:
+        """What the operation at an index is called."""
+        return word_of(self._operations[index][2])
+
+    def latest(self, count: int) -> Iterator[Operation]:
+        """The latest operations, the very last first."""
+        return iter(self._operations[: -count - 1 : -1])
+
+    def line(self, index: int) -> tuple[SourceLine, int]:
+        """Where the operation at an index was called, and the end of its nodes' numbers."""
+        _, end, _, code, offset, _ = self._operations[index]
+        return self._lines.line(code, offset, self._are_last[index]), end
+
+    def _rows(self) -> Iterator[_Row]:
+        yield from self._first
+        yield from self._last
+
+    def events(self) -> tuple[Event, ...]:
+        """The rows as events."""
+        self.settle()
+        return tuple(self._event(*row) for row in self._rows())
+
+    def _event(self, number: int, entry: Operation | Entry, is_last: bool) -> Event:
+        if isinstance(entry, tuple):
+            line = self._lines.line(entry[3], entry[4], is_last)
+            key = self.key_of(entry[1] - 1)
+            word = word_of(entry[2])
+            return Event(number, EventKind.OPERATION, word, line.source, line.target, "", key)
+        line = self._lines.line(*entry.place)
+        operation = entry.operation
+        key = self.key_of(entry.identity if operation is None else operation[1] - 1)
+        name = line.target if entry.name is None else entry.name
+        return Event(number, entry.kind, entry.word, line.source, name, entry.detail, key)
+
+
+def _place(entries: list[Operation | Entry], index: int) -> tuple[CodeType | None, int] | None:
+    if index >= len(entries):
+        return None
+    entry = entries[index]
+    return (entry.place.code, entry.place.offset) if isinstance(entry, Entry) else entry[3:5]

@@ -1,0 +1,149 @@
+"""The frames of a recording: which moments are kept, under a bound, and which were left out."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Hashable
+from typing import Any
+
+from gradviz.graph import GradGraph, NodeData
+from gradviz.story import Frame
+
+__all__ = ["FrameStore"]
+
+_SIGNATURES = 1_000
+_PASSES = 4  # in a gradient, from which on one more is no news
+
+
+class FrameStore:
+    """Keeps the first frames, the last ones, and of those between the ones that are unlike.
+
+    A third of the frames are the first ones and a quarter the last ones, or more while nothing
+    between them is unlike. A frame is unlike those before it if it differs in more than numbers,
+    see `_structure` and `_gradients`; another structure goes first where room is short.
+
+    Args:
+        most: how many frames to keep, at least 1.
+    """
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self.count = 0
+        ends = most - most // 3
+        self._most_first = min((ends + 1) // 2, most - 1)
+        self._most_unlike = max(most - self._most_first - max(most // 4, 1), 0)
+        self._first: list[tuple[int, Frame]] = []
+        self._unlike: list[tuple[int, Frame]] = []
+        self._of_gradients: list[tuple[int, Frame]] = []  # those of them with no new structure
+        self._last: deque[tuple[int, Frame]] = deque()
+        self._signatures: set[Hashable] = set()
+        self._dropped = 0
+        self._latest: Frame | None = None
+
+    def add(self, frame: Frame, always: bool = False) -> None:
+        """Add a frame, unless it shows nothing that the last one does not show."""
+        if not always and self._latest is not None and _is_same(self._latest.graph, frame.graph):
+            return
+        self._latest = frame
+        row = self.count, frame
+        self.count += 1
+        if len(self._first) < self._most_first:
+            self._first.append(row)
+            return
+        self._last.append(row)
+        room = self.most - self._most_first - len(self._unlike)
+        while len(self._last) > max(room, 1):
+            old = self._last.popleft()
+            if self._keep_if_unlike(old):
+                room -= 1
+
+    def _keep_if_unlike(self, row: tuple[int, Frame]) -> bool:
+        """Keep a frame of the middle if it is unlike the rest; whether that takes more room."""
+        if not self._signatures:
+            for _, first in self._first:
+                self._signatures.update((_structure(first), _gradients(first)))
+        signatures = _structure(row[1]), _gradients(row[1])
+        is_news = [each not in self._signatures for each in signatures]
+        if not any(is_news) or len(self._signatures) >= _SIGNATURES:
+            return False
+        self._signatures.update(signatures)
+        is_full = len(self._unlike) >= self._most_unlike
+        if is_full:
+            self._dropped += 1
+            if not is_news[0] or not self._of_gradients:
+                return False
+            self._unlike.remove(self._of_gradients.pop())
+        self._unlike.append(row)
+        if not is_news[0]:
+            self._of_gradients.append(row)
+        return not is_full
+
+    @property
+    def frames(self) -> tuple[Frame, ...]:
+        """The frames that were kept, in order."""
+        rows = [*self._first, *self._unlike, *self._last]
+        return tuple(frame for _, frame in sorted(rows, key=lambda row: row[0])[: self.most])
+
+    @property
+    def note(self) -> str:
+        """What was left out, in a line; "" if nothing was."""
+        kept = len(self.frames)
+        if kept == self.count:
+            return ""
+        first, last = len(self._first), kept - len(self._first) - len(self._unlike)
+        ends = f"the first {first} and the last {last}" if first else f"the last {last}"
+        between = f", and {len(self._unlike)} between that show something else"
+        dropped = f"; {self._dropped:,} more of those are left out" if self._dropped else ""
+        return (
+            f"{kept} of {self.count:,} moments are shown (max_frames={self.most}): {ends}"
+            f"{between if self._unlike else ''}{dropped}"
+        )
+
+
+def _is_same(one: GradGraph, other: GradGraph) -> bool:
+    """Whether two graphs show the same; from which of two losses backward starts is in a title."""
+    if one is other:
+        return True
+    old, new = one._node, other._node
+    return (
+        old.keys() == new.keys()
+        and all(
+            data == new[key] or _without_order(data) == _without_order(new[key])
+            for key, data in old.items()
+        )
+        and one._adj == other._adj
+    )
+
+
+def _without_order(data: NodeData) -> dict[str, Any]:
+    """Without what depends on where a trace begins: a storage counts where it is met first."""
+    order = ("root", "saved", "saved_bytes", "storage")
+    return {name: value for name, value in data.items() if name not in order}
+
+
+def _structure(frame: Frame) -> Hashable:
+    """What a frame has in common with the same moment of another training step.
+
+    Its operations and their shapes, its cuts, and what was freed.
+    """
+    words = [
+        (data["kind"], data.get("op", ""), data.get("shape"), data.get("buffers"))
+        for _, data in frame.graph.nodes(data=True)
+    ]
+    causes = [data.get("cause", "") for *_, data in frame.graph.edges(data=True)]
+    title = "".join(char for char in frame.title.partition(" (")[0] if not char.isdigit())
+    return title, hash(tuple(sorted(map(repr, words)))), tuple(sorted(causes))
+
+
+def _gradients(frame: Frame) -> Hashable:
+    """Of each gradient whether it is None, zero, not finite, and how many passes are in it."""
+    states = [_state(data) for _, data in frame.graph.nodes(data=True) if "grad" in data]
+    return frame.title.partition(" ")[0], tuple(sorted(states))
+
+
+def _state(data: NodeData) -> tuple[bool, bool, int]:
+    grad = data.get("grad")
+    if grad is None:
+        return False, False, -1
+    is_zero = not any(grad.values) if grad.values is not None else grad.norm == 0
+    return is_zero, bool(grad.nan or grad.inf), min(data.get("accumulations", 0), _PASSES)

@@ -1,0 +1,101 @@
+"""The hot path of a recording: sees every call to torch, and writes a line about it.
+
+What it costs is paid for every operation of the user's program. A plain operation of the graph
+is one tuple, with no look at ``grad_fn``: a node that Python has looked at keeps its wrapper,
+and a deep graph of such nodes overflows the stack when it is dropped.
+"""
+
+from __future__ import annotations
+
+import sys
+import weakref
+from typing import Any
+
+import torch
+from torch.nn import Parameter
+from torch.overrides import TorchFunctionMode
+
+from gradviz.capture.autograd.engine import creation_count, jit_trace
+from gradviz.recording.intercept.calls import change
+from gradviz.recording.state import RecordingState
+
+__all__ = ["RecordingMode"]
+
+_NOTHING_TO_SAY = frozenset(
+    {type(None), bool, int, float, str, torch.Size, torch.dtype, torch.device, torch.layout}
+)
+_Tensor = torch.Tensor
+
+
+class RecordingMode(TorchFunctionMode):
+    """Shows a `RecordingState` what a program calls.
+
+    Args:
+        watch: keeps what is seen.
+
+    Attributes:
+        is_alone: whether no other mode lies below this one, which would see every look that is
+            taken at a tensor here.
+        only_looks: that nothing is changed by it, which `fast_paths` wants to know.
+    """
+
+    only_looks = True
+
+    def __init__(self, watch: RecordingState) -> None:
+        super().__init__()
+        self._watch = watch
+        self._handlers = watch.handlers
+        self._verdicts = watch.verdicts
+        self._append = watch.journal.entries.append
+        self.is_alone = True
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        """Call ``func``, and write down what it did."""
+        if torch.compiler.is_dynamo_compiling():  # it traces this method, and must find nothing
+            return func(*args, **(kwargs or {}))
+        if jit_trace() is not None:  # it names values by the variables of the frames it sees
+            return func(*args, **(kwargs or {}))
+        watch = self._watch
+        handler = self._handlers[func]
+        if watch.alert and not watch.attend(handler):
+            return func(*args, **(kwargs or {}))
+        if handler is not None:
+            return handler(watch, func, args, kwargs or {})
+        if kwargs and (kwargs.get("out") is not None or kwargs.get("inplace")):
+            return change(watch, func, args, kwargs)
+        before = creation_count()
+        result = func(*args, **kwargs) if kwargs else func(*args)
+        kind = type(result)
+        if kind is _Tensor and self.is_alone and result.requires_grad:
+            for argument in (*args, *kwargs.values()) if kwargs else args:
+                kind = type(argument)
+                if kind is _Tensor or kind is Parameter:
+                    if not argument.requires_grad:
+                        break
+                elif kind is tuple or kind is list:
+                    if argument and type(argument[0]) is not int:
+                        break
+                elif issubclass(kind, _Tensor):
+                    break
+            else:
+                after = creation_count()
+                if after != before:
+                    frame = sys._getframe(1)
+                    code, offset = frame.f_code, frame.f_lasti
+                    verdicts = self._verdicts
+                    while not verdicts[code.co_filename]:
+                        if frame.f_back is None:
+                            code, offset = None, 0  # type: ignore[assignment]
+                            break
+                        frame = frame.f_back
+                        code, offset = frame.f_code, ~frame.f_lasti
+                    self._append((before, after, func, code, offset, weakref.ref(result)))
+                    if after > watch.limit:
+                        watch.settle()
+                    return result
+        elif kind in _NOTHING_TO_SAY:
+            return result
+        watch.made(func, (args, kwargs or {}), result, before)
+        return result

@@ -1,0 +1,147 @@
+"""The tensors at the upper end of a graph: recorded, alive, and used by nothing else recorded.
+
+Those of a moment without a backward pass, and those beside the root of a pass: other losses on
+the same trunk. A view is passed over whose base was changed since: to look would make a node.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterator, Mapping, Sequence
+
+import torch
+
+from gradviz.capture.autograd.nodes import sequence_number
+from gradviz.capture.autograd.tensors import is_unsure, place_of
+from gradviz.capture.tensors.names import Names
+from gradviz.capture.tracing.lifetime import let_go_safely
+from gradviz.capture.tracing.walk import Walk
+from gradviz.recording.provenance import Leaf
+from gradviz.recording.state import RecordingState
+
+__all__ = ["beside", "live_outputs"]
+
+_LATEST = 10_000  # operations that are looked at
+_MOST = 50
+_MOST_BESIDE = 8
+
+
+def live_outputs(
+    watch: RecordingState, since: int, known: Sequence[torch.Tensor], names: Names
+) -> list[torch.Tensor]:
+    """Find the live outputs, in the order of their making.
+
+    Args:
+        watch: what was recorded.
+        since: the count of nodes from which on to look.
+        known: live_outputs that are known already, and not among those returned.
+        names: tensors that variables hold, also those whose making was not seen.
+
+    Returns:
+        The live_outputs; if there are none at all, the leaves whose data went elsewhere.
+    """
+    watch.journal.settle()
+    candidates: dict[int, tuple[int, torch.Tensor]] = {}
+    for end, tensor in (*_named(names), *_recorded(watch)):
+        if end > since and _may_ask(watch, end, tensor) and tensor.grad_fn is not None:
+            candidates.setdefault(id(tensor), (end, tensor))
+    latest_first = sorted(candidates.values(), key=lambda found: -found[0])
+    walk = Walk()
+    try:
+        for tensor in known:
+            _visit(walk, tensor)
+        found = [tensor for _, tensor in latest_first if _visit(walk, tensor)]
+    finally:
+        let_go_safely(walk)
+    return found[_MOST - 1 :: -1] if found or known else _leaves(watch)
+
+
+def beside(
+    watch: RecordingState, operations: Mapping[int, str], roots: Sequence[object]
+) -> list[torch.Tensor]:
+    """Find the live outputs that share operations with a graph and are not in it.
+
+    Args:
+        watch: what was recorded, and settled.
+        operations: those of the graph, by the number of their creation.
+        roots: of the graph.
+
+    Returns:
+        The latest few, in the order of their making.
+    """
+    if not operations:
+        return []
+    first = min(operations)  # what shares an operation was made after it
+    walk = Walk()
+    found: list[torch.Tensor] = []
+    try:
+        for end, tensor in _recorded(watch):
+            if end <= first or len(found) == _MOST_BESIDE:
+                break
+            if end - 1 in operations or any(tensor is root for root in roots):
+                continue
+            if _may_ask(watch, end, tensor) and _reaches(walk, tensor, operations):
+                found.append(tensor)
+    finally:
+        let_go_safely(walk)
+    return found[::-1]
+
+
+def _may_ask(watch: RecordingState, end: int, tensor: torch.Tensor) -> bool:
+    """Whether to ask for the node of a result makes none: no view, or made after each change."""
+    if not is_unsure(tensor):
+        return True
+    place = place_of(tensor)
+    changes = [each for each in watch.changes if place and each.storage == place[0]]
+    return bool(changes) and all(each.created < end for each in changes)
+
+
+def _reaches(walk: Walk, tensor: torch.Tensor, operations: Container[int]) -> bool:
+    """Walk what is below a head; whether it comes to some operations."""
+    node = tensor.grad_fn
+    if node is None or node in walk.places or sequence_number(node) in operations:
+        return False
+    is_shared = False
+    for _, _, edges in walk.visit([node]):
+        children = (child for child, _ in edges if child is not None)
+        is_shared = is_shared or any(sequence_number(child) in operations for child in children)
+    return is_shared
+
+
+def _named(names: Names) -> Iterator[tuple[int, torch.Tensor]]:
+    for named in names:
+        node = named.tensor.grad_fn
+        if node is not None:
+            yield sequence_number(node) + 1, named.tensor
+
+
+def _recorded(watch: RecordingState) -> Iterator[tuple[int, torch.Tensor]]:
+    for operation in watch.journal.latest(_LATEST):
+        refs = operation[5]
+        for ref in refs if isinstance(refs, tuple) else (refs,):
+            tensor = ref()
+            if tensor is not None:
+                yield operation[1], tensor
+
+
+def _visit(walk: Walk, tensor: torch.Tensor) -> bool:
+    """Walk what is below a tensor; False if a tensor before it has led there."""
+    node = tensor.grad_fn
+    if node is None or node in walk.places:
+        return False
+    for _ in walk.visit([node]):
+        pass
+    return True
+
+
+def _leaves(watch: RecordingState) -> list[torch.Tensor]:
+    found: dict[int, torch.Tensor] = {}
+    for ghost in watch.ghosts.drawn:
+        for data in ghost.inputs:
+            if isinstance(data.source, Leaf) and (tensor := data.source.ref()) is not None:
+                found[data.source.number] = tensor
+    if not found:  # something was made, and nothing was done with it
+        for record in watch.ghosts.tensors.values():
+            tensor = record.ref()
+            if isinstance(record, Leaf) and record.place.code is not None and tensor is not None:
+                found[record.number] = tensor
+    return [found[number] for number in sorted(found)][:_MOST]

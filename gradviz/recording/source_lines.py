@@ -1,0 +1,257 @@
+"""Finds the user's line behind a call, and the variable that its result went to.
+
+While a program runs only a code object and an offset into it are kept; lines and names are
+looked up later, when somebody wants to read them.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import linecache
+import os
+import sys
+import sysconfig
+from collections.abc import Iterator
+from pathlib import Path
+from types import CodeType, FrameType
+from typing import NamedTuple
+
+import torch
+
+from gradviz.cells import cell_name
+
+__all__ = [
+    "NOWHERE",
+    "SourceLine",
+    "SourceLines",
+    "CodeLocation",
+    "UserFiles",
+    "user_frame",
+    "user_place",
+]
+
+
+class CodeLocation(NamedTuple):
+    """Where in the user's code something was called.
+
+    Args:
+        code: the innermost code that is the user's; None when there was none.
+        offset: of the instruction in it; inverted (``~offset``) when the call did not reach
+            torch directly, but by way of other code, which may have made several calls.
+    """
+
+    code: CodeType | None
+    offset: int
+
+
+NOWHERE = CodeLocation(None, 0)
+
+
+class SourceLine(NamedTuple):
+    """A place as a reader knows it: ``train.py:12`` and the variable assigned there, or ""."""
+
+    source: str
+    target: str
+
+
+NO_LINE = SourceLine("", "")
+
+
+def _folder(path: str) -> str:
+    return os.path.join(os.path.realpath(path), "")  # noqa: PTH118
+
+
+_GRADVIZ = _folder(str(Path(__file__).parents[1]))
+_OURS = (_GRADVIZ, _folder(os.path.dirname(torch.__file__)))  # noqa: PTH120
+_LESSONS = _folder(_GRADVIZ + "examples")
+_STANDARD = tuple(
+    {_folder(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib")},
+)
+_INSTALLED = ("site-packages" + os.sep, "dist-packages" + os.sep)
+_GENERATED = ("<frozen ", "<eval_with_key>", "<__array_function__ internals>")
+
+
+class UserFiles(dict[str, bool]):
+    """Whether a file, by its name in a code object, is the user's; decided once per file.
+
+    Everything is that is not torch, gradviz (its examples are) or the standard library.
+
+    Example:
+        >>> verdicts = UserFiles()
+        >>> verdicts["/home/me/train.py"], verdicts[torch.__file__], verdicts[os.__file__]
+        (True, False, False)
+    """
+
+    def __missing__(self, filename: str) -> bool:
+        self[filename] = verdict = _is_users(filename)
+        return verdict
+
+
+def _is_users(filename: str) -> bool:
+    if filename.startswith("<"):
+        return not filename.startswith(_GENERATED)
+    path = os.path.realpath(filename)
+    if path.startswith(_OURS):
+        return path.startswith(_LESSONS)
+    for folder in _STANDARD:
+        if path.startswith(folder):
+            return path[len(folder) :].startswith(_INSTALLED)
+    return True
+
+
+def user_frame(frame: FrameType | None, verdicts: UserFiles) -> FrameType | None:
+    """The innermost frame of the user's code, from ``frame`` outwards."""
+    while frame is not None and not verdicts[frame.f_code.co_filename]:
+        frame = frame.f_back
+    return frame
+
+
+def user_place(frame: FrameType | None, verdicts: UserFiles) -> CodeLocation:
+    """The place of the innermost user frame, from ``frame`` outwards; ours do not count."""
+    while frame is not None and frame.f_globals.get("__name__", "").startswith(
+        ("gradviz.capture", "gradviz.recording")
+    ):
+        frame = frame.f_back
+    found = user_frame(frame, verdicts)
+    if found is None:
+        return NOWHERE
+    return CodeLocation(found.f_code, found.f_lasti if found is frame else ~found.f_lasti)
+
+
+class SourceLines:
+    """Turns places into lines, each once.
+
+    Example:
+        >>> def double(a: float) -> float:
+        ...     b = a * 2
+        ...     return b
+        >>> SourceLines().line(double.__code__, ~0).source.startswith("<doctest")
+        True
+    """
+
+    def __init__(self) -> None:
+        self._found: dict[tuple[int, int], tuple[CodeType | None, SourceLine, SourceLine]] = {}
+        self._displayed: dict[str, str] = {}
+        try:
+            self._here = _folder(os.getcwd())  # noqa: PTH109
+        except OSError:  # the folder is gone
+            self._here = ""
+
+    def line(self, code: CodeType | None, offset: int, is_last: bool = True) -> SourceLine:
+        """The line of a place.
+
+        Args:
+            code: of the place.
+            offset: of the place.
+            is_last: whether this was the last call made from there; when several were made on
+                the way, only the last one made what the variable holds.
+        """
+        found = self._found.get((id(code), offset))
+        if found is None:
+            line = NO_LINE if code is None else self._look(code, offset if offset >= 0 else ~offset)
+            # The code is kept, so that its address stays its own.
+            found = self._found[id(code), offset] = code, line, line._replace(target="")
+        return found[1] if is_last or offset >= 0 else found[2]
+
+    def _look(self, code: CodeType, offset: int) -> SourceLine:
+        span = _span(code, offset)
+        if not span[0]:
+            return SourceLine(self._display(code.co_filename), "")
+        source = f"{self._display(code.co_filename)}:{span[0]}"
+        text = "".join(linecache.getlines(code.co_filename))
+        return SourceLine(source, _targets(text).get(span, "") if text else "")
+
+    def _display(self, filename: str) -> str:
+        found = self._displayed.get(filename)
+        if found is None:
+            found = self._displayed[filename] = self._path(filename)
+        return found
+
+    def _path(self, filename: str) -> str:
+        if cell := cell_name(filename):
+            return cell
+        if filename.startswith("<"):
+            return filename
+        path = os.path.realpath(filename)
+        if self._here and path.startswith(self._here):
+            return path[len(self._here) :].replace(os.sep, "/")
+        return os.path.basename(path)  # noqa: PTH119
+
+
+_Span = tuple[int, int, int, int]
+
+
+def _span(code: CodeType, offset: int) -> _Span:
+    """First line, last line, first column, end column of an instruction; 0 for an unknown line.
+
+    Python 3.10 knows no columns: they are -1, and the last line is the first.
+    """
+    if sys.version_info >= (3, 11):
+        for index, position in enumerate(code.co_positions()):
+            if index == offset // 2:
+                return tuple(-1 if each is None else each for each in position)  # type: ignore[return-value]
+        return 0, 0, -1, -1
+    for start, end, line in code.co_lines():
+        if start <= offset < end and line:
+            return line, line, -1, -1
+    return 0, 0, -1, -1
+
+
+@functools.lru_cache(maxsize=64)
+def _targets(text: str) -> dict[_Span, str]:
+    """For each expression whose value goes into a variable, or that changes one: the variable."""
+    try:
+        tree = ast.parse(text)
+    except (SyntaxError, ValueError, RecursionError):
+        return {}
+    found: dict[_Span, str] = {}
+    for node in ast.walk(tree):
+        for expression, target in _assigned(node):
+            if sys.version_info >= (3, 11):
+                found[_span_of(expression)] = _text(target)
+            else:
+                found[expression.lineno, expression.lineno, -1, -1] = _text(target)
+    return found
+
+
+def _assigned(node: ast.AST) -> Iterator[tuple[ast.expr | ast.stmt, ast.expr]]:
+    """Pairs of what is computed and where it goes."""
+    if isinstance(node, ast.Assign):
+        target, value = node.targets[0], node.value
+        if (hooked := _hooked(value)) is not None:
+            yield value, hooked  # ``handle = x.register_hook(...)`` is about x
+        elif isinstance(target, ast.Tuple) and isinstance(value, ast.Tuple):
+            if len(target.elts) == len(value.elts):
+                yield from zip(value.elts, target.elts, strict=True)
+        else:
+            if isinstance(target, (ast.Attribute, ast.Subscript)):
+                yield target, target.value  # ``x[0] = ...`` and ``x.data = ...`` change x
+            if not isinstance(target, ast.Subscript):
+                yield value, target
+    elif isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
+        called = node.value.func  # ``x.add_(1)`` changes x
+        if isinstance(called, ast.Attribute) and called.attr.endswith(("_", "_hook")):
+            yield node.value, called.value
+    elif isinstance(node, ast.AugAssign):
+        yield node, node.target
+    elif isinstance(node, (ast.AnnAssign, ast.NamedExpr)) and node.value is not None:
+        yield node.value, node.target
+
+
+def _hooked(value: ast.expr) -> ast.expr | None:
+    called = value.func if isinstance(value, ast.Call) else None
+    is_hook = isinstance(called, ast.Attribute) and called.attr.endswith("_hook")
+    return called.value if is_hook and isinstance(called, ast.Attribute) else None
+
+
+def _span_of(node: ast.expr | ast.stmt) -> _Span:
+    end_line, end_column = node.end_lineno, node.end_col_offset
+    return node.lineno, end_line or node.lineno, node.col_offset, end_column or -1
+
+
+def _text(target: ast.expr) -> str:
+    if isinstance(target, (ast.Tuple, ast.List)):
+        return ", ".join(map(_text, target.elts))
+    text = ast.unparse(target)
+    return text if len(text) <= 48 else ""

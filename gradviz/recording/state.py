@@ -1,0 +1,414 @@
+"""What a recording makes of the calls it sees: operations, ghosts, and where gradients are lost."""
+
+from __future__ import annotations
+
+import os
+import sys
+import weakref
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import takewhile
+from types import CodeType
+from typing import Any, NamedTuple
+
+import torch
+
+from gradviz.capture.autograd.engine import creation_count
+from gradviz.capture.autograd.nodes import sequence_number
+from gradviz.capture.autograd.tensors import quietly
+from gradviz.graph import Cause
+from gradviz.recording.event_log import Entry, EventLog
+from gradviz.recording.function_names import SHAPE_ONLY, word_of
+from gradviz.recording.hooks import Hooks
+from gradviz.recording.module_stack import ModuleStack
+from gradviz.recording.op_records import op_records
+from gradviz.recording.provenance import Input, Leaf, Made, Provenance, UntrackedTensor
+from gradviz.recording.reach import NOTHING, Lost, add_lost
+from gradviz.recording.reachability import Reachability
+from gradviz.recording.source_lines import NOWHERE, CodeLocation, SourceLines, UserFiles, user_place
+from gradviz.story import EventKind
+
+__all__ = [
+    "DEBUG",
+    "Arguments",
+    "TorchCall",
+    "InPlaceChange",
+    "Handler",
+    "RecordingState",
+    "tensors_in",
+]
+
+DEBUG = "GRADVIZ_DEBUG"
+"""Environment variable: when it is set, a mistake of the recording itself is raised."""
+
+Arguments = tuple[tuple[Any, ...], dict[str, Any]]
+Handler = Callable[["RecordingState", Any, tuple[Any, ...], dict[str, Any]], Any]
+
+_SETTLE_AFTER = 50_000  # operations without any milestone
+_MOST_CHANGES = 1_000
+_NOT_INPUTS = {"batch_norm": (1, 2), "instance_norm": (1, 2)}  # running statistics are outputs
+
+
+class InPlaceChange(NamedTuple):
+    """A tensor was changed in place.
+
+    Args:
+        word: what changed it: ``"add_"``.
+        place: where.
+        storage: address of its memory.
+        before, after: the version counter.
+        created: how many nodes there were after it.
+    """
+
+    word: str
+    place: CodeLocation
+    storage: object
+    before: int
+    after: int
+    created: int
+
+
+@dataclass(slots=True, eq=False)
+class TorchCall:
+    """A call of a function of torch that is more than an operation.
+
+    Args:
+        func, args, kwargs: the call.
+        before: what a look before the call found.
+        result: what it returned.
+    """
+
+    func: Any
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    before: Any = None
+    result: Any = None
+
+
+def tensors_in(values: Any, depth: int = 3) -> Iterator[torch.Tensor]:
+    """The tensors among values, and in tuples and lists among them."""
+    for value in values:
+        if isinstance(value, torch.Tensor):
+            yield value
+        elif depth and isinstance(value, (tuple, list)):
+            yield from tensors_in(value, depth - 1)
+
+
+class RecordingState:
+    """What one recording knows while its program runs.
+
+    Args:
+        journal: takes the events.
+        lines: turns places into lines.
+        handlers: what to do with a function of torch; None for a plain operation.
+
+    Attributes:
+        spans: in which module what happened.
+        alert: whether the next call needs a look before it is made.
+        paused: whether a backward pass runs; what it calls is no part of the program.
+        limit: the count of nodes at which to settle the journal.
+        mixed: for operations of the graph, by the end of their numbers: the tensors outside the
+            graph that went in, in order.
+        in_place: for those that worked in place, what they are called.
+        changes: the latest changes in place.
+        notes: what went wrong in the recording itself.
+        walked: finds the leaves behind a node.
+        on_settled_grad: called with the event when a run of changes to ``.grad`` is over.
+    """
+
+    def __init__(
+        self, journal: EventLog, lines: SourceLines, handlers: dict[Any, Handler | None]
+    ) -> None:
+        self.journal = journal
+        self.lines = lines
+        self.handlers = handlers
+        self.spans = ModuleStack({})
+        self.verdicts = UserFiles()
+        self.ghosts = Provenance()
+        self.hooks = Hooks(self.verdicts, self.stumbled)
+        self.alert = False
+        self.paused = False
+        self.stepping: CodeType | None = None
+        self.pending: Entry | None = None
+        self.pending_leaves: dict[int, Leaf] = {}
+        self.started_at = creation_count()
+        self.limit = self.started_at + _SETTLE_AFTER
+        self.mixed: dict[int, list[Input]] = {}
+        self.in_place: dict[int, str] = {}
+        self.changes: deque[InPlaceChange] = deque(maxlen=_MOST_CHANGES)
+        self.notes: list[str] = []
+        self.grad_expected = torch.is_grad_enabled()
+        self.inference = torch.is_inference_mode_enabled()
+        self.gradient_given: bool | None = None
+        self.on_settled_grad: Callable[[Entry], None] = lambda note: None
+        self.walked = Reachability(self.ghosts, self._flowed_in)
+
+    def place(self) -> CodeLocation:
+        """The user's place, from here outwards."""
+        return user_place(sys._getframe(1), self.verdicts)
+
+    def stumbled(self, error: Exception) -> None:
+        """The recording made a mistake: say so, and let the program go on."""
+        if os.environ.get(DEBUG):
+            raise error
+        note = f"the recording missed something: {type(error).__name__}: {error}"
+        if note not in self.notes and len(self.notes) < 10:
+            self.notes.append(note)
+
+    def settle(self) -> None:
+        """Number what has happened so far."""
+        self.limit = creation_count() + _SETTLE_AFTER
+        self.journal.settle()
+
+    def turn(self) -> None:
+        """A backward pass has ended: forget what is long past."""
+        self.journal.turn()
+        self.walked.turn()
+        start = self.journal.first_start
+        self.spans.forget(start)
+        for known in (self.mixed, self.in_place):
+            for end in list(takewhile(lambda end: end <= start, known)):
+                del known[end]
+
+    def update_alert(self) -> None:
+        """Say whether the next call needs a look."""
+        self.alert = self.paused or self.stepping is not None or self.pending is not None
+
+    def attend(self, handler: Handler | None) -> bool:
+        """Before a call, when there is reason to look: whether to record it."""
+        if self.paused:
+            return False
+        if self.stepping is not None and not torch.is_grad_enabled():
+            frame: Any = sys._getframe(2)
+            while frame is not None:
+                if frame.f_code is self.stepping:
+                    return False
+                frame = frame.f_back
+            self.stepping = None  # the step has ended with an error
+        if self.pending is not None and handler is None:
+            self.flush()
+        self.update_alert()
+        return True
+
+    def flush(self) -> None:
+        """A run of changes to ``.grad`` is over."""
+        if self.pending is not None:
+            note, self.pending = self.pending, None
+            self.pending_leaves = {}
+            self.update_alert()
+            try:
+                self.on_settled_grad(note)
+            except Exception as error:
+                self.stumbled(error)
+
+    def is_inside(self) -> bool:
+        """Whether torch itself has switched gradients off: in the forward of a ``Function``."""
+        if not self.grad_expected or torch.is_grad_enabled():
+            return False
+        return not torch.is_inference_mode_enabled()
+
+    def guard(self, look: Callable[[RecordingState, TorchCall], None], call: TorchCall) -> None:
+        """Look at a call; a mistake in that must not reach the program."""
+        try:
+            with quietly():
+                look(self, call)
+        except Exception as error:
+            self.stumbled(error)
+
+    def made(self, func: Any, arguments: Arguments, result: Any, before: int) -> None:
+        """A call returned something that is not plainly an operation over the graph."""
+        try:
+            with quietly():
+                outputs = list(tensors_in((result,)))
+                if outputs:
+                    place = user_place(sys._getframe(2), self.verdicts)
+                    self._sort(func, arguments, outputs, before, place)
+        except Exception as error:
+            self.stumbled(error)
+
+    def _sort(
+        self,
+        func: Any,
+        arguments: Arguments,
+        outputs: list[torch.Tensor],
+        before: int,
+        place: CodeLocation,
+    ) -> None:
+        tracked = [output for output in outputs if output.requires_grad]
+        given = list(tensors_in((*arguments[0], *arguments[1].values())))
+        own = {id(tensor) for tensor in given}
+        new = [output for output in outputs if id(output) not in own]
+        after = creation_count()
+        if tracked and after > before:
+            reference = tuple(map(weakref.ref, tracked))
+            self.journal.entries.append((before, after, func, *place, reference))
+            self.note_inputs(after, func, arguments)
+            lost = [output for output in new if not output.requires_grad]
+            if lost:
+                self.outside(word_of(func), given, lost, place)
+        elif tracked and new:
+            self._new_leaves(func, given, new, place)
+        elif new:
+            self.outside(word_of(func), given, new, place)
+
+    def note_inputs(self, end: int, func: Any, arguments: Arguments) -> None:
+        """Remember which inputs of an operation of the graph lay outside it.
+
+        Args:
+            end: the end of the numbers of its nodes.
+            func: the function.
+            arguments: what it was called with.
+        """
+        skip = _NOT_INPUTS.get(getattr(func, "__name__", ""), ())
+        positional = [each for index, each in enumerate(arguments[0]) if index not in skip]
+        found = []
+        for tensor in tensors_in((*positional, *arguments[1].values())):
+            if not tensor.requires_grad:
+                ghost = self.ghosts.ghost(tensor)
+                ghost.read_facts(tensor)
+                found.append(ghost.flow())
+        if found:
+            self.mixed[end] = found
+
+    def _new_leaves(
+        self, func: Any, given: list[torch.Tensor], new: list[torch.Tensor], place: CodeLocation
+    ) -> None:
+        """Leaves were made, as by ``torch.ones(3, requires_grad=True)``.
+
+        Torch also calls a view a leaf that was taken while gradients were off: its data was cut.
+        """
+        cause = None if self.is_inside() else self.cause_of_mode()
+        for tensor in new:
+            if tensor.requires_grad and tensor.is_leaf:
+                if cause is not None and given and word_of(func) not in SHAPE_ONLY:
+                    inputs = [self.lost(each, cause, place) for each in given]
+                    matters = any(map(_matters, inputs))
+                    self.ghosts.add(tensor, word_of(func), _cause(inputs), place, inputs, matters)
+                leaf = self.ghosts.leaf(tensor)
+                leaf.place = place
+                self.log(EventKind.OPERATION, word_of(func), place, identity=leaf.identity)
+
+    def lost(self, tensor: torch.Tensor, cause: Cause, place: CodeLocation) -> Input:
+        """The way from a tensor to something that gets no gradient, for a cause if it had one.
+
+        It looks at ``grad_fn``, so it is for those few tensors whose data leaves the graph.
+        """
+        if not tensor.requires_grad:
+            return self.ghosts.ghost(tensor).flow()
+        ref, node = weakref.ref(tensor), tensor.grad_fn
+        if node is None:
+            reach = self.ghosts.reach(tensor)
+            return Input(self.ghosts.leaf(tensor), cause, place, ref, reach=reach)
+        made, reach = Made(sequence_number(node), tensor.output_nr), self.walked.reach(node)
+        return Input(made, cause, place, ref, op_records(node, self.ghosts), reach)
+
+    def _flowed_in(self, end: int) -> Lost:
+        lost = NOTHING.lost
+        for data in self.mixed.get(end, ()):
+            lost = add_lost(lost, data.lost)
+        return lost
+
+    def outside(
+        self,
+        word: str,
+        given: Sequence[torch.Tensor],
+        new: Sequence[torch.Tensor],
+        place: CodeLocation,
+    ) -> None:
+        """Tensors outside the graph were made from others."""
+        if self.is_inside():
+            self._inside()
+            return
+        cause = self.cause_of_mode() or Cause.NOT_DIFFERENTIABLE
+        if word in SHAPE_ONLY:
+            given = ()
+        inputs = [self.lost(tensor, cause, place) for tensor in given]
+        self.add_ghosts(word, inputs, new, place)
+
+    def add_ghosts(
+        self,
+        word: str,
+        inputs: Sequence[Input],
+        new: Sequence[torch.Tensor],
+        place: CodeLocation,
+        kind: EventKind = EventKind.OPERATION,
+    ) -> None:
+        """Add ghosts, and the event of their making.
+
+        Args:
+            word: what made them.
+            inputs: where their data came from.
+            new: the tensors.
+            place: where.
+            kind: of the event.
+        """
+        matters = any(_matters(each) for each in inputs)
+        for tensor in new:
+            if isinstance(self.ghosts.tensors.of(tensor), Leaf):
+                continue
+            ghost = self.ghosts.add(tensor, word, _cause(inputs), place, inputs, matters)
+            self.log(kind, word, place, identity=ghost.identity)
+
+    def cause_of_mode(self) -> Cause | None:
+        """Why nothing is recorded at the moment; None when it is."""
+        if torch.is_inference_mode_enabled():
+            return Cause.INFERENCE_MODE
+        return None if torch.is_grad_enabled() else Cause.NO_GRAD
+
+    def note_inference(self) -> None:
+        """Tell that ``inference_mode`` was entered or left, if that made a difference."""
+        inference = torch.is_inference_mode_enabled()
+        if inference is not self.inference and not self.paused:
+            self.inference = inference
+            detail = f"gradients {'on' if torch.is_grad_enabled() else 'off'}"
+            self.log(EventKind.MODE, "inference_mode", self.place(), detail=detail)
+
+    def _inside(self) -> None:
+        """In the forward of a ``Function``: its node was made last, and this tells from where."""
+        created = creation_count() - 1
+        entries = self.journal.entries
+        last = entries[-1] if entries else None
+        end = last[1] if isinstance(last, tuple) else self.journal.last_end
+        if end > created:
+            return
+        frame: Any = sys._getframe(3)
+        while frame is not None:
+            code = frame.f_code
+            if code.co_name == "apply" and code.co_filename.endswith("function.py"):
+                place = user_place(frame.f_back, self.verdicts)
+                function = torch.autograd.Function.apply
+                entries.append((created, created + 1, function, place.code, place.offset, ()))
+                return
+            frame = frame.f_back
+
+    def log(
+        self,
+        kind: EventKind,
+        word: str,
+        place: CodeLocation = NOWHERE,
+        name: str | None = None,
+        detail: str = "",
+        identity: Any = None,
+    ) -> Entry:
+        """Write an event into the journal."""
+        note = Entry(kind, word, place, name, detail, identity)
+        self.journal.entries.append(note)
+        if len(self.journal.entries) > _SETTLE_AFTER:
+            self.settle()
+        return note
+
+
+def _matters(data: Input) -> bool:
+    return data.source.matters if isinstance(data.source, UntrackedTensor) else True
+
+
+def _cause(inputs: Sequence[Input]) -> Cause:
+    """What a new ghost tells those who use it."""
+    for own in (True, False):
+        for data in inputs:
+            if _matters(data) and own is not isinstance(data.source, UntrackedTensor):
+                return data.cause
+    if any(data.cause is Cause.NOT_RECORDED for data in inputs):
+        return Cause.NOT_RECORDED
+    return Cause.CONSTANT
