@@ -1,8 +1,8 @@
 """The rules of the house, kept by reading the source: who imports whom, and who does what.
 
 The places stand in a chain, and each imports only from itself and from places to its left:
-errors, cells, shown -> graph -> facts -> story, serialize -> capture -> recording -> views ->
-diagnosis, comparison, checking, reports -> renderers -> frontends -> the package itself.
+errors, cells, shown -> graph -> facts -> story, wording, serialize -> capture -> recording ->
+views -> diagnosis, comparison, checking, reports -> renderers -> frontends -> the package itself.
 """
 
 import ast
@@ -19,7 +19,7 @@ CHAIN = (
     ("errors", "cells", "shown"),
     ("graph",),
     ("facts",),
-    ("story", "serialize"),
+    ("story", "wording", "serialize"),
     ("capture",),
     ("recording",),
     ("views",),

@@ -30,6 +30,7 @@ from gradviz.graph.text import (
     summary_text,
 )
 from gradviz.views.sums import norm_of
+from gradviz.wording import problem_text
 
 __all__ = [
     "Label",
@@ -168,8 +169,9 @@ def _label(graph: GradGraph, key: str, freed_is_news: bool) -> Label:
 
 
 def _rows(data: NodeData) -> tuple[Line, ...]:
-    problem = data.get("problem")
-    trouble: list[Line] = [(TextSpan(clean(problem), Role.LOUD),)] if problem else []
+    problem = problem_text(data["problem"]) if "problem" in data else ""
+    loud = data.get("verdict") or problem
+    trouble: list[Line] = [(TextSpan(clean(loud), Role.LOUD),)] if loud else []
     if data["kind"] is NodeKind.GROUP:
         return (*_group_rows(data), *trouble)
     return (*_value_rows(data), *_why_untracked(data), *_grad_rows(data), *trouble)

@@ -9,6 +9,7 @@ from gradviz.graph import NodeData, NodeKind, TensorSummary
 from gradviz.graph.text import bytes_text, summary_text
 from gradviz.renderers.labels import clean
 from gradviz.views.inference import shared_by
+from gradviz.wording import problem_text
 
 __all__ = ["tooltip_of"]
 
@@ -88,6 +89,7 @@ _SENTENCES: dict[str, Any] = {
     "source": lambda line: f"made at {line}",
     "sequence_nr": lambda number: f"sequence number {number}",
     "changes": lambda changes: ", ".join(f"{name} {text}" for name, text in changes.items()),
-    "problem": str,
+    "problem": problem_text,
+    "verdict": str,
     "clone_of": lambda key: f"the same tensor as {key}, drawn again to keep the picture clear",
 }

@@ -15,6 +15,7 @@ import torch
 from gradviz.capture.autograd.engine import creation_count
 from gradviz.capture.autograd.nodes import sequence_number
 from gradviz.capture.tensors.summary import summarize
+from gradviz.facts import Action
 from gradviz.graph import Cause
 from gradviz.recording.event_log import Entry
 from gradviz.recording.function_names import QUERIES, word_of
@@ -98,7 +99,7 @@ def _tell_end(cause: Cause) -> _Look:
         place = watch.place()
         ghost = watch.ghosts.end(word_of(call.func), watch.lost(tensor, cause, place), place)
         (ghost.value,) = summarize([tensor], values_only_if_small=True)
-        watch.log(EventKind.CUT, ghost.word, place, identity=ghost.identity)
+        watch.log(Entry(EventKind.CUT, ghost.word, place, identities=(ghost.identity,)))
 
     return tell
 
@@ -125,7 +126,7 @@ def _tell_copy(watch: RecordingState, call: TorchCall) -> None:
         leaf.place = place
         made = watch.journal.entries[-1]
         if isinstance(made, Entry):
-            made.identity = leaf.identity
+            made.identities = (leaf.identity,)
 
 
 def _look_at_flag(watch: RecordingState, call: TorchCall) -> None:
@@ -142,20 +143,19 @@ def _tell_flag(watch: RecordingState, call: TorchCall) -> None:
     if tensor.requires_grad:
         leaf = ghosts.leaf(tensor)
         leaf.place = old.place if old is not None else leaf.place
-        detail, identity = "on", leaf.identity
+        action, identity = Action.REQUIRES_GRAD_ON, leaf.identity
     else:
         ghost = ghosts.add(tensor, "", Cause.REQUIRES_GRAD, place, (), matters=True)
         ghost.was = old if isinstance(old, Leaf) else None
-        detail, identity = "off", ghost.identity
+        action, identity = Action.REQUIRES_GRAD_OFF, ghost.identity
     entries = watch.journal.entries
     last = entries[-1] if entries else None
-    if isinstance(last, Entry) and last.place == place and last.word == "requires_grad_":
+    if isinstance(last, Entry) and last.place == place and last.action is action:
         last.count += 1
-        last.detail, last.identity = f"{detail}, {last.count} tensors", None
+        last.identities = (*last.identities, identity)
     else:
-        watch.log(
-            EventKind.REQUIRES_GRAD, "requires_grad_", place, detail=detail, identity=identity
-        )
+        kind = EventKind.REQUIRES_GRAD
+        watch.log(Entry(kind, "requires_grad_", place, identities=(identity,), action=action))
 
 
 def _look_at_mode(watch: RecordingState, call: TorchCall) -> None:
@@ -171,8 +171,8 @@ def _tell_mode(watch: RecordingState, call: TorchCall) -> None:
     watch.grad_expected = now
     word = _mode_word(watch) if now != before else ""
     if word:
-        detail = f"gradients {'on' if now else 'off'}"
-        watch.log(EventKind.MODE, word, watch.place(), detail=detail)
+        action = Action.GRADIENTS_ON if now else Action.GRADIENTS_OFF
+        watch.log(Entry(EventKind.MODE, word, watch.place(), action=action))
 
 
 _MODE_FILES = ("grad_mode.py", "_contextlib.py", "contextlib.py")
@@ -200,14 +200,14 @@ def _tell_hook(watch: RecordingState, call: TorchCall) -> None:
     leaf = watch.ghosts.leaf(tensor) if node is None else None
     identity = leaf.identity if leaf is not None else sequence_number(node)
     name = (leaf.name or watch.lines.line(*leaf.place).target or None) if leaf else None
-    word = word_of(call.func)
-    watch.log(EventKind.HOOK, word, place, name, "registered", identity)
+    word, action = word_of(call.func), Action.REGISTERED
+    watch.log(Entry(EventKind.HOOK, word, place, name, (identity,), action))
     watch.hooks.registered(call.result, place, identity, leaf)
 
 
 def _tell_new_data(watch: RecordingState, call: TorchCall) -> None:
-    """``x.data = ...``: behind autograd's back."""
-    watch.log(EventKind.IN_PLACE, "data", watch.place(), detail="replaced, no version counted")
+    """``x.data = ...``: other values, of which autograd knows nothing."""
+    watch.log(Entry(EventKind.IN_PLACE, "data", watch.place(), action=Action.DATA_REPLACED))
 
 
 change = _handler(tell_changes, look_at_targets)
