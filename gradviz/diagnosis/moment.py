@@ -10,6 +10,7 @@ from gradviz.diagnosis.answers import Explanation
 from gradviz.diagnosis.verdict import Verdict
 from gradviz.diagnosis.ways import CutEdge, Cuts, above, below, is_data, word_of
 from gradviz.graph import Buffers, Cause, EdgeKind, GradGraph, NodeData, NodeKind
+from gradviz.graph.operations import operation
 from gradviz.story import Event, EventKind
 
 __all__ = ["Moment", "Question", "listed"]
@@ -18,13 +19,6 @@ _STRANGERS = 1_000_000  # keys from here on are no node's in any frame
 
 
 _MADE = (EventKind.OPERATION, EventKind.IN_PLACE)
-_FROM_NOTHING = frozenset(
-    (
-        *("empty", "zeros", "ones", "full", "tensor", "as_tensor", "arange", "linspace", "eye"),
-        *("rand", "randn", "randint", "randperm", "normal_", "uniform_", "fill_", "zero_", "ones_"),
-        *("kaiming_uniform_", "xavier_uniform_", "manual_seed", "constant_"),
-    )
-)
 
 
 @dataclass(frozen=True, eq=False)
@@ -231,7 +225,7 @@ class Moment:
         return (
             numbers != list(range(len(numbers)))  # some were too many to keep
             or any(
-                not event.node and event.word not in _FROM_NOTHING
+                not event.node and not operation(event.word).from_nothing
                 for event in made
                 if event.number < last
             )
