@@ -26,7 +26,6 @@ class Verdict(str, Enum):
         (True, 'no gradient')
     """
 
-    _value_: str
     group: Group
     """What it is about."""
 
@@ -128,7 +127,7 @@ class Verdict(str, Enum):
             >>> Verdict.CUT.state, Verdict.ZERO.state, Verdict.NOT_SCALAR.state
             ('no gradient', 'zero', 'error')
         """
-        return self.value if self.group is Group.GRADIENT else self.group.value
+        return str(self.value) if self.group is Group.GRADIENT else self.group.value
 
     @property
     def anchor(self) -> str:
@@ -138,7 +137,7 @@ class Verdict(str, Enum):
             >>> Verdict.CUT.anchor, Verdict.NOT_RUN.anchor
             ('cut', 'backward-not-run')
         """
-        return self.value.lower().replace(" ", "-")
+        return str(self.value).lower().replace(" ", "-")
 
     @property
     def is_error(self) -> bool:
