@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from gradviz.diagnosis.lines import mention
 from gradviz.diagnosis.context import Context
+from gradviz.diagnosis.lines import mention
 from gradviz.diagnosis.ways import CutEdge, below, word_of
 from gradviz.graph import Cause, EdgeKind, GradGraph, NodeKind
 from gradviz.story import Event, EventKind

@@ -6,8 +6,8 @@ import re
 from collections.abc import Sequence
 
 from gradviz.diagnosis.answers import Explanation
-from gradviz.diagnosis.lines import mention
 from gradviz.diagnosis.context import Context, Question
+from gradviz.diagnosis.lines import mention
 from gradviz.diagnosis.verdict import Verdict
 from gradviz.diagnosis.ways import word_of
 from gradviz.graph import TensorSummary

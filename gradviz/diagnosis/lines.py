@@ -7,8 +7,8 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from gradviz.facts import SourceLocation
 from gradviz.cells import files_of_cell
+from gradviz.facts import SourceLocation
 
 __all__ = ["code_of", "line_of", "locations_of", "mention"]
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from gradviz.diagnosis.answers import Explanation
+from gradviz.diagnosis.context import Context, Question
 from gradviz.diagnosis.cuts import (
     FIX_OF_CAUSE,
     TURN_ON,
@@ -17,7 +18,6 @@ from gradviz.diagnosis.cuts import (
     lost_on_the_way,
 )
 from gradviz.diagnosis.lines import mention
-from gradviz.diagnosis.context import Context, Question
 from gradviz.diagnosis.verdict import Verdict
 from gradviz.diagnosis.ways import CutEdge, below
 from gradviz.graph import Cause, GradGraph, NodeData, NodeKind

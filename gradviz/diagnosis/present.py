@@ -6,13 +6,13 @@ from dataclasses import replace
 
 from gradviz.diagnosis.age import changed_since, explain_age
 from gradviz.diagnosis.answers import Explanation
+from gradviz.diagnosis.context import Context, Question
 from gradviz.diagnosis.hooks import (
     explain_hook,
     explain_hook_on_the_way,
     explain_wrong_by_hook,
 )
 from gradviz.diagnosis.lines import mention
-from gradviz.diagnosis.context import Context, Question
 from gradviz.diagnosis.non_finite import explain_non_finite
 from gradviz.diagnosis.verdict import Verdict
 from gradviz.diagnosis.zeros import explain_zeros, is_all_zero

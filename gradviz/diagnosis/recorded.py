@@ -8,8 +8,8 @@ from dataclasses import replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-from gradviz.diagnosis.live import identity_of, names_of
 from gradviz.diagnosis.context import Context, Question
+from gradviz.diagnosis.live import identity_of, names_of
 from gradviz.diagnosis.subjects import Asked
 from gradviz.diagnosis.ways import CutEdge, below, is_data, plain
 from gradviz.graph import GradGraph, NodeData, NodeKind

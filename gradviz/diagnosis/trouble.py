@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from gradviz.diagnosis.answers import Explanation
-from gradviz.diagnosis.lines import locations_of, mention
 from gradviz.diagnosis.context import Context as Moment
+from gradviz.diagnosis.lines import locations_of, mention
 from gradviz.diagnosis.verdict import Verdict
 
 __all__ = ["ResultOrigin", "Trouble"]

@@ -143,4 +143,3 @@ class Verdict(str, Enum):
     def is_error(self) -> bool:
         """Whether it is about an exception."""
         return self.group is Group.ERROR
-
