@@ -30,6 +30,7 @@ class Verdict(str, Enum):
     """What it is about."""
 
     def __new__(cls, value: str, group: Group) -> Verdict:
+        """Make a member whose value is the text alone."""
         member = str.__new__(cls, value)
         member._value_ = value
         member.group = group
