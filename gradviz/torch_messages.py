@@ -224,9 +224,7 @@ class MessageKind(Enum):
         r"(?:.*?forward: (?P<wanted>\d+).*?recomputation: (?P<found>\d+))?"
     )
     CHECKPOINT_MORE = _seen(r"trying to save more tensors during recomputation")
-    CHECKPOINT_REENTRANT = _seen(
-        r"use_reentrant=True, torch.utils.checkpoint is incompatible with"
-    )
+    CHECKPOINT_REENTRANT = _seen(r"use_reentrant=True, torch.utils.checkpoint is incompatible with")
     NOT_ONE_ELEMENT = _seen(r"a Tensor with (?P<found>\d+) elements cannot be converted to Scalar")
     NOT_ONE_NUMBER = _seen(r"only one element tensors can be converted to Python scalars")
     FUNC_NOT_A_SCALAR = _seen(

@@ -22,7 +22,7 @@ CASES = [
 @pytest.mark.parametrize(("kind", "provoked"), CASES)
 def test_a_text_is_provoked_and_parsed(kind: MessageKind, provoked: Provoked) -> None:
     program, expected = provoked
-    with pytest.raises(Exception) as caught:  # noqa: PT011  (of any class: the text counts)
+    with pytest.raises(Exception) as caught:
         program()
     assert read_message(str(caught.value)) == TorchMessage(kind, **expected)
 
