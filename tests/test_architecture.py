@@ -1,8 +1,9 @@
 """The rules of the house, kept by reading the source: who imports whom, and who does what.
 
 The places stand in a chain, and each imports only from itself and from places to its left:
-errors, cells, shown -> graph -> facts -> story, serialize -> capture -> recording -> views ->
-diagnosis, comparison, checking, reports -> renderers -> frontends -> the package itself.
+errors, cells, shown, torch_messages -> graph -> facts -> story, serialize -> capture ->
+recording -> views -> diagnosis, comparison, checking, reports -> renderers -> frontends -> the
+package itself.
 """
 
 import ast
@@ -19,7 +20,7 @@ from house import ROOT, parsed, sources
 from known_breaches import KNOWN, KNOWN_CIRCLES, KNOWN_CLASSES
 
 CHAIN = (
-    ("errors", "cells", "shown"),
+    ("errors", "cells", "shown", "torch_messages"),
     ("graph",),
     ("facts",),
     ("story", "serialize"),
