@@ -10,7 +10,7 @@ from gradviz.errors import UsageError
 from gradviz.facts import NOWHERE, Action, Details, EventKind, FrameKind, SourceLocation
 from gradviz.graph import GradGraph
 from gradviz.shown import Shown
-from gradviz.wording import event_detail, event_text
+from gradviz.wording import event_detail
 
 __all__ = ["Event", "EventKind", "Frame", "Story", "recorded_in"]
 
@@ -59,10 +59,13 @@ class Event:
     @property
     def detail(self) -> str:
         """The details in words, for people: ``"+3, pass 2"``, ``"version 0 → 1"``."""
-        return event_detail(self)
+        return event_detail(self.kind, self.action, self.details, self.count)
 
     def __str__(self) -> str:
-        return event_text(self)
+        words = (self.source, self.name, self.word, self.detail)
+        if self.kind is EventKind.MARK:
+            words = (self.source, "", self.word, self.name)
+        return "  ".join(filter(None, words))
 
 
 @dataclass(frozen=True, eq=False)

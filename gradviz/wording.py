@@ -6,11 +6,11 @@ Nothing reads these words back: who wants to know something asks the facts.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
 
 from gradviz.facts import (
     Action,
     BackwardDetails,
+    Details,
     ErrorDetails,
     EventKind,
     FrameKind,
@@ -23,13 +23,9 @@ from gradviz.facts import (
 )
 from gradviz.graph import TensorSummary
 
-if TYPE_CHECKING:
-    from gradviz.story import Event, Frame
-
 __all__ = [
     "added_text",
     "event_detail",
-    "event_text",
     "frame_title",
     "gradient_change_text",
     "problem_text",
@@ -42,23 +38,16 @@ _LONGEST_MESSAGE = 200
 _LONGEST_TITLE = 40  # characters of what was added that a title has room for
 
 
-def event_text(event: Event) -> str:
-    """An event as one line: where, what it is about, what was called, and the details."""
-    words = (event.source, event.name, event.word, event.detail)
-    if event.kind is EventKind.MARK:
-        words = (event.source, "", event.word, event.name)
-    return "  ".join(filter(None, words))
-
-
-def event_detail(event: Event) -> str:
+def event_detail(
+    kind: EventKind, action: Action | None, details: Details | None, count: int
+) -> str:
     """The details of an event in words; "" when its word says it all."""
-    details = event.details
     match details:
         case VersionDetails():
             after = details.after
             return f"version {details.before} → {after}" if after != details.before else ""
         case BackwardDetails():
-            return _backward(details, event.action is Action.BACKWARD)
+            return _backward(details, action is Action.BACKWARD)
         case GradientDetails():
             text = added_text(details.before, details.after)
             return f"{text}, pass {details.accumulations}" if details.accumulations else text
@@ -73,7 +62,7 @@ def event_detail(event: Event) -> str:
                 return f"{problem.op or problem.node} {problem_text(problem)}"
             return details.message.partition("\n")[0][:_LONGEST_MESSAGE]
         case None:
-            return _action(event.kind, event.action, event.count)
+            return _action(kind, action, count)
 
 
 _PLAIN = {
@@ -139,19 +128,26 @@ def problem_text(problem: Problem) -> str:
     return f"{text}{problem.changed_by}{where} made it version {problem.changed_to}{last}"
 
 
-def frame_title(kind: FrameKind, pass_number: int = 0, event: Event | None = None) -> str:
+def frame_title(
+    kind: FrameKind,
+    pass_number: int = 0,
+    word: str = "",
+    action: Action | None = None,
+    count: int = 1,
+) -> str:
     """What to call a frame.
 
     Args:
         kind: what moment it is.
         pass_number: of the backward pass.
-        event: what it was taken for: the change of gradients, the error, or the mark.
+        word: of what it was taken for: what changed gradients, the error, the name of a mark.
+        action: what was done to gradients.
+        count: to how many of them.
 
     Example:
         >>> frame_title(FrameKind.AFTER_BACKWARD, 2)
         'after backward 2'
     """
-    word = event.word if event is not None else ""
     match kind:
         case FrameKind.AFTER_BACKWARD:
             return f"after backward {pass_number}"
@@ -160,31 +156,33 @@ def frame_title(kind: FrameKind, pass_number: int = 0, event: Event | None = Non
         case FrameKind.ERROR:
             return word
         case FrameKind.MARK:
-            return f"mark: {event.name if event is not None else ''}"
-        case FrameKind.AFTER_GRADIENT_CHANGE if event is not None:
-            if word != "grad":
-                return f"after {word}"
-            text = event_detail(event)
-            return f"after {text}" if event.count > 1 else f"after .grad {text}"
+            return f"mark: {word}"
+        case FrameKind.AFTER_GRADIENT_CHANGE if word == "grad":  # assigned: ``w.grad = None``
+            text = _action(EventKind.GRAD, action, count)
+            return f"after {text}" if count > 1 else f"after .grad {text}"
+        case FrameKind.AFTER_GRADIENT_CHANGE:
+            return f"after {word}"
         case _:
-            return kind.value
+            return str(kind.value)
 
 
-def with_gradients(title: str, added: Iterable[Event]) -> str:
-    """The title of the frame after a backward pass, with what it added when there is room."""
-    summary = ", ".join(
-        f"{event.name} {added_text(event.details.before, event.details.after)}"
-        for event in added
-        if isinstance(event.details, GradientDetails)
-    )
+def with_gradients(title: str, added: Iterable[tuple[str, GradientDetails]]) -> str:
+    """The title of the frame after a backward pass, with what it added when there is room.
+
+    Args:
+        title: without it.
+        added: the name of each gradient, and what was added.
+    """
+    texts = [f"{name} {added_text(each.before, each.after)}" for name, each in added]
+    summary = ", ".join(texts)
     return f"{title} ({summary})" if summary and len(summary) <= _LONGEST_TITLE else title
 
 
-def title_without_values(frame: Frame) -> str:
+def title_without_values(kind: FrameKind, pass_number: int, title: str) -> str:
     """The title of a frame, without the numbers that a recording puts into it."""
-    if frame.kind in (FrameKind.AFTER_BACKWARD, FrameKind.AFTER_AUTOGRAD_GRAD):
-        return frame_title(frame.kind, frame.pass_number)
-    return frame.title
+    if kind in (FrameKind.AFTER_BACKWARD, FrameKind.AFTER_AUTOGRAD_GRAD):
+        return frame_title(kind, pass_number)
+    return title
 
 
 def added_text(before: TensorSummary | None, after: TensorSummary | None) -> str:

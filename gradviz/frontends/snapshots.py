@@ -60,7 +60,11 @@ def graph_text(
     for each in story:
         moment = each if isinstance(each, Frame) else Frame("", each)
         seen = apply(moment.graph, [*views, *([] if values else [hide_numbers])])
-        title = moment.title if values else title_without_values(moment)
+        title = (
+            moment.title
+            if values
+            else title_without_values(moment.kind, moment.pass_number, moment.title)
+        )
         frames.append(Frame(title, seen))
     return to_text(Story(frames), most_lines=_MOST_LINES)
 

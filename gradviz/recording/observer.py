@@ -211,13 +211,16 @@ class Observer:
         leaf = leaf_of(tensor.node)
         return sequence_number(tensor.node) if leaf is None else self._identity_of(leaf)
 
-    def _log_accumulation(self, leaf: Leaf, done: _Pass, graph: GradGraph) -> Entry:
+    def _log_accumulation(
+        self, leaf: Leaf, done: _Pass, graph: GradGraph
+    ) -> tuple[str, GradientDetails]:
         name = f"{leaf.name}.grad" if leaf.name else ".grad"
         entry = Entry(EventKind.ACCUMULATE, "accumulate_grad", done.place, name)
         entry.identities = (leaf.identity,)
         before, after = done.before.summary(leaf), self._grad_of(leaf, graph)
-        entry.details = GradientDetails(before, after, leaf.passes, done.number)
-        return self._watch.log(entry)
+        entry.details = details = GradientDetails(before, after, leaf.passes, done.number)
+        self._watch.log(entry)
+        return name, details
 
     def module_hook(self, hook: Any, module: Any, given: Any, result: Any) -> None:
         """A full backward hook of a module was called."""
@@ -365,7 +368,7 @@ class Observer:
         kind: FrameKind,
         graph: GradGraph,
         entry: Entry | None = None,
-        added: Sequence[Entry] = (),
+        added: Sequence[tuple[str, GradientDetails]] = (),
     ) -> None:
         """Add a frame.
 
@@ -373,15 +376,16 @@ class Observer:
             kind: what moment it is.
             graph: what autograd had recorded.
             entry: what it is taken for.
-            added: what a backward pass added to gradients.
+            added: the gradients that a backward pass added to, by name.
         """
         journal = self._watch.journal
         self._rows = journal.count + len(journal.entries)
-        event = None if entry is None else journal.event(-1, entry)
-        title = frame_title(kind, self._passes, event)
-        title = with_gradients(title, (journal.event(-1, each) for each in added))
+        word, action, count = "", None, 1
+        if entry is not None:
+            word = entry.word if entry.name is None or kind is not FrameKind.MARK else entry.name
+            action, count = entry.action, entry.count
+        title = with_gradients(frame_title(kind, self._passes, word, action, count), added)
         frame = Frame(title, graph, "", kind, self._passes, self._rows - 1)
-        word = "" if event is None else event.name if kind is FrameKind.MARK else event.word
         self.moments.add(frame, word, always=kind in _ALWAYS)
         self.camera.keys.turn()
 

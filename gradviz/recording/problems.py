@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,6 +17,7 @@ from gradviz.capture.tracing.walk import Walk
 from gradviz.facts import ErrorDetails, Problem, ProblemKind, SourceLocation
 from gradviz.graph import Buffers, EdgeKind, GradGraph
 from gradviz.recording.state import RecordingState
+from gradviz.torch_messages import MessageKind, TorchMessage, read_message
 
 __all__ = ["Freed", "History", "error_details"]
 
@@ -38,13 +38,6 @@ class History:
     before: GradGraph
     watch: RecordingState
     freed: Iterable[Freed]
-
-
-_IN_PLACE = re.compile(
-    r"modified by an inplace operation: \[[\w.]+(?: \[(?P<shape>[\d, ]*)\])?\]"
-    r"(?:, which is output \d+ of (?:\w+::)*(?P<node>\w+),)? is at version (?P<found>\d+); "
-    r"expected version (?P<wanted>\d+)"
-)
 
 
 def error_details(
@@ -68,9 +61,10 @@ def error_details(
     """
     message = str(error)
     problem: Problem | None = None
-    if found := _IN_PLACE.search(message):
-        problem = _changed(found, graph, roots, operations, history.watch)
-    elif "backward through the graph a second time" in message:
+    read = read_message(message)
+    if read is not None and read.kind is MessageKind.CHANGED_IN_PLACE:
+        problem = _changed(read, graph, roots, operations, history.watch)
+    elif read is not None and read.kind is MessageKind.FREED:
         problem = _used_up(operations, history)
     if problem is not None:
         problem = replace(problem, op=graph.nodes[problem.node].get("op", ""))
@@ -103,7 +97,7 @@ class _Suspect:
 
 
 def _changed(
-    found: re.Match[str],
+    found: TorchMessage,
     graph: GradGraph,
     roots: Sequence[Any],
     operations: Mapping[int, str],
@@ -115,8 +109,8 @@ def _changed(
         return None
     suspect = max(suspects, key=lambda each: (each.fits, each.created))
     key = operations[suspect.created]
-    wanted, version = int(found["wanted"]), int(found["found"])
-    name = _name(graph, key, suspect, watch, tuple(_sizes(found)))
+    wanted, version = found.wanted, found.found
+    name = _name(graph, key, suspect, watch, found.shape or ())
     problem = Problem(
         ProblemKind.CHANGED_IN_PLACE,
         key,
@@ -135,8 +129,8 @@ def _changed(
     return problem
 
 
-def _suspects(found: re.Match[str], roots: Sequence[Any]) -> list[_Suspect]:
-    shape = tuple(_sizes(found))
+def _suspects(found: TorchMessage, roots: Sequence[Any]) -> list[_Suspect]:
+    shape = found.shape or ()
     suspects = []
     walk = Walk()
     try:
@@ -150,10 +144,10 @@ def _suspects(found: re.Match[str], roots: Sequence[Any]) -> list[_Suspect]:
                 for tensor in held if isinstance(held, Several) else (held,):
                     if not isinstance(tensor, torch.Tensor) or tuple(tensor.shape) != shape:
                         continue
-                    if version_of(tensor) != int(found["found"]):
+                    if version_of(tensor) != found.found:
                         continue
                     place = place_of(tensor)
-                    fits = found["node"] is None or any(m.startswith(found["node"]) for m in makers)
+                    fits = any(each.startswith(found.node) for each in makers)
                     storage = place[0] if place is not None else None
                     leaf = _leaf_at(storage, edges)
                     created = sequence_number(node)
@@ -165,12 +159,6 @@ def _suspects(found: re.Match[str], roots: Sequence[Any]) -> list[_Suspect]:
 
 def _node_of(root: Any) -> Node | None:
     return root.node if isinstance(root, GradientEdge) else root.grad_fn
-
-
-def _sizes(found: re.Match[str]) -> Iterator[int]:
-    for size in (found["shape"] or "").split(","):
-        if size.strip():
-            yield int(size)
 
 
 _DEEPEST_VIEW = 4

@@ -18,21 +18,13 @@ from gradviz.capture.autograd.nodes import NodeReader, operation_type, read_save
 from gradviz.capture.autograd.operations import type_text
 from gradviz.capture.tensors.summary import FEW, readable
 from gradviz.graph import TensorSummary
+from gradviz.graph.operations import forward_word, operation
 
 __all__ = ["Contents", "contents_of"]
 
 Contents = Mapping[str, Mapping[str, TensorSummary]]
 """For keys of operations: what is known of the tensors saved as ``result``, ``self``, ``other``."""
 
-_ASKED = frozenset(
-    f"{word}Backward{number}"
-    for word in (
-        *("Relu", "Sigmoid", "Tanh", "Clamp", "ClampMin", "ClampMax", "Hardtanh", "Threshold"),
-        *("Exp", "Log", "Log2", "Log10", "Log1P", "Sqrt", "Rsqrt", "Reciprocal", "Pow", "Div"),
-        *("Mul", "Acos", "Asin", "Acosh", "Atanh", "Softmax", "LogSoftmax"),
-    )
-    for number in range(3)
-)
 _MOST = 1 << 22  # elements read before a pass: a few milliseconds
 _MOST_NODES = 512  # a hundredth of a millisecond each, however small what they have saved
 
@@ -76,7 +68,7 @@ def _below(roots: Sequence[Any]) -> Iterator[Node]:
     seen = set(stack)
     while stack:
         node = stack.pop()
-        if type(node).__name__ in _ASKED:
+        if operation(forward_word(type(node).__name__)).read:
             yield node
         for child, _ in node.next_functions:
             if child is not None and child not in seen:

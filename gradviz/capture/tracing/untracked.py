@@ -14,11 +14,13 @@ import torch
 from torch.autograd.graph import Node
 
 from gradviz.capture.autograd.nodes import has_no_bias
-from gradviz.capture.autograd.operations import NUMBER_OPERAND, OPTIONAL, OperationType, number_text
+from gradviz.capture.autograd.operations import OperationType
 from gradviz.capture.autograd.tensors import place_of
 from gradviz.capture.tracing.labels import Labels
 from gradviz.capture.tracing.walk import NO_GRADIENT, Edges
 from gradviz.graph import Buffers
+from gradviz.graph.operations import operation
+from gradviz.graph.text import number_text
 
 __all__ = ["CutInput", "NodePlaces", "UntrackedInputs"]
 
@@ -93,7 +95,7 @@ class UntrackedInputs:
         """The text of a number; "" if it cannot be read; None if it is a tensor with a place."""
         if operand.dim() or id(operand) in self.labels.by_id:
             return None
-        readable = kind.grad_fn in NUMBER_OPERAND and type(operand) is torch.Tensor
+        readable = operation(kind.op).number and type(operand) is torch.Tensor
         if not readable or not operand.is_cpu:
             return ""
         try:
@@ -106,7 +108,7 @@ def _is_absent(node: Node, kind: OperationType, argument: str, buffers: Buffers)
     """Whether an optional argument was not given, as far as the operation can prove it."""
     if argument == "bias" and kind.grad_fn == "ConvolutionBackward0":
         return has_no_bias(node)
-    return buffers is Buffers.HELD and argument in OPTIONAL.get(kind.grad_fn, ())
+    return buffers is Buffers.HELD and argument in operation(kind.op).optional
 
 
 class NodePlaces:
