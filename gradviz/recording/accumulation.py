@@ -56,7 +56,7 @@ class Before:
 
 def leaves_of(watch: RecordingState) -> list[Leaf]:
     """The leaves that a recording has met, as far as they are alive."""
-    return [each for each in list(watch.ghosts.tensors.values()) if isinstance(each, Leaf)]
+    return [each for each in list(watch.provenance.tensors.values()) if isinstance(each, Leaf)]
 
 
 def _state(leaf: Leaf) -> _State:

@@ -18,9 +18,7 @@ from gradviz.capture.tracing.labels import Labels
 from gradviz.graph import Cause, GradGraph
 from gradviz.recording.hooks import HookedTensor, held_with_hooks
 from gradviz.recording.live_outputs import beside, live_outputs
-from gradviz.recording.overlay import UntrackedOverlay
-from gradviz.recording.provenance import Leaf
-from gradviz.recording.reach import Lost, leaves_in
+from gradviz.recording.provenance import CutLeaves, Leaf, leaves_in
 from gradviz.recording.saved_values import Contents, contents_of
 from gradviz.recording.snapshots import (
     Around,
@@ -34,6 +32,7 @@ from gradviz.recording.snapshots import (
 )
 from gradviz.recording.source_lines import CodeLocation, user_frame
 from gradviz.recording.state import RecordingState
+from gradviz.recording.untracked_overlay import UntrackedOverlay
 
 __all__ = ["Snapshots", "CutOff"]
 
@@ -76,7 +75,7 @@ class Snapshots:
         self._entered: CodeType | None = None
         self._roots: Sequence[Callable[[], Any]] = ()
         self._since = self._before = 0
-        self._lost: WeakKeyDictionary[GradGraph, dict[str, Lost]] = WeakKeyDictionary()
+        self._lost: WeakKeyDictionary[GradGraph, dict[str, CutLeaves]] = WeakKeyDictionary()
         self._contents: WeakKeyDictionary[GradGraph, Contents] = WeakKeyDictionary()
 
     def begin(self, code: CodeType) -> None:
@@ -85,7 +84,7 @@ class Snapshots:
         self._since = self._before = creation_count()
         for named in self._of_modules():
             if named.tensor.requires_grad and named.tensor.is_leaf:
-                self._watch.ghosts.leaf(named.tensor).name = named.name
+                self._watch.provenance.leaf(named.tensor).name = named.name
 
     @property
     def roots(self) -> list[Any]:
@@ -142,7 +141,11 @@ class Snapshots:
             self.snapshot = take(roots, around, names, watch, self.keys)
         overlay = self._overlay(names)
         for _ in range(2):
-            more = [each for each in overlay.behind() if not any(each is b for b in around.behind)]
+            more = [
+                each
+                for each in overlay.missing_tensors()
+                if not any(each is b for b in around.behind)
+            ]
             if not more:
                 break
             around.behind += more
@@ -193,8 +196,8 @@ class Snapshots:
 
     def _finish(self, overlay: UntrackedOverlay) -> GradGraph:
         graph = overlay.graph()
-        if overlay.lost:
-            self._lost[graph] = overlay.lost
+        if overlay.cut_leaves:
+            self._lost[graph] = overlay.cut_leaves
         return graph
 
     def _overlay(self, names: Names) -> UntrackedOverlay:

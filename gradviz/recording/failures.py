@@ -189,7 +189,7 @@ def _name(
     if suspect.argument.startswith(("result", "output")):
         return _quoted(data.get("name")) or "its own result"
     if suspect.leaf is not None:
-        known = watch.ghosts.leaf(suspect.leaf)
+        known = watch.provenance.leaf(suspect.leaf)
         node = watch.journal.key_of(known.identity)
         name = graph.nodes[node].get("name") if node in graph else known.name
         return _quoted(name) or "one of its inputs"

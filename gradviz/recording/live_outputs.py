@@ -135,12 +135,12 @@ def _visit(walk: Walk, tensor: torch.Tensor) -> bool:
 
 def _leaves(watch: RecordingState) -> list[torch.Tensor]:
     found: dict[int, torch.Tensor] = {}
-    for ghost in watch.ghosts.drawn:
-        for data in ghost.inputs:
+    for untracked in watch.provenance.shown:
+        for data in untracked.inputs:
             if isinstance(data.source, Leaf) and (tensor := data.source.ref()) is not None:
                 found[data.source.number] = tensor
     if not found:  # something was made, and nothing was done with it
-        for record in watch.ghosts.tensors.values():
+        for record in watch.provenance.tensors.values():
             tensor = record.ref()
             if isinstance(record, Leaf) and record.place.code is not None and tensor is not None:
                 found[record.number] = tensor

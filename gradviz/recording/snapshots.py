@@ -99,7 +99,7 @@ class Snapshot:
         leaves: keys and records of leaves, by number.
         holes: for operations of the graph into which something flowed from outside, by the end
             of their numbers: nodes and the positions of the inputs without gradient.
-        ghosts: keys of roots outside the graph.
+        untracked_roots: records of roots outside the graph.
         roots: what was traced, as long as it lives.
     """
 
@@ -107,7 +107,7 @@ class Snapshot:
     operations: dict[int, str] = field(default_factory=dict)
     leaves: dict[int, tuple[str, Leaf]] = field(default_factory=dict)
     holes: dict[int, list[tuple[str, list[int]]]] = field(default_factory=dict)
-    ghosts: dict[str, UntrackedTensor] = field(default_factory=dict)
+    untracked_roots: dict[str, UntrackedTensor] = field(default_factory=dict)
     roots: Sequence[Callable[[], Any]] = ()
 
 
@@ -123,7 +123,7 @@ class _Look:
 
     def __call__(self, walk: Walk) -> None:
         for node, tensor in walk.leaves.items():
-            leaf = self._watch.ghosts.leaf(tensor)
+            leaf = self._watch.provenance.leaf(tensor)
             self.accumulate[key_at(walk.places[node])] = leaf
             self.leaves[key_at(walk.leaf_places[id(tensor)])] = leaf
         for node, place in walk.places.items():
@@ -223,13 +223,13 @@ def take(
         return Snapshot()
     look = _Look(watch)
     graph = trace_subjects(everything, names, look)
-    ghosts: dict[str, UntrackedTensor] = {}
+    untracked_roots: dict[str, UntrackedTensor] = {}
     for root, key in zip(everything, graph.roots, strict=False):
         if isinstance(root, torch.Tensor) and root.is_leaf:
             if root.requires_grad:
-                look.leaves.setdefault(key, watch.ghosts.leaf(root))
+                look.leaves.setdefault(key, watch.provenance.leaf(root))
             else:
-                ghosts[key] = watch.ghosts.ghost(root)
+                untracked_roots[key] = watch.provenance.untracked(root)
     for key in graph.roots:
         _name_result(graph, key)
     for number, key in enumerate(graph.roots[len(roots) :]):
@@ -237,11 +237,11 @@ def take(
             graph.remove_node(key)
         else:
             del graph.nodes[key]["root"]
-    stay = keys.assign(identities_of(graph, look.created, _known(look, ghosts)))
+    stay = keys.assign(identities_of(graph, look.created, _known(look, untracked_roots)))
     if any(old != new for old, new in stay.items()):
         graph = copy_graph(graph, stay)
     snapshot = Snapshot(graph, roots=[weakly(each) for each in everything])
-    snapshot.ghosts = {stay[key]: ghost for key, ghost in ghosts.items()}
+    snapshot.untracked_roots = {stay[key]: untracked for key, untracked in untracked_roots.items()}
     snapshot.operations = {created: stay[key] for key, created in look.created.items()}
     for key, leaf in look.leaves.items():
         snapshot.leaves[leaf.number] = stay[key], leaf
@@ -270,9 +270,11 @@ def _name_result(graph: GradGraph, key: str) -> None:
                 data["name"] = made["name"]
 
 
-def _known(look: _Look, ghosts: Mapping[str, UntrackedTensor]) -> dict[str, Hashable]:
+def _known(look: _Look, untracked_roots: Mapping[str, UntrackedTensor]) -> dict[str, Hashable]:
     """What makes those tensors the same in every frame that a recording has a record of."""
-    known: dict[str, Hashable] = {key: ghost.identity for key, ghost in ghosts.items()}
+    known: dict[str, Hashable] = {
+        key: untracked.identity for key, untracked in untracked_roots.items()
+    }
     known.update((key, ("accumulate", leaf.number)) for key, leaf in look.accumulate.items())
     known.update((key, leaf.identity) for key, leaf in look.leaves.items())
     return known

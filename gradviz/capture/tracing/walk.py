@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -11,7 +12,7 @@ from torch.autograd.graph import Node
 from gradviz.capture.autograd.nodes import ACCUMULATE_NR, leaf_of, sequence_number
 from gradviz.graph.columns import EdgeColumns
 
-__all__ = ["BAND", "NO_GRADIENT", "Edges", "Walk", "key_at"]
+__all__ = ["BAND", "NO_GRADIENT", "Edges", "Walk", "key_at", "visit_ancestors"]
 
 Edges = tuple[tuple[Node | None, int], ...]
 
@@ -25,6 +26,34 @@ BAND = 1_000
 def key_at(place: int) -> str:
     """The key of the node at a place in the order of the graph."""
     return f"n{place}"
+
+
+def visit_ancestors(
+    roots: Iterable[Node], nearest_first: bool = False
+) -> Iterator[tuple[Node, Edges]]:
+    """Visit each node from which some roots were computed, once, with a stack or a queue.
+
+    It is for a few nodes, or for those of a graph that was traced: nothing is done here to make
+    the graph safe to drop.
+
+    Args:
+        roots: where to begin; they are visited too.
+        nearest_first: by distance from the roots, else by depth.
+
+    Yields:
+        The node and its ``next_functions``.
+    """
+    waiting = deque(dict.fromkeys(roots))
+    seen = set(waiting)
+    following = waiting.popleft if nearest_first else waiting.pop
+    while waiting:
+        node = following()
+        edges = node.next_functions
+        yield node, edges
+        for child, _ in edges:
+            if child is not None and child not in seen:
+                seen.add(child)
+                waiting.append(child)
 
 
 class Walk:
