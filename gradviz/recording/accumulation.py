@@ -5,7 +5,7 @@ from __future__ import annotations
 from gradviz.capture.autograd.tensors import version_of
 from gradviz.graph import GradGraph, TensorSummary
 from gradviz.recording.provenance import Leaf
-from gradviz.recording.snapshots import Snapshot
+from gradviz.recording.stable_trace import Snapshot
 from gradviz.recording.state import RecordingState
 
 __all__ = ["Before", "leaves_of"]

@@ -21,13 +21,13 @@ from gradviz.capture.tensors.names import Named, module_names
 from gradviz.capture.tensors.subjects import shortly
 from gradviz.errors import UsageError
 from gradviz.graph import GradGraph
-from gradviz.recording.camera import CutOff
 from gradviz.recording.event_log import EventLog
 from gradviz.recording.intercept.calls import Handlers
 from gradviz.recording.intercept.mode import RecordingMode
 from gradviz.recording.module_stack import ModuleStack
 from gradviz.recording.observer import Observer
 from gradviz.recording.saved_values import Contents
+from gradviz.recording.snapshots import CutOff
 from gradviz.recording.source_lines import SourceLines
 from gradviz.recording.state import RecordingState
 from gradviz.shown import Shown

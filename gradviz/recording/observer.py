@@ -20,12 +20,12 @@ from gradviz.capture.autograd.tensors import place_of, quietly, version_of
 from gradviz.graph import GradGraph
 from gradviz.graph.collector import collector_paused
 from gradviz.recording.accumulation import Before, leaves_of
-from gradviz.recording.camera import Snapshots
 from gradviz.recording.differences import added
 from gradviz.recording.event_log import Entry
 from gradviz.recording.failures import Freed, History, explain
 from gradviz.recording.frame_store import FrameStore
 from gradviz.recording.provenance import Leaf
+from gradviz.recording.snapshots import Snapshots
 from gradviz.recording.source_lines import CodeLocation, UserFiles
 from gradviz.recording.state import InPlaceChange, RecordingState
 from gradviz.story import EventKind, Frame
@@ -272,7 +272,7 @@ class Observer:
 
     def mark(self, name: str) -> None:
         """Take a frame by hand."""
-        self._add(Frame(f"mark: {name}", self.snapshots.now(with_heads=True)), always=True)
+        self._add(Frame(f"mark: {name}", self.snapshots.now(with_outputs=True)), always=True)
 
     def end(self, error: BaseException | None) -> None:
         """The recording ends; an error that ends it is told, unless backward has told it."""
@@ -287,9 +287,9 @@ class Observer:
                     kind = type(error).__name__
                     text = str(error).partition("\n")[0][:200]
                     watch.log(EventKind.ERROR, kind, self._place_of(error), detail=text)
-                    self._add(Frame(kind, self.snapshots.now(with_heads=True)), always=True)
+                    self._add(Frame(kind, self.snapshots.now(with_outputs=True)), always=True)
                 elif watch.journal.count + len(watch.journal.entries) > self._rows:
-                    self._add(Frame("end", self.snapshots.now(with_heads=True)))
+                    self._add(Frame("end", self.snapshots.now(with_outputs=True)))
                 elif not self.moments.count:
                     self._add(Frame("end", GradGraph()))
         except Exception as mistake:

@@ -14,8 +14,8 @@ from gradviz.capture.tracing.copying import copy_graph
 from gradviz.capture.tracing.labels import Labels
 from gradviz.graph import Cause, EdgeKind, GradGraph, NodeKind
 from gradviz.recording.provenance import CutLeaves, Input, Leaf, OperationOutput, UntrackedTensor
-from gradviz.recording.snapshots import Keys, Snapshot
 from gradviz.recording.source_lines import NOWHERE, CodeLocation
+from gradviz.recording.stable_trace import Keys, Snapshot
 from gradviz.recording.state import RecordingState
 
 __all__ = ["Insertion", "UntrackedOverlay", "open_loops", "ranks"]
