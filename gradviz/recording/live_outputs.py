@@ -14,8 +14,7 @@ import torch
 from gradviz.capture.autograd.nodes import sequence_number
 from gradviz.capture.autograd.tensors import is_unsure, place_of
 from gradviz.capture.tensors.names import Names
-from gradviz.capture.tracing.lifetime import let_go_safely
-from gradviz.capture.tracing.walk import Walk
+from gradviz.capture.tracing.walk import Walk, let_go_safely
 from gradviz.recording.provenance import Leaf
 from gradviz.recording.state import RecordingState
 

@@ -12,8 +12,7 @@ from typing import NamedTuple
 from torch.autograd.graph import Node
 
 from gradviz.capture.autograd.nodes import ACCUMULATE_NR, leaf_of, sequence_number
-from gradviz.capture.tracing.lifetime import hold_apart
-from gradviz.capture.tracing.walk import BAND
+from gradviz.capture.tracing.walk import BAND, hold_apart
 from gradviz.recording.provenance import NO_ANCESTORS, Ancestors, CutLeaves, Provenance
 
 __all__ = ["Reachability"]

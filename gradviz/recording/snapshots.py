@@ -14,7 +14,7 @@ from torch import nn
 
 from gradviz.capture.autograd.engine import creation_count
 from gradviz.capture.tensors.names import Named, Names
-from gradviz.capture.tracing.labels import Labels
+from gradviz.capture.tracing.tracer import Labels
 from gradviz.graph import Cause, GradGraph
 from gradviz.recording.hooks import HookedTensor, held_with_hooks
 from gradviz.recording.live_outputs import live_outputs, sharing_outputs

@@ -19,8 +19,7 @@ from gradviz.capture.autograd.nodes import operation_type, read_saved, sequence_
 from gradviz.capture.autograd.tensors import version_of
 from gradviz.capture.tensors.names import Names
 from gradviz.capture.tensors.summary import summarize
-from gradviz.capture.tracing.copying import copy_graph
-from gradviz.capture.tracing.tracer import trace_subjects
+from gradviz.capture.tracing.tracer import copy_graph, trace_subjects
 from gradviz.capture.tracing.walk import NO_GRADIENT, Walk, key_at, visit_ancestors
 from gradviz.graph import Buffers, GradGraph, NodeKind
 from gradviz.recording.provenance import Leaf, UntrackedTensor

@@ -10,8 +10,7 @@ import torch
 
 from gradviz.capture.autograd.tensors import place_of, version_of
 from gradviz.capture.tensors.summary import summarize
-from gradviz.capture.tracing.copying import copy_graph
-from gradviz.capture.tracing.labels import Labels
+from gradviz.capture.tracing.tracer import Labels, copy_graph
 from gradviz.graph import Cause, EdgeKind, GradGraph, NodeKind
 from gradviz.recording.provenance import CutLeaves, Input, Leaf, OperationOutput, UntrackedTensor
 from gradviz.recording.source_lines import NOWHERE, CodeLocation
@@ -272,7 +271,7 @@ class UntrackedOverlay:
         pairs = []
         holes, inputs = list(holes), list(inputs)
         for hole in holes[:]:
-            saved = self._saved_at(*hole)
+            saved = self._tensor_saved_at(*hole)
             shape = self._graph.nodes[saved].get("shape") if saved else None
             for data in inputs:
                 source = data.source
@@ -285,7 +284,7 @@ class UntrackedOverlay:
             pairs += zip(holes, inputs, strict=True)
         return pairs
 
-    def _saved_at(self, key: str, position: int) -> str:
+    def _tensor_saved_at(self, key: str, position: int) -> str:
         """The key of the saved tensor that the trace found for an input, or ""."""
         own = {key for key, _ in self._untracked.values()}
         for source in self._graph.predecessors(key):
@@ -295,7 +294,7 @@ class UntrackedOverlay:
         return ""
 
     def _fill_one(self, key: str, position: int, data: Input) -> None:
-        saved = self._saved_at(key, position)
+        saved = self._tensor_saved_at(key, position)
         node = dict(self._graph.nodes[key])
         if saved:
             self._graph.remove_edge(saved, key, position)
