@@ -17,21 +17,13 @@ from gradviz.capture.autograd.operations import type_text
 from gradviz.capture.tensors.summary import FEW, readable
 from gradviz.capture.tracing.walk import visit_ancestors
 from gradviz.graph import TensorSummary
+from gradviz.graph.operations import forward_word, operation
 
 __all__ = ["Contents", "contents_of"]
 
 Contents = Mapping[str, Mapping[str, TensorSummary]]
 """By the keys of operations: the tensors saved as ``result``, ``self`` and ``other``."""
 
-_ASKED = frozenset(
-    f"{word}Backward{number}"
-    for word in (
-        *("Relu", "Sigmoid", "Tanh", "Clamp", "ClampMin", "ClampMax", "Hardtanh", "Threshold"),
-        *("Exp", "Log", "Log2", "Log10", "Log1P", "Sqrt", "Rsqrt", "Reciprocal", "Pow", "Div"),
-        *("Mul", "Acos", "Asin", "Acosh", "Atanh", "Softmax", "LogSoftmax"),
-    )
-    for number in range(3)
-)
 _MOST = 1 << 22  # elements read before a pass: a few milliseconds
 _MOST_NODES = 512  # a hundredth of a millisecond each, however small what they have saved
 
@@ -51,7 +43,7 @@ def contents_of(roots: Sequence[Any], operations: Mapping[int, str]) -> Contents
     asked = (
         node
         for node, _ in visit_ancestors(node for node in starts if node is not None)
-        if type(node).__name__ in _ASKED
+        if operation(forward_word(type(node).__name__)).read
     )
     for node in islice(asked, _MOST_NODES):
         key = operations.get(sequence_number(node))

@@ -16,19 +16,18 @@ import torch
 from torch.autograd.graph import Node
 
 from gradviz.capture.autograd.operations import (
-    ADD_FAMILY,
-    ARGUMENTS,
     OPTIONS,
     OperationType,
     custom_word,
-    forward_word,
     option_text,
     plain_shape,
     type_text,
 )
 from gradviz.graph import Buffers, NodeKind
+from gradviz.graph.operations import forward_word, operation
 from gradviz.graph.schema import SavedTensor
 from gradviz.graph.templates import template
+from gradviz.torch_messages import MessageKind
 
 __all__ = [
     "ACCUMULATE",
@@ -109,14 +108,16 @@ def _operation_type(node: Node) -> OperationType:
     raw = tuple(a for a in attributes if a.startswith("_raw_saved_"))
     saved = tuple(a.removeprefix("_raw_saved_") for a in raw)
     plain = {a.removeprefix("_saved_") for a in attributes if a.startswith("_saved_")}
+    word = "accumulate_grad" if name == ACCUMULATE else forward_word(name)
+    row = operation(word)
     options = tuple(sorted(plain.difference(saved) & OPTIONS.keys()))
     return OperationType(
         grad_fn=name,
-        op="accumulate_grad" if name == ACCUMULATE else forward_word(name),
+        op=word,
         saved=saved,
         raw=raw,
         read_raw=_reader(raw),
-        arguments=ARGUMENTS.get(name, ()),
+        arguments=row.saves if name.endswith(f"Backward{row.variant}") else (),
         options=options,
         read_options=attrgetter(*(f"_saved_{o}" for o in options)) if options else None,
     )
@@ -272,7 +273,7 @@ def read_saved(node: Node, kind: OperationType) -> tuple[Buffers, Sequence[Any]]
     except AttributeError:
         return _read_saved_lists(node, kind)
     except RuntimeError as error:
-        return (_FREED if "freed" in str(error) else Buffers.UNKNOWN), ()
+        return (_FREED if MessageKind.FREED.matches(str(error)) else Buffers.UNKNOWN), ()
     except Exception:
         return Buffers.UNKNOWN, ()
     for held in saved:
@@ -296,7 +297,7 @@ def _read_saved_lists(node: Node, kind: OperationType) -> tuple[Buffers, Sequenc
             else:
                 saved.append(raw.data)
     except Exception as error:
-        return (_FREED if "freed" in str(error) else Buffers.UNKNOWN), ()
+        return (_FREED if MessageKind.FREED.matches(str(error)) else Buffers.UNKNOWN), ()
     if any(held is not None for held in saved):
         return _HELD, saved
     return _nothing_held(node, kind), saved
@@ -306,7 +307,7 @@ def _nothing_held(node: Node, kind: OperationType) -> Buffers:
     """Whether an operation that holds nothing has saved nothing, or its tensors were freed."""
     if kind.raw == ("_raw_saved_tensors",):
         return _NOTHING_SAVED  # a custom function raises once it is freed
-    if kind.grad_fn in ADD_FAMILY:
+    if operation(kind.op).lazy:
         edges = node.next_functions
         if edges and all(child is None for child, _ in edges[1:]):
             return _NOTHING_SAVED

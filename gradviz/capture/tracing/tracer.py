@@ -12,7 +12,7 @@ import torch
 from torch.autograd.graph import GradientEdge, Node
 
 from gradviz.capture.autograd.nodes import ACCUMULATE, NodeReader, has_no_bias, leaf_of
-from gradviz.capture.autograd.operations import NUMBER_OPERAND, OPTIONAL, OperationType, number_text
+from gradviz.capture.autograd.operations import OperationType
 from gradviz.capture.autograd.tensors import (
     hook_count,
     is_transformed,
@@ -27,6 +27,8 @@ from gradviz.capture.tensors.summary import FEW, summarize
 from gradviz.capture.tracing.walk import NO_GRADIENT, Edges, Walk, key_at, let_go_safely
 from gradviz.graph import Buffers, Cause, EdgeData, EdgeKind, GradGraph, NodeKind, TensorSummary
 from gradviz.graph.collector import collector_paused
+from gradviz.graph.operations import operation
+from gradviz.graph.text import number_text
 
 __all__ = [
     "Builder",
@@ -482,7 +484,7 @@ class UntrackedInputs:
         """The text of a number; "" if it cannot be read; None if it is a tensor of the user's."""
         if operand.dim() or id(operand) in self.labels.by_id:
             return None
-        readable = kind.grad_fn in NUMBER_OPERAND and type(operand) is torch.Tensor
+        readable = operation(kind.op).number and type(operand) is torch.Tensor
         if not readable or not operand.is_cpu:
             return ""
         try:
@@ -495,7 +497,7 @@ def _is_absent(node: Node, kind: OperationType, argument: str, buffers: Buffers)
     """Whether an optional argument is known to be absent."""
     if argument == "bias" and kind.grad_fn == "ConvolutionBackward0":
         return has_no_bias(node)
-    return buffers is Buffers.HELD and argument in OPTIONAL.get(kind.grad_fn, ())
+    return buffers is Buffers.HELD and argument in operation(kind.op).optional
 
 
 class NodePlaces:
