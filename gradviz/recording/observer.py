@@ -29,11 +29,11 @@ from gradviz.facts import (
 from gradviz.graph import GradGraph
 from gradviz.graph.collector import collector_paused
 from gradviz.recording.accumulation import Before, leaves_of
-from gradviz.recording.camera import Snapshots
 from gradviz.recording.event_log import Entry, KeyOf
 from gradviz.recording.frame_store import FrameStore
 from gradviz.recording.problems import Freed, History, error_details
 from gradviz.recording.provenance import Leaf
+from gradviz.recording.snapshots import Snapshots
 from gradviz.recording.source_lines import CodeLocation, UserFiles
 from gradviz.recording.state import InPlaceChange, RecordingState
 from gradviz.story import EventKind, Frame
@@ -103,7 +103,7 @@ class Observer:
     ) -> None:
         self.moments = FrameStore(max_frames)
         self._watch = watch
-        self.camera = Snapshots(watch, modules)
+        self.snapshots = Snapshots(watch, modules)
         self._rows = 0
         self._thread = 0
         self._pass: _Pass | None = None
@@ -111,14 +111,14 @@ class Observer:
         self._held: list[_Held] = []
         self._freed: deque[Freed] = deque(maxlen=_REMEMBERED)
         self._seen_error = 0
-        watch.journal.key_of = self.camera.keys.known
+        watch.journal.key_of = self.snapshots.keys.known
         watch.on_settled_grad = self._after_grad
 
     def begin(self, code: CodeType) -> None:
         """The recording begins, in some code of the user's."""
         self._thread = threading.get_ident()
         with quietly():
-            self.camera.begin(code)
+            self.snapshots.begin(code)
 
     # Backward passes.
 
@@ -138,13 +138,13 @@ class Observer:
         place, count = self._watch.place(), creation_count()
         if call.accumulates:
             self._passes += 1
-        graph = self.camera.before_backward([each for each in call.roots if each is not None])
+        graph = self.snapshots.before_backward([each for each in call.roots if each is not None])
         self._add(FrameKind.FORWARD, graph)
         root = next((graph.nodes[key].get("name", "") for key in graph.roots), "")
-        before = Before(self._watch, graph, self.camera.snapshot)
+        before = Before(self._watch, graph, self.snapshots.snapshot)
         given = bool(self._watch.gradient_given)
         self._pass = _Pass(self._passes, place, count, before, given, root, graph)
-        self._watch.hooks.begin(leaves_of(self._watch), self.camera.hooked)
+        self._watch.hooks.begin(leaves_of(self._watch), self.snapshots.hooked)
 
     def after_backward(self, call: BackwardCall, outcome: object) -> None:
         """A backward pass has run, or failed."""
@@ -180,14 +180,14 @@ class Observer:
             self._fail(outcome, done)
             return
         changed = done.before.count_passes(watch)
-        graph = self.camera.after_backward(has_grown=call.create_graph)
+        graph = self.snapshots.after_backward(has_grown=call.create_graph)
         added = [self._log_accumulation(leaf, done, graph) for leaf in changed]
         watch.journal.entries += [*on_leaves, *done.steps]
         kind = FrameKind.AFTER_BACKWARD if call.accumulates else FrameKind.AFTER_AUTOGRAD_GRAD
         self._add(kind, graph, added=added)
         if not call.retain_graph:
             location = watch.lines.line(*done.place).location
-            self._freed.append((location, self.camera.snapshot.operations))
+            self._freed.append((location, self.snapshots.snapshot.operations))
         watch.turn()
 
     def _backward_details(
@@ -207,7 +207,7 @@ class Observer:
     def _identity_of(self, tensor: Any) -> Hashable:
         """The identity of what a backward pass was limited to."""
         if isinstance(tensor, torch.Tensor):
-            return next(self._watch.ghosts.identities(tensor), None)
+            return next(self._watch.provenance.identities(tensor), None)
         leaf = leaf_of(tensor.node)
         return sequence_number(tensor.node) if leaf is None else self._identity_of(leaf)
 
@@ -225,7 +225,7 @@ class Observer:
     def module_hook(self, hook: Any, module: Any, given: Any, result: Any) -> None:
         """A full backward hook of a module was called."""
         if self._pass is not None:
-            name = functools.partial(self.camera.module_name, module)
+            name = functools.partial(self.snapshots.module_name, module)
             self._watch.hooks.of_module(hook, name, given, result)
 
     def mode_changed(self) -> None:
@@ -236,14 +236,14 @@ class Observer:
             self._watch.stumbled(error)
 
     def _grad_of(self, leaf: Leaf, graph: GradGraph) -> Any:
-        key = self.camera.keys.known(leaf.identity)
+        key = self.snapshots.keys.known(leaf.identity)
         return graph.nodes[key].get("grad") if key in graph else None
 
     def _fail(self, error: BaseException, done: _Pass) -> None:
         """Backward raised: add the frame of the failure."""
-        roots = self.camera.roots
-        graph = self.camera.trace(roots)
-        operations = self.camera.snapshot.operations
+        roots = self.snapshots.roots
+        graph = self.snapshots.trace(roots)
+        operations = self.snapshots.snapshot.operations
         history = History(done.graph, self._watch, self._freed)
         entry = Entry(EventKind.ERROR, type(error).__name__, done.place)
         details = error_details(error, graph, roots, operations, history)
@@ -257,7 +257,7 @@ class Observer:
 
     def _after_grad(self, entry: Entry) -> None:
         with quietly(), collector_paused():
-            self._add(FrameKind.AFTER_GRADIENT_CHANGE, self.camera.now(), entry)
+            self._add(FrameKind.AFTER_GRADIENT_CHANGE, self.snapshots.now(), entry)
 
     def before_step(self, optimizer: Any, args: Any, kwargs: Any) -> None:
         """An optimizer begins a step."""
@@ -294,8 +294,8 @@ class Observer:
             tensor = each.ref()
             if tensor is None:
                 continue
-            record = watch.ghosts.leaf(tensor) if tensor.requires_grad else None
-            identity = next(watch.ghosts.identities(tensor), None)
+            record = watch.provenance.leaf(tensor) if tensor.requires_grad else None
+            identity = next(watch.provenance.identities(tensor), None)
             held.append(identity)
             after = version_of(tensor)
             if after != each.version:
@@ -326,13 +326,13 @@ class Observer:
             self._pass.steps.append(entry)
             return
         watch.journal.entries.append(entry)
-        self._add(FrameKind.AFTER_STEP, self.camera.now())
+        self._add(FrameKind.AFTER_STEP, self.snapshots.now())
 
     # Marks and the end.
 
     def mark(self, entry: Entry) -> None:
         """Take a frame that the program asked for."""
-        self._add(FrameKind.MARK, self.camera.now(with_heads=True), entry)
+        self._add(FrameKind.MARK, self.snapshots.now(with_outputs=True), entry)
 
     def end(self, error: BaseException | None) -> None:
         """The recording ends; an error that ends it is logged, unless backward raised it."""
@@ -346,10 +346,10 @@ class Observer:
                 if error is not None and id(error) != self._seen_error and not quiet_exit:
                     entry = Entry(EventKind.ERROR, type(error).__name__, self._place_of(error))
                     entry.details = ErrorDetails(entry.word, str(error))
-                    graph = self.camera.now(with_heads=True)
+                    graph = self.snapshots.now(with_outputs=True)
                     self._add(FrameKind.ERROR, graph, watch.log(entry))
                 elif watch.journal.count + len(watch.journal.entries) > self._rows:
-                    self._add(FrameKind.END, self.camera.now(with_heads=True))
+                    self._add(FrameKind.END, self.snapshots.now(with_outputs=True))
                 elif not self.moments.count:
                     self._add(FrameKind.END, GradGraph())
         except Exception as mistake:
@@ -387,7 +387,7 @@ class Observer:
         title = with_gradients(frame_title(kind, self._passes, word, action, count), added)
         frame = Frame(title, graph, "", kind, self._passes, self._rows - 1)
         self.moments.add(frame, word, always=kind in _ALWAYS)
-        self.camera.keys.turn()
+        self.snapshots.keys.turn()
 
 
 def _held_by(optimizer: Any) -> list[_Held]:

@@ -1,4 +1,4 @@
-"""What an operation is called, and which of its arguments are worth showing: tables and words.
+"""Names of operations, and which of their arguments are shown.
 
 Torch names the node of an operation after its derivative (``MulBackward0``) and its arguments
 after its native signature (``_saved_exponent``). Nothing here needs torch itself.
@@ -32,12 +32,12 @@ class OperationType:
     Args:
         grad_fn: class name: ``"MulBackward0"``.
         op: the forward word: ``"mul"``.
-        opaque: why the inside cannot be seen, or "".
+        opaque: why the inside is not recorded, or "".
         saved: the argument names of the tensors that it may save.
         raw: the attributes that hold them.
         read_raw: reads what they hold; a single one gives a bare value.
         arguments: under which of those names it saves each input, where known.
-        options: the names of its plain arguments that are worth showing.
+        options: the names of its plain arguments that are shown.
         read_options: reads them all; a single name gives a bare value.
     """
 
@@ -59,7 +59,7 @@ def _text(value: object) -> str:
 
 
 def _signed(value: object) -> object:
-    """Torch hands dimensions out as unsigned 64-bit numbers: -1 arrives as 2**64 - 1."""
+    """Torch gives dimensions as unsigned 64-bit integers: -1 is 2**64 - 1."""
     if isinstance(value, (list, tuple)):
         return [_signed(item) for item in value]
     if type(value) is int and value >= 2**63:
@@ -72,7 +72,7 @@ def _dims(value: object) -> str:
 
 
 def _unless(*silent: object) -> Callable[[object], str]:
-    """Text of a value, and nothing when it is what one would expect anyway."""
+    """Text of a value, "" for the usual ones."""
 
     def text(value: object) -> str:
         items = value if isinstance(value, (list, tuple)) else (value,)
@@ -127,11 +127,11 @@ OPTIONS: dict[str, Callable[[object], str]] = {
     "value": _unless(1),
     "weight": _text,
 }
-"""Plain arguments that a reader wants to see, and how each is written; "" leaves it out."""
+"""Plain arguments that are shown, and how each is written; "" leaves it out."""
 
 
 def option_text(name: str, value: object) -> str:
-    """A plain argument as short text, or "" when it goes without saying.
+    """A plain argument as short text, or "" for a usual value.
 
     Example:
         >>> option_text("dim", 2**64 - 1), option_text("stride", (1, 1)), option_text("p", 0.5)
@@ -139,12 +139,12 @@ def option_text(name: str, value: object) -> str:
     """
     items = value if isinstance(value, (list, tuple)) else (value,)
     if not all(isinstance(item, _PLAIN) for item in items):
-        return ""  # absent, or symbolic: to compare that would specialise what is being compiled
+        return ""  # absent, or symbolic: comparing it would specialize a graph being compiled
     return OPTIONS[name](value)
 
 
 def custom_word(module: str, name: str) -> tuple[str, str]:
-    """What to call a custom ``Function``, and why its inside cannot be seen, or "".
+    """The name of a custom ``Function``, and why its inside is not recorded, or "".
 
     Example:
         >>> custom_word("torch.utils.checkpoint", "CheckpointFunction")
@@ -166,5 +166,5 @@ def type_text(value: object) -> str:
 
 
 def plain_shape(sizes: Iterable[object]) -> tuple[int, ...]:
-    """Sizes as plain numbers; a symbolic one is -1, since to ask it would specialise it."""
+    """Sizes as integers; a symbolic one is -1, since reading it would specialize it."""
     return tuple(size if type(size) is int else -1 for size in sizes)
