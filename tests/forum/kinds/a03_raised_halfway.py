@@ -1,5 +1,5 @@
 # %% second_pass_raises: the second pass raises after it has reached the head
-# expect head: not stale
+# expect head.weight: !stale
 #   never: added nothing
 #   line: any
 import torch
@@ -17,7 +17,7 @@ except RuntimeError as error:
     print(error)
 
 # %% hook_raises_in_backward: a hook raises, the bias before it has its gradient
-# expect bias: not stale
+# expect bias: !stale
 #   never: added nothing
 #   line: any
 import torch

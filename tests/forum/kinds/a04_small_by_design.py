@@ -47,7 +47,7 @@ from torch import nn
 
 torch.manual_seed(0)
 model = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True, dropout=0.0)
-loss = model(torch.randn(4, 6, 8)).pow(2).mean()
+loss = (model(torch.randn(4, 6, 8)) - torch.randn(4, 6, 8)).pow(2).mean()
 loss.backward()
 
 # %% logits_before_softmax_loss: a constant added to all logits

@@ -64,17 +64,3 @@ best = {name: value.clone() for name, value in model.state_dict().items()}
 loss = model(torch.randn(5, 3)).pow(2).mean()
 model.load_state_dict(best)  # here
 loss.backward()
-
-# %% running_variance_used: the running variance is saved and then updated by the module
-# expect error: changed in place
-#   says: running_var
-import torch
-from torch import nn
-
-torch.manual_seed(0)
-norm = nn.BatchNorm1d(3)
-x = torch.randn(6, 3, requires_grad=True)
-scaled = x * norm.running_var
-normed = norm(x)  # here
-loss = scaled.pow(2).sum() + normed.sum()
-loss.backward()
