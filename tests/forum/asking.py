@@ -71,7 +71,7 @@ class Question:
 
 def questions() -> list[Question]:
     """All of them, in the order of the files."""
-    return [each for path in sorted(HERE.glob("kinds/*.py")) for each in _of_file(path)]
+    return [each for path in sorted(HERE.glob("kinds/*.txt")) for each in _of_file(path)]
 
 
 def not_yet_right() -> set[str]:
