@@ -115,7 +115,7 @@ def labels_of(graph: GradGraph) -> dict[str, Label]:
 
 
 def _measured(label: Label, data: NodeData, by: str) -> Label:
-    """With what `colour_by` shows, where the label does not say it already."""
+    """With what `color_by` shows, where the label does not say it already."""
     role = Role.FACT
     text = ""
     if mark := data.get("mark"):

@@ -92,7 +92,7 @@ def _graph_lines(graph: GradGraph, prefix: str) -> Iterator[str]:
 
 
 def _widths(story: Story, theme: Theme) -> Iterator[str]:
-    """What `colour_by` shows: the width of edges, and of the outline of nodes."""
+    """What `color_by` shows: the width of edges, and of the outline of nodes."""
     several = len(story) > 1
     number = 0
     for place, frame in enumerate(story, 1):

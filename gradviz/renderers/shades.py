@@ -1,4 +1,4 @@
-"""What `colour_by` put on a graph, as renderers show it: bars, widths, a scale, a column."""
+"""What `color_by` put on a graph, as renderers show it: bars, widths, a scale, a column."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def scale_legend(graph: GradGraph) -> dict[str, str]:
 
 
 def has_bars(graph: GradGraph) -> bool:
-    """Whether `colour_by` was used, and anything is known of what it shows."""
+    """Whether `color_by` was used, and anything is known of what it shows."""
     scale = graph.graph.get("scale", {})
     return not scale.keys().isdisjoint({"high", "values"}) or bool(_marks(graph))
 

@@ -110,7 +110,7 @@ class _Tree:
                 stack += reversed(self._next(step, inputs))
 
     def _column(self, key: str, again: bool) -> str:
-        """What `colour_by` shows, before the line."""
+        """What `color_by` shows, before the line."""
         if not self.has_bars:
             return ""
         return f"{text_bar(self.graph, {} if again else self.graph.nodes[key])}  "
