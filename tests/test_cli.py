@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import children
 import pytest
 from click.testing import CliRunner
 
@@ -48,7 +49,7 @@ def start(*args, code="", **options):
     env = {**os.environ, "PYTHONPATH": PYTHONPATH, **options.pop("env", {})}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "stdin": subprocess.DEVNULL}
     command = [sys.executable, "-c", code.lstrip("; "), *args]
-    return subprocess.Popen(command, env=env, text=True, **{**pipes, **options})
+    return children.start(command, env=env, text=True, **{**pipes, **options})
 
 
 def finish(process):
@@ -141,10 +142,10 @@ MISUSE = [
     (["drow", "train.py:loss"], "No such command 'drow'"),
     (["draw", "train.py:loss", "--epochs", "3"], r"the script's own options go after --"),
     (["draw", "train.py:loss", "other.py:loss"], "unexpected extra argument"),
-    (["draw", "train.py:loss", "--theme", "blue"], "--theme must be one of auto, light, dark, got 'blue'"),
+    (["draw", "train.py:loss", "--theme", "blue"], "--theme must be one of auto, light, dark"),
     (["draw", "train.py:loss", "-o", "loss.wav"], "the suffix '.wav' is none of .svg .png"),
     (["draw", "train.py:loss", "-o", "a.png", "--format", "svg"], "a.png is png by its suffix"),
-    (["draw", "train.py:loss", "--views", "none,top:3"], "none stands alone: it cannot be combined"),
+    (["draw", "train.py:loss", "--views", "none,top:3"], "none stands alone: it cannot be"),
     (["draw", "train.py:loss", "--views", "nothing"], "no view 'nothing'; views are none, hide_"),
     (["draw", "train.py:f(x)"], "a name is like loss, model.loss"),
     (["draw", "train.py:los"], "train.py has no los; did you mean loss?"),

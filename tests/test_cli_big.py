@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import children
 import pytest
 from click.testing import CliRunner, Result
 
@@ -159,7 +160,7 @@ MISUSE = [
     (["draw", "x.json", "--radius", "3"], "--radius says how much to draw around a --focus"),
     (
         ["draw", "x.json", "--focus", "fc", "--radius", "-1"],
-        "--radius must be an integer >= 0, got '-1'",
+        "--radius must be an integer >= 0",
     ),
     (["draw", "x.json", "--color-by", "norm"], "--color-by must be one of grad_norm, saved_bytes"),
     (["summary", "x.json", "--depth", "0"], "--depth must be an integer >= 1, got '0'"),
@@ -254,7 +255,7 @@ def slow(stage: str, seconds: float, stderr: int = subprocess.PIPE) -> subproces
     """A real process that takes long over one stage, and says when it is there."""
     arguments = [*STAGES[stage], str(seconds), "draw", "train.py:loss", "-o", "loss.svg"]
     env = {**os.environ, "PYTHONPATH": str(ROOT), "TERM": "xterm", "COLUMNS": "80"}
-    return subprocess.Popen(
+    return children.start(
         [sys.executable, "-c", SLOW, *arguments],
         stdout=subprocess.PIPE,
         stderr=stderr,

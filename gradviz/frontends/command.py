@@ -160,18 +160,21 @@ class OptionValue(click.ParamType):  # type: ignore[type-arg]
         self.name = option.kind
 
     def convert(self, value: Any, _: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The value, or an error of misuse."""
         try:
             return self._option.read(value, "--{}")
         except UsageError as error:
             raise click.UsageError(str(error), ctx) from error
 
     def get_metavar(self, param: click.Parameter, ctx: click.Context | None = None) -> str:
+        """What the help calls it."""
         choices = "|".join(self._option.choices)
         return f"[{choices}]" if choices else self._option.kind.upper()
 
     def shell_complete(
         self, _: click.Context, __: click.Parameter, incomplete: str
     ) -> list[click.shell_completion.CompletionItem]:
+        """The choices that begin so."""
         found = [word for word in self._option.choices if word.startswith(incomplete)]
         return [click.shell_completion.CompletionItem(word) for word in found]
 
