@@ -156,7 +156,7 @@ MISUSE = [
     (["record", "train.py", "--until", "out['x']"], "--until takes the name of a variable"),
     (["record", "train.py", "--frames", "1-3"], "--frames must be integers >= 1, as in 1,3,5"),
     (["record", "train.py", "--frames", "99"], "--frames asks for 99; the recording has"),
-    (["record", "train.py", "--max-events", "-1"], "-1 is not in the range"),
+    (["record", "train.py", "--max-events", "-1"], "must be an integer >= 0"),
     (["record", "train.py", "--epochs", "3"], "the script's own options go after --"),
 ]
 
