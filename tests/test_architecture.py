@@ -212,7 +212,7 @@ PATTERNS = {
     "torch_messages.py": "PyTorch's exception texts",
     "capture/autograd/operations.py": "class names of autograd's nodes",
     "capture/tensors/names.py": "names in IPython's namespace",
-    "capture/tracing/labels.py": "paths of tensors in a nested structure",
+    "capture/tracing/tracer.py": "paths of tensors in a nested structure",
     "frontends/gallery.py": "sizes in an SVG, paragraphs of a docstring",
     "frontends/gallery_page.py": "sizes in an SVG, paragraphs of a docstring",
     "frontends/pages.py": "file names in Python's tracebacks",
