@@ -50,7 +50,7 @@ def moment_of(recording: Recording, roots: Sequence[Any] = ()) -> Context:
             CutEdge(each.target, each.target, {"cause": each.cause, "source": each.source})
             for each in cuts
         ]
-        for leaf, cuts in recording.cut_off(graph, ends).items()
+        for leaf, cuts in recording._cut_off(graph, ends).items()
     }
     before = _before(frames)
     return Context(graph, tuple(keys), events, before, kept, lost)
@@ -76,7 +76,7 @@ def questions_of(asked: Asked, moment: Context, names: Names) -> list[Question]:
     from gradviz.capture.tensors.names import Names
 
     shown = _leaves(asked.recording.frames)
-    own = Names(asked.recording.parameters())
+    own = Names(asked.recording._parameters())
     keys = [asked.recording.key_of(named.tensor, moment.graph) for named in own]
     unseen = [each for each, key in zip(own, keys, strict=True) if key not in shown]
     others = iter(
@@ -132,7 +132,7 @@ def with_values(moment: Context, recording: Recording, names: Names) -> Context:
         and data.get("version", 0) == version_of(named.tensor)
     ]
     if moment.before is not None:
-        _put_contents(graphs[1], recording.contents(moment.before))
+        _put_contents(graphs[1], recording._contents(moment.before))
     known = {id(tensor): tensor for _, tensor in places}
     summaries = dict(zip(known, summarize(list(known.values())), strict=True))
     for data, tensor in places:
@@ -162,7 +162,7 @@ def _not_finite_since(recording: Recording) -> dict[str, tuple[int, GradGraph]]:
 
 def _with_contents(graph: GradGraph, recording: Recording) -> GradGraph:
     told: GradGraph = graph.copy()
-    _put_contents(told, recording.contents(graph))
+    _put_contents(told, recording._contents(graph))
     return told
 
 
