@@ -87,7 +87,6 @@ KNOWN = {
 }
 KNOWN_CIRCLES = (
     "gradviz.frontends.display <-> gradviz.frontends.drawing",
-    "gradviz.recording.op_records <-> gradviz.recording.provenance",
     "gradviz.story <-> gradviz.wording",
 )
 KNOWN_CLASSES = ("EventKind", "Group", "Snapshots", "Subject")
