@@ -5,8 +5,8 @@
     python tests/fuzz.py --show 123               # the program of one seed, and the answers
 
 Each program is run bare and recorded. Values, gradients, versions and random states must be the
-same. Which leaves are reachable is asked of torch; where data leaves the graph is known, because the
-program was generated. A cause that is told must be one of those; "not recorded" is right, too.
+same. Which leaves are reachable is asked of torch; where data leaves the graph is known, because
+the program was generated. A cause that is told must be one of those; "not recorded" is right, too.
 """
 
 from __future__ import annotations
@@ -330,7 +330,7 @@ def wrong(program: Program) -> Iterator[tuple[str, str]]:
 
 def _wrong_error(program: Program, told: Any) -> Iterator[tuple[str, str]]:
     if told.verdict.value == "changed in place":
-        named = [at for at in _named(program, str(told))]
+        named = _named(program, str(told))
         if named and program.in_place and not set(named) & set(program.in_place):
             yield "wrong line", f"error: {told}"
     elif told.verdict.value == "another error":
