@@ -250,7 +250,7 @@ def broken(*_: object) -> None:
 
 
 @pytest.mark.parametrize(
-    "place", ["note_inputs", "outside", "input_from", "log", "settle", "place", "add_untracked"]
+    "place", ["add_mixed_inputs", "outside", "input_from", "log", "flush", "place", "add_untracked"]
 )
 def test_a_mistake_of_ours_never_reaches_the_program(
     place: str, monkeypatch: pytest.MonkeyPatch
