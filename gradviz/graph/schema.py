@@ -226,6 +226,8 @@ class NodeData(TypedDict, total=False):
     inferred          True when ``module`` was inferred from names and order, not recorded
     changes           what is new against the frame before, in few words, by attribute:
                       ``{"grad": "+3", "buffers": "freed"}``; ``{"node": "new"}`` for a new node
+    used_version      of a leaf in a later frame: its version when the operations used it
+    used_value        of the same: its `TensorSummary` then
     problem           what went wrong here, when a recording ended in an error at this node
     level             how much it has of what `colour_by` shows: 0 the least, 1 the most
     mark              `Mark`: a gradient that has no place on that scale
@@ -271,6 +273,8 @@ class NodeData(TypedDict, total=False):
     contents: tuple[str, ...]
     inferred: bool
     changes: dict[str, str]
+    used_version: int
+    used_value: TensorSummary
     problem: str
     level: float
     mark: Mark

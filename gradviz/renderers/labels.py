@@ -110,8 +110,10 @@ def labels_of(graph: GradGraph) -> dict[str, Label]:
         'x  f32[3]  leaf  .grad  None'
     """
     states = {data.get("buffers") for _, data in graph.nodes(data=True)}
-    mixed = {Buffers.FREED, Buffers.HELD} <= states
-    labels = {key: _label(graph, key, freed_is_news=mixed) for key in graph.nodes}
+    # In a single picture where all is freed the caption says it; in a later frame each node does.
+    is_later = bool(graph.graph.get("frame"))
+    shows_freed = Buffers.FREED in states and (Buffers.HELD in states or is_later)
+    labels = {key: _label(graph, key, shows_freed) for key in graph.nodes}
     if scale := graph.graph.get("scale"):
         for key, label in labels.items():
             labels[key] = _measured(label, graph.nodes[key], scale["by"])
@@ -125,7 +127,12 @@ def _measured(label: Label, data: NodeData, by: str) -> Label:
     if mark := data.get("mark"):
         loud = mark is not Mark.ZERO
         text, role = (mark.value, Role.LOUD) if loud else ("dead", role)
-    elif by == "grad_norm" and "level" in data and (gradient := data.get("grad")):
+    elif (
+        by == "grad_norm"
+        and "level" in data
+        and (gradient := data.get("grad"))
+        and (gradient.numel > 1 or gradient.values is None)
+    ):
         text = f"norm {number_text(norm_of(gradient))}"
     elif by == "saved_bytes" and "level" in data:
         text = f"{bytes_text(data['saved_bytes'])} saved"
@@ -145,16 +152,18 @@ def _measured(label: Label, data: NodeData, by: str) -> Label:
     return Label(head, tuple(rows))
 
 
-def _label(graph: GradGraph, key: str, freed_is_news: bool) -> Label:
+def _label(graph: GradGraph, key: str, shows_freed: bool) -> Label:
     data: NodeData = graph.nodes[key]
     kind = data["kind"]
     if kind in (NodeKind.OPERATION, NodeKind.ACCUMULATE, NodeKind.GROUP):
         group = kind is NodeKind.GROUP
         head = _group_head(data) if group else _operation_head(graph, key, data)
         changed = data.get("changes", {}).get("buffers")
-        if changed or (freed_is_news and data.get("buffers") is Buffers.FREED):
-            head.append(TextSpan(changed or "freed", Role.LOUD))
-        return Label(tuple(head), _rows(data))
+        if changed or (shows_freed and data.get("buffers") is Buffers.FREED):
+            is_old = not changed and graph.graph.get("frame")
+            head.append(TextSpan(changed or "freed", Role.FACT if is_old else Role.LOUD))
+        value = [] if group else _value_rows(data, is_dated=False)
+        return Label(tuple(head), (*value, *_rows(data)))
     head = [*_name(data), *_shape(data)]
     # The edge above names the cut (detach, ...); the label names any other operation.
     if kind is NodeKind.UNTRACKED and data.get("op", "detach") not in _CAUSES:
@@ -162,13 +171,38 @@ def _label(graph: GradGraph, key: str, freed_is_news: bool) -> Label:
     if "clone_of" in data:
         return Label((*head, TextSpan("again", Role.FACT)))
     head += _hooks(data) + _news(data)
+    value = _value_rows(data, is_dated=_may_have_changed(graph, key))
     if kind is NodeKind.RESULT:
-        value = _value_rows(data)
         if value and data["value"].numel <= _FEW_INLINE:
             head, value = [*head, *value[0]], []
-        return Label(tuple(head), (*value, *_rows(data)[len(_value_rows(data)) :]))
-    head.append(TextSpan(_TENSOR_WORD.get(kind, kind.value), Role.FACT))
-    return Label(tuple(head), _rows(data))
+    else:
+        head.append(TextSpan(_TENSOR_WORD.get(kind, kind.value), Role.FACT))
+        if not value:
+            head += _since(data)
+    return Label(tuple(head), (*value, *_rows(data)))
+
+
+def _may_have_changed(graph: GradGraph, key: str) -> bool:
+    """Whether a leaf was changed in place, and nobody knows whether the graph used it before.
+
+    A backward pass has run since, so that an optimizer may have written to it. While saved
+    tensors are held, or in a recording, it is known.
+    """
+    data = graph.nodes[key]
+    if data["kind"] not in _LEAVES or not data.get("version") or "used_version" in data:
+        return False
+    users = [graph.nodes[user] for user in graph.successors(key)]
+    return any(user.get("buffers") is Buffers.FREED for user in users)
+
+
+def _since(data: NodeData) -> list[TextSpan]:
+    """That a leaf was changed in place after an operation of the graph used it."""
+    if data.get("used_version", data.get("version", 0)) == data.get("version", 0):
+        return []
+    then = data.get("used_value")
+    was = _content(then) if then is not None else ""
+    short = [TextSpan(f"was {was}", Role.FACT)] if 0 < len(was) <= _LONGEST_VALUE // 2 else []
+    return [TextSpan("changed since", Role.LOUD), *short]
 
 
 def _rows(data: NodeData) -> tuple[Line, ...]:
@@ -176,9 +210,10 @@ def _rows(data: NodeData) -> tuple[Line, ...]:
     trouble: list[Line] = [(TextSpan(clean(problem), Role.LOUD),)] if problem else []
     if data["kind"] is NodeKind.GROUP:
         return (*_group_rows(data), *trouble)
-    return (*_value_rows(data), *_why_untracked(data), *_grad_rows(data), *trouble)
+    return (*_why_untracked(data), *_grad_rows(data), *trouble)
 
 
+_LEAVES = (NodeKind.LEAF, NodeKind.PARAMETER)
 _TENSOR_WORD = {NodeKind.UNTRACKED: "not tracked"}
 
 
@@ -200,11 +235,12 @@ def _operation_head(graph: GradGraph, key: str, data: NodeData) -> list[TextSpan
 def _news(data: NodeData) -> list[TextSpan]:
     """What has changed, except value, gradient and buffers, which have their own places."""
     changes = {k: v for k, v in data.get("changes", {}).items() if k not in _TOLD_ELSEWHERE}
-    if data["kind"] in (NodeKind.LEAF, NodeKind.PARAMETER):
-        changes.pop("version", None)  # "changed" stands beside its value
+    if data["kind"] in _LEAVES and changes.pop("version", None) and not data.get("value"):
+        changes["node"] = "" if _since(data) else "changed"
     return [
         TextSpan(text if name == "node" else f"{name} {text}", Role.LOUD)
         for name, text in changes.items()
+        if text
     ]
 
 
@@ -275,9 +311,15 @@ def clean(text: str) -> str:
 
 
 def _short(text: str) -> str:
-    """The same, with the middle of a very long name left out."""
+    """The same; of a long path its last parts, of another long name its two ends."""
     text = clean(text)
     if len(text) <= _LONGEST_NAME:
+        return text
+    parts = text.split(".")
+    while len(parts) > 1 and len(text) > _LONGEST_NAME:
+        del parts[0]
+        text = f"…{'.'.join(parts)}"
+    if len(text) <= _LONGEST_NAME and len(parts) > 1:
         return text
     half = _LONGEST_NAME // 2
     return f"{text[: half - 1]}…{text[-half:]}"
@@ -317,17 +359,29 @@ def _options(data: NodeData) -> list[TextSpan]:
 
 
 def _content(summary: TensorSummary) -> str:
-    """What is in a tensor, in no more room than a card has; the tooltip has all of it."""
+    """What is in a tensor, in the room of a card; the tooltip has all of it.
+
+    Of many values the first ones are written out, in full, and then how many there are.
+    """
     text = summary_text(summary)
-    return text if len(text) <= _LONGEST_VALUE else f"{text[: _LONGEST_VALUE - 2].rstrip()} …"
+    if len(text) <= _LONGEST_VALUE:
+        return text
+    has_values = summary.values is not None
+    more = f" {summary.numel:,} values" if has_values else ""
+    room = _LONGEST_VALUE - len(more) - len(summary.shape)
+    kept, _, cut = text[:room].rpartition(" " if has_values else ", ")
+    open_rows = kept.count("[") - kept.count("]")
+    return f"{kept or cut} …{']' * open_rows}{more}"
 
 
-def _value_rows(data: NodeData) -> list[Line]:
+def _value_rows(data: NodeData, is_dated: bool) -> list[Line]:
+    """The row of the value; ``is_dated`` if the graph may have been made with another one."""
     value = data.get("value")
     if value is None or not (text := _content(value)):
         return []
     role = Role.LOUD if value.nan or value.inf else Role.VALUE
-    return [(TextSpan("=", Role.FACT), TextSpan(text, role), *_change(data, "value"))]
+    news = _since(data) or _change(data, "value")
+    return [(TextSpan("now" if is_dated else "=", Role.FACT), TextSpan(text, role), *news)]
 
 
 def _change(data: NodeData, attribute: str) -> list[TextSpan]:
