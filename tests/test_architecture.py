@@ -1,8 +1,9 @@
 """The rules of the house, kept by reading the source: who imports whom, and who does what.
 
 The places stand in a chain, and each imports only from itself and from places to its left:
-errors, cells, shown -> graph -> facts -> story, serialize -> capture -> recording -> views ->
-diagnosis, comparison, checking, reports -> renderers -> frontends -> the package itself.
+errors, cells, shown, torch_messages -> graph -> facts -> story, serialize -> capture ->
+recording -> views -> diagnosis, comparison, checking, reports -> renderers -> frontends -> the
+package itself.
 """
 
 import ast
@@ -16,7 +17,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 CHAIN = (
-    ("errors", "cells", "shown"),
+    ("errors", "cells", "shown", "torch_messages"),
     ("graph",),
     ("facts",),
     ("story", "serialize"),

@@ -29,6 +29,7 @@ from gradviz.capture.autograd.operations import (
 )
 from gradviz.graph import Buffers, NodeKind
 from gradviz.graph.templates import template
+from gradviz.torch_messages import MessageKind
 
 __all__ = [
     "ACCUMULATE",
@@ -270,7 +271,7 @@ def read_saved(node: Node, kind: OperationType) -> tuple[Buffers, Sequence[Any]]
     except AttributeError:
         return _read_saved_lists(node, kind)
     except RuntimeError as error:
-        return (_FREED if "freed" in str(error) else Buffers.UNKNOWN), ()
+        return (_FREED if MessageKind.FREED.matches(str(error)) else Buffers.UNKNOWN), ()
     except Exception:
         return Buffers.UNKNOWN, ()
     for held in saved:
@@ -294,7 +295,7 @@ def _read_saved_lists(node: Node, kind: OperationType) -> tuple[Buffers, Sequenc
             else:
                 saved.append(raw.data)
     except Exception as error:
-        return (_FREED if "freed" in str(error) else Buffers.UNKNOWN), ()
+        return (_FREED if MessageKind.FREED.matches(str(error)) else Buffers.UNKNOWN), ()
     if any(held is not None for held in saved):
         return _HELD, saved
     return _nothing_held(node, kind), saved
