@@ -218,6 +218,8 @@ class NodeData(TypedDict, total=False):
     source            line that made it: ``train.py:31``
     clone_of          key of the node that this one repeats (`clone_shared_leaves`)
     members           of a group: how many operations were folded into it
+    grad_range        of a group that repeats: the least and the greatest norm of the ``.grad`` of
+                      one repetition
     repeat            of a group: how many times the same part comes after itself (``×12``)
     parameters        of a group: number of elements of the parameters inside
     structure         of a group: a fingerprint, the same for groups that do the same
@@ -267,6 +269,7 @@ class NodeData(TypedDict, total=False):
     clone_of: str
     members: int
     repeat: int
+    grad_range: tuple[float, float]
     parameters: int
     structure: str
     first: str

@@ -42,6 +42,7 @@ __all__ = [
     "clean",
     "edge_tooltip",
     "labels_of",
+    "may_have_changed",
     "tooltip_of",
 ]
 
@@ -132,6 +133,7 @@ def _measured(label: Label, data: NodeData, by: str) -> Label:
         and "level" in data
         and (gradient := data.get("grad"))
         and (gradient.numel > 1 or gradient.values is None)
+        and "grad_range" not in data
     ):
         text = f"norm {number_text(norm_of(gradient))}"
     elif by == "saved_bytes" and "level" in data:
@@ -171,7 +173,7 @@ def _label(graph: GradGraph, key: str, shows_freed: bool) -> Label:
     if "clone_of" in data:
         return Label((*head, TextSpan("again", Role.FACT)))
     head += _hooks(data) + _news(data)
-    value = _value_rows(data, is_dated=_may_have_changed(graph, key))
+    value = _value_rows(data, is_dated=may_have_changed(graph, key))
     if kind is NodeKind.RESULT:
         if value and data["value"].numel <= _FEW_INLINE:
             head, value = [*head, *value[0]], []
@@ -182,7 +184,7 @@ def _label(graph: GradGraph, key: str, shows_freed: bool) -> Label:
     return Label(tuple(head), (*value, *_rows(data)))
 
 
-def _may_have_changed(graph: GradGraph, key: str) -> bool:
+def may_have_changed(graph: GradGraph, key: str) -> bool:
     """Whether a leaf was changed in place, and nobody knows whether the graph used it before.
 
     A backward pass has run since, so that an optimizer may have written to it. While saved
@@ -261,7 +263,7 @@ def _group_head(data: NodeData) -> list[TextSpan]:
         head.append(TextSpan(_short(contents[0]), Role.WORD))
     elif members and not data.get("op", "").startswith("…"):
         head.append(TextSpan(f"{members:,} {'op' if members == 1 else 'ops'}", Role.FACT))
-    return head
+    return head + _news(data)
 
 
 def _group_rows(data: NodeData) -> list[Line]:
@@ -276,8 +278,13 @@ def _group_rows(data: NodeData) -> list[Line]:
             row.append(TextSpan("None", Role.FACT))
         else:
             loud = is_loud(grad)
-            shown = loud or grad.norm is None
-            text = _content(grad) if shown else f"norm {number_text(grad.norm or 0.0)}"
+            if loud or grad.norm is None:
+                text = _content(grad)
+            elif "grad_range" in data:
+                low, high = map(number_text, data["grad_range"])
+                text = f"norm {low} to {high} each" if low != high else f"norm {low} each"
+            else:
+                text = f"norm {number_text(grad.norm)}"
             row.append(TextSpan(text, Role.LOUD if loud else Role.VALUE))
         row += _change(data, "grad")
     if data.get("saved_bytes", 0) >= _WORTH_A_WORD:
@@ -446,7 +453,7 @@ def edge_tooltip(data: EdgeData) -> str:
     if data.get("kind") is EdgeKind.CUT:
         text += f": no gradient flows back ({cause_text(data)})"
     if "norm" in data:
-        text += f"; norm of the .grad that it leads to: {number_text(data['norm'])}"
+        text += f"; norm of the gradient along it: {number_text(data['norm'])}"
     return text
 
 

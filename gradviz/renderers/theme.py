@@ -135,6 +135,7 @@ VALUE = "value-"
 """Prefix of the color tokens that stand for a value (device, dtype), not an amount."""
 
 NO_BAR = "no bar: no gradient recorded"
+WIDTH = "wide line: norm of the gradient along it; thin: not recorded"
 
 _SHORTEST = 0.06
 """Share of its track that the shortest bar takes."""
@@ -216,6 +217,8 @@ def scale_legend(graph: GradGraph) -> dict[str, str]:
         return {"no-bar": scale_text(graph)}
     marks = _marks(graph)
     rows = {"level": scale_text(graph)}
+    if any("level" in data for *_, data in graph.edges(data=True)):
+        rows["width"] = WIDTH
     if scale["by"] == "grad_norm" and "high" in scale:
         rows["no-bar"] = NO_BAR
     if Mark.ZERO in marks:

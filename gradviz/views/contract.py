@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from gradviz.graph import EdgeData, EdgeKind, GradGraph, NodeData, NodeKind
 from gradviz.views.bookkeeping import RESHAPING
-from gradviz.views.sums import fingerprint, is_known, sums_of
+from gradviz.views.sums import fingerprint, is_known, norms_of_repeats, sums_of
 
 __all__ = ["Part", "contract"]
 
@@ -73,6 +73,10 @@ def contract(
         first, last = _first_seen(graph, part), graph._node[part.keys[-1]]
         found = {**sums_of(members[number], last), "structure": structures[number]}
         found["first"] = graph._node[first].get("first", first)
+        if "module" in part.data and (count := part.data.get("repeat", 0)) > 1:
+            each = norms_of_repeats(members[number], part.data["module"], count)
+            if each is not None:
+                found["grad_range"] = each
         seen._node[names[number]].update({**found, **part.data})
     _add_edges(inside, seen, names, gone)
     return seen
