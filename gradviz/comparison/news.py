@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from gradviz.comparison.differences import Change, is_equal
 from gradviz.comparison.frames import marked
 from gradviz.comparison.sides import Side, is_tracked, sort_of
-from gradviz.comparison.words import number_word
 from gradviz.graph import Buffers, GradGraph, NodeData, NodeKind, TensorSummary
+from gradviz.graph.text import number_text
 from gradviz.story import Frame, Story
 
 __all__ = ["mark_changes", "news_of_change"]
@@ -145,9 +145,9 @@ def _growth(old: TensorSummary, new: TensorSummary) -> str:
         if len(set(added)) == 1 or len(added) <= _FEW:
             return added[0] if len(set(added)) == 1 else " ".join(added)
     was, now = _norm(old), _norm(new)
-    if was is None or now is None or number_word(was) == number_word(now):
+    if was is None or now is None or number_text(was) == number_text(now):
         return "changed"
-    return f"norm {number_word(was)} → {number_word(now)}"
+    return f"norm {number_text(was)} → {number_text(now)}"
 
 
 def _norm(summary: TensorSummary) -> float | None:

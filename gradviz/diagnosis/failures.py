@@ -8,6 +8,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from gradviz.diagnosis.answers import Explanation
+from gradviz.diagnosis.context import Context as Moment
+from gradviz.diagnosis.context import listed
 from gradviz.diagnosis.custom_backward import (
     explain_raised,
     explain_wrong_count,
@@ -19,7 +21,6 @@ from gradviz.diagnosis.in_place import explain_in_place
 from gradviz.diagnosis.lines import line_of, mention
 from gradviz.diagnosis.missing import RECORD
 from gradviz.diagnosis.misused import KINDS
-from gradviz.diagnosis.moment import Moment, listed
 from gradviz.diagnosis.refused import (
     explain_inference,
     explain_leaf_changed,
@@ -104,7 +105,7 @@ def _origin(asked: Asked, called: dict[int, str], keys: dict[int, str]) -> Resul
     tensor = result_of(asked.error)
     if tensor is None:
         return ResultOrigin()
-    from gradviz.capture.autograd.operations import forward_word
+    from gradviz.graph.operations import forward_word
 
     name, op = called.get(id(tensor), ""), forward_word(tensor.grad_fn.name())
     if asked.recording is not None and (event := asked.recording.event_of(tensor)):
@@ -241,7 +242,7 @@ def _parameters(trouble: Trouble, indices: Sequence[int]) -> str:
 
 def _not_finite(trouble: Trouble, found: re.Match[str]) -> Explanation:
     """Anomaly mode has found NaN in what the backward of an operation returned."""
-    from gradviz.capture.autograd.operations import forward_word
+    from gradviz.graph.operations import forward_word
 
     graph, name = trouble.moment.graph, found["name"]
     nodes = [key for key, data in graph.nodes(data=True) if data.get("grad_fn") == name]

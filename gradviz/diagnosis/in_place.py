@@ -106,7 +106,7 @@ def _from_message(trouble: Trouble) -> Explanation:
         if _is_of(data.get("grad_fn", ""), found["node"]) and list(data.get("shape", ())) == size
     ]
     if found["node"]:
-        from gradviz.capture.autograd.operations import forward_word
+        from gradviz.graph.operations import forward_word
 
         what = f"the result of {forward_word(found['node'])}"
     key = makers[0] if found["node"] and len(makers) == 1 else ""

@@ -45,7 +45,7 @@ def explain_inference(trouble: Trouble, found: re.Match[str]) -> Explanation:
 
 def explain_view(trouble: Trouble, found: re.Match[str]) -> Explanation:
     """Explain an in-place operation on a view whose place in the graph is fixed."""
-    from gradviz.capture.autograd.operations import forward_word
+    from gradviz.graph.operations import forward_word
 
     message, maker = trouble.message, re.search(r"Output \d+ of (\w+)", trouble.message)
     word = forward_word(maker[1]) if maker else ""

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from gradviz.diagnosis.answers import Explanation
-from gradviz.diagnosis.lines import mention
-from gradviz.diagnosis.moment import Moment
+from gradviz.diagnosis.context import Context as Moment
+from gradviz.diagnosis.lines import locations_of, mention
 from gradviz.diagnosis.verdict import Verdict
 
 __all__ = ["ResultOrigin", "Trouble"]
@@ -80,7 +80,17 @@ class Trouble:
     ) -> Explanation:
         """The explanation, with the line of the error among the evidence."""
         graph = self.moment.graph
-        known = (each for each in (*evidence, self.line) if each in graph or ":" in each)
-        found = tuple(dict.fromkeys(known))
+        nodes = tuple(dict.fromkeys(each for each in evidence if each in graph))
+        lines = (each for each in (*evidence, self.line) if each not in graph)
         culprit = culprit if culprit in graph else ""
-        return Explanation(verdict, self.kind, reason, found, fix, graph, culprit, self.moment.kept)
+        return Explanation(
+            verdict,
+            self.kind,
+            reason,
+            fix,
+            nodes,
+            locations_of(lines),
+            graph,
+            culprit,
+            self.moment.kept,
+        )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from gradviz.graph import Buffers, Cause, EdgeData, EdgeKind, GradGraph, NodeData, NodeKind
-from gradviz.graph.text import bytes_text, is_zero
+from gradviz.graph.text import bytes_text, counted, is_zero
 
 __all__ = ["caption", "news_caption"]
 
@@ -63,9 +63,9 @@ def news_caption(graph: GradGraph) -> str:
     if counts["buffers"]:
         sentences.append("Saved tensors are freed.")
     if counts["node"]:
-        sentences.append(f"{_count(counts['node'], 'new operation', 'new operations')}.")
+        sentences.append(f"{counted(counts['node'], 'new operation')}.")
     if counts["version"]:
-        sentences.append(f"{_count(counts['version'], 'tensor', 'tensors')} changed in place.")
+        sentences.append(f"{counted(counts['version'], 'tensor')} changed in place.")
     if sentences and not counts["buffers"]:
         sentences.append(_buffers(graph) if _is_freed(graph) else "")
     return " ".join(filter(None, sentences)) or caption(graph)
@@ -95,10 +95,6 @@ def _names(nodes: Sequence[NodeData], nameless: str = "the result") -> str:
     return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
 
 
-def _count(number: int, one: str, many: str) -> str:
-    return f"{number:,} {one if number == 1 else many}"
-
-
 def _extent(graph: GradGraph, roots: Sequence[NodeData]) -> str:
     reached = _reached(graph)
     operations = sum(
@@ -110,16 +106,16 @@ def _extent(graph: GradGraph, roots: Sequence[NodeData]) -> str:
     beyond = len(graph.leaves) - leaves
     if not operations:
         return _without_operations(graph, roots)
-    steps = _count(operations, "operation", "operations")
+    steps = counted(operations, "operation")
     to = f" to {_names(roots)}" if roots else ""  # the results may be gone already
-    more = _count(beyond, "more leaf is", "more leaves are")
+    more = counted(beyond, "more leaf is", "more leaves are")
     behind = f" {more} not reachable from {_names(roots)}." if beyond and roots else ""
     if _holds_leaves(graph):
         return f"{steps}{to}."
     if not leaves:
         extent = f"{steps}{to}, and no leaf that could get a gradient."
     else:
-        extent = f"{steps} from {_count(leaves, 'leaf', 'leaves')}{to}."
+        extent = f"{steps} from {counted(leaves, 'leaf', 'leaves')}{to}."
     return extent + behind
 
 

@@ -25,6 +25,7 @@ from gradviz.graph import (
 from gradviz.graph.text import (
     bytes_text,
     count_text,
+    counted,
     dtype_text,
     is_loud,
     number_text,
@@ -127,7 +128,7 @@ def _measured(label: Label, data: NodeData, by: str) -> Label:
     text = ""
     if mark := data.get("mark"):
         loud = mark is not Mark.ZERO
-        text, role = (mark.value, Role.LOUD) if loud else ("dead", role)
+        text, role = (mark.value, Role.LOUD) if loud else ("zeros", role)
     elif (
         by == "grad_norm"
         and "level" in data
@@ -262,7 +263,7 @@ def _group_head(data: NodeData) -> list[TextSpan]:
     if members == 1 and len(contents) == 1:
         head.append(TextSpan(_short(contents[0]), Role.WORD))
     elif members and not data.get("op", "").startswith("…"):
-        head.append(TextSpan(f"{members:,} {'op' if members == 1 else 'ops'}", Role.FACT))
+        head.append(TextSpan(counted(members, "op"), Role.FACT))
     return head + _news(data)
 
 
@@ -294,7 +295,7 @@ def _group_rows(data: NodeData) -> list[Line]:
 
 def _hooks(data: NodeData) -> list[TextSpan]:
     count = data.get("hooks", 0)
-    return [TextSpan(f"{count} {'hook' if count == 1 else 'hooks'}", Role.FACT)] if count else []
+    return [TextSpan(counted(count, "hook"), Role.FACT)] if count else []
 
 
 def _name(data: NodeData) -> list[TextSpan]:
@@ -419,7 +420,7 @@ def _grad_rows(data: NodeData) -> list[Line]:
     line = [heading, TextSpan(_content(grad), Role.LOUD if is_loud(grad) else Role.VALUE), *change]
     if data.get("accumulations") and not change:
         times = data["accumulations"]
-        line.append(TextSpan(f"{times} {'pass' if times == 1 else 'passes'}", Role.FACT))
+        line.append(TextSpan(counted(times, "pass", "passes"), Role.FACT))
     return [tuple(line)]
 
 
@@ -476,8 +477,8 @@ def tooltip_of(key: str, data: NodeData) -> str:
         lines.append(f"makes {name}")
     if "shape" in data:
         device = data.get("device", "cpu")
-        shape = "×".join(map(str, data["shape"])) or "scalar"
-        lines.append(f"{shape}, {data.get('dtype', 'unknown dtype')}, {device}")
+        dtype = data.get("dtype", "")
+        lines.append(f"{shape_text(data['shape'], dtype)}, {dtype or 'unknown dtype'}, {device}")
     for attribute, sentence in _SENTENCES.items():
         if attribute in data:
             lines.append(sentence(data[attribute]))  # type: ignore[literal-required]
@@ -510,20 +511,20 @@ def _summary_sentence(what: str) -> Any:
 _SENTENCES: dict[str, Any] = {
     "value": _summary_sentence("value"),
     "grad": _summary_sentence(".grad"),
-    "accumulations": lambda count: f"gradient added {count} times",
-    "members": lambda count: f"{count:,} {'operation' if count == 1 else 'operations'}, folded",
-    "parameters": lambda count: f"{count:,} elements of parameters",
+    "accumulations": lambda count: f"gradient added {counted(count, 'time')}",
+    "members": lambda count: f"{counted(count, 'operation')}, folded",
+    "parameters": lambda count: f"{count:,} parameter elements",
     "contents": lambda inside: f"in it: {', '.join(inside)}",
     "options": lambda options: ", ".join(f"{name}={value}" for name, value in options.items()),
-    "outputs": lambda count: f"{count} outputs",
+    "outputs": lambda count: counted(count, "output"),
     "untracked_inputs": lambda count: (
-        f"{count} constant input(s): a number, an absent argument, or a tensor that is "
+        f"{counted(count, 'constant input')}: a number, an absent argument, or a tensor that is "
         "detached, frozen or made under no_grad (not recorded which)"
     ),
     "buffers": lambda buffers: f"saved tensors: {buffers.value}",
     "saved_bytes": lambda count: f"keeps {bytes_text(count)} for backward",
-    "version": lambda count: f"version {count}: changed in place {count} times",
-    "hooks": lambda count: f"{count} hook(s)",
+    "version": lambda count: f"version {count}: changed in place {counted(count, 'time')}",
+    "hooks": lambda count: counted(count, "hook"),
     "opaque": lambda what: f"its inside cannot be seen: {what}",
     "module": lambda path: f"in module {path}" if path else "",
     "source": lambda line: f"made at {line}",

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gradviz.graph import EdgeData, EdgeKind, GradGraph, NodeData, NodeKind
-from gradviz.views.bookkeeping import RESHAPING
+from gradviz.graph.operations import operation
 from gradviz.views.sums import fingerprint, is_known, norms_of_repeats, sums_of
 
 __all__ = ["Part", "contract"]
@@ -27,6 +27,7 @@ class Part:
         keys: of the operations and groups, in the order of the data.
         data: what is known of the group beyond the sums: ``name``, ``module``, ``repeat``, ...
         once: the number of keys, from the first, that are the same part once; 0 for all.
+        is_stack: whether the repetitions are the modules of one list: ``layers.0``, ``layers.1``.
         everything: also take in the named inputs that nothing else uses, not only parameters.
     """
 
@@ -34,6 +35,7 @@ class Part:
     data: NodeData = field(default_factory=NodeData)
     once: int = 0
     everything: bool = False
+    is_stack: bool = False
 
 
 def contract(
@@ -73,8 +75,9 @@ def contract(
         first, last = _first_seen(graph, part), graph._node[part.keys[-1]]
         found = {**sums_of(members[number], last), "structure": structures[number]}
         found["first"] = graph._node[first].get("first", first)
-        if "module" in part.data and (count := part.data.get("repeat", 0)) > 1:
-            each = norms_of_repeats(members[number], part.data["module"], count)
+        if part.is_stack:
+            module, count = part.data.get("module", ""), part.data.get("repeat", 0)
+            each = norms_of_repeats(members[number], module, count)
             if each is not None:
                 found["grad_range"] = each
         seen._node[names[number]].update({**found, **part.data})
@@ -139,7 +142,7 @@ class _PartInside:
 
 def _first_seen(graph: GradGraph, part: Part) -> str:
     """The first key in a part that `hide_bookkeeping` leaves to be seen."""
-    seen = (key for key in part.keys if graph._node[key].get("op") not in RESHAPING)
+    seen = (key for key in part.keys if not operation(graph._node[key].get("op", "")).rearranges)
     return next(seen, part.keys[0])
 
 

@@ -93,7 +93,13 @@ def repeat_parts(
             continue
         data: Any = {"repeat": (stop - start) // period.length}
         data.update(_name(units, paths, replace(period, start=start, stop=stop)))
-        parts.append((start, stop, Part(units.keys[start:stop], data, period.length, True)))
+        parts.append(
+            (
+                start,
+                stop,
+                Part(units.keys[start:stop], data, period.length, True, stack is not None),
+            )
+        )
     return [part for _, _, part in sorted(parts, key=lambda found: found[0])]
 
 
