@@ -98,6 +98,19 @@ class Label:
         return "  ".join(span.text for line in (self.head, *self.rows) for span in line)
 
 
+@dataclass(frozen=True, slots=True)
+class _Shows:
+    """What the labels of a graph show because it differs from node to node.
+
+    Args:
+        freed: whether the saved tensors of an operation are freed.
+        retained: that a named non-leaf tensor has no ``.grad``; another one retains it.
+    """
+
+    freed: bool
+    retained: bool
+
+
 def labels_of(graph: GradGraph) -> dict[str, Label]:
     """The label of every node; what is the same on all nodes is left out.
 
@@ -114,8 +127,11 @@ def labels_of(graph: GradGraph) -> dict[str, Label]:
     states = {data.get("buffers") for _, data in graph.nodes(data=True)}
     # In a single picture where all is freed the caption says it; in a later frame each node does.
     is_later = bool(graph.graph.get("frame"))
-    shows_freed = Buffers.FREED in states and (Buffers.HELD in states or is_later)
-    labels = {key: _label(graph, key, shows_freed) for key in graph.nodes}
+    shows = _Shows(
+        freed=Buffers.FREED in states and (Buffers.HELD in states or is_later),
+        retained=any(data.get("retains_grad") for _, data in graph.nodes(data=True)),
+    )
+    labels = {key: _label(graph, key, shows) for key in graph.nodes}
     if scale := graph.graph.get("scale"):
         for key, label in labels.items():
             labels[key] = _measured(label, graph.nodes[key], scale["by"])
@@ -155,17 +171,19 @@ def _measured(label: Label, data: NodeData, by: str) -> Label:
     return Label(head, tuple(rows))
 
 
-def _label(graph: GradGraph, key: str, shows_freed: bool) -> Label:
+def _label(graph: GradGraph, key: str, shows: _Shows) -> Label:
     data: NodeData = graph.nodes[key]
     kind = data["kind"]
     if kind in (NodeKind.OPERATION, NodeKind.ACCUMULATE, NodeKind.GROUP):
         group = kind is NodeKind.GROUP
         head = _group_head(data) if group else _operation_head(graph, key, data)
         changed = data.get("changes", {}).get("buffers")
-        if changed or (shows_freed and data.get("buffers") is Buffers.FREED):
+        if changed or (shows.freed and data.get("buffers") is Buffers.FREED):
             is_old = not changed and graph.graph.get("frame")
             head.append(TextSpan(changed or "freed", Role.FACT if is_old else Role.LOUD))
         value = [] if group else _value_rows(data, is_dated=False)
+        if shows.retained and "name" in data and kind is NodeKind.OPERATION and "grad" not in data:
+            value.append((TextSpan(".grad", Role.WORD), TextSpan("None, not a leaf", Role.FACT)))
         return Label(tuple(head), (*value, *_rows(data)))
     head = [*_name(data), *_shape(data)]
     # The edge above names the cut (detach, ...); the label names any other operation.
