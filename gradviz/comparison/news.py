@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 
 from gradviz.comparison.differences import Change, is_equal
 from gradviz.comparison.frames import marked
 from gradviz.comparison.sides import Side, is_tracked, sort_of
 from gradviz.graph import Buffers, GradGraph, NodeData, NodeKind, TensorSummary
 from gradviz.graph.text import number_text
-from gradviz.story import Frame, Story
+from gradviz.story import Story
 
 __all__ = ["mark_changes", "news_of_change"]
 
@@ -34,6 +35,7 @@ def mark_changes(story: Story) -> Story:
         marked already is left as it is.
 
     Example:
+        >>> from gradviz.story import Frame
         >>> frames = []
         >>> for grad in (None, TensorSummary((1,), "float32", "cpu", values=(3.0,))):
         ...     graph = GradGraph()
@@ -48,8 +50,8 @@ def mark_changes(story: Story) -> Story:
             frames.append(frame)
             continue
         news = _news(last.graph, frame.graph)
-        frames.append(Frame(frame.title, marked(frame.graph, news), frame.caption))
-    return Story(tuple(frames), story.title, story.notes)
+        frames.append(replace(frame, graph=marked(frame.graph, news)))
+    return replace(story, frames=tuple(frames))
 
 
 def _news(before: GradGraph, after: GradGraph) -> dict[str, dict[str, str]]:
