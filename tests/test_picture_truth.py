@@ -11,7 +11,7 @@ from gradviz.renderers.labels import labels_of
 from gradviz.renderers.legend import legend_of
 from gradviz.renderers.theme import edge_look
 from gradviz.story import Frame, Story
-from gradviz.views import colour_by, hide_bookkeeping
+from gradviz.views import color_by, hide_bookkeeping
 
 
 def label_of(graph, name):
@@ -146,9 +146,7 @@ def weighted():
 
 
 def test_an_edge_out_of_a_shared_leaf_has_no_width_of_its_sum():
-    graph = (
-        gradviz.draw(weighted(), views=[hide_bookkeeping, colour_by("grad_norm")]).shown[0].graph
-    )
+    graph = gradviz.draw(weighted(), views=[hide_bookkeeping, color_by("grad_norm")]).shown[0].graph
     looks = {edge_look(data) for *_, data in graph.edges(data=True)}
     assert looks == {("line", 1.3)}
 
@@ -157,7 +155,7 @@ def test_the_legend_explains_the_width_of_edges():
     w = torch.tensor([1.0, 2.0], requires_grad=True)
     loss = (w * 3).sum()
     loss.backward()
-    graph = gradviz.draw(loss, views=[hide_bookkeeping, colour_by("grad_norm")]).shown[0].graph
+    graph = gradviz.draw(loss, views=[hide_bookkeeping, color_by("grad_norm")]).shown[0].graph
     assert any(edge_look(data)[1] > 1.3 for *_, data in graph.edges(data=True))
     assert "width" in legend_of([graph])
 

@@ -64,7 +64,7 @@ def mark_stale_leaves(story: Story) -> Story:
     for number, frame in enumerate(story):
         graph: GradGraph = frame.graph.copy()
         graph.graph["frame"] = number
-        is_recorded = getattr(frame, "kind", FrameKind.SNAPSHOT) is not FrameKind.SNAPSHOT
+        is_recorded = frame.kind is not FrameKind.SNAPSHOT
         for key in graph.leaves if is_recorded else ():
             leaf: NodeData = graph.nodes[key]
             uses = [(key, *use) for use in _uses(graph, key)]
@@ -80,11 +80,13 @@ def mark_stale_leaves(story: Story) -> Story:
 
 
 def _uses(graph: GradGraph, key: str) -> Iterator[tuple[object, ...]]:
-    """The operations that use a node, by key and what never changes."""
+    """The operations that use a leaf: in a recording each has a key of its own."""
     for user in graph.successors(key):
-        data = graph.nodes[user]
-        if data["kind"] is NodeKind.OPERATION and "sequence_nr" in data:
-            yield user, data["sequence_nr"], data.get("op")
+        kind = graph.nodes[user]["kind"]
+        if kind is NodeKind.ACCUMULATE:
+            yield from _uses(graph, user)
+        elif kind is NodeKind.OPERATION:
+            yield user, graph.nodes[user].get("op")
 
 
 def _shared_keys(before: Side, after: Side, mate: Mapping[str, str]) -> dict[str, str]:

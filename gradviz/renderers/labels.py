@@ -213,8 +213,14 @@ def may_have_changed(graph: GradGraph, key: str) -> bool:
     data = graph.nodes[key]
     if data["kind"] not in _LEAVES or not data.get("version") or "used_version" in data:
         return False
-    users = [graph.nodes[user] for user in graph.successors(key)]
-    return any(user.get("buffers") is Buffers.FREED for user in users)
+    users = list(graph.successors(key))
+    users += [
+        further
+        for user in users
+        if graph.nodes[user]["kind"] is NodeKind.ACCUMULATE
+        for further in graph.successors(user)
+    ]
+    return any(graph.nodes[user].get("buffers") is Buffers.FREED for user in users)
 
 
 def _since(data: NodeData) -> list[TextSpan]:
@@ -497,8 +503,7 @@ def tooltip_of(key: str, data: NodeData) -> str:
         lines.append(f"makes {name}")
     if "shape" in data:
         device = data.get("device", "cpu")
-        dtype = data.get("dtype", "")
-        lines.append(f"{shape_text(data['shape'], dtype)}, {dtype or 'unknown dtype'}, {device}")
+        lines.append(f"{shape_text(data['shape'], data.get('dtype', ''))}, {device}")
     for attribute, sentence in _SENTENCES.items():
         if attribute in data:
             lines.append(sentence(data[attribute]))  # type: ignore[literal-required]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from gradviz.graph import Cause, EdgeKind, GradGraph, Mark, NodeKind
-from gradviz.renderers.edges import QUIET
+from gradviz.graph import EdgeKind, GradGraph, Mark, NodeKind
+from gradviz.renderers.edges import cause_box
 from gradviz.renderers.labels import may_have_changed
 from gradviz.renderers.scene import Curve, Rectangle, Shape
 from gradviz.renderers.theme import LOOKS, VALUE, marked, scale_legend
@@ -59,10 +59,10 @@ def legend_of(graphs: Sequence[GradGraph]) -> dict[str, str]:
                 found.add("output")
             if may_have_changed(graph, key) and data.get("value"):
                 found.add("now")
-        for _, _, data in graph.edges(data=True):
+        for edge in graph.edges(keys=True, data=True):
+            data = edge[3]
             if data.get("kind") is EdgeKind.CUT:
-                quiet = data.get("cause", Cause.NOT_RECORDED) in QUIET
-                found.add("untracked-input" if quiet else "cut")
+                found.add("cut" if cause_box(graph, edge) else "untracked-input")
             elif data.get("through"):
                 found.add("through")
         if graph.graph.get("flow") == "gradient":
