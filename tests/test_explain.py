@@ -117,7 +117,7 @@ def test_a_leaf_is_connected_if_and_only_if_torch_finds_a_gradient(
     with gradviz.record() as run:
         leaves, loss = run_program(steps)
     said = [
-        gradviz.explain(each, loss, *([run] if recorded else []), names={}).verdict in CONNECTED
+        gradviz.explain(each, *([run] if recorded else []), loss=loss, names={}).verdict in CONNECTED
         for each in leaves
     ]
     if loss.requires_grad:
