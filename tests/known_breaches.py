@@ -78,4 +78,4 @@ KNOWN: dict[str, list[str]] = {
     ],
 }
 KNOWN_CIRCLES: tuple[str, ...] = ()
-KNOWN_CLASSES: tuple[str, ...] = ("Subject", "Group", "Snapshots")
+KNOWN_CLASSES: tuple[str, ...] = ("Subject", "Group")

@@ -33,7 +33,7 @@ from gradviz.recording.event_log import Entry, KeyOf
 from gradviz.recording.frame_store import FrameStore
 from gradviz.recording.problems import Freed, History, error_details
 from gradviz.recording.provenance import Leaf
-from gradviz.recording.snapshots import Snapshots
+from gradviz.recording.snapshots import SnapshotSeries
 from gradviz.recording.source_lines import CodeLocation, UserFiles
 from gradviz.recording.state import InPlaceChange, RecordingState
 from gradviz.story import EventKind, Frame
@@ -103,7 +103,7 @@ class Observer:
     ) -> None:
         self.moments = FrameStore(max_frames)
         self._watch = watch
-        self.snapshots = Snapshots(watch, modules)
+        self.snapshots = SnapshotSeries(watch, modules)
         self._rows = 0
         self._thread = 0
         self._pass: _Pass | None = None
