@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from gradviz.graph import EdgeData, EdgeKind, GradGraph, NodeData, NodeKind
 from gradviz.graph.operations import operation
-from gradviz.views.sums import fingerprint, is_known, sums_of
+from gradviz.views.sums import fingerprint, is_known, norms_of_repeats, sums_of
 
 __all__ = ["Part", "contract"]
 
@@ -27,6 +27,7 @@ class Part:
         keys: of the operations and groups, in the order of the data.
         data: what is known of the group beyond the sums: ``name``, ``module``, ``repeat``, ...
         once: the number of keys, from the first, that are the same part once; 0 for all.
+        is_stack: whether the repetitions are the modules of one list: ``layers.0``, ``layers.1``.
         everything: also take in the named inputs that nothing else uses, not only parameters.
     """
 
@@ -34,6 +35,7 @@ class Part:
     data: NodeData = field(default_factory=NodeData)
     once: int = 0
     everything: bool = False
+    is_stack: bool = False
 
 
 def contract(
@@ -73,6 +75,11 @@ def contract(
         first, last = _first_seen(graph, part), graph._node[part.keys[-1]]
         found = {**sums_of(members[number], last), "structure": structures[number]}
         found["first"] = graph._node[first].get("first", first)
+        if part.is_stack:
+            module, count = part.data.get("module", ""), part.data.get("repeat", 0)
+            each = norms_of_repeats(members[number], module, count)
+            if each is not None:
+                found["grad_range"] = each
         seen._node[names[number]].update({**found, **part.data})
     _add_edges(inside, seen, names, gone)
     return seen

@@ -14,7 +14,7 @@ from gradviz.views.flow import along_the_data
 from gradviz.views.inference import is_inferred, module_paths, root_of, shared_by
 from gradviz.views.modules import check_depth, contents_of
 from gradviz.views.periods import Period, is_led_up_to, periods_of, stack_of
-from gradviz.views.sums import words_of
+from gradviz.views.sums import count_of_nodes, words_of
 from gradviz.views.units import Units, units_of
 from gradviz.views.view import view
 
@@ -63,7 +63,7 @@ def fold_parts(graph: GradGraph, parts: Sequence[Part]) -> GradGraph:
     """Fold the parts that repeat, and say so."""
     if not parts:
         return graph.copy()  # type: ignore[no-any-return]
-    count = sum(len(part.keys) for part in parts)
+    count = sum(count_of_nodes([graph.nodes[key] for key in part.keys]) for part in parts)
     times = ", ".join(f"×{part.data['repeat']:,}" for part in parts[:4])
     more = ", ..." if len(parts) > 4 else ""
     return contract(graph, parts).with_note(f"{count:,} operations repeat, folded: {times}{more}")
@@ -93,7 +93,13 @@ def repeat_parts(
             continue
         data: Any = {"repeat": (stop - start) // period.length}
         data.update(_name(units, paths, replace(period, start=start, stop=stop)))
-        parts.append((start, stop, Part(units.keys[start:stop], data, period.length, True)))
+        parts.append(
+            (
+                start,
+                stop,
+                Part(units.keys[start:stop], data, period.length, True, stack is not None),
+            )
+        )
     return [part for _, _, part in sorted(parts, key=lambda found: found[0])]
 
 

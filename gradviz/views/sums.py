@@ -4,16 +4,26 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from gradviz.graph import Buffers, GradGraph, NodeKind, TensorSummary
 
-__all__ = ["count_of", "fingerprint", "is_known", "norm_of", "sums_of", "words_of"]
+__all__ = [
+    "count_of",
+    "count_of_nodes",
+    "fingerprint",
+    "is_known",
+    "norm_of",
+    "norms_of_repeats",
+    "sums_of",
+    "words_of",
+]
 
 _LEAVES = (NodeKind.PARAMETER, NodeKind.LEAF)
 _MOST_CONTENTS = 12
 _MOST_WORDS = 4
+_SAME_FOR_ALL = ("new", "cleared", "zeroed", "freed")
 
 
 def is_known(summary: TensorSummary) -> bool:
@@ -45,7 +55,12 @@ def count_of(graph: GradGraph) -> int:
         >>> count_of(graph)
         12
     """
-    return sum(_members(data) for data in graph._node.values())
+    return count_of_nodes(graph._node.values())
+
+
+def count_of_nodes(nodes: Iterable[dict[str, Any]]) -> int:
+    """Number of operations among nodes, by their attributes, those in groups included."""
+    return sum(_members(data) for data in nodes)
 
 
 def _members(data: dict[str, Any]) -> int:
@@ -97,10 +112,59 @@ def sums_of(nodes: Sequence[dict[str, Any]], last: dict[str, Any]) -> dict[str, 
         if id(state) in found.states:
             data["buffers"] = state
             break
+    if changes := _changes(nodes):
+        data["changes"] = changes
     if contents := found.contents():
         more = ("…",) if len(contents) > _MOST_CONTENTS else ()
         data["contents"] = (*contents[:_MOST_CONTENTS], *more)
     return data
+
+
+def _changes(nodes: Sequence[dict[str, Any]]) -> dict[str, str]:
+    """What changed in a group since the frame before: in how many nodes, or the same words."""
+    marked = [node for node in nodes if "changes" in node]
+    found: dict[str, str] = {}
+    for attribute in ("grad", "buffers"):
+        told = [node["changes"][attribute] for node in marked if attribute in node["changes"]]
+        if told:
+            same = len(set(told)) == 1 and told[0] in _SAME_FOR_ALL
+            found[attribute] = told[0] if same else f"{len(told):,} changed"
+    if written := sum(1 for node in marked if node["kind"] in _LEAVES and _is_written(node)):
+        found["node"] = f"{written:,} {'leaf' if written == 1 else 'leaves'} changed in place"
+    elif any("node" in node["changes"] for node in marked):
+        found["node"] = "new"
+    return found
+
+
+def _is_written(node: dict[str, Any]) -> bool:
+    return not node["changes"].keys().isdisjoint({"version", "value"})
+
+
+def norms_of_repeats(
+    nodes: Sequence[dict[str, Any]], module: str, count: int
+) -> tuple[float, float] | None:
+    """The least and the greatest norm of the gradients of one of ``count`` like modules.
+
+    Args:
+        nodes: the attributes of what is in all of them.
+        module: the path of the list that they are in.
+        count: how many there are.
+
+    Returns:
+        None unless all are known.
+    """
+    norms: dict[str, list[float]] = {}
+    prefix = f"{module}." if module else ""
+    for node in nodes:
+        if "grad" not in node or node["kind"] not in (*_LEAVES, NodeKind.GROUP):
+            continue
+        path = str(node.get("name" if node["kind"] in _LEAVES else "module", ""))
+        if not path.startswith(prefix) or not node["grad"]:
+            return None
+        repeat = path[len(prefix) :].partition(".")[0]
+        norms.setdefault(repeat, []).append(norm_of(node["grad"]))
+    totals = [math.hypot(*found) for found in norms.values()]
+    return (min(totals), max(totals)) if len(totals) == count else None
 
 
 class _Count:
