@@ -40,12 +40,16 @@ class Question:
         key: its node in the graph, or, when a recording knows it, in others; "" if in none.
         data: what is known of it.
         is_parameter: whether it is an ``nn.Parameter``.
+        unregistered: the plain container of a module in which it was found; "" for none.
+        without_effect: what owns a misspelt ``requires_grad``, and its name; None for nothing.
     """
 
     name: str
     key: str
     data: NodeData
     is_parameter: bool = False
+    unregistered: str = ""
+    without_effect: tuple[str, str] | None = None
 
     @property
     def group(self) -> Group:
