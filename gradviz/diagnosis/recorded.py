@@ -47,7 +47,11 @@ def moment_of(recording: Recording, roots: Sequence[Any] = ()) -> Context:
     ends = below(graph, keys, is_data)
     lost = {
         leaf: [
-            CutEdge(each.target, each.target, {"cause": each.cause, "source": each.source})
+            CutEdge(
+                each.target,
+                each.target,
+                {"cause": each.cause, "source": each.source, "word": each.word},
+            )
             for each in cuts
         ]
         for leaf, cuts in recording.cut_off(graph, ends).items()

@@ -62,7 +62,7 @@ def _tell_cut(cause: Cause) -> _Look:
     def tell(watch: RecordingState, call: TorchCall) -> None:
         if isinstance(call.result, torch.Tensor) and not watch.is_inside():
             place = watch.place()
-            data = watch.input_from(call.args[0], cause, place)
+            data = watch.input_from(call.args[0], cause, place, word_of(call.func))
             kind = (
                 EventKind.OPERATION if isinstance(data.source, UntrackedTensor) else EventKind.CUT
             )
@@ -74,7 +74,7 @@ def _tell_cut(cause: Cause) -> _Look:
 def _look_at_detached(watch: RecordingState, call: TorchCall) -> None:
     tensor = call.args[0]
     if tensor.requires_grad and not watch.is_inside():
-        call.before = watch.input_from(tensor, Cause.DETACH, watch.place())
+        call.before = watch.input_from(tensor, Cause.DETACH, watch.place(), "detach_")
 
 
 def _tell_detached(watch: RecordingState, call: TorchCall) -> None:
@@ -148,7 +148,7 @@ def _tell_flag(watch: RecordingState, call: TorchCall) -> None:
         action, identity = Action.REQUIRES_GRAD_ON, leaf.identity
     else:
         untracked = provenance.add(tensor, "", Cause.REQUIRES_GRAD, place, (), matters=True)
-        untracked.was = old if isinstance(old, Leaf) else None
+        untracked.leaf = old if isinstance(old, Leaf) else None
         action, identity = Action.REQUIRES_GRAD_OFF, untracked.identity
     entries = watch.journal.entries
     last = entries[-1] if entries else None
