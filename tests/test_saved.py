@@ -12,7 +12,7 @@ from torch.utils.checkpoint import checkpoint
 import gradviz
 from gradviz import Frame, Story
 from gradviz.graph import Buffers, GradGraph, NodeKind, SavedTensor
-from gradviz.reports.saved_tensors import saved, saved_at_most
+from gradviz.reports.memory import saved, saved_at_most
 from gradviz.serialize import loads, to_json
 
 

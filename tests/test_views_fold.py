@@ -17,8 +17,8 @@ import gradviz
 from gradviz import views
 from gradviz.errors import UsageError
 from gradviz.graph import EdgeKind, GradGraph, NodeKind
-from gradviz.views.sums import count_of
-from gradviz.views.units import units_of
+from gradviz.views.groups import count_of
+from gradviz.views.op_sequence import op_sequence
 
 LEAVES = (NodeKind.LEAF, NodeKind.PARAMETER)
 
@@ -330,4 +330,4 @@ def test_a_graph_with_a_cycle_is_refused_in_words(numbers: tuple[int | None, ...
     for source, target in (("n0", "n1"), ("n1", "n2"), ("n2", "n1")):
         graph.add_edge(source, target, 0, kind=EdgeKind.GRADIENT, input=0, output=0)
     with pytest.raises(ValueError, match="the graph has a cycle: it cannot be put in a row"):
-        units_of(graph)
+        op_sequence(graph)

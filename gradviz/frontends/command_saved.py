@@ -24,7 +24,7 @@ from gradviz.story import Frame, Story
 
 if TYPE_CHECKING:
     from gradviz.frontends.target import Loaded, Target
-    from gradviz.reports.saved_tensors import SavedTable
+    from gradviz.reports.memory import SavedTable
 
 __all__ = ["saved"]
 
@@ -72,7 +72,7 @@ def _of_file(target: Target, argv: Sequence[str]) -> SavedTable:
 
 def _largest(subject: GradGraph | Frame | Story, place: str) -> SavedTable:
     """The table of a graph; of several moments, that of the one that keeps most."""
-    from gradviz.reports.saved_tensors import saved as saved_of
+    from gradviz.reports.memory import saved as saved_of
 
     if isinstance(subject, GradGraph):
         return saved_of(subject)
@@ -86,7 +86,7 @@ def _largest(subject: GradGraph | Frame | Story, place: str) -> SavedTable:
 def _of_program(target: Target, argv: Sequence[str], quiet: bool) -> tuple[SavedTable, Loaded]:
     from gradviz.frontends.target import load_target
     from gradviz.recording.api import record  # only now: it needs torch
-    from gradviz.reports.saved_tensors import saved_at_most
+    from gradviz.reports.memory import saved_at_most
 
     recording = record()
     with output_on_stderr(), stage(f"running {target.place}", spinner=False):

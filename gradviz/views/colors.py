@@ -10,9 +10,8 @@ import networkx as nx
 
 from gradviz.errors import UsageError
 from gradviz.graph import EdgeKind, GradGraph, Mark, NodeKind, TensorSummary
-from gradviz.views.flow import along_the_data
-from gradviz.views.sums import is_known, norm_of
-from gradviz.views.view import view
+from gradviz.views.groups import is_known, norm_of
+from gradviz.views.view import along_the_data, view
 
 __all__ = ["SCALES", "colour_by"]
 
