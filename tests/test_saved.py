@@ -304,7 +304,7 @@ def test_the_command_shows_what_backward_has_freed_by_the_end(script):
         "f32[500]  2 kB  output of exp, h  train.py:5  shared with sin",
         "total 2 kB, kept for backward: 1 tensor",
     ]
-    assert result.stderr.startswith("done\nat the moment: ")
+    assert result.stderr.startswith("done\nin the frame: ")
 
 
 def test_the_command_reads_a_saved_graph_and_refuses_arguments(script):

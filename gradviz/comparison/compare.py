@@ -117,6 +117,10 @@ class Comparison(Shown):
         """Whether no difference was found."""
         return not (self.added or self.removed or self.changed)
 
+    def __bool__(self) -> bool:
+        """Whether something differs."""
+        return not self.same
+
     def __str__(self) -> str:
         """The number of differences, and a line for each: ``+`` added, ``-`` removed, ``~``."""
         lines = list(self._lines())

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import Any
 
+from gradviz.errors import UsageError
 from gradviz.graph import Buffers, GradGraph, NodeData, SavedTensor
 from gradviz.graph.algorithms import ancestors, every
 from gradviz.graph.text import bytes_text, counted, listed, shape_text
 from gradviz.reports.checkpoints import blocks_of, freed_by_checkpointing, is_of_module
 from gradviz.reports.origins import Origin, Origins
+from gradviz.story import Frame, Story
 from gradviz.views.modules import module_paths
 from gradviz.views.op_sequence import op_sequence
 
-if TYPE_CHECKING:
-    from gradviz.story import Frame
-
-__all__ = ["SavedRow", "SavedTable", "saved", "saved_at_most"]
+__all__ = ["SavedRow", "memory", "SavedTable", "saved", "saved_at_most"]
 
 _FEW = 4
 
@@ -226,6 +226,47 @@ def saved(graph: GradGraph) -> SavedTable:
         freed_by_checkpointing(graph, blocks_of(paths), kept, origins.owner),
         sum(bool(each.dtype) and each.storage < 0 for some in tensors for each in some),
     )
+
+
+def memory(subject: object, names: object = None) -> SavedTable:
+    """List the tensors that autograd keeps for backward: how large, where from, kept by what.
+
+    Args:
+        subject: a tensor, which is traced now; a `GradGraph`, a `Frame`, a `Drawing`; or a `Story`
+            or a `Recording`, of which the frame that keeps most is taken.
+        names: what tensors are called, as for `gradviz.trace`; None for the caller's variables.
+
+    Returns:
+        The table: ``str()`` has one line per tensor, largest first, and the total; ``.rows`` has
+        the same as data, ``.total`` the bytes, ``.modules`` the bytes that checkpointing frees.
+
+    Raises:
+        SubjectError: if the subject is none of these, or autograd recorded nothing of it.
+        UsageError: if a story has no frames.
+
+    Example:
+        >>> import torch
+        >>> x = torch.ones(1000, requires_grad=True)
+        >>> print(memory((x.exp() * 2).sum()))
+        f32[1000]  4 kB  output of exp
+        total 4 kB, kept for backward: 1 tensor
+    """
+    story = getattr(subject, "story", subject)  # of a drawing or a recording
+    if isinstance(story, GradGraph):
+        return saved(story)
+    if isinstance(story, Story):
+        tables = [saved(frame.graph) for frame in story]
+        if not tables:
+            raise UsageError("the story has no frames: nothing was recorded")
+        return max(tables, key=lambda table: table.total)
+    if isinstance(story, Frame):
+        return saved(story.graph)
+    # Only now: it needs torch, which saved graphs do without.
+    from gradviz.capture.tensors.names import Names
+    from gradviz.capture.tracing.tracer import trace_subjects
+
+    given: Any = names
+    return saved(trace_subjects((subject,), Names.of(given, sys._getframe(1))))
 
 
 def saved_at_most(frames: Iterable[Frame], name: str) -> tuple[str, SavedTable] | None:

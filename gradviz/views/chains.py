@@ -11,6 +11,7 @@ import numpy as np
 
 from gradviz.errors import UsageError
 from gradviz.graph import GradGraph
+from gradviz.graph.text import must_be
 from gradviz.views.groups import Part, contract, words_of
 from gradviz.views.modules import module_paths, shared_by
 from gradviz.views.op_sequence import Ints, OpSequence, op_sequence
@@ -43,7 +44,7 @@ def fold_chains(graph: GradGraph, *, min_length: int = 3) -> GradGraph:
         'sin → sin → sin'
     """
     if type(min_length) is not int or min_length < 2:
-        raise UsageError(f"min_length cannot be {min_length!r}: pass a whole number from 2 on")
+        raise UsageError(must_be("min_length", "an integer >= 2", min_length))
     units = op_sequence(graph)
     parts = []
     for places in _chains(units):
@@ -107,7 +108,7 @@ def fold_stretches(graph: GradGraph, count: int = 30) -> GradGraph:
         GradGraph(3 groups, 2 edges)
     """
     if type(count) is not int or count < 1:
-        raise UsageError(f"count cannot be {count!r}: pass a whole number from 1 on")
+        raise UsageError(must_be("count", "an integer >= 1", count))
     units = op_sequence(graph)
     if len(units) <= count:
         return graph.copy()  # type: ignore[no-any-return]

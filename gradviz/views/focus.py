@@ -11,6 +11,7 @@ from gradviz.errors import UsageError
 from gradviz.graph import GradGraph, NodeKind
 from gradviz.graph.algorithms import ancestors, descendants, every
 from gradviz.graph.module_paths import Path
+from gradviz.graph.text import must_be
 from gradviz.views.groups import Part, contract, norm_of
 from gradviz.views.modules import module_paths, root_of
 from gradviz.views.op_sequence import OpSequence, op_sequence
@@ -120,7 +121,7 @@ def focus_on(graph: GradGraph, target: str, *, radius: int = 2) -> GradGraph:
         ['g0', 'n7', 'n8']
     """
     if type(radius) is not int or radius < 0:
-        raise UsageError(f"radius cannot be {radius!r}: pass a whole number from 0 on")
+        raise UsageError(must_be("radius", "an integer >= 0", radius))
     units = op_sequence(graph)
     paths = module_paths(units)
     found = _found(graph, units, paths, target)
@@ -156,9 +157,9 @@ def top(graph: GradGraph, n: int = 12, *, by: str = "saved_bytes") -> GradGraph:
         ['g0', 'n8']
     """
     if by not in _BY:
-        raise UsageError(f"by cannot be {by!r}: pass {', '.join(_BY)}")
+        raise UsageError(must_be("by", f"one of {', '.join(_BY)}", by))
     if type(n) is not int or n < 1:
-        raise UsageError(f"n cannot be {n!r}: pass a whole number from 1 on")
+        raise UsageError(must_be("n", "an integer >= 1", n))
     weights = {key: _weight(data, by) for key, data in graph.nodes(data=True)}
     heavy = [key for key in sorted(weights, key=lambda key: -weights[key])[:n] if weights[key] > 0]
     units = op_sequence(graph)

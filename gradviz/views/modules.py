@@ -10,6 +10,7 @@ from gradviz.errors import UsageError
 from gradviz.graph import GradGraph, NodeData, NodeKind
 from gradviz.graph.module_paths import Path, without_wrappers
 from gradviz.graph.operations import words
+from gradviz.graph.text import must_be
 from gradviz.views.groups import Part, contract
 from gradviz.views.op_sequence import OpSequence, op_sequence
 from gradviz.views.view import along_the_data, view
@@ -305,7 +306,7 @@ def group_by_module(graph: GradGraph, *, depth: int | None = None) -> GradGraph:
 def check_depth(depth: int | None) -> None:
     """Raise a `UsageError` if it is no depth."""
     if depth is not None and (type(depth) is not int or depth < 1):
-        raise UsageError(f"depth cannot be {depth!r}: pass a whole number from 1 on, or None")
+        raise UsageError(must_be("depth", "an integer >= 1, or None", depth))
 
 
 def group_parts(graph: GradGraph, parts: Sequence[Part], depth: int | None) -> GradGraph:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from gradviz.errors import UsageError
 from gradviz.graph import GradGraph, NodeKind
 from gradviz.graph.operations import operation
-from gradviz.graph.text import counted
+from gradviz.graph.text import counted, must_be
 from gradviz.views.chains import fold_chains, fold_stretches
 from gradviz.views.details import clone_shared_leaves, hide_bookkeeping
 from gradviz.views.groups import Part, count_of
@@ -52,7 +52,7 @@ def fit_page(graph: GradGraph, *, most: int = 60) -> GradGraph:
         (GradGraph(2 operations, 1 group, 2 edges), 97)
     """
     if type(most) is not int or most < 10:
-        raise UsageError(f"most cannot be {most!r}: pass a whole number from 10 on")
+        raise UsageError(must_be("most", "an integer >= 10", most))
     if graph.number_of_nodes() <= most * _HOPELESS:
         whole: GradGraph = hide_bookkeeping(graph)
         if whole.number_of_nodes() <= most:
