@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from gradviz.comparison.graph_index import (
@@ -19,6 +19,7 @@ from gradviz.comparison.graph_index import (
 from gradviz.graph import Buffers, Cause, EdgeKind, GradGraph, NodeData, NodeKind, TensorSummary
 from gradviz.graph.text import number_text
 from gradviz.story import Frame, Story
+from gradviz.wording import problem_text
 
 __all__ = [
     "Change",
@@ -69,6 +70,7 @@ _FACTS = (
     "hooks",
     "buffers",
     "problem",
+    "verdict",
 )
 _NUMBERS = ("value", "accumulations", "version")
 
@@ -103,6 +105,9 @@ def _facts(old: NodeData, new: NodeData, names: tuple[str, ...]) -> Iterator[_Wo
         was, now = old.get(name), new.get(name)
         if name == "options" and _is_freed_in_one(old, new):
             was, now = _common(old, new), _common(new, old)
+        if name == "problem":
+            problems: list[Any] = [each.get(name) for each in (old, new)]
+            was, now = (problem_text(each) if each else None for each in problems)
         if is_equal(was, now):
             continue
         if name == "kind" and tracked[0] != tracked[1]:
@@ -280,8 +285,8 @@ def mark_changes(story: Story) -> Story:
             frames.append(frame)
             continue
         news = _news(last.graph, frame.graph)
-        frames.append(Frame(frame.title, marked(frame.graph, news), frame.caption))
-    return Story(tuple(frames), story.title, story.notes)
+        frames.append(replace(frame, graph=marked(frame.graph, news)))
+    return replace(story, frames=tuple(frames))
 
 
 def _news(before: GradGraph, after: GradGraph) -> dict[str, dict[str, str]]:

@@ -10,6 +10,7 @@ from gradviz.diagnosis.answers import Explanation
 from gradviz.diagnosis.context import Context as Moment
 from gradviz.diagnosis.lines import locations_of, mention
 from gradviz.diagnosis.verdict import Verdict
+from gradviz.wording import problem_text
 
 __all__ = ["ResultOrigin", "Trouble"]
 
@@ -67,7 +68,7 @@ class Trouble:
         """The node to which a recording has traced the error, and what it says there."""
         for key, data in self.moment.graph.nodes(data=True):
             if "problem" in data:
-                return key, data["problem"]
+                return key, problem_text(data["problem"])
         return "", ""
 
     def answer(

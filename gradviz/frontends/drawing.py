@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -132,9 +133,9 @@ class Drawing:
         with stage("folding"):
             for number, frame in enumerate(marked):
                 said = news_caption if number else caption
-                graph = apply(frame.graph, self._views)
-                frames.append(Frame(frame.title, graph, frame.caption or said(frame.graph)))
-        return Story(tuple(frames), marked.title, marked.notes)
+                graph, text = apply(frame.graph, self._views), frame.caption or said(frame.graph)
+                frames.append(replace(frame, graph=graph, caption=text))
+        return replace(marked, frames=tuple(frames))
 
     @cached_property
     def _scene(self) -> Scene:
@@ -284,7 +285,7 @@ def _story(story: GradGraph | Frame | Story, title: str) -> Story:
         story = Frame("", story)
     if isinstance(story, Frame):
         story = Story((story,), "")
-    return Story(story.frames, title or story.title, story.notes)
+    return replace(story, title=title or story.title)
 
 
 def answer_html(answer: Any) -> str:

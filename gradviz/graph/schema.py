@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import NamedTuple, TypedDict
+from typing import Any, NamedTuple, TypedDict
 
 __all__ = [
     "Buffers",
@@ -226,7 +226,8 @@ class NodeData(TypedDict, total=False):
     inferred          True when ``module`` was inferred from names and order, not recorded
     changes           what is new against the frame before, in few words, by attribute:
                       ``{"grad": "+3", "buffers": "freed"}``; ``{"node": "new"}`` for a new node
-    problem           what went wrong here, when a recording ended in an error at this node
+    problem           `gradviz.facts.Problem`: backward failed at this node
+    verdict           what a diagnosis or a check says of this node, in few words
     level             how much it has of what `color_by` shows: 0 the least, 1 the most
     mark              `Mark`: a gradient that has no place on that scale
     ================  ==========================================================================
@@ -271,7 +272,8 @@ class NodeData(TypedDict, total=False):
     contents: tuple[str, ...]
     inferred: bool
     changes: dict[str, str]
-    problem: str
+    problem: Any
+    verdict: str
     level: float
     mark: Mark
 

@@ -17,15 +17,14 @@ import torch
 from torch.autograd.graph import Node
 
 from gradviz.capture.autograd.nodes import (
-    NodeReader,
+    ACCUMULATE_NR,
     leaf_of,
-    operation_type,
+    operations_before,
     plain_shape,
     sequence_number,
 )
 from gradviz.capture.autograd.operations import type_text
-from gradviz.capture.tracing.walk import visit_ancestors
-from gradviz.graph import Cause, NodeKind, TensorSummary
+from gradviz.graph import Cause, TensorSummary
 from gradviz.recording.source_lines import NOWHERE, CodeLocation
 
 __all__ = [
@@ -441,24 +440,16 @@ class Provenance:
 
     def op_records(self, node: Node) -> list[OpRecord]:
         """Record an operation and the nearest ones before it."""
-        reader = NodeReader()
         found: list[OpRecord] = []
-        for each, edges in visit_ancestors([node], nearest_first=True):
-            if leaf_of(each) is not None:
-                continue
-            if len(found) == _OP_RECORDS:
-                break
-            kind = operation_type(each)
-            data = {"kind": NodeKind.OPERATION, "op": kind.op, "grad_fn": kind.grad_fn}
-            record = OpRecord(sequence_number(each), data)
-            shape, dtype, device = reader.read_output(each, 0)
-            if shape is not None:
-                data.update(shape=shape, dtype=dtype, device=device)
+        for created, data, edges in operations_before(node, _OP_RECORDS):
+            record = OpRecord(created, data)
             for position, (child, output) in enumerate(edges):
-                if child is not None:
-                    leaf = leaf_of(child)
-                    source = self.leaf(leaf) if leaf is not None else sequence_number(child)
-                    record.inputs.append((source, position, output))
+                if child is None:
+                    continue
+                number = sequence_number(child)
+                leaf = leaf_of(child) if number == ACCUMULATE_NR else None
+                source = self.leaf(leaf) if leaf is not None else number
+                record.inputs.append((source, position, output))
             found.append(record)
         return found
 

@@ -12,10 +12,15 @@ from typing import Any
 
 import torch
 
-from gradviz.capture.autograd.nodes import NodeReader, operation_type, read_saved, sequence_number
+from gradviz.capture.autograd.nodes import (
+    NodeReader,
+    operation_type,
+    read_saved,
+    sequence_number,
+    visit_ancestors,
+)
 from gradviz.capture.autograd.operations import type_text
 from gradviz.capture.tensors.summary import FEW, readable
-from gradviz.capture.tracing.walk import visit_ancestors
 from gradviz.graph import TensorSummary
 from gradviz.graph.operations import forward_word, operation
 

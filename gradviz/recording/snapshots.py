@@ -34,7 +34,7 @@ from gradviz.recording.stable_trace import (
 from gradviz.recording.state import RecordingState
 from gradviz.recording.untracked_overlay import UntrackedOverlay
 
-__all__ = ["Snapshots", "CutOff"]
+__all__ = ["SnapshotSeries", "CutOff"]
 
 
 class CutOff(NamedTuple):
@@ -51,7 +51,7 @@ class CutOff(NamedTuple):
     source: str
 
 
-class Snapshots:
+class SnapshotSeries:
     """Takes one snapshot after the other, with the same key for a node in all of them.
 
     Args:

@@ -15,12 +15,17 @@ from typing import Any, NamedTuple
 
 import torch
 
-from gradviz.capture.autograd.nodes import operation_type, read_saved, sequence_number
+from gradviz.capture.autograd.nodes import (
+    operation_type,
+    read_saved,
+    sequence_number,
+    visit_ancestors,
+)
 from gradviz.capture.autograd.tensors import version_of
 from gradviz.capture.tensors.names import Names
 from gradviz.capture.tensors.summary import summarize
 from gradviz.capture.tracing.tracer import copy_graph, trace_subjects
-from gradviz.capture.tracing.walk import NO_GRADIENT, Walk, key_at, visit_ancestors
+from gradviz.capture.tracing.walk import NO_GRADIENT, Walk, key_at
 from gradviz.graph import Buffers, GradGraph, NodeKind
 from gradviz.recording.provenance import Leaf, UntrackedTensor
 from gradviz.recording.state import RecordingState
@@ -39,6 +44,7 @@ __all__ = [
 _SPARE = 4_096  # identities that are kept although no frame shows them
 _ROUNDS = 8
 _UNKNOWN = (None, None)
+_LESS_KNOWN = (Buffers.FREED, Buffers.UNKNOWN)
 
 
 class Keys:
@@ -242,8 +248,14 @@ _NOT_NUMBERED = ("CopySlices", "CopyBackwards", "AsStridedBackward", "UnbindBack
 
 
 def keep_options(snapshot: Snapshot, before: GradGraph) -> None:
-    """Keep a number that an operation was called with: it is freed with the saved tensors."""
+    """Keep what a frame before knew of operations, and backward has freed.
+
+    That is a number that the operation was called with, and that it saved nothing.
+    """
     for key, data in snapshot.graph.nodes(data=True):
+        had = before.nodes[key].get("buffers") if key in before else None
+        if had is Buffers.NOTHING_SAVED and data.get("buffers") in _LESS_KNOWN:
+            data["buffers"] = had
         if "untracked_inputs" in data and key in before:
             old = before.nodes[key]
             if "other" in old.get("options", {}) and "other" not in data.get("options", {}):
