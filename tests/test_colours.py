@@ -203,7 +203,7 @@ def test_text_has_a_column(coloured: GradGraph) -> None:
     column = {line[10:].strip("├└─│← "): line[:8] for line in lines if len(line) > 10}
     found = {name.split()[0]: bar for name, bar in column.items() if name}
     assert found["out.weight"].strip() == "████████"
-    assert found["dead.bias"].strip() == "dead"
+    assert found["dead.bias"].strip() == "zeros"
     assert found["bad.bias"].strip() == "NaN"
     assert found["tanh"].strip() == ""
 

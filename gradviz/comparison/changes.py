@@ -16,6 +16,7 @@ from gradviz.comparison.graph_index import (
     value_words,
     word_of,
 )
+from gradviz.facts import FrameKind
 from gradviz.graph import Buffers, Cause, EdgeKind, GradGraph, NodeData, NodeKind, TensorSummary
 from gradviz.graph.text import number_text
 from gradviz.story import Frame, Story
@@ -27,6 +28,7 @@ __all__ = [
     "is_equal",
     "is_out_of_sight",
     "mark_changes",
+    "mark_stale_leaves",
     "marked",
     "marks_of_change",
     "side_by_side",
@@ -432,6 +434,50 @@ def marked(graph: GradGraph, marks: Marks) -> GradGraph:
         if news:
             copy.nodes[key]["changes"] = {**copy.nodes[key].get("changes", {}), **news}
     return copy
+
+
+def mark_stale_leaves(story: Story) -> Story:
+    """Say of each leaf with which version and value the operations of a frame used it.
+
+    An operation that an earlier frame of a recording shows too was made before that frame; the
+    leaf had then the version that the earlier frame shows. Of frames that were put together by
+    hand nothing is said: the same key may stand for another tensor.
+
+    Args:
+        story: it is not changed.
+
+    Returns:
+        A story in which the leaves of later frames have ``used_version`` and ``used_value``, and
+        each graph knows its number (``graph.graph["frame"]``).
+    """
+    used: dict[tuple[object, ...], NodeData] = {}
+    frames = []
+    for number, frame in enumerate(story):
+        graph: GradGraph = frame.graph.copy()
+        graph.graph["frame"] = number
+        is_recorded = frame.kind is not FrameKind.SNAPSHOT
+        for key in graph.leaves if is_recorded else ():
+            leaf: NodeData = graph.nodes[key]
+            uses = [(key, *use) for use in _uses(graph, key)]
+            first = next((used[use] for use in uses if use in used), None)
+            if first is not None:
+                leaf["used_version"] = first.get("version", 0)
+                if "value" in first:
+                    leaf["used_value"] = first["value"]
+            for use in uses:
+                used.setdefault(use, frame.graph.nodes[key])
+        frames.append(replace(frame, graph=graph))
+    return replace(story, frames=tuple(frames))
+
+
+def _uses(graph: GradGraph, key: str) -> Iterator[tuple[object, ...]]:
+    """The operations that use a leaf: in a recording each has a key of its own."""
+    for user in graph.successors(key):
+        kind = graph.nodes[user]["kind"]
+        if kind is NodeKind.ACCUMULATE:
+            yield from _uses(graph, user)
+        elif kind is NodeKind.OPERATION:
+            yield user, graph.nodes[user].get("op")
 
 
 def _shared_keys(before: GraphIndex, after: GraphIndex, mate: Mapping[str, str]) -> dict[str, str]:

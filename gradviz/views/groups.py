@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,9 +18,11 @@ __all__ = [
     "Part",
     "contract",
     "count_of",
+    "count_of_nodes",
     "fingerprint",
     "is_known",
     "norm_of",
+    "norms_of_repeats",
     "sums_of",
     "words_of",
 ]
@@ -28,6 +30,7 @@ __all__ = [
 _LEAVES = (NodeKind.PARAMETER, NodeKind.LEAF)
 _MOST_CONTENTS = 12
 _MOST_WORDS = 4
+_SAME_FOR_ALL = ("new", "cleared", "zeroed", "freed")
 
 
 def is_known(summary: TensorSummary) -> bool:
@@ -59,7 +62,12 @@ def count_of(graph: GradGraph) -> int:
         >>> count_of(graph)
         12
     """
-    return sum(_members(data) for data in graph._node.values())
+    return count_of_nodes(graph._node.values())
+
+
+def count_of_nodes(nodes: Iterable[dict[str, Any]]) -> int:
+    """Number of operations among nodes, by their attributes, those in groups included."""
+    return sum(_members(data) for data in nodes)
 
 
 def _members(data: dict[str, Any]) -> int:
@@ -111,10 +119,59 @@ def sums_of(nodes: Sequence[dict[str, Any]], last: dict[str, Any]) -> dict[str, 
         if id(state) in found.states:
             data["buffers"] = state
             break
+    if changes := _changes(nodes):
+        data["changes"] = changes
     if contents := found.contents():
         more = ("…",) if len(contents) > _MOST_CONTENTS else ()
         data["contents"] = (*contents[:_MOST_CONTENTS], *more)
     return data
+
+
+def _changes(nodes: Sequence[dict[str, Any]]) -> dict[str, str]:
+    """What changed in a group since the frame before: in how many nodes, or the same words."""
+    marked = [node for node in nodes if "changes" in node]
+    found: dict[str, str] = {}
+    for attribute in ("grad", "buffers"):
+        told = [node["changes"][attribute] for node in marked if attribute in node["changes"]]
+        if told:
+            same = len(set(told)) == 1 and told[0] in _SAME_FOR_ALL
+            found[attribute] = told[0] if same else f"{len(told):,} changed"
+    if written := sum(1 for node in marked if node["kind"] in _LEAVES and _is_written(node)):
+        found["node"] = f"{written:,} {'leaf' if written == 1 else 'leaves'} changed in place"
+    elif any("node" in node["changes"] for node in marked):
+        found["node"] = "new"
+    return found
+
+
+def _is_written(node: dict[str, Any]) -> bool:
+    return not node["changes"].keys().isdisjoint({"version", "value"})
+
+
+def norms_of_repeats(
+    nodes: Sequence[dict[str, Any]], module: str, count: int
+) -> tuple[float, float] | None:
+    """The least and the greatest norm of the gradients of one of ``count`` like modules.
+
+    Args:
+        nodes: the attributes of what is in all of them.
+        module: the path of the list that they are in.
+        count: how many there are.
+
+    Returns:
+        None unless all are known.
+    """
+    norms: dict[str, list[float]] = {}
+    prefix = f"{module}." if module else ""
+    for node in nodes:
+        if "grad" not in node or node["kind"] not in (*_LEAVES, NodeKind.GROUP):
+            continue
+        path = str(node.get("name" if node["kind"] in _LEAVES else "module", ""))
+        if not path.startswith(prefix) or not node["grad"]:
+            return None
+        repeat = path[len(prefix) :].partition(".")[0]
+        norms.setdefault(repeat, []).append(norm_of(node["grad"]))
+    totals = [math.hypot(*found) for found in norms.values()]
+    return (min(totals), max(totals)) if len(totals) == count else None
 
 
 class _Count:
@@ -197,6 +254,7 @@ class Part:
         keys: of the operations and groups, in the order of the data.
         data: what is known of the group beyond the sums: ``name``, ``module``, ``repeat``, ...
         once: the number of keys, from the first, that are the same part once; 0 for all.
+        is_stack: whether the repetitions are the modules of one list: ``layers.0``, ``layers.1``.
         everything: also take in the named inputs that nothing else uses, not only parameters.
     """
 
@@ -204,6 +262,7 @@ class Part:
     data: NodeData = field(default_factory=NodeData)
     once: int = 0
     everything: bool = False
+    is_stack: bool = False
 
 
 def contract(
@@ -243,6 +302,11 @@ def contract(
         first, last = _first_seen(graph, part), graph._node[part.keys[-1]]
         found = {**sums_of(members[number], last), "structure": structures[number]}
         found["first"] = graph._node[first].get("first", first)
+        if part.is_stack:
+            module, count = part.data.get("module", ""), part.data.get("repeat", 0)
+            each = norms_of_repeats(members[number], module, count)
+            if each is not None:
+                found["grad_range"] = each
         seen._node[names[number]].update({**found, **part.data})
     _add_edges(inside, seen, names, gone)
     return seen

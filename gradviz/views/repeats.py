@@ -12,7 +12,7 @@ import numpy as np
 
 from gradviz.graph import GradGraph, NodeKind
 from gradviz.graph.module_paths import Path
-from gradviz.views.groups import Part, contract, words_of
+from gradviz.views.groups import Part, contract, count_of_nodes, words_of
 from gradviz.views.modules import (
     check_depth,
     contents_of,
@@ -373,7 +373,7 @@ def fold_parts(graph: GradGraph, parts: Sequence[Part]) -> GradGraph:
     """Fold the parts that repeat, and say so."""
     if not parts:
         return graph.copy()  # type: ignore[no-any-return]
-    count = sum(len(part.keys) for part in parts)
+    count = sum(count_of_nodes([graph.nodes[key] for key in part.keys]) for part in parts)
     times = ", ".join(f"×{part.data['repeat']:,}" for part in parts[:4])
     more = ", ..." if len(parts) > 4 else ""
     return contract(graph, parts).with_note(f"{count:,} operations repeat, folded: {times}{more}")
@@ -403,7 +403,13 @@ def repeat_parts(
             continue
         data: Any = {"repeat": (stop - start) // period.length}
         data.update(_name(units, paths, replace(period, start=start, stop=stop)))
-        parts.append((start, stop, Part(units.keys[start:stop], data, period.length, True)))
+        parts.append(
+            (
+                start,
+                stop,
+                Part(units.keys[start:stop], data, period.length, True, stack is not None),
+            )
+        )
     return [part for _, _, part in sorted(parts, key=lambda found: found[0])]
 
 
