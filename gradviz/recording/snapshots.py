@@ -107,7 +107,7 @@ class SnapshotSeries:
 
     def after_backward(self, has_grown: bool) -> GradGraph:
         """The graph after a backward pass: where possible the one before it, renewed."""
-        self._state.journal.settle()
+        self._state.event_log.flush()
         renewed = None if has_grown else renew_after_backward(self.snapshot, self._state)
         names = self._names_before()
         if renewed is None:
@@ -126,7 +126,7 @@ class SnapshotSeries:
         if with_outputs or not self._roots:
             new = live_outputs(self._state, self._since, roots, names)
         if len(roots) < len(self._roots) and not new:
-            self._state.journal.settle()
+            self._state.event_log.flush()
             self.snapshot = renew(self.snapshot, self._state)
             return self._finish(self._overlay(names))
         return self.trace([*roots, *new], names)
@@ -135,7 +135,7 @@ class SnapshotSeries:
         """Trace some roots, live outputs that share operations with them, and cut off branches."""
         state, before = self._state, self.snapshot.graph
         names = self._names() if names is None else names
-        state.journal.settle()
+        state.event_log.flush()
         additions = Additions()
         self.snapshot = take(roots, additions, names, state, self.keys)
         additions.results = sharing_outputs(state, self.snapshot.operations, roots)

@@ -209,7 +209,7 @@ class _NodeRecords:
         """Put on each operation the line that made it, and the variable that got its result."""
         state, created_of = self._state, self.created
         mixed, in_place, start = state.mixed, state.in_place, state.started_at
-        find, line_of, span_of = state.journal.find, state.journal.line, state.spans.of
+        find, line_of, span_of = state.event_log.find, state.event_log.line, state.module_stack.of
         in_question: dict[str, tuple[int, int]] = {}
         for key, data in walk.nodes.items():
             if "sequence_nr" not in data:
@@ -222,7 +222,7 @@ class _NodeRecords:
             if index < 0:
                 continue
             line, end = line_of(index)
-            if not data["grad_fn"][-1].isdigit() and _is_foreign(data, state.journal.word(index)):
+            if not data["grad_fn"][-1].isdigit() and _is_foreign(data, state.event_log.word(index)):
                 continue
             if line.source:
                 data["source"] = line.source

@@ -214,11 +214,11 @@ class UntrackedOverlay:
                 continue
             key = self._recorded[record.created] = self._keys.of(record.created)
             attributes = dict(record.data)
-            if (span := self._state.spans.of(record.created)) is not None:
+            if (span := self._state.module_stack.of(record.created)) is not None:
                 attributes.update(module=span.module, calls=span.calls)
-            index = self._state.journal.find(record.created)
+            index = self._state.event_log.find(record.created)
             if index >= 0:
-                line, end = self._state.journal.line(index)
+                line, end = self._state.event_log.line(index)
                 if line.source:
                     attributes["source"] = line.source
                 if line.target and record.created == end - 1:
