@@ -94,11 +94,6 @@ class Rule(Generic[S, E]):
 
     def is_applicable(self, context: Context, subject: Subject) -> bool:
         """Whether the rule is to be tried: all that it needs is there."""
-        group = self.verdict.group
-        if group is Group.TRAINING:
-            group = Group.ERROR if subject.group is Group.ERROR else subject.group
-        if group is not subject.group or (group is Group.ERROR) is not self.verdict.is_error:
-            return False
         if self.needs is Needs.RECORDING and not context.is_recorded:
             return False
         return not self.events or any(context.happened(kind) for kind in self.events)
