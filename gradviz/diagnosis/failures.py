@@ -108,7 +108,7 @@ def _origin(asked: Asked, called: dict[int, str], keys: dict[int, str]) -> Resul
     from gradviz.graph.operations import forward_word
 
     name, op = called.get(id(tensor), ""), forward_word(tensor.grad_fn.name())
-    if asked.recording is not None and (event := asked.recording.event_of(tensor)):
+    if asked.recording is not None and (event := asked.recording._event_of(tensor)):
         return ResultOrigin(name or event.name, event.word, event.source, event.node)
     return ResultOrigin(name, op, "", keys.get(id(tensor), ""))
 

@@ -152,10 +152,14 @@ def context_of(recording: Recording, roots: Sequence[Any] = ()) -> Context:
     ends = ancestors(graph, keys, is_data)
     lost = {
         leaf: [
-            CutEdge(each.target, each.target, {"cause": each.cause, "source": each.source})
+            CutEdge(
+                each.target,
+                each.target,
+                {"cause": each.cause, "source": each.source, "word": each.word},
+            )
             for each in cuts
         ]
-        for leaf, cuts in recording.cut_off(graph, ends).items()
+        for leaf, cuts in recording._cut_off(graph, ends).items()
     }
     before = _before(frames)
     return Context(graph, tuple(keys), events, frames, before, kept=kept, lost=lost)
@@ -192,7 +196,7 @@ def questions_of(asked: Asked, context: Context, names: Names) -> list[Question]
     from gradviz.capture.tensors.names import Names
 
     shown = _leaves(asked.recording.frames)
-    own = Names(asked.recording.parameters())
+    own = Names(asked.recording._parameters())
     keys = [asked.recording.key_of(named.tensor, context.graph) for named in own]
     unseen = [each for each, key in zip(own, keys, strict=True) if key not in shown]
     others = iter(
@@ -240,7 +244,7 @@ def with_values(context: Context, recording: Recording, names: Names) -> Context
     values = None
     if before is not None:
         live = known if before is context.graph else _live_values(before, recording, names)
-        values = Values(before, recording.contents(before), known=live)
+        values = Values(before, recording._contents(before), known=live)
     since = {
         key: (
             number,
@@ -252,7 +256,7 @@ def with_values(context: Context, recording: Recording, names: Names) -> Context
 
 
 def _values(graph: GradGraph, recording: Recording) -> Values:
-    return Values(graph, recording.contents(graph))
+    return Values(graph, recording._contents(graph))
 
 
 def _live_values(

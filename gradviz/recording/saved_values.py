@@ -110,8 +110,8 @@ def _beginning_with_zero(
 def _plain(held: torch.Tensor) -> torch.Tensor | None:
     """The data, or None if it is not floating point or reading it has side effects."""
     try:
-        data, note = readable(held)
-        is_real = data is not None and (data.is_floating_point() and not note)
+        data, entry = readable(held)
+        is_real = data is not None and (data.is_floating_point() and not entry)
         return data if is_real and data is not None and data.numel() else None
     except Exception:
         return None

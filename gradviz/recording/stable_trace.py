@@ -69,6 +69,13 @@ class Keys:
         """The key of a node, "" if no frame has shown it."""
         return self._keys.get(identity, "")
 
+    def merge(self, pairs: list[tuple[Hashable, Hashable]]) -> None:
+        """Give each second identity the key of the first one, if it has none."""
+        for old, new in pairs:
+            if (key := self._keys.get(old)) is not None:
+                self._keys.setdefault(new, key)
+        pairs.clear()
+
     def assign(self, identities: Mapping[str, Hashable]) -> dict[str, str]:
         """Keys for a whole graph, given the identity of each node by its key there."""
         keys = self._keys
@@ -202,7 +209,7 @@ class _NodeRecords:
         """Put on each operation the line that made it, and the variable that got its result."""
         state, created_of = self._state, self.created
         mixed, in_place, start = state.mixed, state.in_place, state.started_at
-        find, line_of, span_of = state.journal.find, state.journal.line, state.spans.of
+        find, line_of, span_of = state.event_log.find, state.event_log.line, state.module_stack.of
         in_question: dict[str, tuple[int, int]] = {}
         for key, data in walk.nodes.items():
             if "sequence_nr" not in data:
@@ -215,7 +222,7 @@ class _NodeRecords:
             if index < 0:
                 continue
             line, end = line_of(index)
-            if not data["grad_fn"][-1].isdigit() and _is_foreign(data, state.journal.word(index)):
+            if not data["grad_fn"][-1].isdigit() and _is_foreign(data, state.event_log.word(index)):
                 continue
             if line.source:
                 data["source"] = line.source
@@ -290,6 +297,7 @@ def take(
         state: has the source lines and the records of leaves.
         keys: gives out the keys.
     """
+    keys.merge(state.provenance.same_node)
     everything = (*roots, *additions.results, *additions.branches)
     if not everything:
         return Snapshot()
