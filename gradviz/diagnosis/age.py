@@ -6,8 +6,8 @@ import re
 from collections.abc import Sequence
 
 from gradviz.diagnosis.answers import Explanation
+from gradviz.diagnosis.context import Context, Question
 from gradviz.diagnosis.lines import mention
-from gradviz.diagnosis.moment import Moment, Question
 from gradviz.diagnosis.verdict import Verdict
 from gradviz.story import Event, EventKind
 
@@ -20,7 +20,7 @@ _UPDATES = frozenset(
 )
 
 
-def explain_age(question: Question, moment: Moment) -> Explanation | None:
+def explain_age(question: Question, moment: Context) -> Explanation | None:
     """Explain a gradient that was left over from before; None if it was not.
 
     A step that comes right after backward uses the gradient, and does not make it stale; another
@@ -57,7 +57,7 @@ def explain_age(question: Question, moment: Moment) -> Explanation | None:
     return moment.answer(question, Verdict.STALE, reason, fix, evidence)
 
 
-def changed_since(question: Question, moment: Moment) -> Sequence[Event]:
+def changed_since(question: Question, moment: Context) -> Sequence[Event]:
     """What has changed the values of a leaf since its gradient was last added to."""
     if not (added := moment.happened_to(question.key, EventKind.ACCUMULATE)):
         return []
@@ -71,7 +71,7 @@ def changed_since(question: Question, moment: Moment) -> Sequence[Event]:
     )
 
 
-def _is_about(event: Event, question: Question, moment: Moment) -> bool:
+def _is_about(event: Event, question: Question, moment: Context) -> bool:
     if counts := re.fullmatch(r"changed (\d+) of (\d+) parameters", event.detail):
         return counts[1] == counts[2]  # of some of them it is not told which
     named = re.split(r"[,\s]+", event.detail.removeprefix("changed "))

@@ -9,6 +9,7 @@ from typing import overload
 
 from gradviz.diagnosis.focus import part_about
 from gradviz.diagnosis.verdict import Verdict
+from gradviz.facts import SourceLocation
 from gradviz.graph import GradGraph
 from gradviz.reports.saved_tensors import SavedTable, saved
 from gradviz.shown import Shown
@@ -27,11 +28,13 @@ class Explanation(Shown):
         verdict: the answer in a word.
         name: the tensor, or the kind of error.
         reason: one sentence.
-        evidence: where to look: keys of nodes in the story's graph, and lines, ``train.py:31``.
         fix: what to do, one sentence, with a line of code where there is one; "" for nothing.
+        nodes: where to look in the graph: keys of nodes.
+        locations: where to look in the program: lines.
         graph: what was recorded at that moment.
         culprit: key of the node to mark in it; "" for none.
         kept: the graph at the moment when it kept most for backward; None for ``graph``.
+        rule: name of the rule that answered.
 
     Example:
         >>> print(Explanation(Verdict.NOT_CONNECTED, "w", "not used by loss", fix="use it"))
@@ -43,16 +46,23 @@ class Explanation(Shown):
     verdict: Verdict
     name: str
     reason: str
-    evidence: tuple[str, ...] = ()
     fix: str = ""
+    nodes: tuple[str, ...] = ()
+    locations: tuple[SourceLocation, ...] = ()
     graph: GradGraph = field(default_factory=GradGraph, repr=False)
     culprit: str = field(default="", repr=False)
     kept: GradGraph | None = field(default=None, repr=False)
+    rule: str = field(default="", repr=False)
 
     @property
     def lines(self) -> tuple[str, ...]:
-        """The lines among the evidence."""
-        return tuple(each for each in self.evidence if each not in self.graph)
+        """The locations as text: ``train.py:31``."""
+        return tuple(map(str, self.locations))
+
+    @property
+    def evidence(self) -> tuple[str, ...]:
+        """Where to look: keys of nodes, and lines as text."""
+        return (*self.nodes, *self.lines)
 
     @cached_property
     def saved(self) -> SavedTable:
@@ -188,7 +198,7 @@ def _names(group: Sequence[Explanation]) -> str:
 def _story(explanations: Sequence[Explanation], graph: GradGraph, caption: str) -> Story:
     if not graph:
         return Story(())
-    keys = [key for each in explanations for key in each.evidence if key in graph]
+    keys = [key for each in explanations for key in each.nodes if key in graph]
     marks = [each.culprit for each in explanations if each.culprit in graph]
     marked = part_about(graph, keys, marks) if keys or marks else graph.copy()
     for each in reversed(explanations):  # where several mark one node, the first counts

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from gradviz.diagnosis.context import Context
 from gradviz.diagnosis.lines import mention
-from gradviz.diagnosis.moment import Moment
 from gradviz.diagnosis.ways import CutEdge, below, word_of
 from gradviz.graph import Cause, EdgeKind, GradGraph, NodeKind
 from gradviz.story import Event, EventKind
@@ -49,7 +49,7 @@ TURN_ON = (
 )
 
 
-def cut_words(moment: Moment, cut: CutEdge) -> str:
+def cut_words(moment: Context, cut: CutEdge) -> str:
     """``detach() at train.py:31 (h = h.detach())``."""
     graph = moment.graph
     cause = cut.edge.get("cause", Cause.NOT_RECORDED)
@@ -66,7 +66,7 @@ def cut_words(moment: Moment, cut: CutEdge) -> str:
     return f"{word} at {mention(line)}{more}" if line else f"{word}{more}"
 
 
-def fix_of_cut(moment: Moment, cut: CutEdge) -> str:
+def fix_of_cut(moment: Context, cut: CutEdge) -> str:
     """What to do about a cut whose cause is known."""
     fix = FIX_OF_CAUSE.get(cut.edge.get("cause", Cause.NOT_RECORDED), "")
     line = cut.edge.get("source", "")
@@ -79,7 +79,7 @@ def fix_of_cut(moment: Moment, cut: CutEdge) -> str:
     return f"{line}: {fix}" if fix and line else fix
 
 
-def evidence_of(moment: Moment, *cuts: CutEdge) -> list[str]:
+def evidence_of(moment: Context, *cuts: CutEdge) -> list[str]:
     """The node and the lines of each cut."""
     found = []
     for cut in cuts:
@@ -88,7 +88,7 @@ def evidence_of(moment: Moment, *cuts: CutEdge) -> list[str]:
     return found
 
 
-def left_off(moment: Moment) -> Event | None:
+def left_off(moment: Context) -> Event | None:
     """The call of ``set_grad_enabled(False)`` that nothing has undone, if there is one."""
     modes = moment.happened(EventKind.MODE)
     return modes[-1] if modes and _is_switch(modes[-1]) else None
@@ -99,25 +99,25 @@ def _is_switch(event: Event) -> bool:
     return is_off and event.word == "set_grad_enabled" and bool(event.source)
 
 
-def _switched_off(moment: Moment, cut: CutEdge) -> Event | None:
+def _switched_off(moment: Context, cut: CutEdge) -> Event | None:
     """The call of ``set_grad_enabled(False)`` that a cut is due to; None if it was another."""
     mode = _mode_at(moment, made[-1]) if (made := _made(moment, cut)) else None
     return mode if mode is not None and _is_switch(mode) else None
 
 
-def _made(moment: Moment, cut: CutEdge) -> Sequence[Event]:
+def _made(moment: Context, cut: CutEdge) -> Sequence[Event]:
     """The operations on the line of a cut by gradient mode; last what got the data, if known."""
     if cut.edge.get("cause") is not Cause.NO_GRAD:
         return ()
     return moment.made_at(cut.edge.get("source", ""), cut.target)
 
 
-def _mode_at(moment: Moment, made: Event) -> Event | None:
+def _mode_at(moment: Context, made: Event) -> Event | None:
     modes = [each for each in moment.happened(EventKind.MODE) if each.number < made.number]
     return modes[-1] if modes else None
 
 
-def _is_sample(moment: Moment, cut: CutEdge) -> bool:
+def _is_sample(moment: Context, cut: CutEdge) -> bool:
     """Whether a distribution of torch has cut the graph, which draws with gradients off."""
     made = _made(moment, cut)
     mode = _mode_at(moment, made[-1]) if made else None

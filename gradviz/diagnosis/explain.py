@@ -8,9 +8,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from gradviz.diagnosis.answers import Explanation, Explanations
+from gradviz.diagnosis.context import Context, Question
 from gradviz.diagnosis.failures import explain_error
 from gradviz.diagnosis.missing import explain_missing
-from gradviz.diagnosis.moment import Moment, Question
 from gradviz.diagnosis.norms import compare_norms
 from gradviz.diagnosis.present import explain_present, is_wrong
 from gradviz.diagnosis.subjects import Asked
@@ -112,7 +112,7 @@ def _of_recording(asked: Asked, found: Names) -> Explanation | Explanations:
 
 
 def _answers(
-    questions: Sequence[Question], moment: Moment, is_many: bool
+    questions: Sequence[Question], moment: Context, is_many: bool
 ) -> Explanation | Explanations:
     moment, questions = moment.with_strangers(questions)
     told = [_answer(question, moment) for question in questions]
@@ -127,7 +127,7 @@ def _answers(
     )
 
 
-def _answer(question: Question, moment: Moment) -> Explanation:
+def _answer(question: Question, moment: Context) -> Explanation:
     grad: Any = question.data.get("grad")
     if grad is None:
         return explain_missing(question, moment)

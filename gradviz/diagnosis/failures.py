@@ -8,6 +8,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from gradviz.diagnosis.answers import Explanation
+from gradviz.diagnosis.context import Context as Moment
+from gradviz.diagnosis.context import listed
 from gradviz.diagnosis.custom_backward import (
     explain_raised,
     explain_wrong_count,
@@ -19,7 +21,6 @@ from gradviz.diagnosis.in_place import explain_in_place
 from gradviz.diagnosis.lines import line_of, mention
 from gradviz.diagnosis.missing import RECORD
 from gradviz.diagnosis.misused import KINDS
-from gradviz.diagnosis.moment import Moment, listed
 from gradviz.diagnosis.refused import (
     explain_inference,
     explain_leaf_changed,

@@ -6,8 +6,8 @@ import re
 from collections.abc import Sequence
 
 from gradviz.diagnosis.answers import Explanation
+from gradviz.diagnosis.context import Context, Question
 from gradviz.diagnosis.lines import mention
-from gradviz.diagnosis.moment import Moment, Question
 from gradviz.diagnosis.verdict import Verdict
 from gradviz.diagnosis.ways import word_of
 from gradviz.graph import TensorSummary
@@ -20,7 +20,7 @@ _ZERO = re.compile(r"→ (norm )?\[?-?0( -?0)*\]?( by \w+)?$")
 _NOT_FINITE = re.compile(r"→ .*\b(NaN|nan|infinite|inf)\b")
 
 
-def explain_hook(question: Question, moment: Moment) -> Explanation | None:
+def explain_hook(question: Question, moment: Context) -> Explanation | None:
     """Explain a gradient by a hook on the tensor itself; None if none changed it."""
     own = [event for event in _replaced(moment) if _is_of(event, question)]
     if not own:
@@ -34,7 +34,7 @@ def explain_hook(question: Question, moment: Moment) -> Explanation | None:
 
 
 def explain_wrong_by_hook(
-    question: Question, moment: Moment, grad: TensorSummary
+    question: Question, moment: Context, grad: TensorSummary
 ) -> Explanation | None:
     """Explain zeros, or what is not finite, by a hook on the way that made them."""
     made = _NOT_FINITE if grad.nan or grad.inf else _ZERO
@@ -42,7 +42,7 @@ def explain_wrong_by_hook(
     return _answer(question, moment, found)
 
 
-def explain_hook_on_the_way(question: Question, moment: Moment) -> Explanation | None:
+def explain_hook_on_the_way(question: Question, moment: Context) -> Explanation | None:
     """Explain a gradient that a hook on its way changed; None if none did."""
     return _answer(question, moment, _on_the_way(question, moment, False))
 
@@ -50,7 +50,7 @@ def explain_hook_on_the_way(question: Question, moment: Moment) -> Explanation |
 _FIX = "if that is not meant, remove the hook: handle.remove()"
 
 
-def _replaced(moment: Moment) -> list[Event]:
+def _replaced(moment: Context) -> list[Event]:
     return [event for event in moment.happened(EventKind.HOOK) if event.word == "hook"]
 
 
@@ -60,7 +60,7 @@ def _is_of(event: Event, question: Question) -> bool:
     return bool(event.name) and event.name == question.data.get("name", question.name)
 
 
-def _on_the_way(question: Question, moment: Moment, is_wrong: bool) -> list[tuple[Event, str]]:
+def _on_the_way(question: Question, moment: Context, is_wrong: bool) -> list[tuple[Event, str]]:
     """Hooks that changed the gradient before it came here, and where: those of the latest pass."""
     replaced = _replaced(moment)
     added = moment.happened_to(question.key, EventKind.ACCUMULATE)
@@ -83,7 +83,7 @@ def _on_the_way(question: Question, moment: Moment, is_wrong: bool) -> list[tupl
     return found
 
 
-def _place_of_module(event: Event, way: set[str], moment: Moment, is_wrong: bool) -> str:
+def _place_of_module(event: Event, way: set[str], moment: Context, is_wrong: bool) -> str:
     """Where a full backward hook of a module acted; "" if not on this way, or not for sure.
 
     Torch puts a node before and one behind each such module: what comes to the one before has been
@@ -100,7 +100,7 @@ def _place_of_module(event: Event, way: set[str], moment: Moment, is_wrong: bool
 
 
 def _answer(
-    question: Question, moment: Moment, found: Sequence[tuple[Event, str]]
+    question: Question, moment: Context, found: Sequence[tuple[Event, str]]
 ) -> Explanation | None:
     if not found:
         return None

@@ -4,11 +4,23 @@ from __future__ import annotations
 
 import linecache
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 from gradviz.cells import files_of_cell
+from gradviz.facts import SourceLocation
 
-__all__ = ["code_of", "line_of", "mention"]
+__all__ = ["code_of", "line_of", "locations_of", "mention"]
+
+
+def locations_of(sources: Iterable[str]) -> tuple[SourceLocation, ...]:
+    """Lines as typed locations, each once; what is no line is left out."""
+    found = []
+    for source in dict.fromkeys(sources):
+        file, _, number = source.rpartition(":")
+        if file and number.isdigit():
+            found.append(SourceLocation(file, int(number), text=code_of(source)))
+    return tuple(found)
 
 
 def mention(source: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from gradviz.diagnosis.moment import Moment, Question
+from gradviz.diagnosis.context import Context, Question
 from gradviz.diagnosis.subjects import Asked
 from gradviz.diagnosis.ways import below
 from gradviz.graph import EdgeKind, GradGraph, NodeKind
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["identity_of", "look", "names_of"]
 
 
-def look(asked: Asked, names: Names) -> tuple[Moment, list[Question]]:
+def look(asked: Asked, names: Names) -> tuple[Context, list[Question]]:
     """Trace the tensors asked about, with the results that they led to.
 
     Args:
@@ -54,7 +54,7 @@ def look(asked: Asked, names: Names) -> tuple[Moment, list[Question]]:
         )
         for tensor, key in zip(asked.tensors, questions, strict=True)
     ]
-    return Moment(graph, tuple(dict.fromkeys(roots))), asked_questions
+    return Context(graph, tuple(dict.fromkeys(roots))), asked_questions
 
 
 def names_of(names: Names) -> dict[int, str]:

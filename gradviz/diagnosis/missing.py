@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from gradviz.diagnosis.answers import Explanation
+from gradviz.diagnosis.context import Context, Question
 from gradviz.diagnosis.cuts import (
     FIX_OF_CAUSE,
     TURN_ON,
@@ -17,7 +18,6 @@ from gradviz.diagnosis.cuts import (
     lost_on_the_way,
 )
 from gradviz.diagnosis.lines import mention
-from gradviz.diagnosis.moment import Moment, Question
 from gradviz.diagnosis.verdict import Verdict
 from gradviz.diagnosis.ways import CutEdge, below
 from gradviz.graph import Cause, GradGraph, NodeData, NodeKind
@@ -31,7 +31,7 @@ RECORD = (
 )
 
 
-def explain_missing(question: Question, moment: Moment) -> Explanation:
+def explain_missing(question: Question, moment: Context) -> Explanation:
     """Explain why the ``.grad`` of a tensor is None."""
     kind = question.data["kind"]
     if kind in (NodeKind.PARAMETER, NodeKind.LEAF):
@@ -44,7 +44,7 @@ def explain_missing(question: Question, moment: Moment) -> Explanation:
 # Leaves.
 
 
-def _of_leaf(question: Question, moment: Moment) -> Explanation:
+def _of_leaf(question: Question, moment: Context) -> Explanation:
     if moment.is_recorded and (told := _of_recorded_leaf(question, moment)):
         return told
     if not moment.roots:
@@ -64,7 +64,7 @@ def _of_leaf(question: Question, moment: Moment) -> Explanation:
     return _of_connected(question, moment)
 
 
-def _of_connected(question: Question, moment: Moment) -> Explanation:
+def _of_connected(question: Question, moment: Context) -> Explanation:
     root = moment.root_names
     if not moment.is_recorded and (sign := _sign_of_a_pass(question, moment)):
         reason = (
@@ -79,21 +79,21 @@ def _of_connected(question: Question, moment: Moment) -> Explanation:
     return moment.answer(question, Verdict.NOT_RUN, reason, f"call {_call(moment)}")
 
 
-def _sign_of_a_pass(question: Question, moment: Moment) -> str:
+def _sign_of_a_pass(question: Question, moment: Context) -> str:
     """What tells that backward has run, when nobody watched; "" for nothing."""
     if moment.freed and moment.freed & moment.way(question.key):
         return "the saved tensors are freed"
     return "others have one" if moment.with_grad else ""
 
 
-def _call(moment: Moment) -> str:
+def _call(moment: Context) -> str:
     key = moment.roots[0]
     name = moment.graph.nodes[key].get("name") or "loss"
     size = moment.graph.nodes[key].get("shape", ())
     return f"{name}.backward()" if size in ((), (1,)) else f"{name}.sum().backward()"
 
 
-def _of_stranger(question: Question, moment: Moment) -> Explanation:
+def _of_stranger(question: Question, moment: Context) -> Explanation:
     """A leaf that no gradient from the roots comes to."""
     cuts: Sequence[CutEdge] = moment.lost.get(question.key, ())
     if question.key and (shown := moment.cuts.of(question.key)):
@@ -136,7 +136,7 @@ def _of_stranger(question: Question, moment: Moment) -> Explanation:
     return moment.answer(question, Verdict.NOT_CONNECTED, reason, RECORD)
 
 
-def _frozen_before(question: Question, moment: Moment) -> Explanation | None:
+def _frozen_before(question: Question, moment: Context) -> Explanation | None:
     """A leaf that may have been switched on again too late: its key is another while it is off."""
     switched = [
         event
@@ -162,7 +162,7 @@ def _may_be(question: Question, graph: GradGraph, key: str) -> bool:
     return data.get("kind") is NodeKind.UNTRACKED and data.get("name", "") in ("", question.name)
 
 
-def _of_cuts(question: Question, moment: Moment, cuts: Sequence[CutEdge]) -> Explanation:
+def _of_cuts(question: Question, moment: Context, cuts: Sequence[CutEdge]) -> Explanation:
     first, root = cuts[0], moment.root_names
     lines = list(dict.fromkeys(cut.edge.get("source", "") for cut in cuts))
     cause = first.edge.get("cause", Cause.NOT_RECORDED)
@@ -177,7 +177,7 @@ def _of_cuts(question: Question, moment: Moment, cuts: Sequence[CutEdge]) -> Exp
     return replace(answer, culprit=first.target)
 
 
-def _numbers_taken(moment: Moment) -> list[str]:
+def _numbers_taken(moment: Context) -> list[str]:
     """Lines before backward where tensors that no frame shows became numbers or arrays.
 
     What is taken right after a backward pass, as by ``print(loss.item())``, was computed before it.
@@ -203,7 +203,7 @@ def _numbers_taken(moment: Moment) -> list[str]:
 _EXITS = frozenset(("item", "tolist", "float", "int", "index", "complex", "numpy"))
 
 
-def _of_recorded_leaf(question: Question, moment: Moment) -> Explanation | None:
+def _of_recorded_leaf(question: Question, moment: Context) -> Explanation | None:
     """What the events tell; None when it is a matter of connection."""
     key, name = question.key, question.name
     added = moment.happened_to(key, EventKind.ACCUMULATE)
@@ -232,7 +232,7 @@ def _of_recorded_leaf(question: Question, moment: Moment) -> Explanation | None:
     return None
 
 
-def _cleared_at(moment: Moment, added: Event, key: str) -> Event | None:
+def _cleared_at(moment: Context, added: Event, key: str) -> Event | None:
     """The event that took a gradient away, when there is one alone that may have."""
     clearing = [
         event
@@ -249,7 +249,7 @@ def _cleared_at(moment: Moment, added: Event, key: str) -> Event | None:
 # Other tensors.
 
 
-def _of_untracked(question: Question, moment: Moment) -> Explanation:
+def _of_untracked(question: Question, moment: Context) -> Explanation:
     data, name = question.data, question.name
     dtype = data.get("dtype", "")
     if not dtype.startswith(("float", "bfloat", "complex", "unknown")):
@@ -286,7 +286,7 @@ def _of_untracked(question: Question, moment: Moment) -> Explanation:
     return moment.answer(question, Verdict.UNTRACKED, reason, fix)
 
 
-def _of_non_leaf(question: Question, moment: Moment) -> Explanation:
+def _of_non_leaf(question: Question, moment: Context) -> Explanation:
     name, data = question.name, question.data
     if "grad" in data:  # it retains its gradient, and has none
         if not moment.has_way(question.key):

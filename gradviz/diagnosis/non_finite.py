@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from gradviz.diagnosis.answers import Explanation
+from gradviz.diagnosis.context import Context, Question
 from gradviz.diagnosis.lines import mention
 from gradviz.diagnosis.missing import RECORD
-from gradviz.diagnosis.moment import Moment, Question
 from gradviz.diagnosis.verdict import Verdict
 from gradviz.diagnosis.ways import above, below, plain, value_of, word_of
 from gradviz.graph import GradGraph, NodeData, NodeKind, TensorSummary
@@ -26,7 +26,7 @@ _EDGES: dict[str, tuple[float, ...]] = {
 
 
 def explain_non_finite(
-    question: Question, moment: Moment, grad: TensorSummary, graph: GradGraph
+    question: Question, moment: Context, grad: TensorSummary, graph: GradGraph
 ) -> Explanation:
     """Explain a gradient that is not finite.
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from gradviz.diagnosis.answers import Explanation
-from gradviz.diagnosis.moment import Moment, Question
+from gradviz.diagnosis.context import Context, Question
 from gradviz.diagnosis.verdict import Verdict
 from gradviz.graph import GradGraph, NodeKind
 
@@ -16,7 +16,7 @@ __all__ = ["compare_norms"]
 _RATIO = 1e3
 
 
-def compare_norms(questions: Sequence[Question], moment: Moment) -> dict[str, Explanation]:
+def compare_norms(questions: Sequence[Question], moment: Context) -> dict[str, Explanation]:
     """Explain the gradients that are far from that of the parameter next to the root."""
     rows = []
     for question in questions:

@@ -6,13 +6,13 @@ from dataclasses import replace
 
 from gradviz.diagnosis.age import changed_since, explain_age
 from gradviz.diagnosis.answers import Explanation
+from gradviz.diagnosis.context import Context, Question
 from gradviz.diagnosis.hooks import (
     explain_hook,
     explain_hook_on_the_way,
     explain_wrong_by_hook,
 )
 from gradviz.diagnosis.lines import mention
-from gradviz.diagnosis.moment import Moment, Question
 from gradviz.diagnosis.non_finite import explain_non_finite
 from gradviz.diagnosis.verdict import Verdict
 from gradviz.diagnosis.zeros import explain_zeros, is_all_zero
@@ -22,7 +22,7 @@ from gradviz.story import EventKind
 __all__ = ["explain_present", "is_wrong"]
 
 
-def explain_present(question: Question, moment: Moment, grad: TensorSummary) -> Explanation:
+def explain_present(question: Question, moment: Context, grad: TensorSummary) -> Explanation:
     """Explain a gradient that is not None."""
     if grad.note.startswith("sparse"):
         reason = "its gradient is a sparse tensor, as embedding(sparse=True) makes it"
@@ -51,7 +51,7 @@ def is_wrong(grad: TensorSummary | None) -> bool:
     return grad is not None and (bool(grad.nan or grad.inf) or is_all_zero(grad))
 
 
-def _of_passes(question: Question, moment: Moment, grad: TensorSummary) -> Explanation:
+def _of_passes(question: Question, moment: Context, grad: TensorSummary) -> Explanation:
     times = question.data.get("accumulations", 0)
     added = moment.happened_to(question.key, EventKind.ACCUMULATE)
     if times > 1:
@@ -75,7 +75,7 @@ def _of_passes(question: Question, moment: Moment, grad: TensorSummary) -> Expla
     return moment.answer(question, Verdict.FINE, reason, "", used)
 
 
-def _as_used(question: Question, moment: Moment, is_zero: bool = False) -> GradGraph:
+def _as_used(question: Question, moment: Context, is_zero: bool = False) -> GradGraph:
     """The graph that the gradient came through: empty when it may have been another one.
 
     Zeros that were added up were zeros each, so that the latest pass tells of itself.

@@ -8,8 +8,8 @@ from dataclasses import replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
+from gradviz.diagnosis.context import Context, Question
 from gradviz.diagnosis.live import identity_of, names_of
-from gradviz.diagnosis.moment import Moment, Question
 from gradviz.diagnosis.subjects import Asked
 from gradviz.diagnosis.ways import CutEdge, below, is_data, plain
 from gradviz.graph import GradGraph, NodeData, NodeKind
@@ -25,7 +25,7 @@ __all__ = ["moment_of", "questions_of", "with_values"]
 _LEAVES = (NodeKind.PARAMETER, NodeKind.LEAF)
 
 
-def moment_of(recording: Recording, roots: Sequence[Any] = ()) -> Moment:
+def moment_of(recording: Recording, roots: Sequence[Any] = ()) -> Context:
     """The last moment that shows what backward started from, and the one before backward.
 
     Args:
@@ -53,7 +53,7 @@ def moment_of(recording: Recording, roots: Sequence[Any] = ()) -> Moment:
         for leaf, cuts in recording.cut_off(graph, ends).items()
     }
     before = _before(frames)
-    return Moment(graph, tuple(keys), events, before, kept, lost)
+    return Context(graph, tuple(keys), events, before, kept, lost)
 
 
 def _before(frames: Sequence[Frame]) -> GradGraph | None:
@@ -65,7 +65,7 @@ def _before(frames: Sequence[Frame]) -> GradGraph | None:
     return forward[-1].graph if forward else None
 
 
-def questions_of(asked: Asked, moment: Moment, names: Names) -> list[Question]:
+def questions_of(asked: Asked, moment: Context, names: Names) -> list[Question]:
     """What is asked about.
 
     When no tensor was given that is every parameter of the recorded modules, and every other leaf
@@ -92,7 +92,7 @@ def _shown(key: str, data: NodeData) -> Question:
 
 
 def _questions(
-    tensors: Sequence[Any], asked: Asked, moment: Moment, names: Names
+    tensors: Sequence[Any], asked: Asked, moment: Context, names: Names
 ) -> list[Question]:
     from gradviz.capture.tracing.tracer import trace_subjects  # only now: it needs torch
 
@@ -114,7 +114,7 @@ def _questions(
     return questions
 
 
-def with_values(moment: Moment, recording: Recording, names: Names) -> Moment:
+def with_values(moment: Context, recording: Recording, names: Names) -> Context:
     """The same moment with what is known of large tensors, which frames tell no values of.
 
     Those with a name are still alive; one that was changed in place since tells nothing.

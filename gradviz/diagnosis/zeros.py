@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from gradviz.diagnosis.answers import Explanation
+from gradviz.diagnosis.context import Context, Question
 from gradviz.diagnosis.lines import mention
-from gradviz.diagnosis.moment import Moment, Question
 from gradviz.diagnosis.verdict import Verdict
 from gradviz.diagnosis.ways import above, below, is_gradient, plain, value_of, word_of
 from gradviz.graph import EdgeData, GradGraph, NodeData, NodeKind, TensorSummary
@@ -21,7 +21,7 @@ _PRODUCTS = ("linear", "addmm", "mm", "bmm", "baddbmm", "conv")
 _FLAT_AT_ZERO = ("pow", "abs", "norm")
 
 
-def explain_zeros(question: Question, moment: Moment, graph: GradGraph) -> Explanation:
+def explain_zeros(question: Question, moment: Context, graph: GradGraph) -> Explanation:
     """Explain a gradient of zeros.
 
     Args:

@@ -1,4 +1,4 @@
-"""What an explanation is read off: a graph at one moment, and what was recorded before it."""
+"""What rules read: the graph at one moment, and what was recorded before it."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from gradviz.diagnosis.answers import Explanation
-from gradviz.diagnosis.verdict import Verdict
+from gradviz.diagnosis.lines import locations_of
+from gradviz.diagnosis.verdict import Group, Verdict
 from gradviz.diagnosis.ways import CutEdge, Cuts, above, below, is_data, word_of
 from gradviz.graph import Buffers, Cause, EdgeKind, GradGraph, NodeData, NodeKind
 from gradviz.story import Event, EventKind
 
-__all__ = ["Moment", "Question", "listed"]
+__all__ = ["Context", "Question", "listed"]
 
 _STRANGERS = 1_000_000  # keys from here on are no node's in any frame
 
@@ -43,9 +44,14 @@ class Question:
     data: NodeData
     is_parameter: bool = False
 
+    @property
+    def group(self) -> Group:
+        """Which verdicts apply to it."""
+        return Group.NO_GRADIENT if self.data.get("grad") is None else Group.GRADIENT
+
 
 @dataclass(frozen=True, eq=False)
-class Moment:
+class Context:
     """A graph, and what was recorded.
 
     Args:
@@ -169,15 +175,21 @@ class Moment:
 
         Without another culprit it is marked itself.
         """
-        known = [each for each in (question.key, *evidence) if each in self.graph or ":" in each]
         culprit = culprit or question.key
-        culprit = culprit if culprit in self.graph else ""
-        found = tuple(dict.fromkeys(known))
+        nodes = tuple(dict.fromkeys(k for k in (question.key, *evidence) if k in self.graph))
         return Explanation(
-            verdict, question.name, reason, found, fix, self.graph, culprit, self.kept
+            verdict,
+            question.name,
+            reason,
+            fix,
+            nodes,
+            locations_of(e for e in evidence if e not in self.graph),
+            self.graph,
+            culprit if culprit in self.graph else "",
+            self.kept,
         )
 
-    def with_strangers(self, questions: Sequence[Question]) -> tuple[Moment, list[Question]]:
+    def with_strangers(self, questions: Sequence[Question]) -> tuple[Context, list[Question]]:
         """The same, with a node for each tensor asked about that the graph does not have."""
         if all(question.key in self.graph for question in questions):
             return self, list(questions)
