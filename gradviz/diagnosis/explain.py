@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from gradviz.diagnosis.answers import Explanation, Explanations
 from gradviz.diagnosis.context import Context, Question
-from gradviz.diagnosis.failures import explain_error
+from gradviz.diagnosis.error_rules import explain_error
 from gradviz.diagnosis.missing import explain_missing
 from gradviz.diagnosis.norms import compare_norms
 from gradviz.diagnosis.present import explain_present, is_wrong
