@@ -1,7 +1,7 @@
-"""How an answer is drawn, and how a notebook shows it: asked here, and told by the package.
+"""`Shown`: the base class of answers that can be drawn and shown in a notebook.
 
-Answers stand to the left of the renderers and know nothing of pictures. So what draws them is
-put in from the right, by ``gradviz/__init__.py``, which knows all.
+Answers must not import the renderers (imports go one way), so ``gradviz/__init__.py`` registers
+the two functions that draw them with `show_with`.
 """
 
 from __future__ import annotations
@@ -11,21 +11,21 @@ from typing import Any
 
 __all__ = ["Shown", "show_with"]
 
-_ways: dict[str, Callable[..., Any]] = {}
+_functions: dict[str, Callable[..., Any]] = {}
 
 
 def show_with(draw: Callable[..., Any], to_html: Callable[[Any], str]) -> None:
-    """Say what draws an answer, and what turns it into HTML.
+    """Register the functions that draw an answer and turn it into HTML.
 
     Args:
-        draw: `gradviz.draw`, or a stand-in that loads it when it is first needed.
-        to_html: called with the answer.
+        draw: `gradviz.draw`, or a function that imports and calls it.
+        to_html: called with the answer; returns HTML.
     """
-    _ways.update(draw=draw, html=to_html)
+    _functions.update(draw=draw, html=to_html)
 
 
 class Shown:
-    """An answer with a ``story``: it can be drawn, and a notebook shows it at the end of a cell.
+    """Base class of an answer with a ``story``: it can be drawn, and a notebook displays it.
 
     Example:
         >>> from gradviz.story import Frame, Story
@@ -35,17 +35,17 @@ class Shown:
     """
 
     def __init_subclass__(cls) -> None:
-        # IPython takes a class's own __repr__, which a dataclass has, before what it inherits.
+        # IPython prefers a class's own __repr__, which a dataclass has, to an inherited method.
         cls._repr_pretty_ = Shown._repr_pretty_  # type: ignore[method-assign]
 
     def draw(self, **options: Any) -> Any:
-        """Draw it.
+        """Draw the answer.
 
         Args:
             options: ``views``, ``theme``, ``title``, ..., as for `gradviz.draw`.
 
         Returns:
-            A `Drawing`: a notebook shows it, ``.save("why.svg")`` writes it, ``str()`` is text.
+            A `Drawing`: notebooks display it; ``.save("why.svg")`` writes it, ``str()`` is text.
 
         Example:
             >>> import gradviz, torch
@@ -54,10 +54,10 @@ class Shown:
             >>> print(gradviz.explain(w, loss).draw().text.splitlines()[0])
             loss  f32[]  =  4
         """
-        return _ways["draw"](self, **options)
+        return _functions["draw"](self, **options)
 
     def _repr_html_(self) -> str:
-        html: str = _ways["html"](self)
+        html: str = _functions["html"](self)
         return html
 
     def _repr_pretty_(self, printer: Any, _cycle: bool) -> None:

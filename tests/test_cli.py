@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import children
 import pytest
 from click.testing import CliRunner
 
@@ -48,7 +49,7 @@ def start(*args, code="", **options):
     env = {**os.environ, "PYTHONPATH": PYTHONPATH, **options.pop("env", {})}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "stdin": subprocess.DEVNULL}
     command = [sys.executable, "-c", code.lstrip("; "), *args]
-    return subprocess.Popen(command, env=env, text=True, **{**pipes, **options})
+    return children.start(command, env=env, text=True, **{**pipes, **options})
 
 
 def finish(process):

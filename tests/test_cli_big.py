@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import children
 import pytest
 from click.testing import CliRunner, Result
 
@@ -250,7 +251,7 @@ def slow(stage: str, seconds: float, stderr: int = subprocess.PIPE) -> subproces
     """A real process that takes long over one stage, and says when it is there."""
     arguments = [*STAGES[stage], str(seconds), "draw", "train.py:loss", "-o", "loss.svg"]
     env = {**os.environ, "PYTHONPATH": str(ROOT), "TERM": "xterm", "COLUMNS": "80"}
-    return subprocess.Popen(
+    return children.start(
         [sys.executable, "-c", SLOW, *arguments],
         stdout=subprocess.PIPE,
         stderr=stderr,

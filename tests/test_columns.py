@@ -9,16 +9,16 @@ from concurrent.futures import ThreadPoolExecutor
 import networkx as nx
 import pytest
 import torch
+from cases import CASES, Case
+from graphs import graphs
 from hypothesis import given, settings
 
 import gradviz
 from gradviz import serialize, views
-from gradviz.capture.tracing.copying import copy_graph
+from gradviz.capture.tracing.tracer import copy_graph
 from gradviz.graph import GradGraph
 from gradviz.graph.columns import EdgeColumns
 from gradviz.story import Frame, Story
-from tests.cases import CASES, Case
-from tests.graphs import graphs
 
 
 def traced() -> GradGraph:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from gradviz.renderers.fonts import text_width
+from gradviz.renderers.cards import text_width
 
 
 @pytest.mark.parametrize(

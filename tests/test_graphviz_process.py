@@ -10,6 +10,7 @@ import textwrap
 import time
 from pathlib import Path
 
+import children
 import pytest
 
 from gradviz.errors import GradvizError, LayoutError, UsageError
@@ -154,7 +155,7 @@ def test_ctrl_c_ends_graphviz(fake) -> None:
         "from gradviz.renderers.layout.graphviz_process import run_graphviz\n"
         "run_graphviz('digraph {}', format='png', limit=600)\n"
     )
-    process = subprocess.Popen(
+    process = children.start(
         [sys.executable, "-c", program],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
         stderr=subprocess.PIPE,

@@ -13,12 +13,16 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gradviz.renderers.layout.crossings import count_crossings, order_rows
 from gradviz.renderers.layout.engines import Box, Layout, Link, lay_out
-from gradviz.renderers.layout.layered import layered
-from gradviz.renderers.layout.packing import pack
-from gradviz.renderers.layout.ranks import acyclic, cost, rank
-from gradviz.renderers.layout.rows import cut_into_rows
+from gradviz.renderers.layout.layered import layered, pack
+from gradviz.renderers.layout.rows import (
+    acyclic,
+    cost,
+    count_crossings,
+    cut_into_rows,
+    order_rows,
+    rank,
+)
 
 Graph = tuple[list[Box], list[Link]]
 DOT = pytest.param("dot", marks=pytest.mark.tool)
@@ -297,8 +301,8 @@ def test_the_work_is_counted_and_grows_with_the_graph() -> None:
 def test_a_graph_past_the_budget_is_drawn_all_the_same(
     work: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gradviz.renderers.layout.crossings._CAREFUL", 0)
-    monkeypatch.setattr("gradviz.renderers.layout.crossings._WORK", work)
+    monkeypatch.setattr("gradviz.renderers.layout.rows._CAREFUL", 0)
+    monkeypatch.setattr("gradviz.renderers.layout.rows._WORK", work)
     monkeypatch.setattr("gradviz.renderers.layout.coordinates._FOUR", 0)
     monkeypatch.setenv("GRADVIZ_ENGINE", "layered")
     graph = tangle(60)
@@ -314,7 +318,7 @@ def test_crossings_are_counted_alike_at_once_and_one_by_one(graph: Graph) -> Non
     counts = set()
     for at_once in (0, 10**9):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("gradviz.renderers.layout.crossings._AT_ONCE", at_once)
+            patch.setattr("gradviz.renderers.layout.rows._AT_ONCE", at_once)
             counts.add(count_crossings(rows))
     assert len(counts) == 1
 

@@ -5,7 +5,7 @@ from itertools import combinations
 import pytest
 
 from gradviz.graph import EdgeKind, GradGraph, NodeKind
-from gradviz.renderers.output_numbers import output_numbers
+from gradviz.renderers.edges import output_numbers
 from gradviz.renderers.panel import panels_of
 from gradviz.renderers.scene import Text
 

@@ -20,7 +20,7 @@ from torch import nn
 import gradviz
 from gradviz import Explanations, Recording, Verdict
 from gradviz.graph import Cause
-from gradviz.recording.reach import Reach, leaves_in
+from gradviz.recording.provenance import Ancestors, leaves_in
 from gradviz.recording.reachability import Reachability
 from gradviz.recording.source_lines import NOWHERE
 
@@ -181,13 +181,13 @@ class Steps:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.count = 0
-        look = Reachability._look
+        look = Reachability._of_one
 
         def counted(*args: Any) -> Any:
             self.count += 1
             return look(*args)
 
-        monkeypatch.setattr(Reachability, "_look", counted)
+        monkeypatch.setattr(Reachability, "_of_one", counted)
 
 
 def test_each_node_is_looked_at_once_however_often_data_leaves(
@@ -220,7 +220,7 @@ def test_truncated_backpropagation_looks_at_each_step_once(
     told = gradviz.explain(run)
     assert isinstance(told, Explanations)
     assert {each.verdict for each in told} == {Verdict.ACCUMULATED}
-    lost = run._watch.ghosts.tensors.of(h).lost  # type: ignore[union-attr]
+    lost = run._watch.provenance.tensors.of(h).cut_leaves  # type: ignore[union-attr]
     assert len(lost) == 1  # the same in every step, and not one more for each
 
 
@@ -345,12 +345,12 @@ def check(steps: list[tuple[int, int, int]]) -> None:
             else:
                 made.append((x * y, *both))
         watch = run._watch
-        numbers = {watch.ghosts.leaf(leaf).number: number for number, leaf in enumerate(leaves)}
+        numbers = {watch.provenance.leaf(leaf).number: number for number, leaf in enumerate(leaves)}
         for tensor, live, lost in made:
-            found = watch.lost(tensor, Cause.DETACH, NOWHERE)
-            reach = found.reach if tensor.requires_grad else Reach(0, found.lost)
-            assert {numbers[number] for number in leaves_in(reach.leaves)} == live
-            bits = [bit for each in reach.lost.values() for bit in leaves_in(each)]
+            found = watch.input_from(tensor, Cause.DETACH, NOWHERE)
+            ancestors = found.ancestors if tensor.requires_grad else Ancestors(0, found.cut_leaves)
+            assert {numbers[number] for number in leaves_in(ancestors.leaves)} == live
+            bits = [bit for each in ancestors.cut_leaves.values() for bit in leaves_in(each)]
             assert {numbers[number] for number in bits} == lost
 
 

@@ -15,7 +15,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import gradviz
-from gradviz.capture.tensors import statistics, summary
+from gradviz.capture.tensors import summary
 from gradviz.capture.tensors.summary import FEW, summarize
 from gradviz.graph import TensorSummary
 
@@ -101,7 +101,7 @@ def test_statistics_of_complex_values_are_of_their_magnitudes() -> None:
 def test_statistics_are_those_of_the_finite_values(values: list[float], chunk: int) -> None:
     finite = torch.tensor([v for v in values if math.isfinite(v)], dtype=torch.float64)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(statistics, "_CHUNK", chunk)
+        patch.setattr(summary, "_CHUNK", chunk)
         found = one(torch.tensor(values, dtype=torch.float32))
     assert found.nan == sum(map(math.isnan, values))
     assert found.inf == sum(map(math.isinf, values))
@@ -170,8 +170,8 @@ def test_stacking_as_on_an_accelerator_gives_the_same(monkeypatch: pytest.Monkey
         copies += 1
         return args[0]
 
-    monkeypatch.setattr(statistics, "_array", lambda data: None)
-    monkeypatch.setattr(statistics, "_kernels_are_dear", lambda data: True)
+    monkeypatch.setattr(summary, "_array", lambda data: None)
+    monkeypatch.setattr(summary, "_is_on_accelerator", lambda data: True)
     monkeypatch.setattr(torch.Tensor, "cpu", to_host)
     found = summarize(tensors)
     assert copies == 2  # one for all, one for the NaN
@@ -197,8 +197,8 @@ def test_all_gradients_of_a_model_come_in_one_copy(
         copied.append(data.numel())
         return data
 
-    monkeypatch.setattr(statistics, "_array", lambda data: None)
-    monkeypatch.setattr(statistics, "_kernels_are_dear", lambda data: True)
+    monkeypatch.setattr(summary, "_array", lambda data: None)
+    monkeypatch.setattr(summary, "_is_on_accelerator", lambda data: True)
     monkeypatch.setattr(torch.Tensor, "cpu", to_host)
     graph = gradviz.trace(loss, names=model)
     gradients = [data["grad"] for _, data in graph.nodes(data=True) if data.get("grad")]
@@ -305,7 +305,7 @@ def test_inside_function_transforms() -> None:
 
 
 def test_a_failing_read_spoils_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = statistics.read
+    real = summary.read
 
     def fails_on_fives(small: list[torch.Tensor], large: list[torch.Tensor]) -> Any:
         if any(data.numel() == 5 for data in small):

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from gradviz.capture.autograd.operations import number_text
 from gradviz.checking.numeric import NumericOutcome
 from gradviz.graph import GradGraph
+from gradviz.graph.text import number_text
 from gradviz.shown import Shown
 from gradviz.story import Frame, Story
 

@@ -9,15 +9,15 @@ from gradviz.diagnosis.answers import Explanation
 from gradviz.diagnosis.context import Context, Question
 from gradviz.diagnosis.lines import mention
 from gradviz.diagnosis.verdict import Verdict
+from gradviz.graph.operations import operation
 from gradviz.story import Event, EventKind
 
 __all__ = ["changed_since", "explain_age"]
 
-# In-place operations that go on from the old value, as an update by hand does; any other
-# overwrites it.
-_UPDATES = frozenset(
-    ("add_", "sub_", "mul_", "div_", "addcmul_", "addcdiv_", "lerp_", "clamp_", "_foreach_add_")
-)
+
+def _is_update(word: str) -> bool:
+    """Whether an in-place operation goes on from the old value, as an update by hand does."""
+    return operation(word.removeprefix("_foreach_").removesuffix("_")).updates
 
 
 def explain_age(question: Question, moment: Context) -> Explanation | None:
@@ -32,7 +32,7 @@ def explain_age(question: Question, moment: Context) -> Explanation | None:
         return None
     last = changes[-1]
     steps = [event for event in changes if event.kind is EventKind.STEP]
-    written = [e for e in changes if e.kind is EventKind.IN_PLACE and e.word not in _UPDATES]
+    written = [e for e in changes if e.kind is EventKind.IN_PLACE and not _is_update(e.word)]
     added = moment.happened_to(question.key, EventKind.ACCUMULATE)[-1]
     passes = [
         event

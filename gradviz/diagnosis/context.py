@@ -11,6 +11,7 @@ from gradviz.diagnosis.lines import locations_of
 from gradviz.diagnosis.verdict import Group, Verdict
 from gradviz.diagnosis.ways import CutEdge, Cuts, above, below, is_data, word_of
 from gradviz.graph import Buffers, Cause, EdgeKind, GradGraph, NodeData, NodeKind
+from gradviz.graph.operations import operation
 from gradviz.story import Event, EventKind
 
 __all__ = ["Context", "Question", "listed"]
@@ -19,13 +20,6 @@ _STRANGERS = 1_000_000  # keys from here on are no node's in any frame
 
 
 _MADE = (EventKind.OPERATION, EventKind.IN_PLACE)
-_FROM_NOTHING = frozenset(
-    (
-        *("empty", "zeros", "ones", "full", "tensor", "as_tensor", "arange", "linspace", "eye"),
-        *("rand", "randn", "randint", "randperm", "normal_", "uniform_", "fill_", "zero_", "ones_"),
-        *("kaiming_uniform_", "xavier_uniform_", "manual_seed", "constant_"),
-    )
-)
 
 
 @dataclass(frozen=True, eq=False)
@@ -243,7 +237,7 @@ class Context:
         return (
             numbers != list(range(len(numbers)))  # some were too many to keep
             or any(
-                not event.node and event.word not in _FROM_NOTHING
+                not event.node and not operation(event.word).from_nothing
                 for event in made
                 if event.number < last
             )

@@ -8,6 +8,7 @@ from gradviz.diagnosis.context import Context
 from gradviz.diagnosis.lines import mention
 from gradviz.diagnosis.ways import CutEdge, below, word_of
 from gradviz.graph import Cause, EdgeKind, GradGraph, NodeKind
+from gradviz.graph.operations import operation
 from gradviz.story import Event, EventKind
 
 __all__ = [
@@ -123,10 +124,7 @@ def _is_sample(moment: Context, cut: CutEdge) -> bool:
     mode = _mode_at(moment, made[-1]) if made else None
     if mode is not None and mode.detail == "gradients off":
         return False
-    return any(event.word in _DRAWS for event in made)
-
-
-_DRAWS = ("normal", "multinomial", "bernoulli", "poisson", "binomial", "_sample_dirichlet")
+    return any(operation(event.word).draws for event in made)
 
 
 def lost_on_the_way(graph: GradGraph, key: str) -> CutEdge | None:

@@ -21,6 +21,7 @@ from gradviz.diagnosis.lines import mention
 from gradviz.diagnosis.verdict import Verdict
 from gradviz.diagnosis.ways import CutEdge, below
 from gradviz.graph import Cause, GradGraph, NodeData, NodeKind
+from gradviz.graph.operations import operation
 from gradviz.story import Event, EventKind
 
 __all__ = ["RECORD", "explain_missing"]
@@ -192,15 +193,12 @@ def _numbers_taken(moment: Context) -> list[str]:
     return [
         event.source
         for event in moment.happened(EventKind.CUT)
-        if event.word in _EXITS
+        if operation(event.word).reads_value
         and event.node not in moment.graph
         and event.source
         and (not passes or event.number < passes[-1])
         and not is_after_a_pass(event.number)
     ]
-
-
-_EXITS = frozenset(("item", "tolist", "float", "int", "index", "complex", "numpy"))
 
 
 def _of_recorded_leaf(question: Question, moment: Context) -> Explanation | None:
@@ -299,9 +297,13 @@ def _of_non_leaf(question: Question, moment: Context) -> Explanation:
     reason += ", and autograd keeps .grad for leaves alone"
     below_it = below(moment.graph, [question.key]) if question.key else set()
     leaves = [key for key in moment.graph.leaves if key in below_it]
-    if op in _VIEWS and len(leaves) == 1 and (leaf := moment.graph.nodes[leaves[0]].get("name")):
+    if (
+        operation(op).views
+        and len(leaves) == 1
+        and (leaf := moment.graph.nodes[leaves[0]].get("name"))
+    ):
         fix = f"it is a view of {leaf}: read {leaf}.grad, or {name}.retain_grad() before backward"
-    elif op in _CONVERSIONS:
+    elif operation(op).converts:
         fix = (
             f"to train {name} itself, make it a leaf once it is as it should be: "
             f"{name} = {name}.detach().requires_grad_(); else {name}.retain_grad() before backward"
@@ -312,15 +314,6 @@ def _of_non_leaf(question: Question, moment: Context) -> Explanation:
             f"place: with torch.no_grad(): {name} -= ..."
         )
     return moment.answer(question, Verdict.NON_LEAF, reason, fix, [line])
-
-
-_VIEWS = frozenset(
-    (
-        *("select", "slice", "view", "reshape", "transpose", "t", "permute", "squeeze"),
-        *("unsqueeze", "expand", "alias", "diagonal", "narrow", "split", "unbind", "as_strided"),
-    )
-)
-_CONVERSIONS = frozenset(("to_copy", "to", "mul", "div", "clone"))
 
 
 def _maker(graph: GradGraph, key: str) -> NodeData:

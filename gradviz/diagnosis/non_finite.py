@@ -11,18 +11,11 @@ from gradviz.diagnosis.missing import RECORD
 from gradviz.diagnosis.verdict import Verdict
 from gradviz.diagnosis.ways import above, below, plain, value_of, word_of
 from gradviz.graph import GradGraph, NodeData, NodeKind, TensorSummary
+from gradviz.graph.operations import operation, words
 
 __all__ = ["explain_non_finite"]
 
 _KEEP_AWAY = "keep its input away from there: add a small number, or clamp it before"
-_PUT_IN = ("masked_fill", "where", "index_fill", "masked_scatter")
-# Operations whose derivative is not finite where an input is one of these numbers.
-_EDGES: dict[str, tuple[float, ...]] = {
-    **dict.fromkeys(("sqrt", "rsqrt", "reciprocal", "log", "log2", "log10", "pow"), (0.0,)),
-    "log1p": (-1.0,),
-    **dict.fromkeys(("acos", "asin", "atanh"), (1.0, -1.0)),
-    "acosh": (1.0,),
-}
 
 
 def explain_non_finite(
@@ -101,7 +94,8 @@ def _forward_suspects(graph: GradGraph, keys: Sequence[str]) -> Iterator[tuple[s
             yield key, "its result is not finite, its inputs are", _KEEP_AWAY
 
 
-_TURNS = ("t", "transpose", "view", "to_copy")
+_TURNS = frozenset(("t", "transpose", "view", "to"))
+_PUT_IN = words(lambda row: row.puts_in)
 _DIVERGED = (
     "find the first iteration whose loss is not finite; a lower learning rate may help, or "
     "torch.nn.utils.clip_grad_norm_() before each step"
@@ -144,7 +138,7 @@ def _backward_suspects(
             yield key, "its input has a 0", _KEEP_AWAY
             continue
         for source, _ in graph.inputs(key):
-            for edge_of_domain in _EDGES.get(op, ()):
+            for edge_of_domain in operation(op).not_finite_at:
                 if _has(graph, plain(graph, source), edge_of_domain, is_before):
                     yield key, f"its input has a {edge_of_domain:g}", _KEEP_AWAY
 

@@ -11,14 +11,14 @@ from gradviz.diagnosis.lines import mention
 from gradviz.diagnosis.verdict import Verdict
 from gradviz.diagnosis.ways import above, below, is_gradient, plain, value_of, word_of
 from gradviz.graph import EdgeData, GradGraph, NodeData, NodeKind, TensorSummary
+from gradviz.graph.operations import Blocks, operation, words
 from gradviz.story import EventKind
 
 __all__ = ["explain_zeros", "is_all_zero"]
 
-_SATURATED = {"sigmoid": (0.0, 1.0), "tanh": (-1.0, 1.0)}
-_STEPS = ("sign", "round", "floor", "ceil", "trunc")
-_PRODUCTS = ("linear", "addmm", "mm", "bmm", "baddbmm", "conv")
-_FLAT_AT_ZERO = ("pow", "abs", "norm")
+_STEPS = words(lambda row: row.blocks is Blocks.STEPS)
+_PRODUCTS = words(lambda row: row.blocks is Blocks.PRODUCT)
+_FLAT_AT_ZERO = words(lambda row: row.blocks is Blocks.FLAT_AT_ZERO)
 
 
 def explain_zeros(question: Question, moment: Context, graph: GradGraph) -> Explanation:
@@ -163,8 +163,8 @@ class _GradientStep:
 
 def _why_blocked(step: _GradientStep) -> str:
     """Why an operation gives nothing to one of its inputs; "" if it may give something."""
-    check = _CHECKS.get(step.data.get("op", ""))
-    return check(step) if check else ""
+    blocks = operation(step.data.get("op", "")).blocks
+    return _CHECKS[blocks](step) if blocks else ""
 
 
 def _relu(step: _GradientStep) -> str:
@@ -178,7 +178,7 @@ def _relu(step: _GradientStep) -> str:
 
 def _saturated(step: _GradientStep) -> str:
     made = step.made
-    if made is not None and _is_only(made, _SATURATED[step.data["op"]]):
+    if made is not None and _is_only(made, operation(step.data["op"]).ends):
         return "it is saturated at every element"
     return ""
 
@@ -221,12 +221,12 @@ def _below_threshold(step: _GradientStep) -> str:
 
 def _by_zeros(step: _GradientStep) -> str:
     """A matrix product, or a convolution: a factor gets nothing if the other is all zeros."""
-    first = 1 if step.data.get("op") in ("addmm", "addmv", "baddbmm") else 0
-    number = step.edge.get("input", 0) - first
-    if number not in (0, 1):
+    factors = operation(step.data.get("op", "")).factors or ()
+    if step.edge.get("input", 0) not in factors:
         return ""
+    (partner,) = (number for number in factors if number != step.edge.get("input", 0))
     for source, other in step.graph.inputs(step.target):
-        if other.get("input", 0) - first == 1 - number:
+        if other.get("input", 0) == partner:
             key = plain(step.graph, source)
             factor = step.value(key)
             if factor is not None and factor.numel and is_all_zero(factor):
@@ -297,19 +297,18 @@ def _padded(step: _GradientStep) -> str:
     return ""
 
 
-_CHECKS: dict[str, Callable[[_GradientStep], str]] = {
-    "relu": _relu,
-    "sigmoid": _saturated,
-    "tanh": _saturated,
-    "mul": _times_zero,
-    "where": _not_chosen,
-    "masked_fill": _covered,
-    "embedding": _padded,
-    "threshold": _below_threshold,
-    **dict.fromkeys(_PRODUCTS, _by_zeros),
-    **dict.fromkeys(("clamp", "clamp_min", "clamp_max", "hardtanh"), _clamped),
-    **dict.fromkeys(_FLAT_AT_ZERO, _flat_at_zero),
-    **dict.fromkeys(_STEPS, _step_function),
+_CHECKS: dict[Blocks, Callable[[_GradientStep], str]] = {
+    Blocks.FLAT_AT_ZERO: _flat_at_zero,
+    Blocks.MASKED: _covered,
+    Blocks.NOT_CHOSEN: _not_chosen,
+    Blocks.NOT_POSITIVE: _relu,
+    Blocks.OTHER_FACTOR: _times_zero,
+    Blocks.OUTSIDE: _clamped,
+    Blocks.PADDING: _padded,
+    Blocks.PRODUCT: _by_zeros,
+    Blocks.SATURATED: _saturated,
+    Blocks.STEPS: _step_function,
+    Blocks.UNDER_THRESHOLD: _below_threshold,
 }
 
 

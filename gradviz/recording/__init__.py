@@ -1,1 +1,1 @@
-"""Watching a program while it runs: events, ghosts, frames."""
+"""Watching a program while it runs: events, untracked tensors, frames."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from gradviz.capture.autograd.tensors import version_of
 from gradviz.graph import GradGraph, TensorSummary
 from gradviz.recording.provenance import Leaf
-from gradviz.recording.snapshots import Snapshot
+from gradviz.recording.stable_trace import Snapshot
 from gradviz.recording.state import RecordingState
 
 __all__ = ["Before", "leaves_of"]
@@ -56,7 +56,7 @@ class Before:
 
 def leaves_of(watch: RecordingState) -> list[Leaf]:
     """The leaves that a recording has met, as far as they are alive."""
-    return [each for each in list(watch.ghosts.tensors.values()) if isinstance(each, Leaf)]
+    return [each for each in list(watch.provenance.tensors.values()) if isinstance(each, Leaf)]
 
 
 def _state(leaf: Leaf) -> _State:

@@ -21,13 +21,13 @@ from gradviz.capture.tensors.names import Named, module_names
 from gradviz.capture.tensors.subjects import shortly
 from gradviz.errors import UsageError
 from gradviz.graph import GradGraph
-from gradviz.recording.camera import CutOff
 from gradviz.recording.event_log import EventLog
 from gradviz.recording.intercept.calls import Handlers
 from gradviz.recording.intercept.mode import RecordingMode
 from gradviz.recording.module_stack import ModuleStack
 from gradviz.recording.observer import Observer
 from gradviz.recording.saved_values import Contents
+from gradviz.recording.snapshots import CutOff
 from gradviz.recording.source_lines import SourceLines
 from gradviz.recording.state import RecordingState
 from gradviz.shown import Shown
@@ -159,7 +159,7 @@ class Recording(Shown):
         if not isinstance(tensor, torch.Tensor):
             raise UsageError(f"key_of takes a tensor, not {shortly(tensor)}")
         with quietly():
-            identities = self._watch.ghosts.identities(tensor)
+            identities = self._watch.provenance.identities(tensor)
             known = [key for each in identities if (key := self._watch.journal.key_of(each))]
             there = [key for key in known if graph is not None and key in graph]
             return next(iter([*there, *known]), "")
@@ -208,7 +208,7 @@ class Recording(Shown):
             >>> [(cut.target == run.key_of(z), cut.cause.value) for cut in found[run.key_of(x)]]
             [(True, 'detach')]
         """
-        return self._milestones.camera.cut_off(graph, targets)
+        return self._milestones.snapshots.cut_off(graph, targets)
 
     def contents(self, graph: GradGraph) -> Contents:
         """What saved tensors had in them before a backward pass, of a few kinds of operations.
@@ -229,7 +229,7 @@ class Recording(Shown):
             ...  for found in run.contents(run.frames[0].graph).values()]
             [{'result': (0.0, 0.0)}]
         """
-        return self._milestones.camera.contents(graph)
+        return self._milestones.snapshots.contents(graph)
 
     def parameters(self) -> list[Named]:
         """The parameters of the recorded modules, those that require grad and are alive.
@@ -243,7 +243,7 @@ class Recording(Shown):
             >>> [named.name for named in record(model).parameters()]
             ['weight', 'bias']
         """
-        return self._milestones.camera.parameters()
+        return self._milestones.snapshots.parameters()
 
     def mark(self, name: str) -> None:
         """Take a frame now.

@@ -10,11 +10,15 @@ from typing import Any
 import torch
 from torch.autograd.graph import GradientEdge, Node
 
-from gradviz.capture.autograd.kept import Several
-from gradviz.capture.autograd.nodes import leaf_of, operation_type, read_saved, sequence_number
+from gradviz.capture.autograd.nodes import (
+    Several,
+    leaf_of,
+    operation_type,
+    read_saved,
+    sequence_number,
+)
 from gradviz.capture.autograd.tensors import place_of, version_of
-from gradviz.capture.tracing.lifetime import let_go_safely
-from gradviz.capture.tracing.walk import Walk
+from gradviz.capture.tracing.walk import Walk, let_go_safely
 from gradviz.graph import Buffers, EdgeKind, GradGraph
 from gradviz.recording.state import RecordingState
 
@@ -189,7 +193,7 @@ def _name(
     if suspect.argument.startswith(("result", "output")):
         return _quoted(data.get("name")) or "its own result"
     if suspect.leaf is not None:
-        known = watch.ghosts.leaf(suspect.leaf)
+        known = watch.provenance.leaf(suspect.leaf)
         node = watch.journal.key_of(known.identity)
         name = graph.nodes[node].get("name") if node in graph else known.name
         return _quoted(name) or "one of its inputs"

@@ -4,24 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from gradviz.graph.operations import words
+
 __all__ = ["QUERIES", "SHAPE_ONLY", "word_of"]
 
-_QUERIES = """
-__bool__ __contains__ __deepcopy__ __dir__ __format__ __hash__ __len__ __reduce_ex__ __repr__
-_is_view _record_function_enter_new _record_function_exit._RecordFunction allclose data_ptr dim
-element_size equal get_device has_names is_complex is_contiguous is_floating_point is_inference
-is_nonzero is_pinned is_same_size is_shared is_signed is_storage is_tensor ndimension nelement
-numel rename_ result_type retain_grad share_memory_ size storage storage_offset stride
-untyped_storage
-"""
-QUERIES = tuple(_QUERIES.split())
-"""Ask a tensor something, and make none."""
+QUERIES = tuple(sorted(words(lambda row: row.query)))
+"""Ask a tensor something, and make no tensor."""
 
-_SHAPE_ONLY = """
-empty_like full_like ones_like rand_like randint_like randn_like zeros_like new_empty
-new_empty_strided new_full new_ones new_tensor new_zeros
-"""
-SHAPE_ONLY = frozenset(_SHAPE_ONLY.split())
+SHAPE_ONLY = words(lambda row: row.shape_only)
 """Make a tensor of the shape of another, with none of its data."""
 
 _REFLECTED = ("radd", "rsub", "rmul", "rdiv", "rpow", "rmatmul", "rmod", "rfloordiv", "rtruediv")

@@ -1,7 +1,8 @@
-"""The tensors at the upper end of a graph: recorded, alive, and used by nothing else recorded.
+"""Finds the live outputs: tensors that were recorded, are alive, and that nothing recorded uses.
 
-Those of a moment without a backward pass, and those beside the root of a pass: other losses on
-the same trunk. A view is passed over whose base was changed since: to look would make a node.
+They are the roots of a snapshot without a backward pass, and are added to one with a backward
+pass where they share operations with its root (other losses on the same trunk). A view whose base
+was changed in place since is skipped: reading its ``grad_fn`` would create a node.
 """
 
 from __future__ import annotations
@@ -13,36 +14,35 @@ import torch
 from gradviz.capture.autograd.nodes import sequence_number
 from gradviz.capture.autograd.tensors import is_unsure, place_of
 from gradviz.capture.tensors.names import Names
-from gradviz.capture.tracing.lifetime import let_go_safely
-from gradviz.capture.tracing.walk import Walk
+from gradviz.capture.tracing.walk import Walk, let_go_safely
 from gradviz.recording.provenance import Leaf
 from gradviz.recording.state import RecordingState
 
-__all__ = ["beside", "live_outputs"]
+__all__ = ["live_outputs", "sharing_outputs"]
 
-_LATEST = 10_000  # operations that are looked at
+_LATEST = 10_000  # operations that are searched
 _MOST = 50
-_MOST_BESIDE = 8
+_MOST_SHARING = 8
 
 
 def live_outputs(
-    watch: RecordingState, since: int, known: Sequence[torch.Tensor], names: Names
+    state: RecordingState, since: int, known: Sequence[torch.Tensor], names: Names
 ) -> list[torch.Tensor]:
-    """Find the live outputs, in the order of their making.
+    """Find the live outputs, in the order of creation.
 
     Args:
-        watch: what was recorded.
-        since: the count of nodes from which on to look.
-        known: live_outputs that are known already, and not among those returned.
-        names: tensors that variables hold, also those whose making was not seen.
+        state: of the recording.
+        since: the creation number from which on to search.
+        known: live outputs that are known already, and not among those returned.
+        names: tensors that variables hold, also those whose creation was not recorded.
 
     Returns:
-        The live_outputs; if there are none at all, the leaves whose data went elsewhere.
+        The live outputs; if there are none, the leaves whose data went into untracked tensors.
     """
-    watch.journal.settle()
+    state.journal.settle()
     candidates: dict[int, tuple[int, torch.Tensor]] = {}
-    for end, tensor in (*_named(names), *_recorded(watch)):
-        if end > since and _may_ask(watch, end, tensor) and tensor.grad_fn is not None:
+    for end, tensor in (*_named(names), *_recorded(state)):
+        if end > since and _may_ask(state, end, tensor) and tensor.grad_fn is not None:
             candidates.setdefault(id(tensor), (end, tensor))
     latest_first = sorted(candidates.values(), key=lambda found: -found[0])
     walk = Walk()
@@ -52,21 +52,21 @@ def live_outputs(
         found = [tensor for _, tensor in latest_first if _visit(walk, tensor)]
     finally:
         let_go_safely(walk)
-    return found[_MOST - 1 :: -1] if found or known else _leaves(watch)
+    return found[_MOST - 1 :: -1] if found or known else _leaves(state)
 
 
-def beside(
-    watch: RecordingState, operations: Mapping[int, str], roots: Sequence[object]
+def sharing_outputs(
+    state: RecordingState, operations: Mapping[int, str], roots: Sequence[object]
 ) -> list[torch.Tensor]:
     """Find the live outputs that share operations with a graph and are not in it.
 
     Args:
-        watch: what was recorded, and settled.
-        operations: those of the graph, by the number of their creation.
+        state: of the recording; its event log has been flushed.
+        operations: those of the graph, by creation number.
         roots: of the graph.
 
     Returns:
-        The latest few, in the order of their making.
+        The latest few, in the order of creation.
     """
     if not operations:
         return []
@@ -74,29 +74,29 @@ def beside(
     walk = Walk()
     found: list[torch.Tensor] = []
     try:
-        for end, tensor in _recorded(watch):
-            if end <= first or len(found) == _MOST_BESIDE:
+        for end, tensor in _recorded(state):
+            if end <= first or len(found) == _MOST_SHARING:
                 break
             if end - 1 in operations or any(tensor is root for root in roots):
                 continue
-            if _may_ask(watch, end, tensor) and _reaches(walk, tensor, operations):
+            if _may_ask(state, end, tensor) and _reaches(walk, tensor, operations):
                 found.append(tensor)
     finally:
         let_go_safely(walk)
     return found[::-1]
 
 
-def _may_ask(watch: RecordingState, end: int, tensor: torch.Tensor) -> bool:
-    """Whether to ask for the node of a result makes none: no view, or made after each change."""
+def _may_ask(state: RecordingState, end: int, tensor: torch.Tensor) -> bool:
+    """Whether reading the ``grad_fn`` of a result creates no node: no view of a changed base."""
     if not is_unsure(tensor):
         return True
     place = place_of(tensor)
-    changes = [each for each in watch.changes if place and each.storage == place[0]]
+    changes = [each for each in state.changes if place and each.storage == place[0]]
     return bool(changes) and all(each.created < end for each in changes)
 
 
 def _reaches(walk: Walk, tensor: torch.Tensor, operations: Container[int]) -> bool:
-    """Walk what is below a head; whether it comes to some operations."""
+    """Walk the ancestors of an output; whether some operations are among them."""
     node = tensor.grad_fn
     if node is None or node in walk.places or sequence_number(node) in operations:
         return False
@@ -114,8 +114,8 @@ def _named(names: Names) -> Iterator[tuple[int, torch.Tensor]]:
             yield sequence_number(node) + 1, named.tensor
 
 
-def _recorded(watch: RecordingState) -> Iterator[tuple[int, torch.Tensor]]:
-    for operation in watch.journal.latest(_LATEST):
+def _recorded(state: RecordingState) -> Iterator[tuple[int, torch.Tensor]]:
+    for operation in state.journal.latest(_LATEST):
         refs = operation[5]
         for ref in refs if isinstance(refs, tuple) else (refs,):
             tensor = ref()
@@ -124,7 +124,7 @@ def _recorded(watch: RecordingState) -> Iterator[tuple[int, torch.Tensor]]:
 
 
 def _visit(walk: Walk, tensor: torch.Tensor) -> bool:
-    """Walk what is below a tensor; False if a tensor before it has led there."""
+    """Walk the ancestors of a tensor; False if an earlier walk has visited it."""
     node = tensor.grad_fn
     if node is None or node in walk.places:
         return False
@@ -133,14 +133,14 @@ def _visit(walk: Walk, tensor: torch.Tensor) -> bool:
     return True
 
 
-def _leaves(watch: RecordingState) -> list[torch.Tensor]:
+def _leaves(state: RecordingState) -> list[torch.Tensor]:
     found: dict[int, torch.Tensor] = {}
-    for ghost in watch.ghosts.drawn:
-        for data in ghost.inputs:
+    for untracked in state.provenance.shown:
+        for data in untracked.inputs:
             if isinstance(data.source, Leaf) and (tensor := data.source.ref()) is not None:
                 found[data.source.number] = tensor
-    if not found:  # something was made, and nothing was done with it
-        for record in watch.ghosts.tensors.values():
+    if not found:  # tensors were created, and nothing was done with them
+        for record in state.provenance.tensors.values():
             tensor = record.ref()
             if isinstance(record, Leaf) and record.place.code is not None and tensor is not None:
                 found[record.number] = tensor

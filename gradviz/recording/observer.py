@@ -20,12 +20,12 @@ from gradviz.capture.autograd.tensors import place_of, quietly, version_of
 from gradviz.graph import GradGraph
 from gradviz.graph.collector import collector_paused
 from gradviz.recording.accumulation import Before, leaves_of
-from gradviz.recording.camera import Snapshots
 from gradviz.recording.differences import added
 from gradviz.recording.event_log import Entry
 from gradviz.recording.failures import Freed, History, explain
 from gradviz.recording.frame_store import FrameStore
 from gradviz.recording.provenance import Leaf
+from gradviz.recording.snapshots import Snapshots
 from gradviz.recording.source_lines import CodeLocation, UserFiles
 from gradviz.recording.state import InPlaceChange, RecordingState
 from gradviz.story import EventKind, Frame
@@ -79,7 +79,7 @@ class Observer:
     ) -> None:
         self.moments = FrameStore(max_frames)
         self._watch = watch
-        self.camera = Snapshots(watch, modules)
+        self.snapshots = Snapshots(watch, modules)
         self._rows = 0
         self._thread = 0
         self._pass: _Pass | None = None
@@ -87,14 +87,14 @@ class Observer:
         self._versions: list[tuple[weakref.ref[torch.Tensor], int]] = []
         self._freed: deque[Freed] = deque(maxlen=_REMEMBERED)
         self._seen_error = 0
-        watch.journal.key_of = self.camera.keys.known
+        watch.journal.key_of = self.snapshots.keys.known
         watch.on_settled_grad = self._after_grad
 
     def begin(self, code: CodeType) -> None:
         """The recording begins, in some code of the user's."""
         self._thread = threading.get_ident()
         with quietly():
-            self.camera.begin(code)
+            self.snapshots.begin(code)
 
     # Backward passes.
 
@@ -114,13 +114,13 @@ class Observer:
         place, count = self._watch.place(), creation_count()
         if call.accumulates:
             self._passes += 1
-        graph = self.camera.before_backward([each for each in call.roots if each is not None])
+        graph = self.snapshots.before_backward([each for each in call.roots if each is not None])
         self._add(Frame("forward", graph))
         root = next((graph.nodes[key].get("name", "") for key in graph.roots), "")
-        before = Before(self._watch, graph, self.camera.snapshot)
+        before = Before(self._watch, graph, self.snapshots.snapshot)
         given = bool(self._watch.gradient_given)
         self._pass = _Pass(self._passes, place, count, before, given, root, graph)
-        self._watch.hooks.begin(leaves_of(self._watch), self.camera.hooked)
+        self._watch.hooks.begin(leaves_of(self._watch), self.snapshots.hooked)
 
     def after_backward(self, call: BackwardCall, outcome: object) -> None:
         """A backward pass has run, or failed."""
@@ -153,7 +153,7 @@ class Observer:
             self._fail(outcome, done)
             return
         changed = done.before.count_passes(watch)
-        graph = self.camera.after_backward(has_grown=call.create_graph)
+        graph = self.snapshots.after_backward(has_grown=call.create_graph)
         texts = []
         for leaf in changed:
             text = added(done.before.summary(leaf), self._grad_of(leaf, graph))
@@ -171,13 +171,13 @@ class Observer:
         self._add(Frame(title, graph))
         if not call.retain_graph:
             line = watch.lines.line(*done.place).source
-            self._freed.append((line, self.camera.snapshot.operations))
+            self._freed.append((line, self.snapshots.snapshot.operations))
         watch.turn()
 
     def module_hook(self, hook: Any, module: Any, given: Any, result: Any) -> None:
         """A full backward hook of a module was called."""
         if self._pass is not None:
-            name = functools.partial(self.camera.module_name, module)
+            name = functools.partial(self.snapshots.module_name, module)
             self._watch.hooks.of_module(hook, name, given, result)
 
     def mode_changed(self) -> None:
@@ -188,14 +188,14 @@ class Observer:
             self._watch.stumbled(error)
 
     def _grad_of(self, leaf: Leaf, graph: GradGraph) -> Any:
-        key = self.camera.keys.known(leaf.identity)
+        key = self.snapshots.keys.known(leaf.identity)
         return graph.nodes[key].get("grad") if key in graph else None
 
     def _fail(self, error: BaseException, done: _Pass) -> None:
         """Backward raised: show the moment, and what is wrong in it."""
-        roots = self.camera.roots
-        graph = self.camera.trace(roots)
-        operations = self.camera.snapshot.operations
+        roots = self.snapshots.roots
+        graph = self.snapshots.trace(roots)
+        operations = self.snapshots.snapshot.operations
         history = History(done.graph, self._watch, self._freed)
         detail = explain(error, graph, roots, operations, history)
         kind = type(error).__name__
@@ -209,7 +209,7 @@ class Observer:
         if what == "grad":  # assigned: ``w.grad = None``
             what = note.detail if note.count > 1 else f".grad {note.detail}"
         with quietly(), collector_paused():
-            self._add(Frame(f"after {what}", self.camera.now()))
+            self._add(Frame(f"after {what}", self.snapshots.now()))
 
     def before_step(self, optimizer: Any, args: Any, kwargs: Any) -> None:
         """An optimizer begins a step."""
@@ -248,7 +248,7 @@ class Observer:
             for ref, version in self._versions
             if (tensor := ref()) is not None and version_of(tensor) != version
         ]
-        leaves = [watch.ghosts.leaf(tensor) for tensor, _ in changed if tensor.requires_grad]
+        leaves = [watch.provenance.leaf(tensor) for tensor, _ in changed if tensor.requires_grad]
         names = [leaf.name for leaf in leaves if leaf.name]
         what = f"{len(changed)} of {len(self._versions)} parameters"
         if 0 < len(names) == len(changed) <= 4:
@@ -266,13 +266,13 @@ class Observer:
             self._pass.steps.append(note)
             return
         watch.journal.entries.append(note)
-        self._add(Frame("after step", self.camera.now()))
+        self._add(Frame("after step", self.snapshots.now()))
 
     # Marks and the end.
 
     def mark(self, name: str) -> None:
         """Take a frame by hand."""
-        self._add(Frame(f"mark: {name}", self.camera.now(with_heads=True)), always=True)
+        self._add(Frame(f"mark: {name}", self.snapshots.now(with_outputs=True)), always=True)
 
     def end(self, error: BaseException | None) -> None:
         """The recording ends; an error that ends it is told, unless backward has told it."""
@@ -287,9 +287,9 @@ class Observer:
                     kind = type(error).__name__
                     text = str(error).partition("\n")[0][:200]
                     watch.log(EventKind.ERROR, kind, self._place_of(error), detail=text)
-                    self._add(Frame(kind, self.camera.now(with_heads=True)), always=True)
+                    self._add(Frame(kind, self.snapshots.now(with_outputs=True)), always=True)
                 elif watch.journal.count + len(watch.journal.entries) > self._rows:
-                    self._add(Frame("end", self.camera.now(with_heads=True)))
+                    self._add(Frame("end", self.snapshots.now(with_outputs=True)))
                 elif not self.moments.count:
                     self._add(Frame("end", GradGraph()))
         except Exception as mistake:
@@ -306,7 +306,7 @@ class Observer:
     def _add(self, frame: Frame, always: bool = False) -> None:
         journal = self._watch.journal
         self.moments.add(frame, always)
-        self.camera.keys.turn()
+        self.snapshots.keys.turn()
         self._rows = journal.count + len(journal.entries)
 
 

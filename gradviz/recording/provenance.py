@@ -1,37 +1,138 @@
-"""Tensors outside the graph: where their data came from, and where the gradient was lost.
+"""Provenance of untracked tensors: where their data came from, and where the gradient was cut.
 
-Only facts are kept, and a weak reference: a tensor dies when it would have died anyway.
+An untracked tensor is one outside the graph: it does not require grad. Only facts are kept, and a
+weak reference: no tensor lives longer because of a recording. Sets of leaves are bits of an
+integer; the bit of a leaf is its number in the recording.
 """
 
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import torch
+from torch.autograd.graph import Node
 
-if TYPE_CHECKING:
-    from gradviz.recording.op_records import OpRecord
-
-from gradviz.capture.autograd.nodes import plain_shape, sequence_number
+from gradviz.capture.autograd.nodes import (
+    NodeReader,
+    leaf_of,
+    operation_type,
+    plain_shape,
+    sequence_number,
+)
 from gradviz.capture.autograd.operations import type_text
-from gradviz.graph import Cause, TensorSummary
-from gradviz.recording.reach import NOTHING, Lost, Reach, add_lost
+from gradviz.capture.tracing.walk import visit_ancestors
+from gradviz.graph import Cause, NodeKind, TensorSummary
 from gradviz.recording.source_lines import NOWHERE, CodeLocation
 
-__all__ = ["UntrackedTensor", "Provenance", "Input", "Leaf", "Made", "WeakTensors"]
+__all__ = [
+    "NO_ANCESTORS",
+    "Ancestors",
+    "CutLeaves",
+    "Input",
+    "Leaf",
+    "OpRecord",
+    "OperationOutput",
+    "Provenance",
+    "UntrackedTensor",
+    "WeakTensors",
+    "leaves_in",
+    "merge_cut_leaves",
+]
 
-_MOST = 256  # ghosts that are offered to the frames
-_DEEPEST = 48  # steps from one ghost to the next, before the far end is let go
+_MOST_SHOWN = 256  # untracked tensors that are offered to the frames
+_DEEPEST = 48  # untracked tensors in a row, before the oldest are dropped
+_OP_RECORDS = 8  # operations recorded behind a cut
+_INPUTS = 16  # inputs of one untracked tensor
+_SAME_LINE = 8  # plain values among which one from the same line is looked for
+
+CutLeaves = Mapping[tuple[Cause, CodeLocation], int]
+"""Leaves whose data goes on without a gradient, by the cause of the cut and where it happened."""
+
+_NO_CUTS: CutLeaves = MappingProxyType({})
 
 
-class Made(NamedTuple):
-    """An output of a node of the graph, by the number of its creation."""
+class Ancestors(NamedTuple):
+    """The leaves that a tensor was computed from.
+
+    Args:
+        leaves: those that a gradient would reach.
+        cut_leaves: those that it would not reach.
+    """
+
+    leaves: int = 0
+    cut_leaves: CutLeaves = _NO_CUTS
+
+    def merge(self, other: Ancestors) -> Ancestors:
+        """The ancestors of both; one of the two objects where it has them all."""
+        if self is other:
+            return self
+        leaves = self.leaves | other.leaves
+        cut_leaves = merge_cut_leaves(self.cut_leaves, other.cut_leaves)
+        if leaves == self.leaves and cut_leaves is self.cut_leaves:
+            return self
+        if leaves == other.leaves and cut_leaves is other.cut_leaves:
+            return other
+        return Ancestors(leaves, cut_leaves)
+
+    def cut(self, cause: Cause, location: CodeLocation) -> CutLeaves:
+        """The cut leaves once the gradient is cut here as well."""
+        if not self.leaves:
+            return self.cut_leaves
+        return merge_cut_leaves(self.cut_leaves, {(cause, location): self.leaves})
+
+
+NO_ANCESTORS = Ancestors()
+
+
+def merge_cut_leaves(one: CutLeaves, other: CutLeaves) -> CutLeaves:
+    """The union; one of the two objects where it has them all, so that a loop keeps only one."""
+    if one is other or not other:
+        return one
+    if not one:
+        return other
+    if len(one) < len(other):
+        one, other = other, one
+    new = {where: one.get(where, 0) | leaves for where, leaves in other.items()}
+    return {**one, **new} if any(one.get(where) != new[where] for where in new) else one
+
+
+def leaves_in(bits: int) -> Iterator[int]:
+    """The numbers of the leaves in a set.
+
+    Example:
+        >>> list(leaves_in(0b1011))
+        [0, 1, 3]
+    """
+    while bits:
+        lowest = bits & -bits
+        yield lowest.bit_length() - 1
+        bits ^= lowest
+
+
+class OperationOutput(NamedTuple):
+    """An output of an operation of the graph, by the creation number of its node."""
 
     created: int
     output: int
+
+
+@dataclass(slots=True, eq=False)
+class OpRecord:
+    """An operation as it was when data left the graph: its node may be gone by the next frame.
+
+    Args:
+        created: the creation number of its node.
+        data: its attributes.
+        inputs: leaves, or the numbers of other operations, with the input and output numbers.
+    """
+
+    created: int
+    data: dict[str, Any]
+    inputs: list[tuple[Leaf | int, int, int]] = field(default_factory=list)
 
 
 @dataclass(slots=True, eq=False)
@@ -41,70 +142,78 @@ class Leaf:
     Args:
         number: 0, 1, ... in the order in which the recording met them.
         name: what the user calls it.
-        place: where it was made, if that was recorded.
-        passes: gradients added since ``.grad`` was zeroed; None when that began unseen.
-        ghost: what the tensor was before it was made to require grad.
+        place: where it was created, if that was recorded.
+        passes: backward passes added to ``.grad`` since it was zeroed; None when not known.
+        untracked: its record from before ``requires_grad`` was switched on.
+        ref: weak reference to the tensor.
     """
 
     number: int
     name: str = ""
     place: CodeLocation = NOWHERE
     passes: int | None = None
-    ghost: UntrackedTensor | None = None
+    untracked: UntrackedTensor | None = None
     ref: Callable[[], torch.Tensor | None] = lambda: None
 
     @property
     def identity(self) -> tuple[str, int]:
-        """What its node in every frame has in common."""
+        """What identifies its node in every frame."""
         return "leaf", self.number
 
 
 class Input(NamedTuple):
-    """Data that flowed into a ghost, or from a ghost into the graph.
+    """Data that an untracked tensor was made from, or that went from one into an operation.
 
     Args:
-        source: where it came from.
-        cause: why no gradient comes back along this way.
-        place: where the gradient was lost; `NOWHERE` when it was lost before.
-        ref: the tensor of the graph that it came from, as long as that lives.
-        stubs: the nearest operations behind it, for when that lives no more.
-        reach: the leaves behind it, as they were when it flowed.
-        is_late: whether it flowed in by a change in place: maybe from what the ghost went into.
+        source: where the data came from.
+        cause: why no gradient comes back along this edge.
+        place: where the gradient was cut; `NOWHERE` when it was cut earlier.
+        ref: weak reference to the tensor of the graph that it came from.
+        op_records: the nearest operations before it, for when that tensor is gone.
+        ancestors: the leaves before it, as they were at that time.
+        is_in_place: whether the data was written into an existing tensor: its source may itself
+            have been computed from that tensor.
     """
 
-    source: Made | Leaf | UntrackedTensor
+    source: OperationOutput | Leaf | UntrackedTensor
     cause: Cause
     place: CodeLocation = NOWHERE
     ref: Callable[[], torch.Tensor | None] = lambda: None
-    stubs: Sequence[OpRecord] = ()
-    reach: Reach = NOTHING
-    is_late: bool = False
+    op_records: Sequence[OpRecord] = ()
+    ancestors: Ancestors = NO_ANCESTORS
+    is_in_place: bool = False
 
     @property
-    def lost(self) -> Lost:
-        """The leaves that get no gradient back along this way, and where it was lost."""
-        return self.reach.cut(self.cause, self.place)
+    def cut_leaves(self) -> CutLeaves:
+        """The leaves that get no gradient along this edge, with the cause and the place."""
+        return self.ancestors.cut(self.cause, self.place)
+
+    @property
+    def matters(self) -> bool:
+        """Whether the data was computed from something that requires grad."""
+        return self.source.matters if isinstance(self.source, UntrackedTensor) else True
 
 
 @dataclass(slots=True, eq=False)
 class UntrackedTensor:
-    """A tensor outside the graph, or a Python number or array that was made from one.
+    """A tensor outside the graph, or a Python number or array that was made from a tensor.
 
     Args:
         number: 0, 1, ... in the order in which the recording met them.
         word: what made it; "" when that was not recorded.
-        cause: what it tells those who use it: why they get no gradient through it.
+        cause: why whatever is computed from it gets no gradient through it.
         place: where it was made.
-        inputs: where its data came from.
-        matters: whether something on the way to it required grad.
-        lost: the leaves among that, however far back, and where the gradient was lost.
+        inputs: what it was made from.
+        matters: whether it was computed from something that requires grad.
+        cut_leaves: the leaves among its ancestors, and where the gradient was cut.
         value: of a number or array, what it was.
         shape, dtype, device: of a tensor.
         changes: the operations that changed it in place, in order, each once.
-        depth: ghosts in a row up to this one.
-        is_end: whether it is a number or array, from which nothing can be followed.
+        depth: length of the longest row of untracked tensors that ends here.
+        is_plain_value: whether it is a number or array, whose further use cannot be followed.
         was: the leaf that it was before ``requires_grad`` was switched off.
         grad_of: the leaf whose ``.grad`` it is.
+        ref: weak reference to the tensor.
     """
 
     number: int
@@ -113,7 +222,7 @@ class UntrackedTensor:
     place: CodeLocation = NOWHERE
     inputs: Sequence[Input] = ()
     matters: bool = False
-    lost: Lost = field(default_factory=lambda: NOTHING.lost)
+    cut_leaves: CutLeaves = field(default_factory=lambda: _NO_CUTS)
     value: TensorSummary | None = None
     shape: tuple[int, ...] | None = None
     dtype: str = ""
@@ -121,22 +230,22 @@ class UntrackedTensor:
     name: str = ""
     changes: list[str] = field(default_factory=list)
     depth: int = 0
-    is_end: bool = False
+    is_plain_value: bool = False
     was: Leaf | None = None
     grad_of: Leaf | None = None
     ref: Callable[[], torch.Tensor | None] = lambda: None
 
     @property
     def identity(self) -> tuple[str, int]:
-        """What its node in every frame has in common."""
-        return ("ghost", self.number) if self.was is None else self.was.identity
+        """What identifies its node in every frame."""
+        return ("untracked", self.number) if self.was is None else self.was.identity
 
-    def flow(self) -> Input:
-        """Its data, as it flows on at this moment."""
-        return Input(self, self.cause, reach=Reach(0, self.lost))
+    def as_input(self) -> Input:
+        """Its data as an input of something else, as of now."""
+        return Input(self, self.cause, ancestors=Ancestors(0, self.cut_leaves))
 
     def read_facts(self, tensor: torch.Tensor) -> None:
-        """Take down shape, dtype and device of its tensor, once."""
+        """Read shape, dtype and device of its tensor, once."""
         if self.shape is None:
             try:
                 self.shape = plain_shape(tensor.shape)
@@ -146,12 +255,30 @@ class UntrackedTensor:
                 pass
 
     def add_input(self, new: Input) -> None:
-        """More data flowed in, by an in-place operation."""
-        self.lost = add_lost(self.lost, new.lost)
+        """Add data that an in-place operation wrote into it."""
+        self.cut_leaves = merge_cut_leaves(self.cut_leaves, new.cut_leaves)
         if all(each.source != new.source for each in self.inputs):
-            self.inputs = (*self.inputs[-15:], new._replace(is_late=True))
-            if not isinstance(new.source, UntrackedTensor) or new.source.matters:
-                self.matters = True
+            self.inputs = (*self.inputs[1 - _INPUTS :], new._replace(is_in_place=True))
+            self.matters = self.matters or new.matters
+
+    def drop_distant_inputs(self) -> None:
+        """Drop the oldest ancestors: those of a running mean would otherwise grow without end."""
+        level, keep = [self], _DEEPEST // 2
+        seen = {id(self)}
+        for _ in range(keep):
+            before = []
+            for each in level:
+                for data in each.inputs:
+                    source = data.source
+                    if isinstance(source, UntrackedTensor) and id(source) not in seen:
+                        seen.add(id(source))
+                        before.append(source)
+            level = before
+        for each in level:
+            each.inputs = [
+                data for data in each.inputs if not isinstance(data.source, UntrackedTensor)
+            ]
+        self.depth = keep
 
 
 class _Reference(weakref.ref[torch.Tensor]):
@@ -160,10 +287,10 @@ class _Reference(weakref.ref[torch.Tensor]):
 
 
 class WeakTensors(dict[int, "UntrackedTensor | Leaf"]):
-    """What is known of tensors that are alive, by their ``id``.
+    """The records of tensors that are alive, by the ``id`` of the tensor.
 
     A tensor's wrapper in Python lives until the tensor itself is gone, and so does a weak
-    reference to it; then the entry goes too, before the ``id`` can be another's.
+    reference to it; then the entry goes too, before the ``id`` can be another tensor's.
     """
 
     def enter(self, tensor: torch.Tensor, record: UntrackedTensor | Leaf) -> None:
@@ -185,11 +312,11 @@ class WeakTensors(dict[int, "UntrackedTensor | Leaf"]):
 
 
 class Provenance:
-    """The ghosts of a recording.
+    """The leaves and untracked tensors of a recording.
 
     Attributes:
-        tensors: ghosts and leaves by the tensor that they stand for.
-        left_out: number of ghosts that were too many to be drawn.
+        tensors: the records of those that are alive.
+        left_out: number of untracked tensors that were too many to be shown.
     """
 
     def __init__(self) -> None:
@@ -197,12 +324,12 @@ class Provenance:
         self.left_out = 0
         self._count = 0
         self._leaves = 0
-        self._drawn: list[UntrackedTensor] = []
+        self._shown: list[UntrackedTensor] = []
 
     def leaf(self, tensor: torch.Tensor) -> Leaf:
-        """The record of a leaf, new if there is none.
+        """The record of a leaf, a new one if there is none.
 
-        A graph keeps its leaves, also those that were frozen since: their tensors stay ghosts.
+        A graph keeps its leaves, also those that were frozen since: those stay untracked tensors.
         """
         found = self.tensors.of(tensor)
         if isinstance(found, Leaf):
@@ -212,19 +339,20 @@ class Provenance:
             self.release(tensor)
             self.tensors.enter(tensor, leaf)
             return leaf
-        ghost = self.ghost(tensor)
-        if ghost.was is None:
-            ghost.was = self._new_leaf(tensor, None)
-            ghost.was.ref = weakref.ref(tensor)
-        return ghost.was
+        untracked = self.untracked(tensor)
+        if untracked.was is None:
+            untracked.was = self._new_leaf(tensor, None)
+            untracked.was.ref = weakref.ref(tensor)
+        return untracked.was
 
-    def reach(self, tensor: torch.Tensor) -> Reach:
-        """What lies behind a leaf: itself, and what it was made from."""
+    def ancestors(self, tensor: torch.Tensor) -> Ancestors:
+        """The ancestors of a leaf: itself, and what it was made from."""
         leaf = self.leaf(tensor)
-        return Reach(1 << leaf.number, leaf.ghost.lost if leaf.ghost is not None else NOTHING.lost)
+        untracked = leaf.untracked
+        return Ancestors(1 << leaf.number, _NO_CUTS if untracked is None else untracked.cut_leaves)
 
     def identities(self, tensor: torch.Tensor) -> Iterator[Hashable]:
-        """What the nodes that can stand for a tensor have in common, the nearest first."""
+        """The identities of the nodes that can stand for a tensor, the most exact first."""
         record = self.tensors.of(tensor)
         node = tensor.grad_fn
         if record is not None:
@@ -234,25 +362,25 @@ class Provenance:
             yield "result", created, tensor.output_nr
             yield created
 
-    def _new_leaf(self, tensor: torch.Tensor, ghost: UntrackedTensor | None) -> Leaf:
-        leaf = Leaf(self._leaves, ghost=ghost)
-        # A frozen leaf can be none any more: torch warns when its gradient is asked for.
+    def _new_leaf(self, tensor: torch.Tensor, untracked: UntrackedTensor | None) -> Leaf:
+        leaf = Leaf(self._leaves, untracked=untracked)
+        # A frozen leaf may not be a leaf any more: torch then warns when its gradient is read.
         leaf.passes = None if tensor.is_leaf and tensor.grad is not None else 0
         self._leaves += 1
         return leaf
 
-    def ghost(self, tensor: torch.Tensor) -> UntrackedTensor:
-        """The ghost of a tensor that requires no grad; one that was never seen is said so.
+    def untracked(self, tensor: torch.Tensor) -> UntrackedTensor:
+        """The record of a tensor that does not require grad, a new one if there is none.
 
-        A frozen parameter matters also when it was frozen unseen: it could be trained.
+        A frozen parameter matters also when it was frozen before the recording.
         """
         found = self.tensors.of(tensor)
         if isinstance(found, UntrackedTensor):
             return found
-        ghost = self.add(tensor, "", Cause.NOT_RECORDED)
-        ghost.matters = isinstance(tensor, torch.nn.Parameter)
-        ghost.read_facts(tensor)
-        return ghost
+        untracked = self.add(tensor, "", Cause.NOT_RECORDED)
+        untracked.matters = isinstance(tensor, torch.nn.Parameter)
+        untracked.read_facts(tensor)
+        return untracked
 
     def add(
         self,
@@ -263,75 +391,77 @@ class Provenance:
         inputs: Sequence[Input] = (),
         matters: bool = False,
     ) -> UntrackedTensor:
-        """Add the ghost of a tensor that was just made; None for a number or array."""
-        ghost = UntrackedTensor(
-            self._count, word, cause, place, inputs, matters, is_end=tensor is None
+        """Add the record of an untracked tensor that was just made; None for a plain value."""
+        untracked = UntrackedTensor(
+            self._count, word, cause, place, inputs, matters, is_plain_value=tensor is None
         )
         self._count += 1
         for each in inputs:
-            source = each.source
-            ghost.lost = add_lost(ghost.lost, each.lost)
-            if isinstance(source, UntrackedTensor):
-                ghost.depth = max(ghost.depth, source.depth + 1)
-        if ghost.depth > _DEEPEST:
-            _let_go(ghost)
+            untracked.cut_leaves = merge_cut_leaves(untracked.cut_leaves, each.cut_leaves)
+            if isinstance(each.source, UntrackedTensor):
+                untracked.depth = max(untracked.depth, each.source.depth + 1)
+        if untracked.depth > _DEEPEST:
+            untracked.drop_distant_inputs()
         if tensor is not None:
-            self.tensors.enter(tensor, ghost)
+            self.tensors.enter(tensor, untracked)
         if matters:
             if tensor is not None:
-                ghost.read_facts(tensor)
-            self.draw(ghost)
-        return ghost
+                untracked.read_facts(tensor)
+            self.show(untracked)
+        return untracked
 
-    def release(self, tensor: torch.Tensor) -> None:
-        """A tensor has entered the graph: its ghost stays as what it was before."""
-        found = self.tensors.pop(id(tensor), None)
-        if isinstance(found, UntrackedTensor):
-            found.ref = _gone
-
-    def end(self, word: str, data: Input, place: CodeLocation) -> UntrackedTensor:
-        """Add the ghost of a number or array, in place of the last one from the same line."""
-        for old in self._drawn[-8:]:
-            if old.is_end and old.word == word and old.place == place:
+    def add_plain_value(self, word: str, data: Input, place: CodeLocation) -> UntrackedTensor:
+        """Add the record of a number or array, in place of the last one from the same line."""
+        for old in self._shown[-_SAME_LINE:]:
+            if old.is_plain_value and old.word == word and old.place == place:
                 old.inputs = (data,)
                 return old
         return self.add(None, word, data.cause, place, (data,), matters=True)
 
-    def draw(self, ghost: UntrackedTensor) -> None:
-        """Offer a ghost to the frames."""
-        self._drawn.append(ghost)
-        if len(self._drawn) > 2 * _MOST:
-            dead = [each for each in self._drawn[:_MOST] if each.ref() is None]
-            gone = set(map(id, dead or self._drawn[:_MOST]))
-            self.left_out += len(gone)
-            self._drawn = [each for each in self._drawn if id(each) not in gone]
+    def release(self, tensor: torch.Tensor) -> None:
+        """A tensor has entered the graph: its record stays as what it was before."""
+        found = self.tensors.pop(id(tensor), None)
+        if isinstance(found, UntrackedTensor):
+            found.ref = _no_tensor
+
+    def show(self, untracked: UntrackedTensor) -> None:
+        """Offer an untracked tensor to the frames."""
+        self._shown.append(untracked)
+        if len(self._shown) > 2 * _MOST_SHOWN:
+            oldest = self._shown[:_MOST_SHOWN]
+            dead = [each for each in oldest if each.ref() is None]
+            dropped = set(map(id, dead or oldest))
+            self.left_out += len(dropped)
+            self._shown = [each for each in self._shown if id(each) not in dropped]
 
     @property
-    def drawn(self) -> Sequence[UntrackedTensor]:
-        """The ghosts that something requiring grad led to, in order, the latest when many."""
-        return self._drawn[-_MOST:]
+    def shown(self) -> Sequence[UntrackedTensor]:
+        """The untracked tensors that matter, in order; of many, the latest."""
+        return self._shown[-_MOST_SHOWN:]
+
+    def op_records(self, node: Node) -> list[OpRecord]:
+        """Record an operation and the nearest ones before it."""
+        reader = NodeReader()
+        found: list[OpRecord] = []
+        for each, edges in visit_ancestors([node], nearest_first=True):
+            if leaf_of(each) is not None:
+                continue
+            if len(found) == _OP_RECORDS:
+                break
+            kind = operation_type(each)
+            data = {"kind": NodeKind.OPERATION, "op": kind.op, "grad_fn": kind.grad_fn}
+            record = OpRecord(sequence_number(each), data)
+            shape, dtype, device = reader.read_output(each, 0)
+            if shape is not None:
+                data.update(shape=shape, dtype=dtype, device=device)
+            for position, (child, output) in enumerate(edges):
+                if child is not None:
+                    leaf = leaf_of(child)
+                    source = self.leaf(leaf) if leaf is not None else sequence_number(child)
+                    record.inputs.append((source, position, output))
+            found.append(record)
+        return found
 
 
-def _gone() -> None:
-    """The reference of a ghost whose tensor is not what it was."""
-
-
-def _let_go(ghost: UntrackedTensor) -> None:
-    """Forget where the data came from long ago: a running mean would otherwise never end."""
-    level, keep = [ghost], _DEEPEST // 2
-    seen = {id(ghost)}
-    for step in range(keep):
-        following = []
-        for each in level:
-            for data in each.inputs:
-                source = data.source
-                if isinstance(source, UntrackedTensor) and id(source) not in seen:
-                    seen.add(id(source))
-                    following.append(source)
-        level = following
-        if step == keep - 1:
-            for each in level:
-                each.inputs = [
-                    data for data in each.inputs if not isinstance(data.source, UntrackedTensor)
-                ]
-    ghost.depth = keep
+def _no_tensor() -> None:
+    """The reference of a record whose tensor is not what it was."""

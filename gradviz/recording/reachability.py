@@ -1,6 +1,6 @@
-"""Finds the leaves behind a node, with one visit to each node however often data leaves a graph.
+"""Finds the leaves from which a node was computed, visiting each node once per recording.
 
-It is done when a tensor is cut off, since its graph may be gone when the next frame is taken.
+It runs when a tensor is cut off from the graph, since its graph may be gone by the next frame.
 """
 
 from __future__ import annotations
@@ -12,40 +12,38 @@ from typing import NamedTuple
 from torch.autograd.graph import Node
 
 from gradviz.capture.autograd.nodes import ACCUMULATE_NR, leaf_of, sequence_number
-from gradviz.capture.tracing.lifetime import hold_apart
-from gradviz.capture.tracing.walk import BAND
-from gradviz.recording.provenance import Provenance
-from gradviz.recording.reach import NOTHING, Lost, Reach
+from gradviz.capture.tracing.walk import BAND, hold_apart
+from gradviz.recording.provenance import NO_ANCESTORS, Ancestors, CutLeaves, Provenance
 
 __all__ = ["Reachability"]
 
 _MOST = 20_000  # nodes in a generation
-_MOST_BYTES = 1 << 23  # of the numbers that hold its leaves
-_MOST_HELD = 1 << 25  # of those that are held within a walk
+_MOST_BYTES = 1 << 23  # of the integers that hold their leaves
+_MOST_HELD = 1 << 25  # of the integers held within one walk
 
 
 class _Known(NamedTuple):
-    """What is known of a node that was walked.
+    """What is known of a node that was visited.
 
     Args:
-        created: the number of its creation; with its address it is the same node for sure.
-        reach: what lies behind it.
-        height: length of the longest way from it to a leaf.
+        created: its creation number; together with its address it identifies the node.
+        ancestors: the leaves before it.
+        height: length of the longest path from a leaf to it.
     """
 
     created: int
-    reach: Reach
+    ancestors: Ancestors
     height: int
 
 
 class _New(NamedTuple):
-    """What one walk has met; it holds the nodes, so that no address becomes another's on the way.
+    """What one walk has visited; it holds the nodes, so that no address is used twice.
 
     Args:
         inputs: of the nodes that were not known, each after its inputs.
-        heights: theirs.
-        known: what was known of others, at which the walk ends; None for a leaf: as a number, one
-            leaf is as wide as all, so that it is not held.
+        heights: of the same nodes.
+        known: what was known of the nodes at which the walk ended. None for a leaf: as an
+            integer, one leaf takes as much memory as all, so that it is not held.
     """
 
     inputs: dict[Node, Sequence[Node]]
@@ -60,42 +58,43 @@ class _New(NamedTuple):
 
 
 class Reachability:
-    """What was found out about nodes, by their address.
+    """The ancestors of nodes, by the address of the node.
 
-    Nothing about a node changes as long as it lives. The nodes of late are kept, in two
+    The ancestors of a node do not change as long as it lives. Recent nodes are kept in two
     generations: one that is asked for again moves into the younger one.
 
     Args:
-        ghosts: knows the leaves.
-        flowed_in: what came without a gradient into the operation whose numbers end there.
+        provenance: has the records of the leaves.
+        cut_inputs: the cut leaves of the untracked inputs of the operation whose creation
+            numbers end there.
     """
 
-    def __init__(self, ghosts: Provenance, flowed_in: Callable[[int], Lost]) -> None:
-        self._ghosts = ghosts
-        self._flowed_in = flowed_in
+    def __init__(self, provenance: Provenance, cut_inputs: Callable[[int], CutLeaves]) -> None:
+        self._provenance = provenance
+        self._cut_inputs = cut_inputs
         self._young: dict[int, _Known] = {}
         self._old: dict[int, _Known] = {}
         self._bytes = 0
-        self._counted: set[int] = set()  # the ids of what the younger one holds
+        self._counted: set[int] = set()  # ids of what the younger generation holds
 
     def turn(self) -> None:
-        """Forget nodes that were not asked for lately."""
+        """Begin a new generation: nodes that are not asked for during it are forgotten."""
         self._young, self._old = {}, self._young
         self._bytes, self._counted = 0, set()
 
-    def reach(self, root: Node) -> Reach:
-        """What lies behind a node; it is left safe to drop, although Python has looked at it."""
+    def ancestors(self, root: Node) -> Ancestors:
+        """The leaves before a node; the graph stays safe to drop, although Python visited it."""
         if len(self._young) > _MOST:
             self.turn()
         new = _New({}, {}, {})
         stack = [root]
         while stack:
             node = stack[-1]
-            if self._is_met(node, new):
+            if self._is_visited(node, new):
                 stack.pop()
                 continue
             inputs = [child for child, _ in node.next_functions if child is not None]
-            unknown = [child for child in inputs if not self._is_met(child, new)]
+            unknown = [child for child in inputs if not self._is_visited(child, new)]
             if unknown:
                 stack += unknown
             else:
@@ -103,10 +102,10 @@ class Reachability:
                 new.inputs[node] = inputs
                 new.heights[node] = _height(node, inputs, new)
         if root not in new.inputs:
-            return self._behind(root, new)
-        return self._gather(root, new)
+            return self._known_ancestors(root, new)
+        return self._of_each(root, new)
 
-    def _is_met(self, node: Node, new: _New) -> bool:
+    def _is_visited(self, node: Node, new: _New) -> bool:
         if node in new.inputs or node in new.known:
             return True
         number, address = sequence_number(node), id(node)
@@ -114,7 +113,7 @@ class Reachability:
             leaf = leaf_of(node)
             if leaf is None:  # some nodes have no number
                 return False
-            self._ghosts.leaf(leaf)  # leaves are numbered as they are met
+            self._provenance.leaf(leaf)  # leaves are numbered as they are met
             new.known[node] = None
             return True
         known = self._young.get(address)
@@ -126,73 +125,74 @@ class Reachability:
         new.known[node] = known
         return True
 
-    def _gather(self, root: Node, new: _New) -> Reach:
-        """Give each new node what lies behind it, for as long as those above it need that."""
+    def _of_each(self, root: Node, new: _New) -> Ancestors:
+        """Compute the ancestors of each new node, and hold them until all its users have them."""
         users = Counter(child for inputs in new.inputs.values() for child in inputs)
-        done: dict[Node, Reach] = {}
+        done: dict[Node, Ancestors] = {}
         largest = 0
         for node, inputs in new.inputs.items():
-            below = [done[c] if c in done else self._behind(c, new) for c in inputs]
-            reach = done[node] = self._look(node, below, new.heights[node])
-            if not any(reach is each for each in below):
-                largest = max(largest, _size(reach))
+            parts = [done[c] if c in done else self._known_ancestors(c, new) for c in inputs]
+            ancestors = done[node] = self._of_one(node, parts, new.heights[node])
+            if not any(ancestors is each for each in parts):
+                largest = max(largest, _size(ancestors))
             if len(done) * largest > _MOST_HELD:
-                return self._together(root, new)
+                return self._of_all(root, new)
             for child in inputs:
                 users[child] -= 1
                 if not users[child]:
                     done.pop(child, None)
         return done[root]
 
-    def _behind(self, node: Node, new: _New) -> Reach:
+    def _known_ancestors(self, node: Node, new: _New) -> Ancestors:
         known = new.known[node]
         if known is not None:
-            return known.reach
+            return known.ancestors
         leaf = leaf_of(node)
-        return self._ghosts.reach(leaf) if leaf is not None else NOTHING
+        return self._provenance.ancestors(leaf) if leaf is not None else NO_ANCESTORS
 
-    def _look(self, node: Node, below: Sequence[Reach], height: int) -> Reach:
+    def _of_one(self, node: Node, parts: Sequence[Ancestors], height: int) -> Ancestors:
         number = sequence_number(node)
-        reach = NOTHING
-        for each in below:
-            reach = reach.add(each)
-        if lost := self._flowed_in(number + 1):
-            reach = reach.add(Reach(0, lost))
+        ancestors = NO_ANCESTORS
+        for each in parts:
+            ancestors = ancestors.merge(each)
+        if cut_leaves := self._cut_inputs(number + 1):
+            ancestors = ancestors.merge(Ancestors(0, cut_leaves))
         if number != ACCUMULATE_NR:
-            self._keep(id(node), _Known(number, reach, height))
-        return reach
+            self._keep(id(node), _Known(number, ancestors, height))
+        return ancestors
 
-    def _together(self, root: Node, new: _New) -> Reach:
-        """What lies behind the new nodes in all, without what lies behind each."""
-        reach = NOTHING
+    def _of_all(self, root: Node, new: _New) -> Ancestors:
+        """The ancestors of the root alone, without those of each new node."""
+        ancestors = NO_ANCESTORS
         for node, inputs in new.inputs.items():
             for child in inputs:
                 if child in new.known:
-                    reach = reach.add(self._behind(child, new))
-            reach = reach.add(Reach(0, self._flowed_in(sequence_number(node) + 1)))
-        self._keep(id(root), _Known(sequence_number(root), reach, new.heights[root]))
-        return reach
+                    ancestors = ancestors.merge(self._known_ancestors(child, new))
+            cut_leaves = self._cut_inputs(sequence_number(node) + 1)
+            ancestors = ancestors.merge(Ancestors(0, cut_leaves))
+        self._keep(id(root), _Known(sequence_number(root), ancestors, new.heights[root]))
+        return ancestors
 
     def _keep(self, address: int, known: _Known) -> None:
         self._young[address] = known
-        if id(known.reach) not in self._counted:  # many nodes share one
-            self._counted.add(id(known.reach))
-            self._bytes += _size(known.reach)
+        if id(known.ancestors) not in self._counted:  # many nodes share one object
+            self._counted.add(id(known.ancestors))
+            self._bytes += _size(known.ancestors)
             if self._bytes > _MOST_BYTES:
                 self.turn()
 
 
 def _height(node: Node, inputs: Sequence[Node], new: _New) -> int:
-    """How high a node is; its release is held apart from that of inputs in another band."""
+    """The height of a node; its release is kept apart from that of inputs in another band."""
     heights = {child: new.height(child) for child in inputs}
     height = max((each + 1 for each in heights.values()), default=0)
-    for child, below in heights.items():
-        if below // BAND != height // BAND and below >= 0:
+    for child, lower in heights.items():
+        if lower // BAND != height // BAND and lower >= 0:
             hold_apart(node, child)
     return height
 
 
-def _size(reach: Reach) -> int:
-    """Bytes of the numbers that hold the leaves, at most."""
-    bits = sum(leaves.bit_length() for leaves in reach.lost.values())
-    return (reach.leaves.bit_length() + bits) // 8
+def _size(ancestors: Ancestors) -> int:
+    """Bytes of the integers that hold the leaves, at most."""
+    bits = sum(leaves.bit_length() for leaves in ancestors.cut_leaves.values())
+    return (ancestors.leaves.bit_length() + bits) // 8

@@ -1,54 +1,51 @@
-"""What saved tensors have in them before a backward pass, which will free them.
+"""Reads saved tensors before a backward pass frees them.
 
-Only of operations that may let no gradient through, or make NaN of it: an explanation asks these
-whether they did.
+Only those of operations whose derivative can be zero or not finite: an explanation needs them.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import islice
 from typing import Any
 
 import torch
-from torch.autograd.graph import Node
 
 from gradviz.capture.autograd.nodes import NodeReader, operation_type, read_saved, sequence_number
 from gradviz.capture.autograd.operations import type_text
 from gradviz.capture.tensors.summary import FEW, readable
+from gradviz.capture.tracing.walk import visit_ancestors
 from gradviz.graph import TensorSummary
+from gradviz.graph.operations import forward_word, operation
 
 __all__ = ["Contents", "contents_of"]
 
 Contents = Mapping[str, Mapping[str, TensorSummary]]
-"""For keys of operations: what is known of the tensors saved as ``result``, ``self``, ``other``."""
+"""By the keys of operations: the tensors saved as ``result``, ``self`` and ``other``."""
 
-_ASKED = frozenset(
-    f"{word}Backward{number}"
-    for word in (
-        *("Relu", "Sigmoid", "Tanh", "Clamp", "ClampMin", "ClampMax", "Hardtanh", "Threshold"),
-        *("Exp", "Log", "Log2", "Log10", "Log1P", "Sqrt", "Rsqrt", "Reciprocal", "Pow", "Div"),
-        *("Mul", "Acos", "Asin", "Acosh", "Atanh", "Softmax", "LogSoftmax"),
-    )
-    for number in range(3)
-)
 _MOST = 1 << 22  # elements read before a pass: a few milliseconds
 _MOST_NODES = 512  # a hundredth of a millisecond each, however small what they have saved
 
 
 def contents_of(roots: Sequence[Any], operations: Mapping[int, str]) -> Contents:
-    """Read what the operations below some roots have saved, the last first; no hook is run.
+    """Read what operations have saved, the last first; no hook runs.
 
-    There is a limit to what is read: a loop over thousands of numbers is told by its end.
+    The number of nodes and elements is limited: of a long loop, its end is read.
 
     Args:
         roots: what backward starts from.
-        operations: keys by the numbers of their creation.
+        operations: keys by creation number.
     """
     readings: list[tuple[str, str, torch.Tensor]] = []
     left, reader = _MOST, NodeReader()
-    for node in islice(_below(roots), _MOST_NODES):
+    starts = (getattr(root, "grad_fn", None) for root in roots)
+    asked = (
+        node
+        for node, _ in visit_ancestors(node for node in starts if node is not None)
+        if operation(forward_word(type(node).__name__)).read
+    )
+    for node in islice(asked, _MOST_NODES):
         key = operations.get(sequence_number(node))
         if key is None:
             continue
@@ -57,7 +54,7 @@ def contents_of(roots: Sequence[Any], operations: Mapping[int, str]) -> Contents
         for name, held in zip(kind.saved, read_saved(node, kind)[1], strict=False):
             if name in ("result", "self", "other") and isinstance(held, torch.Tensor):
                 data = _plain(held)
-                # A hook may have packed it as another kind.
+                # A hook may have packed it as a tensor of another dtype or device.
                 if data is None or made != [type_text(data.dtype), type_text(data.device)]:
                     continue
                 if data.numel() <= left:
@@ -70,22 +67,8 @@ def contents_of(roots: Sequence[Any], operations: Mapping[int, str]) -> Contents
     return found
 
 
-def _below(roots: Sequence[Any]) -> Iterator[Node]:
-    """The operations to be asked, the last first."""
-    stack = [node for root in roots if (node := getattr(root, "grad_fn", None)) is not None]
-    seen = set(stack)
-    while stack:
-        node = stack.pop()
-        if type(node).__name__ in _ASKED:
-            yield node
-        for child, _ in node.next_functions:
-            if child is not None and child not in seen:
-                seen.add(child)
-                stack.append(child)
-
-
 def _plain(held: torch.Tensor) -> torch.Tensor | None:
-    """The data, if it is to be had at no price."""
+    """The data, or None if it is not floating point or reading it has side effects."""
     try:
         data, note = readable(held)
         is_real = data is not None and (data.is_floating_point() and not note)
@@ -95,7 +78,7 @@ def _plain(held: torch.Tensor) -> torch.Tensor | None:
 
 
 def _summaries(readings: Sequence[tuple[str, str, torch.Tensor]]) -> list[TensorSummary | None]:
-    """Values of small tensors, the smallest and the largest element of others."""
+    """Values of small tensors; the smallest and the largest element of others."""
     with torch.no_grad():
         return [_summary(data) for *_, data in readings]
 

@@ -1,367 +1,233 @@
-"""A snapshot within a recording: the trace of some roots, with keys that stay and with lines.
-
-The same node has the same key in every frame. Keys are given out in the order in which nodes
-first appear: the first frame of a recording has those of a plain trace.
-"""
+"""Takes the snapshots of a recording: of the latest backward pass, or of the live outputs."""
 
 from __future__ import annotations
 
+import sys
 import weakref
-from collections import deque
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from itertools import islice
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import CodeType, FrameType
+from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
 
 import torch
+from torch import nn
 
-from gradviz.capture.autograd.nodes import operation_type, read_saved, sequence_number
-from gradviz.capture.autograd.tensors import version_of
-from gradviz.capture.tensors.names import Names
-from gradviz.capture.tensors.summary import summarize
-from gradviz.capture.tracing.copying import copy_graph
-from gradviz.capture.tracing.tracer import trace_subjects
-from gradviz.capture.tracing.walk import NO_GRADIENT, Walk, key_at
-from gradviz.graph import Buffers, GradGraph, NodeKind
-from gradviz.recording.identities import identities_of, number_of
-from gradviz.recording.provenance import Leaf, UntrackedTensor
+from gradviz.capture.autograd.engine import creation_count
+from gradviz.capture.tensors.names import Named, Names
+from gradviz.capture.tracing.tracer import Labels
+from gradviz.graph import Cause, GradGraph
+from gradviz.recording.hooks import HookedTensor, held_with_hooks
+from gradviz.recording.live_outputs import live_outputs, sharing_outputs
+from gradviz.recording.provenance import CutLeaves, Leaf, leaves_in
+from gradviz.recording.saved_values import Contents, contents_of
+from gradviz.recording.source_lines import CodeLocation, user_frame
+from gradviz.recording.stable_trace import (
+    Additions,
+    Keys,
+    Snapshot,
+    keep_options,
+    renew,
+    renew_after_backward,
+    take,
+    weakly,
+)
 from gradviz.recording.state import RecordingState
+from gradviz.recording.untracked_overlay import UntrackedOverlay
 
-__all__ = [
-    "Around",
-    "Keys",
-    "Snapshot",
-    "keep_options",
-    "renew",
-    "renew_after_backward",
-    "take",
-    "weakly",
-]
-
-_SPARE = 4_096  # identities that are kept although no frame shows them
-_ROUNDS = 8
-_UNKNOWN = (None, None)
+__all__ = ["Snapshots", "CutOff"]
 
 
-class Keys:
-    """The key of each node that a recording has shown, by what makes it the same node."""
-
-    def __init__(self) -> None:
-        self._keys: dict[Hashable, str] = {}
-        self._rounds: deque[Iterable[Hashable]] = deque(maxlen=_ROUNDS)
-        self._loose: list[Hashable] = []
-        self._count = 0
-
-    def of(self, identity: Hashable) -> str:
-        """The key of a node; a new one when it appears for the first time."""
-        self._loose.append(identity)
-        key = self._keys.get(identity)
-        if key is None:
-            key = self._keys[identity] = f"n{self._count}"
-            self._count += 1
-        return key
-
-    def known(self, identity: Hashable) -> str:
-        """The key of a node, "" if no frame has shown it."""
-        return self._keys.get(identity, "")
-
-    def assign(self, identities: Mapping[str, Hashable]) -> dict[str, str]:
-        """Keys for a whole graph, given the identity of each node by its key there."""
-        keys = self._keys
-        new = [key for key, identity in identities.items() if identity not in keys]
-        for key in sorted(new, key=number_of):
-            identity = identities[key]
-            if identity not in keys:
-                keys[identity] = f"n{self._count}"
-                self._count += 1
-        self._rounds.append(identities.values())
-        return {key: keys[identity] for key, identity in identities.items()}
-
-    def turn(self) -> None:
-        """A frame is complete: forget nodes that have long been gone."""
-        self._rounds.append(self._loose)
-        self._loose = []
-        if len(self._keys) > _SPARE:
-            recent = {identity for each in self._rounds for identity in each}
-            if 2 * len(recent) < len(self._keys):
-                first = islice(self._keys.items(), _SPARE // 4)  # those of the first frames
-                recent_items = [item for item in self._keys.items() if item[0] in recent]
-                self._keys = {**dict(first), **dict(recent_items)}
-
-
-@dataclass(eq=False)
-class Snapshot:
-    """A graph, and what leads from it back to the recording.
+class CutOff(NamedTuple):
+    """Where a leaf was cut off.
 
     Args:
-        graph: with keys that stay.
-        operations: keys of operations by the number of their creation.
-        leaves: keys and records of leaves, by number.
-        holes: for operations of the graph into which something flowed from outside, by the end
-            of their numbers: nodes and the positions of the inputs without gradient.
-        ghosts: keys of roots outside the graph.
-        roots: what was traced, as long as it lives.
+        target: key of the untracked tensor that got its data.
+        cause: why.
+        source: the line.
     """
 
-    graph: GradGraph = field(default_factory=GradGraph)
-    operations: dict[int, str] = field(default_factory=dict)
-    leaves: dict[int, tuple[str, Leaf]] = field(default_factory=dict)
-    holes: dict[int, list[tuple[str, list[int]]]] = field(default_factory=dict)
-    ghosts: dict[str, UntrackedTensor] = field(default_factory=dict)
-    roots: Sequence[Callable[[], Any]] = ()
+    target: str
+    cause: Cause
+    source: str
 
 
-class _Look:
-    """What a trace shows of the nodes behind its keys: numbers, lines, and records of leaves."""
-
-    def __init__(self, watch: RecordingState) -> None:
-        self._watch = watch
-        self.created: dict[str, int] = {}
-        self.leaves: dict[str, Leaf] = {}
-        self.accumulate: dict[str, Leaf] = {}
-        self.holes: dict[int, list[tuple[int, str, list[int]]]] = {}
-
-    def __call__(self, walk: Walk) -> None:
-        for node, tensor in walk.leaves.items():
-            leaf = self._watch.ghosts.leaf(tensor)
-            self.accumulate[key_at(walk.places[node])] = leaf
-            self.leaves[key_at(walk.leaf_places[id(tensor)])] = leaf
-        for node, place in walk.places.items():
-            data = walk.nodes[key_at(place)]
-            if "sequence_nr" in data:  # a trace counts from zero
-                self._look_at_operations(walk, sequence_number(node) - data["sequence_nr"])
-                break
-
-    def _look_at_operations(self, walk: Walk, first: int) -> None:
-        """Put on each operation the line that made it, and the variable that got its result."""
-        watch, created_of = self._watch, self.created
-        mixed, in_place, start = watch.mixed, watch.in_place, watch.started_at
-        find, line_of, span_of = watch.journal.find, watch.journal.line, watch.spans.of
-        in_question: dict[str, tuple[int, int]] = {}
-        for key, data in walk.nodes.items():
-            if "sequence_nr" not in data:
-                continue
-            created = created_of[key] = data["sequence_nr"] + first
-            data["sequence_nr"] = created - start
-            if (span := span_of(created)) is not None:
-                data["module"], data["calls"] = span.module, span.calls
-            index = find(created)
-            if index < 0:
-                continue
-            line, end = line_of(index)
-            if not data["grad_fn"][-1].isdigit() and _is_foreign(data, watch.journal.word(index)):
-                continue
-            if line.source:
-                data["source"] = line.source
-            if created == end - 1:
-                if line.target and "name" not in data:
-                    data["name"] = line.target
-                if end in in_place:
-                    data["op"] = in_place[end]
-            if end in mixed:
-                in_question[key] = created, end
-        if in_question:
-            for node, place in walk.places.items():
-                if (key := key_at(place)) in in_question:
-                    created, end = in_question[key]
-                    edges = node.next_functions
-                    positions = [at for at, edge in enumerate(edges) if edge == NO_GRADIENT]
-                    self.holes.setdefault(end, []).append((created, key, positions))
-
-
-def _is_foreign(data: Mapping[str, Any], word: str) -> bool:
-    """Whether a node cannot be what a function has made: ``apply`` makes those of the user's.
-
-    Torch's own are numbered, but for a few that copy.
-    """
-    is_own = data["grad_fn"] in _NOT_NUMBERED or "::" in data["grad_fn"]
-    return not is_own and word not in ("apply", "backward", "grad")
-
-
-_NOT_NUMBERED = ("CopySlices", "CopyBackwards", "AsStridedBackward", "UnbindBackward")
-
-
-def keep_options(snapshot: Snapshot, before: GradGraph) -> None:
-    """Keep a number that an operation was called with: it is freed with the saved tensors."""
-    for key, data in snapshot.graph.nodes(data=True):
-        if "untracked_inputs" in data and key in before:
-            old = before.nodes[key]
-            if "other" in old.get("options", {}) and "other" not in data.get("options", {}):
-                data["options"] = old["options"]
-                data.pop("untracked_inputs")
-                if "untracked_inputs" in old:
-                    data["untracked_inputs"] = old["untracked_inputs"]
-
-
-@dataclass(eq=False)
-class Around:
-    """Tensors to be shown in a snapshot although nobody asked for them.
+class Snapshots:
+    """Takes one snapshot after the other, with the same key for a node in all of them.
 
     Args:
-        beside: heads that share operations with the roots: they stay results, but are no roots.
-        behind: tensors of branches that were cut off: their operations alone are shown.
-    """
+        state: of the recording.
+        modules: whose parameters are named by their paths, by name; "" for the only one.
 
-    beside: Sequence[torch.Tensor] = ()
-    behind: list[torch.Tensor] = field(default_factory=list)
-
-
-def take(
-    roots: Sequence[Any], around: Around, names: Names, watch: RecordingState, keys: Keys
-) -> Snapshot:
-    """Take a snapshot.
-
-    Args:
-        roots: tensors, each once, or ``GradientEdge``s; they may lie outside the graph.
-        around: what else is shown.
-        names: what to call the tensors.
-        watch: knows the lines and the leaves.
+    Attributes:
         keys: gives out the keys.
+        snapshot: the latest one.
+        hooked: non-leaf tensors with hooks that variables held before the latest backward pass.
     """
-    everything = (*roots, *around.beside, *around.behind)
-    if not everything:
-        return Snapshot()
-    look = _Look(watch)
-    graph = trace_subjects(everything, names, look)
-    ghosts: dict[str, UntrackedTensor] = {}
-    for root, key in zip(everything, graph.roots, strict=False):
-        if isinstance(root, torch.Tensor) and root.is_leaf:
-            if root.requires_grad:
-                look.leaves.setdefault(key, watch.ghosts.leaf(root))
-            else:
-                ghosts[key] = watch.ghosts.ghost(root)
-    for key in graph.roots:
-        _name_result(graph, key)
-    for number, key in enumerate(graph.roots[len(roots) :]):
-        if number >= len(around.beside) and graph.nodes[key]["kind"] is NodeKind.RESULT:
-            graph.remove_node(key)
-        else:
-            del graph.nodes[key]["root"]
-    stay = keys.assign(identities_of(graph, look.created, _known(look, ghosts)))
-    if any(old != new for old, new in stay.items()):
-        graph = copy_graph(graph, stay)
-    snapshot = Snapshot(graph, roots=[weakly(each) for each in everything])
-    snapshot.ghosts = {stay[key]: ghost for key, ghost in ghosts.items()}
-    snapshot.operations = {created: stay[key] for key, created in look.created.items()}
-    for key, leaf in look.leaves.items():
-        snapshot.leaves[leaf.number] = stay[key], leaf
-        _add_leaf_facts(graph.nodes[stay[key]], leaf, watch)
-    for end, rows in look.holes.items():
-        snapshot.holes[end] = [(stay[key], positions) for _, key, positions in sorted(rows)]
-    return snapshot
 
+    def __init__(self, state: RecordingState, modules: Mapping[str, nn.Module]) -> None:
+        self.keys = Keys()
+        self.snapshot = Snapshot()
+        self.hooked: Sequence[HookedTensor] = ()
+        self._named: list[tuple[weakref.ref[torch.Tensor], str, tuple[str, ...]]] = []
+        self._state = state
+        self._modules = [(name, weakref.ref(module)) for name, module in modules.items()]
+        self._paths: dict[int, tuple[weakref.ref[nn.Module], str]] = {}  # by the module's id
+        self._entered: CodeType | None = None
+        self._roots: Sequence[Callable[[], Any]] = ()
+        self._since = self._before = 0
+        self._cut_leaves: WeakKeyDictionary[GradGraph, dict[str, CutLeaves]] = WeakKeyDictionary()
+        self._contents: WeakKeyDictionary[GradGraph, Contents] = WeakKeyDictionary()
 
-def weakly(root: Any) -> Callable[[], Any]:
-    """A reference to a root that does not keep it alive."""
-    return weakref.ref(root) if isinstance(root, torch.Tensor) else _nothing
+    def begin(self, code: CodeType) -> None:
+        """The recording begins, in some code of the user's."""
+        self._entered = code
+        self._since = self._before = creation_count()
+        for named in self._of_modules():
+            if named.tensor.requires_grad and named.tensor.is_leaf:
+                self._state.provenance.leaf(named.tensor).name = named.name
 
+    @property
+    def roots(self) -> list[Any]:
+        """The roots of the latest backward pass that are alive."""
+        return [root for ref in self._roots if (root := ref()) is not None]
 
-def _nothing() -> None:
-    """The reference to a ``GradientEdge``: that would keep the graph alive."""
+    def before_backward(self, roots: Sequence[Any]) -> GradGraph:
+        """The graph at the end of a forward pass."""
+        self._before, count = self._since, creation_count()
+        self._paths = {}
+        names = self._names()
+        self.hooked = held_with_hooks(names)
+        self._named = [(weakref.ref(each), name, more) for each, name, more in names.entries]
+        graph = self.trace(roots, names)
+        self._contents[graph] = contents_of(roots, self.snapshot.operations)
+        self._roots, self._since = [weakly(root) for root in roots], count
+        return graph
 
+    def after_backward(self, has_grown: bool) -> GradGraph:
+        """The graph after a backward pass: where possible the one before it, renewed."""
+        self._state.journal.settle()
+        renewed = None if has_grown else renew_after_backward(self.snapshot, self._state)
+        names = self._names_before()
+        if renewed is None:
+            return self.trace(self.roots, names)
+        self.snapshot = renewed
+        return self._finish(self._overlay(names))
 
-def _name_result(graph: GradGraph, key: str) -> None:
-    """Call a result that no variable holds by what the line that made it assigns."""
-    data = graph.nodes[key]
-    if data["kind"] is NodeKind.RESULT and "name" not in data:
-        for source, _ in graph.inputs(key):
-            made = graph.nodes[source]
-            if "name" in made and made.get("outputs", 1) == 1:
-                data["name"] = made["name"]
+    def now(self, with_outputs: bool = False) -> GradGraph:
+        """The graph at this moment.
 
+        Args:
+            with_outputs: add what was computed since the latest backward pass.
+        """
+        names, roots = self._names(), self.roots
+        new: list[torch.Tensor] = []
+        if with_outputs or not self._roots:
+            new = live_outputs(self._state, self._since, roots, names)
+        if len(roots) < len(self._roots) and not new:
+            self._state.journal.settle()
+            self.snapshot = renew(self.snapshot, self._state)
+            return self._finish(self._overlay(names))
+        return self.trace([*roots, *new], names)
 
-def _known(look: _Look, ghosts: Mapping[str, UntrackedTensor]) -> dict[str, Hashable]:
-    """What makes those tensors the same in every frame that a recording has a record of."""
-    known: dict[str, Hashable] = {key: ghost.identity for key, ghost in ghosts.items()}
-    known.update((key, ("accumulate", leaf.number)) for key, leaf in look.accumulate.items())
-    known.update((key, leaf.identity) for key, leaf in look.leaves.items())
-    return known
+    def trace(self, roots: Sequence[Any], names: Names | None = None) -> GradGraph:
+        """Trace some roots, live outputs that share operations with them, and cut off branches."""
+        state, before = self._state, self.snapshot.graph
+        names = self._names() if names is None else names
+        state.journal.settle()
+        additions = Additions()
+        self.snapshot = take(roots, additions, names, state, self.keys)
+        additions.results = sharing_outputs(state, self.snapshot.operations, roots)
+        if additions.results:
+            self.snapshot = take(roots, additions, names, state, self.keys)
+        overlay = self._overlay(names)
+        for _ in range(2):
+            known = set(map(id, additions.branches))
+            more = [each for each in overlay.missing_tensors() if id(each) not in known]
+            if not more:
+                break
+            additions.branches += more
+            self.snapshot = take(roots, additions, names, state, self.keys)
+            overlay = self._overlay(names)
+        keep_options(self.snapshot, before)
+        return self._finish(overlay)
 
+    def cut_off(self, graph: GradGraph, targets: Iterable[str]) -> dict[str, list[CutOff]]:
+        """Where leaves were cut off, at any distance: also leaves that the graph does not show.
 
-def _add_leaf_facts(data: dict[str, Any], leaf: Leaf, watch: RecordingState) -> None:
-    """Put on a leaf what the recording knows of it; remember what a frame calls it."""
-    line = watch.lines.line(*leaf.place)
-    if line.source:
-        data["source"] = line.source
-    name = data.get("name") or leaf.name or line.target
-    if name:
-        data["name"] = leaf.name = name
-    if leaf.passes:
-        data["accumulations"] = leaf.passes
-    else:
-        data.pop("accumulations", None)
+        Args:
+            graph: of a frame.
+            targets: keys of the untracked tensors that got their data.
 
+        Returns:
+            The cuts, by the keys of the leaves.
+        """
+        cut_leaves = self._cut_leaves.get(graph, {})
+        seen: dict[tuple[Cause, CodeLocation], int] = {}
+        found: dict[str, list[CutOff]] = {}
+        for key in sorted(cut_leaves.keys() & set(targets), key=lambda key: int(key[1:])):
+            for where, leaves in cut_leaves[key].items():
+                cut = CutOff(key, where[0], self._state.lines.line(*where[1]).source)
+                for number in leaves_in(leaves & ~seen.get(where, 0)):
+                    found.setdefault(self.keys.of(Leaf(number).identity), []).append(cut)
+                seen[where] = seen.get(where, 0) | leaves
+        return found
 
-def renew(snapshot: Snapshot, watch: RecordingState) -> Snapshot:
-    """The same nodes as they were, with the leaves as they are now.
+    def contents(self, graph: GradGraph) -> Contents:
+        """What saved tensors contained before a backward pass, for the graph taken then."""
+        return self._contents.get(graph, {})
 
-    Args:
-        snapshot: the last one; its graph is not changed.
-        watch: knows the leaves.
-    """
-    alive = [
-        (key, leaf, tensor)
-        for key, leaf in snapshot.leaves.values()
-        if (tensor := leaf.ref()) is not None
-    ]
-    graph = copy_graph(snapshot.graph)
-    nodes = graph._node
-    told = [(key, tensor) for key, _, tensor in alive if "value" in nodes[key]]  # the small ones
-    values = summarize([tensor for _, tensor in told], values_only_if_small=True)
-    for (key, _), value in zip(told, values, strict=True):
-        nodes[key]["value"] = value
-    grads = [tensor.grad for *_, tensor in alive]
-    summaries = iter(summarize([grad for grad in grads if grad is not None]))
-    for (key, leaf, tensor), grad in zip(alive, grads, strict=True):
-        data = nodes[key]
-        data["grad"] = None if grad is None else next(summaries)
-        if version := version_of(tensor):
-            data["version"] = version
-        _add_leaf_facts(data, leaf, watch)
-    return replace(snapshot, graph=graph)
+    def parameters(self) -> list[Named]:
+        """The parameters of the living modules that require grad."""
+        return [named for named in self._of_modules() if named.tensor.requires_grad]
 
+    def module_name(self, module: nn.Module) -> str:
+        """The path of a module in the recorded ones, or its class."""
+        if not self._paths:  # once per backward pass: hooks ask for many modules
+            for name, known in self._alive():
+                for path, each in known.named_modules():
+                    if each is not known or name:
+                        path = ".".join(filter(None, (name, path)))
+                        self._paths.setdefault(id(each), (weakref.ref(each), path))
+        ref, path = self._paths.get(id(module), (None, ""))
+        return path if ref is not None and ref() is module else type(module).__name__
 
-def renew_after_backward(snapshot: Snapshot, watch: RecordingState) -> Snapshot | None:
-    """The same nodes after a backward pass, which can have freed what they had saved.
+    def _finish(self, overlay: UntrackedOverlay) -> GradGraph:
+        graph = overlay.graph()
+        if overlay.cut_leaves:
+            self._cut_leaves[graph] = overlay.cut_leaves
+        return graph
 
-    That is a third of the work of another trace. None when it would not be enough: a root is
-    gone, the graph is another, or a tensor that is no leaf keeps its gradient.
-    """
-    roots = [ref() for ref in snapshot.roots]
-    if not roots or any(root is None for root in roots):
-        return None
-    renewed = renew(snapshot, watch)
-    nodes = renewed.graph._node
-    if any("retains_grad" in data for data in nodes.values()):
-        return None
-    stack = [root.grad_fn for root in roots if root.grad_fn is not None]
-    seen = set(stack)
-    kinds: dict[str, tuple[Any, Any]] = {}
-    operations = snapshot.operations
-    while stack:
-        node = stack.pop()
-        edges = node.next_functions
-        key = operations.get(sequence_number(node))
-        if key is None:
-            if edges:
-                return None
-            continue
-        data = nodes[key]
-        if data["buffers"] is not Buffers.NOTHING_SAVED:
-            cls, kind = kinds.get(data["grad_fn"], _UNKNOWN)
-            if cls is not type(node):
-                kind = operation_type(node)
-                kinds[data["grad_fn"]] = type(node), kind
-            data["buffers"] = read_saved(node, kind)[0]
-            if data["buffers"] is not Buffers.HELD:
-                data.pop("saved_bytes", None)
-                data.pop("saved", None)
-        for child, _ in edges:
-            if child is not None and child not in seen:
-                seen.add(child)
-                stack.append(child)
-    kept = {each.storage for data in nodes.values() for each in data.get("saved", ())}
-    for key, _ in snapshot.leaves.values():
-        if nodes[key].get("storage") not in kept:
-            nodes[key].pop("storage", None)
-    return renewed
+    def _overlay(self, names: Names) -> UntrackedOverlay:
+        return UntrackedOverlay(self.snapshot, self._state, self.keys, Labels(names), self._before)
+
+    def _alive(self) -> list[tuple[str, nn.Module]]:
+        return [(name, module) for name, ref in self._modules if (module := ref()) is not None]
+
+    def _of_modules(self) -> list[Named]:
+        each = [Names.of({n: module} if n else module, None) for n, module in self._alive()]
+        return [named for names in each for named in names.entries]
+
+    def _names_before(self) -> Names:
+        """The names from before the backward pass."""
+        return Names(
+            [
+                Named(tensor, name, aliases)
+                for ref, name, aliases in self._named
+                if (tensor := ref()) is not None
+            ]
+        )
+
+    def _names(self) -> Names:
+        """Names by the modules, by variables here, and by variables where the recording began."""
+        entries = self._of_modules()
+        here = user_frame(sys._getframe(1), self._state.verdicts)
+        began: FrameType | None = here
+        while began is not None and began.f_code is not self._entered:
+            began = began.f_back
+        for frame in dict.fromkeys((here, began)):
+            if frame is not None:
+                entries += Names.of(None, frame).entries
+        found: dict[int, Named] = {}
+        for named in entries:
+            found.setdefault(id(named.tensor), named)
+        return Names(list(found.values()))

@@ -1,4 +1,4 @@
-"""What a recording makes of the calls it sees: operations, ghosts, and where gradients are lost."""
+"""What a recording knows while its program runs: operations, untracked tensors, cuts."""
 
 from __future__ import annotations
 
@@ -22,9 +22,16 @@ from gradviz.recording.event_log import Entry, EventLog
 from gradviz.recording.function_names import SHAPE_ONLY, word_of
 from gradviz.recording.hooks import Hooks
 from gradviz.recording.module_stack import ModuleStack
-from gradviz.recording.op_records import op_records
-from gradviz.recording.provenance import Input, Leaf, Made, Provenance, UntrackedTensor
-from gradviz.recording.reach import NOTHING, Lost, add_lost
+from gradviz.recording.provenance import (
+    NO_ANCESTORS,
+    CutLeaves,
+    Input,
+    Leaf,
+    OperationOutput,
+    Provenance,
+    UntrackedTensor,
+    merge_cut_leaves,
+)
 from gradviz.recording.reachability import Reachability
 from gradviz.recording.source_lines import NOWHERE, CodeLocation, SourceLines, UserFiles, user_place
 from gradviz.story import EventKind
@@ -125,7 +132,7 @@ class RecordingState:
         self.handlers = handlers
         self.spans = ModuleStack({})
         self.verdicts = UserFiles()
-        self.ghosts = Provenance()
+        self.provenance = Provenance()
         self.hooks = Hooks(self.verdicts, self.stumbled)
         self.alert = False
         self.paused = False
@@ -142,7 +149,7 @@ class RecordingState:
         self.inference = torch.is_inference_mode_enabled()
         self.gradient_given: bool | None = None
         self.on_settled_grad: Callable[[Entry], None] = lambda note: None
-        self.walked = Reachability(self.ghosts, self._flowed_in)
+        self.reachability = Reachability(self.provenance, self._flowed_in)
 
     def place(self) -> CodeLocation:
         """The user's place, from here outwards."""
@@ -164,7 +171,7 @@ class RecordingState:
     def turn(self) -> None:
         """A backward pass has ended: forget what is long past."""
         self.journal.turn()
-        self.walked.turn()
+        self.reachability.turn()
         start = self.journal.first_start
         self.spans.forget(start)
         for known in (self.mixed, self.in_place):
@@ -265,9 +272,9 @@ class RecordingState:
         found = []
         for tensor in tensors_in((*positional, *arguments[1].values())):
             if not tensor.requires_grad:
-                ghost = self.ghosts.ghost(tensor)
-                ghost.read_facts(tensor)
-                found.append(ghost.flow())
+                untracked = self.provenance.untracked(tensor)
+                untracked.read_facts(tensor)
+                found.append(untracked.as_input())
         if found:
             self.mixed[end] = found
 
@@ -282,31 +289,36 @@ class RecordingState:
         for tensor in new:
             if tensor.requires_grad and tensor.is_leaf:
                 if cause is not None and given and word_of(func) not in SHAPE_ONLY:
-                    inputs = [self.lost(each, cause, place) for each in given]
+                    inputs = [self.input_from(each, cause, place) for each in given]
                     matters = any(map(_matters, inputs))
-                    self.ghosts.add(tensor, word_of(func), _cause(inputs), place, inputs, matters)
-                leaf = self.ghosts.leaf(tensor)
+                    self.provenance.add(
+                        tensor, word_of(func), _cause(inputs), place, inputs, matters
+                    )
+                leaf = self.provenance.leaf(tensor)
                 leaf.place = place
                 self.log(EventKind.OPERATION, word_of(func), place, identity=leaf.identity)
 
-    def lost(self, tensor: torch.Tensor, cause: Cause, place: CodeLocation) -> Input:
+    def input_from(self, tensor: torch.Tensor, cause: Cause, place: CodeLocation) -> Input:
         """The way from a tensor to something that gets no gradient, for a cause if it had one.
 
         It looks at ``grad_fn``, so it is for those few tensors whose data leaves the graph.
         """
         if not tensor.requires_grad:
-            return self.ghosts.ghost(tensor).flow()
+            return self.provenance.untracked(tensor).as_input()
         ref, node = weakref.ref(tensor), tensor.grad_fn
         if node is None:
-            reach = self.ghosts.reach(tensor)
-            return Input(self.ghosts.leaf(tensor), cause, place, ref, reach=reach)
-        made, reach = Made(sequence_number(node), tensor.output_nr), self.walked.reach(node)
-        return Input(made, cause, place, ref, op_records(node, self.ghosts), reach)
+            ancestors = self.provenance.ancestors(tensor)
+            return Input(self.provenance.leaf(tensor), cause, place, ref, ancestors=ancestors)
+        made, ancestors = (
+            OperationOutput(sequence_number(node), tensor.output_nr),
+            self.reachability.ancestors(node),
+        )
+        return Input(made, cause, place, ref, self.provenance.op_records(node), ancestors)
 
-    def _flowed_in(self, end: int) -> Lost:
-        lost = NOTHING.lost
+    def _flowed_in(self, end: int) -> CutLeaves:
+        lost = NO_ANCESTORS.cut_leaves
         for data in self.mixed.get(end, ()):
-            lost = add_lost(lost, data.lost)
+            lost = merge_cut_leaves(lost, data.cut_leaves)
         return lost
 
     def outside(
@@ -323,10 +335,10 @@ class RecordingState:
         cause = self.cause_of_mode() or Cause.NOT_DIFFERENTIABLE
         if word in SHAPE_ONLY:
             given = ()
-        inputs = [self.lost(tensor, cause, place) for tensor in given]
-        self.add_ghosts(word, inputs, new, place)
+        inputs = [self.input_from(tensor, cause, place) for tensor in given]
+        self.add_untracked(word, inputs, new, place)
 
-    def add_ghosts(
+    def add_untracked(
         self,
         word: str,
         inputs: Sequence[Input],
@@ -334,7 +346,7 @@ class RecordingState:
         place: CodeLocation,
         kind: EventKind = EventKind.OPERATION,
     ) -> None:
-        """Add ghosts, and the event of their making.
+        """Add untracked tensors, and the event of their making.
 
         Args:
             word: what made them.
@@ -345,10 +357,10 @@ class RecordingState:
         """
         matters = any(_matters(each) for each in inputs)
         for tensor in new:
-            if isinstance(self.ghosts.tensors.of(tensor), Leaf):
+            if isinstance(self.provenance.tensors.of(tensor), Leaf):
                 continue
-            ghost = self.ghosts.add(tensor, word, _cause(inputs), place, inputs, matters)
-            self.log(kind, word, place, identity=ghost.identity)
+            untracked = self.provenance.add(tensor, word, _cause(inputs), place, inputs, matters)
+            self.log(kind, word, place, identity=untracked.identity)
 
     def cause_of_mode(self) -> Cause | None:
         """Why nothing is recorded at the moment; None when it is."""
@@ -404,7 +416,7 @@ def _matters(data: Input) -> bool:
 
 
 def _cause(inputs: Sequence[Input]) -> Cause:
-    """What a new ghost tells those who use it."""
+    """What a new untracked tells those who use it."""
     for own in (True, False):
         for data in inputs:
             if _matters(data) and own is not isinstance(data.source, UntrackedTensor):

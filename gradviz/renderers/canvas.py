@@ -2,8 +2,8 @@
 
 Graphviz draws whatever shapes are given to it as the background of a graph
 (https://graphviz.org/docs/attrs/background/), in xdot, its drawing language
-(https://graphviz.org/docs/outputs/canon/#xdot). So the picture is the same as the SVG, to the
-point, and needs no other program for pixels and paper.
+(https://graphviz.org/docs/outputs/canon/#xdot). So PNG and PDF show the same shapes as the SVG
+and need no other program.
 """
 
 from __future__ import annotations

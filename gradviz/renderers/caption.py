@@ -1,4 +1,4 @@
-"""The sentence under a picture: what the graph says, read off it and never guessed."""
+"""The caption under a picture: one or two sentences made from the graph."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def caption(graph: GradGraph) -> str:
 
 
 def news_caption(graph: GradGraph) -> str:
-    """What is new in a frame against the one before it; all of `caption` when nothing is.
+    """What changed since the frame before; the whole `caption` if nothing changed.
 
     Example:
         >>> graph = GradGraph()

@@ -1,4 +1,4 @@
-"""A story as one sheet: title, panels side by side, legend, and the sentence under it."""
+"""A story as one sheet: title, panels in rows, legend, caption."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from gradviz.renderers.cards import line_width, set_line
 from gradviz.renderers.labels import Line, Role, TextSpan, clean
 from gradviz.renderers.legend import GLYPH_WIDTH, legend_glyph, legend_of
 from gradviz.renderers.panel import Panel, Shifted, panels_of
-from gradviz.renderers.scene import Group, Rectangle, Scene, Shape, Sheaf, Text
+from gradviz.renderers.scene import Group, GroupChain, Rectangle, Scene, Shape, Text
 from gradviz.story import Frame, Story
 
 __all__ = ["compose", "compose_each"]
@@ -61,7 +61,7 @@ def compose_each(story: Story, limit: float = 20.0) -> list[Scene]:
 
 
 def _sheet(
-    story: Story, panels: Sequence[Panel], rows: list[list[Panel]], said: list[str]
+    story: Story, panels: Sequence[Panel], rows: list[list[Panel]], captions: list[str]
 ) -> Scene:
     sheet = _StorySheet()
     legend = legend_of([frame.graph for frame in story])
@@ -75,7 +75,7 @@ def _sheet(
     sheet.add_legend(legend, width)
     hidden = dict.fromkeys(note for frame in story for note in frame.graph.notes)
     notes = [*hidden, *story.notes]
-    lines = [line for text in (*said, *notes) for line in _wrapped(text, width)]
+    lines = [line for text in (*captions, *notes) for line in _wrapped(text, width)]
     for number, line in enumerate(lines):
         sheet.add_line(line, width, f"caption-{number}")
     described = [frame.caption or frame.title for frame in story]
@@ -83,14 +83,14 @@ def _sheet(
     return Scene(
         round(width + 2 * _MARGIN, 2),
         round(sheet.y + _MARGIN, 2),
-        Sheaf(sheet.parts),
+        GroupChain(sheet.parts),
         clean(story.title) or "What autograd recorded",
         " ".join(map(_ended, filter(None, [*described, *notes, f"Layout: {engines}."]))),
     )
 
 
 def _ended(text: str) -> str:
-    """The text as a sentence: one that is read aloud needs a stop before the next."""
+    """The text with a full stop, so that a screen reader pauses."""
     return text if text.endswith((".", "!", "?", "…")) else f"{text}."
 
 
@@ -204,7 +204,7 @@ def _wrapped(text: str, width: float) -> list[Line]:
 
 
 def _filled(words: list[str], width: float) -> list[str]:
-    """As many words in each line as fit."""
+    """The words in lines, as many in each as fit."""
     lines: list[str] = []
     for word in words:
         longer = f"{lines[-1]} {word}" if lines else word

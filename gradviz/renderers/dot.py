@@ -1,4 +1,4 @@
-"""A story as DOT, through the ``graphviz`` package: to be changed, embedded or drawn elsewhere."""
+"""A story as DOT, through the ``graphviz`` package."""
 
 from __future__ import annotations
 
@@ -16,15 +16,26 @@ from gradviz.renderers.labels import (
     clean,
     edge_tooltip,
     labels_of,
+    tooltip_of,
 )
-from gradviz.renderers.shades import Bar, bar_of, edge_look, scale_text
-from gradviz.renderers.theme import FONT, LOOKS, TEXT, Look, Theme, colour, marked
-from gradviz.renderers.tooltips import tooltip_of
+from gradviz.renderers.theme import (
+    FONT,
+    LOOKS,
+    TEXT,
+    Bar,
+    Look,
+    Theme,
+    bar_of,
+    colour,
+    edge_look,
+    marked,
+    scale_text,
+)
 from gradviz.story import Story
 
 __all__ = ["to_digraph"]
 
-# Every attribute that is written anywhere, in one place: Graphviz ignores a misspelt one.
+# Graphviz ignores misspelt attributes silently, so the common ones are written once, here.
 _GRAPH = {"rankdir": "TB", "nodesep": "0.3", "ranksep": "0.4", "fontname": FONT, "fontsize": "11"}
 _NODE = {"shape": "plain", "fontname": FONT, "fontsize": "12"}
 _BAR_WIDTH = 80
@@ -93,7 +104,7 @@ def _add(digraph: Any, graph: GradGraph, prefix: str, theme: Theme) -> None:
 
 
 def _table(label: Label, look: Look, bar: Bar | None, theme: Theme) -> str:
-    """The card as a table, which is how Graphviz sets text of several styles."""
+    """The card as an HTML-like table: Graphviz has no other label with several text styles."""
     style = ["ROUNDED"] * bool(look.radius) + ["DASHED"] * look.dashed
     marks = f' STYLE="{",".join(style)}"' if style else ""
     align = "CENTER" if look.radius or not label.rows else "LEFT"
@@ -109,7 +120,7 @@ def _table(label: Label, look: Look, bar: Bar | None, theme: Theme) -> str:
 
 
 def _bar(bar: Bar, theme: Theme) -> str:
-    """A row of two cells, as wide as the bar and what is left of its track."""
+    """A row of two cells: the bar and the rest of its track."""
     filled = max(1, round(bar.share * _BAR_WIDTH))
     cells = "".join(
         f'<TD FIXEDSIZE="TRUE" WIDTH="{width}" HEIGHT="5" BGCOLOR="{colour(token, theme)}"></TD>'

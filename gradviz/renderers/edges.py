@@ -1,19 +1,20 @@
-"""Edges as shapes: the line, its arrow head, and what stands on it (a cut, a reshaping)."""
+"""Edges as shapes: line, arrow head, cut sign, reshaping dot, number of the output."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from gradviz.graph import Cause, EdgeKind, GradGraph
 from gradviz.renderers.cards import line_width, set_line
-from gradviz.renderers.labels import Line, Role, TextSpan, cause_text, edge_tooltip
+from gradviz.renderers.labels import Line, Role, TextSpan, edge_tooltip
 from gradviz.renderers.layout.geometry import Box, Point, Route
 from gradviz.renderers.scene import Curve, Group, Polygon, Rectangle, Shape, Text
-from gradviz.renderers.shades import edge_look
+from gradviz.renderers.theme import edge_look
 
-__all__ = ["QUIET", "Edge", "EdgePlaces", "cause_box", "edge_group"]
+__all__ = ["Edge", "EdgePlaces", "QUIET", "cause_box", "edge_group", "output_numbers"]
 
 Edge = tuple[str, str, int, Any]
 """Source, target, input number and attributes, as networkx gives them."""
@@ -21,7 +22,7 @@ Edge = tuple[str, str, int, Any]
 _ARROW = 8.0
 _MARK_ROOM = 20.0
 QUIET = (Cause.NOT_RECORDED, Cause.CONSTANT)
-"""Data that never had a gradient is no news; only a cut that somebody made stands out."""
+"""Causes of cuts that are drawn in grey: the input may never have required a gradient."""
 _DASHED = (EdgeKind.CUT, EdgeKind.ALIAS, EdgeKind.SAVED)
 
 
@@ -42,9 +43,9 @@ class EdgePlaces:
 
 
 def cause_box(graph: GradGraph, edge: Edge) -> Box | None:
-    """The room that the cause of a cut needs on its edge, or None when none is to be told.
+    """The box for the cause of a cut on its edge, or None if the edge shows no cause.
 
-    It is told where the gradient was lost, not again on the edges that lead on from there.
+    Only the first cut edge of a path shows it, not the edges that follow.
     """
     source, target, number, data = edge
     if data.get("kind") is not EdgeKind.CUT:
@@ -58,12 +59,12 @@ def cause_box(graph: GradGraph, edge: Edge) -> Box | None:
 
 
 def _cause_line(data: Any) -> Line:
-    cause, _, source = cause_text(data).partition(", ")
+    cause, source = data["cause"].value, data.get("source", "")
     return (TextSpan(cause, Role.LOUD), *([TextSpan(source, Role.FACT)] if source else []))
 
 
 def edge_group(graph: GradGraph, edge: Edge, places: EdgePlaces) -> Group:
-    """An edge, drawn where the layout put it."""
+    """The shapes of an edge."""
     source, target, number, data = edge
     kind = data.get("kind", EdgeKind.GRADIENT)
     box = cause_box(graph, edge)
@@ -111,7 +112,7 @@ def _direction_at_end(route: tuple[Point, ...]) -> Point:
 
 
 def _without_tip(route: tuple[Point, ...]) -> tuple[Point, ...]:
-    """The curve, ended inside its arrow head so that the line does not show at the tip."""
+    """The curve, ended inside its arrow head so that the line does not cover the tip."""
     dx, dy = _direction_at_end(route)
     back = _ARROW * 0.7
     ends = [(x - dx * back, y - dy * back) for x, y in route[-2:]]
@@ -140,7 +141,7 @@ def _middle(route: tuple[Point, ...]) -> tuple[Point, Point]:
 
 
 def _break_mark(middle: Point, direction: Point, token: str) -> list[Shape]:
-    """Two short strokes across a gap, as on a cut wire."""
+    """The sign of a cut: two short strokes across a gap in the line."""
     (x, y), (dx, dy) = middle, direction
     gap = Polygon(
         tuple(
@@ -157,3 +158,65 @@ def _break_mark(middle: Point, direction: Point, token: str) -> list[Shape]:
         ]
         shapes.append(Curve((ends[0], ends[0], ends[1], ends[1]), token, 1.6))
     return shapes
+
+
+_APART = 4.0
+_DOWN = 11.0
+_MOST_ROWS = 4
+_NEAR = 8  # neighbours that a number may meet
+
+
+def output_numbers(
+    graph: GradGraph, centers: Mapping[str, Point], routes: Mapping[object, Route]
+) -> dict[object, Text]:
+    """The numbers of outputs where an operation has several, by edge.
+
+    A number stands beside the beginning of its edge, on the side that the edge does not turn to;
+    on the other side if there is no room, and farther down if both are taken.
+
+    Args:
+        graph: as it is drawn.
+        centers: the middle of each node.
+        routes: by edge, as (source, target, number).
+    """
+    found: dict[object, Text] = {}
+    for source, data in graph.nodes(data=True):
+        if data.get("outputs", 1) > 1:
+            edges = graph.out_edges(source, keys=True, data="output", default=0)
+            starts = [
+                (output, (source, target, number), routes[source, target, number])
+                for _, target, number, output in edges
+            ]
+            found |= _beside(starts, centers[source][0])
+    return found
+
+
+def _beside(
+    starts: Iterable[tuple[int, tuple[str, str, int], Route]], middle: float
+) -> dict[object, Text]:
+    """The numbers of one operation, whose edges begin with these routes."""
+    starts = sorted(starts, key=lambda start: start[2][0])
+    lines = [route[0][0] for _, _, route in starts]
+    taken: list[tuple[float, float, float]] = []
+    found: dict[object, Text] = {}
+    for at, (output, edge, route) in enumerate(starts):
+        (x, y), turned = route[0], route[:7][-1][0] - route[0][0]
+        near, before = lines[max(0, at - _NEAR) : at + _NEAR], taken[-_NEAR:]
+        label: Line = (TextSpan(f"[{output}]", Role.FACT),)
+        width = line_width(label)
+        sides = [x - _APART - width, x + _APART]
+        if turned < -1 or (turned <= 1 and x >= middle - 1):
+            sides.reverse()
+        left, foot = sides[0], y
+        for row, left in ((row, left) for row in range(_MOST_ROWS) for left in sides):
+            right, foot = left + width, y + _DOWN * (row + 1)
+            free = not any(
+                low < right and left < high and abs(foot - other) < _DOWN - 1
+                for low, high, other in before
+            )
+            # Farther down the edges have parted: how far, nobody can tell from where they begin.
+            if free and (row or not any(left - 1 < line < right + 1 for line in near)):
+                break
+        taken.append((left, left + width, foot))
+        found[edge] = set_line(label, left, foot)
+    return found

@@ -1,4 +1,4 @@
-"""A story as a page: one frame at a time, to step through with buttons, arrow keys or the list.
+"""A story as an HTML page that shows one frame at a time: buttons, arrow keys, list.
 
 The page needs no network. Without scripts it shows all frames, one under the other.
 """

@@ -1,13 +1,15 @@
-"""What is written on a node: lines of text, the same for every format.
+"""The text of nodes and edges: labels, causes of cuts and tooltips, the same for every format.
 
-A label has a head (what it is) and rows docked under it (what it holds). A span says what its
-text means (`Role`); how that looks is the theme's business.
+A label has a head (name, operation, shape) and rows (value, gradient). Each span of text has a
+`Role`; `gradviz.renderers.theme` maps roles to styles.
 """
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from enum import Enum
+from typing import Any
 
 from gradviz.graph import (
     Buffers,
@@ -29,6 +31,7 @@ from gradviz.graph.text import (
     shape_text,
     summary_text,
 )
+from gradviz.views.inference import shared_by
 from gradviz.views.sums import norm_of
 
 __all__ = [
@@ -39,6 +42,7 @@ __all__ = [
     "clean",
     "edge_tooltip",
     "labels_of",
+    "tooltip_of",
 ]
 
 _CAUSES = frozenset(cause.value for cause in Cause)
@@ -53,15 +57,15 @@ class Role(str, Enum):
     """What a piece of text on a node means."""
 
     NAME = "name"
-    """What the user calls the tensor."""
+    """The user's name of the tensor."""
     WORD = "word"
-    """The forward word of an operation, or a row's heading."""
+    """The name of an operation, or the heading of a row."""
     VALUE = "value"
     """Numbers."""
     FACT = "fact"
-    """Shape, kind: true, and seldom what one is looking for."""
+    """Shape, kind and other details, set in grey."""
     LOUD = "loud"
-    """What a reader should stop at: NaN, all zeros, freed, an error, a change."""
+    """What the reader should notice: NaN, all zeros, freed, an error, a change."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +97,7 @@ class Label:
 
 
 def labels_of(graph: GradGraph) -> dict[str, Label]:
-    """The label of every node, in the light of the others: what is equal on all is left out.
+    """The label of every node; what is the same on all nodes is left out.
 
     Args:
         graph: as it will be drawn.
@@ -115,7 +119,7 @@ def labels_of(graph: GradGraph) -> dict[str, Label]:
 
 
 def _measured(label: Label, data: NodeData, by: str) -> Label:
-    """With what `colour_by` shows, where the label does not say it already."""
+    """Add the quantity that `color_by` shows, unless the label has it already."""
     role = Role.FACT
     text = ""
     if mark := data.get("mark"):
@@ -152,7 +156,7 @@ def _label(graph: GradGraph, key: str, freed_is_news: bool) -> Label:
             head.append(TextSpan(changed or "freed", Role.LOUD))
         return Label(tuple(head), _rows(data))
     head = [*_name(data), *_shape(data)]
-    # The cut above says detach; what it does not say is what was computed outside the graph.
+    # The edge above names the cut (detach, ...); the label names any other operation.
     if kind is NodeKind.UNTRACKED and data.get("op", "detach") not in _CAUSES:
         head.insert(0, TextSpan(_short(data["op"]), Role.WORD))
     if "clone_of" in data:
@@ -182,31 +186,30 @@ def _operation_head(graph: GradGraph, key: str, data: NodeData) -> list[TextSpan
     head = [TextSpan(_short(data.get("op", "?")), Role.WORD), *_options(data)]
     if data.get("untracked_inputs"):
         head.append(TextSpan("with a constant", Role.FACT))
-    if "name" in data and not _result_says_it(graph, key, data["name"]):
+    if "name" in data and not _result_has_name(graph, key, data["name"]):
         head += _name(data)
-    if _shape_is_news(graph, key, data):
+    if _shape_differs(graph, key, data):
         head += _shape(data)
     if "opaque" in data:
         head.append(TextSpan(data["opaque"], Role.FACT))
     if data.get("version") and "version" not in data.get("changes", {}):
-        # Of a leaf it says nothing: every step of an optimizer is one.
         head.append(TextSpan(f"version {data['version']}", Role.FACT))
     return head + _hooks(data) + _news(data)
 
 
 def _news(data: NodeData) -> list[TextSpan]:
-    """What has changed, apart from what is told beside the value, the gradient, or "freed"."""
+    """What has changed, except value, gradient and buffers, which have their own places."""
     changes = {k: v for k, v in data.get("changes", {}).items() if k not in _TOLD_ELSEWHERE}
     if data["kind"] in (NodeKind.LEAF, NodeKind.PARAMETER):
-        changes.pop("version", None)  # its value has changed as well, which says more
+        changes.pop("version", None)  # "changed" stands beside its value
     return [
         TextSpan(text if name == "node" else f"{name} {text}", Role.LOUD)
         for name, text in changes.items()
     ]
 
 
-def _result_says_it(graph: GradGraph, key: str, name: str) -> bool:
-    """Whether the result under an operation bears its name already."""
+def _result_has_name(graph: GradGraph, key: str, name: str) -> bool:
+    """Whether the result node of an operation shows the same name."""
     users = (*graph.successors(key), *graph.predecessors(key))
     results = (graph.nodes[user] for user in users)
     return any(node["kind"] is NodeKind.RESULT and node.get("name") == name for node in results)
@@ -226,7 +229,7 @@ def _group_head(data: NodeData) -> list[TextSpan]:
 
 
 def _group_rows(data: NodeData) -> list[Line]:
-    """One row: there are many groups in a picture, and a page is not high."""
+    """One row with parameters, gradient and saved bytes."""
     row = []
     if data.get("parameters"):
         row.append(TextSpan(f"{count_text(data['parameters'])} parameters", Role.FACT))
@@ -256,12 +259,11 @@ def _name(data: NodeData) -> list[TextSpan]:
     text = " = ".join(_short(name) for name in names if name)
     if text:
         return [TextSpan(text, Role.NAME)]
-    # Of other nodes the kind is said anyway.
     return [TextSpan("result", Role.WORD)] if data["kind"] is NodeKind.RESULT else []
 
 
 def clean(text: str) -> str:
-    """Text for one line that anything can show: no control characters, no half of a pair.
+    """Text for one line: control characters and lone surrogates are replaced.
 
     Example:
         >>> clean("two" + chr(10) + "lines")
@@ -273,7 +275,7 @@ def clean(text: str) -> str:
 
 
 def _short(text: str) -> str:
-    """The same, with the middle left out of what is very long."""
+    """The same, with the middle of a very long name left out."""
     text = clean(text)
     if len(text) <= _LONGEST_NAME:
         return text
@@ -288,8 +290,8 @@ def _shape(data: NodeData) -> list[TextSpan]:
     return [TextSpan(text, Role.FACT)]
 
 
-def _shape_is_news(graph: GradGraph, key: str, data: NodeData) -> bool:
-    """Whether the shape differs from what every arrow into the operation already showed."""
+def _shape_differs(graph: GradGraph, key: str, data: NodeData) -> bool:
+    """Whether the shape differs from that of an input."""
     if graph.graph.get("flow") == "gradient" or "shape" not in data:
         return False
     facts = ("shape", "dtype", "device")
@@ -361,7 +363,7 @@ def _grad_rows(data: NodeData) -> list[Line]:
 
 
 def cause_text(data: EdgeData) -> str:
-    """Why an edge is cut, and where, as far as it was recorded.
+    """Why and where an edge was cut, as far as it was recorded.
 
     Example:
         >>> cause_text({"cause": Cause.DETACH, "source": "train.py:12"})
@@ -374,7 +376,7 @@ def cause_text(data: EdgeData) -> str:
 
 
 def edge_tooltip(data: EdgeData) -> str:
-    """What an edge means, in a line: which input it is, what was folded, why it is cut.
+    """One line about an edge: input number, folded operations, cause of a cut.
 
     Example:
         >>> edge_tooltip({"kind": EdgeKind.GRADIENT, "input": 1, "through": ("t",)})
@@ -392,3 +394,80 @@ def edge_tooltip(data: EdgeData) -> str:
     if "norm" in data:
         text += f"; norm of the .grad that it leads to: {number_text(data['norm'])}"
     return text
+
+
+def tooltip_of(key: str, data: NodeData) -> str:
+    """The tooltip of a node: everything that is known about it, one fact a line.
+
+    Example:
+        >>> print(tooltip_of("n3", {"kind": NodeKind.OPERATION, "op": "mul",
+        ...                         "grad_fn": "MulBackward0", "saved_bytes": 16}))
+        mul (MulBackward0)
+        keeps 16 B for backward
+        n3
+    """
+    name = ", ".join(filter(None, (data.get("name", ""), *data.get("aliases", ()))))
+    first = data.get("op", name or data["kind"].value)
+    if "repeat" in data:
+        first += f" ×{data['repeat']:,}"
+    lines = [f"{first} ({data['grad_fn']})" if "grad_fn" in data else first]
+    if name and "op" in data and first != name:
+        lines.append(f"makes {name}")
+    if "shape" in data:
+        device = data.get("device", "cpu")
+        shape = "×".join(map(str, data["shape"])) or "scalar"
+        lines.append(f"{shape}, {data.get('dtype', 'unknown dtype')}, {device}")
+    for attribute, sentence in _SENTENCES.items():
+        if attribute in data:
+            lines.append(sentence(data[attribute]))  # type: ignore[literal-required]
+    if data.get("inferred"):
+        lines.append("module inferred from names and order, not recorded")
+    if inside := _focus_argument(data):
+        lines.append(f"to see its inside: focus_on({inside!r}), --focus {shlex.quote(inside)}")
+    return "\n".join(map(clean, [*filter(None, lines), key]))
+
+
+def _focus_argument(data: NodeData) -> str:
+    """The argument that makes `focus_on` open a group: its (first) module, or a key."""
+    if data["kind"] is not NodeKind.GROUP:
+        return ""
+    module = data.get("module", "")
+    if "repeat" in data and module:
+        # The contents of repeated layers are those of the first one.
+        inside = [path for path in data.get("contents", ()) if path.startswith(f"{module}.")]
+        return ".".join(shared_by([tuple(path.split(".")) for path in inside])) or module
+    return module or data.get("first", "")
+
+
+def _summary_sentence(what: str) -> Any:
+    def sentence(summary: TensorSummary | None) -> str:
+        return f"{what}: {summary_text(summary) or 'not read' if summary else 'None'}"
+
+    return sentence
+
+
+_SENTENCES: dict[str, Any] = {
+    "value": _summary_sentence("value"),
+    "grad": _summary_sentence(".grad"),
+    "accumulations": lambda count: f"gradient added {count} times",
+    "members": lambda count: f"{count:,} {'operation' if count == 1 else 'operations'}, folded",
+    "parameters": lambda count: f"{count:,} elements of parameters",
+    "contents": lambda inside: f"in it: {', '.join(inside)}",
+    "options": lambda options: ", ".join(f"{name}={value}" for name, value in options.items()),
+    "outputs": lambda count: f"{count} outputs",
+    "untracked_inputs": lambda count: (
+        f"{count} constant input(s): a number, an absent argument, or a tensor that is "
+        "detached, frozen or made under no_grad (not recorded which)"
+    ),
+    "buffers": lambda buffers: f"saved tensors: {buffers.value}",
+    "saved_bytes": lambda count: f"keeps {bytes_text(count)} for backward",
+    "version": lambda count: f"version {count}: changed in place {count} times",
+    "hooks": lambda count: f"{count} hook(s)",
+    "opaque": lambda what: f"its inside cannot be seen: {what}",
+    "module": lambda path: f"in module {path}" if path else "",
+    "source": lambda line: f"made at {line}",
+    "sequence_nr": lambda number: f"sequence number {number}",
+    "changes": lambda changes: ", ".join(f"{name} {text}" for name, text in changes.items()),
+    "problem": str,
+    "clone_of": lambda key: f"the same tensor as {key}, drawn again to keep the picture clear",
+}

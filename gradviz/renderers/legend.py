@@ -1,4 +1,4 @@
-"""The legend: a row for each kind of thing that is in the picture, and for nothing else."""
+"""The legend: one row for each kind of mark that is in the picture."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from gradviz.graph import Cause, EdgeKind, GradGraph, Mark, NodeKind
 from gradviz.renderers.edges import QUIET
 from gradviz.renderers.scene import Curve, Rectangle, Shape
-from gradviz.renderers.shades import VALUE, scale_legend
-from gradviz.renderers.theme import LOOKS, marked
+from gradviz.renderers.theme import LOOKS, VALUE, marked, scale_legend
 
 __all__ = ["GLYPH_HEIGHT", "GLYPH_WIDTH", "legend_glyph", "legend_of"]
 
@@ -35,7 +34,7 @@ _AGAIN = {"again": NodeKind.LEAF, "untracked-again": NodeKind.UNTRACKED}
 
 
 def legend_of(graphs: Sequence[GradGraph]) -> dict[str, str]:
-    """What the legend of these graphs must explain, in a fixed order.
+    """The rows of the legend for these graphs, in a fixed order.
 
     Example:
         >>> graph = GradGraph()
@@ -65,7 +64,7 @@ def legend_of(graphs: Sequence[GradGraph]) -> dict[str, str]:
 
 
 def _scales(graphs: Sequence[GradGraph]) -> dict[str, str]:
-    """What the bars mean; of panels with scales of their own, no more than they share."""
+    """The rows that explain bars; panels whose scales differ share one row."""
     rows: dict[str, str] = {}
     for graph in graphs:
         for word, meaning in scale_legend(graph).items():
@@ -105,7 +104,7 @@ def legend_glyph(word: str, x: float, middle: float) -> list[Shape]:
 
 
 def _bar_glyph(token: str, x: float, middle: float) -> list[Shape]:
-    """A bar of that colour; of a scale, a short, a longer and a long one."""
+    """A bar of that color; three bars for a scale."""
     shares = (0.2, 0.6, 1.0) if token == "level" else (1.0,)
     height = GLYPH_HEIGHT / len(shares) - 1
     tops = [middle - GLYPH_HEIGHT / 2 + number * (height + 1) for number in range(len(shares))]

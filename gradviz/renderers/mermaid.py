@@ -7,8 +7,7 @@ from collections.abc import Iterator
 from gradviz.errors import TooLargeError
 from gradviz.graph import Cause, EdgeKind, GradGraph, Mark, NodeKind
 from gradviz.renderers.labels import Label, Line, Role, cause_text, labels_of
-from gradviz.renderers.shades import bar_of, edge_look, scale_text
-from gradviz.renderers.theme import LOOKS, PALETTE, Theme
+from gradviz.renderers.theme import LOOKS, PALETTE, Theme, bar_of, edge_look, scale_text
 from gradviz.story import Story
 
 __all__ = ["MOST_CHARACTERS", "MOST_EDGES", "to_mermaid"]
@@ -92,7 +91,7 @@ def _graph_lines(graph: GradGraph, prefix: str) -> Iterator[str]:
 
 
 def _widths(story: Story, theme: Theme) -> Iterator[str]:
-    """What `colour_by` shows: the width of edges, and of the outline of nodes."""
+    """What `color_by` shows: the width of edges and of the outlines of nodes."""
     several = len(story) > 1
     number = 0
     for place, frame in enumerate(story, 1):
@@ -129,7 +128,7 @@ def _label_line(line: Line) -> str:
 
 
 def _escape(text: str) -> str:
-    """Text for a quoted label, in Mermaid's own entities; Markdown's marks are text as well."""
+    """Text for a quoted label: special characters of Mermaid and Markdown as entities."""
     return "".join(
         char if char.isalnum() or char in " .,=+-/:()'!?" or ord(char) > 127 else f"#{ord(char)};"
         for char in text

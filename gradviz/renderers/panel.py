@@ -1,4 +1,4 @@
-"""One frame as placed shapes: cards where the layout put them, edges drawn between them."""
+"""One frame as placed shapes: cards and the edges between them."""
 
 from __future__ import annotations
 
@@ -7,14 +7,12 @@ from dataclasses import dataclass, replace
 
 from gradviz.graph import GradGraph, NodeKind
 from gradviz.renderers.cards import Card, card_of
-from gradviz.renderers.edges import Edge, EdgePlaces, cause_box, edge_group
-from gradviz.renderers.labels import labels_of
+from gradviz.renderers.edges import Edge, EdgePlaces, cause_box, edge_group, output_numbers
+from gradviz.renderers.labels import labels_of, tooltip_of
 from gradviz.renderers.layout.engines import Box, Link, lay_out
 from gradviz.renderers.layout.wrapping import wrap
-from gradviz.renderers.output_numbers import output_numbers
 from gradviz.renderers.scene import Curve, Group, Point, Polygon, Shape
-from gradviz.renderers.shades import bar_of
-from gradviz.renderers.tooltips import tooltip_of
+from gradviz.renderers.theme import bar_of
 
 __all__ = ["Panel", "Shifted", "panels_of"]
 
@@ -51,7 +49,7 @@ def panels_of(
 
 
 def _alike(graphs: Sequence[GradGraph]) -> list[list[GradGraph]]:
-    """Graphs in a row that share most operations, and so are one graph at several moments."""
+    """Runs of graphs that share most operations: one graph at several moments."""
     groups: list[list[GradGraph]] = []
     for graph in graphs:
         own = _operations(graph)
@@ -64,7 +62,7 @@ def _alike(graphs: Sequence[GradGraph]) -> list[list[GradGraph]]:
 
 
 def _operations(graph: GradGraph) -> set[tuple[object, ...]]:
-    """Operations by key and what never changes: other traces count from n0 as well."""
+    """Operations by key and constant attributes; every trace numbers its keys from n0."""
     return {
         (key, *(data.get(name) for name in ("sequence_nr", "op", "shape", "dtype", "source")))
         for key, data in graph.nodes(data=True)
@@ -112,7 +110,7 @@ def _panels_in_the_same_places(
 
 @dataclass(frozen=True)
 class _Drawn:
-    """The groups of a graph whose cards and places are known, made as they are asked for."""
+    """The groups of a placed graph, made while they are iterated over."""
 
     graph: GradGraph
     cards: dict[str, Card]
@@ -126,7 +124,7 @@ class _Drawn:
 
 
 def _reach(graph: GradGraph, places: EdgePlaces) -> dict[str, float]:
-    """How wide each card must be for its edges to meet it, where another moment needs more room."""
+    """The least width of each card at which its edges still meet it."""
     found: dict[str, float] = {}
     for edge in _edges(graph):
         source, target, number, _ = edge

@@ -1,4 +1,4 @@
-"""A drawing as shapes: what the SVG writer and the Graphviz canvas both draw.
+"""A drawing as shapes, drawn by the SVG writer and by the Graphviz canvas.
 
 Lengths are points, y grows downwards. Colours are tokens of the palette, so that one scene can
 be drawn light, dark, or both.
@@ -19,7 +19,7 @@ __all__ = [
     "Rectangle",
     "Scene",
     "Shape",
-    "Sheaf",
+    "GroupChain",
     "Text",
     "Words",
 ]
@@ -81,7 +81,7 @@ Shape = Rectangle | Curve | Polygon | Text
 
 
 class Group(NamedTuple):
-    """Shapes that are one thing to the reader: a node, an edge, the legend."""
+    """Shapes that form one unit: a node, an edge, the legend."""
 
     key: str
     kind: str
@@ -89,12 +89,12 @@ class Group(NamedTuple):
     tooltip: str = ""
 
 
-class Sheaf:
-    """Groups from several places, one after the other; they may be made as they are asked for.
+class GroupChain:
+    """Groups from several iterables, one after the other.
 
     Example:
-        >>> sheaf = Sheaf([[Group("n0", "node", ())], [Group("n1", "node", ())]])
-        >>> [group.key for group in sheaf] == [group.key for group in sheaf] == ["n0", "n1"]
+        >>> groups = GroupChain([[Group("n0", "node", ())], [Group("n1", "node", ())]])
+        >>> [group.key for group in groups] == [group.key for group in groups] == ["n0", "n1"]
         True
     """
 
@@ -107,10 +107,9 @@ class Sheaf:
 
 @dataclass(frozen=True)
 class Scene:
-    """A whole drawing. ``description`` is for readers who do not see it.
+    """A whole drawing. ``description`` is for screen readers.
 
-    The shapes of a large one are made anew whenever its groups are gone through: held all at
-    once they would take more memory than all the rest.
+    The shapes of a large drawing are made anew at each iteration over ``groups``, to save memory.
     """
 
     width: float

@@ -1,4 +1,4 @@
-"""A story as plain text: from each result back to its leaves, for a terminal, a log or a diff."""
+"""A story as plain text: trees from each result to its leaves, for terminals, logs and diffs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from gradviz.graph import Cause, EdgeKind, GradGraph
 from gradviz.renderers.labels import Label, cause_text, clean, labels_of
-from gradviz.renderers.shades import has_bars, scale_text, text_bar
+from gradviz.renderers.theme import has_bars, scale_text, text_bar
 from gradviz.story import Frame, Story
 
 __all__ = ["to_text"]
@@ -19,9 +19,9 @@ _WIDEST_MARGIN = 72
 def to_text(story: Story, most_lines: int = 400) -> str:
     """The story as text, each graph as a tree read backwards, from its roots to its leaves.
 
-    A line that begins with ``←`` made what is above it on the same margin; other inputs branch
-    off before it. ``╌`` and ``⇠`` mark an input to which no gradient flows. A node that several
-    others use is written out once and gets a number, ``#1``, by which it is named again.
+    A line that begins with ``←`` is the last input of the line above it on the same margin; other
+    inputs branch off before it. ``╌`` and ``⇠`` mark an input to which no gradient flows. A node
+    with several users is printed once, with a number (``#1``) that later lines refer to.
 
     Args:
         story: frames as they will be shown.
@@ -90,9 +90,9 @@ class _Tree:
                 self.users[source] += 1
 
     def lines(self) -> Iterator[str]:
-        """One line a node, depth first, by a stack: graphs are deeper than Python's own."""
+        """One line per node, depth first, without recursion: graphs may be very deep."""
         roots = self.graph.roots
-        # What nothing uses and nobody asked for: tensors that left the graph, and what they made.
+        # Nodes without users that are not roots: tensors behind a cut.
         ends = [
             key
             for key, data in self.graph.nodes(data=True)
@@ -110,13 +110,13 @@ class _Tree:
                 stack += reversed(self._next(step, inputs))
 
     def _column(self, key: str, again: bool) -> str:
-        """What `colour_by` shows, before the line."""
+        """The column of `color_by`, before the line."""
         if not self.has_bars:
             return ""
         return f"{text_bar(self.graph, {} if again else self.graph.nodes[key])}  "
 
     def _inputs(self, key: str) -> list[tuple[str, Any]]:
-        """The inputs; a leaf that a view drew again is the leaf itself, which text names."""
+        """The inputs; the copy of a shared leaf counts as the leaf itself."""
         return [
             (self.graph.nodes[source].get("clone_of", source), edge)
             for source, edge in self.graph.inputs(key)
@@ -140,7 +140,7 @@ class _Tree:
         return label.plain() + mark + way
 
     def _next(self, step: _Step, inputs: list[tuple[str, Any]]) -> list[_Step]:
-        """Side branches first, indented; then the longest way back, on the same margin."""
+        """Side branches first, indented; then the longest path, on the same margin."""
         spine = max(range(len(inputs)), key=lambda number: self.height[inputs[number][0]])
         sides = [pair for number, pair in enumerate(inputs) if number != spine]
         source, edge = inputs[spine]
@@ -162,7 +162,7 @@ class _Tree:
 
 
 def _runs(inputs: list[tuple[str, Any]]) -> list[tuple[str, Any, int]]:
-    """Inputs with how often they come in a row; the first of a row stands alone."""
+    """Inputs with the number of repetitions in a row; the first of a row is separate."""
     runs: list[tuple[str, Any, int]] = []
     for source, edge in inputs:
         if len(runs) > 1 and runs[-1][0] == runs[-2][0] == source:
@@ -173,12 +173,12 @@ def _runs(inputs: list[tuple[str, Any]]) -> list[tuple[str, Any, int]]:
 
 
 def _fit(lead: str) -> str:
-    """The margin of a line; of a very wide one the right end, which tells lines apart."""
+    """The margin of a line; only the right end of a very wide one."""
     return lead if len(lead) <= _WIDEST_MARGIN else f"… {lead[-_WIDEST_MARGIN:]}"
 
 
 def _heights(graph: GradGraph) -> dict[str, int]:
-    """The longest way from each node back to an input of the graph."""
+    """The length of the longest path from an input of the graph to each node."""
     height = dict.fromkeys(graph.nodes, 0)
     waiting = {key: sum(1 for _ in graph.inputs(key)) for key in graph.nodes}
     users: dict[str, list[str]] = {key: [] for key in graph.nodes}

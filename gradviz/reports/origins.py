@@ -5,32 +5,16 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from gradviz.graph import EdgeKind, GradGraph, NodeData, NodeKind, SavedTensor
-from gradviz.views.bookkeeping import RESHAPING
+from gradviz.graph.operations import operation
 
 __all__ = ["Origin", "Origins"]
 
-# Their results lie in the storage of their input.
-_VIEWS = (RESHAPING - {"contiguous", "flatten", "reshape"}) | frozenset(
-    (
-        *("chunk", "detach", "diagonal", "movedim", "narrow", "real", "select", "slice", "split"),
-        *("split_with_sizes", "unbind", "unfold", "view_as_complex", "view_as_real"),
-    )
-)
 _OPERANDS = frozenset(
     (
         *("self", "other", "input", "mat", "mat1", "mat2", "vec", "vec1", "vec2", "tensor"),
         *("tensor1", "tensor2", "batch1", "batch2", "end", "query", "key", "value"),
     )
 )
-_MOMENTS = {"result1": "mean", "result2": "inverse deviation"}
-_OF_OUTPUTS = {
-    "native_dropout": {"result1": "mask"},
-    "dropout": {"result1": "mask"},
-    "max_pool2d": {"result1": "indices"},
-    "max_pool3d": {"result1": "indices"},
-    "fractional_max_pool2d": {"result1": "indices"},
-    **dict.fromkeys(("layer_norm", "batch_norm", "group_norm"), _MOMENTS),
-}
 # What an operation made beside its result, as torch's table of derivatives calls it.
 _SIDE_OUTPUTS = frozenset(
     (
@@ -50,9 +34,6 @@ _SIDE_OUTPUTS = frozenset(
         *("log_sumexp", "logsumexp", "philox_offset", "philox_seed", "residuals", "rng_state"),
         *("sign", "softmax_logsumexp", "solution", "total_weight", "unused"),
     )
-)
-_SORTING = frozenset(
-    ("cummax", "cummin", "kthvalue", "max", "median", "min", "mode", "nanmedian", "sort", "topk")
 )
 _MAIN = ("result", "result0", "output")
 
@@ -100,9 +81,9 @@ class Origins:
         op = self._graph.nodes[key].get("op", "")
         if tensor.argument in _MAIN:
             return Origin(key, f"output of {op}", True)
-        is_indices = tensor.argument == "indices" and op in _SORTING
+        is_indices = tensor.argument == "indices" and operation(op).sorts
         if is_indices or tensor.argument in _SIDE_OUTPUTS or tensor.argument.startswith("result"):
-            word = _OF_OUTPUTS.get(op, {}).get(
+            word = operation(op).outputs.get(
                 tensor.argument, tensor.argument.replace("_", " ").strip()
             )
             return Origin(key, f"{word} of {op}", True)
@@ -156,7 +137,7 @@ class Origins:
         """What a view is a view of; anything else is its own."""
         data: NodeData = self._graph.nodes[key]
         if data["kind"] is NodeKind.OPERATION:
-            is_view = data.get("op") in _VIEWS
+            is_view = operation(data.get("op", "")).views
         else:
             is_view = data["kind"] is NodeKind.ACCUMULATE
         if not is_view:

@@ -5,31 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from gradviz.graph import Buffers, GradGraph, NodeKind
+from gradviz.graph.operations import operation
 from gradviz.views.view import view
 
-__all__ = ["RESHAPING", "hide_bookkeeping"]
-
-RESHAPING = frozenset(
-    {
-        "alias",
-        "as_strided",
-        "contiguous",
-        "expand",
-        "flatten",
-        "permute",
-        "reshape_alias",
-        "reshape",
-        "squeeze",
-        "swapaxes",
-        "t",
-        "transpose",
-        "unflatten",
-        "unsafe_view",
-        "unsqueeze",
-        "view",
-    }
-)
-"""Operations that arrange the same numbers in another shape."""
+__all__ = ["hide_bookkeeping"]
 
 # A chain of views keeps its first few words, so that folding a million stays linear.
 _WORDS_KEPT = 6
@@ -64,7 +43,7 @@ def hide_bookkeeping(graph: GradGraph) -> GradGraph:
         data = hidden.nodes[key]
         if data["kind"] is NodeKind.ACCUMULATE and hidden.in_degree(key) == 1:
             _bypass(hidden, key, ())
-        elif data.get("op") in RESHAPING and _only_rearranges(hidden, key, data):
+        elif operation(data.get("op", "")).rearranges and _only_rearranges(hidden, key, data):
             folded[data["op"]] = folded.get(data["op"], 0) + 1
             _bypass(hidden, key, (data["op"],))
     if folded:

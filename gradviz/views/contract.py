@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gradviz.graph import EdgeData, EdgeKind, GradGraph, NodeData, NodeKind
-from gradviz.views.bookkeeping import RESHAPING
+from gradviz.graph.operations import operation
 from gradviz.views.sums import fingerprint, is_known, sums_of
 
 __all__ = ["Part", "contract"]
@@ -135,7 +135,7 @@ class _PartInside:
 
 def _first_seen(graph: GradGraph, part: Part) -> str:
     """The first key in a part that `hide_bookkeeping` leaves to be seen."""
-    seen = (key for key in part.keys if graph._node[key].get("op") not in RESHAPING)
+    seen = (key for key in part.keys if not operation(graph._node[key].get("op", "")).rearranges)
     return next(seen, part.keys[0])
 
 

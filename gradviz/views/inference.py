@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from gradviz.graph import NodeData, NodeKind
 from gradviz.graph.module_paths import Path, without_wrappers
-from gradviz.views.bookkeeping import RESHAPING
+from gradviz.graph.operations import words
 from gradviz.views.units import Units
 
 __all__ = ["deepest", "is_inferred", "module_paths", "root_of", "shared", "shared_by"]
@@ -16,8 +16,8 @@ _PATH = re.compile(r"[^\s.]+(\.[^\s.]+)+")
 _EMBEDS = re.compile(r"emb|wte|wpe|tok|shared")
 _VIEWS = frozenset({"view", "unsafe_view", "reshape_alias", "reshape"})
 _LINEAR = ("addmm", "mm")
-_ARRANGED = RESHAPING | {"to_copy"}
-_NORM = frozenset({"mul", "rsqrt", "add", "mean", "pow", "to_copy", "sqrt", "div"})
+_ARRANGED = words(lambda row: row.rearranges) | {"to"}
+_NORM = frozenset({"mul", "rsqrt", "add", "mean", "pow", "to", "sqrt", "div"})
 
 _MOST_MODELS = 16  # what followed a module, in so many forms, is kept in mind
 

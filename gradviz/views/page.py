@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 from gradviz.errors import UsageError
 from gradviz.graph import GradGraph, NodeKind
-from gradviz.views.bookkeeping import RESHAPING, hide_bookkeeping
+from gradviz.graph.operations import operation
+from gradviz.views.bookkeeping import hide_bookkeeping
 from gradviz.views.chains import fold_chains
 from gradviz.views.contract import Part
 from gradviz.views.flow import along_the_data
@@ -147,5 +148,5 @@ def _left(units: Units, parts: list[Part]) -> int:
     inside = {key for part in parts for key in part.keys}
     plain = zip(units.keys, units.data, strict=True)
     return len(parts) + sum(
-        key not in inside and data.get("op") not in RESHAPING for key, data in plain
+        key not in inside and not operation(data.get("op", "")).rearranges for key, data in plain
     )

@@ -1,1 +1,1 @@
-"""Torch's autograd, read without touching it: the one place that knows its private names."""
+"""Reads and observes torch's autograd: the only place that uses its private names."""

@@ -1,10 +1,9 @@
-"""Where the calls of modules begin and end.
+"""Reports the calls of modules.
 
-Torch can put hooks on each module, or a pair of them on all modules at once. While a recording
-is open it is the pair on all, for a hook on a module does not stay where it was put: a deep copy
-of the module, or a saved one, has it for ever, ``torch.jit.script`` refuses it, and a
-``TransformerEncoderLayer`` that has one leaves its fast path, which changes the numbers. Modules
-that are made during the recording would have none.
+Torch has hooks per module, and a pair of hooks for all modules. A recording uses the pair: a hook
+on a module stays in deep copies and saved copies of it, ``torch.jit.script`` refuses it, a
+``TransformerEncoderLayer`` with one leaves its fast path, which changes the numbers, and modules
+created during the recording would have none.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ __all__ = ["CallListener", "call_depth", "listen_to_calls", "unlisten_to_calls"]
 
 
 class CallListener(Protocol):
-    """What wants to know of calls of modules, in any thread."""
+    """Is notified of the calls of modules, in any thread."""
 
     def enter(self, module: nn.Module) -> None: ...  # noqa: D102
 
@@ -39,11 +38,11 @@ _filters: list[Any] = []
 
 
 def _enter(module: nn.Module, args: Any) -> None:
-    if not torch.compiler.is_dynamo_compiling():  # it traces this, and must find nothing
+    if not torch.compiler.is_dynamo_compiling():  # it traces this
         for listener in _listeners:
             try:
                 listener.enter(module)
-            except Exception as error:  # it must not reach the program
+            except Exception as error:  # an error here must not reach the program
                 listener.stumbled(error)
 
 
@@ -57,17 +56,17 @@ def _leave(module: nn.Module, args: Any, result: Any) -> None:
 
 
 def listen_to_calls(listener: CallListener) -> None:
-    """Tell a listener of the calls of modules, until `unlisten_to_calls`.
+    """Notify a listener of the calls of modules, until `unlisten_to_calls`.
 
     Private: ``_global_forward_pre_hooks`` and ``_global_forward_hooks``. The public functions
-    give each hook another number, by which ``torch.compile`` takes it for another hook: it would
-    compile every function again for every recording. The same two functions under the same key
-    cost it nothing. The hook at the end is also called when the module raises.
+    give each hook a new number, and ``torch.compile`` then compiles every function again for
+    every recording; the same two functions under the same key cause no recompilation. The second
+    hook is also called when the module raises.
     """
     with _lock:
         _listeners.append(listener)
         if len(_listeners) == 1:
-            # Torch warns when a compiled module is called, in case a hook cannot bear it.
+            # Torch warns that a compiled module may skip hooks.
             warnings.filterwarnings("ignore", message=_NEEDLESS)
             _filters.append(warnings.filters[0])
             _table._global_forward_pre_hooks[_KEY] = _enter
@@ -76,7 +75,7 @@ def listen_to_calls(listener: CallListener) -> None:
 
 
 def unlisten_to_calls(listener: CallListener) -> None:
-    """Tell a listener no more; the last one takes the hooks away.
+    """Stop notifying a listener; after the last one the hooks are removed.
 
     Private: as `listen_to_calls`.
     """
@@ -92,7 +91,7 @@ def unlisten_to_calls(listener: CallListener) -> None:
 
 
 def call_depth(frame: Any) -> int:
-    """How many calls of modules a frame is in.
+    """The number of module calls around a frame.
 
     Private: ``_call_impl``, the function in which every such call runs.
     """

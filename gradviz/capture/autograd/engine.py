@@ -1,8 +1,13 @@
-"""Where backward passes begin and end, and the count by which nodes are numbered.
+"""What a recording replaces in torch while it is open, and the counter that numbers the nodes.
 
-Every backward pass, of ``Tensor.backward``, ``torch.autograd.backward`` and
-``torch.autograd.grad``, runs through one function of torch. While a recording is open it is
-replaced by one that tells the recordings of the same thread; other threads notice nothing.
+- The one function that every backward pass runs through (``Tensor.backward``,
+  ``torch.autograd.backward``, ``torch.autograd.grad``) reports the pass to the recordings of the
+  same thread.
+- ``torch.inference_mode`` reports when it is entered and left: torch has no hook for it.
+- The transformer modules keep their fast paths. In evaluation ``TransformerEncoder``, its layers
+  and ``MultiheadAttention`` run as one operation each, unless an argument has a
+  ``__torch_function__`` of its own, and an active ``TorchFunctionMode`` counts as one. Without
+  the fast path padded positions have other values: a recording would change the program.
 """
 
 from __future__ import annotations
@@ -10,13 +15,14 @@ from __future__ import annotations
 import functools
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
 from torch.autograd import _get_sequence_nr  # type: ignore[attr-defined]
 
-from gradviz.capture.autograd import fast_paths, hooks, modes
+from gradviz.capture.autograd import hooks
 
 __all__ = [
     "BackwardCall",
@@ -31,17 +37,17 @@ __all__ = [
 creation_count: Callable[[], int] = _get_sequence_nr
 """How many nodes this thread has created; the next node gets this number.
 
-Private: nothing public tells. To ask a tensor for its node would keep the node's wrapper alive.
+Private: there is no public counter. Reading ``grad_fn`` would keep the node's wrapper alive.
 """
 
 jit_trace: Callable[[], object] = torch._C._get_tracing_state
-"""What ``torch.jit.trace`` is writing down in this thread; None while it does not.
+"""The state of ``torch.jit.trace`` in this thread; None while it does not trace.
 
 Private: ``torch.jit.is_tracing`` asks the same, and takes twice as long.
 """
 
 _autograd: Any = torch.autograd
-_RUN = "_engine_run_backward"  # private: hooks on tensors would change the program, and see less
+_RUN = "_engine_run_backward"  # private: hooks on tensors would change the program, see less
 
 
 def modes_below() -> int:
@@ -74,10 +80,10 @@ class BackwardCall:
 
 
 class Listener(Protocol):
-    """What wants to know of backward passes; the outcome is what it returned, or the error.
+    """Is notified of backward passes; the outcome is what the pass returned, or its error.
 
-    While one runs it is told what each full backward hook of a module was given and returned; at
-    any time, that ``inference_mode`` was entered or left.
+    Also of each call of a full backward hook of a module while a pass runs, and of
+    ``inference_mode`` being entered or left.
     """
 
     def before_backward(self, call: BackwardCall) -> None: ...  # noqa: D102
@@ -99,24 +105,25 @@ _here = _Here()
 _lock = threading.Lock()
 _open = 0
 _original: Any = None
+_undo: list[Callable[[], None]] = []
 
 
 def listen(listener: Listener) -> None:
-    """Tell a listener of the backward passes of this thread, until `unlisten`."""
+    """Notify a listener of the backward passes of this thread, until `unlisten`."""
     global _open, _original
     with _lock:
         if _open == 0:
             _original = getattr(_autograd, _RUN)
             setattr(_autograd, _RUN, _replacement(_original))
-            hooks.install(_tell_module_hook)
-            modes.install(_tell_mode)
-            fast_paths.install()
+            hooks.install(_notify_module_hook)
+            _report_inference_mode()
+            _keep_fast_paths()
         _open += 1
     _here.listeners.append(listener)
 
 
 def unlisten(listener: Listener) -> None:
-    """Tell a listener no more; the last one puts torch's own function back."""
+    """Stop notifying a listener; after the last one torch has its own functions back."""
     global _open
     _here.listeners.remove(listener)
     with _lock:
@@ -124,19 +131,64 @@ def unlisten(listener: Listener) -> None:
         if _open == 0:
             setattr(_autograd, _RUN, _original)
             hooks.remove()
-            modes.remove()
-            fast_paths.remove()
+            while _undo:
+                _undo.pop()()
 
 
-def _tell_module_hook(hook: Any, module: Any, given: Any, result: Any) -> None:
+def _notify_module_hook(hook: Any, module: Any, given: Any, result: Any) -> None:
     if _here.running:
         for listener in _here.listeners:
             listener.module_hook(hook, module, given, result)
 
 
-def _tell_mode() -> None:
-    for listener in _here.listeners:
-        listener.mode_changed()
+def _replace(owner: Any, name: str, new: Any) -> None:
+    original = getattr(owner, name)
+    _undo.append(lambda: setattr(owner, name, original))
+    setattr(owner, name, new)
+
+
+def _report_inference_mode() -> None:
+    """Notify the listeners after each entry and exit, as a block or as a decorator."""
+
+    def reporting(original: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(original)
+        def switch(*args: Any) -> Any:
+            result = original(*args)
+            for listener in _here.listeners:
+                listener.mode_changed()
+            return result
+
+        return switch
+
+    mode: Any = torch.inference_mode
+    for name in ("__enter__", "__exit__"):
+        _replace(mode, name, reporting(getattr(mode, name)))
+
+
+def _keep_fast_paths() -> None:
+    """Leave modes that only look out of the condition for the fast paths.
+
+    The three modules read the name ``torch.overrides.has_torch_function``, and nothing else does:
+    the code that calls a mode has its own name for the function.
+
+    Private: the stack of modes, and ``_pop_mode_temporarily``; there is no public way to leave a
+    mode out.
+    """
+    overrides: Any = torch.overrides
+    original = overrides.has_torch_function
+
+    def has_torch_function(arguments: Any) -> bool:
+        if torch.compiler.is_dynamo_compiling():  # it traces this
+            return bool(original(arguments))
+        stack = overrides._get_current_function_mode_stack()
+        if not all(getattr(mode, "only_looks", False) for mode in stack):
+            return bool(original(arguments))
+        with ExitStack() as without:
+            for _ in stack:
+                without.enter_context(overrides._pop_mode_temporarily())
+            return bool(original(arguments))
+
+    _replace(overrides, "has_torch_function", has_torch_function)
 
 
 def _replacement(original: Any) -> Any:

@@ -1,7 +1,6 @@
-"""The hooks of the user's: on tensors, on leaves after a gradient was added, and on modules.
+"""The user's hooks: on tensors, on leaves after accumulation, and on modules.
 
-While a backward pass of a recording runs, a stand-in calls each hook in its place; afterwards
-the hook is back where it was.
+While a recorded backward pass runs, a stand-in takes the place of each hook and calls it.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ __all__ = ["ModuleHook", "StandIn", "Table", "install", "remove", "tables_of"]
 Table = dict[int, Callable[..., Any]]
 """The hooks of a tensor, by the ``id`` of their handle; torch calls them in this order."""
 
-_TOLD_BY = "__init__"
+_METHOD = "__init__"
 _original: Any = None
 
 
@@ -33,12 +32,12 @@ def tables_of(tensor: torch.Tensor) -> tuple[Table | None, Table | None]:
 
 
 class StandIn:
-    """Called in the place of a hook, with a look before and one after.
+    """Takes the place of a hook, and is called before and after it.
 
     Args:
         hook: what the user registered.
-        look: called with what the hook is given, before it; what it returns is called with what
-            the hook returned.
+        look: called with the argument of the hook, before it; what it returns is called with the
+            result of the hook.
     """
 
     def __init__(
@@ -49,40 +48,40 @@ class StandIn:
 
     def __call__(self, given: Any) -> Any:
         """Call the hook."""
-        tell = self._look(given)
+        after = self._look(given)
         result = self.hook(given)
-        tell(result)
+        after(result)
         return result
 
     def __getattr__(self, name: str) -> Any:
-        """Torch names a hook in its errors: by the name that it has."""
+        """Torch names hooks in its errors: pass the attributes of the hook on."""
         return getattr(self.hook, name)
 
 
 class ModuleHook:
-    """A full backward hook of a module, whose result is told.
+    """A full backward hook of a module, whose result is reported.
 
     Args:
         hook: what the user registered.
-        tell: called with the hook, the module, the gradients that it was given, and its result.
+        report: called with the hook, the module, the gradients that it was given, and its result.
     """
 
-    def __init__(self, hook: Callable[..., Any], tell: Callable[..., None]) -> None:
+    def __init__(self, hook: Callable[..., Any], report: Callable[..., None]) -> None:
         self.hook = hook
-        self._tell = tell
+        self._report = report
 
     def __call__(self, module: Any, gradients: Any, *others: Any) -> Any:
         """Call the hook."""
         result = self.hook(module, gradients, *others)
-        self._tell(self.hook, module, gradients, result)
+        self._report(self.hook, module, gradients, result)
         return result
 
 
-def install(tell: Callable[..., None]) -> None:
-    """Have the results of the full backward hooks of modules told, until `remove`.
+def install(report: Callable[..., None]) -> None:
+    """Report the results of the full backward hooks of modules, until `remove`.
 
-    Private: ``torch.utils.hooks.BackwardHook``, which each call of a module with hooks makes for
-    itself; the hooks on the nodes behind it cannot be found.
+    Private: ``torch.utils.hooks.BackwardHook``, of which each call of a module with hooks creates
+    one; the hooks on its nodes cannot be listed.
     """
     global _original
     _original = original = BackwardHook.__init__
@@ -92,12 +91,12 @@ def install(tell: Callable[..., None]) -> None:
         if torch.compiler.is_dynamo_compiling():
             original(self, module, hooks, before)
             return
-        told = ([ModuleHook(hook, tell) for hook in each] for each in (hooks, before))
-        original(self, module, *told)
+        reported = ([ModuleHook(hook, report) for hook in each] for each in (hooks, before))
+        original(self, module, *reported)
 
-    setattr(BackwardHook, _TOLD_BY, begin)
+    setattr(BackwardHook, _METHOD, begin)
 
 
 def remove() -> None:
     """Put torch's own method back."""
-    setattr(BackwardHook, _TOLD_BY, _original)
+    setattr(BackwardHook, _METHOD, _original)

@@ -1,7 +1,7 @@
-"""Reads the nodes of autograd's graph without touching them.
+"""Reads the nodes of autograd's graph without side effects.
 
-Every function says which private attribute it reads and why the public way would not do. None
-of them runs a hook, recomputes anything, or keeps a tensor alive.
+Every function says which private attribute it reads and why there is no public way. None of them
+runs a hook, recomputes anything, or keeps a tensor alive.
 """
 
 from __future__ import annotations
@@ -9,32 +9,32 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from operator import attrgetter, methodcaller
-from typing import Any
+from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 import torch
 from torch.autograd.graph import Node
 
-from gradviz.capture.autograd.kept import KeptStorages, Several
 from gradviz.capture.autograd.operations import (
-    ADD_FAMILY,
-    ARGUMENTS,
     OPTIONS,
     OperationType,
     custom_word,
-    forward_word,
     option_text,
     plain_shape,
     type_text,
 )
 from gradviz.graph import Buffers, NodeKind
+from gradviz.graph.operations import forward_word, operation
+from gradviz.graph.schema import SavedTensor
 from gradviz.graph.templates import template
 from gradviz.torch_messages import MessageKind
 
 __all__ = [
     "ACCUMULATE",
     "ACCUMULATE_NR",
+    "KeptStorages",
     "NodeReader",
+    "Several",
     "forward_class",
     "has_no_bias",
     "leaf_of",
@@ -48,11 +48,11 @@ ACCUMULATE = "AccumulateGrad"  # the class of the node that adds a gradient to a
 sequence_number: Callable[[Node], int] = methodcaller("_sequence_nr")
 """When a node was created, counted within the thread that ran the forward pass.
 
-Private: ``_sequence_nr``; nothing public tells. An ``AccumulateGrad`` gives `ACCUMULATE_NR`.
+Private: ``_sequence_nr``; there is no public way. An ``AccumulateGrad`` gives `ACCUMULATE_NR`.
 """
 ACCUMULATE_NR = 2**64 - 1
 
-# To look a member up in its enum takes longer than all the rest of what is done with it here.
+# Looking a member up in its enum takes longer than everything else done with it here.
 _NOTHING_SAVED, _HELD, _FREED = Buffers.NOTHING_SAVED, Buffers.HELD, Buffers.FREED
 
 _OPERATION = template(
@@ -108,14 +108,16 @@ def _operation_type(node: Node) -> OperationType:
     raw = tuple(a for a in attributes if a.startswith("_raw_saved_"))
     saved = tuple(a.removeprefix("_raw_saved_") for a in raw)
     plain = {a.removeprefix("_saved_") for a in attributes if a.startswith("_saved_")}
+    word = "accumulate_grad" if name == ACCUMULATE else forward_word(name)
+    row = operation(word)
     options = tuple(sorted(plain.difference(saved) & OPTIONS.keys()))
     return OperationType(
         grad_fn=name,
-        op="accumulate_grad" if name == ACCUMULATE else forward_word(name),
+        op=word,
         saved=saved,
         raw=raw,
         read_raw=_reader(raw),
-        arguments=ARGUMENTS.get(name, ()),
+        arguments=row.saves if name.endswith(f"Backward{row.variant}") else (),
         options=options,
         read_options=attrgetter(*(f"_saved_{o}" for o in options)) if options else None,
     )
@@ -126,7 +128,7 @@ def _reader(raw: Sequence[str]) -> Callable[[Node], Any] | None:
 
 
 class NodeReader:
-    """Reads the facts of operations for one graph, and shares what repeats among them."""
+    """Reads the attributes of operations for one graph; equal values are shared."""
 
     def __init__(self) -> None:
         self._types: dict[type, OperationType] = {}
@@ -140,9 +142,9 @@ class NodeReader:
     ) -> tuple[OperationType, dict[str, Any], Sequence[Any]]:
         """The type of an operation, its attributes, and what each of its ``raw`` attributes holds.
 
-        Every node of the graph comes through here, so the common case is written out, and the
-        rest is left to the methods below. Private: ``_sequence_nr`` and ``_input_metadata``, each
-        explained there.
+        Every node of the graph comes through here: the common case is written inline.
+
+        Private: ``_sequence_nr`` and ``_input_metadata``, as explained there.
 
         Args:
             node: the operation.
@@ -171,7 +173,7 @@ class NodeReader:
         return kind, data, saved
 
     def _first_of_its_kind(self, node: Node, kind: OperationType) -> dict[str, Any]:
-        """The attributes that operations of one type have in common, if they make the same.
+        """The attributes that operations of one type with equal outputs have in common.
 
         Private: ``_input_metadata``, as in `read_output`.
         """
@@ -184,14 +186,14 @@ class NodeReader:
         return data
 
     def spare(self, leaf: torch.Tensor, data: dict[str, Any]) -> None:
-        """Take a leaf, given with its attributes, off the count: it lives anyway."""
+        """Subtract a leaf from the saved bytes: it lives anyway."""
         self._kept.spare(leaf, data)
 
     def read_tensor(self, tensor: torch.Tensor, data: dict[str, Any]) -> bool:
-        """Fill in shape, dtype and device of a tensor whose values are not asked for.
+        """Fill in shape, dtype and device of an ordinary tensor.
 
         Returns:
-            Whether it is such a tensor: an ordinary one, of whose kind there is nothing to say.
+            Whether it is one: a plain, dense tensor with values.
         """
         if (
             type(tensor) not in _ORDINARY
@@ -213,10 +215,10 @@ class NodeReader:
         return found
 
     def read_output(self, node: Node, number: int) -> tuple[Any, Any, Any]:
-        """Shape, dtype and device of one output of a node; None for what cannot be told.
+        """Shape, dtype and device of one output of a node; None for what is not known.
 
-        Private: ``_input_metadata``. The gradient that a node receives is shaped like the output
-        that it once made; no tensor is left to ask.
+        Private: ``_input_metadata``. The gradient that a node receives has the shape of the
+        output that it made; the tensor itself may be gone.
         """
         shape = dtype = device = None
         outputs = getattr(node, "_input_metadata", [])
@@ -229,7 +231,7 @@ class NodeReader:
         return shape, dtype, device
 
     def _read_options(self, node: Node, kind: OperationType) -> dict[str, str]:
-        """Plain arguments as text; equal ones share a dict, which nobody changes."""
+        """Plain arguments as text; equal ones share a dict."""
         values = kind.read_options(node)
         try:
             found = self._options.get((kind.grad_fn, values))
@@ -244,7 +246,7 @@ class NodeReader:
 
 
 def _add_rare(kind: OperationType, outputs: int, data: dict[str, Any]) -> None:
-    """Put in what few operations have, and take out what could not be told."""
+    """Add what few operations have, and remove what is not known."""
     for name in ("shape", "dtype", "device"):
         if data[name] is None:
             del data[name]
@@ -255,7 +257,7 @@ def _add_rare(kind: OperationType, outputs: int, data: dict[str, Any]) -> None:
 
 
 def read_saved(node: Node, kind: OperationType) -> tuple[Buffers, Sequence[Any]]:
-    """What became of an operation's saved tensors, and what each attribute of ``raw`` holds now.
+    """The state of an operation's saved tensors, and what each attribute of ``raw`` holds now.
 
     Private: ``_raw_saved_*``, and ``.data`` of the ``SavedTensor`` in it. The public ``_saved_*``
     runs unpack hooks: it re-runs a checkpointed forward pass and copies what was offloaded. A
@@ -281,7 +283,7 @@ def read_saved(node: Node, kind: OperationType) -> tuple[Buffers, Sequence[Any]]
 
 
 def _read_saved_lists(node: Node, kind: OperationType) -> tuple[Buffers, Sequence[Any]]:
-    """The same where an attribute holds a tuple of ``SavedTensor``.
+    """`read_saved` where an attribute holds a tuple of ``SavedTensor``.
 
     Private: ``_raw_saved_*``, as in `read_saved`.
     """
@@ -302,10 +304,10 @@ def _read_saved_lists(node: Node, kind: OperationType) -> tuple[Buffers, Sequenc
 
 
 def _nothing_held(node: Node, kind: OperationType) -> Buffers:
-    """Tell an operation that never saved a tensor from one whose tensors were freed."""
+    """Whether an operation that holds nothing has saved nothing, or its tensors were freed."""
     if kind.raw == ("_raw_saved_tensors",):
         return _NOTHING_SAVED  # a custom function raises once it is freed
-    if kind.grad_fn in ADD_FAMILY:
+    if operation(kind.op).lazy:
         edges = node.next_functions
         if edges and all(child is None for child, _ in edges[1:]):
             return _NOTHING_SAVED
@@ -313,9 +315,9 @@ def _nothing_held(node: Node, kind: OperationType) -> Buffers:
 
 
 def has_no_bias(node: Node) -> bool:
-    """Whether a convolution was called without a bias, as its own record says.
+    """Whether a convolution was called without a bias.
 
-    Private: ``_saved_bias_sym_sizes_opt``, plain numbers: to read it runs no hook.
+    Private: ``_saved_bias_sym_sizes_opt``, plain numbers: reading it runs no hook.
     """
     sizes = getattr(node, "_saved_bias_sym_sizes_opt", ())
     return sizes is None or tuple(sizes) == (0,)
@@ -337,3 +339,125 @@ def forward_class(node: Node) -> type | None:
     """
     found: type | None = getattr(type(node), "_forward_cls", None)
     return found
+
+
+_new = tuple.__new__  # calling the class would double the time
+
+
+class Several(list[Any]):
+    """The tensors that an operation saved under one name (a plain list can come from a hook)."""
+
+
+class _Storage(NamedTuple):
+    """A storage: its number in the graph, its size, and the operation that it is counted for."""
+
+    number: int
+    bytes: int
+    keeper: dict[str, Any]
+
+
+class KeptStorages:
+    """The tensors that operations saved for backward, each storage counted once per graph.
+
+    Args:
+        shapes: equal shapes are kept once, in here.
+    """
+
+    def __init__(self, shapes: dict[tuple[int, ...], tuple[int, ...]]) -> None:
+        self._shapes = shapes
+        self._known: dict[int, _Storage] = {}  # by address
+        self._spared: set[int] = set()  # numbers
+
+    def note(
+        self,
+        kind: OperationType,
+        saved: Sequence[Any],
+        edges: Sequence[tuple[Node | None, int]],
+        data: dict[str, Any],
+    ) -> None:
+        """Add the saved tensors to the attributes of an operation.
+
+        Args:
+            kind: of the operation.
+            saved: what it holds under each of the names of its kind: a tensor, `Several`, what a
+                hook made of one, or None.
+            edges: its ``next_functions``.
+            data: its attributes.
+        """
+        found, inputs = [], kind.arguments
+        for name, held in zip(kind.saved, saved, strict=False):
+            if held is None:
+                continue
+            if type(held) is Several:
+                for number, item in enumerate(held):
+                    if item is not None:
+                        found.append(self._look(f"{name}[{number}]", item, edges, data, -1))
+            else:
+                place = inputs.index(name) if name in inputs else -1
+                found.append(self._look(name, held, edges, data, place))
+        if found:
+            data["saved"] = tuple(found)
+
+    def _look(
+        self,
+        name: str,
+        held: Any,
+        edges: Sequence[tuple[Node | None, int]],
+        data: dict[str, Any],
+        place: int,
+    ) -> SavedTensor:
+        """A saved tensor; which input it is follows from its name, or from the node that made it.
+
+        The ``grad_fn`` of a view that was changed in place, or whose base was, is not read: torch
+        would create a new node. A tensor changed after it was saved has another one.
+
+        Private: ``_cdata``, the address of the storage itself; ``data_ptr()`` is 0 for every
+        empty or meta tensor. Sparse tensors and those of ``torch.func`` have no storage.
+        ``_version``, as in `version_of`; ``_is_view``.
+        """
+        if not isinstance(held, torch.Tensor):  # a pack hook of the user's returned it
+            return SavedTensor(name)
+        try:
+            storage = held.untyped_storage()
+            address = storage._cdata
+            known = self._known.get(address)
+            if known is None:
+                size = storage.nbytes()
+                known = self._known[address] = _Storage(len(self._known), size, data)
+                if size:
+                    data["saved_bytes"] = data.get("saved_bytes", 0) + size
+            sizes: tuple[int, ...] = held.shape
+            shape = self._shapes.get(sizes)
+            if shape is None:
+                sizes = plain_shape(sizes)
+                shape = self._shapes.setdefault(sizes, sizes)
+            text = type_text(held.dtype)
+            if place < 0 and held.requires_grad and not (held._version and held._is_view()):
+                maker = held.grad_fn
+                if maker is not None:
+                    made = maker, held.output_nr
+                    place = edges.index(made) if made in edges else -1
+            return _new(SavedTensor, (name, place, shape, text, known[0], known[1]))
+        except Exception:  # it has no storage
+            return SavedTensor(name, dtype=type_text(held.dtype))
+
+    def spare(self, leaf: torch.Tensor, data: dict[str, Any]) -> None:
+        """Subtract a leaf from the saved bytes: its storage lives anyway, saved or not.
+
+        Private: ``_cdata``, as in `_look`.
+
+        Args:
+            leaf: the tensor.
+            data: its attributes, which get the number of the storage.
+        """
+        with suppress(NotImplementedError, RuntimeError):
+            known = self._known.get(leaf.untyped_storage()._cdata)
+            if known is None:
+                return
+            number, size, keeper = known
+            if size and number not in self._spared:
+                self._spared.add(number)
+                keeper["saved_bytes"] -= size
+                if not keeper["saved_bytes"]:
+                    del keeper["saved_bytes"]
+            data["storage"] = number

@@ -1,4 +1,4 @@
-"""What an operation is called, and which of its arguments are worth showing: tables and words.
+"""Names of operations, and which of their arguments are shown.
 
 Torch names the node of an operation after its derivative (``MulBackward0``) and its arguments
 after its native signature (``_saved_exponent``). Nothing here needs torch itself.
@@ -6,112 +6,23 @@ after its native signature (``_saved_exponent``). Nothing here needs torch itsel
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
+from gradviz.graph.text import number_text
+
 __all__ = [
-    "ADD_FAMILY",
-    "ARGUMENTS",
-    "NUMBER_OPERAND",
-    "OPTIONAL",
     "OPTIONS",
     "OperationType",
     "custom_word",
-    "forward_word",
-    "number_text",
     "option_text",
     "plain_shape",
     "type_text",
 ]
 
-_BACKWARD = re.compile(r"Backwards?\d*\w*$")
-_HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z][a-z])|(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
-
-_PLAIN_WORDS = {
-    "convolution": "conv",
-    "unsafe_split": "split",
-    "convolution_overrideable": "conv",
-    "cudnn_batch_norm": "batch_norm",
-    "cudnn_convolution": "conv",
-    "linalg_vector_norm": "norm",
-    "max_pool2d_with_indices": "max_pool2d",
-    "max_pool3d_with_indices": "max_pool3d",
-    "miopen_batch_norm": "batch_norm",
-    "mkldnn_convolution": "conv",
-    "mkldnn_rnn_layer": "rnn",
-    "native_batch_norm": "batch_norm",
-    "native_dropout": "dropout",
-    "native_group_norm": "group_norm",
-    "native_layer_norm": "layer_norm",
-    "prelu_kernel": "prelu",
-    "to_copy": "to",
-    "unsafe_view": "view",
-}
-
-ADD_FAMILY = frozenset(
-    f"{word}Backward0"
-    for word in ("Addmm", "Addmv", "Addr", "Baddbmm", "Addbmm", "Addcmul", "Addcdiv")
-)
-"""Operations that save nothing when only their first input, the one added, requires grad."""
-
 _PLAIN = (int, float, complex, str)
-_SELF_OTHER = ("self", "other")
-_SELF_TARGET = ("self", "target")
-_NORM = ("input", "weight", "bias")
-_ATTENTION = ("query", "key", "value")
-
-ARGUMENTS: dict[str, tuple[str, ...]] = {
-    "AddbmmBackward0": ("self", "batch1", "batch2"),
-    "AddcdivBackward0": ("self", "tensor1", "tensor2"),
-    "AddcmulBackward0": ("self", "tensor1", "tensor2"),
-    "AddmmBackward0": ("self", "mat1", "mat2"),
-    "AddmvBackward0": ("self", "mat", "vec"),
-    "AddrBackward0": ("self", "vec1", "vec2"),
-    "Atan2Backward0": _SELF_OTHER,
-    "BaddbmmBackward0": ("self", "batch1", "batch2"),
-    "BinaryCrossEntropyBackward0": _SELF_TARGET,
-    "BinaryCrossEntropyWithLogitsBackward0": _SELF_TARGET,
-    "BmmBackward0": ("self", "mat2"),
-    "ConvolutionBackward0": ("input", "weight", "bias"),
-    "CudnnBatchNormBackward0": _NORM,
-    "DivBackward0": _SELF_OTHER,
-    "DotBackward0": ("self", "tensor"),
-    "HuberLossBackward0": _SELF_TARGET,
-    "KlDivBackward0": _SELF_TARGET,
-    "LerpBackward1": ("self", "end", "weight"),
-    "LinearBackward0": ("input", "weight", "bias"),
-    "MaximumBackward0": _SELF_OTHER,
-    "MinimumBackward0": _SELF_OTHER,
-    "MmBackward0": ("self", "mat2"),
-    "MseLossBackward0": _SELF_TARGET,
-    "MulBackward0": _SELF_OTHER,
-    "MvBackward0": ("self", "vec"),
-    "NativeBatchNormBackward0": _NORM,
-    "NativeGroupNormBackward0": _NORM,
-    "NativeLayerNormBackward0": _NORM,
-    "PowBackward1": ("self", "exponent"),
-    "ScaledDotProductCudnnAttentionBackward0": _ATTENTION,
-    "ScaledDotProductEfficientAttentionBackward0": _ATTENTION,
-    "ScaledDotProductFlashAttentionBackward0": _ATTENTION,
-    "ScaledDotProductFlashAttentionForCpuBackward0": _ATTENTION,
-    "SmoothL1LossBackward0": _SELF_TARGET,
-    "SoftMarginLossBackward0": _SELF_TARGET,
-}
-"""Name under which an operation saves each of its inputs, where their order is known."""
-
-OPTIONAL: dict[str, frozenset[str]] = {
-    "CudnnBatchNormBackward0": frozenset({"weight"}),
-    "NativeBatchNormBackward0": frozenset({"weight"}),
-    "NativeGroupNormBackward0": frozenset({"weight"}),
-    "NativeLayerNormBackward0": frozenset({"weight", "bias"}),
-}
-"""Arguments that an operation always saves if they are there: not saved means absent."""
-
-NUMBER_OPERAND = frozenset({"MulBackward0", "DivBackward0"})
-"""Operations that save a plain number among their operands as a tensor without dimensions."""
 
 
 @dataclass(frozen=True)
@@ -121,12 +32,12 @@ class OperationType:
     Args:
         grad_fn: class name: ``"MulBackward0"``.
         op: the forward word: ``"mul"``.
-        opaque: why the inside cannot be seen, or "".
+        opaque: why the inside is not recorded, or "".
         saved: the argument names of the tensors that it may save.
         raw: the attributes that hold them.
         read_raw: reads what they hold; a single one gives a bare value.
         arguments: under which of those names it saves each input, where known.
-        options: the names of its plain arguments that are worth showing.
+        options: the names of its plain arguments that are shown.
         read_options: reads them all; a single name gives a bare value.
     """
 
@@ -141,24 +52,14 @@ class OperationType:
     read_options: Any = None
 
 
-def number_text(value: object) -> str:
-    """A number in a few characters.
-
-    Example:
-        >>> number_text(3), number_text(0.1), number_text(1 / 3)
-        ('3', '0.1', '0.333333')
-    """
-    return f"{value:g}" if isinstance(value, (float, complex)) else str(value)
-
-
 def _text(value: object) -> str:
     if isinstance(value, (list, tuple)):
         return ", ".join(_text(item) for item in value)
-    return number_text(value)
+    return number_text(value) if isinstance(value, (int, float, complex)) else str(value)
 
 
 def _signed(value: object) -> object:
-    """Torch hands dimensions out as unsigned 64-bit numbers: -1 arrives as 2**64 - 1."""
+    """Torch gives dimensions as unsigned 64-bit integers: -1 is 2**64 - 1."""
     if isinstance(value, (list, tuple)):
         return [_signed(item) for item in value]
     if type(value) is int and value >= 2**63:
@@ -171,7 +72,7 @@ def _dims(value: object) -> str:
 
 
 def _unless(*silent: object) -> Callable[[object], str]:
-    """Text of a value, and nothing when it is what one would expect anyway."""
+    """Text of a value, "" for the usual ones."""
 
     def text(value: object) -> str:
         items = value if isinstance(value, (list, tuple)) else (value,)
@@ -226,11 +127,11 @@ OPTIONS: dict[str, Callable[[object], str]] = {
     "value": _unless(1),
     "weight": _text,
 }
-"""Plain arguments that a reader wants to see, and how each is written; "" leaves it out."""
+"""Plain arguments that are shown, and how each is written; "" leaves it out."""
 
 
 def option_text(name: str, value: object) -> str:
-    """A plain argument as short text, or "" when it goes without saying.
+    """A plain argument as short text, or "" for a usual value.
 
     Example:
         >>> option_text("dim", 2**64 - 1), option_text("stride", (1, 1)), option_text("p", 0.5)
@@ -238,37 +139,12 @@ def option_text(name: str, value: object) -> str:
     """
     items = value if isinstance(value, (list, tuple)) else (value,)
     if not all(isinstance(item, _PLAIN) for item in items):
-        return ""  # absent, or symbolic: to compare that would specialise what is being compiled
+        return ""  # absent, or symbolic: comparing it would specialize a graph being compiled
     return OPTIONS[name](value)
 
 
-@lru_cache(maxsize=1024)
-def forward_word(class_name: str) -> str:
-    """What an operation is called in the forward pass, from the name of its autograd node.
-
-    Args:
-        class_name: as torch gives it: ``"MulBackward0"``, ``"torch::autograd::CopySlices"``.
-
-    Returns:
-        The word in lower case, of the plain operation where torch has several kernels of it.
-
-    Example:
-        >>> [forward_word(name) for name in ("MulBackward0", "LogSoftmaxBackward0", "TBackward0")]
-        ['mul', 'log_softmax', 't']
-        >>> forward_word("ScaledDotProductFlashAttentionForCpuBackward0")
-        'scaled_dot_product_attention'
-        >>> forward_word("MaxPool2DWithIndicesBackward0"), forward_word("FftR2CBackward0")
-        ('max_pool2d', 'fft_r2c')
-    """
-    stem = class_name.rpartition("::")[2]
-    word = _HUMP.sub("_", _BACKWARD.sub("", stem) or stem).lower()
-    if word.startswith("scaled_dot_product"):
-        return "scaled_dot_product_attention"
-    return _PLAIN_WORDS.get(word, word)
-
-
 def custom_word(module: str, name: str) -> tuple[str, str]:
-    """What to call a custom ``Function``, and why its inside cannot be seen, or "".
+    """The name of a custom ``Function``, and why its inside is not recorded, or "".
 
     Example:
         >>> custom_word("torch.utils.checkpoint", "CheckpointFunction")
@@ -290,5 +166,5 @@ def type_text(value: object) -> str:
 
 
 def plain_shape(sizes: Iterable[object]) -> tuple[int, ...]:
-    """Sizes as plain numbers; a symbolic one is -1, since to ask it would specialise it."""
+    """Sizes as integers; a symbolic one is -1, since reading it would specialize it."""
     return tuple(size if type(size) is int else -1 for size in sizes)

@@ -1,6 +1,6 @@
-"""Reads what autograd knows of a tensor, and nothing that would be noticed.
+"""Reads what autograd knows of a tensor, without side effects.
 
-Every function says which private attribute it reads and why the public way would not do.
+Every function says which private attribute it reads and why there is no public way.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ __all__ = ["hook_count", "is_transformed", "is_unsure", "place_of", "quietly", "
 
 @contextmanager
 def quietly() -> Iterator[None]:
-    """Keep reads from being seen by ``TorchFunctionMode``, ``TorchDispatchMode`` and subclasses.
+    """Hide reads from ``TorchFunctionMode``, ``TorchDispatchMode`` and subclasses.
 
     Private: ``torch._C.DisableTorchFunction``, ``torch._C._DisableTorchDispatch``: no public way.
     """
@@ -24,7 +24,7 @@ def quietly() -> Iterator[None]:
 
 
 def place_of(tensor: torch.Tensor) -> tuple[object, ...] | None:
-    """Where a tensor lies in memory and how it is laid out: equal for equal views.
+    """The memory and the layout of a tensor: equal for equal views.
 
     Private: ``_cdata``, the address of the storage itself; ``data_ptr()`` is 0 for every empty
     or meta tensor. None for a tensor that has no storage (sparse, or inside ``torch.func``).
@@ -48,7 +48,7 @@ def hook_count(tensor: torch.Tensor) -> int:
 
 
 def is_transformed(tensor: torch.Tensor) -> bool:
-    """Whether ``torch.func`` wrapped a tensor, and so hides where it came from.
+    """Whether ``torch.func`` wrapped a tensor, which hides its history.
 
     Private: ``torch._C._functorch``; a wrapped tensor is of the ordinary class.
     """
@@ -56,10 +56,10 @@ def is_transformed(tensor: torch.Tensor) -> bool:
 
 
 def is_unsure(tensor: torch.Tensor) -> bool:
-    """Whether to ask a tensor for its ``grad_fn`` could make a new node, or raise.
+    """Whether reading ``grad_fn`` of a tensor could create a node, or raise.
 
-    That is so for a view if it, or its base, was changed in place after it was made. Torch does
-    not tell before or after: every view is unsure that shares memory that was ever changed.
+    That is so for a view if it, or its base, was changed in place after it was created. Torch does
+    not say when: every view counts that shares memory that was ever changed.
 
     Private: ``_is_view``, and ``_version`` as in `version_of`.
     """

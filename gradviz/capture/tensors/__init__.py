@@ -1,1 +1,1 @@
-"""Tensors as plain facts: what was asked for, what it is called, its numbers."""
+"""Tensors as plain facts: which were passed, their names, their values."""

@@ -1,32 +1,356 @@
-"""Takes the snapshot: from live tensors to a `GradGraph` of plain values.
-
-The walk comes first and finds every node and leaf. Then each node is read once, and what was
-read is put into the graph. Nothing here runs an operation, a hook or a recomputation.
-"""
+"""`trace`: takes a snapshot of what autograd recorded, as a `GradGraph` of plain values."""
 
 from __future__ import annotations
 
+import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
+from torch.autograd.graph import GradientEdge, Node
 
-from gradviz.capture.autograd.tensors import quietly
-from gradviz.capture.tensors.names import Names
-from gradviz.capture.tensors.subjects import flatten
-from gradviz.capture.tracing.builder import Builder
-from gradviz.capture.tracing.lifetime import let_go_safely
-from gradviz.capture.tracing.walk import Walk
-from gradviz.graph import GradGraph
+from gradviz.capture.autograd.nodes import ACCUMULATE, NodeReader, has_no_bias, leaf_of
+from gradviz.capture.autograd.operations import OperationType
+from gradviz.capture.autograd.tensors import (
+    hook_count,
+    is_transformed,
+    is_unsure,
+    place_of,
+    quietly,
+    version_of,
+)
+from gradviz.capture.tensors.names import Named, Names
+from gradviz.capture.tensors.subjects import Subject, flatten, maker_of
+from gradviz.capture.tensors.summary import FEW, summarize
+from gradviz.capture.tracing.walk import NO_GRADIENT, Edges, Walk, key_at, let_go_safely
+from gradviz.graph import Buffers, Cause, EdgeData, EdgeKind, GradGraph, NodeKind, TensorSummary
 from gradviz.graph.collector import collector_paused
+from gradviz.graph.operations import operation
+from gradviz.graph.text import number_text
 
-__all__ = ["trace", "trace_subjects"]
+__all__ = [
+    "Builder",
+    "CutInput",
+    "Labels",
+    "NodePlaces",
+    "UntrackedInputs",
+    "copy_graph",
+    "path_name",
+    "trace",
+    "trace_subjects",
+]
+
+
+@dataclass(frozen=True, eq=False)
+class _Reading:
+    """A tensor to be summarized together with all others.
+
+    Args:
+        data: the attributes of the node that gets the summary.
+        tensor: the tensor.
+        whole: read the statistics also of a large tensor.
+        shape: give the node the tensor's shape, dtype and device too.
+    """
+
+    data: dict[str, Any]
+    tensor: torch.Tensor
+    whole: bool = False
+    shape: bool = True
+
+
+class Builder:
+    """Builds one graph; its methods are called in their order.
+
+    Args:
+        names: what to call the tensors.
+    """
+
+    def __init__(self, names: Names) -> None:
+        self.graph = GradGraph()
+        self.walk = Walk(self.graph._node)
+        self._reader = NodeReader()
+        self._labels = Labels(names)
+        self._untracked = UntrackedInputs(self._labels)
+        self._untracked_places: dict[object, int] = {}
+        self._results: dict[tuple[Node, int], int] = {}
+        self._readings: list[_Reading] = []
+        self._gradients: list[tuple[dict[str, Any], torch.Tensor]] = []
+        self._roots = 0
+
+    def add_roots(self, subjects: Sequence[Subject]) -> None:
+        """Add a node for each tensor that was passed."""
+        for subject in subjects:
+            value = subject.value
+            if isinstance(value, GradientEdge):
+                leaf = leaf_of(value.node)
+                if leaf is None:
+                    self._add_result(value.node, value.output_nr, subject)
+                else:
+                    self._add_leaf_root(leaf, subject)
+            elif (node := maker_of(value)) is not None:
+                self._add_result(node, value.output_nr, subject)
+            elif value.requires_grad:
+                self._add_leaf_root(value, subject)
+            else:
+                self._add_untracked_root(value, subject)
+
+    def _next_root(self) -> int:
+        self._roots += 1
+        return self._roots - 1
+
+    def _add_result(self, node: Node, output: int, subject: Subject) -> None:
+        if (node, output) in self._results:
+            return
+        data: dict[str, Any] = {"kind": NodeKind.RESULT}
+        if isinstance(subject.value, torch.Tensor):
+            self._put_tensor_facts(subject.value, data, path_name(subject.path))
+            self._readings.append(_Reading(data, subject.value, whole=True))
+        else:
+            shape, dtype, device = self._reader.read_output(node, output)
+            if shape is not None:
+                data.update(shape=shape, dtype=dtype, device=device)
+            named = self._labels.by_output.get((node, output))
+            if name := named.name if named else path_name(subject.path):
+                data["name"] = name
+        data["root"] = self._next_root()
+        self._results[node, output] = self.walk.add(data)
+
+    def _add_leaf_root(self, leaf: torch.Tensor, subject: Subject) -> None:
+        if id(leaf) not in self.walk.leaf_places:
+            self._add_leaf(leaf, path_name(subject.path), root=self._next_root())
+
+    def _add_untracked_root(self, tensor: torch.Tensor, subject: Subject) -> None:
+        if id(tensor) not in self._untracked_places:
+            place = self._add_untracked(tensor, path_name(subject.path), root=self._next_root())
+            self._untracked_places[id(tensor)] = place
+
+    def add_nodes(self) -> None:
+        """Add the roots' ancestors, then the untracked tensors."""
+        walk, reader, nodes = self.walk, self._reader, self.walk.nodes
+        for node, place, edges in walk.visit([node for node, _ in self._results]):
+            if not edges and (leaf := walk.leaf_at(node)) is not None:
+                self._add_leaf_of(place, leaf)
+                continue
+            kind, data, saved = reader.read(node, edges)
+            if NO_GRADIENT in edges:
+                self._untracked.look((place, node, kind), edges, saved, data)
+            nodes[f"n{place}"] = data
+        for leaf in walk.leaves.values():
+            reader.spare(leaf, nodes[key_at(walk.leaf_places[id(leaf)])])
+        for (node, output), place in self._results.items():
+            walk.edges.add(walk.places[node], place, 0, _from_output(output))
+        self._count_creation_from_zero()
+        self._name_operations()
+        self._add_cuts()
+        self.graph.take_columns(walk.edges.by_source())
+
+    def _count_creation_from_zero(self) -> None:
+        """Begin the numbers at 0: torch counts on through the whole process."""
+        operations = [data for data in self.walk.nodes.values() if "sequence_nr" in data]
+        first = min((data["sequence_nr"] for data in operations), default=0)
+        for data in operations:
+            data["sequence_nr"] -= first
+
+    def _add_leaf_of(self, place: int, leaf: torch.Tensor) -> None:
+        """Add the attributes of an ``AccumulateGrad`` node, and its leaf."""
+        self.walk.nodes[key_at(place)] = {
+            "kind": NodeKind.ACCUMULATE,
+            "op": "accumulate_grad",
+            "grad_fn": ACCUMULATE,
+        }
+        if id(leaf) not in self.walk.leaf_places:
+            self._add_leaf(leaf, "")
+        self.walk.edges.add(self.walk.leaf_places[id(leaf)], place, 0)
+
+    def _add_leaf(self, leaf: torch.Tensor, name: str, **more: Any) -> None:
+        is_parameter = isinstance(leaf, torch.nn.Parameter)
+        data: dict[str, Any] = {"kind": NodeKind.PARAMETER if is_parameter else NodeKind.LEAF}
+        self._put_tensor_facts(leaf, data, name)
+        data.update(more)
+        self._read_later(leaf, data)
+        self.walk.leaf_places[id(leaf)] = self.walk.add(data)
+
+    def _add_untracked(self, tensor: torch.Tensor, name: str, **more: Any) -> int:
+        data: dict[str, Any] = {"kind": NodeKind.UNTRACKED}
+        self._put_tensor_facts(tensor, data, name)
+        if not tensor.requires_grad:
+            data["requires_grad"] = False
+        data["is_leaf"] = tensor.is_leaf
+        if tensor.is_inference():
+            data["inference"] = True
+        if is_transformed(tensor):
+            data["opaque"] = "inside a torch.func transform"
+        data.update(more)
+        self._read_later(tensor, data)
+        return self.walk.add(data)
+
+    def _read_later(self, tensor: torch.Tensor, data: dict[str, Any]) -> None:
+        """List a tensor to be summarized, unless only shape, dtype and device are shown."""
+        whole = "root" in data
+        if whole or tensor.numel() <= FEW or not self._reader.read_tensor(tensor, data):
+            self._readings.append(_Reading(data, tensor, whole))
+
+    def _put_tensor_facts(self, tensor: torch.Tensor, data: dict[str, Any], name: str) -> None:
+        """Fill in what is read from the tensor itself: name, gradient, version and hooks."""
+        named = self._labels.of(tensor)
+        if named is not None:
+            name = named.name
+            if named.aliases:
+                data["aliases"] = named.aliases
+        if name:
+            data["name"] = name
+        if tensor.requires_grad:
+            self._put_gradient(tensor, data)
+        if version := version_of(tensor):
+            data["version"] = version
+        if hooks := hook_count(tensor):
+            data["hooks"] = hooks
+
+    def _put_gradient(self, tensor: torch.Tensor, data: dict[str, Any]) -> None:
+        """``.grad`` of a leaf, or of a tensor that retains it: torch warns for any other."""
+        if not tensor.is_leaf:
+            if not tensor.retains_grad:
+                return
+            data["retains_grad"] = True
+        gradient = tensor.grad
+        data["grad"] = None
+        if gradient is not None:
+            self._gradients.append((data, gradient))
+
+    def _name_operations(self) -> None:
+        """Name operations after the tensors that they made."""
+        outputs: dict[Node, dict[int, Any]] = {}
+        for (node, output), named in self._labels.by_output.items():
+            if node in self.walk.places and (node, output) not in self._results:
+                outputs.setdefault(node, {})[output] = named
+        for node, by_number in outputs.items():
+            data = self.walk.nodes[key_at(self.walk.places[node])]
+            if data.get("outputs", 1) == 1:
+                named = by_number[0]
+                self._put_tensor_facts(named.tensor, data, "")
+                self._readings.append(_Reading(data, named.tensor, shape=False))
+            else:
+                data["name"] = ", ".join(by_number[number].name for number in sorted(by_number))
+
+    def _add_cuts(self) -> None:
+        """Add the saved tensors that get no gradient."""
+        if not self._untracked.found:
+            return
+        places = NodePlaces(self._labels)
+        for cut in self._untracked.found:
+            source = self.walk.leaf_places.get(id(cut.tensor))
+            if source is None:
+                source = self._place_of(cut.tensor, places)
+            data: EdgeData = {
+                "kind": EdgeKind.CUT,
+                "input": cut.position,
+                "output": 0,
+                "cause": Cause.NOT_RECORDED,
+            }
+            self.walk.edges.add(source, cut.target, cut.position, data)
+
+    def _place_of(self, tensor: torch.Tensor, places: NodePlaces) -> int:
+        """The position of an untracked tensor; equal views of the same memory share one."""
+        place = self._untracked_places.get(id(tensor))
+        if place is None:
+            identity = places.identity(tensor)
+            place = self._untracked_places.get(identity)
+            if place is None:
+                place = self._add_untracked(tensor, places.name_of(tensor))
+                self._untracked_places[id(tensor)] = self._untracked_places[identity] = place
+        return place
+
+    def add_readings(self) -> None:
+        """Summarize all tensors at once, and put the summaries on their nodes."""
+        for whole in (False, True):
+            some = [reading for reading in self._readings if reading.whole is whole]
+            found = summarize([reading.tensor for reading in some], values_only_if_small=not whole)
+            for reading, summary in zip(some, found, strict=True):
+                data = reading.data
+                if reading.shape:
+                    data["shape"] = summary.shape
+                    data["dtype"], data["device"] = summary.dtype, summary.device
+                if whole or _says_something(summary):
+                    data["value"] = summary
+        gradients = summarize([gradient for _, gradient in self._gradients])
+        for (data, _), summary in zip(self._gradients, gradients, strict=True):
+            data["grad"] = summary
+
+
+def _says_something(summary: TensorSummary) -> bool:
+    return summary.values is not None or bool(summary.note)
+
+
+def _from_output(output: int) -> EdgeData | None:
+    """The attributes of the edge into a root."""
+    return {"kind": EdgeKind.GRADIENT, "input": 0, "output": output} if output else None
+
+
+_FIRST_STEP = re.compile(r"^(?:\.(\w+)|\['([^']*)'\])")
+
+
+class Labels:
+    """Finds the name of a tensor, or of the output of a node.
+
+    Attributes:
+        by_id: leaves, untracked tensors and those whose ``grad_fn`` must not be read, by their
+            ``id``; the names hold them.
+        by_output: the others, by node and output number.
+    """
+
+    def __init__(self, names: Names) -> None:
+        self.by_id: dict[int, Named] = {id(named.tensor): named for named in names.unsure}
+        self.by_output: dict[tuple[Node, int], Named] = {}
+        for named in names:
+            node = named.tensor.grad_fn
+            if node is None:
+                self.by_id.setdefault(id(named.tensor), named)
+            else:
+                self.by_output.setdefault((node, named.tensor.output_nr), named)
+
+    def of(self, tensor: torch.Tensor) -> Named | None:
+        """The name of a tensor, or None."""
+        node = None if is_unsure(tensor) else tensor.grad_fn
+        if node is None:
+            return self.by_id.get(id(tensor))
+        return self.by_output.get((node, tensor.output_nr))
+
+
+def path_name(path: str) -> str:
+    """The name of a tensor that only its container gives it.
+
+    Example:
+        >>> path_name(".logits"), path_name("['loss']"), path_name("['a'][0]"), path_name("[1]")
+        ('logits', 'loss', 'a[0]', '[1]')
+    """
+    return _FIRST_STEP.sub(lambda found: found[1] or found[2], path)
+
+
+def copy_graph(graph: GradGraph, keys: Mapping[str, str] | None = None) -> GradGraph:
+    """A copy of a graph, with other keys if any are given; faster than networkx's own.
+
+    Example:
+        >>> graph = GradGraph()
+        >>> graph.add_node("n0", name="x")
+        >>> copy = copy_graph(graph, {"n0": "n7"})
+        >>> copy.nodes["n7"]["name"] = "y"
+        >>> list(copy), graph.nodes["n0"]["name"]
+        (['n7'], 'x')
+    """
+    copy = GradGraph()
+    copy.graph.update(graph.graph)
+    stay = keys or {key: key for key in graph}
+    copy._node.update((stay[key], dict(data)) for key, data in graph._node.items())
+    return copy.take_columns(graph.edge_columns())
 
 
 def trace(*subjects: object, names: object = None) -> GradGraph:
-    """Take a snapshot of what autograd recorded on the way to some tensors.
+    """Take a snapshot of the graph that autograd recorded for some tensors.
 
-    It changes nothing: no hook runs, nothing is recomputed or unpacked, no tensor is kept alive.
+    It has no side effects: no hook runs, nothing is recomputed or unpacked, no tensor is kept
+    alive.
 
     Args:
         subjects: tensors, or tuples, lists, dicts and dataclasses of them, or of ``GradientEdge``.
@@ -60,12 +384,12 @@ def trace(*subjects: object, names: object = None) -> GradGraph:
 def trace_subjects(
     subjects: tuple[object, ...], names: Names, look: Callable[[Walk], object] | None = None
 ) -> GradGraph:
-    """The same, for names that were found already.
+    """`trace`, for names that were found already.
 
     Args:
         subjects: as for `trace`.
         names: what to call the tensors.
-        look: is shown the nodes and leaves behind the keys of the graph, and must not keep them.
+        look: is called with the nodes and leaves of the graph, and must not keep them.
 
     Returns:
         The graph.
@@ -85,3 +409,123 @@ def trace_subjects(
             let_go_safely(builder.walk)
         builder.graph.graph["torch"] = str(torch.__version__)
         return builder.graph
+
+
+@dataclass(frozen=True, eq=False)
+class CutInput:
+    """A tensor that went into an operation, and gets no gradient from it.
+
+    Args:
+        tensor: the tensor that the operation saved.
+        target: position of the operation in the graph.
+        position: which input of the operation it is.
+    """
+
+    tensor: torch.Tensor
+    target: int
+    position: int
+
+
+@dataclass
+class UntrackedInputs:
+    """Classifies the inputs of operations to which no gradient goes.
+
+    Autograd has the same entry for a constant, a detached tensor and an absent argument. Only what
+    the operation saved for backward can tell them apart, and never why there is no gradient.
+
+    Args:
+        labels: names of tensors: a number with a name is a tensor of the user's.
+        found: the tensors found so far.
+    """
+
+    labels: Labels
+    found: list[CutInput] = field(default_factory=list)
+
+    def look(
+        self,
+        operation: tuple[int, Node, OperationType],
+        edges: Edges,
+        saved: Sequence[object],
+        data: dict[str, Any],
+    ) -> None:
+        """Classify the untracked inputs of one operation: tensors, numbers, absent, unknown.
+
+        Args:
+            operation: its position, its node and its type.
+            edges: its ``next_functions``.
+            saved: what it holds for backward, as `NodeReader.read` gives it.
+            data: its attributes; a number goes to ``options``, the rest is counted.
+        """
+        place, node, kind = operation
+        if not kind.arguments:
+            data["untracked_inputs"] = edges.count(NO_GRADIENT)
+            return
+        held = dict(zip(kind.saved, saved, strict=False))
+        unknown = 0
+        for position, (child, _) in enumerate(edges):
+            if child is not None:
+                continue
+            argument = kind.arguments[position] if position < len(kind.arguments) else ""
+            operand = held.get(argument)
+            if isinstance(operand, torch.Tensor):
+                number = self._number(operand, kind)
+                if number is None:
+                    self.found.append(CutInput(operand, place, position))
+                elif number:
+                    data["options"] = {**data.get("options", {}), "other": number}
+                else:
+                    unknown += 1
+            elif not _is_absent(node, kind, argument, data["buffers"]):
+                unknown += 1
+        if unknown:
+            data["untracked_inputs"] = unknown
+
+    def _number(self, operand: torch.Tensor, kind: OperationType) -> str | None:
+        """The text of a number; "" if it cannot be read; None if it is a tensor of the user's."""
+        if operand.dim() or id(operand) in self.labels.by_id:
+            return None
+        readable = operation(kind.op).number and type(operand) is torch.Tensor
+        if not readable or not operand.is_cpu:
+            return ""
+        try:
+            return number_text(operand.item())
+        except Exception:  # a tensor inside a transform of torch.func, say
+            return ""
+
+
+def _is_absent(node: Node, kind: OperationType, argument: str, buffers: Buffers) -> bool:
+    """Whether an optional argument is known to be absent."""
+    if argument == "bias" and kind.grad_fn == "ConvolutionBackward0":
+        return has_no_bias(node)
+    return buffers is Buffers.HELD and argument in operation(kind.op).optional
+
+
+class NodePlaces:
+    """Finds the name of a view by its memory and layout, where the view itself has no name.
+
+    Only tensors that do not require grad are considered: a detached alias of ``y`` is not ``y``.
+    """
+
+    def __init__(self, labels: Labels) -> None:
+        self._names: dict[tuple[object, ...], str] = {}
+        for named in labels.by_id.values():
+            if not named.tensor.requires_grad:
+                place = place_of(named.tensor)
+                if place is not None:
+                    self._names.setdefault(place, named.name)
+
+    @staticmethod
+    def identity(tensor: torch.Tensor) -> object:
+        """Equal for equal views of the same memory."""
+        return place_of(tensor) or id(tensor)
+
+    def name_of(self, tensor: torch.Tensor) -> str:
+        """The name of the tensor, or of its transpose followed by ``.t()``, or ""."""
+        place = place_of(tensor)
+        if place is None:
+            return ""
+        if place in self._names:
+            return self._names[place]
+        flipped = (*place[:-2], tuple(tensor.shape)[::-1], tensor.stride()[::-1])
+        name = self._names.get(flipped, "") if tensor.dim() == 2 else ""
+        return f"{name}.t()" if name else ""

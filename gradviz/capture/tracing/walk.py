@@ -1,9 +1,23 @@
-"""Walks the graph that autograd recorded, and notes down its skeleton: keys and edges."""
+"""Walks the graph that autograd recorded, and leaves it safe to drop.
+
+Torch keeps the Python wrapper of every node that Python has visited. When the last tensor of such
+a graph is dropped, each node releases the next one from within its own release: some tens of
+thousands of operations on an ordinary stack, a few thousand on a small one, and the process dies.
+So the graph is divided into bands, by creation number or, where that is not possible, by depth.
+Wherever an edge leaves a band, its user node holds a `_Guard` with the input node. The guard dies
+with the user node and hands the input node to a thread of its own, so that no release runs
+through more than one band.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import Any
+import atexit
+import os
+import threading
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from queue import Empty, SimpleQueue
+from typing import Any, cast
 
 import torch
 from torch.autograd.graph import Node
@@ -11,7 +25,16 @@ from torch.autograd.graph import Node
 from gradviz.capture.autograd.nodes import ACCUMULATE_NR, leaf_of, sequence_number
 from gradviz.graph.columns import EdgeColumns
 
-__all__ = ["BAND", "NO_GRADIENT", "Edges", "Walk", "key_at"]
+__all__ = [
+    "BAND",
+    "Edges",
+    "NO_GRADIENT",
+    "Walk",
+    "hold_apart",
+    "key_at",
+    "let_go_safely",
+    "visit_ancestors",
+]
 
 Edges = tuple[tuple[Node | None, int], ...]
 
@@ -23,24 +46,52 @@ BAND = 1_000
 
 
 def key_at(place: int) -> str:
-    """The key of the node at a place in the order of the graph."""
+    """The key of the node at a position in the order of the graph."""
     return f"n{place}"
 
 
+def visit_ancestors(
+    roots: Iterable[Node], nearest_first: bool = False
+) -> Iterator[tuple[Node, Edges]]:
+    """Visit each node from which some roots were computed, once, with a stack or a queue.
+
+    It is for a few nodes, or for those of a graph that was traced: nothing is done here to make
+    the graph safe to drop.
+
+    Args:
+        roots: where to begin; they are visited too.
+        nearest_first: by distance from the roots, else by depth.
+
+    Yields:
+        The node and its ``next_functions``.
+    """
+    waiting = deque(dict.fromkeys(roots))
+    seen = set(waiting)
+    following = waiting.popleft if nearest_first else waiting.pop
+    while waiting:
+        node = following()
+        edges = node.next_functions
+        yield node, edges
+        for child, _ in edges:
+            if child is not None and child not in seen:
+                seen.add(child)
+                waiting.append(child)
+
+
 class Walk:
-    """The nodes reached so far. It keeps them alive: let go of it after the trace.
+    """The nodes visited so far. It keeps them alive: drop it after the trace.
 
     Args:
         nodes: where the attributes of the nodes go, by their keys.
 
     Attributes:
-        places: every node that was looked at, with its place in ``nodes``.
-        edges: between these places.
+        places: every visited node, with its position in ``nodes``.
+        edges: between these positions.
         leaves: the leaf behind each ``AccumulateGrad`` node.
-        leaf_places: the place of every leaf, by its ``id``.
-        crossings: nodes and inputs of theirs that were created in different bands.
-        is_ordered: whether every node was created after its inputs, as far as the numbers tell.
-            They do not where several threads, each with a count of its own, built the graph.
+        leaf_places: the position of every leaf, by its ``id``.
+        crossings: nodes and their inputs that were created in different bands.
+        is_ordered: whether every node has a higher creation number than its inputs. That is not
+            so where several threads, each with its own counter, built the graph.
     """
 
     def __init__(self, nodes: dict[str, dict[str, Any]] | None = None) -> None:
@@ -53,22 +104,22 @@ class Walk:
         self.is_ordered = True
 
     def add(self, data: dict[str, Any]) -> int:
-        """Add a node under the next serial key (``"n0"``, ``"n1"``, ...); returns its place."""
+        """Add a node under the next serial key (``"n0"``, ``"n1"``, ...); returns its position."""
         place = len(self.nodes)
         self.nodes[key_at(place)] = data
         return place
 
     def visit(self, roots: Iterable[Node]) -> Iterator[tuple[Node, int, Edges]]:
-        """Visit everything below the roots with a stack, never with recursion.
+        """Visit the roots and all their ancestors with a stack, without recursion.
 
         Yields:
-            Each node, its place, and its ``next_functions``. Its attributes are for the caller
-            to put in; its edges follow when the caller asks for the next node.
+            Each node, its position, and its ``next_functions``. The caller fills in the
+            attributes; the edges are added when the caller asks for the next node.
         """
         places, nodes, crossings = self.places, self.nodes, self.crossings
         add_source, add_target = self.edges.sources.append, self.edges.targets.append
         add_input, add_output = self.edges.inputs.append, self.edges.outputs.append
-        unseen: dict[str, Any] = {}  # only a place in the order: it is filled at its turn
+        unseen: dict[str, Any] = {}  # reserves the position: filled when the node is visited
         stack: list[Node] = []
         for root in roots:
             if root not in places:
@@ -90,7 +141,7 @@ class Walk:
                     source = places[child] = len(nodes)
                     nodes[f"n{source}"] = unseen
                     stack.append(child)
-                # The columns are filled one by one: a call per edge would take as long as all.
+                # No method call per edge: it would double the time of the walk.
                 add_source(source)
                 add_target(place)
                 add_input(position)
@@ -106,3 +157,135 @@ class Walk:
         if leaf is not None:
             self.leaves[node] = leaf
         return leaf
+
+
+_KEY = "gradviz: guards of the input nodes"
+
+
+def let_go_safely(walk: Walk) -> None:
+    """Make it safe to drop a graph whose nodes Python has visited.
+
+    May be called again for the same nodes, or for more of them.
+
+    Args:
+        walk: the visited nodes.
+    """
+    if len(walk.places) <= BAND:
+        return
+    crossings = walk.crossings if walk.is_ordered else _crossings(walk)
+    for node, child in crossings:
+        hold_apart(node, child)
+
+
+def hold_apart(node: Node, child: Node) -> None:
+    """Keep the release of a node from releasing its input in the same call."""
+    metadata = cast("dict[str, dict[int, _Guard]]", node.metadata)
+    guards = metadata.setdefault(_KEY, {})
+    if id(child) not in guards:
+        guards[id(child)] = _Guard(child, _released.start())
+
+
+def _crossings(walk: Walk) -> list[tuple[Node, Node]]:
+    """Nodes and their inputs whose depths lie in different bands.
+
+    An input without inputs of its own releases nothing, and is left out.
+    """
+    inputs = {
+        node: [child for child, _ in node.next_functions if child in walk.places]
+        for node in walk.places
+    }
+    depth = _depths(inputs)
+    return [
+        (node, child)
+        for node, children in inputs.items()
+        for child in children
+        if inputs[child] and depth[child] // BAND != depth[node] // BAND
+    ]
+
+
+def _depths(inputs: Mapping[Node, Sequence[Node]]) -> dict[Node, int]:
+    """Length of the longest path from a root to each node.
+
+    Breadth-first depth does not work: in a loss that sums every step of a recurrent network it
+    is 2 everywhere, while the chain is as long as the sequence.
+    """
+    parents = dict.fromkeys(inputs, 0)
+    for children in inputs.values():
+        for child in children:
+            parents[child] += 1
+    depth = dict.fromkeys(inputs, 0)
+    ready = [node for node, count in parents.items() if not count]
+    while ready:
+        node = ready.pop()
+        for child in inputs[node]:
+            depth[child] = max(depth[child], depth[node] + 1)
+            parents[child] -= 1
+            if not parents[child]:
+                ready.append(child)
+    return depth
+
+
+class _Releaser:
+    """A daemon thread that releases whatever is put into its queue."""
+
+    def __init__(self) -> None:
+        self.queue: SimpleQueue[object] = SimpleQueue()
+        self._thread: threading.Thread | None = None
+        self._lock = threading.Lock()
+
+    def start(self) -> _Releaser:
+        """Start the thread, once."""
+        with self._lock:
+            if self._thread is None:
+                if os.name == "posix":
+                    os.register_at_fork(after_in_child=self._restart)
+                atexit.register(self._stop)
+                self._start_thread()
+        return self
+
+    def _start_thread(self) -> None:
+        self._thread = threading.Thread(target=self._run, name="gradviz-release", daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        queue = self.queue
+        while queue.get() is not _STOP:
+            pass
+
+    def _restart(self) -> None:
+        """A forked child has no thread, and the lock of its queue may be held: renew both."""
+        old, self.queue, self._lock = self.queue, SimpleQueue(), threading.Lock()
+        self._start_thread()
+        try:
+            while True:
+                self.queue.put(old.get_nowait())
+        except Empty:
+            pass
+
+    def _stop(self) -> None:
+        """At exit the thread ends between two releases, never within one.
+
+        What is dropped later stays in the queue, which the guards keep alive, and is never freed:
+        it cannot overflow the stack while the interpreter shuts down.
+        """
+        thread = self._thread
+        if thread is not None and thread.is_alive():
+            self.queue.put(_STOP)
+            thread.join()
+
+
+class _Guard:
+    """Holds an input node; hands it to the releaser when the node that uses it is gone."""
+
+    __slots__ = ("node", "releaser")
+
+    def __init__(self, node: Node, releaser: _Releaser) -> None:
+        self.node = node
+        self.releaser = releaser
+
+    def __del__(self) -> None:
+        self.releaser.queue.put(self.node)
+
+
+_STOP = object()
+_released = _Releaser()

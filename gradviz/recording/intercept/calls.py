@@ -61,11 +61,11 @@ def _tell_cut(cause: Cause) -> _Look:
     def tell(watch: RecordingState, call: TorchCall) -> None:
         if isinstance(call.result, torch.Tensor) and not watch.is_inside():
             place = watch.place()
-            data = watch.lost(call.args[0], cause, place)
+            data = watch.input_from(call.args[0], cause, place)
             kind = (
                 EventKind.OPERATION if isinstance(data.source, UntrackedTensor) else EventKind.CUT
             )
-            watch.add_ghosts(word_of(call.func), [data], [call.result], place, kind)
+            watch.add_untracked(word_of(call.func), [data], [call.result], place, kind)
 
     return tell
 
@@ -73,15 +73,15 @@ def _tell_cut(cause: Cause) -> _Look:
 def _look_at_detached(watch: RecordingState, call: TorchCall) -> None:
     tensor = call.args[0]
     if tensor.requires_grad and not watch.is_inside():
-        call.before = watch.lost(tensor, Cause.DETACH, watch.place())
+        call.before = watch.input_from(tensor, Cause.DETACH, watch.place())
 
 
 def _tell_detached(watch: RecordingState, call: TorchCall) -> None:
     """``x.detach_()``: the tensor itself has left the graph."""
     if call.before is not None:
-        watch.ghosts.release(call.args[0])
+        watch.provenance.release(call.args[0])
         place = call.before.place
-        watch.add_ghosts("detach_", [call.before], [call.args[0]], place, EventKind.CUT)
+        watch.add_untracked("detach_", [call.before], [call.args[0]], place, EventKind.CUT)
 
 
 def _tell_end(cause: Cause) -> _Look:
@@ -92,13 +92,15 @@ def _tell_end(cause: Cause) -> _Look:
         if not isinstance(tensor, torch.Tensor) or watch.is_inside():
             return
         if not tensor.requires_grad:
-            known = watch.ghosts.tensors.of(tensor)
+            known = watch.provenance.tensors.of(tensor)
             if not isinstance(known, UntrackedTensor) or not known.matters:
                 return  # plain data
         place = watch.place()
-        ghost = watch.ghosts.end(word_of(call.func), watch.lost(tensor, cause, place), place)
-        (ghost.value,) = summarize([tensor], values_only_if_small=True)
-        watch.log(EventKind.CUT, ghost.word, place, identity=ghost.identity)
+        untracked = watch.provenance.add_plain_value(
+            word_of(call.func), watch.input_from(tensor, cause, place), place
+        )
+        (untracked.value,) = summarize([tensor], values_only_if_small=True)
+        watch.log(EventKind.CUT, untracked.word, place, identity=untracked.identity)
 
     return tell
 
@@ -116,12 +118,12 @@ def _tell_copy(watch: RecordingState, call: TorchCall) -> None:
         watch.made(call.func, (call.args, call.kwargs), call.result, call.before)
         return
     place = watch.place()
-    inputs = [watch.lost(each, Cause.COPY, place) for each in given]
+    inputs = [watch.input_from(each, Cause.COPY, place) for each in given]
     was_cut = any(not isinstance(each.source, UntrackedTensor) for each in inputs)
     kind = EventKind.CUT if was_cut else EventKind.OPERATION
-    watch.add_ghosts(word_of(call.func), inputs, [call.result], place, kind)
+    watch.add_untracked(word_of(call.func), inputs, [call.result], place, kind)
     if call.result.requires_grad:
-        leaf = watch.ghosts.leaf(call.result)
+        leaf = watch.provenance.leaf(call.result)
         leaf.place = place
         made = watch.journal.entries[-1]
         if isinstance(made, Entry):
@@ -137,16 +139,16 @@ def _tell_flag(watch: RecordingState, call: TorchCall) -> None:
     tensor = call.args[0]
     if tensor.requires_grad == call.before:
         return
-    place, ghosts = watch.place(), watch.ghosts
-    old = ghosts.tensors.of(tensor)
+    place, provenance = watch.place(), watch.provenance
+    old = provenance.tensors.of(tensor)
     if tensor.requires_grad:
-        leaf = ghosts.leaf(tensor)
+        leaf = provenance.leaf(tensor)
         leaf.place = old.place if old is not None else leaf.place
         detail, identity = "on", leaf.identity
     else:
-        ghost = ghosts.add(tensor, "", Cause.REQUIRES_GRAD, place, (), matters=True)
-        ghost.was = old if isinstance(old, Leaf) else None
-        detail, identity = "off", ghost.identity
+        untracked = provenance.add(tensor, "", Cause.REQUIRES_GRAD, place, (), matters=True)
+        untracked.was = old if isinstance(old, Leaf) else None
+        detail, identity = "off", untracked.identity
     entries = watch.journal.entries
     last = entries[-1] if entries else None
     if isinstance(last, Entry) and last.place == place and last.word == "requires_grad_":
@@ -197,7 +199,7 @@ def _tell_hook(watch: RecordingState, call: TorchCall) -> None:
     """``x.register_hook(...)``: that it is there. What it does is seen when backward calls it."""
     tensor, place = call.args[0], watch.place()
     node = tensor.grad_fn  # torch has looked at it as well, to register the hook
-    leaf = watch.ghosts.leaf(tensor) if node is None else None
+    leaf = watch.provenance.leaf(tensor) if node is None else None
     identity = leaf.identity if leaf is not None else sequence_number(node)
     name = (leaf.name or watch.lines.line(*leaf.place).target or None) if leaf else None
     word = word_of(call.func)

@@ -50,8 +50,8 @@ def tell_backward(watch: RecordingState, call: TorchCall) -> None:
             continue
         if isinstance(tensor, torch.Tensor) and tensor.requires_grad:
             place = watch.place()
-            data = watch.lost(tensor, Cause.AUTOGRAD_GRAD, place)
-            watch.add_ghosts("autograd.grad", [data], [gradient], place, EventKind.CUT)
+            data = watch.input_from(tensor, Cause.AUTOGRAD_GRAD, place)
+            watch.add_untracked("autograd.grad", [data], [gradient], place, EventKind.CUT)
 
 
 def tell_grad_read(watch: RecordingState, call: TorchCall) -> None:
@@ -59,24 +59,24 @@ def tell_grad_read(watch: RecordingState, call: TorchCall) -> None:
     gradient, tensor = call.result, call.args[0]
     if gradient is None or gradient.requires_grad or not tensor.requires_grad:
         return
-    if not tensor.is_leaf or watch.ghosts.tensors.of(gradient) is not None:
+    if not tensor.is_leaf or watch.provenance.tensors.of(gradient) is not None:
         return
-    ghost = watch.ghosts.add(gradient, "grad", Cause.NOT_RECORDED)
-    ghost.grad_of = watch.ghosts.leaf(tensor)
+    untracked = watch.provenance.add(gradient, "grad", Cause.NOT_RECORDED)
+    untracked.grad_of = watch.provenance.leaf(tensor)
 
 
 def look_at_grad(watch: RecordingState, call: TorchCall) -> None:
     """Before ``w.grad = ...``: what it is."""
     tensor = call.args[0]
     if tensor.requires_grad and tensor.is_leaf:
-        watch.ghosts.leaf(tensor)
+        watch.provenance.leaf(tensor)
         call.before = tensor.grad
 
 
 def tell_grad_set(watch: RecordingState, call: TorchCall) -> None:
     """``w.grad`` was set, to None or to a tensor."""
     tensor = call.args[0]
-    leaf = watch.ghosts.tensors.of(tensor)
+    leaf = watch.provenance.tensors.of(tensor)
     if not isinstance(leaf, Leaf) or tensor.grad is call.before:
         return
     leaf.passes = 0 if tensor.grad is None else None

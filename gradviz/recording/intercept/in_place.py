@@ -28,10 +28,10 @@ def look_at_targets(watch: RecordingState, call: TorchCall) -> None:
             (call.kwargs.get("out"),) if call.kwargs.get("out") is not None else call.args[:1]
         )
     )
-    known = [watch.ghosts.tensors.of(target) for target in targets]
+    known = [watch.provenance.tensors.of(target) for target in targets]
     if not any(isinstance(each, UntrackedTensor) and each.grad_of is not None for each in known):
         watch.flush()
-    others = [each.flow() for each in known if isinstance(each, UntrackedTensor)]
+    others = [each.as_input() for each in known if isinstance(each, UntrackedTensor)]
     versions = [version_of(target) for target in targets]
     call.before = targets, versions, known, others, creation_count()
 
@@ -55,9 +55,9 @@ def tell_changes(watch: RecordingState, call: TorchCall) -> None:
         if version_of(target) == version and not target.is_inference():
             continue
         identity = None
-        record = watch.ghosts.tensors.of(target)
+        record = watch.provenance.tensors.of(target)
         if not target.requires_grad:
-            identity = _tell_ghost(watch, call, target, word, place).identity
+            identity = _tell_untracked(watch, call, target, word, place).identity
         elif isinstance(record, Leaf):
             identity = record.identity
         note = watch.log(EventKind.IN_PLACE, word, place, identity=identity)
@@ -74,28 +74,28 @@ def _tell_tracked(watch: RecordingState, call: TorchCall, word: str, place: Code
     for target, data in zip(targets, others, strict=False):
         if target.requires_grad:  # it entered the graph by this
             watch.mixed[end] = [data, *watch.mixed.get(end, [])]
-            watch.ghosts.release(target)
+            watch.provenance.release(target)
     detail = _versions(watch, targets[0], versions[0], word, place) if targets else ""
     note = Entry(EventKind.IN_PLACE, word, place, detail=detail, operation=operation)
     watch.journal.entries.append(note)
 
 
-def _tell_ghost(
+def _tell_untracked(
     watch: RecordingState, call: TorchCall, target: torch.Tensor, word: str, place: CodeLocation
 ) -> UntrackedTensor:
     """A tensor outside the graph was changed: what it was changed with flowed into it."""
-    ghost = watch.ghosts.ghost(target)
-    mattered = ghost.matters
+    untracked = watch.provenance.untracked(target)
+    mattered = untracked.matters
     cause = watch.cause_of_mode() or Cause.NOT_DIFFERENTIABLE
     for other in tensors_in((*call.args, *_without_out(call.kwargs))):
         if other is not target:
-            ghost.add_input(watch.lost(other, cause, place))
-    if word not in ghost.changes:
-        ghost.changes.append(word)
-    if ghost.matters and not mattered:
-        ghost.cause = ghost.inputs[-1].cause
-        watch.ghosts.draw(ghost)
-    return ghost
+            untracked.add_input(watch.input_from(other, cause, place))
+    if word not in untracked.changes:
+        untracked.changes.append(word)
+    if untracked.matters and not mattered:
+        untracked.cause = untracked.inputs[-1].cause
+        watch.provenance.show(untracked)
+    return untracked
 
 
 def _without_out(kwargs: dict[str, Any]) -> list[Any]:

@@ -36,7 +36,7 @@ class RecordingMode(TorchFunctionMode):
     Attributes:
         is_alone: whether no other mode lies below this one, which would see every look that is
             taken at a tensor here.
-        only_looks: that nothing is changed by it, which `fast_paths` wants to know.
+        only_looks: that nothing is changed by it, which `engine` reads.
     """
 
     only_looks = True

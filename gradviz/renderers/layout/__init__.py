@@ -1,1 +1,1 @@
-"""Where boxes stand and lines run: engines in child processes, and a layout of our own."""
+"""Layout: Graphviz in a child process, or the layered layout of gradviz."""

@@ -1,8 +1,8 @@
-"""Places boxes and routes links between them: the one decision about which engine does it.
+"""`lay_out`: chooses the layout engine, places boxes and routes links.
 
-Graphviz's ``dot`` draws the best pictures and takes for ever on graphs with many long links, so
-the cost is estimated first. When it is too high, or when no Graphviz works, gradviz's own
-layered layout takes over: a layout never fails.
+Graphviz's ``dot`` draws the best pictures of small graphs and needs very long for graphs with many
+long links, so its cost is estimated first. If the cost is too high, or no Graphviz works, the
+layered layout of gradviz is used: a layout never fails.
 """
 
 from __future__ import annotations
@@ -15,9 +15,8 @@ from typing import Any
 from gradviz.errors import LayoutError
 from gradviz.renderers.layout.geometry import Box, Layout, Link, Point, Route
 from gradviz.renderers.layout.graphviz_process import Output, engine_name, engines, run_engine
-from gradviz.renderers.layout.layered import layered
-from gradviz.renderers.layout.packing import pack
-from gradviz.renderers.layout.ranks import Pair, acyclic, cost, rank
+from gradviz.renderers.layout.layered import layered, pack
+from gradviz.renderers.layout.rows import Pair, acyclic, cost, rank
 
 __all__ = ["Box", "Layout", "Link", "Point", "Route", "lay_out"]
 
@@ -64,7 +63,7 @@ def lay_out(boxes: Sequence[Box], links: Sequence[Link], *, limit: float = 20.0)
 
 
 def _place(boxes: Sequence[Box], links: Sequence[Link], limit: float) -> tuple[_Places, str]:
-    """Let the first engine that can do it place boxes that all have links."""
+    """Place boxes that all have links, with the first engine that works."""
     available = engines()
     if not links:
         return ({}, []), "gradviz layered (no links)"
@@ -93,7 +92,7 @@ def _place(boxes: Sequence[Box], links: Sequence[Link], limit: float) -> tuple[_
 
 
 def _dot_source(boxes: Sequence[Box], pairs: Sequence[Pair]) -> str:
-    """Write the least that dot needs: serial names, sizes in inches, a number per link."""
+    """DOT source with serial names, sizes in inches and a number per link."""
     rows = rank(len(boxes), acyclic(len(boxes), [pair for pair in pairs if pair[0] != pair[1]]))
     inner = {target for _, target in pairs}
     lines = [
@@ -113,7 +112,7 @@ def _dot_source(boxes: Sequence[Box], pairs: Sequence[Pair]) -> str:
 
 
 def _read(picture: bytes, boxes: Sequence[Box], links: Sequence[Link]) -> _Places:
-    """Read the places from what was drawn: it keeps the digits that ``pos`` rounds off."""
+    """Read the places from the drawing operations, which are more exact than ``pos``."""
     try:
         drawing: dict[str, Any] = json.loads(picture)
         corners = {int(item["name"]): _points(item, "pP") for item in drawing["objects"]}
@@ -136,7 +135,7 @@ def _points(item: dict[str, Any], kinds: str) -> list[Point]:
 
 
 def _extent(boxes: Sequence[Box], centers: dict[str, Point], routes: Sequence[Route]) -> Point:
-    """Find how large the sheet must be."""
+    """The size of the sheet."""
     xs = [0.0, *(centers[box.key][0] + box.width / 2 for box in boxes if box.key in centers)]
     ys = [0.0, *(centers[box.key][1] + box.height / 2 for box in boxes if box.key in centers)]
     for route in routes:

@@ -1,26 +1,40 @@
-"""gradviz's own layout in rows, for when Graphviz is not there or would take too long.
+"""The layered layout of gradviz, used without Graphviz or where Graphviz would take too long.
 
-The steps are Sugiyama's: rows, an order within each row, coordinates, curves. Everything is a
-loop over lists, and everything follows the order in which boxes and links were given: the same
-graph gets the same picture everywhere, and a graph of any depth can be drawn.
+The steps are Sugiyama's: rows, an order within each row, coordinates, curves. All of it is
+iterative and deterministic: a graph of any depth can be drawn, and the same graph gets the same
+picture on every machine. Parts of a graph that no link joins are laid out separately and packed.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from math import sqrt
 
 from gradviz.renderers.layout.coordinates import place_in_rows
-from gradviz.renderers.layout.crossings import order_rows
-from gradviz.renderers.layout.curves import Run, curve, tracks, turning_heights
-from gradviz.renderers.layout.geometry import Box, Link, Point, Route
-from gradviz.renderers.layout.packing import components, pack
-from gradviz.renderers.layout.ranks import Pair, acyclic, rank
+from gradviz.renderers.layout.geometry import (
+    Box,
+    Link,
+    Point,
+    Route,
+    Run,
+    curve,
+    tracks,
+    turning_heights,
+)
 from gradviz.renderers.layout.routing import PARALLEL, Router, self_loop
-from gradviz.renderers.layout.rows import Rows, add_lanes, cut_into_rows
+from gradviz.renderers.layout.rows import (
+    Pair,
+    Rows,
+    acyclic,
+    add_lanes,
+    cut_into_rows,
+    order_rows,
+    rank,
+)
 
-__all__ = ["layered"]
+__all__ = ["PackedPart", "components", "layered", "pack"]
 
 _ROW_GAP, _MORE_ROW_GAP = 28.0, 20.0  # Points between rows; the more, the farther links go.
 _TRACK, _MOST_ROW_GAP = 6.0, 60.0  # And the more, the more of them go the same way.
@@ -134,3 +148,79 @@ def _bands(rows: Rows, boxes: Sequence[Box], xs: Sequence[float]) -> list[Point]
             more += _TRACK * max(tracks(hops).values(), default=0)
         top = bottom + _ROW_GAP + min(more, _MOST_ROW_GAP)
     return bands
+
+
+_GAP = 24.0
+_ASPECT = 1.6
+
+
+@dataclass
+class PackedPart:
+    """Nodes that links join, directly or not.
+
+    Args:
+        nodes: their numbers in the whole graph, ascending.
+        links: numbers of the links between them, ascending.
+        pairs: the ends of those links, as places in ``nodes``.
+    """
+
+    nodes: list[int] = field(default_factory=list)
+    links: list[int] = field(default_factory=list)
+    pairs: list[Pair] = field(default_factory=list)
+
+
+def components(count: int, pairs: Sequence[Pair]) -> list[PackedPart]:
+    """Split a graph into its connected parts, in the order of their first nodes.
+
+    Example:
+        >>> [part.nodes for part in components(4, [(0, 2), (3, 1)])]
+        [[0, 2], [1, 3]]
+    """
+    leader = list(range(count))
+
+    def find(node: int) -> int:
+        while leader[node] != node:
+            leader[node] = leader[leader[node]]
+            node = leader[node]
+        return node
+
+    for source, target in pairs:
+        first, second = sorted((find(source), find(target)))
+        leader[second] = first
+    parts: dict[int, PackedPart] = {}
+    place = [0] * count
+    for node in range(count):
+        part = parts.setdefault(find(node), PackedPart())
+        place[node] = len(part.nodes)
+        part.nodes.append(node)
+    for index, (source, target) in enumerate(pairs):
+        part = parts[find(source)]
+        part.links.append(index)
+        part.pairs.append((place[source], place[target]))
+    return list(parts.values())
+
+
+def pack(sizes: Sequence[Point]) -> list[Point]:
+    """Set rectangles in columns, tops aligned; a column is as high as the highest rectangle.
+
+    Args:
+        sizes: (width, height) of each rectangle, in points.
+
+    Returns:
+        The top left corner of each.
+
+    Example:
+        >>> pack([(100, 300), (50, 40), (50, 40)])
+        [(0.0, 0.0), (124.0, 0.0), (124.0, 64.0)]
+    """
+    area = sum((width + _GAP) * (height + _GAP) for width, height in sizes)
+    limit = max([sqrt(area / _ASPECT), *(height for _, height in sizes)])
+    corners: list[Point] = []
+    left, top, widest = 0.0, 0.0, 0.0
+    for width, height in sizes:
+        if top > 0 and top + height > limit:
+            left, top, widest = left + widest + _GAP, 0.0, 0.0
+        corners.append((left, top))
+        top += height + _GAP
+        widest = max(widest, width)
+    return corners

@@ -5,10 +5,8 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 
-from gradviz.renderers.layout.curves import Run
-from gradviz.renderers.layout.geometry import Box, Point, Route
-from gradviz.renderers.layout.ranks import Pair
-from gradviz.renderers.layout.rows import Rows
+from gradviz.renderers.layout.geometry import Box, Point, Route, Run
+from gradviz.renderers.layout.rows import Pair, Rows
 
 __all__ = ["PARALLEL", "Router", "self_loop"]
 

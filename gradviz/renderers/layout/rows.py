@@ -1,26 +1,39 @@
-"""Second step of the layered layout: how long links pass through the rows between their ends.
+"""First steps of the layered layout: the row of each box, bends of long links, order in a row.
 
-They do so as *bends*: vertices of no height that take their place in a row like boxes. The long
-links of one source share their bends, a *trunk*; so do those of a target that has very many.
-Where that would make far too many bends, the longest trunks go down in lanes beside the graph.
+A long link passes through the rows between its ends as *bends*: vertices of no height that take a
+place in a row like boxes. The long links of one source share their bends, a *trunk*; so do those
+of a target that has very many. Where that would make too many bends, the longest trunks run in
+lanes beside the graph.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right, insort
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import chain, pairwise
 
-from gradviz.renderers.layout.ranks import Pair
+import numpy as np
 
-__all__ = ["Rows", "add_lanes", "cut_into_rows"]
+__all__ = [
+    "Pair",
+    "Rows",
+    "acyclic",
+    "add_lanes",
+    "cost",
+    "count_crossings",
+    "cut_into_rows",
+    "order_rows",
+    "rank",
+]
 
 _MERGE = 8  # A target with more long links than this gathers them in a trunk.
 _ENOUGH = 30_000  # Bends that are always allowed; and one more for two boxes.
 _LANE_GAP = 7.0  # Points between lanes.
 _MOST_LANES = 200  # The outermost is shared by all that find no place in the others.
 
+Pair = tuple[int, int]
 _Key = tuple[int, bool]  # a trunk: the box that shares it, and whether that is the target
 
 
@@ -131,3 +144,294 @@ def add_lanes(rows: Rows, xs: list[float]) -> None:
                 rows.down[source].append(vertex)
             if vertex not in rows.up[target][-1:]:
                 rows.up[target].append(vertex)
+
+
+def acyclic(count: int, pairs: Sequence[Pair]) -> list[Pair]:
+    """Turn the links that close a cycle around; the others stay as they are.
+
+    Args:
+        count: number of nodes, which are 0, 1, ...
+        pairs: (source, target) of each link, none from a node to itself.
+
+    Returns:
+        One pair per link, in the same order, without cycles.
+    """
+    if len(_topological(count, pairs)) == count:
+        return list(pairs)
+    outgoing = _lists(count, ((source, index) for index, (source, _) in enumerate(pairs)))
+    state = [0] * count  # 0: not seen, 1: on the path from the root, 2: done
+    turned = list(pairs)
+    for root in range(count):
+        stack = [root] if state[root] == 0 else []
+        while stack:
+            node = stack[-1]
+            state[node] = 1
+            while outgoing[node]:
+                index = outgoing[node].pop()
+                target = pairs[index][1]
+                if state[target] == 1:
+                    turned[index] = (target, node)
+                elif state[target] == 0:
+                    stack.append(target)
+                    break
+            else:
+                state[node] = 2
+                stack.pop()
+    return turned
+
+
+def rank(count: int, pairs: Sequence[Pair]) -> list[int]:
+    """Give each node a row number, 0 at the top, such that links are short and all go down.
+
+    Of three ways the one with the shortest links is taken: everything as early as possible, as
+    late as possible, and early but with sources next to what uses them.
+
+    Args:
+        count: number of nodes, which are 0, 1, ...
+        pairs: (source, target) of each link, without cycles.
+
+    Example:
+        >>> rank(4, [(0, 1), (1, 2), (3, 2)])
+        [0, 1, 2, 1]
+    """
+    order = _topological(count, pairs)
+    targets = _lists(count, pairs)
+    early = [0] * count
+    for node in order:
+        below = early[node] + 1
+        for target in targets[node]:
+            if early[target] < below:
+                early[target] = below
+    late = [max(early, default=0)] * count
+    for node in reversed(order):
+        if targets[node]:
+            late[node] = min(late[target] for target in targets[node]) - 1
+    incoming = [0] * count
+    for _, target in pairs:
+        incoming[target] += 1
+    pulled = early.copy()
+    for node in reversed(order):
+        if len(targets[node]) >= max(1, incoming[node]):
+            pulled[node] = min(pulled[target] for target in targets[node]) - 1
+    best = min((pulled, early, late), key=lambda ranks: _span(ranks, pairs))
+    top = min(best, default=0)
+    return [row - top for row in best]
+
+
+def cost(count: int, pairs: Sequence[Pair]) -> int:
+    """Estimate what dot has to work on: the nodes, and the rows that long links pass through.
+
+    Args:
+        count: number of nodes, which are 0, 1, ...
+        pairs: (source, target) of each link, without cycles.
+
+    Example:
+        >>> cost(3, [(0, 1), (1, 2), (0, 2)])
+        4
+    """
+    return count + _span(rank(count, pairs), pairs) - len(pairs)
+
+
+def _topological(count: int, pairs: Sequence[Pair]) -> list[int]:
+    """Order the nodes so that links go forward; nodes on or behind a cycle are left out."""
+    targets = _lists(count, pairs)
+    waiting = [0] * count
+    for _, target in pairs:
+        waiting[target] += 1
+    order = [node for node in range(count) if not waiting[node]]
+    for node in order:
+        for target in targets[node]:
+            waiting[target] -= 1
+            if not waiting[target]:
+                order.append(target)
+    return order
+
+
+def _lists(count: int, pairs: Iterable[Pair]) -> list[list[int]]:
+    lists: list[list[int]] = [[] for _ in range(count)]
+    for key, value in pairs:
+        lists[key].append(value)
+    return lists
+
+
+def _span(ranks: Sequence[int], pairs: Sequence[Pair]) -> int:
+    return sum(ranks[target] - ranks[source] for source, target in pairs)
+
+
+_CAREFUL = 6_000  # Boxes and bends (or half the links) with time for the careful order.
+_WORK = 500_000  # How many of them may be looked at above that, in all sweeps together.
+_AT_ONCE = 1_000  # From how many on numpy counts faster.
+
+
+def order_rows(rows: Rows) -> None:
+    """Order the vertices within their rows, so that few links cross.
+
+    From two first orders: up to a size with care, that is with up to 24 sweeps and swaps of
+    neighbours. Above it the sweeps get fewer as the graph grows, down to none: the work is
+    counted, not timed, so that every machine comes to the same order, and soon.
+    """
+    size = _size(rows)
+    careful = size <= _CAREFUL
+    sweeps = 24 if careful else min(4, _WORK // size)
+    rows.rows = _walk_up(rows)
+    crossings = _improve(rows, sweeps, careful) if sweeps else 0
+    if crossings and sweeps > 3:
+        best, rows.rows = rows.rows, _walk_down(rows)
+        if _improve(rows, sweeps, careful) >= crossings:
+            rows.rows = best
+
+
+def _size(rows: Rows) -> int:
+    return max(len(rows.rank), sum(map(len, rows.down)) // 2)
+
+
+def _walk_up(rows: Rows) -> list[list[int]]:
+    """Walk from the results to their inputs in order: a tree comes out without crossings."""
+    results = [vertex for vertex, below in enumerate(rows.down) if not below]
+    results.sort(key=lambda vertex: -rows.rank[vertex])
+    return _walk(rows, results, rows.up)
+
+
+def _walk_down(rows: Rows) -> list[list[int]]:
+    """Walk from the sources to what uses them, long links first: they come to stand outside."""
+    sources = [vertex for vertex, above in enumerate(rows.up) if not above]
+    sources.sort(key=lambda vertex: rows.rank[vertex])
+    return _walk(
+        rows,
+        sources,
+        [sorted(below, key=lambda vertex: vertex < rows.boxes) for below in rows.down],
+    )
+
+
+def _walk(rows: Rows, starts: list[int], neighbours: list[list[int]]) -> list[list[int]]:
+    order: list[list[int]] = [[] for _ in range(max(rows.rank, default=-1) + 1)]
+    seen = [False] * len(rows.rank)
+    for start in starts:
+        stack = [start]
+        while stack:
+            vertex = stack.pop()
+            if not seen[vertex]:
+                seen[vertex] = True
+                order[rows.rank[vertex]].append(vertex)
+                stack += reversed(neighbours[vertex])
+    return order
+
+
+def _improve(rows: Rows, sweeps: int, careful: bool) -> int:
+    """Sweep up and down, and keep the best order found; returns its number of crossings."""
+    place = [0] * len(rows.rank)
+    for row in rows.rows:
+        _number(row, place)
+    best, fewest = [row.copy() for row in rows.rows], count_crossings(rows)
+    idle = 0
+    for sweep in range(sweeps):
+        if not fewest or idle > 6:
+            break
+        _sweep(rows, place, downwards=sweep % 2 == 1)
+        if careful:
+            _swap_neighbours(rows, place)
+        crossings = count_crossings(rows)
+        idle += 1
+        if crossings < fewest:
+            best, fewest, idle = [row.copy() for row in rows.rows], crossings, 0
+    rows.rows = best
+    return fewest
+
+
+def count_crossings(rows: Rows) -> int:
+    """Count how often links cross, in all rows."""
+    place = [0] * len(rows.rank)
+    for row in rows.rows:
+        _number(row, place)
+    if _size(rows) >= _AT_ONCE:
+        return _count_at_once(rows, place)
+    total = 0
+    for row in rows.rows:
+        ends: list[int] = []
+        for vertex in row:
+            found = sorted(place[below] for below in rows.down[vertex])
+            for end in found:
+                total += len(ends) - bisect_right(ends, end)
+            for end in found:
+                insort(ends, end)
+    return total
+
+
+def _count_at_once(rows: Rows, place: list[int]) -> int:
+    """The same for many rows: bit by bit of the places where the links of a row end.
+
+    Of two links the first differing bit tells which ends farther left. So links are counted
+    that end in the left half of a group, and begin to the right of others that end in its right
+    half; then each half is a group of its own.
+    """
+    links = [len(below) for below in rows.down]
+    places, ranks = np.array(place), np.array(rows.rank)
+    begin = np.repeat(np.arange(len(links)), links)
+    end = places[np.fromiter(chain.from_iterable(rows.down), np.intp, sum(links))]
+    order = np.lexsort((end, places[begin], ranks[begin]))
+    end, group = end[order], ranks[begin][order]
+    total = 0
+    for bit in reversed(range(int(end.max(initial=0)).bit_length())):
+        first = np.searchsorted(group, group)
+        right = end >> bit & 1
+        before = np.cumsum(right) - right
+        before -= before[first]
+        total += int(before[right == 0].sum())
+        group = group * 2 + right
+        order = np.argsort(group, kind="stable")
+        end, group = end[order], group[order]
+    return total
+
+
+def _sweep(rows: Rows, place: list[int], *, downwards: bool) -> None:
+    """Sort each row by the mean place of the neighbours in the row before it."""
+    neighbours = rows.up if downwards else rows.down
+    place_of = place.__getitem__
+    for row in rows.rows if downwards else reversed(rows.rows):
+        mean: dict[int, float] = {}
+        for vertex in row:
+            near = neighbours[vertex]
+            if len(near) == 1:
+                mean[vertex] = place[near[0]]
+            elif near:
+                mean[vertex] = sum(map(place_of, near)) / len(near)
+        if len(mean) > 1:
+            following = iter(sorted(mean, key=mean.__getitem__))
+            row[:] = [next(following) if vertex in mean else vertex for vertex in row]
+        _number(row, place)
+
+
+def _swap_neighbours(rows: Rows, place: list[int]) -> None:
+    """Swap vertices that stand side by side as long as that removes crossings."""
+    for _ in range(4):
+        swapped = False
+        for row in rows.rows:
+            for at in range(len(row) - 1):
+                left, right = row[at], row[at + 1]
+                gain = _gain(rows.up, left, right, place) + _gain(rows.down, left, right, place)
+                if gain > 0:
+                    row[at], row[at + 1] = right, left
+                    place[right], place[left] = at, at + 1
+                    swapped = True
+        if not swapped:
+            break
+
+
+def _gain(near: list[list[int]], left: int, right: int, place: list[int]) -> int:
+    """Count the crossings that are gone when two vertices change places, on one side."""
+    if not near[left] or not near[right]:
+        return 0
+    if len(near[left]) == 1 and len(near[right]) == 1:
+        first, second = place[near[left][0]], place[near[right][0]]
+        return (first > second) - (first < second)
+    others = sorted(place[vertex] for vertex in near[right])
+    gain = 0
+    for vertex in near[left]:
+        at = place[vertex]
+        gain += bisect_left(others, at) - (len(others) - bisect_right(others, at))
+    return gain
+
+
+def _number(row: list[int], place: list[int]) -> None:
+    for at, vertex in enumerate(row):
+        place[vertex] = at

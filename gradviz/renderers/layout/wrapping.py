@@ -1,8 +1,8 @@
-"""Breaks a tall, narrow picture into columns, as a book does with a long list.
+"""Breaks a tall, narrow layout into columns.
 
-A deep network is a chain with a few links beside it: drawn straight down it is ten times as high
-as wide, and nobody can take it in. It is cut where few links cross, and the parts stand side by
-side; a link that was cut runs from the foot of its column up to the head of the next.
+A deep network is a chain with a few links beside it, ten times as high as wide. The layout is cut
+where few links cross, and the parts stand side by side; a link that was cut runs from the foot of
+its column up to the head of the next.
 """
 
 from __future__ import annotations
@@ -130,7 +130,7 @@ def _cuts(gaps: Sequence[_Gap], height: float, count: int) -> list[_Gap]:
 
 
 def _least_width(boxes: Sequence[Box], layout: Layout, cuts: Sequence[_Gap]) -> float:
-    """How wide columns are at least: quick to tell, and often too much."""
+    """A lower bound of the width of the columns."""
     edges = [cut.y for cut in cuts]
     lefts, rights = [math.inf] * (len(cuts) + 1), [-math.inf] * (len(cuts) + 1)
     for box in boxes:

@@ -1,0 +1,317 @@
+"""What is known of each operation: one row per forward word.
+
+Torch names the node of an operation after its derivative (``MulBackward0``). `forward_word` makes
+the forward word of it (``mul``), and `operation` finds the row of that word. The functions that
+use a fact stay where they are used; the facts are here alone.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from functools import lru_cache
+
+__all__ = ["OPERATIONS", "Blocks", "Operation", "forward_word", "operation", "words"]
+
+
+class Blocks(Enum):
+    """When the derivative of an operation is zero."""
+
+    FLAT_AT_ZERO = "the input is 0"
+    MASKED = "the mask is True"
+    NOT_CHOSEN = "the condition chooses the other input"
+    NOT_POSITIVE = "the input is <= 0"
+    OTHER_FACTOR = "the other factor is 0"
+    OUTSIDE = "the input is outside the range min to max"
+    PADDING = "the index is padding_idx"
+    PRODUCT = "the other matrix is 0"
+    SATURATED = "the result is at one end of its range"
+    STEPS = "everywhere: the result is constant between steps"
+    UNDER_THRESHOLD = "the input is <= threshold"
+
+
+@dataclass(frozen=True)
+class Operation:
+    """A row of the table: the facts of an operation, or of a function of torch.
+
+    Args:
+        word: the forward word: ``"mul"``.
+        kernels: other words of torch for the same operation.
+        rearranges: the result has the same numbers in another shape.
+        views: the result lies in the storage of the input.
+        converts: the result has about the same numbers: another dtype, scale or memory.
+        blocks: when the derivative is zero.
+        ends: of a saturating operation, the ends of its range.
+        not_finite_at: inputs at which the derivative is not finite.
+        read: whether what it saved is read before a backward pass, to explain zeros and NaN.
+        saves: under which name it saves each input, in the order of the inputs.
+        variant: the number in ``PowBackward1`` of the node that ``saves`` describes.
+        optional: those of ``saves`` that are saved whenever they were given.
+        lazy: saves nothing when only its first input requires grad.
+        number: saves a plain number among its inputs as a tensor without dimensions.
+        outputs: what its further results are: ``{"result1": "mask"}``.
+        sorts: its ``indices`` say where each result was in the input.
+        factors: which inputs are the two factors of a product.
+        puts_in: puts in values that it is given, so infinities may be intended.
+        updates: its in-place form goes on from the old value, as a step by hand does.
+        draws: its result is random.
+        shape_only: makes a tensor of the shape of another, with none of its data.
+        from_nothing: makes or fills a tensor without data of another.
+        reads_value: gives numbers of Python or numpy.
+        query: asks a tensor something and makes no tensor.
+    """
+
+    word: str
+    kernels: tuple[str, ...] = ()
+    rearranges: bool = False
+    views: bool = False
+    converts: bool = False
+    blocks: Blocks | None = None
+    ends: tuple[float, ...] = ()
+    not_finite_at: tuple[float, ...] = ()
+    read: bool = False
+    saves: tuple[str, ...] = ()
+    variant: int = 0
+    optional: tuple[str, ...] = ()
+    lazy: bool = False
+    number: bool = False
+    outputs: Mapping[str, str] = field(default_factory=dict)
+    sorts: bool = False
+    factors: tuple[int, int] | None = None
+    puts_in: bool = False
+    updates: bool = False
+    draws: bool = False
+    shape_only: bool = False
+    from_nothing: bool = False
+    reads_value: bool = False
+    query: bool = False
+
+
+_PAIR = ("self", "other")
+_LOSS = ("self", "target")
+_LAYER = ("input", "weight", "bias")
+_BATCHES = ("self", "batch1", "batch2")
+_TENSORS = ("self", "tensor1", "tensor2")
+_MASK = {"result1": "mask"}
+_INDICES = {"result1": "indices"}
+_MOMENTS = {"result1": "mean", "result2": "inverse deviation"}
+_NORM_KERNELS = ("native_batch_norm", "cudnn_batch_norm", "miopen_batch_norm")
+_CONV_KERNELS = (
+    *("convolution", "convolution_overrideable", "cudnn_convolution", "mkldnn_convolution"),
+)
+
+_op = Operation
+# fmt: off
+_ROWS: tuple[Operation, ...] = (
+    # Views and other shapes of the same numbers
+    _op("alias",        rearranges=True, views=True),
+    _op("as_strided",   rearranges=True, views=True),
+    _op("chunk",        views=True),
+    _op("contiguous",   rearranges=True),
+    _op("detach",       views=True),
+    _op("diagonal",     views=True),
+    _op("expand",       rearranges=True, views=True),
+    _op("flatten",      rearranges=True),
+    _op("movedim",      views=True),
+    _op("narrow",       views=True),
+    _op("permute",      rearranges=True, views=True),
+    _op("real",         views=True),
+    _op("reshape",      rearranges=True),
+    _op("reshape_alias", rearranges=True, views=True),
+    _op("select",       views=True),
+    _op("slice",        views=True),
+    _op("split",        views=True, kernels=("unsafe_split",)),
+    _op("split_with_sizes", views=True),
+    _op("squeeze",      rearranges=True, views=True),
+    _op("swapaxes",     rearranges=True, views=True),
+    _op("t",            rearranges=True, views=True),
+    _op("transpose",    rearranges=True, views=True),
+    _op("unbind",       views=True),
+    _op("unflatten",    rearranges=True, views=True),
+    _op("unfold",       views=True),
+    _op("unsqueeze",    rearranges=True, views=True),
+    _op("view",         rearranges=True, views=True, kernels=("unsafe_view",)),
+    _op("view_as_complex", views=True),
+    _op("view_as_real", views=True),
+    _op("clone",        converts=True),
+    _op("to",           converts=True, kernels=("to_copy",)),
+    # Element by element
+    _op("abs",          blocks=Blocks.FLAT_AT_ZERO),
+    _op("acos",         read=True, not_finite_at=(1.0, -1.0)),
+    _op("acosh",        read=True, not_finite_at=(1.0,)),
+    _op("add",          updates=True),
+    _op("addcdiv",      saves=_TENSORS, lazy=True, updates=True),
+    _op("addcmul",      saves=_TENSORS, lazy=True, updates=True),
+    _op("asin",         read=True, not_finite_at=(1.0, -1.0)),
+    _op("atan2",        saves=_PAIR),
+    _op("atanh",        read=True, not_finite_at=(1.0, -1.0)),
+    _op("ceil",         blocks=Blocks.STEPS),
+    _op("clamp",        blocks=Blocks.OUTSIDE, read=True, updates=True),
+    _op("clamp_max",    blocks=Blocks.OUTSIDE, read=True),
+    _op("clamp_min",    blocks=Blocks.OUTSIDE, read=True),
+    _op("div",          saves=_PAIR, number=True, read=True, converts=True, updates=True),
+    _op("dropout",      outputs=_MASK, kernels=("native_dropout",)),
+    _op("exp",          read=True),
+    _op("floor",        blocks=Blocks.STEPS),
+    _op("hardtanh",     blocks=Blocks.OUTSIDE, read=True),
+    _op("lerp",         saves=("self", "end", "weight"), variant=1, updates=True),
+    _op("log",          read=True, not_finite_at=(0.0,)),
+    _op("log10",        read=True, not_finite_at=(0.0,)),
+    _op("log1p",        read=True, not_finite_at=(-1.0,)),
+    _op("log2",         read=True, not_finite_at=(0.0,)),
+    _op("maximum",      saves=_PAIR),
+    _op("minimum",      saves=_PAIR),
+    _op("mul",          saves=_PAIR, number=True, blocks=Blocks.OTHER_FACTOR, read=True,
+                        converts=True, updates=True),
+    _op("pow",          saves=("self", "exponent"), variant=1, blocks=Blocks.FLAT_AT_ZERO,
+                        read=True, not_finite_at=(0.0,)),
+    _op("prelu",        kernels=("prelu_kernel",)),
+    _op("reciprocal",   read=True, not_finite_at=(0.0,)),
+    _op("relu",         blocks=Blocks.NOT_POSITIVE, read=True),
+    _op("round",        blocks=Blocks.STEPS),
+    _op("rsqrt",        read=True, not_finite_at=(0.0,)),
+    _op("sigmoid",      blocks=Blocks.SATURATED, ends=(0.0, 1.0), read=True),
+    _op("sign",         blocks=Blocks.STEPS),
+    _op("sqrt",         read=True, not_finite_at=(0.0,)),
+    _op("sub",          updates=True),
+    _op("tanh",         blocks=Blocks.SATURATED, ends=(-1.0, 1.0), read=True),
+    _op("threshold",    blocks=Blocks.UNDER_THRESHOLD, read=True),
+    _op("trunc",        blocks=Blocks.STEPS),
+    # Products, layers, norms
+    _op("addbmm",       saves=_BATCHES, lazy=True),
+    _op("addmm",        saves=("self", "mat1", "mat2"), lazy=True, blocks=Blocks.PRODUCT,
+                        factors=(1, 2)),
+    _op("addmv",        saves=("self", "mat", "vec"), lazy=True, factors=(1, 2)),
+    _op("addr",         saves=("self", "vec1", "vec2"), lazy=True, factors=(1, 2)),
+    _op("baddbmm",      saves=_BATCHES, lazy=True, blocks=Blocks.PRODUCT, factors=(1, 2)),
+    _op("batch_norm",   saves=_LAYER, optional=("weight",), outputs=_MOMENTS,
+                        kernels=_NORM_KERNELS),
+    _op("bmm",          saves=("self", "mat2"), blocks=Blocks.PRODUCT, factors=(0, 1)),
+    _op("conv",         saves=_LAYER, blocks=Blocks.PRODUCT, factors=(0, 1), kernels=_CONV_KERNELS),
+    _op("dot",          saves=("self", "tensor"), factors=(0, 1)),
+    _op("embedding",    blocks=Blocks.PADDING),
+    _op("group_norm",   saves=_LAYER, optional=("weight",), outputs=_MOMENTS,
+                        kernels=("native_group_norm",)),
+    _op("layer_norm",   saves=_LAYER, optional=("weight", "bias"), outputs=_MOMENTS,
+                        kernels=("native_layer_norm",)),
+    _op("linear",       saves=_LAYER, blocks=Blocks.PRODUCT, factors=(0, 1)),
+    _op("mm",           saves=("self", "mat2"), blocks=Blocks.PRODUCT, factors=(0, 1)),
+    _op("mv",           saves=("self", "vec"), factors=(0, 1)),
+    _op("norm",         blocks=Blocks.FLAT_AT_ZERO, kernels=("linalg_vector_norm",)),
+    _op("rnn",          kernels=("mkldnn_rnn_layer",)),
+    _op("scaled_dot_product_attention", saves=("query", "key", "value")),
+    _op("log_softmax",  read=True),
+    _op("softmax",      read=True),
+    # Choosing, sorting, pooling
+    _op("cummax",       sorts=True),
+    _op("cummin",       sorts=True),
+    _op("fractional_max_pool2d", outputs=_INDICES),
+    _op("index_fill",   puts_in=True),
+    _op("kthvalue",     sorts=True),
+    _op("masked_fill",  puts_in=True, blocks=Blocks.MASKED),
+    _op("masked_scatter", puts_in=True),
+    _op("max",          sorts=True),
+    _op("max_pool2d",   outputs=_INDICES, kernels=("max_pool2d_with_indices",)),
+    _op("max_pool3d",   outputs=_INDICES, kernels=("max_pool3d_with_indices",)),
+    _op("median",       sorts=True),
+    _op("min",          sorts=True),
+    _op("mode",         sorts=True),
+    _op("nanmedian",    sorts=True),
+    _op("sort",         sorts=True),
+    _op("topk",         sorts=True),
+    _op("where",        puts_in=True, blocks=Blocks.NOT_CHOSEN),
+    # Losses
+    _op("binary_cross_entropy",             saves=_LOSS),
+    _op("binary_cross_entropy_with_logits", saves=_LOSS),
+    _op("huber_loss",                       saves=_LOSS),
+    _op("kl_div",                           saves=_LOSS),
+    _op("mse_loss",                         saves=_LOSS),
+    _op("smooth_l1_loss",                   saves=_LOSS),
+    _op("soft_margin_loss",                 saves=_LOSS),
+)
+# fmt: on
+
+# Functions of which one thing is known.
+_SHAPE_ONLY = """
+empty_like full_like ones_like rand_like randint_like randn_like zeros_like new_empty
+new_empty_strided new_full new_ones new_tensor new_zeros
+"""
+_FROM_NOTHING = """
+arange as_tensor constant_ empty eye fill_ full kaiming_uniform_ linspace manual_seed normal_ ones
+ones_ rand randint randn randperm tensor uniform_ xavier_uniform_ zero_ zeros
+"""
+_DRAWS = "_sample_dirichlet bernoulli binomial multinomial normal poisson"
+_READS_VALUE = "complex float index int item numpy tolist"
+_QUERIES = """
+__bool__ __contains__ __deepcopy__ __dir__ __format__ __hash__ __len__ __reduce_ex__ __repr__
+_is_view _record_function_enter_new _record_function_exit._RecordFunction allclose data_ptr dim
+element_size equal get_device has_names is_complex is_contiguous is_floating_point is_inference
+is_nonzero is_pinned is_same_size is_shared is_signed is_storage is_tensor ndimension nelement
+numel rename_ result_type retain_grad share_memory_ size storage storage_offset stride
+untyped_storage
+"""
+
+
+def _all_rows() -> Iterator[Operation]:
+    yield from _ROWS
+    yield from (Operation(word, shape_only=True) for word in _SHAPE_ONLY.split())
+    yield from (Operation(word, from_nothing=True) for word in _FROM_NOTHING.split())
+    yield from (Operation(word, draws=True) for word in _DRAWS.split())
+    yield from (Operation(word, reads_value=True) for word in _READS_VALUE.split())
+    yield from (Operation(word, query=True) for word in _QUERIES.split())
+
+
+OPERATIONS: Mapping[str, Operation] = {row.word: row for row in _all_rows()}
+"""The rows by their words."""
+
+_WORD_OF_KERNEL = {kernel: row.word for row in _ROWS for kernel in row.kernels}
+_UNKNOWN = Operation("")
+_BACKWARD = re.compile(r"Backwards?\d*(_copy)?$")
+_HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z][a-z])|(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
+
+
+def operation(word: str) -> Operation:
+    """The row of an operation; a row without facts for one that is not in the table.
+
+    Example:
+        >>> operation("sqrt").not_finite_at, operation("my_function").views
+        ((0.0,), False)
+    """
+    return OPERATIONS.get(word, _UNKNOWN)
+
+
+def words(has: Callable[[Operation], object]) -> frozenset[str]:
+    """The words of the operations of which something is true.
+
+    Example:
+        >>> sorted(words(lambda row: row.ends))
+        ['sigmoid', 'tanh']
+    """
+    return frozenset(row.word for row in OPERATIONS.values() if has(row))
+
+
+@lru_cache(maxsize=1024)
+def forward_word(class_name: str) -> str:
+    """What an operation is called in the forward pass, from the name of its autograd node.
+
+    Args:
+        class_name: as torch gives it: ``"MulBackward0"``, ``"torch::autograd::CopySlices"``.
+
+    Returns:
+        The word in lower case, of the plain operation where torch has several kernels of it.
+
+    Example:
+        >>> [forward_word(name) for name in ("MulBackward0", "LogSoftmaxBackward0", "TBackward0")]
+        ['mul', 'log_softmax', 't']
+        >>> forward_word("ScaledDotProductFlashAttentionForCpuBackward0")
+        'scaled_dot_product_attention'
+        >>> forward_word("MaxPool2DWithIndicesBackward0"), forward_word("TanhBackwardBackward0")
+        ('max_pool2d', 'tanh_backward')
+    """
+    stem = class_name.rpartition("::")[2]
+    word = _HUMP.sub("_", _BACKWARD.sub("", stem) or stem).lower()
+    if word.startswith("scaled_dot_product"):
+        return "scaled_dot_product_attention"
+    return _WORD_OF_KERNEL.get(word, word)

@@ -1,0 +1,425 @@
+"""A trace within a recording: with source lines, and with the same key for a node in every frame.
+
+Keys are given out in the order in which nodes first appear: the first frame of a recording has
+those of a plain trace.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections import deque
+from collections.abc import Callable, Container, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from typing import Any, NamedTuple
+
+import torch
+
+from gradviz.capture.autograd.nodes import operation_type, read_saved, sequence_number
+from gradviz.capture.autograd.tensors import version_of
+from gradviz.capture.tensors.names import Names
+from gradviz.capture.tensors.summary import summarize
+from gradviz.capture.tracing.tracer import copy_graph, trace_subjects
+from gradviz.capture.tracing.walk import NO_GRADIENT, Walk, key_at, visit_ancestors
+from gradviz.graph import Buffers, GradGraph, NodeKind
+from gradviz.recording.provenance import Leaf, UntrackedTensor
+from gradviz.recording.state import RecordingState
+
+__all__ = [
+    "Additions",
+    "Keys",
+    "Snapshot",
+    "keep_options",
+    "renew",
+    "renew_after_backward",
+    "take",
+    "weakly",
+]
+
+_SPARE = 4_096  # identities that are kept although no frame shows them
+_ROUNDS = 8
+_UNKNOWN = (None, None)
+
+
+class Keys:
+    """The key of each node that a recording has shown, by the identity of the node."""
+
+    def __init__(self) -> None:
+        self._keys: dict[Hashable, str] = {}
+        self._rounds: deque[Iterable[Hashable]] = deque(maxlen=_ROUNDS)
+        self._loose: list[Hashable] = []
+        self._count = 0
+
+    def of(self, identity: Hashable) -> str:
+        """The key of a node; a new one when it appears for the first time."""
+        self._loose.append(identity)
+        key = self._keys.get(identity)
+        if key is None:
+            key = self._keys[identity] = f"n{self._count}"
+            self._count += 1
+        return key
+
+    def known(self, identity: Hashable) -> str:
+        """The key of a node, "" if no frame has shown it."""
+        return self._keys.get(identity, "")
+
+    def assign(self, identities: Mapping[str, Hashable]) -> dict[str, str]:
+        """Keys for a whole graph, given the identity of each node by its key there."""
+        keys = self._keys
+        new = [key for key, identity in identities.items() if identity not in keys]
+        for key in sorted(new, key=number_of):
+            identity = identities[key]
+            if identity not in keys:
+                keys[identity] = f"n{self._count}"
+                self._count += 1
+        self._rounds.append(identities.values())
+        return {key: keys[identity] for key, identity in identities.items()}
+
+    def turn(self) -> None:
+        """A frame is complete: forget nodes that no recent frame has shown."""
+        self._rounds.append(self._loose)
+        self._loose = []
+        if len(self._keys) > _SPARE:
+            recent = {identity for each in self._rounds for identity in each}
+            if 2 * len(recent) < len(self._keys):
+                first = islice(self._keys.items(), _SPARE // 4)  # those of the first frames
+                recent_items = [item for item in self._keys.items() if item[0] in recent]
+                self._keys = {**dict(first), **dict(recent_items)}
+
+
+def identities_of(
+    graph: GradGraph, created: Mapping[str, int], known: Mapping[str, Hashable]
+) -> dict[str, Hashable]:
+    """The identity of each node.
+
+    Args:
+        graph: a trace.
+        created: the numbers of the operations.
+        known: the identities of tensors of which the recording has a record.
+    """
+    found: dict[str, Hashable] = {**created}
+    if len(set(created.values())) < len(created):  # each thread counts for itself
+        found = {key: (number, key) for key, number in created.items()}
+    rest = [key for key in graph if key not in found]
+    neighbors = _Neighbors.of(graph, {key for key in rest if key not in known})
+    for key in rest:
+        found[key] = known[key] if key in known else _of_tensor(graph, key, neighbors, created)
+    return found
+
+
+def number_of(key: str) -> int:
+    """The number in the key of a node."""
+    return int(key[1:])
+
+
+class _Neighbors(NamedTuple):
+    """The neighbors of some nodes, read without creating the attributes of the edges.
+
+    Args:
+        makers: by the key of a result: the operation that made it, and the output number.
+        users: by the key of a tensor: number, key and input of the first operation that uses it.
+    """
+
+    makers: dict[str, tuple[str, int]]
+    users: dict[str, tuple[int, str, int]]
+
+    @classmethod
+    def of(cls, graph: GradGraph, keys: Container[str]) -> _Neighbors:
+        found = cls({}, {})
+        for source, target, position, data in graph.edge_rows():
+            if target in keys:
+                found.makers.setdefault(target, (source, data.get("output", 0)))
+            if source in keys:
+                user = number_of(target), target, position
+                found.users[source] = min(user, found.users.get(source, user))
+        return found
+
+
+def _of_tensor(
+    graph: GradGraph, key: str, neighbors: _Neighbors, created: Mapping[str, int]
+) -> Hashable:
+    """Results are identified by what made them, saved tensors by what saved them."""
+    kind: NodeKind = graph.nodes[key]["kind"]
+    if kind is NodeKind.RESULT and key in neighbors.makers:
+        source, output = neighbors.makers[key]
+        return "result", created.get(source), output
+    if key in neighbors.users:
+        _, target, position = neighbors.users[key]
+        return "saved", created.get(target), position
+    return kind.value, key
+
+
+@dataclass(eq=False)
+class Snapshot:
+    """A graph, and the records of the recording for its nodes.
+
+    Args:
+        graph: with keys that stay.
+        operations: keys of operations by the number of their creation.
+        leaves: keys and records of leaves, by number.
+        holes: of operations with untracked inputs, by the end of their creation numbers: nodes
+            and the positions of the inputs without a gradient.
+        untracked_roots: records of roots outside the graph.
+        roots: what was traced, as long as it lives.
+    """
+
+    graph: GradGraph = field(default_factory=GradGraph)
+    operations: dict[int, str] = field(default_factory=dict)
+    leaves: dict[int, tuple[str, Leaf]] = field(default_factory=dict)
+    holes: dict[int, list[tuple[str, list[int]]]] = field(default_factory=dict)
+    untracked_roots: dict[str, UntrackedTensor] = field(default_factory=dict)
+    roots: Sequence[Callable[[], Any]] = ()
+
+
+class _NodeRecords:
+    """Reads the nodes of a trace: creation numbers, source lines, and records of leaves."""
+
+    def __init__(self, state: RecordingState) -> None:
+        self._state = state
+        self.created: dict[str, int] = {}
+        self.leaves: dict[str, Leaf] = {}
+        self.accumulate: dict[str, Leaf] = {}
+        self.holes: dict[int, list[tuple[int, str, list[int]]]] = {}
+
+    def __call__(self, walk: Walk) -> None:
+        for node, tensor in walk.leaves.items():
+            leaf = self._state.provenance.leaf(tensor)
+            self.accumulate[key_at(walk.places[node])] = leaf
+            self.leaves[key_at(walk.leaf_places[id(tensor)])] = leaf
+        for node, place in walk.places.items():
+            data = walk.nodes[key_at(place)]
+            if "sequence_nr" in data:  # a trace counts from zero
+                self._read_operations(walk, sequence_number(node) - data["sequence_nr"])
+                break
+
+    def _read_operations(self, walk: Walk, first: int) -> None:
+        """Put on each operation the line that made it, and the variable that got its result."""
+        state, created_of = self._state, self.created
+        mixed, in_place, start = state.mixed, state.in_place, state.started_at
+        find, line_of, span_of = state.journal.find, state.journal.line, state.spans.of
+        in_question: dict[str, tuple[int, int]] = {}
+        for key, data in walk.nodes.items():
+            if "sequence_nr" not in data:
+                continue
+            created = created_of[key] = data["sequence_nr"] + first
+            data["sequence_nr"] = created - start
+            if (span := span_of(created)) is not None:
+                data["module"], data["calls"] = span.module, span.calls
+            index = find(created)
+            if index < 0:
+                continue
+            line, end = line_of(index)
+            if not data["grad_fn"][-1].isdigit() and _is_foreign(data, state.journal.word(index)):
+                continue
+            if line.source:
+                data["source"] = line.source
+            if created == end - 1:
+                if line.target and "name" not in data:
+                    data["name"] = line.target
+                if end in in_place:
+                    data["op"] = in_place[end]
+            if end in mixed:
+                in_question[key] = created, end
+        if in_question:
+            for node, place in walk.places.items():
+                if (key := key_at(place)) in in_question:
+                    created, end = in_question[key]
+                    edges = node.next_functions
+                    positions = [at for at, edge in enumerate(edges) if edge == NO_GRADIENT]
+                    self.holes.setdefault(end, []).append((created, key, positions))
+
+
+def _is_foreign(data: Mapping[str, Any], word: str) -> bool:
+    """Whether a function cannot have created a node: only ``apply`` creates custom ones.
+
+    The names of torch's own nodes end in a number, but for a few.
+    """
+    is_own = data["grad_fn"] in _NOT_NUMBERED or "::" in data["grad_fn"]
+    return not is_own and word not in ("apply", "backward", "grad")
+
+
+_NOT_NUMBERED = ("CopySlices", "CopyBackwards", "AsStridedBackward", "UnbindBackward")
+
+
+def keep_options(snapshot: Snapshot, before: GradGraph) -> None:
+    """Keep a number that an operation was called with: it is freed with the saved tensors."""
+    for key, data in snapshot.graph.nodes(data=True):
+        if "untracked_inputs" in data and key in before:
+            old = before.nodes[key]
+            if "other" in old.get("options", {}) and "other" not in data.get("options", {}):
+                data["options"] = old["options"]
+                data.pop("untracked_inputs")
+                if "untracked_inputs" in old:
+                    data["untracked_inputs"] = old["untracked_inputs"]
+
+
+@dataclass(eq=False)
+class Additions:
+    """Tensors that a snapshot shows besides its roots.
+
+    Args:
+        results: live outputs that share operations with the roots.
+        branches: tensors of branches that were cut off: only their operations are shown.
+    """
+
+    results: Sequence[torch.Tensor] = ()
+    branches: list[torch.Tensor] = field(default_factory=list)
+
+
+def take(
+    roots: Sequence[Any], additions: Additions, names: Names, state: RecordingState, keys: Keys
+) -> Snapshot:
+    """Take a snapshot.
+
+    Args:
+        roots: tensors, each once, or ``GradientEdge``s; they may lie outside the graph.
+        additions: what else is shown.
+        names: what to call the tensors.
+        state: has the source lines and the records of leaves.
+        keys: gives out the keys.
+    """
+    everything = (*roots, *additions.results, *additions.branches)
+    if not everything:
+        return Snapshot()
+    records = _NodeRecords(state)
+    graph = trace_subjects(everything, names, records)
+    untracked_roots: dict[str, UntrackedTensor] = {}
+    for root, key in zip(everything, graph.roots, strict=False):
+        if isinstance(root, torch.Tensor) and root.is_leaf:
+            if root.requires_grad:
+                records.leaves.setdefault(key, state.provenance.leaf(root))
+            else:
+                untracked_roots[key] = state.provenance.untracked(root)
+    for key in graph.roots:
+        _name_result(graph, key)
+    for number, key in enumerate(graph.roots[len(roots) :]):
+        if number >= len(additions.results) and graph.nodes[key]["kind"] is NodeKind.RESULT:
+            graph.remove_node(key)
+        else:
+            del graph.nodes[key]["root"]
+    new_keys = keys.assign(identities_of(graph, records.created, _known(records, untracked_roots)))
+    if any(old != new for old, new in new_keys.items()):
+        graph = copy_graph(graph, new_keys)
+    snapshot = Snapshot(graph, roots=[weakly(each) for each in everything])
+    snapshot.untracked_roots = {
+        new_keys[key]: untracked for key, untracked in untracked_roots.items()
+    }
+    snapshot.operations = {created: new_keys[key] for key, created in records.created.items()}
+    for key, leaf in records.leaves.items():
+        snapshot.leaves[leaf.number] = new_keys[key], leaf
+        _add_leaf_facts(graph.nodes[new_keys[key]], leaf, state)
+    for end, rows in records.holes.items():
+        snapshot.holes[end] = [(new_keys[key], positions) for _, key, positions in sorted(rows)]
+    return snapshot
+
+
+def weakly(root: Any) -> Callable[[], Any]:
+    """A reference to a root that does not keep it alive."""
+    return weakref.ref(root) if isinstance(root, torch.Tensor) else _nothing
+
+
+def _nothing() -> None:
+    """The reference to a ``GradientEdge``: that would keep the graph alive."""
+
+
+def _name_result(graph: GradGraph, key: str) -> None:
+    """Name a result that no variable holds after the variable that its line assigns."""
+    data = graph.nodes[key]
+    if data["kind"] is NodeKind.RESULT and "name" not in data:
+        for source, _ in graph.inputs(key):
+            made = graph.nodes[source]
+            if "name" in made and made.get("outputs", 1) == 1:
+                data["name"] = made["name"]
+
+
+def _known(
+    records: _NodeRecords, untracked_roots: Mapping[str, UntrackedTensor]
+) -> dict[str, Hashable]:
+    """The identities of the tensors of which a recording has a record."""
+    known: dict[str, Hashable] = {
+        key: untracked.identity for key, untracked in untracked_roots.items()
+    }
+    known.update((key, ("accumulate", leaf.number)) for key, leaf in records.accumulate.items())
+    known.update((key, leaf.identity) for key, leaf in records.leaves.items())
+    return known
+
+
+def _add_leaf_facts(data: dict[str, Any], leaf: Leaf, state: RecordingState) -> None:
+    """Add what the recording knows of a leaf; keep the name that the frame gives it."""
+    line = state.lines.line(*leaf.place)
+    if line.source:
+        data["source"] = line.source
+    name = data.get("name") or leaf.name or line.target
+    if name:
+        data["name"] = leaf.name = name
+    if leaf.passes:
+        data["accumulations"] = leaf.passes
+    else:
+        data.pop("accumulations", None)
+
+
+def renew(snapshot: Snapshot, state: RecordingState) -> Snapshot:
+    """The same graph with the leaves as they are now.
+
+    Args:
+        snapshot: the last one; its graph is not changed.
+        state: has the records of leaves.
+    """
+    alive = [
+        (key, leaf, tensor)
+        for key, leaf in snapshot.leaves.values()
+        if (tensor := leaf.ref()) is not None
+    ]
+    graph = copy_graph(snapshot.graph)
+    nodes = graph._node
+    small = [(key, tensor) for key, _, tensor in alive if "value" in nodes[key]]
+    values = summarize([tensor for _, tensor in small], values_only_if_small=True)
+    for (key, _), value in zip(small, values, strict=True):
+        nodes[key]["value"] = value
+    grads = [tensor.grad for *_, tensor in alive]
+    summaries = iter(summarize([grad for grad in grads if grad is not None]))
+    for (key, leaf, tensor), grad in zip(alive, grads, strict=True):
+        data = nodes[key]
+        data["grad"] = None if grad is None else next(summaries)
+        if version := version_of(tensor):
+            data["version"] = version
+        _add_leaf_facts(data, leaf, state)
+    return replace(snapshot, graph=graph)
+
+
+def renew_after_backward(snapshot: Snapshot, state: RecordingState) -> Snapshot | None:
+    """The same graph after a backward pass, which can have freed saved tensors.
+
+    It takes a third of the time of another trace. None when that is needed: a root is gone, the
+    graph has changed, or a non-leaf tensor retains its gradient.
+    """
+    roots = [ref() for ref in snapshot.roots]
+    if not roots or any(root is None for root in roots):
+        return None
+    renewed = renew(snapshot, state)
+    nodes = renewed.graph._node
+    if any("retains_grad" in data for data in nodes.values()):
+        return None
+    kinds: dict[str, tuple[Any, Any]] = {}
+    operations = snapshot.operations
+    for node, edges in visit_ancestors(root.grad_fn for root in roots if root.grad_fn is not None):
+        key = operations.get(sequence_number(node))
+        if key is None:
+            if edges:
+                return None
+            continue
+        data = nodes[key]
+        if data["buffers"] is not Buffers.NOTHING_SAVED:
+            cls, kind = kinds.get(data["grad_fn"], _UNKNOWN)
+            if cls is not type(node):
+                kind = operation_type(node)
+                kinds[data["grad_fn"]] = type(node), kind
+            data["buffers"] = read_saved(node, kind)[0]
+            if data["buffers"] is not Buffers.HELD:
+                data.pop("saved_bytes", None)
+                data.pop("saved", None)
+    kept = {each.storage for data in nodes.values() for each in data.get("saved", ())}
+    for key, _ in snapshot.leaves.values():
+        if nodes[key].get("storage") not in kept:
+            nodes[key].pop("storage", None)
+    return renewed

@@ -1,0 +1,468 @@
+"""Adds the untracked tensors to a snapshot, with the cause of each cut."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import networkx as nx
+import torch
+
+from gradviz.capture.autograd.tensors import place_of, version_of
+from gradviz.capture.tensors.summary import summarize
+from gradviz.capture.tracing.tracer import Labels, copy_graph
+from gradviz.graph import Cause, EdgeKind, GradGraph, NodeKind
+from gradviz.recording.provenance import CutLeaves, Input, Leaf, OperationOutput, UntrackedTensor
+from gradviz.recording.source_lines import NOWHERE, CodeLocation
+from gradviz.recording.stable_trace import Keys, Snapshot
+from gradviz.recording.state import RecordingState
+
+__all__ = ["Insertion", "UntrackedOverlay", "open_loops", "ranks"]
+
+
+class UntrackedOverlay:
+    """Adds to one snapshot what the recording knows of the untracked tensors around it.
+
+    Args:
+        snapshot: the snapshot; its graph is not changed.
+        state: has the records of untracked tensors.
+        keys: gives out the keys.
+        labels: names of tensors.
+        since: operations that are gone are shown if they were created from this number on.
+
+    Attributes:
+        cut_leaves: for the keys of untracked tensors, the leaves that they were made from.
+    """
+
+    def __init__(
+        self, snapshot: Snapshot, state: RecordingState, keys: Keys, labels: Labels, since: int
+    ) -> None:
+        self._snapshot = snapshot
+        self._state = state
+        self._keys = keys
+        self._labels = labels
+        self._since = since
+        self.cut_leaves: dict[str, CutLeaves] = {}
+        self._recorded: dict[int, str] = {}  # keys of operations known by their records alone
+        self._graph = GradGraph()
+        self._insertion = Insertion(self._graph)
+        self._untracked: dict[int, tuple[str, UntrackedTensor]] = {}
+        self._in_place: list[tuple[str, str, int]] = []  # edges that can close a loop
+
+    def missing_tensors(self) -> list[torch.Tensor]:
+        """Living tensors of the graph that led to these untracked tensors and are not in it."""
+        found: dict[int, torch.Tensor] = {}
+        stack = [data.source for end in self._snapshot.holes for data in self._inputs_of(end)]
+        stack += [leaf.untracked for _, leaf in self._snapshot.leaves.values() if leaf.untracked]
+        stack += self._snapshot.untracked_roots.values()
+        seen: set[int] = set()
+        while stack:
+            untracked = stack.pop()
+            if not isinstance(untracked, UntrackedTensor) or untracked.number in seen:
+                continue
+            seen.add(untracked.number)
+            for data in untracked.inputs:
+                stack.append(data.source)
+                if isinstance(data.source, UntrackedTensor) or self._is_here(data, {}):
+                    continue
+                tensors = [data.ref()]
+                if tensors[0] is None:
+                    tensors = [leaf.ref() for leaf in _recorded_leaves(data)]
+                for tensor in tensors:
+                    if tensor is not None and tensor.requires_grad:
+                        found[id(tensor)] = tensor
+        return list(found.values())
+
+    def _inputs_of(self, end: int) -> list[Input]:
+        return self._state.mixed.get(end, [])
+
+    def graph(self) -> GradGraph:
+        """The snapshot's graph with the untracked tensors in it."""
+        direct = [(end, data) for end in self._snapshot.holes for data in self._inputs_of(end)]
+        shown = self._shown(
+            [data.source for _, data in direct if isinstance(data.source, UntrackedTensor)]
+        )
+        leaves = [leaf for _, leaf in self._snapshot.leaves.values() if _was_untracked(leaf)]
+        if not shown and not direct and not leaves:
+            return self._snapshot.graph
+        self._graph = copy_graph(self._snapshot.graph)
+        self._insertion = Insertion(self._graph)
+        for untracked in shown:
+            self._add(untracked)
+        for key, untracked in self._untracked.values():
+            self._add_inputs(key, untracked)
+        for leaf in leaves:
+            if leaf.untracked is not None:
+                key = self._snapshot.leaves[leaf.number][0]
+                self._add_inputs(key, leaf.untracked)
+                self.cut_leaves[key] = leaf.untracked.cut_leaves
+        for end in self._snapshot.holes:
+            self._fill(end)
+        self._add_aliases()
+        self._add_values()
+        return self._graph
+
+    def _shown(self, direct: list[UntrackedTensor]) -> list[UntrackedTensor]:
+        """The untracked tensors that belong to this frame, in the order of their creation."""
+        snapshot = self._snapshot
+        everything = not snapshot.graph
+        chosen: dict[int, UntrackedTensor] = {}
+        for untracked in self._state.provenance.shown:
+            is_here = any(self._is_here(each, chosen) for each in untracked.inputs)
+            has_no_input = not untracked.inputs and untracked.ref() is not None
+            if everything or is_here or has_no_input:
+                chosen[untracked.number] = untracked
+        roots = [*direct, *snapshot.untracked_roots.values()]
+        used = {untracked.number for untracked in roots}
+        kept: dict[int, UntrackedTensor] = {untracked.number: untracked for untracked in roots}
+        for leaf in (leaf for _, leaf in snapshot.leaves.values() if leaf.untracked):
+            used.update(_untracked_inputs(leaf.untracked))
+        for number in sorted({*chosen, *kept}, reverse=True):
+            found = kept.get(number) or chosen[number]
+            if number in used or found.is_plain_value or found.ref() is not None:
+                kept[number] = found
+                for each in found.inputs:
+                    if isinstance(each.source, UntrackedTensor) and each.source.matters:
+                        used.add(each.source.number)
+                        kept.setdefault(each.source.number, each.source)
+        return [kept[number] for number in sorted(kept)]
+
+    def _is_here(self, data: Input, chosen: dict[int, UntrackedTensor]) -> bool:
+        """Whether the source of an input is in this frame."""
+        source, snapshot = data.source, self._snapshot
+        if isinstance(source, Leaf):
+            return source.number in snapshot.leaves
+        if isinstance(source, UntrackedTensor):
+            return source.number in chosen
+        if source.created in snapshot.operations:
+            return True
+        return source.created >= self._since and any(
+            each.number in snapshot.leaves
+            if isinstance(each, Leaf)
+            else each in snapshot.operations
+            for record in data.op_records
+            for each, *_ in record.inputs
+        )
+
+    def _add(self, untracked: UntrackedTensor) -> None:
+        key = self._keys.of(untracked.identity)
+        self._untracked[untracked.number] = key, untracked
+        self.cut_leaves[key] = untracked.cut_leaves
+        tensor = untracked.ref()
+        data: dict[str, Any] = {"kind": NodeKind.UNTRACKED}
+        if key in self._graph:  # a root
+            data = dict(self._graph.nodes[key])
+        if untracked.word:
+            data["op"] = ", ".join([untracked.word, *untracked.changes])
+        line = self._state.lines.line(*untracked.place)
+        name = self._name(untracked, tensor) or line.target
+        if name:
+            data["name"] = untracked.name = name
+        if untracked.shape is not None:
+            data.update(shape=untracked.shape, dtype=untracked.dtype, device=untracked.device)
+        if untracked.value is not None:
+            data["value"] = untracked.value
+        if not untracked.is_plain_value:
+            data["requires_grad"] = False
+        if untracked.cause is Cause.INFERENCE_MODE:
+            data["inference"] = True
+        if tensor is not None and (version := version_of(tensor)):
+            data["version"] = version
+        if line.source:
+            data["source"] = line.source
+        if key in self._graph:
+            self._graph.nodes[key].update(data)
+        else:
+            self._insertion.add_node(key, data)
+
+    def _name(self, untracked: UntrackedTensor, tensor: torch.Tensor | None) -> str:
+        if tensor is not None and (named := self._labels.of(tensor)) is not None:
+            return named.name
+        if untracked.grad_of is not None and untracked.grad_of.name:
+            return f"{untracked.grad_of.name}.grad"
+        return untracked.name or (untracked.was.name if untracked.was is not None else "")
+
+    def _add_inputs(self, key: str, untracked: UntrackedTensor) -> None:
+        """Add the edges into an untracked tensor, or into the leaf that it became."""
+        for position, data in enumerate(untracked.inputs):
+            source = self._source(data)
+            if source:
+                self._add_cut(source, key, position, data)
+                if data.is_in_place and not _is_older(data, untracked):
+                    self._in_place.append((source, key, position))
+
+    def _source(self, data: Input) -> str:
+        """The key of the source of an input; "" if it is not in this frame."""
+        source = data.source
+        if isinstance(source, OperationOutput):
+            return self._snapshot.operations.get(source.created) or self._operation(data)
+        if isinstance(source, Leaf):
+            return self._snapshot.leaves.get(source.number, ("", None))[0]
+        return self._untracked[source.number][0] if source.number in self._untracked else ""
+
+    def _operation(self, data: Input) -> str:
+        """The key of an operation before a cut that is gone; "" if there is no record of it."""
+        for record in reversed(data.op_records):
+            if record.created in self._recorded or record.created in self._snapshot.operations:
+                continue
+            key = self._recorded[record.created] = self._keys.of(record.created)
+            attributes = dict(record.data)
+            if (span := self._state.spans.of(record.created)) is not None:
+                attributes.update(module=span.module, calls=span.calls)
+            index = self._state.journal.find(record.created)
+            if index >= 0:
+                line, end = self._state.journal.line(index)
+                if line.source:
+                    attributes["source"] = line.source
+                if line.target and record.created == end - 1:
+                    attributes["name"] = line.target
+            self._insertion.add_node(key, attributes)
+            for source, position, output in record.inputs:
+                origin = self._recorded_input(source)
+                if origin:
+                    edge = {"kind": EdgeKind.GRADIENT, "input": position, "output": output}
+                    self._insertion.add_edge(origin, key, position, edge)
+        made = data.source
+        return self._recorded.get(made.created, "") if isinstance(made, OperationOutput) else ""
+
+    def _recorded_input(self, source: Leaf | int) -> str:
+        if isinstance(source, Leaf):
+            return self._snapshot.leaves.get(source.number, ("", None))[0]
+        return self._snapshot.operations.get(source) or self._recorded.get(source, "")
+
+    def _add_cut(self, source: str, target: str, position: int, data: Input) -> None:
+        output = data.source.output if isinstance(data.source, OperationOutput) else 0
+        edge: dict[str, Any] = {
+            "kind": EdgeKind.CUT,
+            "input": position,
+            "output": output,
+            "cause": data.cause,
+        }
+        place = data.place
+        if place.code is None and isinstance(data.source, UntrackedTensor) and data.source.matters:
+            place = _place_of_cut(data.source, data.cause)
+        line = self._state.lines.line(*place)
+        if line.source:
+            edge["source"] = line.source
+        self._insertion.add_edge(source, target, position, edge)
+
+    def _fill(self, end: int) -> None:
+        """Join the untracked inputs of an operation to its inputs without a gradient."""
+        rows = self._snapshot.holes[end]
+        holes = [(key, position) for key, positions in rows for position in positions]
+        inputs = list(self._inputs_of(end))
+        if len(holes) != len(inputs):
+            pairs = self._match(holes, inputs)
+        else:
+            pairs = list(zip(holes, inputs, strict=True))
+        for (key, position), data in pairs:
+            self._fill_one(key, position, data)
+            inputs.remove(data)
+        first = rows[0][0]
+        for data in inputs:  # torch has no input for it: the classes of a loss, say
+            taken = [each.get("input", 0) for *_, each in self._graph.in_edges(first, data=True)]
+            position = max([*taken, *rows[0][1]], default=-1) + 1
+            self._add_cut(self._source(data), first, position, data)
+
+    def _match(
+        self, holes: list[tuple[str, int]], inputs: list[Input]
+    ) -> list[tuple[tuple[str, int], Input]]:
+        """The pairs that are certain by their shape, then those left when the numbers are equal."""
+        pairs = []
+        holes, inputs = list(holes), list(inputs)
+        for hole in holes[:]:
+            saved = self._tensor_saved_at(*hole)
+            shape = self._graph.nodes[saved].get("shape") if saved else None
+            for data in inputs:
+                source = data.source
+                if saved and isinstance(source, UntrackedTensor) and source.shape == shape:
+                    pairs.append((hole, data))
+                    holes.remove(hole)
+                    inputs.remove(data)
+                    break
+        if len(holes) == len(inputs):
+            pairs += zip(holes, inputs, strict=True)
+        return pairs
+
+    def _tensor_saved_at(self, key: str, position: int) -> str:
+        """The key of the saved tensor that the trace found for an input, or ""."""
+        own = {key for key, _ in self._untracked.values()}
+        for source in self._graph.predecessors(key):
+            edge = self._graph[source][key].get(position)
+            if edge is not None and edge["kind"] is EdgeKind.CUT and source not in own:
+                return str(source)
+        return ""
+
+    def _fill_one(self, key: str, position: int, data: Input) -> None:
+        saved = self._tensor_saved_at(key, position)
+        node = dict(self._graph.nodes[key])
+        if saved:
+            self._graph.remove_edge(saved, key, position)
+            if not self._graph.degree(saved):
+                self._graph.remove_node(saved)
+        elif node.get("untracked_inputs", 0) > 1:
+            node["untracked_inputs"] -= 1
+        elif "untracked_inputs" in node:
+            del node["untracked_inputs"]
+        elif "other" in node.get("options", {}):  # it was a tensor, not a number
+            options = {name: text for name, text in node["options"].items() if name != "other"}
+            node["options"] = options
+            if not options:
+                del node["options"]
+        self._graph._node[key] = node
+        self._insertion.nodes[key] = node
+        self._add_cut(self._source(data), key, position, data)
+
+    def _sharing(self) -> list[list[str]]:
+        """The keys of tensors that share memory, where one of them was changed in place."""
+        changed = {change.storage for change in self._state.changes}
+        groups: dict[object, dict[str, None]] = {}  # a frozen leaf has two records and one key
+        known: Iterable[tuple[str, Leaf | UntrackedTensor]] = (
+            *self._snapshot.leaves.values(),
+            *self._untracked.values(),
+        )
+        for key, record in known if changed else ():
+            tensor = record.ref()
+            place = place_of(tensor) if tensor is not None else None
+            if place is not None and place[0] in changed:
+                groups.setdefault(place[0], {})[key] = None
+        return [[*keys] for keys in groups.values() if len(keys) > 1]
+
+    def _add_aliases(self) -> None:
+        """Join tensors that share memory to the first of them, in the direction of the data."""
+        groups = self._sharing()
+        if not groups and not self._in_place:
+            return
+        rank = open_loops(self._graph, self._in_place)
+        for keys in groups:
+            base, *others = sorted(keys, key=rank.__getitem__)
+            for other in others:
+                self._insertion.add_edge(base, other, -1, {"kind": EdgeKind.ALIAS})
+
+    def _add_values(self) -> None:
+        alive = [
+            (key, untracked, tensor)
+            for key, untracked in self._untracked.values()
+            if not untracked.is_plain_value and (tensor := untracked.ref()) is not None
+        ]
+        summaries = summarize([tensor for *_, tensor in alive], values_only_if_small=True)
+        for (key, untracked, _), summary in zip(alive, summaries, strict=True):
+            data = self._graph.nodes[key]
+            data.update(shape=summary.shape, dtype=summary.dtype, device=summary.device)
+            if summary.values is not None or summary.note:
+                data["value"] = untracked.value = summary
+
+
+def _place_of_cut(untracked: UntrackedTensor, cause: Cause) -> CodeLocation:
+    """Where the gradient was cut for the cause that an untracked tensor passes on."""
+    seen: set[int] = set()  # in-place operations can close a circle
+    while cause is not Cause.NOT_RECORDED and untracked.number not in seen:
+        seen.add(untracked.number)
+        inputs = [data for data in untracked.inputs if data.cause is cause]
+        if not inputs:
+            return untracked.place
+        first = inputs[0]
+        if not isinstance(first.source, UntrackedTensor) or first.place.code is not None:
+            return first.place
+        untracked = first.source
+    return NOWHERE
+
+
+def _is_older(data: Input, untracked: UntrackedTensor) -> bool:
+    """Whether data written into an untracked tensor was made before that tensor."""
+    source = data.source
+    is_untracked = isinstance(source, UntrackedTensor) and untracked.was is None
+    return is_untracked and source.number < untracked.number  # type: ignore[union-attr]
+
+
+def _recorded_leaves(data: Input) -> Iterable[Leaf]:
+    sources = (source for record in data.op_records for source, *_ in record.inputs)
+    return (source for source in sources if isinstance(source, Leaf))
+
+
+def _was_untracked(leaf: Leaf) -> bool:
+    return leaf.untracked is not None and leaf.untracked.matters
+
+
+def _untracked_inputs(untracked: UntrackedTensor | None) -> list[int]:
+    inputs = untracked.inputs if untracked is not None else ()
+    return [each.source.number for each in inputs if isinstance(each.source, UntrackedTensor)]
+
+
+class Insertion:
+    """Adds nodes and edges directly to the dictionaries in which networkx keeps a new graph.
+
+    What is already there is not looked for, and the attributes are not copied. A test compares
+    the result with what ``MultiDiGraph`` itself makes.
+
+    Example:
+        >>> graph = GradGraph()
+        >>> insertion = Insertion(graph)
+        >>> insertion.add_node("n0", {"op": "sum"})
+        >>> insertion.add_node("n1", {"op": "mul"})
+        >>> insertion.add_edge("n1", "n0", 0, {"input": 0, "output": 0})
+        >>> list(graph.edges(keys=True, data=True))
+        [('n1', 'n0', 0, {'input': 0, 'output': 0})]
+    """
+
+    def __init__(self, graph: GradGraph) -> None:
+        self.nodes: dict[str, dict[str, Any]] = graph._node
+        self.successors: dict[str, dict[str, dict[int, Any]]] = graph._succ
+        self.predecessors: dict[str, dict[str, dict[int, Any]]] = graph._pred
+
+    def add_node(self, key: str, data: dict[str, Any]) -> None:
+        """Add a node that is not there yet; ``data`` becomes its attributes."""
+        self.nodes[key] = data
+        self.successors[key] = {}
+        self.predecessors[key] = {}
+
+    def add_edge(self, source: str, target: str, position: int, data: dict[str, Any]) -> None:
+        """Add an edge between two nodes that are there; ``data`` becomes its attributes."""
+        targets = self.successors[source]
+        if target in targets:
+            targets[target][position] = data
+        else:
+            targets[target] = self.predecessors[target][source] = {position: data}
+
+
+def ranks(graph: GradGraph) -> dict[str, int]:
+    """The position of each node in a topological order, without what is in or after a loop.
+
+    Example:
+        >>> graph = GradGraph()
+        >>> graph.add_edges_from([("n1", "n0", 0), ("n2", "n1", 0)])
+        [0, 0]
+        >>> ranks(graph)
+        {'n2': 0, 'n1': 1, 'n0': 2}
+    """
+    waiting = {key: len(sources) for key, sources in graph._pred.items()}
+    order = [key for key, count in waiting.items() if not count]
+    for key in order:
+        for user in graph._succ[key]:
+            waiting[user] -= 1
+            if not waiting[user]:
+                order.append(user)
+    return {key: rank for rank, key in enumerate(order)}
+
+
+def open_loops(graph: GradGraph, in_place: Sequence[tuple[str, str, int]]) -> dict[str, int]:
+    """Remove the edges that close a loop: in-place operations can write data back.
+
+    Args:
+        graph: it is changed.
+        in_place: edges by which data was written into an existing tensor; without them there is
+            no loop.
+
+    Returns:
+        The ranks of all nodes.
+    """
+    found = ranks(graph)
+    if len(found) == len(graph):
+        return found
+    rest = graph.subgraph([key for key in graph if key not in found])
+    parts = enumerate(nx.strongly_connected_components(rest))
+    part_of = {key: number for number, part in parts for key in part}
+    for source, target, position in in_place:
+        if source in part_of and part_of[source] == part_of.get(target):
+            graph.remove_edge(source, target, position)
+    return ranks(graph)
