@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -15,6 +15,7 @@ from gradviz.diagnosis.traceback_locals import locations_of_error, result_of
 from gradviz.diagnosis.verdict import Group
 from gradviz.facts import ErrorDetails, FrameKind, Problem, SourceLocation
 from gradviz.graph import GradGraph
+from gradviz.graph.operations import forward_word
 from gradviz.story import Event, Frame
 from gradviz.torch_messages import TorchMessage, read_message
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from gradviz.capture.tensors.names import Names
 
 __all__ = ["ErrorContext", "ResultOrigin", "error_context"]
+
+_NOWHERE = SourceLocation()
 
 
 class ResultOrigin(NamedTuple):
@@ -52,17 +55,19 @@ class ErrorContext:
         problem: the node at which backward failed, if a recording found it.
         is_backward: whether a backward pass raised it.
         asked: the question: tensors, modules, the recording, the exception.
-        called: what tensors are called, by their ``id``.
+        names: what tensors are called.
         frames: of the recording, if there is one.
+        key: "": it has no node of its own.
+        group: of the verdicts that apply.
     """
 
     name: str
     text: str
     location: SourceLocation
-    library: SourceLocation = SourceLocation()
+    library: SourceLocation = _NOWHERE
     problem: Problem | None = None
     is_backward: bool = False
-    asked: Asked = Asked()  # noqa: RUF009
+    asked: Asked = field(default_factory=Asked)
     names: Names | None = None
     frames: tuple[Frame, ...] = ()
     key: str = ""
@@ -99,7 +104,6 @@ class ErrorContext:
         tensor = result_of(self.error)
         if tensor is None:
             return ResultOrigin()
-        from gradviz.capture.autograd.operations import forward_word
 
         name, op = self.called.get(id(tensor), ""), forward_word(tensor.grad_fn.name())
         recording = self.asked.recording
@@ -142,9 +146,7 @@ def _subject(asked: Asked, names: Names) -> ErrorContext:
         assert event is not None
         location, library = event.location, SourceLocation()
         name, text = event.word, details.message if isinstance(details, ErrorDetails) else ""
-    return ErrorContext(
-        name, text, location, library, problem, is_backward, asked, names, frames
-    )
+    return ErrorContext(name, text, location, library, problem, is_backward, asked, names, frames)
 
 
 def _event_of_error(asked: Asked) -> Event | None:

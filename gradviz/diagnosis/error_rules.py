@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from gradviz.diagnosis import in_place, no_graph, not_a_tensor, plain_errors, used_up, wrong_gradient
+from gradviz.diagnosis import (
+    in_place,
+    no_graph,
+    not_a_tensor,
+    plain_errors,
+    used_up,
+    wrong_gradient,
+)
 from gradviz.diagnosis.answers import Explanation
 from gradviz.diagnosis.context import Context
 from gradviz.diagnosis.error_context import ErrorContext, error_context

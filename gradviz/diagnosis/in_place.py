@@ -1,4 +1,4 @@
-"""Rules about a tensor that was saved for backward and changed in place since: by what, and where."""
+"""Rules about a saved tensor that was changed in place before backward: by what, and where."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from gradviz.diagnosis.no_graph import is_of, source_of
 from gradviz.diagnosis.rule import Evidence, Needs, Rule
 from gradviz.diagnosis.verdict import Verdict
 from gradviz.facts import Problem, ProblemKind, StepDetails
+from gradviz.graph.operations import forward_word
 from gradviz.story import Event, EventKind
 from gradviz.torch_messages import MessageKind
 
@@ -69,7 +70,14 @@ def _changed_by_a_step(context: Context, error: ErrorContext) -> Evidence | None
         return None
     where = f" at {mention(step.source)}" if step.source else ""
     return _evidence(
-        context, error, problem, step, by="the optimizer's step", where=where, versions="", fix=_STEP
+        context,
+        error,
+        problem,
+        step,
+        by="the optimizer's step",
+        where=where,
+        versions="",
+        fix=_STEP,
     )
 
 
@@ -122,8 +130,6 @@ def _not_recorded(context: Context, error: ErrorContext) -> Evidence | None:
     key = makers[0] if message.node and len(makers) == 1 else ""
     what = "a tensor"
     if message.node:
-        from gradviz.capture.autograd.operations import forward_word
-
         what = f"the result of {forward_word(message.node)}"
     name = graph.nodes[key].get("name", "") if key else ""
     times = message.found - message.wanted

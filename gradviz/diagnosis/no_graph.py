@@ -15,6 +15,7 @@ from gradviz.diagnosis.traceback_locals import grad_call_of, module_of
 from gradviz.diagnosis.verdict import Verdict
 from gradviz.facts import BackwardDetails
 from gradviz.graph import NodeKind
+from gradviz.graph.operations import forward_word
 from gradviz.story import Event, EventKind
 from gradviz.torch_messages import MessageKind as Kind
 
@@ -216,9 +217,11 @@ def _unused_keys(context: Context, error: ErrorContext) -> list[str]:
     if not isinstance(details, BackwardDetails) or error.message is None:
         return []
     keys, number = details.inputs or (), error.message.index
-    name = context.graph.nodes[keys[number]].get("name", "") if (
-        number < len(keys) and keys[number] in context.graph
-    ) else ""
+    name = (
+        context.graph.nodes[keys[number]].get("name", "")
+        if (number < len(keys) and keys[number] in context.graph)
+        else ""
+    )
     return [f"{name} (inputs[{number}])"] if name else []
 
 
@@ -298,7 +301,6 @@ def _nan_returned(context: Context, error: ErrorContext) -> Evidence | None:
     """Anomaly mode has found NaN in what the backward of an operation returned."""
     if not is_of(error, Kind.NAN_RETURNED):
         return None
-    from gradviz.capture.autograd.operations import forward_word
 
     assert error.message is not None
     key = node_of(context, grad_fn=error.message.node)

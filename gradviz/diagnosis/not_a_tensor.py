@@ -38,9 +38,7 @@ def _called_on(context: Context, error: ErrorContext) -> Evidence | None:
     name = _owner(error, attribute)
     start = f"{attribute}(){error.at} was called on {f'{name}, ' if name else ''}"
     reads = [
-        event
-        for event in context.happened(EventKind.CUT)
-        if event.word in _READS and event.source
+        event for event in context.happened(EventKind.CUT) if event.word in _READS and event.source
     ]
     what, fix, read = _what(kind, attribute, reads)
     return error.evidence((), [read.location] if read else [], said=start + what, fix=fix)
@@ -113,7 +111,8 @@ def _no_gradient(context: Context, error: ErrorContext) -> Evidence | None:
     told = _told(tensor, error)
     if told is None:
         return error.evidence(
-            owner=name, why="no backward pass has added to it, or it was cleared",
+            owner=name,
+            why="no backward pass has added to it, or it was cleared",
             fix=f"gradviz.explain({code}, loss) reports which",
         )
     update = _as_update(told, code, error, tensor)
@@ -199,9 +198,7 @@ def _suspects(statement: ast.stmt, message: TorchMessage) -> Iterator[ast.expr]:
         if isinstance(node, ast.Attribute) and message.attribute == node.attr
     ]
     found = attributes or [
-        each
-        for node in ast.walk(statement)
-        for each in _suspects_in(node, message)
+        each for node in ast.walk(statement) for each in _suspects_in(node, message)
     ]
     yield from (each for each in found if isinstance(each, ast.Call) or stored(each))
 

@@ -13,6 +13,7 @@ from gradviz.diagnosis.context import Context
 from gradviz.diagnosis.error_context import ErrorContext
 from gradviz.diagnosis.rule import Evidence, Needs, Rule
 from gradviz.diagnosis.verdict import Verdict
+from gradviz.graph.operations import forward_word
 from gradviz.torch_messages import MessageKind as Kind
 
 __all__ = ["RULES"]
@@ -387,8 +388,6 @@ def _words(error: ErrorContext) -> dict[str, object]:
         "named": f" ({message.name})" if message.name else "",
     }
     if message.kind in (Kind.ONE_OF_SEVERAL_VIEWS, Kind.BASE_OF_SEVERAL_VIEWS):
-        from gradviz.capture.autograd.operations import forward_word
-
         words["operation_word"] = forward_word(message.node)
     return words
 

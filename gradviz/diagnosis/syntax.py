@@ -45,9 +45,9 @@ def statement_at(location: SourceLocation) -> ast.stmt | None:
     if tree is None:
         return _alone(location.text)
     for node in ast.walk(tree):
-        if isinstance(node, ast.stmt) and _spans(node, location.line):
-            if found is None or node.lineno >= found.lineno:
-                found = node
+        is_there = isinstance(node, ast.stmt) and _spans(node, location.line)
+        if is_there and (found is None or node.lineno >= found.lineno):
+            found = node
     return found
 
 

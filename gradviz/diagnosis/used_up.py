@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 from bisect import bisect_left
-from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -288,7 +287,9 @@ def _kept_as(carried: Carried) -> str:
         if isinstance(value, ast.Name) and value.id == carried.made.name
     ]
     file = carried.made.location.file
-    return f", kept as {carried.code} at {mention(f'{file}:{lines[0]}')}," if len(lines) == 1 else ""
+    return (
+        f", kept as {carried.code} at {mention(f'{file}:{lines[0]}')}," if len(lines) == 1 else ""
+    )
 
 
 def _computed_once(context: Context, error: ErrorContext) -> Evidence | None:
@@ -321,7 +322,10 @@ def _same_root(context: Context, error: ErrorContext) -> Evidence | None:
         return None
     freeing = _freeing(context, error)
     fix = _RETAIN
-    if freeing is not None and freeing.location == context.happened(EventKind.BACKWARD)[-1].location:
+    if (
+        freeing is not None
+        and freeing.location == context.happened(EventKind.BACKWARD)[-1].location
+    ):
         fix = "compute the loss again before each backward(); or, when no optimizer step lies "
         fix += f"between, {_RETAIN}"
     return _evidence(context, error, None, fix=fix)

@@ -165,9 +165,7 @@ def _is_it(event: Event, name: str) -> bool:
 # Returned by the backward of the user's own ``Function``.
 
 
-def _of_function(
-    context: Context, error: ErrorContext, node: str, **words: object
-) -> Evidence:
+def _of_function(context: Context, error: ErrorContext, node: str, **words: object) -> Evidence:
     """Point to the node of a ``Function``, when there is only one."""
     key = node_of(context, grad_fn=node)
     line = source_of(context, key)
