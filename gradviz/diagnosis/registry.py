@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from gradviz.diagnosis.error_rules import ERROR_RULES
 from gradviz.diagnosis.rule import Rule
 from gradviz.diagnosis.verdict import Group
 
@@ -16,7 +17,7 @@ def rules(group: Group | None = None) -> tuple[Rule[Any, Any], ...]:
     Args:
         group: those about a missing gradient, a gradient, or an error; None for all of them.
     """
-    found: tuple[Rule[Any, Any], ...] = ()
+    found: tuple[Rule[Any, Any], ...] = ERROR_RULES
     return tuple(rule for rule in found if group in (None, rule.verdict.group))
 
 
