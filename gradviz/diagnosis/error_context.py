@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -116,15 +116,17 @@ class ErrorContext:
         nodes: Sequence[str] = (),
         locations: Sequence[SourceLocation] = (),
         culprit: str = "",
-        **words: object,
+        words: Mapping[str, object] | None = None,
+        **more: object,
     ) -> Evidence:
         """What a rule found, with the line of the error as the last of the locations.
 
-        The sentences can name ``{at}`` and the fields of the message besides ``words``.
+        The sentences can name ``{at}``, the fields of the message, and the words given here.
         """
         fields = vars(self.message) if self.message is not None else {}
         lines = (*locations, self.location, self.library)
-        return Evidence({"at": self.at, **fields, **words}, tuple(nodes), lines, culprit)
+        told = {"at": self.at, **fields, **(words or {}), **more}
+        return Evidence(told, tuple(nodes), lines, culprit)
 
 
 def error_context(asked: Asked, names: Names) -> tuple[Context, ErrorContext]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, cast
 
 from gradviz.diagnosis.answers import Explanation
 from gradviz.diagnosis.context import Context
@@ -176,9 +176,9 @@ def _as_update(told: Explanation, code: str, error: ErrorContext, tensor: Any) -
         statement = statement_at(location)
         if not isinstance(statement, ast.Assign) or not isinstance(statement.value, ast.BinOp):
             continue
-        value, targets = statement.value, list(map(ast.unparse, statement.targets))
-        if targets == [code] and ast.unparse(value.left) == code:
-            update = ast.AugAssign(statement.targets[0], value.op, value.right)
+        value, target = statement.value, cast("ast.Name", statement.targets[0])
+        if len(statement.targets) == 1 and code == ast.unparse(target) == ast.unparse(value.left):
+            update = ast.AugAssign(target, value.op, value.right)
             return f"update it in place: with torch.no_grad(): {ast.unparse(update)}"
     return ""
 

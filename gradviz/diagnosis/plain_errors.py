@@ -373,7 +373,7 @@ def _of_kind(kinds: tuple[Kind, ...]) -> Callable[[Context, ErrorContext], Evide
         message = error.message
         if message is None or message.kind not in kinds:
             return None
-        return error.evidence(**_words(error))
+        return error.evidence(words=_words(error))
 
     return match
 
