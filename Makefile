@@ -6,12 +6,13 @@ SITE := docs/_build/html
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help demo pictures gallery-graphs docs test lint types clean
+.PHONY: help demo pictures gallery-graphs docs test size lint types clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo    draw the worked examples into $(GALLERY)/"
 	@echo "make test    run the tests"
+	@echo "make size    count files and lines of each place in gradviz/"
 	@echo "make pictures  draw the pictures of README.md again"
 	@echo "make docs    build the site into $(SITE)/, and check it"
 	@echo "make gallery-graphs  run the real models of the site again (needs transformers)"
@@ -71,6 +72,9 @@ ifneq ($(NO_LATEX),)
 endif
 	$(BIN)/python -m pytest -n 2 \
 	  $(if $(strip $(LEFT_OUT)),-m "not ($(firstword $(LEFT_OUT)) or $(lastword $(LEFT_OUT)))") $(ARGS)
+
+size:
+	@$(PYTHON) tests/house.py
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -84,7 +84,7 @@ _HOME = {
 
 
 def _to_html(answer: Any) -> str:
-    html: str = import_module("gradviz.frontends.display").answer_html(answer)
+    html: str = import_module("gradviz.frontends.drawing").answer_html(answer)
     return html
 
 

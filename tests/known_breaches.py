@@ -18,13 +18,11 @@ KNOWN = {
         "event.detail.startswith('on')",
         "figure.findall(nodes.caption)",
         "frame.title == 'forward'",
-        "frame.title.partition(' (')",
         "frame.title.startswith('after ')",
         "frame.title.startswith('after backward')",
         "frame.title.startswith(('forward', 'after', 'mark'))",
         "made.search(each[0].detail)",
         "mode.detail == 'gradients off'",
-        "moment.title.partition(' (')",
         "names[0] in re.split('[,\\\\s]+', event.detail)",
         "re.fullmatch('changed (\\\\d+) of (\\\\d+) parameters', event.detail)",
         "re.match('after backward (\\\\d+)', frame.title)",
@@ -41,7 +39,6 @@ KNOWN = {
         "'detach' in message",
         "'freed' in str(error)",
         "'reading a line' in str(error)",
-        "_IN_PLACE.search(message)",
         "_MESSAGE.search(trouble.message)",
         "re.findall(\"'shape': torch.Size\\\\((\\\\[[\\\\d, ]*\\\\])\\\\)\", trouble.me",
         "re.search(\"'NoneType' object has no attribute '(\\\\w+)'\", message)",
@@ -88,6 +85,5 @@ KNOWN = {
 KNOWN_CIRCLES = (
     "gradviz.frontends.display <-> gradviz.frontends.drawing",
     "gradviz.recording.op_records <-> gradviz.recording.provenance",
-    "gradviz.story <-> gradviz.wording",
 )
 KNOWN_CLASSES = ("EventKind", "Group", "Snapshots", "Subject")

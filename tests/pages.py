@@ -12,9 +12,8 @@ from typing import Any
 
 import pytest
 
-from gradviz.frontends.frames import parse_numbers
-from gradviz.frontends.pages.namespace import Namespace
-from gradviz.frontends.pages.running import Wanted, run_block
+from gradviz.frontends.options import frame_numbers
+from gradviz.frontends.pages import Namespace, Wanted, run_block
 from gradviz.serialize import loads
 from gradviz.story import Story
 
@@ -53,7 +52,7 @@ def stories(page: str) -> list[Story]:
         if block.kind != "{gradviz}":
             continue
         namespace = shared if "context" in block.options else Namespace(PRE_CODE)
-        frames = parse_numbers(block.options.get("frames", ""), "frames")
+        frames = frame_numbers(block.options.get("frames", ""), "frames")
         wanted = Wanted(block.argument, frames, block.options.get("raises", ""))
         outcome = run_block(namespace, block.content, wanted)
         assert outcome.warnings == ()

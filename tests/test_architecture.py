@@ -1,9 +1,9 @@
 """The rules of the house, kept by reading the source: who imports whom, and who does what.
 
 The places stand in a chain, and each imports only from itself and from places to its left:
-errors, cells, shown, torch_messages -> graph -> facts -> story, serialize -> capture ->
-recording -> views -> diagnosis, comparison, checking, reports -> renderers -> frontends -> the
-package itself.
+errors, cells, shown, torch_messages -> graph -> facts -> story, wording,
+serialize -> capture -> recording -> views -> diagnosis, comparison, checking, reports ->
+renderers -> frontends -> the package itself.
 """
 
 import ast
@@ -23,7 +23,7 @@ CHAIN = (
     ("errors", "cells", "shown", "torch_messages"),
     ("graph",),
     ("facts",),
-    ("story", "serialize"),
+    ("story", "wording", "serialize"),
     ("capture",),
     ("recording",),
     ("views",),
@@ -212,7 +212,7 @@ PATTERNS = {
     "torch_messages.py": "PyTorch's exception texts",
     "capture/autograd/operations.py": "class names of autograd's nodes",
     "capture/tensors/names.py": "names in IPython's namespace",
-    "capture/tracing/labels.py": "paths of tensors in a nested structure",
+    "capture/tracing/tracer.py": "paths of tensors in a nested structure",
     "frontends/gallery.py": "sizes in an SVG, paragraphs of a docstring",
     "frontends/gallery_page.py": "sizes in an SVG, paragraphs of a docstring",
     "frontends/pages.py": "file names in Python's tracebacks",

@@ -15,7 +15,8 @@ from click.testing import CliRunner, Result
 
 import gradviz
 from gradviz.frontends.cli import cli
-from gradviz.frontends.command_draw import draw
+from gradviz.frontends.command_graph import draw
+from gradviz.frontends.options import OPTIONS
 from gradviz.views import SCALES
 
 HERE = Path(__file__).parent
@@ -137,29 +138,32 @@ def test_a_large_picture_is_warned_of_before_it_is_laid_out() -> None:
 
 
 @pytest.mark.parametrize("by", SCALES)
-def test_colour_by_is_said_in_the_picture(graph: str, by: str) -> None:
+def test_color_by_is_said_in_the_picture(graph: str, by: str) -> None:
     # Backward has run, so that nothing is kept any more.
     said = "(nothing is kept for backward here)" if by == "saved_bytes" else "(column: "
-    assert said in drawn(graph, "--colour-by", by)
-    assert drawn(graph, "--color-by", by) == drawn(graph, "--colour-by", by)
-    assert drawn(graph, "--depth", "1", "--colour-by", by) != drawn(graph, "--depth", "1")
+    assert said in drawn(graph, "--color-by", by)
+    assert drawn(graph, "--color-by", by) == drawn(graph, "--color-by", by)
+    assert drawn(graph, "--depth", "1", "--color-by", by) != drawn(graph, "--depth", "1")
 
 
 def test_the_command_offers_every_scale() -> None:
-    (option,) = [option for option in draw.params if option.name == "colour_by"]
-    assert tuple(option.type.choices) == SCALES  # type: ignore[attr-defined]
+    (option,) = [option for option in draw.params if option.name == "color_by"]
+    assert tuple(OPTIONS[option.name].choices) == SCALES
 
 
 MISUSE = [
-    (["draw", "x.json", "--depth", "0"], "0 is not in the range x>=1"),
+    (["draw", "x.json", "--depth", "0"], "--depth must be an integer >= 1, got '0'"),
     (["draw", "x.json", "--depth", "1", "--focus", "fc"], "--depth and --focus exclude each other"),
     (["draw", "x.json", "--focus", "fc", "--all"], "--focus and --all exclude each other"),
     (["draw", "x.json", "--all", "--views", "none"], "--all and --views exclude each other"),
     (["draw", "x.json", "--views", "focus_on"], "the view focus_on needs a target: focus_on:NAME"),
     (["draw", "x.json", "--radius", "3"], "--radius says how much to draw around a --focus"),
-    (["draw", "x.json", "--focus", "fc", "--radius", "-1"], "-1 is not in the range x>=0"),
-    (["draw", "x.json", "--colour-by", "norm"], "'norm' is not one of 'grad_norm'"),
-    (["summary", "x.json", "--depth", "0"], "0 is not in the range x>=1"),
+    (
+        ["draw", "x.json", "--focus", "fc", "--radius", "-1"],
+        "--radius must be an integer >= 0",
+    ),
+    (["draw", "x.json", "--color-by", "norm"], "--color-by must be one of grad_norm, saved_bytes"),
+    (["summary", "x.json", "--depth", "0"], "--depth must be an integer >= 1, got '0'"),
     (["summary", "x.json", "--", "--epochs"], "is a saved graph and takes no arguments"),
     (["summary", "train.py"], "it defines the tensors loss"),
     (["summary", "train.py:model"], "train.py:model: "),
@@ -224,7 +228,7 @@ def test_summary_has_colours_on_a_terminal(graph: str) -> None:
 
 
 STAGES = {
-    "running": ("gradviz.frontends.script", "run_script"),
+    "running": ("gradviz.frontends.program", "run_script"),
     "tracing": ("gradviz.capture.tracing.tracer", "trace_subjects"),
     "folding": ("gradviz.frontends.drawing", "apply"),
     "layout": ("gradviz.renderers.panel", "lay_out"),

@@ -7,7 +7,7 @@ import pytest
 from test_cli import finish, run, start
 
 import gradviz
-from gradviz.frontends.script import Reached, run_script
+from gradviz.frontends.program import Reached, run_script
 from gradviz.serialize import loads
 
 TRAIN = """
@@ -154,9 +154,9 @@ MISUSE = [
     (["record", "graph.json"], "record takes a script, like train.py; not 'graph.json'"),
     (["record", "trian.py"], "no file trian.py; did you mean train.py?"),
     (["record", "train.py", "--until", "out['x']"], "--until takes the name of a variable"),
-    (["record", "train.py", "--frames", "1-3"], "--frames takes numbers from 1 up, like 1,3,5"),
+    (["record", "train.py", "--frames", "1-3"], "--frames must be integers >= 1, as in 1,3,5"),
     (["record", "train.py", "--frames", "99"], "--frames asks for 99; the recording has"),
-    (["record", "train.py", "--max-events", "-1"], "-1 is not in the range"),
+    (["record", "train.py", "--max-events", "-1"], "must be an integer >= 0"),
     (["record", "train.py", "--epochs", "3"], "the script's own options go after --"),
 ]
 

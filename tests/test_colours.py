@@ -1,4 +1,4 @@
-"""What `colour_by` shows: only what is known, on one scale, and never by colour alone."""
+"""What `color_by` shows: only what is known, on one scale, and never by colour alone."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def traced() -> GradGraph:
 
 @pytest.fixture(scope="module")
 def coloured(traced: GradGraph) -> GradGraph:
-    seen: GradGraph = views.colour_by(traced, "grad_norm")
+    seen: GradGraph = views.color_by(traced, "grad_norm")
     return seen
 
 
@@ -89,7 +89,7 @@ def test_an_edge_from_a_tensor_that_retains_its_gradient_carries_it() -> None:
     h.retain_grad()
     loss = (h * torch.tensor([3.0, 0.0, 4.0])).sum()
     loss.backward()
-    graph = views.colour_by(views.hide_bookkeeping(gradviz.trace(loss)))
+    graph = views.color_by(views.hide_bookkeeping(gradviz.trace(loss)))
     ((_, _, edge),) = graph.out_edges(graph.find("h"), data=True)
     assert edge["norm"] == 5.0
     ((_, _, edge),) = graph.out_edges(graph.find("x"), data=True)
@@ -114,7 +114,7 @@ def test_groups_show_the_norm_of_all_gradients_in_them() -> None:
     loss, model = stack(12)
     loss.backward()
     graph = gradviz.trace(loss, names=model)
-    seen = views.colour_by(views.fit_page(graph), "grad_norm")
+    seen = views.color_by(views.fit_page(graph), "grad_norm")
     groups = [data for _, data in seen.nodes(data=True) if data["kind"] is NodeKind.GROUP]
     assert all("level" in data for data in groups if data.get("grad"))
     for source, _, data in seen.edges(data=True):
@@ -136,7 +136,7 @@ def test_the_gradient_that_was_kept_between_two_groups_is_on_their_edge() -> Non
     groups = [key for key, data in graph.nodes(data=True) if data["kind"] is NodeKind.GROUP]
     groups.sort(key=lambda key: str(graph.nodes[key]["name"]))
     again = serialize.loads(serialize.to_json(Story((Frame("", graph),))))[0].graph
-    for seen in map(views.colour_by, (graph, again)):
+    for seen in map(views.color_by, (graph, again)):
         for one, other, tensor in zip(groups, groups[1:], kept, strict=False):
             (edge,) = seen[one][other].values()
             assert tensor.grad is not None
@@ -146,7 +146,7 @@ def test_the_gradient_that_was_kept_between_two_groups_is_on_their_edge() -> Non
 
 def test_saved_bytes_are_a_share_of_the_most() -> None:
     loss, model = stack(2)
-    seen = views.colour_by(gradviz.trace(loss, names=model), "saved_bytes")
+    seen = views.color_by(gradviz.trace(loss, names=model), "saved_bytes")
     most = seen.graph["scale"]["high"]
     kept = [data for _, data in seen.nodes(data=True) if data.get("saved_bytes")]
     assert max(data["level"] for data in kept) == 1
@@ -156,27 +156,27 @@ def test_saved_bytes_are_a_share_of_the_most() -> None:
 
 @pytest.mark.parametrize("by", views.SCALES)
 def test_twice_is_once_and_another_replaces_it(traced: GradGraph, by: str) -> None:
-    once = views.colour_by(traced, by)
-    assert text(views.colour_by(once, by)) == text(once)
-    assert text(views.colour_by(views.colour_by(once, "grad_norm"), by)) == text(once)
+    once = views.color_by(traced, by)
+    assert text(views.color_by(once, by)) == text(once)
+    assert text(views.color_by(views.color_by(once, "grad_norm"), by)) == text(once)
     assert "scale" not in traced.graph
 
 
 @pytest.mark.parametrize("by", views.SCALES)
 def test_it_comes_back_from_json(traced: GradGraph, by: str) -> None:
-    saved = text(views.colour_by(traced, by))
+    saved = text(views.color_by(traced, by))
     assert text(serialize.loads(saved)[0].graph) == saved
 
 
 @pytest.mark.parametrize("by", views.SCALES)
 def test_turned_arrows_carry_the_same(traced: GradGraph, by: str) -> None:
-    turned = views.colour_by(views.reverse_flow(traced), by)
-    assert text(views.reverse_flow(turned)) == text(views.colour_by(traced, by))
+    turned = views.color_by(views.reverse_flow(traced), by)
+    assert text(views.reverse_flow(turned)) == text(views.color_by(traced, by))
 
 
 def test_another_word_is_refused(traced: GradGraph) -> None:
     with pytest.raises(UsageError, match="'norm': pass grad_norm, saved_bytes, device, dtype"):
-        views.colour_by(traced, "norm")
+        views.color_by(traced, "norm")
 
 
 def text(graph: GradGraph) -> str:
@@ -184,7 +184,7 @@ def text(graph: GradGraph) -> str:
 
 
 def test_every_format_says_it_without_colour(traced: GradGraph, coloured: GradGraph) -> None:
-    drawing = gradviz.draw(traced, views=[views.colour_by("grad_norm")])
+    drawing = gradviz.draw(traced, views=[views.color_by("grad_norm")])
     assert drawing.dot.source.count("penwidth=") >= 4
     mermaid = drawing.render("mmd").decode()
     assert mermaid.count("linkStyle") >= 4
@@ -210,13 +210,13 @@ def test_the_legend_has_the_scale_and_its_marks(coloured: GradGraph, traced: Gra
     legend = legend_of([coloured])
     assert legend["level"].startswith("norm of .grad: ")
     assert {"zero", "first", "no-bar"} <= legend.keys()
-    assert legend_of([views.colour_by(traced, "dtype")])["value-0"] == "float32"
+    assert legend_of([views.color_by(traced, "dtype")])["value-0"] == "float32"
     assert legend_of([traced]).keys().isdisjoint({"level", "zero", "first", "no-bar"})
 
 
 def test_panels_with_scales_of_their_own_do_not_share_one() -> None:
     graphs = [one_leaf(norm) for norm in (1.0, 5.0)]
-    legend = legend_of([views.colour_by(graph) for graph in graphs])
+    legend = legend_of([views.color_by(graph) for graph in graphs])
     assert legend["level"] == "how much, on each panel's own scale"
 
 
@@ -239,7 +239,7 @@ def one_leaf(norm: float) -> GradGraph:
 def test_where_nothing_is_known_the_legend_says_so(by: str, said: str) -> None:
     graph = GradGraph()
     graph.add_node("n0", kind=NodeKind.LEAF, name="x", grad=None)
-    drawing = gradviz.draw(graph, views=[views.colour_by(by)])
+    drawing = gradviz.draw(graph, views=[views.color_by(by)])
     assert said in drawing.svg
     assert said in drawing.text
 
@@ -250,7 +250,7 @@ def test_a_copy_of_a_leaf_shows_what_the_leaf_shows() -> None:
     for _ in range(15):
         y = y * w
     y.sum().backward()
-    seen = views.colour_by(views.clone_shared_leaves(views.hide_bookkeeping(gradviz.trace(y))))
+    seen = views.color_by(views.clone_shared_leaves(views.hide_bookkeeping(gradviz.trace(y))))
     copies = [data for _, data in seen.nodes(data=True) if "clone_of" in data]
     assert copies
     assert {data["level"] for data in copies} == {1.0}
@@ -261,7 +261,7 @@ def test_more_types_than_colours_share_the_last(values: int) -> None:
     graph = GradGraph()
     for number in range(values):
         graph.add_node(f"n{number}", kind=NodeKind.LEAF, dtype=f"type{number}", shape=(1,))
-    legend = legend_of([views.colour_by(graph, "dtype")])
+    legend = legend_of([views.color_by(graph, "dtype")])
     assert ("value-6" in legend) == (values > 6)
     assert values < 7 or legend["value-6"] == "type6, type7, type8"
-    assert gradviz.draw(graph, views=[views.colour_by("dtype")]).svg.startswith("<svg")
+    assert gradviz.draw(graph, views=[views.color_by("dtype")]).svg.startswith("<svg")

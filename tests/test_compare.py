@@ -43,7 +43,7 @@ PAIRS = {
         lambda x, w: x * w.detach(),
         [
             "1 added, 1 removed, 1 changed",
-            "+ untracked  3",
+            "+ untracked  [3]",
             "- w  leaf 3",
             "~ mul  after x, untracked  input 1  w → untracked, no gradient",
         ],

@@ -19,6 +19,7 @@ import gradviz
 from gradviz import views
 from gradviz.errors import GradvizError, OutputError, SubjectError, UsageError
 from gradviz.frontends.files import FORMATS
+from gradviz.frontends.options import OPTIONS
 
 weights = torch.ones(4, requires_grad=True)
 
@@ -57,9 +58,11 @@ def test_views_are_applied_in_order_and_none_shows_everything() -> None:
     assert nx.has_path(shown, shown.find("loss"), shown.find("weights"))
 
 
-def test_at_most_five_options() -> None:
-    kinds = [p.kind for p in inspect.signature(gradviz.draw).parameters.values()]
-    assert kinds.count(inspect.Parameter.KEYWORD_ONLY) <= 5
+def test_draw_has_the_options_of_the_table() -> None:
+    parameters = inspect.signature(gradviz.draw).parameters
+    named = [name for name, each in parameters.items() if each.kind is each.KEYWORD_ONLY]
+    assert named == ["names", *OPTIONS]
+    assert all(f"{name}: {option.help}" in gradviz.draw.__doc__ for name, option in OPTIONS.items())
 
 
 def test_a_drawing_is_a_snapshot() -> None:
@@ -106,10 +109,17 @@ def test_what_cannot_be_saved_leaves_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({"theme": "blue"}, "theme cannot be 'blue': pass auto, light, dark"),
-        ({"views": views.hide_bookkeeping}, "pass a list of views"),
-        ({"views": ["hide_bookkeeping"]}, "pass a list of views"),
-        ({"views": 3}, "views cannot be 3: pass a list of views"),
+        ({"theme": "blue"}, "theme must be one of auto, light, dark, got 'blue'"),
+        ({"views": views.hide_bookkeeping}, "views must be a list of views"),
+        ({"views": ["hide"]}, "there is no view 'hide'; views are none, hide_bookkeeping"),
+        ({"views": 3}, "views must be a list of views from gradviz.views or of their names"),
+        ({"title": 5}, "title must be a string, got 5"),
+        ({"transparent": "no"}, "transparent must be True or False, got 'no'"),
+        ({"depth": 0}, "depth must be an integer >= 1, got 0"),
+        ({"depth": True}, "depth must be an integer >= 1, got True"),
+        ({"depth": 1, "all": True}, "depth and all exclude each other"),
+        ({"radius": 1}, "radius says how much to draw around a focus, and there is none"),
+        ({"dept": 1}, "there is no option 'dept'; options are views, depth"),
         ({"names": 3}, "names cannot be 3"),
     ],
 )

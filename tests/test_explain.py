@@ -57,7 +57,7 @@ def test_the_picture_of_a_case(case: Case) -> None:
     drawing = gradviz.draw(told)
     if told.culprit:
         data = drawing.graph.nodes[told.culprit]
-        assert data["problem"]
+        assert data["verdict"]
         assert "problem" not in told.graph.nodes[told.culprit] or told.verdict.is_error
     assert drawing.text
 
@@ -302,7 +302,7 @@ def test_the_picture_of_a_long_way_is_folded_away_from_the_culprit() -> None:
     told = gradviz.explain(w, loss)
     assert told.verdict is Verdict.ZERO
     drawing = told.draw()
-    assert drawing.graph.nodes[told.culprit]["problem"] == "zero"
+    assert drawing.graph.nodes[told.culprit]["verdict"] == "zero"
     assert len(drawing.graph) < 12
 
 

@@ -8,8 +8,7 @@ import pytest
 
 from gradviz.errors import OutputError
 from gradviz.frontends import gallery
-from gradviz.frontends.gallery import draw_gallery
-from gradviz.frontends.gallery_page import Lesson, page
+from gradviz.frontends.gallery import Lesson, draw_gallery, page
 
 SIDES = ("width", "height")
 
@@ -159,8 +158,11 @@ def test_a_lesson_is_title_text_code_output_and_picture(examples, tmp_path):
     assert "<p>The <code>first</code> paragraph, with x &amp; y.</p>\n<p>The second.</p>" in html
     code = GOOD.split('"""')[2].strip()
     assert code in words
-    assert '<span class="k">import</span> torch' in html
-    assert '<span class="c"># a comment</span>' in html
+    assert (
+        '<span class="kn">import</span><span class="w"> </span><span class="nn">torch</span>'
+        in html
+    )
+    assert '<span class="c1"># a comment</span>' in html
     assert "prints <this> 2.0" in words
     assert (tmp_path / "out" / "good.svg").read_text().startswith("<svg ")
     assert (tmp_path / "out" / "good.txt").read_text() in words

@@ -226,7 +226,7 @@ def test_a_file_is_run_in_its_own_folder_and_shown(
         ('file="x.py" context="true"\n', "context is for code on the page, not for a file"),
         ('all="true" depth="2"\nw = 1\n', "depth and all exclude each other: give one of them"),
         ('radius="2"\nw = 1\n', "radius says how much to draw around a focus, and there is none"),
-        ('colour_by="red"\nw = 1\n', "colour-by cannot be 'red': write grad_norm, saved_bytes,"),
+        ('color_by="red"\nw = 1\n', "color-by must be one of grad_norm, saved_bytes,"),
     ],
 )
 def test_what_contradicts_itself_is_a_box_and_nothing_runs(
@@ -245,7 +245,7 @@ net = torch.nn.Sequential(*[torch.nn.Linear(2, 2) for _ in range(9)])
 loss = net(torch.ones(1, 2)).sum()
 loss.backward()
 """
-    options = ("focus=net.3 radius=0", "all", "colour-by=grad_norm", "direction=gradient")
+    options = ("focus=net.3 radius=0", "all", "color-by=grad_norm", "direction=gradient")
     fences = [f"```{{.gradviz draw=loss {each}}}\n{code}```\n" for each in options]
     html = site(tmp_path, index="\n".join(fences))["index"]
     assert not caplog.messages
@@ -258,9 +258,9 @@ loss.backward()
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ("all=0", "all cannot be '0': write true, false"),
-        ("hide-code=no", "hide-code cannot be 'no': write true, false"),
-        ("colour-by=dtype color-by=device", "colour-by and color-by are the same: write one"),
+        ("all=0", "all must be true or false, got '0'"),
+        ("hide-code=no", "hide-code must be one of true, false, got 'no'"),
+        ("color-by=dtype colour-by=device", "colour-by is the old name of color-by: write one"),
     ],
 )
 def test_an_option_that_cannot_be_is_refused(
@@ -278,11 +278,11 @@ def test_an_error_is_a_box_and_a_warning_with_the_line_of_the_page(
     told = [record.getMessage() for record in caplog.records if record.name == "mkdocs.gradviz"]
     assert told == [
         "gradviz: broken.md:7: NameError: name 'x' is not defined",
-        "gradviz: broken.md:10: there is no option 'frame'; there are draw, file, frames, raises, "
-        "views, depth, focus, radius, colour-by, color-by, direction, theme, alt, caption, all, "
-        "hide-code, context",
-        "gradviz: broken.md:14: depth takes a number from 1 up; not 'no'",
-        "gradviz: broken.md:18: theme cannot be 'blue': write auto, light, dark, both",
+        "gradviz: broken.md:10: there is no option 'frame'; options are draw, file, frames, "
+        "raises, views, depth, focus, radius, all, color-by, direction, title, transparent, theme, "
+        "alt, caption, hide-code, context",
+        "gradviz: broken.md:14: depth must be an integer >= 1, got 'no'",
+        "gradviz: broken.md:18: theme must be one of auto, light, dark, both, got 'blue'",
         "gradviz: broken.md:22: there is no frame 9: the recording has 2 frames",
     ]
     assert html.count('<div class="admonition danger">') == 4

@@ -55,7 +55,7 @@ gradviz.check(lambda v: v.sin(), x)""",
     "frames": "%%gradviz --frames 2\nout = w.sum()\nout.backward()",
     "no frame": "%%gradviz --frames 7\nw.sum().backward()",
     "part": """
-%%gradviz --focus net.3 --radius 0 --colour-by grad_norm
+%%gradviz --focus net.3 --radius 0 --color-by grad_norm
 net = torch.nn.Sequential(*[torch.nn.Linear(2, 2) for _ in range(9)])
 net(torch.ones(1, 2)).sum().backward()""",
     "both": "%%gradviz --all --depth 1\nw.sum().backward()",
@@ -205,8 +205,8 @@ def test_who_awaits_is_told_what_to_write_and_that_records(outputs: Any) -> None
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("no name", "no moment of this cell shows a tensor los"),
-        ("misuse", "UsageError: --frames takes numbers from 1 up, like 1,3,5; not 'one'"),
+        ("no name", "no frame of this cell shows a tensor los"),
+        ("misuse", "UsageError: --frames must be integers >= 1, as in 1,3,5, got 'one'"),
         ("both", "UsageError: --depth and --all exclude each other: give one of them"),
         ("nothing", "gradviz: autograd recorded nothing in this cell"),
         ("syntax", "SyntaxError"),

@@ -256,14 +256,14 @@ def test_the_code_before_the_code(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (":frames: 0", ":frames: takes numbers from 1 up, like 1,3,5; not '0'"),
+        (":frames: 0", ":frames: must be integers >= 1, as in 1,3,5, got '0'"),
         (":views: nonsense", "there is no view 'nonsense'; views are none, hide_bookkeeping,"),
-        (":depth: 0", "must be positive"),
+        (":depth: 0", ":depth: must be an integer >= 1"),
         (":views: focus_on", "the view focus_on needs a target: focus_on:NAME"),
         (":views: top:3", "the view top takes no '3'"),
-        (":radius: -1", "negative value"),
-        (":colour-by: red", '"grad_norm", "saved_bytes"'),
-        (":direction: up", '"data", or "gradient"'),
+        (":radius: -1", ":radius: must be an integer >= 0"),
+        (":color-by: red", "must be one of grad_norm, saved_bytes"),
+        (":direction: up", ":direction: must be one of data, gradient"),
         (":theme: blue", '"site", "both"'),
         (":format: gif", '"svg", "png"'),
         (":context: maybe", '"reset", or "close"'),
@@ -300,7 +300,7 @@ def test_a_part_all_of_it_and_its_colours(tmp_path: Path) -> None:
         ":focus: net.3",
         ":focus: net.3\n   :radius: 0",
         ":all:",
-        ":colour-by: grad_norm",
+        ":color-by: grad_norm",
         ":color-by: grad_norm\n   :direction: gradient",
         ":views: hide_bookkeeping,only_paths_to:net.5.weight",
     )

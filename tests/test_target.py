@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from gradviz.errors import ScriptError, TargetError
-from gradviz.frontends.script import run_script
+from gradviz.frontends.program import run_script
 from gradviz.frontends.target import Target, load_target, parse_target
 
 
@@ -346,7 +346,7 @@ def test_without_a_name_the_tensors_are_listed_results_first(script):
     ("command", "verb", "first", "typed"),
     [
         ("explain", "explain", "modules net Linear, and the ", "gradviz explain train.py:net"),
-        ("saved", "list", "", "gradviz saved train.py:loss"),
+        ("memory", "list", "", "gradviz memory train.py:loss"),
         ("summary", "sum up", "", "gradviz summary train.py:loss"),
         ("compare", "compare", "", "train.py:loss"),
     ],

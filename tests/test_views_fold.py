@@ -298,7 +298,7 @@ def test_wrong_options_are_named(view: views.View, said: str) -> None:
 
 def test_what_went_wrong_stays_in_sight() -> None:
     graph = loop_graph(100, 2)
-    graph.nodes["n101"]["problem"] = "RuntimeError"
+    graph.nodes["n101"]["verdict"] = "RuntimeError"
     for name in ("fold_repeats", "fold_chains", "fit_page"):
         assert "n101" in views.ALL[name](graph), name
 

@@ -271,9 +271,9 @@ def _mark(graph: GradGraph, checked: Sequence[Checked], culprit: Culprit | None)
             note = f"{len(each.places)} elements of it" if sampled else ""
             data["grad"] = replace(summary, shape=each.shape, note=note)
         if each.outcome is not NumericOutcome.OK:
-            data["problem"] = f"{each.outcome.value}: {each.values}"
+            data["verdict"] = f"{each.outcome.value}: {each.values}"
     if culprit and culprit.node:
         data = graph.nodes[culprit.node]
-        data["problem"] = culprit.reason.partition(" ")[2]
+        data["verdict"] = culprit.reason.partition(" ")[2]
         if culprit.source:
             data["source"] = culprit.source

@@ -9,6 +9,7 @@ from typing import Any
 from gradviz.comparison.sides import Side, SideLink, is_tracked, sort_of
 from gradviz.comparison.words import value_words, word_of
 from gradviz.graph import Buffers, Cause, EdgeKind, NodeData
+from gradviz.wording import problem_text
 
 __all__ = ["Change", "differences", "is_equal", "is_out_of_sight"]
 
@@ -50,6 +51,7 @@ _FACTS = (
     "hooks",
     "buffers",
     "problem",
+    "verdict",
 )
 _NUMBERS = ("value", "accumulations", "version")
 
@@ -84,6 +86,9 @@ def _facts(old: NodeData, new: NodeData, names: tuple[str, ...]) -> Iterator[_Wo
         was, now = old.get(name), new.get(name)
         if name == "options" and _is_freed_in_one(old, new):
             was, now = _common(old, new), _common(new, old)
+        if name == "problem":
+            problems: list[Any] = [each.get(name) for each in (old, new)]
+            was, now = (problem_text(each) if each else None for each in problems)
         if is_equal(was, now):
             continue
         if name == "kind" and tracked[0] != tracked[1]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 
 from gradviz.comparison.differences import Change, is_equal
 from gradviz.comparison.frames import marked
 from gradviz.comparison.sides import Side, is_tracked, sort_of
-from gradviz.comparison.words import number_word
 from gradviz.graph import Buffers, GradGraph, NodeData, NodeKind, TensorSummary
-from gradviz.story import Frame, Story
+from gradviz.graph.text import number_text
+from gradviz.story import Story
 
 __all__ = ["mark_changes", "news_of_change"]
 
@@ -34,6 +35,7 @@ def mark_changes(story: Story) -> Story:
         marked already is left as it is.
 
     Example:
+        >>> from gradviz.story import Frame
         >>> frames = []
         >>> for grad in (None, TensorSummary((1,), "float32", "cpu", values=(3.0,))):
         ...     graph = GradGraph()
@@ -48,8 +50,8 @@ def mark_changes(story: Story) -> Story:
             frames.append(frame)
             continue
         news = _news(last.graph, frame.graph)
-        frames.append(Frame(frame.title, marked(frame.graph, news), frame.caption))
-    return Story(tuple(frames), story.title, story.notes)
+        frames.append(replace(frame, graph=marked(frame.graph, news)))
+    return replace(story, frames=tuple(frames))
 
 
 def _news(before: GradGraph, after: GradGraph) -> dict[str, dict[str, str]]:
@@ -145,9 +147,9 @@ def _growth(old: TensorSummary, new: TensorSummary) -> str:
         if len(set(added)) == 1 or len(added) <= _FEW:
             return added[0] if len(set(added)) == 1 else " ".join(added)
     was, now = _norm(old), _norm(new)
-    if was is None or now is None or number_word(was) == number_word(now):
+    if was is None or now is None or number_text(was) == number_text(now):
         return "changed"
-    return f"norm {number_word(was)} → {number_word(now)}"
+    return f"norm {number_text(was)} → {number_text(now)}"
 
 
 def _norm(summary: TensorSummary) -> float | None:

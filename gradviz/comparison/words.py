@@ -7,8 +7,9 @@ from enum import Enum
 from typing import Any
 
 from gradviz.graph import NodeData, TensorSummary
+from gradviz.graph.text import number_text, shape_text
 
-__all__ = ["number_word", "value_words", "word_of"]
+__all__ = ["value_words", "word_of"]
 
 _MOST_VALUES = 6
 
@@ -39,14 +40,14 @@ def value_words(attribute: str, value: Any) -> str:
 
     Example:
         >>> value_words("shape", (3, 4)), value_words("grad", None), value_words("hooks", None)
-        ('3×4', 'None', '0')
+        ('[3,4]', 'None', '0')
         >>> value_words("grad", TensorSummary((2,), "float32", "cpu", values=(3.0, 0.25)))
         '3 0.25'
     """
     if value is None:
         return _WHEN_ABSENT.get(attribute, "none")
     if attribute == "shape":
-        return "×".join("*" if size < 0 else str(size) for size in value) or "scalar"
+        return shape_text(value)
     if isinstance(value, TensorSummary):
         return _summary_words(value)
     if isinstance(value, Enum):
@@ -62,26 +63,14 @@ def _summary_words(summary: TensorSummary) -> str:
     if summary.nan or summary.inf:
         return f"{summary.nan} NaN, {summary.inf} infinite"
     if summary.norm is not None:
-        return f"norm {number_word(summary.norm)}"
+        return f"norm {number_text(summary.norm)}"
     if summary.values is not None:
         return f"{_values(summary.values[:_MOST_VALUES])} …"
     return summary.note or "not read"
 
 
 def _values(values: Sequence[float | complex]) -> str:
-    return " ".join(map(number_word, values))
-
-
-def number_word(value: float | complex) -> str:
-    """One number to four significant digits.
-
-    Example:
-        >>> number_word(3.0), number_word(0.123456), number_word(float("nan"))
-        ('3', '0.1235', 'NaN')
-    """
-    if isinstance(value, (bool, complex)):
-        return str(value)
-    return f"{value:.4g}".replace("nan", "NaN")
+    return " ".join(map(number_text, values))
 
 
 def _one_line(text: str) -> str:

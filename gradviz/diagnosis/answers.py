@@ -203,5 +203,5 @@ def _story(explanations: Sequence[Explanation], graph: GradGraph, caption: str) 
     marked = part_about(graph, keys, marks) if keys or marks else graph.copy()
     for each in reversed(explanations):  # where several mark one node, the first counts
         if each.culprit in marked:
-            marked.nodes[each.culprit]["problem"] = each.verdict.value
+            marked.nodes[each.culprit]["verdict"] = each.verdict.value
     return Story((Frame("", marked, caption),))

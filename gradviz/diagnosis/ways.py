@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import NamedTuple
 
-from gradviz.graph import EdgeData, EdgeKind, GradGraph, NodeData, NodeKind, TensorSummary
+from gradviz.graph import EdgeData, GradGraph, NodeData, NodeKind, TensorSummary
+from gradviz.graph.algorithms import ancestors as below
+from gradviz.graph.algorithms import descendants as above
+from gradviz.graph.algorithms import is_data, is_gradient
 
 __all__ = [
     "CutEdge",
@@ -19,8 +22,6 @@ __all__ = [
     "word_of",
 ]
 
-Follow = Callable[[str, str, EdgeData], bool]
-
 _FEW = 16
 
 
@@ -30,42 +31,6 @@ class CutEdge(NamedTuple):
     source: str
     target: str
     edge: EdgeData
-
-
-def is_gradient(source: str, target: str, edge: EdgeData) -> bool:
-    """Whether a gradient flows back along an edge."""
-    return edge["kind"] is EdgeKind.GRADIENT
-
-
-def is_data(source: str, target: str, edge: EdgeData) -> bool:
-    """Whether data flows along an edge, with or without a gradient that flows back."""
-    return edge["kind"] in (EdgeKind.GRADIENT, EdgeKind.CUT)
-
-
-def above(graph: GradGraph, starts: Iterable[str], follow: Follow = is_gradient) -> set[str]:
-    """What the data of some nodes leads to, and they themselves."""
-    seen = {key for key in starts if key in graph}
-    stack = list(seen)
-    while stack:
-        key = stack.pop()
-        for _, target, edge in graph.out_edges(key, data=True):
-            if target not in seen and follow(key, target, edge):
-                seen.add(target)
-                stack.append(target)
-    return seen
-
-
-def below(graph: GradGraph, starts: Iterable[str], follow: Follow = is_gradient) -> set[str]:
-    """What some nodes were computed from, and they themselves."""
-    seen = {key for key in starts if key in graph}
-    stack = list(seen)
-    while stack:
-        key = stack.pop()
-        for source, _, edge in graph.in_edges(key, data=True):
-            if source not in seen and follow(source, key, edge):
-                seen.add(source)
-                stack.append(source)
-    return seen
 
 
 class Cuts:

@@ -5,6 +5,7 @@ Exit codes: 0 done, 1 it failed (or the script did), 2 misuse, 130 stopped by Ct
 
 from __future__ import annotations
 
+import copy
 import importlib.metadata
 import traceback
 from collections.abc import Sequence
@@ -14,11 +15,8 @@ import click
 from gradviz import __version__
 from gradviz.frontends.command import common_options, one_line_errors
 from gradviz.frontends.command_compare import compare
-from gradviz.frontends.command_draw import draw
-from gradviz.frontends.command_explain import explain, run
-from gradviz.frontends.command_record import record
-from gradviz.frontends.command_saved import saved
-from gradviz.frontends.command_summary import summary
+from gradviz.frontends.command_graph import draw, memory, summary
+from gradviz.frontends.command_run import explain, record, run
 from gradviz.frontends.files import stdout_fault
 from gradviz.frontends.streams import aside
 
@@ -64,7 +62,7 @@ Examples:
   gradviz compare old.json new.json          what is different
   gradviz explain train.py:model             which parameters get no gradient, and why
   gradviz run train.py                       explains the error, if autograd raises one
-  gradviz saved train.py:loss -n 20          what is kept in memory for backward
+  gradviz memory train.py:loss -n 20         what is kept in memory for backward
   gradviz gallery gallery/                   worked examples, as a page
 """
 
@@ -85,13 +83,12 @@ def cli() -> None:
     """See what PyTorch's autograd recorded."""
 
 
-cli.add_command(draw)
-cli.add_command(summary)
-cli.add_command(record)
-cli.add_command(compare)
-cli.add_command(explain)
-cli.add_command(run)
-cli.add_command(saved)
+for _command in (draw, summary, record, compare, explain, run, memory):
+    cli.add_command(_command)
+# The old name of memory: still taken, no longer listed.
+_saved = copy.copy(memory)
+_saved.hidden = True
+cli.add_command(_saved, "saved")
 
 
 @cli.command(short_help="Draw the worked examples, with a page that shows them.")

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+import click.shell_completion
 
 from gradviz.errors import GradvizError, SubjectError, TargetError, UsageError
 from gradviz.frontends.files import (
@@ -19,6 +20,7 @@ from gradviz.frontends.files import (
     check_folder,
     format_of,
 )
+from gradviz.frontends.options import OPTIONS, Option, Picture
 from gradviz.frontends.streams import aside, coloured, output_on_stderr, stage
 
 if TYPE_CHECKING:
@@ -29,18 +31,20 @@ if TYPE_CHECKING:
     Subject = GradGraph | Frame | Story
 
 __all__ = [
+    "OptionValue",
     "Outputs",
     "WithArguments",
     "arguments",
     "common_options",
+    "hidden_color_option",
     "one_line_errors",
     "output_options",
+    "picture_options",
     "saved",
     "scale_option",
     "subject_of",
-    "theme_option",
-    "title_option",
-    "transparent_option",
+    "take_picture",
+    "warn_of_failure",
 ]
 
 _MISUSE = (UsageError, TargetError, SubjectError)
@@ -121,13 +125,80 @@ def output_options(default: str) -> Callable[[_Command], _Command]:
     return lambda command: output(format_(command))
 
 
-title_option = click.option("--title", default="", help="A line above the picture.")
-theme_option = click.option(
-    "--theme", type=click.Choice(["auto", "light", "dark"]), default="auto", show_default=True
+def picture_options(*names: str) -> Callable[[_Command], _Command]:
+    """Options of a picture.
+
+    Args:
+        names: which of the table; none for all.
+    """
+    chosen = [OPTIONS[name] for name in names or OPTIONS]
+
+    def add(command: _Command) -> _Command:
+        for option in reversed(chosen):
+            command = _click_option(option)(command)
+        return command
+
+    return add
+
+
+def _click_option(option: Option) -> Callable[[_Command], _Command]:
+    help, flag = option.help, f"--{option.word}"
+    if option.kind == "choice" and option.default is not None:
+        help = f"{help.rstrip('.')} ({option.default} without it)."
+    if option.kind == "flag":
+        return click.option(flag, option.name, is_flag=True, default=None, help=help)
+    return click.option(
+        flag, option.name, type=OptionValue(option), metavar=option.metavar or None, help=help
+    )
+
+
+class OptionValue(click.ParamType):  # type: ignore[type-arg]
+    """The value of an option of a picture; what is wrong with it is said as everywhere."""
+
+    def __init__(self, option: Option) -> None:
+        self._option = option
+        self.name = option.kind
+
+    def convert(self, value: Any, _: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The value, or an error of misuse."""
+        try:
+            return self._option.read(value, "--{}")
+        except UsageError as error:
+            raise click.UsageError(str(error), ctx) from error
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context | None = None) -> str:
+        """What the help calls it."""
+        choices = "|".join(self._option.choices)
+        return f"[{choices}]" if choices else self._option.kind.upper()
+
+    def shell_complete(
+        self, _: click.Context, __: click.Parameter, incomplete: str
+    ) -> list[click.shell_completion.CompletionItem]:
+        """The choices that begin so."""
+        found = [word for word in self._option.choices if word.startswith(incomplete)]
+        return [click.shell_completion.CompletionItem(word) for word in found]
+
+
+hidden_color_option = click.option(
+    "--colour-by", "colour_by", type=OptionValue(OPTIONS["color_by"]), hidden=True
 )
-transparent_option = click.option(
-    "--transparent", is_flag=True, help="No page behind the picture: .svg .png .pdf .dot."
-)
+"""The old name of ``--color-by``."""
+
+
+def take_picture(options: dict[str, Any]) -> Picture:
+    """Take the options of a picture out of those of a command, and check them.
+
+    Raises:
+        UsageError: if they exclude each other, or there is no view of a name.
+    """
+    old = options.pop("colour_by", None)
+    if old is not None:
+        aside("Warning: --colour-by is now called --color-by", warning=True)
+        options["color_by"] = old
+    taken = {name: options.pop(name) for name in OPTIONS if name in options}
+    return Picture.of({name: each for name, each in taken.items() if each is not None}, "--{}")
+
+
 scale_option = click.option(
     "--scale",
     type=click.FloatRange(1, 8),
@@ -140,22 +211,36 @@ class Outputs:
 
     Args:
         paths: files; none for text on standard output.
-        fmt: the format of those whose suffix does not tell.
+        fmt: the format of those whose suffix does not name one.
         scale: of the PNG among them; None for the usual.
+        picture: its options; one that has no effect on any of the formats is refused.
 
     Raises:
-        UsageError: if a format cannot be told, or is not for a terminal; or if there is no PNG
-            for a scale.
+        UsageError: if the format is not known, or is not for a terminal; or if an option has no
+            effect on any of the formats.
         OutputError: if there is no place for a file.
     """
 
-    def __init__(self, paths: Sequence[str], fmt: str | None, scale: float | None = None) -> None:
+    def __init__(
+        self,
+        paths: Sequence[str],
+        fmt: str | None,
+        scale: float | None = None,
+        picture: Picture | None = None,
+    ) -> None:
         self._formats = [(path, _format(path, fmt)) for path in paths or (STDOUT,)]
-        self._scale = scale
+        self._has_files, self._scale = bool(paths), scale
+        if picture:
+            picture.check_formats(fmt for _, fmt in self._formats)
         if scale is not None and "png" not in [fmt for _, fmt in self._formats]:
             raise UsageError("--scale is for PNG, the others have no pixels: give -o picture.png")
         for path, _ in self._formats:
             check_folder(path)
+
+    @property
+    def has_files(self) -> bool:
+        """Whether outputs were named; without any, text goes to standard output."""
+        return self._has_files
 
     @property
     def use_stdout(self) -> bool:
@@ -233,3 +318,13 @@ def subject_of(target: Target, argv: Sequence[str]) -> tuple[Subject, Loaded | N
             return loaded.traced(), loaded
     except SubjectError as error:
         raise SubjectError(f"{target.place}:{','.join(target.names)}: {error}") from error
+
+
+def warn_of_failure(ctx: click.Context, loaded: Loaded | None, done: str, debug: bool) -> None:
+    """Say that the program failed after the values were there, and exit with 1."""
+    if loaded is None or not loaded.failure:
+        return
+    if debug:
+        traceback.print_exception(loaded.run.error)
+    aside(f"Warning: {loaded.failure}; {done} as it was then", warning=True)
+    ctx.exit(1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,20 +18,18 @@ from gradviz.frontends.command import (
     common_options,
     one_line_errors,
     output_options,
+    picture_options,
     saved,
     scale_option,
-    theme_option,
-    title_option,
-    transparent_option,
+    take_picture,
 )
-from gradviz.frontends.script import modules_forgotten
+from gradviz.frontends.program import modules_forgotten
 from gradviz.frontends.streams import aside, stage
 
 if TYPE_CHECKING:
     from gradviz.comparison import Comparison
     from gradviz.frontends.target import Loaded, Target
     from gradviz.graph import GradGraph
-    from gradviz.renderers.theme import Theme
     from gradviz.story import Frame, Story
 
     Subject = GradGraph | Frame | Story
@@ -47,80 +45,69 @@ Examples:
 """
 
 
-@dataclass(frozen=True)
-class _CompareRequest:
-    """The options of ``gradviz compare``."""
-
-    before: str
-    after: str
-    outputs: tuple[str, ...]
-    fmt: str | None
-    title: str
-    theme: Theme
-    transparent: bool
-    scale: float | None
-    values: bool
-    exit_code: bool
-    quiet: bool
-    debug: bool
-
-
 @click.command(cls=WithArguments, epilog=_EXAMPLES)
 @click.argument("before")
 @click.argument("after", metavar="AFTER [-- SCRIPT ARGUMENTS]")
 @output_options("text on standard output")
 @click.option("--values", is_flag=True, help="Compare numbers too, not only what is there.")
 @click.option("--exit-code", is_flag=True, help="Exit with 1 when there is a difference.")
-@title_option
-@theme_option
-@transparent_option
+@picture_options()
 @scale_option
 @common_options
 @click.pass_context
-def compare(ctx: click.Context, /, **options: Any) -> None:
+def compare(
+    ctx: click.Context,
+    /,
+    before: str,
+    after: str,
+    outputs: tuple[str, ...],
+    fmt: str | None,
+    scale: float | None,
+    values: bool,
+    exit_code: bool,
+    quiet: bool,
+    debug: bool,
+    **options: Any,
+) -> None:
     """Say what is different between two graphs: saved ones, or variables of scripts.
 
-    Nodes are told by name, place, module and source line. Operations, names, shapes, types, cuts,
-    whether there are gradients and saved tensors: all count. Numbers do with --values.
+    Nodes are matched by name, place, module and source line. Operations, names, shapes, types,
+    cuts, whether there are gradients and saved tensors: all count. Numbers do with --values.
     """
-    request = _CompareRequest(**options)
-    with one_line_errors(request.debug):
-        comparison, failed = _compare(request, arguments(ctx))
+    with one_line_errors(debug):
+        picture = take_picture(options)
+        files = Outputs(outputs, fmt, scale, picture)
+        comparison, failed = _compare((before, after), arguments(ctx), files, values)
+
+        def render(fmt: str, **size: float) -> bytes:
+            from gradviz.frontends.drawing import Drawing
+
+            if fmt == "txt":
+                return f"{comparison}\n".encode("utf-8", "backslashreplace")
+            return Drawing(comparison.story, picture).render(fmt, **size)
+
+        files.write(render, quiet)
         for loaded in failed:
-            if request.debug:
+            if debug:
                 traceback.print_exception(loaded.run.error)
             aside(f"Warning: {loaded.failure}; compared as it was then", warning=True)
-        if failed or (request.exit_code and not comparison.same):
+        if failed or (exit_code and not comparison.same):
             ctx.exit(1)
 
 
-def _compare(request: _CompareRequest, argv: Sequence[str]) -> tuple[Comparison, list[Loaded]]:
+def _compare(
+    texts: tuple[str, str], argv: Sequence[str], outputs: Outputs, values: bool
+) -> tuple[Comparison, list[Loaded]]:
     """Do what was asked; returns what was found, and the programs that failed."""
     from gradviz.comparison import compare as compared
-    from gradviz.frontends.drawing import Drawing
     from gradviz.frontends.target import parse_target
 
-    outputs = Outputs(request.outputs, request.fmt, request.scale)
-    targets = parse_target(request.before, "compare"), parse_target(request.after, "compare")
+    targets = parse_target(texts[0], "compare"), parse_target(texts[1], "compare")
     if argv and all(target.is_saved for target in targets):
         raise UsageError("saved graphs take no arguments after --")
     with outputs.quieted():
         (before, after), failed = _subjects(targets, argv)
-    comparison = compared(before, after, values=request.values)
-
-    def render(fmt: str, **size: float) -> bytes:
-        if fmt == "txt":
-            return f"{comparison}\n".encode("utf-8", "backslashreplace")
-        drawing = Drawing(
-            comparison.story,
-            theme=request.theme,
-            title=request.title,
-            transparent=request.transparent,
-        )
-        return drawing.render(fmt, **size)
-
-    outputs.write(render, request.quiet)
-    return comparison, failed
+    return compared(before, after, values=values), failed
 
 
 def _subjects(

@@ -14,9 +14,7 @@ from collections.abc import Iterator
 from html import escape
 from typing import Any
 
-from gradviz.story import Frame, Story
-
-__all__ = ["alt_text", "answer_html", "image", "output", "preformatted", "waiting"]
+__all__ = ["alt_text", "image", "output", "preformatted", "waiting"]
 
 _PATIENCE = 1.0  # seconds
 
@@ -86,25 +84,6 @@ def alt_text(text: str, most: int = 300) -> str:
             break
         kept.append(line)
     return "; ".join(kept).replace(".; ", ". ")  # with a pause after each line
-
-
-def answer_html(answer: Any) -> str:
-    """An answer as HTML: its words, and the picture of its story.
-
-    A story and a recording are their pictures; an explanation, a comparison or a check says in
-    words what its picture then shows.
-
-    Args:
-        answer: a frame, a story, or anything that has a ``story``.
-    """
-    from gradviz.frontends.drawing import Drawing
-
-    has_words = "__str__" in vars(type(answer))
-    words = preformatted(str(answer)) if has_words else ""
-    story = answer if isinstance(answer, (Frame, Story)) else answer.story
-    if isinstance(story, Story) and not story:
-        return words or preformatted("\n".join(story.notes) or "nothing was recorded")
-    return words + Drawing(story)._repr_html_()
 
 
 @contextlib.contextmanager

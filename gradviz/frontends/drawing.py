@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
 from gradviz import serialize
 from gradviz.comparison import mark_changes
 from gradviz.errors import GradvizError, UsageError
 from gradviz.frontends.display import output, preformatted, waiting
 from gradviz.frontends.files import FORMATS, check_folder, format_of, write_atomically
+from gradviz.frontends.options import Picture, PictureOptions, with_options
 from gradviz.frontends.streams import stage
 from gradviz.graph import GradGraph
 from gradviz.renderers.canvas import to_pdf, to_png
@@ -25,39 +27,28 @@ from gradviz.renderers.svg import iter_svg
 from gradviz.renderers.text import to_text
 from gradviz.renderers.theme import Theme
 from gradviz.story import Frame, Story, recorded_in
-from gradviz.views import View, apply
+from gradviz.views import apply
 
 if TYPE_CHECKING:
     import graphviz
+    from typing_extensions import Unpack
 
-__all__ = ["Drawing", "draw"]
+__all__ = ["Drawing", "answer_html", "draw"]
 
 _PDF_SECONDS = 10  # that a notebook waits for what only LaTeX will ask for
 
 
-def draw(
-    *subjects: object,
-    names: object = None,
-    views: Sequence[View] | None = None,
-    theme: Theme = "auto",
-    title: str = "",
-    transparent: bool = False,
-) -> Drawing:
+@with_options
+def draw(*subjects: object, names: object = None, **options: Unpack[PictureOptions]) -> Drawing:
     """Draw what autograd recorded for some tensors.
 
     Args:
         subjects: tensors, or lists, tuples, dicts and dataclasses of them; or one `GradGraph`,
             `Frame`, `Story` or recording.
         names: what to call the tensors: an ``nn.Module`` (its tensors by their paths in it, all
-            others by their variables), a dict of name to tensor, ``{}`` for no names; None for
-            the variables of the calling code.
-        views: functions from graph to graph, applied in order; None for the default ones,
-            ``()`` for the graph as it was recorded.
-        theme: ``"auto"`` for a picture that follows the reader's colour scheme (SVG only),
-            ``"light"`` or ``"dark"``.
-        title: a line above the picture.
-        transparent: no page behind the picture (SVG, PNG, PDF and DOT); text outside of boxes is
-            dark then, unless the theme is ``"dark"`` or follows the reader's.
+            others by their variables), a dict of name to tensor, ``{}`` or False for no names;
+            None for the variables of the calling code.
+        options: of the picture, as `PictureOptions` lists them: depth, focus, color_by, title, ...
 
     Returns:
         The picture: a notebook shows it, ``.save("loss.svg")`` writes it, ``str()`` is text.
@@ -79,16 +70,17 @@ def draw(
         <BLANKLINE>
         2 operations from 1 leaf to loss. x.grad is None.
     """
+    picture = Picture.of(options)  # before a large graph is traced
     story = recorded_in(subjects[0]) if len(subjects) == 1 else None
     if story is not None:
-        return Drawing(story, views=views, theme=theme, title=title, transparent=transparent)
+        return Drawing(story, picture)
     from gradviz.capture.tensors.names import Names
     from gradviz.capture.tracing.tracer import trace_subjects
 
     named = Names.of(names, sys._getframe(1))
     with stage("tracing"):
         graph = trace_subjects(subjects, named)
-    return Drawing(graph, views=views, theme=theme, title=title, transparent=transparent)
+    return Drawing(graph, picture)
 
 
 class Drawing:
@@ -96,10 +88,8 @@ class Drawing:
 
     Args:
         story: what to draw; a graph or a frame is a story of one.
-        views: as for `draw`.
-        theme: as for `draw`.
-        title: as for `draw`.
-        transparent: as for `draw`.
+        picture: options that were checked before; None for those that follow.
+        options: as for `draw`.
 
     Example:
         >>> drawing = Drawing(GradGraph(), title="nothing yet")
@@ -112,24 +102,23 @@ class Drawing:
     def __init__(
         self,
         story: GradGraph | Frame | Story,
-        *,
-        views: Sequence[View] | None = None,
-        theme: Theme = "auto",
-        title: str = "",
-        transparent: bool = False,
+        picture: Picture | None = None,
+        **options: Unpack[PictureOptions],
     ) -> None:
-        if theme not in get_args(Theme):
-            raise UsageError(f"theme cannot be {theme!r}: pass {', '.join(get_args(Theme))}")
-        chosen = tuple(views) if isinstance(views, Iterable) else None
-        if views is not None and (chosen is None or not all(map(callable, chosen))):
-            raise UsageError(
-                f"views cannot be {views!r}: pass a list of views from gradviz.views, "
-                "or () to show everything"
-            )
-        self.story = _story(story, title)
-        self.theme: Theme = theme
-        self.transparent = transparent
-        self._views = chosen
+        self.options = Picture.of(options) if picture is None else picture
+        self.story = _story(story, self.options["title"])
+        self._views = self.options.views()
+
+    @property
+    def theme(self) -> Theme:
+        """``"auto"``, ``"light"`` or ``"dark"``."""
+        theme: Theme = self.options["theme"]
+        return theme
+
+    @property
+    def transparent(self) -> bool:
+        """Whether there is no page behind the picture."""
+        return bool(self.options["transparent"])
 
     @property
     def graph(self) -> GradGraph:
@@ -144,9 +133,9 @@ class Drawing:
         with stage("folding"):
             for number, frame in enumerate(marked):
                 said = news_caption if number else caption
-                graph = apply(frame.graph, self._views)
-                frames.append(Frame(frame.title, graph, frame.caption or said(frame.graph)))
-        return Story(tuple(frames), marked.title, marked.notes)
+                graph, text = apply(frame.graph, self._views), frame.caption or said(frame.graph)
+                frames.append(replace(frame, graph=graph, caption=text))
+        return replace(marked, frames=tuple(frames))
 
     @cached_property
     def _scene(self) -> Scene:
@@ -160,11 +149,14 @@ class Drawing:
         return "".join(iter_svg(self._scene, self.theme, self.transparent))
 
     @property
-    def dot(self) -> graphviz.Digraph:
+    def digraph(self) -> graphviz.Digraph:
         """The picture as a ``graphviz.Digraph``, to change or to draw with other settings."""
         from gradviz.renderers.dot import to_digraph
 
         return to_digraph(self.shown, self.theme, self.transparent)
+
+    dot = digraph
+    """The same as `digraph`."""
 
     @property
     def text(self) -> str:
@@ -224,7 +216,7 @@ class Drawing:
             "svg": lambda: self.svg,
             "png": lambda: to_png(self._scene, self.theme, self.transparent),
             "pdf": lambda: to_pdf(self._scene, self.theme, self.transparent),
-            "dot": lambda: str(self.dot.source),
+            "dot": lambda: str(self.digraph.source),
             "json": lambda: serialize.to_json(self.story),
             "html": lambda: to_html(self.shown, self.theme),
             "mmd": lambda: to_mermaid(self.shown, self.theme),
@@ -293,4 +285,21 @@ def _story(story: GradGraph | Frame | Story, title: str) -> Story:
         story = Frame("", story)
     if isinstance(story, Frame):
         story = Story((story,), "")
-    return Story(story.frames, title or story.title, story.notes)
+    return replace(story, title=title or story.title)
+
+
+def answer_html(answer: Any) -> str:
+    """An answer as HTML: its words, and the picture of its story.
+
+    A story and a recording are their pictures; an explanation, a comparison or a check says in
+    words what its picture then shows.
+
+    Args:
+        answer: a frame, a story, or anything that has a ``story``.
+    """
+    has_words = "__str__" in vars(type(answer))
+    words = preformatted(str(answer)) if has_words else ""
+    story = answer if isinstance(answer, (Frame, Story)) else answer.story
+    if isinstance(story, Story) and not story:
+        return words or preformatted("\n".join(story.notes) or "nothing was recorded")
+    return words + Drawing(story)._repr_html_()

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import ast
 import inspect
+from argparse import SUPPRESS
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from types import CodeType
 from typing import Any
@@ -18,11 +19,9 @@ from IPython.display import display
 
 from gradviz.errors import GradvizError, UsageError
 from gradviz.frontends.drawing import Drawing
-from gradviz.frontends.frames import chosen, parse_numbers
+from gradviz.frontends.options import OPTIONS, Picture, chosen, frame_numbers
 from gradviz.frontends.streams import aside
-from gradviz.frontends.view_names import COLOURS, ViewOptions
 from gradviz.story import Story
-from gradviz.views import View
 
 __all__ = ["GradvizMagics", "load_ipython_extension", "unload_ipython_extension"]
 
@@ -48,24 +47,29 @@ def unload_ipython_extension(shell: InteractiveShell) -> None:
     shell.magics_manager.magics["cell"].pop("gradviz", None)
 
 
+def _picture_arguments(function: Any) -> Any:
+    """The options of a picture, for ``%%gradviz``; their values are read later, as text."""
+    for option in reversed(OPTIONS.values()):
+        kind: dict[str, Any] = {"action": "store_true"} if option.kind == "flag" else {}
+        choices = f" ({', '.join(option.choices)})" if option.choices else ""
+        # argparse takes a % for one of its own marks
+        help = f"{option.help}{choices}".replace("%", "%%")
+        function = argument(f"--{option.word}", default=None, help=help, **kind)(function)
+    return argument("--colour-by", dest="color_by", default=None, help=SUPPRESS)(function)
+
+
 @magics_class
 class GradvizMagics(Magics):
     """The magic command."""
 
     @magic_arguments()
-    @argument("name", nargs="?", default="", help="draw this variable alone, at its last moment")
-    @argument("--frames", default="", help="only these moments, counted from 1: 1,3")
-    @argument("--depth", type=int, help="draw each module as one box, so many levels deep")
-    @argument("--focus", help="draw a module, tensor or operation with what is around it")
-    @argument("--radius", type=int, help="how many steps around --focus are drawn")
-    @argument("--all", action="store_true", help="fold nothing")
-    @argument("--colour-by", "--color-by", choices=COLOURS, help="show it on boxes and arrows")
-    @argument("--theme", choices=["auto", "light", "dark"], default="auto")
-    @argument("--title", default="", help="a line above the picture")
+    @argument("name", nargs="?", default="", help="draw this variable alone, at its last frame")
+    @argument("--frames", default="", help="only these frames, counted from 1: 1,3")
+    @_picture_arguments
     @argument("--into", metavar="NAME", default="", help="keep the recording in this variable")
     @cell_magic
     def gradviz(self, line: str, cell: str) -> None:
-        """Run a cell, and draw what autograd did in it, moment by moment.
+        """Run a cell, and draw what autograd did in it, frame by frame.
 
         The cell runs as it would without. When it fails, its traceback comes as usual, and the
         drawing tells what there was until then.
@@ -100,28 +104,28 @@ class _Asked:
 
     name: str
     frames: Sequence[int]
-    theme: Any
-    title: str
     into: str
-    views: Sequence[View] | None = field(default=None)
+    picture: Picture
 
     @staticmethod
     def of(options: Any) -> _Asked:
         """Check the options before the cell runs for hours."""
-        frames = parse_numbers(options.frames, "--frames")
+        frames = frame_numbers(options.frames, "--frames")
         if options.into and not options.into.isidentifier():
-            raise UsageError(f"--into takes the name of a variable; not {options.into!r}")
-        if options.depth is not None and options.depth < 1:
-            raise UsageError(f"--depth takes a number from 1 up; not {options.depth}")
-        shown = ViewOptions(
-            depth=options.depth,
-            focus=options.focus,
-            radius=options.radius,
-            all=options.all,
-            colour_by=options.colour_by,
-        )
-        views = shown.chosen()
-        return _Asked(options.name, frames, options.theme, options.title, options.into, views)
+            raise UsageError(f"--into must be the name of a variable, got {options.into!r}")
+        given = {}
+        for name, option in OPTIONS.items():
+            value = getattr(options, name)
+            if value is not None:
+                is_text = isinstance(value, str)
+                given[name] = option.read(_unquoted(value), "--{}") if is_text else value
+        return _Asked(options.name, frames, options.into, Picture.of(given, "--{}"))
+
+
+def _unquoted(text: str) -> str:
+    """A value without the quotes that IPython leaves around it."""
+    is_quoted = len(text) > 1 and text[0] == text[-1] and text[0] in "'\""
+    return text[1:-1] if is_quoted else text
 
 
 def _run(shell: InteractiveShell, code: _Code, recording: Any) -> list[Any]:
@@ -216,14 +220,14 @@ def _show(story: Story, asked: _Asked) -> None:
             story = _of_name(story, asked.name)
         if not any(frame.graph for frame in story):
             raise UsageError("autograd recorded nothing in this cell")
-        display(Drawing(story, views=asked.views, theme=asked.theme, title=asked.title))
+        display(Drawing(story, asked.picture))
     except GradvizError as error:
         display({"text/plain": f"gradviz: {error}"}, raw=True)
 
 
 def _of_name(story: Story, name: str) -> Story:
-    """The last moment that shows a variable."""
+    """The last frame that shows a variable."""
     for number in reversed(range(len(story))):
         if any(data.get("name") == name for _, data in story[number].graph.nodes(data=True)):
             return chosen(story, [number + 1], "")[0]
-    raise UsageError(f"no moment of this cell shows a tensor {name}; without a name all are shown")
+    raise UsageError(f"no frame of this cell shows a tensor {name}; without a name all are shown")

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from gradviz.errors import ScriptError, TargetError
-from gradviz.frontends.script import ProgramRun, leave_fork, run_module, run_script
+from gradviz.frontends.program import ProgramRun, leave_fork, run_module, run_script
 from gradviz.graph import GradGraph
 from gradviz.graph.text import shape_text
 from gradviz.story import Frame, Story, recorded_in
@@ -30,7 +30,7 @@ __all__ = [
 _FILE = re.compile(r"(?P<place>.*?\.(?:py|json))(?::(?P<names>.*))?", re.IGNORECASE | re.DOTALL)
 _TARGETS = "a target is like train.py:loss, package.module:loss or graph.json"
 _MODULES = "torch.nn.modules.module"
-_VERBS = {"saved": "list", "summary": "sum up"}  # of those commands that are no verbs
+_VERBS = {"memory": "list", "summary": "sum up"}  # of those commands that are no verbs
 _ALLOWED = "a name is like loss, model.loss, out['logits'] or losses[0]; several: loss,aux"
 
 

@@ -87,7 +87,7 @@ class GradGraph(nx.MultiDiGraph):  # type: ignore[misc]
     Node keys are ``"n0"``, ``"n1"``, ... in visit order; the key of an edge is the number of the
     input that it is; the attributes are described by `NodeData` and `EdgeData`. ``graph.graph``
     holds ``"torch"`` (the version that recorded it), ``"notes"`` (what views say they have hidden),
-    ``"flow"`` (``"gradient"`` when the arrows are turned) and ``"scale"`` (what `colour_by` shows:
+    ``"flow"`` (``"gradient"`` when the arrows are turned) and ``"scale"`` (what `color_by` shows:
     its ``"low"`` and ``"high"``, or ``"values"``).
 
     Example:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import NamedTuple, TypedDict
+from typing import Any, NamedTuple, TypedDict
 
 __all__ = [
     "Buffers",
@@ -95,7 +95,7 @@ class Buffers(str, Enum):
 
 
 class Mark(str, Enum):
-    """What `colour_by` found out about a gradient that has no place on its scale."""
+    """What `color_by` found out about a gradient that has no place on its scale."""
 
     ZERO = "zero"
     """All zeros, or a node from which back every leaf got zeros."""
@@ -226,8 +226,9 @@ class NodeData(TypedDict, total=False):
     inferred          True when ``module`` was inferred from names and order, not recorded
     changes           what is new against the frame before, in few words, by attribute:
                       ``{"grad": "+3", "buffers": "freed"}``; ``{"node": "new"}`` for a new node
-    problem           what went wrong here, when a recording ended in an error at this node
-    level             how much it has of what `colour_by` shows: 0 the least, 1 the most
+    problem           `gradviz.facts.Problem`: backward failed at this node
+    verdict           what a diagnosis or a check says of this node, in few words
+    level             how much it has of what `color_by` shows: 0 the least, 1 the most
     mark              `Mark`: a gradient that has no place on that scale
     ================  ==========================================================================
     """
@@ -271,7 +272,8 @@ class NodeData(TypedDict, total=False):
     contents: tuple[str, ...]
     inferred: bool
     changes: dict[str, str]
-    problem: str
+    problem: Any
+    verdict: str
     level: float
     mark: Mark
 
@@ -290,7 +292,7 @@ class EdgeData(TypedDict, total=False):
     source     of a cut edge, the line that cut it, when it was recorded: ``train.py:12``
     grad       of an edge out of a group, the `TensorSummary` of the ``.grad`` that was kept of what
                it carries; the operation that made it is inside
-    norm       of the gradient in the ``.grad`` at its end, which is that of all uses (`colour_by`)
+    norm       of the gradient in the ``.grad`` at its end, which is that of all uses (`color_by`)
     level      where that norm lies on the scale: 0 the least, 1 the most
     mark       `Mark`: a gradient that has no place on the scale
     =========  =================================================================================

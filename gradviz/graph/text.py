@@ -9,9 +9,11 @@ from gradviz.graph.schema import TensorSummary
 __all__ = [
     "bytes_text",
     "count_text",
+    "counted",
     "dtype_text",
     "is_loud",
     "is_zero",
+    "listed",
     "number_text",
     "numbers_text",
     "shape_text",
@@ -75,6 +77,27 @@ def bytes_text(count: int) -> str:
     return f"{value:g} {_UNITS[power]}"
 
 
+def counted(count: int, word: str, plural: str = "") -> str:
+    """A count with its word, in the singular or the plural.
+
+    Example:
+        >>> counted(1, "hook"), counted(2, "hook"), counted(1200, "leaf", "leaves")
+        ('1 hook', '2 hooks', '1,200 leaves')
+    """
+    return f"{count:,} {word if count == 1 else plural or f'{word}s'}"
+
+
+def listed(words: Sequence[str], most: int = 4) -> str:
+    """The first few words of a list, and how many more there are.
+
+    Example:
+        >>> listed(["a", "b", "c"]), listed(["a", "b", "c"], 2)
+        ('a, b, c', 'a, b and 1 more')
+    """
+    more = len(words) - most
+    return ", ".join(words[:most]) + (f" and {more:,} more" if more > 0 else "")
+
+
 def count_text(count: int) -> str:
     """A large count in three digits.
 
@@ -90,16 +113,20 @@ def number_text(value: float | int | bool | complex) -> str:
     """One number to four significant digits.
 
     Example:
-        >>> number_text(3.0), number_text(-0.123456), number_text(True)
-        ('3', '-0.1235', 'True')
+        >>> number_text(3.0), number_text(-0.123456), number_text(-0.0), number_text(True)
+        ('3', '-0.1235', '0', 'True')
     """
     if isinstance(value, bool):
         return str(value)
     if isinstance(value, int):
         return str(value) if abs(value) < 10**6 else f"{value:.4g}"
     if isinstance(value, complex):
-        return f"{value.real:.4g}{value.imag:+.4g}j"
+        imaginary = number_text(value.imag)
+        sign = "" if imaginary.startswith("-") else "+"
+        return f"{number_text(value.real)}{sign}{imaginary}j"
     text = f"{value:.4g}"
+    if text == "-0":
+        return "0"
     return {"nan": "NaN", "-nan": "NaN"}.get(text, text)
 
 

@@ -21,7 +21,7 @@ from gradviz.capture.tensors.names import Named, module_names
 from gradviz.capture.tensors.subjects import shortly
 from gradviz.errors import UsageError
 from gradviz.graph import GradGraph
-from gradviz.recording.event_log import EventLog
+from gradviz.recording.event_log import Entry, EventLog
 from gradviz.recording.intercept.calls import Handlers
 from gradviz.recording.intercept.mode import RecordingMode
 from gradviz.recording.module_stack import ModuleStack
@@ -127,7 +127,8 @@ class Recording(Shown):
         left_out = self._watch.journal.left_out
         too_many = f"{left_out:,} events in the middle are left out" if left_out else ""
         notes = (self._milestones.moments.note, too_many, *self._watch.notes)
-        return Story(self._milestones.moments.frames, "", tuple(filter(None, notes)))
+        frames = self._milestones.moments.frames
+        return Story(frames, "", filter(None, notes), self.events)
 
     def key_of(self, tensor: torch.Tensor, graph: GradGraph | None = None) -> str:
         """The key of the node that stands for a tensor in the frames.
@@ -258,8 +259,8 @@ class Recording(Shown):
             raise UsageError(f"mark({name!r}) outside of the recording: call it inside the block")
         with quietly():
             self._watch.flush()
-            self._watch.log(EventKind.MARK, "mark", self._watch.place(), str(name))
-            self._milestones.mark(str(name))
+            entry = Entry(EventKind.MARK, "mark", self._watch.place(), str(name))
+            self._milestones.mark(self._watch.log(entry))
 
     def __enter__(self) -> Recording:
         if self._state != "new":

@@ -20,6 +20,7 @@ from typing import NamedTuple
 import torch
 
 from gradviz.cells import cell_name
+from gradviz.facts import SourceLocation
 
 __all__ = [
     "NOWHERE",
@@ -50,13 +51,23 @@ NOWHERE = CodeLocation(None, 0)
 
 
 class SourceLine(NamedTuple):
-    """A place as a reader knows it: ``train.py:12`` and the variable assigned there, or ""."""
+    """A place as a reader knows it.
 
-    source: str
+    Args:
+        location: the line.
+        target: the variable that it assigns or changes; "" for none.
+    """
+
+    location: SourceLocation
     target: str
 
+    @property
+    def source(self) -> str:
+        """The line as text: ``"train.py:12"``; "" when it is not known."""
+        return str(self.location)
 
-NO_LINE = SourceLine("", "")
+
+NO_LINE = SourceLine(SourceLocation(), "")
 
 
 def _folder(path: str) -> str:
@@ -188,12 +199,13 @@ class SourceLines:
         return found[1] if is_last or offset >= 0 else found[2]
 
     def _look(self, code: CodeType, offset: int) -> SourceLine:
-        span = _span(code, offset)
+        file, span = self._display(code.co_filename), _span(code, offset)
         if not span[0]:
-            return SourceLine(self._display(code.co_filename), "")
-        source = f"{self._display(code.co_filename)}:{span[0]}"
-        text = "".join(linecache.getlines(code.co_filename))
-        return SourceLine(source, _targets(text).get(span, "") if text else "")
+            return SourceLine(SourceLocation(file), "")
+        lines = linecache.getlines(code.co_filename)
+        text = lines[span[0] - 1].strip() if span[0] <= len(lines) else ""
+        target = _targets("".join(lines)).get(span, "") if lines else ""
+        return SourceLine(SourceLocation(file, span[0], span[2], text), target)
 
     def _display(self, filename: str) -> str:
         found = self._displayed.get(filename)

@@ -17,6 +17,7 @@ import torch
 from gradviz.capture.autograd.engine import creation_count
 from gradviz.capture.autograd.nodes import sequence_number
 from gradviz.capture.autograd.tensors import quietly
+from gradviz.facts import Action
 from gradviz.graph import Cause
 from gradviz.recording.event_log import Entry, EventLog
 from gradviz.recording.function_names import SHAPE_ONLY, word_of
@@ -33,7 +34,7 @@ from gradviz.recording.provenance import (
     merge_cut_leaves,
 )
 from gradviz.recording.reachability import Reachability
-from gradviz.recording.source_lines import NOWHERE, CodeLocation, SourceLines, UserFiles, user_place
+from gradviz.recording.source_lines import CodeLocation, SourceLines, UserFiles, user_place
 from gradviz.story import EventKind
 
 __all__ = [
@@ -296,7 +297,9 @@ class RecordingState:
                     )
                 leaf = self.provenance.leaf(tensor)
                 leaf.place = place
-                self.log(EventKind.OPERATION, word_of(func), place, identity=leaf.identity)
+                entry = Entry(EventKind.OPERATION, word_of(func), place)
+                entry.identities = (leaf.identity,)
+                self.log(entry)
 
     def input_from(self, tensor: torch.Tensor, cause: Cause, place: CodeLocation) -> Input:
         """The way from a tensor to something that gets no gradient, for a cause if it had one.
@@ -360,7 +363,7 @@ class RecordingState:
             if isinstance(self.provenance.tensors.of(tensor), Leaf):
                 continue
             untracked = self.provenance.add(tensor, word, _cause(inputs), place, inputs, matters)
-            self.log(kind, word, place, identity=untracked.identity)
+            self.log(Entry(kind, word, place, identities=(untracked.identity,)))
 
     def cause_of_mode(self) -> Cause | None:
         """Why nothing is recorded at the moment; None when it is."""
@@ -373,8 +376,10 @@ class RecordingState:
         inference = torch.is_inference_mode_enabled()
         if inference is not self.inference and not self.paused:
             self.inference = inference
-            detail = f"gradients {'on' if torch.is_grad_enabled() else 'off'}"
-            self.log(EventKind.MODE, "inference_mode", self.place(), detail=detail)
+            action = Action.INFERENCE_ON if inference else Action.INFERENCE_OFF
+            if not inference and not torch.is_grad_enabled():
+                action = Action.GRADIENTS_OFF
+            self.log(Entry(EventKind.MODE, "inference_mode", self.place(), action=action))
 
     def _inside(self) -> None:
         """In the forward of a ``Function``: its node was made last, and this tells from where."""
@@ -394,21 +399,12 @@ class RecordingState:
                 return
             frame = frame.f_back
 
-    def log(
-        self,
-        kind: EventKind,
-        word: str,
-        place: CodeLocation = NOWHERE,
-        name: str | None = None,
-        detail: str = "",
-        identity: Any = None,
-    ) -> Entry:
-        """Write an event into the journal."""
-        note = Entry(kind, word, place, name, detail, identity)
-        self.journal.entries.append(note)
+    def log(self, entry: Entry) -> Entry:
+        """Write an event into the log."""
+        self.journal.entries.append(entry)
         if len(self.journal.entries) > _SETTLE_AFTER:
             self.settle()
-        return note
+        return entry
 
 
 def _matters(data: Input) -> bool:

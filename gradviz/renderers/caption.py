@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from gradviz.graph import Buffers, GradGraph, NodeKind
 from gradviz.graph.text import bytes_text, is_zero
+from gradviz.wording import problem_text
 
 __all__ = ["caption", "news_caption"]
 
@@ -49,7 +50,9 @@ def news_caption(graph: GradGraph) -> str:
     """
     nodes = [data for _, data in graph.nodes(data=True)]
     problems = [
-        f"{node.get('op', 'here')} {node['problem']}." for node in nodes if "problem" in node
+        f"{node.get('op', 'here')} {problem_text(node['problem'])}."
+        for node in nodes
+        if "problem" in node
     ]
     if problems:
         return problems[0]

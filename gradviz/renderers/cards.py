@@ -88,7 +88,7 @@ def card_of(label: Label, data: NodeData, bar: Bar | None = None) -> Card:
         label: the text.
         data: what is known of the node: its kind decides the outline; that of a leaf that is
             drawn again is quieter.
-        bar: how much it has of what `colour_by` shows.
+        bar: how much it has of what `color_by` shows.
 
     Example:
         >>> from gradviz.graph import NodeKind

@@ -33,6 +33,7 @@ from gradviz.graph.text import (
 )
 from gradviz.views.inference import shared_by
 from gradviz.views.sums import norm_of
+from gradviz.wording import problem_text
 
 __all__ = [
     "Label",
@@ -172,8 +173,9 @@ def _label(graph: GradGraph, key: str, freed_is_news: bool) -> Label:
 
 
 def _rows(data: NodeData) -> tuple[Line, ...]:
-    problem = data.get("problem")
-    trouble: list[Line] = [(TextSpan(clean(problem), Role.LOUD),)] if problem else []
+    problem = problem_text(data["problem"]) if "problem" in data else ""
+    loud = data.get("verdict") or problem
+    trouble: list[Line] = [(TextSpan(clean(loud), Role.LOUD),)] if loud else []
     if data["kind"] is NodeKind.GROUP:
         return (*_group_rows(data), *trouble)
     return (*_value_rows(data), *_why_untracked(data), *_grad_rows(data), *trouble)
@@ -468,6 +470,7 @@ _SENTENCES: dict[str, Any] = {
     "source": lambda line: f"made at {line}",
     "sequence_nr": lambda number: f"sequence number {number}",
     "changes": lambda changes: ", ".join(f"{name} {text}" for name, text in changes.items()),
-    "problem": str,
+    "problem": problem_text,
+    "verdict": str,
     "clone_of": lambda key: f"the same tensor as {key}, drawn again to keep the picture clear",
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from gradviz.graph.text import bytes_text
+from gradviz.graph.text import bytes_text, counted, listed
 
 __all__ = ["SavedRow", "SavedTable"]
 
@@ -109,35 +109,35 @@ class SavedTable:
         rest = self.rows[len(shown) :]
         if rest:
             size = bytes_text(sum(row.bytes for row in rest))
-            lines.append(f"… and {_counted(len(rest), 'more tensor')} with {size}")
+            lines.append(f"… and {counted(len(rest), 'more tensor')} with {size}")
         return "\n".join([*lines, *self._summary()])
 
     def _summary(self) -> list[str]:
         lines = []
         if self.rows:
-            many = _counted(len(self.rows), "tensor")
+            many = counted(len(self.rows), "tensor")
             lines.append(f"total {bytes_text(self.total)}, kept for backward: {many}")
         elif not (self.freed or self.unknown or self.packed or self.sizeless):
             lines.append("nothing is kept for backward" + " but leaves" * bool(self.leaves))
         if self.leaves:
-            names = _some([name for name in self.leaves if name])
+            names = listed([name for name in self.leaves if name])
             lines.append(
                 f"held anyway, and not counted: {bytes_text(self.leaf_bytes)} of leaves that are "
                 f"saved as well{f' ({names})' if names else ''}"
             )
         if self.freed:
-            lines.append(f"freed: {_counted(self.freed, 'operation')}, by a backward pass")
+            lines.append(f"freed: {counted(self.freed, 'operation')}, by a backward pass")
         if self.packed:
             lines.append(
-                f"packed by a hook, as of a checkpoint: what {_counted(self.packed, 'operation')} "
+                f"packed by a hook, as of a checkpoint: what {counted(self.packed, 'operation')} "
                 "saved"
             )
         if self.unknown:
-            lines.append(f"not known: what {_counted(self.unknown, 'operation')} may keep")
+            lines.append(f"not known: what {counted(self.unknown, 'operation')} may keep")
         if self.sizeless:
-            lines.append(f"not known: the size of {_counted(self.sizeless, 'tensor')} kept as well")
+            lines.append(f"not known: the size of {counted(self.sizeless, 'tensor')} kept as well")
         if self.modules:
-            said = _some([f"{name} {bytes_text(size)}" for name, size in self.modules.items()])
+            said = listed([f"{name} {bytes_text(size)}" for name, size in self.modules.items()])
             lines.append(f"checkpointing a module frees at least: {said}")
         return lines
 
@@ -155,12 +155,3 @@ def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
         ).rstrip()
         for row in rows
     ]
-
-
-def _some(words: Sequence[str]) -> str:
-    more = f", and {len(words) - _FEW:,} more" if len(words) > _FEW else ""
-    return ", ".join(words[:_FEW]) + more
-
-
-def _counted(count: int, word: str) -> str:
-    return f"{count:,} {word}{'' if count == 1 else 's'}"

@@ -6,9 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import networkx as nx
-
 from gradviz.graph import Buffers, GradGraph, NodeData, SavedTensor
+from gradviz.graph.algorithms import ancestors, every
 from gradviz.graph.text import shape_text
 from gradviz.reports.checkpoints import blocks_of, freed_by_checkpointing, is_of_module
 from gradviz.reports.origins import Origin, Origins
@@ -98,7 +97,7 @@ def saved_at_most(frames: Iterable[Frame], name: str) -> tuple[str, SavedTable] 
             key = frame.graph.find(name)
         except KeyError:
             continue
-        part = frame.graph.subgraph({key, *nx.ancestors(frame.graph, key)})
+        part = frame.graph.subgraph(ancestors(frame.graph, [key], every))
         found.append((frame.title, saved(part)))
     return max(found, key=lambda pair: pair[1].total, default=None)
 

@@ -7,13 +7,14 @@ that leaves something out says so in a note of the graph.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 
 from gradviz.errors import UsageError
 from gradviz.graph import GradGraph
 from gradviz.views.bookkeeping import hide_bookkeeping
 from gradviz.views.chains import fold_chains
-from gradviz.views.colours import SCALES, colour_by
+from gradviz.views.colours import SCALES, color_by
 from gradviz.views.flow import reverse_flow
 from gradviz.views.focus import focus_on, top
 from gradviz.views.modules import group_by_module, infer_modules
@@ -32,7 +33,7 @@ __all__ = [
     "View",
     "apply",
     "clone_shared_leaves",
-    "colour_by",
+    "color_by",
     "fit_page",
     "focus_on",
     "fold_chains",
@@ -63,7 +64,7 @@ ALL: dict[str, View] = {
     "only_paths_to": only_paths_to,
     "only_reaching": only_reaching,
     "fit_page": fit_page,
-    "colour_by": colour_by,
+    "color_by": color_by,
     "hide_numbers": hide_numbers,
 }
 """Every view by its name, as the command line and the docs spell it."""
@@ -96,3 +97,11 @@ def apply(graph: GradGraph, views: Sequence[View] | None = None) -> GradGraph:
             )
         graph = seen
     return graph
+
+
+def __getattr__(name: str) -> View:
+    """`colour_by`, the old name of `color_by`."""
+    if name != "colour_by":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    warnings.warn("colour_by is now called color_by", DeprecationWarning, stacklevel=2)
+    return color_by

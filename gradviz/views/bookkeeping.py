@@ -6,6 +6,7 @@ from typing import Any
 
 from gradviz.graph import Buffers, GradGraph, NodeKind
 from gradviz.graph.operations import operation
+from gradviz.graph.text import counted
 from gradviz.views.view import view
 
 __all__ = ["hide_bookkeeping"]
@@ -49,7 +50,7 @@ def hide_bookkeeping(graph: GradGraph) -> GradGraph:
     if folded:
         words = ", ".join(sorted(folded, key=lambda word: (-folded[word], word))[:4])
         count = sum(folded.values())
-        hidden.with_note(f"{count} reshaping {'op' if count == 1 else 'ops'} on the edges: {words}")
+        hidden.with_note(f"{counted(count, 'reshaping op')} on the edges: {words}")
     return hidden
 
 

@@ -14,10 +14,10 @@ from gradviz.views.flow import along_the_data
 from gradviz.views.sums import is_known, norm_of
 from gradviz.views.view import view
 
-__all__ = ["SCALES", "colour_by"]
+__all__ = ["SCALES", "color_by"]
 
 SCALES = ("grad_norm", "saved_bytes", "device", "dtype")
-"""What `colour_by` can show."""
+"""What `color_by` can show."""
 
 _LEAVES = (NodeKind.PARAMETER, NodeKind.LEAF)
 _STEPS = (NodeKind.OPERATION, NodeKind.GROUP)
@@ -27,11 +27,11 @@ _DIGITS = 4
 
 @view
 @along_the_data
-def colour_by(graph: GradGraph, by: str = "grad_norm") -> GradGraph:
+def color_by(graph: GradGraph, by: str = "grad_norm") -> GradGraph:
     """Say of each node, and of its edges where that is known, how much of something it has.
 
     Renderers show it as a bar on the node, the width of the edge and a scale in the legend. Use
-    it last: ``views=[fit_page, colour_by("grad_norm")]``.
+    it last: ``views=[fit_page, color_by("grad_norm")]``.
 
     Args:
         graph: anything.
@@ -53,12 +53,12 @@ def colour_by(graph: GradGraph, by: str = "grad_norm") -> GradGraph:
         >>> graph = GradGraph()
         >>> for key, size in ("a", 10), ("b", 40):
         ...     graph.add_node(key, kind=NodeKind.OPERATION, saved_bytes=size)
-        >>> seen = colour_by(graph, "saved_bytes")
+        >>> seen = color_by(graph, "saved_bytes")
         >>> dict(seen.nodes(data="level")), seen.graph["scale"]
         ({'a': 0.25, 'b': 1.0}, {'by': 'saved_bytes', 'low': 0, 'high': 40})
     """
     if by not in SCALES:
-        raise UsageError(f"colour_by cannot be {by!r}: pass {', '.join(SCALES)}")
+        raise UsageError(f"color_by cannot be {by!r}: pass {', '.join(SCALES)}")
     seen: GradGraph = graph.copy()
     for data in (*_data_of_nodes(seen), *(data for *_, data in seen.edges(data=True))):
         for attribute in ("level", "mark", "norm"):

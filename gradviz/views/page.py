@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from gradviz.errors import UsageError
 from gradviz.graph import GradGraph, NodeKind
 from gradviz.graph.operations import operation
+from gradviz.graph.text import counted
 from gradviz.views.bookkeeping import hide_bookkeeping
 from gradviz.views.chains import fold_chains
 from gradviz.views.contract import Part
@@ -86,7 +87,7 @@ def _with_clones(graph: GradGraph, most: int) -> GradGraph:
 def _note(best: GradGraph, how: str, most: int) -> str:
     groups = [data for _, data in best.nodes(data=True) if data["kind"] is NodeKind.GROUP]
     inside = sum(data.get("members", 0) for data in groups)
-    count = f"{len(groups):,} {'group' if len(groups) == 1 else 'groups'}"
+    count = counted(len(groups), "group")
     still = best.number_of_nodes()
     much = f"; still {still:,} nodes" if still > 2 * most else ""
     return f"{inside:,} of {count_of(best):,} operations folded into {count} by {how}{much}; {_HOW}"

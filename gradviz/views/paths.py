@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import networkx as nx
-
 from gradviz.errors import UsageError
 from gradviz.graph import GradGraph
+from gradviz.graph.algorithms import ancestors, descendants, every
 from gradviz.views.flow import along_the_data
 from gradviz.views.view import view
 
@@ -35,8 +34,7 @@ def only_paths_to(graph: GradGraph, leaf: str) -> GradGraph:
     first = graph.nodes[key].get("clone_of", key)
     same = [each for each, data in graph.nodes(data=True) if data.get("clone_of") == first]
     kept = {first, *same}
-    for start in (first, *same):
-        kept |= nx.descendants(graph, start)
+    kept |= descendants(graph, kept, every)
     return _kept(graph, kept, f"only the ways to {leaf}")
 
 
@@ -60,7 +58,7 @@ def only_reaching(graph: GradGraph, root: str) -> GradGraph:
         ['x', 'y']
     """
     key = _key(graph, root)
-    kept = {key} | nx.ancestors(graph, key)
+    kept = ancestors(graph, [key], every)
     kept |= {
         data["clone_of"]
         for each, data in graph.nodes(data=True)

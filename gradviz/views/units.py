@@ -65,7 +65,7 @@ class Units:
     def foldable(self, place: int) -> bool:
         """Whether a view may fold the unit: not what was asked for, nor where it went wrong."""
         data = self.data[place]
-        return data["kind"] in _FOLDABLE and "root" not in data and "problem" not in data
+        return data["kind"] in _FOLDABLE and data.keys().isdisjoint(("root", "problem", "verdict"))
 
 
 def units_of(graph: GradGraph) -> Units:

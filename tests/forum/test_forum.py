@@ -17,7 +17,7 @@ from gradviz import record
 from gradviz.capture.tensors.names import Names
 from gradviz.diagnosis import Explanation
 from gradviz.diagnosis.explain import answer
-from gradviz.frontends.script import run_script
+from gradviz.frontends.program import run_script
 
 HERE = Path(__file__).parent
 THREADS = sorted(HERE.glob("threads/*.py"))

@@ -20,7 +20,7 @@ __all__ = ["Named", "Names", "locals_of", "module_names"]
 
 _ALLOWED = (
     "an nn.Module, a dict of name -> tensor (or module, or list or dict of tensors), "
-    "{} for no names, or None for the caller's variables"
+    "{} or False for no names, or None for the caller's variables"
 )
 _PER_CONTAINER = 1_000  # entries of one variable that are looked at
 _CONTAINERS = 10_000  # entries of all variables together
@@ -75,12 +75,15 @@ class Names:
         shares the tensor.
 
         Args:
-            names: an ``nn.Module``, a dict, or None for the variables of ``frame``.
+            names: an ``nn.Module``, a dict, False for no names, or None for the variables of
+                ``frame``.
             frame: the calling code; None if there is none.
 
         Raises:
             UsageError: if ``names`` is anything else, or a dict holds anything else.
         """
+        if names is False:
+            return Names([])
         if names is None:
             return Names([] if frame is None else _of_variables(_variables(frame)))
         if isinstance(names, torch.nn.Module):

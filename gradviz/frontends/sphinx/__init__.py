@@ -23,7 +23,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
         MissingPackageError: if Sphinx is not installed.
     """
     try:
-        from gradviz.frontends.sphinx.extension import register
+        from gradviz.frontends.sphinx.directive import register
     except ModuleNotFoundError as error:
         if (error.name or "").split(".")[0] not in ("sphinx", "docutils"):
             raise

@@ -1,30 +1,109 @@
-"""The directive ``gradviz``: from the code on a page to a node that can be drawn."""
+"""The directive ``gradviz``, and what Sphinx is told about it."""
 
 from __future__ import annotations
 
 import contextlib
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any, ClassVar
 
 from docutils import nodes
+from docutils.parsers.rst import directives
+from sphinx.application import Sphinx
+from sphinx.config import ENUM, Config
 from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
 
+from gradviz import __version__
 from gradviz.errors import GradvizError, UsageError
-from gradviz.frontends.pages.namespace import CodeError, Namespace
-from gradviz.frontends.pages.places import PagePlace, at_home
-from gradviz.frontends.pages.running import BlockOutcome, Wanted, run_block, run_target
-from gradviz.frontends.sphinx.options import OPTIONS, view_options
-from gradviz.frontends.sphinx.picture import picture
+from gradviz.frontends.options import OPTIONS, Option, Picture, frame_numbers
+from gradviz.frontends.pages import (
+    BlockOutcome,
+    CodeError,
+    Namespace,
+    PagePlace,
+    Wanted,
+    at_home,
+    run_block,
+    run_target,
+    versions,
+)
+from gradviz.frontends.sphinx.picture import draw_pictures, picture, skip
 
-__all__ = ["GradvizDirective"]
+__all__ = ["GradvizDirective", "register"]
 
 _log = logging.getLogger(__name__)
 _NAMESPACE = "gradviz_namespace"
 _ERROR_WIDTH = 80
 _DRAWN_LATER = ("alt", "format", "theme", "width")
+_NODES = 3  # to be raised when what a picture node holds changes: all pages are read again then
+_READ_ALONE = 5  # pages that Sphinx reads without forking
+_PRE_CODE = "import torch\nimport gradviz\n"
+_FORMATS = ("svg", "png", "txt", "dot", "mmd", "json")  # all but the first two are shown as text
+_THEMES = ("site", "both", *OPTIONS["theme"].choices)
+
+
+def _one_of(*values: str) -> Callable[[str | None], str]:
+    return lambda text: directives.choice(text or "", values)
+
+
+def _context(text: str | None) -> str:
+    return directives.choice(text, ("reset", "close")) if text else "keep"
+
+
+def _numbers(text: str | None) -> list[int]:
+    numbers = frame_numbers(text or "", ":frames:")
+    if not numbers:
+        raise ValueError("it must be integers >= 1, as in 1,3,5")
+    return numbers
+
+
+def _read(option: Option) -> Callable[[str | None], Any]:
+    """How an option of a picture is read; views have their names checked, too."""
+
+    def read(text: str | None) -> Any:
+        if option.kind != "flag" and text is None:
+            raise ValueError("argument required but none supplied")
+        value = option.read(" ".join((text or "").split()), ":{}:")
+        if option.kind == "views":
+            Picture.of({option.name: value}, ":{}:")
+        return value
+
+    return read
+
+
+_PICTURE = {name: option for name, option in OPTIONS.items() if name != "theme"}
+
+_SPEC: dict[str, Callable[..., Any]] = {
+    **{option.word: _read(option) for option in _PICTURE.values()},
+    "colour-by": _read(OPTIONS["color_by"]),
+    "alt": directives.unchanged,
+    "align": _one_of("left", "center", "right"),
+    "caption": directives.unchanged_required,
+    "class": directives.class_option,
+    "context": _context,
+    "format": _one_of(*_FORMATS),
+    "frames": _numbers,
+    "hide-code": directives.flag,
+    "name": directives.unchanged,
+    "raises": directives.unchanged_required,
+    "theme": _one_of(*_THEMES),
+    "width": directives.length_or_percentage_or_unitless,
+}
+
+
+def _picture_of(options: dict[str, Any]) -> Picture:
+    """The options of a directive that are options of a picture.
+
+    Raises:
+        UsageError: if two of them exclude each other.
+    """
+    if "colour-by" in options:
+        options = {"color-by": options["colour-by"], **options}
+    given = {name: options[each.word] for name, each in _PICTURE.items() if each.word in options}
+    return Picture.of(given, ":{}:")
 
 
 class GradvizDirective(SphinxDirective):
@@ -33,7 +112,7 @@ class GradvizDirective(SphinxDirective):
     has_content = True
     optional_arguments = 1
     final_argument_whitespace = True
-    option_spec: ClassVar[Any] = OPTIONS
+    option_spec: ClassVar[Any] = _SPEC
 
     def run(self) -> list[nodes.Node]:
         """The code, unless it is hidden, and the picture, or a box that says why there is none."""
@@ -89,7 +168,7 @@ class GradvizDirective(SphinxDirective):
     @property
     def _wanted(self) -> Wanted:
         frames, raises = self.options.get("frames", ()), self.options.get("raises", "")
-        return Wanted(self._argument, frames, raises, view_options(self.options))
+        return Wanted(self._argument, frames, raises, _picture_of(self.options))
 
     @contextlib.contextmanager
     def _at_home(self, folder: Path) -> Iterator[None]:
@@ -136,7 +215,7 @@ class GradvizDirective(SphinxDirective):
     def _figure(self, outcome: BlockOutcome) -> nodes.Node:
         """The picture, in a figure if it has a caption."""
         kept = {key: self.options[key] for key in _DRAWN_LATER if key in self.options}
-        shown = view_options(self.options)
+        shown = _picture_of(self.options)
         outer: nodes.Element = picture("", story=outcome.story, shown=shown, **kept)
         self.set_source_info(outer)
         if text := self.options.get("caption"):
@@ -175,3 +254,31 @@ class GradvizDirective(SphinxDirective):
             return f"{source}:{first + line}"
         source, offset = self.content.info(min(line, len(self.content)) - 1)
         return f"{source}:{(offset or 0) + 1}"
+
+
+def register(app: Sphinx) -> dict[str, Any]:
+    """Register everything; returns what Sphinx wants to know of an extension."""
+    app.add_config_value("gradviz_theme", "site", "html", ENUM(*_THEMES))
+    app.add_config_value("gradviz_pre_code", _PRE_CODE, "env", (str,))
+    # Before the others who listen to this: they find images where the pictures were.
+    app.connect("doctree-resolved", draw_pictures, priority=100)
+    skipped: Any = dict.fromkeys(("html", "latex", "text", "man", "texinfo"), (skip, None))
+    app.add_config_value("gradviz_versions", "", "env", (str,))
+    app.connect("config-inited", _note_versions)
+    app.connect("env-before-read-docs", _load_torch)
+    app.add_node(picture, **skipped)
+    app.add_directive("gradviz", GradvizDirective)
+    safe = {"parallel_read_safe": True, "parallel_write_safe": True}
+    return {"version": __version__, "env_version": _NODES, **safe}
+
+
+def _note_versions(_: Sphinx, config: Config) -> None:
+    """Keep the versions as a setting: when one of them changes, every page is read again."""
+    config["gradviz_versions"] = versions()
+
+
+def _load_torch(app: Sphinx, _: object, docnames: list[str]) -> None:
+    """Load torch before Sphinx forks to read in parallel: each child would, for a second or two."""
+    if app.parallel > 1 and len(docnames) > _READ_ALONE:
+        with contextlib.suppress(ImportError):  # a page that needs it will say so
+            import_module("gradviz.capture.tracing.tracer")

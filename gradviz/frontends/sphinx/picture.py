@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import re
 import struct
@@ -17,7 +18,6 @@ from gradviz.errors import GradvizError
 from gradviz.frontends.display import alt_text
 from gradviz.frontends.drawing import Drawing
 from gradviz.frontends.files import write_atomically
-from gradviz.frontends.sphinx.themes import themes_of
 from gradviz.serialize import loads
 
 __all__ = ["draw_pictures", "picture", "skip"]
@@ -25,6 +25,7 @@ __all__ = ["draw_pictures", "picture", "skip"]
 _log = logging.getLogger(__name__)
 _MIME = {"svg": "image/svg+xml", "pdf": "application/pdf", "png": "image/png"}
 _LANGUAGES = {"json": "json"}
+_BOTH = ("light", "dark")
 
 
 class picture(nodes.General, nodes.Element):  # noqa: N801  (as docutils names its nodes)
@@ -114,7 +115,7 @@ class _Artist:
 
 
 def _drawing(node: picture, theme: Any = "auto") -> Drawing:
-    return Drawing(loads(node["story"]), views=node["shown"].chosen(), theme=theme)
+    return Drawing(loads(node["story"]), node["shown"].with_theme(theme))
 
 
 def _text(node: picture, fmt: str) -> nodes.Element:
@@ -155,3 +156,42 @@ def _natural_width(path: Path) -> int:
         return int(struct.unpack(">I", head[16:20])[0]) // 2  # it is drawn at twice its size
     found = re.search(rb' width="([\d.]+)"', head)
     return round(float(found[1])) if found else 0
+
+
+def themes_of(builder: Any, wanted: str) -> tuple[str, ...]:
+    """The themes in which to draw a picture.
+
+    An ``<img>`` follows the reader's system, not the button of a site. Where the site's style
+    sheets know the classes ``only-light`` and ``only-dark`` both pictures are there, and the
+    site shows one. Where they know dark at all, one picture follows the system; elsewhere the
+    page stays light, and so does the picture.
+
+    Args:
+        builder: of Sphinx.
+        wanted: ``"site"`` for the above; ``"both"``, ``"auto"``, ``"light"`` or ``"dark"``.
+
+    Returns:
+        One theme of `gradviz.draw`, or a light and a dark one.
+    """
+    if builder.format != "html" or builder.name == "epub":
+        return ("dark",) if wanted == "dark" else ("light",)  # there the page is paper
+    if wanted == "site":
+        theme = getattr(builder, "theme", None)
+        folders = [str(folder) for folder in theme.get_theme_dirs()] if theme else []
+        folders += [str(Path(builder.confdir, each)) for each in builder.config.html_static_path]
+        wanted = _by_style(tuple(folders))
+    return _BOTH if wanted == "both" else (wanted,)
+
+
+@functools.lru_cache(maxsize=8)
+def _by_style(folders: tuple[str, ...]) -> str:
+    """What the style sheets of a site know of: both, auto (they follow the system), or light."""
+    found = "light"
+    for folder in folders:
+        for sheet in sorted(Path(folder).rglob("*.css*")):
+            text = sheet.read_text(encoding="utf-8", errors="replace")
+            if ".only-dark" in text:
+                return "both"
+            if "prefers-color-scheme" in text:
+                found = "auto"
+    return found

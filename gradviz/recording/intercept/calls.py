@@ -15,6 +15,7 @@ import torch
 from gradviz.capture.autograd.engine import creation_count
 from gradviz.capture.autograd.nodes import sequence_number
 from gradviz.capture.tensors.summary import summarize
+from gradviz.facts import Action
 from gradviz.graph import Cause
 from gradviz.recording.event_log import Entry
 from gradviz.recording.function_names import QUERIES, word_of
@@ -100,7 +101,7 @@ def _tell_end(cause: Cause) -> _Look:
             word_of(call.func), watch.input_from(tensor, cause, place), place
         )
         (untracked.value,) = summarize([tensor], values_only_if_small=True)
-        watch.log(EventKind.CUT, untracked.word, place, identity=untracked.identity)
+        watch.log(Entry(EventKind.CUT, untracked.word, place, identities=(untracked.identity,)))
 
     return tell
 
@@ -127,7 +128,7 @@ def _tell_copy(watch: RecordingState, call: TorchCall) -> None:
         leaf.place = place
         made = watch.journal.entries[-1]
         if isinstance(made, Entry):
-            made.identity = leaf.identity
+            made.identities = (leaf.identity,)
 
 
 def _look_at_flag(watch: RecordingState, call: TorchCall) -> None:
@@ -144,20 +145,19 @@ def _tell_flag(watch: RecordingState, call: TorchCall) -> None:
     if tensor.requires_grad:
         leaf = provenance.leaf(tensor)
         leaf.place = old.place if old is not None else leaf.place
-        detail, identity = "on", leaf.identity
+        action, identity = Action.REQUIRES_GRAD_ON, leaf.identity
     else:
         untracked = provenance.add(tensor, "", Cause.REQUIRES_GRAD, place, (), matters=True)
         untracked.was = old if isinstance(old, Leaf) else None
-        detail, identity = "off", untracked.identity
+        action, identity = Action.REQUIRES_GRAD_OFF, untracked.identity
     entries = watch.journal.entries
     last = entries[-1] if entries else None
-    if isinstance(last, Entry) and last.place == place and last.word == "requires_grad_":
+    if isinstance(last, Entry) and last.place == place and last.action is action:
         last.count += 1
-        last.detail, last.identity = f"{detail}, {last.count} tensors", None
+        last.identities = (*last.identities, identity)
     else:
-        watch.log(
-            EventKind.REQUIRES_GRAD, "requires_grad_", place, detail=detail, identity=identity
-        )
+        kind = EventKind.REQUIRES_GRAD
+        watch.log(Entry(kind, "requires_grad_", place, identities=(identity,), action=action))
 
 
 def _look_at_mode(watch: RecordingState, call: TorchCall) -> None:
@@ -173,8 +173,8 @@ def _tell_mode(watch: RecordingState, call: TorchCall) -> None:
     watch.grad_expected = now
     word = _mode_word(watch) if now != before else ""
     if word:
-        detail = f"gradients {'on' if now else 'off'}"
-        watch.log(EventKind.MODE, word, watch.place(), detail=detail)
+        action = Action.GRADIENTS_ON if now else Action.GRADIENTS_OFF
+        watch.log(Entry(EventKind.MODE, word, watch.place(), action=action))
 
 
 _MODE_FILES = ("grad_mode.py", "_contextlib.py", "contextlib.py")
@@ -202,14 +202,14 @@ def _tell_hook(watch: RecordingState, call: TorchCall) -> None:
     leaf = watch.provenance.leaf(tensor) if node is None else None
     identity = leaf.identity if leaf is not None else sequence_number(node)
     name = (leaf.name or watch.lines.line(*leaf.place).target or None) if leaf else None
-    word = word_of(call.func)
-    watch.log(EventKind.HOOK, word, place, name, "registered", identity)
+    word, action = word_of(call.func), Action.REGISTERED
+    watch.log(Entry(EventKind.HOOK, word, place, name, (identity,), action))
     watch.hooks.registered(call.result, place, identity, leaf)
 
 
 def _tell_new_data(watch: RecordingState, call: TorchCall) -> None:
-    """``x.data = ...``: behind autograd's back."""
-    watch.log(EventKind.IN_PLACE, "data", watch.place(), detail="replaced, no version counted")
+    """``x.data = ...``: other values, of which autograd knows nothing."""
+    watch.log(Entry(EventKind.IN_PLACE, "data", watch.place(), action=Action.DATA_REPLACED))
 
 
 change = _handler(tell_changes, look_at_targets)

@@ -7,7 +7,9 @@ from typing import Any
 
 import torch
 
+from gradviz.facts import Action
 from gradviz.graph import Cause
+from gradviz.recording.event_log import Entry
 from gradviz.recording.provenance import Leaf
 from gradviz.recording.source_lines import CodeLocation
 from gradviz.recording.state import RecordingState, TorchCall
@@ -80,8 +82,8 @@ def tell_grad_set(watch: RecordingState, call: TorchCall) -> None:
     if not isinstance(leaf, Leaf) or tensor.grad is call.before:
         return
     leaf.passes = 0 if tensor.grad is None else None
-    detail = "set to None" if tensor.grad is None else "assigned"
-    _tell(watch, [leaf], detail, "grad")
+    action = Action.SET_TO_NONE if tensor.grad is None else Action.ASSIGNED
+    _tell(watch, [leaf], action, "grad")
     call.before = None
 
 
@@ -93,26 +95,27 @@ def tell_grads_changed(
     if is_zeroing:
         for leaf in leaves:
             leaf.passes = 0
-    _tell(watch, leaves, "zeroed" if is_zeroing else "changed in place", word)
+    _tell(watch, leaves, Action.ZEROED if is_zeroing else Action.CHANGED_IN_PLACE, word)
 
 
-def _tell(watch: RecordingState, leaves: list[Leaf], detail: str, word: str) -> None:
+def _tell(watch: RecordingState, leaves: list[Leaf], action: Action, word: str) -> None:
     """One event for all the gradients that one line of the user's changes in one way."""
     place = watch.place()
     word = _outermost(watch) or word
-    note = watch.pending
-    if note is not None and (note.word != word or _line(watch, note.place) != _line(watch, place)):
+    entry = watch.pending
+    if entry is not None and (
+        entry.word != word or _line(watch, entry.place) != _line(watch, place)
+    ):
         watch.flush()
-        note = None
-    if note is None:
-        note = watch.pending = watch.log(EventKind.GRAD, word, place)
+        entry = None
+    if entry is None:
+        entry = watch.pending = watch.log(Entry(EventKind.GRAD, word, place))
         watch.pending_leaves = {}
     watch.pending_leaves.update((leaf.number, leaf) for leaf in leaves)
     found = list(watch.pending_leaves.values())
-    note.count = len(found)
-    note.identity = found[0].identity if len(found) == 1 else None
-    note.name = _name(watch, found[0], place) if len(found) == 1 else ""
-    note.detail = detail if len(found) == 1 else f"{len(found)} gradients {detail}"
+    entry.count, entry.action = len(found), action
+    entry.identities = [leaf.identity for leaf in found]
+    entry.name = _name(watch, found[0], place) if len(found) == 1 else ""
     watch.update_alert()
 
 
@@ -124,8 +127,9 @@ def _name(watch: RecordingState, leaf: Leaf, place: CodeLocation) -> str:
     return f"{text.removesuffix('.grad')}.grad" if text else ""
 
 
-def _line(watch: RecordingState, place: CodeLocation) -> str:
-    return watch.lines.line(*place).source
+def _line(watch: RecordingState, place: CodeLocation) -> tuple[str, int]:
+    location = watch.lines.line(*place).location
+    return location.file, location.line
 
 
 def _outermost(watch: RecordingState) -> str:

@@ -9,6 +9,7 @@ import torch
 
 from gradviz.capture.autograd.engine import creation_count
 from gradviz.capture.autograd.tensors import place_of, version_of
+from gradviz.facts import VersionDetails
 from gradviz.graph import Cause
 from gradviz.recording.event_log import Entry
 from gradviz.recording.function_names import word_of
@@ -60,8 +61,9 @@ def tell_changes(watch: RecordingState, call: TorchCall) -> None:
             identity = _tell_untracked(watch, call, target, word, place).identity
         elif isinstance(record, Leaf):
             identity = record.identity
-        note = watch.log(EventKind.IN_PLACE, word, place, identity=identity)
-        note.detail = _versions(watch, target, version, word, place)
+        entry = watch.log(Entry(EventKind.IN_PLACE, word, place))
+        entry.identities = () if identity is None else (identity,)
+        entry.details = _versions(watch, target, version, word, place)
 
 
 def _tell_tracked(watch: RecordingState, call: TorchCall, word: str, place: CodeLocation) -> None:
@@ -75,9 +77,9 @@ def _tell_tracked(watch: RecordingState, call: TorchCall, word: str, place: Code
         if target.requires_grad:  # it entered the graph by this
             watch.mixed[end] = [data, *watch.mixed.get(end, [])]
             watch.provenance.release(target)
-    detail = _versions(watch, targets[0], versions[0], word, place) if targets else ""
-    note = Entry(EventKind.IN_PLACE, word, place, detail=detail, operation=operation)
-    watch.journal.entries.append(note)
+    details = _versions(watch, targets[0], versions[0], word, place) if targets else None
+    entry = Entry(EventKind.IN_PLACE, word, place, details=details, operation=operation)
+    watch.journal.entries.append(entry)
 
 
 def _tell_untracked(
@@ -104,10 +106,14 @@ def _without_out(kwargs: dict[str, Any]) -> list[Any]:
 
 def _versions(
     watch: RecordingState, target: torch.Tensor, before: int, word: str, place: CodeLocation
-) -> str:
-    """Remember a change, for the day when backward trips over it; and say it in words."""
+) -> VersionDetails:
+    """Remember a change, in case backward fails on it.
+
+    Returns:
+        The version counter before and after.
+    """
     after = version_of(target)
     where = place_of(target)
     if where is not None:
         watch.changes.append(InPlaceChange(word, place, where[0], before, after, creation_count()))
-    return f"version {before} → {after}" if after != before else ""
+    return VersionDetails(before, after)

@@ -1,10 +1,9 @@
-"""Backward raised: which node is to blame, what was done to its saved tensor, and where."""
+"""Backward raised: at which node, what happened to its saved tensor, and on which line."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -19,12 +18,14 @@ from gradviz.capture.autograd.nodes import (
 )
 from gradviz.capture.autograd.tensors import place_of, version_of
 from gradviz.capture.tracing.walk import Walk, let_go_safely
+from gradviz.facts import ErrorDetails, Problem, ProblemKind, SourceLocation
 from gradviz.graph import Buffers, EdgeKind, GradGraph
 from gradviz.recording.state import RecordingState
+from gradviz.torch_messages import MessageKind, TorchMessage, read_message
 
-__all__ = ["Freed", "explain"]
+__all__ = ["Freed", "History", "error_details"]
 
-Freed = tuple[str, Mapping[int, str]]
+Freed = tuple[SourceLocation, Mapping[int, str]]
 """The line of a backward pass that freed what it used, and the operations that it went through."""
 
 
@@ -43,21 +44,14 @@ class History:
     freed: Iterable[Freed]
 
 
-_IN_PLACE = re.compile(
-    r"modified by an inplace operation: \[[\w.]+(?: \[(?P<shape>[\d, ]*)\])?\]"
-    r"(?:, which is output \d+ of (?:\w+::)*(?P<node>\w+),)? is at version (?P<found>\d+); "
-    r"expected version (?P<wanted>\d+)"
-)
-
-
-def explain(
+def error_details(
     error: BaseException,
     graph: GradGraph,
     roots: Sequence[Any],
     operations: Mapping[int, str],
     history: History,
-) -> str:
-    """Mark the node at which backward failed, and say why.
+) -> ErrorDetails:
+    """Find the node at which backward failed, and why.
 
     Args:
         error: what was raised.
@@ -67,30 +61,30 @@ def explain(
         history: what had happened before.
 
     Returns:
-        A sentence; for an error of another kind, the first line of its message.
+        The error, with the problem when it is known.
     """
     message = str(error)
-    problem: tuple[str, str] | None = None
-    if found := _IN_PLACE.search(message):
-        problem = _changed(found, graph, roots, operations, history.watch)
-    elif "backward through the graph a second time" in message:
+    problem: Problem | None = None
+    read = read_message(message)
+    if read is not None and read.kind is MessageKind.CHANGED_IN_PLACE:
+        problem = _changed(read, graph, roots, operations, history.watch)
+    elif read is not None and read.kind is MessageKind.FREED:
         problem = _used_up(operations, history)
-    if problem is None:
-        return message.partition("\n")[0][:200]
-    key, text = problem
-    graph.nodes[key]["problem"] = text
-    return f"{graph.nodes[key].get('op', key)} {text}"
+    if problem is not None:
+        problem = replace(problem, op=graph.nodes[problem.node].get("op", ""))
+        graph.nodes[problem.node]["problem"] = problem
+    return ErrorDetails(type(error).__name__, message, problem)
 
 
 @dataclass(frozen=True, eq=False)
 class _Suspect:
-    """A node that saved a tensor of the version that backward has complained of.
+    """A node that saved a tensor of the version that torch's message names.
 
     Args:
         created: the number of its creation.
         argument: what the node calls the tensor.
         storage: where the tensor is.
-        fits: whether it can have been made by the node of which the message speaks.
+        fits: whether it can have been made by the node that the message names.
         leaf: the leaf that it is, or is a view of.
     """
 
@@ -100,35 +94,47 @@ class _Suspect:
     fits: bool
     leaf: Any = None
 
+    @property
+    def is_result(self) -> bool:
+        """Whether the tensor is what the node returned in the forward pass."""
+        return self.argument.startswith(("result", "output"))
+
 
 def _changed(
-    found: re.Match[str],
+    found: TorchMessage,
     graph: GradGraph,
     roots: Sequence[Any],
     operations: Mapping[int, str],
     watch: RecordingState,
-) -> tuple[str, str] | None:
+) -> Problem | None:
     """Find the node whose saved tensor was changed; backward runs the latest node first."""
     suspects = [each for each in _suspects(found, roots) if each.created in operations]
     if not suspects:
         return None
     suspect = max(suspects, key=lambda each: (each.fits, each.created))
     key = operations[suspect.created]
-    wanted, version = int(found["wanted"]), int(found["found"])
-    name = _name(graph, key, suspect, watch, tuple(_sizes(found)))
-    text = f"needs {name} as it was at version {wanted}; "
+    wanted, version = found.wanted, found.found
+    name = _name(graph, key, suspect, watch, found.shape or ())
+    problem = Problem(
+        ProblemKind.CHANGED_IN_PLACE,
+        key,
+        saved=suspect.argument,
+        name=name,
+        is_result=suspect.is_result,
+        wanted=wanted,
+        found=version,
+    )
     for change in watch.changes:
         if change.storage == suspect.storage and change.before <= wanted < change.after:
-            line = watch.lines.line(*change.place).source
-            where = f" at {line}" if line else ""
-            made = f"{change.word}{where} made it version {change.after}"
-            last = "" if change.after == version else f", and it is at version {version} now"
-            return key, text + made + last
-    return key, f"{text}it is at version {version}, changed by something that was not recorded"
+            location = watch.lines.line(*change.place).location
+            return replace(
+                problem, changed_to=change.after, changed_by=change.word, location=location
+            )
+    return problem
 
 
-def _suspects(found: re.Match[str], roots: Sequence[Any]) -> list[_Suspect]:
-    shape = tuple(_sizes(found))
+def _suspects(found: TorchMessage, roots: Sequence[Any]) -> list[_Suspect]:
+    shape = found.shape or ()
     suspects = []
     walk = Walk()
     try:
@@ -142,10 +148,10 @@ def _suspects(found: re.Match[str], roots: Sequence[Any]) -> list[_Suspect]:
                 for tensor in held if isinstance(held, Several) else (held,):
                     if not isinstance(tensor, torch.Tensor) or tuple(tensor.shape) != shape:
                         continue
-                    if version_of(tensor) != int(found["found"]):
+                    if version_of(tensor) != found.found:
                         continue
                     place = place_of(tensor)
-                    fits = found["node"] is None or any(m.startswith(found["node"]) for m in makers)
+                    fits = any(each.startswith(found.node) for each in makers)
                     storage = place[0] if place is not None else None
                     leaf = _leaf_at(storage, edges)
                     created = sequence_number(node)
@@ -157,12 +163,6 @@ def _suspects(found: re.Match[str], roots: Sequence[Any]) -> list[_Suspect]:
 
 def _node_of(root: Any) -> Node | None:
     return root.node if isinstance(root, GradientEdge) else root.grad_fn
-
-
-def _sizes(found: re.Match[str]) -> Iterator[int]:
-    for size in (found["shape"] or "").split(","):
-        if size.strip():
-            yield int(size)
 
 
 _DEEPEST_VIEW = 4
@@ -185,33 +185,28 @@ def _leaf_at(storage: object, edges: Iterable[Any]) -> Any:
 def _name(
     graph: GradGraph, key: str, suspect: _Suspect, watch: RecordingState, shape: tuple[int, ...]
 ) -> str:
-    """What to call a saved tensor: by its name in quotes, else as the result or an input.
+    """The user's name of a saved tensor, or "".
 
-    An input that is no leaf cannot be told for sure from another of the same shape.
+    Inputs of the same shape that are non-leaf tensors cannot be told apart: they get none.
     """
     data = graph.nodes[key]
-    if suspect.argument.startswith(("result", "output")):
-        return _quoted(data.get("name")) or "its own result"
+    if suspect.is_result:
+        return str(data.get("name", ""))
     if suspect.leaf is not None:
         known = watch.provenance.leaf(suspect.leaf)
         node = watch.journal.key_of(known.identity)
-        name = graph.nodes[node].get("name") if node in graph else known.name
-        return _quoted(name) or "one of its inputs"
+        return str(graph.nodes[node].get("name", "")) if node in graph else known.name
     names = [
         graph.nodes[source].get("name", "")
         for source in dict(graph.inputs(key))
         if graph.nodes[source].get("shape") == shape
         and graph.nodes[source].get("op") != "accumulate_grad"
     ]
-    return (_quoted(names[0]) if len(names) == 1 else "") or "one of its inputs"
+    return names[0] if len(names) == 1 else ""
 
 
-def _quoted(name: str | None) -> str:
-    return f"'{name}'" if name else ""
-
-
-def _used_up(operations: Mapping[int, str], history: History) -> tuple[str, str] | None:
-    """Find the first node on the way of backward whose saved tensors were gone before it ran."""
+def _used_up(operations: Mapping[int, str], history: History) -> Problem | None:
+    """Find the first node on the way of backward whose saved tensors were freed before it ran."""
     graph = history.before
     on_the_way = _below_roots(graph)
     gone = [
@@ -222,10 +217,11 @@ def _used_up(operations: Mapping[int, str], history: History) -> tuple[str, str]
     if not gone:
         return None
     created = max(gone)
-    for line, passed in history.freed:
+    problem = Problem(ProblemKind.FREED, operations[created])
+    for location, passed in history.freed:
         if created in passed:
-            return operations[created], f"freed by backward at {line}" if line else "freed"
-    return operations[created], "freed before, by something that was not recorded"
+            return replace(problem, location=location)
+    return problem
 
 
 def _below_roots(graph: GradGraph) -> set[str]:

@@ -1,0 +1,245 @@
+"""``gradviz draw``, ``summary`` and ``memory``: a graph as a picture or as a table."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from gradviz.errors import UsageError
+from gradviz.frontends.command import (
+    OptionValue,
+    Outputs,
+    WithArguments,
+    arguments,
+    common_options,
+    hidden_color_option,
+    one_line_errors,
+    output_options,
+    picture_options,
+    saved,
+    scale_option,
+    subject_of,
+    take_picture,
+    warn_of_failure,
+)
+from gradviz.frontends.options import OPTIONS, Option
+from gradviz.frontends.streams import aside, output_on_stderr, stage
+from gradviz.graph import GradGraph
+from gradviz.story import Frame, Story
+
+if TYPE_CHECKING:
+    from gradviz.frontends.drawing import Drawing
+    from gradviz.frontends.options import Picture
+    from gradviz.frontends.summary import Summary
+    from gradviz.frontends.target import Loaded, Target
+    from gradviz.reports.saved_tensors import SavedTable
+
+__all__ = ["draw", "memory", "summary"]
+
+_DRAW_EXAMPLES = """\b
+Examples:
+  gradviz draw train.py:loss                           text, on the terminal
+  gradviz draw train.py:loss -o loss.svg -o loss.png   two files
+  gradviz draw train.py:loss,aux -o both.svg           several roots
+  gradviz draw "train.py:out['logits']" -o out.svg
+  gradviz draw train.py:loss -o loss.svg -- --epochs 3
+  gradviz draw package.module:loss -o loss.pdf
+  gradviz draw train.py:loss -o - --format dot | dot -Tpng > loss.png
+  gradviz draw graph.json -o graph.svg                 needs no torch
+
+\b
+Big models:
+  gradviz draw train.py:loss --depth 2 -o model.svg    modules as boxes, two levels deep
+  gradviz draw train.py:loss --focus encoder.layers.3 -o layer.svg
+  gradviz draw train.py:loss --color-by grad_norm -o flow.svg
+  gradviz draw train.py:loss --all -o everything.svg   nothing folded
+"""
+_MOST = Option("", "integer", least=1, name="most")
+_LARGE = 1_000
+"""So many nodes fit no page and no screen."""
+_PER_SECOND = 10_000
+"""Nodes and edges that are laid out and written in a second, as measured for graphs of 10,000 and
+100,000 nodes of several shapes: 9,400 to 15,000 on one core. The work is counted, so it ends."""
+
+
+@click.command(cls=WithArguments, epilog=_DRAW_EXAMPLES)
+@click.argument("target", metavar="TARGET [-- SCRIPT ARGUMENTS]")
+@output_options("text on standard output")
+@picture_options()
+@hidden_color_option
+@scale_option
+@common_options
+@click.pass_context
+def draw(
+    ctx: click.Context,
+    /,
+    target: str,
+    outputs: tuple[str, ...],
+    fmt: str | None,
+    scale: float | None,
+    quiet: bool,
+    debug: bool,
+    **options: Any,
+) -> None:
+    """Draw a variable of a script, of a module, or a saved graph.
+
+    The script is run as Python would run it. What it prints is passed through (to standard
+    error, when the drawing itself goes to standard output). A large graph is folded until it
+    fits a page; --depth, --focus and --all choose another way.
+    """
+    with one_line_errors(debug):
+        picture = take_picture(options)
+        files = Outputs(outputs, fmt, scale, picture)
+        loaded = _draw(target, arguments(ctx), picture, files, quiet)
+        warn_of_failure(ctx, loaded, "drawn", debug)
+
+
+def _draw(
+    text: str, argv: Sequence[str], picture: Picture, outputs: Outputs, quiet: bool
+) -> Loaded | None:
+    """Do what was asked; returns what the program gave, if one was run."""
+    from gradviz.frontends.drawing import Drawing
+    from gradviz.frontends.target import parse_target
+
+    target = parse_target(text, "draw")
+    with outputs.quieted():
+        subject, loaded = subject_of(target, argv)
+    drawing = Drawing(subject, picture)
+    if not quiet and outputs.are_pictures:
+        _warn_of_size(drawing)
+    outputs.write(drawing.pieces, quiet)
+    return loaded
+
+
+def _warn_of_size(drawing: Drawing) -> None:
+    """Say before a long layout begins how long it may take, and what would be quicker."""
+    graphs = [frame.graph for frame in drawing.shown]
+    count = sum(graph.number_of_nodes() for graph in graphs)
+    if count > _LARGE:
+        work = count + sum(graph.number_of_edges() for graph in graphs)
+        seconds = max(1, round(work / _PER_SECOND))
+        aside(
+            f"Warning: {count:,} nodes to draw, which may take about {seconds:,} s; "
+            "--depth 2 draws modules as boxes, --focus NAME a part",
+            warning=True,
+        )
+
+
+_SUMMARY_EXAMPLES = """\b
+Examples:
+  gradviz summary train.py:loss              modules, as deep as 40 rows allow
+  gradviz summary train.py:loss --depth 1    the largest modules only
+  gradviz summary graph.json                 of a saved graph; needs no torch
+  gradviz summary train.py:loss -- --epochs 3
+"""
+
+
+@click.command(cls=WithArguments, epilog=_SUMMARY_EXAMPLES)
+@click.argument("target", metavar="TARGET [-- SCRIPT ARGUMENTS]")
+@click.option(
+    "--depth",
+    type=OptionValue(OPTIONS["depth"]),
+    help="How many levels of modules get a row of their own.",
+)
+@common_options
+@click.pass_context
+def summary(
+    ctx: click.Context, /, target: str, depth: int | None, quiet: bool, debug: bool
+) -> None:
+    """Sum up a graph, a row for each module: operations, parameters, memory, gradients.
+
+    The script is run as Python would run it. Of a saved recording the last frame counts.
+    """
+    with one_line_errors(debug):
+        from gradviz.frontends.summary import Summary
+        from gradviz.frontends.target import parse_target
+
+        place = parse_target(target, "summary")
+        with output_on_stderr():
+            subject, loaded = subject_of(place, arguments(ctx))
+        with stage("summing up"):
+            table = Summary(subject, depth=depth)
+        _show(table)
+        warn_of_failure(ctx, loaded, "summed up", debug)
+
+
+def _show(table: Summary) -> None:
+    """With colors on a terminal; as plain text, however wide, anywhere else."""
+    if sys.stdout is not None and sys.stdout.isatty():
+        from rich.console import Console
+
+        Console().print(table)
+    else:
+        click.echo(table.text)
+
+
+_MEMORY_EXAMPLES = """\b
+Examples:
+  gradviz memory train.py:loss             what the graph of loss keeps, largest first
+  gradviz memory train.py:loss -n 20       the 20 largest
+  gradviz memory graph.json                of a saved graph or recording; needs no torch
+  gradviz memory train.py:loss -- --epochs 3
+"""
+
+
+@click.command(cls=WithArguments, epilog=_MEMORY_EXAMPLES)
+@click.argument("target", metavar="TARGET [-- SCRIPT ARGUMENTS]")
+@click.option("-n", "--most", type=OptionValue(_MOST), help="How many tensors to list.")
+@common_options
+@click.pass_context
+def memory(ctx: click.Context, /, target: str, most: int | None, quiet: bool, debug: bool) -> None:
+    """List the tensors that are kept for backward: of a variable of a script, or of a file.
+
+    The script is run as Python would run it, and recorded: what a backward pass has freed at its
+    end is shown as it was when most was kept.
+    """
+    with one_line_errors(debug):
+        from gradviz.frontends.target import parse_target
+
+        place = parse_target(target, "memory")
+        if place.is_saved:
+            table, loaded = _of_file(place, arguments(ctx)), None
+        else:
+            table, loaded = _of_program(place, arguments(ctx), quiet)
+        click.echo(table.text(most))
+        warn_of_failure(ctx, loaded, "listed", debug)
+
+
+def _of_file(target: Target, argv: Sequence[str]) -> SavedTable:
+    if argv:
+        raise UsageError(f"{target.place} is a saved graph and takes no arguments after --")
+    return _largest(saved(target.place), target.place)
+
+
+def _largest(subject: GradGraph | Frame | Story, place: str) -> SavedTable:
+    """The table of a graph; of several frames, that of the one that keeps most."""
+    from gradviz.reports.saved_tensors import saved as saved_of
+
+    if isinstance(subject, GradGraph):
+        return saved_of(subject)
+    frames = (subject,) if isinstance(subject, Frame) else subject
+    tables = [saved_of(frame.graph) for frame in frames]
+    if not tables:
+        raise UsageError(f"{place} holds no graph")
+    return max(tables, key=lambda table: table.total)
+
+
+def _of_program(target: Target, argv: Sequence[str], quiet: bool) -> tuple[SavedTable, Loaded]:
+    from gradviz.frontends.target import load_target
+    from gradviz.recording.api import record  # only now: it needs torch
+    from gradviz.reports.saved_tensors import saved_at_most
+
+    recording = record()
+    with output_on_stderr(), stage(f"running {target.place}", spinner=False):
+        loaded = load_target(target, argv, recording)
+    found = saved_at_most(recording.frames, target.names[0]) if len(target.names) == 1 else None
+    now = _largest(loaded.traced(), target.place)
+    if found and found[1].total >= now.total:
+        moment, table = found
+        if not quiet and now.total < table.total:
+            aside(f"in the frame: {moment}")
+        return table, loaded
+    return now, loaded

@@ -1,0 +1,388 @@
+"""gradviz in MkDocs: a fence for Python-Markdown, whose code is run and drawn.
+
+``pymdownx.superfences`` calls `markdown_options` with the options of a fence, and then
+`markdown_fence` with its code.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from gradviz.errors import GradvizError, UsageError
+from gradviz.frontends.display import alt_text, image
+from gradviz.frontends.drawing import Drawing
+from gradviz.frontends.options import OPTIONS, Picture, frame_numbers
+from gradviz.frontends.pages import (
+    BlockOutcome,
+    Cache,
+    CachedPage,
+    CodeError,
+    Namespace,
+    PagePlace,
+    Wanted,
+    at_home,
+    run_block,
+    run_target,
+)
+from gradviz.serialize import loads
+
+__all__ = ["markdown_fence", "markdown_options"]
+
+# MkDocs counts what is warned of below its own name, for ``mkdocs build --strict``.
+_log = logging.getLogger("mkdocs.gradviz")
+
+
+def markdown_options(
+    language: str, inputs: dict[str, str], options: dict[str, str], attrs: dict[str, str], md: Any
+) -> bool:
+    """Take the options of a fence, all of them: what is wrong with them is said on the page.
+
+    Args:
+        language: of the fence.
+        inputs: what its header says.
+        options: takes what is meant for `markdown_fence`.
+        attrs: takes nothing.
+        md: the ``Markdown`` that reads the page.
+
+    Returns:
+        True.
+
+    Example:
+        >>> options = {}
+        >>> markdown_options("gradviz", {"draw": "loss", "hide_code": "true"}, options, {}, None)
+        True
+        >>> options
+        {'draw': 'loss', 'hide-code': 'true'}
+    """
+    for name, value in inputs.items():  # a bare word has itself for a value, or None
+        is_bare = value is None or value == name
+        options[name.replace("_", "-")] = "true" if is_bare else str(value)
+    return True
+
+
+def markdown_fence(
+    source: str, language: str, class_name: str, options: dict[str, str], md: Any, **kwargs: Any
+) -> str:
+    """The HTML of a fence: its code, and the picture, or a box with the reason for none.
+
+    Args:
+        source: the code.
+        language: of the fence.
+        class_name: the class that the configuration gives it.
+        options: from `markdown_options`.
+        md: the ``Markdown`` that reads the page.
+        kwargs: ``classes`` and ``id_value`` of the fence.
+    """
+    parts: list[str] = []
+    try:
+        asked = FenceRequest.of(options)
+        outcome = _run(source, asked, parts, md)
+        for warning in outcome.warnings:
+            _warn(warning, source, md)
+        if outcome.error:  # which was wanted
+            parts.append(f"<pre>{escape(outcome.error)}</pre>")
+        parts.append(_figure(outcome.story, asked, Page.of(md).cache, [class_name], kwargs))
+    except Exception as error:  # superfences would show a plain block, and say nothing
+        parts.append(_failed(error, source, md))
+    return "\n".join(parts)
+
+
+def _run(source: str, asked: FenceRequest, parts: list[str], md: Any) -> BlockOutcome:
+    """Show the code, unless it is hidden, and run it."""
+    page = Page.of(md)
+    if not asked.file:
+        parts += [] if asked.hides_code else [_highlighted(source, md)]
+        return page.run(source, asked)
+    place = page.place(source, asked)
+    if not asked.hides_code and not place.target.is_saved:
+        parts.append(_highlighted(place.code(), md))
+    return page.run_file(place, asked.wanted)
+
+
+def _figure(
+    story: str, asked: FenceRequest, cache: Cache, classes: list[str], kwargs: dict[str, Any]
+) -> str:
+    picture = asked.wanted.picture
+    images = []
+    for theme, mark in _THEMES[asked.theme]:
+        drawing = Drawing(loads(story), picture.with_theme(theme))
+        facts = [story, repr(picture), theme]
+        svg = cache.text(facts, ".svg", partial(getattr, drawing, "svg"))
+        images.append(image(svg, asked.alt or alt_text(drawing.text), mark))
+    words = escape(" ".join(filter(None, [*classes, *kwargs.get("classes", ())])))
+    name = f' id="{escape(kwargs["id_value"])}"' if kwargs.get("id_value") else ""
+    caption = f"<figcaption>{escape(asked.caption)}</figcaption>" if asked.caption else ""
+    return f'<figure class="{words}"{name}>{"".join(images)}{caption}</figure>'
+
+
+def _highlighted(source: str, md: Any) -> str:
+    """The code as superfences itself shows Python."""
+    fences = md.preprocessors["fenced_code_block"]
+    html: str = fences.highlight(
+        src=source, language="python", options={}, md=md, classes=[], id_value="", attrs={}
+    )
+    return html
+
+
+def _failed(error: Exception, source: str, md: Any) -> str:
+    said = str(error) if isinstance(error, GradvizError) else f"{type(error).__name__}: {error}"
+    line = error.line if isinstance(error, CodeError) else 0
+    _warn(said, source, md, line)
+    where = f" (line {line})" if line else ""
+    return (
+        '<div class="admonition danger"><p class="admonition-title">gradviz</p>'
+        f"<p>{escape(said)}{where}</p></div>"
+    )
+
+
+def _warn(said: str, source: str, md: Any, line: int = 0) -> None:
+    place = _place(source, md, line)
+    _log.warning("gradviz: %s", f"{place}: {said}" if place else said)
+
+
+def _place(source: str, md: Any, line: int) -> str:
+    """``page.md:12`` of a fence, or of a line of its code; "" where MkDocs does not tell the page.
+
+    MkDocs gives the file of the page to the part that resolves its links.
+    """
+    file = file_of(md)
+    if file is None:
+        return ""
+    try:
+        page = Path(file.abs_src_path).read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, TypeError, ValueError):  # made by a plugin
+        return str(file.src_uri)
+    first = _first_line(page, source.splitlines())
+    return f"{file.src_uri}:{first + line}" if first else str(file.src_uri)
+
+
+def _first_line(page: list[str], code: list[str]) -> int:
+    """The line of the fence over some code, from 1; 0 if it is not there as it is."""
+    bare = [line.strip() for line in code]
+    for number, line in enumerate(page, 1):
+        if "gradviz" in line and line.lstrip("> \t").startswith(("```", "~~~")):
+            below = [each.strip("> \t") for each in page[number : number + len(bare)]]
+            if below == [each.strip("> \t") for each in bare]:
+                return number
+    return 0
+
+
+_THEMES = {
+    "auto": (("auto", ""),),
+    "light": (("light", ""),),
+    "dark": (("dark", ""),),
+    # Material for MkDocs shows one of two images by these marks, as its button says.
+    "both": (("light", "#only-light"), ("dark", "#only-dark")),
+}
+"""The pictures to draw for each ``theme``: their theme, and what the address ends with."""
+
+_CODE = ("draw", "file", "frames", "raises")
+_PICTURE = {option.word: option for option in OPTIONS.values() if option.name != "theme"}
+_OLD = ("colour-by",)
+_FLAGS = ("hide-code", "context")
+_ALLOWED = (*_CODE, *_PICTURE, "theme", "alt", "caption", *_FLAGS)
+
+
+@dataclass(frozen=True)
+class FenceRequest:
+    """The options of a fence.
+
+    Args:
+        wanted: what is drawn.
+        file: a script, module or saved graph to run in place of code; or empty.
+        theme: one of `_THEMES`.
+        alt: what the picture says to who does not see it; empty for the usual.
+        caption: a line under it.
+        is_shared: whether the block shares variables with others of the page.
+        hides_code: whether the picture stands alone.
+    """
+
+    wanted: Wanted
+    file: str
+    theme: str
+    alt: str
+    caption: str
+    is_shared: bool
+    hides_code: bool
+
+    @staticmethod
+    def of(options: dict[str, str]) -> FenceRequest:
+        """Read the options.
+
+        Raises:
+            UsageError: if there is none of a name, or its value cannot be, or two of them
+                contradict each other.
+        """
+        unknown = [name for name in options if name not in (*_ALLOWED, *_OLD)]
+        if unknown:
+            raise UsageError(
+                f"there is no option {unknown[0]!r}; options are {', '.join(_ALLOWED)}"
+            )
+        theme = options.get("theme", "auto")
+        _check("theme", theme, tuple(_THEMES))
+        found = FenceRequest(
+            wanted=Wanted(
+                names=options.get("draw", ""),
+                frames=frame_numbers(options.get("frames", ""), "frames"),
+                raises=options.get("raises", ""),
+                picture=_picture(options),
+            ),
+            file=options.get("file", ""),
+            theme=theme,
+            alt=options.get("alt", ""),
+            caption=options.get("caption", ""),
+            is_shared=_is_on(options, "context"),
+            hides_code=_is_on(options, "hide-code"),
+        )
+        found.check()
+        return found
+
+    def check(self) -> None:
+        """Refuse what is for code on the page alone where a file is run."""
+        wanted = self.wanted
+        for name, value in (("draw", wanted.names), ("raises", wanted.raises)):
+            if self.file and value:
+                hint = f': write file="{self.file}:{value}"' if name == "draw" else ""
+                raise UsageError(f"{name} is for code on the page, not for a file{hint}")
+        if self.file and self.is_shared:
+            raise UsageError("context is for code on the page, not for a file")
+
+
+def _is_on(options: dict[str, str], flag: str) -> bool:
+    """Whether a flag is given: ``all``, ``all=true``."""
+    word = options.get(flag, "false").lower()
+    _check(flag, word, ("true", "false"))
+    return word == "true"
+
+
+def _picture(options: dict[str, str]) -> Picture:
+    if "colour-by" in options:
+        if "color-by" in options:
+            raise UsageError("colour-by is the old name of color-by: write one of them")
+        options = {**options, "color-by": options["colour-by"]}
+    given = {
+        option.name: option.read(options[word])
+        for word, option in _PICTURE.items()
+        if word in options
+    }
+    return Picture.of(given, "{}")
+
+
+def _check(name: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise UsageError(f"{name} must be one of {', '.join(allowed)}, got {value!r}")
+
+
+def file_of(md: Any) -> Any:
+    """The file of the page that is read, or None: MkDocs gives it to what resolves links."""
+    return next((each.file for each in md.treeprocessors if hasattr(each, "file")), None)
+
+
+class Page:
+    """What the fences of a page share; Markdown forgets it with the page.
+
+    Args:
+        root: where code runs, and files are looked for: the folder of ``mkdocs.yml``.
+        cache: of the site.
+    """
+
+    def __init__(self, root: Path, cache: Cache) -> None:
+        self.cache = cache
+        self._root = root
+        self.reset()
+
+    def reset(self) -> None:
+        """Called by ``Markdown.reset`` before another page."""
+        self._namespace: Namespace | None = None
+        self._shared: list[tuple[str, Wanted]] = []
+        self._ran = 0  # of these; the others were known
+        self._files: tuple[str, ...] = ()
+
+    @staticmethod
+    def of(md: Any) -> Page:
+        """That of a ``Markdown``."""
+        for known in md.registeredExtensions:
+            if isinstance(known, Page):
+                return known
+        links = next((each for each in md.treeprocessors if hasattr(each, "file")), None)
+        path = getattr(getattr(links, "config", None), "config_file_path", None)
+        root = Path(path).parent.absolute() if path else Path.cwd()
+        page = Page(root, Cache(root / ".cache" / "gradviz" if path else None))
+        md.registerExtension(page)
+        return page
+
+    def run(self, source: str, asked: FenceRequest) -> BlockOutcome:
+        """What the code of a fence gives.
+
+        Raises:
+            GradvizError: if it fails, or there is nothing to draw in it.
+        """
+        if not asked.is_shared:
+            facts = [source, repr(asked.wanted)]
+            return self._known(facts, lambda: self._block(source, asked)).outcome
+        self._shared.append((source, asked.wanted))
+        facts = [*(code for code, _ in self._shared), repr(asked.wanted), "shared"]
+        kept = self._known(facts, self._shared_block)
+        self._files = kept.files
+        return kept.outcome
+
+    def place(self, source: str, asked: FenceRequest) -> PagePlace:
+        """The file that a fence names.
+
+        Raises:
+            GradvizError: if there is no such file, or code beside it.
+        """
+        if source.strip():
+            raise UsageError(f'there is code on the page, and file="{asked.file}" names another')
+        with at_home(self._root):
+            place = PagePlace.of(asked.file, self._root, self._root)
+            place.check()
+        return place
+
+    def run_file(self, place: PagePlace, wanted: Wanted) -> BlockOutcome:
+        """What a file gives.
+
+        Raises:
+            GradvizError: if it fails, or there is nothing to draw in it.
+        """
+
+        def run() -> CachedPage:
+            with at_home(place.home, place.home, self._root) as files:
+                outcome = run_target(place.target, wanted)
+            return CachedPage(outcome, tuple(files))
+
+        # Of the same name and text are two files that import what lies beside them.
+        home = os.path.relpath(place.home, self._root)
+        return self._known([home, str(place.target), place.code(), repr(wanted)], run).outcome
+
+    def _known(self, facts: Sequence[str], run: Callable[[], CachedPage]) -> CachedPage:
+        kept = self.cache.find(facts)
+        if kept is None:
+            kept = run()
+            self.cache.keep(facts, kept)
+        return kept
+
+    def _block(self, source: str, asked: FenceRequest) -> CachedPage:
+        with at_home(self._root, self._root) as files:
+            outcome = run_block(Namespace(""), source, asked.wanted)
+        return CachedPage(outcome, tuple(files))
+
+    def _shared_block(self) -> CachedPage:
+        """Run the last of the blocks that share variables, after those that were only known."""
+        with at_home(self._root, self._root) as files:
+            namespace = self._namespace = self._namespace or Namespace("")
+            *before, (source, wanted) = self._shared[self._ran :]
+            self._ran = len(self._shared)
+            for code, known in before:
+                with contextlib.suppress(CodeError):  # it has been told
+                    run_block(namespace, code, known)
+            outcome = run_block(namespace, source, wanted)
+        return CachedPage(outcome, tuple(dict.fromkeys([*self._files, *files])))

@@ -1,1 +1,0 @@
-"""Code on a page of documentation, run and drawn: what Sphinx and MkDocs share."""

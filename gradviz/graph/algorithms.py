@@ -1,0 +1,74 @@
+"""Reachability and order in a graph: one function each, for all who ask."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from gradviz.graph.grad_graph import GradGraph
+from gradviz.graph.schema import EdgeData, EdgeKind
+
+__all__ = ["Follow", "ancestors", "descendants", "every", "is_data", "is_gradient"]
+
+Follow = Callable[[str, str, EdgeData], bool]
+"""Whether to go along an edge: called with its source, its target and its attributes."""
+
+
+def is_gradient(source: str, target: str, edge: EdgeData) -> bool:
+    """Whether a gradient flows back along an edge."""
+    return edge["kind"] is EdgeKind.GRADIENT
+
+
+def is_data(source: str, target: str, edge: EdgeData) -> bool:
+    """Whether data flows along an edge, with or without a gradient that flows back."""
+    return edge["kind"] in (EdgeKind.GRADIENT, EdgeKind.CUT)
+
+
+def every(source: str, target: str, edge: EdgeData) -> bool:
+    """Go along each edge."""
+    return True
+
+
+def ancestors(graph: GradGraph, starts: Iterable[str], follow: Follow = is_gradient) -> set[str]:
+    """What some nodes were computed from, and they themselves.
+
+    Args:
+        graph: with edges from input to output.
+        starts: keys; those that are not in the graph are left out.
+        follow: which edges count.
+
+    Example:
+        >>> graph = GradGraph()
+        >>> _ = graph.add_edge("x", "y", 0, kind=EdgeKind.GRADIENT)
+        >>> _ = graph.add_edge("y", "z", 0, kind=EdgeKind.CUT)
+        >>> sorted(ancestors(graph, "z")), sorted(ancestors(graph, "z", is_data))
+        (['z'], ['x', 'y', 'z'])
+    """
+    seen = {key for key in starts if key in graph}
+    stack, neighbours = list(seen), graph._pred
+    while stack:
+        key = stack.pop()
+        for source, edges in neighbours[key].items():
+            if source not in seen and any(follow(source, key, edge) for edge in edges.values()):
+                seen.add(source)
+                stack.append(source)
+    return seen
+
+
+def descendants(graph: GradGraph, starts: Iterable[str], follow: Follow = is_gradient) -> set[str]:
+    """What was computed from some nodes, and they themselves; arguments as for `ancestors`.
+
+    Example:
+        >>> graph = GradGraph()
+        >>> _ = graph.add_edge("x", "y", 0, kind=EdgeKind.GRADIENT)
+        >>> sorted(descendants(graph, "x"))
+        ['x', 'y']
+    """
+    seen = {key for key in starts if key in graph}
+    stack, neighbours = list(seen), graph._succ
+    while stack:
+        key = stack.pop()
+        for target, edges in neighbours[key].items():
+            if target not in seen and any(follow(key, target, edge) for edge in edges.values()):
+                seen.add(target)
+                stack.append(target)
+    return seen
