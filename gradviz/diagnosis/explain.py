@@ -64,7 +64,7 @@ def explain(*subjects: object, names: object = None) -> Explanation | Explanatio
         found = Names.of(None, sys._getframe(1))
         if names is not None:
             found = Names([*Names.of(names, None), *found])
-        return answer(subjects, found, names)
+    return answer(subjects, found, names)
 
 
 def answer(subjects: Sequence[object], found: Names, names: object) -> Explanation | Explanations:
@@ -75,7 +75,13 @@ def answer(subjects: Sequence[object], found: Names, names: object) -> Explanati
         found: what to call the tensors.
         names: as for `explain`; the parameters of a module are asked about.
     """
-    asked = Asked.of(subjects, names)
+    from gradviz.capture.autograd.tensors import quietly
+
+    with quietly():
+        return _answer_to(Asked.of(subjects, names), found)
+
+
+def _answer_to(asked: Asked, found: Names) -> Explanation | Explanations:
     if asked.modules:
         from gradviz.capture.tensors.names import Names
 

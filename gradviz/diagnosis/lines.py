@@ -23,8 +23,9 @@ def locations_of(sources: Iterable[str]) -> tuple[SourceLocation, ...]:
     return tuple(found)
 
 
-def mention(source: str) -> str:
+def mention(location: SourceLocation | str) -> str:
     """A line with what is written there: ``train.py:31 (h = h.detach())``."""
+    source = str(location)
     text = code_of(source)
     return f"{source} ({text})" if 0 < len(text) <= 60 else source
 
