@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from gradviz.diagnosis.answers import Explanation
 from gradviz.diagnosis.context import Context
 from gradviz.diagnosis.lines import mention
 from gradviz.diagnosis.rule import Evidence
@@ -22,7 +23,9 @@ from gradviz.torch_messages import TorchMessage, read_message
 if TYPE_CHECKING:
     from gradviz.capture.tensors.names import Names
 
-__all__ = ["ErrorContext", "ResultOrigin", "error_context"]
+__all__ = ["ErrorContext", "ResultOrigin", "Why", "error_context"]
+
+Why = Callable[[Any], Explanation]
 
 _NOWHERE = SourceLocation()
 
@@ -56,6 +59,7 @@ class ErrorContext:
         is_backward: whether a backward pass raised it.
         asked: the question: tensors, modules, the recording, the exception.
         names: what tensors are called.
+        why: explains why a tensor has no gradient.
         frames: of the recording, if there is one.
         key: "": it has no node of its own.
         group: of the verdicts that apply.
@@ -69,12 +73,13 @@ class ErrorContext:
     is_backward: bool = False
     asked: Asked = field(default_factory=Asked)
     names: Names | None = None
+    why: Why | None = None
     frames: tuple[Frame, ...] = ()
     key: str = ""
     group: Group = Group.ERROR
 
     @cached_property
-    def message(self) -> TorchMessage | None:
+    def read(self) -> TorchMessage | None:
         """What the text says, if it is one of PyTorch's."""
         return read_message(self.text)
 
@@ -123,16 +128,21 @@ class ErrorContext:
 
         The sentences can name ``{at}``, the fields of the message, and the words given here.
         """
-        fields = vars(self.message) if self.message is not None else {}
+        fields = vars(self.read) if self.read is not None else {}
         lines = (*locations, self.location, self.library)
         told = {"at": self.at, **fields, **(words or {}), **more}
         return Evidence(told, tuple(nodes), lines, culprit)
 
 
-def error_context(asked: Asked, names: Names) -> tuple[Context, ErrorContext]:
-    """What is known of an exception, or of the one that ended a recording."""
-    subject = _subject(asked, names)
-    return _context(asked, names), subject
+def error_context(asked: Asked, names: Names, why: Why) -> tuple[Context, ErrorContext]:
+    """What is known of an exception, or of the one that ended a recording.
+
+    Args:
+        asked: the question.
+        names: what tensors are called.
+        why: explains why a tensor has no gradient.
+    """
+    return _context(asked, names), replace(_subject(asked, names), why=why)
 
 
 def _subject(asked: Asked, names: Names) -> ErrorContext:
@@ -148,7 +158,9 @@ def _subject(asked: Asked, names: Names) -> ErrorContext:
         assert event is not None
         location, library = event.location, SourceLocation()
         name, text = event.word, details.message if isinstance(details, ErrorDetails) else ""
-    return ErrorContext(name, text, location, library, problem, is_backward, asked, names, frames)
+    return ErrorContext(
+        name, text, location, library, problem, is_backward, asked, names, frames=frames
+    )
 
 
 def _event_of_error(asked: Asked) -> Event | None:
@@ -158,8 +170,7 @@ def _event_of_error(asked: Asked) -> Event | None:
     events: list[Event] = asked.errors
     if asked.error is None:
         return events[-1]
-    text = str(asked.error)
-    same = [e for e in events if isinstance(e.details, ErrorDetails) and e.details.message == text]
+    same = [event for event in events if event.word == type(asked.error).__name__]
     return same[-1] if same else None
 
 

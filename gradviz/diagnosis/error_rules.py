@@ -14,7 +14,7 @@ from gradviz.diagnosis import (
 )
 from gradviz.diagnosis.answers import Explanation
 from gradviz.diagnosis.context import Context
-from gradviz.diagnosis.error_context import ErrorContext, error_context
+from gradviz.diagnosis.error_context import ErrorContext, Why, error_context
 from gradviz.diagnosis.rule import Evidence, Needs, Rule, first_answer
 from gradviz.diagnosis.subjects import Asked
 from gradviz.diagnosis.verdict import Verdict
@@ -53,9 +53,15 @@ ERROR_RULES: tuple[Rule[Any, Any], ...] = (
 )
 
 
-def explain_error(asked: Asked, names: Names) -> Explanation:
-    """Explain an exception, or the one that ended a recording."""
-    context, error = error_context(asked, names)
+def explain_error(asked: Asked, names: Names, why: Why) -> Explanation:
+    """Explain an exception, or the one that ended a recording.
+
+    Args:
+        asked: the question.
+        names: what tensors are called.
+        why: explains why a tensor has no gradient.
+    """
+    context, error = error_context(asked, names, why)
     told = first_answer(ERROR_RULES, context, error)
     assert told is not None  # the last rule always answers
     return told

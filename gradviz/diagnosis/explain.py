@@ -88,7 +88,7 @@ def _answer_to(asked: Asked, found: Names) -> Explanation | Explanations:
         own = [named for module in asked.modules for named in Names.of(module, None)]
         found = Names([*own, *found])
     if asked.error is not None:
-        return explain_error(asked, found)
+        return _of_error(asked, found)
     if asked.recording is not None:
         return _of_recording(asked, found)
     from gradviz.diagnosis.live import look
@@ -99,6 +99,15 @@ def _answer_to(asked: Asked, found: Names) -> Explanation | Explanations:
         is_result = moment.graph.nodes[questions[0].key]["kind"] is NodeKind.RESULT
         told = replace(told, kept=moment.graph.subgraph(part).copy()) if is_result else told
     return told
+
+
+def _of_error(asked: Asked, found: Names) -> Explanation:
+    def why(tensor: Any) -> Explanation:
+        told = _answer_to(Asked(tensors=[tensor], recording=asked.recording), found)
+        assert isinstance(told, Explanation)
+        return told
+
+    return explain_error(asked, found, why)
 
 
 def _of_recording(asked: Asked, found: Names) -> Explanation | Explanations:
@@ -113,7 +122,7 @@ def _of_recording(asked: Asked, found: Names) -> Explanation | Explanations:
         return _answers(questions, moment, False)
     explanations = _answers(questions, moment, True)
     assert isinstance(explanations, Explanations)
-    error = explain_error(asked, found) if asked.has_failed else None
+    error = _of_error(asked, found) if asked.has_failed else None
     return Explanations((error, *explanations)) if error is not None else explanations
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 from typing import Any
 
 from gradviz.diagnosis.context import Context
@@ -10,6 +11,7 @@ from gradviz.diagnosis.lines import locations_of, mention
 from gradviz.diagnosis.missing import RECORD
 from gradviz.diagnosis.no_graph import is_of, source_of
 from gradviz.diagnosis.rule import Evidence, Needs, Rule
+from gradviz.diagnosis.syntax import expressions_at, statement_at
 from gradviz.diagnosis.verdict import Verdict
 from gradviz.facts import Problem, ProblemKind, StepDetails
 from gradviz.graph.operations import forward_word
@@ -23,14 +25,7 @@ _STEP = (
     "carried from step to step: hidden = hidden.detach()"
 )
 _COPY = "change a copy: x = x.clone(); or make a new tensor: x = x + 1 instead of x += 1"
-_FIXES = {
-    "step": _STEP,
-    "setitem_": "build a new tensor instead of writing into it: torch.cat, torch.stack, "
-    "torch.where",
-    "embedding_renorm_": "let backward use a copy of the weight: layer.weight.clone(); or look up "
-    "before the weight is used; or leave out max_norm",
-    "load_state_dict": "call backward() before load_state_dict()",
-}
+_WRITTEN = "build a new tensor instead of writing into it: torch.cat, torch.stack, torch.where"
 
 
 def _problem_of(error: ErrorContext) -> Problem | None:
@@ -51,16 +46,41 @@ def _changed(context: Context, error: ErrorContext) -> Evidence | None:
     problem = _problem_of(error)
     if problem is None or not problem.changed_by:
         return None
-    line = str(problem.location)
     return _evidence(
         context,
         error,
         problem,
-        by="the optimizer's step" if problem.changed_by == "step" else problem.changed_by,
-        where=f" at {mention(line)}" if line else "",
+        by=_changer(problem),
+        where=f" at {mention(problem.location)}" if problem.location else "",
         versions=f" (version {problem.wanted} → {problem.changed_to})",
-        fix=_fix(problem.changed_by),
+        fix=_fix(context, problem),
     )
+
+
+def _changer(problem: Problem) -> str:
+    """What changed the tensor, as the user's line calls it."""
+    word = problem.changed_by
+    if word == "step":
+        return "the optimizer's step"
+    called = _called_at(problem)
+    if called is None or _is_named(called, word):
+        return word
+    name = called.func.attr if isinstance(called.func, ast.Attribute) else ast.unparse(called.func)
+    return f"{word} in {name}()" if name in _CHANGERS else word
+
+
+_CHANGERS = ("load_state_dict", "reset_parameters", "apply", "vector_to_parameters")
+
+
+def _called_at(problem: Problem) -> ast.Call | None:
+    """The call in the user's line that changed the tensor."""
+    found = expressions_at(problem.location, problem.changed_by)
+    return next((each for each in found if isinstance(each, ast.Call)), None)
+
+
+def _is_named(call: ast.Call, word: str) -> bool:
+    called = call.func
+    return word in (getattr(called, "attr", ""), getattr(called, "id", ""))
 
 
 def _changed_by_a_step(context: Context, error: ErrorContext) -> Evidence | None:
@@ -105,39 +125,83 @@ def _evidence(
     location = step.location if step is not None else problem.location
     lines = [location, *locations_of([source_of(context, problem.node)])]
     key = problem.node
-    return error.evidence([key], lines, key, who=_who(context, problem), **words)
+    return error.evidence([key], lines, key, words={"who": _who(context, problem), **words})
 
 
-def _fix(word: str) -> str:
-    if word in _FIXES:
-        return _FIXES[word]
-    if word.endswith("_") and word.isidentifier():
-        return f"make a new tensor: {word[:-1]} instead of {word}, x = x + 1 instead of x += 1"
-    return _COPY
+def _fix(context: Context, problem: Problem) -> str:
+    if problem.changed_by == "step":
+        return _STEP
+    if _is_leaf(context, problem.name):
+        before = (
+            f"call backward() before {problem.location}"
+            if problem.location
+            else ("call backward() before that change")
+        )
+        return f"{before}; or compute with a copy: {problem.name}.clone()"
+    if problem.changed_by == "setitem_":
+        return _WRITTEN
+    return _as_new_tensor(problem) or _COPY
+
+
+def _is_leaf(context: Context, name: str) -> bool:
+    return bool(name) and name in (context.graph.nodes[k].get("name") for k in context.graph.leaves)
+
+
+def _as_new_tensor(problem: Problem) -> str:
+    """The user's line without its change in place; "" when that is not known."""
+    statement, word = statement_at(problem.location), problem.changed_by
+    if isinstance(statement, ast.AugAssign):
+        target = ast.unparse(statement.target)
+        value: ast.expr = ast.BinOp(ast.Name(target), statement.op, statement.value)
+        return f"make a new tensor: {target} = {ast.unparse(value)}"
+    if not word.endswith("_") or not word.isidentifier():
+        return ""
+    called = _called_at(problem)
+    if called is None:
+        return f"make a new tensor: {word[:-1]} instead of {word}"
+    others = [each for each in called.keywords if each.arg != "inplace"]
+    if not _is_named(called, word) and len(others) == len(called.keywords):
+        return f"make a new tensor: leave out inplace=True where {ast.unparse(called.func)} is made"
+    plain = ast.Call(_without_underscore(called.func), called.args, others)
+    text = ast.unparse(plain)
+    if isinstance(statement, ast.Expr) and isinstance(called.func, ast.Attribute):
+        text = f"{ast.unparse(called.func.value)} = {text}"
+    elif isinstance(statement, ast.Assign):
+        text = f"{ast.unparse(statement.targets[0])} = {text}"
+    return f"make a new tensor: {text}"
+
+
+def _without_underscore(called: ast.expr) -> ast.expr:
+    """``x.add`` of ``x.add_``."""
+    if isinstance(called, ast.Attribute) and called.attr.endswith("_"):
+        return ast.Attribute(called.value, called.attr[:-1])
+    if isinstance(called, ast.Name) and called.id.endswith("_"):
+        return ast.Name(called.id[:-1])
+    return called
 
 
 def _not_recorded(context: Context, error: ErrorContext) -> Evidence | None:
     """What the message and the graph say when the change was not recorded."""
     if not is_of(error, MessageKind.CHANGED_IN_PLACE):
         return None
-    message, graph = error.message, context.graph
-    assert message is not None
+    read, graph = error.read, context.graph
+    assert read is not None
     makers = [
         key
         for key, data in graph.nodes(data=True)
-        if _is_of(data.get("grad_fn", ""), message.node) and data.get("shape") == message.shape
+        if _is_of(data.get("grad_fn", ""), read.node) and data.get("shape") == read.shape
     ]
-    key = makers[0] if message.node and len(makers) == 1 else ""
+    key = makers[0] if read.node and len(makers) == 1 else ""
     what = "a tensor"
-    if message.node:
-        what = f"the result of {forward_word(message.node)}"
+    if read.node:
+        what = f"the result of {forward_word(read.node)}"
     name = graph.nodes[key].get("name", "") if key else ""
-    times = message.found - message.wanted
+    times = read.found - read.wanted
     return error.evidence(
         [key],
         culprit=key,
         what=f"{what}, {name}," if name else what,
-        size=list(message.shape or ()),
+        size=list(read.shape or ()),
         times=f"{times} time{'s' * (times != 1)}",
     )
 

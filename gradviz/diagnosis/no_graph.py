@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from gradviz.diagnosis.context import Context, listed
@@ -32,7 +32,7 @@ Found = Callable[[Context, ErrorContext], Evidence | None]
 
 def is_of(error: ErrorContext, *kinds: Kind) -> bool:
     """Whether an error's text is of one of these kinds."""
-    return error.message is not None and error.message.kind in kinds
+    return error.read is not None and error.read.kind in kinds
 
 
 def with_article(noun: str) -> str:
@@ -67,8 +67,8 @@ def _start(context: Context, error: ErrorContext) -> str:
 
 
 def _began(context: Context, error: ErrorContext) -> str:
-    assert error.message is not None
-    call = _CALLS[error.message.kind]
+    assert error.read is not None
+    call = _CALLS[error.read.kind]
     name = context.graph.nodes[_start(context, error)].get("name") or "the tensor"
     if call == "backward":
         return f"backward{error.at} starts from {name}, which does not require grad"
@@ -144,8 +144,8 @@ def _no_leaf_requires_grad(context: Context, error: ErrorContext, key: str) -> E
 def _unknown_start(context: Context, error: ErrorContext) -> Evidence | None:
     if not is_of(error, *_CALLS):
         return None
-    assert error.message is not None
-    return error.evidence(call=_CALLS[error.message.kind])
+    assert error.read is not None
+    return error.evidence(call=_CALLS[error.read.kind])
 
 
 # A backward pass does not start from one number.
@@ -178,11 +178,11 @@ def _complex(context: Context, error: ErrorContext) -> Evidence | None:
 def _not_used(context: Context, error: ErrorContext) -> Evidence | None:
     if not is_of(error, Kind.INPUT_NOT_USED):
         return None
-    assert error.message is not None
+    assert error.read is not None
     who, output = _unused_inputs(error) or _unused_keys(context, error), ""
     if (call := grad_call_of(error.error)) is not None:
         output = listed([name for each in call.outputs if (name := error.called.get(id(each)))])
-    number = error.message.index
+    number = error.read.index
     return error.evidence(
         who=listed(who) if who else f"inputs[{number}]", output=output or "the output"
     )
@@ -214,9 +214,9 @@ def _unused_keys(context: Context, error: ErrorContext) -> list[str]:
     """The same from the recorded call, when the exception was not given."""
     passes = context.happened(EventKind.BACKWARD)
     details = passes[-1].details if passes else None
-    if not isinstance(details, BackwardDetails) or error.message is None:
+    if not isinstance(details, BackwardDetails) or error.read is None:
         return []
-    keys, number = details.inputs or (), error.message.index
+    keys, number = details.inputs or (), error.read.index
     name = (
         context.graph.nodes[keys[number]].get("name", "")
         if (number < len(keys) and keys[number] in context.graph)
@@ -236,8 +236,8 @@ def _unused_parameters(context: Context, error: ErrorContext) -> Evidence | None
 
 
 def _names_of_unused(error: ErrorContext) -> str:
-    assert error.message is not None
-    indices = error.message.indices
+    assert error.read is not None
+    indices = error.read.indices
     parallel = module_of(error.error, "DistributedDataParallel")
     modules = [parallel.module] if parallel is not None else error.asked.modules
     for module in modules:
@@ -248,15 +248,45 @@ def _names_of_unused(error: ErrorContext) -> str:
     return f"numbers {numbers} of model.parameters()" if indices else ""
 
 
+# A non-leaf tensor where only a leaf will do, and inference tensors.
+
+
+def _non_leaf(kind: Kind) -> Found:
+    def match(context: Context, error: ErrorContext) -> Evidence | None:
+        if not is_of(error, kind):
+            return None
+        name, op, location, key = error.origin
+        line = f" at {mention(location)}" if location else ""
+        created = f"created by {op or 'an operation'}{line}"
+        return error.evidence(
+            [key], [location], key, what=name or "a tensor", created=created, name=name or "x"
+        )
+
+    return match
+
+
+def _inference_used(context: Context, error: ErrorContext) -> Evidence | None:
+    kinds = (Kind.INFERENCE_SAVED, Kind.INFERENCE_CHANGED, Kind.INFERENCE_REQUIRES_GRAD)
+    if not is_of(error, *kinds):
+        return None
+    made = [
+        str(data["source"])
+        for _, data in context.graph.nodes(data=True)
+        if data.get("inference") and data.get("source")
+    ]
+    where = f"; it was made at {mention(made[-1])}" if made else ""
+    return error.evidence((), locations_of(made[-1:]), made=where)
+
+
 # Operations without a derivative, and with one that is not finite.
 
 
 def _no_derivative(context: Context, error: ErrorContext) -> Evidence | None:
     if not is_of(error, Kind.NO_DERIVATIVE, Kind.NO_DERIVATIVE_ATEN, Kind.NO_DERIVATIVE_CUSTOM):
         return None
-    message = error.message
-    assert message is not None
-    word = message.operation
+    read = error.read
+    assert read is not None
+    word = read.operation
     key = node_of(context, op=word) or node_of(context, op="not_implemented")
     line = source_of(context, key)
     inputs = _inputs(context, key)
@@ -264,7 +294,7 @@ def _no_derivative(context: Context, error: ErrorContext) -> Evidence | None:
         [key],
         locations_of([line]),
         key,
-        which=f" with respect to its argument {message.argument}" if message.argument else "",
+        which=f" with respect to its argument {read.argument}" if read.argument else "",
         used=f"; it was called at {mention(line)}" if line else "",
         inputs=f" with {inputs}" if inputs else "",
     )
@@ -302,138 +332,152 @@ def _nan_returned(context: Context, error: ErrorContext) -> Evidence | None:
     if not is_of(error, Kind.NAN_RETURNED):
         return None
 
-    assert error.message is not None
-    key = node_of(context, grad_fn=error.message.node)
+    assert error.read is not None
+    key = node_of(context, grad_fn=error.read.node)
     line = source_of(context, key)
     return error.evidence(
         [key],
         locations_of([line]),
         key,
-        op=forward_word(error.message.node),
+        op=forward_word(error.read.node),
         where=f" at {mention(line)}" if line else "",
     )
 
 
-def _rules() -> Sequence[Rule[Any, Any]]:
-    error, graph = Needs.ERROR, Verdict.NO_GRAPH
-    on_record = Needs.RECORDING
-    return (
-        Rule(
-            "backward starts from integers",
-            graph,
-            _began_at(_integers),
-            "{began}: it is {dtype}, which has no gradient",
-            "make it floating point and compute it so: {tensor}.float() alone does not bring the "
-            "graph back",
-            error,
-        ),
-        Rule(
-            "the data of the start was cut off",
-            graph,
-            _began_at(_cut_off),
-            "{began}: its data was cut off by {cut}",
-            "{fix}",
-            error,
-        ),
-        Rule(
-            "backward starts from an inference tensor",
-            graph,
-            _began_at(_inference),
-            "{began}: it was made under inference_mode",
-            "run the forward pass outside of torch.inference_mode()",
-            error,
-        ),
-        Rule(
-            "a Function was applied to tensors that do not require grad",
-            graph,
-            _began_at(_through_a_function),
-            "{began}: nothing that it was computed from does. {name} came from a Function at "
-            "{line}: only the inputs of a Function count, not parameters used inside it, as in a "
-            "reentrant checkpoint",
-            "checkpoint(..., use_reentrant=False); or let an input of it require grad",
-            on_record,
-        ),
-        Rule(
-            "no leaf requires grad",
-            graph,
-            _began_at(_no_leaf_requires_grad),
-            "{began}: nothing that it was computed from does",
-            "let a leaf require grad before the forward pass: w.requires_grad_()",
-            on_record,
-        ),
-        Rule(
-            "why the start does not require grad was not recorded",
-            graph,
-            _began_at(_no_leaf_requires_grad),
-            "{began}: its leaves do not, or it was cut off; which of them was not recorded",
-            RECORD,
-            error,
-        ),
-        Rule(
-            "the start is not known",
-            graph,
-            _unknown_start,
-            "{call} was called{at} on a tensor that does not require grad and was not computed by "
-            "a recorded operation",
-            RECORD,
-            error,
-        ),
-        Rule(
-            "backward starts from several numbers",
-            Verdict.NOT_SCALAR,
-            _not_scalar,
-            "backward{at} starts from {root}, not from one number",
-            "reduce it: {called}.mean().backward(); or give a gradient: "
-            "{called}.backward(torch.ones_like({called}))",
-            error,
-        ),
-        Rule(
-            "backward starts from a complex number",
-            Verdict.NOT_SCALAR,
-            _complex,
-            "backward{at} starts from {root}, which is complex, not one real number",
-            "make it real: {called}.abs().backward(), or {called}.real.backward()",
-            error,
-        ),
-        Rule(
-            "torch.autograd.grad of an input that the output does not use",
-            Verdict.NOT_USED,
-            _not_used,
-            "torch.autograd.grad{at} was asked for the gradient of {who}, not reachable from "
-            "{output}",
-            "compute the output from it, or pass allow_unused=True, which returns None for it",
-            error,
-        ),
-        Rule(
-            "DistributedDataParallel waits for unused parameters",
-            Verdict.UNUSED_PARAMETERS,
-            _unused_parameters,
-            "DistributedDataParallel waits for gradients of parameters that the loss did not "
-            "use{who}{at}",
-            "use them in the loss or remove them; or "
-            "DistributedDataParallel(model, find_unused_parameters=True)",
-            error,
-        ),
-        Rule(
-            "an operation without a derivative",
-            Verdict.NO_DERIVATIVE,
-            _no_derivative,
-            "backward{at} reached {operation}{inputs}, for which torch has no derivative"
-            "{which}{used}",
-            _fix_without_derivative,
-            error,
-        ),
-        Rule(
-            "anomaly mode found NaN",
-            Verdict.NAN_RETURNED,
-            _nan_returned,
-            "backward{at} reached {op}{where}, which returned NaN as the gradient of its input "
-            "{index}",
-            "keep that input away from where the slope is infinite: add a small number, or clamp "
-            "it",
-            error,
-        ),
-    )
-
-
-RULES: tuple[Rule[Any, Any], ...] = tuple(_rules())
+RULES: tuple[Rule[Any, Any], ...] = (
+    Rule(
+        "backward starts from integers",
+        Verdict.NO_GRAPH,
+        _began_at(_integers),
+        "{began}: it is {dtype}, which has no gradient",
+        "make it floating point and compute it so: {tensor}.float() alone does not bring the "
+        "graph back",
+        Needs.ERROR,
+    ),
+    Rule(
+        "the data of the start was cut off",
+        Verdict.NO_GRAPH,
+        _began_at(_cut_off),
+        "{began}: its data was cut off by {cut}",
+        "{fix}",
+        Needs.ERROR,
+    ),
+    Rule(
+        "backward starts from an inference tensor",
+        Verdict.NO_GRAPH,
+        _began_at(_inference),
+        "{began}: it was made under inference_mode",
+        "run the forward pass outside of torch.inference_mode()",
+        Needs.ERROR,
+    ),
+    Rule(
+        "a Function was applied to tensors that do not require grad",
+        Verdict.NO_GRAPH,
+        _began_at(_through_a_function),
+        "{began}: nothing that it was computed from does. {name} came from a Function at "
+        "{line}: only the inputs of a Function count, not parameters used inside it, as in a "
+        "reentrant checkpoint",
+        "checkpoint(..., use_reentrant=False); or let an input of it require grad",
+        Needs.RECORDING,
+    ),
+    Rule(
+        "no leaf requires grad",
+        Verdict.NO_GRAPH,
+        _began_at(_no_leaf_requires_grad),
+        "{began}: nothing that it was computed from does",
+        "let a leaf require grad before the forward pass: w.requires_grad_()",
+        Needs.RECORDING,
+    ),
+    Rule(
+        "why the start does not require grad was not recorded",
+        Verdict.NO_GRAPH,
+        _began_at(_no_leaf_requires_grad),
+        "{began}: its leaves do not, or it was cut off; which of them was not recorded",
+        RECORD,
+        Needs.ERROR,
+    ),
+    Rule(
+        "the start is not known",
+        Verdict.NO_GRAPH,
+        _unknown_start,
+        "{call} was called{at} on a tensor that does not require grad and was not computed by "
+        "a recorded operation",
+        RECORD,
+        Needs.ERROR,
+    ),
+    Rule(
+        "backward starts from several numbers",
+        Verdict.NOT_SCALAR,
+        _not_scalar,
+        "backward{at} starts from {root}, not from one number",
+        "reduce it: {called}.mean().backward(); or give a gradient: "
+        "{called}.backward(torch.ones_like({called}))",
+        Needs.ERROR,
+    ),
+    Rule(
+        "backward starts from a complex number",
+        Verdict.NOT_SCALAR,
+        _complex,
+        "backward{at} starts from {root}, which is complex, not one real number",
+        "make it real: {called}.abs().backward(), or {called}.real.backward()",
+        Needs.ERROR,
+    ),
+    Rule(
+        "torch.autograd.grad of an input that the output does not use",
+        Verdict.NOT_USED,
+        _not_used,
+        "torch.autograd.grad{at} was asked for the gradient of {who}, not reachable from {output}",
+        "compute the output from it, or pass allow_unused=True, which returns None for it",
+        Needs.ERROR,
+    ),
+    Rule(
+        "DistributedDataParallel waits for unused parameters",
+        Verdict.UNUSED_PARAMETERS,
+        _unused_parameters,
+        "DistributedDataParallel waits for gradients of parameters that the loss did not "
+        "use{who}{at}",
+        "use them in the loss or remove them; or "
+        "DistributedDataParallel(model, find_unused_parameters=True)",
+        Needs.ERROR,
+    ),
+    Rule(
+        "an optimizer of a non-leaf tensor",
+        Verdict.NOT_A_LEAF,
+        _non_leaf(Kind.NON_LEAF_OPTIMIZED),
+        "{what} is a non-leaf tensor, {created}, and an optimizer updates leaves only{at}",
+        "make it a leaf once it has its value: {name} = {name}.detach().requires_grad_()",
+        Needs.ERROR,
+    ),
+    Rule(
+        "a deep copy of a non-leaf tensor",
+        Verdict.NOT_A_LEAF,
+        _non_leaf(Kind.NON_LEAF_COPIED),
+        "{what} is a non-leaf tensor, {created}, and only leaves can be deep-copied{at}",
+        "keep no non-leaf tensor on the model that is copied, or keep {name}.detach()",
+        Needs.ERROR,
+    ),
+    Rule(
+        "an inference tensor where autograd records",
+        Verdict.INFERENCE_USED,
+        _inference_used,
+        "a tensor made under inference_mode was used where autograd records{at}{made}",
+        "make it under torch.no_grad() instead, or use a copy: x = x.clone()",
+        Needs.ERROR,
+    ),
+    Rule(
+        "an operation without a derivative",
+        Verdict.NO_DERIVATIVE,
+        _no_derivative,
+        "backward{at} reached {operation}{inputs}, for which torch has no derivative{which}{used}",
+        _fix_without_derivative,
+        Needs.ERROR,
+    ),
+    Rule(
+        "anomaly mode found NaN",
+        Verdict.NAN_RETURNED,
+        _nan_returned,
+        "backward{at} reached {op}{where}, which returned NaN as the gradient of its input {index}",
+        "keep that input away from where the slope is infinite: add a small number, or clamp it",
+        Needs.ERROR,
+    ),
+)

@@ -32,16 +32,16 @@ _CONTAINERS = ("tuple", "list", "dict")
 def _called_on(context: Context, error: ErrorContext) -> Evidence | None:
     if not is_of(error, Kind.NO_TENSOR):
         return None
-    message = error.message
-    assert message is not None
-    kind, attribute = message.python_type, message.attribute
+    read = error.read
+    assert read is not None
+    kind, attribute = read.python_type, read.attribute
     name = _owner(error, attribute)
     start = f"{attribute}(){error.at} was called on {f'{name}, ' if name else ''}"
     reads = [
         event for event in context.happened(EventKind.CUT) if event.word in _READS and event.source
     ]
-    what, fix, read = _what(kind, attribute, reads)
-    return error.evidence((), [read.location] if read else [], said=start + what, fix=fix)
+    what, fix, was = _what(kind, attribute, reads)
+    return error.evidence((), [was.location] if was else [], said=start + what, fix=fix)
 
 
 def _owner(error: ErrorContext, attribute: str) -> str:
@@ -122,16 +122,24 @@ def _no_gradient(context: Context, error: ErrorContext) -> Evidence | None:
         told.culprit if told.graph is context.graph else "",
         owner=name,
         why=told.reason,
-        fix=update or told.fix or f"gradviz.explain({code}, loss) reports more",
+        fix=update or _fix(told, code),
     )
+
+
+def _fix(told: Explanation, code: str) -> str:
+    if told.verdict in (Verdict.NOT_RUN, Verdict.NOT_KNOWN) or not told.fix:
+        return (
+            f"call backward() before that line; before the first pass: if {code}.grad is not None"
+        )
+    return told.fix
 
 
 def _owner_of_none(error: ErrorContext) -> ast.expr | None:
     """The expression ``w`` of the ``w.grad`` that was None in the user's line."""
-    statement, message = statement_at(error.location), error.message
-    if statement is None or message is None:
+    statement, read = statement_at(error.location), error.read
+    if statement is None or read is None:
         return None
-    suspects = {ast.unparse(each): each for each in _suspects(statement, message)}
+    suspects = {ast.unparse(each): each for each in _suspects(statement, read)}
     if error.error is not None:
         held = variables_of(error.error)
         values = {code: value_of(each, held) for code, each in suspects.items() if held}
@@ -157,13 +165,9 @@ def _tensor_of(owner: ast.expr, code: str, error: ErrorContext) -> Any:
 
 def _told(tensor: Any, error: ErrorContext) -> Explanation | None:
     """Why that tensor has no gradient."""
-    if tensor is None or tensor.grad is not None or error.names is None:
+    if tensor is None or tensor.grad is not None or error.why is None:
         return None
-    from gradviz.diagnosis.explain import answer
-
-    recording = error.asked.recording
-    told = answer([tensor] if recording is None else [tensor, recording], error.names, None)
-    return told if isinstance(told, Explanation) else None
+    return error.why(tensor)
 
 
 def _as_update(told: Explanation, code: str, error: ErrorContext, tensor: Any) -> str:
@@ -183,6 +187,7 @@ def _as_update(told: Explanation, code: str, error: ErrorContext, tensor: Any) -
     return ""
 
 
+_CAN_BE_NONE = (ast.Name, ast.Attribute, ast.Subscript, ast.Call)
 _OPERATORS = {
     **{"+": ast.Add, "-": ast.Sub, "*": ast.Mult, "/": ast.Div, "//": ast.FloorDiv},
     **{"@": ast.MatMult, "%": ast.Mod, "** or pow()": ast.Pow, "|": ast.BitOr, "&": ast.BitAnd},
@@ -190,27 +195,27 @@ _OPERATORS = {
 }
 
 
-def _suspects(statement: ast.stmt, message: TorchMessage) -> Iterator[ast.expr]:
+def _suspects(statement: ast.stmt, read: TorchMessage) -> Iterator[ast.expr]:
     """The expressions in a line that may be the None of a message."""
     attributes = [
         node.value
         for node in ast.walk(statement)
-        if isinstance(node, ast.Attribute) and message.attribute == node.attr
+        if isinstance(node, ast.Attribute) and read.attribute == node.attr
     ]
     found = attributes or [
-        each for node in ast.walk(statement) for each in _suspects_in(node, message)
+        each for node in ast.walk(statement) for each in _suspects_in(node, read)
     ]
-    yield from (each for each in found if isinstance(each, ast.Call) or stored(each))
+    yield from (each for each in found if isinstance(each, _CAN_BE_NONE))
 
 
-def _suspects_in(node: ast.AST, message: TorchMessage) -> list[ast.expr]:
-    if message.kind is Kind.NONE_OPERAND:
-        return _operands_in(node, message)
-    if message.kind is Kind.NONE_COMPARED:
+def _suspects_in(node: ast.AST, read: TorchMessage) -> list[ast.expr]:
+    if read.kind is Kind.NONE_OPERAND:
+        return _operands_in(node, read)
+    if read.kind is Kind.NONE_COMPARED:
         return [node.left, *node.comparators] if isinstance(node, ast.Compare) else []
-    if message.kind is Kind.NONE_NEGATED and isinstance(node, ast.UnaryOp):
+    if read.kind is Kind.NONE_NEGATED and isinstance(node, ast.UnaryOp):
         return [node.operand]
-    if message.kind is Kind.NONE_INDEXED:
+    if read.kind is Kind.NONE_INDEXED:
         return [node.value] if isinstance(node, ast.Subscript) else []
     if isinstance(node, ast.Call):
         return [*node.args, *(each.value for each in node.keywords)]
@@ -221,16 +226,16 @@ def _suspects_in(node: ast.AST, message: TorchMessage) -> list[ast.expr]:
     return [node.iter] if isinstance(node, (ast.For, ast.comprehension)) else []
 
 
-def _operands_in(node: ast.AST, message: TorchMessage) -> list[ast.expr]:
+def _operands_in(node: ast.AST, read: TorchMessage) -> list[ast.expr]:
     """The sides of an operator that were None."""
-    kind = _OPERATORS.get(message.operator.removesuffix("="), ast.operator)
+    kind = _OPERATORS.get(read.operator.removesuffix("="), ast.operator)
     if isinstance(node, ast.BinOp) and isinstance(node.op, kind):
         sides = [node.left, node.right]
     elif isinstance(node, ast.AugAssign) and isinstance(node.op, kind):
         sides = [node.target, node.value]
     else:
         return []
-    names = (message.left, message.right)
+    names = (read.left, read.right)
     return [side for side, name in zip(sides, names, strict=True) if name == "NoneType"]
 
 

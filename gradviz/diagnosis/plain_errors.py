@@ -370,8 +370,8 @@ _TABLE: Sequence[tuple[str, tuple[Kind, ...], Verdict, str, str]] = (
 
 def _of_kind(kinds: tuple[Kind, ...]) -> Callable[[Context, ErrorContext], Evidence | None]:
     def match(context: Context, error: ErrorContext) -> Evidence | None:
-        message = error.message
-        if message is None or message.kind not in kinds:
+        read = error.read
+        if read is None or read.kind not in kinds:
             return None
         return error.evidence(words=_words(error))
 
@@ -379,16 +379,16 @@ def _of_kind(kinds: tuple[Kind, ...]) -> Callable[[Context, ErrorContext], Evide
 
 
 def _words(error: ErrorContext) -> dict[str, object]:
-    message = error.message
-    assert message is not None
-    kind = message.python_type
+    read = error.read
+    assert read is not None
+    kind = read.python_type
     words: dict[str, object] = {
         "a_type": f"{'an' if kind[:1] in 'aeioAEIO' else 'a'} {kind}",
-        "expected_lower": message.expected.lower(),
-        "named": f" ({message.name})" if message.name else "",
+        "expected_lower": read.expected.lower(),
+        "named": f" ({read.name})" if read.name else "",
     }
-    if message.kind in (Kind.ONE_OF_SEVERAL_VIEWS, Kind.BASE_OF_SEVERAL_VIEWS):
-        words["operation_word"] = forward_word(message.node)
+    if read.kind in (Kind.ONE_OF_SEVERAL_VIEWS, Kind.BASE_OF_SEVERAL_VIEWS):
+        words["operation_word"] = forward_word(read.node)
     return words
 
 

@@ -45,8 +45,9 @@ def statement_at(location: SourceLocation) -> ast.stmt | None:
     if tree is None:
         return _alone(location.text)
     for node in ast.walk(tree):
-        is_there = isinstance(node, ast.stmt) and _spans(node, location.line)
-        if is_there and (found is None or node.lineno >= found.lineno):
+        if not isinstance(node, ast.stmt) or not _spans(node, location.line):
+            continue
+        if found is None or node.lineno >= found.lineno:
             found = node
     return found
 
@@ -61,17 +62,16 @@ def expressions_at(location: SourceLocation, word: str) -> list[ast.expr]:
     statement = statement_at(location)
     if statement is None:
         return []
-    found = [
+    found: list[ast.expr] = [
         node
         for node in ast.walk(statement)
-        if isinstance(node, ast.expr)
-        and isinstance(node, (ast.BinOp, ast.Call))
+        if isinstance(node, (ast.BinOp, ast.Call))
         and location.column in (-1, node.col_offset)
         and node.lineno <= location.line <= (node.end_lineno or node.lineno)
     ]
     kind = _BINARY.get(word.rstrip("_"))
     named = [node for node in found if _is_named(node, word, kind)]
-    calls = [node for node in found if isinstance(node, ast.Call)]
+    calls: list[ast.expr] = [node for node in found if isinstance(node, ast.Call)]
     return named or calls or ([] if kind else found)
 
 

@@ -226,7 +226,8 @@ def _freeing(context: Context, error: ErrorContext) -> Event | None:
     passes = context.happened(EventKind.BACKWARD)[:-1]
     location = error.problem.location if error.problem is not None else SourceLocation()
     there = [event for event in passes if location and event.location == location]
-    return (there or list(passes) or [None])[-1]
+    found = there or list(passes)
+    return found[-1] if found else None
 
 
 def _who(event: Event | None, error: ErrorContext) -> str:
@@ -236,7 +237,7 @@ def _who(event: Event | None, error: ErrorContext) -> str:
 
 
 def _is_freed(error: ErrorContext) -> bool:
-    return error.message is not None and error.message.kind is MessageKind.FREED
+    return error.read is not None and error.read.kind is MessageKind.FREED
 
 
 def _evidence(
@@ -255,7 +256,7 @@ def _evidence(
         nodes, culprit = [carried.key, key], carried.key
         words["what"] = _called(carried, context)
         words["again"] = f" at {mention(carried.used.source)}" if carried.used else ""
-    return error.evidence(nodes, locations, culprit, who=_who(freeing, error), **words)
+    return error.evidence(nodes, locations, culprit, words={"who": _who(freeing, error), **words})
 
 
 def _from_step_to_step(context: Context, error: ErrorContext) -> Evidence | None:

@@ -26,8 +26,8 @@ __all__ = ["RULES"]
 def _given(context: Context, error: ErrorContext) -> Evidence | None:
     if not is_of(error, Kind.GIVEN_ANOTHER, Kind.GIVEN_ANOTHER_DEVICE):
         return None
-    message = error.message
-    assert message is not None
+    read = error.read
+    assert read is not None
     key = context.roots[0] if len(context.roots) == 1 else ""
     name = context.graph.nodes[key].get("name", "") if key else ""
     like = f"torch.ones_like({name or 'y'})"
@@ -37,7 +37,7 @@ def _given(context: Context, error: ErrorContext) -> Evidence | None:
         [key],
         culprit=key,
         call=call,
-        what=message.aspect or "device",
+        what=read.aspect or "device",
         root=name or "the result",
         given=given,
     )
@@ -54,12 +54,12 @@ def _number_given(context: Context, error: ErrorContext) -> Evidence | None:
         is_given = _passes_a_number(error)
     if not is_given:
         return None
-    assert error.message is not None
+    assert error.read is not None
     call = _call(error)
     fix = "loss.backward(torch.ones_like(loss)); for a single number: loss.backward()"
     if call != "backward":
         fix = "grad_outputs=torch.ones_like(loss); for a single number leave it out"
-    return error.evidence(call=call, a_type=with_article(error.message.python_type), fix=fix)
+    return error.evidence(call=call, a_type=with_article(error.read.python_type), fix=fix)
 
 
 def _calls_in(error: ErrorContext, name: str) -> list[ast.Call]:
@@ -100,15 +100,15 @@ def _from_hook(context: Context, error: ErrorContext) -> Evidence | None:
     kinds = (Kind.HOOK_CHANGED_SHAPE, Kind.HOOK_CHANGED_TYPE, Kind.HOOK_RETURNED_NO_TENSOR)
     if not is_of(error, *kinds):
         return None
-    message = error.message
-    assert message is not None
+    read = error.read
+    assert read is not None
     change = {
         Kind.HOOK_CHANGED_SHAPE: "a gradient of another shape",
         Kind.HOOK_CHANGED_TYPE: "a gradient of another dtype or device "
-        f"({message.expected} → {message.got})",
-        Kind.HOOK_RETURNED_NO_TENSOR: f"{with_article(message.python_type)}, not a tensor",
-    }[message.kind]
-    name = message.name if message.name.isidentifier() and message.name != "hook" else ""
+        f"({read.expected} → {read.got})",
+        Kind.HOOK_RETURNED_NO_TENSOR: f"{with_article(read.python_type)}, not a tensor",
+    }[read.kind]
+    name = read.name if read.name.isidentifier() and read.name != "hook" else ""
     last = _last_seen(context, name)
     who, also = f"the hook {name}" if name else "a hook", ""
     if last is not None:
@@ -171,25 +171,26 @@ def _of_function(context: Context, error: ErrorContext, node: str, **words: obje
     line = source_of(context, key)
     applied = f"; it was applied at {mention(line)}" if line else ""
     name = node.removesuffix("0").removesuffix("Backward")
-    return error.evidence([key], locations_of([line]), key, who=name, applied=applied, **words)
+    words = {"who": name, "applied": applied, **words}
+    return error.evidence([key], locations_of([line]), key, words=words)
 
 
 def _from_function(context: Context, error: ErrorContext) -> Evidence | None:
     if not is_of(error, Kind.RETURNED_ANOTHER_SHAPE, Kind.RETURNED_ANOTHER_DEVICE):
         return None
-    message = error.message
-    assert message is not None
-    is_shape = message.kind is Kind.RETURNED_ANOTHER_SHAPE
+    read = error.read
+    assert read is not None
+    is_shape = read.kind is Kind.RETURNED_ANOTHER_SHAPE
     what = "shape" if is_shape else "device"
     fix = "sum over the dimensions that were broadcast" if is_shape else "grad.to(input.device)"
-    return _of_function(context, error, message.node, what=what, fix=fix)
+    return _of_function(context, error, read.node, what=what, fix=fix)
 
 
 def _count_from_function(context: Context, error: ErrorContext) -> Evidence | None:
     if not is_of(error, Kind.RETURNED_ANOTHER_COUNT):
         return None
-    assert error.message is not None
-    return _of_function(context, error, error.message.node)
+    assert error.read is not None
+    return _of_function(context, error, error.read.node)
 
 
 _ABOUT_TENSORS = ("shape", "size", "device", "dimension", "dtype", "multipl")
@@ -198,7 +199,7 @@ _ABOUT_TENSORS = ("shape", "size", "device", "dimension", "dtype", "multipl")
 def _raised_in_function(context: Context, error: ErrorContext) -> Evidence | None:
     """Any other error that was raised in such a backward."""
     ctx: Any = function_of(error.error)
-    if ctx is None or error.message is not None:
+    if ctx is None or error.read is not None:
         return None
     text = error.text.partition("\n")[0][:200].rstrip(".")
     node = type(ctx).__name__
