@@ -321,6 +321,11 @@ def _number(value: Any) -> Any:
     return float(value) if value in _NOT_IN_JSON.values() else complex(value)
 
 
+def _range(value: Any) -> tuple[float, float]:
+    low, high = value
+    return float(low), float(high)
+
+
 def _summary(value: dict[str, Any] | None) -> TensorSummary | None:
     if value is None:
         return None
@@ -387,6 +392,7 @@ _COUNTS = (
     "root",
     "accumulations",
     "version",
+    "used_version",
     "hooks",
     "saved_bytes",
     "storage",
@@ -406,6 +412,8 @@ _NODE: dict[str, Callable[[Any], Any]] = {
     "shape": _shape,
     "calls": _shape,
     "value": _summary,
+    "used_value": _summary,
+    "grad_range": _range,
     "grad": _summary,
     "saved": _saved,
     "buffers": Buffers,
@@ -424,6 +432,7 @@ _EDGE: dict[str, Callable[[Any], Any]] = {
     "output": int,
     "through": _words,
     _LINE: _text,
+    "word": _text,
     "grad": _summary,
     "norm": float,
     "level": float,

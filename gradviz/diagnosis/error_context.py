@@ -60,7 +60,6 @@ class ErrorContext:
         asked: the question: tensors, modules, the recording, the exception.
         names: what tensors are called.
         why: explains why a tensor has no gradient.
-        frames: of the recording, if there is one.
         key: "": it has no node of its own.
         group: of the verdicts that apply.
     """
@@ -74,7 +73,6 @@ class ErrorContext:
     asked: Asked = field(default_factory=Asked)
     names: Names | None = None
     why: Why | None = None
-    frames: tuple[Frame, ...] = ()
     key: str = ""
     group: Group = Group.ERROR
 
@@ -99,7 +97,7 @@ class ErrorContext:
     @cached_property
     def called(self) -> dict[int, str]:
         """What tensors are called, by their ``id``."""
-        from gradviz.diagnosis.live import names_of
+        from gradviz.diagnosis.reading import names_of
 
         return names_of(self.names) if self.names is not None else {}
 
@@ -112,7 +110,7 @@ class ErrorContext:
 
         name, op = self.called.get(id(tensor), ""), forward_word(tensor.grad_fn.name())
         recording = self.asked.recording
-        if recording is not None and (event := recording.event_of(tensor)):
+        if recording is not None and (event := recording._event_of(tensor)):
             return ResultOrigin(name or event.name, event.word, event.location, event.node)
         return ResultOrigin(name, op)
 
@@ -158,9 +156,7 @@ def _subject(asked: Asked, names: Names) -> ErrorContext:
         assert event is not None
         location, library = event.location, SourceLocation()
         name, text = event.word, details.message if isinstance(details, ErrorDetails) else ""
-    return ErrorContext(
-        name, text, location, library, problem, is_backward, asked, names, frames=frames
-    )
+    return ErrorContext(name, text, location, library, problem, is_backward, asked, names)
 
 
 def _event_of_error(asked: Asked) -> Event | None:
@@ -175,7 +171,7 @@ def _event_of_error(asked: Asked) -> Event | None:
 
 
 def _context(asked: Asked, names: Names) -> Context:
-    from gradviz.diagnosis.live import look
+    from gradviz.diagnosis.reading import look
 
     tensors = [each for each in asked.tensors if id(each) not in asked.parameters]
     if asked.recording is None:
@@ -185,7 +181,7 @@ def _context(asked: Asked, names: Names) -> Context:
     graph = (failed or frames)[-1].graph
     passed = [frame.graph for frame in frames if frame.kind is FrameKind.AFTER_BACKWARD]
     roots = tuple(_roots_of(asked, tensors, graph))
-    context = Context(graph, roots, events, passed[-1] if passed else None)
+    context = Context(graph, roots, events, frames, passed[-1] if passed else None)
     if tensors and not graph:
         context = replace(look(Asked(roots=tensors), names)[0], events=events)
     return context

@@ -8,7 +8,7 @@ from typing import Any
 from gradviz.diagnosis.context import Context
 from gradviz.diagnosis.error_context import ErrorContext
 from gradviz.diagnosis.lines import locations_of, mention
-from gradviz.diagnosis.missing import RECORD
+from gradviz.diagnosis.no_gradient import RECORD
 from gradviz.diagnosis.no_graph import is_of, source_of
 from gradviz.diagnosis.rule import Evidence, Needs, Rule
 from gradviz.diagnosis.syntax import expressions_at, statement_at

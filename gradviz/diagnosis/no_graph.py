@@ -6,10 +6,10 @@ from collections.abc import Callable
 from typing import Any
 
 from gradviz.diagnosis.context import Context, listed
-from gradviz.diagnosis.cuts import cut_words, evidence_of, fix_of_cut, lost_on_the_way
+from gradviz.diagnosis.cuts import cut_words, fix_of_cut, lines_of, lost_on_the_way
 from gradviz.diagnosis.error_context import ErrorContext
 from gradviz.diagnosis.lines import locations_of, mention
-from gradviz.diagnosis.missing import RECORD
+from gradviz.diagnosis.no_gradient import RECORD
 from gradviz.diagnosis.rule import Evidence, Needs, Rule
 from gradviz.diagnosis.traceback_locals import grad_call_of, module_of
 from gradviz.diagnosis.verdict import Verdict
@@ -97,10 +97,9 @@ def _cut_off(context: Context, error: ErrorContext, key: str) -> Evidence | None
     cut = lost_on_the_way(context.graph, key)
     if cut is None:
         return None
-    found = evidence_of(context, cut)
     return error.evidence(
-        [each for each in found if each in context.graph],
-        locations_of(each for each in found if each not in context.graph),
+        [cut.target],
+        lines_of(context, cut),
         cut.target,
         began=_began(context, error),
         cut=cut_words(context, cut),
@@ -195,7 +194,7 @@ def _unused_inputs(error: ErrorContext) -> list[str]:
         return []
     from gradviz.capture.tensors.names import Names
     from gradviz.capture.tracing.tracer import trace_subjects
-    from gradviz.diagnosis.live import identity_of
+    from gradviz.diagnosis.reading import identity_of
 
     subjects = {identity_of(each): each for each in (*call.outputs, *call.inputs)}
     graph = trace_subjects(tuple(subjects.values()), Names([]))
@@ -204,7 +203,7 @@ def _unused_inputs(error: ErrorContext) -> list[str]:
     reached = Context(graph, tuple(keys[identity_of(each)] for each in call.outputs))
     names = []
     for number, tensor in enumerate(call.inputs):
-        if not reached.has_way(keys[identity_of(tensor)]):
+        if not reached.is_reachable(keys[identity_of(tensor)]):
             name = error.called.get(id(tensor), "")
             names.append(f"{name} (inputs[{number}])" if name else f"inputs[{number}]")
     return names

@@ -175,7 +175,7 @@ def _as_update(told: Explanation, code: str, error: ErrorContext, tensor: Any) -
     if told.verdict is not Verdict.NON_LEAF:
         return ""
     recording = error.asked.recording
-    event = recording.event_of(tensor) if recording is not None else None
+    event = recording._event_of(tensor) if recording is not None else None
     for location in (*((event.location,) if event is not None else ()), error.location):
         statement = statement_at(location)
         if not isinstance(statement, ast.Assign) or not isinstance(statement.value, ast.BinOp):

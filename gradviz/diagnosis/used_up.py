@@ -14,9 +14,9 @@ from gradviz.diagnosis.lines import mention
 from gradviz.diagnosis.rule import Evidence, Needs, Rule
 from gradviz.diagnosis.syntax import assignments_to, expressions_at, operands, stored
 from gradviz.diagnosis.verdict import Verdict
-from gradviz.diagnosis.ways import below
 from gradviz.facts import FrameKind, SourceLocation
 from gradviz.graph import Buffers
+from gradviz.graph.algorithms import ancestors
 from gradviz.story import Event, EventKind
 from gradviz.torch_messages import MessageKind
 
@@ -61,7 +61,7 @@ class _Order:
 
     def __init__(self, context: Context, error: ErrorContext, passed: int) -> None:
         self._context, self._passed = context, passed
-        graphs = [context.graph, *(frame.graph for frame in error.frames)]
+        graphs = [context.graph, *(frame.graph for frame in context.frames)]
         self.created: dict[str, int] = {}
         for graph in graphs:
             for key, data in graph.nodes(data=True):
@@ -79,7 +79,7 @@ class _Order:
         # A frame after that pass shows what had been computed before it, and nothing newer.
         shown = [
             self.created[key]
-            for frame in error.frames
+            for frame in context.frames
             if frame.kind is FrameKind.AFTER_BACKWARD and frame.follows >= passed
             for key in frame.graph
             if key in self.created and self._is_first_after(frame.follows)
@@ -115,11 +115,11 @@ def _carried(context: Context, error: ErrorContext, passed: Event) -> Carried | 
     edges = [
         (one, other)
         for one, other in graph.edges()
-        if one in context.below_roots
+        if one in context.behind_roots
         and created.get(one, order.border + 1) <= order.border < created.get(other, -1)
     ]
     failed = error.problem.node if error.problem is not None else ""
-    fitting = [edge for edge in edges if failed in below(graph, [edge[0]])]
+    fitting = [edge for edge in edges if failed in ancestors(graph, [edge[0]])]
     if not (fitting or edges):
         return None
     key, user = max(fitting or edges, key=lambda edge: (created[edge[0]], -created[edge[1]]))
@@ -336,7 +336,9 @@ def _not_recorded(context: Context, error: ErrorContext) -> Evidence | None:
     if not _is_freed(error):
         return None
     graph = context.graph
-    freed = [key for key in context.below_roots if graph.nodes[key].get("buffers") is Buffers.FREED]
+    freed = [
+        key for key in context.behind_roots if graph.nodes[key].get("buffers") is Buffers.FREED
+    ]
     nodes = sorted(freed, key=lambda key: -graph.nodes[key].get("sequence_nr", 0))[:1]
     return error.evidence(nodes, culprit=nodes[0] if nodes else "")
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gradviz import serialize
-from gradviz.comparison import mark_changes
+from gradviz.comparison import mark_changes, mark_stale_leaves
 from gradviz.errors import GradvizError, UsageError
 from gradviz.frontends.display import output, preformatted, waiting
 from gradviz.frontends.files import FORMATS, check_folder, format_of, write_atomically
@@ -128,7 +128,7 @@ class Drawing:
     @cached_property
     def shown(self) -> Story:
         """The story as it is drawn: through the views, with a sentence under each frame."""
-        marked = mark_changes(self.story)
+        marked = self.story if len(self.story) == 1 else mark_stale_leaves(mark_changes(self.story))
         frames = []
         with stage("folding"):
             for number, frame in enumerate(marked):

@@ -20,7 +20,8 @@ Edge = tuple[str, str, int, Any]
 """Source, target, input number and attributes, as networkx gives them."""
 
 _ARROW = 8.0
-_MARK_ROOM = 20.0
+_MARK_ROOM = 14.0  # points from the line of a cut edge to the text beside its sign
+_CAUSE_LINE = 14.0
 QUIET = (Cause.NOT_RECORDED, Cause.CONSTANT)
 """Causes of cuts that are drawn in grey: the input may never have required a gradient."""
 _DASHED = (EdgeKind.CUT, EdgeKind.ALIAS, EdgeKind.SAVED)
@@ -55,12 +56,15 @@ def cause_box(graph: GradGraph, edge: Edge) -> Box | None:
     before = graph.out_edges if graph.graph.get("flow") == "gradient" else graph.in_edges
     if any(other.get("cause") is data["cause"] for _, _, other in before(source, data=True)):
         return None
-    return Box(f"cut {source} {target} {number}", line_width(_cause_line(data)) + _MARK_ROOM, 18)
+    lines = _cause_lines(data)
+    width = 2 * (max(map(line_width, lines)) + _MARK_ROOM)
+    return Box(f"cut {source} {target} {number}", width, 6 + _CAUSE_LINE * len(lines))
 
 
-def _cause_line(data: Any) -> Line:
-    cause, source = data["cause"].value, data.get("source", "")
-    return (TextSpan(cause, Role.LOUD), *([TextSpan(source, Role.FACT)] if source else []))
+def _cause_lines(data: Any) -> list[Line]:
+    """The cause of a cut, and under it where it was recorded."""
+    spans = [TextSpan(data["cause"].value, Role.LOUD), TextSpan(data.get("source", ""), Role.FACT)]
+    return [(span,) for span in spans if span.text]
 
 
 def edge_group(graph: GradGraph, edge: Edge, places: EdgePlaces) -> Group:
@@ -72,9 +76,9 @@ def edge_group(graph: GradGraph, edge: Edge, places: EdgePlaces) -> Group:
     route = places.routes[source, target, number]
     shapes: list[Shape] = []
     if box:
-        shapes += _cause(box, data, places.centers[box.key])
-        shapes.append(Curve(route, token, 1.3, dashed=True))
-        route = places.routes[box.key]
+        before, route = route, places.routes[box.key]
+        shapes.append(Curve(before, token, 1.3, dashed=True))
+        shapes += _cause(before[-1], route[0], data)
     drawn = _without_tip(route)
     shapes += [
         Curve(drawn, token, line, kind in _DASHED),
@@ -93,10 +97,17 @@ def edge_group(graph: GradGraph, edge: Edge, places: EdgePlaces) -> Group:
     return Group(f"{source}-{target}-{number}", f"edge {kind.value}", tuple(shapes), tooltip)
 
 
-def _cause(box: Box, data: Any, center: Point) -> list[Shape]:
-    x, y = center[0] - box.width / 2, center[1]
-    mark = _break_mark((x + 8, y), (1.0, 0.0), "loud")
-    return [*mark[1:], set_line(_cause_line(data), x + _MARK_ROOM, y + 4)]
+def _cause(start: Point, end: Point, data: Any) -> list[Shape]:
+    """The line across the box of a cause, the sign of a cut on it, and the text beside it."""
+    x, y = (start[0] + end[0]) / 2, (start[1] + end[1]) / 2
+    lines = _cause_lines(data)
+    first = y + 4 - _CAUSE_LINE * (len(lines) - 1) / 2
+    texts = [
+        set_line(line, x + _MARK_ROOM, first + _CAUSE_LINE * number)
+        for number, line in enumerate(lines)
+    ]
+    across = Curve((start, start, end, end), "loud", 1.3, dashed=True)
+    return [across, *_break_mark((x, y), _unit(start, end), "loud"), *texts]
 
 
 def _unit(start: Point, end: Point) -> Point:

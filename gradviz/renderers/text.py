@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from gradviz.graph import Cause, EdgeKind, GradGraph
+from gradviz.graph import Cause, EdgeKind, GradGraph, NodeKind
 from gradviz.renderers.labels import Label, cause_text, clean, labels_of
 from gradviz.renderers.theme import has_bars, scale_text, text_bar
 from gradviz.story import Frame, Story
@@ -98,16 +98,25 @@ class _Tree:
             for key, data in self.graph.nodes(data=True)
             if not self.users[key] and key not in roots and "clone_of" not in data
         ]
-        stack = [_Step(key, "", "") for key in reversed([*roots, *ends])]
+        # A leaf that was asked for stands under what was computed from it.
+        first = [key for key in roots if not self._is_used_leaf(key)]
+        last = [key for key in roots if self._is_used_leaf(key)]
+        stack = [_Step(key, "", "") for key in reversed([*first, *ends, *last])]
         while stack:
             step = stack.pop()
             inputs = self._inputs(step.key)
             again = step.key in self.seen
             column = self._column(step.key, again)
+            if again and not step.lead:
+                continue
             yield column + _fit(step.lead) + self._words(step, bool(inputs), again)
             self.seen.add(step.key)
             if inputs and not again:
                 stack += reversed(self._next(step, inputs))
+
+    def _is_used_leaf(self, key: str) -> bool:
+        kind = self.graph.nodes[key]["kind"]
+        return bool(self.users[key]) and kind in (NodeKind.LEAF, NodeKind.PARAMETER)
 
     def _column(self, key: str, again: bool) -> str:
         """The column of `color_by`, before the line."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Collection
 from typing import Any
 
@@ -10,9 +11,9 @@ import networkx as nx
 
 from gradviz.errors import UsageError
 from gradviz.graph import EdgeKind, GradGraph, Mark, NodeKind, TensorSummary
-from gradviz.views.flow import along_the_data
-from gradviz.views.sums import is_known, norm_of
-from gradviz.views.view import view
+from gradviz.graph.text import must_be
+from gradviz.views.groups import is_known, norm_of
+from gradviz.views.view import along_the_data, view
 
 __all__ = ["SCALES", "color_by"]
 
@@ -58,7 +59,7 @@ def color_by(graph: GradGraph, by: str = "grad_norm") -> GradGraph:
         ({'a': 0.25, 'b': 1.0}, {'by': 'saved_bytes', 'low': 0, 'high': 40})
     """
     if by not in SCALES:
-        raise UsageError(f"color_by cannot be {by!r}: pass {', '.join(SCALES)}")
+        raise UsageError(must_be("color_by", f"one of {', '.join(SCALES)}", by))
     seen: GradGraph = graph.copy()
     for data in (*_data_of_nodes(seen), *(data for *_, data in seen.edges(data=True))):
         for attribute in ("level", "mark", "norm"):
@@ -89,25 +90,37 @@ def _bytes(graph: GradGraph) -> dict[str, Any]:
 def _norms(graph: GradGraph) -> dict[str, Any]:
     """Put the levels and marks on a graph; returns the ends of the scale."""
     known = {key: found for key in graph if (found := _gradient(graph, key)) is not None}
-    norms = {key: norm_of(found) for key, found in known.items() if not _wrong(found)}
+    norms = {
+        key: graph.nodes[key].get("grad_range", (0.0, norm_of(found)))[1]
+        for key, found in known.items()
+        if not _wrong(found)
+    }
     carried = [data["grad"] for *_, data in graph.edges(data=True) if "grad" in data]
     along = [norm_of(found) for found in carried if not _wrong(found)]
     above = [norm for norm in (*norms.values(), *along) if norm > 0]
     high = max(above, default=0.0)
     low = min([*above, high / _DECADE])  # small differences are to look small
     for key, found in known.items():
-        graph.nodes[key].update(_place(found, low, high))
+        graph.nodes[key].update(_place(found, norms.get(key, 0.0), low, high))
     dead = _dead(graph, norms)
     for key in dead:
         graph.nodes[key]["mark"] = Mark.ZERO
     for key in _first(graph, [key for key, found in known.items() if _wrong(found)]):
         graph.nodes[key]["mark"] = Mark.FIRST
+    uses = _uses(graph)
     for source, target, data in graph.edges(data=True):
         if data.get("kind") is EdgeKind.CUT:
             continue
-        held = known.get(_held_by(graph, source, target, data), data.get("grad"))
+        holder = _held_by(graph, source, target, data)
+        # The gradient of a leaf is the sum over its uses and passes, not what came along one edge.
+        start = graph.nodes[graph.nodes[source].get("clone_of", source)]
+        is_sum = start["kind"] in _LEAVES and (
+            uses[graph.nodes[source].get("clone_of", source)] > 1
+            or start.get("accumulations", 1) > 1
+        )
+        held = data.get("grad") if is_sum else known.get(holder, data.get("grad"))
         if held is not None:
-            data.update(_place(held, low, high))
+            data.update(_place(held, norm_of(held), low, high))
             if not _wrong(held):
                 data["norm"] = _round(norm_of(held))
         elif source in dead and target in dead:
@@ -115,11 +128,19 @@ def _norms(graph: GradGraph) -> dict[str, Any]:
     return {"low": _round(low), "high": _round(high)} if above else {}
 
 
-def _place(gradient: TensorSummary, low: float, high: float) -> dict[str, Any]:
-    """The level of a gradient on the scale, or its mark."""
+def _uses(graph: GradGraph) -> Counter[str]:
+    """How many edges carry a gradient to each node, its copies included."""
+    return Counter(
+        graph.nodes[source].get("clone_of", source)
+        for source, _, data in graph.edges(data=True)
+        if data.get("kind") is not EdgeKind.CUT
+    )
+
+
+def _place(gradient: TensorSummary, norm: float, low: float, high: float) -> dict[str, Any]:
+    """The level of a gradient of that norm on the scale, or its mark."""
     if _wrong(gradient):
         return {"mark": Mark.NOT_FINITE}
-    norm = norm_of(gradient)
     if not norm:
         return {"mark": Mark.ZERO}
     return {"level": round(math.log(norm / low) / math.log(high / low), _DIGITS)}
