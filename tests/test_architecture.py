@@ -225,8 +225,7 @@ PATTERNS = {
     "renderers/layout/graphviz_process.py": "the output of Graphviz",
     "renderers/svg.py": "ids in an SVG",
     "reports/checkpoints.py": "names of dtypes",
-    "views/inference.py": "paths and names of the user's parameters",
-    "views/periods.py": "numbers in the user's names",
+    "views/modules.py": "paths and names of the user's parameters",
     "views/repeats.py": "numbers in the user's names",
 }
 

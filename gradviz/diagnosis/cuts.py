@@ -59,7 +59,8 @@ def cut_words(context: Context, cut: CutEdge) -> str:
     cause = cut.edge.get("cause", Cause.NOT_RECORDED)
     word, more = _WORD_OF_CAUSE.get(cause), ""
     if word is None:
-        op = graph.nodes[cut.target].get("op") or word_of(graph.nodes[cut.target])
+        op = cut.edge.get("word") or graph.nodes[cut.target].get("op", "")
+        op = op or word_of(graph.nodes[cut.target])
         word, more = op.partition(",")[0], ", which has no gradient"
     line = cut.edge.get("source", "")
     if off := _switched_off(context, cut):

@@ -152,7 +152,11 @@ def context_of(recording: Recording, roots: Sequence[Any] = ()) -> Context:
     ends = ancestors(graph, keys, is_data)
     lost = {
         leaf: [
-            CutEdge(each.target, each.target, {"cause": each.cause, "source": each.source})
+            CutEdge(
+                each.target,
+                each.target,
+                {"cause": each.cause, "source": each.source, "word": each.word},
+            )
             for each in cuts
         ]
         for leaf, cuts in recording._cut_off(graph, ends).items()

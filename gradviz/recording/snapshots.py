@@ -20,9 +20,9 @@ from gradviz.errors import SubjectError
 from gradviz.graph import Cause, GradGraph
 from gradviz.recording.hooks import HookedTensor, held_with_hooks
 from gradviz.recording.live_outputs import live_outputs, sharing_outputs
-from gradviz.recording.provenance import CutLeaves, Leaf, leaves_in
+from gradviz.recording.provenance import CutLeaves, CutSite, Leaf, leaves_in
 from gradviz.recording.saved_values import Contents, contents_of
-from gradviz.recording.source_lines import CodeLocation, user_frame
+from gradviz.recording.source_lines import user_frame
 from gradviz.recording.stable_trace import (
     Additions,
     Keys,
@@ -46,11 +46,13 @@ class CutOff(NamedTuple):
         target: key of the untracked tensor that got its data.
         cause: why.
         source: the line.
+        word: the function that cut it, "" when it is not known.
     """
 
     target: str
     cause: Cause
     source: str
+    word: str = ""
 
 
 class SnapshotSeries:
@@ -165,11 +167,12 @@ class SnapshotSeries:
             The cuts, by the keys of the leaves.
         """
         cut_leaves = self._cut_leaves.get(graph, {})
-        seen: dict[tuple[Cause, CodeLocation], int] = {}
+        seen: dict[CutSite, int] = {}
         found: dict[str, list[CutOff]] = {}
         for key in sorted(cut_leaves.keys() & set(targets), key=lambda key: int(key[1:])):
             for where, leaves in cut_leaves[key].items():
-                cut = CutOff(key, where[0], self._state.lines.line(*where[1]).source)
+                source = self._state.lines.line(*where.place).source
+                cut = CutOff(key, where.cause, source, where.word)
                 for number in leaves_in(leaves & ~seen.get(where, 0)):
                     found.setdefault(self.keys.of(Leaf(number).identity), []).append(cut)
                 seen[where] = seen.get(where, 0) | leaves

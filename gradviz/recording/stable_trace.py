@@ -69,6 +69,13 @@ class Keys:
         """The key of a node, "" if no frame has shown it."""
         return self._keys.get(identity, "")
 
+    def merge(self, pairs: list[tuple[Hashable, Hashable]]) -> None:
+        """Give each second identity the key of the first one, if it has none."""
+        for old, new in pairs:
+            if (key := self._keys.get(old)) is not None:
+                self._keys.setdefault(new, key)
+        pairs.clear()
+
     def assign(self, identities: Mapping[str, Hashable]) -> dict[str, str]:
         """Keys for a whole graph, given the identity of each node by its key there."""
         keys = self._keys
@@ -296,6 +303,7 @@ def take(
         state: has the source lines and the records of leaves.
         keys: gives out the keys.
     """
+    keys.merge(state.provenance.same_node)
     everything = (*roots, *additions.results, *additions.branches)
     if not everything:
         return Snapshot()

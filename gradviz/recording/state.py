@@ -290,7 +290,8 @@ class RecordingState:
         for tensor in new:
             if tensor.requires_grad and tensor.is_leaf:
                 if cause is not None and given and word_of(func) not in SHAPE_ONLY:
-                    inputs = [self.input_from(each, cause, place) for each in given]
+                    word = word_of(func)
+                    inputs = [self.input_from(each, cause, place, word) for each in given]
                     matters = any(map(_matters, inputs))
                     self.provenance.add(
                         tensor, word_of(func), _cause(inputs), place, inputs, matters
@@ -301,22 +302,29 @@ class RecordingState:
                 entry.identities = (leaf.identity,)
                 self.log(entry)
 
-    def input_from(self, tensor: torch.Tensor, cause: Cause, place: CodeLocation) -> Input:
-        """The way from a tensor to something that gets no gradient, for a cause if it had one.
+    def input_from(
+        self, tensor: torch.Tensor, cause: Cause, place: CodeLocation, word: str = ""
+    ) -> Input:
+        """A tensor as an input of an untracked tensor.
 
-        It looks at ``grad_fn``, so it is for those few tensors whose data leaves the graph.
+        It reads ``grad_fn``, so it is for the few tensors whose data leaves the graph.
+
+        Args:
+            tensor: the input.
+            cause: why the gradient is cut here, if the tensor requires grad.
+            place: where.
+            word: the function that cuts it.
         """
         if not tensor.requires_grad:
             return self.provenance.untracked(tensor).as_input()
         ref, node = weakref.ref(tensor), tensor.grad_fn
         if node is None:
             ancestors = self.provenance.ancestors(tensor)
-            return Input(self.provenance.leaf(tensor), cause, place, ref, ancestors=ancestors)
-        made, ancestors = (
-            OperationOutput(sequence_number(node), tensor.output_nr),
-            self.reachability.ancestors(node),
-        )
-        return Input(made, cause, place, ref, self.provenance.op_records(node), ancestors)
+            leaf = self.provenance.leaf(tensor)
+            return Input(leaf, cause, place, ref, ancestors=ancestors, word=word)
+        made = OperationOutput(sequence_number(node), tensor.output_nr)
+        ancestors, records = self.reachability.ancestors(node), self.provenance.op_records(node)
+        return Input(made, cause, place, ref, records, ancestors, word=word)
 
     def _flowed_in(self, end: int) -> CutLeaves:
         lost = NO_ANCESTORS.cut_leaves
@@ -338,7 +346,7 @@ class RecordingState:
         cause = self.cause_of_mode() or Cause.NOT_DIFFERENTIABLE
         if word in SHAPE_ONLY:
             given = ()
-        inputs = [self.input_from(tensor, cause, place) for tensor in given]
+        inputs = [self.input_from(tensor, cause, place, word) for tensor in given]
         self.add_untracked(word, inputs, new, place)
 
     def add_untracked(

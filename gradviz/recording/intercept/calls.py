@@ -64,7 +64,7 @@ def _after_cut(cause: Cause) -> _Look:
     def after(state: RecordingState, call: TorchCall) -> None:
         if isinstance(call.result, torch.Tensor) and not state.is_inside():
             place = state.place()
-            data = state.input_from(call.args[0], cause, place)
+            data = state.input_from(call.args[0], cause, place, word_of(call.func))
             kind = (
                 EventKind.OPERATION if isinstance(data.source, UntrackedTensor) else EventKind.CUT
             )
@@ -76,7 +76,7 @@ def _after_cut(cause: Cause) -> _Look:
 def _before_detach_(state: RecordingState, call: TorchCall) -> None:
     tensor = call.args[0]
     if tensor.requires_grad and not state.is_inside():
-        call.before = state.input_from(tensor, Cause.DETACH, state.place())
+        call.before = state.input_from(tensor, Cause.DETACH, state.place(), "detach_")
 
 
 def _after_detach_(state: RecordingState, call: TorchCall) -> None:
@@ -150,7 +150,7 @@ def _after_flag(state: RecordingState, call: TorchCall) -> None:
         action, identity = Action.REQUIRES_GRAD_ON, leaf.identity
     else:
         untracked = provenance.add(tensor, "", Cause.REQUIRES_GRAD, place, (), matters=True)
-        untracked.was = old if isinstance(old, Leaf) else None
+        untracked.leaf = old if isinstance(old, Leaf) else None
         action, identity = Action.REQUIRES_GRAD_OFF, untracked.identity
     entries = state.event_log.entries
     last = entries[-1] if entries else None

@@ -91,7 +91,7 @@ def _change_untracked(
     cause = state.cause_of_mode() or Cause.NOT_DIFFERENTIABLE
     for other in tensors_in((*call.args, *_without_out(call.kwargs))):
         if other is not target:
-            untracked.add_input(state.input_from(other, cause, place))
+            untracked.add_input(state.input_from(other, cause, place, word))
     if word not in untracked.changes:
         untracked.changes.append(word)
     if untracked.matters and not mattered:
