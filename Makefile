@@ -6,12 +6,14 @@ SITE := docs/_build/html
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help demo pictures gallery-graphs docs test size lint types clean
+.PHONY: help demo pictures gallery-graphs docs test test-fast fuzz size lint types clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo    draw the worked examples into $(GALLERY)/"
 	@echo "make test    run the tests"
+	@echo "make test-fast  run the tests that start no process"
+	@echo "make fuzz    check what is said of random programs (COUNT=2000 SEED=0)"
 	@echo "make size    count files and lines of each place in gradviz/"
 	@echo "make pictures  draw the pictures of README.md again"
 	@echo "make docs    build the site into $(SITE)/, and check it"
@@ -72,6 +74,14 @@ ifneq ($(NO_LATEX),)
 endif
 	$(BIN)/python -m pytest -n 2 \
 	  $(if $(strip $(LEFT_OUT)),-m "not ($(firstword $(LEFT_OUT)) or $(lastword $(LEFT_OUT)))") $(ARGS)
+
+test-fast: $(READY)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not (process or tool or latex)" tests $(ARGS)
+
+COUNT ?= 2000
+SEED ?= 0
+fuzz: $(READY)
+	$(BIN)/python tests/fuzz.py --count $(COUNT) --seed $(SEED)
 
 size:
 	@$(PYTHON) tests/house.py

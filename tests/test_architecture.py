@@ -206,7 +206,7 @@ TEXT_METHODS = {
 PATTERN_METHODS = {"search", "match", "fullmatch", "findall", "finditer", "sub", "subn", "split"}
 WORDING = ("wording",)
 ERROR_NAME = re.compile(r"(\w*_)?(err|error|exc|exception|problem|trouble)")
-MESSAGES = ("torch_messages",)
+MESSAGES = ("torch_messages", "frontends/program.py")  # the latter: pytest's, of standard input
 # File -> what it reads with regular expressions, none of it our own text.
 PATTERNS = {
     "torch_messages.py": "PyTorch's exception texts",
@@ -225,8 +225,7 @@ PATTERNS = {
     "renderers/layout/graphviz_process.py": "the output of Graphviz",
     "renderers/svg.py": "ids in an SVG",
     "reports/checkpoints.py": "names of dtypes",
-    "views/inference.py": "paths and names of the user's parameters",
-    "views/periods.py": "numbers in the user's names",
+    "views/modules.py": "paths and names of the user's parameters",
     "views/repeats.py": "numbers in the user's names",
 }
 
@@ -255,7 +254,7 @@ def made_a_string(node: ast.AST) -> str:
 def reads_prose(expression: ast.expr) -> bool:
     for node in ast.walk(expression):
         if isinstance(node, ast.Attribute) and node.attr in PROSE:
-            return not isinstance(node.value, ast.Constant)
+            return ast.unparse(node.value) != "nodes"  # docutils has a class called caption
         if made_a_string(node) in SPOKEN:
             return True
     return False

@@ -175,7 +175,9 @@ def test_turned_arrows_carry_the_same(traced: GradGraph, by: str) -> None:
 
 
 def test_another_word_is_refused(traced: GradGraph) -> None:
-    with pytest.raises(UsageError, match="'norm': pass grad_norm, saved_bytes, device, dtype"):
+    with pytest.raises(
+        UsageError, match="must be one of grad_norm, saved_bytes, device, dtype, got 'norm'"
+    ):
         views.color_by(traced, "norm")
 
 

@@ -116,10 +116,9 @@ def test_a_leaf_is_connected_if_and_only_if_torch_finds_a_gradient(
 ) -> None:
     with gradviz.record() as run:
         leaves, loss = run_program(steps)
-    said = [
-        gradviz.explain(each, loss, *([run] if recorded else []), names={}).verdict in CONNECTED
-        for each in leaves
-    ]
+    recording = [run] if recorded else []
+    told = [gradviz.explain(each, *recording, loss=loss, names={}) for each in leaves]
+    said = [each.verdict in CONNECTED for each in told]
     if loss.requires_grad:
         grads = torch.autograd.grad(loss, leaves, allow_unused=True)
         assert said == [grad is not None for grad in grads]

@@ -11,7 +11,7 @@ from gradviz.diagnosis.focus import part_about
 from gradviz.diagnosis.verdict import Verdict
 from gradviz.facts import SourceLocation
 from gradviz.graph import GradGraph
-from gradviz.reports.saved_tensors import SavedTable, saved
+from gradviz.reports.memory import SavedTable, saved
 from gradviz.shown import Shown
 from gradviz.story import Frame, Story
 

@@ -15,12 +15,12 @@ from gradviz.diagnosis.custom_backward import (
     explain_wrong_count,
     explain_wrong_gradient,
 )
-from gradviz.diagnosis.cuts import cut_words, evidence_of, fix_of_cut, lost_on_the_way
+from gradviz.diagnosis.cuts import cut_words, fix_of_cut, lines_of, lost_on_the_way
 from gradviz.diagnosis.held import module_of, result_of
 from gradviz.diagnosis.in_place import explain_in_place
 from gradviz.diagnosis.lines import line_of, mention
-from gradviz.diagnosis.missing import RECORD
 from gradviz.diagnosis.misused import KINDS
+from gradviz.diagnosis.no_gradient import RECORD
 from gradviz.diagnosis.refused import (
     explain_inference,
     explain_leaf_changed,
@@ -55,7 +55,7 @@ def explain_error(asked: Asked, names: Names) -> Explanation:
 
 
 def _trouble(asked: Asked, names: Names) -> Trouble:
-    from gradviz.diagnosis.live import look, names_of
+    from gradviz.diagnosis.reading import look, names_of
 
     called = names_of(names)
     tensors = [each for each in asked.tensors if id(each) not in asked.parameters]
@@ -68,9 +68,9 @@ def _trouble(asked: Asked, names: Names) -> Trouble:
             if any("problem" in d for _, d in frame.graph.nodes(data=True))
         ]
         graph = (failed or frames)[-1].graph
-        passed = [frame.graph for frame in frames if frame.title.startswith("after ")]
+        passed = [frame.graph for frame in frames if frame.kind.value.startswith("after ")]
         roots = tuple(_roots_of(asked, tensors, graph))
-        moment = Moment(graph, roots, events, passed[-1] if passed else None)
+        moment = Moment(graph, roots, events, frames, passed[-1] if passed else None)
         if tensors and not graph:
             moment = replace(look(Asked(roots=tensors), names)[0], events=events)
     else:
@@ -78,7 +78,7 @@ def _trouble(asked: Asked, names: Names) -> Trouble:
     if asked.error is not None and asked.parameters and tensors:
         live, questions = look(Asked(asked.tensors, asked.parameters, roots=tensors), names)
         unused = tuple(
-            each.name for each in questions if each.is_parameter and not live.has_way(each.key)
+            each.name for each in questions if each.is_parameter and not live.is_reachable(each.key)
         )
     if asked.error is not None:
         kind, message = type(asked.error).__name__, str(asked.error)
@@ -108,7 +108,7 @@ def _origin(asked: Asked, called: dict[int, str], keys: dict[int, str]) -> Resul
     from gradviz.graph.operations import forward_word
 
     name, op = called.get(id(tensor), ""), forward_word(tensor.grad_fn.name())
-    if asked.recording is not None and (event := asked.recording.event_of(tensor)):
+    if asked.recording is not None and (event := asked.recording._event_of(tensor)):
         return ResultOrigin(name or event.name, event.word, event.source, event.node)
     return ResultOrigin(name, op, "", keys.get(id(tensor), ""))
 
@@ -139,7 +139,7 @@ def _no_graph(trouble: Trouble, found: re.Match[str]) -> Explanation:
         return trouble.answer(Verdict.NO_GRAPH, reason, fix, [key], key)
     if cut := lost_on_the_way(graph, key):
         reason = f"{began}: its data was cut off by {cut_words(trouble.moment, cut)}"
-        evidence = evidence_of(trouble.moment, cut)
+        evidence = [cut.target, *map(str, lines_of(trouble.moment, cut))]
         return trouble.answer(
             Verdict.NO_GRAPH, reason, fix_of_cut(trouble.moment, cut), evidence, cut.target
         )
@@ -205,7 +205,7 @@ def _not_used(trouble: Trouble, found: re.Match[str]) -> Explanation:
     stray = [
         moment.graph.nodes[key].get("name", "one of them")
         for key in moment.roots
-        if roots and key not in Moment(moment.graph, (roots[0],)).below_roots
+        if roots and key not in Moment(moment.graph, (roots[0],)).behind_roots
     ]
     number = re.search(r"at index (\d+)", trouble.message)
     who = listed(stray) if stray else f"inputs[{number[1]}]" if number else "one of the inputs"

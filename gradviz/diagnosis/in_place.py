@@ -7,7 +7,7 @@ import re
 
 from gradviz.diagnosis.answers import Explanation
 from gradviz.diagnosis.lines import mention
-from gradviz.diagnosis.missing import RECORD
+from gradviz.diagnosis.no_gradient import RECORD
 from gradviz.diagnosis.trouble import Trouble
 from gradviz.diagnosis.verdict import Verdict
 from gradviz.story import EventKind

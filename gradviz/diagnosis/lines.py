@@ -23,10 +23,18 @@ def locations_of(sources: Iterable[str]) -> tuple[SourceLocation, ...]:
     return tuple(found)
 
 
-def mention(source: str) -> str:
-    """A line with what is written there: ``train.py:31 (h = h.detach())``."""
-    text = code_of(source)
-    return f"{source} ({text})" if 0 < len(text) <= 60 else source
+def mention(place: str | SourceLocation) -> str:
+    """A line with its code: ``train.py:31 (h = h.detach())``."""
+    text = _plain_code(place.text) if isinstance(place, SourceLocation) else ""
+    text = text or code_of(str(place))
+    return f"{place} ({text})" if 0 < len(text) <= 60 else str(place)
+
+
+def _plain_code(line: str) -> str:
+    """The code of a line without its comment."""
+    text = " ".join(line.split())
+    code, _, comment = text.partition(" # ")
+    return text if set("'\"") & set(comment) else code
 
 
 def code_of(source: str) -> str:
@@ -41,9 +49,7 @@ def code_of(source: str) -> str:
     known = known or files_of_cell(display)[-1:]
     if len(known) != 1 or not number.isdigit():
         return ""
-    text = " ".join(linecache.getline(known[0], int(number)).split())
-    code, _, comment = text.partition(" # ")
-    return text if set("'\"") & set(comment) else code
+    return _plain_code(linecache.getline(known[0], int(number)))
 
 
 def line_of(error: BaseException) -> str:

@@ -14,8 +14,7 @@ from typing import Any, Generic, Protocol, TypeVar
 from gradviz.diagnosis.answers import Explanation
 from gradviz.diagnosis.context import Context
 from gradviz.diagnosis.verdict import Group, Verdict
-from gradviz.facts import SourceLocation
-from gradviz.story import EventKind
+from gradviz.facts import EventKind, SourceLocation
 
 __all__ = ["Evidence", "Needs", "Rule", "Subject", "explanation_of", "first_answer"]
 

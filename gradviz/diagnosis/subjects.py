@@ -39,7 +39,7 @@ class Asked:
     is_many: bool = False
 
     @staticmethod
-    def of(subjects: Sequence[object], names: object = None) -> Asked:
+    def of(subjects: Sequence[object], names: object = None, loss: object = None) -> Asked:
         """Sort the subjects.
 
         Raises:
@@ -59,29 +59,41 @@ class Asked:
                 rest.append(subject)
         if not subjects:
             raise SubjectError(f"nothing to explain: pass {_ALLOWED}")
-        asked._sort(rest, names)
+        asked._sort(rest, names, loss)
         return asked
 
-    def _sort(self, rest: list[object], names: object) -> None:
+    def _sort(self, rest: list[object], names: object, loss: object) -> None:
         groups = [_tensors(subject) for subject in rest]
-        self._sort_groups(rest, groups, names)
-        # What is asked for twice is told once.
+        if loss is not None:
+            self.roots = _tensors(loss)
+        elif rest and self.error is None and self._is_root(groups):
+            self.roots, rest, groups = groups[-1], rest[:-1], groups[:-1]
+        for subject, group in zip(rest, groups, strict=True):
+            if _is_module(subject):
+                self._add_parameters(subject)
+            self.tensors += group
+            self.is_many = self.is_many or len(group) > 1
+        self.is_many = self.is_many or len(rest) > 1
+        if _is_module(names) and not self.modules and self._asks_for_all(groups):
+            self.roots, self.tensors = self.roots or self.tensors, []
+            self._add_parameters(names)
+        # What is asked for twice is explained once.
         self.tensors = list({id(tensor): tensor for tensor in self.tensors}.values())
 
-    def _sort_groups(self, rest: list[object], groups: list[list[Any]], names: object) -> None:
-        modules = [_is_module(subject) for subject in rest]
-        if _is_module(names) and not any(modules):
-            self.roots = [tensor for group in groups for tensor in group]
-            self._add_parameters(names)
-            return
-        for at, (subject, group) in enumerate(zip(rest, groups, strict=True)):
-            if modules[at]:
-                self._add_parameters(subject)
-            elif at and at == len(rest) - 1 and self.error is None:
-                self.roots = group
-            else:
-                self.tensors += group
-                self.is_many = self.is_many or len(group) > 1 or at > 0
+    def _is_root(self, groups: list[list[Any]]) -> bool:
+        """Whether the last subject is what backward starts from."""
+        *others, last = groups
+        if not others or not last or any(each.grad_fn is None for each in last):
+            return False
+        return all(
+            each.grad_fn is None or (each.numel() > 1 and last[0].numel() == 1)
+            for group in others
+            for each in group
+        )
+
+    def _asks_for_all(self, groups: list[list[Any]]) -> bool:
+        """Whether only results were given, or nothing: every parameter of the names is meant."""
+        return all(each.grad_fn is not None for group in groups for each in group)
 
     def _add_parameters(self, module: Any) -> None:
         parameters = list(module.parameters())

@@ -24,7 +24,7 @@ def explain_used_up(trouble: Trouble, found: re.Match[str]) -> Explanation:
     graph = trouble.moment.graph
     freed = [
         key
-        for key in trouble.moment.below_roots
+        for key in trouble.moment.behind_roots
         if graph.nodes[key].get("buffers") is Buffers.FREED
     ]
     evidence = sorted(freed, key=lambda key: -graph.nodes[key].get("sequence_nr", 0))[:1]
@@ -90,7 +90,7 @@ def _carried(trouble: Trouble, passed: int) -> list[str]:
     old = max((*told, *shown), default=-1)
     if not any(number > passed for _, number in known):
         return []
-    on_the_way = trouble.moment.below_roots
+    on_the_way = trouble.moment.behind_roots
     return [
         one
         for one, other in graph.edges()

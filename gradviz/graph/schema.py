@@ -297,6 +297,7 @@ class EdgeData(TypedDict, total=False):
     cause      `Cause`, on cut edges only
     through    forward words of the operations that a view folded into the edge: ``("t",)``
     source     of a cut edge, the line that cut it, when it was recorded: ``train.py:12``
+    word       of a cut edge, the function called on that line: ``argmin``
     grad       of an edge out of a group, the `TensorSummary` of the ``.grad`` that was kept of what
                it carries; the operation that made it is inside
     norm       of the gradient in the ``.grad`` at its end, which is that of all uses (`color_by`)
@@ -311,6 +312,7 @@ class EdgeData(TypedDict, total=False):
     cause: Cause
     through: tuple[str, ...]
     source: str
+    word: str
     grad: TensorSummary
     norm: float
     level: float

@@ -1,4 +1,4 @@
-"""`record`: watch a program while it runs, and tell its story afterwards."""
+"""`record`: record what a program does with autograd while it runs."""
 
 from __future__ import annotations
 
@@ -99,18 +99,18 @@ class Recording(Shown):
 
     def __init__(self, modules: Mapping[str, nn.Module], max_frames: int, max_events: int) -> None:
         lines = SourceLines()
-        self._watch = RecordingState(EventLog(max_events, lines), lines, Handlers())
-        self._watch.spans = ModuleStack(modules, self._watch.stumbled)
-        self._milestones = Observer(self._watch, modules, max_frames)
-        self._mode: Any = RecordingMode(self._watch)
+        self._state = RecordingState(EventLog(max_events, lines), lines, Handlers())
+        self._state.module_stack = ModuleStack(modules, self._state.failed)
+        self._observer = Observer(self._state, modules, max_frames)
+        self._mode: Any = RecordingMode(self._state)
         self._hooks: list[Any] = []
-        self._state = "new"
+        self._phase = "new"
 
     @property
     def events(self) -> tuple[Event, ...]:
         """What happened, in order; numbers have gaps where there was too much to keep."""
         with quietly():
-            return self._watch.journal.events()
+            return self._state.event_log.events()
 
     @property
     def frames(self) -> tuple[Frame, ...]:
@@ -120,14 +120,14 @@ class Recording(Shown):
     @property
     def story(self) -> Story:
         """The moments as a story, with notes on what was left out."""
-        if self._state == "open":
-            self._watch.flush()
-        if self._state != "closed" and not self._milestones.moments.count:
+        if self._phase == "open":
+            self._state.end_gradient_change()
+        if self._phase != "closed" and not self._observer.frame_store.count:
             return Story((), "", (_NO_MOMENT,))
-        left_out = self._watch.journal.left_out
+        left_out = self._state.event_log.left_out
         too_many = f"{left_out:,} events in the middle are left out" if left_out else ""
-        notes = (self._milestones.moments.note, too_many, *self._watch.notes)
-        frames = self._milestones.moments.frames
+        notes = (self._observer.frame_store.note, too_many, *self._state.notes)
+        frames = self._observer.frame_store.frames
         return Story(frames, "", filter(None, notes), self.events)
 
     def key_of(self, tensor: torch.Tensor, graph: GradGraph | None = None) -> str:
@@ -160,12 +160,12 @@ class Recording(Shown):
         if not isinstance(tensor, torch.Tensor):
             raise UsageError(f"key_of takes a tensor, not {shortly(tensor)}")
         with quietly():
-            identities = self._watch.provenance.identities(tensor)
-            known = [key for each in identities if (key := self._watch.journal.key_of(each))]
+            identities = self._state.provenance.identities(tensor)
+            known = [key for each in identities if (key := self._state.event_log.key_of(each))]
             there = [key for key in known if graph is not None and key in graph]
             return next(iter([*there, *known]), "")
 
-    def event_of(self, tensor: torch.Tensor) -> Event | None:
+    def _event_of(self, tensor: torch.Tensor) -> Event | None:
         """The event of the operation that made a result.
 
         Args:
@@ -180,15 +180,15 @@ class Recording(Shown):
             ...     x = torch.ones(2, requires_grad=True)
             ...     y = x * 3
             ...     y.sum().backward()
-            >>> run.event_of(y).word, run.event_of(x)
+            >>> run._event_of(y).word, run._event_of(x)
             ('mul', None)
         """
         with quietly():
             node = tensor.grad_fn
-            key = self._watch.journal.key_of(sequence_number(node)) if node is not None else ""
+            key = self._state.event_log.key_of(sequence_number(node)) if node is not None else ""
         return next((e for e in self.events if key and e.node == key and e.source), None)
 
-    def cut_off(self, graph: GradGraph, targets: Iterable[str]) -> dict[str, list[CutOff]]:
+    def _cut_off(self, graph: GradGraph, targets: Iterable[str]) -> dict[str, list[CutOff]]:
         """Where leaves lost their gradient, also those that the frame does not show.
 
         Args:
@@ -205,13 +205,13 @@ class Recording(Shown):
             ...     z = (x * 3).detach()
             ...     (z * x).sum().backward()
             >>> graph = run.frames[-1].graph
-            >>> found = run.cut_off(graph, [run.key_of(z)])
+            >>> found = run._cut_off(graph, [run.key_of(z)])
             >>> [(cut.target == run.key_of(z), cut.cause.value) for cut in found[run.key_of(x)]]
             [(True, 'detach')]
         """
-        return self._milestones.snapshots.cut_off(graph, targets)
+        return self._observer.snapshots.cut_off(graph, targets)
 
-    def contents(self, graph: GradGraph) -> Contents:
+    def _contents(self, graph: GradGraph) -> Contents:
         """What saved tensors had in them before a backward pass, of a few kinds of operations.
 
         Args:
@@ -227,12 +227,12 @@ class Recording(Shown):
             ...     x = torch.ones(2, requires_grad=True)
             ...     (x - 1).relu().sum().backward()
             >>> [{name: each.values for name, each in found.items()}
-            ...  for found in run.contents(run.frames[0].graph).values()]
+            ...  for found in run._contents(run.frames[0].graph).values()]
             [{'result': (0.0, 0.0)}]
         """
-        return self._milestones.snapshots.contents(graph)
+        return self._observer.snapshots.contents(graph)
 
-    def parameters(self) -> list[Named]:
+    def _parameters(self) -> list[Named]:
         """The parameters of the recorded modules, those that require grad and are alive.
 
         Returns:
@@ -241,10 +241,10 @@ class Recording(Shown):
         Example:
             >>> import torch
             >>> model = torch.nn.Linear(2, 2)
-            >>> [named.name for named in record(model).parameters()]
+            >>> [named.name for named in record(model)._parameters()]
             ['weight', 'bias']
         """
-        return self._milestones.snapshots.parameters()
+        return self._observer.snapshots.parameters()
 
     def mark(self, name: str) -> None:
         """Take a frame now.
@@ -255,27 +255,27 @@ class Recording(Shown):
         Raises:
             UsageError: outside of the ``with`` block.
         """
-        if self._state != "open":
+        if self._phase != "open":
             raise UsageError(f"mark({name!r}) outside of the recording: call it inside the block")
         with quietly():
-            self._watch.flush()
-            entry = Entry(EventKind.MARK, "mark", self._watch.place(), str(name))
-            self._milestones.mark(self._watch.log(entry))
+            self._state.end_gradient_change()
+            entry = Entry(EventKind.MARK, "mark", self._state.place(), str(name))
+            self._observer.mark(self._state.log(entry))
 
     def __enter__(self) -> Recording:
-        if self._state != "new":
+        if self._phase != "new":
             raise UsageError(
-                f"this recording is {self._state} already: call gradviz.record() for another"
+                f"this recording is {self._phase} already: call gradviz.record() for another"
             )
-        self._state = "open"
-        milestones = self._milestones
-        milestones.begin(sys._getframe(1).f_code)
+        self._phase = "open"
+        observer = self._observer
+        observer.begin(sys._getframe(1).f_code)
         self._hooks = [
-            register_optimizer_step_pre_hook(milestones.before_step),
-            register_optimizer_step_post_hook(milestones.after_step),
+            register_optimizer_step_pre_hook(observer.before_step),
+            register_optimizer_step_post_hook(observer.after_step),
         ]
-        listen(milestones)
-        self._watch.spans.begin()
+        listen(observer)
+        self._state.module_stack.begin()
         self._mode.is_alone = modes_below() == 0
         self._mode.__enter__()
         return self
@@ -287,12 +287,12 @@ class Recording(Shown):
         traceback: TracebackType | None,
     ) -> None:
         self._mode.__exit__(kind, error, traceback)
-        self._watch.spans.end()
-        unlisten(self._milestones)
+        self._state.module_stack.end()
+        unlisten(self._observer)
         for hook in self._hooks:
             hook.remove()
-        self._state = "closed"
-        self._milestones.end(error)
+        self._phase = "closed"
+        self._observer.end(error)
 
     def __reduce_ex__(self, protocol: object) -> Any:
         raise UsageError(
@@ -301,5 +301,5 @@ class Recording(Shown):
         )
 
     def __repr__(self) -> str:
-        events, moments = self._watch.journal.count, self._milestones.moments
-        return f"Recording({self._state}, {events} events, {len(moments.frames)} frames)"
+        events, frames = self._state.event_log.count, self._observer.frame_store.frames
+        return f"Recording({self._phase}, {events} events, {len(frames)} frames)"

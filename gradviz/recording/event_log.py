@@ -94,7 +94,7 @@ class EventLog:
         """Number of rows that were too many."""
         return self.count - len(self._first) - len(self._last)
 
-    def settle(self) -> None:
+    def flush(self) -> None:
         """Number the new rows."""
         entries = self.entries[:]
         del self.entries[: len(entries)]  # the hot path keeps its hold on the list
@@ -159,7 +159,7 @@ class EventLog:
 
     def events(self) -> tuple[Event, ...]:
         """The rows as events."""
-        self.settle()
+        self.flush()
         return tuple(self.event(*row) for row in self._rows())
 
     def event(self, number: int, entry: Operation | Entry, is_last: bool = True) -> Event:

@@ -81,18 +81,18 @@ class Hooks:
 
     Args:
         verdicts: which code is the user's.
-        stumbled: called when a look went wrong, with the error.
+        failed: called when a look went wrong, with the error.
 
     Attributes:
         on_gradients: of the latest backward pass: what was done to gradients on their way.
         on_leaves: the same, of ``.grad`` after it was added to.
     """
 
-    def __init__(self, verdicts: UserFiles, stumbled: Callable[[Exception], None]) -> None:
+    def __init__(self, verdicts: UserFiles, failed: Callable[[Exception], None]) -> None:
         self.on_gradients: list[Entry] = []
         self.on_leaves: list[Entry] = []
         self._verdicts = verdicts
-        self._stumbled = stumbled
+        self._failed = failed
         self._known: dict[int, _Hook] = {}
         self._stand_ins: list[tuple[Callable[[], Table | None], int, StandIn]] = []
 
@@ -144,11 +144,11 @@ class Hooks:
             if table is not None and table.get(number) is stand_in:
                 table[number] = stand_in.hook
 
-    def told(self) -> tuple[Sequence[Entry], Sequence[Entry]]:
+    def take(self) -> tuple[Sequence[Entry], Sequence[Entry]]:
         """What the hooks did in the latest pass, to gradients and to ``.grad``; once."""
-        told = self.on_gradients, self.on_leaves
+        taken = self.on_gradients, self.on_leaves
         self.on_gradients, self.on_leaves = [], []
-        return told
+        return taken
 
     def of_module(self, hook: Any, name: Callable[[], str], given: Any, result: Any) -> None:
         """A full backward hook of a module was called.
@@ -170,19 +170,19 @@ class Hooks:
                         entry.action = Action.BEFORE_ACCUMULATION
                         self.on_gradients.append(entry)
         except Exception as error:
-            self._stumbled(error)
+            self._failed(error)
 
     def _look(self, hook: _Hook, function: Any, given: Any) -> Callable[[Any], None]:
         """Before a hook is called; what is returned is to be called after it, with its result."""
         try:
             with quietly():
                 before = _seen(given.grad if hook.is_after else given)
-                return functools.partial(self._tell, hook, function, given, before)
+                return functools.partial(self._after, hook, function, given, before)
         except Exception as error:
-            self._stumbled(error)
+            self._failed(error)
             return _say_nothing
 
-    def _tell(self, hook: _Hook, function: Any, given: Any, before: _Seen, result: Any) -> None:
+    def _after(self, hook: _Hook, function: Any, given: Any, before: _Seen, result: Any) -> None:
         try:
             with quietly():
                 new = given if result is None else result
@@ -197,7 +197,7 @@ class Hooks:
                     )
                     (self.on_leaves if after else self.on_gradients).append(entry)
         except Exception as error:
-            self._stumbled(error)
+            self._failed(error)
 
     def _entry(self, details: HookDetails, function: Any, place: CodeLocation, name: str) -> Entry:
         """The event: on the line that registered the hook, else on that which defines it."""

@@ -33,7 +33,7 @@ from gradviz.recording.event_log import Entry, KeyOf
 from gradviz.recording.frame_store import FrameStore
 from gradviz.recording.problems import Freed, History, error_details
 from gradviz.recording.provenance import Leaf
-from gradviz.recording.snapshots import Snapshots
+from gradviz.recording.snapshots import SnapshotSeries
 from gradviz.recording.source_lines import CodeLocation, UserFiles
 from gradviz.recording.state import InPlaceChange, RecordingState
 from gradviz.story import EventKind, Frame
@@ -89,21 +89,21 @@ class Observer:
     """Takes the frames of one recording.
 
     Args:
-        watch: what the recording knows.
+        state: what the recording knows.
         modules: give names to their parameters, by what to call them; "" for the only one.
         max_frames: how many frames to keep.
 
     Attributes:
-        moments: the frames.
+        frame_store: the frames.
         camera: takes their graphs.
     """
 
     def __init__(
-        self, watch: RecordingState, modules: Mapping[str, nn.Module], max_frames: int
+        self, state: RecordingState, modules: Mapping[str, nn.Module], max_frames: int
     ) -> None:
-        self.moments = FrameStore(max_frames)
-        self._watch = watch
-        self.snapshots = Snapshots(watch, modules)
+        self.frame_store = FrameStore(max_frames)
+        self._state = state
+        self.snapshots = SnapshotSeries(state, modules)
         self._rows = 0
         self._thread = 0
         self._pass: _Pass | None = None
@@ -111,8 +111,8 @@ class Observer:
         self._held: list[_Held] = []
         self._freed: deque[Freed] = deque(maxlen=_REMEMBERED)
         self._seen_error = 0
-        watch.journal.key_of = self.snapshots.keys.known
-        watch.on_settled_grad = self._after_grad
+        state.event_log.key_of = self.snapshots.keys.known
+        state.on_gradient_change = self._after_grad
 
     def begin(self, code: CodeType) -> None:
         """The recording begins, in some code of the user's."""
@@ -124,34 +124,34 @@ class Observer:
 
     def before_backward(self, call: BackwardCall) -> None:
         """A backward pass is about to run: the forward pass is over."""
-        watch = self._watch
+        state = self._state
         try:
-            watch.flush()
-            if not _is_transform(watch.verdicts):
+            state.end_gradient_change()
+            if not _is_transform(state.verdicts):
                 with quietly(), collector_paused():
                     self._begin_pass(call)
         except Exception as error:
-            watch.stumbled(error)
-        watch.paused = watch.alert = True
+            state.failed(error)
+        state.paused = state.alert = True
 
     def _begin_pass(self, call: BackwardCall) -> None:
-        place, count = self._watch.place(), creation_count()
+        place, count = self._state.place(), creation_count()
         if call.accumulates:
             self._passes += 1
         graph = self.snapshots.before_backward([each for each in call.roots if each is not None])
         self._add(FrameKind.FORWARD, graph)
         root = next((graph.nodes[key].get("name", "") for key in graph.roots), "")
-        before = Before(self._watch, graph, self.snapshots.snapshot)
-        given = bool(self._watch.gradient_given)
+        before = Before(self._state, graph, self.snapshots.snapshot)
+        given = bool(self._state.gradient_given)
         self._pass = _Pass(self._passes, place, count, before, given, root, graph)
-        self._watch.hooks.begin(leaves_of(self._watch), self.snapshots.hooked)
+        self._state.hooks.begin(leaves_of(self._state), self.snapshots.hooked)
 
     def after_backward(self, call: BackwardCall, outcome: object) -> None:
         """A backward pass has run, or failed."""
-        watch = self._watch
-        watch.hooks.end()
-        watch.paused = False
-        watch.update_alert()
+        state = self._state
+        state.hooks.end()
+        state.paused = False
+        state.update_alert()
         done, self._pass = self._pass, None
         if done is None:
             return
@@ -159,36 +159,36 @@ class Observer:
             with quietly(), collector_paused():
                 self._end_pass(call, done, outcome)
         except Exception as error:
-            watch.stumbled(error)
+            state.failed(error)
 
     def _end_pass(self, call: BackwardCall, done: _Pass, outcome: object) -> None:
-        watch = self._watch
+        state = self._state
         word = "backward" if call.accumulates else "grad"
         entry = Entry(EventKind.BACKWARD, word, done.place, done.root)
         entry.action = Action.BACKWARD if call.accumulates else Action.AUTOGRAD_GRAD
         entry.details = self._backward_details(call, done, isinstance(outcome, BaseException))
-        watch.log(entry)
+        state.log(entry)
         after = creation_count()
         if call.create_graph and after > done.count:
             made = outcome if isinstance(outcome, tuple) else ()
             refs = tuple(weakref.ref(each) for each in made if isinstance(each, torch.Tensor))
             entry.operation = (done.count, after, torch.autograd.grad, *done.place, refs)
-        on_gradients, on_leaves = watch.hooks.told()
-        watch.journal.entries += on_gradients
+        on_gradients, on_leaves = state.hooks.take()
+        state.event_log.entries += on_gradients
         if isinstance(outcome, BaseException):
             self._seen_error = id(outcome)
             self._fail(outcome, done)
             return
-        changed = done.before.count_passes(watch)
+        changed = done.before.count_passes(state)
         graph = self.snapshots.after_backward(has_grown=call.create_graph)
         added = [self._log_accumulation(leaf, done, graph) for leaf in changed]
-        watch.journal.entries += [*on_leaves, *done.steps]
+        state.event_log.entries += [*on_leaves, *done.steps]
         kind = FrameKind.AFTER_BACKWARD if call.accumulates else FrameKind.AFTER_AUTOGRAD_GRAD
         self._add(kind, graph, added=added)
         if not call.retain_graph:
-            location = watch.lines.line(*done.place).location
+            location = state.lines.line(*done.place).location
             self._freed.append((location, self.snapshots.snapshot.operations))
-        watch.turn()
+        state.turn()
 
     def _backward_details(
         self, call: BackwardCall, done: _Pass, has_failed: bool
@@ -207,7 +207,7 @@ class Observer:
     def _identity_of(self, tensor: Any) -> Hashable:
         """The identity of what a backward pass was limited to."""
         if isinstance(tensor, torch.Tensor):
-            return next(self._watch.provenance.identities(tensor), None)
+            return next(self._state.provenance.identities(tensor), None)
         leaf = leaf_of(tensor.node)
         return sequence_number(tensor.node) if leaf is None else self._identity_of(leaf)
 
@@ -219,21 +219,21 @@ class Observer:
         entry.identities = (leaf.identity,)
         before, after = done.before.summary(leaf), self._grad_of(leaf, graph)
         entry.details = details = GradientDetails(before, after, leaf.passes, done.number)
-        self._watch.log(entry)
+        self._state.log(entry)
         return name, details
 
     def module_hook(self, hook: Any, module: Any, given: Any, result: Any) -> None:
         """A full backward hook of a module was called."""
         if self._pass is not None:
             name = functools.partial(self.snapshots.module_name, module)
-            self._watch.hooks.of_module(hook, name, given, result)
+            self._state.hooks.of_module(hook, name, given, result)
 
     def mode_changed(self) -> None:
         """``inference_mode`` was entered or left."""
         try:
-            self._watch.note_inference()
+            self._state.inference_changed()
         except Exception as error:
-            self._watch.stumbled(error)
+            self._state.failed(error)
 
     def _grad_of(self, leaf: Leaf, graph: GradGraph) -> Any:
         key = self.snapshots.keys.known(leaf.identity)
@@ -244,14 +244,14 @@ class Observer:
         roots = self.snapshots.roots
         graph = self.snapshots.trace(roots)
         operations = self.snapshots.snapshot.operations
-        history = History(done.graph, self._watch, self._freed)
+        history = History(done.graph, self._state, self._freed)
         entry = Entry(EventKind.ERROR, type(error).__name__, done.place)
         details = error_details(error, graph, roots, operations, history)
         entry.details = details
         if details.problem is not None:
             created = [n for n, key in operations.items() if key == details.problem.node]
             entry.identities = created[:1]
-        self._add(FrameKind.FAILED_BACKWARD, graph, self._watch.log(entry))
+        self._add(FrameKind.FAILED_BACKWARD, graph, self._state.log(entry))
 
     # Gradients and steps.
 
@@ -263,30 +263,30 @@ class Observer:
         """An optimizer begins a step."""
         if threading.get_ident() != self._thread:
             return
-        self._watch.flush()
+        self._state.end_gradient_change()
         try:
             with quietly():
                 self._held = _held_by(optimizer)
         except Exception as error:
-            self._watch.stumbled(error)
-        self._watch.stepping = sys._getframe(1).f_code
-        self._watch.update_alert()
+            self._state.failed(error)
+        self._state.stepping = sys._getframe(1).f_code
+        self._state.update_alert()
 
     def after_step(self, optimizer: Any, args: Any, kwargs: Any) -> None:
         """An optimizer has ended a step: one event, whatever it did."""
         if threading.get_ident() != self._thread:
             return
-        watch = self._watch
-        watch.stepping = None
-        watch.update_alert()
+        state = self._state
+        state.stepping = None
+        state.update_alert()
         try:
             with quietly(), collector_paused():
                 self._log_step(type(optimizer).__name__)
         except Exception as error:
-            watch.stumbled(error)
+            state.failed(error)
 
     def _log_step(self, optimizer: str) -> None:
-        watch, place = self._watch, self._watch.place()
+        state, place = self._state, self._state.place()
         held: list[Hashable] = []
         changed: list[Hashable] = []
         names, values = [], []
@@ -294,8 +294,8 @@ class Observer:
             tensor = each.ref()
             if tensor is None:
                 continue
-            record = watch.provenance.leaf(tensor) if tensor.requires_grad else None
-            identity = next(watch.provenance.identities(tensor), None)
+            record = state.provenance.leaf(tensor) if tensor.requires_grad else None
+            identity = next(state.provenance.identities(tensor), None)
             held.append(identity)
             after = version_of(tensor)
             if after != each.version:
@@ -303,7 +303,7 @@ class Observer:
                 names.append(record.name if record is not None else "")
                 values.append(None if each.values is None else not _is_same(tensor, each.values))
                 storage = (place_of(tensor) or (None,))[0]
-                watch.changes.append(
+                state.changes.append(
                     InPlaceChange("step", place, storage, each.version, after, creation_count())
                 )
         count, has_values = len(self._held), None not in values
@@ -325,7 +325,7 @@ class Observer:
         if self._pass is not None:  # in a hook: the frame after the pass shows it
             self._pass.steps.append(entry)
             return
-        watch.journal.entries.append(entry)
+        state.event_log.entries.append(entry)
         self._add(FrameKind.AFTER_STEP, self.snapshots.now())
 
     # Marks and the end.
@@ -336,29 +336,29 @@ class Observer:
 
     def end(self, error: BaseException | None) -> None:
         """The recording ends; an error that ends it is logged, unless backward raised it."""
-        watch = self._watch
+        state = self._state
         try:
             with quietly():
-                watch.paused, watch.stepping = False, None
-                watch.flush()
-                watch.update_alert()
+                state.paused, state.stepping = False, None
+                state.end_gradient_change()
+                state.update_alert()
                 quiet_exit = isinstance(error, (SystemExit, GeneratorExit))
                 if error is not None and id(error) != self._seen_error and not quiet_exit:
                     entry = Entry(EventKind.ERROR, type(error).__name__, self._place_of(error))
                     entry.details = ErrorDetails(entry.word, str(error))
                     graph = self.snapshots.now(with_outputs=True)
-                    self._add(FrameKind.ERROR, graph, watch.log(entry))
-                elif watch.journal.count + len(watch.journal.entries) > self._rows:
+                    self._add(FrameKind.ERROR, graph, state.log(entry))
+                elif state.event_log.count + len(state.event_log.entries) > self._rows:
                     self._add(FrameKind.END, self.snapshots.now(with_outputs=True))
-                elif not self.moments.count:
+                elif not self.frame_store.count:
                     self._add(FrameKind.END, GradGraph())
         except Exception as mistake:
-            watch.stumbled(mistake)
+            state.failed(mistake)
 
     def _place_of(self, error: BaseException) -> CodeLocation:
         place, trace = CodeLocation(None, 0), error.__traceback__
         while trace is not None:
-            if self._watch.verdicts[trace.tb_frame.f_code.co_filename]:
+            if self._state.verdicts[trace.tb_frame.f_code.co_filename]:
                 place = CodeLocation(trace.tb_frame.f_code, trace.tb_lasti)
             trace = trace.tb_next
         return place
@@ -378,15 +378,15 @@ class Observer:
             entry: what it is taken for.
             added: the gradients that a backward pass added to, by name.
         """
-        journal = self._watch.journal
-        self._rows = journal.count + len(journal.entries)
+        event_log = self._state.event_log
+        self._rows = event_log.count + len(event_log.entries)
         word, action, count = "", None, 1
         if entry is not None:
             word = entry.word if entry.name is None or kind is not FrameKind.MARK else entry.name
             action, count = entry.action, entry.count
         title = with_gradients(frame_title(kind, self._passes, word, action, count), added)
         frame = Frame(title, graph, "", kind, self._passes, self._rows - 1)
-        self.moments.add(frame, word, always=kind in _ALWAYS)
+        self.frame_store.add(frame, word, always=kind in _ALWAYS)
         self.snapshots.keys.turn()
 
 

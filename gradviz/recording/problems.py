@@ -35,12 +35,12 @@ class History:
 
     Args:
         before: the frame before it.
-        watch: knows what was changed in place.
+        state: knows what was changed in place.
         freed: earlier backward passes.
     """
 
     before: GradGraph
-    watch: RecordingState
+    state: RecordingState
     freed: Iterable[Freed]
 
 
@@ -67,7 +67,7 @@ def error_details(
     problem: Problem | None = None
     read = read_message(message)
     if read is not None and read.kind is MessageKind.CHANGED_IN_PLACE:
-        problem = _changed(read, graph, roots, operations, history.watch)
+        problem = _changed(read, graph, roots, operations, history.state)
     elif read is not None and read.kind is MessageKind.FREED:
         problem = _used_up(operations, history)
     if problem is not None:
@@ -105,7 +105,7 @@ def _changed(
     graph: GradGraph,
     roots: Sequence[Any],
     operations: Mapping[int, str],
-    watch: RecordingState,
+    state: RecordingState,
 ) -> Problem | None:
     """Find the node whose saved tensor was changed; backward runs the latest node first."""
     suspects = [each for each in _suspects(found, roots) if each.created in operations]
@@ -114,7 +114,7 @@ def _changed(
     suspect = max(suspects, key=lambda each: (each.fits, each.created))
     key = operations[suspect.created]
     wanted, version = found.wanted, found.found
-    name = _name(graph, key, suspect, watch, found.shape or ())
+    name = _name(graph, key, suspect, state, found.shape or ())
     problem = Problem(
         ProblemKind.CHANGED_IN_PLACE,
         key,
@@ -124,9 +124,9 @@ def _changed(
         wanted=wanted,
         found=version,
     )
-    for change in watch.changes:
+    for change in state.changes:
         if change.storage == suspect.storage and change.before <= wanted < change.after:
-            location = watch.lines.line(*change.place).location
+            location = state.lines.line(*change.place).location
             return replace(
                 problem, changed_to=change.after, changed_by=change.word, location=location
             )
@@ -183,7 +183,7 @@ def _leaf_at(storage: object, edges: Iterable[Any]) -> Any:
 
 
 def _name(
-    graph: GradGraph, key: str, suspect: _Suspect, watch: RecordingState, shape: tuple[int, ...]
+    graph: GradGraph, key: str, suspect: _Suspect, state: RecordingState, shape: tuple[int, ...]
 ) -> str:
     """The user's name of a saved tensor, or "".
 
@@ -193,8 +193,8 @@ def _name(
     if suspect.is_result:
         return str(data.get("name", ""))
     if suspect.leaf is not None:
-        known = watch.provenance.leaf(suspect.leaf)
-        node = watch.journal.key_of(known.identity)
+        known = state.provenance.leaf(suspect.leaf)
+        node = state.event_log.key_of(known.identity)
         return str(graph.nodes[node].get("name", "")) if node in graph else known.name
     names = [
         graph.nodes[source].get("name", "")

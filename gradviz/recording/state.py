@@ -53,7 +53,7 @@ DEBUG = "GRADVIZ_DEBUG"
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 Handler = Callable[["RecordingState", Any, tuple[Any, ...], dict[str, Any]], Any]
 
-_SETTLE_AFTER = 50_000  # operations without any milestone
+_FLUSH_AFTER = 50_000  # operations without any frame
 _MOST_CHANGES = 1_000
 _NOT_INPUTS = {"batch_norm": (1, 2), "instance_norm": (1, 2)}  # running statistics are outputs
 
@@ -107,41 +107,41 @@ class RecordingState:
     """What one recording knows while its program runs.
 
     Args:
-        journal: takes the events.
+        event_log: takes the events.
         lines: turns places into lines.
         handlers: what to do with a function of torch; None for a plain operation.
 
     Attributes:
-        spans: in which module what happened.
+        module_stack: in which module what happened.
         alert: whether the next call needs a look before it is made.
         paused: whether a backward pass runs; what it calls is no part of the program.
-        limit: the count of nodes at which to settle the journal.
+        limit: the count of nodes at which to flush the event log.
         mixed: for operations of the graph, by the end of their numbers: the tensors outside the
             graph that went in, in order.
         in_place: for those that worked in place, what they are called.
         changes: the latest changes in place.
         notes: what went wrong in the recording itself.
         walked: finds the leaves behind a node.
-        on_settled_grad: called with the event when a run of changes to ``.grad`` is over.
+        on_gradient_change: called with the event when a run of changes to ``.grad`` is over.
     """
 
     def __init__(
-        self, journal: EventLog, lines: SourceLines, handlers: dict[Any, Handler | None]
+        self, event_log: EventLog, lines: SourceLines, handlers: dict[Any, Handler | None]
     ) -> None:
-        self.journal = journal
+        self.event_log = event_log
         self.lines = lines
         self.handlers = handlers
-        self.spans = ModuleStack({})
+        self.module_stack = ModuleStack({})
         self.verdicts = UserFiles()
         self.provenance = Provenance()
-        self.hooks = Hooks(self.verdicts, self.stumbled)
+        self.hooks = Hooks(self.verdicts, self.failed)
         self.alert = False
         self.paused = False
         self.stepping: CodeType | None = None
         self.pending: Entry | None = None
         self.pending_leaves: dict[int, Leaf] = {}
         self.started_at = creation_count()
-        self.limit = self.started_at + _SETTLE_AFTER
+        self.limit = self.started_at + _FLUSH_AFTER
         self.mixed: dict[int, list[Input]] = {}
         self.in_place: dict[int, str] = {}
         self.changes: deque[InPlaceChange] = deque(maxlen=_MOST_CHANGES)
@@ -149,32 +149,32 @@ class RecordingState:
         self.grad_expected = torch.is_grad_enabled()
         self.inference = torch.is_inference_mode_enabled()
         self.gradient_given: bool | None = None
-        self.on_settled_grad: Callable[[Entry], None] = lambda note: None
+        self.on_gradient_change: Callable[[Entry], None] = lambda entry: None
         self.reachability = Reachability(self.provenance, self._flowed_in)
 
     def place(self) -> CodeLocation:
         """The user's place, from here outwards."""
         return user_place(sys._getframe(1), self.verdicts)
 
-    def stumbled(self, error: Exception) -> None:
+    def failed(self, error: Exception) -> None:
         """The recording made a mistake: say so, and let the program go on."""
         if os.environ.get(DEBUG):
             raise error
-        note = f"the recording missed something: {type(error).__name__}: {error}"
-        if note not in self.notes and len(self.notes) < 10:
-            self.notes.append(note)
+        entry = f"the recording missed something: {type(error).__name__}: {error}"
+        if entry not in self.notes and len(self.notes) < 10:
+            self.notes.append(entry)
 
-    def settle(self) -> None:
+    def flush(self) -> None:
         """Number what has happened so far."""
-        self.limit = creation_count() + _SETTLE_AFTER
-        self.journal.settle()
+        self.limit = creation_count() + _FLUSH_AFTER
+        self.event_log.flush()
 
     def turn(self) -> None:
         """A backward pass has ended: forget what is long past."""
-        self.journal.turn()
+        self.event_log.turn()
         self.reachability.turn()
-        start = self.journal.first_start
-        self.spans.forget(start)
+        start = self.event_log.first_start
+        self.module_stack.forget(start)
         for known in (self.mixed, self.in_place):
             for end in list(takewhile(lambda end: end <= start, known)):
                 del known[end]
@@ -195,20 +195,20 @@ class RecordingState:
                 frame = frame.f_back
             self.stepping = None  # the step has ended with an error
         if self.pending is not None and handler is None:
-            self.flush()
+            self.end_gradient_change()
         self.update_alert()
         return True
 
-    def flush(self) -> None:
+    def end_gradient_change(self) -> None:
         """A run of changes to ``.grad`` is over."""
         if self.pending is not None:
-            note, self.pending = self.pending, None
+            entry, self.pending = self.pending, None
             self.pending_leaves = {}
             self.update_alert()
             try:
-                self.on_settled_grad(note)
+                self.on_gradient_change(entry)
             except Exception as error:
-                self.stumbled(error)
+                self.failed(error)
 
     def is_inside(self) -> bool:
         """Whether torch itself has switched gradients off: in the forward of a ``Function``."""
@@ -216,13 +216,13 @@ class RecordingState:
             return False
         return not torch.is_inference_mode_enabled()
 
-    def guard(self, look: Callable[[RecordingState, TorchCall], None], call: TorchCall) -> None:
+    def guard(self, before: Callable[[RecordingState, TorchCall], None], call: TorchCall) -> None:
         """Look at a call; a mistake in that must not reach the program."""
         try:
             with quietly():
-                look(self, call)
+                before(self, call)
         except Exception as error:
-            self.stumbled(error)
+            self.failed(error)
 
     def made(self, func: Any, arguments: Arguments, result: Any, before: int) -> None:
         """A call returned something that is not plainly an operation over the graph."""
@@ -233,7 +233,7 @@ class RecordingState:
                     place = user_place(sys._getframe(2), self.verdicts)
                     self._sort(func, arguments, outputs, before, place)
         except Exception as error:
-            self.stumbled(error)
+            self.failed(error)
 
     def _sort(
         self,
@@ -250,8 +250,8 @@ class RecordingState:
         after = creation_count()
         if tracked and after > before:
             reference = tuple(map(weakref.ref, tracked))
-            self.journal.entries.append((before, after, func, *place, reference))
-            self.note_inputs(after, func, arguments)
+            self.event_log.entries.append((before, after, func, *place, reference))
+            self.add_mixed_inputs(after, func, arguments)
             lost = [output for output in new if not output.requires_grad]
             if lost:
                 self.outside(word_of(func), given, lost, place)
@@ -260,7 +260,7 @@ class RecordingState:
         elif new:
             self.outside(word_of(func), given, new, place)
 
-    def note_inputs(self, end: int, func: Any, arguments: Arguments) -> None:
+    def add_mixed_inputs(self, end: int, func: Any, arguments: Arguments) -> None:
         """Remember which inputs of an operation of the graph lay outside it.
 
         Args:
@@ -290,7 +290,8 @@ class RecordingState:
         for tensor in new:
             if tensor.requires_grad and tensor.is_leaf:
                 if cause is not None and given and word_of(func) not in SHAPE_ONLY:
-                    inputs = [self.input_from(each, cause, place) for each in given]
+                    word = word_of(func)
+                    inputs = [self.input_from(each, cause, place, word) for each in given]
                     matters = any(map(_matters, inputs))
                     self.provenance.add(
                         tensor, word_of(func), _cause(inputs), place, inputs, matters
@@ -301,22 +302,29 @@ class RecordingState:
                 entry.identities = (leaf.identity,)
                 self.log(entry)
 
-    def input_from(self, tensor: torch.Tensor, cause: Cause, place: CodeLocation) -> Input:
-        """The way from a tensor to something that gets no gradient, for a cause if it had one.
+    def input_from(
+        self, tensor: torch.Tensor, cause: Cause, place: CodeLocation, word: str = ""
+    ) -> Input:
+        """A tensor as an input of an untracked tensor.
 
-        It looks at ``grad_fn``, so it is for those few tensors whose data leaves the graph.
+        It reads ``grad_fn``, so it is for the few tensors whose data leaves the graph.
+
+        Args:
+            tensor: the input.
+            cause: why the gradient is cut here, if the tensor requires grad.
+            place: where.
+            word: the function that cuts it.
         """
         if not tensor.requires_grad:
             return self.provenance.untracked(tensor).as_input()
         ref, node = weakref.ref(tensor), tensor.grad_fn
         if node is None:
             ancestors = self.provenance.ancestors(tensor)
-            return Input(self.provenance.leaf(tensor), cause, place, ref, ancestors=ancestors)
-        made, ancestors = (
-            OperationOutput(sequence_number(node), tensor.output_nr),
-            self.reachability.ancestors(node),
-        )
-        return Input(made, cause, place, ref, self.provenance.op_records(node), ancestors)
+            leaf = self.provenance.leaf(tensor)
+            return Input(leaf, cause, place, ref, ancestors=ancestors, word=word)
+        made = OperationOutput(sequence_number(node), tensor.output_nr)
+        ancestors, records = self.reachability.ancestors(node), self.provenance.op_records(node)
+        return Input(made, cause, place, ref, records, ancestors, word=word)
 
     def _flowed_in(self, end: int) -> CutLeaves:
         lost = NO_ANCESTORS.cut_leaves
@@ -338,7 +346,7 @@ class RecordingState:
         cause = self.cause_of_mode() or Cause.NOT_DIFFERENTIABLE
         if word in SHAPE_ONLY:
             given = ()
-        inputs = [self.input_from(tensor, cause, place) for tensor in given]
+        inputs = [self.input_from(tensor, cause, place, word) for tensor in given]
         self.add_untracked(word, inputs, new, place)
 
     def add_untracked(
@@ -371,7 +379,7 @@ class RecordingState:
             return Cause.INFERENCE_MODE
         return None if torch.is_grad_enabled() else Cause.NO_GRAD
 
-    def note_inference(self) -> None:
+    def inference_changed(self) -> None:
         """Tell that ``inference_mode`` was entered or left, if that made a difference."""
         inference = torch.is_inference_mode_enabled()
         if inference is not self.inference and not self.paused:
@@ -384,9 +392,9 @@ class RecordingState:
     def _inside(self) -> None:
         """In the forward of a ``Function``: its node was made last, and this tells from where."""
         created = creation_count() - 1
-        entries = self.journal.entries
+        entries = self.event_log.entries
         last = entries[-1] if entries else None
-        end = last[1] if isinstance(last, tuple) else self.journal.last_end
+        end = last[1] if isinstance(last, tuple) else self.event_log.last_end
         if end > created:
             return
         frame: Any = sys._getframe(3)
@@ -401,9 +409,9 @@ class RecordingState:
 
     def log(self, entry: Entry) -> Entry:
         """Write an event into the log."""
-        self.journal.entries.append(entry)
-        if len(self.journal.entries) > _SETTLE_AFTER:
-            self.settle()
+        self.event_log.entries.append(entry)
+        if len(self.event_log.entries) > _FLUSH_AFTER:
+            self.flush()
         return entry
 
 

@@ -32,8 +32,8 @@ from gradviz.graph.text import (
     shape_text,
     summary_text,
 )
-from gradviz.views.inference import shared_by
-from gradviz.views.sums import norm_of
+from gradviz.views.groups import norm_of
+from gradviz.views.modules import shared_by
 from gradviz.wording import problem_text
 
 __all__ = [

@@ -32,11 +32,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from gradviz.frontends.script import run_script
 
 from gradviz import record
 from gradviz.capture.tensors.names import Names
 from gradviz.diagnosis.explain import answer
+from gradviz.frontends.program import run_script
 
 HERE = Path(__file__).parent
 

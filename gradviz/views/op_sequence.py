@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from gradviz.graph import GradGraph, NodeData, NodeKind
 
-__all__ = ["Ints", "Units", "units_of"]
+__all__ = ["Ints", "OpSequence", "op_sequence"]
 
 Ints = NDArray[np.int64]
 
@@ -27,7 +27,7 @@ _LEAVES = (NodeKind.PARAMETER, NodeKind.LEAF, NodeKind.UNTRACKED, NodeKind.SAVED
 
 
 @dataclass(frozen=True)
-class Units:
+class OpSequence:
     """The operations of a graph in a row; leaves, ``AccumulateGrad`` and results stand aside.
 
     Args:
@@ -68,7 +68,7 @@ class Units:
         return data["kind"] in _FOLDABLE and data.keys().isdisjoint(("root", "problem", "verdict"))
 
 
-def units_of(graph: GradGraph) -> Units:
+def op_sequence(graph: GradGraph) -> OpSequence:
     """Put the operations of a graph in a row.
 
     Args:
@@ -80,7 +80,7 @@ def units_of(graph: GradGraph) -> Units:
         >>> graph.add_node("n1", kind=NodeKind.OPERATION, op="mul", sequence_nr=0)
         >>> graph.add_node("n2", kind=NodeKind.LEAF)
         >>> _ = graph.add_edge("n1", "n0", 0), graph.add_edge("n2", "n1", 0)
-        >>> units = units_of(graph)
+        >>> units = op_sequence(graph)
         >>> units.keys, units.inputs(0), units.inputs(1)
         (['n1', 'n0'], [-1], [0])
     """
@@ -119,7 +119,7 @@ def units_of(graph: GradGraph) -> Units:
     units = [nodes[place] for place in row.tolist()]
     keys, data_of = [key for key, _ in units], [data for _, data in units]
     by_key = {nodes[place][0]: number for place, number in aside.items()}
-    return Units(keys, data_of, starts, sources, [nodes[place][1] for place in leaves], by_key)
+    return OpSequence(keys, data_of, starts, sources, [nodes[place][1] for place in leaves], by_key)
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,9 @@ import networkx as nx
 
 from gradviz.errors import UsageError
 from gradviz.graph import EdgeKind, GradGraph, Mark, NodeKind, TensorSummary
-from gradviz.views.flow import along_the_data
-from gradviz.views.sums import is_known, norm_of
-from gradviz.views.view import view
+from gradviz.graph.text import must_be
+from gradviz.views.groups import is_known, norm_of
+from gradviz.views.view import along_the_data, view
 
 __all__ = ["SCALES", "color_by"]
 
@@ -59,7 +59,7 @@ def color_by(graph: GradGraph, by: str = "grad_norm") -> GradGraph:
         ({'a': 0.25, 'b': 1.0}, {'by': 'saved_bytes', 'low': 0, 'high': 40})
     """
     if by not in SCALES:
-        raise UsageError(f"color_by cannot be {by!r}: pass {', '.join(SCALES)}")
+        raise UsageError(must_be("color_by", f"one of {', '.join(SCALES)}", by))
     seen: GradGraph = graph.copy()
     for data in (*_data_of_nodes(seen), *(data for *_, data in seen.edges(data=True))):
         for attribute in ("level", "mark", "norm"):
