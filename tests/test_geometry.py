@@ -15,6 +15,7 @@ import gradviz
 from gradviz.renderers.compose import compose_each
 from gradviz.renderers.legend import legend_of
 from gradviz.renderers.scene import Curve, Polygon, Rectangle, Scene, Text
+from gradviz.renderers.text import to_text
 from gradviz.story import Story
 
 EXAMPLES = sorted(Path(__file__).parent.parent.joinpath("examples").glob("[a-z]*.py"))
@@ -166,3 +167,14 @@ def test_recorded_examples(path, capsys):
     assert not marks or {"cut", "untracked-input"} & legend.keys()
     assert "loud" not in marks or "cut" in legend
     assert "line" not in marks or "untracked-input" in legend
+
+
+@pytest.mark.parametrize("name", [case.name for case in CASES])
+@pytest.mark.parametrize("width", [40, 80, 120])
+def test_text_fits_the_terminal_and_keeps_its_tree(name, width):
+    story = gradviz.draw(graph_of(name)).shown
+    wrapped = to_text(story, width=width)
+    assert max(map(len, wrapped.splitlines())) <= width
+    assert wrapped.split() != [] and sorted(wrapped.replace("│", " ").split()) == sorted(
+        to_text(story).replace("│", " ").split()
+    )
