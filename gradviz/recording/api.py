@@ -22,6 +22,7 @@ from gradviz.capture.tensors.subjects import shortly
 from gradviz.errors import UsageError
 from gradviz.graph import GradGraph
 from gradviz.recording.event_log import Entry, EventLog
+from gradviz.recording.intercept import user_warnings
 from gradviz.recording.intercept.calls import Handlers
 from gradviz.recording.intercept.mode import RecordingMode
 from gradviz.recording.module_stack import ModuleStack
@@ -276,6 +277,7 @@ class Recording(Shown):
         ]
         listen(observer)
         self._state.module_stack.begin()
+        user_warnings.install()
         self._mode.is_alone = modes_below() == 0
         self._mode.__enter__()
         return self
@@ -287,6 +289,7 @@ class Recording(Shown):
         traceback: TracebackType | None,
     ) -> None:
         self._mode.__exit__(kind, error, traceback)
+        user_warnings.remove()
         self._state.module_stack.end()
         unlisten(self._observer)
         for hook in self._hooks:

@@ -138,7 +138,7 @@ class Observer:
         place, count = self._state.place(), creation_count()
         if call.accumulates:
             self._passes += 1
-        graph = self.snapshots.before_backward([each for each in call.roots if each is not None])
+        graph = self.snapshots.before_backward(_distinct(call.roots))
         self._add(FrameKind.FORWARD, graph)
         root = next((graph.nodes[key].get("name", "") for key in graph.roots), "")
         before = Before(self._state, graph, self.snapshots.snapshot)
@@ -175,11 +175,11 @@ class Observer:
             entry.operation = (done.count, after, torch.autograd.grad, *done.place, refs)
         on_gradients, on_leaves = state.hooks.take()
         state.event_log.entries += on_gradients
+        changed = done.before.count_passes(state)  # also a pass that failed has added to some
         if isinstance(outcome, BaseException):
             self._seen_error = id(outcome)
-            self._fail(outcome, done)
+            self._fail(outcome, done, changed)
             return
-        changed = done.before.count_passes(state)
         graph = self.snapshots.after_backward(has_grown=call.create_graph)
         added = [self._log_accumulation(leaf, done, graph) for leaf in changed]
         state.event_log.entries += [*on_leaves, *done.steps]
@@ -239,11 +239,13 @@ class Observer:
         key = self.snapshots.keys.known(leaf.identity)
         return graph.nodes[key].get("grad") if key in graph else None
 
-    def _fail(self, error: BaseException, done: _Pass) -> None:
+    def _fail(self, error: BaseException, done: _Pass, changed: Sequence[Leaf]) -> None:
         """Backward raised: add the frame of the failure."""
         roots = self.snapshots.roots
         graph = self.snapshots.trace(roots)
         operations = self.snapshots.snapshot.operations
+        for leaf in changed:
+            self._log_accumulation(leaf, done, graph)
         history = History(done.graph, self._state, self._freed)
         entry = Entry(EventKind.ERROR, type(error).__name__, done.place)
         details = error_details(error, graph, roots, operations, history)
@@ -424,3 +426,15 @@ def _is_transform(verdicts: UserFiles) -> bool:
             return True
         frame = frame.f_back
     return False
+
+
+def _distinct(roots: Sequence[Any]) -> list[Any]:
+    """The roots of a backward pass, each once: ``backward([x, x], ...)`` is allowed."""
+    found: dict[Hashable, Any] = {}
+    for root in roots:
+        if isinstance(root, torch.Tensor):
+            node = root.grad_fn
+            found.setdefault(id(root) if node is None else (node, root.output_nr), root)
+        elif root is not None:
+            found.setdefault((root.node, root.output_nr), root)
+    return list(found.values())
