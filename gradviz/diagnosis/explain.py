@@ -5,11 +5,11 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gradviz.diagnosis.answers import Explanation, Explanations
 from gradviz.diagnosis.context import Context, Question
-from gradviz.diagnosis.failures import explain_error
+from gradviz.diagnosis.error_rules import explain_error
 from gradviz.diagnosis.gradient import with_scales
 from gradviz.diagnosis.registry import rules
 from gradviz.diagnosis.rule import first_answer
@@ -69,7 +69,7 @@ def explain(
         found = Names.of(None, sys._getframe(1))
         if names is not None:
             found = Names([*Names.of(names, None), *found])
-        return answer(subjects, found, names, loss)
+    return answer(subjects, found, names, loss)
 
 
 def answer(
@@ -83,14 +83,20 @@ def answer(
         names: as for `explain`; the parameters of a module are asked about.
         loss: as for `explain`.
     """
-    asked = Asked.of(subjects, names, loss)
+    from gradviz.capture.autograd.tensors import quietly
+
+    with quietly():
+        return _answer_to(Asked.of(subjects, names, loss), found)
+
+
+def _answer_to(asked: Asked, found: Names) -> Explanation | Explanations:
     if asked.modules:
         from gradviz.capture.tensors.names import Names
 
         own = [named for module in asked.modules for named in Names.of(module, None)]
         found = Names([*own, *found])
     if asked.error is not None:
-        return explain_error(asked, found)
+        return _of_error(asked, found)
     if asked.recording is not None:
         return _of_recording(asked, found)
     from gradviz.diagnosis.reading import look
@@ -105,6 +111,15 @@ def answer(
     return told
 
 
+def _of_error(asked: Asked, found: Names) -> Explanation:
+    def why(tensor: Any) -> Explanation:
+        told = _answer_to(Asked(tensors=[tensor], recording=asked.recording), found)
+        assert isinstance(told, Explanation)
+        return told
+
+    return explain_error(asked, found, why)
+
+
 def _of_recording(asked: Asked, found: Names) -> Explanation | Explanations:
     from gradviz.diagnosis.reading import context_of, questions_of, with_values
 
@@ -117,7 +132,7 @@ def _of_recording(asked: Asked, found: Names) -> Explanation | Explanations:
         return _answers(questions, context, False)
     explanations = _answers(questions, context, True)
     assert isinstance(explanations, Explanations)
-    error = explain_error(asked, found) if asked.has_failed else None
+    error = _of_error(asked, found) if asked.has_failed else None
     return Explanations((error, *explanations)) if error is not None else explanations
 
 

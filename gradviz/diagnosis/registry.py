@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any
 
+from gradviz.diagnosis.error_rules import ERROR_RULES
 from gradviz.diagnosis.gradient import hook_on_tensor, hooks_that_broke_it, last_rules, sparse
 from gradviz.diagnosis.no_gradient import connected_rules, event_rules, other_tensor_rules
 from gradviz.diagnosis.non_finite import non_finite_rules
@@ -26,6 +27,7 @@ RULES: tuple[Rule[Any, Any], ...] = (
     *non_finite_rules,
     *zero_rules,
     *last_rules,
+    *ERROR_RULES,
 )
 
 

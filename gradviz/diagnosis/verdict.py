@@ -117,6 +117,8 @@ class Verdict(str, Enum):
     """An error: an operation that cannot be differentiated, or not once more."""
     CHECKPOINT = "checkpoint", Group.ERROR
     """An error: a checkpoint that cannot be computed again as it was, or not in this way."""
+    DISTRIBUTED = "distributed", Group.ERROR
+    """An error: several processes, or ``DistributedDataParallel``, do not fit together."""
     OTHER_ERROR = "another error", Group.ERROR
     """An error that has to do with none of the above."""
 
