@@ -147,7 +147,8 @@ def context_of(recording: Recording, roots: Sequence[Any] = ()) -> Context:
         recording: what was recorded.
         roots: what backward starts from; what it did start from when none are given.
     """
-    frames, events = recording.frames, recording.events
+    story = recording.story
+    frames, events = story.frames, story.events
     passes = [event for event in events if event.kind is EventKind.BACKWARD]
     of_pass = [frame for frame in frames if frame.kind in _OF_A_PASS]
     graph = next((f.graph for f in reversed(of_pass if passes and of_pass else frames)), None)
