@@ -14,7 +14,9 @@ from torch import nn
 
 from gradviz.capture.autograd.engine import creation_count
 from gradviz.capture.tensors.names import Named, Names
+from gradviz.capture.tensors.subjects import maker_of
 from gradviz.capture.tracing.tracer import Labels
+from gradviz.errors import SubjectError
 from gradviz.graph import Cause, GradGraph
 from gradviz.recording.hooks import HookedTensor, held_with_hooks
 from gradviz.recording.live_outputs import live_outputs, sharing_outputs
@@ -91,7 +93,7 @@ class SnapshotSeries:
     @property
     def roots(self) -> list[Any]:
         """The roots of the latest backward pass that are alive."""
-        return [root for ref in self._roots if (root := ref()) is not None]
+        return [root for ref in self._roots if (root := ref()) is not None and _is_traceable(root)]
 
     def before_backward(self, roots: Sequence[Any]) -> GradGraph:
         """The graph at the end of a forward pass."""
@@ -124,7 +126,8 @@ class SnapshotSeries:
         names, roots = self._names(), self.roots
         new: list[torch.Tensor] = []
         if with_outputs or not self._roots:
-            new = live_outputs(self._state, self._since, roots, names)
+            outputs = live_outputs(self._state, self._since, roots, names)
+            new = [output for output in outputs if _is_traceable(output)]
         if len(roots) < len(self._roots) and not new:
             self._state.event_log.flush()
             self.snapshot = renew(self.snapshot, self._state)
@@ -234,3 +237,12 @@ class SnapshotSeries:
         for named in entries:
             found.setdefault(id(named.tensor), named)
         return Names(list(found.values()))
+
+
+def _is_traceable(root: torch.Tensor) -> bool:
+    """Whether torch reports what made a root: not of a view whose base was changed in place."""
+    try:
+        maker_of(root)
+    except SubjectError:
+        return False
+    return True

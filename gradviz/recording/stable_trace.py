@@ -117,6 +117,12 @@ def identities_of(
     neighbors = _Neighbors.of(graph, {key for key in rest if key not in known})
     for key in rest:
         found[key] = known[key] if key in known else _of_tensor(graph, key, neighbors, created)
+    if len(set(found.values())) < len(found):  # two nodes must never become one
+        used: set[Hashable] = set()
+        for key, identity in found.items():
+            if identity in used:
+                found[key] = identity, "again", key
+            used.add(identity)
     return found
 
 

@@ -21,6 +21,7 @@ from gradviz.recording.event_log import Entry
 from gradviz.recording.function_names import QUERIES, word_of
 from gradviz.recording.intercept import gradients
 from gradviz.recording.intercept.in_place import after_change, before_change
+from gradviz.recording.intercept.user_warnings import call_made_from
 from gradviz.recording.provenance import CutSite, Leaf, UntrackedTensor
 from gradviz.recording.source_lines import called_function
 from gradviz.recording.state import Handler, RecordingState, TorchCall, tensors_in
@@ -50,6 +51,7 @@ def _handler(after: _Look, before: _Look | None = None) -> Handler:
         state.guard(after, call)
         return call.result
 
+    call_made_from(handle.__code__, globals())
     return handle
 
 
@@ -226,6 +228,7 @@ def _after_data_set(state: RecordingState, call: TorchCall) -> None:
     state.log(Entry(EventKind.IN_PLACE, "data", state.place(), action=Action.DATA_REPLACED))
 
 
+call_made_from(_call.__code__, globals())
 change = _handler(after_change, before_change)
 _NAMED: dict[str, Handler] = {
     "_set_grad_enabled": _handler(_after_mode, _before_mode),
