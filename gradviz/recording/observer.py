@@ -125,6 +125,8 @@ class Observer:
     def before_backward(self, call: BackwardCall) -> None:
         """A backward pass is about to run: the forward pass is over."""
         state = self._state
+        if state.is_other_task():
+            return
         try:
             state.end_gradient_change()
             if not _is_transform(state.verdicts):
@@ -149,6 +151,8 @@ class Observer:
     def after_backward(self, call: BackwardCall, outcome: object) -> None:
         """A backward pass has run, or failed."""
         state = self._state
+        if state.is_other_task():
+            return
         state.hooks.end()
         state.paused = False
         state.update_alert()
@@ -263,7 +267,7 @@ class Observer:
 
     def before_step(self, optimizer: Any, args: Any, kwargs: Any) -> None:
         """An optimizer begins a step."""
-        if threading.get_ident() != self._thread:
+        if threading.get_ident() != self._thread or self._state.is_other_task():
             return
         self._state.end_gradient_change()
         try:
@@ -276,7 +280,7 @@ class Observer:
 
     def after_step(self, optimizer: Any, args: Any, kwargs: Any) -> None:
         """An optimizer has ended a step: one event, whatever it did."""
-        if threading.get_ident() != self._thread:
+        if threading.get_ident() != self._thread or self._state.is_other_task():
             return
         state = self._state
         state.stepping = None

@@ -22,6 +22,7 @@ from gradviz.graph import Cause
 from gradviz.recording.event_log import Entry, EventLog
 from gradviz.recording.function_names import SHAPE_ONLY, word_of
 from gradviz.recording.hooks import Hooks
+from gradviz.recording.intercept import tasks
 from gradviz.recording.module_stack import ModuleStack
 from gradviz.recording.provenance import (
     NO_ANCESTORS,
@@ -138,6 +139,7 @@ class RecordingState:
         self.alert = False
         self.paused = False
         self.stepping: CodeType | None = None
+        self.task: Callable[[], object] | None = None
         self.pending: Entry | None = None
         self.pending_leaves: dict[int, Leaf] = {}
         self.started_at = creation_count()
@@ -180,24 +182,38 @@ class RecordingState:
                 del known[end]
 
     def update_alert(self) -> None:
-        """Say whether the next call needs a look."""
-        self.alert = self.paused or self.stepping is not None or self.pending is not None
+        """Set ``alert``: whether `attend` is to be asked before the next call."""
+        waits = self.stepping is not None or self.pending is not None
+        self.alert = self.paused or waits or self.task is not None
+
+    def is_other_task(self) -> bool:
+        """Whether an asyncio task runs that is not the one that is recorded."""
+        return self.task is not None and tasks.current() is not self.task()
 
     def attend(self, handler: Handler | None) -> bool:
-        """Before a call, when there is reason to look: whether to record it."""
-        if self.paused:
+        """Whether to record the next call."""
+        if self.paused or self.is_other_task():
             return False
-        if self.stepping is not None and not torch.is_grad_enabled():
-            frame: Any = sys._getframe(2)
-            while frame is not None:
-                if frame.f_code is self.stepping:
-                    return False
-                frame = frame.f_back
-            self.stepping = None  # the step has ended with an error
+        if self.stepping is not None and not torch.is_grad_enabled() and self._is_in_step():
+            return False
         if self.pending is not None and handler is None:
             self.end_gradient_change()
         self.update_alert()
         return True
+
+    def _is_in_step(self) -> bool:
+        """Whether an optimizer makes the call, and not the closure that it was given."""
+        stepping: Any = self.stepping
+        has_user_code = self.verdicts[stepping.co_filename]
+        frame: Any = sys._getframe(3)
+        is_closure = False
+        while frame is not None:
+            if frame.f_code is stepping:
+                return has_user_code or not is_closure
+            is_closure = is_closure or self.verdicts[frame.f_code.co_filename]
+            frame = frame.f_back
+        self.stepping = None  # the step has ended with an error
+        return False
 
     def end_gradient_change(self) -> None:
         """A run of changes to ``.grad`` is over."""
