@@ -31,6 +31,9 @@ _FROM_NOTHING = frozenset(
 )
 
 
+_WITH_ALL_INPUTS = ("CompiledFunctionBackward", "BackwardHookFunctionBackward")
+
+
 @dataclass(frozen=True, eq=False)
 class Question:
     """A tensor whose gradient is to be explained.
@@ -40,12 +43,16 @@ class Question:
         key: its node in the graph, or, when a recording knows it, in others; "" if in none.
         data: what is known of it.
         is_parameter: whether it is an ``nn.Parameter``.
+        unregistered: the plain container of a module in which it was found; "" for none.
+        without_effect: what owns a misspelt ``requires_grad``, and its name; None for nothing.
     """
 
     name: str
     key: str
     data: NodeData
     is_parameter: bool = False
+    unregistered: str = ""
+    without_effect: tuple[str, str] | None = None
 
     @property
     def group(self) -> Group:
@@ -75,7 +82,7 @@ class Context:
             also of those that the graph does not show.
         since: by the keys of leaves whose gradient is not finite, the first of the backward passes
             that have left it so since, by its number, and the values before it.
-        scales: by the keys of parameters, how far their gradients are from those near the root.
+        later: the same at the end of the recording, when that shows other results.
         cache: what rules have worked out for several tensors, by keys of their own.
     """
 
@@ -88,7 +95,7 @@ class Context:
     kept: GradGraph | None = None
     lost: Mapping[str, Sequence[CutEdge]] = field(default_factory=dict)
     since: Mapping[str, tuple[int, Values]] = field(default_factory=dict)
-    scales: Mapping[str, Any] = field(default_factory=dict)
+    later: Context | None = None
     cache: dict[Hashable, Any] = field(default_factory=dict)
 
     @property
@@ -126,10 +133,20 @@ class Context:
         return frozenset(k for k in self.behind_roots if self.graph.nodes[k].get("hooks"))
 
     @cached_property
-    def opaque(self) -> tuple[str, ...]:
-        """Of these, the operations whose inside the graph does not show, by key."""
+    def functions(self) -> tuple[str, ...]:
+        """Of these, the calls of an ``autograd.Function``, a reentrant checkpoint included.
+
+        What they use besides their inputs is not in the graph. Torch gives numbers to the classes
+        of its own operations (``MulBackward0``), and none to those made from a Function.
+        """
         nodes = self.graph.nodes
-        return tuple(sorted(k for k in self.behind_roots if nodes[k].get("opaque")))
+        return tuple(
+            key
+            for key in self.graph
+            if key in self.behind_roots
+            and nodes[key].get("grad_fn", "").endswith("Backward")
+            and nodes[key]["grad_fn"] not in _WITH_ALL_INPUTS
+        )
 
     @cached_property
     def with_grad(self) -> frozenset[str]:

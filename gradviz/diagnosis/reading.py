@@ -20,7 +20,15 @@ if TYPE_CHECKING:
     from gradviz.capture.tensors.names import Names
     from gradviz.recording.api import Recording
 
-__all__ = ["context_of", "identity_of", "look", "names_of", "questions_of", "with_values"]
+__all__ = [
+    "context_at_end",
+    "context_of",
+    "identity_of",
+    "look",
+    "names_of",
+    "questions_of",
+    "with_values",
+]
 
 _OF_A_PASS = (
     FrameKind.FORWARD,
@@ -70,6 +78,8 @@ def look(asked: Asked, names: Names) -> tuple[Context, list[Question]]:
             key,
             graph.nodes[key],
             id(tensor) in asked.parameters or type(tensor).__name__ == "Parameter",
+            asked.unregistered.get(id(tensor), ""),
+            asked.without_effect(tensor),
         )
         for tensor, key in zip(asked.tensors, questions, strict=True)
     ]
@@ -149,20 +159,32 @@ def context_of(recording: Recording, roots: Sequence[Any] = ()) -> Context:
         kinds = () if passes else LEAVES
         keys = [key for key in graph.roots if graph.nodes[key]["kind"] not in kinds]
     kept = max((frame.graph for frame in frames), key=lambda each: each.saved_bytes, default=None)
-    ends = ancestors(graph, keys, is_data)
-    lost = {
+    before = _before(frames)
+    lost = _lost(recording, graph, keys)
+    return Context(graph, tuple(keys), events, frames, before, kept=kept, lost=lost)
+
+
+def context_at_end(recording: Recording, context: Context) -> Context | None:
+    """The context of the last frame; None when it shows no result beside those of the last pass."""
+    if not context.frames or (graph := context.frames[-1].graph) is context.graph:
+        return None
+    roots = [key for key in graph.roots if graph.nodes[key]["kind"] is NodeKind.RESULT]
+    new = [key for key in roots if key not in context.graph]
+    if not new:
+        return None
+    lost = _lost(recording, graph, new)
+    return replace(context, graph=graph, roots=tuple(new), lost=lost, cache={})
+
+
+def _lost(recording: Recording, graph: GradGraph, roots: Sequence[str]) -> dict[str, list[CutEdge]]:
+    ends = ancestors(graph, roots, is_data)
+    return {
         leaf: [
-            CutEdge(
-                each.target,
-                each.target,
-                {"cause": each.cause, "source": each.source, "word": each.word},
-            )
+            CutEdge(each.target, each.target, {"cause": each.cause, "source": each.source})
             for each in cuts
         ]
         for leaf, cuts in recording._cut_off(graph, ends).items()
     }
-    before = _before(frames)
-    return Context(graph, tuple(keys), events, frames, before, kept=kept, lost=lost)
 
 
 def _with_roots(
@@ -230,7 +252,16 @@ def _questions(
                 data[attribute] = context.graph.nodes[key][attribute]
         name = called.get(id(tensor)) or data.get("name") or "the tensor"
         is_parameter = id(tensor) in asked.parameters or type(tensor).__name__ == "Parameter"
-        questions.append(Question(name, key, data, is_parameter))
+        questions.append(
+            Question(
+                name,
+                key,
+                data,
+                is_parameter,
+                asked.unregistered.get(id(tensor), ""),
+                asked.without_effect(tensor),
+            )
+        )
     return questions
 
 

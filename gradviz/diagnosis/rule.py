@@ -94,8 +94,6 @@ class Rule(Generic[S, E]):
 
     def is_applicable(self, context: Context, subject: Subject) -> bool:
         """Whether the rule is to be tried: all that it needs is there."""
-        if self.verdict.group is not subject.group:
-            return False
         if self.needs is Needs.RECORDING and not context.is_recorded:
             return False
         return not self.events or any(context.happened(kind) for kind in self.events)
