@@ -13,7 +13,7 @@ from gradviz.diagnosis.lines import mention
 from gradviz.diagnosis.no_graph import is_of, with_article
 from gradviz.diagnosis.rule import Evidence, Needs, Rule
 from gradviz.diagnosis.syntax import statement_at, stored
-from gradviz.diagnosis.traceback_locals import UNKNOWN, value_of, variables_of
+from gradviz.diagnosis.traceback_locals import UNKNOWN, gradient_of, value_of, variables_of
 from gradviz.diagnosis.verdict import Verdict
 from gradviz.story import Event, EventKind
 from gradviz.torch_messages import MessageKind as Kind
@@ -165,7 +165,7 @@ def _tensor_of(owner: ast.expr, code: str, error: ErrorContext) -> Any:
 
 def _told(tensor: Any, error: ErrorContext) -> Explanation | None:
     """Why that tensor has no gradient."""
-    if tensor is None or tensor.grad is not None or error.why is None:
+    if tensor is None or gradient_of(tensor) is not None or error.why is None:
         return None
     return error.why(tensor)
 

@@ -18,6 +18,7 @@ from gradviz.facts import SourceLocation
 __all__ = [
     "assignments_to",
     "expressions_at",
+    "lines_calling",
     "operands",
     "statement_at",
     "stored",
@@ -94,15 +95,29 @@ def stored(expression: ast.expr) -> bool:
 
 
 def assignments_to(location: SourceLocation, target: str) -> list[tuple[int, ast.expr]]:
-    """The lines of a file that assign to an expression, ``"self.state"``, and what they assign."""
+    """The lines of a file that assign to an expression, ``"self.state"``, or append to it.
+
+    Returns:
+        Each line with what it assigns or appends.
+    """
     tree = _tree(_text_of(location.file))
     return [] if tree is None else list(_assigned(tree, target))
 
 
 def _assigned(tree: ast.AST, target: str) -> Iterator[tuple[int, ast.expr]]:
+    appends = (f"{target}.append", f"{target}.appendleft")
     for node in ast.walk(tree):
         if isinstance(node, ast.Assign) and target in map(ast.unparse, node.targets):
             yield node.lineno, node.value
+        elif isinstance(node, ast.Call) and ast.unparse(node.func) in appends:
+            yield from ((node.lineno, each) for each in node.args[:1])
+
+
+def lines_calling(location: SourceLocation, name: str) -> list[int]:
+    """The lines of a file that call a function of that name, as ``name()`` or ``x.name()``."""
+    tree = _tree(_text_of(location.file))
+    calls = (node for node in (ast.walk(tree) if tree else ()) if isinstance(node, ast.Call))
+    return [node.lineno for node in calls if _is_named(node, name, None)]
 
 
 def _is_named(node: ast.expr, word: str, kind: type[ast.operator] | None) -> bool:

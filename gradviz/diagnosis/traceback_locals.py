@@ -20,6 +20,7 @@ __all__ = [
     "calls_of",
     "function_of",
     "grad_call_of",
+    "gradient_of",
     "locations_of_error",
     "module_of",
     "result_of",
@@ -132,13 +133,18 @@ def value_of(code: ast.expr, held: Mapping[str, Any]) -> Any:
     if not isinstance(code, ast.Attribute) or (owner := value_of(code.value, held)) is UNKNOWN:
         return UNKNOWN
     if code.attr == "grad" and hasattr(type(owner), "grad_fn"):
-        return owner.grad
+        return gradient_of(owner)
     own = getattr(owner, "__dict__", {})
     for table in ("_parameters", "_buffers", "_modules"):  # of a module
         if code.attr in own.get(table, ()):
             return own[table][code.attr]
     found = inspect.getattr_static(owner, code.attr, UNKNOWN)
     return UNKNOWN if hasattr(type(found), "__get__") else found
+
+
+def gradient_of(tensor: Any) -> Any:
+    """``.grad``, without the warning that torch gives for a non-leaf tensor."""
+    return tensor.grad if tensor.is_leaf or tensor.retains_grad else None
 
 
 def _item_of(owner: Any, index: ast.expr) -> Any:
