@@ -87,7 +87,10 @@ def look(asked: Asked, names: Names) -> tuple[Context, list[Question]]:
 
 def _sets(asked: Asked, tensor: Any) -> tuple[PlainContainer | None, Flag | None]:
     """Where a model keeps a parameter, and what was set to freeze it."""
-    row, flag = asked.unregistered.get(id(tensor)), asked.flags.get(id(tensor))
+    from gradviz.capture.tensors.training_sets import flag_of_tensor
+
+    row = asked.unregistered.get(id(tensor))
+    flag = asked.flags.get(id(tensor)) or flag_of_tensor(tensor)
     return (
         PlainContainer(row.container, row.kind, row.owner, row.of_modules) if row else None,
         Flag(flag.attribute, flag.owner, flag.parameter) if flag else None,
