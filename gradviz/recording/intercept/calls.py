@@ -63,7 +63,9 @@ def _after_cut(cause: Cause) -> _Look:
     """``x.detach()``, ``x.data``: the result is outside the graph."""
 
     def after(state: RecordingState, call: TorchCall) -> None:
-        if isinstance(call.result, torch.Tensor) and not state.is_inside():
+        if isinstance(call.result, torch.Tensor) and state.is_inside():
+            state.function_calls.add(call.args[:1], [call.result])
+        elif isinstance(call.result, torch.Tensor):
             place, cut, word = state.place(), cause, word_of(call.func)
             if place.offset < 0:
                 name = called_function(sys._getframe(1), state.verdicts)
