@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ErrorContext", "ResultOrigin", "Why", "error_context"]
 
-Why = Callable[[Any], Explanation]
+Why = Callable[[Any, str], Explanation]
 
 _NOWHERE = SourceLocation()
 
