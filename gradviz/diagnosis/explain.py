@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 from gradviz.diagnosis.answers import Explanation, Explanations
 from gradviz.diagnosis.context import Context, Question
 from gradviz.diagnosis.error_rules import explain_error
-from gradviz.diagnosis.gradient import with_scales
 from gradviz.diagnosis.registry import rules
 from gradviz.diagnosis.rule import first_answer
 from gradviz.diagnosis.subjects import Asked
 from gradviz.diagnosis.values import is_wrong
+from gradviz.diagnosis.verdict import Verdict
 from gradviz.graph import NodeKind
 from gradviz.graph.algorithms import ancestors, is_data
 from gradviz.story import recorded_in
@@ -112,8 +112,11 @@ def _answer_to(asked: Asked, found: Names) -> Explanation | Explanations:
 
 
 def _of_error(asked: Asked, found: Names) -> Explanation:
-    def why(tensor: Any) -> Explanation:
-        told = _answer_to(Asked(tensors=[tensor], recording=asked.recording), found)
+    from gradviz.capture.tensors.names import Named, Names
+
+    def why(tensor: Any, name: str) -> Explanation:
+        named = Names([Named(tensor, name, ()), *found])
+        told = _answer_to(Asked(tensors=[tensor], recording=asked.recording), named)
         assert isinstance(told, Explanation)
         return told
 
@@ -121,11 +124,20 @@ def _of_error(asked: Asked, found: Names) -> Explanation:
 
 
 def _of_recording(asked: Asked, found: Names) -> Explanation | Explanations:
-    from gradviz.diagnosis.reading import context_of, questions_of, with_values
+    from gradviz.diagnosis.reading import (
+        context_at_end,
+        context_of,
+        look_at_live,
+        questions_of,
+        with_values,
+    )
 
     recorded_in(asked.recording)  # raises while there is no moment to explain
     context = context_of(asked.recording, asked.roots)
+    context = look_at_live(asked, context)
     questions = questions_of(asked, context, found)
+    if not asked.roots:
+        context = replace(context, later=context_at_end(asked.recording, context))
     if any(is_wrong(question.data.get("grad")) for question in questions):
         context = with_values(context, asked.recording, found)
     if asked.tensors and not asked.is_many:
@@ -140,8 +152,6 @@ def _answers(
     questions: Sequence[Question], context: Context, is_many: bool
 ) -> Explanation | Explanations:
     context, questions = context.with_unreachable(questions)
-    if is_many:
-        context = replace(context, scales=with_scales(context, questions))
     told = [explain_tensor(question, context) for question in questions]
     return Explanations(tuple(told)) if is_many else told[0]
 
@@ -150,4 +160,9 @@ def explain_tensor(question: Question, context: Context) -> Explanation:
     """Try the rules in order; the last one of each group always answers."""
     told = first_answer(rules(question.group), context, question)
     assert told is not None
+    if told.verdict is Verdict.NOT_CONNECTED and context.later is not None:
+        # It may be used by a result that no backward pass has started from.
+        later = first_answer(rules(question.group), context.later, question)
+        if later is not None and later.verdict in (Verdict.CUT, Verdict.NOT_RUN):
+            return later
     return told

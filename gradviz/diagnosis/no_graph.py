@@ -11,15 +11,17 @@ from gradviz.diagnosis.error_context import ErrorContext
 from gradviz.diagnosis.lines import locations_of, mention
 from gradviz.diagnosis.no_gradient import RECORD
 from gradviz.diagnosis.rule import Evidence, Needs, Rule
+from gradviz.diagnosis.syntax import lines_calling
 from gradviz.diagnosis.traceback_locals import grad_call_of, module_of
 from gradviz.diagnosis.verdict import Verdict
-from gradviz.facts import BackwardDetails
+from gradviz.facts import BackwardDetails, SourceLocation
 from gradviz.graph import NodeKind
 from gradviz.graph.operations import forward_word
 from gradviz.story import Event, EventKind
 from gradviz.torch_messages import MessageKind as Kind
+from gradviz.torch_messages import TorchMessage
 
-__all__ = ["RULES", "node_of", "with_article"]
+__all__ = ["RULES", "inputs_of", "is_of", "node_of", "source_of", "with_article"]
 
 _CALLS = {
     Kind.ROOT_WITHOUT_GRAPH: "backward",
@@ -285,27 +287,66 @@ def _no_derivative(context: Context, error: ErrorContext) -> Evidence | None:
         return None
     read = error.read
     assert read is not None
-    word = read.operation
-    key = node_of(context, op=word) or node_of(context, op="not_implemented")
-    line = source_of(context, key)
-    inputs = _inputs(context, key)
+    key = _underived(context, read)
+    location = _called_at(context, error, key)
+    inputs = inputs_of(context, key)
     return error.evidence(
         [key],
-        locations_of([line]),
+        [location],
         key,
+        operation=read.operation.strip("_"),
         which=f" with respect to its argument {read.argument}" if read.argument else "",
-        used=f"; it was called at {mention(line)}" if line else "",
+        used=f"; it was called at {mention(location)}" if location else "",
         inputs=f" with {inputs}" if inputs else "",
     )
 
 
-def _inputs(context: Context, key: str) -> str:
-    """The inputs of an operation: ``"x [3, 4] and w [5, 4]"``; "" when they are not known."""
+def _underived(context: Context, read: TorchMessage) -> str:
+    """The node of the operation without a derivative; "" when it is not known."""
+    word = read.operation.strip("_")
+    custom = f"GeneratedBackwardFor_{read.library}_{read.operation}_"
+    named = [
+        key
+        for key, data in context.graph.nodes(data=True)
+        if data.get("op") == word or str(data.get("grad_fn", "")).startswith(custom)
+    ]
+    return named[0] if len(named) == 1 else node_of(context, grad_fn="NotImplemented")
+
+
+def _called_at(context: Context, error: ErrorContext, key: str) -> SourceLocation:
+    """The line that called it; of a derivative, the line that computed it with create_graph."""
+    assert error.read is not None
+    operation = error.read.operation
+    words = (operation, operation.strip("_"))
+    events = [
+        *context.happened_to(key, EventKind.OPERATION),
+        *(event for event in context.happened(EventKind.OPERATION) if event.word in words),
+    ]
+    lines = locations_of([source_of(context, key)]) or tuple(event.location for event in events)
+    if lines:
+        return lines[0]
+    called = lines_calling(error.location, operation)
+    if len(called) == 1:
+        return SourceLocation(error.location.file, called[0])
+    passes = [
+        event
+        for event in context.happened(EventKind.BACKWARD)
+        if isinstance(event.details, BackwardDetails) and event.details.create_graph
+    ]
+    return passes[-1].location if passes and operation.endswith("_backward") else SourceLocation()
+
+
+def inputs_of(context: Context, key: str) -> str:
+    """The inputs of an operation: ``"x of shape [3, 4] and w of shape [5, 4]"``; "" if unknown."""
     if key not in context.graph:
         return ""
     told = []
     for source in dict.fromkeys(source for source, _ in context.graph.inputs(key)):
         data = context.graph.nodes[source]
+        if data["kind"] is NodeKind.ACCUMULATE:
+            data = next(
+                (context.graph.nodes[leaf] for leaf, _ in context.graph.inputs(source)), data
+            )
         name, shape = data.get("name") or data.get("op", ""), data.get("shape")
         if name and shape is not None:
             told.append(f"{name} of shape {list(shape)}")
@@ -319,7 +360,7 @@ def _fix_without_derivative(evidence: Evidence) -> str:
         return f'give it a derivative: torch.library.register_autograd("{name}", backward)'
     if operation.endswith("_backward"):
         return (
-            f"{operation.strip('_')} is the derivative of an operation, and has none of its own: "
+            f"{operation} is the derivative of an operation, and has none of its own: "
             "leave out create_graph=True, or compute that part with other operations, such as the "
             "formula written out"
         )

@@ -13,7 +13,7 @@ from gradviz.diagnosis.lines import mention
 from gradviz.diagnosis.no_graph import is_of, with_article
 from gradviz.diagnosis.rule import Evidence, Needs, Rule
 from gradviz.diagnosis.syntax import statement_at, stored
-from gradviz.diagnosis.traceback_locals import UNKNOWN, value_of, variables_of
+from gradviz.diagnosis.traceback_locals import UNKNOWN, gradient_of, value_of, variables_of
 from gradviz.diagnosis.verdict import Verdict
 from gradviz.story import Event, EventKind
 from gradviz.torch_messages import MessageKind as Kind
@@ -108,7 +108,7 @@ def _no_gradient(context: Context, error: ErrorContext) -> Evidence | None:
     tensor = _tensor_of(owner, code, error)
     called = error.called.get(id(tensor), code) if tensor is not None else code
     name = code if called == code else f"{code} ({called})"
-    told = _told(tensor, error)
+    told = _told(tensor, called, error)
     if told is None:
         return error.evidence(
             owner=name,
@@ -163,11 +163,11 @@ def _tensor_of(owner: ast.expr, code: str, error: ErrorContext) -> Any:
     return value if hasattr(type(value), "grad_fn") else None
 
 
-def _told(tensor: Any, error: ErrorContext) -> Explanation | None:
+def _told(tensor: Any, name: str, error: ErrorContext) -> Explanation | None:
     """Why that tensor has no gradient."""
-    if tensor is None or tensor.grad is not None or error.why is None:
+    if tensor is None or gradient_of(tensor) is not None or error.why is None:
         return None
-    return error.why(tensor)
+    return error.why(tensor, name)
 
 
 def _as_update(told: Explanation, code: str, error: ErrorContext, tensor: Any) -> str:

@@ -20,8 +20,10 @@ __all__ = [
     "calls_of",
     "function_of",
     "grad_call_of",
+    "gradient_of",
     "locations_of_error",
     "module_of",
+    "raised_in_backward",
     "result_of",
     "value_of",
     "variables_of",
@@ -109,6 +111,13 @@ def calls_of(error: BaseException) -> list[tuple[str, str]]:
     return [(_module_of(frame), frame.f_code.co_name) for frame in frames]
 
 
+def raised_in_backward(error: BaseException) -> bool:
+    """Whether a backward pass raised an error."""
+    return not {("torch.autograd", "backward"), ("torch.autograd", "grad")}.isdisjoint(
+        calls_of(error)
+    )
+
+
 def variables_of(error: BaseException) -> dict[str, Any]:
     """The variables of the user's code that raised an error; {} if other code raised it."""
     from gradviz.recording.source_lines import UserFiles
@@ -132,13 +141,18 @@ def value_of(code: ast.expr, held: Mapping[str, Any]) -> Any:
     if not isinstance(code, ast.Attribute) or (owner := value_of(code.value, held)) is UNKNOWN:
         return UNKNOWN
     if code.attr == "grad" and hasattr(type(owner), "grad_fn"):
-        return owner.grad
+        return gradient_of(owner)
     own = getattr(owner, "__dict__", {})
     for table in ("_parameters", "_buffers", "_modules"):  # of a module
         if code.attr in own.get(table, ()):
             return own[table][code.attr]
     found = inspect.getattr_static(owner, code.attr, UNKNOWN)
     return UNKNOWN if hasattr(type(found), "__get__") else found
+
+
+def gradient_of(tensor: Any) -> Any:
+    """``.grad``, without the warning that torch gives for a non-leaf tensor."""
+    return tensor.grad if tensor.is_leaf or tensor.retains_grad else None
 
 
 def _item_of(owner: Any, index: ast.expr) -> Any:

@@ -124,7 +124,8 @@ def _carried(context: Context, error: ErrorContext, passed: Event) -> Carried | 
         return None
     key, user = max(fitting or edges, key=lambda edge: (created[edge[0]], -created[edge[1]]))
     made, used = order.event_of(key), order.event_of(user)
-    code, is_list = _expression(context, key, made, used, passed)
+    known = _fresh(context, passed, used) if used is not None else set()
+    code, is_list = _expression(made, used, known)
     return Carried(key, made, used, code, is_list, _is_renewed(context, made, passed))
 
 
@@ -138,25 +139,37 @@ def _is_renewed(context: Context, made: Event | None, passed: Event) -> bool:
     )
 
 
-def _expression(
-    context: Context, key: str, made: Event | None, used: Event | None, passed: Event
-) -> tuple[str, bool]:
-    """What the user's code calls a carried tensor where it uses it again, and whether in a list."""
-    name = context.graph.nodes[key].get("name", "") or (made.name if made is not None else "")
-    if used is None:
-        return name, False
-    found = []
-    for expression in expressions_at(used.location, used.word):
-        found += [each for each in operands(expression) if stored(each)]
-    fresh = _fresh(context, passed, used)
-    texts = {ast.unparse(each): each for each in found}
-    others = {text: each for text, each in texts.items() if text not in fresh}
+def _expression(made: Event | None, used: Event | None, known: set[str]) -> tuple[str, bool]:
+    """What the user's code calls a carried tensor where it uses it again, and whether in a list.
+
+    Args:
+        made: the operation that made the tensor.
+        used: the operation that uses it again.
+        known: names of other tensors.
+    """
+    name = made.name if made is not None else ""
+    texts: dict[str, bool] = {}
+    for expression in expressions_at(used.location, used.word) if used is not None else ():
+        for each in operands(expression):
+            texts |= _stored_in(each, used is not None and used.word in _LISTS)
+    texts = {text: is_list for text, is_list in texts.items() if text not in known}
     if name in texts:
-        others = {name: texts[name]}
-    if len(others) != 1:
-        return name if _is_code(name) else "", False
-    ((text, node),) = others.items()
-    return text, isinstance(node, ast.Name) and used.word in _LISTS
+        return name, texts[name]
+    if len(texts) == 1:
+        return next(iter(texts.items()))
+    return "", False
+
+
+def _stored_in(operand: ast.expr, takes_list: bool) -> dict[str, bool]:
+    """The variables that an operand reads, by their code, and whether each is a list of tensors."""
+    if isinstance(operand, ast.List) or (takes_list and isinstance(operand, ast.Tuple)):
+        found: dict[str, bool] = {}
+        for each in operand.elts:
+            found |= _stored_in(each, False)
+        return found
+    if isinstance(operand, ast.Starred):
+        return {ast.unparse(operand.value): True} if stored(operand.value) else {}
+    return {ast.unparse(operand): takes_list} if stored(operand) else {}
 
 
 def _fresh(context: Context, passed: Event, used: Event) -> set[str]:
@@ -169,15 +182,6 @@ def _fresh(context: Context, passed: Event, used: Event) -> set[str]:
         if passed.number < event.number < used.number
     }
     return {*leaves, *made, "torch", "F", "self"}
-
-
-def _is_code(name: str) -> bool:
-    """Whether a name is an expression that can stand on the left of an assignment."""
-    try:
-        tree = ast.parse(name, mode="eval")
-    except (SyntaxError, ValueError):
-        return False
-    return stored(tree.body)
 
 
 # The sentences.
@@ -199,8 +203,8 @@ def _detached(carried: Carried) -> str:
 
 def _called(carried: Carried, context: Context) -> str:
     """``"self.mean, computed at net.py:8 (self.mean = ...),"``."""
-    name = carried.code
     made, word = carried.made, ""
+    name = carried.code or (made.name if made is not None else "")
     if made is not None:
         is_state = made.word in _RECURRENT
         word = f"the hidden state of {made.word}" if is_state else f"the result of {made.word}"
@@ -268,7 +272,7 @@ def _from_step_to_step(context: Context, error: ErrorContext) -> Evidence | None
         return None
     kept = _kept_as(carried)
     if not carried.code:
-        fix = "detach it before it is used again: hidden = hidden.detach()"
+        fix = "call .detach() on it before it is used again"
     elif carried.is_list:
         fix = f"detach what it holds after each backward pass: {_detached(carried)}"
     elif carried.used is not None and carried.used.source:
@@ -279,7 +283,7 @@ def _from_step_to_step(context: Context, error: ErrorContext) -> Evidence | None
 
 
 def _kept_as(carried: Carried) -> str:
-    """Where a tensor with another name was assigned to the carried expression."""
+    """Where a tensor with another name was assigned to the carried expression, or put into it."""
     if carried.made is None or not carried.code or carried.made.name in ("", carried.code):
         return ""
     lines = [
@@ -287,10 +291,10 @@ def _kept_as(carried: Carried) -> str:
         for line, value in assignments_to(carried.made.location, carried.code)
         if isinstance(value, ast.Name) and value.id == carried.made.name
     ]
-    file = carried.made.location.file
-    return (
-        f", kept as {carried.code} at {mention(f'{file}:{lines[0]}')}," if len(lines) == 1 else ""
-    )
+    if len(lines) != 1:
+        return ""
+    location = SourceLocation(carried.made.location.file, lines[0])
+    return f", kept {'in' if carried.is_list else 'as'} {carried.code} at {mention(location)},"
 
 
 def _computed_once(context: Context, error: ErrorContext) -> Evidence | None:
@@ -358,8 +362,8 @@ RULES: tuple[Rule[Any, Any], ...] = (
         Verdict.USED_UP,
         _computed_once,
         _FREED + ": {what} was computed once, before that pass, and is used again{again}",
-        "compute it again in every step: move that line into the loop; or, if no gradient is to "
-        "flow into it, detach it there",
+        "compute it inside the loop, again in every step; or, if no gradient is to flow into it, "
+        "detach it where it is computed",
         Needs.RECORDING,
     ),
     Rule(

@@ -81,6 +81,9 @@ class Cause(str, Enum):
     """Returned by ``torch.autograd.grad`` without ``create_graph=True``."""
     NOT_DIFFERENTIABLE = "not differentiable"
     """The operation has no gradient: a comparison, ``argmax``, a cast to integers."""
+    VALUES_COPIED = "values copied"
+    """Its values were copied into a leaf: ``copy_`` under ``no_grad``, ``.data = ``,
+    ``load_state_dict``, ``deepcopy``, ``nn.Parameter(x)``."""
     CONSTANT = "constant"
     """Made during the recording without ``requires_grad``, from nothing that had it."""
 

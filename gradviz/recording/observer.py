@@ -232,6 +232,17 @@ class Observer:
             name = functools.partial(self.snapshots.module_name, module)
             self._state.hooks.of_module(hook, name, given, result)
 
+    def parameter_created(self, data: object, parameter: torch.Tensor) -> None:
+        """``nn.Parameter(data)`` was called: the values go on without a gradient."""
+        state = self._state
+        if state.paused or state.is_inside() or not isinstance(data, torch.Tensor):
+            return
+        try:
+            with quietly():
+                state.add_parameter(data, parameter)
+        except Exception as error:
+            state.failed(error)
+
     def mode_changed(self) -> None:
         """``inference_mode`` was entered or left."""
         try:

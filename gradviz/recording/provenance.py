@@ -24,6 +24,7 @@ from gradviz.capture.autograd.nodes import (
     sequence_number,
 )
 from gradviz.capture.autograd.operations import type_text
+from gradviz.capture.autograd.tensors import place_of
 from gradviz.graph import Cause, TensorSummary
 from gradviz.recording.source_lines import NOWHERE, CodeLocation
 
@@ -47,6 +48,7 @@ _MOST_SHOWN = 256  # untracked tensors that are offered to the frames
 _DEEPEST = 48  # untracked tensors in a row, before the oldest are dropped
 _OP_RECORDS = 8  # operations recorded behind a cut
 _INPUTS = 16  # inputs of one untracked tensor
+_ALIASES = 8  # aliases of aliases
 _SAME_LINE = 8  # plain values among which one from the same line is looked for
 
 
@@ -436,6 +438,60 @@ class Provenance:
                 untracked.read_facts(tensor)
             self.show(untracked)
         return untracked
+
+    def write(
+        self, record: Leaf | UntrackedTensor, new: Sequence[Input], site: CutSite, replaces: bool
+    ) -> None:
+        """Values were written into a tensor in place.
+
+        Args:
+            record: of the tensor.
+            new: what was written; what a leaf contributes to itself is left out.
+            site: where, and by what.
+            replaces: whether nothing of the old values is left.
+        """
+        if isinstance(record, UntrackedTensor):
+            if replaces:
+                record.inputs, record.cut_leaves = (), _NO_CUTS
+                record.matters = record.matters and record.leaf is not None
+            for each in new:
+                record.add_input(each)
+            return
+        own = 1 << record.number
+        new = [each for each in new if any(bits & ~own for bits in each.cut_leaves.values())]
+        old = None if replaces else record.untracked
+        if not new:
+            record.untracked = old
+            return
+        written = UntrackedTensor(self._count, site.word, site.cause, site.place, leaf=record)
+        self._count += 1
+        written.ref = _no_tensor
+        for each in (*(old.inputs if old is not None else ()), *new):
+            written.add_input(each)
+            if isinstance(each.source, UntrackedTensor):
+                written.depth = max(written.depth, each.source.depth + 1)
+        if written.depth > _DEEPEST:
+            written.drop_distant_inputs()
+        record.untracked = written
+
+    def sharing(
+        self, tensor: torch.Tensor, record: Leaf | UntrackedTensor | None
+    ) -> Iterator[Leaf | UntrackedTensor]:
+        """The records of the tensors of which a tensor outside the graph is an alias or a view."""
+        place = place_of(tensor)
+        for _ in range(_ALIASES):
+            record = record.untracked if isinstance(record, Leaf) else record
+            if record is None or len(record.inputs) != 1 or place is None:
+                return
+            source, other = record.inputs[0].source, None
+            if isinstance(source, OperationOutput):
+                return
+            other = source.ref()
+            found = place_of(other) if other is not None else None
+            if found is None or found[0] != place[0]:
+                return
+            yield source
+            record = source
 
     def add_plain_value(self, word: str, data: Input, place: CodeLocation) -> UntrackedTensor:
         """Add the record of a number or array, in place of the last one from the same line."""

@@ -28,6 +28,7 @@ __all__ = [
     "SourceLines",
     "CodeLocation",
     "UserFiles",
+    "called_function",
     "is_library",
     "user_frame",
     "user_place",
@@ -98,6 +99,15 @@ class UserFiles(dict[str, bool]):
     def __missing__(self, filename: str) -> bool:
         self[filename] = verdict = _is_users(filename)
         return verdict
+
+
+def called_function(frame: FrameType | None, verdicts: UserFiles) -> str:
+    """The function that the user's code called, from a frame inside it; "" if there is none."""
+    name = ""
+    while frame is not None and not verdicts[frame.f_code.co_filename]:
+        name = frame.f_code.co_name
+        frame = frame.f_back
+    return name
 
 
 def _is_users(filename: str) -> bool:

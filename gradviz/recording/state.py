@@ -28,6 +28,7 @@ from gradviz.recording.provenance import (
     NO_ANCESTORS,
     Ancestors,
     CutLeaves,
+    CutSite,
     Input,
     Leaf,
     OperationOutput,
@@ -403,6 +404,20 @@ class RecordingState:
                 continue
             untracked = self.provenance.add(tensor, word, _cause(inputs), place, inputs, matters)
             self.log(Entry(kind, word, place, identities=(untracked.identity,)))
+
+    def add_parameter(self, data: torch.Tensor, parameter: torch.Tensor) -> None:
+        """A parameter was made from a tensor."""
+        known = self.provenance.tensors.of(data)
+        if not data.requires_grad and not (isinstance(known, UntrackedTensor) and known.matters):
+            return  # plain data
+        site = CutSite(Cause.VALUES_COPIED, self.place(), "Parameter")
+        new = [self.input_from(data, *site)]
+        if parameter.requires_grad:
+            leaf = self.provenance.leaf(parameter)
+            leaf.place = site.place
+            self.provenance.write(leaf, new, site, replaces=True)
+        else:
+            self.provenance.add(parameter, site.word, site.cause, site.place, new, matters=True)
 
     def cause_of_mode(self) -> Cause | None:
         """Why nothing is recorded at the moment; None when it is."""

@@ -24,7 +24,8 @@ from gradviz.recording.function_names import QUERIES, word_of
 from gradviz.recording.intercept import gradients
 from gradviz.recording.intercept.in_place import after_change, before_change
 from gradviz.recording.intercept.user_warnings import call_made_from
-from gradviz.recording.provenance import Leaf, UntrackedTensor
+from gradviz.recording.provenance import CutSite, Leaf, UntrackedTensor
+from gradviz.recording.source_lines import called_function
 from gradviz.recording.state import Handler, RecordingState, TorchCall, tensors_in
 from gradviz.story import EventKind
 
@@ -65,14 +66,20 @@ def _after_cut(cause: Cause) -> _Look:
 
     def after(state: RecordingState, call: TorchCall) -> None:
         if isinstance(call.result, torch.Tensor) and not state.is_inside():
-            place = state.place()
-            data = state.input_from(call.args[0], cause, place, word_of(call.func))
+            place, cut, word = state.place(), cause, word_of(call.func)
+            if place.offset < 0:
+                name = called_function(sys._getframe(1), state.verdicts)
+                cut, word = (Cause.VALUES_COPIED, name) if name in _COPYING else (cut, word)
+            data = state.input_from(call.args[0], cut, place, word)
             kind = (
                 EventKind.OPERATION if isinstance(data.source, UntrackedTensor) else EventKind.CUT
             )
             state.add_untracked(word_of(call.func), [data], [call.result], place, kind)
 
     return after
+
+
+_COPYING = ("deepcopy", "vector_to_parameters")
 
 
 def _before_detach_(state: RecordingState, call: TorchCall) -> None:
@@ -225,6 +232,13 @@ def _after_hook(state: RecordingState, call: TorchCall) -> None:
 
 def _after_data_set(state: RecordingState, call: TorchCall) -> None:
     """``x.data = ...``: other values, of which autograd knows nothing."""
+    tensor, data = call.args[:2]
+    record, place = state.provenance.tensors.of(tensor), state.place()
+    if record is None and tensor.requires_grad and tensor.is_leaf:
+        record = state.provenance.leaf(tensor)
+    if record is not None and isinstance(data, torch.Tensor):
+        site = CutSite(Cause.VALUES_COPIED, place, "data")
+        state.provenance.write(record, [state.input_from(data, *site)], site, replaces=True)
     state.log(Entry(EventKind.IN_PLACE, "data", state.place(), action=Action.DATA_REPLACED))
 
 
