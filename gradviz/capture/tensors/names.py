@@ -16,7 +16,7 @@ from gradviz.capture.autograd.tensors import is_unsure, quietly
 from gradviz.capture.tensors.subjects import parts, shortly
 from gradviz.errors import UsageError
 
-__all__ = ["Named", "Names", "module_names"]
+__all__ = ["Named", "Names", "local_variables", "module_names"]
 
 _ALLOWED = (
     "an nn.Module, a dict of name -> tensor (or module, or list or dict of tensors), "
@@ -180,8 +180,8 @@ class _Variable(NamedTuple):
     is_global: bool
 
 
-def _variables(frame: types.FrameType) -> list[_Variable]:
-    """The variables that code in the frame can see, without keeping any of them alive.
+def local_variables(frame: types.FrameType) -> dict[str, object]:
+    """The local variables of a frame; asking for them keeps none of them alive.
 
     Up to Python 3.12 the first look at ``f_locals`` of a function makes a dict that lives as
     long as the call, so that ``del x`` in it would no longer free ``x``. That dict is emptied
@@ -193,6 +193,12 @@ def _variables(frame: types.FrameType) -> list[_Variable]:
     # Three references: the frame's, this function's, and the argument itself.
     if is_copy and sys.getrefcount(found) <= 3:
         found.clear()
+    return local
+
+
+def _variables(frame: types.FrameType) -> list[_Variable]:
+    """The variables that code in the frame can see."""
+    local = local_variables(frame)
     visible = [_Variable(name, value, False) for name, value in local.items()]
     for name, value in list(frame.f_globals.items()):
         if name not in local:
