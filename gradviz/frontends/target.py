@@ -12,7 +12,7 @@ from pathlib import Path
 from types import CodeType
 from typing import Any
 
-from gradviz.errors import ScriptError, TargetError
+from gradviz.errors import ScriptError, TargetError, UsageError
 from gradviz.frontends.program import (
     Contexts,
     ProgramRun,
@@ -380,7 +380,10 @@ def record_program(
         leave_fork(run)
         return run, ""
     wanted, _ = _wanted(replace(target, names=parse_names(until) if until else ()))
-    if wanted and not any(each.scope for each in wanted) and target.is_script and step is None:
+    is_top = not any(each.scope for each in wanted)
+    if wanted and is_top and not until.isidentifier():
+        raise UsageError(f"--until must be the name of a variable, like loss, got {until!r}")
+    if wanted and is_top and target.is_script and step is None:
         run = run_script(target.place, argv, recording, until)
         leave_fork(run)
         is_reached = isinstance(run.error, Reached) or run.failed

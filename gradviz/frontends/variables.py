@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from types import CodeType, FrameType, TracebackType
 from typing import Any
 
-from gradviz.errors import TargetError
+from gradviz.errors import GradvizError, TargetError
 from gradviz.frontends.program import Reached
 
 __all__ = ["Scope", "Search", "Variable", "Variables", "evaluated"]
@@ -157,7 +157,17 @@ class Variables:
             for scope in self.scopes
             for name in sorted(scope.backward)
         ]
-        return f"; backward is called on {', '.join(words[:5])}" if words else ""
+        if words:
+            return f"; backward is called on {', '.join(words[:5])}"
+        names = [name for name in self.top.names if not self._is_imported(name)]
+        return f"; its variables are {', '.join(names[-5:])}" if names else ""
+
+    def _is_imported(self, name: str) -> bool:
+        imports = (
+            each for each in self._tree.body if isinstance(each, (ast.Import, ast.ImportFrom))
+        )
+        aliases = (alias for each in imports for alias in each.names)
+        return any(name == (alias.asname or _root(alias.name)) for alias in aliases)
 
     def _is_function(self, scope: Scope, typed: Callable[[str], str]) -> str:
         names = list(scope.names)
@@ -453,10 +463,13 @@ class Search:
             except Exception:
                 return
             values.append(value)
-        if self.wanted and frame is not None and not any(map(_is_computed, values)):
+        if self.wanted and frame is not None and not all(map(_is_computed, values)):
             return
         taken = tuple(values) or roots
-        story = self._trace(taken, around) if self._trace else None
+        try:
+            story = self._trace(taken, around) if self._trace else None
+        except GradvizError:  # at the end of the program it is looked at again
+            return
         where = "the end of its function"
         if frame is not None:
             name = frame.f_code.co_filename.replace("\\", "/").rpartition("/")[2]
@@ -469,7 +482,9 @@ def _program_file() -> str:
 
 
 def _is_computed(value: object) -> bool:
-    """Whether autograd made it, or it may hold such tensors."""
+    """Whether autograd made it, or it may hold such tensors; a recording ends by itself."""
+    if hasattr(type(value), "story"):
+        return False
     return getattr(value, "grad_fn", value) is not None
 
 
