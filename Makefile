@@ -6,12 +6,16 @@ SITE := docs/_build/html
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help demo pictures gallery-graphs docs test lint types clean
+.PHONY: help demo pictures gallery-graphs docs test test-fast fuzz soak size lint types clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo    draw the worked examples into $(GALLERY)/"
 	@echo "make test    run the tests"
+	@echo "make test-fast  run the tests that start no process"
+	@echo "make fuzz    check what is said of random programs (COUNT=2000 SEED=0)"
+	@echo "make soak    10,000 draws and 2,000 recordings: nothing may grow"
+	@echo "make size    count files and lines of each place in gradviz/"
 	@echo "make pictures  draw the pictures of README.md again"
 	@echo "make docs    build the site into $(SITE)/, and check it"
 	@echo "make gallery-graphs  run the real models of the site again (needs transformers)"
@@ -71,6 +75,20 @@ ifneq ($(NO_LATEX),)
 endif
 	$(BIN)/python -m pytest -n 2 \
 	  $(if $(strip $(LEFT_OUT)),-m "not ($(firstword $(LEFT_OUT)) or $(lastword $(LEFT_OUT)))") $(ARGS)
+
+test-fast: $(READY)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not (process or tool or latex)" tests $(ARGS)
+
+COUNT ?= 2000
+SEED ?= 0
+fuzz: $(READY)
+	$(BIN)/python tests/fuzz.py --count $(COUNT) --seed $(SEED)
+
+soak: $(READY)
+	$(BIN)/python tests/soak.py
+
+size:
+	@$(PYTHON) tests/house.py
 
 lint: $(READY)
 	$(BIN)/ruff check .

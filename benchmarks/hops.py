@@ -69,7 +69,7 @@ def explained_cut() -> list[tuple[str, str, str]]:
     w = torch.ones(3, requires_grad=True)
     with gradviz.record() as run:
         loss = ((x * 2).detach() * w).sum()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
     for _ in range(WARM_UP):
         str(gradviz.explain(x, loss, run))
     with Crossings() as crossings:

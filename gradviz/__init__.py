@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from gradviz.frontends.summary import Summary, summary
     from gradviz.graph import GradGraph
     from gradviz.recording.api import Recording, record
+    from gradviz.reports.memory import memory
     from gradviz.story import Frame, Story
 
 __version__ = "0.1.0"
@@ -48,6 +49,7 @@ __all__ = [
     "compare",
     "draw",
     "explain",
+    "memory",
     "record",
     "summary",
     "trace",
@@ -75,6 +77,7 @@ _HOME = {
     "load_ipython_extension": "gradviz.frontends.notebook",
     "markdown_fence": "gradviz.frontends.mkdocs",
     "markdown_options": "gradviz.frontends.mkdocs",
+    "memory": "gradviz.reports.memory",
     "record": "gradviz.recording.api",
     "setup": "gradviz.frontends.sphinx",  # what Sphinx calls for extensions = ["gradviz"]
     "summary": "gradviz.frontends.summary",

@@ -13,6 +13,7 @@ from enum import Enum
 from gradviz.graph import TensorSummary
 
 __all__ = [
+    "NOWHERE",
     "Action",
     "BackwardDetails",
     "Details",
@@ -54,6 +55,10 @@ class SourceLocation:
 
     def __str__(self) -> str:
         return f"{self.file}:{self.line}" if self.line else self.file
+
+
+NOWHERE = SourceLocation()
+"""No line is known."""
 
 
 class EventKind(str, Enum):
@@ -98,6 +103,10 @@ class Action(str, Enum):
     ZEROED = "zeroed"
     ASSIGNED = "assigned"
     CHANGED_IN_PLACE = "changed in place"
+    DATA_REPLACED = "data replaced"
+    """``x.data = ...``: other values, and the version counter does not move."""
+    REGISTERED = "registered"
+    """A hook was registered."""
     BACKWARD = "backward"
     """``Tensor.backward`` or ``torch.autograd.backward``: adds to ``.grad``."""
     AUTOGRAD_GRAD = "autograd.grad"
@@ -128,7 +137,8 @@ class BackwardDetails:
         pass_number: 1, 2, ... of the passes that add to ``.grad``; of ``autograd.grad``, the
             number of the latest of those.
         roots: keys of what it started from.
-        inputs: keys of what it was limited to by ``inputs=``; None when it was not limited.
+        inputs: keys of what it was limited to by ``inputs=``, "" for one that no frame has shown;
+            None when it was not limited.
         gradient_given, retain_graph, create_graph: what it was called with.
         has_failed: whether it raised.
     """
@@ -164,12 +174,12 @@ class StepDetails:
 
     Args:
         optimizer: its class: ``"SGD"``.
-        held: keys of all the parameters that it holds and that a frame has shown.
+        held: keys of the parameters that it holds, as far as a frame has shown them.
         changed: keys of those whose version went up.
         count: number of parameters that it holds.
         changed_count: number of those whose version went up.
-        changed_values: number of those of which a value is another one; None when not compared.
-        names: of the changed ones, in their order; "" for one without a name.
+        changed_values: number of those in which a value changed; None when not compared.
+        names: of those whose version went up, in their order; "" for one without a name.
     """
 
     optimizer: str
@@ -211,6 +221,7 @@ class Problem:
     Args:
         kind: why.
         node: key of the operation.
+        op: its word: ``"exp"``.
         saved: what the operation calls the saved tensor: ``"self"``, ``"result"``.
         name: the user's name of the saved tensor, or "".
         is_result: whether the saved tensor is the result of the operation.
@@ -222,6 +233,7 @@ class Problem:
 
     kind: ProblemKind
     node: str
+    op: str = ""
     saved: str = ""
     name: str = ""
     is_result: bool = False
@@ -229,7 +241,7 @@ class Problem:
     found: int = -1
     changed_to: int = -1
     changed_by: str = ""
-    location: SourceLocation = SourceLocation()
+    location: SourceLocation = NOWHERE
 
 
 @dataclass(frozen=True)

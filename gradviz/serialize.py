@@ -1,22 +1,25 @@
 """Save a story as JSON and read it back: the same bytes every time, drawable without torch.
 
 The layout is networkx' node-link form, a line per node and edge so that a text diff of two
-files reads well. A story of several frames is a list of such graphs. ``"gradviz"`` holds the
-version of the schema; a file of another version is refused by name.
+files reads well. A story of several frames is a list of such graphs; the events of a recording
+follow, a line each. ``"gradviz"`` holds the version of the schema. Version 1, which had no
+events and the problem of a node as text, can still be read; any other version is refused.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import fields
+from dataclasses import MISSING, fields, is_dataclass
 from enum import Enum
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from sys import intern
-from typing import Any
+from types import NoneType
+from typing import Any, get_args, get_origin, get_type_hints
 
 from gradviz.errors import DamagedFileError
+from gradviz.facts import Details, FrameKind, Problem
 from gradviz.graph import (
     Buffers,
     Cause,
@@ -28,11 +31,15 @@ from gradviz.graph import (
     TensorSummary,
 )
 from gradviz.graph.collector import collector_paused
-from gradviz.story import Frame, Story
+from gradviz.story import Event, Frame, Story
 
 __all__ = ["SCHEMA_VERSION", "iter_json", "load", "loads", "to_json"]
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+_READABLE = (1, 2)
+_DETAILS = {kind.__name__: kind for kind in get_args(Details)}
+_TYPE = "type"  # of the details of an event, the name of their class
+_EVENTS = '], "events": [\n'
 
 _LINE = "line"  # of a cut edge, the line that cut it
 
@@ -48,7 +55,7 @@ def to_json(story: Story) -> str:
         >>> graph = GradGraph()
         >>> graph.add_node("n0", kind=NodeKind.LEAF, name="x", shape=(3,))
         >>> print(to_json(Story((Frame("", graph),))))
-        {"gradviz": 1, "title": "", "frames": [
+        {"gradviz": 2, "title": "", "frames": [
         {"title": "", "directed": true, "multigraph": true, "graph": {}, "nodes": [
         {"id": "n0", "kind": "leaf", "name": "x", "shape": [3]}
         ], "edges": [
@@ -69,14 +76,17 @@ def iter_json(story: Story) -> Iterator[str]:
     for number, frame in enumerate(story):
         yield from _iter_frame(frame)
         yield ",\n" if number < len(story) - 1 else "\n"
+    if story.events:
+        yield _EVENTS
+        yield from _iter_lines(map(_row, story.events), len(story.events))
     yield "]}\n"
 
 
 def _iter_frame(frame: Frame) -> Iterator[str]:
-    graph = frame.graph
-    said = f', "caption": {_dump(frame.caption)}' if frame.caption else ""
-    head = f'"title": {_dump(frame.title)}{said}, "directed": true, "multigraph": true'
-    yield f'{{{head}, "graph": {_dump(graph.graph)}, "nodes": [\n'
+    graph, facts = frame.graph, _row(frame)
+    del facts["graph"]
+    facts.update(directed=True, multigraph=True, graph=graph.graph)
+    yield f'{_dump(facts)[:-1]}, "nodes": [\n'
     nodes = ({"id": key, **data} for key, data in graph.nodes(data=True))
     yield from _iter_lines(nodes, graph.number_of_nodes())
     yield '], "edges": [\n'
@@ -110,14 +120,20 @@ def _plain(value: Any) -> Any:
         return _NOT_IN_JSON.get(repr(value), value)
     if isinstance(value, complex):
         return str(value)
-    if isinstance(value, TensorSummary):
-        pairs = ((f.name, getattr(value, f.name), f.default) for f in fields(value))
-        return {name: _plain(item) for name, item, default in pairs if item != default}
+    if is_dataclass(value):
+        row = {name: _plain(item) for name, item in _row(value).items()}
+        return {_TYPE: type(value).__name__, **row} if type(value).__name__ in _DETAILS else row
     if isinstance(value, dict):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
     return value
+
+
+def _row(record: Any) -> dict[str, Any]:
+    """The fields of a record that say something."""
+    pairs = ((f.name, getattr(record, f.name), f.default) for f in fields(record))
+    return {name: value for name, value, default in pairs if default is MISSING or value != default}
 
 
 def load(path: str | Path) -> Story:
@@ -148,11 +164,12 @@ def _by_lines(file: Iterator[bytes]) -> Story | None:
     """
     try:
         head = json.loads(next(file) + b"]}")
-        if head["gradviz"] != SCHEMA_VERSION or head["frames"]:
+        if head["gradviz"] not in _READABLE or head["frames"]:
             return None
         frames = []
+        events: list[Event] = []
         line = next(file)
-        while line != b"]}\n":
+        while line not in (b"]}\n", _EVENTS.encode()):
             document = json.loads(line + b"]}")
             if document["nodes"]:
                 return None
@@ -163,11 +180,13 @@ def _by_lines(file: Iterator[bytes]) -> Story | None:
                 _add_edge(graph, row)
             frames.append(_with_words(document, graph))
             line = next(file)
+        if line != b"]}\n":
+            events += map(_event, _rows(file, b"]}\n"))
         if next(file, b""):
             return None
-        return Story(tuple(frames), str(head["title"]), _words(head.get("notes", [])))
+        return Story(frames, str(head["title"]), _words(head.get("notes", [])), events)
     except (*_DAMAGES, RecursionError, StopIteration):
-        return None  # to be read whole, which tells what is wrong
+        return None  # it is then read whole, by code that names the damage
 
 
 def _rows(file: Iterator[bytes], *ends: bytes) -> Iterator[dict[str, Any]]:
@@ -191,14 +210,15 @@ def loads(data: str | bytes, source: str = "the text") -> Story:
             f'{source} is JSON, but no graph of gradviz\' (there is no "gradviz" version in it); '
             "save one with gradviz.draw(loss).save('graph.json')"
         )
-    if version != SCHEMA_VERSION:
+    if version not in _READABLE:
         raise DamagedFileError(
-            f"{source} has schema version {version!r}; this gradviz reads version "
+            f"{source} has schema version {version!r}; this gradviz reads versions 1 to "
             f"{SCHEMA_VERSION}: use the gradviz that saved it, or save the graph again"
         )
     try:
         frames = tuple(_frame(frame) for frame in document["frames"])
-        return Story(frames, str(document["title"]), _words(document.get("notes", [])))
+        events = tuple(_event(row) for row in document.get("events", []))
+        return Story(frames, str(document["title"]), _words(document.get("notes", [])), events)
     except _DAMAGES as error:
         what = f"no {error} in it" if isinstance(error, KeyError) else str(error)
         raise DamagedFileError(f"{source} is damaged ({what}); save the graph again") from error
@@ -214,7 +234,50 @@ def _frame(document: dict[str, Any]) -> Frame:
 
 
 def _with_words(document: dict[str, Any], graph: GradGraph) -> Frame:
-    return Frame(str(document["title"]), graph, str(document.get("caption", "")))
+    return Frame(
+        str(document["title"]),
+        graph,
+        str(document.get("caption", "")),
+        FrameKind(document.get("kind", FrameKind.SNAPSHOT)),
+        int(document.get("pass_number", 0)),
+        int(document.get("follows", -1)),
+    )
+
+
+def _event(row: dict[str, Any]) -> Event:
+    event: Event = _record(Event, row)
+    return event
+
+
+def _record(kind: Any, row: dict[str, Any]) -> Any:
+    """A record of facts from its row in the file."""
+    hints = _hints(kind)
+    return kind(**{name: _value(hints[name], value) for name, value in row.items()})
+
+
+@cache
+def _hints(kind: Any) -> dict[str, Any]:
+    return get_type_hints(kind)
+
+
+def _value(hint: Any, value: Any) -> Any:
+    """A value of the type that a field asks for; a ValueError if it is of another."""
+    choices = [each for each in get_args(hint) if each is not NoneType]
+    if value is None and NoneType in get_args(hint):
+        return None
+    if get_origin(hint) is tuple:
+        return tuple(_value(choices[0], item) for item in value)
+    if choices and choices[0] is get_args(Details)[0]:
+        return _record(_DETAILS[value.pop(_TYPE)], value)
+    if choices:
+        return _value(choices[0], value)
+    if hint is TensorSummary:
+        return _summary(value)
+    if is_dataclass(hint):
+        return _record(hint, value)
+    if not isinstance(value, str if issubclass(hint, Enum) else hint):
+        raise ValueError(f"{json.dumps(value)[:40]} where {hint.__name__} belongs")
+    return hint(value)
 
 
 def _new_graph(document: dict[str, Any]) -> GradGraph:
@@ -228,6 +291,8 @@ def _new_graph(document: dict[str, Any]) -> GradGraph:
 def _add_node(graph: GradGraph, row: dict[str, Any]) -> None:
     key = _text(row.pop("id"))
     # A row brings names and words of its own: what is the same in all rows is kept once.
+    if isinstance(row.get("problem"), str):  # schema version 1
+        row["verdict"] = row.pop("problem")
     data = {intern(name): _NODE[name](value) for name, value in row.items()}
     if "kind" not in data:
         raise ValueError(f"node {key!r} has no kind")
@@ -254,6 +319,11 @@ def _number(value: Any) -> Any:
             raise ValueError(f"{json.dumps(value)[:40]} where a number belongs")
         return value
     return float(value) if value in _NOT_IN_JSON.values() else complex(value)
+
+
+def _range(value: Any) -> tuple[float, float]:
+    low, high = value
+    return float(low), float(high)
 
 
 def _summary(value: dict[str, Any] | None) -> TensorSummary | None:
@@ -314,7 +384,7 @@ _TEXT = (
     "clone_of",
     "structure",
     "first",
-    "problem",
+    "verdict",
 )
 _COUNTS = (
     "outputs",
@@ -322,6 +392,7 @@ _COUNTS = (
     "root",
     "accumulations",
     "version",
+    "used_version",
     "hooks",
     "saved_bytes",
     "storage",
@@ -341,11 +412,14 @@ _NODE: dict[str, Callable[[Any], Any]] = {
     "shape": _shape,
     "calls": _shape,
     "value": _summary,
+    "used_value": _summary,
+    "grad_range": _range,
     "grad": _summary,
     "saved": _saved,
     "buffers": Buffers,
     "level": float,
     "mark": Mark,
+    "problem": lambda row: _record(Problem, row),
     **dict.fromkeys(_TEXT, _text),
     **dict.fromkeys(_COUNTS, int),
     **dict.fromkeys(_FLAGS, bool),
@@ -358,6 +432,7 @@ _EDGE: dict[str, Callable[[Any], Any]] = {
     "output": int,
     "through": _words,
     _LINE: _text,
+    "word": _text,
     "grad": _summary,
     "norm": float,
     "level": float,

@@ -3,44 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from enum import Enum
+from dataclasses import dataclass, field, replace
 from typing import overload
 
 from gradviz.errors import UsageError
+from gradviz.facts import NOWHERE, Action, Details, EventKind, FrameKind, SourceLocation
 from gradviz.graph import GradGraph
 from gradviz.shown import Shown
+from gradviz.wording import event_detail
 
 __all__ = ["Event", "EventKind", "Frame", "Story", "recorded_in"]
-
-
-class EventKind(str, Enum):
-    """What kind of thing happened while a program was recorded."""
-
-    OPERATION = "operation"
-    """An operation that autograd recorded, or one outside the graph."""
-    CUT = "cut"
-    """Data left the graph: ``detach``, ``.data``, ``.item()``, ``.numpy()``, ``torch.tensor``."""
-    MODE = "mode"
-    """Gradient mode went on or off: ``no_grad``, ``inference_mode``, ``set_grad_enabled``."""
-    REQUIRES_GRAD = "requires_grad"
-    """``requires_grad`` of a tensor was switched on or off."""
-    IN_PLACE = "in-place"
-    """A tensor was changed where it is; its version counter went up."""
-    BACKWARD = "backward"
-    """``backward`` or ``torch.autograd.grad`` ran."""
-    ACCUMULATE = "accumulate"
-    """The gradient of a leaf was added to, for the first time or again."""
-    GRAD = "grad"
-    """``.grad`` was zeroed, set to None, assigned, or clipped."""
-    STEP = "step"
-    """An optimizer changed the parameters."""
-    HOOK = "hook"
-    """A hook returned another gradient than it was given."""
-    ERROR = "error"
-    """An exception ended the recording."""
-    MARK = "mark"
-    """A milestone set by hand."""
 
 
 @dataclass(frozen=True)
@@ -51,26 +23,49 @@ class Event:
         number: 0, 1, ... in the order of the program.
         kind: what kind of thing.
         word: what the program called: ``"mul"``, ``"detach"``, ``"backward"``, ``"zero_grad"``.
-        source: the line of the program: ``"train.py:12"``; empty when there is none.
+        location: the line of the program.
         name: the variable that the result went to, or the tensor that was changed; may be empty.
-        detail: the rest, in a few words: ``"w.grad +3, pass 2"``, ``"version 0 → 1"``.
-        node: key of the node in the frames, or empty.
+        nodes: keys of all the nodes that it is about, as far as a frame has shown them.
+        action: what it did, where ``kind`` alone does not say it.
+        details: the rest, by kind: a `VersionDetails`, `StepDetails`, ...
+        count: number of tensors that it is about, also of those that no frame has shown.
 
     Example:
-        >>> print(Event(3, EventKind.CUT, "detach", "train.py:12", "z"))
+        >>> from gradviz.facts import SourceLocation
+        >>> print(Event(3, EventKind.CUT, "detach", SourceLocation("train.py", 12), "z"))
         train.py:12  z  detach
     """
 
     number: int
     kind: EventKind
     word: str
-    source: str = ""
+    location: SourceLocation = NOWHERE
     name: str = ""
-    detail: str = ""
-    node: str = ""
+    nodes: tuple[str, ...] = ()
+    action: Action | None = None
+    details: Details | None = None
+    count: int = 1
+
+    @property
+    def source(self) -> str:
+        """The line as text: ``"train.py:12"``; "" when there is none."""
+        return str(self.location)
+
+    @property
+    def node(self) -> str:
+        """The key of the only node that it is about; "" for none, and for several tensors."""
+        return self.nodes[0] if len(self.nodes) == self.count == 1 else ""
+
+    @property
+    def detail(self) -> str:
+        """The details in words, for people: ``"+3, pass 2"``, ``"version 0 → 1"``."""
+        return event_detail(self.kind, self.action, self.details, self.count)
 
     def __str__(self) -> str:
-        return "  ".join(filter(None, (self.source, self.name, self.word, self.detail)))
+        words = (self.source, self.name, self.word, self.detail)
+        if self.kind is EventKind.MARK:
+            words = (self.source, "", self.word, self.name)
+        return "  ".join(filter(None, words))
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,11 +76,18 @@ class Frame(Shown):
         title: a few words under the panel, ``"after the first backward"``; may be empty.
         graph: what autograd had recorded at that moment.
         caption: a sentence about it; renderers print it, and nothing else reads it.
+        kind: what moment it is.
+        pass_number: in a recording, 1, 2, ...: of the backward pass that it belongs to, and of
+            those that are neither before nor after one, of the latest; 0 before the first.
+        follows: number of the latest event before it; -1 when there is none.
     """
 
     title: str
     graph: GradGraph
     caption: str = ""
+    kind: FrameKind = FrameKind.SNAPSHOT
+    pass_number: int = 0
+    follows: int = -1
 
 
 @dataclass(frozen=True, eq=False, init=False)
@@ -96,6 +98,7 @@ class Story(Sequence[Frame], Shown):
         frames: the moments, in order.
         title: what the whole shows; may be empty.
         notes: lines under it all, such as what a long recording left out.
+        events: of a recording, what happened, in order.
 
     Example:
         >>> story = Story((Frame("before", GradGraph()), Frame("after", GradGraph())))
@@ -106,13 +109,19 @@ class Story(Sequence[Frame], Shown):
     frames: tuple[Frame, ...]
     title: str
     notes: tuple[str, ...]
+    events: tuple[Event, ...] = field(repr=False)
 
     def __init__(
-        self, frames: Iterable[Frame] = (), title: str = "", notes: Iterable[str] = ()
+        self,
+        frames: Iterable[Frame] = (),
+        title: str = "",
+        notes: Iterable[str] = (),
+        events: Iterable[Event] = (),
     ) -> None:
         object.__setattr__(self, "frames", tuple(frames))
         object.__setattr__(self, "title", title)
         object.__setattr__(self, "notes", tuple(notes))
+        object.__setattr__(self, "events", tuple(events))
 
     def __len__(self) -> int:
         return len(self.frames)
@@ -123,18 +132,18 @@ class Story(Sequence[Frame], Shown):
     def __getitem__(self, index: slice) -> Story: ...
     def __getitem__(self, index: int | slice) -> Frame | Story:
         if isinstance(index, slice):
-            return Story(self.frames[index], self.title, self.notes)
+            return replace(self, frames=self.frames[index])
         return self.frames[index]
 
 
 def recorded_in(subject: object) -> GradGraph | Frame | Story | None:
-    """What was recorded earlier: a graph, a frame, a story, or the story of a thing that has one.
+    """The graph, frame or story that ``subject`` is, or the story that it has.
 
     Returns:
-        It, or None for anything else, such as a tensor.
+        The graph, frame or story; None for anything else, such as a tensor.
 
     Raises:
-        UsageError: if a recording has nothing to show yet; its story has a note that says why.
+        UsageError: if a recording has no frame yet; the note of its story says why.
 
     Example:
         >>> recorded_in(Story()), recorded_in("loss")
@@ -142,7 +151,7 @@ def recorded_in(subject: object) -> GradGraph | Frame | Story | None:
     """
     if isinstance(subject, (GradGraph, Frame, Story)):
         return subject
-    # Asked of what is really there first: a tensor or a module may answer for any attribute.
+    # The type and the instance dictionary first: a tensor or a module may answer for any name.
     has_one = hasattr(type(subject), "story") or "story" in getattr(subject, "__dict__", ())
     story = getattr(subject, "story", None) if has_one else None
     if isinstance(story, Story) and not story and story.notes:

@@ -48,6 +48,8 @@ class MessageKind(Enum):
     RETAIN_GRAD_WITHOUT_GRAPH = _seen(r"can't retain_grad on Tensor that has requires_grad=False")
     HOOK_WITHOUT_GRAPH = _seen(r"cannot register a hook on a tensor that doesn't require gradient")
     FREED = _seen(r"Trying to backward through the graph a second time")
+    HOOKS_ON_FREED = _seen(r"register_hooks on a saved tensor after it has been freed")
+    HOOKS_ON_NOTHING = _seen(r"register_hooks on a saved tensor with value None")
     CHANGED_IN_PLACE = _seen(
         r"modified by an inplace operation: \[[\w.]+(?: (?P<shape>" + _SIZE + r"))?\]"
         rf"(?:, which is output \d+ of {_NODE},)? is at version (?P<found>\d+); "

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
+from processes import starting
 
 # A busy machine is no failure, and CI tries the same programs every time.
 settings.register_profile("gradviz", deadline=None, derandomize="CI" in os.environ)
@@ -22,6 +23,13 @@ GOLDEN = Path(__file__).with_name("golden")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--update-golden", action="store_true", help="write what is drawn now")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that start a process."""
+    for item in items:
+        if isinstance(item, pytest.Function) and item.originalname in starting(item.path):
+            item.add_marker("process")
 
 
 @pytest.fixture

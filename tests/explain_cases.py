@@ -118,7 +118,7 @@ def cleared_and_not_recorded():
     return gradviz.explain(w, loss)
 
 
-@case(Verdict.NOT_KNOWN, "others have one", "gradviz.record()")
+@case(Verdict.NOT_KNOWN, "another tensor has a gradient", "gradviz.record()")
 def left_out_and_not_recorded():
     w, v = leaf(), leaf()
     loss = (w + v).sum()
@@ -164,7 +164,7 @@ def inference_tensor():
     return gradviz.explain(x)
 
 
-@case(Verdict.NON_LEAF, "mul made it", "h.retain_grad() before backward")
+@case(Verdict.NON_LEAF, "created by mul", "h.retain_grad() before backward")
 def non_leaf():
     w = leaf()
     h = w * 2
@@ -172,21 +172,21 @@ def non_leaf():
     return gradviz.explain(h)
 
 
-@case(Verdict.NON_LEAF, "to made it", "w.detach().requires_grad_()")
+@case(Verdict.NON_LEAF, "created by to", "w.detach().requires_grad_()")
 def converted():
     w = leaf().to(torch.float64)
     w.sum().backward()
     return gradviz.explain(w)
 
 
-@case(Verdict.NON_LEAF, "mul made it", "w.detach().requires_grad_()")
+@case(Verdict.NON_LEAF, "created by mul", "w.detach().requires_grad_()")
 def scaled_at_the_start():
     w = torch.randn(3, requires_grad=True) * 0.1
     w.sum().backward()
     return gradviz.explain(w)
 
 
-@case(Verdict.NON_LEAF, "sub made it", "with torch.no_grad(): w -= ...")
+@case(Verdict.NON_LEAF, "created by sub", "with torch.no_grad(): w -= ...")
 def reassigned_by_the_update():
     w = leaf()
     (w * 2).sum().backward()
@@ -194,7 +194,7 @@ def reassigned_by_the_update():
     return gradviz.explain(w)
 
 
-@case(Verdict.NON_LEAF, "select made it", "read w.grad")
+@case(Verdict.NON_LEAF, "created by select", "read w.grad")
 def view_of_a_leaf():
     w = leaf()
     row = w[0]
@@ -350,7 +350,7 @@ def cleared_by_zero_grad():
     return gradviz.explain(w, run)
 
 
-@case(Verdict.CLEARED, "cleared afterwards by grad at", "read w.grad before")
+@case(Verdict.CLEARED, "cleared afterwards by .grad = None at", "read w.grad before")
 def cleared_by_hand():
     w = leaf()
     with gradviz.record() as run:
@@ -380,7 +380,7 @@ def asked_of_the_detached():
     return gradviz.explain(h, run)
 
 
-@case(Verdict.NON_LEAF, "mul made it at", "h.retain_grad()")
+@case(Verdict.NON_LEAF, "created by mul at", "h.retain_grad()")
 def non_leaf_with_its_line():
     w = leaf()
     with gradviz.record() as run:

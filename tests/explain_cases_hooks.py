@@ -42,7 +42,7 @@ def hook_that_only_looks():
     return gradviz.explain(w, run)
 
 
-@case(Verdict.HOOK, "changed the gradient on its way: 1 → nan", "handle.remove()")
+@case(Verdict.HOOK, "changed the gradient before it reached the tensor: 1 → nan", "handle.remove()")
 def hook_on_the_way_that_makes_nan():
     w = leaf()
     with gradviz.record() as run:
@@ -52,7 +52,7 @@ def hook_on_the_way_that_makes_nan():
     return gradviz.explain(w, run)
 
 
-@case(Verdict.ZERO, "none of its 3 inputs is positive", "leaky_relu")
+@case(Verdict.ZERO, "all 3 inputs are <= 0", "leaky_relu")
 def relu_that_is_dead_behind_a_hook_that_scales():
     w = leaf(-1.0, -2.0, -3.0)
     with gradviz.record() as run:
@@ -93,7 +93,7 @@ def own_parameter_of_a_module_with_a_hook():
     return gradviz.explain(model[1].weight, run)
 
 
-@case(Verdict.FINE, "what a hook on its way does to it was not recorded")
+@case(Verdict.FINE, "what a hook on the path to it does was not recorded")
 def hook_on_the_way_that_was_not_recorded():
     w = leaf()
     h = w * 2
@@ -116,7 +116,7 @@ def hook_of_an_earlier_pass():
     return gradviz.explain(w, run)
 
 
-@case(Verdict.NOT_CONNECTED, "what used it before it was switched on again", "before the forward")
+@case(Verdict.CUT, "cut by requires_grad_(False)", "before the forward")
 def frozen_during_the_forward_pass():
     w, v = leaf(), leaf()
     with gradviz.record() as run:
@@ -127,7 +127,7 @@ def frozen_during_the_forward_pass():
     return gradviz.explain(w, run)
 
 
-@case(Verdict.NOT_CONNECTED, "if it is one of the tensors frozen at", "before the forward pass")
+@case(Verdict.CUT, "cut by requires_grad_(False)", "before the forward pass")
 def one_of_several_frozen_in_a_loop():
     layer, head = nn.Linear(2, 3), nn.Linear(3, 1)
     with gradviz.record() as run:

@@ -32,7 +32,7 @@ def retained():
     return gradviz.explain(h)
 
 
-@case(Verdict.ZERO, "relu passes nothing: none of its 3 inputs is positive", "leaky_relu")
+@case(Verdict.ZERO, "relu blocks the gradient: all 3 inputs are <= 0", "leaky_relu")
 def dead_relu():
     w = leaf(-1.0, -2.0, -3.0)
     h = torch.relu(w)
@@ -41,7 +41,7 @@ def dead_relu():
     return gradviz.explain(w, loss)
 
 
-@case(Verdict.ZERO, "none of its 3 inputs is positive", "leaky_relu")
+@case(Verdict.ZERO, "all 3 inputs are <= 0", "leaky_relu")
 def dead_relu_recorded():
     w = leaf(-1.0, -2.0, -3.0)
     with gradviz.record() as run:
@@ -51,7 +51,7 @@ def dead_relu_recorded():
     return gradviz.explain(w, run)
 
 
-@case(Verdict.ZERO, "sigmoid passes nothing: it is saturated", "keep the inputs small")
+@case(Verdict.ZERO, "sigmoid blocks the gradient: it is saturated", "keep the inputs small")
 def saturated_sigmoid():
     w = leaf(200.0, 300.0)
     p = torch.sigmoid(w)
@@ -60,7 +60,7 @@ def saturated_sigmoid():
     return gradviz.explain(w, loss)
 
 
-@case(Verdict.ZERO, "tanh passes nothing", "keep the inputs small")
+@case(Verdict.ZERO, "tanh blocks the gradient", "keep the inputs small")
 def saturated_tanh():
     w = leaf(200.0, -300.0)
     p = torch.tanh(w)
@@ -69,7 +69,7 @@ def saturated_tanh():
     return gradviz.explain(w, loss)
 
 
-@case(Verdict.ZERO, "passes nothing: the other factor, mask,", "leave out the factor")
+@case(Verdict.ZERO, "blocks the gradient: the other factor, mask,", "leave out the factor")
 def masked():
     w = leaf()
     mask = torch.zeros(3)
@@ -162,7 +162,7 @@ def sparse():
     return gradviz.explain(w, loss)
 
 
-@case(Verdict.ZERO, "all of its 2 inputs are below 0 or above 1", "inside that range")
+@case(Verdict.ZERO, "all 2 inputs are below 0 or above 1", "inside that range")
 def clamped():
     w = leaf(-1.0, 2.0)
     with gradviz.record() as run:
@@ -171,7 +171,7 @@ def clamped():
     return gradviz.explain(w, run)
 
 
-@case(Verdict.ZERO, "goes in steps", "soft version")
+@case(Verdict.ZERO, "is constant between steps", "soft version")
 def rounded():
     w = leaf()
     with gradviz.record() as run:
@@ -209,7 +209,7 @@ def started_at_the_minimum():
     return gradviz.explain(w, run)
 
 
-@case(Verdict.ZERO, "none of its 4,096 inputs is positive", "leaky_relu")
+@case(Verdict.ZERO, "all 4,096 inputs are <= 0", "leaky_relu")
 def dead_relu_of_a_large_layer():
     w = torch.full((64,), -1.0, requires_grad=True)
     with gradviz.record() as run:
@@ -240,7 +240,7 @@ def target_with_a_gap():
     return gradviz.explain(w, run)
 
 
-@case(Verdict.HOOK, "gradient 2 → 20", "handle.remove()")
+@case(Verdict.HOOK, "than it was given: 2 → 20", "handle.remove()")
 def hook_on_a_leaf():
     w = leaf()
     with gradviz.record() as run:

@@ -43,22 +43,22 @@ def dead_relu_without_a_name():
     return _loop(lambda h: (h - 100).relu() * 3)  # here
 
 
-@case(Verdict.ZERO, "none of its 32 inputs is positive", "leaky_relu")
+@case(Verdict.ZERO, "all 32 inputs are <= 0", "leaky_relu")
 def dead_relu_counts_its_inputs():
     return _loop(lambda h: (h - 100).relu() * 2)
 
 
-@case(Verdict.ZERO, "all of its 32 inputs are below 0 or above 1", "clamp")
+@case(Verdict.ZERO, "all 32 inputs are below 0 or above 1", "clamp")
 def clamped_without_a_name():
     return _loop(lambda h: (h + 100).clamp(0, 1) * 2)
 
 
-@case(Verdict.ZERO, "all of its 32 inputs are below 0 or above 6", "clamp")
+@case(Verdict.ZERO, "all 32 inputs are below 0 or above 6", "clamp")
 def relu6_at_its_end():
     return _loop(lambda h: F.relu6(h + 100) * 2)
 
 
-@case(Verdict.ZERO, "none of its 32 inputs is above 50", "clamp")
+@case(Verdict.ZERO, "all 32 inputs are <= 50", "clamp")
 def below_a_threshold():
     return _loop(lambda h: F.threshold(h, 50, 0) * 2)
 

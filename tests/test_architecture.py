@@ -1,9 +1,9 @@
 """The rules of the house, kept by reading the source: who imports whom, and who does what.
 
 The places stand in a chain, and each imports only from itself and from places to its left:
-errors, cells, shown, torch_messages -> graph -> facts -> story, serialize -> capture ->
-recording -> views -> diagnosis, comparison, checking, reports -> renderers -> frontends -> the
-package itself.
+errors, cells, shown, torch_messages -> graph -> facts -> story, wording,
+serialize -> capture -> recording -> views -> diagnosis, comparison, checking, reports ->
+renderers -> frontends -> the package itself.
 """
 
 import ast
@@ -23,7 +23,7 @@ CHAIN = (
     ("errors", "cells", "shown", "torch_messages"),
     ("graph",),
     ("facts",),
-    ("story", "serialize"),
+    ("story", "wording", "serialize"),
     ("capture",),
     ("recording",),
     ("views",),
@@ -206,13 +206,13 @@ TEXT_METHODS = {
 PATTERN_METHODS = {"search", "match", "fullmatch", "findall", "finditer", "sub", "subn", "split"}
 WORDING = ("wording",)
 ERROR_NAME = re.compile(r"(\w*_)?(err|error|exc|exception|problem|trouble)")
-MESSAGES = ("torch_messages",)
+MESSAGES = ("torch_messages", "frontends/program.py")  # the latter: pytest's, of standard input
 # File -> what it reads with regular expressions, none of it our own text.
 PATTERNS = {
     "torch_messages.py": "PyTorch's exception texts",
     "capture/autograd/operations.py": "class names of autograd's nodes",
     "capture/tensors/names.py": "names in IPython's namespace",
-    "capture/tracing/labels.py": "paths of tensors in a nested structure",
+    "capture/tracing/tracer.py": "paths of tensors in a nested structure",
     "frontends/gallery.py": "sizes in an SVG, paragraphs of a docstring",
     "frontends/gallery_page.py": "sizes in an SVG, paragraphs of a docstring",
     "frontends/pages.py": "file names in Python's tracebacks",
@@ -225,8 +225,7 @@ PATTERNS = {
     "renderers/layout/graphviz_process.py": "the output of Graphviz",
     "renderers/svg.py": "ids in an SVG",
     "reports/checkpoints.py": "names of dtypes",
-    "views/inference.py": "paths and names of the user's parameters",
-    "views/periods.py": "numbers in the user's names",
+    "views/modules.py": "paths and names of the user's parameters",
     "views/repeats.py": "numbers in the user's names",
 }
 
@@ -255,7 +254,7 @@ def made_a_string(node: ast.AST) -> str:
 def reads_prose(expression: ast.expr) -> bool:
     for node in ast.walk(expression):
         if isinstance(node, ast.Attribute) and node.attr in PROSE:
-            return not isinstance(node.value, ast.Constant)
+            return ast.unparse(node.value) != "nodes"  # docutils has a class called caption
         if made_a_string(node) in SPOKEN:
             return True
     return False

@@ -314,7 +314,7 @@ def test_what_it_refuses():
         gradviz.check(lambda x: torch.nn.functional.dropout(x), x)
     with pytest.raises(UsageError, match="the output is float32"):
         gradviz.check(lambda x: x.float().sum(), x)
-    with pytest.raises(UsageError, match="eps cannot be 0"):
+    with pytest.raises(UsageError, match="eps must be a number between 0 and 1, got 0"):
         gradviz.check(torch.sin, x, eps=0)
     with pytest.raises(SubjectError, match="one by one"):
         gradviz.check(torch.cat, [x, x])

@@ -8,7 +8,7 @@ from torch.utils.checkpoint import checkpoint
 
 import gradviz
 from gradviz.graph import GradGraph, NodeKind, SavedTensor
-from gradviz.reports.saved_tensors import saved
+from gradviz.reports.memory import saved
 
 
 class Block(nn.Module):

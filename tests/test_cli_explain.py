@@ -73,7 +73,7 @@ def test_one_tensor():
 
 def test_a_picture_of_a_model_marks_what_is_wrong():
     assert run("explain", "train.py:model", "-o", "why.json").exit_code == 0
-    assert '"problem": "cut"' in Path("why.json").read_text().replace('":"', '": "')
+    assert '"verdict": "cut"' in Path("why.json").read_text().replace('":"', '": "')
 
 
 def test_a_script_that_fails_later_is_explained_and_said():

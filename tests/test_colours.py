@@ -175,7 +175,9 @@ def test_turned_arrows_carry_the_same(traced: GradGraph, by: str) -> None:
 
 
 def test_another_word_is_refused(traced: GradGraph) -> None:
-    with pytest.raises(UsageError, match="'norm': pass grad_norm, saved_bytes, device, dtype"):
+    with pytest.raises(
+        UsageError, match="must be one of grad_norm, saved_bytes, device, dtype, got 'norm'"
+    ):
         views.color_by(traced, "norm")
 
 
@@ -201,7 +203,7 @@ def test_text_has_a_column(coloured: GradGraph) -> None:
     column = {line[10:].strip("├└─│← "): line[:8] for line in lines if len(line) > 10}
     found = {name.split()[0]: bar for name, bar in column.items() if name}
     assert found["out.weight"].strip() == "████████"
-    assert found["dead.bias"].strip() == "dead"
+    assert found["dead.bias"].strip() == "zeros"
     assert found["bad.bias"].strip() == "NaN"
     assert found["tanh"].strip() == ""
 

@@ -11,7 +11,7 @@ from torch import nn
 
 import gradviz
 from gradviz.comparison import Change
-from gradviz.comparison.alignment import align
+from gradviz.comparison.matching import align
 from gradviz.errors import SubjectError, UsageError
 from gradviz.graph import Buffers, Cause, EdgeKind, GradGraph, NodeKind
 from gradviz.recording.api import record
@@ -44,7 +44,7 @@ PAIRS = {
         [
             "1 added, 1 removed, 1 changed",
             "+ untracked  [3]",
-            "- w  leaf 3",
+            "- w  leaf [3]",
             "~ mul  after x, untracked  input 1  w → untracked, no gradient",
         ],
     ),

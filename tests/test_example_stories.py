@@ -15,6 +15,7 @@ import torch
 from gradviz.frontends.drawing import Drawing
 from gradviz.graph import Buffers, Cause, EdgeKind, GradGraph, NodeKind
 from gradviz.story import Story
+from gradviz.wording import problem_text
 
 FOLDER = Path(__file__).resolve().parent.parent / "examples"
 CUTS = (Cause.DETACH, Cause.NO_GRAD, Cause.INFERENCE_MODE, Cause.REQUIRES_GRAD)
@@ -192,7 +193,9 @@ def test_the_trunk_is_kept_then_freed_and_the_third_backward_is_explained() -> N
     ]
     assert [exp["buffers"] for exp in exps] == [Buffers.HELD, Buffers.HELD, Buffers.FREED]
     assert [grad(graph, "weight") for graph in (kept, freed, refused)] == [(5,), (7,), (7,)]
-    (problem,) = (data["problem"] for _, data in refused.nodes(data=True) if "problem" in data)
+    (problem,) = (
+        problem_text(data["problem"]) for _, data in refused.nodes(data=True) if "problem" in data
+    )
     assert line_of("shared_trunk", "    penalty.backward()") in problem
 
 
@@ -203,7 +206,7 @@ def test_the_refused_change_names_operation_versions_and_line() -> None:
     (node,) = (data for _, data in refused.nodes(data=True) if "problem" in data)
     assert node["op"] == "exp"
     for part in ("version 0", "add_", line_of("in_place", "changed.add_(1)"), "version 1"):
-        assert part in node["problem"]
+        assert part in problem_text(node["problem"])
 
 
 def test_the_slope_is_part_of_the_loss_and_backward_goes_through_both() -> None:

@@ -55,9 +55,9 @@ def test_the_picture_of_a_case(case: Case) -> None:
     assert isinstance(told, Explanation)
     assert all(each in told.graph or ":" in each for each in told.evidence)
     drawing = gradviz.draw(told)
-    if told.culprit:
+    if told.culprit and told.verdict is not Verdict.FINE:
         data = drawing.graph.nodes[told.culprit]
-        assert data["problem"]
+        assert data["verdict"]
         assert "problem" not in told.graph.nodes[told.culprit] or told.verdict.is_error
     assert drawing.text
 
@@ -116,10 +116,9 @@ def test_a_leaf_is_connected_if_and_only_if_torch_finds_a_gradient(
 ) -> None:
     with gradviz.record() as run:
         leaves, loss = run_program(steps)
-    said = [
-        gradviz.explain(each, loss, *([run] if recorded else []), names={}).verdict in CONNECTED
-        for each in leaves
-    ]
+    recording = [run] if recorded else []
+    told = [gradviz.explain(each, *recording, loss=loss, names={}) for each in leaves]
+    said = [each.verdict in CONNECTED for each in told]
     if loss.requires_grad:
         grads = torch.autograd.grad(loss, leaves, allow_unused=True)
         assert said == [grad is not None for grad in grads]
@@ -302,7 +301,7 @@ def test_the_picture_of_a_long_way_is_folded_away_from_the_culprit() -> None:
     told = gradviz.explain(w, loss)
     assert told.verdict is Verdict.ZERO
     drawing = told.draw()
-    assert drawing.graph.nodes[told.culprit]["problem"] == "zero"
+    assert drawing.graph.nodes[told.culprit]["verdict"] == "zero"
     assert len(drawing.graph) < 12
 
 

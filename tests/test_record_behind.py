@@ -220,7 +220,7 @@ def test_truncated_backpropagation_looks_at_each_step_once(
     told = gradviz.explain(run)
     assert isinstance(told, Explanations)
     assert {each.verdict for each in told} == {Verdict.ACCUMULATED}
-    lost = run._watch.provenance.tensors.of(h).cut_leaves  # type: ignore[union-attr]
+    lost = run._state.provenance.tensors.of(h).cut_leaves  # type: ignore[union-attr]
     assert len(lost) == 1  # the same in every step, and not one more for each
 
 
@@ -332,7 +332,7 @@ def check(steps: list[tuple[int, int, int]]) -> None:
             y, other_live, other_lost = made[second % len(made)]
             both = live | other_live, lost | other_lost
             if kind == 0:
-                made.append((x.detach(), set(), live | lost))
+                made.append((x.detach().clone(), set(), live | lost))  # no alias of x
             elif kind == 1:
                 with torch.no_grad():
                     made.append((x * y, set(), both[0] | both[1]))
@@ -344,10 +344,10 @@ def check(steps: list[tuple[int, int, int]]) -> None:
                 del made[6 + first % (len(made) - 6)]
             else:
                 made.append((x * y, *both))
-        watch = run._watch
-        numbers = {watch.provenance.leaf(leaf).number: number for number, leaf in enumerate(leaves)}
+        state = run._state
+        numbers = {state.provenance.leaf(leaf).number: number for number, leaf in enumerate(leaves)}
         for tensor, live, lost in made:
-            found = watch.input_from(tensor, Cause.DETACH, NOWHERE)
+            found = state.input_from(tensor, Cause.DETACH, NOWHERE)
             ancestors = found.ancestors if tensor.requires_grad else Ancestors(0, found.cut_leaves)
             assert {numbers[number] for number in leaves_in(ancestors.leaves)} == live
             bits = [bit for each in ancestors.cut_leaves.values() for bit in leaves_in(each)]

@@ -11,6 +11,7 @@ from torch import nn
 
 import gradviz
 from gradviz.story import EventKind
+from gradviz.wording import problem_text
 
 __all__ = ["strict"]
 
@@ -18,7 +19,9 @@ __all__ = ["strict"]
 def problems(run: gradviz.Recording) -> list[tuple[str, str]]:
     graph = run.frames[-1].graph
     return [
-        (data["op"], data["problem"]) for _, data in graph.nodes(data=True) if "problem" in data
+        (data["op"], problem_text(data["problem"]))
+        for _, data in graph.nodes(data=True)
+        if "problem" in data
     ]
 
 

@@ -16,6 +16,7 @@ from gradviz.recording.frame_store import FrameStore
 from gradviz.renderers.panel import panels_of
 from gradviz.serialize import loads, to_json
 from gradviz.story import Frame, Story
+from gradviz.wording import problem_text
 
 __all__ = ["strict"]
 
@@ -263,7 +264,9 @@ def test_two_losses_on_one_trunk_are_shown_in_every_frame() -> None:
     }
     assert buffers["h"] is Buffers.FREED
     problems = {
-        d["name"]: d["problem"] for _, d in run.frames[-1].graph.nodes(data=True) if "problem" in d
+        d["name"]: problem_text(d["problem"])
+        for _, d in run.frames[-1].graph.nodes(data=True)
+        if "problem" in d
     }
     assert list(problems) == ["h"] and problems["h"].startswith("freed by backward at ")
     states = [d["buffers"] for _, d in after.graph.nodes(data=True) if d.get("op") == "mul"]

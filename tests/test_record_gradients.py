@@ -9,8 +9,8 @@ from torch import nn
 
 import gradviz
 from gradviz.graph import TensorSummary
-from gradviz.recording.differences import added
 from gradviz.story import EventKind
+from gradviz.wording import added_text
 
 __all__ = ["strict"]
 
@@ -198,9 +198,9 @@ def test_what_was_added_in_few_characters() -> None:
     large = TensorSummary((9,), "float32", "cpu", norm=9.0, min=3.0, max=3.0)
     twice = TensorSummary((9,), "float32", "cpu", norm=18.0, min=6.0, max=6.0)
     uneven = TensorSummary((9,), "float32", "cpu", norm=20.0, min=1.0, max=9.0)
-    assert added(None, summary(-0.5)) == "-0.5"
-    assert added(summary(1, 2), summary(2, 4)) == "+[1 2]"
-    assert added(large, twice) == "+3"
-    assert added(large, uneven) == "norm 9 → 20"
-    assert added(None, uneven) == "norm 20"
-    assert added(None, None) == "added to"
+    assert added_text(None, summary(-0.5)) == "-0.5"
+    assert added_text(summary(1, 2), summary(2, 4)) == "+[1 2]"
+    assert added_text(large, twice) == "+3"
+    assert added_text(large, uneven) == "norm 9 → 20"
+    assert added_text(None, uneven) == "norm 20"
+    assert added_text(None, None) == "added to"

@@ -60,7 +60,7 @@ def test_the_programs_of_the_table_give_the_same_bits(case: Case) -> None:
     with gradviz.record() as run:
         recorded = outcome(case)
     assert recorded == bare
-    assert run.frames and not run._watch.notes
+    assert run.frames and not run._state.notes
 
 
 @settings(max_examples=60, deadline=None)
@@ -150,7 +150,7 @@ def test_a_graph_is_freed_when_its_root_is() -> None:
         gc.collect()
         del loss
         gc.collect()
-        dead = [data.ref() is None for data in run._watch.provenance.tensors.values()]
+        dead = [data.ref() is None for data in run._state.provenance.tensors.values()]
         assert run.frames
     del reference
     assert not all(dead)  # x is alive
@@ -250,7 +250,7 @@ def broken(*_: object) -> None:
 
 
 @pytest.mark.parametrize(
-    "place", ["note_inputs", "outside", "input_from", "log", "settle", "place", "add_untracked"]
+    "place", ["add_mixed_inputs", "outside", "input_from", "log", "flush", "place", "add_untracked"]
 )
 def test_a_mistake_of_ours_never_reaches_the_program(
     place: str, monkeypatch: pytest.MonkeyPatch

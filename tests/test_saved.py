@@ -12,7 +12,7 @@ from torch.utils.checkpoint import checkpoint
 import gradviz
 from gradviz import Frame, Story
 from gradviz.graph import Buffers, GradGraph, NodeKind, SavedTensor
-from gradviz.reports.saved_tensors import saved, saved_at_most
+from gradviz.reports.memory import saved, saved_at_most
 from gradviz.serialize import loads, to_json
 
 
@@ -304,7 +304,7 @@ def test_the_command_shows_what_backward_has_freed_by_the_end(script):
         "f32[500]  2 kB  output of exp, h  train.py:5  shared with sin",
         "total 2 kB, kept for backward: 1 tensor",
     ]
-    assert result.stderr.startswith("done\nat the moment: ")
+    assert result.stderr.startswith("done\nin the frame: ")
 
 
 def test_the_command_reads_a_saved_graph_and_refuses_arguments(script):

@@ -7,12 +7,15 @@ from pathlib import Path
 
 import networkx as nx
 import pytest
+import torch
 from cases import CASES
 from graphs import graph_of, graphs
 from hypothesis import given, settings
 
+import gradviz
 from gradviz import serialize
 from gradviz.errors import DamagedFileError
+from gradviz.facts import FrameKind
 from gradviz.graph import Cause, EdgeKind, GradGraph, NodeKind, TensorSummary
 from gradviz.story import Frame, Story
 
@@ -98,7 +101,7 @@ GOOD = serialize.to_json(Story((Frame("", GradGraph()),)))
         ("[" * 100_000, "not JSON"),
         ("[1, 2]", "no graph of gradviz"),
         ('{"nodes": []}', "no graph of gradviz"),
-        (GOOD.replace('"gradviz": 1', '"gradviz": 2'), "schema version 2"),
+        (GOOD.replace('"gradviz": 2', '"gradviz": 3'), "schema version 3"),
         (GOOD.replace('"frames"', '"framez"'), "damaged (no 'frames'"),
         (GOOD.replace('"nodes": [', '"nodes": [{"id": "n0"}'), "has no kind"),
         (GOOD.replace('"nodes": [', '"nodes": [{"id": "n0", "kind": "blob"}'), "'blob'"),
@@ -132,3 +135,81 @@ def test_binary_rubbish_is_refused(tmp_path: Path) -> None:
     path.write_bytes(bytes(range(256)))
     with pytest.raises(DamagedFileError, match="not JSON"):
         serialize.load(path)
+
+
+def test_the_events_of_a_recording_come_back_as_typed_facts(tmp_path: Path) -> None:
+    w, b = (torch.tensor([1.0, 2.0], requires_grad=True) for _ in range(2))
+    w.register_hook(lambda gradient: gradient * 2)
+    optimizer = torch.optim.SGD([w, b], lr=0.1)
+    with pytest.raises(RuntimeError), gradviz.record() as run:
+        for _ in range(2):
+            optimizer.zero_grad()
+            y = (w * b).exp()
+            y.sum().backward(inputs=[w, b])
+            optimizer.step()
+        with torch.no_grad():
+            y.mul_(2)
+        y = w.exp()
+        y.mul_(3)
+        y.sum().backward()
+    story = run.story
+    assert {type(event.details).__name__ for event in story.events} == {
+        "BackwardDetails",
+        "ErrorDetails",
+        "GradientDetails",
+        "HookDetails",
+        "NoneType",
+        "StepDetails",
+        "VersionDetails",
+    }
+    path = tmp_path / "a story with spaces é.json"
+    path.write_text(serialize.to_json(story), encoding="utf-8")
+    back = serialize.load(path)
+    assert back.events == story.events == serialize.loads(path.read_bytes()).events
+    assert [(f.kind, f.pass_number, f.follows) for f in back] == [
+        (f.kind, f.pass_number, f.follows) for f in story
+    ]
+    assert serialize.to_json(back) == serialize.to_json(story)
+    problem = next(d["problem"] for _, d in back[-1].graph.nodes(data=True) if "problem" in d)
+    assert problem == story.events[-1].details.problem  # type: ignore[union-attr]
+    assert back[1:].events == story.events
+
+
+VERSION_1 = """{"gradviz": 1, "title": "old", "frames": [
+{"title": "after backward 1", "directed": true, "multigraph": true, "graph": {}, "nodes": [
+{"id": "n0", "kind": "leaf", "name": "x", "shape": [3], "source": "my train.py:3"},
+{"id": "n1", "kind": "operation", "op": "exp", "problem": "freed by backward at my train.py:5"}
+], "edges": [
+{"source": "n0", "target": "n1", "key": 0, "kind": "gradient", "input": 0, "output": 0}
+]}
+]}
+"""
+
+
+def test_a_file_of_schema_version_1_is_still_read_and_drawn(tmp_path: Path) -> None:
+    path = tmp_path / "old.json"
+    path.write_text(VERSION_1, encoding="utf-8")
+    for story in (serialize.load(path), serialize.loads(VERSION_1.replace("\n", ""))):
+        assert (story.title, story.events) == ("old", ())
+        frame = story[0]
+        assert (frame.kind, frame.follows) == (FrameKind.SNAPSHOT, -1)
+        assert frame.graph.nodes["n1"]["verdict"] == "freed by backward at my train.py:5"
+        assert "freed by backward at my train.py:5" in gradviz.draw(story).svg
+
+
+@pytest.mark.parametrize(
+    ("event", "says"),
+    [
+        ('{"number": "1", "kind": "step", "word": "step"}', "where int belongs"),
+        ('{"number": 1, "kind": "leap", "word": "step"}', "'leap'"),
+        ('{"number": 1, "kind": "step"}', "word"),
+        ('{"number": 1, "kind": "step", "word": "step", "details": {"type": "Shell"}}', "Shell"),
+        ('{"number": 1, "kind": "step", "word": "step", "details": {}}', "no 'type'"),
+        ('{"number": 1, "kind": "step", "word": "step", "location": 3}', "damaged"),
+    ],
+)
+def test_a_damaged_event_is_refused_in_one_line(event: str, says: str) -> None:
+    text = GOOD.replace("]}\n]}\n", f']}}\n], "events": [\n{event}\n]}}\n')
+    with pytest.raises(DamagedFileError, match="damaged") as caught:
+        serialize.loads(text)
+    assert says in str(caught.value) and "\n" not in str(caught.value)

@@ -35,5 +35,5 @@ def test_the_program_gives_its_verdict(verdict: Verdict) -> None:
     assert len(drawing.graph) <= 20
     assert gradviz.draw(told).text == drawing.text
     if first.culprit:
-        problem = drawing.graph.nodes[first.culprit]["problem"]
+        problem = drawing.graph.nodes[first.culprit]["verdict"]
         assert problem.split()[0] in drawing.svg

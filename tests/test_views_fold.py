@@ -17,8 +17,8 @@ import gradviz
 from gradviz import views
 from gradviz.errors import UsageError
 from gradviz.graph import EdgeKind, GradGraph, NodeKind
-from gradviz.views.sums import count_of
-from gradviz.views.units import units_of
+from gradviz.views.groups import count_of
+from gradviz.views.op_sequence import op_sequence
 
 LEAVES = (NodeKind.LEAF, NodeKind.PARAMETER)
 
@@ -281,13 +281,13 @@ def test_only_what_a_result_was_made_from() -> None:
 @pytest.mark.parametrize(
     ("view", "said"),
     [
-        (views.group_by_module(depth=0), "depth cannot be 0"),
-        (views.fold_chains(min_length=1), "min_length cannot be 1"),
-        (views.fold_stretches(count=0), "count cannot be 0"),
-        (views.focus_on("n1", radius=-1), "radius cannot be -1"),
-        (views.top(0), "n cannot be 0"),
-        (views.top(1, by="size"), "by cannot be 'size': pass saved_bytes, grad_norm, numel"),
-        (views.fit_page(most=2), "most cannot be 2"),
+        (views.group_by_module(depth=0), "depth must be an integer >= 1, or None, got 0"),
+        (views.fold_chains(min_length=1), "min_length must be an integer >= 2, got 1"),
+        (views.fold_stretches(count=0), "count must be an integer >= 1, got 0"),
+        (views.focus_on("n1", radius=-1), "radius must be an integer >= 0, got -1"),
+        (views.top(0), "n must be an integer >= 1, got 0"),
+        (views.top(1, by="size"), "by must be one of saved_bytes, grad_norm, numel, got 'size'"),
+        (views.fit_page(most=2), "most must be an integer >= 10, got 2"),
         (views.only_paths_to("nobody"), "no node is called 'nobody'"),
     ],
 )
@@ -298,7 +298,7 @@ def test_wrong_options_are_named(view: views.View, said: str) -> None:
 
 def test_what_went_wrong_stays_in_sight() -> None:
     graph = loop_graph(100, 2)
-    graph.nodes["n101"]["problem"] = "RuntimeError"
+    graph.nodes["n101"]["verdict"] = "RuntimeError"
     for name in ("fold_repeats", "fold_chains", "fit_page"):
         assert "n101" in views.ALL[name](graph), name
 
@@ -330,4 +330,4 @@ def test_a_graph_with_a_cycle_is_refused_in_words(numbers: tuple[int | None, ...
     for source, target in (("n0", "n1"), ("n1", "n2"), ("n2", "n1")):
         graph.add_edge(source, target, 0, kind=EdgeKind.GRADIENT, input=0, output=0)
     with pytest.raises(ValueError, match="the graph has a cycle: it cannot be put in a row"):
-        units_of(graph)
+        op_sequence(graph)

@@ -49,7 +49,19 @@ def layer() -> nn.Linear:
     return nn.Linear(3, 3)
 
 
+def hooks_on_saved(used: torch.Tensor, argument: str) -> None:
+    getattr(used.grad_fn, argument).register_hooks(lambda held: held, lambda held: held)
+
+
+def spent() -> torch.Tensor:
+    used = leaf().exp()
+    used.sum().backward()
+    return used
+
+
 for _kind, _program, _fields in (
+    (MessageKind.HOOKS_ON_FREED, lambda: hooks_on_saved(spent(), "_raw_saved_result"), {}),
+    (MessageKind.HOOKS_ON_NOTHING, lambda: hooks_on_saved(leaf() * 2, "_raw_saved_self"), {}),
     (MessageKind.ROOT_WITHOUT_GRAPH, lambda: torch.ones(3).sum().backward(), {}),
     (MessageKind.RETAIN_GRAD_WITHOUT_GRAPH, lambda: torch.ones(3).retain_grad(), {}),
     (MessageKind.HOOK_WITHOUT_GRAPH, lambda: torch.ones(3).register_hook(print), {}),

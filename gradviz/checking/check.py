@@ -21,6 +21,7 @@ from gradviz.checking.custom import CustomCall, argument_names, custom_functions
 from gradviz.checking.numeric import CheckSettings, Compared, NumericOutcome, Point, compare
 from gradviz.errors import SubjectError, UsageError
 from gradviz.graph import Cause, EdgeKind, GradGraph
+from gradviz.graph.text import must_be
 from gradviz.recording.api import record
 from gradviz.recording.source_lines import SourceLines
 
@@ -70,7 +71,7 @@ def check(
     """
     for option, value in (("eps", eps), ("rtol", rtol), ("atol", atol)):
         if not 0 < value < 1:
-            raise UsageError(f"{option} cannot be {value!r}: pass a number between 0 and 1")
+            raise UsageError(must_be(option, "a number between 0 and 1", value))
     settings = CheckSettings(eps, rtol, atol)
     names = argument_names(fn, len(inputs))
     point = Point(fn, *_copied(inputs, names))
@@ -271,9 +272,9 @@ def _mark(graph: GradGraph, checked: Sequence[Checked], culprit: Culprit | None)
             note = f"{len(each.places)} elements of it" if sampled else ""
             data["grad"] = replace(summary, shape=each.shape, note=note)
         if each.outcome is not NumericOutcome.OK:
-            data["problem"] = f"{each.outcome.value}: {each.values}"
+            data["verdict"] = f"{each.outcome.value}: {each.values}"
     if culprit and culprit.node:
         data = graph.nodes[culprit.node]
-        data["problem"] = culprit.reason.partition(" ")[2]
+        data["verdict"] = culprit.reason.partition(" ")[2]
         if culprit.source:
             data["source"] = culprit.source

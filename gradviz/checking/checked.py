@@ -139,6 +139,10 @@ class Check(Shown):
         """Whether all inputs could be compared, and none is wrong; a kink is not wrong."""
         return all(each.outcome in (NumericOutcome.OK, NumericOutcome.KINK) for each in self.inputs)
 
+    def __bool__(self) -> bool:
+        """Whether it passed: the same as ``ok``."""
+        return self.ok
+
     @property
     def reason(self) -> str:
         """What is wrong, in one sentence; "" when nothing is known to be."""

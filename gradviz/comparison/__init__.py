@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
+from gradviz.comparison.changes import Change, mark_changes, mark_stale_leaves
 from gradviz.comparison.compare import Comparison, compare
-from gradviz.comparison.differences import Change
-from gradviz.comparison.news import mark_changes
 
-__all__ = ["Change", "Comparison", "compare", "mark_changes"]
+__all__ = ["Change", "Comparison", "compare", "mark_changes", "mark_stale_leaves"]

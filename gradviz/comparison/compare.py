@@ -8,12 +8,15 @@ from dataclasses import dataclass
 from functools import cached_property
 from types import FrameType
 
-from gradviz.comparison.differences import Change, differences, is_out_of_sight
-from gradviz.comparison.frames import side_by_side
+from gradviz.comparison.changes import (
+    Change,
+    differences,
+    is_out_of_sight,
+    marks_of_change,
+    side_by_side,
+)
+from gradviz.comparison.graph_index import GraphIndex, value_words, word_of
 from gradviz.comparison.matching import match
-from gradviz.comparison.news import news_of_change
-from gradviz.comparison.sides import Side
-from gradviz.comparison.words import value_words, word_of
 from gradviz.errors import UsageError
 from gradviz.graph import GradGraph
 from gradviz.shown import Shown
@@ -54,7 +57,7 @@ def compare(before: object, after: object, *, values: bool = False) -> Compariso
         + relu  after mul
     """
     frame = sys._getframe(1)
-    sides = Side(_graph(before, frame)), Side(_graph(after, frame))
+    sides = GraphIndex(_graph(before, frame)), GraphIndex(_graph(after, frame))
     mate = match(*sides)
     back = {there: here for here, there in mate.items()}
     return Comparison(
@@ -66,7 +69,7 @@ def compare(before: object, after: object, *, values: bool = False) -> Compariso
     )
 
 
-def _missing(side: Side, other: Side, mate: dict[str, str]) -> tuple[str, ...]:
+def _missing(side: GraphIndex, other: GraphIndex, mate: dict[str, str]) -> tuple[str, ...]:
     """What the other graph has not, and not only because it can be seen there no more."""
     return tuple(
         key for key in side.order if key not in mate and not is_out_of_sight(side, other, mate, key)
@@ -106,13 +109,17 @@ class Comparison(Shown):
     added: tuple[str, ...]
     removed: tuple[str, ...]
     changed: tuple[Change, ...]
-    _sides: tuple[Side, Side]
+    _sides: tuple[GraphIndex, GraphIndex]
     _mate: dict[str, str]
 
     @property
     def same(self) -> bool:
         """Whether no difference was found."""
         return not (self.added or self.removed or self.changed)
+
+    def __bool__(self) -> bool:
+        """Whether something differs."""
+        return not self.same
 
     def __str__(self) -> str:
         """The number of differences, and a line for each: ``+`` added, ``-`` removed, ``~``."""
@@ -158,14 +165,14 @@ class Comparison(Shown):
             news = marks.setdefault(change.after_key, {})
             old = self._sides[0].data[change.before_key]
             new = self._sides[1].data[change.after_key]
-            news[change.attribute] = news_of_change(change, old, new)
+            news[change.attribute] = marks_of_change(change, old, new)
         return side_by_side(self._sides, self._mate, (removed, marks), self._sentence())
 
 
 _SAID = {"grad": ".grad", "untracked_inputs": "inputs without gradient", "buffers": "saved tensors"}
 
 
-def _described(side: Side, key: str) -> str:
+def _described(side: GraphIndex, key: str) -> str:
     data = side.data[key]
     facts = ""
     if not side.inputs[key]:
@@ -176,7 +183,7 @@ def _described(side: Side, key: str) -> str:
     return _joined(word_of(data), facts, _after(side, key), module, data.get("source"))
 
 
-def _after(side: Side, key: str) -> str:
+def _after(side: GraphIndex, key: str) -> str:
     words = list(dict.fromkeys(word_of(side.data[link.key]) for link in side.inputs[key]))
     more = ", ..." if words[_MOST_INPUTS:] else ""
     return f"after {', '.join(words[:_MOST_INPUTS])}{more}" if words else ""

@@ -1,23 +1,74 @@
-"""Which node of one graph is which node of another, told by what it is and where it stands.
-
-Tensors that nothing computes are told by their name, results by their number. From these the
-rest follows as in Weisfeiler and Lehman's test: the colour of a node is what it is, together
-with the colours of its inputs (seen from the leaves) or of its users (seen from the results).
-An operation put into the middle of a chain changes the first kind of colour after it and the
-second before it, so everything but itself keeps one of the two.
-"""
+"""Which nodes of two graphs are the same."""
 
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from itertools import islice
 
-from gradviz.comparison.alignment import align
-from gradviz.comparison.sides import Side, SideLink, is_tracked, sort_of
+from gradviz.comparison.graph_index import GraphIndex, IndexLink, is_tracked, sort_of
 from gradviz.graph import NodeKind
 
-__all__ = ["match"]
+__all__ = ["align", "match"]
+
+
+def align(
+    before: Sequence[Hashable], after: Sequence[Hashable], most: int = 400
+) -> Iterator[tuple[int, int]]:
+    """Pair the equal elements of two sequences, in order, with as few left over as can be.
+
+    Args:
+        before: one sequence.
+        after: the other.
+        most: the number of elements without a partner at which it gives up: the work is the
+            length times the difference.
+
+    Returns:
+        Pairs of indices, from the last to the first; none when the sequences differ in more.
+
+    Note:
+        The algorithm is that of E. W. Myers, "An O(ND) difference algorithm and its
+        variations", Algorithmica 1 (1986).
+
+    Example:
+        >>> list(align("abcd", "abxcd"))
+        [(3, 4), (2, 3), (1, 1), (0, 0)]
+    """
+    furthest = {1: 0}  # per diagonal, how far into ``before`` a path has come
+    trail: list[dict[int, int]] = []
+    for edits in range(min(most, len(before) + len(after)) + 1):
+        trail.append(dict(furthest))
+        for diagonal in range(-edits, edits + 1, 2):
+            if _is_down(furthest, diagonal, edits):
+                x = furthest[diagonal + 1]
+            else:
+                x = furthest[diagonal - 1] + 1
+            y = x - diagonal
+            while x < len(before) and y < len(after) and before[x] == after[y]:
+                x, y = x + 1, y + 1
+            furthest[diagonal] = x
+            if x >= len(before) and y >= len(after):
+                yield from _back(trail, x, y)
+                return
+
+
+def _is_down(furthest: dict[int, int], diagonal: int, edits: int) -> bool:
+    """Whether the best path to a diagonal leaves out an element of ``after``."""
+    if diagonal in (-edits, edits):
+        return diagonal == -edits
+    return furthest[diagonal - 1] < furthest[diagonal + 1]
+
+
+def _back(trail: list[dict[int, int]], x: int, y: int) -> Iterator[tuple[int, int]]:
+    for edits in range(len(trail) - 1, -1, -1):
+        diagonal = x - y
+        is_down = _is_down(trail[edits], diagonal, edits)
+        begin = trail[edits][diagonal + 1] if is_down else trail[edits][diagonal - 1] + 1
+        while x > begin:
+            x, y = x - 1, y - 1
+            yield x, y
+        x, y = (x, y - 1) if is_down else (x - 1, y)
+
 
 _IDENTITY = ("op", "name", "module", "source", "shape", "dtype", "options")
 _STATE = ("kind", "grad", "value", "buffers", "version", "hooks", "retains_grad", "opaque")
@@ -36,7 +87,7 @@ Keys = tuple[Mapping[str, Hashable], Mapping[str, Hashable]]
 """What is compared for equality: of each node of the graph before, and of the graph after."""
 
 
-def match(before: Side, after: Side) -> dict[str, str]:
+def match(before: GraphIndex, after: GraphIndex) -> dict[str, str]:
     """The key in ``after`` of each node in ``before`` that is in both, inputs before users.
 
     What is matched does not depend on which of the two comes first, nor on keys or on the order
@@ -49,7 +100,7 @@ def match(before: Side, after: Side) -> dict[str, str]:
     return {key: found[key] for key in before.order if key in found}
 
 
-def _size(side: Side) -> tuple[int, int, list[str]]:
+def _size(side: GraphIndex) -> tuple[int, int, list[str]]:
     edges = sum(map(len, side.inputs.values()))
     return len(side.data), edges, sorted(map(repr, side.facts(_IDENTITY).values()))
 
@@ -57,7 +108,7 @@ def _size(side: Side) -> tuple[int, int, list[str]]:
 class _Matching:
     """The pairs found so far; ``pairs`` gives both of a pair one number."""
 
-    def __init__(self, before: Side, after: Side) -> None:
+    def __init__(self, before: GraphIndex, after: GraphIndex) -> None:
         self.before, self.after = before, after
         self.mate: dict[str, str] = {}
         self.pairs: tuple[dict[str, int], dict[str, int]] = ({}, {})
@@ -211,7 +262,7 @@ class _Matching:
 
 def _sweep(
     order: Sequence[str],
-    links: Mapping[str, list[SideLink]],
+    links: Mapping[str, list[IndexLink]],
     label: Mapping[str, Hashable],
     pairs: Mapping[str, int],
     interned: dict[Hashable, int],
@@ -228,7 +279,7 @@ def _sweep(
 
 
 def _by_place(
-    links: list[SideLink], keys: Mapping[str, Hashable], pairs: Mapping[str, int]
+    links: list[IndexLink], keys: Mapping[str, Hashable], pairs: Mapping[str, int]
 ) -> dict[Hashable, list[str]]:
     """The nodes without a partner at the other ends, by the place of the link and their key."""
     found: dict[Hashable, list[str]] = {}

@@ -2,24 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Any
 
-from gradviz.diagnosis.answers import Explanation
-from gradviz.diagnosis.lines import locations_of
-from gradviz.diagnosis.verdict import Group, Verdict
-from gradviz.diagnosis.ways import CutEdge, Cuts, above, below, is_data, word_of
+from gradviz.diagnosis.values import Values
+from gradviz.diagnosis.verdict import Group
+from gradviz.diagnosis.ways import CutEdge, Cuts, word_of
+from gradviz.facts import Action, BackwardDetails, EventKind
 from gradviz.graph import Buffers, Cause, EdgeKind, GradGraph, NodeData, NodeKind
-from gradviz.graph.operations import operation
-from gradviz.story import Event, EventKind
+from gradviz.graph.algorithms import ancestors, descendants, is_data
+from gradviz.story import Event, Frame
 
-__all__ = ["Context", "Question", "listed"]
+__all__ = ["LEAVES", "Context", "Question", "listed"]
 
-_STRANGERS = 1_000_000  # keys from here on are no node's in any frame
+LEAVES = (NodeKind.PARAMETER, NodeKind.LEAF)
 
+_UNREACHABLE = 1_000_000  # keys from here on are no node's in any frame
 
 _MADE = (EventKind.OPERATION, EventKind.IN_PLACE)
+_FROM_NOTHING = frozenset(
+    (
+        *("empty", "zeros", "ones", "full", "tensor", "as_tensor", "arange", "linspace", "eye"),
+        *("rand", "randn", "randint", "randperm", "normal_", "uniform_", "fill_", "zero_", "ones_"),
+        *("kaiming_uniform_", "xavier_uniform_", "manual_seed", "constant_"),
+    )
+)
+
+
+_WITH_ALL_INPUTS = ("CompiledFunctionBackward", "BackwardHookFunctionBackward")
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,17 +43,26 @@ class Question:
         key: its node in the graph, or, when a recording knows it, in others; "" if in none.
         data: what is known of it.
         is_parameter: whether it is an ``nn.Parameter``.
+        unregistered: the plain container of a module in which it was found; "" for none.
+        without_effect: what owns a misspelt ``requires_grad``, and its name; None for nothing.
     """
 
     name: str
     key: str
     data: NodeData
     is_parameter: bool = False
+    unregistered: str = ""
+    without_effect: tuple[str, str] | None = None
 
     @property
     def group(self) -> Group:
         """Which verdicts apply to it."""
         return Group.NO_GRADIENT if self.data.get("grad") is None else Group.GRADIENT
+
+    @property
+    def is_leaf(self) -> bool:
+        """Whether it is a leaf that requires grad."""
+        return self.data["kind"] in LEAVES
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,27 +72,35 @@ class Context:
     Args:
         graph: what autograd had recorded.
         roots: keys of what backward starts from.
-        events: what happened before; None when nobody watched.
+        events: what happened before; None when nothing was recorded.
+        frames: the moments of the recording.
         before: the graph before the latest backward pass, if that was recorded; of an error, the
-            graph of the last moment after one.
+            graph of the latest moment after one.
+        values: what is known of the values of its tensors.
         kept: the graph of the moment at which most was kept for backward, if that was recorded.
         lost: by the keys of leaves, where their data lost its gradient on the way to the roots;
             also of those that the graph does not show.
         since: by the keys of leaves whose gradient is not finite, the first of the backward passes
-            that have left it so since, by its number, and the graph before it.
+            that have left it so since, by its number, and the values before it.
+        later: the same at the end of the recording, when that shows other results.
+        cache: what rules have worked out for several tensors, by keys of their own.
     """
 
     graph: GradGraph
     roots: tuple[str, ...]
     events: tuple[Event, ...] | None = None
+    frames: tuple[Frame, ...] = ()
     before: GradGraph | None = None
+    values: Values | None = None
     kept: GradGraph | None = None
     lost: Mapping[str, Sequence[CutEdge]] = field(default_factory=dict)
-    since: Mapping[str, tuple[int, GradGraph]] = field(default_factory=dict)
+    since: Mapping[str, tuple[int, Values]] = field(default_factory=dict)
+    later: Context | None = None
+    cache: dict[Hashable, Any] = field(default_factory=dict)
 
     @property
     def is_recorded(self) -> bool:
-        """Whether somebody watched."""
+        """Whether the program was recorded."""
         return self.events is not None
 
     @cached_property
@@ -88,31 +117,47 @@ class Context:
         return data
 
     @cached_property
-    def below_roots(self) -> frozenset[str]:
-        """Everything that a gradient from the roots comes to."""
-        return frozenset(below(self.graph, self.roots))
+    def behind_roots(self) -> frozenset[str]:
+        """Everything that a gradient from the roots reaches."""
+        return frozenset(ancestors(self.graph, self.roots))
 
     @cached_property
     def freed(self) -> frozenset[str]:
         """Of these, the operations whose saved tensors a backward pass has freed."""
         nodes = self.graph.nodes
-        return frozenset(k for k in self.below_roots if nodes[k].get("buffers") is Buffers.FREED)
+        return frozenset(k for k in self.behind_roots if nodes[k].get("buffers") is Buffers.FREED)
 
     @cached_property
     def hooked(self) -> frozenset[str]:
-        """Of these, what has hooks."""
-        return frozenset(k for k in self.below_roots if self.graph.nodes[k].get("hooks"))
+        """Of these, those with hooks."""
+        return frozenset(k for k in self.behind_roots if self.graph.nodes[k].get("hooks"))
+
+    @cached_property
+    def functions(self) -> tuple[str, ...]:
+        """Of these, the calls of an ``autograd.Function``, a reentrant checkpoint included.
+
+        What they use besides their inputs is not in the graph. Torch gives numbers to the classes
+        of its own operations (``MulBackward0``), and none to those made from a Function.
+        """
+        nodes = self.graph.nodes
+        return tuple(
+            key
+            for key in self.graph
+            if key in self.behind_roots
+            and nodes[key].get("grad_fn", "").endswith("Backward")
+            and nodes[key]["grad_fn"] not in _WITH_ALL_INPUTS
+        )
 
     @cached_property
     def with_grad(self) -> frozenset[str]:
-        """Of these, but for the roots, what has a gradient."""
-        others = self.below_roots.difference(self.roots)
+        """Of these, but for the roots, those with a gradient."""
+        others = self.behind_roots.difference(self.roots)
         return frozenset(k for k in others if self.graph.nodes[k].get("grad") is not None)
 
     @cached_property
     def cuts(self) -> Cuts:
         """Where data that goes to the roots leaves the graph."""
-        ends = below(self.graph, self.roots, is_data)
+        ends = ancestors(self.graph, self.roots, is_data)
         return Cuts(
             self.graph,
             (
@@ -123,7 +168,7 @@ class Context:
         )
 
     @cached_property
-    def exits(self) -> Cuts:
+    def value_reads(self) -> Cuts:
         """Where data becomes numbers or an array, from which nothing can be followed."""
         return Cuts(
             self.graph,
@@ -134,14 +179,14 @@ class Context:
             ),
         )
 
-    def has_way(self, key: str) -> bool:
-        """Whether a gradient from the roots comes to a node."""
-        return any(start in self.below_roots for start in self._starts(key))
+    def is_reachable(self, key: str) -> bool:
+        """Whether a gradient from the roots reaches a node."""
+        return any(start in self.behind_roots for start in self._starts(key))
 
-    def way(self, key: str) -> set[str]:
-        """Everything between a node and the roots, both included; empty if there is no way."""
-        way = above(self.graph, self._starts(key)) & self.below_roots
-        return way | {key} if way else way
+    def path(self, key: str) -> set[str]:
+        """Everything between a node and the roots, both included; empty if it is not reachable."""
+        path = descendants(self.graph, self._starts(key)) & self.behind_roots
+        return path | {key} if path else path
 
     def _starts(self, key: str) -> list[str]:
         """A node, or, for a result, that which used it."""
@@ -156,53 +201,63 @@ class Context:
             if edge.get("output") == made.get("output") and user != key
         ]
 
-    def answer(
-        self,
-        question: Question,
-        verdict: Verdict,
-        reason: str,
-        fix: str = "",
-        evidence: Sequence[str] = (),
-        culprit: str = "",
-    ) -> Explanation:
-        """The explanation of a tensor, with its own node among the evidence.
+    # Values.
 
-        Without another culprit it is marked itself.
+    @cached_property
+    def _live_values(self) -> Values:
+        return Values(self.graph, is_before=False)
+
+    def values_of_pass(self, question: Question, is_zero: bool = False) -> Values | None:
+        """The values that the gradient came through; None when it may have been another graph.
+
+        Zeros that were added up were zeros each, so that the latest pass explains itself.
         """
-        culprit = culprit or question.key
-        nodes = tuple(dict.fromkeys(k for k in (question.key, *evidence) if k in self.graph))
-        return Explanation(
-            verdict,
-            question.name,
-            reason,
-            fix,
-            nodes,
-            locations_of(e for e in evidence if e not in self.graph),
-            self.graph,
-            culprit if culprit in self.graph else "",
-            self.kept,
-        )
+        if not self.is_recorded:
+            return self._live_values
+        added = self.happened_to(question.key, EventKind.ACCUMULATE)
+        passes = self.happened(EventKind.BACKWARD)
+        is_latest = bool(passes and added) and added[-1].number > passes[-1].number
+        # A loop has added to it many times; what counts is since it was cleared.
+        is_all = len(added) == 1 or question.data.get("accumulations") == 1
+        return self.values if is_latest and (is_all or is_zero) else None
 
-    def with_strangers(self, questions: Sequence[Question]) -> tuple[Context, list[Question]]:
+    def with_unreachable(self, questions: Sequence[Question]) -> tuple[Context, list[Question]]:
         """The same, with a node for each tensor asked about that the graph does not have."""
         if all(question.key in self.graph for question in questions):
             return self, list(questions)
         graph: GradGraph = self.graph.copy()
         found = []
         for number, question in enumerate(questions):
-            key = question.key or f"n{_STRANGERS + number}"
+            key = question.key or f"n{_UNREACHABLE + number}"
             if key not in graph:
                 graph.add_node(key, **{k: v for k, v in question.data.items() if k != "root"})
             found.append(replace(question, key=key))
         return replace(self, graph=graph), found
+
+    # Events.
 
     def happened(self, kind: EventKind) -> Sequence[Event]:
         """The events of a kind, in order."""
         return self._by_kind.get(kind, ())
 
     def happened_to(self, key: str, kind: EventKind) -> Sequence[Event]:
-        """Those of a node; none without a key."""
+        """Those about a node; none without a key."""
         return self._by_node.get((key, kind), ()) if key else ()
+
+    @cached_property
+    def passes(self) -> Sequence[Event]:
+        """The backward passes that add to ``.grad``."""
+        passes = self.happened(EventKind.BACKWARD)
+        return [event for event in passes if event.action is not Action.AUTOGRAD_GRAD]
+
+    @cached_property
+    def pass_of(self) -> Mapping[int, Event]:
+        """The same by their numbers; the first one counts."""
+        found: dict[int, Event] = {}
+        for event in self.passes:
+            if isinstance(event.details, BackwardDetails):
+                found.setdefault(event.details.pass_number, event)
+        return found
 
     def made_at(self, line: str, key: str) -> Sequence[Event]:
         """The operations on a line and that of a node, in order, the node's own last."""
@@ -222,8 +277,8 @@ class Context:
     def _by_line(self) -> Mapping[str, Sequence[Event]]:
         found: dict[str, list[Event]] = {}
         for event in self.events or ():
-            if event.kind in _MADE and event.source:
-                found.setdefault(event.source, []).append(event)
+            if event.kind in _MADE and event.location:
+                found.setdefault(str(event.location), []).append(event)
         return found
 
     @cached_property
@@ -237,11 +292,11 @@ class Context:
         return (
             numbers != list(range(len(numbers)))  # some were too many to keep
             or any(
-                not event.node and not operation(event.word).from_nothing
+                not event.nodes and event.word not in _FROM_NOTHING
                 for event in made
                 if event.number < last
             )
-            or any(event.detail.startswith("on") for event in switched)
+            or any(event.action is Action.REQUIRES_GRAD_ON for event in switched)
         )
 
     @cached_property
@@ -255,7 +310,8 @@ class Context:
     def _by_node(self) -> Mapping[tuple[str, EventKind], Sequence[Event]]:
         found: dict[tuple[str, EventKind], list[Event]] = {}
         for event in self.events or ():
-            found.setdefault((event.node, event.kind), []).append(event)
+            for key in event.nodes:
+                found.setdefault((key, event.kind), []).append(event)
         return found
 
 

@@ -1,23 +1,24 @@
-"""Where a gradient lost its way: in words, and what to do about it."""
+"""Where data left the graph on the way to a result: the words for a cut, and what to do."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from gradviz.diagnosis.context import Context
-from gradviz.diagnosis.lines import mention
-from gradviz.diagnosis.ways import CutEdge, below, word_of
+from gradviz.diagnosis.lines import locations_of, mention
+from gradviz.diagnosis.ways import CutEdge, word_of
+from gradviz.facts import Action, EventKind, SourceLocation
 from gradviz.graph import Cause, EdgeKind, GradGraph, NodeKind
-from gradviz.graph.operations import operation
-from gradviz.story import Event, EventKind
+from gradviz.graph.algorithms import ancestors
+from gradviz.story import Event
 
 __all__ = [
     "FIX_OF_CAUSE",
     "TURN_ON",
     "cut_words",
-    "evidence_of",
     "fix_of_cut",
     "left_off",
+    "lines_of",
     "lost_on_the_way",
 ]
 
@@ -31,6 +32,8 @@ FIX_OF_CAUSE = {
     Cause.COPY: "use the tensor itself, or torch.stack for several, instead of torch.tensor",
     Cause.REQUIRES_GRAD: "switch it on again before the forward pass: requires_grad_(True)",
     Cause.AUTOGRAD_GRAD: "pass create_graph=True to it",
+    Cause.VALUES_COPIED: "compute with the tensor itself; a module takes it as a parameter by "
+    "torch.func.functional_call(module, {name: tensor}, inputs)",
     Cause.NOT_DIFFERENTIABLE: "use an operation that has a gradient, such as a soft version of it",
 }
 _WORD_OF_CAUSE = {
@@ -44,87 +47,99 @@ _WORD_OF_CAUSE = {
     Cause.REQUIRES_GRAD: "requires_grad_(False)",
     Cause.AUTOGRAD_GRAD: "torch.autograd.grad",
 }
+_COPIED = {
+    "": "a copy of its values",
+    "data": "an assignment to .data",
+    "Parameter": "nn.Parameter()",
+}
 TURN_ON = (
     "{}: switch gradients on again afterwards, torch.set_grad_enabled(True), or use it as a "
     "block: with torch.set_grad_enabled(False):"
 )
+_NO_CUT = (Cause.CONSTANT, Cause.NOT_RECORDED, None)
+_DRAWS = ("normal", "multinomial", "bernoulli", "poisson", "binomial", "_sample_dirichlet")
 
 
-def cut_words(moment: Context, cut: CutEdge) -> str:
+def cut_words(context: Context, cut: CutEdge) -> str:
     """``detach() at train.py:31 (h = h.detach())``."""
-    graph = moment.graph
+    graph = context.graph
     cause = cut.edge.get("cause", Cause.NOT_RECORDED)
     word, more = _WORD_OF_CAUSE.get(cause), ""
+    if cause is Cause.VALUES_COPIED:
+        called = cut.edge.get("word", "")
+        word = _COPIED.get(called, f"{called}()") + ", which copies values and no gradient,"
     if word is None:
-        op = graph.nodes[cut.target].get("op") or word_of(graph.nodes[cut.target])
+        op = cut.edge.get("word") or graph.nodes[cut.target].get("op", "")
+        op = op or word_of(graph.nodes[cut.target])
         word, more = op.partition(",")[0], ", which has no gradient"
     line = cut.edge.get("source", "")
-    if off := _switched_off(moment, cut):
+    if off := _switched_off(context, cut):
         where = f", still in force at {mention(line)}" if line not in ("", off.source) else ""
-        return f"{off.word}(False) at {mention(off.source)}{where}"
-    if _is_sample(moment, cut):
+        return f"{off.word}(False) at {mention(off.location)}{where}"
+    if _is_sample(context, cut):
         word = "sample(), which runs under no_grad,"
     return f"{word} at {mention(line)}{more}" if line else f"{word}{more}"
 
 
-def fix_of_cut(moment: Context, cut: CutEdge) -> str:
+def fix_of_cut(context: Context, cut: CutEdge) -> str:
     """What to do about a cut whose cause is known."""
     fix = FIX_OF_CAUSE.get(cut.edge.get("cause", Cause.NOT_RECORDED), "")
     line = cut.edge.get("source", "")
-    if off := _switched_off(moment, cut):
-        if left_off(moment) is off:
-            return TURN_ON.format(off.source)
+    if off := _switched_off(context, cut):
+        if left_off(context) is off:
+            return TURN_ON.format(off.location)
         fix = "compute it where gradients are on: with torch.set_grad_enabled(True):"
-    if _is_sample(moment, cut):
+    if _is_sample(context, cut):
         fix = "use rsample(), if the distribution has it, instead of sample()"
     return f"{line}: {fix}" if fix and line else fix
 
 
-def evidence_of(moment: Context, *cuts: CutEdge) -> list[str]:
-    """The node and the lines of each cut."""
-    found = []
+def lines_of(context: Context, *cuts: CutEdge) -> tuple[SourceLocation, ...]:
+    """The lines of each cut."""
+    found: list[SourceLocation] = []
     for cut in cuts:
-        off = _switched_off(moment, cut)
-        found += [cut.target, cut.edge.get("source", ""), off.source if off else ""]
-    return found
+        found += locations_of([cut.edge.get("source", "")])
+        if off := _switched_off(context, cut):
+            found.append(off.location)
+    return tuple(found)
 
 
-def left_off(moment: Context) -> Event | None:
+def left_off(context: Context) -> Event | None:
     """The call of ``set_grad_enabled(False)`` that nothing has undone, if there is one."""
-    modes = moment.happened(EventKind.MODE)
+    modes = context.happened(EventKind.MODE)
     return modes[-1] if modes and _is_switch(modes[-1]) else None
 
 
 def _is_switch(event: Event) -> bool:
-    is_off = event.detail == "gradients off"
-    return is_off and event.word == "set_grad_enabled" and bool(event.source)
+    is_off = event.action is Action.GRADIENTS_OFF
+    return is_off and event.word == "set_grad_enabled" and bool(event.location)
 
 
-def _switched_off(moment: Context, cut: CutEdge) -> Event | None:
+def _switched_off(context: Context, cut: CutEdge) -> Event | None:
     """The call of ``set_grad_enabled(False)`` that a cut is due to; None if it was another."""
-    mode = _mode_at(moment, made[-1]) if (made := _made(moment, cut)) else None
+    mode = _mode_at(context, made[-1]) if (made := _made(context, cut)) else None
     return mode if mode is not None and _is_switch(mode) else None
 
 
-def _made(moment: Context, cut: CutEdge) -> Sequence[Event]:
+def _made(context: Context, cut: CutEdge) -> Sequence[Event]:
     """The operations on the line of a cut by gradient mode; last what got the data, if known."""
     if cut.edge.get("cause") is not Cause.NO_GRAD:
         return ()
-    return moment.made_at(cut.edge.get("source", ""), cut.target)
+    return context.made_at(cut.edge.get("source", ""), cut.target)
 
 
-def _mode_at(moment: Context, made: Event) -> Event | None:
-    modes = [each for each in moment.happened(EventKind.MODE) if each.number < made.number]
+def _mode_at(context: Context, made: Event) -> Event | None:
+    modes = [each for each in context.happened(EventKind.MODE) if each.number < made.number]
     return modes[-1] if modes else None
 
 
-def _is_sample(moment: Context, cut: CutEdge) -> bool:
+def _is_sample(context: Context, cut: CutEdge) -> bool:
     """Whether a distribution of torch has cut the graph, which draws with gradients off."""
-    made = _made(moment, cut)
-    mode = _mode_at(moment, made[-1]) if made else None
-    if mode is not None and mode.detail == "gradients off":
+    made = _made(context, cut)
+    mode = _mode_at(context, made[-1]) if made else None
+    if mode is not None and mode.action is Action.GRADIENTS_OFF:
         return False
-    return any(operation(event.word).draws for event in made)
+    return any(event.word in _DRAWS for event in made)
 
 
 def lost_on_the_way(graph: GradGraph, key: str) -> CutEdge | None:
@@ -132,21 +147,18 @@ def lost_on_the_way(graph: GradGraph, key: str) -> CutEdge | None:
 
     It is the one nearest to what requires grad.
     """
-    from_where = below(graph, [key], lambda s, t, edge: edge["kind"] is EdgeKind.CUT)
+    from_where = ancestors(graph, [key], lambda s, t, edge: edge["kind"] is EdgeKind.CUT)
     for target in sorted(from_where, key=lambda each: int(each[1:])):
         for source, _, edge in graph.in_edges(target, data=True):
             if edge["kind"] is not EdgeKind.CUT or edge.get("cause") in _NO_CUT:
                 continue
             if graph.nodes[source]["kind"] is not NodeKind.UNTRACKED or not _has_cut(graph, source):
                 return CutEdge(source, target, edge)
-    if "op" in graph.nodes[key]:  # what it was made from may be gone; why it was cut is known
+    if "op" in graph.nodes[key]:  # its inputs may be gone; why it was cut is known
         for _, target, edge in graph.out_edges(key, data=True):
             if edge["kind"] is EdgeKind.CUT and edge.get("cause") not in _NO_CUT:
                 return CutEdge(key, target, edge)
     return None
-
-
-_NO_CUT = (Cause.CONSTANT, Cause.NOT_RECORDED, None)
 
 
 def _has_cut(graph: GradGraph, key: str) -> bool:

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 from gradviz.diagnosis.answers import Explanation, Explanations
 from gradviz.diagnosis.context import Context, Question
-from gradviz.diagnosis.failures import explain_error
-from gradviz.diagnosis.missing import explain_missing
-from gradviz.diagnosis.norms import compare_norms
-from gradviz.diagnosis.present import explain_present, is_wrong
+from gradviz.diagnosis.error_rules import explain_error
+from gradviz.diagnosis.registry import rules
+from gradviz.diagnosis.rule import first_answer
 from gradviz.diagnosis.subjects import Asked
-from gradviz.diagnosis.ways import below, is_data
+from gradviz.diagnosis.values import is_wrong
+from gradviz.diagnosis.verdict import Verdict
 from gradviz.graph import NodeKind
+from gradviz.graph.algorithms import ancestors, is_data
 from gradviz.story import recorded_in
 
 if TYPE_CHECKING:
@@ -24,18 +25,22 @@ if TYPE_CHECKING:
 __all__ = ["answer", "explain"]
 
 
-def explain(*subjects: object, names: object = None) -> Explanation | Explanations:
+def explain(
+    *subjects: object, loss: object = None, names: object = None
+) -> Explanation | Explanations:
     """Say why a gradient is what it is, or what an error of autograd means.
 
     What cannot be known without a recording is said to be so: no cause is guessed.
 
     Args:
-        subjects: a tensor, whose ``.grad`` is explained: ``explain(w)``; the result that backward
-            starts from may follow: ``explain(w, loss)``, else it is found among the caller's
-            variables. A loss with ``names=model``, or ``explain(model, loss)``: every parameter. A
-            `Recording`, alone or with tensors. An exception, alone or with tensors or a recording.
+        subjects: tensors, whose ``.grad`` is explained: ``explain(w)``, ``explain(w, b)``. A
+            module: each of its parameters. A `Recording`, alone or with tensors. An exception,
+            alone or with tensors or a recording. The result that backward starts from may come
+            last, when it has a ``grad_fn`` and the others have none: ``explain(w, loss)``.
+        loss: the result that backward starts from, or several; None to find it among the last
+            subject, what the recording saw, or the variables of the caller.
         names: an ``nn.Module`` or a dict from which the tensors get their names; None for the
-            variables of the calling code.
+            variables of the calling code. ``explain(loss, names=model)`` explains every parameter.
 
     Returns:
         One `Explanation` for one tensor or error; `Explanations` for a model or a recording.
@@ -64,71 +69,90 @@ def explain(*subjects: object, names: object = None) -> Explanation | Explanatio
         found = Names.of(None, sys._getframe(1))
         if names is not None:
             found = Names([*Names.of(names, None), *found])
-        return answer(subjects, found, names)
+    return answer(subjects, found, names, loss)
 
 
-def answer(subjects: Sequence[object], found: Names, names: object) -> Explanation | Explanations:
+def answer(
+    subjects: Sequence[object], found: Names, names: object, loss: object = None
+) -> Explanation | Explanations:
     """The same, for names that were found already.
 
     Args:
         subjects: as for `explain`.
         found: what to call the tensors.
         names: as for `explain`; the parameters of a module are asked about.
+        loss: as for `explain`.
     """
-    asked = Asked.of(subjects, names)
+    from gradviz.capture.autograd.tensors import quietly
+
+    with quietly():
+        return _answer_to(Asked.of(subjects, names, loss), found)
+
+
+def _answer_to(asked: Asked, found: Names) -> Explanation | Explanations:
     if asked.modules:
         from gradviz.capture.tensors.names import Names
 
         own = [named for module in asked.modules for named in Names.of(module, None)]
         found = Names([*own, *found])
     if asked.error is not None:
-        return explain_error(asked, found)
+        return _of_error(asked, found)
     if asked.recording is not None:
         return _of_recording(asked, found)
-    from gradviz.diagnosis.live import look
+    from gradviz.diagnosis.reading import look
 
-    moment, questions = look(asked, found)
-    told = _answers(questions, moment, asked.is_many)
-    if isinstance(told, Explanation) and (part := below(moment.graph, [questions[0].key], is_data)):
-        is_result = moment.graph.nodes[questions[0].key]["kind"] is NodeKind.RESULT
-        told = replace(told, kept=moment.graph.subgraph(part).copy()) if is_result else told
+    context, questions = look(asked, found)
+    told = _answers(questions, context, asked.is_many)
+    if isinstance(told, Explanation):
+        graph, key = context.graph, questions[0].key
+        part = ancestors(graph, [key], is_data)
+        if part and graph.nodes[key]["kind"] is NodeKind.RESULT:
+            return replace(told, kept=graph.subgraph(part).copy())
     return told
 
 
+def _of_error(asked: Asked, found: Names) -> Explanation:
+    def why(tensor: Any) -> Explanation:
+        told = _answer_to(Asked(tensors=[tensor], recording=asked.recording), found)
+        assert isinstance(told, Explanation)
+        return told
+
+    return explain_error(asked, found, why)
+
+
 def _of_recording(asked: Asked, found: Names) -> Explanation | Explanations:
-    from gradviz.diagnosis.recorded import moment_of, questions_of, with_values
+    from gradviz.diagnosis.reading import context_at_end, context_of, questions_of, with_values
 
     recorded_in(asked.recording)  # raises while there is no moment to explain
-    moment = moment_of(asked.recording, asked.roots)
-    questions = questions_of(asked, moment, found)
+    context = context_of(asked.recording, asked.roots)
+    questions = questions_of(asked, context, found)
+    if not asked.roots:
+        context = replace(context, later=context_at_end(asked.recording, context))
     if any(is_wrong(question.data.get("grad")) for question in questions):
-        moment = with_values(moment, asked.recording, found)
+        context = with_values(context, asked.recording, found)
     if asked.tensors and not asked.is_many:
-        return _answers(questions, moment, False)
-    explanations = _answers(questions, moment, True)
+        return _answers(questions, context, False)
+    explanations = _answers(questions, context, True)
     assert isinstance(explanations, Explanations)
-    error = explain_error(asked, found) if asked.has_failed else None
+    error = _of_error(asked, found) if asked.has_failed else None
     return Explanations((error, *explanations)) if error is not None else explanations
 
 
 def _answers(
-    questions: Sequence[Question], moment: Context, is_many: bool
+    questions: Sequence[Question], context: Context, is_many: bool
 ) -> Explanation | Explanations:
-    moment, questions = moment.with_strangers(questions)
-    told = [_answer(question, moment) for question in questions]
-    if not is_many:
-        return told[0]
-    far = compare_norms(questions, moment)
-    return Explanations(
-        tuple(
-            far.get(question.key, each) if each.verdict.value == "fine" else each
-            for question, each in zip(questions, told, strict=True)
-        )
-    )
+    context, questions = context.with_unreachable(questions)
+    told = [explain_tensor(question, context) for question in questions]
+    return Explanations(tuple(told)) if is_many else told[0]
 
 
-def _answer(question: Question, moment: Context) -> Explanation:
-    grad: Any = question.data.get("grad")
-    if grad is None:
-        return explain_missing(question, moment)
-    return explain_present(question, moment, grad)
+def explain_tensor(question: Question, context: Context) -> Explanation:
+    """Try the rules in order; the last one of each group always answers."""
+    told = first_answer(rules(question.group), context, question)
+    assert told is not None
+    if told.verdict is Verdict.NOT_CONNECTED and context.later is not None:
+        # It may be used by a result that no backward pass has started from.
+        later = first_answer(rules(question.group), context.later, question)
+        if later is not None and later.verdict in (Verdict.CUT, Verdict.NOT_RUN):
+            return later
+    return told

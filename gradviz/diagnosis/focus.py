@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from gradviz.diagnosis.ways import above, below, is_data, word_of
+from gradviz.diagnosis.ways import word_of
 from gradviz.graph import GradGraph, NodeKind
+from gradviz.graph.algorithms import ancestors, descendants, is_data
 from gradviz.views.focus import focus_on
 
 __all__ = ["part_about"]
@@ -26,7 +27,7 @@ def part_about(graph: GradGraph, starts: Sequence[str], marks: Sequence[str]) ->
         return graph.copy()  # type: ignore[no-any-return]
     kept = _ways(graph, [*starts, *marks])
     kept |= {key for key in (*starts, *marks, *graph.roots) if key in graph}
-    behind = below(graph, marks, is_data)
+    behind = ancestors(graph, marks, is_data)
     if _operations(graph, behind) <= _LONG:
         kept |= behind
     kept |= _inputs(graph, kept)
@@ -46,8 +47,8 @@ def _operations(graph: GradGraph, keys: Iterable[str]) -> int:
 
 
 def _ways(graph: GradGraph, keys: Iterable[str]) -> set[str]:
-    from_there = above(graph, keys, is_data)
-    ways = from_there & below(graph, graph.roots, is_data)
+    from_there = descendants(graph, keys, is_data)
+    ways = from_there & ancestors(graph, graph.roots, is_data)
     return ways or from_there  # no way to any root: as far as the data went
 
 

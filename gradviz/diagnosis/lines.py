@@ -1,4 +1,4 @@
-"""SourceLines of the user's program: where an error came from, and what is written there."""
+"""Lines of the user's program, with their code."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from gradviz.cells import files_of_cell
 from gradviz.facts import SourceLocation
 
-__all__ = ["code_of", "line_of", "locations_of", "mention"]
+__all__ = ["code_of", "locations_of", "mention"]
 
 
 def locations_of(sources: Iterable[str]) -> tuple[SourceLocation, ...]:
@@ -23,10 +23,18 @@ def locations_of(sources: Iterable[str]) -> tuple[SourceLocation, ...]:
     return tuple(found)
 
 
-def mention(source: str) -> str:
-    """A line with what is written there: ``train.py:31 (h = h.detach())``."""
-    text = code_of(source)
-    return f"{source} ({text})" if 0 < len(text) <= 60 else source
+def mention(place: str | SourceLocation) -> str:
+    """A line with its code: ``train.py:31 (h = h.detach())``."""
+    text = _plain_code(place.text) if isinstance(place, SourceLocation) else ""
+    text = text or code_of(str(place))
+    return f"{place} ({text})" if 0 < len(text) <= 60 else str(place)
+
+
+def _plain_code(line: str) -> str:
+    """The code of a line without its comment."""
+    text = " ".join(line.split())
+    code, _, comment = text.partition(" # ")
+    return text if set("'\"") & set(comment) else code
 
 
 def code_of(source: str) -> str:
@@ -41,20 +49,4 @@ def code_of(source: str) -> str:
     known = known or files_of_cell(display)[-1:]
     if len(known) != 1 or not number.isdigit():
         return ""
-    text = " ".join(linecache.getline(known[0], int(number)).split())
-    code, _, comment = text.partition(" # ")
-    return text if set("'\"") & set(comment) else code
-
-
-def line_of(error: BaseException) -> str:
-    """The user's own line that led to an error; "" if there is none."""
-    from gradviz.recording.source_lines import CodeLocation, SourceLines, UserFiles
-
-    verdicts, place = UserFiles(), CodeLocation(None, 0)
-    trace = error.__traceback__
-    while trace is not None:
-        code = trace.tb_frame.f_code
-        if verdicts[code.co_filename]:
-            place = CodeLocation(code, trace.tb_lasti)
-        trace = trace.tb_next
-    return SourceLines().line(*place).source
+    return _plain_code(linecache.getline(known[0], int(number)))

@@ -1,118 +1,160 @@
-"""A gradient with NaN or infinite elements: where they began."""
+"""Rules for a gradient with NaN or infinite elements: where they began."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
 
-from gradviz.diagnosis.answers import Explanation
-from gradviz.diagnosis.context import Context, Question
-from gradviz.diagnosis.lines import mention
-from gradviz.diagnosis.missing import RECORD
+from gradviz.diagnosis.context import LEAVES, Context, Question
+from gradviz.diagnosis.lines import locations_of, mention
+from gradviz.diagnosis.no_gradient import RECORD
+from gradviz.diagnosis.rule import Evidence, Needs, Rule
+from gradviz.diagnosis.training import skipped_step
+from gradviz.diagnosis.values import Values, is_all_zero, number_of
 from gradviz.diagnosis.verdict import Verdict
-from gradviz.diagnosis.ways import above, below, plain, value_of, word_of
+from gradviz.diagnosis.ways import leaf_behind, word_of
+from gradviz.facts import EventKind, GradientDetails
 from gradviz.graph import GradGraph, NodeData, NodeKind, TensorSummary
+from gradviz.graph.algorithms import ancestors, descendants
 from gradviz.graph.operations import operation, words
+from gradviz.story import Event
 
-__all__ = ["explain_non_finite"]
+__all__ = ["non_finite_rules"]
 
 _KEEP_AWAY = "keep its input away from there: add a small number, or clamp it before"
+_DIVERGED = (
+    "find the first iteration whose loss is not finite; a lower learning rate may help, or "
+    "torch.nn.utils.clip_grad_norm_() before each step"
+)
+_HALF = "compute this part in float32 or bfloat16: float16 holds at most 65,504"
+_PUT_IN = words(lambda row: row.puts_in)
+_TURNS = frozenset(("t", "transpose", "view", "to"))
+_SINGULAR = frozenset(("linalg_svd", "svd", "linalg_eigh", "linalg_eig"))
 
 
-def explain_non_finite(
-    question: Question, moment: Context, grad: TensorSummary, graph: GradGraph
-) -> Explanation:
-    """Explain a gradient that is not finite.
+class Suspect(NamedTuple):
+    """An operation that made something that is not finite.
 
     Args:
-        question: the tensor.
-        moment: when.
-        grad: the gradient.
-        graph: the one that the gradient came through.
+        key: the operation.
+        why: a clause.
+        fix: what to do.
+        is_known: whether its inputs are known to be finite.
     """
-    verdict = Verdict.NAN if grad.nan else Verdict.INFINITE
+
+    key: str
+    why: str
+    fix: str = _KEEP_AWAY
+    is_known: bool = True
+
+
+def _is_not_finite(question: Question) -> bool:
+    grad = question.data.get("grad")
+    return grad is not None and bool(grad.nan or grad.inf)
+
+
+def _found(context: Context, question: Question) -> Evidence | None:
+    if not _is_not_finite(question):
+        return None
+    number, values = context.since.get(question.key, (0, context.values_of_pass(question)))
+    if values is None:
+        return None
+    suspect = _first_suspect(context, question, values)
+    if suspect is None:
+        return None
+    data = values.graph.nodes[suspect.key]
+    line = data.get("source", "")
+    stayed = f", in pass {number}, and it stayed so" if 0 < number < len(context.passes) else ""
+    words = {
+        "count": _count(question),
+        "op": data.get("op"),
+        "where": f", {mention(line)}" if line else "",
+        "why": suspect.why,
+        "stayed": stayed + skipped_step(context, question),
+        "fix": suspect.fix,
+    }
+    return Evidence(words, (suspect.key,), locations_of([line]), suspect.key)
+
+
+def _count(question: Question) -> str:
+    grad = question.data.get("grad")
+    assert grad is not None
+    word = Verdict.NAN.value if grad.nan else Verdict.INFINITE.value
+    return f"{grad.nan or grad.inf:,} of {grad.numel:,} elements are {word}"
+
+
+def _first_suspect(context: Context, question: Question, values: Values) -> Suspect | None:
+    graph = values.graph
     roots = [each for each in graph.roots if graph.nodes[each]["kind"] is NodeKind.RESULT]
-    between = _in_order(graph, below(graph, roots) & above(graph, [question.key]))
-    count = f"{grad.nan or grad.inf:,} of {grad.numel:,} elements are {verdict.value}"
-    forward = list(_forward_suspects(graph, _in_order(graph, below(graph, between))))
-    backward = list(_backward_suspects(graph, between, moment.is_recorded))
-    if forward and forward[0][1].endswith("not known"):
-        # What went into it may have come from an operation that is known to have had no value.
-        before = below(graph, [forward[0][0]])
-        forward = [each for each in reversed(backward) if each[0] in before] + forward
-    suspects = (*forward, *backward)
-    for key, why, fix in suspects:
-        line = graph.nodes[key].get("source", "")
-        where = f", {mention(line)}" if line else ""
-        reason = f"{count}: the first known is at {graph.nodes[key].get('op')}{where} ({why})"
-        culprit = key if key in moment.graph else ""
-        evidence = [each for each in (culprit, line) if each]
-        return moment.answer(question, verdict, reason, fix, evidence, culprit)
-    reason = f"{count}; which operation made them first is not known"
-    fix = "torch.autograd.set_detect_anomaly(True) names the operation"
-    return moment.answer(
-        question, verdict, reason, fix if moment.is_recorded else f"{fix}; {RECORD}"
-    )
+    between = _in_order(graph, ancestors(graph, roots) & descendants(graph, [question.key]))
+    forward = list(_forward_suspects(values, _in_order(graph, ancestors(graph, between))))
+    backward = list(_backward_suspects(values, between))
+    if forward and not forward[0].is_known:
+        # Its input may have come from an operation that is known to have had no finite value.
+        before = ancestors(graph, [forward[0].key])
+        forward = [each for each in reversed(backward) if each.key in before] + forward
+    return next(iter((*forward, *backward)), None)
 
 
 def _in_order(graph: GradGraph, keys: Iterable[str]) -> list[str]:
     return sorted(keys, key=lambda key: graph.nodes[key].get("sequence_nr", -1))
 
 
-def _forward_suspects(graph: GradGraph, keys: Sequence[str]) -> Iterator[tuple[str, str, str]]:
+def _forward_suspects(values: Values, keys: Sequence[str]) -> Iterator[Suspect]:
     """Operations that made something that is not finite, the first first.
 
-    Those that put in what they are given are none: to mask by -inf is no mistake.
+    Those that put in what they are given do not count: to mask by -inf is no mistake.
     """
     for key in keys:
-        made = value_of(graph, key)
-        if graph.nodes[key]["kind"] is not NodeKind.OPERATION:
+        data: NodeData = values.graph.nodes[key]
+        op = data.get("op", "")
+        if data["kind"] is not NodeKind.OPERATION:
             continue
-        if graph.nodes[key].get("op") not in (*_PUT_IN, *_TURNS) and (
-            name := _nan_parameter(graph, key)
-        ):
-            yield key, f"{name} has had NaN elements since before this pass", _DIVERGED
+        if name := _nan_parameter(values, key):
+            yield Suspect(key, f"{name} has had NaN elements since before this pass", _DIVERGED)
             return
-        if _is_finite(made) is not False:
+        made = values.made_by(key)
+        if _is_finite(made) is not False or made is None:
             continue
-        if graph.nodes[key].get("op") in _PUT_IN and made is not None and not made.nan:
+        if op in _PUT_IN and not made.nan:
             continue
-        inputs = [plain(graph, source) for source, _ in graph.inputs(key)]
-        wrong = [each for each in inputs if _is_finite(value_of(graph, each)) is False]
+        inputs = [leaf_behind(values.graph, source) for source, _ in values.graph.inputs(key)]
+        wrong = [each for each in inputs if _is_finite(values.of(each)) is False]
         if wrong:
-            name = word_of(graph.nodes[wrong[0]])
-            bad = value_of(graph, wrong[0])
-            what = "NaN" if bad is not None and bad.nan else "infinite"
-            why = f"{name}, which goes into it, has {what} elements"
-            if "softmax" in graph.nodes[key].get("op", "") and what == "infinite":
-                why += ", and a row of nothing else gives NaN"
-                yield key, why, "leave an element of each row unmasked, or drop such rows before"
-                continue
-            yield key, why, f"leave them out before: select from {name} first, and mask later"
-        elif any(value_of(graph, each) is None for each in inputs):
-            yield key, "its result is not finite; what went into it is not known", _KEEP_AWAY
+            yield _spread(values, key, wrong[0])
+        elif any(values.of(each) is None for each in inputs):
+            why = "its result is not finite; what went into it is not known"
+            yield Suspect(key, why, _HALF if made.dtype == "float16" else _KEEP_AWAY, False)
         else:
-            yield key, "its result is not finite, its inputs are", _KEEP_AWAY
+            fix = _HALF if made.dtype == "float16" and made.inf else _KEEP_AWAY
+            yield Suspect(key, "its result is not finite, its inputs are", fix)
 
 
-_TURNS = frozenset(("t", "transpose", "view", "to"))
-_PUT_IN = words(lambda row: row.puts_in)
-_DIVERGED = (
-    "find the first iteration whose loss is not finite; a lower learning rate may help, or "
-    "torch.nn.utils.clip_grad_norm_() before each step"
-)
+def _spread(values: Values, key: str, source: str) -> Suspect:
+    """An operation with an input that is not finite."""
+    name = word_of(values.graph.nodes[source])
+    bad = values.of(source)
+    what = "NaN" if bad is not None and bad.nan else "infinite"
+    why = f"{name}, which goes into it, has {what} elements"
+    if "softmax" in values.graph.nodes[key].get("op", "") and what == "infinite":
+        why += ", and a row of nothing else gives NaN"
+        return Suspect(key, why, "leave an element of each row unmasked, or drop such rows before")
+    return Suspect(key, why, f"leave them out before: select from {name} first, and mask later")
 
 
-def _nan_parameter(graph: GradGraph, key: str) -> str:
+def _nan_parameter(values: Values, key: str) -> str:
     """A parameter or leaf that goes into an operation and has NaN elements; "" if none has."""
+    graph = values.graph
     if graph.nodes[key].get("op") in (*_PUT_IN, *_TURNS):
         return ""
     for source, _ in graph.inputs(key):
         while graph.nodes[source].get("op") in _TURNS:
             source = next(graph.inputs(source))[0]
-        data: NodeData = graph.nodes[plain(graph, source)]
-        value = data.get("value")
-        if data["kind"] in (NodeKind.PARAMETER, NodeKind.LEAF) and value is not None and value.nan:
-            return word_of(data)
+        source = leaf_behind(graph, source)
+        if graph.nodes[source]["kind"] in LEAVES:
+            value = values.of(source)
+            if value is not None and value.nan:
+                return word_of(graph.nodes[source])
     return ""
 
 
@@ -120,41 +162,168 @@ def _is_finite(summary: TensorSummary | None) -> bool | None:
     return None if summary is None else not (summary.nan or summary.inf)
 
 
-def _backward_suspects(
-    graph: GradGraph, keys: Sequence[str], is_before: bool
-) -> Iterator[tuple[str, str, str]]:
+def _backward_suspects(values: Values, keys: Sequence[str]) -> Iterator[Suspect]:
     """Operations without a finite derivative at their input; backward comes to the latest first."""
+    graph = values.graph
     for key in reversed(keys):
         data: NodeData = graph.nodes[key]
         op = data.get("op", "")
         if op == "div":
-            for source, edge in graph.inputs(key):
-                if edge.get("input") == 1 and _has(graph, plain(graph, source), 0.0, is_before):
-                    yield key, "it divides by 0", _KEEP_AWAY
+            if _has(values.input_of(key, 1), 0.0) and 1 in _numbers(graph, key):
+                yield Suspect(key, "it divides by 0")
+        elif op in _SINGULAR:
+            if (why := _equal_values(values, key)) is not None:
+                yield why
+        elif op == "sqrt":
+            if _has(values.made_by(key), 0.0) or _has(values.input_of(key, 0), 0.0):
+                yield Suspect(key, "its input has a 0")
+        elif op != "pow" or _is_root(data):
+            for number in operation(op).not_finite_at:
+                if _has(values.input_of(key, 0), number):
+                    yield Suspect(key, f"its input has a {number:g}")
+
+
+def _numbers(graph: GradGraph, key: str) -> set[int]:
+    return {edge.get("input", 0) for _, edge in graph.inputs(key)}
+
+
+def _equal_values(values: Values, key: str) -> Suspect | None:
+    """A decomposition with equal singular values or eigenvalues."""
+    for name in ("S", "L", "eigenvalues"):
+        found = values.saved(key, name)
+        if found is None:
             continue
-        if op == "pow" and not _is_root(data):
-            continue
-        if op == "sqrt" and _has(graph, key, 0.0, is_before):
-            yield key, "its input has a 0", _KEEP_AWAY
-            continue
-        for source, _ in graph.inputs(key):
-            for edge_of_domain in operation(op).not_finite_at:
-                if _has(graph, plain(graph, source), edge_of_domain, is_before):
-                    yield key, f"its input has a {edge_of_domain:g}", _KEEP_AWAY
+        if found.values is not None:
+            is_equal = len(set(found.values)) < len(found.values)
+        else:
+            is_equal = found.min is not None and found.min == found.max
+        if is_equal:
+            what = "singular values" if name == "S" else "eigenvalues"
+            why = f"two of its {what} are equal, and the derivative of its vectors divides by their"
+            fix = f"compute the loss from the {what} alone, or add a small random matrix before"
+            return Suspect(key, f"{why} difference", fix)
+    return None
 
 
 def _is_root(data: NodeData) -> bool:
-    try:
-        return float(data.get("options", {}).get("exponent", "1")) < 1
-    except ValueError:
-        return False
+    exponent = number_of(data.get("options", {}).get("exponent", "1"))
+    return exponent is not None and exponent < 1
 
 
-def _has(graph: GradGraph, key: str, number: float, is_before: bool) -> bool:
+def _has(summary: TensorSummary | None, number: float) -> bool:
     """Whether a tensor is known to have had a number in it when it was used."""
-    summary = value_of(graph, key)
-    if summary is None or (graph.nodes[key].get("version") and not is_before):
+    if summary is None:
         return False
     if summary.values is not None:
         return any(value == number for value in summary.values)
     return number in (summary.min, summary.max)
+
+
+# Clipping by a norm that is not finite.
+
+_CLIPS = ("clip_grad_norm_", "clip_grads_with_norm_")
+
+
+def clipped_by_infinity(context: Context, question: Question) -> Evidence | None:
+    """The gradient was scaled by a norm that is not finite, because of another gradient."""
+    added = context.happened_to(question.key, EventKind.ACCUMULATE)
+    if not added:
+        return None
+    clips = [
+        event
+        for event in context.happened_to(question.key, EventKind.GRAD)
+        if event.word in _CLIPS and event.number > added[-1].number
+    ]
+    own = added[-1].details
+    if not clips or not isinstance(own, GradientDetails) or _has_no_number(own.after):
+        return None
+    wrong = [
+        event for event in context.happened(EventKind.ACCUMULATE) if _is_about(event, clips[0])
+    ]
+    if not wrong:
+        return None
+    words = {
+        "clip": f"{clips[0].word} at {mention(clips[0].location)}",
+        "other": wrong[-1].name or "another gradient",
+    }
+    return Evidence(words, wrong[-1].nodes, (clips[0].location,))
+
+
+def _is_about(event: Event, clip: Event) -> bool:
+    """Whether a pass has left a gradient not finite that was clipped afterwards."""
+    details = event.details
+    is_clipped = event.number < clip.number and bool(set(event.nodes) & set(clip.nodes))
+    return is_clipped and isinstance(details, GradientDetails) and _has_no_number(details.after)
+
+
+def _has_no_number(grad: TensorSummary | None) -> bool:
+    return grad is not None and bool(grad.nan or grad.inf)
+
+
+def _unknown(context: Context, question: Question) -> Evidence | None:
+    if not _is_not_finite(question):
+        return None
+    fix = "torch.autograd.set_detect_anomaly(True) names the operation"
+    fix = fix if context.is_recorded else f"{fix}; {RECORD}"
+    words = {"count": _count(question), "fix": fix, "skipped": skipped_step(context, question)}
+    return Evidence(words)
+
+
+def _rules(verdict: Verdict) -> tuple[Rule[Any, Any], ...]:
+    def only(
+        match: Callable[[Context, Question], Evidence | None],
+    ) -> Callable[[Context, Question], Evidence | None]:
+        def matched(context: Context, question: Question) -> Evidence | None:
+            grad = question.data.get("grad")
+            is_nan = grad is not None and bool(grad.nan)
+            return match(context, question) if is_nan is (verdict is Verdict.NAN) else None
+
+        return matched
+
+    word = verdict.value
+    return (
+        Rule(
+            f"the operation that made it {word}",
+            verdict,
+            only(_found),
+            "{count}: the first known is at {op}{where} ({why}){stayed}",
+            "{fix}",
+            docs="First what the forward pass computed, then operations whose derivative is not "
+            "finite at an input that they had.",
+        ),
+        Rule(
+            f"{word}, cause not known",
+            verdict,
+            only(_unknown),
+            "{count}; which operation made them first is not known{skipped}",
+            "{fix}",
+        ),
+    )
+
+
+def _clipped(verdict: Verdict, holds: Callable[[Question], bool]) -> Rule[Any, Any]:
+    return Rule(
+        "clipped by a total norm that is not finite",
+        verdict,
+        lambda context, question: (
+            clipped_by_infinity(context, question) if holds(question) else None
+        ),
+        "{clip} scaled it by a total norm that is not finite, because of the gradient of {other}",
+        "mend that of {other} first; clip_grad_norm_(..., error_if_nonfinite=True) raises instead",
+        Needs.RECORDING,
+        (EventKind.GRAD,),
+        "Another gradient was infinite or NaN before clip_grad_norm_.",
+    )
+
+
+def _is_zero(question: Question) -> bool:
+    grad = question.data.get("grad")
+    return grad is not None and is_all_zero(grad)
+
+
+non_finite_rules: tuple[Rule[Any, Any], ...] = (
+    _clipped(Verdict.ZERO, _is_zero),
+    _clipped(Verdict.NAN, _is_not_finite),
+    *_rules(Verdict.NAN),
+    *_rules(Verdict.INFINITE),
+)

@@ -14,8 +14,7 @@ from typing import Any, Generic, Protocol, TypeVar
 from gradviz.diagnosis.answers import Explanation
 from gradviz.diagnosis.context import Context
 from gradviz.diagnosis.verdict import Group, Verdict
-from gradviz.facts import SourceLocation
-from gradviz.story import EventKind
+from gradviz.facts import EventKind, SourceLocation
 
 __all__ = ["Evidence", "Needs", "Rule", "Subject", "explanation_of", "first_answer"]
 
@@ -95,8 +94,6 @@ class Rule(Generic[S, E]):
 
     def is_applicable(self, context: Context, subject: Subject) -> bool:
         """Whether the rule is to be tried: all that it needs is there."""
-        if self.verdict.group is not subject.group:
-            return False
         if self.needs is Needs.RECORDING and not context.is_recorded:
             return False
         return not self.events or any(context.happened(kind) for kind in self.events)

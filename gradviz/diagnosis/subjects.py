@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +28,8 @@ class Asked:
         error: the exception.
         modules: those whose parameters they are.
         is_many: whether several answers are wanted, even when there is one tensor.
+        unregistered: by the ids of parameters that are kept in a plain container of a module, and
+            that it therefore does not list, the container.
     """
 
     tensors: list[Any] = field(default_factory=list)
@@ -37,9 +39,10 @@ class Asked:
     error: BaseException | None = None
     modules: list[Any] = field(default_factory=list)
     is_many: bool = False
+    unregistered: dict[int, str] = field(default_factory=dict)
 
     @staticmethod
-    def of(subjects: Sequence[object], names: object = None) -> Asked:
+    def of(subjects: Sequence[object], names: object = None, loss: object = None) -> Asked:
         """Sort the subjects.
 
         Raises:
@@ -59,36 +62,70 @@ class Asked:
                 rest.append(subject)
         if not subjects:
             raise SubjectError(f"nothing to explain: pass {_ALLOWED}")
-        asked._sort(rest, names)
+        asked._sort(rest, names, loss)
         return asked
 
-    def _sort(self, rest: list[object], names: object) -> None:
+    def _sort(self, rest: list[object], names: object, loss: object) -> None:
         groups = [_tensors(subject) for subject in rest]
-        self._sort_groups(rest, groups, names)
-        # What is asked for twice is told once.
+        if loss is not None:
+            self.roots = _tensors(loss)
+        elif rest and self.error is None and self._is_root(groups):
+            self.roots, rest, groups = groups[-1], rest[:-1], groups[:-1]
+        for subject, group in zip(rest, groups, strict=True):
+            if _is_module(subject):
+                self._add_parameters(subject)
+            self.tensors += group
+            self.is_many = self.is_many or len(group) > 1
+        self.is_many = self.is_many or len(rest) > 1
+        if _is_module(names) and not self.modules and self._asks_for_all(groups):
+            self.roots, self.tensors = self.roots or self.tensors, []
+            self._add_parameters(names)
+        # What is asked for twice is explained once.
         self.tensors = list({id(tensor): tensor for tensor in self.tensors}.values())
 
-    def _sort_groups(self, rest: list[object], groups: list[list[Any]], names: object) -> None:
-        modules = [_is_module(subject) for subject in rest]
-        if _is_module(names) and not any(modules):
-            self.roots = [tensor for group in groups for tensor in group]
-            self._add_parameters(names)
-            return
-        for at, (subject, group) in enumerate(zip(rest, groups, strict=True)):
-            if modules[at]:
-                self._add_parameters(subject)
-            elif at and at == len(rest) - 1 and self.error is None:
-                self.roots = group
-            else:
-                self.tensors += group
-                self.is_many = self.is_many or len(group) > 1 or at > 0
+    def _is_root(self, groups: list[list[Any]]) -> bool:
+        """Whether the last subject is what backward starts from."""
+        *others, last = groups
+        if not others or not last or any(each.grad_fn is None for each in last):
+            return False
+        return all(
+            each.grad_fn is None or (each.numel() > 1 and last[0].numel() == 1)
+            for group in others
+            for each in group
+        )
+
+    def _asks_for_all(self, groups: list[list[Any]]) -> bool:
+        """Whether only results were given, or nothing: every parameter of the names is meant."""
+        return all(each.grad_fn is not None for group in groups for each in group)
 
     def _add_parameters(self, module: Any) -> None:
         parameters = list(module.parameters())
         self.modules.append(module)
         self.tensors += parameters
         self.parameters |= set(map(id, parameters))
+        for path, tensor in _in_plain_containers(module):
+            if id(tensor) not in self.parameters:
+                self.unregistered[id(tensor)] = path
+                self.tensors.append(tensor)
+        self.parameters |= set(self.unregistered)
         self.is_many = True
+
+    def without_effect(self, tensor: Any) -> tuple[str, str] | None:
+        """The owner and the name of an attribute that was meant to switch ``requires_grad``.
+
+        Returns:
+            The name of the module, "" for the tensor itself, and that of the attribute; or None.
+        """
+        own = getattr(tensor, "__dict__", {})
+        for name in own:
+            if name in _MISSPELT:
+                return "", name
+        for module in self.modules:
+            for path, part in module.named_modules():
+                wrong = [name for name in (*_MISSPELT, "requires_grad") if name in part.__dict__]
+                if wrong and any(each is tensor for each in part.parameters()):
+                    return path or "the module", wrong[0]
+        return None
 
     @property
     def has_failed(self) -> bool:
@@ -117,6 +154,26 @@ def _is_module(subject: object) -> bool:
         kind.__name__ == "Module" and kind.__module__ == "torch.nn.modules.module"
         for kind in type(subject).__mro__
     )
+
+
+_MISSPELT = ("require_grad", "required_grad", "requires_gradient", "requires_gradients")
+
+
+def _in_plain_containers(module: Any) -> Iterator[tuple[str, Any]]:
+    """Parameters in lists, tuples and dicts that are plain attributes of a module or its parts."""
+    for path, part in module.named_modules():
+        for name, value in list(vars(part).items()):
+            if name.startswith("_") or not isinstance(value, list | tuple | dict):
+                continue
+            where = ".".join(filter(None, (path, name)))
+            for each in list(value.values() if isinstance(value, dict) else value)[:_MOST_KEPT]:
+                if _is_module(each):
+                    yield from ((where, parameter) for parameter in each.parameters())
+                elif type(each).__name__ == "Parameter" and hasattr(type(each), "grad_fn"):
+                    yield where, each
+
+
+_MOST_KEPT = 1000  # elements of a plain container that are looked at
 
 
 def _tensors(subject: object) -> list[Any]:

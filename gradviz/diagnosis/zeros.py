@@ -1,333 +1,504 @@
-"""A gradient that is all zeros: which operation lets nothing through."""
+"""Rules for a gradient of zeros: which operation blocks it, and what made it do so."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple
 
-from gradviz.diagnosis.answers import Explanation
 from gradviz.diagnosis.context import Context, Question
-from gradviz.diagnosis.lines import mention
+from gradviz.diagnosis.lines import locations_of, mention
+from gradviz.diagnosis.rule import Evidence, Needs, Rule
+from gradviz.diagnosis.values import Values, is_all_zero, is_only, largest, number_of, smallest
 from gradviz.diagnosis.verdict import Verdict
-from gradviz.diagnosis.ways import above, below, is_gradient, plain, value_of, word_of
-from gradviz.graph import EdgeData, GradGraph, NodeData, NodeKind, TensorSummary
-from gradviz.graph.operations import Blocks, operation, words
-from gradviz.story import EventKind
+from gradviz.diagnosis.ways import leaf_behind, word_of
+from gradviz.facts import Action, EventKind
+from gradviz.graph import EdgeData, NodeData, NodeKind, TensorSummary
+from gradviz.graph.algorithms import is_gradient
+from gradviz.graph.operations import Blocks, operation
 
-__all__ = ["explain_zeros", "is_all_zero"]
+__all__ = ["zero_rules"]
 
-_STEPS = words(lambda row: row.blocks is Blocks.STEPS)
-_PRODUCTS = words(lambda row: row.blocks is Blocks.PRODUCT)
-_FLAT_AT_ZERO = words(lambda row: row.blocks is Blocks.FLAT_AT_ZERO)
+_FEW = 4  # causes that are kept for each node
 
 
-def explain_zeros(question: Question, moment: Context, graph: GradGraph) -> Explanation:
-    """Explain a gradient of zeros.
+class Block(NamedTuple):
+    """An operation that gives no gradient to one of its inputs.
 
     Args:
-        question: the tensor.
-        moment: when.
-        graph: the one that the gradient came through.
+        key: the operation.
+        why: a clause.
+        fix: what to do.
+        is_consequence: whether it blocks because of zeros that were computed before it.
     """
-    zeroed = [
-        event
-        for event in moment.happened(EventKind.GRAD)
-        if "zeroed" in event.detail and event.node in (question.key, "")
-    ]
-    added = moment.happened_to(question.key, EventKind.ACCUMULATE)
-    if zeroed and (not added or zeroed[-1].number > added[-1].number):
-        line = zeroed[-1].source
-        reason = f"it was set to zeros by {zeroed[-1].word} at {mention(line)}, "
-        reason += "and nothing was added"
-        fix = "call backward() after it"
-        return moment.answer(question, Verdict.ZERO, reason, fix, [line])
-    blocking = _blocking(graph, question.key, moment.is_recorded)
-    if not blocking:
-        fix = "" if moment.is_recorded else "name the results on the way to it, and explain again"
-        several = question.data.get("accumulations", 0)
-        sum_of = f", the sum of {several} backward passes" if several > 1 else ""
-        return moment.answer(question, Verdict.ZERO, f"its gradient is all zeros{sum_of}", fix)
-    key, why = blocking[0]
-    data = graph.nodes[key]
-    line = data.get("source", "")
-    where = f" at {mention(line)}" if line else ""
-    more = f", and {len(blocking) - 1} more like it" if blocking[1:] else ""
-    reason = f"{data.get('op')}{where} passes nothing: {why}{more}"
-    fix = _FIXES.get(data.get("op", ""), "")
-    evidence = [
-        each for found, _ in blocking for each in (found, graph.nodes[found].get("source", ""))
-    ]
-    kept = [each for each in evidence if each in moment.graph or ":" in each]
-    culprit = key if key in moment.graph else ""
-    return moment.answer(question, Verdict.ZERO, reason, fix, kept, culprit)
+
+    key: str
+    why: str
+    fix: str
+    is_consequence: bool = False
+
+
+class ZeroSearch:
+    """Which gradients of a graph are zero, and because of which operations.
+
+    One walk from the roots finds what a gradient reaches; the rest is labelled with the operations
+    that block the way to it, so that the cost does not grow with the number of parameters asked.
+
+    Args:
+        values: what is known of the tensors of a graph.
+        only_causes: whether operations that block because of zeros computed before them are taken
+            to pass a gradient: so the operation that made the zeros is found.
+    """
+
+    def __init__(self, values: Values, only_causes: bool) -> None:
+        graph = self._graph = values.graph
+        self._values, self._only_causes = values, only_causes
+        self._reached: set[str] = set()
+        borders: list[tuple[str, Block]] = []
+        stack = [root for root in graph.roots if graph.nodes[root]["kind"] is NodeKind.RESULT]
+        self._reached.update(stack)
+        while stack:
+            target = stack.pop()
+            for source, _, edge in graph.in_edges(target, data=True):
+                if not is_gradient(source, target, edge):
+                    continue
+                block = why_blocked(Step(values, source, target, edge))
+                if block is not None and not (only_causes and block.is_consequence):
+                    borders.append((source, block))
+                elif source not in self._reached:
+                    self._reached.add(source)
+                    stack.append(source)
+        self._blocks = self._label(borders)
+
+    def _label(self, borders: Sequence[tuple[str, Block]]) -> Mapping[str, list[Block]]:
+        """For what is not reached, the first few blocks on the way to it."""
+        found: dict[str, list[Block]] = {}
+        stack = [(key, block) for key, block in borders if key not in self._reached]
+        while stack:
+            key, block = stack.pop()
+            known = found.setdefault(key, [])
+            if block in known or len(known) > _FEW:
+                continue
+            known.append(block)
+            for source, _, edge in self._graph.in_edges(key, data=True):
+                if is_gradient(source, key, edge) and source not in self._reached:
+                    stack.append((source, block))
+        return found
+
+    def blocks_of(self, key: str) -> Sequence[Block]:
+        """The operations that block every gradient to a node; () when they are not known."""
+        return () if key in self._reached else self._blocks.get(key, ())
+
+
+@dataclass(frozen=True)
+class Step:
+    """A gradient's step from an operation to one of its inputs.
+
+    Args:
+        values: what is known of the tensors.
+        source: the input.
+        target: the operation.
+        edge: between them.
+    """
+
+    values: Values
+    source: str
+    target: str
+    edge: EdgeData
+
+    @cached_property
+    def data(self) -> NodeData:
+        """The operation."""
+        data: NodeData = self.values.graph.nodes[self.target]
+        return data
+
+    @property
+    def op(self) -> str:
+        """Its word."""
+        return self.data.get("op", "")
+
+    @property
+    def options(self) -> Mapping[str, str]:
+        """Its plain arguments, as text."""
+        return self.data.get("options", {})
+
+    @property
+    def number(self) -> int:
+        """Which input it is."""
+        return self.edge.get("input", 0)
+
+    @property
+    def made(self) -> TensorSummary | None:
+        """The result."""
+        return self.values.made_by(self.target)
+
+    @property
+    def given(self) -> TensorSummary | None:
+        """The input."""
+        return self.values.input_of(self.target, self.number)
+
+    def input(self, number: int) -> TensorSummary | None:
+        """Another input."""
+        return self.values.input_of(self.target, number)
+
+    def source_of(self, number: int) -> str:
+        """The node of another input; "" when it is not in the graph."""
+        return self.values.source_of(self.target, number)
+
+
+def why_blocked(step: Step) -> Block | None:
+    """Why an operation gives nothing to one of its inputs; None if it may give something."""
+    check = _BY_OP.get(step.op)
+    if check is None:
+        blocks = operation(step.op).blocks
+        check = _CHECKS.get(blocks) if blocks is not None else None
+    return check(step) if check is not None else None
 
 
 _SMALL = "keep the inputs small: scale or normalise them"
 _INSIDE = "keep the inputs inside that range, or clamp for the output alone, not for the loss"
 _SOFT = "use a soft version of it, or pass the gradient by: y = x + (y - x).detach()"
-_FIXES = {
-    "relu": "let some inputs be positive (start, bias, learning rate), or use leaky_relu",
-    "sigmoid": f"{_SMALL}, or use a loss with logits",
-    "tanh": _SMALL,
-    "mul": "leave out the factor that is zero, or start it at another value",
-    "clamp": _INSIDE,
-    "hardtanh": _INSIDE,
-    "threshold": _INSIDE,
-    **dict.fromkeys(_PRODUCTS, "look at what makes those zeros"),
-    "clamp_min": _INSIDE,
-    "clamp_max": _INSIDE,
-    "where": "look at the condition, which chooses the other branch everywhere",
-    "masked_fill": "look at the mask, which covers everything",
-    "embedding": "look at what is looked up: that row is never trained",
-    **dict.fromkeys(_FLAT_AT_ZERO, "start at a value other than zero"),
-    **dict.fromkeys(_STEPS, _SOFT),
-}
+_NOT_ZERO = "start at a value other than zero"
+_RELU = "let some inputs be positive (start, bias, learning rate), or use leaky_relu"
 
 
-def is_all_zero(summary: TensorSummary) -> bool:
-    """Whether every element is zero, as far as the values were read."""
-    if summary.values is not None:
-        return bool(summary.values) and all(value == 0 for value in summary.values)
-    return summary.min == 0 == summary.max and not (summary.nan or summary.inf)
+def _counted(summary: TensorSummary | None) -> str:
+    """``all 3 inputs are`` or ``its input is``."""
+    count = summary.numel if summary is not None else 1
+    return f"all {count:,} inputs are" if count > 1 else "its input is"
 
 
-def _is_only(summary: TensorSummary, allowed: Sequence[float]) -> bool:
-    """Whether every element is known to be one of a few numbers."""
-    if summary.nan or summary.inf:
+def _comes_from_zeros(step: Step) -> bool:
+    """Whether the input was computed, and is zero because of zeros before it."""
+    given = step.given
+    if given is None or not is_all_zero(given):
         return False
-    if summary.values is not None:
-        return bool(summary.values) and all(value in allowed for value in summary.values)
-    return summary.min is not None and summary.min == summary.max and summary.min in allowed
+    source = leaf_behind(step.values.graph, step.source)
+    return step.values.graph.nodes[source]["kind"] is NodeKind.OPERATION
 
 
-def _blocking(graph: GradGraph, key: str, is_before: bool) -> list[tuple[str, str]]:
-    """The operations that stop every gradient to a leaf, if they are known: (key, why)."""
-    roots = [root for root in graph.roots if graph.nodes[root]["kind"] is NodeKind.RESULT]
-    if not roots or key not in below(graph, roots):
-        return []
-    found: dict[str, str] = {}
-    users = above(graph, [key])
-
-    def passes(source: str, target: str, edge: EdgeData) -> bool:
-        if not is_gradient(source, target, edge):
-            return False
-        why = _why_blocked(_GradientStep(graph, source, target, edge, is_before))
-        if why and source in users:
-            found[target] = why
-        return not why
-
-    return [] if key in below(graph, roots, passes) else list(found.items())
-
-
-@dataclass(frozen=True)
-class _GradientStep:
-    """A gradient's way from an operation to one of its inputs.
-
-    Args:
-        graph: where.
-        source: the input.
-        target: the operation.
-        edge: between them.
-        is_before: whether the graph is from before the backward pass; else what was changed in
-            place since may have been another.
-    """
-
-    graph: GradGraph
-    source: str
-    target: str
-    edge: EdgeData
-    is_before: bool
-
-    @property
-    def data(self) -> NodeData:
-        """The operation."""
-        data: NodeData = self.graph.nodes[self.target]
-        return data
-
-    def value(self, key: str) -> TensorSummary | None:
-        """What is known of the values of a tensor as the operation met them."""
-        if key and (self.is_before or not self.graph.nodes[key].get("version")):
-            return value_of(self.graph, key)
-        return None
-
-    @property
-    def made(self) -> TensorSummary | None:
-        """The result."""
-        return self.value(self.target)
-
-    @property
-    def given(self) -> TensorSummary | None:
-        """The input."""
-        return self.value(plain(self.graph, self.source))
-
-
-def _why_blocked(step: _GradientStep) -> str:
-    """Why an operation gives nothing to one of its inputs; "" if it may give something."""
-    blocks = operation(step.data.get("op", "")).blocks
-    return _CHECKS[blocks](step) if blocks else ""
-
-
-def _relu(step: _GradientStep) -> str:
+def _relu(step: Step) -> Block | None:
     made, given = step.made, step.given
-    dead = made is not None and _is_only(made, (0.0,))
-    if not dead and (given is None or _largest(given) is None or (_largest(given) or 0) > 0):
-        return ""
-    count = (made or given or TensorSummary((), "", "")).numel
-    return f"none of its {count:,} inputs is positive" if count > 1 else "its input is not positive"
+    dead = made is not None and is_only(made, (0.0,))
+    if not dead:
+        most = largest(given) if given is not None else None
+        if most is None or most > 0:
+            return None
+    why = f"{_counted(made or given)} <= 0"
+    return Block(step.target, why, _RELU, _comes_from_zeros(step))
 
 
-def _saturated(step: _GradientStep) -> str:
+def _saturated(step: Step) -> Block | None:
     made = step.made
-    if made is not None and _is_only(made, operation(step.data["op"]).ends):
-        return "it is saturated at every element"
-    return ""
+    if made is None or not is_only(made, operation(step.op).ends):
+        return None
+    fix = f"{_SMALL}, or use a loss with logits" if step.op == "sigmoid" else _SMALL
+    return Block(step.target, "it is saturated at every element", fix)
 
 
-def _clamped(step: _GradientStep) -> str:
-    given, options = step.given, step.data.get("options", {})
-    if given is None or not options:
-        return ""
-    low, high = (_number(options.get(e, options.get(f"{e}_val"))) for e in ("min", "max"))
-    least, most = _smallest(given), _largest(given)
+def _clamped(step: Step) -> Block | None:
+    given = step.given
+    if given is None or not step.options or given.nan or not given.numel:
+        return None
+    low, high = (
+        number_of(step.options.get(end, step.options.get(f"{end}_val"))) for end in ("min", "max")
+    )
+    least, most = smallest(given), largest(given)
     if given.values is not None:
         outside = all(
-            (low is not None and _real(value) < low) or (high is not None and _real(value) > high)
+            (low is not None and value.real < low) or (high is not None and value.real > high)
             for value in given.values
         )
     else:
-        below_it = low is not None and most is not None and most < low
-        outside = below_it or (high is not None and least is not None and least > high)
-    if not outside or given.nan or not given.numel:
-        return ""
+        is_under = low is not None and most is not None and most < low
+        outside = is_under or (high is not None and least is not None and least > high)
+    if not outside:
+        return None
     ends = [
         f"below {low:g}" if low is not None else "",
         f"above {high:g}" if high is not None else "",
     ]
-    words = " or ".join(filter(None, ends))
-    return (
-        f"all of its {given.numel:,} inputs are {words}"
-        if given.numel > 1
-        else (f"its input is {words}")
-    )
+    return Block(step.target, f"{_counted(given)} {' or '.join(filter(None, ends))}", _INSIDE)
 
 
-def _below_threshold(step: _GradientStep) -> str:
-    given, threshold = step.given, _number(step.data.get("options", {}).get("threshold", "0"))
-    most = _largest(given) if given is not None else None
-    if given is None or most is None or threshold is None or most > threshold:
-        return ""
-    return f"none of its {given.numel:,} inputs is above {threshold:g}"
+def _below_threshold(step: Step) -> Block | None:
+    given, threshold = step.given, number_of(step.options.get("threshold", "0"))
+    most = largest(given) if given is not None else None
+    if most is None or threshold is None or most > threshold:
+        return None
+    return Block(step.target, f"{_counted(given)} <= {threshold:g}", _INSIDE)
 
 
-def _by_zeros(step: _GradientStep) -> str:
-    """A matrix product, or a convolution: a factor gets nothing if the other is all zeros."""
-    factors = operation(step.data.get("op", "")).factors or ()
-    if step.edge.get("input", 0) not in factors:
-        return ""
-    (partner,) = (number for number in factors if number != step.edge.get("input", 0))
-    for source, other in step.graph.inputs(step.target):
-        if other.get("input", 0) == partner:
-            key = plain(step.graph, source)
-            factor = step.value(key)
-            if factor is not None and factor.numel and is_all_zero(factor):
-                return f"the other factor, {word_of(step.graph.nodes[key])}, is all zeros"
-    return ""
+def _zero_factor(step: Step) -> Block | None:
+    """A product: a factor gets nothing if the other is all zeros."""
+    first, second = operation(step.op).factors or (0, 1)
+    if step.number not in (first, second):
+        return None
+    partner = second if step.number == first else first
+    if step.op == "mul" and step.options.get("other") in ("0", "0.0", "-0.0"):
+        return Block(step.target, "the other factor is 0", "leave out the factor that is zero")
+    factor = step.input(partner)
+    if factor is None or not factor.numel or not is_all_zero(factor):
+        return None
+    source = step.values.before_views(step.source_of(partner))
+    origin = step.values.origin_of_zeros(source) if source else ""
+    nodes = step.values.graph.nodes
+    named = f", {word_of(nodes[source])}," if source and _is_named(nodes[source]) else ""
+    why = f"the other factor{named} is all zeros"
+    if origin and origin != source and _is_named(nodes[origin]):
+        why += f", because {word_of(nodes[origin])} is"
+    fix = "if it is meant to start at zero, its first steps move it and the gradient comes; else "
+    fix += _NOT_ZERO
+    is_leaf = bool(origin or source) and nodes[origin or source]["kind"] in _TRAINED
+    return Block(step.target, why, fix if is_leaf else _FACTOR)
 
 
-def _step_function(step: _GradientStep) -> str:
-    return "its result goes in steps, and between them its slope is 0"
+_FACTOR = "leave out the factor that is zero, or look at what makes those zeros"
+_TRAINED = (NodeKind.PARAMETER, NodeKind.LEAF)
 
 
-def _flat_at_zero(step: _GradientStep) -> str:
-    given, exponent = step.given, _number(step.data.get("options", {}).get("exponent"))
-    if step.data.get("op") == "norm":
-        is_flat = step.made is not None and is_all_zero(step.made)
-        return "its input is all zeros, where torch takes its slope to be 0" if is_flat else ""
-    if step.data.get("op") == "pow" and (exponent is None or exponent <= 1):
-        return ""
+def _is_named(data: NodeData) -> bool:
+    return bool(data.get("name") or data.get("op"))
+
+
+def _step_function(step: Step) -> Block | None:
+    return Block(step.target, "its result is constant between steps, so its slope is 0", _SOFT)
+
+
+def _flat_at_zero(step: Step) -> Block | None:
+    if step.op == "norm":
+        if step.made is None or not is_all_zero(step.made):
+            return None
+        why = "its input is all zeros, where torch takes its slope to be 0"
+        return Block(step.target, why, _NOT_ZERO, _comes_from_zeros(step))
+    exponent = number_of(step.options.get("exponent"))
+    if step.op == "pow" and (exponent is None or exponent <= 1):
+        return None
+    given = step.given
     if given is None or not is_all_zero(given):
-        return ""
-    return "its input is all zeros, where its slope is 0"
+        return None
+    why = "its input is all zeros, where its slope is 0"
+    return Block(step.target, why, _NOT_ZERO, _comes_from_zeros(step))
 
 
-def _times_zero(step: _GradientStep) -> str:
-    graph = step.graph
-    if step.data.get("options", {}).get("other") in ("0", "0.0", "-0.0"):
-        return "the other factor is 0"
-    for source, other in graph.inputs(step.target):
-        if other.get("input") == step.edge.get("input"):
-            continue
-        factor = step.value(plain(graph, source))
-        if factor is not None and is_all_zero(factor):
-            name = graph.nodes[plain(graph, source)].get("name")
-            return f"the other factor{f', {name},' if name else ''} is all zeros"
-    return ""
-
-
-def _mask(step: _GradientStep) -> tuple[complex, ...]:
+def _mask(step: Step) -> tuple[complex, ...]:
     """The values of the mask of an operation: its one input of booleans; () if not known."""
-    for source, _ in step.graph.inputs(step.target):
-        if step.graph.nodes[source].get("dtype") == "bool":
-            mask = step.value(source)
+    for source, _ in step.values.graph.inputs(step.target):
+        if step.values.graph.nodes[source].get("dtype") == "bool":
+            mask = step.values.of(source)
             return (mask.values if mask else None) or ()
     return ()
 
 
-def _not_chosen(step: _GradientStep) -> str:
-    mask, number = _mask(step), step.edge.get("input")
-    if mask and number == 0 and not any(mask):
-        return "its condition is False everywhere"
-    if mask and number == 1 and all(mask):
-        return "its condition is True everywhere"
-    return ""
+def _not_chosen(step: Step) -> Block | None:
+    mask, fix = _mask(step), "look at the condition, which chooses the other branch everywhere"
+    if mask and step.number == 0 and not any(mask):
+        return Block(step.target, "its condition is False everywhere", fix)
+    if mask and step.number == 1 and all(mask):
+        return Block(step.target, "its condition is True everywhere", fix)
+    return None
 
 
-def _covered(step: _GradientStep) -> str:
+def _covered(step: Step) -> Block | None:
     mask = _mask(step)
-    is_all = bool(mask) and all(mask) and step.edge.get("input") == 0
-    return "its mask is True everywhere" if is_all else ""
+    if not mask or not all(mask) or step.number != 0:
+        return None
+    fix = "look at the mask, which covers everything"
+    return Block(step.target, "its mask is True everywhere", fix)
 
 
-def _padded(step: _GradientStep) -> str:
-    padding = _number(step.data.get("options", {}).get("padding_idx"))
-    for source, edge in step.graph.inputs(step.target):
-        indices = step.value(source) if edge.get("input") == 1 else None
-        if padding is not None and indices is not None and _is_only(indices, (padding,)):
-            return f"all that was looked up is row {padding:g}, its padding_idx"
-    return ""
+def _padded(step: Step) -> Block | None:
+    padding, indices = number_of(step.options.get("padding_idx")), step.input(1)
+    if padding is None or indices is None or not is_only(indices, (padding,)):
+        return None
+    why = f"all that was looked up is row {padding:g}, its padding_idx"
+    return Block(step.target, why, "look at what is looked up: that row is never trained")
 
 
-_CHECKS: dict[Blocks, Callable[[_GradientStep], str]] = {
+def _one_entry(step: Step) -> Block | None:
+    """A softmax over a dimension of one entry."""
+    dim, shape = number_of(step.options.get("dim")), step.data.get("shape", ())
+    if dim is None or not -len(shape) <= dim < len(shape) or shape[int(dim)] != 1:
+        return None
+    value = "0" if step.op == "log_softmax" else "1"
+    why = f"it is taken over dimension {int(dim)}, which has one entry: its result is {value}"
+    fix = "for one output use a sigmoid (binary_cross_entropy_with_logits); or take it over the "
+    fix += "dimension of the classes"
+    return Block(step.target, f"{why} for every input", fix)
+
+
+def _no_label(step: Step) -> Block | None:
+    """A loss over labels that are all ignored."""
+    weight = step.values.saved(step.target, "total_weight")
+    if weight is not None and is_all_zero(weight):
+        ignored = step.options.get("ignore_index", "-100")
+        why = f"no label counts: every one is ignore_index ({ignored}) or has weight 0"
+        return Block(step.target, why, "look at the labels: at least one in a batch must count")
+    return _no_loss(step)
+
+
+def _no_loss(step: Step) -> Block | None:
+    """A loss of exactly 0, where its slope is 0."""
+    made = step.made
+    if made is None or not made.numel or not is_all_zero(made):
+        return None
+    why = "its result is exactly 0, where its slope is 0"
+    fix = "look whether the target was computed from the prediction, and at the scale of the inputs"
+    return Block(step.target, why, fix)
+
+
+def _smaller_elsewhere(step: Step) -> Block | None:
+    """A minimum or maximum that always takes the other input."""
+    given, other = step.given, step.input(1 - step.number)
+    if given is None or other is None or given.nan or other.nan:
+        return None
+    if step.op == "minimum":
+        low, high = smallest(given), largest(other)
+        is_never = low is not None and high is not None and low > high
+    else:
+        low, high = smallest(other), largest(given)
+        is_never = low is not None and high is not None and low > high
+    than = "larger" if step.op == "minimum" else "smaller"
+    why = f"this input is {than} than the other one at every element"
+    return Block(step.target, why, _INSIDE) if is_never else None
+
+
+def _zero_weight(step: Step) -> Block | None:
+    """A normalisation whose weight is all zeros."""
+    if step.number != 0:
+        return None
+    weight = step.input(1)
+    if weight is None or not weight.numel or not is_all_zero(weight):
+        return None
+    source = step.values.before_views(step.source_of(1))
+    name = word_of(step.values.graph.nodes[source]) if source else "weight"
+    why = f"its weight, {name}, is all zeros"
+    fix = "if it is meant to start at zero, its first steps move it and the gradient comes; else "
+    return Block(step.target, why, fix + _NOT_ZERO)
+
+
+_CHECKS: Mapping[Blocks, Callable[[Step], Block | None]] = {
     Blocks.FLAT_AT_ZERO: _flat_at_zero,
     Blocks.MASKED: _covered,
     Blocks.NOT_CHOSEN: _not_chosen,
     Blocks.NOT_POSITIVE: _relu,
-    Blocks.OTHER_FACTOR: _times_zero,
+    Blocks.OTHER_FACTOR: _zero_factor,
     Blocks.OUTSIDE: _clamped,
     Blocks.PADDING: _padded,
-    Blocks.PRODUCT: _by_zeros,
+    Blocks.PRODUCT: _zero_factor,
     Blocks.SATURATED: _saturated,
     Blocks.STEPS: _step_function,
     Blocks.UNDER_THRESHOLD: _below_threshold,
 }
+_LOSSES = (
+    *("mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss", "binary_cross_entropy", "kl_div"),
+    *("binary_cross_entropy_with_logits", "soft_margin_loss"),
+)
+_BY_OP: Mapping[str, Callable[[Step], Block | None]] = {
+    "softmax": _one_entry,
+    "log_softmax": _one_entry,
+    "nll_loss": _no_label,
+    "nll_loss2d": _no_label,
+    "minimum": _smaller_elsewhere,
+    "maximum": _smaller_elsewhere,
+    **dict.fromkeys(("batch_norm", "layer_norm", "group_norm"), _zero_weight),
+    **dict.fromkeys(_LOSSES, _no_loss),
+}
 
 
-def _largest(summary: TensorSummary) -> float | None:
-    values = summary.values
-    return max(map(_real, values)) if values else summary.max
+# The rules.
 
 
-def _smallest(summary: TensorSummary) -> float | None:
-    values = summary.values
-    return min(map(_real, values)) if values else summary.min
-
-
-def _real(value: complex) -> float:
-    return value.real
-
-
-def _number(text: str | None) -> float | None:
-    try:
-        return None if text is None else float(text)
-    except ValueError:
+def _set_to_zero(context: Context, question: Question) -> Evidence | None:
+    grad = question.data.get("grad")
+    if grad is None or not is_all_zero(grad):
         return None
+    zeroed = [
+        event
+        for event in context.happened_to(question.key, EventKind.GRAD)
+        if event.action is Action.ZEROED
+    ]
+    added = context.happened_to(question.key, EventKind.ACCUMULATE)
+    if not zeroed or (added and zeroed[-1].number < added[-1].number):
+        return None
+    words = {"word": zeroed[-1].word, "line": mention(zeroed[-1].location)}
+    return Evidence(words, locations=(zeroed[-1].location,))
+
+
+def _blocked(context: Context, question: Question) -> Evidence | None:
+    grad = question.data.get("grad")
+    if grad is None or not is_all_zero(grad):
+        return None
+    values = context.values_of_pass(question, is_zero=True)
+    if values is None:
+        return None
+    blocks = _searched(context, values, True).blocks_of(question.key)
+    blocks = blocks or _searched(context, values, False).blocks_of(question.key)
+    if not blocks:
+        return None
+    data = values.graph.nodes[blocks[0].key]
+    line = data.get("source", "")
+    others = len(blocks) - 1
+    words = {
+        "op": data.get("op"),
+        "where": f" at {mention(line)}" if line else "",
+        "why": blocks[0].why,
+        "more": f", and {'more' if others >= _FEW else others} more like it" if others else "",
+        "fix": blocks[0].fix,
+    }
+    keys = tuple(block.key for block in blocks)
+    lines = locations_of(values.graph.nodes[key].get("source", "") for key in keys)
+    return Evidence(words, keys, lines, keys[0])
+
+
+def _searched(context: Context, values: Values, only_causes: bool) -> ZeroSearch:
+    key = (id(values), only_causes)
+    if key not in context.cache:
+        context.cache[key] = ZeroSearch(values, only_causes)
+    found: ZeroSearch = context.cache[key]
+    return found
+
+
+def _zero(context: Context, question: Question) -> Evidence | None:
+    grad = question.data.get("grad")
+    if grad is None or not is_all_zero(grad):
+        return None
+    several = question.data.get("accumulations", 0)
+    words = {
+        "sum": f", the sum of {several} backward passes" if several > 1 else "",
+        "fix": ""
+        if context.is_recorded
+        else "name the results on the path to it, and explain again; or record the program",
+    }
+    return Evidence(words)
+
+
+zero_rules: tuple[Rule[Any, Any], ...] = (
+    Rule(
+        "the gradient was set to zeros",
+        Verdict.ZERO,
+        _set_to_zero,
+        "it was set to zeros by {word} at {line}, and nothing was added",
+        "call backward() after it",
+        Needs.RECORDING,
+        (EventKind.GRAD,),
+    ),
+    Rule(
+        "operations block the gradient",
+        Verdict.ZERO,
+        _blocked,
+        "{op}{where} blocks the gradient: {why}{more}",
+        "{fix}",
+        docs="The values at the time of the pass show that each path crosses an operation whose "
+        "derivative is zero there. An operation that made zeros is named before one that blocks "
+        "because of them.",
+    ),
+    Rule(
+        "zeros, cause not known",
+        Verdict.ZERO,
+        _zero,
+        "its gradient is all zeros{sum}",
+        "{fix}",
+    ),
+)

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from gradviz.frontends.options import Picture
     from gradviz.frontends.summary import Summary
     from gradviz.frontends.target import Extent, Loaded, Target
-    from gradviz.reports.saved_tensors import SavedTable
+    from gradviz.reports.memory import SavedTable
 
 __all__ = ["draw", "memory", "summary"]
 
@@ -241,7 +241,7 @@ def _of_file(target: Target, argv: Sequence[str]) -> SavedTable:
 
 def _largest(subject: GradGraph | Frame | Story, place: str) -> SavedTable:
     """The table of a graph; of several frames, that of the one that keeps most."""
-    from gradviz.reports.saved_tensors import saved as saved_of
+    from gradviz.reports.memory import saved as saved_of
 
     if isinstance(subject, GradGraph):
         return saved_of(subject)
@@ -257,7 +257,7 @@ def _of_program(
 ) -> tuple[SavedTable, Loaded]:
     from gradviz.frontends.target import load_target
     from gradviz.recording.api import record  # only now: it needs torch
-    from gradviz.reports.saved_tensors import saved_at_most
+    from gradviz.reports.memory import saved_at_most
 
     recording = record()
     with output_on_stderr(), stage(f"running {target.place}", spinner=False):

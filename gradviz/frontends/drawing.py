@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gradviz import serialize
-from gradviz.comparison import mark_changes
+from gradviz.comparison import mark_changes, mark_stale_leaves
 from gradviz.errors import GradvizError, UsageError
 from gradviz.frontends.display import output, preformatted, waiting
 from gradviz.frontends.files import FORMATS, check_folder, format_of, write_atomically
@@ -127,14 +128,14 @@ class Drawing:
     @cached_property
     def shown(self) -> Story:
         """The story as it is drawn: through the views, with a sentence under each frame."""
-        marked = mark_changes(self.story)
+        marked = self.story if len(self.story) == 1 else mark_stale_leaves(mark_changes(self.story))
         frames = []
         with stage("folding"):
             for number, frame in enumerate(marked):
                 said = news_caption if number else caption
-                graph = apply(frame.graph, self._views)
-                frames.append(Frame(frame.title, graph, frame.caption or said(frame.graph)))
-        return Story(tuple(frames), marked.title, marked.notes)
+                graph, text = apply(frame.graph, self._views), frame.caption or said(frame.graph)
+                frames.append(replace(frame, graph=graph, caption=text))
+        return replace(marked, frames=tuple(frames))
 
     @cached_property
     def _scene(self) -> Scene:
@@ -284,7 +285,7 @@ def _story(story: GradGraph | Frame | Story, title: str) -> Story:
         story = Frame("", story)
     if isinstance(story, Frame):
         story = Story((story,), "")
-    return Story(story.frames, title or story.title, story.notes)
+    return replace(story, title=title or story.title)
 
 
 def answer_html(answer: Any) -> str:

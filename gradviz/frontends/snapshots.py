@@ -14,6 +14,7 @@ from gradviz.errors import UsageError
 from gradviz.frontends.files import write_atomically
 from gradviz.story import Frame, Story, recorded_in
 from gradviz.views import View, apply, hide_bookkeeping, hide_numbers
+from gradviz.wording import title_without_values
 
 __all__ = ["FOLDER", "differences", "graph_text", "snapshot_file", "write"]
 
@@ -59,8 +60,11 @@ def graph_text(
     for each in story:
         moment = each if isinstance(each, Frame) else Frame("", each)
         seen = apply(moment.graph, [*views, *([] if values else [hide_numbers])])
-        # What a recording says of a moment in brackets are numbers: (w.grad +3).
-        title = moment.title if values else moment.title.partition(" (")[0]
+        title = (
+            moment.title
+            if values
+            else title_without_values(moment.kind, moment.pass_number, moment.title)
+        )
         frames.append(Frame(title, seen))
     return to_text(Story(frames), most_lines=_MOST_LINES)
 

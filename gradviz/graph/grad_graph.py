@@ -7,7 +7,8 @@ is a tensor: it stays as it was when training goes on, and can be saved and draw
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from enum import Enum
 from threading import RLock
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +33,7 @@ from gradviz.graph.schema import (
     SavedTensor,
     TensorSummary,
 )
+from gradviz.graph.text import shape_text, summary_text
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -186,6 +188,31 @@ class GradGraph(nx.MultiDiGraph):  # type: ignore[misc]
         self.graph["notes"] = (*self.notes, note)
         return self
 
+    def to_networkx(self) -> Any:
+        """The graph as a plain ``networkx.MultiDiGraph`` that any exporter of networkx can write.
+
+        ``write_graphml``, ``write_gexf``, ``write_gml`` and ``node_link_data`` take it: all
+        attributes are text, numbers and booleans. Enums become their values, tensors the line
+        that describes them, other values their text; None and what is empty is left out. The
+        ``source`` of a cut edge is called ``line``: to exporters the source of an edge is a node.
+
+        Example:
+            >>> graph = GradGraph()
+            >>> graph.add_node("n0", kind=NodeKind.LEAF, name="x", shape=(3,))
+            >>> list(graph.to_networkx().nodes(data=True))
+            [('n0', {'kind': 'leaf', 'name': 'x', 'shape': '[3]'})]
+        """
+        plain = nx.MultiDiGraph()
+        plain.graph.update(_plain(self.graph))
+        for key, data in self.nodes(data=True):
+            plain.add_node(key, **_plain(data))
+        for source, target, key, data in self.edge_rows():
+            values: dict[str, Any] = _plain(data)
+            if "source" in values:
+                values["line"] = values.pop("source")
+            plain.add_edge(source, target, key, **values)
+        return plain
+
     def find(self, name: str) -> str:
         """Key of the node called ``name`` (or one of its aliases).
 
@@ -216,6 +243,27 @@ class GradGraph(nx.MultiDiGraph):  # type: ignore[misc]
             edges = list(self.in_edges(key, data=True))
         for source, _, data in sorted(edges, key=lambda edge: edge[2].get("input", 0)):
             yield source, data
+
+
+def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of some attributes that say something, each as text, a number or a boolean."""
+    plain = {}
+    for name, value in values.items():
+        if isinstance(value, Enum):
+            value = value.value
+        elif name == "shape":
+            value = shape_text(value)
+        elif isinstance(value, TensorSummary):
+            value = summary_text(value)
+        elif isinstance(value, Mapping):
+            value = ", ".join(f"{key}={each}" for key, each in value.items())
+        elif isinstance(value, (tuple, list)):
+            value = ", ".join(map(str, value))
+        elif value is not None and not isinstance(value, (str, int, float)):
+            value = str(value)
+        if value is not None and value != "":
+            plain[name] = value
+    return plain
 
 
 def _plural(word: str, count: int) -> str:

@@ -54,6 +54,7 @@ class Operation:
         outputs: what its further results are: ``{"result1": "mask"}``.
         sorts: its ``indices`` say where each result was in the input.
         factors: which inputs are the two factors of a product.
+        normalizes: it divides by the spread of its input, and then multiplies by a weight.
         puts_in: puts in values that it is given, so infinities may be intended.
         updates: its in-place form goes on from the old value, as a step by hand does.
         draws: its result is random.
@@ -80,6 +81,7 @@ class Operation:
     outputs: Mapping[str, str] = field(default_factory=dict)
     sorts: bool = False
     factors: tuple[int, int] | None = None
+    normalizes: bool = False
     puts_in: bool = False
     updates: bool = False
     draws: bool = False
@@ -161,8 +163,8 @@ _ROWS: tuple[Operation, ...] = (
     _op("log10",        read=True, not_finite_at=(0.0,)),
     _op("log1p",        read=True, not_finite_at=(-1.0,)),
     _op("log2",         read=True, not_finite_at=(0.0,)),
-    _op("maximum",      saves=_PAIR),
-    _op("minimum",      saves=_PAIR),
+    _op("maximum",      saves=_PAIR, read=True),
+    _op("minimum",      saves=_PAIR, read=True),
     _op("mul",          saves=_PAIR, number=True, blocks=Blocks.OTHER_FACTOR, read=True,
                         converts=True, updates=True),
     _op("pow",          saves=("self", "exponent"), variant=1, blocks=Blocks.FLAT_AT_ZERO,
@@ -187,15 +189,15 @@ _ROWS: tuple[Operation, ...] = (
     _op("addr",         saves=("self", "vec1", "vec2"), lazy=True, factors=(1, 2)),
     _op("baddbmm",      saves=_BATCHES, lazy=True, blocks=Blocks.PRODUCT, factors=(1, 2)),
     _op("batch_norm",   saves=_LAYER, optional=("weight",), outputs=_MOMENTS,
-                        kernels=_NORM_KERNELS),
+                        normalizes=True, kernels=_NORM_KERNELS),
     _op("bmm",          saves=("self", "mat2"), blocks=Blocks.PRODUCT, factors=(0, 1)),
     _op("conv",         saves=_LAYER, blocks=Blocks.PRODUCT, factors=(0, 1), kernels=_CONV_KERNELS),
     _op("dot",          saves=("self", "tensor"), factors=(0, 1)),
     _op("embedding",    blocks=Blocks.PADDING),
     _op("group_norm",   saves=_LAYER, optional=("weight",), outputs=_MOMENTS,
-                        kernels=("native_group_norm",)),
+                        normalizes=True, kernels=("native_group_norm",)),
     _op("layer_norm",   saves=_LAYER, optional=("weight", "bias"), outputs=_MOMENTS,
-                        kernels=("native_layer_norm",)),
+                        normalizes=True, kernels=("native_layer_norm",)),
     _op("linear",       saves=_LAYER, blocks=Blocks.PRODUCT, factors=(0, 1)),
     _op("mm",           saves=("self", "mat2"), blocks=Blocks.PRODUCT, factors=(0, 1)),
     _op("mv",           saves=("self", "vec"), factors=(0, 1)),
@@ -222,7 +224,12 @@ _ROWS: tuple[Operation, ...] = (
     _op("sort",         sorts=True),
     _op("topk",         sorts=True),
     _op("where",        puts_in=True, blocks=Blocks.NOT_CHOSEN),
+    # Decompositions
+    _op("linalg_svd",   read=True),
+    _op("linalg_eigh",  read=True),
     # Losses
+    _op("nll_loss",                         read=True, kernels=("nll_loss_nd",)),
+    _op("nll_loss2d",                       read=True),
     _op("binary_cross_entropy",             saves=_LOSS),
     _op("binary_cross_entropy_with_logits", saves=_LOSS),
     _op("huber_loss",                       saves=_LOSS),

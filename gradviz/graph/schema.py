@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import NamedTuple, TypedDict
+from typing import Any, NamedTuple, TypedDict
 
 __all__ = [
     "Buffers",
@@ -81,6 +81,9 @@ class Cause(str, Enum):
     """Returned by ``torch.autograd.grad`` without ``create_graph=True``."""
     NOT_DIFFERENTIABLE = "not differentiable"
     """The operation has no gradient: a comparison, ``argmax``, a cast to integers."""
+    VALUES_COPIED = "values copied"
+    """Its values were copied into a leaf: ``copy_`` under ``no_grad``, ``.data = ``,
+    ``load_state_dict``, ``deepcopy``, ``nn.Parameter(x)``."""
     CONSTANT = "constant"
     """Made during the recording without ``requires_grad``, from nothing that had it."""
 
@@ -218,6 +221,8 @@ class NodeData(TypedDict, total=False):
     source            line that made it: ``train.py:31``
     clone_of          key of the node that this one repeats (`clone_shared_leaves`)
     members           of a group: how many operations were folded into it
+    grad_range        of a group that repeats: the least and the greatest norm of the ``.grad`` of
+                      one repetition
     repeat            of a group: how many times the same part comes after itself (``×12``)
     parameters        of a group: number of elements of the parameters inside
     structure         of a group: a fingerprint, the same for groups that do the same
@@ -226,7 +231,10 @@ class NodeData(TypedDict, total=False):
     inferred          True when ``module`` was inferred from names and order, not recorded
     changes           what is new against the frame before, in few words, by attribute:
                       ``{"grad": "+3", "buffers": "freed"}``; ``{"node": "new"}`` for a new node
-    problem           what went wrong here, when a recording ended in an error at this node
+    used_version      of a leaf in a later frame: its version when the operations used it
+    used_value        of the same: its `TensorSummary` then
+    problem           `gradviz.facts.Problem`: backward failed at this node
+    verdict           what a diagnosis or a check says of this node, in few words
     level             how much it has of what `color_by` shows: 0 the least, 1 the most
     mark              `Mark`: a gradient that has no place on that scale
     ================  ==========================================================================
@@ -265,13 +273,17 @@ class NodeData(TypedDict, total=False):
     clone_of: str
     members: int
     repeat: int
+    grad_range: tuple[float, float]
     parameters: int
     structure: str
     first: str
     contents: tuple[str, ...]
     inferred: bool
     changes: dict[str, str]
-    problem: str
+    used_version: int
+    used_value: TensorSummary
+    problem: Any
+    verdict: str
     level: float
     mark: Mark
 
@@ -288,6 +300,7 @@ class EdgeData(TypedDict, total=False):
     cause      `Cause`, on cut edges only
     through    forward words of the operations that a view folded into the edge: ``("t",)``
     source     of a cut edge, the line that cut it, when it was recorded: ``train.py:12``
+    word       of a cut edge, the function called on that line: ``argmin``
     grad       of an edge out of a group, the `TensorSummary` of the ``.grad`` that was kept of what
                it carries; the operation that made it is inside
     norm       of the gradient in the ``.grad`` at its end, which is that of all uses (`color_by`)
@@ -302,6 +315,7 @@ class EdgeData(TypedDict, total=False):
     cause: Cause
     through: tuple[str, ...]
     source: str
+    word: str
     grad: TensorSummary
     norm: float
     level: float

@@ -14,6 +14,7 @@ __all__ = [
     "is_loud",
     "is_zero",
     "listed",
+    "must_be",
     "number_text",
     "numbers_text",
     "shape_text",
@@ -85,6 +86,16 @@ def counted(count: int, word: str, plural: str = "") -> str:
         ('1 hook', '2 hooks', '1,200 leaves')
     """
     return f"{count:,} {word if count == 1 else plural or f'{word}s'}"
+
+
+def must_be(name: str, allowed: str, got: object) -> str:
+    """The message about a bad argument.
+
+    Example:
+        >>> must_be("depth", "an integer >= 1", 0)
+        'depth must be an integer >= 1, got 0'
+    """
+    return f"{name} must be {allowed}, got {got!r}"
 
 
 def listed(words: Sequence[str], most: int = 4) -> str:

@@ -17,26 +17,26 @@ class Before:
     """The gradients as they were before a backward pass.
 
     Args:
-        watch: knows the leaves.
+        state: knows the leaves.
         graph: the frame before the pass.
         snapshot: the snapshot of that frame.
     """
 
-    def __init__(self, watch: RecordingState, graph: GradGraph, snapshot: Snapshot) -> None:
+    def __init__(self, state: RecordingState, graph: GradGraph, snapshot: Snapshot) -> None:
         self._summaries: dict[int, TensorSummary | None] = {}
         for key, leaf in snapshot.leaves.values():
             if key in graph:
                 self._summaries[leaf.number] = graph.nodes[key].get("grad")
-        self._states = {leaf.number: _state(leaf) for leaf in leaves_of(watch)}
+        self._states = {leaf.number: _state(leaf) for leaf in leaves_of(state)}
 
-    def count_passes(self, watch: RecordingState) -> list[Leaf]:
+    def count_passes(self, state: RecordingState) -> list[Leaf]:
         """The leaves whose gradient was added to, by the order in which they were met.
 
         A gradient that is there already is changed in place or replaced: its version or its
         identity tells. No value is compared, and no hook is needed.
         """
         changed = []
-        for leaf in sorted(leaves_of(watch), key=lambda leaf: leaf.number):
+        for leaf in sorted(leaves_of(state), key=lambda leaf: leaf.number):
             before, after = self._states.get(leaf.number), _state(leaf)
             if after is None and before is not None:  # a hook has taken it
                 leaf.passes = 0
@@ -54,9 +54,9 @@ class Before:
         return self._summaries.get(leaf.number)
 
 
-def leaves_of(watch: RecordingState) -> list[Leaf]:
+def leaves_of(state: RecordingState) -> list[Leaf]:
     """The leaves that a recording has met, as far as they are alive."""
-    return [each for each in list(watch.provenance.tensors.values()) if isinstance(each, Leaf)]
+    return [each for each in list(state.provenance.tensors.values()) if isinstance(each, Leaf)]
 
 
 def _state(leaf: Leaf) -> _State:

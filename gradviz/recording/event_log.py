@@ -1,27 +1,31 @@
-"""What happened, in order: rows as small as they can be, turned into events when read.
+"""What happened, in order: small rows, which become events when they are read.
 
-An operation that autograd recorded is one tuple, written in the hot path of a recording; all
-that is rarer is a `Entry`. The number of a node's creation leads from the node to its tuple.
+An operation that autograd recorded is one tuple, written in the hot path of a recording; every
+other row is an `Entry`. The creation number of a node leads to the tuple of its operation.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from types import CodeType
 from typing import Any
 
+from gradviz.facts import Action, Details
 from gradviz.recording.function_names import word_of
 from gradviz.recording.source_lines import NOWHERE, CodeLocation, SourceLine, SourceLines
 from gradviz.story import Event, EventKind
 
-__all__ = ["EventLog", "Entry", "Operation"]
+__all__ = ["Entry", "EventLog", "KeyOf", "Operation"]
 
 Operation = tuple[int, int, Any, CodeType | None, int, Any]
 """First and past-the-last creation number of its nodes, the function, where (a `CodeLocation`, in
 two fields, to spare the hot path a call), and weak references to what it made."""
+
+KeyOf = Callable[[Hashable], str]
+"""The key of a node, by its identity; "" for one that no frame has shown."""
 
 _EPOCHS = 4  # backward passes after which an operation is no longer looked for
 _KEEP = 1_024  # operations that are kept anyway
@@ -36,18 +40,21 @@ class Entry:
         word: what the program called.
         place: where.
         name: the tensor it is about; None for the variable that the line assigns or changes.
-        detail: the rest.
-        identity: of the node that it belongs to, for `EventLog.key_of`.
+        identities: of the nodes that it is about, for `EventLog.key_of`.
+        action: as in `Event`.
+        details: as in `Event`, or a function that makes them from `EventLog.key_of`, for those
+            that hold keys of nodes which later frames may show.
         operation: the operation of the graph that it was as well (in place, and tracked).
-        count: tensors that it is about.
+        count: number of tensors that it is about.
     """
 
     kind: EventKind
     word: str
     place: CodeLocation = NOWHERE
     name: str | None = None
-    detail: str = ""
-    identity: Hashable = None
+    identities: Sequence[Hashable] = ()
+    action: Action | None = None
+    details: Details | Callable[[KeyOf], Details] | None = None
     operation: Operation | None = None
     count: int = 1
 
@@ -65,13 +72,13 @@ class EventLog:
     Attributes:
         entries: rows that are not numbered yet; the hot path appends to it.
         count: number of rows that are.
-        key_of: finds the key of a node by its identity; "" for one that was never drawn.
+        key_of: finds the key of a node by its identity.
     """
 
     def __init__(self, max_events: int, lines: SourceLines) -> None:
         self.entries: list[Operation | Entry] = []
         self.count = 0
-        self.key_of: Callable[[Hashable], str] = lambda identity: ""
+        self.key_of: KeyOf = lambda identity: ""
         self._lines = lines
         self._most_first = (max_events + 1) // 2
         self._first: list[_Row] = []
@@ -87,7 +94,7 @@ class EventLog:
         """Number of rows that were too many."""
         return self.count - len(self._first) - len(self._last)
 
-    def settle(self) -> None:
+    def flush(self) -> None:
         """Number the new rows."""
         entries = self.entries[:]
         del self.entries[: len(entries)]  # the hot path keeps its hold on the list
@@ -152,20 +159,32 @@ class EventLog:
 
     def events(self) -> tuple[Event, ...]:
         """The rows as events."""
-        self.settle()
-        return tuple(self._event(*row) for row in self._rows())
+        self.flush()
+        return tuple(self.event(*row) for row in self._rows())
 
-    def _event(self, number: int, entry: Operation | Entry, is_last: bool) -> Event:
+    def event(self, number: int, entry: Operation | Entry, is_last: bool = True) -> Event:
+        """A row as an event.
+
+        Args:
+            number: of the row.
+            entry: what is in it.
+            is_last: of an operation, whether it was the last call made from its place.
+        """
+        kind, action, count, details = EventKind.OPERATION, None, 1, None
         if isinstance(entry, tuple):
             line = self._lines.line(entry[3], entry[4], is_last)
-            key = self.key_of(entry[1] - 1)
-            word = word_of(entry[2])
-            return Event(number, EventKind.OPERATION, word, line.source, line.target, "", key)
-        line = self._lines.line(*entry.place)
-        operation = entry.operation
-        key = self.key_of(entry.identity if operation is None else operation[1] - 1)
-        name = line.target if entry.name is None else entry.name
-        return Event(number, entry.kind, entry.word, line.source, name, entry.detail, key)
+            word, name = word_of(entry[2]), line.target
+            identities: Sequence[Hashable] = (entry[1] - 1,)
+        else:
+            kind, word, action, count = entry.kind, entry.word, entry.action, entry.count
+            line = self._lines.line(*entry.place)
+            name = line.target if entry.name is None else entry.name
+            details = entry.details(self.key_of) if callable(entry.details) else entry.details
+            operation, identities = entry.operation, entry.identities
+            if operation is not None:
+                identities = (operation[1] - 1,)
+        keys = tuple(dict.fromkeys(filter(None, map(self.key_of, identities))))
+        return Event(number, kind, word, line.location, name, keys, action, details, count)
 
 
 def _place(entries: list[Operation | Entry], index: int) -> tuple[CodeType | None, int] | None:

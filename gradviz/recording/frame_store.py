@@ -6,11 +6,21 @@ from collections import deque
 from collections.abc import Hashable
 from typing import Any
 
+from gradviz.facts import FrameKind
 from gradviz.graph import GradGraph, NodeData
 from gradviz.story import Frame
 
 __all__ = ["FrameStore"]
 
+_Row = tuple[int, Frame, str]
+"""The number of a frame, the frame, and the word of what was called before it."""
+
+_AFTER = (
+    FrameKind.AFTER_BACKWARD,
+    FrameKind.AFTER_AUTOGRAD_GRAD,
+    FrameKind.AFTER_GRADIENT_CHANGE,
+    FrameKind.AFTER_STEP,
+)
 _SIGNATURES = 1_000
 _PASSES = 4  # in a gradient, from which on one more is no news
 
@@ -32,20 +42,26 @@ class FrameStore:
         ends = most - most // 3
         self._most_first = min((ends + 1) // 2, most - 1)
         self._most_unlike = max(most - self._most_first - max(most // 4, 1), 0)
-        self._first: list[tuple[int, Frame]] = []
-        self._unlike: list[tuple[int, Frame]] = []
-        self._of_gradients: list[tuple[int, Frame]] = []  # those of them with no new structure
-        self._last: deque[tuple[int, Frame]] = deque()
+        self._first: list[_Row] = []
+        self._unlike: list[_Row] = []
+        self._of_gradients: list[_Row] = []  # those of them with no new structure
+        self._last: deque[_Row] = deque()
         self._signatures: set[Hashable] = set()
         self._dropped = 0
         self._latest: Frame | None = None
 
-    def add(self, frame: Frame, always: bool = False) -> None:
-        """Add a frame, unless it shows nothing that the last one does not show."""
+    def add(self, frame: Frame, word: str = "", always: bool = False) -> None:
+        """Add a frame, unless it shows nothing that the latest one does not show.
+
+        Args:
+            frame: the frame.
+            word: what was called before it; frames of one kind and word belong together.
+            always: add it also when it shows the same.
+        """
         if not always and self._latest is not None and _is_same(self._latest.graph, frame.graph):
             return
         self._latest = frame
-        row = self.count, frame
+        row = self.count, frame, word
         self.count += 1
         if len(self._first) < self._most_first:
             self._first.append(row)
@@ -57,12 +73,12 @@ class FrameStore:
             if self._keep_if_unlike(old):
                 room -= 1
 
-    def _keep_if_unlike(self, row: tuple[int, Frame]) -> bool:
+    def _keep_if_unlike(self, row: _Row) -> bool:
         """Keep a frame of the middle if it is unlike the rest; whether that takes more room."""
         if not self._signatures:
-            for _, first in self._first:
+            for first in self._first:
                 self._signatures.update((_structure(first), _gradients(first)))
-        signatures = _structure(row[1]), _gradients(row[1])
+        signatures = _structure(row), _gradients(row)
         is_news = [each not in self._signatures for each in signatures]
         if not any(is_news) or len(self._signatures) >= _SIGNATURES:
             return False
@@ -82,7 +98,7 @@ class FrameStore:
     def frames(self) -> tuple[Frame, ...]:
         """The frames that were kept, in order."""
         rows = [*self._first, *self._unlike, *self._last]
-        return tuple(frame for _, frame in sorted(rows, key=lambda row: row[0])[: self.most])
+        return tuple(row[1] for row in sorted(rows, key=lambda row: row[0])[: self.most])
 
     @property
     def note(self) -> str:
@@ -121,24 +137,26 @@ def _without_order(data: NodeData) -> dict[str, Any]:
     return {name: value for name, value in data.items() if name not in order}
 
 
-def _structure(frame: Frame) -> Hashable:
+def _structure(row: _Row) -> Hashable:
     """What a frame has in common with the same moment of another training step.
 
     Its operations and their shapes, its cuts, and what was freed.
     """
+    _, frame, word = row
     words = [
         (data["kind"], data.get("op", ""), data.get("shape"), data.get("buffers"))
         for _, data in frame.graph.nodes(data=True)
     ]
     causes = [data.get("cause", "") for *_, data in frame.graph.edges(data=True)]
-    title = "".join(char for char in frame.title.partition(" (")[0] if not char.isdigit())
-    return title, hash(tuple(sorted(map(repr, words)))), tuple(sorted(causes))
+    alike = "".join(char for char in word if not char.isdigit())  # a mark per step: "step 12"
+    return frame.kind, alike, hash(tuple(sorted(map(repr, words)))), tuple(sorted(causes))
 
 
-def _gradients(frame: Frame) -> Hashable:
+def _gradients(row: _Row) -> Hashable:
     """Of each gradient whether it is None, zero, not finite, and how many passes are in it."""
+    _, frame, _ = row
     states = [_state(data) for _, data in frame.graph.nodes(data=True) if "grad" in data]
-    return frame.title.partition(" ")[0], tuple(sorted(states))
+    return "after" if frame.kind in _AFTER else frame.kind, tuple(sorted(states))
 
 
 def _state(data: NodeData) -> tuple[bool, bool, int]:

@@ -22,8 +22,8 @@ from gradviz.capture.autograd.nodes import sequence_number
 from gradviz.capture.autograd.tensors import quietly, version_of
 from gradviz.capture.tensors.names import Names
 from gradviz.capture.tensors.summary import summarize
+from gradviz.facts import Action, HookDetails
 from gradviz.graph import TensorSummary
-from gradviz.recording.differences import altered
 from gradviz.recording.event_log import Entry
 from gradviz.recording.provenance import Leaf
 from gradviz.recording.source_lines import NOWHERE, CodeLocation, UserFiles
@@ -81,18 +81,18 @@ class Hooks:
 
     Args:
         verdicts: which code is the user's.
-        stumbled: called when a look went wrong, with the error.
+        failed: called when a look went wrong, with the error.
 
     Attributes:
         on_gradients: of the latest backward pass: what was done to gradients on their way.
         on_leaves: the same, of ``.grad`` after it was added to.
     """
 
-    def __init__(self, verdicts: UserFiles, stumbled: Callable[[Exception], None]) -> None:
+    def __init__(self, verdicts: UserFiles, failed: Callable[[Exception], None]) -> None:
         self.on_gradients: list[Entry] = []
         self.on_leaves: list[Entry] = []
         self._verdicts = verdicts
-        self._stumbled = stumbled
+        self._failed = failed
         self._known: dict[int, _Hook] = {}
         self._stand_ins: list[tuple[Callable[[], Table | None], int, StandIn]] = []
 
@@ -144,11 +144,11 @@ class Hooks:
             if table is not None and table.get(number) is stand_in:
                 table[number] = stand_in.hook
 
-    def told(self) -> tuple[Sequence[Entry], Sequence[Entry]]:
+    def take(self) -> tuple[Sequence[Entry], Sequence[Entry]]:
         """What the hooks did in the latest pass, to gradients and to ``.grad``; once."""
-        told = self.on_gradients, self.on_leaves
+        taken = self.on_gradients, self.on_leaves
         self.on_gradients, self.on_leaves = [], []
-        return told
+        return taken
 
     def of_module(self, hook: Any, name: Callable[[], str], given: Any, result: Any) -> None:
         """A full backward hook of a module was called.
@@ -163,44 +163,48 @@ class Hooks:
             return
         try:
             with quietly():
-                pairs = zip(given, result, strict=False)
-                texts = [_news(_seen(old), new) for old, new in pairs if old is not new]
-                if text := ", ".join(filter(None, texts)):
-                    self.on_gradients.append(self._note(text, hook, NOWHERE, name()))
+                for old, new in zip(given, result, strict=False):
+                    details = _change(hook, _seen(old), new) if old is not new else None
+                    if details is not None:
+                        entry = self._entry(details, hook, NOWHERE, name())
+                        entry.action = Action.BEFORE_ACCUMULATION
+                        self.on_gradients.append(entry)
         except Exception as error:
-            self._stumbled(error)
+            self._failed(error)
 
     def _look(self, hook: _Hook, function: Any, given: Any) -> Callable[[Any], None]:
         """Before a hook is called; what is returned is to be called after it, with its result."""
         try:
             with quietly():
                 before = _seen(given.grad if hook.is_after else given)
-                return functools.partial(self._tell, hook, function, given, before)
+                return functools.partial(self._after, hook, function, given, before)
         except Exception as error:
-            self._stumbled(error)
+            self._failed(error)
             return _say_nothing
 
-    def _tell(self, hook: _Hook, function: Any, given: Any, before: _Seen, result: Any) -> None:
+    def _after(self, hook: _Hook, function: Any, given: Any, before: _Seen, result: Any) -> None:
         try:
             with quietly():
                 new = given if result is None else result
-                text = _news(before, given.grad if hook.is_after else new)
-                if text:
+                details = _change(function, before, given.grad if hook.is_after else new)
+                if details is not None:
                     name = hook.leaf.name if hook.leaf is not None else hook.name
-                    note = self._note(text, function, hook.place, name)
-                    note.identity = hook.identity
-                    (self.on_leaves if hook.is_after else self.on_gradients).append(note)
+                    entry = self._entry(details, function, hook.place, name)
+                    entry.identities = (hook.identity,)
+                    after = hook.is_after
+                    entry.action = (
+                        Action.AFTER_ACCUMULATION if after else Action.BEFORE_ACCUMULATION
+                    )
+                    (self.on_leaves if after else self.on_gradients).append(entry)
         except Exception as error:
-            self._stumbled(error)
+            self._failed(error)
 
-    def _note(self, text: str, function: Any, place: CodeLocation, name: str) -> Entry:
+    def _entry(self, details: HookDetails, function: Any, place: CodeLocation, name: str) -> Entry:
         """The event: on the line that registered the hook, else on that which defines it."""
         code = getattr(function, "__code__", None)
-        called = getattr(function, "__name__", "<")
         if place is NOWHERE and code is not None and self._verdicts[code.co_filename]:
             place = CodeLocation(code, ~0)
-        detail = f"gradient {text}" + ("" if called.startswith("<") else f" by {called}")
-        return Entry(EventKind.HOOK, "hook", place, name or None, detail)
+        return Entry(EventKind.HOOK, "hook", place, name or None, details=details)
 
 
 class _Seen(NamedTuple):
@@ -217,14 +221,18 @@ def _seen(gradient: Any) -> _Seen:
     return _Seen(summarize([gradient])[0], id(gradient), version_of(gradient))
 
 
-def _news(before: _Seen, gradient: Any) -> str:
-    """What has become of a gradient, in words; "" for what cannot be known to be another."""
-    if not isinstance(gradient, torch.Tensor):
-        return altered(before.summary, None)
-    is_small = before.summary is not None and before.summary.values is not None
-    if not is_small and (id(gradient), version_of(gradient)) == before[1:]:
-        return ""  # not read a second time, since nothing was written to it
-    return altered(before.summary, summarize([gradient])[0])
+def _change(function: Any, before: _Seen, gradient: Any) -> HookDetails | None:
+    """What became of a gradient; None when it is the same."""
+    after = None
+    if isinstance(gradient, torch.Tensor):
+        is_small = before.summary is not None and before.summary.values is not None
+        if not is_small and (id(gradient), version_of(gradient)) == before[1:]:
+            return None  # not read a second time, since nothing was written to it
+        after = summarize([gradient])[0]
+    if repr(before.summary) == repr(after):  # NaN is not equal to itself
+        return None
+    name = getattr(function, "__name__", "<")
+    return HookDetails("" if name.startswith("<") else name, before.summary, after)
 
 
 def _say_nothing(result: Any) -> None:

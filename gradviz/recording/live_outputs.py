@@ -39,7 +39,7 @@ def live_outputs(
     Returns:
         The live outputs; if there are none, the leaves whose data went into untracked tensors.
     """
-    state.journal.settle()
+    state.event_log.flush()
     candidates: dict[int, tuple[int, torch.Tensor]] = {}
     for end, tensor in (*_named(names), *_recorded(state)):
         if end > since and _may_ask(state, end, tensor) and tensor.grad_fn is not None:
@@ -115,7 +115,7 @@ def _named(names: Names) -> Iterator[tuple[int, torch.Tensor]]:
 
 
 def _recorded(state: RecordingState) -> Iterator[tuple[int, torch.Tensor]]:
-    for operation in state.journal.latest(_LATEST):
+    for operation in state.event_log.latest(_LATEST):
         refs = operation[5]
         for ref in refs if isinstance(refs, tuple) else (refs,):
             tensor = ref()

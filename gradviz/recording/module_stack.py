@@ -96,7 +96,7 @@ class ModuleStack:
 
     Args:
         modules: by what to call them; "" for the only one.
-        stumbled: called with what went wrong in here.
+        failed: called with what went wrong in here.
 
     Example:
         >>> import torch
@@ -113,9 +113,9 @@ class ModuleStack:
     def __init__(
         self,
         modules: Mapping[str, nn.Module],
-        stumbled: Callable[[Exception], None] = lambda error: None,
+        failed: Callable[[Exception], None] = lambda error: None,
     ) -> None:
-        self.stumbled = stumbled
+        self.failed = failed
         self._roots = [(name, weakref.ref(module)) for name, module in modules.items()]
         self._known: dict[int, tuple[weakref.ref[nn.Module], list[Path]]] = {}
         self._tracks: dict[int, _Track] = {}
@@ -207,6 +207,9 @@ class ModuleStack:
 
     def module_hook(self, hook: Any, module: Any, given: Any, result: Any) -> None:
         """What a hook of a module did to a gradient is not told by where nodes were made."""
+
+    def parameter_created(self, data: object, parameter: object) -> None:
+        """A new parameter belongs to no call."""
 
     def mode_changed(self) -> None:
         """Neither is ``inference_mode``, which makes none."""

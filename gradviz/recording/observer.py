@@ -7,38 +7,62 @@ import sys
 import threading
 import weakref
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import CodeType, FrameType
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 
 from gradviz.capture.autograd.engine import BackwardCall, creation_count
+from gradviz.capture.autograd.nodes import leaf_of, sequence_number
 from gradviz.capture.autograd.tensors import place_of, quietly, version_of
+from gradviz.facts import (
+    Action,
+    BackwardDetails,
+    ErrorDetails,
+    FrameKind,
+    GradientDetails,
+    StepDetails,
+)
 from gradviz.graph import GradGraph
 from gradviz.graph.collector import collector_paused
 from gradviz.recording.accumulation import Before, leaves_of
-from gradviz.recording.differences import added
-from gradviz.recording.event_log import Entry
-from gradviz.recording.failures import Freed, History, explain
+from gradviz.recording.event_log import Entry, KeyOf
 from gradviz.recording.frame_store import FrameStore
+from gradviz.recording.problems import Freed, History, error_details
 from gradviz.recording.provenance import Leaf
-from gradviz.recording.snapshots import Snapshots
+from gradviz.recording.snapshots import SnapshotSeries
 from gradviz.recording.source_lines import CodeLocation, UserFiles
 from gradviz.recording.state import InPlaceChange, RecordingState
 from gradviz.story import EventKind, Frame
+from gradviz.wording import frame_title, with_gradients
 
 __all__ = ["Observer"]
 
-_TITLE = 40  # characters of what was added that a title has room for
+_ALWAYS = (FrameKind.FAILED_BACKWARD, FrameKind.ERROR, FrameKind.MARK)
+_COMPARED = 1 << 24  # elements of parameters whose values are compared around a step
 _REMEMBERED = 8  # backward passes that freed something
+
+
+class _Held(NamedTuple):
+    """A parameter that an optimizer holds, before a step.
+
+    Args:
+        ref: the tensor.
+        version: its version counter.
+        values: a copy, until the step is over; None when it is too large.
+    """
+
+    ref: Callable[[], torch.Tensor | None]
+    version: int
+    values: torch.Tensor | None
 
 
 @dataclass(eq=False)
 class _Pass:
-    """A backward pass on its way.
+    """A backward pass that runs.
 
     Args:
         number: 1, 2, ... of those that add to ``.grad``.
@@ -65,30 +89,30 @@ class Observer:
     """Takes the frames of one recording.
 
     Args:
-        watch: what the recording knows.
+        state: what the recording knows.
         modules: give names to their parameters, by what to call them; "" for the only one.
         max_frames: how many frames to keep.
 
     Attributes:
-        moments: the frames.
+        frame_store: the frames.
         camera: takes their graphs.
     """
 
     def __init__(
-        self, watch: RecordingState, modules: Mapping[str, nn.Module], max_frames: int
+        self, state: RecordingState, modules: Mapping[str, nn.Module], max_frames: int
     ) -> None:
-        self.moments = FrameStore(max_frames)
-        self._watch = watch
-        self.snapshots = Snapshots(watch, modules)
+        self.frame_store = FrameStore(max_frames)
+        self._state = state
+        self.snapshots = SnapshotSeries(state, modules)
         self._rows = 0
         self._thread = 0
         self._pass: _Pass | None = None
         self._passes = 0
-        self._versions: list[tuple[weakref.ref[torch.Tensor], int]] = []
+        self._held: list[_Held] = []
         self._freed: deque[Freed] = deque(maxlen=_REMEMBERED)
         self._seen_error = 0
-        watch.journal.key_of = self.snapshots.keys.known
-        watch.on_settled_grad = self._after_grad
+        state.event_log.key_of = self.snapshots.keys.known
+        state.on_gradient_change = self._after_grad
 
     def begin(self, code: CodeType) -> None:
         """The recording begins, in some code of the user's."""
@@ -100,34 +124,38 @@ class Observer:
 
     def before_backward(self, call: BackwardCall) -> None:
         """A backward pass is about to run: the forward pass is over."""
-        watch = self._watch
+        state = self._state
+        if state.is_other_task():
+            return
         try:
-            watch.flush()
-            if not _is_transform(watch.verdicts):
+            state.end_gradient_change()
+            if not _is_transform(state.verdicts):
                 with quietly(), collector_paused():
                     self._begin_pass(call)
         except Exception as error:
-            watch.stumbled(error)
-        watch.paused = watch.alert = True
+            state.failed(error)
+        state.paused = state.alert = True
 
     def _begin_pass(self, call: BackwardCall) -> None:
-        place, count = self._watch.place(), creation_count()
+        place, count = self._state.place(), creation_count()
         if call.accumulates:
             self._passes += 1
-        graph = self.snapshots.before_backward([each for each in call.roots if each is not None])
-        self._add(Frame("forward", graph))
+        graph = self.snapshots.before_backward(_distinct(call.roots))
+        self._add(FrameKind.FORWARD, graph)
         root = next((graph.nodes[key].get("name", "") for key in graph.roots), "")
-        before = Before(self._watch, graph, self.snapshots.snapshot)
-        given = bool(self._watch.gradient_given)
+        before = Before(self._state, graph, self.snapshots.snapshot)
+        given = bool(self._state.gradient_given)
         self._pass = _Pass(self._passes, place, count, before, given, root, graph)
-        self._watch.hooks.begin(leaves_of(self._watch), self.snapshots.hooked)
+        self._state.hooks.begin(leaves_of(self._state), self.snapshots.hooked)
 
     def after_backward(self, call: BackwardCall, outcome: object) -> None:
         """A backward pass has run, or failed."""
-        watch = self._watch
-        watch.hooks.end()
-        watch.paused = False
-        watch.update_alert()
+        state = self._state
+        if state.is_other_task():
+            return
+        state.hooks.end()
+        state.paused = False
+        state.update_alert()
         done, self._pass = self._pass, None
         if done is None:
             return
@@ -135,189 +163,274 @@ class Observer:
             with quietly(), collector_paused():
                 self._end_pass(call, done, outcome)
         except Exception as error:
-            watch.stumbled(error)
+            state.failed(error)
 
     def _end_pass(self, call: BackwardCall, done: _Pass, outcome: object) -> None:
-        watch = self._watch
+        state = self._state
         word = "backward" if call.accumulates else "grad"
-        note = watch.log(EventKind.BACKWARD, word, done.place, done.root, _options(call, done))
+        entry = Entry(EventKind.BACKWARD, word, done.place, done.root)
+        entry.action = Action.BACKWARD if call.accumulates else Action.AUTOGRAD_GRAD
+        entry.details = self._backward_details(call, done, isinstance(outcome, BaseException))
+        state.log(entry)
         after = creation_count()
         if call.create_graph and after > done.count:
             made = outcome if isinstance(outcome, tuple) else ()
             refs = tuple(weakref.ref(each) for each in made if isinstance(each, torch.Tensor))
-            note.operation = (done.count, after, torch.autograd.grad, *done.place, refs)
-        on_gradients, on_leaves = watch.hooks.told()
-        watch.journal.entries += on_gradients
+            entry.operation = (done.count, after, torch.autograd.grad, *done.place, refs)
+        on_gradients, on_leaves = state.hooks.take()
+        state.event_log.entries += on_gradients
+        changed = done.before.count_passes(state)  # also a pass that failed has added to some
         if isinstance(outcome, BaseException):
             self._seen_error = id(outcome)
-            self._fail(outcome, done)
+            self._fail(outcome, done, changed)
             return
-        changed = done.before.count_passes(watch)
         graph = self.snapshots.after_backward(has_grown=call.create_graph)
-        texts = []
-        for leaf in changed:
-            text = added(done.before.summary(leaf), self._grad_of(leaf, graph))
-            detail = f"{text}, pass {leaf.passes}" if leaf.passes else text
-            name = f"{leaf.name}.grad" if leaf.name else ".grad"
-            watch.log(
-                EventKind.ACCUMULATE, "accumulate_grad", done.place, name, detail, leaf.identity
-            )
-            texts.append(f"{name} {text}")
-        watch.journal.entries += [*on_leaves, *done.steps]
-        title = f"after backward {done.number}" if call.accumulates else "after autograd.grad"
-        summary = ", ".join(texts)
-        if summary and len(summary) <= _TITLE:
-            title += f" ({summary})"
-        self._add(Frame(title, graph))
+        added = [self._log_accumulation(leaf, done, graph) for leaf in changed]
+        state.event_log.entries += [*on_leaves, *done.steps]
+        kind = FrameKind.AFTER_BACKWARD if call.accumulates else FrameKind.AFTER_AUTOGRAD_GRAD
+        self._add(kind, graph, added=added)
         if not call.retain_graph:
-            line = watch.lines.line(*done.place).source
-            self._freed.append((line, self.snapshots.snapshot.operations))
-        watch.turn()
+            location = state.lines.line(*done.place).location
+            self._freed.append((location, self.snapshots.snapshot.operations))
+        state.turn()
+
+    def _backward_details(
+        self, call: BackwardCall, done: _Pass, has_failed: bool
+    ) -> Callable[[KeyOf], BackwardDetails]:
+        roots = tuple(done.graph.roots)
+        inputs = [self._identity_of(each) for each in call.inputs] if call.inputs else None
+        flags = done.given, call.retain_graph, call.create_graph, has_failed
+        number = done.number  # the function must not keep the call, which holds tensors
+
+        def details(key_of: KeyOf) -> BackwardDetails:
+            limited = None if inputs is None else tuple(map(key_of, inputs))
+            return BackwardDetails(number, roots, limited, *flags)
+
+        return details
+
+    def _identity_of(self, tensor: Any) -> Hashable:
+        """The identity of what a backward pass was limited to."""
+        if isinstance(tensor, torch.Tensor):
+            return next(self._state.provenance.identities(tensor), None)
+        leaf = leaf_of(tensor.node)
+        return sequence_number(tensor.node) if leaf is None else self._identity_of(leaf)
+
+    def _log_accumulation(
+        self, leaf: Leaf, done: _Pass, graph: GradGraph
+    ) -> tuple[str, GradientDetails]:
+        name = f"{leaf.name}.grad" if leaf.name else ".grad"
+        entry = Entry(EventKind.ACCUMULATE, "accumulate_grad", done.place, name)
+        entry.identities = (leaf.identity,)
+        before, after = done.before.summary(leaf), self._grad_of(leaf, graph)
+        entry.details = details = GradientDetails(before, after, leaf.passes, done.number)
+        self._state.log(entry)
+        return name, details
 
     def module_hook(self, hook: Any, module: Any, given: Any, result: Any) -> None:
         """A full backward hook of a module was called."""
         if self._pass is not None:
             name = functools.partial(self.snapshots.module_name, module)
-            self._watch.hooks.of_module(hook, name, given, result)
+            self._state.hooks.of_module(hook, name, given, result)
+
+    def parameter_created(self, data: object, parameter: torch.Tensor) -> None:
+        """``nn.Parameter(data)`` was called: the values go on without a gradient."""
+        state = self._state
+        if state.paused or state.is_inside() or not isinstance(data, torch.Tensor):
+            return
+        try:
+            with quietly():
+                state.add_parameter(data, parameter)
+        except Exception as error:
+            state.failed(error)
 
     def mode_changed(self) -> None:
         """``inference_mode`` was entered or left."""
         try:
-            self._watch.note_inference()
+            self._state.inference_changed()
         except Exception as error:
-            self._watch.stumbled(error)
+            self._state.failed(error)
 
     def _grad_of(self, leaf: Leaf, graph: GradGraph) -> Any:
         key = self.snapshots.keys.known(leaf.identity)
         return graph.nodes[key].get("grad") if key in graph else None
 
-    def _fail(self, error: BaseException, done: _Pass) -> None:
-        """Backward raised: show the moment, and what is wrong in it."""
+    def _fail(self, error: BaseException, done: _Pass, changed: Sequence[Leaf]) -> None:
+        """Backward raised: add the frame of the failure."""
         roots = self.snapshots.roots
         graph = self.snapshots.trace(roots)
         operations = self.snapshots.snapshot.operations
-        history = History(done.graph, self._watch, self._freed)
-        detail = explain(error, graph, roots, operations, history)
-        kind = type(error).__name__
-        self._watch.log(EventKind.ERROR, kind, done.place, detail=detail)
-        self._add(Frame(f"{kind} in backward", graph), always=True)
+        for leaf in changed:
+            self._log_accumulation(leaf, done, graph)
+        history = History(done.graph, self._state, self._freed)
+        entry = Entry(EventKind.ERROR, type(error).__name__, done.place)
+        details = error_details(error, graph, roots, operations, history)
+        entry.details = details
+        if details.problem is not None:
+            created = [n for n, key in operations.items() if key == details.problem.node]
+            entry.identities = created[:1]
+        self._add(FrameKind.FAILED_BACKWARD, graph, self._state.log(entry))
 
     # Gradients and steps.
 
-    def _after_grad(self, note: Entry) -> None:
-        what = note.word
-        if what == "grad":  # assigned: ``w.grad = None``
-            what = note.detail if note.count > 1 else f".grad {note.detail}"
+    def _after_grad(self, entry: Entry) -> None:
         with quietly(), collector_paused():
-            self._add(Frame(f"after {what}", self.snapshots.now()))
+            self._add(FrameKind.AFTER_GRADIENT_CHANGE, self.snapshots.now(), entry)
 
     def before_step(self, optimizer: Any, args: Any, kwargs: Any) -> None:
         """An optimizer begins a step."""
-        if threading.get_ident() != self._thread:
+        if threading.get_ident() != self._thread or self._state.is_other_task():
             return
-        self._watch.flush()
+        self._state.end_gradient_change()
         try:
             with quietly():
-                self._versions = [
-                    (weakref.ref(tensor), version_of(tensor))
-                    for group in optimizer.param_groups
-                    for tensor in group["params"]
-                ]
+                self._held = _held_by(optimizer)
         except Exception as error:
-            self._watch.stumbled(error)
-        self._watch.stepping = sys._getframe(1).f_code
-        self._watch.update_alert()
+            self._state.failed(error)
+        self._state.stepping = sys._getframe(1).f_code
+        self._state.update_alert()
 
     def after_step(self, optimizer: Any, args: Any, kwargs: Any) -> None:
         """An optimizer has ended a step: one event, whatever it did."""
-        if threading.get_ident() != self._thread:
+        if threading.get_ident() != self._thread or self._state.is_other_task():
             return
-        watch = self._watch
-        watch.stepping = None
-        watch.update_alert()
+        state = self._state
+        state.stepping = None
+        state.update_alert()
         try:
             with quietly(), collector_paused():
-                self._tell_step(type(optimizer).__name__)
+                self._log_step(type(optimizer).__name__)
         except Exception as error:
-            watch.stumbled(error)
+            state.failed(error)
 
-    def _tell_step(self, optimizer: str) -> None:
-        watch = self._watch
-        changed = [
-            (tensor, version)
-            for ref, version in self._versions
-            if (tensor := ref()) is not None and version_of(tensor) != version
-        ]
-        leaves = [watch.provenance.leaf(tensor) for tensor, _ in changed if tensor.requires_grad]
-        names = [leaf.name for leaf in leaves if leaf.name]
-        what = f"{len(changed)} of {len(self._versions)} parameters"
-        if 0 < len(names) == len(changed) <= 4:
-            what = ", ".join(names)
-        place = watch.place()
-        for tensor, before in changed:
-            storage = (place_of(tensor) or (None,))[0]
+    def _log_step(self, optimizer: str) -> None:
+        state, place = self._state, self._state.place()
+        held: list[Hashable] = []
+        changed: list[Hashable] = []
+        names, values = [], []
+        for each in self._held:
+            tensor = each.ref()
+            if tensor is None:
+                continue
+            record = state.provenance.leaf(tensor) if tensor.requires_grad else None
+            identity = next(state.provenance.identities(tensor), None)
+            held.append(identity)
             after = version_of(tensor)
-            watch.changes.append(
-                InPlaceChange("step", place, storage, before, after, creation_count())
+            if after != each.version:
+                changed.append(identity)
+                names.append(record.name if record is not None else "")
+                values.append(None if each.values is None else not _is_same(tensor, each.values))
+                storage = (place_of(tensor) or (None,))[0]
+                state.changes.append(
+                    InPlaceChange("step", place, storage, each.version, after, creation_count())
+                )
+        count, has_values = len(self._held), None not in values
+        self._held = []
+
+        def details(key_of: KeyOf) -> StepDetails:
+            return StepDetails(
+                optimizer,
+                tuple(filter(None, map(key_of, held))),
+                tuple(filter(None, map(key_of, changed))),
+                count,
+                len(changed),
+                sum(map(bool, values)) if has_values else None,
+                tuple(names),
             )
-        self._versions = []
-        note = Entry(EventKind.STEP, "step", place, optimizer, f"changed {what}")
+
+        entry = Entry(EventKind.STEP, "step", place, optimizer, changed, details=details)
+        entry.count = len(changed)
         if self._pass is not None:  # in a hook: the frame after the pass shows it
-            self._pass.steps.append(note)
+            self._pass.steps.append(entry)
             return
-        watch.journal.entries.append(note)
-        self._add(Frame("after step", self.snapshots.now()))
+        state.event_log.entries.append(entry)
+        self._add(FrameKind.AFTER_STEP, self.snapshots.now())
 
     # Marks and the end.
 
-    def mark(self, name: str) -> None:
-        """Take a frame by hand."""
-        self._add(Frame(f"mark: {name}", self.snapshots.now(with_outputs=True)), always=True)
+    def mark(self, entry: Entry) -> None:
+        """Take a frame that the program asked for."""
+        self._add(FrameKind.MARK, self.snapshots.now(with_outputs=True), entry)
 
     def end(self, error: BaseException | None) -> None:
-        """The recording ends; an error that ends it is told, unless backward has told it."""
-        watch = self._watch
+        """The recording ends; an error that ends it is logged, unless backward raised it."""
+        state = self._state
         try:
             with quietly():
-                watch.paused, watch.stepping = False, None
-                watch.flush()
-                watch.update_alert()
+                state.paused, state.stepping = False, None
+                state.end_gradient_change()
+                state.update_alert()
                 quiet_exit = isinstance(error, (SystemExit, GeneratorExit))
                 if error is not None and id(error) != self._seen_error and not quiet_exit:
-                    kind = type(error).__name__
-                    text = str(error).partition("\n")[0][:200]
-                    watch.log(EventKind.ERROR, kind, self._place_of(error), detail=text)
-                    self._add(Frame(kind, self.snapshots.now(with_outputs=True)), always=True)
-                elif watch.journal.count + len(watch.journal.entries) > self._rows:
-                    self._add(Frame("end", self.snapshots.now(with_outputs=True)))
-                elif not self.moments.count:
-                    self._add(Frame("end", GradGraph()))
+                    entry = Entry(EventKind.ERROR, type(error).__name__, self._place_of(error))
+                    entry.details = ErrorDetails(entry.word, str(error))
+                    graph = self.snapshots.now(with_outputs=True)
+                    self._add(FrameKind.ERROR, graph, state.log(entry))
+                elif state.event_log.count + len(state.event_log.entries) > self._rows:
+                    self._add(FrameKind.END, self.snapshots.now(with_outputs=True))
+                elif not self.frame_store.count:
+                    self._add(FrameKind.END, GradGraph())
         except Exception as mistake:
-            watch.stumbled(mistake)
+            state.failed(mistake)
 
     def _place_of(self, error: BaseException) -> CodeLocation:
         place, trace = CodeLocation(None, 0), error.__traceback__
         while trace is not None:
-            if self._watch.verdicts[trace.tb_frame.f_code.co_filename]:
+            if self._state.verdicts[trace.tb_frame.f_code.co_filename]:
                 place = CodeLocation(trace.tb_frame.f_code, trace.tb_lasti)
             trace = trace.tb_next
         return place
 
-    def _add(self, frame: Frame, always: bool = False) -> None:
-        journal = self._watch.journal
-        self.moments.add(frame, always)
+    def _add(
+        self,
+        kind: FrameKind,
+        graph: GradGraph,
+        entry: Entry | None = None,
+        added: Sequence[tuple[str, GradientDetails]] = (),
+    ) -> None:
+        """Add a frame.
+
+        Args:
+            kind: what moment it is.
+            graph: what autograd had recorded.
+            entry: what it is taken for.
+            added: the gradients that a backward pass added to, by name.
+        """
+        event_log = self._state.event_log
+        self._rows = event_log.count + len(event_log.entries)
+        word, action, count = "", None, 1
+        if entry is not None:
+            word = entry.word if entry.name is None or kind is not FrameKind.MARK else entry.name
+            action, count = entry.action, entry.count
+        title = with_gradients(frame_title(kind, self._passes, word, action, count), added)
+        frame = Frame(title, graph, "", kind, self._passes, self._rows - 1)
+        self.frame_store.add(frame, word, always=kind in _ALWAYS)
         self.snapshots.keys.turn()
-        self._rows = journal.count + len(journal.entries)
 
 
-def _options(call: BackwardCall, done: _Pass) -> str:
-    words = [
-        "gradient given" if done.given else "",
-        "retain_graph" if call.retain_graph and not call.create_graph else "",
-        "create_graph" if call.create_graph else "",
-        f"inputs: {len(call.inputs)}" if call.inputs and call.accumulates else "",
+def _held_by(optimizer: Any) -> list[_Held]:
+    """The parameters of an optimizer; their values too, unless there are too many."""
+    tensors = [tensor for group in optimizer.param_groups for tensor in group["params"]]
+    is_small = sum(tensor.numel() for tensor in tensors) <= _COMPARED
+    return [
+        _Held(
+            weakref.ref(tensor),
+            version_of(tensor),
+            tensor.detach().clone() if is_small and _is_readable(tensor) else None,
+        )
+        for tensor in tensors
     ]
-    return ", ".join(filter(None, words))
+
+
+def _is_readable(tensor: torch.Tensor) -> bool:
+    return type(tensor) in (torch.Tensor, nn.Parameter) and tensor.device.type == "cpu"
+
+
+def _is_same(tensor: torch.Tensor, before: torch.Tensor) -> bool:
+    """Whether the values are as before; NaN is the same as NaN."""
+    if torch.equal(tensor, before):
+        return True
+    finite, was_finite = tensor.nan_to_num(), before.nan_to_num()
+    return torch.equal(tensor.isnan(), before.isnan()) and torch.equal(finite, was_finite)
 
 
 def _is_transform(verdicts: UserFiles) -> bool:
@@ -328,3 +441,15 @@ def _is_transform(verdicts: UserFiles) -> bool:
             return True
         frame = frame.f_back
     return False
+
+
+def _distinct(roots: Sequence[Any]) -> list[Any]:
+    """The roots of a backward pass, each once: ``backward([x, x], ...)`` is allowed."""
+    found: dict[Hashable, Any] = {}
+    for root in roots:
+        if isinstance(root, torch.Tensor):
+            node = root.grad_fn
+            found.setdefault(id(root) if node is None else (node, root.output_nr), root)
+        elif root is not None:
+            found.setdefault((root.node, root.output_nr), root)
+    return list(found.values())

@@ -11,7 +11,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from gradviz.capture.autograd.engine import BackwardCall, listen, unlisten
 from gradviz.capture.autograd.tensors import quietly
-from gradviz.capture.tensors.names import local_variables
+from gradviz.capture.tensors.names import locals_of
 from gradviz.recording.source_lines import UserFiles, user_frame
 
 __all__ = ["Passes", "variables_around"]
@@ -107,7 +107,7 @@ def variables_around(frame: FrameType | None, within: str) -> dict[str, object]:
     for each in reversed(frames):
         found.update(each.f_globals)
     for each in reversed(frames):
-        found.update(_with_attributes(local_variables(each)))
+        found.update(_with_attributes(locals_of(each)))
     return found
 
 

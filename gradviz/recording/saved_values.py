@@ -6,60 +6,69 @@ Only those of operations whose derivative can be zero or not finite: an explanat
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from itertools import islice
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 
-from gradviz.capture.autograd.nodes import NodeReader, operation_type, read_saved, sequence_number
+from gradviz.capture.autograd.nodes import (
+    NodeReader,
+    operation_type,
+    read_saved,
+    sequence_number,
+    visit_ancestors,
+)
 from gradviz.capture.autograd.operations import type_text
 from gradviz.capture.tensors.summary import FEW, readable
-from gradviz.capture.tracing.walk import visit_ancestors
 from gradviz.graph import TensorSummary
-from gradviz.graph.operations import forward_word, operation
+from gradviz.graph.operations import Operation, forward_word, operation
 
 __all__ = ["Contents", "contents_of"]
 
 Contents = Mapping[str, Mapping[str, TensorSummary]]
-"""By the keys of operations: the tensors saved as ``result``, ``self`` and ``other``."""
+"""For keys of operations: what is known of the tensors that they saved, by the saved names."""
 
 _MOST = 1 << 22  # elements read before a pass: a few milliseconds
 _MOST_NODES = 512  # a hundredth of a millisecond each, however small what they have saved
+_MOST_PROBED = 4096  # saved tensors of which the first element is looked at
+_READ = ("result", "self", "other", "total_weight", "S", "L")
 
 
 def contents_of(roots: Sequence[Any], operations: Mapping[int, str]) -> Contents:
     """Read what operations have saved, the last first; no hook runs.
 
-    The number of nodes and elements is limited: of a long loop, its end is read.
+    The number of nodes and elements is limited: of a long loop, its end is read. A factor of a
+    product, or the weight of a normalisation, is read when its first element is 0: it matters only
+    whether all of it is.
 
     Args:
         roots: what backward starts from.
         operations: keys by creation number.
     """
     readings: list[tuple[str, str, torch.Tensor]] = []
-    left, reader = _MOST, NodeReader()
+    probed: list[tuple[str, str, torch.Tensor]] = []
+    reader, asked = NodeReader(), 0
     starts = (getattr(root, "grad_fn", None) for root in roots)
-    asked = (
-        node
-        for node, _ in visit_ancestors(node for node in starts if node is not None)
-        if operation(forward_word(type(node).__name__)).read
-    )
-    for node in islice(asked, _MOST_NODES):
+    for node, _ in visit_ancestors(node for node in starts if node is not None):
+        row = operation(forward_word(type(node).__name__))
+        if not (row.read or row.factors or row.normalizes):
+            continue
         key = operations.get(sequence_number(node))
-        if key is None:
+        is_read = row.read and asked < _MOST_NODES
+        asked += row.read
+        if key is None or not (is_read or len(probed) < _MOST_PROBED):
             continue
         kind = operation_type(node)
         _, *made = reader.read_output(node, 0)
         for name, held in zip(kind.saved, read_saved(node, kind)[1], strict=False):
-            if name in ("result", "self", "other") and isinstance(held, torch.Tensor):
-                data = _plain(held)
-                # A hook may have packed it as a tensor of another dtype or device.
-                if data is None or made != [type_text(data.dtype), type_text(data.device)]:
-                    continue
-                if data.numel() <= left:
-                    left -= data.numel()
-                    readings.append((key, name, data))
+            wanted = readings if is_read and name in _READ else probed
+            if wanted is probed and name not in _zero_names(row):
+                continue
+            data = _plain(held) if isinstance(held, torch.Tensor) else None
+            # A hook may have packed it as another kind.
+            if data is not None and made == [type_text(data.dtype), type_text(data.device)]:
+                wanted.append((key, name, data))
+    readings = [*_within_limit([*readings, *_beginning_with_zero(probed)])]
     found: dict[str, dict[str, TensorSummary]] = {}
     for (key, name, _), summary in zip(readings, _summaries(readings), strict=True):
         if summary is not None:
@@ -67,11 +76,42 @@ def contents_of(roots: Sequence[Any], operations: Mapping[int, str]) -> Contents
     return found
 
 
+def _zero_names(row: Operation) -> tuple[str, ...]:
+    """Under which names an operation saves what blocks a gradient when it is all zeros."""
+    if row.normalizes:
+        return ("weight",)
+    return tuple(row.saves[number] for number in row.factors or () if number < len(row.saves))
+
+
+def _within_limit(
+    readings: Sequence[tuple[str, str, torch.Tensor]],
+) -> Iterator[tuple[str, str, torch.Tensor]]:
+    left = _MOST
+    for reading in readings:
+        if (size := reading[2].numel()) <= left:
+            left -= size
+            yield reading
+
+
+def _beginning_with_zero(
+    probed: Sequence[tuple[str, str, torch.Tensor]],
+) -> Iterator[tuple[str, str, torch.Tensor]]:
+    """Those whose first element is 0; one copy for each device."""
+    by_device: dict[torch.device, list[tuple[str, str, torch.Tensor]]] = {}
+    for each in probed:
+        by_device.setdefault(each[2].device, []).append(each)
+    for group in by_device.values():
+        with torch.no_grad():
+            firsts = [data[(0,) * data.dim()].float() for *_, data in group]
+            values = torch.stack(firsts).tolist()
+        yield from (each for each, value in zip(group, values, strict=True) if value == 0)
+
+
 def _plain(held: torch.Tensor) -> torch.Tensor | None:
     """The data, or None if it is not floating point or reading it has side effects."""
     try:
-        data, note = readable(held)
-        is_real = data is not None and (data.is_floating_point() and not note)
+        data, entry = readable(held)
+        is_real = data is not None and (data.is_floating_point() and not entry)
         return data if is_real and data is not None and data.numel() else None
     except Exception:
         return None

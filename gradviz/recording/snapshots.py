@@ -14,13 +14,15 @@ from torch import nn
 
 from gradviz.capture.autograd.engine import creation_count
 from gradviz.capture.tensors.names import Named, Names
+from gradviz.capture.tensors.subjects import maker_of
 from gradviz.capture.tracing.tracer import Labels
+from gradviz.errors import SubjectError
 from gradviz.graph import Cause, GradGraph
 from gradviz.recording.hooks import HookedTensor, held_with_hooks
 from gradviz.recording.live_outputs import live_outputs, sharing_outputs
-from gradviz.recording.provenance import CutLeaves, Leaf, leaves_in
+from gradviz.recording.provenance import CutLeaves, CutSite, Leaf, leaves_in
 from gradviz.recording.saved_values import Contents, contents_of
-from gradviz.recording.source_lines import CodeLocation, user_frame
+from gradviz.recording.source_lines import user_frame
 from gradviz.recording.stable_trace import (
     Additions,
     Keys,
@@ -34,7 +36,7 @@ from gradviz.recording.stable_trace import (
 from gradviz.recording.state import RecordingState
 from gradviz.recording.untracked_overlay import UntrackedOverlay
 
-__all__ = ["Snapshots", "CutOff"]
+__all__ = ["SnapshotSeries", "CutOff"]
 
 
 class CutOff(NamedTuple):
@@ -44,14 +46,16 @@ class CutOff(NamedTuple):
         target: key of the untracked tensor that got its data.
         cause: why.
         source: the line.
+        word: the function that cut it, "" when it is not known.
     """
 
     target: str
     cause: Cause
     source: str
+    word: str = ""
 
 
-class Snapshots:
+class SnapshotSeries:
     """Takes one snapshot after the other, with the same key for a node in all of them.
 
     Args:
@@ -89,7 +93,7 @@ class Snapshots:
     @property
     def roots(self) -> list[Any]:
         """The roots of the latest backward pass that are alive."""
-        return [root for ref in self._roots if (root := ref()) is not None]
+        return [root for ref in self._roots if (root := ref()) is not None and _is_traceable(root)]
 
     def before_backward(self, roots: Sequence[Any]) -> GradGraph:
         """The graph at the end of a forward pass."""
@@ -105,7 +109,7 @@ class Snapshots:
 
     def after_backward(self, has_grown: bool) -> GradGraph:
         """The graph after a backward pass: where possible the one before it, renewed."""
-        self._state.journal.settle()
+        self._state.event_log.flush()
         renewed = None if has_grown else renew_after_backward(self.snapshot, self._state)
         names = self._names_before()
         if renewed is None:
@@ -122,9 +126,10 @@ class Snapshots:
         names, roots = self._names(), self.roots
         new: list[torch.Tensor] = []
         if with_outputs or not self._roots:
-            new = live_outputs(self._state, self._since, roots, names)
+            outputs = live_outputs(self._state, self._since, roots, names)
+            new = [output for output in outputs if _is_traceable(output)]
         if len(roots) < len(self._roots) and not new:
-            self._state.journal.settle()
+            self._state.event_log.flush()
             self.snapshot = renew(self.snapshot, self._state)
             return self._finish(self._overlay(names))
         return self.trace([*roots, *new], names)
@@ -133,7 +138,7 @@ class Snapshots:
         """Trace some roots, live outputs that share operations with them, and cut off branches."""
         state, before = self._state, self.snapshot.graph
         names = self._names() if names is None else names
-        state.journal.settle()
+        state.event_log.flush()
         additions = Additions()
         self.snapshot = take(roots, additions, names, state, self.keys)
         additions.results = sharing_outputs(state, self.snapshot.operations, roots)
@@ -162,11 +167,12 @@ class Snapshots:
             The cuts, by the keys of the leaves.
         """
         cut_leaves = self._cut_leaves.get(graph, {})
-        seen: dict[tuple[Cause, CodeLocation], int] = {}
+        seen: dict[CutSite, int] = {}
         found: dict[str, list[CutOff]] = {}
         for key in sorted(cut_leaves.keys() & set(targets), key=lambda key: int(key[1:])):
             for where, leaves in cut_leaves[key].items():
-                cut = CutOff(key, where[0], self._state.lines.line(*where[1]).source)
+                source = self._state.lines.line(*where.place).source
+                cut = CutOff(key, where.cause, source, where.word)
                 for number in leaves_in(leaves & ~seen.get(where, 0)):
                     found.setdefault(self.keys.of(Leaf(number).identity), []).append(cut)
                 seen[where] = seen.get(where, 0) | leaves
@@ -231,3 +237,12 @@ class Snapshots:
         for named in entries:
             found.setdefault(id(named.tensor), named)
         return Names(list(found.values()))
+
+
+def _is_traceable(root: torch.Tensor) -> bool:
+    """Whether torch reports what made a root: not of a view whose base was changed in place."""
+    try:
+        maker_of(root)
+    except SubjectError:
+        return False
+    return True

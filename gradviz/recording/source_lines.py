@@ -20,6 +20,7 @@ from typing import NamedTuple
 import torch
 
 from gradviz.cells import cell_name
+from gradviz.facts import SourceLocation
 
 __all__ = [
     "NOWHERE",
@@ -27,6 +28,8 @@ __all__ = [
     "SourceLines",
     "CodeLocation",
     "UserFiles",
+    "called_function",
+    "is_library",
     "user_frame",
     "user_place",
 ]
@@ -49,13 +52,23 @@ NOWHERE = CodeLocation(None, 0)
 
 
 class SourceLine(NamedTuple):
-    """A place as a reader knows it: ``train.py:12`` and the variable assigned there, or ""."""
+    """A place as a reader knows it.
 
-    source: str
+    Args:
+        location: the line.
+        target: the variable that it assigns or changes; "" for none.
+    """
+
+    location: SourceLocation
     target: str
 
+    @property
+    def source(self) -> str:
+        """The line as text: ``"train.py:12"``; "" when it is not known."""
+        return str(self.location)
 
-NO_LINE = SourceLine("", "")
+
+NO_LINE = SourceLine(SourceLocation(), "")
 
 
 def _folder(path: str) -> str:
@@ -88,6 +101,15 @@ class UserFiles(dict[str, bool]):
         return verdict
 
 
+def called_function(frame: FrameType | None, verdicts: UserFiles) -> str:
+    """The function that the user's code called, from a frame inside it; "" if there is none."""
+    name = ""
+    while frame is not None and not verdicts[frame.f_code.co_filename]:
+        name = frame.f_code.co_name
+        frame = frame.f_back
+    return name
+
+
 def _is_users(filename: str) -> bool:
     if filename.startswith("<"):
         return not filename.startswith(_GENERATED)
@@ -98,6 +120,38 @@ def _is_users(filename: str) -> bool:
         if path.startswith(folder):
             return path[len(folder) :].startswith(_INSTALLED)
     return True
+
+
+def is_library(filename: str) -> bool:
+    """Whether a file outside torch belongs to a library that the user's program calls.
+
+    That is one that is installed, and one that was imported from a folder that is neither the
+    working directory nor that of the main script.
+
+    Example:
+        >>> is_library("/usr/lib/python3/site-packages/lib/decode.py"), is_library("<stdin>")
+        (True, False)
+    """
+    if filename.startswith("<") or cell_name(filename):
+        return False
+    path = Path(os.path.realpath(filename))
+    if {"site-packages", "dist-packages"} & set(path.parts):
+        return True
+    main = getattr(sys.modules.get("__main__"), "__file__", None)
+    own = {_import_folder(Path(os.path.realpath(main)))} if main else set()
+    try:
+        own.add(Path.cwd())
+    except OSError:  # the folder is gone
+        return False
+    return _import_folder(path) not in own
+
+
+def _import_folder(path: Path) -> Path:
+    """The folder from which a file is imported: the first one above it that is not a package."""
+    folder = path.parent
+    while (folder / "__init__.py").exists() and folder != folder.parent:
+        folder = folder.parent
+    return folder
 
 
 def user_frame(frame: FrameType | None, verdicts: UserFiles) -> FrameType | None:
@@ -155,12 +209,13 @@ class SourceLines:
         return found[1] if is_last or offset >= 0 else found[2]
 
     def _look(self, code: CodeType, offset: int) -> SourceLine:
-        span = _span(code, offset)
+        file, span = self._display(code.co_filename), _span(code, offset)
         if not span[0]:
-            return SourceLine(self._display(code.co_filename), "")
-        source = f"{self._display(code.co_filename)}:{span[0]}"
-        text = "".join(linecache.getlines(code.co_filename))
-        return SourceLine(source, _targets(text).get(span, "") if text else "")
+            return SourceLine(SourceLocation(file), "")
+        lines = linecache.getlines(code.co_filename)
+        text = lines[span[0] - 1].strip() if span[0] <= len(lines) else ""
+        target = _targets("".join(lines)).get(span, "") if lines else ""
+        return SourceLine(SourceLocation(file, span[0], span[2], text), target)
 
     def _display(self, filename: str) -> str:
         found = self._displayed.get(filename)

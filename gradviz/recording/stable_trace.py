@@ -15,12 +15,17 @@ from typing import Any, NamedTuple
 
 import torch
 
-from gradviz.capture.autograd.nodes import operation_type, read_saved, sequence_number
+from gradviz.capture.autograd.nodes import (
+    operation_type,
+    read_saved,
+    sequence_number,
+    visit_ancestors,
+)
 from gradviz.capture.autograd.tensors import version_of
 from gradviz.capture.tensors.names import Names
 from gradviz.capture.tensors.summary import summarize
 from gradviz.capture.tracing.tracer import copy_graph, trace_subjects
-from gradviz.capture.tracing.walk import NO_GRADIENT, Walk, key_at, visit_ancestors
+from gradviz.capture.tracing.walk import NO_GRADIENT, Walk, key_at
 from gradviz.graph import Buffers, GradGraph, NodeKind
 from gradviz.recording.provenance import Leaf, UntrackedTensor
 from gradviz.recording.state import RecordingState
@@ -39,6 +44,7 @@ __all__ = [
 _SPARE = 4_096  # identities that are kept although no frame shows them
 _ROUNDS = 8
 _UNKNOWN = (None, None)
+_LESS_KNOWN = (Buffers.FREED, Buffers.UNKNOWN)
 
 
 class Keys:
@@ -62,6 +68,13 @@ class Keys:
     def known(self, identity: Hashable) -> str:
         """The key of a node, "" if no frame has shown it."""
         return self._keys.get(identity, "")
+
+    def merge(self, pairs: list[tuple[Hashable, Hashable]]) -> None:
+        """Give each second identity the key of the first one, if it has none."""
+        for old, new in pairs:
+            if (key := self._keys.get(old)) is not None:
+                self._keys.setdefault(new, key)
+        pairs.clear()
 
     def assign(self, identities: Mapping[str, Hashable]) -> dict[str, str]:
         """Keys for a whole graph, given the identity of each node by its key there."""
@@ -104,6 +117,12 @@ def identities_of(
     neighbors = _Neighbors.of(graph, {key for key in rest if key not in known})
     for key in rest:
         found[key] = known[key] if key in known else _of_tensor(graph, key, neighbors, created)
+    if len(set(found.values())) < len(found):  # two nodes must never become one
+        used: set[Hashable] = set()
+        for key, identity in found.items():
+            if identity in used:
+                found[key] = identity, "again", key
+            used.add(identity)
     return found
 
 
@@ -196,7 +215,7 @@ class _NodeRecords:
         """Put on each operation the line that made it, and the variable that got its result."""
         state, created_of = self._state, self.created
         mixed, in_place, start = state.mixed, state.in_place, state.started_at
-        find, line_of, span_of = state.journal.find, state.journal.line, state.spans.of
+        find, line_of, span_of = state.event_log.find, state.event_log.line, state.module_stack.of
         in_question: dict[str, tuple[int, int]] = {}
         for key, data in walk.nodes.items():
             if "sequence_nr" not in data:
@@ -209,7 +228,7 @@ class _NodeRecords:
             if index < 0:
                 continue
             line, end = line_of(index)
-            if not data["grad_fn"][-1].isdigit() and _is_foreign(data, state.journal.word(index)):
+            if not data["grad_fn"][-1].isdigit() and _is_foreign(data, state.event_log.word(index)):
                 continue
             if line.source:
                 data["source"] = line.source
@@ -242,8 +261,14 @@ _NOT_NUMBERED = ("CopySlices", "CopyBackwards", "AsStridedBackward", "UnbindBack
 
 
 def keep_options(snapshot: Snapshot, before: GradGraph) -> None:
-    """Keep a number that an operation was called with: it is freed with the saved tensors."""
+    """Keep what a frame before knew of operations, and backward has freed.
+
+    That is a number that the operation was called with, and that it saved nothing.
+    """
     for key, data in snapshot.graph.nodes(data=True):
+        had = before.nodes[key].get("buffers") if key in before else None
+        if had is Buffers.NOTHING_SAVED and data.get("buffers") in _LESS_KNOWN:
+            data["buffers"] = had
         if "untracked_inputs" in data and key in before:
             old = before.nodes[key]
             if "other" in old.get("options", {}) and "other" not in data.get("options", {}):
@@ -278,6 +303,7 @@ def take(
         state: has the source lines and the records of leaves.
         keys: gives out the keys.
     """
+    keys.merge(state.provenance.same_node)
     everything = (*roots, *additions.results, *additions.branches)
     if not everything:
         return Snapshot()

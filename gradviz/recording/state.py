@@ -17,14 +17,17 @@ import torch
 from gradviz.capture.autograd.engine import creation_count
 from gradviz.capture.autograd.nodes import sequence_number
 from gradviz.capture.autograd.tensors import quietly
+from gradviz.facts import Action
 from gradviz.graph import Cause
 from gradviz.recording.event_log import Entry, EventLog
 from gradviz.recording.function_names import SHAPE_ONLY, word_of
 from gradviz.recording.hooks import Hooks
+from gradviz.recording.intercept import tasks
 from gradviz.recording.module_stack import ModuleStack
 from gradviz.recording.provenance import (
     NO_ANCESTORS,
     CutLeaves,
+    CutSite,
     Input,
     Leaf,
     OperationOutput,
@@ -33,7 +36,7 @@ from gradviz.recording.provenance import (
     merge_cut_leaves,
 )
 from gradviz.recording.reachability import Reachability
-from gradviz.recording.source_lines import NOWHERE, CodeLocation, SourceLines, UserFiles, user_place
+from gradviz.recording.source_lines import CodeLocation, SourceLines, UserFiles, user_place
 from gradviz.story import EventKind
 
 __all__ = [
@@ -52,7 +55,7 @@ DEBUG = "GRADVIZ_DEBUG"
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 Handler = Callable[["RecordingState", Any, tuple[Any, ...], dict[str, Any]], Any]
 
-_SETTLE_AFTER = 50_000  # operations without any milestone
+_FLUSH_AFTER = 50_000  # operations without any frame
 _MOST_CHANGES = 1_000
 _NOT_INPUTS = {"batch_norm": (1, 2), "instance_norm": (1, 2)}  # running statistics are outputs
 
@@ -106,41 +109,42 @@ class RecordingState:
     """What one recording knows while its program runs.
 
     Args:
-        journal: takes the events.
+        event_log: takes the events.
         lines: turns places into lines.
         handlers: what to do with a function of torch; None for a plain operation.
 
     Attributes:
-        spans: in which module what happened.
+        module_stack: in which module what happened.
         alert: whether the next call needs a look before it is made.
         paused: whether a backward pass runs; what it calls is no part of the program.
-        limit: the count of nodes at which to settle the journal.
+        limit: the count of nodes at which to flush the event log.
         mixed: for operations of the graph, by the end of their numbers: the tensors outside the
             graph that went in, in order.
         in_place: for those that worked in place, what they are called.
         changes: the latest changes in place.
         notes: what went wrong in the recording itself.
         walked: finds the leaves behind a node.
-        on_settled_grad: called with the event when a run of changes to ``.grad`` is over.
+        on_gradient_change: called with the event when a run of changes to ``.grad`` is over.
     """
 
     def __init__(
-        self, journal: EventLog, lines: SourceLines, handlers: dict[Any, Handler | None]
+        self, event_log: EventLog, lines: SourceLines, handlers: dict[Any, Handler | None]
     ) -> None:
-        self.journal = journal
+        self.event_log = event_log
         self.lines = lines
         self.handlers = handlers
-        self.spans = ModuleStack({})
+        self.module_stack = ModuleStack({})
         self.verdicts = UserFiles()
         self.provenance = Provenance()
-        self.hooks = Hooks(self.verdicts, self.stumbled)
+        self.hooks = Hooks(self.verdicts, self.failed)
         self.alert = False
         self.paused = False
         self.stepping: CodeType | None = None
+        self.task: Callable[[], object] | None = None
         self.pending: Entry | None = None
         self.pending_leaves: dict[int, Leaf] = {}
         self.started_at = creation_count()
-        self.limit = self.started_at + _SETTLE_AFTER
+        self.limit = self.started_at + _FLUSH_AFTER
         self.mixed: dict[int, list[Input]] = {}
         self.in_place: dict[int, str] = {}
         self.changes: deque[InPlaceChange] = deque(maxlen=_MOST_CHANGES)
@@ -148,66 +152,80 @@ class RecordingState:
         self.grad_expected = torch.is_grad_enabled()
         self.inference = torch.is_inference_mode_enabled()
         self.gradient_given: bool | None = None
-        self.on_settled_grad: Callable[[Entry], None] = lambda note: None
+        self.on_gradient_change: Callable[[Entry], None] = lambda entry: None
         self.reachability = Reachability(self.provenance, self._flowed_in)
 
     def place(self) -> CodeLocation:
         """The user's place, from here outwards."""
         return user_place(sys._getframe(1), self.verdicts)
 
-    def stumbled(self, error: Exception) -> None:
+    def failed(self, error: Exception) -> None:
         """The recording made a mistake: say so, and let the program go on."""
         if os.environ.get(DEBUG):
             raise error
-        note = f"the recording missed something: {type(error).__name__}: {error}"
-        if note not in self.notes and len(self.notes) < 10:
-            self.notes.append(note)
+        entry = f"the recording missed something: {type(error).__name__}: {error}"
+        if entry not in self.notes and len(self.notes) < 10:
+            self.notes.append(entry)
 
-    def settle(self) -> None:
+    def flush(self) -> None:
         """Number what has happened so far."""
-        self.limit = creation_count() + _SETTLE_AFTER
-        self.journal.settle()
+        self.limit = creation_count() + _FLUSH_AFTER
+        self.event_log.flush()
 
     def turn(self) -> None:
         """A backward pass has ended: forget what is long past."""
-        self.journal.turn()
+        self.event_log.turn()
         self.reachability.turn()
-        start = self.journal.first_start
-        self.spans.forget(start)
+        start = self.event_log.first_start
+        self.module_stack.forget(start)
         for known in (self.mixed, self.in_place):
             for end in list(takewhile(lambda end: end <= start, known)):
                 del known[end]
 
     def update_alert(self) -> None:
-        """Say whether the next call needs a look."""
-        self.alert = self.paused or self.stepping is not None or self.pending is not None
+        """Set ``alert``: whether `attend` is to be asked before the next call."""
+        waits = self.stepping is not None or self.pending is not None
+        self.alert = self.paused or waits or self.task is not None
+
+    def is_other_task(self) -> bool:
+        """Whether an asyncio task runs that is not the one that is recorded."""
+        return self.task is not None and tasks.current() is not self.task()
 
     def attend(self, handler: Handler | None) -> bool:
-        """Before a call, when there is reason to look: whether to record it."""
-        if self.paused:
+        """Whether to record the next call."""
+        if self.paused or self.is_other_task():
             return False
-        if self.stepping is not None and not torch.is_grad_enabled():
-            frame: Any = sys._getframe(2)
-            while frame is not None:
-                if frame.f_code is self.stepping:
-                    return False
-                frame = frame.f_back
-            self.stepping = None  # the step has ended with an error
+        if self.stepping is not None and not torch.is_grad_enabled() and self._is_in_step():
+            return False
         if self.pending is not None and handler is None:
-            self.flush()
+            self.end_gradient_change()
         self.update_alert()
         return True
 
-    def flush(self) -> None:
+    def _is_in_step(self) -> bool:
+        """Whether an optimizer makes the call, and not the closure that it was given."""
+        stepping: Any = self.stepping
+        has_user_code = self.verdicts[stepping.co_filename]
+        frame: Any = sys._getframe(3)
+        is_closure = False
+        while frame is not None:
+            if frame.f_code is stepping:
+                return has_user_code or not is_closure
+            is_closure = is_closure or self.verdicts[frame.f_code.co_filename]
+            frame = frame.f_back
+        self.stepping = None  # the step has ended with an error
+        return False
+
+    def end_gradient_change(self) -> None:
         """A run of changes to ``.grad`` is over."""
         if self.pending is not None:
-            note, self.pending = self.pending, None
+            entry, self.pending = self.pending, None
             self.pending_leaves = {}
             self.update_alert()
             try:
-                self.on_settled_grad(note)
+                self.on_gradient_change(entry)
             except Exception as error:
-                self.stumbled(error)
+                self.failed(error)
 
     def is_inside(self) -> bool:
         """Whether torch itself has switched gradients off: in the forward of a ``Function``."""
@@ -215,13 +233,13 @@ class RecordingState:
             return False
         return not torch.is_inference_mode_enabled()
 
-    def guard(self, look: Callable[[RecordingState, TorchCall], None], call: TorchCall) -> None:
+    def guard(self, before: Callable[[RecordingState, TorchCall], None], call: TorchCall) -> None:
         """Look at a call; a mistake in that must not reach the program."""
         try:
             with quietly():
-                look(self, call)
+                before(self, call)
         except Exception as error:
-            self.stumbled(error)
+            self.failed(error)
 
     def made(self, func: Any, arguments: Arguments, result: Any, before: int) -> None:
         """A call returned something that is not plainly an operation over the graph."""
@@ -232,7 +250,7 @@ class RecordingState:
                     place = user_place(sys._getframe(2), self.verdicts)
                     self._sort(func, arguments, outputs, before, place)
         except Exception as error:
-            self.stumbled(error)
+            self.failed(error)
 
     def _sort(
         self,
@@ -249,8 +267,8 @@ class RecordingState:
         after = creation_count()
         if tracked and after > before:
             reference = tuple(map(weakref.ref, tracked))
-            self.journal.entries.append((before, after, func, *place, reference))
-            self.note_inputs(after, func, arguments)
+            self.event_log.entries.append((before, after, func, *place, reference))
+            self.add_mixed_inputs(after, func, arguments)
             lost = [output for output in new if not output.requires_grad]
             if lost:
                 self.outside(word_of(func), given, lost, place)
@@ -259,7 +277,7 @@ class RecordingState:
         elif new:
             self.outside(word_of(func), given, new, place)
 
-    def note_inputs(self, end: int, func: Any, arguments: Arguments) -> None:
+    def add_mixed_inputs(self, end: int, func: Any, arguments: Arguments) -> None:
         """Remember which inputs of an operation of the graph lay outside it.
 
         Args:
@@ -289,31 +307,41 @@ class RecordingState:
         for tensor in new:
             if tensor.requires_grad and tensor.is_leaf:
                 if cause is not None and given and word_of(func) not in SHAPE_ONLY:
-                    inputs = [self.input_from(each, cause, place) for each in given]
+                    word = word_of(func)
+                    inputs = [self.input_from(each, cause, place, word) for each in given]
                     matters = any(map(_matters, inputs))
                     self.provenance.add(
                         tensor, word_of(func), _cause(inputs), place, inputs, matters
                     )
                 leaf = self.provenance.leaf(tensor)
                 leaf.place = place
-                self.log(EventKind.OPERATION, word_of(func), place, identity=leaf.identity)
+                entry = Entry(EventKind.OPERATION, word_of(func), place)
+                entry.identities = (leaf.identity,)
+                self.log(entry)
 
-    def input_from(self, tensor: torch.Tensor, cause: Cause, place: CodeLocation) -> Input:
-        """The way from a tensor to something that gets no gradient, for a cause if it had one.
+    def input_from(
+        self, tensor: torch.Tensor, cause: Cause, place: CodeLocation, word: str = ""
+    ) -> Input:
+        """A tensor as an input of an untracked tensor.
 
-        It looks at ``grad_fn``, so it is for those few tensors whose data leaves the graph.
+        It reads ``grad_fn``, so it is for the few tensors whose data leaves the graph.
+
+        Args:
+            tensor: the input.
+            cause: why the gradient is cut here, if the tensor requires grad.
+            place: where.
+            word: the function that cuts it.
         """
         if not tensor.requires_grad:
             return self.provenance.untracked(tensor).as_input()
         ref, node = weakref.ref(tensor), tensor.grad_fn
         if node is None:
             ancestors = self.provenance.ancestors(tensor)
-            return Input(self.provenance.leaf(tensor), cause, place, ref, ancestors=ancestors)
-        made, ancestors = (
-            OperationOutput(sequence_number(node), tensor.output_nr),
-            self.reachability.ancestors(node),
-        )
-        return Input(made, cause, place, ref, self.provenance.op_records(node), ancestors)
+            leaf = self.provenance.leaf(tensor)
+            return Input(leaf, cause, place, ref, ancestors=ancestors, word=word)
+        made = OperationOutput(sequence_number(node), tensor.output_nr)
+        ancestors, records = self.reachability.ancestors(node), self.provenance.op_records(node)
+        return Input(made, cause, place, ref, records, ancestors, word=word)
 
     def _flowed_in(self, end: int) -> CutLeaves:
         lost = NO_ANCESTORS.cut_leaves
@@ -335,7 +363,7 @@ class RecordingState:
         cause = self.cause_of_mode() or Cause.NOT_DIFFERENTIABLE
         if word in SHAPE_ONLY:
             given = ()
-        inputs = [self.input_from(tensor, cause, place) for tensor in given]
+        inputs = [self.input_from(tensor, cause, place, word) for tensor in given]
         self.add_untracked(word, inputs, new, place)
 
     def add_untracked(
@@ -360,7 +388,21 @@ class RecordingState:
             if isinstance(self.provenance.tensors.of(tensor), Leaf):
                 continue
             untracked = self.provenance.add(tensor, word, _cause(inputs), place, inputs, matters)
-            self.log(kind, word, place, identity=untracked.identity)
+            self.log(Entry(kind, word, place, identities=(untracked.identity,)))
+
+    def add_parameter(self, data: torch.Tensor, parameter: torch.Tensor) -> None:
+        """A parameter was made from a tensor."""
+        known = self.provenance.tensors.of(data)
+        if not data.requires_grad and not (isinstance(known, UntrackedTensor) and known.matters):
+            return  # plain data
+        site = CutSite(Cause.VALUES_COPIED, self.place(), "Parameter")
+        new = [self.input_from(data, *site)]
+        if parameter.requires_grad:
+            leaf = self.provenance.leaf(parameter)
+            leaf.place = site.place
+            self.provenance.write(leaf, new, site, replaces=True)
+        else:
+            self.provenance.add(parameter, site.word, site.cause, site.place, new, matters=True)
 
     def cause_of_mode(self) -> Cause | None:
         """Why nothing is recorded at the moment; None when it is."""
@@ -368,20 +410,22 @@ class RecordingState:
             return Cause.INFERENCE_MODE
         return None if torch.is_grad_enabled() else Cause.NO_GRAD
 
-    def note_inference(self) -> None:
+    def inference_changed(self) -> None:
         """Tell that ``inference_mode`` was entered or left, if that made a difference."""
         inference = torch.is_inference_mode_enabled()
         if inference is not self.inference and not self.paused:
             self.inference = inference
-            detail = f"gradients {'on' if torch.is_grad_enabled() else 'off'}"
-            self.log(EventKind.MODE, "inference_mode", self.place(), detail=detail)
+            action = Action.INFERENCE_ON if inference else Action.INFERENCE_OFF
+            if not inference and not torch.is_grad_enabled():
+                action = Action.GRADIENTS_OFF
+            self.log(Entry(EventKind.MODE, "inference_mode", self.place(), action=action))
 
     def _inside(self) -> None:
         """In the forward of a ``Function``: its node was made last, and this tells from where."""
         created = creation_count() - 1
-        entries = self.journal.entries
+        entries = self.event_log.entries
         last = entries[-1] if entries else None
-        end = last[1] if isinstance(last, tuple) else self.journal.last_end
+        end = last[1] if isinstance(last, tuple) else self.event_log.last_end
         if end > created:
             return
         frame: Any = sys._getframe(3)
@@ -394,21 +438,12 @@ class RecordingState:
                 return
             frame = frame.f_back
 
-    def log(
-        self,
-        kind: EventKind,
-        word: str,
-        place: CodeLocation = NOWHERE,
-        name: str | None = None,
-        detail: str = "",
-        identity: Any = None,
-    ) -> Entry:
-        """Write an event into the journal."""
-        note = Entry(kind, word, place, name, detail, identity)
-        self.journal.entries.append(note)
-        if len(self.journal.entries) > _SETTLE_AFTER:
-            self.settle()
-        return note
+    def log(self, entry: Entry) -> Entry:
+        """Write an event into the log."""
+        self.event_log.entries.append(entry)
+        if len(self.event_log.entries) > _FLUSH_AFTER:
+            self.flush()
+        return entry
 
 
 def _matters(data: Input) -> bool:

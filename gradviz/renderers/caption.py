@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from gradviz.graph import Buffers, GradGraph, NodeKind
-from gradviz.graph.text import bytes_text, is_zero
+from collections.abc import Sequence
+
+from gradviz.graph import Buffers, Cause, EdgeData, EdgeKind, GradGraph, NodeData, NodeKind
+from gradviz.graph.text import bytes_text, counted, is_zero
+from gradviz.wording import problem_text
 
 __all__ = ["caption", "news_caption"]
 
@@ -49,18 +52,13 @@ def news_caption(graph: GradGraph) -> str:
     """
     nodes = [data for _, data in graph.nodes(data=True)]
     problems = [
-        f"{node.get('op', 'here')} {node['problem']}." for node in nodes if "problem" in node
+        f"{node.get('op', 'here')} {problem_text(node['problem'])}."
+        for node in nodes
+        if "problem" in node
     ]
     if problems:
         return problems[0]
-    told = [
-        (f"{node.get('name') or 'a leaf'}.grad", node["changes"]["grad"])
-        for node in nodes
-        if "grad" in node.get("changes", {})
-    ]
-    sentences = [f"{name}: {text}." for name, text in told[:_MOST_NAMES]]
-    if len(told) > _MOST_NAMES:
-        sentences = [f"The gradients of {len(told)} leaves have changed."]
+    sentences = _gradient_news(nodes)
     counts = {
         what: sum(what in node.get("changes", {}) for node in nodes)
         for what in ("buffers", "node", "version")
@@ -68,39 +66,97 @@ def news_caption(graph: GradGraph) -> str:
     if counts["buffers"]:
         sentences.append("Saved tensors are freed.")
     if counts["node"]:
-        sentences.append(f"{_count(counts['node'], 'new operation', 'new operations')}.")
+        sentences.append(f"{counted(counts['node'], 'new operation')}.")
     if counts["version"]:
-        sentences.append(f"{_count(counts['version'], 'tensor', 'tensors')} changed in place.")
-    return " ".join(sentences) or caption(graph)
+        sentences.append(f"{counted(counts['version'], 'tensor')} changed in place.")
+    if sentences and not counts["buffers"]:
+        sentences.append(_buffers(graph) if _is_freed(graph) else "")
+    return " ".join(filter(None, sentences)) or caption(graph)
 
 
-def _names(nodes: list[dict[str, str]], nameless: str = "the result") -> str:
+def _gradient_news(nodes: Sequence[NodeData]) -> list[str]:
+    """A sentence for each leaf whose gradient changed, or one for all leaves."""
+    told = [
+        (f"{node.get('name') or 'a leaf'}.grad", node["changes"]["grad"])
+        for node in nodes
+        if "grad" in node.get("changes", {})
+    ]
+    if len(told) <= _MOST_NAMES:
+        return [f"{name}: {text}." for name, text in told]
+    kinds = {text if text in _SAME_FOR_ALL else "" for _, text in told}
+    verb = _SAME_FOR_ALL.get(kinds.pop(), "have changed") if len(kinds) == 1 else "have changed"
+    return [f"The gradients of {len(told):,} leaves {verb}."]
+
+
+_SAME_FOR_ALL = {"new": "are new", "cleared": "are cleared (None)", "zeroed": "are zeroed"}
+
+
+def _names(nodes: Sequence[NodeData], nameless: str = "the result") -> str:
     names = [node.get("name") or nameless for node in nodes]
     if len(names) > _MOST_NAMES:
         return f"{', '.join(names[: _MOST_NAMES - 1])} and {len(names) - _MOST_NAMES + 1} others"
     return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
 
 
-def _count(number: int, one: str, many: str) -> str:
-    return f"{number:,} {one if number == 1 else many}"
-
-
-def _extent(graph: GradGraph, roots: list[dict[str, str]]) -> str:
+def _extent(graph: GradGraph, roots: Sequence[NodeData]) -> str:
+    reached = _reached(graph)
     operations = sum(
         data.get("members", 0) if data["kind"] is NodeKind.GROUP else 1
-        for _, data in graph.nodes(data=True)
-        if data["kind"] in (NodeKind.OPERATION, NodeKind.GROUP)
+        for key, data in graph.nodes(data=True)
+        if key in reached and data["kind"] in (NodeKind.OPERATION, NodeKind.GROUP)
     )
-    leaves = len(graph.leaves)
+    leaves = sum(key in reached for key in graph.leaves)
+    beyond = len(graph.leaves) - leaves
     if not operations:
-        return f"{_names(roots)} is a leaf: nothing was computed to make it." if roots else ""
-    steps = _count(operations, "operation", "operations")
-    to = f" to {_names(roots)}" if roots else ""  # what they led to may be gone already
+        return _without_operations(graph, roots)
+    steps = counted(operations, "operation")
+    to = f" to {_names(roots)}" if roots else ""  # the results may be gone already
+    more = counted(beyond, "more leaf is", "more leaves are")
+    behind = f" {more} not reachable from {_names(roots)}." if beyond and roots else ""
     if _holds_leaves(graph):
         return f"{steps}{to}."
     if not leaves:
-        return f"{steps}{to}, and no leaf that could get a gradient."
-    return f"{steps} from {_count(leaves, 'leaf', 'leaves')}{to}."
+        extent = f"{steps}{to}, and no leaf that could get a gradient."
+    else:
+        extent = f"{steps} from {counted(leaves, 'leaf', 'leaves')}{to}."
+    return extent + behind
+
+
+def _without_operations(graph: GradGraph, roots: Sequence[NodeData]) -> str:
+    """For a graph in which no operation leads to what was asked for."""
+    cut = next((data for *_, data in graph.edges(data=True) if _is_known_cut(data)), None)
+    if cut is not None:
+        outside = [data for key, data in graph.nodes(data=True) if not graph.out_degree(key)]
+        ends = [data for data in outside if data["kind"] is NodeKind.UNTRACKED]
+        subject = _names(ends or outside)
+        where = f" at {cut['source']}" if cut.get("source") else ""
+        verb = "have" if len(ends) > 1 else "has"
+        return f"{subject} {verb} no grad_fn: the path is cut by {cut['cause'].value}{where}."
+    return f"{_names(roots)} is a leaf: no operation created it." if roots else ""
+
+
+def _is_known_cut(data: EdgeData) -> bool:
+    quiet = (Cause.NOT_RECORDED, Cause.CONSTANT)
+    return data.get("kind") is EdgeKind.CUT and data.get("cause", Cause.NOT_RECORDED) not in quiet
+
+
+def _reached(graph: GradGraph) -> set[str]:
+    """The nodes from which a gradient path leads to a root; all nodes if there is no root."""
+    if not graph.roots:
+        return set(graph.nodes)
+    reached = set(graph.roots)
+    waiting = list(graph.roots)
+    against = graph.graph.get("flow") == "gradient"
+    while waiting:
+        key = waiting.pop()
+        edges = graph.out_edges(key, data=True) if against else graph.in_edges(key, data=True)
+        for source, target, data in edges:
+            other = target if against else source
+            if data.get("kind") is not EdgeKind.CUT and other not in reached:
+                reached.add(other)
+                waiting.append(other)
+    # A copy of a shared leaf stands for the leaf itself.
+    return reached | {graph.nodes[key].get("clone_of", key) for key in reached}
 
 
 def _holds_leaves(graph: GradGraph) -> bool:
@@ -129,9 +185,13 @@ def _gradients(graph: GradGraph) -> str:
     zeros = sum(map(is_zero, grads))
     told = f", {zeros:,} of them all zeros" if zeros else ""
     if len(grads) == len(leaves):
-        return f"All leaves have a gradient{told}."
+        return f"All {len(leaves):,} leaves have a gradient{told}."
     have = "has" if len(grads) == 1 else "have"
     return f"{len(grads):,} of the leaves {have} a gradient{told}."
+
+
+def _is_freed(graph: GradGraph) -> bool:
+    return any(data.get("buffers") is Buffers.FREED for _, data in graph.nodes(data=True))
 
 
 def _buffers(graph: GradGraph) -> str:

@@ -14,16 +14,59 @@ from gradviz.renderers.layout.geometry import Box, Point, Route
 from gradviz.renderers.scene import Curve, Group, Polygon, Rectangle, Shape, Text
 from gradviz.renderers.theme import edge_look
 
-__all__ = ["Edge", "EdgePlaces", "QUIET", "cause_box", "edge_group", "output_numbers"]
+__all__ = [
+    "Edge",
+    "EdgePlaces",
+    "QUIET",
+    "cause_box",
+    "drawn_edges",
+    "edge_group",
+    "output_numbers",
+]
 
 Edge = tuple[str, str, int, Any]
 """Source, target, input number and attributes, as networkx gives them."""
 
 _ARROW = 8.0
-_MARK_ROOM = 20.0
+_MOST_PARALLEL = 3  # edges of one look between two nodes that are drawn one by one
+_MARK_ROOM = 14.0  # points from the line of a cut edge to the text beside its sign
+_CAUSE_LINE = 14.0
 QUIET = (Cause.NOT_RECORDED, Cause.CONSTANT)
 """Causes of cuts that are drawn in grey: the input may never have required a gradient."""
 _DASHED = (EdgeKind.CUT, EdgeKind.ALIAS, EdgeKind.SAVED)
+
+
+def drawn_edges(graph: GradGraph) -> list[Edge]:
+    """The edges by input number, those that run in parallel and look the same drawn as one.
+
+    Such an edge has ``times``, the number of edges that it stands for.
+
+    Example:
+        >>> from gradviz.graph import NodeKind
+        >>> graph = GradGraph()
+        >>> for key in "ab": graph.add_node(key, kind=NodeKind.OPERATION, op=key)
+        >>> for number in range(5): _ = graph.add_edge("a", "b", number, input=number)
+        >>> drawn_edges(graph)
+        [('a', 'b', 0, {'input': 0, 'times': 5})]
+    """
+    edges = sorted(graph.edges(keys=True, data=True), key=lambda edge: edge[3].get("input", 0))
+    alike: dict[tuple[object, ...], list[Edge]] = {}
+    for edge in edges:
+        source, target, _, data = edge
+        facts = {name: value for name, value in data.items() if name not in ("input", "norm")}
+        alike.setdefault((source, target, repr(facts)), []).append(edge)
+    found: list[Edge] = []
+    for same in alike.values():
+        source, target, number, data = same[0]
+        merged = len(same) > _MOST_PARALLEL
+        found += [(source, target, number, {**data, "times": len(same)})] if merged else same
+    return sorted(found, key=lambda edge: edge[3].get("input", 0))
+
+
+def edges_by_node(graph: GradGraph) -> list[Edge]:
+    """The drawn edges in the order of the nodes that they leave."""
+    place = {key: number for number, key in enumerate(graph.nodes)}
+    return sorted(drawn_edges(graph), key=lambda edge: place[edge[0]])
 
 
 @dataclass(frozen=True)
@@ -55,12 +98,15 @@ def cause_box(graph: GradGraph, edge: Edge) -> Box | None:
     before = graph.out_edges if graph.graph.get("flow") == "gradient" else graph.in_edges
     if any(other.get("cause") is data["cause"] for _, _, other in before(source, data=True)):
         return None
-    return Box(f"cut {source} {target} {number}", line_width(_cause_line(data)) + _MARK_ROOM, 18)
+    lines = _cause_lines(data)
+    width = 2 * (max(map(line_width, lines)) + _MARK_ROOM)
+    return Box(f"cut {source} {target} {number}", width, 6 + _CAUSE_LINE * len(lines))
 
 
-def _cause_line(data: Any) -> Line:
-    cause, source = data["cause"].value, data.get("source", "")
-    return (TextSpan(cause, Role.LOUD), *([TextSpan(source, Role.FACT)] if source else []))
+def _cause_lines(data: Any) -> list[Line]:
+    """The cause of a cut, and under it where it was recorded."""
+    spans = [TextSpan(data["cause"].value, Role.LOUD), TextSpan(data.get("source", ""), Role.FACT)]
+    return [(span,) for span in spans if span.text]
 
 
 def edge_group(graph: GradGraph, edge: Edge, places: EdgePlaces) -> Group:
@@ -72,9 +118,9 @@ def edge_group(graph: GradGraph, edge: Edge, places: EdgePlaces) -> Group:
     route = places.routes[source, target, number]
     shapes: list[Shape] = []
     if box:
-        shapes += _cause(box, data, places.centers[box.key])
-        shapes.append(Curve(route, token, 1.3, dashed=True))
-        route = places.routes[box.key]
+        before, route = route, places.routes[box.key]
+        shapes.append(Curve(before, token, 1.3, dashed=True))
+        shapes += _cause(before[-1], route[0], data)
     drawn = _without_tip(route)
     shapes += [
         Curve(drawn, token, line, kind in _DASHED),
@@ -86,6 +132,9 @@ def edge_group(graph: GradGraph, edge: Edge, places: EdgePlaces) -> Group:
     elif data.get("through"):
         x, y = middle
         shapes.append(Rectangle(x - 3.5, y - 3.5, 7, 7, "page", "line", 1.3, radius=3.5))
+    if data.get("times", 1) > 1:
+        times = (TextSpan(f"×{data['times']:,}", Role.FACT),)
+        shapes.append(set_line(times, middle[0] + 6, middle[1] + 4))
     if (source, target, number) in places.numbers:
         shapes.append(places.numbers[source, target, number])
     names = [graph.nodes[end].get("name") or graph.nodes[end].get("op", end) for end in edge[:2]]
@@ -93,10 +142,17 @@ def edge_group(graph: GradGraph, edge: Edge, places: EdgePlaces) -> Group:
     return Group(f"{source}-{target}-{number}", f"edge {kind.value}", tuple(shapes), tooltip)
 
 
-def _cause(box: Box, data: Any, center: Point) -> list[Shape]:
-    x, y = center[0] - box.width / 2, center[1]
-    mark = _break_mark((x + 8, y), (1.0, 0.0), "loud")
-    return [*mark[1:], set_line(_cause_line(data), x + _MARK_ROOM, y + 4)]
+def _cause(start: Point, end: Point, data: Any) -> list[Shape]:
+    """The line across the box of a cause, the sign of a cut on it, and the text beside it."""
+    x, y = (start[0] + end[0]) / 2, (start[1] + end[1]) / 2
+    lines = _cause_lines(data)
+    first = y + 4 - _CAUSE_LINE * (len(lines) - 1) / 2
+    texts = [
+        set_line(line, x + _MARK_ROOM, first + _CAUSE_LINE * number)
+        for number, line in enumerate(lines)
+    ]
+    across = Curve((start, start, end, end), "loud", 1.3, dashed=True)
+    return [across, *_break_mark((x, y), _unit(start, end), "loud"), *texts]
 
 
 def _unit(start: Point, end: Point) -> Point:
@@ -186,6 +242,7 @@ def output_numbers(
             starts = [
                 (output, (source, target, number), routes[source, target, number])
                 for _, target, number, output in edges
+                if (source, target, number) in routes
             ]
             found |= _beside(starts, centers[source][0])
     return found

@@ -25,14 +25,16 @@ from gradviz.graph import (
 from gradviz.graph.text import (
     bytes_text,
     count_text,
+    counted,
     dtype_text,
     is_loud,
     number_text,
     shape_text,
     summary_text,
 )
-from gradviz.views.inference import shared_by
-from gradviz.views.sums import norm_of
+from gradviz.views.groups import norm_of
+from gradviz.views.modules import shared_by
+from gradviz.wording import problem_text
 
 __all__ = [
     "Label",
@@ -42,6 +44,7 @@ __all__ = [
     "clean",
     "edge_tooltip",
     "labels_of",
+    "may_have_changed",
     "tooltip_of",
 ]
 
@@ -50,6 +53,7 @@ _TOLD_ELSEWHERE = ("value", "grad", "buffers")
 _LONGEST_NAME = 48
 _LONGEST_VALUE = 52
 _FEW_INLINE = 4
+_MOST_ALIASES = 3
 _WORTH_A_WORD = 1000  # bytes
 
 
@@ -96,6 +100,19 @@ class Label:
         return "  ".join(span.text for line in (self.head, *self.rows) for span in line)
 
 
+@dataclass(frozen=True, slots=True)
+class _Shows:
+    """What the labels of a graph show because it differs from node to node.
+
+    Args:
+        freed: whether the saved tensors of an operation are freed.
+        retained: that a named non-leaf tensor has no ``.grad``; another one retains it.
+    """
+
+    freed: bool
+    retained: bool
+
+
 def labels_of(graph: GradGraph) -> dict[str, Label]:
     """The label of every node; what is the same on all nodes is left out.
 
@@ -110,8 +127,13 @@ def labels_of(graph: GradGraph) -> dict[str, Label]:
         'x  f32[3]  leaf  .grad  None'
     """
     states = {data.get("buffers") for _, data in graph.nodes(data=True)}
-    mixed = {Buffers.FREED, Buffers.HELD} <= states
-    labels = {key: _label(graph, key, freed_is_news=mixed) for key in graph.nodes}
+    # In a single picture where all is freed the caption says it; in a later frame each node does.
+    is_later = bool(graph.graph.get("frame"))
+    shows = _Shows(
+        freed=Buffers.FREED in states and (Buffers.HELD in states or is_later),
+        retained=any(data.get("retains_grad") for _, data in graph.nodes(data=True)),
+    )
+    labels = {key: _label(graph, key, shows) for key in graph.nodes}
     if scale := graph.graph.get("scale"):
         for key, label in labels.items():
             labels[key] = _measured(label, graph.nodes[key], scale["by"])
@@ -124,8 +146,14 @@ def _measured(label: Label, data: NodeData, by: str) -> Label:
     text = ""
     if mark := data.get("mark"):
         loud = mark is not Mark.ZERO
-        text, role = (mark.value, Role.LOUD) if loud else ("dead", role)
-    elif by == "grad_norm" and "level" in data and (gradient := data.get("grad")):
+        text, role = (mark.value, Role.LOUD) if loud else ("zeros", role)
+    elif (
+        by == "grad_norm"
+        and "level" in data
+        and (gradient := data.get("grad"))
+        and (gradient.numel > 1 or gradient.values is None)
+        and "grad_range" not in data
+    ):
         text = f"norm {number_text(norm_of(gradient))}"
     elif by == "saved_bytes" and "level" in data:
         text = f"{bytes_text(data['saved_bytes'])} saved"
@@ -145,16 +173,20 @@ def _measured(label: Label, data: NodeData, by: str) -> Label:
     return Label(head, tuple(rows))
 
 
-def _label(graph: GradGraph, key: str, freed_is_news: bool) -> Label:
+def _label(graph: GradGraph, key: str, shows: _Shows) -> Label:
     data: NodeData = graph.nodes[key]
     kind = data["kind"]
     if kind in (NodeKind.OPERATION, NodeKind.ACCUMULATE, NodeKind.GROUP):
         group = kind is NodeKind.GROUP
         head = _group_head(data) if group else _operation_head(graph, key, data)
         changed = data.get("changes", {}).get("buffers")
-        if changed or (freed_is_news and data.get("buffers") is Buffers.FREED):
-            head.append(TextSpan(changed or "freed", Role.LOUD))
-        return Label(tuple(head), _rows(data))
+        if changed or (shows.freed and data.get("buffers") is Buffers.FREED):
+            is_old = not changed and graph.graph.get("frame")
+            head.append(TextSpan(changed or "freed", Role.FACT if is_old else Role.LOUD))
+        value = [] if group else _value_rows(data, is_dated=False)
+        if shows.retained and "name" in data and kind is NodeKind.OPERATION and "grad" not in data:
+            value.append((TextSpan(".grad", Role.WORD), TextSpan("None, not a leaf", Role.FACT)))
+        return Label(tuple(head), (*value, *_rows(data)))
     head = [*_name(data), *_shape(data)]
     # The edge above names the cut (detach, ...); the label names any other operation.
     if kind is NodeKind.UNTRACKED and data.get("op", "detach") not in _CAUSES:
@@ -162,23 +194,56 @@ def _label(graph: GradGraph, key: str, freed_is_news: bool) -> Label:
     if "clone_of" in data:
         return Label((*head, TextSpan("again", Role.FACT)))
     head += _hooks(data) + _news(data)
+    value = _value_rows(data, is_dated=may_have_changed(graph, key))
     if kind is NodeKind.RESULT:
-        value = _value_rows(data)
         if value and data["value"].numel <= _FEW_INLINE:
             head, value = [*head, *value[0]], []
-        return Label(tuple(head), (*value, *_rows(data)[len(_value_rows(data)) :]))
-    head.append(TextSpan(_TENSOR_WORD.get(kind, kind.value), Role.FACT))
-    return Label(tuple(head), _rows(data))
+    else:
+        head.append(TextSpan(_TENSOR_WORD.get(kind, kind.value), Role.FACT))
+        if not value:
+            head += _since(data)
+    return Label(tuple(head), (*value, *_rows(data)))
+
+
+def may_have_changed(graph: GradGraph, key: str) -> bool:
+    """Whether a leaf was changed in place, and nobody knows whether the graph used it before.
+
+    A backward pass has run since, so that an optimizer may have written to it. While saved
+    tensors are held, or in a recording, it is known.
+    """
+    data = graph.nodes[key]
+    if data["kind"] not in _LEAVES or not data.get("version") or "used_version" in data:
+        return False
+    users = list(graph.successors(key))
+    users += [
+        further
+        for user in users
+        if graph.nodes[user]["kind"] is NodeKind.ACCUMULATE
+        for further in graph.successors(user)
+    ]
+    return any(graph.nodes[user].get("buffers") is Buffers.FREED for user in users)
+
+
+def _since(data: NodeData) -> list[TextSpan]:
+    """That a leaf was changed in place after an operation of the graph used it."""
+    if data.get("used_version", data.get("version", 0)) == data.get("version", 0):
+        return []
+    then = data.get("used_value")
+    was = _content(then) if then is not None else ""
+    short = [TextSpan(f"was {was}", Role.FACT)] if 0 < len(was) <= _LONGEST_VALUE // 2 else []
+    return [TextSpan("changed since", Role.LOUD), *short]
 
 
 def _rows(data: NodeData) -> tuple[Line, ...]:
-    problem = data.get("problem")
-    trouble: list[Line] = [(TextSpan(clean(problem), Role.LOUD),)] if problem else []
+    problem = problem_text(data["problem"]) if "problem" in data else ""
+    loud = data.get("verdict") or problem
+    trouble: list[Line] = [(TextSpan(clean(loud), Role.LOUD),)] if loud else []
     if data["kind"] is NodeKind.GROUP:
         return (*_group_rows(data), *trouble)
-    return (*_value_rows(data), *_why_untracked(data), *_grad_rows(data), *trouble)
+    return (*_why_untracked(data), *_grad_rows(data), *trouble)
 
 
+_LEAVES = (NodeKind.LEAF, NodeKind.PARAMETER)
 _TENSOR_WORD = {NodeKind.UNTRACKED: "not tracked"}
 
 
@@ -200,11 +265,12 @@ def _operation_head(graph: GradGraph, key: str, data: NodeData) -> list[TextSpan
 def _news(data: NodeData) -> list[TextSpan]:
     """What has changed, except value, gradient and buffers, which have their own places."""
     changes = {k: v for k, v in data.get("changes", {}).items() if k not in _TOLD_ELSEWHERE}
-    if data["kind"] in (NodeKind.LEAF, NodeKind.PARAMETER):
-        changes.pop("version", None)  # "changed" stands beside its value
+    if data["kind"] in _LEAVES and changes.pop("version", None) and not data.get("value"):
+        changes["node"] = "" if _since(data) else "changed"
     return [
         TextSpan(text if name == "node" else f"{name} {text}", Role.LOUD)
         for name, text in changes.items()
+        if text
     ]
 
 
@@ -224,8 +290,8 @@ def _group_head(data: NodeData) -> list[TextSpan]:
     if members == 1 and len(contents) == 1:
         head.append(TextSpan(_short(contents[0]), Role.WORD))
     elif members and not data.get("op", "").startswith("…"):
-        head.append(TextSpan(f"{members:,} {'op' if members == 1 else 'ops'}", Role.FACT))
-    return head
+        head.append(TextSpan(counted(members, "op"), Role.FACT))
+    return head + _news(data)
 
 
 def _group_rows(data: NodeData) -> list[Line]:
@@ -240,8 +306,13 @@ def _group_rows(data: NodeData) -> list[Line]:
             row.append(TextSpan("None", Role.FACT))
         else:
             loud = is_loud(grad)
-            shown = loud or grad.norm is None
-            text = _content(grad) if shown else f"norm {number_text(grad.norm or 0.0)}"
+            if loud or grad.norm is None:
+                text = _content(grad)
+            elif "grad_range" in data:
+                low, high = map(number_text, data["grad_range"])
+                text = f"norm {low} to {high} each" if low != high else f"norm {low} each"
+            else:
+                text = f"norm {number_text(grad.norm)}"
             row.append(TextSpan(text, Role.LOUD if loud else Role.VALUE))
         row += _change(data, "grad")
     if data.get("saved_bytes", 0) >= _WORTH_A_WORD:
@@ -251,12 +322,16 @@ def _group_rows(data: NodeData) -> list[Line]:
 
 def _hooks(data: NodeData) -> list[TextSpan]:
     count = data.get("hooks", 0)
-    return [TextSpan(f"{count} {'hook' if count == 1 else 'hooks'}", Role.FACT)] if count else []
+    return [TextSpan(counted(count, "hook"), Role.FACT)] if count else []
 
 
 def _name(data: NodeData) -> list[TextSpan]:
-    names = (data.get("name", ""), *data.get("aliases", ()))
-    text = " = ".join(_short(name) for name in names if name)
+    names = [name for name in (data.get("name", ""), *data.get("aliases", ())) if name]
+    more = len(names) - _MOST_ALIASES
+    shown = names if more <= 0 else names[: _MOST_ALIASES - 1]
+    text = " = ".join(map(_short, shown))
+    if more > 0:
+        text += f" = {more + 1:,} more names"
     if text:
         return [TextSpan(text, Role.NAME)]
     return [TextSpan("result", Role.WORD)] if data["kind"] is NodeKind.RESULT else []
@@ -275,9 +350,15 @@ def clean(text: str) -> str:
 
 
 def _short(text: str) -> str:
-    """The same, with the middle of a very long name left out."""
+    """The same; of a long path its last parts, of another long name its two ends."""
     text = clean(text)
     if len(text) <= _LONGEST_NAME:
+        return text
+    parts = text.split(".")
+    while len(parts) > 1 and len(text) > _LONGEST_NAME:
+        del parts[0]
+        text = f"…{'.'.join(parts)}"
+    if len(text) <= _LONGEST_NAME and len(parts) > 1:
         return text
     half = _LONGEST_NAME // 2
     return f"{text[: half - 1]}…{text[-half:]}"
@@ -317,17 +398,29 @@ def _options(data: NodeData) -> list[TextSpan]:
 
 
 def _content(summary: TensorSummary) -> str:
-    """What is in a tensor, in no more room than a card has; the tooltip has all of it."""
+    """What is in a tensor, in the room of a card; the tooltip has all of it.
+
+    Of many values the first ones are written out, in full, and then how many there are.
+    """
     text = summary_text(summary)
-    return text if len(text) <= _LONGEST_VALUE else f"{text[: _LONGEST_VALUE - 2].rstrip()} …"
+    if len(text) <= _LONGEST_VALUE:
+        return text
+    has_values = summary.values is not None
+    more = f" {summary.numel:,} values" if has_values else ""
+    room = _LONGEST_VALUE - len(more) - len(summary.shape)
+    kept, _, cut = text[:room].rpartition(" " if has_values else ", ")
+    open_rows = kept.count("[") - kept.count("]")
+    return f"{kept or cut} …{']' * open_rows}{more}"
 
 
-def _value_rows(data: NodeData) -> list[Line]:
+def _value_rows(data: NodeData, is_dated: bool) -> list[Line]:
+    """The row of the value; ``is_dated`` if the graph may have been made with another one."""
     value = data.get("value")
     if value is None or not (text := _content(value)):
         return []
     role = Role.LOUD if value.nan or value.inf else Role.VALUE
-    return [(TextSpan("=", Role.FACT), TextSpan(text, role), *_change(data, "value"))]
+    news = _since(data) or _change(data, "value")
+    return [(TextSpan("now" if is_dated else "=", Role.FACT), TextSpan(text, role), *news)]
 
 
 def _change(data: NodeData, attribute: str) -> list[TextSpan]:
@@ -358,7 +451,7 @@ def _grad_rows(data: NodeData) -> list[Line]:
     line = [heading, TextSpan(_content(grad), Role.LOUD if is_loud(grad) else Role.VALUE), *change]
     if data.get("accumulations") and not change:
         times = data["accumulations"]
-        line.append(TextSpan(f"{times} {'pass' if times == 1 else 'passes'}", Role.FACT))
+        line.append(TextSpan(counted(times, "pass", "passes"), Role.FACT))
     return [tuple(line)]
 
 
@@ -384,7 +477,9 @@ def edge_tooltip(data: EdgeData) -> str:
         >>> edge_tooltip({"kind": EdgeKind.CUT, "input": 0})
         'input 0: no gradient flows back (cause not recorded)'
     """
-    text = f"input {data.get('input', 0)}"
+    times: int = data.get("times", 1)  # type: ignore[assignment]
+    first = data.get("input", 0)
+    text = f"{times:,} inputs, from input {first} on" if times > 1 else f"input {first}"
     if data.get("output"):
         text += f" from output {data['output']}"
     if data.get("through"):
@@ -392,7 +487,7 @@ def edge_tooltip(data: EdgeData) -> str:
     if data.get("kind") is EdgeKind.CUT:
         text += f": no gradient flows back ({cause_text(data)})"
     if "norm" in data:
-        text += f"; norm of the .grad that it leads to: {number_text(data['norm'])}"
+        text += f"; norm of the gradient along it: {number_text(data['norm'])}"
     return text
 
 
@@ -415,8 +510,7 @@ def tooltip_of(key: str, data: NodeData) -> str:
         lines.append(f"makes {name}")
     if "shape" in data:
         device = data.get("device", "cpu")
-        shape = "×".join(map(str, data["shape"])) or "scalar"
-        lines.append(f"{shape}, {data.get('dtype', 'unknown dtype')}, {device}")
+        lines.append(f"{shape_text(data['shape'], data.get('dtype', ''))}, {device}")
     for attribute, sentence in _SENTENCES.items():
         if attribute in data:
             lines.append(sentence(data[attribute]))  # type: ignore[literal-required]
@@ -449,25 +543,26 @@ def _summary_sentence(what: str) -> Any:
 _SENTENCES: dict[str, Any] = {
     "value": _summary_sentence("value"),
     "grad": _summary_sentence(".grad"),
-    "accumulations": lambda count: f"gradient added {count} times",
-    "members": lambda count: f"{count:,} {'operation' if count == 1 else 'operations'}, folded",
-    "parameters": lambda count: f"{count:,} elements of parameters",
+    "accumulations": lambda count: f"gradient added {counted(count, 'time')}",
+    "members": lambda count: f"{counted(count, 'operation')}, folded",
+    "parameters": lambda count: f"{count:,} parameter elements",
     "contents": lambda inside: f"in it: {', '.join(inside)}",
     "options": lambda options: ", ".join(f"{name}={value}" for name, value in options.items()),
-    "outputs": lambda count: f"{count} outputs",
+    "outputs": lambda count: counted(count, "output"),
     "untracked_inputs": lambda count: (
-        f"{count} constant input(s): a number, an absent argument, or a tensor that is "
+        f"{counted(count, 'constant input')}: a number, an absent argument, or a tensor that is "
         "detached, frozen or made under no_grad (not recorded which)"
     ),
     "buffers": lambda buffers: f"saved tensors: {buffers.value}",
     "saved_bytes": lambda count: f"keeps {bytes_text(count)} for backward",
-    "version": lambda count: f"version {count}: changed in place {count} times",
-    "hooks": lambda count: f"{count} hook(s)",
+    "version": lambda count: f"version {count}: changed in place {counted(count, 'time')}",
+    "hooks": lambda count: counted(count, "hook"),
     "opaque": lambda what: f"its inside cannot be seen: {what}",
     "module": lambda path: f"in module {path}" if path else "",
     "source": lambda line: f"made at {line}",
     "sequence_nr": lambda number: f"sequence number {number}",
     "changes": lambda changes: ", ".join(f"{name} {text}" for name, text in changes.items()),
-    "problem": str,
+    "problem": problem_text,
+    "verdict": str,
     "clone_of": lambda key: f"the same tensor as {key}, drawn again to keep the picture clear",
 }

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from gradviz.graph import Cause, EdgeKind, GradGraph, Mark, NodeKind
-from gradviz.renderers.edges import QUIET
+from gradviz.graph import EdgeKind, GradGraph, Mark, NodeKind
+from gradviz.renderers.edges import cause_box
+from gradviz.renderers.labels import may_have_changed
 from gradviz.renderers.scene import Curve, Rectangle, Shape
 from gradviz.renderers.theme import LOOKS, VALUE, marked, scale_legend
 
@@ -28,8 +29,11 @@ _MEANINGS = {
     "again": "leaf from above, drawn again",
     "untracked-again": "tensor from above, drawn again",
     "constant": "constant: an input that is not tracked",
-    "flow": "arrows: the way of the gradient",
+    "flow": "arrows: direction of the gradient",
+    "now": "now: current value, perhaps changed since the operations used it",
+    "output": "[0], [1]: which output of the operation",
 }
+_WITHOUT_GLYPH = ("constant", "no-bar", "now", "output")
 _AGAIN = {"again": NodeKind.LEAF, "untracked-again": NodeKind.UNTRACKED}
 
 
@@ -44,17 +48,21 @@ def legend_of(graphs: Sequence[GradGraph]) -> dict[str, str]:
     """
     found: set[str] = set()
     for graph in graphs:
-        for _, data in graph.nodes(data=True):
+        for key, data in graph.nodes(data=True):
             kind = "leaf" if data["kind"] is NodeKind.PARAMETER else data["kind"].value
             if "clone_of" in data:
                 kind = "untracked-again" if data["kind"] is NodeKind.UNTRACKED else "again"
             found.add(kind)
             if data.get("untracked_inputs"):
                 found.add("constant")
-        for _, _, data in graph.edges(data=True):
+            if data.get("outputs", 1) > 1:
+                found.add("output")
+            if may_have_changed(graph, key) and data.get("value"):
+                found.add("now")
+        for edge in graph.edges(keys=True, data=True):
+            data = edge[3]
             if data.get("kind") is EdgeKind.CUT:
-                quiet = data.get("cause", Cause.NOT_RECORDED) in QUIET
-                found.add("untracked-input" if quiet else "cut")
+                found.add("cut" if cause_box(graph, edge) else "untracked-input")
             elif data.get("through"):
                 found.add("through")
         if graph.graph.get("flow") == "gradient":
@@ -75,7 +83,7 @@ def _scales(graphs: Sequence[GradGraph]) -> dict[str, str]:
 
 def legend_glyph(word: str, x: float, middle: float) -> list[Shape]:
     """The small picture beside a row of the legend, left end at ``x``."""
-    if word in ("constant", "no-bar"):
+    if word in _WITHOUT_GLYPH:
         return []
     line = ((x, middle), (x + 7, middle), (x + 14, middle), (x + GLYPH_WIDTH, middle))
     if word in ("cut", "untracked-input"):
@@ -85,6 +93,8 @@ def legend_glyph(word: str, x: float, middle: float) -> list[Shape]:
             for at in (9, 14)
         ]
         return [Curve(line, token, 1.3, dashed=True), *strokes]
+    if word == "width":
+        return [Curve(line, "level", 4.0)]
     if word in ("through", "flow"):
         dot = Rectangle(x + 7.5, middle - 3.5, 7, 7, "page", "line", 1.3, radius=3.5)
         return [Curve(line, "line", 1.3), *([dot] if word == "through" else [])]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from gradviz.graph import GradGraph, NodeKind
 from gradviz.renderers.cards import Card, card_of
-from gradviz.renderers.edges import Edge, EdgePlaces, cause_box, edge_group, output_numbers
+from gradviz.renderers.edges import EdgePlaces, cause_box, drawn_edges, edge_group, output_numbers
 from gradviz.renderers.labels import labels_of, tooltip_of
 from gradviz.renderers.layout.engines import Box, Link, lay_out
 from gradviz.renderers.layout.wrapping import wrap
@@ -80,7 +80,7 @@ def _panels_in_the_same_places(
         for key, card in own.items():
             box = boxes.get(key, Box(key, 0, 0))
             boxes[key] = Box(key, max(box.width, card.width), max(box.height, card.height))
-        for edge in _edges(graph):
+        for edge in drawn_edges(graph):
             source, target, number, _ = edge
             if cause := cause_box(graph, edge):
                 boxes[cause.key] = cause
@@ -117,7 +117,7 @@ class _Drawn:
     places: EdgePlaces
 
     def __iter__(self) -> Iterator[Group]:
-        for edge in _edges(self.graph):
+        for edge in drawn_edges(self.graph):
             yield edge_group(self.graph, edge, self.places)
         for key, card in self.cards.items():
             yield _node_group(self.graph, key, card, self.places.centers[key])
@@ -126,7 +126,7 @@ class _Drawn:
 def _reach(graph: GradGraph, places: EdgePlaces) -> dict[str, float]:
     """The least width of each card at which its edges still meet it."""
     found: dict[str, float] = {}
-    for edge in _edges(graph):
+    for edge in drawn_edges(graph):
         source, target, number, _ = edge
         box = cause_box(graph, edge)
         ends = (source, places.routes[source, target, number][0][0])
@@ -143,11 +143,6 @@ def _cards(graph: GradGraph) -> dict[str, Card]:
         key: card_of(label, graph.nodes[key], bar_of(graph, graph.nodes[key]))
         for key, label in labels_of(graph).items()
     }
-
-
-def _edges(graph: GradGraph) -> list[Edge]:
-    """Edges by input number, so that the layout can keep an operation's inputs in order."""
-    return sorted(graph.edges(keys=True, data=True), key=lambda edge: edge[3].get("input", 0))
 
 
 def _node_group(graph: GradGraph, key: str, card: Card, center: Point) -> Group:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from gradviz.graph import EdgeData, GradGraph, Mark, NodeData, NodeKind
-from gradviz.graph.text import bytes_text, number_text
+from gradviz.graph.text import bytes_text, dtype_text, number_text
 from gradviz.renderers.labels import Role
 
 __all__ = [
@@ -135,6 +135,7 @@ VALUE = "value-"
 """Prefix of the color tokens that stand for a value (device, dtype), not an amount."""
 
 NO_BAR = "no bar: no gradient recorded"
+WIDTH = "wide line: norm of the gradient along it; thin: not recorded"
 
 _SHORTEST = 0.06
 """Share of its track that the shortest bar takes."""
@@ -216,12 +217,14 @@ def scale_legend(graph: GradGraph) -> dict[str, str]:
         return {"no-bar": scale_text(graph)}
     marks = _marks(graph)
     rows = {"level": scale_text(graph)}
+    if any("level" in data for *_, data in graph.edges(data=True)):
+        rows["width"] = WIDTH
     if scale["by"] == "grad_norm" and "high" in scale:
         rows["no-bar"] = NO_BAR
     if Mark.ZERO in marks:
-        rows["zero"] = "dead: from here back every leaf got zeros"
+        rows["zero"] = "zeros: the gradients of all leaves from here back are zeros"
     if Mark.FIRST in marks:
-        rows["first"] = "the first gradient known not to be finite"
+        rows["first"] = "first gradient that is known not to be finite"
     return rows
 
 
@@ -254,18 +257,23 @@ def text_bar(graph: GradGraph, data: NodeData) -> str:
     Example:
         >>> graph = GradGraph(scale={"by": "grad_norm", "low": 1, "high": 2})
         >>> text_bar(graph, {"level": 0.5}), text_bar(graph, {"mark": Mark.ZERO})
-        ('████▎   ', 'dead    ')
+        ('████▎   ', 'zeros   ')
     """
     scale = graph.graph["scale"]
     if "values" in scale:
-        return f"{str(data.get(scale['by'], ''))[:COLUMN]:<{COLUMN}}"
+        return f"{_value_text(data.get(scale['by'], '')):<{COLUMN}}"
     if mark := data.get("mark"):
-        word = "dead" if mark is Mark.ZERO else "NaN" if _has_nan(data) else "inf"
+        word = "zeros" if mark is Mark.ZERO else "NaN" if _has_nan(data) else "inf"
         return f"{word:<{COLUMN}}"
     bar = bar_of(graph, data)
     eighths = round(bar.share * COLUMN * 8) if bar else 0
     whole, rest = divmod(eighths, 8)
     return f"{_BLOCKS[8] * whole}{_BLOCKS[rest] if rest else ''}".ljust(COLUMN)
+
+
+def _value_text(value: str) -> str:
+    """A type or a device, short enough for the column."""
+    return dtype_text(value) if len(value) > COLUMN else value
 
 
 def _has_nan(data: NodeData) -> bool:

@@ -9,7 +9,7 @@ from math import prod
 from gradviz.graph import EdgeKind, GradGraph, NodeData, NodeKind
 from gradviz.graph.module_paths import Path
 from gradviz.reports.origins import Origin
-from gradviz.views.inference import is_inferred, root_of
+from gradviz.views.modules import is_inferred, root_of
 
 __all__ = ["blocks_of", "freed_by_checkpointing", "is_of_module"]
 

@@ -8,10 +8,9 @@ from typing import Any
 
 from gradviz.graph import Buffers, GradGraph, NodeKind
 from gradviz.graph.module_paths import Path
-from gradviz.views.inference import deepest, is_inferred, module_paths, root_of
-from gradviz.views.modules import check_depth
-from gradviz.views.sums import sums_of
-from gradviz.views.units import Units, units_of
+from gradviz.views.groups import sums_of
+from gradviz.views.modules import check_depth, deepest, is_inferred, module_paths, root_of
+from gradviz.views.op_sequence import OpSequence, op_sequence
 
 __all__ = ["Row", "ModuleRows", "rows_of"]
 
@@ -86,7 +85,7 @@ def rows_of(graph: GradGraph, depth: int | None = None) -> ModuleRows:
         [('net.fc', 1, 6)]
     """
     check_depth(depth)
-    units = units_of(graph)
+    units = op_sequence(graph)
     paths = module_paths(units)
     root, most = root_of(paths), max(deepest(paths), 1)
     if depth is None:
@@ -109,7 +108,7 @@ def _cut(paths: Sequence[Path], length: int) -> dict[Path, None]:
     return dict.fromkeys(path[:length] for path in paths)
 
 
-def _leaves_first_used(units: Units, place: int, counted: set[int]) -> list[Any]:
+def _leaves_first_used(units: OpSequence, place: int, counted: set[int]) -> list[Any]:
     """The leaves that a unit uses and none before it did, which are counted from now on."""
     numbers = dict.fromkeys(-1 - source for source in units.inputs(place) if source < 0)
     new = [number for number in numbers if number not in counted]

@@ -12,19 +12,14 @@ from collections.abc import Sequence
 
 from gradviz.errors import UsageError
 from gradviz.graph import GradGraph
-from gradviz.views.bookkeeping import hide_bookkeeping
-from gradviz.views.chains import fold_chains
-from gradviz.views.colours import SCALES, color_by
-from gradviz.views.flow import reverse_flow
-from gradviz.views.focus import focus_on, top
+from gradviz.views.chains import fold_chains, fold_stretches
+from gradviz.views.colors import SCALES, color_by
+from gradviz.views.details import clone_shared_leaves, hide_bookkeeping, hide_numbers
+from gradviz.views.focus import focus_on, only_paths_to, only_reaching, top
 from gradviz.views.modules import group_by_module, infer_modules
-from gradviz.views.numbers import hide_numbers
 from gradviz.views.page import fit_page
-from gradviz.views.paths import only_paths_to, only_reaching
 from gradviz.views.repeats import fold_repeats
-from gradviz.views.sharing import clone_shared_leaves
-from gradviz.views.stretches import fold_stretches
-from gradviz.views.view import View, view
+from gradviz.views.view import View, reverse_flow, view
 
 __all__ = [
     "ALL",

@@ -1,19 +1,23 @@
-"""The graph with straight runs of operations drawn as one node each."""
+"""The graph with straight runs of operations, or chunks of equal length, drawn as one node each."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any
+
+import numpy as np
 
 from gradviz.errors import UsageError
 from gradviz.graph import GradGraph
-from gradviz.views.contract import Part, contract
-from gradviz.views.flow import along_the_data
-from gradviz.views.sums import words_of
-from gradviz.views.units import Units, units_of
-from gradviz.views.view import view
+from gradviz.graph.text import must_be
+from gradviz.views.groups import Part, contract, words_of
+from gradviz.views.modules import module_paths, shared_by
+from gradviz.views.op_sequence import Ints, OpSequence, op_sequence
+from gradviz.views.view import along_the_data, view
 
-__all__ = ["fold_chains"]
+__all__ = ["fold_chains", "fold_stretches"]
 
 
 @view
@@ -40,8 +44,8 @@ def fold_chains(graph: GradGraph, *, min_length: int = 3) -> GradGraph:
         'sin → sin → sin'
     """
     if type(min_length) is not int or min_length < 2:
-        raise UsageError(f"min_length cannot be {min_length!r}: pass a whole number from 2 on")
-    units = units_of(graph)
+        raise UsageError(must_be("min_length", "an integer >= 2", min_length))
+    units = op_sequence(graph)
     parts = []
     for places in _chains(units):
         if len(places) >= min_length:
@@ -56,7 +60,7 @@ def fold_chains(graph: GradGraph, *, min_length: int = 3) -> GradGraph:
     )
 
 
-def _chains(units: Units) -> Iterator[list[int]]:
+def _chains(units: OpSequence) -> Iterator[list[int]]:
     """Runs in which each unit but the first has one input, and each but the last one user."""
     bounds, sources = units.starts.tolist(), units.sources.tolist()
     users = [0] * len(units)
@@ -81,3 +85,67 @@ def _chains(units: Units) -> Iterator[list[int]]:
         while run[-1] in after:
             run.append(after[run[-1]])
         yield run
+
+
+@view
+@along_the_data
+def fold_stretches(graph: GradGraph, count: int = 30) -> GradGraph:
+    """Draw the operations, in order of their creation, as so many groups of about equal size.
+
+    Args:
+        graph: of any kind.
+        count: how many groups; each ends where the fewest values go on.
+
+    Raises:
+        UsageError: if ``count`` is less than 1.
+
+    Example:
+        >>> graph = GradGraph()
+        >>> from gradviz.graph import NodeKind
+        >>> for n in range(90): graph.add_node(f"n{n}", kind=NodeKind.OPERATION, op="sin")
+        >>> for n in range(89): _ = graph.add_edge(f"n{n}", f"n{n + 1}", 0)
+        >>> fold_stretches(graph, count=3)
+        GradGraph(3 groups, 2 edges)
+    """
+    if type(count) is not int or count < 1:
+        raise UsageError(must_be("count", "an integer >= 1", count))
+    units = op_sequence(graph)
+    if len(units) <= count:
+        return graph.copy()  # type: ignore[no-any-return]
+    paths = module_paths(units)
+    parts = []
+    cuts = _cuts(units, math.ceil(len(units) / count))
+    for start, stop in pairwise(cuts):
+        places = [place for place in range(start, stop) if units.foldable(place)]
+        if len(places) < 2 or len(places) < stop - start:
+            continue
+        path = shared_by([paths[place] for place in places])
+        data: Any = {"op": words_of([units.data[place] for place in places])}
+        if path:
+            data = {"name": ".".join(path), "module": ".".join(path), "inferred": True}
+        parts.append(Part([units.keys[place] for place in places], data, 0, True))
+    return contract(graph, parts).with_note(f"{len(units):,} operations in {len(parts)} stretches")
+
+
+def _cuts(units: OpSequence, size: int) -> list[int]:
+    """Where a stretch ends, after ``size`` units or up to a quarter fewer."""
+    crossing = _crossing(units)
+    cuts = [0]
+    while cuts[-1] < len(units):
+        last = cuts[-1] + size
+        first = last - size // 4
+        window = crossing[first : last + 1][::-1]  # of equal places the last one
+        cuts.append(len(units) if last >= len(units) else last - int(np.argmin(window)))
+    return cuts
+
+
+def _crossing(units: OpSequence) -> Ints:
+    """Before each unit, how many values made earlier are still needed."""
+    last_use = np.arange(len(units))
+    users = np.repeat(np.arange(len(units)), np.diff(units.starts))
+    inside = units.sources >= 0
+    np.maximum.at(last_use, units.sources[inside], users[inside])
+    change = np.zeros(len(units) + 2, np.int64)
+    change[1 : len(units) + 1] += 1
+    np.add.at(change, last_use + 1, -1)
+    return np.cumsum(change)

@@ -1,4 +1,4 @@
-"""A part of the graph in full, and the rest of it in a few words."""
+"""A part of the graph in full, and the rest of it in a few words or left out."""
 
 from __future__ import annotations
 
@@ -9,15 +9,87 @@ from typing import Any
 
 from gradviz.errors import UsageError
 from gradviz.graph import GradGraph, NodeKind
+from gradviz.graph.algorithms import ancestors, descendants, every
 from gradviz.graph.module_paths import Path
-from gradviz.views.contract import Part, contract
-from gradviz.views.flow import along_the_data
-from gradviz.views.inference import module_paths, root_of
-from gradviz.views.sums import norm_of
-from gradviz.views.units import Units, units_of
-from gradviz.views.view import view
+from gradviz.graph.text import must_be
+from gradviz.views.groups import Part, contract, norm_of
+from gradviz.views.modules import module_paths, root_of
+from gradviz.views.op_sequence import OpSequence, op_sequence
+from gradviz.views.view import along_the_data, view
 
-__all__ = ["focus_on", "top"]
+__all__ = ["focus_on", "only_paths_to", "only_reaching", "top"]
+
+
+@view
+@along_the_data
+def only_paths_to(graph: GradGraph, leaf: str) -> GradGraph:
+    """Show only the ways on which a gradient comes to a leaf.
+
+    Args:
+        graph: anything.
+        leaf: its name or key.
+
+    Raises:
+        UsageError: if nothing is called so.
+
+    Example:
+        >>> graph = GradGraph()
+        >>> for key in "xwy": graph.add_node(key, name=key)
+        >>> _ = graph.add_edge("x", "y", 0), graph.add_edge("w", "y", 1)
+        >>> list(only_paths_to(graph, leaf="x"))
+        ['x', 'y']
+    """
+    key = _key(graph, leaf)
+    first = graph.nodes[key].get("clone_of", key)
+    same = [each for each, data in graph.nodes(data=True) if data.get("clone_of") == first]
+    kept = {first, *same}
+    kept |= descendants(graph, kept, every)
+    return _kept(graph, kept, f"only the ways to {leaf}")
+
+
+@view
+@along_the_data
+def only_reaching(graph: GradGraph, root: str) -> GradGraph:
+    """Show only what a result was made from.
+
+    Args:
+        graph: anything.
+        root: name or key of a result, or of any other node.
+
+    Raises:
+        UsageError: if nothing is called so.
+
+    Example:
+        >>> graph = GradGraph()
+        >>> for key in "xyz": graph.add_node(key, name=key)
+        >>> _ = graph.add_edge("x", "y", 0), graph.add_edge("x", "z", 0)
+        >>> list(only_reaching(graph, root="y"))
+        ['x', 'y']
+    """
+    key = _key(graph, root)
+    kept = ancestors(graph, [key], every)
+    kept |= {
+        data["clone_of"]
+        for each, data in graph.nodes(data=True)
+        if each in kept and "clone_of" in data
+    }
+    return _kept(graph, kept, f"only what leads to {root}")
+
+
+def _key(graph: GradGraph, name: str) -> str:
+    if name in graph:
+        return name
+    try:
+        return graph.find(name)
+    except KeyError as error:
+        raise UsageError(str(error.args[0])) from error
+
+
+def _kept(graph: GradGraph, kept: set[str], what: str) -> GradGraph:
+    seen: GradGraph = graph.subgraph(kept).copy()
+    left = len(graph) - len(kept)
+    return seen.with_note(f"{what}: {left:,} nodes left out") if left else seen
+
 
 _BY = ("saved_bytes", "grad_norm", "numel")
 
@@ -49,8 +121,8 @@ def focus_on(graph: GradGraph, target: str, *, radius: int = 2) -> GradGraph:
         ['g0', 'n7', 'n8']
     """
     if type(radius) is not int or radius < 0:
-        raise UsageError(f"radius cannot be {radius!r}: pass a whole number from 0 on")
-    units = units_of(graph)
+        raise UsageError(must_be("radius", "an integer >= 0", radius))
+    units = op_sequence(graph)
     paths = module_paths(units)
     found = _found(graph, units, paths, target)
     if not found:
@@ -85,12 +157,12 @@ def top(graph: GradGraph, n: int = 12, *, by: str = "saved_bytes") -> GradGraph:
         ['g0', 'n8']
     """
     if by not in _BY:
-        raise UsageError(f"by cannot be {by!r}: pass {', '.join(_BY)}")
+        raise UsageError(must_be("by", f"one of {', '.join(_BY)}", by))
     if type(n) is not int or n < 1:
-        raise UsageError(f"n cannot be {n!r}: pass a whole number from 1 on")
+        raise UsageError(must_be("n", "an integer >= 1", n))
     weights = {key: _weight(data, by) for key, data in graph.nodes(data=True)}
     heavy = [key for key in sorted(weights, key=lambda key: -weights[key])[:n] if weights[key] > 0]
-    units = units_of(graph)
+    units = op_sequence(graph)
     kept = set(heavy)
     for key in heavy:
         if key in units.aside:
@@ -113,7 +185,7 @@ def _weight(data: dict[str, Any], by: str) -> float:
     return count if data["kind"] in (NodeKind.PARAMETER, NodeKind.LEAF) else 0.0
 
 
-def _found(graph: GradGraph, units: Units, paths: list[Path], target: str) -> list[str]:
+def _found(graph: GradGraph, units: OpSequence, paths: list[Path], target: str) -> list[str]:
     """The nodes meant: by key, else by name or module, else by operation."""
     if target in graph:
         return [target]
@@ -130,7 +202,7 @@ def _found(graph: GradGraph, units: Units, paths: list[Path], target: str) -> li
     ]
 
 
-def _called(graph: GradGraph, units: Units, paths: list[Path], target: str) -> list[str]:
+def _called(graph: GradGraph, units: OpSequence, paths: list[Path], target: str) -> list[str]:
     """The nodes of that name, and those of the module of that path."""
     within = f"{target}.*"
     found = [
@@ -160,7 +232,7 @@ def _not_found(graph: GradGraph, paths: list[Path], target: str) -> str:
     return f"nothing is called {target!r}{hint}"
 
 
-def _neighbours(graph: GradGraph, key: str, units: Units) -> Iterator[str]:
+def _neighbours(graph: GradGraph, key: str, units: OpSequence) -> Iterator[str]:
     """One step each way; a leaf that came in as an input leads no further."""
     for source in graph._pred[key]:
         yield source
@@ -169,7 +241,7 @@ def _neighbours(graph: GradGraph, key: str, units: Units) -> Iterator[str]:
     yield from graph._succ[key]
 
 
-def _users(graph: GradGraph, leaf: str, units: Units) -> Iterator[str]:
+def _users(graph: GradGraph, leaf: str, units: OpSequence) -> Iterator[str]:
     for user in graph._succ[leaf]:
         if user in units.aside:
             yield user
@@ -178,7 +250,7 @@ def _users(graph: GradGraph, leaf: str, units: Units) -> Iterator[str]:
             yield user
 
 
-def _only(graph: GradGraph, units: Units, kept: Collection[str], what: str) -> GradGraph:
+def _only(graph: GradGraph, units: OpSequence, kept: Collection[str], what: str) -> GradGraph:
     """Fold each unbroken stretch of what is not kept."""
     parts, stretch = list[list[str]](), list[int]()
     for place in range(len(units) + 1):
@@ -195,7 +267,7 @@ def _only(graph: GradGraph, units: Units, kept: Collection[str], what: str) -> G
     return seen.with_note(f"{what}; {count:,} other operations folded")
 
 
-def _pieces(units: Units, stretch: list[int]) -> list[list[int]]:
+def _pieces(units: OpSequence, stretch: list[int]) -> list[list[int]]:
     """The stretch in pieces with no way between them, so that none seems to be; two or more."""
     piece = {place: {place} for place in stretch}
     for place in stretch:

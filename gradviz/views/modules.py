@@ -1,27 +1,241 @@
-"""Which module an operation belongs to, and the graph with each module drawn as one node."""
+"""In which module an operation ran, recorded or inferred, and the graph with modules as groups."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from gradviz.errors import UsageError
-from gradviz.graph import GradGraph, NodeKind
-from gradviz.graph.module_paths import Path
-from gradviz.views.contract import Part, contract
-from gradviz.views.flow import along_the_data
-from gradviz.views.inference import is_inferred, module_paths, root_of
-from gradviz.views.units import Units, units_of
-from gradviz.views.view import view
+from gradviz.graph import GradGraph, NodeData, NodeKind
+from gradviz.graph.module_paths import Path, without_wrappers
+from gradviz.graph.operations import words
+from gradviz.graph.text import must_be
+from gradviz.views.groups import Part, contract
+from gradviz.views.op_sequence import OpSequence, op_sequence
+from gradviz.views.view import along_the_data, view
 
 __all__ = [
     "check_depth",
     "contents_of",
+    "deepest",
     "group_by_module",
     "group_parts",
     "infer_modules",
+    "is_inferred",
     "module_parts",
+    "module_paths",
+    "root_of",
+    "shared",
+    "shared_by",
 ]
+
+_PATH = re.compile(r"[^\s.]+(\.[^\s.]+)+")
+_EMBEDS = re.compile(r"emb|wte|wpe|tok|shared")
+_VIEWS = frozenset({"view", "unsafe_view", "reshape_alias", "reshape"})
+_LINEAR = ("addmm", "mm")
+_ARRANGED = words(lambda row: row.rearranges) | {"to"}
+_NORM = frozenset({"mul", "rsqrt", "add", "mean", "pow", "to", "sqrt", "div"})
+
+_MOST_MODELS = 16  # what followed a module, in so many forms, is kept in mind
+
+Words = tuple[str | None, ...]
+_Anchor = tuple[int, Path]
+"""The place of a unit whose module is known, and that module."""
+
+
+def module_paths(units: OpSequence) -> list[Path]:
+    """The path of the module of each unit; of those that were not recorded, the likely one."""
+    paths = [_recorded(data.get("module", "")) for data in units.data]
+    named = _paths_of_leaves(units)
+    if not named:
+        return paths
+    recorded = ["module" in data for data in units.data]
+    known = _decided(units, _anchors(units, named, paths, recorded))
+    for place, path in known:
+        paths[place] = path
+    for left, right, path in _gaps(units, [*known, (len(units), ())]):
+        for place in range(left, right):
+            if not recorded[place]:
+                paths[place] = path
+    return paths
+
+
+def is_inferred(data: NodeData) -> bool:
+    """Whether the module of a unit, if it is known at all, was not recorded."""
+    return data.get("inferred", "module" not in data)
+
+
+def _anchors(
+    units: OpSequence, named: list[list[Path]], paths: Sequence[Path], recorded: Sequence[bool]
+) -> list[tuple[int, list[Path]]]:
+    """The units that use a parameter, or were recorded, and the modules that each may be in."""
+    anchors: list[tuple[int, list[Path]]] = []
+    arranged: dict[int, list[Path]] = {}  # what is a parameter still, in another shape or type
+    bounds, sources = units.starts.tolist(), units.sources.tolist()
+    for place in range(len(units)):
+        if recorded[place]:
+            anchors.append((place, [paths[place]]))
+            continue
+        inputs = sources[bounds[place] : bounds[place + 1]]
+        found = (named[-1 - s] if s < 0 else arranged.get(s) for s in inputs)
+        choices = next((choices for choices in found if choices), None)
+        if choices:
+            anchors.append((place, choices))
+            if len(inputs) == 1 and units.data[place].get("op") in _ARRANGED:
+                arranged[place] = choices
+    return anchors
+
+
+def _decided(units: OpSequence, anchors: Sequence[tuple[int, list[Path]]]) -> list[_Anchor]:
+    """Of the modules that share a parameter, the one that fits the operation and its place."""
+    known: list[_Anchor] = []
+    after: Path = ()
+    nexts: list[Path] = []
+    for _, choices in reversed(anchors):
+        nexts.append(after)
+        after = choices[0] if len(choices) == 1 else after
+    for (place, choices), then in zip(anchors, reversed(nexts), strict=True):
+        if len(choices) > 1:
+            embeds = units.data[place].get("op") == "embedding"
+            fits = [path for path in choices if bool(_EMBEDS.search(path[-1])) == embeds]
+            before = known[-1][1] if known else ()
+            choices = sorted(
+                fits or choices,
+                key=lambda path: (-len(shared(path, then)), -len(shared(path, before))),
+            )
+        known.append((place, choices[0]))
+    return known
+
+
+def _gaps(units: OpSequence, anchors: Sequence[_Anchor]) -> Iterator[tuple[int, int, Path]]:
+    """The stretches between units whose module is known, and the module of each.
+
+    Where the last of several numbered modules ends is seen by what followed the others.
+    """
+    earlier: dict[Path, dict[Words, Path]] = {}
+    for (left, before), (right, after) in zip([(-1, ()), *anchors], anchors, strict=False):
+        start, stop = _edges(units, left, right, after)
+        yield left + 1, start, before
+        yield stop, right, after
+        if start == stop:
+            continue
+        path = _between(before, after)
+        words = tuple(units.data[place].get("op") for place in range(start, min(stop, start + 64)))
+        models = earlier.get(before) or earlier.get(_without_number(before)) or {}
+        longer = [model for model in models if len(models[model]) > len(path)]
+        if longer:
+            model = max(longer, key=lambda model: _same(model, words))
+            same = start + _same(model, words)
+            yield start, same, before[: len(models[model])]
+            yield same, stop, path
+        else:
+            for key in {before, _without_number(before)}:
+                known = earlier.setdefault(key, {})
+                if len(known) < _MOST_MODELS:
+                    known[words] = path
+            yield start, stop, path
+
+
+def _same(one: Words, other: Words) -> int:
+    """How many words two rows have in common, from the first."""
+    alike = [a == b for a, b in zip(one, other, strict=False)]
+    return [*alike, False].index(False)
+
+
+def _edges(units: OpSequence, left: int, right: int, after: Path) -> tuple[int, int]:
+    """What lies between two modules, without what each does besides using its parameters.
+
+    A linear layer makes rows of what it gets and undoes it; a root mean square norm begins long
+    before it uses its weight.
+    """
+    first, last = max(left, 0), min(right + 1, len(units))
+    ops = [units.data[place].get("op") for place in range(first, last)]
+    start, stop = left + 1, right
+    if left >= 0 and start < stop and ops[0] in _LINEAR and ops[1] in _VIEWS:
+        start += 1
+    if right < len(units) and start < stop and ops[-1] in ("t", *_LINEAR) and ops[-2] in _VIEWS:
+        stop -= 1
+    if right < len(units) and after and "norm" in after[-1].lower() and ops[-1] == "mul":
+        place = stop
+        while place > start and ops[place - 1 - first] in _NORM:
+            place -= 1
+            if ops[place - first] == "pow":
+                return start, place
+    return start, stop
+
+
+def _without_number(path: Path) -> Path:
+    """The path of the same module in any of numbered layers."""
+    at = next((n for n, part in enumerate(path) if part.isdecimal()), None)
+    return path if at is None else (*path[:at], "#", *path[at + 1 :])
+
+
+def _recorded(module: str) -> Path:
+    return tuple(module.split(".")) if module else ()
+
+
+def _paths_of_leaves(units: OpSequence) -> list[list[Path]]:
+    """By the number of a leaf, the modules that have it; empty if no name is a path."""
+    found: list[list[Path]] = []
+    for data in units.leaves:
+        names = (data.get("name", ""), *data.get("aliases", ()))
+        tensor = data["kind"] in (NodeKind.PARAMETER, NodeKind.LEAF)
+        found.append([_path(name) for name in names if tensor and _PATH.fullmatch(name)])
+    return found if any(found) else []
+
+
+def _path(name: str) -> Path:
+    return without_wrappers(name.split(".")[:-1])
+
+
+def shared(one: Path, other: Path) -> Path:
+    """What two paths begin with.
+
+    Example:
+        >>> shared(("h", "3", "attn"), ("h", "3", "mlp"))
+        ('h', '3')
+    """
+    return shared_by([one, other])
+
+
+def shared_by(paths: Sequence[Path]) -> Path:
+    """What all paths begin with."""
+    if not paths:
+        return ()
+    low, high = min(paths), max(paths)  # what these two share, all between them do
+    same = [a == b for a, b in zip(low, high, strict=False)]
+    return low[: [*same, False].index(False)]
+
+
+def root_of(paths: Sequence[Path]) -> int:
+    """How many parts all paths have in common, not counting a path that ends there.
+
+    They say nothing: the name of the variable, ``model``, or of a wrapper, ``module``.
+    """
+    known = {path for path in paths if path}
+    return min(len(shared_by(list(known))), max(map(len, known)) - 1) if known else 0
+
+
+def deepest(paths: Sequence[Path]) -> int:
+    """The largest depth at which `group_by_module` tells modules apart."""
+    return max(map(len, paths), default=0) - root_of(paths)
+
+
+def _between(before: Path, after: Path) -> Path:
+    """Where an operation ran that comes after one module and before another.
+
+    Nothing runs in a list of modules itself: what follows ``layers.3`` and comes before
+    ``layers.4`` belongs to ``layers.3``. Before ``layers.5``, it was ``layers.4``, whose
+    module has no parameters.
+    """
+    common = shared(before, after)
+    rest, then = before[len(common) : len(common) + 1], after[len(common) : len(common) + 1]
+    if not (rest and then and rest[0].isdecimal() and then[0].isdecimal()):
+        return common
+    own = int(rest[0]) + (int(then[0]) == int(rest[0]) + 2)
+    return (*common, str(own))
+
 
 _MOST_CONTENTS = 12
 _GLUE = 4  # From so many operations on, what a module does between its parts is a group too.
@@ -52,7 +266,7 @@ def infer_modules(graph: GradGraph) -> GradGraph:
         'net.fc'
     """
     told: GradGraph = graph.copy()
-    units = units_of(graph)
+    units = op_sequence(graph)
     for key, data, path in zip(units.keys, units.data, module_paths(units), strict=True):
         if path and "module" not in data:
             told.nodes[key].update(module=".".join(path), inferred=True)
@@ -84,7 +298,7 @@ def group_by_module(graph: GradGraph, *, depth: int | None = None) -> GradGraph:
         'net.0'
     """
     check_depth(depth)
-    units = units_of(graph)
+    units = op_sequence(graph)
     paths = module_paths(units)
     return group_parts(graph, module_parts(units, paths, depth and root_of(paths) + depth), depth)
 
@@ -92,7 +306,7 @@ def group_by_module(graph: GradGraph, *, depth: int | None = None) -> GradGraph:
 def check_depth(depth: int | None) -> None:
     """Raise a `UsageError` if it is no depth."""
     if depth is not None and (type(depth) is not int or depth < 1):
-        raise UsageError(f"depth cannot be {depth!r}: pass a whole number from 1 on, or None")
+        raise UsageError(must_be("depth", "an integer >= 1, or None", depth))
 
 
 def group_parts(graph: GradGraph, parts: Sequence[Part], depth: int | None) -> GradGraph:
@@ -107,7 +321,7 @@ def group_parts(graph: GradGraph, parts: Sequence[Part], depth: int | None) -> G
     )
 
 
-def module_parts(units: Units, paths: Sequence[Path], cut: int | None) -> list[Part]:
+def module_parts(units: OpSequence, paths: Sequence[Path], cut: int | None) -> list[Part]:
     """The stretches of units that ran in one call of a module each.
 
     Args:
@@ -138,11 +352,11 @@ def contents_of(paths: Sequence[Path]) -> dict[str, tuple[str, ...]]:
     return {"contents": (*known[:_MOST_CONTENTS], *more)} if len(known) > 1 else {}
 
 
-def _is_group(units: Units, place: int) -> bool:
+def _is_group(units: OpSequence, place: int) -> bool:
     return units.data[place]["kind"] is NodeKind.GROUP
 
 
-def _calls(units: Units, labels: Sequence[Path], cut: int | None) -> Iterator[tuple[int, int]]:
+def _calls(units: OpSequence, labels: Sequence[Path], cut: int | None) -> Iterator[tuple[int, int]]:
     """Unbroken stretches with one label, of one call if that was recorded.
 
     Where it was not, a parameter used again begins another call. What repeats stays apart,

@@ -7,20 +7,14 @@ from collections.abc import Iterator
 from gradviz.errors import UsageError
 from gradviz.graph import GradGraph, NodeKind
 from gradviz.graph.operations import operation
-from gradviz.graph.text import counted
-from gradviz.views.bookkeeping import hide_bookkeeping
-from gradviz.views.chains import fold_chains
-from gradviz.views.contract import Part
-from gradviz.views.flow import along_the_data
-from gradviz.views.inference import deepest, module_paths, root_of
-from gradviz.views.modules import group_parts, module_parts
-from gradviz.views.periods import periods_of
-from gradviz.views.repeats import fold_parts, repeat_parts
-from gradviz.views.sharing import clone_shared_leaves
-from gradviz.views.stretches import fold_stretches
-from gradviz.views.sums import count_of
-from gradviz.views.units import Units, units_of
-from gradviz.views.view import view
+from gradviz.graph.text import counted, must_be
+from gradviz.views.chains import fold_chains, fold_stretches
+from gradviz.views.details import clone_shared_leaves, hide_bookkeeping
+from gradviz.views.groups import Part, count_of
+from gradviz.views.modules import deepest, group_parts, module_parts, module_paths, root_of
+from gradviz.views.op_sequence import OpSequence, op_sequence
+from gradviz.views.repeats import fold_parts, periods_of, repeat_parts
+from gradviz.views.view import along_the_data, view
 
 __all__ = ["fit_page"]
 
@@ -58,7 +52,7 @@ def fit_page(graph: GradGraph, *, most: int = 60) -> GradGraph:
         (GradGraph(2 operations, 1 group, 2 edges), 97)
     """
     if type(most) is not int or most < 10:
-        raise UsageError(f"most cannot be {most!r}: pass a whole number from 10 on")
+        raise UsageError(must_be("most", "an integer >= 10", most))
     if graph.number_of_nodes() <= most * _HOPELESS:
         whole: GradGraph = hide_bookkeeping(graph)
         if whole.number_of_nodes() <= most:
@@ -106,7 +100,7 @@ def _smallest(graph: GradGraph, most: int) -> tuple[GradGraph, str]:
 
 def _ways(graph: GradGraph, most: int) -> Iterator[tuple[GradGraph, str]]:
     """The graph folded in one way after another, from the finest to the coarsest."""
-    units = units_of(graph)
+    units = op_sequence(graph)
     paths = module_paths(units)
     periods = periods_of(units, paths)
     root, deep = root_of(paths), deepest(paths)
@@ -128,7 +122,7 @@ def _ways(graph: GradGraph, most: int) -> Iterator[tuple[GradGraph, str]]:
         if folded[0] != size:
             folded = size, hide_bookkeeping(fold_parts(graph, parts))
         # What was folded no longer tells in which module its neighbours ran.
-        inner, known = units_of(folded[1]), dict(zip(units.keys, paths, strict=True))
+        inner, known = op_sequence(folded[1]), dict(zip(units.keys, paths, strict=True))
         own = module_paths(inner)
         inner_paths = [known.get(key, path) for key, path in zip(inner.keys, own, strict=True)]
         parts = module_parts(inner, inner_paths, root + depth)
@@ -141,7 +135,7 @@ def _ways(graph: GradGraph, most: int) -> Iterator[tuple[GradGraph, str]]:
     yield hide_bookkeeping(base), "repeats" if parts else ""
 
 
-def _left(units: Units, parts: list[Part]) -> int:
+def _left(units: OpSequence, parts: list[Part]) -> int:
     """How many operations will be seen, or somewhat more."""
     rest = len(units) - sum(len(part.keys) for part in parts)
     if 10 * rest < len(units):

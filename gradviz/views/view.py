@@ -1,4 +1,4 @@
-"""What a view is, and the decorator that makes one."""
+"""What a view is, the decorator that makes one, and `reverse_flow`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from gradviz.graph import GradGraph
 from gradviz.graph.collector import collector_paused
 
-__all__ = ["View", "view"]
+__all__ = ["View", "along_the_data", "reverse_flow", "view"]
 
 View = Callable[..., Any]
 """Takes a graph and returns a graph; called with options alone, it returns a view."""
@@ -50,3 +50,44 @@ def _later(
     wrapper: View, arguments: tuple[Any, ...], options: dict[str, Any], graph: GradGraph
 ) -> Any:
     return wrapper(graph, *arguments, **options)
+
+
+@view
+def reverse_flow(graph: GradGraph) -> GradGraph:
+    """Turn every arrow round, so that it shows the way of the gradient, not of the data.
+
+    Args:
+        graph: with edges from input to output, or from output to input.
+
+    Returns:
+        The same nodes with each edge reversed; twice reversed is the graph as it was.
+
+    Example:
+        >>> graph = GradGraph()
+        >>> _ = graph.add_edge("n0", "n1", key=0)
+        >>> list(reverse_flow(graph).edges)
+        [('n1', 'n0', 0)]
+    """
+    turned = GradGraph()
+    turned.graph.update(graph.graph)
+    if turned.graph.pop("flow", "data") == "data":
+        turned.graph["flow"] = "gradient"
+    turned.add_nodes_from((key, dict(data)) for key, data in graph.nodes(data=True))
+    turned.add_edges_from(
+        (target, source, key, dict(data))
+        for source, target, key, data in graph.edges(keys=True, data=True)
+    )
+    return turned
+
+
+def along_the_data(function: Callable[..., GradGraph]) -> Callable[..., GradGraph]:
+    """Let a view that reads arrows as the way of the data take graphs with turned arrows too."""
+
+    @functools.wraps(function)
+    def turned(graph: GradGraph, *arguments: Any, **options: Any) -> GradGraph:
+        if graph.graph.get("flow") != "gradient":
+            return function(graph, *arguments, **options)
+        seen: GradGraph = reverse_flow(function(reverse_flow(graph), *arguments, **options))
+        return seen
+
+    return turned

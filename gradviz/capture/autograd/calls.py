@@ -26,7 +26,7 @@ class CallListener(Protocol):
 
     def leave(self, module: nn.Module) -> None: ...  # noqa: D102
 
-    def stumbled(self, error: Exception) -> None: ...  # noqa: D102
+    def failed(self, error: Exception) -> None: ...  # noqa: D102
 
 
 _KEY = "gradviz"
@@ -43,7 +43,7 @@ def _enter(module: nn.Module, args: Any) -> None:
             try:
                 listener.enter(module)
             except Exception as error:  # an error here must not reach the program
-                listener.stumbled(error)
+                listener.failed(error)
 
 
 def _leave(module: nn.Module, args: Any, result: Any) -> None:
@@ -52,7 +52,7 @@ def _leave(module: nn.Module, args: Any, result: Any) -> None:
             try:
                 listener.leave(module)
             except Exception as error:
-                listener.stumbled(error)
+                listener.failed(error)
 
 
 def listen_to_calls(listener: CallListener) -> None:

@@ -6,7 +6,9 @@ runs a hook, recomputes anything, or keeps a tensor alive.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import inspect
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from operator import attrgetter, methodcaller
 from typing import Any, NamedTuple
@@ -33,7 +35,11 @@ __all__ = [
     "ACCUMULATE",
     "ACCUMULATE_NR",
     "KeptStorages",
+    "Edges",
     "NodeReader",
+    "node_name",
+    "operations_before",
+    "visit_ancestors",
     "Several",
     "forward_class",
     "has_no_bias",
@@ -43,6 +49,7 @@ __all__ = [
     "sequence_number",
 ]
 
+_CUSTOM = ("_raw_saved_tensors",)
 ACCUMULATE = "AccumulateGrad"  # the class of the node that adds a gradient to a leaf
 
 sequence_number: Callable[[Node], int] = methodcaller("_sequence_nr")
@@ -71,6 +78,9 @@ _OPERATION = template(
 _ORDINARY = frozenset({torch.Tensor, torch.nn.Parameter})
 _MANY_TYPES = "CppFunction"  # the Python type of every node that has none of its own
 
+
+Edges = tuple[tuple[Node | None, int], ...]
+"""The ``next_functions`` of a node."""
 
 _known_types: WeakKeyDictionary[type, OperationType] = WeakKeyDictionary()
 
@@ -101,9 +111,17 @@ def _operation_type(node: Node) -> OperationType:
     forward = getattr(cls, "_forward_cls", None)
     if forward is not None:
         op, opaque = custom_word(forward.__module__, forward.__name__)
-        only = ("_raw_saved_tensors",)
-        return OperationType(cls.__name__, op, opaque, ("tensors",), only, _reader(only))
-    name = node.name().rpartition("::")[2]
+        op = _library_word(forward) or op
+        return OperationType(
+            grad_fn=cls.__name__,
+            op=op,
+            opaque=opaque,
+            saved=("tensors",),
+            raw=_CUSTOM,
+            read_raw=_reader(_CUSTOM),
+            saves_tensors=_saves_tensors(forward),
+        )
+    name = node_name(node)
     attributes = dir(cls)
     raw = tuple(a for a in attributes if a.startswith("_raw_saved_"))
     saved = tuple(a.removeprefix("_raw_saved_") for a in raw)
@@ -123,8 +141,62 @@ def _operation_type(node: Node) -> OperationType:
     )
 
 
+def _saves_tensors(forward: type) -> bool:
+    """Whether a ``Function`` saves tensors; one of the user's does if its code says so."""
+    if forward.__module__.partition(".")[0] == "torch":
+        return True
+    for method in (forward.forward, getattr(forward, "setup_context", None)):  # type: ignore[attr-defined]
+        code = getattr(inspect.unwrap(method), "__code__", None) if method is not None else None
+        if code is not None and "save_for_backward" in code.co_names:
+            return True
+    return False
+
+
+def _library_word(forward: type) -> str:
+    """The name of an operation registered with ``torch.library``; "" for another Function.
+
+    Private: ``torch._library.autograd``, which creates a class for each such operation; its name
+    joins namespace, operation and overload by ``_``, and only its closure has them apart.
+    """
+    if forward.__module__ != "torch._library.autograd":
+        return ""
+    for cell in getattr(getattr(forward, "forward", None), "__closure__", None) or ():
+        word = getattr(cell.cell_contents, "_opname", "")
+        if isinstance(word, str) and word:
+            return word
+    return forward.__name__.removeprefix("GeneratedBackwardFor_").removesuffix("_default")
+
+
 def _reader(raw: Sequence[str]) -> Callable[[Node], Any] | None:
     return attrgetter(*(f"{name}.data" for name in raw)) if raw else None
+
+
+def visit_ancestors(
+    roots: Iterable[Node], nearest_first: bool = False
+) -> Iterator[tuple[Node, Edges]]:
+    """Visit each node from which some roots were computed, once, with a stack or a queue.
+
+    It is for a few nodes, or for those of a graph that was traced: nothing is done here to make
+    the graph safe to drop.
+
+    Args:
+        roots: where to begin; they are visited too.
+        nearest_first: by distance from the roots, else by depth.
+
+    Yields:
+        The node and its ``next_functions``.
+    """
+    waiting = deque(dict.fromkeys(roots))
+    seen = set(waiting)
+    following = waiting.popleft if nearest_first else waiting.pop
+    while waiting:
+        node = following()
+        edges = node.next_functions
+        yield node, edges
+        for child, _ in edges:
+            if child is not None and child not in seen:
+                seen.add(child)
+                waiting.append(child)
 
 
 class NodeReader:
@@ -245,6 +317,32 @@ class NodeReader:
         return found
 
 
+def operations_before(node: Node, most: int) -> list[tuple[int, dict[str, Any], Edges]]:
+    """The operations from which a node was computed, itself the first, the nearest ones next.
+
+    Args:
+        node: an operation.
+        most: how many to return.
+
+    Returns:
+        For each its creation number, a few attributes, and its ``next_functions``.
+    """
+    reader = NodeReader()
+    found: list[tuple[int, dict[str, Any], Edges]] = []
+    for each, edges in visit_ancestors([node], nearest_first=True):
+        if leaf_of(each) is not None:
+            continue
+        if len(found) == most:
+            break
+        kind = operation_type(each)
+        data = {"kind": NodeKind.OPERATION, "op": kind.op, "grad_fn": kind.grad_fn}
+        shape, dtype, device = reader.read_output(each, 0)
+        if shape is not None:
+            data.update(shape=shape, dtype=dtype, device=device)
+        found.append((sequence_number(each), data, edges))
+    return found
+
+
 def _add_rare(kind: OperationType, outputs: int, data: dict[str, Any]) -> None:
     """Add what few operations have, and remove what is not known."""
     for name in ("shape", "dtype", "device"):
@@ -272,10 +370,8 @@ def read_saved(node: Node, kind: OperationType) -> tuple[Buffers, Sequence[Any]]
             saved = (saved,)
     except AttributeError:
         return _read_saved_lists(node, kind)
-    except RuntimeError as error:
-        return (_FREED if MessageKind.FREED.matches(str(error)) else Buffers.UNKNOWN), ()
-    except Exception:
-        return Buffers.UNKNOWN, ()
+    except Exception as error:
+        return _after_error(kind, error), ()
     for held in saved:
         if held is not None:
             return _HELD, saved
@@ -297,21 +393,101 @@ def _read_saved_lists(node: Node, kind: OperationType) -> tuple[Buffers, Sequenc
             else:
                 saved.append(raw.data)
     except Exception as error:
-        return (_FREED if MessageKind.FREED.matches(str(error)) else Buffers.UNKNOWN), ()
+        return _after_error(kind, error), ()
     if any(held is not None for held in saved):
         return _HELD, saved
     return _nothing_held(node, kind), saved
 
 
+def _after_error(kind: OperationType, error: Exception) -> Buffers:
+    """The state of saved tensors that cannot be read."""
+    is_freed = isinstance(error, RuntimeError) and MessageKind.FREED.matches(str(error))
+    return _FREED if is_freed and kind.saves_tensors else Buffers.UNKNOWN
+
+
+_saved_something: dict[tuple[str, int, tuple[int, ...]], Buffers] = {}
+_ASKED_TYPES = 10_000
+
+
 def _nothing_held(node: Node, kind: OperationType) -> Buffers:
-    """Whether an operation that holds nothing has saved nothing, or its tensors were freed."""
-    if kind.raw == ("_raw_saved_tensors",):
+    """Whether an operation that holds nothing has saved nothing, or its tensors were freed.
+
+    What an operation saves depends on which of its inputs require grad. When all do, it has saved
+    something; otherwise its ``SavedTensor``s know.
+    """
+    if kind.raw == _CUSTOM:
         return _NOTHING_SAVED  # a custom function raises once it is freed
-    if operation(kind.op).lazy:
-        edges = node.next_functions
-        if edges and all(child is None for child, _ in edges[1:]):
-            return _NOTHING_SAVED
-    return _FREED
+    edges = node.next_functions
+    untracked = tuple(number for number, (child, _) in enumerate(edges) if child is None)
+    if not untracked:
+        return _HELD if _has_unpack_hook(node, kind) else _FREED
+    key = kind.grad_fn, len(edges), untracked
+    found = _saved_something.get(key)
+    if found is None:
+        found = _was_freed(node, kind)
+        if len(_saved_something) < _ASKED_TYPES and found in (_FREED, _NOTHING_SAVED):
+            _saved_something[key] = found
+    return found
+
+
+def _has_unpack_hook(node: Node, kind: OperationType) -> bool:
+    """Whether a pack hook returned None for a saved tensor, which is then not freed.
+
+    Private: ``_raw_saved_*``; ``unpack_hook`` is None once the tensor is freed.
+    """
+    for name in kind.raw:
+        raw = getattr(node, name)
+        for each in raw if isinstance(raw, tuple) else (raw,):
+            if getattr(each, "unpack_hook", None) is not None:
+                return True
+    return False
+
+
+def _was_freed(node: Node, kind: OperationType) -> Buffers:
+    """Ask the ``SavedTensor``s that hold nothing: they refuse hooks, and say why.
+
+    Private: ``_raw_saved_*``. ``register_hooks`` always raises for a ``SavedTensor`` that holds
+    nothing, so nothing is registered.
+    """
+    reasons = set()
+    for name in kind.raw:
+        raw = getattr(node, name)
+        for each in raw if isinstance(raw, tuple) else (raw,):
+            try:
+                if each.data is not None:
+                    return _HELD
+                each.register_hooks(_same, _same)
+            except RuntimeError as error:
+                reasons.add(_state_in(str(error)))
+            except Exception:
+                reasons.add(Buffers.UNKNOWN)
+    for state in (_FREED, _HELD, Buffers.UNKNOWN):
+        if state in reasons:
+            return state
+    return _NOTHING_SAVED
+
+
+def _same(tensor: Any) -> Any:
+    return tensor
+
+
+def _state_in(message: str) -> Buffers:
+    if MessageKind.HOOKS_ON_FREED.matches(message):
+        return _FREED
+    if MessageKind.HOOKS_ON_NOTHING.matches(message):
+        return _NOTHING_SAVED
+    return _HELD  # it has hooks: a pack hook returned None
+
+
+def node_name(node: Node) -> str:
+    """The class name of a node: ``"MulBackward0"``.
+
+    Some versions of torch have no ``name`` for the node of a custom ``Function``.
+    """
+    try:
+        return node.name().rpartition("::")[2]
+    except (AttributeError, RuntimeError, NotImplementedError):
+        return type(node).__name__
 
 
 def has_no_bias(node: Node) -> bool:

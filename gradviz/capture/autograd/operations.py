@@ -36,6 +36,7 @@ class OperationType:
         saved: the argument names of the tensors that it may save.
         raw: the attributes that hold them.
         read_raw: reads what they hold; a single one gives a bare value.
+        saves_tensors: False for a custom ``Function`` whose code saves none.
         arguments: under which of those names it saves each input, where known.
         options: the names of its plain arguments that are shown.
         read_options: reads them all; a single name gives a bare value.
@@ -47,6 +48,7 @@ class OperationType:
     saved: tuple[str, ...] = ()
     raw: tuple[str, ...] = ()
     read_raw: Any = None
+    saves_tensors: bool = True
     arguments: tuple[str, ...] = ()
     options: tuple[str, ...] = ()
     read_options: Any = None

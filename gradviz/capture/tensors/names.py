@@ -16,7 +16,7 @@ from gradviz.capture.autograd.tensors import is_unsure, quietly
 from gradviz.capture.tensors.subjects import parts, shortly
 from gradviz.errors import UsageError
 
-__all__ = ["Named", "Names", "local_variables", "module_names"]
+__all__ = ["Named", "Names", "locals_of", "module_names"]
 
 _ALLOWED = (
     "an nn.Module, a dict of name -> tensor (or module, or list or dict of tensors), "
@@ -180,8 +180,8 @@ class _Variable(NamedTuple):
     is_global: bool
 
 
-def local_variables(frame: types.FrameType) -> dict[str, object]:
-    """The local variables of a frame; asking for them keeps none of them alive.
+def locals_of(frame: types.FrameType) -> dict[str, object]:
+    """The local variables of a frame, without keeping any of them alive.
 
     Up to Python 3.12 the first look at ``f_locals`` of a function makes a dict that lives as
     long as the call, so that ``del x`` in it would no longer free ``x``. That dict is emptied
@@ -197,8 +197,8 @@ def local_variables(frame: types.FrameType) -> dict[str, object]:
 
 
 def _variables(frame: types.FrameType) -> list[_Variable]:
-    """The variables that code in the frame can see."""
-    local = local_variables(frame)
+    """The variables that code in the frame can see, local ones first."""
+    local = locals_of(frame)
     visible = [_Variable(name, value, False) for name, value in local.items()]
     for name, value in list(frame.f_globals.items()):
         if name not in local:

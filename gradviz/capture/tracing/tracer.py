@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch.autograd.graph import GradientEdge, Node
 
-from gradviz.capture.autograd.nodes import ACCUMULATE, NodeReader, has_no_bias, leaf_of
+from gradviz.capture.autograd.nodes import ACCUMULATE, Edges, NodeReader, has_no_bias, leaf_of
 from gradviz.capture.autograd.operations import OperationType
 from gradviz.capture.autograd.tensors import (
     hook_count,
@@ -24,7 +24,7 @@ from gradviz.capture.autograd.tensors import (
 from gradviz.capture.tensors.names import Named, Names
 from gradviz.capture.tensors.subjects import Subject, flatten, maker_of
 from gradviz.capture.tensors.summary import FEW, summarize
-from gradviz.capture.tracing.walk import NO_GRADIENT, Edges, Walk, key_at, let_go_safely
+from gradviz.capture.tracing.walk import NO_GRADIENT, Walk, key_at, let_go_safely
 from gradviz.graph import Buffers, Cause, EdgeData, EdgeKind, GradGraph, NodeKind, TensorSummary
 from gradviz.graph.collector import collector_paused
 from gradviz.graph.operations import operation

@@ -14,7 +14,6 @@ from __future__ import annotations
 import atexit
 import os
 import threading
-from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from queue import Empty, SimpleQueue
 from typing import Any, cast
@@ -22,21 +21,18 @@ from typing import Any, cast
 import torch
 from torch.autograd.graph import Node
 
-from gradviz.capture.autograd.nodes import ACCUMULATE_NR, leaf_of, sequence_number
+from gradviz.capture.autograd.nodes import ACCUMULATE_NR, Edges, leaf_of, sequence_number
 from gradviz.graph.columns import EdgeColumns
 
 __all__ = [
     "BAND",
-    "Edges",
     "NO_GRADIENT",
     "Walk",
     "hold_apart",
     "key_at",
     "let_go_safely",
-    "visit_ancestors",
 ]
 
-Edges = tuple[tuple[Node | None, int], ...]
 
 NO_GRADIENT = (None, 0)
 """What ``next_functions`` holds for an input to which no gradient goes."""
@@ -48,34 +44,6 @@ BAND = 1_000
 def key_at(place: int) -> str:
     """The key of the node at a position in the order of the graph."""
     return f"n{place}"
-
-
-def visit_ancestors(
-    roots: Iterable[Node], nearest_first: bool = False
-) -> Iterator[tuple[Node, Edges]]:
-    """Visit each node from which some roots were computed, once, with a stack or a queue.
-
-    It is for a few nodes, or for those of a graph that was traced: nothing is done here to make
-    the graph safe to drop.
-
-    Args:
-        roots: where to begin; they are visited too.
-        nearest_first: by distance from the roots, else by depth.
-
-    Yields:
-        The node and its ``next_functions``.
-    """
-    waiting = deque(dict.fromkeys(roots))
-    seen = set(waiting)
-    following = waiting.popleft if nearest_first else waiting.pop
-    while waiting:
-        node = following()
-        edges = node.next_functions
-        yield node, edges
-        for child, _ in edges:
-            if child is not None and child not in seen:
-                seen.add(child)
-                waiting.append(child)
 
 
 class Walk:

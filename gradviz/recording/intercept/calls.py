@@ -15,12 +15,15 @@ import torch
 from gradviz.capture.autograd.engine import creation_count
 from gradviz.capture.autograd.nodes import sequence_number
 from gradviz.capture.tensors.summary import summarize
+from gradviz.facts import Action
 from gradviz.graph import Cause
 from gradviz.recording.event_log import Entry
 from gradviz.recording.function_names import QUERIES, word_of
 from gradviz.recording.intercept import gradients
-from gradviz.recording.intercept.in_place import look_at_targets, tell_changes
-from gradviz.recording.provenance import Leaf, UntrackedTensor
+from gradviz.recording.intercept.in_place import after_change, before_change
+from gradviz.recording.intercept.user_warnings import call_made_from
+from gradviz.recording.provenance import CutSite, Leaf, UntrackedTensor
+from gradviz.recording.source_lines import called_function
 from gradviz.recording.state import Handler, RecordingState, TorchCall, tensors_in
 from gradviz.story import EventKind
 
@@ -37,154 +40,160 @@ class Handlers(dict[Any, "Handler | None"]):
         return handler
 
 
-def _handler(tell: _Look, look: _Look | None = None) -> Handler:
+def _handler(after: _Look, before: _Look | None = None) -> Handler:
     def handle(
-        watch: RecordingState, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+        state: RecordingState, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
         call = TorchCall(func, args, kwargs)
-        if look is not None:
-            watch.guard(look, call)
+        if before is not None:
+            state.guard(before, call)
         call.result = func(*args, **kwargs)
-        watch.guard(tell, call)
+        state.guard(after, call)
         return call.result
 
+    call_made_from(handle.__code__, globals())
     return handle
 
 
-def _call(watch: RecordingState, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def _call(state: RecordingState, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     return func(*args, **kwargs)
 
 
-def _tell_cut(cause: Cause) -> _Look:
+def _after_cut(cause: Cause) -> _Look:
     """``x.detach()``, ``x.data``: the result is outside the graph."""
 
-    def tell(watch: RecordingState, call: TorchCall) -> None:
-        if isinstance(call.result, torch.Tensor) and not watch.is_inside():
-            place = watch.place()
-            data = watch.input_from(call.args[0], cause, place)
+    def after(state: RecordingState, call: TorchCall) -> None:
+        if isinstance(call.result, torch.Tensor) and not state.is_inside():
+            place, cut, word = state.place(), cause, word_of(call.func)
+            if place.offset < 0:
+                name = called_function(sys._getframe(1), state.verdicts)
+                cut, word = (Cause.VALUES_COPIED, name) if name in _COPYING else (cut, word)
+            data = state.input_from(call.args[0], cut, place, word)
             kind = (
                 EventKind.OPERATION if isinstance(data.source, UntrackedTensor) else EventKind.CUT
             )
-            watch.add_untracked(word_of(call.func), [data], [call.result], place, kind)
+            state.add_untracked(word_of(call.func), [data], [call.result], place, kind)
 
-    return tell
+    return after
 
 
-def _look_at_detached(watch: RecordingState, call: TorchCall) -> None:
+_COPYING = ("deepcopy", "vector_to_parameters")
+
+
+def _before_detach_(state: RecordingState, call: TorchCall) -> None:
     tensor = call.args[0]
-    if tensor.requires_grad and not watch.is_inside():
-        call.before = watch.input_from(tensor, Cause.DETACH, watch.place())
+    if tensor.requires_grad and not state.is_inside():
+        call.before = state.input_from(tensor, Cause.DETACH, state.place(), "detach_")
 
 
-def _tell_detached(watch: RecordingState, call: TorchCall) -> None:
+def _after_detach_(state: RecordingState, call: TorchCall) -> None:
     """``x.detach_()``: the tensor itself has left the graph."""
     if call.before is not None:
-        watch.provenance.release(call.args[0])
+        state.provenance.release(call.args[0])
         place = call.before.place
-        watch.add_untracked("detach_", [call.before], [call.args[0]], place, EventKind.CUT)
+        state.add_untracked("detach_", [call.before], [call.args[0]], place, EventKind.CUT)
 
 
-def _tell_end(cause: Cause) -> _Look:
+def _after_value_read(cause: Cause) -> _Look:
     """A tensor became a number or an array, from which nothing can be followed."""
 
-    def tell(watch: RecordingState, call: TorchCall) -> None:
+    def after(state: RecordingState, call: TorchCall) -> None:
         tensor = call.args[0]
-        if not isinstance(tensor, torch.Tensor) or watch.is_inside():
+        if not isinstance(tensor, torch.Tensor) or state.is_inside():
             return
         if not tensor.requires_grad:
-            known = watch.provenance.tensors.of(tensor)
+            known = state.provenance.tensors.of(tensor)
             if not isinstance(known, UntrackedTensor) or not known.matters:
                 return  # plain data
-        place = watch.place()
-        untracked = watch.provenance.add_plain_value(
-            word_of(call.func), watch.input_from(tensor, cause, place), place
+        place = state.place()
+        untracked = state.provenance.add_plain_value(
+            word_of(call.func), state.input_from(tensor, cause, place), place
         )
         (untracked.value,) = summarize([tensor], values_only_if_small=True)
-        watch.log(EventKind.CUT, untracked.word, place, identity=untracked.identity)
+        state.log(Entry(EventKind.CUT, untracked.word, place, identities=(untracked.identity,)))
 
-    return tell
+    return after
 
 
-def _look_at_count(watch: RecordingState, call: TorchCall) -> None:
+def _before_copy(state: RecordingState, call: TorchCall) -> None:
     call.before = creation_count()
 
 
-def _tell_copy(watch: RecordingState, call: TorchCall) -> None:
+def _after_copy(state: RecordingState, call: TorchCall) -> None:
     """``torch.tensor(x)``, ``torch.as_tensor(x)``."""
     given = list(tensors_in((*call.args, *call.kwargs.values())))
-    if any(call.result is each for each in given) or watch.is_inside():
+    if any(call.result is each for each in given) or state.is_inside():
         return
     if creation_count() > call.before:  # as_tensor can convert, and then keeps the graph
-        watch.made(call.func, (call.args, call.kwargs), call.result, call.before)
+        state.made(call.func, (call.args, call.kwargs), call.result, call.before)
         return
-    place = watch.place()
-    inputs = [watch.input_from(each, Cause.COPY, place) for each in given]
+    place = state.place()
+    inputs = [state.input_from(each, Cause.COPY, place) for each in given]
     was_cut = any(not isinstance(each.source, UntrackedTensor) for each in inputs)
     kind = EventKind.CUT if was_cut else EventKind.OPERATION
-    watch.add_untracked(word_of(call.func), inputs, [call.result], place, kind)
+    state.add_untracked(word_of(call.func), inputs, [call.result], place, kind)
     if call.result.requires_grad:
-        leaf = watch.provenance.leaf(call.result)
+        leaf = state.provenance.leaf(call.result)
         leaf.place = place
-        made = watch.journal.entries[-1]
+        made = state.event_log.entries[-1]
         if isinstance(made, Entry):
-            made.identity = leaf.identity
+            made.identities = (leaf.identity,)
 
 
-def _look_at_flag(watch: RecordingState, call: TorchCall) -> None:
+def _before_flag(state: RecordingState, call: TorchCall) -> None:
     call.before = call.args[0].requires_grad
 
 
-def _tell_flag(watch: RecordingState, call: TorchCall) -> None:
+def _after_flag(state: RecordingState, call: TorchCall) -> None:
     """``x.requires_grad_(...)``, ``x.requires_grad = ...``."""
     tensor = call.args[0]
     if tensor.requires_grad == call.before:
         return
-    place, provenance = watch.place(), watch.provenance
+    place, provenance = state.place(), state.provenance
     old = provenance.tensors.of(tensor)
     if tensor.requires_grad:
         leaf = provenance.leaf(tensor)
         leaf.place = old.place if old is not None else leaf.place
-        detail, identity = "on", leaf.identity
+        action, identity = Action.REQUIRES_GRAD_ON, leaf.identity
     else:
         untracked = provenance.add(tensor, "", Cause.REQUIRES_GRAD, place, (), matters=True)
-        untracked.was = old if isinstance(old, Leaf) else None
-        detail, identity = "off", untracked.identity
-    entries = watch.journal.entries
+        untracked.leaf = old if isinstance(old, Leaf) else None
+        action, identity = Action.REQUIRES_GRAD_OFF, untracked.identity
+    entries = state.event_log.entries
     last = entries[-1] if entries else None
-    if isinstance(last, Entry) and last.place == place and last.word == "requires_grad_":
+    if isinstance(last, Entry) and last.place == place and last.action is action:
         last.count += 1
-        last.detail, last.identity = f"{detail}, {last.count} tensors", None
+        last.identities = (*last.identities, identity)
     else:
-        watch.log(
-            EventKind.REQUIRES_GRAD, "requires_grad_", place, detail=detail, identity=identity
-        )
+        kind = EventKind.REQUIRES_GRAD
+        state.log(Entry(kind, "requires_grad_", place, identities=(identity,), action=action))
 
 
-def _look_at_mode(watch: RecordingState, call: TorchCall) -> None:
-    call.before = torch.is_grad_enabled(), watch.is_inside()
+def _before_mode(state: RecordingState, call: TorchCall) -> None:
+    call.before = torch.is_grad_enabled(), state.is_inside()
 
 
-def _tell_mode(watch: RecordingState, call: TorchCall) -> None:
+def _after_mode(state: RecordingState, call: TorchCall) -> None:
     """Gradient mode was switched: ``no_grad``, ``enable_grad``, ``set_grad_enabled``."""
     before, was_inside = call.before
     now = torch.is_grad_enabled()
     if was_inside:
         return
-    watch.grad_expected = now
-    word = _mode_word(watch) if now != before else ""
+    state.grad_expected = now
+    word = _mode_word(state) if now != before else ""
     if word:
-        detail = f"gradients {'on' if now else 'off'}"
-        watch.log(EventKind.MODE, word, watch.place(), detail=detail)
+        action = Action.GRADIENTS_ON if now else Action.GRADIENTS_OFF
+        state.log(Entry(EventKind.MODE, word, state.place(), action=action))
 
 
 _MODE_FILES = ("grad_mode.py", "_contextlib.py", "contextlib.py")
 
 
-def _mode_word(watch: RecordingState) -> str:
+def _mode_word(state: RecordingState) -> str:
     """What the user wrote to switch gradient mode; "" if torch did it on its own behalf."""
     word = "set_grad_enabled"
     frame: Any = sys._getframe(1)
-    while frame is not None and not watch.verdicts[frame.f_code.co_filename]:
+    while frame is not None and not state.verdicts[frame.f_code.co_filename]:
         name = frame.f_code.co_filename
         if name.endswith(_MODE_FILES):
             owner = frame.f_locals.get("self")
@@ -195,36 +204,44 @@ def _mode_word(watch: RecordingState) -> str:
     return word
 
 
-def _tell_hook(watch: RecordingState, call: TorchCall) -> None:
+def _after_hook(state: RecordingState, call: TorchCall) -> None:
     """``x.register_hook(...)``: that it is there. What it does is seen when backward calls it."""
-    tensor, place = call.args[0], watch.place()
+    tensor, place = call.args[0], state.place()
     node = tensor.grad_fn  # torch has looked at it as well, to register the hook
-    leaf = watch.provenance.leaf(tensor) if node is None else None
+    leaf = state.provenance.leaf(tensor) if node is None else None
     identity = leaf.identity if leaf is not None else sequence_number(node)
-    name = (leaf.name or watch.lines.line(*leaf.place).target or None) if leaf else None
-    word = word_of(call.func)
-    watch.log(EventKind.HOOK, word, place, name, "registered", identity)
-    watch.hooks.registered(call.result, place, identity, leaf)
+    name = (leaf.name or state.lines.line(*leaf.place).target or None) if leaf else None
+    word, action = word_of(call.func), Action.REGISTERED
+    state.log(Entry(EventKind.HOOK, word, place, name, (identity,), action))
+    state.hooks.registered(call.result, place, identity, leaf)
 
 
-def _tell_new_data(watch: RecordingState, call: TorchCall) -> None:
-    """``x.data = ...``: behind autograd's back."""
-    watch.log(EventKind.IN_PLACE, "data", watch.place(), detail="replaced, no version counted")
+def _after_data_set(state: RecordingState, call: TorchCall) -> None:
+    """``x.data = ...``: other values, of which autograd knows nothing."""
+    tensor, data = call.args[:2]
+    record, place = state.provenance.tensors.of(tensor), state.place()
+    if record is None and tensor.requires_grad and tensor.is_leaf:
+        record = state.provenance.leaf(tensor)
+    if record is not None and isinstance(data, torch.Tensor):
+        site = CutSite(Cause.VALUES_COPIED, place, "data")
+        state.provenance.write(record, [state.input_from(data, *site)], site, replaces=True)
+    state.log(Entry(EventKind.IN_PLACE, "data", state.place(), action=Action.DATA_REPLACED))
 
 
-change = _handler(tell_changes, look_at_targets)
+call_made_from(_call.__code__, globals())
+change = _handler(after_change, before_change)
 _NAMED: dict[str, Handler] = {
-    "_set_grad_enabled": _handler(_tell_mode, _look_at_mode),
-    "backward": _handler(gradients.tell_backward, gradients.look_at_backward),
-    "detach": _handler(_tell_cut(Cause.DETACH)),
-    "detach_": _handler(_tell_detached, _look_at_detached),
-    **dict.fromkeys(("register_hook", "register_post_accumulate_grad_hook"), _handler(_tell_hook)),
-    "requires_grad_": _handler(_tell_flag, _look_at_flag),
-    "set_grad_enabled": _handler(_tell_mode, _look_at_mode),
-    **dict.fromkeys(("numpy", "__array__"), _handler(_tell_end(Cause.NUMPY))),
+    "_set_grad_enabled": _handler(_after_mode, _before_mode),
+    "backward": _handler(gradients.after_backward_call, gradients.before_backward_call),
+    "detach": _handler(_after_cut(Cause.DETACH)),
+    "detach_": _handler(_after_detach_, _before_detach_),
+    **dict.fromkeys(("register_hook", "register_post_accumulate_grad_hook"), _handler(_after_hook)),
+    "requires_grad_": _handler(_after_flag, _before_flag),
+    "set_grad_enabled": _handler(_after_mode, _before_mode),
+    **dict.fromkeys(("numpy", "__array__"), _handler(_after_value_read(Cause.NUMPY))),
     **dict.fromkeys(
         ("item", "tolist", "__float__", "__int__", "__index__", "__complex__"),
-        _handler(_tell_end(Cause.ITEM)),
+        _handler(_after_value_read(Cause.ITEM)),
     ),
     **dict.fromkeys(
         QUERIES,
@@ -232,16 +249,16 @@ _NAMED: dict[str, Handler] = {
     ),
 }
 _PROPERTIES: dict[tuple[str, str], Handler | None] = {
-    ("__get__", "data"): _handler(_tell_cut(Cause.DATA)),
-    ("__set__", "data"): _handler(_tell_new_data),
-    ("__get__", "grad"): _handler(gradients.tell_grad_read),
-    ("__set__", "grad"): _handler(gradients.tell_grad_set, gradients.look_at_grad),
-    ("__delete__", "grad"): _handler(gradients.tell_grad_set, gradients.look_at_grad),
-    ("__set__", "requires_grad"): _handler(_tell_flag, _look_at_flag),
+    ("__get__", "data"): _handler(_after_cut(Cause.DATA)),
+    ("__set__", "data"): _handler(_after_data_set),
+    ("__get__", "grad"): _handler(gradients.after_grad_read),
+    ("__set__", "grad"): _handler(gradients.after_grad_set, gradients.before_grad_set),
+    ("__delete__", "grad"): _handler(gradients.after_grad_set, gradients.before_grad_set),
+    ("__set__", "requires_grad"): _handler(_after_flag, _before_flag),
     **dict.fromkeys((("__get__", word) for word in ["H", "T", "mH", "mT", "real", "imag"]), None),
 }
 _COPIES = (torch.tensor, torch.as_tensor, torch.asarray, torch.scalar_tensor)
-_copy = _handler(_tell_copy, _look_at_count)
+_copy = _handler(_after_copy, _before_copy)
 
 
 def _handler_of(func: Any) -> Handler | None:

@@ -7,41 +7,43 @@ from typing import Any
 
 import torch
 
+from gradviz.facts import Action
 from gradviz.graph import Cause
+from gradviz.recording.event_log import Entry
 from gradviz.recording.provenance import Leaf
 from gradviz.recording.source_lines import CodeLocation
 from gradviz.recording.state import RecordingState, TorchCall
 from gradviz.story import EventKind
 
 __all__ = [
-    "look_at_backward",
-    "look_at_grad",
-    "tell_backward",
-    "tell_grad_read",
-    "tell_grad_set",
-    "tell_grads_changed",
+    "after_backward_call",
+    "after_grad_read",
+    "after_grad_set",
+    "after_gradients_changed",
+    "before_backward_call",
+    "before_grad_set",
 ]
 
 _ZEROING = ("zero_", "_foreach_zero_")
 _WRAPPERS = frozenset(("inner", "_fn", "wrapper", "decorate_context", "_no_grad_wrapper"))
 
 
-def look_at_backward(watch: RecordingState, call: TorchCall) -> None:
+def before_backward_call(state: RecordingState, call: TorchCall) -> None:
     """Before ``backward``: whether a gradient was given. What runs is told by the engine."""
-    watch.flush()
+    state.end_gradient_change()
     names = ("grad_tensors", "grad_outputs", "gradient")
     given = call.kwargs.get(next((name for name in names if name in call.kwargs), ""), None)
     position = 2 if call.func is torch.autograd.grad else 1
-    watch.gradient_given = given is not None or call.args[position : position + 1] not in (
+    state.gradient_given = given is not None or call.args[position : position + 1] not in (
         (),
         (None,),
     )
 
 
-def tell_backward(watch: RecordingState, call: TorchCall) -> None:
+def after_backward_call(state: RecordingState, call: TorchCall) -> None:
     """After ``backward``; what ``torch.autograd.grad`` returns has left the graph."""
-    watch.gradient_given = None
-    if call.func is not torch.autograd.grad or watch.is_inside():
+    state.gradient_given = None
+    if call.func is not torch.autograd.grad or state.is_inside():
         return
     inputs = call.kwargs.get("inputs", call.args[1] if call.args[1:] else ())
     inputs = [inputs] if isinstance(inputs, torch.Tensor) else inputs
@@ -49,90 +51,92 @@ def tell_backward(watch: RecordingState, call: TorchCall) -> None:
         if not isinstance(gradient, torch.Tensor) or gradient.requires_grad:
             continue
         if isinstance(tensor, torch.Tensor) and tensor.requires_grad:
-            place = watch.place()
-            data = watch.input_from(tensor, Cause.AUTOGRAD_GRAD, place)
-            watch.add_untracked("autograd.grad", [data], [gradient], place, EventKind.CUT)
+            place = state.place()
+            data = state.input_from(tensor, Cause.AUTOGRAD_GRAD, place)
+            state.add_untracked("autograd.grad", [data], [gradient], place, EventKind.CUT)
 
 
-def tell_grad_read(watch: RecordingState, call: TorchCall) -> None:
+def after_grad_read(state: RecordingState, call: TorchCall) -> None:
     """``w.grad`` was read: from now on it can be recognised."""
     gradient, tensor = call.result, call.args[0]
     if gradient is None or gradient.requires_grad or not tensor.requires_grad:
         return
-    if not tensor.is_leaf or watch.provenance.tensors.of(gradient) is not None:
+    if not tensor.is_leaf or state.provenance.tensors.of(gradient) is not None:
         return
-    untracked = watch.provenance.add(gradient, "grad", Cause.NOT_RECORDED)
-    untracked.grad_of = watch.provenance.leaf(tensor)
+    untracked = state.provenance.add(gradient, "grad", Cause.NOT_RECORDED)
+    untracked.grad_of = state.provenance.leaf(tensor)
 
 
-def look_at_grad(watch: RecordingState, call: TorchCall) -> None:
+def before_grad_set(state: RecordingState, call: TorchCall) -> None:
     """Before ``w.grad = ...``: what it is."""
     tensor = call.args[0]
     if tensor.requires_grad and tensor.is_leaf:
-        watch.provenance.leaf(tensor)
+        state.provenance.leaf(tensor)
         call.before = tensor.grad
 
 
-def tell_grad_set(watch: RecordingState, call: TorchCall) -> None:
+def after_grad_set(state: RecordingState, call: TorchCall) -> None:
     """``w.grad`` was set, to None or to a tensor."""
     tensor = call.args[0]
-    leaf = watch.provenance.tensors.of(tensor)
+    leaf = state.provenance.tensors.of(tensor)
     if not isinstance(leaf, Leaf) or tensor.grad is call.before:
         return
     leaf.passes = 0 if tensor.grad is None else None
-    detail = "set to None" if tensor.grad is None else "assigned"
-    _tell(watch, [leaf], detail, "grad")
+    action = Action.SET_TO_NONE if tensor.grad is None else Action.ASSIGNED
+    _log_change(state, [leaf], action, "grad")
     call.before = None
 
 
-def tell_grads_changed(
-    watch: RecordingState, call: TorchCall, leaves: list[Leaf], word: str, place: CodeLocation
+def after_gradients_changed(
+    state: RecordingState, call: TorchCall, leaves: list[Leaf], word: str, place: CodeLocation
 ) -> None:
     """Gradients were changed in place."""
     is_zeroing = word in _ZEROING or (word == "fill_" and call.args[1:] == (0,))
     if is_zeroing:
         for leaf in leaves:
             leaf.passes = 0
-    _tell(watch, leaves, "zeroed" if is_zeroing else "changed in place", word)
+    _log_change(state, leaves, Action.ZEROED if is_zeroing else Action.CHANGED_IN_PLACE, word)
 
 
-def _tell(watch: RecordingState, leaves: list[Leaf], detail: str, word: str) -> None:
+def _log_change(state: RecordingState, leaves: list[Leaf], action: Action, word: str) -> None:
     """One event for all the gradients that one line of the user's changes in one way."""
-    place = watch.place()
-    word = _outermost(watch) or word
-    note = watch.pending
-    if note is not None and (note.word != word or _line(watch, note.place) != _line(watch, place)):
-        watch.flush()
-        note = None
-    if note is None:
-        note = watch.pending = watch.log(EventKind.GRAD, word, place)
-        watch.pending_leaves = {}
-    watch.pending_leaves.update((leaf.number, leaf) for leaf in leaves)
-    found = list(watch.pending_leaves.values())
-    note.count = len(found)
-    note.identity = found[0].identity if len(found) == 1 else None
-    note.name = _name(watch, found[0], place) if len(found) == 1 else ""
-    note.detail = detail if len(found) == 1 else f"{len(found)} gradients {detail}"
-    watch.update_alert()
+    place = state.place()
+    word = _outermost(state) or word
+    entry = state.pending
+    if entry is not None and (
+        entry.word != word or _line(state, entry.place) != _line(state, place)
+    ):
+        state.end_gradient_change()
+        entry = None
+    if entry is None:
+        entry = state.pending = state.log(Entry(EventKind.GRAD, word, place))
+        state.pending_leaves = {}
+    state.pending_leaves.update((leaf.number, leaf) for leaf in leaves)
+    found = list(state.pending_leaves.values())
+    entry.count, entry.action = len(found), action
+    entry.identities = [leaf.identity for leaf in found]
+    entry.name = _name(state, found[0], place) if len(found) == 1 else ""
+    state.update_alert()
 
 
-def _name(watch: RecordingState, leaf: Leaf, place: CodeLocation) -> str:
+def _name(state: RecordingState, leaf: Leaf, place: CodeLocation) -> str:
     """What to call a gradient: after its leaf, or as the line does that changes it."""
     if leaf.name:
         return f"{leaf.name}.grad"
-    text = watch.lines.line(*place).target if place.offset >= 0 else ""
+    text = state.lines.line(*place).target if place.offset >= 0 else ""
     return f"{text.removesuffix('.grad')}.grad" if text else ""
 
 
-def _line(watch: RecordingState, place: CodeLocation) -> str:
-    return watch.lines.line(*place).source
+def _line(state: RecordingState, place: CodeLocation) -> tuple[str, int]:
+    location = state.lines.line(*place).location
+    return location.file, location.line
 
 
-def _outermost(watch: RecordingState) -> str:
+def _outermost(state: RecordingState) -> str:
     """The function of torch that the user called, when that called the rest: ``zero_grad``."""
     word = ""
     frame: Any = sys._getframe(1)
-    while frame is not None and not watch.verdicts[frame.f_code.co_filename]:
+    while frame is not None and not state.verdicts[frame.f_code.co_filename]:
         name = frame.f_code.co_name
         inside_torch = frame.f_globals.get("__name__", "").startswith("torch.")
         if inside_torch and name not in _WRAPPERS and not name.startswith(("_", "<")):

@@ -2,100 +2,154 @@
 
 from __future__ import annotations
 
+import sys
 import weakref
 from typing import Any
 
 import torch
 
 from gradviz.capture.autograd.engine import creation_count
-from gradviz.capture.autograd.tensors import place_of, version_of
+from gradviz.capture.autograd.tensors import is_unsure, place_of, version_of
+from gradviz.facts import VersionDetails
 from gradviz.graph import Cause
 from gradviz.recording.event_log import Entry
 from gradviz.recording.function_names import word_of
 from gradviz.recording.intercept import gradients
-from gradviz.recording.provenance import Leaf, UntrackedTensor
-from gradviz.recording.source_lines import CodeLocation
+from gradviz.recording.provenance import CutSite, Leaf, UntrackedTensor
+from gradviz.recording.source_lines import CodeLocation, called_function
 from gradviz.recording.state import InPlaceChange, RecordingState, TorchCall, tensors_in
 from gradviz.story import EventKind
 
-__all__ = ["look_at_targets", "tell_changes"]
+__all__ = ["after_change", "before_change"]
 
 
-def look_at_targets(watch: RecordingState, call: TorchCall) -> None:
+def before_change(state: RecordingState, call: TorchCall) -> None:
     """Before the call: what it is going to change, and the versions that they have."""
     targets = list(
         tensors_in(
             (call.kwargs.get("out"),) if call.kwargs.get("out") is not None else call.args[:1]
         )
     )
-    known = [watch.provenance.tensors.of(target) for target in targets]
+    known = [state.provenance.tensors.of(target) for target in targets]
     if not any(isinstance(each, UntrackedTensor) and each.grad_of is not None for each in known):
-        watch.flush()
+        state.end_gradient_change()
     others = [each.as_input() for each in known if isinstance(each, UntrackedTensor)]
     versions = [version_of(target) for target in targets]
     call.before = targets, versions, known, others, creation_count()
 
 
-def tell_changes(watch: RecordingState, call: TorchCall) -> None:
+def after_change(state: RecordingState, call: TorchCall) -> None:
     """After the call: what has changed, and what flowed into it."""
     targets, versions, known, _, count = call.before
-    word, place = word_of(call.func), watch.place()
+    word, place = word_of(call.func), state.place()
     if not word.endswith("_"):
         word = f"{word}_" if call.kwargs.get("inplace") else f"{word} out="
-    if watch.is_inside():
+    if state.is_inside():
         return
     grads = [each.grad_of for each in known if isinstance(each, UntrackedTensor) and each.grad_of]
     if grads:
-        gradients.tell_grads_changed(watch, call, grads, word, place)
+        gradients.after_gradients_changed(state, call, grads, word, place)
         return
     if creation_count() > count:
-        _tell_tracked(watch, call, word, place)
+        _change_tracked(state, call, word, place)
         return
     for target, version in zip(targets, versions, strict=True):
         if version_of(target) == version and not target.is_inference():
             continue
         identity = None
-        record = watch.provenance.tensors.of(target)
+        record = state.provenance.tensors.of(target)
         if not target.requires_grad:
-            identity = _tell_untracked(watch, call, target, word, place).identity
-        elif isinstance(record, Leaf):
-            identity = record.identity
-        note = watch.log(EventKind.IN_PLACE, word, place, identity=identity)
-        note.detail = _versions(watch, target, version, word, place)
+            identity = _change_untracked(state, call, target, word, place).identity
+        elif isinstance(record, Leaf) or (not is_unsure(target) and target.is_leaf):
+            leaf = state.provenance.leaf(target)
+            identity = leaf.identity
+            site = CutSite(Cause.VALUES_COPIED, place, word)
+            for each in (leaf, *state.provenance.sharing(target, leaf)):
+                _write_into(state, call, target, each, site)
+        entry = state.log(Entry(EventKind.IN_PLACE, word, place))
+        entry.identities = () if identity is None else (identity,)
+        entry.details = _versions(state, target, version, word, place)
 
 
-def _tell_tracked(watch: RecordingState, call: TorchCall, word: str, place: CodeLocation) -> None:
+def _change_tracked(state: RecordingState, call: TorchCall, word: str, place: CodeLocation) -> None:
     """A change that autograd recorded."""
-    targets, versions, _, others, count = call.before
+    targets, versions, known, others, count = call.before
     end = creation_count()
     operation = (count, end, call.func, *place, tuple(map(weakref.ref, targets)))
-    watch.note_inputs(end, call.func, (call.args, call.kwargs))
-    watch.in_place[end] = word
+    state.add_mixed_inputs(end, call.func, (call.args, call.kwargs))
+    state.in_place[end] = word
+    for target, old in zip(targets, known, strict=True):
+        if isinstance(old, UntrackedTensor):  # its aliases do not enter the graph
+            for record in state.provenance.sharing(target, old):
+                site = CutSite(Cause.VALUES_COPIED, place, word)
+                _write_into(state, call, target, record, site)
     for target, data in zip(targets, others, strict=False):
         if target.requires_grad:  # it entered the graph by this
-            watch.mixed[end] = [data, *watch.mixed.get(end, [])]
-            watch.provenance.release(target)
-    detail = _versions(watch, targets[0], versions[0], word, place) if targets else ""
-    note = Entry(EventKind.IN_PLACE, word, place, detail=detail, operation=operation)
-    watch.journal.entries.append(note)
+            state.mixed[end] = [data, *state.mixed.get(end, [])]
+            state.provenance.release(target)
+    details = _versions(state, targets[0], versions[0], word, place) if targets else None
+    entry = Entry(EventKind.IN_PLACE, word, place, details=details, operation=operation)
+    state.event_log.entries.append(entry)
 
 
-def _tell_untracked(
-    watch: RecordingState, call: TorchCall, target: torch.Tensor, word: str, place: CodeLocation
+def _change_untracked(
+    state: RecordingState, call: TorchCall, target: torch.Tensor, word: str, place: CodeLocation
 ) -> UntrackedTensor:
     """A tensor outside the graph was changed: what it was changed with flowed into it."""
-    untracked = watch.provenance.untracked(target)
+    untracked = state.provenance.untracked(target)
     mattered = untracked.matters
-    cause = watch.cause_of_mode() or Cause.NOT_DIFFERENTIABLE
-    for other in tensors_in((*call.args, *_without_out(call.kwargs))):
-        if other is not target:
-            untracked.add_input(watch.input_from(other, cause, place))
+    aliased = list(state.provenance.sharing(target, untracked))
+    cause = state.cause_of_mode() or Cause.NOT_DIFFERENTIABLE
+    _write_into(state, call, target, untracked, CutSite(cause, place, word))
+    for record in aliased:
+        if isinstance(record, Leaf):
+            cause = Cause.VALUES_COPIED
+        _write_into(state, call, target, record, CutSite(cause, place, word))
     if word not in untracked.changes:
         untracked.changes.append(word)
     if untracked.matters and not mattered:
         untracked.cause = untracked.inputs[-1].cause
-        watch.provenance.show(untracked)
+        state.provenance.show(untracked)
     return untracked
+
+
+def _write_into(
+    state: RecordingState,
+    call: TorchCall,
+    target: torch.Tensor,
+    record: Leaf | UntrackedTensor,
+    site: CutSite,
+) -> None:
+    """Record where the values came from that a call wrote into a tensor, or into a view of it."""
+    if isinstance(record, Leaf) and site.place.offset < 0:
+        name = called_function(sys._getframe(1), state.verdicts)
+        site = site._replace(word=name if name.isidentifier() and name[0] != "_" else site.word)
+    given = tensors_in((*call.args, *_without_out(call.kwargs)))
+    new = [state.input_from(other, *site) for other in given if other is not target]
+    known = record.ref()
+    is_whole = known is not None and known.numel() == target.numel()
+    state.provenance.write(record, new, site, is_whole and _replaces(site, call))
+
+
+def _replaces(site: CutSite, call: TorchCall) -> bool:
+    """Whether a function leaves nothing of the old values."""
+    name = word_of(call.func)
+    return name in _REPLACING or call.kwargs.get("out") is not None
+
+
+_REPLACING = frozenset(
+    (
+        "copy_",
+        "zero_",
+        "fill_",
+        "set_",
+        "normal_",
+        "uniform_",
+        "random_",
+        "bernoulli_",
+        "exponential_",
+    )
+)
 
 
 def _without_out(kwargs: dict[str, Any]) -> list[Any]:
@@ -103,11 +157,15 @@ def _without_out(kwargs: dict[str, Any]) -> list[Any]:
 
 
 def _versions(
-    watch: RecordingState, target: torch.Tensor, before: int, word: str, place: CodeLocation
-) -> str:
-    """Remember a change, for the day when backward trips over it; and say it in words."""
+    state: RecordingState, target: torch.Tensor, before: int, word: str, place: CodeLocation
+) -> VersionDetails:
+    """Remember a change, in case backward fails on it.
+
+    Returns:
+        The version counter before and after.
+    """
     after = version_of(target)
     where = place_of(target)
     if where is not None:
-        watch.changes.append(InPlaceChange(word, place, where[0], before, after, creation_count()))
-    return f"version {before} → {after}" if after != before else ""
+        state.changes.append(InPlaceChange(word, place, where[0], before, after, creation_count()))
+    return VersionDetails(before, after)

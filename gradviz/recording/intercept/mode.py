@@ -17,6 +17,7 @@ from torch.overrides import TorchFunctionMode
 
 from gradviz.capture.autograd.engine import creation_count, jit_trace
 from gradviz.recording.intercept.calls import change
+from gradviz.recording.intercept.user_warnings import call_made_from
 from gradviz.recording.state import RecordingState
 
 __all__ = ["RecordingMode"]
@@ -31,7 +32,7 @@ class RecordingMode(TorchFunctionMode):
     """Shows a `RecordingState` what a program calls.
 
     Args:
-        watch: keeps what is seen.
+        state: keeps what is seen.
 
     Attributes:
         is_alone: whether no other mode lies below this one, which would see every look that is
@@ -41,12 +42,12 @@ class RecordingMode(TorchFunctionMode):
 
     only_looks = True
 
-    def __init__(self, watch: RecordingState) -> None:
+    def __init__(self, state: RecordingState) -> None:
         super().__init__()
-        self._watch = watch
-        self._handlers = watch.handlers
-        self._verdicts = watch.verdicts
-        self._append = watch.journal.entries.append
+        self._state = state
+        self._handlers = state.handlers
+        self._verdicts = state.verdicts
+        self._append = state.event_log.entries.append
         self.is_alone = True
 
     def __torch_function__(
@@ -57,14 +58,14 @@ class RecordingMode(TorchFunctionMode):
             return func(*args, **(kwargs or {}))
         if jit_trace() is not None:  # it names values by the variables of the frames it sees
             return func(*args, **(kwargs or {}))
-        watch = self._watch
+        state = self._state
         handler = self._handlers[func]
-        if watch.alert and not watch.attend(handler):
+        if state.alert and not state.attend(handler):
             return func(*args, **(kwargs or {}))
         if handler is not None:
-            return handler(watch, func, args, kwargs or {})
+            return handler(state, func, args, kwargs or {})
         if kwargs and (kwargs.get("out") is not None or kwargs.get("inplace")):
-            return change(watch, func, args, kwargs)
+            return change(state, func, args, kwargs)
         before = creation_count()
         result = func(*args, **kwargs) if kwargs else func(*args)
         kind = type(result)
@@ -92,10 +93,13 @@ class RecordingMode(TorchFunctionMode):
                         frame = frame.f_back
                         code, offset = frame.f_code, ~frame.f_lasti
                     self._append((before, after, func, code, offset, weakref.ref(result)))
-                    if after > watch.limit:
-                        watch.settle()
+                    if after > state.limit:
+                        state.flush()
                     return result
         elif kind in _NOTHING_TO_SAY:
             return result
-        watch.made(func, (args, kwargs or {}), result, before)
+        state.made(func, (args, kwargs or {}), result, before)
         return result
+
+
+call_made_from(RecordingMode.__torch_function__.__code__, globals())

@@ -2,7 +2,7 @@
 
 # ask: model.scale
 # verdict: not connected
-# says: no operation behind loss uses it
+# says: no operation that loss was computed from uses it
 
 import torch
 from torch import nn

@@ -1,0 +1,515 @@
+"""What is different about two nodes that are the same, and what changed from frame to frame."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from gradviz.comparison.graph_index import (
+    GraphIndex,
+    IndexLink,
+    is_tracked,
+    sort_of,
+    value_words,
+    word_of,
+)
+from gradviz.facts import FrameKind
+from gradviz.graph import Buffers, Cause, EdgeKind, GradGraph, NodeData, NodeKind, TensorSummary
+from gradviz.graph.text import number_text
+from gradviz.story import Frame, Story
+from gradviz.wording import problem_text
+
+__all__ = [
+    "Change",
+    "differences",
+    "is_equal",
+    "is_out_of_sight",
+    "mark_changes",
+    "mark_stale_leaves",
+    "marked",
+    "marks_of_change",
+    "side_by_side",
+]
+
+
+@dataclass(frozen=True)
+class Change:
+    """One thing that is different about a node that is in both graphs.
+
+    Args:
+        before_key: the node in the graph before.
+        after_key: the node in the graph after.
+        attribute: as in `NodeData`: ``"grad"``, ``"shape"``; or ``"input 1"``: the edge into it.
+        old: what it was, in a few words.
+        new: what it is.
+    """
+
+    before_key: str
+    after_key: str
+    attribute: str
+    old: str
+    new: str
+
+
+_Words = tuple[str, str, str]  # attribute, old, new
+
+_FACTS = (
+    "kind",
+    "op",
+    "name",
+    "aliases",
+    "shape",
+    "dtype",
+    "device",
+    "options",
+    "outputs",
+    "opaque",
+    "inference",
+    "retains_grad",
+    "hooks",
+    "buffers",
+    "problem",
+    "verdict",
+)
+_NUMBERS = ("value", "accumulations", "version")
+
+
+def differences(
+    before: GraphIndex, after: GraphIndex, mate: Mapping[str, str], values: bool
+) -> Iterator[Change]:
+    """The differences between the nodes of each pair, in the order of the pairs.
+
+    Args:
+        before: the first graph.
+        after: the second.
+        mate: the key after, by the key before.
+        values: compare numbers too: values of tensors and gradients, versions, accumulations.
+    """
+    edges = _Edges(before, after, mate)
+    for here, there in mate.items():
+        old, new = before.data[here], after.data[there]
+        moved = list(edges.into(here, there))
+        facts = _FACTS + (_NUMBERS if values else ())
+        words = [*_facts(old, new, facts), *_gradient(old, new, values), *moved]
+        if not moved and not _is_freed_in_one(old, new):
+            # An edge that is gone says the same, and more.
+            words += _facts(old, new, ("untracked_inputs",))
+        for attribute, was, now in words:
+            yield Change(here, there, attribute, was, now)
+
+
+def _facts(old: NodeData, new: NodeData, names: tuple[str, ...]) -> Iterator[_Words]:
+    tracked = is_tracked(old), is_tracked(new)
+    for name in names:
+        was, now = old.get(name), new.get(name)
+        if name == "options" and _is_freed_in_one(old, new):
+            was, now = _common(old, new), _common(new, old)
+        if name == "problem":
+            problems: list[Any] = [each.get(name) for each in (old, new)]
+            was, now = (problem_text(each) if each else None for each in problems)
+        if is_equal(was, now):
+            continue
+        if name == "kind" and tracked[0] != tracked[1]:
+            yield "requires_grad", str(tracked[0]), str(tracked[1])
+        elif name == "name" and "root" in old and "root" in new:
+            continue  # A root is what was asked for, whatever it was called.
+        elif name == "buffers" and {was, now} & {None, Buffers.UNKNOWN}:
+            continue
+        else:
+            yield name, value_words(name, was), value_words(name, now)
+
+
+def _is_freed_in_one(old: NodeData, new: NodeData) -> bool:
+    """Whether an operation has its saved tensors in one graph alone.
+
+    A number or a constant may be known only from what the operation saved for backward: that it
+    is seen no more, once that was freed, is no difference.
+    """
+    return {old.get("buffers"), new.get("buffers")} == {Buffers.HELD, Buffers.FREED}
+
+
+def _common(data: NodeData, other: NodeData) -> dict[str, str]:
+    """The options of a node that the other has too."""
+    names = other.get("options", {})
+    return {name: text for name, text in data.get("options", {}).items() if name in names}
+
+
+def is_out_of_sight(side: GraphIndex, other: GraphIndex, mate: Mapping[str, str], key: str) -> bool:
+    """Whether a node is missing in the other graph for no reason but freed buffers.
+
+    Args:
+        side: the graph that has it.
+        other: the graph that has not.
+        mate: the key in ``other``, by the key in ``side``.
+        key: the node.
+    """
+    users = [link.key for link in side.users[key]]
+    return not is_tracked(side.data[key]) and all(
+        user in mate and _is_freed_in_one(side.data[user], other.data[mate[user]])
+        for user in users or ("",)
+    )
+
+
+def _gradient(old: NodeData, new: NodeData, values: bool) -> Iterator[_Words]:
+    if "grad" in old and "grad" in new:
+        was, now = old["grad"], new["grad"]
+        if (was is None) != (now is None) or (values and not is_equal(was, now)):
+            yield "grad", value_words("grad", was), value_words("grad", now)
+
+
+def is_equal(old: Any, new: Any) -> bool:
+    """Whether two values are the same; NaN is the same as NaN, unlike for ``==``."""
+    return bool(old == new) or repr(old) == repr(new)
+
+
+class _Edges:
+    """The edges into both of a pair, as far as added and removed nodes do not explain them."""
+
+    def __init__(self, before: GraphIndex, after: GraphIndex, mate: Mapping[str, str]) -> None:
+        self.before, self.after = before, after
+        self.same = ({here: here for here in mate}, {there: here for here, there in mate.items()})
+        self.reached: tuple[dict[str, frozenset[str]], ...] = ({}, {})
+
+    def into(self, here: str, there: str) -> Iterator[_Words]:
+        """Each input that is another one, or carries a gradient in one of the graphs alone."""
+        mine, others = _by_place(self.before.inputs[here]), _by_place(self.after.inputs[there])
+        old_data, new_data = self.before.data[here], self.after.data[there]
+        is_other_kind = sort_of(old_data) != sort_of(new_data)
+        is_freed = _is_freed_in_one(old_data, new_data)
+        more = new_data.get("untracked_inputs", 0) - old_data.get("untracked_inputs", 0)
+        for place in sorted(mine.keys() | others.keys()):
+            old, new = mine.get(place), others.get(place)
+            if old is None or new is None:
+                # A result that is detached has no inputs to speak of.
+                if is_other_kind or (is_freed and _is_cut(old or new)):
+                    continue
+            elif not self._is_other(old, new):
+                continue
+            was = _link_words(self.before, old) or ("no gradient" if more < 0 else "none")
+            now = _link_words(self.after, new) or ("no gradient" if more > 0 else "none")
+            yield f"input {place[0]}", was, now
+
+    def _is_other(self, old: IndexLink, new: IndexLink) -> bool:
+        if old.edge.get("kind") != new.edge.get("kind") or _causes_differ(old, new):
+            return True
+        from_old, from_new = self.same[0].get(old.key), self.same[1].get(new.key)
+        if from_old is not None and from_old == from_new:
+            ways = [(link.output, link.edge.get("through")) for link in (old, new)]
+            return ways[0] != ways[1]
+        ends = self._ends(0, old.key), self._ends(1, new.key)
+        return ends[0] != ends[1] and not ends[0] & ends[1]
+
+    def _ends(self, which: int, key: str) -> frozenset[str]:
+        """The nearest nodes from ``key`` back that are in both graphs, by their key before."""
+        side, same, reached = (
+            (self.before, self.after)[which],
+            self.same[which],
+            self.reached[which],
+        )
+        stack = [key]
+        while stack:
+            top = stack.pop()
+            inputs = [link.key for link in side.inputs[top]]
+            if top in same:
+                reached[top] = frozenset({same[top]})
+            elif all(end in reached for end in inputs):
+                reached[top] = frozenset().union(*(reached[end] for end in inputs))
+            else:
+                stack += [top, *(end for end in inputs if end not in reached)]
+        return reached[key]
+
+
+def _by_place(links: list[IndexLink]) -> dict[tuple[int, int], IndexLink]:
+    """Each link by its position, and a number where several share one, as into a group."""
+    found: dict[tuple[int, int], IndexLink] = {}
+    for link in links:
+        number = 0
+        while (link.position, number) in found:
+            number += 1
+        found[link.position, number] = link
+    return found
+
+
+def _is_cut(link: IndexLink | None) -> bool:
+    return link is not None and link.edge.get("kind") is EdgeKind.CUT
+
+
+def _causes_differ(old: IndexLink, new: IndexLink) -> bool:
+    """Whether both are known to be cut, each for another cause."""
+    causes = {old.edge.get("cause"), new.edge.get("cause")}
+    return len(causes - {None, Cause.NOT_RECORDED}) == 2
+
+
+def _link_words(side: GraphIndex, link: IndexLink | None) -> str:
+    if link is None:
+        return ""
+    word = word_of(side.data[link.key])
+    if not _is_cut(link):
+        return word
+    cause = link.edge.get("cause", Cause.NOT_RECORDED)
+    return f"{word}, no gradient" + ("" if cause is Cause.NOT_RECORDED else f" ({cause.value})")
+
+
+_FEW = 3
+_OPERATIONS = (NodeKind.OPERATION, NodeKind.GROUP)
+
+
+def mark_changes(story: Story) -> Story:
+    """Mark in each frame what is new against the frame before it, so that it stands out.
+
+    A node is the same in both frames when the frames share operations, as those of one
+    recording do, and its key is the same. Where they share none, as two rounds of a training
+    loop do, the leaves are the same by name, and the operations are left unmarked: they are
+    other operations, but no news.
+
+    Args:
+        story: it is not changed.
+
+    Returns:
+        A story in which ``changes`` of the nodes is filled in. A frame in which something is
+        marked already is left as it is.
+
+    Example:
+        >>> frames = []
+        >>> for grad in (None, TensorSummary((1,), "float32", "cpu", values=(3.0,))):
+        ...     graph = GradGraph()
+        ...     graph.add_node("n0", kind=NodeKind.LEAF, name="x", grad=grad)
+        ...     frames.append(Frame("", graph))
+        >>> mark_changes(Story(frames))[1].graph.nodes["n0"]["changes"]
+        {'grad': 'new'}
+    """
+    frames = list(story[:1].frames)
+    for last, frame in zip(story.frames, story.frames[1:], strict=False):
+        if any("changes" in data for _, data in frame.graph.nodes(data=True)):
+            frames.append(frame)
+            continue
+        news = _news(last.graph, frame.graph)
+        frames.append(replace(frame, graph=marked(frame.graph, news)))
+    return replace(story, frames=tuple(frames))
+
+
+def _news(before: GradGraph, after: GradGraph) -> dict[str, dict[str, str]]:
+    shared = _shared_operations(before, after)
+    if shared:
+        common = (key for key in after if key in before)
+        pairs = {key: key for key in common if _is_same(before.nodes[key], after.nodes[key])}
+    else:
+        pairs = dict(_same_leaves(before, after))
+    news = {key: dict(_of_node(before.nodes[old], after.nodes[key])) for key, old in pairs.items()}
+    operations = [key for key, data in after.nodes(data=True) if data["kind"] in _OPERATIONS]
+    if 2 * len(shared) > len(operations):
+        news.update({key: {"node": "new"} for key in operations if key not in before})
+    return news
+
+
+def _shared_operations(before: GradGraph, after: GradGraph) -> set[str]:
+    """The operations of both; none when a key is that of another operation in each."""
+    shared = set()
+    for key in after:
+        if key not in before:
+            continue
+        old, new = before.nodes[key], after.nodes[key]
+        if {old["kind"], new["kind"]} & {*_OPERATIONS}:
+            if not _is_same(old, new):
+                return set()
+            shared.add(key)
+    return shared
+
+
+def _is_same(old: NodeData, new: NodeData) -> bool:
+    """Whether two nodes of one key are one: nothing contradicts it."""
+    return sort_of(old) == sort_of(new) and all(
+        old.get(name) == new.get(name) for name in ("op", "name", "sequence_nr")
+    )
+
+
+def _same_leaves(before: GradGraph, after: GradGraph) -> Iterator[tuple[str, str]]:
+    """Each leaf and its key before: by key where nothing contradicts it, else by name."""
+    names = GraphIndex(before).unique(("tensor",), "name")
+    for key in after.leaves:
+        data = after.nodes[key]
+        if key in before and _is_same(before.nodes[key], data):
+            yield key, key
+        elif data.get("name") in names:
+            yield key, names[data["name"]]
+
+
+def _of_node(old: NodeData, new: NodeData) -> Iterator[tuple[str, str]]:
+    if "grad" in old and "grad" in new and (text := _of_gradient(old, new)):
+        yield "grad", text
+    if (old.get("buffers"), new.get("buffers")) == (Buffers.HELD, Buffers.FREED):
+        yield "buffers", "freed"
+    if "value" in old and "value" in new and not is_equal(old["value"], new["value"]):
+        yield "value", "changed"
+    if old.get("version", 0) != new.get("version", 0):
+        yield "version", f"{old.get('version', 0)} → {new.get('version', 0)}"
+    tracked = is_tracked(old), is_tracked(new)
+    if tracked[0] != tracked[1]:
+        yield "requires_grad", f"{tracked[0]} → {tracked[1]}"
+
+
+def marks_of_change(change: Change, old: NodeData, new: NodeData) -> str:
+    """The same words for a `Change`: what is new, where the node says what it is."""
+    if change.attribute == "grad":
+        return _of_gradient(old, new)
+    if change.attribute == "buffers":
+        return change.new
+    return f"{change.old} → {change.new}"
+
+
+def _of_gradient(old: NodeData, new: NodeData) -> str:
+    """``"new"``, ``"cleared"``, ``"zeroed"``, ``"+3, pass 2"``; empty when nothing is new."""
+    was, now = old.get("grad"), new.get("grad")
+    passes = new.get("accumulations", 0)
+    is_added = passes > max(old.get("accumulations", 0), 1)
+    if was is None or now is None:
+        return "" if was is now else "new" if was is None else "cleared"
+    if is_equal(was, now):
+        text = "+0" if is_added else ""
+    elif _is_zero(now) and not is_added:
+        return "zeroed"
+    else:
+        text = _growth(was, now)
+    return f"{text}, pass {passes}" if is_added else text
+
+
+def _growth(old: TensorSummary, new: TensorSummary) -> str:
+    if new.nan > old.nan:
+        return f"{new.nan} NaN"
+    if old.values is not None and new.values is not None and old.shape == new.shape:
+        added = [f"{b - a:+.4g}" for a, b in zip(old.values, new.values, strict=True)]
+        if len(set(added)) == 1 or len(added) <= _FEW:
+            return added[0] if len(set(added)) == 1 else " ".join(added)
+    was, now = _norm(old), _norm(new)
+    if was is None or now is None or number_text(was) == number_text(now):
+        return "changed"
+    return f"norm {number_text(was)} → {number_text(now)}"
+
+
+def _norm(summary: TensorSummary) -> float | None:
+    if summary.norm is not None or summary.values is None:
+        return summary.norm
+    return math.sqrt(sum(abs(value) ** 2 for value in summary.values))
+
+
+def _is_zero(summary: TensorSummary) -> bool:
+    if summary.values is not None:
+        return not any(summary.values)
+    return summary.norm == 0
+
+
+Marks = Mapping[str, dict[str, str]]
+"""``changes`` of a node, by its key."""
+
+
+def side_by_side(
+    sides: tuple[GraphIndex, GraphIndex],
+    mate: Mapping[str, str],
+    marks: tuple[Marks, Marks],
+    title: str,
+) -> Story:
+    """A story of two frames, ``before`` and ``after``.
+
+    Args:
+        sides: the two graphs; they are not changed.
+        mate: the key after, by the key before.
+        marks: per graph what stands out, by the keys of that graph.
+        title: of the story.
+    """
+    before, after = sides
+    frames = (
+        Frame("before", marked(before.graph, marks[0])),
+        Frame("after", _renamed(marked(after.graph, marks[1]), _shared_keys(before, after, mate))),
+    )
+    return Story(frames, title)
+
+
+def marked(graph: GradGraph, marks: Marks) -> GradGraph:
+    """A copy of the graph in which ``marks`` are the ``changes`` of the nodes."""
+    copy: GradGraph = graph.copy()
+    for key, news in marks.items():
+        if news:
+            copy.nodes[key]["changes"] = {**copy.nodes[key].get("changes", {}), **news}
+    return copy
+
+
+def mark_stale_leaves(story: Story) -> Story:
+    """Say of each leaf with which version and value the operations of a frame used it.
+
+    An operation that an earlier frame of a recording shows too was made before that frame; the
+    leaf had then the version that the earlier frame shows. Of frames that were put together by
+    hand nothing is said: the same key may stand for another tensor.
+
+    Args:
+        story: it is not changed.
+
+    Returns:
+        A story in which the leaves of later frames have ``used_version`` and ``used_value``, and
+        each graph knows its number (``graph.graph["frame"]``).
+    """
+    used: dict[tuple[object, ...], NodeData] = {}
+    frames = []
+    for number, frame in enumerate(story):
+        graph: GradGraph = frame.graph.copy()
+        graph.graph["frame"] = number
+        is_recorded = frame.kind is not FrameKind.SNAPSHOT
+        for key in graph.leaves if is_recorded else ():
+            leaf: NodeData = graph.nodes[key]
+            uses = [(key, *use) for use in _uses(graph, key)]
+            first = next((used[use] for use in uses if use in used), None)
+            if first is not None:
+                leaf["used_version"] = first.get("version", 0)
+                if "value" in first:
+                    leaf["used_value"] = first["value"]
+            for use in uses:
+                used.setdefault(use, frame.graph.nodes[key])
+        frames.append(replace(frame, graph=graph))
+    return replace(story, frames=tuple(frames))
+
+
+def _uses(graph: GradGraph, key: str) -> Iterator[tuple[object, ...]]:
+    """The operations that use a leaf: in a recording each has a key of its own."""
+    for user in graph.successors(key):
+        kind = graph.nodes[user]["kind"]
+        if kind is NodeKind.ACCUMULATE:
+            yield from _uses(graph, user)
+        elif kind is NodeKind.OPERATION:
+            yield user, graph.nodes[user].get("op")
+
+
+def _shared_keys(before: GraphIndex, after: GraphIndex, mate: Mapping[str, str]) -> dict[str, str]:
+    """A key for each node after: that of its partner, else one that nothing else has."""
+    keys = {there: here for here, there in mate.items()}
+    stand_ins = _by_original(before)
+    for original, others in _by_original(after).items():
+        mine = stand_ins.get(keys.get(original, ""), [])
+        keys.update(zip(others, mine, strict=False))
+    used = {*before.graph.nodes, *after.graph.nodes}
+    unused = (name for name in map("n{}".format, itertools.count()) if name not in used)
+    for key in after.graph.nodes:
+        if key not in keys:
+            keys[key] = next(unused) if key in before.graph else key
+    return keys
+
+
+def _by_original(side: GraphIndex) -> dict[str, list[str]]:
+    """Per node the others that stand for it: its ``AccumulateGrad``, its copies."""
+    found: dict[str, list[str]] = {}
+    for key, original in side.stands_for.items():
+        found.setdefault(original, []).append(key)
+    return found
+
+
+def _renamed(graph: GradGraph, keys: Mapping[str, str]) -> GradGraph:
+    renamed = GradGraph()
+    renamed.graph.update(graph.graph)
+    for key, data in graph.nodes(data=True):
+        if "clone_of" in data:
+            data = {**data, "clone_of": keys.get(data["clone_of"], data["clone_of"])}
+        renamed.add_node(keys[key], **data)
+    for source, target, number, data in graph.edges(keys=True, data=True):
+        renamed.add_edge(keys[source], keys[target], number, **data)
+    return renamed

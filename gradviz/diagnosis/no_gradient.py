@@ -1,0 +1,387 @@
+"""Rules for a ``.grad`` that is None: cleared, left out, not run, frozen, no leaf, ..."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from gradviz.diagnosis.context import Context, Question
+from gradviz.diagnosis.cuts import (
+    TURN_ON,
+    cut_words,
+    fix_of_cut,
+    left_off,
+    lines_of,
+    lost_on_the_way,
+)
+from gradviz.diagnosis.lines import locations_of, mention
+from gradviz.diagnosis.rule import Evidence, Needs, Rule
+from gradviz.diagnosis.verdict import Verdict
+from gradviz.facts import Action, BackwardDetails, EventKind, StepDetails
+from gradviz.graph import GradGraph, NodeData, NodeKind
+from gradviz.graph.algorithms import ancestors
+from gradviz.story import Event
+
+__all__ = ["RECORD", "call_of", "connected_rules", "event_rules", "other_tensor_rules"]
+
+RECORD = (
+    "to know the cause, record the program: with gradviz.record() as run: ..., then "
+    "gradviz.explain(run); or gradviz run train.py"
+)
+Match = Callable[[Context, Question], Evidence | None]
+
+
+def call_of(context: Context) -> str:
+    """``loss.backward()``, for the first root."""
+    key = context.roots[0]
+    name = context.graph.nodes[key].get("name") or "loss"
+    size = context.graph.nodes[key].get("shape", ())
+    return f"{name}.backward()" if size in ((), (1,)) else f"{name}.sum().backward()"
+
+
+# What happened to a leaf.
+
+
+def _cleared(context: Context, question: Question) -> Evidence | None:
+    added = context.happened_to(question.key, EventKind.ACCUMULATE)
+    if not added or question.data["kind"] is NodeKind.UNTRACKED:
+        return None
+    by = next(
+        (
+            event
+            for event in context.happened_to(question.key, EventKind.GRAD)
+            if event.number > added[-1].number and event.action is Action.SET_TO_NONE
+        ),
+        None,
+    )
+    where = ", by code that was not recorded"
+    if by is not None:
+        where = f" by {_clearing(by)} at {mention(by.location)}"
+    words = {
+        "added": mention(added[-1].location),
+        "where": where,
+        "fix": f"read {question.name}.grad before that, or clear it at the start of the next step",
+    }
+    idle = [
+        event
+        for event in context.happened(EventKind.STEP)
+        if by is not None
+        and event.number > by.number
+        and isinstance(event.details, StepDetails)
+        and question.key in event.details.held
+        and question.key not in event.details.changed
+    ]
+    if idle:
+        words["where"] += f", so the step at {mention(idle[0].location)} had no gradient to use"
+        words["fix"] = "call zero_grad() before backward() or after step(), not between them"
+    locations = (added[-1].location, *((by.location,) if by else ()))
+    return Evidence(words, locations=locations)
+
+
+def _clearing(event: Event) -> str:
+    return ".grad = None" if event.word == "grad" else event.word
+
+
+def _only_autograd_grad(context: Context, question: Question) -> Evidence | None:
+    calls = context.happened(EventKind.BACKWARD)
+    if not question.is_leaf or context.passes or not context.is_reachable(question.key):
+        return None
+    words = {"line": mention(calls[-1].location), "call": call_of(context)}
+    return Evidence(words, locations=(calls[-1].location,))
+
+
+def _not_in_inputs(context: Context, question: Question) -> Evidence | None:
+    last = context.passes[-1] if context.passes else None
+    if last is None or not isinstance(last.details, BackwardDetails):
+        return None
+    inputs = last.details.inputs
+    if inputs is None or question.key in inputs or not context.is_reachable(question.key):
+        return None
+    words = {"line": mention(last.location), "name": question.name}
+    return Evidence(words, locations=(last.location,))
+
+
+def _pass_failed(context: Context, question: Question) -> Evidence | None:
+    last = context.passes[-1] if context.passes else None
+    if last is None or not isinstance(last.details, BackwardDetails):
+        return None
+    if not last.details.has_failed or not context.is_reachable(question.key):
+        return None
+    return Evidence({"line": mention(last.location)}, locations=(last.location,))
+
+
+event_rules: tuple[Rule[Any, Any], ...] = (
+    Rule(
+        "the gradient was cleared after backward",
+        Verdict.CLEARED,
+        _cleared,
+        "backward at {added} added to it, and it was cleared afterwards{where}",
+        "{fix}",
+        Needs.RECORDING,
+        (EventKind.ACCUMULATE,),
+        "The last event that set .grad to None after the last pass that added to it.",
+    ),
+    Rule(
+        "torch.autograd.grad ran instead of backward",
+        Verdict.LEFT_OUT,
+        _only_autograd_grad,
+        "torch.autograd.grad at {line} returns gradients and does not change .grad",
+        "call {call} instead",
+        Needs.RECORDING,
+        (EventKind.BACKWARD,),
+        "Every backward pass of the recording was torch.autograd.grad.",
+    ),
+    Rule(
+        "backward(inputs=...) did not list it",
+        Verdict.LEFT_OUT,
+        _not_in_inputs,
+        "backward at {line} was given inputs= without it",
+        "add {name} to inputs=, or remove inputs=",
+        Needs.RECORDING,
+        (EventKind.BACKWARD,),
+        "The latest backward pass was limited to other tensors.",
+    ),
+    Rule(
+        "backward failed before it reached the tensor",
+        Verdict.NOT_RUN,
+        _pass_failed,
+        "backward at {line} raised an error before a gradient reached it",
+        "explain the error: gradviz.explain(error, run)",
+        Needs.RECORDING,
+        (EventKind.BACKWARD,),
+        "The latest backward pass raised, and the tensor is reachable from its root.",
+    ),
+)
+
+
+# Leaves that are reachable from the roots, or without a root.
+
+
+def _keeps_a_gradient(question: Question) -> bool:
+    """Whether it is a leaf, or a result that retains its gradient."""
+    kind = question.data["kind"]
+    return question.is_leaf or (kind is not NodeKind.UNTRACKED and "grad" in question.data)
+
+
+def _no_root(context: Context, question: Question) -> Evidence | None:
+    if context.roots or not question.is_leaf:
+        return None
+    off = left_off(context)
+    if off is None:
+        return Evidence({"why": "", "fix": ""})
+    why = f": gradients are off since {off.word}(False) at {mention(off.location)}"
+    words = {"why": why, "fix": TURN_ON.format(off.location)}
+    return Evidence(words, locations=(off.location,))
+
+
+def _no_root_found(context: Context, question: Question) -> Evidence | None:
+    if context.roots or not question.is_leaf:
+        return None
+    return Evidence({"name": question.name})
+
+
+def _connected(context: Context, question: Question) -> Evidence | None:
+    if not _keeps_a_gradient(question) or not context.is_reachable(question.key):
+        return None
+    added = "no backward pass has added to it so far"
+    if not context.is_recorded:
+        added = "nothing was added to it since it was last None"
+    return Evidence({"root": context.root_names, "added": added, "call": call_of(context)})
+
+
+def _a_pass_has_run(context: Context, question: Question) -> Evidence | None:
+    if context.is_recorded or _connected(context, question) is None:
+        return None
+    sign = "another tensor has a gradient" if context.with_grad else ""
+    if context.freed and context.freed & context.path(question.key):
+        sign = "the saved tensors are freed"
+    return Evidence({"root": context.root_names, "sign": sign}) if sign else None
+
+
+connected_rules: tuple[Rule[Any, Any], ...] = (
+    Rule(
+        "nothing was computed from it",
+        Verdict.NOT_CONNECTED,
+        _no_root,
+        "no result from which backward can start was computed from it{why}",
+        "{fix}",
+        Needs.RECORDING,
+        docs="The recording shows no result that requires grad.",
+    ),
+    Rule(
+        "no result was given or found",
+        Verdict.NOT_KNOWN,
+        _no_root_found,
+        "nothing was added to it, and no result was found from which backward can start",
+        "pass the result: gradviz.explain({name}, loss)",
+        docs="Without a recording, the result is looked for among the variables of the caller.",
+    ),
+    Rule(
+        "connected, and a backward pass has run",
+        Verdict.NOT_KNOWN,
+        _a_pass_has_run,
+        "it is connected to {root}, and a backward pass has run ({sign}); whether its gradient was "
+        "cleared, left out by inputs= or returned by torch.autograd.grad was not recorded",
+        lambda found: RECORD,
+        docs="Freed saved tensors, or a gradient elsewhere, show that backward has run.",
+    ),
+    Rule(
+        "connected, and backward has not run",
+        Verdict.NOT_RUN,
+        _connected,
+        "it is connected to {root}, and {added}",
+        "call {call}",
+        docs="The tensor is reachable from the result.",
+    ),
+)
+
+
+# Tensors that do not require grad, and results of operations.
+
+
+def _integer(context: Context, question: Question) -> Evidence | None:
+    dtype = question.data.get("dtype", "unknown")
+    if dtype.startswith(("float", "bfloat", "complex", "unknown")) or not _is_untracked(question):
+        return None
+    return Evidence({"dtype": dtype, "name": question.name})
+
+
+def _is_untracked(question: Question) -> bool:
+    return question.data["kind"] is NodeKind.UNTRACKED
+
+
+def _inference(context: Context, question: Question) -> Evidence | None:
+    if not question.data.get("inference"):
+        return None
+    line = question.data.get("source", "")
+    where = f", at {mention(line)}" if line else ""
+    return Evidence({"where": where, "name": question.name}, locations=locations_of([line]))
+
+
+def _frozen(context: Context, question: Question) -> Evidence | None:
+    if not _is_untracked(question):
+        return None
+    off = [
+        event
+        for event in context.happened_to(question.key, EventKind.REQUIRES_GRAD)
+        if event.action is Action.REQUIRES_GRAD_OFF
+    ]
+    if not off and not question.is_parameter:
+        return None
+    where = f", switched off at {mention(off[-1].location)}" if off else ""
+    locations = tuple(event.location for event in off[-1:])
+    return Evidence({"where": where, "name": question.name}, locations=locations)
+
+
+def _comes_from_a_cut(context: Context, question: Question) -> Evidence | None:
+    if not _is_untracked(question) or question.key not in context.graph:
+        return None
+    cut = lost_on_the_way(context.graph, question.key)
+    if cut is None:
+        return None
+    words = {"cut": cut_words(context, cut), "fix": fix_of_cut(context, cut)}
+    return Evidence(words, (cut.target,), lines_of(context, cut))
+
+
+def _untracked(context: Context, question: Question) -> Evidence | None:
+    if not _is_untracked(question):
+        return None
+    why = "; whether it never did, or was cut off, was not recorded"
+    if context.is_recorded and question.key:
+        why = ", and nothing that it was computed from does"
+    return Evidence({"why": why, "name": question.name})
+
+
+_VIEWS = frozenset(
+    (
+        *("select", "slice", "view", "reshape", "transpose", "t", "permute", "squeeze"),
+        *("unsqueeze", "expand", "alias", "diagonal", "narrow", "split", "unbind", "as_strided"),
+    )
+)
+_CONVERSIONS = frozenset(("to_copy", "to", "mul", "div", "clone"))
+
+
+def _non_leaf(context: Context, question: Question) -> Evidence | None:
+    if question.is_leaf or _is_untracked(question) or "grad" in question.data:
+        return None
+    name, maker = question.name, _maker(context.graph, question.key)
+    op, line = maker.get("op", "an operation"), maker.get("source", "")
+    where = f" at {mention(line)}" if line else ""
+    behind = ancestors(context.graph, [question.key]) if question.key else set()
+    leaves = [key for key in context.graph.leaves if key in behind]
+    leaf = context.graph.nodes[leaves[0]].get("name") if len(leaves) == 1 else ""
+    if op in _VIEWS and leaf:
+        fix = f"it is a view of {leaf}: read {leaf}.grad, or {name}.retain_grad() before backward"
+    elif op in _CONVERSIONS:
+        fix = (
+            f"to train {name} itself, make it a leaf when it has its final dtype, device and "
+            f"scale: {name} = {name}.detach().requires_grad_(); else {name}.retain_grad() before "
+            "backward"
+        )
+    else:
+        fix = (
+            f"call {name}.retain_grad() before backward; to update a parameter, change it in "
+            f"place: with torch.no_grad(): {name} -= ..."
+        )
+    return Evidence({"op": op, "where": where, "fix": fix}, locations=locations_of([line]))
+
+
+def _maker(graph: GradGraph, key: str) -> NodeData:
+    if key not in graph:
+        return {}
+    data: NodeData = graph.nodes[key]
+    if data["kind"] is NodeKind.RESULT:
+        for source, _ in graph.inputs(key):
+            return _maker(graph, source)
+    return data
+
+
+other_tensor_rules: tuple[Rule[Any, Any], ...] = (
+    Rule(
+        "integers and booleans have no gradient",
+        Verdict.INTEGER,
+        _integer,
+        "it is {dtype}, and only floating-point and complex tensors have gradients",
+        "make it floating point: {name} = {name}.float().requires_grad_()",
+    ),
+    Rule(
+        "made under inference_mode",
+        Verdict.INFERENCE,
+        _inference,
+        "it was made under inference_mode, so autograd can never record it{where}",
+        "make it under torch.no_grad() instead, or take a copy outside: "
+        "{name} = {name}.clone().requires_grad_()",
+    ),
+    Rule(
+        "requires_grad was switched off",
+        Verdict.FROZEN,
+        _frozen,
+        "it is frozen: requires_grad is False{where}",
+        "if it is to be trained: {name}.requires_grad_(True) before the forward pass",
+        docs="A parameter that does not require grad, or a tensor of which a recording saw the "
+        "switch.",
+    ),
+    Rule(
+        "computed from data that was cut off",
+        Verdict.CUT,
+        _comes_from_a_cut,
+        "its data comes from a tensor that requires grad, cut by {cut}",
+        "{fix}",
+        docs="The cut nearest to the tensor that requires grad is named.",
+    ),
+    Rule(
+        "does not require grad",
+        Verdict.UNTRACKED,
+        _untracked,
+        "it does not require grad{why}",
+        "if it is a leaf: {name}.requires_grad_() before the forward pass",
+    ),
+    Rule(
+        "a non-leaf tensor",
+        Verdict.NON_LEAF,
+        _non_leaf,
+        "it is a non-leaf tensor, created by {op}{where}, and autograd keeps .grad of leaves only",
+        "{fix}",
+        docs="The result of an operation on which retain_grad() was not called.",
+    ),
+)

@@ -1,0 +1,319 @@
+"""Rules for a leaf that no gradient from the roots reaches: cut, not used, or not known."""
+
+from __future__ import annotations
+
+from bisect import bisect
+from collections.abc import Sequence
+from typing import Any
+
+from gradviz.diagnosis.context import Context, Question
+from gradviz.diagnosis.cuts import FIX_OF_CAUSE, cut_words, fix_of_cut, lines_of
+from gradviz.diagnosis.lines import locations_of, mention
+from gradviz.diagnosis.no_gradient import RECORD, call_of
+from gradviz.diagnosis.rule import Evidence, Needs, Rule
+from gradviz.diagnosis.verdict import Verdict
+from gradviz.diagnosis.ways import CutEdge, word_of
+from gradviz.facts import Action, EventKind, SourceLocation
+from gradviz.graph import Cause, GradGraph, NodeData, NodeKind
+from gradviz.graph.algorithms import ancestors, is_data
+from gradviz.graph.operations import operation
+
+__all__ = ["not_connected_rules"]
+
+_VALUE_READS = frozenset(("item", "tolist", "float", "int", "index", "complex", "numpy"))
+
+
+def _is_unreachable(context: Context, question: Question) -> bool:
+    if question.data["kind"] is NodeKind.UNTRACKED or not context.roots:
+        return False
+    if not question.is_leaf and "grad" not in question.data:
+        return False
+    return not context.is_reachable(question.key)
+
+
+def _cuts_of(context: Context, question: Question) -> Sequence[CutEdge]:
+    """The cuts between the tensor and the roots, those that a change of the program mends first."""
+    if not _is_unreachable(context, question):
+        return ()
+    cuts = context.cuts.of(question.key) if question.key else []
+    found = cuts or list(context.lost.get(question.key, ()))
+    found.sort(key=lambda cut: cut.edge.get("cause") is Cause.NOT_DIFFERENTIABLE)
+    return found
+
+
+def _cut(context: Context, question: Question) -> Evidence | None:
+    cuts = _cuts_of(context, question)
+    if not cuts or cuts[0].edge.get("cause", Cause.NOT_RECORDED) is Cause.NOT_RECORDED:
+        return None
+    lines = list(dict.fromkeys(cut.edge.get("source", "") for cut in cuts))
+    words = {
+        "root": context.root_names,
+        "cut": cut_words(context, cuts[0]),
+        "more": f", and at {', '.join(lines[1:4])}" if lines[1:] else "",
+        "fix": fix_of_cut(context, cuts[0]),
+    }
+    targets = tuple(cut.target for cut in cuts)
+    return Evidence(words, targets, lines_of(context, *cuts), cuts[0].target)
+
+
+def _cut_not_recorded(context: Context, question: Question) -> Evidence | None:
+    cuts = _cuts_of(context, question)
+    if not cuts:
+        return None
+    targets = tuple(cut.target for cut in cuts)
+    return Evidence({"root": context.root_names}, targets, lines_of(context, *cuts))
+
+
+def _switched_on_too_late(context: Context, question: Question) -> Evidence | None:
+    if not _is_unreachable(context, question):
+        return None
+    switched = [
+        event
+        for event in context.happened(EventKind.REQUIRES_GRAD)
+        if question.key in event.nodes
+        or not event.nodes
+        or event.count > 1
+        or any(_may_be(context, question, key) for key in event.nodes)
+    ]
+    off = [event for event in switched if event.action is Action.REQUIRES_GRAD_OFF]
+    if not off or switched[-1] is off[-1]:
+        return None
+    line, again = off[-1].location, switched[-1].location
+    words = {"root": context.root_names, "off": mention(line), "on": mention(again)}
+    return Evidence(words, locations=(line, again))
+
+
+def _may_be(context: Context, question: Question, key: str) -> bool:
+    """Whether a frozen tensor may be the one that is asked about: it has no other name."""
+    data: NodeData = context.graph.nodes[key] if key in context.graph else {}
+    return data.get("kind") is NodeKind.UNTRACKED and data.get("name", "") in ("", question.name)
+
+
+def _became_numbers(context: Context, question: Question) -> Evidence | None:
+    if not _is_unreachable(context, question):
+        return None
+    reads = context.value_reads.of(question.key)
+    if not reads:
+        return None
+    words = {
+        "root": context.root_names,
+        "cut": cut_words(context, reads[0]),
+        "fix": fix_of_cut(context, reads[0]),
+    }
+    return Evidence(words, (reads[0].target,), lines_of(context, reads[0]), reads[0].target)
+
+
+def _may_be_inside(context: Context, question: Question) -> Evidence | None:
+    """Parameters used inside a Function or a reentrant checkpoint are not in the graph."""
+    if not _is_unreachable(context, question) or not context.functions:
+        return None
+    data = context.graph.nodes[context.functions[0]]
+    line, is_checkpoint = data.get("source", ""), data.get("op") == "checkpoint"
+    has_run = bool(context.passes or context.freed or context.with_grad)
+    more = ", and what is used there is not in the graph"
+    fix = "pass it to the Function as an input, and return its gradient from backward"
+    if is_checkpoint:
+        fix = "checkpoint(..., use_reentrant=False), which records what is used inside"
+        if not has_run:
+            fix = (
+                f"call {call_of(context)}: a parameter used there gets its gradient then; or {fix}"
+            )
+    elif has_run:
+        more = ", and backward of a Function returns gradients of its inputs only"
+    words = {
+        "root": context.root_names,
+        "function": f"{word_of(data)} at {mention(line)}" if line else word_of(data),
+        "more": more,
+        "fix": fix,
+    }
+    key = context.functions[0]
+    return Evidence(words, (key,), locations_of([line]), key)
+
+
+def _inside_an_unrecorded_function(context: Context, question: Question) -> Evidence | None:
+    """A Function, or a reentrant checkpoint, none of whose inputs requires grad."""
+    if not _is_unreachable(context, question):
+        return None
+    applied = [
+        event
+        for event in context.happened(EventKind.OPERATION)
+        if event.word == "apply"
+        and event.location
+        and all(
+            context.graph.nodes[key]["kind"] is NodeKind.UNTRACKED
+            for key in event.nodes
+            if key in context.graph
+        )
+    ]
+    if not applied:
+        return None
+    words = {"root": context.root_names, "line": mention(applied[0].location)}
+    return Evidence(words, locations=tuple(event.location for event in applied[:3]))
+
+
+def _numbers_were_taken(context: Context, question: Question) -> Evidence | None:
+    if not _is_unreachable(context, question):
+        return None
+    locations = _numbers_taken(context, question)
+    if not locations:
+        return None
+    words = {
+        "root": context.root_names,
+        "line": mention(locations[0]),
+        "where": locations[0],
+        "fix": FIX_OF_CAUSE[Cause.ITEM],
+    }
+    return Evidence(words, locations=tuple(locations))
+
+
+def _numbers_taken(context: Context, question: Question) -> list[SourceLocation]:
+    """Lines before backward where tensors became numbers that may have come from a leaf.
+
+    Tensors of which a frame shows all that they were computed from did not.
+
+    What is taken right after a backward pass, as by ``print(loss.item())``, was computed before it.
+    """
+    passes = [event.number for event in context.happened(EventKind.BACKWARD)]
+    made = [event.number for event in context.happened(EventKind.OPERATION)]
+
+    def is_after_a_pass(number: int) -> bool:
+        before = passes[: bisect(passes, number)]
+        return bool(before) and bisect(made, number) == bisect(made, before[-1])
+
+    return [
+        event.location
+        for event in context.happened(EventKind.CUT)
+        if event.word in _VALUE_READS
+        and not any(_is_known_whole(context, key) for key in event.nodes)
+        and event.location
+        and (not passes or event.number < passes[-1])
+        and not is_after_a_pass(event.number)
+    ]
+
+
+def _is_known_whole(context: Context, key: str) -> bool:
+    """Whether the graph shows all that a node was computed from."""
+    graph = context.graph
+    if key not in graph:
+        return False
+    return all(
+        _misses_no_input(graph, each)
+        for each in ancestors(graph, [key], is_data)
+        if graph.nodes[each]["kind"] is NodeKind.OPERATION
+    )
+
+
+def _misses_no_input(graph: GradGraph, key: str) -> bool:
+    data: NodeData = graph.nodes[key]
+    numbers = {edge.get("input", 0) for _, edge in graph.inputs(key)}
+    wanted = len(operation(data.get("op", "")).saves[:2])
+    constants = data.get("untracked_inputs", 0) + ("other" in data.get("options", {}))
+    return len(numbers) + constants >= max(wanted, *(number + 1 for number in numbers), 0)
+
+
+def _not_used_as_far_as_seen(context: Context, question: Question) -> Evidence | None:
+    if not context.hides_operations:
+        return None
+    return _not_used(context, question)
+
+
+def _not_used(context: Context, question: Question) -> Evidence | None:
+    if not _is_unreachable(context, question):
+        return None
+    return Evidence({"root": context.root_names})
+
+
+not_connected_rules: tuple[Rule[Any, Any], ...] = (
+    Rule(
+        "the path to the result is cut",
+        Verdict.CUT,
+        _cut,
+        "the path to {root} is cut by {cut}{more}",
+        "{fix}",
+        docs="Data flowed from the tensor to the result, and each path crosses a cut. A cut that "
+        "can be removed is named before an operation that has no gradient.",
+    ),
+    Rule(
+        "the path to the result is cut, by what was not recorded",
+        Verdict.CUT,
+        _cut_not_recorded,
+        "its data went to {root}, but no gradient comes back; why was not recorded",
+        lambda found: RECORD,
+    ),
+    Rule(
+        "requires_grad was switched on too late",
+        Verdict.NOT_CONNECTED,
+        _switched_on_too_late,
+        "not used by {root} while it required grad; if it is one of the tensors frozen at {off}, "
+        "what used it before it was switched on again at {on} was computed without it",
+        "switch it on before the forward pass: requires_grad_(True)",
+        Needs.RECORDING,
+        (EventKind.REQUIRES_GRAD,),
+    ),
+    Rule(
+        "it became a number",
+        Verdict.NOT_CONNECTED,
+        _became_numbers,
+        "no tensor carries it to {root}: it became plain numbers by {cut}",
+        "{fix}",
+        Needs.RECORDING,
+        docs="Its data went into item(), float() or numpy(), and no tensor goes on.",
+    ),
+    Rule(
+        "it may be used inside a Function",
+        Verdict.NOT_KNOWN,
+        _may_be_inside,
+        "no recorded operation of {root} uses it; it may be used inside {function}{more}",
+        "{fix}",
+        docs="Parameters used inside an autograd.Function or a reentrant checkpoint are no inputs "
+        "of a node: that they are not used cannot be known from the graph.",
+    ),
+    Rule(
+        "it may be used inside a Function without inputs that require grad",
+        Verdict.CUT,
+        _inside_an_unrecorded_function,
+        "no recorded operation of {root} uses it; what is used inside the Function or reentrant "
+        "checkpoint at {line} gets no gradient, as no input of that requires grad",
+        "checkpoint(..., use_reentrant=False); or let an input require grad: x.requires_grad_()",
+        Needs.RECORDING,
+        (EventKind.OPERATION,),
+        "A call of Function.apply whose result does not require grad.",
+    ),
+    Rule(
+        "numbers were taken out of tensors",
+        Verdict.NOT_CONNECTED,
+        _numbers_were_taken,
+        "no tensor carries it to {root}; numbers were taken out at {line}, and what becomes of "
+        "those cannot be followed",
+        "{where}: {fix}",
+        Needs.RECORDING,
+        (EventKind.CUT,),
+    ),
+    Rule(
+        "no recorded operation uses it",
+        Verdict.NOT_CONNECTED,
+        _not_used_as_far_as_seen,
+        "no operation that {root} was computed from uses it",
+        "use it in what {root} is computed from; if it is used, look where its values go on "
+        "without a gradient: nn.Parameter(...), .data, a copy, or before it required grad",
+        Needs.RECORDING,
+        docs="Some operations are in no frame, so that a way through them cannot be excluded.",
+    ),
+    Rule(
+        "not used",
+        Verdict.NOT_CONNECTED,
+        _not_used,
+        "not used by {root}",
+        "use it in what {root} is computed from, or leave it out of the optimizer",
+        Needs.RECORDING,
+        docs="Every operation of the recording is known, and none carries its data to the result.",
+    ),
+    Rule(
+        "not reachable, cause not recorded",
+        Verdict.NOT_CONNECTED,
+        _not_used,
+        "it is not reachable from {root}: it was not used, or it was cut off; which of them "
+        "was not recorded",
+        lambda found: RECORD,
+    ),
+)

@@ -1,0 +1,331 @@
+"""Contexts read off live tensors, and off recordings."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import replace
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+from gradviz.diagnosis.context import LEAVES, Context, Question
+from gradviz.diagnosis.subjects import Asked
+from gradviz.diagnosis.values import Values
+from gradviz.diagnosis.ways import CutEdge
+from gradviz.facts import EventKind, FrameKind
+from gradviz.graph import EdgeKind, GradGraph, NodeData, NodeKind, TensorSummary
+from gradviz.graph.algorithms import ancestors, is_data
+from gradviz.story import Frame
+
+if TYPE_CHECKING:
+    from gradviz.capture.tensors.names import Names
+    from gradviz.recording.api import Recording
+
+__all__ = [
+    "context_at_end",
+    "context_of",
+    "identity_of",
+    "look",
+    "names_of",
+    "questions_of",
+    "with_values",
+]
+
+_OF_A_PASS = (
+    FrameKind.FORWARD,
+    FrameKind.AFTER_BACKWARD,
+    FrameKind.AFTER_AUTOGRAD_GRAD,
+    FrameKind.AFTER_GRADIENT_CHANGE,
+    FrameKind.AFTER_STEP,
+    FrameKind.MARK,
+)
+
+
+# Live tensors.
+
+
+def look(asked: Asked, names: Names) -> tuple[Context, list[Question]]:
+    """Trace the tensors asked about, with the results that they led to.
+
+    Args:
+        asked: what was asked; without roots, they are found among the names.
+        names: what to call the tensors. The values of named results are read.
+    """
+    from gradviz.capture.tracing.tracer import trace_subjects  # only now: it needs torch
+
+    asked_for = {identity_of(tensor) for tensor in asked.tensors}
+    witnesses = [
+        named.tensor
+        for named in names
+        if named.tensor.grad_fn is not None and identity_of(named.tensor) not in asked_for
+    ]
+    subjects = {identity_of(each): each for each in (*asked.roots, *asked.tensors, *witnesses)}
+    graph = trace_subjects(tuple(subjects.values()), names) if subjects else GradGraph()
+    by_number = {data["root"]: key for key, data in graph.nodes(data=True) if "root" in data}
+    keys = {identity: by_number[number] for number, identity in enumerate(subjects)}
+    roots = [keys[identity_of(each)] for each in asked.roots]
+    if not asked.roots:
+        roots = _ends(graph, [keys[identity_of(each)] for each in witnesses])
+    questions = [keys[identity_of(each)] for each in asked.tensors]
+    for key in questions:
+        if key not in roots:
+            graph.nodes[key].pop("root", None)  # two tensors may be one output
+    _fold_witnesses(graph, [keys[identity_of(each)] for each in witnesses], roots)
+    _drop_the_rest(graph, {*roots, *questions})
+    called = names_of(names)
+    asked_questions = [
+        Question(
+            called.get(id(tensor)) or graph.nodes[key].get("name") or "the tensor",
+            key,
+            graph.nodes[key],
+            id(tensor) in asked.parameters or type(tensor).__name__ == "Parameter",
+            asked.unregistered.get(id(tensor), ""),
+            asked.without_effect(tensor),
+        )
+        for tensor, key in zip(asked.tensors, questions, strict=True)
+    ]
+    return Context(graph, tuple(dict.fromkeys(roots))), asked_questions
+
+
+def names_of(names: Names) -> dict[int, str]:
+    """What tensors are called, by their ``id``; the first name counts."""
+    called: dict[int, str] = {}
+    for named in names:
+        called.setdefault(id(named.tensor), named.name)
+    return called
+
+
+def identity_of(tensor: Any) -> Hashable:
+    """Two tensors that are the same output of the same operation are one node."""
+    node = tensor.grad_fn
+    return ("leaf", id(tensor)) if node is None else (node, tensor.output_nr)
+
+
+def _ends(graph: GradGraph, results: Sequence[str]) -> list[str]:
+    """Those results from which nothing else was computed."""
+    ends = []
+    for key in dict.fromkeys(results):
+        makers = [source for source, _ in graph.inputs(key)]
+        users = {
+            target
+            for maker in makers
+            for target in graph.successors(maker)
+            if graph.nodes[target]["kind"] is not NodeKind.RESULT
+        }
+        if not users:
+            ends.append(key)
+    return ends
+
+
+def _fold_witnesses(graph: GradGraph, witnesses: Sequence[str], roots: Sequence[str]) -> None:
+    """Put the names and values of results in between on the operations that made them."""
+    for key in dict.fromkeys(witnesses):
+        if key in roots:
+            continue
+        data = graph.nodes[key]
+        for maker, _ in list(graph.inputs(key)):
+            made = graph.nodes[maker]
+            if made.get("outputs", 1) == 1:
+                for attribute in ("name", "value", "version", "grad", "retains_grad", "hooks"):
+                    if attribute in data:
+                        made.setdefault(attribute, data[attribute])
+        graph.remove_node(key)
+
+
+def _drop_the_rest(graph: GradGraph, kept: set[str]) -> None:
+    """Keep what the roots and the questions were computed from."""
+    needed = ancestors(graph, kept, lambda s, t, edge: edge["kind"] is not EdgeKind.ALIAS)
+    graph.remove_nodes_from([key for key in graph if key not in needed])
+
+
+# Recordings.
+
+
+def context_of(recording: Recording, roots: Sequence[Any] = ()) -> Context:
+    """The last moment that shows what backward started from, and the one before backward.
+
+    Args:
+        recording: what was recorded.
+        roots: what backward starts from; what it did start from when none are given.
+    """
+    frames, events = recording.frames, recording.events
+    passes = [event for event in events if event.kind is EventKind.BACKWARD]
+    of_pass = [frame for frame in frames if frame.kind in _OF_A_PASS]
+    graph = next((f.graph for f in reversed(of_pass if passes and of_pass else frames)), None)
+    graph = graph if graph is not None else GradGraph()
+    if roots:
+        graph, keys = _with_roots(recording, roots, graph)
+    else:
+        # Without a backward pass, a leaf is a root because nothing was computed from it.
+        kinds = () if passes else LEAVES
+        keys = [key for key in graph.roots if graph.nodes[key]["kind"] not in kinds]
+    kept = max((frame.graph for frame in frames), key=lambda each: each.saved_bytes, default=None)
+    before = _before(frames)
+    lost = _lost(recording, graph, keys)
+    return Context(graph, tuple(keys), events, frames, before, kept=kept, lost=lost)
+
+
+def context_at_end(recording: Recording, context: Context) -> Context | None:
+    """The context of the last frame; None when it shows no result beside those of the last pass."""
+    if not context.frames or (graph := context.frames[-1].graph) is context.graph:
+        return None
+    roots = [key for key in graph.roots if graph.nodes[key]["kind"] is NodeKind.RESULT]
+    new = [key for key in roots if key not in context.graph]
+    if not new:
+        return None
+    lost = _lost(recording, graph, new)
+    return replace(context, graph=graph, roots=tuple(new), lost=lost, cache={})
+
+
+def _lost(recording: Recording, graph: GradGraph, roots: Sequence[str]) -> dict[str, list[CutEdge]]:
+    ends = ancestors(graph, roots, is_data)
+    return {
+        leaf: [
+            CutEdge(each.target, each.target, {"cause": each.cause, "source": each.source})
+            for each in cuts
+        ]
+        for leaf, cuts in recording._cut_off(graph, ends).items()
+    }
+
+
+def _with_roots(
+    recording: Recording, roots: Sequence[Any], graph: GradGraph
+) -> tuple[GradGraph, list[str]]:
+    """The given graph if it shows the roots, else the latest of a frame that does."""
+    for each in (graph, *(frame.graph for frame in reversed(recording.frames))):
+        keys = [key for root in roots if (key := recording.key_of(root, each)) in each]
+        if keys:
+            return each, keys
+    return graph, []
+
+
+def _before(frames: Sequence[Frame]) -> GradGraph | None:
+    """The graph before the latest backward pass: a frame of its own, or the one that shows it."""
+    passes = [at for at, frame in enumerate(frames) if frame.kind is FrameKind.AFTER_BACKWARD]
+    if passes and passes[-1]:
+        return frames[passes[-1] - 1].graph
+    forward = [frame for frame in frames if frame.kind is FrameKind.FORWARD]
+    return forward[-1].graph if forward else None
+
+
+def questions_of(asked: Asked, context: Context, names: Names) -> list[Question]:
+    """What is asked about.
+
+    When no tensor was given that is every parameter of the recorded modules, and every other leaf
+    that a frame shows.
+    """
+    if asked.tensors:
+        return _questions(asked.tensors, asked, context, names)
+    from gradviz.capture.tensors.names import Names
+
+    shown = _leaves(asked.recording.frames)
+    own = Names(asked.recording._parameters())
+    keys = [asked.recording.key_of(named.tensor, context.graph) for named in own]
+    unseen = [each for each, key in zip(own, keys, strict=True) if key not in shown]
+    others = iter(
+        _questions([each.tensor for each in unseen], asked, context, own) if unseen else ()
+    )
+    named = [_shown(key, shown[key]) if key in shown else next(others) for key in keys]
+    known = set(keys)
+    return named + [_shown(key, data) for key, data in shown.items() if key not in known]
+
+
+def _shown(key: str, data: NodeData) -> Question:
+    return Question(data.get("name", "a leaf"), key, data)
+
+
+def _questions(
+    tensors: Sequence[Any], asked: Asked, context: Context, names: Names
+) -> list[Question]:
+    from gradviz.capture.tracing.tracer import trace_subjects  # only now: it needs torch
+
+    called = names_of(names)
+    # All in one: what they are called is worked out once.
+    subjects = {identity_of(tensor): tensor for tensor in tensors}
+    traced = trace_subjects(tuple(subjects.values()), names)
+    own = dict(zip(subjects, traced.roots, strict=True))
+    questions = []
+    for tensor in tensors:
+        data: Any = dict(traced.nodes[own[identity_of(tensor)]])
+        key = asked.recording.key_of(tensor, context.graph)
+        for attribute in ("accumulations", "source"):
+            if key in context.graph and attribute in context.graph.nodes[key]:
+                data[attribute] = context.graph.nodes[key][attribute]
+        name = called.get(id(tensor)) or data.get("name") or "the tensor"
+        is_parameter = id(tensor) in asked.parameters or type(tensor).__name__ == "Parameter"
+        questions.append(
+            Question(
+                name,
+                key,
+                data,
+                is_parameter,
+                asked.unregistered.get(id(tensor), ""),
+                asked.without_effect(tensor),
+            )
+        )
+    return questions
+
+
+def with_values(context: Context, recording: Recording, names: Names) -> Context:
+    """The same context with what is known of large tensors, whose values frames do not hold.
+
+    Those with a name are still alive; one that was changed in place since is not read.
+    """
+    before = context.before
+    known = _live_values(context.graph, recording, names)
+    values = None
+    if before is not None:
+        live = known if before is context.graph else _live_values(before, recording, names)
+        values = Values(before, recording._contents(before), known=live)
+    since = {
+        key: (
+            number,
+            values if values is not None and graph is before else _values(graph, recording),
+        )
+        for key, (number, graph) in _not_finite_since(recording).items()
+    }
+    return replace(context, values=values, since=since)
+
+
+def _values(graph: GradGraph, recording: Recording) -> Values:
+    return Values(graph, recording._contents(graph))
+
+
+def _live_values(
+    graph: GradGraph, recording: Recording, names: Names
+) -> Mapping[str, TensorSummary]:
+    from gradviz.capture.autograd.tensors import version_of
+    from gradviz.capture.tensors.summary import summarize
+
+    tensors = {
+        key: named.tensor
+        for named in names
+        if (key := recording.key_of(named.tensor, graph)) in graph
+        and "value" not in (data := graph.nodes[key])
+        and data.get("version", 0) == version_of(named.tensor)
+    }
+    return dict(zip(tensors, summarize(list(tensors.values())), strict=True))
+
+
+def _not_finite_since(recording: Recording) -> dict[str, tuple[int, GradGraph]]:
+    """The first of the passes that have left a gradient not finite ever since, for each leaf."""
+    found: dict[str, tuple[int, GradGraph]] = {}
+    for earlier, frame in pairwise(recording.frames):
+        if frame.kind is not FrameKind.AFTER_BACKWARD:
+            continue
+        for key in frame.graph.leaves:
+            grad = frame.graph.nodes[key].get("grad")
+            if grad is None or not (grad.nan or grad.inf):
+                found.pop(key, None)
+            elif key not in found and set(earlier.graph) == set(frame.graph):
+                found[key] = frame.pass_number, earlier.graph
+    return found
+
+
+def _leaves(frames: tuple[Frame, ...]) -> dict[str, NodeData]:
+    """Every leaf that a frame shows, as the last one shows it, in the order of their keys."""
+    found: dict[str, NodeData] = {}
+    for frame in frames:
+        for key, data in frame.graph.nodes(data=True):
+            if data["kind"] in LEAVES:
+                found[key] = data
+    return dict(sorted(found.items(), key=lambda item: int(item[0][1:])))

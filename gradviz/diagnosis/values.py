@@ -1,0 +1,198 @@
+"""What is known of the values of tensors: those in the graph, and those saved before a pass."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from gradviz.diagnosis.ways import leaf_behind
+from gradviz.graph import GradGraph, NodeData, NodeKind, TensorSummary
+from gradviz.graph.operations import operation
+
+__all__ = [
+    "Values",
+    "is_all_zero",
+    "is_only",
+    "is_wrong",
+    "largest",
+    "number_of",
+    "smallest",
+]
+
+Saved = Mapping[str, Mapping[str, TensorSummary]]
+
+_DEEP = 50  # operations through which zeros are followed
+
+# Operations whose result is all zeros when their first input is.
+_KEEP_ZEROS = frozenset(
+    (
+        *("abs", "clone", "detach", "div", "gelu", "leaky_relu", "mean", "neg", "relu", "round"),
+        *("sign", "sin", "silu", "sqrt", "square", "sum", "tanh", "to", "expand", "repeat"),
+    )
+)
+
+
+class Values:
+    """The values of the tensors of one graph, as operations met them.
+
+    Args:
+        graph: whose.
+        saved: for keys of operations, what the tensors that they saved held before backward.
+        is_before: whether the graph is from before the backward pass; else what was changed in
+            place since may have been another.
+        known: summaries of further tensors, by their nodes.
+    """
+
+    def __init__(
+        self,
+        graph: GradGraph,
+        saved: Saved | None = None,
+        is_before: bool = True,
+        known: Mapping[str, TensorSummary] | None = None,
+    ) -> None:
+        self.graph = graph
+        self._saved, self._is_before, self._known = saved or {}, is_before, known or {}
+        self._sources: dict[str, dict[int, str]] = {}
+        self._zeros: dict[str, TensorSummary | None] = {}
+        self._asking: list[str] = []
+
+    def of(self, key: str) -> TensorSummary | None:
+        """The value of a tensor, or of the one output of an operation; None when not known."""
+        key = leaf_behind(self.graph, key)
+        data: NodeData = self.graph.nodes[key]
+        if data.get("version") and not self._is_before:
+            return None
+        if data["kind"] is NodeKind.OPERATION:
+            return self.made_by(key)
+        return self._known.get(key) or data.get("value")
+
+    def made_by(self, key: str) -> TensorSummary | None:
+        """The result of an operation: its own value, what it saved of it, or that of its result."""
+        data: NodeData = self.graph.nodes[key]
+        if data.get("outputs", 1) != 1:
+            return None
+        value = self._known.get(key) or data.get("value") or self.saved(key, "result")
+        if value is not None:
+            return None if data.get("version") and not self._is_before else value
+        if operation(data.get("op", "")).rearranges:
+            source = self.source_of(key, 0)
+            return self.of(source) if source else None
+        for target in self.graph.successors(key):
+            made: NodeData = self.graph.nodes[target]
+            if made["kind"] is NodeKind.RESULT and "value" in made:
+                return self.of(target)
+        return self._zeros_of(key)
+
+    def _zeros_of(self, key: str) -> TensorSummary | None:
+        """Zeros, where a result is known to be zero because of what went in; else None."""
+        if key not in self._zeros:
+            self._zeros[key] = None  # while its inputs are asked, and when there are too many
+            if len(self._asking) < _DEEP:
+                self._asking.append(key)
+                if self._zero_inputs(key):
+                    data: NodeData = self.graph.nodes[key]
+                    facts = (data.get("shape", ()), data.get("dtype", ""), data.get("device", ""))
+                    self._zeros[key] = TensorSummary(*facts, min=0.0, max=0.0)
+                self._asking.pop()
+        return self._zeros[key]
+
+    def _zero_inputs(self, key: str) -> list[str]:
+        """The inputs because of which the result of an operation is all zeros; [] when it is not.
+
+        A zero factor makes zeros, unless something is added, which must be zero as well.
+        """
+        op = self.graph.nodes[key].get("op", "")
+        row = operation(op)
+        numbers: Sequence[int] = (0,) if row.rearranges or op in _KEEP_ZEROS else ()
+        if op == "mul" or row.factors:
+            numbers = row.factors or (0, 1)
+        zero = [
+            source
+            for number in numbers
+            if (source := self.source_of(key, number)) and self._is_zero(source)
+        ]
+        if zero and row.factors and row.factors[0] == 1:
+            added = self.source_of(key, 0)
+            return zero if added and self._is_zero(added) else []
+        return zero
+
+    def _is_zero(self, key: str) -> bool:
+        value = self.of(key)
+        return value is not None and is_all_zero(value)
+
+    def input_of(self, key: str, number: int) -> TensorSummary | None:
+        """An input of an operation: as it saved it, or as it is known."""
+        names = operation(self.graph.nodes[key].get("op", "")).saves or ("self", "other")
+        if number < len(names) and (saved := self.saved(key, names[number])) is not None:
+            return saved
+        source = self.source_of(key, number)
+        return self.of(source) if source else None
+
+    def saved(self, key: str, name: str) -> TensorSummary | None:
+        """What an operation saved under a name, before the pass freed it."""
+        return self._saved.get(key, {}).get(name)
+
+    def source_of(self, key: str, number: int) -> str:
+        """The node of an input, a leaf in place of its ``AccumulateGrad``; "" for none."""
+        if key not in self._sources:
+            self._sources[key] = {
+                edge.get("input", 0): leaf_behind(self.graph, source)
+                for source, edge in self.graph.inputs(key)
+            }
+        return self._sources[key].get(number, "")
+
+    def before_views(self, key: str) -> str:
+        """What a tensor is a view of, or has the same numbers as; itself when it is none."""
+        while key and operation(self.graph.nodes[key].get("op", "")).rearranges:
+            source = self.source_of(key, 0)
+            if not source:
+                break
+            key = source
+        return key
+
+    def origin_of_zeros(self, key: str) -> str:
+        """The tensor because of which another is all zeros: itself, or one that it came from."""
+        while self.graph.nodes[key]["kind"] is NodeKind.OPERATION:
+            zero = self._zero_inputs(key)
+            if not zero:
+                break
+            key = zero[0]
+        return key
+
+
+def is_all_zero(summary: TensorSummary) -> bool:
+    """Whether every element is zero, as far as the values were read."""
+    return is_only(summary, (0.0,))
+
+
+def is_only(summary: TensorSummary, allowed: Sequence[float]) -> bool:
+    """Whether every element is known to be one of a few numbers."""
+    if summary.nan or summary.inf:
+        return False
+    if summary.values is not None:
+        return bool(summary.values) and all(value in allowed for value in summary.values)
+    return summary.min is not None and summary.min == summary.max and summary.min in allowed
+
+
+def is_wrong(grad: TensorSummary | None) -> bool:
+    """Whether a gradient is zero, or not finite."""
+    return grad is not None and (bool(grad.nan or grad.inf) or is_all_zero(grad))
+
+
+def largest(summary: TensorSummary) -> float | None:
+    """The largest element; None when it is not known."""
+    values = summary.values
+    return max(value.real for value in values) if values else summary.max
+
+
+def smallest(summary: TensorSummary) -> float | None:
+    """The smallest element; None when it is not known."""
+    values = summary.values
+    return min(value.real for value in values) if values else summary.min
+
+
+def number_of(text: str | None) -> float | None:
+    """The number that an argument of an operation is; None for anything else."""
+    try:
+        return None if text is None else float(text)
+    except ValueError:
+        return None

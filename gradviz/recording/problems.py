@@ -1,0 +1,236 @@
+"""Backward raised: at which node, what happened to its saved tensor, and on which line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch.autograd.graph import GradientEdge, Node
+
+from gradviz.capture.autograd.nodes import (
+    Several,
+    leaf_of,
+    operation_type,
+    read_saved,
+    sequence_number,
+)
+from gradviz.capture.autograd.tensors import place_of, version_of
+from gradviz.capture.tracing.walk import Walk, let_go_safely
+from gradviz.facts import ErrorDetails, Problem, ProblemKind, SourceLocation
+from gradviz.graph import Buffers, EdgeKind, GradGraph
+from gradviz.recording.state import RecordingState
+from gradviz.torch_messages import MessageKind, TorchMessage, read_message
+
+__all__ = ["Freed", "History", "error_details"]
+
+Freed = tuple[SourceLocation, Mapping[int, str]]
+"""The line of a backward pass that freed what it used, and the operations that it went through."""
+
+
+@dataclass(frozen=True, eq=False)
+class History:
+    """What had happened before a backward pass failed.
+
+    Args:
+        before: the frame before it.
+        state: knows what was changed in place.
+        freed: earlier backward passes.
+    """
+
+    before: GradGraph
+    state: RecordingState
+    freed: Iterable[Freed]
+
+
+def error_details(
+    error: BaseException,
+    graph: GradGraph,
+    roots: Sequence[Any],
+    operations: Mapping[int, str],
+    history: History,
+) -> ErrorDetails:
+    """Find the node at which backward failed, and why.
+
+    Args:
+        error: what was raised.
+        graph: the frame of that moment; the node gets its ``problem``.
+        roots: what backward started from.
+        operations: keys of operations, by the number of their creation.
+        history: what had happened before.
+
+    Returns:
+        The error, with the problem when it is known.
+    """
+    message = str(error)
+    problem: Problem | None = None
+    read = read_message(message)
+    if read is not None and read.kind is MessageKind.CHANGED_IN_PLACE:
+        problem = _changed(read, graph, roots, operations, history.state)
+    elif read is not None and read.kind is MessageKind.FREED:
+        problem = _used_up(operations, history)
+    if problem is not None:
+        problem = replace(problem, op=graph.nodes[problem.node].get("op", ""))
+        graph.nodes[problem.node]["problem"] = problem
+    return ErrorDetails(type(error).__name__, message, problem)
+
+
+@dataclass(frozen=True, eq=False)
+class _Suspect:
+    """A node that saved a tensor of the version that torch's message names.
+
+    Args:
+        created: the number of its creation.
+        argument: what the node calls the tensor.
+        storage: where the tensor is.
+        fits: whether it can have been made by the node that the message names.
+        leaf: the leaf that it is, or is a view of.
+    """
+
+    created: int
+    argument: str
+    storage: object
+    fits: bool
+    leaf: Any = None
+
+    @property
+    def is_result(self) -> bool:
+        """Whether the tensor is what the node returned in the forward pass."""
+        return self.argument.startswith(("result", "output"))
+
+
+def _changed(
+    found: TorchMessage,
+    graph: GradGraph,
+    roots: Sequence[Any],
+    operations: Mapping[int, str],
+    state: RecordingState,
+) -> Problem | None:
+    """Find the node whose saved tensor was changed; backward runs the latest node first."""
+    suspects = [each for each in _suspects(found, roots) if each.created in operations]
+    if not suspects:
+        return None
+    suspect = max(suspects, key=lambda each: (each.fits, each.created))
+    key = operations[suspect.created]
+    wanted, version = found.wanted, found.found
+    name = _name(graph, key, suspect, state, found.shape or ())
+    problem = Problem(
+        ProblemKind.CHANGED_IN_PLACE,
+        key,
+        saved=suspect.argument,
+        name=name,
+        is_result=suspect.is_result,
+        wanted=wanted,
+        found=version,
+    )
+    for change in state.changes:
+        if change.storage == suspect.storage and change.before <= wanted < change.after:
+            location = state.lines.line(*change.place).location
+            return replace(
+                problem, changed_to=change.after, changed_by=change.word, location=location
+            )
+    return problem
+
+
+def _suspects(found: TorchMessage, roots: Sequence[Any]) -> list[_Suspect]:
+    shape = found.shape or ()
+    suspects = []
+    walk = Walk()
+    try:
+        for node, _, edges in walk.visit(filter(None, map(_node_of, roots))):
+            kind = operation_type(node)
+            if not kind.raw:
+                continue
+            inputs = (child for child, _ in edges if child is not None)
+            makers = {each.name().rpartition("::")[2] for each in (node, *inputs)}
+            for argument, held in zip(kind.saved, read_saved(node, kind)[1], strict=False):
+                for tensor in held if isinstance(held, Several) else (held,):
+                    if not isinstance(tensor, torch.Tensor) or tuple(tensor.shape) != shape:
+                        continue
+                    if version_of(tensor) != found.found:
+                        continue
+                    place = place_of(tensor)
+                    fits = any(each.startswith(found.node) for each in makers)
+                    storage = place[0] if place is not None else None
+                    leaf = _leaf_at(storage, edges)
+                    created = sequence_number(node)
+                    suspects.append(_Suspect(created, argument, storage, fits, leaf))
+    finally:
+        let_go_safely(walk)
+    return suspects
+
+
+def _node_of(root: Any) -> Node | None:
+    return root.node if isinstance(root, GradientEdge) else root.grad_fn
+
+
+_DEEPEST_VIEW = 4
+
+
+def _leaf_at(storage: object, edges: Iterable[Any]) -> Any:
+    """The leaf in that place of memory among the inputs of a node, also behind views of it."""
+    level = [child for child, _ in edges if child is not None]
+    for _ in range(_DEEPEST_VIEW):
+        behind = []
+        for node in level:
+            leaf = leaf_of(node)
+            if leaf is not None and (place := place_of(leaf)) and place[0] == storage:
+                return leaf
+            behind += [child for child, _ in node.next_functions if child is not None]
+        level = behind
+    return None
+
+
+def _name(
+    graph: GradGraph, key: str, suspect: _Suspect, state: RecordingState, shape: tuple[int, ...]
+) -> str:
+    """The user's name of a saved tensor, or "".
+
+    Inputs of the same shape that are non-leaf tensors cannot be told apart: they get none.
+    """
+    data = graph.nodes[key]
+    if suspect.is_result:
+        return str(data.get("name", ""))
+    if suspect.leaf is not None:
+        known = state.provenance.leaf(suspect.leaf)
+        node = state.event_log.key_of(known.identity)
+        return str(graph.nodes[node].get("name", "")) if node in graph else known.name
+    names = [
+        graph.nodes[source].get("name", "")
+        for source in dict(graph.inputs(key))
+        if graph.nodes[source].get("shape") == shape
+        and graph.nodes[source].get("op") != "accumulate_grad"
+    ]
+    return names[0] if len(names) == 1 else ""
+
+
+def _used_up(operations: Mapping[int, str], history: History) -> Problem | None:
+    """Find the first node on the way of backward whose saved tensors were freed before it ran."""
+    graph = history.before
+    on_the_way = _below_roots(graph)
+    gone = [
+        created
+        for created, key in operations.items()
+        if key in on_the_way and graph.nodes[key].get("buffers") is Buffers.FREED
+    ]
+    if not gone:
+        return None
+    created = max(gone)
+    problem = Problem(ProblemKind.FREED, operations[created])
+    for location, passed in history.freed:
+        if created in passed:
+            return replace(problem, location=location)
+    return problem
+
+
+def _below_roots(graph: GradGraph) -> set[str]:
+    """The nodes to which a backward pass from the roots comes."""
+    found = set(graph.roots)
+    stack = list(found)
+    while stack:
+        for source, data in graph.inputs(stack.pop()):
+            if data["kind"] is EdgeKind.GRADIENT and source not in found:
+                found.add(source)
+                stack.append(source)
+    return found

@@ -1,0 +1,225 @@
+"""What a picture shows in colour and width: gradients, memory, devices or types, on one scale."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Collection
+from typing import Any
+
+import networkx as nx
+
+from gradviz.errors import UsageError
+from gradviz.graph import EdgeKind, GradGraph, Mark, NodeKind, TensorSummary
+from gradviz.graph.text import must_be
+from gradviz.views.groups import is_known, norm_of
+from gradviz.views.view import along_the_data, view
+
+__all__ = ["SCALES", "color_by"]
+
+SCALES = ("grad_norm", "saved_bytes", "device", "dtype")
+"""What `color_by` can show."""
+
+_LEAVES = (NodeKind.PARAMETER, NodeKind.LEAF)
+_STEPS = (NodeKind.OPERATION, NodeKind.GROUP)
+_DECADE = 10.0
+_DIGITS = 4
+
+
+@view
+@along_the_data
+def color_by(graph: GradGraph, by: str = "grad_norm") -> GradGraph:
+    """Say of each node, and of its edges where that is known, how much of something it has.
+
+    Renderers show it as a bar on the node, the width of the edge and a scale in the legend. Use
+    it last: ``views=[fit_page, color_by("grad_norm")]``.
+
+    Args:
+        graph: anything.
+        by: ``"grad_norm"``: the norm of ``.grad``, on a logarithmic scale. It is known of
+            leaves, of tensors after ``retain_grad()`` and the edges that they go along, and of
+            groups as the norm of all gradients in them; of all else no gradient is recorded.
+            ``"saved_bytes"``: what an operation keeps for backward. ``"device"`` and ``"dtype"``:
+            of the tensor, or of the first output of an operation.
+
+    Returns:
+        The same graph with ``level`` and ``mark`` on nodes and edges, ``norm`` on edges, and
+        the ends of the scale, or its values, under ``"scale"`` of ``graph.graph``. Applying it
+        twice changes nothing more.
+
+    Raises:
+        UsageError: if ``by`` is none of these.
+
+    Example:
+        >>> graph = GradGraph()
+        >>> for key, size in ("a", 10), ("b", 40):
+        ...     graph.add_node(key, kind=NodeKind.OPERATION, saved_bytes=size)
+        >>> seen = color_by(graph, "saved_bytes")
+        >>> dict(seen.nodes(data="level")), seen.graph["scale"]
+        ({'a': 0.25, 'b': 1.0}, {'by': 'saved_bytes', 'low': 0, 'high': 40})
+    """
+    if by not in SCALES:
+        raise UsageError(must_be("color_by", f"one of {', '.join(SCALES)}", by))
+    seen: GradGraph = graph.copy()
+    for data in (*_data_of_nodes(seen), *(data for *_, data in seen.edges(data=True))):
+        for attribute in ("level", "mark", "norm"):
+            data.pop(attribute, None)
+    scale: dict[str, Any] = {"by": by}
+    if by == "grad_norm":
+        scale.update(_norms(seen))
+    elif by == "saved_bytes":
+        scale.update(_bytes(seen))
+    else:
+        scale["values"] = sorted({data[by] for data in _data_of_nodes(seen) if by in data})
+    seen.graph["scale"] = scale
+    return seen
+
+
+def _data_of_nodes(graph: GradGraph) -> list[dict[str, Any]]:
+    return [data for _, data in graph.nodes(data=True)]
+
+
+def _bytes(graph: GradGraph) -> dict[str, Any]:
+    holders = [data for data in _data_of_nodes(graph) if data.get("saved_bytes")]
+    most = max((data["saved_bytes"] for data in holders), default=0)
+    for data in holders:
+        data["level"] = round(data["saved_bytes"] / most, _DIGITS)
+    return {"low": 0, "high": most} if holders else {}
+
+
+def _norms(graph: GradGraph) -> dict[str, Any]:
+    """Put the levels and marks on a graph; returns the ends of the scale."""
+    known = {key: found for key in graph if (found := _gradient(graph, key)) is not None}
+    norms = {
+        key: graph.nodes[key].get("grad_range", (0.0, norm_of(found)))[1]
+        for key, found in known.items()
+        if not _wrong(found)
+    }
+    carried = [data["grad"] for *_, data in graph.edges(data=True) if "grad" in data]
+    along = [norm_of(found) for found in carried if not _wrong(found)]
+    above = [norm for norm in (*norms.values(), *along) if norm > 0]
+    high = max(above, default=0.0)
+    low = min([*above, high / _DECADE])  # small differences are to look small
+    for key, found in known.items():
+        graph.nodes[key].update(_place(found, norms.get(key, 0.0), low, high))
+    dead = _dead(graph, norms)
+    for key in dead:
+        graph.nodes[key]["mark"] = Mark.ZERO
+    for key in _first(graph, [key for key, found in known.items() if _wrong(found)]):
+        graph.nodes[key]["mark"] = Mark.FIRST
+    uses = _uses(graph)
+    for source, target, data in graph.edges(data=True):
+        if data.get("kind") is EdgeKind.CUT:
+            continue
+        holder = _held_by(graph, source, target, data)
+        # The gradient of a leaf is the sum over its uses and passes, not what came along one edge.
+        start = graph.nodes[graph.nodes[source].get("clone_of", source)]
+        is_sum = start["kind"] in _LEAVES and (
+            uses[graph.nodes[source].get("clone_of", source)] > 1
+            or start.get("accumulations", 1) > 1
+        )
+        held = data.get("grad") if is_sum else known.get(holder, data.get("grad"))
+        if held is not None:
+            data.update(_place(held, norm_of(held), low, high))
+            if not _wrong(held):
+                data["norm"] = _round(norm_of(held))
+        elif source in dead and target in dead:
+            data["mark"] = Mark.ZERO
+    return {"low": _round(low), "high": _round(high)} if above else {}
+
+
+def _uses(graph: GradGraph) -> Counter[str]:
+    """How many edges carry a gradient to each node, its copies included."""
+    return Counter(
+        graph.nodes[source].get("clone_of", source)
+        for source, _, data in graph.edges(data=True)
+        if data.get("kind") is not EdgeKind.CUT
+    )
+
+
+def _place(gradient: TensorSummary, norm: float, low: float, high: float) -> dict[str, Any]:
+    """The level of a gradient of that norm on the scale, or its mark."""
+    if _wrong(gradient):
+        return {"mark": Mark.NOT_FINITE}
+    if not norm:
+        return {"mark": Mark.ZERO}
+    return {"level": round(math.log(norm / low) / math.log(high / low), _DIGITS)}
+
+
+def _held_by(graph: GradGraph, source: str, target: str, edge: Any) -> str:
+    """Which end of an edge holds the gradient that comes back along it; "" if none does.
+
+    The gradient of a group is that of the parameters in it, not of what it gives: what is known
+    of that is with the edge.
+    """
+    start, end = graph.nodes[source], graph.nodes[target]
+    holds = start["kind"] is not NodeKind.GROUP and ("grad" in start or "clone_of" in start)
+    if holds and not edge.get("output"):
+        return source
+    return target if end["kind"] is NodeKind.RESULT else ""
+
+
+def _gradient(graph: GradGraph, key: str) -> TensorSummary | None:
+    """The gradient that was recorded, if its values could be read."""
+    data = graph.nodes[key]
+    original = data.get("clone_of")
+    if original in graph:
+        data = graph.nodes[original]
+    found: TensorSummary | None = data.get("grad")
+    return found if found is not None and is_known(found) else None
+
+
+def _wrong(gradient: TensorSummary) -> bool:
+    return bool(gradient.nan or gradient.inf)
+
+
+def _round(norm: float) -> float:
+    """Four significant digits: the ends of a scale are to be read."""
+    return float(f"{norm:.4g}")
+
+
+def _dead(graph: GradGraph, norms: dict[str, float]) -> set[str]:
+    """The nodes from which back every leaf, and there is one, got nothing but zeros."""
+    dead: set[str] = set()
+    alive: set[str] = set()
+    for key in nx.topological_sort(graph):
+        kind = graph.nodes[key]["kind"]
+        holds = kind in _LEAVES or "grad" in graph.nodes[key]
+        inputs = [
+            source
+            for source, edge in graph.inputs(key)
+            if edge.get("kind") is not EdgeKind.CUT
+            and graph.nodes[source]["kind"] is not NodeKind.UNTRACKED
+        ]
+        if (holds and norms.get(key) != 0) or any(source in alive for source in inputs):
+            alive.add(key)  # or not known
+        elif (holds or inputs) and all(source in dead for source in inputs):
+            dead.add(key)
+        else:
+            alive.add(key)
+    return {key for key in dead if graph.nodes[key]["kind"] is not NodeKind.RESULT}
+
+
+def _first(graph: GradGraph, wrong: list[str]) -> set[str]:
+    """Of the gradients that are not finite, those that backward came to first."""
+    if not wrong:
+        return set()
+    place = {key: number for number, key in enumerate(nx.topological_sort(graph))}
+    steps = {key: data for key, data in graph.nodes(data=True) if data["kind"] in _STEPS}
+    if all("sequence_nr" in data for data in steps.values()):
+        place = {key: data["sequence_nr"] for key, data in steps.items()}
+    when = {
+        key: max((place[user] for user in _until_step(graph, key, steps)), default=math.inf)
+        for key in wrong
+    }
+    return {key for key in wrong if when[key] == max(when.values())}
+
+
+def _until_step(graph: GradGraph, key: str, steps: Collection[str]) -> list[str]:
+    """The operations whose backward gives a node its gradient; none for a result."""
+    if key in steps:
+        return [key]
+    users = list(graph.successors(key))
+    # Between a leaf and its operation there may be an ``AccumulateGrad``, which has no number.
+    users += [further for user in users if user not in steps for further in graph.successors(user)]
+    return [user for user in users if user in steps]

@@ -1,0 +1,191 @@
+"""The graph without what a reader does not need: bookkeeping, crossing edges, numbers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import networkx as nx
+
+from gradviz.graph import Buffers, GradGraph, NodeKind, TensorSummary
+from gradviz.graph.operations import operation
+from gradviz.graph.text import counted
+from gradviz.views.view import view
+
+__all__ = ["clone_shared_leaves", "hide_bookkeeping", "hide_numbers"]
+
+# A chain of views keeps its first few words, so that folding a million stays linear.
+_WORDS_KEPT = 6
+
+
+@view
+def hide_bookkeeping(graph: GradGraph) -> GradGraph:
+    """Dock every ``AccumulateGrad`` on its leaf, and fold reshaping into the edge.
+
+    An operation that only rearranges its input (``view``, ``t``, ``expand``, ...) becomes a
+    mark on the edge, unless it has a name, made the result, or splits into several outputs.
+
+    Args:
+        graph: what was recorded.
+
+    Returns:
+        A smaller graph with the same paths of the gradient. Folded operations are listed, in
+        order, in the edge's ``through``. Applying it twice changes nothing more.
+
+    Example:
+        >>> graph = GradGraph()
+        >>> graph.add_node("n0", kind=NodeKind.LEAF)
+        >>> graph.add_node("n1", kind=NodeKind.ACCUMULATE, op="accumulate_grad")
+        >>> graph.add_node("n2", kind=NodeKind.OPERATION, op="sum")
+        >>> _ = graph.add_edge("n0", "n1", key=0), graph.add_edge("n1", "n2", key=0)
+        >>> list(hide_bookkeeping(graph).edges)
+        [('n0', 'n2', 0)]
+    """
+    hidden: GradGraph = graph.copy()
+    folded: dict[str, int] = {}
+    for key in list(graph.nodes):
+        data = hidden.nodes[key]
+        if data["kind"] is NodeKind.ACCUMULATE and hidden.in_degree(key) == 1:
+            _bypass(hidden, key, ())
+        elif operation(data.get("op", "")).rearranges and _only_rearranges(hidden, key, data):
+            folded[data["op"]] = folded.get(data["op"], 0) + 1
+            _bypass(hidden, key, (data["op"],))
+    if folded:
+        words = ", ".join(sorted(folded, key=lambda word: (-folded[word], word))[:4])
+        count = sum(folded.values())
+        hidden.with_note(f"{counted(count, 'reshaping op')} on the edges: {words}")
+    return hidden
+
+
+def _only_rearranges(graph: GradGraph, key: str, data: dict[str, Any]) -> bool:
+    users = [graph.nodes[user]["kind"] for user in graph.successors(key)]
+    return (
+        graph.in_degree(key) == 1
+        and NodeKind.RESULT not in users
+        and bool(users)
+        and data.get("buffers", Buffers.NOTHING_SAVED) is Buffers.NOTHING_SAVED
+        and not data.keys() & {"name", "outputs", "hooks", "root", "opaque"}
+    )
+
+
+def _bypass(graph: GradGraph, key: str, through: tuple[str, ...]) -> None:
+    """Take ``key`` out and join its one input to each of its users."""
+    ((source, _, into),) = graph.in_edges(key, data=True)
+    hooks = graph.nodes[key].get("hooks", 0)
+    if hooks:
+        graph.nodes[source]["hooks"] = graph.nodes[source].get("hooks", 0) + hooks
+    for _, user, number, out in list(graph.out_edges(key, keys=True, data=True)):
+        words = (*into.get("through", ()), *through, *out.get("through", ()))[:_WORDS_KEPT]
+        joined = {**out, "output": into.get("output", 0)}
+        if words:
+            joined["through"] = words
+        graph.add_edge(source, user, number, **joined)
+    graph.remove_node(key)
+
+
+_LEAVES = (NodeKind.PARAMETER, NodeKind.LEAF, NodeKind.UNTRACKED)
+
+
+@view
+def clone_shared_leaves(graph: GradGraph, *, tangle: int = 12) -> GradGraph:
+    """Repeat a leaf at each of its uses when its edges would cross much of the picture.
+
+    The weights of an unrolled RNN are used at every step. Drawn once, their edges span the
+    whole picture, no layout can untangle them, and ``dot`` takes minutes instead of a tenth of
+    a second. The first use keeps the leaf with its gradient; the others get a small copy.
+
+    Args:
+        graph: with edges in either direction.
+        tangle: the number of layers that the edges of a leaf may cross, in all, before it is
+            repeated. 0 repeats every shared leaf.
+
+    Returns:
+        A graph in which each copy has ``clone_of``, the key of its leaf. Applying it twice
+        changes nothing more.
+
+    Example:
+        >>> graph = GradGraph()
+        >>> for key in "ab": graph.add_node(key, kind=NodeKind.OPERATION, op="mul")
+        >>> graph.add_node("w", kind=NodeKind.LEAF, name="w")
+        >>> _ = [graph.add_edge(*edge) for edge in ("wa", "wb", "ab")]
+        >>> sorted(clone_shared_leaves(graph, tangle=0).edges(keys=False))
+        [('a', 'b'), ('w', 'a'), ('w_1', 'b')]
+    """
+    reverse = graph.graph.get("flow") == "gradient"
+    rank = _ranks(graph, reverse)
+    cloned: GradGraph = graph.copy()
+    repeated: list[str] = []
+    for leaf, data in graph.nodes(data=True):
+        if data["kind"] not in _LEAVES:
+            continue
+        neighbours = graph.predecessors(leaf) if reverse else graph.successors(leaf)
+        users = sorted(dict.fromkeys(neighbours), key=lambda user: rank[user])
+        span = sum(rank[user] - rank[users[0]] for user in users)
+        if len(users) < 2 or 0 < tangle >= span:
+            continue
+        repeated.append(str(data.get("name") or "a tensor without a name"))
+        for number, user in enumerate(users[1:], 1):
+            _clone(cloned, leaf, user, f"{leaf}_{number}", reverse)
+    if repeated:
+        called = list(dict.fromkeys(repeated))
+        names = ", ".join(called[:4]) + (", ..." if len(called) > 4 else "")
+        cloned.with_note(f"drawn again at each use: {names}")
+    return cloned
+
+
+def _ranks(graph: GradGraph, reverse: bool) -> dict[str, int]:
+    """Layer of each node, as late as its users allow; a negative number, 0 for the results."""
+    rank = dict.fromkeys(graph.nodes, 0)
+    order = list(nx.topological_sort(graph))
+    for key in order if reverse else reversed(order):
+        users = graph.predecessors(key) if reverse else graph.successors(key)
+        rank[key] = min((rank[user] - 1 for user in users), default=0)
+    return rank
+
+
+def _clone(graph: GradGraph, leaf: str, user: str, clone: str, reverse: bool) -> None:
+    kept = ("kind", "name", "shape", "dtype", "device", "requires_grad", "is_leaf", "inference")
+    data = graph.nodes[leaf]
+    graph.add_node(clone, **{name: data[name] for name in kept if name in data}, clone_of=leaf)
+    ends = (user, leaf) if reverse else (leaf, user)
+    for number, edge in list(graph.get_edge_data(*ends).items()):
+        graph.remove_edge(*ends, number)
+        new_ends = (user, clone) if reverse else (clone, user)
+        graph.add_edge(*new_ends, number, **edge)
+
+
+_VARYING = ("value", "accumulations", "version", "source", "changes")
+
+
+@view
+def hide_numbers(graph: GradGraph) -> GradGraph:
+    """Keep what is computed from what, and leave out with which numbers, and in which line.
+
+    Names, operations with their plain arguments, shapes, types, cuts with their cause, and whether
+    a leaf has a gradient stay: what a test of a model's structure should see, whatever the seed.
+
+    Args:
+        graph: what was recorded.
+
+    Returns:
+        The same nodes and edges, without values of tensors and gradients, counts of passes and of
+        changes in place, and lines.
+
+    Example:
+        >>> from gradviz.graph import NodeKind
+        >>> graph = GradGraph()
+        >>> grad = TensorSummary((), "float32", "cpu", values=(3.0,))
+        >>> graph.add_node("n0", kind=NodeKind.LEAF, name="w", grad=grad, version=2)
+        >>> seen = hide_numbers(graph).nodes["n0"]
+        >>> seen["grad"].note, "version" in seen
+        ('set', False)
+    """
+    plain: GradGraph = graph.copy()
+    for _, data in plain.nodes(data=True):
+        for attribute in _VARYING:
+            data.pop(attribute, None)
+        grad = data.get("grad")
+        if grad is not None:
+            data["grad"] = TensorSummary(grad.shape, grad.dtype, grad.device, note="set")
+    for _, _, edge in plain.edges(data=True):
+        edge.pop("source", None)
+    return plain

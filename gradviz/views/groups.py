@@ -1,0 +1,497 @@
+"""The graph with parts of it drawn as one node each, and what such a group has in all."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gradviz.graph import Buffers, EdgeData, EdgeKind, GradGraph, NodeData, NodeKind, TensorSummary
+from gradviz.graph.operations import operation
+
+__all__ = [
+    "Part",
+    "contract",
+    "count_of",
+    "count_of_nodes",
+    "fingerprint",
+    "is_known",
+    "norm_of",
+    "norms_of_repeats",
+    "sums_of",
+    "words_of",
+]
+
+_LEAVES = (NodeKind.PARAMETER, NodeKind.LEAF)
+_MOST_CONTENTS = 12
+_MOST_WORDS = 4
+_SAME_FOR_ALL = ("new", "cleared", "zeroed", "freed")
+
+
+def is_known(summary: TensorSummary) -> bool:
+    """Whether anything was read of the values."""
+    has_values = summary.norm is not None or summary.values is not None
+    return has_values or bool(summary.nan or summary.inf)
+
+
+def norm_of(summary: TensorSummary) -> float:
+    """Euclidean norm of the finite elements; 0 where it is not known.
+
+    Example:
+        >>> norm_of(TensorSummary((2,), "float32", "cpu", values=(3.0, 4.0)))
+        5.0
+    """
+    if summary.norm is not None:
+        return summary.norm if math.isfinite(summary.norm) else 0.0
+    finite = [abs(value) for value in summary.values or () if math.isfinite(abs(value))]
+    return math.hypot(*finite)
+
+
+def count_of(graph: GradGraph) -> int:
+    """Number of operations, those in groups included.
+
+    Example:
+        >>> graph = GradGraph()
+        >>> graph.add_node("n0", kind=NodeKind.OPERATION)
+        >>> graph.add_node("g0", kind=NodeKind.GROUP, members=11)
+        >>> count_of(graph)
+        12
+    """
+    return count_of_nodes(graph._node.values())
+
+
+def count_of_nodes(nodes: Iterable[dict[str, Any]]) -> int:
+    """Number of operations among nodes, by their attributes, those in groups included."""
+    return sum(_members(data) for data in nodes)
+
+
+def _members(data: dict[str, Any]) -> int:
+    if data["kind"] is NodeKind.OPERATION:
+        return 1
+    return int(data.get("members", 0)) if data["kind"] is NodeKind.GROUP else 0
+
+
+def fingerprint(*facts: object) -> str:
+    """The same short text for the same facts, in any process."""
+    return hashlib.blake2b(repr(facts).encode(), digest_size=8).hexdigest()
+
+
+def words_of(nodes: Sequence[Any]) -> str:
+    """The first few of a row of operations, in words.
+
+    Example:
+        >>> words_of([{"op": "exp"}, {"op": "sum"}])
+        'exp → sum'
+    """
+    words = [str(node.get("op", node.get("name", "?"))) for node in nodes[:_MOST_WORDS]]
+    return " → ".join(words) + (" …" if len(nodes) > _MOST_WORDS else "")
+
+
+def sums_of(nodes: Sequence[dict[str, Any]], last: dict[str, Any]) -> dict[str, Any]:
+    """The attributes of a group.
+
+    Args:
+        nodes: the attributes of what is in it.
+        last: those of the operation that makes what goes out of it.
+    """
+    found = _Count(nodes)
+    data: dict[str, Any] = {"kind": NodeKind.GROUP}
+    data.update((fact, last[fact]) for fact in ("shape", "dtype", "device") if fact in last)
+    groups = [node for node in found.others if node["kind"] is NodeKind.GROUP]
+    leaves = [node for node in found.others if node["kind"] in _LEAVES]
+    data["members"] = found.operations + sum(node.get("members", 0) for node in groups)
+    holders = [*leaves, *(group for group in groups if "grad" in group)]
+    if holders:
+        data["parameters"] = sum(math.prod(leaf.get("shape", (0,))) for leaf in leaves)
+        data["parameters"] += sum(group.get("parameters", 0) for group in groups)
+        data["grad"] = _gradient([held["grad"] for held in holders if held.get("grad")])
+    for fact, total in (("saved_bytes", found.saved_bytes), ("hooks", found.hooks)):
+        if total:
+            data[fact] = total
+    if found.first is not None:
+        data["sequence_nr"] = found.first
+    for state in (Buffers.FREED, Buffers.HELD, Buffers.UNKNOWN):
+        if id(state) in found.states:
+            data["buffers"] = state
+            break
+    if changes := _changes(nodes):
+        data["changes"] = changes
+    if contents := found.contents():
+        more = ("…",) if len(contents) > _MOST_CONTENTS else ()
+        data["contents"] = (*contents[:_MOST_CONTENTS], *more)
+    return data
+
+
+def _changes(nodes: Sequence[dict[str, Any]]) -> dict[str, str]:
+    """What changed in a group since the frame before: in how many nodes, or the same words."""
+    marked = [node for node in nodes if "changes" in node]
+    found: dict[str, str] = {}
+    for attribute in ("grad", "buffers"):
+        told = [node["changes"][attribute] for node in marked if attribute in node["changes"]]
+        if told:
+            same = len(set(told)) == 1 and told[0] in _SAME_FOR_ALL
+            found[attribute] = told[0] if same else f"{len(told):,} changed"
+    if written := sum(1 for node in marked if node["kind"] in _LEAVES and _is_written(node)):
+        found["node"] = f"{written:,} {'leaf' if written == 1 else 'leaves'} changed in place"
+    elif any("node" in node["changes"] for node in marked):
+        found["node"] = "new"
+    return found
+
+
+def _is_written(node: dict[str, Any]) -> bool:
+    return not node["changes"].keys().isdisjoint({"version", "value"})
+
+
+def norms_of_repeats(
+    nodes: Sequence[dict[str, Any]], module: str, count: int
+) -> tuple[float, float] | None:
+    """The least and the greatest norm of the gradients of one of ``count`` like modules.
+
+    Args:
+        nodes: the attributes of what is in all of them.
+        module: the path of the list that they are in.
+        count: how many there are.
+
+    Returns:
+        None unless all are known.
+    """
+    norms: dict[str, list[float]] = {}
+    prefix = f"{module}." if module else ""
+    for node in nodes:
+        if "grad" not in node or node["kind"] not in (*_LEAVES, NodeKind.GROUP):
+            continue
+        path = str(node.get("name" if node["kind"] in _LEAVES else "module", ""))
+        if not path.startswith(prefix) or not node["grad"]:
+            return None
+        repeat = path[len(prefix) :].partition(".")[0]
+        norms.setdefault(repeat, []).append(norm_of(node["grad"]))
+    totals = [math.hypot(*found) for found in norms.values()]
+    return (min(totals), max(totals)) if len(totals) == count else None
+
+
+class _Count:
+    """What is added up over nodes, in one pass: of a million, each pass costs a second.
+
+    Args:
+        nodes: their attributes.
+
+    Attributes:
+        operations: how many of them are operations.
+        others: the rest.
+        saved_bytes, hooks: sums.
+        first: the lowest number of creation, if any is known.
+        states: the `Buffers` among them, by ``id``: to hash an enum takes Python a call.
+        modules: in which they ran.
+        words: how many operations have which word.
+    """
+
+    def __init__(self, nodes: Sequence[dict[str, Any]]) -> None:
+        self.others: list[dict[str, Any]] = []
+        self.states: dict[int, object] = {}
+        self.modules: dict[str | None, None] = {}
+        self.words: dict[str | None, int] = {}
+        states, modules, words = self.states, self.modules, self.words
+        operation = NodeKind.OPERATION  # to look it up would take longer than all the rest
+        saved_bytes = hooks = 0
+        first = None
+        for node in nodes:
+            get = node.get
+            if node["kind"] is operation:
+                word = get("op")
+                words[word] = words.get(word, 0) + 1
+            else:
+                self.others.append(node)
+            if "saved_bytes" in node:
+                saved_bytes += node["saved_bytes"]
+            if "hooks" in node:
+                hooks += node["hooks"]
+            number = get("sequence_nr")
+            if number is not None and (first is None or number < first):
+                first = number
+            state = get("buffers")
+            states[id(state)] = state
+            modules[get("module")] = None
+        self.operations = len(nodes) - len(self.others)
+        self.saved_bytes, self.hooks, self.first = saved_bytes, hooks, first
+
+    def contents(self) -> list[str]:
+        """The modules in a group; of one that is less than two modules, its operations."""
+        known = list(filter(None, self.modules))
+        if len(known) > 1:
+            return known
+        words = sorted(self.words.items(), key=lambda item: -item[1])  # of equals the first
+        return [f"{count:,} × {word}" if count > 1 else str(word) for word, count in words]
+
+
+def _gradient(gradients: Sequence[TensorSummary]) -> TensorSummary | None:
+    """All gradients as one long tensor."""
+    if not gradients:
+        return None
+    return TensorSummary(
+        (sum(gradient.numel for gradient in gradients),),
+        gradients[0].dtype,
+        gradients[0].device,
+        norm=math.hypot(*map(norm_of, gradients)),
+        nan=sum(gradient.nan for gradient in gradients),
+        inf=sum(gradient.inf for gradient in gradients),
+    )
+
+
+_TENSORS = (NodeKind.PARAMETER, NodeKind.LEAF, NodeKind.UNTRACKED, NodeKind.SAVED)
+_OUTSIDE = -1  # the number of no part
+
+
+@dataclass(frozen=True)
+class Part:
+    """Nodes that become one.
+
+    Args:
+        keys: of the operations and groups, in the order of the data.
+        data: what is known of the group beyond the sums: ``name``, ``module``, ``repeat``, ...
+        once: the number of keys, from the first, that are the same part once; 0 for all.
+        is_stack: whether the repetitions are the modules of one list: ``layers.0``, ``layers.1``.
+        everything: also take in the named inputs that nothing else uses, not only parameters.
+    """
+
+    keys: Sequence[str]
+    data: NodeData = field(default_factory=NodeData)
+    once: int = 0
+    everything: bool = False
+    is_stack: bool = False
+
+
+def contract(
+    graph: GradGraph, parts: Sequence[Part], hidden: Callable[[set[int | None]], bool] | None = None
+) -> GradGraph:
+    """The graph with each part drawn as one node, and all else as it was.
+
+    A leaf that only one part uses goes into it. Leaves that `clone_shared_leaves` drew again
+    are one leaf each once more.
+
+    Args:
+        graph: it is not changed.
+        parts: no node in two of them, and no way from a part to itself by nodes outside it.
+        hidden: of the numbers of the parts that use a leaf (None for a node outside), whether
+            the leaf is left out; None to leave out none.
+
+    Returns:
+        A new graph. The groups have the keys ``g0``, ``g1``, ...; their edges are one per
+        node they come from or go to.
+    """
+    inside = _PartInside(graph, parts)
+    gone = _take_in_leaves(inside, parts, hidden)
+    names = _group_keys(graph, len(parts))
+    members: list[list[dict[str, Any]]] = [[] for _ in parts]
+    seen = GradGraph()
+    seen.graph.update(graph.graph)
+    for place, (number, (key, data)) in enumerate(zip(inside.owner, inside.nodes, strict=True)):
+        if number != _OUTSIDE:
+            if not members[number]:
+                seen.add_node(names[number])
+            if place not in inside.original:
+                members[number].append(data)
+        elif place not in gone and place not in inside.original:
+            seen.add_node(key, **data)
+    structures = inside.structures(parts)
+    for number, part in enumerate(parts):
+        first, last = _first_seen(graph, part), graph._node[part.keys[-1]]
+        found = {**sums_of(members[number], last), "structure": structures[number]}
+        found["first"] = graph._node[first].get("first", first)
+        if part.is_stack:
+            module, count = part.data.get("module", ""), part.data.get("repeat", 0)
+            each = norms_of_repeats(members[number], module, count)
+            if each is not None:
+                found["grad_range"] = each
+        seen._node[names[number]].update({**found, **part.data})
+    _add_edges(inside, seen, names, gone)
+    return seen
+
+
+class _PartInside:
+    """The inside of a graph in columns, and what becomes of it.
+
+    Args:
+        graph: the graph.
+        parts: what is drawn as one.
+
+    Attributes:
+        nodes: keys and attributes.
+        edges: from place to place in ``nodes``.
+        owner: the number of the part that each node belongs to, or -1.
+        original: the place of the leaf that another one repeats.
+    """
+
+    def __init__(self, graph: GradGraph, parts: Sequence[Part]) -> None:
+        self.nodes: list[tuple[str, dict[str, Any]]] = list(graph._node.items())
+        self.edges = graph.edge_columns()
+        self.sources = np.asarray(self.edges.sources)
+        self.targets = np.asarray(self.edges.targets)
+        self.place = {key: place for place, (key, _) in enumerate(self.nodes)}
+        self.owner = [_OUTSIDE] * len(self.nodes)
+        for number, part in enumerate(parts):
+            for key in part.keys:
+                self.owner[self.place[key]] = number
+        self.original = {
+            place: self.place[data["clone_of"]]
+            for place, (_, data) in enumerate(self.nodes)
+            if "clone_of" in data and data["clone_of"] in self.place
+        }
+
+    def structures(self, parts: Sequence[Part]) -> list[str]:
+        """For each part a fingerprint, which two parts share when they do the same."""
+        order = np.argsort(self.targets, kind="stable")
+        begins = np.searchsorted(self.targets[order], np.arange(len(self.nodes) + 1))
+        return [self._structure(part, order, begins) for part in parts]
+
+    def _structure(self, part: Part, order: NDArray[Any], begins: NDArray[Any]) -> str:
+        places = [self.place[key] for key in part.keys[: part.once or None]]
+        number = {place: number for number, place in enumerate(places)}
+        rows = []
+        for place in places:
+            data = self.nodes[place][1]
+            facts = [data.get(fact) for fact in ("op", "shape", "dtype", "structure", "repeat")]
+            edges = sorted(
+                (
+                    self.edges.inputs[row],
+                    number.get(self.edges.sources[row], -1),
+                    self.edges.kind(row) is EdgeKind.CUT,
+                )
+                for row in order[begins[place] : begins[place + 1]].tolist()
+            )
+            rows.append((data["kind"].value, *facts, edges))
+        return fingerprint(rows)
+
+
+def _first_seen(graph: GradGraph, part: Part) -> str:
+    """The first key in a part that `hide_bookkeeping` leaves to be seen."""
+    seen = (key for key in part.keys if not operation(graph._node[key].get("op", "")).rearranges)
+    return next(seen, part.keys[0])
+
+
+def _group_keys(graph: GradGraph, count: int) -> list[str]:
+    """Keys that are not taken yet."""
+    taken = [int(key[1:]) for key in graph if key[:1] == "g" and key[1:].isdecimal()]
+    first = max(taken, default=-1) + 1
+    return [f"g{first + number}" for number in range(count)]
+
+
+def _take_in_leaves(
+    inside: _PartInside,
+    parts: Sequence[Part],
+    hidden: Callable[[set[int | None]], bool] | None,
+) -> set[int]:
+    """Give each part the leaves that nothing else uses; returns the leaves that are left out."""
+    owner, original = inside.owner, inside.original
+    leaves, accumulates = _aside(inside)
+    users: dict[int, set[int | None]] = {place: set() for place in accumulates}
+    ways: dict[int, list[int]] = {}
+    aside = np.zeros(len(inside.nodes), bool)
+    aside[[*leaves, *accumulates]] = True
+    rows = np.flatnonzero(aside[inside.sources] | aside[inside.targets])
+    pairs = list(zip(inside.sources[rows].tolist(), inside.targets[rows].tolist(), strict=True))
+    for source, user in pairs:
+        if user in users:
+            ways.setdefault(source, []).append(user)
+        if source in users:
+            users[source].add(_or_none(owner[user]))
+    own = dict.fromkeys(leaves)
+    for source, user in pairs:
+        if source in own:
+            found = users.setdefault(original.get(source, source), set())
+            found |= users[user] if user in accumulates else {_or_none(owner[user])}
+    gone: set[int] = set()
+    for place in leaves:
+        found = users.get(original.get(place, place), set())
+        data = inside.nodes[original.get(place, place)][1]
+        if not found or "root" in data:
+            continue
+        ends = (place, *ways.get(place, ()))
+        if len(found) == 1 and None not in found:
+            (number,) = found
+            if number is not None and _belongs(data, parts[number]):
+                for end in ends:
+                    owner[end] = number
+        elif hidden is not None and hidden(found):
+            gone.update(ends)
+    return gone
+
+
+def _aside(inside: _PartInside) -> tuple[list[int], dict[int, None]]:
+    """The places of the leaves that are in no part, and of the ``AccumulateGrad`` nodes."""
+    operation, accumulate = NodeKind.OPERATION, NodeKind.ACCUMULATE
+    others = [
+        (place, data["kind"])
+        for place, (_, data) in enumerate(inside.nodes)
+        if data["kind"] is not operation
+    ]
+    has_inputs = np.bincount(inside.targets, minlength=len(inside.nodes)) > 0
+    leaves = [
+        place
+        for place, kind in others
+        if kind in _TENSORS and not has_inputs[place] and inside.owner[place] == _OUTSIDE
+    ]
+    return leaves, dict.fromkeys(place for place, kind in others if kind is accumulate)
+
+
+def _or_none(number: int) -> int | None:
+    return None if number == _OUTSIDE else number
+
+
+def _belongs(data: dict[str, Any], part: Part) -> bool:
+    """Whether a leaf says little beside its group; an input with a name says where data enters."""
+    if part.everything or data["kind"] is NodeKind.PARAMETER or "name" not in data:
+        return True
+    module = part.data.get("module", "")
+    return bool(module) and str(data["name"]).startswith(f"{module}.")
+
+
+def _add_edges(inside: _PartInside, seen: GradGraph, groups: Sequence[str], gone: set[int]) -> None:
+    def name(place: int, number: int) -> str:
+        if number != _OUTSIDE:
+            return groups[number]
+        return inside.nodes[inside.original.get(place, place)][0]
+
+    inputs: dict[str, int] = {}
+    found: dict[tuple[str, str, EdgeKind | None], dict[str, Any]] = {}
+    for place, user, row in _edges_to_draw(inside):
+        number, into = inside.owner[place], inside.owner[user]
+        source, target = name(place, number), name(user, into)
+        if source not in seen or user in gone:
+            continue
+        data, slot = inside.edges.data(row), inside.edges.inputs[row]
+        edge: dict[str, Any] = {**data}
+        if number != _OUTSIDE:
+            edge.update(_carried(inside.nodes[place][1], data), output=0)
+        if into != _OUTSIDE:
+            same = found.setdefault((source, target, data.get("kind")), edge)
+            if same is not edge:
+                if same.get("grad") is not edge.get("grad"):
+                    seen.edges[source, target, same["input"]].pop("grad", None)
+                continue
+            slot = edge["input"] = inputs.get(target, 0)
+            inputs[target] = slot + 1
+        seen.add_edge(source, target, slot, **edge)
+
+
+def _carried(node: dict[str, Any], edge: EdgeData) -> dict[str, Any]:
+    """What is known of the gradient along an edge whose beginning goes into a group."""
+    kept = node.get("grad") if node["kind"] is NodeKind.OPERATION else None
+    return {"grad": kept} if kept and is_known(kept) and not edge.get("output") else {}
+
+
+def _edges_to_draw(inside: _PartInside) -> Iterator[tuple[int, int, int]]:
+    """The edges that do not lie within one part: where they begin and end, and their rows.
+
+    In the order of the nodes: that in which the edges were added depends on who added them.
+    """
+    owner = np.array(inside.owner)
+    begins, ends = owner[inside.sources], owner[inside.targets]
+    rows = np.flatnonzero((begins == _OUTSIDE) | (begins != ends))
+    rows = rows[np.lexsort((inside.targets[rows], inside.sources[rows]))]
+    columns = (column.tolist() for column in (inside.sources[rows], inside.targets[rows], rows))
+    return zip(*columns, strict=True)

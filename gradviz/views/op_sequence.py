@@ -1,0 +1,232 @@
+"""The inside of a graph in a row: its operations in order of creation, as arrays.
+
+Modules run one after another, and so do the steps of a loop: in the order of creation each is
+an unbroken stretch. And a graph whose stretches are each drawn as one node has no cycle, for
+its arrows still run along the row. So the views that fold look for stretches.
+"""
+
+from __future__ import annotations
+
+import heapq
+from array import array
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gradviz.graph import GradGraph, NodeData, NodeKind
+
+__all__ = ["Ints", "OpSequence", "op_sequence"]
+
+Ints = NDArray[np.int64]
+
+_FOLDABLE = (NodeKind.OPERATION, NodeKind.GROUP, NodeKind.UNTRACKED)
+_LEAVES = (NodeKind.PARAMETER, NodeKind.LEAF, NodeKind.UNTRACKED, NodeKind.SAVED)
+
+
+@dataclass(frozen=True)
+class OpSequence:
+    """The operations of a graph in a row; leaves, ``AccumulateGrad`` and results stand aside.
+
+    Args:
+        keys: of the nodes, every one after its inputs.
+        data: their attributes, the graph's own.
+        starts: where the inputs of each unit begin in ``sources``; one more at the end.
+        sources: the inputs in their order: the place of a unit, or ``-1 - n`` for the leaf
+            numbered ``n``.
+        leaves: attributes of the leaves, by number.
+        aside: leaves and ``AccumulateGrad`` nodes, each with the number of its leaf.
+    """
+
+    keys: list[str]
+    data: list[NodeData]
+    starts: Ints
+    sources: Ints
+    leaves: list[NodeData]
+    aside: dict[str, int]
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def inputs(self, place: int) -> list[int]:
+        """The inputs of a unit, as in ``sources``."""
+        return list(map(int, self.sources[self.starts[place] : self.starts[place + 1]]))
+
+    def parameters(self, place: int) -> list[int]:
+        """The parameters that a unit uses, each as in ``sources``."""
+        return [
+            source
+            for source in self.inputs(place)
+            if source < 0 and self.leaves[-1 - source]["kind"] is NodeKind.PARAMETER
+        ]
+
+    def foldable(self, place: int) -> bool:
+        """Whether a view may fold the unit: not what was asked for, nor where it went wrong."""
+        data = self.data[place]
+        return data["kind"] in _FOLDABLE and data.keys().isdisjoint(("root", "problem", "verdict"))
+
+
+def op_sequence(graph: GradGraph) -> OpSequence:
+    """Put the operations of a graph in a row.
+
+    Args:
+        graph: acyclic, its edges running from input to output.
+
+    Example:
+        >>> graph = GradGraph()
+        >>> graph.add_node("n0", kind=NodeKind.OPERATION, op="sum", sequence_nr=1)
+        >>> graph.add_node("n1", kind=NodeKind.OPERATION, op="mul", sequence_nr=0)
+        >>> graph.add_node("n2", kind=NodeKind.LEAF)
+        >>> _ = graph.add_edge("n1", "n0", 0), graph.add_edge("n2", "n1", 0)
+        >>> units = op_sequence(graph)
+        >>> units.keys, units.inputs(0), units.inputs(1)
+        (['n1', 'n0'], [-1], [0])
+    """
+    nodes, edges = list(graph._node.items()), graph.edge_columns()
+    arrows = _Arrows(np.asarray(edges.sources), np.asarray(edges.targets), np.asarray(edges.inputs))
+    inputs = np.bincount(arrows.targets, minlength=len(nodes)).tolist()
+    used = np.bincount(arrows.sources, minlength=len(nodes)).tolist()
+    leaves: list[int] = []
+    accumulates: list[int] = []
+    places = array("q")  # as lists of numbers they would take five times the memory
+    numbers = array("q")
+    operation = NodeKind.OPERATION  # to look a member up in its enum takes longer than the rest
+    for place, (_, data) in enumerate(nodes):  # one pass: of a large graph each costs a second
+        kind = data["kind"]
+        if kind is operation:
+            places.append(place)
+            numbers.append(data.get("sequence_nr", -1))
+        elif kind is NodeKind.ACCUMULATE and inputs[place] == 1:
+            accumulates.append(place)
+        elif kind in _LEAVES and not inputs[place]:
+            leaves.append(place)
+        elif kind is not NodeKind.RESULT or used[place]:
+            places.append(place)
+            numbers.append(data.get("sequence_nr", -1))
+    aside = {place: number for number, place in enumerate(leaves)}
+    only_input = np.zeros(len(nodes), np.int64)
+    only_input[arrows.targets] = arrows.sources
+    for place in accumulates:
+        leaf = int(only_input[place])
+        if leaf in aside:
+            aside[place] = aside[leaf]
+        else:
+            places.append(place)
+            numbers.append(-1)
+    row, starts, sources = _in_a_row(graph, arrows, _Inside(places, numbers, aside))
+    units = [nodes[place] for place in row.tolist()]
+    keys, data_of = [key for key, _ in units], [data for _, data in units]
+    by_key = {nodes[place][0]: number for place, number in aside.items()}
+    return OpSequence(keys, data_of, starts, sources, [nodes[place][1] for place in leaves], by_key)
+
+
+@dataclass(frozen=True)
+class _Arrows:
+    """The edges: from which place in the graph, to which, and as which input."""
+
+    sources: Ints
+    targets: Ints
+    slots: NDArray[Any]
+
+
+@dataclass(frozen=True)
+class _Inside:
+    """Places in the graph: of the units, with the number of their creation, and of the rest."""
+
+    places: array[int]
+    numbers: array[int]
+    aside: dict[int, int]
+
+
+def _in_a_row(graph: GradGraph, arrows: _Arrows, inside: _Inside) -> tuple[Ints, Ints, Ints]:
+    """The places of the units in their order; with them come the inputs of each."""
+    places, numbers = np.array(inside.places), np.array(inside.numbers)
+    known = int((numbers >= 0).sum())
+    rows = None
+    if known == len(places):
+        places = places[np.argsort(numbers, kind="stable")]
+        rows = _inputs(len(graph), arrows, places, inside.aside)
+    if rows is None:
+        place_of = {key: place for place, key in enumerate(graph)}
+        names = list(place_of)
+        keys = [names[place] for place in places.tolist()]
+        keys = _by_numbers(graph, keys) if 2 * known >= len(keys) else _by_height(graph, keys)
+        places = np.array([place_of[key] for key in keys], np.int64)
+        rows = _inputs(len(graph), arrows, places, inside.aside)
+    if rows is None or len(places) < len(inside.places):
+        raise ValueError("the graph has a cycle: it cannot be put in a row")
+    return places, *rows
+
+
+def _inputs(
+    count: int, arrows: _Arrows, places: Ints, aside: dict[int, int]
+) -> tuple[Ints, Ints] | None:
+    """The inputs of each unit; None if one comes after the unit that uses it."""
+    number = np.full(count, count, np.int64)
+    number[places] = np.arange(len(places))
+    number[list(aside)] = [-1 - leaf for leaf in aside.values()]
+    users, sources, slots = number[arrows.targets], number[arrows.sources], arrows.slots
+    units = (users >= 0) & (users < len(places))
+    users, sources, slots = users[units], sources[units], slots[units]
+    order = np.lexsort((sources, slots, users))
+    users, sources = users[order], sources[order]
+    bounds = np.concatenate([[0], np.cumsum(np.bincount(users, minlength=len(places)))])
+    return (bounds, sources) if (sources < users).all() else None
+
+
+def _by_numbers(graph: GradGraph, keys: Sequence[str]) -> list[str]:
+    """In order of creation as far as the inputs allow; what has no number follows its inputs.
+
+    What is in or behind a cycle is left out.
+    """
+    inside = set(keys)
+    waiting = {key: sum(source in inside for source in graph._pred[key]) for key in keys}
+    number = {key: graph._node[key].get("sequence_nr", -1) for key in keys}
+    first = {key: place for place, key in enumerate(keys)}
+    heap = [(number[key], first[key], key) for key in keys if not waiting[key]]
+    heapq.heapify(heap)
+    order = []
+    while heap:
+        created, _, key = heapq.heappop(heap)
+        order.append(key)
+        for user in graph._succ[key]:
+            if user in waiting:
+                number[user] = max(number[user], created)
+                waiting[user] -= 1
+                if not waiting[user]:
+                    heapq.heappush(heap, (number[user], first[user], user))
+    return order
+
+
+def _by_height(graph: GradGraph, keys: Sequence[str]) -> list[str]:
+    """Each unit right after its inputs, the one with the longest way behind it first."""
+    row = _by_numbers(graph, keys)
+    if len(row) < len(keys):
+        return row
+    inside = {key: place for place, key in enumerate(keys)}
+    inputs = {
+        # In the order of the nodes: that of the edges depends on who added them.
+        key: sorted(
+            (source for source in graph._pred[key] if source in inside), key=inside.__getitem__
+        )
+        for key in keys
+    }
+    height: dict[str, int] = {}
+    for key in row:
+        height[key] = 1 + max((height[source] for source in inputs[key]), default=0)
+    order: dict[str, None] = {}
+    ends = [key for key in keys if not any(user in inside for user in graph._succ[key])]
+    stack = [(key, False) for key in reversed(ends)]
+    while stack:
+        key, ready = stack.pop()
+        if key in order:
+            continue
+        if ready or not inputs[key]:
+            order[key] = None
+            continue
+        stack.append((key, True))
+        # The last one pushed is visited first.
+        stack += [(source, False) for source in sorted(inputs[key], key=height.__getitem__)]
+    return list(order)

@@ -1,0 +1,261 @@
+"""The words for people, made from typed facts: of events, of problems, of the titles of frames.
+
+Nothing reads these words back: who wants to know something asks the facts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from gradviz.facts import (
+    Action,
+    BackwardDetails,
+    Details,
+    ErrorDetails,
+    EventKind,
+    FrameKind,
+    GradientDetails,
+    HookDetails,
+    Problem,
+    ProblemKind,
+    StepDetails,
+    VersionDetails,
+)
+from gradviz.graph import TensorSummary
+
+__all__ = [
+    "added_text",
+    "event_detail",
+    "frame_title",
+    "gradient_change_text",
+    "problem_text",
+    "title_without_values",
+    "with_gradients",
+]
+
+_FEW = 4  # numbers of a gradient, or names of parameters, that are written out
+_LONGEST_MESSAGE = 200
+_LONGEST_TITLE = 40  # characters of what was added that a title has room for
+
+
+def event_detail(
+    kind: EventKind, action: Action | None, details: Details | None, count: int
+) -> str:
+    """The details of an event in words; "" when its word says it all."""
+    match details:
+        case VersionDetails():
+            after = details.after
+            return f"version {details.before} → {after}" if after != details.before else ""
+        case BackwardDetails():
+            return _backward(details, action is Action.BACKWARD)
+        case GradientDetails():
+            text = added_text(details.before, details.after)
+            return f"{text}, pass {details.accumulations}" if details.accumulations else text
+        case StepDetails():
+            return _step(details)
+        case HookDetails():
+            by = f" by {details.function}" if details.function else ""
+            return f"gradient {gradient_change_text(details.before, details.after)}{by}"
+        case ErrorDetails():
+            problem = details.problem
+            if problem is not None:
+                return f"{problem.op or problem.node} {problem_text(problem)}"
+            return details.message.partition("\n")[0][:_LONGEST_MESSAGE]
+        case None:
+            return _action(kind, action, count)
+
+
+_PLAIN = {
+    Action.GRADIENTS_OFF: "gradients off",
+    Action.GRADIENTS_ON: "gradients on",
+    Action.INFERENCE_ON: "gradients off",
+    Action.INFERENCE_OFF: "gradients on",
+    Action.DATA_REPLACED: "replaced, no version counted",
+}
+
+
+def _action(kind: EventKind, action: Action | None, count: int) -> str:
+    if action is None:
+        return ""
+    if kind is EventKind.REQUIRES_GRAD:
+        switched = "on" if action is Action.REQUIRES_GRAD_ON else "off"
+        return switched if count == 1 else f"{switched}, {count} tensors"
+    text = _PLAIN.get(action, action.value)
+    return f"{count} gradients {text}" if kind is EventKind.GRAD and count > 1 else text
+
+
+def _backward(details: BackwardDetails, accumulates: bool) -> str:
+    words = [
+        "gradient given" if details.gradient_given else "",
+        "retain_graph" if details.retain_graph and not details.create_graph else "",
+        "create_graph" if details.create_graph else "",
+        f"inputs: {len(details.inputs)}" if details.inputs is not None and accumulates else "",
+    ]
+    return ", ".join(filter(None, words))
+
+
+def _step(details: StepDetails) -> str:
+    names = [name for name in details.names if name]
+    few = 0 < len(names) == details.changed_count <= _FEW
+    what = ", ".join(names) if few else f"{details.changed_count} of {details.count} parameters"
+    values = details.changed_values
+    if values is None or values == details.changed_count:
+        return f"changed {what}"
+    return f"wrote to {what}, changed the values of {values or 'none'}"
+
+
+def problem_text(problem: Problem) -> str:
+    """Why backward failed at an operation, to be read after its word.
+
+    Example:
+        >>> print(problem_text(Problem(ProblemKind.CHANGED_IN_PLACE, "n1", "exp", "result",
+        ...     is_result=True, wanted=0, found=1, changed_to=1, changed_by="add_")))
+        needs its own result as it was at version 0; add_ made it version 1
+    """
+    where = f" at {problem.location}" if problem.location else ""
+    if problem.kind is ProblemKind.FREED:
+        if problem.location:
+            return f"freed by backward{where}"
+        return "freed before, by something that was not recorded"
+    name = "its own result" if problem.is_result else "one of its inputs"
+    if problem.name:
+        name = f"'{problem.name}'"
+    text = f"needs {name} as it was at version {problem.wanted}; "
+    if problem.changed_to < 0:
+        return f"{text}it is at version {problem.found}, changed by something that was not recorded"
+    is_last = problem.changed_to == problem.found
+    last = "" if is_last else f", and it is at version {problem.found} now"
+    return f"{text}{problem.changed_by}{where} made it version {problem.changed_to}{last}"
+
+
+def frame_title(
+    kind: FrameKind,
+    pass_number: int = 0,
+    word: str = "",
+    action: Action | None = None,
+    count: int = 1,
+) -> str:
+    """What to call a frame.
+
+    Args:
+        kind: what moment it is.
+        pass_number: of the backward pass.
+        word: of what it was taken for: what changed gradients, the error, the name of a mark.
+        action: what was done to gradients.
+        count: to how many of them.
+
+    Example:
+        >>> frame_title(FrameKind.AFTER_BACKWARD, 2)
+        'after backward 2'
+    """
+    match kind:
+        case FrameKind.AFTER_BACKWARD:
+            return f"after backward {pass_number}"
+        case FrameKind.FAILED_BACKWARD:
+            return f"{word} in backward"
+        case FrameKind.ERROR:
+            return word
+        case FrameKind.MARK:
+            return f"mark: {word}"
+        case FrameKind.AFTER_GRADIENT_CHANGE if word == "grad":  # assigned: ``w.grad = None``
+            text = _action(EventKind.GRAD, action, count)
+            return f"after {text}" if count > 1 else f"after .grad {text}"
+        case FrameKind.AFTER_GRADIENT_CHANGE:
+            return f"after {word}"
+        case _:
+            return str(kind.value)
+
+
+def with_gradients(title: str, added: Iterable[tuple[str, GradientDetails]]) -> str:
+    """The title of the frame after a backward pass, with what it added when there is room.
+
+    Args:
+        title: without it.
+        added: the name of each gradient, and what was added.
+    """
+    texts = [f"{name} {added_text(each.before, each.after)}" for name, each in added]
+    summary = ", ".join(texts)
+    return f"{title} ({summary})" if summary and len(summary) <= _LONGEST_TITLE else title
+
+
+def title_without_values(kind: FrameKind, pass_number: int, title: str) -> str:
+    """The title of a frame, without the numbers that a recording puts into it."""
+    if kind in (FrameKind.AFTER_BACKWARD, FrameKind.AFTER_AUTOGRAD_GRAD):
+        return frame_title(kind, pass_number)
+    return title
+
+
+def added_text(before: TensorSummary | None, after: TensorSummary | None) -> str:
+    """What was added to a gradient, in few characters: one number, a few, or the norms.
+
+    Example:
+        >>> three = TensorSummary((2,), "float32", "cpu", values=(3.0, 3.0), norm=4.24)
+        >>> mixed = TensorSummary((2,), "float32", "cpu", (6.0, 6.5))
+        >>> added_text(None, three), added_text(three, mixed)
+        ('+3', '+[3 3.5]')
+        >>> added_text(None, TensorSummary((9,), "float32", "cpu", norm=0.5, min=0.0, max=0.3))
+        'norm 0.5'
+    """
+    if after is None:
+        return "added to"
+    differences = _differences(before, after)
+    if differences and all(each == differences[0] for each in differences):
+        return _signed(differences[0])
+    if differences and len(differences) <= _FEW:
+        return f"+[{' '.join(map(_short, differences))}]"
+    if after.norm is None:
+        return "added to"
+    if before is None or before.norm is None:
+        return f"norm {_short(after.norm)}"
+    return f"norm {_short(before.norm)} → {_short(after.norm)}"
+
+
+def gradient_change_text(before: TensorSummary | None, after: TensorSummary | None) -> str:
+    """What became of a gradient, in few characters.
+
+    Example:
+        >>> one, ten = (TensorSummary((2,), "float32", "cpu", (v, v), v) for v in (1.0, 10.0))
+        >>> gradient_change_text(one, ten), gradient_change_text(one, None)
+        ('1 → 10', '1 → None')
+    """
+    old, new = _brief(before), _brief(after)
+    return f"{old} → {new}" if old != new else "changed"
+
+
+def _brief(summary: TensorSummary | None) -> str:
+    if summary is None:
+        return "None"
+    values = summary.values or _constant(summary)
+    if values and len({*map(repr, values)}) == 1:
+        return _short(values[0])
+    if summary.values and len(values) <= _FEW:
+        return f"[{' '.join(map(_short, values))}]"
+    if summary.nan or summary.inf:
+        counts = ((summary.nan, "NaN"), (summary.inf, "infinite"))
+        return ", ".join(f"{count} {word}" for count, word in counts if count)
+    return "a gradient" if summary.norm is None else f"norm {_short(summary.norm)}"
+
+
+def _differences(
+    before: TensorSummary | None, after: TensorSummary
+) -> list[float | int | bool | complex]:
+    """What was added to each element, or once for all when they are all alike."""
+    new = after.values or _constant(after)
+    old = (0.0,) * len(new) if before is None else before.values or _constant(before)
+    return [a - b for a, b in zip(new, old, strict=False)] if len(new) == len(old) else []
+
+
+def _constant(summary: TensorSummary) -> tuple[float, ...]:
+    is_constant = summary.min is not None and summary.min == summary.max
+    if is_constant and not summary.nan and not summary.inf and summary.min is not None:
+        return (summary.min,)
+    return ()
+
+
+def _short(number: complex) -> str:
+    return f"{number:.4g}"
+
+
+def _signed(number: complex) -> str:
+    text = _short(number)
+    return text if text.startswith("-") else f"+{text}"

@@ -1,0 +1,28 @@
+"""Programs of each kind of wrong answer: `asking.py` says how they are written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from asking import Question, not_yet_right, questions, wrong
+
+QUESTIONS = questions()
+RIGHT = [each for each in QUESTIONS if each.name not in not_yet_right()]
+
+
+@pytest.mark.parametrize("question", RIGHT, ids=lambda each: each.name)
+def test_answer(question: Question, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    found = wrong(question, tmp_path)
+    assert not found, "\n".join(found)
+
+
+def test_the_list_of_wrong_ones_names_programs_that_there_are() -> None:
+    names = [each.name for each in QUESTIONS]
+    assert len(set(names)) == len(names)
+    assert not_yet_right() <= set(names)
+
+
+def test_a_third_are_controls() -> None:
+    assert 3 * sum(each.is_control for each in QUESTIONS) >= len(QUESTIONS)
