@@ -1,7 +1,7 @@
 """Real shapes of training programs: the model and the loss live wherever people put them.
 
 Each is a text in which ``{step}`` stands for lines that compute ``loss`` from ``model`` and ``x``
-and train; every program would train for 1,000 steps and then print ``trained``.
+and train; every program would train for 20 steps and then print ``trained``.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ SHAPES: dict[str, tuple[str, list[str], list[str]]] = {
         """
         model = build()
         opt = optimizer_of(model)
-        for _ in range(1000):
+        for _ in range(20):
             opt.zero_grad()
             loss = model(x).pow(2).mean()
             loss.backward()
@@ -43,7 +43,7 @@ SHAPES: dict[str, tuple[str, list[str], list[str]]] = {
         def main():
             model = build()
             opt = optimizer_of(model)
-            for _ in range(1000):
+            for _ in range(20):
                 opt.zero_grad()
                 loss = model(x).pow(2).mean()
                 loss.backward()
@@ -67,7 +67,7 @@ SHAPES: dict[str, tuple[str, list[str], list[str]]] = {
                 loss.backward()
                 self.opt.step()
             def fit(self):
-                for _ in range(1000):
+                for _ in range(20):
                     self.step()
         Trainer().fit()
         print("trained")
@@ -80,7 +80,7 @@ SHAPES: dict[str, tuple[str, list[str], list[str]]] = {
         def main():
             model = build()
             opt = optimizer_of(model)
-            for _ in range(1000):
+            for _ in range(20):
                 loss = model(x).pow(2).mean()
                 loss.backward()
                 opt.step()
@@ -124,7 +124,7 @@ SHAPES: dict[str, tuple[str, list[str], list[str]]] = {
         main()
         """,
         ["train.py"],
-        ["--steps", "1000"],
+        ["--steps", "20"],
     ),
     "argparse": (
         """
@@ -143,7 +143,7 @@ SHAPES: dict[str, tuple[str, list[str], list[str]]] = {
         main()
         """,
         ["train.py"],
-        ["--steps", "1000"],
+        ["--steps", "20"],
     ),
     "dataclass config": (
         """
@@ -151,7 +151,7 @@ SHAPES: dict[str, tuple[str, list[str], list[str]]] = {
         @dataclass
         class Config:
             lr: float = 0.1
-            steps: int = 1000
+            steps: int = 20
             sizes: list = field(default_factory=lambda: [3, 1])
         def train(config: Config):
             model = nn.Linear(*config.sizes)
@@ -177,7 +177,7 @@ SHAPES: dict[str, tuple[str, list[str], list[str]]] = {
             return step
         model = build()
         step = make_step(model, optimizer_of(model))
-        for _ in range(1000):
+        for _ in range(20):
             step(x)
         print("trained")
         """,
@@ -194,7 +194,7 @@ SHAPES: dict[str, tuple[str, list[str], list[str]]] = {
                     loss = model(x).pow(2).mean()
                     loss.backward()
                     opt.step()
-                for _ in range(1000):
+                for _ in range(20):
                     inner()
             middle()
         outer()
@@ -213,7 +213,7 @@ SHAPES: dict[str, tuple[str, list[str], list[str]]] = {
                 loss = model(x).pow(2).mean()
                 loss.backward()
                 return loss
-            for _ in range(100):
+            for _ in range(10):
                 opt.step(closure)
         main()
         print("trained")
@@ -225,7 +225,7 @@ SHAPES: dict[str, tuple[str, list[str], list[str]]] = {
         """
         import asyncio
         async def batches():
-            for _ in range(1000):
+            for _ in range(20):
                 await asyncio.sleep(0)
                 yield x
         async def main():
@@ -251,7 +251,7 @@ SHAPES: dict[str, tuple[str, list[str], list[str]]] = {
                 yield loss.item()
         model = build()
         for number, value in enumerate(training(model, optimizer_of(model))):
-            if number == 999:
+            if number == 19:
                 break
         print("trained")
         """,
@@ -264,7 +264,7 @@ SHAPES: dict[str, tuple[str, list[str], list[str]]] = {
         def main():
             model = build()
             opt = optimizer_of(model)
-            for _ in range(1000):
+            for _ in range(20):
                 loss = model(x).pow(2).mean()
                 loss.backward()
                 opt.step()
@@ -285,7 +285,7 @@ SHAPES: dict[str, tuple[str, list[str], list[str]]] = {
             model = build()
             opt = optimizer_of(model)
             evaluate(model)
-            for _ in range(1000):
+            for _ in range(20):
                 loss = model(x).pow(2).mean()
                 loss.backward()
                 opt.step()
@@ -304,7 +304,7 @@ SHAPES: dict[str, tuple[str, list[str], list[str]]] = {
         def main(config: Config | None = None) -> None:
             model = build()
             opt = optimizer_of(model)
-            for _ in range(1000):
+            for _ in range(20):
                 loss = model(x).pow(2).mean()
                 loss.backward()
                 opt.step()
@@ -322,7 +322,7 @@ SHAPES: dict[str, tuple[str, list[str], list[str]]] = {
         def main():
             model = build()
             opt = optimizer_of(model)
-            for _ in range(1000):
+            for _ in range(20):
                 opt.zero_grad()
                 loss_of(model).backward()
                 opt.step()
@@ -336,7 +336,7 @@ SHAPES: dict[str, tuple[str, list[str], list[str]]] = {
         """
         def main():
             model = build()
-            for _ in range(1000):
+            for _ in range(20):
                 loss = model(x).pow(2).mean()
                 loss.backward()
                 with torch.no_grad():
@@ -355,7 +355,7 @@ SHAPES: dict[str, tuple[str, list[str], list[str]]] = {
         def main():
             model = build()
             opt = optimizer_of(model)
-            loader = DataLoader([torch.ones(3)] * 1000, batch_size=2)
+            loader = DataLoader([torch.ones(3)] * 20, batch_size=2)
             for batch in loader:
                 loss = model(batch).pow(2).mean()
                 loss.backward()
@@ -371,7 +371,7 @@ SHAPES: dict[str, tuple[str, list[str], list[str]]] = {
         def main():
             model = build()
             opt = optimizer_of(model)
-            for _ in range(1000):
+            for _ in range(20):
                 loss = model(x).pow(2).mean()
                 loss.backward()
                 opt.step()
@@ -383,7 +383,7 @@ SHAPES: dict[str, tuple[str, list[str], list[str]]] = {
     "a name with spaces": (
         """
         def main():
-            größe = 1000
+            größe = 20
             model = build()
             opt = optimizer_of(model)
             for _ in range(größe):

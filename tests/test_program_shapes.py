@@ -30,7 +30,7 @@ def run(shape: str, command: str, *options: str, variable: str = "") -> Result:
         folder = Path("package")
         folder.mkdir(exist_ok=True)
         (folder / "__init__.py").touch()
-        (folder / "lessons.py").write_text("steps = 1000\n")
+        (folder / "lessons.py").write_text("steps = 20\n")
         path = folder / "train.py"
     else:
         path = Path(place if place.endswith(".py") else "train.py")

@@ -279,7 +279,10 @@ def _execute(
         call()
         return
     none = contextlib.nullcontext()
-    first, context = within(code, variables) if callable(within) else (none, within)
+    if isinstance(within, contextlib.AbstractContextManager):
+        first, context = none, within
+    else:
+        first, context = within(code, variables)
     outer = compile(_WITHIN, code.co_filename, "exec", dont_inherit=True)
     inner = {"first": first, "context": context, "code": code, "names": names, "call": call}
     exec(outer, variables, inner)

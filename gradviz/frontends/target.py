@@ -295,10 +295,10 @@ def _source_of(target: Target) -> str:
     _check_module(target.place)
     if not target.is_main and "." not in target.place and (found := executable(target.place)):
         return found
-    name = target.place
-    if target.is_main and (source := source_of_module(f"{name}.__main__")):
-        return source
-    return source_of_module(name)
+    source = source_of_module(target.place)
+    if target.is_main and source.endswith("__init__.py"):
+        return source_of_module(f"{target.place}.__main__")
+    return source
 
 
 def run_program(

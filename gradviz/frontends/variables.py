@@ -318,12 +318,10 @@ class Search:
 
     They are taken right after a backward pass: the first, or that of a given number. The program
     ends when its first step is over: after the optimizer's step, or before the same line runs
-    backward again.
+    backward again; where no optimizer is in sight, right after the pass.
 
     Args:
         wanted: the variables; none for what the pass starts from.
-        file: of the program, as its code objects name it.
-        top: the variables at top level.
         trace: makes a story of values and the variables around them; None makes none.
         step: the number of the pass, from 1; None for the first step.
         full: let the program run on to its end.
@@ -346,7 +344,8 @@ class Search:
         self._over = False
         self._lines: set[tuple[CodeType, int]] = set()
         self._returned: dict[str, tuple[Any, dict[str, object]]] = {}
-        self._file, self._top = "", {}
+        self._file = ""
+        self._top: dict[str, Any] = {}
         self._passes: Any = None
         self._returns: _Returns | None = None
 
@@ -401,8 +400,9 @@ class Search:
         from gradviz.recording.passes import variables_around
 
         self._look(frame)
-        self._take(variables_around(frame, _program_file()), roots, frame)
-        if self.step is not None or self._ready:
+        around = variables_around(frame, _program_file())
+        self._take(around, roots, frame)
+        if self.step is not None or self._ready or not _has_step_ahead(frame, around):
             self._stop_if_found()
 
     def _stepped(self) -> None:
@@ -479,6 +479,19 @@ class Search:
 
 def _program_file() -> str:
     return sys.modules["gradviz.frontends.program"].__file__ or ""
+
+
+def _has_step_ahead(frame: FrameType | None, around: Mapping[str, object]) -> bool:
+    """Whether an optimizer will make its step once backward has run."""
+    while frame is not None:
+        if frame.f_globals.get("__name__", "").startswith("torch.optim"):
+            return False  # it is in the middle of its step, as LBFGS is
+        frame = frame.f_back
+    values = list(around.values())
+    for value in around.values():
+        if isinstance(value, (list, tuple)):
+            values += value[:100]
+    return any(hasattr(type(each), "zero_grad") and hasattr(type(each), "step") for each in values)
 
 
 def _is_computed(value: object) -> bool:

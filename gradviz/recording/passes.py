@@ -82,6 +82,9 @@ class Passes:
     def module_hook(self, hook: Any, module: Any, given: Any, result: Any) -> None:
         """Called by the engine; not needed here."""
 
+    def parameter_created(self, *_: Any) -> None:
+        """Called by the engine; not needed here."""
+
     def mode_changed(self) -> None:
         """Called by the engine; not needed here."""
 
