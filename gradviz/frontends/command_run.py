@@ -154,7 +154,7 @@ def _record(
 
 
 def _check(target: Target) -> None:
-    if target.names:
+    if target.names and (target.is_script or target.is_main):
         name = target.names[0]
         raise UsageError(
             f"record runs a whole program: gradviz record {target.place} --until {name}; to draw "

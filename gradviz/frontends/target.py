@@ -379,6 +379,7 @@ def record_program(
         run = start_program(target, argv, recording)
         leave_fork(run)
         return run, ""
+    call = "" if target.is_script or target.is_main else _wanted(target)[1]
     wanted, _ = _wanted(replace(target, names=parse_names(until) if until else ()))
     is_top = not any(each.scope for each in wanted)
     if wanted and is_top and not until.isidentifier():
@@ -394,7 +395,7 @@ def record_program(
     def both(code: CodeType, variables: dict[str, Any]) -> Contexts:
         return search.begin(code, variables), recording
 
-    run = run_program(target, argv, both)
+    run = run_program(target, argv, both, call)
     leave_fork(run)
     if search.stopped and search.found:
         return run, f"gradviz: stopped after {search.found.where}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Any
 
@@ -11,7 +11,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from gradviz.capture.autograd.engine import BackwardCall, listen, unlisten
 from gradviz.capture.autograd.tensors import quietly
-from gradviz.capture.tensors.names import locals_of
+from gradviz.capture.tensors.names import locals_of, with_attributes
 from gradviz.recording.source_lines import UserFiles, user_frame
 
 __all__ = ["Passes", "variables_around"]
@@ -110,14 +110,5 @@ def variables_around(frame: FrameType | None, within: str) -> dict[str, object]:
     for each in reversed(frames):
         found.update(each.f_globals)
     for each in reversed(frames):
-        found.update(_with_attributes(locals_of(each)))
+        found.update(with_attributes(locals_of(each)))
     return found
-
-
-def _with_attributes(variables: dict[str, object]) -> Iterator[tuple[str, object]]:
-    yield from variables.items()
-    owner = variables.get("self")
-    # A module is looked into by whoever names tensors; of other objects the attributes are read.
-    if owner is not None and not hasattr(type(owner), "named_parameters"):
-        for name, value in list(getattr(owner, "__dict__", {}).items()):
-            yield f"self.{name}", value
