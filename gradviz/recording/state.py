@@ -26,11 +26,13 @@ from gradviz.recording.intercept import tasks
 from gradviz.recording.module_stack import ModuleStack
 from gradviz.recording.provenance import (
     NO_ANCESTORS,
+    Ancestors,
     CutLeaves,
     CutSite,
     Input,
     Leaf,
     OperationOutput,
+    OpRecord,
     Provenance,
     UntrackedTensor,
     merge_cut_leaves,
@@ -57,6 +59,7 @@ Handler = Callable[["RecordingState", Any, tuple[Any, ...], dict[str, Any]], Any
 
 _FLUSH_AFTER = 50_000  # operations without any frame
 _MOST_CHANGES = 1_000
+_MOST_BEHIND = 256  # nodes whose ancestors and op records are kept, for the next cut there
 _NOT_INPUTS = {"batch_norm": (1, 2), "instance_norm": (1, 2)}  # running statistics are outputs
 
 
@@ -141,6 +144,7 @@ class RecordingState:
         self.paused = False
         self.stepping: CodeType | None = None
         self.task: Callable[[], object] | None = None
+        self._behind: dict[int, tuple[int, Ancestors, list[OpRecord]]] = {}
         self.pending: Entry | None = None
         self.pending_leaves: dict[int, Leaf] = {}
         self.started_at = creation_count()
@@ -176,6 +180,7 @@ class RecordingState:
         """A backward pass has ended: forget what is long past."""
         self.event_log.turn()
         self.reachability.turn()
+        self._behind.clear()
         start = self.event_log.first_start
         self.module_stack.forget(start)
         for known in (self.mixed, self.in_place):
@@ -340,7 +345,17 @@ class RecordingState:
             leaf = self.provenance.leaf(tensor)
             return Input(leaf, cause, place, ref, ancestors=ancestors, word=word)
         made = OperationOutput(sequence_number(node), tensor.output_nr)
-        ancestors, records = self.reachability.ancestors(node), self.provenance.op_records(node)
+        known = self._behind.get(id(node))
+        if known is None or known[0] != made.created:  # an address can be another node's later
+            if len(self._behind) > _MOST_BEHIND:
+                self._behind.clear()
+            known = (
+                made.created,
+                self.reachability.ancestors(node),
+                self.provenance.op_records(node),
+            )
+            self._behind[id(node)] = known
+        _, ancestors, records = known
         return Input(made, cause, place, ref, records, ancestors, word=word)
 
     def _flowed_in(self, end: int) -> CutLeaves:

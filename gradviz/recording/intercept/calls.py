@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from math import isfinite
 from typing import Any
 
 import torch
 
 from gradviz.capture.autograd.engine import creation_count
 from gradviz.capture.autograd.nodes import sequence_number
+from gradviz.capture.autograd.operations import type_text
 from gradviz.capture.tensors.summary import summarize
 from gradviz.facts import Action
-from gradviz.graph import Cause
+from gradviz.graph import Cause, TensorSummary
 from gradviz.recording.event_log import Entry
 from gradviz.recording.function_names import QUERIES, word_of
 from gradviz.recording.intercept import gradients
@@ -109,10 +111,22 @@ def _after_value_read(cause: Cause) -> _Look:
         untracked = state.provenance.add_plain_value(
             word_of(call.func), state.input_from(tensor, cause, place), place
         )
-        (untracked.value,) = summarize([tensor], values_only_if_small=True)
+        untracked.value = _value_read(tensor, call.result)
         state.log(Entry(EventKind.CUT, untracked.word, place, identities=(untracked.identity,)))
 
     return after
+
+
+def _value_read(tensor: torch.Tensor, result: Any) -> TensorSummary:
+    """What was read from a tensor, without reading it once more where a number is enough."""
+    if (
+        type(result) is float
+        and isfinite(result)
+        and tensor.dtype in (torch.float32, torch.float64)
+    ):
+        shape, dtype = tuple(tensor.shape), type_text(tensor.dtype)
+        return TensorSummary(shape, dtype, str(tensor.device), (result,), abs(result))
+    return summarize([tensor], values_only_if_small=True)[0]
 
 
 def _before_copy(state: RecordingState, call: TorchCall) -> None:
