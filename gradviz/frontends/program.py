@@ -278,7 +278,7 @@ def _execute(
         exec(code, variables, names)
         call()
         return
-    none = contextlib.nullcontext()
+    none: contextlib.AbstractContextManager[Any] = contextlib.nullcontext()
     if isinstance(within, contextlib.AbstractContextManager):
         first, context = none, within
     else:

@@ -265,7 +265,7 @@ def _operation_head(graph: GradGraph, key: str, data: NodeData) -> list[TextSpan
 def _news(data: NodeData) -> list[TextSpan]:
     """What has changed, except value, gradient and buffers, which have their own places."""
     changes = {k: v for k, v in data.get("changes", {}).items() if k not in _TOLD_ELSEWHERE}
-    if data["kind"] in _LEAVES and changes.pop("version", None) and not data.get("value"):
+    if data["kind"] in _LEAVES and changes.pop("version", False) and not data.get("value"):
         changes["node"] = "" if _since(data) else "changed"
     return [
         TextSpan(text if name == "node" else f"{name} {text}", Role.LOUD)
