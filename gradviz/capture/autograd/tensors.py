@@ -23,7 +23,7 @@ class quietly:  # noqa: N801
     def __enter__(self) -> None:
         self._function: Any = torch._C.DisableTorchFunction()
         self._dispatch: Any = torch._C._DisableTorchDispatch()
-        self._function.__enter__()
+        self._function.__enter__()  # type: ignore[no-untyped-call]
         self._dispatch.__enter__()
 
     def __exit__(self, *error: object) -> None:
