@@ -291,7 +291,7 @@ def _group_head(data: NodeData) -> list[TextSpan]:
         head.append(TextSpan(_short(contents[0]), Role.WORD))
     elif members and not data.get("op", "").startswith("…"):
         head.append(TextSpan(counted(members, "op"), Role.FACT))
-    return head + _news(data)
+    return head + _shape(data) + _news(data)
 
 
 def _group_rows(data: NodeData) -> list[Line]:
