@@ -112,7 +112,8 @@ def test_run_explains_an_error_of_autograd_under_the_traceback():
     assert str(Path(gradviz.__file__).parent) not in traceback
     assert told.startswith(
         "RuntimeError: error (backward a second time)\n  backward at train.py:22 "
-        "(loss.backward()) came to what backward at train.py:20 (loss.backward()) has freed"
+        "(loss.backward()) reached operations whose saved tensors backward at train.py:20 "
+        "(loss.backward()) freed"
     )
 
 

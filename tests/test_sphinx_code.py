@@ -75,7 +75,7 @@ def test_every_line_of_a_sentence_is_told_as_the_page_counts(tmp_path: Path) -> 
     )
     assert not built.warnings
     said = " ".join(re.sub(r"<[^>]+>", " ", built.picture("index.html")).split())
-    assert "what backward at line 6 (kept.sum().backward()) has freed" in said
+    assert "whose saved tensors backward at line 6 (kept.sum().backward()) freed" in said
     assert "gradviz-block" not in said
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 from gradviz.diagnosis.values import Values
 from gradviz.diagnosis.verdict import Group
@@ -15,7 +15,7 @@ from gradviz.graph import Buffers, Cause, EdgeKind, GradGraph, NodeData, NodeKin
 from gradviz.graph.algorithms import ancestors, descendants, is_data
 from gradviz.story import Event, Frame
 
-__all__ = ["LEAVES", "Context", "Question", "listed"]
+__all__ = ["LEAVES", "Context", "Flag", "PlainContainer", "Question", "listed"]
 
 LEAVES = (NodeKind.PARAMETER, NodeKind.LEAF)
 
@@ -34,6 +34,36 @@ _FROM_NOTHING = frozenset(
 _WITH_ALL_INPUTS = ("CompiledFunctionBackward", "BackwardHookFunctionBackward")
 
 
+class PlainContainer(NamedTuple):
+    """Where a model keeps a parameter that ``parameters()`` does not list.
+
+    Args:
+        container: its path in the model: ``"layers"``.
+        kind: ``"list"``, ``"tuple"`` or ``"dict"``.
+        owner: the class of the model: ``"Net"``.
+        of_modules: whether it holds modules; else parameters.
+    """
+
+    container: str
+    kind: str
+    owner: str
+    of_modules: bool
+
+
+class Flag(NamedTuple):
+    """An attribute that was set to freeze a parameter, without effect.
+
+    Args:
+        attribute: ``"require_grad"``.
+        owner: the class of the module that has it; "" when the parameter itself has it.
+        parameter: path of the parameter within that module.
+    """
+
+    attribute: str
+    owner: str
+    parameter: str
+
+
 @dataclass(frozen=True, eq=False)
 class Question:
     """A tensor whose gradient is to be explained.
@@ -43,16 +73,16 @@ class Question:
         key: its node in the graph, or, when a recording knows it, in others; "" if in none.
         data: what is known of it.
         is_parameter: whether it is an ``nn.Parameter``.
-        unregistered: the plain container of a module in which it was found; "" for none.
-        without_effect: what owns a misspelt ``requires_grad``, and its name; None for nothing.
+        unregistered: where a module keeps it that does not list it; None for nowhere.
+        without_effect: what was set to freeze it, without effect; None for nothing.
     """
 
     name: str
     key: str
     data: NodeData
     is_parameter: bool = False
-    unregistered: str = ""
-    without_effect: tuple[str, str] | None = None
+    unregistered: PlainContainer | None = None
+    without_effect: Flag | None = None
 
     @property
     def group(self) -> Group:
@@ -83,6 +113,7 @@ class Context:
         since: by the keys of leaves whose gradient is not finite, the first of the backward passes
             that have left it so since, by its number, and the values before it.
         later: the same at the end of the recording, when that shows other results.
+        held: keys of what the optimizers hold that were alive when it was asked.
         cache: what rules have worked out for several tensors, by keys of their own.
     """
 
@@ -96,6 +127,7 @@ class Context:
     lost: Mapping[str, Sequence[CutEdge]] = field(default_factory=dict)
     since: Mapping[str, tuple[int, Values]] = field(default_factory=dict)
     later: Context | None = None
+    held: frozenset[str] = frozenset()
     cache: dict[Hashable, Any] = field(default_factory=dict)
 
     @property

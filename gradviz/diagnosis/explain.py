@@ -112,8 +112,11 @@ def _answer_to(asked: Asked, found: Names) -> Explanation | Explanations:
 
 
 def _of_error(asked: Asked, found: Names) -> Explanation:
-    def why(tensor: Any) -> Explanation:
-        told = _answer_to(Asked(tensors=[tensor], recording=asked.recording), found)
+    from gradviz.capture.tensors.names import Named, Names
+
+    def why(tensor: Any, name: str) -> Explanation:
+        named = Names([Named(tensor, name, ()), *found])
+        told = _answer_to(Asked(tensors=[tensor], recording=asked.recording), named)
         assert isinstance(told, Explanation)
         return told
 
@@ -121,10 +124,17 @@ def _of_error(asked: Asked, found: Names) -> Explanation:
 
 
 def _of_recording(asked: Asked, found: Names) -> Explanation | Explanations:
-    from gradviz.diagnosis.reading import context_at_end, context_of, questions_of, with_values
+    from gradviz.diagnosis.reading import (
+        context_at_end,
+        context_of,
+        look_at_live,
+        questions_of,
+        with_values,
+    )
 
     recorded_in(asked.recording)  # raises while there is no moment to explain
     context = context_of(asked.recording, asked.roots)
+    context = look_at_live(asked, context)
     questions = questions_of(asked, context, found)
     if not asked.roots:
         context = replace(context, later=context_at_end(asked.recording, context))

@@ -7,7 +7,7 @@ from dataclasses import replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-from gradviz.diagnosis.context import LEAVES, Context, Question
+from gradviz.diagnosis.context import LEAVES, Context, Flag, PlainContainer, Question
 from gradviz.diagnosis.subjects import Asked
 from gradviz.diagnosis.values import Values
 from gradviz.diagnosis.ways import CutEdge
@@ -78,12 +78,35 @@ def look(asked: Asked, names: Names) -> tuple[Context, list[Question]]:
             key,
             graph.nodes[key],
             id(tensor) in asked.parameters or type(tensor).__name__ == "Parameter",
-            asked.unregistered.get(id(tensor), ""),
-            asked.without_effect(tensor),
+            *_sets(asked, tensor),
         )
         for tensor, key in zip(asked.tensors, questions, strict=True)
     ]
     return Context(graph, tuple(dict.fromkeys(roots))), asked_questions
+
+
+def _sets(asked: Asked, tensor: Any) -> tuple[PlainContainer | None, Flag | None]:
+    """Where a model keeps a parameter, and what was set to freeze it."""
+    row, flag = asked.unregistered.get(id(tensor)), asked.flags.get(id(tensor))
+    return (
+        PlainContainer(row.container, row.kind, row.owner, row.of_modules) if row else None,
+        Flag(flag.attribute, flag.owner, flag.parameter) if flag else None,
+    )
+
+
+def look_at_live(asked: Asked, context: Context) -> Context:
+    """Look at the models and optimizers that are alive, for what they hold.
+
+    Returns:
+        The context, with the keys of what optimizers hold.
+    """
+    from gradviz.capture.tensors.training_sets import live
+
+    found, key_of = live(), asked.recording.key_of
+    if not asked.modules:
+        asked.look_at(found.modules)
+    held = (key_of(tensor) for each in found.optimizers for tensor in each.tensors)
+    return replace(context, held=frozenset(filter(None, held)))
 
 
 def names_of(names: Names) -> dict[int, str]:
@@ -226,7 +249,14 @@ def questions_of(asked: Asked, context: Context, names: Names) -> list[Question]
     )
     named = [_shown(key, shown[key]) if key in shown else next(others) for key in keys]
     known = set(keys)
-    return named + [_shown(key, data) for key, data in shown.items() if key not in known]
+    questions = named + [_shown(key, data) for key, data in shown.items() if key not in known]
+    rows = [*asked.unregistered.values(), *asked.flags.values()]
+    tensors = {key: row.tensor for row in rows if (key := asked.recording.key_of(row.tensor))}
+    for at, question in enumerate(questions):
+        if question.key in tensors:
+            unregistered, flag = _sets(asked, tensors[question.key])
+            questions[at] = replace(question, unregistered=unregistered, without_effect=flag)
+    return questions
 
 
 def _shown(key: str, data: NodeData) -> Question:
@@ -258,8 +288,7 @@ def _questions(
                 key,
                 data,
                 is_parameter,
-                asked.unregistered.get(id(tensor), ""),
-                asked.without_effect(tensor),
+                *_sets(asked, tensor),
             )
         )
     return questions

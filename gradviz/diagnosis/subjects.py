@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -28,8 +28,9 @@ class Asked:
         error: the exception.
         modules: those whose parameters they are.
         is_many: whether several answers are wanted, even when there is one tensor.
-        unregistered: by the ids of parameters that are kept in a plain container of a module, and
-            that it therefore does not list, the container.
+        unregistered: by the ids of parameters that a module keeps in a plain container, and that
+            it therefore does not list: the `Unregistered`.
+        flags: by the ids of parameters that were to be frozen: the `IneffectiveFlag`.
     """
 
     tensors: list[Any] = field(default_factory=list)
@@ -39,7 +40,8 @@ class Asked:
     error: BaseException | None = None
     modules: list[Any] = field(default_factory=list)
     is_many: bool = False
-    unregistered: dict[int, str] = field(default_factory=dict)
+    unregistered: dict[int, Any] = field(default_factory=dict)
+    flags: dict[int, Any] = field(default_factory=dict)
 
     @staticmethod
     def of(subjects: Sequence[object], names: object = None, loss: object = None) -> Asked:
@@ -103,29 +105,21 @@ class Asked:
         self.modules.append(module)
         self.tensors += parameters
         self.parameters |= set(map(id, parameters))
-        for path, tensor in _in_plain_containers(module):
-            if id(tensor) not in self.parameters:
-                self.unregistered[id(tensor)] = path
-                self.tensors.append(tensor)
+        self.look_at((module,))
+        kept = [each.tensor for each in self.unregistered.values()]
+        self.tensors += [each for each in kept if id(each) not in self.parameters]
         self.parameters |= set(self.unregistered)
         self.is_many = True
 
-    def without_effect(self, tensor: Any) -> tuple[str, str] | None:
-        """The owner and the name of an attribute that was meant to switch ``requires_grad``.
+    def look_at(self, modules: Sequence[Any]) -> None:
+        """Find parameters in plain containers of modules, and attributes without effect."""
+        from gradviz.capture.tensors.training_sets import ineffective_flags, unregistered
 
-        Returns:
-            The name of the module, "" for the tensor itself, and that of the attribute; or None.
-        """
-        own = getattr(tensor, "__dict__", {})
-        for name in own:
-            if name in _MISSPELT:
-                return "", name
-        for module in self.modules:
-            for path, part in module.named_modules():
-                wrong = [name for name in (*_MISSPELT, "requires_grad") if name in part.__dict__]
-                if wrong and any(each is tensor for each in part.parameters()):
-                    return path or "the module", wrong[0]
-        return None
+        for module in modules:
+            for row in unregistered(module):
+                self.unregistered.setdefault(id(row.tensor), row)
+        for flag in ineffective_flags(modules):
+            self.flags.setdefault(id(flag.tensor), flag)
 
     @property
     def has_failed(self) -> bool:
@@ -154,26 +148,6 @@ def _is_module(subject: object) -> bool:
         kind.__name__ == "Module" and kind.__module__ == "torch.nn.modules.module"
         for kind in type(subject).__mro__
     )
-
-
-_MISSPELT = ("require_grad", "required_grad", "requires_gradient", "requires_gradients")
-
-
-def _in_plain_containers(module: Any) -> Iterator[tuple[str, Any]]:
-    """Parameters in lists, tuples and dicts that are plain attributes of a module or its parts."""
-    for path, part in module.named_modules():
-        for name, value in list(vars(part).items()):
-            if name.startswith("_") or not isinstance(value, list | tuple | dict):
-                continue
-            where = ".".join(filter(None, (path, name)))
-            for each in list(value.values() if isinstance(value, dict) else value)[:_MOST_KEPT]:
-                if _is_module(each):
-                    yield from ((where, parameter) for parameter in each.parameters())
-                elif type(each).__name__ == "Parameter" and hasattr(type(each), "grad_fn"):
-                    yield where, each
-
-
-_MOST_KEPT = 1000  # elements of a plain container that are looked at
 
 
 def _tensors(subject: object) -> list[Any]:

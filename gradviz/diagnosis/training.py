@@ -22,22 +22,30 @@ _UNSCALES = ("unscale_", "step")
 
 
 def _attribute(context: Context, question: Question) -> Evidence | None:
-    if not question.without_effect or question.data["kind"] is NodeKind.UNTRACKED:
+    flag = question.without_effect
+    if flag is None or question.data["kind"] is NodeKind.UNTRACKED:
         return None
-    owner, name = question.without_effect
-    is_module = name == "requires_grad"
-    what = f"{owner}.{name} = False" if owner else f"its attribute {name} = False"
+    module = question.name.removesuffix(f".{flag.parameter}")
+    module = (module if module != question.name else "the module") if flag.owner else ""
+    what = f"{module or 'its attribute'}{'.' if module else ' '}{flag.attribute} = False"
+    is_module = flag.attribute == "requires_grad"
     why = "nn.Module has no such switch" if is_module else "the switch is requires_grad"
-    called = owner or question.name
-    fix = f"{called}.requires_grad_(False)"
+    fix = f"{module}.requires_grad_(False)" if module else f"{question.name}.requires_grad = False"
     return Evidence({"what": what, "why": why, "fix": fix})
 
 
 def _not_registered(context: Context, question: Question) -> Evidence | None:
-    if not question.unregistered:
+    plain = question.unregistered
+    if plain is None or _is_held(context, question):
         return None
-    words = {"where": question.unregistered, "root": context.root_names or "the loss"}
-    return Evidence(words)
+    holder = _holder(context, question)
+    what = "Module" if plain.of_modules else "Parameter"
+    words = {
+        **plain._asdict(),
+        "held": f"; no optimizer holds it: {_what_it_holds(context, *holder)}" if holder else "",
+        "register": f"nn.{what}{'Dict' if plain.kind == 'dict' else 'List'}",
+    }
+    return Evidence(words, locations=(holder[0].location,) if holder else ())
 
 
 def _steps(context: Context) -> list[tuple[Event, StepDetails]]:
@@ -49,23 +57,69 @@ def _steps(context: Context) -> list[tuple[Event, StepDetails]]:
 
 
 def _in_no_optimizer(context: Context, question: Question) -> Evidence | None:
-    """A parameter with a gradient that no optimizer which stepped after it holds."""
+    """A parameter with a gradient that no optimizer holds, of those that stepped or are alive."""
     if not question.is_parameter and question.data["kind"] is not NodeKind.PARAMETER:
         return None
+    if question.data.get("grad") is None or _is_held(context, question):
+        return None
+    if (holder := _holder(context, question)) is None:
+        return None
+    words = {"holder": _what_it_holds(context, *holder), "name": question.name}
+    return Evidence(words, locations=(holder[0].location,))
+
+
+def _is_held(context: Context, question: Question) -> bool:
+    """Whether an optimizer holds it, or the program changes it by hand."""
+    return (
+        question.key in context.held
+        or any(question.key in details.held for _, details in _steps(context))
+        or bool(context.happened_to(question.key, EventKind.IN_PLACE))
+    )
+
+
+def _holder(context: Context, question: Question) -> tuple[Event, StepDetails] | None:
+    """The latest step of an optimizer after a gradient was added, if it trains a model."""
     added = context.happened_to(question.key, EventKind.ACCUMULATE)
-    if question.data.get("grad") is None or not added:
+    later = [row for row in _steps(context) if added and row[0].number > added[0].number]
+    if not later:
         return None
-    changed = context.happened_to(question.key, EventKind.IN_PLACE)
-    steps = [each for each in _steps(context) if each[0].number > added[0].number]
-    if not steps or changed or any(question.key in details.held for _, details in steps):
+    nodes = context.graph.nodes
+    kinds = [nodes[key]["kind"] for key in later[-1][1].held if key in nodes]
+    # A program may optimize an image; that would be in the graph.
+    return later[-1] if not kinds or NodeKind.PARAMETER in kinds else None
+
+
+def _what_it_holds(context: Context, step: Event, details: StepDetails) -> str:
+    used = any(key in context.behind_roots for key in details.held)
+    which = "other parameters" if used else f"parameters that {context.root_names} does not use"
+    where = f"{details.optimizer}, whose step is at {mention(step.location)},"
+    return f"{where} holds {details.count:,} {which}"
+
+
+def _cleared_before_step(context: Context, question: Question) -> Evidence | None:
+    """``zero_grad`` took the gradient away after backward, before the step that needs it."""
+    key = question.key
+    steps = [step for step, details in _steps(context) if key in details.held]
+    if not steps:
         return None
-    event, details = steps[-1]
-    count = f"{details.count:,} parameter{'s' * (details.count != 1)}"
+    last = steps[-1].number
+    added = [e for e in context.happened_to(key, EventKind.ACCUMULATE) if e.number < last]
+    cleared = [
+        event
+        for event in context.happened_to(key, EventKind.GRAD)
+        if event.action in (Action.SET_TO_NONE, Action.ZEROED) and event.number < last
+    ]
+    if not added or not cleared or added[-1].number > cleared[-1].number:
+        return None
+    if any(added[-1].number < step.number < cleared[-1].number for step in steps):
+        return None  # an earlier step has used it
+    clear = cleared[-1]
     words = {
-        "step": f"{details.optimizer} at {mention(event.location)}",
-        "count": f"{count}, and not this one",
+        "word": clear.word,
+        "clear": mention(clear.location),
+        "step": mention(steps[-1].location),
     }
-    return Evidence(words, locations=(event.location,))
+    return Evidence(words, locations=(clear.location, steps[-1].location))
 
 
 def _frozen_and_moved(context: Context, question: Question) -> Evidence | None:
@@ -173,7 +227,22 @@ def skipped_step(context: Context, question: Question) -> str:
     return "; GradScaler skipped the step"
 
 
+def _too_early(verdict: Verdict) -> Rule[Any, Any]:
+    return Rule(
+        "zero_grad between backward and step",
+        verdict,
+        _cleared_before_step,
+        "{word} at {clear} cleared it after backward and before the step at {step}, which had no "
+        "gradient to use",
+        "call zero_grad() before backward(), or after step()",
+        Needs.RECORDING,
+        (EventKind.STEP,),
+    )
+
+
 first_training_rules: tuple[Rule[Any, Any], ...] = (
+    _too_early(Verdict.CLEARED),
+    _too_early(Verdict.ZERO),
     Rule(
         "a frozen tensor that an optimizer still changes",
         Verdict.MOVED,
@@ -193,28 +262,28 @@ first_training_rules: tuple[Rule[Any, Any], ...] = (
         "to freeze it: {fix}",
         docs="A plain attribute of a tensor or module with a name like requires_grad.",
     ),
-)
-training_rules: tuple[Rule[Any, Any], ...] = (
     Rule(
         "kept where the model does not look for parameters",
         Verdict.NOT_REGISTERED,
         _not_registered,
-        "it is used, and is no parameter of the model: {where} is a plain list, tuple or dict, so "
-        "model.parameters(), and an optimizer of these, leave it out",
-        "keep the layers in nn.ModuleList or nn.ModuleDict, tensors in nn.ParameterList",
+        "parameters() does not list it: {owner} keeps it in {container}, a plain {kind}{held}",
+        "register it: put {container} into {register}",
         docs="A parameter found in a plain container that is an attribute of a module.",
     ),
+)
+training_rules: tuple[Rule[Any, Any], ...] = (
     Rule(
         "in no optimizer",
         Verdict.NOT_TRAINED,
         _in_no_optimizer,
-        "it has a gradient, and no optimizer that stepped holds it: {step} holds {count}",
-        "give it to the optimizer: its parameters must be those of the model that computes the "
-        "loss, taken when the model is complete",
+        "no optimizer holds it: {holder}",
+        "give the optimizer the parameters that are trained: "
+        'optimizer.add_param_group({{"params": [{name}]}})',
         Needs.RECORDING,
         (EventKind.STEP,),
-        "Every step of the recording after the pass was of an optimizer without the parameter, and "
-        "nothing else changed it.",
+        "An optimizer that is alive and has not stepped yet counts, and so does an update by hand. "
+        "Where a program optimizes tensors that are not parameters, an image say, the rule is "
+        "silent.",
     ),
     Rule(
         "clipped while it was scaled",

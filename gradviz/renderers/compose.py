@@ -9,7 +9,7 @@ from gradviz.renderers.cards import line_width, set_line
 from gradviz.renderers.labels import Line, Role, TextSpan, clean
 from gradviz.renderers.legend import GLYPH_WIDTH, legend_glyph, legend_of
 from gradviz.renderers.panel import Panel, Shifted, panels_of
-from gradviz.renderers.scene import Group, GroupChain, Rectangle, Scene, Shape
+from gradviz.renderers.scene import GroupChain, Rectangle, Scene, Shape, ShapeGroup
 from gradviz.story import Frame, Story
 
 __all__ = ["compose", "compose_each"]
@@ -103,7 +103,7 @@ class _StorySheet:
 
     def __init__(self) -> None:
         self.y = _MARGIN
-        self.parts: list[Iterable[Group]] = []
+        self.parts: list[Iterable[ShapeGroup]] = []
 
     def add_row(self, row: Sequence[Panel], left: float) -> None:
         x = _MARGIN + left
@@ -114,7 +114,7 @@ class _StorySheet:
 
     def add_line(self, line: Line, width: float, key: str, gap: float = 0) -> None:
         x = _MARGIN + (width - line_width(line)) / 2
-        self.parts.append([Group(key, "text", (set_line(line, x, self.y + 12),))])
+        self.parts.append([ShapeGroup(key, "text", (set_line(line, x, self.y + 12),))])
         self.y += _LINE + gap
 
     def add_legend(self, legend: dict[str, str], width: float) -> None:
@@ -127,7 +127,7 @@ class _StorySheet:
                 x += room
             self.y += _LINE + 2
         if shapes:
-            self.parts.append([Group("legend", "legend", tuple(shapes))])
+            self.parts.append([ShapeGroup("legend", "legend", tuple(shapes))])
         self.y += 2
 
 
@@ -181,7 +181,7 @@ def _framed(panel: Panel, frame: Frame, number: int, inner: float) -> Panel:
         y += _LINE
     height = y - _LINE + _PAD
     border = Rectangle(0, 0, width, height, None, "panel", 1.2, radius=12)
-    frame_group = Group(f"frame-{number}", "frame", (border, *texts))
+    frame_group = ShapeGroup(f"frame-{number}", "frame", (border, *texts))
     moved = Shifted(panel.groups, (width - panel.width) / 2, top, f"f{number}-")
     return Panel(width, height, (frame_group, *moved), panel.engine)
 
@@ -192,7 +192,7 @@ def _stretched(panel: Panel, height: float) -> Panel:
     (border, *texts) = frame.shapes
     if isinstance(border, Rectangle):
         border = border._replace(height=height)
-    stretched = Group(frame.key, frame.kind, (border, *texts))
+    stretched = ShapeGroup(frame.key, frame.kind, (border, *texts))
     return Panel(panel.width, height, (stretched, *groups), panel.engine)
 
 

@@ -11,7 +11,7 @@ from gradviz.graph import Cause, EdgeKind, GradGraph
 from gradviz.renderers.cards import line_width, set_line
 from gradviz.renderers.labels import Line, Role, TextSpan, edge_tooltip
 from gradviz.renderers.layout.geometry import Box, Point, Route
-from gradviz.renderers.scene import Curve, Group, Polygon, Rectangle, Shape, Text
+from gradviz.renderers.scene import Curve, Polygon, Rectangle, Shape, ShapeGroup, Text
 from gradviz.renderers.theme import edge_look
 
 __all__ = [
@@ -109,7 +109,7 @@ def _cause_lines(data: Any) -> list[Line]:
     return [(span,) for span in spans if span.text]
 
 
-def edge_group(graph: GradGraph, edge: Edge, places: EdgePlaces) -> Group:
+def edge_group(graph: GradGraph, edge: Edge, places: EdgePlaces) -> ShapeGroup:
     """The shapes of an edge."""
     source, target, number, data = edge
     kind = data.get("kind", EdgeKind.GRADIENT)
@@ -139,7 +139,7 @@ def edge_group(graph: GradGraph, edge: Edge, places: EdgePlaces) -> Group:
         shapes.append(places.numbers[source, target, number])
     names = [graph.nodes[end].get("name") or graph.nodes[end].get("op", end) for end in edge[:2]]
     tooltip = f"{names[0]} → {names[1]}\n{edge_tooltip(data)}"
-    return Group(f"{source}-{target}-{number}", f"edge {kind.value}", tuple(shapes), tooltip)
+    return ShapeGroup(f"{source}-{target}-{number}", f"edge {kind.value}", tuple(shapes), tooltip)
 
 
 def _cause(start: Point, end: Point, data: Any) -> list[Shape]:

@@ -14,6 +14,7 @@ import torch
 
 from gradviz.capture.autograd.tensors import is_unsure, quietly
 from gradviz.capture.tensors.subjects import parts, shortly
+from gradviz.capture.tensors.training_sets import unregistered
 from gradviz.errors import UsageError
 
 __all__ = ["Named", "Names", "locals_of", "module_names"]
@@ -162,7 +163,10 @@ def _not_a_tensor(name: str, value: object) -> str:
 
 
 def _of_module(module: torch.nn.Module, prefix: str) -> list[tuple[torch.Tensor, str]]:
-    """Parameters and buffers by all their names, in the order of registration."""
+    """Parameters and buffers by all their names, in the order of registration.
+
+    Those in plain lists, which are not registered, come last.
+    """
     pairs: list[tuple[torch.Tensor, str]] = []
     for listing in (module.named_parameters, module.named_buffers):
         try:
@@ -171,6 +175,7 @@ def _of_module(module: torch.nn.Module, prefix: str) -> list[tuple[torch.Tensor,
             # A module that contains itself, or that overrides the method without the option.
             found = list(listing())
         pairs.extend((tensor, prefix + name) for name, tensor in found)
+    pairs.extend((each.tensor, prefix + each.name) for each in unregistered(module))
     return pairs
 
 

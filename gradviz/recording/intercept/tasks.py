@@ -17,12 +17,12 @@ from gradviz.errors import UsageError
 __all__ = ["current", "enter", "leave"]
 
 
-class _Here(threading.local):
+class _ThisThread(threading.local):
     def __init__(self) -> None:
         self.open: list[tuple[int, Callable[[], object]]] = []
 
 
-_here = _Here()
+_here = _ThisThread()
 
 
 def current() -> Any:
