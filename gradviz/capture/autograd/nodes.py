@@ -230,7 +230,11 @@ class NodeReader:
         except Exception:
             outputs = getattr(node, "_input_metadata", [])
             data = self._first_of_its_kind(node, kind)
-        data["sequence_nr"] = node._sequence_nr()
+        number = node._sequence_nr()
+        if number == ACCUMULATE_NR:  # of an operation without a derivative
+            del data["sequence_nr"]
+        else:
+            data["sequence_nr"] = number
         saved: Sequence[Any] = ()
         if kind.raw:
             data["buffers"], saved = read_saved(node, kind)
