@@ -113,8 +113,11 @@ def _answer_to(asked: Asked, found: Names) -> Explanation | Explanations:
 
 
 def _of_error(asked: Asked, found: Names) -> Explanation:
-    def why(tensor: Any) -> Explanation:
-        told = _answer_to(Asked(tensors=[tensor], recording=asked.recording), found)
+    from gradviz.capture.tensors.names import Named, Names
+
+    def why(tensor: Any, name: str) -> Explanation:
+        named = Names([Named(tensor, name, ()), *found])
+        told = _answer_to(Asked(tensors=[tensor], recording=asked.recording), named)
         assert isinstance(told, Explanation)
         return told
 

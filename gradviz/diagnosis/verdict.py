@@ -134,6 +134,8 @@ class Verdict(str, Enum):
     """An error: a checkpoint that cannot be computed again as it was, or not in this way."""
     DISTRIBUTED = "distributed", Group.ERROR
     """An error: several processes, or ``DistributedDataParallel``, do not fit together."""
+    BACKWARD_RAISED = "backward raised", Group.ERROR
+    """An error: a backward pass raised something that no other verdict is about."""
     OTHER_ERROR = "another error", Group.ERROR
     """An error that has to do with none of the above."""
 

@@ -103,7 +103,7 @@ class Recording(Shown):
     """
 
     def __init__(self, modules: Mapping[str, nn.Module], max_frames: int, max_events: int) -> None:
-        self._arguments = modules, max_frames, max_events
+        self._arguments: tuple[Any, ...] = modules, max_frames, max_events
         lines = SourceLines()
         self._state = RecordingState(EventLog(max_events, lines), lines, Handlers())
         self._state.module_stack = ModuleStack(modules, self._state.failed)
@@ -289,6 +289,7 @@ class Recording(Shown):
         self._state.task = tasks.enter(self)
         self._state.update_alert()
         self._phase = "open"
+        self._arguments = ()  # a recording keeps no module alive
         observer = self._observer
         observer.begin(sys._getframe(1).f_code)
         self._hooks = [
@@ -362,10 +363,11 @@ class Recording(Shown):
             if run._phase == "open":
                 return function(*args, **kwargs)
             if run._phase == "closed":
-                run = recorded.recording = Recording(*self._arguments)  # type: ignore[attr-defined]
+                run = recorded.recording = Recording(*arguments)  # type: ignore[attr-defined]
             with run:
                 return function(*args, **kwargs)
 
+        arguments = self._arguments
         recorded.recording = self  # type: ignore[attr-defined]
         return recorded
 
