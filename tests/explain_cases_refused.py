@@ -110,7 +110,7 @@ def anomaly_mode():
         return gradviz.explain(error, loss)
 
 
-@case(Verdict.NO_GRAPH, "only the inputs of a Function count", "use_reentrant=False")
+@case(Verdict.NO_GRAPH, "input requires grad, at", "use_reentrant=False")
 def checkpoint_of_plain_data():
     layer = nn.Linear(3, 1)
     try:

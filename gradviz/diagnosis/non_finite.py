@@ -15,7 +15,7 @@ from gradviz.diagnosis.verdict import Verdict
 from gradviz.diagnosis.ways import leaf_behind, word_of
 from gradviz.facts import EventKind, GradientDetails
 from gradviz.graph import GradGraph, NodeData, NodeKind, TensorSummary
-from gradviz.graph.algorithms import ancestors, descendants
+from gradviz.graph.algorithms import ancestors, descendants, is_data
 from gradviz.graph.operations import operation, words
 from gradviz.story import Event
 
@@ -260,6 +260,32 @@ def _has_no_number(grad: TensorSummary | None) -> bool:
     return grad is not None and bool(grad.nan or grad.inf)
 
 
+def _result_not_finite(context: Context, question: Question) -> Evidence | None:
+    """A finite gradient of a result that is not finite."""
+    if _is_not_finite(question) or _is_zero(question):
+        return None
+    values = context.values_of_pass(question)
+    if values is None:
+        return None
+    graph = values.graph
+    wrong = [key for key in graph.roots if _is_finite(values.of(key)) is False]
+    if not wrong or not ancestors(graph, wrong) & {question.key}:
+        return None
+    suspects = list(_forward_suspects(values, _in_order(graph, ancestors(graph, wrong, is_data))))
+    value = values.of(wrong[0])
+    what = "NaN" if value is not None and value.nan else "infinite"
+    words = {"root": graph.nodes[wrong[0]].get("name") or "the result", "what": what}
+    if not suspects:
+        words |= {"found": "", "fix": _KEEP_AWAY}
+        return Evidence(words, (wrong[0],))
+    line = graph.nodes[suspects[0].key].get("source", "")
+    where = f", {mention(line)}" if line else ""
+    op = graph.nodes[suspects[0].key].get("op")
+    words["found"] = f": the first known is at {op}{where} ({suspects[0].why})"
+    words["fix"] = suspects[0].fix
+    return Evidence(words, (suspects[0].key,), locations_of([line]), suspects[0].key)
+
+
 def _unknown(context: Context, question: Question) -> Evidence | None:
     if not _is_not_finite(question):
         return None
@@ -326,4 +352,11 @@ non_finite_rules: tuple[Rule[Any, Any], ...] = (
     _clipped(Verdict.NAN, _is_not_finite),
     *_rules(Verdict.NAN),
     *_rules(Verdict.INFINITE),
+    Rule(
+        "a finite gradient of a result that is not finite",
+        Verdict.NAN,
+        _result_not_finite,
+        "its gradient is finite, but {root}, from which backward started, is {what}{found}",
+        "{fix}",
+    ),
 )

@@ -466,7 +466,7 @@ def _blocked(context: Context, question: Question) -> Evidence | None:
     line = data.get("source", "")
     others = len(blocks) - 1
     words = {
-        "op": data.get("op"),
+        "op": _called(context, blocks[0].key, data.get("op", "")),
         "where": f" at {mention(line)}" if line else "",
         "why": blocks[0].why,
         "more": f", and {'more' if others >= _FEW else others} more like it" if others else "",
@@ -475,6 +475,12 @@ def _blocked(context: Context, question: Question) -> Evidence | None:
     keys = tuple(block.key for block in blocks)
     lines = locations_of(values.graph.nodes[key].get("source", "") for key in keys)
     return Evidence(words, keys, lines, keys[0])
+
+
+def _called(context: Context, key: str, op: str) -> str:
+    """What the program called, with the operation when that has another word."""
+    called = [event.word for event in context.happened_to(key, EventKind.OPERATION)]
+    return f"{called[-1]} ({op})" if called and called[-1] not in (op, "") else op
 
 
 def _noise(context: Context, question: Question) -> Evidence | None:
