@@ -433,6 +433,7 @@ _EDGE: dict[str, Callable[[Any], Any]] = {
     "through": _words,
     _LINE: _text,
     "grad": _summary,
+    "times": int,
     "norm": float,
     "level": float,
     "mark": Mark,
