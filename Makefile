@@ -6,7 +6,7 @@ SITE := docs/_build/html
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help demo pictures gallery-graphs docs test test-fast fuzz size lint types clean
+.PHONY: help demo pictures gallery-graphs docs test test-fast fuzz soak size lint types clean
 .DEFAULT_GOAL := help
 
 help:
@@ -14,6 +14,7 @@ help:
 	@echo "make test    run the tests"
 	@echo "make test-fast  run the tests that start no process"
 	@echo "make fuzz    check what is said of random programs (COUNT=2000 SEED=0)"
+	@echo "make soak    10,000 draws and 2,000 recordings: nothing may grow"
 	@echo "make size    count files and lines of each place in gradviz/"
 	@echo "make pictures  draw the pictures of README.md again"
 	@echo "make docs    build the site into $(SITE)/, and check it"
@@ -82,6 +83,9 @@ COUNT ?= 2000
 SEED ?= 0
 fuzz: $(READY)
 	$(BIN)/python tests/fuzz.py --count $(COUNT) --seed $(SEED)
+
+soak: $(READY)
+	$(BIN)/python tests/soak.py
 
 size:
 	@$(PYTHON) tests/house.py

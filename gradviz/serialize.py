@@ -432,6 +432,7 @@ _EDGE: dict[str, Callable[[Any], Any]] = {
     "output": int,
     "through": _words,
     _LINE: _text,
+    "word": _text,
     "grad": _summary,
     "times": int,
     "norm": float,

@@ -7,6 +7,7 @@ the two functions that draw them with `show_with`.
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 __all__ = ["Shown", "show_with"]
@@ -55,6 +56,33 @@ class Shown:
             loss  f32[]  =  4
         """
         return _functions["draw"](self, **options)
+
+    def save(self, path: str | Path, **options: Any) -> Path:
+        """Draw the answer and write the picture to a file.
+
+        Args:
+            path: ends in one of ``.svg .png .pdf .html .dot .json .mmd .txt``; an existing file is
+                replaced.
+            options: ``views``, ``theme``, ``title``, ..., as for `gradviz.draw`.
+
+        Returns:
+            The path.
+
+        Raises:
+            UsageError: if the suffix is none of these.
+            OutputError: if the file cannot be written.
+
+        Example:
+            >>> import tempfile, torch
+            >>> import gradviz
+            >>> with gradviz.record() as run:
+            ...     w = torch.ones(2, requires_grad=True)
+            ...     (w * 2).sum().backward()
+            >>> run.save(Path(tempfile.mkdtemp()) / "run.txt").read_text().splitlines()[0]
+            '1  forward'
+        """
+        written: Path = self.draw(**options).save(path)
+        return written
 
     def _repr_html_(self) -> str:
         html: str = _functions["html"](self)

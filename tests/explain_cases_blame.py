@@ -60,7 +60,7 @@ def rate_that_is_none():
         return gradviz.explain(error)
 
 
-@case(Verdict.NOT_A_TENSOR, "b.grad is None", "gradviz.explain(b, loss)")
+@case(Verdict.NOT_A_TENSOR, "b.grad is None", "if b.grad is not None")
 def second_of_two_gradients():
     w, b = with_gradient(), leaf()
     try:
@@ -69,7 +69,7 @@ def second_of_two_gradients():
         return gradviz.explain(error)
 
 
-@case(Verdict.NOT_A_TENSOR, "layer.weight.grad is None", "gradviz.explain(layer.weight, loss)")
+@case(Verdict.NOT_A_TENSOR, "layer.weight.grad is None", "if layer.weight.grad is not None")
 def gradient_of_a_parameter_in_a_longer_product():
     layer, rate = nn.Linear(2, 2), 0.1
     try:
@@ -125,7 +125,7 @@ def sum_of_a_number_that_was_recorded():
         return gradviz.explain(run)[0]
 
 
-@case(Verdict.WRONG_GRADIENT, "torch.autograd.grad at", "shape of the result: grad_outputs=torch")
+@case(Verdict.WRONG_GRADIENT, "torch.autograd.grad at", "result: grad_outputs=torch")
 def grad_outputs_of_the_wrong_size_that_were_recorded():
     w = leaf()
     try:
@@ -145,7 +145,9 @@ def array_of_a_named_tensor():
 
 
 @case(
-    Verdict.NOT_A_TENSOR, "called on out, an Output, which is no tensor", "output.loss.backward()"
+    Verdict.NOT_A_TENSOR,
+    "called on out, an Output, which is not a tensor",
+    "output.loss.backward()",
 )
 def backward_of_an_object():
     class Output:
@@ -167,7 +169,7 @@ def requires_grad_of_a_list():
         return gradviz.explain(error)
 
 
-@case(Verdict.NOT_A_TENSOR, "called on x, an int, which carries no graph", "item()")
+@case(Verdict.NOT_A_TENSOR, "called on x, an int, which has no graph", "item()")
 def backward_of_an_int():
     x = 3
     try:

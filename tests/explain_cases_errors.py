@@ -73,7 +73,7 @@ def backward_of_integers():
         return gradviz.explain(error, w)
 
 
-@case(Verdict.USED_UP, "earlier backward pass has freed", "retain_graph=True")
+@case(Verdict.USED_UP, "an earlier backward pass freed", "retain_graph=True")
 def twice():
     w = leaf()
     loss = (w**2).sum()
@@ -84,7 +84,7 @@ def twice():
         return gradviz.explain(error, loss)
 
 
-@case(Verdict.USED_UP, "what backward at", "if it is to run twice")
+@case(Verdict.USED_UP, "whose saved tensors backward at", "to run it twice")
 def twice_recorded():
     w = leaf()
     try:
@@ -109,7 +109,7 @@ def two_losses_over_one_trunk():
         return gradviz.explain(error, run)
 
 
-@case(Verdict.USED_UP, "earlier backward pass has freed", "hidden.detach()")
+@case(Verdict.USED_UP, "an earlier backward pass freed", "hidden.detach()")
 def carried_and_not_recorded():
     w, hidden = leaf(), torch.zeros(3)
     try:
@@ -145,7 +145,7 @@ def changed_and_not_recorded():
         return gradviz.explain(error, h)
 
 
-@case(Verdict.CHANGED_IN_PLACE, "add_ at", "add instead of add_")
+@case(Verdict.CHANGED_IN_PLACE, "add_ at", "h = h.add(1)")
 def changed_in_place():
     w = leaf()
     try:
@@ -204,7 +204,7 @@ def not_a_scalar_recorded():
         return gradviz.explain(run)[0]
 
 
-@case(Verdict.LEAF_CHANGED, "a leaf that requires grad", "with torch.no_grad()")
+@case(Verdict.LEAF_CHANGED, "a leaf that requires grad", "under torch.no_grad()")
 def leaf_changed():
     w = leaf()
     try:
@@ -213,7 +213,7 @@ def leaf_changed():
         return gradviz.explain(error, w)
 
 
-@case(Verdict.LEAF_CHANGED, "a view of a leaf", "with torch.no_grad()")
+@case(Verdict.LEAF_CHANGED, "a view of a leaf", "under torch.no_grad()")
 def view_of_a_leaf_changed():
     w = leaf()
     try:
@@ -232,7 +232,7 @@ def inference_tensor_saved():
         return gradviz.explain(error, x)
 
 
-@case(Verdict.NOT_USED, "asked for v", "allow_unused=True")
+@case(Verdict.NOT_USED, "the gradient of v", "allow_unused=True")
 def grad_of_what_was_not_used():
     w, v = leaf(), leaf()
     loss = (w * 2).sum()
@@ -242,7 +242,7 @@ def grad_of_what_was_not_used():
         return gradviz.explain(error, loss, w, v)
 
 
-@case(Verdict.NOT_USED, "asked for inputs[1]", "allow_unused=True")
+@case(Verdict.NOT_USED, "the gradient of v (inputs[1])", "allow_unused=True")
 def grad_of_what_was_not_used_recorded():
     w, v = leaf(), leaf()
     try:
@@ -277,7 +277,7 @@ def gradient_of_the_wrong_shape():
         return gradviz.explain(error, y)
 
 
-@case(Verdict.WRONG_BACKWARD, "got meta, where expected device cpu", "grad.to(input)")
+@case(Verdict.WRONG_BACKWARD, "of device meta, where cpu is needed", "grad.to(input.device)")
 def gradient_on_the_wrong_device():
     w = leaf()
     y = Wrong.apply(w.exp(), "device").sum()
@@ -287,7 +287,7 @@ def gradient_on_the_wrong_device():
         return gradviz.explain(error, y)
 
 
-@case(Verdict.WRONG_BACKWARD, "returned 1 gradients for 2 inputs", "None for what needs")
+@case(Verdict.WRONG_BACKWARD, "returned 1 gradients for 2 inputs", "None for an input")
 def too_few_gradients():
     w = leaf()
     y = Wrong.apply(w.exp(), "count").sum()
@@ -297,7 +297,7 @@ def too_few_gradients():
         return gradviz.explain(error, y)
 
 
-@case(Verdict.NOT_FLOATING, "integers and booleans", "torch.float32")
+@case(Verdict.NOT_FLOATING, "integers or booleans", "torch.float32")
 def integers_that_require_grad():
     try:
         torch.tensor([1, 2], requires_grad=True)  # here
@@ -305,7 +305,7 @@ def integers_that_require_grad():
         return gradviz.explain(error)
 
 
-@case(Verdict.NOT_A_LEAF, "result of an operation", "h.detach()")
+@case(Verdict.NOT_A_LEAF, "non-leaf tensor", "h.detach()")
 def requires_grad_of_a_result():
     h = leaf() * 2
     try:

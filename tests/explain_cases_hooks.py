@@ -116,7 +116,7 @@ def hook_of_an_earlier_pass():
     return gradviz.explain(w, run)
 
 
-@case(Verdict.NOT_CONNECTED, "what used it before it was switched on again", "before the forward")
+@case(Verdict.CUT, "cut by requires_grad_(False)", "before the forward")
 def frozen_during_the_forward_pass():
     w, v = leaf(), leaf()
     with gradviz.record() as run:
@@ -127,7 +127,7 @@ def frozen_during_the_forward_pass():
     return gradviz.explain(w, run)
 
 
-@case(Verdict.NOT_CONNECTED, "if it is one of the tensors frozen at", "before the forward pass")
+@case(Verdict.CUT, "cut by requires_grad_(False)", "before the forward pass")
 def one_of_several_frozen_in_a_loop():
     layer, head = nn.Linear(2, 3), nn.Linear(3, 1)
     with gradviz.record() as run:

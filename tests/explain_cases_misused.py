@@ -94,7 +94,7 @@ def hook_that_changes_the_type():
         return gradviz.explain(error, run)
 
 
-@case(Verdict.WRONG_GRADIENT, "of another type or device", "return None")
+@case(Verdict.WRONG_GRADIENT, "of another dtype or device", "return None")
 def hook_that_changes_the_device():
     try:
         with gradviz.record() as run:
@@ -105,7 +105,7 @@ def hook_that_changes_the_device():
         return gradviz.explain(error, run)
 
 
-@case(Verdict.WRONG_GRADIENT, "that is no tensor but a float", "return None")
+@case(Verdict.WRONG_GRADIENT, "returned a float, not a tensor", "return None")
 def hook_that_returns_a_number():
     h = leaf() * 2
     h.register_hook(lambda grad: 3.0)
@@ -134,7 +134,7 @@ def assigned_gradient_of_the_wrong_size():
         return gradviz.explain(error, w)
 
 
-@case(Verdict.WRONG_GRADIENT, "dtype double was assigned", "torch.zeros_like(w)")
+@case(Verdict.WRONG_GRADIENT, "dtype double was assigned", "grad.to(w.dtype)")
 def assigned_gradient_of_the_wrong_type():
     w = leaf()
     try:
@@ -143,7 +143,7 @@ def assigned_gradient_of_the_wrong_type():
         return gradviz.explain(error, w)
 
 
-@case(Verdict.WRONG_GRADIENT, "no tensor was assigned", "w.grad = None")
+@case(Verdict.WRONG_GRADIENT, "an int was assigned", "w.grad = None")
 def assigned_gradient_that_is_a_number():
     w = leaf()
     try:
@@ -182,7 +182,7 @@ def hook_on_what_was_not_recorded():
         return gradviz.explain(error, x)
 
 
-@case(Verdict.NOT_A_LEAF, "gradients are accumulated in leaves alone", "h.register_hook(hook)")
+@case(Verdict.NOT_A_LEAF, "gradients are accumulated in leaves only", "h.register_hook(hook)")
 def hook_after_accumulation_on_a_result():
     h = leaf() * 2
     try:
@@ -191,7 +191,7 @@ def hook_after_accumulation_on_a_result():
         return gradviz.explain(error, h)
 
 
-@case(Verdict.NOT_A_LEAF, "a parameter was to be replaced", "weight.copy_(x)")
+@case(Verdict.NOT_A_LEAF, "the parameter 'weight' was to be replaced", "weight.copy_(x)")
 def parameter_replaced_by_a_tensor():
     layer = nn.Linear(2, 2)
     try:
@@ -200,7 +200,7 @@ def parameter_replaced_by_a_tensor():
         return gradviz.explain(error)
 
 
-@case(Verdict.NOT_A_TENSOR, "numbers were taken out at", "loss.item() beside it")
+@case(Verdict.NOT_A_TENSOR, "numbers were read from a tensor at", "print(loss.item())")
 def backward_of_an_item():
     w = leaf()
     try:
@@ -211,7 +211,7 @@ def backward_of_an_item():
         return gradviz.explain(error, run)
 
 
-@case(Verdict.NOT_A_TENSOR, "was called on total, a float, which carries no graph", "item()")
+@case(Verdict.NOT_A_TENSOR, "was called on total, a float, which has no graph", "item()")
 def backward_of_a_sum_of_items():
     total = 0.0
     for _ in range(3):
@@ -222,7 +222,7 @@ def backward_of_a_sum_of_items():
         return gradviz.explain(error)
 
 
-@case(Verdict.NOT_A_TENSOR, "an array, which carries no graph", "numpy()")
+@case(Verdict.NOT_A_TENSOR, "an array, which has no graph", "numpy()")
 def backward_of_an_array():
     loss = np.square(leaf().detach().numpy())
     try:
@@ -231,7 +231,7 @@ def backward_of_an_array():
         return gradviz.explain(error)
 
 
-@case(Verdict.NOT_A_TENSOR, "None: what should have made it has returned nothing", "return loss")
+@case(Verdict.NOT_A_TENSOR, "None: the function that should return it", "return loss")
 def forward_without_return():
     class Forgetful(nn.Module):
         def forward(self, x):
@@ -253,7 +253,7 @@ def backward_of_a_tuple():
         return gradviz.explain(error)
 
 
-@case(Verdict.NOT_A_TENSOR, "w.grad is None", "gradviz.explain(w, loss)")
+@case(Verdict.NOT_A_TENSOR, "w.grad is None", "if w.grad is not None")
 def update_before_backward():
     w = leaf()
     try:
@@ -295,7 +295,7 @@ def optimizer_of_a_used_up_generator():
         return gradviz.explain(error)
 
 
-@case(Verdict.OPTIMIZER, "torch.FloatTensor where parameters belong", "torch.optim.SGD([w]")
+@case(Verdict.OPTIMIZER, "torch.FloatTensor where parameters are needed", "torch.optim.SGD([w]")
 def optimizer_of_a_tensor():
     w = leaf()
     try:
@@ -325,7 +325,7 @@ def scaler_without_gradients():
         return gradviz.explain(error)
 
 
-@case(Verdict.OPTIMIZER, "several times for each step", "give step() a function")
+@case(Verdict.OPTIMIZER, "several times in each step", "give step() a function")
 def lbfgs_without_a_closure():
     try:
         torch.optim.LBFGS([leaf()]).step()  # here
@@ -333,7 +333,7 @@ def lbfgs_without_a_closure():
         return gradviz.explain(error)
 
 
-@case(Verdict.NO_DERIVATIVE, "it was used at", "detach that input")
+@case(Verdict.NO_DERIVATIVE, "it was called at", "detach that input")
 def operation_without_a_derivative():
     w, x = leaf(), torch.ones(3)
     try:
@@ -344,7 +344,7 @@ def operation_without_a_derivative():
         return gradviz.explain(error, run)
 
 
-@case(Verdict.NO_DERIVATIVE, "an operation with out=", "leave out= out")
+@case(Verdict.NO_DERIVATIVE, "add was called with out=", "leave out= out")
 def operation_with_out():
     try:
         torch.add(leaf(), leaf(), out=torch.empty(3))  # here

@@ -25,7 +25,7 @@ def one_of_several_views_changed():
         return gradviz.explain(error)
 
 
-@case(Verdict.VIEW_CHANGED, "the base of a view was changed in place", "x = x.clone()")
+@case(Verdict.VIEW_CHANGED, "after its base, or another view of it", "x = x.clone()")
 def base_of_several_views_changed():
     h = leaf(1.0, 2.0).exp()
     one, _ = h.unbind()
@@ -47,7 +47,7 @@ def view_from_no_grad_changed():
         return gradviz.explain(error)
 
 
-@case(Verdict.VIEW_CHANGED, "take it out of the graph", "x = x.detach()")
+@case(Verdict.VIEW_CHANGED, "take the view out of the graph", "x = x.detach()")
 def view_detached_in_place():
     one, _ = leaf(1.0, 2.0).exp().unbind()
     try:
@@ -56,7 +56,11 @@ def view_detached_in_place():
         return gradviz.explain(error)
 
 
-@case(Verdict.NOT_A_LEAF, "w is no leaf: mul made it at", "w = w.detach().requires_grad_()")
+@case(
+    Verdict.NOT_A_LEAF,
+    "w is a non-leaf tensor, created by mul at",
+    "w = w.detach().requires_grad_()",
+)
 def optimizer_of_a_result():
     try:
         with gradviz.record() as run:
@@ -66,7 +70,7 @@ def optimizer_of_a_result():
         return gradviz.explain(error, run)
 
 
-@case(Verdict.NOT_A_LEAF, "h is no leaf: mul made it, and only leaves", "h.detach()")
+@case(Verdict.NOT_A_LEAF, "h is a non-leaf tensor, created by mul, and only", "h.detach()")
 def deepcopy_of_a_result():
     h = leaf() * 2
     try:
@@ -94,7 +98,7 @@ def complex_loss():
         return gradviz.explain(error, loss)
 
 
-@case(Verdict.NAN_RETURNED, "came to sqrt", "add a small number")
+@case(Verdict.NAN_RETURNED, "reached sqrt", "add a small number")
 def anomaly_mode():
     w = leaf(-1.0, 4.0)
     loss = (w * 2).sqrt().sum()
@@ -106,7 +110,7 @@ def anomaly_mode():
         return gradviz.explain(error, loss)
 
 
-@case(Verdict.NO_GRAPH, "looks at its inputs alone", "use_reentrant=False")
+@case(Verdict.NO_GRAPH, "only the inputs of a Function count", "use_reentrant=False")
 def checkpoint_of_plain_data():
     layer = nn.Linear(3, 1)
     try:
@@ -118,7 +122,7 @@ def checkpoint_of_plain_data():
         return gradviz.explain(error, run)
 
 
-@case(Verdict.CHANGED_IN_PLACE, "saved layer.weight for backward", "optimizer.step() after")
+@case(Verdict.CHANGED_IN_PLACE, "saved 'layer.weight' for backward", "optimizer.step() after")
 def step_between_two_losses_of_a_layer():
     first, layer = nn.Linear(3, 3), nn.Linear(3, 2)
     optimizer = torch.optim.SGD(layer.parameters(), lr=0.1)
@@ -183,7 +187,7 @@ def no_backward_at_all():
         return gradviz.explain(error, y)
 
 
-@case(Verdict.CHECKPOINT, "of shape [3] at first, and of [6] now", "depend on its arguments")
+@case(Verdict.CHECKPOINT, "a tensor of shape [3] is of shape [6] now", "depend on its arguments")
 def checkpoint_that_goes_another_way():
     calls = []
 
@@ -198,7 +202,7 @@ def checkpoint_that_goes_another_way():
         return gradviz.explain(error, y)
 
 
-@case(Verdict.CHECKPOINT, "was computed again in backward", "depend on its arguments")
+@case(Verdict.CHECKPOINT, "was run again in backward", "depend on its arguments")
 def checkpoint_that_does_more():
     calls = []
 
@@ -225,7 +229,7 @@ def grad_through_a_reentrant_checkpoint():
         return gradviz.explain(error, y)
 
 
-@case(Verdict.NOT_SCALAR, "one number was asked", "x.mean().item()")
+@case(Verdict.NOT_SCALAR, "was to become one number", "x.mean().item()")
 def item_of_several():
     try:
         leaf().item()  # here
@@ -278,7 +282,7 @@ def saved_tensor_changed_through_an_index():
     return gradviz.explain(caught, run)
 
 
-@case(Verdict.CHANGED_IN_PLACE, "add_ at", "make a new tensor: add instead of add_")
+@case(Verdict.CHANGED_IN_PLACE, "add_ at", "make a new tensor: view = view.add(1)")
 def saved_tensor_changed_through_a_view():
     w = leaf(1.0, 2.0)
     with gradviz.record() as run:

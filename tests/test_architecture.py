@@ -11,13 +11,12 @@ import re
 import subprocess
 import sys
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import networkx as nx
 import pytest
 from house import ROOT, parsed, sources
-from known_breaches import KNOWN, KNOWN_CIRCLES, KNOWN_CLASSES
 
 CHAIN = (
     ("errors", "cells", "shown", "torch_messages"),
@@ -311,17 +310,12 @@ RULES = {
 }
 
 
-def new(rule: str, breaches: Iterable[str]) -> list[str]:
-    known = KNOWN.get(rule, ())
-    return [each for each in breaches if not any(f"`{code}" in each for code in known)]
-
-
 @pytest.mark.parametrize("rule", RULES)
 def test_rule_is_kept(rule: str) -> None:
     breaches: list[str] = []
     for path in sources("gradviz"):
         breaches += RULES[rule](parsed(path), path)
-    assert not new(rule, breaches), "\n".join(new(rule, breaches))
+    assert not breaches, "\n".join(breaches)
 
 
 def imported_modules(files: dict[Path, ast.AST]) -> "nx.DiGraph[str]":
@@ -354,21 +348,11 @@ def names_of_two_classes(files: dict[Path, ast.AST]) -> list[str]:
 
 
 def test_no_import_goes_in_a_circle() -> None:
-    found = [
-        circle
-        for circle in circles({path: parsed(path) for path in sources("gradviz")})
-        if circle not in KNOWN_CIRCLES
-    ]
-    assert not found, "\n".join(found)
+    assert not circles({path: parsed(path) for path in sources("gradviz")})
 
 
 def test_each_class_name_stands_for_one_thing() -> None:
-    found = [
-        name
-        for name in names_of_two_classes({path: parsed(path) for path in sources("gradviz")})
-        if name.partition(":")[0] not in KNOWN_CLASSES
-    ]
-    assert not found, "\n".join(found)
+    assert not names_of_two_classes({path: parsed(path) for path in sources("gradviz")})
 
 
 def house_of(**files: str) -> dict[Path, ast.AST]:

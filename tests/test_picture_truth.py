@@ -13,6 +13,8 @@ from gradviz.renderers.theme import edge_look
 from gradviz.story import Frame, Story
 from gradviz.views import color_by, hide_bookkeeping
 
+LEAVES = (NodeKind.LEAF, NodeKind.PARAMETER)
+
 
 def label_of(graph, name):
     """The label of the node with that name or operation, in plain text."""
@@ -220,3 +222,31 @@ def test_repeated_layers_show_the_gradient_of_each():
     assert group["grad_range"] == pytest.approx((min(each), max(each)), rel=1e-4)
     assert " each" in str(drawing)
     assert f"({group['members']} operations repeat" in str(drawing)
+
+
+def test_explain_marks_what_was_asked_about_and_says_why():
+    model = nn.Sequential(nn.Linear(4, 8), nn.GELU(), nn.Linear(8, 1))
+    with gradviz.record() as run:
+        loss = model(torch.randn(16, 4)).detach().square().mean() + model[2].weight.sum()
+        loss.backward()
+    answer = gradviz.explain(run, names=model)
+    graph = answer.draw().shown[0].graph
+    names = {data["name"] for _, data in graph.nodes(data=True) if data["kind"] in LEAVES}
+    assert names == {name for name, _ in model.named_parameters()}
+    for name in ("0.weight", "0.bias", "2.bias"):
+        assert "no gradient" in label_of(graph, name)
+    assert "no gradient" not in label_of(graph, "2.weight")
+    assert "fine" not in answer.draw().text
+    assert "the path to loss is cut by detach() at" in answer.draw().shown[0].caption
+
+
+def test_named_tensors_without_a_gradient_say_so_beside_one_that_retains_it():
+    x = torch.ones(3, requires_grad=True)
+    kept = x * 2
+    kept.retain_grad()
+    moved = x + 1
+    loss = (kept * moved).sum()
+    loss.backward()
+    graph = gradviz.draw(loss).shown[0].graph
+    assert ".grad  None, not a leaf" in label_of(graph, "moved")
+    assert "None" not in label_of(graph, "kept")

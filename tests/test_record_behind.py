@@ -332,7 +332,7 @@ def check(steps: list[tuple[int, int, int]]) -> None:
             y, other_live, other_lost = made[second % len(made)]
             both = live | other_live, lost | other_lost
             if kind == 0:
-                made.append((x.detach(), set(), live | lost))
+                made.append((x.detach().clone(), set(), live | lost))  # no alias of x
             elif kind == 1:
                 with torch.no_grad():
                     made.append((x * y, set(), both[0] | both[1]))

@@ -283,9 +283,9 @@ def test_a_recording_is_used_once() -> None:
     run = gradviz.record()
     with pytest.raises(UsageError, match="outside of the recording"):
         run.mark("too early")
-    with run, pytest.raises(UsageError, match="open already"), run:
+    with run, pytest.raises(UsageError, match="already open"), run:
         pass
-    with pytest.raises(UsageError, match=r"closed already: call gradviz.record\(\)"), run:
+    with pytest.raises(UsageError, match=r"already closed: call gradviz.record\(\)"), run:
         pass
     with pytest.raises(UsageError, match="outside"):
         run.mark("too late")
@@ -294,10 +294,10 @@ def test_a_recording_is_used_once() -> None:
 @pytest.mark.parametrize(
     ("arguments", "options", "message"),
     [
-        ((3,), {}, "record cannot take 3"),
-        ((), {"max_frames": 0}, "max_frames cannot be 0: pass a whole number from 1 up"),
-        ((), {"max_events": -1}, "max_events cannot be -1"),
-        ((), {"max_frames": "many"}, "max_frames cannot be 'many'"),
+        ((3,), {}, "record takes torch.nn.Module objects or nothing, got 3"),
+        ((), {"max_frames": 0}, "max_frames must be an integer >= 1, got 0"),
+        ((), {"max_events": -1}, "max_events must be an integer >= 0, got -1"),
+        ((), {"max_frames": "many"}, "max_frames must be an integer >= 1, got 'many'"),
     ],
 )
 def test_wrong_arguments(arguments: tuple, options: dict, message: str) -> None:  # type: ignore[type-arg]

@@ -17,7 +17,8 @@ from gradviz.story import Frame, Story
 
 __all__ = ["Explanation", "Explanations"]
 
-_TOGETHER = 3  # rows that say the same are told as one from here on
+_TOGETHER = 3  # from this number on, rows with the same reason become one
+_IN_CAPTION = 2  # reasons that the caption of a picture has room for
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,8 +83,8 @@ class Explanation(Shown):
 
     @cached_property
     def story(self) -> Story:
-        """One frame: the way in question, with the culprit marked. ``draw`` draws it."""
-        return _story([self], self.graph, f"{self.name}: {self.reason}")
+        """One frame: the path in question, with the subject and the culprit marked."""
+        return _story([self], [self], self.graph, f"{self.name}: {self.reason}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -158,20 +159,23 @@ class Explanations(Sequence[Explanation], Shown):
 
     @cached_property
     def story(self) -> Story:
-        """One frame: the ways in question, with every culprit marked. ``draw`` draws it."""
+        """One frame: the paths in question, with subjects and culprits marked."""
         if not self.all:
             return Story(())
         graph = self.all[0].graph
         here = [each for each in self.wrong if each.graph is graph]
         # Of many that say the same, one is drawn for all.
-        return _story([group[0] for group in _groups(here)], graph, self._caption)
+        drawn = [group[0] for group in _groups(here)]
+        named = [each for each in self.all if each.graph is graph]
+        return _story(drawn, named, graph, self._caption)
 
     @property
     def _caption(self) -> str:
         if not self.wrong:
             return ""
-        if len(self.wrong) == 1:
-            return f"{self.wrong[0].name}: {self.wrong[0].reason}"
+        groups = _groups(self.wrong)
+        if len(groups) <= _IN_CAPTION:
+            return " ".join(f"{_names(group)}: {group[0].reason}." for group in groups)
         counts: dict[str, int] = {}
         for each in self.wrong:
             counts[each.verdict.value] = counts.get(each.verdict.value, 0) + 1
@@ -195,13 +199,33 @@ def _names(group: Sequence[Explanation]) -> str:
     return f"{first} and {len(others):,} more" if others else first
 
 
-def _story(explanations: Sequence[Explanation], graph: GradGraph, caption: str) -> Story:
+def _story(
+    explanations: Sequence[Explanation],
+    named: Sequence[Explanation],
+    graph: GradGraph,
+    caption: str,
+) -> Story:
+    """The graph with the tensors that were asked about, and the culprits, marked.
+
+    Args:
+        explanations: those whose paths are drawn.
+        named: all that were asked for, which are called in the picture as in the answer.
+        graph: that of all of them.
+        caption: under the picture.
+    """
     if not graph:
         return Story(())
     keys = [key for each in explanations for key in each.nodes if key in graph]
     marks = [each.culprit for each in explanations if each.culprit in graph]
     marked = part_about(graph, keys, marks) if keys or marks else graph.copy()
-    for each in reversed(explanations):  # where several mark one node, the first counts
+    for each in reversed(named):  # where several mark one node, the first counts
+        subject = next(iter(each.nodes), "")
+        if subject in marked and "name" in marked.nodes[subject]:
+            marked.nodes[subject]["name"] = each.name
+        if each.verdict is Verdict.FINE:
+            continue
+        if subject in marked:
+            marked.nodes[subject]["verdict"] = each.verdict.state
         if each.culprit in marked:
             marked.nodes[each.culprit]["verdict"] = each.verdict.value
     return Story((Frame("", marked, caption),))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 from gradviz.diagnosis.values import Values
 from gradviz.diagnosis.verdict import Group
@@ -15,7 +15,7 @@ from gradviz.graph import Buffers, Cause, EdgeKind, GradGraph, NodeData, NodeKin
 from gradviz.graph.algorithms import ancestors, descendants, is_data
 from gradviz.story import Event, Frame
 
-__all__ = ["LEAVES", "Context", "Question", "listed"]
+__all__ = ["LEAVES", "Context", "Flag", "PlainContainer", "Question", "listed"]
 
 LEAVES = (NodeKind.PARAMETER, NodeKind.LEAF)
 
@@ -31,6 +31,39 @@ _FROM_NOTHING = frozenset(
 )
 
 
+_WITH_ALL_INPUTS = ("CompiledFunctionBackward", "BackwardHookFunctionBackward")
+
+
+class PlainContainer(NamedTuple):
+    """Where a model keeps a parameter that ``parameters()`` does not list.
+
+    Args:
+        container: its path in the model: ``"layers"``.
+        kind: ``"list"``, ``"tuple"`` or ``"dict"``.
+        owner: the class of the model: ``"Net"``.
+        of_modules: whether it holds modules; else parameters.
+    """
+
+    container: str
+    kind: str
+    owner: str
+    of_modules: bool
+
+
+class Flag(NamedTuple):
+    """An attribute that was set to freeze a parameter, without effect.
+
+    Args:
+        attribute: ``"require_grad"``.
+        owner: the class of the module that has it; "" when the parameter itself has it.
+        parameter: path of the parameter within that module.
+    """
+
+    attribute: str
+    owner: str
+    parameter: str
+
+
 @dataclass(frozen=True, eq=False)
 class Question:
     """A tensor whose gradient is to be explained.
@@ -40,12 +73,16 @@ class Question:
         key: its node in the graph, or, when a recording knows it, in others; "" if in none.
         data: what is known of it.
         is_parameter: whether it is an ``nn.Parameter``.
+        unregistered: where a module keeps it that does not list it; None for nowhere.
+        without_effect: what was set to freeze it, without effect; None for nothing.
     """
 
     name: str
     key: str
     data: NodeData
     is_parameter: bool = False
+    unregistered: PlainContainer | None = None
+    without_effect: Flag | None = None
 
     @property
     def group(self) -> Group:
@@ -75,7 +112,8 @@ class Context:
             also of those that the graph does not show.
         since: by the keys of leaves whose gradient is not finite, the first of the backward passes
             that have left it so since, by its number, and the values before it.
-        scales: by the keys of parameters, how far their gradients are from those near the root.
+        later: the same at the end of the recording, when that shows other results.
+        held: keys of what the optimizers hold that were alive when it was asked.
         cache: what rules have worked out for several tensors, by keys of their own.
     """
 
@@ -88,7 +126,8 @@ class Context:
     kept: GradGraph | None = None
     lost: Mapping[str, Sequence[CutEdge]] = field(default_factory=dict)
     since: Mapping[str, tuple[int, Values]] = field(default_factory=dict)
-    scales: Mapping[str, Any] = field(default_factory=dict)
+    later: Context | None = None
+    held: frozenset[str] = frozenset()
     cache: dict[Hashable, Any] = field(default_factory=dict)
 
     @property
@@ -126,10 +165,20 @@ class Context:
         return frozenset(k for k in self.behind_roots if self.graph.nodes[k].get("hooks"))
 
     @cached_property
-    def opaque(self) -> tuple[str, ...]:
-        """Of these, the operations whose inside the graph does not show, by key."""
+    def functions(self) -> tuple[str, ...]:
+        """Of these, the calls of an ``autograd.Function``, a reentrant checkpoint included.
+
+        What they use besides their inputs is not in the graph. Torch gives numbers to the classes
+        of its own operations (``MulBackward0``), and none to those made from a Function.
+        """
         nodes = self.graph.nodes
-        return tuple(sorted(k for k in self.behind_roots if nodes[k].get("opaque")))
+        return tuple(
+            key
+            for key in self.graph
+            if key in self.behind_roots
+            and nodes[key].get("grad_fn", "").endswith("Backward")
+            and nodes[key]["grad_fn"] not in _WITH_ALL_INPUTS
+        )
 
     @cached_property
     def with_grad(self) -> frozenset[str]:

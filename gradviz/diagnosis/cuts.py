@@ -32,6 +32,8 @@ FIX_OF_CAUSE = {
     Cause.COPY: "use the tensor itself, or torch.stack for several, instead of torch.tensor",
     Cause.REQUIRES_GRAD: "switch it on again before the forward pass: requires_grad_(True)",
     Cause.AUTOGRAD_GRAD: "pass create_graph=True to it",
+    Cause.VALUES_COPIED: "compute with the tensor itself; a module takes it as a parameter by "
+    "torch.func.functional_call(module, {name: tensor}, inputs)",
     Cause.NOT_DIFFERENTIABLE: "use an operation that has a gradient, such as a soft version of it",
 }
 _WORD_OF_CAUSE = {
@@ -44,6 +46,11 @@ _WORD_OF_CAUSE = {
     Cause.COPY: "torch.tensor()",
     Cause.REQUIRES_GRAD: "requires_grad_(False)",
     Cause.AUTOGRAD_GRAD: "torch.autograd.grad",
+}
+_COPIED = {
+    "": "a copy of its values",
+    "data": "an assignment to .data",
+    "Parameter": "nn.Parameter()",
 }
 TURN_ON = (
     "{}: switch gradients on again afterwards, torch.set_grad_enabled(True), or use it as a "
@@ -58,8 +65,12 @@ def cut_words(context: Context, cut: CutEdge) -> str:
     graph = context.graph
     cause = cut.edge.get("cause", Cause.NOT_RECORDED)
     word, more = _WORD_OF_CAUSE.get(cause), ""
+    if cause is Cause.VALUES_COPIED:
+        called = cut.edge.get("word", "")
+        word = _COPIED.get(called, f"{called}()") + ", which copies values and no gradient,"
     if word is None:
-        op = graph.nodes[cut.target].get("op") or word_of(graph.nodes[cut.target])
+        op = cut.edge.get("word") or graph.nodes[cut.target].get("op", "")
+        op = op or word_of(graph.nodes[cut.target])
         word, more = op.partition(",")[0], ", which has no gradient"
     line = cut.edge.get("source", "")
     if off := _switched_off(context, cut):

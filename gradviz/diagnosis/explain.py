@@ -5,16 +5,16 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gradviz.diagnosis.answers import Explanation, Explanations
 from gradviz.diagnosis.context import Context, Question
-from gradviz.diagnosis.failures import explain_error
-from gradviz.diagnosis.gradient import with_scales
+from gradviz.diagnosis.error_rules import explain_error
 from gradviz.diagnosis.registry import rules
 from gradviz.diagnosis.rule import first_answer
 from gradviz.diagnosis.subjects import Asked
 from gradviz.diagnosis.values import is_wrong
+from gradviz.diagnosis.verdict import Verdict
 from gradviz.graph import NodeKind
 from gradviz.graph.algorithms import ancestors, is_data
 from gradviz.story import recorded_in
@@ -69,7 +69,7 @@ def explain(
         found = Names.of(None, sys._getframe(1))
         if names is not None:
             found = Names([*Names.of(names, None), *found])
-        return answer(subjects, found, names, loss)
+    return answer(subjects, found, names, loss)
 
 
 def answer(
@@ -83,14 +83,20 @@ def answer(
         names: as for `explain`; the parameters of a module are asked about.
         loss: as for `explain`.
     """
-    asked = Asked.of(subjects, names, loss)
+    from gradviz.capture.autograd.tensors import quietly
+
+    with quietly():
+        return _answer_to(Asked.of(subjects, names, loss), found)
+
+
+def _answer_to(asked: Asked, found: Names) -> Explanation | Explanations:
     if asked.modules:
         from gradviz.capture.tensors.names import Names
 
         own = [named for module in asked.modules for named in Names.of(module, None)]
         found = Names([*own, *found])
     if asked.error is not None:
-        return explain_error(asked, found)
+        return _of_error(asked, found)
     if asked.recording is not None:
         return _of_recording(asked, found)
     from gradviz.diagnosis.reading import look
@@ -105,19 +111,37 @@ def answer(
     return told
 
 
+def _of_error(asked: Asked, found: Names) -> Explanation:
+    def why(tensor: Any) -> Explanation:
+        told = _answer_to(Asked(tensors=[tensor], recording=asked.recording), found)
+        assert isinstance(told, Explanation)
+        return told
+
+    return explain_error(asked, found, why)
+
+
 def _of_recording(asked: Asked, found: Names) -> Explanation | Explanations:
-    from gradviz.diagnosis.reading import context_of, questions_of, with_values
+    from gradviz.diagnosis.reading import (
+        context_at_end,
+        context_of,
+        look_at_live,
+        questions_of,
+        with_values,
+    )
 
     recorded_in(asked.recording)  # raises while there is no moment to explain
     context = context_of(asked.recording, asked.roots)
+    context = look_at_live(asked, context)
     questions = questions_of(asked, context, found)
+    if not asked.roots:
+        context = replace(context, later=context_at_end(asked.recording, context))
     if any(is_wrong(question.data.get("grad")) for question in questions):
         context = with_values(context, asked.recording, found)
     if asked.tensors and not asked.is_many:
         return _answers(questions, context, False)
     explanations = _answers(questions, context, True)
     assert isinstance(explanations, Explanations)
-    error = explain_error(asked, found) if asked.has_failed else None
+    error = _of_error(asked, found) if asked.has_failed else None
     return Explanations((error, *explanations)) if error is not None else explanations
 
 
@@ -125,8 +149,6 @@ def _answers(
     questions: Sequence[Question], context: Context, is_many: bool
 ) -> Explanation | Explanations:
     context, questions = context.with_unreachable(questions)
-    if is_many:
-        context = replace(context, scales=with_scales(context, questions))
     told = [explain_tensor(question, context) for question in questions]
     return Explanations(tuple(told)) if is_many else told[0]
 
@@ -135,4 +157,9 @@ def explain_tensor(question: Question, context: Context) -> Explanation:
     """Try the rules in order; the last one of each group always answers."""
     told = first_answer(rules(question.group), context, question)
     assert told is not None
+    if told.verdict is Verdict.NOT_CONNECTED and context.later is not None:
+        # It may be used by a result that no backward pass has started from.
+        later = first_answer(rules(question.group), context.later, question)
+        if later is not None and later.verdict in (Verdict.CUT, Verdict.NOT_RUN):
+            return later
     return told

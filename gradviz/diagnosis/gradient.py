@@ -11,19 +11,21 @@ from typing import Any
 from gradviz.diagnosis.context import Context, Question
 from gradviz.diagnosis.lines import mention
 from gradviz.diagnosis.rule import Evidence, Needs, Rule
+from gradviz.diagnosis.training import scale_of
 from gradviz.diagnosis.values import is_all_zero
 from gradviz.diagnosis.verdict import Verdict
 from gradviz.diagnosis.ways import word_of
 from gradviz.facts import BackwardDetails, EventKind, HookDetails, SourceLocation, StepDetails
-from gradviz.graph import GradGraph, NodeKind, TensorSummary
+from gradviz.graph import GradGraph, NodeData, NodeKind, TensorSummary
 from gradviz.story import Event
 from gradviz.wording import gradient_change_text
 
-__all__ = ["hook_on_tensor", "hooks_that_broke_it", "last_rules", "sparse", "with_scales"]
+__all__ = ["hook_on_tensor", "hooks_that_broke_it", "last_rules", "sparse"]
 
 _HOOKED = "BackwardHookFunction"  # stands before and behind a module that has full backward hooks
 _REMOVE = "if that is not meant, remove the hook: handle.remove()"
 _RATIO = 1e3
+_LARGE = 100.0  # a gradient below is not called exploding, however small the one at the root is
 
 
 def _locations(*events: Event) -> tuple[SourceLocation, ...]:
@@ -261,42 +263,55 @@ class _Owner:
     order: int
     norm: float
     name: str
-    questions: list[Question]
+    key: str
+    keys: list[str]
 
 
-def with_scales(context: Context, questions: Sequence[Question]) -> dict[str, Scale]:
-    """Compare gradients with those of the module next to the root, by the keys of parameters.
+def _scales(context: Context) -> dict[str, Scale]:
+    """How far gradients are from those of the modules next to the root, by the keys of leaves.
 
     A gradient counts as vanishing only when those of everything before it in the forward pass are
     as small: a bias before a normalisation, or the key bias of an attention, has a gradient near 0
     by design beside others of normal size. For the same reason the largest gradient of a module
-    stands for it.
+    stands for it, and the larger one of the last two modules is what is compared with.
     """
+    known: dict[str, Scale] | None = context.cache.get(_scales)
+    if known is not None:
+        return known
+    rows = sorted(_owners(context.graph), key=lambda owner: owner.order)
+    found: dict[str, Scale] = {}
+    nearest = rows[-2:] if len(rows) > 2 else rows[-1:]
+    largest_so_far, last = 0.0, max(nearest, key=lambda row: row.norm, default=None)
+    for row in rows:
+        if row is last or last is None:
+            break
+        largest_so_far = max(largest_so_far, row.norm)
+        is_small = largest_so_far * _RATIO < last.norm
+        is_large = row.norm > max(_RATIO * last.norm, _LARGE)
+        if is_small or is_large:
+            scale = Scale(is_large, last.name, last.key, _steepest(rows))
+            found.update(dict.fromkeys(row.keys, scale))
+    context.cache[_scales] = found
+    return found
+
+
+def _owners(graph: GradGraph) -> list[_Owner]:
+    """The leaves with a gradient, those of one module as one."""
     owners: dict[str, _Owner] = {}
-    for question in questions:
-        grad = question.data.get("grad")
+    for key in graph.leaves:
+        data: NodeData = graph.nodes[key]
+        grad = data.get("grad")
         if grad is None or not grad.norm or grad.nan or grad.inf:
             continue
-        if (order := _order(context.graph, question.key)) is None:
+        if (order := _order(graph, key)) is None:
             continue
-        name = question.name.rpartition(".")[0] or question.name
-        owner = owners.setdefault(name, _Owner(order, grad.norm, question.name, []))
+        name = data.get("name") or key
+        owner = owners.setdefault(name.rpartition(".")[0] or name, _Owner(order, 0.0, "", "", []))
         owner.order = min(owner.order, order)
         if grad.norm >= owner.norm:
-            owner.norm, owner.name = grad.norm, question.name
-        owner.questions.append(question)
-    rows = sorted(owners.values(), key=lambda owner: owner.order)
-    found: dict[str, Scale] = {}
-    largest_so_far = 0.0
-    for row in rows[:-1]:
-        largest_so_far = max(largest_so_far, row.norm)
-        is_small = largest_so_far * _RATIO < rows[-1].norm
-        is_large = row.norm > _RATIO * rows[-1].norm
-        if is_small or is_large:
-            last = max(rows[-1].questions, key=lambda q: q.name == rows[-1].name)
-            scale = Scale(is_large, last.name, last.key, _steepest(rows))
-            found.update({question.key: scale for question in row.questions})
-    return found
+            owner.norm, owner.name, owner.key = grad.norm, name, key
+        owner.keys.append(key)
+    return list(owners.values())
 
 
 def _steepest(rows: Sequence[_Owner]) -> tuple[str, str]:
@@ -325,7 +340,7 @@ def _order(graph: GradGraph, key: str) -> int | None:
 
 
 def _far(context: Context, question: Question, is_large: bool) -> Evidence | None:
-    scale: Scale | None = context.scales.get(question.key)
+    scale = _scales(context).get(question.key)
     if scale is None or scale.is_large is not is_large:
         return None
     words = {"ratio": f"{_RATIO:,.0f}", "last": scale.last, "between": " and ".join(scale.steepest)}
@@ -349,7 +364,10 @@ def _fine(context: Context, question: Question) -> Evidence | None:
         "norm": f", norm {grad.norm:.4g}" if grad is not None and grad.norm is not None else "",
         "since": f", from before it was changed at {mention(used[0].location)}" if used else "",
         "hooked": hooked,
+        "scaled": "",
     }
+    if context.is_recorded and (scale := scale_of(context, question)) not in (None, 1.0):
+        words["scaled"] = f", scaled by {scale:g} as GradScaler does, and not unscaled"
     return Evidence(words, locations=_locations(*used[:1]))
 
 
@@ -450,7 +468,7 @@ last_rules: tuple[Rule[Any, Any], ...] = (
         "a gradient without a fault that is known",
         Verdict.FINE,
         _fine,
-        "it has a gradient{norm}{since}{hooked}",
+        "it has a gradient{norm}{scaled}{since}{hooked}",
         docs="None of the rules above holds.",
     ),
 )

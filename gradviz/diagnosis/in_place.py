@@ -1,121 +1,250 @@
-"""A tensor that was saved for backward has been changed since: by what, and where."""
+"""Rules about a saved tensor that was changed in place before backward: by what, and where."""
 
 from __future__ import annotations
 
-import math
-import re
+import ast
+from typing import Any
 
-from gradviz.diagnosis.answers import Explanation
-from gradviz.diagnosis.lines import mention
+from gradviz.diagnosis.context import Context
+from gradviz.diagnosis.error_context import ErrorContext
+from gradviz.diagnosis.lines import locations_of, mention
 from gradviz.diagnosis.no_gradient import RECORD
-from gradviz.diagnosis.trouble import Trouble
+from gradviz.diagnosis.no_graph import is_of, source_of
+from gradviz.diagnosis.rule import Evidence, Needs, Rule
+from gradviz.diagnosis.syntax import expressions_at, statement_at
 from gradviz.diagnosis.verdict import Verdict
-from gradviz.story import EventKind
+from gradviz.facts import Problem, ProblemKind, StepDetails
+from gradviz.graph.operations import forward_word
+from gradviz.story import Event, EventKind
+from gradviz.torch_messages import MessageKind
 
-__all__ = ["explain_in_place"]
+__all__ = ["RULES"]
 
-_TOLD = re.compile(
-    r"needs (?P<quote>'?)(?P<name>.*)(?P=quote) as it was at version (?P<version>\d+)"
+_STEP = (
+    "call optimizer.step() after every backward() that needs the old parameters; detach what is "
+    "carried from step to step: hidden = hidden.detach()"
 )
-_CHANGE = re.compile(r"; (?P<word>.+?)(?: at (?P<line>\S+))? made it version (?P<after>\d+)")
-_MESSAGE = re.compile(
-    r"\[[\w.]+(?: \[(?P<shape>[\d, ]*)\])?\](?:, which is output \d+ of (?:\w+::)*(?P<node>\w+),)? "
-    r"is at version (?P<found>\d+); expected version (?P<wanted>\d+)"
-)
+_COPY = "change a copy: x = x.clone(); or make a new tensor: x = x + 1 instead of x += 1"
+_WRITTEN = "build a new tensor instead of writing into it: torch.cat, torch.stack, torch.where"
 
 
-def explain_in_place(trouble: Trouble, found: re.Match[str]) -> Explanation:
-    """Explain ``modified by an inplace operation``."""
-    key, problem = trouble.problem
-    told = _TOLD.search(problem)
-    if told is None:
-        return _from_message(trouble)
-    name = told["name"] if _fits(trouble, told["name"]) else "a tensor"
-    data = trouble.moment.graph.nodes[key]
-    line = data.get("source", "")
-    who = f"{data.get('op')}{f' at {mention(line)}' if line else ''} saved {name} for backward"
-    if change := _CHANGE.search(problem):
-        place = f" at {mention(change['line'])}" if change["line"] else ""
-        word = change["word"]
-        if word == "step":
-            word = "the optimizer's step"
-        reason = f"{who}, and {word}{place} changed it afterwards (version {told['version']} → "
-        reason += f"{change['after']})"
-        evidence = [change["line"] or "", key, line]
-        return trouble.answer(Verdict.CHANGED_IN_PLACE, reason, _fix(word), evidence, key)
-    names = re.split(r"[,\s]+", name)
+def _problem_of(error: ErrorContext) -> Problem | None:
+    problem = error.problem
+    is_it = problem is not None and problem.kind is ProblemKind.CHANGED_IN_PLACE
+    return problem if is_it and is_of(error, MessageKind.CHANGED_IN_PLACE) else None
+
+
+def _who(context: Context, problem: Problem) -> str:
+    """``"exp at train.py:3 saved 'y' for backward"``."""
+    name = problem.name and f"{problem.name!r}"
+    name = name or ("its result" if problem.is_result else "one of its inputs")
+    line = source_of(context, problem.node)
+    return f"{problem.op}{f' at {mention(line)}' if line else ''} saved {name} for backward"
+
+
+def _changed(context: Context, error: ErrorContext) -> Evidence | None:
+    problem = _problem_of(error)
+    if problem is None or not problem.changed_by:
+        return None
+    return _evidence(
+        context,
+        error,
+        problem,
+        by=_changer(problem),
+        where=f" at {mention(problem.location)}" if problem.location else "",
+        versions=f" (version {problem.wanted} → {problem.changed_to})",
+        fix=_fix(context, problem),
+    )
+
+
+def _changer(problem: Problem) -> str:
+    """What changed the tensor, as the user's line calls it."""
+    word = problem.changed_by
+    if word == "step":
+        return "the optimizer's step"
+    called = _called_at(problem)
+    if called is None or _is_named(called, word):
+        return word
+    name = called.func.attr if isinstance(called.func, ast.Attribute) else ast.unparse(called.func)
+    return f"{word} in {name}()" if name in _CHANGERS else word
+
+
+_CHANGERS = ("load_state_dict", "reset_parameters", "apply", "vector_to_parameters")
+
+
+def _called_at(problem: Problem) -> ast.Call | None:
+    """The call in the user's line that changed the tensor."""
+    found = expressions_at(problem.location, problem.changed_by)
+    return next((each for each in found if isinstance(each, ast.Call)), None)
+
+
+def _is_named(call: ast.Call, word: str) -> bool:
+    called = call.func
+    return word in (getattr(called, "attr", ""), getattr(called, "id", ""))
+
+
+def _changed_by_a_step(context: Context, error: ErrorContext) -> Evidence | None:
+    """The change was not seen, and an optimizer has changed that tensor."""
+    problem = _problem_of(error)
+    if problem is None or (step := _step_of(context, problem)) is None:
+        return None
+    where = f" at {mention(step.source)}" if step.source else ""
+    return _evidence(
+        context,
+        error,
+        problem,
+        step,
+        by="the optimizer's step",
+        where=where,
+        versions="",
+        fix=_STEP,
+    )
+
+
+def _step_of(context: Context, problem: Problem) -> Event | None:
     steps = [
         event
-        for event in trouble.moment.happened(EventKind.STEP)
-        if names[0] in re.split(r"[,\s]+", event.detail)
+        for event in context.happened(EventKind.STEP)
+        if isinstance(event.details, StepDetails) and problem.name in event.details.names
     ]
-    if steps:
-        where = steps[-1].source
-        reason = f"{who}, and the optimizer's step at {mention(where)} changed it afterwards"
-        fix = _fix("the optimizer's step")
-        return trouble.answer(Verdict.CHANGED_IN_PLACE, reason, fix, [where, key, line], key)
-    reason = f"{who}, and something that was not recorded changed it afterwards"
-    return trouble.answer(Verdict.CHANGED_IN_PLACE, reason, _fix(""), [key, line], key)
+    return steps[-1] if steps and problem.name else None
 
 
-def _fits(trouble: Trouble, name: str) -> bool:
-    """Whether a tensor of that name has as many elements as the message tells."""
-    found = _MESSAGE.search(trouble.message)
-    try:
-        shape = trouble.moment.graph.nodes[trouble.moment.graph.find(name)].get("shape")
-    except KeyError:
-        return True
-    return found is None or shape is None or math.prod(shape) == math.prod(_size(found))
+def _changed_by_the_unknown(context: Context, error: ErrorContext) -> Evidence | None:
+    problem = _problem_of(error)
+    return None if problem is None else _evidence(context, error, problem)
 
 
-def _is_of(grad_fn: str, node: str | None) -> bool:
-    """Whether a message means that node: ``Exp`` or ``ExpBackward0``, by the version of torch."""
-    return bool(node) and grad_fn.rstrip("0123456789") in (node, f"{node}Backward", str(node)[:-1])
+def _evidence(
+    context: Context,
+    error: ErrorContext,
+    problem: Problem,
+    step: Event | None = None,
+    **words: object,
+) -> Evidence:
+    location = step.location if step is not None else problem.location
+    lines = [location, *locations_of([source_of(context, problem.node)])]
+    key = problem.node
+    return error.evidence([key], lines, key, words={"who": _who(context, problem), **words})
 
 
-def _size(found: re.Match[str]) -> list[int]:
-    return [int(each) for each in (found["shape"] or "").split(",") if each.strip()]
-
-
-def _fix(word: str) -> str:
-    if word == "the optimizer's step":
-        return (
-            "call optimizer.step() after every backward() that needs the old parameters; what is "
-            "carried from step to step has to be cut off: hidden = hidden.detach()"
+def _fix(context: Context, problem: Problem) -> str:
+    if problem.changed_by == "step":
+        return _STEP
+    if _is_leaf(context, problem.name):
+        before = (
+            f"call backward() before {problem.location}"
+            if problem.location
+            else ("call backward() before that change")
         )
-    if word == "setitem_":
-        return "build a new tensor instead of writing into it: torch.cat, torch.stack, torch.where"
-    if word.endswith("_") and word.isidentifier():
-        return (
-            f"make a new tensor: {word.rstrip('_')} instead of {word}, x = x + 1 instead of x += 1"
-        )
-    return "change a copy of it: x = x.clone(); or make a new tensor: x = x + 1 instead of x += 1"
+        return f"{before}; or compute with a copy: {problem.name}.clone()"
+    if problem.changed_by == "setitem_":
+        return _WRITTEN
+    return _as_new_tensor(problem) or _COPY
 
 
-def _from_message(trouble: Trouble) -> Explanation:
-    """What the message and the graph tell when nothing was recorded."""
-    found = _MESSAGE.search(trouble.message)
-    if found is None:
-        reason = f"a tensor that was saved for backward has been changed in place{trouble.at}"
-        return trouble.answer(Verdict.CHANGED_IN_PLACE, reason, f"{_fix('')}; {RECORD}")
-    graph, what = trouble.moment.graph, "a tensor"
-    size = _size(found)
+def _is_leaf(context: Context, name: str) -> bool:
+    return bool(name) and name in (context.graph.nodes[k].get("name") for k in context.graph.leaves)
+
+
+def _as_new_tensor(problem: Problem) -> str:
+    """The user's line without its change in place; "" when that is not known."""
+    statement, word = statement_at(problem.location), problem.changed_by
+    if isinstance(statement, ast.AugAssign):
+        target = ast.unparse(statement.target)
+        value: ast.expr = ast.BinOp(ast.Name(target), statement.op, statement.value)
+        return f"make a new tensor: {target} = {ast.unparse(value)}"
+    if not word.endswith("_") or not word.isidentifier():
+        return ""
+    called = _called_at(problem)
+    if called is None:
+        return f"make a new tensor: {word[:-1]} instead of {word}"
+    others = [each for each in called.keywords if each.arg != "inplace"]
+    if not _is_named(called, word) and len(others) == len(called.keywords):
+        return f"make a new tensor: leave out inplace=True where {ast.unparse(called.func)} is made"
+    plain = ast.Call(_without_underscore(called.func), called.args, others)
+    text = ast.unparse(plain)
+    if isinstance(statement, ast.Expr) and isinstance(called.func, ast.Attribute):
+        text = f"{ast.unparse(called.func.value)} = {text}"
+    elif isinstance(statement, ast.Assign):
+        text = f"{ast.unparse(statement.targets[0])} = {text}"
+    return f"make a new tensor: {text}"
+
+
+def _without_underscore(called: ast.expr) -> ast.expr:
+    """``x.add`` of ``x.add_``."""
+    if isinstance(called, ast.Attribute) and called.attr.endswith("_"):
+        return ast.Attribute(called.value, called.attr[:-1])
+    if isinstance(called, ast.Name) and called.id.endswith("_"):
+        return ast.Name(called.id[:-1])
+    return called
+
+
+def _not_recorded(context: Context, error: ErrorContext) -> Evidence | None:
+    """What the message and the graph say when the change was not recorded."""
+    if not is_of(error, MessageKind.CHANGED_IN_PLACE):
+        return None
+    read, graph = error.read, context.graph
+    assert read is not None
     makers = [
         key
         for key, data in graph.nodes(data=True)
-        if _is_of(data.get("grad_fn", ""), found["node"]) and list(data.get("shape", ())) == size
+        if _is_of(data.get("grad_fn", ""), read.node) and data.get("shape") == read.shape
     ]
-    if found["node"]:
-        from gradviz.graph.operations import forward_word
-
-        what = f"the result of {forward_word(found['node'])}"
-    key = makers[0] if found["node"] and len(makers) == 1 else ""
+    key = makers[0] if read.node and len(makers) == 1 else ""
+    what = "a tensor"
+    if read.node:
+        what = f"the result of {forward_word(read.node)}"
     name = graph.nodes[key].get("name", "") if key else ""
-    times = int(found["found"]) - int(found["wanted"])
-    called = f"{what}, {name}," if name else what
-    reason = (
-        f"backward{trouble.at} needs {called} of shape {size} as it was, and it has been changed "
-        f"in place {times} time{'s' * (times != 1)} since (version {found['wanted']} → "
-        f"{found['found']}); where was not recorded"
+    times = read.found - read.wanted
+    return error.evidence(
+        [key],
+        culprit=key,
+        what=f"{what}, {name}," if name else what,
+        size=list(read.shape or ()),
+        times=f"{times} time{'s' * (times != 1)}",
     )
-    return trouble.answer(Verdict.CHANGED_IN_PLACE, reason, f"{_fix('')}; {RECORD}", [key], key)
+
+
+def _is_of(grad_fn: str, node: str) -> bool:
+    """Whether a message means that node: ``Exp`` or ``ExpBackward0``, by the version of torch."""
+    return bool(node) and grad_fn.rstrip("0123456789") in (node, f"{node}Backward", node[:-1])
+
+
+_NEEDS = Needs.RECORDING
+_CHANGED = Verdict.CHANGED_IN_PLACE
+RULES: tuple[Rule[Any, Any], ...] = (
+    Rule(
+        "a saved tensor was changed by a recorded operation",
+        _CHANGED,
+        _changed,
+        "{who}, and {by}{where} changed it afterwards{versions}",
+        "{fix}",
+        _NEEDS,
+    ),
+    Rule(
+        "a saved tensor was changed by an optimizer",
+        _CHANGED,
+        _changed_by_a_step,
+        "{who}, and {by}{where} changed it afterwards{versions}",
+        "{fix}",
+        _NEEDS,
+    ),
+    Rule(
+        "a saved tensor was changed by something that was not recorded",
+        _CHANGED,
+        _changed_by_the_unknown,
+        "{who}, and something that was not recorded changed it afterwards",
+        _COPY,
+        _NEEDS,
+    ),
+    Rule(
+        "a saved tensor was changed, and nothing was recorded",
+        _CHANGED,
+        _not_recorded,
+        "backward{at} needs {what} of shape {size} as it was, and it was changed in place {times} "
+        "since (version {wanted} → {found}); where was not recorded",
+        f"{_COPY}; {RECORD}",
+        Needs.ERROR,
+    ),
+)

@@ -1,4 +1,4 @@
-"""SourceLines of the user's program: where an error came from, and what is written there."""
+"""Lines of the user's program, with their code."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from gradviz.cells import files_of_cell
 from gradviz.facts import SourceLocation
 
-__all__ = ["code_of", "line_of", "locations_of", "mention"]
+__all__ = ["code_of", "locations_of", "mention"]
 
 
 def locations_of(sources: Iterable[str]) -> tuple[SourceLocation, ...]:
@@ -50,17 +50,3 @@ def code_of(source: str) -> str:
     if len(known) != 1 or not number.isdigit():
         return ""
     return _plain_code(linecache.getline(known[0], int(number)))
-
-
-def line_of(error: BaseException) -> str:
-    """The user's own line that led to an error; "" if there is none."""
-    from gradviz.recording.source_lines import CodeLocation, SourceLines, UserFiles
-
-    verdicts, place = UserFiles(), CodeLocation(None, 0)
-    trace = error.__traceback__
-    while trace is not None:
-        code = trace.tb_frame.f_code
-        if verdicts[code.co_filename]:
-            place = CodeLocation(code, trace.tb_lasti)
-        trace = trace.tb_next
-    return SourceLines().line(*place).source

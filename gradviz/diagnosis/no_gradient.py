@@ -17,12 +17,12 @@ from gradviz.diagnosis.cuts import (
 from gradviz.diagnosis.lines import locations_of, mention
 from gradviz.diagnosis.rule import Evidence, Needs, Rule
 from gradviz.diagnosis.verdict import Verdict
-from gradviz.facts import Action, BackwardDetails, EventKind
+from gradviz.facts import Action, BackwardDetails, EventKind, StepDetails
 from gradviz.graph import GradGraph, NodeData, NodeKind
 from gradviz.graph.algorithms import ancestors
 from gradviz.story import Event
 
-__all__ = ["RECORD", "connected_rules", "event_rules", "other_tensor_rules"]
+__all__ = ["RECORD", "call_of", "connected_rules", "event_rules", "other_tensor_rules"]
 
 RECORD = (
     "to know the cause, record the program: with gradviz.record() as run: ..., then "
@@ -44,7 +44,7 @@ def call_of(context: Context) -> str:
 
 def _cleared(context: Context, question: Question) -> Evidence | None:
     added = context.happened_to(question.key, EventKind.ACCUMULATE)
-    if not added:
+    if not added or question.data["kind"] is NodeKind.UNTRACKED:
         return None
     by = next(
         (
@@ -57,7 +57,23 @@ def _cleared(context: Context, question: Question) -> Evidence | None:
     where = ", by code that was not recorded"
     if by is not None:
         where = f" by {_clearing(by)} at {mention(by.location)}"
-    words = {"added": mention(added[-1].location), "where": where, "name": question.name}
+    words = {
+        "added": mention(added[-1].location),
+        "where": where,
+        "fix": f"read {question.name}.grad before that, or clear it at the start of the next step",
+    }
+    idle = [
+        event
+        for event in context.happened(EventKind.STEP)
+        if by is not None
+        and event.number > by.number
+        and isinstance(event.details, StepDetails)
+        and question.key in event.details.held
+        and question.key not in event.details.changed
+    ]
+    if idle:
+        words["where"] += f", so the step at {mention(idle[0].location)} had no gradient to use"
+        words["fix"] = "call zero_grad() before backward() or after step(), not between them"
     locations = (added[-1].location, *((by.location,) if by else ()))
     return Evidence(words, locations=locations)
 
@@ -100,7 +116,7 @@ event_rules: tuple[Rule[Any, Any], ...] = (
         Verdict.CLEARED,
         _cleared,
         "backward at {added} added to it, and it was cleared afterwards{where}",
-        "read {name}.grad before that, or clear it at the start of the next step",
+        "{fix}",
         Needs.RECORDING,
         (EventKind.ACCUMULATE,),
         "The last event that set .grad to None after the last pass that added to it.",

@@ -9,6 +9,7 @@ from gradviz.diagnosis.context import LEAVES, Context, Question
 from gradviz.diagnosis.lines import locations_of, mention
 from gradviz.diagnosis.no_gradient import RECORD
 from gradviz.diagnosis.rule import Evidence, Needs, Rule
+from gradviz.diagnosis.training import skipped_step
 from gradviz.diagnosis.values import Values, is_all_zero, number_of
 from gradviz.diagnosis.verdict import Verdict
 from gradviz.diagnosis.ways import leaf_behind, word_of
@@ -69,7 +70,7 @@ def _found(context: Context, question: Question) -> Evidence | None:
         "op": data.get("op"),
         "where": f", {mention(line)}" if line else "",
         "why": suspect.why,
-        "stayed": stayed,
+        "stayed": stayed + skipped_step(context, question),
         "fix": suspect.fix,
     }
     return Evidence(words, (suspect.key,), locations_of([line]), suspect.key)
@@ -264,7 +265,8 @@ def _unknown(context: Context, question: Question) -> Evidence | None:
         return None
     fix = "torch.autograd.set_detect_anomaly(True) names the operation"
     fix = fix if context.is_recorded else f"{fix}; {RECORD}"
-    return Evidence({"count": _count(question), "fix": fix})
+    words = {"count": _count(question), "fix": fix, "skipped": skipped_step(context, question)}
+    return Evidence(words)
 
 
 def _rules(verdict: Verdict) -> tuple[Rule[Any, Any], ...]:
@@ -293,7 +295,7 @@ def _rules(verdict: Verdict) -> tuple[Rule[Any, Any], ...]:
             f"{word}, cause not known",
             verdict,
             only(_unknown),
-            "{count}; which operation made them first is not known",
+            "{count}; which operation made them first is not known{skipped}",
             "{fix}",
         ),
     )

@@ -8,13 +8,15 @@ from typing import Any
 
 from gradviz.diagnosis.context import Context, Question
 from gradviz.diagnosis.cuts import FIX_OF_CAUSE, cut_words, fix_of_cut, lines_of
-from gradviz.diagnosis.lines import mention
-from gradviz.diagnosis.no_gradient import RECORD
+from gradviz.diagnosis.lines import locations_of, mention
+from gradviz.diagnosis.no_gradient import RECORD, call_of
 from gradviz.diagnosis.rule import Evidence, Needs, Rule
 from gradviz.diagnosis.verdict import Verdict
 from gradviz.diagnosis.ways import CutEdge, word_of
 from gradviz.facts import Action, EventKind, SourceLocation
-from gradviz.graph import Cause, NodeData, NodeKind
+from gradviz.graph import Cause, GradGraph, NodeData, NodeKind
+from gradviz.graph.algorithms import ancestors, is_data
+from gradviz.graph.operations import operation
 
 __all__ = ["not_connected_rules"]
 
@@ -103,28 +105,56 @@ def _became_numbers(context: Context, question: Question) -> Evidence | None:
 
 def _may_be_inside(context: Context, question: Question) -> Evidence | None:
     """Parameters used inside a Function or a reentrant checkpoint are not in the graph."""
-    if not _is_unreachable(context, question) or not context.opaque:
+    if not _is_unreachable(context, question) or not context.functions:
         return None
-    data = context.graph.nodes[context.opaque[0]]
-    line = data.get("source", "")
+    data = context.graph.nodes[context.functions[0]]
+    line, is_checkpoint = data.get("source", ""), data.get("op") == "checkpoint"
+    has_run = bool(context.passes or context.freed or context.with_grad)
+    more = ", and what is used there is not in the graph"
+    fix = "pass it to the Function as an input, and return its gradient from backward"
+    if is_checkpoint:
+        fix = "checkpoint(..., use_reentrant=False), which records what is used inside"
+        if not has_run:
+            fix = (
+                f"call {call_of(context)}: a parameter used there gets its gradient then; or {fix}"
+            )
+    elif has_run:
+        more = ", and backward of a Function returns gradients of its inputs only"
     words = {
         "root": context.root_names,
         "function": f"{word_of(data)} at {mention(line)}" if line else word_of(data),
+        "more": more,
+        "fix": fix,
     }
-    return Evidence(words, context.opaque[:1], lines_of_node(data), context.opaque[0])
+    key = context.functions[0]
+    return Evidence(words, (key,), locations_of([line]), key)
 
 
-def lines_of_node(data: NodeData) -> tuple[SourceLocation, ...]:
-    """The line of a node, if it is known."""
-    from gradviz.diagnosis.lines import locations_of
-
-    return locations_of([data.get("source", "")])
+def _inside_an_unrecorded_function(context: Context, question: Question) -> Evidence | None:
+    """A Function, or a reentrant checkpoint, none of whose inputs requires grad."""
+    if not _is_unreachable(context, question):
+        return None
+    applied = [
+        event
+        for event in context.happened(EventKind.OPERATION)
+        if event.word == "apply"
+        and event.location
+        and all(
+            context.graph.nodes[key]["kind"] is NodeKind.UNTRACKED
+            for key in event.nodes
+            if key in context.graph
+        )
+    ]
+    if not applied:
+        return None
+    words = {"root": context.root_names, "line": mention(applied[0].location)}
+    return Evidence(words, locations=tuple(event.location for event in applied[:3]))
 
 
 def _numbers_were_taken(context: Context, question: Question) -> Evidence | None:
     if not _is_unreachable(context, question):
         return None
-    locations = _numbers_taken(context)
+    locations = _numbers_taken(context, question)
     if not locations:
         return None
     words = {
@@ -136,8 +166,10 @@ def _numbers_were_taken(context: Context, question: Question) -> Evidence | None
     return Evidence(words, locations=tuple(locations))
 
 
-def _numbers_taken(context: Context) -> list[SourceLocation]:
-    """Lines before backward where tensors that no frame shows became numbers or arrays.
+def _numbers_taken(context: Context, question: Question) -> list[SourceLocation]:
+    """Lines before backward where tensors became numbers that may have come from a leaf.
+
+    Tensors of which a frame shows all that they were computed from did not.
 
     What is taken right after a backward pass, as by ``print(loss.item())``, was computed before it.
     """
@@ -152,11 +184,31 @@ def _numbers_taken(context: Context) -> list[SourceLocation]:
         event.location
         for event in context.happened(EventKind.CUT)
         if event.word in _VALUE_READS
-        and not any(key in context.graph for key in event.nodes)
+        and not any(_is_known_whole(context, key) for key in event.nodes)
         and event.location
         and (not passes or event.number < passes[-1])
         and not is_after_a_pass(event.number)
     ]
+
+
+def _is_known_whole(context: Context, key: str) -> bool:
+    """Whether the graph shows all that a node was computed from."""
+    graph = context.graph
+    if key not in graph:
+        return False
+    return all(
+        _misses_no_input(graph, each)
+        for each in ancestors(graph, [key], is_data)
+        if graph.nodes[each]["kind"] is NodeKind.OPERATION
+    )
+
+
+def _misses_no_input(graph: GradGraph, key: str) -> bool:
+    data: NodeData = graph.nodes[key]
+    numbers = {edge.get("input", 0) for _, edge in graph.inputs(key)}
+    wanted = len(operation(data.get("op", "")).saves[:2])
+    constants = data.get("untracked_inputs", 0) + ("other" in data.get("options", {}))
+    return len(numbers) + constants >= max(wanted, *(number + 1 for number in numbers), 0)
 
 
 def _not_used_as_far_as_seen(context: Context, question: Question) -> Evidence | None:
@@ -208,14 +260,24 @@ not_connected_rules: tuple[Rule[Any, Any], ...] = (
         docs="Its data went into item(), float() or numpy(), and no tensor goes on.",
     ),
     Rule(
-        "it may be used inside an opaque operation",
+        "it may be used inside a Function",
         Verdict.NOT_KNOWN,
         _may_be_inside,
-        "no recorded operation of {root} uses it; it may be used inside {function}, and what is "
-        "used there is not in the graph",
-        "call backward(): a parameter used there gets its gradient then",
-        docs="Parameters used inside an autograd.Function or a reentrant checkpoint get gradients, "
-        "and are no inputs of a node.",
+        "no recorded operation of {root} uses it; it may be used inside {function}{more}",
+        "{fix}",
+        docs="Parameters used inside an autograd.Function or a reentrant checkpoint are no inputs "
+        "of a node: that they are not used cannot be known from the graph.",
+    ),
+    Rule(
+        "it may be used inside a Function without inputs that require grad",
+        Verdict.CUT,
+        _inside_an_unrecorded_function,
+        "no recorded operation of {root} uses it; what is used inside the Function or reentrant "
+        "checkpoint at {line} gets no gradient, as no input of that requires grad",
+        "checkpoint(..., use_reentrant=False); or let an input require grad: x.requires_grad_()",
+        Needs.RECORDING,
+        (EventKind.OPERATION,),
+        "A call of Function.apply whose result does not require grad.",
     ),
     Rule(
         "numbers were taken out of tensors",

@@ -7,7 +7,7 @@ from dataclasses import replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-from gradviz.diagnosis.context import LEAVES, Context, Question
+from gradviz.diagnosis.context import LEAVES, Context, Flag, PlainContainer, Question
 from gradviz.diagnosis.subjects import Asked
 from gradviz.diagnosis.values import Values
 from gradviz.diagnosis.ways import CutEdge
@@ -20,7 +20,15 @@ if TYPE_CHECKING:
     from gradviz.capture.tensors.names import Names
     from gradviz.recording.api import Recording
 
-__all__ = ["context_of", "identity_of", "look", "names_of", "questions_of", "with_values"]
+__all__ = [
+    "context_at_end",
+    "context_of",
+    "identity_of",
+    "look",
+    "names_of",
+    "questions_of",
+    "with_values",
+]
 
 _OF_A_PASS = (
     FrameKind.FORWARD,
@@ -70,10 +78,35 @@ def look(asked: Asked, names: Names) -> tuple[Context, list[Question]]:
             key,
             graph.nodes[key],
             id(tensor) in asked.parameters or type(tensor).__name__ == "Parameter",
+            *_sets(asked, tensor),
         )
         for tensor, key in zip(asked.tensors, questions, strict=True)
     ]
     return Context(graph, tuple(dict.fromkeys(roots))), asked_questions
+
+
+def _sets(asked: Asked, tensor: Any) -> tuple[PlainContainer | None, Flag | None]:
+    """Where a model keeps a parameter, and what was set to freeze it."""
+    row, flag = asked.unregistered.get(id(tensor)), asked.flags.get(id(tensor))
+    return (
+        PlainContainer(row.container, row.kind, row.owner, row.of_modules) if row else None,
+        Flag(flag.attribute, flag.owner, flag.parameter) if flag else None,
+    )
+
+
+def look_at_live(asked: Asked, context: Context) -> Context:
+    """Look at the models and optimizers that are alive, for what they hold.
+
+    Returns:
+        The context, with the keys of what optimizers hold.
+    """
+    from gradviz.capture.tensors.training_sets import live
+
+    found, key_of = live(), asked.recording.key_of
+    if not asked.modules:
+        asked.look_at(found.modules)
+    held = (key_of(tensor) for each in found.optimizers for tensor in each.tensors)
+    return replace(context, held=frozenset(filter(None, held)))
 
 
 def names_of(names: Names) -> dict[int, str]:
@@ -149,16 +182,32 @@ def context_of(recording: Recording, roots: Sequence[Any] = ()) -> Context:
         kinds = () if passes else LEAVES
         keys = [key for key in graph.roots if graph.nodes[key]["kind"] not in kinds]
     kept = max((frame.graph for frame in frames), key=lambda each: each.saved_bytes, default=None)
-    ends = ancestors(graph, keys, is_data)
-    lost = {
+    before = _before(frames)
+    lost = _lost(recording, graph, keys)
+    return Context(graph, tuple(keys), events, frames, before, kept=kept, lost=lost)
+
+
+def context_at_end(recording: Recording, context: Context) -> Context | None:
+    """The context of the last frame; None when it shows no result beside those of the last pass."""
+    if not context.frames or (graph := context.frames[-1].graph) is context.graph:
+        return None
+    roots = [key for key in graph.roots if graph.nodes[key]["kind"] is NodeKind.RESULT]
+    new = [key for key in roots if key not in context.graph]
+    if not new:
+        return None
+    lost = _lost(recording, graph, new)
+    return replace(context, graph=graph, roots=tuple(new), lost=lost, cache={})
+
+
+def _lost(recording: Recording, graph: GradGraph, roots: Sequence[str]) -> dict[str, list[CutEdge]]:
+    ends = ancestors(graph, roots, is_data)
+    return {
         leaf: [
             CutEdge(each.target, each.target, {"cause": each.cause, "source": each.source})
             for each in cuts
         ]
         for leaf, cuts in recording._cut_off(graph, ends).items()
     }
-    before = _before(frames)
-    return Context(graph, tuple(keys), events, frames, before, kept=kept, lost=lost)
 
 
 def _with_roots(
@@ -200,7 +249,14 @@ def questions_of(asked: Asked, context: Context, names: Names) -> list[Question]
     )
     named = [_shown(key, shown[key]) if key in shown else next(others) for key in keys]
     known = set(keys)
-    return named + [_shown(key, data) for key, data in shown.items() if key not in known]
+    questions = named + [_shown(key, data) for key, data in shown.items() if key not in known]
+    rows = [*asked.unregistered.values(), *asked.flags.values()]
+    tensors = {key: row.tensor for row in rows if (key := asked.recording.key_of(row.tensor))}
+    for at, question in enumerate(questions):
+        if question.key in tensors:
+            unregistered, flag = _sets(asked, tensors[question.key])
+            questions[at] = replace(question, unregistered=unregistered, without_effect=flag)
+    return questions
 
 
 def _shown(key: str, data: NodeData) -> Question:
@@ -226,7 +282,15 @@ def _questions(
                 data[attribute] = context.graph.nodes[key][attribute]
         name = called.get(id(tensor)) or data.get("name") or "the tensor"
         is_parameter = id(tensor) in asked.parameters or type(tensor).__name__ == "Parameter"
-        questions.append(Question(name, key, data, is_parameter))
+        questions.append(
+            Question(
+                name,
+                key,
+                data,
+                is_parameter,
+                *_sets(asked, tensor),
+            )
+        )
     return questions
 
 

@@ -5,17 +5,20 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any
 
+from gradviz.diagnosis.error_rules import ERROR_RULES
 from gradviz.diagnosis.gradient import hook_on_tensor, hooks_that_broke_it, last_rules, sparse
 from gradviz.diagnosis.no_gradient import connected_rules, event_rules, other_tensor_rules
 from gradviz.diagnosis.non_finite import non_finite_rules
 from gradviz.diagnosis.not_connected import not_connected_rules
 from gradviz.diagnosis.rule import Rule
+from gradviz.diagnosis.training import first_training_rules, training_rules
 from gradviz.diagnosis.verdict import Group
 from gradviz.diagnosis.zeros import zero_rules
 
 __all__ = ["RULES", "describe", "rules"]
 
 RULES: tuple[Rule[Any, Any], ...] = (
+    *first_training_rules,
     *event_rules,
     *connected_rules,
     *not_connected_rules,
@@ -25,7 +28,9 @@ RULES: tuple[Rule[Any, Any], ...] = (
     hooks_that_broke_it,
     *non_finite_rules,
     *zero_rules,
+    *training_rules,
     *last_rules,
+    *ERROR_RULES,
 )
 
 
@@ -34,23 +39,21 @@ def rules(group: Group) -> tuple[Rule[Any, Any], ...]:
     """The rules of a group, in order.
 
     Args:
-        group: those about a missing gradient, a gradient, or an error.
+        group: of what is explained: a missing gradient, a gradient, or an error. The rules about
+            training belong to the first two.
     """
-    return tuple(rule for rule in RULES if rule.verdict.group is group)
+    groups = (group,) if group is Group.ERROR else (group, Group.TRAINING)
+    return tuple(rule for rule in RULES if rule.verdict.group in groups)
 
 
 def describe() -> str:
     """The list of rules as text: the order, the verdict, the name, and what each needs.
 
     Example:
-        >>> print(describe().splitlines()[1])
-          1. cleared                  the gradient was cleared after backward (a recording)
+        >>> print(describe().splitlines()[5])
+          6. cleared                    the gradient was cleared after backward (a recording)
     """
-    lines = []
-    for group in Group:
-        lines.append(f"{group.value}:")
-        lines += [
-            f"{number:3}. {rule.verdict.value:24} {rule.name} ({rule.needs.value})"
-            for number, rule in enumerate(rules(group), 1)
-        ]
-    return "\n".join(lines)
+    return "\n".join(
+        f"{number:3}. {rule.verdict.value:26} {rule.name} ({rule.needs.value})"
+        for number, rule in enumerate(RULES, 1)
+    )

@@ -16,10 +16,10 @@ from gradviz.diagnosis.context import Context
 from gradviz.diagnosis.verdict import Group, Verdict
 from gradviz.facts import EventKind, SourceLocation
 
-__all__ = ["Evidence", "Needs", "Rule", "Subject", "explanation_of", "first_answer"]
+__all__ = ["Evidence", "Needs", "Rule", "RuleSubject", "explanation_of", "first_answer"]
 
 
-class Subject(Protocol):
+class RuleSubject(Protocol):
     """What is to be explained: a tensor (`Question`) or an error."""
 
     @property
@@ -63,7 +63,7 @@ class Evidence:
     culprit: str = ""
 
 
-S = TypeVar("S", bound=Subject)
+S = TypeVar("S", bound=RuleSubject)
 E = TypeVar("E", bound=Evidence)
 Sentence = str | Callable[[E], str]
 
@@ -92,17 +92,15 @@ class Rule(Generic[S, E]):
     events: tuple[EventKind, ...] = ()
     docs: str = ""
 
-    def is_applicable(self, context: Context, subject: Subject) -> bool:
+    def is_applicable(self, context: Context, subject: RuleSubject) -> bool:
         """Whether the rule is to be tried: all that it needs is there."""
-        if self.verdict.group is not subject.group:
-            return False
         if self.needs is Needs.RECORDING and not context.is_recorded:
             return False
         return not self.events or any(context.happened(kind) for kind in self.events)
 
 
 def first_answer(
-    rules: Iterable[Rule[Any, Any]], context: Context, subject: Subject
+    rules: Iterable[Rule[Any, Any]], context: Context, subject: RuleSubject
 ) -> Explanation | None:
     """Try rules in order until one answers; None if none does."""
     for rule in rules:
@@ -114,7 +112,7 @@ def first_answer(
 
 
 def explanation_of(
-    rule: Rule[Any, Any], evidence: Evidence, context: Context, subject: Subject
+    rule: Rule[Any, Any], evidence: Evidence, context: Context, subject: RuleSubject
 ) -> Explanation:
     """Put what a rule found into words."""
     nodes = [key for key in (subject.key, *evidence.nodes) if key in context.graph]

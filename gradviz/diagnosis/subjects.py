@@ -28,6 +28,9 @@ class Asked:
         error: the exception.
         modules: those whose parameters they are.
         is_many: whether several answers are wanted, even when there is one tensor.
+        unregistered: by the ids of parameters that a module keeps in a plain container, and that
+            it therefore does not list: the `Unregistered`.
+        flags: by the ids of parameters that were to be frozen: the `IneffectiveFlag`.
     """
 
     tensors: list[Any] = field(default_factory=list)
@@ -37,6 +40,8 @@ class Asked:
     error: BaseException | None = None
     modules: list[Any] = field(default_factory=list)
     is_many: bool = False
+    unregistered: dict[int, Any] = field(default_factory=dict)
+    flags: dict[int, Any] = field(default_factory=dict)
 
     @staticmethod
     def of(subjects: Sequence[object], names: object = None, loss: object = None) -> Asked:
@@ -100,7 +105,21 @@ class Asked:
         self.modules.append(module)
         self.tensors += parameters
         self.parameters |= set(map(id, parameters))
+        self.look_at((module,))
+        kept = [each.tensor for each in self.unregistered.values()]
+        self.tensors += [each for each in kept if id(each) not in self.parameters]
+        self.parameters |= set(self.unregistered)
         self.is_many = True
+
+    def look_at(self, modules: Sequence[Any]) -> None:
+        """Find parameters in plain containers of modules, and attributes without effect."""
+        from gradviz.capture.tensors.training_sets import ineffective_flags, unregistered
+
+        for module in modules:
+            for row in unregistered(module):
+                self.unregistered.setdefault(id(row.tensor), row)
+        for flag in ineffective_flags(modules):
+            self.flags.setdefault(id(flag.tensor), flag)
 
     @property
     def has_failed(self) -> bool:

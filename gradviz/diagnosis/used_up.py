@@ -1,102 +1,411 @@
-"""Backward came to a part of the graph that an earlier backward pass has freed."""
+"""Rules about a backward pass that reached operations whose saved tensors were freed before."""
 
 from __future__ import annotations
 
-import re
+import ast
+from bisect import bisect_left
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
-from gradviz.diagnosis.answers import Explanation
+from gradviz.diagnosis.context import Context
+from gradviz.diagnosis.error_context import ErrorContext
 from gradviz.diagnosis.lines import mention
-from gradviz.diagnosis.trouble import Trouble
+from gradviz.diagnosis.rule import Evidence, Needs, Rule
+from gradviz.diagnosis.syntax import assignments_to, expressions_at, operands, stored
 from gradviz.diagnosis.verdict import Verdict
+from gradviz.facts import FrameKind, SourceLocation
 from gradviz.graph import Buffers
-from gradviz.story import EventKind
+from gradviz.graph.algorithms import ancestors
+from gradviz.story import Event, EventKind
+from gradviz.torch_messages import MessageKind
 
-__all__ = ["explain_used_up"]
+__all__ = ["RULES"]
 
-_RETAIN = "if it is to run twice, the first time with backward(retain_graph=True)"
-_SUM = "run it once, on the sum of the losses: (loss_a + loss_b).backward()"
-
-
-def explain_used_up(trouble: Trouble, found: re.Match[str]) -> Explanation:
-    """Explain ``Trying to backward through the graph a second time``."""
-    if trouble.moment.is_recorded:
-        return _from_recording(trouble)
-    graph = trouble.moment.graph
-    freed = [
-        key
-        for key in trouble.moment.behind_roots
-        if graph.nodes[key].get("buffers") is Buffers.FREED
-    ]
-    evidence = sorted(freed, key=lambda key: -graph.nodes[key].get("sequence_nr", 0))[:1]
-    reason = f"backward{trouble.at} came to what an earlier backward pass has freed"
-    fix = (
-        f"{_RETAIN}; if a tensor is carried from one step to the next, cut it off before it is "
-        f"used again: hidden = hidden.detach(); if two losses share a part, {_SUM}"
-    )
-    return trouble.answer(Verdict.USED_UP, reason, fix, evidence, evidence[0] if evidence else "")
+_MADE = (EventKind.OPERATION, EventKind.IN_PLACE)
+_LISTS = ("stack", "cat", "concat", "hstack", "vstack", "dstack")
+_RECURRENT = ("lstm", "gru", "rnn_tanh", "rnn_relu")
+_RETAIN = "to run it twice, call the first one with backward(retain_graph=True)"
+_SUM = "run backward once, on the sum of the losses: (loss_a + loss_b).backward()"
 
 
-def _from_recording(trouble: Trouble) -> Explanation:
-    graph, (key, problem) = trouble.moment.graph, trouble.problem
-    passes = trouble.moment.happened(EventKind.BACKWARD)
-    # The pass that failed is an event as well: the one before it is that which freed.
-    earlier = passes[-2] if passes[1:] else None
-    line = earlier.source if earlier else ""
-    if "freed by backward at" in problem:
-        line = problem.rpartition(" ")[2]
-    again = f"backward{trouble.at} came to what {_who(line)} has freed"
-    evidence = [key, line]
-    if earlier is None:
-        return trouble.answer(Verdict.USED_UP, again, _RETAIN, evidence, key)
-    carried = _carried(trouble, earlier.number)
-    if carried:
-        data = graph.nodes[carried[0]]
-        name, made_at = data.get("name", ""), data.get("source", "")
-        where = f" (made at {mention(made_at)})" if made_at else ""
-        called = name or f"the result of {data.get('op')}"
-        reason = f"{again}: {called}{where} was carried over from before that pass"
-        short = name if name.isidentifier() else "hidden"
-        fix = f"cut it off once a step is done: {short} = {short}.detach()"
-        return trouble.answer(Verdict.USED_UP, reason, fix, [*evidence, made_at], carried[0])
-    before = trouble.moment.before
-    if before is not None and not set(before.roots) & set(trouble.moment.roots):
-        reason = f"{again}: two results share that part of the graph"
-        return trouble.answer(Verdict.USED_UP, reason, f"{_SUM}; {_RETAIN}", evidence, key)
-    return trouble.answer(Verdict.USED_UP, again, _RETAIN, evidence, key)
-
-
-def _carried(trouble: Trouble, passed: int) -> list[str]:
-    """Operations from before a backward pass whose results went into some from after it.
+@dataclass(frozen=True)
+class Carried:
+    """A tensor that was computed before a backward pass and used again after it.
 
     Args:
-        trouble: the error.
-        passed: the number of the event of that pass.
+        key: the operation that made it.
+        made: the event of that operation, if it was recorded.
+        used: the event of the operation that used it again.
+        code: the user's expression for it where it is used again: ``"self.mean"``; "" if unknown.
+        is_list: whether that expression is a list of tensors.
+        is_renewed: whether the line that made it has run again since that pass.
     """
-    graph = trouble.moment.graph
-    order = {
-        key: data["sequence_nr"] for key, data in graph.nodes(data=True) if "sequence_nr" in data
-    }
-    # An event names the last node that its operation made.
-    known = [
-        (order[event.node], event.number)
-        for event in trouble.moment.events or ()
-        if event.node in order and event.kind in (EventKind.OPERATION, EventKind.IN_PLACE)
-    ]
-    # What it made besides, such as the output of an RNN beside its state, may be gone: then the
-    # frame after that pass still shows the operations from before it.
-    before = trouble.moment.before
-    shown = [created for key, created in order.items() if before is not None and key in before]
-    told = [created for created, number in known if number < passed]
-    old = max((*told, *shown), default=-1)
-    if not any(number > passed for _, number in known):
-        return []
-    on_the_way = trouble.moment.behind_roots
-    return [
-        one
+
+    key: str
+    made: Event | None
+    used: Event | None
+    code: str
+    is_list: bool
+    is_renewed: bool
+
+
+class _Order:
+    """Which operation made which node, and when, as far as frames and events show it.
+
+    Args:
+        context: the moment.
+        error: the error.
+        passed: number of the event of the backward pass that freed the saved tensors.
+    """
+
+    def __init__(self, context: Context, error: ErrorContext, passed: int) -> None:
+        self._context, self._passed = context, passed
+        graphs = [context.graph, *(frame.graph for frame in context.frames)]
+        self.created: dict[str, int] = {}
+        for graph in graphs:
+            for key, data in graph.nodes(data=True):
+                if "sequence_nr" in data:
+                    self.created.setdefault(key, data["sequence_nr"])
+        # An event names the last node that its operation made.
+        made = [
+            (max(self.created[key] for key in event.nodes if key in self.created), event)
+            for event in context.events or ()
+            if event.kind in _MADE and any(key in self.created for key in event.nodes)
+        ]
+        made.sort(key=lambda pair: (pair[0], pair[1].number))
+        self._numbers = [number for number, _ in made]
+        self._events = [event for _, event in made]
+        # A frame after that pass shows what had been computed before it, and nothing newer.
+        shown = [
+            self.created[key]
+            for frame in context.frames
+            if frame.kind is FrameKind.AFTER_BACKWARD and frame.follows >= passed
+            for key in frame.graph
+            if key in self.created and self._is_first_after(frame.follows)
+        ]
+        told = [number for number, event in made if event.number < passed]
+        self.border = max((*told, *shown), default=-1)
+
+    def _is_first_after(self, number: int) -> bool:
+        """Whether no operation ran between that pass and an event."""
+        return not any(
+            self._passed < event.number <= number
+            for kind in _MADE
+            for event in self._context.happened(kind)
+        )
+
+    def event_of(self, key: str) -> Event | None:
+        """The operation that made a node."""
+        at = bisect_left(self._numbers, self.created.get(key, -1))
+        return self._events[at] if key in self.created and at < len(self._events) else None
+
+    @cached_property
+    def is_used_after(self) -> bool:
+        """Whether anything was computed after that pass."""
+        return any(event.number > self._passed for event in self._events)
+
+
+def _carried(context: Context, error: ErrorContext, passed: Event) -> Carried | None:
+    """What was computed before a backward pass and used again after it, next to the failure."""
+    order = _Order(context, error, passed.number)
+    if not order.is_used_after:
+        return None
+    created, graph = order.created, context.graph
+    edges = [
+        (one, other)
         for one, other in graph.edges()
-        if one in on_the_way and order.get(one, old + 1) <= old < order.get(other, -1)
+        if one in context.behind_roots
+        and created.get(one, order.border + 1) <= order.border < created.get(other, -1)
     ]
+    failed = error.problem.node if error.problem is not None else ""
+    fitting = [edge for edge in edges if failed in ancestors(graph, [edge[0]])]
+    if not (fitting or edges):
+        return None
+    key, user = max(fitting or edges, key=lambda edge: (created[edge[0]], -created[edge[1]]))
+    made, used = order.event_of(key), order.event_of(user)
+    known = _fresh(context, passed, used) if used is not None else set()
+    code, is_list = _expression(made, used, known)
+    return Carried(key, made, used, code, is_list, _is_renewed(context, made, passed))
 
 
-def _who(line: str) -> str:
-    return f"backward at {mention(line)}" if line else "an earlier backward pass"
+def _is_renewed(context: Context, made: Event | None, passed: Event) -> bool:
+    if made is None or not made.location:
+        return False
+    return any(
+        event.number > passed.number and event.location == made.location
+        for kind in _MADE
+        for event in context.happened(kind)
+    )
+
+
+def _expression(made: Event | None, used: Event | None, known: set[str]) -> tuple[str, bool]:
+    """What the user's code calls a carried tensor where it uses it again, and whether in a list.
+
+    Args:
+        made: the operation that made the tensor.
+        used: the operation that uses it again.
+        known: names of other tensors.
+    """
+    name = made.name if made is not None else ""
+    texts: dict[str, bool] = {}
+    for expression in expressions_at(used.location, used.word) if used is not None else ():
+        for each in operands(expression):
+            texts |= _stored_in(each, used is not None and used.word in _LISTS)
+    texts = {text: is_list for text, is_list in texts.items() if text not in known}
+    if name in texts:
+        return name, texts[name]
+    if len(texts) == 1:
+        return next(iter(texts.items()))
+    return (name if _is_code(name) else ""), False
+
+
+def _stored_in(operand: ast.expr, takes_list: bool) -> dict[str, bool]:
+    """The variables that an operand reads, by their code, and whether each is a list of tensors."""
+    if isinstance(operand, ast.List) or (takes_list and isinstance(operand, ast.Tuple)):
+        found: dict[str, bool] = {}
+        for each in operand.elts:
+            found |= _stored_in(each, False)
+        return found
+    if isinstance(operand, ast.Starred):
+        return {ast.unparse(operand.value): True} if stored(operand.value) else {}
+    return {ast.unparse(operand): takes_list} if stored(operand) else {}
+
+
+def _fresh(context: Context, passed: Event, used: Event) -> set[str]:
+    """Names of leaves, of modules, and of what was computed after the pass and before its use."""
+    leaves = {context.graph.nodes[key].get("name", "") for key in context.graph.leaves}
+    made = {
+        event.name
+        for kind in _MADE
+        for event in context.happened(kind)
+        if passed.number < event.number < used.number
+    }
+    return {*leaves, *made, "torch", "F", "self"}
+
+
+def _is_code(name: str) -> bool:
+    """Whether a name is an expression that can stand on the left of an assignment."""
+    try:
+        tree = ast.parse(name, mode="eval")
+    except (SyntaxError, ValueError):
+        return False
+    return stored(tree.body)
+
+
+# The sentences.
+
+
+def _detached(carried: Carried) -> str:
+    """An assignment that detaches a carried tensor."""
+    code = carried.code
+    node = ast.parse(code, mode="eval").body
+    if isinstance(node, (ast.Tuple, ast.List)):
+        names = [ast.unparse(each) for each in node.elts]
+        return f"{', '.join(names)} = {', '.join(f'{name}.detach()' for name in names)}"
+    if carried.is_list:
+        return f"{code} = [each.detach() for each in {code}]"
+    if carried.used is not None and carried.used.word == "lstm":
+        return f"{code} = tuple(each.detach() for each in {code})"
+    return f"{code} = {code}.detach()"
+
+
+def _called(carried: Carried, context: Context) -> str:
+    """``"self.mean, computed at net.py:8 (self.mean = ...),"``."""
+    name = carried.code
+    made, word = carried.made, ""
+    if made is not None:
+        is_state = made.word in _RECURRENT
+        word = f"the hidden state of {made.word}" if is_state else f"the result of {made.word}"
+    else:
+        word = f"the result of {context.graph.nodes[carried.key].get('op', 'an operation')}"
+    if name and made is not None and made.word in _RECURRENT:
+        name = f"{name}, {word}"
+    where = f", computed at {mention(made.source)}," if made is not None and made.source else ""
+    inside = " holds a tensor," if carried.is_list else ""
+    if carried.is_list:
+        return f"a tensor in {name}{where}"
+    return f"{name or word}{where}{inside}"
+
+
+def _passes(context: Context) -> tuple[Event, Event] | None:
+    """The backward pass before the one that failed, and that one."""
+    passes = context.happened(EventKind.BACKWARD)
+    return (passes[-2], passes[-1]) if passes[1:] else None
+
+
+def _freeing(context: Context, error: ErrorContext) -> Event | None:
+    """The backward pass that freed the saved tensors, as far as it is known."""
+    passes = context.happened(EventKind.BACKWARD)[:-1]
+    location = error.problem.location if error.problem is not None else SourceLocation()
+    there = [event for event in passes if location and event.location == location]
+    found = there or list(passes)
+    return found[-1] if found else None
+
+
+def _who(event: Event | None, error: ErrorContext) -> str:
+    location = error.problem.location if error.problem is not None else SourceLocation()
+    location = location or (event.location if event is not None else SourceLocation())
+    return f"backward at {mention(str(location))}" if location else "an earlier backward pass"
+
+
+def _is_freed(error: ErrorContext) -> bool:
+    return error.read is not None and error.read.kind is MessageKind.FREED
+
+
+def _evidence(
+    context: Context, error: ErrorContext, carried: Carried | None, **words: object
+) -> Evidence:
+    freeing = _freeing(context, error)
+    key = error.problem.node if error.problem is not None else ""
+    locations = [freeing.location] if freeing is not None else []
+    if error.problem is not None and error.problem.location:
+        locations = [error.problem.location]
+    nodes, culprit = [key], key
+    if carried is not None:
+        made = [carried.made.location] if carried.made is not None else []
+        used = [carried.used.location] if carried.used is not None else []
+        locations = [*made, *used, *locations]
+        nodes, culprit = [carried.key, key], carried.key
+        words["what"] = _called(carried, context)
+        words["again"] = f" at {mention(carried.used.source)}" if carried.used else ""
+    return error.evidence(nodes, locations, culprit, words={"who": _who(freeing, error), **words})
+
+
+def _from_step_to_step(context: Context, error: ErrorContext) -> Evidence | None:
+    """A state that each step computes from that of the step before."""
+    if not _is_freed(error) or (freeing := _freeing(context, error)) is None:
+        return None
+    carried = _carried(context, error, freeing)
+    if carried is None or not carried.is_renewed:
+        return None
+    kept = _kept_as(carried)
+    if not carried.code:
+        fix = "detach it before it is used again: hidden = hidden.detach()"
+    elif carried.is_list:
+        fix = f"detach what it holds after each backward pass: {_detached(carried)}"
+    elif carried.used is not None and carried.used.source:
+        fix = f"detach it before {carried.used.source}: {_detached(carried)}"
+    else:
+        fix = f"detach it before it is used again: {_detached(carried)}"
+    return _evidence(context, error, carried, kept=kept, fix=fix)
+
+
+def _kept_as(carried: Carried) -> str:
+    """Where a tensor with another name was assigned to the carried expression, or put into it."""
+    if carried.made is None or not carried.code or carried.made.name in ("", carried.code):
+        return ""
+    lines = [
+        line
+        for line, value in assignments_to(carried.made.location, carried.code)
+        if isinstance(value, ast.Name) and value.id == carried.made.name
+    ]
+    if len(lines) != 1:
+        return ""
+    location = SourceLocation(carried.made.location.file, lines[0])
+    return f", kept {'in' if carried.is_list else 'as'} {carried.code} at {mention(location)},"
+
+
+def _computed_once(context: Context, error: ErrorContext) -> Evidence | None:
+    """Work that was done once, before a loop of backward passes."""
+    if not _is_freed(error) or (freeing := _freeing(context, error)) is None:
+        return None
+    failing = context.happened(EventKind.BACKWARD)[-1]
+    carried = _carried(context, error, freeing)
+    if carried is None or freeing.location != failing.location:
+        return None
+    return _evidence(context, error, carried)
+
+
+def _shared(context: Context, error: ErrorContext) -> Evidence | None:
+    """Two results that were computed from one tensor, each with its own backward pass."""
+    if not _is_freed(error) or (freeing := _freeing(context, error)) is None:
+        return None
+    before = context.before
+    carried = _carried(context, error, freeing)
+    if carried is not None:
+        return _evidence(context, error, carried)
+    if before is None or set(before.roots) & set(context.roots):
+        return None
+    return _evidence(context, error, None, what="", again="")
+
+
+def _same_root(context: Context, error: ErrorContext) -> Evidence | None:
+    """The same backward pass twice, of what one forward pass computed."""
+    if not _is_freed(error) or not context.is_recorded:
+        return None
+    freeing = _freeing(context, error)
+    fix = _RETAIN
+    if (
+        freeing is not None
+        and freeing.location == context.happened(EventKind.BACKWARD)[-1].location
+    ):
+        fix = "compute the loss again before each backward(); or, when no optimizer step lies "
+        fix += f"between, {_RETAIN}"
+    return _evidence(context, error, None, fix=fix)
+
+
+def _not_recorded(context: Context, error: ErrorContext) -> Evidence | None:
+    if not _is_freed(error):
+        return None
+    graph = context.graph
+    freed = [
+        key for key in context.behind_roots if graph.nodes[key].get("buffers") is Buffers.FREED
+    ]
+    nodes = sorted(freed, key=lambda key: -graph.nodes[key].get("sequence_nr", 0))[:1]
+    return error.evidence(nodes, culprit=nodes[0] if nodes else "")
+
+
+_FREED = "backward{at} reached operations whose saved tensors {who} freed"
+RULES: tuple[Rule[Any, Any], ...] = (
+    Rule(
+        "a state is carried from step to step",
+        Verdict.USED_UP,
+        _from_step_to_step,
+        _FREED + ": {what} is carried over from before that pass{kept} and used again{again}",
+        "{fix}",
+        Needs.RECORDING,
+    ),
+    Rule(
+        "work that was done once is used in every step",
+        Verdict.USED_UP,
+        _computed_once,
+        _FREED + ": {what} was computed once, before that pass, and is used again{again}",
+        "compute it inside the loop, again in every step; or, if no gradient is to flow into it, "
+        "detach it where it is computed",
+        Needs.RECORDING,
+    ),
+    Rule(
+        "two results share a part of the graph",
+        Verdict.USED_UP,
+        _shared,
+        lambda found: _sentence_of_shared(found),
+        f"{_SUM}; or call the first one with backward(retain_graph=True)",
+        Needs.RECORDING,
+    ),
+    Rule(
+        "backward ran twice from one result",
+        Verdict.USED_UP,
+        _same_root,
+        _FREED,
+        "{fix}",
+        Needs.RECORDING,
+    ),
+    Rule(
+        "an earlier backward pass was not recorded",
+        Verdict.USED_UP,
+        _not_recorded,
+        "backward{at} reached operations whose saved tensors an earlier backward pass freed",
+        f"{_RETAIN}; if a tensor is carried from one step to the next, detach it before it is used "
+        f"again: hidden = hidden.detach(); if two losses share a part, {_SUM}",
+        Needs.ERROR,
+    ),
+)
+
+
+def _sentence_of_shared(found: Evidence) -> str:
+    words = found.words
+    start = _FREED.format(**words)
+    if words["what"]:
+        return f"{start}: {words['what']} was used for that pass and is used again{words['again']}"
+    return f"{start}: two results share that part of the graph"

@@ -14,6 +14,8 @@ class Group(str, Enum):
     """The ``.grad`` is None."""
     GRADIENT = "gradient"
     """The ``.grad`` is a tensor."""
+    TRAINING = "training"
+    """How a tensor is trained, whether or not it has a gradient."""
     ERROR = "error"
     """An exception."""
 
@@ -79,6 +81,17 @@ class Verdict(str, Enum):
     FINE = "fine", Group.GRADIENT
     """A gradient as it should be."""
 
+    NOT_TRAINED = "left out of the optimizer", Group.TRAINING
+    """It has a gradient, and no optimizer that stepped holds it."""
+    NOT_REGISTERED = "not registered", Group.TRAINING
+    """A parameter that the model uses, and does not list among its parameters."""
+    MOVED = "frozen but updated", Group.TRAINING
+    """``requires_grad`` is False, and an optimizer still changes it."""
+    WITHOUT_EFFECT = "attribute without effect", Group.TRAINING
+    """An attribute like ``requires_grad`` was set that nothing reads."""
+    CLIPPED_SCALED = "clipped while scaled", Group.TRAINING
+    """Its gradient was clipped before ``GradScaler`` unscaled it."""
+
     NO_GRAPH = "nothing to differentiate", Group.ERROR
     """An error: a gradient was asked for from, or of, a tensor that does not require grad."""
     USED_UP = "backward a second time", Group.ERROR
@@ -117,6 +130,8 @@ class Verdict(str, Enum):
     """An error: an operation that cannot be differentiated, or not once more."""
     CHECKPOINT = "checkpoint", Group.ERROR
     """An error: a checkpoint that cannot be computed again as it was, or not in this way."""
+    DISTRIBUTED = "distributed", Group.ERROR
+    """An error: several processes, or ``DistributedDataParallel``, do not fit together."""
     OTHER_ERROR = "another error", Group.ERROR
     """An error that has to do with none of the above."""
 
@@ -128,7 +143,8 @@ class Verdict(str, Enum):
             >>> Verdict.CUT.state, Verdict.ZERO.state, Verdict.NOT_SCALAR.state
             ('no gradient', 'zero', 'error')
         """
-        return str(self.value) if self.group is Group.GRADIENT else self.group.value
+        is_its_own = self.group in (Group.GRADIENT, Group.TRAINING)
+        return str(self.value if is_its_own else self.group.value)
 
     @property
     def anchor(self) -> str:

@@ -1,159 +1,268 @@
-"""Gradients that do not fit: given to backward, assigned to ``.grad``, or returned by a hook."""
+"""Rules about gradients that do not fit: given to backward, or returned by a hook or a Function."""
 
 from __future__ import annotations
 
-import re
+import ast
+from typing import Any
 
-from gradviz.diagnosis.answers import Explanation
-from gradviz.diagnosis.held import calls_of
-from gradviz.diagnosis.lines import code_of, mention
-from gradviz.diagnosis.trouble import Trouble
+from gradviz.diagnosis.context import Context
+from gradviz.diagnosis.error_context import ErrorContext
+from gradviz.diagnosis.lines import locations_of, mention
+from gradviz.diagnosis.no_graph import is_of, node_of, source_of, with_article
+from gradviz.diagnosis.rule import Evidence, Needs, Rule
+from gradviz.diagnosis.syntax import statement_at
+from gradviz.diagnosis.traceback_locals import calls_of, function_of
 from gradviz.diagnosis.verdict import Verdict
+from gradviz.facts import Action, HookDetails
 from gradviz.story import Event, EventKind
+from gradviz.torch_messages import MessageKind as Kind
 
-__all__ = [
-    "explain_assigned",
-    "explain_given",
-    "explain_hook_result",
-    "explain_module_hook",
-    "explain_number_given",
-]
+__all__ = ["RULES"]
 
 
-def explain_given(trouble: Trouble, found: re.Match[str]) -> Explanation:
-    """The gradient that backward or ``torch.autograd.grad`` was given does not fit the result."""
-    graph, roots = trouble.moment.graph, trouble.moment.roots
-    key = roots[0] if len(roots) == 1 else ""
-    name = (graph.nodes[key].get("name") if key else "") or "the result"
-    groups = found.groupdict()
-    got, wanted = _plain(groups.get("got")), _plain(groups.get("wanted"))
-    asked = _asked(trouble)
-    reason = (
-        f"{asked}{trouble.at} was given a gradient of {groups.get('what', 'device')} {got}, "
-        f"and {name} has {wanted}"
+# Given to backward, or to ``torch.autograd.grad``.
+
+
+def _given(context: Context, error: ErrorContext) -> Evidence | None:
+    if not is_of(error, Kind.GIVEN_ANOTHER, Kind.GIVEN_ANOTHER_DEVICE):
+        return None
+    read = error.read
+    assert read is not None
+    key = context.roots[0] if len(context.roots) == 1 else ""
+    name = context.graph.nodes[key].get("name", "") if key else ""
+    like = f"torch.ones_like({name or 'y'})"
+    call = _call(error)
+    given = f"{name or 'y'}.backward({like})" if call == "backward" else f"grad_outputs={like}"
+    return error.evidence(
+        [key],
+        culprit=key,
+        call=call,
+        what=read.aspect or "device",
+        root=name or "the result",
+        given=given,
     )
-    called = "y" if name == "the result" else name
-    given = f"torch.ones_like({called})"
-    given = f"{called}.backward({given})" if asked == "backward" else f"grad_outputs={given}"
-    fix = f"give one with the shape of the result: {given}"
-    return trouble.answer(Verdict.WRONG_GRADIENT, reason, fix, [key], key)
 
 
-def explain_number_given(trouble: Trouble, found: re.Match[str]) -> Explanation | None:
+def _number_given(context: Context, error: ErrorContext) -> Evidence | None:
     """``backward(1.0)``; None when it was another number."""
-    if trouble.error is not None:
-        is_given = calls_of(trouble.error)[:1] == [
-            ("torch.autograd", "_tensor_or_tensors_to_tuple")
-        ]
-    else:  # where it was raised is not known: a number must stand there
-        is_given = re.search(_NUMBER_GIVEN, code_of(trouble.line)) is not None
+    if not is_of(error, Kind.NUMBER_GIVEN):
+        return None
+    if error.error is not None:
+        inner = calls_of(error.error)[:1]
+        is_given = inner == [("torch.autograd", "_tensor_or_tensors_to_tuple")]
+    else:  # the frame that raised it is not known: the line must pass a number
+        is_given = _passes_a_number(error)
     if not is_given:
         return None
-    asked = _asked(trouble)
-    reason = f"{asked}{trouble.at} was given a {found['kind']} as its gradient, not a tensor"
-    reason = reason.replace(" a int ", " an int ")
-    fix = "loss.backward(torch.ones_like(loss)); a single number needs none: loss.backward()"
-    if asked != "backward":
-        fix = "grad_outputs=torch.ones_like(loss); a single number needs none"
-    return trouble.answer(Verdict.WRONG_GRADIENT, reason, fix)
+    assert error.read is not None
+    call = _call(error)
+    fix = "loss.backward(torch.ones_like(loss)); for a single number: loss.backward()"
+    if call != "backward":
+        fix = "grad_outputs=torch.ones_like(loss); for a single number leave it out"
+    return error.evidence(call=call, a_type=with_article(error.read.python_type), fix=fix)
 
 
-_NUMBER_GIVEN = r"\.backward\(\s*(gradient\s*=\s*)?[-+]?\.?\d[\w.]*\s*[,)]"
+def _calls_in(error: ErrorContext, name: str) -> list[ast.Call]:
+    statement = statement_at(error.location)
+    return [
+        node
+        for node in (ast.walk(statement) if statement else ())
+        if isinstance(node, ast.Call)
+        and name in (getattr(node.func, "attr", ""), getattr(node.func, "id", ""))
+    ]
 
 
-def _asked(trouble: Trouble) -> str:
+def _passes_a_number(error: ErrorContext) -> bool:
+    given = [
+        each
+        for call in _calls_in(error, "backward")
+        for each in (*call.args[:1], *(k.value for k in call.keywords if k.arg == "gradient"))
+    ]
+    numbers = (each.operand if isinstance(each, ast.UnaryOp) else each for each in given)
+    return any(
+        isinstance(each, ast.Constant) and isinstance(each.value, (int, float)) for each in numbers
+    )
+
+
+def _call(error: ErrorContext) -> str:
     """Whether it was ``backward`` or ``torch.autograd.grad``."""
-    if trouble.error is not None:
-        is_grad = ("torch.autograd", "grad") in calls_of(trouble.error)
+    if error.error is not None:
+        is_grad = ("torch.autograd", "grad") in calls_of(error.error)
     else:
-        code = code_of(trouble.line)
-        is_grad = re.search(r"\bgrad\(", code) is not None and ".backward(" not in code
+        is_grad = bool(_calls_in(error, "grad")) and not _calls_in(error, "backward")
     return "torch.autograd.grad" if is_grad else "backward"
 
 
-def explain_assigned(trouble: Trouble, found: re.Match[str]) -> Explanation:
-    """``x.grad = ...`` of another size, type or device."""
-    text = trouble.message.partition(".")[0]
-    values = re.findall(r"'([^']*)'", text)
-    what = "shape" if "of size" in text else "dtype" if "dtype" in text else "device"
-    got, wanted = (*values, "another", "another")[:2]
-    reason = (
-        f"a gradient of {what} {_plain(got)} was assigned{trouble.at} "
-        f"to the .grad of a tensor of {what} {_plain(wanted)}"
-    )
-    fix = "assign one that is like it: w.grad = torch.zeros_like(w), or None to clear it"
-    return trouble.answer(Verdict.WRONG_GRADIENT, reason, fix)
+# Returned by a hook.
 
 
-def explain_hook_result(trouble: Trouble, found: re.Match[str]) -> Explanation:
-    """A hook returned what is no gradient, or one of another size, type or device."""
-    groups = found.groupdict()
-    if kind := groups.get("kind"):
-        change = f"that is no tensor but {'an' if kind[0] in 'aeio' else 'a'} {kind}"
-    else:
-        change = f"of another {'shape' if groups['told'] == 'size' else 'type or device'}"
-    if was := re.search(r"was (?P<old>\S+) got (?P<new>\S+)\)", trouble.message):
-        change += f" ({was['old']} → {was['new']})"
-    name = groups.get("name") or ""
-    last = _last_seen(trouble, name)
-    who, also = "a hook", ""
-    if name.isidentifier() and name != "hook":
-        who = f"the hook {name}"
+def _from_hook(context: Context, error: ErrorContext) -> Evidence | None:
+    kinds = (Kind.HOOK_CHANGED_SHAPE, Kind.HOOK_CHANGED_TYPE, Kind.HOOK_RETURNED_NO_TENSOR)
+    if not is_of(error, *kinds):
+        return None
+    read = error.read
+    assert read is not None
+    change = {
+        Kind.HOOK_CHANGED_SHAPE: "a gradient of another shape",
+        Kind.HOOK_CHANGED_TYPE: "a gradient of another dtype or device "
+        f"({read.expected} → {read.got})",
+        Kind.HOOK_RETURNED_NO_TENSOR: f"{with_article(read.python_type)}, not a tensor",
+    }[read.kind]
+    name = read.name if read.name.isidentifier() and read.name != "hook" else ""
+    last = _last_seen(context, name)
+    who, also = f"the hook {name}" if name else "a hook", ""
     if last is not None:
         on = f" on {last.name}" if last.name else ""
         where = f"{on} at {mention(last.source)}" if last.source else on
         if _is_it(last, name):
             who = f"{who.replace('a hook', 'the hook')}{where}"
         else:
-            also = f"; the last hook that was seen to change one is that{where}"
-    reason = f"{who} returned a gradient {change}, in backward{trouble.at}{also}"
-    fix = "let the hook return None, or a gradient like that which it was given: grad * 2"
-    node = last.node if last is not None and not also else ""
-    evidence = [node, last.source] if last is not None else []
-    return trouble.answer(Verdict.WRONG_GRADIENT, reason, fix, evidence, node)
+            also = f"; the last hook that was seen to change a gradient is that{where}"
+            last = None
+    return error.evidence(
+        [last.node] if last is not None else [],
+        [last.location] if last is not None else [],
+        last.node if last is not None else "",
+        who=who,
+        change=change,
+        also=also,
+    )
 
 
-def _last_seen(trouble: Trouble, name: str) -> Event | None:
+def _last_seen(context: Context, name: str) -> Event | None:
     """The last hook that was seen to change a gradient in the pass that failed.
 
-    Torch looks at what a hook returned right after it: it is the one, unless that was on a node,
+    Torch checks what a hook returned right after it: it is the one, unless that was on a node,
     where hooks are not seen.
     """
-    passes = trouble.moment.happened(EventKind.BACKWARD)
+    passes = context.happened(EventKind.BACKWARD)
     begun = passes[-1].number if passes else -1
     seen = [
         event
-        for event in trouble.moment.happened(EventKind.HOOK)
-        if event.word == "hook" and event.number > begun
+        for event in context.happened(EventKind.HOOK)
+        if event.action is not Action.REGISTERED and event.number > begun
     ]
-    if not seen or (name.isidentifier() and _by(seen[-1]) != name and name != "hook"):
+    if not seen or (name and _function(seen[-1]) != name):
         return None
     return seen[-1]
 
 
-def _by(event: Event) -> str:
-    return event.detail.rpartition(" by ")[2] if " by " in event.detail else ""
+def _function(event: Event) -> str:
+    return event.details.function if isinstance(event.details, HookDetails) else ""
 
 
 def _is_it(event: Event, name: str) -> bool:
     """Whether it is for sure the hook that the message is about."""
-    if name.isidentifier() and _by(event) == name:
+    details = event.details
+    if name and _function(event) == name:
         return True
-    change = event.detail.removeprefix("gradient ").partition(" by ")[0]
-    old, _, new = change.partition(" → ")
-    if change == "changed" or new in ("None", "a gradient"):
-        return True  # it reads the same and is another, or it is none that could be read
-    return old[:1] == new[:1] == "[" and len(old.split()) != len(new.split())
+    if not isinstance(details, HookDetails) or details.before is None or details.after is None:
+        return True  # what it returned could not be read
+    before, after = details.before, details.after
+    return (before.shape, before.dtype, before.device) != (after.shape, after.dtype, after.device)
 
 
-def explain_module_hook(trouble: Trouble, found: re.Match[str]) -> Explanation:
-    """A full backward hook of a module returned too many gradients, or too few."""
-    reason = f"a full backward hook of a module returned {found['got']} gradients "
-    reason += f"for {found['wanted']}{trouble.at}"
-    fix = "return a tuple with one gradient for each input of the module, or None to change none"
-    return trouble.answer(Verdict.WRONG_GRADIENT, reason, fix)
+# Returned by the backward of the user's own ``Function``.
 
 
-def _plain(text: str | None) -> str:
-    """``[3]`` of ``torch.Size([3])``, ``float32`` of ``torch.float32``."""
-    return re.sub(r"torch\.Size\((.*)\)", r"\1", text or "another").removeprefix("torch.").lower()
+def _of_function(context: Context, error: ErrorContext, node: str, **words: object) -> Evidence:
+    """Point to the node of a ``Function``, when there is only one."""
+    key = node_of(context, grad_fn=node)
+    line = source_of(context, key)
+    applied = f"; it was applied at {mention(line)}" if line else ""
+    name = node.removesuffix("0").removesuffix("Backward")
+    words = {"who": name, "applied": applied, **words}
+    return error.evidence([key], locations_of([line]), key, words=words)
+
+
+def _from_function(context: Context, error: ErrorContext) -> Evidence | None:
+    if not is_of(error, Kind.RETURNED_ANOTHER_SHAPE, Kind.RETURNED_ANOTHER_DEVICE):
+        return None
+    read = error.read
+    assert read is not None
+    is_shape = read.kind is Kind.RETURNED_ANOTHER_SHAPE
+    what = "shape" if is_shape else "device"
+    fix = "sum over the dimensions that were broadcast" if is_shape else "grad.to(input.device)"
+    return _of_function(context, error, read.node, what=what, fix=fix)
+
+
+def _count_from_function(context: Context, error: ErrorContext) -> Evidence | None:
+    if not is_of(error, Kind.RETURNED_ANOTHER_COUNT):
+        return None
+    assert error.read is not None
+    return _of_function(context, error, error.read.node)
+
+
+_ABOUT_TENSORS = ("shape", "size", "device", "dimension", "dtype", "multipl")
+
+
+def _raised_in_function(context: Context, error: ErrorContext) -> Evidence | None:
+    """Any other error that was raised in such a backward."""
+    ctx: Any = function_of(error.error)
+    if ctx is None or error.read is not None:
+        return None
+    text = error.text.partition("\n")[0][:200].rstrip(".")
+    node = type(ctx).__name__
+    fix = (
+        "bring the saved tensors and the gradient to one shape and device: those of the inputs and "
+        "of the output of its forward"
+    )
+    if not any(word in text for word in _ABOUT_TENSORS):
+        name = node.removesuffix("Backward")
+        fix = f"correct the backward of {name}; gradviz.check compares it with finite differences"
+    return _of_function(context, error, node, said=text, fix=fix)
+
+
+_GRADIENT, _FUNCTION = Verdict.WRONG_GRADIENT, Verdict.WRONG_BACKWARD
+RULES: tuple[Rule[Any, Any], ...] = (
+    Rule(
+        "backward was given a gradient that does not fit",
+        _GRADIENT,
+        _given,
+        "{call}{at} was given a gradient of {what} {got}, and {root} has {expected}",
+        "give one with the shape, dtype and device of the result: {given}",
+        Needs.ERROR,
+    ),
+    Rule(
+        "backward was given a number as gradient",
+        _GRADIENT,
+        _number_given,
+        "{call}{at} was given {a_type} as its gradient, not a tensor",
+        "{fix}",
+        Needs.ERROR,
+    ),
+    Rule(
+        "a hook returned a gradient that does not fit",
+        _GRADIENT,
+        _from_hook,
+        "{who} returned {change}, in backward{at}{also}",
+        "let the hook return None, or a gradient of the same shape, dtype and device: grad * 2",
+        Needs.ERROR,
+    ),
+    Rule(
+        "a Function's backward returned a gradient that does not fit",
+        _FUNCTION,
+        _from_function,
+        "the backward of {who} returned for input {index} a gradient of {what} {got}, where "
+        "{expected} is needed{at}{applied}",
+        "return a gradient like input {index}: {fix}",
+        Needs.ERROR,
+    ),
+    Rule(
+        "a Function's backward returned another number of gradients",
+        _FUNCTION,
+        _count_from_function,
+        "the backward of {who} returned {found} gradients for {wanted} inputs of its forward{at}"
+        "{applied}",
+        "return one for each input of forward after ctx, None for an input that needs no gradient",
+        Needs.ERROR,
+    ),
+    Rule(
+        "a Function's backward raised an error",
+        _FUNCTION,
+        _raised_in_function,
+        "the backward of {who} raised{at}: {said}{applied}",
+        "{fix}",
+        Needs.ERROR,
+    ),
+)

@@ -81,6 +81,9 @@ class Cause(str, Enum):
     """Returned by ``torch.autograd.grad`` without ``create_graph=True``."""
     NOT_DIFFERENTIABLE = "not differentiable"
     """The operation has no gradient: a comparison, ``argmax``, a cast to integers."""
+    VALUES_COPIED = "values copied"
+    """Its values were copied into a leaf: ``copy_`` under ``no_grad``, ``.data = ``,
+    ``load_state_dict``, ``deepcopy``, ``nn.Parameter(x)``."""
     CONSTANT = "constant"
     """Made during the recording without ``requires_grad``, from nothing that had it."""
 
@@ -297,6 +300,7 @@ class EdgeData(TypedDict, total=False):
     cause      `Cause`, on cut edges only
     through    forward words of the operations that a view folded into the edge: ``("t",)``
     source     of a cut edge, the line that cut it, when it was recorded: ``train.py:12``
+    word       of a cut edge, the function called on that line: ``argmin``
     grad       of an edge out of a group, the `TensorSummary` of the ``.grad`` that was kept of what
                it carries; the operation that made it is inside
     times      out of a group, how many edges of the graph it stands for, if several
@@ -312,6 +316,7 @@ class EdgeData(TypedDict, total=False):
     cause: Cause
     through: tuple[str, ...]
     source: str
+    word: str
     grad: TensorSummary
     times: int
     norm: float

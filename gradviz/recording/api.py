@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import torch
 from torch import nn
@@ -22,6 +24,7 @@ from gradviz.capture.tensors.subjects import shortly
 from gradviz.errors import UsageError
 from gradviz.graph import GradGraph
 from gradviz.recording.event_log import Entry, EventLog
+from gradviz.recording.intercept import tasks, user_warnings
 from gradviz.recording.intercept.calls import Handlers
 from gradviz.recording.intercept.mode import RecordingMode
 from gradviz.recording.module_stack import ModuleStack
@@ -35,32 +38,34 @@ from gradviz.story import Event, EventKind, Frame, Story
 
 __all__ = ["Recording", "record"]
 
-_NO_MOMENT = (
-    "the recording holds no moment yet: one is taken before each backward pass and at the end of "
-    'its block; run.mark("now"), inside the block, takes one at once'
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+_NO_FRAME = (
+    "the recording has no frame yet: one is taken before each backward pass and at the end of its "
+    'block; run.mark("now") takes one inside the block'
 )
 
 
 def record(*modules: nn.Module, max_frames: int = 12, max_events: int = 10_000) -> Recording:
-    """Watch what a block of code does with autograd: operations, cuts, backward passes, steps.
+    """Record what a block of code does with autograd: operations, cuts, backward passes, steps.
 
-    The program runs as it would without: the same numbers, gradients and random state. Nothing
-    is kept alive by it; what it keeps are facts.
+    The program computes the same numbers, gradients and random state as without it. The recording
+    keeps plain values and no tensor.
 
-    It sees the thread that enters it: torch has function modes for each thread, so what threads
-    do that the program starts is not seen. Those that autograd starts for backward are.
+    It records the thread that enters it, and in an asyncio program the task that enters it. Threads
+    that the program starts are not recorded; those that autograd starts for backward are.
 
     Args:
-        modules: their parameters are called by their names within them, and each operation
-            knows in which module it ran; other tensors are called by the variables of the code.
-            Of several modules the names begin with the variable of each.
-        max_frames: how many moments to keep: of more, the first, the last, and those between
-            that differ from them in more than numbers: other operations, cuts or freed tensors,
-            another pass in a gradient, a gradient that is None, zero or NaN.
-        max_events: how many events to keep: of more, the first half and the last.
+        modules: give their names to their parameters and operations. Other tensors are named
+            after variables. With several modules, names begin with the variable of the module.
+        max_frames: number of frames to keep, at least 1. Of more, the first and the last are kept,
+            and frames between them that differ in more than numbers: other operations, cuts or
+            freed tensors, another pass in a gradient, a gradient that is None, zero or NaN.
+        max_events: number of events to keep, at least 0. Of more, the first and the last half.
 
     Returns:
-        The recording, to be entered by ``with``, once.
+        A recording, to be entered once by ``with``. It is a decorator too: ``@gradviz.record()``
+        records each call of a function, and ``function.recording`` is the latest one.
 
     Raises:
         UsageError: if an argument is not what it says above.
@@ -79,25 +84,26 @@ def record(*modules: nn.Module, max_frames: int = 12, max_events: int = 10_000) 
     for module in modules:
         if not isinstance(module, nn.Module):
             raise UsageError(
-                f"record cannot take {shortly(module)}: pass modules, or nothing; "
+                f"record takes torch.nn.Module objects or nothing, got {shortly(module)}: "
                 "tensors are found while the program runs"
             )
     for name, value, least in (("max_frames", max_frames, 1), ("max_events", max_events, 0)):
         if type(value) is not int or value < least:
-            raise UsageError(f"{name} cannot be {value!r}: pass a whole number from {least} up")
+            raise UsageError(f"{name} must be an integer >= {least}, got {value!r}")
     named = dict(zip(module_names(modules, sys._getframe(1)), modules, strict=True))
     return Recording(named, max_frames, max_events)
 
 
 class Recording(Shown):
-    """What `record` has seen, so far or in all.
+    """What `record` has recorded, so far or in all; made by `record` alone.
 
     Args:
-        modules: as for `record`, by what to call them; "" for the only one.
+        modules: as for `record`, by name; "" for the only one.
         max_frames, max_events: as for `record`.
     """
 
     def __init__(self, modules: Mapping[str, nn.Module], max_frames: int, max_events: int) -> None:
+        self._arguments = modules, max_frames, max_events
         lines = SourceLines()
         self._state = RecordingState(EventLog(max_events, lines), lines, Handlers())
         self._state.module_stack = ModuleStack(modules, self._state.failed)
@@ -108,22 +114,22 @@ class Recording(Shown):
 
     @property
     def events(self) -> tuple[Event, ...]:
-        """What happened, in order; numbers have gaps where there was too much to keep."""
+        """What happened, in order; where events were left out, their numbers have a gap."""
         with quietly():
             return self._state.event_log.events()
 
     @property
     def frames(self) -> tuple[Frame, ...]:
-        """The moments, in order, without those that show nothing new."""
+        """The frames, in order, without those that show nothing new."""
         return self.story.frames
 
     @property
     def story(self) -> Story:
-        """The moments as a story, with notes on what was left out."""
+        """The frames and events as a story, with notes on what was left out."""
         if self._phase == "open":
             self._state.end_gradient_change()
         if self._phase != "closed" and not self._observer.frame_store.count:
-            return Story((), "", (_NO_MOMENT,))
+            return Story((), "", (_NO_FRAME,))
         left_out = self._state.event_log.left_out
         too_many = f"{left_out:,} events in the middle are left out" if left_out else ""
         notes = (self._observer.frame_store.note, too_many, *self._state.notes)
@@ -133,17 +139,18 @@ class Recording(Shown):
     def key_of(self, tensor: torch.Tensor, graph: GradGraph | None = None) -> str:
         """The key of the node that stands for a tensor in the frames.
 
-        A name will not do: another tensor may be called the same.
+        A name does not identify a node: several tensors can have the same one.
 
         Args:
-            tensor: one that is alive; asked for or not.
-            graph: of a frame: of an operation and its result, the one that is in there is meant.
+            tensor: any tensor.
+            graph: of a frame. Where an operation and its result stand for the tensor, the one in
+                this graph is returned.
 
         Returns:
             The key; "" if no frame has shown the tensor.
 
         Raises:
-            UsageError: if it is no tensor.
+            UsageError: if it is not a tensor.
 
         Example:
             >>> import torch
@@ -158,7 +165,7 @@ class Recording(Shown):
             ''
         """
         if not isinstance(tensor, torch.Tensor):
-            raise UsageError(f"key_of takes a tensor, not {shortly(tensor)}")
+            raise UsageError(f"key_of takes a tensor, got {shortly(tensor)}")
         with quietly():
             identities = self._state.provenance.identities(tensor)
             known = [key for each in identities if (key := self._state.event_log.key_of(each))]
@@ -189,14 +196,14 @@ class Recording(Shown):
         return next((e for e in self.events if key and e.node == key and e.source), None)
 
     def _cut_off(self, graph: GradGraph, targets: Iterable[str]) -> dict[str, list[CutOff]]:
-        """Where leaves lost their gradient, also those that the frame does not show.
+        """Where leaves were cut off, also leaves that the frame does not show.
 
         Args:
             graph: of a frame.
-            targets: keys of nodes in there; what their data comes from is told.
+            targets: keys of nodes in it that got data of leaves.
 
         Returns:
-            For the key of each leaf the node that got its data, with the cause and the line.
+            By the key of each leaf: the node that got its data, the cause and the line.
 
         Example:
             >>> import torch
@@ -212,14 +219,13 @@ class Recording(Shown):
         return self._observer.snapshots.cut_off(graph, targets)
 
     def _contents(self, graph: GradGraph) -> Contents:
-        """What saved tensors had in them before a backward pass, of a few kinds of operations.
+        """Values of saved tensors before a backward pass, for a few kinds of operations.
 
         Args:
-            graph: of the frame before that pass; there is nothing to tell of any other.
+            graph: of the frame before that pass; for any other graph the answer is empty.
 
         Returns:
-            For keys of operations what is known of the tensors saved as ``"result"``, ``"self"``
-            and ``"other"``.
+            By the key of an operation: the tensors saved as ``"result"``, ``"self"``, ``"other"``.
 
         Example:
             >>> import torch
@@ -250,13 +256,15 @@ class Recording(Shown):
         """Take a frame now.
 
         Args:
-            name: what to call the moment: the title says ``mark: name``.
+            name: for the title of the frame: ``mark: name``.
 
         Raises:
             UsageError: outside of the ``with`` block.
         """
         if self._phase != "open":
-            raise UsageError(f"mark({name!r}) outside of the recording: call it inside the block")
+            raise UsageError(
+                f"mark({name!r}) was called outside of the recording: call it inside the with block"
+            )
         with quietly():
             self._state.end_gradient_change()
             entry = Entry(EventKind.MARK, "mark", self._state.place(), str(name))
@@ -265,8 +273,10 @@ class Recording(Shown):
     def __enter__(self) -> Recording:
         if self._phase != "new":
             raise UsageError(
-                f"this recording is {self._phase} already: call gradviz.record() for another"
+                f"this recording is already {self._phase}: call gradviz.record() for another"
             )
+        self._state.task = tasks.enter(self)
+        self._state.update_alert()
         self._phase = "open"
         observer = self._observer
         observer.begin(sys._getframe(1).f_code)
@@ -276,6 +286,7 @@ class Recording(Shown):
         ]
         listen(observer)
         self._state.module_stack.begin()
+        user_warnings.install()
         self._mode.is_alone = modes_below() == 0
         self._mode.__enter__()
         return self
@@ -286,7 +297,14 @@ class Recording(Shown):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        if self._phase != "open":
+            raise UsageError(
+                f"this recording is {self._phase}, so its block cannot end: enter it by "
+                "`with gradviz.record() as run:`"
+            )
+        tasks.leave(self)
         self._mode.__exit__(kind, error, traceback)
+        user_warnings.remove()
         self._state.module_stack.end()
         unlisten(self._observer)
         for hook in self._hooks:
@@ -294,10 +312,56 @@ class Recording(Shown):
         self._phase = "closed"
         self._observer.end(error)
 
+    def __call__(self, function: Callable[_P, _R]) -> Callable[_P, _R]:
+        """Record each call of a function.
+
+        Args:
+            function: not a coroutine function, nor a generator function.
+
+        Returns:
+            The function; its attribute ``recording`` is that of the latest call, and this one
+            before the first call. A call inside a recorded call is part of that one.
+
+        Raises:
+            UsageError: for anything else: the code in it would run after the call has returned.
+
+        Example:
+            >>> import torch
+            >>> @record()
+            ... def step(w):
+            ...     (w * 3).sum().backward()
+            >>> step(torch.ones(2, requires_grad=True))
+            >>> [frame.title for frame in step.recording.frames]
+            ['forward', 'after backward 1 (w.grad +3)']
+        """
+        is_late = (
+            inspect.iscoroutinefunction(function)
+            or inspect.isgeneratorfunction(function)
+            or inspect.isasyncgenfunction(function)
+        )
+        if not callable(function) or is_late:
+            raise UsageError(
+                f"record() decorates plain functions, got {shortly(function)}: write "
+                "`with gradviz.record() as run:` inside it"
+            )
+
+        @functools.wraps(function)
+        def recorded(*args: _P.args, **kwargs: _P.kwargs) -> _R:
+            run: Recording = recorded.recording  # type: ignore[attr-defined]
+            if run._phase == "open":
+                return function(*args, **kwargs)
+            if run._phase == "closed":
+                run = recorded.recording = Recording(*self._arguments)  # type: ignore[attr-defined]
+            with run:
+                return function(*args, **kwargs)
+
+        recorded.recording = self  # type: ignore[attr-defined]
+        return recorded
+
     def __reduce_ex__(self, protocol: object) -> Any:
         raise UsageError(
-            "a recording cannot be pickled or copied, as it knows the program that it watched: "
-            "take its moments, run.story, or write them with gradviz.draw(run).save('story.json')"
+            "a recording cannot be pickled or copied, as it refers to the program that runs: "
+            "take its frames and events, run.story, or write them with run.save('story.json')"
         )
 
     def __repr__(self) -> str:

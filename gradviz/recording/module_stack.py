@@ -208,6 +208,9 @@ class ModuleStack:
     def module_hook(self, hook: Any, module: Any, given: Any, result: Any) -> None:
         """What a hook of a module did to a gradient is not told by where nodes were made."""
 
+    def parameter_created(self, data: object, parameter: object) -> None:
+        """A new parameter belongs to no call."""
+
     def mode_changed(self) -> None:
         """Neither is ``inference_mode``, which makes none."""
 

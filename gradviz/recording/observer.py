@@ -125,6 +125,8 @@ class Observer:
     def before_backward(self, call: BackwardCall) -> None:
         """A backward pass is about to run: the forward pass is over."""
         state = self._state
+        if state.is_other_task():
+            return
         try:
             state.end_gradient_change()
             if not _is_transform(state.verdicts):
@@ -138,7 +140,7 @@ class Observer:
         place, count = self._state.place(), creation_count()
         if call.accumulates:
             self._passes += 1
-        graph = self.snapshots.before_backward([each for each in call.roots if each is not None])
+        graph = self.snapshots.before_backward(_distinct(call.roots))
         self._add(FrameKind.FORWARD, graph)
         root = next((graph.nodes[key].get("name", "") for key in graph.roots), "")
         before = Before(self._state, graph, self.snapshots.snapshot)
@@ -149,6 +151,8 @@ class Observer:
     def after_backward(self, call: BackwardCall, outcome: object) -> None:
         """A backward pass has run, or failed."""
         state = self._state
+        if state.is_other_task():
+            return
         state.hooks.end()
         state.paused = False
         state.update_alert()
@@ -175,11 +179,11 @@ class Observer:
             entry.operation = (done.count, after, torch.autograd.grad, *done.place, refs)
         on_gradients, on_leaves = state.hooks.take()
         state.event_log.entries += on_gradients
+        changed = done.before.count_passes(state)  # also a pass that failed has added to some
         if isinstance(outcome, BaseException):
             self._seen_error = id(outcome)
-            self._fail(outcome, done)
+            self._fail(outcome, done, changed)
             return
-        changed = done.before.count_passes(state)
         graph = self.snapshots.after_backward(has_grown=call.create_graph)
         added = [self._log_accumulation(leaf, done, graph) for leaf in changed]
         state.event_log.entries += [*on_leaves, *done.steps]
@@ -228,6 +232,17 @@ class Observer:
             name = functools.partial(self.snapshots.module_name, module)
             self._state.hooks.of_module(hook, name, given, result)
 
+    def parameter_created(self, data: object, parameter: torch.Tensor) -> None:
+        """``nn.Parameter(data)`` was called: the values go on without a gradient."""
+        state = self._state
+        if state.paused or state.is_inside() or not isinstance(data, torch.Tensor):
+            return
+        try:
+            with quietly():
+                state.add_parameter(data, parameter)
+        except Exception as error:
+            state.failed(error)
+
     def mode_changed(self) -> None:
         """``inference_mode`` was entered or left."""
         try:
@@ -239,11 +254,13 @@ class Observer:
         key = self.snapshots.keys.known(leaf.identity)
         return graph.nodes[key].get("grad") if key in graph else None
 
-    def _fail(self, error: BaseException, done: _Pass) -> None:
+    def _fail(self, error: BaseException, done: _Pass, changed: Sequence[Leaf]) -> None:
         """Backward raised: add the frame of the failure."""
         roots = self.snapshots.roots
         graph = self.snapshots.trace(roots)
         operations = self.snapshots.snapshot.operations
+        for leaf in changed:
+            self._log_accumulation(leaf, done, graph)
         history = History(done.graph, self._state, self._freed)
         entry = Entry(EventKind.ERROR, type(error).__name__, done.place)
         details = error_details(error, graph, roots, operations, history)
@@ -261,7 +278,7 @@ class Observer:
 
     def before_step(self, optimizer: Any, args: Any, kwargs: Any) -> None:
         """An optimizer begins a step."""
-        if threading.get_ident() != self._thread:
+        if threading.get_ident() != self._thread or self._state.is_other_task():
             return
         self._state.end_gradient_change()
         try:
@@ -274,7 +291,7 @@ class Observer:
 
     def after_step(self, optimizer: Any, args: Any, kwargs: Any) -> None:
         """An optimizer has ended a step: one event, whatever it did."""
-        if threading.get_ident() != self._thread:
+        if threading.get_ident() != self._thread or self._state.is_other_task():
             return
         state = self._state
         state.stepping = None
@@ -424,3 +441,15 @@ def _is_transform(verdicts: UserFiles) -> bool:
             return True
         frame = frame.f_back
     return False
+
+
+def _distinct(roots: Sequence[Any]) -> list[Any]:
+    """The roots of a backward pass, each once: ``backward([x, x], ...)`` is allowed."""
+    found: dict[Hashable, Any] = {}
+    for root in roots:
+        if isinstance(root, torch.Tensor):
+            node = root.grad_fn
+            found.setdefault(id(root) if node is None else (node, root.output_nr), root)
+        elif root is not None:
+            found.setdefault((root.node, root.output_nr), root)
+    return list(found.values())

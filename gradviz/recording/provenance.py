@@ -24,6 +24,7 @@ from gradviz.capture.autograd.nodes import (
     sequence_number,
 )
 from gradviz.capture.autograd.operations import type_text
+from gradviz.capture.autograd.tensors import place_of
 from gradviz.graph import Cause, TensorSummary
 from gradviz.recording.source_lines import NOWHERE, CodeLocation
 
@@ -31,6 +32,7 @@ __all__ = [
     "NO_ANCESTORS",
     "Ancestors",
     "CutLeaves",
+    "CutSite",
     "Input",
     "Leaf",
     "OpRecord",
@@ -46,10 +48,26 @@ _MOST_SHOWN = 256  # untracked tensors that are offered to the frames
 _DEEPEST = 48  # untracked tensors in a row, before the oldest are dropped
 _OP_RECORDS = 8  # operations recorded behind a cut
 _INPUTS = 16  # inputs of one untracked tensor
+_ALIASES = 8  # aliases of aliases
 _SAME_LINE = 8  # plain values among which one from the same line is looked for
 
-CutLeaves = Mapping[tuple[Cause, CodeLocation], int]
-"""Leaves whose data goes on without a gradient, by the cause of the cut and where it happened."""
+
+class CutSite(NamedTuple):
+    """Where a gradient is cut.
+
+    Args:
+        cause: why.
+        place: where it was called.
+        word: the function that was called: ``"argmin"``; "" when it is not known.
+    """
+
+    cause: Cause
+    place: CodeLocation
+    word: str = ""
+
+
+CutLeaves = Mapping[CutSite, int]
+"""Leaves whose data goes on without a gradient, by where it was cut."""
 
 _NO_CUTS: CutLeaves = MappingProxyType({})
 
@@ -77,11 +95,11 @@ class Ancestors(NamedTuple):
             return other
         return Ancestors(leaves, cut_leaves)
 
-    def cut(self, cause: Cause, location: CodeLocation) -> CutLeaves:
-        """The cut leaves once the gradient is cut here as well."""
+    def cut(self, site: CutSite) -> CutLeaves:
+        """The cut leaves once the gradient is cut there as well."""
         if not self.leaves:
             return self.cut_leaves
-        return merge_cut_leaves(self.cut_leaves, {(cause, location): self.leaves})
+        return merge_cut_leaves(self.cut_leaves, {site: self.leaves})
 
 
 NO_ANCESTORS = Ancestors()
@@ -172,6 +190,7 @@ class Input(NamedTuple):
         ancestors: the leaves before it, as they were at that time.
         is_in_place: whether the data was written into an existing tensor: its source may itself
             have been computed from that tensor.
+        word: the function that cut the gradient; "" when it was cut earlier.
     """
 
     source: OperationOutput | Leaf | UntrackedTensor
@@ -181,11 +200,12 @@ class Input(NamedTuple):
     op_records: Sequence[OpRecord] = ()
     ancestors: Ancestors = NO_ANCESTORS
     is_in_place: bool = False
+    word: str = ""
 
     @property
     def cut_leaves(self) -> CutLeaves:
         """The leaves that get no gradient along this edge, with the cause and the place."""
-        return self.ancestors.cut(self.cause, self.place)
+        return self.ancestors.cut(CutSite(self.cause, self.place, self.word))
 
     @property
     def matters(self) -> bool:
@@ -210,7 +230,7 @@ class UntrackedTensor:
         changes: the operations that changed it in place, in order, each once.
         depth: length of the longest row of untracked tensors that ends here.
         is_plain_value: whether it is a number or array, whose further use cannot be followed.
-        was: the leaf that it was before ``requires_grad`` was switched off.
+        leaf: its record as a leaf, if it required grad before, or requires grad since.
         grad_of: the leaf whose ``.grad`` it is.
         ref: weak reference to the tensor.
     """
@@ -230,14 +250,14 @@ class UntrackedTensor:
     changes: list[str] = field(default_factory=list)
     depth: int = 0
     is_plain_value: bool = False
-    was: Leaf | None = None
+    leaf: Leaf | None = None
     grad_of: Leaf | None = None
     ref: Callable[[], torch.Tensor | None] = lambda: None
 
     @property
     def identity(self) -> tuple[str, int]:
         """What identifies its node in every frame."""
-        return ("untracked", self.number) if self.was is None else self.was.identity
+        return ("untracked", self.number) if self.leaf is None else self.leaf.identity
 
     def as_input(self) -> Input:
         """Its data as an input of something else, as of now."""
@@ -316,6 +336,7 @@ class Provenance:
     Attributes:
         tensors: the records of those that are alive.
         left_out: number of untracked tensors that were too many to be shown.
+        same_node: pairs of an identity that a tensor had and the one that it has since.
     """
 
     def __init__(self) -> None:
@@ -323,6 +344,7 @@ class Provenance:
         self.left_out = 0
         self._count = 0
         self._leaves = 0
+        self.same_node: list[tuple[Hashable, Hashable]] = []
         self._shown: list[UntrackedTensor] = []
 
     def leaf(self, tensor: torch.Tensor) -> Leaf:
@@ -334,15 +356,20 @@ class Provenance:
         if isinstance(found, Leaf):
             return found
         if tensor.requires_grad:
-            leaf = self._new_leaf(tensor, found)
+            leaf = found.leaf if found is not None else None
+            if leaf is None:
+                leaf = self._new_leaf(tensor, found)
+            elif tensor.grad is None:
+                leaf.passes = 0
             self.release(tensor)
             self.tensors.enter(tensor, leaf)
             return leaf
         untracked = self.untracked(tensor)
-        if untracked.was is None:
-            untracked.was = self._new_leaf(tensor, None)
-            untracked.was.ref = weakref.ref(tensor)
-        return untracked.was
+        if untracked.leaf is None:
+            untracked.leaf = self._new_leaf(tensor, None)
+            untracked.leaf.ref = weakref.ref(tensor)
+            self.same_node.append((("untracked", untracked.number), untracked.leaf.identity))
+        return untracked.leaf
 
     def ancestors(self, tensor: torch.Tensor) -> Ancestors:
         """The ancestors of a leaf: itself, and what it was made from."""
@@ -363,6 +390,9 @@ class Provenance:
 
     def _new_leaf(self, tensor: torch.Tensor, untracked: UntrackedTensor | None) -> Leaf:
         leaf = Leaf(self._leaves, untracked=untracked)
+        if untracked is not None:  # one node for the tensor before and after
+            self.same_node.append((untracked.identity, leaf.identity))
+            untracked.leaf = leaf
         # A frozen leaf may not be a leaf any more: torch then warns when its gradient is read.
         leaf.passes = None if tensor.is_leaf and tensor.grad is not None else 0
         self._leaves += 1
@@ -408,6 +438,60 @@ class Provenance:
                 untracked.read_facts(tensor)
             self.show(untracked)
         return untracked
+
+    def write(
+        self, record: Leaf | UntrackedTensor, new: Sequence[Input], site: CutSite, replaces: bool
+    ) -> None:
+        """Values were written into a tensor in place.
+
+        Args:
+            record: of the tensor.
+            new: what was written; what a leaf contributes to itself is left out.
+            site: where, and by what.
+            replaces: whether nothing of the old values is left.
+        """
+        if isinstance(record, UntrackedTensor):
+            if replaces:
+                record.inputs, record.cut_leaves = (), _NO_CUTS
+                record.matters = record.matters and record.leaf is not None
+            for each in new:
+                record.add_input(each)
+            return
+        own = 1 << record.number
+        new = [each for each in new if any(bits & ~own for bits in each.cut_leaves.values())]
+        old = None if replaces else record.untracked
+        if not new:
+            record.untracked = old
+            return
+        written = UntrackedTensor(self._count, site.word, site.cause, site.place, leaf=record)
+        self._count += 1
+        written.ref = _no_tensor
+        for each in (*(old.inputs if old is not None else ()), *new):
+            written.add_input(each)
+            if isinstance(each.source, UntrackedTensor):
+                written.depth = max(written.depth, each.source.depth + 1)
+        if written.depth > _DEEPEST:
+            written.drop_distant_inputs()
+        record.untracked = written
+
+    def sharing(
+        self, tensor: torch.Tensor, record: Leaf | UntrackedTensor | None
+    ) -> Iterator[Leaf | UntrackedTensor]:
+        """The records of the tensors of which a tensor outside the graph is an alias or a view."""
+        place = place_of(tensor)
+        for _ in range(_ALIASES):
+            record = record.untracked if isinstance(record, Leaf) else record
+            if record is None or len(record.inputs) != 1 or place is None:
+                return
+            source, other = record.inputs[0].source, None
+            if isinstance(source, OperationOutput):
+                return
+            other = source.ref()
+            found = place_of(other) if other is not None else None
+            if found is None or found[0] != place[0]:
+                return
+            yield source
+            record = source
 
     def add_plain_value(self, word: str, data: Input, place: CodeLocation) -> UntrackedTensor:
         """Add the record of a number or array, in place of the last one from the same line."""

@@ -14,13 +14,15 @@ from torch import nn
 
 from gradviz.capture.autograd.engine import creation_count
 from gradviz.capture.tensors.names import Named, Names
+from gradviz.capture.tensors.subjects import maker_of
 from gradviz.capture.tracing.tracer import Labels
+from gradviz.errors import SubjectError
 from gradviz.graph import Cause, GradGraph
 from gradviz.recording.hooks import HookedTensor, held_with_hooks
 from gradviz.recording.live_outputs import live_outputs, sharing_outputs
-from gradviz.recording.provenance import CutLeaves, Leaf, leaves_in
+from gradviz.recording.provenance import CutLeaves, CutSite, Leaf, leaves_in
 from gradviz.recording.saved_values import Contents, contents_of
-from gradviz.recording.source_lines import CodeLocation, user_frame
+from gradviz.recording.source_lines import user_frame
 from gradviz.recording.stable_trace import (
     Additions,
     Keys,
@@ -44,11 +46,13 @@ class CutOff(NamedTuple):
         target: key of the untracked tensor that got its data.
         cause: why.
         source: the line.
+        word: the function that cut it, "" when it is not known.
     """
 
     target: str
     cause: Cause
     source: str
+    word: str = ""
 
 
 class SnapshotSeries:
@@ -89,7 +93,7 @@ class SnapshotSeries:
     @property
     def roots(self) -> list[Any]:
         """The roots of the latest backward pass that are alive."""
-        return [root for ref in self._roots if (root := ref()) is not None]
+        return [root for ref in self._roots if (root := ref()) is not None and _is_traceable(root)]
 
     def before_backward(self, roots: Sequence[Any]) -> GradGraph:
         """The graph at the end of a forward pass."""
@@ -122,7 +126,8 @@ class SnapshotSeries:
         names, roots = self._names(), self.roots
         new: list[torch.Tensor] = []
         if with_outputs or not self._roots:
-            new = live_outputs(self._state, self._since, roots, names)
+            outputs = live_outputs(self._state, self._since, roots, names)
+            new = [output for output in outputs if _is_traceable(output)]
         if len(roots) < len(self._roots) and not new:
             self._state.event_log.flush()
             self.snapshot = renew(self.snapshot, self._state)
@@ -162,11 +167,12 @@ class SnapshotSeries:
             The cuts, by the keys of the leaves.
         """
         cut_leaves = self._cut_leaves.get(graph, {})
-        seen: dict[tuple[Cause, CodeLocation], int] = {}
+        seen: dict[CutSite, int] = {}
         found: dict[str, list[CutOff]] = {}
         for key in sorted(cut_leaves.keys() & set(targets), key=lambda key: int(key[1:])):
             for where, leaves in cut_leaves[key].items():
-                cut = CutOff(key, where[0], self._state.lines.line(*where[1]).source)
+                source = self._state.lines.line(*where.place).source
+                cut = CutOff(key, where.cause, source, where.word)
                 for number in leaves_in(leaves & ~seen.get(where, 0)):
                     found.setdefault(self.keys.of(Leaf(number).identity), []).append(cut)
                 seen[where] = seen.get(where, 0) | leaves
@@ -231,3 +237,12 @@ class SnapshotSeries:
         for named in entries:
             found.setdefault(id(named.tensor), named)
         return Names(list(found.values()))
+
+
+def _is_traceable(root: torch.Tensor) -> bool:
+    """Whether torch reports what made a root: not of a view whose base was changed in place."""
+    try:
+        maker_of(root)
+    except SubjectError:
+        return False
+    return True

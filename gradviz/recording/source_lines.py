@@ -28,6 +28,8 @@ __all__ = [
     "SourceLines",
     "CodeLocation",
     "UserFiles",
+    "called_function",
+    "is_library",
     "user_frame",
     "user_place",
 ]
@@ -99,6 +101,15 @@ class UserFiles(dict[str, bool]):
         return verdict
 
 
+def called_function(frame: FrameType | None, verdicts: UserFiles) -> str:
+    """The function that the user's code called, from a frame inside it; "" if there is none."""
+    name = ""
+    while frame is not None and not verdicts[frame.f_code.co_filename]:
+        name = frame.f_code.co_name
+        frame = frame.f_back
+    return name
+
+
 def _is_users(filename: str) -> bool:
     if filename.startswith("<"):
         return not filename.startswith(_GENERATED)
@@ -109,6 +120,38 @@ def _is_users(filename: str) -> bool:
         if path.startswith(folder):
             return path[len(folder) :].startswith(_INSTALLED)
     return True
+
+
+def is_library(filename: str) -> bool:
+    """Whether a file outside torch belongs to a library that the user's program calls.
+
+    That is one that is installed, and one that was imported from a folder that is neither the
+    working directory nor that of the main script.
+
+    Example:
+        >>> is_library("/usr/lib/python3/site-packages/lib/decode.py"), is_library("<stdin>")
+        (True, False)
+    """
+    if filename.startswith("<") or cell_name(filename):
+        return False
+    path = Path(os.path.realpath(filename))
+    if {"site-packages", "dist-packages"} & set(path.parts):
+        return True
+    main = getattr(sys.modules.get("__main__"), "__file__", None)
+    own = {_import_folder(Path(os.path.realpath(main)))} if main else set()
+    try:
+        own.add(Path.cwd())
+    except OSError:  # the folder is gone
+        return False
+    return _import_folder(path) not in own
+
+
+def _import_folder(path: Path) -> Path:
+    """The folder from which a file is imported: the first one above it that is not a package."""
+    folder = path.parent
+    while (folder / "__init__.py").exists() and folder != folder.parent:
+        folder = folder.parent
+    return folder
 
 
 def user_frame(frame: FrameType | None, verdicts: UserFiles) -> FrameType | None:

@@ -69,6 +69,13 @@ class Keys:
         """The key of a node, "" if no frame has shown it."""
         return self._keys.get(identity, "")
 
+    def merge(self, pairs: list[tuple[Hashable, Hashable]]) -> None:
+        """Give each second identity the key of the first one, if it has none."""
+        for old, new in pairs:
+            if (key := self._keys.get(old)) is not None:
+                self._keys.setdefault(new, key)
+        pairs.clear()
+
     def assign(self, identities: Mapping[str, Hashable]) -> dict[str, str]:
         """Keys for a whole graph, given the identity of each node by its key there."""
         keys = self._keys
@@ -110,6 +117,12 @@ def identities_of(
     neighbors = _Neighbors.of(graph, {key for key in rest if key not in known})
     for key in rest:
         found[key] = known[key] if key in known else _of_tensor(graph, key, neighbors, created)
+    if len(set(found.values())) < len(found):  # two nodes must never become one
+        used: set[Hashable] = set()
+        for key, identity in found.items():
+            if identity in used:
+                found[key] = identity, "again", key
+            used.add(identity)
     return found
 
 
@@ -290,6 +303,7 @@ def take(
         state: has the source lines and the records of leaves.
         keys: gives out the keys.
     """
+    keys.merge(state.provenance.same_node)
     everything = (*roots, *additions.results, *additions.branches)
     if not everything:
         return Snapshot()

@@ -22,10 +22,12 @@ from gradviz.graph import Cause
 from gradviz.recording.event_log import Entry, EventLog
 from gradviz.recording.function_names import SHAPE_ONLY, word_of
 from gradviz.recording.hooks import Hooks
+from gradviz.recording.intercept import tasks
 from gradviz.recording.module_stack import ModuleStack
 from gradviz.recording.provenance import (
     NO_ANCESTORS,
     CutLeaves,
+    CutSite,
     Input,
     Leaf,
     OperationOutput,
@@ -138,6 +140,7 @@ class RecordingState:
         self.alert = False
         self.paused = False
         self.stepping: CodeType | None = None
+        self.task: Callable[[], object] | None = None
         self.pending: Entry | None = None
         self.pending_leaves: dict[int, Leaf] = {}
         self.started_at = creation_count()
@@ -180,24 +183,38 @@ class RecordingState:
                 del known[end]
 
     def update_alert(self) -> None:
-        """Say whether the next call needs a look."""
-        self.alert = self.paused or self.stepping is not None or self.pending is not None
+        """Set ``alert``: whether `attend` is to be asked before the next call."""
+        waits = self.stepping is not None or self.pending is not None
+        self.alert = self.paused or waits or self.task is not None
+
+    def is_other_task(self) -> bool:
+        """Whether an asyncio task runs that is not the one that is recorded."""
+        return self.task is not None and tasks.current() is not self.task()
 
     def attend(self, handler: Handler | None) -> bool:
-        """Before a call, when there is reason to look: whether to record it."""
-        if self.paused:
+        """Whether to record the next call."""
+        if self.paused or self.is_other_task():
             return False
-        if self.stepping is not None and not torch.is_grad_enabled():
-            frame: Any = sys._getframe(2)
-            while frame is not None:
-                if frame.f_code is self.stepping:
-                    return False
-                frame = frame.f_back
-            self.stepping = None  # the step has ended with an error
+        if self.stepping is not None and not torch.is_grad_enabled() and self._is_in_step():
+            return False
         if self.pending is not None and handler is None:
             self.end_gradient_change()
         self.update_alert()
         return True
+
+    def _is_in_step(self) -> bool:
+        """Whether an optimizer makes the call, and not the closure that it was given."""
+        stepping: Any = self.stepping
+        has_user_code = self.verdicts[stepping.co_filename]
+        frame: Any = sys._getframe(3)
+        is_closure = False
+        while frame is not None:
+            if frame.f_code is stepping:
+                return has_user_code or not is_closure
+            is_closure = is_closure or self.verdicts[frame.f_code.co_filename]
+            frame = frame.f_back
+        self.stepping = None  # the step has ended with an error
+        return False
 
     def end_gradient_change(self) -> None:
         """A run of changes to ``.grad`` is over."""
@@ -290,7 +307,8 @@ class RecordingState:
         for tensor in new:
             if tensor.requires_grad and tensor.is_leaf:
                 if cause is not None and given and word_of(func) not in SHAPE_ONLY:
-                    inputs = [self.input_from(each, cause, place) for each in given]
+                    word = word_of(func)
+                    inputs = [self.input_from(each, cause, place, word) for each in given]
                     matters = any(map(_matters, inputs))
                     self.provenance.add(
                         tensor, word_of(func), _cause(inputs), place, inputs, matters
@@ -301,22 +319,29 @@ class RecordingState:
                 entry.identities = (leaf.identity,)
                 self.log(entry)
 
-    def input_from(self, tensor: torch.Tensor, cause: Cause, place: CodeLocation) -> Input:
-        """The way from a tensor to something that gets no gradient, for a cause if it had one.
+    def input_from(
+        self, tensor: torch.Tensor, cause: Cause, place: CodeLocation, word: str = ""
+    ) -> Input:
+        """A tensor as an input of an untracked tensor.
 
-        It looks at ``grad_fn``, so it is for those few tensors whose data leaves the graph.
+        It reads ``grad_fn``, so it is for the few tensors whose data leaves the graph.
+
+        Args:
+            tensor: the input.
+            cause: why the gradient is cut here, if the tensor requires grad.
+            place: where.
+            word: the function that cuts it.
         """
         if not tensor.requires_grad:
             return self.provenance.untracked(tensor).as_input()
         ref, node = weakref.ref(tensor), tensor.grad_fn
         if node is None:
             ancestors = self.provenance.ancestors(tensor)
-            return Input(self.provenance.leaf(tensor), cause, place, ref, ancestors=ancestors)
-        made, ancestors = (
-            OperationOutput(sequence_number(node), tensor.output_nr),
-            self.reachability.ancestors(node),
-        )
-        return Input(made, cause, place, ref, self.provenance.op_records(node), ancestors)
+            leaf = self.provenance.leaf(tensor)
+            return Input(leaf, cause, place, ref, ancestors=ancestors, word=word)
+        made = OperationOutput(sequence_number(node), tensor.output_nr)
+        ancestors, records = self.reachability.ancestors(node), self.provenance.op_records(node)
+        return Input(made, cause, place, ref, records, ancestors, word=word)
 
     def _flowed_in(self, end: int) -> CutLeaves:
         lost = NO_ANCESTORS.cut_leaves
@@ -338,7 +363,7 @@ class RecordingState:
         cause = self.cause_of_mode() or Cause.NOT_DIFFERENTIABLE
         if word in SHAPE_ONLY:
             given = ()
-        inputs = [self.input_from(tensor, cause, place) for tensor in given]
+        inputs = [self.input_from(tensor, cause, place, word) for tensor in given]
         self.add_untracked(word, inputs, new, place)
 
     def add_untracked(
@@ -364,6 +389,20 @@ class RecordingState:
                 continue
             untracked = self.provenance.add(tensor, word, _cause(inputs), place, inputs, matters)
             self.log(Entry(kind, word, place, identities=(untracked.identity,)))
+
+    def add_parameter(self, data: torch.Tensor, parameter: torch.Tensor) -> None:
+        """A parameter was made from a tensor."""
+        known = self.provenance.tensors.of(data)
+        if not data.requires_grad and not (isinstance(known, UntrackedTensor) and known.matters):
+            return  # plain data
+        site = CutSite(Cause.VALUES_COPIED, self.place(), "Parameter")
+        new = [self.input_from(data, *site)]
+        if parameter.requires_grad:
+            leaf = self.provenance.leaf(parameter)
+            leaf.place = site.place
+            self.provenance.write(leaf, new, site, replaces=True)
+        else:
+            self.provenance.add(parameter, site.word, site.cause, site.place, new, matters=True)
 
     def cause_of_mode(self) -> Cause | None:
         """Why nothing is recorded at the moment; None when it is."""

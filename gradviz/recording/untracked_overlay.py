@@ -150,9 +150,11 @@ class UntrackedOverlay:
         self.cut_leaves[key] = untracked.cut_leaves
         tensor = untracked.ref()
         data: dict[str, Any] = {"kind": NodeKind.UNTRACKED}
-        if key in self._graph:  # a root
+        if key in self._graph:  # a root, or a leaf that was or is frozen
             data = dict(self._graph.nodes[key])
-        if untracked.word:
+        leaf = untracked.leaf
+        is_tracked = leaf is not None and isinstance(self._record(leaf), Leaf)
+        if untracked.word and not is_tracked:
             data["op"] = ", ".join([untracked.word, *untracked.changes])
         line = self._state.lines.line(*untracked.place)
         name = self._name(untracked, tensor) or line.target
@@ -162,7 +164,7 @@ class UntrackedOverlay:
             data.update(shape=untracked.shape, dtype=untracked.dtype, device=untracked.device)
         if untracked.value is not None:
             data["value"] = untracked.value
-        if not untracked.is_plain_value:
+        if not untracked.is_plain_value and not is_tracked:
             data["requires_grad"] = False
         if untracked.cause is Cause.INFERENCE_MODE:
             data["inference"] = True
@@ -175,12 +177,17 @@ class UntrackedOverlay:
         else:
             self._insertion.add_node(key, data)
 
+    def _record(self, leaf: Leaf) -> UntrackedTensor | Leaf | None:
+        """The present record of a tensor that is or was a leaf."""
+        tensor = leaf.ref()
+        return self._state.provenance.tensors.of(tensor) if tensor is not None else None
+
     def _name(self, untracked: UntrackedTensor, tensor: torch.Tensor | None) -> str:
         if tensor is not None and (named := self._labels.of(tensor)) is not None:
             return named.name
         if untracked.grad_of is not None and untracked.grad_of.name:
             return f"{untracked.grad_of.name}.grad"
-        return untracked.name or (untracked.was.name if untracked.was is not None else "")
+        return untracked.name or (untracked.leaf.name if untracked.leaf is not None else "")
 
     def _add_inputs(self, key: str, untracked: UntrackedTensor) -> None:
         """Add the edges into an untracked tensor, or into the leaf that it became."""
@@ -238,9 +245,11 @@ class UntrackedOverlay:
             "output": output,
             "cause": data.cause,
         }
-        place = data.place
+        place, word = data.place, data.word
         if place.code is None and isinstance(data.source, UntrackedTensor) and data.source.matters:
-            place = _place_of_cut(data.source, data.cause)
+            place, word = _site_of_cut(data.source, data.cause)
+        if word:
+            edge["word"] = word
         line = self._state.lines.line(*place)
         if line.source:
             edge["source"] = line.source
@@ -353,25 +362,25 @@ class UntrackedOverlay:
                 data["value"] = untracked.value = summary
 
 
-def _place_of_cut(untracked: UntrackedTensor, cause: Cause) -> CodeLocation:
-    """Where the gradient was cut for the cause that an untracked tensor passes on."""
+def _site_of_cut(untracked: UntrackedTensor, cause: Cause) -> tuple[CodeLocation, str]:
+    """Where the gradient was cut for the cause that an untracked tensor passes on, and by what."""
     seen: set[int] = set()  # in-place operations can close a circle
     while cause is not Cause.NOT_RECORDED and untracked.number not in seen:
         seen.add(untracked.number)
         inputs = [data for data in untracked.inputs if data.cause is cause]
         if not inputs:
-            return untracked.place
+            return untracked.place, untracked.word
         first = inputs[0]
         if not isinstance(first.source, UntrackedTensor) or first.place.code is not None:
-            return first.place
+            return first.place, first.word
         untracked = first.source
-    return NOWHERE
+    return NOWHERE, ""
 
 
 def _is_older(data: Input, untracked: UntrackedTensor) -> bool:
     """Whether data written into an untracked tensor was made before that tensor."""
     source = data.source
-    is_untracked = isinstance(source, UntrackedTensor) and untracked.was is None
+    is_untracked = isinstance(source, UntrackedTensor) and untracked.leaf is None
     return is_untracked and source.number < untracked.number  # type: ignore[union-attr]
 
 

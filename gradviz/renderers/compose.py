@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 
 from gradviz.renderers.cards import line_width, set_line
 from gradviz.renderers.labels import Line, Role, TextSpan, clean
 from gradviz.renderers.legend import GLYPH_WIDTH, legend_glyph, legend_of
 from gradviz.renderers.panel import Panel, Shifted, panels_of
-from gradviz.renderers.scene import Group, GroupChain, Rectangle, Scene, Shape, Text
+from gradviz.renderers.scene import GroupChain, Rectangle, Scene, Shape, ShapeGroup
 from gradviz.story import Frame, Story
 
 __all__ = ["compose", "compose_each"]
@@ -17,6 +18,8 @@ _MARGIN = 18.0
 _PAD = 16.0
 _BETWEEN = 14.0
 _LINE = 16.0
+_TITLE = 28.0  # from the top of a frame's title to its panel
+_NARROWEST_PANEL = 150.0
 _WIDEST_ROW = 1180.0
 _EVEN = 24  # widths that are tried for lines of equal length
 _NARROWEST = 284.0  # with its margins it fits a phone
@@ -35,9 +38,10 @@ def compose(story: Story, limit: float = 20.0) -> Scene:
     panels = panels_of([frame.graph for frame in story], limit, columns=len(story) == 1)
     if len(story) == 1:
         return _sheet(story, panels, [panels], list(filter(None, [story[0].caption])))
+    widths = _inner_widths(panels, story) if panels else []
     framed = [
-        _framed(panel, frame, number)
-        for number, (panel, frame) in enumerate(zip(panels, story, strict=True), 1)
+        _framed(panel, frame, number, inner)
+        for number, (panel, frame, inner) in enumerate(zip(panels, story, widths, strict=True), 1)
     ]
     rows = [
         [_stretched(panel, max(panel.height for panel in row)) for panel in row]
@@ -99,7 +103,7 @@ class _StorySheet:
 
     def __init__(self) -> None:
         self.y = _MARGIN
-        self.parts: list[Iterable[Group]] = []
+        self.parts: list[Iterable[ShapeGroup]] = []
 
     def add_row(self, row: Sequence[Panel], left: float) -> None:
         x = _MARGIN + left
@@ -110,7 +114,7 @@ class _StorySheet:
 
     def add_line(self, line: Line, width: float, key: str, gap: float = 0) -> None:
         x = _MARGIN + (width - line_width(line)) / 2
-        self.parts.append([Group(key, "text", (set_line(line, x, self.y + 12),))])
+        self.parts.append([ShapeGroup(key, "text", (set_line(line, x, self.y + 12),))])
         self.y += _LINE + gap
 
     def add_legend(self, legend: dict[str, str], width: float) -> None:
@@ -123,7 +127,7 @@ class _StorySheet:
                 x += room
             self.y += _LINE + 2
         if shapes:
-            self.parts.append([Group("legend", "legend", tuple(shapes))])
+            self.parts.append([ShapeGroup("legend", "legend", tuple(shapes))])
         self.y += 2
 
 
@@ -149,22 +153,36 @@ def _legend_rows(legend: dict[str, str], width: float) -> list[list[tuple[str, L
     return rows
 
 
-def _framed(panel: Panel, frame: Frame, number: int) -> Panel:
-    """The panel in a frame of its own, with its number, title and sentence under it."""
-    title: Line = (TextSpan(str(number), Role.NAME), TextSpan(clean(frame.title), Role.WORD))
-    inner = max(panel.width, line_width(title), 150.0)
-    lines = [title, *_wrapped(frame.caption, inner)]
-    width = max(inner, *(line_width(line) for line in lines)) + 2 * _PAD
-    left = (width - panel.width) / 2
-    texts: list[Text] = []
-    y = _PAD + panel.height + 20
-    for line in lines:
+def _title(frame: Frame, number: int) -> Line:
+    return (TextSpan(str(number), Role.NAME), TextSpan(clean(frame.title), Role.WORD))
+
+
+def _inner_widths(panels: Sequence[Panel], story: Story) -> list[float]:
+    """The width inside each frame: the same for all, if two of the widest fit beside each other."""
+    widths = [
+        max(panel.width, line_width(_title(frame, number)), _NARROWEST_PANEL)
+        for number, (panel, frame) in enumerate(zip(panels, story, strict=True), 1)
+    ]
+    widest = max(widths)
+    fits = 2 * (widest + 2 * _PAD) + _BETWEEN <= _WIDEST_ROW
+    return [widest] * len(widths) if fits else widths
+
+
+def _framed(panel: Panel, frame: Frame, number: int, inner: float) -> Panel:
+    """The panel in a frame of its own: number and title above it, its caption below."""
+    captions = _wrapped(frame.caption, inner)
+    width = max(inner, *(line_width(line) for line in captions), 0.0) + 2 * _PAD
+    title = _title(frame, number)
+    texts = [set_line(title, _PAD, _PAD + 12)]
+    top = _PAD + _TITLE
+    y = top + panel.height + 20
+    for line in captions:
         texts.append(set_line(line, (width - line_width(line)) / 2, y))
         y += _LINE
     height = y - _LINE + _PAD
     border = Rectangle(0, 0, width, height, None, "panel", 1.2, radius=12)
-    frame_group = Group(f"frame-{number}", "frame", (border, *texts))
-    moved = Shifted(panel.groups, left, _PAD, f"f{number}-")
+    frame_group = ShapeGroup(f"frame-{number}", "frame", (border, *texts))
+    moved = Shifted(panel.groups, (width - panel.width) / 2, top, f"f{number}-")
     return Panel(width, height, (frame_group, *moved), panel.engine)
 
 
@@ -174,7 +192,7 @@ def _stretched(panel: Panel, height: float) -> Panel:
     (border, *texts) = frame.shapes
     if isinstance(border, Rectangle):
         border = border._replace(height=height)
-    stretched = Group(frame.key, frame.kind, (border, *texts))
+    stretched = ShapeGroup(frame.key, frame.kind, (border, *texts))
     return Panel(panel.width, height, (stretched, *groups), panel.engine)
 
 
@@ -184,6 +202,9 @@ def _rows(panels: Sequence[Panel]) -> list[list[Panel]]:
         if not rows or _row_width([*rows[-1], panel]) > _WIDEST_ROW:
             rows.append([])
         rows[-1].append(panel)
+    if len({panel.width for panel in panels}) == 1:  # as many in each row, as far as it goes
+        each = math.ceil(len(panels) / len(rows))
+        return [list(panels[start : start + each]) for start in range(0, len(panels), each)]
     return rows
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import graphviz
 
 from gradviz.graph import Cause, EdgeKind, GradGraph
-from gradviz.renderers.edges import QUIET
+from gradviz.renderers.edges import QUIET, edges_by_node
 from gradviz.renderers.labels import (
     Label,
     Line,
@@ -85,7 +85,7 @@ def _add(digraph: Any, graph: GradGraph, prefix: str, theme: Theme) -> None:
         look = marked(LOOKS[data["kind"]], data.get("mark"))
         table = _table(label, look, bar_of(graph, data), theme)
         digraph.node(prefix + key, label=table, tooltip=tooltip, id=prefix + key)
-    for source, target, data in graph.edges(data=True):
+    for source, target, _, data in edges_by_node(graph):
         cut = data.get("kind", EdgeKind.GRADIENT) is EdgeKind.CUT
         loud = cut and data.get("cause", Cause.NOT_RECORDED) not in QUIET
         token, width = edge_look(data)
@@ -97,6 +97,8 @@ def _add(digraph: Any, graph: GradGraph, prefix: str, theme: Theme) -> None:
             attributes |= {"style": "dashed", "label": f" {told}"}
         elif data.get("through"):
             attributes["label"] = f" {', '.join(data['through'])}"
+        if "times" in data:
+            attributes["label"] = f"{attributes.get('label', '')} ×{data['times']:,}"
         if "label" in attributes:
             attributes["fontcolor"] = colour("loud" if loud else "line", theme)
         tooltip = graphviz.escape(edge_tooltip(data))

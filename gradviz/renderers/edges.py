@@ -11,20 +11,62 @@ from gradviz.graph import Cause, EdgeKind, GradGraph
 from gradviz.renderers.cards import line_width, set_line
 from gradviz.renderers.labels import Line, Role, TextSpan, edge_tooltip
 from gradviz.renderers.layout.geometry import Box, Point, Route
-from gradviz.renderers.scene import Curve, Group, Polygon, Rectangle, Shape, Text
+from gradviz.renderers.scene import Curve, Polygon, Rectangle, Shape, ShapeGroup, Text
 from gradviz.renderers.theme import edge_look
 
-__all__ = ["Edge", "EdgePlaces", "QUIET", "cause_box", "edge_group", "output_numbers"]
+__all__ = [
+    "Edge",
+    "EdgePlaces",
+    "QUIET",
+    "cause_box",
+    "drawn_edges",
+    "edge_group",
+    "output_numbers",
+]
 
 Edge = tuple[str, str, int, Any]
 """Source, target, input number and attributes, as networkx gives them."""
 
 _ARROW = 8.0
+_MOST_PARALLEL = 3  # edges of one look between two nodes that are drawn one by one
 _MARK_ROOM = 14.0  # points from the line of a cut edge to the text beside its sign
 _CAUSE_LINE = 14.0
 QUIET = (Cause.NOT_RECORDED, Cause.CONSTANT)
 """Causes of cuts that are drawn in grey: the input may never have required a gradient."""
 _DASHED = (EdgeKind.CUT, EdgeKind.ALIAS, EdgeKind.SAVED)
+
+
+def drawn_edges(graph: GradGraph) -> list[Edge]:
+    """The edges by input number, those that run in parallel and look the same drawn as one.
+
+    Such an edge has ``times``, the number of edges that it stands for.
+
+    Example:
+        >>> from gradviz.graph import NodeKind
+        >>> graph = GradGraph()
+        >>> for key in "ab": graph.add_node(key, kind=NodeKind.OPERATION, op=key)
+        >>> for number in range(5): _ = graph.add_edge("a", "b", number, input=number)
+        >>> drawn_edges(graph)
+        [('a', 'b', 0, {'input': 0, 'times': 5})]
+    """
+    edges = sorted(graph.edges(keys=True, data=True), key=lambda edge: edge[3].get("input", 0))
+    alike: dict[tuple[object, ...], list[Edge]] = {}
+    for edge in edges:
+        source, target, _, data = edge
+        facts = {name: value for name, value in data.items() if name not in ("input", "norm")}
+        alike.setdefault((source, target, repr(facts)), []).append(edge)
+    found: list[Edge] = []
+    for same in alike.values():
+        source, target, number, data = same[0]
+        merged = len(same) > _MOST_PARALLEL
+        found += [(source, target, number, {**data, "times": len(same)})] if merged else same
+    return sorted(found, key=lambda edge: edge[3].get("input", 0))
+
+
+def edges_by_node(graph: GradGraph) -> list[Edge]:
+    """The drawn edges in the order of the nodes that they leave."""
+    place = {key: number for number, key in enumerate(graph.nodes)}
+    return sorted(drawn_edges(graph), key=lambda edge: place[edge[0]])
 
 
 @dataclass(frozen=True)
@@ -67,7 +109,7 @@ def _cause_lines(data: Any) -> list[Line]:
     return [(span,) for span in spans if span.text]
 
 
-def edge_group(graph: GradGraph, edge: Edge, places: EdgePlaces) -> Group:
+def edge_group(graph: GradGraph, edge: Edge, places: EdgePlaces) -> ShapeGroup:
     """The shapes of an edge."""
     source, target, number, data = edge
     kind = data.get("kind", EdgeKind.GRADIENT)
@@ -90,11 +132,14 @@ def edge_group(graph: GradGraph, edge: Edge, places: EdgePlaces) -> Group:
     elif data.get("through"):
         x, y = middle
         shapes.append(Rectangle(x - 3.5, y - 3.5, 7, 7, "page", "line", 1.3, radius=3.5))
+    if data.get("times", 1) > 1:
+        times = (TextSpan(f"×{data['times']:,}", Role.FACT),)
+        shapes.append(set_line(times, middle[0] + 6, middle[1] + 4))
     if (source, target, number) in places.numbers:
         shapes.append(places.numbers[source, target, number])
     names = [graph.nodes[end].get("name") or graph.nodes[end].get("op", end) for end in edge[:2]]
     tooltip = f"{names[0]} → {names[1]}\n{edge_tooltip(data)}"
-    return Group(f"{source}-{target}-{number}", f"edge {kind.value}", tuple(shapes), tooltip)
+    return ShapeGroup(f"{source}-{target}-{number}", f"edge {kind.value}", tuple(shapes), tooltip)
 
 
 def _cause(start: Point, end: Point, data: Any) -> list[Shape]:
@@ -197,6 +242,7 @@ def output_numbers(
             starts = [
                 (output, (source, target, number), routes[source, target, number])
                 for _, target, number, output in edges
+                if (source, target, number) in routes
             ]
             found |= _beside(starts, centers[source][0])
     return found

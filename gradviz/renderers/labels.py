@@ -53,6 +53,7 @@ _TOLD_ELSEWHERE = ("value", "grad", "buffers")
 _LONGEST_NAME = 48
 _LONGEST_VALUE = 52
 _FEW_INLINE = 4
+_MOST_ALIASES = 3
 _WORTH_A_WORD = 1000  # bytes
 
 
@@ -325,8 +326,12 @@ def _hooks(data: NodeData) -> list[TextSpan]:
 
 
 def _name(data: NodeData) -> list[TextSpan]:
-    names = (data.get("name", ""), *data.get("aliases", ()))
-    text = " = ".join(_short(name) for name in names if name)
+    names = [name for name in (data.get("name", ""), *data.get("aliases", ())) if name]
+    more = len(names) - _MOST_ALIASES
+    shown = names if more <= 0 else names[: _MOST_ALIASES - 1]
+    text = " = ".join(map(_short, shown))
+    if more > 0:
+        text += f" = {more + 1:,} more names"
     if text:
         return [TextSpan(text, Role.NAME)]
     return [TextSpan("result", Role.WORD)] if data["kind"] is NodeKind.RESULT else []
@@ -472,7 +477,9 @@ def edge_tooltip(data: EdgeData) -> str:
         >>> edge_tooltip({"kind": EdgeKind.CUT, "input": 0})
         'input 0: no gradient flows back (cause not recorded)'
     """
-    text = f"input {data.get('input', 0)}"
+    times: int = data.get("times", 1)  # type: ignore[assignment]
+    first = data.get("input", 0)
+    text = f"{times:,} inputs, from input {first} on" if times > 1 else f"input {first}"
     if data.get("output"):
         text += f" from output {data['output']}"
     if data.get("through"):

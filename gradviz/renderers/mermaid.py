@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from gradviz.errors import TooLargeError
 from gradviz.graph import Cause, EdgeKind, GradGraph, Mark, NodeKind
+from gradviz.renderers.edges import edges_by_node
 from gradviz.renderers.labels import Label, Line, Role, cause_text, labels_of
 from gradviz.renderers.theme import LOOKS, PALETTE, Theme, bar_of, edge_look, scale_text
 from gradviz.story import Story
@@ -44,7 +45,7 @@ def to_mermaid(story: Story, theme: Theme = "auto") -> str:
         >>> print(to_mermaid(Story((Frame("", graph),))).splitlines()[2])
           n0["<b>x</b> leaf"]:::leaf
     """
-    edges = sum(frame.graph.number_of_edges() for frame in story)
+    edges = sum(len(edges_by_node(frame.graph)) for frame in story)
     if edges > MOST_EDGES:
         raise TooLargeError(
             f"the graph has {edges:,} edges, and Mermaid draws at most {MOST_EDGES}; draw a "
@@ -79,9 +80,10 @@ def _graph_lines(graph: GradGraph, prefix: str) -> Iterator[str]:
         opening, closing = _BRACKETS.get(kind, ("[", "]"))
         name = "leaf" if kind is NodeKind.PARAMETER else kind.value
         yield f'  {prefix}{key}{opening}"{_label(label)}"{closing}:::{name}'
-    for source, target, data in graph.edges(data=True):
+    for source, target, _, data in edges_by_node(graph):
         ends = f"{prefix}{source}", f"{prefix}{target}"
-        words = ", ".join(data.get("through", ()))
+        times = [f"×{data['times']:,}"] if "times" in data else []
+        words = ", ".join([*data.get("through", ()), *times])
         if data.get("kind", EdgeKind.GRADIENT) is EdgeKind.GRADIENT:
             yield f"  {ends[0]} -->{f'|{_escape(words)}|' if words else ''} {ends[1]}"
         else:
@@ -96,7 +98,7 @@ def _widths(story: Story, theme: Theme) -> Iterator[str]:
     number = 0
     for place, frame in enumerate(story, 1):
         graph, prefix = frame.graph, f"f{place}_" if several else ""
-        for *_, data in graph.edges(data=True):
+        for *_, data in edges_by_node(graph):
             token, width = edge_look(data)
             if token != "line":
                 colour = PALETTE[token][theme == "dark"]

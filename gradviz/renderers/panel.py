@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 
 from gradviz.graph import GradGraph, NodeKind
 from gradviz.renderers.cards import Card, card_of
-from gradviz.renderers.edges import Edge, EdgePlaces, cause_box, edge_group, output_numbers
+from gradviz.renderers.edges import EdgePlaces, cause_box, drawn_edges, edge_group, output_numbers
 from gradviz.renderers.labels import labels_of, tooltip_of
 from gradviz.renderers.layout.engines import Box, Link, lay_out
 from gradviz.renderers.layout.wrapping import wrap
-from gradviz.renderers.scene import Curve, Group, Point, Polygon, Shape
+from gradviz.renderers.scene import Curve, Point, Polygon, Shape, ShapeGroup
 from gradviz.renderers.theme import bar_of
 
 __all__ = ["Panel", "Shifted", "panels_of"]
@@ -26,7 +26,7 @@ class Panel:
 
     width: float
     height: float
-    groups: Iterable[Group]
+    groups: Iterable[ShapeGroup]
     engine: str
 
 
@@ -80,7 +80,7 @@ def _panels_in_the_same_places(
         for key, card in own.items():
             box = boxes.get(key, Box(key, 0, 0))
             boxes[key] = Box(key, max(box.width, card.width), max(box.height, card.height))
-        for edge in _edges(graph):
+        for edge in drawn_edges(graph):
             source, target, number, _ = edge
             if cause := cause_box(graph, edge):
                 boxes[cause.key] = cause
@@ -101,7 +101,7 @@ def _panels_in_the_same_places(
             width = min(max(card.width, reach.get(key, 0.0)), boxes[key].width)
             if (width, boxes[key].height) != (card.width, card.height):
                 own[key] = replace(card, width=width, height=boxes[key].height)
-        groups: Iterable[Group] = _Drawn(graph, own, places)
+        groups: Iterable[ShapeGroup] = _Drawn(graph, own, places)
         if len(own) <= _HELD:
             groups = tuple(groups)
         panels.append(Panel(layout.width, layout.height, groups, layout.engine))
@@ -116,8 +116,8 @@ class _Drawn:
     cards: dict[str, Card]
     places: EdgePlaces
 
-    def __iter__(self) -> Iterator[Group]:
-        for edge in _edges(self.graph):
+    def __iter__(self) -> Iterator[ShapeGroup]:
+        for edge in drawn_edges(self.graph):
             yield edge_group(self.graph, edge, self.places)
         for key, card in self.cards.items():
             yield _node_group(self.graph, key, card, self.places.centers[key])
@@ -126,7 +126,7 @@ class _Drawn:
 def _reach(graph: GradGraph, places: EdgePlaces) -> dict[str, float]:
     """The least width of each card at which its edges still meet it."""
     found: dict[str, float] = {}
-    for edge in _edges(graph):
+    for edge in drawn_edges(graph):
         source, target, number, _ = edge
         box = cause_box(graph, edge)
         ends = (source, places.routes[source, target, number][0][0])
@@ -145,16 +145,11 @@ def _cards(graph: GradGraph) -> dict[str, Card]:
     }
 
 
-def _edges(graph: GradGraph) -> list[Edge]:
-    """Edges by input number, so that the layout can keep an operation's inputs in order."""
-    return sorted(graph.edges(keys=True, data=True), key=lambda edge: edge[3].get("input", 0))
-
-
-def _node_group(graph: GradGraph, key: str, card: Card, center: Point) -> Group:
+def _node_group(graph: GradGraph, key: str, card: Card, center: Point) -> ShapeGroup:
     data = graph.nodes[key]
     x, y = center
     shapes = card.shapes(x - card.width / 2, y - card.height / 2)
-    return Group(key, f"node {data['kind'].value}", shapes, tooltip_of(key, data))
+    return ShapeGroup(key, f"node {data['kind'].value}", shapes, tooltip_of(key, data))
 
 
 class Shifted:
@@ -167,13 +162,15 @@ class Shifted:
         prefix: stands before each key then, to tell panels apart.
     """
 
-    def __init__(self, groups: Iterable[Group], dx: float, dy: float, prefix: str = "") -> None:
+    def __init__(
+        self, groups: Iterable[ShapeGroup], dx: float, dy: float, prefix: str = ""
+    ) -> None:
         self._groups, self._dx, self._dy, self._prefix = groups, dx, dy, prefix
 
-    def __iter__(self) -> Iterator[Group]:
+    def __iter__(self) -> Iterator[ShapeGroup]:
         for key, kind, shapes, tooltip in self._groups:
             moved = tuple([self._moved(shape) for shape in shapes])
-            yield Group(self._prefix + key, kind, moved, tooltip)
+            yield ShapeGroup(self._prefix + key, kind, moved, tooltip)
 
     def _moved(self, shape: Shape) -> Shape:
         dx, dy = self._dx, self._dy

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 __all__ = [
     "Curve",
-    "Group",
+    "ShapeGroup",
     "Point",
     "Polygon",
     "Rectangle",
@@ -80,7 +80,7 @@ class Text(NamedTuple):
 Shape = Rectangle | Curve | Polygon | Text
 
 
-class Group(NamedTuple):
+class ShapeGroup(NamedTuple):
     """Shapes that form one unit: a node, an edge, the legend."""
 
     key: str
@@ -93,15 +93,15 @@ class GroupChain:
     """Groups from several iterables, one after the other.
 
     Example:
-        >>> groups = GroupChain([[Group("n0", "node", ())], [Group("n1", "node", ())]])
+        >>> groups = GroupChain([[ShapeGroup("n0", "node", ())], [ShapeGroup("n1", "node", ())]])
         >>> [group.key for group in groups] == [group.key for group in groups] == ["n0", "n1"]
         True
     """
 
-    def __init__(self, parts: Sequence[Iterable[Group]]) -> None:
+    def __init__(self, parts: Sequence[Iterable[ShapeGroup]]) -> None:
         self._parts = parts
 
-    def __iter__(self) -> Iterator[Group]:
+    def __iter__(self) -> Iterator[ShapeGroup]:
         return chain.from_iterable(self._parts)
 
 
@@ -114,6 +114,6 @@ class Scene:
 
     width: float
     height: float
-    groups: Iterable[Group] = ()
+    groups: Iterable[ShapeGroup] = ()
     title: str = ""
     description: str = ""

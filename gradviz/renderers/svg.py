@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 from html import escape
 from itertools import chain
 
-from gradviz.renderers.scene import Curve, Group, Rectangle, Scene, Shape, Text
+from gradviz.renderers.scene import Curve, Rectangle, Scene, Shape, ShapeGroup, Text
 from gradviz.renderers.theme import FONT, PALETTE, Theme, colour
 
 __all__ = ["iter_svg", "to_svg"]
@@ -102,7 +102,7 @@ class _Writer:
     def __init__(self, theme: Theme) -> None:
         self.theme = theme
 
-    def group(self, group: Group) -> str:
+    def group(self, group: ShapeGroup) -> str:
         title = f"<title>{_text(group.tooltip)}</title>" if group.tooltip else ""
         shapes = "\n".join(self.shape(shape) for shape in group.shapes)
         kinds = " ".join(f"@-{kind}" for kind in group.kind.split())

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import textwrap
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,9 +15,10 @@ from gradviz.story import Frame, Story
 __all__ = ["to_text"]
 
 _WIDEST_MARGIN = 72
+_NARROWEST = 20  # columns that words have at least
 
 
-def to_text(story: Story, most_lines: int = 400) -> str:
+def to_text(story: Story, most_lines: int = 400, width: int = 0) -> str:
     """The story as text, each graph as a tree read backwards, from its roots to its leaves.
 
     A line that begins with ``←`` is the last input of the line above it on the same margin; other
@@ -25,7 +27,9 @@ def to_text(story: Story, most_lines: int = 400) -> str:
 
     Args:
         story: frames as they will be shown.
-        most_lines: the most lines for one frame; what is left out is counted.
+        most_lines: the most nodes for one frame; what is left out is counted.
+        width: columns of the terminal, at least 40: longer lines are wrapped, and what follows
+            keeps the lines of the tree; 0 for lines of any length.
 
     Example:
         >>> from gradviz.graph import NodeKind
@@ -50,19 +54,38 @@ def to_text(story: Story, most_lines: int = 400) -> str:
         bars = f"(column: {scale}; empty where it is not known)"
         legend = bars if has_bars(frame.graph) else scale and f"({scale})"
         after = [line for line in (clean(frame.caption), *notes, legend) if line]
-        tree = list(_frame_lines(frame, most_lines))
+        tree = list(_frame_lines(frame, most_lines, width))
+        after = [part for line in after for part in _wrapped("", "", [line], width)]
+        title = [part for line in title for part in _wrapped("", "   ", [line], width)]
         blocks.append([*title, *tree, *([""] if after else []), *after])
     return "\n\n".join("\n".join(block) for block in blocks) + "\n"
 
 
-def _frame_lines(frame: Frame, most: int) -> Iterator[str]:
-    tree = _Tree(frame.graph)
-    for number, line in enumerate(tree.lines()):
+def _frame_lines(frame: Frame, most: int, width: int) -> Iterator[str]:
+    tree = _Tree(frame.graph, width)
+    for number, (lead, below, words) in enumerate(tree.lines()):
         if number == most:
             left = frame.graph.number_of_nodes() - len(tree.seen)
             yield f"… and {left:,} more nodes; a picture (.svg) or .json shows all"
             return
-        yield line
+        yield from _wrapped(lead, below, words, width)
+
+
+def _wrapped(lead: str, below: str, pieces: Sequence[str], width: int) -> list[str]:
+    """Pieces in lines of at most ``width`` columns; ``below`` stands before all but the first."""
+    whole = lead + "  ".join(pieces)
+    if not width or len(whole) <= width:
+        return [whole]
+    room = max(width - max(len(lead), len(below)), _NARROWEST)
+    lines = [""]
+    for piece in pieces:
+        longer = f"{lines[-1]}  {piece}" if lines[-1] else piece
+        if len(longer) <= room:
+            lines[-1] = longer
+        else:
+            lines += textwrap.wrap(piece, room, break_on_hyphens=False)
+    first, *rest = filter(None, lines)
+    return [lead + first, *(below + line for line in rest)]
 
 
 @dataclass
@@ -77,8 +100,9 @@ class _Step:
 
 
 class _Tree:
-    def __init__(self, graph: GradGraph) -> None:
+    def __init__(self, graph: GradGraph, width: int = 0) -> None:
         self.graph = graph
+        self.widest_margin = min(_WIDEST_MARGIN, width // 2) if width else _WIDEST_MARGIN
         self.labels: dict[str, Label] = labels_of(graph)
         self.seen: set[str] = set()
         self.numbers: dict[str, int] = {}
@@ -89,8 +113,11 @@ class _Tree:
             for source, _ in self._inputs(key):
                 self.users[source] += 1
 
-    def lines(self) -> Iterator[str]:
-        """One line per node, depth first, without recursion: graphs may be very deep."""
+    def lines(self) -> Iterator[tuple[str, str, list[str]]]:
+        """The margin of each node, the margin of its continuation, and its words.
+
+        Depth first, without recursion: graphs may be very deep.
+        """
         roots = self.graph.roots
         # Nodes without users that are not roots: tensors behind a cut.
         ends = [
@@ -109,10 +136,20 @@ class _Tree:
             column = self._column(step.key, again)
             if again and not step.lead:
                 continue
-            yield column + _fit(step.lead) + self._words(step, bool(inputs), again)
+            below = " " * len(column) + self._fit(step.below)
+            yield (
+                column + self._fit(step.lead),
+                f"{below}   ",
+                self._words(step, bool(inputs), again),
+            )
             self.seen.add(step.key)
             if inputs and not again:
                 stack += reversed(self._next(step, inputs))
+
+    def _fit(self, lead: str) -> str:
+        """The margin of a line; only the right end of a very wide one."""
+        most = self.widest_margin
+        return lead if len(lead) <= most else f"… {lead[2 - most :]}"
 
     def _is_used_leaf(self, key: str) -> bool:
         kind = self.graph.nodes[key]["kind"]
@@ -131,22 +168,24 @@ class _Tree:
             for source, edge in self.graph.inputs(key)
         ]
 
-    def _words(self, step: _Step, has_inputs: bool, again: bool) -> str:
+    def _words(self, step: _Step, has_inputs: bool, again: bool) -> list[str]:
+        """What is written for a node, in pieces between which a line may be broken."""
         label = self.labels[step.key]
         edge: Any = step.edge or {}
-        way = f"  (by way of {', '.join(edge['through'])})" if edge.get("through") else ""
+        way = [f"(by way of {', '.join(edge['through'])})"] if edge.get("through") else []
         if edge.get("cause", Cause.NOT_RECORDED) is not Cause.NOT_RECORDED:
-            way += f"  (cut: {cause_text(edge)})"
+            way.append(f"(cut: {cause_text(edge)})")
         if again:
-            name = "  ".join(span.text for span in label.head[:1])
             number = self.numbers.get(step.key)
             times = f" ×{step.times}" if step.times > 1 else ""
-            return f"{name}{way}  ({f'#{number}, ' if number else ''}above){times}"
-        mark = ""
+            above = f"({f'#{number}, ' if number else ''}above){times}"
+            return [*(span.text for span in label.head[:1]), *way, above]
+        mark = []
         if has_inputs and self.users[step.key] > 1:
             self.numbers[step.key] = len(self.numbers) + 1
-            mark = f"  #{self.numbers[step.key]}"
-        return label.plain() + mark + way
+            mark = [f"#{self.numbers[step.key]}"]
+        rows = ["  ".join(span.text for span in row) for row in label.rows]
+        return [*(span.text for span in label.head), *rows, *mark, *way]
 
     def _next(self, step: _Step, inputs: list[tuple[str, Any]]) -> list[_Step]:
         """Side branches first, indented; then the longest path, on the same margin."""
@@ -179,11 +218,6 @@ def _runs(inputs: list[tuple[str, Any]]) -> list[tuple[str, Any, int]]:
         else:
             runs.append((source, edge, 1))
     return runs
-
-
-def _fit(lead: str) -> str:
-    """The margin of a line; only the right end of a very wide one."""
-    return lead if len(lead) <= _WIDEST_MARGIN else f"… {lead[-_WIDEST_MARGIN:]}"
 
 
 def _heights(graph: GradGraph) -> dict[str, int]:

@@ -65,6 +65,11 @@ class Question:
     files: dict[str, str]
 
     @property
+    def file(self) -> str:
+        """The name of its file: with a blank, quotes and more than ASCII, as names may have."""
+        return f'{self.name} it\'s "größe" 🎉.py'
+
+    @property
     def is_control(self) -> bool:
         return all(each.verdicts[0] == "healthy" for each in self.expected)
 
@@ -105,7 +110,7 @@ def _header(code: str) -> tuple[list[Expected], dict[str, str]]:
 
 def wrong(question: Question, folder: Path) -> list[str]:
     """What is wrong in the answers about a program, one line each; none when all is right."""
-    program = folder / f"{question.name}.py"
+    program = folder / question.file
     program.write_text(question.code, encoding="utf-8")
     for name, text in question.files.items():
         (folder / name).write_text(text, encoding="utf-8")
@@ -177,7 +182,7 @@ def _is_right(verdict: Any, wanted: list[str]) -> bool:
 
 
 def _wrong_text(each: Expected, question: Question, told: Any, text: str) -> Iterator[str]:
-    said = text.replace(question.name, "").lower()  # the file has the name of the program
+    said = text.replace(question.file, "").lower()  # the file has the name of the program
     for word in each.says:
         if word.lower() not in said:
             yield f"{each.about}: does not say {word!r}\n{text}"
@@ -189,7 +194,7 @@ def _wrong_text(each: Expected, question: Question, told: Any, text: str) -> Ite
             yield f"{each.about}: the fix does not have {word!r}\n{text}"
     lines = [at for at, line in enumerate(question.code.splitlines(), 1) if line.endswith("# here")]
     is_asked = lines and not each.any_line and each.verdicts[0] != "healthy"
-    if is_asked and not any(f"{question.name}.py:{line}" in text for line in lines):
+    if is_asked and not any(f"{question.file}:{line}" in text for line in lines):
         yield f"{each.about}: does not name line {lines}\n{text}"
 
 

@@ -4,6 +4,7 @@
   ``torch.autograd.backward``, ``torch.autograd.grad``) reports the pass to the recordings of the
   same thread.
 - ``torch.inference_mode`` reports when it is entered and left: torch has no hook for it.
+- ``nn.Parameter`` reports what it is made from: no mode sees it.
 - The transformer modules keep their fast paths. In evaluation ``TransformerEncoder``, its layers
   and ``MultiheadAttention`` run as one operation each, unless an argument has a
   ``__torch_function__`` of its own, and an active ``TorchFunctionMode`` counts as one. Without
@@ -82,8 +83,8 @@ class BackwardCall:
 class Listener(Protocol):
     """Is notified of backward passes; the outcome is what the pass returned, or its error.
 
-    Also of each call of a full backward hook of a module while a pass runs, and of
-    ``inference_mode`` being entered or left.
+    Also of each call of a full backward hook of a module while a pass runs, of
+    ``inference_mode`` being entered or left, and of ``nn.Parameter(data)``.
     """
 
     def before_backward(self, call: BackwardCall) -> None: ...  # noqa: D102
@@ -93,6 +94,8 @@ class Listener(Protocol):
     def module_hook(self, hook: Any, module: Any, given: Any, result: Any) -> None: ...  # noqa: D102
 
     def mode_changed(self) -> None: ...  # noqa: D102
+
+    def parameter_created(self, data: object, parameter: torch.Tensor) -> None: ...  # noqa: D102
 
 
 class _Here(threading.local):
@@ -117,6 +120,7 @@ def listen(listener: Listener) -> None:
             setattr(_autograd, _RUN, _replacement(_original))
             hooks.install(_notify_module_hook)
             _report_inference_mode()
+            _report_parameters()
             _keep_fast_paths()
         _open += 1
     _here.listeners.append(listener)
@@ -142,7 +146,7 @@ def _notify_module_hook(hook: Any, module: Any, given: Any, result: Any) -> None
 
 
 def _replace(owner: Any, name: str, new: Any) -> None:
-    original = getattr(owner, name)
+    original = vars(owner)[name]
     _undo.append(lambda: setattr(owner, name, original))
     setattr(owner, name, new)
 
@@ -163,6 +167,22 @@ def _report_inference_mode() -> None:
     mode: Any = torch.inference_mode
     for name in ("__enter__", "__exit__"):
         _replace(mode, name, reporting(getattr(mode, name)))
+
+
+def _report_parameters() -> None:
+    """Notify the listeners of each new parameter, and of what it was made from."""
+    original = torch.nn.Parameter.__new__
+
+    @functools.wraps(original)
+    def new(cls: Any, *args: Any, **kwargs: Any) -> Any:
+        result = original(cls, *args, **kwargs)
+        if not torch.compiler.is_dynamo_compiling():
+            data = kwargs.get("data", args[0] if args else None)
+            for listener in _here.listeners:
+                listener.parameter_created(data, result)
+        return result
+
+    _replace(torch.nn.Parameter, "__new__", staticmethod(new))
 
 
 def _keep_fast_paths() -> None:

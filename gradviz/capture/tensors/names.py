@@ -14,9 +14,10 @@ import torch
 
 from gradviz.capture.autograd.tensors import is_unsure, quietly
 from gradviz.capture.tensors.subjects import parts, shortly
+from gradviz.capture.tensors.training_sets import unregistered
 from gradviz.errors import UsageError
 
-__all__ = ["Named", "Names", "module_names"]
+__all__ = ["Named", "Names", "locals_of", "module_names"]
 
 _ALLOWED = (
     "an nn.Module, a dict of name -> tensor (or module, or list or dict of tensors), "
@@ -162,7 +163,10 @@ def _not_a_tensor(name: str, value: object) -> str:
 
 
 def _of_module(module: torch.nn.Module, prefix: str) -> list[tuple[torch.Tensor, str]]:
-    """Parameters and buffers by all their names, in the order of registration."""
+    """Parameters and buffers by all their names, in the order of registration.
+
+    Those in plain lists, which are not registered, come last.
+    """
     pairs: list[tuple[torch.Tensor, str]] = []
     for listing in (module.named_parameters, module.named_buffers):
         try:
@@ -171,6 +175,7 @@ def _of_module(module: torch.nn.Module, prefix: str) -> list[tuple[torch.Tensor,
             # A module that contains itself, or that overrides the method without the option.
             found = list(listing())
         pairs.extend((tensor, prefix + name) for name, tensor in found)
+    pairs.extend((each.tensor, prefix + each.name) for each in unregistered(module))
     return pairs
 
 
@@ -180,8 +185,8 @@ class _Variable(NamedTuple):
     is_global: bool
 
 
-def _variables(frame: types.FrameType) -> list[_Variable]:
-    """The variables that code in the frame can see, without keeping any of them alive.
+def locals_of(frame: types.FrameType) -> dict[str, object]:
+    """The local variables of a frame, without keeping any of them alive.
 
     Up to Python 3.12 the first look at ``f_locals`` of a function makes a dict that lives as
     long as the call, so that ``del x`` in it would no longer free ``x``. That dict is emptied
@@ -193,6 +198,12 @@ def _variables(frame: types.FrameType) -> list[_Variable]:
     # Three references: the frame's, this function's, and the argument itself.
     if is_copy and sys.getrefcount(found) <= 3:
         found.clear()
+    return local
+
+
+def _variables(frame: types.FrameType) -> list[_Variable]:
+    """The variables that code in the frame can see, local ones first."""
+    local = locals_of(frame)
     visible = [_Variable(name, value, False) for name, value in local.items()]
     for name, value in list(frame.f_globals.items()):
         if name not in local:

@@ -21,7 +21,9 @@ from gradviz.recording.event_log import Entry
 from gradviz.recording.function_names import QUERIES, word_of
 from gradviz.recording.intercept import gradients
 from gradviz.recording.intercept.in_place import after_change, before_change
-from gradviz.recording.provenance import Leaf, UntrackedTensor
+from gradviz.recording.intercept.user_warnings import call_made_from
+from gradviz.recording.provenance import CutSite, Leaf, UntrackedTensor
+from gradviz.recording.source_lines import called_function
 from gradviz.recording.state import Handler, RecordingState, TorchCall, tensors_in
 from gradviz.story import EventKind
 
@@ -49,6 +51,7 @@ def _handler(after: _Look, before: _Look | None = None) -> Handler:
         state.guard(after, call)
         return call.result
 
+    call_made_from(handle.__code__, globals())
     return handle
 
 
@@ -61,8 +64,11 @@ def _after_cut(cause: Cause) -> _Look:
 
     def after(state: RecordingState, call: TorchCall) -> None:
         if isinstance(call.result, torch.Tensor) and not state.is_inside():
-            place = state.place()
-            data = state.input_from(call.args[0], cause, place)
+            place, cut, word = state.place(), cause, word_of(call.func)
+            if place.offset < 0:
+                name = called_function(sys._getframe(1), state.verdicts)
+                cut, word = (Cause.VALUES_COPIED, name) if name in _COPYING else (cut, word)
+            data = state.input_from(call.args[0], cut, place, word)
             kind = (
                 EventKind.OPERATION if isinstance(data.source, UntrackedTensor) else EventKind.CUT
             )
@@ -71,10 +77,13 @@ def _after_cut(cause: Cause) -> _Look:
     return after
 
 
+_COPYING = ("deepcopy", "vector_to_parameters")
+
+
 def _before_detach_(state: RecordingState, call: TorchCall) -> None:
     tensor = call.args[0]
     if tensor.requires_grad and not state.is_inside():
-        call.before = state.input_from(tensor, Cause.DETACH, state.place())
+        call.before = state.input_from(tensor, Cause.DETACH, state.place(), "detach_")
 
 
 def _after_detach_(state: RecordingState, call: TorchCall) -> None:
@@ -148,7 +157,7 @@ def _after_flag(state: RecordingState, call: TorchCall) -> None:
         action, identity = Action.REQUIRES_GRAD_ON, leaf.identity
     else:
         untracked = provenance.add(tensor, "", Cause.REQUIRES_GRAD, place, (), matters=True)
-        untracked.was = old if isinstance(old, Leaf) else None
+        untracked.leaf = old if isinstance(old, Leaf) else None
         action, identity = Action.REQUIRES_GRAD_OFF, untracked.identity
     entries = state.event_log.entries
     last = entries[-1] if entries else None
@@ -209,9 +218,17 @@ def _after_hook(state: RecordingState, call: TorchCall) -> None:
 
 def _after_data_set(state: RecordingState, call: TorchCall) -> None:
     """``x.data = ...``: other values, of which autograd knows nothing."""
+    tensor, data = call.args[:2]
+    record, place = state.provenance.tensors.of(tensor), state.place()
+    if record is None and tensor.requires_grad and tensor.is_leaf:
+        record = state.provenance.leaf(tensor)
+    if record is not None and isinstance(data, torch.Tensor):
+        site = CutSite(Cause.VALUES_COPIED, place, "data")
+        state.provenance.write(record, [state.input_from(data, *site)], site, replaces=True)
     state.log(Entry(EventKind.IN_PLACE, "data", state.place(), action=Action.DATA_REPLACED))
 
 
+call_made_from(_call.__code__, globals())
 change = _handler(after_change, before_change)
 _NAMED: dict[str, Handler] = {
     "_set_grad_enabled": _handler(_after_mode, _before_mode),

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import sys
 import weakref
 from typing import Any
 
 import torch
 
 from gradviz.capture.autograd.engine import creation_count
-from gradviz.capture.autograd.tensors import place_of, version_of
+from gradviz.capture.autograd.tensors import is_unsure, place_of, version_of
 from gradviz.facts import VersionDetails
 from gradviz.graph import Cause
 from gradviz.recording.event_log import Entry
 from gradviz.recording.function_names import word_of
 from gradviz.recording.intercept import gradients
-from gradviz.recording.provenance import Leaf, UntrackedTensor
-from gradviz.recording.source_lines import CodeLocation
+from gradviz.recording.provenance import CutSite, Leaf, UntrackedTensor
+from gradviz.recording.source_lines import CodeLocation, called_function
 from gradviz.recording.state import InPlaceChange, RecordingState, TorchCall, tensors_in
 from gradviz.story import EventKind
 
@@ -59,8 +60,12 @@ def after_change(state: RecordingState, call: TorchCall) -> None:
         record = state.provenance.tensors.of(target)
         if not target.requires_grad:
             identity = _change_untracked(state, call, target, word, place).identity
-        elif isinstance(record, Leaf):
-            identity = record.identity
+        elif isinstance(record, Leaf) or (not is_unsure(target) and target.is_leaf):
+            leaf = state.provenance.leaf(target)
+            identity = leaf.identity
+            site = CutSite(Cause.VALUES_COPIED, place, word)
+            for each in (leaf, *state.provenance.sharing(target, leaf)):
+                _write_into(state, call, target, each, site)
         entry = state.log(Entry(EventKind.IN_PLACE, word, place))
         entry.identities = () if identity is None else (identity,)
         entry.details = _versions(state, target, version, word, place)
@@ -68,11 +73,16 @@ def after_change(state: RecordingState, call: TorchCall) -> None:
 
 def _change_tracked(state: RecordingState, call: TorchCall, word: str, place: CodeLocation) -> None:
     """A change that autograd recorded."""
-    targets, versions, _, others, count = call.before
+    targets, versions, known, others, count = call.before
     end = creation_count()
     operation = (count, end, call.func, *place, tuple(map(weakref.ref, targets)))
     state.add_mixed_inputs(end, call.func, (call.args, call.kwargs))
     state.in_place[end] = word
+    for target, old in zip(targets, known, strict=True):
+        if isinstance(old, UntrackedTensor):  # its aliases do not enter the graph
+            for record in state.provenance.sharing(target, old):
+                site = CutSite(Cause.VALUES_COPIED, place, word)
+                _write_into(state, call, target, record, site)
     for target, data in zip(targets, others, strict=False):
         if target.requires_grad:  # it entered the graph by this
             state.mixed[end] = [data, *state.mixed.get(end, [])]
@@ -88,16 +98,58 @@ def _change_untracked(
     """A tensor outside the graph was changed: what it was changed with flowed into it."""
     untracked = state.provenance.untracked(target)
     mattered = untracked.matters
+    aliased = list(state.provenance.sharing(target, untracked))
     cause = state.cause_of_mode() or Cause.NOT_DIFFERENTIABLE
-    for other in tensors_in((*call.args, *_without_out(call.kwargs))):
-        if other is not target:
-            untracked.add_input(state.input_from(other, cause, place))
+    _write_into(state, call, target, untracked, CutSite(cause, place, word))
+    for record in aliased:
+        if isinstance(record, Leaf):
+            cause = Cause.VALUES_COPIED
+        _write_into(state, call, target, record, CutSite(cause, place, word))
     if word not in untracked.changes:
         untracked.changes.append(word)
     if untracked.matters and not mattered:
         untracked.cause = untracked.inputs[-1].cause
         state.provenance.show(untracked)
     return untracked
+
+
+def _write_into(
+    state: RecordingState,
+    call: TorchCall,
+    target: torch.Tensor,
+    record: Leaf | UntrackedTensor,
+    site: CutSite,
+) -> None:
+    """Record where the values came from that a call wrote into a tensor, or into a view of it."""
+    if isinstance(record, Leaf) and site.place.offset < 0:
+        name = called_function(sys._getframe(1), state.verdicts)
+        site = site._replace(word=name if name.isidentifier() and name[0] != "_" else site.word)
+    given = tensors_in((*call.args, *_without_out(call.kwargs)))
+    new = [state.input_from(other, *site) for other in given if other is not target]
+    known = record.ref()
+    is_whole = known is not None and known.numel() == target.numel()
+    state.provenance.write(record, new, site, is_whole and _replaces(site, call))
+
+
+def _replaces(site: CutSite, call: TorchCall) -> bool:
+    """Whether a function leaves nothing of the old values."""
+    name = word_of(call.func)
+    return name in _REPLACING or call.kwargs.get("out") is not None
+
+
+_REPLACING = frozenset(
+    (
+        "copy_",
+        "zero_",
+        "fill_",
+        "set_",
+        "normal_",
+        "uniform_",
+        "random_",
+        "bernoulli_",
+        "exponential_",
+    )
+)
 
 
 def _without_out(kwargs: dict[str, Any]) -> list[Any]:

@@ -17,6 +17,7 @@ from torch.overrides import TorchFunctionMode
 
 from gradviz.capture.autograd.engine import creation_count, jit_trace
 from gradviz.recording.intercept.calls import change
+from gradviz.recording.intercept.user_warnings import call_made_from
 from gradviz.recording.state import RecordingState
 
 __all__ = ["RecordingMode"]
@@ -99,3 +100,6 @@ class RecordingMode(TorchFunctionMode):
             return result
         state.made(func, (args, kwargs or {}), result, before)
         return result
+
+
+call_made_from(RecordingMode.__torch_function__.__code__, globals())

@@ -2,7 +2,7 @@
 
 # ask: error
 # verdict: backward a second time
-# says: was carried over from before that pass
+# says: is carried over from before that pass
 
 import torch
 from torch import nn

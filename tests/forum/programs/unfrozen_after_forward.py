@@ -1,7 +1,7 @@
 """I unfroze the layer and it still gets no gradient"""
 
 # ask: layer.weight
-# verdict: not connected
+# verdict: cut
 
 import torch
 from torch import nn

@@ -1,0 +1,197 @@
+"""Three sets of tensors that should agree: a model's parameters, an optimizer's, and those in use.
+
+Live objects are looked at, and nothing is changed: modules in plain lists, which ``nn.Module``
+does not register, attributes that look like ``requires_grad`` and have no effect, and the
+optimizers that are alive.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterable, Iterator, Mapping
+from difflib import SequenceMatcher
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+
+__all__ = [
+    "IneffectiveFlag",
+    "Live",
+    "LiveOptimizer",
+    "Unregistered",
+    "ineffective_flags",
+    "live",
+    "unregistered",
+]
+
+_OWN = frozenset(("_modules", "_parameters", "_buffers", "_non_persistent_buffers_set"))
+_MOST = 1_000  # entries of one container that are looked at
+_ALIKE = 0.85  # of 1: how much a misspelt attribute has in common with ``requires_grad``
+
+
+class Unregistered(NamedTuple):
+    """A parameter that a module holds in a plain container.
+
+    Args:
+        tensor: the parameter.
+        name: its path, as Python code writes it: ``"layers[0].weight"``.
+        container: of the list, tuple or dict: ``"layers"``.
+        kind: of the container: ``"list"``, ``"tuple"``, ``"dict"``.
+        owner: the class of the module that holds it: ``"Net"``.
+        of_modules: whether the container holds modules; else it holds parameters.
+    """
+
+    tensor: torch.Tensor
+    name: str
+    container: str
+    kind: str
+    owner: str
+    of_modules: bool
+
+
+class IneffectiveFlag(NamedTuple):
+    """An attribute that was set to freeze a tensor, and that PyTorch does not read.
+
+    Args:
+        tensor: what it was to freeze; it still requires grad.
+        attribute: ``"require_grad"``, or ``"requires_grad"`` of a module.
+        owner: class of the module that has it; "" when the tensor itself has it.
+        parameter: path of the tensor within that module: ``"0.weight"``.
+    """
+
+    tensor: torch.Tensor
+    attribute: str
+    owner: str = ""
+    parameter: str = ""
+
+
+class LiveOptimizer(NamedTuple):
+    """An optimizer, and the parameters that it holds."""
+
+    name: str
+    tensors: tuple[torch.Tensor, ...]
+
+
+def unregistered(module: nn.Module) -> list[Unregistered]:
+    """The parameters that a model keeps in plain lists, tuples and dicts.
+
+    Args:
+        module: the model; its submodules are looked at as well.
+
+    Example:
+        >>> class Net(nn.Module):
+        ...     def __init__(self):
+        ...         super().__init__()
+        ...         self.layers = [nn.Linear(2, 2, bias=False)]
+        >>> [(each.name, each.container) for each in unregistered(Net())]
+        [('layers[0].weight', 'layers')]
+    """
+    registered = set(map(id, module.parameters()))
+    found: dict[int, Unregistered] = {}
+    for path, owner in module.named_modules():
+        prefix = f"{path}." if path else ""
+        for attribute, value in list(vars(owner).items()):
+            if attribute in _OWN or not isinstance(value, (list, tuple, dict)):
+                continue
+            container = f"{prefix}{attribute}"
+            for tensor, name, is_module in _parameters_in(value, container):
+                if id(tensor) not in registered:
+                    kind, cls = type(value).__name__, type(owner).__name__
+                    row = Unregistered(tensor, name, container, kind, cls, is_module)
+                    found.setdefault(id(tensor), row)
+    return list(found.values())
+
+
+def _parameters_in(container: Any, name: str) -> Iterator[tuple[torch.Tensor, str, bool]]:
+    items = container.items() if isinstance(container, Mapping) else enumerate(container)
+    for number, (key, value) in enumerate(items):
+        if number == _MOST:
+            return
+        path = f"{name}[{key!r}]"
+        if isinstance(value, nn.Module):
+            yield from ((p, f"{path}.{own}", True) for own, p in value.named_parameters())
+        elif isinstance(value, nn.Parameter):
+            yield value, path, False
+
+
+def ineffective_flags(modules: Iterable[nn.Module]) -> list[IneffectiveFlag]:
+    """Attributes that were set to False to freeze something, and that freeze nothing.
+
+    Args:
+        modules: models; their submodules and parameters are looked at.
+
+    Example:
+        >>> layer = nn.Linear(2, 2, bias=False)
+        >>> layer.requires_grad = False
+        >>> [(flag.attribute, flag.owner) for flag in ineffective_flags([layer])]
+        [('requires_grad', 'Linear')]
+    """
+    found: dict[int, IneffectiveFlag] = {}
+    for module in modules:
+        for owner in module.modules():
+            attribute = _flag_of(owner, "requires_grad")
+            if attribute:
+                for path, tensor in owner.named_parameters():
+                    row = IneffectiveFlag(tensor, attribute, type(owner).__name__, path)
+                    if tensor.requires_grad:
+                        found.setdefault(id(tensor), row)
+        for tensor in module.parameters():
+            attribute = _flag_of(tensor, "")
+            if attribute and tensor.requires_grad:
+                found.setdefault(id(tensor), IneffectiveFlag(tensor, attribute))
+    return list(found.values())
+
+
+def _flag_of(owner: object, exact: str) -> str:
+    """The attribute set to False that is spelt like ``requires_grad``; "" for none."""
+    for name, value in vars(owner).items():
+        if value is False and (name == exact or (name != "requires_grad" and _is_misspelt(name))):
+            return name
+    return ""
+
+
+def _is_misspelt(name: str) -> bool:
+    return SequenceMatcher(None, name, "requires_grad").ratio() >= _ALIKE
+
+
+class Live(NamedTuple):
+    """What is alive in this process: optimizers, and the modules that are in no other module."""
+
+    optimizers: tuple[LiveOptimizer, ...]
+    modules: tuple[nn.Module, ...]
+
+
+def live() -> Live:
+    """Find the optimizers and models that are alive. It goes through all objects of the process.
+
+    Example:
+        >>> layer = nn.Linear(2, 2)
+        >>> optimizer = torch.optim.SGD(layer.parameters(), lr=0.1)
+        >>> any(each is layer for each in live().modules)
+        True
+    """
+    # The type is asked, once for each: an object may run code when its class is asked for.
+    kinds: dict[type, int] = {}
+    found: tuple[list[Any], list[Any], list[Any]] = ([], [], [])
+    for each in gc.get_objects():
+        cls = type(each)
+        kind = kinds.get(cls)
+        if kind is None:
+            kind = 1 if issubclass(cls, torch.optim.Optimizer) else 2 * issubclass(cls, nn.Module)
+            kinds[cls] = kind
+        if kind:
+            found[kind].append(each)
+    _, optimizers, modules = found
+    inner = {id(part) for each in modules for part in vars(each).get("_modules", {}).values()}
+    return Live(
+        tuple(LiveOptimizer(type(each).__name__, tuple(_held_by(each))) for each in optimizers),
+        tuple(each for each in modules if id(each) not in inner),
+    )
+
+
+def _held_by(optimizer: torch.optim.Optimizer) -> Iterator[torch.Tensor]:
+    for group in vars(optimizer).get("param_groups", ()):
+        yield from (
+            each for each in group.get("params", ()) if issubclass(type(each), torch.Tensor)
+        )

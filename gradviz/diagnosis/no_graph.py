@@ -1,0 +1,523 @@
+"""Rules about errors of a backward pass: what it starts from, what it asks for, what it reaches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from gradviz.diagnosis.context import Context, listed
+from gradviz.diagnosis.cuts import cut_words, fix_of_cut, lines_of, lost_on_the_way
+from gradviz.diagnosis.error_context import ErrorContext
+from gradviz.diagnosis.lines import locations_of, mention
+from gradviz.diagnosis.no_gradient import RECORD
+from gradviz.diagnosis.rule import Evidence, Needs, Rule
+from gradviz.diagnosis.syntax import lines_calling
+from gradviz.diagnosis.traceback_locals import grad_call_of, module_of
+from gradviz.diagnosis.verdict import Verdict
+from gradviz.facts import BackwardDetails, SourceLocation
+from gradviz.graph import NodeKind
+from gradviz.graph.operations import forward_word
+from gradviz.story import Event, EventKind
+from gradviz.torch_messages import MessageKind as Kind
+from gradviz.torch_messages import TorchMessage
+
+__all__ = ["RULES", "node_of", "with_article"]
+
+_CALLS = {
+    Kind.ROOT_WITHOUT_GRAPH: "backward",
+    Kind.RETAIN_GRAD_WITHOUT_GRAPH: "retain_grad()",
+    Kind.HOOK_WITHOUT_GRAPH: "register_hook()",
+}
+_FLOATING = ("float", "bfloat", "complex")
+Found = Callable[[Context, ErrorContext], Evidence | None]
+
+
+def is_of(error: ErrorContext, *kinds: Kind) -> bool:
+    """Whether an error's text is of one of these kinds."""
+    return error.read is not None and error.read.kind in kinds
+
+
+def with_article(noun: str) -> str:
+    """``"a float"``, ``"an int"``."""
+    return f"{'an' if noun[:1] in 'aeioAEIO' else 'a'} {noun}"
+
+
+def node_of(context: Context, **attributes: object) -> str:
+    """The key of the only node with these attributes; "" if there is none, or several."""
+    nodes = [
+        key
+        for key, data in context.graph.nodes(data=True)
+        if all(data.get(name) == value for name, value in attributes.items())
+    ]
+    return nodes[0] if len(nodes) == 1 else ""
+
+
+def source_of(context: Context, key: str) -> str:
+    """The line of a node, as text; "" when it is not known."""
+    return str(context.graph.nodes[key].get("source", "")) if key in context.graph else ""
+
+
+# A gradient was asked of a tensor that does not require grad.
+
+
+def _start(context: Context, error: ErrorContext) -> str:
+    """The tensor that the error is about; "" for another error, or when it is not known."""
+    if not is_of(error, *_CALLS):
+        return ""
+    kinds = {key: context.graph.nodes[key]["kind"] for key in context.roots}
+    return next((key for key, kind in kinds.items() if kind is NodeKind.UNTRACKED), "")
+
+
+def _began(context: Context, error: ErrorContext) -> str:
+    assert error.read is not None
+    call = _CALLS[error.read.kind]
+    name = context.graph.nodes[_start(context, error)].get("name") or "the tensor"
+    if call == "backward":
+        return f"backward{error.at} starts from {name}, which does not require grad"
+    return f"{call} was called{error.at} on {name}, which does not require grad"
+
+
+def _began_at(find: Callable[[Context, ErrorContext, str], Evidence | None]) -> Found:
+    """A rule about the tensor that a backward pass starts from."""
+
+    def match(context: Context, error: ErrorContext) -> Evidence | None:
+        key = _start(context, error)
+        return find(context, error, key) if key else None
+
+    return match
+
+
+def _integers(context: Context, error: ErrorContext, key: str) -> Evidence | None:
+    data = context.graph.nodes[key]
+    if data.get("dtype", "float").startswith(_FLOATING):
+        return None
+    words = {"began": _began(context, error), "dtype": data["dtype"]}
+    return error.evidence([key], culprit=key, **words, tensor=data.get("name") or "x")
+
+
+def _cut_off(context: Context, error: ErrorContext, key: str) -> Evidence | None:
+    cut = lost_on_the_way(context.graph, key)
+    if cut is None:
+        return None
+    return error.evidence(
+        [cut.target],
+        lines_of(context, cut),
+        cut.target,
+        began=_began(context, error),
+        cut=cut_words(context, cut),
+        fix=fix_of_cut(context, cut),
+    )
+
+
+def _inference(context: Context, error: ErrorContext, key: str) -> Evidence | None:
+    if not context.graph.nodes[key].get("inference"):
+        return None
+    return error.evidence([key], culprit=key, began=_began(context, error))
+
+
+def _through_a_function(context: Context, error: ErrorContext, key: str) -> Evidence | None:
+    if (applied := _applied(context)) is None:
+        return None
+    return error.evidence(
+        [key],
+        [applied.location],
+        key,
+        began=_began(context, error),
+        name=applied.name or "a tensor",
+        line=mention(applied.source),
+    )
+
+
+def _applied(context: Context) -> Event | None:
+    """The last call of a ``Function`` whose result does not require grad."""
+    found = [
+        event
+        for event in context.happened(EventKind.OPERATION)
+        if event.word == "apply" and not event.node and event.source
+    ]
+    return found[-1] if found else None
+
+
+def _no_leaf_requires_grad(context: Context, error: ErrorContext, key: str) -> Evidence | None:
+    return error.evidence([key], culprit=key, began=_began(context, error))
+
+
+def _unknown_start(context: Context, error: ErrorContext) -> Evidence | None:
+    if not is_of(error, *_CALLS):
+        return None
+    assert error.read is not None
+    return error.evidence(call=_CALLS[error.read.kind])
+
+
+# A backward pass does not start from one number.
+
+
+def _not_scalar(context: Context, error: ErrorContext) -> Evidence | None:
+    if not is_of(error, Kind.NOT_A_SCALAR):
+        return None
+    nodes = context.graph.nodes
+    roots = [key for key in context.roots if nodes[key].get("shape") != ()]
+    key = roots[0] if len(roots) == 1 else ""
+    name = nodes[key].get("name", "") if key else ""
+    shape = f" of shape {list(nodes[key].get('shape', ()))}" if key else ""
+    return error.evidence(
+        [key], culprit=key, root=(name or "a result") + shape, called=name or "loss"
+    )
+
+
+def _complex(context: Context, error: ErrorContext) -> Evidence | None:
+    if not is_of(error, Kind.COMPLEX_ROOT):
+        return None
+    key = context.roots[0] if len(context.roots) == 1 else ""
+    name = context.graph.nodes[key].get("name", "") if key else ""
+    return error.evidence([key], culprit=key, root=name or "a result", called=name or "loss")
+
+
+# The gradient of a tensor that was not used.
+
+
+def _not_used(context: Context, error: ErrorContext) -> Evidence | None:
+    if not is_of(error, Kind.INPUT_NOT_USED):
+        return None
+    assert error.read is not None
+    who, output = _unused_inputs(error) or _unused_keys(context, error), ""
+    if (call := grad_call_of(error.error)) is not None:
+        output = listed([name for each in call.outputs if (name := error.called.get(id(each)))])
+    number = error.read.index
+    return error.evidence(
+        who=listed(who) if who else f"inputs[{number}]", output=output or "the output"
+    )
+
+
+def _unused_inputs(error: ErrorContext) -> list[str]:
+    """The inputs that the outputs do not depend on, of the call that raised."""
+    call = grad_call_of(error.error)
+    if call is None or not all(hasattr(type(each), "grad_fn") for each in sum(call, ())):
+        return []
+    from gradviz.capture.tensors.names import Names
+    from gradviz.capture.tracing.tracer import trace_subjects
+    from gradviz.diagnosis.reading import identity_of
+
+    subjects = {identity_of(each): each for each in (*call.outputs, *call.inputs)}
+    graph = trace_subjects(tuple(subjects.values()), Names([]))
+    by_number = {data["root"]: key for key, data in graph.nodes(data=True) if "root" in data}
+    keys = {identity: by_number[number] for number, identity in enumerate(subjects)}
+    reached = Context(graph, tuple(keys[identity_of(each)] for each in call.outputs))
+    names = []
+    for number, tensor in enumerate(call.inputs):
+        if not reached.is_reachable(keys[identity_of(tensor)]):
+            name = error.called.get(id(tensor), "")
+            names.append(f"{name} (inputs[{number}])" if name else f"inputs[{number}]")
+    return names
+
+
+def _unused_keys(context: Context, error: ErrorContext) -> list[str]:
+    """The same from the recorded call, when the exception was not given."""
+    passes = context.happened(EventKind.BACKWARD)
+    details = passes[-1].details if passes else None
+    if not isinstance(details, BackwardDetails) or error.read is None:
+        return []
+    keys, number = details.inputs or (), error.read.index
+    name = (
+        context.graph.nodes[keys[number]].get("name", "")
+        if (number < len(keys) and keys[number] in context.graph)
+        else ""
+    )
+    return [f"{name} (inputs[{number}])"] if name else []
+
+
+# DistributedDataParallel.
+
+
+def _unused_parameters(context: Context, error: ErrorContext) -> Evidence | None:
+    if not is_of(error, Kind.DDP_UNUSED):
+        return None
+    names = _names_of_unused(error)
+    return error.evidence(who=f": {names}" if names else "")
+
+
+def _names_of_unused(error: ErrorContext) -> str:
+    assert error.read is not None
+    indices = error.read.indices
+    parallel = module_of(error.error, "DistributedDataParallel")
+    modules = [parallel.module] if parallel is not None else error.asked.modules
+    for module in modules:
+        trained = [name for name, each in module.named_parameters() if each.requires_grad]
+        if indices and max(indices) < len(trained):
+            return listed([trained[index] for index in indices])
+    numbers = ", ".join(map(str, indices))
+    return f"numbers {numbers} of model.parameters()" if indices else ""
+
+
+# A non-leaf tensor where only a leaf will do, and inference tensors.
+
+
+def _non_leaf(kind: Kind) -> Found:
+    def match(context: Context, error: ErrorContext) -> Evidence | None:
+        if not is_of(error, kind):
+            return None
+        name, op, location, key = error.origin
+        line = f" at {mention(location)}" if location else ""
+        created = f"created by {op or 'an operation'}{line}"
+        return error.evidence(
+            [key], [location], key, what=name or "a tensor", created=created, name=name or "x"
+        )
+
+    return match
+
+
+def _inference_used(context: Context, error: ErrorContext) -> Evidence | None:
+    kinds = (Kind.INFERENCE_SAVED, Kind.INFERENCE_CHANGED, Kind.INFERENCE_REQUIRES_GRAD)
+    if not is_of(error, *kinds):
+        return None
+    made = [
+        str(data["source"])
+        for _, data in context.graph.nodes(data=True)
+        if data.get("inference") and data.get("source")
+    ]
+    where = f"; it was made at {mention(made[-1])}" if made else ""
+    return error.evidence((), locations_of(made[-1:]), made=where)
+
+
+# Operations without a derivative, and with one that is not finite.
+
+
+def _no_derivative(context: Context, error: ErrorContext) -> Evidence | None:
+    if not is_of(error, Kind.NO_DERIVATIVE, Kind.NO_DERIVATIVE_ATEN, Kind.NO_DERIVATIVE_CUSTOM):
+        return None
+    read = error.read
+    assert read is not None
+    key = _underived(context, read)
+    location = _called_at(context, error, key)
+    inputs = _inputs(context, key)
+    return error.evidence(
+        [key],
+        [location],
+        key,
+        operation=read.operation.strip("_"),
+        which=f" with respect to its argument {read.argument}" if read.argument else "",
+        used=f"; it was called at {mention(location)}" if location else "",
+        inputs=f" with {inputs}" if inputs else "",
+    )
+
+
+def _underived(context: Context, read: TorchMessage) -> str:
+    """The node of the operation without a derivative; "" when it is not known."""
+    word = read.operation.strip("_")
+    custom = f"GeneratedBackwardFor_{read.library}_{read.operation}_"
+    named = [
+        key
+        for key, data in context.graph.nodes(data=True)
+        if data.get("op") == word or str(data.get("grad_fn", "")).startswith(custom)
+    ]
+    return named[0] if len(named) == 1 else node_of(context, grad_fn="NotImplemented")
+
+
+def _called_at(context: Context, error: ErrorContext, key: str) -> SourceLocation:
+    """The line that called it; of a derivative, the line that computed it with create_graph."""
+    assert error.read is not None
+    operation = error.read.operation
+    words = (operation, operation.strip("_"))
+    events = [
+        *context.happened_to(key, EventKind.OPERATION),
+        *(event for event in context.happened(EventKind.OPERATION) if event.word in words),
+    ]
+    lines = locations_of([source_of(context, key)]) or tuple(event.location for event in events)
+    if lines:
+        return lines[0]
+    called = lines_calling(error.location, operation)
+    if len(called) == 1:
+        return SourceLocation(error.location.file, called[0])
+    passes = [
+        event
+        for event in context.happened(EventKind.BACKWARD)
+        if isinstance(event.details, BackwardDetails) and event.details.create_graph
+    ]
+    return passes[-1].location if passes and operation.endswith("_backward") else SourceLocation()
+
+
+def _inputs(context: Context, key: str) -> str:
+    """The inputs of an operation: ``"x of shape [3, 4] and w of shape [5, 4]"``; "" if unknown."""
+    if key not in context.graph:
+        return ""
+    told = []
+    for source in dict.fromkeys(source for source, _ in context.graph.inputs(key)):
+        data = context.graph.nodes[source]
+        if data["kind"] is NodeKind.ACCUMULATE:
+            data = next(
+                (context.graph.nodes[leaf] for leaf, _ in context.graph.inputs(source)), data
+            )
+        name, shape = data.get("name") or data.get("op", ""), data.get("shape")
+        if name and shape is not None:
+            told.append(f"{name} of shape {list(shape)}")
+    return listed(told) if told else ""
+
+
+def _fix_without_derivative(evidence: Evidence) -> str:
+    operation = str(evidence.words["operation"])
+    if evidence.words["library"]:
+        name = f"{evidence.words['library']}::{operation}"
+        return f'give it a derivative: torch.library.register_autograd("{name}", backward)'
+    if operation.endswith("_backward"):
+        return (
+            f"{operation} is the derivative of an operation, and has none of its own: "
+            "leave out create_graph=True, or compute that part with other operations, such as the "
+            "formula written out"
+        )
+    return "detach that input if it needs no gradient, or write a torch.autograd.Function with one"
+
+
+def _nan_returned(context: Context, error: ErrorContext) -> Evidence | None:
+    """Anomaly mode has found NaN in what the backward of an operation returned."""
+    if not is_of(error, Kind.NAN_RETURNED):
+        return None
+
+    assert error.read is not None
+    key = node_of(context, grad_fn=error.read.node)
+    line = source_of(context, key)
+    return error.evidence(
+        [key],
+        locations_of([line]),
+        key,
+        op=forward_word(error.read.node),
+        where=f" at {mention(line)}" if line else "",
+    )
+
+
+RULES: tuple[Rule[Any, Any], ...] = (
+    Rule(
+        "backward starts from integers",
+        Verdict.NO_GRAPH,
+        _began_at(_integers),
+        "{began}: it is {dtype}, which has no gradient",
+        "make it floating point and compute it so: {tensor}.float() alone does not bring the "
+        "graph back",
+        Needs.ERROR,
+    ),
+    Rule(
+        "the data of the start was cut off",
+        Verdict.NO_GRAPH,
+        _began_at(_cut_off),
+        "{began}: its data was cut off by {cut}",
+        "{fix}",
+        Needs.ERROR,
+    ),
+    Rule(
+        "backward starts from an inference tensor",
+        Verdict.NO_GRAPH,
+        _began_at(_inference),
+        "{began}: it was made under inference_mode",
+        "run the forward pass outside of torch.inference_mode()",
+        Needs.ERROR,
+    ),
+    Rule(
+        "a Function was applied to tensors that do not require grad",
+        Verdict.NO_GRAPH,
+        _began_at(_through_a_function),
+        "{began}: nothing that it was computed from does. {name} came from a Function at "
+        "{line}: only the inputs of a Function count, not parameters used inside it, as in a "
+        "reentrant checkpoint",
+        "checkpoint(..., use_reentrant=False); or let an input of it require grad",
+        Needs.RECORDING,
+    ),
+    Rule(
+        "no leaf requires grad",
+        Verdict.NO_GRAPH,
+        _began_at(_no_leaf_requires_grad),
+        "{began}: nothing that it was computed from does",
+        "let a leaf require grad before the forward pass: w.requires_grad_()",
+        Needs.RECORDING,
+    ),
+    Rule(
+        "why the start does not require grad was not recorded",
+        Verdict.NO_GRAPH,
+        _began_at(_no_leaf_requires_grad),
+        "{began}: its leaves do not, or it was cut off; which of them was not recorded",
+        RECORD,
+        Needs.ERROR,
+    ),
+    Rule(
+        "the start is not known",
+        Verdict.NO_GRAPH,
+        _unknown_start,
+        "{call} was called{at} on a tensor that does not require grad and was not computed by "
+        "a recorded operation",
+        RECORD,
+        Needs.ERROR,
+    ),
+    Rule(
+        "backward starts from several numbers",
+        Verdict.NOT_SCALAR,
+        _not_scalar,
+        "backward{at} starts from {root}, not from one number",
+        "reduce it: {called}.mean().backward(); or give a gradient: "
+        "{called}.backward(torch.ones_like({called}))",
+        Needs.ERROR,
+    ),
+    Rule(
+        "backward starts from a complex number",
+        Verdict.NOT_SCALAR,
+        _complex,
+        "backward{at} starts from {root}, which is complex, not one real number",
+        "make it real: {called}.abs().backward(), or {called}.real.backward()",
+        Needs.ERROR,
+    ),
+    Rule(
+        "torch.autograd.grad of an input that the output does not use",
+        Verdict.NOT_USED,
+        _not_used,
+        "torch.autograd.grad{at} was asked for the gradient of {who}, not reachable from {output}",
+        "compute the output from it, or pass allow_unused=True, which returns None for it",
+        Needs.ERROR,
+    ),
+    Rule(
+        "DistributedDataParallel waits for unused parameters",
+        Verdict.UNUSED_PARAMETERS,
+        _unused_parameters,
+        "DistributedDataParallel waits for gradients of parameters that the loss did not "
+        "use{who}{at}",
+        "use them in the loss or remove them; or "
+        "DistributedDataParallel(model, find_unused_parameters=True)",
+        Needs.ERROR,
+    ),
+    Rule(
+        "an optimizer of a non-leaf tensor",
+        Verdict.NOT_A_LEAF,
+        _non_leaf(Kind.NON_LEAF_OPTIMIZED),
+        "{what} is a non-leaf tensor, {created}, and an optimizer updates leaves only{at}",
+        "make it a leaf once it has its value: {name} = {name}.detach().requires_grad_()",
+        Needs.ERROR,
+    ),
+    Rule(
+        "a deep copy of a non-leaf tensor",
+        Verdict.NOT_A_LEAF,
+        _non_leaf(Kind.NON_LEAF_COPIED),
+        "{what} is a non-leaf tensor, {created}, and only leaves can be deep-copied{at}",
+        "keep no non-leaf tensor on the model that is copied, or keep {name}.detach()",
+        Needs.ERROR,
+    ),
+    Rule(
+        "an inference tensor where autograd records",
+        Verdict.INFERENCE_USED,
+        _inference_used,
+        "a tensor made under inference_mode was used where autograd records{at}{made}",
+        "make it under torch.no_grad() instead, or use a copy: x = x.clone()",
+        Needs.ERROR,
+    ),
+    Rule(
+        "an operation without a derivative",
+        Verdict.NO_DERIVATIVE,
+        _no_derivative,
+        "backward{at} reached {operation}{inputs}, for which torch has no derivative{which}{used}",
+        _fix_without_derivative,
+        Needs.ERROR,
+    ),
+    Rule(
+        "anomaly mode found NaN",
+        Verdict.NAN_RETURNED,
+        _nan_returned,
+        "backward{at} reached {op}{where}, which returned NaN as the gradient of its input {index}",
+        "keep that input away from where the slope is infinite: add a small number, or clamp it",
+        Needs.ERROR,
+    ),
+)

@@ -1,0 +1,259 @@
+"""Rules about what is not a tensor: a number, an array, a ``.grad`` that is None."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator, Sequence
+from typing import Any, cast
+
+from gradviz.diagnosis.answers import Explanation
+from gradviz.diagnosis.context import Context
+from gradviz.diagnosis.error_context import ErrorContext
+from gradviz.diagnosis.lines import mention
+from gradviz.diagnosis.no_graph import is_of, with_article
+from gradviz.diagnosis.rule import Evidence, Needs, Rule
+from gradviz.diagnosis.syntax import statement_at, stored
+from gradviz.diagnosis.traceback_locals import UNKNOWN, gradient_of, value_of, variables_of
+from gradviz.diagnosis.verdict import Verdict
+from gradviz.story import Event, EventKind
+from gradviz.torch_messages import MessageKind as Kind
+from gradviz.torch_messages import TorchMessage
+
+__all__ = ["RULES"]
+
+_NUMBERS = ("int", "uint", "float", "complex", "bool", "bool_", "ndarray")
+_READS = ("item", "tolist", "float", "int", "numpy", "complex", "index")
+_CONTAINERS = ("tuple", "list", "dict")
+
+
+# ``backward`` of a number, an array, a tuple or None; or ``requires_grad_``, or ``retain_grad``.
+
+
+def _called_on(context: Context, error: ErrorContext) -> Evidence | None:
+    if not is_of(error, Kind.NO_TENSOR):
+        return None
+    read = error.read
+    assert read is not None
+    kind, attribute = read.python_type, read.attribute
+    name = _owner(error, attribute)
+    start = f"{attribute}(){error.at} was called on {f'{name}, ' if name else ''}"
+    reads = [
+        event for event in context.happened(EventKind.CUT) if event.word in _READS and event.source
+    ]
+    what, fix, was = _what(kind, attribute, reads)
+    return error.evidence((), [was.location] if was else [], said=start + what, fix=fix)
+
+
+def _owner(error: ErrorContext, attribute: str) -> str:
+    """The variable whose attribute was read in the user's line; "" for none, or several."""
+    statement = statement_at(error.location)
+    names = {
+        ast.unparse(node.value)
+        for node in (ast.walk(statement) if statement else ())
+        if isinstance(node, ast.Attribute) and node.attr == attribute and stored(node.value)
+    }
+    return names.pop() if len(names) == 1 else ""
+
+
+def _what(kind: str, attribute: str, reads: Sequence[Event]) -> tuple[str, str, Event | None]:
+    """What it was called on, what to do, and where its number was read."""
+    if kind == "NoneType":
+        return (
+            "None: the function that should return it has no return statement, or returns None",
+            "let the function, or forward, end with return loss",
+            None,
+        )
+    number = kind.rstrip("0123456789") in _NUMBERS
+    as_tensor = "make it a tensor: torch.tensor(x, dtype=torch.float32, requires_grad=True)"
+    array = "an array" if kind == "ndarray" else with_article(kind)
+    if kind in _CONTAINERS:
+        if attribute == "backward":
+            fix = "take the loss out of it: loss, logits = model(x), or output.loss"
+            return f"{array} of results, not one tensor", fix, None
+        return f"{array}, not a tensor", as_tensor, None
+    if number:
+        read = reads[-1] if reads else None
+        where = f"; numbers were read from a tensor at {mention(read.source)}" if read else ""
+        keep = (
+            "keep it a tensor up to backward: leave out item(), float() and numpy(); to print it, "
+            "print(loss.item())"
+        )
+        fix = keep if attribute == "backward" else as_tensor
+        return f"{array}, which has no graph{where}", fix, read
+    fix = (
+        f"call it on a tensor: on what the model returns, model(x).sum().{attribute}(), or on one "
+        f"that the object holds, output.loss.{attribute}()"
+    )
+    return f"{array}, which is not a tensor", fix, None
+
+
+# A ``.grad`` that is None.
+
+_NONE = (
+    Kind.NONE_ATTRIBUTE,
+    Kind.NONE_OPERAND,
+    Kind.NONE_COMPARED,
+    Kind.NONE_NEGATED,
+    Kind.NONE_INDEXED,
+    Kind.NONE_ARGUMENT,
+    Kind.NONE_ITERATED,
+)
+
+
+def _no_gradient(context: Context, error: ErrorContext) -> Evidence | None:
+    """Something was done with a ``.grad`` that is None; None when it may be another None."""
+    if not is_of(error, *_NONE) or (owner := _owner_of_none(error)) is None:
+        return None
+    code = ast.unparse(owner)
+    tensor = _tensor_of(owner, code, error)
+    called = error.called.get(id(tensor), code) if tensor is not None else code
+    name = code if called == code else f"{code} ({called})"
+    told = _told(tensor, error)
+    if told is None:
+        return error.evidence(
+            owner=name,
+            why="no backward pass has added to it, or it was cleared",
+            fix=f"gradviz.explain({code}, loss) reports which",
+        )
+    update = _as_update(told, code, error, tensor)
+    return error.evidence(
+        told.nodes,
+        told.locations,
+        told.culprit if told.graph is context.graph else "",
+        owner=name,
+        why=told.reason,
+        fix=update or _fix(told, code),
+    )
+
+
+def _fix(told: Explanation, code: str) -> str:
+    if told.verdict in (Verdict.NOT_RUN, Verdict.NOT_KNOWN) or not told.fix:
+        return (
+            f"call backward() before that line; before the first pass: if {code}.grad is not None"
+        )
+    return told.fix
+
+
+def _owner_of_none(error: ErrorContext) -> ast.expr | None:
+    """The expression ``w`` of the ``w.grad`` that was None in the user's line."""
+    statement, read = statement_at(error.location), error.read
+    if statement is None or read is None:
+        return None
+    suspects = {ast.unparse(each): each for each in _suspects(statement, read)}
+    if error.error is not None:
+        held = variables_of(error.error)
+        values = {code: value_of(each, held) for code, each in suspects.items() if held}
+        suspects = {
+            code: suspects[code] for code, it in values.items() if it is None or it is UNKNOWN
+        } or suspects
+    gradients = [
+        each
+        for each in suspects.values()
+        if isinstance(each, ast.Attribute) and each.attr == "grad"
+    ]
+    return gradients[0].value if len(suspects) == len(gradients) == 1 else None
+
+
+def _tensor_of(owner: ast.expr, code: str, error: ErrorContext) -> Any:
+    """The tensor whose ``.grad`` was None; None when it is not known."""
+    value = value_of(owner, variables_of(error.error)) if error.error is not None else UNKNOWN
+    if value is UNKNOWN:
+        named = error.names or ()
+        value = next((each.tensor for each in named if each.name == code), None)
+    return value if hasattr(type(value), "grad_fn") else None
+
+
+def _told(tensor: Any, error: ErrorContext) -> Explanation | None:
+    """Why that tensor has no gradient."""
+    if tensor is None or gradient_of(tensor) is not None or error.why is None:
+        return None
+    return error.why(tensor)
+
+
+def _as_update(told: Explanation, code: str, error: ErrorContext, tensor: Any) -> str:
+    """``w = w - lr * w.grad`` as an update in place under ``no_grad``; "" for another line."""
+    if told.verdict is not Verdict.NON_LEAF:
+        return ""
+    recording = error.asked.recording
+    event = recording._event_of(tensor) if recording is not None else None
+    for location in (*((event.location,) if event is not None else ()), error.location):
+        statement = statement_at(location)
+        if not isinstance(statement, ast.Assign) or not isinstance(statement.value, ast.BinOp):
+            continue
+        value, target = statement.value, cast("ast.Name", statement.targets[0])
+        if len(statement.targets) == 1 and code == ast.unparse(target) == ast.unparse(value.left):
+            update = ast.AugAssign(target, value.op, value.right)
+            return f"update it in place: with torch.no_grad(): {ast.unparse(update)}"
+    return ""
+
+
+_CAN_BE_NONE = (ast.Name, ast.Attribute, ast.Subscript, ast.Call)
+_OPERATORS = {
+    **{"+": ast.Add, "-": ast.Sub, "*": ast.Mult, "/": ast.Div, "//": ast.FloorDiv},
+    **{"@": ast.MatMult, "%": ast.Mod, "** or pow()": ast.Pow, "|": ast.BitOr, "&": ast.BitAnd},
+    "^": ast.BitXor,
+}
+
+
+def _suspects(statement: ast.stmt, read: TorchMessage) -> Iterator[ast.expr]:
+    """The expressions in a line that may be the None of a message."""
+    attributes = [
+        node.value
+        for node in ast.walk(statement)
+        if isinstance(node, ast.Attribute) and read.attribute == node.attr
+    ]
+    found = attributes or [
+        each for node in ast.walk(statement) for each in _suspects_in(node, read)
+    ]
+    yield from (each for each in found if isinstance(each, _CAN_BE_NONE))
+
+
+def _suspects_in(node: ast.AST, read: TorchMessage) -> list[ast.expr]:
+    if read.kind is Kind.NONE_OPERAND:
+        return _operands_in(node, read)
+    if read.kind is Kind.NONE_COMPARED:
+        return [node.left, *node.comparators] if isinstance(node, ast.Compare) else []
+    if read.kind is Kind.NONE_NEGATED and isinstance(node, ast.UnaryOp):
+        return [node.operand]
+    if read.kind is Kind.NONE_INDEXED:
+        return [node.value] if isinstance(node, ast.Subscript) else []
+    if isinstance(node, ast.Call):
+        return [*node.args, *(each.value for each in node.keywords)]
+    if isinstance(node, (ast.List, ast.Tuple)):
+        return node.elts
+    if isinstance(node, (ast.ListComp, ast.GeneratorExp)):
+        return [node.elt]
+    return [node.iter] if isinstance(node, (ast.For, ast.comprehension)) else []
+
+
+def _operands_in(node: ast.AST, read: TorchMessage) -> list[ast.expr]:
+    """The sides of an operator that were None."""
+    kind = _OPERATORS.get(read.operator.removesuffix("="), ast.operator)
+    if isinstance(node, ast.BinOp) and isinstance(node.op, kind):
+        sides = [node.left, node.right]
+    elif isinstance(node, ast.AugAssign) and isinstance(node.op, kind):
+        sides = [node.target, node.value]
+    else:
+        return []
+    names = (read.left, read.right)
+    return [side for side, name in zip(sides, names, strict=True) if name == "NoneType"]
+
+
+RULES: tuple[Rule[Any, Any], ...] = (
+    Rule(
+        "backward() of something else than a tensor",
+        Verdict.NOT_A_TENSOR,
+        _called_on,
+        "{said}",
+        "{fix}",
+        Needs.ERROR,
+    ),
+    Rule(
+        "a .grad that is None was used",
+        Verdict.NOT_A_TENSOR,
+        _no_gradient,
+        "{owner}.grad is None{at}: {why}",
+        "{fix}",
+        Needs.ERROR,
+    ),
+)

@@ -1,0 +1,398 @@
+"""Errors that are explained by their text and line alone: one table of plain data.
+
+A row is tried when the text is of one of its kinds. Its sentences name the fields of the message
+(`gradviz.torch_messages.TorchMessage`), ``{at}`` for the line, and ``{a_type}`` for ``"a float"``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from gradviz.diagnosis.context import Context
+from gradviz.diagnosis.error_context import ErrorContext
+from gradviz.diagnosis.rule import Evidence, Needs, Rule
+from gradviz.diagnosis.verdict import Verdict
+from gradviz.graph.operations import forward_word
+from gradviz.torch_messages import MessageKind as Kind
+
+__all__ = ["RULES"]
+
+_COPY = "change a copy: x = x.clone(); or make a new tensor: x = x - 1 instead of x -= 1"
+
+_TABLE: Sequence[tuple[str, tuple[Kind, ...], Verdict, str, str]] = (
+    # What only a leaf can do, and what a leaf cannot do.
+    (
+        "a leaf was changed in place",
+        (Kind.LEAF_CHANGED, Kind.RESIZED),
+        Verdict.LEAF_CHANGED,
+        "a leaf that requires grad was changed in place{at}, which autograd cannot record",
+        "to update it, put that line under torch.no_grad(); to compute with changed values, change "
+        "a copy: x = w.clone()",
+    ),
+    (
+        "a view of a leaf was changed in place",
+        (Kind.LEAF_VIEW_CHANGED,),
+        Verdict.LEAF_CHANGED,
+        "a view of a leaf that requires grad was changed in place{at}, which autograd cannot "
+        "record",
+        "to update the leaf, put that line under torch.no_grad(); to compute with changed values, "
+        "change a copy: x = w.clone()",
+    ),
+    (
+        "requires_grad of a non-leaf tensor was switched off",
+        (Kind.NON_LEAF_FROZEN,),
+        Verdict.NOT_A_LEAF,
+        "requires_grad was switched off{at} on a non-leaf tensor, whose inputs require grad",
+        "detach it instead: h = h.detach()",
+    ),
+    (
+        "a post-accumulate hook on a non-leaf tensor",
+        (Kind.NON_LEAF_HOOKED,),
+        Verdict.NOT_A_LEAF,
+        "register_post_accumulate_grad_hook was called{at} on a non-leaf tensor, and gradients are "
+        "accumulated in leaves only",
+        "register it on a leaf; for the gradient of a non-leaf tensor: h.register_hook(hook)",
+    ),
+    (
+        "a non-leaf tensor was sent to another process",
+        (Kind.NON_LEAF_SENT,),
+        Verdict.NOT_A_LEAF,
+        "a non-leaf tensor that requires grad was sent to another process{at}, and its graph "
+        "cannot be sent",
+        "send its values: x.detach()",
+    ),
+    (
+        "a parameter was replaced by a plain tensor",
+        (Kind.PARAMETER_REPLACED,),
+        Verdict.NOT_A_LEAF,
+        "the parameter {name!r} was to be replaced{at} by a tensor that is not an nn.Parameter",
+        "change its values: with torch.no_grad(): m.{name}.copy_(x); or m.{name} = "
+        "nn.Parameter(x); to compute it from other tensors: torch.func.functional_call",
+    ),
+    (
+        "integers cannot require grad",
+        (Kind.NOT_FLOATING,),
+        Verdict.NOT_FLOATING,
+        "requires_grad was set{at} on a tensor of integers or booleans, which have no gradient",
+        "use a floating-point dtype: torch.tensor([1, 2], dtype=torch.float32)",
+    ),
+    (
+        "numpy() of a tensor that requires grad",
+        (Kind.NUMPY,),
+        Verdict.NUMPY,
+        "numpy() was called{at} on a tensor that requires grad, and numpy cannot record gradients",
+        "for the values: x.detach().numpy(); to keep the gradient, compute with torch",
+    ),
+    # Views.
+    (
+        "a view from no_grad was changed in place",
+        (Kind.VIEW_FROM_NO_GRAD,),
+        Verdict.VIEW_CHANGED,
+        "a view was changed in place{at}: it was made under no_grad, and is changed where "
+        "gradients are recorded",
+        "make the view and change it in one place, both inside no_grad or both outside",
+    ),
+    (
+        "a view from a module with a backward hook was changed in place",
+        (Kind.VIEW_OF_HOOKED_MODULE,),
+        Verdict.VIEW_CHANGED,
+        "a view was changed in place{at}: a module with a full backward hook returns views of its "
+        "outputs and computes with views of its inputs",
+        "work on a copy: y = y.clone(); and leave inplace=True out of such a module",
+    ),
+    (
+        "a view from a Function was changed in place",
+        (Kind.VIEW_FROM_FUNCTION,),
+        Verdict.VIEW_CHANGED,
+        "a view was changed in place{at}: the Function {node} returned it, a view of its input",
+        "let the Function return a copy: x.clone()",
+    ),
+    (
+        "the base of several views was changed in place",
+        (Kind.BASE_OF_SEVERAL_VIEWS,),
+        Verdict.VIEW_CHANGED,
+        "a view was used{at} after its base, or another view of it, was changed in place: "
+        "{operation_word} made several views of one tensor, and that is one of them",
+        _COPY,
+    ),
+    (
+        "one of several views was changed in place",
+        (Kind.ONE_OF_SEVERAL_VIEWS,),
+        Verdict.VIEW_CHANGED,
+        "a view was changed in place{at}: {operation_word} made several views of one tensor, and "
+        "that is one of them",
+        _COPY,
+    ),
+    (
+        "a view was detached in place",
+        (Kind.VIEW_DETACHED,),
+        Verdict.VIEW_CHANGED,
+        "detach_() was called on a view{at}: it would take the view out of the graph, and its base "
+        "with it",
+        "use x = x.detach() instead of x.detach_()",
+    ),
+    (
+        "a tensor whose elements share memory was written to",
+        (Kind.SHARED_MEMORY,),
+        Verdict.VIEW_CHANGED,
+        "a tensor was written to{at} whose elements share memory, such as one from expand()",
+        "work on a copy: x = x.clone(), or x.repeat(...) in place of x.expand(...)",
+    ),
+    # Gradients that do not fit.
+    (
+        "torch.autograd.grad of an input that does not require grad",
+        (Kind.INPUT_WITHOUT_GRAPH,),
+        Verdict.NOT_USED,
+        "torch.autograd.grad was asked{at} for the gradient of an input that does not require grad",
+        "let it require grad before the output is computed: x.requires_grad_()",
+    ),
+    (
+        "a gradient of another shape was assigned",
+        (Kind.ASSIGNED_ANOTHER_SHAPE,),
+        Verdict.WRONG_GRADIENT,
+        "a gradient of shape {got} was assigned{at} to the .grad of a tensor of shape {expected}",
+        "assign one of the same shape: w.grad = torch.zeros_like(w), or None to clear it",
+    ),
+    (
+        "a gradient of another dtype was assigned",
+        (Kind.ASSIGNED_ANOTHER_DTYPE,),
+        Verdict.WRONG_GRADIENT,
+        "a gradient of dtype {got} was assigned{at} to the .grad of a tensor of dtype "
+        "{expected_lower}",
+        "assign one of the same dtype: w.grad = grad.to(w.dtype), or None to clear it",
+    ),
+    (
+        "a gradient on another device was assigned",
+        (Kind.ASSIGNED_ANOTHER_DEVICE,),
+        Verdict.WRONG_GRADIENT,
+        "a gradient on device {got} was assigned{at} to the .grad of a tensor on device {expected}",
+        "assign one on the same device: w.grad = grad.to(w.device), or None to clear it",
+    ),
+    (
+        "something else than a tensor was assigned to .grad",
+        (Kind.ASSIGNED_NO_TENSOR,),
+        Verdict.WRONG_GRADIENT,
+        "{a_type} was assigned{at} to .grad, which takes a tensor or None",
+        "to clear it: w.grad = None; or assign a tensor: w.grad = torch.zeros_like(w)",
+    ),
+    (
+        "a module hook returned another number of gradients",
+        (Kind.MODULE_HOOK_COUNT,),
+        Verdict.WRONG_GRADIENT,
+        "a full backward hook of a module returned {found} gradients for {wanted} inputs{at}",
+        "return a tuple with one gradient for each input of the module, or None to change nothing",
+    ),
+    # A custom Function.
+    (
+        "a Function without a backward",
+        (Kind.NO_BACKWARD,),
+        Verdict.WRONG_BACKWARD,
+        "backward{at} reached a Function that has no backward",
+        "write one: @staticmethod def backward(ctx, *grads)",
+    ),
+    (
+        "a Function's backward returned something else than a tensor",
+        (Kind.RETURNED_NO_TENSOR,),
+        Verdict.WRONG_BACKWARD,
+        "the backward of a Function returned {a_type}{at}, which is neither a tensor nor None",
+        "return a tensor for each input that requires grad, and None for the others",
+    ),
+    (
+        "save_for_backward of something else than a tensor",
+        (Kind.SAVED_NO_TENSOR,),
+        Verdict.WRONG_BACKWARD,
+        "save_for_backward was given {a_type}{at}, and takes tensors only",
+        "keep it on the context instead: ctx.scale = scale",
+    ),
+    (
+        "a Function's forward is not a static method",
+        (Kind.FORWARD_NOT_STATIC,),
+        Verdict.WRONG_BACKWARD,
+        "the forward of a Function is not a static method{at}",
+        "write @staticmethod def forward(ctx, x) and @staticmethod def backward(ctx, grad), and "
+        "call it by apply: Scale.apply(x)",
+    ),
+    (
+        "a Function marked @once_differentiable was differentiated twice",
+        (Kind.DIFFERENTIATED_TWICE,),
+        Verdict.NO_DERIVATIVE,
+        "backward{at} reached the backward of a Function that is marked @once_differentiable, so "
+        "it has no derivative",
+        "write its backward with torch operations, and leave out @once_differentiable",
+    ),
+    (
+        "out= cannot be recorded",
+        (Kind.OUT_ARGUMENT,),
+        Verdict.NO_DERIVATIVE,
+        "{operation} was called with out={at}, which autograd cannot record, and one of its inputs "
+        "requires grad",
+        "leave out= out: y = torch.{operation}(...); or compute it under torch.no_grad()",
+    ),
+    # Checkpoints.
+    (
+        "a checkpoint computed tensors of other shapes in backward",
+        (Kind.CHECKPOINT_METADATA,),
+        Verdict.CHECKPOINT,
+        "a checkpointed function was run again in backward{at} and did something else: a tensor of "
+        "shape {expected} is of shape {got} now",
+        "let the function depend on its arguments only: no global variable, counter or random "
+        "choice that changes between forward and backward",
+    ),
+    (
+        "a checkpoint saved another number of tensors in backward",
+        (Kind.CHECKPOINT_FEWER, Kind.CHECKPOINT_MORE),
+        Verdict.CHECKPOINT,
+        "a checkpointed function was run again in backward{at} and did something else: it saved "
+        "another number of tensors",
+        "let the function depend on its arguments only: no global variable, counter or random "
+        "choice that changes between forward and backward",
+    ),
+    (
+        "a reentrant checkpoint takes part in plain backward() only",
+        (Kind.CHECKPOINT_REENTRANT,),
+        Verdict.CHECKPOINT,
+        "torch.autograd.grad or backward(inputs=) reached a reentrant checkpoint{at}, which works "
+        "with a plain backward() only",
+        "checkpoint(..., use_reentrant=False)",
+    ),
+    # One number is needed.
+    (
+        "one number was asked of several elements",
+        (Kind.NOT_ONE_ELEMENT, Kind.NOT_ONE_NUMBER),
+        Verdict.NOT_SCALAR,
+        "a tensor with several elements was to become one number{at}",
+        "reduce it first: x.mean().item(); or take all elements: x.tolist()",
+    ),
+    (
+        "a function to be differentiated returns more than one number",
+        (Kind.FUNC_NOT_A_SCALAR, Kind.HESSIAN_NOT_A_SCALAR),
+        Verdict.NOT_SCALAR,
+        "a function was to be differentiated{at} that returns more than one number",
+        "reduce what it returns: .sum(); or use torch.func.jacrev for the whole Jacobian",
+    ),
+    # Optimizers.
+    (
+        "an optimizer without parameters",
+        (Kind.NO_PARAMETERS,),
+        Verdict.OPTIMIZER,
+        "the optimizer{at} was given no parameters: model.parameters() has none, or its generator "
+        "was used up before",
+        "make the layers in __init__, and keep several in nn.ModuleList or nn.ModuleDict, not in a "
+        "list; filter by requires_grad after unfreezing; to use the parameters twice: "
+        "list(model.parameters())",
+    ),
+    (
+        "an optimizer of something else than parameters",
+        (Kind.NOT_PARAMETERS, Kind.NOT_A_PARAMETER),
+        Verdict.OPTIMIZER,
+        "the optimizer{at} was given {python_type} where parameters are needed",
+        "give it a list of leaves: torch.optim.SGD([w], lr=0.1), or model.parameters()",
+    ),
+    (
+        "an optimizer that cannot use sparse gradients, or dense ones",
+        (Kind.GRADIENT_LAYOUT,),
+        Verdict.OPTIMIZER,
+        "{name}{at} cannot use {got} gradients",
+        "torch.optim.SparseAdam or SGD for the embeddings with sparse=True, and another optimizer "
+        "for the rest; or leave out sparse=True",
+    ),
+    (
+        "a parameter in two groups of an optimizer",
+        (Kind.PARAMETER_TWICE,),
+        Verdict.OPTIMIZER,
+        "the same parameter was given to the optimizer{at} in two groups",
+        "leave it out of one of them; modules that share a weight list it once each",
+    ),
+    (
+        "an optimizer that needs a closure",
+        (Kind.NO_CLOSURE,),
+        Verdict.OPTIMIZER,
+        "{name}.step() was called{at} without a closure: it computes the loss several times in "
+        "each step",
+        "give step() a function that calls zero_grad() and backward() and returns the loss",
+    ),
+    (
+        "GradScaler.step without gradients",
+        (Kind.SCALER_WITHOUT_GRADIENTS,),
+        Verdict.OPTIMIZER,
+        "GradScaler.step was called{at}, and no parameter of the optimizer has a gradient",
+        "call scaler.scale(loss).backward() before it; gradviz.explain(model, loss) reports why "
+        "there is none",
+    ),
+    (
+        "GradScaler.unscale_ twice in a step",
+        (Kind.UNSCALED_TWICE,),
+        Verdict.OPTIMIZER,
+        "GradScaler.unscale_ was called{at} a second time since the last scaler.update()",
+        "call it once per step, and scaler.update() after scaler.step(optimizer)",
+    ),
+    (
+        "GradScaler with parameters of half precision",
+        (Kind.UNSCALED_HALF,),
+        Verdict.OPTIMIZER,
+        "GradScaler was to unscale{at} gradients of float16: the parameters themselves are of half "
+        "precision",
+        "keep the parameters in float32 (leave out model.half()) and run the forward pass under "
+        "torch.autocast",
+    ),
+    # Several processes.
+    (
+        "a parameter marked ready twice by DistributedDataParallel",
+        (Kind.DDP_MARKED_TWICE,),
+        Verdict.DISTRIBUTED,
+        "a parameter{named} received a second gradient in one backward pass{at}, and "
+        "DistributedDataParallel takes one: a reentrant checkpoint runs its own backward pass, or "
+        "the module ran twice",
+        "checkpoint(..., use_reentrant=False); or call model._set_static_graph() if every step "
+        "uses the same parameters",
+    ),
+    (
+        "another process of the group ended",
+        (Kind.PEER_LOST,),
+        Verdict.DISTRIBUTED,
+        "another process of the group ended while this one waited for it{at}: its own error is the "
+        "cause, and this one follows from it",
+        "look for the first error among the outputs of all ranks; torchrun prints it under 'Root "
+        "Cause'",
+    ),
+    (
+        "another process of the group did not answer in time",
+        (Kind.PEER_LATE,),
+        Verdict.DISTRIBUTED,
+        "another process of the group did not take part in time ({found} ms){at}: it ended, it "
+        "hangs, or it does not reach the same collective call",
+        "let every rank make the same collective calls in the same order; see where the others are "
+        "with py-spy dump, or raise timeout= in init_process_group",
+    ),
+)
+
+
+def _of_kind(kinds: tuple[Kind, ...]) -> Callable[[Context, ErrorContext], Evidence | None]:
+    def match(context: Context, error: ErrorContext) -> Evidence | None:
+        read = error.read
+        if read is None or read.kind not in kinds:
+            return None
+        return error.evidence(words=_words(error))
+
+    return match
+
+
+def _words(error: ErrorContext) -> dict[str, object]:
+    read = error.read
+    assert read is not None
+    kind = read.python_type
+    words: dict[str, object] = {
+        "a_type": f"{'an' if kind[:1] in 'aeioAEIO' else 'a'} {kind}",
+        "expected_lower": read.expected.lower(),
+        "named": f" ({read.name})" if read.name else "",
+    }
+    if read.kind in (Kind.ONE_OF_SEVERAL_VIEWS, Kind.BASE_OF_SEVERAL_VIEWS):
+        words["operation_word"] = forward_word(read.node)
+    return words
+
+
+RULES: tuple[Rule[Any, Any], ...] = tuple(
+    Rule(name, verdict, _of_kind(kinds), reason, fix, needs=Needs.ERROR)
+    for name, kinds, verdict, reason, fix in _TABLE
+)

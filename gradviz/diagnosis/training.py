@@ -1,0 +1,299 @@
+"""Rules for tensors that no optimizer trains: three sets that should agree, and what has no effect.
+
+The sets: the parameters of the model, those that an optimizer holds, the leaves behind the loss.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gradviz.diagnosis.context import Context, Question
+from gradviz.diagnosis.lines import mention
+from gradviz.diagnosis.rule import Evidence, Needs, Rule
+from gradviz.diagnosis.verdict import Verdict
+from gradviz.facts import Action, EventKind, StepDetails
+from gradviz.graph import GradGraph, NodeKind, TensorSummary
+from gradviz.story import Event
+
+__all__ = ["first_training_rules", "scale_of", "skipped_step", "training_rules"]
+
+_CLIPS = ("clip_grad_norm_", "clip_grad_value_", "clip_grads_with_norm_")
+_UNSCALES = ("unscale_", "step")
+
+
+def _attribute(context: Context, question: Question) -> Evidence | None:
+    flag = question.without_effect
+    if flag is None or question.data["kind"] is NodeKind.UNTRACKED:
+        return None
+    module = question.name.removesuffix(f".{flag.parameter}")
+    module = (module if module != question.name else "the module") if flag.owner else ""
+    what = f"{module or 'its attribute'}{'.' if module else ' '}{flag.attribute} = False"
+    is_module = flag.attribute == "requires_grad"
+    why = "nn.Module has no such switch" if is_module else "the switch is requires_grad"
+    fix = f"{module}.requires_grad_(False)" if module else f"{question.name}.requires_grad = False"
+    return Evidence({"what": what, "why": why, "fix": fix})
+
+
+def _not_registered(context: Context, question: Question) -> Evidence | None:
+    plain = question.unregistered
+    if plain is None or _is_held(context, question):
+        return None
+    holder = _holder(context, question)
+    what = "Module" if plain.of_modules else "Parameter"
+    words = {
+        **plain._asdict(),
+        "held": f"; no optimizer holds it: {_what_it_holds(context, *holder)}" if holder else "",
+        "register": f"nn.{what}{'Dict' if plain.kind == 'dict' else 'List'}",
+    }
+    return Evidence(words, locations=(holder[0].location,) if holder else ())
+
+
+def _steps(context: Context) -> list[tuple[Event, StepDetails]]:
+    return [
+        (event, event.details)
+        for event in context.happened(EventKind.STEP)
+        if isinstance(event.details, StepDetails)
+    ]
+
+
+def _in_no_optimizer(context: Context, question: Question) -> Evidence | None:
+    """A parameter with a gradient that no optimizer holds, of those that stepped or are alive."""
+    if not question.is_parameter and question.data["kind"] is not NodeKind.PARAMETER:
+        return None
+    if question.data.get("grad") is None or _is_held(context, question):
+        return None
+    if (holder := _holder(context, question)) is None:
+        return None
+    words = {"holder": _what_it_holds(context, *holder), "name": question.name}
+    return Evidence(words, locations=(holder[0].location,))
+
+
+def _is_held(context: Context, question: Question) -> bool:
+    """Whether an optimizer holds it, or the program changes it by hand."""
+    return (
+        question.key in context.held
+        or any(question.key in details.held for _, details in _steps(context))
+        or bool(context.happened_to(question.key, EventKind.IN_PLACE))
+    )
+
+
+def _holder(context: Context, question: Question) -> tuple[Event, StepDetails] | None:
+    """The latest step of an optimizer after a gradient was added, if it trains a model."""
+    added = context.happened_to(question.key, EventKind.ACCUMULATE)
+    later = [row for row in _steps(context) if added and row[0].number > added[0].number]
+    if not later:
+        return None
+    nodes = context.graph.nodes
+    kinds = [nodes[key]["kind"] for key in later[-1][1].held if key in nodes]
+    # A program may optimize an image; that would be in the graph.
+    return later[-1] if not kinds or NodeKind.PARAMETER in kinds else None
+
+
+def _what_it_holds(context: Context, step: Event, details: StepDetails) -> str:
+    used = any(key in context.behind_roots for key in details.held)
+    which = "other parameters" if used else f"parameters that {context.root_names} does not use"
+    where = f"{details.optimizer}, whose step is at {mention(step.location)},"
+    return f"{where} holds {details.count:,} {which}"
+
+
+def _cleared_before_step(context: Context, question: Question) -> Evidence | None:
+    """``zero_grad`` took the gradient away after backward, before the step that needs it."""
+    key = question.key
+    steps = [step for step, details in _steps(context) if key in details.held]
+    if not steps:
+        return None
+    last = steps[-1].number
+    added = [e for e in context.happened_to(key, EventKind.ACCUMULATE) if e.number < last]
+    cleared = [
+        event
+        for event in context.happened_to(key, EventKind.GRAD)
+        if event.action in (Action.SET_TO_NONE, Action.ZEROED) and event.number < last
+    ]
+    if not added or not cleared or added[-1].number > cleared[-1].number:
+        return None
+    if any(added[-1].number < step.number < cleared[-1].number for step in steps):
+        return None  # an earlier step has used it
+    clear = cleared[-1]
+    words = {
+        "word": clear.word,
+        "clear": mention(clear.location),
+        "step": mention(steps[-1].location),
+    }
+    return Evidence(words, locations=(clear.location, steps[-1].location))
+
+
+def _frozen_and_moved(context: Context, question: Question) -> Evidence | None:
+    off = [
+        event
+        for event in context.happened_to(question.key, EventKind.REQUIRES_GRAD)
+        if event.action in (Action.REQUIRES_GRAD_OFF, Action.REQUIRES_GRAD_ON)
+    ]
+    if not off or off[-1].action is not Action.REQUIRES_GRAD_OFF:
+        return None
+    moved = [
+        event
+        for event, details in _steps(context)
+        if event.number > off[-1].number
+        and question.key in details.changed
+        and details.changed_values != 0
+    ]
+    if not moved:
+        return None
+    words = {
+        "off": mention(off[-1].location),
+        "step": mention(moved[-1].location),
+        "name": question.name,
+    }
+    return Evidence(words, locations=(off[-1].location, moved[-1].location))
+
+
+# Gradients that GradScaler has scaled.
+
+
+def scale_of(context: Context, question: Question) -> float | None:
+    """By what GradScaler scaled the loss of the gradient, while it is not unscaled; or None.
+
+    ``scale`` multiplies by a tensor that ``full`` made at the line of the call, or that
+    ``_amp_update_scale_`` changes.
+    """
+    graph = context.before if context.before is not None else context.graph
+    added = context.happened_to(question.key, EventKind.ACCUMULATE)
+    if not added or any(
+        event.number > added[-1].number and event.word in _UNSCALES
+        for event in context.happened_to(question.key, EventKind.GRAD)
+        if event.action is Action.CHANGED_IN_PLACE
+    ):
+        return None
+    return _factor(context, graph)
+
+
+def _factor(context: Context, graph: GradGraph) -> float | None:
+    for root in graph.roots:
+        for maker, _ in graph.inputs(root):
+            if graph.nodes[maker].get("op") != "mul":
+                continue
+            for source, _ in graph.inputs(maker):
+                data = graph.nodes[source]
+                value: TensorSummary | None = data.get("value")
+                if data["kind"] is not NodeKind.UNTRACKED or data.get("op") != "full":
+                    continue
+                updated = [
+                    event.word == "_amp_update_scale_"
+                    for event in context.happened_to(source, EventKind.IN_PLACE)
+                ]
+                is_here = data.get("source") == graph.nodes[maker].get("source")
+                if (any(updated) or is_here) and value is not None and value.values:
+                    return value.values[0].real
+    return None
+
+
+def _clipped_while_scaled(context: Context, question: Question) -> Evidence | None:
+    added = context.happened_to(question.key, EventKind.ACCUMULATE)
+    if not added:
+        return None
+    changes = [
+        event
+        for event in context.happened_to(question.key, EventKind.GRAD)
+        if event.number > added[-1].number and event.action is Action.CHANGED_IN_PLACE
+    ]
+    if not changes or changes[0].word not in _CLIPS:
+        return None
+    graph = context.before if context.before is not None else context.graph
+    scale = _factor(context, graph)
+    if scale is None or scale == 1:
+        return None
+    words = {"clip": changes[0].word, "line": mention(changes[0].location), "scale": f"{scale:g}"}
+    return Evidence(words, locations=(changes[0].location,))
+
+
+def skipped_step(context: Context, question: Question) -> str:
+    """A clause that says that GradScaler skipped the step; "" if it did not, or is not known to."""
+    added = context.happened_to(question.key, EventKind.ACCUMULATE)
+    unscaled = [
+        event
+        for event in context.happened_to(question.key, EventKind.GRAD)
+        if added and event.number > added[-1].number and event.word in _UNSCALES
+    ]
+    updates = [
+        event
+        for event in context.happened(EventKind.IN_PLACE)
+        if event.word == "_amp_update_scale_" and unscaled and event.number > unscaled[0].number
+    ]
+    if not updates:
+        return ""
+    begin, end = unscaled[0].number, updates[0].number
+    if any(begin < event.number < end for event, _ in _steps(context)):
+        return ""
+    return "; GradScaler skipped the step"
+
+
+def _too_early(verdict: Verdict) -> Rule[Any, Any]:
+    return Rule(
+        "zero_grad between backward and step",
+        verdict,
+        _cleared_before_step,
+        "{word} at {clear} cleared it after backward and before the step at {step}, which had no "
+        "gradient to use",
+        "call zero_grad() before backward(), or after step()",
+        Needs.RECORDING,
+        (EventKind.STEP,),
+    )
+
+
+first_training_rules: tuple[Rule[Any, Any], ...] = (
+    _too_early(Verdict.CLEARED),
+    _too_early(Verdict.ZERO),
+    Rule(
+        "a frozen tensor that an optimizer still changes",
+        Verdict.MOVED,
+        _frozen_and_moved,
+        "it was frozen at {off}, and the optimizer's step at {step} still changed it: its gradient "
+        "was not None, so momentum or weight decay moves it",
+        "set its gradient to None, {name}.grad = None, or make the optimizer without it",
+        Needs.RECORDING,
+        (EventKind.STEP,),
+        "requires_grad was switched off, and a later step changed values of the tensor.",
+    ),
+    Rule(
+        "an attribute without effect",
+        Verdict.WITHOUT_EFFECT,
+        _attribute,
+        "{what} has no effect, as {why}: it requires grad",
+        "to freeze it: {fix}",
+        docs="A plain attribute of a tensor or module with a name like requires_grad.",
+    ),
+    Rule(
+        "kept where the model does not look for parameters",
+        Verdict.NOT_REGISTERED,
+        _not_registered,
+        "parameters() does not list it: {owner} keeps it in {container}, a plain {kind}{held}",
+        "register it: put {container} into {register}",
+        docs="A parameter found in a plain container that is an attribute of a module.",
+    ),
+)
+training_rules: tuple[Rule[Any, Any], ...] = (
+    Rule(
+        "in no optimizer",
+        Verdict.NOT_TRAINED,
+        _in_no_optimizer,
+        "no optimizer holds it: {holder}",
+        "give the optimizer the parameters that are trained: "
+        'optimizer.add_param_group({{"params": [{name}]}})',
+        Needs.RECORDING,
+        (EventKind.STEP,),
+        "An optimizer that is alive and has not stepped yet counts, and so does an update by hand. "
+        "Where a program optimizes tensors that are not parameters, an image say, the rule is "
+        "silent.",
+    ),
+    Rule(
+        "clipped while it was scaled",
+        Verdict.CLIPPED_SCALED,
+        _clipped_while_scaled,
+        "{clip} at {line} acted on a gradient that was scaled by {scale}, before unscale_",
+        "call scaler.unscale_(optimizer) before the clipping",
+        Needs.RECORDING,
+        (EventKind.GRAD,),
+        "The loss was multiplied by the scale of a GradScaler, and the gradient was clipped before "
+        "it was unscaled.",
+    ),
+)

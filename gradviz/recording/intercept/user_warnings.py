@@ -1,0 +1,76 @@
+"""Warnings of the recorded program keep the file and line of the program.
+
+While a recording is open, a call of torch is made from a line of gradviz, and Python takes that
+line for the place of a warning: wrong for the reader, and the filter "once per line" would drop the
+warning of a second line. So such a warning is issued again, at the line that made the call.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import warnings
+from types import CodeType
+from typing import Any
+
+__all__ = ["call_made_from", "install", "remove"]
+
+_SHOW = "_showwarnmsg"  # called from C with each warning that passes the filters
+_callers: set[CodeType] = set()
+_lock = threading.Lock()
+_open = 0
+_original: Any = None
+
+
+def call_made_from(code: CodeType, module_globals: dict[str, Any]) -> None:
+    """Declare code of gradviz that calls functions of torch for the program.
+
+    Args:
+        code: the code.
+        module_globals: of its module; Python must not note there which warnings were shown.
+    """
+    _callers.add(code)
+    module_globals["__warningregistry__"] = None
+
+
+def install() -> None:
+    """Move warnings to the program's lines, until `remove` was called as often."""
+    global _open, _original
+    with _lock:
+        if _open == 0 and hasattr(warnings, _SHOW):
+            _original = getattr(warnings, _SHOW)
+            setattr(warnings, _SHOW, _show)
+        _open += 1
+
+
+def remove() -> None:
+    """Put Python's own function back, after the last recording."""
+    global _open
+    with _lock:
+        _open -= 1
+        if _open == 0 and getattr(warnings, _SHOW, None) is _show:
+            setattr(warnings, _SHOW, _original)
+
+
+def _show(message: Any) -> None:
+    frame: Any = sys._getframe(1)
+    if frame.f_code not in _callers:
+        _original(message)
+        return
+    while frame is not None and frame.f_globals.get("__name__", "").startswith("gradviz.recording"):
+        frame = frame.f_back
+    if frame is None:
+        _original(message)
+        return
+    once: Any = getattr(warnings, "onceregistry", {})
+    once.pop((str(message.message), message.category), None)
+    warnings.warn_explicit(
+        message.message,
+        message.category,
+        frame.f_code.co_filename,
+        frame.f_lineno,
+        frame.f_globals.get("__name__") or "<unknown>",
+        frame.f_globals.setdefault("__warningregistry__", {}),
+        frame.f_globals,
+        message.source,
+    )

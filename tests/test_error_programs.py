@@ -1,0 +1,69 @@
+"""Programs that raise: the right verdict and line, no false sentence, and a fix that works."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import error_programs_more  # noqa: F401  (registers its programs)
+import pytest
+import torch
+from error_programs import PROGRAMS, ErrorProgram
+
+from gradviz import Explanation, record
+from gradviz.capture.tensors.names import Names
+from gradviz.diagnosis.explain import answer
+from gradviz.frontends.program import run_script
+
+FOLDERS = ["plain", "my project 🦆"]
+NOT_YET = {  # explained without the line, or without the cause
+    "gradient of a non-leaf tensor",
+    "lookup that renormalises the table",
+    "weights initialised before backward",
+}
+RIGHT = [each for each in PROGRAMS if each.name not in NOT_YET]
+
+
+def run(text: str, folder: Path, recording: Any = None) -> Any:
+    folder.mkdir(exist_ok=True)
+    path = folder / "prog.py"
+    path.write_text(text, encoding="utf-8")
+    with torch.enable_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return run_script(str(path), within=recording)
+
+
+@pytest.mark.parametrize("program", RIGHT, ids=lambda each: each.name)
+def test_error_program(
+    program: ErrorProgram, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GRADVIZ_DEBUG", "1")
+    monkeypatch.chdir(tmp_path)
+    recording = record()
+    done = run(program.text, tmp_path / FOLDERS[len(program.name) % 2], recording)
+    assert (done.error is None) == (program.verdict == "")
+    if done.error is not None:
+        told = answer([done.error, recording], Names.of_namespace(done.namespace), None)
+        assert isinstance(told, Explanation)
+        print(told)
+        assert told.verdict.value == program.verdict
+        for words in program.says:
+            assert words in told.reason
+        for words in program.avoids:
+            assert words not in told.reason
+            assert words not in told.fix
+        if program.line:
+            line = f"prog.py:{program.line}"
+            assert line in [each.rpartition("/")[2] for each in told.lines]
+            assert line in told.reason
+        for code in program.fix:
+            assert code in told.fix
+
+
+@pytest.mark.parametrize("program", PROGRAMS, ids=lambda each: each.name)
+def test_fixed_program(program: ErrorProgram, tmp_path: Path) -> None:
+    if program.fixed != program.text or not program.verdict:
+        done = run(program.fixed, tmp_path / "fixed")
+        assert done.error is None, done.ending
+        assert eval(program.then, done.namespace)

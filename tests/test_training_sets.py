@@ -1,0 +1,257 @@
+"""The model's parameters, the optimizer's and the leaves behind the loss: where they differ."""
+
+import copy
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import nn
+
+import gradviz
+from gradviz import Verdict
+
+Program = Callable[[], nn.Module]
+
+
+class Net(nn.Module):
+    """A model that keeps its hidden layers in a container of one's choice."""
+
+    def __init__(self, keep: Callable[[list[nn.Module]], object]) -> None:
+        super().__init__()
+        self.hidden = keep([nn.Linear(3, 3), nn.Linear(3, 3)])
+        self.out = nn.Linear(3, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        layers = self.hidden.values() if hasattr(self.hidden, "values") else self.hidden
+        for layer in layers:  # type: ignore[union-attr]
+            x = layer(x).tanh()
+        return self.out(x)
+
+
+def two_layers() -> nn.ModuleDict:
+    return nn.ModuleDict({"body": nn.Linear(3, 3), "head": nn.Linear(3, 1)})
+
+
+def loss_of(model: nn.Module) -> torch.Tensor:
+    x = torch.linspace(-1, 1, 12).view(4, 3)
+    if isinstance(model, nn.ModuleDict):
+        return model["head"](model["body"](x).tanh()).pow(2).mean()
+    return model(x).pow(2).mean()
+
+
+def train(model: nn.Module, optimizer: torch.optim.Optimizer, times: int = 2) -> None:
+    for _ in range(times):
+        optimizer.zero_grad()
+        loss_of(model).backward()
+        optimizer.step()
+
+
+def verdicts(train_it: Program) -> dict[str, gradviz.Explanation]:
+    torch.manual_seed(0)
+    with gradviz.record() as run:
+        model = train_it()
+    return {each.name: each for each in gradviz.explain(run, names=model)}
+
+
+def forgotten_body() -> nn.Module:
+    model = two_layers()
+    train(model, torch.optim.SGD(model["head"].parameters(), lr=0.1))
+    return model
+
+
+def given_later() -> nn.Module:
+    model = two_layers()
+    optimizer = torch.optim.SGD(model["head"].parameters(), lr=0.1)
+    for parameter in model["body"].parameters():
+        optimizer.add_param_group({"params": [parameter]})
+    train(model, optimizer)
+    return model
+
+
+def generator_used_up() -> nn.Module:
+    model = two_layers()
+    body = model["body"].parameters()
+    assert sum(p.numel() for p in body) == 12
+    groups = [{"params": body}, {"params": model["head"].parameters()}]
+    train(model, torch.optim.SGD(groups, lr=0.1))
+    return model
+
+
+def optimizer_of_a_copy() -> nn.Module:
+    model = two_layers()
+    train(model, torch.optim.SGD(copy.deepcopy(model).parameters(), lr=0.1))
+    return model
+
+
+def plain(keep: Callable[[list[nn.Module]], object]) -> Program:
+    def program() -> nn.Module:
+        model = Net(keep)
+        train(model, torch.optim.SGD(model.parameters(), lr=0.1))
+        return model
+
+    return program
+
+
+def as_dict(layers: list[nn.Module]) -> dict[str, nn.Module]:
+    return {"erste Schicht": layers[0], "層": layers[1]}
+
+
+@pytest.mark.parametrize(
+    ("program", "name", "said"),
+    [
+        (forgotten_body, "body.weight", "no optimizer holds it: SGD"),
+        (generator_used_up, "body.bias", "no optimizer holds it: SGD"),
+        (optimizer_of_a_copy, "head.weight", "holds 4 parameters that "),
+        (plain(list), "hidden[0].weight", "Net keeps it in hidden, a plain list"),
+        (plain(tuple), "hidden[1].bias", "Net keeps it in hidden, a plain tuple"),
+        (plain(as_dict), "hidden['層'].weight", "Net keeps it in hidden, a plain dict"),
+    ],
+)
+def test_in_no_optimizer(program: Program, name: str, said: str) -> None:
+    answer = verdicts(program)[name]
+    is_plain = "plain" in said
+    assert answer.verdict is (Verdict.NOT_REGISTERED if is_plain else Verdict.NOT_TRAINED)
+    assert said in answer.reason
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        given_later,  # what the fix says
+        plain(nn.ModuleList),
+        plain(lambda layers: nn.ModuleDict({"a": layers[0], "b": layers[1]})),
+    ],
+)
+def test_fixed_program_is_fine(program: Program) -> None:
+    assert {each.verdict for each in verdicts(program).values()} == {Verdict.FINE}
+
+
+def test_layers_in_a_plain_list_that_the_optimizer_was_given() -> None:
+    model = Net(list)
+    everything = [*model.parameters(), *(p for layer in model.hidden for p in layer.parameters())]
+    with gradviz.record() as run:
+        train(model, torch.optim.SGD(everything, lr=0.1))
+    assert {each.verdict for each in gradviz.explain(run, names=model)} == {Verdict.FINE}
+
+
+def test_an_optimizer_that_has_not_stepped_yet_counts() -> None:
+    model = two_layers()
+    first = torch.optim.SGD(model["body"].parameters(), lr=0.1)
+    second = torch.optim.SGD(model["head"].parameters(), lr=0.1)
+    with gradviz.record() as run:
+        train(model, first, times=1)
+    assert second.param_groups
+    assert {each.verdict for each in gradviz.explain(run, names=model)} == {Verdict.FINE}
+
+
+def test_an_image_that_is_optimized_is_no_reason_for_an_alarm() -> None:
+    model, image = two_layers(), torch.ones(4, 3, requires_grad=True)
+    optimizer = torch.optim.SGD([image], lr=0.1)
+    with gradviz.record() as run:
+        optimizer.zero_grad()
+        model["head"](model["body"](image).tanh()).pow(2).mean().backward()
+        optimizer.step()
+    assert {each.verdict for each in gradviz.explain(run, names=model)} == {Verdict.FINE}
+
+
+def test_a_parameter_that_is_updated_by_hand_is_no_reason_for_an_alarm() -> None:
+    model = two_layers()
+    optimizer = torch.optim.SGD(model["head"].parameters(), lr=0.1)
+    with gradviz.record() as run:
+        loss_of(model).backward()
+        optimizer.step()
+        with torch.no_grad():
+            for parameter in model["body"].parameters():
+                parameter -= 0.1 * parameter.grad
+    found = {each.verdict for each in gradviz.explain(run, names=model)}
+    assert Verdict.NOT_TRAINED not in found
+
+
+def test_plain_list_without_a_recording() -> None:
+    model = Net(list)
+    answers = gradviz.explain(loss_of(model), names=model)
+    assert answers.of("hidden[0].weight").verdict is Verdict.NOT_REGISTERED
+    assert answers.of("out.weight").verdict is Verdict.NOT_RUN
+
+
+@pytest.mark.parametrize("order", ["zero_grad, step", "step, zero_grad"])
+def test_zero_grad_between_backward_and_step(order: str) -> None:
+    model = two_layers()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with gradviz.record() as run:
+        for _ in range(2):
+            loss_of(model).backward()
+            for deed in order.split(", "):
+                getattr(optimizer, deed)()
+    answers = gradviz.explain(run, names=model)
+    assert {each.verdict for each in answers} == {Verdict.CLEARED}
+    is_too_early = "had no gradient to use" in answers.of("body.weight").reason
+    assert is_too_early is (order == "zero_grad, step")
+
+
+def freeze_module(body: nn.Module) -> None:
+    body.requires_grad = False
+
+
+def freeze_misspelt(body: nn.Module) -> None:
+    for parameter in body.parameters():
+        parameter.require_grad = False
+
+
+def freeze_misspelt_module(body: nn.Module) -> None:
+    body.requires_grads = False
+
+
+@pytest.mark.parametrize(
+    ("freeze", "attribute"),
+    [
+        (freeze_module, "body.requires_grad = False has no effect"),
+        (freeze_misspelt, "its attribute require_grad = False has no effect"),
+        (freeze_misspelt_module, "body.requires_grads = False has no effect"),
+    ],
+)
+def test_freezing_without_effect(freeze: Callable[[nn.Module], None], attribute: str) -> None:
+    model = two_layers()
+    freeze(model["body"])
+    with gradviz.record() as run:
+        loss_of(model).backward()
+    answers = gradviz.explain(run, names=model)
+    assert attribute in answers.of("body.weight").reason
+    assert answers.of("body.weight").verdict is Verdict.WITHOUT_EFFECT
+    assert answers.of("head.weight").verdict is Verdict.FINE
+    fix = answers.of("body.bias").fix.removeprefix("to freeze it: ")
+    exec(fix, {"body": model["body"]})  # the fix is code, and it freezes
+    assert model["body"].bias.requires_grad is False
+
+
+def test_momentum_moves_a_frozen_parameter() -> None:
+    model = two_layers()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+
+    def run_it(is_mended: bool) -> gradviz.Explanations:
+        with gradviz.record() as run:
+            model["body"].requires_grad_(True)
+            for epoch in range(3):
+                if epoch == 1:
+                    model["body"].requires_grad_(False)
+                    for parameter in model["body"].parameters() if is_mended else ():
+                        parameter.grad = None
+                optimizer.zero_grad(set_to_none=False)
+                loss_of(model).backward()
+                optimizer.step()
+        return gradviz.explain(run, names=model)
+
+    wrong = run_it(False).of("body.weight")
+    assert wrong.verdict is Verdict.MOVED and "momentum" in wrong.reason
+    assert run_it(True).of("body.weight").verdict is not Verdict.MOVED
+
+
+def test_healthy_modules_are_not_called_frozen() -> None:
+    model = two_layers()
+    model.freeze = False
+    model["body"].requires_grad_(False)
+    with gradviz.record() as run:
+        loss_of(model).backward()
+    answers = {each.name: each.verdict for each in gradviz.explain(run, names=model)}
+    assert answers["head.weight"] is Verdict.FINE
+    assert Verdict.WITHOUT_EFFECT not in answers.values()
