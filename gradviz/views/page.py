@@ -131,13 +131,13 @@ def _narrower(graph: GradGraph, how: str, most: int) -> Iterator[tuple[GradGraph
     """A graph, and the same with alike branches drawn once, and with leaves in one box."""
     yield graph, how
     if graph.number_of_nodes() <= most * _HOPELESS**2:
-        alike = fold_siblings(graph)
         word = f"{how} and alike branches" if how else "alike branches"
-        if len(alike) < len(graph):
-            yield alike, word
-        docked = dock_leaves(alike)
-        if len(docked) < len(alike):
-            yield docked, word if len(alike) < len(graph) else how
+        for alike in (fold_siblings(graph), fold_siblings(graph, shapes=False)):
+            if len(alike) < len(graph):
+                yield alike, word
+            docked = dock_leaves(alike)
+            if len(docked) < len(alike):
+                yield docked, word if len(alike) < len(graph) else how
 
 
 def _ways(graph: GradGraph, most: int) -> Iterator[tuple[GradGraph, str]]:

@@ -34,7 +34,7 @@ _DIGITS = re.compile(r"\d+")
 
 @view
 @along_the_data
-def fold_siblings(graph: GradGraph, *, fewest: int = 3) -> GradGraph:
+def fold_siblings(graph: GradGraph, *, fewest: int = 3, shapes: bool = True) -> GradGraph:
     """Draw branches that do the same side by side as one branch, with ``×26``.
 
     A leaf without a gradient, with zeros or NaN in it, a frozen parameter or another device is not
@@ -44,6 +44,8 @@ def fold_siblings(graph: GradGraph, *, fewest: int = 3) -> GradGraph:
     Args:
         graph: in which results, and what went wrong, stay as they are.
         fewest: the smallest number of branches that are worth it; 2 or more.
+        shapes: whether branches with other shapes and names are not alike; False draws a penalty
+            over all parameters of a model as one branch.
 
     Returns:
         A graph in which each set of alike nodes is a group. Applying it twice changes nothing
@@ -70,7 +72,7 @@ def fold_siblings(graph: GradGraph, *, fewest: int = 3) -> GradGraph:
         graph = contract(graph, sums)
     parts = [
         Part(keys, _described(graph, keys), 1, True)
-        for keys in _alike(graph)
+        for keys in _alike(graph, shapes)
         if len(keys) >= fewest
     ]
     if not parts:
@@ -212,10 +214,10 @@ def _chains_of_sums(graph: GradGraph, fewest: int) -> Iterator[Part]:
             yield Part(alone, data, 1, False)
 
 
-def _alike(graph: GradGraph) -> list[list[str]]:
+def _alike(graph: GradGraph, shapes: bool) -> list[list[str]]:
     """The sets of alike nodes, in the order of the data."""
     order = list(nx.topological_sort(graph))
-    made = _made_alike(graph, order)
+    made = _made_alike(graph, order, shapes)
     groups: dict[object, int] = {}
     own: dict[str, int] = {}
     members: dict[int, list[str]] = {}
@@ -238,7 +240,7 @@ def _alike(graph: GradGraph) -> list[list[str]]:
     return [keys[::-1] for keys in reversed(list(members.values()))]
 
 
-def _made_alike(graph: GradGraph, order: Sequence[str]) -> dict[str, int]:
+def _made_alike(graph: GradGraph, order: Sequence[str], shapes: bool) -> dict[str, int]:
     """For each node a number that it shares with those that are made in the same way."""
     numbers: dict[object, int] = {}
     made: dict[str, int] = {}
@@ -248,13 +250,20 @@ def _made_alike(graph: GradGraph, order: Sequence[str]) -> dict[str, int]:
         if "problem" in data or "root" in data:
             facts: object = key
         elif data["kind"] in _TENSORS:
-            facts = (*_state(data), get("shape"), _plain(str(get("name", ""))))
+            named = (get("shape"), _plain(str(get("name", ""))))
+            facts = (*_state(data), *(named if shapes else ()))
         else:
             inputs = [(made[source], tuple(edges)) for source, edges in graph._pred[key].items()]
             if len(inputs) > _FEW_INPUTS or data["kind"] is NodeKind.GROUP:
                 inputs = [(number, ()) for number, _ in inputs]
             name = _plain(str(get("name", "")))
-            known = (get("op"), get("shape"), get("device"), get("structure"), get("repeat"))
+            known = (
+                get("op"),
+                get("shape") if shapes else None,
+                get("device"),
+                get("structure"),
+                get("repeat"),
+            )
             state = (*_state(data), get("buffers"), get("hooks"), _options(data))
             facts = (*known, *state, name, tuple(sorted(inputs, key=repr)))
         made[key] = numbers.setdefault(facts, len(numbers))
