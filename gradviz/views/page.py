@@ -87,6 +87,7 @@ def _with_clones(graph: GradGraph, most: int) -> GradGraph:
 
 def _note(best: GradGraph, how: str, most: int) -> str:
     groups = [data for _, data in best.nodes(data=True) if data["kind"] is NodeKind.GROUP]
+    groups = [data for data in groups if data.get("members")]
     inside = sum(data.get("members", 0) for data in groups)
     count = counted(len(groups), "group")
     still = best.number_of_nodes()
@@ -114,6 +115,12 @@ def _excess(graph: GradGraph) -> float:
 def _smallest(graph: GradGraph, most: int) -> tuple[GradGraph, str]:
     """The first way to fold that fits on a page, else the one that comes closest."""
     best: tuple[float, GradGraph, str] | None = None
+    if graph.number_of_nodes() <= most * _HOPELESS:
+        whole: GradGraph = hide_bookkeeping(graph)
+        alike = fold_siblings(whole)
+        is_small = 2 * len(alike) <= len(whole) and len(alike) <= most
+        if is_small and _excess(clone_shared_leaves(alike)) <= 1:
+            return alike, "alike branches"
     for way, how in _ways(graph, most):
         for seen, word in _narrower(way, how, most):
             count = seen.number_of_nodes()

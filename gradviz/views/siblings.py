@@ -283,6 +283,7 @@ def _described(graph: GradGraph, keys: Sequence[str]) -> Any:
             data["name"] = _names_in_short(found)
             if first["kind"] in _LEAVES and "…" not in data["name"]:
                 data["name"] = _called(nodes)
+                del data["repeat"]  # the name has it
     if first["kind"] is NodeKind.OPERATION and "name" in data:
         data["name"] = f"{data['name']} {first.get('op', '')}"
     if first["kind"] in _TENSORS and "name" not in data:
