@@ -409,6 +409,7 @@ _NODE: dict[str, Callable[[Any], Any]] = {
     "changes": _pairs,
     "aliases": _words,
     "contents": _words,
+    "uses_inside": _words,
     "shape": _shape,
     "calls": _shape,
     "value": _summary,

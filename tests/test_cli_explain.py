@@ -88,7 +88,8 @@ def test_a_script_that_fails_later_is_explained_and_said():
     [
         (["explain", "train.py:model.forward"], "cannot explain"),
         (["explain", "graph.json"], "graph.json is a saved graph"),
-        (["run", "train"], "run takes a script"),
+        (["run", "trane"], "there is no module 'trane'"),
+        (["run", "graph.json"], "run takes a program, like train.py; graph.json is a saved"),
         (["run", "trian.py"], "did you mean train.py"),
     ],
 )
@@ -112,7 +113,8 @@ def test_run_explains_an_error_of_autograd_under_the_traceback():
     assert str(Path(gradviz.__file__).parent) not in traceback
     assert told.startswith(
         "RuntimeError: error (backward a second time)\n  backward at train.py:22 "
-        "(loss.backward()) came to what backward at train.py:20 (loss.backward()) has freed"
+        "(loss.backward()) reached operations whose saved tensors backward at train.py:20 "
+        "(loss.backward()) freed"
     )
 
 

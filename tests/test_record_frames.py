@@ -329,7 +329,7 @@ def test_the_key_of_a_tensor() -> None:
         assert graph.nodes[run.key_of(tensor, graph)]["name"] == name
     assert graph.nodes[run.key_of(loss)]["kind"] is NodeKind.RESULT
     assert run.key_of(other) == ""
-    with pytest.raises(UsageError, match="key_of takes a tensor, not 3"):
+    with pytest.raises(UsageError, match="key_of takes a tensor, got 3"):
         run.key_of(3)  # type: ignore[arg-type]
 
 

@@ -8,6 +8,7 @@ from recording import events, strict
 from torch import nn
 
 import gradviz
+from gradviz.capture.autograd.engine import creation_count
 from gradviz.facts import (
     Action,
     BackwardDetails,
@@ -79,7 +80,10 @@ def test_a_step_counts_the_parameters_whose_values_changed(
     with gradviz.record() as run:
         (w * torch.ones(2, dtype=dtype)).sum().backward()
         optimizer.step()
-    step = only(run, EventKind.STEP)
+        before = creation_count()
+        optimizer.step()
+        assert creation_count() == before, "what is compared must not become part of a graph"
+    step = events(run, EventKind.STEP)[0]
     assert isinstance(step.details, StepDetails)
     assert (step.details.changed_count, step.details.changed_values) == (1, expected)
     assert step.detail == ("changed w" if expected else "wrote to w, changed the values of none")

@@ -12,7 +12,11 @@ from gradviz.diagnosis.context import Context
 from gradviz.diagnosis.lines import mention
 from gradviz.diagnosis.rule import Evidence
 from gradviz.diagnosis.subjects import Asked
-from gradviz.diagnosis.traceback_locals import locations_of_error, result_of
+from gradviz.diagnosis.traceback_locals import (
+    locations_of_error,
+    raised_in_backward,
+    result_of,
+)
 from gradviz.diagnosis.verdict import Group
 from gradviz.facts import ErrorDetails, FrameKind, Problem, SourceLocation
 from gradviz.graph import GradGraph
@@ -25,7 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ErrorContext", "ResultOrigin", "Why", "error_context"]
 
-Why = Callable[[Any], Explanation]
+Why = Callable[[Any, str], Explanation]
 
 _NOWHERE = SourceLocation()
 
@@ -148,8 +152,9 @@ def _subject(asked: Asked, names: Names) -> ErrorContext:
     event = _event_of_error(asked)
     details = event.details if event is not None else None
     problem = details.problem if isinstance(details, ErrorDetails) else None
-    is_backward = any(frame.kind is FrameKind.FAILED_BACKWARD for frame in frames)
+    is_backward = any(frame.kind is FrameKind.FAILED_BACKWARD for frame in frames[-2:])
     if asked.error is not None:
+        is_backward = raised_in_backward(asked.error)
         location, library = locations_of_error(asked.error)
         name, text = type(asked.error).__name__, str(asked.error)
     else:

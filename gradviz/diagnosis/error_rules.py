@@ -15,9 +15,14 @@ from gradviz.diagnosis import (
 from gradviz.diagnosis.answers import Explanation
 from gradviz.diagnosis.context import Context
 from gradviz.diagnosis.error_context import ErrorContext, Why, error_context
+from gradviz.diagnosis.lines import locations_of, mention
+from gradviz.diagnosis.no_graph import inputs_of
 from gradviz.diagnosis.rule import Evidence, Needs, Rule, first_answer
 from gradviz.diagnosis.subjects import Asked
 from gradviz.diagnosis.verdict import Verdict
+from gradviz.facts import SourceLocation
+from gradviz.graph import Buffers, NodeKind
+from gradviz.story import EventKind
 
 if TYPE_CHECKING:
     from gradviz.capture.tensors.names import Names
@@ -27,19 +32,70 @@ __all__ = ["ERROR_RULES", "explain_error"]
 _LONGEST = 200
 
 
+def _said(error: ErrorContext) -> str:
+    return error.text.partition("\n")[0][:_LONGEST].rstrip(".") or "it has no message"
+
+
+def _raised_in_backward(context: Context, error: ErrorContext) -> Evidence | None:
+    """What is known of an error in a backward pass of which no rule knows more."""
+    if not error.is_backward:
+        return None
+    passes = context.happened(EventKind.BACKWARD)
+    call = passes[-1].location if passes else SourceLocation()
+    key = _reached(context)
+    line = str(context.graph.nodes[key].get("source", "")) if key else ""
+    op = context.graph.nodes[key].get("op", "") if key else ""
+    inputs = inputs_of(context, key)
+    reached = f"; it had reached {op}" if op else ""
+    reached += f" with {inputs}" if op and inputs else ""
+    reached += f" at {mention(line)}" if op and line else ""
+    return error.evidence(
+        [key],
+        [*locations_of([line]), call],
+        key,
+        where=f" at {mention(call)}" if call else "",
+        name=error.name,
+        inner="" if error.location == call else error.at,
+        root=f", which started from {context.root_names}," if context.roots else "",
+        said=_said(error),
+        reached=reached,
+    )
+
+
+def _reached(context: Context) -> str:
+    """The operation that raised: the first one that backward has not freed; "" if unknown.
+
+    Backward runs the latest operation first and frees what each one saved after it has run.
+    """
+    graph = context.graph
+    operations = [
+        (data["sequence_nr"], key, data.get("buffers"))
+        for key in context.behind_roots
+        if "sequence_nr" in (data := graph.nodes[key]) and data["kind"] is NodeKind.OPERATION
+    ]
+    ordered = sorted(operations, reverse=True)
+    states = [buffers for *_, buffers in ordered]
+    if Buffers.FREED not in states or Buffers.HELD not in states:
+        return ""
+    first = states.index(Buffers.HELD)
+    return ordered[first][1] if states[first - 1] is Buffers.FREED else ""
+
+
 def _any_error(context: Context, error: ErrorContext) -> Evidence | None:
-    """What is known of an error of which no rule knows more."""
-    text = error.text.partition("\n")[0][:_LONGEST].rstrip(".") or "it has no message"
-    return error.evidence(context.roots if error.is_backward else (), said=text)
+    """The text and the line of an error of which no rule knows more."""
+    return error.evidence(said=_said(error))
 
 
-_OTHER: Rule[ErrorContext, Evidence] = Rule(
-    "another error",
-    Verdict.OTHER_ERROR,
-    _any_error,
-    "{said}{at}",
-    needs=Needs.ERROR,
-    docs="It reports what is known: the line, and of a backward pass what it started from.",
+_LAST: tuple[Rule[Any, Any], ...] = (
+    Rule(
+        "a backward pass raised another error",
+        Verdict.BACKWARD_RAISED,
+        _raised_in_backward,
+        "backward{where}{root} raised {name}{inner}: {said}{reached}",
+        needs=Needs.ERROR,
+        docs="It reports what is known: the line, what backward started from, and the operation.",
+    ),
+    Rule("another error", Verdict.OTHER_ERROR, _any_error, "{said}{at}", needs=Needs.ERROR),
 )
 
 ERROR_RULES: tuple[Rule[Any, Any], ...] = (
@@ -49,7 +105,7 @@ ERROR_RULES: tuple[Rule[Any, Any], ...] = (
     *not_a_tensor.RULES,
     *wrong_gradient.RULES,
     *plain_errors.RULES,
-    _OTHER,
+    *_LAST,
 )
 
 

@@ -13,6 +13,7 @@ from gradviz.diagnosis.error_rules import explain_error
 from gradviz.diagnosis.registry import rules
 from gradviz.diagnosis.rule import first_answer
 from gradviz.diagnosis.subjects import Asked
+from gradviz.diagnosis.training import unused_by_steps
 from gradviz.diagnosis.values import is_wrong
 from gradviz.diagnosis.verdict import Verdict
 from gradviz.graph import NodeKind
@@ -112,8 +113,11 @@ def _answer_to(asked: Asked, found: Names) -> Explanation | Explanations:
 
 
 def _of_error(asked: Asked, found: Names) -> Explanation:
-    def why(tensor: Any) -> Explanation:
-        told = _answer_to(Asked(tensors=[tensor], recording=asked.recording), found)
+    from gradviz.capture.tensors.names import Named, Names
+
+    def why(tensor: Any, name: str) -> Explanation:
+        named = Names([Named(tensor, name, ()), *found])
+        told = _answer_to(Asked(tensors=[tensor], recording=asked.recording), named)
         assert isinstance(told, Explanation)
         return told
 
@@ -141,6 +145,8 @@ def _of_recording(asked: Asked, found: Names) -> Explanation | Explanations:
         return _answers(questions, context, False)
     explanations = _answers(questions, context, True)
     assert isinstance(explanations, Explanations)
+    if not asked.tensors:
+        explanations = Explanations((*explanations, *unused_by_steps(context)))
     error = _of_error(asked, found) if asked.has_failed else None
     return Explanations((error, *explanations)) if error is not None else explanations
 

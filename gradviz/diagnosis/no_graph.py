@@ -21,7 +21,7 @@ from gradviz.story import Event, EventKind
 from gradviz.torch_messages import MessageKind as Kind
 from gradviz.torch_messages import TorchMessage
 
-__all__ = ["RULES", "node_of", "with_article"]
+__all__ = ["RULES", "inputs_of", "is_of", "node_of", "source_of", "with_article"]
 
 _CALLS = {
     Kind.ROOT_WITHOUT_GRAPH: "backward",
@@ -289,7 +289,7 @@ def _no_derivative(context: Context, error: ErrorContext) -> Evidence | None:
     assert read is not None
     key = _underived(context, read)
     location = _called_at(context, error, key)
-    inputs = _inputs(context, key)
+    inputs = inputs_of(context, key)
     return error.evidence(
         [key],
         [location],
@@ -336,7 +336,7 @@ def _called_at(context: Context, error: ErrorContext, key: str) -> SourceLocatio
     return passes[-1].location if passes and operation.endswith("_backward") else SourceLocation()
 
 
-def _inputs(context: Context, key: str) -> str:
+def inputs_of(context: Context, key: str) -> str:
     """The inputs of an operation: ``"x of shape [3, 4] and w of shape [5, 4]"``; "" if unknown."""
     if key not in context.graph:
         return ""

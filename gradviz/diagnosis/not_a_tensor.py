@@ -108,7 +108,7 @@ def _no_gradient(context: Context, error: ErrorContext) -> Evidence | None:
     tensor = _tensor_of(owner, code, error)
     called = error.called.get(id(tensor), code) if tensor is not None else code
     name = code if called == code else f"{code} ({called})"
-    told = _told(tensor, error)
+    told = _told(tensor, called, error)
     if told is None:
         return error.evidence(
             owner=name,
@@ -163,11 +163,11 @@ def _tensor_of(owner: ast.expr, code: str, error: ErrorContext) -> Any:
     return value if hasattr(type(value), "grad_fn") else None
 
 
-def _told(tensor: Any, error: ErrorContext) -> Explanation | None:
+def _told(tensor: Any, name: str, error: ErrorContext) -> Explanation | None:
     """Why that tensor has no gradient."""
     if tensor is None or gradient_of(tensor) is not None or error.why is None:
         return None
-    return error.why(tensor)
+    return error.why(tensor, name)
 
 
 def _as_update(told: Explanation, code: str, error: ErrorContext, tensor: Any) -> str:

@@ -39,18 +39,32 @@ _BINARY: dict[str, type[ast.operator]] = {
 def statement_at(location: SourceLocation) -> ast.stmt | None:
     """The innermost statement of a line; of a compound one, such as ``with``, its first line.
 
-    When the file is not known, the text of the line is parsed alone.
+    When the file is not known, the text of the line is parsed alone. Of several statements in a
+    line it is the one at the column, or None if the column is not known.
     """
-    found: ast.stmt | None = None
+    found = _statements_at(location)
+    return found[0] if len(found) == 1 else None
+
+
+def _statements_at(location: SourceLocation) -> list[ast.stmt]:
     tree = _tree(_text_of(location.file)) if location.line else None
     if tree is None:
         return _alone(location.text)
-    for node in ast.walk(tree):
-        if not isinstance(node, ast.stmt) or not _spans(node, location.line):
-            continue
-        if found is None or node.lineno >= found.lineno:
-            found = node
-    return found
+    found = [
+        node
+        for node in ast.walk(tree)
+        if isinstance(node, ast.stmt) and _spans(node, location.line)
+    ]
+    last = max((node.lineno for node in found), default=0)
+    found = [node for node in found if node.lineno == last]
+    there = [
+        node
+        for node in found
+        if location.column >= 0
+        and (node.lineno, node.col_offset) <= (location.line, location.column)
+        and (location.line, location.column) < (node.end_lineno or 0, node.end_col_offset or 0)
+    ]
+    return there[-1:] or found
 
 
 def expressions_at(location: SourceLocation, word: str) -> list[ast.expr]:
@@ -60,11 +74,9 @@ def expressions_at(location: SourceLocation, word: str) -> list[ast.expr]:
         location: the line; its column, where it is known, says where the expression begins.
         word: what the operation is called: ``"mul"``, ``"linear"``.
     """
-    statement = statement_at(location)
-    if statement is None:
-        return []
     found: list[ast.expr] = [
         node
+        for statement in _statements_at(location)
         for node in ast.walk(statement)
         if isinstance(node, (ast.BinOp, ast.Call))
         and location.column in (-1, node.col_offset)
@@ -134,15 +146,14 @@ def _spans(node: ast.stmt, line: int) -> bool:
     return node.lineno <= line <= max(last or node.lineno, node.lineno)
 
 
-def _alone(code: str) -> ast.stmt | None:
+def _alone(code: str) -> list[ast.stmt]:
     """One line; a line that begins a block is given an empty one."""
     for text in (code, f"{code} pass"):
         try:
-            body = ast.parse(text).body
+            return ast.parse(text).body
         except (SyntaxError, ValueError):
             continue
-        return body[0] if body else None
-    return None
+    return []
 
 
 def _text_of(file: str) -> str:

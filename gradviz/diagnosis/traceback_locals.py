@@ -23,6 +23,7 @@ __all__ = [
     "gradient_of",
     "locations_of_error",
     "module_of",
+    "raised_in_backward",
     "result_of",
     "value_of",
     "variables_of",
@@ -108,6 +109,13 @@ def calls_of(error: BaseException) -> list[tuple[str, str]]:
     """The module and the name of each function, from the innermost outwards."""
     frames = reversed(_frames_of(error))
     return [(_module_of(frame), frame.f_code.co_name) for frame in frames]
+
+
+def raised_in_backward(error: BaseException) -> bool:
+    """Whether a backward pass raised an error."""
+    return not {("torch.autograd", "backward"), ("torch.autograd", "grad")}.isdisjoint(
+        calls_of(error)
+    )
 
 
 def variables_of(error: BaseException) -> dict[str, Any]:

@@ -157,7 +157,7 @@ def _expression(made: Event | None, used: Event | None, known: set[str]) -> tupl
         return name, texts[name]
     if len(texts) == 1:
         return next(iter(texts.items()))
-    return (name if _is_code(name) else ""), False
+    return "", False
 
 
 def _stored_in(operand: ast.expr, takes_list: bool) -> dict[str, bool]:
@@ -184,15 +184,6 @@ def _fresh(context: Context, passed: Event, used: Event) -> set[str]:
     return {*leaves, *made, "torch", "F", "self"}
 
 
-def _is_code(name: str) -> bool:
-    """Whether a name is an expression that can stand on the left of an assignment."""
-    try:
-        tree = ast.parse(name, mode="eval")
-    except (SyntaxError, ValueError):
-        return False
-    return stored(tree.body)
-
-
 # The sentences.
 
 
@@ -212,8 +203,8 @@ def _detached(carried: Carried) -> str:
 
 def _called(carried: Carried, context: Context) -> str:
     """``"self.mean, computed at net.py:8 (self.mean = ...),"``."""
-    name = carried.code
     made, word = carried.made, ""
+    name = carried.code or (made.name if made is not None else "")
     if made is not None:
         is_state = made.word in _RECURRENT
         word = f"the hidden state of {made.word}" if is_state else f"the result of {made.word}"
@@ -281,7 +272,7 @@ def _from_step_to_step(context: Context, error: ErrorContext) -> Evidence | None
         return None
     kept = _kept_as(carried)
     if not carried.code:
-        fix = "detach it before it is used again: hidden = hidden.detach()"
+        fix = "call .detach() on it before it is used again"
     elif carried.is_list:
         fix = f"detach what it holds after each backward pass: {_detached(carried)}"
     elif carried.used is not None and carried.used.source:

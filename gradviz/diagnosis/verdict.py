@@ -89,6 +89,8 @@ class Verdict(str, Enum):
     """``requires_grad`` is False, and an optimizer still changes it."""
     WITHOUT_EFFECT = "attribute without effect", Group.TRAINING
     """An attribute like ``requires_grad`` was set that nothing reads."""
+    NOT_IN_A_GRAPH = "in no graph", Group.TRAINING
+    """An optimizer holds parameters that no recorded result depends on."""
     CLIPPED_SCALED = "clipped while scaled", Group.TRAINING
     """Its gradient was clipped before ``GradScaler`` unscaled it."""
 
@@ -132,6 +134,8 @@ class Verdict(str, Enum):
     """An error: a checkpoint that cannot be computed again as it was, or not in this way."""
     DISTRIBUTED = "distributed", Group.ERROR
     """An error: several processes, or ``DistributedDataParallel``, do not fit together."""
+    BACKWARD_RAISED = "backward raised", Group.ERROR
+    """An error: a backward pass raised something that no other verdict is about."""
     OTHER_ERROR = "another error", Group.ERROR
     """An error that has to do with none of the above."""
 

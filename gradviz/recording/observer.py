@@ -427,10 +427,10 @@ def _is_readable(tensor: torch.Tensor) -> bool:
 
 def _is_same(tensor: torch.Tensor, before: torch.Tensor) -> bool:
     """Whether the values are as before; NaN is the same as NaN."""
-    if torch.equal(tensor, before):
+    now = tensor.detach()  # or the comparison would become part of a graph
+    if torch.equal(now, before):
         return True
-    finite, was_finite = tensor.nan_to_num(), before.nan_to_num()
-    return torch.equal(tensor.isnan(), before.isnan()) and torch.equal(finite, was_finite)
+    return not bool((now != before).logical_and_((now == now) | (before == before)).any())
 
 
 def _is_transform(verdicts: UserFiles) -> bool:

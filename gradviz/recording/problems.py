@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch.autograd.graph import GradientEdge, Node
 
+from gradviz.capture.autograd.kept import Several
 from gradviz.capture.autograd.nodes import (
-    Several,
     leaf_of,
     operation_type,
     read_saved,

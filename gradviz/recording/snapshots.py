@@ -79,6 +79,7 @@ class SnapshotSeries:
         self._entered: CodeType | None = None
         self._roots: Sequence[Callable[[], Any]] = ()
         self._since = self._before = 0
+        self._traced_until = -1
         self._cut_leaves: WeakKeyDictionary[GradGraph, dict[str, CutLeaves]] = WeakKeyDictionary()
         self._contents: WeakKeyDictionary[GradGraph, Contents] = WeakKeyDictionary()
 
@@ -123,6 +124,12 @@ class SnapshotSeries:
         Args:
             with_outputs: add what was computed since the latest backward pass.
         """
+        if not with_outputs and self._roots and self._traced_until == creation_count():
+            self._state.event_log.flush()
+            renewed = renew_after_backward(self.snapshot, self._state)
+            if renewed is not None:  # no operation ran since the last one, as before a step
+                self.snapshot = renewed
+                return self._finish(self._overlay(self._names_before()))
         names, roots = self._names(), self.roots
         new: list[torch.Tensor] = []
         if with_outputs or not self._roots:
@@ -199,6 +206,7 @@ class SnapshotSeries:
 
     def _finish(self, overlay: UntrackedOverlay) -> GradGraph:
         graph = overlay.graph()
+        self._traced_until = creation_count()
         if overlay.cut_leaves:
             self._cut_leaves[graph] = overlay.cut_leaves
         return graph

@@ -297,9 +297,10 @@ def contract(
                 members[number].append(data)
         elif place not in gone and place not in inside.original:
             seen.add_node(key, **data)
-    structures = inside.structures(parts)
+    structures, outputs = inside.structures(parts), inside.outputs()
     for number, part in enumerate(parts):
-        first, last = _first_seen(graph, part), graph._node[part.keys[-1]]
+        first = _first_seen(graph, part)
+        last = _output(outputs.get(number, [graph._node[part.keys[-1]]]))
         found = {**sums_of(members[number], last), "structure": structures[number]}
         found["first"] = graph._node[first].get("first", first)
         if part.is_stack:
@@ -342,6 +343,17 @@ class _PartInside:
             if "clone_of" in data and data["clone_of"] in self.place
         }
 
+    def outputs(self) -> dict[int, list[NodeData]]:
+        """For each part the nodes in it that something outside uses."""
+        owner = np.asarray(self.owner)
+        begins, ends = owner[self.sources], owner[self.targets]
+        rows = np.flatnonzero((begins != _OUTSIDE) & (begins != ends))
+        found: dict[int, list[NodeData]] = {}
+        for place in np.unique(self.sources[rows]).tolist():
+            data: Any = self.nodes[place][1]
+            found.setdefault(self.owner[place], []).append(data)
+        return found
+
     def structures(self, parts: Sequence[Part]) -> list[str]:
         """For each part a fingerprint, which two parts share when they do the same."""
         order = np.argsort(self.targets, kind="stable")
@@ -365,6 +377,15 @@ class _PartInside:
             )
             rows.append((data["kind"].value, *facts, edges))
         return fingerprint(rows)
+
+
+def _output(nodes: Sequence[NodeData]) -> dict[str, Any]:
+    """Shape, type and device of what a group gives; nothing where outputs differ."""
+    facts = [
+        {fact: data.get(fact) for fact in ("shape", "dtype", "device") if fact in data}
+        for data in nodes
+    ]
+    return facts[0] if all(each == facts[0] for each in facts) else {}
 
 
 def _first_seen(graph: GradGraph, part: Part) -> str:

@@ -5,22 +5,30 @@ Every function says which private attribute it reads and why there is no public 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from typing import Any
 
 import torch
 
 __all__ = ["hook_count", "is_transformed", "is_unsure", "place_of", "quietly", "version_of"]
 
 
-@contextmanager
-def quietly() -> Iterator[None]:
+class quietly:  # noqa: N801
     """Hide reads from ``TorchFunctionMode``, ``TorchDispatchMode`` and subclasses.
 
     Private: ``torch._C.DisableTorchFunction``, ``torch._C._DisableTorchDispatch``: no public way.
     """
-    with torch._C.DisableTorchFunction(), torch._C._DisableTorchDispatch():
-        yield
+
+    __slots__ = ("_dispatch", "_function")
+
+    def __enter__(self) -> None:
+        self._function: Any = torch._C.DisableTorchFunction()
+        self._dispatch: Any = torch._C._DisableTorchDispatch()
+        self._function.__enter__()  # type: ignore[no-untyped-call]
+        self._dispatch.__enter__()
+
+    def __exit__(self, *error: object) -> None:
+        self._dispatch.__exit__(*error)
+        self._function.__exit__(*error)
 
 
 def place_of(tensor: torch.Tensor) -> tuple[object, ...] | None:

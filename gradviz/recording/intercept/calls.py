@@ -8,22 +8,24 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from math import isfinite
 from typing import Any
 
 import torch
 
 from gradviz.capture.autograd.engine import creation_count
 from gradviz.capture.autograd.nodes import sequence_number
+from gradviz.capture.autograd.operations import type_text
 from gradviz.capture.tensors.summary import summarize
 from gradviz.facts import Action
-from gradviz.graph import Cause
+from gradviz.graph import Cause, TensorSummary
 from gradviz.recording.event_log import Entry
 from gradviz.recording.function_names import QUERIES, word_of
 from gradviz.recording.intercept import gradients
-from gradviz.recording.intercept.in_place import after_change, before_change
+from gradviz.recording.intercept.in_place import after_change, before_change, lookup
 from gradviz.recording.intercept.user_warnings import call_made_from
 from gradviz.recording.provenance import CutSite, Leaf, UntrackedTensor
-from gradviz.recording.source_lines import called_function
+from gradviz.recording.source_lines import called_function, user_place
 from gradviz.recording.state import Handler, RecordingState, TorchCall, tensors_in
 from gradviz.story import EventKind
 
@@ -63,8 +65,12 @@ def _after_cut(cause: Cause) -> _Look:
     """``x.detach()``, ``x.data``: the result is outside the graph."""
 
     def after(state: RecordingState, call: TorchCall) -> None:
-        if isinstance(call.result, torch.Tensor) and not state.is_inside():
-            place, cut, word = state.place(), cause, word_of(call.func)
+        if isinstance(call.result, torch.Tensor) and state.is_inside():
+            state.function_calls.add(call.args[:1], [call.result])
+        elif isinstance(call.result, torch.Tensor):
+            place = user_place(sys._getframe(0), state.verdicts)
+            called = word_of(call.func)
+            cut, word = cause, called
             if place.offset < 0:
                 name = called_function(sys._getframe(1), state.verdicts)
                 cut, word = (Cause.VALUES_COPIED, name) if name in _COPYING else (cut, word)
@@ -72,7 +78,7 @@ def _after_cut(cause: Cause) -> _Look:
             kind = (
                 EventKind.OPERATION if isinstance(data.source, UntrackedTensor) else EventKind.CUT
             )
-            state.add_untracked(word_of(call.func), [data], [call.result], place, kind)
+            state.add_untracked(called, [data], [call.result], place, kind)
 
     return after
 
@@ -109,10 +115,22 @@ def _after_value_read(cause: Cause) -> _Look:
         untracked = state.provenance.add_plain_value(
             word_of(call.func), state.input_from(tensor, cause, place), place
         )
-        (untracked.value,) = summarize([tensor], values_only_if_small=True)
+        untracked.value = _value_read(tensor, call.result)
         state.log(Entry(EventKind.CUT, untracked.word, place, identities=(untracked.identity,)))
 
     return after
+
+
+def _value_read(tensor: torch.Tensor, result: Any) -> TensorSummary:
+    """What was read from a tensor, without reading it once more where a number is enough."""
+    if (
+        type(result) is float
+        and isfinite(result)
+        and tensor.dtype in (torch.float32, torch.float64)
+    ):
+        shape, dtype = tuple(tensor.shape), type_text(tensor.dtype)
+        return TensorSummary(shape, dtype, str(tensor.device), (result,), abs(result))
+    return summarize([tensor], values_only_if_small=True)[0]
 
 
 def _before_copy(state: RecordingState, call: TorchCall) -> None:
@@ -258,6 +276,7 @@ _PROPERTIES: dict[tuple[str, str], Handler | None] = {
     **dict.fromkeys((("__get__", word) for word in ["H", "T", "mH", "mT", "real", "imag"]), None),
 }
 _COPIES = (torch.tensor, torch.as_tensor, torch.asarray, torch.scalar_tensor)
+_LOOKUPS = (torch.nn.functional.embedding, torch.nn.functional.embedding_bag)
 _copy = _handler(_after_copy, _before_copy)
 
 
@@ -271,6 +290,8 @@ def _handler_of(func: Any) -> Handler | None:
         return _NAMED[name]
     if any(func is each for each in _COPIES):
         return _copy
+    if func in _LOOKUPS:
+        return lookup
     if word.endswith("_") and not word.endswith("__"):
         return change
     return None
