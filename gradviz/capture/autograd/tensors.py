@@ -5,6 +5,8 @@ Every function says which private attribute it reads and why there is no public 
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
 __all__ = ["hook_count", "is_transformed", "is_unsure", "place_of", "quietly", "version_of"]
@@ -19,11 +21,9 @@ class quietly:  # noqa: N801
     __slots__ = ("_dispatch", "_function")
 
     def __enter__(self) -> None:
-        self._function, self._dispatch = (
-            torch._C.DisableTorchFunction(),
-            torch._C._DisableTorchDispatch(),
-        )
-        self._function.__enter__()
+        self._function: Any = torch._C.DisableTorchFunction()
+        self._dispatch: Any = torch._C._DisableTorchDispatch()
+        self._function.__enter__()  # type: ignore[no-untyped-call]
         self._dispatch.__enter__()
 
     def __exit__(self, *error: object) -> None:
