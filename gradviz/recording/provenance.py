@@ -451,6 +451,21 @@ class Provenance:
             self.show(untracked)
         return untracked
 
+    def add_results(
+        self,
+        tensors: Sequence[torch.Tensor],
+        word: str,
+        place: CodeLocation,
+        inputs: Sequence[Input],
+    ) -> list[Hashable]:
+        """Add the records of the untracked results of one call; returns their identities."""
+        cause, matters = cause_of(inputs), any(each.matters for each in inputs)
+        return [
+            self.add(tensor, word, cause, place, inputs, matters).identity
+            for tensor in tensors
+            if not isinstance(self.tensors.get(id(tensor)), Leaf)
+        ]
+
     def write(
         self, record: Leaf | UntrackedTensor, new: Sequence[Input], site: CutSite, replaces: bool
     ) -> None:

@@ -403,12 +403,8 @@ class RecordingState:
             place: where.
             kind: of the event.
         """
-        matters = any(each.matters for each in inputs)
-        for tensor in new:
-            if isinstance(self.provenance.tensors.of(tensor), Leaf):
-                continue
-            untracked = self.provenance.add(tensor, word, cause_of(inputs), place, inputs, matters)
-            self.log(Entry(kind, word, place, identities=(untracked.identity,)))
+        for identity in self.provenance.add_results(new, word, place, inputs):
+            self.log(Entry(kind, word, place, identities=(identity,)))
 
     def add_parameter(self, data: torch.Tensor, parameter: torch.Tensor) -> None:
         """A parameter was made from a tensor."""

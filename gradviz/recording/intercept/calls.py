@@ -25,7 +25,7 @@ from gradviz.recording.intercept import gradients
 from gradviz.recording.intercept.in_place import after_change, before_change, lookup
 from gradviz.recording.intercept.user_warnings import call_made_from
 from gradviz.recording.provenance import CutSite, Leaf, UntrackedTensor
-from gradviz.recording.source_lines import called_function
+from gradviz.recording.source_lines import called_function, user_place
 from gradviz.recording.state import Handler, RecordingState, TorchCall, tensors_in
 from gradviz.story import EventKind
 
@@ -68,7 +68,9 @@ def _after_cut(cause: Cause) -> _Look:
         if isinstance(call.result, torch.Tensor) and state.is_inside():
             state.function_calls.add(call.args[:1], [call.result])
         elif isinstance(call.result, torch.Tensor):
-            place, cut, word = state.place(), cause, word_of(call.func)
+            place = user_place(sys._getframe(0), state.verdicts)
+            called = word_of(call.func)
+            cut, word = cause, called
             if place.offset < 0:
                 name = called_function(sys._getframe(1), state.verdicts)
                 cut, word = (Cause.VALUES_COPIED, name) if name in _COPYING else (cut, word)
@@ -76,7 +78,7 @@ def _after_cut(cause: Cause) -> _Look:
             kind = (
                 EventKind.OPERATION if isinstance(data.source, UntrackedTensor) else EventKind.CUT
             )
-            state.add_untracked(word_of(call.func), [data], [call.result], place, kind)
+            state.add_untracked(called, [data], [call.result], place, kind)
 
     return after
 
