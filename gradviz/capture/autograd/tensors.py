@@ -5,6 +5,8 @@ Every function says which private attribute it reads and why there is no public 
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
 __all__ = ["hook_count", "is_transformed", "is_unsure", "place_of", "quietly", "version_of"]
@@ -24,9 +26,9 @@ class quietly:  # noqa: N801
             torch._C._DisableTorchDispatch(),
         )
         self._function.__enter__()
-        self._dispatch.__enter__()
+        self._dispatch.__enter__()  # type: ignore[no-untyped-call]
 
-    def __exit__(self, *error: object) -> None:
+    def __exit__(self, *error: Any) -> None:
         self._dispatch.__exit__(*error)
         self._function.__exit__(*error)
 

@@ -16,13 +16,14 @@ import torch
 from gradviz.capture.autograd.engine import creation_count
 from gradviz.capture.autograd.nodes import sequence_number
 from gradviz.capture.autograd.operations import type_text
+from gradviz.capture.autograd.tensors import version_of
 from gradviz.capture.tensors.summary import summarize
 from gradviz.facts import Action
 from gradviz.graph import Cause, TensorSummary
 from gradviz.recording.event_log import Entry
 from gradviz.recording.function_names import QUERIES, word_of
 from gradviz.recording.intercept import gradients
-from gradviz.recording.intercept.in_place import after_change, before_change
+from gradviz.recording.intercept.in_place import after_change, before_change, log_updates
 from gradviz.recording.intercept.user_warnings import call_made_from
 from gradviz.recording.provenance import CutSite, Leaf, UntrackedTensor
 from gradviz.recording.source_lines import called_function
@@ -52,6 +53,28 @@ def _handler(after: _Look, before: _Look | None = None) -> Handler:
         call.result = func(*args, **kwargs)
         state.guard(after, call)
         return call.result
+
+    call_made_from(handle.__code__, globals())
+    return handle
+
+
+def _updating(*names: str) -> Handler:
+    """A handler of an operation that may also change some of its inputs in place.
+
+    Args:
+        names: of those inputs, in the order of the arguments; "" for any other.
+    """
+
+    def handle(
+        state: RecordingState, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        given = {**dict(zip(names, args, strict=False)), **kwargs}
+        targets = [each for name in names if name and (each := given.get(name)) is not None]
+        versions, before = [version_of(target) for target in targets], creation_count()
+        result = func(*args, **kwargs)
+        state.made(func, (args, kwargs), result, before)
+        state.guard(log_updates, TorchCall(func, args, kwargs, (targets, versions)))
+        return result
 
     call_made_from(handle.__code__, globals())
     return handle
@@ -96,6 +119,9 @@ def _after_detach_(state: RecordingState, call: TorchCall) -> None:
         state.add_untracked("detach_", [call.before], [call.args[0]], place, EventKind.CUT)
 
 
+_SCALER = "torch.amp.grad_scaler"
+
+
 def _after_value_read(cause: Cause) -> _Look:
     """A tensor became a number or an array, from which nothing can be followed."""
 
@@ -106,6 +132,9 @@ def _after_value_read(cause: Cause) -> _Look:
         if not tensor.requires_grad:
             known = state.provenance.tensors.of(tensor)
             if not isinstance(known, UntrackedTensor) or not known.matters:
+                is_flag = type(call.result) is float and call.result  # maybe ``found_inf.item()``
+                if is_flag and sys._getframe(4).f_globals.get("__name__") == _SCALER:
+                    gradients.log_skipped_step(state)
                 return  # plain data
         place = state.place()
         untracked = state.provenance.add_plain_value(
@@ -245,6 +274,8 @@ def _after_data_set(state: RecordingState, call: TorchCall) -> None:
 call_made_from(_call.__code__, globals())
 change = _handler(after_change, before_change)
 _NAMED: dict[str, Handler] = {
+    **dict.fromkeys(("embedding", "embedding_bag"), _updating("", "weight")),
+    **dict.fromkeys(("batch_norm", "instance_norm"), _updating("", "running_mean", "running_var")),
     "_set_grad_enabled": _handler(_after_mode, _before_mode),
     "backward": _handler(gradients.after_backward_call, gradients.before_backward_call),
     "detach": _handler(_after_cut(Cause.DETACH)),

@@ -20,7 +20,7 @@ from gradviz.recording.source_lines import CodeLocation, called_function
 from gradviz.recording.state import InPlaceChange, RecordingState, TorchCall, tensors_in
 from gradviz.story import EventKind
 
-__all__ = ["after_change", "before_change"]
+__all__ = ["after_change", "before_change", "log_updates"]
 
 
 def before_change(state: RecordingState, call: TorchCall) -> None:
@@ -46,6 +46,8 @@ def after_change(state: RecordingState, call: TorchCall) -> None:
         word = f"{word}_" if call.kwargs.get("inplace") else f"{word} out="
     if state.is_inside():
         return
+    caller = gradients.outermost(state)
+    word = caller if caller in _CALLERS else word
     grads = [each.grad_of for each in known if isinstance(each, UntrackedTensor) and each.grad_of]
     if grads:
         gradients.after_gradients_changed(state, call, grads, word, place)
@@ -69,6 +71,29 @@ def after_change(state: RecordingState, call: TorchCall) -> None:
         entry = state.log(Entry(EventKind.IN_PLACE, word, place))
         entry.identities = () if identity is None else (identity,)
         entry.details = _versions(state, target, version, word, place)
+
+
+def log_updates(state: RecordingState, call: TorchCall) -> None:
+    """Log inputs that an operation changed in place: ``max_norm``, statistics of a batch."""
+    targets, versions = call.before
+    word, place = word_of(call.func), state.place()
+    for target, version in zip(targets, versions, strict=True):
+        if version_of(target) != version:
+            entry = Entry(EventKind.IN_PLACE, word, place, name=_argument(call, target))
+            if target.is_leaf and target.requires_grad:
+                entry.identities = [state.provenance.leaf(target).identity]
+            else:
+                entry.identities = [*state.provenance.identities(target)][:1]
+            entry.details = _versions(state, target, version, word, place)
+            state.log(entry)
+
+
+def _argument(call: TorchCall, target: torch.Tensor) -> str:
+    """The parameter of the function that a tensor was passed as; "" if by position."""
+    return next((name for name, value in call.kwargs.items() if value is target), "")
+
+
+_CALLERS = ("load_state_dict", "vector_to_parameters")
 
 
 def _change_tracked(state: RecordingState, call: TorchCall, word: str, place: CodeLocation) -> None:
