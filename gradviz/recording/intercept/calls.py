@@ -275,7 +275,6 @@ call_made_from(_call.__code__, globals())
 change = _handler(after_change, before_change)
 _NAMED: dict[str, Handler] = {
     **dict.fromkeys(("embedding", "embedding_bag"), _updating("", "weight")),
-    **dict.fromkeys(("batch_norm", "instance_norm"), _updating("", "running_mean", "running_var")),
     "_set_grad_enabled": _handler(_after_mode, _before_mode),
     "backward": _handler(gradients.after_backward_call, gradients.before_backward_call),
     "detach": _handler(_after_cut(Cause.DETACH)),

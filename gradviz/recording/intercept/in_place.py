@@ -74,7 +74,7 @@ def after_change(state: RecordingState, call: TorchCall) -> None:
 
 
 def log_updates(state: RecordingState, call: TorchCall) -> None:
-    """Log inputs that an operation changed in place: ``max_norm``, statistics of a batch."""
+    """Log inputs that an operation changed in place, such as ``max_norm`` of an embedding."""
     targets, versions = call.before
     word, place = word_of(call.func), state.place()
     for target, version in zip(targets, versions, strict=True):
