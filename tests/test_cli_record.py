@@ -20,6 +20,8 @@ for step in range(2):
     loss = (w * 2).sum()
     loss.backward()
 frozen = w.detach()
+if "--late" in sys.argv:
+    late = loss
 if "--fail" in sys.argv:
     raise ValueError("too far")
 """
@@ -101,9 +103,9 @@ def test_until_ends_the_script_at_the_first_value():
 
 
 def test_until_a_variable_that_never_comes_is_said():
-    result = run("record", "train.py", "-o", "s.svg", "--until", "los")
+    result = run("record", "train.py", "-o", "s.svg", "--until", "late")
     assert result.exit_code == 0
-    assert "no line at the top level of train.py gave los a value" in result.stderr
+    assert "Warning: train.py gave late no value; recorded to its end" in result.stderr
     assert Path("s.svg").exists()
 
 
@@ -125,7 +127,7 @@ def test_a_script_that_fails_is_drawn_as_far_as_it_came():
     assert (code, stdout) == (1, "a word from the script\n")
     assert stderr.splitlines() == [
         "wrote s.html",
-        "Warning: train.py failed: ValueError: too far (train.py:12); drawn as far as it came",
+        "Warning: train.py failed: ValueError: too far (train.py:14); drawn as far as it came",
     ]
     assert "ValueError" in Path("s.html").read_text()
 
@@ -151,9 +153,9 @@ def test_a_script_without_torch_has_nothing_to_show():
 MISUSE = [
     (["record"], "Missing argument"),
     (["record", "train.py:loss"], "gradviz record train.py --until loss; to draw loss alone"),
-    (["record", "graph.json"], "record takes a script, like train.py; not 'graph.json'"),
+    (["record", "graph.json"], "graph.json is a saved graph; record runs a program, like train.py"),
     (["record", "trian.py"], "no file trian.py; did you mean train.py?"),
-    (["record", "train.py", "--until", "out['x']"], "--until takes the name of a variable"),
+    (["record", "train.py", "--until", "loss['x']"], "--until must be the name of a variable"),
     (["record", "train.py", "--frames", "1-3"], "--frames must be integers >= 1, as in 1,3,5"),
     (["record", "train.py", "--frames", "99"], "--frames asks for 99; the recording has"),
     (["record", "train.py", "--max-events", "-1"], "must be an integer >= 0"),

@@ -17,12 +17,6 @@ from gradviz.diagnosis.explain import answer
 from gradviz.frontends.program import run_script
 
 FOLDERS = ["plain", "my project 🦆"]
-NOT_YET = {  # explained without the line, or without the cause
-    "gradient of a non-leaf tensor",
-    "lookup that renormalises the table",
-    "weights initialised before backward",
-}
-RIGHT = [each for each in PROGRAMS if each.name not in NOT_YET]
 
 
 def run(text: str, folder: Path, recording: Any = None) -> Any:
@@ -34,7 +28,7 @@ def run(text: str, folder: Path, recording: Any = None) -> Any:
         return run_script(str(path), within=recording)
 
 
-@pytest.mark.parametrize("program", RIGHT, ids=lambda each: each.name)
+@pytest.mark.parametrize("program", PROGRAMS, ids=lambda each: each.name)
 def test_error_program(
     program: ErrorProgram, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

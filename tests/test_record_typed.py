@@ -258,7 +258,10 @@ def test_an_input_that_an_operation_changes_in_place_is_an_event() -> None:
         h = table(torch.tensor([1, 2]))
         h.sum().backward()
     lookup = only(run, EventKind.IN_PLACE)
-    assert (lookup.word, lookup.location.text) == ("embedding", "h = table(torch.tensor([1, 2]))")
+    assert (lookup.word, lookup.location.text) == (
+        "embedding_renorm_",
+        "h = table(torch.tensor([1, 2]))",
+    )
     assert isinstance(lookup.details, VersionDetails)
     assert lookup.details.after == lookup.details.before + 1
     assert lookup.nodes == (run.key_of(table.weight),)
@@ -278,7 +281,7 @@ def test_a_saved_tensor_that_was_renormalised_names_the_line_and_the_operation()
     error = only(run, EventKind.ERROR)
     assert isinstance(error.details, ErrorDetails) and error.details.problem is not None
     problem = error.details.problem
-    assert (problem.op, problem.changed_by) == ("mm", "embedding")
+    assert (problem.op, problem.changed_by) == ("mm", "embedding_renorm_")
     assert problem.location.text == "b = table(torch.tensor([1, 2]))"
 
 

@@ -32,6 +32,8 @@ FIX_OF_CAUSE = {
     Cause.COPY: "use the tensor itself, or torch.stack for several, instead of torch.tensor",
     Cause.REQUIRES_GRAD: "switch it on again before the forward pass: requires_grad_(True)",
     Cause.AUTOGRAD_GRAD: "pass create_graph=True to it",
+    Cause.CUSTOM_FUNCTION: "let an input of it require grad: x.requires_grad_(); for a checkpoint, "
+    "checkpoint(..., use_reentrant=False)",
     Cause.VALUES_COPIED: "compute with the tensor itself; a module takes it as a parameter by "
     "torch.func.functional_call(module, {name: tensor}, inputs)",
     Cause.NOT_DIFFERENTIABLE: "use an operation that has a gradient, such as a soft version of it",
@@ -65,6 +67,8 @@ def cut_words(context: Context, cut: CutEdge) -> str:
     graph = context.graph
     cause = cut.edge.get("cause", Cause.NOT_RECORDED)
     word, more = _WORD_OF_CAUSE.get(cause), ""
+    if cause is Cause.CUSTOM_FUNCTION:
+        word = f"{cut.edge.get('word', 'a Function')}, of which no input requires grad,"
     if cause is Cause.VALUES_COPIED:
         called = cut.edge.get("word", "")
         word = _COPIED.get(called, f"{called}()") + ", which copies values and no gradient,"

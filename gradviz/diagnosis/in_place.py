@@ -60,8 +60,8 @@ def _changed(context: Context, error: ErrorContext) -> Evidence | None:
 def _changer(problem: Problem) -> str:
     """What changed the tensor, as the user's line calls it."""
     word = problem.changed_by
-    if word == "step":
-        return "the optimizer's step"
+    if word in _NAMES:
+        return _NAMES[word]
     called = _called_at(problem)
     if called is None or _is_named(called, word):
         return word
@@ -69,6 +69,7 @@ def _changer(problem: Problem) -> str:
     return f"{word} in {name}()" if name in _CHANGERS else word
 
 
+_NAMES = {"step": "the optimizer's step", "embedding_renorm_": "embedding (max_norm)"}
 _CHANGERS = ("load_state_dict", "reset_parameters", "apply", "vector_to_parameters")
 
 
@@ -131,6 +132,9 @@ def _evidence(
 def _fix(context: Context, problem: Problem) -> str:
     if problem.changed_by == "step":
         return _STEP
+    if problem.changed_by == "embedding_renorm_":
+        name = problem.name or "weight"
+        return f"compute with a copy: {name}.clone(); or look up first; or leave out max_norm"
     if _is_leaf(context, problem.name):
         before = (
             f"call backward() before {problem.location}"

@@ -107,7 +107,14 @@ def _may_be_inside(context: Context, question: Question) -> Evidence | None:
     """Parameters used inside a Function or a reentrant checkpoint are not in the graph."""
     if not _is_unreachable(context, question) or not context.functions:
         return None
-    data = context.graph.nodes[context.functions[0]]
+    nodes = context.graph.nodes
+    using = [key for key in context.functions if question.key in nodes[key].get("uses_inside", ())]
+    # Of a recorded Function it is known what its forward read.
+    unknown = [key for key in context.functions if not nodes[key].get("source")]
+    if not using and not unknown:
+        return None
+    key = (using or unknown)[0]
+    data = nodes[key]
     line, is_checkpoint = data.get("source", ""), data.get("op") == "checkpoint"
     has_run = bool(context.passes or context.freed or context.with_grad)
     more = ", and what is used there is not in the graph"
@@ -122,11 +129,11 @@ def _may_be_inside(context: Context, question: Question) -> Evidence | None:
         more = ", and backward of a Function returns gradients of its inputs only"
     words = {
         "root": context.root_names,
+        "used": "is used" if using else "may be used",
         "function": f"{word_of(data)} at {mention(line)}" if line else word_of(data),
         "more": more,
         "fix": fix,
     }
-    key = context.functions[0]
     return Evidence(words, (key,), locations_of([line]), key)
 
 
@@ -204,10 +211,12 @@ def _is_known_whole(context: Context, key: str) -> bool:
 
 
 def _misses_no_input(graph: GradGraph, key: str) -> bool:
+    """Whether the graph shows each input of an operation; a product has two."""
     data: NodeData = graph.nodes[key]
+    row, options = operation(data.get("op", "")), data.get("options", {})
     numbers = {edge.get("input", 0) for _, edge in graph.inputs(key)}
-    wanted = len(operation(data.get("op", "")).saves[:2])
-    constants = data.get("untracked_inputs", 0) + ("other" in data.get("options", {}))
+    wanted = 2 if row.factors or row.saves[:2] == ("self", "other") else 0
+    constants = data.get("untracked_inputs", 0) + ("other" in options)
     return len(numbers) + constants >= max(wanted, *(number + 1 for number in numbers), 0)
 
 
@@ -263,7 +272,7 @@ not_connected_rules: tuple[Rule[Any, Any], ...] = (
         "it may be used inside a Function",
         Verdict.NOT_KNOWN,
         _may_be_inside,
-        "no recorded operation of {root} uses it; it may be used inside {function}{more}",
+        "no recorded operation of {root} uses it; it {used} inside {function}{more}",
         "{fix}",
         docs="Parameters used inside an autograd.Function or a reentrant checkpoint are no inputs "
         "of a node: that they are not used cannot be known from the graph.",

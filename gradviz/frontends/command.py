@@ -24,7 +24,7 @@ from gradviz.frontends.options import OPTIONS, Option, Picture
 from gradviz.frontends.streams import aside, coloured, output_on_stderr, stage
 
 if TYPE_CHECKING:
-    from gradviz.frontends.target import Loaded, Target
+    from gradviz.frontends.target import Extent, Loaded, Target
     from gradviz.graph import GradGraph
     from gradviz.story import Frame, Story
 
@@ -37,14 +37,16 @@ __all__ = [
     "arguments",
     "common_options",
     "hidden_color_option",
+    "main_option",
     "one_line_errors",
     "output_options",
     "picture_options",
+    "program_options",
     "saved",
     "scale_option",
     "subject_of",
     "take_picture",
-    "warn_of_failure",
+    "report_ending",
 ]
 
 _MISUSE = (UsageError, TargetError, SubjectError)
@@ -294,12 +296,34 @@ def saved(path: str) -> Story:
         raise TargetError(f"cannot read {path}: {error.strerror}") from error
 
 
-def subject_of(target: Target, argv: Sequence[str]) -> tuple[Subject, Loaded | None]:
+main_option = click.option(
+    "-m", "is_main", is_flag=True, help="The target is a module, run as python -m runs it."
+)
+
+
+def program_options(command: _Command) -> _Command:
+    """``-m``, ``--step`` and ``--full``."""
+    full = click.option(
+        "--full", is_flag=True, help="Run the program to its end, not only its first step."
+    )
+    number = click.option(
+        "--step",
+        type=OptionValue(Option("", "integer", least=1, name="step")),
+        metavar="N",
+        help="Take what the N-th backward pass starts from, and end the program there.",
+    )
+    return main_option(number(full(command)))
+
+
+def subject_of(
+    target: Target, argv: Sequence[str], extent: Extent | None = None
+) -> tuple[Subject, Loaded | None]:
     """What a target stands for, and the program that it comes from, if one was run.
 
     Args:
         target: a saved graph, or a script or module with the names to take.
         argv: the program's own arguments.
+        extent: how far the program runs.
 
     Raises:
         UsageError: if a saved graph is given arguments.
@@ -312,7 +336,7 @@ def subject_of(target: Target, argv: Sequence[str]) -> tuple[Subject, Loaded | N
     from gradviz.frontends.target import load_target
 
     with stage(f"running {target.place}", spinner=False):
-        loaded = load_target(target, argv)
+        loaded = load_target(target, argv, extent=extent)
     try:
         with stage("tracing"):
             return loaded.traced(), loaded
@@ -320,8 +344,12 @@ def subject_of(target: Target, argv: Sequence[str]) -> tuple[Subject, Loaded | N
         raise SubjectError(f"{target.place}:{','.join(target.names)}: {error}") from error
 
 
-def warn_of_failure(ctx: click.Context, loaded: Loaded | None, done: str, debug: bool) -> None:
-    """Say that the program failed after the values were there, and exit with 1."""
+def report_ending(
+    ctx: click.Context, loaded: Loaded | None, done: str, quiet: bool, debug: bool
+) -> None:
+    """Say where the program was stopped; exit with 1 if it failed after the values were there."""
+    if loaded is not None and loaded.ended and not quiet:
+        aside(f"gradviz: {loaded.ended}")
     if loaded is None or not loaded.failure:
         return
     if debug:

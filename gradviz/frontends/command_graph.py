@@ -19,11 +19,12 @@ from gradviz.frontends.command import (
     one_line_errors,
     output_options,
     picture_options,
+    program_options,
+    report_ending,
     saved,
     scale_option,
     subject_of,
     take_picture,
-    warn_of_failure,
 )
 from gradviz.frontends.options import OPTIONS, Option
 from gradviz.frontends.streams import aside, output_on_stderr, stage
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from gradviz.frontends.drawing import Drawing
     from gradviz.frontends.options import Picture
     from gradviz.frontends.summary import Summary
-    from gradviz.frontends.target import Loaded, Target
+    from gradviz.frontends.target import Extent, Loaded, Target
     from gradviz.reports.memory import SavedTable
 
 __all__ = ["draw", "memory", "summary"]
@@ -68,6 +69,7 @@ _PER_SECOND = 10_000
 @click.command(cls=WithArguments, epilog=_DRAW_EXAMPLES)
 @click.argument("target", metavar="TARGET [-- SCRIPT ARGUMENTS]")
 @output_options("text on standard output")
+@program_options
 @picture_options()
 @hidden_color_option
 @scale_option
@@ -77,6 +79,9 @@ def draw(
     ctx: click.Context,
     /,
     target: str,
+    is_main: bool,
+    step: int | None,
+    full: bool,
     outputs: tuple[str, ...],
     fmt: str | None,
     scale: float | None,
@@ -84,34 +89,34 @@ def draw(
     debug: bool,
     **options: Any,
 ) -> None:
-    """Draw a variable of a script, of a module, or a saved graph.
+    """Draw a variable of a program, or a saved graph.
 
-    The script is run as Python would run it. What it prints is passed through (to standard
-    error, when the drawing itself goes to standard output). A large graph is folded until it
-    fits a page; --depth, --focus and --all choose another way.
+    Without a name it is what the last backward pass of the first step starts from. The program
+    is run as Python would run it, and ends when its first step is over. What it prints is passed
+    through (to standard error, when the drawing itself goes to standard output). A large graph
+    is folded until it fits a page; --depth, --focus and --all choose another way.
     """
     with one_line_errors(debug):
+        from gradviz.frontends.target import Extent, parse_target
+
         picture = take_picture(options)
         files = Outputs(outputs, fmt, scale, picture)
-        loaded = _draw(target, arguments(ctx), picture, files, quiet)
-        warn_of_failure(ctx, loaded, "drawn", debug)
+        place = parse_target(target, "draw", is_main)
+        with files.quieted():
+            subject, loaded = subject_of(place, arguments(ctx), Extent(step, full))
+        _draw(subject, picture, files, quiet)
+        report_ending(ctx, loaded, "drawn", quiet, debug)
 
 
 def _draw(
-    text: str, argv: Sequence[str], picture: Picture, outputs: Outputs, quiet: bool
-) -> Loaded | None:
-    """Do what was asked; returns what the program gave, if one was run."""
+    subject: GradGraph | Frame | Story, picture: Picture, outputs: Outputs, quiet: bool
+) -> None:
     from gradviz.frontends.drawing import Drawing
-    from gradviz.frontends.target import parse_target
 
-    target = parse_target(text, "draw")
-    with outputs.quieted():
-        subject, loaded = subject_of(target, argv)
     drawing = Drawing(subject, picture)
     if not quiet and outputs.are_pictures:
         _warn_of_size(drawing)
     outputs.write(drawing.pieces, quiet)
-    return loaded
 
 
 def _warn_of_size(drawing: Drawing) -> None:
@@ -144,10 +149,19 @@ Examples:
     type=OptionValue(OPTIONS["depth"]),
     help="How many levels of modules get a row of their own.",
 )
+@program_options
 @common_options
 @click.pass_context
 def summary(
-    ctx: click.Context, /, target: str, depth: int | None, quiet: bool, debug: bool
+    ctx: click.Context,
+    /,
+    target: str,
+    is_main: bool,
+    step: int | None,
+    full: bool,
+    depth: int | None,
+    quiet: bool,
+    debug: bool,
 ) -> None:
     """Sum up a graph, a row for each module: operations, parameters, memory, gradients.
 
@@ -155,15 +169,15 @@ def summary(
     """
     with one_line_errors(debug):
         from gradviz.frontends.summary import Summary
-        from gradviz.frontends.target import parse_target
+        from gradviz.frontends.target import Extent, parse_target
 
-        place = parse_target(target, "summary")
+        place = parse_target(target, "summary", is_main)
         with output_on_stderr():
-            subject, loaded = subject_of(place, arguments(ctx))
+            subject, loaded = subject_of(place, arguments(ctx), Extent(step, full))
         with stage("summing up"):
             table = Summary(subject, depth=depth)
         _show(table)
-        warn_of_failure(ctx, loaded, "summed up", debug)
+        report_ending(ctx, loaded, "summed up", quiet, debug)
 
 
 def _show(table: Summary) -> None:
@@ -188,24 +202,35 @@ Examples:
 @click.command(cls=WithArguments, epilog=_MEMORY_EXAMPLES)
 @click.argument("target", metavar="TARGET [-- SCRIPT ARGUMENTS]")
 @click.option("-n", "--most", type=OptionValue(_MOST), help="How many tensors to list.")
+@program_options
 @common_options
 @click.pass_context
-def memory(ctx: click.Context, /, target: str, most: int | None, quiet: bool, debug: bool) -> None:
+def memory(
+    ctx: click.Context,
+    /,
+    target: str,
+    is_main: bool,
+    step: int | None,
+    full: bool,
+    most: int | None,
+    quiet: bool,
+    debug: bool,
+) -> None:
     """List the tensors that are kept for backward: of a variable of a script, or of a file.
 
     The script is run as Python would run it, and recorded: what a backward pass has freed at its
     end is shown as it was when most was kept.
     """
     with one_line_errors(debug):
-        from gradviz.frontends.target import parse_target
+        from gradviz.frontends.target import Extent, parse_target
 
-        place = parse_target(target, "memory")
+        place = parse_target(target, "memory", is_main)
         if place.is_saved:
             table, loaded = _of_file(place, arguments(ctx)), None
         else:
-            table, loaded = _of_program(place, arguments(ctx), quiet)
+            table, loaded = _of_program(place, arguments(ctx), quiet, Extent(step, full))
         click.echo(table.text(most))
-        warn_of_failure(ctx, loaded, "listed", debug)
+        report_ending(ctx, loaded, "listed", quiet, debug)
 
 
 def _of_file(target: Target, argv: Sequence[str]) -> SavedTable:
@@ -227,14 +252,16 @@ def _largest(subject: GradGraph | Frame | Story, place: str) -> SavedTable:
     return max(tables, key=lambda table: table.total)
 
 
-def _of_program(target: Target, argv: Sequence[str], quiet: bool) -> tuple[SavedTable, Loaded]:
+def _of_program(
+    target: Target, argv: Sequence[str], quiet: bool, extent: Extent
+) -> tuple[SavedTable, Loaded]:
     from gradviz.frontends.target import load_target
     from gradviz.recording.api import record  # only now: it needs torch
     from gradviz.reports.memory import saved_at_most
 
     recording = record()
     with output_on_stderr(), stage(f"running {target.place}", spinner=False):
-        loaded = load_target(target, argv, recording)
+        loaded = load_target(target, argv, recording, extent)
     found = saved_at_most(recording.frames, target.names[0]) if len(target.names) == 1 else None
     now = _largest(loaded.traced(), target.place)
     if found and found[1].total >= now.total:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -15,12 +15,14 @@ from gradviz.frontends.command import (
     WithArguments,
     arguments,
     common_options,
+    main_option,
     one_line_errors,
     output_options,
     picture_options,
+    program_options,
+    report_ending,
     scale_option,
     take_picture,
-    warn_of_failure,
 )
 from gradviz.frontends.options import Option, chosen, frame_numbers
 from gradviz.frontends.streams import aside, stage
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
     from gradviz.diagnosis import Explanation, Explanations
     from gradviz.frontends.options import Picture
     from gradviz.frontends.program import ProgramRun
-    from gradviz.frontends.target import Loaded
+    from gradviz.frontends.target import Extent, Loaded, Target
 
 __all__ = ["explain", "record", "run"]
 
@@ -40,6 +42,7 @@ Examples:
   gradviz record train.py -o strip.svg --frames 1,3,5  some moments, side by side
   gradviz record train.py --until loss -o loss.svg     the script ends once there is a loss
   gradviz record train.py -o story.html -- --epochs 3
+  gradviz record -m package.train -- --epochs 3        as python -m package.train --epochs 3
 """
 
 
@@ -50,8 +53,15 @@ Examples:
     "--until",
     metavar="NAME",
     default="",
-    help="End the script as soon as its top-level variable NAME first has a value.",
+    help="End the program as soon as its variable NAME first has a value.",
 )
+@click.option(
+    "--step",
+    type=OptionValue(Option("", "integer", least=1, name="step")),
+    metavar="N",
+    help="End the program after its N-th backward pass.",
+)
+@main_option
 @click.option(
     "--frames", metavar="NUMBERS", default="", help="Only these frames, counted from 1: 1,3,5."
 )
@@ -70,6 +80,7 @@ def record(
     ctx: click.Context,
     /,
     script: str,
+    is_main: bool,
     outputs: tuple[str, ...],
     fmt: str | None,
     scale: float | None,
@@ -77,9 +88,9 @@ def record(
     debug: bool,
     **options: Any,
 ) -> None:
-    """Run a script, and draw what autograd did in it, frame by frame.
+    """Run a program, and draw what autograd did in it, frame by frame.
 
-    The script is run as Python would run it. A frame is kept before and after each backward
+    The program is run as Python would run it. A frame is kept before and after each backward
     pass, after gradients were zeroed, after an optimizer's step and at the end. A script that
     fails is drawn as far as it came, and the exit code is 1. Operations in threads that it
     starts are not seen.
@@ -87,42 +98,45 @@ def record(
     with one_line_errors(debug):
         picture = take_picture(options)
         files = Outputs(outputs, fmt, scale, picture)
-        run = _record(script, arguments(ctx), picture, files, quiet, **options)
+        from gradviz.frontends.target import parse_target
+
+        target = parse_target(script, "record", is_main)
+        run = _record(target, arguments(ctx), picture, files, quiet, **options)
         if run.failed:
-            if debug:
+            if debug and not run.was_interrupted:
                 traceback.print_exception(run.error)
             said = f"Warning: {script} failed: {run.ending}; drawn as far as it came"
+            if run.was_interrupted:
+                said = f"Warning: {script} was stopped by Ctrl-C; drawn as far as it came"
             aside(said, warning=True)
-            ctx.exit(1)
+            ctx.exit(130 if run.was_interrupted else 1)
 
 
 def _record(
-    script: str,
+    target: Target,
     argv: Sequence[str],
     picture: Picture,
     outputs: Outputs,
     quiet: bool,
     *,
     until: str,
+    step: int | None,
     frames: str,
     max_events: int,
 ) -> ProgramRun:
     from gradviz.frontends.drawing import Drawing
-    from gradviz.frontends.program import Reached, leave_fork, run_script
-    from gradviz.frontends.target import check_file
+    from gradviz.frontends.target import record_program
 
     numbers = frame_numbers(frames, "--frames")
-    _check(script, until)
-    check_file(script)
+    _check(target)
     from gradviz.recording.api import record  # only now: it needs torch
 
     recording = record(max_events=max_events)
-    with outputs.quieted(), stage(f"running {script}", spinner=False):
-        run = run_script(script, argv, within=recording, until=until)
-    leave_fork(run)
-    if until and not run.failed and not isinstance(run.error, Reached):
-        said = f"no line at the top level of {script} gave {until} a value"
-        aside(f"Warning: {said}; recorded to its end", warning=True)
+    with outputs.quieted(), stage(f"running {target.place}", spinner=False):
+        run, said = record_program(target, argv, recording, until, step)
+    is_warning = said.startswith("Warning")
+    if said and (is_warning or not quiet):
+        aside(said, warning=is_warning)
     story, missing = chosen(recording.story, numbers, "--frames")
     if missing:
         aside(f"Warning: {missing}", warning=True)
@@ -139,17 +153,15 @@ def _record(
     return run
 
 
-def _check(target: str, until: str) -> None:
-    script, colon, name = target.partition(".py:")
-    if colon:
+def _check(target: Target) -> None:
+    if target.names and (target.is_script or target.is_main):
+        name = target.names[0]
         raise UsageError(
-            f"record runs a whole script: gradviz record {script}.py --until {name}; to draw "
-            f"{name} alone: gradviz draw {target}"
+            f"record runs a whole program: gradviz record {target.place} --until {name}; to draw "
+            f"{name} alone: gradviz draw {target.place}:{name}"
         )
-    if not script.lower().endswith(".py"):
-        raise UsageError(f"record takes a script, like train.py; not {target!r}")
-    if until and not until.isidentifier():
-        raise UsageError(f"--until takes the name of a variable, like loss; not {until!r}")
+    if target.is_saved:
+        raise UsageError(f"{target.place} is a saved graph; record runs a program, like train.py")
 
 
 _EXPLAIN_EXAMPLES = """\b
@@ -166,6 +178,7 @@ Examples:
 @click.command(cls=WithArguments, epilog=_EXPLAIN_EXAMPLES)
 @click.argument("target", metavar="TARGET [-- SCRIPT ARGUMENTS]")
 @output_options("text on standard output")
+@program_options
 @picture_options()
 @common_options
 @click.pass_context
@@ -173,6 +186,9 @@ def explain(
     ctx: click.Context,
     /,
     target: str,
+    is_main: bool,
+    step: int | None,
+    full: bool,
     outputs: tuple[str, ...],
     fmt: str | None,
     quiet: bool,
@@ -181,22 +197,30 @@ def explain(
 ) -> None:
     """Say why gradients are None, zero, added up or NaN: of a model, a tensor, or all leaves.
 
-    The script is run as Python would run it, and recorded, so that causes have lines.
+    Without a name: every parameter of the modules that took part. The program is run as Python
+    would run it, and recorded, so that causes have lines; it ends when its first step is over.
     """
     with one_line_errors(debug):
+        from gradviz.frontends.target import Extent, parse_target
+
         picture = take_picture(options)
         files = Outputs(outputs, fmt, picture=picture)
-        loaded = _explain(target, arguments(ctx), picture, files, quiet)
-        warn_of_failure(ctx, loaded, "explained", debug)
+        place = parse_target(target, "explain", is_main)
+        loaded = _explain(place, arguments(ctx), picture, files, quiet, Extent(step, full))
+        report_ending(ctx, loaded, "explained", quiet, debug)
 
 
 def _explain(
-    text: str, argv: Sequence[str], picture: Picture, outputs: Outputs, quiet: bool
+    target: Target,
+    argv: Sequence[str],
+    picture: Picture,
+    outputs: Outputs,
+    quiet: bool,
+    extent: Extent,
 ) -> Loaded:
     from gradviz.frontends.drawing import Drawing
-    from gradviz.frontends.target import load_target, parse_target
+    from gradviz.frontends.target import load_target
 
-    target = parse_target(text, "explain")
     if target.is_saved:
         raise UsageError(
             f"{target.place} is a saved graph; explain runs the program: "
@@ -206,7 +230,7 @@ def _explain(
 
     recording = record()
     with outputs.quieted(), stage(f"running {target.place}", spinner=False):
-        loaded = load_target(target, argv, recording)
+        loaded = load_target(target, argv, recording, extent, trace=False)
     told = _told(loaded, recording)
 
     def render(fmt: str) -> bytes:
@@ -222,9 +246,11 @@ def _told(loaded: Loaded, recording: Any) -> Explanation | Explanations:
     from gradviz.capture.tensors.names import Names
     from gradviz.diagnosis.explain import answer
 
-    names = Names.of_namespace(loaded.run.namespace)
+    names = Names.of_namespace(loaded.variables or loaded.run.namespace)
     subjects: list[Any] = list(loaded.values)
-    if len(subjects) == 1 and getattr(subjects[0], "grad_fn", None) is not None:
+    if not loaded.names:
+        subjects = [_parameters(loaded.variables), *subjects]
+    elif len(subjects) == 1 and getattr(subjects[0], "grad_fn", None) is not None:
         leaves = [n.tensor for n in names if n.tensor.is_leaf and n.tensor.requires_grad]
         if leaves:
             subjects = [leaves, subjects[0]]
@@ -235,35 +261,49 @@ def _told(loaded: Loaded, recording: Any) -> Explanation | Explanations:
         raise SubjectError(f"{asked}: {error}") from error
 
 
+def _parameters(variables: Mapping[str, Any]) -> list[Any]:
+    """The parameters of the modules among some variables, and the leaves in no module."""
+    found = {}
+    for value in variables.values():
+        if hasattr(type(value), "named_parameters"):
+            found.update({id(each): each for each in value.parameters() if each.requires_grad})
+        elif hasattr(type(value), "grad_fn") and value.is_leaf and value.requires_grad:
+            found[id(value)] = value
+    return list(found.values())
+
+
 @click.command(cls=WithArguments)
 @click.argument("script", metavar="SCRIPT [-- SCRIPT ARGUMENTS]")
+@main_option
 @common_options
 @click.pass_context
-def run(ctx: click.Context, /, script: str, quiet: bool, debug: bool) -> None:
-    """Run a script, recorded; when autograd raises an error, explain it under the traceback.
+def run(ctx: click.Context, /, script: str, is_main: bool, quiet: bool, debug: bool) -> None:
+    """Run a program, recorded; when autograd raises an error, explain it under the traceback.
 
-    The exit code is that of the script.
+    The exit code is that of the program.
     """
     with one_line_errors(debug):
-        ctx.exit(_run(script, arguments(ctx), quiet))
+        ctx.exit(_run(script, is_main, arguments(ctx), quiet))
 
 
-def _run(script: str, argv: Sequence[str], quiet: bool) -> int:
-    from gradviz.frontends.program import run_script, traceback_text
-    from gradviz.frontends.target import check_file
+def _run(script: str, is_main: bool, argv: Sequence[str], quiet: bool) -> int:
+    from gradviz.frontends.program import traceback_text
+    from gradviz.frontends.target import parse_target, start_program
 
-    if not script.lower().endswith(".py"):
-        raise TargetError(f"run takes a script, like train.py; not {script!r}")
-    check_file(script)
+    target = parse_target(script, "run", is_main)
+    if target.is_saved:
+        raise TargetError(f"run takes a program, like train.py; {script} is a saved graph")
     from gradviz.recording.api import record  # only now: it needs torch
 
     recording = record()
-    done = run_script(script, argv, within=recording)
+    done = start_program(target, argv, recording)
     if isinstance(done.error, SystemExit):
         return _exit_code(done.error)
     if done.error is None:
         return 0
     aside(traceback_text(done.error).rstrip("\n"))
+    if done.was_interrupted:
+        return 130
     if not quiet and (told := _of_error(done, recording)):
         aside(f"\n{told}")
     return 1

@@ -104,7 +104,7 @@ def _lesson(path: Path) -> Lesson:
         raise TargetError(f"there is no file {path}")
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed), _inside(path.parent):
-        run = run_script(path.name)
+        run = run_script(path.name).unless_interrupted()
     if run.failed:
         raise TargetError(f"the example failed: {run.ending}")
     source = path.read_text(encoding="utf-8")

@@ -5,14 +5,12 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import importlib.metadata
-import importlib.util
 import io
 import json
 import linecache
 import os
 import platform
 import re
-import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
@@ -25,7 +23,13 @@ from gradviz.errors import GradvizError, ScriptError, UsageError
 from gradviz.frontends.drawing import Drawing
 from gradviz.frontends.files import write_atomically
 from gradviz.frontends.options import Picture, chosen
-from gradviz.frontends.program import ProgramRun, modules_forgotten, run_code, run_script
+from gradviz.frontends.program import (
+    ProgramRun,
+    modules_forgotten,
+    run_code,
+    run_script,
+    source_of_module,
+)
 from gradviz.frontends.target import (
     Loaded,
     Target,
@@ -182,14 +186,14 @@ class PagePlace:
         """
         target = target_of(argument, folder, top)
         source = source_of(target)
-        if not (target.is_script or target.is_saved):
+        if not (target.is_file):
             return PagePlace(target, top, source)
         path = Path(source)
         return PagePlace(Target(path.name, target.names), path.parent, source)
 
     def check(self) -> None:
         """Raise a `TargetError` that helps on when there is no such file."""
-        if self.target.is_script or self.target.is_saved:
+        if self.target.is_file:
             check_file(os.path.relpath(self.source))
 
     def code(self) -> str:
@@ -215,30 +219,15 @@ def target_of(argument: str, folder: Path, top: Path) -> Target:
         'docs/train.py'
     """
     target = parse_target(argument)
-    if not (target.is_script or target.is_saved):
+    if not (target.is_file):
         return target
     place = top / target.place[1:] if target.place.startswith("/") else folder / target.place
     return Target(os.path.normpath(place), target.names)
 
 
 def source_of(target: Target) -> str:
-    """The file that a target is made of; empty when it cannot be told.
-
-    Example:
-        >>> source_of(Target("json.decoder"))[-16:].replace(os.sep, "/")
-        '/json/decoder.py'
-    """
-    if target.is_script or target.is_saved:
-        return target.place
-    path = sys.path[:]
-    sys.path.insert(0, str(Path.cwd()))
-    try:
-        spec = importlib.util.find_spec(target.place)
-    except Exception:  # a package above it may raise anything; running it will say so
-        return ""
-    finally:
-        sys.path[:] = path
-    return spec.origin if spec and spec.origin and spec.origin.endswith(".py") else ""
+    """The file that a target is made of; empty when there is none."""
+    return target.place if target.is_file else source_of_module(target.place)
 
 
 @contextlib.contextmanager
@@ -316,7 +305,7 @@ def run_block(namespace: Namespace, code: str, wanted: Wanted) -> BlockOutcome:
     with namespace.in_use():
         recording = None if names and not wanted.frames else _recording()
         with _quiet():
-            run = run_code(compiled, namespace.module, within=recording)
+            run = run_code(compiled, namespace.module, within=recording).unless_interrupted()
         if run.failed and not _is_wanted(run, wanted.raises):
             raise namespace.failure(run.ending, run.error) from run.error
         if wanted.raises and not run.failed:
@@ -350,7 +339,7 @@ def run_target(target: Target, wanted: Wanted) -> BlockOutcome:
         if target.names or not target.is_script:
             loaded = load_target(target, within=recording)
         else:
-            run = run_script(target.place, within=recording)
+            run = run_script(target.place, within=recording).unless_interrupted()
             if run.failed:
                 raise ScriptError(f"{target.place} failed: {run.ending}") from run.error
         outcome = _outcome(loaded, recording, wanted)

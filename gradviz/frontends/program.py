@@ -6,6 +6,7 @@ import contextlib
 import importlib.machinery
 import importlib.util
 import os
+import shutil
 import sys
 import traceback
 from collections.abc import Callable, Iterator, MutableMapping, Sequence
@@ -18,21 +19,34 @@ from gradviz.errors import ScriptError, TargetError
 from gradviz.frontends.streams import aside
 
 __all__ = [
-    "Reached",
     "ProgramRun",
+    "Reached",
+    "Within",
+    "executable",
     "leave_fork",
     "modules_forgotten",
     "run_code",
+    "run_main_module",
     "run_module",
     "run_script",
+    "source_of_module",
     "traceback_text",
 ]
 
 _OURS = str(Path(__file__).resolve().parent.parent)
 
+Contexts = tuple[contextlib.AbstractContextManager[Any], contextlib.AbstractContextManager[Any]]
+Within = (
+    contextlib.AbstractContextManager[Any] | Callable[[CodeType, dict[str, Any]], Contexts] | None
+)
+"""Entered before the first line of a program and left after its last; or a function that makes
+two of them from the code of the program and its variables at top level."""
+
 # The frame of these lines is the script's as well: whoever looks for the user's variables in
 # the frames that called it, as the recording does at its end, finds the global ones.
-_WITHIN = "with context: exec(code, globals(), names)"
+_WITHIN = """with first, context:
+    exec(code, globals(), names)
+    call()"""
 
 
 @dataclass(frozen=True)
@@ -45,6 +59,7 @@ class ProgramRun:
         failed: whether it stopped with an error; ``sys.exit(0)`` is none.
         error: what it stopped with, for its traceback.
         is_fork: whether this is another process, one that the program has forked.
+        was_interrupted: whether it was stopped by Ctrl-C.
     """
 
     module: ModuleType
@@ -52,6 +67,13 @@ class ProgramRun:
     failed: bool = False
     error: BaseException | None = None
     is_fork: bool = False
+    was_interrupted: bool = False
+
+    def unless_interrupted(self) -> ProgramRun:
+        """The same; Ctrl-C goes on its way."""
+        if self.was_interrupted and self.error is not None:
+            raise self.error
+        return self
 
     @property
     def namespace(self) -> dict[str, Any]:
@@ -96,7 +118,7 @@ class _Until(MutableMapping[str, Any]):
 def run_script(
     path: str,
     argv: Sequence[str] = (),
-    within: contextlib.AbstractContextManager[Any] | None = None,
+    within: Within = None,
     until: str = "",
 ) -> ProgramRun:
     """Run a file as ``python path argv...`` would: as ``__main__``, in the current folder.
@@ -113,7 +135,6 @@ def run_script(
 
     Raises:
         ScriptError: if the file is not valid Python source.
-        KeyboardInterrupt: as it came.
     """
     full = os.path.abspath(path)  # noqa: PTH100  (as Python does: links stay as they are)
     module = ModuleType("__main__")
@@ -129,10 +150,103 @@ def run_script(
         return _run(lambda: _execute(code, module, within, until), module, full, path)
 
 
+def run_main_module(name: str, argv: Sequence[str] = (), within: Within = None) -> ProgramRun:
+    """Run a module as ``python -m name argv...`` would: as ``__main__``, with relative imports.
+
+    Args:
+        name: its dotted name; of a package, its ``__main__`` is run.
+        argv: the program's own arguments.
+        within: as for `run_script`.
+
+    Raises:
+        TargetError: if there is no such module, or a package has no ``__main__``.
+        ScriptError: if a package above it fails, or it is not valid Python.
+    """
+    with _as_main([name, *argv], str(Path.cwd())):
+        spec = _find(name)
+        if spec is not None and spec.submodule_search_locations is not None:
+            package, spec = name, _find(f"{name}.__main__")
+            if spec is None:
+                raise TargetError(
+                    f"{package} is a package and cannot be run: there is no {package}.__main__"
+                )
+        code = _code_of(spec) if spec else None
+        if spec is None or code is None:
+            raise TargetError(_no_module(name))
+        module = ModuleType("__main__")
+        module.__dict__.update(
+            __file__=spec.origin,
+            __cached__=spec.cached,
+            __spec__=spec,
+            __loader__=spec.loader,
+            __package__=spec.parent,
+        )
+        sys.argv[0] = spec.origin or name
+        sys.modules["__main__"] = module
+        full = code.co_filename
+        return _run(lambda: _execute(code, module, within, ""), module, full, name)
+
+
+def _code_of(spec: importlib.machinery.ModuleSpec) -> CodeType | None:
+    """The code of a module; None for one that is no Python source."""
+    loader: Any = spec.loader
+    try:
+        code: CodeType | None = loader.get_code(spec.name)
+    except SyntaxError as error:
+        raise ScriptError(f"cannot import {spec.name}: {_message(error)}") from error
+    except (AttributeError, ImportError):
+        return None
+    return code
+
+
+def source_of_module(name: str) -> str:
+    """The file of a module, found from the current folder first; "" when there is none.
+
+    Example:
+        >>> source_of_module("json.decoder")[-16:].replace(os.sep, "/")
+        '/json/decoder.py'
+    """
+    path = sys.path[:]
+    sys.path.insert(0, str(Path.cwd()))
+    try:
+        spec = importlib.util.find_spec(name)
+    except Exception:  # a package above it may raise anything; running it reports that
+        return ""
+    finally:
+        sys.path[:] = path
+    return spec.origin if spec and spec.origin and spec.origin.endswith(".py") else ""
+
+
+def executable(name: str) -> str:
+    """The file of a command on PATH that is a Python program; "" for any other.
+
+    Example:
+        >>> executable("no-such-command")
+        ''
+    """
+    found = shutil.which(name)
+    if not found:
+        return ""
+    try:
+        with Path(found).open("rb") as file:
+            first = file.readline(200)
+    except OSError:
+        return ""
+    return found if first.startswith(b"#!") and b"python" in first else ""
+
+
+def _no_module(name: str) -> str:
+    file = f"{name.replace('.', '/')}.py"
+    return (
+        f"there is no module {name!r} here or among the installed ones; a file is given with its "
+        f"suffix: {file}:loss"
+    )
+
+
 def run_code(
     code: CodeType,
     module: ModuleType,
-    within: contextlib.AbstractContextManager[Any] | None = None,
+    within: Within = None,
 ) -> ProgramRun:
     """Run compiled code in a module that may hold variables already, as blocks of a page do.
 
@@ -140,9 +254,6 @@ def run_code(
         code: the code.
         module: holds the variables; it is ``__main__`` meanwhile.
         within: entered before its first line, and left after its last or with its error.
-
-    Raises:
-        KeyboardInterrupt: as it came.
 
     Example:
         >>> run = run_code(compile("x = 2", "<block>", "exec"), ModuleType("__main__"))
@@ -157,45 +268,61 @@ def run_code(
 def _execute(
     code: CodeType,
     module: ModuleType,
-    within: contextlib.AbstractContextManager[Any] | None,
-    until: str,
+    within: Within,
+    until: str = "",
+    call: Callable[[], object] = object,
 ) -> None:
     variables = module.__dict__
     names = _Until(variables, until) if until else variables
     if within is None:
         exec(code, variables, names)
+        call()
+        return
+    none: contextlib.AbstractContextManager[Any] = contextlib.nullcontext()
+    if isinstance(within, contextlib.AbstractContextManager):
+        first, context = none, within
     else:
-        outer = compile(_WITHIN, code.co_filename, "exec", dont_inherit=True)
-        exec(outer, variables, {"context": within, "code": code, "names": names})
+        first, context = within(code, variables)
+    outer = compile(_WITHIN, code.co_filename, "exec", dont_inherit=True)
+    inner = {"first": first, "context": context, "code": code, "names": names, "call": call}
+    exec(outer, variables, inner)
 
 
-def run_module(name: str, argv: Sequence[str] = ()) -> ProgramRun:
+def run_module(
+    name: str, argv: Sequence[str] = (), within: Within = None, call: str = ""
+) -> ProgramRun:
     """Import a module, found from the current folder first, as ``python -m`` would find it.
 
     Args:
         name: its dotted name.
         argv: what it sees as its arguments.
+        within: as for `run_script`.
+        call: a function in it that is called afterwards, as a console script does.
 
     Raises:
         TargetError: if there is no such module.
         ScriptError: if a package above it fails.
-        KeyboardInterrupt: as it came.
     """
     with _as_main([name, *argv], str(Path.cwd())):
-        if name in sys.modules:
+        if name in sys.modules and not call:
             return ProgramRun(sys.modules[name])
         spec = _find(name)
         if spec is None or spec.loader is None or spec.origin is None:
-            raise TargetError(
-                f"there is no module {name!r} here or among the installed ones; a file is given "
-                f"with its suffix: {name.replace('.', '/')}.py:loss"
-            )
+            raise TargetError(_no_module(name))
+        code = _code_of(spec)
         module = importlib.util.module_from_spec(spec)
         sys.modules[name] = module
-        load = spec.loader.exec_module
-        run = _run(lambda: load(module), module, spec.origin, name)
+
+        def start() -> None:
+            if code is None:
+                spec.loader.exec_module(module)  # type: ignore[union-attr]
+                return
+            function = (lambda: sys.exit(getattr(module, call)())) if call else object
+            _execute(code, module, within, call=function)
+
+        run = _run(start, module, spec.origin, name)
         if run.failed:
-            del sys.modules[name]
+            sys.modules.pop(name, None)
         return run
 
 
@@ -234,10 +361,13 @@ def _run(start: Callable[[], object], module: ModuleType, full: str, shown: str)
 def _outcome(start: Callable[[], object], module: ModuleType, full: str, shown: str) -> ProgramRun:
     try:
         start()
-    except KeyboardInterrupt:
-        raise
+    except KeyboardInterrupt as error:
+        said = f"it was stopped by Ctrl-C{_where(error, full, shown)}"
+        return ProgramRun(module, said, True, error, was_interrupted=True)
     except SystemExit as error:
         where = _where(error, full, shown)
+        if isinstance(error, Reached):
+            return ProgramRun(module, "", False, error)
         if error.code is None or error.code == 0:
             return ProgramRun(module, f"it ended by sys.exit(){where}", False, error)
         return ProgramRun(
@@ -281,10 +411,10 @@ def traceback_text(error: BaseException) -> str:
 
 
 def _message(error: BaseException) -> str:
-    """The last line of a traceback, cut to one line."""
+    """The end of a traceback: the kind of an error and all of its message."""
     if isinstance(error, SyntaxError) and error.filename:
         return f"{type(error).__name__}: {error.msg} ({Path(error.filename).name}:{error.lineno})"
-    return _brief("".join(traceback.format_exception_only(type(error), error)))
+    return "".join(traceback.format_exception_only(type(error), error)).strip()
 
 
 def _brief(text: str) -> str:
@@ -311,7 +441,8 @@ def _as_main(argv: list[str], folder: str, main: ModuleType | None = None) -> It
     """Let the interpreter look as a started program finds it, and put all back afterwards."""
     old_argv, old_path, old_main = sys.argv, sys.path[:], sys.modules["__main__"]
     streams = sys.stdin, sys.stdout, sys.stderr
-    here = Path.cwd()
+    here, limit = Path.cwd(), sys.getrecursionlimit()
+    hidden = _hide_modules(Path(folder))
     sys.argv = argv
     sys.path.insert(0, folder)
     if main is not None:
@@ -324,7 +455,28 @@ def _as_main(argv: list[str], folder: str, main: ModuleType | None = None) -> It
                 sys.stdout.flush()
         sys.stdin, sys.stdout, sys.stderr = streams
         sys.argv, sys.path[:], sys.modules["__main__"] = old_argv, old_path, old_main
+        sys.setrecursionlimit(limit)
+        sys.modules.update(hidden)
         os.chdir(here)
+
+
+_OWN = frozenset({"__main__", "gradviz", "torch", "numpy", "networkx"})
+
+
+def _hide_modules(folder: Path) -> dict[str, ModuleType]:
+    """Let the files of a program win over modules that only gradviz has imported, as ``click``.
+
+    A module that the interpreter itself starts with cannot be replaced: neither in Python.
+    """
+    local = {each.stem for each in folder.glob("*.py")}
+    local |= {each.parent.name for each in folder.glob("*/__init__.py")}
+    local -= {*_OWN, *sys.builtin_module_names, *sys.stdlib_module_names}
+    hidden = {}
+    for name in list(sys.modules):
+        file = getattr(sys.modules[name], "__file__", None)
+        if name.split(".")[0] in local and file and folder.resolve() not in Path(file).parents:
+            hidden[name] = sys.modules.pop(name)
+    return hidden
 
 
 @contextlib.contextmanager

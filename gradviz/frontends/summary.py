@@ -56,7 +56,7 @@ def summary(*subjects: object, names: object = None, depth: int | None = None) -
 
         named = Names.of(names, sys._getframe(1))
         with stage("tracing"):
-            story = trace_subjects(subjects, named)
+            story = trace_subjects(subjects, named, caller="sum up")
     return Summary(story, depth=depth)
 
 

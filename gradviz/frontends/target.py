@@ -7,23 +7,40 @@ import contextlib
 import difflib
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import CodeType
 from typing import Any
 
-from gradviz.errors import ScriptError, TargetError
-from gradviz.frontends.program import ProgramRun, leave_fork, run_module, run_script
+from gradviz.errors import ScriptError, TargetError, UsageError
+from gradviz.frontends.program import (
+    Contexts,
+    ProgramRun,
+    Reached,
+    Within,
+    executable,
+    leave_fork,
+    run_main_module,
+    run_module,
+    run_script,
+    source_of_module,
+)
+from gradviz.frontends.variables import Search, Variable, Variables, evaluated
 from gradviz.graph import GradGraph
 from gradviz.graph.text import shape_text
 from gradviz.story import Frame, Story, recorded_in
 
 __all__ = [
+    "Extent",
     "Loaded",
     "Target",
     "check_file",
     "load_target",
     "parse_names",
     "parse_target",
+    "record_program",
+    "run_program",
+    "start_program",
     "values_of",
 ]
 
@@ -31,7 +48,10 @@ _FILE = re.compile(r"(?P<place>.*?\.(?:py|json))(?::(?P<names>.*))?", re.IGNOREC
 _TARGETS = "a target is like train.py:loss, package.module:loss or graph.json"
 _MODULES = "torch.nn.modules.module"
 _VERBS = {"memory": "list", "summary": "sum up"}  # of those commands that are no verbs
-_ALLOWED = "a name is like loss, model.loss, out['logits'] or losses[0]; several: loss,aux"
+_ALLOWED = (
+    "a name is like loss, main.loss, out['logits'] or losses[0], or a line like 44; several: "
+    "loss,aux"
+)
 
 
 @dataclass(frozen=True)
@@ -42,11 +62,13 @@ class Target:
         place: a script (``train.py``), a saved graph (``graph.json``) or a module's dotted name.
         names: the variables in it, each as it is written in Python.
         command: which one asks for it; for what is said when there is no such thing.
+        is_main: run a module as ``python -m`` does.
     """
 
     place: str
     names: tuple[str, ...] = ()
     command: str = field(default="draw", repr=False, compare=False)
+    is_main: bool = field(default=False, repr=False)
 
     @property
     def is_saved(self) -> bool:
@@ -56,11 +78,17 @@ class Target:
     @property
     def is_script(self) -> bool:
         """Whether it is a file of Python source."""
-        return self.place.lower().endswith(".py")
+        return self.place.lower().endswith(".py") and not self.is_main
+
+    @property
+    def is_file(self) -> bool:
+        """Whether the place is the path of a file."""
+        return self.is_script or self.is_saved
 
     def typed(self, name: str = "") -> str:
         """What a user types to have it, or one of its variables."""
-        target = f"{self.place}:{name}" if name else self.place
+        place = f"-m {self.place}" if self.is_main else self.place
+        target = f"{place}:{name}" if name else place
         # Of the two that are compared, the other one is not known here.
         return target if self.command == "compare" else f"gradviz {self.command} {target}"
 
@@ -74,12 +102,19 @@ class Loaded:
         values: one per name.
         run: the program; it keeps the module, and with it the tensors, alive.
         failure: how the program failed after the values were there, or None.
+        story: what autograd had recorded for them while the program ran; None if they are
+            those at its end.
+        variables: every variable that the program had then, by name.
+        ended: how far the program ran: ``"stopped after backward 1 (train.py:13)"``.
     """
 
     names: tuple[str, ...]
     values: tuple[Any, ...]
     run: ProgramRun
     failure: str | None = None
+    story: GradGraph | Frame | Story | None = None
+    variables: Mapping[str, Any] = field(default_factory=dict)
+    ended: str = ""
 
     def traced(self) -> GradGraph | Frame | Story:
         """What autograd recorded for the values; a graph or story is taken as it is.
@@ -87,29 +122,51 @@ class Loaded:
         Raises:
             SubjectError: if there is nothing in a value that autograd could have recorded.
         """
+        if self.story is not None:
+            return self.story
         if len(self.values) == 1 and (story := recorded_in(self.values[0])) is not None:
             return story
-        # Only now: they need torch, which a saved graph does without.
-        from gradviz.capture.tensors.names import Names
-        from gradviz.capture.tracing.tracer import trace_subjects
-
-        # What was asked for is called as it was asked for, whatever else it is called.
-        others = {
-            name: value
-            for name, value in self.run.namespace.items()
-            if not any(value is asked for asked in self.values)
-        }
-        asked = dict(zip(self.names, self.values, strict=True))
-        return trace_subjects(self.values, Names.of_namespace(others | asked))
+        return _traced(self.names, self.values, self.run.namespace)
 
 
-def parse_target(text: str, command: str = "draw") -> Target:
+def _traced(
+    names: Sequence[str], values: Sequence[Any], variables: Mapping[str, Any]
+) -> GradGraph | Frame | Story:
+    # Only now: they need torch, which a saved graph does without.
+    from gradviz.capture.tensors.names import Names
+    from gradviz.capture.tracing.tracer import trace_subjects
+
+    # What was asked for is called as it was asked for, whatever else it is called.
+    others = {
+        name: value
+        for name, value in variables.items()
+        if not names or not any(value is asked for asked in values)
+    }
+    asked = dict(zip(names, values, strict=True)) if names else {}
+    return trace_subjects(tuple(values), Names.of_namespace(others | asked))
+
+
+@dataclass(frozen=True)
+class Extent:
+    """How far a program runs.
+
+    Args:
+        step: to the backward pass of this number; None for the end of the first step.
+        full: to its end.
+    """
+
+    step: int | None = None
+    full: bool = False
+
+
+def parse_target(text: str, command: str = "draw", is_main: bool = False) -> Target:
     r"""Split a target into a place and names.
 
     Args:
         text: ``train.py:loss``, ``train.py:out['logits'],aux``, ``package.module:loss`` or
             ``graph.json``.
         command: which one asks for it.
+        is_main: whether ``-m`` stands before it.
 
     Raises:
         TargetError: if there is no place in it, or a name is more than names, ``.attributes`` and
@@ -121,14 +178,14 @@ def parse_target(text: str, command: str = "draw") -> Target:
         >>> parse_target(r"C:\x.py:loss")
         Target(place='C:\\x.py', names=('loss',))
     """
-    if found := _FILE.fullmatch(text):
+    if not is_main and (found := _FILE.fullmatch(text)):
         place, names = found["place"], found["names"]
     else:
         place, _, names = text.partition(":")
     if not place:
         raise TargetError(f"{text!r} names no script: {_TARGETS}")
-    target = Target(place, parse_names(names, text) if names else (), command)
-    if target.is_saved and target.names and command != "explain":  # which takes none at all
+    target = Target(place, parse_names(names, text) if names else (), command, is_main)
+    if target.is_saved and target.names and command != "explain":
         raise TargetError(f"{place} is a saved graph and is taken whole: {target.typed()}")
     return target
 
@@ -148,11 +205,17 @@ def parse_names(names: str, text: str = "") -> tuple[str, ...]:
         parsed = ast.parse(f"({names},)", mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise TargetError(f"cannot read the name {names!r} in {text!r}: {_ALLOWED}") from error
-    if not isinstance(parsed, ast.Tuple) or not all(map(_is_plain, parsed.elts)):
+    if not isinstance(parsed, ast.Tuple) or not all(
+        _is_plain(part) or _is_line(part) for part in parsed.elts
+    ):
         raise TargetError(
             f"cannot take {names!r} in {text!r}: {_ALLOWED}. Assign anything else to a name first"
         )
     return tuple(ast.unparse(part) for part in parsed.elts)
+
+
+def _is_line(node: ast.expr) -> bool:
+    return isinstance(node, ast.Constant) and type(node.value) is int and node.value > 0
 
 
 def _is_plain(node: ast.expr) -> bool:
@@ -172,13 +235,18 @@ def load_target(
     target: Target,
     argv: Sequence[str] = (),
     within: contextlib.AbstractContextManager[Any] | None = None,
+    extent: Extent | None = None,
+    trace: bool = True,
 ) -> Loaded:
     """Run the program and take the values out of it.
 
     Args:
-        target: a script or module, with the names to take.
+        target: a script, module or command, with the names to take; none for what the last
+            backward pass of its first step starts from.
         argv: the program's own arguments.
         within: entered before its first line, and left after its last.
+        extent: how far it runs.
+        trace: trace the values where they are found.
 
     Returns:
         The values, also when the program failed after they were there.
@@ -188,15 +256,181 @@ def load_target(
         ScriptError: if the program stopped before the names were there.
         KeyboardInterrupt: as it came.
     """
+    extent = extent or Extent()
+    wanted, call = _wanted(target)
+    shown = [each.expression for each in wanted]
+    tracing = (lambda values, seen: _traced(shown, values, seen)) if trace else None
+    search = Search(wanted, tracing, extent.step, extent.full)
+
+    def both(code: CodeType, variables: dict[str, Any]) -> Contexts:
+        # The recording is the inner one: it is finished with a pass before the search hears of it.
+        return search.begin(code, variables), within or contextlib.nullcontext()
+
+    run = run_program(target, argv, both, call).unless_interrupted()
+    leave_fork(run)
+    asked = tuple(each.asked if each.scope else each.expression for each in wanted)
+    return _found(replace(target, names=asked), run, search)
+
+
+def _wanted(target: Target) -> tuple[tuple[Variable, ...], str]:
+    """The variables that are asked for, and the function of a module that is called instead."""
+    source = _source_of(target)
+    try:
+        known = Variables(Path(source).read_bytes(), target.place) if source else None
+    except (OSError, SyntaxError, ValueError, RecursionError):
+        known = None  # running it will report that
+    if known is None:
+        return tuple(Variable(name, name) for name in target.names), ""
+    if not target.is_script and not target.is_main and len(target.names) == 1:
+        (name,) = target.names
+        if name in [scope.path for scope in known.scopes]:
+            return (), name
+    return tuple(known.find(name, target.typed) for name in target.names), ""
+
+
+def _source_of(target: Target) -> str:
     if target.is_script:
         check_file(target.place)
-        run = run_script(target.place, argv, within)
-    else:
+        return target.place
+    _check_module(target.place)
+    if not target.is_main and "." not in target.place and (found := executable(target.place)):
+        return found
+    source = source_of_module(target.place)
+    if target.is_main and source.endswith("__init__.py"):
+        return source_of_module(f"{target.place}.__main__")
+    return source
+
+
+def run_program(
+    target: Target, argv: Sequence[str] = (), within: Within = None, call: str = ""
+) -> ProgramRun:
+    """Run a program as Python would: a script, a module, or a command on PATH.
+
+    Args:
+        target: the program.
+        argv: its own arguments.
+        within: as for `run_script`.
+        call: a function of a module that is called after its import.
+
+    Raises:
+        TargetError: if there is no such program.
+        ScriptError: if it is not valid Python.
+    """
+    if target.is_main:
         _check_module(target.place)
-        with within or contextlib.nullcontext():
-            run = run_module(target.place, argv)
+        return run_main_module(target.place, argv, within)
+    if target.is_script:
+        check_file(target.place)
+        return run_script(target.place, argv, within)
+    _check_module(target.place)
+    is_command = "." not in target.place and not target.names and not call
+    if is_command and (found := executable(target.place)):
+        return run_script(found, argv, within)
+    return run_module(target.place, argv, within, call)
+
+
+def start_program(
+    target: Target, argv: Sequence[str], within: contextlib.AbstractContextManager[Any]
+) -> ProgramRun:
+    """Run a whole program; of ``package.cli:main`` the function is called after the import.
+
+    Args:
+        target: the program.
+        argv: its own arguments.
+        within: entered before its first line, and left after its last.
+
+    Raises:
+        TargetError: if there is no such program, or the name in it is no function.
+        ScriptError: as for `run_program`.
+    """
+    wanted, call = _wanted(target)
+    if wanted:
+        raise TargetError(
+            f"{target.command} runs a whole program, and {wanted[0].asked} is no function of a "
+            f"module: gradviz {target.command} {target.place}"
+        )
+    return run_program(target, argv, within, call)
+
+
+def record_program(
+    target: Target,
+    argv: Sequence[str],
+    recording: contextlib.AbstractContextManager[Any],
+    until: str,
+    step: int | None,
+) -> tuple[ProgramRun, str]:
+    """Run a program within a recording.
+
+    Args:
+        target: the program.
+        argv: its own arguments.
+        recording: left when it ends.
+        until: end it once this variable has a value; "" for none.
+        step: end it after the backward pass of this number; None for none.
+
+    Returns:
+        The run, and a line about where it ended; or an empty line.
+
+    Raises:
+        TargetError: as for `load_target`.
+        ScriptError: as for `run_program`.
+    """
+    if not until and step is None:
+        run = start_program(target, argv, recording)
+        leave_fork(run)
+        return run, ""
+    call = "" if target.is_script or target.is_main else _wanted(target)[1]
+    wanted, _ = _wanted(replace(target, names=parse_names(until) if until else ()))
+    is_top = not any(each.scope for each in wanted)
+    if wanted and is_top and not until.isidentifier():
+        raise UsageError(f"--until must be the name of a variable, like loss, got {until!r}")
+    if wanted and is_top and target.is_script and step is None:
+        run = run_script(target.place, argv, recording, until)
+        leave_fork(run)
+        is_reached = isinstance(run.error, Reached) or run.failed
+        said = f"Warning: {target.place} gave {until} no value; recorded to its end"
+        return run, "" if is_reached else said
+    search = Search(wanted, None, step, ready=bool(until))
+
+    def both(code: CodeType, variables: dict[str, Any]) -> Contexts:
+        return search.begin(code, variables), recording
+
+    run = run_program(target, argv, both, call)
     leave_fork(run)
-    return values_of(target, run)
+    if search.stopped and search.found:
+        return run, f"gradviz: stopped after {search.found.where}"
+    what = f"gave {until} no value" if until else f"ran backward {search.passes} times"
+    return run, "" if run.failed else f"Warning: {target.place} {what}; recorded to its end"
+
+
+def _found(target: Target, run: ProgramRun, search: Search) -> Loaded:
+    """What the search found, or else the values at the end of the program."""
+    found = search.found
+    is_local = any(each.scope for each in search.wanted)
+    if found is None or (target.names and not is_local and not search.is_bound):
+        if is_local and not run.ending:
+            raise TargetError(_never_seen(target, search))
+        if search.step is not None and not run.ending:
+            raise TargetError(
+                f"{target.place} ran backward {search.passes} times, and --step asks for pass "
+                f"{search.step}"
+            )
+        return values_of(target, run)
+    ended = f"stopped after {found.where}; --full runs it to its end" if search.stopped else ""
+    failure = f"{target.place} failed afterwards: {run.ending}" if run.failed else None
+    return Loaded(target.names, found.values, run, failure, found.story, found.variables, ended)
+
+
+def _never_seen(target: Target, search: Search) -> str:
+    places = [
+        f"{each.scope.path} ({target.place}:{each.scope.first})"
+        for each in search.wanted
+        if each.scope
+    ]
+    return (
+        f"{target.place} ran to its end, and {_listed(target.names)} never had a value in "
+        f"{_listed(places)}: the function was not called, or ended before"
+    )
 
 
 def values_of(target: Target, run: ProgramRun) -> Loaded:
@@ -246,7 +480,7 @@ def _check_module(place: str) -> None:
 def _take(target: Target, name: str, run: ProgramRun) -> Any:
     """The value of one name, or the error that says why there is none."""
     try:
-        return _value(ast.parse(name, mode="eval").body, run.namespace)
+        return evaluated(name, run.namespace)
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # a property may raise anything
@@ -256,46 +490,15 @@ def _take(target: Target, name: str, run: ProgramRun) -> Any:
         raise TargetError(_why_missing(target, name, run, error)) from error
 
 
-def _value(node: ast.expr, namespace: Mapping[str, Any]) -> Any:
-    if isinstance(node, ast.Name):
-        return namespace[node.id]
-    if isinstance(node, ast.Attribute):
-        return getattr(_value(node.value, namespace), node.attr)
-    assert isinstance(node, ast.Subscript)
-    return _value(node.value, namespace)[ast.literal_eval(node.slice)]
-
-
 def _why_missing(target: Target, name: str, run: ProgramRun, error: BaseException) -> str:
     first = re.split(r"[.\[]", name, maxsplit=1)[0]
     if first in run.namespace:
         said = " ".join(str(error).split())[:200] or "it failed"
         kind = f"{first} is of type {type(run.namespace[first]).__name__}"
         return f"cannot read {name} in {target.place}: {type(error).__name__}: {said} ({kind})"
-    place = getattr(run.module, "__file__", None)
-    if place and (inside := _local_in(place, first)):
-        function, line = inside
-        return (
-            f"{first} is a variable inside {function}() ({Path(place).name}:{line}): only "
-            "top-level names are found; return it and assign it at top level"
-        )
     public = [key for key in run.namespace if not key.startswith("_")]
     near = _close(first, public)
     return f"{target.place} has no {first}{near or _there(target, run)}"
-
-
-def _local_in(path: str, name: str) -> tuple[str, int] | None:
-    """The function of a file that assigns ``name``, and the line."""
-    try:
-        tree = ast.parse(Path(path).read_bytes())
-    except (OSError, SyntaxError, ValueError):
-        return None
-    for function in ast.walk(tree):
-        if not isinstance(function, (ast.FunctionDef, ast.AsyncFunctionDef)):
-            continue
-        for node in ast.walk(function):
-            if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store) and node.id == name:
-                return function.name, node.lineno
-    return None
 
 
 def _no_name(target: Target, run: ProgramRun) -> TargetError | ScriptError:

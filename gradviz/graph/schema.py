@@ -84,6 +84,9 @@ class Cause(str, Enum):
     VALUES_COPIED = "values copied"
     """Its values were copied into a leaf: ``copy_`` under ``no_grad``, ``.data = ``,
     ``load_state_dict``, ``deepcopy``, ``nn.Parameter(x)``."""
+    CUSTOM_FUNCTION = "autograd.Function"
+    """Used inside a ``torch.autograd.Function``, or a reentrant checkpoint, none of whose inputs
+    requires grad: nothing is recorded then."""
     CONSTANT = "constant"
     """Made during the recording without ``requires_grad``, from nothing that had it."""
 
@@ -194,6 +197,8 @@ class NodeData(TypedDict, total=False):
     shape             sizes of the tensor, or of the first output of an operation
     dtype, device     of the same: ``"float32"``, ``"cuda:0"``
     outputs           number of outputs of an operation, when there is more than one
+    uses_inside       keys of leaves that the forward of a ``Function``, or a reentrant checkpoint,
+                      reads although they are no inputs of it: no edge leads to them
     untracked_inputs  number of inputs of an operation about which only this is known: no
                       gradient goes to them (constants, detached tensors, absent arguments)
     root              0, 1, ... when the node is what was asked for, in that order
@@ -251,6 +256,7 @@ class NodeData(TypedDict, total=False):
     dtype: str
     device: str
     outputs: int
+    uses_inside: tuple[str, ...]
     untracked_inputs: int
     root: int
     value: TensorSummary
@@ -303,6 +309,7 @@ class EdgeData(TypedDict, total=False):
     word       of a cut edge, the function called on that line: ``argmin``
     grad       of an edge out of a group, the `TensorSummary` of the ``.grad`` that was kept of what
                it carries; the operation that made it is inside
+    times      out of a group, how many edges of the graph it stands for, if several
     norm       of the gradient in the ``.grad`` at its end, which is that of all uses (`color_by`)
     level      where that norm lies on the scale: 0 the least, 1 the most
     mark       `Mark`: a gradient that has no place on the scale
@@ -317,6 +324,7 @@ class EdgeData(TypedDict, total=False):
     source: str
     word: str
     grad: TensorSummary
+    times: int
     norm: float
     level: float
     mark: Mark

@@ -40,6 +40,7 @@ __all__ = [
     "Provenance",
     "UntrackedTensor",
     "WeakTensors",
+    "cause_of",
     "leaves_in",
     "merge_cut_leaves",
 ]
@@ -115,6 +116,17 @@ def merge_cut_leaves(one: CutLeaves, other: CutLeaves) -> CutLeaves:
         one, other = other, one
     new = {where: one.get(where, 0) | leaves for where, leaves in other.items()}
     return {**one, **new} if any(one.get(where) != new[where] for where in new) else one
+
+
+def cause_of(inputs: Sequence[Input]) -> Cause:
+    """Why whatever is computed from a new untracked tensor gets no gradient through it."""
+    for is_direct in (True, False):
+        for data in inputs:
+            if data.matters and is_direct is not isinstance(data.source, UntrackedTensor):
+                return data.cause
+    if any(data.cause is Cause.NOT_RECORDED for data in inputs):
+        return Cause.NOT_RECORDED
+    return Cause.CONSTANT
 
 
 def leaves_in(bits: int) -> Iterator[int]:
@@ -438,6 +450,21 @@ class Provenance:
                 untracked.read_facts(tensor)
             self.show(untracked)
         return untracked
+
+    def add_results(
+        self,
+        tensors: Sequence[torch.Tensor],
+        word: str,
+        place: CodeLocation,
+        inputs: Sequence[Input],
+    ) -> list[Hashable]:
+        """Add the records of the untracked results of one call; returns their identities."""
+        cause, matters = cause_of(inputs), any(each.matters for each in inputs)
+        return [
+            self.add(tensor, word, cause, place, inputs, matters).identity
+            for tensor in tensors
+            if not isinstance(self.tensors.get(id(tensor)), Leaf)
+        ]
 
     def write(
         self, record: Leaf | UntrackedTensor, new: Sequence[Input], site: CutSite, replaces: bool

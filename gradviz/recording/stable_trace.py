@@ -27,7 +27,7 @@ from gradviz.capture.tensors.summary import summarize
 from gradviz.capture.tracing.tracer import copy_graph, trace_subjects
 from gradviz.capture.tracing.walk import NO_GRADIENT, Walk, key_at
 from gradviz.graph import Buffers, GradGraph, NodeKind
-from gradviz.recording.provenance import Leaf, UntrackedTensor
+from gradviz.recording.provenance import Leaf, UntrackedTensor, leaves_in
 from gradviz.recording.state import RecordingState
 
 __all__ = [
@@ -331,6 +331,10 @@ def take(
         new_keys[key]: untracked for key, untracked in untracked_roots.items()
     }
     snapshot.operations = {created: new_keys[key] for key, created in records.created.items()}
+    for end, leaves in state.function_calls.reads.items():
+        if (key := snapshot.operations.get(end - 1, "")) in graph:
+            found = tuple(keys.of(("leaf", number)) for number in leaves_in(leaves))
+            graph.nodes[key]["uses_inside"] = found
     for key, leaf in records.leaves.items():
         snapshot.leaves[leaf.number] = new_keys[key], leaf
         _add_leaf_facts(graph.nodes[new_keys[key]], leaf, state)

@@ -20,6 +20,7 @@ from gradviz.capture.autograd.tensors import quietly
 from gradviz.facts import Action
 from gradviz.graph import Cause
 from gradviz.recording.event_log import Entry, EventLog
+from gradviz.recording.function_calls import FunctionCalls
 from gradviz.recording.function_names import SHAPE_ONLY, word_of
 from gradviz.recording.hooks import Hooks
 from gradviz.recording.intercept import tasks
@@ -35,6 +36,7 @@ from gradviz.recording.provenance import (
     OpRecord,
     Provenance,
     UntrackedTensor,
+    cause_of,
     merge_cut_leaves,
 )
 from gradviz.recording.reachability import Reachability
@@ -158,6 +160,9 @@ class RecordingState:
         self.gradient_given: bool | None = None
         self.on_gradient_change: Callable[[Entry], None] = lambda entry: None
         self.reachability = Reachability(self.provenance, self._flowed_in)
+        self.function_calls = FunctionCalls(
+            self.provenance, self.reachability, self.event_log, self.verdicts, self.input_from
+        )
 
     def place(self) -> CodeLocation:
         """The user's place, from here outwards."""
@@ -183,7 +188,7 @@ class RecordingState:
         self._behind.clear()
         start = self.event_log.first_start
         self.module_stack.forget(start)
-        for known in (self.mixed, self.in_place):
+        for known in (self.mixed, self.in_place, self.function_calls.reads):
             for end in list(takewhile(lambda end: end <= start, known)):
                 del known[end]
 
@@ -314,9 +319,9 @@ class RecordingState:
                 if cause is not None and given and word_of(func) not in SHAPE_ONLY:
                     word = word_of(func)
                     inputs = [self.input_from(each, cause, place, word) for each in given]
-                    matters = any(map(_matters, inputs))
+                    matters = any(each.matters for each in inputs)
                     self.provenance.add(
-                        tensor, word_of(func), _cause(inputs), place, inputs, matters
+                        tensor, word_of(func), cause_of(inputs), place, inputs, matters
                     )
                 leaf = self.provenance.leaf(tensor)
                 leaf.place = place
@@ -373,7 +378,7 @@ class RecordingState:
     ) -> None:
         """Tensors outside the graph were made from others."""
         if self.is_inside():
-            self._inside()
+            self.function_calls.add(given, new)
             return
         cause = self.cause_of_mode() or Cause.NOT_DIFFERENTIABLE
         if word in SHAPE_ONLY:
@@ -398,12 +403,8 @@ class RecordingState:
             place: where.
             kind: of the event.
         """
-        matters = any(_matters(each) for each in inputs)
-        for tensor in new:
-            if isinstance(self.provenance.tensors.of(tensor), Leaf):
-                continue
-            untracked = self.provenance.add(tensor, word, _cause(inputs), place, inputs, matters)
-            self.log(Entry(kind, word, place, identities=(untracked.identity,)))
+        for identity in self.provenance.add_results(new, word, place, inputs):
+            self.log(Entry(kind, word, place, identities=(identity,)))
 
     def add_parameter(self, data: torch.Tensor, parameter: torch.Tensor) -> None:
         """A parameter was made from a tensor."""
@@ -435,42 +436,9 @@ class RecordingState:
                 action = Action.GRADIENTS_OFF
             self.log(Entry(EventKind.MODE, "inference_mode", self.place(), action=action))
 
-    def _inside(self) -> None:
-        """In the forward of a ``Function``: its node was made last, and this tells from where."""
-        created = creation_count() - 1
-        entries = self.event_log.entries
-        last = entries[-1] if entries else None
-        end = last[1] if isinstance(last, tuple) else self.event_log.last_end
-        if end > created:
-            return
-        frame: Any = sys._getframe(3)
-        while frame is not None:
-            code = frame.f_code
-            if code.co_name == "apply" and code.co_filename.endswith("function.py"):
-                place = user_place(frame.f_back, self.verdicts)
-                function = torch.autograd.Function.apply
-                entries.append((created, created + 1, function, place.code, place.offset, ()))
-                return
-            frame = frame.f_back
-
     def log(self, entry: Entry) -> Entry:
         """Write an event into the log."""
         self.event_log.entries.append(entry)
         if len(self.event_log.entries) > _FLUSH_AFTER:
             self.flush()
         return entry
-
-
-def _matters(data: Input) -> bool:
-    return data.source.matters if isinstance(data.source, UntrackedTensor) else True
-
-
-def _cause(inputs: Sequence[Input]) -> Cause:
-    """What a new untracked tells those who use it."""
-    for own in (True, False):
-        for data in inputs:
-            if _matters(data) and own is not isinstance(data.source, UntrackedTensor):
-                return data.cause
-    if any(data.cause is Cause.NOT_RECORDED for data in inputs):
-        return Cause.NOT_RECORDED
-    return Cause.CONSTANT

@@ -23,6 +23,7 @@ __all__ = ["to_pdf", "to_png"]
 _SCALE = 2.0  # a unit of the drawing is a point: two pixels
 _SCALES = (1, 8)
 _FEWEST_DOTS = 36
+_BOLD = 0.975  # cairo sets bold text wider than the metrics of Helvetica say
 _LONGEST_PIECE = 4_000  # characters, each of up to four bytes
 _MOST_PIXELS = 32_000
 """Just under the 32,767 pixels that cairo can draw on a side."""
@@ -168,7 +169,8 @@ class _Pen:
         x = line.x
         for words in line.words:
             yield f"c {_string(colour(words.colour, self.theme))}"
-            yield f"F {words.size:.1f} {_string(FONT)}"
+            size = words.size * (_BOLD if words.bold else 1.0)
+            yield f"F {size:.2f} {_string(FONT)}"
             yield f"t {int(words.bold)}"
             y = self.height - line.y - self.lift * words.size
             yield f"T {x:.2f} {y:.2f} -1 {words.width:.2f} {_string(words.text)}"

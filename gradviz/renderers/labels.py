@@ -178,7 +178,7 @@ def _label(graph: GradGraph, key: str, shows: _Shows) -> Label:
     kind = data["kind"]
     if kind in (NodeKind.OPERATION, NodeKind.ACCUMULATE, NodeKind.GROUP):
         group = kind is NodeKind.GROUP
-        head = _group_head(data) if group else _operation_head(graph, key, data)
+        head = _group_head(graph, key, data) if group else _operation_head(graph, key, data)
         changed = data.get("changes", {}).get("buffers")
         if changed or (shows.freed and data.get("buffers") is Buffers.FREED):
             is_old = not changed and graph.graph.get("frame")
@@ -265,7 +265,7 @@ def _operation_head(graph: GradGraph, key: str, data: NodeData) -> list[TextSpan
 def _news(data: NodeData) -> list[TextSpan]:
     """What has changed, except value, gradient and buffers, which have their own places."""
     changes = {k: v for k, v in data.get("changes", {}).items() if k not in _TOLD_ELSEWHERE}
-    if data["kind"] in _LEAVES and changes.pop("version", None) and not data.get("value"):
+    if data["kind"] in _LEAVES and changes.pop("version", False) and not data.get("value"):
         changes["node"] = "" if _since(data) else "changed"
     return [
         TextSpan(text if name == "node" else f"{name} {text}", Role.LOUD)
@@ -281,7 +281,7 @@ def _result_has_name(graph: GradGraph, key: str, name: str) -> bool:
     return any(node["kind"] is NodeKind.RESULT and node.get("name") == name for node in results)
 
 
-def _group_head(data: NodeData) -> list[TextSpan]:
+def _group_head(graph: GradGraph, key: str, data: NodeData) -> list[TextSpan]:
     head = _name(data) or [TextSpan(_short(data.get("op", "group")), Role.WORD)]
     if data.get("repeat", 1) > 1:
         head.append(TextSpan(f"×{data['repeat']:,}", Role.NAME))
@@ -291,7 +291,9 @@ def _group_head(data: NodeData) -> list[TextSpan]:
         head.append(TextSpan(_short(contents[0]), Role.WORD))
     elif members and not data.get("op", "").startswith("…"):
         head.append(TextSpan(counted(members, "op"), Role.FACT))
-    return head + _news(data)
+    # Of what is reshaped on the way out, the shape inside is not that of the output.
+    reshaped = any("through" in edge for *_, edge in graph.out_edges(key, data=True))
+    return head + ([] if reshaped else _shape(data)) + _news(data)
 
 
 def _group_rows(data: NodeData) -> list[Line]:

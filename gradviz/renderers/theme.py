@@ -261,7 +261,7 @@ def text_bar(graph: GradGraph, data: NodeData) -> str:
     """
     scale = graph.graph["scale"]
     if "values" in scale:
-        return f"{_value_text(data.get(scale['by'], '')):<{COLUMN}}"
+        return f"{_value_text(str(data.get(scale['by'], ''))):<{COLUMN}}"
     if mark := data.get("mark"):
         word = "zeros" if mark is Mark.ZERO else "NaN" if _has_nan(data) else "inf"
         return f"{word:<{COLUMN}}"

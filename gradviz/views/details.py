@@ -29,7 +29,8 @@ def hide_bookkeeping(graph: GradGraph) -> GradGraph:
 
     Returns:
         A smaller graph with the same paths of the gradient. Folded operations are listed, in
-        order, in the edge's ``through``. Applying it twice changes nothing more.
+        order, in the edge's ``through``; ``addmm`` or ``mm`` with a transposed weight is called
+        ``linear``. Applying it twice changes nothing more.
 
     Example:
         >>> graph = GradGraph()
@@ -49,11 +50,29 @@ def hide_bookkeeping(graph: GradGraph) -> GradGraph:
         elif operation(data.get("op", "")).rearranges and _only_rearranges(hidden, key, data):
             folded[data["op"]] = folded.get(data["op"], 0) + 1
             _bypass(hidden, key, (data["op"],))
+    for key, data in hidden.nodes(data=True):
+        if (weight := _linear_weight(hidden, key, data.get("op", ""))) is not None:
+            data["op"] = "linear"
+            weight.pop("through")
+            folded["t"] = folded.get("t", 1) - 1
+    folded = {word: count for word, count in folded.items() if count}
     if folded:
         words = ", ".join(sorted(folded, key=lambda word: (-folded[word], word))[:4])
         count = sum(folded.values())
         hidden.with_note(f"{counted(count, 'reshaping op')} on the edges: {words}")
     return hidden
+
+
+def _linear_weight(graph: GradGraph, key: str, op: str) -> dict[str, Any] | None:
+    """The edge of the transposed weight of ``addmm`` or ``mm``, as ``linear`` runs them."""
+    if op not in _WEIGHT_INPUT:
+        return None
+    for source, _, edge in graph.in_edges(key, data=True):
+        is_weight = edge.get("input") == _WEIGHT_INPUT[op] and edge.get("through") == ("t",)
+        if is_weight and graph.nodes[source]["kind"] in _LEAVES:
+            found: dict[str, Any] = edge
+            return found
+    return None
 
 
 def _only_rearranges(graph: GradGraph, key: str, data: dict[str, Any]) -> bool:
@@ -83,6 +102,7 @@ def _bypass(graph: GradGraph, key: str, through: tuple[str, ...]) -> None:
 
 
 _LEAVES = (NodeKind.PARAMETER, NodeKind.LEAF, NodeKind.UNTRACKED)
+_WEIGHT_INPUT = {"addmm": 2, "mm": 1}
 
 
 @view

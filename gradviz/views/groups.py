@@ -297,9 +297,10 @@ def contract(
                 members[number].append(data)
         elif place not in gone and place not in inside.original:
             seen.add_node(key, **data)
-    structures = inside.structures(parts)
+    structures, outputs = inside.structures(parts), inside.outputs()
     for number, part in enumerate(parts):
-        first, last = _first_seen(graph, part), graph._node[part.keys[-1]]
+        first = _first_seen(graph, part)
+        last = _output(outputs.get(number, [graph._node[part.keys[-1]]]))
         found = {**sums_of(members[number], last), "structure": structures[number]}
         found["first"] = graph._node[first].get("first", first)
         if part.is_stack:
@@ -342,6 +343,17 @@ class _PartInside:
             if "clone_of" in data and data["clone_of"] in self.place
         }
 
+    def outputs(self) -> dict[int, list[NodeData]]:
+        """For each part the nodes in it that something outside uses."""
+        owner = np.asarray(self.owner)
+        begins, ends = owner[self.sources], owner[self.targets]
+        rows = np.flatnonzero((begins != _OUTSIDE) & (begins != ends))
+        found: dict[int, list[NodeData]] = {}
+        for place in np.unique(self.sources[rows]).tolist():
+            data: Any = self.nodes[place][1]
+            found.setdefault(self.owner[place], []).append(data)
+        return found
+
     def structures(self, parts: Sequence[Part]) -> list[str]:
         """For each part a fingerprint, which two parts share when they do the same."""
         order = np.argsort(self.targets, kind="stable")
@@ -365,6 +377,15 @@ class _PartInside:
             )
             rows.append((data["kind"].value, *facts, edges))
         return fingerprint(rows)
+
+
+def _output(nodes: Sequence[NodeData]) -> dict[str, Any]:
+    """Shape, type and device of what a group gives; nothing where outputs differ."""
+    facts = [
+        {fact: data.get(fact) for fact in ("shape", "dtype", "device") if fact in data}
+        for data in nodes
+    ]
+    return facts[0] if all(each == facts[0] for each in facts) else {}
 
 
 def _first_seen(graph: GradGraph, part: Part) -> str:
@@ -457,7 +478,7 @@ def _add_edges(inside: _PartInside, seen: GradGraph, groups: Sequence[str], gone
         return inside.nodes[inside.original.get(place, place)][0]
 
     inputs: dict[str, int] = {}
-    found: dict[tuple[str, str, EdgeKind | None], dict[str, Any]] = {}
+    found: dict[tuple[str, str, EdgeKind | None], Any] = {}
     for place, user, row in _edges_to_draw(inside):
         number, into = inside.owner[place], inside.owner[user]
         source, target = name(place, number), name(user, into)
@@ -467,14 +488,21 @@ def _add_edges(inside: _PartInside, seen: GradGraph, groups: Sequence[str], gone
         edge: dict[str, Any] = {**data}
         if number != _OUTSIDE:
             edge.update(_carried(inside.nodes[place][1], data), output=0)
-        if into != _OUTSIDE:
-            same = found.setdefault((source, target, data.get("kind")), edge)
-            if same is not edge:
+        if into != _OUTSIDE or number != _OUTSIDE:
+            ends = source, target, data.get("kind")
+            if into == _OUTSIDE:
+                edge["input"] = slot
+            if ends in found:
+                same = seen.edges[source, target, found[ends]]
                 if same.get("grad") is not edge.get("grad"):
-                    seen.edges[source, target, same["input"]].pop("grad", None)
+                    same.pop("grad", None)
+                if number != _OUTSIDE:
+                    same["times"] = same.get("times", 1) + edge.get("times", 1)
                 continue
-            slot = edge["input"] = inputs.get(target, 0)
-            inputs[target] = slot + 1
+            if into != _OUTSIDE:
+                slot = edge["input"] = inputs.get(target, 0)
+                inputs[target] = slot + 1
+            found[ends] = slot
         seen.add_edge(source, target, slot, **edge)
 
 

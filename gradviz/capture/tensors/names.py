@@ -17,7 +17,7 @@ from gradviz.capture.tensors.subjects import parts, shortly
 from gradviz.capture.tensors.training_sets import unregistered
 from gradviz.errors import UsageError
 
-__all__ = ["Named", "Names", "locals_of", "module_names"]
+__all__ = ["Named", "Names", "locals_of", "module_names", "with_attributes"]
 
 _ALLOWED = (
     "an nn.Module, a dict of name -> tensor (or module, or list or dict of tensors), "
@@ -201,9 +201,30 @@ def locals_of(frame: types.FrameType) -> dict[str, object]:
     return local
 
 
+def with_attributes(local: dict[str, object]) -> dict[str, object]:
+    """Local variables, and the attributes of the object whose method is running.
+
+    Args:
+        local: the variables. A module is looked into by itself.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> list(with_attributes({"self": SimpleNamespace(model=1)}))
+        ['self', 'self.model']
+    """
+    owner = local.get("self")
+    if owner is None or _is_a(owner, torch.nn.Module) or _is_a(owner, torch.Tensor):
+        return local
+    try:
+        attributes = dict(vars(owner))
+    except Exception:  # it has none, or answers for them itself
+        return local
+    return {**local, **{f"self.{name}": value for name, value in attributes.items()}}
+
+
 def _variables(frame: types.FrameType) -> list[_Variable]:
     """The variables that code in the frame can see, local ones first."""
-    local = locals_of(frame)
+    local = with_attributes(locals_of(frame))
     visible = [_Variable(name, value, False) for name, value in local.items()]
     for name, value in list(frame.f_globals.items()):
         if name not in local:

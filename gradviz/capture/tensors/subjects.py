@@ -32,12 +32,13 @@ class Subject:
     path: str = ""
 
 
-def flatten(subjects: tuple[object, ...]) -> list[Subject]:
+def flatten(subjects: tuple[object, ...], caller: str = "draw") -> list[Subject]:
     """Find the tensors in what was passed, in order.
 
     Args:
         subjects: tensors, gradient edges, and tuples, lists, dicts, namedtuples or dataclasses
             of them at any depth. In a container, what is not a tensor is passed over.
+        caller: the function that was called, for messages.
 
     Returns:
         One `Subject` per tensor.
@@ -51,13 +52,13 @@ def flatten(subjects: tuple[object, ...]) -> list[Subject]:
         ['', "['loss']", "['parts'][0]"]
     """
     if not subjects:
-        raise SubjectError(f"nothing to draw: pass {_ALLOWED}")
+        raise SubjectError(f"nothing to {caller}: pass {_ALLOWED}")
     found: list[Subject] = []
     for subject in subjects:
         before = len(found)
-        found.extend(_tensors(subject))
+        found.extend(_tensors(subject, caller))
         if len(found) == before:
-            raise SubjectError(_complaint(subject))
+            raise SubjectError(_complaint(subject, caller))
     return found
 
 
@@ -114,7 +115,7 @@ def _fields(value: object) -> tuple[str, ...]:
     return ()
 
 
-def _tensors(subject: object) -> Iterator[Subject]:
+def _tensors(subject: object, caller: str) -> Iterator[Subject]:
     """Walk a subject depth first with a stack, each container once (it may hold itself)."""
     seen: set[int] = set()
     stack: list[tuple[object, str]] = [(subject, "")]
@@ -123,7 +124,7 @@ def _tensors(subject: object) -> Iterator[Subject]:
         if isinstance(value, (torch.Tensor, GradientEdge)):
             yield Subject(value, path)
         elif _is_mistake(value):
-            raise SubjectError((f"at {path}: " if path else "") + _complaint(value))
+            raise SubjectError((f"at {path}: " if path else "") + _complaint(value, caller))
         elif id(value) not in seen:
             seen.add(id(value))
             stack.extend((part, path + step) for part, step in reversed(list(parts(value))))
@@ -138,24 +139,25 @@ def _is_tensor_method(value: object) -> bool:
     return callable(value) and isinstance(getattr(value, "__self__", None), torch.Tensor)
 
 
-def _complaint(value: object) -> str:
+def _complaint(value: object, caller: str) -> str:
     """One line: what was passed, why it cannot be drawn, and what to pass instead."""
     if value is None:
         return (
-            "cannot draw None: backward() returns None: "
+            f"cannot {caller} None: backward() returns None: "
             "pass the loss, not the result of loss.backward()"
         )
     if _is_tensor_method(value):
         name = getattr(value, "__name__", "mean")
-        return f"cannot draw .{name}, a method: did you forget the call: loss.{name}()"
+        return f"cannot {caller} .{name}, a method: did you forget the call: loss.{name}()"
     if isinstance(value, (list, tuple, Mapping)) or _fields(value):
         return f"no tensor in {shortly(value)}: pass {_ALLOWED}"
-    return f"cannot draw {shortly(value)} ({type(value).__name__}): {_advice(value)}"
+    return f"cannot {caller} {shortly(value)} ({type(value).__name__}): {_advice(value, caller)}"
 
 
-def _advice(value: object) -> str:
+def _advice(value: object, caller: str) -> str:
     if isinstance(value, torch.nn.Module):
-        return "pass its output: draw(model(x), names=model)"
+        name = "summary" if caller == "sum up" else caller
+        return f"pass its output: {name}(model(x), names=model)"
     if isinstance(value, Node):
         return "pass the tensor it made, or torch.autograd.graph.GradientEdge(node, 0)"
     if isinstance(value, numbers.Number):

@@ -378,11 +378,14 @@ def trace(*subjects: object, names: object = None) -> GradGraph:
         (1.0, 2.0)
     """
     with quietly():
-        return trace_subjects(subjects, Names.of(names, sys._getframe(1)))
+        return trace_subjects(subjects, Names.of(names, sys._getframe(1)), caller="trace")
 
 
 def trace_subjects(
-    subjects: tuple[object, ...], names: Names, look: Callable[[Walk], object] | None = None
+    subjects: tuple[object, ...],
+    names: Names,
+    look: Callable[[Walk], object] | None = None,
+    caller: str = "draw",
 ) -> GradGraph:
     """`trace`, for names that were found already.
 
@@ -390,6 +393,7 @@ def trace_subjects(
         subjects: as for `trace`.
         names: what to call the tensors.
         look: is called with the nodes and leaves of the graph, and must not keep them.
+        caller: the function that was called, for messages.
 
     Returns:
         The graph.
@@ -400,7 +404,7 @@ def trace_subjects(
     with quietly(), collector_paused():
         builder = Builder(names)
         try:
-            builder.add_roots(flatten(subjects))
+            builder.add_roots(flatten(subjects, caller))
             builder.add_nodes()
             builder.add_readings()
             if look is not None:

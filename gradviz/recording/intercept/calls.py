@@ -16,17 +16,16 @@ import torch
 from gradviz.capture.autograd.engine import creation_count
 from gradviz.capture.autograd.nodes import sequence_number
 from gradviz.capture.autograd.operations import type_text
-from gradviz.capture.autograd.tensors import version_of
 from gradviz.capture.tensors.summary import summarize
 from gradviz.facts import Action
 from gradviz.graph import Cause, TensorSummary
 from gradviz.recording.event_log import Entry
 from gradviz.recording.function_names import QUERIES, word_of
 from gradviz.recording.intercept import gradients
-from gradviz.recording.intercept.in_place import after_change, before_change, log_updates
+from gradviz.recording.intercept.in_place import after_change, before_change, lookup
 from gradviz.recording.intercept.user_warnings import call_made_from
 from gradviz.recording.provenance import CutSite, Leaf, UntrackedTensor
-from gradviz.recording.source_lines import called_function
+from gradviz.recording.source_lines import called_function, user_place
 from gradviz.recording.state import Handler, RecordingState, TorchCall, tensors_in
 from gradviz.story import EventKind
 
@@ -58,28 +57,6 @@ def _handler(after: _Look, before: _Look | None = None) -> Handler:
     return handle
 
 
-def _updating(*names: str) -> Handler:
-    """A handler of an operation that may also change some of its inputs in place.
-
-    Args:
-        names: of those inputs, in the order of the arguments; "" for any other.
-    """
-
-    def handle(
-        state: RecordingState, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Any:
-        given = {**dict(zip(names, args, strict=False)), **kwargs}
-        targets = [each for name in names if name and (each := given.get(name)) is not None]
-        versions, before = [version_of(target) for target in targets], creation_count()
-        result = func(*args, **kwargs)
-        state.made(func, (args, kwargs), result, before)
-        state.guard(log_updates, TorchCall(func, args, kwargs, (targets, versions)))
-        return result
-
-    call_made_from(handle.__code__, globals())
-    return handle
-
-
 def _call(state: RecordingState, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     return func(*args, **kwargs)
 
@@ -88,8 +65,12 @@ def _after_cut(cause: Cause) -> _Look:
     """``x.detach()``, ``x.data``: the result is outside the graph."""
 
     def after(state: RecordingState, call: TorchCall) -> None:
-        if isinstance(call.result, torch.Tensor) and not state.is_inside():
-            place, cut, word = state.place(), cause, word_of(call.func)
+        if isinstance(call.result, torch.Tensor) and state.is_inside():
+            state.function_calls.add(call.args[:1], [call.result])
+        elif isinstance(call.result, torch.Tensor):
+            place = user_place(sys._getframe(0), state.verdicts)
+            called = word_of(call.func)
+            cut, word = cause, called
             if place.offset < 0:
                 name = called_function(sys._getframe(1), state.verdicts)
                 cut, word = (Cause.VALUES_COPIED, name) if name in _COPYING else (cut, word)
@@ -97,7 +78,7 @@ def _after_cut(cause: Cause) -> _Look:
             kind = (
                 EventKind.OPERATION if isinstance(data.source, UntrackedTensor) else EventKind.CUT
             )
-            state.add_untracked(word_of(call.func), [data], [call.result], place, kind)
+            state.add_untracked(called, [data], [call.result], place, kind)
 
     return after
 
@@ -274,7 +255,6 @@ def _after_data_set(state: RecordingState, call: TorchCall) -> None:
 call_made_from(_call.__code__, globals())
 change = _handler(after_change, before_change)
 _NAMED: dict[str, Handler] = {
-    **dict.fromkeys(("embedding", "embedding_bag"), _updating("", "weight")),
     "_set_grad_enabled": _handler(_after_mode, _before_mode),
     "backward": _handler(gradients.after_backward_call, gradients.before_backward_call),
     "detach": _handler(_after_cut(Cause.DETACH)),
@@ -302,6 +282,7 @@ _PROPERTIES: dict[tuple[str, str], Handler | None] = {
     **dict.fromkeys((("__get__", word) for word in ["H", "T", "mH", "mT", "real", "imag"]), None),
 }
 _COPIES = (torch.tensor, torch.as_tensor, torch.asarray, torch.scalar_tensor)
+_LOOKUPS = (torch.nn.functional.embedding, torch.nn.functional.embedding_bag)
 _copy = _handler(_after_copy, _before_copy)
 
 
@@ -315,6 +296,8 @@ def _handler_of(func: Any) -> Handler | None:
         return _NAMED[name]
     if any(func is each for each in _COPIES):
         return _copy
+    if func in _LOOKUPS:
+        return lookup
     if word.endswith("_") and not word.endswith("__"):
         return change
     return None

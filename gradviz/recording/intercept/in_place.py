@@ -15,20 +15,20 @@ from gradviz.graph import Cause
 from gradviz.recording.event_log import Entry
 from gradviz.recording.function_names import word_of
 from gradviz.recording.intercept import gradients
+from gradviz.recording.intercept.user_warnings import call_made_from
 from gradviz.recording.provenance import CutSite, Leaf, UntrackedTensor
 from gradviz.recording.source_lines import CodeLocation, called_function
 from gradviz.recording.state import InPlaceChange, RecordingState, TorchCall, tensors_in
 from gradviz.story import EventKind
 
-__all__ = ["after_change", "before_change", "log_updates"]
+__all__ = ["after_change", "before_change", "lookup"]
 
 
 def before_change(state: RecordingState, call: TorchCall) -> None:
     """Before the call: what it is going to change, and the versions that they have."""
+    given = call.args[:1] or (call.kwargs.get("tensor"),)  # torch.nn.init passes it by name
     targets = list(
-        tensors_in(
-            (call.kwargs.get("out"),) if call.kwargs.get("out") is not None else call.args[:1]
-        )
+        tensors_in((call.kwargs["out"],) if call.kwargs.get("out") is not None else given)
     )
     known = [state.provenance.tensors.of(target) for target in targets]
     if not any(isinstance(each, UntrackedTensor) and each.grad_of is not None for each in known):
@@ -73,24 +73,30 @@ def after_change(state: RecordingState, call: TorchCall) -> None:
         entry.details = _versions(state, target, version, word, place)
 
 
-def log_updates(state: RecordingState, call: TorchCall) -> None:
-    """Log inputs that an operation changed in place, such as ``max_norm`` of an embedding."""
-    targets, versions = call.before
-    word, place = word_of(call.func), state.place()
-    for target, version in zip(targets, versions, strict=True):
-        if version_of(target) != version:
-            entry = Entry(EventKind.IN_PLACE, word, place, name=_argument(call, target))
-            if target.is_leaf and target.requires_grad:
-                entry.identities = [state.provenance.leaf(target).identity]
-            else:
-                entry.identities = [*state.provenance.identities(target)][:1]
-            entry.details = _versions(state, target, version, word, place)
-            state.log(entry)
+def lookup(state: RecordingState, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """``embedding``: given ``max_norm``, it renormalises rows of its table in place."""
+    table = args[1] if len(args) > 1 else kwargs.get("weight")
+    version = version_of(table) if isinstance(table, torch.Tensor) else 0
+    before = creation_count()
+    result = func(*args, **kwargs)
+    state.made(func, (args, kwargs), result, before)
+    if isinstance(table, torch.Tensor) and version_of(table) != version:
+        call = TorchCall(func, args, kwargs)
+        call.before = table, version
+        state.guard(_after_lookup, call)
+    return result
 
 
-def _argument(call: TorchCall, target: torch.Tensor) -> str:
-    """The parameter of the function that a tensor was passed as; "" if by position."""
-    return next((name for name, value in call.kwargs.items() if value is target), "")
+call_made_from(lookup.__code__, globals())
+
+
+def _after_lookup(state: RecordingState, call: TorchCall) -> None:
+    table, version = call.before
+    place = state.place()
+    entry = state.log(Entry(EventKind.IN_PLACE, "embedding_renorm_", place))
+    if table.is_leaf:
+        entry.identities = (state.provenance.leaf(table).identity,)
+    entry.details = _versions(state, table, version, "embedding_renorm_", place)
 
 
 _CALLERS = ("load_state_dict", "vector_to_parameters")

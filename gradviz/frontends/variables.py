@@ -1,0 +1,557 @@
+"""Variables of functions: where the source assigns them, and their values while it runs.
+
+Values are looked at when a backward pass has run and when a function returns; no function is
+called for each line.
+"""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import difflib
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import CodeType, FrameType, TracebackType
+from typing import Any
+
+from gradviz.errors import GradvizError, TargetError
+from gradviz.frontends.program import Reached
+
+__all__ = ["Scope", "Search", "Variable", "Variables", "evaluated"]
+
+_BACKWARD = ("backward", "manual_backward")  # the second is Lightning's
+_Function = (ast.FunctionDef, ast.AsyncFunctionDef)
+_DYNAMIC = ("exec", "globals", "vars", "setattr", "eval", "__import__", "import_module")
+
+
+@dataclass
+class Scope:
+    """A function, or the top level of a file.
+
+    Args:
+        path: ``Trainer.step``; "" for the top level.
+        first: its first line, decorators included.
+        last: its last line.
+        names: where each of its variables is first assigned.
+        backward: variables that it calls ``backward`` of.
+        has_backward: whether it calls ``backward`` of anything.
+    """
+
+    path: str
+    first: int
+    last: int
+    names: dict[str, int] = field(default_factory=dict)
+    backward: set[str] = field(default_factory=set)
+    has_backward: bool = False
+
+
+@dataclass(frozen=True)
+class Variable:
+    """What was asked for.
+
+    Args:
+        asked: as the user wrote it.
+        expression: to be evaluated in the scope: ``out['logits']``.
+        scope: None for the top level.
+    """
+
+    asked: str
+    expression: str
+    scope: Scope | None = None
+
+
+class Variables:
+    r"""The variables of a file, by the functions that assign them.
+
+    Args:
+        source: the text of the file.
+        place: what messages call it.
+
+    Example:
+        >>> source = "def main():\n    loss = 1\n    loss.backward()\nmain()"
+        >>> Variables(source, "train.py").find("loss").scope.path
+        'main'
+        >>> Variables(source, "train.py").find("los")
+        Traceback (most recent call last):
+        gradviz.errors.TargetError: train.py has no variable los; did you mean loss?
+    """
+
+    def __init__(self, source: str | bytes, place: str) -> None:
+        self._place = place
+        tree = ast.parse(source)
+        self._tree = tree
+        self.scopes = list(_scopes(tree))
+        self.top = self.scopes[0]
+        self._is_dynamic = any(map(_may_assign_anything, ast.walk(tree)))
+        self._mentioned = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+
+    def find(self, asked: str, typed: Callable[[str], str] = str) -> Variable:
+        """Where a variable is assigned.
+
+        Args:
+            asked: ``loss``, ``main.loss``, ``Trainer.step.out['logits']`` or ``44``, a line.
+            typed: what the user types to have a name, for messages.
+
+        Raises:
+            TargetError: if the source shows that there is no such variable, or if several
+                functions have one.
+        """
+        if asked.isdecimal():
+            return self._at_line(int(asked), typed)
+        for scope in sorted(self.scopes[1:], key=lambda each: -len(each.path)):
+            if asked == scope.path and scope.path not in self._values():
+                raise TargetError(self._is_function(scope, typed))
+            if asked.startswith(f"{scope.path}."):
+                return self._inside(scope, asked, asked[len(scope.path) + 1 :])
+        root = _root(asked)
+        if root in self.top.names or root.startswith("__"):
+            return Variable(asked, asked)
+        return self._inside_some(asked, root, typed)
+
+    def _values(self) -> set[str]:
+        """Names at top level that may be more than functions: they are assigned, too."""
+        assigned = {
+            node.id
+            for statement in self._tree.body
+            for node in ast.walk(statement)
+            if isinstance(statement, (ast.Assign, ast.AnnAssign)) and isinstance(node, ast.Name)
+        }
+        return assigned & set(self.top.names)
+
+    def _inside(self, scope: Scope, asked: str, rest: str) -> Variable:
+        root = _root(rest)
+        if root not in scope.names and not self._is_dynamic:
+            near = _near(root, scope.names)
+            raise TargetError(f"{scope.path} in {self._place} has no variable {root}{near}")
+        return Variable(asked, rest, scope)
+
+    def _inside_some(self, asked: str, root: str, typed: Callable[[str], str]) -> Variable:
+        found = [scope for scope in self.scopes[1:] if root in scope.names]
+        for chosen in (
+            [scope for scope in found if root in scope.backward],
+            [scope for scope in found if scope.has_backward],
+        ):
+            if len(found) > 1 and len(chosen) == 1:
+                found = chosen
+        if len(found) > 1:
+            listed = ", ".join(
+                f"{scope.path}.{root} ({self._place}:{scope.names[root]})" for scope in found
+            )
+            raise TargetError(
+                f"{self._place} has several variables {root}: {listed}; choose one: "
+                f"{typed(f'{found[0].path}.{asked}')}"
+            )
+        if found:
+            return Variable(asked, asked, found[0])
+        if not self._is_dynamic and not hasattr(builtins, root):
+            every = {name for scope in self.scopes for name in scope.names}
+            near = _near(root, every) or self._some()
+            raise TargetError(f"{self._place} has no variable {root}{near}")
+        return Variable(asked, asked)
+
+    def _some(self) -> str:
+        """The variables that one may mean when none is close: those that run backward."""
+        words = [
+            f"{scope.path}.{name}" if scope.path else name
+            for scope in self.scopes
+            for name in sorted(scope.backward)
+        ]
+        if words:
+            return f"; backward is called on {', '.join(words[:5])}"
+        names = [name for name in self.top.names if not self._is_imported(name)]
+        return f"; its variables are {', '.join(names[-5:])}" if names else ""
+
+    def _is_imported(self, name: str) -> bool:
+        imports = (
+            each for each in self._tree.body if isinstance(each, (ast.Import, ast.ImportFrom))
+        )
+        aliases = (alias for each in imports for alias in each.names)
+        return any(name == (alias.asname or _root(alias.name)) for alias in aliases)
+
+    def _is_function(self, scope: Scope, typed: Callable[[str], str]) -> str:
+        names = list(scope.names)
+        first = next(iter(sorted(scope.backward)), names[-1] if names else "")
+        more = f"; its variables are {', '.join(names[:12])}: {typed(f'{scope.path}.{first}')}"
+        where = f"{self._place}:{scope.first}"
+        return f"{scope.path} is a function ({where}){more if names else ' without variables'}"
+
+    def _at_line(self, line: int, typed: Callable[[str], str]) -> Variable:
+        for scope in reversed(self.scopes):  # inner ones come after those around them
+            if not scope.first <= line <= scope.last:
+                continue
+            for node in ast.walk(self._tree):
+                if not isinstance(node, ast.stmt) or hasattr(node, "body"):
+                    continue
+                if node.lineno <= line <= (node.end_lineno or 0) and (
+                    name := _name_in(node, scope)
+                ):
+                    return Variable(str(line), name, scope if scope.path else None)
+        names = {each: at for scope in self.scopes for each, at in scope.names.items()}
+        near = sorted(names, key=lambda name: abs(names[name] - line))[:3]
+        listed = ", ".join(f"{name} ({names[name]})" for name in near)
+        more = f"; the nearest are {listed}" if listed else ""
+        raise TargetError(f"line {line} of {self._place} assigns no variable{more}")
+
+
+def _root(expression: str) -> str:
+    return expression.replace("[", ".").split(".")[0].strip()
+
+
+def _near(name: str, others: Mapping[str, int] | set[str]) -> str:
+    near = difflib.get_close_matches(name, list(others), n=3, cutoff=0.6)
+    return f"; did you mean {' or '.join(near)}?" if near else ""
+
+
+def _name_in(statement: ast.stmt, scope: Scope) -> str:
+    """The variable that a statement assigns, or else the first that it uses."""
+    names = [node for node in ast.walk(statement) if isinstance(node, ast.Name)]
+    names.sort(key=lambda node: (node.lineno, node.col_offset))
+    stored = [node.id for node in names if isinstance(node.ctx, ast.Store)]
+    used = [node.id for node in names if node.id in scope.names]
+    return next(iter([*stored, *used]), "")
+
+
+def _may_assign_anything(node: ast.AST) -> bool:
+    if isinstance(node, ast.ImportFrom):
+        return any(alias.name == "*" for alias in node.names)
+    if isinstance(node, ast.Name):
+        return node.id in _DYNAMIC
+    return isinstance(node, ast.Attribute) and node.attr in ("__dict__", *_DYNAMIC)
+
+
+def _scopes(tree: ast.Module) -> Iterator[Scope]:
+    """The top level and every function, those around others first."""
+    top = Scope("", 1, sys.maxsize)
+    found = [top]
+    _read(tree, top, "", top, found)
+    yield from found
+
+
+def _read(node: ast.AST, scope: Scope, prefix: str, top: Scope, found: list[Scope]) -> None:
+    """Note what the statements below a node assign, and go into the functions among them."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, _Function):
+            scope.names.setdefault(child.name, child.lineno)
+            path = f"{prefix}{child.name}"
+            first = min([child.lineno, *(each.lineno for each in child.decorator_list)])
+            inner = Scope(path, first, child.end_lineno or child.lineno)
+            arguments = child.args
+            for each in (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs):
+                inner.names.setdefault(each.arg, each.lineno)
+            found.append(inner)
+            _read(child, inner, f"{path}.", top, found)
+        elif isinstance(child, ast.ClassDef):
+            scope.names.setdefault(child.name, child.lineno)
+            ignored = Scope("", child.lineno, child.end_lineno or child.lineno)
+            _read(child, ignored, f"{prefix}{child.name}.", top, found)
+        elif not isinstance(child, ast.Lambda):
+            _note(child, scope, top)
+            _read(child, scope, prefix, top, found)
+
+
+def _note(node: ast.AST, scope: Scope, top: Scope) -> None:
+    if isinstance(node, ast.Global):
+        for name in node.names:
+            top.names.setdefault(name, node.lineno)
+    elif isinstance(node, (ast.Import, ast.ImportFrom)):
+        for alias in node.names:
+            scope.names.setdefault(alias.asname or alias.name.split(".")[0], node.lineno)
+    elif isinstance(node, (ast.ExceptHandler, ast.MatchAs, ast.MatchStar)) and node.name:
+        scope.names.setdefault(node.name, node.lineno)
+    elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+        if node.id not in top.names or scope is top or node.id not in _globals_of(scope, top):
+            scope.names.setdefault(node.id, node.lineno)
+    elif isinstance(node, ast.Call) and getattr(node.func, "attr", "") in _BACKWARD:
+        assert isinstance(node.func, ast.Attribute)
+        scope.has_backward = True
+        starts = [node.func.value, *node.args]
+        scope.backward.update(each.id for each in starts if isinstance(each, ast.Name))
+
+
+def _globals_of(scope: Scope, top: Scope) -> set[str]:
+    """Variables that a function declares global: their line at top level lies within it."""
+    return {name for name, line in top.names.items() if scope.first < line <= scope.last}
+
+
+def evaluated(expression: str, variables: Mapping[str, object]) -> Any:
+    """The value of an expression of names, attributes and constant indices.
+
+    Raises:
+        Exception: whatever reading it raises; KeyError if the variable is not there.
+
+    Example:
+        >>> evaluated("out['a'].real", {"out": {"a": 3}})
+        3
+    """
+    return _value(ast.parse(expression, mode="eval").body, variables)
+
+
+def _value(node: ast.expr, variables: Mapping[str, object]) -> Any:
+    if isinstance(node, ast.Name):
+        return variables[node.id]
+    if isinstance(node, ast.Attribute):
+        return getattr(_value(node.value, variables), node.attr)
+    assert isinstance(node, ast.Subscript)
+    return _value(node.value, variables)[ast.literal_eval(node.slice)]
+
+
+@dataclass(frozen=True, eq=False)
+class Finding:
+    """What was found.
+
+    Args:
+        values: one for each variable; or what the pass started from, if none was asked for.
+        variables: every variable that the program had there, by name.
+        story: what autograd had recorded for the values then, or None.
+        where: ``"backward 1 (train.py:13)"``.
+    """
+
+    values: tuple[Any, ...]
+    variables: dict[str, object]
+    story: Any
+    where: str
+
+
+class Search:
+    """Looks for variables while a program runs, and ends it once they are found.
+
+    They are taken right after a backward pass: the first, or that of a given number. The program
+    ends when its first step is over: after the optimizer's step, or before the same line runs
+    backward again; where no optimizer is in sight, right after the pass.
+
+    Args:
+        wanted: the variables; none for what the pass starts from.
+        trace: makes a story of values and the variables around them; None makes none.
+        step: the number of the pass, from 1; None for the first step.
+        full: let the program run on to its end.
+        ready: end the program at once when the variables have values.
+    """
+
+    def __init__(
+        self,
+        wanted: Sequence[Variable],
+        trace: Callable[[tuple[Any, ...], dict[str, object]], Any] | None,
+        step: int | None = None,
+        full: bool = False,
+        ready: bool = False,
+    ) -> None:
+        self.found: Finding | None = None
+        self.passes = 0
+        self.stopped = False
+        self.wanted, self._trace, self.step, self._full = wanted, trace, step, full
+        self._ready = ready
+        self._over = False
+        self._lines: set[tuple[CodeType, int]] = set()
+        self._returned: dict[str, tuple[Any, dict[str, object]]] = {}
+        self._file = ""
+        self._top: dict[str, Any] = {}
+        self._passes: Any = None
+        self._returns: _Returns | None = None
+
+    @property
+    def is_bound(self) -> bool:
+        """Whether what was found holds: the program ended there, or was asked to reach a pass."""
+        return self.stopped or self.step is not None or not self.wanted
+
+    def begin(self, code: CodeType, top: dict[str, Any]) -> Search:
+        """Tell it the program: the code of its file, and its variables at top level."""
+        self._file, self._top = code.co_filename, top
+        scopes = [each.scope for each in self.wanted if each.scope]
+        if scopes and (self._ready or not all(scope.has_backward for scope in scopes)):
+            self._returns = _Returns(_codes(code, scopes), self._at_return)
+        return self
+
+    def __enter__(self) -> Search:
+        from gradviz.recording.passes import Passes  # only now: it needs torch
+
+        self._passes = Passes(self._before, self._after, self._stepped).__enter__()
+        if self._returns:
+            self._returns.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._end()
+        if self.found is None and self._returned:
+            self._take({}, ())
+
+    def _end(self) -> None:
+        self._over = True
+        self._passes.end()
+        if self._returns:
+            self._returns.stop()
+
+    def _before(self, frame: FrameType) -> None:
+        if self.step is None and (frame.f_code, frame.f_lineno) in self._lines:
+            self._stop_if_found()
+
+    def _after(self, roots: tuple[Any, ...], frame: FrameType) -> None:
+        if self._over:
+            return
+        self.passes += 1
+        self._lines.add((frame.f_code, frame.f_lineno))
+        if self.step is not None and self.passes < self.step:
+            return
+        from gradviz.recording.passes import variables_around
+
+        self._look(frame)
+        around = variables_around(frame, _program_file())
+        self._take(around, roots, frame)
+        if self.step is not None or self._ready or not _has_step_ahead(frame, around):
+            self._stop_if_found()
+
+    def _stepped(self) -> None:
+        if self.step is None and not self._over:
+            self._stop_if_found()
+
+    def _stop_if_found(self) -> None:
+        if self.found is None or self._over:
+            return
+        if self._full:
+            self._end()
+            return
+        self.stopped = True
+        self._end()
+        raise Reached
+
+    def _look(self, frame: FrameType | None) -> None:
+        """Take the variables of functions that are running."""
+        while frame is not None:
+            if frame.f_code.co_filename == self._file:
+                self._note(frame)
+            frame = frame.f_back
+
+    def _note(self, frame: FrameType) -> None:
+        from gradviz.recording.passes import variables_around
+
+        for each in self.wanted:
+            scope = each.scope
+            if scope and scope.first <= frame.f_code.co_firstlineno <= scope.last:
+                if frame.f_code.co_name != scope.path.rpartition(".")[2]:
+                    continue
+                around = variables_around(frame, _program_file())
+                try:
+                    self._returned[each.asked] = evaluated(each.expression, around), around
+                except Exception:  # not assigned yet, or a property that raises
+                    continue
+
+    def _at_return(self, frame: FrameType) -> None:
+        if self._over:
+            return
+        self._note(frame)
+        if self._ready and len(self._returned) == len(self.wanted):
+            self._take({}, ())
+            self._stop_if_found()
+
+    def _take(
+        self, around: dict[str, object], roots: tuple[Any, ...], frame: FrameType | None = None
+    ) -> None:
+        """Take the values, if each is there and was computed by autograd."""
+        values: list[Any] = []
+        for each in self.wanted:
+            try:
+                if each.scope:
+                    value, seen = self._returned[each.asked]
+                    around = {**around, **seen}
+                else:
+                    value = evaluated(each.expression, self._top)
+            except Exception:
+                return
+            values.append(value)
+        if self.wanted and frame is not None and not all(map(_is_computed, values)):
+            return
+        taken = tuple(values) or roots
+        try:
+            story = self._trace(taken, around) if self._trace else None
+        except GradvizError:  # at the end of the program it is looked at again
+            return
+        where = "the end of its function"
+        if frame is not None:
+            name = frame.f_code.co_filename.replace("\\", "/").rpartition("/")[2]
+            where = f"backward {self.passes} ({name}:{frame.f_lineno})"
+        self.found = Finding(taken, around, story, where)
+
+
+def _program_file() -> str:
+    return sys.modules["gradviz.frontends.program"].__file__ or ""
+
+
+def _has_step_ahead(frame: FrameType | None, around: Mapping[str, object]) -> bool:
+    """Whether an optimizer will make its step once backward has run."""
+    while frame is not None:
+        if frame.f_globals.get("__name__", "").startswith("torch.optim"):
+            return False  # it is in the middle of its step, as LBFGS is
+        frame = frame.f_back
+    values = list(around.values())
+    for value in around.values():
+        if isinstance(value, (list, tuple)):
+            values += value[:100]
+    return any(hasattr(type(each), "zero_grad") and hasattr(type(each), "step") for each in values)
+
+
+def _is_computed(value: object) -> bool:
+    """Whether autograd made it, or it may hold such tensors; a recording ends by itself."""
+    if hasattr(type(value), "story"):
+        return False
+    return getattr(value, "grad_fn", value) is not None
+
+
+def _codes(code: CodeType, scopes: Sequence[Scope]) -> set[CodeType]:
+    """The code objects of functions."""
+    wanted = {(scope.path.rpartition(".")[2], scope.first) for scope in scopes}
+    found, stack = set(), [code]
+    while stack:
+        each = stack.pop()
+        if (each.co_name, each.co_firstlineno) in wanted:
+            found.add(each)
+        stack += [inner for inner in each.co_consts if isinstance(inner, CodeType)]
+    return found
+
+
+class _Returns:
+    """Calls back when one of some functions returns.
+
+    Args:
+        codes: of the functions.
+        call: called with the frame that returns.
+    """
+
+    def __init__(self, codes: set[CodeType], call: Callable[[FrameType], None]) -> None:
+        self._codes, self._call = codes, call
+        self._old: Any = None
+        self._tool = -1
+
+    def start(self) -> None:
+        """Begin to watch; ``sys.monitoring`` costs other code nothing."""
+        monitoring: Any = getattr(sys, "monitoring", None)
+        if monitoring is None:
+            self._old = sys.getprofile()
+            sys.setprofile(self._profile)
+            return
+        self._tool = next(tool for tool in (4, 3, 5) if monitoring.get_tool(tool) is None)
+        monitoring.use_tool_id(self._tool, "gradviz")
+        event = monitoring.events.PY_RETURN
+        monitoring.register_callback(self._tool, event, lambda *_: self._call(sys._getframe(1)))
+        for code in self._codes:
+            monitoring.set_local_events(self._tool, code, event)
+
+    def stop(self) -> None:
+        """Watch no more."""
+        monitoring: Any = getattr(sys, "monitoring", None)
+        if monitoring is None:
+            if sys.getprofile() == self._profile:
+                sys.setprofile(self._old)
+        elif self._tool >= 0:
+            for code in self._codes:
+                monitoring.set_local_events(self._tool, code, 0)
+            monitoring.free_tool_id(self._tool)
+            self._tool = -1
+
+    def _profile(self, frame: FrameType, event: str, _: object) -> None:
+        if event == "return" and frame.f_code in self._codes:
+            self._call(frame)

@@ -1,0 +1,149 @@
+"""What runs inside the ``forward`` of a ``torch.autograd.Function``, where torch records nothing.
+
+Gradients flow to the inputs of the Function only. When one of them requires grad, the Function is
+one node of the graph, and the leaves that its ``forward`` reads besides are kept here. When none
+does, there is no node: what ``forward`` computes is made of untracked tensors.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from types import FrameType
+from typing import Any
+
+import torch
+
+from gradviz.capture.autograd.engine import creation_count
+from gradviz.capture.autograd.operations import custom_word
+from gradviz.capture.autograd.tensors import is_unsure
+from gradviz.facts import EventKind
+from gradviz.graph import Cause
+from gradviz.recording.event_log import Entry, EventLog
+from gradviz.recording.provenance import Input, Leaf, Provenance, UntrackedTensor, cause_of
+from gradviz.recording.reachability import Reachability
+from gradviz.recording.source_lines import CodeLocation, UserFiles, user_place
+
+__all__ = ["FunctionCalls"]
+
+_APPLY: Any = torch.autograd.Function.apply
+_INPUTS = 16
+
+
+class FunctionCalls:
+    """The calls of Functions in one recording.
+
+    Args:
+        provenance: has the records of tensors.
+        reachability: finds the leaves before a node.
+        event_log: takes the event of each call.
+        verdicts: which code is the user's.
+        input_from: makes an `Input` of a tensor, as `RecordingState.input_from`.
+
+    Attributes:
+        reads: the leaves that ``forward`` has read and that are no inputs, as a set of bits, by
+            the end of the creation numbers of the node.
+    """
+
+    def __init__(
+        self,
+        provenance: Provenance,
+        reachability: Reachability,
+        event_log: EventLog,
+        verdicts: UserFiles,
+        input_from: Callable[..., Input],
+    ) -> None:
+        self.reads: dict[int, int] = {}
+        self._provenance = provenance
+        self._reachability = reachability
+        self._event_log = event_log
+        self._verdicts = verdicts
+        self._input_from = input_from
+
+    def add(self, given: Sequence[torch.Tensor], new: Sequence[torch.Tensor]) -> None:
+        """An operation ran inside a ``forward``.
+
+        Args:
+            given: its inputs.
+            new: what it made.
+        """
+        frame = _apply_frame()
+        if frame is None:
+            return
+        place = user_place(frame.f_back, self._verdicts)
+        inputs = [each for each in frame.f_locals.get("args", ()) if isinstance(each, torch.Tensor)]
+        if any(each.requires_grad for each in inputs):
+            self._add_reads(given, inputs, place)
+        else:
+            function: Any = frame.f_locals.get("cls")
+            word, _ = custom_word(function.__module__, function.__name__)
+            self._add_untracked(word, given, new, place)
+
+    def _add_reads(
+        self, given: Sequence[torch.Tensor], inputs: Sequence[torch.Tensor], place: CodeLocation
+    ) -> None:
+        """The Function is a node, the last one that was created."""
+        end = creation_count()
+        entries = self._event_log.entries
+        last = entries[-1] if entries else None
+        known = last[1] if isinstance(last, tuple) else self._event_log.last_end
+        if known < end:
+            entries.append((end - 1, end, _APPLY, place.code, place.offset, ()))
+        for tensor in given:
+            if tensor.requires_grad and not any(tensor is each for each in inputs):
+                self.reads[end] = self.reads.get(end, 0) | self._leaves(tensor)
+
+    def _leaves(self, tensor: torch.Tensor) -> int:
+        if is_unsure(tensor):
+            return 0
+        node = tensor.grad_fn
+        if node is None:
+            return self._provenance.ancestors(tensor).leaves
+        return self._reachability.ancestors(node).leaves
+
+    def _add_untracked(
+        self,
+        word: str,
+        given: Sequence[torch.Tensor],
+        new: Sequence[torch.Tensor],
+        place: CodeLocation,
+    ) -> None:
+        """The Function is no node: each result is made from the inputs of the whole call."""
+        inputs: dict[int, Input] = {}
+        for tensor in given:
+            data = self._input_from(tensor, Cause.CUSTOM_FUNCTION, place, word)
+            source = data.source
+            is_own = isinstance(source, UntrackedTensor) and (source.word, source.place) == (
+                word,
+                place,
+            )
+            for each in source.inputs if is_own else (data,):  # type: ignore[union-attr]
+                inputs.setdefault(id(each.source), each)
+        found = list(inputs.values())[:_INPUTS]
+        matters = any(each.matters for each in found)
+        for tensor in new:
+            if isinstance(self._provenance.tensors.of(tensor), Leaf):
+                continue
+            cause = cause_of(found)
+            untracked = self._provenance.add(tensor, word, cause, place, found, matters)
+            self._log(place, untracked)
+
+    def _log(self, place: CodeLocation, untracked: UntrackedTensor) -> None:
+        """One event for each call; it belongs to the latest result, which is what it returns."""
+        entries = self._event_log.entries
+        last = entries[-1] if entries else None
+        if not isinstance(last, Entry) or last.word != "apply" or last.place != place:
+            last = Entry(EventKind.OPERATION, "apply", place)
+            entries.append(last)
+        last.identities = (untracked.identity,)
+
+
+def _apply_frame() -> FrameType | None:
+    """The frame of the outermost ``Function.apply`` that runs."""
+    found, frame = None, sys._getframe(2)
+    code = _APPLY.__func__.__code__
+    while frame is not None:
+        if frame.f_code is code:
+            found = frame
+        frame = frame.f_back  # type: ignore[assignment]
+    return found
