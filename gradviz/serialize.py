@@ -435,6 +435,7 @@ _EDGE: dict[str, Callable[[Any], Any]] = {
     _LINE: _text,
     "word": _text,
     "grad": _summary,
+    "times": int,
     "norm": float,
     "level": float,
     "mark": Mark,

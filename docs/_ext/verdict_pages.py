@@ -1,4 +1,6 @@
-"""The page of verdicts: a section for each, from the enum and the programs in docs/verdicts/.
+"""The page of verdicts: a section for each, from the registry of rules and docs/verdicts/.
+
+The sections stand in the order in which the rules are tried, and list the rules of each verdict.
 
 A program's docstring is the question that people ask. Its code is shown and drawn by gradviz'
 directive, and what ``explain`` answers stands under it: ``why`` is its variable for that.
@@ -17,19 +19,16 @@ from typing import Any
 from sphinx.pycode import ModuleAnalyzer
 
 from gradviz import Verdict
+from gradviz.diagnosis.registry import RULES
+from gradviz.diagnosis.verdict import Group
 
 PAGE, MARK = "reference/verdicts", "<!-- the verdicts -->"
 PROGRAMS = Path(__file__).parent.parent / "verdicts"
 
 
-def slug(verdict: Verdict) -> str:
-    """The last part of a section's address: ``not-a-leaf``."""
-    return verdict.value.lower().replace(" ", "-")
-
-
 def program_of(verdict: Verdict) -> Path:
     """The file that shows a verdict."""
-    return PROGRAMS / f"{slug(verdict)}.py"
+    return PROGRAMS / f"{verdict.anchor}.py"
 
 
 def question_and_code(path: Path) -> tuple[str, str]:
@@ -55,7 +54,7 @@ def answer(code: str) -> str:
 
 def section(verdict: Verdict, meaning: str) -> str:
     """A section in Markdown."""
-    said = [f"(verdict-{slug(verdict)})=", f"### {verdict.value}", meaning]
+    said = [f"(verdict-{verdict.anchor})=", f"### {verdict.value}", meaning, rules_of(verdict)]
     path = program_of(verdict)
     if path.is_file():
         question, code = question_and_code(path)
@@ -65,6 +64,20 @@ def section(verdict: Verdict, meaning: str) -> str:
             f"`print(why)` says:\n\n```text\n{answer(code)}\n```",
         ]
     return "\n\n".join(said)
+
+
+def rules_of(verdict: Verdict) -> str:
+    """The rules that give a verdict: what holds, what each needs, and what it looks at."""
+    return "\n".join(
+        f"- {rule.name} (needs {rule.needs.value}){f': {rule.docs}' if rule.docs else ''}"
+        for rule in RULES
+        if rule.verdict is verdict
+    )
+
+
+def in_order() -> list[Verdict]:
+    """The verdicts as the rules give them, and then those that no rule of the registry gives."""
+    return list(dict.fromkeys([*(rule.verdict for rule in RULES), *Verdict]))
 
 
 def meanings() -> dict[str, str]:
@@ -77,20 +90,21 @@ def meanings() -> dict[str, str]:
     }
 
 
+TITLES = {
+    Group.NO_GRADIENT: "## No gradient",
+    Group.GRADIENT: "## A gradient",
+    Group.TRAINING: "## How a tensor is trained",
+    Group.ERROR: "## Errors",
+}
+
+
 def page() -> str:
-    """The sections, in the order of the enum."""
+    """The sections, by group, in the order of the rules."""
     told = meanings()
-    missing = "## No gradient, or not the one you expected"
-    failing = "## Errors"
-    groups = (missing, [v for v in Verdict if not v.is_error]), (failing, [*Verdict])
     parts = []
-    for title, verdicts in groups:
+    for group, title in TITLES.items():
         parts.append(title)
-        parts += [
-            section(verdict, told[verdict.name])
-            for verdict in verdicts
-            if verdict.is_error == (title == failing)
-        ]
+        parts += [section(each, told[each.name]) for each in in_order() if each.group is group]
     return "\n\n".join(parts)
 
 

@@ -251,7 +251,14 @@ class Context:
         is_latest = bool(passes and added) and added[-1].number > passes[-1].number
         # A loop has added to it many times; what counts is since it was cleared.
         is_all = len(added) == 1 or question.data.get("accumulations") == 1
-        return self.values if is_latest and (is_all or is_zero) else None
+        if not is_latest or not (is_all or is_zero) or self.before is None:
+            return None
+        return self.values if self.values is not None else self._values_before
+
+    @cached_property
+    def _values_before(self) -> Values:
+        assert self.before is not None
+        return Values(self.before)
 
     def with_unreachable(self, questions: Sequence[Question]) -> tuple[Context, list[Question]]:
         """The same, with a node for each tensor asked about that the graph does not have."""
@@ -271,6 +278,11 @@ class Context:
     def happened(self, kind: EventKind) -> Sequence[Event]:
         """The events of a kind, in order."""
         return self._by_kind.get(kind, ())
+
+    @cached_property
+    def kinds(self) -> frozenset[EventKind]:
+        """The kinds of the events."""
+        return frozenset(self._by_kind)
 
     def happened_to(self, key: str, kind: EventKind) -> Sequence[Event]:
         """Those about a node; none without a key."""

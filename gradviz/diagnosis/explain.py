@@ -13,6 +13,7 @@ from gradviz.diagnosis.error_rules import explain_error
 from gradviz.diagnosis.registry import rules
 from gradviz.diagnosis.rule import first_answer
 from gradviz.diagnosis.subjects import Asked
+from gradviz.diagnosis.training import unused_by_steps
 from gradviz.diagnosis.values import is_wrong
 from gradviz.diagnosis.verdict import Verdict
 from gradviz.graph import NodeKind
@@ -144,6 +145,8 @@ def _of_recording(asked: Asked, found: Names) -> Explanation | Explanations:
         return _answers(questions, context, False)
     explanations = _answers(questions, context, True)
     assert isinstance(explanations, Explanations)
+    if not asked.tensors:
+        explanations = Explanations((*explanations, *unused_by_steps(context)))
     error = _of_error(asked, found) if asked.has_failed else None
     return Explanations((error, *explanations)) if error is not None else explanations
 

@@ -15,7 +15,14 @@ from gradviz.diagnosis.training import scale_of
 from gradviz.diagnosis.values import is_all_zero
 from gradviz.diagnosis.verdict import Verdict
 from gradviz.diagnosis.ways import word_of
-from gradviz.facts import BackwardDetails, EventKind, HookDetails, SourceLocation, StepDetails
+from gradviz.facts import (
+    Action,
+    BackwardDetails,
+    EventKind,
+    HookDetails,
+    SourceLocation,
+    StepDetails,
+)
 from gradviz.graph import GradGraph, NodeData, NodeKind, TensorSummary
 from gradviz.story import Event
 from gradviz.wording import gradient_change_text
@@ -197,6 +204,7 @@ def _later_pass_without_it(context: Context, question: Question) -> Evidence | N
         for event in context.passes
         if event.number > added.number
         and not (isinstance(event.details, BackwardDetails) and event.details.has_failed)
+        and not _was_frozen(context, question.key, event.number)
     ]
     if not passes:
         return None
@@ -207,6 +215,12 @@ def _later_pass_without_it(context: Context, question: Question) -> Evidence | N
         "later": f"backward at {mention(last.location)}" if last.location else "a later backward",
     }
     return Evidence(words, locations=_locations(added, changes[-1], last))
+
+
+def _was_frozen(context: Context, key: str, number: int) -> bool:
+    """Whether requires_grad of a leaf was switched off when an event happened."""
+    before = [e for e in context.happened_to(key, EventKind.REQUIRES_GRAD) if e.number < number]
+    return bool(before) and before[-1].action is Action.REQUIRES_GRAD_OFF
 
 
 def _used_again(context: Context, question: Question) -> Evidence | None:

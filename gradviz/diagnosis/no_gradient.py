@@ -17,7 +17,7 @@ from gradviz.diagnosis.cuts import (
 from gradviz.diagnosis.lines import locations_of, mention
 from gradviz.diagnosis.rule import Evidence, Needs, Rule
 from gradviz.diagnosis.verdict import Verdict
-from gradviz.facts import Action, BackwardDetails, EventKind, StepDetails
+from gradviz.facts import Action, BackwardDetails, EventKind
 from gradviz.graph import GradGraph, NodeData, NodeKind
 from gradviz.graph.algorithms import ancestors
 from gradviz.story import Event
@@ -62,18 +62,6 @@ def _cleared(context: Context, question: Question) -> Evidence | None:
         "where": where,
         "fix": f"read {question.name}.grad before that, or clear it at the start of the next step",
     }
-    idle = [
-        event
-        for event in context.happened(EventKind.STEP)
-        if by is not None
-        and event.number > by.number
-        and isinstance(event.details, StepDetails)
-        and question.key in event.details.held
-        and question.key not in event.details.changed
-    ]
-    if idle:
-        words["where"] += f", so the step at {mention(idle[0].location)} had no gradient to use"
-        words["fix"] = "call zero_grad() before backward() or after step(), not between them"
     locations = (added[-1].location, *((by.location,) if by else ()))
     return Evidence(words, locations=locations)
 

@@ -211,10 +211,12 @@ def _is_known_whole(context: Context, key: str) -> bool:
 
 
 def _misses_no_input(graph: GradGraph, key: str) -> bool:
+    """Whether the graph shows each input of an operation; a product has two."""
     data: NodeData = graph.nodes[key]
+    row, options = operation(data.get("op", "")), data.get("options", {})
     numbers = {edge.get("input", 0) for _, edge in graph.inputs(key)}
-    wanted = len(operation(data.get("op", "")).saves[:2])
-    constants = data.get("untracked_inputs", 0) + ("other" in data.get("options", {}))
+    wanted = 2 if row.factors or row.saves[:2] == ("self", "other") else 0
+    constants = data.get("untracked_inputs", 0) + ("other" in options)
     return len(numbers) + constants >= max(wanted, *(number + 1 for number in numbers), 0)
 
 

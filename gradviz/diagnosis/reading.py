@@ -87,7 +87,10 @@ def look(asked: Asked, names: Names) -> tuple[Context, list[Question]]:
 
 def _sets(asked: Asked, tensor: Any) -> tuple[PlainContainer | None, Flag | None]:
     """Where a model keeps a parameter, and what was set to freeze it."""
-    row, flag = asked.unregistered.get(id(tensor)), asked.flags.get(id(tensor))
+    from gradviz.capture.tensors.training_sets import flag_of_tensor
+
+    row = asked.unregistered.get(id(tensor))
+    flag = asked.flags.get(id(tensor)) or flag_of_tensor(tensor)
     return (
         PlainContainer(row.container, row.kind, row.owner, row.of_modules) if row else None,
         Flag(flag.attribute, flag.owner, flag.parameter) if flag else None,
@@ -170,7 +173,8 @@ def context_of(recording: Recording, roots: Sequence[Any] = ()) -> Context:
         recording: what was recorded.
         roots: what backward starts from; what it did start from when none are given.
     """
-    frames, events = recording.frames, recording.events
+    story = recording.story
+    frames, events = story.frames, story.events
     passes = [event for event in events if event.kind is EventKind.BACKWARD]
     of_pass = [frame for frame in frames if frame.kind in _OF_A_PASS]
     graph = next((f.graph for f in reversed(of_pass if passes and of_pass else frames)), None)

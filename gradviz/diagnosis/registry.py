@@ -11,7 +11,7 @@ from gradviz.diagnosis.no_gradient import connected_rules, event_rules, other_te
 from gradviz.diagnosis.non_finite import non_finite_rules
 from gradviz.diagnosis.not_connected import not_connected_rules
 from gradviz.diagnosis.rule import Rule
-from gradviz.diagnosis.training import first_training_rules, training_rules
+from gradviz.diagnosis.training import first_training_rules, training_rules, unseen
 from gradviz.diagnosis.verdict import Group
 from gradviz.diagnosis.zeros import zero_rules
 
@@ -30,6 +30,7 @@ RULES: tuple[Rule[Any, Any], ...] = (
     *zero_rules,
     *training_rules,
     *last_rules,
+    unseen,
     *ERROR_RULES,
 )
 
@@ -43,7 +44,7 @@ def rules(group: Group) -> tuple[Rule[Any, Any], ...]:
             training belong to the first two.
     """
     groups = (group,) if group is Group.ERROR else (group, Group.TRAINING)
-    return tuple(rule for rule in RULES if rule.verdict.group in groups)
+    return tuple(rule for rule in RULES if rule.verdict.group in groups and rule is not unseen)
 
 
 def describe() -> str:

@@ -94,9 +94,9 @@ class Rule(Generic[S, E]):
 
     def is_applicable(self, context: Context, subject: RuleSubject) -> bool:
         """Whether the rule is to be tried: all that it needs is there."""
-        if self.needs is Needs.RECORDING and not context.is_recorded:
+        if self.needs is Needs.RECORDING and context.events is None:
             return False
-        return not self.events or any(context.happened(kind) for kind in self.events)
+        return not self.events or not context.kinds.isdisjoint(self.events)
 
 
 def first_answer(

@@ -5,17 +5,26 @@ The sets: the parameters of the model, those that an optimizer holds, the leaves
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
+from gradviz.diagnosis.answers import Explanation
 from gradviz.diagnosis.context import Context, Question
 from gradviz.diagnosis.lines import mention
-from gradviz.diagnosis.rule import Evidence, Needs, Rule
-from gradviz.diagnosis.verdict import Verdict
+from gradviz.diagnosis.rule import Evidence, Needs, Rule, first_answer
+from gradviz.diagnosis.verdict import Group, Verdict
 from gradviz.facts import Action, EventKind, StepDetails
 from gradviz.graph import GradGraph, NodeKind, TensorSummary
 from gradviz.story import Event
 
-__all__ = ["first_training_rules", "scale_of", "skipped_step", "training_rules"]
+__all__ = [
+    "first_training_rules",
+    "scale_of",
+    "skipped_step",
+    "training_rules",
+    "unseen",
+    "unused_by_steps",
+]
 
 _CLIPS = ("clip_grad_norm_", "clip_grad_value_", "clip_grads_with_norm_")
 _UNSCALES = ("unscale_", "step")
@@ -225,6 +234,59 @@ def skipped_step(context: Context, question: Question) -> str:
     if any(begin < event.number < end for event, _ in _steps(context)):
         return ""
     return "; GradScaler skipped the step"
+
+
+# Parameters that an optimizer holds, and that no frame shows.
+
+
+@dataclass(frozen=True)
+class Held:
+    """An optimizer that stepped: it can hold parameters that no recorded result depends on.
+
+    Args:
+        name: its class: ``"SGD"``.
+        step: its last step.
+    """
+
+    name: str
+    step: Event
+    key: str = ""
+    group: Group = Group.TRAINING
+
+
+def _unseen(context: Context, held: Held) -> Evidence | None:
+    details = held.step.details
+    if not isinstance(details, StepDetails) or details.count <= len(details.held):
+        return None
+    count = details.count - len(details.held)
+    words = {
+        "line": mention(held.step.location),
+        "count": f"{count:,} of the {details.count:,} parameters that it holds",
+        "are": "is" if count == 1 else "are",
+    }
+    return Evidence(words, locations=(held.step.location,))
+
+
+unseen: Rule[Any, Any] = Rule(
+    "an optimizer holds parameters that nothing recorded uses",
+    Verdict.NOT_IN_A_GRAPH,
+    _unseen,
+    "{count} {are} in no graph of the recording: no result that backward started from uses them "
+    "(step at {line})",
+    "look whether it was made for this model: after the layers were replaced, from a copy, or with "
+    "layers that forward does not call",
+    Needs.RECORDING,
+    (EventKind.STEP,),
+)
+
+
+def unused_by_steps(context: Context) -> list[Explanation]:
+    """An explanation of each optimizer that holds parameters which no frame shows."""
+    last: dict[tuple[str, int], Event] = {}
+    for event, details in _steps(context):
+        last[details.optimizer, details.count] = event
+    found = (first_answer([unseen], context, Held(key[0], event)) for key, event in last.items())
+    return [each for each in found if each is not None]
 
 
 def _too_early(verdict: Verdict) -> Rule[Any, Any]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 
 from gradviz.diagnosis.ways import leaf_behind
-from gradviz.graph import GradGraph, NodeData, NodeKind, TensorSummary
+from gradviz.graph import EdgeKind, GradGraph, NodeData, NodeKind, TensorSummary
 from gradviz.graph.operations import operation
 
 __all__ = [
@@ -20,6 +22,7 @@ __all__ = [
 
 Saved = Mapping[str, Mapping[str, TensorSummary]]
 
+_SUMS = ("sum", "mean", "neg", "add", "sub")
 _DEEP = 50  # operations through which zeros are followed
 
 # Operations whose result is all zeros when their first input is.
@@ -54,6 +57,39 @@ class Values:
         self._sources: dict[str, dict[int, str]] = {}
         self._zeros: dict[str, TensorSummary | None] = {}
         self._asking: list[str] = []
+
+    @cached_property
+    def only_summed(self) -> frozenset[str]:
+        """Normalisations and softmaxes whose results go into sums alone, up to a scalar root."""
+        nodes = self.graph.nodes
+        operations = [key for key in self.graph if nodes[key]["kind"] is NodeKind.OPERATION]
+        if not any(self._is_normal(key) for key in operations):
+            return frozenset()
+        operations.sort(key=lambda key: nodes[key].get("sequence_nr", 0), reverse=True)
+        summed: set[str] = set()
+        for key in operations:
+            users = [
+                target
+                for _, target, edge in self.graph.out_edges(key, data=True)
+                if edge["kind"] is EdgeKind.GRADIENT
+            ]
+            if users and all(self._sums(target, summed) for target in users):
+                summed.add(key)
+        return frozenset(key for key in summed if self._is_normal(key))
+
+    def _sums(self, user: str, summed: set[str]) -> bool:
+        """Whether a user of a result weighs all its elements alike."""
+        data: NodeData = self.graph.nodes[user]
+        if data["kind"] is NodeKind.RESULT:
+            return math.prod(data.get("shape", (2,))) == 1
+        op = data.get("op", "")
+        is_sum = op in _SUMS or operation(op).rearranges
+        is_constant = op in ("mul", "div") and "other" in data.get("options", {})
+        return user in summed and (is_sum or is_constant)
+
+    def _is_normal(self, key: str) -> bool:
+        op = self.graph.nodes[key].get("op", "")
+        return op == "softmax" or operation(op).normalizes
 
     def of(self, key: str) -> TensorSummary | None:
         """The value of a tensor, or of the one output of an operation; None when not known."""

@@ -89,6 +89,8 @@ class Verdict(str, Enum):
     """``requires_grad`` is False, and an optimizer still changes it."""
     WITHOUT_EFFECT = "attribute without effect", Group.TRAINING
     """An attribute like ``requires_grad`` was set that nothing reads."""
+    NOT_IN_A_GRAPH = "in no graph", Group.TRAINING
+    """An optimizer holds parameters that no recorded result depends on."""
     CLIPPED_SCALED = "clipped while scaled", Group.TRAINING
     """Its gradient was clipped before ``GradScaler`` unscaled it."""
 

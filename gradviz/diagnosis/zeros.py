@@ -10,7 +10,15 @@ from typing import Any, NamedTuple
 from gradviz.diagnosis.context import Context, Question
 from gradviz.diagnosis.lines import locations_of, mention
 from gradviz.diagnosis.rule import Evidence, Needs, Rule
-from gradviz.diagnosis.values import Values, is_all_zero, is_only, largest, number_of, smallest
+from gradviz.diagnosis.values import (
+    Values,
+    is_all_zero,
+    is_only,
+    is_wrong,
+    largest,
+    number_of,
+    smallest,
+)
 from gradviz.diagnosis.verdict import Verdict
 from gradviz.diagnosis.ways import leaf_behind, word_of
 from gradviz.facts import Action, EventKind
@@ -282,27 +290,29 @@ def _flat_at_zero(step: Step) -> Block | None:
     return Block(step.target, why, _NOT_ZERO, _comes_from_zeros(step))
 
 
-def _mask(step: Step) -> tuple[complex, ...]:
-    """The values of the mask of an operation: its one input of booleans; () if not known."""
-    for source, _ in step.values.graph.inputs(step.target):
-        if step.values.graph.nodes[source].get("dtype") == "bool":
-            mask = step.values.of(source)
-            return (mask.values if mask else None) or ()
-    return ()
-
-
-def _not_chosen(step: Step) -> Block | None:
-    mask, fix = _mask(step), "look at the condition, which chooses the other branch everywhere"
-    if mask and step.number == 0 and not any(mask):
-        return Block(step.target, "its condition is False everywhere", fix)
-    if mask and step.number == 1 and all(mask):
-        return Block(step.target, "its condition is True everywhere", fix)
+def _mask(step: Step) -> bool | None:
+    """What the mask of an operation is everywhere; None when it varies, or is not known."""
+    known = [step.values.saved(step.target, name) for name in ("mask", "condition")]
+    known += [
+        step.values.of(source)
+        for source, _ in step.values.graph.inputs(step.target)
+        if step.values.graph.nodes[source].get("dtype") == "bool"
+    ]
+    for mask in known:
+        if mask is not None and (is_only(mask, (True,)) or is_only(mask, (False,))):
+            return is_only(mask, (True,))
     return None
 
 
+def _not_chosen(step: Step) -> Block | None:
+    fix = "look at the condition, which chooses the other branch everywhere"
+    if _mask(step) is None or _mask(step) is (step.number == 0) or step.number > 1:
+        return None
+    return Block(step.target, f"its condition is {_mask(step)} everywhere", fix)
+
+
 def _covered(step: Step) -> Block | None:
-    mask = _mask(step)
-    if not mask or not all(mask) or step.number != 0:
+    if not _mask(step) or step.number != 0:
         return None
     fix = "look at the mask, which covers everything"
     return Block(step.target, "its mask is True everywhere", fix)
@@ -316,8 +326,19 @@ def _padded(step: Step) -> Block | None:
     return Block(step.target, why, "look at what is looked up: that row is never trained")
 
 
+def _only_summed(step: Step) -> Block | None:
+    """Normalised values that go into nothing but a sum, which is the same for every input."""
+    if step.target not in step.values.only_summed:
+        return None
+    why = "its results are only summed, and their sum is the same for every input"
+    fix = "compare its results with a target, or weigh them: a plain sum or mean of normalised "
+    return Block(step.target, why, f"{fix}values is a constant")
+
+
 def _one_entry(step: Step) -> Block | None:
-    """A softmax over a dimension of one entry."""
+    """A softmax over a dimension of one entry, or one whose results are only summed."""
+    if step.op == "softmax" and (block := _only_summed(step)) is not None:
+        return block
     dim, shape = number_of(step.options.get("dim")), step.data.get("shape", ())
     if dim is None or not -len(shape) <= dim < len(shape) or shape[int(dim)] != 1:
         return None
@@ -364,12 +385,16 @@ def _smaller_elsewhere(step: Step) -> Block | None:
     return Block(step.target, why, _INSIDE) if is_never else None
 
 
-def _zero_weight(step: Step) -> Block | None:
-    """A normalisation whose weight is all zeros."""
+def _normalized(step: Step) -> Block | None:
+    """A normalisation whose weight is all zeros, or whose results are only summed."""
     if step.number != 0:
         return None
     weight = step.input(1)
+    has_weight = bool(step.source_of(1))
     if weight is None or not weight.numel or not is_all_zero(weight):
+        is_one = weight is not None and weight.values is not None and len(set(weight.values)) == 1
+        if step.op == "batch_norm" or is_one or not has_weight:
+            return _only_summed(step)
         return None
     source = step.values.before_views(step.source_of(1))
     name = word_of(step.values.graph.nodes[source]) if source else "weight"
@@ -402,7 +427,7 @@ _BY_OP: Mapping[str, Callable[[Step], Block | None]] = {
     "nll_loss2d": _no_label,
     "minimum": _smaller_elsewhere,
     "maximum": _smaller_elsewhere,
-    **dict.fromkeys(("batch_norm", "layer_norm", "group_norm"), _zero_weight),
+    **dict.fromkeys(("batch_norm", "layer_norm", "group_norm"), _normalized),
     **dict.fromkeys(_LOSSES, _no_loss),
 }
 
@@ -452,6 +477,29 @@ def _blocked(context: Context, question: Question) -> Evidence | None:
     return Evidence(words, keys, lines, keys[0])
 
 
+def _noise(context: Context, question: Question) -> Evidence | None:
+    """A gradient that is zero but for rounding errors."""
+    grad = question.data.get("grad")
+    if grad is None or grad.norm is None or is_wrong(grad):
+        return None
+    values = context.values_of_pass(question, is_zero=True)
+    if values is None or not values.only_summed:
+        return None
+    blocks = _searched(context, values, True).blocks_of(question.key)
+    if not blocks:
+        return None
+    data = values.graph.nodes[blocks[0].key]
+    line = data.get("source", "")
+    words = {
+        "norm": f"{grad.norm:.4g}",
+        "op": data.get("op"),
+        "where": f" at {mention(line)}" if line else "",
+        "why": blocks[0].why,
+        "fix": blocks[0].fix,
+    }
+    return Evidence(words, (blocks[0].key,), locations_of([line]), blocks[0].key)
+
+
 def _searched(context: Context, values: Values, only_causes: bool) -> ZeroSearch:
     key = (id(values), only_causes)
     if key not in context.cache:
@@ -493,6 +541,14 @@ zero_rules: tuple[Rule[Any, Any], ...] = (
         docs="The values at the time of the pass show that each path crosses an operation whose "
         "derivative is zero there. An operation that made zeros is named before one that blocks "
         "because of them.",
+    ),
+    Rule(
+        "a gradient of rounding errors",
+        Verdict.ZERO,
+        _noise,
+        "its gradient, of norm {norm}, is 0 but for rounding errors: {op}{where} blocks it: {why}",
+        "{fix}",
+        docs="The sum of normalised values, or of the probabilities of a softmax, is a constant.",
     ),
     Rule(
         "zeros, cause not known",

@@ -212,7 +212,7 @@ _ROWS: tuple[Operation, ...] = (
     _op("fractional_max_pool2d", outputs=_INDICES),
     _op("index_fill",   puts_in=True),
     _op("kthvalue",     sorts=True),
-    _op("masked_fill",  puts_in=True, blocks=Blocks.MASKED),
+    _op("masked_fill",  puts_in=True, blocks=Blocks.MASKED, read=True),
     _op("masked_scatter", puts_in=True),
     _op("max",          sorts=True),
     _op("max_pool2d",   outputs=_INDICES, kernels=("max_pool2d_with_indices",)),
@@ -223,7 +223,7 @@ _ROWS: tuple[Operation, ...] = (
     _op("nanmedian",    sorts=True),
     _op("sort",         sorts=True),
     _op("topk",         sorts=True),
-    _op("where",        puts_in=True, blocks=Blocks.NOT_CHOSEN),
+    _op("where",        puts_in=True, blocks=Blocks.NOT_CHOSEN, read=True),
     # Decompositions
     _op("linalg_svd",   read=True),
     _op("linalg_eigh",  read=True),

@@ -111,10 +111,14 @@ class Recording(Shown):
         self._mode: Any = RecordingMode(self._state)
         self._hooks: list[Any] = []
         self._phase = "new"
+        self._whole: Story | None = None  # once the recording is over
 
     @property
     def events(self) -> tuple[Event, ...]:
         """What happened, in order; where events were left out, their numbers have a gap."""
+        return self.story.events if self._phase == "closed" else self._events_so_far()
+
+    def _events_so_far(self) -> tuple[Event, ...]:
         with quietly():
             return self._state.event_log.events()
 
@@ -126,6 +130,13 @@ class Recording(Shown):
     @property
     def story(self) -> Story:
         """The frames and events as a story, with notes on what was left out."""
+        if self._phase != "closed":
+            return self._story_so_far()
+        if self._whole is None:
+            self._whole = self._story_so_far()
+        return self._whole
+
+    def _story_so_far(self) -> Story:
         if self._phase == "open":
             self._state.end_gradient_change()
         if self._phase != "closed" and not self._observer.frame_store.count:
@@ -134,7 +145,7 @@ class Recording(Shown):
         too_many = f"{left_out:,} events in the middle are left out" if left_out else ""
         notes = (self._observer.frame_store.note, too_many, *self._state.notes)
         frames = self._observer.frame_store.frames
-        return Story(frames, "", filter(None, notes), self.events)
+        return Story(frames, "", filter(None, notes), self._events_so_far())
 
     def key_of(self, tensor: torch.Tensor, graph: GradGraph | None = None) -> str:
         """The key of the node that stands for a tensor in the frames.

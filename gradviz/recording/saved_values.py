@@ -31,7 +31,7 @@ Contents = Mapping[str, Mapping[str, TensorSummary]]
 _MOST = 1 << 22  # elements read before a pass: a few milliseconds
 _MOST_NODES = 512  # a hundredth of a millisecond each, however small what they have saved
 _MOST_PROBED = 4096  # saved tensors of which the first element is looked at
-_READ = ("result", "self", "other", "total_weight", "S", "L")
+_READ = ("result", "self", "other", "mask", "condition", "total_weight", "S", "L")
 
 
 def contents_of(roots: Sequence[Any], operations: Mapping[int, str]) -> Contents:
@@ -66,7 +66,9 @@ def contents_of(roots: Sequence[Any], operations: Mapping[int, str]) -> Contents
                 continue
             data = _plain(held) if isinstance(held, torch.Tensor) else None
             # A hook may have packed it as another kind.
-            if data is not None and made == [type_text(data.dtype), type_text(data.device)]:
+            if data is None:
+                continue
+            if data.dtype is torch.bool or made == [type_text(data.dtype), type_text(data.device)]:
                 wanted.append((key, name, data))
     readings = [*_within_limit([*readings, *_beginning_with_zero(probed)])]
     found: dict[str, dict[str, TensorSummary]] = {}
@@ -108,13 +110,17 @@ def _beginning_with_zero(
 
 
 def _plain(held: torch.Tensor) -> torch.Tensor | None:
-    """The data, or None if it is not floating point or reading it has side effects."""
+    """The data, or None if it is of another kind, or if reading it has side effects."""
     try:
-        data, entry = readable(held)
-        is_real = data is not None and (data.is_floating_point() and not entry)
-        return data if is_real and data is not None and data.numel() else None
+        data, note = readable(held)
+        is_read = data is not None and not note and _is_read(data.dtype)
+        return data if is_read and data is not None and data.numel() else None
     except Exception:
         return None
+
+
+def _is_read(dtype: torch.dtype) -> bool:
+    return dtype.is_floating_point or dtype is torch.bool
 
 
 def _summaries(readings: Sequence[tuple[str, str, torch.Tensor]]) -> list[TensorSummary | None]:
@@ -130,7 +136,8 @@ def _summary(data: torch.Tensor) -> TensorSummary | None:
             values = tuple(data.flatten().tolist())
             nan, inf = sum(map(math.isnan, values)), sum(map(math.isinf, values))
             return TensorSummary(*facts, values, nan=nan, inf=inf)
-        low, high = torch.stack(torch.aminmax(data)).tolist()
+        numbers = data.byte() if data.dtype is torch.bool else data
+        low, high = torch.stack(torch.aminmax(numbers)).tolist()
     except Exception:  # a dtype that cannot be compared
         return None
     if math.isnan(low):

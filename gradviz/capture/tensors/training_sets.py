@@ -20,6 +20,7 @@ __all__ = [
     "Live",
     "LiveOptimizer",
     "Unregistered",
+    "flag_of_tensor",
     "ineffective_flags",
     "live",
     "unregistered",
@@ -137,15 +138,20 @@ def ineffective_flags(modules: Iterable[nn.Module]) -> list[IneffectiveFlag]:
                     if tensor.requires_grad:
                         found.setdefault(id(tensor), row)
         for tensor in module.parameters():
-            attribute = _flag_of(tensor, "")
-            if attribute and tensor.requires_grad:
-                found.setdefault(id(tensor), IneffectiveFlag(tensor, attribute))
+            if (flag := flag_of_tensor(tensor)) is not None:
+                found.setdefault(id(tensor), flag)
     return list(found.values())
+
+
+def flag_of_tensor(tensor: torch.Tensor) -> IneffectiveFlag | None:
+    """The same for one tensor that has such an attribute itself; None if it has none."""
+    attribute = _flag_of(tensor, "") if tensor.requires_grad else ""
+    return IneffectiveFlag(tensor, attribute) if attribute else None
 
 
 def _flag_of(owner: object, exact: str) -> str:
     """The attribute set to False that is spelt like ``requires_grad``; "" for none."""
-    for name, value in vars(owner).items():
+    for name, value in getattr(owner, "__dict__", {}).items():
         if value is False and (name == exact or (name != "requires_grad" and _is_misspelt(name))):
             return name
     return ""
@@ -182,7 +188,9 @@ def live() -> Live:
             kinds[cls] = kind
         if kind:
             found[kind].append(each)
-    _, optimizers, modules = found
+    _, optimizers, made = found
+    # One whose __init__ raised has no parameters yet.
+    modules = [each for each in made if {"_parameters", "_modules"} <= vars(each).keys()]
     inner = {id(part) for each in modules for part in vars(each).get("_modules", {}).values()}
     return Live(
         tuple(LiveOptimizer(type(each).__name__, tuple(_held_by(each))) for each in optimizers),

@@ -1,8 +1,8 @@
 """grad of my scale is None, although forward uses it"""
 
 # ask: model.scale
-# verdict: not connected
-# says: no operation that loss was computed from uses it
+# verdict: cut
+# says: nn.Parameter()
 
 import torch
 from torch import nn
