@@ -30,6 +30,7 @@ from gradviz.graph import (
     SavedTensor,
     TensorSummary,
 )
+from gradviz.graph.algorithms import has_cycle
 from gradviz.graph.collector import collector_paused
 from gradviz.story import Event, Frame, Story
 
@@ -234,6 +235,8 @@ def _frame(document: dict[str, Any]) -> Frame:
 
 
 def _with_words(document: dict[str, Any], graph: GradGraph) -> Frame:
+    if has_cycle(graph):
+        raise ValueError("a cycle among its edges")
     return Frame(
         str(document["title"]),
         graph,
@@ -310,6 +313,14 @@ def _add_edge(graph: GradGraph, row: dict[str, Any]) -> None:
     if _LINE in data:
         data["source"] = data.pop(_LINE)
     graph.add_edge(*(intern(end) for end in ends), row["key"], **data)
+
+
+def _count(value: Any) -> int:
+    """A count, of at most 64 bits: no graph that was recorded has a larger one."""
+    number = int(value)
+    if abs(number) >= 2**64:
+        raise ValueError(f"a count of {len(str(number)):,} digits")
+    return number
 
 
 def _number(value: Any) -> Any:
@@ -422,7 +433,7 @@ _NODE: dict[str, Callable[[Any], Any]] = {
     "mark": Mark,
     "problem": lambda row: _record(Problem, row),
     **dict.fromkeys(_TEXT, _text),
-    **dict.fromkeys(_COUNTS, int),
+    **dict.fromkeys(_COUNTS, _count),
     **dict.fromkeys(_FLAGS, bool),
 }
 
@@ -435,6 +446,7 @@ _EDGE: dict[str, Callable[[Any], Any]] = {
     _LINE: _text,
     "word": _text,
     "grad": _summary,
+    "times": int,
     "norm": float,
     "level": float,
     "mark": Mark,

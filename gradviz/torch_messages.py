@@ -201,9 +201,6 @@ class MessageKind(Enum):
     SCALER_WITHOUT_GRADIENTS = _seen(r"No inf checks were recorded for this optimizer")
     UNSCALED_TWICE = _seen(r"unscale_\(\) has already been called on this optimizer")
     UNSCALED_HALF = _seen(r"Attempting to unscale FP16 gradients")
-    NORM_NOT_FINITE = _seen(
-        r"The total norm of order \S+ for gradients from `parameters` is non-finite"
-    )
     NO_DERIVATIVE = _seen(
         r"the derivative for '(?P<operation>\w+)(?:: (?P<argument>\w+))?' is not implemented"
     )

@@ -52,7 +52,7 @@ def event_detail(
             text = added_text(details.before, details.after)
             return f"{text}, pass {details.accumulations}" if details.accumulations else text
         case StepDetails():
-            return _step(details)
+            return _step(details, action)
         case HookDetails():
             by = f" by {details.function}" if details.function else ""
             return f"gradient {gradient_change_text(details.before, details.after)}{by}"
@@ -94,7 +94,9 @@ def _backward(details: BackwardDetails, accumulates: bool) -> str:
     return ", ".join(filter(None, words))
 
 
-def _step(details: StepDetails) -> str:
+def _step(details: StepDetails, action: Action | None) -> str:
+    if action is Action.SKIPPED:
+        return "skipped by GradScaler: a gradient is infinite or NaN"
     names = [name for name in details.names if name]
     few = 0 < len(names) == details.changed_count <= _FEW
     what = ", ".join(names) if few else f"{details.changed_count} of {details.count} parameters"

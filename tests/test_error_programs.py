@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import error_programs_more  # noqa: F401  (registers its programs)
@@ -61,3 +63,45 @@ def test_fixed_program(program: ErrorProgram, tmp_path: Path) -> None:
         done = run(program.fixed, tmp_path / "fixed")
         assert done.error is None, done.ending
         assert eval(program.then, done.namespace)
+
+
+LIBRARY = """
+import torch
+def reset(w):
+    w.zero_()
+def finish(loss):
+    loss.backward()
+def plot(x):
+    return x.numpy()
+def train(w):
+    return torch.optim.SGD([w * 1], lr=0.1)
+def grow(w):
+    w[0] = 1
+"""
+
+
+@pytest.mark.parametrize(
+    ("call", "verdict", "line"),
+    [
+        ("reset(w)", "leaf changed in place", 4),
+        ("finish(w * 2)", "not a scalar", 6),
+        ("plot(w)", "numpy", 8),
+        ("train(w)", "no leaf", 10),
+        ("grow(w)", "leaf changed in place", 12),
+    ],
+)
+def test_an_error_in_a_library_is_reported_where_the_user_calls_it(
+    call: str, verdict: str, line: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path / "vendor 🦆"))
+    monkeypatch.delitem(sys.modules, "veclib", raising=False)
+    (tmp_path / "vendor 🦆").mkdir()
+    (tmp_path / "vendor 🦆" / "veclib.py").write_text(LIBRARY.lstrip(), encoding="utf-8")
+    code = f"import torch\nimport veclib\nw = torch.ones(3, requires_grad=True)\nveclib.{call}\n"
+    monkeypatch.setitem(sys.modules, "__main__", ModuleType("__main__"))
+    done = run(code, tmp_path, recording := record())
+    told = answer([done.error, recording], Names.of_namespace(done.namespace), None)
+    assert isinstance(told, Explanation)
+    assert told.verdict.value == verdict
+    assert f"at prog.py:4 (veclib.{call}), in vendor 🦆/veclib.py:{line - 1} (" in told.reason

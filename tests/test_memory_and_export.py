@@ -8,6 +8,8 @@ import pytest
 import torch
 
 import gradviz
+from gradviz import serialize
+from gradviz.errors import DamagedFileError
 
 
 def test_memory_of_a_tensor_a_graph_a_recording_and_a_drawing():
@@ -47,3 +49,31 @@ def test_exporters_of_networkx_write_what_was_recorded(write):
     write(plain, buffer)
     assert b"detach" in buffer.getvalue()
     assert json.loads(json.dumps(nx.node_link_data(plain, edges="edges")))["nodes"]
+
+
+def damaged(change):
+    x = torch.ones(2, requires_grad=True)
+    story = gradviz.Story((gradviz.Frame("", gradviz.trace((x * 2).sum())),))
+    document = json.loads(serialize.to_json(story))
+    change(document["frames"][0])
+    return json.dumps(document)
+
+
+def add_an_edge_back(frame):
+    first = frame["edges"][0]
+    back = {**first, "source": first["target"], "target": first["source"], "key": 9}
+    frame["edges"].append(back)
+
+
+def count_in_400_digits(frame):
+    frame["nodes"][1]["saved_bytes"] = 10**400
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [(add_an_edge_back, "a cycle among its edges"), (count_in_400_digits, "a count of 401 digits")],
+)
+def test_a_damaged_file_is_told_in_one_line(change, said):
+    with pytest.raises(DamagedFileError, match=said) as error:
+        serialize.loads(damaged(change))
+    assert "\n" not in str(error.value)

@@ -105,7 +105,7 @@ def test_it_takes_what_draw_takes() -> None:
             gradviz.summary(nothing)
     with pytest.raises(UsageError, match="no frame"):
         gradviz.summary(gradviz.Story())
-    with pytest.raises(UsageError, match="depth cannot be 0"):
+    with pytest.raises(UsageError, match="depth must be an integer >= 1, or None, got 0"):
         gradviz.summary(loss, depth=0)
 
 

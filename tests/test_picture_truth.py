@@ -250,3 +250,12 @@ def test_named_tensors_without_a_gradient_say_so_beside_one_that_retains_it():
     graph = gradviz.draw(loss).shown[0].graph
     assert ".grad  None, not a leaf" in label_of(graph, "moved")
     assert "None" not in label_of(graph, "kept")
+
+
+def test_a_failed_backward_is_called_failed():
+    w = torch.ones(2, requires_grad=True)
+    with pytest.raises(RuntimeError, match="inplace"), gradviz.record() as run:
+        y = w.exp()
+        y.add_(1)
+        y.sum().backward()
+    assert "Backward failed: exp needs" in str(gradviz.draw(run))

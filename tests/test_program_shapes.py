@@ -81,3 +81,67 @@ def test_record_ends_after_a_number_of_passes(shape: str, start: Path) -> None:
     again = CliRunner().invoke(cli, ["draw", "story.json"])
     assert again.exit_code == 0
     assert "weight" in again.stdout
+
+
+SHADOWS = """
+import click, sys
+sys.setrecursionlimit(150)
+import torch
+print(click.shout())
+w = torch.ones(2, requires_grad=True)
+loss = (w * 2).sum()
+loss.backward()
+"""
+
+
+def test_a_file_of_the_program_wins_over_an_installed_module(start: Path) -> None:
+    Path("click.py").write_text("def shout(): return 'mine'\n")
+    Path("shadows.py").write_text(SHADOWS)
+    limit, module = sys.getrecursionlimit(), sys.modules["click"]
+    result = CliRunner().invoke(cli, ["draw", "shadows.py:loss", "-o", "x.svg"])
+    assert result.exit_code == 0, result.output
+    assert "mine" in result.output
+    assert (sys.getrecursionlimit(), sys.modules["click"]) == (limit, module)
+
+
+SLOW = """
+import signal, sys, torch
+w = torch.ones(2, requires_grad=True)
+for _ in range(3):
+    loss = (w * 2).sum()
+    loss.backward()
+raise KeyboardInterrupt
+"""
+
+
+def test_ctrl_c_while_recording_draws_what_there_is(start: Path) -> None:
+    Path("slow.py").write_text(SLOW)
+    result = CliRunner().invoke(cli, ["record", "slow.py", "-o", "s.svg"])
+    assert result.exit_code == 130
+    assert "slow.py was stopped by Ctrl-C; drawn as far as it came" in result.stderr
+    assert "after backward 1" in Path("s.svg").read_text()
+
+
+def test_run_shows_the_traceback_of_ctrl_c(start: Path) -> None:
+    Path("slow.py").write_text(SLOW)
+    result = CliRunner().invoke(cli, ["run", "slow.py"])
+    assert result.exit_code == 130
+    assert result.stderr.rstrip().endswith("KeyboardInterrupt")
+
+
+def test_a_line_a_function_and_a_number_of_a_pass(start: Path) -> None:
+    line = source_of("main()").splitlines().index("        loss.backward()") + 1
+    for variable in ("main.loss", str(line)):
+        result = run("main()", "draw", variable=variable)
+        assert result.stdout.startswith("loss  f32[]"), result.output
+    third = run("main()", "draw", "--step", "3")
+    assert f"gradviz: stopped after backward 3 (train.py:{line})" in third.stderr
+    late = run("main()", "draw", "--step", "99")
+    assert "train.py ran backward 20 times, and --step asks for pass 99" in late.stderr
+
+
+def test_options_without_effect_are_refused(start: Path) -> None:
+    result = run("main()", "draw", "--transparent", "-o", "x.html")
+    assert result.exit_code == 2
+    assert "--transparent has no effect on html: it is for svg, png, pdf, dot" in result.stderr
+    assert not Path("x.html").exists()

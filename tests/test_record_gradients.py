@@ -92,8 +92,8 @@ def test_clipping_is_one_event() -> None:
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         nn.utils.clip_grad_value_(model.parameters(), 0.1)
     assert told(run, EventKind.GRAD) == [
-        ("clip_grad_norm_", "", "2 gradients changed in place"),
-        ("clip_grad_value_", "", "2 gradients changed in place"),
+        ("clip_grad_norm_", "", "2 gradients clipped"),
+        ("clip_grad_value_", "", "2 gradients clipped"),
     ]
     assert titles(run)[2:] == ["after clip_grad_norm_", "after clip_grad_value_"]
 

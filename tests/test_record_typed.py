@@ -207,3 +207,90 @@ def test_every_frame_says_what_it_is_and_what_it_follows() -> None:
         EventKind.BACKWARD,
         EventKind.CUT,
     ]
+
+
+def test_mixed_precision_is_told_step_by_step() -> None:
+    w = torch.tensor([1.0, 2.0], requires_grad=True)
+    optimizer = torch.optim.SGD([w], lr=0.1)
+    scaler = torch.amp.GradScaler("cpu", init_scale=4.0)
+    with gradviz.record() as run:
+        for factor in (1.0, float("inf")):
+            scaler.scale((w * factor).sum()).backward()  # type: ignore[no-untyped-call]
+            scaler.unscale_(optimizer)
+            nn.utils.clip_grad_norm_([w], 1.0)
+            scaler.step(optimizer)
+            scaler.update()
+            optimizer.zero_grad()
+        scaler.scale(w.sum()).backward()  # type: ignore[no-untyped-call]
+        scaler.step(optimizer)
+    found = [(e.word, e.action) for e in events(run, EventKind.GRAD, EventKind.STEP)]
+    assert found == [
+        ("unscale_", Action.UNSCALED),
+        ("clip_grad_norm_", Action.CLIPPED),
+        ("step", None),
+        ("zero_grad", Action.SET_TO_NONE),
+        ("unscale_", Action.UNSCALED),
+        ("clip_grad_norm_", Action.CLIPPED),
+        ("step", Action.SKIPPED),
+        ("zero_grad", Action.SET_TO_NONE),
+        ("unscale_", Action.UNSCALED),
+        ("step", None),
+    ]
+    skipped = next(e for e in run.events if e.action is Action.SKIPPED)
+    assert isinstance(skipped.details, StepDetails)
+    assert (skipped.details.held, skipped.details.changed) == ((run.key_of(w),), ())
+    assert skipped.location.text == "scaler.step(optimizer)" and skipped.name == "SGD"
+    assert skipped.detail == "skipped by GradScaler: a gradient is infinite or NaN"
+
+
+def test_a_healthy_number_that_is_read_is_no_skipped_step() -> None:
+    x = torch.ones(2)
+    with gradviz.record() as run:
+        assert x.sum().item() == 2.0
+    assert not events(run)
+
+
+def test_an_input_that_an_operation_changes_in_place_is_an_event() -> None:
+    table = nn.Embedding(5, 3, max_norm=1.0)
+    with torch.no_grad():
+        table.weight.fill_(9.0)
+    with gradviz.record() as run:
+        h = table(torch.tensor([1, 2]))
+        h.sum().backward()
+    lookup = only(run, EventKind.IN_PLACE)
+    assert (lookup.word, lookup.location.text) == (
+        "embedding_renorm_",
+        "h = table(torch.tensor([1, 2]))",
+    )
+    assert isinstance(lookup.details, VersionDetails)
+    assert lookup.details.after == lookup.details.before + 1
+    assert lookup.nodes == (run.key_of(table.weight),)
+    plain = nn.Embedding(5, 3)
+    with gradviz.record() as quiet:
+        plain(torch.tensor([1, 2])).sum().backward()
+    assert not [event for event in quiet.events if event.kind is EventKind.IN_PLACE]
+
+
+def test_a_saved_tensor_that_was_renormalised_names_the_line_and_the_operation() -> None:
+    table = nn.Embedding(5, 3, max_norm=1.0)
+    with torch.no_grad():
+        table.weight.fill_(9.0)
+    with pytest.raises(RuntimeError), gradviz.record() as run:
+        a = table.weight @ torch.ones(3, 2, requires_grad=True)
+        b = table(torch.tensor([1, 2]))
+        (a.sum() + b.sum()).backward()
+    error = only(run, EventKind.ERROR)
+    assert isinstance(error.details, ErrorDetails) and error.details.problem is not None
+    problem = error.details.problem
+    assert (problem.op, problem.changed_by) == ("mm", "embedding_renorm_")
+    assert problem.location.text == "b = table(torch.tensor([1, 2]))"
+
+
+def test_loading_a_state_dict_is_called_so() -> None:
+    model = nn.Linear(2, 1)
+    state = {name: value.clone() for name, value in model.state_dict().items()}
+    with gradviz.record(model) as run:
+        model.load_state_dict(state)
+    changes = events(run, EventKind.IN_PLACE)
+    assert {event.word for event in changes} == {"load_state_dict"}
+    assert {event.location.text for event in changes} == {"model.load_state_dict(state)"}

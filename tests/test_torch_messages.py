@@ -9,6 +9,8 @@ import pytest
 import torch
 from torch_errors import PROVOKED, Provoked
 
+import gradviz
+from gradviz import Explanation, Verdict
 from gradviz.torch_messages import MessageKind, TorchMessage, read_message
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -25,6 +27,23 @@ def test_a_text_is_provoked_and_parsed(kind: MessageKind, provoked: Provoked) ->
     with pytest.raises(Exception) as caught:
         program()
     assert read_message(str(caught.value)) == TorchMessage(kind, **expected)
+
+
+@pytest.mark.parametrize(("kind", "provoked"), CASES)
+def test_a_text_is_explained(kind: MessageKind, provoked: Provoked) -> None:
+    caught: Exception | None = None
+    try:
+        provoked[0]()
+    except Exception as error:
+        caught = error
+    told = gradviz.explain(caught)
+    assert isinstance(told, Explanation)
+    assert told.name == type(caught).__name__
+    assert told.verdict.is_error
+    # Of another None than a gradient nothing more is known; hooks of saved tensors are our own.
+    if not kind.name.startswith(("NONE_", "HOOKS_ON_")):
+        assert told.verdict is not Verdict.OTHER_ERROR
+        assert told.fix
 
 
 def test_every_pattern_has_a_program_that_provokes_it() -> None:

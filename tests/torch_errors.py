@@ -448,13 +448,6 @@ def unscaled(dtype: torch.dtype, times: int) -> None:
         scaler.unscale_(optimizer)
 
 
-@provokes(MessageKind.NORM_NOT_FINITE)
-def _() -> None:
-    w = leaf()
-    (w * float("inf")).sum().backward()
-    nn.utils.clip_grad_norm_([w], 1.0, error_if_nonfinite=True)
-
-
 @provokes(MessageKind.NO_DERIVATIVE, operation="_cdist_backward")
 def _() -> None:
     x = torch.randn(3, 4, requires_grad=True)

@@ -36,6 +36,7 @@ __all__ = [
     "WithArguments",
     "arguments",
     "common_options",
+    "complete_files",
     "hidden_color_option",
     "main_option",
     "one_line_errors",
@@ -109,6 +110,13 @@ def common_options(command: _Command) -> _Command:
     return click.option("-q", "--quiet", is_flag=True, help="Say only what went wrong.")(command)
 
 
+def complete_files(
+    _: click.Context, __: click.Parameter, incomplete: str
+) -> list[click.shell_completion.CompletionItem]:
+    """Let the shell complete the name of a file."""
+    return [click.shell_completion.CompletionItem(incomplete, type="file")]
+
+
 def output_options(default: str) -> Callable[[_Command], _Command]:
     """``--output`` and ``--format``; ``default`` says what comes without them."""
     output = click.option(
@@ -117,6 +125,7 @@ def output_options(default: str) -> Callable[[_Command], _Command]:
         "outputs",
         metavar="FILE",
         multiple=True,
+        shell_complete=complete_files,
         help="Where to write it; the suffix says what: "
         + " ".join(f".{name}" for name in FORMATS)
         + f". May be given several times. '-' is standard output. Without it: {default}.",

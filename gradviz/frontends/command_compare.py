@@ -16,6 +16,7 @@ from gradviz.frontends.command import (
     WithArguments,
     arguments,
     common_options,
+    complete_files,
     one_line_errors,
     output_options,
     picture_options,
@@ -46,8 +47,8 @@ Examples:
 
 
 @click.command(cls=WithArguments, epilog=_EXAMPLES)
-@click.argument("before")
-@click.argument("after", metavar="AFTER [-- SCRIPT ARGUMENTS]")
+@click.argument("before", shell_complete=complete_files)
+@click.argument("after", metavar="AFTER [-- SCRIPT ARGUMENTS]", shell_complete=complete_files)
 @output_options("text on standard output")
 @click.option("--values", is_flag=True, help="Compare numbers too, not only what is there.")
 @click.option("--exit-code", is_flag=True, help="Exit with 1 when there is a difference.")

@@ -15,6 +15,7 @@ from gradviz.frontends.command import (
     WithArguments,
     arguments,
     common_options,
+    complete_files,
     hidden_color_option,
     one_line_errors,
     output_options,
@@ -67,7 +68,7 @@ _PER_SECOND = 10_000
 
 
 @click.command(cls=WithArguments, epilog=_DRAW_EXAMPLES)
-@click.argument("target", metavar="TARGET [-- SCRIPT ARGUMENTS]")
+@click.argument("target", metavar="TARGET [-- SCRIPT ARGUMENTS]", shell_complete=complete_files)
 @output_options("text on standard output")
 @program_options
 @picture_options()
@@ -143,7 +144,7 @@ Examples:
 
 
 @click.command(cls=WithArguments, epilog=_SUMMARY_EXAMPLES)
-@click.argument("target", metavar="TARGET [-- SCRIPT ARGUMENTS]")
+@click.argument("target", metavar="TARGET [-- SCRIPT ARGUMENTS]", shell_complete=complete_files)
 @click.option(
     "--depth",
     type=OptionValue(OPTIONS["depth"]),
@@ -200,7 +201,7 @@ Examples:
 
 
 @click.command(cls=WithArguments, epilog=_MEMORY_EXAMPLES)
-@click.argument("target", metavar="TARGET [-- SCRIPT ARGUMENTS]")
+@click.argument("target", metavar="TARGET [-- SCRIPT ARGUMENTS]", shell_complete=complete_files)
 @click.option("-n", "--most", type=OptionValue(_MOST), help="How many tensors to list.")
 @program_options
 @common_options

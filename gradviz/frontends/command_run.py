@@ -15,6 +15,7 @@ from gradviz.frontends.command import (
     WithArguments,
     arguments,
     common_options,
+    complete_files,
     main_option,
     one_line_errors,
     output_options,
@@ -47,7 +48,7 @@ Examples:
 
 
 @click.command(cls=WithArguments, epilog=_RECORD_EXAMPLES)
-@click.argument("script", metavar="SCRIPT [-- SCRIPT ARGUMENTS]")
+@click.argument("script", metavar="SCRIPT [-- SCRIPT ARGUMENTS]", shell_complete=complete_files)
 @output_options("the events and the last frame, as text on standard output")
 @click.option(
     "--until",
@@ -176,7 +177,7 @@ Examples:
 
 
 @click.command(cls=WithArguments, epilog=_EXPLAIN_EXAMPLES)
-@click.argument("target", metavar="TARGET [-- SCRIPT ARGUMENTS]")
+@click.argument("target", metavar="TARGET [-- SCRIPT ARGUMENTS]", shell_complete=complete_files)
 @output_options("text on standard output")
 @program_options
 @picture_options()
@@ -273,7 +274,7 @@ def _parameters(variables: Mapping[str, Any]) -> list[Any]:
 
 
 @click.command(cls=WithArguments)
-@click.argument("script", metavar="SCRIPT [-- SCRIPT ARGUMENTS]")
+@click.argument("script", metavar="SCRIPT [-- SCRIPT ARGUMENTS]", shell_complete=complete_files)
 @main_option
 @common_options
 @click.pass_context

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import io
+import random
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from gradviz.errors import UsageError
@@ -60,6 +63,16 @@ def summary(*subjects: object, names: object = None, depth: int | None = None) -
     return Summary(story, depth=depth)
 
 
+@contextmanager
+def _random_state_kept() -> Iterator[None]:
+    """Rich draws numbers for the styles that it makes, from the generator of the program."""
+    state = random.getstate()
+    try:
+        yield
+    finally:
+        random.setstate(state)
+
+
 class Summary:
     """A table of the modules of a graph, with the total; ``str()`` is plain text.
 
@@ -106,6 +119,10 @@ class Summary:
     @property
     def text(self) -> str:
         """The table as plain text, the same in every terminal and file."""
+        with _random_state_kept():
+            return self._plain_text()
+
+    def _plain_text(self) -> str:
         from rich.console import Console
 
         stream = io.StringIO()
@@ -132,10 +149,11 @@ class Summary:
 
     def __rich__(self) -> RenderableType:
         """The table for a terminal: its total in bold, what is wrong in colour."""
-        from rich.console import Group
-        from rich.text import Text
+        with _random_state_kept():
+            from rich.console import Group
+            from rich.text import Text
 
-        return Group(self._table(), *(Text(note, style="dim") for note in self.notes))
+            return Group(self._table(), *(Text(note, style="dim") for note in self.notes))
 
     def _table(self) -> Table:
         from rich import box

@@ -4,13 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
+import networkx as nx
+
 from gradviz.graph.grad_graph import GradGraph
 from gradviz.graph.schema import EdgeData, EdgeKind
 
-__all__ = ["Follow", "ancestors", "descendants", "every", "is_data", "is_gradient"]
+__all__ = ["Follow", "ancestors", "descendants", "every", "has_cycle", "is_data", "is_gradient"]
 
 Follow = Callable[[str, str, EdgeData], bool]
 """Whether to go along an edge: called with its source, its target and its attributes."""
+
+
+def has_cycle(graph: GradGraph) -> bool:
+    """Whether some node is computed from itself, which autograd never records.
+
+    Example:
+        >>> graph = GradGraph()
+        >>> _ = graph.add_edge("x", "y"), graph.add_edge("y", "x")
+        >>> has_cycle(graph)
+        True
+    """
+    return not nx.is_directed_acyclic_graph(graph)
 
 
 def is_gradient(source: str, target: str, edge: EdgeData) -> bool:

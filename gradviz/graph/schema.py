@@ -309,6 +309,7 @@ class EdgeData(TypedDict, total=False):
     word       of a cut edge, the function called on that line: ``argmin``
     grad       of an edge out of a group, the `TensorSummary` of the ``.grad`` that was kept of what
                it carries; the operation that made it is inside
+    times      out of a group, how many edges of the graph it stands for, if several
     norm       of the gradient in the ``.grad`` at its end, which is that of all uses (`color_by`)
     level      where that norm lies on the scale: 0 the least, 1 the most
     mark       `Mark`: a gradient that has no place on the scale
@@ -323,6 +324,7 @@ class EdgeData(TypedDict, total=False):
     source: str
     word: str
     grad: TensorSummary
+    times: int
     norm: float
     level: float
     mark: Mark

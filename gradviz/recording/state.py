@@ -128,7 +128,8 @@ class RecordingState:
         in_place: for those that worked in place, what they are called.
         changes: the latest changes in place.
         notes: what went wrong in the recording itself.
-        walked: finds the leaves behind a node.
+        reachability: finds the leaves that a node was computed from.
+        function_calls: what runs inside the ``forward`` of Functions.
         on_gradient_change: called with the event when a run of changes to ``.grad`` is over.
     """
 

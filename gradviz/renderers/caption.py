@@ -52,7 +52,7 @@ def news_caption(graph: GradGraph) -> str:
     """
     nodes = [data for _, data in graph.nodes(data=True)]
     problems = [
-        f"{node.get('op', 'here')} {problem_text(node['problem'])}."
+        f"Backward failed: {node.get('op', 'an operation')} {problem_text(node['problem'])}."
         for node in nodes
         if "problem" in node
     ]

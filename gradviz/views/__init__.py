@@ -19,6 +19,7 @@ from gradviz.views.focus import focus_on, only_paths_to, only_reaching, top
 from gradviz.views.modules import group_by_module, infer_modules
 from gradviz.views.page import fit_page
 from gradviz.views.repeats import fold_repeats
+from gradviz.views.siblings import dock_leaves, fold_siblings
 from gradviz.views.view import View, reverse_flow, view
 
 __all__ = [
@@ -29,10 +30,12 @@ __all__ = [
     "apply",
     "clone_shared_leaves",
     "color_by",
+    "dock_leaves",
     "fit_page",
     "focus_on",
     "fold_chains",
     "fold_repeats",
+    "fold_siblings",
     "fold_stretches",
     "group_by_module",
     "hide_bookkeeping",
@@ -52,6 +55,8 @@ ALL: dict[str, View] = {
     "infer_modules": infer_modules,
     "group_by_module": group_by_module,
     "fold_repeats": fold_repeats,
+    "fold_siblings": fold_siblings,
+    "dock_leaves": dock_leaves,
     "fold_chains": fold_chains,
     "fold_stretches": fold_stretches,
     "focus_on": focus_on,

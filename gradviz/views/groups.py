@@ -478,7 +478,7 @@ def _add_edges(inside: _PartInside, seen: GradGraph, groups: Sequence[str], gone
         return inside.nodes[inside.original.get(place, place)][0]
 
     inputs: dict[str, int] = {}
-    found: dict[tuple[str, str, EdgeKind | None], dict[str, Any]] = {}
+    found: dict[tuple[str, str, EdgeKind | None], Any] = {}
     for place, user, row in _edges_to_draw(inside):
         number, into = inside.owner[place], inside.owner[user]
         source, target = name(place, number), name(user, into)
@@ -488,14 +488,21 @@ def _add_edges(inside: _PartInside, seen: GradGraph, groups: Sequence[str], gone
         edge: dict[str, Any] = {**data}
         if number != _OUTSIDE:
             edge.update(_carried(inside.nodes[place][1], data), output=0)
-        if into != _OUTSIDE:
-            same = found.setdefault((source, target, data.get("kind")), edge)
-            if same is not edge:
+        if into != _OUTSIDE or number != _OUTSIDE:
+            ends = source, target, data.get("kind")
+            if into == _OUTSIDE:
+                edge["input"] = slot
+            if ends in found:
+                same = seen.edges[source, target, found[ends]]
                 if same.get("grad") is not edge.get("grad"):
-                    seen.edges[source, target, same["input"]].pop("grad", None)
+                    same.pop("grad", None)
+                if number != _OUTSIDE:
+                    same["times"] = same.get("times", 1) + edge.get("times", 1)
                 continue
-            slot = edge["input"] = inputs.get(target, 0)
-            inputs[target] = slot + 1
+            if into != _OUTSIDE:
+                slot = edge["input"] = inputs.get(target, 0)
+                inputs[target] = slot + 1
+            found[ends] = slot
         seen.add_edge(source, target, slot, **edge)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from gradviz.errors import UsageError
 from gradviz.graph import GradGraph, NodeData, NodeKind
 from gradviz.graph.module_paths import Path, without_wrappers
-from gradviz.graph.operations import words
+from gradviz.graph.operations import operation, words
 from gradviz.graph.text import must_be
 from gradviz.views.groups import Part, contract
 from gradviz.views.op_sequence import OpSequence, op_sequence
@@ -73,7 +73,10 @@ def _anchors(
     anchors: list[tuple[int, list[Path]]] = []
     arranged: dict[int, list[Path]] = {}  # what is a parameter still, in another shape or type
     bounds, sources = units.starts.tolist(), units.sources.tolist()
+    penalties = _penalties(units)
     for place in range(len(units)):
+        if place in penalties and not recorded[place]:
+            continue
         if recorded[place]:
             anchors.append((place, [paths[place]]))
             continue
@@ -85,6 +88,29 @@ def _anchors(
             if len(inputs) == 1 and units.data[place].get("op") in _ARRANGED:
                 arranged[place] = choices
     return anchors
+
+
+def _penalties(units: OpSequence) -> set[int]:
+    """The units that take a parameter alone, which another one uses with data: ``w.pow(2)``.
+
+    A penalty over all parameters runs in none of their modules.
+    """
+    bounds, sources = units.starts.tolist(), units.sources.tolist()
+    with_data: set[int] = set()
+    alone: dict[int, int] = {}
+    arranged: dict[int, int] = {}
+    for place in range(len(units)):
+        op = units.data[place].get("op", "")
+        inputs = [arranged.get(each, each) for each in sources[bounds[place] : bounds[place + 1]]]
+        if len(inputs) == 1 and inputs[0] < 0:
+            if op in _ARRANGED:
+                arranged[place] = inputs[0]
+                continue
+            if not operation(op).factors and op != "embedding":
+                alone[place] = inputs[0]
+                continue
+        with_data.update(each for each in inputs if each < 0)
+    return {place for place, leaf in alone.items() if leaf in with_data}
 
 
 def _decided(units: OpSequence, anchors: Sequence[tuple[int, list[Path]]]) -> list[_Anchor]:
@@ -180,8 +206,10 @@ def _paths_of_leaves(units: OpSequence) -> list[list[Path]]:
     found: list[list[Path]] = []
     for data in units.leaves:
         names = (data.get("name", ""), *data.get("aliases", ()))
-        tensor = data["kind"] in (NodeKind.PARAMETER, NodeKind.LEAF)
-        found.append([_path(name) for name in names if tensor and _PATH.fullmatch(name)])
+        # Of what is untracked, frozen parameters and buffers have a path for a name.
+        tensor = data["kind"] in (NodeKind.PARAMETER, NodeKind.LEAF, NodeKind.UNTRACKED)
+        plain = [name.removesuffix(".t()") for name in names if tensor]
+        found.append([_path(name) for name in plain if _PATH.fullmatch(name)])
     return found if any(found) else []
 
 

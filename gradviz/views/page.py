@@ -13,13 +13,18 @@ from gradviz.views.details import clone_shared_leaves, hide_bookkeeping
 from gradviz.views.groups import Part, count_of
 from gradviz.views.modules import deepest, group_parts, module_parts, module_paths, root_of
 from gradviz.views.op_sequence import OpSequence, op_sequence
+from gradviz.views.page_size import page_size
 from gradviz.views.repeats import fold_parts, periods_of, repeat_parts
+from gradviz.views.siblings import dock_leaves, fold_rows_of_leaves, fold_siblings
 from gradviz.views.view import along_the_data, view
 
 __all__ = ["fit_page"]
 
 _HOPELESS = 8  # times what a page holds: a graph with so many operations is not even tried
 _ALL_DEPTHS = 99
+_WIDEST = 1_500.0  # points: text of 11 points is 9 pixels high when a page is 1,400 wide
+_HIGHEST = 2_000.0
+_SPREAD, _PACKED = 1.5, 0.85  # a picture against `page_size`: links and leaves spread a rank
 _HOW = "views=() or --all shows everything, focus_on(NAME) or --focus NAME a part"
 
 
@@ -53,12 +58,14 @@ def fit_page(graph: GradGraph, *, most: int = 60) -> GradGraph:
     """
     if type(most) is not int or most < 10:
         raise UsageError(must_be("most", "an integer >= 10", most))
+    if graph.number_of_nodes() > most * _HOPELESS:
+        graph = fold_rows_of_leaves(graph)
     if graph.number_of_nodes() <= most * _HOPELESS:
         whole: GradGraph = hide_bookkeeping(graph)
-        if whole.number_of_nodes() <= most:
-            return clone_shared_leaves(whole)  # type: ignore[no-any-return]
+        if whole.number_of_nodes() <= most and (seen := _fitting(whole, most)) is not None:
+            return seen
     best, how = _smallest(graph, most)
-    seen: GradGraph = _with_clones(best, 2 * most)
+    seen = _with_clones(best, 2 * most)
     for fold, word in ((fold_chains, "straight runs"), (fold_stretches(most // 2), "stretches")):
         if seen.number_of_nodes() > 2 * most:
             best, how = fold(best), f"{how}, {word}"
@@ -80,6 +87,7 @@ def _with_clones(graph: GradGraph, most: int) -> GradGraph:
 
 def _note(best: GradGraph, how: str, most: int) -> str:
     groups = [data for _, data in best.nodes(data=True) if data["kind"] is NodeKind.GROUP]
+    groups = [data for data in groups if data.get("members")]
     inside = sum(data.get("members", 0) for data in groups)
     count = counted(len(groups), "group")
     still = best.number_of_nodes()
@@ -87,15 +95,56 @@ def _note(best: GradGraph, how: str, most: int) -> str:
     return f"{inside:,} of {count_of(best):,} operations folded into {count} by {how}{much}; {_HOW}"
 
 
+def _fitting(graph: GradGraph, most: int) -> GradGraph | None:
+    """The graph with shared leaves drawn again, if it fits on a page so, or with little more."""
+    for fold in (None, fold_siblings):
+        seen: GradGraph = clone_shared_leaves(graph if fold is None else fold(graph))
+        if len(seen) <= most and _excess(seen) <= 1:
+            return seen
+    return None
+
+
+def _excess(graph: GradGraph) -> float:
+    """How many times too large a picture is for a page; a tall one goes into columns."""
+    width, height = page_size(graph)
+    width, height = width * _SPREAD, height * _PACKED
+    columns = max(1, int(_WIDEST // max(width, 1)))
+    return max(width / _WIDEST, height / (columns * _HIGHEST))
+
+
 def _smallest(graph: GradGraph, most: int) -> tuple[GradGraph, str]:
-    """The first way to fold that leaves few enough nodes, else the one that leaves fewest."""
-    best: tuple[GradGraph, str] | None = None
-    for seen, how in _ways(graph, most):
-        if best is None or seen.number_of_nodes() < best[0].number_of_nodes():
-            best = seen, how
-        if seen.number_of_nodes() <= most:
-            break
-    return best or (graph.copy(), "")
+    """The first way to fold that fits on a page, else the one that comes closest."""
+    best: tuple[float, GradGraph, str] | None = None
+    if graph.number_of_nodes() <= most * _HOPELESS:
+        whole: GradGraph = hide_bookkeeping(graph)
+        alike = fold_siblings(whole)
+        is_small = 2 * len(alike) <= len(whole) and len(alike) <= most
+        if is_small and _excess(clone_shared_leaves(alike)) <= 1:
+            return alike, "alike branches"
+    for way, how in _ways(graph, most):
+        for seen, word in _narrower(way, how, most):
+            count = seen.number_of_nodes()
+            size = count / most
+            if count <= most:
+                size = max(size, _excess(clone_shared_leaves(seen)))
+            if best is None or size < best[0]:
+                best = size, seen, word
+            if size <= 1:
+                return seen, word
+    return (best[1], best[2]) if best else (graph.copy(), "")
+
+
+def _narrower(graph: GradGraph, how: str, most: int) -> Iterator[tuple[GradGraph, str]]:
+    """A graph, and the same with alike branches drawn once, and with leaves in one box."""
+    yield graph, how
+    if graph.number_of_nodes() <= most * _HOPELESS**2:
+        word = f"{how} and alike branches" if how else "alike branches"
+        for alike in (fold_siblings(graph), fold_siblings(graph, shapes=False)):
+            if len(alike) < len(graph):
+                yield alike, word
+            docked = dock_leaves(alike)
+            if len(docked) < len(alike):
+                yield docked, word if len(alike) < len(graph) else how
 
 
 def _ways(graph: GradGraph, most: int) -> Iterator[tuple[GradGraph, str]]:

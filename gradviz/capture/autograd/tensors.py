@@ -26,7 +26,7 @@ class quietly:  # noqa: N801
         self._function.__enter__()  # type: ignore[no-untyped-call]
         self._dispatch.__enter__()
 
-    def __exit__(self, *error: object) -> None:
+    def __exit__(self, *error: Any) -> None:
         self._dispatch.__exit__(*error)
         self._function.__exit__(*error)
 

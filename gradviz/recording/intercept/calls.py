@@ -100,6 +100,9 @@ def _after_detach_(state: RecordingState, call: TorchCall) -> None:
         state.add_untracked("detach_", [call.before], [call.args[0]], place, EventKind.CUT)
 
 
+_SCALER = "torch.amp.grad_scaler"
+
+
 def _after_value_read(cause: Cause) -> _Look:
     """A tensor became a number or an array, from which nothing can be followed."""
 
@@ -110,6 +113,9 @@ def _after_value_read(cause: Cause) -> _Look:
         if not tensor.requires_grad:
             known = state.provenance.tensors.of(tensor)
             if not isinstance(known, UntrackedTensor) or not known.matters:
+                is_flag = type(call.result) is float and call.result  # maybe ``found_inf.item()``
+                if is_flag and sys._getframe(4).f_globals.get("__name__") == _SCALER:
+                    gradients.log_skipped_step(state)
                 return  # plain data
         place = state.place()
         untracked = state.provenance.add_plain_value(

@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 
-from gradviz.facts import Action
+from gradviz.facts import Action, StepDetails
 from gradviz.graph import Cause
-from gradviz.recording.event_log import Entry
+from gradviz.recording.event_log import Entry, KeyOf
 from gradviz.recording.provenance import Leaf
 from gradviz.recording.source_lines import CodeLocation
 from gradviz.recording.state import RecordingState, TorchCall
@@ -22,8 +22,18 @@ __all__ = [
     "after_gradients_changed",
     "before_backward_call",
     "before_grad_set",
+    "log_skipped_step",
+    "outermost",
 ]
 
+_UNSCALING = "_amp_foreach_non_finite_check_and_unscale_"
+_SKIPPING = "_maybe_opt_step"  # the method of GradScaler that runs a step or leaves it out
+_ACTIONS = {
+    "unscale_": Action.UNSCALED,
+    "clip_grad_norm_": Action.CLIPPED,
+    "clip_grads_with_norm_": Action.CLIPPED,
+    "clip_grad_value_": Action.CLIPPED,
+}
 _ZEROING = ("zero_", "_foreach_zero_")
 _WRAPPERS = frozenset(("inner", "_fn", "wrapper", "decorate_context", "_no_grad_wrapper"))
 
@@ -83,7 +93,7 @@ def after_grad_set(state: RecordingState, call: TorchCall) -> None:
         return
     leaf.passes = 0 if tensor.grad is None else None
     action = Action.SET_TO_NONE if tensor.grad is None else Action.ASSIGNED
-    _log_change(state, [leaf], action, "grad")
+    _log_change(state, [leaf], action, outermost(state) or "grad")
     call.before = None
 
 
@@ -95,19 +105,20 @@ def after_gradients_changed(
     if is_zeroing:
         for leaf in leaves:
             leaf.passes = 0
-    _log_change(state, leaves, Action.ZEROED if is_zeroing else Action.CHANGED_IN_PLACE, word)
+    word = "unscale_" if word == _UNSCALING else outermost(state) or word
+    action = Action.ZEROED if is_zeroing else _ACTIONS.get(word, Action.CHANGED_IN_PLACE)
+    _log_change(state, leaves, action, word)
 
 
 def _log_change(state: RecordingState, leaves: list[Leaf], action: Action, word: str) -> None:
     """One event for all the gradients that one line of the user's changes in one way."""
     place = state.place()
-    word = _outermost(state) or word
     entry = state.pending
-    if entry is not None and (
-        entry.word != word or _line(state, entry.place) != _line(state, place)
-    ):
-        state.end_gradient_change()
-        entry = None
+    if entry is not None:
+        is_same = entry.word == word and entry.action is action
+        if not is_same or _line(state, entry.place) != _line(state, place):
+            state.end_gradient_change()
+            entry = None
     if entry is None:
         entry = state.pending = state.log(Entry(EventKind.GRAD, word, place))
         state.pending_leaves = {}
@@ -132,7 +143,31 @@ def _line(state: RecordingState, place: CodeLocation) -> tuple[str, int]:
     return location.file, location.line
 
 
-def _outermost(state: RecordingState) -> str:
+def log_skipped_step(state: RecordingState) -> None:
+    """Log a step that a ``GradScaler`` skips, when it has just read that a gradient is infinite."""
+    frame: Any = sys._getframe(1)
+    while frame is not None and not state.verdicts[frame.f_code.co_filename]:
+        if frame.f_code.co_name == _SKIPPING:
+            _log_skipped(state, frame.f_locals["optimizer"])
+            return
+        frame = frame.f_back
+
+
+def _log_skipped(state: RecordingState, optimizer: Any) -> None:
+    held = [each for group in optimizer.param_groups for each in group["params"]]
+    identities = [next(state.provenance.identities(each), None) for each in held]
+    name = type(optimizer).__name__
+
+    def details(key_of: KeyOf) -> StepDetails:
+        keys = tuple(filter(None, map(key_of, identities)))
+        return StepDetails(name, held=keys, count=len(identities))
+
+    entry = Entry(EventKind.STEP, "step", state.place(), name, identities, Action.SKIPPED)
+    entry.details, entry.count = details, len(held)
+    state.log(entry)
+
+
+def outermost(state: RecordingState) -> str:
     """The function of torch that the user called, when that called the rest: ``zero_grad``."""
     word = ""
     frame: Any = sys._getframe(1)

@@ -46,6 +46,8 @@ def after_change(state: RecordingState, call: TorchCall) -> None:
         word = f"{word}_" if call.kwargs.get("inplace") else f"{word} out="
     if state.is_inside():
         return
+    caller = gradients.outermost(state)
+    word = caller if caller in _CALLERS else word
     grads = [each.grad_of for each in known if isinstance(each, UntrackedTensor) and each.grad_of]
     if grads:
         gradients.after_gradients_changed(state, call, grads, word, place)
@@ -95,6 +97,9 @@ def _after_lookup(state: RecordingState, call: TorchCall) -> None:
     if table.is_leaf:
         entry.identities = (state.provenance.leaf(table).identity,)
     entry.details = _versions(state, table, version, "embedding_renorm_", place)
+
+
+_CALLERS = ("load_state_dict", "vector_to_parameters")
 
 
 def _change_tracked(state: RecordingState, call: TorchCall, word: str, place: CodeLocation) -> None:

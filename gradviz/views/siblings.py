@@ -1,0 +1,319 @@
+"""The graph with alike branches drawn once: experts, tables, the members of an ensemble.
+
+Two nodes are alike when they do the same with alike inputs, and their results go to the same
+node, or to alike ones. Alike nodes have equally long ways behind them, so a graph in which each
+set of them is one node has no cycle.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from typing import Any
+
+import networkx as nx
+import numpy as np
+
+from gradviz.errors import UsageError
+from gradviz.graph import GradGraph, NodeKind, TensorSummary
+from gradviz.graph.text import counted, is_zero, must_be
+from gradviz.views.groups import Part, contract
+from gradviz.views.view import along_the_data, view
+
+__all__ = ["dock_leaves", "fold_rows_of_leaves", "fold_siblings"]
+
+_SUMS = ("add", "sub", "maximum", "minimum", "logaddexp")
+_FEW_INPUTS = 3  # of a node with more, it does not matter which input it is
+_TENSORS = (NodeKind.PARAMETER, NodeKind.LEAF, NodeKind.UNTRACKED, NodeKind.SAVED)
+_LEAVES = (NodeKind.PARAMETER, NodeKind.LEAF)
+_PLACES = frozenset(("index", "start", "end"))  # options that tell one branch from another
+_MOST_SPANS = 3
+_DIGITS = re.compile(r"\d+")
+
+
+@view
+@along_the_data
+def fold_siblings(graph: GradGraph, *, fewest: int = 3, shapes: bool = True) -> GradGraph:
+    """Draw branches that do the same side by side as one branch, with ``×26``.
+
+    A leaf without a gradient, with zeros or NaN in it, a frozen parameter or another device is not
+    like the rest: its branch stays as it is, with its name. A chain of additions, as ``sum(...)``
+    over a list makes it, is one node.
+
+    Args:
+        graph: in which results, and what went wrong, stay as they are.
+        fewest: the smallest number of branches that are worth it; 2 or more.
+        shapes: whether branches with other shapes and names are not alike; False draws a penalty
+            over all parameters of a model as one branch.
+
+    Returns:
+        A graph in which each set of alike nodes is a group. Applying it twice changes nothing
+        more.
+
+    Raises:
+        UsageError: if ``fewest`` is less than 2.
+
+    Example:
+        >>> graph = GradGraph()
+        >>> for n in range(5):
+        ...     graph.add_node(f"w{n}", kind=NodeKind.LEAF, name=f"w{n}")
+        >>> graph.add_node("n", kind=NodeKind.OPERATION, op="stack")
+        >>> for n in range(5): _ = graph.add_edge(f"w{n}", "n", n)
+        >>> seen = fold_siblings(graph)
+        >>> len(seen), seen.nodes["g0"]["name"], seen.nodes["g0"]["repeat"]
+        (2, 'w0…4', 5)
+    """
+    if type(fewest) is not int or fewest < 2:
+        raise UsageError(must_be("fewest", "an integer >= 2", fewest))
+    before = graph
+    sums = list(_chains_of_sums(graph, fewest))
+    if sums:
+        graph = contract(graph, sums)
+    parts = [
+        Part(keys, _described(graph, keys), 1, True)
+        for keys in _alike(graph, shapes)
+        if len(keys) >= fewest
+    ]
+    if not parts:
+        return graph if sums else graph.copy()  # type: ignore[no-any-return]
+    count = max(len(part.keys) for part in parts)
+    seen = contract(graph, parts)
+    left = len(before) - len(seen)
+    return seen.with_note(f"alike branches drawn once: {left:,} nodes fewer, up to ×{count:,}")
+
+
+@view
+@along_the_data
+def dock_leaves(graph: GradGraph, *, fewest: int = 2) -> GradGraph:
+    """Draw the leaves that the same nodes use as one box: ``parameters of fc (2)``.
+
+    Leaves without a gradient, with zeros or NaN in it, and frozen ones each stay apart.
+
+    Args:
+        graph: anything.
+        fewest: the smallest number of leaves that are worth it; 2 or more.
+
+    Raises:
+        UsageError: if ``fewest`` is less than 2.
+
+    Example:
+        >>> graph = GradGraph()
+        >>> for name in ("fc.weight", "fc.bias"):
+        ...     graph.add_node(name, kind=NodeKind.PARAMETER, name=name)
+        ...     _ = graph.add_edge(name, "n")
+        >>> graph.nodes["n"].update(kind=NodeKind.OPERATION, op="linear")
+        >>> dock_leaves(graph).nodes["g0"]["name"]
+        'parameters of fc (2)'
+    """
+    if type(fewest) is not int or fewest < 2:
+        raise UsageError(must_be("fewest", "an integer >= 2", fewest))
+    sets: dict[tuple[object, ...], list[str]] = {}
+    for key, data in graph._node.items():
+        if data["kind"] in _LEAVES and "root" not in data and not graph._pred[key]:
+            facts = (*_state(data), frozenset(graph._succ[key]))
+            sets.setdefault(facts, []).append(key)
+    parts = []
+    for keys in sets.values():
+        if len(keys) >= fewest:
+            data: Any = {"name": _called([graph._node[key] for key in keys])}
+            parts.append(Part(keys, data, 0, True))
+    return contract(graph, parts) if parts else graph.copy()
+
+
+def fold_rows_of_leaves(graph: GradGraph, fewest: int = 100) -> GradGraph:
+    """The graph with alike leaves that go to one node, and to no other, drawn as one.
+
+    It reads the edges as columns: a hundred thousand leaves in one ``stack`` take a second.
+    """
+    nodes, columns = list(graph._node.items()), graph.edge_columns()
+    sources, targets = np.asarray(columns.sources), np.asarray(columns.targets)
+    uses = np.bincount(sources, minlength=len(nodes)).tolist()
+    inputs = np.bincount(targets, minlength=len(nodes)).tolist()
+    users = np.zeros(len(nodes), np.int64)
+    users[sources] = targets
+    user_of = users.tolist()
+    rows: dict[tuple[object, ...], tuple[list[str], list[str]]] = {}
+    for place, (key, data) in enumerate(nodes):
+        if data["kind"] not in _TENSORS or uses[place] != 1 or inputs[place] or "root" in data:
+            continue
+        user = user_of[place]
+        between, there = nodes[user]
+        via = there["kind"] is NodeKind.ACCUMULATE
+        if via and uses[user] == 1 and inputs[user] == 1:
+            user = user_of[user]
+        facts = (user, *_state(data), data.get("shape"), _plain(str(data.get("name", ""))))
+        leaves, accumulates = rows.setdefault(facts, ([], []))
+        leaves.append(key)
+        if via:
+            accumulates.append(between)
+    parts = [
+        Part([*accumulates, *leaves], _described(graph, leaves), 1, True)
+        for leaves, accumulates in rows.values()
+        if len(leaves) >= fewest
+    ]
+    return contract(graph, parts) if parts else graph
+
+
+def _called(leaves: Sequence[Any]) -> str:
+    """What to call a box of leaves: ``parameters of layers.0 (12)``."""
+    is_all = all(leaf["kind"] is NodeKind.PARAMETER for leaf in leaves)
+    what = "parameters" if is_all else "leaves"
+    paths = [str(leaf.get("name", "")).split(".")[:-1] for leaf in leaves]
+    common = []
+    for column in zip(*paths, strict=False):
+        if len(set(column)) > 1:
+            break
+        common.append(column[0])
+    of = f" of {'.'.join(common)}" if common else ""
+    return f"{what}{of} ({len(leaves):,})"
+
+
+def _state(data: dict[str, Any]) -> tuple[object, ...]:
+    """What tells a leaf from another of its kind: its gradient, its device, its type."""
+    gradient = data.get("grad", ...)
+    state: object = gradient
+    if isinstance(gradient, TensorSummary):
+        state = bool(gradient.nan), bool(gradient.inf), is_zero(gradient)
+    changed = tuple(data.get("changes", {}))
+    others = (data.get(fact) for fact in ("dtype", "device", "requires_grad", "verdict", "mark"))
+    return (data["kind"], state, changed, *others)
+
+
+def _options(data: dict[str, Any]) -> tuple[object, ...]:
+    """The plain arguments of an operation, but for those that choose one of many."""
+    return tuple(each for each in data.get("options", {}).items() if each[0] not in _PLACES)
+
+
+@lru_cache(maxsize=65536)
+def _plain(text: str) -> str:
+    return _DIGITS.sub("#", text)
+
+
+def _chains_of_sums(graph: GradGraph, fewest: int) -> Iterator[Part]:
+    """Additions of which each but the last goes to the next one alone."""
+    after: dict[str, str] = {}
+    for key, data in graph._node.items():
+        users = graph._succ[key]
+        is_plain = data.get("op") in _SUMS and not data.keys() & {"name", "root"}
+        for user in users if is_plain and len(users) == 1 else ():
+            there = graph._node[user]
+            if there.get("op") == data["op"] and there["kind"] is NodeKind.OPERATION:
+                after[key] = user
+    inner = set(after.values())
+    taken: set[str] = set()
+    for start in after.keys() - inner if len(after) < fewest else sorted(after.keys() - inner):
+        chain = [start]
+        while chain[-1] in after and after[chain[-1]] not in taken:
+            chain.append(after[chain[-1]])
+        taken.update(chain)
+        alone = [key for key in chain if "root" not in graph._node[key]]
+        if len(alone) >= fewest:
+            op = graph._node[start]["op"]
+            data: Any = {"op": f"{op} of {len(alone) + 1:,}"}
+            yield Part(alone, data, 1, False)
+
+
+def _alike(graph: GradGraph, shapes: bool) -> list[list[str]]:
+    """The sets of alike nodes, in the order of the data."""
+    order = list(nx.topological_sort(graph))
+    made = _made_alike(graph, order, shapes)
+    groups: dict[object, int] = {}
+    own: dict[str, int] = {}
+    members: dict[int, list[str]] = {}
+    for key in reversed(order):
+        data = graph._node[key]
+        users = graph._succ[key]
+        facts: object = key
+        if users and data["kind"] is not NodeKind.RESULT and "root" not in data:
+            ways = set()
+            for user, edges in users.items():
+                slots: tuple[object, ...] = ()
+                wide = len(graph._pred[user]) > _FEW_INPUTS
+                if not wide and graph._node[user]["kind"] is not NodeKind.GROUP:
+                    slots = tuple(edges)
+                kinds = tuple(dict.fromkeys(edge.get("kind") for edge in edges.values()))
+                ways.add((own[user], slots, kinds))
+            facts = (made[key], frozenset(ways))
+        number = own[key] = groups.setdefault(facts, len(groups))
+        members.setdefault(number, []).append(key)
+    return [keys[::-1] for keys in reversed(list(members.values()))]
+
+
+def _made_alike(graph: GradGraph, order: Sequence[str], shapes: bool) -> dict[str, int]:
+    """For each node a number that it shares with those that are made in the same way."""
+    numbers: dict[object, int] = {}
+    made: dict[str, int] = {}
+    for key in order:
+        data = graph._node[key]
+        get = data.get
+        if "problem" in data or "root" in data:
+            facts: object = key
+        elif data["kind"] in _TENSORS:
+            named = (get("shape"), _plain(str(get("name", ""))))
+            facts = (*_state(data), *(named if shapes else ()))
+        else:
+            inputs = [(made[source], tuple(edges)) for source, edges in graph._pred[key].items()]
+            if len(inputs) > _FEW_INPUTS or data["kind"] is NodeKind.GROUP:
+                inputs = [(number, ()) for number, _ in inputs]
+            name = _plain(str(get("name", "")))
+            known = (
+                get("op"),
+                get("shape") if shapes else None,
+                get("device"),
+                get("structure"),
+                get("repeat"),
+            )
+            state = (*_state(data), get("buffers"), get("hooks"), _options(data))
+            facts = (*known, *state, name, tuple(sorted(inputs, key=repr)))
+        made[key] = numbers.setdefault(facts, len(numbers))
+    return made
+
+
+def _described(graph: GradGraph, keys: Sequence[str]) -> Any:
+    """The name of a group of alike nodes: ``experts.0…7``, ``addmm``."""
+    nodes = [graph._node[key] for key in keys]
+    data: dict[str, Any] = {"repeat": len(keys)}
+    first = nodes[0]
+    if first["kind"] is NodeKind.OPERATION:
+        data["op"] = first.get("op", "")
+    for attribute in ("module", "name"):
+        found = list(dict.fromkeys(str(node.get(attribute, "")) for node in nodes))
+        if all(found):
+            data["name"] = _names_in_short(found)
+            if first["kind"] in _LEAVES and "…" not in data["name"]:
+                data["name"] = _called(nodes)
+                del data["repeat"]  # the name has it
+    if first["kind"] is NodeKind.OPERATION and "name" in data:
+        data["name"] = f"{data['name']} {first.get('op', '')}"
+    if first["kind"] in _TENSORS and "name" not in data:
+        data["op"] = counted(len(keys), "leaf", "leaves")
+    return data
+
+
+def _names_in_short(names: Sequence[str]) -> str:
+    """Names that differ in one number as one; others as the first and how many more.
+
+    Example:
+        >>> _names_in_short(["experts.0.weight", "experts.1.weight", "experts.3.weight"])
+        'experts.0…1,3.weight'
+        >>> _names_in_short(["a", "b", "c"])
+        'a and 2 more'
+    """
+    split = [re.split(r"(\d+)", name) for name in names]
+    first = split[0]
+    alike = all(len(each) == len(first) for each in split)
+    differ = [at for at in range(len(first)) if alike and len({each[at] for each in split}) > 1]
+    if len(names) == 1:
+        return names[0]
+    if len(differ) != 1 or differ[0] % 2 == 0:
+        return f"{names[0]} and {len(names) - 1:,} more"
+    at = differ[0]
+    numbers = sorted(int(each[at]) for each in split)
+    breaks = [0, *(n for n in range(1, len(numbers)) if numbers[n] > numbers[n - 1] + 1)]
+    ends = zip(breaks, [*breaks[1:], len(numbers)], strict=True)
+    spans = [(numbers[start], numbers[stop - 1]) for start, stop in ends]
+    if len(spans) > _MOST_SPANS:
+        spans = [(numbers[0], numbers[-1])]
+    text = ",".join(f"{low}…{high}" if low < high else str(low) for low, high in spans)
+    return "".join((*first[:at], text, *first[at + 1 :]))

@@ -1,0 +1,90 @@
+"""Alike branches drawn once, leaves in one box, and a page that is wide enough for its text."""
+
+import pytest
+import torch
+from torch import nn
+
+import gradviz
+from gradviz.graph import NodeKind
+from gradviz.views import clone_shared_leaves, dock_leaves, fold_siblings, hide_bookkeeping
+from gradviz.views.page_size import page_size
+
+
+def ensemble(count: int) -> nn.ModuleList:
+    torch.manual_seed(0)
+    return nn.ModuleList(nn.Linear(4, 4) for _ in range(count))
+
+
+def stacked(members: nn.ModuleList) -> torch.Tensor:
+    x = torch.randn(2, 4)
+    return torch.stack([member(x).relu() for member in members]).sum()
+
+
+def groups(graph):
+    return [data for _, data in graph.nodes(data=True) if data["kind"] is NodeKind.GROUP]
+
+
+def test_alike_branches_become_one():
+    members = ensemble(26)
+    graph = gradviz.trace(stacked(members), names=members)
+    seen = fold_siblings(hide_bookkeeping(graph))
+    assert {data.get("repeat") for data in groups(seen)} == {26}
+    assert "0…25.weight" in {data.get("name") for data in groups(seen)}
+    assert sum(data.get("parameters", 0) for data in groups(seen)) == 26 * 20
+
+
+def test_a_branch_without_a_gradient_stays_with_its_name():
+    members = ensemble(8)
+    stacked(members).backward()
+    members[3].weight.grad = None
+    graph = gradviz.trace(stacked(members), names=members)
+    seen = fold_siblings(hide_bookkeeping(graph))
+    assert seen.find("3.weight")
+    assert "0…2,4…7.weight" in {data.get("name") for data in groups(seen)}
+
+
+def test_a_branch_with_nan_stays_with_its_name():
+    members = ensemble(8)
+    stacked(members).backward()
+    members[5].bias.grad[0] = float("nan")
+    seen = fold_siblings(hide_bookkeeping(gradviz.trace(stacked(members), names=members)))
+    assert seen.find("5.bias")
+
+
+def test_folding_twice_changes_nothing_more():
+    members = ensemble(8)
+    once = fold_siblings(hide_bookkeeping(gradviz.trace(stacked(members), names=members)))
+    assert sorted(fold_siblings(once)) == sorted(once)
+
+
+def test_a_penalty_over_all_parameters_is_one_branch_and_in_no_module():
+    layers = [nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 1)]
+    model = nn.Sequential(*layers)
+    loss = model(torch.randn(2, 4)).sum()
+    loss = loss + sum(weight.pow(2).sum() for weight in model.parameters())
+    graph = gradviz.trace(loss, names={"model": model})
+    seen = fold_siblings(hide_bookkeeping(graph), shapes=False)
+    assert 6 in {data.get("repeat") for data in groups(seen)}
+    inferred = gradviz.views.infer_modules(graph)
+    modules = [d.get("module") for _, d in inferred.nodes(data=True) if d.get("op") == "pow"]
+    assert not any(modules)
+
+
+def test_leaves_of_one_node_share_a_box():
+    model = nn.Sequential(nn.Linear(4, 1))
+    seen = dock_leaves(hide_bookkeeping(gradviz.trace(model(torch.ones(4)), names=model)))
+    assert [data["name"] for data in groups(seen)] == ["parameters of 0 (2)"]
+
+
+@pytest.mark.parametrize("count", [3, 26, 100])
+def test_a_wide_graph_is_narrow_enough_for_its_text(count):
+    members = ensemble(count)
+    seen = gradviz.views.fit_page(gradviz.trace(stacked(members), names=members))
+    assert page_size(clone_shared_leaves(seen))[0] < 1_500
+
+
+def test_thousands_of_leaves_in_one_stack_are_one_box():
+    leaves = [torch.ones(1, requires_grad=True) for _ in range(5_000)]
+    seen = gradviz.views.fit_page(gradviz.trace(torch.stack(leaves).sum(), names={}))
+    assert len(seen) < 10
+    assert 5_000 in {data.get("repeat") for data in groups(seen)}
