@@ -213,9 +213,7 @@ PATTERNS = {
     "capture/tensors/names.py": "names in IPython's namespace",
     "capture/tracing/tracer.py": "paths of tensors in a nested structure",
     "frontends/gallery.py": "sizes in an SVG, paragraphs of a docstring",
-    "frontends/gallery_page.py": "sizes in an SVG, paragraphs of a docstring",
     "frontends/pages.py": "file names in Python's tracebacks",
-    "frontends/pages/namespace.py": "file names in Python's tracebacks",
     "frontends/snapshots.py": "a test's name made a file name",
     "frontends/sphinx/picture.py": "the size in an SVG",
     "frontends/target.py": "what was typed on the command line",
@@ -226,6 +224,7 @@ PATTERNS = {
     "reports/checkpoints.py": "names of dtypes",
     "views/modules.py": "paths and names of the user's parameters",
     "views/repeats.py": "numbers in the user's names",
+    "views/siblings.py": "numbers in the user's names",
 }
 
 
