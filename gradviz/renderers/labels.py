@@ -479,7 +479,7 @@ def edge_tooltip(data: EdgeData) -> str:
         >>> edge_tooltip({"kind": EdgeKind.CUT, "input": 0})
         'input 0: no gradient flows back (cause not recorded)'
     """
-    times: int = data.get("times", 1)  # type: ignore[assignment]
+    times: int = data.get("times", 1)
     first = data.get("input", 0)
     text = f"{times:,} inputs, from input {first} on" if times > 1 else f"input {first}"
     if data.get("output"):

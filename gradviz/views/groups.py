@@ -381,7 +381,7 @@ class _PartInside:
 
 def _output(nodes: Sequence[NodeData]) -> dict[str, Any]:
     """Shape, type and device of what a group gives; nothing where outputs differ."""
-    facts = [
+    facts: list[dict[str, Any]] = [
         {fact: data.get(fact) for fact in ("shape", "dtype", "device") if fact in data}
         for data in nodes
     ]

@@ -76,7 +76,7 @@ def fold_siblings(graph: GradGraph, *, fewest: int = 3, shapes: bool = True) -> 
         if len(keys) >= fewest
     ]
     if not parts:
-        return graph if sums else graph.copy()  # type: ignore[no-any-return]
+        return graph if sums else graph.copy()
     count = max(len(part.keys) for part in parts)
     seen = contract(graph, parts)
     left = len(before) - len(seen)
@@ -116,8 +116,8 @@ def dock_leaves(graph: GradGraph, *, fewest: int = 2) -> GradGraph:
     parts = []
     for keys in sets.values():
         if len(keys) >= fewest:
-            data: Any = {"name": _called([graph._node[key] for key in keys])}
-            parts.append(Part(keys, data, 0, True))
+            called: Any = {"name": _called([graph._node[key] for key in keys])}
+            parts.append(Part(keys, called, 0, True))
     return contract(graph, parts) if parts else graph.copy()
 
 
@@ -210,8 +210,8 @@ def _chains_of_sums(graph: GradGraph, fewest: int) -> Iterator[Part]:
         alone = [key for key in chain if "root" not in graph._node[key]]
         if len(alone) >= fewest:
             op = graph._node[start]["op"]
-            data: Any = {"op": f"{op} of {len(alone) + 1:,}"}
-            yield Part(alone, data, 1, False)
+            total: Any = {"op": f"{op} of {len(alone) + 1:,}"}
+            yield Part(alone, total, 1, False)
 
 
 def _alike(graph: GradGraph, shapes: bool) -> list[list[str]]:

@@ -21,10 +21,10 @@ class quietly:  # noqa: N801
     __slots__ = ("_dispatch", "_function")
 
     def __enter__(self) -> None:
-        self._function: Any = torch._C.DisableTorchFunction()
-        self._dispatch: Any = torch._C._DisableTorchDispatch()
-        self._function.__enter__()  # type: ignore[no-untyped-call]
-        self._dispatch.__enter__()
+        guards: list[Any] = [torch._C.DisableTorchFunction(), torch._C._DisableTorchDispatch()]
+        self._function, self._dispatch = guards
+        for guard in guards:
+            guard.__enter__()
 
     def __exit__(self, *error: Any) -> None:
         self._dispatch.__exit__(*error)

@@ -151,7 +151,8 @@ def flag_of_tensor(tensor: torch.Tensor) -> IneffectiveFlag | None:
 
 def _flag_of(owner: object, exact: str) -> str:
     """The attribute set to False that is spelt like ``requires_grad``; "" for none."""
-    for name, value in getattr(owner, "__dict__", {}).items():
+    attributes: dict[str, object] = getattr(owner, "__dict__", {})
+    for name, value in attributes.items():
         if value is False and (name == exact or (name != "requires_grad" and _is_misspelt(name))):
             return name
     return ""
