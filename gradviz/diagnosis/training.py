@@ -81,13 +81,11 @@ def _in_no_optimizer(context: Context, question: Question) -> Evidence | None:
 def _is_held(context: Context, question: Question) -> bool:
     """Whether an optimizer holds it, or the program changes it by hand once it has a gradient."""
     added = context.happened_to(question.key, EventKind.ACCUMULATE)
-    if not added:
-        return True
     return (
         question.key in context.held
         or any(question.key in details.held for _, details in _steps(context))
         or any(
-            event.number > added[0].number
+            bool(added) and event.number > added[0].number
             for event in context.happened_to(question.key, EventKind.IN_PLACE)
         )
     )
