@@ -167,7 +167,9 @@ def changed_since(context: Context, question: Question) -> Sequence[Event]:
     changes = [
         event
         for event in context.happened_to(question.key, EventKind.STEP)
-        if isinstance(event.details, StepDetails) and event.details.changed_values != 0
+        if isinstance(event.details, StepDetails)
+        and event.details.changed_values != 0
+        and event.action is not Action.SKIPPED
     ]
     changes += context.happened_to(question.key, EventKind.IN_PLACE)
     since = added[-1].number

@@ -27,6 +27,7 @@ __all__ = [
 ]
 
 _CLIPS = ("clip_grad_norm_", "clip_grad_value_", "clip_grads_with_norm_")
+_CHANGES = (Action.CHANGED_IN_PLACE, Action.CLIPPED, Action.UNSCALED)
 _UNSCALES = ("unscale_", "step")
 
 
@@ -80,13 +81,11 @@ def _in_no_optimizer(context: Context, question: Question) -> Evidence | None:
 def _is_held(context: Context, question: Question) -> bool:
     """Whether an optimizer holds it, or the program changes it by hand once it has a gradient."""
     added = context.happened_to(question.key, EventKind.ACCUMULATE)
-    if not added:
-        return True
     return (
         question.key in context.held
         or any(question.key in details.held for _, details in _steps(context))
         or any(
-            event.number > added[0].number
+            bool(added) and event.number > added[0].number
             for event in context.happened_to(question.key, EventKind.IN_PLACE)
         )
     )
@@ -176,7 +175,7 @@ def scale_of(context: Context, question: Question) -> float | None:
     if not added or any(
         event.number > added[-1].number and event.word in _UNSCALES
         for event in context.happened_to(question.key, EventKind.GRAD)
-        if event.action is Action.CHANGED_IN_PLACE
+        if event.action in _CHANGES
     ):
         return None
     return _factor(context, graph)
@@ -209,7 +208,7 @@ def _clipped_while_scaled(context: Context, question: Question) -> Evidence | No
     changes = [
         event
         for event in context.happened_to(question.key, EventKind.GRAD)
-        if event.number > added[-1].number and event.action is Action.CHANGED_IN_PLACE
+        if event.number > added[-1].number and event.action in _CHANGES
     ]
     if not changes or changes[0].word not in _CLIPS:
         return None
@@ -224,20 +223,15 @@ def _clipped_while_scaled(context: Context, question: Question) -> Evidence | No
 def skipped_step(context: Context, question: Question) -> str:
     """A clause that says that GradScaler skipped the step; "" if it did not, or is not known to."""
     added = context.happened_to(question.key, EventKind.ACCUMULATE)
-    unscaled = [
+    skipped = [
         event
-        for event in context.happened_to(question.key, EventKind.GRAD)
-        if added and event.number > added[-1].number and event.word in _UNSCALES
+        for event, details in _steps(context)
+        if added
+        and event.number > added[-1].number
+        and event.action is Action.SKIPPED
+        and question.key in details.held
     ]
-    updates = [
-        event
-        for event in context.happened(EventKind.IN_PLACE)
-        if event.word == "_amp_update_scale_" and unscaled and event.number > unscaled[0].number
-    ]
-    if not updates:
-        return ""
-    begin, end = unscaled[0].number, updates[0].number
-    if any(begin < event.number < end for event, _ in _steps(context)):
+    if not skipped:
         return ""
     return "; GradScaler skipped the step"
 
