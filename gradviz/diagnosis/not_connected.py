@@ -137,27 +137,6 @@ def _may_be_inside(context: Context, question: Question) -> Evidence | None:
     return Evidence(words, (key,), locations_of([line]), key)
 
 
-def _inside_an_unrecorded_function(context: Context, question: Question) -> Evidence | None:
-    """A Function, or a reentrant checkpoint, none of whose inputs requires grad."""
-    if not _is_unreachable(context, question):
-        return None
-    applied = [
-        event
-        for event in context.happened(EventKind.OPERATION)
-        if event.word == "apply"
-        and event.location
-        and all(
-            context.graph.nodes[key]["kind"] is NodeKind.UNTRACKED
-            for key in event.nodes
-            if key in context.graph
-        )
-    ]
-    if not applied:
-        return None
-    words = {"root": context.root_names, "line": mention(applied[0].location)}
-    return Evidence(words, locations=tuple(event.location for event in applied[:3]))
-
-
 def _numbers_were_taken(context: Context, question: Question) -> Evidence | None:
     if not _is_unreachable(context, question):
         return None
@@ -276,17 +255,6 @@ not_connected_rules: tuple[Rule[Any, Any], ...] = (
         "{fix}",
         docs="Parameters used inside an autograd.Function or a reentrant checkpoint are no inputs "
         "of a node: that they are not used cannot be known from the graph.",
-    ),
-    Rule(
-        "it may be used inside a Function without inputs that require grad",
-        Verdict.CUT,
-        _inside_an_unrecorded_function,
-        "no recorded operation of {root} uses it; what is used inside the Function or reentrant "
-        "checkpoint at {line} gets no gradient, as no input of that requires grad",
-        "checkpoint(..., use_reentrant=False); or let an input require grad: x.requires_grad_()",
-        Needs.RECORDING,
-        (EventKind.OPERATION,),
-        "A call of Function.apply whose result does not require grad.",
     ),
     Rule(
         "numbers were taken out of tensors",
