@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Sequence
 
 from gradviz.diagnosis.context import Context
 from gradviz.diagnosis.lines import locations_of, mention
+from gradviz.diagnosis.syntax import statement_at
 from gradviz.diagnosis.ways import CutEdge, word_of
 from gradviz.facts import Action, EventKind, SourceLocation
 from gradviz.graph import Cause, EdgeKind, GradGraph, NodeKind
@@ -95,7 +97,31 @@ def fix_of_cut(context: Context, cut: CutEdge) -> str:
         fix = "compute it where gradients are on: with torch.set_grad_enabled(True):"
     if _is_sample(context, cut):
         fix = "use rsample(), if the distribution has it, instead of sample()"
+    if cut.edge.get("cause") is Cause.DETACH and (pair := _straight_through(line)):
+        kept, other = pair
+        fix = (
+            f"a straight-through estimator passes the gradient to {kept} alone; train {other} by "
+            f"a loss of its own: torch.nn.functional.mse_loss({other}, {kept}.detach())"
+        )
     return f"{line}: {fix}" if fix and line else fix
+
+
+def _straight_through(line: str) -> tuple[str, str] | None:
+    """The ``x`` and ``y`` of ``x + (y - x).detach()`` on a line; None if that is not there."""
+    locations = locations_of([line])
+    statement = statement_at(locations[0]) if locations else None
+    for node in ast.walk(statement) if statement is not None else ():
+        if not isinstance(node, ast.BinOp) or not isinstance(node.op, ast.Add):
+            continue
+        for kept, call in ((node.left, node.right), (node.right, node.left)):
+            if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Attribute):
+                continue
+            inner = call.func.value
+            is_detached = call.func.attr == "detach" and isinstance(inner, ast.BinOp)
+            if is_detached and isinstance(inner, ast.BinOp) and isinstance(inner.op, ast.Sub):
+                if ast.dump(inner.right) == ast.dump(kept):
+                    return ast.unparse(kept), ast.unparse(inner.left)
+    return None
 
 
 def lines_of(context: Context, *cuts: CutEdge) -> tuple[SourceLocation, ...]:
