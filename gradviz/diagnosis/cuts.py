@@ -111,16 +111,22 @@ def _straight_through(line: str) -> tuple[str, str] | None:
     locations = locations_of([line])
     statement = statement_at(locations[0]) if locations else None
     for node in ast.walk(statement) if statement is not None else ():
-        if not isinstance(node, ast.BinOp) or not isinstance(node.op, ast.Add):
-            continue
-        for kept, call in ((node.left, node.right), (node.right, node.left)):
-            if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Attribute):
-                continue
-            inner = call.func.value
-            is_detached = call.func.attr == "detach" and isinstance(inner, ast.BinOp)
-            if is_detached and isinstance(inner, ast.BinOp) and isinstance(inner.op, ast.Sub):
-                if ast.dump(inner.right) == ast.dump(kept):
-                    return ast.unparse(kept), ast.unparse(inner.left)
+        if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
+            for kept, call in ((node.left, node.right), (node.right, node.left)):
+                if (difference := _detached(call)) and ast.dump(difference[1]) == ast.dump(kept):
+                    return ast.unparse(kept), ast.unparse(difference[0])
+    return None
+
+
+def _detached(call: ast.expr) -> tuple[ast.expr, ast.expr] | None:
+    """The two sides of ``(y - x).detach()``."""
+    is_call = isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute)
+    function = call.func if is_call and isinstance(call, ast.Call) else None
+    if not isinstance(function, ast.Attribute) or function.attr != "detach":
+        return None
+    inner = function.value
+    if isinstance(inner, ast.BinOp) and isinstance(inner.op, ast.Sub):
+        return inner.left, inner.right
     return None
 
 
