@@ -198,7 +198,7 @@ def test_summary_is_plain_text_when_piped(graph: str) -> None:
 
 def test_summary_runs_a_script_and_keeps_its_words_aside() -> None:
     Path("train.py").write_text(TRAIN + "print('a word from the script')\n")
-    done = run("summary", "train.py:loss", "--", "--backward")
+    done = run("summary", "--full", "train.py:loss", "--", "--backward")
     assert done.exit_code == 0
     assert "a word" not in done.stdout
     assert done.stderr == "a word from the script\n"

@@ -220,7 +220,7 @@ def test_a_file_is_run_in_its_own_folder_and_shown(
     ("fence", "reason"),
     [
         ('file="no.py:loss"\n', "there is no file no.py"),
-        ('file="lessons/lesson.py:los"\n', "lesson.py has no los; did you mean loss?"),
+        ('file="lessons/lesson.py:los"\n', "lesson.py has no variable los; did you mean loss?"),
         ('file="x.py"\nw = 1\n', 'there is code on the page, and file="x.py" names another'),
         ('file="x.py" draw="w"\n', 'draw is for code on the page, not for a file: write file="x'),
         ('file="x.py" context="true"\n', "context is for code on the page, not for a file"),

@@ -298,7 +298,7 @@ def script(tmp_path, monkeypatch):
 
 
 def test_the_command_shows_what_backward_has_freed_by_the_end(script):
-    result = run("saved", "train.py:loss")
+    result = run("saved", "--full", "train.py:loss")
     assert result.exit_code == 0, result.stderr
     assert result.stdout.splitlines() == [
         "f32[500]  2 kB  output of exp, h  train.py:5  shared with sin",

@@ -373,7 +373,7 @@ def test_a_module_a_whole_script_and_a_saved_graph(tmp_path: Path) -> None:
     [
         ("nothing.py:loss", "there is no file nothing.py"),
         ("sub/nothing.py:loss", "the folder sub does not exist"),
-        ("/good.py:los", "good.py has no los; did you mean loss?"),
+        ("/good.py:los", "good.py has no variable los; did you mean loss?"),
         ("bad.py:loss", "ZeroDivisionError: division by zero (bad.py:1)"),
         ("no_such_module:loss", "there is no module 'no_such_module'"),
         ("", "there is nothing to draw: give code, or a target like train.py:loss"),
@@ -383,7 +383,7 @@ def test_a_target_that_fails_says_why_in_a_box(target: str, said: str, tmp_path:
     src = pages(
         tmp_path / "src",
         good__py="import torch\nloss = torch.ones(1)\n",
-        bad__py="1 / 0\n",
+        bad__py="1 / 0\nloss = 0\n",
         index=f"I\n=\n\n.. gradviz:: {target}\n",
     )
     built = build(src)

@@ -46,7 +46,7 @@ def test_without_sphinx_everything_else_works_and_setup_says_what_is_missing() -
     assert run.returncode == 0, run.stderr
     assert "← mul  ×2" in run.stdout
     assert run.stdout.splitlines()[-1] == (
-        "MissingPackageError True the gradviz directive needs Sphinx, and sphinx is not "
+        "MissingPackageError True the gradviz directive needs Sphinx, and docutils is not "
         "installed: pip install 'gradviz[docs]'"
     )
 

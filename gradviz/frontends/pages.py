@@ -61,6 +61,7 @@ __all__ = [
 
 _FILENAME = "<gradviz-block-{}>"  # without blanks: texts are cut at them
 _LINE = re.compile(r"<gradviz-block-(\d+)>:(\d+)")
+_LOCATION = re.compile(r'"file": "<gradviz-block-(\d+)>", "line": (\d+)')
 _WHERE = re.compile(r" \(<gradviz-block-\d+>:\d+(, in [^)]*)?\)$")
 
 
@@ -149,13 +150,19 @@ class Namespace:
         return CodeError(_WHERE.sub("", ending), line)
 
     def in_words(self, text: str) -> str:
-        """A text with lines as a reader of the page knows them: ``line 3`` of the last block."""
+        """A text with lines as a reader of the page knows them: ``line 3`` of the last block.
+
+        It may be the JSON of a story, which has locations as data too.
+        """
 
         def line(found: re.Match[str]) -> str:
             is_here = int(found[1]) == len(self._blocks) - 1
             return f"line {found[2]}{'' if is_here else ', further up'}"
 
-        return _LINE.sub(line, text)
+        def location(found: re.Match[str]) -> str:
+            return f'"file": "{line(found)}", "line": 0'
+
+        return _LINE.sub(line, _LOCATION.sub(location, text))
 
 
 @dataclass(frozen=True)
