@@ -43,7 +43,7 @@ pictures: $(READY)
 	GRADVIZ_ENGINE=layered $(BIN)/gradviz draw -q examples/first_backward.py:loss \
 	  -o docs/pictures/loss.svg >/dev/null
 	GRADVIZ_ENGINE=layered $(BIN)/gradviz draw -q docs/pictures/transformer.py:loss --depth 3 \
-	  --colour-by grad_norm -o docs/pictures/transformer.svg >/dev/null
+	  --color-by grad_norm -o docs/pictures/transformer.svg >/dev/null
 	cd examples && GRADVIZ_ENGINE=layered ../$(BIN)/gradviz draw -q five_ways.py:story \
 	  -o ../docs/pictures/five_ways.svg >/dev/null
 

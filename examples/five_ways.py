@@ -1,7 +1,7 @@
-"""One line, five ways: where does the way back to x end?
+"""One line, five ways: where does the gradient to x stop?
 
 The line is always (x * 2).sum(), and its value is always 12. What differs is whether autograd
-remembers how it came about. Each picture shows where the way is cut, by what, in which line.
+records it. Each picture shows where the gradient is cut, by what, and in which line.
 """
 
 import torch
@@ -31,10 +31,10 @@ with gradviz.record() as switched_off:
 print("requires_grad_: ", loss)
 
 ways = (
-    ("tracked", tracked, "The way back to x is open."),
-    ("x.detach()", detached, "A twin of x, outside the graph."),
-    ("no_grad()", unrecorded, "Nothing is recorded in the block."),
-    ("inference_mode()", inferred, "The same, and its results stay outside."),
-    ("x.requires_grad_(False)", switched_off, "x itself wants no gradient."),
+    ("tracked", tracked, "A gradient flows back to x."),
+    ("x.detach()", detached, "It shares the data of x and is not tracked."),
+    ("no_grad()", unrecorded, "Nothing is recorded inside the block."),
+    ("inference_mode()", inferred, "The same; the results are inference tensors."),
+    ("x.requires_grad_(False)", switched_off, "x does not require grad."),
 )
 story = gradviz.Story([gradviz.Frame(way, run.frames[-1].graph, said) for way, run, said in ways])
