@@ -37,7 +37,6 @@ myst_heading_anchors = 3
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"  # the docstrings say what an argument is, the signature its type
-autodoc_preserve_defaults = True
 
 html_theme = "furo"
 html_title = "gradviz"

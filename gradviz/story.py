@@ -27,7 +27,7 @@ class Event:
         name: the variable that the result went to, or the tensor that was changed; may be empty.
         nodes: keys of all the nodes that it is about, as far as a frame has shown them.
         action: what it did, where ``kind`` alone does not say it.
-        details: the rest, by kind: a `VersionDetails`, `StepDetails`, ...
+        details: the rest, by kind: a ``VersionDetails``, ``StepDetails``, ...
         count: number of tensors that it is about, also of those that no frame has shown.
 
     Example:

@@ -39,15 +39,15 @@ def question_and_code(path: Path) -> tuple[str, str]:
     return ast.get_docstring(tree) or "", "\n".join(rest).strip("\n")
 
 
-def answer(code: str) -> str:
-    """What ``explain`` says of a program."""
+def answer(code: str) -> tuple[str, bool]:
+    """What ``explain`` says of a program, and whether there is something to draw."""
     linecache.cache["train.py"] = (len(code), None, code.splitlines(keepends=True), "train.py")
     names: dict[str, Any] = {"__name__": "__main__"}
     try:
         with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
             warnings.simplefilter("ignore")
             exec(compile(code, "train.py", "exec"), names)
-        return str(names["why"])
+        return str(names["why"]), bool(names["why"].story)
     finally:
         del linecache.cache["train.py"]
 
@@ -58,10 +58,11 @@ def section(verdict: Verdict, meaning: str) -> str:
     path = program_of(verdict)
     if path.is_file():
         question, code = question_and_code(path)
+        text, is_drawn = answer(code)
         said += [
             f"*{question}*",
-            f"```{{gradviz}} why\n{code}\n```",
-            f"`print(why)` says:\n\n```text\n{answer(code)}\n```",
+            f"```{'{gradviz} why' if is_drawn else 'python'}\n{code}\n```",
+            f"`print(why)` says:\n\n```text\n{text}\n```",
         ]
     return "\n\n".join(said)
 

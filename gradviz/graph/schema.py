@@ -238,7 +238,7 @@ class NodeData(TypedDict, total=False):
                       ``{"grad": "+3", "buffers": "freed"}``; ``{"node": "new"}`` for a new node
     used_version      of a leaf in a later frame: its version when the operations used it
     used_value        of the same: its `TensorSummary` then
-    problem           `gradviz.facts.Problem`: backward failed at this node
+    problem           ``gradviz.facts.Problem``: backward failed at this node
     verdict           what a diagnosis or a check says of this node, in few words
     level             how much it has of what `color_by` shows: 0 the least, 1 the most
     mark              `Mark`: a gradient that has no place on that scale
