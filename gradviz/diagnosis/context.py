@@ -148,6 +148,14 @@ class Context:
         data: NodeData = self.graph.nodes[sources[0] if len(sources) == 1 else key]
         return data
 
+    def roots_of(self, graph: GradGraph) -> Sequence[str]:
+        """The roots of a graph, looked up once for all tensors that are asked about."""
+        key = ("roots", id(graph))  # the graph lives as long as the context
+        if key not in self.cache:
+            self.cache[key] = graph.roots
+        found: Sequence[str] = self.cache[key]
+        return found
+
     @cached_property
     def behind_roots(self) -> frozenset[str]:
         """Everything that a gradient from the roots reaches."""

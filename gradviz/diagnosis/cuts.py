@@ -97,13 +97,22 @@ def fix_of_cut(context: Context, cut: CutEdge) -> str:
         fix = "compute it where gradients are on: with torch.set_grad_enabled(True):"
     if _is_sample(context, cut):
         fix = "use rsample(), if the distribution has it, instead of sample()"
-    if cut.edge.get("cause") is Cause.DETACH and (pair := _straight_through(line)):
+    if cut.edge.get("cause") is Cause.DETACH and (pair := _pair_at(context, line)):
         kept, other = pair
         fix = (
             f"a straight-through estimator passes the gradient to {kept} alone; train {other} by "
             f"a loss of its own: torch.nn.functional.mse_loss({other}, {kept}.detach())"
         )
     return f"{line}: {fix}" if fix and line else fix
+
+
+def _pair_at(context: Context, line: str) -> tuple[str, str] | None:
+    """The two sides of a straight-through estimator on a line, looked up once for all leaves."""
+    key = ("straight-through", line)
+    if key not in context.cache:
+        context.cache[key] = _straight_through(line)
+    found: tuple[str, str] | None = context.cache[key]
+    return found
 
 
 def _straight_through(line: str) -> tuple[str, str] | None:

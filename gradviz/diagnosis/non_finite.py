@@ -268,7 +268,7 @@ def _result_not_finite(context: Context, question: Question) -> Evidence | None:
     if values is None:
         return None
     graph = values.graph
-    wrong = [key for key in graph.roots if _is_finite(values.of(key)) is False]
+    wrong = [key for key in context.roots_of(graph) if _is_finite(values.of(key)) is False]
     if not wrong or not ancestors(graph, wrong) & {question.key}:
         return None
     suspects = list(_forward_suspects(values, _in_order(graph, ancestors(graph, wrong, is_data))))

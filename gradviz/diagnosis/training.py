@@ -182,7 +182,7 @@ def scale_of(context: Context, question: Question) -> float | None:
 
 
 def _factor(context: Context, graph: GradGraph) -> float | None:
-    for root in graph.roots:
+    for root in context.roots_of(graph):
         for maker, _ in graph.inputs(root):
             if graph.nodes[maker].get("op") != "mul":
                 continue
