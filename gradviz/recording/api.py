@@ -24,7 +24,7 @@ from gradviz.capture.tensors.subjects import shortly
 from gradviz.errors import UsageError
 from gradviz.graph import GradGraph
 from gradviz.recording.event_log import Entry, EventLog
-from gradviz.recording.intercept import mode, user_warnings
+from gradviz.recording.intercept import tasks, user_warnings
 from gradviz.recording.intercept.calls import Handlers
 from gradviz.recording.intercept.mode import RecordingMode
 from gradviz.recording.module_stack import ModuleStack
@@ -286,7 +286,7 @@ class Recording(Shown):
             raise UsageError(
                 f"this recording is already {self._phase}: call gradviz.record() for another"
             )
-        self._state.task = mode.enter(self)
+        self._state.task = tasks.enter(self)
         self._state.update_alert()
         self._phase = "open"
         self._arguments = ()  # a recording keeps no module alive
@@ -314,7 +314,7 @@ class Recording(Shown):
                 f"this recording is {self._phase}, so its block cannot end: enter it by "
                 "`with gradviz.record() as run:`"
             )
-        mode.leave(self)
+        tasks.leave(self)
         self._mode.__exit__(kind, error, traceback)
         user_warnings.remove()
         self._state.module_stack.end()

@@ -22,7 +22,7 @@ from gradviz.graph import Cause
 from gradviz.recording.event_log import SHAPE_ONLY, Entry, EventLog, word_of
 from gradviz.recording.function_calls import FunctionCalls
 from gradviz.recording.hooks import Hooks
-from gradviz.recording.intercept import mode
+from gradviz.recording.intercept import tasks
 from gradviz.recording.module_stack import ModuleStack
 from gradviz.recording.provenance import (
     NO_ANCESTORS,
@@ -199,7 +199,7 @@ class RecordingState:
 
     def is_other_task(self) -> bool:
         """Whether an asyncio task runs that is not the one that is recorded."""
-        return self.task is not None and mode.current() is not self.task()
+        return self.task is not None and tasks.current() is not self.task()
 
     def attend(self, handler: Handler | None) -> bool:
         """Whether to record the next call."""

@@ -3,18 +3,12 @@
 What it costs is paid for every operation of the user's program. A plain operation of the graph
 is one tuple, with no look at ``grad_fn``: a node that Python has looked at keeps its wrapper,
 and a deep graph of such nodes overflows the stack when it is dropped.
-
-Torch keeps one stack of modes for each thread, so asyncio tasks that take turns would record each
-other's operations, and close each other's recordings. So each recording records its own task, and
-only one is open in a thread.
 """
 
 from __future__ import annotations
 
 import sys
-import threading
 import weakref
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -22,12 +16,11 @@ from torch.nn import Parameter
 from torch.overrides import TorchFunctionMode
 
 from gradviz.capture.autograd.engine import creation_count, jit_trace
-from gradviz.errors import UsageError
 from gradviz.recording.intercept.calls import change
 from gradviz.recording.intercept.user_warnings import call_made_from
 from gradviz.recording.state import RecordingState
 
-__all__ = ["RecordingMode", "current", "enter", "leave"]
+__all__ = ["RecordingMode"]
 
 _NOTHING_TO_SAY = frozenset(
     {type(None), bool, int, float, str, torch.Size, torch.dtype, torch.device, torch.layout}
@@ -110,48 +103,3 @@ class RecordingMode(TorchFunctionMode):
 
 
 call_made_from(RecordingMode.__torch_function__.__code__, globals())
-
-
-class _ThisThread(threading.local):
-    def __init__(self) -> None:
-        self.open: list[tuple[int, Callable[[], object]]] = []
-
-
-_here = _ThisThread()
-
-
-def current() -> Any:
-    """The asyncio task that runs in this thread, or None."""
-    asyncio: Any = sys.modules.get("asyncio")
-    if asyncio is None or asyncio._get_running_loop() is None:
-        return None
-    return asyncio.current_task()
-
-
-def enter(recording: object) -> Callable[[], object] | None:
-    """A recording is opened.
-
-    Returns:
-        A weak reference to the task that opened it; None outside of asyncio.
-
-    Raises:
-        UsageError: if a recording of another task is open in this thread.
-    """
-    task = current()
-    if _here.open and _here.open[-1][1]() is not task:
-        raise UsageError(
-            "a recording of another asyncio task is open in this thread: wait until it has ended, "
-            "for example by an asyncio.Lock around both"
-        )
-    reference = weakref.ref(task) if task is not None else None
-    _here.open.append((id(recording), reference or _none))
-    return reference
-
-
-def leave(recording: object) -> None:
-    """A recording is closed."""
-    _here.open = [each for each in _here.open if each[0] != id(recording)]
-
-
-def _none() -> None:
-    """No task."""
