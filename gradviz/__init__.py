@@ -4,9 +4,9 @@ Snapshot, then transform, then draw::
 
     tensors ──► trace ──► GradGraph ──► views ──► labels, theme ──► renderers ──► draw, CLI
 
-`trace` walks from a tensor through ``grad_fn`` and keeps what it finds as plain values in a
-`GradGraph`. Views make the graph fit for a reader's eye, renderers write it as SVG, PNG, PDF,
-DOT, Mermaid, JSON or text, and `draw` does all of it in one call.
+`trace` walks from a tensor through ``grad_fn`` and stores what it finds as plain values in a
+`GradGraph`. Views simplify the graph for reading, renderers write it as SVG, PNG, PDF, DOT,
+Mermaid, JSON or text, and `draw` does all of this in one call.
 """
 
 from __future__ import annotations
@@ -55,8 +55,8 @@ __all__ = [
     "trace",
 ]
 
-# Loaded when first used: ``import gradviz`` costs next to nothing, and a saved graph can be
-# drawn where torch is not installed.
+# Names are imported on first use: ``import gradviz`` stays fast, and a saved graph can be drawn
+# where torch is not installed.
 _HOME = {
     "Check": "gradviz.checking.checked",
     "Comparison": "gradviz.comparison",
