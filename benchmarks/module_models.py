@@ -88,14 +88,15 @@ class Block(nn.Module):
     def __init__(self, size: int = 16, heads: int = 2, *, lora: bool = False) -> None:
         super().__init__()
         self.ln_1, self.ln_2 = nn.LayerNorm(size), nn.LayerNorm(size)
-        self.qkv, self.proj = nn.Linear(size, 3 * size), nn.Linear(size, size)
-        self.fc, self.out = nn.Linear(size, 2 * size), nn.Linear(2 * size, size)
+        self.qkv: nn.Module = nn.Linear(size, 3 * size)
+        self.proj = nn.Linear(size, size)
+        self.fc: nn.Module = nn.Linear(size, 2 * size)
+        self.out = nn.Linear(2 * size, size)
         self.act, self.drop = nn.GELU(), nn.Dropout(0.1)
         self.heads = heads
         if lora:
             self.requires_grad_(False)
-            self.qkv = Lora(self.qkv)
-            self.fc = Lora(self.fc)
+            self.qkv, self.fc = Lora(self.qkv), Lora(self.fc)
 
     def attention(self, x: Tensor) -> Any:
         """The attention."""
@@ -113,7 +114,7 @@ class Block(nn.Module):
 class Lora(nn.Module):
     """A frozen linear layer with a trained low-rank part."""
 
-    def __init__(self, base: nn.Linear) -> None:
+    def __init__(self, base: Any) -> None:
         super().__init__()
         self.base_layer = base.requires_grad_(False)
         self.lora_A = nn.Linear(base.in_features, 2, bias=False)
@@ -132,7 +133,7 @@ def _gpt(lora: bool = False, tied: bool = False) -> nn.Module:
             x = block(x)
         return self.head(self.ln_f(x))
 
-    net: Any = Net(
+    net = Net(
         call,
         wte=nn.Embedding(10, 16),
         wpe=nn.Embedding(20, 16),
@@ -141,10 +142,10 @@ def _gpt(lora: bool = False, tied: bool = False) -> nn.Module:
         head=nn.Linear(16, 10, bias=False),
     )
     if tied:
-        net.head.weight = net.wte.weight
+        net.get_submodule("head").weight = net.get_submodule("wte").weight
     if lora:
-        for part in (net.wte, net.wpe, net.ln_f, net.head):
-            _frozen(part)
+        for part in ("wte", "wpe", "ln_f", "head"):
+            _frozen(net.get_submodule(part))
     return net
 
 
@@ -174,7 +175,9 @@ class Llama(nn.Module):
     def forward(self, x: Tensor) -> Any:
         """Call it."""
         h = self.input_norm(x)
-        q, k, v = (each(h).view(*h.shape[:2], 2, 8).transpose(1, 2) for each in (self.q, self.k, self.v))
+        q, k, v = (
+            each(h).view(*h.shape[:2], 2, 8).transpose(1, 2) for each in (self.q, self.k, self.v)
+        )
         angles = torch.arange(h.shape[1])[:, None] * torch.ones(8)
         q, k = (each * angles.cos() + each.roll(4, -1) * angles.sin() for each in (q, k))
         h = F.scaled_dot_product_attention(q, k, v, is_causal=True)
@@ -221,13 +224,13 @@ class Residual(nn.Module):
 
 
 def _resnet(squeeze: bool = False, frozen: bool = False) -> nn.Module:
-    net: Any = nn.Sequential(
+    net = nn.Sequential(
         nn.Conv2d(3, 8, 3, 2, 1), nn.BatchNorm2d(8), nn.ReLU(), nn.MaxPool2d(2),
         *(Residual(8, squeeze=squeeze) for _ in range(3)),
         nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 5),
     )  # fmt: skip
     if frozen:
-        for part in net[:5]:
+        for part in list(net)[:5]:
             _frozen(part)
     return net
 
@@ -333,7 +336,7 @@ def _unet() -> nn.Module:
     )
 
 
-def _recurrent(kind: type[nn.RNNBase]) -> nn.Module:
+def _recurrent(kind: Callable[..., nn.Module]) -> nn.Module:
     return Net(
         lambda self, t: self.head(self.drop(self.rnn(self.embed(t))[0][:, -1])),
         embed=nn.Embedding(10, 8),

@@ -11,11 +11,13 @@ The models are small ones in plain torch, and, where ``torchvision``, ``timm`` a
 from __future__ import annotations
 
 import argparse
+import importlib
 import importlib.util
 import time
 import warnings
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import module_models
@@ -37,15 +39,16 @@ TIMM = (
     "resnet18d", "mixer_s32_224", "convmixer_768_32", "deit_tiny_patch16_224",
     "efficientvit_b0", "ghostnet_050", "repvgg_a0", "res2net50_14w_8s",
 )  # fmt: skip
-LANGUAGE = (
-    ("BertConfig", "BertForMaskedLM"),
-    ("GPT2Config", "GPT2LMHeadModel"),
-    ("LlamaConfig", "LlamaForCausalLM"),
-    ("T5Config", "T5ForConditionalGeneration"),
-    ("DistilBertConfig", "DistilBertForMaskedLM"),
-    ("RobertaConfig", "RobertaForMaskedLM"),
-    ("AlbertConfig", "AlbertForMaskedLM"),
-    ("OPTConfig", "OPTForCausalLM"),
+_SMALL = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "vocab_size": 100}
+LANGUAGE: tuple[tuple[str, str, dict[str, int]], ...] = (
+    ("BertConfig", "BertForMaskedLM", _SMALL),
+    ("GPT2Config", "GPT2LMHeadModel", {"n_layer": 2}),
+    ("LlamaConfig", "LlamaForCausalLM", _SMALL),
+    ("DistilBertConfig", "DistilBertForMaskedLM", {"n_layers": 2}),
+    ("RobertaConfig", "RobertaForMaskedLM", _SMALL),
+    ("AlbertConfig", "AlbertForMaskedLM", {**_SMALL, "embedding_size": 16}),
+    ("OPTConfig", "OPTForCausalLM", {"num_hidden_layers": 2}),
+    ("MistralConfig", "MistralForCausalLM", {**_SMALL, "num_key_value_heads": 2}),
 )
 
 
@@ -63,32 +66,37 @@ def text(model: nn.Module) -> Tensor:
     return loss
 
 
+def _made(make: Callable[[], nn.Module], loss_of: Callable[[nn.Module], Tensor]) -> Model:
+    return make(), loss_of
+
+
+def _configured(library: Any, config: str, model: str, sizes: dict[str, int]) -> nn.Module:
+    made: nn.Module = getattr(library, model)(getattr(library, config)(**sizes))
+    return made
+
+
 def models() -> dict[str, Callable[[], Model]]:
     """Every model, by its name."""
     found: dict[str, Callable[[], Model]] = dict(module_models.MODELS)
     if importlib.util.find_spec("torchvision"):
         vision: Any = importlib.import_module("torchvision").models
         for name in VISION:
-            found[f"torchvision {name}"] = lambda n=name: (getattr(vision, n)(), image)
+            found[f"torchvision {name}"] = partial(_made, getattr(vision, name), image)
     if importlib.util.find_spec("timm"):
         timm: Any = importlib.import_module("timm")
         for name in TIMM:
-            found[f"timm {name}"] = lambda n=name: (timm.create_model(n), image)
+            found[f"timm {name}"] = partial(_made, partial(timm.create_model, name), image)
     if importlib.util.find_spec("transformers"):
         transformers: Any = importlib.import_module("transformers")
-        small = {"hidden_size": 32, "num_hidden_layers": 2, "vocab_size": 100, "d_model": 32}
-        for config, model in LANGUAGE:
-            more = dict(small)
-            if config in ("T5Config", "OPTConfig", "DistilBertConfig", "GPT2Config"):
-                more = {"vocab_size": 100}
-            found[f"transformers {model}"] = lambda c=config, m=model, s=more: (
-                getattr(transformers, m)(getattr(transformers, c)(**s)),
-                text,
-            )
+        for config, model, sizes in LANGUAGE:
+            configured = partial(_configured, transformers, config, model, sizes)
+            found[f"transformers {model}"] = partial(_made, configured, text)
     return found
 
 
-def compared(model: nn.Module, loss_of: Callable[[nn.Module], Tensor]) -> list[tuple[str, str, str]]:
+def compared(
+    model: nn.Module, loss_of: Callable[[nn.Module], Tensor]
+) -> list[tuple[str, str, str]]:
     """Of each operation: what it is called, its module as recorded, and as inferred."""
     with gradviz.record(model) as run:
         loss = loss_of(model)

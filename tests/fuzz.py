@@ -32,6 +32,7 @@ from torch.utils.checkpoint import checkpoint
 
 import gradviz
 
+
 def _run(program: Program, recording: Any = None) -> tuple[dict[str, Any], Exception | None]:
     """The variables of a program after it has run, and what it raised."""
     space: dict[str, Any] = {
@@ -161,7 +162,9 @@ class _Checked:
         for leaf in program.leaves:
             told = self.told[leaf] = gradviz.explain(space[leaf], self.recording, names=names)
             if leaf in program.frozen:
-                if told.verdict.value != "frozen" or _named(program, told) != {program.frozen[leaf]}:
+                if told.verdict.value != "frozen" or _named(program, told) != {
+                    program.frozen[leaf]
+                }:
                     yield "frozen", str(told)
                 continue
             is_reached = id(space[leaf]) in reachable
@@ -254,7 +257,6 @@ class _Checked:
 
     def _wrong_table(self) -> Wrong:
         """All at once must say what one by one says."""
-        program = self.program
         for each in gradviz.explain(self.recording, names={**self.names}):
             own = self.told.get(each.name)
             if own is not None and own.verdict is not each.verdict:

@@ -10,7 +10,7 @@ import random
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-PRELUDE = '''\
+PRELUDE = """\
 class Double(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x):
@@ -35,7 +35,7 @@ def in_thread(function):
     threads = [threading.Thread(target=function)]
     threads[0].start()
     threads[0].join()
-'''
+"""
 _STOPPED = 1 + next(n for n, line in enumerate(PRELUDE.splitlines()) if "t.detach() + 1" in line)
 
 Ways = dict[str, frozenset[int]]
@@ -318,9 +318,7 @@ class Maker:
         x = self._any()
         inner = self.random.choice(["t.exp().log1p()", "t.sin() * t", "t.tanh() + t.detach()"])
         y = self._new(dict(x.ways))
-        line = self._say(
-            f"{y.name} = checkpoint(lambda t: {inner}, {x.name}, use_reentrant=False)"
-        )
+        line = self._say(f"{y.name} = checkpoint(lambda t: {inner}, {x.name}, use_reentrant=False)")
         if "detach" in inner:
             self.program.words[line] = ("detach()",)
         self._keep(y)
@@ -606,9 +604,7 @@ class Maker:
         self._say(f"loss = ({' * '.join(each.name for each in used)}).sum()")
         program.ways = joined(*(each.ways for each in used))
         if self.random.random() < 0.3:
-            held = self.random.sample(
-                program.leaves, self.random.randint(1, len(program.leaves))
-            )
+            held = self.random.sample(program.leaves, self.random.randint(1, len(program.leaves)))
             program.held = held
             self._say(f"optimizer = torch.optim.SGD([{', '.join(held)}], lr=0.01)")
         self._backward(self.random.random())
@@ -631,11 +627,15 @@ class Maker:
                 (f"{x}.detach().sum().backward()", "nothing to differentiate"),
                 (f"({x} * 1).numpy()", "numpy"),
                 (f"torch.autograd.grad({x}.detach().sum(), {leaf})", "nothing to differentiate"),
-                (f"again = ({x}.exp() * {x}).sum(); again.backward(); again.backward()",
-                 "backward a second time"),
+                (
+                    f"again = ({x}.exp() * {x}).sum(); again.backward(); again.backward()",
+                    "backward a second time",
+                ),
                 (f"late = {x}.exp(); late.mul_(2); late.sum().backward()", "changed in place"),
-                (f"torch.autograd.grad(({x} * 1).sum(), torch.ones(1, requires_grad=True))",
-                 "input not used"),
+                (
+                    f"torch.autograd.grad(({x} * 1).sum(), torch.ones(1, requires_grad=True))",
+                    "input not used",
+                ),
                 (f"({x} * 1).unbind()[0].mul_(2)", "view changed in place"),
             ]
         )
