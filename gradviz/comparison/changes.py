@@ -267,9 +267,9 @@ def mark_changes(story: Story) -> Story:
     Args:
         story: is not modified.
 
-        Returns:
-            A story in which the nodes have ``changes``. A frame that has changes already is left
-            as it is.
+    Returns:
+        A story in which the nodes have ``changes``. A frame that has changes already is left
+        as it is.
 
     Example:
         >>> frames = []

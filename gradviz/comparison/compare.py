@@ -121,7 +121,7 @@ class Comparison(Shown):
         return not self.same
 
     def __str__(self) -> str:
-        """The number of differences, then a line each: ``+`` added, ``-`` removed, ``~`` changed."""
+        """The number of differences, and one line each: ``+`` added, ``-`` removed, ``~`` other."""
         lines = list(self._lines())
         more = len(lines) - _MOST_LINES
         if more > 0:

@@ -210,8 +210,8 @@ def saved(graph: GradGraph) -> SavedTable:
         f32[4,128]  2.05 kB  output of exp  train.py:27
         total 2.05 kB, kept for backward: 1 tensor
     """
-    units = op_sequence(graph)
-    paths = dict(zip(units.keys, module_paths(units), strict=True))
+    sequence = op_sequence(graph)
+    paths = dict(zip(sequence.keys, module_paths(sequence), strict=True))
     origins = Origins(graph)
     storages, held = _storages(graph, origins)
     modules = {key: ".".join(path) for key, path in paths.items()}
@@ -281,8 +281,8 @@ def saved_at_most(frames: Iterable[Frame], name: str) -> tuple[str, SavedTable] 
         frames: the frames.
         name: of the tensor: only what it was computed from counts.
 
-        Returns:
-            The title of the frame and its table; None if no frame has a tensor of that name.
+    Returns:
+        The title of the frame and its table; None if no frame has a tensor of that name.
     """
     found = []
     for frame in frames:

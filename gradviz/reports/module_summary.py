@@ -85,8 +85,8 @@ def rows_of(graph: GradGraph, depth: int | None = None) -> ModuleRows:
         [('net.fc', 1, 6)]
     """
     check_depth(depth)
-    units = op_sequence(graph)
-    paths = module_paths(units)
+    sequence = op_sequence(graph)
+    paths = module_paths(sequence)
     root, most = root_of(paths), max(deepest(paths), 1)
     if depth is None:
         fitting = (d for d in range(most, 1, -1) if len(_cut(paths, root + d)) <= _MOST_ROWS)
@@ -95,12 +95,14 @@ def rows_of(graph: GradGraph, depth: int | None = None) -> ModuleRows:
     counted: set[int] = set()
     for place, path in enumerate(paths):
         held = inside[path[: root + depth]]
-        held.append(units.data[place])
-        held += _leaves_first_used(units, place, counted)
+        held.append(sequence.data[place])
+        held += _leaves_first_used(sequence, place, counted)
     rows = [_row(".".join(path), nodes) for path, nodes in inside.items()]
-    unused = [leaf for number, leaf in enumerate(units.leaves) if number not in counted]
+    unused = [leaf for number, leaf in enumerate(sequence.leaves) if number not in counted]
     everything = [node for nodes in inside.values() for node in nodes] + unused
-    inferred = any(path and is_inferred(data) for path, data in zip(paths, units.data, strict=True))
+    inferred = any(
+        path and is_inferred(data) for path, data in zip(paths, sequence.data, strict=True)
+    )
     return ModuleRows(tuple(rows), _row("", everything), min(depth, most), most, inferred)
 
 
@@ -108,12 +110,12 @@ def _cut(paths: Sequence[Path], length: int) -> dict[Path, None]:
     return dict.fromkeys(path[:length] for path in paths)
 
 
-def _leaves_first_used(units: OpSequence, place: int, counted: set[int]) -> list[Any]:
+def _leaves_first_used(sequence: OpSequence, place: int, counted: set[int]) -> list[Any]:
     """The leaves used by an operation that were not counted before; counts them."""
-    numbers = dict.fromkeys(-1 - source for source in units.inputs(place) if source < 0)
+    numbers = dict.fromkeys(-1 - source for source in sequence.inputs(place) if source < 0)
     new = [number for number in numbers if number not in counted]
     counted.update(new)
-    return [units.leaves[number] for number in new]
+    return [sequence.leaves[number] for number in new]
 
 
 def _row(module: str, nodes: Sequence[dict[str, Any]]) -> Row:
