@@ -235,6 +235,7 @@ class Problem:
         changed_to: version counter after the change that broke it; -1 when it was not recorded.
         changed_by: what changed it: ``"add_"``, ``"step"``; "" when it was not recorded.
         location: the line of that change, or of the backward pass that freed the tensors.
+        inside: when that line called a library, the line of the library.
     """
 
     kind: ProblemKind
@@ -248,6 +249,7 @@ class Problem:
     changed_to: int = -1
     changed_by: str = ""
     location: SourceLocation = NOWHERE
+    inside: SourceLocation = NOWHERE
 
 
 @dataclass(frozen=True)
