@@ -10,8 +10,9 @@ the top of a program say what is right:
     #   line: any                              the line in question is not asked for
 
 A file that the program imports stands under ``# file NAME:``; one of a library is
-``site-packages/NAME``. The line that must be named ends in ``# here``. Verdicts: those of gradviz; `healthy` (fine, or a
-sum of passes that is meant); `!fine` (anything else); of a run `step changed 2` and `names TEXT`.
+``site-packages/NAME``. The line that must be named ends in ``# here``. Verdicts: those of gradviz;
+`healthy` (fine, or a sum of passes that is meant); `!fine` (anything else); of a run
+`step changed 2` and `names TEXT`.
 
     python tests/forum/asking.py               # run all, print what is wrong
     python tests/forum/asking.py NAME ...      # print the answers about these
