@@ -92,9 +92,7 @@ def test_a_cut_has_both_lines(
 
 
 def test_events_have_both_lines_and_keep_them_in_a_file(tmp_path: Path, monkeypatch: Any) -> None:
-    recording, _ = _recorded(
-        "h = lib_of_others.embed(a, torch.ones(3, 2))", tmp_path, monkeypatch
-    )
+    recording, _ = _recorded("h = lib_of_others.embed(a, torch.ones(3, 2))", tmp_path, monkeypatch)
     (cut,) = [event for event in recording.events if event.kind is EventKind.CUT]
     assert (cut.location.line, cut.inside.line) == (7, 5)
     assert "(inside site-packages/lib_of_others.py:5)" in str(cut)
