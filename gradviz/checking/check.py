@@ -212,7 +212,7 @@ def _first_wrong(calls: list[CustomCall], view: _View, settings: CheckSettings) 
             if any(each.outcome is NumericOutcome.WRONG for each in plain):
                 found = plain
             name = call.function.__name__
-            source = SourceLines().line(*call.place).source
+            source = SourceLines().at(call.place).source
             reason = f"{name}.backward {fault(call, found)}"
             return Culprit(name, source, reason, view.keys.get(id(call.node), ""))
     return None

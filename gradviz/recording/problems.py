@@ -126,9 +126,13 @@ def _changed(
     )
     for change in state.changes:
         if change.storage == suspect.storage and change.before <= wanted < change.after:
-            location = state.lines.line(*change.place).location
+            line = state.lines.at(change.place)
             return replace(
-                problem, changed_to=change.after, changed_by=change.word, location=location
+                problem,
+                changed_to=change.after,
+                changed_by=change.word,
+                location=line.location,
+                inside=line.inside,
             )
     return problem
 

@@ -156,7 +156,7 @@ class UntrackedOverlay:
         is_tracked = leaf is not None and isinstance(self._record(leaf), Leaf)
         if untracked.word and not is_tracked:
             data["op"] = ", ".join([untracked.word, *untracked.changes])
-        line = self._state.lines.line(*untracked.place)
+        line = self._state.lines.at(untracked.place)
         name = self._name(untracked, tensor) or line.target
         if name:
             data["name"] = untracked.name = name
@@ -172,6 +172,8 @@ class UntrackedOverlay:
             data["version"] = version
         if line.source:
             data["source"] = line.source
+        if line.inside:
+            data["inside"] = str(line.inside)
         if key in self._graph:
             self._graph.nodes[key].update(data)
         else:
@@ -250,7 +252,9 @@ class UntrackedOverlay:
             place, word = _site_of_cut(data.source, data.cause)
         if word:
             edge["word"] = word
-        line = self._state.lines.line(*place)
+        line = self._state.lines.at(place)
+        if line.inside:
+            edge["inside"] = str(line.inside)
         if line.source:
             edge["source"] = line.source
         self._insertion.add_edge(source, target, position, edge)

@@ -105,7 +105,8 @@ def _change_tracked(state: RecordingState, call: TorchCall, word: str, place: Co
     """A change that autograd recorded."""
     targets, versions, known, others, count = call.before
     end = creation_count()
-    operation = (count, end, call.func, *place, tuple(map(weakref.ref, targets)))
+    references = tuple(map(weakref.ref, targets))
+    operation = (count, end, call.func, place.code, place.offset, references)
     state.add_mixed_inputs(end, call.func, (call.args, call.kwargs))
     state.in_place[end] = word
     for target, old in zip(targets, known, strict=True):
