@@ -17,7 +17,7 @@ from torch import nn
 
 from gradviz.capture.autograd.engine import BackwardCall, creation_count
 from gradviz.capture.autograd.nodes import leaf_of, sequence_number
-from gradviz.capture.autograd.tensors import place_of, quietly, version_of
+from gradviz.capture.autograd.tensors import memory_of, quietly, version_of
 from gradviz.facts import (
     Action,
     BackwardDetails,
@@ -320,7 +320,7 @@ class Observer:
                 changed.append(identity)
                 names.append(record.name if record is not None else "")
                 values.append(None if each.values is None else not _is_same(tensor, each.values))
-                storage = (place_of(tensor) or (None,))[0]
+                storage = (memory_of(tensor) or (None,))[0]
                 state.changes.append(
                     InPlaceChange("step", place, storage, each.version, after, creation_count())
                 )

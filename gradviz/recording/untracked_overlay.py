@@ -8,7 +8,7 @@ from typing import Any
 import networkx as nx
 import torch
 
-from gradviz.capture.autograd.tensors import place_of, version_of
+from gradviz.capture.autograd.tensors import memory_of, version_of
 from gradviz.capture.tensors.summary import summarize
 from gradviz.capture.tracing.tracer import Labels, copy_graph
 from gradviz.graph import Cause, EdgeKind, GradGraph, NodeKind
@@ -336,7 +336,7 @@ class UntrackedOverlay:
         )
         for key, record in known if changed else ():
             tensor = record.ref()
-            place = place_of(tensor) if tensor is not None else None
+            place = memory_of(tensor) if tensor is not None else None
             if place is not None and place[0] in changed:
                 groups.setdefault(place[0], {})[key] = None
         return [[*keys] for keys in groups.values() if len(keys) > 1]

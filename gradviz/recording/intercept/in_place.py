@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from gradviz.capture.autograd.engine import creation_count
-from gradviz.capture.autograd.tensors import is_unsure, place_of, version_of
+from gradviz.capture.autograd.tensors import is_unsure, memory_of, version_of
 from gradviz.facts import VersionDetails
 from gradviz.graph import Cause
 from gradviz.recording.event_log import Entry, word_of
@@ -196,7 +196,7 @@ def _versions(
         The version counter before and after.
     """
     after = version_of(target)
-    where = place_of(target)
+    where = memory_of(target)
     if where is not None:
         state.changes.append(InPlaceChange(word, place, where[0], before, after, creation_count()))
     return VersionDetails(before, after)
