@@ -62,7 +62,7 @@ WORK: dict[str, Callable[[GradGraph], object]] = {
     "clone_shared_leaves": views.clone_shared_leaves,
     "fold_chains": views.fold_chains,
     "fold_repeats": views.fold_repeats,
-    "fold_stretches": views.fold_stretches,
+    "fold_chunks": views.fold_chunks,
     "mermaid": lambda graph: to_mermaid(story(views.apply(graph))),
 }
 

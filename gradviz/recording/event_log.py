@@ -177,14 +177,15 @@ class EventLog:
             identities: Sequence[Hashable] = (entry[1] - 1,)
         else:
             kind, word, action, count = entry.kind, entry.word, entry.action, entry.count
-            line = self._lines.line(*entry.place)
+            line = self._lines.at(entry.place)
             name = line.target if entry.name is None else entry.name
             details = entry.details(self.key_of) if callable(entry.details) else entry.details
             operation, identities = entry.operation, entry.identities
             if operation is not None:
                 identities = (operation[1] - 1,)
         keys = tuple(dict.fromkeys(filter(None, map(self.key_of, identities))))
-        return Event(number, kind, word, line.location, name, keys, action, details, count)
+        facts = line.location, name, keys, action, details, count, line.inside
+        return Event(number, kind, word, *facts)
 
 
 def _place(entries: list[Operation | Entry], index: int) -> tuple[CodeType | None, int] | None:

@@ -12,9 +12,9 @@ from collections.abc import Container, Iterator, Mapping, Sequence
 import torch
 
 from gradviz.capture.autograd.nodes import sequence_number
-from gradviz.capture.autograd.tensors import is_unsure, place_of
+from gradviz.capture.autograd.tensors import is_unsure, memory_of
 from gradviz.capture.tensors.names import Names
-from gradviz.capture.tracing.walk import Walk, let_go_safely
+from gradviz.capture.tracing.walk import Walk, make_safe_to_drop
 from gradviz.recording.provenance import Leaf
 from gradviz.recording.state import RecordingState
 
@@ -51,7 +51,7 @@ def live_outputs(
             _visit(walk, tensor)
         found = [tensor for _, tensor in latest_first if _visit(walk, tensor)]
     finally:
-        let_go_safely(walk)
+        make_safe_to_drop(walk)
     return found[_MOST - 1 :: -1] if found or known else _leaves(state)
 
 
@@ -82,7 +82,7 @@ def sharing_outputs(
             if _may_ask(state, end, tensor) and _reaches(walk, tensor, operations):
                 found.append(tensor)
     finally:
-        let_go_safely(walk)
+        make_safe_to_drop(walk)
     return found[::-1]
 
 
@@ -90,7 +90,7 @@ def _may_ask(state: RecordingState, end: int, tensor: torch.Tensor) -> bool:
     """Whether reading the ``grad_fn`` of a result creates no node: no view of a changed base."""
     if not is_unsure(tensor):
         return True
-    place = place_of(tensor)
+    place = memory_of(tensor)
     changes = [each for each in state.changes if place and each.storage == place[0]]
     return bool(changes) and all(each.created < end for each in changes)
 

@@ -17,7 +17,7 @@ from torch import nn
 
 from gradviz.capture.autograd.engine import BackwardCall, creation_count
 from gradviz.capture.autograd.nodes import leaf_of, sequence_number
-from gradviz.capture.autograd.tensors import place_of, quietly, version_of
+from gradviz.capture.autograd.tensors import memory_of, quietly, version_of
 from gradviz.facts import (
     Action,
     BackwardDetails,
@@ -176,7 +176,8 @@ class Observer:
         if call.create_graph and after > done.count:
             made = outcome if isinstance(outcome, tuple) else ()
             refs = tuple(weakref.ref(each) for each in made if isinstance(each, torch.Tensor))
-            entry.operation = (done.count, after, torch.autograd.grad, *done.place, refs)
+            where = done.place.code, done.place.offset
+            entry.operation = (done.count, after, torch.autograd.grad, *where, refs)
         on_gradients, on_leaves = state.hooks.take()
         state.event_log.entries += on_gradients
         changed = done.before.count_passes(state)  # also a pass that failed has added to some
@@ -190,7 +191,7 @@ class Observer:
         kind = FrameKind.AFTER_BACKWARD if call.accumulates else FrameKind.AFTER_AUTOGRAD_GRAD
         self._add(kind, graph, added=added)
         if not call.retain_graph:
-            location = state.lines.line(*done.place).location
+            location = state.lines.at(done.place).location
             self._freed.append((location, self.snapshots.snapshot.operations))
         state.turn()
 
@@ -319,7 +320,7 @@ class Observer:
                 changed.append(identity)
                 names.append(record.name if record is not None else "")
                 values.append(None if each.values is None else not _is_same(tensor, each.values))
-                storage = (place_of(tensor) or (None,))[0]
+                storage = (memory_of(tensor) or (None,))[0]
                 state.changes.append(
                     InPlaceChange("step", place, storage, each.version, after, creation_count())
                 )
@@ -374,9 +375,13 @@ class Observer:
 
     def _place_of(self, error: BaseException) -> CodeLocation:
         place, trace = CodeLocation(None, 0), error.__traceback__
+        verdicts, user = self._state.verdicts, None
         while trace is not None:
-            if self._state.verdicts[trace.tb_frame.f_code.co_filename]:
-                place = CodeLocation(trace.tb_frame.f_code, trace.tb_lasti)
+            name = trace.tb_frame.f_code.co_filename
+            if verdicts[name]:
+                place = CodeLocation(trace.tb_frame.f_code, trace.tb_lasti, user)
+                if not verdicts.is_library(name):
+                    place = user = place._replace(caller=None)
             trace = trace.tb_next
         return place
 

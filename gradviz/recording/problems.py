@@ -16,8 +16,8 @@ from gradviz.capture.autograd.nodes import (
     read_saved,
     sequence_number,
 )
-from gradviz.capture.autograd.tensors import place_of, version_of
-from gradviz.capture.tracing.walk import Walk, let_go_safely
+from gradviz.capture.autograd.tensors import memory_of, version_of
+from gradviz.capture.tracing.walk import Walk, make_safe_to_drop
 from gradviz.facts import ErrorDetails, Problem, ProblemKind, SourceLocation
 from gradviz.graph import Buffers, EdgeKind, GradGraph
 from gradviz.recording.state import RecordingState
@@ -126,9 +126,13 @@ def _changed(
     )
     for change in state.changes:
         if change.storage == suspect.storage and change.before <= wanted < change.after:
-            location = state.lines.line(*change.place).location
+            line = state.lines.at(change.place)
             return replace(
-                problem, changed_to=change.after, changed_by=change.word, location=location
+                problem,
+                changed_to=change.after,
+                changed_by=change.word,
+                location=line.location,
+                inside=line.inside,
             )
     return problem
 
@@ -150,14 +154,14 @@ def _suspects(found: TorchMessage, roots: Sequence[Any]) -> list[_Suspect]:
                         continue
                     if version_of(tensor) != found.found:
                         continue
-                    place = place_of(tensor)
+                    place = memory_of(tensor)
                     fits = any(each.startswith(found.node) for each in makers)
                     storage = place[0] if place is not None else None
                     leaf = _leaf_at(storage, edges)
                     created = sequence_number(node)
                     suspects.append(_Suspect(created, argument, storage, fits, leaf))
     finally:
-        let_go_safely(walk)
+        make_safe_to_drop(walk)
     return suspects
 
 
@@ -175,7 +179,7 @@ def _leaf_at(storage: object, edges: Iterable[Any]) -> Any:
         behind = []
         for node in level:
             leaf = leaf_of(node)
-            if leaf is not None and (place := place_of(leaf)) and place[0] == storage:
+            if leaf is not None and (place := memory_of(leaf)) and place[0] == storage:
                 return leaf
             behind += [child for child, _ in node.next_functions if child is not None]
         level = behind

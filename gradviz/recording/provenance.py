@@ -24,7 +24,7 @@ from gradviz.capture.autograd.nodes import (
     sequence_number,
 )
 from gradviz.capture.autograd.operations import type_text
-from gradviz.capture.autograd.tensors import place_of
+from gradviz.capture.autograd.tensors import memory_of
 from gradviz.graph import Cause, TensorSummary
 from gradviz.recording.source_lines import NOWHERE, CodeLocation
 
@@ -505,7 +505,7 @@ class Provenance:
         self, tensor: torch.Tensor, record: Leaf | UntrackedTensor | None
     ) -> Iterator[Leaf | UntrackedTensor]:
         """The records of the tensors of which a tensor outside the graph is an alias or a view."""
-        place = place_of(tensor)
+        place = memory_of(tensor)
         for _ in range(_ALIASES):
             record = record.untracked if isinstance(record, Leaf) else record
             if record is None or len(record.inputs) != 1 or place is None:
@@ -514,7 +514,7 @@ class Provenance:
             if isinstance(source, OperationOutput):
                 return
             other = source.ref()
-            found = place_of(other) if other is not None else None
+            found = memory_of(other) if other is not None else None
             if found is None or found[0] != place[0]:
                 return
             yield source

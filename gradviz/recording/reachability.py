@@ -12,7 +12,7 @@ from typing import NamedTuple
 from torch.autograd.graph import Node
 
 from gradviz.capture.autograd.nodes import ACCUMULATE_NR, leaf_of, sequence_number
-from gradviz.capture.tracing.walk import BAND, hold_apart
+from gradviz.capture.tracing.walk import BAND, guard_release
 from gradviz.recording.provenance import NO_ANCESTORS, Ancestors, CutLeaves, Provenance
 
 __all__ = ["Reachability"]
@@ -188,7 +188,7 @@ def _height(node: Node, inputs: Sequence[Node], new: _New) -> int:
     height = max((each + 1 for each in heights.values()), default=0)
     for child, lower in heights.items():
         if lower // BAND != height // BAND and lower >= 0:
-            hold_apart(node, child)
+            guard_release(node, child)
     return height
 
 

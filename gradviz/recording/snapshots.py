@@ -46,12 +46,14 @@ class CutOff(NamedTuple):
         target: key of the untracked tensor that got its data.
         cause: why.
         source: the line.
+        inside: when that line called a library, the line of the library; else "".
         word: the function that cut it, "" when it is not known.
     """
 
     target: str
     cause: Cause
     source: str
+    inside: str = ""
     word: str = ""
 
 
@@ -178,8 +180,9 @@ class SnapshotSeries:
         found: dict[str, list[CutOff]] = {}
         for key in sorted(cut_leaves.keys() & set(targets), key=lambda key: int(key[1:])):
             for where, leaves in cut_leaves[key].items():
-                source = self._state.lines.line(*where.place).source
-                cut = CutOff(key, where.cause, source, where.word)
+                line = self._state.lines.at(where.place)
+                inside = str(line.inside)
+                cut = CutOff(key, where.cause, line.source, inside, where.word)
                 for number in leaves_in(leaves & ~seen.get(where, 0)):
                     found.setdefault(self.keys.of(Leaf(number).identity), []).append(cut)
                 seen[where] = seen.get(where, 0) | leaves

@@ -42,10 +42,13 @@ class CodeLocation(NamedTuple):
         code: the innermost code that is the user's; None when there was none.
         offset: of the instruction in it; inverted (``~offset``) when the call did not reach
             torch directly, but by way of other code, which may have made several calls.
+        caller: when that code is a library's, where the user's program called it; None when it
+            is not, and for plain operations of the graph, of which this is not recorded.
     """
 
     code: CodeType | None
     offset: int
+    caller: CodeLocation | None = None
 
 
 NOWHERE = CodeLocation(None, 0)
@@ -55,12 +58,14 @@ class SourceLine(NamedTuple):
     """A place as a reader knows it.
 
     Args:
-        location: the line.
+        location: the line of the user's program.
         target: the variable that it assigns or changes; "" for none.
+        inside: the line of the library that was called there, when the place is in a library.
     """
 
     location: SourceLocation
     target: str
+    inside: SourceLocation = SourceLocation()
 
     @property
     def source(self) -> str:
@@ -96,9 +101,20 @@ class UserFiles(dict[str, bool]):
         (True, False, False)
     """
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._libraries: dict[str, bool] = {}
+
     def __missing__(self, filename: str) -> bool:
         self[filename] = verdict = _is_users(filename)
         return verdict
+
+    def is_library(self, filename: str) -> bool:
+        """Whether one of these files is a library's (`is_library`); decided once per file."""
+        found = self._libraries.get(filename)
+        if found is None:
+            found = self._libraries[filename] = is_library(filename)
+        return found
 
 
 def called_function(frame: FrameType | None, verdicts: UserFiles) -> str:
@@ -170,7 +186,20 @@ def user_place(frame: FrameType | None, verdicts: UserFiles) -> CodeLocation:
     found = user_frame(frame, verdicts)
     if found is None:
         return NOWHERE
-    return CodeLocation(found.f_code, found.f_lasti if found is frame else ~found.f_lasti)
+    place = CodeLocation(found.f_code, found.f_lasti if found is frame else ~found.f_lasti)
+    if verdicts.is_library(found.f_code.co_filename):
+        return place._replace(caller=_caller(found.f_back, verdicts))
+    return place
+
+
+def _caller(frame: FrameType | None, verdicts: UserFiles) -> CodeLocation | None:
+    """Where the user's own code called a library, from ``frame`` outwards; None if it did not."""
+    while frame is not None:
+        name = frame.f_code.co_filename
+        if verdicts[name] and not verdicts.is_library(name):
+            return CodeLocation(frame.f_code, ~frame.f_lasti)
+        frame = frame.f_back
+    return None
 
 
 class SourceLines:
@@ -191,6 +220,14 @@ class SourceLines:
             self._here = _folder(os.getcwd())  # noqa: PTH109
         except OSError:  # the folder is gone
             self._here = ""
+
+    def at(self, place: CodeLocation) -> SourceLine:
+        """The line of a place; of one in a library, the line that called it, and that line."""
+        line = self.line(place.code, place.offset)
+        if place.caller is None:
+            return line
+        user = self.line(place.caller.code, place.caller.offset)
+        return SourceLine(user.location, line.target, line.location)
 
     def line(self, code: CodeType | None, offset: int, is_last: bool = True) -> SourceLine:
         """The line of a place.

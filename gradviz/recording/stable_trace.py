@@ -376,7 +376,7 @@ def _known(
 
 def _add_leaf_facts(data: dict[str, Any], leaf: Leaf, state: RecordingState) -> None:
     """Add what the recording knows of a leaf; keep the name that the frame gives it."""
-    line = state.lines.line(*leaf.place)
+    line = state.lines.at(leaf.place)
     if line.source:
         data["source"] = line.source
     name = data.get("name") or leaf.name or line.target

@@ -277,7 +277,8 @@ class RecordingState:
         after = creation_count()
         if tracked and after > before:
             reference = tuple(map(weakref.ref, tracked))
-            self.event_log.entries.append((before, after, func, *place, reference))
+            where = place.code, place.offset
+            self.event_log.entries.append((before, after, func, *where, reference))
             self.add_mixed_inputs(after, func, arguments)
             lost = [output for output in new if not output.requires_grad]
             if lost:

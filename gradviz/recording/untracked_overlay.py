@@ -8,7 +8,7 @@ from typing import Any
 import networkx as nx
 import torch
 
-from gradviz.capture.autograd.tensors import place_of, version_of
+from gradviz.capture.autograd.tensors import memory_of, version_of
 from gradviz.capture.tensors.summary import summarize
 from gradviz.capture.tracing.tracer import Labels, copy_graph
 from gradviz.graph import Cause, EdgeKind, GradGraph, NodeKind
@@ -156,7 +156,7 @@ class UntrackedOverlay:
         is_tracked = leaf is not None and isinstance(self._record(leaf), Leaf)
         if untracked.word and not is_tracked:
             data["op"] = ", ".join([untracked.word, *untracked.changes])
-        line = self._state.lines.line(*untracked.place)
+        line = self._state.lines.at(untracked.place)
         name = self._name(untracked, tensor) or line.target
         if name:
             data["name"] = untracked.name = name
@@ -172,6 +172,8 @@ class UntrackedOverlay:
             data["version"] = version
         if line.source:
             data["source"] = line.source
+        if line.inside:
+            data["inside"] = str(line.inside)
         if key in self._graph:
             self._graph.nodes[key].update(data)
         else:
@@ -250,7 +252,9 @@ class UntrackedOverlay:
             place, word = _site_of_cut(data.source, data.cause)
         if word:
             edge["word"] = word
-        line = self._state.lines.line(*place)
+        line = self._state.lines.at(place)
+        if line.inside:
+            edge["inside"] = str(line.inside)
         if line.source:
             edge["source"] = line.source
         self._insertion.add_edge(source, target, position, edge)
@@ -332,7 +336,7 @@ class UntrackedOverlay:
         )
         for key, record in known if changed else ():
             tensor = record.ref()
-            place = place_of(tensor) if tensor is not None else None
+            place = memory_of(tensor) if tensor is not None else None
             if place is not None and place[0] in changed:
                 groups.setdefault(place[0], {})[key] = None
         return [[*keys] for keys in groups.values() if len(keys) > 1]

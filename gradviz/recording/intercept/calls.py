@@ -233,7 +233,7 @@ def _after_hook(state: RecordingState, call: TorchCall) -> None:
     node = tensor.grad_fn  # torch has looked at it as well, to register the hook
     leaf = state.provenance.leaf(tensor) if node is None else None
     identity = leaf.identity if leaf is not None else sequence_number(node)
-    name = (leaf.name or state.lines.line(*leaf.place).target or None) if leaf else None
+    name = (leaf.name or state.lines.at(leaf.place).target or None) if leaf else None
     word, action = word_of(call.func), Action.REGISTERED
     state.log(Entry(EventKind.HOOK, word, place, name, (identity,), action))
     state.hooks.registered(call.result, place, identity, leaf)

@@ -134,12 +134,12 @@ def _name(state: RecordingState, leaf: Leaf, place: CodeLocation) -> str:
     """What to call a gradient: after its leaf, or as the line does that changes it."""
     if leaf.name:
         return f"{leaf.name}.grad"
-    text = state.lines.line(*place).target if place.offset >= 0 else ""
+    text = state.lines.at(place).target if place.offset >= 0 else ""
     return f"{text.removesuffix('.grad')}.grad" if text else ""
 
 
 def _line(state: RecordingState, place: CodeLocation) -> tuple[str, int]:
-    location = state.lines.line(*place).location
+    location = state.lines.at(place).location
     return location.file, location.line
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from gradviz.capture.autograd.engine import creation_count
-from gradviz.capture.autograd.tensors import is_unsure, place_of, version_of
+from gradviz.capture.autograd.tensors import is_unsure, memory_of, version_of
 from gradviz.facts import VersionDetails
 from gradviz.graph import Cause
 from gradviz.recording.event_log import Entry, word_of
@@ -105,7 +105,8 @@ def _change_tracked(state: RecordingState, call: TorchCall, word: str, place: Co
     """A change that autograd recorded."""
     targets, versions, known, others, count = call.before
     end = creation_count()
-    operation = (count, end, call.func, *place, tuple(map(weakref.ref, targets)))
+    references = tuple(map(weakref.ref, targets))
+    operation = (count, end, call.func, place.code, place.offset, references)
     state.add_mixed_inputs(end, call.func, (call.args, call.kwargs))
     state.in_place[end] = word
     for target, old in zip(targets, known, strict=True):
@@ -195,7 +196,7 @@ def _versions(
         The version counter before and after.
     """
     after = version_of(target)
-    where = place_of(target)
+    where = memory_of(target)
     if where is not None:
         state.changes.append(InPlaceChange(word, place, where[0], before, after, creation_count()))
     return VersionDetails(before, after)
