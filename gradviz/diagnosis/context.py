@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 from gradviz.diagnosis.answers import Group
 from gradviz.diagnosis.paths import CutEdge, Cuts, word_of
 from gradviz.diagnosis.values import Values
-from gradviz.facts import Action, BackwardDetails, EventKind
-from gradviz.graph import Buffers, Cause, EdgeKind, GradGraph, NodeData, NodeKind
+from gradviz.facts import Action, BackwardDetails, EventKind, SourceLocation
+from gradviz.graph import Buffers, Cause, EdgeData, EdgeKind, GradGraph, NodeData, NodeKind
 from gradviz.graph.algorithms import ancestors, descendants, is_data
 from gradviz.story import Event, Frame
 
@@ -75,6 +75,7 @@ class Question:
         is_parameter: whether it is an ``nn.Parameter``.
         unregistered: where a module keeps it that does not list it; None for nowhere.
         without_effect: what was set to freeze it, without effect; None for nothing.
+        cuts: where the data of a tensor outside the graph left it; their ends are not known.
     """
 
     name: str
@@ -83,6 +84,7 @@ class Question:
     is_parameter: bool = False
     unregistered: PlainContainer | None = None
     without_effect: Flag | None = None
+    cuts: tuple[EdgeData, ...] = ()
 
     @property
     def group(self) -> Group:
@@ -110,6 +112,7 @@ class Context:
         kept: the graph of the moment at which most was kept for backward, if that was recorded.
         lost: by the keys of leaves, where their data lost its gradient on the way to the roots;
             also of those that the graph does not show.
+        numbers: by the keys of leaves, the lines where their data became numbers.
         since: by the keys of leaves whose gradient is not finite, the first of the backward passes
             that have left it so since, by its number, and the values before it.
         later: the same at the end of the recording, when that shows other results.
@@ -125,6 +128,7 @@ class Context:
     values: Values | None = None
     kept: GradGraph | None = None
     lost: Mapping[str, Sequence[CutEdge]] = field(default_factory=dict)
+    numbers: Mapping[str, Collection[SourceLocation]] = field(default_factory=dict)
     since: Mapping[str, tuple[int, Values]] = field(default_factory=dict)
     later: Context | None = None
     held: frozenset[str] = frozenset()

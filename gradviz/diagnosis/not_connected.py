@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 from bisect import bisect
 from collections.abc import Sequence
 from typing import Any
@@ -9,14 +10,12 @@ from typing import Any
 from gradviz.diagnosis.answers import Verdict
 from gradviz.diagnosis.context import Context, Question
 from gradviz.diagnosis.cuts import FIX_OF_CAUSE, cut_words, fix_of_cut, lines_of
-from gradviz.diagnosis.lines import locations_of, mention
+from gradviz.diagnosis.lines import locations_of, mention, statement_at
 from gradviz.diagnosis.no_gradient import RECORD, call_of
 from gradviz.diagnosis.paths import CutEdge, word_of
 from gradviz.diagnosis.rule import Evidence, Needs, Rule
 from gradviz.facts import Action, EventKind, SourceLocation
-from gradviz.graph import Cause, GradGraph, NodeData, NodeKind
-from gradviz.graph.algorithms import ancestors, is_data
-from gradviz.graph.operations import operation
+from gradviz.graph import Cause, NodeData, NodeKind
 
 __all__ = ["not_connected_rules"]
 
@@ -36,7 +35,10 @@ def _cuts_of(context: Context, question: Question) -> Sequence[CutEdge]:
     if not _is_unreachable(context, question):
         return ()
     cuts = context.cuts.of(question.key) if question.key else []
-    found = cuts or list(context.lost.get(question.key, ()))
+    lost = list(context.lost.get(question.key, ()))
+    # The graph shows what was written into a tensor also after it was used.
+    lines = {each.edge.get("source") for each in lost}
+    found = [cut for cut in cuts if cut.edge.get("source") in lines] or lost or cuts
     found.sort(key=lambda cut: cut.edge.get("cause") is Cause.NOT_DIFFERENTIABLE)
     return found
 
@@ -145,7 +147,7 @@ def _numbers_were_taken(context: Context, question: Question) -> Evidence | None
         return None
     words = {
         "root": context.root_names,
-        "line": mention(locations[0]),
+        "lines": ", and at ".join([mention(locations[0]), *map(str, locations[1:4])]),
         "where": locations[0],
         "fix": FIX_OF_CAUSE[Cause.ITEM],
     }
@@ -153,12 +155,12 @@ def _numbers_were_taken(context: Context, question: Question) -> Evidence | None
 
 
 def _numbers_taken(context: Context, question: Question) -> list[SourceLocation]:
-    """Lines before backward where tensors became numbers that may have come from a leaf.
-
-    Tensors of which a frame shows all that they were computed from did not.
+    """Lines before backward where data of a leaf became numbers.
 
     What is taken right after a backward pass, as by ``print(loss.item())``, was computed before it.
+    What is only looked at, as by an assertion, is left out where there is another line.
     """
+    lines = context.numbers.get(question.key, ())
     passes = [event.number for event in context.happened(EventKind.BACKWARD)]
     made = [event.number for event in context.happened(EventKind.OPERATION)]
 
@@ -166,37 +168,16 @@ def _numbers_taken(context: Context, question: Question) -> list[SourceLocation]
         before = passes[: bisect(passes, number)]
         return bool(before) and bisect(made, number) == bisect(made, before[-1])
 
-    return [
+    found = [
         event.location
         for event in context.happened(EventKind.CUT)
-        if event.word in _VALUE_READS
-        and not any(_is_known_whole(context, key) for key in event.nodes)
-        and event.location
+        if event.location in lines
+        and event.word in _VALUE_READS
         and (not passes or event.number < passes[-1])
         and not is_after_a_pass(event.number)
     ]
-
-
-def _is_known_whole(context: Context, key: str) -> bool:
-    """Whether the graph shows all that a node was computed from."""
-    graph = context.graph
-    if key not in graph:
-        return False
-    return all(
-        _misses_no_input(graph, each)
-        for each in ancestors(graph, [key], is_data)
-        if graph.nodes[each]["kind"] is NodeKind.OPERATION
-    )
-
-
-def _misses_no_input(graph: GradGraph, key: str) -> bool:
-    """Whether the graph shows each input of an operation; a product has two."""
-    data: NodeData = graph.nodes[key]
-    row, options = operation(data.get("op", "")), data.get("options", {})
-    numbers = {edge.get("input", 0) for _, edge in graph.inputs(key)}
-    wanted = 2 if row.factors or row.saves[:2] == ("self", "other") else 0
-    constants = data.get("untracked_inputs", 0) + ("other" in options)
-    return len(numbers) + constants >= max(wanted, *(number + 1 for number in numbers), 0)
+    used = [each for each in found if not isinstance(statement_at(each), (ast.Assert, ast.Expr))]
+    return list(dict.fromkeys(used or found))
 
 
 def _not_used_as_far_as_seen(context: Context, question: Question) -> Evidence | None:
@@ -260,7 +241,7 @@ not_connected_rules: tuple[Rule[Any, Any], ...] = (
         "numbers were taken out of tensors",
         Verdict.NOT_CONNECTED,
         _numbers_were_taken,
-        "no tensor carries it to {root}; numbers were taken out at {line}, and what becomes of "
+        "no tensor carries it to {root}; numbers were taken out at {lines}, and what becomes of "
         "those cannot be followed",
         "{where}: {fix}",
         Needs.RECORDING,

@@ -12,13 +12,14 @@ from gradviz.diagnosis.paths import CutEdge
 from gradviz.diagnosis.subjects import Asked
 from gradviz.diagnosis.values import Values
 from gradviz.facts import EventKind, FrameKind
-from gradviz.graph import EdgeKind, GradGraph, NodeData, NodeKind, TensorSummary
-from gradviz.graph.algorithms import ancestors, is_data
+from gradviz.graph import EdgeData, EdgeKind, GradGraph, NodeData, NodeKind, TensorSummary
+from gradviz.graph.algorithms import ancestors
 from gradviz.story import Frame
 
 if TYPE_CHECKING:
     from gradviz.capture.tensors.names import Names
     from gradviz.recording.api import Recording
+    from gradviz.recording.snapshots import CutOff
 
 __all__ = [
     "context_at_end",
@@ -188,7 +189,10 @@ def context_of(recording: Recording, roots: Sequence[Any] = ()) -> Context:
     kept = max((frame.graph for frame in frames), key=lambda each: each.saved_bytes, default=None)
     before = _before(frames)
     lost = _lost(recording, graph, keys)
-    return Context(graph, tuple(keys), events, frames, before, kept=kept, lost=lost)
+    numbers = recording._numbers()
+    return Context(
+        graph, tuple(keys), events, frames, before, kept=kept, lost=lost, numbers=numbers
+    )
 
 
 def context_at_end(recording: Recording, context: Context) -> Context | None:
@@ -204,18 +208,25 @@ def context_at_end(recording: Recording, context: Context) -> Context | None:
 
 
 def _lost(recording: Recording, graph: GradGraph, roots: Sequence[str]) -> dict[str, list[CutEdge]]:
-    ends = ancestors(graph, roots, is_data)
+    # What was written into an older tensor since is not behind the roots.
+    behind = ancestors(graph, roots)
+    direct = {
+        source
+        for source, _, edge in graph.in_edges(behind, data=True)
+        if edge["kind"] is EdgeKind.CUT
+    }
+    ends = behind | direct
     return {
-        leaf: [
-            CutEdge(
-                each.target,
-                each.target,
-                {"cause": each.cause, "source": each.source, "inside": each.inside},
-            )
-            for each in cuts
-        ]
+        leaf: [CutEdge(each.target, each.target, _edge_of(each)) for each in cuts]
         for leaf, cuts in recording._cut_off(graph, ends).items()
     }
+
+
+def _edge_of(cut: CutOff) -> EdgeData:
+    edge: EdgeData = {"cause": cut.cause, "source": cut.source, "inside": cut.inside}
+    if cut.word:
+        edge["word"] = cut.word
+    return edge
 
 
 def _with_roots(
@@ -297,6 +308,7 @@ def _questions(
                 data,
                 is_parameter,
                 *_sets(asked, tensor),
+                tuple(map(_edge_of, asked.recording._cuts_behind(tensor))),
             )
         )
     return questions

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, ParamSpec, TypeVar
 
@@ -22,6 +22,7 @@ from gradviz.capture.autograd.tensors import quietly
 from gradviz.capture.tensors.names import Named, module_names
 from gradviz.capture.tensors.subjects import shortly
 from gradviz.errors import UsageError
+from gradviz.facts import SourceLocation
 from gradviz.graph import GradGraph
 from gradviz.recording.event_log import Entry, EventLog
 from gradviz.recording.intercept import tasks, user_warnings
@@ -228,6 +229,24 @@ class Recording(Shown):
             [(True, 'detach')]
         """
         return self._observer.snapshots.cut_off(graph, targets)
+
+    def _numbers(self) -> Mapping[str, Collection[SourceLocation]]:
+        """The lines where tensors became numbers, by the keys of the leaves that they came from.
+
+        Example:
+            >>> import torch
+            >>> with record() as run:
+            ...     x = torch.ones(2, requires_grad=True)
+            ...     factor = (x * 3).sum().item()
+            >>> [line.text for lines in run._numbers().values() for line in lines]
+            ['factor = (x * 3).sum().item()']
+        """
+        return self._observer.snapshots.numbers()
+
+    def _cuts_behind(self, tensor: torch.Tensor) -> Sequence[CutOff]:
+        """Where the data of a tensor outside the graph left it."""
+        with quietly():
+            return self._observer.snapshots.cuts_behind(tensor)
 
     def _contents(self, graph: GradGraph) -> Contents:
         """Values of saved tensors before a backward pass, for a few kinds of operations.

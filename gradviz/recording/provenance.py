@@ -348,12 +348,14 @@ class Provenance:
     Attributes:
         tensors: the records of those that are alive.
         left_out: number of untracked tensors that were too many to be shown.
+        numbers: the places where tensors became numbers or arrays, and from which leaves they came.
         same_node: pairs of an identity that a tensor had and the one that it has since.
     """
 
     def __init__(self) -> None:
         self.tensors = WeakTensors()
         self.left_out = 0
+        self.numbers: dict[CodeLocation, int] = {}
         self._count = 0
         self._leaves = 0
         self.same_node: list[tuple[Hashable, Hashable]] = []
@@ -522,6 +524,8 @@ class Provenance:
 
     def add_plain_value(self, word: str, data: Input, place: CodeLocation) -> UntrackedTensor:
         """Add the record of a number or array, in place of the last one from the same line."""
+        for leaves in data.cut_leaves.values():
+            self.numbers[place] = self.numbers.get(place, 0) | leaves
         for old in self._shown[-_SAME_LINE:]:
             if old.is_plain_value and old.word == word and old.place == place:
                 old.inputs = (data,)

@@ -17,10 +17,17 @@ from gradviz.capture.tensors.names import Named, Names
 from gradviz.capture.tensors.subjects import maker_of
 from gradviz.capture.tracing.tracer import Labels
 from gradviz.errors import SubjectError
+from gradviz.facts import SourceLocation
 from gradviz.graph import Cause, GradGraph
 from gradviz.recording.hooks import HookedTensor, held_with_hooks
 from gradviz.recording.live_outputs import live_outputs, sharing_outputs
-from gradviz.recording.provenance import CutLeaves, CutSite, Leaf, leaves_in
+from gradviz.recording.provenance import (
+    CutLeaves,
+    CutSite,
+    Leaf,
+    UntrackedTensor,
+    leaves_in,
+)
 from gradviz.recording.saved_values import Contents, contents_of
 from gradviz.recording.source_lines import user_frame
 from gradviz.recording.stable_trace import (
@@ -180,13 +187,30 @@ class SnapshotSeries:
         found: dict[str, list[CutOff]] = {}
         for key in sorted(cut_leaves.keys() & set(targets), key=lambda key: int(key[1:])):
             for where, leaves in cut_leaves[key].items():
-                line = self._state.lines.at(where.place)
-                inside = str(line.inside)
-                cut = CutOff(key, where.cause, line.source, inside, where.word)
+                cut = self._cut_at(key, where)
                 for number in leaves_in(leaves & ~seen.get(where, 0)):
                     found.setdefault(self.keys.of(Leaf(number).identity), []).append(cut)
                 seen[where] = seen.get(where, 0) | leaves
         return found
+
+    def _cut_at(self, target: str, where: CutSite) -> CutOff:
+        line = self._state.lines.at(where.place)
+        return CutOff(target, where.cause, line.source, str(line.inside), where.word)
+
+    def numbers(self) -> dict[str, set[SourceLocation]]:
+        """The lines where tensors became numbers, by the keys of the leaves that they came from."""
+        found: dict[str, set[SourceLocation]] = {}
+        for place, leaves in self._state.provenance.numbers.items():
+            location = self._state.lines.at(place).location
+            for number in leaves_in(leaves):
+                found.setdefault(self.keys.of(Leaf(number).identity), set()).add(location)
+        return found
+
+    def cuts_behind(self, tensor: torch.Tensor) -> list[CutOff]:
+        """Where the data of a tensor outside the graph left it, whether or not a frame shows it."""
+        record = self._state.provenance.tensors.of(tensor)
+        cut_leaves = record.cut_leaves if isinstance(record, UntrackedTensor) else {}
+        return [self._cut_at("", where) for where in cut_leaves]
 
     def contents(self, graph: GradGraph) -> Contents:
         """What saved tensors contained before a backward pass, for the graph taken then."""
