@@ -13,6 +13,7 @@ from gradviz.diagnosis.values import Values
 from gradviz.facts import Action, BackwardDetails, EventKind
 from gradviz.graph import Buffers, Cause, EdgeKind, GradGraph, NodeData, NodeKind
 from gradviz.graph.algorithms import ancestors, descendants, is_data
+from gradviz.graph.operations import FUNCTIONS_OF_TORCH
 from gradviz.story import Event, Frame
 
 __all__ = ["LEAVES", "Context", "Flag", "PlainContainer", "Question", "listed"]
@@ -186,6 +187,7 @@ class Context:
             if key in self.behind_roots
             and nodes[key].get("grad_fn", "").endswith("Backward")
             and nodes[key]["grad_fn"] not in _WITH_ALL_INPUTS
+            and nodes[key]["grad_fn"].removesuffix("Backward") not in FUNCTIONS_OF_TORCH
         )
 
     @cached_property

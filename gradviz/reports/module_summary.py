@@ -29,7 +29,8 @@ class Row:
         freed: whether a backward pass has freed what some of the operations kept.
         leaves: number of leaves.
         without_grad: how many of these have no gradient: ``.grad`` is None.
-        grad_norm: Euclidean norm of all their finite gradients together; None without any.
+        grad_norm: Euclidean norm of all their finite gradients together; None without any, and
+            when some of them were not read.
         nan: number of NaN elements in the gradients.
         inf: number of infinite elements in the gradients.
     """

@@ -18,6 +18,7 @@ import torch
 from torch.autograd.graph import Node
 
 from gradviz.capture.autograd.kept import KeptStorages, Several
+from gradviz.capture.autograd.sharded import sharded_parameter
 from gradviz.capture.autograd.operations import (
     OPTIONS,
     OperationType,
@@ -504,10 +505,12 @@ def has_no_bias(node: Node) -> bool:
 def leaf_of(node: Node) -> torch.Tensor | None:
     """The leaf that an ``AccumulateGrad`` node adds to; None for any other node.
 
+    Of a parameter that FSDP2 has gathered it is the sharded one, which the module registers.
+
     Private: ``variable``, documented nowhere; `next_functions` ends at the node, not the leaf.
     """
     leaf = getattr(node, "variable", None)
-    return leaf if isinstance(leaf, torch.Tensor) else None
+    return sharded_parameter(leaf) if isinstance(leaf, torch.Tensor) else None
 
 
 def forward_class(node: Node) -> type | None:
