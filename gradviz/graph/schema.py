@@ -87,6 +87,8 @@ class Cause(str, Enum):
     CUSTOM_FUNCTION = "autograd.Function"
     """Used inside a ``torch.autograd.Function``, or a reentrant checkpoint, none of whose inputs
     requires grad: nothing is recorded then."""
+    COLLECTIVE = "collective"
+    """It went through a function of ``torch.distributed``, which autograd does not record."""
     CONSTANT = "constant"
     """Made during the recording without ``requires_grad``, from nothing that had it."""
 

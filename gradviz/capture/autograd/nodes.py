@@ -18,7 +18,6 @@ import torch
 from torch.autograd.graph import Node
 
 from gradviz.capture.autograd.kept import KeptStorages, Several
-from gradviz.capture.autograd.sharded import sharded_parameter
 from gradviz.capture.autograd.operations import (
     OPTIONS,
     OperationType,
@@ -27,6 +26,7 @@ from gradviz.capture.autograd.operations import (
     plain_shape,
     type_text,
 )
+from gradviz.capture.autograd.sharded import sharded_parameter
 from gradviz.graph import Buffers, NodeKind
 from gradviz.graph.columns import template
 from gradviz.graph.operations import forward_word, operation

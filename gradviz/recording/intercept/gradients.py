@@ -22,6 +22,7 @@ __all__ = [
     "after_gradients_changed",
     "before_backward_call",
     "before_grad_set",
+    "log_reduced",
     "log_skipped_step",
     "outermost",
 ]
@@ -110,9 +111,20 @@ def after_gradients_changed(
     _log_change(state, leaves, action, word)
 
 
-def _log_change(state: RecordingState, leaves: list[Leaf], action: Action, word: str) -> None:
+def log_reduced(state: RecordingState, leaves: list[Leaf], word: str, place: CodeLocation) -> None:
+    """A function of ``torch.distributed`` combined gradients with those of other ranks."""
+    _log_change(state, leaves, Action.REDUCED, word, place)
+
+
+def _log_change(
+    state: RecordingState,
+    leaves: list[Leaf],
+    action: Action,
+    word: str,
+    place: CodeLocation | None = None,
+) -> None:
     """One event for all the gradients that one line of the user's changes in one way."""
-    place = state.place()
+    place = state.place() if place is None else place
     entry = state.pending
     if entry is not None:
         is_same = entry.word == word and entry.action is action
