@@ -1,4 +1,4 @@
-"""Functions of ``torch.distributed``: data that leaves the graph, and changes that it never sees."""
+"""Functions of ``torch.distributed``: data that leaves the graph, and changes in place."""
 
 from __future__ import annotations
 
