@@ -300,6 +300,8 @@ class Verdict(str, Enum):
     """A hook put another gradient in place of the one that came to it."""
     STALE = "stale", Group.GRADIENT
     """The gradient is older than the values of the tensor, and will not be used for them."""
+    CHANGED_UNSEEN = "changed unseen", Group.GRADIENT
+    """A tensor on the path was changed by something that autograd does not record."""
     SPARSE = "sparse", Group.GRADIENT
     """The gradient is a sparse tensor."""
     FINE = "fine", Group.GRADIENT

@@ -70,7 +70,7 @@ def _log(state: RecordingState, call: Collective, site: CutSite, given: Sequence
         ]
         if some and is_graph:
             entry = state.log(Entry(EventKind.IN_PLACE, call.word, site.place))
-            entry.identities = [next(state.provenance.identities(each), None) for each in some]
+            entry.identities = [i for each in some for i in state.provenance.identities(each)]
             entry.count = len(some)
             if not all(each.is_leaf for each in some):
                 entry.action = Action.NOT_SEEN
