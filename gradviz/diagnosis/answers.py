@@ -299,7 +299,7 @@ class Verdict(str, Enum):
     HOOK = "hook returned another", Group.GRADIENT
     """A hook put another gradient in place of the one that came to it."""
     STALE = "stale", Group.GRADIENT
-    """The gradient is older than the values of the tensor, and will not be used for them."""
+    """The gradient is not from the latest pass, or older than the values of the tensor."""
     CHANGED_UNSEEN = "changed unseen", Group.GRADIENT
     """A tensor on the path was changed by something that autograd does not record."""
     SPARSE = "sparse", Group.GRADIENT

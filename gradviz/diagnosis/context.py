@@ -115,6 +115,7 @@ class Context:
             that have left it so since, by its number, and the values before it.
         later: the same at the end of the recording, when that shows other results.
         held: keys of what the optimizers hold that were alive when it was asked.
+        are_given: whether the roots were named by the caller, and not found among variables.
         cache: what rules have worked out for several tensors, by keys of their own.
     """
 
@@ -129,6 +130,7 @@ class Context:
     since: Mapping[str, tuple[int, Values]] = field(default_factory=dict)
     later: Context | None = None
     held: frozenset[str] = frozenset()
+    are_given: bool = False
     cache: dict[Hashable, Any] = field(default_factory=dict)
 
     @property

@@ -268,6 +268,15 @@ def _before_the_recording(context: Context, question: Question) -> Evidence | No
     return Evidence({"later": mention(last.location)}, locations=_locations(last))
 
 
+def _of_another_result(context: Context, question: Question) -> Evidence | None:
+    """A leaf that no gradient from the given result reaches has its gradient from elsewhere."""
+    if context.is_recorded or not context.are_given or not question.is_leaf:
+        return None
+    if context.functions or context.is_reachable(question.key) or question.key in context.roots:
+        return None
+    return Evidence({"name": question.name, "root": context.root_names})
+
+
 def _was_frozen(context: Context, key: str, number: int) -> bool:
     """Whether requires_grad of a leaf was switched off when an event happened."""
     before = [e for e in context.happened_to(key, EventKind.REQUIRES_GRAD) if e.number < number]
@@ -487,6 +496,16 @@ last_rules: tuple[Rule[Any, Any], ...] = (
         Needs.RECORDING,
         (EventKind.BACKWARD,),
         "The recording holds each event, and none that added to the gradient or changed it.",
+    ),
+    Rule(
+        "the given result is not computed from it",
+        Verdict.STALE,
+        _of_another_result,
+        "it has a gradient that is not from {root}: {name} is not reachable from {root}",
+        "if no other result is trained, clear the gradients before each backward pass: "
+        "optimizer.zero_grad()",
+        Needs.GRAPH,
+        docs="Only where the result was given, and no autograd.Function is behind it.",
     ),
     Rule(
         "its values were overwritten since",

@@ -82,7 +82,8 @@ def look(asked: Asked, names: Names) -> tuple[Context, list[Question]]:
         )
         for tensor, key in zip(asked.tensors, questions, strict=True)
     ]
-    return Context(graph, tuple(dict.fromkeys(roots))), asked_questions
+    given = bool(asked.roots)
+    return Context(graph, tuple(dict.fromkeys(roots)), are_given=given), asked_questions
 
 
 def _sets(asked: Asked, tensor: Any) -> tuple[PlainContainer | None, Flag | None]:
@@ -207,7 +208,11 @@ def _lost(recording: Recording, graph: GradGraph, roots: Sequence[str]) -> dict[
     ends = ancestors(graph, roots, is_data)
     return {
         leaf: [
-            CutEdge(each.target, each.target, {"cause": each.cause, "source": each.source})
+            CutEdge(
+                each.target,
+                each.target,
+                {"cause": each.cause, "source": each.source, "word": each.word},
+            )
             for each in cuts
         ]
         for leaf, cuts in recording._cut_off(graph, ends).items()
