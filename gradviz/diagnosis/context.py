@@ -115,6 +115,7 @@ class Context:
             that have left it so since, by its number, and the values before it.
         later: the same at the end of the recording, when that shows other results.
         held: keys of what the optimizers hold that were alive when it was asked.
+        flat: by the keys of parameters that FSDP1 has made a part of a flat one, its key.
         are_given: whether the roots were named by the caller, and not found among variables.
         cache: what rules have worked out for several tensors, by keys of their own.
     """
@@ -131,6 +132,7 @@ class Context:
     later: Context | None = None
     held: frozenset[str] = frozenset()
     are_given: bool = False
+    flat: Mapping[str, str] = field(default_factory=dict)
     cache: dict[Hashable, Any] = field(default_factory=dict)
 
     @property
@@ -234,6 +236,7 @@ class Context:
 
     def _starts(self, key: str) -> list[str]:
         """A node, or, for a result, that which used it."""
+        key = self.flat.get(key, key)
         if key not in self.graph or self.graph.nodes[key]["kind"] is not NodeKind.RESULT:
             return [key]
         if key in self.roots:

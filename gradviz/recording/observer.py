@@ -18,6 +18,7 @@ from torch import nn
 from gradviz.capture.autograd.engine import BackwardCall, creation_count
 from gradviz.capture.autograd.nodes import leaf_of, sequence_number
 from gradviz.capture.autograd.tensors import place_of, quietly, version_of
+from gradviz.capture.tensors.summary import summarize
 from gradviz.facts import (
     Action,
     BackwardDetails,
@@ -221,7 +222,8 @@ class Observer:
         name = f"{leaf.name}.grad" if leaf.name else ".grad"
         entry = Entry(EventKind.ACCUMULATE, "accumulate_grad", done.place, name)
         entry.identities = (leaf.identity,)
-        before, after = done.before.summary(leaf), self._grad_of(leaf, graph)
+        before = done.before.summary(leaf)
+        after = self._grad_of(leaf, graph, self.snapshots.keys.of(leaf.identity))
         entry.details = details = GradientDetails(before, after, leaf.passes, done.number)
         self._state.log(entry)
         return name, details
@@ -250,9 +252,13 @@ class Observer:
         except Exception as error:
             self._state.failed(error)
 
-    def _grad_of(self, leaf: Leaf, graph: GradGraph) -> Any:
-        key = self.snapshots.keys.known(leaf.identity)
-        return graph.nodes[key].get("grad") if key in graph else None
+    def _grad_of(self, leaf: Leaf, graph: GradGraph, key: str) -> Any:
+        """The gradient of a leaf now; the frame may not show it, as in a reentrant checkpoint."""
+        if key in graph:
+            return graph.nodes[key].get("grad")
+        tensor = leaf.ref()
+        gradient = tensor.grad if tensor is not None else None
+        return summarize([gradient])[0] if gradient is not None else None
 
     def _fail(self, error: BaseException, done: _Pass, changed: Sequence[Leaf]) -> None:
         """Backward raised: add the frame of the failure."""

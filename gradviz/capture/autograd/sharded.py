@@ -7,12 +7,19 @@ from __future__ import annotations
 
 import sys
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 import torch
 
-__all__ = ["Shard", "is_part", "shard_of", "sharded_parameter", "waiting_gradient"]
+__all__ = [
+    "Shard",
+    "flat_parameters",
+    "is_part",
+    "shard_of",
+    "sharded_parameter",
+    "waiting_gradient",
+]
 
 _STATES = "torch.distributed._composable_state"
 
@@ -130,6 +137,22 @@ def sharded_parameter(leaf: torch.Tensor) -> torch.Tensor:
     found = _known.find(leaf)
     sharded: torch.Tensor | None = getattr(found, "sharded_param", None)
     return leaf if sharded is None else sharded
+
+
+def flat_parameters(modules: Iterable[torch.nn.Module]) -> dict[int, torch.Tensor]:
+    """The flat parameters of FSDP1, by the ``id`` of each parameter that is a part of one.
+
+    The graph ends at the flat parameter; the gradient of each part is a view of its gradient.
+
+    Private: ``_handle``, ``flat_param`` and ``_params``: the parts have no public list.
+    """
+    found: dict[int, torch.Tensor] = {}
+    for module in modules:
+        for each in module.modules():
+            flat = getattr(getattr(each, "_handle", None), "flat_param", None)
+            if isinstance(flat, torch.Tensor):
+                found.update((id(part), flat) for part in getattr(flat, "_params", None) or ())
+    return found
 
 
 def waiting_gradient(leaf: torch.Tensor) -> torch.Tensor | None:
