@@ -149,6 +149,8 @@ def readable(tensor: torch.Tensor) -> tuple[torch.Tensor | None, str]:
     if tensor.is_cuda and torch.cuda.is_current_stream_capturing():
         return None, "values not read: CUDA graph capture"
     data = tensor.detach()
+    if data.layout == torch.strided and data.numel() and not data.untyped_storage().nbytes():
+        return None, "values not read: its storage is freed"  # as FSDP2 does between uses
     if data.is_quantized:
         return data.dequantize(), "quantized"
     if data.layout == torch.strided:
