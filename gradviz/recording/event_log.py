@@ -46,6 +46,7 @@ class Entry:
             that hold keys of nodes which later frames may show.
         operation: the operation of the graph that it was as well (in place, and tracked).
         count: number of tensors that it is about.
+        is_hidden: whether it is no event, as a helper of torch did it on its own behalf.
     """
 
     kind: EventKind
@@ -57,6 +58,7 @@ class Entry:
     details: Details | Callable[[KeyOf], Details] | None = None
     operation: Operation | None = None
     count: int = 1
+    is_hidden: bool = False
 
 
 _Row = tuple[int, Operation | Entry, bool]
@@ -106,6 +108,8 @@ class EventLog:
                 self._operations.append(operation)
                 self._ends.append(operation[1])
                 self._are_last.append(is_last)
+            if isinstance(entry, Entry) and entry.is_hidden:
+                continue
             row = self.count, entry, is_last
             self.count += 1
             if len(self._first) < self._most_first:

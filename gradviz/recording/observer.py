@@ -371,7 +371,7 @@ class Observer:
                     entry.details = ErrorDetails(entry.word, str(error))
                     graph = self.snapshots.now(with_outputs=True)
                     self._add(FrameKind.ERROR, graph, state.log(entry))
-                elif state.event_log.count + len(state.event_log.entries) > self._rows:
+                elif self._count_rows() > self._rows:
                     self._add(FrameKind.END, self.snapshots.now(with_outputs=True))
                 elif not self.frame_store.count:
                     self._add(FrameKind.END, GradGraph())
@@ -385,6 +385,10 @@ class Observer:
                 place = CodeLocation(trace.tb_frame.f_code, trace.tb_lasti)
             trace = trace.tb_next
         return place
+
+    def _count_rows(self) -> int:
+        self._state.event_log.flush()
+        return self._state.event_log.count
 
     def _add(
         self,
@@ -401,8 +405,7 @@ class Observer:
             entry: what it is taken for.
             added: the gradients that a backward pass added to, by name.
         """
-        event_log = self._state.event_log
-        self._rows = event_log.count + len(event_log.entries)
+        self._rows = self._count_rows()
         word, action, count = "", None, 1
         if entry is not None:
             word = entry.word if entry.name is None or kind is not FrameKind.MARK else entry.name
