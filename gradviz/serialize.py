@@ -412,7 +412,7 @@ _COUNTS = (
     "repeat",
     "parameters",
 )
-_FLAGS = ("requires_grad", "is_leaf", "inference", "retains_grad", "inferred")
+_FLAGS = ("requires_grad", "is_leaf", "inference", "retains_grad", "inferred", "unreduced")
 
 _NODE: dict[str, Callable[[Any], Any]] = {
     "kind": NodeKind,

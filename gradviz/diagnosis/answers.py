@@ -281,7 +281,8 @@ class Verdict(str, Enum):
     CLEARED = "cleared", Group.NO_GRADIENT
     """There was a gradient, and ``zero_grad`` or the like has taken it away."""
     LEFT_OUT = "left out", Group.NO_GRADIENT
-    """``backward(inputs=...)`` did not list it, or ``torch.autograd.grad`` ran instead."""
+    """``backward(inputs=...)`` did not list it, ``torch.autograd.grad`` ran instead, or FSDP has
+    its gradient in another place."""
     NOT_KNOWN = "cause not recorded", Group.NO_GRADIENT
     """No gradient, and what is left of the program does not tell why."""
     ZERO = "zero", Group.GRADIENT

@@ -211,6 +211,8 @@ class NodeData(TypedDict, total=False):
     requires_grad     of an untracked tensor: False
     is_leaf           of an untracked tensor
     inference         True for a tensor made under ``inference_mode``
+    unreduced         True for a parameter whose gradient FSDP2 has not reduced over the ranks:
+                      ``grad`` is None
     retains_grad      True for a non-leaf after ``retain_grad()``
     version           the tensor's version counter: how often it was changed in place
     hooks             number of hooks on the tensor or operation
@@ -267,6 +269,7 @@ class NodeData(TypedDict, total=False):
     requires_grad: bool
     is_leaf: bool
     inference: bool
+    unreduced: bool
     retains_grad: bool
     version: int
     hooks: int

@@ -149,7 +149,7 @@ def readable(tensor: torch.Tensor) -> tuple[torch.Tensor | None, str]:
     if tensor.is_cuda and torch.cuda.is_current_stream_capturing():
         return None, "values not read: CUDA graph capture"
     data = tensor.detach()
-    if data.layout == torch.strided and data.numel() and not data.untyped_storage().nbytes():
+    if data.layout == torch.strided and data.numel() and _is_freed(data):
         return None, "values not read: its storage is freed"  # as FSDP2 does between uses
     if data.is_quantized:
         return data.dequantize(), "quantized"
@@ -160,6 +160,13 @@ def readable(tensor: torch.Tensor) -> tuple[torch.Tensor | None, str]:
     if data.layout == torch.sparse_coo and not data.is_coalesced():
         return None, "sparse"  # to count its elements they would have to be sorted
     return None, f"sparse: {data.values().numel()} values stored"
+
+
+def _is_freed(data: torch.Tensor) -> bool:
+    try:
+        return not data.untyped_storage().nbytes()
+    except (NotImplementedError, RuntimeError):  # torch.func has wrapped it: it has no storage
+        return False
 
 
 def _without_repeats(data: torch.Tensor) -> tuple[torch.Tensor, int]:

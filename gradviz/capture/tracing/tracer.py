@@ -13,6 +13,7 @@ from torch.autograd.graph import GradientEdge, Node
 
 from gradviz.capture.autograd.nodes import ACCUMULATE, Edges, NodeReader, has_no_bias, leaf_of
 from gradviz.capture.autograd.operations import OperationType
+from gradviz.capture.autograd.sharded import waiting_gradient
 from gradviz.capture.autograd.tensors import (
     hook_count,
     is_transformed,
@@ -218,6 +219,8 @@ class Builder:
         data["grad"] = None
         if gradient is not None:
             self._gradients.append((data, gradient))
+        elif waiting_gradient(tensor) is not None:
+            data["unreduced"] = True
 
     def _name_operations(self) -> None:
         """Name operations after the tensors that they made."""
