@@ -13,11 +13,11 @@ from typing import Any
 
 from gradviz.graph import Cause, EdgeKind, GradGraph, NodeKind
 from gradviz.renderers.cards import card_of, text_width
+from gradviz.renderers.compose import runs_of_frames
 from gradviz.renderers.edges import QUIET
 from gradviz.renderers.labels import Label, Line, Role, TextSpan, clean, labels_of
 from gradviz.renderers.legend import MEANINGS
-from gradviz.renderers.panel import runs_of_frames
-from gradviz.renderers.theme import LOOKS, TEXT
+from gradviz.renderers.theme import LOOKS, PALETTE, TEXT
 from gradviz.serialize import plain
 from gradviz.story import Event, Frame, Story
 from gradviz.views.details import hide_bookkeeping
@@ -27,7 +27,6 @@ __all__ = ["Answer", "island", "island_json"]
 
 _ROLES = tuple(Role)
 _HIDDEN_INPUT = {"addmm": 2, "mm": 1}
-_FIELDS = ("saved", "uses_inside")
 
 
 @dataclass(frozen=True)
@@ -75,11 +74,11 @@ class _Once:
 
 
 def island_json(data: Mapping[str, Any]) -> str:
-    """The data as JSON that may stand in a ``<script>`` element: no text in it ends the element.
+    r"""The data as JSON that may stand in a ``<script>`` element: no text in it ends the element.
 
     Example:
         >>> island_json({"name": "</script><!--"})
-        '{"name":"\\\\u003c/script>\\\\u003c!--"}'
+        '{"name":"\\u003c/script>\\u003c!--"}'
     """
     text = json.dumps(data, ensure_ascii=True, separators=(",", ":"), allow_nan=False)
     return text.replace("<", "\\u003c")
@@ -109,7 +108,7 @@ def island(
         >>> island(story, story)["frames"][0]["title"]
         ''
     """
-    writer = _Writer()
+    writer = _IslandWriter()
     runs = runs_of_frames([frame.graph for frame in shown])
     written = [
         writer.frame(frame, drawn, run)
@@ -124,9 +123,12 @@ def island(
         "target": target,
         "color": scale["by"] if scale else "",
         "looks": {kind.value: _look(kind) for kind in NodeKind},
-        "text": {role.value: [TEXT[role].colour, TEXT[role].size, TEXT[role].bold] for role in Role},
+        "text": {
+            role.value: [TEXT[role].colour, TEXT[role].size, TEXT[role].bold] for role in Role
+        },
         "roles": [role.value for role in _ROLES],
         "legend": MEANINGS,
+        "palette": PALETTE,
         "rows": writer.rows.values,
         "cards": writer.cards.values,
         "edges": writer.edges.values,
@@ -155,7 +157,7 @@ def _event(event: Event) -> dict[str, Any]:
     }
 
 
-class _Writer:
+class _IslandWriter:
     def __init__(self) -> None:
         self.rows, self.cards, self.edges, self.columns = _Once(), _Once(), _Once(), _Once()
         self.edges.number({"kind": EdgeKind.GRADIENT.value})
@@ -169,7 +171,11 @@ class _Writer:
         tree = fold_tree(graph, seen)
         labels, plain_labels = labels_of(_without_scale(graph)), labels_of(_without_scale(hidden))
         relabelled = [
-            [place, self._card(plain_labels[key], hidden._node[key]), _weight_input(graph, hidden, key)]
+            [
+                place,
+                self._card(plain_labels[key], hidden._node[key]),
+                _weight_input(graph, hidden, key),
+            ]
             for place, key in enumerate(keys)
             if key in hidden and plain_labels[key] != labels[key]
         ]
@@ -211,10 +217,10 @@ class _Writer:
         return columns
 
     def _edge(self, data: Mapping[str, Any]) -> int:
-        if len(data) <= 3 and data.get("kind") is EdgeKind.GRADIENT and not data.get("through"):
-            if not data.keys() - {"kind", "input", "output"}:
-                return 0
-        row = {name: plain(value) for name, value in data.items() if name not in ("input", "output")}
+        facts = {name: value for name, value in data.items() if name not in ("input", "output")}
+        if facts == {"kind": EdgeKind.GRADIENT}:
+            return 0
+        row = {name: plain(value) for name, value in facts.items()}
         row.setdefault("kind", EdgeKind.GRADIENT.value)
         cause = data.get("cause", Cause.NOT_RECORDED)
         if data.get("kind") is EdgeKind.CUT and cause not in QUIET:

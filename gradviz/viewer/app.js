@@ -243,10 +243,10 @@ export class Viewer {
     if (group === undefined) return;
     const toggled = new Set(this.state.toggled);
     toggleIn(toggled, key);
-    const inside = this.frame.parent.findIndex((parent) => parent === group);
     this.change({ toggled, selected: id }, { anchor: id });
-    const first = this.picture.nodes.find((node) => this.aroundOf(node.id).includes(group));
-    const chosen = this.picture.place.has(id) ? id : first ? first.id : inside >= 0 ? this.frame.keys[inside] : "";
+    const inside = this.picture.nodes.filter((node) => this.aroundOf(node.id).includes(group));
+    const [first] = inside.sort((a, b) => a.y - b.y);
+    const chosen = this.picture.place.has(id) || !first ? id : first.id;
     this.change({ selected: chosen }, { reveal: chosen });
     this.say(`opened: ${this.picture.nodes.length.toLocaleString("en-US")} nodes are drawn`);
   }

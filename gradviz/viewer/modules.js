@@ -13,6 +13,7 @@ import { bytesText } from "./format.js";
  * @property {number[]} nodes those that belong to the module itself
  * @property {number} operations in it and below
  * @property {number} bytes kept for backward in it and below
+ * @property {number} first number of the first operation in it, in the order of the program
  */
 
 /** The modules of a frame as a tree. @param {Model} model @param {Frame} frame @returns {Branch} */
@@ -33,14 +34,20 @@ export function moduleTree(model, frame) {
     for (const each of passed) {
       each.operations += Number(row.kind === "operation");
       each.bytes += row.saved_bytes || 0;
+      each.first = Math.min(each.first, row.sequence_nr ?? Infinity);
     }
   });
   return root;
 }
 
+/** What is in a module, in the order of the program. @param {Branch} at */
+function inOrder(at) {
+  return [...at.inside.values()].sort((a, b) => (a.first === b.first ? 0 : a.first - b.first));
+}
+
 /** @param {string} path @param {string} name @returns {Branch} */
 function branch(path, name) {
-  return { path, name, inside: new Map(), nodes: [], operations: 0, bytes: 0 };
+  return { path, name, inside: new Map(), nodes: [], operations: 0, bytes: 0, first: Infinity };
 }
 
 /** The first node in a module or below it; -1 for none. @param {Branch} at @returns {number} */
@@ -61,7 +68,7 @@ export function firstNode(at) {
  */
 export function treeElement(root, chosen, select) {
   if (!root.inside.size) return h("p", { class: "empty" }, "No module is known here: nothing was recorded in one, and no name is a path.");
-  return h("ul", { class: "tree" }, ...[...root.inside.values()].map((each) => treeItem(each, chosen, select)));
+  return h("ul", { class: "tree" }, ...inOrder(root).map((each) => treeItem(each, chosen, select)));
 }
 
 /** @param {Branch} at @param {string} chosen @param {(path: string) => void} select @returns {HTMLElement} */
@@ -77,7 +84,7 @@ function treeItem(at, chosen, select) {
   const details = h("details", isOpen ? { open: true } : {}, h("summary", { "aria-label": `inside ${at.path}` }), h("ul", {}));
   const fill = () => {
     const list = /** @type {HTMLElement} */ (details.lastElementChild);
-    if (!list.children.length) list.append(...[...at.inside.values()].map((each) => treeItem(each, chosen, select)));
+    if (!list.children.length) list.append(...inOrder(at).map((each) => treeItem(each, chosen, select)));
   };
   if (isOpen) fill();
   details.addEventListener("toggle", fill);

@@ -77,7 +77,9 @@ export function pictureOf(model, state) {
   const { placed, cuts } = placesOf(model, state, seen);
   /** @type {DrawnNode[]} */
   const nodes = seen.nodes.map((each) => {
-    const row = each.group >= 0 ? model.groupRow(frame, each.group) : model.row(frame, each.node);
+    const recorded = each.group >= 0 ? model.groupRow(frame, each.group) : model.row(frame, each.node);
+    const isRenamed = each.group < 0 && !each.again && each.card !== frame.card[each.node];
+    const row = isRenamed ? { ...recorded, op: model.data.cards[each.card].head[0][0] } : recorded;
     const spot = placed.boxes.get(each.id);
     const module = each.group >= 0 ? row.module || "" : frame.module[each.node];
     return { ...each, card: model.data.cards[each.card], row, module, ...spot, bar: null };

@@ -20,20 +20,25 @@ export function search(model, frame, text) {
   const found = [];
   frame.groups.forEach((group, number) => {
     const row = model.groupRow(frame, number);
-    const rank = rankOf(words, row, row.module || "");
+    const rank = rankOf(words, row, row.module || "", "");
     if (rank) found.push({ id: `@${group.key}`, row, module: row.module || "", rank: rank - 0.5 });
   });
+  const shown = new Map(frame.relabel.map(([node, card]) => [node, model.data.cards[card].head[0][0]]));
   frame.keys.forEach((key, node) => {
     const row = model.row(frame, node);
-    const rank = rankOf(words, row, frame.module[node]);
+    const rank = rankOf(words, row, frame.module[node], shown.get(node) || "");
     if (rank) found.push({ id: key, row, module: frame.module[node], rank });
   });
   return found.sort((a, b) => b.rank - a.rank);
 }
 
-/** How well a node fits: 0 if not at all. @param {string[]} words @param {import("./graph.js").Row} row @param {string} module */
-function rankOf(words, row, module) {
-  const names = [row.name || "", ...(row.aliases || []), row.op || "", row.grad_fn || ""].map((name) => name.toLowerCase());
+/**
+ * How well a node fits: 0 if not at all.
+ * @param {string[]} words @param {import("./graph.js").Row} row @param {string} module
+ * @param {string} shown what it is called where bookkeeping is hidden: `linear`
+ */
+function rankOf(words, row, module, shown) {
+  const names = [row.name || "", ...(row.aliases || []), row.op || "", row.grad_fn || "", shown].map((name) => name.toLowerCase());
   const shape = row.shape ? shapeText(row.shape, row.dtype || "").toLowerCase() : "";
   const rest = `${module} ${shape} ${row.source || ""} ${row.kind} ${row.verdict || ""}`.toLowerCase();
   let rank = 0;

@@ -12,7 +12,7 @@ const LEAST = 0.005;
 const MOST = 4;
 const MARGIN = 28; // pixels around a picture that fits
 const LARGEST = 1.25; // scale at which a small picture is fitted
-const SMALLEST = 0.5; // scale below which a picture is not fitted in width and height, but in width
+const SMALLEST = 0.72; // scale below which a picture is not fitted in width and height, but in width
 const TOKENS = ["page", "ink", "muted", "line", "panel", "op", "op-edge", "leaf", "leaf-edge", "result",
   "result-edge", "loud", "loud-fill", "group", "group-edge", "level", "value-0", "value-1", "value-2",
   "value-3", "value-4", "value-5", "value-6"];
@@ -67,6 +67,8 @@ export class Stage {
     const before = this.picture;
     this.picture = picture;
     this.lit = null;
+    this.hovered = "";
+    this.svg.classList.remove("lighting");
     const { anchor } = how;
     const now = anchor && picture.place.get(anchor.id);
     if (anchor && now !== undefined) {

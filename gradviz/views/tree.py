@@ -206,9 +206,7 @@ class _Builder:
         words = [words_of([data for _, data in chunk]) for chunk in chunks]
         self._put_chunks(items, chunks, words, parent)
 
-    def _split_repeats(
-        self, items: Sequence[_Item], data: Mapping[str, Any], parent: int
-    ) -> bool:
+    def _split_repeats(self, items: Sequence[_Item], data: Mapping[str, Any], parent: int) -> bool:
         """Put each repetition into a group of its own; False where they cannot be told apart."""
         count = int(data.get("repeat", 0))
         steps = sorted((item for item in items if item[0] in self.order), key=self._first)
@@ -223,9 +221,7 @@ class _Builder:
             [item for one in each[at : at + together] for item in one]
             for at in range(0, count, together)
         ]
-        words = [
-            _span(at, min(at + together, count), count) for at in range(0, count, together)
-        ]
+        words = [_span(at, min(at + together, count), count) for at in range(0, count, together)]
         self._put_chunks(items, chunks, words, parent, once)
         return True
 
