@@ -309,7 +309,7 @@ def test_hostile_names_are_text(opened: Open) -> None:
 
 
 def test_nothing_may_be_fetched(opened: Open, stack: gradviz.Drawing) -> None:
-    with pytest.raises(AssertionError, match="example.org"), opened(stack) as page:
+    with pytest.raises(AssertionError, match=r"example\.org"), opened(stack) as page:
         page.evaluate(
             "window.blocked = []; addEventListener('securitypolicyviolation',"
             " event => window.blocked.push(event.effectiveDirective))"
