@@ -224,7 +224,12 @@ def _lost(recording: Recording, graph: GradGraph, roots: Sequence[str]) -> dict[
             CutEdge(
                 each.target,
                 each.target,
-                {"cause": each.cause, "source": each.source, "word": each.word},
+                {
+                    "cause": each.cause,
+                    "source": each.source,
+                    "inside": each.inside,
+                    "word": each.word,
+                },
             )
             for each in cuts
         ]

@@ -1,8 +1,8 @@
-"""What runs inside the ``forward`` of a ``torch.autograd.Function``, where torch records nothing.
+"""Operations inside the ``forward`` of a ``torch.autograd.Function``, where torch records nothing.
 
-Gradients flow to the inputs of the Function only. When one of them requires grad, the Function is
-one node of the graph, and the leaves that its ``forward`` reads besides are kept here. When none
-does, there is no node: what ``forward`` computes is made of untracked tensors.
+Gradients flow only to the inputs of the Function. If one of them requires grad, the Function is
+one node of the graph, and the leaves that its ``forward`` also reads are recorded here. If none
+does, there is no node, and the results of ``forward`` are untracked tensors.
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ _INPUTS = 16
 
 
 class FunctionCalls:
-    """The calls of Functions in one recording.
+    """The calls of custom Functions in one recording.
 
     Args:
-        provenance: has the records of tensors.
+        provenance: the records of tensors.
         reachability: finds the leaves before a node.
-        event_log: takes the event of each call.
+        event_log: receives the event of each call.
         verdicts: which code is the user's.
-        input_from: makes an `Input` of a tensor, as `RecordingState.input_from`.
+        input_from: creates an `Input` from a tensor, see `RecordingState.input_from`.
 
     Attributes:
-        reads: the leaves that ``forward`` has read and that are no inputs, as a set of bits, by
-            the end of the creation numbers of the node.
+        reads: the leaves that ``forward`` has read without being inputs, as a bit set, by the
+            end of the sequence numbers of the node.
     """
 
     def __init__(
@@ -61,11 +61,11 @@ class FunctionCalls:
         self._input_from = input_from
 
     def add(self, given: Sequence[torch.Tensor], new: Sequence[torch.Tensor]) -> None:
-        """An operation ran inside a ``forward``.
+        """Record an operation that ran inside a ``forward``.
 
         Args:
             given: its inputs.
-            new: what it made.
+            new: its results.
         """
         frame = _apply_frame()
         if frame is None:
@@ -82,7 +82,7 @@ class FunctionCalls:
     def _add_reads(
         self, given: Sequence[torch.Tensor], inputs: Sequence[torch.Tensor], place: CodeLocation
     ) -> None:
-        """The Function is a node, the last one that was created."""
+        """Record the read leaves of a Function that has a node, the last one created."""
         end = creation_count()
         entries = self._event_log.entries
         last = entries[-1] if entries else None
@@ -109,7 +109,7 @@ class FunctionCalls:
         new: Sequence[torch.Tensor],
         place: CodeLocation,
     ) -> None:
-        """The Function is no node: each result is made from the inputs of the whole call."""
+        """Record results of a Function without a node; their inputs are those of the whole call."""
         inputs: dict[int, Input] = {}
         for tensor in given:
             data = self._input_from(tensor, Cause.CUSTOM_FUNCTION, place, word)
@@ -130,7 +130,7 @@ class FunctionCalls:
             self._log(place, untracked)
 
     def _log(self, place: CodeLocation, untracked: UntrackedTensor) -> None:
-        """One event for each call; it belongs to the latest result, which is what it returns."""
+        """Log one event per call, about the latest result, which is the one it returns."""
         entries = self._event_log.entries
         last = entries[-1] if entries else None
         if not isinstance(last, Entry) or last.word != "apply" or last.place != place:
@@ -140,7 +140,7 @@ class FunctionCalls:
 
 
 def _apply_frame() -> FrameType | None:
-    """The frame of the outermost ``Function.apply`` that runs."""
+    """The frame of the outermost running ``Function.apply``."""
     found, frame = None, sys._getframe(2)
     code = _APPLY.__func__.__code__
     while frame is not None:

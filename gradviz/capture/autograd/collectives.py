@@ -9,6 +9,7 @@ import inspect
 import sys
 import threading
 from collections.abc import Callable
+from functools import partial
 from types import FrameType
 from typing import Any, NamedTuple
 
@@ -61,13 +62,13 @@ Report = Callable[[Collective], Callable[[], None] | None]
 """Is called before a call; what it returns is called after it, if it did not raise."""
 
 
-class _Here(threading.local):
+class _InThisThread(threading.local):
     def __init__(self) -> None:
         self.reports: list[Report] = []
         self.depth = 0
 
 
-_here = _Here()
+_here = _InThisThread()
 _lock = threading.Lock()
 _open = 0
 _undo: list[Callable[[], None]] = []
@@ -105,23 +106,19 @@ def _install() -> None:
     if module is None:
         return
     for word in _LAYOUTS:
-        outer = getattr(module, word, None)
+        outer: Any = getattr(module, word, None)
         if outer is None:
             continue
         cell = _cell_of(outer)
         if cell is not None:
             original = cell.cell_contents
             cell.cell_contents = _reporting(word, original)
-            _undo.append(lambda cell=cell, original=original: _fill(cell, original))
+            _undo.append(partial(setattr, cell, "cell_contents", original))
             continue
         for owner in (module, torch.distributed):
-            if getattr(owner, word, None) is outer:
+            if getattr(owner, word, None) is outer and outer is not None:
                 setattr(owner, word, _reporting(word, outer))
-                _undo.append(lambda owner=owner, word=word, f=outer: setattr(owner, word, f))
-
-
-def _fill(cell: Any, original: Any) -> None:
-    cell.cell_contents = original
+                _undo.append(partial(setattr, owner, word, outer))
 
 
 def _cell_of(function: Any) -> Any:

@@ -76,7 +76,7 @@ def _placement_text(placement: Any) -> str:
     return f"{name.removeprefix('_')}({argument})"
 
 
-class _Known:
+class _Gathered:
     """The parameters that FSDP2 manages, by the ``id`` of the unsharded one.
 
     FSDP2 registers a sharded parameter, and computes with an unsharded one: the graph ends at the
@@ -105,7 +105,7 @@ class _Known:
         return ref()
 
 
-_known = _Known()
+_known = _Gathered()
 
 
 def _managed() -> Iterator[Any]:

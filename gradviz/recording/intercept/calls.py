@@ -1,7 +1,7 @@
-"""What to do with the functions of torch that are more than an operation.
+"""Handlers for functions of torch that are more than an operation.
 
-A handler may look before the call and tell after it; the call itself is made once, outside of
-any guard, since what it raises is the program's.
+A handler reads the arguments before the call and records the result after it. The call itself is
+made once and outside of any guard, because its exceptions are the program's.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _Look = Callable[[RecordingState, TorchCall], None]
 
 
 class Handlers(dict[Any, "Handler | None"]):
-    """The handler of each function of torch, found when it is first called."""
+    """The handler of each function of torch, found on its first call."""
 
     def __missing__(self, func: Any) -> Handler | None:
         self[func] = handler = _handler_of(func)
@@ -61,7 +61,7 @@ def _call(state: RecordingState, func: Any, args: tuple[Any, ...], kwargs: dict[
 
 
 def _after_cut(cause: Cause) -> _Look:
-    """``x.detach()``, ``x.data``: the result is outside the graph."""
+    """``x.detach()``, ``x.data``: the result is untracked."""
 
     def after(state: RecordingState, call: TorchCall) -> None:
         if isinstance(call.result, torch.Tensor) and state.is_inside():
@@ -92,7 +92,7 @@ def _before_detach_(state: RecordingState, call: TorchCall) -> None:
 
 
 def _after_detach_(state: RecordingState, call: TorchCall) -> None:
-    """``x.detach_()``: the tensor itself has left the graph."""
+    """``x.detach_()``: the tensor itself becomes untracked."""
     if call.before is not None:
         state.provenance.release(call.args[0])
         place = call.before.place
@@ -103,7 +103,7 @@ _SCALER = "torch.amp.grad_scaler"
 
 
 def _after_value_read(cause: Cause) -> _Look:
-    """A tensor became a number or an array, from which nothing can be followed."""
+    """A tensor was converted to a number or an array, whose further use is not recorded."""
 
     def after(state: RecordingState, call: TorchCall) -> None:
         tensor = call.args[0]
@@ -127,7 +127,7 @@ def _after_value_read(cause: Cause) -> _Look:
 
 
 def _value_read(tensor: torch.Tensor, result: Any) -> TensorSummary:
-    """What was read from a tensor, without reading it once more where a number is enough."""
+    """The value that was read from a tensor; a number is not read again."""
     if (
         type(result) is float
         and isfinite(result)
@@ -147,7 +147,7 @@ def _after_copy(state: RecordingState, call: TorchCall) -> None:
     given = list(tensors_in((*call.args, *call.kwargs.values())))
     if any(call.result is each for each in given) or state.is_inside():
         return
-    if creation_count() > call.before:  # as_tensor can convert, and then keeps the graph
+    if creation_count() > call.before:  # as_tensor converted it, which autograd recorded
         state.made(call.func, (call.args, call.kwargs), call.result, call.before)
         return
     place = state.place()
@@ -213,7 +213,7 @@ _MODE_FILES = ("grad_mode.py", "_contextlib.py", "contextlib.py")
 
 
 def _mode_word(state: RecordingState) -> str:
-    """What the user wrote to switch gradient mode; "" if torch did it on its own behalf."""
+    """The user's call that switched gradient mode; "" if torch itself did."""
     word = "set_grad_enabled"
     frame: Any = sys._getframe(1)
     while frame is not None and not state.verdicts[frame.f_code.co_filename]:
@@ -228,19 +228,19 @@ def _mode_word(state: RecordingState) -> str:
 
 
 def _after_hook(state: RecordingState, call: TorchCall) -> None:
-    """``x.register_hook(...)``: that it is there. What it does is seen when backward calls it."""
+    """``x.register_hook(...)`` was called. What the hook does is recorded during backward."""
     tensor, place = call.args[0], state.place()
-    node = tensor.grad_fn  # torch has looked at it as well, to register the hook
+    node = tensor.grad_fn  # torch has read it too, to register the hook
     leaf = state.provenance.leaf(tensor) if node is None else None
     identity = leaf.identity if leaf is not None else sequence_number(node)
-    name = (leaf.name or state.lines.line(*leaf.place).target or None) if leaf else None
+    name = (leaf.name or state.lines.at(leaf.place).target or None) if leaf else None
     word, action = word_of(call.func), Action.REGISTERED
     state.log(Entry(EventKind.HOOK, word, place, name, (identity,), action))
     state.hooks.registered(call.result, place, identity, leaf)
 
 
 def _after_data_set(state: RecordingState, call: TorchCall) -> None:
-    """``x.data = ...``: other values, of which autograd knows nothing."""
+    """``x.data = ...``: other values, which autograd does not record."""
     tensor, data = call.args[:2]
     record, place = state.provenance.tensors.of(tensor), state.place()
     if record is None and tensor.requires_grad and tensor.is_leaf:

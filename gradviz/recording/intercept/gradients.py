@@ -1,4 +1,4 @@
-"""What happens to ``.grad``: read, set, zeroed, clipped, added to; and steps that use it."""
+"""Calls that read, set, zero, clip or accumulate ``.grad``, and optimizer steps."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ __all__ = [
 ]
 
 _UNSCALING = "_amp_foreach_non_finite_check_and_unscale_"
-_SKIPPING = "_maybe_opt_step"  # the method of GradScaler that runs a step or leaves it out
+_SKIPPING = "_maybe_opt_step"  # the method of GradScaler that runs or skips a step
 _ACTIONS = {
     "unscale_": Action.UNSCALED,
     "clip_grad_norm_": Action.CLIPPED,
@@ -40,7 +40,7 @@ _WRAPPERS = frozenset(("inner", "_fn", "wrapper", "decorate_context", "_no_grad_
 
 
 def before_backward_call(state: RecordingState, call: TorchCall) -> None:
-    """Before ``backward``: whether a gradient was given. What runs is told by the engine."""
+    """Before ``backward``: whether a gradient was passed. The engine reports the pass itself."""
     state.end_gradient_change()
     names = ("grad_tensors", "grad_outputs", "gradient")
     given = call.kwargs.get(next((name for name in names if name in call.kwargs), ""), None)
@@ -52,7 +52,7 @@ def before_backward_call(state: RecordingState, call: TorchCall) -> None:
 
 
 def after_backward_call(state: RecordingState, call: TorchCall) -> None:
-    """After ``backward``; what ``torch.autograd.grad`` returns has left the graph."""
+    """After ``backward``; the results of ``torch.autograd.grad`` are untracked."""
     state.gradient_given = None
     if call.func is not torch.autograd.grad or state.is_inside():
         return
@@ -68,7 +68,7 @@ def after_backward_call(state: RecordingState, call: TorchCall) -> None:
 
 
 def after_grad_read(state: RecordingState, call: TorchCall) -> None:
-    """``w.grad`` was read: from now on it can be recognised."""
+    """``w.grad`` was read: it is recorded as the gradient of ``w``."""
     gradient, tensor = call.result, call.args[0]
     if gradient is None or gradient.requires_grad or not tensor.requires_grad:
         return
@@ -79,7 +79,7 @@ def after_grad_read(state: RecordingState, call: TorchCall) -> None:
 
 
 def before_grad_set(state: RecordingState, call: TorchCall) -> None:
-    """Before ``w.grad = ...``: what it is."""
+    """Before ``w.grad = ...``: record the old value."""
     tensor = call.args[0]
     if tensor.requires_grad and tensor.is_leaf:
         state.provenance.leaf(tensor)
@@ -123,7 +123,7 @@ def _log_change(
     word: str,
     place: CodeLocation | None = None,
 ) -> None:
-    """One event for all the gradients that one line of the user's changes in one way."""
+    """Log one event for all gradients that one line changes in the same way."""
     place = state.place() if place is None else place
     entry = state.pending
     if entry is not None:
@@ -143,20 +143,20 @@ def _log_change(
 
 
 def _name(state: RecordingState, leaf: Leaf, place: CodeLocation) -> str:
-    """What to call a gradient: after its leaf, or as the line does that changes it."""
+    """The name of a gradient: from its leaf, or from the line that changes it."""
     if leaf.name:
         return f"{leaf.name}.grad"
-    text = state.lines.line(*place).target if place.offset >= 0 else ""
+    text = state.lines.at(place).target if place.offset >= 0 else ""
     return f"{text.removesuffix('.grad')}.grad" if text else ""
 
 
 def _line(state: RecordingState, place: CodeLocation) -> tuple[str, int]:
-    location = state.lines.line(*place).location
+    location = state.lines.at(place).location
     return location.file, location.line
 
 
 def log_skipped_step(state: RecordingState) -> None:
-    """Log a step that a ``GradScaler`` skips, when it has just read that a gradient is infinite."""
+    """Log a step that a ``GradScaler`` skips, after it read that a gradient is infinite."""
     frame: Any = sys._getframe(1)
     while frame is not None and not state.verdicts[frame.f_code.co_filename]:
         if frame.f_code.co_name == _SKIPPING:
@@ -180,7 +180,7 @@ def _log_skipped(state: RecordingState, optimizer: Any) -> None:
 
 
 def outermost(state: RecordingState) -> str:
-    """The function of torch that the user called, when that called the rest: ``zero_grad``."""
+    """The function of torch that the user called, if it made this call: ``zero_grad``."""
     word = ""
     frame: Any = sys._getframe(1)
     while frame is not None and not state.verdicts[frame.f_code.co_filename]:
