@@ -412,6 +412,8 @@ def trace_subjects(
         finally:
             let_go_safely(builder.walk)
         builder.graph.graph["torch"] = str(torch.__version__)
+        if names.modules:
+            builder.graph.graph["modules"] = names.modules
         return builder.graph
 
 
