@@ -215,7 +215,7 @@ PATTERNS = {
     "frontends/gallery.py": "sizes in an SVG, paragraphs of a docstring",
     "frontends/pages.py": "file names in Python's tracebacks",
     "frontends/snapshots.py": "a test's name made a file name",
-    "frontends/sphinx/picture.py": "the size in an SVG",
+    "frontends/sphinx/directive.py": "the size in an SVG",
     "frontends/target.py": "what was typed on the command line",
     "graph/operations.py": "class names of autograd's nodes",
     "renderers/canvas.py": "the output of Graphviz",

@@ -231,7 +231,7 @@ STAGES = {
     "running": ("gradviz.frontends.program", "run_script"),
     "tracing": ("gradviz.capture.tracing.tracer", "trace_subjects"),
     "folding": ("gradviz.frontends.drawing", "apply"),
-    "layout": ("gradviz.renderers.panel", "lay_out"),
+    "layout": ("gradviz.renderers.compose", "lay_out"),
     "drawing svg": ("gradviz.frontends.drawing", "iter_svg"),
 }
 
@@ -292,7 +292,7 @@ def test_a_stage_that_takes_long_says_its_name_on_a_terminal(stage: str) -> None
 
 def test_a_script_that_draws_shows_the_stage_too() -> None:
     Path("draw.py").write_text(
-        "import time, gradviz, gradviz.renderers.panel as panel\n"
+        "import time, gradviz, gradviz.renderers.compose as panel\n"
         "real = panel.lay_out\n"
         "panel.lay_out = lambda *a, **k: (time.sleep(2.5), real(*a, **k))[1]\n"
         "import torch\n"

@@ -210,7 +210,7 @@ def test_the_layout_says_why_graphviz_did_not_draw(monkeypatch: pytest.MonkeyPat
 def test_same_bytes_in_every_process() -> None:
     program = (
         "from gradviz.renderers.layout.layered import layered\n"
-        "from gradviz.renderers.layout.geometry import Box, Link\n"
+        "from gradviz.renderers.layout.routing import Box, Link\n"
         "import random\n"
         "choose = random.Random(3)\n"
         "boxes = [Box('n%d' % i, 20 + i % 7 * 20, 30) for i in range(80)]\n"
@@ -303,7 +303,7 @@ def test_a_graph_past_the_budget_is_drawn_all_the_same(
 ) -> None:
     monkeypatch.setattr("gradviz.renderers.layout.rows._CAREFUL", 0)
     monkeypatch.setattr("gradviz.renderers.layout.rows._WORK", work)
-    monkeypatch.setattr("gradviz.renderers.layout.coordinates._FOUR", 0)
+    monkeypatch.setattr("gradviz.renderers.layout.layered._FOUR", 0)
     monkeypatch.setenv("GRADVIZ_ENGINE", "layered")
     graph = tangle(60)
     check(graph, lay_out(*graph))

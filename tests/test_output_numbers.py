@@ -5,8 +5,8 @@ from itertools import combinations
 import pytest
 
 from gradviz.graph import EdgeKind, GradGraph, NodeKind
+from gradviz.renderers.compose import panels_of
 from gradviz.renderers.edges import output_numbers
-from gradviz.renderers.panel import panels_of
 from gradviz.renderers.scene import Text
 
 

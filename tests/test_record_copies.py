@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 import gradviz
-from gradviz.diagnosis.verdict import Verdict
+from gradviz.diagnosis.answers import Verdict
 
 Copy = Callable[[nn.Linear, torch.Tensor], None]
 

@@ -13,7 +13,7 @@ import gradviz
 from gradviz.errors import UsageError
 from gradviz.graph import Buffers, Cause, GradGraph, NodeKind
 from gradviz.recording.frame_store import FrameStore
-from gradviz.renderers.panel import panels_of
+from gradviz.renderers.compose import panels_of
 from gradviz.serialize import loads, to_json
 from gradviz.story import Frame, Story
 from gradviz.wording import problem_text

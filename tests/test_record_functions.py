@@ -11,7 +11,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 import gradviz
-from gradviz.diagnosis.verdict import Verdict
+from gradviz.diagnosis.answers import Verdict
 from gradviz.graph import Cause, GradGraph
 from gradviz.serialize import load
 

@@ -7,7 +7,7 @@ from torch import nn
 import gradviz
 from gradviz.graph import NodeKind
 from gradviz.views import clone_shared_leaves, dock_leaves, fold_siblings, hide_bookkeeping
-from gradviz.views.page_size import page_size
+from gradviz.views.page import page_size
 
 
 def ensemble(count: int) -> nn.ModuleList:

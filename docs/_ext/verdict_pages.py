@@ -19,8 +19,8 @@ from typing import Any
 from sphinx.pycode import ModuleAnalyzer
 
 from gradviz import Verdict
+from gradviz.diagnosis.answers import Group
 from gradviz.diagnosis.registry import RULES
-from gradviz.diagnosis.verdict import Group
 
 PAGE, MARK = "reference/verdicts", "<!-- the verdicts -->"
 PROGRAMS = Path(__file__).parent.parent / "verdicts"

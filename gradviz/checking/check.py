@@ -16,8 +16,16 @@ from gradviz.capture.tensors.subjects import parts, shortly
 from gradviz.capture.tensors.summary import summarize
 from gradviz.capture.tracing.tracer import trace_subjects
 from gradviz.capture.tracing.walk import Walk, key_at
-from gradviz.checking.checked import Check, Checked, Culprit
-from gradviz.checking.custom import CustomCall, argument_names, custom_functions, fault, watched
+from gradviz.checking.checked import (
+    Check,
+    Checked,
+    Culprit,
+    CustomCall,
+    argument_names,
+    custom_functions,
+    fault,
+    watched,
+)
 from gradviz.checking.numeric import CheckSettings, Compared, NumericOutcome, Point, compare
 from gradviz.errors import SubjectError, UsageError
 from gradviz.graph import Cause, EdgeKind, GradGraph

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from gradviz.comparison.graph_index import (
+from gradviz.comparison.matching import (
     GraphIndex,
     IndexLink,
     is_tracked,

@@ -15,8 +15,7 @@ from gradviz.comparison.changes import (
     marks_of_change,
     side_by_side,
 )
-from gradviz.comparison.graph_index import GraphIndex, value_words, word_of
-from gradviz.comparison.matching import match
+from gradviz.comparison.matching import GraphIndex, match, value_words, word_of
 from gradviz.errors import UsageError
 from gradviz.graph import GradGraph
 from gradviz.shown import Shown

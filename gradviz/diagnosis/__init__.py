@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from gradviz.diagnosis.answers import Explanation, Explanations
+from gradviz.diagnosis.answers import Explanation, Explanations, Verdict
 from gradviz.diagnosis.explain import explain
-from gradviz.diagnosis.verdict import Verdict
 
 __all__ = ["Explanation", "Explanations", "Verdict", "explain"]

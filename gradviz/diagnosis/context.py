@@ -7,9 +7,9 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, NamedTuple
 
+from gradviz.diagnosis.answers import Group
+from gradviz.diagnosis.paths import CutEdge, Cuts, word_of
 from gradviz.diagnosis.values import Values
-from gradviz.diagnosis.verdict import Group
-from gradviz.diagnosis.ways import CutEdge, Cuts, word_of
 from gradviz.facts import Action, BackwardDetails, EventKind
 from gradviz.graph import Buffers, Cause, EdgeKind, GradGraph, NodeData, NodeKind
 from gradviz.graph.algorithms import ancestors, descendants, is_data

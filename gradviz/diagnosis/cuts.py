@@ -6,9 +6,8 @@ import ast
 from collections.abc import Sequence
 
 from gradviz.diagnosis.context import Context
-from gradviz.diagnosis.lines import locations_of, mention
-from gradviz.diagnosis.syntax import statement_at
-from gradviz.diagnosis.ways import CutEdge, word_of
+from gradviz.diagnosis.lines import locations_of, mention, statement_at
+from gradviz.diagnosis.paths import CutEdge, word_of
 from gradviz.facts import Action, EventKind, SourceLocation
 from gradviz.graph import Cause, EdgeKind, GradGraph, NodeKind
 from gradviz.graph.algorithms import ancestors

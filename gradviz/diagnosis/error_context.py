@@ -7,17 +7,16 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from gradviz.diagnosis.answers import Explanation
+from gradviz.diagnosis.answers import Explanation, Group
 from gradviz.diagnosis.context import Context
 from gradviz.diagnosis.lines import mention
 from gradviz.diagnosis.rule import Evidence
-from gradviz.diagnosis.subjects import Asked
-from gradviz.diagnosis.traceback_locals import (
+from gradviz.diagnosis.subjects import (
+    Asked,
     locations_of_error,
     raised_in_backward,
     result_of,
 )
-from gradviz.diagnosis.verdict import Group
 from gradviz.facts import ErrorDetails, FrameKind, Problem, SourceLocation
 from gradviz.graph import GradGraph
 from gradviz.graph.operations import forward_word

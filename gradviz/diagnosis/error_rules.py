@@ -12,14 +12,13 @@ from gradviz.diagnosis import (
     used_up,
     wrong_gradient,
 )
-from gradviz.diagnosis.answers import Explanation
+from gradviz.diagnosis.answers import Explanation, Verdict
 from gradviz.diagnosis.context import Context
 from gradviz.diagnosis.error_context import ErrorContext, Why, error_context
 from gradviz.diagnosis.lines import locations_of, mention
 from gradviz.diagnosis.no_graph import inputs_of
 from gradviz.diagnosis.rule import Evidence, Needs, Rule, first_answer
 from gradviz.diagnosis.subjects import Asked
-from gradviz.diagnosis.verdict import Verdict
 from gradviz.facts import SourceLocation
 from gradviz.graph import Buffers, NodeKind
 from gradviz.story import EventKind

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from gradviz.diagnosis.answers import Explanation, Explanations
+from gradviz.diagnosis.answers import Explanation, Explanations, Verdict
 from gradviz.diagnosis.context import Context, Question
 from gradviz.diagnosis.error_rules import explain_error
 from gradviz.diagnosis.registry import rules
@@ -15,7 +15,6 @@ from gradviz.diagnosis.rule import first_answer
 from gradviz.diagnosis.subjects import Asked
 from gradviz.diagnosis.training import unused_by_steps
 from gradviz.diagnosis.values import is_wrong
-from gradviz.diagnosis.verdict import Verdict
 from gradviz.graph import NodeKind
 from gradviz.graph.algorithms import ancestors, is_data
 from gradviz.story import recorded_in

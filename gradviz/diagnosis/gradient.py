@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
+from gradviz.diagnosis.answers import Verdict
 from gradviz.diagnosis.context import Context, Question
 from gradviz.diagnosis.lines import mention
+from gradviz.diagnosis.paths import word_of
 from gradviz.diagnosis.rule import Evidence, Needs, Rule
 from gradviz.diagnosis.training import scale_of
 from gradviz.diagnosis.values import is_all_zero
-from gradviz.diagnosis.verdict import Verdict
-from gradviz.diagnosis.ways import word_of
 from gradviz.facts import (
     Action,
     BackwardDetails,

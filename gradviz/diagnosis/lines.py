@@ -1,16 +1,31 @@
-"""Lines of the user's program, with their code."""
+"""Lines of the user's program: their code, and the code as a syntax tree.
+
+Only files that have been read as source are looked at: those whose lines were recorded.
+"""
 
 from __future__ import annotations
 
+import ast
+import functools
 import linecache
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from gradviz.cells import files_of_cell
 from gradviz.facts import SourceLocation
 
-__all__ = ["code_of", "locations_of", "mention"]
+__all__ = [
+    "assignments_to",
+    "code_of",
+    "expressions_at",
+    "lines_calling",
+    "locations_of",
+    "mention",
+    "operands",
+    "statement_at",
+    "stored",
+]
 
 
 def locations_of(sources: Iterable[str]) -> tuple[SourceLocation, ...]:
@@ -50,3 +65,152 @@ def code_of(source: str) -> str:
     if len(known) != 1 or not number.isdigit():
         return ""
     return _plain_code(linecache.getline(known[0], int(number)))
+
+
+_BINARY: dict[str, type[ast.operator]] = {
+    "add": ast.Add,
+    "sub": ast.Sub,
+    "rsub": ast.Sub,
+    "mul": ast.Mult,
+    "div": ast.Div,
+    "true_divide": ast.Div,
+    "matmul": ast.MatMult,
+    "pow": ast.Pow,
+}
+
+
+def statement_at(location: SourceLocation) -> ast.stmt | None:
+    """The innermost statement of a line; of a compound one, such as ``with``, its first line.
+
+    When the file is not known, the text of the line is parsed alone. Of several statements in a
+    line it is the one at the column, or None if the column is not known.
+    """
+    found = _statements_at(location)
+    return found[0] if len(found) == 1 else None
+
+
+def _statements_at(location: SourceLocation) -> list[ast.stmt]:
+    tree = _tree(_text_of(location.file)) if location.line else None
+    if tree is None:
+        return _alone(location.text)
+    found = [
+        node
+        for node in ast.walk(tree)
+        if isinstance(node, ast.stmt) and _spans(node, location.line)
+    ]
+    last = max((node.lineno for node in found), default=0)
+    found = [node for node in found if node.lineno == last]
+    there = [
+        node
+        for node in found
+        if location.column >= 0
+        and (node.lineno, node.col_offset) <= (location.line, location.column)
+        and (location.line, location.column) < (node.end_lineno or 0, node.end_col_offset or 0)
+    ]
+    return there[-1:] or found
+
+
+def expressions_at(location: SourceLocation, word: str) -> list[ast.expr]:
+    """The expressions in a line that can be the call of an operation.
+
+    Args:
+        location: the line; its column, where it is known, says where the expression begins.
+        word: what the operation is called: ``"mul"``, ``"linear"``.
+    """
+    found: list[ast.expr] = [
+        node
+        for statement in _statements_at(location)
+        for node in ast.walk(statement)
+        if isinstance(node, (ast.BinOp, ast.Call))
+        and location.column in (-1, node.col_offset)
+        and node.lineno <= location.line <= (node.end_lineno or node.lineno)
+    ]
+    kind = _BINARY.get(word.rstrip("_"))
+    named = [node for node in found if _is_named(node, word, kind)]
+    calls: list[ast.expr] = [node for node in found if isinstance(node, ast.Call)]
+    return named or calls or ([] if kind else found)
+
+
+def operands(expression: ast.expr) -> list[ast.expr]:
+    """What an operation is applied to: the two sides, or the object and the arguments."""
+    if isinstance(expression, ast.BinOp):
+        return [expression.left, expression.right]
+    if not isinstance(expression, ast.Call):
+        return []
+    called = expression.func
+    owner = [called.value] if isinstance(called, ast.Attribute) else []
+    return [*owner, *expression.args, *(keyword.value for keyword in expression.keywords)]
+
+
+def stored(expression: ast.expr) -> bool:
+    """Whether an expression reads a variable, an attribute or an item, or several of these."""
+    if isinstance(expression, (ast.Tuple, ast.List)):
+        return bool(expression.elts) and all(map(stored, expression.elts))
+    return isinstance(expression, (ast.Name, ast.Attribute, ast.Subscript))
+
+
+def assignments_to(location: SourceLocation, target: str) -> list[tuple[int, ast.expr]]:
+    """The lines of a file that assign to an expression, ``"self.state"``, or append to it.
+
+    Returns:
+        Each line with what it assigns or appends.
+    """
+    tree = _tree(_text_of(location.file))
+    return [] if tree is None else list(_assigned(tree, target))
+
+
+def _assigned(tree: ast.AST, target: str) -> Iterator[tuple[int, ast.expr]]:
+    appends = (f"{target}.append", f"{target}.appendleft")
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Assign) and target in map(ast.unparse, node.targets):
+            yield node.lineno, node.value
+        elif isinstance(node, ast.Call) and ast.unparse(node.func) in appends:
+            yield from ((node.lineno, each) for each in node.args[:1])
+
+
+def lines_calling(location: SourceLocation, name: str) -> list[int]:
+    """The lines of a file that call a function of that name, as ``name()`` or ``x.name()``."""
+    tree = _tree(_text_of(location.file))
+    calls = (node for node in (ast.walk(tree) if tree else ()) if isinstance(node, ast.Call))
+    return [node.lineno for node in calls if _is_named(node, name, None)]
+
+
+def _is_named(node: ast.expr, word: str, kind: type[ast.operator] | None) -> bool:
+    if isinstance(node, ast.BinOp):
+        return kind is not None and isinstance(node.op, kind)
+    called = node.func if isinstance(node, ast.Call) else node
+    name = called.attr if isinstance(called, ast.Attribute) else getattr(called, "id", "")
+    return bool(name == word)
+
+
+def _spans(node: ast.stmt, line: int) -> bool:
+    body = getattr(node, "body", None)
+    last = body[0].lineno - 1 if isinstance(body, list) and body else node.end_lineno
+    return node.lineno <= line <= max(last or node.lineno, node.lineno)
+
+
+def _alone(code: str) -> list[ast.stmt]:
+    """One line; a line that begins a block is given an empty one."""
+    for text in (code, f"{code} pass"):
+        try:
+            return ast.parse(text).body
+        except (SyntaxError, ValueError):
+            continue
+    return []
+
+
+def _text_of(file: str) -> str:
+    """The source of a file, by the name under which its lines are shown; "" if not known."""
+    known = [name for name in (file, str(Path(file).absolute())) if name in linecache.cache]
+    known = known[:1] or [name for name in linecache.cache if name.endswith(os.sep + file)]
+    # The latest last: under a magic command a cell has the code of the command as well.
+    known = known or files_of_cell(file)[-1:]
+    return "".join(linecache.getlines(known[0])) if len(known) == 1 else ""
+
+
+@functools.lru_cache(maxsize=16)
+def _tree(text: str) -> ast.Module | None:
+    try:
+        return ast.parse(text) if text else None
+    except (SyntaxError, ValueError, RecursionError):
+        return None

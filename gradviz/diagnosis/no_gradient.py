@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from gradviz.diagnosis.answers import Verdict
 from gradviz.diagnosis.context import Context, Question
 from gradviz.diagnosis.cuts import (
     TURN_ON,
@@ -16,7 +17,6 @@ from gradviz.diagnosis.cuts import (
 )
 from gradviz.diagnosis.lines import locations_of, mention
 from gradviz.diagnosis.rule import Evidence, Needs, Rule
-from gradviz.diagnosis.verdict import Verdict
 from gradviz.facts import Action, BackwardDetails, EventKind
 from gradviz.graph import GradGraph, NodeData, NodeKind
 from gradviz.graph.algorithms import ancestors

@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from gradviz.diagnosis.answers import Verdict
 from gradviz.diagnosis.context import Context, listed
 from gradviz.diagnosis.cuts import cut_words, fix_of_cut, lines_of, lost_on_the_way
 from gradviz.diagnosis.error_context import ErrorContext
-from gradviz.diagnosis.lines import locations_of, mention
+from gradviz.diagnosis.lines import lines_calling, locations_of, mention
 from gradviz.diagnosis.no_gradient import RECORD
 from gradviz.diagnosis.rule import Evidence, Needs, Rule
-from gradviz.diagnosis.syntax import lines_calling
-from gradviz.diagnosis.traceback_locals import grad_call_of, module_of
-from gradviz.diagnosis.verdict import Verdict
+from gradviz.diagnosis.subjects import grad_call_of, module_of
 from gradviz.facts import BackwardDetails, SourceLocation
 from gradviz.graph import NodeKind
 from gradviz.graph.operations import forward_word

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
+from gradviz.diagnosis.answers import Verdict
 from gradviz.diagnosis.context import LEAVES, Context, Question
 from gradviz.diagnosis.lines import locations_of, mention
 from gradviz.diagnosis.no_gradient import RECORD
+from gradviz.diagnosis.paths import leaf_behind, word_of
 from gradviz.diagnosis.rule import Evidence, Needs, Rule
 from gradviz.diagnosis.training import skipped_step
 from gradviz.diagnosis.values import Values, is_all_zero, number_of
-from gradviz.diagnosis.verdict import Verdict
-from gradviz.diagnosis.ways import leaf_behind, word_of
 from gradviz.facts import EventKind, GradientDetails
 from gradviz.graph import GradGraph, NodeData, NodeKind, TensorSummary
 from gradviz.graph.algorithms import ancestors, descendants, is_data

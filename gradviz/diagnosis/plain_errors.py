@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from gradviz.diagnosis.answers import Verdict
 from gradviz.diagnosis.context import Context
 from gradviz.diagnosis.error_context import ErrorContext
 from gradviz.diagnosis.rule import Evidence, Needs, Rule
-from gradviz.diagnosis.verdict import Verdict
 from gradviz.graph.operations import forward_word
 from gradviz.torch_messages import MessageKind as Kind
 

@@ -8,9 +8,9 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from gradviz.diagnosis.context import LEAVES, Context, Flag, PlainContainer, Question
+from gradviz.diagnosis.paths import CutEdge
 from gradviz.diagnosis.subjects import Asked
 from gradviz.diagnosis.values import Values
-from gradviz.diagnosis.ways import CutEdge
 from gradviz.facts import EventKind, FrameKind
 from gradviz.graph import EdgeKind, GradGraph, NodeData, NodeKind, TensorSummary
 from gradviz.graph.algorithms import ancestors, is_data

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any
 
+from gradviz.diagnosis.answers import Group
 from gradviz.diagnosis.error_rules import ERROR_RULES
 from gradviz.diagnosis.gradient import hook_on_tensor, hooks_that_broke_it, last_rules, sparse
 from gradviz.diagnosis.no_gradient import connected_rules, event_rules, other_tensor_rules
@@ -12,7 +13,6 @@ from gradviz.diagnosis.non_finite import non_finite_rules
 from gradviz.diagnosis.not_connected import not_connected_rules
 from gradviz.diagnosis.rule import Rule
 from gradviz.diagnosis.training import first_training_rules, training_rules, unseen
-from gradviz.diagnosis.verdict import Group
 from gradviz.diagnosis.zeros import zero_rules
 
 __all__ = ["RULES", "describe", "rules"]

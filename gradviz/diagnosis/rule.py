@@ -11,9 +11,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Generic, Protocol, TypeVar
 
-from gradviz.diagnosis.answers import Explanation
+from gradviz.diagnosis.answers import Explanation, Group, Verdict
 from gradviz.diagnosis.context import Context
-from gradviz.diagnosis.verdict import Group, Verdict
 from gradviz.facts import EventKind, SourceLocation
 
 __all__ = ["Evidence", "Needs", "Rule", "RuleSubject", "explanation_of", "first_answer"]

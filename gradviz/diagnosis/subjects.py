@@ -1,17 +1,39 @@
-"""What was asked: tensors, a model, a recording, an error; sorted by what they are."""
+"""What is explained: tensors, a model, a recording, or an error with the frames of its traceback.
+
+Frames are read without keeping any of their variables alive.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import ast
+import inspect
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from traceback import walk_tb
+from types import FrameType
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gradviz.errors import SubjectError, UsageError
+from gradviz.facts import SourceLocation
 
 if TYPE_CHECKING:
     from gradviz.recording.api import Recording
 
-__all__ = ["Asked"]
+__all__ = [
+    "Asked",
+    "GradCall",
+    "UNKNOWN",
+    "calls_of",
+    "function_of",
+    "grad_call_of",
+    "gradient_of",
+    "locations_of_error",
+    "module_of",
+    "raised_in_backward",
+    "result_of",
+    "value_of",
+    "variables_of",
+]
 
 _ALLOWED = "a tensor, a module, a recording or an exception"
 
@@ -166,3 +188,169 @@ def _tensors(subject: object) -> list[Any]:
     for each in found:
         maker_of(each)  # raises if it cannot be told
     return found
+
+
+UNKNOWN = object()
+"""In place of a value that cannot be known without running the user's code."""
+
+
+class GradCall(NamedTuple):
+    """The arguments of ``torch.autograd.grad``, or of ``torch.autograd.backward``.
+
+    Args:
+        outputs: what it started from.
+        inputs: what it was asked for.
+    """
+
+    outputs: tuple[Any, ...]
+    inputs: tuple[Any, ...]
+
+
+def locations_of_error(error: BaseException) -> tuple[SourceLocation, SourceLocation]:
+    """The user's line that led to an error, and the line of a library that it called there.
+
+    Returns:
+        Both; an empty location for what there is not.
+    """
+    from gradviz.recording.source_lines import CodeLocation, SourceLines, UserFiles, is_library
+
+    verdicts, places = UserFiles(), [CodeLocation(None, 0), CodeLocation(None, 0)]
+    trace = error.__traceback__
+    while trace is not None:
+        code = trace.tb_frame.f_code
+        if verdicts[code.co_filename]:
+            in_library = is_library(code.co_filename)
+            places[in_library] = CodeLocation(code, trace.tb_lasti)
+            if not in_library:
+                places[1] = CodeLocation(None, 0)
+        trace = trace.tb_next
+    lines = SourceLines()
+    user, library = (lines.line(*place).location for place in places)
+    return (user, library) if user else (library, user)
+
+
+def result_of(error: BaseException | None) -> Any:
+    """The non-leaf tensor that torch refused: the innermost one in torch's own frames."""
+    for package, held in _frames(error):
+        for name in ("param", "self", "input", "tensor"):
+            if package == "torch" and _is_non_leaf(held.get(name)):
+                return held[name]
+    return None
+
+
+def module_of(error: BaseException | None, kind: str) -> Any:
+    """The module of a class, by its name, in whose method the error was raised; or None."""
+    for _, held in _frames(error):
+        if type(held.get("self")).__name__ == kind:
+            return held["self"]
+    return None
+
+
+def function_of(error: BaseException | None) -> Any:
+    """The context of the user's ``Function`` in whose backward the error was raised; or None."""
+    for package, held in _frames(error):
+        ctx = held.get("ctx")
+        if package != "torch" and type(ctx).__name__.endswith("Backward"):
+            return ctx
+    return None
+
+
+def grad_call_of(error: BaseException | None) -> GradCall | None:
+    """The arguments of the call of ``torch.autograd.grad`` that raised; None if there is none."""
+    for frame in reversed(_frames_of(error)):
+        if _module_of(frame) == "torch.autograd" and frame.f_code.co_name == "grad":
+            held = _locals_of(frame)
+            outputs, inputs = held.get("outputs"), held.get("inputs")
+            if outputs is not None and inputs is not None:
+                return GradCall(_as_tuple(outputs), _as_tuple(inputs))
+    return None
+
+
+def calls_of(error: BaseException) -> list[tuple[str, str]]:
+    """The module and the name of each function, from the innermost outwards."""
+    frames = reversed(_frames_of(error))
+    return [(_module_of(frame), frame.f_code.co_name) for frame in frames]
+
+
+def raised_in_backward(error: BaseException) -> bool:
+    """Whether a backward pass raised an error."""
+    return not {("torch.autograd", "backward"), ("torch.autograd", "grad")}.isdisjoint(
+        calls_of(error)
+    )
+
+
+def variables_of(error: BaseException) -> dict[str, Any]:
+    """The variables of the user's code that raised an error; {} if other code raised it."""
+    from gradviz.recording.source_lines import UserFiles
+
+    # A recording stands between the user's call and torch.
+    frames = [each for each in _frames_of(error) if not _module_of(each).startswith("gradviz.")]
+    if not frames or not UserFiles()[frames[-1].f_code.co_filename]:
+        return {}
+    return {**frames[-1].f_globals, **_locals_of(frames[-1])}
+
+
+def value_of(code: ast.expr, held: Mapping[str, Any]) -> Any:
+    """The value of a name, an attribute or an item among variables, or `UNKNOWN`.
+
+    No code of the user's runs: a property is not known.
+    """
+    if isinstance(code, ast.Name):
+        return held.get(code.id, UNKNOWN)
+    if isinstance(code, ast.Subscript):
+        return _item_of(value_of(code.value, held), code.slice)
+    if not isinstance(code, ast.Attribute) or (owner := value_of(code.value, held)) is UNKNOWN:
+        return UNKNOWN
+    if code.attr == "grad" and hasattr(type(owner), "grad_fn"):
+        return gradient_of(owner)
+    own = getattr(owner, "__dict__", {})
+    for table in ("_parameters", "_buffers", "_modules"):  # of a module
+        if code.attr in own.get(table, ()):
+            return own[table][code.attr]
+    found = inspect.getattr_static(owner, code.attr, UNKNOWN)
+    return UNKNOWN if hasattr(type(found), "__get__") else found
+
+
+def gradient_of(tensor: Any) -> Any:
+    """``.grad``, without the warning that torch gives for a non-leaf tensor."""
+    return tensor.grad if tensor.is_leaf or tensor.retains_grad else None
+
+
+def _item_of(owner: Any, index: ast.expr) -> Any:
+    if type(owner) not in (list, tuple, dict) or not isinstance(index, ast.Constant):
+        return UNKNOWN
+    try:
+        return owner[index.value]
+    except (LookupError, TypeError):
+        return UNKNOWN
+
+
+def _as_tuple(value: Any) -> tuple[Any, ...]:
+    return tuple(value) if isinstance(value, (list, tuple)) else (value,)
+
+
+def _is_non_leaf(value: Any) -> bool:
+    # Asked of its class: an object of the user's may answer for any attribute.
+    return hasattr(type(value), "grad_fn") and getattr(value, "grad_fn", None) is not None
+
+
+def _frames(error: BaseException | None) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Each frame from the innermost outwards: its package, and its variables."""
+    for frame in reversed(_frames_of(error)):
+        yield _module_of(frame).partition(".")[0], _locals_of(frame)
+
+
+def _frames_of(error: BaseException | None) -> list[FrameType]:
+    """The frames of the traceback, the innermost last."""
+    trace = error.__traceback__ if error is not None else None
+    return [frame for frame, _ in walk_tb(trace)]
+
+
+def _locals_of(frame: FrameType) -> dict[str, Any]:
+    from gradviz.capture.tensors.names import locals_of
+
+    return locals_of(frame)
+
+
+def _module_of(frame: FrameType) -> str:
+    return str(frame.f_globals.get("__name__", ""))

@@ -8,11 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from gradviz.diagnosis.answers import Explanation
+from gradviz.diagnosis.answers import Explanation, Group, Verdict
 from gradviz.diagnosis.context import Context, Question
 from gradviz.diagnosis.lines import mention
 from gradviz.diagnosis.rule import Evidence, Needs, Rule, first_answer
-from gradviz.diagnosis.verdict import Group, Verdict
 from gradviz.facts import Action, EventKind, StepDetails
 from gradviz.graph import GradGraph, NodeKind, TensorSummary
 from gradviz.story import Event

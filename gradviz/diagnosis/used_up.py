@@ -8,12 +8,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from gradviz.diagnosis.answers import Verdict
 from gradviz.diagnosis.context import Context
 from gradviz.diagnosis.error_context import ErrorContext
-from gradviz.diagnosis.lines import mention
+from gradviz.diagnosis.lines import assignments_to, expressions_at, mention, operands, stored
 from gradviz.diagnosis.rule import Evidence, Needs, Rule
-from gradviz.diagnosis.syntax import assignments_to, expressions_at, operands, stored
-from gradviz.diagnosis.verdict import Verdict
 from gradviz.facts import FrameKind, SourceLocation
 from gradviz.graph import Buffers
 from gradviz.graph.algorithms import ancestors

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 
-from gradviz.diagnosis.ways import leaf_behind
+from gradviz.diagnosis.paths import leaf_behind
 from gradviz.graph import EdgeKind, GradGraph, NodeData, NodeKind, TensorSummary
 from gradviz.graph.operations import operation
 

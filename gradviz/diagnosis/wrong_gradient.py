@@ -5,14 +5,13 @@ from __future__ import annotations
 import ast
 from typing import Any
 
+from gradviz.diagnosis.answers import Verdict
 from gradviz.diagnosis.context import Context
 from gradviz.diagnosis.error_context import ErrorContext
-from gradviz.diagnosis.lines import locations_of, mention
+from gradviz.diagnosis.lines import locations_of, mention, statement_at
 from gradviz.diagnosis.no_graph import is_of, node_of, source_of, with_article
 from gradviz.diagnosis.rule import Evidence, Needs, Rule
-from gradviz.diagnosis.syntax import statement_at
-from gradviz.diagnosis.traceback_locals import calls_of, function_of
-from gradviz.diagnosis.verdict import Verdict
+from gradviz.diagnosis.subjects import calls_of, function_of
 from gradviz.facts import Action, HookDetails
 from gradviz.story import Event, EventKind
 from gradviz.torch_messages import MessageKind as Kind

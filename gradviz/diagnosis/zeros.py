@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
 
+from gradviz.diagnosis.answers import Verdict
 from gradviz.diagnosis.context import Context, Question
 from gradviz.diagnosis.lines import locations_of, mention
+from gradviz.diagnosis.paths import leaf_behind, word_of
 from gradviz.diagnosis.rule import Evidence, Needs, Rule
 from gradviz.diagnosis.values import (
     Values,
@@ -19,8 +21,6 @@ from gradviz.diagnosis.values import (
     number_of,
     smallest,
 )
-from gradviz.diagnosis.verdict import Verdict
-from gradviz.diagnosis.ways import leaf_behind, word_of
 from gradviz.facts import Action, EventKind
 from gradviz.graph import EdgeData, NodeData, NodeKind, TensorSummary
 from gradviz.graph.algorithms import is_gradient

@@ -1,26 +1,58 @@
-"""The edges of a graph as columns of numbers.
+"""The edges of a graph as columns of numbers, and attribute dictionaries that share their keys.
 
 Networkx keeps four dictionaries for an edge, which make up most of the memory and a good part
-of the time of a trace. A large graph is folded before anybody looks at its edges one by one, and
+of the time of a trace. A large graph is folded before anybody reads its edges one by one, and
 columns are all that this takes. So a trace hands over columns, and `GradGraph` writes the
 dictionaries when they are asked for.
+
+The dictionaries that it does write come from `template`: Python keeps the keys of such copies once
+(PEP 412), so each takes about half of the memory, and is made faster than by a literal.
 """
 
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator, MutableSequence
+from collections.abc import Iterable, Iterator, MutableSequence
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
 from gradviz.graph.schema import EdgeData, EdgeKind
-from gradviz.graph.templates import template
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["EdgeColumns"]
+__all__ = ["EdgeColumns", "template"]
+
+_ENOUGH = 64  # Python leaves room for more keys until it has seen some objects without
+
+
+def template(values: dict[str, Any], later: Iterable[str] = ()) -> dict[str, Any]:
+    """A dictionary whose copies, made by ``copy()``, share their keys.
+
+    Args:
+        values: what is in it.
+        later: keys that many of the copies are going to have as well.
+
+    Example:
+        >>> edge = template({"input": 0, "output": 0}, later=["through"])
+        >>> other = edge.copy()
+        >>> other["input"] = 1
+        >>> edge, other
+        ({'input': 0, 'output': 0}, {'input': 1, 'output': 0})
+    """
+    made: type = type("_Keys", (), {})
+    for _ in range(_ENOUGH):
+        _with(made(), dict.fromkeys((*values, *later)))
+    found: dict[str, Any] = vars(_with(made(), values))
+    return found
+
+
+def _with(one: Any, values: dict[str, Any]) -> Any:
+    for name, value in values.items():
+        setattr(one, name, value)
+    return one
+
 
 _GRADIENT = template({"kind": EdgeKind.GRADIENT, "input": 0, "output": 0})
 _OTHER = -1  # stands for the output of an edge whose attributes are kept as they are

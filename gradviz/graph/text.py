@@ -1,4 +1,4 @@
-"""Tensors, sizes and bytes as a few words of text."""
+"""Tensors, sizes, bytes and paths of modules as a few words of text."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from gradviz.graph.schema import TensorSummary
 
 __all__ = [
+    "Path",
     "bytes_text",
     "count_text",
     "counted",
@@ -19,6 +20,7 @@ __all__ = [
     "numbers_text",
     "shape_text",
     "summary_text",
+    "without_wrappers",
 ]
 
 _SHORT_DTYPE = {
@@ -208,3 +210,24 @@ def is_zero(summary: TensorSummary) -> bool:
 def is_loud(summary: TensorSummary) -> bool:
     """Whether a reader should stop at this tensor: NaN, infinities, or nothing but zeros."""
     return bool(summary.nan or summary.inf) or is_zero(summary)
+
+
+Path = tuple[str, ...]
+"""The parts of a module's path: ``("encoder", "layers", "3")``; ``()`` for the model itself."""
+
+_WRAPPERS = frozenset({"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"})
+_OUTERMOST = "module"  # of DataParallel and its like; further inside it may be the user's own word
+
+
+def without_wrappers(parts: Sequence[str]) -> Path:
+    """The path without the names that ``torch.compile``, ``DataParallel`` and the like add.
+
+    Args:
+        parts: of the path, as ``named_modules`` gives it, split at the dots.
+
+    Example:
+        >>> without_wrappers(["module", "_orig_mod", "layers", "3"])
+        ('layers', '3')
+    """
+    path = tuple(part for part in parts if part not in _WRAPPERS)
+    return path[1:] if path[:1] == (_OUTERMOST,) else path

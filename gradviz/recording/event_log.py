@@ -14,11 +14,11 @@ from types import CodeType
 from typing import Any
 
 from gradviz.facts import Action, Details
-from gradviz.recording.function_names import word_of
+from gradviz.graph.operations import words
 from gradviz.recording.source_lines import NOWHERE, CodeLocation, SourceLine, SourceLines
 from gradviz.story import Event, EventKind
 
-__all__ = ["Entry", "EventLog", "KeyOf", "Operation"]
+__all__ = ["Entry", "EventLog", "KeyOf", "Operation", "QUERIES", "SHAPE_ONLY", "word_of"]
 
 Operation = tuple[int, int, Any, CodeType | None, int, Any]
 """First and past-the-last creation number of its nodes, the function, where (a `CodeLocation`, in
@@ -192,3 +192,37 @@ def _place(entries: list[Operation | Entry], index: int) -> tuple[CodeType | Non
         return None
     entry = entries[index]
     return (entry.place.code, entry.place.offset) if isinstance(entry, Entry) else entry[3:5]
+
+
+QUERIES = tuple(sorted(words(lambda row: row.query)))
+"""Ask a tensor something, and make no tensor."""
+
+SHAPE_ONLY = words(lambda row: row.shape_only)
+"""Make a tensor of the shape of another, with none of its data."""
+
+_REFLECTED = ("radd", "rsub", "rmul", "rdiv", "rpow", "rmatmul", "rmod", "rfloordiv", "rtruediv")
+_IN_PLACE = ("iadd", "isub", "imul", "itruediv", "ipow", "iand", "ior")
+_PLAIN = {"truediv": "div", "setitem": "setitem_", "array": "numpy"}
+
+
+def word_of(func: Any) -> str:
+    """What a function is called, in a reader's words.
+
+    Example:
+        >>> import torch
+        >>> [word_of(f) for f in (torch.Tensor.add_, torch.Tensor.__rsub__, torch.Tensor.__iadd__)]
+        ['add_', 'sub', 'add_']
+        >>> word_of(torch.Tensor.T.__get__)
+        'T'
+    """
+    name = str(getattr(func, "__name__", None) or type(func).__name__)
+    if name in ("__get__", "__set__", "__delete__"):
+        return str(getattr(getattr(func, "__self__", None), "__name__", name))
+    if name.startswith("__") and name.endswith("__"):
+        bare = name.strip("_")
+        if bare in _REFLECTED:
+            bare = bare[1:]
+        elif bare in _IN_PLACE:
+            return f"{_PLAIN.get(bare[1:], bare[1:])}_"
+        return _PLAIN.get(bare, bare)
+    return name

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import torch
 from torch.utils.hooks import RemovableHandle
 
-from gradviz.capture.autograd.hooks import StandIn, Table, tables_of
+from gradviz.capture.autograd.calls import StandIn, Table, tables_of
 from gradviz.capture.autograd.nodes import sequence_number
 from gradviz.capture.autograd.tensors import quietly, version_of
 from gradviz.capture.tensors.names import Names

@@ -18,7 +18,7 @@ from torch import nn
 
 from gradviz.capture.autograd.calls import call_depth, listen_to_calls, unlisten_to_calls
 from gradviz.capture.autograd.engine import BackwardCall, creation_count, listen, unlisten
-from gradviz.graph.module_paths import Path, without_wrappers
+from gradviz.graph.text import Path, without_wrappers
 
 __all__ = ["ModuleCall", "ModuleStack"]
 

@@ -28,9 +28,9 @@ from gradviz.facts import (
 )
 from gradviz.graph import GradGraph
 from gradviz.graph.collector import collector_paused
-from gradviz.recording.accumulation import Before, leaves_of
 from gradviz.recording.event_log import Entry, KeyOf
 from gradviz.recording.frame_store import FrameStore
+from gradviz.recording.passes import Before, leaves_of
 from gradviz.recording.problems import Freed, History, error_details
 from gradviz.recording.provenance import Leaf
 from gradviz.recording.snapshots import SnapshotSeries

@@ -19,9 +19,8 @@ from gradviz.capture.autograd.nodes import sequence_number
 from gradviz.capture.autograd.tensors import quietly
 from gradviz.facts import Action
 from gradviz.graph import Cause
-from gradviz.recording.event_log import Entry, EventLog
+from gradviz.recording.event_log import SHAPE_ONLY, Entry, EventLog, word_of
 from gradviz.recording.function_calls import FunctionCalls
-from gradviz.recording.function_names import SHAPE_ONLY, word_of
 from gradviz.recording.hooks import Hooks
 from gradviz.recording.intercept import tasks
 from gradviz.recording.module_stack import ModuleStack

@@ -10,7 +10,7 @@ from typing import Any
 from gradviz.graph import Cause, EdgeKind, GradGraph
 from gradviz.renderers.cards import line_width, set_line
 from gradviz.renderers.labels import Line, Role, TextSpan, edge_tooltip
-from gradviz.renderers.layout.geometry import Box, Point, Route
+from gradviz.renderers.layout.routing import Box, Point, Route
 from gradviz.renderers.scene import Curve, Polygon, Rectangle, Shape, ShapeGroup, Text
 from gradviz.renderers.theme import edge_look
 

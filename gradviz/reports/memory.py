@@ -11,8 +11,13 @@ from gradviz.errors import UsageError
 from gradviz.graph import Buffers, GradGraph, NodeData, SavedTensor
 from gradviz.graph.algorithms import ancestors, every
 from gradviz.graph.text import bytes_text, counted, listed, shape_text
-from gradviz.reports.checkpoints import blocks_of, freed_by_checkpointing, is_of_module
-from gradviz.reports.origins import Origin, Origins
+from gradviz.reports.checkpoints import (
+    Origin,
+    Origins,
+    blocks_of,
+    freed_by_checkpointing,
+    is_of_module,
+)
 from gradviz.story import Frame, Story
 from gradviz.views.modules import module_paths
 from gradviz.views.op_sequence import op_sequence

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gradviz.graph import Buffers, GradGraph, NodeKind
-from gradviz.graph.module_paths import Path
+from gradviz.graph.text import Path
 from gradviz.views.groups import sums_of
 from gradviz.views.modules import check_depth, deepest, is_inferred, module_paths, root_of
 from gradviz.views.op_sequence import OpSequence, op_sequence

@@ -10,8 +10,7 @@ from typing import Any
 from gradviz.errors import UsageError
 from gradviz.graph import GradGraph, NodeKind
 from gradviz.graph.algorithms import ancestors, descendants, every
-from gradviz.graph.module_paths import Path
-from gradviz.graph.text import must_be
+from gradviz.graph.text import Path, must_be
 from gradviz.views.groups import Part, contract, norm_of
 from gradviz.views.modules import module_paths, root_of
 from gradviz.views.op_sequence import OpSequence, op_sequence

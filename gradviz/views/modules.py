@@ -8,9 +8,8 @@ from typing import Any
 
 from gradviz.errors import UsageError
 from gradviz.graph import GradGraph, NodeData, NodeKind
-from gradviz.graph.module_paths import Path, without_wrappers
 from gradviz.graph.operations import operation, words
-from gradviz.graph.text import must_be
+from gradviz.graph.text import Path, must_be, without_wrappers
 from gradviz.views.groups import Part, contract
 from gradviz.views.op_sequence import OpSequence, op_sequence
 from gradviz.views.view import along_the_data, view

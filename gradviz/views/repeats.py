@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from gradviz.graph import GradGraph, NodeKind
-from gradviz.graph.module_paths import Path
+from gradviz.graph.text import Path
 from gradviz.views.groups import Part, contract, count_of_nodes, words_of
 from gradviz.views.modules import (
     check_depth,

@@ -23,7 +23,7 @@ from typing import Any, Protocol
 import torch
 from torch.autograd import _get_sequence_nr  # type: ignore[attr-defined]
 
-from gradviz.capture.autograd import hooks
+from gradviz.capture.autograd import calls
 
 __all__ = [
     "BackwardCall",
@@ -118,7 +118,7 @@ def listen(listener: Listener) -> None:
         if _open == 0:
             _original = getattr(_autograd, _RUN)
             setattr(_autograd, _RUN, _replacement(_original))
-            hooks.install(_notify_module_hook)
+            calls.install(_notify_module_hook)
             _report_inference_mode()
             _report_parameters()
             _keep_fast_paths()
@@ -134,7 +134,7 @@ def unlisten(listener: Listener) -> None:
         _open -= 1
         if _open == 0:
             setattr(_autograd, _RUN, _original)
-            hooks.remove()
+            calls.remove()
             while _undo:
                 _undo.pop()()
 

@@ -27,8 +27,8 @@ from gradviz.capture.autograd.operations import (
     type_text,
 )
 from gradviz.graph import Buffers, NodeKind
+from gradviz.graph.columns import template
 from gradviz.graph.operations import forward_word, operation
-from gradviz.graph.templates import template
 from gradviz.torch_messages import MessageKind
 
 __all__ = [

@@ -19,8 +19,7 @@ from gradviz.capture.autograd.operations import type_text
 from gradviz.capture.tensors.summary import summarize
 from gradviz.facts import Action
 from gradviz.graph import Cause, TensorSummary
-from gradviz.recording.event_log import Entry
-from gradviz.recording.function_names import QUERIES, word_of
+from gradviz.recording.event_log import QUERIES, Entry, word_of
 from gradviz.recording.intercept import gradients
 from gradviz.recording.intercept.in_place import after_change, before_change, lookup
 from gradviz.recording.intercept.user_warnings import call_made_from

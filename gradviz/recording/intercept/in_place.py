@@ -12,8 +12,7 @@ from gradviz.capture.autograd.engine import creation_count
 from gradviz.capture.autograd.tensors import is_unsure, place_of, version_of
 from gradviz.facts import VersionDetails
 from gradviz.graph import Cause
-from gradviz.recording.event_log import Entry
-from gradviz.recording.function_names import word_of
+from gradviz.recording.event_log import Entry, word_of
 from gradviz.recording.intercept import gradients
 from gradviz.recording.intercept.user_warnings import call_made_from
 from gradviz.recording.provenance import CutSite, Leaf, UntrackedTensor

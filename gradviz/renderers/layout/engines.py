@@ -13,9 +13,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from gradviz.errors import LayoutError
-from gradviz.renderers.layout.geometry import Box, Layout, Link, Point, Route
 from gradviz.renderers.layout.graphviz_process import Output, engine_name, engines, run_engine
 from gradviz.renderers.layout.layered import layered, pack
+from gradviz.renderers.layout.routing import Box, Layout, Link, Point, Route
 from gradviz.renderers.layout.rows import Pair, acyclic, cost, rank
 
 __all__ = ["Box", "Layout", "Link", "Point", "Route", "lay_out"]

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
 
-from gradviz.renderers.layout.geometry import Box, Layout, Point, Route
+from gradviz.renderers.layout.routing import Box, Layout, Point, Route
 
 __all__ = ["wrap"]
 

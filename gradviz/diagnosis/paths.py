@@ -1,15 +1,15 @@
-"""The part of a graph that an explanation is about: the path, and what is on it."""
+"""Paths through a graph: where data left it, what feeds a node, and the part to show."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
-from gradviz.diagnosis.ways import word_of
-from gradviz.graph import GradGraph, NodeKind
+from gradviz.graph import EdgeData, GradGraph, NodeData, NodeKind
 from gradviz.graph.algorithms import ancestors, descendants, is_data
 from gradviz.views.focus import focus_on
 
-__all__ = ["part_about"]
+__all__ = ["CutEdge", "Cuts", "leaf_behind", "part_about", "word_of"]
 
 _LONG = 12  # operations; a longer path is folded away from the culprit
 _LEAVES = (NodeKind.PARAMETER, NodeKind.LEAF)
@@ -65,3 +65,55 @@ def _inputs(graph: GradGraph, kept: Iterable[str]) -> set[str]:
             elif kind is NodeKind.UNTRACKED or kind in _LEAVES:
                 found.add(source)
     return found
+
+
+_FEW = 16
+
+
+class CutEdge(NamedTuple):
+    """An edge along which data left the graph."""
+
+    source: str
+    target: str
+    edge: EdgeData
+
+
+class Cuts:
+    """Some edges along which data leaves the graph, and to which of them that of a node comes.
+
+    Args:
+        graph: where they are.
+        cuts: the edges.
+    """
+
+    def __init__(self, graph: GradGraph, cuts: Iterable[CutEdge]) -> None:
+        self._graph = graph
+        self._by_source: dict[str, list[CutEdge]] = {}
+        for cut in sorted(cuts, key=lambda cut: (int(cut.source[1:]), int(cut.target[1:]))):
+            self._by_source.setdefault(cut.source, []).append(cut)
+        self._behind: dict[str, set[str]] = {}
+
+    def of(self, key: str) -> list[CutEdge]:
+        """Those to which the data of a node comes, with its gradient up to there."""
+        if len(self._by_source) > _FEW:
+            path = descendants(self._graph, [key])
+        else:  # for one leaf after the other, what they have in common is walked once
+            path = {source for source in self._by_source if key in self._all_behind(source)}
+        return [cut for source, cuts in self._by_source.items() if source in path for cut in cuts]
+
+    def _all_behind(self, source: str) -> set[str]:
+        if source not in self._behind:
+            self._behind[source] = ancestors(self._graph, [source])
+        return self._behind[source]
+
+
+def leaf_behind(graph: GradGraph, key: str) -> str:
+    """The leaf in place of its ``AccumulateGrad``; any other node itself."""
+    if graph.nodes[key]["kind"] is NodeKind.ACCUMULATE:
+        return next((source for source, _ in graph.inputs(key)), key)
+    return key
+
+
+def word_of(data: NodeData) -> str:
+    """What to call a node: the user's name for it, else its operation."""
+    return data.get("name") or data.get("op") or data["kind"].value
