@@ -386,6 +386,7 @@ _SUMMARY_TEXT = ("dtype", "device", "note")
 _TEXT = (
     "op",
     "grad_fn",
+    "called",
     "opaque",
     "name",
     "dtype",
@@ -396,6 +397,7 @@ _TEXT = (
     "structure",
     "first",
     "verdict",
+    "module_class",
 )
 _COUNTS = (
     "outputs",

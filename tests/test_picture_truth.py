@@ -258,4 +258,4 @@ def test_a_failed_backward_is_called_failed():
         y = w.exp()
         y.add_(1)
         y.sum().backward()
-    assert "Backward failed: exp needs" in str(gradviz.draw(run))
+    assert "Backward failed at exp: needs" in str(gradviz.draw(run))

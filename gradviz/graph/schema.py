@@ -190,6 +190,8 @@ class NodeData(TypedDict, total=False):
     kind              `NodeKind`; the one attribute that every node has
     op                the forward word of an operation: ``mul``, ``linear``
     grad_fn           the class name in torch: ``MulBackward0``
+    called            the function that the program called, where ``op`` does not say it:
+                      ``"dropout"`` for a ``mul``
     options           the plain arguments of an operation, as text: ``{"dim": "1"}``
     opaque            why the inside of an operation cannot be seen: ``"torch.compile"``
     name              what the user calls the tensor; for an operation, the tensor it made
@@ -232,6 +234,7 @@ class NodeData(TypedDict, total=False):
     parameters        of a group: number of elements of the parameters inside
     structure         of a group: a fingerprint, the same for groups that do the same
     first             of a group: key of the first operation that was folded into it
+    module_class      of a group: the class of its module, or of each that repeats
     contents          of a group: the modules in it, or else its operations; the first 12
     inferred          True when ``module`` was inferred from names and order, not recorded
     changes           what is new against the frame before, in few words, by attribute:
@@ -248,6 +251,7 @@ class NodeData(TypedDict, total=False):
     kind: NodeKind
     op: str
     grad_fn: str
+    called: str
     options: dict[str, str]
     opaque: str
     name: str
@@ -283,6 +287,7 @@ class NodeData(TypedDict, total=False):
     parameters: int
     structure: str
     first: str
+    module_class: str
     contents: tuple[str, ...]
     inferred: bool
     changes: dict[str, str]

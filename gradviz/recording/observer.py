@@ -41,7 +41,9 @@ from gradviz.wording import frame_title, with_gradients
 
 __all__ = ["Observer"]
 
-_ALWAYS = (FrameKind.FAILED_BACKWARD, FrameKind.ERROR, FrameKind.MARK)
+_FAILURES = (FrameKind.FAILED_BACKWARD, FrameKind.REFUSED_BACKWARD, FrameKind.ERROR)
+_ALWAYS = (*_FAILURES, FrameKind.MARK)
+_BACKWARD_FILE = str(torch.autograd.__file__)
 _COMPARED = 1 << 24  # elements of parameters whose values are compared around a step
 _REMEMBERED = 8  # backward passes that freed something
 
@@ -364,13 +366,25 @@ class Observer:
                     entry = Entry(EventKind.ERROR, type(error).__name__, self._place_of(error))
                     entry.details = ErrorDetails(entry.word, str(error))
                     graph = self.snapshots.now(with_outputs=True)
-                    self._add(FrameKind.ERROR, graph, state.log(entry))
+                    is_refused = self._is_from_backward(error)
+                    kind = FrameKind.REFUSED_BACKWARD if is_refused else FrameKind.ERROR
+                    self._add(kind, graph, state.log(entry))
                 elif state.event_log.count + len(state.event_log.entries) > self._rows:
                     self._add(FrameKind.END, self.snapshots.now(with_outputs=True))
                 elif not self.frame_store.count:
                     self._add(FrameKind.END, GradGraph())
         except Exception as mistake:
             state.failed(mistake)
+
+    @staticmethod
+    def _is_from_backward(error: BaseException) -> bool:
+        """Whether ``backward()`` or ``autograd.grad`` raised an error."""
+        trace = error.__traceback__
+        while trace is not None:
+            if trace.tb_frame.f_code.co_filename == _BACKWARD_FILE:
+                return True
+            trace = trace.tb_next
+        return False
 
     def _place_of(self, error: BaseException) -> CodeLocation:
         place, trace = CodeLocation(None, 0), error.__traceback__

@@ -22,6 +22,7 @@ from gradviz.graph import (
     NodeKind,
     TensorSummary,
 )
+from gradviz.graph.operations import operation
 from gradviz.graph.text import (
     bytes_text,
     count_text,
@@ -250,7 +251,9 @@ _TENSOR_WORD = {NodeKind.UNTRACKED: "not tracked"}
 def _operation_head(graph: GradGraph, key: str, data: NodeData) -> list[TextSpan]:
     head = [TextSpan(_short(data.get("op", "?")), Role.WORD), *_options(data)]
     if data.get("untracked_inputs"):
-        head.append(TextSpan("with a constant", Role.FACT))
+        is_gone = data.get("buffers") is Buffers.FREED and operation(data.get("op", "")).number
+        # A number is kept for backward with the rest: afterwards nobody knows which it was.
+        head.append(TextSpan(f"with a constant{', freed' if is_gone else ''}", Role.FACT))
     if "name" in data and not _result_has_name(graph, key, data["name"]):
         head += _name(data)
     if _shape_differs(graph, key, data):

@@ -47,7 +47,7 @@ def module_paths(units: OpSequence) -> list[Path]:
     """The path of the module of each unit; of those that were not recorded, the likely one."""
     paths = [_recorded(data.get("module", "")) for data in units.data]
     named = _paths_of_leaves(units)
-    if not named:
+    if not named and not any(data.get("inferred") for data in units.data):
         return paths
     recorded = ["module" in data for data in units.data]
     known = _decided(units, _anchors(units, named, paths, recorded))
@@ -57,7 +57,60 @@ def module_paths(units: OpSequence) -> list[Path]:
         for place in range(left, right):
             if not recorded[place]:
                 paths[place] = path
+    for place, path in _in_sequentials(units, known):
+        if not recorded[place]:
+            paths[place] = path
     return paths
+
+
+# What a module without parameters runs in training, one operation each.
+_PLAIN_MODULES: dict[str, tuple[str, ...]] = {
+    **{word: ("mul", "dropout") for word in ("Dropout", "Dropout1d", "Dropout2d", "Dropout3d")},
+    **{word: ("max_pool2d", "max_pool3d") for word in ("MaxPool2d", "MaxPool3d")},
+    **{word: (word.lower(),) for word in ("ReLU", "GELU", "SiLU", "ELU", "Tanh", "Sigmoid")},
+    **{"LeakyReLU": ("leaky_relu",), "ReLU6": ("hardtanh",), "Hardtanh": ("hardtanh",)},
+    **{"Softmax": ("softmax",), "LogSoftmax": ("log_softmax",), "Softplus": ("softplus",)},
+    **{"Flatten": ("view", "reshape", "reshape_alias"), "Unflatten": ("view",), "Identity": ()},
+}
+_MAY_BE_NOTHING = ("Dropout", "Dropout1d", "Dropout2d", "Dropout3d", "Flatten", "Identity")
+
+
+def _in_sequentials(units: OpSequence, anchors: Sequence[_Anchor]) -> Iterator[_Anchor]:
+    """The units between two numbered modules of a ``Sequential``, each in the module that runs it.
+
+    The modules between the two run in their order. Where their classes explain the units in one
+    way, and in no other, it is known which module ran which.
+    """
+    for (left, before), (right, after) in zip(anchors, anchors[1:], strict=False):
+        parent = before[:-1]
+        numbers = (*before[-1:], *after[-1:])
+        plain = parent == after[:-1] and len(numbers) == 2 and all(map(str.isdecimal, numbers))
+        if not plain or units.modules.get(".".join(parent)) != "Sequential":
+            continue
+        between = [str(n) for n in range(int(numbers[0]) + 1, int(numbers[1]))]
+        classes = [units.modules.get(".".join((*parent, number)), "") for number in between]
+        start, stop = _edges(units, left, right, after)
+        ops = [str(units.data[place].get("op", "")) for place in range(start, stop)]
+        if 0 < len(between) <= _MOST_BETWEEN and all(each in _PLAIN_MODULES for each in classes):
+            found = _ways_to_run(classes, ops)
+            for at, number in enumerate(found[0]) if len(found) == 1 else ():
+                yield start + at, (*parent, between[number])
+
+
+_MOST_BETWEEN = 8
+
+
+def _ways_to_run(classes: Sequence[str], ops: Sequence[str]) -> list[list[int]]:
+    """For each way in which modules can have run some operations, the module of each of them."""
+    if not classes:
+        return [] if ops else [[]]
+    first, rest = classes[0], classes[1:]
+    found = []
+    if ops and ops[0] in _PLAIN_MODULES[first]:
+        found += [[0, *(at + 1 for at in way)] for way in _ways_to_run(rest, ops[1:])]
+    if first in _MAY_BE_NOTHING:
+        found += [[at + 1 for at in way] for way in _ways_to_run(rest, ops)]
+    return found
 
 
 def is_inferred(data: NodeData) -> bool:

@@ -419,6 +419,18 @@ def _has_sibling(paths: Sequence[Path], period: Period, prefix: Path) -> bool:
     return bool(prefix) and len(before) > len(prefix) and before[: len(prefix)] == prefix
 
 
+def _is_whole(paths: Sequence[Path], period: Period, depth: int) -> bool:
+    """Whether each repetition is in one module of a stack, and no other one has a part of it."""
+    for start in range(period.start, period.stop, period.length):
+        own = {path[: depth + 1] for path in paths[start : start + period.length]}
+        if len(own) > 1:
+            return False
+    first, last = paths[period.start][: depth + 1], paths[period.stop - 1][: depth + 1]
+    before = paths[period.start - 1][: depth + 1] if period.start else ()
+    after = paths[period.stop][: depth + 1] if period.stop < len(paths) else ()
+    return first != before and last != after
+
+
 def _name(units: OpSequence, paths: Sequence[Path], period: Period) -> dict[str, Any]:
     """What to call the group: the modules it consists of, or else its operations."""
     places = range(period.start, period.start + period.length)
@@ -427,7 +439,11 @@ def _name(units: OpSequence, paths: Sequence[Path], period: Period) -> dict[str,
     if stack:
         prefix, first, last = stack
         common: Path = prefix
-        data["name"] = ".".join((*prefix, f"{first}…{_NUMBER.sub('', last)}"))
+        is_whole = _is_whole(paths, period, len(prefix))
+        numbers = f"{first}…{_NUMBER.sub('', last)}"
+        data["name"] = ".".join((*prefix, numbers) if is_whole else prefix)
+        if not data["name"]:
+            del data["name"]
     else:
         common = shared_by([paths[place] for place in places if paths[place]])
         if common:

@@ -16,7 +16,7 @@ from gradviz.capture.autograd.tensors import is_unsure, quietly
 from gradviz.capture.tensors.subjects import parts, shortly
 from gradviz.capture.tensors.training_sets import unregistered
 from gradviz.errors import UsageError
-from gradviz.graph.module_paths import without_wrappers
+from gradviz.graph.text import without_wrappers
 
 __all__ = ["Named", "Names", "classes_of", "locals_of", "module_names", "with_attributes"]
 

@@ -412,9 +412,21 @@ def trace_subjects(
         finally:
             let_go_safely(builder.walk)
         builder.graph.graph["torch"] = str(torch.__version__)
-        if names.modules:
-            builder.graph.graph["modules"] = names.modules
+        if modules := _modules_in(builder.graph, names.modules):
+            builder.graph.graph["modules"] = modules
         return builder.graph
+
+
+def _modules_in(graph: GradGraph, modules: Mapping[str, str]) -> Mapping[str, str]:
+    """The classes of the modules that leaves of the graph belong to, by their paths."""
+    if "" in modules or not modules:
+        return modules
+    names = (str(graph._node[key].get("name", "")) for key in graph.leaves)
+    used = {name.partition(".")[0] for name in names}
+    outermost = {path.partition(".")[0] for path in modules}
+    if outermost <= used:
+        return modules
+    return {path: word for path, word in modules.items() if path.partition(".")[0] in used}
 
 
 @dataclass(frozen=True, eq=False)
