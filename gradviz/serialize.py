@@ -414,7 +414,7 @@ _COUNTS = (
     "repeat",
     "parameters",
 )
-_FLAGS = ("requires_grad", "is_leaf", "inference", "retains_grad", "inferred")
+_FLAGS = ("requires_grad", "is_leaf", "inference", "retains_grad", "inferred", "asked")
 
 _NODE: dict[str, Callable[[Any], Any]] = {
     "kind": NodeKind,
@@ -423,6 +423,7 @@ _NODE: dict[str, Callable[[Any], Any]] = {
     "aliases": _words,
     "contents": _words,
     "uses_inside": _words,
+    "inside": _words,
     "shape": _shape,
     "calls": _shape,
     "value": _summary,

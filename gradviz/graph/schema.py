@@ -199,6 +199,7 @@ class NodeData(TypedDict, total=False):
     shape             sizes of the tensor, or of the first output of an operation
     dtype, device     of the same: ``"float32"``, ``"cuda:0"``
     outputs           number of outputs of an operation, when there is more than one
+    inside            names of the parameters of the module that a reentrant checkpoint runs
     uses_inside       keys of leaves that the forward of a ``Function``, or a reentrant checkpoint,
                       reads although they are no inputs of it: no edge leads to them
     untracked_inputs  number of inputs of an operation about which only this is known: no
@@ -242,6 +243,7 @@ class NodeData(TypedDict, total=False):
     used_version      of a leaf in a later frame: its version when the operations used it
     used_value        of the same: its `TensorSummary` then
     problem           ``gradviz.facts.Problem``: backward failed at this node
+    asked             True for a tensor that a diagnosis was asked about and found no fault with
     verdict           what a diagnosis or a check says of this node, in few words
     level             how much it has of what `color_by` shows: 0 the least, 1 the most
     mark              `Mark`: a gradient that has no place on that scale
@@ -260,6 +262,7 @@ class NodeData(TypedDict, total=False):
     dtype: str
     device: str
     outputs: int
+    inside: tuple[str, ...]
     uses_inside: tuple[str, ...]
     untracked_inputs: int
     root: int
@@ -294,6 +297,7 @@ class NodeData(TypedDict, total=False):
     used_version: int
     used_value: TensorSummary
     problem: Any
+    asked: bool
     verdict: str
     level: float
     mark: Mark

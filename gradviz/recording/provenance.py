@@ -157,11 +157,13 @@ class OpRecord:
         created: the creation number of its node.
         data: its attributes.
         inputs: leaves, or the numbers of other operations, with the input and output numbers.
+        holes: the positions of inputs that get no gradient.
     """
 
     created: int
     data: dict[str, Any]
     inputs: list[tuple[Leaf | int, int, int]] = field(default_factory=list)
+    holes: list[int] = field(default_factory=list)
 
 
 @dataclass(slots=True, eq=False)
@@ -556,6 +558,7 @@ class Provenance:
             record = OpRecord(created, data)
             for position, (child, output) in enumerate(edges):
                 if child is None:
+                    record.holes.append(position)
                     continue
                 number = sequence_number(child)
                 leaf = leaf_of(child) if number == ACCUMULATE_NR else None

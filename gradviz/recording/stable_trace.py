@@ -44,7 +44,6 @@ __all__ = [
 _SPARE = 4_096  # identities that are kept although no frame shows them
 _ROUNDS = 8
 _UNKNOWN = (None, None)
-_OF_DROPOUT = ("mul", "div", "add")  # what dropout is on a CPU
 _LESS_KNOWN = (Buffers.FREED, Buffers.UNKNOWN)
 
 
@@ -238,8 +237,8 @@ class _NodeRecords:
                     data["name"] = line.target
                 if end in in_place:
                     data["op"] = in_place[end]
-                elif data["op"] in _OF_DROPOUT and "dropout" in state.event_log.word(index):
-                    data["called"] = state.event_log.word(index)
+            if data["op"] == "mul" and "dropout" in (word := state.event_log.word(index)):
+                data["called"] = word  # on a CPU it is a product
             if end in mixed:
                 in_question[key] = created, end
         if in_question:

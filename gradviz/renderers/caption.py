@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from gradviz.facts import FrameKind
 from gradviz.graph import Buffers, Cause, EdgeData, EdgeKind, GradGraph, NodeData, NodeKind
 from gradviz.graph.text import bytes_text, counted, is_zero
-from gradviz.facts import FrameKind
 from gradviz.story import Frame
 from gradviz.wording import problem_text
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import Any
 
 from gradviz.errors import UsageError
@@ -49,6 +50,7 @@ def module_paths(units: OpSequence) -> list[Path]:
     named = _paths_of_leaves(units)
     if not named and not any(data.get("inferred") for data in units.data):
         return paths
+    named = named or [[] for _ in units.leaves]
     recorded = ["module" in data for data in units.data]
     known = _decided(units, _anchors(units, named, paths, recorded))
     for place, path in known:
@@ -65,8 +67,8 @@ def module_paths(units: OpSequence) -> list[Path]:
 
 # What a module without parameters runs in training, one operation each.
 _PLAIN_MODULES: dict[str, tuple[str, ...]] = {
-    **{word: ("mul", "dropout") for word in ("Dropout", "Dropout1d", "Dropout2d", "Dropout3d")},
-    **{word: ("max_pool2d", "max_pool3d") for word in ("MaxPool2d", "MaxPool3d")},
+    **dict.fromkeys(("Dropout", "Dropout1d", "Dropout2d", "Dropout3d"), ("mul", "dropout")),
+    **dict.fromkeys(("MaxPool2d", "MaxPool3d"), ("max_pool2d", "max_pool3d")),
     **{word: (word.lower(),) for word in ("ReLU", "GELU", "SiLU", "ELU", "Tanh", "Sigmoid")},
     **{"LeakyReLU": ("leaky_relu",), "ReLU6": ("hardtanh",), "Hardtanh": ("hardtanh",)},
     **{"Softmax": ("softmax",), "LogSoftmax": ("log_softmax",), "Softplus": ("softplus",)},
@@ -81,7 +83,7 @@ def _in_sequentials(units: OpSequence, anchors: Sequence[_Anchor]) -> Iterator[_
     The modules between the two run in their order. Where their classes explain the units in one
     way, and in no other, it is known which module ran which.
     """
-    for (left, before), (right, after) in zip(anchors, anchors[1:], strict=False):
+    for (left, before), (right, after) in pairwise(anchors):
         parent = before[:-1]
         numbers = (*before[-1:], *after[-1:])
         plain = parent == after[:-1] and len(numbers) == 2 and all(map(str.isdecimal, numbers))

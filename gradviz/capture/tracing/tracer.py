@@ -11,8 +11,15 @@ from typing import Any
 import torch
 from torch.autograd.graph import GradientEdge, Node
 
-from gradviz.capture.autograd.nodes import ACCUMULATE, Edges, NodeReader, has_no_bias, leaf_of
-from gradviz.capture.autograd.operations import OperationType
+from gradviz.capture.autograd.nodes import (
+    ACCUMULATE,
+    Edges,
+    NodeReader,
+    has_no_bias,
+    leaf_of,
+    parameters_inside,
+)
+from gradviz.capture.autograd.operations import REENTRANT, OperationType
 from gradviz.capture.autograd.tensors import (
     hook_count,
     is_transformed,
@@ -136,6 +143,10 @@ class Builder:
             kind, data, saved = reader.read(node, edges)
             if NO_GRADIENT in edges:
                 self._untracked.look((place, node, kind), edges, saved, data)
+            if kind.opaque == REENTRANT:
+                named = map(self._labels.of, parameters_inside(node))
+                if inside := tuple(each.name for each in named if each is not None):
+                    data["inside"] = inside
             nodes[f"n{place}"] = data
         for leaf in walk.leaves.values():
             reader.spare(leaf, nodes[key_at(walk.leaf_places[id(leaf)])])
