@@ -57,8 +57,8 @@ __all__ = [
     "trace",
 ]
 
-# Loaded when first used: ``import gradviz`` costs next to nothing, and a saved graph can be
-# drawn where torch is not installed.
+# Names are imported on first use: ``import gradviz`` stays fast, and a saved graph can be drawn
+# where torch is not installed.
 __getattr__, __dir__, _ = lazy_loader.attach(
     __name__,
     submod_attrs={

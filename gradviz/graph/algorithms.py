@@ -1,4 +1,4 @@
-"""Reachability and order in a graph: one function each, for all who ask."""
+"""Reachability and cycles in a graph, implemented once."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from gradviz.graph.schema import EdgeData, EdgeKind
 __all__ = ["Follow", "ancestors", "descendants", "every", "has_cycle", "is_data", "is_gradient"]
 
 Follow = Callable[[str, str, EdgeData], bool]
-"""Whether to go along an edge: called with its source, its target and its attributes."""
+"""Whether to follow an edge: called with its source, its target and its attributes."""
 
 
 def has_cycle(graph: GradGraph) -> bool:
-    """Whether some node is computed from itself, which autograd never records.
+    """Whether some node depends on itself, which autograd never records.
 
     Example:
         >>> graph = GradGraph()
@@ -28,27 +28,27 @@ def has_cycle(graph: GradGraph) -> bool:
 
 
 def is_gradient(source: str, target: str, edge: EdgeData) -> bool:
-    """Whether a gradient flows back along an edge."""
+    """Whether a gradient flows back along the edge."""
     return edge["kind"] is EdgeKind.GRADIENT
 
 
 def is_data(source: str, target: str, edge: EdgeData) -> bool:
-    """Whether data flows along an edge, with or without a gradient that flows back."""
+    """Whether data flows along the edge, whether or not a gradient flows back."""
     return edge["kind"] in (EdgeKind.GRADIENT, EdgeKind.CUT)
 
 
 def every(source: str, target: str, edge: EdgeData) -> bool:
-    """Go along each edge."""
+    """Follow every edge."""
     return True
 
 
 def ancestors(graph: GradGraph, starts: Iterable[str], follow: Follow = is_gradient) -> set[str]:
-    """What some nodes were computed from, and they themselves.
+    """The start nodes and all nodes that they were computed from.
 
     Args:
-        graph: with edges from input to output.
-        starts: keys; those that are not in the graph are left out.
-        follow: which edges count.
+        graph: edges run from input to output.
+        starts: keys; keys that are not in the graph are ignored.
+        follow: which edges to follow.
 
     Example:
         >>> graph = GradGraph()
@@ -69,7 +69,7 @@ def ancestors(graph: GradGraph, starts: Iterable[str], follow: Follow = is_gradi
 
 
 def descendants(graph: GradGraph, starts: Iterable[str], follow: Follow = is_gradient) -> set[str]:
-    """What was computed from some nodes, and they themselves; arguments as for `ancestors`.
+    """The start nodes and all nodes computed from them; same arguments as `ancestors`.
 
     Example:
         >>> graph = GradGraph()
