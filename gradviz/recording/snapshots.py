@@ -180,7 +180,7 @@ class SnapshotSeries:
         found: dict[str, list[CutOff]] = {}
         for key in sorted(cut_leaves.keys() & set(targets), key=lambda key: int(key[1:])):
             for where, leaves in cut_leaves[key].items():
-                line = self._state.lines.at(where.place)
+                line = self._state.lines.at(where.location)
                 inside = str(line.inside)
                 cut = CutOff(key, where.cause, line.source, inside, where.word)
                 for number in leaves_in(leaves & ~seen.get(where, 0)):

@@ -156,7 +156,7 @@ class UntrackedOverlay:
         is_tracked = leaf is not None and isinstance(self._record(leaf), Leaf)
         if untracked.word and not is_tracked:
             data["op"] = ", ".join([untracked.word, *untracked.changes])
-        line = self._state.lines.at(untracked.place)
+        line = self._state.lines.at(untracked.location)
         name = self._name(untracked, tensor) or line.target
         if name:
             data["name"] = untracked.name = name
@@ -247,12 +247,16 @@ class UntrackedOverlay:
             "output": output,
             "cause": data.cause,
         }
-        place, word = data.place, data.word
-        if place.code is None and isinstance(data.source, UntrackedTensor) and data.source.matters:
-            place, word = _site_of_cut(data.source, data.cause)
+        location, word = data.location, data.word
+        if (
+            location.code is None
+            and isinstance(data.source, UntrackedTensor)
+            and data.source.matters
+        ):
+            location, word = _site_of_cut(data.source, data.cause)
         if word:
             edge["word"] = word
-        line = self._state.lines.at(place)
+        line = self._state.lines.at(location)
         if line.inside:
             edge["inside"] = str(line.inside)
         if line.source:
@@ -336,9 +340,9 @@ class UntrackedOverlay:
         )
         for key, record in known if changed else ():
             tensor = record.ref()
-            place = memory_of(tensor) if tensor is not None else None
-            if place is not None and place[0] in changed:
-                groups.setdefault(place[0], {})[key] = None
+            memory = memory_of(tensor) if tensor is not None else None
+            if memory is not None and memory[0] in changed:
+                groups.setdefault(memory[0], {})[key] = None
         return [[*keys] for keys in groups.values() if len(keys) > 1]
 
     def _add_aliases(self) -> None:
@@ -373,10 +377,10 @@ def _site_of_cut(untracked: UntrackedTensor, cause: Cause) -> tuple[CodeLocation
         seen.add(untracked.number)
         inputs = [data for data in untracked.inputs if data.cause is cause]
         if not inputs:
-            return untracked.place, untracked.word
+            return untracked.location, untracked.word
         first = inputs[0]
-        if not isinstance(first.source, UntrackedTensor) or first.place.code is not None:
-            return first.place, first.word
+        if not isinstance(first.source, UntrackedTensor) or first.location.code is not None:
+            return first.location, first.word
         untracked = first.source
     return NOWHERE, ""
 
