@@ -204,7 +204,7 @@ class _NodeRecords:
         for node, tensor in walk.leaves.items():
             leaf = self._state.provenance.leaf(tensor)
             self.accumulate[key_at(walk.positions[node])] = leaf
-            self.leaves[key_at(walk.leaf_places[id(tensor)])] = leaf
+            self.leaves[key_at(walk.leaf_positions[id(tensor)])] = leaf
         for node, position in walk.positions.items():
             data = walk.nodes[key_at(position)]
             if "sequence_nr" in data:  # a trace counts from zero
