@@ -234,6 +234,7 @@ class Problem:
         changed_to: the version counter after the first later change; -1 when not recorded.
         changed_by: the function that made that change: ``"add_"``, ``"step"``; or "", not recorded.
         location: the line of that change, or of the backward pass that freed the tensors.
+        inside: when that line called a library, the line of the library.
     """
 
     kind: ProblemKind
@@ -247,6 +248,7 @@ class Problem:
     changed_to: int = -1
     changed_by: str = ""
     location: SourceLocation = NOWHERE
+    inside: SourceLocation = NOWHERE
 
 
 @dataclass(frozen=True)

@@ -224,6 +224,8 @@ class NodeData(TypedDict, total=False):
     calls             which call of each module it ran in, when recorded: the number of the
                       innermost call of the model itself, then of each part of the path
     source            line that created it: ``train.py:31``
+    inside            of an untracked tensor, when that line called a library: the line of the
+                      library that created it
     clone_of          key of the node that this one is a copy of (`clone_shared_leaves`)
     members           of a group: how many operations were folded into it
     grad_range        of a repeated group: the least and the greatest norm of the ``.grad`` of
@@ -276,6 +278,7 @@ class NodeData(TypedDict, total=False):
     module: str
     calls: tuple[int, ...]
     source: str
+    inside: str
     clone_of: str
     members: int
     repeat: int
@@ -306,6 +309,7 @@ class EdgeData(TypedDict, total=False):
     cause      `Cause`, on cut edges only
     through    forward words of the operations that a view folded into the edge: ``("t",)``
     source     of a cut edge, the line that cut it, when it was recorded: ``train.py:12``
+    inside     of the same, when that line called a library: the line of the library
     word       of a cut edge, the function that cut it: ``argmin``
     grad       of an edge out of a group, the `TensorSummary` of the retained ``.grad`` of the
                tensor; the operation that created it is in the group
@@ -322,6 +326,7 @@ class EdgeData(TypedDict, total=False):
     cause: Cause
     through: tuple[str, ...]
     source: str
+    inside: str
     word: str
     grad: TensorSummary
     times: int
