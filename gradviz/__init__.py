@@ -14,6 +14,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+import lazy_loader
+
 from gradviz.shown import show_with
 
 if TYPE_CHECKING:
@@ -55,35 +57,28 @@ __all__ = [
     "trace",
 ]
 
-# Loaded when first used: ``import gradviz`` costs next to nothing, and a saved graph can be
-# drawn where torch is not installed.
-_HOME = {
-    "Check": "gradviz.checking.checked",
-    "Comparison": "gradviz.comparison",
-    "Drawing": "gradviz.frontends.drawing",
-    "Explanation": "gradviz.diagnosis",
-    "Explanations": "gradviz.diagnosis",
-    "Frame": "gradviz.story",
-    "GradGraph": "gradviz.graph",
-    "GradvizError": "gradviz.errors",
-    "Recording": "gradviz.recording.api",
-    "Story": "gradviz.story",
-    "Summary": "gradviz.frontends.summary",
-    "Verdict": "gradviz.diagnosis",
-    "check": "gradviz.checking.check",
-    "compare": "gradviz.comparison",
-    "draw": "gradviz.frontends.drawing",
-    "explain": "gradviz.diagnosis",
-    "load_ipython_extension": "gradviz.frontends.notebook",
-    "markdown_fence": "gradviz.frontends.mkdocs",
-    "markdown_options": "gradviz.frontends.mkdocs",
-    "memory": "gradviz.reports.memory",
-    "record": "gradviz.recording.api",
-    "setup": "gradviz.frontends.sphinx",  # what Sphinx calls for extensions = ["gradviz"]
-    "summary": "gradviz.frontends.summary",
-    "trace": "gradviz.capture.tracing.tracer",
-    "unload_ipython_extension": "gradviz.frontends.notebook",
-}
+# Names are imported on first use: ``import gradviz`` stays fast, and a saved graph can be drawn
+# where torch is not installed.
+__getattr__, __dir__, _ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "capture.tracing.tracer": ["trace"],
+        "checking.check": ["check"],
+        "checking.checked": ["Check"],
+        "comparison": ["Comparison", "compare"],
+        "diagnosis": ["Explanation", "Explanations", "Verdict", "explain"],
+        "errors": ["GradvizError"],
+        "frontends.drawing": ["Drawing", "draw"],
+        "frontends.mkdocs": ["markdown_fence", "markdown_options"],
+        "frontends.notebook": ["load_ipython_extension", "unload_ipython_extension"],
+        "frontends.sphinx": ["setup"],  # what Sphinx calls for extensions = ["gradviz"]
+        "frontends.summary": ["Summary", "summary"],
+        "graph": ["GradGraph"],
+        "recording.api": ["Recording", "record"],
+        "reports.memory": ["memory"],
+        "story": ["Frame", "Story"],
+    },
+)
 
 
 def _to_html(answer: Any) -> str:
@@ -91,16 +86,4 @@ def _to_html(answer: Any) -> str:
     return html
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module 'gradviz' has no attribute {name!r}")
-    value = getattr(import_module(_HOME[name]), name)
-    globals()[name] = value
-    return value
-
-
 show_with(lambda answer, **options: __getattr__("draw")(answer, **options), _to_html)
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})

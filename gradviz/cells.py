@@ -1,4 +1,4 @@
-"""Cells of a notebook: code that has a number instead of a file."""
+"""Notebook cells: code that has a number instead of a file."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ __all__ = ["cell_name", "files_of_cell"]
 
 
 def cell_name(filename: str) -> str:
-    """What the reader of a notebook calls some code, as IPython's tracebacks do: ``In[3]``.
+    """The name of a cell as IPython's tracebacks print it: ``In[3]``.
 
     Args:
-        filename: the name of the code's file, which IPython has made up for a cell.
+        filename: the file name in the code object; IPython generates one for each cell.
 
     Returns:
-        The name of the cell; "" for a file that is no cell.
+        The name of the cell; "" for a file that is not a cell.
 
     Example:
         >>> cell_name("train.py")
@@ -27,13 +27,13 @@ def cell_name(filename: str) -> str:
 
 
 def files_of_cell(name: str) -> list[str]:
-    """The file names that IPython has made up for the code of a cell."""
+    """The file names that IPython generated for the code of a cell."""
     name_of = _namer()
     return [filename for filename in linecache.cache if name and name_of(filename) == name]
 
 
 def _namer() -> Callable[[str], str]:
-    # IPython is asked only where it runs: nothing here needs it.
+    # Ask IPython only if the program has imported it already.
     get_ipython: Any = getattr(sys.modules.get("IPython"), "get_ipython", None)
     shell = get_ipython() if get_ipython else None
     look: Any = getattr(getattr(shell, "compile", None), "format_code_name", None)

@@ -1,4 +1,4 @@
-"""The errors gradviz raises: each is a ``GradvizError`` and the builtin it stands for.
+"""The errors that gradviz raises: each is a ``GradvizError`` and also a builtin exception.
 
 A message says what happened, the value, what is allowed and what to do next, so that it can
 be printed alone, without a traceback.
@@ -25,7 +25,7 @@ class GradvizError(Exception):
 
 
 class SubjectError(GradvizError, TypeError):
-    """The thing to draw is not something autograd knows (None, a number, a module, ...)."""
+    """The object to draw is not one that autograd knows: None, a number, a module, ..."""
 
 
 class UsageError(GradvizError, ValueError):
@@ -33,28 +33,28 @@ class UsageError(GradvizError, ValueError):
 
 
 class DamagedFileError(GradvizError, ValueError):
-    """A saved graph cannot be read: not JSON, cut short, or of an unknown schema version."""
+    """A saved graph cannot be read: it is no JSON, truncated, or of an unknown schema version."""
 
 
 class TooLargeError(GradvizError, ValueError):
-    """The graph does not fit a limit of the format (Mermaid's 500 edges, for one)."""
+    """The graph exceeds a limit of the format, for example Mermaid's 500 edges."""
 
 
 class TargetError(GradvizError, LookupError):
-    """``train.py:loss`` does not lead to a value: no such file, module or name."""
+    """``train.py:loss`` does not lead to a value: the file, module or name does not exist."""
 
 
 class ScriptError(GradvizError, RuntimeError):
-    """The program that was to be drawn failed before it had made what was asked for."""
+    """The program failed before it created the value to draw."""
 
 
 class LayoutError(GradvizError, RuntimeError):
-    """The layout engine crashed, ran out of time, or is not there."""
+    """The layout engine crashed, ran out of time, or is not installed."""
 
 
 class OutputError(GradvizError, OSError):
-    """The picture cannot be written: a read-only folder, a full disk, a folder in the way."""
+    """The picture cannot be written: read-only folder, full disk, or the path is a folder."""
 
 
 class MissingPackageError(GradvizError, ImportError):
-    """A front-end needs a package that is not installed: Sphinx, for one."""
+    """A front-end needs a package that is not installed, for example Sphinx."""

@@ -1,8 +1,7 @@
 """Facts about what a program did, as typed data: nothing here is a sentence.
 
-The recorder writes these records, diagnosis and the renderers read them, and the words for people
-are made from them in `gradviz.wording` alone. Plain values throughout: all of it can be saved as
-JSON.
+The recorder writes these records, diagnosis and the renderers read them. Only `gradviz.wording`
+converts them to text for people. All values are plain and can be saved as JSON.
 """
 
 from __future__ import annotations
@@ -35,9 +34,9 @@ class SourceLocation:
     """A line of the user's program.
 
     Args:
-        file: as a reader knows it: relative to the working directory, or ``"In[3]"``.
-        line: 1, 2, ...; 0 when it is not known.
-        column: 0, 1, ... of the call; -1 when it is not known (Python 3.10).
+        file: relative to the working directory, or a notebook cell, ``"In[3]"``.
+        line: 1, 2, ...; 0 when unknown.
+        column: 0, 1, ... of the call; -1 when unknown (Python 3.10).
         text: the code of the line; "" when the file cannot be read.
 
     Example:
@@ -58,18 +57,18 @@ class SourceLocation:
 
 
 NOWHERE = SourceLocation()
-"""No line is known."""
+"""The unknown location."""
 
 
 class EventKind(str, Enum):
-    """What kind of thing happened while a program was recorded."""
+    """The kind of an event in a recorded program."""
 
     OPERATION = "operation"
-    """An operation that autograd recorded, or one outside the graph."""
+    """An operation, recorded by autograd or not."""
     CUT = "cut"
     """Data left the graph: ``detach``, ``.data``, ``.item()``, ``.numpy()``, ``torch.tensor``."""
     MODE = "mode"
-    """Gradient mode went on or off: ``no_grad``, ``inference_mode``, ``set_grad_enabled``."""
+    """Gradient mode was switched: ``no_grad``, ``inference_mode``, ``set_grad_enabled``."""
     REQUIRES_GRAD = "requires_grad"
     """``requires_grad`` of a tensor was switched on or off."""
     IN_PLACE = "in-place"
@@ -77,21 +76,21 @@ class EventKind(str, Enum):
     BACKWARD = "backward"
     """``backward`` or ``torch.autograd.grad`` ran."""
     ACCUMULATE = "accumulate"
-    """The gradient of a leaf was added to, for the first time or again."""
+    """A gradient was accumulated into the ``.grad`` of a leaf."""
     GRAD = "grad"
     """``.grad`` was zeroed, set to None, assigned, or changed in place."""
     STEP = "step"
     """An optimizer changed the parameters."""
     HOOK = "hook"
-    """A hook returned another gradient than it was given."""
+    """A hook returned a different gradient than it received."""
     ERROR = "error"
     """An exception ended the recording, or a backward pass."""
     MARK = "mark"
-    """A frame that the program asked for: ``run.mark("now")``."""
+    """A frame that the program requested: ``run.mark("now")``."""
 
 
 class Action(str, Enum):
-    """What an event did, where its kind alone does not say it."""
+    """What an event did, where its kind does not determine it."""
 
     GRADIENTS_OFF = "gradients off"
     GRADIENTS_ON = "gradients on"
@@ -104,21 +103,21 @@ class Action(str, Enum):
     ASSIGNED = "assigned"
     CHANGED_IN_PLACE = "changed in place"
     UNSCALED = "unscaled"
-    """``GradScaler`` divided gradients by its scale: before that they were scaled."""
+    """``GradScaler`` divided the gradients by its scale; before, they were scaled."""
     CLIPPED = "clipped"
     """``clip_grad_norm_`` or ``clip_grad_value_``."""
     SKIPPED = "skipped"
-    """A step that ``GradScaler`` left out: a gradient was infinite or NaN."""
+    """A step that ``GradScaler`` skipped: a gradient was infinite or NaN."""
     DATA_REPLACED = "data replaced"
-    """``x.data = ...``: other values, and the version counter does not move."""
+    """``x.data = ...``: other values, and the version counter does not change."""
     REGISTERED = "registered"
     """A hook was registered."""
     BACKWARD = "backward"
-    """``Tensor.backward`` or ``torch.autograd.backward``: adds to ``.grad``."""
+    """``Tensor.backward`` or ``torch.autograd.backward``: accumulates into ``.grad``."""
     AUTOGRAD_GRAD = "autograd.grad"
     """``torch.autograd.grad``: returns gradients."""
     BEFORE_ACCUMULATION = "before accumulation"
-    """A hook that runs before the gradient is added to ``.grad``."""
+    """A hook that runs before the gradient is accumulated into ``.grad``."""
     AFTER_ACCUMULATION = "after accumulation"
     """A hook that runs after it (``register_post_accumulate_grad_hook``)."""
 
@@ -128,7 +127,7 @@ class VersionDetails:
     """A tensor was changed in place.
 
     Args:
-        before, after: its version counter.
+        before, after: its version counter before and after the change.
     """
 
     before: int
@@ -140,13 +139,13 @@ class BackwardDetails:
     """A backward pass.
 
     Args:
-        pass_number: 1, 2, ... of the passes that add to ``.grad``; of ``autograd.grad``, the
-            number of the latest of those.
-        roots: keys of what it started from.
-        inputs: keys of what it was limited to by ``inputs=``, "" for one that no frame has shown;
-            None when it was not limited.
-        gradient_given, retain_graph, create_graph: what it was called with.
-        has_failed: whether it raised.
+        pass_number: 1, 2, ... counts the passes that accumulate into ``.grad``; for
+            ``autograd.grad``, the number of the latest of those.
+        roots: keys of the tensors on which backward was called.
+        inputs: keys of the tensors in ``inputs=``, "" for one that is in no frame; None without
+            ``inputs=``.
+        gradient_given, retain_graph, create_graph: the arguments of the call.
+        has_failed: whether it raised an exception.
     """
 
     pass_number: int
@@ -160,11 +159,11 @@ class BackwardDetails:
 
 @dataclass(frozen=True)
 class GradientDetails:
-    """``.grad`` of a leaf was added to.
+    """A gradient was accumulated into the ``.grad`` of a leaf.
 
     Args:
         before, after: ``.grad``; None for no gradient.
-        accumulations: how many passes are in it now; None when that is not known.
+        accumulations: number of passes accumulated in it; None when unknown.
         pass_number: of the backward pass.
     """
 
@@ -179,13 +178,13 @@ class StepDetails:
     """An optimizer ran a step.
 
     Args:
-        optimizer: its class: ``"SGD"``.
-        held: keys of the parameters that it holds, as far as a frame has shown them.
-        changed: keys of those whose version went up.
-        count: number of parameters that it holds.
-        changed_count: number of those whose version went up.
+        optimizer: the class name: ``"SGD"``.
+        held: keys of the optimizer's parameters that are in a frame.
+        changed: keys of those whose version counter increased.
+        count: number of the optimizer's parameters.
+        changed_count: number of those whose version counter increased.
         changed_values: number of those in which a value changed; None when not compared.
-        names: of those whose version went up, in their order; "" for one without a name.
+        names: names of those whose version counter increased, in order; "" for one without a name.
     """
 
     optimizer: str
@@ -199,11 +198,11 @@ class StepDetails:
 
 @dataclass(frozen=True)
 class HookDetails:
-    """A hook returned another gradient than it was given.
+    """A hook returned a different gradient than it received.
 
     Args:
         function: name of the hook function; "" for a lambda.
-        before, after: the gradient; None for no gradient.
+        before, after: the gradient that it received and returned; None for no gradient.
     """
 
     function: str
@@ -212,7 +211,7 @@ class HookDetails:
 
 
 class ProblemKind(str, Enum):
-    """What a backward pass failed on."""
+    """Why a backward pass failed."""
 
     CHANGED_IN_PLACE = "changed in place"
     """A saved tensor was changed in place after the operation saved it."""
@@ -225,16 +224,17 @@ class Problem:
     """The node at which a backward pass failed, and why.
 
     Args:
-        kind: why.
+        kind: the reason.
         node: key of the operation.
-        op: its word: ``"exp"``.
-        saved: what the operation calls the saved tensor: ``"self"``, ``"result"``.
+        op: its forward word: ``"exp"``.
+        saved: the saved tensor's name in the operation: ``"self"``, ``"result"``.
         name: the user's name of the saved tensor, or "".
         is_result: whether the saved tensor is the result of the operation.
-        wanted, found: version counters: when it was saved, and at the failure.
-        changed_to: version counter after the change that broke it; -1 when it was not recorded.
-        changed_by: what changed it: ``"add_"``, ``"step"``; "" when it was not recorded.
+        wanted, found: its version counter when it was saved, and at the failure.
+        changed_to: the version counter after the first later change; -1 when not recorded.
+        changed_by: the function that made that change: ``"add_"``, ``"step"``; or "", not recorded.
         location: the line of that change, or of the backward pass that freed the tensors.
+        inside: when that line called a library, the line of the library.
     """
 
     kind: ProblemKind
@@ -248,6 +248,7 @@ class Problem:
     changed_to: int = -1
     changed_by: str = ""
     location: SourceLocation = NOWHERE
+    inside: SourceLocation = NOWHERE
 
 
 @dataclass(frozen=True)
@@ -255,9 +256,9 @@ class ErrorDetails:
     """An exception.
 
     Args:
-        error: its class: ``"RuntimeError"``.
-        message: its text, whole.
-        problem: the node at which backward failed, if that is known.
+        error: the class name: ``"RuntimeError"``.
+        message: the whole text.
+        problem: the node at which backward failed, if known.
     """
 
     error: str
@@ -271,12 +272,12 @@ Details = (
 
 
 class FrameKind(str, Enum):
-    """At what moment a frame was taken."""
+    """When a frame was taken."""
 
     SNAPSHOT = "snapshot"
-    """Taken by hand or by `trace`, outside of a recording."""
+    """Outside of a recording, by the user or by `trace`."""
     FORWARD = "forward"
-    """At the end of a forward pass: just before a backward pass."""
+    """At the end of a forward pass, just before a backward pass."""
     AFTER_BACKWARD = "after backward"
     AFTER_AUTOGRAD_GRAD = "after autograd.grad"
     AFTER_GRADIENT_CHANGE = "after gradient change"

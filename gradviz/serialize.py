@@ -1,9 +1,9 @@
-"""Save a story as JSON and read it back: the same bytes every time, drawable without torch.
+"""Save a story as JSON and read it back. The output is deterministic; drawing needs no torch.
 
-The layout is networkx' node-link form, a line per node and edge so that a text diff of two
-files reads well. A story of several frames is a list of such graphs; the events of a recording
-follow, a line each. ``"gradviz"`` holds the version of the schema. Version 1, which had no
-events and the problem of a node as text, can still be read; any other version is refused.
+The layout is networkx' node-link form with one line per node and edge, so that a text diff of
+two files is readable. A story of several frames is a list of such graphs, followed by the events
+of a recording, one line each. ``"gradviz"`` holds the version of the schema. Version 1 has no
+events, and the problem of a node is text; it can still be read. Other versions are refused.
 """
 
 from __future__ import annotations
@@ -34,15 +34,15 @@ from gradviz.graph.algorithms import has_cycle
 from gradviz.graph.collector import collector_paused
 from gradviz.story import Event, Frame, Story
 
-__all__ = ["SCHEMA_VERSION", "iter_json", "load", "loads", "to_json"]
+__all__ = ["SCHEMA_VERSION", "iter_json", "load", "loads", "plain", "to_json"]
 
 SCHEMA_VERSION = 2
 _READABLE = (1, 2)
 _DETAILS = {kind.__name__: kind for kind in get_args(Details)}
-_TYPE = "type"  # of the details of an event, the name of their class
+_TYPE = "type"  # Of the details of an event: the name of their class.
 _EVENTS = '], "events": [\n'
 
-_LINE = "line"  # of a cut edge, the line that cut it
+_LINE = "line"  # Of a cut edge: the line that cut it.
 
 _DAMAGES = (KeyError, TypeError, ValueError, AttributeError, OverflowError)
 
@@ -50,7 +50,7 @@ _NOT_IN_JSON = {"inf": "Infinity", "-inf": "-Infinity", "nan": "NaN"}
 
 
 def to_json(story: Story) -> str:
-    """The story as JSON text.
+    """Convert a story to JSON text.
 
     Example:
         >>> graph = GradGraph()
@@ -70,7 +70,7 @@ def to_json(story: Story) -> str:
 
 
 def iter_json(story: Story) -> Iterator[str]:
-    """The same text in pieces, so that a graph of a million nodes streams to a file."""
+    """The text of `to_json` in pieces, so that a graph of a million nodes streams to a file."""
     head = f'"gradviz": {SCHEMA_VERSION}, "title": {_dump(story.title)}'
     notes = f', "notes": {_dump(story.notes)}' if story.notes else ""
     yield f'{{{head}{notes}, "frames": [\n'
@@ -100,7 +100,7 @@ def _iter_frame(frame: Frame) -> Iterator[str]:
 
 
 def _edge(data: Mapping[str, Any]) -> dict[str, Any]:
-    """The attributes of an edge; node-link form has another use for the word ``source``."""
+    """The attributes of an edge; ``source`` is renamed, since node-link form uses that key."""
     return {_LINE if name == "source" else name: value for name, value in data.items()}
 
 
@@ -110,11 +110,11 @@ def _iter_lines(rows: Iterator[dict[str, Any]], count: int) -> Iterator[str]:
 
 
 def _dump(value: object) -> str:
-    return json.dumps(_plain(value), ensure_ascii=False, allow_nan=False)
+    return json.dumps(plain(value), ensure_ascii=False, allow_nan=False)
 
 
-def _plain(value: Any) -> Any:
-    """``value`` in JSON's own types; what JSON has no word for becomes text."""
+def plain(value: Any) -> Any:
+    """Convert ``value`` to JSON's types; a value of another type becomes text."""
     if isinstance(value, Enum):
         return value.value
     if isinstance(value, float):
@@ -122,23 +122,23 @@ def _plain(value: Any) -> Any:
     if isinstance(value, complex):
         return str(value)
     if is_dataclass(value):
-        row = {name: _plain(item) for name, item in _row(value).items()}
+        row = {name: plain(item) for name, item in _row(value).items()}
         return {_TYPE: type(value).__name__, **row} if type(value).__name__ in _DETAILS else row
     if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     return value
 
 
 def _row(record: Any) -> dict[str, Any]:
-    """The fields of a record that say something."""
+    """The fields of a record that differ from their defaults."""
     pairs = ((f.name, getattr(record, f.name), f.default) for f in fields(record))
     return {name: value for name, value, default in pairs if default is MISSING or value != default}
 
 
 def load(path: str | Path) -> Story:
-    """Read a story or graph that was saved as JSON.
+    """Read a story or graph from a JSON file.
 
     Args:
         path: the file.
@@ -147,7 +147,7 @@ def load(path: str | Path) -> Story:
         The story; a saved graph is a story of one frame.
 
     Raises:
-        DamagedFileError: if the file is not one of gradviz', is cut short, or has another
+        DamagedFileError: if the file was not written by gradviz, is truncated, or has another
             schema version.
         OSError: if the file cannot be read.
     """
@@ -158,10 +158,10 @@ def load(path: str | Path) -> Story:
 
 
 def _by_lines(file: Iterator[bytes]) -> Story | None:
-    """Read a file as `iter_json` writes it, a line at a time: it is never whole in memory.
+    """Read a file written by `iter_json` line by line, without holding all its text in memory.
 
     Returns:
-        The story; None for a file of another layout, and for one that is damaged.
+        The story; None for a file of another layout, and for a damaged file.
     """
     try:
         head = json.loads(next(file) + b"]}")
@@ -187,11 +187,11 @@ def _by_lines(file: Iterator[bytes]) -> Story | None:
             return None
         return Story(frames, str(head["title"]), _words(head.get("notes", [])), events)
     except (*_DAMAGES, RecursionError, StopIteration):
-        return None  # it is then read whole, by code that names the damage
+        return None  # The caller then reads the whole file with code that names the damage.
 
 
 def _rows(file: Iterator[bytes], *ends: bytes) -> Iterator[dict[str, Any]]:
-    """The rows up to the line that ends them."""
+    """The rows up to the line in ``ends``."""
     for line in file:
         if line in ends:
             return
@@ -200,7 +200,7 @@ def _rows(file: Iterator[bytes], *ends: bytes) -> Iterator[dict[str, Any]]:
 
 
 def loads(data: str | bytes, source: str = "the text") -> Story:
-    """Read a story from JSON text; ``source`` is what error messages call it."""
+    """Read a story from JSON text; ``source`` is its name in error messages."""
     try:
         document = json.loads(data)
     except (ValueError, RecursionError) as error:
@@ -253,7 +253,7 @@ def _event(row: dict[str, Any]) -> Event:
 
 
 def _record(kind: Any, row: dict[str, Any]) -> Any:
-    """A record of facts from its row in the file."""
+    """Create a record of facts from its row in the file."""
     hints = _hints(kind)
     return kind(**{name: _value(hints[name], value) for name, value in row.items()})
 
@@ -264,7 +264,7 @@ def _hints(kind: Any) -> dict[str, Any]:
 
 
 def _value(hint: Any, value: Any) -> Any:
-    """A value of the type that a field asks for; a ValueError if it is of another."""
+    """Convert ``value`` to the type of a field; a ValueError if it has another type."""
     choices = [each for each in get_args(hint) if each is not NoneType]
     if value is None and NoneType in get_args(hint):
         return None
@@ -293,7 +293,7 @@ def _new_graph(document: dict[str, Any]) -> GradGraph:
 
 def _add_node(graph: GradGraph, row: dict[str, Any]) -> None:
     key = _text(row.pop("id"))
-    # A row brings names and words of its own: what is the same in all rows is kept once.
+    # Each row has its own copies of names and words; intern those that repeat.
     if isinstance(row.get("problem"), str):  # schema version 1
         row["verdict"] = row.pop("problem")
     data = {intern(name): _NODE[name](value) for name, value in row.items()}
@@ -316,7 +316,7 @@ def _add_edge(graph: GradGraph, row: dict[str, Any]) -> None:
 
 
 def _count(value: Any) -> int:
-    """A count, of at most 64 bits: no graph that was recorded has a larger one."""
+    """A count of at most 64 bits; no recorded graph has a larger one."""
     number = int(value)
     if abs(number) >= 2**64:
         raise ValueError(f"a count of {len(str(number)):,} digits")
@@ -324,7 +324,7 @@ def _count(value: Any) -> int:
 
 
 def _number(value: Any) -> Any:
-    """The number that `_plain` may have had to write as text."""
+    """A number; `plain` writes infinities and NaN as text."""
     if not isinstance(value, str):
         if not isinstance(value, (int, float)):
             raise ValueError(f"{json.dumps(value)[:40]} where a number belongs")
@@ -359,7 +359,7 @@ def _shape(value: list[int]) -> tuple[int, ...]:
 
 @lru_cache(maxsize=4096)
 def _once(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """The same object for equal shapes."""
+    """The same tuple object for equal shapes, to save memory."""
     return shape
 
 
@@ -393,6 +393,7 @@ _TEXT = (
     "device",
     "module",
     "source",
+    "inside",
     "clone_of",
     "structure",
     "first",
@@ -423,7 +424,7 @@ _NODE: dict[str, Callable[[Any], Any]] = {
     "aliases": _words,
     "contents": _words,
     "uses_inside": _words,
-    "inside": _words,
+    "runs_with": _words,
     "shape": _shape,
     "calls": _shape,
     "value": _summary,
@@ -447,6 +448,7 @@ _EDGE: dict[str, Callable[[Any], Any]] = {
     "output": int,
     "through": _words,
     _LINE: _text,
+    "inside": _text,
     "word": _text,
     "grad": _summary,
     "times": int,

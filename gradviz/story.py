@@ -1,4 +1,4 @@
-"""A story: what autograd recorded at one moment or at several, and what happened in between."""
+"""A story: graphs at one moment or several, and the events between them."""
 
 from __future__ import annotations
 
@@ -10,25 +10,27 @@ from gradviz.errors import UsageError
 from gradviz.facts import NOWHERE, Action, Details, EventKind, FrameKind, SourceLocation
 from gradviz.graph import GradGraph
 from gradviz.shown import Shown
-from gradviz.wording import event_detail
+from gradviz.wording import event_detail, inside_text
 
 __all__ = ["Event", "EventKind", "Frame", "Story", "recorded_in"]
 
 
 @dataclass(frozen=True)
 class Event:
-    """One thing that happened, in plain values.
+    """An event of the recorded program, in plain values.
 
     Args:
         number: 0, 1, ... in the order of the program.
-        kind: what kind of thing.
-        word: what the program called: ``"mul"``, ``"detach"``, ``"backward"``, ``"zero_grad"``.
-        location: the line of the program.
-        name: the variable that the result went to, or the tensor that was changed; may be empty.
-        nodes: keys of all the nodes that it is about, as far as a frame has shown them.
-        action: what it did, where ``kind`` alone does not say it.
-        details: the rest, by kind: a ``VersionDetails``, ``StepDetails``, ...
-        count: number of tensors that it is about, also of those that no frame has shown.
+        kind: the kind of event.
+        word: the called function: ``"mul"``, ``"detach"``, ``"backward"``, ``"zero_grad"``.
+        location: the line of the program; of a plain operation that a library called, the line
+            of the library.
+        name: the variable that holds the result, or the tensor that was changed; may be empty.
+        nodes: keys of all nodes of the event that are in a frame.
+        action: what the event did, where ``kind`` does not determine it.
+        details: further facts, by kind: a ``VersionDetails``, ``StepDetails``, ...
+        count: number of tensors of the event, including those that are in no frame.
+        inside: the line of the library, when the line of the program called one.
 
     Example:
         >>> from gradviz.facts import SourceLocation
@@ -45,15 +47,16 @@ class Event:
     action: Action | None = None
     details: Details | None = None
     count: int = 1
+    inside: SourceLocation = NOWHERE
 
     @property
     def source(self) -> str:
-        """The line as text: ``"train.py:12"``; "" when there is none."""
+        """The location as text: ``"train.py:12"``; "" when unknown."""
         return str(self.location)
 
     @property
     def node(self) -> str:
-        """The key of the only node that it is about; "" for none, and for several tensors."""
+        """The key of the node of the event; "" for none, and for several nodes."""
         return self.nodes[0] if len(self.nodes) == self.count == 1 else ""
 
     @property
@@ -62,23 +65,24 @@ class Event:
         return event_detail(self.kind, self.action, self.details, self.count)
 
     def __str__(self) -> str:
-        words = (self.source, self.name, self.word, self.detail)
+        source = f"{self.source} ({inside_text(self.inside)})" if self.inside else self.source
+        words = (source, self.name, self.word, self.detail)
         if self.kind is EventKind.MARK:
-            words = (self.source, "", self.word, self.name)
+            words = (source, "", self.word, self.name)
         return "  ".join(filter(None, words))
 
 
 @dataclass(frozen=True, eq=False)
 class Frame(Shown):
-    """One moment: a graph and what to call it.
+    """A graph at one moment, with its title.
 
     Args:
         title: a few words under the panel, ``"after the first backward"``; may be empty.
         graph: what autograd had recorded at that moment.
-        caption: a sentence about it; renderers print it, and nothing else reads it.
-        kind: what moment it is.
-        pass_number: in a recording, 1, 2, ...: of the backward pass that it belongs to, and of
-            those that are neither before nor after one, of the latest; 0 before the first.
+        caption: a sentence about it, for renderers to print.
+        kind: when the frame was taken.
+        pass_number: in a recording, 1, 2, ...: the backward pass of the frame, or the latest
+            one before it; 0 before the first.
         follows: number of the latest event before it; -1 when there is none.
     """
 
@@ -92,13 +96,13 @@ class Frame(Shown):
 
 @dataclass(frozen=True, eq=False, init=False)
 class Story(Sequence[Frame], Shown):
-    """The frames of a drawing, in order; a single drawing is a story of one frame.
+    """The frames of a picture, in order; a single picture is a story of one frame.
 
     Args:
-        frames: the moments, in order.
-        title: what the whole shows; may be empty.
-        notes: lines under it all, such as what a long recording left out.
-        events: of a recording, what happened, in order.
+        frames: the frames, in order.
+        title: the title of the whole picture; may be empty.
+        notes: lines below the picture, for example what a long recording left out.
+        events: the events of a recording, in order.
 
     Example:
         >>> story = Story((Frame("before", GradGraph()), Frame("after", GradGraph())))
@@ -137,7 +141,7 @@ class Story(Sequence[Frame], Shown):
 
 
 def recorded_in(subject: object) -> GradGraph | Frame | Story | None:
-    """The graph, frame or story that ``subject`` is, or the story that it has.
+    """The graph, frame or story that ``subject`` is, or the story that it contains.
 
     Returns:
         The graph, frame or story; None for anything else, such as a tensor.
@@ -151,7 +155,8 @@ def recorded_in(subject: object) -> GradGraph | Frame | Story | None:
     """
     if isinstance(subject, (GradGraph, Frame, Story)):
         return subject
-    # The type and the instance dictionary first: a tensor or a module may answer for any name.
+    # Check the type and the instance dictionary first: ``__getattr__`` of a tensor or module may
+    # return a value for any name.
     has_one = hasattr(type(subject), "story") or "story" in getattr(subject, "__dict__", ())
     story = getattr(subject, "story", None) if has_one else None
     if isinstance(story, Story) and not story and story.notes:

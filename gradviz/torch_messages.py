@@ -1,8 +1,8 @@
-"""PyTorch's exception texts, parsed here and nowhere else.
+"""PyTorch's exception texts; this is the only file that parses them.
 
-Each member of `MessageKind` is one text of PyTorch, as a pattern, with the versions in which it was
-seen. `read_message` turns the text of an exception into a typed `TorchMessage`. Nothing here needs
-torch, so that a saved recording can be explained without it.
+Each member of `MessageKind` is one text of PyTorch as a pattern, with the versions in which it
+was seen. `read_message` converts the text of an exception to a typed `TorchMessage`. This file
+does not import torch, so that a saved recording can be explained without it.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ __all__ = ["MessageKind", "MessagePattern", "TorchMessage", "read_message"]
 
 @dataclass(frozen=True)
 class MessagePattern:
-    """A text of PyTorch, or of Python about a tensor.
+    """A pattern for an exception text of PyTorch, or of Python about a tensor.
 
     Args:
-        pattern: a regular expression; its groups are fields of `TorchMessage`.
-        seen: the versions of PyTorch that were seen to raise it.
+        pattern: a regular expression; its named groups are fields of `TorchMessage`.
+        seen: versions of PyTorch in which the text was seen.
     """
 
     pattern: re.Pattern[str]
@@ -38,10 +38,10 @@ _NODE = r"(?:\w+::)*(?P<node>\w+)"
 
 
 class MessageKind(Enum):
-    """The texts, in the order in which they are tried."""
+    """The exception texts, in the order in which they are tried."""
 
     def matches(self, text: str) -> bool:
-        """Whether an exception text is of this kind."""
+        """Whether an exception text matches the pattern."""
         return self.value.pattern.search(text) is not None
 
     ROOT_WITHOUT_GRAPH = _seen(r"element \d+ of (?:tensors|variables) does not require grad")
@@ -248,23 +248,23 @@ class MessageKind(Enum):
 
 @dataclass(frozen=True)
 class TorchMessage:
-    """What an exception text says; fields that its kind does not have keep their defaults.
+    """The content of an exception text; fields that its kind does not have keep their defaults.
 
     Args:
         kind: which text it is.
-        node: the class of the node: ``"Exp"``, ``"SqrtBackward0"``, ``"ScaleBackward"``.
-        name: a hook, a parameter or an optimizer.
-        operation: ``"igamma"``; argument: the one without a derivative; library: of an operation
-            that was registered with ``torch.library``.
+        node: the class name of the node: ``"Exp"``, ``"SqrtBackward0"``, ``"ScaleBackward"``.
+        name: the name of a hook, a parameter or an optimizer.
+        operation: ``"igamma"``; argument: the one without a derivative; library: the namespace of
+            an operation registered with ``torch.library``.
         shape: of the tensor.
         index: 0, 1, ... of an input, an output or an argument; -1 when there is none.
         indices: of parameters.
         found, wanted: version counters, numbers of tensors, milliseconds; -1 when there are none.
         got, expected: a shape, ``"[3]"``, a dtype, ``"float32"``, or a device, ``"cpu"``.
-        aspect: which of them: ``"shape"`` or ``"dtype"``.
-        python_type: the class of what is not a tensor: ``"float"``.
-        attribute: what was read from None.
-        operator, left, right: an operator of Python, and the classes of its two sides.
+        aspect: what ``got`` and ``expected`` are: ``"shape"`` or ``"dtype"``.
+        python_type: the class of the object that is not a tensor: ``"float"``.
+        attribute: the attribute that was read from None.
+        operator, left, right: an operator of Python, and the classes of its two operands.
 
     Example:
         >>> found = read_message("hook 'halve' has changed the size of value")
@@ -307,10 +307,10 @@ def read_message(text: str) -> TorchMessage | None:
     """Parse the text of an exception.
 
     Args:
-        text: the whole text.
+        text: the whole text of the exception.
 
     Returns:
-        What it says, or None if no pattern matches it.
+        The parsed message, or None if no pattern matches.
 
     Example:
         >>> found = read_message(

@@ -1,6 +1,6 @@
-"""The words for people, made from typed facts: of events, of problems, of the titles of frames.
+"""Text for people, made from typed facts: events, problems and frame titles.
 
-Nothing reads these words back: who wants to know something asks the facts.
+Nothing reads this text back; code that needs a fact reads the typed record.
 """
 
 from __future__ import annotations
@@ -28,20 +28,21 @@ __all__ = [
     "event_detail",
     "frame_title",
     "gradient_change_text",
+    "inside_text",
     "problem_text",
     "title_without_values",
     "with_gradients",
 ]
 
-_FEW = 4  # numbers of a gradient, or names of parameters, that are written out
+_FEW = 4  # Numbers of a gradient, or names of parameters, that are written out.
 _LONGEST_MESSAGE = 200
-_LONGEST_TITLE = 40  # characters of what was added that a title has room for
+_LONGEST_TITLE = 40  # Characters of a title that lists the changes of gradients.
 
 
 def event_detail(
     kind: EventKind, action: Action | None, details: Details | None, count: int
 ) -> str:
-    """The details of an event in words; "" when its word says it all."""
+    """The details of an event as text; "" when its word is enough."""
     match details:
         case VersionDetails():
             after = details.after
@@ -106,8 +107,19 @@ def _step(details: StepDetails, action: Action | None) -> str:
     return f"wrote to {what}, changed the values of {values or 'none'}"
 
 
+def inside_text(inside: object) -> str:
+    """Where in a library something happened, to be read after the line that called it.
+
+    Example:
+        >>> from gradviz.facts import SourceLocation
+        >>> inside_text(SourceLocation("lib/generate.py", 12))
+        'inside lib/generate.py:12'
+    """
+    return f"inside {inside}"
+
+
 def problem_text(problem: Problem) -> str:
-    """Why backward failed at an operation, to be read after its word.
+    """Why backward failed at an operation, as text that follows the operation's word.
 
     Example:
         >>> print(problem_text(Problem(ProblemKind.CHANGED_IN_PLACE, "n1", "exp", "result",
@@ -115,6 +127,8 @@ def problem_text(problem: Problem) -> str:
         needs its own result as it was at version 0; add_ made it version 1
     """
     where = f" at {problem.location}" if problem.location else ""
+    if problem.inside:
+        where += f", {inside_text(problem.inside)},"
     if problem.kind is ProblemKind.FREED:
         if problem.location:
             return f"freed by backward{where}"
@@ -137,14 +151,14 @@ def frame_title(
     action: Action | None = None,
     count: int = 1,
 ) -> str:
-    """What to call a frame.
+    """The title of a frame.
 
     Args:
-        kind: what moment it is.
+        kind: when the frame was taken.
         pass_number: of the backward pass.
-        word: of what it was taken for: what changed gradients, the error, the name of a mark.
-        action: what was done to gradients.
-        count: to how many of them.
+        word: what changed the gradients, the error, or the name of a mark.
+        action: what was done to the gradients.
+        count: number of gradients.
 
     Example:
         >>> frame_title(FrameKind.AFTER_BACKWARD, 2)
@@ -169,10 +183,10 @@ def frame_title(
 
 
 def with_gradients(title: str, added: Iterable[tuple[str, GradientDetails]]) -> str:
-    """The title of the frame after a backward pass, with what it added when there is room.
+    """The title of the frame after a backward pass, with the added gradients if they are short.
 
     Args:
-        title: without it.
+        title: the title without them.
         added: the name of each gradient, and what was added.
     """
     texts = [f"{name} {added_text(each.before, each.after)}" for name, each in added]
@@ -181,14 +195,14 @@ def with_gradients(title: str, added: Iterable[tuple[str, GradientDetails]]) -> 
 
 
 def title_without_values(kind: FrameKind, pass_number: int, title: str) -> str:
-    """The title of a frame, without the numbers that a recording puts into it."""
+    """The title of a frame, without the numbers that a recording adds."""
     if kind in (FrameKind.AFTER_BACKWARD, FrameKind.AFTER_AUTOGRAD_GRAD):
         return frame_title(kind, pass_number)
     return title
 
 
 def added_text(before: TensorSummary | None, after: TensorSummary | None) -> str:
-    """What was added to a gradient, in few characters: one number, a few, or the norms.
+    """The change of a gradient in few characters: the numbers, or the norms.
 
     Example:
         >>> three = TensorSummary((2,), "float32", "cpu", values=(3.0, 3.0), norm=4.24)
@@ -213,7 +227,7 @@ def added_text(before: TensorSummary | None, after: TensorSummary | None) -> str
 
 
 def gradient_change_text(before: TensorSummary | None, after: TensorSummary | None) -> str:
-    """What became of a gradient, in few characters.
+    """What a gradient was before and after a change, in few characters.
 
     Example:
         >>> one, ten = (TensorSummary((2,), "float32", "cpu", (v, v), v) for v in (1.0, 10.0))
@@ -241,7 +255,7 @@ def _brief(summary: TensorSummary | None) -> str:
 def _differences(
     before: TensorSummary | None, after: TensorSummary
 ) -> list[float | int | bool | complex]:
-    """What was added to each element, or once for all when they are all alike."""
+    """The difference of each element; one number if all elements of both are equal."""
     new = after.values or _constant(after)
     old = (0.0,) * len(new) if before is None else before.values or _constant(before)
     return [a - b for a, b in zip(new, old, strict=False)] if len(new) == len(old) else []

@@ -6,7 +6,7 @@ import ast
 from collections.abc import Sequence
 
 from gradviz.diagnosis.context import Context
-from gradviz.diagnosis.lines import locations_of, mention, statement_at
+from gradviz.diagnosis.lines import is_own, locations_of, mention, statement_at
 from gradviz.diagnosis.paths import CutEdge, word_of
 from gradviz.facts import Action, EventKind, SourceLocation
 from gradviz.graph import Cause, EdgeKind, GradGraph, NodeKind
@@ -59,6 +59,9 @@ TURN_ON = (
     "{}: switch gradients on again afterwards, torch.set_grad_enabled(True), or use it as a "
     "block: with torch.set_grad_enabled(False):"
 )
+_OF_A_LIBRARY = (
+    "call a function of that library that keeps the gradient, or compute this part in your own code"
+)
 _NO_CUT = (Cause.CONSTANT, Cause.NOT_RECORDED, None)
 _DRAWS = ("normal", "multinomial", "bernoulli", "poisson", "binomial", "_sample_dirichlet")
 
@@ -77,13 +80,13 @@ def cut_words(context: Context, cut: CutEdge) -> str:
         op = cut.edge.get("word") or graph.nodes[cut.target].get("op", "")
         op = op or word_of(graph.nodes[cut.target])
         word, more = op.partition(",")[0], ", which has no gradient"
-    line = cut.edge.get("source", "")
+    line, inside = cut.edge.get("source", ""), cut.edge.get("inside", "")
     if off := _switched_off(context, cut):
         where = f", still in force at {mention(line)}" if line not in ("", off.source) else ""
         return f"{off.word}(False) at {mention(off.location)}{where}"
     if _is_sample(context, cut):
         word = "sample(), which runs under no_grad,"
-    return f"{word} at {mention(line)}{more}" if line else f"{word}{more}"
+    return f"{word} at {mention(line, inside)}{more}" if line else f"{word}{more}"
 
 
 def fix_of_cut(context: Context, cut: CutEdge) -> str:
@@ -96,12 +99,16 @@ def fix_of_cut(context: Context, cut: CutEdge) -> str:
         fix = "compute it where gradients are on: with torch.set_grad_enabled(True):"
     if _is_sample(context, cut):
         fix = "use rsample(), if the distribution has it, instead of sample()"
-    if cut.edge.get("cause") is Cause.DETACH and (pair := _pair_at(context, line)):
+    if cut.edge.get("cause") is Cause.DETACH and (
+        pair := _pair_at(context, cut.edge.get("inside") or line)
+    ):
         kept, other = pair
         fix = (
             f"a straight-through estimator passes the gradient to {kept} alone; train {other} by "
             f"a loss of its own: torch.nn.functional.mse_loss({other}, {kept}.detach())"
         )
+    if fix and (inside := cut.edge.get("inside")):
+        line, fix = (inside, fix) if is_own(inside) else (line, _OF_A_LIBRARY)
     return f"{line}: {fix}" if fix and line else fix
 
 
@@ -142,7 +149,7 @@ def lines_of(context: Context, *cuts: CutEdge) -> tuple[SourceLocation, ...]:
     """The lines of each cut."""
     found: list[SourceLocation] = []
     for cut in cuts:
-        found += locations_of([cut.edge.get("source", "")])
+        found += locations_of([cut.edge.get("source", ""), cut.edge.get("inside", "")])
         if off := _switched_off(context, cut):
             found.append(off.location)
     return tuple(found)

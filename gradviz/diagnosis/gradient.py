@@ -180,7 +180,7 @@ def changed_since(context: Context, question: Question) -> Sequence[Event]:
 
 def _change_words(change: Event) -> str:
     word = "the optimizer's step" if change.kind is EventKind.STEP else change.word
-    return f"{word} at {mention(change.location)}" if change.location else word
+    return f"{word} at {mention(change.location, change.inside)}" if change.location else word
 
 
 def _overwritten(context: Context, question: Question) -> Evidence | None:

@@ -256,7 +256,7 @@ def _frozen(context: Context, question: Question) -> Evidence | None:
     ]
     if not off and not question.is_parameter:
         return None
-    where = f", switched off at {mention(off[-1].location)}" if off else ""
+    where = f", switched off at {mention(off[-1].location, off[-1].inside)}" if off else ""
     locations = tuple(event.location for event in off[-1:])
     return Evidence({"where": where, "name": question.name}, locations=locations)
 

@@ -209,7 +209,11 @@ def _lost(recording: Recording, graph: GradGraph, roots: Sequence[str]) -> dict[
     ends = ancestors(graph, roots, is_data)
     return {
         leaf: [
-            CutEdge(each.target, each.target, {"cause": each.cause, "source": each.source})
+            CutEdge(
+                each.target,
+                each.target,
+                {"cause": each.cause, "source": each.source, "inside": each.inside},
+            )
             for each in cuts
         ]
         for leaf, cuts in recording._cut_off(graph, ends).items()

@@ -230,7 +230,7 @@ def locations_of_error(error: BaseException) -> tuple[SourceLocation, SourceLoca
                 places[1] = CodeLocation(None, 0)
         trace = trace.tb_next
     lines = SourceLines()
-    user, library = (lines.line(*place).location for place in places)
+    user, library = (lines.at(place).location for place in places)
     return (user, library) if user else (library, user)
 
 

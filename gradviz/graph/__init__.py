@@ -1,4 +1,4 @@
-"""The graph that everything else reads: its schema, its columns, and what it says in words."""
+"""The graph: its schema, its edge columns, algorithms on it, and the text of its values."""
 
 from gradviz.graph.grad_graph import GradGraph
 from gradviz.graph.schema import (

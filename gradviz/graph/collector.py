@@ -1,4 +1,4 @@
-"""Keeps the cyclic garbage collector away while a graph is built."""
+"""Pauses the cyclic garbage collector while a graph is built."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from contextlib import contextmanager
 
 __all__ = ["collector_paused"]
 
-_MANY = 1_000  # new objects; the collector would not have waited for so many
+_MANY = 1_000  # New objects after which the collector would have run.
 
 
 @contextmanager
 def collector_paused() -> Iterator[None]:
     """Pause the cyclic garbage collector.
 
-    A graph is nothing but containers, made at once and all kept. The collector would go through
-    them again and again and find nothing, for about half of the time.
+    A graph consists of containers that are created at once and all stay alive. The collector would
+    scan them again and again and free nothing, which takes about half of the time.
 
     Example:
         >>> with collector_paused():
@@ -25,7 +25,7 @@ def collector_paused() -> Iterator[None]:
     """
     was_enabled = gc.isenabled()
     if was_enabled:
-        gc.collect(1)  # what is garbage by now shall not count as old
+        gc.collect(1)  # free young garbage, which shall not become old
     gc.disable()
     try:
         yield
@@ -36,10 +36,10 @@ def collector_paused() -> Iterator[None]:
 
 
 def _pass_over_the_new() -> None:
-    """Count what was made as old, or the collector would go through all of it at once.
+    """Move the new objects to the oldest generation, so that the collector does not scan them now.
 
-    For a graph of a million operations that takes four seconds. Who froze objects is left alone:
-    they would thaw.
+    Scanning takes four seconds for a graph of a million operations. If the program froze objects
+    (``gc.freeze``), nothing is moved, because ``gc.unfreeze`` would unfreeze those too.
     """
     if gc.get_count()[0] > _MANY and not gc.get_freeze_count():
         gc.freeze()

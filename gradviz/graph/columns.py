@@ -1,12 +1,11 @@
 """The edges of a graph as columns of numbers, and attribute dictionaries that share their keys.
 
-Networkx keeps four dictionaries for an edge, which make up most of the memory and a good part
-of the time of a trace. A large graph is folded before anybody reads its edges one by one, and
-columns are all that this takes. So a trace hands over columns, and `GradGraph` writes the
-dictionaries when they are asked for.
+Networkx keeps four dictionaries per edge. They take most of the memory of a trace and much of its
+time. Views fold a large graph before anybody reads single edges, and folding needs only the
+columns. So a trace stores columns, and `GradGraph` creates the dictionaries on first access.
 
-The dictionaries that it does write come from `template`: Python keeps the keys of such copies once
-(PEP 412), so each takes about half of the memory, and is made faster than by a literal.
+The dictionaries are copies of a `template`: Python stores the keys of such copies once (PEP 412),
+so each copy takes about half of the memory and is created faster than from a literal.
 """
 
 from __future__ import annotations
@@ -24,15 +23,15 @@ if TYPE_CHECKING:
 
 __all__ = ["EdgeColumns", "template"]
 
-_ENOUGH = 64  # Python leaves room for more keys until it has seen some objects without
+_ENOUGH = 64  # Python reserves room for more keys until it has seen some objects without them.
 
 
 def template(values: dict[str, Any], later: Iterable[str] = ()) -> dict[str, Any]:
     """A dictionary whose copies, made by ``copy()``, share their keys.
 
     Args:
-        values: what is in it.
-        later: keys that many of the copies are going to have as well.
+        values: its items.
+        later: keys that many of the copies will get.
 
     Example:
         >>> edge = template({"input": 0, "output": 0}, later=["through"])
@@ -55,7 +54,7 @@ def _with(one: Any, values: dict[str, Any]) -> Any:
 
 
 _GRADIENT = template({"kind": EdgeKind.GRADIENT, "input": 0, "output": 0})
-_OTHER = -1  # stands for the output of an edge whose attributes are kept as they are
+_OTHER = -1  # The output number in a row whose attributes are stored separately.
 
 Neighbours = dict[Any, dict[Any, dict[Any, Any]]]
 
@@ -64,10 +63,10 @@ class EdgeColumns:
     """A row for each edge.
 
     Attributes:
-        sources: where the edges begin, each as the place of the node in its graph: 0, 1, ...
-        targets: where they end.
-        inputs: which input of the target each of them is; also its key.
-        outputs: which output of the source, if there is nothing else to say of it.
+        sources: the sources of the edges, as positions of nodes in the graph: 0, 1, ...
+        targets: the targets, as positions.
+        inputs: which input of the target each edge is; also its key.
+        outputs: which output of the source, unless the row has other attributes.
 
     Example:
         >>> columns = EdgeColumns()
@@ -78,7 +77,7 @@ class EdgeColumns:
     """
 
     def __init__(self) -> None:
-        # As lists they would take five times the memory.
+        # Arrays: lists would take five times the memory.
         self.sources = array("i")
         self.targets = array("i")
         self.inputs: MutableSequence[int] = array("i")
@@ -87,9 +86,9 @@ class EdgeColumns:
 
     @classmethod
     def of(cls, nodes: dict[Any, Any], successors: Neighbours) -> Self:
-        """The columns of what networkx keeps in dictionaries, as it is now."""
+        """Copy the edges of networkx's dictionaries into columns."""
         columns = cls()
-        columns.inputs = []  # the keys of a graph that was made by hand may be anything
+        columns.inputs = []  # The keys of a graph made by hand can be of any type.
         place = {key: number for number, key in enumerate(nodes)}
         for source, targets in successors.items():
             for target, edges in targets.items():
@@ -101,7 +100,7 @@ class EdgeColumns:
         return len(self.sources)
 
     def add(self, source: int, target: int, key: int, data: EdgeData | None = None) -> None:
-        """Add an edge; without ``data`` it is one of gradients, from the first output."""
+        """Add an edge; without ``data`` it is a gradient edge from the first output."""
         if data is not None:
             self._others[len(self.sources)] = data
         self.sources.append(source)
@@ -110,7 +109,7 @@ class EdgeColumns:
         self.outputs.append(0 if data is None else _OTHER)
 
     def kind(self, row: int) -> EdgeKind | None:
-        """What kind of edge it is, if that is known."""
+        """The kind of the edge, or None if unknown."""
         return self._others[row].get("kind") if row in self._others else EdgeKind.GRADIENT
 
     def data(self, row: int) -> EdgeData:
@@ -120,7 +119,7 @@ class EdgeColumns:
         return cast("EdgeData", _edge(self.inputs[row], self.outputs[row]))
 
     def by_source(self) -> Self:
-        """The same edges in the order in which networkx goes through them: by node."""
+        """The same edges, ordered by source node, which is networkx's order."""
         order = np.argsort(np.asarray(self.sources), kind="stable")
         columns = type(self)()
         for name in ("sources", "targets", "inputs", "outputs"):
@@ -134,14 +133,14 @@ class EdgeColumns:
         return columns
 
     def rows(self) -> Iterator[tuple[int, int, int, dict[str, Any]]]:
-        """Source, target, key and attributes of each edge; the attributes are new each time."""
+        """Source, target, key and attributes of each edge; the attributes are a new dictionary."""
         columns = zip(self.sources, self.targets, self.inputs, self.outputs, strict=True)
         for row, (source, target, key, output) in enumerate(columns):
             other = output == _OTHER
             yield source, target, key, {**self._others[row]} if other else _edge(key, output)
 
     def write(self, nodes: dict[Any, Any]) -> tuple[Neighbours, Neighbours]:
-        """The successors and predecessors of all nodes, as networkx keeps them."""
+        """The successors and predecessors of all nodes as networkx stores them."""
         successors: Neighbours = {key: {} for key in nodes}
         predecessors: Neighbours = {key: {} for key in nodes}
         keys, after, before = list(nodes), list(successors.values()), list(predecessors.values())

@@ -1,8 +1,8 @@
-"""The graph that everything else reads: a snapshot of autograd, in plain Python values.
+"""`GradGraph`: a snapshot of the autograd graph in plain Python values.
 
 A `GradGraph` is a ``networkx.MultiDiGraph``. Its nodes are the tensors and operations that
-autograd recorded, its edges run in the direction of the data, input to output. Nothing in it
-is a tensor: it stays as it was when training goes on, and can be saved and drawn elsewhere.
+autograd recorded; its edges run in the direction of the data, from input to output. It contains
+no tensors: it does not change when training goes on, and can be saved and drawn elsewhere.
 """
 
 from __future__ import annotations
@@ -56,10 +56,10 @@ _writing = RLock()
 
 
 class _Neighbours:
-    """Where networkx keeps the edges: written out from columns at the first look.
+    """Descriptor of networkx's edge dictionaries; creates them from the columns on first access.
 
     Args:
-        names: of the attributes that hold the same dictionary.
+        names: the attributes that hold the same dictionary.
     """
 
     def __init__(self, *names: str) -> None:
@@ -71,7 +71,7 @@ class _Neighbours:
         own = graph.__dict__
         columns = own.get("_columns")
         if columns is not None:
-            with _writing:  # two threads would have two sets of dictionaries
+            with _writing:  # Two threads must not create two sets of dictionaries.
                 if "_columns" in own:
                     graph._adj, graph._pred = columns.write(graph._node)
                     del own["_columns"]
@@ -79,7 +79,7 @@ class _Neighbours:
 
     def __set__(self, graph: GradGraph, value: Neighbours) -> None:
         graph.__dict__.update(dict.fromkeys(self._names, value))
-        for view in ("adj", "succ", "pred"):  # networkx keeps them, and they show the old ones
+        for view in ("adj", "succ", "pred"):  # cached views of the old edges
             graph.__dict__.pop(view, None)
 
 
@@ -87,10 +87,10 @@ class GradGraph(nx.MultiDiGraph):  # type: ignore[misc]
     """What autograd recorded, as a directed multigraph of plain values.
 
     Node keys are ``"n0"``, ``"n1"``, ... in visit order; the key of an edge is the number of the
-    input that it is; the attributes are described by `NodeData` and `EdgeData`. ``graph.graph``
-    holds ``"torch"`` (the version that recorded it), ``"notes"`` (what views say they have hidden),
-    ``"flow"`` (``"gradient"`` when the arrows are turned) and ``"scale"`` (what `color_by` shows:
-    its ``"low"`` and ``"high"``, or ``"values"``).
+    input; the attributes are described by `NodeData` and `EdgeData`. ``graph.graph`` holds
+    ``"torch"`` (the version that recorded it), ``"notes"`` (what the views have hidden), ``"flow"``
+    (``"gradient"`` when the arrows are reversed) and ``"scale"`` (what `color_by` shows: its
+    ``"low"`` and ``"high"``, or ``"values"``).
 
     Example:
         >>> graph = GradGraph()
@@ -107,8 +107,8 @@ class GradGraph(nx.MultiDiGraph):  # type: ignore[misc]
     _adj = _succ = _Neighbours("_adj", "_succ")
     _pred = _Neighbours("_pred")
 
-    # Views of the edges hold the graph. Networkx keeps them in it: a circle, which would leave
-    # each graph to the garbage collector. Here they are made anew, and a graph goes at once.
+    # Edge views refer to the graph, and networkx caches them in it: a reference cycle, so only the
+    # garbage collector would free a graph. Creating the views anew lets reference counting free it.
     edges = out_edges = property(OutMultiEdgeView)
     in_edges = property(InMultiEdgeView)
     degree = property(DiMultiDegreeView)
@@ -128,14 +128,14 @@ class GradGraph(nx.MultiDiGraph):  # type: ignore[misc]
     __str__ = __repr__
 
     def number_of_edges(self, u: Any = None, v: Any = None) -> int:
-        """Number of edges, of all or from ``u`` to ``v``."""
+        """Number of edges, in total or from ``u`` to ``v``."""
         columns = self.__dict__.get("_columns") if u is None else None
         return int(super().number_of_edges(u, v)) if columns is None else len(columns)
 
     def edge_rows(self) -> Iterator[tuple[Any, Any, Any, EdgeData]]:
-        """Each edge as (source, target, key, attributes), as ``edges`` gives them, one by one.
+        """Yield each edge as (source, target, key, attributes), in the order of ``edges``.
 
-        A graph that was traced and not looked at yet stays as small as it is.
+        This does not create networkx's dictionaries, so a traced graph stays small.
         """
         columns = self.__dict__.get("_columns")
         if columns is None:
@@ -146,12 +146,12 @@ class GradGraph(nx.MultiDiGraph):  # type: ignore[misc]
                 yield names[source], names[target], key, data
 
     def edge_columns(self) -> EdgeColumns:
-        """All edges at once: what a view reads that folds thousands of nodes. Not to be changed."""
+        """All edges as columns, for views that fold thousands of nodes. Do not change them."""
         found: EdgeColumns | None = self.__dict__.get("_columns")
         return EdgeColumns.of(self._node, self._succ) if found is None else found
 
     def take_columns(self, columns: EdgeColumns) -> Self:
-        """Have these edges, and no others, between the nodes there are; returns the graph."""
+        """Replace all edges by these columns; returns the graph."""
         for name in ("_adj", "_succ", "_pred", "adj", "succ", "pred"):
             self.__dict__.pop(name, None)
         self.__dict__["_columns"] = columns
@@ -159,7 +159,7 @@ class GradGraph(nx.MultiDiGraph):  # type: ignore[misc]
 
     @property
     def roots(self) -> list[str]:
-        """Keys of the nodes that were asked for, in the order in which they were given."""
+        """Keys of the root nodes, in the order in which they were passed."""
         found = [(data["root"], key) for key, data in self.nodes(data=True) if "root" in data]
         return [key for _, key in sorted(found)]
 
@@ -175,12 +175,12 @@ class GradGraph(nx.MultiDiGraph):  # type: ignore[misc]
 
     @property
     def saved_bytes(self) -> int:
-        """Bytes kept for backward by the whole graph, each storage counted once."""
+        """Bytes saved for backward by the whole graph, each storage counted once."""
         return sum(data.get("saved_bytes", 0) for _, data in self.nodes(data=True))
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What the views applied so far have hidden, a line each."""
+        """What the views have hidden, one line each."""
         return tuple(self.graph.get("notes", ()))
 
     def with_note(self, note: str) -> Self:
@@ -189,12 +189,12 @@ class GradGraph(nx.MultiDiGraph):  # type: ignore[misc]
         return self
 
     def to_networkx(self) -> Any:
-        """The graph as a plain ``networkx.MultiDiGraph`` that any exporter of networkx can write.
+        """Convert to a plain ``networkx.MultiDiGraph`` that networkx's exporters can write.
 
         ``write_graphml``, ``write_gexf``, ``write_gml`` and ``node_link_data`` take it: all
-        attributes are text, numbers and booleans. Enums become their values, tensors the line
-        that describes them, other values their text; None and what is empty is left out. The
-        ``source`` of a cut edge is called ``line``: to exporters the source of an edge is a node.
+        attributes are text, numbers and booleans. Enums become their values, a tensor becomes its
+        one-line summary, other values become text; None and empty values are left out. The
+        ``source`` of a cut edge is renamed to ``line``: exporters use ``source`` for a node.
 
         Example:
             >>> graph = GradGraph()
@@ -232,9 +232,9 @@ class GradGraph(nx.MultiDiGraph):  # type: ignore[misc]
         raise KeyError(f"no node is called {name!r}; the names are: {', '.join(known) or 'none'}")
 
     def inputs(self, key: str) -> Iterator[tuple[str, EdgeData]]:
-        """Each edge that brings data into ``key``, in input order, as (source, attributes).
+        """Yield each incoming edge of ``key``, in input order, as (source, attributes).
 
-        The direction is that of the data, also in a graph whose arrows `reverse_flow` turned.
+        The direction is that of the data, also if `reverse_flow` has reversed the arrows.
         """
         edges: list[tuple[str, str, Any]]
         if self.graph.get("flow") == "gradient":
@@ -246,7 +246,7 @@ class GradGraph(nx.MultiDiGraph):  # type: ignore[misc]
 
 
 def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of some attributes that say something, each as text, a number or a boolean."""
+    """Convert the attributes that have a value to text, numbers or booleans."""
     plain = {}
     for name, value in values.items():
         if isinstance(value, Enum):

@@ -1,8 +1,8 @@
-"""What is known of each operation: one row per forward word.
+"""What is known about each operation: one row per forward word.
 
-Torch names the node of an operation after its derivative (``MulBackward0``). `forward_word` makes
-the forward word of it (``mul``), and `operation` finds the row of that word. The functions that
-use a fact stay where they are used; the facts are here alone.
+PyTorch names the node of an operation after its derivative (``MulBackward0``). `forward_word`
+converts that to the forward word (``mul``), and `operation` finds the row of the word. All facts
+about operations are in this file; the functions that use them are elsewhere.
 """
 
 from __future__ import annotations
@@ -34,34 +34,34 @@ class Blocks(Enum):
 
 @dataclass(frozen=True)
 class Operation:
-    """A row of the table: the facts of an operation, or of a function of torch.
+    """A row of the table: the facts about an operation, or about a function of torch.
 
     Args:
         word: the forward word: ``"mul"``.
-        kernels: other words of torch for the same operation.
-        rearranges: the result has the same numbers in another shape.
-        views: the result lies in the storage of the input.
-        converts: the result has about the same numbers: another dtype, scale or memory.
+        kernels: other names that PyTorch uses for the same operation.
+        rearranges: the result has the same values in another shape or order.
+        views: the result shares the storage of the input.
+        converts: the result has about the same values, with another dtype, scale or memory.
         blocks: when the derivative is zero.
-        ends: of a saturating operation, the ends of its range.
+        ends: the ends of the range of a saturating operation.
         not_finite_at: inputs at which the derivative is not finite.
-        read: whether what it saved is read before a backward pass, to explain zeros and NaN.
-        saves: under which name it saves each input, in the order of the inputs.
-        variant: the number in ``PowBackward1`` of the node that ``saves`` describes.
-        optional: those of ``saves`` that are saved whenever they were given.
+        read: its saved tensors are read before a backward pass, to explain zeros and NaN.
+        saves: the name under which it saves each input, in the order of the inputs.
+        variant: the number in the class name (``PowBackward1``) that ``saves`` describes.
+        optional: those of ``saves`` that are saved whenever the argument was passed.
         lazy: saves nothing when only its first input requires grad.
-        number: saves a plain number among its inputs as a tensor without dimensions.
-        outputs: what its further results are: ``{"result1": "mask"}``.
+        number: saves a Python number among its inputs as a 0-dimensional tensor.
+        outputs: names of the outputs after the first: ``{"result1": "mask"}``.
         sorts: its ``indices`` say where each result was in the input.
         factors: which inputs are the two factors of a product.
-        normalizes: it divides by the spread of its input, and then multiplies by a weight.
-        puts_in: puts in values that it is given, so infinities may be intended.
-        updates: its in-place form goes on from the old value, as a step by hand does.
+        normalizes: divides by the standard deviation of its input, then multiplies by a weight.
+        puts_in: writes values that were passed as arguments, so infinities may be intended.
+        updates: its in-place form computes the new value from the old one, as an SGD step does.
         draws: its result is random.
-        shape_only: makes a tensor of the shape of another, with none of its data.
-        from_nothing: makes or fills a tensor without data of another.
-        reads_value: gives numbers of Python or numpy.
-        query: asks a tensor something and makes no tensor.
+        shape_only: uses only the shape of its input, not its data.
+        from_nothing: creates or fills a tensor without data from another tensor.
+        reads_value: returns Python or numpy values.
+        query: returns a property of a tensor and creates no tensor.
     """
 
     word: str
@@ -240,7 +240,7 @@ _ROWS: tuple[Operation, ...] = (
 )
 # fmt: on
 
-# Functions of which one thing is known.
+# Functions about which one thing is known.
 _SHAPE_ONLY = """
 empty_like full_like ones_like rand_like randint_like randn_like zeros_like new_empty
 new_empty_strided new_full new_ones new_tensor new_zeros
@@ -271,7 +271,7 @@ def _all_rows() -> Iterator[Operation]:
 
 
 OPERATIONS: Mapping[str, Operation] = {row.word: row for row in _all_rows()}
-"""The rows by their words."""
+"""All rows by their words."""
 
 _WORD_OF_KERNEL = {kernel: row.word for row in _ROWS for kernel in row.kernels}
 _UNKNOWN = Operation("")
@@ -280,7 +280,7 @@ _HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z][a-z])|(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(
 
 
 def operation(word: str) -> Operation:
-    """The row of an operation; a row without facts for one that is not in the table.
+    """The row of an operation; an empty row for an operation that is not in the table.
 
     Example:
         >>> operation("sqrt").not_finite_at, operation("my_function").views
@@ -290,7 +290,7 @@ def operation(word: str) -> Operation:
 
 
 def words(has: Callable[[Operation], object]) -> frozenset[str]:
-    """The words of the operations of which something is true.
+    """The words of the operations for which ``has`` is true.
 
     Example:
         >>> sorted(words(lambda row: row.ends))
@@ -301,13 +301,13 @@ def words(has: Callable[[Operation], object]) -> frozenset[str]:
 
 @lru_cache(maxsize=1024)
 def forward_word(class_name: str) -> str:
-    """What an operation is called in the forward pass, from the name of its autograd node.
+    """The forward name of an operation, from the class name of its autograd node.
 
     Args:
-        class_name: as torch gives it: ``"MulBackward0"``, ``"torch::autograd::CopySlices"``.
+        class_name: the name in torch: ``"MulBackward0"``, ``"torch::autograd::CopySlices"``.
 
     Returns:
-        The word in lower case, of the plain operation where torch has several kernels of it.
+        The word in lower case; kernels of the same operation have the same word.
 
     Example:
         >>> [forward_word(name) for name in ("MulBackward0", "LogSoftmaxBackward0", "TBackward0")]

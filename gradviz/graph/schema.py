@@ -1,6 +1,6 @@
-"""The words of the graph: kinds of nodes and edges, and what is known of each.
+"""The schema of the graph: kinds of nodes and edges, and their attributes.
 
-Plain values throughout: nothing here is a tensor, and all of it can be saved as JSON.
+All values are plain: there are no tensors, and everything can be saved as JSON.
 """
 
 from __future__ import annotations
@@ -23,44 +23,44 @@ __all__ = [
 
 
 class NodeKind(str, Enum):
-    """What a node stands for."""
+    """The kind of a node."""
 
     PARAMETER = "parameter"
     """A leaf that is an ``nn.Parameter`` and requires grad."""
     LEAF = "leaf"
-    """Any other leaf that requires grad: backward adds to its ``.grad``."""
+    """Any other leaf that requires grad: backward accumulates into its ``.grad``."""
     ACCUMULATE = "accumulate"
     """The ``AccumulateGrad`` node between a leaf and the operations that use it."""
     OPERATION = "operation"
-    """A ``grad_fn``: an operation that autograd recorded, to be run backwards."""
+    """A ``grad_fn``: an operation that autograd recorded."""
     RESULT = "result"
-    """A tensor that was asked for (a root of the drawing) and has a ``grad_fn``."""
+    """A root of the graph, that is, a tensor to draw, that has a ``grad_fn``."""
     UNTRACKED = "untracked"
-    """A tensor outside the graph: no gradient flows to it."""
+    """A tensor that autograd does not track: no gradient flows to it."""
     SAVED = "saved"
-    """A tensor that an operation keeps for its backward."""
+    """A tensor that an operation saved for backward."""
     GROUP = "group"
     """Several nodes folded into one by a view."""
 
 
 class EdgeKind(str, Enum):
-    """What an edge stands for."""
+    """The kind of an edge."""
 
     GRADIENT = "gradient"
-    """Data flows along it, and the gradient flows back."""
+    """Data flows along the edge, and the gradient flows back."""
     CUT = "cut"
-    """Data flowed along it, but no gradient comes back; `Cause` says why, if known."""
+    """Data flows along the edge, but no gradient flows back; `Cause` is the reason, if known."""
     ALIAS = "alias"
     """Two tensors share their storage."""
     SAVED = "saved"
-    """A tensor is kept for the backward of an operation."""
+    """A tensor was saved for the backward of an operation."""
 
 
 class Cause(str, Enum):
-    """Why a cut edge carries no gradient. All but the first are known only from a recording."""
+    """Why no gradient flows along a cut edge. All but the first are known only from a recording."""
 
     NOT_RECORDED = "not recorded"
-    """Nobody watched: the graph alone does not know."""
+    """There was no recording: the autograd graph does not contain the reason."""
     DETACH = "detach"
     """``detach()`` or ``detach_()``."""
     NO_GRAD = "no_grad"
@@ -70,13 +70,13 @@ class Cause(str, Enum):
     REQUIRES_GRAD = "requires_grad_"
     """``requires_grad`` of the leaf was switched off."""
     DATA = "data"
-    """Taken through ``.data``."""
+    """Read through ``.data``."""
     ITEM = "item"
-    """Became a Python number: ``item()``, ``tolist()``, ``float()``, ``int()``."""
+    """Converted to a Python number: ``item()``, ``tolist()``, ``float()``, ``int()``."""
     NUMPY = "numpy"
-    """Became a numpy array."""
+    """Converted to a numpy array."""
     COPY = "torch.tensor"
-    """Built anew from the values, by ``torch.tensor`` and its like."""
+    """A new tensor was created from the values, by ``torch.tensor`` or a similar function."""
     AUTOGRAD_GRAD = "autograd.grad"
     """Returned by ``torch.autograd.grad`` without ``create_graph=True``."""
     NOT_DIFFERENTIABLE = "not differentiable"
@@ -88,11 +88,11 @@ class Cause(str, Enum):
     """Used inside a ``torch.autograd.Function``, or a reentrant checkpoint, none of whose inputs
     requires grad: nothing is recorded then."""
     CONSTANT = "constant"
-    """Made during the recording without ``requires_grad``, from nothing that had it."""
+    """Created during the recording without ``requires_grad``, from no tensor that requires grad."""
 
 
 class Buffers(str, Enum):
-    """What became of the tensors that an operation saved for its backward."""
+    """The state of the tensors that an operation saved for backward."""
 
     NOTHING_SAVED = "nothing saved"
     HELD = "held"
@@ -101,19 +101,19 @@ class Buffers(str, Enum):
 
 
 class Mark(str, Enum):
-    """What `color_by` found out about a gradient that has no place on its scale."""
+    """A gradient that `color_by` cannot place on its scale."""
 
     ZERO = "zero"
-    """All zeros, or a node from which back every leaf got zeros."""
+    """All zeros, or a node through which every leaf got zeros."""
     NOT_FINITE = "not finite"
     """NaN or infinite."""
     FIRST = "first not finite"
-    """The same, and backward came to it before the others that are known."""
+    """Not finite, and backward computed it before the other known ones."""
 
 
 @dataclass(frozen=True)
 class TensorSummary:
-    """A tensor as facts: what fits in one line, with no storage kept alive.
+    """The facts about a tensor that fit in one line; keeps no storage alive.
 
     Args:
         shape: sizes, one per dimension; ``()`` for a scalar.
@@ -127,7 +127,7 @@ class TensorSummary:
         max: largest element, or None.
         nan: number of NaN elements.
         inf: number of infinite elements.
-        note: what is special ("sparse", "meta: no values", "values not read: ..."), or "".
+        note: a special state ("sparse", "meta: no values", "values not read: ..."), or "".
 
     Example:
         >>> TensorSummary((3,), "float32", "cpu", values=(1.0, 2.0, 3.0)).numel
@@ -157,15 +157,15 @@ class TensorSummary:
 
 
 class SavedTensor(NamedTuple):
-    """A tensor that an operation keeps for its backward.
+    """A tensor that an operation saved for backward.
 
     Args:
-        argument: what the operation calls it: ``"self"``, ``"mat1"``, ``"result"``.
-        input: which input of the operation it is; -1 when it is none, or that cannot be told.
+        argument: its name in the operation: ``"self"``, ``"mat1"``, ``"result"``.
+        input: which input of the operation it is; -1 if it is not an input, or this is unknown.
         shape: its sizes; it may be a view of a larger tensor.
-        dtype: as in torch, without the prefix; ``""`` when a hook has packed it.
-        storage: the number of its storage in the graph: equal for tensors that share it; -1 when
-            it has none.
+        dtype: as in torch, without the prefix; ``""`` if a saved-tensor hook packed it.
+        storage: the number of its storage in the graph, equal for tensors that share it; -1 if it
+            has none.
         bytes: size of the whole storage.
 
     Example:
@@ -182,32 +182,32 @@ class SavedTensor(NamedTuple):
 
 
 class NodeData(TypedDict, total=False):
-    """The attributes of a node. An attribute that says nothing is left out.
+    """The attributes of a node. Attributes without information are left out.
 
     ================  ==========================================================================
     attribute         meaning
     ================  ==========================================================================
-    kind              `NodeKind`; the one attribute that every node has
+    kind              `NodeKind`; the only attribute that every node has
     op                the forward word of an operation: ``mul``, ``linear``
     grad_fn           the class name in torch: ``MulBackward0``
     called            the function that the program called, where ``op`` does not say it:
                       ``"dropout"`` for a ``mul``
     options           the plain arguments of an operation, as text: ``{"dim": "1"}``
-    opaque            why the inside of an operation cannot be seen: ``"torch.compile"``
-    name              what the user calls the tensor; for an operation, the tensor it made
+    opaque            why the inside of an operation is not visible: ``"torch.compile"``
+    name              the user's name of the tensor; for an operation, the name of its result
     aliases           the other names of the same tensor (shared parameters)
     shape             sizes of the tensor, or of the first output of an operation
-    dtype, device     of the same: ``"float32"``, ``"cuda:0"``
+    dtype, device     same: ``"float32"``, ``"cuda:0"``
     outputs           number of outputs of an operation, when there is more than one
-    inside            names of the parameters of the module that a reentrant checkpoint runs
+    runs_with         names of the parameters of the module that a reentrant checkpoint runs
     uses_inside       keys of leaves that the forward of a ``Function``, or a reentrant checkpoint,
-                      reads although they are no inputs of it: no edge leads to them
+                      uses although they are not its inputs: no edge leads to them
     untracked_inputs  number of inputs of an operation about which only this is known: no
-                      gradient goes to them (constants, detached tensors, absent arguments)
-    root              0, 1, ... when the node is what was asked for, in that order
+                      gradient flows to them (constants, detached tensors, absent arguments)
+    root              0, 1, ... for a root, in the order in which the roots were passed
     value             `TensorSummary` of the tensor
     grad              `TensorSummary` of ``.grad``; None when ``.grad`` is None; left out for
-                      tensors that keep no gradient
+                      tensors that have no ``.grad``
     accumulations     number of times a gradient was added to ``.grad``; only when recorded
     requires_grad     of an untracked tensor: False
     is_leaf           of an untracked tensor
@@ -216,37 +216,39 @@ class NodeData(TypedDict, total=False):
     version           the tensor's version counter: how often it was changed in place
     hooks             number of hooks on the tensor or operation
     buffers           `Buffers` of an operation
-    saved_bytes       bytes of storage that the operation keeps, each storage counted once in
+    saved_bytes       bytes of storage that the operation saved, each storage counted once in
                       the graph, at the operation that comes first
-    saved             each `SavedTensor` of an operation, while they are held
-    storage           of a leaf whose storage an operation keeps too: its number, as they have it
+    saved             each `SavedTensor` of an operation, unless freed
+    storage           of a leaf whose storage an operation saved too: the number of that storage
     sequence_nr       order of creation within the thread that ran the forward pass, counted
                       from the first operation of the graph
-    module            path of the module that made it: ``encoder.layers.3``; ``""`` when it is
-                      known to be the model itself, or none
-    calls             which call of a module it ran in, when recorded: for the model itself and
-                      then for each part of the path, the number of the innermost call around
-    source            line that made it: ``train.py:31``
-    clone_of          key of the node that this one repeats (`clone_shared_leaves`)
+    module            path of the module that created it: ``encoder.layers.3``; ``""`` if it is
+                      known to be the model itself, or no module
+    calls             which call of each module it ran in, when recorded: the number of the
+                      innermost call of the model itself, then of each part of the path
+    source            line that created it: ``train.py:31``
+    inside            of an untracked tensor, when that line called a library: the line of the
+                      library that created it
+    clone_of          key of the node that this one is a copy of (`clone_shared_leaves`)
     members           of a group: how many operations were folded into it
-    grad_range        of a group that repeats: the least and the greatest norm of the ``.grad`` of
+    grad_range        of a repeated group: the least and the greatest norm of the ``.grad`` of
                       one repetition
-    repeat            of a group: how many times the same part comes after itself (``×12``)
-    parameters        of a group: number of elements of the parameters inside
-    structure         of a group: a fingerprint, the same for groups that do the same
+    repeat            of a group: how many times the same part follows itself (``×12``)
+    parameters        of a group: number of elements of its parameters
+    structure         of a group: a fingerprint, equal for groups of the same operations
     first             of a group: key of the first operation that was folded into it
     module_class      of a group: the class of its module, or of each that repeats
-    contents          of a group: the modules in it, or else its operations; the first 12
+    contents          of a group: its modules, or else its operations; the first 12
     inferred          True when ``module`` was inferred from names and order, not recorded
-    changes           what is new against the frame before, in few words, by attribute:
+    changes           what changed since the previous frame, in few words, by attribute:
                       ``{"grad": "+3", "buffers": "freed"}``; ``{"node": "new"}`` for a new node
     used_version      of a leaf in a later frame: its version when the operations used it
     used_value        of the same: its `TensorSummary` then
     problem           ``gradviz.facts.Problem``: backward failed at this node
     asked             True for a tensor that a diagnosis was asked about and found no fault with
-    verdict           what a diagnosis or a check says of this node, in few words
-    level             how much it has of what `color_by` shows: 0 the least, 1 the most
-    mark              `Mark`: a gradient that has no place on that scale
+    verdict           the verdict of a diagnosis or check for this node, in few words
+    level             the value that `color_by` shows, from 0 (least) to 1 (most)
+    mark              `Mark`: a gradient that `color_by` cannot place on the scale
     ================  ==========================================================================
     """
 
@@ -262,7 +264,7 @@ class NodeData(TypedDict, total=False):
     dtype: str
     device: str
     outputs: int
-    inside: tuple[str, ...]
+    runs_with: tuple[str, ...]
     uses_inside: tuple[str, ...]
     untracked_inputs: int
     root: int
@@ -283,6 +285,7 @@ class NodeData(TypedDict, total=False):
     module: str
     calls: tuple[int, ...]
     source: str
+    inside: str
     clone_of: str
     members: int
     repeat: int
@@ -315,13 +318,14 @@ class EdgeData(TypedDict, total=False):
     cause      `Cause`, on cut edges only
     through    forward words of the operations that a view folded into the edge: ``("t",)``
     source     of a cut edge, the line that cut it, when it was recorded: ``train.py:12``
-    word       of a cut edge, the function called on that line: ``argmin``
-    grad       of an edge out of a group, the `TensorSummary` of the ``.grad`` that was kept of what
-               it carries; the operation that made it is inside
-    times      out of a group, how many edges of the graph it stands for, if several
-    norm       of the gradient in the ``.grad`` at its end, which is that of all uses (`color_by`)
+    inside     of the same, when that line called a library: the line of the library
+    word       of a cut edge, the function that cut it: ``argmin``
+    grad       of an edge out of a group, the `TensorSummary` of the retained ``.grad`` of the
+               tensor; the operation that created it is in the group
+    times      of an edge out of a group, how many edges it replaces, if several
+    norm       of the ``.grad`` at its end, summed over all uses of the tensor (`color_by`)
     level      where that norm lies on the scale: 0 the least, 1 the most
-    mark       `Mark`: a gradient that has no place on the scale
+    mark       `Mark`: a gradient that `color_by` cannot place on the scale
     =========  =================================================================================
     """
 
@@ -331,6 +335,7 @@ class EdgeData(TypedDict, total=False):
     cause: Cause
     through: tuple[str, ...]
     source: str
+    inside: str
     word: str
     grad: TensorSummary
     times: int

@@ -1,4 +1,4 @@
-"""Tensors, sizes, bytes and paths of modules as a few words of text."""
+"""Tensors, shapes, byte counts and module paths as short text."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ _UNITS = ("B", "kB", "MB", "GB", "TB")
 
 
 def shape_text(shape: Sequence[int], dtype: str = "", device: str = "cpu") -> str:
-    """Type, sizes and device of a tensor in the shortest clear form.
+    """dtype, shape and device of a tensor in the shortest unambiguous form.
 
     Example:
         >>> shape_text((4, 128), "float32")
@@ -57,7 +57,7 @@ def shape_text(shape: Sequence[int], dtype: str = "", device: str = "cpu") -> st
 
 
 def dtype_text(dtype: str) -> str:
-    """The name of a type in its shortest clear form.
+    """The name of a dtype in its shortest unambiguous form.
 
     Example:
         >>> dtype_text("bfloat16"), dtype_text("qint8")
@@ -67,7 +67,7 @@ def dtype_text(dtype: str) -> str:
 
 
 def bytes_text(count: int) -> str:
-    """A number of bytes in the unit that suits it (1 kB = 1,000 B).
+    """A number of bytes in a suitable unit (1 kB = 1,000 B).
 
     Example:
         >>> bytes_text(512), bytes_text(2_100_000)
@@ -81,7 +81,7 @@ def bytes_text(count: int) -> str:
 
 
 def counted(count: int, word: str, plural: str = "") -> str:
-    """A count with its word, in the singular or the plural.
+    """A count with its noun, in the singular or the plural.
 
     Example:
         >>> counted(1, "hook"), counted(2, "hook"), counted(1200, "leaf", "leaves")
@@ -91,7 +91,7 @@ def counted(count: int, word: str, plural: str = "") -> str:
 
 
 def must_be(name: str, allowed: str, got: object) -> str:
-    """The message about a bad argument.
+    """The error message for an argument that is not allowed.
 
     Example:
         >>> must_be("depth", "an integer >= 1", 0)
@@ -101,7 +101,7 @@ def must_be(name: str, allowed: str, got: object) -> str:
 
 
 def listed(words: Sequence[str], most: int = 4) -> str:
-    """The first few words of a list, and how many more there are.
+    """The first few words of a list, and the number of further words.
 
     Example:
         >>> listed(["a", "b", "c"]), listed(["a", "b", "c"], 2)
@@ -112,7 +112,7 @@ def listed(words: Sequence[str], most: int = 4) -> str:
 
 
 def count_text(count: int) -> str:
-    """A large count in three digits.
+    """A large count in three significant digits.
 
     Example:
         >>> count_text(96), count_text(7_080_000)
@@ -123,7 +123,7 @@ def count_text(count: int) -> str:
 
 
 def number_text(value: float | int | bool | complex) -> str:
-    """One number to four significant digits.
+    """A number in four significant digits.
 
     Example:
         >>> number_text(3.0), number_text(-0.123456), number_text(-0.0), number_text(True)
@@ -144,7 +144,7 @@ def number_text(value: float | int | bool | complex) -> str:
 
 
 def numbers_text(values: Sequence[float | int | bool | complex], shape: Sequence[int]) -> str:
-    """All values of a small tensor, brackets only where there are rows.
+    """All values of a small tensor, with brackets only around rows.
 
     Example:
         >>> numbers_text((1.0, 2.0, 3.0, 4.0), (4,))
@@ -162,9 +162,9 @@ def numbers_text(values: Sequence[float | int | bool | complex], shape: Sequence
 
 
 def summary_text(summary: TensorSummary) -> str:
-    """What is in a tensor: its values when there are few, else norm, mean and range.
+    """The content of a tensor: its values when there are few, else norm, mean and range.
 
-    What is wrong comes first (NaN, infinities), and so does what is remarkable (all zeros).
+    NaN and infinities come first, then "all zeros".
 
     Example:
         >>> summary_text(TensorSummary((3,), "float32", "cpu", values=(3.0, 3.0, 3.0)))
@@ -208,22 +208,22 @@ def is_zero(summary: TensorSummary) -> bool:
 
 
 def is_loud(summary: TensorSummary) -> bool:
-    """Whether a reader should stop at this tensor: NaN, infinities, or nothing but zeros."""
+    """Whether the tensor is remarkable: NaN, infinities, or only zeros."""
     return bool(summary.nan or summary.inf) or is_zero(summary)
 
 
 Path = tuple[str, ...]
-"""The parts of a module's path: ``("encoder", "layers", "3")``; ``()`` for the model itself."""
+"""The parts of a module path: ``("encoder", "layers", "3")``; ``()`` for the model itself."""
 
 _WRAPPERS = frozenset({"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"})
-_OUTERMOST = "module"  # of DataParallel and its like; further inside it may be the user's own word
+_OUTERMOST = "module"  # Of DataParallel and similar; deeper it may be a name of the user's.
 
 
 def without_wrappers(parts: Sequence[str]) -> Path:
-    """The path without the names that ``torch.compile``, ``DataParallel`` and the like add.
+    """The path without the parts that wrappers add (``torch.compile``, ``DataParallel``, ...).
 
     Args:
-        parts: of the path, as ``named_modules`` gives it, split at the dots.
+        parts: the path as ``named_modules`` gives it, split at the dots.
 
     Example:
         >>> without_wrappers(["module", "_orig_mod", "layers", "3"])

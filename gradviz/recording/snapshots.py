@@ -43,27 +43,29 @@ class CutOff(NamedTuple):
     """Where a leaf was cut off.
 
     Args:
-        target: key of the untracked tensor that got its data.
-        cause: why.
+        target: key of the untracked tensor that received its data.
+        cause: the reason.
         source: the line.
-        word: the function that cut it, "" when it is not known.
+        inside: if that line called a library, the line in the library; else "".
+        word: the function that cut it, "" if unknown.
     """
 
     target: str
     cause: Cause
     source: str
+    inside: str = ""
     word: str = ""
 
 
 class SnapshotSeries:
-    """Takes one snapshot after the other, with the same key for a node in all of them.
+    """Takes consecutive snapshots, with the same key for a node in all of them.
 
     Args:
         state: of the recording.
-        modules: whose parameters are named by their paths, by name; "" for the only one.
+        modules: name their parameters by paths, by name; "" for a single one.
 
     Attributes:
-        keys: gives out the keys.
+        keys: assigns the keys.
         snapshot: the latest one.
         hooked: non-leaf tensors with hooks that variables held before the latest backward pass.
     """
@@ -85,7 +87,7 @@ class SnapshotSeries:
         self._contents: WeakKeyDictionary[GradGraph, Contents] = WeakKeyDictionary()
 
     def begin(self, code: CodeType) -> None:
-        """The recording begins, in some code of the user's."""
+        """The recording begins in some code of the user's."""
         self._entered = code
         self._since = self._before = creation_count()
         for named in self._of_modules().entries:
@@ -110,7 +112,7 @@ class SnapshotSeries:
         return graph
 
     def after_backward(self, has_grown: bool) -> GradGraph:
-        """The graph after a backward pass: where possible the one before it, renewed."""
+        """The graph after a backward pass; if possible, the one before it with updates."""
         self._state.event_log.flush()
         renewed = None if has_grown else renew_after_backward(self.snapshot, self._state)
         names = self._names_before()
@@ -123,7 +125,7 @@ class SnapshotSeries:
         """The graph at this moment.
 
         Args:
-            with_outputs: add what was computed since the latest backward pass.
+            with_outputs: include tensors computed since the latest backward pass.
         """
         if not with_outputs and self._roots and self._traced_until == creation_count():
             self._state.event_log.flush()
@@ -143,7 +145,7 @@ class SnapshotSeries:
         return self.trace([*roots, *new], names)
 
     def trace(self, roots: Sequence[Any], names: Names | None = None) -> GradGraph:
-        """Trace some roots, live outputs that share operations with them, and cut off branches."""
+        """Trace roots, live outputs that share operations with them, and cut branches."""
         state, before = self._state, self.snapshot.graph
         names = self._names() if names is None else names
         state.event_log.flush()
@@ -165,11 +167,11 @@ class SnapshotSeries:
         return self._finish(overlay)
 
     def cut_off(self, graph: GradGraph, targets: Iterable[str]) -> dict[str, list[CutOff]]:
-        """Where leaves were cut off, at any distance: also leaves that the graph does not show.
+        """Where leaves were cut off, including leaves that are not in the graph.
 
         Args:
             graph: of a frame.
-            targets: keys of the untracked tensors that got their data.
+            targets: keys of the untracked tensors that received their data.
 
         Returns:
             The cuts, by the keys of the leaves.
@@ -179,24 +181,25 @@ class SnapshotSeries:
         found: dict[str, list[CutOff]] = {}
         for key in sorted(cut_leaves.keys() & set(targets), key=lambda key: int(key[1:])):
             for where, leaves in cut_leaves[key].items():
-                source = self._state.lines.line(*where.place).source
-                cut = CutOff(key, where.cause, source, where.word)
+                line = self._state.lines.at(where.location)
+                inside = str(line.inside)
+                cut = CutOff(key, where.cause, line.source, inside, where.word)
                 for number in leaves_in(leaves & ~seen.get(where, 0)):
                     found.setdefault(self.keys.of(Leaf(number).identity), []).append(cut)
                 seen[where] = seen.get(where, 0) | leaves
         return found
 
     def contents(self, graph: GradGraph) -> Contents:
-        """What saved tensors contained before a backward pass, for the graph taken then."""
+        """The values of saved tensors before a backward pass, for the graph taken then."""
         return self._contents.get(graph, {})
 
     def parameters(self) -> list[Named]:
-        """The parameters of the living modules that require grad."""
+        """The parameters of the modules that are alive and require grad."""
         return [named for named in self._of_modules().entries if named.tensor.requires_grad]
 
     def module_name(self, module: nn.Module) -> str:
         """The path of a module in the recorded ones, or its class."""
-        if not self._paths:  # once per backward pass: hooks ask for many modules
+        if not self._paths:  # once per backward pass, because hooks ask for many modules
             for name, known in self._alive():
                 for path, each in known.named_modules():
                     if each is not known or name:
@@ -226,7 +229,7 @@ class SnapshotSeries:
         return Names([named for names in each for named in names.entries], self._classes)
 
     def _names_before(self) -> Names:
-        """The names from before the backward pass."""
+        """The names before the backward pass."""
         return Names(
             [
                 Named(tensor, name, aliases)
@@ -236,7 +239,7 @@ class SnapshotSeries:
         )
 
     def _names(self) -> Names:
-        """Names by the modules, by variables here, and by variables where the recording began."""
+        """Names from the modules, from variables here, and from those where the recording began."""
         own = self._of_modules()
         entries, classes = own.entries, own.modules
         here = user_frame(sys._getframe(1), self._state.verdicts)
@@ -255,7 +258,7 @@ class SnapshotSeries:
 
 
 def _is_traceable(root: torch.Tensor) -> bool:
-    """Whether torch reports what made a root: not of a view whose base was changed in place."""
+    """Whether torch can return the ``grad_fn``: not if the base of a view was changed in place."""
     try:
         maker_of(root)
     except SubjectError:

@@ -458,7 +458,7 @@ def _why_untracked(data: NodeData) -> list[Line]:
 
 def _inside(data: NodeData) -> list[Line]:
     """The parameters of the module that a reentrant checkpoint runs: they are no inputs of it."""
-    names = data.get("inside", ())
+    names = data.get("runs_with", ())
     if not names:
         return []
     more = f" and {len(names) - 1:,} more" if len(names) > 1 else ""
@@ -584,7 +584,7 @@ _SENTENCES: dict[str, Any] = {
     "version": lambda count: f"version {count}: changed in place {counted(count, 'time')}",
     "hooks": lambda count: counted(count, "hook"),
     "opaque": lambda what: f"its inside cannot be seen: {what}",
-    "inside": lambda names: f"runs a module in backward, with {', '.join(names)}",
+    "runs_with": lambda names: f"runs a module in backward, with {', '.join(names)}",
     "module": lambda path: f"in module {path}" if path else "",
     "source": lambda line: f"made at {line}",
     "sequence_nr": lambda number: f"sequence number {number}",

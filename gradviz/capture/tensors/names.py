@@ -1,4 +1,4 @@
-"""What the user calls a tensor: by module, by dict, or by the variables of the calling code."""
+"""The user's names of tensors: from a module, a dict, or the variables of the calling code."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _ALLOWED = (
     "an nn.Module, a dict of name -> tensor (or module, or list or dict of tensors), "
     "{} or False for no names, or None for the caller's variables"
 )
-_PER_CONTAINER = 1_000  # entries of one variable that are looked at
+_PER_CONTAINER = 1_000  # entries of one variable that are searched
 _CONTAINERS = 10_000  # entries of all variables together
 _MOST_MODULES = 5_000  # whose classes are kept
 _HISTORY = re.compile(r"_+|_i*\d*|_[ido]h")  # IPython's _, __, _1, _i1, _oh, ...
@@ -39,14 +39,14 @@ class Named(NamedTuple):
 
 
 class Names:
-    """Names of tensors, each tensor once. It holds the tensors for as long as it lives.
+    """Names of tensors, each tensor once. It keeps the tensors alive as long as it exists.
 
     Args:
         entries: the tensors.
         modules: the class of each module among what names the tensors, by its path.
 
     Attributes:
-        unsure: tensors that must not be asked for their ``grad_fn``; the others are iterated over.
+        unsure: tensors whose ``grad_fn`` must not be read; the others are iterated over.
 
     Example:
         >>> model = torch.nn.Sequential(torch.nn.Linear(2, 2, bias=False))
@@ -59,7 +59,7 @@ class Names:
 
     def __init__(self, entries: list[Named], modules: Mapping[str, str] | None = None) -> None:
         self.modules: Mapping[str, str] = modules or {}
-        with quietly():  # once for all: there are many
+        with quietly():  # once for all tensors, because there are many
             self.unsure = [named for named in entries if is_unsure(named.tensor)]
         unsure = {id(named.tensor) for named in self.unsure}
         self._entries = [named for named in entries if id(named.tensor) not in unsure]
@@ -72,7 +72,7 @@ class Names:
 
     @property
     def entries(self) -> list[Named]:
-        """All of them, the unsure ones last."""
+        """All names, the unsure ones last."""
         return [*self._entries, *self.unsure]
 
     @staticmethod
@@ -80,10 +80,10 @@ class Names:
         """Find the names of tensors.
 
         With a module or a dict, the first name of a tensor is its name and the others are its
-        aliases; what is not in the module is called by its variable. With variables, the path in
-        the largest module wins, then the shortest name, then a local one, then the alphabet;
-        names with a leading underscore come last; aliases are the names within a module that
-        shares the tensor.
+        aliases; a tensor that is not in the module has the name of its variable. With variables,
+        the path in the largest module has priority, then the shortest name, then local variables,
+        then alphabetical order; names with a leading underscore come last; aliases are the names
+        within a module that shares the tensor.
 
         Args:
             names: an ``nn.Module``, a dict, False for no names, or None for the variables of
@@ -91,7 +91,7 @@ class Names:
             frame: the calling code; None if there is none.
 
         Raises:
-            UsageError: if ``names`` is anything else, or a dict holds anything else.
+            UsageError: if ``names``, or a value in the dict, is anything else.
         """
         if names is False:
             return Names([])
@@ -114,7 +114,7 @@ class Names:
 
     @staticmethod
     def of_namespace(namespace: Mapping[str, object]) -> Names:
-        """Names by the variables of a namespace, such as that of a script that has ended.
+        """Names from the variables of a namespace, for example of a script that has ended.
 
         Example:
             >>> [name for _, name, _ in Names.of_namespace({"x": torch.ones(1), "n": 3})]
@@ -158,11 +158,11 @@ def _classes_of_variables(variables: Sequence[_Variable]) -> dict[str, str]:
 
 
 def module_names(modules: Sequence[torch.nn.Module], frame: types.FrameType) -> list[str]:
-    """What to call some modules: by their variables, or else by their class; the only one "".
+    """The names of modules: their variables, or else their classes; a single module is "".
 
     Args:
-        modules: each once; their own modules have paths within them.
-        frame: the code whose variables to look at.
+        modules: each once; submodules have paths within them.
+        frame: the code whose variables are searched.
     """
     if len(modules) < 2:
         return [""] * len(modules)
@@ -179,7 +179,7 @@ def module_names(modules: Sequence[torch.nn.Module], frame: types.FrameType) -> 
 
 
 def _first_come(pairs: list[tuple[torch.Tensor, str]]) -> list[Named]:
-    """Of several names of a tensor the first is the name, the others are aliases."""
+    """For each tensor, the first name is its name, the others are aliases."""
     found: dict[int, tuple[torch.Tensor, list[str]]] = {}
     for tensor, name in pairs:
         names = found.setdefault(id(tensor), (tensor, []))[1]
@@ -214,14 +214,14 @@ def _not_a_tensor(name: str, value: object) -> str:
 def _of_module(module: torch.nn.Module, prefix: str) -> list[tuple[torch.Tensor, str]]:
     """Parameters and buffers by all their names, in the order of registration.
 
-    Those in plain lists, which are not registered, come last.
+    Unregistered ones, in plain lists, come last.
     """
     pairs: list[tuple[torch.Tensor, str]] = []
     for listing in (module.named_parameters, module.named_buffers):
         try:
             found = list(listing(remove_duplicate=False))
         except (RecursionError, TypeError):
-            # A module that contains itself, or that overrides the method without the option.
+            # A module that contains itself, or whose method does not accept the option.
             found = list(listing())
         pairs.extend((tensor, prefix + name) for name, tensor in found)
     pairs.extend((each.tensor, prefix + each.name) for each in unregistered(module))
@@ -237,9 +237,9 @@ class _Variable(NamedTuple):
 def locals_of(frame: types.FrameType) -> dict[str, object]:
     """The local variables of a frame, without keeping any of them alive.
 
-    Up to Python 3.12 the first look at ``f_locals`` of a function makes a dict that lives as
-    long as the call, so that ``del x`` in it would no longer free ``x``. That dict is emptied
-    again, unless someone else holds it, as after ``saved = locals()``.
+    Up to Python 3.12 the first read of ``f_locals`` of a function creates a dict that lives as
+    long as the call, so that ``del x`` in it would no longer free ``x``. That dict is cleared
+    again, unless other code holds it, as after ``saved = locals()``.
     """
     found = frame.f_locals
     local = dict(found)
@@ -251,10 +251,10 @@ def locals_of(frame: types.FrameType) -> dict[str, object]:
 
 
 def with_attributes(local: dict[str, object]) -> dict[str, object]:
-    """Local variables, and the attributes of the object whose method is running.
+    """Local variables, and the attributes of ``self`` in a method.
 
     Args:
-        local: the variables. A module is looked into by itself.
+        local: the variables. Modules are not included; their own names are used.
 
     Example:
         >>> from types import SimpleNamespace
@@ -266,13 +266,13 @@ def with_attributes(local: dict[str, object]) -> dict[str, object]:
         return local
     try:
         attributes = dict(vars(owner))
-    except Exception:  # it has none, or answers for them itself
+    except Exception:  # it has none, or its ``__getattr__`` raised
         return local
     return {**local, **{f"self.{name}": value for name, value in attributes.items()}}
 
 
 def _variables(frame: types.FrameType) -> list[_Variable]:
-    """The variables that code in the frame can see, local ones first."""
+    """The variables visible to code in the frame, local ones first."""
     local = with_attributes(locals_of(frame))
     visible = [_Variable(name, value, False) for name, value in local.items()]
     for name, value in list(frame.f_globals.items()):
@@ -293,7 +293,7 @@ _T = TypeVar("_T")
 
 
 def _is_a(value: object, kind: type[_T]) -> TypeGuard[_T]:
-    """Ask the type, not the object: a proxy runs code when it is asked for its class."""
+    """Check the type, not the object: reading the class of a proxy may run code."""
     return issubclass(type(value), kind)
 
 
@@ -301,7 +301,7 @@ _Rank = tuple[bool, int, int, bool, str]
 
 
 class _Best(NamedTuple):
-    """The best name of a tensor so far, and its names in the best module that shares it."""
+    """The best name of a tensor so far, and its names in the best module that contains it."""
 
     tensor: torch.Tensor
     rank: _Rank
@@ -313,7 +313,7 @@ def _of_variables(variables: list[_Variable]) -> list[Named]:
     best: dict[int, _Best] = {}
     budget = _CONTAINERS
     for variable in variables:
-        # One odd object among the variables must not spoil the picture.
+        # One unusual object among the variables must not cause a failure.
         try:
             budget -= _look(variable, budget, best)
         except Exception:
@@ -326,7 +326,7 @@ def _of_variables(variables: list[_Variable]) -> list[Named]:
 
 
 def _look(variable: _Variable, budget: int, best: dict[int, _Best]) -> int:
-    """Enter the names that a variable gives to tensors; returns the entries looked at."""
+    """Enter the names that a variable gives to tensors; returns the number of entries read."""
     name, value, is_global = variable
     if _is_a(value, torch.Tensor):
         _enter(best, value, [name], is_global)
@@ -350,8 +350,8 @@ def _enter(
     is_global: bool,
     module_size: int = 0,
 ) -> None:
-    # The larger module wins, and any module over a plain variable: loops leave variables behind
-    # (``for p in model.parameters()``, ``for layer in model``) that say less than the path.
+    # The larger module has priority, and any module over a plain variable: loops leave variables
+    # (``for p in model.parameters()``, ``for layer in model``) that are less clear than the path.
     name = names[0]
     rank = (name.startswith("_"), -module_size, len(name), is_global, name)
     old = best.get(id(tensor))
