@@ -78,10 +78,10 @@ _MAY_BE_NOTHING = ("Dropout", "Dropout1d", "Dropout2d", "Dropout3d", "Flatten", 
 
 
 def _in_sequentials(sequence: OpSequence, anchors: Sequence[_Anchor]) -> Iterator[_Anchor]:
-    """The operations between two numbered modules of a ``Sequential``, each in the module that runs it.
+    """The operations between two numbered modules of a ``Sequential``, each with its module.
 
-    The modules between the two run in their order. Where their classes explain the operations in one
-    way, and in no other, it is known which module ran which.
+    The modules between the two run in their order. Where their classes explain the operations in
+    exactly one way, it is known which module ran which.
     """
     for (left, before), (right, after) in pairwise(anchors):
         parent = before[:-1]
