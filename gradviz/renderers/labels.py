@@ -253,9 +253,7 @@ _LEAVES = (NodeKind.LEAF, NodeKind.PARAMETER)
 _TENSOR_WORD = {NodeKind.UNTRACKED: "not tracked"}
 
 
-def _operation_head(
-    graph: GradGraph, key: str, data: NodeData, says_so: bool
-) -> list[TextSpan]:
+def _operation_head(graph: GradGraph, key: str, data: NodeData, says_so: bool) -> list[TextSpan]:
     """The head of an operation; ``says_so`` if it will say that it is freed."""
     head = [TextSpan(_short(data.get("op", "?")), Role.WORD), *_options(data)]
     if data.get("untracked_inputs"):
