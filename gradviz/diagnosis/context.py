@@ -116,7 +116,7 @@ class Context:
         later: the same at the end of the recording, when that shows other results.
         held: keys of what the optimizers hold that were alive when it was asked.
         flat: by the keys of parameters that FSDP1 has made a part of a flat one, its key.
-        are_given: whether the roots were named by the caller, and not found among variables.
+        is_of_roots: whether the roots were named by the caller, and not found among variables.
         cache: what rules have worked out for several tensors, by keys of their own.
     """
 
@@ -131,8 +131,8 @@ class Context:
     since: Mapping[str, tuple[int, Values]] = field(default_factory=dict)
     later: Context | None = None
     held: frozenset[str] = frozenset()
-    are_given: bool = False
     flat: Mapping[str, str] = field(default_factory=dict)
+    is_of_roots: bool = False
     cache: dict[Hashable, Any] = field(default_factory=dict)
 
     @property

@@ -268,15 +268,6 @@ def _before_the_recording(context: Context, question: Question) -> Evidence | No
     return Evidence({"later": mention(last.location)}, locations=_locations(last))
 
 
-def _of_another_result(context: Context, question: Question) -> Evidence | None:
-    """A leaf that no gradient from the given result reaches has its gradient from elsewhere."""
-    if context.is_recorded or not context.are_given or not question.is_leaf:
-        return None
-    if context.functions or context.is_reachable(question.key) or question.key in context.roots:
-        return None
-    return Evidence({"name": question.name, "root": context.root_names})
-
-
 def _was_frozen(context: Context, key: str, number: int) -> bool:
     """Whether requires_grad of a leaf was switched off when an event happened."""
     before = [e for e in context.happened_to(key, EventKind.REQUIRES_GRAD) if e.number < number]
@@ -445,6 +436,13 @@ def _fine(context: Context, question: Question) -> Evidence | None:
     return Evidence(words, locations=_locations(*used[:1]))
 
 
+def _of_another_result(context: Context, question: Question) -> Evidence | None:
+    """The results that were asked about do not depend on it, and yet it has a gradient."""
+    if not context.is_of_roots or context.is_reachable(question.key) or context.functions:
+        return None
+    return Evidence({"root": context.root_names}, (question.key,))
+
+
 def _is_sparse(context: Context, question: Question) -> Evidence | None:
     grad = question.data.get("grad")
     return Evidence() if grad is not None and grad.note.startswith("sparse") else None
@@ -496,16 +494,6 @@ last_rules: tuple[Rule[Any, Any], ...] = (
         Needs.RECORDING,
         (EventKind.BACKWARD,),
         "The recording holds each event, and none that added to the gradient or changed it.",
-    ),
-    Rule(
-        "the given result is not computed from it",
-        Verdict.STALE,
-        _of_another_result,
-        "it has a gradient that is not from {root}: {name} is not reachable from {root}",
-        "if no other result is trained, clear the gradients before each backward pass: "
-        "optimizer.zero_grad()",
-        Needs.GRAPH,
-        docs="Only where the result was given, and no autograd.Function is behind it.",
     ),
     Rule(
         "its values were overwritten since",
@@ -568,6 +556,14 @@ last_rules: tuple[Rule[Any, Any], ...] = (
         "connections",
         docs="Those of everything before it in the forward pass are as small: a single small "
         "gradient, as of a bias before a normalisation, is no fault.",
+    ),
+    Rule(
+        "the result that was asked about did not give it",
+        Verdict.OF_ANOTHER,
+        _of_another_result,
+        "it has a gradient, and none of it came from {root}: it is not reachable from {root}",
+        "if {root} is meant to train it, compute {root} from it without a cut",
+        docs="Only where the question names the result: `explain(w, loss)`.",
     ),
     Rule(
         "a gradient without a fault that is known",

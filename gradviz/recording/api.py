@@ -286,7 +286,7 @@ class Recording(Shown):
             )
         with quietly():
             self._state.end_gradient_change()
-            entry = Entry(EventKind.MARK, "mark", self._state.place(), str(name))
+            entry = Entry(EventKind.MARK, "mark", self._state.location(), str(name))
             self._observer.mark(self._state.log(entry))
 
     def __enter__(self) -> Recording:

@@ -58,12 +58,12 @@ class CutSite(NamedTuple):
 
     Args:
         cause: the reason.
-        place: where it was called.
+        location: where it was called.
         word: the function that was called: ``"argmin"``; "" if unknown.
     """
 
     cause: Cause
-    place: CodeLocation
+    location: CodeLocation
     word: str = ""
 
 
@@ -157,11 +157,13 @@ class OpRecord:
         created: the sequence number of its node.
         data: its attributes.
         inputs: leaves, or the numbers of other operations, with the input and output numbers.
+        holes: the positions of inputs that get no gradient.
     """
 
     created: int
     data: dict[str, Any]
     inputs: list[tuple[Leaf | int, int, int]] = field(default_factory=list)
+    holes: list[int] = field(default_factory=list)
 
 
 @dataclass(slots=True, eq=False)
@@ -171,7 +173,7 @@ class Leaf:
     Args:
         number: 0, 1, ... in the order in which they were recorded.
         name: the user's name for it.
-        place: where it was created, if recorded.
+        location: where it was created, if recorded.
         passes: backward passes accumulated in ``.grad`` since it was zeroed; None if unknown.
         untracked: its record from before ``requires_grad`` was switched on.
         ref: weak reference to the tensor.
@@ -179,7 +181,7 @@ class Leaf:
 
     number: int
     name: str = ""
-    place: CodeLocation = NOWHERE
+    location: CodeLocation = NOWHERE
     passes: int | None = None
     untracked: UntrackedTensor | None = None
     ref: Callable[[], torch.Tensor | None] = lambda: None
@@ -196,7 +198,7 @@ class Input(NamedTuple):
     Args:
         source: where the data came from.
         cause: why no gradient flows back along this edge.
-        place: where the gradient was cut; `NOWHERE` if it was cut earlier.
+        location: where the gradient was cut; `NOWHERE` if it was cut earlier.
         ref: weak reference to the tensor of the graph that is the source.
         op_records: the nearest operations before it, for when that tensor is gone.
         ancestors: the leaves before it at that time.
@@ -207,7 +209,7 @@ class Input(NamedTuple):
 
     source: OperationOutput | Leaf | UntrackedTensor
     cause: Cause
-    place: CodeLocation = NOWHERE
+    location: CodeLocation = NOWHERE
     ref: Callable[[], torch.Tensor | None] = lambda: None
     op_records: Sequence[OpRecord] = ()
     ancestors: Ancestors = NO_ANCESTORS
@@ -217,7 +219,7 @@ class Input(NamedTuple):
     @property
     def cut_leaves(self) -> CutLeaves:
         """The leaves that get no gradient along this edge, with the cause and the location."""
-        return self.ancestors.cut(CutSite(self.cause, self.place, self.word))
+        return self.ancestors.cut(CutSite(self.cause, self.location, self.word))
 
     @property
     def matters(self) -> bool:
@@ -233,7 +235,7 @@ class UntrackedTensor:
         number: 0, 1, ... in the order in which they were recorded.
         word: the function that created it; "" if not recorded.
         cause: why a tensor computed from it gets no gradient through it.
-        place: where it was created.
+        location: where it was created.
         inputs: the data it was computed from.
         matters: whether it was computed from something that requires grad.
         cut_leaves: the leaves among its ancestors, and where the gradient was cut.
@@ -250,7 +252,7 @@ class UntrackedTensor:
     number: int
     word: str
     cause: Cause
-    place: CodeLocation = NOWHERE
+    location: CodeLocation = NOWHERE
     inputs: Sequence[Input] = ()
     matters: bool = False
     cut_leaves: CutLeaves = field(default_factory=lambda: _NO_CUTS)
@@ -428,13 +430,13 @@ class Provenance:
         tensor: torch.Tensor | None,
         word: str,
         cause: Cause,
-        place: CodeLocation = NOWHERE,
+        location: CodeLocation = NOWHERE,
         inputs: Sequence[Input] = (),
         matters: bool = False,
     ) -> UntrackedTensor:
         """Add the record of an untracked tensor that was just created; None for a plain value."""
         untracked = UntrackedTensor(
-            self._count, word, cause, place, inputs, matters, is_plain_value=tensor is None
+            self._count, word, cause, location, inputs, matters, is_plain_value=tensor is None
         )
         self._count += 1
         for each in inputs:
@@ -455,13 +457,13 @@ class Provenance:
         self,
         tensors: Sequence[torch.Tensor],
         word: str,
-        place: CodeLocation,
+        location: CodeLocation,
         inputs: Sequence[Input],
     ) -> list[Hashable]:
         """Add the records of the untracked results of one call; returns their identities."""
         cause, matters = cause_of(inputs), any(each.matters for each in inputs)
         return [
-            self.add(tensor, word, cause, place, inputs, matters).identity
+            self.add(tensor, word, cause, location, inputs, matters).identity
             for tensor in tensors
             if not isinstance(self.tensors.get(id(tensor)), Leaf)
         ]
@@ -490,7 +492,7 @@ class Provenance:
         if not new:
             record.untracked = old
             return
-        written = UntrackedTensor(self._count, site.word, site.cause, site.place, leaf=record)
+        written = UntrackedTensor(self._count, site.word, site.cause, site.location, leaf=record)
         self._count += 1
         written.ref = _no_tensor
         for each in (*(old.inputs if old is not None else ()), *new):
@@ -505,28 +507,28 @@ class Provenance:
         self, tensor: torch.Tensor, record: Leaf | UntrackedTensor | None
     ) -> Iterator[Leaf | UntrackedTensor]:
         """The records of the tensors of which an untracked tensor is an alias or a view."""
-        place = memory_of(tensor)
+        memory = memory_of(tensor)
         for _ in range(_ALIASES):
             record = record.untracked if isinstance(record, Leaf) else record
-            if record is None or len(record.inputs) != 1 or place is None:
+            if record is None or len(record.inputs) != 1 or memory is None:
                 return
             source, other = record.inputs[0].source, None
             if isinstance(source, OperationOutput):
                 return
             other = source.ref()
             found = memory_of(other) if other is not None else None
-            if found is None or found[0] != place[0]:
+            if found is None or found[0] != memory[0]:
                 return
             yield source
             record = source
 
-    def add_plain_value(self, word: str, data: Input, place: CodeLocation) -> UntrackedTensor:
+    def add_plain_value(self, word: str, data: Input, location: CodeLocation) -> UntrackedTensor:
         """Add the record of a number or array, replacing the last one from the same line."""
         for old in self._shown[-_SAME_LINE:]:
-            if old.is_plain_value and old.word == word and old.place == place:
+            if old.is_plain_value and old.word == word and old.location == location:
                 old.inputs = (data,)
                 return old
-        return self.add(None, word, data.cause, place, (data,), matters=True)
+        return self.add(None, word, data.cause, location, (data,), matters=True)
 
     def release(self, tensor: torch.Tensor) -> None:
         """A tensor has become tracked: its old record stays as it was."""
@@ -556,6 +558,7 @@ class Provenance:
             record = OpRecord(created, data)
             for position, (child, output) in enumerate(edges):
                 if child is None:
+                    record.holes.append(position)
                     continue
                 number = sequence_number(child)
                 leaf = leaf_of(child) if number == ACCUMULATE_NR else None

@@ -15,7 +15,7 @@ from gradviz.recording.event_log import Entry
 from gradviz.recording.intercept import gradients
 from gradviz.recording.passes import leaves_of
 from gradviz.recording.provenance import CutSite, Input, Leaf, UntrackedTensor
-from gradviz.recording.source_lines import user_place
+from gradviz.recording.source_lines import user_location
 from gradviz.recording.state import RecordingState
 
 __all__ = ["look"]
@@ -36,7 +36,7 @@ def look(state: RecordingState, call: Collective) -> Callable[[], None] | None:
         if module.startswith("torch.") or state.is_inside():
             return None
         with quietly():
-            site = CutSite(Cause.COLLECTIVE, user_place(call.caller, state.verdicts), call.word)
+            site = CutSite(Cause.COLLECTIVE, user_location(call.caller, state.verdicts), call.word)
             given = [state.input_from(each, *site) for each in call.read]
         return partial(_guarded, state, call, site, given)
     except Exception as error:
@@ -58,7 +58,7 @@ def _log(state: RecordingState, call: Collective, site: CutSite, given: Sequence
     """Tell what became of the tensors that it wrote: gradients, and all others."""
     owners = {id(each): leaf for each in call.written if (leaf := _owner(state, each)) is not None}
     if owners:
-        gradients.log_reduced(state, list(owners.values()), call.word, site.place)
+        gradients.log_reduced(state, list(owners.values()), call.word, site.location)
     else:
         state.end_gradient_change()
     read = set(map(id, call.read))
@@ -69,7 +69,7 @@ def _log(state: RecordingState, call: Collective, site: CutSite, given: Sequence
             if id(each) not in owners and each.requires_grad is is_graph
         ]
         if some and is_graph:
-            entry = state.log(Entry(EventKind.IN_PLACE, call.word, site.place))
+            entry = state.log(Entry(EventKind.IN_PLACE, call.word, site.location))
             entry.identities = [i for each in some for i in state.provenance.identities(each)]
             entry.count = len(some)
             if not all(each.is_leaf for each in some):
@@ -94,12 +94,12 @@ def _log_untracked(
                 state.provenance.write(record, given, site, record is untracked)
         if matters:
             untracked.word, untracked.cause = site.word, site.cause
-            untracked.place, untracked.changes = site.place, []
+            untracked.location, untracked.changes = site.location, []
         if matters and not mattered:
             state.provenance.show(untracked)
         identities.append(untracked.identity)
     kind = EventKind.CUT if is_cut else EventKind.IN_PLACE
-    entry = state.log(Entry(kind, site.word, site.place, identities=identities))
+    entry = state.log(Entry(kind, site.word, site.location, identities=identities))
     entry.count = len(written)
 
 

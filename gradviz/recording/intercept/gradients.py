@@ -62,9 +62,9 @@ def after_backward_call(state: RecordingState, call: TorchCall) -> None:
         if not isinstance(gradient, torch.Tensor) or gradient.requires_grad:
             continue
         if isinstance(tensor, torch.Tensor) and tensor.requires_grad:
-            place = state.place()
-            data = state.input_from(tensor, Cause.AUTOGRAD_GRAD, place)
-            state.add_untracked("autograd.grad", [data], [gradient], place, EventKind.CUT)
+            location = state.location()
+            data = state.input_from(tensor, Cause.AUTOGRAD_GRAD, location)
+            state.add_untracked("autograd.grad", [data], [gradient], location, EventKind.CUT)
 
 
 def after_grad_read(state: RecordingState, call: TorchCall) -> None:
@@ -99,7 +99,7 @@ def after_grad_set(state: RecordingState, call: TorchCall) -> None:
 
 
 def after_gradients_changed(
-    state: RecordingState, call: TorchCall, leaves: list[Leaf], word: str, place: CodeLocation
+    state: RecordingState, call: TorchCall, leaves: list[Leaf], word: str, location: CodeLocation
 ) -> None:
     """Gradients were changed in place."""
     is_zeroing = word in _ZEROING or (word == "fill_" and call.args[1:] == (0,))
@@ -111,9 +111,11 @@ def after_gradients_changed(
     _log_change(state, leaves, action, word)
 
 
-def log_reduced(state: RecordingState, leaves: list[Leaf], word: str, place: CodeLocation) -> None:
+def log_reduced(
+    state: RecordingState, leaves: list[Leaf], word: str, location: CodeLocation
+) -> None:
     """A function of ``torch.distributed`` combined gradients with those of other ranks."""
-    _log_change(state, leaves, Action.REDUCED, word, place)
+    _log_change(state, leaves, Action.REDUCED, word, location)
 
 
 def _log_change(
@@ -121,38 +123,38 @@ def _log_change(
     leaves: list[Leaf],
     action: Action,
     word: str,
-    place: CodeLocation | None = None,
+    location: CodeLocation | None = None,
 ) -> None:
     """Log one event for all gradients that one line changes in the same way."""
-    place = state.place() if place is None else place
+    location = state.location() if location is None else location
     entry = state.pending
     if entry is not None:
         is_same = entry.word == word and entry.action is action
-        if not is_same or _line(state, entry.place) != _line(state, place):
+        if not is_same or _line(state, entry.location) != _line(state, location):
             state.end_gradient_change()
             entry = None
     if entry is None:
-        entry = state.pending = state.log(Entry(EventKind.GRAD, word, place))
+        entry = state.pending = state.log(Entry(EventKind.GRAD, word, location))
         state.pending_leaves = {}
     state.pending_leaves.update((leaf.number, leaf) for leaf in leaves)
     found = list(state.pending_leaves.values())
     entry.count, entry.action = len(found), action
     entry.identities = [leaf.identity for leaf in found]
-    entry.name = _name(state, found[0], place) if len(found) == 1 else ""
+    entry.name = _name(state, found[0], location) if len(found) == 1 else ""
     state.update_alert()
 
 
-def _name(state: RecordingState, leaf: Leaf, place: CodeLocation) -> str:
+def _name(state: RecordingState, leaf: Leaf, location: CodeLocation) -> str:
     """The name of a gradient: from its leaf, or from the line that changes it."""
     if leaf.name:
         return f"{leaf.name}.grad"
-    text = state.lines.at(place).target if place.offset >= 0 else ""
+    text = state.lines.at(location).target if location.offset >= 0 else ""
     return f"{text.removesuffix('.grad')}.grad" if text else ""
 
 
-def _line(state: RecordingState, place: CodeLocation) -> tuple[str, int]:
-    location = state.lines.at(place).location
-    return location.file, location.line
+def _line(state: RecordingState, location: CodeLocation) -> tuple[str, int]:
+    line = state.lines.at(location).location
+    return line.file, line.line
 
 
 def log_skipped_step(state: RecordingState) -> None:
@@ -174,7 +176,7 @@ def _log_skipped(state: RecordingState, optimizer: Any) -> None:
         keys = tuple(filter(None, map(key_of, identities)))
         return StepDetails(name, held=keys, count=len(identities))
 
-    entry = Entry(EventKind.STEP, "step", state.place(), name, identities, Action.SKIPPED)
+    entry = Entry(EventKind.STEP, "step", state.location(), name, identities, Action.SKIPPED)
     entry.details, entry.count = details, len(held)
     state.log(entry)
 
