@@ -408,11 +408,12 @@ class RecordingState:
             self.log(Entry(kind, word, place, identities=(identity,)))
 
     def add_parameter(self, data: torch.Tensor, parameter: torch.Tensor) -> None:
-        """A parameter was made from a tensor."""
+        """A parameter, or a ``Variable``, was made from a tensor."""
         known = self.provenance.tensors.of(data)
         if not data.requires_grad and not (isinstance(known, UntrackedTensor) and known.matters):
             return  # plain data
-        site = CutSite(Cause.VALUES_COPIED, self.place(), "Parameter")
+        word = "Parameter" if isinstance(parameter, torch.nn.Parameter) else "Variable"
+        site = CutSite(Cause.VALUES_COPIED, self.place(), word)
         new = [self.input_from(data, *site)]
         if parameter.requires_grad:
             leaf = self.provenance.leaf(parameter)
