@@ -122,6 +122,7 @@ class Context:
             that have left it so since, by its number, and the values before it.
         later: the same at the end of the recording, when that shows other results.
         held: keys of what the optimizers hold that were alive when it was asked.
+        is_of_roots: whether it was asked what the roots do for single tensors.
         cache: what rules have worked out for several tensors, by keys of their own.
     """
 
@@ -137,6 +138,7 @@ class Context:
     since: Mapping[str, tuple[int, Values]] = field(default_factory=dict)
     later: Context | None = None
     held: frozenset[str] = frozenset()
+    is_of_roots: bool = False
     cache: dict[Hashable, Any] = field(default_factory=dict)
 
     @property

@@ -168,6 +168,7 @@ def _may_be_inside(context: Context, question: Question) -> Evidence | None:
     if is_checkpoint:
         fix = "checkpoint(..., use_reentrant=False), which records what is used inside"
         if not has_run:
+            more = ", a reentrant checkpoint: what is used there is recorded when backward runs"
             fix = (
                 f"call {call_of(context)}: a parameter used there gets its gradient then; or {fix}"
             )

@@ -83,7 +83,9 @@ def look(asked: Asked, names: Names) -> tuple[Context, list[Question]]:
         )
         for tensor, key in zip(asked.tensors, questions, strict=True)
     ]
-    return Context(graph, tuple(dict.fromkeys(roots))), asked_questions
+    is_of_roots = bool(asked.roots) and not asked.modules
+    context = Context(graph, tuple(dict.fromkeys(roots)), is_of_roots=is_of_roots)
+    return context, asked_questions
 
 
 def _sets(asked: Asked, tensor: Any) -> tuple[PlainContainer | None, Flag | None]:

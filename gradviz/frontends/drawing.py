@@ -18,7 +18,7 @@ from gradviz.frontends.options import Picture, PictureOptions, with_options
 from gradviz.frontends.streams import stage
 from gradviz.graph import GradGraph
 from gradviz.renderers.canvas import to_pdf, to_png
-from gradviz.renderers.caption import caption, news_caption
+from gradviz.renderers.caption import caption_of
 from gradviz.renderers.compose import compose
 from gradviz.renderers.html import to_html
 from gradviz.renderers.mermaid import to_mermaid
@@ -28,6 +28,7 @@ from gradviz.renderers.text import to_text
 from gradviz.renderers.theme import Theme
 from gradviz.story import Frame, Story, recorded_in
 from gradviz.views import apply
+from gradviz.views.groups import keep_inside
 
 if TYPE_CHECKING:
     import graphviz
@@ -126,16 +127,32 @@ class Drawing:
         return self.story[0].graph if self.story else GradGraph()
 
     @cached_property
+    def _marked(self) -> Story:
+        """The story before any view, with what changed from frame to frame."""
+        if len(self.story) == 1:
+            return self.story
+        return mark_stale_leaves(mark_changes(self.story))
+
+    @cached_property
     def shown(self) -> Story:
         """The story as it is drawn: through the views, with a sentence under each frame."""
-        marked = self.story if len(self.story) == 1 else mark_stale_leaves(mark_changes(self.story))
+        return self._through_views()
+
+    def _through_views(self) -> Story:
         frames = []
         with stage("folding"):
-            for number, frame in enumerate(marked):
-                said = news_caption if number else caption
-                graph, text = apply(frame.graph, self._views), frame.caption or said(frame.graph)
+            for number, frame in enumerate(self._marked):
+                graph = apply(frame.graph, self._views)
+                text = caption_of(frame, is_later=number > 0)
                 frames.append(replace(frame, graph=graph, caption=text))
-        return replace(marked, frames=tuple(frames))
+        return replace(self._marked, frames=tuple(frames))
+
+    def _page(self) -> str:
+        """The interactive page."""
+        with keep_inside():
+            shown = self._through_views()
+        with stage("layout"):
+            return to_html(self._marked, shown, self.theme)
 
     @cached_property
     def _scene(self) -> Scene:
@@ -218,7 +235,7 @@ class Drawing:
             "pdf": lambda: to_pdf(self._scene, self.theme, self.transparent),
             "dot": lambda: str(self.digraph.source),
             "json": lambda: serialize.to_json(self.story),
-            "html": lambda: to_html(self.shown, self.theme),
+            "html": self._page,
             "mmd": lambda: to_mermaid(self.shown, self.theme),
             "txt": lambda: self.text,
         }

@@ -1,4 +1,4 @@
-"""What operations saved for backward, each storage counted once per graph."""
+"""The tensors that operations saved for backward, each storage counted once per graph."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _new = tuple.__new__  # calling the class would double the time
 
 
 class Several(list[Any]):
-    """The tensors that an operation saved under one name (a plain list can come from a hook)."""
+    """The tensors that an operation saved under one name; a plain list can come from a hook."""
 
 
 class _Storage(NamedTuple):
@@ -37,7 +37,7 @@ class KeptStorages:
     """The tensors that operations saved for backward, each storage counted once per graph.
 
     Args:
-        shapes: equal shapes are kept once, in here.
+        shapes: interns equal shapes.
     """
 
     def __init__(self, shapes: dict[tuple[int, ...], tuple[int, ...]]) -> None:
@@ -55,9 +55,9 @@ class KeptStorages:
         """Add the saved tensors to the attributes of an operation.
 
         Args:
-            kind: of the operation.
-            saved: what it holds under each of the names of its kind: a tensor, `Several`, what a
-                hook made of one, or None.
+            kind: its type.
+            saved: the value under each saved name of its type: a tensor, `Several`, the result of a
+                pack hook, or None.
             edges: its ``next_functions``.
             data: its attributes.
         """
@@ -83,7 +83,7 @@ class KeptStorages:
         data: dict[str, Any],
         place: int,
     ) -> SavedTensor:
-        """A saved tensor; which input it is follows from its name, or from the node that made it.
+        """A saved tensor; its name, or the node that created it, determines the input number.
 
         The ``grad_fn`` of a view that was changed in place, or whose base was, is not read: torch
         would create a new node. A tensor changed after it was saved has another one.
@@ -119,7 +119,7 @@ class KeptStorages:
             return SavedTensor(name, dtype=type_text(held.dtype))
 
     def spare(self, leaf: torch.Tensor, data: dict[str, Any]) -> None:
-        """Subtract a leaf from the saved bytes: its storage lives anyway, saved or not.
+        """Do not count a leaf among the saved bytes: its storage stays in memory anyway.
 
         Private: ``_cdata``, as in `_look`.
 

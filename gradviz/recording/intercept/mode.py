@@ -1,7 +1,7 @@
-"""The hot path of a recording: sees every call to torch, and writes a line about it.
+"""The hot path of a recording: intercepts every call to torch, and logs it.
 
-What it costs is paid for every operation of the user's program. A plain operation of the graph
-is one tuple, with no look at ``grad_fn``: a node that Python has looked at keeps its wrapper,
+Its cost is paid for every operation of the user's program. A plain operation of the graph is
+logged as one tuple without reading ``grad_fn``: a node that Python has read keeps its wrapper,
 and a deep graph of such nodes overflows the stack when it is dropped.
 """
 
@@ -29,15 +29,15 @@ _Tensor = torch.Tensor
 
 
 class RecordingMode(TorchFunctionMode):
-    """Shows a `RecordingState` what a program calls.
+    """Passes the program's calls to a `RecordingState`.
 
     Args:
-        state: keeps what is seen.
+        state: records the calls.
 
     Attributes:
-        is_alone: whether no other mode lies below this one, which would see every look that is
-            taken at a tensor here.
-        only_looks: that nothing is changed by it, which `engine` reads.
+        is_alone: whether there is no other mode below this one, which would intercept the reads of
+            tensors here.
+        only_looks: that this mode changes nothing; `engine` reads it.
     """
 
     only_looks = True
@@ -53,10 +53,10 @@ class RecordingMode(TorchFunctionMode):
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
-        """Call ``func``, and write down what it did."""
-        if torch.compiler.is_dynamo_compiling():  # it traces this method, and must find nothing
+        """Call ``func``, and record the call."""
+        if torch.compiler.is_dynamo_compiling():  # it traces this method, which must do nothing
             return func(*args, **(kwargs or {}))
-        if jit_trace() is not None:  # it names values by the variables of the frames it sees
+        if jit_trace() is not None:  # it names values after the variables of visible frames
             return func(*args, **(kwargs or {}))
         state = self._state
         handler = self._handlers[func]
