@@ -284,6 +284,8 @@ class FrameKind(str, Enum):
     """After ``zero_grad``, ``clip_grad_norm_``, ``w.grad = None``, ..."""
     AFTER_STEP = "after step"
     FAILED_BACKWARD = "failed backward"
+    REFUSED_BACKWARD = "refused backward"
+    """``backward()`` or ``autograd.grad`` raised before any node ran, and ended the recording."""
     ERROR = "error"
     """An exception ended the recording outside of backward."""
     MARK = "mark"

@@ -223,6 +223,8 @@ def _story(
         if subject in marked and "name" in marked.nodes[subject]:
             marked.nodes[subject]["name"] = each.name
         if each.verdict is Verdict.FINE:
+            if subject in marked and len(named) == 1:
+                marked.nodes[subject]["asked"] = True
             continue
         if subject in marked:
             marked.nodes[subject]["verdict"] = each.verdict.state
@@ -302,6 +304,8 @@ class Verdict(str, Enum):
     """The gradient is older than the values of the tensor, and will not be used for them."""
     SPARSE = "sparse", Group.GRADIENT
     """The gradient is a sparse tensor."""
+    OF_ANOTHER = "from another result", Group.GRADIENT
+    """The result that was asked about does not depend on it: another one gave the gradient."""
     FINE = "fine", Group.GRADIENT
     """A gradient as it should be."""
 

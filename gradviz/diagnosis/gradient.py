@@ -387,6 +387,13 @@ def _fine(context: Context, question: Question) -> Evidence | None:
     return Evidence(words, locations=_locations(*used[:1]))
 
 
+def _of_another_result(context: Context, question: Question) -> Evidence | None:
+    """The results that were asked about do not depend on it, and yet it has a gradient."""
+    if not context.is_of_roots or question.key in context.behind_roots or context.functions:
+        return None
+    return Evidence({"root": context.root_names}, (question.key,))
+
+
 def _is_sparse(context: Context, question: Question) -> Evidence | None:
     grad = question.data.get("grad")
     return Evidence() if grad is not None and grad.note.startswith("sparse") else None
@@ -479,6 +486,14 @@ last_rules: tuple[Rule[Any, Any], ...] = (
         "connections",
         docs="Those of everything before it in the forward pass are as small: a single small "
         "gradient, as of a bias before a normalisation, is no fault.",
+    ),
+    Rule(
+        "the result that was asked about did not give it",
+        Verdict.OF_ANOTHER,
+        _of_another_result,
+        "it has a gradient, and none of it came from {root}: it is not reachable from {root}",
+        "if {root} is meant to train it, compute {root} from it without a cut",
+        docs="Only where the question names the result: `explain(w, loss)`.",
     ),
     Rule(
         "a gradient without a fault that is known",

@@ -19,7 +19,7 @@ from gradviz.frontends.options import Picture, PictureOptions, with_options
 from gradviz.frontends.streams import stage
 from gradviz.graph import GradGraph
 from gradviz.renderers.canvas import to_pdf, to_png
-from gradviz.renderers.caption import caption, news_caption
+from gradviz.renderers.caption import caption_of
 from gradviz.renderers.compose import compose
 from gradviz.renderers.html import to_html
 from gradviz.renderers.island import Answer
@@ -179,8 +179,8 @@ class Drawing:
         frames = []
         with stage("folding"):
             for number, frame in enumerate(self._marked):
-                said = news_caption if number else caption
-                graph, text = apply(frame.graph, self._views), frame.caption or said(frame.graph)
+                graph = apply(frame.graph, self._views)
+                text = caption_of(frame, is_later=number > 0)
                 frames.append(replace(frame, graph=graph, caption=text))
         return replace(self._marked, frames=tuple(frames))
 

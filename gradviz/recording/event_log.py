@@ -37,7 +37,7 @@ class Entry:
 
     kind: the kind of event.
     word: the function that was called.
-    place: the code that called it.
+    location: the code that called it.
     name: the name of its tensor; None for the variable that the line assigns or changes.
     identities: of its nodes, for `EventLog.key_of`.
     action: as in `Event`.
@@ -49,7 +49,7 @@ class Entry:
 
     kind: EventKind
     word: str
-    place: CodeLocation = NOWHERE
+    location: CodeLocation = NOWHERE
     name: str | None = None
     identities: Sequence[Hashable] = ()
     action: Action | None = None
@@ -176,7 +176,7 @@ class EventLog:
             identities: Sequence[Hashable] = (entry[1] - 1,)
         else:
             kind, word, action, count = entry.kind, entry.word, entry.action, entry.count
-            line = self._lines.at(entry.place)
+            line = self._lines.at(entry.location)
             name = line.target if entry.name is None else entry.name
             details = entry.details(self.key_of) if callable(entry.details) else entry.details
             operation, identities = entry.operation, entry.identities
@@ -191,7 +191,7 @@ def _place(entries: list[Operation | Entry], index: int) -> tuple[CodeType | Non
     if index >= len(entries):
         return None
     entry = entries[index]
-    return (entry.place.code, entry.place.offset) if isinstance(entry, Entry) else entry[3:5]
+    return (entry.location.code, entry.location.offset) if isinstance(entry, Entry) else entry[3:5]
 
 
 QUERIES = tuple(sorted(words(lambda row: row.query)))

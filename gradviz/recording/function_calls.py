@@ -22,7 +22,7 @@ from gradviz.graph import Cause
 from gradviz.recording.event_log import Entry, EventLog
 from gradviz.recording.provenance import Input, Leaf, Provenance, UntrackedTensor, cause_of
 from gradviz.recording.reachability import Reachability
-from gradviz.recording.source_lines import CodeLocation, UserFiles, user_place
+from gradviz.recording.source_lines import CodeLocation, UserFiles, user_location
 
 __all__ = ["FunctionCalls"]
 
@@ -70,17 +70,17 @@ class FunctionCalls:
         frame = _apply_frame()
         if frame is None:
             return
-        place = user_place(frame.f_back, self._verdicts)
+        location = user_location(frame.f_back, self._verdicts)
         inputs = [each for each in frame.f_locals.get("args", ()) if isinstance(each, torch.Tensor)]
         if any(each.requires_grad for each in inputs):
-            self._add_reads(given, inputs, place)
+            self._add_reads(given, inputs, location)
         else:
             function: Any = frame.f_locals.get("cls")
             word, _ = custom_word(function.__module__, function.__name__)
-            self._add_untracked(word, given, new, place)
+            self._add_untracked(word, given, new, location)
 
     def _add_reads(
-        self, given: Sequence[torch.Tensor], inputs: Sequence[torch.Tensor], place: CodeLocation
+        self, given: Sequence[torch.Tensor], inputs: Sequence[torch.Tensor], location: CodeLocation
     ) -> None:
         """Record the read leaves of a Function that has a node, the last one created."""
         end = creation_count()
@@ -88,7 +88,7 @@ class FunctionCalls:
         last = entries[-1] if entries else None
         known = last[1] if isinstance(last, tuple) else self._event_log.last_end
         if known < end:
-            entries.append((end - 1, end, _APPLY, place.code, place.offset, ()))
+            entries.append((end - 1, end, _APPLY, location.code, location.offset, ()))
         for tensor in given:
             if tensor.requires_grad and not any(tensor is each for each in inputs):
                 self.reads[end] = self.reads.get(end, 0) | self._leaves(tensor)
@@ -106,16 +106,16 @@ class FunctionCalls:
         word: str,
         given: Sequence[torch.Tensor],
         new: Sequence[torch.Tensor],
-        place: CodeLocation,
+        location: CodeLocation,
     ) -> None:
         """Record results of a Function without a node; their inputs are those of the whole call."""
         inputs: dict[int, Input] = {}
         for tensor in given:
-            data = self._input_from(tensor, Cause.CUSTOM_FUNCTION, place, word)
+            data = self._input_from(tensor, Cause.CUSTOM_FUNCTION, location, word)
             source = data.source
-            is_own = isinstance(source, UntrackedTensor) and (source.word, source.place) == (
+            is_own = isinstance(source, UntrackedTensor) and (source.word, source.location) == (
                 word,
-                place,
+                location,
             )
             for each in source.inputs if is_own else (data,):  # type: ignore[union-attr]
                 inputs.setdefault(id(each.source), each)
@@ -125,15 +125,15 @@ class FunctionCalls:
             if isinstance(self._provenance.tensors.of(tensor), Leaf):
                 continue
             cause = cause_of(found)
-            untracked = self._provenance.add(tensor, word, cause, place, found, matters)
-            self._log(place, untracked)
+            untracked = self._provenance.add(tensor, word, cause, location, found, matters)
+            self._log(location, untracked)
 
-    def _log(self, place: CodeLocation, untracked: UntrackedTensor) -> None:
+    def _log(self, location: CodeLocation, untracked: UntrackedTensor) -> None:
         """Log one event per call, about the latest result, which is the one it returns."""
         entries = self._event_log.entries
         last = entries[-1] if entries else None
-        if not isinstance(last, Entry) or last.word != "apply" or last.place != place:
-            last = Entry(EventKind.OPERATION, "apply", place)
+        if not isinstance(last, Entry) or last.word != "apply" or last.location != location:
+            last = Entry(EventKind.OPERATION, "apply", location)
             entries.append(last)
         last.identities = (untracked.identity,)
 

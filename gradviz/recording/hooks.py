@@ -38,7 +38,7 @@ class _Hook:
 
     Args:
         table: the dictionary of torch that contains it.
-        place: where it was registered; `NOWHERE` if that was not recorded.
+        location: where it was registered; `NOWHERE` if that was not recorded.
         identity: of the node of its tensor.
         leaf: the leaf that has it, or None.
         is_after: whether it is a post-accumulate-grad hook.
@@ -46,7 +46,7 @@ class _Hook:
     """
 
     table: Callable[[], Table | None]
-    place: CodeLocation
+    location: CodeLocation
     identity: Hashable
     leaf: Leaf | None
     is_after: bool
@@ -97,13 +97,13 @@ class Hooks:
         self._stand_ins: list[tuple[Callable[[], Table | None], int, StandIn]] = []
 
     def registered(
-        self, handle: RemovableHandle, place: CodeLocation, identity: Hashable, leaf: Leaf | None
+        self, handle: RemovableHandle, location: CodeLocation, identity: Hashable, leaf: Leaf | None
     ) -> None:
         """A hook was registered on a leaf, or on the result of an operation."""
         table = handle.hooks_dict_ref
         tensor = leaf.ref() if leaf is not None else None
         is_after = tensor is not None and table() is tables_of(tensor)[1]
-        self._known[handle.id] = _Hook(table, place, identity, leaf, is_after)
+        self._known[handle.id] = _Hook(table, location, identity, leaf, is_after)
 
     def begin(self, leaves: Iterable[Leaf], held: Iterable[HookedTensor]) -> None:
         """Replace each hook by a stand-in at the start of a backward pass.
@@ -189,7 +189,7 @@ class Hooks:
                 details = _change(function, before, given.grad if hook.is_after else new)
                 if details is not None:
                     name = hook.leaf.name if hook.leaf is not None else hook.name
-                    entry = self._entry(details, function, hook.place, name)
+                    entry = self._entry(details, function, hook.location, name)
                     entry.identities = (hook.identity,)
                     after = hook.is_after
                     entry.action = (
@@ -199,12 +199,14 @@ class Hooks:
         except Exception as error:
             self._failed(error)
 
-    def _entry(self, details: HookDetails, function: Any, place: CodeLocation, name: str) -> Entry:
+    def _entry(
+        self, details: HookDetails, function: Any, location: CodeLocation, name: str
+    ) -> Entry:
         """The event, on the line that registered the hook, else on the line of its definition."""
         code = getattr(function, "__code__", None)
-        if place is NOWHERE and code is not None and self._verdicts[code.co_filename]:
-            place = CodeLocation(code, ~0)
-        return Entry(EventKind.HOOK, "hook", place, name or None, details=details)
+        if location is NOWHERE and code is not None and self._verdicts[code.co_filename]:
+            location = CodeLocation(code, ~0)
+        return Entry(EventKind.HOOK, "hook", location, name or None, details=details)
 
 
 class _Seen(NamedTuple):

@@ -90,15 +90,15 @@ def _may_ask(state: RecordingState, end: int, tensor: torch.Tensor) -> bool:
     """Whether reading the ``grad_fn`` of a result creates no node."""
     if not is_unsure(tensor):
         return True
-    place = memory_of(tensor)
-    changes = [each for each in state.changes if place and each.storage == place[0]]
+    memory = memory_of(tensor)
+    changes = [each for each in state.changes if memory and each.storage == memory[0]]
     return bool(changes) and all(each.created < end for each in changes)
 
 
 def _reaches(walk: Walk, tensor: torch.Tensor, operations: Container[int]) -> bool:
     """Walk the ancestors of an output; whether any of ``operations`` is among them."""
     node = tensor.grad_fn
-    if node is None or node in walk.places or sequence_number(node) in operations:
+    if node is None or node in walk.positions or sequence_number(node) in operations:
         return False
     is_shared = False
     for _, _, edges in walk.visit([node]):
@@ -126,7 +126,7 @@ def _recorded(state: RecordingState) -> Iterator[tuple[int, torch.Tensor]]:
 def _visit(walk: Walk, tensor: torch.Tensor) -> bool:
     """Walk the ancestors of a tensor; False if an earlier walk visited it."""
     node = tensor.grad_fn
-    if node is None or node in walk.places:
+    if node is None or node in walk.positions:
         return False
     for _ in walk.visit([node]):
         pass
@@ -142,6 +142,6 @@ def _leaves(state: RecordingState) -> list[torch.Tensor]:
     if not found:  # tensors were created, but not used
         for record in state.provenance.tensors.values():
             tensor = record.ref()
-            if isinstance(record, Leaf) and record.place.code is not None and tensor is not None:
+            if isinstance(record, Leaf) and record.location.code is not None and tensor is not None:
                 found[record.number] = tensor
     return [found[number] for number in sorted(found)][:_MOST]

@@ -41,7 +41,9 @@ from gradviz.wording import frame_title, with_gradients
 
 __all__ = ["Observer"]
 
-_ALWAYS = (FrameKind.FAILED_BACKWARD, FrameKind.ERROR, FrameKind.MARK)
+_FAILURES = (FrameKind.FAILED_BACKWARD, FrameKind.REFUSED_BACKWARD, FrameKind.ERROR)
+_ALWAYS = (*_FAILURES, FrameKind.MARK)
+_BACKWARD_FILE = str(torch.autograd.__file__)
 _COMPARED = 1 << 24  # elements of parameters whose values are compared around a step
 _REMEMBERED = 8  # backward passes that freed saved tensors
 
@@ -66,7 +68,7 @@ class _Pass:
 
     Args:
         number: 1, 2, ... of the passes that accumulate into ``.grad``.
-        place: where it was called.
+        location: where it was called.
         count: the number of nodes before.
         before: the gradients of the leaves before.
         given: whether a gradient was passed to it.
@@ -76,7 +78,7 @@ class _Pass:
     """
 
     number: int
-    place: CodeLocation
+    location: CodeLocation
     count: int
     before: Before
     given: bool
@@ -137,7 +139,7 @@ class Observer:
         state.paused = state.alert = True
 
     def _begin_pass(self, call: BackwardCall) -> None:
-        place, count = self._state.place(), creation_count()
+        location, count = self._state.location(), creation_count()
         if call.accumulates:
             self._passes += 1
         graph = self.snapshots.before_backward(_distinct(call.roots))
@@ -145,7 +147,7 @@ class Observer:
         root = next((graph.nodes[key].get("name", "") for key in graph.roots), "")
         before = Before(self._state, graph, self.snapshots.snapshot)
         given = bool(self._state.gradient_given)
-        self._pass = _Pass(self._passes, place, count, before, given, root, graph)
+        self._pass = _Pass(self._passes, location, count, before, given, root, graph)
         self._state.hooks.begin(leaves_of(self._state), self.snapshots.hooked)
 
     def after_backward(self, call: BackwardCall, outcome: object) -> None:
@@ -168,7 +170,7 @@ class Observer:
     def _end_pass(self, call: BackwardCall, done: _Pass, outcome: object) -> None:
         state = self._state
         word = "backward" if call.accumulates else "grad"
-        entry = Entry(EventKind.BACKWARD, word, done.place, done.root)
+        entry = Entry(EventKind.BACKWARD, word, done.location, done.root)
         entry.action = Action.BACKWARD if call.accumulates else Action.AUTOGRAD_GRAD
         entry.details = self._backward_details(call, done, isinstance(outcome, BaseException))
         state.log(entry)
@@ -176,7 +178,7 @@ class Observer:
         if call.create_graph and after > done.count:
             made = outcome if isinstance(outcome, tuple) else ()
             refs = tuple(weakref.ref(each) for each in made if isinstance(each, torch.Tensor))
-            where = done.place.code, done.place.offset
+            where = done.location.code, done.location.offset
             entry.operation = (done.count, after, torch.autograd.grad, *where, refs)
         on_gradients, on_leaves = state.hooks.take()
         state.event_log.entries += on_gradients
@@ -191,7 +193,7 @@ class Observer:
         kind = FrameKind.AFTER_BACKWARD if call.accumulates else FrameKind.AFTER_AUTOGRAD_GRAD
         self._add(kind, graph, added=added)
         if not call.retain_graph:
-            location = state.lines.at(done.place).location
+            location = state.lines.at(done.location).location
             self._freed.append((location, self.snapshots.snapshot.operations))
         state.turn()
 
@@ -220,7 +222,7 @@ class Observer:
         self, leaf: Leaf, done: _Pass, graph: GradGraph
     ) -> tuple[str, GradientDetails]:
         name = f"{leaf.name}.grad" if leaf.name else ".grad"
-        entry = Entry(EventKind.ACCUMULATE, "accumulate_grad", done.place, name)
+        entry = Entry(EventKind.ACCUMULATE, "accumulate_grad", done.location, name)
         entry.identities = (leaf.identity,)
         before, after = done.before.summary(leaf), self._grad_of(leaf, graph)
         entry.details = details = GradientDetails(before, after, leaf.passes, done.number)
@@ -263,7 +265,7 @@ class Observer:
         for leaf in changed:
             self._log_accumulation(leaf, done, graph)
         history = History(done.graph, self._state, self._freed)
-        entry = Entry(EventKind.ERROR, type(error).__name__, done.place)
+        entry = Entry(EventKind.ERROR, type(error).__name__, done.location)
         details = error_details(error, graph, roots, operations, history)
         entry.details = details
         if details.problem is not None:
@@ -304,7 +306,7 @@ class Observer:
             state.failed(error)
 
     def _log_step(self, optimizer: str) -> None:
-        state, place = self._state, self._state.place()
+        state, location = self._state, self._state.location()
         held: list[Hashable] = []
         changed: list[Hashable] = []
         names, values = [], []
@@ -322,7 +324,7 @@ class Observer:
                 values.append(None if each.values is None else not _is_same(tensor, each.values))
                 storage = (memory_of(tensor) or (None,))[0]
                 state.changes.append(
-                    InPlaceChange("step", place, storage, each.version, after, creation_count())
+                    InPlaceChange("step", location, storage, each.version, after, creation_count())
                 )
         count, has_values = len(self._held), None not in values
         self._held = []
@@ -338,7 +340,7 @@ class Observer:
                 tuple(names),
             )
 
-        entry = Entry(EventKind.STEP, "step", place, optimizer, changed, details=details)
+        entry = Entry(EventKind.STEP, "step", location, optimizer, changed, details=details)
         entry.count = len(changed)
         if self._pass is not None:  # in a hook: the frame after the pass shows the step
             self._pass.steps.append(entry)
@@ -362,10 +364,12 @@ class Observer:
                 state.update_alert()
                 quiet_exit = isinstance(error, (SystemExit, GeneratorExit))
                 if error is not None and id(error) != self._seen_error and not quiet_exit:
-                    entry = Entry(EventKind.ERROR, type(error).__name__, self._place_of(error))
+                    entry = Entry(EventKind.ERROR, type(error).__name__, self._location_of(error))
                     entry.details = ErrorDetails(entry.word, str(error))
                     graph = self.snapshots.now(with_outputs=True)
-                    self._add(FrameKind.ERROR, graph, state.log(entry))
+                    is_refused = self._is_from_backward(error)
+                    kind = FrameKind.REFUSED_BACKWARD if is_refused else FrameKind.ERROR
+                    self._add(kind, graph, state.log(entry))
                 elif state.event_log.count + len(state.event_log.entries) > self._rows:
                     self._add(FrameKind.END, self.snapshots.now(with_outputs=True))
                 elif not self.frame_store.count:
@@ -373,17 +377,27 @@ class Observer:
         except Exception as mistake:
             state.failed(mistake)
 
-    def _place_of(self, error: BaseException) -> CodeLocation:
-        place, trace = CodeLocation(None, 0), error.__traceback__
+    @staticmethod
+    def _is_from_backward(error: BaseException) -> bool:
+        """Whether ``backward()`` or ``autograd.grad`` raised an error."""
+        trace = error.__traceback__
+        while trace is not None:
+            if trace.tb_frame.f_code.co_filename == _BACKWARD_FILE:
+                return True
+            trace = trace.tb_next
+        return False
+
+    def _location_of(self, error: BaseException) -> CodeLocation:
+        location, trace = CodeLocation(None, 0), error.__traceback__
         verdicts, user = self._state.verdicts, None
         while trace is not None:
             name = trace.tb_frame.f_code.co_filename
             if verdicts[name]:
-                place = CodeLocation(trace.tb_frame.f_code, trace.tb_lasti, user)
+                location = CodeLocation(trace.tb_frame.f_code, trace.tb_lasti, user)
                 if not verdicts.is_library(name):
-                    place = user = place._replace(caller=None)
+                    location = user = location._replace(caller=None)
             trace = trace.tb_next
-        return place
+        return location
 
     def _add(
         self,

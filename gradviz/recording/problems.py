@@ -126,7 +126,7 @@ def _changed(
     )
     for change in state.changes:
         if change.storage == suspect.storage and change.before <= wanted < change.after:
-            line = state.lines.at(change.place)
+            line = state.lines.at(change.location)
             return replace(
                 problem,
                 changed_to=change.after,
@@ -154,9 +154,9 @@ def _suspects(found: TorchMessage, roots: Sequence[Any]) -> list[_Suspect]:
                         continue
                     if version_of(tensor) != found.found:
                         continue
-                    place = memory_of(tensor)
+                    memory = memory_of(tensor)
                     fits = any(each.startswith(found.node) for each in makers)
-                    storage = place[0] if place is not None else None
+                    storage = memory[0] if memory is not None else None
                     leaf = _leaf_at(storage, edges)
                     created = sequence_number(node)
                     suspects.append(_Suspect(created, argument, storage, fits, leaf))
@@ -179,7 +179,7 @@ def _leaf_at(storage: object, edges: Iterable[Any]) -> Any:
         behind = []
         for node in level:
             leaf = leaf_of(node)
-            if leaf is not None and (place := memory_of(leaf)) and place[0] == storage:
+            if leaf is not None and (memory := memory_of(leaf)) and memory[0] == storage:
                 return leaf
             behind += [child for child, _ in node.next_functions if child is not None]
         level = behind

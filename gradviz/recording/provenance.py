@@ -50,6 +50,7 @@ _DEEPEST = 48  # consecutive untracked tensors, before the oldest are dropped
 _OP_RECORDS = 8  # operations recorded before a cut
 _INPUTS = 16  # inputs of one untracked tensor
 _ALIASES = 8  # aliases of aliases
+_MOST_NUMBERS = 4_096  # numbers that are recognised when a tensor is created from them
 _SAME_LINE = 8  # plain values among which one from the same line is searched
 
 
@@ -58,12 +59,12 @@ class CutSite(NamedTuple):
 
     Args:
         cause: the reason.
-        place: where it was called.
+        location: where it was called.
         word: the function that was called: ``"argmin"``; "" if unknown.
     """
 
     cause: Cause
-    place: CodeLocation
+    location: CodeLocation
     word: str = ""
 
 
@@ -157,11 +158,13 @@ class OpRecord:
         created: the sequence number of its node.
         data: its attributes.
         inputs: leaves, or the numbers of other operations, with the input and output numbers.
+        holes: the positions of inputs that get no gradient.
     """
 
     created: int
     data: dict[str, Any]
     inputs: list[tuple[Leaf | int, int, int]] = field(default_factory=list)
+    holes: list[int] = field(default_factory=list)
 
 
 @dataclass(slots=True, eq=False)
@@ -171,7 +174,7 @@ class Leaf:
     Args:
         number: 0, 1, ... in the order in which they were recorded.
         name: the user's name for it.
-        place: where it was created, if recorded.
+        location: where it was created, if recorded.
         passes: backward passes accumulated in ``.grad`` since it was zeroed; None if unknown.
         untracked: its record from before ``requires_grad`` was switched on.
         ref: weak reference to the tensor.
@@ -179,7 +182,7 @@ class Leaf:
 
     number: int
     name: str = ""
-    place: CodeLocation = NOWHERE
+    location: CodeLocation = NOWHERE
     passes: int | None = None
     untracked: UntrackedTensor | None = None
     ref: Callable[[], torch.Tensor | None] = lambda: None
@@ -196,7 +199,7 @@ class Input(NamedTuple):
     Args:
         source: where the data came from.
         cause: why no gradient flows back along this edge.
-        place: where the gradient was cut; `NOWHERE` if it was cut earlier.
+        location: where the gradient was cut; `NOWHERE` if it was cut earlier.
         ref: weak reference to the tensor of the graph that is the source.
         op_records: the nearest operations before it, for when that tensor is gone.
         ancestors: the leaves before it at that time.
@@ -207,7 +210,7 @@ class Input(NamedTuple):
 
     source: OperationOutput | Leaf | UntrackedTensor
     cause: Cause
-    place: CodeLocation = NOWHERE
+    location: CodeLocation = NOWHERE
     ref: Callable[[], torch.Tensor | None] = lambda: None
     op_records: Sequence[OpRecord] = ()
     ancestors: Ancestors = NO_ANCESTORS
@@ -217,7 +220,7 @@ class Input(NamedTuple):
     @property
     def cut_leaves(self) -> CutLeaves:
         """The leaves that get no gradient along this edge, with the cause and the location."""
-        return self.ancestors.cut(CutSite(self.cause, self.place, self.word))
+        return self.ancestors.cut(CutSite(self.cause, self.location, self.word))
 
     @property
     def matters(self) -> bool:
@@ -233,7 +236,7 @@ class UntrackedTensor:
         number: 0, 1, ... in the order in which they were recorded.
         word: the function that created it; "" if not recorded.
         cause: why a tensor computed from it gets no gradient through it.
-        place: where it was created.
+        location: where it was created.
         inputs: the data it was computed from.
         matters: whether it was computed from something that requires grad.
         cut_leaves: the leaves among its ancestors, and where the gradient was cut.
@@ -250,7 +253,7 @@ class UntrackedTensor:
     number: int
     word: str
     cause: Cause
-    place: CodeLocation = NOWHERE
+    location: CodeLocation = NOWHERE
     inputs: Sequence[Input] = ()
     matters: bool = False
     cut_leaves: CutLeaves = field(default_factory=lambda: _NO_CUTS)
@@ -358,6 +361,7 @@ class Provenance:
         self._leaves = 0
         self.same_node: list[tuple[Hashable, Hashable]] = []
         self._shown: list[UntrackedTensor] = []
+        self._numbers: dict[int, tuple[float, UntrackedTensor]] = {}
 
     def leaf(self, tensor: torch.Tensor) -> Leaf:
         """The record of a leaf; creates it if there is none.
@@ -428,13 +432,13 @@ class Provenance:
         tensor: torch.Tensor | None,
         word: str,
         cause: Cause,
-        place: CodeLocation = NOWHERE,
+        location: CodeLocation = NOWHERE,
         inputs: Sequence[Input] = (),
         matters: bool = False,
     ) -> UntrackedTensor:
         """Add the record of an untracked tensor that was just created; None for a plain value."""
         untracked = UntrackedTensor(
-            self._count, word, cause, place, inputs, matters, is_plain_value=tensor is None
+            self._count, word, cause, location, inputs, matters, is_plain_value=tensor is None
         )
         self._count += 1
         for each in inputs:
@@ -455,13 +459,13 @@ class Provenance:
         self,
         tensors: Sequence[torch.Tensor],
         word: str,
-        place: CodeLocation,
+        location: CodeLocation,
         inputs: Sequence[Input],
     ) -> list[Hashable]:
         """Add the records of the untracked results of one call; returns their identities."""
         cause, matters = cause_of(inputs), any(each.matters for each in inputs)
         return [
-            self.add(tensor, word, cause, place, inputs, matters).identity
+            self.add(tensor, word, cause, location, inputs, matters).identity
             for tensor in tensors
             if not isinstance(self.tensors.get(id(tensor)), Leaf)
         ]
@@ -490,7 +494,7 @@ class Provenance:
         if not new:
             record.untracked = old
             return
-        written = UntrackedTensor(self._count, site.word, site.cause, site.place, leaf=record)
+        written = UntrackedTensor(self._count, site.word, site.cause, site.location, leaf=record)
         self._count += 1
         written.ref = _no_tensor
         for each in (*(old.inputs if old is not None else ()), *new):
@@ -505,28 +509,46 @@ class Provenance:
         self, tensor: torch.Tensor, record: Leaf | UntrackedTensor | None
     ) -> Iterator[Leaf | UntrackedTensor]:
         """The records of the tensors of which an untracked tensor is an alias or a view."""
-        place = memory_of(tensor)
+        memory = memory_of(tensor)
         for _ in range(_ALIASES):
             record = record.untracked if isinstance(record, Leaf) else record
-            if record is None or len(record.inputs) != 1 or place is None:
+            if record is None or len(record.inputs) != 1 or memory is None:
                 return
             source, other = record.inputs[0].source, None
             if isinstance(source, OperationOutput):
                 return
             other = source.ref()
             found = memory_of(other) if other is not None else None
-            if found is None or found[0] != place[0]:
+            if found is None or found[0] != memory[0]:
                 return
             yield source
             record = source
 
-    def add_plain_value(self, word: str, data: Input, place: CodeLocation) -> UntrackedTensor:
+    def add_plain_value(self, word: str, data: Input, location: CodeLocation) -> UntrackedTensor:
         """Add the record of a number or array, replacing the last one from the same line."""
         for old in self._shown[-_SAME_LINE:]:
-            if old.is_plain_value and old.word == word and old.place == place:
+            if old.is_plain_value and old.word == word and old.location == location:
                 old.inputs = (data,)
+                old.cut_leaves = merge_cut_leaves(old.cut_leaves, data.cut_leaves)
                 return old
-        return self.add(None, word, data.cause, place, (data,), matters=True)
+        return self.add(None, word, data.cause, location, (data,), matters=True)
+
+    def remember_numbers(self, values: object, record: UntrackedTensor) -> None:
+        """Remember the Python floats that were read from a tensor, to recognise the same objects.
+
+        They are kept, so that no other object gets their ``id``.
+        """
+        for number in _floats_in(values):
+            self._numbers[id(number)] = number, record
+        while len(self._numbers) > _MOST_NUMBERS:
+            del self._numbers[next(iter(self._numbers))]
+
+    def numbers_in(self, values: object) -> list[UntrackedTensor]:
+        """The records of the numbers among values that were read from tensors, each once."""
+        if not self._numbers:
+            return []
+        known = (self._numbers.get(id(number)) for number in _floats_in(values))
+        return list({id(found[1]): found[1] for found in known if found is not None}.values())
 
     def release(self, tensor: torch.Tensor) -> None:
         """A tensor has become tracked: its old record stays as it was."""
@@ -556,6 +578,7 @@ class Provenance:
             record = OpRecord(created, data)
             for position, (child, output) in enumerate(edges):
                 if child is None:
+                    record.holes.append(position)
                     continue
                 number = sequence_number(child)
                 leaf = leaf_of(child) if number == ACCUMULATE_NR else None
@@ -563,6 +586,15 @@ class Provenance:
                 record.inputs.append((source, position, output))
             found.append(record)
         return found
+
+
+def _floats_in(values: object, depth: int = 4) -> Iterator[float]:
+    """The Python floats among values, and in lists and tuples among them, up to a number."""
+    if type(values) is float:
+        yield values
+    elif depth and isinstance(values, (list, tuple)):
+        for each in values[:_MOST_NUMBERS]:
+            yield from _floats_in(each, depth - 1)
 
 
 def _no_tensor() -> None:

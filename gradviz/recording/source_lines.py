@@ -31,7 +31,7 @@ __all__ = [
     "called_function",
     "is_library",
     "user_frame",
-    "user_place",
+    "user_location",
 ]
 
 
@@ -177,7 +177,7 @@ def user_frame(frame: FrameType | None, verdicts: UserFiles) -> FrameType | None
     return frame
 
 
-def user_place(frame: FrameType | None, verdicts: UserFiles) -> CodeLocation:
+def user_location(frame: FrameType | None, verdicts: UserFiles) -> CodeLocation:
     """The location in the innermost user frame, from ``frame`` outwards."""
     while frame is not None and frame.f_globals.get("__name__", "").startswith(
         ("gradviz.capture", "gradviz.recording")
@@ -186,10 +186,10 @@ def user_place(frame: FrameType | None, verdicts: UserFiles) -> CodeLocation:
     found = user_frame(frame, verdicts)
     if found is None:
         return NOWHERE
-    place = CodeLocation(found.f_code, found.f_lasti if found is frame else ~found.f_lasti)
+    location = CodeLocation(found.f_code, found.f_lasti if found is frame else ~found.f_lasti)
     if verdicts.is_library(found.f_code.co_filename):
-        return place._replace(caller=_caller(found.f_back, verdicts))
-    return place
+        return location._replace(caller=_caller(found.f_back, verdicts))
+    return location
 
 
 def _caller(frame: FrameType | None, verdicts: UserFiles) -> CodeLocation | None:
@@ -221,12 +221,12 @@ class SourceLines:
         except OSError:  # the folder was deleted
             self._here = ""
 
-    def at(self, place: CodeLocation) -> SourceLine:
+    def at(self, location: CodeLocation) -> SourceLine:
         """The line of a location; for one in a library, the user's line and the library's line."""
-        line = self.line(place.code, place.offset)
-        if place.caller is None:
+        line = self.line(location.code, location.offset)
+        if location.caller is None:
             return line
-        user = self.line(place.caller.code, place.caller.offset)
+        user = self.line(location.caller.code, location.caller.offset)
         return SourceLine(user.location, line.target, line.location)
 
     def line(self, code: CodeType | None, offset: int, is_last: bool = True) -> SourceLine:

@@ -203,10 +203,10 @@ class _NodeRecords:
     def __call__(self, walk: Walk) -> None:
         for node, tensor in walk.leaves.items():
             leaf = self._state.provenance.leaf(tensor)
-            self.accumulate[key_at(walk.places[node])] = leaf
-            self.leaves[key_at(walk.leaf_places[id(tensor)])] = leaf
-        for node, place in walk.places.items():
-            data = walk.nodes[key_at(place)]
+            self.accumulate[key_at(walk.positions[node])] = leaf
+            self.leaves[key_at(walk.leaf_positions[id(tensor)])] = leaf
+        for node, position in walk.positions.items():
+            data = walk.nodes[key_at(position)]
             if "sequence_nr" in data:  # a trace counts from zero
                 self._read_operations(walk, sequence_number(node) - data["sequence_nr"])
                 break
@@ -237,11 +237,13 @@ class _NodeRecords:
                     data["name"] = line.target
                 if end in in_place:
                     data["op"] = in_place[end]
+            if data["op"] == "mul" and "dropout" in (word := state.event_log.word(index)):
+                data["called"] = word  # on a CPU it is a product
             if end in mixed:
                 in_question[key] = created, end
         if in_question:
-            for node, place in walk.places.items():
-                if (key := key_at(place)) in in_question:
+            for node, position in walk.positions.items():
+                if (key := key_at(position)) in in_question:
                     created, end = in_question[key]
                     edges = node.next_functions
                     positions = [at for at, edge in enumerate(edges) if edge == NO_GRADIENT]
@@ -376,7 +378,7 @@ def _known(
 
 def _add_leaf_facts(data: dict[str, Any], leaf: Leaf, state: RecordingState) -> None:
     """Add the recorded facts about a leaf; keep the name in the frame."""
-    line = state.lines.at(leaf.place)
+    line = state.lines.at(leaf.location)
     if line.source:
         data["source"] = line.source
     name = data.get("name") or leaf.name or line.target

@@ -39,7 +39,7 @@ from gradviz.recording.provenance import (
     merge_cut_leaves,
 )
 from gradviz.recording.reachability import Reachability
-from gradviz.recording.source_lines import CodeLocation, SourceLines, UserFiles, user_place
+from gradviz.recording.source_lines import CodeLocation, SourceLines, UserFiles, user_location
 from gradviz.story import EventKind
 
 __all__ = [
@@ -69,14 +69,14 @@ class InPlaceChange(NamedTuple):
 
     Args:
         word: the function that changed it: ``"add_"``.
-        place: where it was called.
+        location: where it was called.
         storage: address of its storage.
         before, after: the version counter.
         created: the number of nodes after it.
     """
 
     word: str
-    place: CodeLocation
+    location: CodeLocation
     storage: object
     before: int
     after: int
@@ -164,9 +164,9 @@ class RecordingState:
             self.provenance, self.reachability, self.event_log, self.verdicts, self.input_from
         )
 
-    def place(self) -> CodeLocation:
+    def location(self) -> CodeLocation:
         """The location of the current call in the user's code."""
-        return user_place(sys._getframe(1), self.verdicts)
+        return user_location(sys._getframe(1), self.verdicts)
 
     def failed(self, error: Exception) -> None:
         """Note an error of the recording, and let the program continue."""
@@ -257,8 +257,8 @@ class RecordingState:
             with quietly():
                 outputs = list(tensors_in((result,)))
                 if outputs:
-                    place = user_place(sys._getframe(2), self.verdicts)
-                    self._sort(func, arguments, outputs, before, place)
+                    location = user_location(sys._getframe(2), self.verdicts)
+                    self._sort(func, arguments, outputs, before, location)
         except Exception as error:
             self.failed(error)
 
@@ -268,7 +268,7 @@ class RecordingState:
         arguments: Arguments,
         outputs: list[torch.Tensor],
         before: int,
-        place: CodeLocation,
+        location: CodeLocation,
     ) -> None:
         tracked = [output for output in outputs if output.requires_grad]
         given = list(tensors_in((*arguments[0], *arguments[1].values())))
@@ -277,16 +277,16 @@ class RecordingState:
         after = creation_count()
         if tracked and after > before:
             reference = tuple(map(weakref.ref, tracked))
-            where = place.code, place.offset
+            where = location.code, location.offset
             self.event_log.entries.append((before, after, func, *where, reference))
             self.add_mixed_inputs(after, func, arguments)
             lost = [output for output in new if not output.requires_grad]
             if lost:
-                self.outside(word_of(func), given, lost, place)
+                self.outside(word_of(func), given, lost, location)
         elif tracked and new:
-            self._new_leaves(func, given, new, place)
+            self._new_leaves(func, given, new, location)
         elif new:
-            self.outside(word_of(func), given, new, place)
+            self.outside(word_of(func), given, new, location)
 
     def add_mixed_inputs(self, end: int, func: Any, arguments: Arguments) -> None:
         """Store the untracked inputs of an operation of the graph.
@@ -308,7 +308,7 @@ class RecordingState:
             self.mixed[end] = found
 
     def _new_leaves(
-        self, func: Any, given: list[torch.Tensor], new: list[torch.Tensor], place: CodeLocation
+        self, func: Any, given: list[torch.Tensor], new: list[torch.Tensor], location: CodeLocation
     ) -> None:
         """Record new leaves, for example of ``torch.ones(3, requires_grad=True)``.
 
@@ -319,19 +319,19 @@ class RecordingState:
             if tensor.requires_grad and tensor.is_leaf:
                 if cause is not None and given and word_of(func) not in SHAPE_ONLY:
                     word = word_of(func)
-                    inputs = [self.input_from(each, cause, place, word) for each in given]
+                    inputs = [self.input_from(each, cause, location, word) for each in given]
                     matters = any(each.matters for each in inputs)
                     self.provenance.add(
-                        tensor, word_of(func), cause_of(inputs), place, inputs, matters
+                        tensor, word_of(func), cause_of(inputs), location, inputs, matters
                     )
                 leaf = self.provenance.leaf(tensor)
-                leaf.place = place
-                entry = Entry(EventKind.OPERATION, word_of(func), place)
+                leaf.location = location
+                entry = Entry(EventKind.OPERATION, word_of(func), location)
                 entry.identities = (leaf.identity,)
                 self.log(entry)
 
     def input_from(
-        self, tensor: torch.Tensor, cause: Cause, place: CodeLocation, word: str = ""
+        self, tensor: torch.Tensor, cause: Cause, location: CodeLocation, word: str = ""
     ) -> Input:
         """Convert a tensor to an input of an untracked tensor.
 
@@ -340,7 +340,7 @@ class RecordingState:
         Args:
             tensor: the input.
             cause: why the gradient is cut here, if the tensor requires grad.
-            place: where it was called.
+            location: where it was called.
             word: the function that cuts it.
         """
         if not tensor.requires_grad:
@@ -349,7 +349,7 @@ class RecordingState:
         if node is None:
             ancestors = self.provenance.ancestors(tensor)
             leaf = self.provenance.leaf(tensor)
-            return Input(leaf, cause, place, ref, ancestors=ancestors, word=word)
+            return Input(leaf, cause, location, ref, ancestors=ancestors, word=word)
         made = OperationOutput(sequence_number(node), tensor.output_nr)
         known = self._behind.get(id(node))
         if known is None or known[0] != made.created:  # the address of a node can be reused
@@ -362,7 +362,7 @@ class RecordingState:
             )
             self._behind[id(node)] = known
         _, ancestors, records = known
-        return Input(made, cause, place, ref, records, ancestors, word=word)
+        return Input(made, cause, location, ref, records, ancestors, word=word)
 
     def _flowed_in(self, end: int) -> CutLeaves:
         lost = NO_ANCESTORS.cut_leaves
@@ -375,7 +375,7 @@ class RecordingState:
         word: str,
         given: Sequence[torch.Tensor],
         new: Sequence[torch.Tensor],
-        place: CodeLocation,
+        location: CodeLocation,
     ) -> None:
         """Record untracked tensors that were computed from others."""
         if self.is_inside():
@@ -384,15 +384,15 @@ class RecordingState:
         cause = self.cause_of_mode() or Cause.NOT_DIFFERENTIABLE
         if word in SHAPE_ONLY:
             given = ()
-        inputs = [self.input_from(tensor, cause, place, word) for tensor in given]
-        self.add_untracked(word, inputs, new, place)
+        inputs = [self.input_from(tensor, cause, location, word) for tensor in given]
+        self.add_untracked(word, inputs, new, location)
 
     def add_untracked(
         self,
         word: str,
         inputs: Sequence[Input],
         new: Sequence[torch.Tensor],
-        place: CodeLocation,
+        location: CodeLocation,
         kind: EventKind = EventKind.OPERATION,
     ) -> None:
         """Add untracked tensors, and the event of their creation.
@@ -401,25 +401,26 @@ class RecordingState:
             word: the function that created them.
             inputs: where their data came from.
             new: the tensors.
-            place: where it was called.
+            location: where it was called.
             kind: of the event.
         """
-        for identity in self.provenance.add_results(new, word, place, inputs):
-            self.log(Entry(kind, word, place, identities=(identity,)))
+        for identity in self.provenance.add_results(new, word, location, inputs):
+            self.log(Entry(kind, word, location, identities=(identity,)))
 
     def add_parameter(self, data: torch.Tensor, parameter: torch.Tensor) -> None:
-        """Record that a parameter was created from a tensor."""
+        """Record that a parameter, or a ``Variable``, was created from a tensor."""
         known = self.provenance.tensors.of(data)
         if not data.requires_grad and not (isinstance(known, UntrackedTensor) and known.matters):
             return  # plain data
-        site = CutSite(Cause.VALUES_COPIED, self.place(), "Parameter")
+        word = "Parameter" if isinstance(parameter, torch.nn.Parameter) else "Variable"
+        site = CutSite(Cause.VALUES_COPIED, self.location(), word)
         new = [self.input_from(data, *site)]
         if parameter.requires_grad:
             leaf = self.provenance.leaf(parameter)
-            leaf.place = site.place
+            leaf.location = site.location
             self.provenance.write(leaf, new, site, replaces=True)
         else:
-            self.provenance.add(parameter, site.word, site.cause, site.place, new, matters=True)
+            self.provenance.add(parameter, site.word, site.cause, site.location, new, matters=True)
 
     def cause_of_mode(self) -> Cause | None:
         """Why autograd records nothing at the moment; None if it records."""
@@ -435,7 +436,7 @@ class RecordingState:
             action = Action.INFERENCE_ON if inference else Action.INFERENCE_OFF
             if not inference and not torch.is_grad_enabled():
                 action = Action.GRADIENTS_OFF
-            self.log(Entry(EventKind.MODE, "inference_mode", self.place(), action=action))
+            self.log(Entry(EventKind.MODE, "inference_mode", self.location(), action=action))
 
     def log(self, entry: Entry) -> Entry:
         """Add an event to the log."""

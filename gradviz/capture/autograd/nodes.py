@@ -6,10 +6,12 @@ runs a hook, recomputes anything, or keeps a tensor alive.
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
+from itertools import islice
 from operator import attrgetter, methodcaller
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -43,6 +45,7 @@ __all__ = [
     "has_no_bias",
     "leaf_of",
     "operation_type",
+    "parameters_inside",
     "plain_shape",
     "sequence_number",
 ]
@@ -343,6 +346,24 @@ def operations_before(node: Node, most: int) -> list[tuple[int, dict[str, Any], 
             data.update(shape=shape, dtype=dtype, device=device)
         found.append((sequence_number(each), data, edges))
     return found
+
+
+_MOST_INSIDE = 1_000  # parameters of a checkpointed module
+
+
+def parameters_inside(node: Node) -> list[torch.Tensor]:
+    """The parameters of the module that a reentrant checkpoint will run in backward.
+
+    Private: ``run_function``, which torch keeps on the node for that. It is looked at, not called;
+    of a function nobody knows which of the modules around it it runs.
+    """
+    runs: object = getattr(node, "run_function", None)
+    while isinstance(runs, functools.partial):
+        runs = runs.func
+    if not issubclass(type(runs), torch.nn.Module):
+        return []
+    found = (each for each in runs.parameters() if each.requires_grad)  # type: ignore[attr-defined]
+    return list(islice(found, _MOST_INSIDE))
 
 
 def _add_rare(kind: OperationType, outputs: int, data: dict[str, Any]) -> None:

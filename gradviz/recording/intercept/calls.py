@@ -24,7 +24,7 @@ from gradviz.recording.intercept import gradients
 from gradviz.recording.intercept.in_place import after_change, before_change, lookup
 from gradviz.recording.intercept.user_warnings import call_made_from
 from gradviz.recording.provenance import CutSite, Leaf, UntrackedTensor
-from gradviz.recording.source_lines import called_function, user_place
+from gradviz.recording.source_lines import called_function, user_location
 from gradviz.recording.state import Handler, RecordingState, TorchCall, tensors_in
 from gradviz.story import EventKind
 
@@ -67,17 +67,17 @@ def _after_cut(cause: Cause) -> _Look:
         if isinstance(call.result, torch.Tensor) and state.is_inside():
             state.function_calls.add(call.args[:1], [call.result])
         elif isinstance(call.result, torch.Tensor):
-            place = user_place(sys._getframe(0), state.verdicts)
+            location = user_location(sys._getframe(0), state.verdicts)
             called = word_of(call.func)
             cut, word = cause, called
-            if place.offset < 0:
+            if location.offset < 0:
                 name = called_function(sys._getframe(1), state.verdicts)
                 cut, word = (Cause.VALUES_COPIED, name) if name in _COPYING else (cut, word)
-            data = state.input_from(call.args[0], cut, place, word)
+            data = state.input_from(call.args[0], cut, location, word)
             kind = (
                 EventKind.OPERATION if isinstance(data.source, UntrackedTensor) else EventKind.CUT
             )
-            state.add_untracked(called, [data], [call.result], place, kind)
+            state.add_untracked(called, [data], [call.result], location, kind)
 
     return after
 
@@ -88,15 +88,15 @@ _COPYING = ("deepcopy", "vector_to_parameters")
 def _before_detach_(state: RecordingState, call: TorchCall) -> None:
     tensor = call.args[0]
     if tensor.requires_grad and not state.is_inside():
-        call.before = state.input_from(tensor, Cause.DETACH, state.place(), "detach_")
+        call.before = state.input_from(tensor, Cause.DETACH, state.location(), "detach_")
 
 
 def _after_detach_(state: RecordingState, call: TorchCall) -> None:
     """``x.detach_()``: the tensor itself becomes untracked."""
     if call.before is not None:
         state.provenance.release(call.args[0])
-        place = call.before.place
-        state.add_untracked("detach_", [call.before], [call.args[0]], place, EventKind.CUT)
+        location = call.before.location
+        state.add_untracked("detach_", [call.before], [call.args[0]], location, EventKind.CUT)
 
 
 _SCALER = "torch.amp.grad_scaler"
@@ -116,12 +116,17 @@ def _after_value_read(cause: Cause) -> _Look:
                 if is_flag and sys._getframe(4).f_globals.get("__name__") == _SCALER:
                     gradients.log_skipped_step(state)
                 return  # plain data
-        place = state.place()
+        location = state.location()
         untracked = state.provenance.add_plain_value(
-            word_of(call.func), state.input_from(tensor, cause, place), place
+            word_of(call.func),
+            state.input_from(tensor, cause, location, word_of(call.func)),
+            location,
         )
         untracked.value = _value_read(tensor, call.result)
-        state.log(Entry(EventKind.CUT, untracked.word, place, identities=(untracked.identity,)))
+        state.provenance.remember_numbers(call.result, untracked)
+        was_cut = tensor.requires_grad or bool(untracked.cut_leaves)
+        kind = EventKind.CUT if was_cut else EventKind.OPERATION  # of a frozen tensor
+        state.log(Entry(kind, untracked.word, location, identities=(untracked.identity,)))
 
     return after
 
@@ -150,14 +155,15 @@ def _after_copy(state: RecordingState, call: TorchCall) -> None:
     if creation_count() > call.before:  # as_tensor converted it, which autograd recorded
         state.made(call.func, (call.args, call.kwargs), call.result, call.before)
         return
-    place = state.place()
-    inputs = [state.input_from(each, Cause.COPY, place) for each in given]
+    location = state.location()
+    inputs = [state.input_from(each, Cause.COPY, location) for each in given]
+    inputs += [each.as_input() for each in state.provenance.numbers_in(call.args)]
     was_cut = any(not isinstance(each.source, UntrackedTensor) for each in inputs)
     kind = EventKind.CUT if was_cut else EventKind.OPERATION
-    state.add_untracked(word_of(call.func), inputs, [call.result], place, kind)
+    state.add_untracked(word_of(call.func), inputs, [call.result], location, kind)
     if call.result.requires_grad:
         leaf = state.provenance.leaf(call.result)
-        leaf.place = place
+        leaf.location = location
         made = state.event_log.entries[-1]
         if isinstance(made, Entry):
             made.identities = (leaf.identity,)
@@ -172,24 +178,24 @@ def _after_flag(state: RecordingState, call: TorchCall) -> None:
     tensor = call.args[0]
     if tensor.requires_grad == call.before:
         return
-    place, provenance = state.place(), state.provenance
+    location, provenance = state.location(), state.provenance
     old = provenance.tensors.of(tensor)
     if tensor.requires_grad:
         leaf = provenance.leaf(tensor)
-        leaf.place = old.place if old is not None else leaf.place
+        leaf.location = old.location if old is not None else leaf.location
         action, identity = Action.REQUIRES_GRAD_ON, leaf.identity
     else:
-        untracked = provenance.add(tensor, "", Cause.REQUIRES_GRAD, place, (), matters=True)
+        untracked = provenance.add(tensor, "", Cause.REQUIRES_GRAD, location, (), matters=True)
         untracked.leaf = old if isinstance(old, Leaf) else None
         action, identity = Action.REQUIRES_GRAD_OFF, untracked.identity
     entries = state.event_log.entries
     last = entries[-1] if entries else None
-    if isinstance(last, Entry) and last.place == place and last.action is action:
+    if isinstance(last, Entry) and last.location == location and last.action is action:
         last.count += 1
         last.identities = (*last.identities, identity)
     else:
         kind = EventKind.REQUIRES_GRAD
-        state.log(Entry(kind, "requires_grad_", place, identities=(identity,), action=action))
+        state.log(Entry(kind, "requires_grad_", location, identities=(identity,), action=action))
 
 
 def _before_mode(state: RecordingState, call: TorchCall) -> None:
@@ -206,7 +212,7 @@ def _after_mode(state: RecordingState, call: TorchCall) -> None:
     word = _mode_word(state) if now != before else ""
     if word:
         action = Action.GRADIENTS_ON if now else Action.GRADIENTS_OFF
-        state.log(Entry(EventKind.MODE, word, state.place(), action=action))
+        state.log(Entry(EventKind.MODE, word, state.location(), action=action))
 
 
 _MODE_FILES = ("grad_mode.py", "_contextlib.py", "contextlib.py")
@@ -229,26 +235,26 @@ def _mode_word(state: RecordingState) -> str:
 
 def _after_hook(state: RecordingState, call: TorchCall) -> None:
     """``x.register_hook(...)`` was called. What the hook does is recorded during backward."""
-    tensor, place = call.args[0], state.place()
+    tensor, location = call.args[0], state.location()
     node = tensor.grad_fn  # torch has read it too, to register the hook
     leaf = state.provenance.leaf(tensor) if node is None else None
     identity = leaf.identity if leaf is not None else sequence_number(node)
-    name = (leaf.name or state.lines.at(leaf.place).target or None) if leaf else None
+    name = (leaf.name or state.lines.at(leaf.location).target or None) if leaf else None
     word, action = word_of(call.func), Action.REGISTERED
-    state.log(Entry(EventKind.HOOK, word, place, name, (identity,), action))
-    state.hooks.registered(call.result, place, identity, leaf)
+    state.log(Entry(EventKind.HOOK, word, location, name, (identity,), action))
+    state.hooks.registered(call.result, location, identity, leaf)
 
 
 def _after_data_set(state: RecordingState, call: TorchCall) -> None:
     """``x.data = ...``: other values, which autograd does not record."""
     tensor, data = call.args[:2]
-    record, place = state.provenance.tensors.of(tensor), state.place()
+    record, location = state.provenance.tensors.of(tensor), state.location()
     if record is None and tensor.requires_grad and tensor.is_leaf:
         record = state.provenance.leaf(tensor)
     if record is not None and isinstance(data, torch.Tensor):
-        site = CutSite(Cause.VALUES_COPIED, place, "data")
+        site = CutSite(Cause.VALUES_COPIED, location, "data")
         state.provenance.write(record, [state.input_from(data, *site)], site, replaces=True)
-    state.log(Entry(EventKind.IN_PLACE, "data", state.place(), action=Action.DATA_REPLACED))
+    state.log(Entry(EventKind.IN_PLACE, "data", state.location(), action=Action.DATA_REPLACED))
 
 
 call_made_from(_call.__code__, globals())

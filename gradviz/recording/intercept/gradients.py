@@ -57,13 +57,22 @@ def after_backward_call(state: RecordingState, call: TorchCall) -> None:
         return
     inputs = call.kwargs.get("inputs", call.args[1] if call.args[1:] else ())
     inputs = [inputs] if isinstance(inputs, torch.Tensor) else inputs
+    outputs = call.kwargs.get("outputs", call.args[0] if call.args else ())
+    outputs = [outputs] if isinstance(outputs, torch.Tensor) else outputs
+    location = state.location()
+    # A derivative depends on what the output was computed from as well, such as weights.
+    behind = [
+        state.input_from(output, Cause.AUTOGRAD_GRAD, location)
+        for output in outputs
+        if isinstance(output, torch.Tensor) and output.requires_grad
+    ]
     for tensor, gradient in zip(inputs, call.result, strict=False):
         if not isinstance(gradient, torch.Tensor) or gradient.requires_grad:
             continue
         if isinstance(tensor, torch.Tensor) and tensor.requires_grad:
-            place = state.place()
-            data = state.input_from(tensor, Cause.AUTOGRAD_GRAD, place)
-            state.add_untracked("autograd.grad", [data], [gradient], place, EventKind.CUT)
+            data = state.input_from(tensor, Cause.AUTOGRAD_GRAD, location)
+            every = [data, *behind]
+            state.add_untracked("autograd.grad", every, [gradient], location, EventKind.CUT)
 
 
 def after_grad_read(state: RecordingState, call: TorchCall) -> None:
@@ -98,7 +107,7 @@ def after_grad_set(state: RecordingState, call: TorchCall) -> None:
 
 
 def after_gradients_changed(
-    state: RecordingState, call: TorchCall, leaves: list[Leaf], word: str, place: CodeLocation
+    state: RecordingState, call: TorchCall, leaves: list[Leaf], word: str, location: CodeLocation
 ) -> None:
     """Gradients were changed in place."""
     is_zeroing = word in _ZEROING or (word == "fill_" and call.args[1:] == (0,))
@@ -112,35 +121,35 @@ def after_gradients_changed(
 
 def _log_change(state: RecordingState, leaves: list[Leaf], action: Action, word: str) -> None:
     """Log one event for all gradients that one line changes in the same way."""
-    place = state.place()
+    location = state.location()
     entry = state.pending
     if entry is not None:
         is_same = entry.word == word and entry.action is action
-        if not is_same or _line(state, entry.place) != _line(state, place):
+        if not is_same or _line(state, entry.location) != _line(state, location):
             state.end_gradient_change()
             entry = None
     if entry is None:
-        entry = state.pending = state.log(Entry(EventKind.GRAD, word, place))
+        entry = state.pending = state.log(Entry(EventKind.GRAD, word, location))
         state.pending_leaves = {}
     state.pending_leaves.update((leaf.number, leaf) for leaf in leaves)
     found = list(state.pending_leaves.values())
     entry.count, entry.action = len(found), action
     entry.identities = [leaf.identity for leaf in found]
-    entry.name = _name(state, found[0], place) if len(found) == 1 else ""
+    entry.name = _name(state, found[0], location) if len(found) == 1 else ""
     state.update_alert()
 
 
-def _name(state: RecordingState, leaf: Leaf, place: CodeLocation) -> str:
+def _name(state: RecordingState, leaf: Leaf, location: CodeLocation) -> str:
     """The name of a gradient: from its leaf, or from the line that changes it."""
     if leaf.name:
         return f"{leaf.name}.grad"
-    text = state.lines.at(place).target if place.offset >= 0 else ""
+    text = state.lines.at(location).target if location.offset >= 0 else ""
     return f"{text.removesuffix('.grad')}.grad" if text else ""
 
 
-def _line(state: RecordingState, place: CodeLocation) -> tuple[str, int]:
-    location = state.lines.at(place).location
-    return location.file, location.line
+def _line(state: RecordingState, location: CodeLocation) -> tuple[str, int]:
+    line = state.lines.at(location).location
+    return line.file, line.line
 
 
 def log_skipped_step(state: RecordingState) -> None:
@@ -162,7 +171,7 @@ def _log_skipped(state: RecordingState, optimizer: Any) -> None:
         keys = tuple(filter(None, map(key_of, identities)))
         return StepDetails(name, held=keys, count=len(identities))
 
-    entry = Entry(EventKind.STEP, "step", state.place(), name, identities, Action.SKIPPED)
+    entry = Entry(EventKind.STEP, "step", state.location(), name, identities, Action.SKIPPED)
     entry.details, entry.count = details, len(held)
     state.log(entry)
 
