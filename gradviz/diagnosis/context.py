@@ -8,15 +8,22 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 from gradviz.diagnosis.answers import Group
-from gradviz.diagnosis.paths import CutEdge, Cuts, word_of
+from gradviz.diagnosis.paths import CutEdge, Cuts, ValueRead, word_of
 from gradviz.diagnosis.values import Values
 from gradviz.facts import Action, BackwardDetails, EventKind
-from gradviz.graph import Buffers, Cause, EdgeKind, GradGraph, NodeData, NodeKind
+from gradviz.graph import Buffers, EdgeKind, GradGraph, NodeData, NodeKind
 from gradviz.graph.algorithms import ancestors, descendants, is_data
 from gradviz.graph.operations import FUNCTIONS_OF_TORCH
 from gradviz.story import Event, Frame
 
-__all__ = ["LEAVES", "Context", "Flag", "PlainContainer", "Question", "listed"]
+__all__ = [
+    "LEAVES",
+    "Context",
+    "Flag",
+    "PlainContainer",
+    "Question",
+    "listed",
+]
 
 LEAVES = (NodeKind.PARAMETER, NodeKind.LEAF)
 
@@ -111,6 +118,7 @@ class Context:
         kept: the graph of the moment at which most was kept for backward, if that was recorded.
         lost: by the keys of leaves, where their data lost its gradient on the way to the roots;
             also of those that the graph does not show.
+        numbers: by the keys of leaves, where their data became numbers or arrays.
         since: by the keys of leaves whose gradient is not finite, the first of the backward passes
             that have left it so since, by its number, and the values before it.
         later: the same at the end of the recording, when that shows other results.
@@ -128,6 +136,7 @@ class Context:
     values: Values | None = None
     kept: GradGraph | None = None
     lost: Mapping[str, Sequence[CutEdge]] = field(default_factory=dict)
+    numbers: Mapping[str, Sequence[ValueRead]] = field(default_factory=dict)
     since: Mapping[str, tuple[int, Values]] = field(default_factory=dict)
     later: Context | None = None
     held: frozenset[str] = frozenset()
@@ -210,18 +219,6 @@ class Context:
                 CutEdge(*edge)
                 for edge in self.graph.in_edges(ends, data=True)
                 if edge[2]["kind"] is EdgeKind.CUT
-            ),
-        )
-
-    @cached_property
-    def value_reads(self) -> Cuts:
-        """Where data becomes numbers or an array, from which nothing can be followed."""
-        return Cuts(
-            self.graph,
-            (
-                CutEdge(*edge)
-                for edge in self.graph.edges(data=True)
-                if edge[2].get("cause") in (Cause.ITEM, Cause.NUMPY)
             ),
         )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from bisect import bisect
 from collections.abc import Sequence
 
 from gradviz.diagnosis.context import Context
@@ -11,6 +12,7 @@ from gradviz.diagnosis.paths import CutEdge, word_of
 from gradviz.facts import Action, EventKind, SourceLocation
 from gradviz.graph import Cause, EdgeKind, GradGraph, NodeKind
 from gradviz.graph.algorithms import ancestors
+from gradviz.graph.operations import words
 from gradviz.story import Event
 
 __all__ = [
@@ -22,6 +24,7 @@ __all__ = [
     "twin_of",
     "lines_of",
     "lost_on_the_way",
+    "number_reads",
 ]
 
 FIX_OF_CAUSE = {
@@ -29,7 +32,8 @@ FIX_OF_CAUSE = {
     Cause.NO_GRAD: "compute it outside of torch.no_grad()",
     Cause.INFERENCE_MODE: "compute it outside of torch.inference_mode()",
     Cause.DATA: "use the tensor itself instead of .data",
-    Cause.ITEM: "keep it a tensor: leave out item(), float() or tolist()",
+    Cause.ITEM: "keep it a tensor: leave out item(), float() or tolist(); several become one by "
+    "torch.stack",
     Cause.NUMPY: "compute it with torch instead of numpy",
     Cause.COPY: "use the tensor itself, or torch.stack for several, instead of torch.tensor",
     Cause.REQUIRES_GRAD: "switch it on again before the forward pass: requires_grad_(True)",
@@ -59,7 +63,6 @@ _WORD_OF_CAUSE = {
     Cause.NO_GRAD: "no_grad",
     Cause.INFERENCE_MODE: "inference_mode",
     Cause.DATA: ".data",
-    Cause.ITEM: "item()",
     Cause.NUMPY: "numpy()",
     Cause.COPY: "torch.tensor()",
     Cause.REQUIRES_GRAD: "requires_grad_(False)",
@@ -77,6 +80,7 @@ TURN_ON = (
 _OF_A_LIBRARY = (
     "call a function of that library that keeps the gradient, or compute this part in your own code"
 )
+_VALUE_READS = words(lambda row: row.reads_value)
 _NO_CUT = (Cause.CONSTANT, Cause.NOT_RECORDED, None)
 _DRAWS = ("normal", "multinomial", "bernoulli", "poisson", "binomial", "_sample_dirichlet")
 
@@ -91,6 +95,8 @@ def cut_words(context: Context, cut: CutEdge) -> str:
     if cause is Cause.VALUES_COPIED:
         called = cut.edge.get("word", "")
         word = _COPIED.get(called, f"{called}()") + ", which copies values and no gradient,"
+    if cause is Cause.ITEM:
+        word = f"{cut.edge.get('word') or 'item'}()"
     if word is None:
         op = cut.edge.get("word") or graph.nodes[cut.target].get("op", "")
         op = op or word_of(graph.nodes[cut.target])
@@ -221,6 +227,28 @@ def _is_sample(context: Context, cut: CutEdge) -> bool:
     if mode is not None and mode.action is Action.GRADIENTS_OFF:
         return False
     return any(event.word in _DRAWS for event in made)
+
+
+def number_reads(context: Context) -> list[Event]:
+    """The events in which tensors became numbers or arrays before the last backward pass.
+
+    What is read right after a backward pass, as by ``print(loss.item())``, was computed before it.
+    """
+    passes = [event.number for event in context.happened(EventKind.BACKWARD)]
+    made = [event.number for event in context.happened(EventKind.OPERATION)]
+
+    def is_after_a_pass(number: int) -> bool:
+        before = passes[: bisect(passes, number)]
+        return bool(before) and bisect(made, number) == bisect(made, before[-1])
+
+    return [
+        event
+        for event in context.happened(EventKind.CUT)
+        if event.word in _VALUE_READS
+        and event.location
+        and (not passes or event.number < passes[-1])
+        and not is_after_a_pass(event.number)
+    ]
 
 
 def lost_on_the_way(graph: GradGraph, key: str) -> CutEdge | None:

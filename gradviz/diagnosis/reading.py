@@ -8,17 +8,18 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from gradviz.diagnosis.context import LEAVES, Context, Flag, PlainContainer, Question
-from gradviz.diagnosis.paths import CutEdge
+from gradviz.diagnosis.paths import CutEdge, ValueRead
 from gradviz.diagnosis.subjects import Asked
 from gradviz.diagnosis.values import Values
 from gradviz.facts import EventKind, FrameKind
-from gradviz.graph import EdgeKind, GradGraph, NodeData, NodeKind, TensorSummary
+from gradviz.graph import EdgeData, EdgeKind, GradGraph, NodeData, NodeKind, TensorSummary
 from gradviz.graph.algorithms import ancestors, is_data
 from gradviz.story import Frame
 
 if TYPE_CHECKING:
     from gradviz.capture.tensors.names import Names
     from gradviz.recording.api import Recording
+    from gradviz.recording.snapshots import CutOff
 
 __all__ = [
     "context_at_end",
@@ -206,7 +207,10 @@ def context_of(recording: Recording, roots: Sequence[Any] = ()) -> Context:
     kept = max((frame.graph for frame in frames), key=lambda each: each.saved_bytes, default=None)
     before = _before(frames)
     lost = _lost(recording, graph, keys)
-    return Context(graph, tuple(keys), events, frames, before, kept=kept, lost=lost)
+    numbers = _numbers(recording)
+    return Context(
+        graph, tuple(keys), events, frames, before, kept=kept, lost=lost, numbers=numbers
+    )
 
 
 def context_at_end(recording: Recording, context: Context) -> Context | None:
@@ -223,21 +227,22 @@ def context_at_end(recording: Recording, context: Context) -> Context | None:
 
 def _lost(recording: Recording, graph: GradGraph, roots: Sequence[str]) -> dict[str, list[CutEdge]]:
     ends = ancestors(graph, roots, is_data)
+    return {leaf: [*map(_edge_of, cuts)] for leaf, cuts in recording._cut_off(graph, ends).items()}
+
+
+def _edge_of(cut: CutOff) -> CutEdge:
+    edge: EdgeData = {"cause": cut.cause, "source": cut.source}
+    if cut.inside:
+        edge["inside"] = cut.inside
+    if cut.word:
+        edge["word"] = cut.word
+    return CutEdge(cut.target, cut.target, edge)
+
+
+def _numbers(recording: Recording) -> dict[str, list[ValueRead]]:
     return {
-        leaf: [
-            CutEdge(
-                each.target,
-                each.target,
-                {
-                    "cause": each.cause,
-                    "source": each.source,
-                    "inside": each.inside,
-                    "word": each.word,
-                },
-            )
-            for each in cuts
-        ]
-        for leaf, cuts in recording._cut_off(graph, ends).items()
+        leaf: [ValueRead(_edge_of(row.cut), *row[1:]) for row in rows]
+        for leaf, rows in recording._number_reads().items()
     }
 
 

@@ -35,7 +35,7 @@ from gradviz.recording.intercept.mode import RecordingMode
 from gradviz.recording.module_stack import ModuleStack
 from gradviz.recording.observer import Observer
 from gradviz.recording.saved_values import Contents
-from gradviz.recording.snapshots import CutOff
+from gradviz.recording.snapshots import CutOff, NumberRead
 from gradviz.recording.source_lines import SourceLines
 from gradviz.recording.state import RecordingState
 from gradviz.shown import Shown
@@ -236,6 +236,22 @@ class Recording(Shown):
             [(True, 'detach')]
         """
         return self._observer.snapshots.cut_off(graph, targets)
+
+    def _number_reads(self) -> dict[str, list[NumberRead]]:
+        """Where data of leaves became numbers or arrays.
+
+        Returns:
+            By the key of each leaf: where its data was cut, and the line that read it.
+
+        Example:
+            >>> import torch
+            >>> with record() as run:
+            ...     x = torch.ones(2, requires_grad=True)
+            ...     size = x.norm().item()
+            >>> [(read.word, read.cut.cause.value) for read in run._number_reads()[run.key_of(x)]]
+            [('item', 'item')]
+        """
+        return self._observer.snapshots.number_reads()
 
     def _contents(self, graph: GradGraph) -> Contents:
         """Values of saved tensors before a backward pass, for a few kinds of operations.

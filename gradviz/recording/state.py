@@ -438,11 +438,12 @@ class RecordingState:
             self.log(Entry(kind, word, location, identities=(identity,)))
 
     def add_parameter(self, data: torch.Tensor, parameter: torch.Tensor) -> None:
-        """Record that a parameter was created from a tensor."""
+        """Record that a parameter, or a ``Variable``, was created from a tensor."""
         known = self.provenance.tensors.of(data)
         if not data.requires_grad and not (isinstance(known, UntrackedTensor) and known.matters):
             return  # plain data
-        site = CutSite(Cause.VALUES_COPIED, self.location(), "Parameter")
+        word = "Parameter" if isinstance(parameter, torch.nn.Parameter) else "Variable"
+        site = CutSite(Cause.VALUES_COPIED, self.location(), word)
         new = [self.input_from(data, *site)]
         if parameter.requires_grad:
             leaf = self.provenance.leaf(parameter)
