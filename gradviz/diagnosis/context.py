@@ -13,6 +13,7 @@ from gradviz.diagnosis.values import Values
 from gradviz.facts import Action, BackwardDetails, EventKind
 from gradviz.graph import Buffers, EdgeKind, GradGraph, NodeData, NodeKind
 from gradviz.graph.algorithms import ancestors, descendants, is_data
+from gradviz.graph.operations import FUNCTIONS_OF_TORCH
 from gradviz.story import Event, Frame
 
 __all__ = [
@@ -122,7 +123,8 @@ class Context:
             that have left it so since, by its number, and the values before it.
         later: the same at the end of the recording, when that shows other results.
         held: keys of what the optimizers hold that were alive when it was asked.
-        is_of_roots: whether it was asked what the roots do for single tensors.
+        flat: by the keys of parameters that FSDP1 has made a part of a flat one, its key.
+        is_of_roots: whether the roots were named by the caller, and not found among variables.
         cache: what rules have worked out for several tensors, by keys of their own.
     """
 
@@ -138,6 +140,7 @@ class Context:
     since: Mapping[str, tuple[int, Values]] = field(default_factory=dict)
     later: Context | None = None
     held: frozenset[str] = frozenset()
+    flat: Mapping[str, str] = field(default_factory=dict)
     is_of_roots: bool = False
     cache: dict[Hashable, Any] = field(default_factory=dict)
 
@@ -197,6 +200,7 @@ class Context:
             if key in self.behind_roots
             and nodes[key].get("grad_fn", "").endswith("Backward")
             and nodes[key]["grad_fn"] not in _WITH_ALL_INPUTS
+            and nodes[key]["grad_fn"].removesuffix("Backward") not in FUNCTIONS_OF_TORCH
         )
 
     @cached_property
@@ -229,6 +233,7 @@ class Context:
 
     def _starts(self, key: str) -> list[str]:
         """A node, or, for a result, that which used it."""
+        key = self.flat.get(key, key)
         if key not in self.graph or self.graph.nodes[key]["kind"] is not NodeKind.RESULT:
             return [key]
         if key in self.roots:

@@ -21,6 +21,7 @@ __all__ = [
     "cut_words",
     "fix_of_cut",
     "left_off",
+    "twin_of",
     "lines_of",
     "lost_on_the_way",
     "number_reads",
@@ -43,6 +44,20 @@ FIX_OF_CAUSE = {
     "torch.func.functional_call(module, {name: tensor}, inputs)",
     Cause.NOT_DIFFERENTIABLE: "use an operation that has a gradient, such as a soft version of it",
 }
+_TWINS = {
+    "all_gather": "all_gather(tensor)",
+    "all_gather_into_tensor": "all_gather(tensor), and torch.cat",
+    "all_gather_single": "all_gather(tensor), and torch.cat",
+    "all_reduce": "all_reduce(tensor)",
+    "all_to_all": "all_to_all(output_tensor_list, input_tensor_list)",
+    "all_to_all_single": "all_to_all_single(output, input)",
+    "broadcast": "broadcast(tensor, src)",
+    "gather": "gather(tensor, dst)",
+    "reduce": "reduce(tensor, dst)",
+    "reduce_scatter": "reduce_scatter(output, input_list)",
+    "scatter": "scatter(tensors, src)",
+}
+"""The functions of ``torch.distributed.nn.functional`` whose results have a gradient."""
 _WORD_OF_CAUSE = {
     Cause.DETACH: "detach()",
     Cause.NO_GRAD: "no_grad",
@@ -86,6 +101,8 @@ def cut_words(context: Context, cut: CutEdge) -> str:
         op = cut.edge.get("word") or graph.nodes[cut.target].get("op", "")
         op = op or word_of(graph.nodes[cut.target])
         word, more = op.partition(",")[0], ", which has no gradient"
+    if cause is Cause.COLLECTIVE:
+        word, more = f"torch.distributed.{word}", ", which autograd does not record"
     line, inside = cut.edge.get("source", ""), cut.edge.get("inside", "")
     if off := _switched_off(context, cut):
         where = f", still in force at {mention(line)}" if line not in ("", off.source) else ""
@@ -99,6 +116,8 @@ def fix_of_cut(context: Context, cut: CutEdge) -> str:
     """What to do about a cut whose cause is known."""
     fix = FIX_OF_CAUSE.get(cut.edge.get("cause", Cause.NOT_RECORDED), "")
     line = cut.edge.get("source", "")
+    if cut.edge.get("cause") is Cause.COLLECTIVE:
+        fix = twin_of(cut.edge.get("word", ""))
     if off := _switched_off(context, cut):
         if left_off(context) is off:
             return TURN_ON.format(off.location)
@@ -116,6 +135,17 @@ def fix_of_cut(context: Context, cut: CutEdge) -> str:
     if fix and (inside := cut.edge.get("inside")):
         line, fix = (inside, fix) if is_own(inside) else (line, _OF_A_LIBRARY)
     return f"{line}: {fix}" if fix and line else fix
+
+
+def twin_of(word: str) -> str:
+    """What to use instead of a function of ``torch.distributed``; "" if nothing does the same.
+
+    Example:
+        >>> twin_of("all_reduce")
+        'use the result of torch.distributed.nn.functional.all_reduce(tensor)'
+    """
+    twin = _TWINS.get(word, "")
+    return f"use the result of torch.distributed.nn.functional.{twin}" if twin else ""
 
 
 def _pair_at(context: Context, line: str) -> tuple[str, str] | None:

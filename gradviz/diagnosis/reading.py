@@ -51,6 +51,7 @@ def look(asked: Asked, names: Names) -> tuple[Context, list[Question]]:
         asked: what was asked; without roots, they are found among the names.
         names: what to call the tensors. The values of named results are read.
     """
+    from gradviz.capture.autograd.sharded import flat_parameters
     from gradviz.capture.tracing.tracer import trace_subjects  # only now: it needs torch
 
     asked_for = {identity_of(tensor) for tensor in asked.tensors}
@@ -59,7 +60,11 @@ def look(asked: Asked, names: Names) -> tuple[Context, list[Question]]:
         for named in names
         if named.tensor.grad_fn is not None and identity_of(named.tensor) not in asked_for
     ]
-    subjects = {identity_of(each): each for each in (*asked.roots, *asked.tensors, *witnesses)}
+    flat = flat_parameters(asked.modules)
+    subjects = {
+        identity_of(each): each
+        for each in (*asked.roots, *asked.tensors, *flat.values(), *witnesses)
+    }
     graph = trace_subjects(tuple(subjects.values()), names) if subjects else GradGraph()
     by_number = {data["root"]: key for key, data in graph.nodes(data=True) if "root" in data}
     keys = {identity: by_number[number] for number, identity in enumerate(subjects)}
@@ -71,6 +76,8 @@ def look(asked: Asked, names: Names) -> tuple[Context, list[Question]]:
         if key not in roots:
             graph.nodes[key].pop("root", None)  # two tensors may be one output
     _fold_witnesses(graph, [keys[identity_of(each)] for each in witnesses], roots)
+    for each in flat.values():
+        graph.nodes[keys[identity_of(each)]].pop("root", None)
     _drop_the_rest(graph, {*roots, *questions})
     called = names_of(names)
     asked_questions = [
@@ -83,8 +90,17 @@ def look(asked: Asked, names: Names) -> tuple[Context, list[Question]]:
         )
         for tensor, key in zip(asked.tensors, questions, strict=True)
     ]
-    is_of_roots = bool(asked.roots) and not asked.modules
-    context = Context(graph, tuple(dict.fromkeys(roots)), is_of_roots=is_of_roots)
+    parts = {
+        key: keys[identity_of(flat[id(tensor)])]
+        for tensor, key in zip(asked.tensors, questions, strict=True)
+        if id(tensor) in flat
+    }
+    context = Context(
+        graph,
+        tuple(dict.fromkeys(roots)),
+        is_of_roots=bool(asked.roots),
+        flat=parts,
+    )
     return context, asked_questions
 
 

@@ -18,6 +18,7 @@ from torch import nn
 from gradviz.capture.autograd.engine import BackwardCall, creation_count
 from gradviz.capture.autograd.nodes import leaf_of, sequence_number
 from gradviz.capture.autograd.tensors import memory_of, quietly, version_of
+from gradviz.capture.tensors.summary import summarize
 from gradviz.facts import (
     Action,
     BackwardDetails,
@@ -224,7 +225,8 @@ class Observer:
         name = f"{leaf.name}.grad" if leaf.name else ".grad"
         entry = Entry(EventKind.ACCUMULATE, "accumulate_grad", done.location, name)
         entry.identities = (leaf.identity,)
-        before, after = done.before.summary(leaf), self._grad_of(leaf, graph)
+        before = done.before.summary(leaf)
+        after = self._grad_of(leaf, graph, self.snapshots.keys.of(leaf.identity))
         entry.details = details = GradientDetails(before, after, leaf.passes, done.number)
         self._state.log(entry)
         return name, details
@@ -253,9 +255,13 @@ class Observer:
         except Exception as error:
             self._state.failed(error)
 
-    def _grad_of(self, leaf: Leaf, graph: GradGraph) -> Any:
-        key = self.snapshots.keys.known(leaf.identity)
-        return graph.nodes[key].get("grad") if key in graph else None
+    def _grad_of(self, leaf: Leaf, graph: GradGraph, key: str) -> Any:
+        """The gradient of a leaf now; the frame may not show it, as in a reentrant checkpoint."""
+        if key in graph:
+            return graph.nodes[key].get("grad")
+        tensor = leaf.ref()
+        gradient = tensor.grad if tensor is not None else None
+        return summarize([gradient])[0] if gradient is not None else None
 
     def _fail(self, error: BaseException, done: _Pass, changed: Sequence[Leaf]) -> None:
         """Backward raised: add the frame of the failure."""
@@ -370,7 +376,7 @@ class Observer:
                     is_refused = self._is_from_backward(error)
                     kind = FrameKind.REFUSED_BACKWARD if is_refused else FrameKind.ERROR
                     self._add(kind, graph, state.log(entry))
-                elif state.event_log.count + len(state.event_log.entries) > self._rows:
+                elif self._count_rows() > self._rows:
                     self._add(FrameKind.END, self.snapshots.now(with_outputs=True))
                 elif not self.frame_store.count:
                     self._add(FrameKind.END, GradGraph())
@@ -399,6 +405,10 @@ class Observer:
             trace = trace.tb_next
         return location
 
+    def _count_rows(self) -> int:
+        self._state.event_log.flush()
+        return self._state.event_log.count
+
     def _add(
         self,
         kind: FrameKind,
@@ -414,8 +424,7 @@ class Observer:
             entry: the event that it is taken for.
             added: the gradients that a backward pass accumulated, by name.
         """
-        event_log = self._state.event_log
-        self._rows = event_log.count + len(event_log.entries)
+        self._rows = self._count_rows()
         word, action, count = "", None, 1
         if entry is not None:
             word = entry.word if entry.name is None or kind is not FrameKind.MARK else entry.name
