@@ -51,6 +51,8 @@ def event_detail(
             return _backward(details, action is Action.BACKWARD)
         case GradientDetails():
             text = added_text(details.before, details.after)
+            if details.ranks and details.before is not None:  # the average is of the sum
+                text = gradient_change_text(details.before, details.after)
             return f"{text}, pass {details.accumulations}" if details.accumulations else text
         case StepDetails():
             return _step(details, action)
@@ -167,8 +169,8 @@ def frame_title(
     match kind:
         case FrameKind.AFTER_BACKWARD:
             return f"after backward {pass_number}"
-        case FrameKind.FAILED_BACKWARD:
-            return f"{word} in backward"
+        case FrameKind.FAILED_BACKWARD | FrameKind.REFUSED_BACKWARD:
+            return f"backward failed: {word}"
         case FrameKind.ERROR:
             return word
         case FrameKind.MARK:

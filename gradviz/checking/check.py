@@ -191,8 +191,8 @@ def _look(point: Point, names: list[str]) -> _View:
     keys: dict[int, str] = {}
 
     def look(walk: Walk) -> None:
-        functions.extend(custom_functions(walk.places))
-        for node, place in walk.places.items():
+        functions.extend(custom_functions(walk.positions))
+        for node, place in walk.positions.items():
             if custom_functions([node]):
                 keys[id(node)] = key_at(place)
 
@@ -212,7 +212,7 @@ def _first_wrong(calls: list[CustomCall], view: _View, settings: CheckSettings) 
             if any(each.outcome is NumericOutcome.WRONG for each in plain):
                 found = plain
             name = call.function.__name__
-            source = SourceLines().at(call.place).source
+            source = SourceLines().at(call.location).source
             reason = f"{name}.backward {fault(call, found)}"
             return Culprit(name, source, reason, view.keys.get(id(call.node), ""))
     return None

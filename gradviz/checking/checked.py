@@ -18,7 +18,7 @@ from gradviz.capture.autograd.nodes import forward_class
 from gradviz.checking.numeric import Array, Compared, NumericOutcome, Point
 from gradviz.graph import GradGraph
 from gradviz.graph.text import number_text
-from gradviz.recording.source_lines import CodeLocation, UserFiles, user_place
+from gradviz.recording.source_lines import CodeLocation, UserFiles, user_location
 from gradviz.shown import Shown
 from gradviz.story import Frame, Story
 
@@ -214,14 +214,14 @@ class CustomCall:
     node: its node in the graph.
     arguments: its arguments; tensors are copies.
     wanted: which arguments get a gradient.
-    place: where it was called.
+    location: where it was called.
     """
 
     function: Any
     node: Any
     arguments: tuple[Any, ...]
     wanted: tuple[int, ...]
-    place: CodeLocation
+    location: CodeLocation
 
     @property
     def point(self) -> Point:
@@ -297,8 +297,8 @@ def _watch(function: Any, name: str, calls: list[CustomCall]) -> Callable[..., A
             copies = tuple(a.detach().clone() if isinstance(a, torch.Tensor) else a for a in given)
             needs = enumerate(ctx.needs_input_grad)
             wanted = tuple(number for number, need in needs if need)
-            place = user_place(sys._getframe(1), verdicts)
-            calls.append(CustomCall(function, ctx, copies, wanted, place))
+            location = user_location(sys._getframe(1), verdicts)
+            calls.append(CustomCall(function, ctx, copies, wanted, location))
         return original(ctx, *arguments)
 
     return watching

@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from gradviz.diagnosis.context import LEAVES, Context, Flag, PlainContainer, Question
-from gradviz.diagnosis.paths import CutEdge
+from gradviz.diagnosis.paths import CutEdge, ValueRead
 from gradviz.diagnosis.subjects import Asked
 from gradviz.diagnosis.values import Values
 from gradviz.facts import EventKind, FrameKind
@@ -51,6 +51,7 @@ def look(asked: Asked, names: Names) -> tuple[Context, list[Question]]:
         asked: what was asked; without roots, they are found among the names.
         names: what to call the tensors. The values of named results are read.
     """
+    from gradviz.capture.autograd.sharded import flat_parameters
     from gradviz.capture.tracing.tracer import trace_subjects  # only now: it needs torch
 
     asked_for = {identity_of(tensor) for tensor in asked.tensors}
@@ -59,7 +60,11 @@ def look(asked: Asked, names: Names) -> tuple[Context, list[Question]]:
         for named in names
         if named.tensor.grad_fn is not None and identity_of(named.tensor) not in asked_for
     ]
-    subjects = {identity_of(each): each for each in (*asked.roots, *asked.tensors, *witnesses)}
+    flat = flat_parameters(asked.modules)
+    subjects = {
+        identity_of(each): each
+        for each in (*asked.roots, *asked.tensors, *flat.values(), *witnesses)
+    }
     graph = trace_subjects(tuple(subjects.values()), names) if subjects else GradGraph()
     by_number = {data["root"]: key for key, data in graph.nodes(data=True) if "root" in data}
     keys = {identity: by_number[number] for number, identity in enumerate(subjects)}
@@ -71,6 +76,8 @@ def look(asked: Asked, names: Names) -> tuple[Context, list[Question]]:
         if key not in roots:
             graph.nodes[key].pop("root", None)  # two tensors may be one output
     _fold_witnesses(graph, [keys[identity_of(each)] for each in witnesses], roots)
+    for each in flat.values():
+        graph.nodes[keys[identity_of(each)]].pop("root", None)
     _drop_the_rest(graph, {*roots, *questions})
     called = names_of(names)
     asked_questions = [
@@ -83,7 +90,18 @@ def look(asked: Asked, names: Names) -> tuple[Context, list[Question]]:
         )
         for tensor, key in zip(asked.tensors, questions, strict=True)
     ]
-    return Context(graph, tuple(dict.fromkeys(roots))), asked_questions
+    parts = {
+        key: keys[identity_of(flat[id(tensor)])]
+        for tensor, key in zip(asked.tensors, questions, strict=True)
+        if id(tensor) in flat
+    }
+    context = Context(
+        graph,
+        tuple(dict.fromkeys(roots)),
+        is_of_roots=bool(asked.roots),
+        flat=parts,
+    )
+    return context, asked_questions
 
 
 def _sets(asked: Asked, tensor: Any) -> tuple[PlainContainer | None, Flag | None]:
@@ -189,7 +207,7 @@ def context_of(recording: Recording, roots: Sequence[Any] = ()) -> Context:
     kept = max((frame.graph for frame in frames), key=lambda each: each.saved_bytes, default=None)
     before = _before(frames)
     lost = _lost(recording, graph, keys)
-    numbers = recording._numbers()
+    numbers = _numbers(recording)
     return Context(
         graph, tuple(keys), events, frames, before, kept=kept, lost=lost, numbers=numbers
     )
@@ -216,17 +234,23 @@ def _lost(recording: Recording, graph: GradGraph, roots: Sequence[str]) -> dict[
         if edge["kind"] is EdgeKind.CUT
     }
     ends = behind | direct
-    return {
-        leaf: [CutEdge(each.target, each.target, _edge_of(each)) for each in cuts]
-        for leaf, cuts in recording._cut_off(graph, ends).items()
-    }
+    return {leaf: [*map(_edge_of, cuts)] for leaf, cuts in recording._cut_off(graph, ends).items()}
 
 
-def _edge_of(cut: CutOff) -> EdgeData:
-    edge: EdgeData = {"cause": cut.cause, "source": cut.source, "inside": cut.inside}
+def _edge_of(cut: CutOff) -> CutEdge:
+    edge: EdgeData = {"cause": cut.cause, "source": cut.source}
+    if cut.inside:
+        edge["inside"] = cut.inside
     if cut.word:
         edge["word"] = cut.word
-    return edge
+    return CutEdge(cut.target, cut.target, edge)
+
+
+def _numbers(recording: Recording) -> dict[str, list[ValueRead]]:
+    return {
+        leaf: [ValueRead(_edge_of(row.cut), *row[1:]) for row in rows]
+        for leaf, rows in recording._number_reads().items()
+    }
 
 
 def _with_roots(
@@ -308,7 +332,7 @@ def _questions(
                 data,
                 is_parameter,
                 *_sets(asked, tensor),
-                tuple(map(_edge_of, asked.recording._cuts_behind(tensor))),
+                tuple(_edge_of(cut).edge for cut in asked.recording._cuts_behind(tensor)),
             )
         )
     return questions

@@ -1,9 +1,9 @@
-"""Backward passes and optimizer steps of a program, reported while it runs."""
+"""Report backward passes and optimizer steps of a program while it runs."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Container, Iterable
 from types import FrameType, TracebackType
 from typing import Any
 
@@ -12,6 +12,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 from gradviz.capture.autograd.engine import BackwardCall, listen, unlisten
 from gradviz.capture.autograd.tensors import quietly, version_of
 from gradviz.capture.tensors.names import locals_of, with_attributes
+from gradviz.capture.tensors.summary import summarize
 from gradviz.graph import GradGraph, TensorSummary
 from gradviz.recording.provenance import Leaf
 from gradviz.recording.source_lines import UserFiles, user_frame
@@ -22,15 +23,15 @@ __all__ = ["Before", "Passes", "leaves_of", "variables_around"]
 
 
 class Passes:
-    """Calls back around each backward pass of this thread that adds to ``.grad``.
+    """Calls functions around each backward pass of this thread that accumulates into ``.grad``.
 
-    It is entered before a recording, so that the recording has finished with a pass when it is
-    reported. A callback may raise to end the program.
+    Enter it before a recording, so that the recording has processed a pass when it is reported. A
+    function may raise to end the program.
 
     Args:
         before: called before a pass, with the user's frame that started it.
-        after: called after a pass that did not raise, with what it started from and that frame.
-        stepped: called after each step of an optimizer that follows a pass.
+        after: called after a pass that did not raise, with its roots and that frame.
+        stepped: called after each optimizer step that follows a pass.
     """
 
     def __init__(
@@ -58,7 +59,7 @@ class Passes:
         self.end()
 
     def end(self) -> None:
-        """Call back no more."""
+        """Stop calling the functions."""
         if self._listens:
             unlisten(self)
             self._listens = False
@@ -78,7 +79,7 @@ class Passes:
         if not call.accumulates or frame is None or isinstance(outcome, BaseException):
             return
         if self._hook is None:
-            # Hooks run in the order of registration: that of a recording comes first.
+            # Hooks run in the order of registration: the recording's hooks run first.
             self._hook = register_optimizer_step_post_hook(lambda *_: self._stepped())
         with quietly():
             self._after(call.roots, frame)
@@ -94,15 +95,16 @@ class Passes:
 
 
 def variables_around(frame: FrameType | None, within: str) -> dict[str, object]:
-    """The variables that the user's code can see at a frame, and in the code that called it.
+    """The variables visible to the user's code at a frame, and in the code that called it.
 
     Args:
         frame: the innermost one.
-        within: the file of the code that runs the program: frames from there on are not its.
+        within: the file of the code that runs the program; its frames and outer ones are not
+            included.
 
     Returns:
-        Values by name; inner ones hide outer ones. The attributes of an object whose method is
-        running are named ``self.model``.
+        Values by name; inner variables hide outer ones. The attributes of ``self`` in a running
+        method are named ``self.model``.
     """
     files = UserFiles()
     frames = []
@@ -122,10 +124,10 @@ _State = tuple[int, int] | None
 
 
 class Before:
-    """The gradients as they were before a backward pass.
+    """The gradients before a backward pass.
 
     Args:
-        state: knows the leaves.
+        state: has the records of leaves.
         graph: the frame before the pass.
         snapshot: the snapshot of that frame.
     """
@@ -137,33 +139,87 @@ class Before:
                 self._summaries[leaf.number] = graph.nodes[key].get("grad")
         self._states = {leaf.number: _state(leaf) for leaf in leaves_of(state)}
 
-    def count_passes(self, state: RecordingState) -> list[Leaf]:
-        """The leaves whose gradient was added to, by the order in which they were met.
+    def count_passes(self, state: RecordingState, is_same_step: bool = False) -> list[Leaf]:
+        """The leaves into which the pass accumulated, in the order of their numbers.
 
-        A gradient that is there already is changed in place or replaced: its version or its
-        identity tells. No value is compared, and no hook is needed.
+        Passes over the microbatches of one pipeline step count as one.
+
+        An existing gradient is changed in place or replaced: its version or its identity
+        changes. No value is compared, and no hook is needed.
         """
         changed = []
         for leaf in sorted(leaves_of(state), key=lambda leaf: leaf.number):
             before, after = self._states.get(leaf.number), _state(leaf)
-            if after is None and before is not None:  # a hook has taken it
+            if after is None and before is not None:  # a hook has removed it
                 leaf.passes = 0
             if after is None or after == before:
                 continue
             if before is None:
                 leaf.passes = 1
-            elif leaf.passes is not None:
+            elif leaf.passes is not None and not (is_same_step and leaf.passes):
                 leaf.passes += 1
             changed.append(leaf)
         return changed
+
+    def add_summaries(self, numbers: Container[int], leaves: Iterable[Leaf]) -> None:
+        """Read the gradients of leaves that the frame does not show.
+
+        Args:
+            numbers: the ``id`` of each leaf that matters.
+            leaves: the recorded ones.
+        """
+        found = [
+            (leaf.number, tensor.grad)
+            for leaf in leaves
+            if leaf.number not in self._summaries
+            and (tensor := leaf.ref()) is not None
+            and id(tensor) in numbers
+            and tensor.grad is not None
+        ]
+        summaries = summarize([gradient for _, gradient in found])
+        for (number, _), each in zip(found, summaries, strict=True):
+            self._summaries[number] = each
 
     def summary(self, leaf: Leaf) -> TensorSummary | None:
         """The gradient of a leaf before the pass."""
         return self._summaries.get(leaf.number)
 
 
+_SCHEDULES = "torch.distributed.pipelining"
+
+
+class Microbatches:
+    """Whether backward passes belong to one step of a pipeline schedule.
+
+    A step is known by the ``id`` of its frame, until an optimizer runs a step.
+    """
+
+    def __init__(self) -> None:
+        self._number = 0
+
+    def end_step(self) -> None:
+        """An optimizer ran a step."""
+        self._number = 0
+
+    def is_same_step(self, accumulates: bool) -> bool:
+        """Whether the pass that just ran is of the same step as the one before.
+
+        Args:
+            accumulates: whether it accumulates into ``.grad``; any other changes nothing.
+        """
+        frame: FrameType | None = sys._getframe(1)
+        step = 0
+        while frame is not None:
+            if frame.f_globals.get("__name__", "").startswith(_SCHEDULES):
+                step = id(frame)
+            frame = frame.f_back
+        is_same = bool(step) and step == self._number
+        self._number = step if accumulates else self._number
+        return is_same
+
+
 def leaves_of(state: RecordingState) -> list[Leaf]:
-    """The leaves that a recording has met, as far as they are alive."""
+    """The recorded leaves that are alive."""
     return [each for each in list(state.provenance.tensors.values()) if isinstance(each, Leaf)]
 
 

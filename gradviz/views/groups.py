@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,12 +17,14 @@ from gradviz.graph import Buffers, EdgeData, EdgeKind, GradGraph, NodeData, Node
 from gradviz.graph.operations import operation
 
 __all__ = [
+    "INSIDE",
     "Part",
     "contract",
     "count_of",
     "count_of_nodes",
     "fingerprint",
     "is_known",
+    "keep_inside",
     "norm_of",
     "norms_of_repeats",
     "sums_of",
@@ -31,6 +35,20 @@ _LEAVES = (NodeKind.PARAMETER, NodeKind.LEAF)
 _MOST_CONTENTS = 12
 _MOST_WORDS = 4
 _SAME_FOR_ALL = ("new", "cleared", "zeroed", "freed")
+
+INSIDE = "inside"
+"""Under `keep_inside`, the attribute of a group that holds its nodes: their attributes by key."""
+_keeps_inside: ContextVar[bool] = ContextVar("keeps_inside", default=False)
+
+
+@contextlib.contextmanager
+def keep_inside() -> Iterator[None]:
+    """Let groups that are made meanwhile know what is in them, so that they can be opened."""
+    token = _keeps_inside.set(True)
+    try:
+        yield
+    finally:
+        _keeps_inside.reset(token)
 
 
 def is_known(summary: TensorSummary) -> bool:
@@ -229,16 +247,18 @@ class _Count:
 
 
 def _gradient(gradients: Sequence[TensorSummary]) -> TensorSummary | None:
-    """All gradients as one long tensor."""
+    """All gradients as one long tensor; its norm is None when any of them was not read."""
     if not gradients:
         return None
+    unread = sum(not is_known(gradient) for gradient in gradients)
     return TensorSummary(
         (sum(gradient.numel for gradient in gradients),),
         gradients[0].dtype,
         gradients[0].device,
-        norm=math.hypot(*map(norm_of, gradients)),
+        norm=None if unread else math.hypot(*map(norm_of, gradients)),
         nan=sum(gradient.nan for gradient in gradients),
         inf=sum(gradient.inf for gradient in gradients),
+        note=f"{unread:,} not read" if unread else "",
     )
 
 
@@ -289,6 +309,9 @@ def contract(
     gone = _take_in_leaves(inside, parts, hidden)
     names = _group_keys(graph, len(parts))
     members: list[list[dict[str, Any]]] = [[] for _ in parts]
+    kept: list[dict[str, dict[str, Any]]] | None = (
+        [{} for _ in parts] if _keeps_inside.get() else None
+    )
     seen = GradGraph()
     seen.graph.update(graph.graph)
     for place, (number, (key, data)) in enumerate(zip(inside.owner, inside.nodes, strict=True)):
@@ -297,6 +320,8 @@ def contract(
                 seen.add_node(names[number])
             if place not in inside.original:
                 members[number].append(data)
+                if kept is not None:
+                    kept[number][key] = data
         elif place not in gone and place not in inside.original:
             seen.add_node(key, **data)
     structures, outputs = inside.structures(parts), inside.outputs()
@@ -311,6 +336,8 @@ def contract(
             if each is not None:
                 found["grad_range"] = each
         seen._node[names[number]].update({**found, **part.data})
+        if kept is not None:
+            seen._node[names[number]][INSIDE] = kept[number]
     _add_edges(inside, seen, names, gone)
     return seen
 

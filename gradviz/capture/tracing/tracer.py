@@ -11,8 +11,16 @@ from typing import Any
 import torch
 from torch.autograd.graph import GradientEdge, Node
 
-from gradviz.capture.autograd.nodes import ACCUMULATE, Edges, NodeReader, has_no_bias, leaf_of
-from gradviz.capture.autograd.operations import OperationType
+from gradviz.capture.autograd.nodes import (
+    ACCUMULATE,
+    Edges,
+    NodeReader,
+    has_no_bias,
+    leaf_of,
+    parameters_inside,
+)
+from gradviz.capture.autograd.operations import REENTRANT, OperationType
+from gradviz.capture.autograd.sharded import waiting_gradient
 from gradviz.capture.autograd.tensors import (
     hook_count,
     is_transformed,
@@ -73,7 +81,7 @@ class Builder:
         self._reader = NodeReader()
         self._labels = Labels(names)
         self._untracked = UntrackedInputs(self._labels)
-        self._untracked_places: dict[object, int] = {}
+        self._untracked_positions: dict[object, int] = {}
         self._results: dict[tuple[Node, int], int] = {}
         self._readings: list[_Reading] = []
         self._gradients: list[tuple[dict[str, Any], torch.Tensor]] = []
@@ -118,13 +126,13 @@ class Builder:
         self._results[node, output] = self.walk.add(data)
 
     def _add_leaf_root(self, leaf: torch.Tensor, subject: Subject) -> None:
-        if id(leaf) not in self.walk.leaf_places:
+        if id(leaf) not in self.walk.leaf_positions:
             self._add_leaf(leaf, path_name(subject.path), root=self._next_root())
 
     def _add_untracked_root(self, tensor: torch.Tensor, subject: Subject) -> None:
-        if id(tensor) not in self._untracked_places:
+        if id(tensor) not in self._untracked_positions:
             place = self._add_untracked(tensor, path_name(subject.path), root=self._next_root())
-            self._untracked_places[id(tensor)] = place
+            self._untracked_positions[id(tensor)] = place
 
     def add_nodes(self) -> None:
         """Add the roots' ancestors, then the untracked tensors."""
@@ -136,11 +144,15 @@ class Builder:
             kind, data, saved = reader.read(node, edges)
             if NO_GRADIENT in edges:
                 self._untracked.look((place, node, kind), edges, saved, data)
+            if kind.opaque == REENTRANT:
+                named = map(self._labels.of, parameters_inside(node))
+                if inside := tuple(each.name for each in named if each is not None):
+                    data["runs_with"] = inside
             nodes[f"n{place}"] = data
         for leaf in walk.leaves.values():
-            reader.spare(leaf, nodes[key_at(walk.leaf_places[id(leaf)])])
+            reader.spare(leaf, nodes[key_at(walk.leaf_positions[id(leaf)])])
         for (node, output), place in self._results.items():
-            walk.edges.add(walk.places[node], place, 0, _from_output(output))
+            walk.edges.add(walk.positions[node], place, 0, _from_output(output))
         self._count_creation_from_zero()
         self._name_operations()
         self._add_cuts()
@@ -160,9 +172,9 @@ class Builder:
             "op": "accumulate_grad",
             "grad_fn": ACCUMULATE,
         }
-        if id(leaf) not in self.walk.leaf_places:
+        if id(leaf) not in self.walk.leaf_positions:
             self._add_leaf(leaf, "")
-        self.walk.edges.add(self.walk.leaf_places[id(leaf)], place, 0)
+        self.walk.edges.add(self.walk.leaf_positions[id(leaf)], place, 0)
 
     def _add_leaf(self, leaf: torch.Tensor, name: str, **more: Any) -> None:
         is_parameter = isinstance(leaf, torch.nn.Parameter)
@@ -170,7 +182,7 @@ class Builder:
         self._put_tensor_facts(leaf, data, name)
         data.update(more)
         self._read_later(leaf, data)
-        self.walk.leaf_places[id(leaf)] = self.walk.add(data)
+        self.walk.leaf_positions[id(leaf)] = self.walk.add(data)
 
     def _add_untracked(self, tensor: torch.Tensor, name: str, **more: Any) -> int:
         data: dict[str, Any] = {"kind": NodeKind.UNTRACKED}
@@ -218,15 +230,17 @@ class Builder:
         data["grad"] = None
         if gradient is not None:
             self._gradients.append((data, gradient))
+        elif waiting_gradient(tensor) is not None:
+            data["unreduced"] = True
 
     def _name_operations(self) -> None:
         """Name operations after their results."""
         outputs: dict[Node, dict[int, Any]] = {}
         for (node, output), named in self._labels.by_output.items():
-            if node in self.walk.places and (node, output) not in self._results:
+            if node in self.walk.positions and (node, output) not in self._results:
                 outputs.setdefault(node, {})[output] = named
         for node, by_number in outputs.items():
-            data = self.walk.nodes[key_at(self.walk.places[node])]
+            data = self.walk.nodes[key_at(self.walk.positions[node])]
             if data.get("outputs", 1) == 1:
                 named = by_number[0]
                 self._put_tensor_facts(named.tensor, data, "")
@@ -240,7 +254,7 @@ class Builder:
             return
         places = NodePlaces(self._labels)
         for cut in self._untracked.found:
-            source = self.walk.leaf_places.get(id(cut.tensor))
+            source = self.walk.leaf_positions.get(id(cut.tensor))
             if source is None:
                 source = self._place_of(cut.tensor, places)
             data: EdgeData = {
@@ -253,13 +267,13 @@ class Builder:
 
     def _place_of(self, tensor: torch.Tensor, places: NodePlaces) -> int:
         """The position of an untracked tensor, shared by equal views of the same memory."""
-        place = self._untracked_places.get(id(tensor))
+        place = self._untracked_positions.get(id(tensor))
         if place is None:
             identity = places.identity(tensor)
-            place = self._untracked_places.get(identity)
+            place = self._untracked_positions.get(identity)
             if place is None:
                 place = self._add_untracked(tensor, places.name_of(tensor))
-                self._untracked_places[id(tensor)] = self._untracked_places[identity] = place
+                self._untracked_positions[id(tensor)] = self._untracked_positions[identity] = place
         return place
 
     def add_readings(self) -> None:
@@ -412,7 +426,21 @@ def trace_subjects(
         finally:
             make_safe_to_drop(builder.walk)
         builder.graph.graph["torch"] = str(torch.__version__)
+        if modules := _modules_in(builder.graph, names.modules):
+            builder.graph.graph["modules"] = modules
         return builder.graph
+
+
+def _modules_in(graph: GradGraph, modules: Mapping[str, str]) -> Mapping[str, str]:
+    """The classes of the modules that leaves of the graph belong to, by their paths."""
+    if "" in modules or not modules:
+        return modules
+    names = (str(graph._node[key].get("name", "")) for key in graph.leaves)
+    used = {name.partition(".")[0] for name in names}
+    outermost = {path.partition(".")[0] for path in modules}
+    if outermost <= used:
+        return modules
+    return {path: word for path, word in modules.items() if path.partition(".")[0] in used}
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,7 +14,7 @@ from __future__ import annotations
 import atexit
 import os
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator
 from queue import Empty, SimpleQueue
 from typing import Any, cast
 
@@ -22,6 +22,7 @@ import torch
 from torch.autograd.graph import Node
 
 from gradviz.capture.autograd.nodes import ACCUMULATE_NR, Edges, leaf_of, sequence_number
+from gradviz.graph.algorithms import longest_paths
 from gradviz.graph.columns import EdgeColumns
 
 __all__ = [
@@ -53,10 +54,10 @@ class Walk:
         nodes: the dictionary that receives the attributes of the nodes, by key.
 
     Attributes:
-        places: every visited node, with its position in ``nodes``.
+        positions: every visited node, with its position in ``nodes``.
         edges: between these positions.
         leaves: the leaf of each ``AccumulateGrad`` node.
-        leaf_places: the position of every leaf, by its ``id``.
+        leaf_positions: the position of every leaf, by its ``id``.
         crossings: nodes and their inputs that are in different bands.
         is_ordered: whether every node has a higher sequence number than its inputs. This is not
             the case where several threads, each with its own counter, built the graph.
@@ -65,9 +66,9 @@ class Walk:
     def __init__(self, nodes: dict[str, dict[str, Any]] | None = None) -> None:
         self.nodes = {} if nodes is None else nodes
         self.edges = EdgeColumns()
-        self.places: dict[Node, int] = {}
+        self.positions: dict[Node, int] = {}
         self.leaves: dict[Node, torch.Tensor] = {}
-        self.leaf_places: dict[int, int] = {}
+        self.leaf_positions: dict[int, int] = {}
         self.crossings: list[tuple[Node, Node]] = []
         self.is_ordered = True
 
@@ -84,19 +85,19 @@ class Walk:
             Each node, its position, and its ``next_functions``. The caller fills in the
             attributes; the edges are added when the caller asks for the next node.
         """
-        places, nodes, crossings = self.places, self.nodes, self.crossings
+        positions, nodes, crossings = self.positions, self.nodes, self.crossings
         add_source, add_target = self.edges.sources.append, self.edges.targets.append
         add_input, add_output = self.edges.inputs.append, self.edges.outputs.append
         unseen: dict[str, Any] = {}  # reserves the position: filled when the node is visited
         stack: list[Node] = []
         for root in roots:
-            if root not in places:
-                places[root] = self.add(unseen)
+            if root not in positions:
+                positions[root] = self.add(unseen)
                 stack.append(root)
         stack.reverse()
         while stack:
             node = stack.pop()
-            place = places[node]
+            place = positions[node]
             edges = node.next_functions
             yield node, place, edges
             created = sequence_number(node)
@@ -104,9 +105,9 @@ class Walk:
             for position, (child, output) in enumerate(edges):
                 if child is None:
                     continue
-                source = places.get(child)
+                source = positions.get(child)
                 if source is None:
-                    source = places[child] = len(nodes)
+                    source = positions[child] = len(nodes)
                     nodes[f"n{source}"] = unseen
                     stack.append(child)
                 # No method call per edge: it would double the time of the walk.
@@ -138,7 +139,7 @@ def make_safe_to_drop(walk: Walk) -> None:
     Args:
         walk: the visited nodes.
     """
-    if len(walk.places) <= BAND:
+    if len(walk.positions) <= BAND:
         return
     crossings = walk.crossings if walk.is_ordered else _crossings(walk)
     for node, child in crossings:
@@ -159,38 +160,18 @@ def _crossings(walk: Walk) -> list[tuple[Node, Node]]:
     An input without inputs of its own releases nothing, and is left out.
     """
     inputs = {
-        node: [child for child, _ in node.next_functions if child in walk.places]
-        for node in walk.places
+        node: [child for child, _ in node.next_functions if child in walk.positions]
+        for node in walk.positions
     }
-    depth = _depths(inputs)
+    # Breadth-first depth does not work: in a loss that sums every step of a recurrent network it
+    # is 2 everywhere, while the chain is as long as the sequence.
+    depth = longest_paths(inputs)
     return [
         (node, child)
         for node, children in inputs.items()
         for child in children
         if inputs[child] and depth[child] // BAND != depth[node] // BAND
     ]
-
-
-def _depths(inputs: Mapping[Node, Sequence[Node]]) -> dict[Node, int]:
-    """Length of the longest path from a root to each node.
-
-    Breadth-first depth does not work: in a loss that sums every step of a recurrent network it
-    is 2 everywhere, while the chain is as long as the sequence.
-    """
-    parents = dict.fromkeys(inputs, 0)
-    for children in inputs.values():
-        for child in children:
-            parents[child] += 1
-    depth = dict.fromkeys(inputs, 0)
-    ready = [node for node, count in parents.items() if not count]
-    while ready:
-        node = ready.pop()
-        for child in inputs[node]:
-            depth[child] = max(depth[child], depth[node] + 1)
-            parents[child] -= 1
-            if not parents[child]:
-                ready.append(child)
-    return depth
 
 
 class _Releaser:
