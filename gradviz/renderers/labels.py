@@ -54,6 +54,7 @@ _TOLD_ELSEWHERE = ("value", "grad", "buffers")
 _LONGEST_NAME = 48
 _LONGEST_VALUE = 52
 _FEW_INLINE = 4
+_FEW_MEMBERS = 4  # operations of a module: its class says more than their number
 _MOST_ALIASES = 3
 _WORTH_A_WORD = 1000  # bytes
 
@@ -299,7 +300,11 @@ def _group_head(graph: GradGraph, key: str, data: NodeData) -> list[TextSpan]:
         head.append(TextSpan(f"×{data['repeat']:,}", Role.NAME))
     members = data.get("members", 0)
     contents = data.get("contents", ())
-    if members == 1 and len(contents) == 1:
+    if "module_class" in data:
+        head.append(TextSpan(_short(data["module_class"]), Role.WORD))
+        if members > _FEW_MEMBERS:
+            head.append(TextSpan(counted(members, "op"), Role.FACT))
+    elif members == 1 and len(contents) == 1:
         head.append(TextSpan(_short(contents[0]), Role.WORD))
     elif members and not data.get("op", "").startswith("…"):
         head.append(TextSpan(counted(members, "op"), Role.FACT))
