@@ -165,9 +165,14 @@ class Drawing:
         if fits_a_page(scene) or len(shown) < 2 or tuple(self._views) != DEFAULT:
             return scene
         drawn = len(moments_of(shown, runs))
-        shown = self._through_views([fit_page(pages=min(drawn, _MOST_PAGES))])
-        with stage("layout"):
-            return compose(shown, runs=runs)
+        for pages in (drawn, 2 * drawn):
+            shown = self._through_views([fit_page(pages=min(pages, _MOST_PAGES))])
+            with stage("layout"):
+                smaller = compose(shown, runs=runs)
+            scene = min(scene, smaller, key=lambda each: each.height)
+            if fits_a_page(scene):
+                break
+        return scene
 
     @cached_property
     def svg(self) -> str:

@@ -17,7 +17,7 @@ from gradviz.renderers.edges import (
     edge_group,
     output_numbers,
 )
-from gradviz.renderers.labels import Line, Role, TextSpan, clean, labels_of, tooltip_of
+from gradviz.renderers.labels import Line, Role, TextSpan, clean, labels_of
 from gradviz.renderers.layout.engines import Box, Link, lay_out
 from gradviz.renderers.layout.wrapping import wrap
 from gradviz.renderers.legend import GLYPH_WIDTH, legend_glyph, legend_of
@@ -33,6 +33,7 @@ from gradviz.renderers.scene import (
     ShapeGroup,
 )
 from gradviz.renderers.theme import bar_of
+from gradviz.renderers.tooltips import tooltip_of
 from gradviz.story import Frame, Story
 
 __all__ = [

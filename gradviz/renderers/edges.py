@@ -9,10 +9,11 @@ from typing import Any
 
 from gradviz.graph import Cause, EdgeKind, GradGraph
 from gradviz.renderers.cards import line_width, set_line
-from gradviz.renderers.labels import Line, Role, TextSpan, edge_tooltip
+from gradviz.renderers.labels import Line, Role, TextSpan
 from gradviz.renderers.layout.routing import Box, Point, Route
 from gradviz.renderers.scene import Curve, Polygon, Rectangle, Shape, ShapeGroup, Text
 from gradviz.renderers.theme import edge_look
+from gradviz.renderers.tooltips import edge_tooltip
 
 __all__ = [
     "Edge",
@@ -109,7 +110,7 @@ def cause_box(graph: GradGraph, edge: Edge) -> Box | None:
 
 def _cause_lines(data: Any) -> list[Line]:
     """The cause of a cut, and under it where it was recorded."""
-    spans = [TextSpan(data["cause"].value, Role.LOUD), TextSpan(data.get("source", ""), Role.FACT)]
+    spans = [TextSpan(data["cause"].value, Role.CUT), TextSpan(data.get("source", ""), Role.FACT)]
     return [(span,) for span in spans if span.text]
 
 
@@ -118,7 +119,7 @@ def edge_group(graph: GradGraph, edge: Edge, places: EdgePlaces) -> ShapeGroup:
     source, target, number, data = edge
     kind = data.get("kind", EdgeKind.GRADIENT)
     box = cause_box(graph, edge)
-    token, line = ("loud", 1.3) if box else edge_look(data)
+    token, line = ("cut", 1.3) if box else edge_look(data)
     route = places.routes[source, target, number]
     shapes: list[Shape] = []
     if box:
@@ -154,8 +155,8 @@ def _cause(start: Point, end: Point, data: Any) -> list[Shape]:
         set_line(line, x + _MARK_ROOM, first + _CAUSE_LINE * number)
         for number, line in enumerate(lines)
     ]
-    across = Curve((start, start, end, end), "loud", 1.3, dashed=True)
-    return [across, *_break_mark((x, y), _unit(start, end), "loud"), *texts]
+    across = Curve((start, start, end, end), "cut", 1.3, dashed=True)
+    return [across, *_break_mark((x, y), _unit(start, end), "cut"), *texts]
 
 
 def _unit(start: Point, end: Point) -> Point:

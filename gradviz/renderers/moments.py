@@ -16,7 +16,7 @@ from typing import Any
 
 from gradviz.graph import GradGraph, NodeData, NodeKind, TensorSummary
 from gradviz.graph.text import is_loud, number_text, summary_text
-from gradviz.renderers.labels import Role, TextSpan, clean
+from gradviz.renderers.labels import Role, TextSpan, clean, loud_role
 from gradviz.story import Frame, Story
 from gradviz.views.groups import norm_of
 
@@ -145,7 +145,7 @@ def _cell(data: NodeData | None) -> TextSpan:
     if grad is None:
         return TextSpan("None", Role.FACT)
     if is_loud(grad):
-        return TextSpan(summary_text(grad), Role.LOUD)
+        return TextSpan(summary_text(grad), loud_role(grad))
     if grad.values is not None and grad.numel <= _FEW:
         return TextSpan(summary_text(grad), Role.VALUE)
     return TextSpan(f"norm {number_text(norm_of(grad))}", Role.VALUE)

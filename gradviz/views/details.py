@@ -108,8 +108,10 @@ def _call_dropout(graph: GradGraph) -> None:
 
 
 def _join_rows(graph: GradGraph) -> set[str]:
-    """Give each linear layer the shape of its output: on more than two dimensions, torch makes rows
-    of the input with ``view``, and of the rows the output with another one.
+    """Give each linear layer the shape of its output.
+
+    On more than two dimensions, torch makes rows of the input with ``view``, and of the rows the
+    output with another one.
 
     Returns:
         The keys of these layers.

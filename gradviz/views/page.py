@@ -27,7 +27,8 @@ _HOPELESS = 8  # Graphs with more operations than so many pages hold are folded 
 _ALL_DEPTHS = 99
 _WIDEST = 1_500.0  # points; then text of 11 points is 9 pixels high at a width of 1,400 pixels
 _HIGHEST = 2_000.0
-_ROOM = 180.0  # of a graph among others: title, captions, table
+_LEAST = 400.0  # that a graph gets in any case
+_ROOM = 250.0  # of a graph among others: title, captions, table
 _SPREAD, _PACKED = 1.5, 0.85  # a picture compared with `page_size`: links and leaves widen a rank
 _HOW = "views=() or --all shows everything, focus_on(NAME) or --focus NAME a part"
 
@@ -65,7 +66,7 @@ def fit_page(graph: GradGraph, *, most: int = 60, pages: int = 1) -> GradGraph:
         raise UsageError(must_be("most", "an integer >= 10", most))
     if type(pages) is not int or pages < 1:
         raise UsageError(must_be("pages", "an integer >= 1", pages))
-    page = _Page(most, _HIGHEST if pages == 1 else _HIGHEST / pages - _ROOM)
+    page = _Page(most, _HIGHEST if pages == 1 else max(_HIGHEST / pages - _ROOM, _LEAST))
     if graph.number_of_nodes() > most * _HOPELESS:
         graph = fold_rows_of_leaves(graph)
     if graph.number_of_nodes() <= most * _HOPELESS:
@@ -143,6 +144,8 @@ def _smallest(graph: GradGraph, page: _Page) -> tuple[GradGraph, str]:
             size = count / most
             if count <= most:
                 size = max(size, _excess(clone_shared_leaves(seen), page))
+            elif page.height < _HIGHEST:
+                size += _HOPELESS  # among others it must be small
             if best is None or size < best[0]:
                 best = size, seen, word
             if size <= 1:
