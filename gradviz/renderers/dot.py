@@ -1,4 +1,4 @@
-"""A story as DOT, through the ``graphviz`` package."""
+"""Convert a story to DOT with the ``graphviz`` package."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from gradviz.story import Story
 
 __all__ = ["to_digraph"]
 
-# Graphviz ignores misspelt attributes silently, so the common ones are written once, here.
+# Graphviz ignores misspelled attributes silently, so the common ones are defined here once.
 _GRAPH = {"rankdir": "TB", "nodesep": "0.3", "ranksep": "0.4", "fontname": FONT, "fontsize": "11"}
 _NODE = {"shape": "plain", "fontname": FONT, "fontsize": "12"}
 _BAR_WIDTH = 80
@@ -43,11 +43,11 @@ _EDGE = {"arrowsize": "0.7", "penwidth": "1.2", "fontname": FONT, "fontsize": "1
 
 
 def to_digraph(story: Story, theme: Theme = "auto", transparent: bool = False) -> graphviz.Digraph:
-    """The story as a ``graphviz.Digraph``; several frames become clusters.
+    """Convert a story to a ``graphviz.Digraph``; several frames become clusters.
 
     Args:
         story: frames as they will be drawn.
-        theme: ``"dark"`` or else light colours.
+        theme: ``"dark"``; light colors for other values.
         transparent: as for the SVG.
 
     Example:
@@ -106,7 +106,7 @@ def _add(digraph: Any, graph: GradGraph, prefix: str, theme: Theme) -> None:
 
 
 def _table(label: Label, look: Look, bar: Bar | None, theme: Theme) -> str:
-    """The card as an HTML-like table: Graphviz has no other label with several text styles."""
+    """The card as an HTML-like table, Graphviz's only label with several text styles."""
     style = ["ROUNDED"] * bool(look.radius) + ["DASHED"] * look.dashed
     marks = f' STYLE="{",".join(style)}"' if style else ""
     align = "CENTER" if look.radius or not label.rows else "LEFT"
@@ -122,7 +122,7 @@ def _table(label: Label, look: Look, bar: Bar | None, theme: Theme) -> str:
 
 
 def _bar(bar: Bar, theme: Theme) -> str:
-    """A row of two cells: the bar and the rest of its track."""
+    """A row of two cells: the bar and the rest of its background."""
     filled = max(1, round(bar.share * _BAR_WIDTH))
     cells = "".join(
         f'<TD FIXEDSIZE="TRUE" WIDTH="{width}" HEIGHT="5" BGCOLOR="{colour(token, theme)}"></TD>'

@@ -1,8 +1,8 @@
-"""A story as one HTML file: the interactive viewer, and the still pictures that need no script.
+"""Convert a story to one HTML file: the interactive viewer, and still pictures for no scripts.
 
-The file works from disk, with no network, and in a sandbox: a content security policy forbids all
-loading and lets one script run, the one that is in it. Names, titles and code are text everywhere.
-Without scripts, and in print, it shows all frames, one under the other.
+The file works from disk, without a network, and in a sandbox: a content security policy forbids
+loading anything and allows only the script in the file. Names, titles and code are escaped.
+Without scripts, and in print, it shows all frames, one below the other.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from gradviz.views import apply
 
 __all__ = ["to_html"]
 
-_MOST_STILL = 3_000  # nodes in all still pictures; of more, the default picture is shown
+_MOST_STILL = 3_000  # nodes in all still pictures; with more, the default picture is shown
 
 
 def to_html(
@@ -36,7 +36,7 @@ def to_html(
     answers: Sequence[Answer] = (),
     files: Mapping[str, Sequence[str]] | None = None,
 ) -> str:
-    """The story as the text of an HTML file.
+    """Convert a story to the text of an HTML file.
 
     Args:
         frames: as they were recorded, with what changed marked.
