@@ -386,6 +386,7 @@ _SUMMARY_TEXT = ("dtype", "device", "note")
 _TEXT = (
     "op",
     "grad_fn",
+    "called",
     "opaque",
     "name",
     "dtype",
@@ -397,6 +398,7 @@ _TEXT = (
     "structure",
     "first",
     "verdict",
+    "module_class",
 )
 _COUNTS = (
     "outputs",
@@ -413,7 +415,10 @@ _COUNTS = (
     "repeat",
     "parameters",
 )
-_FLAGS = ("requires_grad", "is_leaf", "inference", "retains_grad", "inferred")
+_FLAGS = (
+    *("requires_grad", "is_leaf", "inference", "retains_grad", "inferred", "asked"),
+    "unreduced",
+)
 
 _NODE: dict[str, Callable[[Any], Any]] = {
     "kind": NodeKind,
@@ -422,6 +427,7 @@ _NODE: dict[str, Callable[[Any], Any]] = {
     "aliases": _words,
     "contents": _words,
     "uses_inside": _words,
+    "runs_with": _words,
     "shape": _shape,
     "calls": _shape,
     "value": _summary,

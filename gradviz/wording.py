@@ -167,8 +167,8 @@ def frame_title(
     match kind:
         case FrameKind.AFTER_BACKWARD:
             return f"after backward {pass_number}"
-        case FrameKind.FAILED_BACKWARD:
-            return f"{word} in backward"
+        case FrameKind.FAILED_BACKWARD | FrameKind.REFUSED_BACKWARD:
+            return f"backward failed: {word}"
         case FrameKind.ERROR:
             return word
         case FrameKind.MARK:

@@ -8,14 +8,22 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 from gradviz.diagnosis.answers import Group
-from gradviz.diagnosis.paths import CutEdge, Cuts, word_of
+from gradviz.diagnosis.paths import CutEdge, Cuts, ValueRead, word_of
 from gradviz.diagnosis.values import Values
 from gradviz.facts import Action, BackwardDetails, EventKind
-from gradviz.graph import Buffers, Cause, EdgeKind, GradGraph, NodeData, NodeKind
+from gradviz.graph import Buffers, EdgeKind, GradGraph, NodeData, NodeKind
 from gradviz.graph.algorithms import ancestors, descendants, is_data
+from gradviz.graph.operations import FUNCTIONS_OF_TORCH
 from gradviz.story import Event, Frame
 
-__all__ = ["LEAVES", "Context", "Flag", "PlainContainer", "Question", "listed"]
+__all__ = [
+    "LEAVES",
+    "Context",
+    "Flag",
+    "PlainContainer",
+    "Question",
+    "listed",
+]
 
 LEAVES = (NodeKind.PARAMETER, NodeKind.LEAF)
 
@@ -110,10 +118,13 @@ class Context:
         kept: the graph of the frame in which most bytes were saved for backward, if recorded.
         lost: by the keys of leaves, the cuts of their paths to the roots; also for leaves that are
             not in the graph.
+        numbers: by the keys of leaves, where their data became numbers or arrays.
         since: by the keys of leaves whose gradient is not finite: the number of the first of the
             backward passes since which it was not finite, and the graph before that pass.
         later: the context of the end of the recording, if that shows other results.
         held: keys of the parameters of the optimizers that were alive when `explain` was called.
+        flat: by the keys of parameters that FSDP1 has merged into a flat one, the key of that one.
+        is_of_roots: whether the caller passed the roots, instead of finding them among variables.
         cache: results that rules computed for several tensors, by keys of their own.
     """
 
@@ -125,9 +136,12 @@ class Context:
     values: Values | None = None
     kept: GradGraph | None = None
     lost: Mapping[str, Sequence[CutEdge]] = field(default_factory=dict)
+    numbers: Mapping[str, Sequence[ValueRead]] = field(default_factory=dict)
     since: Mapping[str, tuple[int, Values]] = field(default_factory=dict)
     later: Context | None = None
     held: frozenset[str] = frozenset()
+    flat: Mapping[str, str] = field(default_factory=dict)
+    is_of_roots: bool = False
     cache: dict[Hashable, Any] = field(default_factory=dict)
 
     @property
@@ -186,6 +200,7 @@ class Context:
             if key in self.reachable
             and nodes[key].get("grad_fn", "").endswith("Backward")
             and nodes[key]["grad_fn"] not in _WITH_ALL_INPUTS
+            and nodes[key]["grad_fn"].removesuffix("Backward") not in FUNCTIONS_OF_TORCH
         )
 
     @cached_property
@@ -207,18 +222,6 @@ class Context:
             ),
         )
 
-    @cached_property
-    def value_reads(self) -> Cuts:
-        """The edges at which data becomes numbers or an array, which are not recorded further."""
-        return Cuts(
-            self.graph,
-            (
-                CutEdge(*edge)
-                for edge in self.graph.edges(data=True)
-                if edge[2].get("cause") in (Cause.ITEM, Cause.NUMPY)
-            ),
-        )
-
     def is_reachable(self, key: str) -> bool:
         """Whether a node is reachable from the roots."""
         return any(start in self.reachable for start in self._starts(key))
@@ -230,6 +233,7 @@ class Context:
 
     def _starts(self, key: str) -> list[str]:
         """The node; or, for a result, the nodes that used it."""
+        key = self.flat.get(key, key)
         if key not in self.graph or self.graph.nodes[key]["kind"] is not NodeKind.RESULT:
             return [key]
         if key in self.roots:

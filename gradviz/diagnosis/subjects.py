@@ -110,7 +110,12 @@ class Asked:
     def _is_root(self, groups: list[list[Any]]) -> bool:
         """Whether the last subject is the root of backward."""
         *others, last = groups
-        if not others or not last or any(each.grad_fn is None for each in last):
+        if not others or not last:
+            return False
+        if len(last) == 1 and not last[0].requires_grad and last[0].numel() == 1:
+            # A loss that was cut off, when it is asked what it does for leaves.
+            return all(each.is_leaf and each.requires_grad for group in others for each in group)
+        if any(each.grad_fn is None for each in last):
             return False
         return all(
             each.grad_fn is None or (each.numel() > 1 and last[0].numel() == 1)

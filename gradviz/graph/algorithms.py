@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from typing import TypeVar
 
 import numpy as np
 
 from gradviz.graph.grad_graph import GradGraph
 from gradviz.graph.schema import EdgeData, EdgeKind
 
-__all__ = ["Follow", "ancestors", "descendants", "every", "has_cycle", "is_data", "is_gradient"]
+__all__ = [
+    "Follow",
+    "ancestors",
+    "descendants",
+    "every",
+    "has_cycle",
+    "is_data",
+    "is_gradient",
+    "longest_paths",
+]
+
+K = TypeVar("K", bound=Hashable)
 
 Follow = Callable[[str, str, EdgeData], bool]
 """Whether to follow an edge: called with its source, its target and its attributes."""
@@ -93,15 +105,7 @@ def ancestors(graph: GradGraph, starts: Iterable[str], follow: Follow = is_gradi
         >>> sorted(ancestors(graph, "z")), sorted(ancestors(graph, "z", is_data))
         (['z'], ['x', 'y', 'z'])
     """
-    seen = {key for key in starts if key in graph}
-    stack, neighbours = list(seen), graph._pred
-    while stack:
-        key = stack.pop()
-        for source, edges in neighbours[key].items():
-            if source not in seen and any(follow(source, key, edge) for edge in edges.values()):
-                seen.add(source)
-                stack.append(source)
-    return seen
+    return _reached(graph._pred, starts, lambda key, source, edge: follow(source, key, edge))
 
 
 def descendants(graph: GradGraph, starts: Iterable[str], follow: Follow = is_gradient) -> set[str]:
@@ -113,12 +117,46 @@ def descendants(graph: GradGraph, starts: Iterable[str], follow: Follow = is_gra
         >>> sorted(descendants(graph, "x"))
         ['x', 'y']
     """
-    seen = {key for key in starts if key in graph}
-    stack, neighbours = list(seen), graph._succ
+    return _reached(graph._succ, starts, follow)
+
+
+def _reached(
+    neighbors: Mapping[str, Mapping[str, Mapping[int, EdgeData]]],
+    starts: Iterable[str],
+    follow: Follow,
+) -> set[str]:
+    seen = {key for key in starts if key in neighbors}
+    stack = list(seen)
     while stack:
         key = stack.pop()
-        for target, edges in neighbours[key].items():
-            if target not in seen and any(follow(key, target, edge) for edge in edges.values()):
-                seen.add(target)
-                stack.append(target)
+        for other, edges in neighbors[key].items():
+            if other not in seen and any(follow(key, other, edge) for edge in edges.values()):
+                seen.add(other)
+                stack.append(other)
     return seen
+
+
+def longest_paths(after: Mapping[K, Iterable[K]]) -> dict[K, int]:
+    """The number of edges on the longest path to each node; nothing may form a cycle.
+
+    Args:
+        after: the nodes that follow each node, one entry per edge.
+
+    Example:
+        >>> longest_paths({"x": ["y", "z"], "y": ["z"], "z": []})
+        {'x': 0, 'y': 1, 'z': 2}
+    """
+    longest = dict.fromkeys(after, 0)
+    waiting = dict.fromkeys(after, 0)
+    for others in after.values():
+        for other in others:
+            waiting[other] += 1
+    ready = [node for node, count in waiting.items() if not count]
+    while ready:
+        node = ready.pop()
+        for other in after[node]:
+            longest[other] = max(longest[other], longest[node] + 1)
+            waiting[other] -= 1
+            if not waiting[other]:
+                ready.append(other)
+    return longest

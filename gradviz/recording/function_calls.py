@@ -86,7 +86,8 @@ class FunctionCalls:
         end = creation_count()
         entries = self._event_log.entries
         last = entries[-1] if entries else None
-        known = last[1] if isinstance(last, tuple) else self._event_log.last_end
+        made = last.operation if isinstance(last, Entry) else last
+        known = made[1] if made is not None else self._event_log.last_end
         if known < end:
             entries.append((end - 1, end, _APPLY, location.code, location.offset, ()))
         for tensor in given:

@@ -18,6 +18,7 @@ from torch import nn
 from gradviz.capture.autograd.engine import BackwardCall, creation_count
 from gradviz.capture.autograd.nodes import leaf_of, sequence_number
 from gradviz.capture.autograd.tensors import memory_of, quietly, version_of
+from gradviz.capture.tensors.summary import summarize
 from gradviz.facts import (
     Action,
     BackwardDetails,
@@ -41,7 +42,9 @@ from gradviz.wording import frame_title, with_gradients
 
 __all__ = ["Observer"]
 
-_ALWAYS = (FrameKind.FAILED_BACKWARD, FrameKind.ERROR, FrameKind.MARK)
+_FAILURES = (FrameKind.FAILED_BACKWARD, FrameKind.REFUSED_BACKWARD, FrameKind.ERROR)
+_ALWAYS = (*_FAILURES, FrameKind.MARK)
+_BACKWARD_FILE = str(torch.autograd.__file__)
 _COMPARED = 1 << 24  # elements of parameters whose values are compared around a step
 _REMEMBERED = 8  # backward passes that freed saved tensors
 
@@ -222,7 +225,8 @@ class Observer:
         name = f"{leaf.name}.grad" if leaf.name else ".grad"
         entry = Entry(EventKind.ACCUMULATE, "accumulate_grad", done.location, name)
         entry.identities = (leaf.identity,)
-        before, after = done.before.summary(leaf), self._grad_of(leaf, graph)
+        before = done.before.summary(leaf)
+        after = self._grad_of(leaf, graph, self.snapshots.keys.of(leaf.identity))
         entry.details = details = GradientDetails(before, after, leaf.passes, done.number)
         self._state.log(entry)
         return name, details
@@ -251,9 +255,13 @@ class Observer:
         except Exception as error:
             self._state.failed(error)
 
-    def _grad_of(self, leaf: Leaf, graph: GradGraph) -> Any:
-        key = self.snapshots.keys.known(leaf.identity)
-        return graph.nodes[key].get("grad") if key in graph else None
+    def _grad_of(self, leaf: Leaf, graph: GradGraph, key: str) -> Any:
+        """The gradient of a leaf now; the frame may not show it, as in a reentrant checkpoint."""
+        if key in graph:
+            return graph.nodes[key].get("grad")
+        tensor = leaf.ref()
+        gradient = tensor.grad if tensor is not None else None
+        return summarize([gradient])[0] if gradient is not None else None
 
     def _fail(self, error: BaseException, done: _Pass, changed: Sequence[Leaf]) -> None:
         """Backward raised: add the frame of the failure."""
@@ -365,13 +373,25 @@ class Observer:
                     entry = Entry(EventKind.ERROR, type(error).__name__, self._location_of(error))
                     entry.details = ErrorDetails(entry.word, str(error))
                     graph = self.snapshots.now(with_outputs=True)
-                    self._add(FrameKind.ERROR, graph, state.log(entry))
-                elif state.event_log.count + len(state.event_log.entries) > self._rows:
+                    is_refused = self._is_from_backward(error)
+                    kind = FrameKind.REFUSED_BACKWARD if is_refused else FrameKind.ERROR
+                    self._add(kind, graph, state.log(entry))
+                elif self._count_rows() > self._rows:
                     self._add(FrameKind.END, self.snapshots.now(with_outputs=True))
                 elif not self.frame_store.count:
                     self._add(FrameKind.END, GradGraph())
         except Exception as mistake:
             state.failed(mistake)
+
+    @staticmethod
+    def _is_from_backward(error: BaseException) -> bool:
+        """Whether ``backward()`` or ``autograd.grad`` raised an error."""
+        trace = error.__traceback__
+        while trace is not None:
+            if trace.tb_frame.f_code.co_filename == _BACKWARD_FILE:
+                return True
+            trace = trace.tb_next
+        return False
 
     def _location_of(self, error: BaseException) -> CodeLocation:
         location, trace = CodeLocation(None, 0), error.__traceback__
@@ -384,6 +404,10 @@ class Observer:
                     location = user = location._replace(caller=None)
             trace = trace.tb_next
         return location
+
+    def _count_rows(self) -> int:
+        self._state.event_log.flush()
+        return self._state.event_log.count
 
     def _add(
         self,
@@ -400,8 +424,7 @@ class Observer:
             entry: the event that it is taken for.
             added: the gradients that a backward pass accumulated, by name.
         """
-        event_log = self._state.event_log
-        self._rows = event_log.count + len(event_log.entries)
+        self._rows = self._count_rows()
         word, action, count = "", None, 1
         if entry is not None:
             word = entry.word if entry.name is None or kind is not FrameKind.MARK else entry.name

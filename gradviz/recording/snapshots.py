@@ -36,7 +36,7 @@ from gradviz.recording.stable_trace import (
 from gradviz.recording.state import RecordingState
 from gradviz.recording.untracked_overlay import UntrackedOverlay
 
-__all__ = ["SnapshotSeries", "CutOff"]
+__all__ = ["CutOff", "NumberRead", "SnapshotSeries"]
 
 
 class CutOff(NamedTuple):
@@ -55,6 +55,22 @@ class CutOff(NamedTuple):
     source: str
     inside: str = ""
     word: str = ""
+
+
+class NumberRead(NamedTuple):
+    """Where data of a leaf became a number or an array.
+
+    Args:
+        cut: where the gradient was cut, there or before.
+        word: what read it: ``"item"``.
+        source: the line.
+        inside: when that line called a library, the line of the library; else "".
+    """
+
+    cut: CutOff
+    word: str
+    source: str
+    inside: str = ""
 
 
 class SnapshotSeries:
@@ -78,6 +94,7 @@ class SnapshotSeries:
         self._state = state
         self._modules = [(name, weakref.ref(module)) for name, module in modules.items()]
         self._paths: dict[int, tuple[weakref.ref[nn.Module], str]] = {}  # by the module's id
+        self._classes: dict[str, str] = {}
         self._entered: CodeType | None = None
         self._roots: Sequence[Callable[[], Any]] = ()
         self._since = self._before = 0
@@ -89,7 +106,7 @@ class SnapshotSeries:
         """The recording begins in some code of the user's."""
         self._entered = code
         self._since = self._before = creation_count()
-        for named in self._of_modules():
+        for named in self._of_modules().entries:
             if named.tensor.requires_grad and named.tensor.is_leaf:
                 self._state.provenance.leaf(named.tensor).name = named.name
 
@@ -188,13 +205,28 @@ class SnapshotSeries:
                 seen[where] = seen.get(where, 0) | leaves
         return found
 
+    def number_reads(self) -> dict[str, list[NumberRead]]:
+        """Where data of leaves became numbers or arrays, by the keys of the leaves."""
+        found: dict[str, list[NumberRead]] = {}
+        for record in self._state.provenance.shown:
+            read = self._state.lines.at(record.location)
+            if not record.is_plain_value or not read.source:
+                continue
+            for where, leaves in record.cut_leaves.items():
+                line = self._state.lines.at(where.location)
+                cut = CutOff("", where.cause, line.source, str(line.inside), where.word)
+                row = NumberRead(cut, record.word, read.source, str(read.inside))
+                for number in leaves_in(leaves):
+                    found.setdefault(self.keys.of(Leaf(number).identity), []).append(row)
+        return found
+
     def contents(self, graph: GradGraph) -> Contents:
         """The values of saved tensors before a backward pass, for the graph taken then."""
         return self._contents.get(graph, {})
 
     def parameters(self) -> list[Named]:
         """The parameters of the modules that are alive and require grad."""
-        return [named for named in self._of_modules() if named.tensor.requires_grad]
+        return [named for named in self._of_modules().entries if named.tensor.requires_grad]
 
     def module_name(self, module: nn.Module) -> str:
         """The path of a module in the recorded ones, or its class."""
@@ -220,9 +252,12 @@ class SnapshotSeries:
     def _alive(self) -> list[tuple[str, nn.Module]]:
         return [(name, module) for name, ref in self._modules if (module := ref()) is not None]
 
-    def _of_modules(self) -> list[Named]:
+    def _of_modules(self) -> Names:
         each = [Names.of({n: module} if n else module, None) for n, module in self._alive()]
-        return [named for names in each for named in names.entries]
+        classes = {path: word for names in each for path, word in names.modules.items()}
+        if classes != self._classes:  # the frames share one
+            self._classes = classes
+        return Names([named for names in each for named in names.entries], self._classes)
 
     def _names_before(self) -> Names:
         """The names before the backward pass."""
@@ -236,18 +271,21 @@ class SnapshotSeries:
 
     def _names(self) -> Names:
         """Names from the modules, from variables here, and from those where the recording began."""
-        entries = self._of_modules()
+        own = self._of_modules()
+        entries, classes = own.entries, own.modules
         here = user_frame(sys._getframe(1), self._state.verdicts)
         began: FrameType | None = here
         while began is not None and began.f_code is not self._entered:
             began = began.f_back
         for frame in dict.fromkeys((here, began)):
             if frame is not None:
-                entries += Names.of(None, frame).entries
+                around = Names.of(None, frame)
+                entries += around.entries
+                classes = classes or around.modules
         found: dict[int, Named] = {}
         for named in entries:
             found.setdefault(id(named.tensor), named)
-        return Names(list(found.values()))
+        return Names(list(found.values()), classes)
 
 
 def _is_traceable(root: torch.Tensor) -> bool:

@@ -21,6 +21,7 @@ from gradviz.capture.autograd.nodes import (
     sequence_number,
     visit_ancestors,
 )
+from gradviz.capture.autograd.sharded import waiting_gradient
 from gradviz.capture.autograd.tensors import version_of
 from gradviz.capture.tensors.names import Names
 from gradviz.capture.tensors.summary import summarize
@@ -237,6 +238,8 @@ class _NodeRecords:
                     data["name"] = line.target
                 if end in in_place:
                     data["op"] = in_place[end]
+            if data["op"] == "mul" and "dropout" in (word := state.event_log.word(index)):
+                data["called"] = word  # on a CPU it is a product
             if end in mixed:
                 in_question[key] = created, end
         if in_question:
@@ -411,6 +414,9 @@ def renew(snapshot: Snapshot, state: RecordingState) -> Snapshot:
     for (key, leaf, tensor), grad in zip(alive, grads, strict=True):
         data = nodes[key]
         data["grad"] = None if grad is None else next(summaries)
+        data.pop("unreduced", None)
+        if grad is None and waiting_gradient(tensor) is not None:
+            data["unreduced"] = True
         if version := version_of(tensor):
             data["version"] = version
         _add_leaf_facts(data, leaf, state)

@@ -12,7 +12,15 @@ from gradviz.capture.autograd.tensors import memory_of, version_of
 from gradviz.capture.tensors.summary import summarize
 from gradviz.capture.tracing.tracer import Labels, copy_graph
 from gradviz.graph import Cause, EdgeKind, GradGraph, NodeKind
-from gradviz.recording.provenance import CutLeaves, Input, Leaf, OperationOutput, UntrackedTensor
+from gradviz.graph.operations import operation
+from gradviz.recording.provenance import (
+    CutLeaves,
+    Input,
+    Leaf,
+    OperationOutput,
+    OpRecord,
+    UntrackedTensor,
+)
 from gradviz.recording.source_lines import NOWHERE, CodeLocation
 from gradviz.recording.stable_trace import Keys, Snapshot
 from gradviz.recording.state import RecordingState
@@ -63,15 +71,23 @@ class UntrackedOverlay:
             seen.add(untracked.number)
             for data in untracked.inputs:
                 stack.append(data.source)
-                if isinstance(data.source, UntrackedTensor) or self._is_here(data, {}):
+                if isinstance(data.source, UntrackedTensor):
                     continue
-                tensors = [data.ref()]
-                if tensors[0] is None:
-                    tensors = [leaf.ref() for leaf in _recorded_leaves(data)]
+                is_here = self._is_here(data, {})
+                tensors = [] if is_here else [data.ref()]
+                if tensors == [None] or (is_here and not self._is_known(data.source)):
+                    leaves = _recorded_leaves(data)
+                    known = self._snapshot.leaves
+                    tensors = [leaf.ref() for leaf in leaves if leaf.number not in known]
                 for tensor in tensors:
                     if tensor is not None and tensor.requires_grad:
                         found[id(tensor)] = tensor
         return list(found.values())
+
+    def _is_known(self, source: object) -> bool:
+        """Whether the frame shows what made an input, and not only records of it."""
+        is_output = isinstance(source, OperationOutput)
+        return not is_output or source.created in self._snapshot.operations  # type: ignore[attr-defined]
 
     def _inputs_of(self, end: int) -> list[Input]:
         return self._state.mixed.get(end, [])
@@ -89,7 +105,7 @@ class UntrackedOverlay:
         self._insertion = Insertion(self._graph)
         for untracked in shown:
             self._add(untracked)
-        for key, untracked in self._untracked.values():
+        for key, untracked in list(self._untracked.values()):
             self._add_inputs(key, untracked)
         for leaf in leaves:
             if leaf.untracked is not None:
@@ -231,8 +247,28 @@ class UntrackedOverlay:
                 if origin:
                     edge = {"kind": EdgeKind.GRADIENT, "input": position, "output": output}
                     self._insertion.add_edge(origin, key, position, edge)
+            self._fill_recorded(key, record)
         made = data.source
         return self._recorded.get(made.created, "") if isinstance(made, OperationOutput) else ""
+
+    def _fill_recorded(self, key: str, record: OpRecord) -> None:
+        """Join the untracked inputs of an operation that is gone to it, where they are known."""
+        index = self._state.event_log.find(record.created)
+        end = self._state.event_log.line(index)[1] if index >= 0 else -1
+        inputs = self._inputs_of(end) if record.created == end - 1 else []
+        if len(inputs) != len(record.holes):
+            row = operation(str(record.data.get("op", "")))
+            # Of other operations an input may be absent: the bias of a convolution.
+            constants = [at for at in record.holes if row.number or at in (row.factors or ())]
+            if constants:
+                self._graph._node[key]["untracked_inputs"] = len(constants)
+            return
+        for position, data in zip(record.holes, inputs, strict=True):
+            source = data.source
+            if isinstance(source, UntrackedTensor) and source.number not in self._untracked:
+                self._add(source)
+            if found := self._source(data):
+                self._add_cut(found, key, position, data)
 
     def _recorded_input(self, source: Leaf | int) -> str:
         if isinstance(source, Leaf):

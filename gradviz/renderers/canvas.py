@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator
 from gradviz.errors import TooLargeError, UsageError
 from gradviz.renderers.layout.graphviz_process import engines, run_graphviz
 from gradviz.renderers.scene import Curve, Point, Polygon, Rectangle, Scene, Shape, Text
-from gradviz.renderers.theme import FONT, Theme, colour
+from gradviz.renderers.theme import FONT, Theme, color
 
 __all__ = ["to_pdf", "to_png"]
 
@@ -148,9 +148,9 @@ class _Pen:
         yield f"S {_string('dashed' if dashed else 'solid')}"
         yield f"S {_string(f'setlinewidth({line:.2f})')}"
         if fill:
-            yield f"C {_string(colour(fill, self.theme))}"
+            yield f"C {_string(color(fill, self.theme))}"
         # Filling also draws the outline; without an outline, draw it in the fill color.
-        yield f"c {_string(colour(shape.edge or fill or 'page', self.theme))}"
+        yield f"c {_string(color(shape.edge or fill or 'page', self.theme))}"
         if isinstance(shape, Curve):
             yield self._points("B", shape.points)
         elif isinstance(shape, Polygon):
@@ -167,7 +167,7 @@ class _Pen:
     def _text(self, line: Text) -> Iterator[str]:
         x = line.x
         for words in line.words:
-            yield f"c {_string(colour(words.colour, self.theme))}"
+            yield f"c {_string(color(words.color, self.theme))}"
             size = words.size * (_BOLD if words.bold else 1.0)
             yield f"F {size:.2f} {_string(FONT)}"
             yield f"t {int(words.bold)}"

@@ -124,7 +124,7 @@ def set_line(line: Line, x: float, baseline: float) -> Text:
 def _words(span: TextSpan) -> Words:
     look = TEXT[span.role]
     width = text_width(span.text, look.size, look.bold)
-    return Words(span.text, look.colour, look.size, look.bold, width)
+    return Words(span.text, look.color, look.size, look.bold, width)
 
 
 # Advance widths in 1/1000 of the font size, for U+0020 to U+007E and U+00A0 to U+00FF, from Adobe's

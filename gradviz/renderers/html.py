@@ -62,7 +62,7 @@ def to_html(
             f'<html lang="en" data-theme="{theme}"><head><meta charset="utf-8">',
             f'<meta http-equiv="Content-Security-Policy" content="{_policy(script)}">',
             '<meta name="viewport" content="width=device-width, initial-scale=1">',
-            f"<title>{title}</title><style>{_colours()}{_built('theme.css')}</style></head><body>",
+            f"<title>{title}</title><style>{_colors()}{_built('theme.css')}</style></head><body>",
             '<div id="gradviz-viewer" hidden></div>',
             f'<div id="still">{_still(shown, title, theme)}</div>',
             f'<script type="application/json" id="gradviz-data">{island_json(data)}</script>',
@@ -113,10 +113,10 @@ def _figure(number: int, frame: Frame, picture: str) -> str:
 
 
 @cache
-def _colours() -> str:
-    """The colours of the pictures: as variables of the page, and as classes of its shapes."""
+def _colors() -> str:
+    """The colors of the pictures: as variables of the page, and as classes of its shapes."""
     light, dark = (
-        " ".join(f"--{token}: {colours[scheme]};" for token, colours in PALETTE.items())
+        " ".join(f"--{token}: {colors[scheme]};" for token, colors in PALETTE.items())
         for scheme in (0, 1)
     )
     classes = " ".join(

@@ -123,9 +123,7 @@ def island(
         "target": target,
         "color": scale["by"] if scale else "",
         "looks": {kind.value: _look(kind) for kind in NodeKind},
-        "text": {
-            role.value: [TEXT[role].colour, TEXT[role].size, TEXT[role].bold] for role in Role
-        },
+        "text": {role.value: [TEXT[role].color, TEXT[role].size, TEXT[role].bold] for role in Role},
         "roles": [role.value for role in _ROLES],
         "legend": MEANINGS,
         "palette": PALETTE,
@@ -170,7 +168,7 @@ class _IslandWriter:
         hidden = hide_bookkeeping(graph)
         tree = fold_tree(graph, seen)
         labels, plain_labels = labels_of(_without_scale(graph)), labels_of(_without_scale(hidden))
-        relabelled = [
+        relabeled = [
             [
                 place,
                 self._card(plain_labels[key], hidden._node[key]),
@@ -186,7 +184,7 @@ class _IslandWriter:
             "card": [self._card(labels[key], graph._node[key]) for key in keys],
             "again": [self._again(graph._node[key]) for key in keys],
             "hidden": [place for place, key in enumerate(keys) if key not in hidden],
-            "relabel": relabelled,
+            "relabel": relabeled,
             "module": modules,
             "parent": [tree.parents.get(key, LEFT_OUT) for key in keys],
             "groups": self._groups(tree, seen),

@@ -101,17 +101,17 @@ def _widths(story: Story, theme: Theme) -> Iterator[str]:
         for *_, data in edges_by_node(graph):
             token, width = edge_look(data)
             if token != "line":
-                colour = PALETTE[token][theme == "dark"]
-                yield f"  linkStyle {number} stroke:{colour},stroke-width:{width:g}px"
+                color = PALETTE[token][theme == "dark"]
+                yield f"  linkStyle {number} stroke:{color},stroke-width:{width:g}px"
             number += 1
         for key, data in graph.nodes(data=True):
             if bar := bar_of(graph, data):
-                colour = PALETTE[bar.token][theme == "dark"]
-                thick = f"stroke:{colour},stroke-width:{1 + 5 * bar.share:.2g}px"
+                color = PALETTE[bar.token][theme == "dark"]
+                thick = f"stroke:{color},stroke-width:{1 + 5 * bar.share:.2g}px"
                 yield f"  style {prefix}{key} {thick}"
             elif data.get("mark") is Mark.ZERO:
-                grey = (PALETTE[token][theme == "dark"] for token in ("op", "op-edge"))
-                yield "  style {}{} fill:{},stroke:{}".format(prefix, key, *grey)
+                gray = (PALETTE[token][theme == "dark"] for token in ("op", "op-edge"))
+                yield "  style {}{} fill:{},stroke:{}".format(prefix, key, *gray)
         if scale := scale_text(graph):
             yield f"%% {scale}"
 

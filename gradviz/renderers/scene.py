@@ -62,7 +62,7 @@ class Words(NamedTuple):
     """Words in one style; ``width`` is their measured width."""
 
     text: str
-    colour: str
+    color: str
     size: float
     bold: bool
     width: float

@@ -15,7 +15,7 @@ from html import escape
 from itertools import chain
 
 from gradviz.renderers.scene import Curve, Rectangle, Scene, Shape, ShapeGroup, Text
-from gradviz.renderers.theme import FONT, PALETTE, Theme, colour
+from gradviz.renderers.theme import FONT, PALETTE, Theme, color
 
 __all__ = ["iter_svg", "to_svg"]
 
@@ -68,7 +68,7 @@ def _head(scene: Scene, theme: Theme, used: set[str], transparent: bool) -> Iter
     yield (
         f'<svg xmlns="http://www.w3.org/2000/svg" {size} '
         f'viewBox="0 0 {_n(scene.width)} {_n(scene.height)}" role="img" '
-        f'aria-labelledby="@-title @-desc" font-family="{FONT}" style="max-width:100%">\n'
+        f'aria-labeledby="@-title @-desc" font-family="{FONT}" style="max-width:100%">\n'
     )
     yield f'<title id="@-title">{_text(scene.title)}</title>\n'
     yield f'<desc id="@-desc">{_text(scene.description)}</desc>\n'
@@ -132,9 +132,9 @@ class _Writer:
     def _paints(
         self, fill: str | None, edge: str | None, line: float, dashed: bool
     ) -> Iterator[str]:
-        yield f' fill="{colour(fill, self.theme) if fill else "none"}"'
+        yield f' fill="{color(fill, self.theme) if fill else "none"}"'
         if edge:
-            yield f' stroke="{colour(edge, self.theme)}" stroke-width="{_n(line)}"'
+            yield f' stroke="{color(edge, self.theme)}" stroke-width="{_n(line)}"'
         if dashed:
             yield ' stroke-dasharray="5 3"'
         yield self._classes(("f", fill), ("e", edge))
@@ -151,7 +151,7 @@ class _Writer:
             bold = ' font-weight="bold"' if words.bold else ""
             spans.append(
                 f'<tspan x="{_n(x)}" font-size="{_n(words.size)}"{bold} '
-                f'fill="{colour(words.colour, self.theme)}"{self._classes(("f", words.colour))}>'
+                f'fill="{color(words.color, self.theme)}"{self._classes(("f", words.color))}>'
                 f"{_text(words.text)}</tspan>"
             )
             x += words.width + line.gap

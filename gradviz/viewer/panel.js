@@ -42,7 +42,7 @@ export function summaryOf(row, id) {
 export function factsOf(row, module) {
   /** @type {Fact[]} */
   const facts = [["kind", KINDS[row.kind] || row.kind]];
-  /** @param {string} heading @param {string | Node | undefined | false | null} text */
+  /** @param {string} heading @param {string | Node | undefined | false | null | 0} text */
   const add = (heading, text) => {
     if (text) facts.push([heading, text]);
   };

@@ -9,6 +9,8 @@ import networkx as nx
 from gradviz.graph import Buffers, GradGraph, NodeKind, TensorSummary
 from gradviz.graph.operations import operation
 from gradviz.graph.text import counted
+from gradviz.views.modules import module_paths
+from gradviz.views.op_sequence import op_sequence
 from gradviz.views.view import view
 
 __all__ = ["clone_shared_leaves", "hide_bookkeeping", "hide_numbers"]
@@ -50,6 +52,7 @@ def hide_bookkeeping(graph: GradGraph) -> GradGraph:
         elif operation(data.get("op", "")).rearranges and _only_rearranges(hidden, key, data):
             folded[data["op"]] = folded.get(data["op"], 0) + 1
             _bypass(hidden, key, (data["op"],))
+    _call_dropout(hidden)
     for key, data in hidden.nodes(data=True):
         if (weight := _linear_weight(hidden, key, data.get("op", ""))) is not None:
             data["op"] = "linear"
@@ -61,6 +64,39 @@ def hide_bookkeeping(graph: GradGraph) -> GradGraph:
         count = sum(folded.values())
         hidden.with_note(f"{counted(count, 'reshaping op')} on the edges: {words}")
     return hidden
+
+
+_DROPOUTS = ("Dropout", "Dropout1d", "Dropout2d", "Dropout3d")
+_MOST_LOOKED_AT = 5_000  # nodes
+
+
+def _call_dropout(graph: GradGraph) -> None:
+    """Call a multiplication by the mask of a dropout what it is, and its mask ``mask``.
+
+    It is known from a recording, or from the class of the module that ran it.
+    """
+    modules = graph.graph.get("modules", {})
+    inside = {path for path, word in modules.items() if word in _DROPOUTS}
+    known: dict[str, str] = {}
+    if inside and len(graph) <= _MOST_LOOKED_AT:
+        units = op_sequence(graph)
+        known = {k: ".".join(p) for k, p in zip(units.keys, module_paths(units), strict=True)}
+    for key, data in graph.nodes(data=True):
+        ran_in = known.get(key, "")
+        is_dropout = "called" in data or (ran_in in inside and data.get("op") == "mul")
+        if data["kind"] is not NodeKind.OPERATION or not is_dropout:
+            continue
+        data["op"] = data.pop("called", "dropout")
+        data.pop("untracked_inputs", None)
+        options = {name: text for name, text in data.get("options", {}).items() if name != "other"}
+        data.pop("options", None)
+        if options:
+            data["options"] = options
+        for source, _, edge in graph.in_edges(key, data=True):
+            mask = graph.nodes[source]
+            is_mask = mask["kind"] is NodeKind.UNTRACKED and graph.out_degree(source) == 1
+            if is_mask and edge.get("input") == 1 and not mask.keys() & {"name", "op"}:
+                mask["op"] = "mask"
 
 
 def _linear_weight(graph: GradGraph, key: str, op: str) -> dict[str, Any] | None:
@@ -137,8 +173,8 @@ def clone_shared_leaves(graph: GradGraph, *, tangle: int = 12) -> GradGraph:
     for leaf, data in graph.nodes(data=True):
         if data["kind"] not in _LEAVES:
             continue
-        neighbours = graph.predecessors(leaf) if reverse else graph.successors(leaf)
-        users = sorted(dict.fromkeys(neighbours), key=lambda user: rank[user])
+        neighbors = graph.predecessors(leaf) if reverse else graph.successors(leaf)
+        users = sorted(dict.fromkeys(neighbors), key=lambda user: rank[user])
         span = sum(rank[user] - rank[users[0]] for user in users)
         if len(users) < 2 or 0 < tangle >= span:
             continue

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import Any
 
 from gradviz.errors import UsageError
@@ -47,8 +48,9 @@ def module_paths(sequence: OpSequence) -> list[Path]:
     """The module path of each operation; the most likely one if it was not recorded."""
     paths = [_recorded(data.get("module", "")) for data in sequence.data]
     named = _paths_of_leaves(sequence)
-    if not named:
+    if not named and not any(data.get("inferred") for data in sequence.data):
         return paths
+    named = named or [[] for _ in sequence.leaves]
     recorded = ["module" in data for data in sequence.data]
     known = _decided(sequence, _anchors(sequence, named, paths, recorded))
     for place, path in known:
@@ -57,7 +59,60 @@ def module_paths(sequence: OpSequence) -> list[Path]:
         for place in range(left, right):
             if not recorded[place]:
                 paths[place] = path
+    for place, path in _in_sequentials(sequence, known):
+        if not recorded[place]:
+            paths[place] = path
     return paths
+
+
+# What a module without parameters runs in training, one operation each.
+_PLAIN_MODULES: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(("Dropout", "Dropout1d", "Dropout2d", "Dropout3d"), ("mul", "dropout")),
+    **dict.fromkeys(("MaxPool2d", "MaxPool3d"), ("max_pool2d", "max_pool3d")),
+    **{word: (word.lower(),) for word in ("ReLU", "GELU", "SiLU", "ELU", "Tanh", "Sigmoid")},
+    **{"LeakyReLU": ("leaky_relu",), "ReLU6": ("hardtanh",), "Hardtanh": ("hardtanh",)},
+    **{"Softmax": ("softmax",), "LogSoftmax": ("log_softmax",), "Softplus": ("softplus",)},
+    **{"Flatten": ("view", "reshape", "reshape_alias"), "Unflatten": ("view",), "Identity": ()},
+}
+_MAY_BE_NOTHING = ("Dropout", "Dropout1d", "Dropout2d", "Dropout3d", "Flatten", "Identity")
+
+
+def _in_sequentials(sequence: OpSequence, anchors: Sequence[_Anchor]) -> Iterator[_Anchor]:
+    """The operations between two numbered modules of a ``Sequential``, each with its module.
+
+    The modules between the two run in their order. Where their classes explain the operations in
+    exactly one way, it is known which module ran which.
+    """
+    for (left, before), (right, after) in pairwise(anchors):
+        parent = before[:-1]
+        numbers = (*before[-1:], *after[-1:])
+        plain = parent == after[:-1] and len(numbers) == 2 and all(map(str.isdecimal, numbers))
+        if not plain or sequence.modules.get(".".join(parent)) != "Sequential":
+            continue
+        between = [str(n) for n in range(int(numbers[0]) + 1, int(numbers[1]))]
+        classes = [sequence.modules.get(".".join((*parent, number)), "") for number in between]
+        start, stop = _edges(sequence, left, right, after)
+        ops = [str(sequence.data[place].get("op", "")) for place in range(start, stop)]
+        if 0 < len(between) <= _MOST_BETWEEN and all(each in _PLAIN_MODULES for each in classes):
+            found = _ways_to_run(classes, ops)
+            for at, number in enumerate(found[0]) if len(found) == 1 else ():
+                yield start + at, (*parent, between[number])
+
+
+_MOST_BETWEEN = 8
+
+
+def _ways_to_run(classes: Sequence[str], ops: Sequence[str]) -> list[list[int]]:
+    """For each way in which modules can have run some operations, the module of each of them."""
+    if not classes:
+        return [] if ops else [[]]
+    first, rest = classes[0], classes[1:]
+    found = []
+    if ops and ops[0] in _PLAIN_MODULES[first]:
+        found += [[0, *(at + 1 for at in way)] for way in _ways_to_run(rest, ops[1:])]
+    if first in _MAY_BE_NOTHING:
+        found += [[at + 1 for at in way] for way in _ways_to_run(rest, ops)]
+    return found
 
 
 def is_inferred(data: NodeData) -> bool:

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import heapq
 from array import array
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -37,6 +37,7 @@ class OpSequence:
         sources: the inputs in order: the position of an operation, or ``-1 - n`` for leaf ``n``.
         leaves: attributes of the leaves, by number.
         aside: leaves and ``AccumulateGrad`` nodes, each with the number of its leaf.
+        modules: the class of each module, by its path, as far as the graph has them.
     """
 
     keys: list[str]
@@ -45,6 +46,7 @@ class OpSequence:
     sources: Ints
     leaves: list[NodeData]
     aside: dict[str, int]
+    modules: Mapping[str, str] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -118,7 +120,9 @@ def op_sequence(graph: GradGraph) -> OpSequence:
     sequence = [nodes[place] for place in row.tolist()]
     keys, data_of = [key for key, _ in sequence], [data for _, data in sequence]
     by_key = {nodes[place][0]: number for place, number in aside.items()}
-    return OpSequence(keys, data_of, starts, sources, [nodes[place][1] for place in leaves], by_key)
+    data_of_leaves = [nodes[place][1] for place in leaves]
+    modules = graph.graph.get("modules", {})
+    return OpSequence(keys, data_of, starts, sources, data_of_leaves, by_key, modules)
 
 
 @dataclass(frozen=True)

@@ -423,6 +423,18 @@ def _has_sibling(paths: Sequence[Path], repeat: Repeat, prefix: Path) -> bool:
     return bool(prefix) and len(before) > len(prefix) and before[: len(prefix)] == prefix
 
 
+def _is_whole(paths: Sequence[Path], repeat: Repeat, depth: int) -> bool:
+    """Whether each repetition is in one module of a stack, and no other one has a part of it."""
+    for start in range(repeat.start, repeat.stop, repeat.length):
+        own = {path[: depth + 1] for path in paths[start : start + repeat.length]}
+        if len(own) > 1:
+            return False
+    first, last = paths[repeat.start][: depth + 1], paths[repeat.stop - 1][: depth + 1]
+    before = paths[repeat.start - 1][: depth + 1] if repeat.start else ()
+    after = paths[repeat.stop][: depth + 1] if repeat.stop < len(paths) else ()
+    return first != before and last != after
+
+
 def _name(sequence: OpSequence, paths: Sequence[Path], repeat: Repeat) -> dict[str, Any]:
     """The name of the group: its modules, or else its operations."""
     places = range(repeat.start, repeat.start + repeat.length)
@@ -431,7 +443,11 @@ def _name(sequence: OpSequence, paths: Sequence[Path], repeat: Repeat) -> dict[s
     if stack:
         prefix, first, last = stack
         common: Path = prefix
-        data["name"] = ".".join((*prefix, f"{first}…{_NUMBER.sub('', last)}"))
+        is_whole = _is_whole(paths, repeat, len(prefix))
+        numbers = f"{first}…{_NUMBER.sub('', last)}"
+        data["name"] = ".".join((*prefix, numbers) if is_whole else prefix)
+        if not data["name"]:
+            del data["name"]
     else:
         common = shared_by([paths[place] for place in places if paths[place]])
         if common:

@@ -6,10 +6,12 @@ runs a hook, recomputes anything, or keeps a tensor alive.
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
+from itertools import islice
 from operator import attrgetter, methodcaller
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -26,6 +28,7 @@ from gradviz.capture.autograd.operations import (
     plain_shape,
     type_text,
 )
+from gradviz.capture.autograd.sharded import sharded_parameter
 from gradviz.graph import Buffers, NodeKind
 from gradviz.graph.columns import template
 from gradviz.graph.operations import forward_word, operation
@@ -43,6 +46,7 @@ __all__ = [
     "has_no_bias",
     "leaf_of",
     "operation_type",
+    "parameters_inside",
     "plain_shape",
     "sequence_number",
 ]
@@ -345,6 +349,24 @@ def operations_before(node: Node, most: int) -> list[tuple[int, dict[str, Any], 
     return found
 
 
+_MOST_INSIDE = 1_000  # parameters of a checkpointed module
+
+
+def parameters_inside(node: Node) -> list[torch.Tensor]:
+    """The parameters of the module that a reentrant checkpoint will run in backward.
+
+    Private: ``run_function``, which torch keeps on the node for that. It is looked at, not called;
+    of a function nobody knows which of the modules around it it runs.
+    """
+    runs: object = getattr(node, "run_function", None)
+    while isinstance(runs, functools.partial):
+        runs = runs.func
+    if not issubclass(type(runs), torch.nn.Module):
+        return []
+    found = (each for each in runs.parameters() if each.requires_grad)  # type: ignore[attr-defined]
+    return list(islice(found, _MOST_INSIDE))
+
+
 def _add_rare(kind: OperationType, outputs: int, data: dict[str, Any]) -> None:
     """Add attributes that few operations have, and remove unknown ones."""
     for name in ("shape", "dtype", "device"):
@@ -504,10 +526,12 @@ def has_no_bias(node: Node) -> bool:
 def leaf_of(node: Node) -> torch.Tensor | None:
     """The leaf that an ``AccumulateGrad`` node accumulates into; None for any other node.
 
+    Of a parameter that FSDP2 has gathered it is the sharded one, which the module registers.
+
     Private: ``variable``, undocumented; `next_functions` ends at the node, not the leaf.
     """
     leaf = getattr(node, "variable", None)
-    return leaf if isinstance(leaf, torch.Tensor) else None
+    return sharded_parameter(leaf) if isinstance(leaf, torch.Tensor) else None
 
 
 def forward_class(node: Node) -> type | None:

@@ -11,11 +11,13 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
+from gradviz.graph.operations import FUNCTIONS_OF_TORCH
 from gradviz.graph.text import number_text
 
 __all__ = [
     "OPTIONS",
     "OperationType",
+    "REENTRANT",
     "custom_word",
     "option_text",
     "plain_shape",
@@ -145,6 +147,10 @@ def option_text(name: str, value: object) -> str:
     return OPTIONS[name](value)
 
 
+REENTRANT = "reentrant checkpoint"
+"""Why the inside of an operation is not recorded: backward will run it, and record it then."""
+
+
 def custom_word(module: str, name: str) -> tuple[str, str]:
     """The name of a custom ``Function``, and why its inside is not recorded, or "".
 
@@ -157,7 +163,9 @@ def custom_word(module: str, name: str) -> tuple[str, str]:
     if module.startswith("torch._functorch") and name.startswith("Compiled"):
         return "compiled", "torch.compile"
     if module == "torch.utils.checkpoint":
-        return "checkpoint", "reentrant checkpoint"
+        return "checkpoint", REENTRANT
+    if module.startswith(("torch.distributed.", "torch.nn.parallel.")):
+        return FUNCTIONS_OF_TORCH.get(name, name), ""
     return name, ""
 
 

@@ -12,12 +12,14 @@ from typing import NamedTuple, TypeGuard, TypeVar
 
 import torch
 
+from gradviz.capture.autograd.sharded import sharded_parameter
 from gradviz.capture.autograd.tensors import is_unsure, quietly
 from gradviz.capture.tensors.subjects import parts, shortly
 from gradviz.capture.tensors.training_sets import unregistered
 from gradviz.errors import UsageError
+from gradviz.graph.text import plain_name, without_wrappers
 
-__all__ = ["Named", "Names", "locals_of", "module_names", "with_attributes"]
+__all__ = ["Named", "Names", "classes_of", "locals_of", "module_names", "with_attributes"]
 
 _ALLOWED = (
     "an nn.Module, a dict of name -> tensor (or module, or list or dict of tensors), "
@@ -25,6 +27,7 @@ _ALLOWED = (
 )
 _PER_CONTAINER = 1_000  # entries of one variable that are searched
 _CONTAINERS = 10_000  # entries of all variables together
+_MOST_MODULES = 5_000  # whose classes are kept
 _HISTORY = re.compile(r"_+|_i*\d*|_[ido]h")  # IPython's _, __, _1, _i1, _oh, ...
 
 
@@ -39,16 +42,24 @@ class Named(NamedTuple):
 class Names:
     """Names of tensors, each tensor once. It keeps the tensors alive as long as it exists.
 
+    Args:
+        entries: the tensors.
+        modules: the class of each module among what names the tensors, by its path.
+
     Attributes:
         unsure: tensors whose ``grad_fn`` must not be read; the others are iterated over.
 
     Example:
         >>> model = torch.nn.Sequential(torch.nn.Linear(2, 2, bias=False))
-        >>> [(name, aliases) for _, name, aliases in Names.of(model, None)]
+        >>> names = Names.of(model, None)
+        >>> [(name, aliases) for _, name, aliases in names]
         [('0.weight', ())]
+        >>> names.modules
+        {'': 'Sequential', '0': 'Linear'}
     """
 
-    def __init__(self, entries: list[Named]) -> None:
+    def __init__(self, entries: list[Named], modules: Mapping[str, str] | None = None) -> None:
+        self.modules: Mapping[str, str] = modules or {}
         with quietly():  # once for all tensors, because there are many
             self.unsure = [named for named in entries if is_unsure(named.tensor)]
         unsure = {id(named.tensor) for named in self.unsure}
@@ -86,14 +97,20 @@ class Names:
         if names is False:
             return Names([])
         if names is None:
-            return Names([] if frame is None else _of_variables(_variables(frame)))
+            variables = [] if frame is None else _variables(frame)
+            return Names(_of_variables(variables), _classes_of_variables(variables))
         if isinstance(names, torch.nn.Module):
             own = _first_come(_of_module(names, ""))
             known = {id(named.tensor) for named in own}
             others = Names.of(None, frame).entries
-            return Names([*own, *(each for each in others if id(each.tensor) not in known)])
+            more = [each for each in others if id(each.tensor) not in known]
+            return Names([*own, *more], classes_of(names))
         if isinstance(names, Mapping):
-            return Names(_first_come(_of_dict(names)))
+            classes: dict[str, str] = {}
+            for key, value in names.items():
+                if isinstance(value, torch.nn.Module):
+                    classes.update(classes_of(value, str(key)))
+            return Names(_first_come(_of_dict(names)), classes)
         raise UsageError(f"names cannot be {shortly(names)}: pass {_ALLOWED}")
 
     @staticmethod
@@ -106,6 +123,39 @@ class Names:
         """
         found = [_Variable(name, value, False) for name, value in namespace.items()]
         return Names(_of_variables([each for each in found if not _is_machinery(each)]))
+
+
+def classes_of(module: torch.nn.Module, prefix: str = "") -> dict[str, str]:
+    """The class of a module and of each module in it, by their paths.
+
+    Args:
+        module: the outermost one.
+        prefix: what it is called; "" if paths begin within it.
+
+    Example:
+        >>> classes_of(torch.nn.Sequential(torch.nn.ReLU()), "net")
+        {'net': 'Sequential', 'net.0': 'ReLU'}
+    """
+    try:
+        found = list(module.named_modules(remove_duplicate=False))
+    except (RecursionError, TypeError):  # it contains itself, or has a method of its own
+        found = list(module.named_modules())
+    classes: dict[str, str] = {}
+    for name, each in found[:_MOST_MODULES]:
+        path = without_wrappers(name.split(".") if name else [])
+        classes[".".join((*prefix.split("."), *path) if prefix else path)] = type(each).__name__
+    return classes
+
+
+def _classes_of_variables(variables: Sequence[_Variable]) -> dict[str, str]:
+    classes: dict[str, str] = {}
+    for name, value, _ in variables:
+        if _is_a(value, torch.nn.Module) and len(classes) < _MOST_MODULES:
+            try:
+                classes.update(classes_of(value, name))
+            except Exception:  # one odd object among the variables must not spoil the picture
+                continue
+    return classes
 
 
 def module_names(modules: Sequence[torch.nn.Module], frame: types.FrameType) -> list[str]:
@@ -168,13 +218,14 @@ def _of_module(module: torch.nn.Module, prefix: str) -> list[tuple[torch.Tensor,
     Unregistered ones, in plain lists, come last.
     """
     pairs: list[tuple[torch.Tensor, str]] = []
+    owner = type(module).__name__
     for listing in (module.named_parameters, module.named_buffers):
         try:
             found = list(listing(remove_duplicate=False))
         except (RecursionError, TypeError):
             # A module that contains itself, or whose method does not accept the option.
             found = list(listing())
-        pairs.extend((tensor, prefix + name) for name, tensor in found)
+        pairs.extend((sharded_parameter(t), prefix + plain_name(name, owner)) for name, t in found)
     pairs.extend((each.tensor, prefix + each.name) for each in unregistered(module))
     return pairs
 

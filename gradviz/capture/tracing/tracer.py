@@ -11,8 +11,16 @@ from typing import Any
 import torch
 from torch.autograd.graph import GradientEdge, Node
 
-from gradviz.capture.autograd.nodes import ACCUMULATE, Edges, NodeReader, has_no_bias, leaf_of
-from gradviz.capture.autograd.operations import OperationType
+from gradviz.capture.autograd.nodes import (
+    ACCUMULATE,
+    Edges,
+    NodeReader,
+    has_no_bias,
+    leaf_of,
+    parameters_inside,
+)
+from gradviz.capture.autograd.operations import REENTRANT, OperationType
+from gradviz.capture.autograd.sharded import waiting_gradient
 from gradviz.capture.autograd.tensors import (
     hook_count,
     is_transformed,
@@ -136,6 +144,10 @@ class Builder:
             kind, data, saved = reader.read(node, edges)
             if NO_GRADIENT in edges:
                 self._untracked.look((place, node, kind), edges, saved, data)
+            if kind.opaque == REENTRANT:
+                named = map(self._labels.of, parameters_inside(node))
+                if inside := tuple(each.name for each in named if each is not None):
+                    data["runs_with"] = inside
             nodes[f"n{place}"] = data
         for leaf in walk.leaves.values():
             reader.spare(leaf, nodes[key_at(walk.leaf_positions[id(leaf)])])
@@ -218,6 +230,8 @@ class Builder:
         data["grad"] = None
         if gradient is not None:
             self._gradients.append((data, gradient))
+        elif waiting_gradient(tensor) is not None:
+            data["unreduced"] = True
 
     def _name_operations(self) -> None:
         """Name operations after their results."""
@@ -412,7 +426,21 @@ def trace_subjects(
         finally:
             make_safe_to_drop(builder.walk)
         builder.graph.graph["torch"] = str(torch.__version__)
+        if modules := _modules_in(builder.graph, names.modules):
+            builder.graph.graph["modules"] = modules
         return builder.graph
+
+
+def _modules_in(graph: GradGraph, modules: Mapping[str, str]) -> Mapping[str, str]:
+    """The classes of the modules that leaves of the graph belong to, by their paths."""
+    if "" in modules or not modules:
+        return modules
+    names = (str(graph._node[key].get("name", "")) for key in graph.leaves)
+    used = {name.partition(".")[0] for name in names}
+    outermost = {path.partition(".")[0] for path in modules}
+    if outermost <= used:
+        return modules
+    return {path: word for path, word in modules.items() if path.partition(".")[0] in used}
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,7 +14,7 @@ from __future__ import annotations
 import atexit
 import os
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator
 from queue import Empty, SimpleQueue
 from typing import Any, cast
 
@@ -22,6 +22,7 @@ import torch
 from torch.autograd.graph import Node
 
 from gradviz.capture.autograd.nodes import ACCUMULATE_NR, Edges, leaf_of, sequence_number
+from gradviz.graph.algorithms import longest_paths
 from gradviz.graph.columns import EdgeColumns
 
 __all__ = [
@@ -162,35 +163,15 @@ def _crossings(walk: Walk) -> list[tuple[Node, Node]]:
         node: [child for child, _ in node.next_functions if child in walk.positions]
         for node in walk.positions
     }
-    depth = _depths(inputs)
+    # Breadth-first depth does not work: in a loss that sums every step of a recurrent network it
+    # is 2 everywhere, while the chain is as long as the sequence.
+    depth = longest_paths(inputs)
     return [
         (node, child)
         for node, children in inputs.items()
         for child in children
         if inputs[child] and depth[child] // BAND != depth[node] // BAND
     ]
-
-
-def _depths(inputs: Mapping[Node, Sequence[Node]]) -> dict[Node, int]:
-    """Length of the longest path from a root to each node.
-
-    Breadth-first depth does not work: in a loss that sums every step of a recurrent network it
-    is 2 everywhere, while the chain is as long as the sequence.
-    """
-    parents = dict.fromkeys(inputs, 0)
-    for children in inputs.values():
-        for child in children:
-            parents[child] += 1
-    depth = dict.fromkeys(inputs, 0)
-    ready = [node for node, count in parents.items() if not count]
-    while ready:
-        node = ready.pop()
-        for child in inputs[node]:
-            depth[child] = max(depth[child], depth[node] + 1)
-            parents[child] -= 1
-            if not parents[child]:
-                ready.append(child)
-    return depth
 
 
 class _Releaser:

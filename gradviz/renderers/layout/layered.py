@@ -268,7 +268,7 @@ def place_in_rows(rows: Rows, widths: Sequence[float]) -> list[float]:
     half = len(corners) // 2
     middle = ((found[half - 1] + found[half]) / 2).tolist()
     free = [not (above or below) for above, below in zip(upper, lower, strict=True)]
-    _centre_free(rows, free, middle, gaps)
+    _center_free(rows, free, middle, gaps)
     moved = np.array(middle)
     xs: list[float] = (moved - (moved - halves).min()).tolist()
     return xs
@@ -317,24 +317,22 @@ def _straight(rows: Rows) -> tuple[list[list[int]], list[list[int]]]:
     return upper, lower
 
 
-def _chain_lengths(
-    rows: Rows, order: Iterable[list[int]], neighbours: list[list[int]]
-) -> list[int]:
+def _chain_lengths(rows: Rows, order: Iterable[list[int]], neighbors: list[list[int]]) -> list[int]:
     """For each vertex, the number of boxes on the longest chain that ends at it."""
     lengths = [0] * len(rows.rank)
     for row in order:
         for vertex in row:
-            near = neighbours[vertex]
+            near = neighbors[vertex]
             longest = max(map(lengths.__getitem__, near)) if near else 0
             lengths[vertex] = longest + (vertex < rows.boxes)
     return lengths
 
 
 def _preferred(
-    rows: Rows, vertex: int, neighbours: list[list[int]], lengths: list[int]
+    rows: Rows, vertex: int, neighbors: list[list[int]], lengths: list[int]
 ) -> list[int]:
     """A bend continues its trunk, a box the longest chain."""
-    near = neighbours[vertex]
+    near = neighbors[vertex]
     if len(near) < 2:
         return near
     if vertex >= rows.boxes:
@@ -427,7 +425,7 @@ def _pack(rows: Rows, root: list[int], gaps: list[float], rightwards: bool) -> l
     return [sign * xs[top] for top in root]
 
 
-def _centre_free(rows: Rows, free: Sequence[bool], xs: list[float], gaps: Sequence[float]) -> None:
+def _center_free(rows: Rows, free: Sequence[bool], xs: list[float], gaps: Sequence[float]) -> None:
     """Move vertices that are not aligned towards their neighbors, as far as possible."""
     for row in rows.rows:
         for at, vertex in enumerate(row):

@@ -303,7 +303,7 @@ def _walk_down(rows: Rows) -> list[list[int]]:
     )
 
 
-def _walk(rows: Rows, starts: list[int], neighbours: list[list[int]]) -> list[list[int]]:
+def _walk(rows: Rows, starts: list[int], neighbors: list[list[int]]) -> list[list[int]]:
     order: list[list[int]] = [[] for _ in range(max(rows.rank, default=-1) + 1)]
     seen = [False] * len(rows.rank)
     for start in starts:
@@ -313,7 +313,7 @@ def _walk(rows: Rows, starts: list[int], neighbours: list[list[int]]) -> list[li
             if not seen[vertex]:
                 seen[vertex] = True
                 order[rows.rank[vertex]].append(vertex)
-                stack += reversed(neighbours[vertex])
+                stack += reversed(neighbors[vertex])
     return order
 
 
@@ -329,7 +329,7 @@ def _improve(rows: Rows, sweeps: int, careful: bool) -> int:
             break
         _sweep(rows, place, downwards=sweep % 2 == 1)
         if careful:
-            _swap_neighbours(rows, place)
+            _swap_neighbors(rows, place)
         crossings = count_crossings(rows)
         idle += 1
         if crossings < fewest:
@@ -385,12 +385,12 @@ def _count_at_once(rows: Rows, place: list[int]) -> int:
 
 def _sweep(rows: Rows, place: list[int], *, downwards: bool) -> None:
     """Sort each row by the mean position of the neighbors in the previous row."""
-    neighbours = rows.up if downwards else rows.down
+    neighbors = rows.up if downwards else rows.down
     place_of = place.__getitem__
     for row in rows.rows if downwards else reversed(rows.rows):
         mean: dict[int, float] = {}
         for vertex in row:
-            near = neighbours[vertex]
+            near = neighbors[vertex]
             if len(near) == 1:
                 mean[vertex] = place[near[0]]
             elif near:
@@ -401,7 +401,7 @@ def _sweep(rows: Rows, place: list[int], *, downwards: bool) -> None:
         _number(row, place)
 
 
-def _swap_neighbours(rows: Rows, place: list[int]) -> None:
+def _swap_neighbors(rows: Rows, place: list[int]) -> None:
     """Swap adjacent vertices as long as that removes crossings."""
     for _ in range(4):
         swapped = False
