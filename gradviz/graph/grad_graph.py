@@ -55,7 +55,7 @@ __all__ = [
 _writing = RLock()
 
 
-class _Neighbors:
+class _EdgeDictionaries:
     """Descriptor of networkx's edge dictionaries; creates them from the columns on first access.
 
     Args:
@@ -104,8 +104,8 @@ class GradGraph(nx.MultiDiGraph):  # type: ignore[misc]
         ['n0', 'n1']
     """
 
-    _adj = _succ = _Neighbors("_adj", "_succ")
-    _pred = _Neighbors("_pred")
+    _adj = _succ = _EdgeDictionaries("_adj", "_succ")
+    _pred = _EdgeDictionaries("_pred")
 
     # Edge views refer to the graph, and networkx caches them in it: a reference cycle, so only the
     # garbage collector would free a graph. Creating the views anew lets reference counting free it.
