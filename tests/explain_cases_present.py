@@ -282,7 +282,7 @@ def two_steps_after_one_backward():
     return gradviz.explain(w, run)
 
 
-@case(Verdict.STALE, "added nothing to it", "optimizer.zero_grad()")
+@case(Verdict.STALE, "accumulated nothing in it", "optimizer.zero_grad()")
 def left_over_from_the_other_loss():
     w, v = leaf(), leaf()
     optimizer = torch.optim.SGD([w, v], lr=0.1)

@@ -323,8 +323,7 @@ class _Reference(weakref.ref[torch.Tensor]):
 class WeakTensors(dict[int, "UntrackedTensor | Leaf"]):
     """The records of tensors that are alive, by the ``id`` of the tensor.
 
-    The Python wrapper of a tensor lives as long as the tensor, and so does a weak reference to
-    it; the entry is removed before the ``id`` can be reused.
+    An entry is removed when its tensor is deleted, before the ``id`` can be reused.
     """
 
     def enter(self, tensor: torch.Tensor, record: UntrackedTensor | Leaf) -> None:
