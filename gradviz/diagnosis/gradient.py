@@ -489,7 +489,7 @@ last_rules: tuple[Rule[Any, Any], ...] = (
         "it was there before the recording",
         Verdict.STALE,
         _before_the_recording,
-        "it was there before the recording began, and backward at {later} accumulated nothing in it",
+        "it is from before the recording, and backward at {later} accumulated nothing in it",
         "clear the gradients before each backward pass: optimizer.zero_grad()",
         Needs.RECORDING,
         (EventKind.BACKWARD,),
