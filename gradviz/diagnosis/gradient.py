@@ -10,6 +10,7 @@ from typing import Any
 
 from gradviz.diagnosis.answers import Verdict
 from gradviz.diagnosis.context import Context, Question
+from gradviz.diagnosis.cuts import twin_of
 from gradviz.diagnosis.lines import mention
 from gradviz.diagnosis.paths import word_of
 from gradviz.diagnosis.rule import Evidence, Needs, Rule
@@ -19,6 +20,7 @@ from gradviz.facts import (
     Action,
     BackwardDetails,
     EventKind,
+    GradientDetails,
     HookDetails,
     SourceLocation,
     StepDetails,
@@ -151,6 +153,33 @@ _ON_THE_PATH = (
 )
 
 
+def _changed_unseen(context: Context, question: Question) -> Evidence | None:
+    """A function of torch.distributed changed a tensor on the path, before the latest pass.
+
+    The value of a root does not matter: its own gradient is 1.
+    """
+    added = context.happened_to(question.key, EventKind.ACCUMULATE)
+    unseen = [
+        event
+        for event in context.happened(EventKind.IN_PLACE)
+        if event.action is Action.NOT_SEEN and added and event.number < added[-1].number
+    ]
+    if not unseen:
+        return None
+    makers = {maker for root in context.roots for maker, _ in context.graph.inputs(root)}
+    path = context.path(question.key) - set(context.roots) - makers
+    for event in reversed(unseen):
+        if found := path.intersection(event.nodes):
+            data = context.graph.nodes[min(found)]
+            words = {
+                "what": f"torch.distributed.{event.word} at {mention(event.location)}",
+                "name": data.get("name") or f"the result of {word_of(data)}",
+                "fix": twin_of(event.word) or f"make {event.word} a step of its own",
+            }
+            return Evidence(words, locations=_locations(event))
+    return None
+
+
 # Gradients that are older than the values beside them.
 
 # In-place operations that go on from the old value, as an update by hand does; any other
@@ -217,6 +246,27 @@ def _later_pass_without_it(context: Context, question: Question) -> Evidence | N
         "later": f"backward at {mention(last.location)}" if last.location else "a later backward",
     }
     return Evidence(words, locations=_locations(added, changes[-1], last))
+
+
+def _before_the_recording(context: Context, question: Question) -> Evidence | None:
+    """No recorded pass has added to the gradient, and nothing else has put it there."""
+    key, events = question.key, context.events
+    if not question.is_leaf or events is None or len(events) != len({e.number for e in events}):
+        return None
+    if events and events[-1].number != len(events) - 1:
+        return None  # some are left out
+    if any(context.happened_to(key, kind) for kind in (EventKind.ACCUMULATE, EventKind.GRAD)):
+        return None
+    passes = [
+        event
+        for event in context.passes
+        if not (isinstance(event.details, BackwardDetails) and event.details.has_failed)
+        and not _was_frozen(context, key, event.number)
+    ]
+    if not passes or not question.data.get("requires_grad", True):
+        return None
+    last = passes[-1]
+    return Evidence({"later": mention(last.location)}, locations=_locations(last))
 
 
 def _was_frozen(context: Context, key: str, number: int) -> bool:
@@ -389,9 +439,23 @@ def _fine(context: Context, question: Question) -> Evidence | None:
 
 def _of_another_result(context: Context, question: Question) -> Evidence | None:
     """The results that were asked about do not depend on it, and yet it has a gradient."""
-    if not context.is_of_roots or question.key in context.behind_roots or context.functions:
+    if not context.is_of_roots or context.is_reachable(question.key) or context.functions:
         return None
     return Evidence({"root": context.root_names}, (question.key,))
+
+
+def _of_other_ranks(context: Context, question: Question) -> Evidence | None:
+    """DistributedDataParallel wrote an average into a parameter that this rank did not use."""
+    added = context.happened_to(question.key, EventKind.ACCUMULATE)
+    details = added[-1].details if added else None
+    if not isinstance(details, GradientDetails) or details.ranks < 2:
+        return None
+    if context.functions or context.is_reachable(question.key):
+        return None
+    if context.passes and added[-1].number < context.passes[-1].number:
+        return None
+    words = {"ranks": details.ranks, "line": mention(added[-1].location)}
+    return Evidence(words, locations=_locations(added[-1]))
 
 
 def _is_sparse(context: Context, question: Question) -> Evidence | None:
@@ -425,6 +489,27 @@ hooks_that_broke_it: Rule[Any, Any] = Rule(
     (EventKind.HOOK,),
 )
 last_rules: tuple[Rule[Any, Any], ...] = (
+    Rule(
+        "a function of torch.distributed changed a tensor on the path",
+        Verdict.CHANGED_UNSEEN,
+        _changed_unseen,
+        "{what} changed {name} in place on the path to it, and autograd does not record that: the "
+        "gradient is the one without it",
+        "{fix}",
+        Needs.RECORDING,
+        (EventKind.IN_PLACE,),
+        "Such a function writes into a tensor of the graph and does not raise its version counter.",
+    ),
+    Rule(
+        "it was there before the recording",
+        Verdict.STALE,
+        _before_the_recording,
+        "it was there before the recording began, and backward at {later} added nothing to it",
+        "clear the gradients before each backward pass: optimizer.zero_grad()",
+        Needs.RECORDING,
+        (EventKind.BACKWARD,),
+        "The recording holds each event, and none that added to the gradient or changed it.",
+    ),
     Rule(
         "its values were overwritten since",
         Verdict.STALE,
@@ -486,6 +571,17 @@ last_rules: tuple[Rule[Any, Any], ...] = (
         "connections",
         docs="Those of everything before it in the forward pass are as small: a single small "
         "gradient, as of a bias before a normalisation, is no fault.",
+    ),
+    Rule(
+        "its gradient is from other ranks",
+        Verdict.OF_ANOTHER,
+        _of_other_ranks,
+        "no operation of this rank uses it: at {line} DistributedDataParallel wrote the average "
+        "over {ranks} ranks into its gradient",
+        "if this rank is meant to train it, use it in the forward pass of each rank",
+        Needs.RECORDING,
+        (EventKind.ACCUMULATE,),
+        "The parameter is not reachable from what backward started from on this rank.",
     ),
     Rule(
         "the result that was asked about did not give it",

@@ -14,12 +14,13 @@ from gradviz.diagnosis.cuts import (
     left_off,
     lines_of,
     lost_on_the_way,
+    twin_of,
 )
 from gradviz.diagnosis.lines import locations_of, mention
 from gradviz.diagnosis.rule import Evidence, Needs, Rule
 from gradviz.facts import Action, BackwardDetails, EventKind
 from gradviz.graph import GradGraph, NodeData, NodeKind
-from gradviz.graph.algorithms import ancestors
+from gradviz.graph.algorithms import ancestors, is_gradient
 from gradviz.story import Event
 
 __all__ = ["RECORD", "call_of", "connected_rules", "event_rules", "other_tensor_rules"]
@@ -98,7 +99,33 @@ def _pass_failed(context: Context, question: Question) -> Evidence | None:
     return Evidence({"line": mention(last.location)}, locations=(last.location,))
 
 
+def _unreduced(context: Context, question: Question) -> Evidence | None:
+    return Evidence() if question.data.get("unreduced") else None
+
+
+def _without_elements(context: Context, question: Question) -> Evidence | None:
+    is_empty = question.is_parameter and 0 in question.data.get("shape", ())
+    return Evidence() if is_empty and question.key in context.flat else None
+
+
 event_rules: tuple[Rule[Any, Any], ...] = (
+    Rule(
+        "FSDP has not reduced it over the ranks",
+        Verdict.LEFT_OUT,
+        _unreduced,
+        "backward added to the gradient that FSDP keeps on this rank, which is not reduced over "
+        "the ranks yet: .grad is set by the next backward with gradient sync on",
+        "call set_requires_gradient_sync(True) on the model before the last backward of a step",
+        docs="FSDP2 after a pass under set_requires_gradient_sync(False).",
+    ),
+    Rule(
+        "this rank has no element of it",
+        Verdict.LEFT_OUT,
+        _without_elements,
+        "this rank holds no element of it: its gradient is on the ranks that do",
+        "nothing is to be done; to read all of it, use FullyShardedDataParallel.summon_full_params",
+        docs="FSDP1 puts parameters into one flat tensor, of which each rank holds a part.",
+    ),
     Rule(
         "the gradient was cleared after backward",
         Verdict.CLEARED,
@@ -186,7 +213,45 @@ def _a_pass_has_run(context: Context, question: Question) -> Evidence | None:
     return Evidence({"root": context.root_names, "sign": sign}) if sign else None
 
 
+_NO_DERIVATIVE = "WarnNotImplemented"  # the node of an operation whose derivative is missing
+
+
+def _without_derivative(context: Context, question: Question) -> Evidence | None:
+    """Every path from the roots leads through operations that have no derivative."""
+    graph = context.graph
+    blocked = {
+        key for key in context.behind_roots if graph.nodes[key].get("grad_fn") == _NO_DERIVATIVE
+    }
+    if not blocked or not context.is_reachable(question.key):
+        return None
+    around = ancestors(
+        graph,
+        context.roots,
+        lambda source, target, edge: is_gradient(source, target, edge) and target not in blocked,
+    )
+    if question.key in around:
+        return None
+    key = min(blocked & context.path(question.key), default=min(blocked))
+    unseen = [e for e in context.happened(EventKind.IN_PLACE) if e.action is Action.NOT_SEEN]
+    calls = [event for event in unseen if key in event.nodes]
+    line = graph.nodes[key].get("source", "")
+    what, fix = f"an operation at {line}" if line else "an operation", ""
+    if calls:
+        what = f"torch.distributed.{calls[-1].word} at {mention(calls[-1].location)}"
+        fix = twin_of(calls[-1].word)
+    locations = tuple(event.location for event in calls[-1:])
+    return Evidence({"what": what, "fix": fix}, (key,), locations)
+
+
 connected_rules: tuple[Rule[Any, Any], ...] = (
+    Rule(
+        "the path leads through an operation without a derivative",
+        Verdict.CUT,
+        _without_derivative,
+        "the path to it leads through {what}, which has no derivative",
+        "{fix}",
+        docs="Torch warns in the backward pass that no autograd kernel was registered.",
+    ),
     Rule(
         "nothing was computed from it",
         Verdict.NOT_CONNECTED,

@@ -239,7 +239,7 @@ def _explain(
     def render(fmt: str) -> bytes:
         if fmt == "txt":
             return f"{told}\n".encode("utf-8", "backslashreplace")
-        return Drawing(told.story, picture).render(fmt)
+        return Drawing(told.story, picture).about(told).render(fmt)
 
     outputs.write(render, quiet)
     return loaded

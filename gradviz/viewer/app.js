@@ -163,7 +163,9 @@ export class Viewer {
       const isSteady = before.frame !== this.state.frame;
       this.stage.selected = this.state.selected;
       this.stage.show(this.picture, { anchor: this.kept(anchor), animate: !isSteady });
-      if (how.fit) this.stage.fit();
+      const { frames } = this.data;
+      const isOther = frames[before.frame].run !== frames[this.state.frame].run;
+      if (how.fit || isOther) this.stage.fit();
     }
     this.apply();
     if (how.reveal) this.stage.reveal(how.reveal, how.center);

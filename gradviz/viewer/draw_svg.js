@@ -4,6 +4,7 @@ import { withoutTip, drawEdge, drawNode } from "./shapes.js";
 
 /** @typedef {import("./scene.js").Picture} Picture */
 /** @typedef {import("./shapes.js").Paint} Paint */
+/** @typedef {import("./shapes.js").Pen} Pen */
 /** @typedef {import("./graph.js").Data} Data */
 
 const SVG = "http://www.w3.org/2000/svg";
@@ -39,7 +40,7 @@ function painted({ fill, edge, line, dashed }) {
   };
 }
 
-/** Draws shapes as elements. @implements {import("./shapes.js").Pen} */
+/** Draws shapes as elements. @implements {Pen} */
 class SvgPen {
   /** @param {Element} parent */
   constructor(parent) {

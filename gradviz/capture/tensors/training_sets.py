@@ -90,6 +90,8 @@ def unregistered(module: nn.Module) -> list[Unregistered]:
     registered = set(map(id, module.parameters()))
     found: dict[int, Unregistered] = {}
     for path, owner in module.named_modules():
+        if type(owner).__module__.startswith("torch.distributed."):
+            continue  # a wrapper keeps parameters for itself
         prefix = f"{path}." if path else ""
         for attribute, value in list(vars(owner).items()):
             if attribute in _OWN or not isinstance(value, (list, tuple, dict)):
