@@ -220,7 +220,7 @@ def _without_derivative(context: Context, question: Question) -> Evidence | None
     """Every path from the roots leads through operations that have no derivative."""
     graph = context.graph
     blocked = {
-        key for key in context.behind_roots if graph.nodes[key].get("grad_fn") == _NO_DERIVATIVE
+        key for key in context.reachable if graph.nodes[key].get("grad_fn") == _NO_DERIVATIVE
     }
     if not blocked or not context.is_reachable(question.key):
         return None
