@@ -1,26 +1,26 @@
-"""Rules for a leaf that no gradient from the roots reaches: cut, not used, or not known."""
+"""Rules for a leaf that is not reachable from the roots: cut, not used, or unknown."""
 
 from __future__ import annotations
 
-from bisect import bisect
 from collections.abc import Sequence
 from typing import Any
 
 from gradviz.diagnosis.answers import Verdict
 from gradviz.diagnosis.context import Context, Question
-from gradviz.diagnosis.cuts import FIX_OF_CAUSE, cut_words, fix_of_cut, lines_of
+from gradviz.diagnosis.cuts import FIX_OF_CAUSE, cut_words, fix_of_cut, lines_of, number_reads
 from gradviz.diagnosis.lines import locations_of, mention
 from gradviz.diagnosis.no_gradient import RECORD, call_of
 from gradviz.diagnosis.paths import CutEdge, word_of
 from gradviz.diagnosis.rule import Evidence, Needs, Rule
 from gradviz.facts import Action, EventKind, SourceLocation
-from gradviz.graph import Cause, GradGraph, NodeData, NodeKind
+from gradviz.graph import Cause, EdgeKind, GradGraph, NodeData, NodeKind
 from gradviz.graph.algorithms import ancestors, is_data
 from gradviz.graph.operations import operation
 
 __all__ = ["not_connected_rules"]
 
-_VALUE_READS = frozenset(("item", "tolist", "float", "int", "index", "complex", "numpy"))
+
+_ADDS = frozenset(("add", "sub", "rsub", "neg", "sum", "mean", "clone", "to"))
 
 
 def _is_unreachable(context: Context, question: Question) -> bool:
@@ -32,13 +32,54 @@ def _is_unreachable(context: Context, question: Question) -> bool:
 
 
 def _cuts_of(context: Context, question: Question) -> Sequence[CutEdge]:
-    """The cuts between the tensor and the roots, those that a change of the program mends first."""
+    """The cuts between the tensor and the roots, those that can be removed first."""
     if not _is_unreachable(context, question):
         return ()
     cuts = context.cuts.of(question.key) if question.key else []
     found = cuts or list(context.lost.get(question.key, ()))
+    found = [each for each in found if not _is_of_a_constant(context, question.key, each)]
     found.sort(key=lambda cut: cut.edge.get("cause") is Cause.NOT_DIFFERENTIABLE)
     return found
+
+
+def _derivative_without_it(context: Context, question: Question) -> Evidence | None:
+    """The result was computed from a derivative that does not depend on the tensor."""
+    if not _is_unreachable(context, question) or not question.key:
+        return None
+    cuts = context.cuts.of(question.key)
+    if not cuts or not all(_is_of_a_constant(context, question.key, cut) for cut in cuts):
+        return None
+    words = {"root": context.root_names, "cut": cut_words(context, cuts[0])}
+    return Evidence(words, (cuts[0].target,), lines_of(context, *cuts), cuts[0].target)
+
+
+def _is_of_a_constant(context: Context, key: str, cut: CutEdge) -> bool:
+    """Whether a derivative was cut that does not depend on a leaf: it is only added, as a bias."""
+    graph = context.graph
+    if cut.edge.get("cause") is not Cause.AUTOGRAD_GRAD or cut.source == cut.target:
+        return False
+    between = ancestors(graph, [cut.source])
+    stack, seen = [key], {key}
+    while stack:
+        source = stack.pop()
+        for _, target, edge in graph.out_edges(source, data=True):
+            if target not in between or target in seen or edge["kind"] is not EdgeKind.GRADIENT:
+                continue
+            if not _is_added(graph, target, edge.get("input", 0)):
+                return False
+            seen.add(target)
+            stack.append(target)
+    return cut.source in seen
+
+
+def _is_added(graph: GradGraph, key: str, number: int) -> bool:
+    """Whether the derivative of an operation in an input does not depend on that input."""
+    data: NodeData = graph.nodes[key]
+    op = data.get("op", "")
+    row = operation(op)
+    if data["kind"] is not NodeKind.OPERATION or op in _ADDS or row.rearranges:
+        return True
+    return row.factors is not None and number not in row.factors
 
 
 def _cut(context: Context, question: Question) -> Evidence | None:
@@ -84,23 +125,28 @@ def _switched_on_too_late(context: Context, question: Question) -> Evidence | No
 
 
 def _may_be(context: Context, question: Question, key: str) -> bool:
-    """Whether a frozen tensor may be the one that is asked about: it has no other name."""
+    """Whether a frozen tensor can be the explained one: it has no other name."""
     data: NodeData = context.graph.nodes[key] if key in context.graph else {}
     return data.get("kind") is NodeKind.UNTRACKED and data.get("name", "") in ("", question.name)
 
 
 def _became_numbers(context: Context, question: Question) -> Evidence | None:
+    """Its data went into a number or array before the pass, and no tensor carries it on."""
     if not _is_unreachable(context, question):
         return None
-    reads = context.value_reads.of(question.key)
+    before = {str(event.location) for event in number_reads(context)}
+    reads = [row for row in context.numbers.get(question.key, ()) if row.source in before]
     if not reads:
         return None
-    words = {
-        "root": context.root_names,
-        "cut": cut_words(context, reads[0]),
-        "fix": fix_of_cut(context, reads[0]),
-    }
-    return Evidence(words, (reads[0].target,), lines_of(context, reads[0]), reads[0].target)
+    read = reads[-1]
+    by = f"it became plain numbers by {read.word}() at {mention(read.source, read.inside)}"
+    fix = FIX_OF_CAUSE[Cause.NUMPY if read.word == "numpy" else Cause.ITEM]
+    fix = f"{read.source}: {fix}"
+    if read.cut.edge.get("cause") is Cause.NOT_DIFFERENTIABLE:
+        by, fix = f"{cut_words(context, read.cut)}; {by}", fix_of_cut(context, read.cut)
+    words = {"root": context.root_names, "by": by, "fix": fix}
+    lines = (*lines_of(context, read.cut), *locations_of([read.source, read.inside]))
+    return Evidence(words, locations=lines)
 
 
 def _may_be_inside(context: Context, question: Question) -> Evidence | None:
@@ -109,7 +155,7 @@ def _may_be_inside(context: Context, question: Question) -> Evidence | None:
         return None
     nodes = context.graph.nodes
     using = [key for key in context.functions if question.key in nodes[key].get("uses_inside", ())]
-    # Of a recorded Function it is known what its forward read.
+    # For a recorded Function, the tensors that its forward read are known.
     unknown = [key for key in context.functions if not nodes[key].get("source")]
     if not using and not unknown:
         return None
@@ -154,32 +200,19 @@ def _numbers_were_taken(context: Context, question: Question) -> Evidence | None
 
 
 def _numbers_taken(context: Context, question: Question) -> list[SourceLocation]:
-    """Lines before backward where tensors became numbers that may have come from a leaf.
+    """Lines before backward that converted tensors to numbers, which may come from a leaf.
 
-    Tensors of which a frame shows all that they were computed from did not.
-
-    What is taken right after a backward pass, as by ``print(loss.item())``, was computed before it.
+    Tensors whose whole computation is in a frame do not come from it.
     """
-    passes = [event.number for event in context.happened(EventKind.BACKWARD)]
-    made = [event.number for event in context.happened(EventKind.OPERATION)]
-
-    def is_after_a_pass(number: int) -> bool:
-        before = passes[: bisect(passes, number)]
-        return bool(before) and bisect(made, number) == bisect(made, before[-1])
-
     return [
         event.location
-        for event in context.happened(EventKind.CUT)
-        if event.word in _VALUE_READS
-        and not any(_is_known_whole(context, key) for key in event.nodes)
-        and event.location
-        and (not passes or event.number < passes[-1])
-        and not is_after_a_pass(event.number)
+        for event in number_reads(context)
+        if not any(_is_known_whole(context, key) for key in event.nodes)
     ]
 
 
 def _is_known_whole(context: Context, key: str) -> bool:
-    """Whether the graph shows all that a node was computed from."""
+    """Whether the graph contains everything that a node was computed from."""
     graph = context.graph
     if key not in graph:
         return False
@@ -191,7 +224,7 @@ def _is_known_whole(context: Context, key: str) -> bool:
 
 
 def _misses_no_input(graph: GradGraph, key: str) -> bool:
-    """Whether the graph shows each input of an operation; a product has two."""
+    """Whether the graph contains each input of an operation; a product has two."""
     data: NodeData = graph.nodes[key]
     row, options = operation(data.get("op", "")), data.get("options", {})
     numbers = {edge.get("input", 0) for _, edge in graph.inputs(key)}
@@ -223,11 +256,19 @@ not_connected_rules: tuple[Rule[Any, Any], ...] = (
         "can be removed is named before an operation that has no gradient.",
     ),
     Rule(
-        "the path to the result is cut, by what was not recorded",
+        "the path to the result is cut, cause not recorded",
         Verdict.CUT,
         _cut_not_recorded,
-        "its data went to {root}, but no gradient comes back; why was not recorded",
+        "its data flows into {root}, but no gradient flows back; the cause was not recorded",
         lambda found: RECORD,
+    ),
+    Rule(
+        "a derivative that does not depend on it",
+        Verdict.NOT_CONNECTED,
+        _derivative_without_it,
+        "{root} was computed from a derivative, {cut}, which does not depend on it: it was only "
+        "added",
+        docs="A bias that is added in a linear function has no part in the derivative of it.",
     ),
     Rule(
         "requires_grad was switched on too late",
@@ -240,13 +281,13 @@ not_connected_rules: tuple[Rule[Any, Any], ...] = (
         (EventKind.REQUIRES_GRAD,),
     ),
     Rule(
-        "it became a number",
+        "it was converted to numbers",
         Verdict.NOT_CONNECTED,
         _became_numbers,
-        "no tensor carries it to {root}: it became plain numbers by {cut}",
+        "no tensor carries it to {root}: {by}",
         "{fix}",
         Needs.RECORDING,
-        docs="Its data went into item(), float() or numpy(), and no tensor goes on.",
+        docs="Its data was read by item(), float() or numpy(), and no tensor carries it further.",
     ),
     Rule(
         "it may be used inside a Function",
@@ -258,11 +299,11 @@ not_connected_rules: tuple[Rule[Any, Any], ...] = (
         "of a node: that they are not used cannot be known from the graph.",
     ),
     Rule(
-        "numbers were taken out of tensors",
+        "values were read as numbers",
         Verdict.NOT_CONNECTED,
         _numbers_were_taken,
-        "no tensor carries it to {root}; numbers were taken out at {line}, and what becomes of "
-        "those cannot be followed",
+        "no tensor carries it to {root}; values were read as numbers at {line}, whose further use "
+        "is not recorded",
         "{where}: {fix}",
         Needs.RECORDING,
         (EventKind.CUT,),
@@ -275,7 +316,7 @@ not_connected_rules: tuple[Rule[Any, Any], ...] = (
         "use it in what {root} is computed from; if it is used, look where its values go on "
         "without a gradient: nn.Parameter(...), .data, a copy, or before it required grad",
         Needs.RECORDING,
-        docs="Some operations are in no frame, so that a way through them cannot be excluded.",
+        docs="Some operations are in no frame, so a path through them cannot be excluded.",
     ),
     Rule(
         "not used",

@@ -6,6 +6,7 @@ import functools
 import inspect
 import sys
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from types import TracebackType
 from typing import Any, ParamSpec, TypeVar
 
@@ -16,6 +17,10 @@ from torch.optim.optimizer import (
     register_optimizer_step_pre_hook,
 )
 
+from gradviz.capture.autograd.collectives import (
+    listen_to_collectives,
+    unlisten_to_collectives,
+)
 from gradviz.capture.autograd.engine import listen, modes_below, unlisten
 from gradviz.capture.autograd.nodes import sequence_number
 from gradviz.capture.autograd.tensors import quietly
@@ -24,13 +29,13 @@ from gradviz.capture.tensors.subjects import shortly
 from gradviz.errors import UsageError
 from gradviz.graph import GradGraph
 from gradviz.recording.event_log import Entry, EventLog
-from gradviz.recording.intercept import tasks, user_warnings
+from gradviz.recording.intercept import collectives, tasks, user_warnings
 from gradviz.recording.intercept.calls import Handlers
 from gradviz.recording.intercept.mode import RecordingMode
 from gradviz.recording.module_stack import ModuleStack
 from gradviz.recording.observer import Observer
 from gradviz.recording.saved_values import Contents
-from gradviz.recording.snapshots import CutOff
+from gradviz.recording.snapshots import CutOff, NumberRead
 from gradviz.recording.source_lines import SourceLines
 from gradviz.recording.state import RecordingState
 from gradviz.shown import Shown
@@ -112,6 +117,7 @@ class Recording(Shown):
         self._observer = Observer(self._state, modules, max_frames)
         self._mode: Any = RecordingMode(self._state)
         self._hooks: list[Any] = []
+        self._report_collective = partial(collectives.look, self._state)
         self._phase = "new"
         self._whole: Story | None = None  # set when the recording ends
 
@@ -231,6 +237,22 @@ class Recording(Shown):
         """
         return self._observer.snapshots.cut_off(graph, targets)
 
+    def _number_reads(self) -> dict[str, list[NumberRead]]:
+        """Where data of leaves became numbers or arrays.
+
+        Returns:
+            By the key of each leaf: where its data was cut, and the line that read it.
+
+        Example:
+            >>> import torch
+            >>> with record() as run:
+            ...     x = torch.ones(2, requires_grad=True)
+            ...     size = x.norm().item()
+            >>> [(read.word, read.cut.cause.value) for read in run._number_reads()[run.key_of(x)]]
+            [('item', 'item')]
+        """
+        return self._observer.snapshots.number_reads()
+
     def _contents(self, graph: GradGraph) -> Contents:
         """Values of saved tensors before a backward pass, for a few kinds of operations.
 
@@ -299,6 +321,7 @@ class Recording(Shown):
             register_optimizer_step_post_hook(observer.after_step),
         ]
         listen(observer)
+        listen_to_collectives(self._report_collective)
         self._state.module_stack.begin()
         user_warnings.install()
         self._mode.is_alone = modes_below() == 0
@@ -321,6 +344,7 @@ class Recording(Shown):
         user_warnings.remove()
         self._state.module_stack.end()
         unlisten(self._observer)
+        unlisten_to_collectives(self._report_collective)
         for hook in self._hooks:
             hook.remove()
         self._phase = "closed"

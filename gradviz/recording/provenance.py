@@ -50,6 +50,7 @@ _DEEPEST = 48  # consecutive untracked tensors, before the oldest are dropped
 _OP_RECORDS = 8  # operations recorded before a cut
 _INPUTS = 16  # inputs of one untracked tensor
 _ALIASES = 8  # aliases of aliases
+_MOST_NUMBERS = 4_096  # numbers that are recognized when a tensor is created from them
 _SAME_LINE = 8  # plain values among which one from the same line is searched
 
 
@@ -322,8 +323,7 @@ class _Reference(weakref.ref[torch.Tensor]):
 class WeakTensors(dict[int, "UntrackedTensor | Leaf"]):
     """The records of tensors that are alive, by the ``id`` of the tensor.
 
-    The Python wrapper of a tensor lives as long as the tensor, and so does a weak reference to
-    it; the entry is removed before the ``id`` can be reused.
+    An entry is removed when its tensor is deleted, before the ``id`` can be reused.
     """
 
     def enter(self, tensor: torch.Tensor, record: UntrackedTensor | Leaf) -> None:
@@ -360,6 +360,7 @@ class Provenance:
         self._leaves = 0
         self.same_node: list[tuple[Hashable, Hashable]] = []
         self._shown: list[UntrackedTensor] = []
+        self._numbers: dict[int, tuple[float, UntrackedTensor]] = {}
 
     def leaf(self, tensor: torch.Tensor) -> Leaf:
         """The record of a leaf; creates it if there is none.
@@ -527,8 +528,26 @@ class Provenance:
         for old in self._shown[-_SAME_LINE:]:
             if old.is_plain_value and old.word == word and old.location == location:
                 old.inputs = (data,)
+                old.cut_leaves = merge_cut_leaves(old.cut_leaves, data.cut_leaves)
                 return old
         return self.add(None, word, data.cause, location, (data,), matters=True)
+
+    def remember_numbers(self, values: object, record: UntrackedTensor) -> None:
+        """Remember the Python floats that were read from a tensor, to recognize the same objects.
+
+        They are kept, so that no other object gets their ``id``.
+        """
+        for number in _floats_in(values):
+            self._numbers[id(number)] = number, record
+        while len(self._numbers) > _MOST_NUMBERS:
+            del self._numbers[next(iter(self._numbers))]
+
+    def numbers_in(self, values: object) -> list[UntrackedTensor]:
+        """The records of the numbers among values that were read from tensors, each once."""
+        if not self._numbers:
+            return []
+        known = (self._numbers.get(id(number)) for number in _floats_in(values))
+        return list({id(found[1]): found[1] for found in known if found is not None}.values())
 
     def release(self, tensor: torch.Tensor) -> None:
         """A tensor has become tracked: its old record stays as it was."""
@@ -566,6 +585,15 @@ class Provenance:
                 record.inputs.append((source, position, output))
             found.append(record)
         return found
+
+
+def _floats_in(values: object, depth: int = 4) -> Iterator[float]:
+    """The Python floats among values, and in lists and tuples among them, up to a number."""
+    if type(values) is float:
+        yield values
+    elif depth and isinstance(values, (list, tuple)):
+        for each in values[:_MOST_NUMBERS]:
+            yield from _floats_in(each, depth - 1)
 
 
 def _no_tensor() -> None:

@@ -36,7 +36,7 @@ from gradviz.recording.stable_trace import (
 from gradviz.recording.state import RecordingState
 from gradviz.recording.untracked_overlay import UntrackedOverlay
 
-__all__ = ["SnapshotSeries", "CutOff"]
+__all__ = ["CutOff", "NumberRead", "SnapshotSeries"]
 
 
 class CutOff(NamedTuple):
@@ -55,6 +55,22 @@ class CutOff(NamedTuple):
     source: str
     inside: str = ""
     word: str = ""
+
+
+class NumberRead(NamedTuple):
+    """Where data of a leaf became a number or an array.
+
+    Args:
+        cut: where the gradient was cut, there or before.
+        word: what read it: ``"item"``.
+        source: the line.
+        inside: when that line called a library, the line of the library; else "".
+    """
+
+    cut: CutOff
+    word: str
+    source: str
+    inside: str = ""
 
 
 class SnapshotSeries:
@@ -187,6 +203,21 @@ class SnapshotSeries:
                 for number in leaves_in(leaves & ~seen.get(where, 0)):
                     found.setdefault(self.keys.of(Leaf(number).identity), []).append(cut)
                 seen[where] = seen.get(where, 0) | leaves
+        return found
+
+    def number_reads(self) -> dict[str, list[NumberRead]]:
+        """Where data of leaves became numbers or arrays, by the keys of the leaves."""
+        found: dict[str, list[NumberRead]] = {}
+        for record in self._state.provenance.shown:
+            read = self._state.lines.at(record.location)
+            if not record.is_plain_value or not read.source:
+                continue
+            for where, leaves in record.cut_leaves.items():
+                line = self._state.lines.at(where.location)
+                cut = CutOff("", where.cause, line.source, str(line.inside), where.word)
+                row = NumberRead(cut, record.word, read.source, str(read.inside))
+                for number in leaves_in(leaves):
+                    found.setdefault(self.keys.of(Leaf(number).identity), []).append(row)
         return found
 
     def contents(self, graph: GradGraph) -> Contents:

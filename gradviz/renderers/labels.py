@@ -55,7 +55,7 @@ _WORTH_A_WORD = 1000  # bytes
 
 
 class Role(str, Enum):
-    """What a piece of text on a node means."""
+    """The meaning of a piece of text on a node."""
 
     NAME = "name"
     """The user's name of the tensor."""
@@ -64,7 +64,7 @@ class Role(str, Enum):
     VALUE = "value"
     """Numbers."""
     FACT = "fact"
-    """Shape, kind and other details, set in grey."""
+    """Shape, kind and other details, set in gray."""
     LOUD = "loud"
     """An alarm: NaN, infinity, an error, a verdict."""
     CUT = "cut"
@@ -90,7 +90,7 @@ Line = tuple[TextSpan, ...]
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """The text of a node: a head and the rows under it."""
+    """The text of a node: a head and the rows below it."""
 
     head: Line
     rows: tuple[Line, ...] = ()
@@ -107,11 +107,11 @@ class Label:
 
 @dataclass(frozen=True, slots=True)
 class _Shows:
-    """What the labels of a graph show because it differs from node to node.
+    """Attributes that labels of a graph show because they differ between nodes.
 
     Args:
         freed: whether the saved tensors of an operation are freed.
-        retained: that a named non-leaf tensor has no ``.grad``; another one retains it.
+        retained: that a named non-leaf tensor has no ``.grad``, if another one retains it.
     """
 
     freed: bool
@@ -119,7 +119,7 @@ class _Shows:
 
 
 def labels_of(graph: GradGraph) -> dict[str, Label]:
-    """The label of every node; what is the same on all nodes is left out.
+    """The label of every node; attributes that are equal on all nodes are left out.
 
     Args:
         graph: as it will be drawn.
@@ -132,7 +132,7 @@ def labels_of(graph: GradGraph) -> dict[str, Label]:
         'x  f32[3]  leaf  .grad  None'
     """
     states = {data.get("buffers") for _, data in graph.nodes(data=True)}
-    # In a single picture where all is freed the caption says it; in a later frame each node does.
+    # If all tensors are freed, the caption of a single picture says so; in later frames each node.
     is_later = bool(graph.graph.get("frame"))
     shows = _Shows(
         freed=Buffers.FREED in states and (Buffers.HELD in states or is_later),
@@ -146,7 +146,7 @@ def labels_of(graph: GradGraph) -> dict[str, Label]:
 
 
 def _measured(label: Label, data: NodeData, by: str) -> Label:
-    """Add the quantity that `color_by` shows, unless the label has it already."""
+    """Add the quantity that `color_by` shows, unless the label contains it already."""
     role = Role.FACT
     text = ""
     if mark := data.get("mark"):
@@ -196,7 +196,7 @@ def _label(graph: GradGraph, key: str, shows: _Shows) -> Label:
             value.append((TextSpan(".grad", Role.WORD), TextSpan("None, not a leaf", Role.FACT)))
         return Label(tuple(head), (*value, *_rows(data)))
     head = [*_name(data), *_shape(data)]
-    # The edge above names the cut (detach, ...); the label names any other operation.
+    # The edge from above names the cut (detach, ...); the label names any other operation.
     if kind is NodeKind.UNTRACKED and data.get("op", "detach") not in _CAUSES:
         head.insert(0, TextSpan(_short(data["op"]), Role.WORD))
     if "clone_of" in data:
@@ -214,10 +214,10 @@ def _label(graph: GradGraph, key: str, shows: _Shows) -> Label:
 
 
 def may_have_changed(graph: GradGraph, key: str) -> bool:
-    """Whether a leaf was changed in place, and nobody knows whether the graph used it before.
+    """Whether a leaf was changed in place, possibly after the graph used it.
 
-    A backward pass has run since, so that an optimizer may have written to it. While saved
-    tensors are held, or in a recording, it is known.
+    A backward pass has run since, so an optimizer may have changed it. It is known while saved
+    tensors exist, or in a recording.
     """
     data = graph.nodes[key]
     if data["kind"] not in _LEAVES or not data.get("version") or "used_version" in data:
@@ -233,7 +233,7 @@ def may_have_changed(graph: GradGraph, key: str) -> bool:
 
 
 def _since(data: NodeData) -> list[TextSpan]:
-    """That a leaf was changed in place after an operation of the graph used it."""
+    """The note that a leaf was changed in place after an operation of the graph used it."""
     if data.get("used_version", data.get("version", 0)) == data.get("version", 0):
         return []
     then = data.get("used_value")
@@ -279,7 +279,7 @@ def _operation_head(graph: GradGraph, key: str, data: NodeData, says_so: bool) -
 
 
 def _news(data: NodeData) -> list[TextSpan]:
-    """What has changed, except value, gradient and buffers, which have their own places."""
+    """Changes, except of value, gradient and buffers, which are shown elsewhere."""
     changes = {k: v for k, v in data.get("changes", {}).items() if k not in _TOLD_ELSEWHERE}
     if data["kind"] in _LEAVES and changes.pop("version", False) and not data.get("value"):
         changes["node"] = "" if _since(data) else "changed"
@@ -314,7 +314,7 @@ def _group_head(graph: GradGraph, key: str, data: NodeData) -> list[TextSpan]:
         head.append(TextSpan(_short(contents[0]), Role.WORD))
     elif members and not data.get("op", "").startswith("…"):
         head.append(TextSpan(counted(members, "op"), Role.FACT))
-    # Of what is reshaped on the way out, the shape inside is not that of the output.
+    # If the output is reshaped, the shape inside differs from that of the output.
     reshaped = any("through" in edge for *_, edge in graph.out_edges(key, data=True))
     return head + ([] if reshaped else _shape(data)) + _news(data)
 
@@ -375,7 +375,7 @@ def clean(text: str) -> str:
 
 
 def _short(text: str) -> str:
-    """The same; of a long path its last parts, of another long name its two ends."""
+    """The text, shortened: a long path to its last parts, another long name to its two ends."""
     text = clean(text)
     if len(text) <= _LONGEST_NAME:
         return text
@@ -423,9 +423,9 @@ def _options(data: NodeData) -> list[TextSpan]:
 
 
 def _content(summary: TensorSummary) -> str:
-    """What is in a tensor, in the room of a card; the tooltip has all of it.
+    """The content of a tensor, short enough for a card; the tooltip is complete.
 
-    Of many values the first ones are written out, in full, and then how many there are.
+    Of many values, the first ones and the number of values are shown.
     """
     text = summary_text(summary)
     if len(text) <= _LONGEST_VALUE:
@@ -439,7 +439,7 @@ def _content(summary: TensorSummary) -> str:
 
 
 def _value_rows(data: NodeData, is_dated: bool) -> list[Line]:
-    """The row of the value; ``is_dated`` if the graph may have been made with another one."""
+    """The row of the value; ``is_dated`` if the graph may have used another value."""
     value = data.get("value")
     if value is None or not (text := _content(value)):
         return []
@@ -497,7 +497,7 @@ def _grad_rows(data: NodeData) -> list[Line]:
 
 
 def cause_text(data: EdgeData) -> str:
-    """Why and where an edge was cut, as far as it was recorded.
+    """Why and where an edge was cut, if recorded.
 
     Example:
         >>> cause_text({"cause": Cause.DETACH, "source": "train.py:12"})

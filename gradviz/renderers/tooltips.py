@@ -38,7 +38,7 @@ def edge_tooltip(data: EdgeData) -> str:
 
 
 def tooltip_of(key: str, data: NodeData) -> str:
-    """The tooltip of a node: everything that is known about it, one fact a line.
+    """The tooltip of a node: everything that is known about it, one fact per line.
 
     Example:
         >>> print(tooltip_of("n3", {"kind": NodeKind.OPERATION, "op": "mul",
@@ -68,7 +68,7 @@ def tooltip_of(key: str, data: NodeData) -> str:
 
 
 def _focus_argument(data: NodeData) -> str:
-    """The argument that makes `focus_on` open a group: its (first) module, or a key."""
+    """The argument with which `focus_on` opens a group: its (first) module, or a key."""
     if data["kind"] is not NodeKind.GROUP:
         return ""
     module = data.get("module", "")

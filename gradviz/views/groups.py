@@ -247,16 +247,18 @@ class _Count:
 
 
 def _gradient(gradients: Sequence[TensorSummary]) -> TensorSummary | None:
-    """All gradients as one long tensor."""
+    """All gradients as one long tensor; its norm is None when any of them was not read."""
     if not gradients:
         return None
+    unread = sum(not is_known(gradient) for gradient in gradients)
     return TensorSummary(
         (sum(gradient.numel for gradient in gradients),),
         gradients[0].dtype,
         gradients[0].device,
-        norm=math.hypot(*map(norm_of, gradients)),
+        norm=None if unread else math.hypot(*map(norm_of, gradients)),
         nan=sum(gradient.nan for gradient in gradients),
         inf=sum(gradient.inf for gradient in gradients),
+        note=f"{unread:,} not read" if unread else "",
     )
 
 

@@ -3,7 +3,8 @@
 - The function that runs every backward pass (``Tensor.backward``, ``torch.autograd.backward``,
   ``torch.autograd.grad``) reports the pass to the recordings of the same thread.
 - ``torch.inference_mode`` reports when it is entered and left: torch has no hook for it.
-- ``nn.Parameter`` reports the data it is created from: no mode sees it.
+- ``nn.Parameter`` and ``torch.autograd.Variable`` report the data they are created from: no
+  mode sees it.
 - The transformer modules keep their fast paths. In evaluation ``TransformerEncoder``, its layers
   and ``MultiheadAttention`` run as one operation each, unless an argument has its own
   ``__torch_function__``, and an active ``TorchFunctionMode`` counts as one. Without the fast path
@@ -145,8 +146,10 @@ def _notify_module_hook(hook: Any, module: Any, given: Any, result: Any) -> None
 
 
 def _replace(owner: Any, name: str, new: Any) -> None:
-    original = vars(owner)[name]
-    _undo.append(lambda: setattr(owner, name, original))
+    if name in vars(owner):
+        _undo.append(functools.partial(setattr, owner, name, vars(owner)[name]))
+    else:  # it inherits one
+        _undo.append(functools.partial(delattr, owner, name))
     setattr(owner, name, new)
 
 
@@ -169,19 +172,22 @@ def _report_inference_mode() -> None:
 
 
 def _report_parameters() -> None:
-    """Notify the listeners of each new parameter, and of the data it was created from."""
-    original = torch.nn.Parameter.__new__
+    """Notify the listeners of each new parameter or variable, and of its data."""
 
-    @functools.wraps(original)
-    def new(cls: Any, *args: Any, **kwargs: Any) -> Any:
-        result = original(cls, *args, **kwargs)
-        if not torch.compiler.is_dynamo_compiling():
-            data = kwargs.get("data", args[0] if args else None)
-            for listener in _here.listeners:
-                listener.parameter_created(data, result)
-        return result
+    def reporting(original: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(original)
+        def new(cls: Any, *args: Any, **kwargs: Any) -> Any:
+            result = original(cls, *args, **kwargs)
+            if not torch.compiler.is_dynamo_compiling():
+                data = kwargs.get("data", args[0] if args else None)
+                for listener in _here.listeners:
+                    listener.parameter_created(data, result)
+            return result
 
-    _replace(torch.nn.Parameter, "__new__", staticmethod(new))
+        return new
+
+    for owner in (torch.nn.Parameter, _autograd.Variable):
+        _replace(owner, "__new__", staticmethod(reporting(owner.__new__)))
 
 
 def _keep_fast_paths() -> None:

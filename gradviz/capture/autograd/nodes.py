@@ -28,6 +28,7 @@ from gradviz.capture.autograd.operations import (
     plain_shape,
     type_text,
 )
+from gradviz.capture.autograd.sharded import sharded_parameter
 from gradviz.graph import Buffers, NodeKind
 from gradviz.graph.columns import template
 from gradviz.graph.operations import forward_word, operation
@@ -543,10 +544,12 @@ def has_no_bias(node: Node) -> bool:
 def leaf_of(node: Node) -> torch.Tensor | None:
     """The leaf that an ``AccumulateGrad`` node accumulates into; None for any other node.
 
+    Of a parameter that FSDP2 has gathered it is the sharded one, which the module registers.
+
     Private: ``variable``, undocumented; `next_functions` ends at the node, not the leaf.
     """
     leaf = getattr(node, "variable", None)
-    return leaf if isinstance(leaf, torch.Tensor) else None
+    return sharded_parameter(leaf) if isinstance(leaf, torch.Tensor) else None
 
 
 def forward_class(node: Node) -> type | None:

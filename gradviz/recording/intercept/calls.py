@@ -118,10 +118,15 @@ def _after_value_read(cause: Cause) -> _Look:
                 return  # plain data
         location = state.location()
         untracked = state.provenance.add_plain_value(
-            word_of(call.func), state.input_from(tensor, cause, location), location
+            word_of(call.func),
+            state.input_from(tensor, cause, location, word_of(call.func)),
+            location,
         )
         untracked.value = _value_read(tensor, call.result)
-        state.log(Entry(EventKind.CUT, untracked.word, location, identities=(untracked.identity,)))
+        state.provenance.remember_numbers(call.result, untracked)
+        was_cut = tensor.requires_grad or bool(untracked.cut_leaves)
+        kind = EventKind.CUT if was_cut else EventKind.OPERATION  # of a frozen tensor
+        state.log(Entry(kind, untracked.word, location, identities=(untracked.identity,)))
 
     return after
 
@@ -152,6 +157,7 @@ def _after_copy(state: RecordingState, call: TorchCall) -> None:
         return
     location = state.location()
     inputs = [state.input_from(each, Cause.COPY, location) for each in given]
+    inputs += [each.as_input() for each in state.provenance.numbers_in(call.args)]
     was_cut = any(not isinstance(each.source, UntrackedTensor) for each in inputs)
     kind = EventKind.CUT if was_cut else EventKind.OPERATION
     state.add_untracked(word_of(call.func), inputs, [call.result], location, kind)

@@ -22,6 +22,7 @@ __all__ = [
     "after_gradients_changed",
     "before_backward_call",
     "before_grad_set",
+    "log_reduced",
     "log_skipped_step",
     "outermost",
 ]
@@ -57,13 +58,22 @@ def after_backward_call(state: RecordingState, call: TorchCall) -> None:
         return
     inputs = call.kwargs.get("inputs", call.args[1] if call.args[1:] else ())
     inputs = [inputs] if isinstance(inputs, torch.Tensor) else inputs
+    outputs = call.kwargs.get("outputs", call.args[0] if call.args else ())
+    outputs = [outputs] if isinstance(outputs, torch.Tensor) else outputs
+    location = state.location()
+    # A derivative depends on what the output was computed from as well, such as weights.
+    behind = [
+        state.input_from(output, Cause.AUTOGRAD_GRAD, location)
+        for output in outputs
+        if isinstance(output, torch.Tensor) and output.requires_grad
+    ]
     for tensor, gradient in zip(inputs, call.result, strict=False):
         if not isinstance(gradient, torch.Tensor) or gradient.requires_grad:
             continue
         if isinstance(tensor, torch.Tensor) and tensor.requires_grad:
-            location = state.location()
             data = state.input_from(tensor, Cause.AUTOGRAD_GRAD, location)
-            state.add_untracked("autograd.grad", [data], [gradient], location, EventKind.CUT)
+            every = [data, *behind]
+            state.add_untracked("autograd.grad", every, [gradient], location, EventKind.CUT)
 
 
 def after_grad_read(state: RecordingState, call: TorchCall) -> None:
@@ -110,9 +120,22 @@ def after_gradients_changed(
     _log_change(state, leaves, action, word)
 
 
-def _log_change(state: RecordingState, leaves: list[Leaf], action: Action, word: str) -> None:
+def log_reduced(
+    state: RecordingState, leaves: list[Leaf], word: str, location: CodeLocation
+) -> None:
+    """A function of ``torch.distributed`` combined gradients with those of other ranks."""
+    _log_change(state, leaves, Action.REDUCED, word, location)
+
+
+def _log_change(
+    state: RecordingState,
+    leaves: list[Leaf],
+    action: Action,
+    word: str,
+    location: CodeLocation | None = None,
+) -> None:
     """Log one event for all gradients that one line changes in the same way."""
-    location = state.location()
+    location = state.location() if location is None else location
     entry = state.pending
     if entry is not None:
         is_same = entry.word == word and entry.action is action
