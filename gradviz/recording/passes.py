@@ -109,7 +109,7 @@ def variables_around(frame: FrameType | None, within: str) -> dict[str, object]:
     files = UserFiles()
     frames = []
     while frame is not None and frame.f_code.co_filename != within:
-        if files[frame.f_code.co_filename]:
+        if files[frame.f_code.co_filename] and not _is_wrapper(frame):
             frames.append(frame)
         frame = frame.f_back
     found: dict[str, object] = {}
@@ -118,6 +118,11 @@ def variables_around(frame: FrameType | None, within: str) -> dict[str, object]:
     for each in reversed(frames):
         found.update(with_attributes(locals_of(each)))
     return found
+
+
+def _is_wrapper(frame: FrameType) -> bool:
+    """Whether a frame runs the program under the program's own file name: its locals are apart."""
+    return frame.f_code.co_name == "<module>" and frame.f_locals is not frame.f_globals
 
 
 _State = tuple[int, int] | None
