@@ -21,6 +21,7 @@ __all__ = [
     "shape_text",
     "summary_text",
     "plain_name",
+    "WRAPPING_CLASSES",
     "without_wrappers",
 ]
 
@@ -218,6 +219,10 @@ Path = tuple[str, ...]
 
 _OF_DATA_PARALLEL = ("DataParallel", "DistributedDataParallel")
 _WRAPPERS = frozenset({"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"})
+WRAPPING_CLASSES = frozenset(
+    ("DataParallel", "DistributedDataParallel", "FullyShardedDataParallel", "PipelineParallel")
+)
+"""Classes of modules whose only child, ``module``, is the user's model."""
 _OUTERMOST = "module"  # Of DataParallel and similar; deeper it may be a name of the user's.
 
 
@@ -241,15 +246,19 @@ def plain_name(name: str, owner: str = "") -> str:
     return ".".join(part for part in name.split(".") if part not in _WRAPPERS) or name
 
 
-def without_wrappers(parts: Sequence[str]) -> Path:
+def without_wrappers(parts: Sequence[str], is_wrapped: bool = True) -> Path:
     """The path without the parts that wrappers add (``torch.compile``, ``DataParallel``, ...).
 
     Args:
         parts: the path as ``named_modules`` gives it, split at the dots.
+        is_wrapped: whether the outermost module can be such a wrapper; else ``module`` is a name
+            of the user's.
 
     Example:
         >>> without_wrappers(["module", "_orig_mod", "layers", "3"])
         ('layers', '3')
+        >>> without_wrappers(["module", "layers", "3"], is_wrapped=False)
+        ('module', 'layers', '3')
     """
     path = tuple(part for part in parts if part not in _WRAPPERS)
-    return path[1:] if path[:1] == (_OUTERMOST,) else path
+    return path[1:] if is_wrapped and path[:1] == (_OUTERMOST,) else path

@@ -18,7 +18,7 @@ from torch import nn
 
 from gradviz.capture.autograd.calls import call_depth, listen_to_calls, unlisten_to_calls
 from gradviz.capture.autograd.engine import BackwardCall, creation_count, listen, unlisten
-from gradviz.graph.text import Path, without_wrappers
+from gradviz.graph.text import WRAPPING_CLASSES, Path, without_wrappers
 
 __all__ = ["ModuleCall", "ModuleStack"]
 
@@ -245,8 +245,9 @@ class ModuleStack:
                 found = list(root.named_modules(remove_duplicate=False))
             except (RecursionError, TypeError):  # it contains itself, or overrides the method
                 found = list(root.named_modules())
+            is_wrapped = type(root).__name__ in WRAPPING_CLASSES
             for name, module in found:
-                path = without_wrappers(name.split(".") if name else [])
+                path = without_wrappers(name.split(".") if name else [], is_wrapped)
                 path = (*prefix.split("."), *path) if prefix else path
                 known = self._known.get(id(module))
                 if known is None or known[0]() is not module:

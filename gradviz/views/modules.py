@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from itertools import pairwise
 from typing import Any
 
 from gradviz.errors import UsageError
@@ -12,6 +11,7 @@ from gradviz.graph import GradGraph, NodeData, NodeKind
 from gradviz.graph.operations import operation, words
 from gradviz.graph.text import Path, must_be, without_wrappers
 from gradviz.views.groups import Part, contract
+from gradviz.views.module_classes import ModuleClasses
 from gradviz.views.op_sequence import OpSequence, op_sequence
 from gradviz.views.view import along_the_data, view
 
@@ -47,72 +47,52 @@ _Anchor = tuple[int, Path]
 def module_paths(sequence: OpSequence) -> list[Path]:
     """The module path of each operation; the most likely one if it was not recorded."""
     paths = [_recorded(data.get("module", "")) for data in sequence.data]
-    named = _paths_of_leaves(sequence)
+    classes = ModuleClasses(sequence.modules)
+    named = _paths_of_leaves(sequence, classes.is_wrapped)
     if not named and not any(data.get("inferred") for data in sequence.data):
         return paths
     named = named or [[] for _ in sequence.leaves]
     recorded = ["module" in data for data in sequence.data]
+    named = [[classes.caller(path) for path in choices] for choices in named]
     known = _decided(sequence, _anchors(sequence, named, paths, recorded))
     for place, path in known:
         paths[place] = path
-    for left, right, path in _gaps(sequence, [*known, (len(sequence), ())]):
+    anchors = [*known, (len(sequence), ())]
+    gaps = _certain_gaps(sequence, anchors, classes) if classes else _gaps(sequence, anchors)
+    for left, right, path in gaps:
         for place in range(left, right):
             if not recorded[place]:
                 paths[place] = path
-    for place, path in _in_sequentials(sequence, known):
-        if not recorded[place]:
-            paths[place] = path
     return paths
 
 
-# What a module without parameters runs in training, one operation each.
-_PLAIN_MODULES: dict[str, tuple[str, ...]] = {
-    **dict.fromkeys(("Dropout", "Dropout1d", "Dropout2d", "Dropout3d"), ("mul", "dropout")),
-    **dict.fromkeys(("MaxPool2d", "MaxPool3d"), ("max_pool2d", "max_pool3d")),
-    **{word: (word.lower(),) for word in ("ReLU", "GELU", "SiLU", "ELU", "Tanh", "Sigmoid")},
-    **{"LeakyReLU": ("leaky_relu",), "ReLU6": ("hardtanh",), "Hardtanh": ("hardtanh",)},
-    **{"Softmax": ("softmax",), "LogSoftmax": ("log_softmax",), "Softplus": ("softplus",)},
-    **{"Flatten": ("view", "reshape", "reshape_alias"), "Unflatten": ("view",), "Identity": ()},
-}
-_MAY_BE_NOTHING = ("Dropout", "Dropout1d", "Dropout2d", "Dropout3d", "Flatten", "Identity")
-
-
-def _in_sequentials(sequence: OpSequence, anchors: Sequence[_Anchor]) -> Iterator[_Anchor]:
-    """The operations between two numbered modules of a ``Sequential``, each with its module.
-
-    The modules between the two run in their order. Where their classes explain the operations in
-    exactly one way, it is known which module ran which.
-    """
-    for (left, before), (right, after) in pairwise(anchors):
-        parent = before[:-1]
-        numbers = (*before[-1:], *after[-1:])
-        plain = parent == after[:-1] and len(numbers) == 2 and all(map(str.isdecimal, numbers))
-        if not plain or sequence.modules.get(".".join(parent)) != "Sequential":
-            continue
-        between = [str(n) for n in range(int(numbers[0]) + 1, int(numbers[1]))]
-        classes = [sequence.modules.get(".".join((*parent, number)), "") for number in between]
+def _certain_gaps(
+    sequence: OpSequence, anchors: Sequence[_Anchor], classes: ModuleClasses
+) -> Iterator[tuple[int, int, Path]]:
+    """The operations between those whose module is known, where classes tell their module."""
+    by_place = dict(anchors)
+    for (left, before), (right, after) in zip([(-1, ()), *anchors], anchors, strict=False):
         start, stop = _edges(sequence, left, right, after)
-        ops = [str(sequence.data[place].get("op", "")) for place in range(start, stop)]
-        if 0 < len(between) <= _MOST_BETWEEN and all(each in _PLAIN_MODULES for each in classes):
-            found = _ways_to_run(classes, ops)
-            for at, number in enumerate(found[0]) if len(found) == 1 else ():
-                yield start + at, (*parent, between[number])
+        yield left + 1, start, before
+        yield stop, right, after
+        if before == after and before and start < stop:
+            yield start, stop, before
+        elif start < stop:
+            ops = [str(sequence.data[place].get("op", "")) for place in range(start, stop)]
+            inside = before[: len(shared(before, after)) + 1]
+            first = left
+            while first > 0 and by_place.get(first - 1, inside)[: len(inside)] == inside:
+                first -= 1
+            skips = [_is_skip(sequence, place, first) for place in range(start, stop)]
+            for place, path in enumerate(classes.in_gap(before, after, ops, skips), start):
+                yield place, place + 1, path or ()
 
 
-_MOST_BETWEEN = 8
-
-
-def _ways_to_run(classes: Sequence[str], ops: Sequence[str]) -> list[list[int]]:
-    """For each way in which modules can have run some operations, the module of each of them."""
-    if not classes:
-        return [] if ops else [[]]
-    first, rest = classes[0], classes[1:]
-    found = []
-    if ops and ops[0] in _PLAIN_MODULES[first]:
-        found += [[0, *(at + 1 for at in way)] for way in _ways_to_run(rest, ops[1:])]
-    if first in _MAY_BE_NOTHING:
-        found += [[at + 1 for at in way] for way in _ways_to_run(rest, ops)]
-    return found
+def _is_skip(sequence: OpSequence, place: int, first: int) -> bool:
+    """Whether an operation adds a tensor from before a module, which began at a place."""
+    inputs = [source for source in sequence.inputs(place) if source >= 0]
+    is_sum = sequence.data[place].get("op") == "add" and len(inputs) == 2
+    return is_sum and min(inputs) < first <= max(inputs)
 
 
 def is_inferred(data: NodeData) -> bool:
@@ -236,7 +216,8 @@ def _edges(sequence: OpSequence, left: int, right: int, after: Path) -> tuple[in
     start, stop = left + 1, right
     if left >= 0 and start < stop and ops[0] in _LINEAR and ops[1] in _VIEWS:
         start += 1
-    if right < len(sequence) and start < stop and ops[-1] in ("t", *_LINEAR) and ops[-2] in _VIEWS:
+    makes_rows = right < len(sequence) and _undoes_rows(sequence, right)
+    if makes_rows and start < stop and ops[-1] in ("t", *_LINEAR) and ops[-2] in _VIEWS:
         stop -= 1
         is_attention = sequence.modules.get(".".join(after)) == "MultiheadAttention"
         # What is not contiguous is copied before its rows are made; attention turns batches round.
@@ -251,6 +232,17 @@ def _edges(sequence: OpSequence, left: int, right: int, after: Path) -> tuple[in
     return start, stop
 
 
+def _undoes_rows(sequence: OpSequence, right: int) -> bool:
+    """Whether a linear layer gives its rows another shape: it made rows of its input, too."""
+    near = [sequence.data[place].get("op") for place in range(right, min(right + 3, len(sequence)))]
+    products = [at for at, word in enumerate(near[:2]) if word in _LINEAR]
+    return (
+        bool(products)
+        and near[products[-1] + 1 : products[-1] + 2] != []
+        and (near[products[-1] + 1] in _VIEWS)
+    )
+
+
 def _without_number(path: Path) -> Path:
     """The path without its number, equal for all numbered layers."""
     at = next((n for n, part in enumerate(path) if part.isdecimal()), None)
@@ -261,7 +253,7 @@ def _recorded(module: str) -> Path:
     return tuple(module.split(".")) if module else ()
 
 
-def _paths_of_leaves(sequence: OpSequence) -> list[list[Path]]:
+def _paths_of_leaves(sequence: OpSequence, is_wrapped: bool) -> list[list[Path]]:
     """For each leaf, the modules that own it; empty if no name is a path."""
     found: list[list[Path]] = []
     for data in sequence.leaves:
@@ -269,12 +261,9 @@ def _paths_of_leaves(sequence: OpSequence) -> list[list[Path]]:
         # Of the untracked tensors, frozen parameters and buffers have a path as name.
         tensor = data["kind"] in (NodeKind.PARAMETER, NodeKind.LEAF, NodeKind.UNTRACKED)
         plain = [name.removesuffix(".t()") for name in names if tensor]
-        found.append([_path(name) for name in plain if _PATH.fullmatch(name)])
+        paths = [name.split(".")[:-1] for name in plain if _PATH.fullmatch(name)]
+        found.append([without_wrappers(path, is_wrapped) for path in paths])
     return found if any(found) else []
-
-
-def _path(name: str) -> Path:
-    return without_wrappers(name.split(".")[:-1])
 
 
 def shared(one: Path, other: Path) -> Path:

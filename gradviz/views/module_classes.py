@@ -1,0 +1,211 @@
+"""In which module an operation without parameters ran, as far as the classes of modules tell.
+
+Between two operations whose modules are known, ``relu`` ran in the only ``ReLU`` that can have run
+there. What fits several modules, or none, is left without a module: a box must not be a guess.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from gradviz.graph.text import WRAPPING_CLASSES, Path, without_wrappers
+
+__all__ = ["ModuleClasses", "is_wrapper"]
+
+# The operations of a module without parameters, one each time that it runs.
+_PLAIN: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(("Dropout", "Dropout1d", "Dropout2d", "Dropout3d"), ("mul", "dropout")),
+    **dict.fromkeys(("StochasticDepth", "DropPath"), ("mul",)),
+    **dict.fromkeys(("MaxPool2d", "MaxPool3d"), ("max_pool2d", "max_pool3d")),
+    **dict.fromkeys(("AvgPool2d", "AdaptiveAvgPool2d"), ("avg_pool2d", "mean")),
+    **{word: (word.lower(),) for word in ("ReLU", "GELU", "SiLU", "ELU", "Tanh", "Sigmoid", "GLU")},
+    **dict.fromkeys(("ReLU6", "Hardtanh"), ("hardtanh",)),
+    **{"LeakyReLU": ("leaky_relu",), "Softplus": ("softplus",), "Hardswish": ("hardswish",)},
+    **{"Softmax": ("softmax",), "LogSoftmax": ("log_softmax",), "Hardsigmoid": ("hardsigmoid",)},
+    **{"Flatten": ("view", "reshape", "reshape_alias"), "Unflatten": ("view",), "Identity": ()},
+    **{"GELUActivation": ("gelu",), "SiLUActivation": ("silu",), "Permute": ("permute",)},
+}
+_MAY_BE_NOTHING = frozenset(
+    (
+        *("Dropout", "Dropout1d", "Dropout2d", "Dropout3d", "StochasticDepth", "DropPath"),
+        *("Flatten", "Identity", "AvgPool2d", "AdaptiveAvgPool2d"),
+    )
+)
+_HOLDERS = frozenset(("Sequential", "ModuleList", "ModuleDict"))
+_LISTS = frozenset(("ModuleList", "ModuleDict"))
+_INSIDE_ANOTHER = "NonDynamicallyQuantizableLinear"  # its parent reads its parameters itself
+_ATTENTION = "MultiheadAttention"
+_TURNS = frozenset(("transpose", "view", "clone", "unsqueeze", "squeeze", "reshape", "unflatten"))
+
+
+def is_wrapper(root_class: str | None) -> bool:
+    """Whether the ``module`` inside a model of this class is not a name of the user's."""
+    return root_class is None or root_class in WRAPPING_CLASSES
+
+
+class ModuleClasses:
+    """The classes and the children of the modules of a graph.
+
+    Args:
+        modules: the class of each module, by its path, in the order of registration.
+    """
+
+    def __init__(self, modules: Mapping[str, str]) -> None:
+        self.is_wrapped = is_wrapper(modules.get("") if modules else None)
+        self._classes: dict[Path, str] = {}
+        self._children: dict[Path, list[str]] = {}
+        for name, word in modules.items():
+            path = without_wrappers(name.split(".") if name else (), self.is_wrapped)
+            if path not in self._classes and path:
+                self._children.setdefault(path[:-1], []).append(path[-1])
+            self._classes[path] = word
+
+    def __bool__(self) -> bool:
+        return bool(self._classes)
+
+    def class_of(self, path: Path) -> str:
+        """The class of a module; "" if it is not known."""
+        return self._classes.get(path, "")
+
+    def caller(self, path: Path) -> Path:
+        """The module that runs what uses the parameters of a module: mostly that one."""
+        if self.class_of(path) == _INSIDE_ANOTHER:
+            return path[:-1]
+        children = self._children.get(path, [])
+        if self.class_of(path) == "ParametrizationList" and len(children) == 1:
+            return (*path, children[0])
+        return path
+
+    def in_gap(
+        self, before: Path, after: Path, ops: Sequence[str], are_skips: Sequence[bool]
+    ) -> list[Path | None]:
+        """The modules of the operations between two modules; None where it is not certain.
+
+        Args:
+            before: the module that ran before them; () for none.
+            after: the one that ran after them; () for none.
+            ops: their words, in order.
+            are_skips: whether each adds something from before the first module.
+        """
+        found: list[Path | None] = [None] * len(ops)
+        common = _common(before, after)
+        first, last = 0, len(ops)
+        for module in self._following(before, len(common) + 1 if after else 0):
+            if first < last and ops[first] in _PLAIN[self.class_of(module)]:
+                found[first] = module
+                first += 1
+            elif self.class_of(module) not in _MAY_BE_NOTHING:
+                break
+        for module in self._preceding(after, len(common) + 1 if before else 0):
+            if first < last and ops[last - 1] in _PLAIN[self.class_of(module)]:
+                last -= 1
+                found[last] = module
+            elif self.class_of(module) not in _MAY_BE_NOTHING:
+                break
+        named: dict[str, list[Path]] = {}
+        if not before or not after:
+            return found  # what runs before and after the model is not known
+        around = _ATTENTION in (self.class_of(before), self.class_of(after))
+        for at in range(first, last):
+            if ops[at] == "mul" and self._candidates("dropout", before, after, common):
+                continue  # a dropout, or a product
+            if around and ops[at] in _TURNS:
+                continue
+            if ops[at] not in named:
+                named[ops[at]] = self._candidates(ops[at], before, after, common)
+            modules = named[ops[at]]
+            if len(modules) == 1:
+                found[at] = modules[0]
+            elif not modules:
+                found[at] = self._own(before, after, common, is_skip=are_skips[at])
+        for word, modules in named.items():
+            places = [at for at in range(first, last) if ops[at] == word]
+            if len(modules) == len(places):
+                for at, module in zip(places, modules, strict=True):
+                    found[at] = module
+        return found
+
+    def _following(self, before: Path, least: int) -> Iterator[Path]:
+        """The plain modules that a sequence runs right after a module; the innermost first."""
+        for depth in range(len(before) - 1, least - 1, -1):
+            parent = before[:depth]
+            if not self._is_sequence(parent):
+                return
+            names = self._children.get(parent, [])
+            at = names.index(before[depth]) if before[depth] in names else len(names)
+            for name in names[at + 1 :]:
+                if self.class_of((*parent, name)) not in _PLAIN:
+                    return
+                yield (*parent, name)
+
+    def _preceding(self, after: Path, least: int) -> Iterator[Path]:
+        """The plain modules that a sequence runs right before a module; the nearest first."""
+        for depth in range(len(after) - 1, least - 1, -1):
+            parent = after[:depth]
+            if not self._is_sequence(parent):
+                return
+            names = self._children.get(parent, [])
+            at = names.index(after[depth]) if after[depth] in names else 0
+            for name in reversed(names[:at]):
+                if self.class_of((*parent, name)) not in _PLAIN:
+                    return
+                yield (*parent, name)
+
+    def _is_sequence(self, path: Path) -> bool:
+        """Whether a module runs its children one after another."""
+        if self.class_of(path) == "Sequential":
+            return True
+        names = self._children.get(path, [])
+        return self.class_of(path) not in _LISTS and bool(names) and all(map(str.isdecimal, names))
+
+    def _candidates(self, word: str, before: Path, after: Path, common: Path) -> list[Path]:
+        """The plain modules that can have run an operation between two modules."""
+        chains = [before[:depth] for depth in range(len(common) + 1, len(before))]
+        chains += [after[:depth] for depth in range(len(common) + 1, len(after))]
+        found = [
+            (*parent, name)
+            for parent in chains
+            if not self._is_sequence(parent)
+            for name in self._children.get(parent, [])
+            if self._fits((*parent, name), word)
+        ]
+        names = self._children.get(common, [])
+        fits = [name for name in names if self._fits((*common, name), word)]
+        depth = len(common)
+        ends = [path[depth] if len(path) > depth else "" for path in (before, after)]
+        start = names.index(ends[0]) if ends[0] in names else -1
+        stop = names.index(ends[1]) if ends[1] in names else len(names)
+        between = [name for name in fits if start < names.index(name) < stop]
+        if between or self._is_sequence(common):
+            fits = between
+        return [*found, *((*common, name) for name in fits)]
+
+    def _fits(self, path: Path, word: str) -> bool:
+        own = self.class_of(path)
+        return word in _PLAIN.get(own, ()) or (
+            own not in _PLAIN and not self._children.get(path) and word in own.lower()
+        )
+
+    def _own(self, before: Path, after: Path, common: Path, *, is_skip: bool) -> Path | None:
+        """The module whose own code ran an operation; None where there are several."""
+
+        def chain(path: Path) -> list[Path]:
+            parents = [path[:depth] for depth in range(len(common) + 1, len(path))]
+            return [each for each in parents if self._runs(each)]
+
+        left, right = chain(before), chain(after)
+        if not self._runs(common):
+            return left[0] if left and (is_skip or (len(left) == 1 and not right)) else None
+        if (not left and not right) or (is_skip and not right):
+            return common
+        return None
+
+    def _runs(self, path: Path) -> bool:
+        """Whether a module has code of its own, which is not that of a container."""
+        return self.class_of(path) not in _HOLDERS and not self._is_sequence(path)
+
+
+def _common(before: Path, after: Path) -> Path:
+    """The innermost module that contains both, which may be one of the two."""
+    same = [a == b for a, b in zip(before, after, strict=False)]
+    return before[: [*same, False].index(False)]
