@@ -160,8 +160,7 @@ class ModuleClasses:
 
     def _candidates(self, word: str, before: Path, after: Path, common: Path) -> list[Path]:
         """The plain modules that can have run an operation between two modules."""
-        chains = [before[:depth] for depth in range(len(common) + 1, len(before))]
-        chains += [after[:depth] for depth in range(len(common) + 1, len(after))]
+        chains = [*self._inside(before, common), *self._inside(after, common)]
         found = [
             (*parent, name)
             for parent in chains
@@ -180,6 +179,11 @@ class ModuleClasses:
             fits = between
         return [*found, *((*common, name) for name in fits)]
 
+    def _inside(self, path: Path, common: Path) -> list[Path]:
+        """The modules that run a module, inside the common one; itself if it has children."""
+        most = len(path) + bool(self._children.get(path))
+        return [path[:depth] for depth in range(len(common) + 1, most)]
+
     def _fits(self, path: Path, word: str) -> bool:
         own = self.class_of(path)
         return word in _PLAIN.get(own, ()) or (
@@ -188,12 +192,8 @@ class ModuleClasses:
 
     def _own(self, before: Path, after: Path, common: Path, *, is_skip: bool) -> Path | None:
         """The module whose own code ran an operation; None where there are several."""
-
-        def chain(path: Path) -> list[Path]:
-            parents = [path[:depth] for depth in range(len(common) + 1, len(path))]
-            return [each for each in parents if self._runs(each)]
-
-        left, right = chain(before), chain(after)
+        left = [each for each in self._inside(before, common) if self._runs(each)]
+        right = [each for each in self._inside(after, common) if self._runs(each)]
         if not self._runs(common):
             return left[0] if left and (is_skip or (len(left) == 1 and not right)) else None
         if (not left and not right) or (is_skip and not right):

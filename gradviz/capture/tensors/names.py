@@ -17,7 +17,7 @@ from gradviz.capture.autograd.tensors import is_unsure, quietly
 from gradviz.capture.tensors.subjects import parts, shortly
 from gradviz.capture.tensors.training_sets import unregistered
 from gradviz.errors import UsageError
-from gradviz.graph.text import plain_name, without_wrappers
+from gradviz.graph.text import WRAPPING_CLASSES, plain_name, without_wrappers
 
 __all__ = ["Named", "Names", "classes_of", "locals_of", "module_names", "with_attributes"]
 
@@ -140,9 +140,10 @@ def classes_of(module: torch.nn.Module, prefix: str = "") -> dict[str, str]:
         found = list(module.named_modules(remove_duplicate=False))
     except (RecursionError, TypeError):  # it contains itself, or has a method of its own
         found = list(module.named_modules())
+    is_wrapped = type(module).__name__ in WRAPPING_CLASSES
     classes: dict[str, str] = {}
     for name, each in found[:_MOST_MODULES]:
-        path = without_wrappers(name.split(".") if name else [])
+        path = without_wrappers(name.split(".") if name else [], is_wrapped)
         classes[".".join((*prefix.split("."), *path) if prefix else path)] = type(each).__name__
     return classes
 
