@@ -98,7 +98,8 @@ def rows_of(graph: GradGraph, depth: int | None = None) -> ModuleRows:
         held = inside[path[: root + depth]]
         held.append(sequence.data[place])
         held += _leaves_first_used(sequence, place, counted)
-    rows = [_row(".".join(path), nodes) for path, nodes in inside.items()]
+    own = sorted(inside.items(), key=lambda item: not item[0])  # what is in no module comes last
+    rows = [_row(".".join(path), nodes) for path, nodes in own]
     unused = [leaf for number, leaf in enumerate(sequence.leaves) if number not in counted]
     everything = [node for nodes in inside.values() for node in nodes] + unused
     inferred = any(

@@ -34,6 +34,7 @@ _MAY_BE_NOTHING = frozenset(
 _HOLDERS = frozenset(("Sequential", "ModuleList", "ModuleDict"))
 _LISTS = frozenset(("ModuleList", "ModuleDict"))
 _INSIDE_ANOTHER = "NonDynamicallyQuantizableLinear"  # its parent reads its parameters itself
+_BEGINS = frozenset(("cat", "split", "chunk", "slice", "permute", "roll", "transpose", "view"))
 _ATTENTION = "MultiheadAttention"
 _TURNS = frozenset(("transpose", "view", "clone", "unsqueeze", "squeeze", "reshape", "unflatten"))
 
@@ -90,7 +91,7 @@ class ModuleClasses:
         found: list[Path | None] = [None] * len(ops)
         common = _common(before, after)
         first, last = 0, len(ops)
-        for module in self._following(before, len(common) + 1 if after else 0):
+        for module in self._following(before, after, common):
             if first < last and ops[first] in _PLAIN[self.class_of(module)]:
                 found[first] = module
                 first += 1
@@ -117,7 +118,7 @@ class ModuleClasses:
             if len(modules) == 1:
                 found[at] = modules[0]
             elif not modules:
-                found[at] = self._own(before, after, common, is_skip=are_skips[at])
+                found[at] = self._own(before, after, common, ops[at], is_skip=are_skips[at])
         for word, modules in named.items():
             places = [at for at in range(first, last) if ops[at] == word]
             if len(modules) == len(places):
@@ -125,8 +126,9 @@ class ModuleClasses:
                     found[at] = module
         return found
 
-    def _following(self, before: Path, least: int) -> Iterator[Path]:
+    def _following(self, before: Path, after: Path, common: Path) -> Iterator[Path]:
         """The plain modules that a sequence runs right after a module; the innermost first."""
+        least = 0 if not after else len(common)
         for depth in range(len(before) - 1, least - 1, -1):
             parent = before[:depth]
             if not self._is_sequence(parent):
@@ -134,7 +136,8 @@ class ModuleClasses:
             names = self._children.get(parent, [])
             at = names.index(before[depth]) if before[depth] in names else len(names)
             for name in names[at + 1 :]:
-                if self.class_of((*parent, name)) not in _PLAIN:
+                is_next = after[: depth + 1] == (*parent, name)
+                if is_next or self.class_of((*parent, name)) not in _PLAIN:
                     return
                 yield (*parent, name)
 
@@ -190,12 +193,15 @@ class ModuleClasses:
             own not in _PLAIN and not self._children.get(path) and word in own.lower()
         )
 
-    def _own(self, before: Path, after: Path, common: Path, *, is_skip: bool) -> Path | None:
+    def _own(
+        self, before: Path, after: Path, common: Path, word: str, *, is_skip: bool
+    ) -> Path | None:
         """The module whose own code ran an operation; None where there are several."""
         left = [each for each in self._inside(before, common) if self._runs(each)]
         right = [each for each in self._inside(after, common) if self._runs(each)]
         if not self._runs(common):
-            return left[0] if left and (is_skip or (len(left) == 1 and not right)) else None
+            is_end = len(left) == 1 and not (right and word in _BEGINS)
+            return left[0] if left and (is_skip or is_end) else None
         if (not left and not right) or (is_skip and not right):
             return common
         return None

@@ -71,21 +71,49 @@ def _certain_gaps(
 ) -> Iterator[tuple[int, int, Path]]:
     """The operations between those whose module is known, where classes tell their module."""
     by_place = dict(anchors)
+    ends: dict[Path, dict[str, int]] = {}
     for (left, before), (right, after) in zip([(-1, ()), *anchors], anchors, strict=False):
         start, stop = _edges(sequence, left, right, after)
         yield left + 1, start, before
         yield stop, right, after
-        if before == after and before and start < stop:
+        if start == stop:
+            continue
+        ops = [str(sequence.data[place].get("op", "")) for place in range(start, stop)]
+        earlier = ends.setdefault(_without_number(before), {})
+        if before == after and before:
+            _as_before(earlier, before, ops, [before] * len(ops))
             yield start, stop, before
-        elif start < stop:
-            ops = [str(sequence.data[place].get("op", "")) for place in range(start, stop)]
+        else:
             inside = before[: len(shared(before, after)) + 1]
             first = left
             while first > 0 and by_place.get(first - 1, inside)[: len(inside)] == inside:
                 first -= 1
             skips = [_is_skip(sequence, place, first) for place in range(start, stop)]
-            for place, path in enumerate(classes.in_gap(before, after, ops, skips), start):
+            found = classes.in_gap(before, after, ops, skips)
+            _as_before(earlier, before, ops, found)
+            for place, path in enumerate(found, start):
                 yield place, place + 1, path or ()
+
+
+def _as_before(
+    ends: dict[str, int], before: Path, ops: Sequence[str], found: list[Path | None]
+) -> None:
+    """What follows the last of several numbered modules runs where it did for the others.
+
+    Args:
+        ends: for the operations that followed the others, the length of the path of their module.
+        before: the module.
+        ops: what followed it.
+        found: the modules of these; those that are not known are filled in.
+    """
+    known = None not in found
+    for at, (word, path) in enumerate(zip(ops, found, strict=True)):
+        if known and path is not None and path == before[: len(path)]:
+            ends.setdefault(word, len(path))
+        elif path is None:
+            if word not in ends:
+                return
+            found[at] = before[: ends[word]]
 
 
 def _is_skip(sequence: OpSequence, place: int, first: int) -> bool:
