@@ -156,6 +156,11 @@ def _click_option(option: Option) -> Callable[[_Command], _Command]:
     help, flag = option.help, f"--{option.word}"
     if option.kind == "choice" and option.default is not None:
         help = f"{help.rstrip('.')} ({option.default} without it)."
+    if option.kind == "flag" and option.default:
+        help = f"Do not {help[0].lower()}{help[1:]}"
+        return click.option(
+            f"--no-{option.word}", option.name, flag_value=False, default=None, help=help
+        )
     if option.kind == "flag":
         return click.option(flag, option.name, is_flag=True, default=None, help=help)
     return click.option(
@@ -289,7 +294,7 @@ def _format(path: str, wanted: str | None) -> str:
     if told and wanted and told != wanted:
         raise UsageError(f"{path} is {told} by its suffix, but --format says {wanted}")
     found = told or wanted or "txt"
-    binary = found in ("png", "pdf")
+    binary = found in ("png", "pdf", "eps")
     if path == STDOUT and binary and sys.stdout is not None and sys.stdout.isatty():
         raise UsageError(f"{found} is not for a terminal: give a file, -o picture.{found}")
     return found

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from html import escape
 from typing import Any
 
-__all__ = ["alt_text", "image", "output", "preformatted", "waiting"]
+__all__ = ["alt_text", "image", "output", "preformatted", "shown_in_notebook", "waiting"]
 
 _PATIENCE = 1.0  # seconds
 
@@ -84,6 +84,16 @@ def alt_text(text: str, most: int = 300) -> str:
             break
         kept.append(line)
     return "; ".join(kept).replace(".; ", ". ")  # with a pause after each line
+
+
+def shown_in_notebook(picture: object) -> bool:
+    """Display a picture under the cell that runs; False, and nothing is done, elsewhere."""
+    if "ipykernel" not in sys.modules:
+        return False
+    from IPython.display import display
+
+    display(picture)
+    return True
 
 
 @contextlib.contextmanager

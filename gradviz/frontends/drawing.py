@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
-from collections.abc import Callable, Iterator
+import tempfile
+import webbrowser
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import FrameType
+from typing import TYPE_CHECKING, Any, BinaryIO, overload
 
 from gradviz import serialize
 from gradviz.comparison import mark_changes, mark_stale_leaves
-from gradviz.errors import GradvizError, UsageError
-from gradviz.frontends.display import output, preformatted, waiting
+from gradviz.errors import GradvizError, OutputError, UsageError
+from gradviz.frontends.display import output, preformatted, shown_in_notebook, waiting
 from gradviz.frontends.files import FORMATS, check_folder, format_of, write_atomically
 from gradviz.frontends.options import Picture, PictureOptions, with_options
 from gradviz.frontends.streams import stage
 from gradviz.graph import GradGraph
-from gradviz.renderers.canvas import to_pdf, to_png
+from gradviz.graph.text import must_be
+from gradviz.renderers.canvas import to_eps, to_pdf, to_png
 from gradviz.renderers.caption import caption, news_caption
 from gradviz.renderers.compose import compose
+from gradviz.renderers.events import events_text
 from gradviz.renderers.html import to_html
 from gradviz.renderers.mermaid import to_mermaid
 from gradviz.renderers.scene import Scene
@@ -27,7 +33,8 @@ from gradviz.renderers.svg import iter_svg
 from gradviz.renderers.text import to_text
 from gradviz.renderers.theme import Theme
 from gradviz.story import Frame, Story, recorded_in
-from gradviz.views import apply
+from gradviz.views import View, apply
+from gradviz.views.custom import highlight_edges
 
 if TYPE_CHECKING:
     import graphviz
@@ -73,14 +80,24 @@ def draw(*subjects: object, names: object = None, **options: Unpack[PictureOptio
     picture = Picture.of(options)  # before a large graph is traced
     story = recorded_in(subjects[0]) if len(subjects) == 1 else None
     if story is not None:
+        if picture.has_tensors:
+            picture = picture.named(_names_by_tensor(names, sys._getframe(1)))
         return Drawing(story, picture)
     from gradviz.capture.tensors.names import Names
     from gradviz.capture.tracing.tracer import trace_subjects
 
     named = Names.of(names, sys._getframe(1))
+    if picture.has_tensors:
+        picture = picture.named({id(each.tensor): each.name for each in named})
     with stage("tracing"):
         graph = trace_subjects(subjects, named)
     return Drawing(graph, picture)
+
+
+def _names_by_tensor(names: object, frame: FrameType) -> dict[int, str]:
+    from gradviz.capture.tensors.names import Names
+
+    return {id(each.tensor): each.name for each in Names.of(names, frame)}
 
 
 class Drawing:
@@ -105,7 +122,7 @@ class Drawing:
         picture: Picture | None = None,
         **options: Unpack[PictureOptions],
     ) -> None:
-        self.options = Picture.of(options) if picture is None else picture
+        self.options = (Picture.of(options) if picture is None else picture).named({})
         self.story = _story(story, self.options["title"])
         self._views = self.options.views()
 
@@ -129,19 +146,27 @@ class Drawing:
     def shown(self) -> Story:
         """The story as it is drawn: through the views, with a sentence under each frame."""
         marked = self.story if len(self.story) == 1 else mark_stale_leaves(mark_changes(self.story))
+        recorded = [frame.graph for frame in marked]
+        called = _through(recorded, self.options.relabel())
         frames = []
         with stage("folding"):
-            for number, frame in enumerate(marked):
+            for number, graph in enumerate(_through(recorded, self.options.marks())):
                 said = news_caption if number else caption
-                graph, text = apply(frame.graph, self._views), frame.caption or said(frame.graph)
-                frames.append(replace(frame, graph=graph, caption=text))
+                text = marked[number].caption or said(called[number])
+                seen = apply(graph, self._views)
+                if "highlight" in seen.graph:
+                    seen = highlight_edges(seen)
+                for each in self.options.relabel():
+                    with contextlib.suppress(UsageError):  # it is folded, or in another frame
+                        seen = each(seen)
+                frames.append(replace(marked[number], graph=seen, caption=text))
         return replace(marked, frames=tuple(frames))
 
     @cached_property
     def _scene(self) -> Scene:
         shown = self.shown
         with stage("layout"):
-            return compose(shown)
+            return compose(shown, self.options.style())
 
     @cached_property
     def svg(self) -> str:
@@ -153,7 +178,7 @@ class Drawing:
         """The picture as a ``graphviz.Digraph``, to change or to draw with other settings."""
         from gradviz.renderers.dot import to_digraph
 
-        return to_digraph(self.shown, self.theme, self.transparent)
+        return to_digraph(self.shown, self.theme, self.transparent, self.options.style())
 
     dot = digraph
     """The same as `digraph`."""
@@ -161,15 +186,17 @@ class Drawing:
     @property
     def text(self) -> str:
         """The graph as plain text."""
-        return to_text(self.shown)
+        events = self.options["events"]
+        told = "" if events is None else f"{events_text(self.story, events)}\n"
+        return told + to_text(self.shown)
 
     def render(self, format: str, *, scale: float | None = None) -> bytes:
         """The picture in one of the formats, as the bytes of a file.
 
         Args:
-            format: ``svg``, ``png``, ``pdf``, ``html`` (frame by frame), ``dot``, ``json``,
-                ``mmd`` (Mermaid) or ``txt``. JSON holds the graph as it was recorded, before any
-                view.
+            format: ``svg``, ``png``, ``pdf``, ``eps``, ``html`` (frame by frame), ``dot``,
+                ``json``, ``mmd`` (Mermaid) or ``txt``. JSON holds the graph as it was recorded,
+                before any view.
             scale: pixels a point of a PNG, from 1 to 8; 2 without it, or fewer where it would not
                 fit. A picture that is printed in its own size has 300 dots an inch at 4.2.
 
@@ -216,32 +243,87 @@ class Drawing:
             "svg": lambda: self.svg,
             "png": lambda: to_png(self._scene, self.theme, self.transparent),
             "pdf": lambda: to_pdf(self._scene, self.theme, self.transparent),
+            "eps": lambda: to_eps(self._scene, self.theme, self.transparent),
             "dot": lambda: str(self.digraph.source),
             "json": lambda: serialize.to_json(self.story),
-            "html": lambda: to_html(self.shown, self.theme),
-            "mmd": lambda: to_mermaid(self.shown, self.theme),
+            "html": lambda: to_html(self.shown, self.theme, self.options.style()),
+            "mmd": lambda: to_mermaid(self.shown, self.theme, self.options.style()),
             "txt": lambda: self.text,
         }
 
-    def save(self, path: str | Path, *, scale: float | None = None) -> Path:
+    @overload
+    def save(
+        self, path: str | Path, *, format: str | None = None, scale: float | None = None
+    ) -> Path: ...
+    @overload
+    def save(
+        self, path: BinaryIO, *, format: str | None = None, scale: float | None = None
+    ) -> BinaryIO: ...
+    def save(
+        self,
+        path: str | Path | BinaryIO,
+        *,
+        format: str | None = None,
+        scale: float | None = None,
+    ) -> Path | BinaryIO:
         """Write the picture to a file, in the format that its suffix names.
 
         Args:
-            path: ends in one of ``.svg .png .pdf .html .dot .json .mmd .txt``. A file that is there
-                is replaced; nothing is left half-written.
+            path: ends in one of ``.svg .png .pdf .eps .html .dot .json .mmd .txt``; a file that is
+                there is replaced, and nothing is left half-written. Or a file object that takes
+                bytes, such as ``io.BytesIO()``.
+            format: one of those of `render`; None for that of the suffix. A file object needs it.
             scale: of a PNG, as for `render`.
 
         Returns:
-            The path.
+            The path, or the file object.
 
         Raises:
-            UsageError: if the suffix is none of these, or the scale is not for it.
+            UsageError: if the suffix or the format is none of these, an option or the scale has
+                no effect on it, or a file object takes no bytes.
             OutputError: if the file cannot be written.
+
+        Example:
+            >>> import io
+            >>> Drawing(GradGraph()).save(io.BytesIO(), format="svg").getvalue()[:5]
+            b'<svg '
         """
-        format = format_of(path)
-        check_folder(path)
-        write_atomically(path, self.pieces(format, scale=scale))
-        return Path(path)
+        if isinstance(path, (str, Path)):
+            wanted = self._format(format_of(path) if format is None else format)
+            check_folder(path)
+            write_atomically(path, self.pieces(wanted, scale=scale))
+            return Path(path)
+        if format is None:
+            raise UsageError(f"a file object needs a format: format='svg'; got {path!r}")
+        pieces = self.pieces(self._format(format), scale=scale)
+        try:
+            path.writelines(pieces)
+        except (TypeError, AttributeError) as error:
+            raise UsageError(
+                f"cannot write bytes to {path!r}: pass a path, or a file that is opened with 'wb'"
+            ) from error
+        return path
+
+    def _format(self, format: str) -> str:
+        if format not in FORMATS:
+            raise UsageError(must_be("format", f"one of {', '.join(FORMATS)}", format))
+        self.options.check_formats([format])
+        return format
+
+    def show(self) -> None:
+        """Open the picture, as a page, in the browser; in a notebook display it.
+
+        Raises:
+            OutputError: if there is no browser.
+        """
+        if shown_in_notebook(self):
+            return
+        folder = Path(tempfile.mkdtemp(prefix="gradviz-"))
+        page = Path(self.save(folder / "picture.html"))
+        if not webbrowser.open(page.as_uri()):
+            raise OutputError(
+                f"there is no browser to show {page}; write a file: draw(loss).save('loss.svg')"
+            )
 
     def __str__(self) -> str:
         return self.text.rstrip("\n")
@@ -278,6 +360,21 @@ class Drawing:
 
     def _repr_pretty_(self, printer: Any, _cycle: bool) -> None:
         printer.text(str(self))
+
+
+def _through(graphs: Sequence[GradGraph], views: Sequence[View]) -> list[GradGraph]:
+    """Graphs through views of which each has to find its name in one of the graphs at least."""
+    seen = list(graphs)
+    for one in views:
+        faults = []
+        for number, graph in enumerate(seen):
+            try:
+                seen[number] = one(graph)
+            except UsageError as error:
+                faults.append(error)
+        if seen and len(faults) == len(seen):
+            raise faults[-1]
+    return seen
 
 
 def _story(story: GradGraph | Frame | Story, title: str) -> Story:

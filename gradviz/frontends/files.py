@@ -24,10 +24,10 @@ __all__ = [
     "write_atomically",
 ]
 
-FORMATS = ("svg", "png", "pdf", "html", "dot", "json", "mmd", "txt")
+FORMATS = ("svg", "png", "pdf", "eps", "html", "dot", "json", "mmd", "txt")
 """What can be written; each is also the suffix of its files."""
 
-LAID_OUT = ("svg", "png", "pdf", "html")
+LAID_OUT = ("svg", "png", "pdf", "eps", "html")
 """Those whose nodes gradviz places; the others leave it to the reader's program."""
 
 STDOUT = "-"
@@ -54,7 +54,7 @@ def format_of(path: str | os.PathLike[str]) -> str:
         >>> format_of("loss.wav")
         Traceback (most recent call last):
         gradviz.errors.UsageError: cannot tell from 'loss.wav' what to write: the suffix '.wav' \
-is none of .svg .png .pdf .html .dot .json .mmd .txt
+is none of .svg .png .pdf .eps .html .dot .json .mmd .txt
     """
     suffix = Path(path).suffix
     if suffix[1:].lower() in FORMATS:

@@ -50,11 +50,14 @@ def unload_ipython_extension(shell: InteractiveShell) -> None:
 def _picture_arguments(function: Any) -> Any:
     """The options of a picture, for ``%%gradviz``; their values are read later, as text."""
     for option in reversed(OPTIONS.values()):
-        kind: dict[str, Any] = {"action": "store_true"} if option.kind == "flag" else {}
+        kind: dict[str, Any] = {}
+        word = option.called("--{}")
+        if option.kind == "flag":
+            kind = {"action": "store_const", "const": not option.default, "dest": option.name}
         choices = f" ({', '.join(option.choices)})" if option.choices else ""
         # argparse takes a % for one of its own marks
         help = f"{option.help}{choices}".replace("%", "%%")
-        function = argument(f"--{option.word}", default=None, help=help, **kind)(function)
+        function = argument(f"--{word}", default=None, help=help, **kind)(function)
     return argument("--colour-by", dest="color_by", default=None, help=SUPPRESS)(function)
 
 

@@ -7,14 +7,19 @@ Sphinx and MkDocs take them as text, with ``-`` for ``_``: ``color_by`` is ``--c
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import inspect
 import math
+import re
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Annotated, Any, TypedDict, TypeVar, get_args, get_type_hints
 
 from gradviz.errors import UsageError
+from gradviz.facts import EventKind
+from gradviz.renderers.scene import SheetStyle
 from gradviz.renderers.theme import Theme
 from gradviz.story import Story
 from gradviz.views import View
@@ -29,6 +34,7 @@ __all__ = [
     "PictureOptions",
     "chosen",
     "frame_numbers",
+    "points",
     "with_options",
 ]
 
@@ -42,7 +48,8 @@ class Option:
 
     Args:
         help: what it does, as a sentence.
-        kind: ``"text"``, ``"flag"``, ``"integer"``, ``"choice"`` or ``"views"``.
+        kind: ``"text"``, ``"flag"``, ``"integer"``, ``"number"``, ``"length"``, ``"choice"``,
+            ``"mapping"``, ``"tensors"``, ``"events"`` or ``"views"``.
         default: the value when it is not given.
         choices: the allowed values of a choice.
         least: the smallest allowed number.
@@ -65,6 +72,12 @@ class Option:
         """Its name where options are text: ``color-by``."""
         return self.name.replace("_", "-")
 
+    def called(self, spelt: str) -> str:
+        """Its name where options are written so: ``color_by`` in Python, else ``color-by``."""
+        if spelt == "--{}" and self.kind == "flag" and self.default:
+            return f"no-{self.word}"
+        return self.name if spelt == "{}" else self.word
+
     def read(self, text: str, spelt: str = "{}") -> Any:
         """The value of a text.
 
@@ -78,12 +91,26 @@ class Option:
         Example:
             >>> OPTIONS["depth"].read("2"), OPTIONS["all"].read("true")
             (2, True)
+            >>> OPTIONS["labels"].read("w=weights, b=bias")
+            {'w': 'weights', 'b': 'bias'}
             >>> OPTIONS["depth"].read("0", "--{}")
             Traceback (most recent call last):
             gradviz.errors.UsageError: --depth must be an integer >= 1, got '0'
         """
         value: Any = text
-        if self.kind == "integer":
+        if self.kind == "mapping":
+            pairs = [pair.partition("=") for pair in text.split(",")]
+            if not all(name.strip() and found.strip() for name, _, found in pairs):
+                raise UsageError(
+                    f"{spelt.format(self.word)} must be like {self.metavar}, got {text!r}"
+                )
+            value = {name.strip(): found.strip() for name, _, found in pairs}
+        elif self.kind == "number":
+            with contextlib.suppress(ValueError):
+                value = float(text)
+        elif self.kind == "tensors":
+            value = [word.strip() for word in text.split(",")]
+        elif self.kind == "integer":
             digits = text.strip().removeprefix("-")
             value = int(text) if digits.isdecimal() else text
             if value is text or value < self.least:
@@ -120,9 +147,7 @@ class Option:
             return type(value) is int and value >= self.least
         if self.kind == "choice":
             return isinstance(value, str) and value in self.choices
-        if self.kind == "views":
-            return isinstance(value, str) or _are_views(value)
-        return isinstance(value, str)
+        return _CHECKS.get(self.kind, _is_text)(value)
 
     @property
     def allowed(self) -> str:
@@ -134,20 +159,101 @@ class Option:
         return _ALLOWED[self.kind]
 
 
+_KINDS_OF_EVENTS = tuple(kind.value for kind in EventKind)
 _ALLOWED = {
     "flag": "True or False",
     "text": "a string",
+    "number": "a number > 0",
+    "length": 'a length such as "8cm", "3in", "400px" or 300, in points',
+    "mapping": 'a dict of strings, such as {"w": "weights"}',
+    "tensors": "a tensor, the name of one, or a list of them",
+    "events": f"few, all, or kinds of events: {', '.join(_KINDS_OF_EVENTS)}",
     "views": "a list of views from gradviz.views or of their names, or () to show everything",
 }
+_POINTS = {"cm": 72 / 2.54, "mm": 7.2 / 2.54, "in": 72.0, "pt": 1.0, "px": 0.75, "": 1.0}
+_LENGTH = re.compile(r"([0-9]*\.?[0-9]+) ?(cm|mm|in|pt|px)?")
+
+
+def points(length: str | float) -> float:
+    """A length in points, of which 72 are an inch.
+
+    Args:
+        length: as in a style sheet; a number is points.
+
+    Example:
+        >>> round(points("8cm"), 1), points("96px"), points(300)
+        (226.8, 72.0, 300)
+    """
+    if not isinstance(length, str):
+        return length
+    found = _LENGTH.fullmatch(length)
+    return float(found[1]) * _POINTS[found[2] or ""] if found else math.nan
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_length(value: Any) -> bool:
+    return (
+        not isinstance(value, bool) and isinstance(value, (str, int, float)) and points(value) > 0
+    )
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and 0 < value < math.inf
+
+
+def _is_mapping(value: Any) -> bool:
+    return isinstance(value, Mapping) and all(map(_is_text, [*value, *value.values()]))
+
+
+def _are_events(value: Any) -> bool:
+    if not isinstance(value, str):
+        return False
+    return value in ("few", "all") or set(value.split(",")) <= {*_KINDS_OF_EVENTS}
+
+
+def _is_tensor(value: Any) -> bool:
+    """Whether it is a tensor or a name of one; asked of its attributes, torch may not be there."""
+    return isinstance(value, str) or hasattr(type(value), "grad_fn")
+
+
+def _are_tensors(value: Any) -> bool:
+    return _is_tensor(value) or (isinstance(value, (list, tuple)) and all(map(_is_tensor, value)))
+
+
+def _listed_tensors(value: Any) -> list[Any]:
+    if value is None:
+        return []
+    return list(value) if isinstance(value, (list, tuple)) else [value]
 
 
 def _are_views(value: Any) -> bool:
+    if isinstance(value, str):
+        return True
     return isinstance(value, Iterable) and all(callable(one) or type(one) is str for one in value)
+
+
+_CHECKS: dict[str, Callable[[Any], bool]] = {
+    "number": _is_number,
+    "length": _is_length,
+    "mapping": _is_mapping,
+    "tensors": _are_tensors,
+    "events": _are_events,
+    "views": _are_views,
+}
 
 
 def _brief(value: Any) -> str:
     text = " ".join(repr(value).split())
     return text if len(text) <= 80 else f"{text[:80]}…"
+
+
+_SIZED = ("svg", "png", "pdf", "eps")
+_COLORED = (*_SIZED, "dot", "mmd")
+_DRAWN = (*_COLORED, "html")
+_SEEN = (*_DRAWN, "txt")  # all but JSON, which holds the graph before any view
 
 
 class PictureOptions(TypedDict, total=False):
@@ -160,30 +266,37 @@ class PictureOptions(TypedDict, total=False):
             "it was recorded.",
             "views",
             metavar="NAMES",
+            formats=_SEEN,
         ),
     ]
     depth: Annotated[
         int | None,
-        Option("Draw each module as one box, so many levels deep.", "integer", least=1),
+        Option(
+            "Draw each module as one box, so many levels deep.", "integer", least=1, formats=_SEEN
+        ),
     ]
     focus: Annotated[
         str | None,
         Option(
             "Draw a module, tensor or operation with its neighborhood; * stands for anything.",
             metavar="NAME",
+            formats=_SEEN,
         ),
     ]
     radius: Annotated[
         int | None,
-        Option("How many steps around the focus are drawn (2).", "integer", least=0),
+        Option("How many steps around the focus are drawn (2).", "integer", least=0, formats=_SEEN),
     ]
-    all: Annotated[bool, Option("Fold nothing, however large the picture gets.", "flag", False)]
+    all: Annotated[
+        bool, Option("Fold nothing, however large the picture gets.", "flag", False, formats=_SEEN)
+    ]
     color_by: Annotated[
         str | None,
         Option(
             "Show this on each box and arrow, with a scale.",
             "choice",
             choices=("grad_norm", "saved_bytes", "device", "dtype"),
+            formats=_SEEN,
         ),
     ]
     direction: Annotated[
@@ -193,6 +306,72 @@ class PictureOptions(TypedDict, total=False):
             "choice",
             "data",
             ("data", "gradient"),
+            formats=_DRAWN,
+        ),
+    ]
+    rankdir: Annotated[
+        str,
+        Option(
+            "Let the data flow from top to bottom (TB) or from left to right (LR).",
+            "choice",
+            "TB",
+            ("TB", "LR"),
+            formats=_COLORED,
+        ),
+    ]
+    width: Annotated[
+        str | float | None,
+        Option(
+            "Width of the picture: 8cm, 80mm, 3in, 400px, or points.",
+            "length",
+            metavar="LENGTH",
+            formats=_SIZED,
+        ),
+    ]
+    font_size: Annotated[
+        float | None,
+        Option(
+            "Size of the names, in points; the picture grows with it.",
+            "number",
+            metavar="POINTS",
+            formats=_SIZED,
+        ),
+    ]
+    legend: Annotated[bool, Option("Draw the legend.", "flag", True, formats=_SIZED)]
+    labels: Annotated[
+        Mapping[str, str] | None,
+        Option(
+            "Other names for tensors, operations and modules: w=weights,relu=activation.",
+            "mapping",
+            metavar="NAME=LABEL,...",
+            formats=_SEEN,
+        ),
+    ]
+    colors: Annotated[
+        Mapping[str, str] | None,
+        Option(
+            "Colors for tensors, operations and modules: w=red,relu=#ffcc00.",
+            "mapping",
+            metavar="NAME=COLOR,...",
+            formats=_COLORED,
+        ),
+    ]
+    highlight: Annotated[
+        Any,
+        Option(
+            "Let a tensor, or several, stand out, with the path of its gradient.",
+            "tensors",
+            metavar="NAMES",
+            formats=_COLORED,
+        ),
+    ]
+    events: Annotated[
+        str | None,
+        Option(
+            "List what happened in a recording: few, all, or kinds of events: cut,backward.",
+            "events",
+            metavar="WHICH",
+            formats=("txt",),
         ),
     ]
     theme: Annotated[
@@ -202,16 +381,17 @@ class PictureOptions(TypedDict, total=False):
             "choice",
             "auto",
             get_args(Theme),
+            formats=_DRAWN,
         ),
     ]
     title: Annotated[str, Option("A line above the picture.", default="", metavar="TEXT")]
     transparent: Annotated[
         bool,
         Option(
-            "No page behind the picture: .svg .png .pdf .dot.",
+            "No page behind the picture: .svg .png .pdf .eps .dot.",
             "flag",
             False,
-            formats=("svg", "png", "pdf", "dot"),
+            formats=(*_SIZED, "dot"),
         ),
     ]
 
@@ -223,9 +403,6 @@ def _table() -> dict[str, Option]:
 
 OPTIONS: dict[str, Option] = _table()
 """Every option of a picture, by its name in Python."""
-
-SELECTION = ("views", "depth", "focus", "radius", "all", "color_by", "direction")
-"""Those that choose what is drawn of a graph, and what is shown on it."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -264,7 +441,7 @@ class Picture:
             name = _today(name)
             if name not in OPTIONS:
                 raise UsageError(f"there is no option {name!r}; options are {', '.join(OPTIONS)}")
-            called = spelt.format(name if spelt == "{}" else OPTIONS[name].word)
+            called = spelt.format(OPTIONS[name].called(spelt))
             if name == "views" and isinstance(value, Iterable) and not isinstance(value, str):
                 value = tuple(value)  # they may come one by one
             checked = OPTIONS[name].check(value, called)
@@ -272,6 +449,9 @@ class Picture:
                 given[name] = checked
         picture = Picture(given, spelt)
         picture.views()
+        picture.marks()
+        if "width" in given and "font_size" in given:
+            raise UsageError(picture._exclude("width", "font_size"))
         return picture
 
     def __repr__(self) -> str:
@@ -299,13 +479,73 @@ class Picture:
             found.append(color_by(self["color_by"]))
         return found
 
+    def marks(self) -> list[View]:
+        """The views that mark nodes, before others fold them: one for each name that is given.
+
+        Raises:
+            UsageError: if a color is none.
+        """
+        from gradviz.views import custom
+
+        colors = {name: custom.color_code(each) for name, each in (self["colors"] or {}).items()}
+        return [
+            *(custom.highlight([name]) for name in _listed_tensors(self["highlight"])),
+            *(custom.paint({name: code}) for name, code in colors.items()),
+        ]
+
+    def relabel(self) -> list[View]:
+        """The views that call nodes by other names."""
+        from gradviz.views import relabel
+
+        return [relabel({name: label}) for name, label in (self["labels"] or {}).items()]
+
+    @property
+    def has_tensors(self) -> bool:
+        """Whether a tensor is to be highlighted that is not given by its name."""
+        given = self["highlight"]
+        return not all(isinstance(each, str) for each in _listed_tensors(given))
+
+    def named(self, names: Mapping[int, str]) -> Picture:
+        """The same with the names of tensors in place of tensors.
+
+        Args:
+            names: of tensors, by ``id``.
+
+        Raises:
+            UsageError: if a tensor to be highlighted has none.
+        """
+        if not self.has_tensors:
+            return self
+        given = _listed_tensors(self["highlight"])
+        found = [each if isinstance(each, str) else names.get(id(each), "") for each in given]
+        if not all(found):
+            raise UsageError(
+                "highlight was given a tensor that no variable holds: pass its name, or give it "
+                "one with names="
+            )
+        return Picture({**self.given, "highlight": found}, self.spelt)
+
+    def style(self) -> SheetStyle:
+        """How the sheet is arranged."""
+        width = self["width"]
+        return SheetStyle(
+            sideways=self["rankdir"] == "LR",
+            legend=self["legend"],
+            width=None if width is None else points(width),
+            font_size=self["font_size"],
+        )
+
+    def _exclude(self, *names: str) -> str:
+        one, other = (self.spelt.format(OPTIONS[name].called(self.spelt)) for name in names)
+        return f"{one} and {other} exclude each other: give one of them"
+
     def _selection(self) -> list[View]:
         from gradviz import views
 
         names = ("depth", "focus", "all", "views")
-        given = [self.spelt.format(name) for name in names if self[name] not in (None, False)]
+        given = [name for name in names if self[name] not in (None, False)]
         if len(given) > 1:
-            raise UsageError(f"{given[0]} and {given[1]} exclude each other: give one of them")
+            raise UsageError(self._exclude(*given[:2]))
         if self["focus"] is not None:
             near = {} if self["radius"] is None else {"radius": self["radius"]}
             focused = views.focus_on(self["focus"], **near)
@@ -333,13 +573,13 @@ class Picture:
             >>> Picture.of({"transparent": True}).check_formats(["html"])
             Traceback (most recent call last):
             gradviz.errors.UsageError: transparent has no effect on html: it is for svg, png, \
-pdf, dot
+pdf, eps, dot
         """
         wanted = list(formats)
         for name, value in self.given.items():
             option = OPTIONS[name]
             if value != option.default and option.formats and not {*wanted} & {*option.formats}:
-                called = self.spelt.format(name if self.spelt == "{}" else option.word)
+                called = self.spelt.format(option.called(self.spelt))
                 raise UsageError(
                     f"{called} has no effect on {', '.join(wanted)}: it is for "
                     f"{', '.join(option.formats)}"
@@ -361,7 +601,19 @@ def _named(names: Sequence[View | str] | str) -> Iterator[View]:
             return
         names = names.split(",")
     for each in names:
-        yield _view(each) if isinstance(each, str) else each
+        yield _view(each) if isinstance(each, str) else _ready(each)
+
+
+def _ready(view: View) -> View:
+    """A view, if it needs no more than the graph."""
+    try:
+        needed = "" if isinstance(view, functools.partial) else _needed(view)
+    except (TypeError, ValueError):  # it has no signature, or takes nothing: applying it tells
+        return view
+    if needed:
+        name = getattr(view, "__name__", repr(view))
+        raise UsageError(f"the view {name} needs a {needed}: write {name}({needed})")
+    return view
 
 
 def _view(word: str) -> View:
@@ -384,7 +636,9 @@ def _view(word: str) -> View:
 def _needed(view: View) -> str:
     """The parameter that a view requires, such as ``"target"``; "" when it requires none."""
     _, *others = inspect.signature(view).parameters.values()
-    return next((each.name for each in others if each.default is each.empty), "")
+    open_ended = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    needed = (each for each in others if each.default is each.empty)
+    return next((each.name for each in needed if each.kind not in open_ended), "")
 
 
 def _at_depth(depth: int) -> list[View]:

@@ -10,7 +10,7 @@ from gradviz.graph import GradGraph, NodeKind
 from gradviz.renderers.cards import Card, card_of, line_width, set_line
 from gradviz.renderers.edges import EdgePlaces, cause_box, drawn_edges, edge_group, output_numbers
 from gradviz.renderers.labels import Line, Role, TextSpan, clean, labels_of, tooltip_of
-from gradviz.renderers.layout.engines import Box, Link, lay_out
+from gradviz.renderers.layout.engines import Box, Layout, Link, lay_out
 from gradviz.renderers.layout.wrapping import wrap
 from gradviz.renderers.legend import GLYPH_WIDTH, legend_glyph, legend_of
 from gradviz.renderers.scene import (
@@ -22,8 +22,9 @@ from gradviz.renderers.scene import (
     Scene,
     Shape,
     ShapeGroup,
+    SheetStyle,
 )
-from gradviz.renderers.theme import bar_of
+from gradviz.renderers.theme import TEXT, bar_of
 from gradviz.story import Frame, Story
 
 __all__ = ["Panel", "Shifted", "compose", "compose_each", "panels_of"]
@@ -39,19 +40,22 @@ _EVEN = 24  # widths that are tried for lines of equal length
 _NARROWEST = 284.0  # with its margins it fits a phone
 
 
-def compose(story: Story, limit: float = 20.0) -> Scene:
+def compose(story: Story, style: SheetStyle | None = None, limit: float = 20.0) -> Scene:
     """Lay out every frame of a story and put them on one sheet.
 
     Args:
         story: frames as they will be drawn (views applied, captions filled in).
+        style: how the sheet is arranged.
         limit: seconds that the layout of one frame may take.
 
     Returns:
         The drawing, ready for the SVG writer or the Graphviz canvas.
     """
-    panels = panels_of([frame.graph for frame in story], limit, columns=len(story) == 1)
+    style = style or SheetStyle()
+    graphs = [frame.graph for frame in story]
+    panels = panels_of(graphs, limit, columns=len(story) == 1, sideways=style.sideways)
     if len(story) == 1:
-        return _sheet(story, panels, [panels], list(filter(None, [story[0].caption])))
+        return _sheet(story, panels, [panels], list(filter(None, [story[0].caption])), style)
     widths = _inner_widths(panels, story) if panels else []
     framed = [
         _framed(panel, frame, number, inner)
@@ -61,28 +65,35 @@ def compose(story: Story, limit: float = 20.0) -> Scene:
         [_stretched(panel, max(panel.height for panel in row)) for panel in row]
         for row in _rows(framed)
     ]
-    return _sheet(story, panels, rows, [])
+    return _sheet(story, panels, rows, [], style)
 
 
-def compose_each(story: Story, limit: float = 20.0) -> list[Scene]:
+def compose_each(story: Story, style: SheetStyle | None = None, limit: float = 20.0) -> list[Scene]:
     """The frames on a sheet each, nodes that they share in the same places.
 
     Args:
         story: as for `compose`.
+        style: as for `compose`.
         limit: as for `compose`.
     """
-    panels = panels_of([frame.graph for frame in story], limit, columns=True)
+    style = style or SheetStyle()
+    graphs = [frame.graph for frame in story]
+    panels = panels_of(graphs, limit, columns=True, sideways=style.sideways)
     return [
-        _sheet(Story((frame,), frame.title), [panel], [[panel]], [])
+        _sheet(Story((frame,), frame.title), [panel], [[panel]], [], style)
         for panel, frame in zip(panels, story, strict=True)
     ]
 
 
 def _sheet(
-    story: Story, panels: Sequence[Panel], rows: list[list[Panel]], captions: list[str]
+    story: Story,
+    panels: Sequence[Panel],
+    rows: list[list[Panel]],
+    captions: list[str],
+    style: SheetStyle,
 ) -> Scene:
     sheet = _StorySheet()
-    legend = legend_of([frame.graph for frame in story])
+    legend = legend_of([frame.graph for frame in story]) if style.legend else {}
     rooms = (_legend_room(word, meaning) for word, meaning in legend.items())
     width = max([_NARROWEST, *(_row_width(row) for row in rows), *rooms])
     if story.title:
@@ -98,13 +109,22 @@ def _sheet(
         sheet.add_line(line, width, f"caption-{number}")
     described = [frame.caption or frame.title for frame in story]
     engines = ", ".join(dict.fromkeys(panel.engine for panel in panels))
+    whole = round(width + 2 * _MARGIN, 2)
     return Scene(
-        round(width + 2 * _MARGIN, 2),
+        whole,
         round(sheet.y + _MARGIN, 2),
         GroupChain(sheet.parts),
         clean(story.title) or "What autograd recorded",
         " ".join(map(_ended, filter(None, [*described, *notes, f"Layout: {engines}."]))),
+        _zoom(style, whole),
     )
+
+
+def _zoom(style: SheetStyle, width: float) -> float | None:
+    """Points of a unit of a drawing of that width, where the caller has chosen its size."""
+    if style.width is not None:
+        return style.width / width
+    return None if style.font_size is None else style.font_size / TEXT[Role.NAME].size
 
 
 def _ended(text: str) -> str:
@@ -265,7 +285,10 @@ class Panel:
 
 
 def panels_of(
-    graphs: Sequence[GradGraph], limit: float = 20.0, columns: bool = False
+    graphs: Sequence[GradGraph],
+    limit: float = 20.0,
+    columns: bool = False,
+    sideways: bool = False,
 ) -> list[Panel]:
     """Place and draw graphs that will be shown side by side.
 
@@ -274,11 +297,12 @@ def panels_of(
             (it has the same key) gets the same place in each.
         limit: seconds that the layout engine may take for each.
         columns: break tall pictures into columns, where each has a sheet of its own.
+        sideways: let the data flow from left to right.
     """
     return [
         panel
         for group in _alike(graphs)
-        for panel in _panels_in_the_same_places(group, limit, columns)
+        for panel in _panels_in_the_same_places(group, limit, columns, sideways)
     ]
 
 
@@ -305,7 +329,7 @@ def _operations(graph: GradGraph) -> set[tuple[object, ...]]:
 
 
 def _panels_in_the_same_places(
-    graphs: Sequence[GradGraph], limit: float, columns: bool
+    graphs: Sequence[GradGraph], limit: float, columns: bool, sideways: bool
 ) -> list[Panel]:
     cards = [_cards(graph) for graph in graphs]
     boxes: dict[str, Box] = {}
@@ -316,23 +340,22 @@ def _panels_in_the_same_places(
             boxes[key] = Box(key, max(box.width, card.width), max(box.height, card.height))
         for edge in drawn_edges(graph):
             source, target, number, _ = edge
-            if cause := cause_box(graph, edge):
+            if cause := cause_box(graph, edge, sideways):
                 boxes[cause.key] = cause
                 links[source, target, number] = Link(source, cause.key)
                 links[cause.key] = Link(cause.key, target)
             else:
                 links[source, target, number] = Link(source, target)
-    placed = list(boxes.values())
-    layout = lay_out(placed, list(links.values()), limit=limit)
-    if columns:
-        layout = wrap(placed, layout)
+    layout = _laid_out(list(boxes.values()), list(links.values()), limit, columns, sideways)
     routes = dict(zip(links, layout.routes, strict=True))
     panels = []
     for graph, own in zip(graphs, cards, strict=True):
-        places = EdgePlaces(layout.centers, routes, output_numbers(graph, layout.centers, routes))
-        reach = _reach(graph, places) if len(graphs) > 1 else {}
+        numbers = output_numbers(graph, layout.centers, routes, sideways)
+        places = EdgePlaces(layout.centers, routes, numbers, sideways)
+        reach = _reach(graph, places) if len(graphs) > 1 and not sideways else {}
         for key, card in own.items():
-            width = min(max(card.width, reach.get(key, 0.0)), boxes[key].width)
+            least = boxes[key].width if sideways else max(card.width, reach.get(key, 0.0))
+            width = min(least, boxes[key].width)
             if (width, boxes[key].height) != (card.width, card.height):
                 own[key] = replace(card, width=width, height=boxes[key].height)
         groups: Iterable[ShapeGroup] = _Drawn(graph, own, places)
@@ -340,6 +363,17 @@ def _panels_in_the_same_places(
             groups = tuple(groups)
         panels.append(Panel(layout.width, layout.height, groups, layout.engine))
     return panels
+
+
+def _laid_out(
+    boxes: list[Box], links: list[Link], limit: float, columns: bool, sideways: bool
+) -> Layout:
+    """The layout; one from left to right is that of the turned boxes, turned back."""
+    placed = [Box(box.key, box.height, box.width) for box in boxes] if sideways else boxes
+    layout = lay_out(placed, links, limit=limit)
+    if columns:
+        layout = wrap(placed, layout)
+    return layout.transposed() if sideways else layout
 
 
 @dataclass(frozen=True)

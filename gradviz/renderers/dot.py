@@ -18,9 +18,9 @@ from gradviz.renderers.labels import (
     labels_of,
     tooltip_of,
 )
+from gradviz.renderers.scene import SheetStyle
 from gradviz.renderers.theme import (
     FONT,
-    LOOKS,
     TEXT,
     Bar,
     Look,
@@ -28,7 +28,7 @@ from gradviz.renderers.theme import (
     bar_of,
     colour,
     edge_look,
-    marked,
+    look_of,
     scale_text,
 )
 from gradviz.story import Story
@@ -42,13 +42,16 @@ _BAR_WIDTH = 80
 _EDGE = {"arrowsize": "0.7", "penwidth": "1.2", "fontname": FONT, "fontsize": "10"}
 
 
-def to_digraph(story: Story, theme: Theme = "auto", transparent: bool = False) -> graphviz.Digraph:
+def to_digraph(
+    story: Story, theme: Theme = "auto", transparent: bool = False, style: SheetStyle | None = None
+) -> graphviz.Digraph:
     """The story as a ``graphviz.Digraph``; several frames become clusters.
 
     Args:
         story: frames as they will be drawn.
         theme: ``"dark"`` or else light colours.
         transparent: as for the SVG.
+        style: whether the data flows from left to right.
 
     Example:
         >>> from gradviz.graph import NodeKind
@@ -60,7 +63,8 @@ def to_digraph(story: Story, theme: Theme = "auto", transparent: bool = False) -
     """
     digraph = graphviz.Digraph("gradviz", node_attr=_NODE, edge_attr=_EDGE)
     page = "transparent" if transparent else colour("page", theme)
-    digraph.attr(**_GRAPH, bgcolor=page, fontcolor=colour("ink", theme))
+    layout = {**_GRAPH, "rankdir": "LR"} if style and style.sideways else _GRAPH
+    digraph.attr(**layout, bgcolor=page, fontcolor=colour("ink", theme))
     if len(story) == 1:
         frame = story[0]
         lines = [story.title or frame.title, frame.caption, scale_text(frame.graph)]
@@ -82,7 +86,7 @@ def _add(digraph: Any, graph: GradGraph, prefix: str, theme: Theme) -> None:
     for key, label in labels_of(graph).items():
         data = graph.nodes[key]
         tooltip = graphviz.escape(tooltip_of(key, data))
-        look = marked(LOOKS[data["kind"]], data.get("mark"))
+        look = look_of(data)
         table = _table(label, look, bar_of(graph, data), theme)
         digraph.node(prefix + key, label=table, tooltip=tooltip, id=prefix + key)
     for source, target, _, data in edges_by_node(graph):
@@ -114,7 +118,7 @@ def _table(label: Label, look: Look, bar: Bar | None, theme: Theme) -> str:
     rows = [_cell(row, align, colour(look.body, theme), theme) for row in label.rows]
     bars = [_bar(bar, theme)] if bar else []
     body = "".join(f"<TR>{cell}</TR>" for cell in (head, *rows, *bars))
-    border = 3 if look.edge == "loud" else 1
+    border = 3 if look.line >= 3 else 1
     return (
         f'<<TABLE BORDER="{border}" CELLBORDER="0" CELLSPACING="0" CELLPADDING="4"{marks} '
         f'COLOR="{colour(look.edge, theme)}" BGCOLOR="{colour(look.body, theme)}">{body}</TABLE>>'

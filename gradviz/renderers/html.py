@@ -9,6 +9,7 @@ from html import escape
 
 from gradviz.renderers.compose import compose_each
 from gradviz.renderers.labels import clean
+from gradviz.renderers.scene import SheetStyle
 from gradviz.renderers.svg import to_svg
 from gradviz.renderers.theme import FONT, PALETTE, Theme
 from gradviz.story import Frame, Story
@@ -16,12 +17,13 @@ from gradviz.story import Frame, Story
 __all__ = ["to_html"]
 
 
-def to_html(story: Story, theme: Theme = "auto") -> str:
+def to_html(story: Story, theme: Theme = "auto", style: SheetStyle | None = None) -> str:
     """The story as the text of an HTML file.
 
     Args:
         story: frames as they will be drawn.
         theme: as for `to_svg`; it holds for the page as well.
+        style: how each frame is arranged.
 
     Example:
         >>> from gradviz.graph import GradGraph
@@ -29,7 +31,7 @@ def to_html(story: Story, theme: Theme = "auto") -> str:
         >>> page.count("<figure")
         2
     """
-    pictures = [to_svg(scene, theme) for scene in compose_each(story)]
+    pictures = [to_svg(scene, theme) for scene in compose_each(story, style)]
     figures = [
         _figure(number, frame, picture)
         for number, (frame, picture) in enumerate(zip(story, pictures, strict=True), 1)

@@ -8,7 +8,16 @@ from gradviz.errors import TooLargeError
 from gradviz.graph import Cause, EdgeKind, GradGraph, Mark, NodeKind
 from gradviz.renderers.edges import edges_by_node
 from gradviz.renderers.labels import Label, Line, Role, cause_text, labels_of
-from gradviz.renderers.theme import LOOKS, PALETTE, Theme, bar_of, edge_look, scale_text
+from gradviz.renderers.scene import SheetStyle
+from gradviz.renderers.theme import (
+    LOOKS,
+    Theme,
+    bar_of,
+    colour,
+    edge_look,
+    look_of,
+    scale_text,
+)
 from gradviz.story import Story
 
 __all__ = ["MOST_CHARACTERS", "MOST_EDGES", "to_mermaid"]
@@ -28,12 +37,13 @@ _BRACKETS = {
 }
 
 
-def to_mermaid(story: Story, theme: Theme = "auto") -> str:
+def to_mermaid(story: Story, theme: Theme = "auto", style: SheetStyle | None = None) -> str:
     """The story as the text of a Mermaid flowchart.
 
     Args:
         story: frames as they will be drawn; several become subgraphs.
         theme: ``"dark"`` or else light colours.
+        style: whether the data flows from left to right.
 
     Raises:
         TooLargeError: if Mermaid would refuse the diagram.
@@ -51,7 +61,11 @@ def to_mermaid(story: Story, theme: Theme = "auto") -> str:
             f"the graph has {edges:,} edges, and Mermaid draws at most {MOST_EDGES}; draw a "
             "smaller part of it, or save it as .svg"
         )
-    text = "\n".join([*_lines(story), *_classes(story, theme), *_widths(story, theme)]) + "\n"
+    sideways = bool(style and style.sideways)
+    text = (
+        "\n".join([*_lines(story, sideways), *_classes(story, theme), *_widths(story, theme)])
+        + "\n"
+    )
     if len(text) > MOST_CHARACTERS:
         raise TooLargeError(
             f"the diagram has {len(text):,} characters, and Mermaid reads at most "
@@ -60,10 +74,10 @@ def to_mermaid(story: Story, theme: Theme = "auto") -> str:
     return text
 
 
-def _lines(story: Story) -> Iterator[str]:
+def _lines(story: Story, sideways: bool) -> Iterator[str]:
     several = len(story) > 1
     yield "%% drawn by gradviz"
-    yield "flowchart TD"
+    yield "flowchart LR" if sideways else "flowchart TD"
     for number, frame in enumerate(story, 1):
         if several:
             yield f'  subgraph f{number}["{number} {_escape(frame.title)}"]'
@@ -101,16 +115,21 @@ def _widths(story: Story, theme: Theme) -> Iterator[str]:
         for *_, data in edges_by_node(graph):
             token, width = edge_look(data)
             if token != "line":
-                colour = PALETTE[token][theme == "dark"]
-                yield f"  linkStyle {number} stroke:{colour},stroke-width:{width:g}px"
+                thick = f"stroke:{colour(token, theme)},stroke-width:{width:g}px"
+                yield f"  linkStyle {number} {thick}"
             number += 1
         for key, data in graph.nodes(data=True):
             if bar := bar_of(graph, data):
-                colour = PALETTE[bar.token][theme == "dark"]
-                thick = f"stroke:{colour},stroke-width:{1 + 5 * bar.share:.2g}px"
+                width = 1 + 5 * bar.share
+                thick = f"stroke:{colour(bar.token, theme)},stroke-width:{width:.2g}px"
+                yield f"  style {prefix}{key} {thick}"
+            elif "color" in data or "highlight" in data:
+                look = look_of(data)
+                fill, edge = colour(look.head, theme), colour(look.edge, theme)
+                thick = f"fill:{fill},stroke:{edge},stroke-width:{look.line:g}px"
                 yield f"  style {prefix}{key} {thick}"
             elif data.get("mark") is Mark.ZERO:
-                grey = (PALETTE[token][theme == "dark"] for token in ("op", "op-edge"))
+                grey = (colour(token, theme) for token in ("op", "op-edge"))
                 yield "  style {}{} fill:{},stroke:{}".format(prefix, key, *grey)
         if scale := scale_text(graph):
             yield f"%% {scale}"
@@ -142,6 +161,6 @@ def _classes(story: Story, theme: Theme) -> Iterator[str]:
     names = {"leaf" if kind is NodeKind.PARAMETER else kind.value: kind for kind in kinds}
     for name, kind in sorted(names.items()):
         look = LOOKS[kind]
-        fill, edge, ink = (PALETTE[t][theme == "dark"] for t in (look.head, look.edge, "ink"))
+        fill, edge, ink = (colour(token, theme) for token in (look.head, look.edge, "ink"))
         dashes = ",stroke-dasharray:5 3" if look.dashed else ""
         yield f"  classDef {name} fill:{fill},stroke:{edge},color:{ink}{dashes}"
