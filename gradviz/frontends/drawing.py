@@ -187,7 +187,7 @@ class Drawing:
     def text(self) -> str:
         """The graph as plain text."""
         events = self.options["events"]
-        told = "" if events is None else f"{events_text(self.story, events)}\n"
+        told = "" if events is None else f"{events_text(self.story, events)}\n\n"
         return told + to_text(self.shown)
 
     def render(self, format: str, *, scale: float | None = None) -> bytes:

@@ -8,7 +8,7 @@ import os
 import secrets
 import shlex
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from gradviz.errors import OutputError, UsageError
@@ -18,6 +18,7 @@ __all__ = [
     "LAID_OUT",
     "STDOUT",
     "Staged",
+    "TABLES",
     "check_folder",
     "format_of",
     "stdout_fault",
@@ -26,6 +27,9 @@ __all__ = [
 
 FORMATS = ("svg", "png", "pdf", "eps", "html", "dot", "json", "mmd", "txt")
 """What can be written; each is also the suffix of its files."""
+
+TABLES = ("txt", "csv", "json")
+"""What a table can be written as."""
 
 LAID_OUT = ("svg", "png", "pdf", "eps", "html")
 """Those whose nodes gradviz places; the others leave it to the reader's program."""
@@ -36,14 +40,15 @@ STDOUT = "-"
 _BLOCK = 1 << 12
 
 
-def format_of(path: str | os.PathLike[str]) -> str:
+def format_of(path: str | os.PathLike[str], formats: Sequence[str] = FORMATS) -> str:
     """Tell from the suffix of a file what to write into it.
 
     Args:
         path: where the picture goes; only its last suffix counts, in any case.
+        formats: that are allowed.
 
     Returns:
-        One of `FORMATS`.
+        One of the formats.
 
     Raises:
         UsageError: if the suffix is none of them.
@@ -57,10 +62,10 @@ def format_of(path: str | os.PathLike[str]) -> str:
 is none of .svg .png .pdf .eps .html .dot .json .mmd .txt
     """
     suffix = Path(path).suffix
-    if suffix[1:].lower() in FORMATS:
+    if suffix[1:].lower() in formats:
         return suffix[1:].lower()
     told = f"the suffix {suffix!r} is none of" if suffix else "it has no suffix; allowed are"
-    allowed = " ".join(f".{name}" for name in FORMATS)
+    allowed = " ".join(f".{name}" for name in formats)
     raise UsageError(f"cannot tell from {os.fspath(path)!r} what to write: {told} {allowed}")
 
 

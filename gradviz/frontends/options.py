@@ -11,21 +11,27 @@ import contextlib
 import functools
 import inspect
 import math
-import re
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Annotated, Any, TypedDict, TypeVar, get_args, get_type_hints
 
 from gradviz.errors import UsageError
-from gradviz.facts import EventKind
+from gradviz.frontends.option_values import (
+    ALLOWED,
+    CHECKS,
+    chosen,
+    frame_numbers,
+    is_text,
+    listed_tensors,
+    points,
+)
 from gradviz.renderers.scene import SheetStyle
 from gradviz.renderers.theme import Theme
-from gradviz.story import Story
 from gradviz.views import View
 
 if TYPE_CHECKING:
-    from gradviz.story import Frame
+    pass
 
 __all__ = [
     "OPTIONS",
@@ -34,7 +40,6 @@ __all__ = [
     "PictureOptions",
     "chosen",
     "frame_numbers",
-    "points",
     "with_options",
 ]
 
@@ -147,7 +152,7 @@ class Option:
             return type(value) is int and value >= self.least
         if self.kind == "choice":
             return isinstance(value, str) and value in self.choices
-        return _CHECKS.get(self.kind, _is_text)(value)
+        return CHECKS.get(self.kind, is_text)(value)
 
     @property
     def allowed(self) -> str:
@@ -156,93 +161,7 @@ class Option:
             return f"an integer >= {self.least}"
         if self.kind == "choice":
             return f"one of {', '.join(self.choices)}"
-        return _ALLOWED[self.kind]
-
-
-_KINDS_OF_EVENTS = tuple(kind.value for kind in EventKind)
-_ALLOWED = {
-    "flag": "True or False",
-    "text": "a string",
-    "number": "a number > 0",
-    "length": 'a length such as "8cm", "3in", "400px" or 300, in points',
-    "mapping": 'a dict of strings, such as {"w": "weights"}',
-    "tensors": "a tensor, the name of one, or a list of them",
-    "events": f"few, all, or kinds of events: {', '.join(_KINDS_OF_EVENTS)}",
-    "views": "a list of views from gradviz.views or of their names, or () to show everything",
-}
-_POINTS = {"cm": 72 / 2.54, "mm": 7.2 / 2.54, "in": 72.0, "pt": 1.0, "px": 0.75, "": 1.0}
-_LENGTH = re.compile(r"([0-9]*\.?[0-9]+) ?(cm|mm|in|pt|px)?")
-
-
-def points(length: str | float) -> float:
-    """A length in points, of which 72 are an inch.
-
-    Args:
-        length: as in a style sheet; a number is points.
-
-    Example:
-        >>> round(points("8cm"), 1), points("96px"), points(300)
-        (226.8, 72.0, 300)
-    """
-    if not isinstance(length, str):
-        return length
-    found = _LENGTH.fullmatch(length)
-    return float(found[1]) * _POINTS[found[2] or ""] if found else math.nan
-
-
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str)
-
-
-def _is_length(value: Any) -> bool:
-    return (
-        not isinstance(value, bool) and isinstance(value, (str, int, float)) and points(value) > 0
-    )
-
-
-def _is_number(value: Any) -> bool:
-    return type(value) in (int, float) and 0 < value < math.inf
-
-
-def _is_mapping(value: Any) -> bool:
-    return isinstance(value, Mapping) and all(map(_is_text, [*value, *value.values()]))
-
-
-def _are_events(value: Any) -> bool:
-    if not isinstance(value, str):
-        return False
-    return value in ("few", "all") or set(value.split(",")) <= {*_KINDS_OF_EVENTS}
-
-
-def _is_tensor(value: Any) -> bool:
-    """Whether it is a tensor or a name of one; asked of its attributes, torch may not be there."""
-    return isinstance(value, str) or hasattr(type(value), "grad_fn")
-
-
-def _are_tensors(value: Any) -> bool:
-    return _is_tensor(value) or (isinstance(value, (list, tuple)) and all(map(_is_tensor, value)))
-
-
-def _listed_tensors(value: Any) -> list[Any]:
-    if value is None:
-        return []
-    return list(value) if isinstance(value, (list, tuple)) else [value]
-
-
-def _are_views(value: Any) -> bool:
-    if isinstance(value, str):
-        return True
-    return isinstance(value, Iterable) and all(callable(one) or type(one) is str for one in value)
-
-
-_CHECKS: dict[str, Callable[[Any], bool]] = {
-    "number": _is_number,
-    "length": _is_length,
-    "mapping": _is_mapping,
-    "tensors": _are_tensors,
-    "events": _are_events,
-    "views": _are_views,
-}
+        return ALLOWED[self.kind]
 
 
 def _brief(value: Any) -> str:
@@ -489,7 +408,7 @@ class Picture:
 
         colors = {name: custom.color_code(each) for name, each in (self["colors"] or {}).items()}
         return [
-            *(custom.highlight([name]) for name in _listed_tensors(self["highlight"])),
+            *(custom.highlight([name]) for name in listed_tensors(self["highlight"])),
             *(custom.paint({name: code}) for name, code in colors.items()),
         ]
 
@@ -503,7 +422,7 @@ class Picture:
     def has_tensors(self) -> bool:
         """Whether a tensor is to be highlighted that is not given by its name."""
         given = self["highlight"]
-        return not all(isinstance(each, str) for each in _listed_tensors(given))
+        return not all(isinstance(each, str) for each in listed_tensors(given))
 
     def named(self, names: Mapping[int, str]) -> Picture:
         """The same with the names of tensors in place of tensors.
@@ -516,7 +435,7 @@ class Picture:
         """
         if not self.has_tensors:
             return self
-        given = _listed_tensors(self["highlight"])
+        given = listed_tensors(self["highlight"])
         found = [each if isinstance(each, str) else names.get(id(each), "") for each in given]
         if not all(found):
             raise UsageError(
@@ -558,6 +477,10 @@ class Picture:
         if self["depth"] is not None:
             return _at_depth(self["depth"])
         return list(views.DEFAULT) if self["views"] is None else list(_named(self["views"]))
+
+    def without(self, name: str) -> Picture:
+        """The same without one option."""
+        return Picture({k: each for k, each in self.given.items() if k != name}, self.spelt)
 
     def with_theme(self, theme: str) -> Picture:
         """The same in another theme."""
@@ -669,65 +592,3 @@ def with_options(function: _Function) -> _Function:
     told = "".join(f"        {name}: {option.help}\n" for name, option in OPTIONS.items())
     function.__doc__ = before + told + after.partition("\n")[2] if mark else function.__doc__
     return function
-
-
-def frame_numbers(text: str, option: str) -> list[int]:
-    """The numbers in ``1,3,5``; none in an empty text.
-
-    Args:
-        text: what the user wrote.
-        option: what the message calls it.
-
-    Raises:
-        UsageError: if there is anything else in it than numbers from 1 up.
-
-    Example:
-        >>> frame_numbers("1, 3", "--frames")
-        [1, 3]
-    """
-    words = [word.strip() for word in text.split(",")] if text else []
-    if not all(word.isdecimal() and int(word) > 0 for word in words):
-        raise UsageError(f"{option} must be integers >= 1, as in 1,3,5, got {text!r}")
-    return [int(word) for word in words]
-
-
-def chosen(story: Story, numbers: Sequence[int], option: str) -> tuple[Story, str]:
-    """The frames of those numbers.
-
-    Args:
-        story: what was recorded.
-        numbers: counted from 1; none for all.
-        option: what the message calls them.
-
-    Returns:
-        The story with those frames that exist, and a line about those that do not, which are no
-        reason to fail; or an empty line.
-
-    Raises:
-        UsageError: if none of them exists.
-
-    Example:
-        >>> from gradviz.graph import GradGraph
-        >>> from gradviz.story import Frame
-        >>> story, said = chosen(Story([Frame("forward", GradGraph())]), [1, 2], "--frames")
-        >>> len(story), said
-        (1, 'there is no frame 2: the recording has 1 frame')
-    """
-    if not numbers:
-        return story, ""
-    has = f"the recording has {len(story)} {'frame' if len(story) == 1 else 'frames'}"
-    there = [number for number in numbers if number <= len(story)]
-    if not there:
-        raise UsageError(f"{option} asks for {_listed(numbers)}; {has}")
-    missing = [number for number in numbers if number > len(story)]
-    said = f"there is no frame {_listed(missing)}: {has}" if missing else ""
-    frames = tuple(story[number - 1] for number in there)
-    if len(frames) == 1 < len(story) and not story.title:
-        # A single frame has no border with its title under it, so the title goes on top.
-        frame: Frame = replace(frames[0], title="")
-        return replace(story, frames=(frame,), title=frames[0].title), said
-    return replace(story, frames=frames), said
-
-
-def _listed(numbers: Sequence[int]) -> str:
-    return ", ".join(map(str, numbers))

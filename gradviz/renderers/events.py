@@ -101,7 +101,7 @@ def _rows(story: Story) -> Iterator[_Item]:
         for key, data in frame.graph.nodes(data=True)
         if data["kind"] in _LEAVES
     }
-    for _, group in groupby(story.events, key=lambda event: event.location):
+    for _, group in groupby(story.events, key=lambda event: event.source):
         events = list(group)
         if row := _initialisation(events, leaves):
             yield row

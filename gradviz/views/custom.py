@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from gradviz.errors import UsageError
@@ -27,7 +26,7 @@ COLORS = {
 }
 """Colors by name: those of Okabe and Ito, which color-blind readers can tell apart."""
 
-_CODE = re.compile("#(?:[0-9a-f]{3}|[0-9a-f]{6})", re.IGNORECASE)
+_DIGITS = frozenset("0123456789abcdef")
 
 
 @view
@@ -43,7 +42,7 @@ def relabel(graph: GradGraph, labels: Mapping[str, str]) -> GradGraph:
 
     Example:
         >>> graph = GradGraph()
-        >>> graph.add_node("n0", name="w")
+        >>> graph.add_node("n0", kind=NodeKind.LEAF, name="w")
         >>> relabel(graph, {"w": "weights"}).nodes["n0"]["name"]
         'weights'
     """
@@ -67,7 +66,7 @@ def paint(graph: GradGraph, colors: Mapping[str, str]) -> GradGraph:
 
     Example:
         >>> graph = GradGraph()
-        >>> graph.add_node("n0", name="w")
+        >>> graph.add_node("n0", kind=NodeKind.LEAF, name="w")
         >>> paint(graph, {"w": "red"}).nodes["n0"]["color"]
         '#d55e00'
     """
@@ -89,10 +88,10 @@ def color_code(color: str) -> str:
     """
     if color in COLORS:
         return COLORS[color]
-    if not isinstance(color, str) or not _CODE.fullmatch(color):
+    digits = color[1:].lower()
+    if color[:1] != "#" or len(digits) not in (3, 6) or not _DIGITS.issuperset(digits):
         allowed = f"#rrggbb or one of {', '.join(COLORS)}"
         raise UsageError(must_be("a color", allowed, color))
-    digits = color[1:].lower()
     return f"#{digits}" if len(digits) == 6 else "#" + "".join(2 * each for each in digits)
 
 
@@ -123,7 +122,7 @@ def highlight(graph: GradGraph, names: str | Sequence[str]) -> GradGraph:
 
     Example:
         >>> graph = GradGraph()
-        >>> for key in "wxy": graph.add_node(key, name=key)
+        >>> for key in "wxy": graph.add_node(key, kind=NodeKind.LEAF, name=key)
         >>> for key in "wx": _ = graph.add_edge(key, "y", 0, kind=EdgeKind.GRADIENT)
         >>> seen = highlight(graph, "w")
         >>> [key for key, data in seen.nodes(data=True) if data.get("highlight")]
