@@ -6,7 +6,7 @@ SITE := docs/_build/html
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help demo pictures gallery-graphs docs test test-fast fuzz soak size lint types clean
+.PHONY: help demo viewer pictures gallery-graphs docs test test-fast fuzz soak size lint types clean
 .DEFAULT_GOAL := help
 
 help:
@@ -16,6 +16,7 @@ help:
 	@echo "make fuzz    check what is said of random programs (COUNT=2000 SEED=0)"
 	@echo "make soak    10,000 draws and 2,000 recordings: nothing may grow"
 	@echo "make size    count files and lines of each place in gradviz/"
+	@echo "make viewer  build gradviz/viewer/viewer.js from the modules beside it"
 	@echo "make pictures  draw the pictures of README.md again"
 	@echo "make docs    build the site into $(SITE)/, and check it"
 	@echo "make gallery-graphs  run the real models of the site again (needs transformers)"
@@ -33,6 +34,9 @@ $(READY): setup.cfg pyproject.toml constraints.txt
 	@$(PYTHON) -m venv .venv
 	@$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
 	@touch $@
+
+viewer: $(READY)
+	$(BIN)/python -m gradviz.viewer.bundle
 
 # The pictures of README.md, by the layout that is the same on every machine.
 pictures: $(READY)

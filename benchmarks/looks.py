@@ -1,17 +1,21 @@
 """How large the text of a picture is on a page, and how high the picture: wide and real programs.
 
-Run it as ``python benchmarks/looks.py [NAME ...] [--sizes 3,26,100]``. For each program it draws
-the default picture and prints the smallest text when the SVG is shown ``WIDTH`` pixels wide (a
-narrower picture is shown as it is), its height then, and the number of boxes. Goal: text of at
-least 9 px, at most 2,000 px high.
+Run it as ``python benchmarks/looks.py [NAME ...] [--sizes 3,26,100] [--recorded] [--models]``. For
+each program it draws the default picture and prints the smallest text when the SVG is shown
+``WIDTH`` pixels wide (a narrower picture is shown as it is), its height then, and the number of
+boxes. Goal: text of at least 9 px, at most 2,000 px high. ``--recorded`` draws the story of two
+training steps instead of one result; ``--models`` measures real models with random weights
+(those of ``transformers`` where it is installed); ``--save FOLDER`` keeps the pictures.
 """
 
 from __future__ import annotations
 
+import argparse
+import importlib
 import re
-import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -98,20 +102,25 @@ def frozen_one(k: int) -> nn.Module:
     return model
 
 
-def penalty(k: int) -> Any:
+Program = tuple[Any, Callable[[], torch.Tensor]]
+"""A model, or a dict of tensors, and what computes the loss."""
+
+
+def penalty(k: int) -> Program:
     layer = nn.TransformerEncoderLayer(16, 2, 32, batch_first=True)
     model = nn.TransformerEncoder(layer, k, enable_nested_tensor=False)
-    loss = model(torch.randn(2, 3, 16)).sum()
-    return model, loss + sum(p.pow(2).sum() for p in model.parameters())
+    x = torch.randn(2, 3, 16)
+    return model, lambda: model(x).sum() + sum(p.pow(2).sum() for p in model.parameters())
 
 
-def many_leaves(k: int) -> Any:
+def many_leaves(k: int) -> Program:
     leaves = [torch.ones(1, requires_grad=True) for _ in range(k)]
-    return {f"w{number}": leaf for number, leaf in enumerate(leaves)}, torch.cat(leaves).sum()
+    named = {f"w{number}": leaf for number, leaf in enumerate(leaves)}
+    return named, lambda: torch.cat(leaves).sum()
 
 
-def programs(k: int) -> Iterator[tuple[str, Any, Any]]:
-    """Name, model and loss of each program with ``k`` branches or steps."""
+def programs(k: int) -> Iterator[tuple[str, Program]]:
+    """Name and program of each shape with ``k`` branches or steps."""
     torch.manual_seed(0)
     x = torch.randn(4, 8)
     layer = nn.Linear(4, 4)
@@ -127,10 +136,59 @@ def programs(k: int) -> Iterator[tuple[str, Any, Any]]:
         "frozen_one": (frozen_one(k), x),
     }
     for name, (model, given) in cases.items():
-        yield name, model, model(given).sum()
+        yield name, (model, lambda model=model, given=given: model(given).sum())  # type: ignore[misc]
     if k <= 12:
-        yield "penalty", *penalty(k)
-    yield "many_leaves", *many_leaves(k)
+        yield "penalty", penalty(k)
+    yield "many_leaves", many_leaves(k)
+
+
+def language(config: str, model: str, **sizes: Any) -> Program:
+    """A model of ``transformers`` on a short sequence."""
+    transformers: Any = importlib.import_module("transformers")
+    made = getattr(transformers, model)(getattr(transformers, config)(**sizes))
+    tokens = torch.arange(16).view(1, 16) + 5
+    return made, lambda: made(input_ids=tokens)[0].logsumexp(-1).mean()
+
+
+def encoder(layers: int) -> Program:
+    layer = nn.TransformerEncoderLayer(48, 4, 96, batch_first=True, dropout=0.0)
+    model = nn.TransformerEncoder(layer, layers, enable_nested_tensor=False)
+    x = torch.randn(2, 16, 48)
+    return model, lambda: model(x).mean(1).logsumexp(-1).mean()
+
+
+def plain(name: str) -> Program:
+    """A network of ``plain_models``; its loss is computed again from the same input."""
+    plain_models: Any = importlib.import_module("plain_models")
+    if name == "resnet50":
+        network, given = plain_models.ResNet(), torch.randn(1, 3, 64, 64)
+    elif name == "unet":
+        network, given = plain_models.UNet(), torch.randn(1, 3, 64, 64)
+    elif name == "mixture":
+        network, given = plain_models.Mixture(), torch.randn(4, 16, 64)
+    else:
+        network, given = plain_models.GPT(), torch.randint(0, 50, (2, 16))
+    return network, lambda: network(given).square().mean()
+
+
+SMALL = {"hidden_size": 48, "num_hidden_layers": 12, "num_attention_heads": 4}
+MODELS: dict[str, Callable[[], Program]] = {
+    "encoder-12": lambda: encoder(12),
+    "resnet50": lambda: plain("resnet50"),
+    "unet": lambda: plain("unet"),
+    "mixture": lambda: plain("mixture"),
+    "gpt-plain": lambda: plain("gpt"),
+    "bert": lambda: language("BertConfig", "BertForSequenceClassification", **SMALL),
+    "gpt2": lambda: language("GPT2Config", "GPT2LMHeadModel", n_embd=48, n_layer=12, n_head=4),
+    "albert": lambda: language("AlbertConfig", "AlbertForMaskedLM", **SMALL),
+    "longformer": lambda: language(
+        "LongformerConfig", "LongformerForMaskedLM", attention_window=8, **SMALL
+    ),
+    "llama": lambda: language("LlamaConfig", "LlamaForCausalLM", **SMALL),
+    "distilbert": lambda: language(
+        "DistilBertConfig", "DistilBertForMaskedLM", dim=48, n_heads=4, hidden_dim=96
+    ),
+}
 
 
 def looks(svg: str) -> tuple[float, float, float]:
@@ -145,32 +203,64 @@ def looks(svg: str) -> tuple[float, float, float]:
     return min(texts, default=0.0) * scale, width, height * scale
 
 
+def drawing_of(program: Program, is_recorded: bool) -> Any:
+    """The default picture of a result, or of two recorded training steps."""
+    model, loss_of = program
+    if not is_recorded:
+        return gradviz.draw(loss_of(), names=model)
+    leaves = list(model.parameters() if isinstance(model, nn.Module) else model.values())
+    optimizer = torch.optim.SGD(leaves, lr=0.1)
+    with gradviz.record(*[model] * isinstance(model, nn.Module)) as run:
+        for _ in range(2):
+            optimizer.zero_grad()
+            loss_of().backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+    return gradviz.draw(run)
+
+
+def row(name: str, k: int, program: Program, options: argparse.Namespace) -> bool:
+    """Print the figures of one picture; whether they miss the goal."""
+    start = time.perf_counter()
+    drawing = drawing_of(program, options.recorded)
+    svg = drawing.svg
+    took = time.perf_counter() - start
+    text, width, height = looks(svg)
+    boxes = sum(len(frame.graph) for frame in drawing.shown)
+    is_wrong = text < SMALLEST or height > HIGHEST
+    if options.save:
+        options.save.mkdir(parents=True, exist_ok=True)
+        (options.save / f"{name}-{k}.svg").write_text(svg, encoding="utf-8")
+    figures = f"{k:5}{text:9.1f}{width:8,.0f}{height:8,.0f}{boxes:7}{took:7.1f}"
+    print(f"{name:14}{figures}{' <-' if is_wrong else ''}", flush=True)
+    return is_wrong
+
+
 def main() -> None:
-    arguments = sys.argv[1:]
-    sizes = [3, 8, 26, 100, 400]
-    if "--sizes" in arguments:
-        at = arguments.index("--sizes")
-        sizes = [int(each) for each in arguments[at + 1].split(",")]
-        del arguments[at : at + 2]
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("names", nargs="*")
+    parser.add_argument("--sizes", default="3,8,26,100,400")
+    parser.add_argument("--recorded", action="store_true")
+    parser.add_argument("--models", action="store_true")
+    parser.add_argument("--save", type=Path)
+    options = parser.parse_args()
     print(f"{'program':14}{'k':>5}{'text px':>9}{'width':>8}{'height':>8}{'boxes':>7}{'s':>7}")
-    for k in sizes:
-        for name, model, loss in programs(k):
-            if arguments and name not in arguments:
+    missed = count = 0
+    if options.models:
+        for name in options.names or MODELS:
+            torch.manual_seed(0)
+            try:
+                program = MODELS[name]()
+            except ImportError as error:
+                print(f"{name:14} left out: {error}")
                 continue
-            start = time.perf_counter()
-            drawing = gradviz.draw(loss, names=model)
-            text, width, height = looks(drawing.svg)
-            seen = gradviz.views.apply(gradviz.trace(loss, names=model))
-            took = time.perf_counter() - start
-            wrong = " <-" if text < SMALLEST or height > HIGHEST else ""
-            print(
-                f"{name:14}{k:5}{text:9.1f}{width:8,.0f}{height:8,.0f}{len(seen):7}{took:7.1f}"
-                f"{wrong}",
-                flush=True,
-            )
+            count, missed = count + 1, missed + row(name, 0, program, options)
+    else:
+        for k in map(int, options.sizes.split(",")):
+            for name, program in programs(k):
+                if not options.names or name in options.names:
+                    count, missed = count + 1, missed + row(name, k, program, options)
+    print(f"{missed} of {count} miss the goal")
 
 
 if __name__ == "__main__":
-    import gradviz.views
-
     main()

@@ -109,6 +109,10 @@ class Action(str, Enum):
     """``clip_grad_norm_`` or ``clip_grad_value_``."""
     SKIPPED = "skipped"
     """A step that ``GradScaler`` skipped: a gradient was infinite or NaN."""
+    REDUCED = "combined over the ranks"
+    """A function of ``torch.distributed`` wrote gradients of several ranks into ``.grad``."""
+    NOT_SEEN = "autograd does not see it"
+    """A function of ``torch.distributed`` wrote into a tensor of the graph."""
     DATA_REPLACED = "data replaced"
     """``x.data = ...``: other values, and the version counter does not change."""
     REGISTERED = "registered"
@@ -235,6 +239,7 @@ class Problem:
         changed_to: the version counter after the first later change; -1 when not recorded.
         changed_by: the function that made that change: ``"add_"``, ``"step"``; or "", not recorded.
         location: the line of that change, or of the backward pass that freed the tensors.
+        inside: when that line called a library, the line of the library.
     """
 
     kind: ProblemKind
@@ -248,6 +253,7 @@ class Problem:
     changed_to: int = -1
     changed_by: str = ""
     location: SourceLocation = NOWHERE
+    inside: SourceLocation = NOWHERE
 
 
 @dataclass(frozen=True)
@@ -309,6 +315,8 @@ class FrameKind(str, Enum):
     """After ``zero_grad``, ``clip_grad_norm_``, ``w.grad = None``, ..."""
     AFTER_STEP = "after step"
     FAILED_BACKWARD = "failed backward"
+    REFUSED_BACKWARD = "refused backward"
+    """``backward()`` or ``autograd.grad`` raised before any node ran, and ended the recording."""
     ERROR = "error"
     """An exception ended the recording outside of backward."""
     MARK = "mark"

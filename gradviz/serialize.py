@@ -35,7 +35,7 @@ from gradviz.graph.algorithms import has_cycle
 from gradviz.graph.collector import collector_paused
 from gradviz.story import Event, Frame, Story
 
-__all__ = ["SCHEMA_VERSION", "iter_json", "load", "loads", "to_json"]
+__all__ = ["SCHEMA_VERSION", "iter_json", "load", "loads", "plain", "to_json"]
 
 SCHEMA_VERSION = 2
 _READABLE = (1, 2)
@@ -115,10 +115,10 @@ def _iter_lines(rows: Iterator[dict[str, Any]], count: int) -> Iterator[str]:
 
 
 def _dump(value: object) -> str:
-    return json.dumps(_plain(value), ensure_ascii=False, allow_nan=False)
+    return json.dumps(plain(value), ensure_ascii=False, allow_nan=False)
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """Convert ``value`` to JSON's types; a value of another type becomes text."""
     if isinstance(value, Enum):
         return value.value
@@ -127,12 +127,12 @@ def _plain(value: Any) -> Any:
     if isinstance(value, complex):
         return str(value)
     if is_dataclass(value):
-        row = {name: _plain(item) for name, item in _row(value).items()}
+        row = {name: plain(item) for name, item in _row(value).items()}
         return {_TYPE: type(value).__name__, **row} if type(value).__name__ in _DETAILS else row
     if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     return value
 
 
@@ -339,7 +339,7 @@ def _count(value: Any) -> int:
 
 
 def _number(value: Any) -> Any:
-    """A number; `_plain` writes infinities and NaN as text."""
+    """A number; `plain` writes infinities and NaN as text."""
     if not isinstance(value, str):
         if not isinstance(value, (int, float)):
             raise ValueError(f"{json.dumps(value)[:40]} where a number belongs")
@@ -401,17 +401,20 @@ _SUMMARY_TEXT = ("dtype", "device", "note")
 _TEXT = (
     "op",
     "grad_fn",
+    "called",
     "opaque",
     "name",
     "dtype",
     "device",
     "module",
     "source",
+    "inside",
     "clone_of",
     "structure",
     "first",
     "verdict",
     "color",
+    "module_class",
 )
 _COUNTS = (
     "outputs",
@@ -428,7 +431,11 @@ _COUNTS = (
     "repeat",
     "parameters",
 )
-_FLAGS = ("requires_grad", "is_leaf", "inference", "retains_grad", "inferred", "highlight")
+_FLAGS = (
+    *("requires_grad", "is_leaf", "inference", "retains_grad", "inferred", "asked"),
+    "unreduced",
+    "highlight",
+)
 
 _NODE: dict[str, Callable[[Any], Any]] = {
     "kind": NodeKind,
@@ -437,6 +444,7 @@ _NODE: dict[str, Callable[[Any], Any]] = {
     "aliases": _words,
     "contents": _words,
     "uses_inside": _words,
+    "runs_with": _words,
     "shape": _shape,
     "calls": _shape,
     "value": _summary,
@@ -460,6 +468,7 @@ _EDGE: dict[str, Callable[[Any], Any]] = {
     "output": int,
     "through": _words,
     _LINE: _text,
+    "inside": _text,
     "word": _text,
     "grad": _summary,
     "times": int,

@@ -18,7 +18,7 @@ from gradviz.facts import (
 )
 from gradviz.graph import GradGraph
 from gradviz.shown import Shown
-from gradviz.wording import event_detail
+from gradviz.wording import event_detail, inside_text
 
 __all__ = ["Event", "EventKind", "Frame", "Story", "recorded_in"]
 
@@ -31,12 +31,14 @@ class Event:
         number: 0, 1, ... in the order of the program.
         kind: the kind of event.
         word: the called function: ``"mul"``, ``"detach"``, ``"backward"``, ``"zero_grad"``.
-        location: the line of the program.
+        location: the line of the program; of a plain operation that a library called, the line
+            of the library.
         name: the variable that holds the result, or the tensor that was changed; may be empty.
         nodes: keys of all nodes of the event that are in a frame.
         action: what the event did, where ``kind`` does not determine it.
         details: further facts, by kind: a ``VersionDetails``, ``StepDetails``, ...
         count: number of tensors of the event, including those that are in no frame.
+        inside: the line of the library, when the line of the program called one.
 
     Example:
         >>> from gradviz.facts import SourceLocation
@@ -53,6 +55,7 @@ class Event:
     action: Action | None = None
     details: Details | None = None
     count: int = 1
+    inside: SourceLocation = NOWHERE
 
     @property
     def source(self) -> str:
@@ -70,9 +73,10 @@ class Event:
         return event_detail(self.kind, self.action, self.details, self.count)
 
     def __str__(self) -> str:
-        words = (self.source, self.name, self.word, self.detail)
+        source = f"{self.source} ({inside_text(self.inside)})" if self.inside else self.source
+        words = (source, self.name, self.word, self.detail)
         if self.kind is EventKind.MARK:
-            words = (self.source, "", self.word, self.name)
+            words = (source, "", self.word, self.name)
         return "  ".join(filter(None, words))
 
 

@@ -28,6 +28,7 @@ __all__ = [
     "event_detail",
     "frame_title",
     "gradient_change_text",
+    "inside_text",
     "problem_text",
     "title_without_values",
     "with_gradients",
@@ -106,6 +107,17 @@ def _step(details: StepDetails, action: Action | None) -> str:
     return f"wrote to {what}, changed the values of {values or 'none'}"
 
 
+def inside_text(inside: object) -> str:
+    """Where in a library something happened, to be read after the line that called it.
+
+    Example:
+        >>> from gradviz.facts import SourceLocation
+        >>> inside_text(SourceLocation("lib/generate.py", 12))
+        'inside lib/generate.py:12'
+    """
+    return f"inside {inside}"
+
+
 def problem_text(problem: Problem) -> str:
     """Why backward failed at an operation, as text that follows the operation's word.
 
@@ -115,6 +127,8 @@ def problem_text(problem: Problem) -> str:
         needs its own result as it was at version 0; add_ made it version 1
     """
     where = f" at {problem.location}" if problem.location else ""
+    if problem.inside:
+        where += f", {inside_text(problem.inside)},"
     if problem.kind is ProblemKind.FREED:
         if problem.location:
             return f"freed by backward{where}"
@@ -153,8 +167,8 @@ def frame_title(
     match kind:
         case FrameKind.AFTER_BACKWARD:
             return f"after backward {pass_number}"
-        case FrameKind.FAILED_BACKWARD:
-            return f"{word} in backward"
+        case FrameKind.FAILED_BACKWARD | FrameKind.REFUSED_BACKWARD:
+            return f"backward failed: {word}"
         case FrameKind.ERROR:
             return word
         case FrameKind.MARK:

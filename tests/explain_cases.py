@@ -262,12 +262,22 @@ def rebuilt_from_its_values():
     return gradviz.explain(w, run)
 
 
-@case(Verdict.NOT_CONNECTED, "numbers were taken out at", "keep it a tensor")
+@case(Verdict.CUT, "cut by tolist() at", "keep it a tensor")
 def became_numbers():
     w, v = leaf(), leaf()
     with gradviz.record() as run:
         numbers = w.tolist()  # here
         loss = (torch.tensor(numbers) * v).sum()
+        loss.backward()
+    return gradviz.explain(w, run)
+
+
+@case(Verdict.NOT_CONNECTED, "it became plain numbers by tolist() at", "keep it a tensor")
+def became_other_numbers():
+    w, v = leaf(), leaf()
+    with gradviz.record() as run:
+        numbers = w.tolist()  # here
+        loss = (torch.tensor(sum(numbers)) * v).sum()
         loss.backward()
     return gradviz.explain(w, run)
 

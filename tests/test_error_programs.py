@@ -104,4 +104,4 @@ def test_an_error_in_a_library_is_reported_where_the_user_calls_it(
     told = answer([done.error, recording], Names.of_namespace(done.namespace), None)
     assert isinstance(told, Explanation)
     assert told.verdict.value == verdict
-    assert f"at prog.py:4 (veclib.{call}), in vendor 🦆/veclib.py:{line - 1} (" in told.reason
+    assert f"at prog.py:4 (veclib.{call}), inside vendor 🦆/veclib.py:{line - 1} (" in told.reason

@@ -1,15 +1,16 @@
-"""The stepping page, as a browser runs it."""
+"""The page of a story: one file, whose still pictures need no script."""
 
 from __future__ import annotations
 
+import json
 import re
-from pathlib import Path
 
-import browser
 import pytest
 from graphs import graph_of
 
 import gradviz
+from gradviz.graph import GradGraph, NodeKind
+from gradviz.viewer.bundle import BUILT, bundle
 
 
 def page_of(*names: str, **options: str) -> str:
@@ -18,47 +19,61 @@ def page_of(*names: str, **options: str) -> str:
     return drawing.render("html").decode()
 
 
+def still_of(page: str) -> str:
+    return page.split('<div id="still">')[1].split("<script")[0]
+
+
+def island_of(page: str) -> dict[str, object]:
+    found: dict[str, object] = json.loads(page.split('id="gradviz-data">')[1].split("</script>")[0])
+    return found
+
+
+def test_the_built_file_is_that_of_the_modules() -> None:
+    assert BUILT.read_text(encoding="utf-8") == bundle(), "run: make viewer"
+
+
+def test_without_the_graph_the_file_is_small() -> None:
+    page = gradviz.draw(GradGraph()).render("html")
+    assert len(page) < 300_000
+
+
 def test_nothing_comes_from_elsewhere_and_titles_are_text() -> None:
     page = page_of("mul_chain", "freed")
-    assert not re.search(r"(src|href)=\"(?!#)|https?://(?!www\.w3\.org/2000/svg)|@import", page)
-    assert "&lt;mul_chain&gt;" in page
+    assert not re.search(r"(src|href)=\"(?!#)|@import", still_of(page))
+    assert "default-src 'none'" in page
+    assert "&lt;mul_chain&gt;" in still_of(page)
     assert "<title>A &amp; B</title>" in page
-    assert "two left out" in page
+    assert "two left out" in still_of(page)
 
 
-def test_one_frame_needs_no_stepper() -> None:
-    page = page_of("mlp")
-    assert "<script" not in page
-    assert "<nav" not in page
+def test_one_frame_needs_no_list_of_frames() -> None:
+    assert "<nav" not in still_of(page_of("mlp"))
+    assert still_of(page_of("mul_chain", "freed")).count("<figure") == 2
 
 
 def test_a_theme_holds_for_the_page() -> None:
-    assert "prefers-color-scheme" not in page_of("mlp", "freed", theme="dark")
-    assert "--page: #0d1117" in page_of("mlp", theme="dark")
+    assert 'data-theme="dark"' in page_of("mlp", "freed", theme="dark")
+    assert "prefers-color-scheme" not in still_of(page_of("mlp", theme="dark"))
 
 
-STEP = """
-const shown = () => [...document.querySelectorAll('figure')].map(f => !f.hidden);
-const [back, next] = document.querySelectorAll('nav button');
-const seen = [shown()];
-next.click(); seen.push(shown());
-dispatchEvent(new KeyboardEvent('keydown', {key: 'ArrowRight'})); seen.push(shown());
-dispatchEvent(new KeyboardEvent('keydown', {key: 'ArrowRight'})); seen.push(shown());
-back.click(); seen.push(shown());
-document.querySelectorAll('nav a')[0].click(); seen.push(shown());
-return {seen, back: back.disabled, text: document.querySelector('output').textContent,
-        wide: document.documentElement.scrollWidth <= innerWidth};
-"""
+@pytest.mark.parametrize("name", ["</script>", "<!--", "]]>", "\u2028", "two\nlines 🎉", "\udcff"])
+def test_no_name_ends_the_data(name: str) -> None:
+    graph = GradGraph()
+    graph.add_node("n0", kind=NodeKind.LEAF, name=name)
+    page = gradviz.draw(graph).render("html").decode()
+    rows = island_of(page)["rows"]
+    assert isinstance(rows, list)
+    assert rows[0]["name"] == name
+    assert page.count("</script>") == 2
 
 
-@pytest.mark.tool
-def test_stepping_shows_one_frame_at_a_time(tmp_path: Path) -> None:
-    page = page_of("mul_chain", "lstm_cell", "freed")
-    body = page.split("<body>")[1].split("</body>")[0]
-    style = re.findall(r"<style>.*?</style>", page, re.DOTALL)[0]
-    result = browser.evaluate(tmp_path, style + body, STEP)
-    first, second, third = ([index == number for index in range(3)] for number in range(3))
-    assert result["seen"] == [first, second, third, third, second, first]
-    assert result["back"] is True
-    assert result["text"] == "1 of 3"
-    assert result["wide"]
+def test_the_same_story_gives_the_same_bytes() -> None:
+    assert page_of("mlp", "freed") == page_of("mlp", "freed")
+
+
+def test_what_frames_share_is_written_once() -> None:
+    graph = graph_of("mlp")
+    one = gradviz.draw(gradviz.Story((gradviz.Frame("1", graph),)))
+    many = gradviz.draw(gradviz.Story(tuple(gradviz.Frame(str(n), graph) for n in range(20))))
+    alone, twenty = (island_of(d.render("html").decode()) for d in (one, many))
+    assert len(str(twenty)) < len(str(alone)) + 20 * 500

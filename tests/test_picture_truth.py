@@ -1,17 +1,21 @@
 """Pictures say what is true: labels, captions and edges of programs that were drawn wrongly."""
 
+import functools
+
 import pytest
 import torch
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 import gradviz
+from gradviz.diagnosis.answers import Verdict
 from gradviz.graph import GradGraph, NodeKind, TensorSummary
 from gradviz.renderers.caption import caption, news_caption
 from gradviz.renderers.labels import labels_of
 from gradviz.renderers.legend import legend_of
 from gradviz.renderers.theme import edge_look
 from gradviz.story import Frame, Story
-from gradviz.views import color_by, hide_bookkeeping
+from gradviz.views import color_by, fold_repeats, group_by_module, hide_bookkeeping
 
 LEAVES = (NodeKind.LEAF, NodeKind.PARAMETER)
 
@@ -258,4 +262,255 @@ def test_a_failed_backward_is_called_failed():
         y = w.exp()
         y.add_(1)
         y.sum().backward()
-    assert "Backward failed: exp needs" in str(gradviz.draw(run))
+    assert "Backward failed at exp: needs" in str(gradviz.draw(run))
+
+
+def failing_function():
+    class Fails(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            return x * 2
+
+        @staticmethod
+        def backward(ctx, grad):
+            raise ValueError("no")
+
+    return Fails.apply(torch.ones(2, requires_grad=True)).sum()
+
+
+def with_failing_hook():
+    def fail(grad):
+        raise KeyError("größe 📐")
+
+    y = torch.ones(2, requires_grad=True) * 2
+    y.register_hook(fail)
+    return y.sum()
+
+
+FAILURES = {
+    "a Function raises": failing_function,
+    "a hook raises": with_failing_hook,
+    "not a scalar": lambda: torch.ones(2, requires_grad=True) * 2,
+    "no graph": lambda: torch.ones(2).sum(),
+}
+
+
+@pytest.mark.parametrize("make", FAILURES.values(), ids=FAILURES)
+def test_a_backward_that_fails_is_called_failed_whatever_the_reason(make):
+    with pytest.raises((RuntimeError, ValueError, KeyError)), gradviz.record() as run:
+        make().backward()
+    last = gradviz.draw(run).shown[-1]
+    assert last.title.startswith("backward failed: ")
+    assert last.caption.startswith("Backward failed")
+
+
+def test_an_error_outside_of_backward_is_not_called_a_failed_backward():
+    with pytest.raises(IndexError), gradviz.record() as run:
+        kept = torch.ones(2, requires_grad=True).exp()
+        kept.tolist()[5]
+    assert "ackward failed" not in str(gradviz.draw(run))
+
+
+def group_names(loss, model, *views):
+    drawing = gradviz.draw(loss, names=model, views=list(views))
+    graph = drawing.shown[0].graph
+    return {d["name"]: d for _, d in graph.nodes(data=True) if d["kind"] is NodeKind.GROUP}
+
+
+class Residual(nn.Module):
+    def __init__(self, width):
+        super().__init__()
+        self.inner, self.outer = nn.Linear(width, width), nn.Linear(width, width)
+
+    def forward(self, x):
+        return x + self.outer(self.inner(x).tanh())
+
+
+STACKS = {
+    "encoder": lambda: nn.TransformerEncoder(
+        nn.TransformerEncoderLayer(8, 2, 16, batch_first=True), 6, enable_nested_tensor=False
+    ),
+    "residual": lambda: nn.Sequential(*[Residual(8) for _ in range(5)]),
+    "plain": lambda: nn.Sequential(*[nn.Sequential(nn.Linear(8, 8), nn.ReLU()) for _ in range(7)]),
+    "after another": lambda: nn.Sequential(nn.Linear(8, 8), *[Residual(8) for _ in range(4)]),
+}
+
+
+def members_of(name):
+    """The numbers in a name like ``layers.1…4``."""
+    first, last = name.rpartition(".")[2].split("…")
+    return range(int(first), int(last) + 1)
+
+
+@pytest.mark.parametrize("make", STACKS.values(), ids=STACKS)
+@pytest.mark.parametrize("depth", [1, 2, None])
+def test_a_group_of_layers_has_the_parameters_of_the_layers_in_its_name(make, depth):
+    torch.manual_seed(0)
+    model = make()
+    loss = model(torch.randn(2, 4, 8)).square().mean()
+    views = (hide_bookkeeping, group_by_module(depth=depth), fold_repeats)
+    for name, data in group_names(loss, model, *views).items():
+        if "…" not in name:
+            continue
+        prefix = name.rpartition(".")[0]
+        modules = [".".join(filter(None, (prefix, str(n)))) for n in members_of(name)]
+        assert data["repeat"] == len(modules)
+        count = sum(
+            p.numel()
+            for n, p in model.named_parameters()
+            if any(n.startswith(f"{module}.") for module in modules)
+        )
+        assert data["parameters"] == count
+
+
+def checkpointed(run_it):
+    torch.manual_seed(0)
+    body = nn.Sequential(nn.Linear(4, 4), nn.Tanh(), nn.Linear(4, 1))
+    x = torch.ones(2, 4, requires_grad=True)
+    return body, checkpoint(run_it(body), x, use_reentrant=True).sum()
+
+
+CHECKPOINTED = {
+    "module": (lambda body: body, True),
+    "partial": (lambda body: functools.partial(body), True),
+    "lambda": (lambda body: lambda x: body(x), False),
+}
+
+
+@pytest.mark.parametrize(("run_it", "is_known"), CHECKPOINTED.values(), ids=CHECKPOINTED)
+def test_a_reentrant_checkpoint_says_when_its_inside_is_recorded(run_it, is_known):
+    body, loss = checkpointed(run_it)
+    graph = gradviz.draw(loss, names=body).shown[0].graph
+    before = label_of(graph, "checkpoint")
+    assert "reentrant checkpoint: recorded when backward runs" in before
+    assert ("runs a module with  0.weight and 3 more" in before) == is_known
+    verdict = str(gradviz.explain(body[0].weight, loss, names=body))
+    assert "recorded when backward runs" in verdict and "may be used inside checkpoint" in verdict
+    loss.backward()
+    after = label_of(gradviz.draw(loss, names=body).shown[0].graph, "checkpoint")
+    assert "recorded when" not in after
+
+
+def test_a_recorded_reentrant_checkpoint_says_it_before_backward_only():
+    with gradviz.record() as run:
+        _, loss = checkpointed(lambda body: body)
+        loss.backward()
+    said = ["recorded when" in label_of(f.graph, "checkpoint") for f in gradviz.draw(run).shown]
+    assert said == [True, False]
+
+
+DROPPING = {
+    "module": lambda: (nn.Sequential(nn.Linear(4, 4), nn.Dropout(0.5), nn.Linear(4, 1)), None),
+    "function": lambda: (None, lambda x: nn.functional.dropout(x * 2, 0.4)),
+    "scalar": lambda: (None, lambda x: nn.functional.dropout(x.sum(), 0.4)),
+    "in place": lambda: (None, lambda x: nn.functional.dropout(x * 2, 0.4, inplace=True)),
+    "features": lambda: (None, lambda x: nn.functional.dropout1d(x.exp(), 0.5)),
+}
+
+
+@pytest.mark.parametrize("make", DROPPING.values(), ids=DROPPING)
+def test_a_recorded_dropout_is_called_dropout(make):
+    model, function = make()
+    x = torch.ones(3, 4, requires_grad=True)
+    with gradviz.record(*filter(None, [model])) as run:
+        out = (model or function)(x)
+        out.sum().backward()
+    for frame in gradviz.draw(run).shown:
+        ops = {data["op"]: data for _, data in frame.graph.nodes(data=True) if "op" in data}
+        (word,) = [op for op in ops if "dropout" in op]
+        assert "other" not in ops[word].get("options", {})
+        assert "with a constant" not in label_of(frame.graph, word)
+
+
+def test_a_dropout_of_a_sequential_is_known_without_a_recording():
+    layers = nn.Linear(4, 4), nn.Dropout(0.5), nn.ReLU(), nn.Linear(4, 1)
+    model = nn.Sequential(*layers)
+    loss = model(torch.ones(2, 4)).sum()
+    assert "← dropout" in str(gradviz.draw(loss, names=model))
+    loss.backward()
+    assert "← dropout" in str(gradviz.draw(loss, names=model))
+
+
+def test_a_product_between_layers_is_not_called_dropout():
+    class Scaled(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.drop, self.b = nn.Linear(4, 4), nn.Dropout(0.0), nn.Linear(4, 1)
+
+        def forward(self, x):
+            return self.b(self.a(x) * torch.rand(2, 4))
+
+    model = Scaled()
+    assert "dropout" not in str(gradviz.draw(model(torch.ones(2, 4)).sum(), names=model))
+    two = nn.Sequential(nn.Linear(4, 4), nn.Dropout(0.5), nn.Dropout(0.5), nn.Linear(4, 1))
+    two[2].eval()  # one product, and nobody knows of which of the two
+    assert "1.dropout" not in str(gradviz.draw(two(torch.ones(2, 4)).sum(), names=two))
+
+
+def test_a_number_that_backward_has_freed_is_said_to_be_freed():
+    x = torch.ones(2, requires_grad=True)
+    loss = (x * 3).sum() + (x / 4).sum()
+    assert "×3" in str(gradviz.draw(loss)) and "÷4" in str(gradviz.draw(loss))
+    loss.backward()
+    assert str(gradviz.draw(loss)).count("with a constant, freed") == 2
+    with gradviz.record() as run:
+        loss = (x * 3).sum() + (x / 4).sum()
+        loss.backward()
+    for frame in gradviz.draw(run).shown:
+        assert "×3" in label_of(frame.graph, "mul") and "÷4" in label_of(frame.graph, "div")
+
+
+def cut_linear(cut):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2))
+    with gradviz.record(model) as run:
+        x = torch.randn(5, 3)
+        loss = (cut(model(x)) * model[2].bias).sum()
+        loss.backward()
+    return run
+
+
+CUTS = {
+    "detach": lambda y: y.detach(),
+    "data": lambda y: y.data,
+    "copied": lambda y: torch.tensor(y.tolist()),
+}
+
+
+@pytest.mark.parametrize("name", ["detach", "data"])
+def test_a_linear_behind_a_cut_has_its_input_and_its_parameters(name):
+    for frame in gradviz.draw(cut_linear(CUTS[name])).shown:
+        graph = frame.graph
+        linear = [key for key, data in graph.nodes(data=True) if data.get("op") == "linear"]
+        inputs = [{graph.nodes[s].get("name") for s, _ in graph.inputs(key)} for key in linear]
+        assert {"0.weight", "0.bias", "x"} in inputs
+        assert any({"2.weight", "2.bias"} <= each for each in inputs)
+
+
+@pytest.mark.parametrize("name", ["detach", "data"])
+def test_the_parameters_behind_a_cut_stand_on_the_way_in_the_picture_of_an_answer(name):
+    answer = gradviz.explain(cut_linear(CUTS[name]))
+    graph = answer.draw().shown[0].graph
+    apart = [graph.nodes[key].get("name") for key in graph if not graph.degree(key)]
+    assert apart == []
+
+
+def test_an_answer_marks_what_was_asked_about():
+    v = torch.ones(2, requires_grad=True)
+    loss = (v * v).sum()
+    loss.backward()
+    answer = gradviz.explain(v, loss)
+    drawing = answer.draw()
+    graph = drawing.shown[0].graph
+    assert "asked about" in label_of(graph, "v") and "fine" not in drawing.svg
+    assert "it has a gradient" in drawing.svg
+
+
+def test_a_gradient_of_another_loss_is_not_fine_for_the_one_that_was_asked_about():
+    w = torch.tensor([1.0, 2.0], requires_grad=True)
+    u = torch.tensor([1.0, 2.0], requires_grad=True)
+    (w * 2).sum().backward()
+    for other in ((w.detach() * 2).sum(), (u * 2).sum(), (w.detach() * u).sum()):
+        answer = gradviz.explain(w, other)
+        assert answer.verdict is Verdict.OF_ANOTHER and "other" in answer.reason
+    assert gradviz.explain(w, (w * 3).sum()).verdict is Verdict.FINE

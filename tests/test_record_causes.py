@@ -32,6 +32,7 @@ def test_the_same_line_five_ways() -> None:
         ("x", "c", "inference_mode"),
         ("x", "d", "data"),
         ("x", "tolist", "item"),
+        ("tolist", "e", "item"),
     }
     assert find(graph, "c")["inference"] is True
     assert find(graph, "b")["op"] == "add"

@@ -30,7 +30,7 @@ def failing(program: Callable[[], object], match: str) -> gradviz.Recording:
     with pytest.raises(RuntimeError, match=match), gradviz.record() as run:
         program()
     (error,) = events(run, EventKind.ERROR)
-    assert run.frames[-1].title == "RuntimeError in backward"
+    assert run.frames[-1].title == "backward failed: RuntimeError"
     assert error.source.rpartition(":")[0].endswith("test_record_failures.py")
     return run
 
@@ -151,6 +151,6 @@ def test_an_error_that_the_program_catches_is_told_and_it_goes_on() -> None:
             loss.backward()
         (x * 2).sum().backward()
     titles = [frame.title for frame in run.frames]
-    assert titles[2] == "RuntimeError in backward"
+    assert titles[2] == "backward failed: RuntimeError"
     assert titles[-1] == "after backward 3 (x.grad +2)"
     assert len(events(run, EventKind.ERROR)) == 1

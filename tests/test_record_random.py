@@ -181,7 +181,7 @@ def test_no_frame_has_a_loop(steps: list[tuple[str, int, int]]) -> None:
     assert not run.story.notes
     for frame in run.frames:
         assert nx.is_directed_acyclic_graph(frame.graph)
-        assert views.fold_stretches(5)(frame.graph) is not None
+        assert views.fold_chunks(5)(frame.graph) is not None
     assert str(gradviz.draw(run))
 
 

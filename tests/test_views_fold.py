@@ -27,7 +27,7 @@ FOLDS: dict[str, Callable[[GradGraph], GradGraph]] = {
     "group_by_module(depth=1)": views.group_by_module(depth=1),
     "fold_repeats": views.fold_repeats,
     "fold_chains": views.fold_chains(min_length=2),
-    "fold_stretches": views.fold_stretches(4),
+    "fold_chunks": views.fold_chunks(4),
     "top": views.top(2, by="numel"),
     "focus_on": views.focus_on("n3", radius=1),
     "fit_page": views.fit_page(most=10),
@@ -283,7 +283,7 @@ def test_only_what_a_result_was_made_from() -> None:
     [
         (views.group_by_module(depth=0), "depth must be an integer >= 1, or None, got 0"),
         (views.fold_chains(min_length=1), "min_length must be an integer >= 2, got 1"),
-        (views.fold_stretches(count=0), "count must be an integer >= 1, got 0"),
+        (views.fold_chunks(count=0), "count must be an integer >= 1, got 0"),
         (views.focus_on("n1", radius=-1), "radius must be an integer >= 0, got -1"),
         (views.top(0), "n must be an integer >= 1, got 0"),
         (views.top(1, by="size"), "by must be one of saved_bytes, grad_norm, numel, got 'size'"),

@@ -1,4 +1,4 @@
-"""From live tensors to plain data."""
+"""Convert live tensors to plain data."""
 
 from gradviz.capture.tracing.tracer import trace, trace_subjects
 

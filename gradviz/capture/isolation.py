@@ -1,4 +1,4 @@
-"""Programs that run one after another in one process, each as if it were alone."""
+"""Run programs one after another in one process without shared global settings."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ __all__ = ["GlobalSettings"]
 
 
 class GlobalSettings:
-    """The global settings of torch, numpy and Python's ``random`` that belong to one program.
+    """One program's global settings of torch, numpy and Python's ``random``.
 
-    They are random states, seeded with 0 at first, and torch's gradient mode, anomaly mode and
-    default dtype. The program may run in several stretches, and finds its settings again.
+    They are random states, initially seeded with 0, and torch's gradient mode, anomaly mode and
+    default dtype. The program may run in several parts; each part restores its settings.
 
     Example:
         >>> mine, yours = GlobalSettings(), GlobalSettings()
@@ -37,7 +37,7 @@ class GlobalSettings:
 
     @contextmanager
     def in_force(self) -> Iterator[None]:
-        """Let these settings hold for a while, and put back afterwards those that held before."""
+        """Apply these settings within the block, and restore the previous ones afterwards."""
         others = _read()
         if self._kept is None:
             _fresh()

@@ -1,1 +1,1 @@
-"""Autograd's gradients held against the numbers."""
+"""Compare autograd's gradients with numerical gradients."""

@@ -1,4 +1,4 @@
-"""`check`: whether autograd's gradients of a function are those of its numbers."""
+"""`check`: compare autograd's gradients of a function with numerical gradients."""
 
 from __future__ import annotations
 
@@ -46,29 +46,29 @@ def check(
     rtol: float = 1e-3,
     atol: float = 1e-5,
 ) -> Check:
-    """Compare autograd's gradients of a function with central differences of its numbers.
+    """Compare autograd's gradients of a function with central differences of its output.
 
-    The function is called on copies in float64, twice per element; of an input with more than
-    256 elements a fixed sample of 256 is compared. Inputs, their gradients and the state of the
-    random generators stay as they are. What else the function changes, such as the running
-    statistics of a batch norm, it changes at each call.
+    The function is called on float64 copies, twice per element; of an input with more than 256
+    elements a fixed sample of 256 is compared. Inputs, their gradients and the state of the random
+    generators do not change. Other side effects of the function, such as updates of the running
+    statistics of a batch norm, happen at each call.
 
     Args:
-        fn: returns a tensor, or a tuple or list of them. Of several numbers a sum is compared,
-            in which each has a fixed weight.
+        fn: returns a tensor, or a tuple or list of tensors. If the output has several elements,
+            the gradient of their weighted sum is compared, with fixed weights.
         inputs: its arguments. Gradients are compared for tensors that require grad.
-        eps: the step of the differences, for elements up to 1 in size; in proportion beyond.
-        rtol: how far both may be apart, as a share of the larger one.
-        atol: how far they may be apart on top of that.
+        eps: the step of the differences for elements of magnitude up to 1; relative beyond.
+        rtol: the largest allowed difference relative to the larger gradient.
+        atol: an absolute difference that is allowed in addition.
 
     Returns:
         The result: ``.ok``, one entry per input, and on a mismatch the first custom
         ``torch.autograd.Function`` whose backward is wrong. ``gradviz.draw`` draws it.
 
     Raises:
-        SubjectError: if no input requires grad, or one is of a kind that has no differences.
+        SubjectError: if no input requires grad, or differences are not possible for one of them.
         UsageError: if an option is out of range, the output is complex or not in float64, or
-            the function gives other numbers each time it is called.
+            the function returns other values on a second call.
         ScriptError: if the function fails on the copies.
 
     Example:
@@ -105,7 +105,7 @@ def check(
 
 
 def _copied(inputs: Sequence[Any], names: list[str]) -> tuple[tuple[Any, ...], tuple[int, ...]]:
-    """Copies of the arguments, floating ones in float64, and which of them require grad."""
+    """Copy the arguments, floating-point ones to float64; also which of them require grad."""
     copies: list[Any] = []
     wanted = []
     for number, value in enumerate(inputs):
@@ -141,7 +141,7 @@ def _refuse_kind(tensor: torch.Tensor, name: str) -> None:
 
 @contextmanager
 def _randomness_kept(inputs: Sequence[Any]) -> Iterator[None]:
-    """Put the random generators of torch, numpy and Python back as they were."""
+    """Restore the random generators of torch, numpy and Python on exit."""
     devices = {value.device for value in inputs if isinstance(value, torch.Tensor)}
     cuda = sorted({device.index for device in devices if device.type == "cuda"})
     of_python, of_numpy = random.getstate(), np.random.get_state()
@@ -154,7 +154,7 @@ def _randomness_kept(inputs: Sequence[Any]) -> Iterator[None]:
 
 
 def _steady_count(point: Point) -> int:
-    """How many numbers the function returns, the same ones each time it is called."""
+    """The number of elements that the function returns; an error if a second call differs."""
     first, second = point.values(point.copies()), point.values(point.copies())
     size = np.abs(first[np.isfinite(first)]).max(initial=1.0)
     same = first.shape == second.shape and np.allclose(
@@ -170,12 +170,12 @@ def _steady_count(point: Point) -> int:
 
 @dataclass(frozen=True, eq=False)
 class _View:
-    """What autograd recorded of one call.
+    """The autograd graph of one call.
 
     Args:
         graph: the snapshot.
-        functions: the custom Functions in it.
-        keys: key of each node that is a custom Function's, by its ``id``.
+        functions: its custom Functions.
+        keys: the key of each node of a custom Function, by the node's ``id``.
     """
 
     graph: GradGraph
@@ -191,15 +191,15 @@ def _look(point: Point, names: list[str]) -> _View:
     keys: dict[int, str] = {}
 
     def look(walk: Walk) -> None:
-        functions.extend(custom_functions(walk.places))
-        for node, place in walk.places.items():
+        functions.extend(custom_functions(walk.positions))
+        for node, place in walk.positions.items():
             if custom_functions([node]):
                 keys[id(node)] = key_at(place)
 
     graph = trace_subjects((result, *named.values()), Names.of(named, None), look)
     for key in graph.roots:
         if graph.nodes[key].get("name") in named:
-            del graph.nodes[key]["root"]  # it is here because nothing may lead to it
+            del graph.nodes[key]["root"]  # an input is a root only so that it is in the graph
     return _View(graph, functions, keys)
 
 
@@ -207,12 +207,12 @@ def _first_wrong(calls: list[CustomCall], view: _View, settings: CheckSettings) 
     for call in calls:
         found = compare(call.point, settings)
         if any(each.outcome is NumericOutcome.WRONG for each in found):
-            # A gradient of 1 makes plainer numbers, when they show the mistake as well.
+            # Differences with gradient 1 are easier to read, if they show the mistake as well.
             plain = compare(call.point, replace(settings, weighted=False))
             if any(each.outcome is NumericOutcome.WRONG for each in plain):
                 found = plain
             name = call.function.__name__
-            source = SourceLines().line(*call.place).source
+            source = SourceLines().at(call.location).source
             reason = f"{name}.backward {fault(call, found)}"
             return Culprit(name, source, reason, view.keys.get(id(call.node), ""))
     return None
@@ -221,9 +221,10 @@ def _first_wrong(calls: list[CustomCall], view: _View, settings: CheckSettings) 
 def _without_hidden_kinks(
     point: Point, found: list[Compared], settings: CheckSettings
 ) -> list[Compared]:
-    """CustomCall a kink what is right just beside the point: two kinks of built-ins may hide there.
+    """Report a kink where the gradients agree just beside the point.
 
-    In ``relu(x) - relu(-x)`` they cancel at 0: the numbers are smooth, and autograd gives 0.
+    The kinks of two operations can cancel: ``relu(x) - relu(-x)`` is smooth at 0, but autograd's
+    gradient is 0 there.
     """
     random = np.random.default_rng(0)
     moved = list(point.arguments)
@@ -245,7 +246,7 @@ def _kink_if_wrong(outcome: NumericOutcome) -> NumericOutcome:
 
 
 def _cuts(point: Point) -> tuple[str, ...]:
-    """Where data leaves the graph inside the function: ``"detach at train.py:3"``."""
+    """The cuts inside the function: ``"detach at train.py:3"``."""
     with record() as run:
         result = point.call(point.copies())
     found = {
@@ -253,7 +254,7 @@ def _cuts(point: Point) -> tuple[str, ...]:
         for _, _, edge in run.frames[-1].graph.edges(data=True)
         if edge["kind"] is EdgeKind.CUT and edge["cause"] not in _NO_CUT
     }
-    del result  # alive until here: the recording shows what is
+    del result  # kept alive until here, because the recording shows live tensors
     return tuple(sorted(found))
 
 
@@ -271,7 +272,7 @@ def _checked(number: int, name: str, point: Point, found: Compared) -> Checked:
 
 
 def _mark(graph: GradGraph, checked: Sequence[Checked], culprit: Culprit | None) -> None:
-    """Put both gradients on the leaves, and what is wrong where it is wrong."""
+    """Put both gradients on the leaves, and the verdicts on the wrong nodes."""
     for each in checked:
         data = graph.nodes[graph.find(each.name)]
         if not each.is_none:

@@ -1,4 +1,4 @@
-"""The result of `check` as plain values: both gradients of each input, and what is wrong."""
+"""The result of `check` as plain values: both gradients of each input, and the wrong Function."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from gradviz.capture.autograd.nodes import forward_class
 from gradviz.checking.numeric import Array, Compared, NumericOutcome, Point
 from gradviz.graph import GradGraph
 from gradviz.graph.text import number_text
-from gradviz.recording.source_lines import CodeLocation, UserFiles, user_place
+from gradviz.recording.source_lines import CodeLocation, UserFiles, user_location
 from gradviz.shown import Shown
 from gradviz.story import Frame, Story
 
@@ -38,18 +38,18 @@ _FEW = 4
 
 @dataclass(frozen=True)
 class Checked:
-    """What became of one input.
+    """The result for one input.
 
     Args:
-        index: which argument of the function it is.
-        name: what the function calls it.
-        shape: its sizes.
+        index: its position among the arguments of the function.
+        name: the function's name for it.
+        shape: its shape.
         outcome: the verdict.
-        places: the elements that were compared, counted in row-major order.
-        autograd: autograd's gradient there; of an output with several elements, that of a sum
-            in which each has a fixed weight.
-        numeric: the central differences there.
-        is_none: autograd gave no gradient at all; ``autograd`` holds zeros then.
+        places: the compared elements, as row-major positions.
+        autograd: autograd's gradient at these elements; if the output has several elements, the
+            gradient of their weighted sum, with fixed weights.
+        numeric: the central differences at these elements.
+        is_none: autograd returned no gradient; ``autograd`` then contains zeros.
     """
 
     index: int
@@ -63,20 +63,20 @@ class Checked:
 
     @property
     def max_abs_error(self) -> float:
-        """How far both are apart where they are farthest; 0 when there is nothing to compare."""
+        """The largest absolute difference; 0 when nothing was compared."""
         pairs = zip(self.autograd, self.numeric, strict=True)
         return max((_unless_nan(abs(a - n)) for a, n in pairs), default=0.0)
 
     @property
     def max_rel_error(self) -> float:
-        """The same as a share of the larger of the two, at most 1 when their signs agree."""
+        """The largest relative difference; at most 1 when the signs agree."""
         pairs = zip(self.autograd, self.numeric, strict=True)
         apart = (abs(a - n) / (max(abs(a), abs(n)) or 1.0) for a, n in pairs)
         return max(map(_unless_nan, apart), default=0.0)
 
     @property
     def values(self) -> str:
-        """Both gradients in a few words; of many elements, the one with the largest error."""
+        """Both gradients as text; for many elements, the one with the largest error."""
         if not self.places:
             return "no elements"
         shown = list(range(len(self.places)))
@@ -94,7 +94,7 @@ class Checked:
 
 
 def numbers(values: Sequence[float]) -> str:
-    """Numbers in a row, six digits each; rounding leaves no ``-0`` and no ``1e-12`` beside 1.
+    """Numbers separated by spaces, six digits each; rounding errors such as ``1e-12`` become 0.
 
     Example:
         >>> numbers([11.9999999999, -1e-13])
@@ -110,7 +110,7 @@ def _unless_nan(error: float) -> float:
 
 
 def _index(place: int, shape: Sequence[int]) -> str:
-    """Where an element lies: ``[1,2]``."""
+    """The index of an element: ``[1,2]``."""
     found: list[str] = []
     for size in reversed(shape):
         place, position = divmod(place, size)
@@ -120,12 +120,12 @@ def _index(place: int, shape: Sequence[int]) -> str:
 
 @dataclass(frozen=True)
 class Culprit:
-    """The first custom Function whose backward does not fit its forward.
+    """The first custom Function whose backward does not match its forward.
 
     Args:
-        name: of its class.
-        source: the line that called it: ``"train.py:12"``; empty when there is none.
-        reason: what it gives, and what differences say.
+        name: its class name.
+        source: the line that called it: ``"train.py:12"``; "" when unknown.
+        reason: its gradient and the numerical gradient.
         node: its key in the graph.
     """
 
@@ -137,15 +137,15 @@ class Culprit:
 
 @dataclass(frozen=True, eq=False)
 class Check(Shown):
-    """The answer of `check`: one `Checked` per input; ``str()`` is a small table.
+    """The result of `check`: one `Checked` per input; ``str()`` is a small table.
 
     Args:
         inputs: the inputs that were compared, in order.
-        culprit: the custom Function that is wrong, if one is.
-        cuts: where data left the graph inside the function, when an input is wrong and no custom
+        culprit: the custom Function whose backward is wrong, or None.
+        cuts: where data leaves the graph inside the function, if an input is wrong and no custom
             Function is: ``"detach, train.py:3"``.
-        graph: what autograd recorded, with what is wrong marked.
-        elements: how many numbers the function returns.
+        graph: the autograd graph, with verdicts at the wrong nodes.
+        elements: number of elements that the function returns.
     """
 
     inputs: tuple[Checked, ...]
@@ -156,16 +156,16 @@ class Check(Shown):
 
     @property
     def ok(self) -> bool:
-        """Whether all inputs could be compared, and none is wrong; a kink is not wrong."""
+        """Whether all inputs could be compared and none is wrong; a kink counts as correct."""
         return all(each.outcome in (NumericOutcome.OK, NumericOutcome.KINK) for each in self.inputs)
 
     def __bool__(self) -> bool:
-        """Whether it passed: the same as ``ok``."""
+        """Same as ``ok``."""
         return self.ok
 
     @property
     def reason(self) -> str:
-        """What is wrong, in one sentence; "" when nothing is known to be."""
+        """What is wrong, in one sentence; "" if nothing is known to be wrong."""
         if self.culprit:
             source = f" ({self.culprit.source})" if self.culprit.source else ""
             return f"{self.culprit.reason}{source}"
@@ -201,7 +201,7 @@ class Check(Shown):
 
 
 def custom_functions(nodes: Iterable[Node]) -> list[type]:
-    """The classes behind the nodes of custom Functions, each once; torch's own are trusted."""
+    """The classes of custom Functions among the nodes, each once; torch's own are left out."""
     found = {forward: None for node in nodes if (forward := forward_class(node)) is not None}
     return [cls for cls in found if not cls.__module__.startswith("torch.")]
 
@@ -210,40 +210,39 @@ def custom_functions(nodes: Iterable[Node]) -> list[type]:
 class CustomCall:
     """One call of a custom Function.
 
-    Args:
-        function: its class.
-        node: its node in the graph.
-        arguments: what it got; tensors are copies.
-        wanted: which arguments get a gradient.
-        place: where it was called.
+    function: its class.
+    node: its node in the graph.
+    arguments: its arguments; tensors are copies.
+    wanted: which arguments get a gradient.
+    location: where it was called.
     """
 
     function: Any
     node: Any
     arguments: tuple[Any, ...]
     wanted: tuple[int, ...]
-    place: CodeLocation
+    location: CodeLocation
 
     @property
     def point(self) -> Point:
-        """The Function alone, at the arguments of this call."""
+        """The Function by itself, at the arguments of this call."""
 
         def apply(*arguments: Any) -> Any:
-            # It may change its inputs in place, which a leaf does not allow.
+            # The Function may change its inputs in place, which is not allowed for a leaf.
             copies = (a.clone() if isinstance(a, torch.Tensor) else a for a in arguments)
             return self.function.apply(*copies)
 
         return Point(apply, self.arguments, self.wanted)
 
     def name(self, argument: int) -> str:
-        """What the Function calls one of its arguments."""
+        """The Function's name for one of its arguments."""
         skipped = 0 if _has_setup(self.function) else 1  # ctx
         names = argument_names(self.function.forward, len(self.arguments) + skipped)
         return names[skipped:][argument]
 
 
 def argument_names(fn: Callable[..., Any], count: int) -> list[str]:
-    """What a function calls its arguments, as far as its signature tells.
+    """A function's names for its arguments, from its signature.
 
     Example:
         >>> argument_names(lambda x, *rest: x, 3), argument_names(torch.sin, 1)
@@ -251,7 +250,7 @@ def argument_names(fn: Callable[..., Any], count: int) -> list[str]:
     """
     names: list[str] = []
     try:
-        called = getattr(fn, "forward", fn)  # a module says only *args of itself
+        called = getattr(fn, "forward", fn)  # the signature of a module is only *args
         for parameter in inspect.signature(called).parameters.values():
             if parameter.kind is parameter.VAR_POSITIONAL:
                 names += [f"{parameter.name}[{i}]" for i in range(count - len(names))]
@@ -264,10 +263,10 @@ def argument_names(fn: Callable[..., Any], count: int) -> list[str]:
 
 @contextmanager
 def watched(functions: Iterable[type]) -> Iterator[list[CustomCall]]:
-    """Note down every call of some custom Functions, in order, made by this thread.
+    """Record every call of the given custom Functions that this thread makes, in order.
 
-    The method that is handed ``ctx`` is replaced for that long, since ``apply`` may have been
-    taken from the class long before.
+    The method that receives ``ctx`` is replaced meanwhile, and not ``apply``: the program may have
+    stored ``Function.apply`` in a variable before.
     """
     calls: list[CustomCall] = []
     put_back: list[tuple[type, str, Any]] = []
@@ -298,19 +297,19 @@ def _watch(function: Any, name: str, calls: list[CustomCall]) -> Callable[..., A
             copies = tuple(a.detach().clone() if isinstance(a, torch.Tensor) else a for a in given)
             needs = enumerate(ctx.needs_input_grad)
             wanted = tuple(number for number, need in needs if need)
-            place = user_place(sys._getframe(1), verdicts)
-            calls.append(CustomCall(function, ctx, copies, wanted, place))
+            location = user_location(sys._getframe(1), verdicts)
+            calls.append(CustomCall(function, ctx, copies, wanted, location))
         return original(ctx, *arguments)
 
     return watching
 
 
 def fault(call: CustomCall, found: Sequence[Compared]) -> str:
-    """What a backward gives, what differences say, and the usual mistake that explains both.
+    """Both gradients of a Function as text, and the usual mistake that explains the difference.
 
     Args:
         call: of the custom Function.
-        found: what came out for each of its wanted arguments; at least one is wrong.
+        found: the result for each of its arguments that get a gradient; at least one is wrong.
     """
     wrong = [number for number, each in enumerate(found) if each.outcome is NumericOutcome.WRONG]
     each, name = found[wrong[0]], call.name(call.wanted[wrong[0]])

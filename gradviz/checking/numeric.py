@@ -1,4 +1,4 @@
-"""Gradients of a function by differences: what autograd says, held against the numbers."""
+"""Numerical gradients of a function, compared with autograd's gradients."""
 
 from __future__ import annotations
 
@@ -19,32 +19,32 @@ __all__ = ["Array", "Compared", "NumericOutcome", "Point", "CheckSettings", "com
 
 Array = npt.NDArray[np.float64]
 
-_SMALLER = (1.0, 1 / 32, 1 / 1024)  # of the step, where a kink lies just beside the point
+_SMALLER = (1.0, 1 / 32, 1 / 1024)  # factors of the step, for a kink close to the point
 _WIDER = 4.0
 _ROUNDING = 8 * float(np.finfo(np.float64).eps)
 
 
 class NumericOutcome(str, Enum):
-    """What the comparison of one input came to."""
+    """The result of comparing the gradients of one input."""
 
     OK = "ok"
     WRONG = "wrong"
-    """Autograd's gradient is not that of the numbers."""
+    """Autograd's gradient differs from the numerical gradient."""
     KINK = "not differentiable at this point"
-    """Left and right differ (relu at 0, a tie of max), and autograd's gradient is no error."""
+    """Left and right slope differ (relu at 0, ties of max); autograd's gradient is acceptable."""
     UNSTEADY = "cannot be told"
-    """The differences do not settle: NaN, infinity, a jump, or less than float64 inside."""
+    """The differences do not converge: NaN, infinity, a jump, or less than float64 precision."""
 
 
 @dataclass(frozen=True)
 class CheckSettings:
-    """How to compare.
+    """Settings of the comparison.
 
     Args:
-        eps: the step, for elements up to 1 in size; in proportion for larger ones.
-        rtol, atol: how far both may be apart, relative and absolute.
-        most: of how many elements of an input to take differences; of more, a fixed sample.
-        weighted: give each element of the output a weight of its own; else all have 1.
+        eps: the step for elements of magnitude up to 1; relative for larger ones.
+        rtol, atol: the allowed relative and absolute difference.
+        most: the largest number of elements per input that are compared; a fixed sample of more.
+        weighted: give each element of the output its own weight; otherwise all weights are 1.
     """
 
     eps: float = 1e-6
@@ -56,15 +56,15 @@ class CheckSettings:
 
 @dataclass(frozen=True, eq=False)
 class Compared:
-    """Both gradients of one input, at the elements that were compared.
+    """Both gradients of one input, at the compared elements.
 
     Args:
-        places: which elements, counted in row-major order.
-        autograd: autograd's gradient there; zeros when ``is_none``.
-        numeric: the central differences there.
-        outcomes: what each came to.
-        weights: of the output, when it has the shape of the input; for those who ask why.
-        is_none: autograd gave no gradient at all.
+        places: the elements, as row-major positions.
+        autograd: autograd's gradient at these elements; zeros when ``is_none``.
+        numeric: the central differences at these elements.
+        outcomes: the result of each element.
+        weights: weights of the output, if it has the shape of the input; used to find the mistake.
+        is_none: autograd returned no gradient.
     """
 
     places: npt.NDArray[np.int64]
@@ -76,7 +76,7 @@ class Compared:
 
     @property
     def outcome(self) -> NumericOutcome:
-        """The worst of the outcomes."""
+        """The worst outcome of all elements."""
         for outcome in (NumericOutcome.WRONG, NumericOutcome.UNSTEADY, NumericOutcome.KINK):
             if outcome in self.outcomes:
                 return outcome
@@ -85,12 +85,12 @@ class Compared:
 
 @dataclass(frozen=True, eq=False)
 class Point:
-    """A function and the arguments at which it is looked at.
+    """A function with the arguments at which it is evaluated.
 
     Args:
-        fn: returns a tensor, or a tuple or list of them.
-        arguments: tensors already copied to float64, and anything else.
-        wanted: which of them to differentiate by.
+        fn: returns a tensor, or a tuple or list of tensors.
+        arguments: tensors, already copied to float64, and other values.
+        wanted: positions of the arguments to differentiate by.
     """
 
     fn: Callable[..., Any]
@@ -98,7 +98,7 @@ class Point:
     wanted: tuple[int, ...]
 
     def copies(self) -> tuple[Any, ...]:
-        """Fresh arguments: a function may change what it gets."""
+        """Copies of the arguments, because a function may change them."""
         return tuple(
             argument.clone().requires_grad_(number in self.wanted)
             if isinstance(argument, torch.Tensor)
@@ -123,11 +123,11 @@ class Point:
             ) from error
 
     def values(self, arguments: tuple[Any, ...]) -> Array:
-        """All numbers of the output, in a row."""
+        """All elements of the output as one array."""
         return _numbers(outputs_of(self.call(arguments)))
 
     def moved(self, argument: int, place: int, value: float) -> Array:
-        """All numbers of the output, with one element of an argument replaced."""
+        """All elements of the output, with one element of an argument replaced."""
         arguments = self.copies()
         tensor = arguments[argument]
         with torch.inference_mode(False), torch.no_grad():
@@ -136,7 +136,7 @@ class Point:
 
 
 def _said(error: BaseException) -> str:
-    """The message of an error on one line, cut short."""
+    """The message of an error in one line, truncated."""
     text = " ".join(str(error).split())
     return text if len(text) <= 200 else f"{text[:199]}…"
 
@@ -146,7 +146,7 @@ def outputs_of(result: Any) -> list[torch.Tensor]:
 
     Raises:
         SubjectError: if there are none.
-        UsageError: if one is complex, or of less than float64.
+        UsageError: if one is complex, or has less precision than float64.
     """
     several = result if isinstance(result, (tuple, list)) else (result,)
     tensors = [each for each in several if isinstance(each, torch.Tensor)]
@@ -174,7 +174,7 @@ def _numbers(outputs: Sequence[torch.Tensor]) -> Array:
 
 
 def _weights(count: int) -> Array:
-    """What to multiply the outputs by, to have one number: the same whenever it is asked."""
+    """The weights of the output in the sum to differentiate; the same in each call."""
     if count == 1:
         return np.ones(1)
     random = np.random.default_rng(0)
@@ -185,11 +185,10 @@ def _weights(count: int) -> Array:
 def compare(point: Point, settings: CheckSettings) -> list[Compared]:
     """Compare autograd's gradient with central differences, for each wanted argument.
 
-    Of an output with several elements the gradient of a sum is compared, each element with a
-    fixed weight of its own.
+    If the output has several elements, the gradient of their weighted sum is compared.
 
     Args:
-        point: the function and where to look at it.
+        point: the function and its arguments.
         settings: steps and tolerances.
 
     Raises:
@@ -262,7 +261,7 @@ def _places(size: int, most: int) -> npt.NDArray[np.int64]:
 
 @dataclass(frozen=True, eq=False)
 class _Slopes:
-    """The slopes of the weighted output by one element of an argument."""
+    """The slopes of the weighted output with respect to one element of an argument."""
 
     point: Point
     argument: int
@@ -270,7 +269,7 @@ class _Slopes:
     weights: Array
 
     def at(self, place: int, value: float, step: float) -> tuple[float, float, float, float]:
-        """Central, right-hand and left-hand slope, and how far rounding may move them."""
+        """Central, right and left slope, and a bound of the rounding error."""
         up, down = value + step, value - step
         above = self.point.moved(self.argument, place, up)
         below = self.point.moved(self.argument, place, down)
@@ -288,7 +287,7 @@ class _Slopes:
 def _judge(
     slopes: _Slopes, at: tuple[int, float], expected: float, settings: CheckSettings
 ) -> tuple[float, NumericOutcome]:
-    """The numeric derivative by one element, and what to think of ``expected``, autograd's."""
+    """The numerical derivative for one element, and the outcome for autograd's (``expected``)."""
     step = settings.eps * max(1.0, abs(at[1]))
     found: list[tuple[float, float, float, float]] = []
     for factor in _SMALLER:
@@ -306,7 +305,7 @@ def _judge(
         return central, NumericOutcome.WRONG
     wide = slopes.at(*at, step * _WIDER)
     wide_gap = abs(wide[1] - wide[2])
-    if abs(wide_gap - _WIDER * gap) <= 0.1 * _WIDER * gap:  # a bend, as every smooth curve has
+    if abs(wide_gap - _WIDER * gap) <= 0.1 * _WIDER * gap:  # the curvature of a smooth function
         return central, NumericOutcome.WRONG
     if abs(wide_gap - gap) > 0.1 * gap:
         return central, NumericOutcome.UNSTEADY

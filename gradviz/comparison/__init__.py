@@ -1,4 +1,4 @@
-"""Comparing: what one graph has that another has not, and what has changed from frame to frame."""
+"""Compare two graphs, and find the changes from frame to frame."""
 
 from __future__ import annotations
 

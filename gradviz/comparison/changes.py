@@ -1,4 +1,4 @@
-"""What is different about two nodes that are the same, and what changed from frame to frame."""
+"""The differences between two matched nodes, and the changes from frame to frame."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Change:
-    """One thing that is different about a node that is in both graphs.
+    """One difference of a node that is in both graphs.
 
     Args:
-        before_key: the node in the graph before.
-        after_key: the node in the graph after.
+        before_key: the node in the first graph.
+        after_key: the node in the second graph.
         attribute: as in `NodeData`: ``"grad"``, ``"shape"``; or ``"input 1"``: the edge into it.
-        old: what it was, in a few words.
-        new: what it is.
+        old: the value in the first graph, as short text.
+        new: the value in the second graph.
     """
 
     before_key: str
@@ -84,9 +84,9 @@ def differences(
 
     Args:
         before: the first graph.
-        after: the second.
-        mate: the key after, by the key before.
-        values: compare numbers too: values of tensors and gradients, versions, accumulations.
+        after: the second graph.
+        mate: keys in the second graph, by the key in the first.
+        values: also compare values of tensors and gradients, versions and accumulations.
     """
     edges = _Edges(before, after, mate)
     for here, there in mate.items():
@@ -95,7 +95,7 @@ def differences(
         facts = _FACTS + (_NUMBERS if values else ())
         words = [*_facts(old, new, facts), *_gradient(old, new, values), *moved]
         if not moved and not _is_freed_in_one(old, new):
-            # An edge that is gone says the same, and more.
+            # The change of the edge already implies this one.
             words += _facts(old, new, ("untracked_inputs",))
         for attribute, was, now in words:
             yield Change(here, there, attribute, was, now)
@@ -115,7 +115,7 @@ def _facts(old: NodeData, new: NodeData, names: tuple[str, ...]) -> Iterator[_Wo
         if name == "kind" and tracked[0] != tracked[1]:
             yield "requires_grad", str(tracked[0]), str(tracked[1])
         elif name == "name" and "root" in old and "root" in new:
-            continue  # A root is what was asked for, whatever it was called.
+            continue  # A root may have another name in each graph.
         elif name == "buffers" and {was, now} & {None, Buffers.UNKNOWN}:
             continue
         else:
@@ -123,27 +123,27 @@ def _facts(old: NodeData, new: NodeData, names: tuple[str, ...]) -> Iterator[_Wo
 
 
 def _is_freed_in_one(old: NodeData, new: NodeData) -> bool:
-    """Whether an operation has its saved tensors in one graph alone.
+    """Whether an operation has saved tensors in only one of the graphs.
 
-    A number or a constant may be known only from what the operation saved for backward: that it
-    is seen no more, once that was freed, is no difference.
+    Some numbers and constants are known only from saved tensors. If they are missing because the
+    saved tensors were freed, that is not a difference.
     """
     return {old.get("buffers"), new.get("buffers")} == {Buffers.HELD, Buffers.FREED}
 
 
 def _common(data: NodeData, other: NodeData) -> dict[str, str]:
-    """The options of a node that the other has too."""
+    """The options of a node that the other node has too."""
     names = other.get("options", {})
     return {name: text for name, text in data.get("options", {}).items() if name in names}
 
 
 def is_out_of_sight(side: GraphIndex, other: GraphIndex, mate: Mapping[str, str], key: str) -> bool:
-    """Whether a node is missing in the other graph for no reason but freed buffers.
+    """Whether a node is missing in the other graph only because saved tensors were freed.
 
     Args:
-        side: the graph that has it.
-        other: the graph that has not.
-        mate: the key in ``other``, by the key in ``side``.
+        side: the graph that contains the node.
+        other: the graph that does not.
+        mate: keys in ``other``, by the key in ``side``.
         key: the node.
     """
     users = [link.key for link in side.users[key]]
@@ -161,12 +161,12 @@ def _gradient(old: NodeData, new: NodeData, values: bool) -> Iterator[_Words]:
 
 
 def is_equal(old: Any, new: Any) -> bool:
-    """Whether two values are the same; NaN is the same as NaN, unlike for ``==``."""
+    """Whether two values are equal; unlike for ``==``, NaN equals NaN."""
     return bool(old == new) or repr(old) == repr(new)
 
 
 class _Edges:
-    """The edges into both of a pair, as far as added and removed nodes do not explain them."""
+    """Differences of incoming edges that added and removed nodes do not explain."""
 
     def __init__(self, before: GraphIndex, after: GraphIndex, mate: Mapping[str, str]) -> None:
         self.before, self.after = before, after
@@ -174,7 +174,7 @@ class _Edges:
         self.reached: tuple[dict[str, frozenset[str]], ...] = ({}, {})
 
     def into(self, here: str, there: str) -> Iterator[_Words]:
-        """Each input that is another one, or carries a gradient in one of the graphs alone."""
+        """Each input that comes from another node, or has a gradient in only one of the graphs."""
         mine, others = _by_place(self.before.inputs[here]), _by_place(self.after.inputs[there])
         old_data, new_data = self.before.data[here], self.after.data[there]
         is_other_kind = sort_of(old_data) != sort_of(new_data)
@@ -183,7 +183,7 @@ class _Edges:
         for place in sorted(mine.keys() | others.keys()):
             old, new = mine.get(place), others.get(place)
             if old is None or new is None:
-                # A result that is detached has no inputs to speak of.
+                # A detached result has no inputs.
                 if is_other_kind or (is_freed and _is_cut(old or new)):
                     continue
             elif not self._is_other(old, new):
@@ -203,7 +203,7 @@ class _Edges:
         return ends[0] != ends[1] and not ends[0] & ends[1]
 
     def _ends(self, which: int, key: str) -> frozenset[str]:
-        """The nearest nodes from ``key`` back that are in both graphs, by their key before."""
+        """The nearest nodes before ``key`` that are in both graphs, by their key in the first."""
         side, same, reached = (
             (self.before, self.after)[which],
             self.same[which],
@@ -223,7 +223,7 @@ class _Edges:
 
 
 def _by_place(links: list[IndexLink]) -> dict[tuple[int, int], IndexLink]:
-    """Each link by its position, and a number where several share one, as into a group."""
+    """Each link by its position; links into a group that share one are numbered."""
     found: dict[tuple[int, int], IndexLink] = {}
     for link in links:
         number = 0
@@ -238,7 +238,7 @@ def _is_cut(link: IndexLink | None) -> bool:
 
 
 def _causes_differ(old: IndexLink, new: IndexLink) -> bool:
-    """Whether both are known to be cut, each for another cause."""
+    """Whether both links are cut, with different known causes."""
     causes = {old.edge.get("cause"), new.edge.get("cause")}
     return len(causes - {None, Cause.NOT_RECORDED}) == 2
 
@@ -258,19 +258,18 @@ _OPERATIONS = (NodeKind.OPERATION, NodeKind.GROUP)
 
 
 def mark_changes(story: Story) -> Story:
-    """Mark in each frame what is new against the frame before it, so that it stands out.
+    """Mark in each frame what changed since the previous frame, so that the picture highlights it.
 
-    A node is the same in both frames when the frames share operations, as those of one
-    recording do, and its key is the same. Where they share none, as two rounds of a training
-    loop do, the leaves are the same by name, and the operations are left unmarked: they are
-    other operations, but no news.
+    Nodes with the same key are the same if the frames share operations, like the frames of one
+    recording. Frames that share none, like two steps of a training loop, are matched by the names
+    of their leaves, and their operations are not marked as new.
 
     Args:
-        story: it is not changed.
+        story: is not modified.
 
     Returns:
-        A story in which ``changes`` of the nodes is filled in. A frame in which something is
-        marked already is left as it is.
+        A story in which the nodes have ``changes``. A frame that has changes already is left
+        as it is.
 
     Example:
         >>> frames = []
@@ -306,7 +305,7 @@ def _news(before: GradGraph, after: GradGraph) -> dict[str, dict[str, str]]:
 
 
 def _shared_operations(before: GradGraph, after: GradGraph) -> set[str]:
-    """The operations of both; none when a key is that of another operation in each."""
+    """The keys of operations in both graphs; none if a key is a different operation in each."""
     shared = set()
     for key in after:
         if key not in before:
@@ -320,14 +319,14 @@ def _shared_operations(before: GradGraph, after: GradGraph) -> set[str]:
 
 
 def _is_same(old: NodeData, new: NodeData) -> bool:
-    """Whether two nodes of one key are one: nothing contradicts it."""
+    """Whether two nodes with the same key can be the same node."""
     return sort_of(old) == sort_of(new) and all(
         old.get(name) == new.get(name) for name in ("op", "name", "sequence_nr")
     )
 
 
 def _same_leaves(before: GradGraph, after: GradGraph) -> Iterator[tuple[str, str]]:
-    """Each leaf and its key before: by key where nothing contradicts it, else by name."""
+    """Each leaf and its previous key: the same key if possible, else the key of the same name."""
     names = GraphIndex(before).unique(("tensor",), "name")
     for key in after.leaves:
         data = after.nodes[key]
@@ -352,7 +351,7 @@ def _of_node(old: NodeData, new: NodeData) -> Iterator[tuple[str, str]]:
 
 
 def marks_of_change(change: Change, old: NodeData, new: NodeData) -> str:
-    """The same words for a `Change`: what is new, where the node says what it is."""
+    """The text for a `Change` on a node that shows its new value."""
     if change.attribute == "grad":
         return _of_gradient(old, new)
     if change.attribute == "buffers":
@@ -361,7 +360,7 @@ def marks_of_change(change: Change, old: NodeData, new: NodeData) -> str:
 
 
 def _of_gradient(old: NodeData, new: NodeData) -> str:
-    """``"new"``, ``"cleared"``, ``"zeroed"``, ``"+3, pass 2"``; empty when nothing is new."""
+    """``"new"``, ``"cleared"``, ``"zeroed"``, ``"+3, pass 2"``; "" if nothing changed."""
     was, now = old.get("grad"), new.get("grad")
     passes = new.get("accumulations", 0)
     is_added = passes > max(old.get("accumulations", 0), 1)
@@ -414,9 +413,9 @@ def side_by_side(
     """A story of two frames, ``before`` and ``after``.
 
     Args:
-        sides: the two graphs; they are not changed.
-        mate: the key after, by the key before.
-        marks: per graph what stands out, by the keys of that graph.
+        sides: the two graphs; they are not modified.
+        mate: keys in the second graph, by the key in the first.
+        marks: the changes to show in each graph, by its keys.
         title: of the story.
     """
     before, after = sides
@@ -428,7 +427,7 @@ def side_by_side(
 
 
 def marked(graph: GradGraph, marks: Marks) -> GradGraph:
-    """A copy of the graph in which ``marks`` are the ``changes`` of the nodes."""
+    """Copy the graph, with ``marks`` as the ``changes`` of its nodes."""
     copy: GradGraph = graph.copy()
     for key, news in marks.items():
         if news:
@@ -437,18 +436,18 @@ def marked(graph: GradGraph, marks: Marks) -> GradGraph:
 
 
 def mark_stale_leaves(story: Story) -> Story:
-    """Say of each leaf with which version and value the operations of a frame used it.
+    """Add to each leaf the version and value with which the operations of a frame used it.
 
-    An operation that an earlier frame of a recording shows too was made before that frame; the
-    leaf had then the version that the earlier frame shows. Of frames that were put together by
-    hand nothing is said: the same key may stand for another tensor.
+    An operation that is in an earlier frame of a recording was created before that frame, so it
+    used the version that the leaf had then. Nothing is added to frames that the user put together:
+    there, the same key may stand for another tensor.
 
     Args:
-        story: it is not changed.
+        story: is not modified.
 
     Returns:
         A story in which the leaves of later frames have ``used_version`` and ``used_value``, and
-        each graph knows its number (``graph.graph["frame"]``).
+        each graph has its frame number (``graph.graph["frame"]``).
     """
     used: dict[tuple[object, ...], NodeData] = {}
     frames = []
@@ -471,7 +470,7 @@ def mark_stale_leaves(story: Story) -> Story:
 
 
 def _uses(graph: GradGraph, key: str) -> Iterator[tuple[object, ...]]:
-    """The operations that use a leaf: in a recording each has a key of its own."""
+    """The operations that use a leaf; in a recording their keys are unique."""
     for user in graph.successors(key):
         kind = graph.nodes[user]["kind"]
         if kind is NodeKind.ACCUMULATE:
@@ -481,7 +480,7 @@ def _uses(graph: GradGraph, key: str) -> Iterator[tuple[object, ...]]:
 
 
 def _shared_keys(before: GraphIndex, after: GraphIndex, mate: Mapping[str, str]) -> dict[str, str]:
-    """A key for each node after: that of its partner, else one that nothing else has."""
+    """A key for each node of the second graph: its partner's, else an unused one."""
     keys = {there: here for here, there in mate.items()}
     stand_ins = _by_original(before)
     for original, others in _by_original(after).items():
@@ -496,7 +495,7 @@ def _shared_keys(before: GraphIndex, after: GraphIndex, mate: Mapping[str, str])
 
 
 def _by_original(side: GraphIndex) -> dict[str, list[str]]:
-    """Per node the others that stand for it: its ``AccumulateGrad``, its copies."""
+    """For each node, the nodes that stand for it: its ``AccumulateGrad``, its copies."""
     found: dict[str, list[str]] = {}
     for key, original in side.stands_for.items():
         found.setdefault(original, []).append(key)

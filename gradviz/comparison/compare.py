@@ -1,4 +1,4 @@
-"""`compare`: two graphs in, what is different out, as data, as text and as a story to draw."""
+"""`compare`: the differences of two graphs, as data, as text and as a story to draw."""
 
 from __future__ import annotations
 
@@ -28,25 +28,25 @@ _MOST_INPUTS = 3
 
 
 def compare(before: object, after: object, *, values: bool = False) -> Comparison:
-    """Say what one graph has that another has not.
+    """List the differences between two graphs.
 
-    Nodes are told by name, place in the graph, module and source line, never by their key: the
-    two may come from two runs, or from two versions of a program.
+    Nodes are matched by name, position in the graph, module and source line, not by key, so the
+    graphs may come from two runs or from two versions of a program.
 
     Args:
         before: a `GradGraph`, a `Frame`, a `Story` of one frame, a `Drawing`, or a tensor, which
             is traced now.
         after: the same.
-        values: compare numbers too: the values of tensors and gradients, how often a gradient
-            was added to, the version counters. Without it, a gradient counts as there or None.
+        values: also compare the values of tensors and gradients, the numbers of accumulated
+            gradients, and the version counters. By default a gradient is only present or None.
 
     Returns:
-        The differences; ``.same`` says whether there are none, ``str()`` lists them, and
-        ``gradviz.draw`` draws both graphs with what is different marked.
+        The differences; ``.same`` is whether there are none, ``str()`` lists them, and
+        ``gradviz.draw`` draws both graphs with the differences marked.
 
     Raises:
         UsageError: if a story or drawing has several frames.
-        SubjectError: if there is nothing in a subject that autograd could have recorded.
+        SubjectError: if autograd recorded nothing about a subject.
 
     Example:
         >>> import torch
@@ -69,7 +69,7 @@ def compare(before: object, after: object, *, values: bool = False) -> Compariso
 
 
 def _missing(side: GraphIndex, other: GraphIndex, mate: dict[str, str]) -> tuple[str, ...]:
-    """What the other graph has not, and not only because it can be seen there no more."""
+    """The nodes that the other graph does not have, for another reason than freed tensors."""
     return tuple(
         key for key in side.order if key not in mate and not is_out_of_sight(side, other, mate, key)
     )
@@ -88,7 +88,7 @@ def _graph(subject: object, frame: FrameType) -> GradGraph:
         return subject.graph
     if isinstance(subject, GradGraph):
         return subject
-    # Only now: it needs torch, which saved graphs do without.
+    # Imported here, because it needs torch, which is not needed for saved graphs.
     from gradviz.capture.tensors.names import Names
     from gradviz.capture.tracing.tracer import trace_subjects
 
@@ -97,12 +97,12 @@ def _graph(subject: object, frame: FrameType) -> GradGraph:
 
 @dataclass(frozen=True, eq=False)
 class Comparison(Shown):
-    """What is different between two graphs.
+    """The differences between two graphs.
 
     Args:
-        added: keys of the nodes that only the graph after has, inputs before their users.
-        removed: keys of the nodes that only the graph before has, in the same order.
-        changed: what is different about nodes that both have.
+        added: keys of the nodes that are only in the second graph, inputs before their users.
+        removed: keys of the nodes that are only in the first graph, in the same order.
+        changed: the differences of nodes that are in both graphs.
     """
 
     added: tuple[str, ...]
@@ -117,11 +117,11 @@ class Comparison(Shown):
         return not (self.added or self.removed or self.changed)
 
     def __bool__(self) -> bool:
-        """Whether something differs."""
+        """Whether there are differences."""
         return not self.same
 
     def __str__(self) -> str:
-        """The number of differences, and a line for each: ``+`` added, ``-`` removed, ``~``."""
+        """The number of differences, and one line each: ``+`` added, ``-`` removed, ``~`` other."""
         lines = list(self._lines())
         more = len(lines) - _MOST_LINES
         if more > 0:
@@ -154,9 +154,9 @@ class Comparison(Shown):
 
     @cached_property
     def story(self) -> Story:
-        """Both graphs as frames, ``before`` and ``after``, with what is different marked.
+        """Both graphs as frames, ``before`` and ``after``, with the differences marked.
 
-        A node that is in both has the key of the graph before in both frames.
+        A node that is in both graphs has its key in the first graph in both frames.
         """
         removed = {key: {"node": "removed"} for key in self.removed}
         marks: dict[str, dict[str, str]] = {key: {"node": "new"} for key in self.added}

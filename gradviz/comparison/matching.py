@@ -1,4 +1,4 @@
-"""Which nodes of two graphs are the same, by their names and by which feeds which."""
+"""Match the nodes of two graphs by their names and their connections."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ __all__ = [
 def align(
     before: Sequence[Hashable], after: Sequence[Hashable], most: int = 400
 ) -> Iterator[tuple[int, int]]:
-    """Pair the equal elements of two sequences, in order, with as few left over as can be.
+    """Pair equal elements of two sequences, in order, with the fewest elements left over.
 
     Args:
         before: one sequence.
         after: the other.
-        most: the number of elements without a partner at which it gives up: the work is the
-            length times the difference.
+        most: the number of unpaired elements at which the search stops; the run time is
+            proportional to the length times the difference.
 
     Returns:
-        Pairs of indices, from the last to the first; none when the sequences differ in more.
+        Pairs of indices, from the last to the first; none when more elements differ.
 
     Note:
         The algorithm is that of E. W. Myers, "An O(ND) difference algorithm and its
@@ -45,7 +45,7 @@ def align(
         >>> list(align("abcd", "abxcd"))
         [(3, 4), (2, 3), (1, 1), (0, 0)]
     """
-    furthest = {1: 0}  # per diagonal, how far into ``before`` a path has come
+    furthest = {1: 0}  # by diagonal, the largest index in ``before`` that was reached
     trail: list[dict[int, int]] = []
     for edits in range(min(most, len(before) + len(after)) + 1):
         trail.append(dict(furthest))
@@ -64,7 +64,7 @@ def align(
 
 
 def _is_down(furthest: dict[int, int], diagonal: int, edits: int) -> bool:
-    """Whether the best path to a diagonal leaves out an element of ``after``."""
+    """Whether the best path to a diagonal skips an element of ``after``."""
     if diagonal in (-edits, edits):
         return diagonal == -edits
     return furthest[diagonal - 1] < furthest[diagonal + 1]
@@ -89,20 +89,20 @@ _LEVELS = (
     ("op", "name", "module", "options"),
     ("op",),
 )
-"""What has to be equal for two nodes to be the same: first all, then less and less."""
+"""The attributes that must be equal for two nodes to match: first all, then fewer."""
 
-_ROUNDS = 4  # Each starts from what the one before has found; the second seldom finds more.
-_LOOKS = 8  # Of many nodes that are all alike, how many are looked at before one is chosen.
+_ROUNDS = 4  # Each starts from the previous matches; the second seldom finds more.
+_LOOKS = 8  # The number of equal nodes that are tried before one is chosen.
 
 Keys = tuple[Mapping[str, Hashable], Mapping[str, Hashable]]
-"""What is compared for equality: of each node of the graph before, and of the graph after."""
+"""The value to compare for each node, of the first graph and of the second."""
 
 
 def match(before: GraphIndex, after: GraphIndex) -> dict[str, str]:
-    """The key in ``after`` of each node in ``before`` that is in both, inputs before users.
+    """The key in ``after`` of each node of ``before`` that is in both, inputs before users.
 
-    What is matched does not depend on which of the two comes first, nor on keys or on the order
-    in which the nodes are stored.
+    The result does not depend on the order of the graphs, on keys, or on the order in which the
+    nodes are stored.
     """
     if _size(after) < _size(before):
         found = {there: here for here, there in _Matching(after, before).run().items()}
@@ -117,7 +117,7 @@ def _size(side: GraphIndex) -> tuple[int, int, list[str]]:
 
 
 class _Matching:
-    """The pairs found so far; ``pairs`` gives both of a pair one number."""
+    """The pairs found so far; ``pairs`` gives both nodes of a pair the same number."""
 
     def __init__(self, before: GraphIndex, after: GraphIndex) -> None:
         self.before, self.after = before, after
@@ -133,7 +133,7 @@ class _Matching:
         return self.mate
 
     def _match_by(self, facts: tuple[str, ...]) -> None:
-        """Match nodes that are alike in those attributes, and stand in the same place."""
+        """Match nodes with equal attributes and equal connections."""
         labels = self.before.facts(facts), self.after.facts(facts)
         for _ in range(_ROUNDS):
             if self._is_done():
@@ -149,7 +149,7 @@ class _Matching:
                 break
 
     def _is_done(self) -> bool:
-        """Whether one of the graphs has no node left without a partner."""
+        """Whether all nodes of one of the graphs are matched."""
         return len(self.mate) == min(len(self.before.data), len(self.after.data))
 
     def _pair(self, here: str, there: str) -> None:
@@ -160,7 +160,7 @@ class _Matching:
         return here not in self.pairs[0] and there not in self.pairs[1]
 
     def _match_names(self) -> None:
-        """Match tensors by name, and what was asked for by name, else by its number."""
+        """Match tensors by name, and roots by name or else by number."""
         result = NodeKind.RESULT.value
         for sorts, attribute in (
             (("tensor",), "name"),
@@ -175,7 +175,7 @@ class _Matching:
                     self._pair(here, there)
 
     def _colours(self, labels: Keys) -> list[Keys]:
-        """Per graph a colour for each node: by inputs and users both, by inputs, by users."""
+        """Per graph, a color for each node: by inputs and users, by inputs, and by users."""
         interned: dict[Hashable, int] = {}
         both: list[dict[str, Hashable]] = []
         ups: list[dict[str, Hashable]] = []
@@ -184,17 +184,17 @@ class _Matching:
             up = _sweep(side.order, side.inputs, label, pairs, interned)
             down = _sweep(side.order[::-1], side.users, label, pairs, interned)
             both.append({key: (up[key], down[key]) for key in up})
-            # By its inputs alone, a tensor without a name is like any other.
+            # Colored by its inputs alone, an unnamed tensor equals any other.
             ups.append({key: up[key] for key in up if side.inputs[key]})
             downs.append({key: down[key] for key in down if side.users[key]})
         return [(both[0], both[1]), (ups[0], ups[1]), (downs[0], downs[1])]
 
     def _match_equal(self, keys: Keys, any_will_do: bool = False) -> None:
-        """Match nodes whose keys are equal; of several, one with the same matched neighbours.
+        """Match nodes with equal keys; of several, one whose matched neighbors are the same.
 
         Args:
-            keys: what has to be equal.
-            any_will_do: match one of several also when no neighbour of it is matched.
+            keys: the keys to compare.
+            any_will_do: match one of several also when none of its neighbors is matched.
         """
         mine, others = keys
         waiting: dict[Hashable, deque[str]] = {}
@@ -219,7 +219,7 @@ class _Matching:
                     break
 
     def _can_pair(self, here: str, there: str) -> bool:
-        """Whether both are free, and not two tensors of which the user says that they differ."""
+        """Whether both are unmatched, and not tensors to which the user gave different names."""
         if not self._are_open(here, there):
             return False
         old, new = self.before.data[here], self.after.data[there]
@@ -228,7 +228,7 @@ class _Matching:
         return old.get("shape") == new.get("shape") and is_tracked(old) == is_tracked(new)
 
     def _near(self, which: int, key: str) -> list[list[tuple[int, int, int]]]:
-        """The matched inputs and users of a node of one of the graphs, by number of the pair."""
+        """The matched inputs and users of a node, by number of the pair."""
         side, pairs = (self.before, self.after)[which], self.pairs[which]
         return [
             sorted((at, output, pairs[end]) for at, output, end, _ in links if end in pairs)
@@ -236,7 +236,7 @@ class _Matching:
         ]
 
     def _spread(self, found: list[tuple[str, str]], keys: Keys) -> None:
-        """Match what feeds or uses both of a pair, in the same place and with equal keys."""
+        """Match the inputs and users of a pair that have the same position and equal keys."""
         while found:
             here, there = found.pop()
             for mine, others in (
@@ -256,7 +256,7 @@ class _Matching:
                             found.append(pair)
 
     def _match_in_order(self) -> None:
-        """Match what is left between the same two others, and is of the same kind."""
+        """Match the remaining nodes of one kind between the same two matched nodes."""
         rows: list[list[Hashable]] = []
         for side, pairs in zip((self.before, self.after), self.pairs, strict=True):
             labels = side.facts(("op", "shape"))
@@ -278,7 +278,7 @@ def _sweep(
     pairs: Mapping[str, int],
     interned: dict[Hashable, int],
 ) -> dict[str, int]:
-    """A colour for each node, from its label and the colours at the other ends of its links."""
+    """A color for each node, from its label and the colors of its neighbors."""
     colour: dict[str, int] = {}
     for key in order:
         facts: Hashable = pairs.get(key)
@@ -292,7 +292,7 @@ def _sweep(
 def _by_place(
     links: list[IndexLink], keys: Mapping[str, Hashable], pairs: Mapping[str, int]
 ) -> dict[Hashable, list[str]]:
-    """The nodes without a partner at the other ends, by the place of the link and their key."""
+    """The unmatched nodes at the other ends, by the position of the link and their key."""
     found: dict[Hashable, list[str]] = {}
     for position, output, end, _ in links:
         if end not in pairs and end in keys:
@@ -311,7 +311,7 @@ _WHEN_ABSENT = {
 
 
 def word_of(data: NodeData) -> str:
-    """What to call a node in a sentence: ``w``, ``mul``, ``addmm h``.
+    """The name of a node in a sentence: ``w``, ``mul``, ``addmm h``.
 
     Example:
         >>> from gradviz.graph import NodeKind
@@ -325,7 +325,7 @@ def word_of(data: NodeData) -> str:
 
 
 def value_words(attribute: str, value: Any) -> str:
-    """The value of an attribute of a node; ``value`` is None where it is left out.
+    """The value of an attribute as text; ``value`` is None where it is left out.
 
     Example:
         >>> value_words("shape", (3, 4)), value_words("grad", None), value_words("hooks", None)
@@ -367,7 +367,7 @@ def _one_line(text: str) -> str:
 
 
 _TENSORS = (NodeKind.PARAMETER, NodeKind.LEAF, NodeKind.UNTRACKED, NodeKind.SAVED)
-"""The kinds of nodes that nothing in the graph computes: each is the tensor that it is."""
+"""The kinds of nodes that are not the result of an operation in the graph."""
 
 
 class IndexLink(NamedTuple):
@@ -387,13 +387,13 @@ class IndexLink(NamedTuple):
 
 
 class GraphIndex:
-    """One of two graphs that are compared.
+    """An index of one of two graphs that are compared.
 
-    What stands for another node is left out: a leaf that is drawn again, and the
-    ``AccumulateGrad`` between a leaf and its users. Their edges are those of the leaf.
+    Nodes that stand for another node are left out: copies of a leaf, and the ``AccumulateGrad``
+    between a leaf and its users. Their edges become edges of the leaf.
 
     Args:
-        graph: with arrows in either direction; it is not changed.
+        graph: its arrows may have either direction; it is not modified.
     """
 
     def __init__(self, graph: GradGraph) -> None:
@@ -413,7 +413,7 @@ class GraphIndex:
         self.order = list(self._inputs_first())
 
     def _inputs_first(self) -> Iterator[str]:
-        """Every node after its inputs, branch by branch: an edit moves little else."""
+        """Every node after its inputs, branch by branch, so that an edit moves few other nodes."""
         roots = sorted(
             (key for key in self.data if not self.users[key]),
             key=lambda key: self.data[key].get("root", len(self.data)),
@@ -430,14 +430,14 @@ class GraphIndex:
                 stack += [(link.key, False) for link in reversed(self.inputs[key])]
 
     def facts(self, names: tuple[str, ...]) -> dict[str, Hashable]:
-        """Per node, its sort and the attributes of those names, to be compared for equality."""
+        """For each node, its sort and the attributes of those names, to compare."""
         return {
             key: (sort_of(data), *(_hashable(data.get(name)) for name in names))
             for key, data in self.data.items()
         }
 
     def unique(self, sorts: tuple[str, ...], attribute: str) -> dict[Any, str]:
-        """Key by attribute, for the nodes of those sorts that share its value with no other."""
+        """Keys by attribute, for nodes of those sorts whose value is unique."""
         found: dict[Any, list[str]] = {}
         for key, data in self.data.items():
             if sort_of(data) in sorts and data.get(attribute) not in (None, ""):
@@ -459,12 +459,12 @@ def _stand_ins(graph: GradGraph) -> dict[str, str]:
 
 
 def sort_of(data: NodeData) -> str:
-    """``"tensor"`` for what nothing in the graph computes, else the word for its kind."""
+    """``"tensor"`` for a node that is not the result of an operation, else its kind."""
     return "tensor" if data["kind"] in _TENSORS else data["kind"].value
 
 
 def is_tracked(data: NodeData) -> bool:
-    """Whether a gradient can come to a tensor or operation."""
+    """Whether a gradient can flow to a tensor or operation."""
     return data["kind"] is not NodeKind.UNTRACKED
 
 

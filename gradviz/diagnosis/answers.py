@@ -223,6 +223,8 @@ def _story(
         if subject in marked and "name" in marked.nodes[subject]:
             marked.nodes[subject]["name"] = each.name
         if each.verdict is Verdict.FINE:
+            if subject in marked and len(named) == 1:
+                marked.nodes[subject]["asked"] = True
             continue
         if subject in marked:
             marked.nodes[subject]["verdict"] = each.verdict.state
@@ -281,7 +283,8 @@ class Verdict(str, Enum):
     CLEARED = "cleared", Group.NO_GRADIENT
     """There was a gradient, and ``zero_grad`` or the like has taken it away."""
     LEFT_OUT = "left out", Group.NO_GRADIENT
-    """``backward(inputs=...)`` did not list it, or ``torch.autograd.grad`` ran instead."""
+    """``backward(inputs=...)`` did not list it, ``torch.autograd.grad`` ran instead, or FSDP has
+    its gradient in another place."""
     NOT_KNOWN = "cause not recorded", Group.NO_GRADIENT
     """No gradient, and what is left of the program does not tell why."""
     ZERO = "zero", Group.GRADIENT
@@ -299,9 +302,13 @@ class Verdict(str, Enum):
     HOOK = "hook returned another", Group.GRADIENT
     """A hook put another gradient in place of the one that came to it."""
     STALE = "stale", Group.GRADIENT
-    """The gradient is older than the values of the tensor, and will not be used for them."""
+    """The gradient is not from the latest pass, or older than the values of the tensor."""
+    CHANGED_UNSEEN = "changed unseen", Group.GRADIENT
+    """A tensor on the path was changed by something that autograd does not record."""
     SPARSE = "sparse", Group.GRADIENT
     """The gradient is a sparse tensor."""
+    OF_ANOTHER = "from another result", Group.GRADIENT
+    """The result that was asked about does not depend on it: another one gave the gradient."""
     FINE = "fine", Group.GRADIENT
     """A gradient as it should be."""
 

@@ -8,14 +8,22 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 from gradviz.diagnosis.answers import Group
-from gradviz.diagnosis.paths import CutEdge, Cuts, word_of
+from gradviz.diagnosis.paths import CutEdge, Cuts, ValueRead, word_of
 from gradviz.diagnosis.values import Values
 from gradviz.facts import Action, BackwardDetails, EventKind
-from gradviz.graph import Buffers, Cause, EdgeKind, GradGraph, NodeData, NodeKind
+from gradviz.graph import Buffers, EdgeKind, GradGraph, NodeData, NodeKind
 from gradviz.graph.algorithms import ancestors, descendants, is_data
+from gradviz.graph.operations import FUNCTIONS_OF_TORCH
 from gradviz.story import Event, Frame
 
-__all__ = ["LEAVES", "Context", "Flag", "PlainContainer", "Question", "listed"]
+__all__ = [
+    "LEAVES",
+    "Context",
+    "Flag",
+    "PlainContainer",
+    "Question",
+    "listed",
+]
 
 LEAVES = (NodeKind.PARAMETER, NodeKind.LEAF)
 
@@ -110,10 +118,13 @@ class Context:
         kept: the graph of the moment at which most was kept for backward, if that was recorded.
         lost: by the keys of leaves, where their data lost its gradient on the way to the roots;
             also of those that the graph does not show.
+        numbers: by the keys of leaves, where their data became numbers or arrays.
         since: by the keys of leaves whose gradient is not finite, the first of the backward passes
             that have left it so since, by its number, and the values before it.
         later: the same at the end of the recording, when that shows other results.
         held: keys of what the optimizers hold that were alive when it was asked.
+        flat: by the keys of parameters that FSDP1 has made a part of a flat one, its key.
+        is_of_roots: whether the roots were named by the caller, and not found among variables.
         cache: what rules have worked out for several tensors, by keys of their own.
     """
 
@@ -125,9 +136,12 @@ class Context:
     values: Values | None = None
     kept: GradGraph | None = None
     lost: Mapping[str, Sequence[CutEdge]] = field(default_factory=dict)
+    numbers: Mapping[str, Sequence[ValueRead]] = field(default_factory=dict)
     since: Mapping[str, tuple[int, Values]] = field(default_factory=dict)
     later: Context | None = None
     held: frozenset[str] = frozenset()
+    flat: Mapping[str, str] = field(default_factory=dict)
+    is_of_roots: bool = False
     cache: dict[Hashable, Any] = field(default_factory=dict)
 
     @property
@@ -186,6 +200,7 @@ class Context:
             if key in self.behind_roots
             and nodes[key].get("grad_fn", "").endswith("Backward")
             and nodes[key]["grad_fn"] not in _WITH_ALL_INPUTS
+            and nodes[key]["grad_fn"].removesuffix("Backward") not in FUNCTIONS_OF_TORCH
         )
 
     @cached_property
@@ -207,18 +222,6 @@ class Context:
             ),
         )
 
-    @cached_property
-    def value_reads(self) -> Cuts:
-        """Where data becomes numbers or an array, from which nothing can be followed."""
-        return Cuts(
-            self.graph,
-            (
-                CutEdge(*edge)
-                for edge in self.graph.edges(data=True)
-                if edge[2].get("cause") in (Cause.ITEM, Cause.NUMPY)
-            ),
-        )
-
     def is_reachable(self, key: str) -> bool:
         """Whether a gradient from the roots reaches a node."""
         return any(start in self.behind_roots for start in self._starts(key))
@@ -230,6 +233,7 @@ class Context:
 
     def _starts(self, key: str) -> list[str]:
         """A node, or, for a result, that which used it."""
+        key = self.flat.get(key, key)
         if key not in self.graph or self.graph.nodes[key]["kind"] is not NodeKind.RESULT:
             return [key]
         if key in self.roots:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import ast
+from bisect import bisect
 from collections.abc import Sequence
 
 from gradviz.diagnosis.context import Context
-from gradviz.diagnosis.lines import locations_of, mention, statement_at
+from gradviz.diagnosis.lines import is_own, locations_of, mention, statement_at
 from gradviz.diagnosis.paths import CutEdge, word_of
 from gradviz.facts import Action, EventKind, SourceLocation
 from gradviz.graph import Cause, EdgeKind, GradGraph, NodeKind
 from gradviz.graph.algorithms import ancestors
+from gradviz.graph.operations import words
 from gradviz.story import Event
 
 __all__ = [
@@ -19,8 +21,10 @@ __all__ = [
     "cut_words",
     "fix_of_cut",
     "left_off",
+    "twin_of",
     "lines_of",
     "lost_on_the_way",
+    "number_reads",
 ]
 
 FIX_OF_CAUSE = {
@@ -28,7 +32,8 @@ FIX_OF_CAUSE = {
     Cause.NO_GRAD: "compute it outside of torch.no_grad()",
     Cause.INFERENCE_MODE: "compute it outside of torch.inference_mode()",
     Cause.DATA: "use the tensor itself instead of .data",
-    Cause.ITEM: "keep it a tensor: leave out item(), float() or tolist()",
+    Cause.ITEM: "keep it a tensor: leave out item(), float() or tolist(); several become one by "
+    "torch.stack",
     Cause.NUMPY: "compute it with torch instead of numpy",
     Cause.COPY: "use the tensor itself, or torch.stack for several, instead of torch.tensor",
     Cause.REQUIRES_GRAD: "switch it on again before the forward pass: requires_grad_(True)",
@@ -39,12 +44,25 @@ FIX_OF_CAUSE = {
     "torch.func.functional_call(module, {name: tensor}, inputs)",
     Cause.NOT_DIFFERENTIABLE: "use an operation that has a gradient, such as a soft version of it",
 }
+_TWINS = {
+    "all_gather": "all_gather(tensor)",
+    "all_gather_into_tensor": "all_gather(tensor), and torch.cat",
+    "all_gather_single": "all_gather(tensor), and torch.cat",
+    "all_reduce": "all_reduce(tensor)",
+    "all_to_all": "all_to_all(output_tensor_list, input_tensor_list)",
+    "all_to_all_single": "all_to_all_single(output, input)",
+    "broadcast": "broadcast(tensor, src)",
+    "gather": "gather(tensor, dst)",
+    "reduce": "reduce(tensor, dst)",
+    "reduce_scatter": "reduce_scatter(output, input_list)",
+    "scatter": "scatter(tensors, src)",
+}
+"""The functions of ``torch.distributed.nn.functional`` whose results have a gradient."""
 _WORD_OF_CAUSE = {
     Cause.DETACH: "detach()",
     Cause.NO_GRAD: "no_grad",
     Cause.INFERENCE_MODE: "inference_mode",
     Cause.DATA: ".data",
-    Cause.ITEM: "item()",
     Cause.NUMPY: "numpy()",
     Cause.COPY: "torch.tensor()",
     Cause.REQUIRES_GRAD: "requires_grad_(False)",
@@ -59,6 +77,10 @@ TURN_ON = (
     "{}: switch gradients on again afterwards, torch.set_grad_enabled(True), or use it as a "
     "block: with torch.set_grad_enabled(False):"
 )
+_OF_A_LIBRARY = (
+    "call a function of that library that keeps the gradient, or compute this part in your own code"
+)
+_VALUE_READS = words(lambda row: row.reads_value)
 _NO_CUT = (Cause.CONSTANT, Cause.NOT_RECORDED, None)
 _DRAWS = ("normal", "multinomial", "bernoulli", "poisson", "binomial", "_sample_dirichlet")
 
@@ -73,36 +95,57 @@ def cut_words(context: Context, cut: CutEdge) -> str:
     if cause is Cause.VALUES_COPIED:
         called = cut.edge.get("word", "")
         word = _COPIED.get(called, f"{called}()") + ", which copies values and no gradient,"
+    if cause is Cause.ITEM:
+        word = f"{cut.edge.get('word') or 'item'}()"
     if word is None:
         op = cut.edge.get("word") or graph.nodes[cut.target].get("op", "")
         op = op or word_of(graph.nodes[cut.target])
         word, more = op.partition(",")[0], ", which has no gradient"
-    line = cut.edge.get("source", "")
+    if cause is Cause.COLLECTIVE:
+        word, more = f"torch.distributed.{word}", ", which autograd does not record"
+    line, inside = cut.edge.get("source", ""), cut.edge.get("inside", "")
     if off := _switched_off(context, cut):
         where = f", still in force at {mention(line)}" if line not in ("", off.source) else ""
         return f"{off.word}(False) at {mention(off.location)}{where}"
     if _is_sample(context, cut):
         word = "sample(), which runs under no_grad,"
-    return f"{word} at {mention(line)}{more}" if line else f"{word}{more}"
+    return f"{word} at {mention(line, inside)}{more}" if line else f"{word}{more}"
 
 
 def fix_of_cut(context: Context, cut: CutEdge) -> str:
     """What to do about a cut whose cause is known."""
     fix = FIX_OF_CAUSE.get(cut.edge.get("cause", Cause.NOT_RECORDED), "")
     line = cut.edge.get("source", "")
+    if cut.edge.get("cause") is Cause.COLLECTIVE:
+        fix = twin_of(cut.edge.get("word", ""))
     if off := _switched_off(context, cut):
         if left_off(context) is off:
             return TURN_ON.format(off.location)
         fix = "compute it where gradients are on: with torch.set_grad_enabled(True):"
     if _is_sample(context, cut):
         fix = "use rsample(), if the distribution has it, instead of sample()"
-    if cut.edge.get("cause") is Cause.DETACH and (pair := _pair_at(context, line)):
+    if cut.edge.get("cause") is Cause.DETACH and (
+        pair := _pair_at(context, cut.edge.get("inside") or line)
+    ):
         kept, other = pair
         fix = (
             f"a straight-through estimator passes the gradient to {kept} alone; train {other} by "
             f"a loss of its own: torch.nn.functional.mse_loss({other}, {kept}.detach())"
         )
+    if fix and (inside := cut.edge.get("inside")):
+        line, fix = (inside, fix) if is_own(inside) else (line, _OF_A_LIBRARY)
     return f"{line}: {fix}" if fix and line else fix
+
+
+def twin_of(word: str) -> str:
+    """What to use instead of a function of ``torch.distributed``; "" if nothing does the same.
+
+    Example:
+        >>> twin_of("all_reduce")
+        'use the result of torch.distributed.nn.functional.all_reduce(tensor)'
+    """
+    twin = _TWINS.get(word, "")
+    return f"use the result of torch.distributed.nn.functional.{twin}" if twin else ""
 
 
 def _pair_at(context: Context, line: str) -> tuple[str, str] | None:
@@ -142,7 +185,7 @@ def lines_of(context: Context, *cuts: CutEdge) -> tuple[SourceLocation, ...]:
     """The lines of each cut."""
     found: list[SourceLocation] = []
     for cut in cuts:
-        found += locations_of([cut.edge.get("source", "")])
+        found += locations_of([cut.edge.get("source", ""), cut.edge.get("inside", "")])
         if off := _switched_off(context, cut):
             found.append(off.location)
     return tuple(found)
@@ -184,6 +227,28 @@ def _is_sample(context: Context, cut: CutEdge) -> bool:
     if mode is not None and mode.action is Action.GRADIENTS_OFF:
         return False
     return any(event.word in _DRAWS for event in made)
+
+
+def number_reads(context: Context) -> list[Event]:
+    """The events in which tensors became numbers or arrays before the last backward pass.
+
+    What is read right after a backward pass, as by ``print(loss.item())``, was computed before it.
+    """
+    passes = [event.number for event in context.happened(EventKind.BACKWARD)]
+    made = [event.number for event in context.happened(EventKind.OPERATION)]
+
+    def is_after_a_pass(number: int) -> bool:
+        before = passes[: bisect(passes, number)]
+        return bool(before) and bisect(made, number) == bisect(made, before[-1])
+
+    return [
+        event
+        for event in context.happened(EventKind.CUT)
+        if event.word in _VALUE_READS
+        and event.location
+        and (not passes or event.number < passes[-1])
+        and not is_after_a_pass(event.number)
+    ]
 
 
 def lost_on_the_way(graph: GradGraph, key: str) -> CutEdge | None:

@@ -94,8 +94,7 @@ class ErrorContext:
         """``" at train.py:12 (loss.backward())"``, or nothing."""
         if not self.location:
             return ""
-        inside = f", in {mention(self.library)}" if self.library else ""
-        return f" at {mention(self.location)}{inside}"
+        return f" at {mention(self.location, self.library)}"
 
     @cached_property
     def called(self) -> dict[int, str]:
@@ -158,7 +157,7 @@ def _subject(asked: Asked, names: Names) -> ErrorContext:
         name, text = type(asked.error).__name__, str(asked.error)
     else:
         assert event is not None
-        location, library = event.location, SourceLocation()
+        location, library = event.location, event.inside
         name, text = event.word, details.message if isinstance(details, ErrorDetails) else ""
     return ErrorContext(name, text, location, library, problem, is_backward, asked, names)
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from gradviz.diagnosis.answers import Verdict
 from gradviz.diagnosis.context import Context, Question
+from gradviz.diagnosis.cuts import twin_of
 from gradviz.diagnosis.lines import mention
 from gradviz.diagnosis.paths import word_of
 from gradviz.diagnosis.rule import Evidence, Needs, Rule
@@ -151,6 +152,33 @@ _ON_THE_PATH = (
 )
 
 
+def _changed_unseen(context: Context, question: Question) -> Evidence | None:
+    """A function of torch.distributed changed a tensor on the path, before the latest pass.
+
+    The value of a root does not matter: its own gradient is 1.
+    """
+    added = context.happened_to(question.key, EventKind.ACCUMULATE)
+    unseen = [
+        event
+        for event in context.happened(EventKind.IN_PLACE)
+        if event.action is Action.NOT_SEEN and added and event.number < added[-1].number
+    ]
+    if not unseen:
+        return None
+    makers = {maker for root in context.roots for maker, _ in context.graph.inputs(root)}
+    path = context.path(question.key) - set(context.roots) - makers
+    for event in reversed(unseen):
+        if found := path.intersection(event.nodes):
+            data = context.graph.nodes[min(found)]
+            words = {
+                "what": f"torch.distributed.{event.word} at {mention(event.location)}",
+                "name": data.get("name") or f"the result of {word_of(data)}",
+                "fix": twin_of(event.word) or f"make {event.word} a step of its own",
+            }
+            return Evidence(words, locations=_locations(event))
+    return None
+
+
 # Gradients that are older than the values beside them.
 
 # In-place operations that go on from the old value, as an update by hand does; any other
@@ -180,7 +208,7 @@ def changed_since(context: Context, question: Question) -> Sequence[Event]:
 
 def _change_words(change: Event) -> str:
     word = "the optimizer's step" if change.kind is EventKind.STEP else change.word
-    return f"{word} at {mention(change.location)}" if change.location else word
+    return f"{word} at {mention(change.location, change.inside)}" if change.location else word
 
 
 def _overwritten(context: Context, question: Question) -> Evidence | None:
@@ -217,6 +245,27 @@ def _later_pass_without_it(context: Context, question: Question) -> Evidence | N
         "later": f"backward at {mention(last.location)}" if last.location else "a later backward",
     }
     return Evidence(words, locations=_locations(added, changes[-1], last))
+
+
+def _before_the_recording(context: Context, question: Question) -> Evidence | None:
+    """No recorded pass has added to the gradient, and nothing else has put it there."""
+    key, events = question.key, context.events
+    if not question.is_leaf or events is None or len(events) != len({e.number for e in events}):
+        return None
+    if events and events[-1].number != len(events) - 1:
+        return None  # some are left out
+    if any(context.happened_to(key, kind) for kind in (EventKind.ACCUMULATE, EventKind.GRAD)):
+        return None
+    passes = [
+        event
+        for event in context.passes
+        if not (isinstance(event.details, BackwardDetails) and event.details.has_failed)
+        and not _was_frozen(context, key, event.number)
+    ]
+    if not passes or not question.data.get("requires_grad", True):
+        return None
+    last = passes[-1]
+    return Evidence({"later": mention(last.location)}, locations=_locations(last))
 
 
 def _was_frozen(context: Context, key: str, number: int) -> bool:
@@ -387,6 +436,13 @@ def _fine(context: Context, question: Question) -> Evidence | None:
     return Evidence(words, locations=_locations(*used[:1]))
 
 
+def _of_another_result(context: Context, question: Question) -> Evidence | None:
+    """The results that were asked about do not depend on it, and yet it has a gradient."""
+    if not context.is_of_roots or context.is_reachable(question.key) or context.functions:
+        return None
+    return Evidence({"root": context.root_names}, (question.key,))
+
+
 def _is_sparse(context: Context, question: Question) -> Evidence | None:
     grad = question.data.get("grad")
     return Evidence() if grad is not None and grad.note.startswith("sparse") else None
@@ -418,6 +474,27 @@ hooks_that_broke_it: Rule[Any, Any] = Rule(
     (EventKind.HOOK,),
 )
 last_rules: tuple[Rule[Any, Any], ...] = (
+    Rule(
+        "a function of torch.distributed changed a tensor on the path",
+        Verdict.CHANGED_UNSEEN,
+        _changed_unseen,
+        "{what} changed {name} in place on the path to it, and autograd does not record that: the "
+        "gradient is the one without it",
+        "{fix}",
+        Needs.RECORDING,
+        (EventKind.IN_PLACE,),
+        "Such a function writes into a tensor of the graph and does not raise its version counter.",
+    ),
+    Rule(
+        "it was there before the recording",
+        Verdict.STALE,
+        _before_the_recording,
+        "it was there before the recording began, and backward at {later} added nothing to it",
+        "clear the gradients before each backward pass: optimizer.zero_grad()",
+        Needs.RECORDING,
+        (EventKind.BACKWARD,),
+        "The recording holds each event, and none that added to the gradient or changed it.",
+    ),
     Rule(
         "its values were overwritten since",
         Verdict.STALE,
@@ -479,6 +556,14 @@ last_rules: tuple[Rule[Any, Any], ...] = (
         "connections",
         docs="Those of everything before it in the forward pass are as small: a single small "
         "gradient, as of a bias before a normalisation, is no fault.",
+    ),
+    Rule(
+        "the result that was asked about did not give it",
+        Verdict.OF_ANOTHER,
+        _of_another_result,
+        "it has a gradient, and none of it came from {root}: it is not reachable from {root}",
+        "if {root} is meant to train it, compute {root} from it without a cut",
+        docs="Only where the question names the result: `explain(w, loss)`.",
     ),
     Rule(
         "a gradient without a fault that is known",

@@ -8,7 +8,13 @@ from typing import Any
 from gradviz.diagnosis.answers import Verdict
 from gradviz.diagnosis.context import Context
 from gradviz.diagnosis.error_context import ErrorContext
-from gradviz.diagnosis.lines import expressions_at, locations_of, mention, statement_at
+from gradviz.diagnosis.lines import (
+    expressions_at,
+    is_own,
+    locations_of,
+    mention,
+    statement_at,
+)
 from gradviz.diagnosis.no_gradient import RECORD
 from gradviz.diagnosis.no_graph import is_of, source_of
 from gradviz.diagnosis.rule import Evidence, Needs, Rule
@@ -50,10 +56,17 @@ def _changed(context: Context, error: ErrorContext) -> Evidence | None:
         error,
         problem,
         by=_changer(problem),
-        where=f" at {mention(problem.location)}" if problem.location else "",
+        where=_where(problem),
         versions=f" (version {problem.wanted} → {problem.changed_to})",
         fix=_fix(context, problem),
     )
+
+
+def _where(problem: Problem) -> str:
+    if not problem.location:
+        return ""
+    comma = "," if problem.inside else ""
+    return f" at {mention(problem.location, problem.inside)}{comma}"
 
 
 def _changer(problem: Problem) -> str:
@@ -74,7 +87,7 @@ _CHANGERS = ("load_state_dict", "reset_parameters", "apply", "vector_to_paramete
 
 def _called_at(problem: Problem) -> ast.Call | None:
     """The call in the user's line that changed the tensor."""
-    found = expressions_at(problem.location, problem.changed_by)
+    found = expressions_at(problem.inside or problem.location, problem.changed_by)
     return next((each for each in found if isinstance(each, ast.Call)), None)
 
 
@@ -123,7 +136,8 @@ def _evidence(
     **words: object,
 ) -> Evidence:
     location = step.location if step is not None else problem.location
-    lines = [location, *locations_of([source_of(context, problem.node)])]
+    inside = problem.inside if step is None else step.inside
+    lines = [location, inside, *locations_of([source_of(context, problem.node)])]
     key = problem.node
     return error.evidence([key], lines, key, words={"who": _who(context, problem), **words})
 
@@ -141,9 +155,19 @@ def _fix(context: Context, problem: Problem) -> str:
             else ("call backward() before that change")
         )
         return f"{before}; or compute with a copy: {problem.name}.clone()"
+    if problem.inside and not is_own(str(problem.inside)):
+        return _fix_of_a_library(context, problem)
     if problem.changed_by == "setitem_":
         return _WRITTEN
     return _as_new_tensor(problem) or _COPY
+
+
+def _fix_of_a_library(context: Context, problem: Problem) -> str:
+    """A copy helps unless the library itself saved the tensor that it changes."""
+    saver = source_of(context, problem.node)
+    if problem.name and saver.rpartition(":")[0] == problem.location.file:
+        return f"give the library a copy: {problem.name}.clone()"
+    return f"compute this part in your own code, without the change in place of {problem.inside}"
 
 
 def _is_leaf(context: Context, name: str) -> bool:
@@ -152,7 +176,7 @@ def _is_leaf(context: Context, name: str) -> bool:
 
 def _as_new_tensor(problem: Problem) -> str:
     """The user's line without its change in place; "" when that is not known."""
-    statement, word = statement_at(problem.location), problem.changed_by
+    statement, word = statement_at(problem.inside or problem.location), problem.changed_by
     if isinstance(statement, ast.AugAssign):
         target = ast.unparse(statement.target)
         value: ast.expr = ast.BinOp(ast.Name(target), statement.op, statement.value)

@@ -14,10 +14,12 @@ from pathlib import Path
 
 from gradviz.cells import files_of_cell
 from gradviz.facts import SourceLocation
+from gradviz.wording import inside_text
 
 __all__ = [
     "assignments_to",
     "code_of",
+    "is_own",
     "expressions_at",
     "lines_calling",
     "locations_of",
@@ -38,11 +40,27 @@ def locations_of(sources: Iterable[str]) -> tuple[SourceLocation, ...]:
     return tuple(found)
 
 
-def mention(place: str | SourceLocation) -> str:
-    """A line with its code: ``train.py:31 (h = h.detach())``."""
+def mention(place: str | SourceLocation, inside: str | SourceLocation = "") -> str:
+    """A line with its code: ``train.py:31 (h = h.detach())``.
+
+    Args:
+        place: the line.
+        inside: when it called a library, the line of the library.
+    """
     text = _plain_code(place.text) if isinstance(place, SourceLocation) else ""
     text = text or code_of(str(place))
-    return f"{place} ({text})" if 0 < len(text) <= 60 else str(place)
+    line = f"{place} ({text})" if 0 < len(text) <= 60 else str(place)
+    return f"{line}, {inside_text(mention(inside))}" if inside else line
+
+
+def is_own(line: str) -> bool:
+    """Whether a line of a library is in a folder of the program, where it can be changed.
+
+    Example:
+        >>> is_own("vendored/decode.py:6"), is_own("decode.py:6"), is_own("site-packages/a.py:1")
+        (True, False, False)
+    """
+    return "/" in line and "site-packages/" not in line and "dist-packages/" not in line
 
 
 def _plain_code(line: str) -> str:

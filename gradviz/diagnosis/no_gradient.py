@@ -98,7 +98,33 @@ def _pass_failed(context: Context, question: Question) -> Evidence | None:
     return Evidence({"line": mention(last.location)}, locations=(last.location,))
 
 
+def _unreduced(context: Context, question: Question) -> Evidence | None:
+    return Evidence() if question.data.get("unreduced") else None
+
+
+def _without_elements(context: Context, question: Question) -> Evidence | None:
+    is_empty = question.is_parameter and 0 in question.data.get("shape", ())
+    return Evidence() if is_empty and question.key in context.flat else None
+
+
 event_rules: tuple[Rule[Any, Any], ...] = (
+    Rule(
+        "FSDP has not reduced it over the ranks",
+        Verdict.LEFT_OUT,
+        _unreduced,
+        "backward added to the gradient that FSDP keeps on this rank, which is not reduced over "
+        "the ranks yet: .grad is set by the next backward with gradient sync on",
+        "call set_requires_gradient_sync(True) on the model before the last backward of a step",
+        docs="FSDP2 after a pass under set_requires_gradient_sync(False).",
+    ),
+    Rule(
+        "this rank has no element of it",
+        Verdict.LEFT_OUT,
+        _without_elements,
+        "this rank holds no element of it: its gradient is on the ranks that do",
+        "nothing is to be done; to read all of it, use FullyShardedDataParallel.summon_full_params",
+        docs="FSDP1 puts parameters into one flat tensor, of which each rank holds a part.",
+    ),
     Rule(
         "the gradient was cleared after backward",
         Verdict.CLEARED,
@@ -256,7 +282,7 @@ def _frozen(context: Context, question: Question) -> Evidence | None:
     ]
     if not off and not question.is_parameter:
         return None
-    where = f", switched off at {mention(off[-1].location)}" if off else ""
+    where = f", switched off at {mention(off[-1].location, off[-1].inside)}" if off else ""
     locations = tuple(event.location for event in off[-1:])
     return Evidence({"where": where, "name": question.name}, locations=locations)
 

@@ -7,14 +7,21 @@ from typing import Any
 
 from gradviz.diagnosis.answers import Verdict
 from gradviz.diagnosis.context import Context, listed
-from gradviz.diagnosis.cuts import cut_words, fix_of_cut, lines_of, lost_on_the_way
+from gradviz.diagnosis.cuts import (
+    FIX_OF_CAUSE,
+    cut_words,
+    fix_of_cut,
+    lines_of,
+    lost_on_the_way,
+    number_reads,
+)
 from gradviz.diagnosis.error_context import ErrorContext
 from gradviz.diagnosis.lines import lines_calling, locations_of, mention
 from gradviz.diagnosis.no_gradient import RECORD
 from gradviz.diagnosis.rule import Evidence, Needs, Rule
 from gradviz.diagnosis.subjects import grad_call_of, module_of
 from gradviz.facts import BackwardDetails, SourceLocation
-from gradviz.graph import NodeKind
+from gradviz.graph import Cause, NodeKind
 from gradviz.graph.operations import forward_word
 from gradviz.story import Event, EventKind
 from gradviz.torch_messages import MessageKind as Kind
@@ -135,6 +142,22 @@ def _applied(context: Context) -> Event | None:
         if event.word == "apply" and not event.node and event.source
     ]
     return found[-1] if found else None
+
+
+def _made_of_numbers(context: Context, error: ErrorContext, key: str) -> Evidence | None:
+    """No tensor is known to have gone into it, and numbers were taken out of some before."""
+    reads = number_reads(context)
+    if not reads or any(context.graph.in_edges(key)):
+        return None
+    last = reads[-1]
+    return error.evidence(
+        [key],
+        [last.location, last.inside],
+        key,
+        began=_began(context, error),
+        read=f"{last.word}() at {mention(last.location, last.inside)}",
+        fix=f"{last.location}: {FIX_OF_CAUSE[Cause.ITEM]}",
+    )
 
 
 def _no_leaf_requires_grad(context: Context, error: ErrorContext, key: str) -> Evidence | None:
@@ -418,6 +441,16 @@ RULES: tuple[Rule[Any, Any], ...] = (
         "reentrant checkpoint",
         "checkpoint(..., use_reentrant=False); or let an input of it require grad",
         Needs.RECORDING,
+    ),
+    Rule(
+        "the start may be made of numbers",
+        Verdict.NO_GRAPH,
+        _began_at(_made_of_numbers),
+        "{began}: nothing that it was computed from does; numbers were taken out of tensors by "
+        "{read}, and what becomes of those cannot be followed",
+        "{fix}",
+        Needs.RECORDING,
+        (EventKind.CUT,),
     ),
     Rule(
         "no leaf requires grad",

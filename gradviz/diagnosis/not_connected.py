@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-from bisect import bisect
 from collections.abc import Sequence
 from typing import Any
 
 from gradviz.diagnosis.answers import Verdict
 from gradviz.diagnosis.context import Context, Question
-from gradviz.diagnosis.cuts import FIX_OF_CAUSE, cut_words, fix_of_cut, lines_of
+from gradviz.diagnosis.cuts import FIX_OF_CAUSE, cut_words, fix_of_cut, lines_of, number_reads
 from gradviz.diagnosis.lines import locations_of, mention
 from gradviz.diagnosis.no_gradient import RECORD, call_of
 from gradviz.diagnosis.paths import CutEdge, word_of
 from gradviz.diagnosis.rule import Evidence, Needs, Rule
 from gradviz.facts import Action, EventKind, SourceLocation
-from gradviz.graph import Cause, GradGraph, NodeData, NodeKind
+from gradviz.graph import Cause, EdgeKind, GradGraph, NodeData, NodeKind
 from gradviz.graph.algorithms import ancestors, is_data
 from gradviz.graph.operations import operation
 
 __all__ = ["not_connected_rules"]
 
-_VALUE_READS = frozenset(("item", "tolist", "float", "int", "index", "complex", "numpy"))
+
+_ADDS = frozenset(("add", "sub", "rsub", "neg", "sum", "mean", "clone", "to"))
 
 
 def _is_unreachable(context: Context, question: Question) -> bool:
@@ -37,8 +37,49 @@ def _cuts_of(context: Context, question: Question) -> Sequence[CutEdge]:
         return ()
     cuts = context.cuts.of(question.key) if question.key else []
     found = cuts or list(context.lost.get(question.key, ()))
+    found = [each for each in found if not _is_of_a_constant(context, question.key, each)]
     found.sort(key=lambda cut: cut.edge.get("cause") is Cause.NOT_DIFFERENTIABLE)
     return found
+
+
+def _derivative_without_it(context: Context, question: Question) -> Evidence | None:
+    """The result was computed from a derivative that does not depend on the tensor."""
+    if not _is_unreachable(context, question) or not question.key:
+        return None
+    cuts = context.cuts.of(question.key)
+    if not cuts or not all(_is_of_a_constant(context, question.key, cut) for cut in cuts):
+        return None
+    words = {"root": context.root_names, "cut": cut_words(context, cuts[0])}
+    return Evidence(words, (cuts[0].target,), lines_of(context, *cuts), cuts[0].target)
+
+
+def _is_of_a_constant(context: Context, key: str, cut: CutEdge) -> bool:
+    """Whether a derivative was cut that does not depend on a leaf: it is only added, as a bias."""
+    graph = context.graph
+    if cut.edge.get("cause") is not Cause.AUTOGRAD_GRAD or cut.source == cut.target:
+        return False
+    between = ancestors(graph, [cut.source])
+    stack, seen = [key], {key}
+    while stack:
+        source = stack.pop()
+        for _, target, edge in graph.out_edges(source, data=True):
+            if target not in between or target in seen or edge["kind"] is not EdgeKind.GRADIENT:
+                continue
+            if not _is_added(graph, target, edge.get("input", 0)):
+                return False
+            seen.add(target)
+            stack.append(target)
+    return cut.source in seen
+
+
+def _is_added(graph: GradGraph, key: str, number: int) -> bool:
+    """Whether the derivative of an operation in an input does not depend on that input."""
+    data: NodeData = graph.nodes[key]
+    op = data.get("op", "")
+    row = operation(op)
+    if data["kind"] is not NodeKind.OPERATION or op in _ADDS or row.rearranges:
+        return True
+    return row.factors is not None and number not in row.factors
 
 
 def _cut(context: Context, question: Question) -> Evidence | None:
@@ -90,17 +131,22 @@ def _may_be(context: Context, question: Question, key: str) -> bool:
 
 
 def _became_numbers(context: Context, question: Question) -> Evidence | None:
+    """Its data went into a number or array before the pass, and no tensor carries it on."""
     if not _is_unreachable(context, question):
         return None
-    reads = context.value_reads.of(question.key)
+    before = {str(event.location) for event in number_reads(context)}
+    reads = [row for row in context.numbers.get(question.key, ()) if row.source in before]
     if not reads:
         return None
-    words = {
-        "root": context.root_names,
-        "cut": cut_words(context, reads[0]),
-        "fix": fix_of_cut(context, reads[0]),
-    }
-    return Evidence(words, (reads[0].target,), lines_of(context, reads[0]), reads[0].target)
+    read = reads[-1]
+    by = f"it became plain numbers by {read.word}() at {mention(read.source, read.inside)}"
+    fix = FIX_OF_CAUSE[Cause.NUMPY if read.word == "numpy" else Cause.ITEM]
+    fix = f"{read.source}: {fix}"
+    if read.cut.edge.get("cause") is Cause.NOT_DIFFERENTIABLE:
+        by, fix = f"{cut_words(context, read.cut)}; {by}", fix_of_cut(context, read.cut)
+    words = {"root": context.root_names, "by": by, "fix": fix}
+    lines = (*lines_of(context, read.cut), *locations_of([read.source, read.inside]))
+    return Evidence(words, locations=lines)
 
 
 def _may_be_inside(context: Context, question: Question) -> Evidence | None:
@@ -122,6 +168,7 @@ def _may_be_inside(context: Context, question: Question) -> Evidence | None:
     if is_checkpoint:
         fix = "checkpoint(..., use_reentrant=False), which records what is used inside"
         if not has_run:
+            more = ", a reentrant checkpoint: what is used there is recorded when backward runs"
             fix = (
                 f"call {call_of(context)}: a parameter used there gets its gradient then; or {fix}"
             )
@@ -156,24 +203,11 @@ def _numbers_taken(context: Context, question: Question) -> list[SourceLocation]
     """Lines before backward where tensors became numbers that may have come from a leaf.
 
     Tensors of which a frame shows all that they were computed from did not.
-
-    What is taken right after a backward pass, as by ``print(loss.item())``, was computed before it.
     """
-    passes = [event.number for event in context.happened(EventKind.BACKWARD)]
-    made = [event.number for event in context.happened(EventKind.OPERATION)]
-
-    def is_after_a_pass(number: int) -> bool:
-        before = passes[: bisect(passes, number)]
-        return bool(before) and bisect(made, number) == bisect(made, before[-1])
-
     return [
         event.location
-        for event in context.happened(EventKind.CUT)
-        if event.word in _VALUE_READS
-        and not any(_is_known_whole(context, key) for key in event.nodes)
-        and event.location
-        and (not passes or event.number < passes[-1])
-        and not is_after_a_pass(event.number)
+        for event in number_reads(context)
+        if not any(_is_known_whole(context, key) for key in event.nodes)
     ]
 
 
@@ -229,6 +263,14 @@ not_connected_rules: tuple[Rule[Any, Any], ...] = (
         lambda found: RECORD,
     ),
     Rule(
+        "a derivative that does not depend on it",
+        Verdict.NOT_CONNECTED,
+        _derivative_without_it,
+        "{root} was computed from a derivative, {cut}, which does not depend on it: it was only "
+        "added",
+        docs="A bias that is added in a linear function has no part in the derivative of it.",
+    ),
+    Rule(
         "requires_grad was switched on too late",
         Verdict.NOT_CONNECTED,
         _switched_on_too_late,
@@ -242,7 +284,7 @@ not_connected_rules: tuple[Rule[Any, Any], ...] = (
         "it became a number",
         Verdict.NOT_CONNECTED,
         _became_numbers,
-        "no tensor carries it to {root}: it became plain numbers by {cut}",
+        "no tensor carries it to {root}: {by}",
         "{fix}",
         Needs.RECORDING,
         docs="Its data went into item(), float() or numpy(), and no tensor goes on.",

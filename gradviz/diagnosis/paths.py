@@ -78,6 +78,22 @@ class CutEdge(NamedTuple):
     edge: EdgeData
 
 
+class ValueRead(NamedTuple):
+    """Where data of a leaf became a number or an array.
+
+    Args:
+        cut: where the gradient was cut, there or before.
+        word: what read it: ``"item"``.
+        source: the line.
+        inside: when that line called a library, the line of the library; else "".
+    """
+
+    cut: CutEdge
+    word: str
+    source: str
+    inside: str = ""
+
+
 class Cuts:
     """Some edges along which data leaves the graph, and to which of them that of a node comes.
 

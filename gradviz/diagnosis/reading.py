@@ -8,17 +8,18 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from gradviz.diagnosis.context import LEAVES, Context, Flag, PlainContainer, Question
-from gradviz.diagnosis.paths import CutEdge
+from gradviz.diagnosis.paths import CutEdge, ValueRead
 from gradviz.diagnosis.subjects import Asked
 from gradviz.diagnosis.values import Values
 from gradviz.facts import EventKind, FrameKind
-from gradviz.graph import EdgeKind, GradGraph, NodeData, NodeKind, TensorSummary
+from gradviz.graph import EdgeData, EdgeKind, GradGraph, NodeData, NodeKind, TensorSummary
 from gradviz.graph.algorithms import ancestors, is_data
 from gradviz.story import Frame
 
 if TYPE_CHECKING:
     from gradviz.capture.tensors.names import Names
     from gradviz.recording.api import Recording
+    from gradviz.recording.snapshots import CutOff
 
 __all__ = [
     "context_at_end",
@@ -50,6 +51,7 @@ def look(asked: Asked, names: Names) -> tuple[Context, list[Question]]:
         asked: what was asked; without roots, they are found among the names.
         names: what to call the tensors. The values of named results are read.
     """
+    from gradviz.capture.autograd.sharded import flat_parameters
     from gradviz.capture.tracing.tracer import trace_subjects  # only now: it needs torch
 
     asked_for = {identity_of(tensor) for tensor in asked.tensors}
@@ -58,7 +60,11 @@ def look(asked: Asked, names: Names) -> tuple[Context, list[Question]]:
         for named in names
         if named.tensor.grad_fn is not None and identity_of(named.tensor) not in asked_for
     ]
-    subjects = {identity_of(each): each for each in (*asked.roots, *asked.tensors, *witnesses)}
+    flat = flat_parameters(asked.modules)
+    subjects = {
+        identity_of(each): each
+        for each in (*asked.roots, *asked.tensors, *flat.values(), *witnesses)
+    }
     graph = trace_subjects(tuple(subjects.values()), names) if subjects else GradGraph()
     by_number = {data["root"]: key for key, data in graph.nodes(data=True) if "root" in data}
     keys = {identity: by_number[number] for number, identity in enumerate(subjects)}
@@ -70,6 +76,8 @@ def look(asked: Asked, names: Names) -> tuple[Context, list[Question]]:
         if key not in roots:
             graph.nodes[key].pop("root", None)  # two tensors may be one output
     _fold_witnesses(graph, [keys[identity_of(each)] for each in witnesses], roots)
+    for each in flat.values():
+        graph.nodes[keys[identity_of(each)]].pop("root", None)
     _drop_the_rest(graph, {*roots, *questions})
     called = names_of(names)
     asked_questions = [
@@ -82,7 +90,18 @@ def look(asked: Asked, names: Names) -> tuple[Context, list[Question]]:
         )
         for tensor, key in zip(asked.tensors, questions, strict=True)
     ]
-    return Context(graph, tuple(dict.fromkeys(roots))), asked_questions
+    parts = {
+        key: keys[identity_of(flat[id(tensor)])]
+        for tensor, key in zip(asked.tensors, questions, strict=True)
+        if id(tensor) in flat
+    }
+    context = Context(
+        graph,
+        tuple(dict.fromkeys(roots)),
+        is_of_roots=bool(asked.roots),
+        flat=parts,
+    )
+    return context, asked_questions
 
 
 def _sets(asked: Asked, tensor: Any) -> tuple[PlainContainer | None, Flag | None]:
@@ -188,7 +207,10 @@ def context_of(recording: Recording, roots: Sequence[Any] = ()) -> Context:
     kept = max((frame.graph for frame in frames), key=lambda each: each.saved_bytes, default=None)
     before = _before(frames)
     lost = _lost(recording, graph, keys)
-    return Context(graph, tuple(keys), events, frames, before, kept=kept, lost=lost)
+    numbers = _numbers(recording)
+    return Context(
+        graph, tuple(keys), events, frames, before, kept=kept, lost=lost, numbers=numbers
+    )
 
 
 def context_at_end(recording: Recording, context: Context) -> Context | None:
@@ -205,12 +227,22 @@ def context_at_end(recording: Recording, context: Context) -> Context | None:
 
 def _lost(recording: Recording, graph: GradGraph, roots: Sequence[str]) -> dict[str, list[CutEdge]]:
     ends = ancestors(graph, roots, is_data)
+    return {leaf: [*map(_edge_of, cuts)] for leaf, cuts in recording._cut_off(graph, ends).items()}
+
+
+def _edge_of(cut: CutOff) -> CutEdge:
+    edge: EdgeData = {"cause": cut.cause, "source": cut.source}
+    if cut.inside:
+        edge["inside"] = cut.inside
+    if cut.word:
+        edge["word"] = cut.word
+    return CutEdge(cut.target, cut.target, edge)
+
+
+def _numbers(recording: Recording) -> dict[str, list[ValueRead]]:
     return {
-        leaf: [
-            CutEdge(each.target, each.target, {"cause": each.cause, "source": each.source})
-            for each in cuts
-        ]
-        for leaf, cuts in recording._cut_off(graph, ends).items()
+        leaf: [ValueRead(_edge_of(row.cut), *row[1:]) for row in rows]
+        for leaf, rows in recording._number_reads().items()
     }
 
 

@@ -51,8 +51,8 @@ def describe() -> str:
     """The list of rules as text: the order, the verdict, the name, and what each needs.
 
     Example:
-        >>> print(describe().splitlines()[5])
-          6. cleared                    the gradient was cleared after backward (a recording)
+        >>> print(describe().splitlines()[7])
+          8. cleared                    the gradient was cleared after backward (a recording)
     """
     return "\n".join(
         f"{number:3}. {rule.verdict.value:26} {rule.name} ({rule.needs.value})"

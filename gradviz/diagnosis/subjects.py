@@ -112,7 +112,12 @@ class Asked:
     def _is_root(self, groups: list[list[Any]]) -> bool:
         """Whether the last subject is what backward starts from."""
         *others, last = groups
-        if not others or not last or any(each.grad_fn is None for each in last):
+        if not others or not last:
+            return False
+        if len(last) == 1 and not last[0].requires_grad and last[0].numel() == 1:
+            # A loss that was cut off, when it is asked what it does for leaves.
+            return all(each.is_leaf and each.requires_grad for group in others for each in group)
+        if any(each.grad_fn is None for each in last):
             return False
         return all(
             each.grad_fn is None or (each.numel() > 1 and last[0].numel() == 1)
@@ -227,7 +232,7 @@ def locations_of_error(error: BaseException) -> tuple[SourceLocation, SourceLoca
                 places[1] = CodeLocation(None, 0)
         trace = trace.tb_next
     lines = SourceLines()
-    user, library = (lines.line(*place).location for place in places)
+    user, library = (lines.at(place).location for place in places)
     return (user, library) if user else (library, user)
 
 

@@ -167,7 +167,7 @@ def scale_of(context: Context, question: Question) -> float | None:
     """By what GradScaler scaled the loss of the gradient, while it is not unscaled; or None.
 
     ``scale`` multiplies by a tensor that ``full`` made at the line of the call, or that
-    ``_amp_update_scale_`` changes.
+    ``GradScaler.update`` changes.
     """
     graph = context.before if context.before is not None else context.graph
     added = context.happened_to(question.key, EventKind.ACCUMULATE)
@@ -191,7 +191,7 @@ def _factor(context: Context, graph: GradGraph) -> float | None:
                 if data["kind"] is not NodeKind.UNTRACKED or data.get("op") != "full":
                     continue
                 updated = [
-                    event.word == "_amp_update_scale_"
+                    event.word == "update"
                     for event in context.happened_to(source, EventKind.IN_PLACE)
                 ]
                 is_here = data.get("source") == graph.nodes[maker].get("source")

@@ -447,6 +447,7 @@ def target_command(
     output: str = "text on standard output",
     formats: Sequence[str] = FORMATS,
     stops: bool = True,
+    makes: str | None = None,
 ) -> Callable[[Callable[..., None]], click.Command]:
     """Make a command that takes programs or saved graphs and writes a result.
 
@@ -457,24 +458,27 @@ def target_command(
         formats: that can be written; a command that can write a picture has all options of one;
             none for a command that writes nothing.
         stops: whether it ends a program after its first step.
+        makes: the format of what a command without outputs makes; it has all options of a picture.
 
     Returns:
         A decorator of a function that is called with a `Request` and the command's own options.
     """
-    is_picture = "svg" in formats
+    is_picture = "svg" in formats or makes is not None
 
     def make(function: Callable[..., None]) -> click.Command:
         @functools.wraps(function)
         def call(ctx: click.Context, /, **options: Any) -> None:
             with one_line_errors(options["debug"]):
                 picture = take_picture(options) if is_picture else Picture.of({})
+                options.setdefault("fmt", makes)
                 request = _request(ctx, arguments, options, formats, picture)
                 function(request, **options)
 
         command: Any = click.pass_context(call)
         for add in (
             common_options,
-            *([scale_option, hidden_color_option, picture_options()] if is_picture else []),
+            *([hidden_color_option, picture_options()] if is_picture else []),
+            *([scale_option] if "png" in formats else []),
             *([_program_options] if stops else []),
             click.option(
                 "-m", "is_main", is_flag=True, help="It is a module, run as python -m runs it."

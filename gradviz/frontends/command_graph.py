@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from gradviz.frontends.target import Loaded
     from gradviz.reports.memory import SavedTable
 
-__all__ = ["draw", "memory", "summary"]
+__all__ = ["draw", "memory", "summary", "view"]
 
 _DRAW_EXAMPLES = """\b
 Examples:
@@ -69,6 +69,7 @@ def draw(request: Request) -> None:
     with request.outputs.quieted():
         subject, loaded = request.subject()
     drawing = Drawing(subject, request.picture)
+    drawing.target = request.texts[0]
     if not request.quiet and request.outputs.are_pictures:
         _warn_of_size(drawing)
     request.outputs.write(drawing.pieces, request.quiet)
@@ -87,6 +88,34 @@ def _warn_of_size(drawing: Drawing) -> None:
             "--depth 2 draws modules as boxes, --focus NAME a part",
             warning=True,
         )
+
+
+_VIEW_EXAMPLES = """\b
+Examples:
+  gradviz view train.py:loss                 opens the viewer in the browser
+  gradviz view graph.json --no-open          prints the path of its page; needs no torch
+  gradviz view train.py:loss --color-by grad_norm -- --epochs 3
+"""
+
+
+@target_command("target", epilog=_VIEW_EXAMPLES, formats=(), makes="html")
+@click.option("--no-open", is_flag=True, help="Only print the path of the page.")
+@frames_option
+def view(request: Request, no_open: bool) -> None:
+    """Explore a graph in the browser: search it, open its groups, step through a recording.
+
+    TARGET is as for gradviz draw: a variable of a program, or a saved graph or recording. The page
+    is one file without network; its path is printed. gradviz draw TARGET -o x.html keeps it.
+    """
+    from gradviz.frontends.drawing import Drawing
+    from gradviz.frontends.viewing import open_page
+
+    with output_on_stderr():
+        subject, loaded = request.subject()
+    drawing = Drawing(subject, request.picture)
+    drawing.target = request.texts[0]
+    click.echo(open_page(drawing.html, drawing.target, show=not no_open))
+    request.report_ending(loaded, "shown")
 
 
 _SUMMARY_EXAMPLES = """\b

@@ -164,7 +164,7 @@ def explain(request: Request) -> None:
     def render(fmt: str, **size: float) -> bytes:
         if fmt == "txt":
             return f"{told}\n".encode("utf-8", "backslashreplace")
-        return Drawing(told.story, request.picture).render(fmt, **size)
+        return Drawing(told.story, request.picture).about(told).render(fmt, **size)
 
     request.outputs.write(render, request.quiet)
     request.report_ending(loaded, "explained")

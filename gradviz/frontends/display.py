@@ -14,7 +14,15 @@ from collections.abc import Iterator
 from html import escape
 from typing import Any
 
-__all__ = ["alt_text", "image", "output", "preformatted", "shown_in_notebook", "waiting"]
+__all__ = [
+    "alt_text",
+    "image",
+    "interactive",
+    "output",
+    "preformatted",
+    "shown_in_notebook",
+    "waiting",
+]
 
 _PATIENCE = 1.0  # seconds
 
@@ -55,6 +63,26 @@ def output(svg: str, alt: str) -> str:
         '<img alt="x" src="data:image/svg+xml;base64,PHN2Zy8+" class="gradviz-output">'
     """
     return f'<style>{_LIKE_THE_PAGE}</style>{image(svg, alt)[:-1]} class="{_CLASS}">'
+
+
+def interactive(still: str, page: str, height: int) -> str:
+    """A still picture with a viewer over it, which shows where scripts and frames are allowed.
+
+    Args:
+        still: the picture, as HTML.
+        page: the viewer, a whole page.
+        height: of the viewer, in pixels.
+
+    Example:
+        >>> interactive("<img>", "<p>", 300).count("<iframe")
+        1
+    """
+    return (
+        f'<div style="position:relative;min-height:{height}px">{still}'
+        '<iframe sandbox="allow-scripts allow-downloads allow-modals" title="gradviz viewer" '
+        f'style="position:absolute;top:0;left:0;width:100%;height:{height}px;border:0" '
+        f'srcdoc="{escape(page, quote=True)}"></iframe></div>'
+    )
 
 
 def preformatted(text: str) -> str:

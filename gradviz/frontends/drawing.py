@@ -23,10 +23,11 @@ from gradviz.frontends.streams import stage
 from gradviz.graph import GradGraph
 from gradviz.graph.text import must_be
 from gradviz.renderers.canvas import to_eps, to_pdf, to_png
-from gradviz.renderers.caption import caption, news_caption
+from gradviz.renderers.caption import caption_of
 from gradviz.renderers.compose import compose
 from gradviz.renderers.events import events_text
 from gradviz.renderers.html import to_html
+from gradviz.renderers.island import Answer
 from gradviz.renderers.mermaid import to_mermaid
 from gradviz.renderers.scene import Scene
 from gradviz.renderers.svg import iter_svg
@@ -35,13 +36,18 @@ from gradviz.renderers.theme import Theme
 from gradviz.story import Frame, Story, recorded_in
 from gradviz.views import View, apply
 from gradviz.views.custom import highlight_edges
+from gradviz.views.groups import keep_inside
 
 if TYPE_CHECKING:
     import graphviz
     from typing_extensions import Unpack
 
-__all__ = ["Drawing", "answer_html", "draw"]
+    from gradviz.diagnosis import Explanation
 
+__all__ = ["Drawing", "answer_html", "draw", "drawn"]
+
+_MOST_FILES, _MOST_LINES = 8, 5_000
+"""Of the program, that the viewer shows."""
 _PDF_SECONDS = 10  # that a notebook waits for what only LaTeX will ask for
 
 
@@ -77,16 +83,30 @@ def draw(*subjects: object, names: object = None, **options: Unpack[PictureOptio
         <BLANKLINE>
         2 operations from 1 leaf to loss. x.grad is None.
     """
+    return drawn(subjects, names, options, sys._getframe(1))
+
+
+def drawn(
+    subjects: tuple[object, ...], names: object, options: PictureOptions, caller: FrameType
+) -> Drawing:
+    """The picture of some subjects.
+
+    Args:
+        subjects: as for `draw`.
+        names: as for `draw`.
+        options: as for `draw`.
+        caller: whose variables give the tensors their names.
+    """
     picture = Picture.of(options)  # before a large graph is traced
     story = recorded_in(subjects[0]) if len(subjects) == 1 else None
     if story is not None:
         if picture.has_tensors:
-            picture = picture.named(_names_by_tensor(names, sys._getframe(1)))
-        return Drawing(story, picture)
+            picture = picture.named(_names_by_tensor(names, caller))
+        return Drawing(story, picture).about(subjects[0])
     from gradviz.capture.tensors.names import Names
     from gradviz.capture.tracing.tracer import trace_subjects
 
-    named = Names.of(names, sys._getframe(1))
+    named = Names.of(names, caller)
     if picture.has_tensors:
         picture = picture.named({id(each.tensor): each.name for each in named})
     with stage("tracing"):
@@ -124,7 +144,24 @@ class Drawing:
     ) -> None:
         self.options = (Picture.of(options) if picture is None else picture).named({})
         self.story = _story(story, self.options["title"])
+        self.target = ""
+        """What the command line calls the subject, for the viewer's commands; "" if not known."""
+        self._answers: tuple[Answer, ...] = ()
         self._views = self.options.views()
+
+    def about(self, answer: object) -> Drawing:
+        """Let the viewer list what an explanation says; returns the same drawing.
+
+        Args:
+            answer: an `Explanation` or `Explanations`; anything else adds nothing.
+        """
+        from gradviz.diagnosis import Explanation, Explanations  # not every picture needs it
+
+        if isinstance(answer, Explanation):
+            self._answers = (_answer(answer),)
+        elif isinstance(answer, Explanations):
+            self._answers = tuple(map(_answer, answer.all))
+        return self
 
     @property
     def theme(self) -> Theme:
@@ -143,24 +180,48 @@ class Drawing:
         return self.story[0].graph if self.story else GradGraph()
 
     @cached_property
+    def _marked(self) -> Story:
+        """The story before any view, with what changed from frame to frame."""
+        if len(self.story) == 1:
+            return self.story
+        return mark_stale_leaves(mark_changes(self.story))
+
+    @cached_property
     def shown(self) -> Story:
         """The story as it is drawn: through the views, with a sentence under each frame."""
-        marked = self.story if len(self.story) == 1 else mark_stale_leaves(mark_changes(self.story))
-        recorded = [frame.graph for frame in marked]
+        return self._through_views()
+
+    def _through_views(self) -> Story:
+        recorded = [frame.graph for frame in self._marked]
         called = _through(recorded, self.options.relabel())
         frames = []
         with stage("folding"):
             for number, graph in enumerate(_through(recorded, self.options.marks())):
-                said = news_caption if number else caption
-                text = marked[number].caption or said(called[number])
+                frame = self._marked[number]
+                text = caption_of(replace(frame, graph=called[number]), is_later=number > 0)
                 seen = apply(graph, self._views)
                 if "highlight" in seen.graph:
                     seen = highlight_edges(seen)
                 for each in self.options.relabel():
                     with contextlib.suppress(UsageError):  # it is folded, or in another frame
                         seen = each(seen)
-                frames.append(replace(marked[number], graph=seen, caption=text))
-        return replace(marked, frames=tuple(frames))
+                frames.append(replace(frame, graph=seen, caption=text))
+        return replace(self._marked, frames=tuple(frames))
+
+    @property
+    def html(self) -> str:
+        """The viewer, as the text of a file that needs nothing else."""
+        with keep_inside():
+            shown = self._through_views()
+        with stage("layout"):
+            return to_html(
+                self._marked,
+                shown,
+                self.theme,
+                target=self.target,
+                answers=self._answers,
+                files=_program_files(self.story),
+            )
 
     @cached_property
     def _scene(self) -> Scene:
@@ -246,7 +307,7 @@ class Drawing:
             "eps": lambda: to_eps(self._scene, self.theme, self.transparent),
             "dot": lambda: str(self.digraph.source),
             "json": lambda: serialize.to_json(self.story),
-            "html": lambda: to_html(self.shown, self.theme, self.options.style()),
+            "html": lambda: self.html,
             "mmd": lambda: to_mermaid(self.shown, self.theme, self.options.style()),
             "txt": lambda: self.text,
         }
@@ -311,15 +372,19 @@ class Drawing:
         return format
 
     def show(self) -> None:
-        """Open the picture, as a page, in the browser; in a notebook display it.
+        """Open the picture in the browser; in a notebook display it.
 
         Raises:
             OutputError: if there is no browser.
         """
         if shown_in_notebook(self):
             return
-        folder = Path(tempfile.mkdtemp(prefix="gradviz-"))
-        page = Path(self.save(folder / "picture.html"))
+        try:
+            self.options.check_formats(["html"])
+            name = "picture.html"
+        except UsageError:  # it has an option that the viewer does not know
+            name = "picture.svg"
+        page = self.save(Path(tempfile.mkdtemp(prefix="gradviz-")) / name)
         if not webbrowser.open(page.as_uri()):
             raise OutputError(
                 f"there is no browser to show {page}; write a file: draw(loss).save('loss.svg')"
@@ -383,6 +448,46 @@ def _story(story: GradGraph | Frame | Story, title: str) -> Story:
     if isinstance(story, Frame):
         story = Story((story,), "")
     return replace(story, title=title or story.title)
+
+
+def _answer(told: Explanation) -> Answer:
+    from gradviz.diagnosis import Verdict
+
+    return Answer(
+        told.name,
+        told.verdict.value,
+        told.verdict.state,
+        told.reason,
+        told.fix,
+        told.nodes,
+        told.culprit,
+        told.lines,
+        told.verdict is Verdict.FINE,
+    )
+
+
+def _program_files(story: Story) -> dict[str, list[str]]:
+    """The lines of the program's files, as far as they are still those that ran."""
+    texts: dict[str, dict[int, str]] = {}
+    for event in story.events:
+        place = event.location
+        if place.line and place.text:
+            texts.setdefault(place.file, {})[place.line] = place.text.strip()
+    found = {}
+    for name, known in list(texts.items())[:_MOST_FILES]:
+        path = Path(name)
+        if path.is_absolute() or ".." in path.parts or path.suffix != ".py":
+            continue
+        try:
+            lines = path.read_text(encoding="utf-8").splitlines()
+        except (OSError, ValueError):
+            continue
+        same = all(
+            line <= len(lines) and lines[line - 1].strip() == text for line, text in known.items()
+        )
+        if same and len(lines) <= _MOST_LINES:
+            found[name] = lines
+    return found
 
 
 def answer_html(answer: Any) -> str:

@@ -34,6 +34,7 @@ __all__ = ["Lesson", "draw_gallery", "page"]
 _SIDES = ("width", "height")
 _PIXELS_PER_POINT = 4 / 3
 _LARGEST, _SMALLEST = 1.3, 0.9  # how far a picture follows the page before it scrolls instead
+_WINDOW = 920.0  # pixels: a picture that is no higher is shown whole, without scrolling
 
 
 def draw_gallery(folder: str, say: Callable[[str], Any] | None = None) -> list[str]:
@@ -279,10 +280,11 @@ def _front(lesson: Lesson) -> str:
 
 def _picture(lesson: Lesson, label: str = "Picture") -> str:
     width, height = lesson.size
+    largest = width * min(_LARGEST, max(1.0, _WINDOW / height))
     return f"""{_scrolling("picture", f"{label}: {escape(lesson.title)}")}\
 <img src="{escape(lesson.name)}.svg" alt="{escape(lesson.alt)}"
  width="{width:.0f}" height="{height:.0f}" loading="lazy"
- style="max-width:{width * _LARGEST:.0f}px;min-width:{width * _SMALLEST:.0f}px"></div>"""
+ style="max-width:{largest:.0f}px;min-width:{width * _SMALLEST:.0f}px"></div>"""
 
 
 def _links(lesson: Lesson) -> str:

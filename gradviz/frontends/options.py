@@ -28,7 +28,7 @@ from gradviz.frontends.option_values import (
 )
 from gradviz.renderers.scene import SheetStyle
 from gradviz.renderers.theme import Theme
-from gradviz.views import View
+from gradviz.views import RENAMED, View
 
 if TYPE_CHECKING:
     pass
@@ -43,7 +43,6 @@ __all__ = [
     "with_options",
 ]
 
-_RENAMED = {"colour_by": "color_by"}
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
@@ -357,7 +356,7 @@ class Picture:
         """
         given: dict[str, Any] = {}
         for name, value in options.items():
-            name = _today(name)
+            name = _current_name(name)
             if name not in OPTIONS:
                 raise UsageError(f"there is no option {name!r}; options are {', '.join(OPTIONS)}")
             called = spelt.format(OPTIONS[name].called(spelt))
@@ -509,12 +508,12 @@ pdf, eps, dot
                 )
 
 
-def _today(name: str) -> str:
-    """The name of an option; an old one is still taken, with a warning."""
-    if name in _RENAMED:
-        said = f"{name} is now called {_RENAMED[name]}"
+def _current_name(name: str) -> str:
+    """The current name of an option or view; a deprecated name causes a warning."""
+    if name in RENAMED:
+        said = f"{name} is now called {RENAMED[name]}"
         warnings.warn(said, DeprecationWarning, stacklevel=5)
-    return _RENAMED.get(name, name)
+    return RENAMED.get(name, name)
 
 
 def _named(names: Sequence[View | str] | str) -> Iterator[View]:
@@ -543,7 +542,7 @@ def _view(word: str) -> View:
     from gradviz.views import ALL
 
     name, _, argument = word.strip().partition(":")
-    name = _today(name)
+    name = _current_name(name)
     if name == "none":
         raise UsageError("none stands alone: it cannot be combined with other views")
     if name not in ALL:

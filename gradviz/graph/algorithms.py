@@ -2,17 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from array import array
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from typing import TypeVar
 
-import networkx as nx
+import numpy as np
 
 from gradviz.graph.grad_graph import GradGraph
 from gradviz.graph.schema import EdgeData, EdgeKind
 
-__all__ = ["Follow", "ancestors", "descendants", "every", "has_cycle", "is_data", "is_gradient"]
+__all__ = [
+    "Follow",
+    "ancestors",
+    "descendants",
+    "every",
+    "has_cycle",
+    "is_data",
+    "is_gradient",
+    "longest_paths",
+]
+
+K = TypeVar("K", bound=Hashable)
 
 Follow = Callable[[str, str, EdgeData], bool]
 """Whether to follow an edge: called with its source, its target and its attributes."""
+
+_CHUNK = 256
 
 
 def has_cycle(graph: GradGraph) -> bool:
@@ -24,7 +39,40 @@ def has_cycle(graph: GradGraph) -> bool:
         >>> has_cycle(graph)
         True
     """
-    return not nx.is_directed_acyclic_graph(graph)
+    starts, ends = _numbered(graph)
+    waiting = array("i", bytes(ends.itemsize * len(graph)))
+    for target in ends:
+        waiting[target] += 1
+    ready = array("i", (node for node, count in enumerate(waiting) if not count))
+    done = 0
+    while ready:
+        node = ready.pop()
+        done += 1
+        for at in range(starts[node], starts[node + 1]):
+            target = ends[at]
+            waiting[target] -= 1
+            if not waiting[target]:
+                ready.append(target)
+    return done < len(graph)
+
+
+def _numbered(graph: GradGraph) -> tuple[array[int], array[int]]:
+    """The users of each node, all in one row, and where those of each node begin in it.
+
+    Nodes are found by the hashes of their keys: a dictionary takes ten times the memory.
+    """
+    hashes = np.fromiter(map(hash, graph), np.int64, len(graph))
+    order = np.argsort(hashes).astype(np.int32)
+    hashes.sort()
+    starts, ends, chunk = array("i", [0]), array("i"), array("q")
+    for users in graph._succ.values():
+        chunk.extend(map(hash, users))
+        starts.append(len(ends) + len(chunk))
+        if len(chunk) > _CHUNK:
+            ends.frombytes(order[np.searchsorted(hashes, chunk)].tobytes())
+            chunk = array("q")
+    ends.frombytes(order[np.searchsorted(hashes, chunk)].tobytes())
+    return starts, ends
 
 
 def is_gradient(source: str, target: str, edge: EdgeData) -> bool:
@@ -57,15 +105,7 @@ def ancestors(graph: GradGraph, starts: Iterable[str], follow: Follow = is_gradi
         >>> sorted(ancestors(graph, "z")), sorted(ancestors(graph, "z", is_data))
         (['z'], ['x', 'y', 'z'])
     """
-    seen = {key for key in starts if key in graph}
-    stack, neighbours = list(seen), graph._pred
-    while stack:
-        key = stack.pop()
-        for source, edges in neighbours[key].items():
-            if source not in seen and any(follow(source, key, edge) for edge in edges.values()):
-                seen.add(source)
-                stack.append(source)
-    return seen
+    return _reached(graph._pred, starts, lambda key, source, edge: follow(source, key, edge))
 
 
 def descendants(graph: GradGraph, starts: Iterable[str], follow: Follow = is_gradient) -> set[str]:
@@ -77,12 +117,46 @@ def descendants(graph: GradGraph, starts: Iterable[str], follow: Follow = is_gra
         >>> sorted(descendants(graph, "x"))
         ['x', 'y']
     """
-    seen = {key for key in starts if key in graph}
-    stack, neighbours = list(seen), graph._succ
+    return _reached(graph._succ, starts, follow)
+
+
+def _reached(
+    neighbors: Mapping[str, Mapping[str, Mapping[int, EdgeData]]],
+    starts: Iterable[str],
+    follow: Follow,
+) -> set[str]:
+    seen = {key for key in starts if key in neighbors}
+    stack = list(seen)
     while stack:
         key = stack.pop()
-        for target, edges in neighbours[key].items():
-            if target not in seen and any(follow(key, target, edge) for edge in edges.values()):
-                seen.add(target)
-                stack.append(target)
+        for other, edges in neighbors[key].items():
+            if other not in seen and any(follow(key, other, edge) for edge in edges.values()):
+                seen.add(other)
+                stack.append(other)
     return seen
+
+
+def longest_paths(after: Mapping[K, Iterable[K]]) -> dict[K, int]:
+    """The number of edges on the longest path to each node; nothing may form a cycle.
+
+    Args:
+        after: the nodes that follow each node, one entry per edge.
+
+    Example:
+        >>> longest_paths({"x": ["y", "z"], "y": ["z"], "z": []})
+        {'x': 0, 'y': 1, 'z': 2}
+    """
+    longest = dict.fromkeys(after, 0)
+    waiting = dict.fromkeys(after, 0)
+    for others in after.values():
+        for other in others:
+            waiting[other] += 1
+    ready = [node for node, count in waiting.items() if not count]
+    while ready:
+        node = ready.pop()
+        for other in after[node]:
+            longest[other] = max(longest[other], longest[node] + 1)
+            waiting[other] -= 1
+            if not waiting[other]:
+                ready.append(other)
+    return longest

@@ -87,6 +87,8 @@ class Cause(str, Enum):
     CUSTOM_FUNCTION = "autograd.Function"
     """Used inside a ``torch.autograd.Function``, or a reentrant checkpoint, none of whose inputs
     requires grad: nothing is recorded then."""
+    COLLECTIVE = "collective"
+    """It went through a function of ``torch.distributed``, which autograd does not record."""
     CONSTANT = "constant"
     """Created during the recording without ``requires_grad``, from no tensor that requires grad."""
 
@@ -190,6 +192,8 @@ class NodeData(TypedDict, total=False):
     kind              `NodeKind`; the only attribute that every node has
     op                the forward word of an operation: ``mul``, ``linear``
     grad_fn           the class name in torch: ``MulBackward0``
+    called            the function that the program called, where ``op`` does not say it:
+                      ``"dropout"`` for a ``mul``
     options           the plain arguments of an operation, as text: ``{"dim": "1"}``
     opaque            why the inside of an operation is not visible: ``"torch.compile"``
     name              the user's name of the tensor; for an operation, the name of its result
@@ -197,6 +201,7 @@ class NodeData(TypedDict, total=False):
     shape             sizes of the tensor, or of the first output of an operation
     dtype, device     same: ``"float32"``, ``"cuda:0"``
     outputs           number of outputs of an operation, when there is more than one
+    runs_with         names of the parameters of the module that a reentrant checkpoint runs
     uses_inside       keys of leaves that the forward of a ``Function``, or a reentrant checkpoint,
                       uses although they are not its inputs: no edge leads to them
     untracked_inputs  number of inputs of an operation about which only this is known: no
@@ -209,6 +214,8 @@ class NodeData(TypedDict, total=False):
     requires_grad     of an untracked tensor: False
     is_leaf           of an untracked tensor
     inference         True for a tensor made under ``inference_mode``
+    unreduced         True for a parameter whose gradient FSDP2 has not reduced over the ranks:
+                      ``grad`` is None
     retains_grad      True for a non-leaf after ``retain_grad()``
     version           the tensor's version counter: how often it was changed in place
     hooks             number of hooks on the tensor or operation
@@ -224,6 +231,8 @@ class NodeData(TypedDict, total=False):
     calls             which call of each module it ran in, when recorded: the number of the
                       innermost call of the model itself, then of each part of the path
     source            line that created it: ``train.py:31``
+    inside            of an untracked tensor, when that line called a library: the line of the
+                      library that created it
     clone_of          key of the node that this one is a copy of (`clone_shared_leaves`)
     members           of a group: how many operations were folded into it
     grad_range        of a repeated group: the least and the greatest norm of the ``.grad`` of
@@ -232,6 +241,7 @@ class NodeData(TypedDict, total=False):
     parameters        of a group: number of elements of its parameters
     structure         of a group: a fingerprint, equal for groups of the same operations
     first             of a group: key of the first operation that was folded into it
+    module_class      of a group: the class of its module, or of each that repeats
     contents          of a group: its modules, or else its operations; the first 12
     inferred          True when ``module`` was inferred from names and order, not recorded
     changes           what changed since the previous frame, in few words, by attribute:
@@ -239,6 +249,7 @@ class NodeData(TypedDict, total=False):
     used_version      of a leaf in a later frame: its version when the operations used it
     used_value        of the same: its `TensorSummary` then
     problem           ``gradviz.facts.Problem``: backward failed at this node
+    asked             True for a tensor that a diagnosis was asked about and found no fault with
     verdict           the verdict of a diagnosis or check for this node, in few words
     level             the value that `color_by` shows, from 0 (least) to 1 (most)
     mark              `Mark`: a gradient that `color_by` cannot place on the scale
@@ -250,6 +261,7 @@ class NodeData(TypedDict, total=False):
     kind: NodeKind
     op: str
     grad_fn: str
+    called: str
     options: dict[str, str]
     opaque: str
     name: str
@@ -258,6 +270,7 @@ class NodeData(TypedDict, total=False):
     dtype: str
     device: str
     outputs: int
+    runs_with: tuple[str, ...]
     uses_inside: tuple[str, ...]
     untracked_inputs: int
     root: int
@@ -267,6 +280,7 @@ class NodeData(TypedDict, total=False):
     requires_grad: bool
     is_leaf: bool
     inference: bool
+    unreduced: bool
     retains_grad: bool
     version: int
     hooks: int
@@ -278,6 +292,7 @@ class NodeData(TypedDict, total=False):
     module: str
     calls: tuple[int, ...]
     source: str
+    inside: str
     clone_of: str
     members: int
     repeat: int
@@ -285,12 +300,14 @@ class NodeData(TypedDict, total=False):
     parameters: int
     structure: str
     first: str
+    module_class: str
     contents: tuple[str, ...]
     inferred: bool
     changes: dict[str, str]
     used_version: int
     used_value: TensorSummary
     problem: Any
+    asked: bool
     verdict: str
     level: float
     mark: Mark
@@ -310,6 +327,7 @@ class EdgeData(TypedDict, total=False):
     cause      `Cause`, on cut edges only
     through    forward words of the operations that a view folded into the edge: ``("t",)``
     source     of a cut edge, the line that cut it, when it was recorded: ``train.py:12``
+    inside     of the same, when that line called a library: the line of the library
     word       of a cut edge, the function that cut it: ``argmin``
     grad       of an edge out of a group, the `TensorSummary` of the retained ``.grad`` of the
                tensor; the operation that created it is in the group
@@ -327,6 +345,7 @@ class EdgeData(TypedDict, total=False):
     cause: Cause
     through: tuple[str, ...]
     source: str
+    inside: str
     word: str
     grad: TensorSummary
     times: int

@@ -1,1 +1,1 @@
-"""Watching a program while it runs: events, untracked tensors, frames."""
+"""Record a program while it runs: events, untracked tensors, frames."""

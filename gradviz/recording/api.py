@@ -6,6 +6,7 @@ import functools
 import inspect
 import sys
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from types import TracebackType
 from typing import Any, ParamSpec, TypeVar
 
@@ -16,6 +17,10 @@ from torch.optim.optimizer import (
     register_optimizer_step_pre_hook,
 )
 
+from gradviz.capture.autograd.collectives import (
+    listen_to_collectives,
+    unlisten_to_collectives,
+)
 from gradviz.capture.autograd.engine import listen, modes_below, unlisten
 from gradviz.capture.autograd.nodes import sequence_number
 from gradviz.capture.autograd.tensors import quietly
@@ -24,14 +29,14 @@ from gradviz.capture.tensors.subjects import shortly
 from gradviz.errors import UsageError
 from gradviz.graph import GradGraph
 from gradviz.recording.event_log import Entry, EventLog
-from gradviz.recording.intercept import tasks, user_warnings
+from gradviz.recording.intercept import collectives, tasks, user_warnings
 from gradviz.recording.intercept.calls import Handlers
 from gradviz.recording.intercept.mode import RecordingMode
 from gradviz.recording.module_stack import ModuleStack
 from gradviz.recording.observer import Observer
 from gradviz.recording.passes import leaves_of
 from gradviz.recording.saved_values import Contents
-from gradviz.recording.snapshots import CutOff
+from gradviz.recording.snapshots import CutOff, NumberRead
 from gradviz.recording.source_lines import SourceLines
 from gradviz.recording.state import RecordingState
 from gradviz.shown import Shown
@@ -50,26 +55,28 @@ _NO_FRAME = (
 def record(*modules: nn.Module, max_frames: int = 12, max_events: int = 10_000) -> Recording:
     """Record what a block of code does with autograd: operations, cuts, backward passes, steps.
 
-    The program computes the same numbers, gradients and random state as without it. The recording
-    keeps plain values and no tensor.
+    The recording does not change the numbers, gradients and random state of the program. It stores
+    plain values and no tensors.
 
-    It records the thread that enters it, and in an asyncio program the task that enters it. Threads
-    that the program starts are not recorded; those that autograd starts for backward are.
+    Only the thread that enters it is recorded, and in an asyncio program only the task that enters
+    it. Threads that the program starts are not recorded; those that autograd starts for backward
+    are.
 
     Args:
-        modules: give their names to their parameters and operations. Other tensors are named
-            after variables. With several modules, names begin with the variable of the module.
-        max_frames: number of frames to keep, at least 1. Of more, the first and the last are kept,
-            and frames between them that differ in more than numbers: other operations, cuts or
-            freed tensors, another pass in a gradient, a gradient that is None, zero or NaN.
-        max_events: number of events to keep, at least 0. Of more, the first and the last half.
+        modules: name their parameters and operations. Other tensors are named after variables. With
+            several modules, names begin with the variable of the module.
+        max_frames: number of frames to keep, at least 1. If there are more, the first and the last
+            are kept, and frames between them that differ in more than numbers: other operations,
+            cuts or freed tensors, another pass in a gradient, a gradient that is None, zero or NaN.
+        max_events: number of events to keep, at least 0. If there are more, the first half and the
+            last half are kept.
 
     Returns:
-        A recording, to be entered once by ``with``. It is a decorator too: ``@gradviz.record()``
-        records each call of a function, and ``function.recording`` is the latest one.
+        A recording, to be entered once with ``with``. It is also a decorator: ``@gradviz.record()``
+        records each call of a function, and ``function.recording`` is the latest recording.
 
     Raises:
-        UsageError: if an argument is not what it says above.
+        UsageError: if an argument has a value that is not allowed.
 
     Example:
         >>> import torch
@@ -96,10 +103,10 @@ def record(*modules: nn.Module, max_frames: int = 12, max_events: int = 10_000) 
 
 
 class Recording(Shown):
-    """What `record` has recorded, so far or in all; made by `record` alone.
+    """The events and frames that `record` has recorded; only `record` creates it.
 
     Args:
-        modules: as for `record`, by name; "" for the only one.
+        modules: as for `record`, by name; "" for a single one.
         max_frames, max_events: as for `record`.
     """
 
@@ -111,12 +118,13 @@ class Recording(Shown):
         self._observer = Observer(self._state, modules, max_frames)
         self._mode: Any = RecordingMode(self._state)
         self._hooks: list[Any] = []
+        self._report_collective = partial(collectives.look, self._state)
         self._phase = "new"
-        self._whole: Story | None = None  # once the recording is over
+        self._whole: Story | None = None  # set when the recording ends
 
     @property
     def events(self) -> tuple[Event, ...]:
-        """What happened, in order; where events were left out, their numbers have a gap."""
+        """The events in order; omitted events leave a gap in their numbers."""
         return self.story.events if self._phase == "closed" else self._events_so_far()
 
     def _events_so_far(self) -> tuple[Event, ...]:
@@ -125,12 +133,12 @@ class Recording(Shown):
 
     @property
     def frames(self) -> tuple[Frame, ...]:
-        """The frames, in order, without those that show nothing new."""
+        """The frames in order, without those that show nothing new."""
         return self.story.frames
 
     @property
     def story(self) -> Story:
-        """The frames and events as a story, with notes on what was left out."""
+        """The frames and events as a story, with notes on omitted ones."""
         if self._phase != "closed":
             return self._story_so_far()
         if self._whole is None:
@@ -149,17 +157,17 @@ class Recording(Shown):
         return Story(frames, "", filter(None, notes), self._events_so_far())
 
     def key_of(self, tensor: torch.Tensor, graph: GradGraph | None = None) -> str:
-        """The key of the node that stands for a tensor in the frames.
+        """The key of the node of a tensor in the frames.
 
         A name does not identify a node: several tensors can have the same one.
 
         Args:
             tensor: any tensor.
-            graph: of a frame. Where an operation and its result stand for the tensor, the one in
-                this graph is returned.
+            graph: of a frame. If an operation and its result both represent the tensor, the key of
+                the one in this graph is returned.
 
         Returns:
-            The key; "" if no frame has shown the tensor.
+            The key; "" if the tensor is in no frame.
 
         Raises:
             UsageError: if it is not a tensor.
@@ -185,13 +193,13 @@ class Recording(Shown):
             return next(iter([*there, *known]), "")
 
     def _event_of(self, tensor: torch.Tensor) -> Event | None:
-        """The event of the operation that made a result.
+        """The event of the operation that created a result.
 
         Args:
             tensor: the result.
 
         Returns:
-            The event; None for a leaf, and when it was not recorded or is left out.
+            The event; None for a leaf, or if it was not recorded or is omitted.
 
         Example:
             >>> import torch
@@ -208,14 +216,14 @@ class Recording(Shown):
         return next((e for e in self.events if key and e.node == key and e.source), None)
 
     def _cut_off(self, graph: GradGraph, targets: Iterable[str]) -> dict[str, list[CutOff]]:
-        """Where leaves were cut off, also leaves that the frame does not show.
+        """Where leaves were cut off, including leaves that are not in the frame.
 
         Args:
             graph: of a frame.
-            targets: keys of nodes in it that got data of leaves.
+            targets: keys of nodes in it that received data of leaves.
 
         Returns:
-            By the key of each leaf: the node that got its data, the cause and the line.
+            By the key of each leaf: the node that received its data, the cause and the line.
 
         Example:
             >>> import torch
@@ -230,11 +238,27 @@ class Recording(Shown):
         """
         return self._observer.snapshots.cut_off(graph, targets)
 
+    def _number_reads(self) -> dict[str, list[NumberRead]]:
+        """Where data of leaves became numbers or arrays.
+
+        Returns:
+            By the key of each leaf: where its data was cut, and the line that read it.
+
+        Example:
+            >>> import torch
+            >>> with record() as run:
+            ...     x = torch.ones(2, requires_grad=True)
+            ...     size = x.norm().item()
+            >>> [(read.word, read.cut.cause.value) for read in run._number_reads()[run.key_of(x)]]
+            [('item', 'item')]
+        """
+        return self._observer.snapshots.number_reads()
+
     def _contents(self, graph: GradGraph) -> Contents:
         """Values of saved tensors before a backward pass, for a few kinds of operations.
 
         Args:
-            graph: of the frame before that pass; for any other graph the answer is empty.
+            graph: of the frame before that pass; for any other graph the result is empty.
 
         Returns:
             By the key of an operation: the tensors saved as ``"result"``, ``"self"``, ``"other"``.
@@ -251,10 +275,10 @@ class Recording(Shown):
         return self._observer.snapshots.contents(graph)
 
     def _parameters(self) -> list[Named]:
-        """The parameters of the recorded modules, those that require grad and are alive.
+        """The parameters of the recorded modules that require grad and are alive.
 
         Returns:
-            Each with its name in the modules; none when no module was passed to `record`.
+            Each with its name in the modules; none if no module was passed to `record`.
 
         Example:
             >>> import torch
@@ -302,7 +326,7 @@ class Recording(Shown):
             )
         with quietly():
             self._state.end_gradient_change()
-            entry = Entry(EventKind.MARK, "mark", self._state.place(), str(name))
+            entry = Entry(EventKind.MARK, "mark", self._state.location(), str(name))
             self._observer.mark(self._state.log(entry))
 
     def __enter__(self) -> Recording:
@@ -313,7 +337,7 @@ class Recording(Shown):
         self._state.task = tasks.enter(self)
         self._state.update_alert()
         self._phase = "open"
-        self._arguments = ()  # a recording keeps no module alive
+        self._arguments = ()  # keep no module alive
         observer = self._observer
         observer.begin(sys._getframe(1).f_code)
         self._hooks = [
@@ -321,6 +345,7 @@ class Recording(Shown):
             register_optimizer_step_post_hook(observer.after_step),
         ]
         listen(observer)
+        listen_to_collectives(self._report_collective)
         self._state.module_stack.begin()
         user_warnings.install()
         self._mode.is_alone = modes_below() == 0
@@ -343,6 +368,7 @@ class Recording(Shown):
         user_warnings.remove()
         self._state.module_stack.end()
         unlisten(self._observer)
+        unlisten_to_collectives(self._report_collective)
         for hook in self._hooks:
             hook.remove()
         self._phase = "closed"
@@ -355,11 +381,11 @@ class Recording(Shown):
             function: not a coroutine function, nor a generator function.
 
         Returns:
-            The function; its attribute ``recording`` is that of the latest call, and this one
-            before the first call. A call inside a recorded call is part of that one.
+            The function; its attribute ``recording`` is that of the latest call, or this object
+            before the first call. A call inside a recorded call is part of that recording.
 
         Raises:
-            UsageError: for anything else: the code in it would run after the call has returned.
+            UsageError: for other callables, whose code would run after the call has returned.
 
         Example:
             >>> import torch

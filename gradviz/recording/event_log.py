@@ -1,7 +1,7 @@
-"""What happened, in order: small rows, which become events when they are read.
+"""The event log: compact rows, which are converted to events when they are read.
 
 An operation that autograd recorded is one tuple, written in the hot path of a recording; every
-other row is an `Entry`. The creation number of a node leads to the tuple of its operation.
+other row is an `Entry`. Operations are found by the sequence numbers of their nodes.
 """
 
 from __future__ import annotations
@@ -21,58 +21,59 @@ from gradviz.story import Event, EventKind
 __all__ = ["Entry", "EventLog", "KeyOf", "Operation", "QUERIES", "SHAPE_ONLY", "word_of"]
 
 Operation = tuple[int, int, Any, CodeType | None, int, Any]
-"""First and past-the-last creation number of its nodes, the function, where (a `CodeLocation`, in
-two fields, to spare the hot path a call), and weak references to what it made."""
+"""First and past-the-last sequence number of its nodes, the function, the `CodeLocation` as two
+fields (to save a call in the hot path), and weak references to its results."""
 
 KeyOf = Callable[[Hashable], str]
-"""The key of a node, by its identity; "" for one that no frame has shown."""
+"""Returns the key of a node for its identity; "" for a node that is in no frame."""
 
-_EPOCHS = 4  # backward passes after which an operation is no longer looked for
-_KEEP = 1_024  # operations that are kept anyway
+_EPOCHS = 4  # backward passes after which an operation is no longer searched
+_KEEP = 1_024  # the latest operations, which are always kept
 
 
 @dataclass(slots=True, eq=False)
 class Entry:
     """An event other than a plain operation of the graph.
 
-    Args:
-        kind: what kind of thing.
-        word: what the program called.
-        place: where.
-        name: the tensor it is about; None for the variable that the line assigns or changes.
-        identities: of the nodes that it is about, for `EventLog.key_of`.
-        action: as in `Event`.
-        details: as in `Event`, or a function that makes them from `EventLog.key_of`, for those
-            that hold keys of nodes which later frames may show.
-        operation: the operation of the graph that it was as well (in place, and tracked).
-        count: number of tensors that it is about.
+    kind: the kind of event.
+    word: the function that was called.
+    location: the code that called it.
+    name: the name of its tensor; None for the variable that the line assigns or changes.
+    identities: of its nodes, for `EventLog.key_of`.
+    action: as in `Event`.
+    details: as in `Event`, or a function that creates them from `EventLog.key_of`, if they
+        contain keys of nodes that later frames may show.
+    operation: the tuple of the operation, if autograd recorded it too (in-place and tracked).
+    count: number of its tensors.
+    is_hidden: whether it is not shown: a helper of torch caused it, not the program.
     """
 
     kind: EventKind
     word: str
-    place: CodeLocation = NOWHERE
+    location: CodeLocation = NOWHERE
     name: str | None = None
     identities: Sequence[Hashable] = ()
     action: Action | None = None
     details: Details | Callable[[KeyOf], Details] | None = None
     operation: Operation | None = None
     count: int = 1
+    is_hidden: bool = False
 
 
 _Row = tuple[int, Operation | Entry, bool]
 
 
 class EventLog:
-    """The rows of a recording, the first and the last of them when there are too many.
+    """The rows of a recording; the first and the last ones if there are too many.
 
     Args:
-        max_events: how many rows to keep.
-        lines: turns places into lines.
+        max_events: the number of rows to keep.
+        lines: converts code locations to lines.
 
     Attributes:
-        entries: rows that are not numbered yet; the hot path appends to it.
-        count: number of rows that are.
-        key_of: finds the key of a node by its identity.
+        entries: rows without a number yet; the hot path appends to it.
+        count: number of rows with a number.
+        key_of: returns the key of a node for its identity.
     """
 
     def __init__(self, max_events: int, lines: SourceLines) -> None:
@@ -91,13 +92,13 @@ class EventLog:
 
     @property
     def left_out(self) -> int:
-        """Number of rows that were too many."""
+        """Number of omitted rows."""
         return self.count - len(self._first) - len(self._last)
 
     def flush(self) -> None:
         """Number the new rows."""
         entries = self.entries[:]
-        del self.entries[: len(entries)]  # the hot path keeps its hold on the list
+        del self.entries[: len(entries)]  # the hot path has a reference to this list
         for index, entry in enumerate(entries):
             operation = entry.operation if isinstance(entry, Entry) else entry
             is_last = True
@@ -106,6 +107,8 @@ class EventLog:
                 self._operations.append(operation)
                 self._ends.append(operation[1])
                 self._are_last.append(is_last)
+            if isinstance(entry, Entry) and entry.is_hidden:
+                continue
             row = self.count, entry, is_last
             self.count += 1
             if len(self._first) < self._most_first:
@@ -114,7 +117,7 @@ class EventLog:
                 self._last.append(row)
 
     def turn(self) -> None:
-        """A backward pass has ended: forget operations that are long past."""
+        """A backward pass has ended: forget operations of long ago."""
         if len(self._epochs) == _EPOCHS:
             old = min(self._epochs[0] - self._dropped, len(self._operations) - _KEEP)
             if old > 0:
@@ -124,7 +127,7 @@ class EventLog:
         self._epochs.append(self._dropped + len(self._operations))
 
     def find(self, created: int) -> int:
-        """Index of the operation that made the node with this creation number; -1 if unknown."""
+        """Index of the operation whose nodes include this sequence number; -1 if unknown."""
         index = bisect_right(self._ends, created)
         if index < len(self._ends) and self._operations[index][0] <= created:
             return index
@@ -132,24 +135,24 @@ class EventLog:
 
     @property
     def first_start(self) -> int:
-        """The first creation number that is still looked for."""
+        """The first sequence number that is still searched."""
         return self._operations[0][0] if self._operations else 0
 
     @property
     def last_end(self) -> int:
-        """The end of the numbers of the latest operation; -1 if there was none."""
+        """The end of the sequence numbers of the latest operation; -1 if there was none."""
         return self._ends[-1] if self._ends else -1
 
     def word(self, index: int) -> str:
-        """What the operation at an index is called."""
+        """The name of the operation at an index."""
         return word_of(self._operations[index][2])
 
     def latest(self, count: int) -> Iterator[Operation]:
-        """The latest operations, the very last first."""
+        """The latest operations, the most recent first."""
         return iter(self._operations[: -count - 1 : -1])
 
     def line(self, index: int) -> tuple[SourceLine, int]:
-        """Where the operation at an index was called, and the end of its nodes' numbers."""
+        """The line of the operation at an index, and the end of its sequence numbers."""
         _, end, _, code, offset, _ = self._operations[index]
         return self._lines.line(code, offset, self._are_last[index]), end
 
@@ -163,12 +166,12 @@ class EventLog:
         return tuple(self.event(*row) for row in self._rows())
 
     def event(self, number: int, entry: Operation | Entry, is_last: bool = True) -> Event:
-        """A row as an event.
+        """Convert a row to an event.
 
         Args:
             number: of the row.
-            entry: what is in it.
-            is_last: of an operation, whether it was the last call made from its place.
+            entry: the row.
+            is_last: for an operation, whether it was the last call made from its location.
         """
         kind, action, count, details = EventKind.OPERATION, None, 1, None
         if isinstance(entry, tuple):
@@ -177,28 +180,29 @@ class EventLog:
             identities: Sequence[Hashable] = (entry[1] - 1,)
         else:
             kind, word, action, count = entry.kind, entry.word, entry.action, entry.count
-            line = self._lines.line(*entry.place)
+            line = self._lines.at(entry.location)
             name = line.target if entry.name is None else entry.name
             details = entry.details(self.key_of) if callable(entry.details) else entry.details
             operation, identities = entry.operation, entry.identities
             if operation is not None:
                 identities = (operation[1] - 1,)
         keys = tuple(dict.fromkeys(filter(None, map(self.key_of, identities))))
-        return Event(number, kind, word, line.location, name, keys, action, details, count)
+        facts = line.location, name, keys, action, details, count, line.inside
+        return Event(number, kind, word, *facts)
 
 
 def _place(entries: list[Operation | Entry], index: int) -> tuple[CodeType | None, int] | None:
     if index >= len(entries):
         return None
     entry = entries[index]
-    return (entry.place.code, entry.place.offset) if isinstance(entry, Entry) else entry[3:5]
+    return (entry.location.code, entry.location.offset) if isinstance(entry, Entry) else entry[3:5]
 
 
 QUERIES = tuple(sorted(words(lambda row: row.query)))
-"""Ask a tensor something, and make no tensor."""
+"""Functions that return a property of a tensor, and create no tensor."""
 
 SHAPE_ONLY = words(lambda row: row.shape_only)
-"""Make a tensor of the shape of another, with none of its data."""
+"""Functions that use only the shape of a tensor, not its data."""
 
 _REFLECTED = ("radd", "rsub", "rmul", "rdiv", "rpow", "rmatmul", "rmod", "rfloordiv", "rtruediv")
 _IN_PLACE = ("iadd", "isub", "imul", "itruediv", "ipow", "iand", "ior")
@@ -206,7 +210,7 @@ _PLAIN = {"truediv": "div", "setitem": "setitem_", "array": "numpy"}
 
 
 def word_of(func: Any) -> str:
-    """What a function is called, in a reader's words.
+    """The name of a function without torch's prefixes and suffixes.
 
     Example:
         >>> import torch

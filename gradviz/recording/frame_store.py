@@ -1,4 +1,4 @@
-"""The frames of a recording: which moments are kept, under a bound, and which were left out."""
+"""The frame store: keeps a limited number of frames, and counts the omitted ones."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from gradviz.story import Frame
 __all__ = ["FrameStore"]
 
 _Row = tuple[int, Frame, str]
-"""The number of a frame, the frame, and the word of what was called before it."""
+"""The number of a frame, the frame, and the word of the call before it."""
 
 _AFTER = (
     FrameKind.AFTER_BACKWARD,
@@ -22,18 +22,18 @@ _AFTER = (
     FrameKind.AFTER_STEP,
 )
 _SIGNATURES = 1_000
-_PASSES = 4  # in a gradient, from which on one more is no news
+_PASSES = 4  # larger numbers of accumulated passes count as equal
 
 
 class FrameStore:
-    """Keeps the first frames, the last ones, and of those between the ones that are unlike.
+    """Keeps the first frames, the last ones, and different ones between them.
 
-    A third of the frames are the first ones and a quarter the last ones, or more while nothing
-    between them is unlike. A frame is unlike those before it if it differs in more than numbers,
-    see `_structure` and `_gradients`; another structure goes first where room is short.
+    A third of the frames are the first ones and a quarter the last ones, or more while there are no
+    different ones between them. A frame is different if it differs in more than numbers, see
+    `_structure` and `_gradients`; another structure has priority if the limit is reached.
 
     Args:
-        most: how many frames to keep, at least 1.
+        most: the number of frames to keep, at least 1.
     """
 
     def __init__(self, most: int) -> None:
@@ -44,19 +44,19 @@ class FrameStore:
         self._most_unlike = max(most - self._most_first - max(most // 4, 1), 0)
         self._first: list[_Row] = []
         self._unlike: list[_Row] = []
-        self._of_gradients: list[_Row] = []  # those of them with no new structure
+        self._of_gradients: list[_Row] = []  # those of them whose structure is not new
         self._last: deque[_Row] = deque()
         self._signatures: set[Hashable] = set()
         self._dropped = 0
         self._latest: Frame | None = None
 
     def add(self, frame: Frame, word: str = "", always: bool = False) -> None:
-        """Add a frame, unless it shows nothing that the latest one does not show.
+        """Add a frame, unless it shows the same as the latest one.
 
         Args:
             frame: the frame.
-            word: what was called before it; frames of one kind and word belong together.
-            always: add it also when it shows the same.
+            word: the call before it; frames of one kind and word are compared with each other.
+            always: add it even if it shows the same.
         """
         if not always and self._latest is not None and _is_same(self._latest.graph, frame.graph):
             return
@@ -74,7 +74,7 @@ class FrameStore:
                 room -= 1
 
     def _keep_if_unlike(self, row: _Row) -> bool:
-        """Keep a frame of the middle if it is unlike the rest; whether that takes more room."""
+        """Keep a frame of the middle if it differs from the rest; whether that needs more room."""
         if not self._signatures:
             for first in self._first:
                 self._signatures.update((_structure(first), _gradients(first)))
@@ -102,7 +102,7 @@ class FrameStore:
 
     @property
     def note(self) -> str:
-        """What was left out, in a line; "" if nothing was."""
+        """What was omitted, in one line; "" if nothing was."""
         kept = len(self.frames)
         if kept == self.count:
             return ""
@@ -117,7 +117,7 @@ class FrameStore:
 
 
 def _is_same(one: GradGraph, other: GradGraph) -> bool:
-    """Whether two graphs show the same; from which of two losses backward starts is in a title."""
+    """Whether two graphs show the same, except for the choice of the root, which is in a title."""
     if one is other:
         return True
     old, new = one._node, other._node
@@ -132,15 +132,15 @@ def _is_same(one: GradGraph, other: GradGraph) -> bool:
 
 
 def _without_order(data: NodeData) -> dict[str, Any]:
-    """Without what depends on where a trace begins: a storage counts where it is met first."""
+    """Remove attributes that depend on the order of the trace: the bytes of shared storages."""
     order = ("root", "saved", "saved_bytes", "storage")
     return {name: value for name, value in data.items() if name not in order}
 
 
 def _structure(row: _Row) -> Hashable:
-    """What a frame has in common with the same moment of another training step.
+    """The properties that a frame shares with the same moment of another training step.
 
-    Its operations and their shapes, its cuts, and what was freed.
+    These are its operations and their shapes, its cuts, and the freed tensors.
     """
     _, frame, word = row
     words = [
@@ -148,12 +148,12 @@ def _structure(row: _Row) -> Hashable:
         for _, data in frame.graph.nodes(data=True)
     ]
     causes = [data.get("cause", "") for *_, data in frame.graph.edges(data=True)]
-    alike = "".join(char for char in word if not char.isdigit())  # a mark per step: "step 12"
+    alike = "".join(char for char in word if not char.isdigit())  # one mark per step: "step 12"
     return frame.kind, alike, hash(tuple(sorted(map(repr, words)))), tuple(sorted(causes))
 
 
 def _gradients(row: _Row) -> Hashable:
-    """Of each gradient whether it is None, zero, not finite, and how many passes are in it."""
+    """For each gradient, whether it is None, zero or not finite, and the number of passes in it."""
     _, frame, _ = row
     states = [_state(data) for _, data in frame.graph.nodes(data=True) if "grad" in data]
     return "after" if frame.kind in _AFTER else frame.kind, tuple(sorted(states))

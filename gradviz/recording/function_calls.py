@@ -1,8 +1,8 @@
-"""What runs inside the ``forward`` of a ``torch.autograd.Function``, where torch records nothing.
+"""Operations inside the ``forward`` of a ``torch.autograd.Function``, where torch records nothing.
 
-Gradients flow to the inputs of the Function only. When one of them requires grad, the Function is
-one node of the graph, and the leaves that its ``forward`` reads besides are kept here. When none
-does, there is no node: what ``forward`` computes is made of untracked tensors.
+Gradients flow only to the inputs of the Function. If one of them requires grad, the Function is
+one node of the graph, and the leaves that its ``forward`` also reads are recorded here. If none
+does, there is no node, and the results of ``forward`` are untracked tensors.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from gradviz.graph import Cause
 from gradviz.recording.event_log import Entry, EventLog
 from gradviz.recording.provenance import Input, Leaf, Provenance, UntrackedTensor, cause_of
 from gradviz.recording.reachability import Reachability
-from gradviz.recording.source_lines import CodeLocation, UserFiles, user_place
+from gradviz.recording.source_lines import CodeLocation, UserFiles, user_location
 
 __all__ = ["FunctionCalls"]
 
@@ -31,18 +31,18 @@ _INPUTS = 16
 
 
 class FunctionCalls:
-    """The calls of Functions in one recording.
+    """The calls of custom Functions in one recording.
 
     Args:
-        provenance: has the records of tensors.
+        provenance: the records of tensors.
         reachability: finds the leaves before a node.
-        event_log: takes the event of each call.
+        event_log: receives the event of each call.
         verdicts: which code is the user's.
-        input_from: makes an `Input` of a tensor, as `RecordingState.input_from`.
+        input_from: creates an `Input` from a tensor, see `RecordingState.input_from`.
 
     Attributes:
-        reads: the leaves that ``forward`` has read and that are no inputs, as a set of bits, by
-            the end of the creation numbers of the node.
+        reads: the leaves that ``forward`` has read without being inputs, as a bit set, by the
+            end of the sequence numbers of the node.
     """
 
     def __init__(
@@ -61,34 +61,35 @@ class FunctionCalls:
         self._input_from = input_from
 
     def add(self, given: Sequence[torch.Tensor], new: Sequence[torch.Tensor]) -> None:
-        """An operation ran inside a ``forward``.
+        """Record an operation that ran inside a ``forward``.
 
         Args:
             given: its inputs.
-            new: what it made.
+            new: its results.
         """
         frame = _apply_frame()
         if frame is None:
             return
-        place = user_place(frame.f_back, self._verdicts)
+        location = user_location(frame.f_back, self._verdicts)
         inputs = [each for each in frame.f_locals.get("args", ()) if isinstance(each, torch.Tensor)]
         if any(each.requires_grad for each in inputs):
-            self._add_reads(given, inputs, place)
+            self._add_reads(given, inputs, location)
         else:
             function: Any = frame.f_locals.get("cls")
             word, _ = custom_word(function.__module__, function.__name__)
-            self._add_untracked(word, given, new, place)
+            self._add_untracked(word, given, new, location)
 
     def _add_reads(
-        self, given: Sequence[torch.Tensor], inputs: Sequence[torch.Tensor], place: CodeLocation
+        self, given: Sequence[torch.Tensor], inputs: Sequence[torch.Tensor], location: CodeLocation
     ) -> None:
-        """The Function is a node, the last one that was created."""
+        """Record the read leaves of a Function that has a node, the last one created."""
         end = creation_count()
         entries = self._event_log.entries
         last = entries[-1] if entries else None
-        known = last[1] if isinstance(last, tuple) else self._event_log.last_end
+        made = last.operation if isinstance(last, Entry) else last
+        known = made[1] if made is not None else self._event_log.last_end
         if known < end:
-            entries.append((end - 1, end, _APPLY, place.code, place.offset, ()))
+            entries.append((end - 1, end, _APPLY, location.code, location.offset, ()))
         for tensor in given:
             if tensor.requires_grad and not any(tensor is each for each in inputs):
                 self.reads[end] = self.reads.get(end, 0) | self._leaves(tensor)
@@ -106,16 +107,16 @@ class FunctionCalls:
         word: str,
         given: Sequence[torch.Tensor],
         new: Sequence[torch.Tensor],
-        place: CodeLocation,
+        location: CodeLocation,
     ) -> None:
-        """The Function is no node: each result is made from the inputs of the whole call."""
+        """Record results of a Function without a node; their inputs are those of the whole call."""
         inputs: dict[int, Input] = {}
         for tensor in given:
-            data = self._input_from(tensor, Cause.CUSTOM_FUNCTION, place, word)
+            data = self._input_from(tensor, Cause.CUSTOM_FUNCTION, location, word)
             source = data.source
-            is_own = isinstance(source, UntrackedTensor) and (source.word, source.place) == (
+            is_own = isinstance(source, UntrackedTensor) and (source.word, source.location) == (
                 word,
-                place,
+                location,
             )
             for each in source.inputs if is_own else (data,):  # type: ignore[union-attr]
                 inputs.setdefault(id(each.source), each)
@@ -125,21 +126,21 @@ class FunctionCalls:
             if isinstance(self._provenance.tensors.of(tensor), Leaf):
                 continue
             cause = cause_of(found)
-            untracked = self._provenance.add(tensor, word, cause, place, found, matters)
-            self._log(place, untracked)
+            untracked = self._provenance.add(tensor, word, cause, location, found, matters)
+            self._log(location, untracked)
 
-    def _log(self, place: CodeLocation, untracked: UntrackedTensor) -> None:
-        """One event for each call; it belongs to the latest result, which is what it returns."""
+    def _log(self, location: CodeLocation, untracked: UntrackedTensor) -> None:
+        """Log one event per call, about the latest result, which is the one it returns."""
         entries = self._event_log.entries
         last = entries[-1] if entries else None
-        if not isinstance(last, Entry) or last.word != "apply" or last.place != place:
-            last = Entry(EventKind.OPERATION, "apply", place)
+        if not isinstance(last, Entry) or last.word != "apply" or last.location != location:
+            last = Entry(EventKind.OPERATION, "apply", location)
             entries.append(last)
         last.identities = (untracked.identity,)
 
 
 def _apply_frame() -> FrameType | None:
-    """The frame of the outermost ``Function.apply`` that runs."""
+    """The frame of the outermost running ``Function.apply``."""
     found, frame = None, sys._getframe(2)
     code = _APPLY.__func__.__code__
     while frame is not None:

@@ -1,9 +1,9 @@
-"""What the user's hooks did to gradients while backward ran.
+"""Record how the user's hooks changed gradients during backward.
 
-A hook is seen when it is registered, or found on a leaf or on a result that a variable holds. One
-on a node (``grad_fn.register_hook``) is not: torch has no list of those, and what it calls in
-Python when one is registered does not tell of which node. For each backward pass a stand-in takes
-its place, which looks at the gradient before and after: what a hook did is told only if it shows.
+A hook is recorded when it is registered, or found on a leaf or on a result that a variable holds.
+Hooks on nodes (``grad_fn.register_hook``) are not recorded: torch has no list of them. During each
+backward pass every hook is replaced by a stand-in, which reads the gradient before and after the
+hook and reports changes.
 """
 
 from __future__ import annotations
@@ -37,16 +37,16 @@ class _Hook:
     """A hook of a tensor.
 
     Args:
-        table: where torch finds it.
-        place: where it was registered; `NOWHERE` if that was not seen.
-        identity: of the node that it belongs to.
-        leaf: that it is on, if any.
-        is_after: whether it is called after the gradient was added to ``.grad``.
-        name: of the tensor, when it is no leaf and a variable holds it.
+        table: the dictionary of torch that contains it.
+        location: where it was registered; `NOWHERE` if that was not recorded.
+        identity: of the node of its tensor.
+        leaf: the leaf that has it, or None.
+        is_after: whether it is a post-accumulate-grad hook.
+        name: of the tensor, if it is a non-leaf tensor that a variable holds.
     """
 
     table: Callable[[], Table | None]
-    place: CodeLocation
+    location: CodeLocation
     identity: Hashable
     leaf: Leaf | None
     is_after: bool
@@ -54,11 +54,11 @@ class _Hook:
 
 
 class HookedTensor(NamedTuple):
-    """A tensor with hooks that is no leaf and that a variable holds.
+    """A non-leaf tensor with hooks that a variable holds.
 
     Args:
         table: its hooks.
-        identity: of the node that made it.
+        identity: of the node that created it.
         name: of the variable.
     """
 
@@ -68,7 +68,7 @@ class HookedTensor(NamedTuple):
 
 
 def held_with_hooks(names: Names) -> list[HookedTensor]:
-    """The results among named tensors that have hooks, of which nothing is kept alive."""
+    """The non-leaf tensors with hooks among named tensors; keeps none of them alive."""
     return [
         HookedTensor(weakref.ref(table), sequence_number(node), named.name)
         for named in names
@@ -77,15 +77,15 @@ def held_with_hooks(names: Names) -> list[HookedTensor]:
 
 
 class Hooks:
-    """The hooks that one recording knows of.
+    """The hooks that one recording has found.
 
     Args:
         verdicts: which code is the user's.
-        failed: called when a look went wrong, with the error.
+        failed: called with the error if reading a gradient failed.
 
     Attributes:
-        on_gradients: of the latest backward pass: what was done to gradients on their way.
-        on_leaves: the same, of ``.grad`` after it was added to.
+        on_gradients: changes of gradients by hooks in the latest backward pass.
+        on_leaves: changes of ``.grad`` by post-accumulate-grad hooks.
     """
 
     def __init__(self, verdicts: UserFiles, failed: Callable[[Exception], None]) -> None:
@@ -97,20 +97,20 @@ class Hooks:
         self._stand_ins: list[tuple[Callable[[], Table | None], int, StandIn]] = []
 
     def registered(
-        self, handle: RemovableHandle, place: CodeLocation, identity: Hashable, leaf: Leaf | None
+        self, handle: RemovableHandle, location: CodeLocation, identity: Hashable, leaf: Leaf | None
     ) -> None:
-        """A hook was registered on a tensor that is a leaf, or was made by an operation."""
+        """A hook was registered on a leaf, or on the result of an operation."""
         table = handle.hooks_dict_ref
         tensor = leaf.ref() if leaf is not None else None
         is_after = tensor is not None and table() is tables_of(tensor)[1]
-        self._known[handle.id] = _Hook(table, place, identity, leaf, is_after)
+        self._known[handle.id] = _Hook(table, location, identity, leaf, is_after)
 
     def begin(self, leaves: Iterable[Leaf], held: Iterable[HookedTensor]) -> None:
-        """A backward pass begins: put a stand-in in the place of each hook.
+        """Replace each hook by a stand-in at the start of a backward pass.
 
         Args:
-            leaves: those that are known: they can have hooks from before the recording.
-            held: other tensors that can have some.
+            leaves: the recorded leaves, which can have hooks from before the recording.
+            held: other tensors with hooks.
         """
         for number, hook in list(self._known.items()):
             if number not in (hook.table() or ()):
@@ -121,7 +121,7 @@ class Hooks:
             tables = tables_of(tensor) if tensor is not None else ()
             for table, is_after in zip(tables, (False, True), strict=False):
                 for number in table or ():
-                    if table is not None:  # from before the recording, if it is not known
+                    if table is not None:  # from before the recording, unless known
                         found = _Hook(weakref.ref(table), NOWHERE, leaf.identity, leaf, is_after)
                         hooks.setdefault(number, found)
         for find, identity, name in held:
@@ -137,7 +137,7 @@ class Hooks:
                 self._stand_ins.append((hook.table, number, stand_in))
 
     def end(self) -> None:
-        """The backward pass is over: every hook is back where it was, unless it was removed."""
+        """Restore every hook after the backward pass, unless it was removed."""
         while self._stand_ins:
             find, number, stand_in = self._stand_ins.pop()
             table: Any = find()
@@ -145,7 +145,7 @@ class Hooks:
                 table[number] = stand_in.hook
 
     def take(self) -> tuple[Sequence[Entry], Sequence[Entry]]:
-        """What the hooks did in the latest pass, to gradients and to ``.grad``; once."""
+        """The changes in the latest pass, of gradients and of ``.grad``; clears them."""
         taken = self.on_gradients, self.on_leaves
         self.on_gradients, self.on_leaves = [], []
         return taken
@@ -155,8 +155,8 @@ class Hooks:
 
         Args:
             hook: the hook.
-            name: tells that of its module.
-            given: the gradients that it was given.
+            name: returns the name of the module.
+            given: the gradients that the hook received.
             result: what it returned.
         """
         if result is None:
@@ -173,7 +173,7 @@ class Hooks:
             self._failed(error)
 
     def _look(self, hook: _Hook, function: Any, given: Any) -> Callable[[Any], None]:
-        """Before a hook is called; what is returned is to be called after it, with its result."""
+        """Read the gradient before a hook runs; returns the function to call with its result."""
         try:
             with quietly():
                 before = _seen(given.grad if hook.is_after else given)
@@ -189,7 +189,7 @@ class Hooks:
                 details = _change(function, before, given.grad if hook.is_after else new)
                 if details is not None:
                     name = hook.leaf.name if hook.leaf is not None else hook.name
-                    entry = self._entry(details, function, hook.place, name)
+                    entry = self._entry(details, function, hook.location, name)
                     entry.identities = (hook.identity,)
                     after = hook.is_after
                     entry.action = (
@@ -199,16 +199,18 @@ class Hooks:
         except Exception as error:
             self._failed(error)
 
-    def _entry(self, details: HookDetails, function: Any, place: CodeLocation, name: str) -> Entry:
-        """The event: on the line that registered the hook, else on that which defines it."""
+    def _entry(
+        self, details: HookDetails, function: Any, location: CodeLocation, name: str
+    ) -> Entry:
+        """The event, on the line that registered the hook, else on the line of its definition."""
         code = getattr(function, "__code__", None)
-        if place is NOWHERE and code is not None and self._verdicts[code.co_filename]:
-            place = CodeLocation(code, ~0)
-        return Entry(EventKind.HOOK, "hook", place, name or None, details=details)
+        if location is NOWHERE and code is not None and self._verdicts[code.co_filename]:
+            location = CodeLocation(code, ~0)
+        return Entry(EventKind.HOOK, "hook", location, name or None, details=details)
 
 
 class _Seen(NamedTuple):
-    """A gradient before a hook was called: its facts, which tensor it was, and its version."""
+    """A gradient before a hook ran: its summary, its identity, and its version."""
 
     summary: TensorSummary | None
     number: int
@@ -222,12 +224,12 @@ def _seen(gradient: Any) -> _Seen:
 
 
 def _change(function: Any, before: _Seen, gradient: Any) -> HookDetails | None:
-    """What became of a gradient; None when it is the same."""
+    """The change of a gradient; None if it is the same."""
     after = None
     if isinstance(gradient, torch.Tensor):
         is_small = before.summary is not None and before.summary.values is not None
         if not is_small and (id(gradient), version_of(gradient)) == before[1:]:
-            return None  # not read a second time, since nothing was written to it
+            return None  # not read again, because its version did not change
         after = summarize([gradient])[0]
     if repr(before.summary) == repr(after):  # NaN is not equal to itself
         return None
@@ -236,4 +238,4 @@ def _change(function: Any, before: _Seen, gradient: Any) -> HookDetails | None:
 
 
 def _say_nothing(result: Any) -> None:
-    """What is called after a hook that could not be looked at."""
+    """The function to call after a hook whose gradient could not be read."""

@@ -1,8 +1,8 @@
-"""Finds the live outputs: tensors that were recorded, are alive, and that nothing recorded uses.
+"""Finds the live outputs: recorded tensors that are alive and that no recorded operation uses.
 
-They are the roots of a snapshot without a backward pass, and are added to one with a backward
-pass where they share operations with its root (other losses on the same trunk). A view whose base
-was changed in place since is skipped: reading its ``grad_fn`` would create a node.
+They are the roots of a snapshot without a backward pass. A snapshot with a backward pass includes
+those that share operations with its root (other losses of the same network). A view is skipped if
+its base was changed in place: reading its ``grad_fn`` would create a node.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from collections.abc import Container, Iterator, Mapping, Sequence
 import torch
 
 from gradviz.capture.autograd.nodes import sequence_number
-from gradviz.capture.autograd.tensors import is_unsure, place_of
+from gradviz.capture.autograd.tensors import is_unsure, memory_of
 from gradviz.capture.tensors.names import Names
-from gradviz.capture.tracing.walk import Walk, let_go_safely
+from gradviz.capture.tracing.walk import Walk, make_safe_to_drop
 from gradviz.recording.provenance import Leaf
 from gradviz.recording.state import RecordingState
 
@@ -32,12 +32,12 @@ def live_outputs(
 
     Args:
         state: of the recording.
-        since: the creation number from which on to search.
-        known: live outputs that are known already, and not among those returned.
-        names: tensors that variables hold, also those whose creation was not recorded.
+        since: the first sequence number to search.
+        known: live outputs that are already known; they are not returned.
+        names: tensors that variables hold, including those whose creation was not recorded.
 
     Returns:
-        The live outputs; if there are none, the leaves whose data went into untracked tensors.
+        The live outputs; if there are none, the leaves that untracked tensors were computed from.
     """
     state.event_log.flush()
     candidates: dict[int, tuple[int, torch.Tensor]] = {}
@@ -51,7 +51,7 @@ def live_outputs(
             _visit(walk, tensor)
         found = [tensor for _, tensor in latest_first if _visit(walk, tensor)]
     finally:
-        let_go_safely(walk)
+        make_safe_to_drop(walk)
     return found[_MOST - 1 :: -1] if found or known else _leaves(state)
 
 
@@ -62,7 +62,7 @@ def sharing_outputs(
 
     Args:
         state: of the recording; its event log has been flushed.
-        operations: those of the graph, by creation number.
+        operations: the operations of the graph, by sequence number.
         roots: of the graph.
 
     Returns:
@@ -70,7 +70,7 @@ def sharing_outputs(
     """
     if not operations:
         return []
-    first = min(operations)  # what shares an operation was made after it
+    first = min(operations)  # a tensor that shares an operation was created after it
     walk = Walk()
     found: list[torch.Tensor] = []
     try:
@@ -82,23 +82,23 @@ def sharing_outputs(
             if _may_ask(state, end, tensor) and _reaches(walk, tensor, operations):
                 found.append(tensor)
     finally:
-        let_go_safely(walk)
+        make_safe_to_drop(walk)
     return found[::-1]
 
 
 def _may_ask(state: RecordingState, end: int, tensor: torch.Tensor) -> bool:
-    """Whether reading the ``grad_fn`` of a result creates no node: no view of a changed base."""
+    """Whether reading the ``grad_fn`` of a result creates no node."""
     if not is_unsure(tensor):
         return True
-    place = place_of(tensor)
-    changes = [each for each in state.changes if place and each.storage == place[0]]
+    memory = memory_of(tensor)
+    changes = [each for each in state.changes if memory and each.storage == memory[0]]
     return bool(changes) and all(each.created < end for each in changes)
 
 
 def _reaches(walk: Walk, tensor: torch.Tensor, operations: Container[int]) -> bool:
-    """Walk the ancestors of an output; whether some operations are among them."""
+    """Walk the ancestors of an output; whether any of ``operations`` is among them."""
     node = tensor.grad_fn
-    if node is None or node in walk.places or sequence_number(node) in operations:
+    if node is None or node in walk.positions or sequence_number(node) in operations:
         return False
     is_shared = False
     for _, _, edges in walk.visit([node]):
@@ -124,9 +124,9 @@ def _recorded(state: RecordingState) -> Iterator[tuple[int, torch.Tensor]]:
 
 
 def _visit(walk: Walk, tensor: torch.Tensor) -> bool:
-    """Walk the ancestors of a tensor; False if an earlier walk has visited it."""
+    """Walk the ancestors of a tensor; False if an earlier walk visited it."""
     node = tensor.grad_fn
-    if node is None or node in walk.places:
+    if node is None or node in walk.positions:
         return False
     for _ in walk.visit([node]):
         pass
@@ -139,9 +139,9 @@ def _leaves(state: RecordingState) -> list[torch.Tensor]:
         for data in untracked.inputs:
             if isinstance(data.source, Leaf) and (tensor := data.source.ref()) is not None:
                 found[data.source.number] = tensor
-    if not found:  # tensors were created, and nothing was done with them
+    if not found:  # tensors were created, but not used
         for record in state.provenance.tensors.values():
             tensor = record.ref()
-            if isinstance(record, Leaf) and record.place.code is not None and tensor is not None:
+            if isinstance(record, Leaf) and record.location.code is not None and tensor is not None:
                 found[record.number] = tensor
     return [found[number] for number in sorted(found)][:_MOST]

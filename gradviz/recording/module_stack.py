@@ -1,8 +1,8 @@
-"""In which module each operation ran, from when each call of a module began and ended.
+"""The module stack: in which module call each node was created.
 
-Nodes are numbered in the order of their creation. So a call of a module is a stretch of numbers,
-calls lie within calls, and an operation belongs to the innermost one around its number. That
-costs two reads per call of a module, and nothing per operation.
+Nodes have consecutive sequence numbers, so a call of a module is a range of numbers. Calls are
+nested, and an operation belongs to the innermost call that contains its number. This costs two
+reads per module call, and nothing per operation.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ class ModuleCall(NamedTuple):
 
     Args:
         path: of the module.
-        calls: for each part of the path, and before them for the model itself: the number of
-            the innermost call around that is not deeper.
+        calls: for the model itself and then for each part of the path: the number of the
+            innermost call that is not deeper.
         module: its path as text.
     """
 
@@ -38,7 +38,7 @@ class ModuleCall(NamedTuple):
     module: str
 
     def inner(self, path: Path, number: int) -> ModuleCall:
-        """A call that begins within this one."""
+        """A call that begins inside this one."""
         around = self.calls[: len(path)]
         around += around[-1:] * (len(path) - len(around))
         return ModuleCall(path, (*around, number), ".".join(path))
@@ -48,15 +48,15 @@ _OUTSIDE = ModuleCall((), (0,), "")
 
 
 class _Track:
-    """The calls that ran in one thread, as stretches of the numbers of its nodes.
+    """The calls that ran in one thread, as ranges of sequence numbers.
 
     Args:
-        outside: what runs in no call of a module; None if that is not known.
+        outside: the call for nodes outside of all module calls; None if unknown.
 
     Attributes:
-        starts: where each stretch starts; it ends where the next one starts.
-        spans: the innermost call of each stretch; None where nothing is known.
-        stack: the calls that are open, each with the ``id`` of its module.
+        starts: the start of each range; it ends where the next one starts.
+        spans: the innermost call of each range; None if unknown.
+        stack: the open calls, each with the ``id`` of its module.
     """
 
     def __init__(self, outside: ModuleCall | None) -> None:
@@ -67,36 +67,36 @@ class _Track:
 
     @property
     def running(self) -> ModuleCall | None:
-        """The innermost call."""
+        """The innermost open call."""
         return self.stack[-1][1] if self.stack else self._outside
 
     def mark(self, span: ModuleCall | None) -> None:
-        """From here on the nodes belong to this call."""
+        """Nodes from here on belong to this call."""
         count = creation_count()
-        if count == self.starts[-1]:  # nothing was made since the last mark
+        if count == self.starts[-1]:  # no node was created since the last mark
             self.spans[-1] = span
         elif span is not self.spans[-1]:
             self.starts.append(count)
             self.spans.append(span)
 
     def find(self, created: int) -> ModuleCall | None:
-        """The call in which the node with this number was made."""
+        """The call in which the node with this number was created."""
         index = bisect_right(self.starts, created) - 1
         return self.spans[index] if index >= 0 else None
 
     def forget(self, before: int) -> None:
-        """Drop stretches that end at this number or earlier."""
+        """Drop ranges that end at this number or earlier."""
         old = bisect_right(self.starts, before) - 1
         if old > 0:
             del self.starts[:old], self.spans[:old]
 
 
 class ModuleStack:
-    """Writes down in which module what happened.
+    """Records in which module call each node was created.
 
     Args:
-        modules: by what to call them; "" for the only one.
-        failed: called with what went wrong in here.
+        modules: by name; "" for a single one.
+        failed: called with an error of this class.
 
     Example:
         >>> import torch
@@ -124,7 +124,7 @@ class ModuleStack:
         self._count = 0
 
     def begin(self) -> None:
-        """The recording begins, in this thread."""
+        """Start recording the calls of this thread."""
         if self._roots:
             self._learn()
             self._tracks[threading.get_ident()] = _Track(_OUTSIDE)
@@ -132,7 +132,7 @@ class ModuleStack:
             listen(self)
 
     def end(self) -> None:
-        """The recording is over."""
+        """Stop recording calls."""
         if self._roots:
             unlisten(self)
             unlisten_to_calls(self)
@@ -141,19 +141,19 @@ class ModuleStack:
                 track.stack.clear()
 
     def of(self, created: int) -> ModuleCall | None:
-        """The call of a module in which the node with this number was made.
+        """The module call in which the node with this number was created.
 
         Returns:
-            With the path ``()`` for the model itself and for what ran in no module. None if it
-            is not known: not recorded, or two threads made a node with this number, in a call
-            each.
+            The call; its path is ``()`` for the model itself and outside of all modules. None if
+            unknown: not recorded, or two threads created a node with this number in different
+            calls.
         """
         found = {track.find(created) for track in (*self._past, *self._tracks.values())}
         found.discard(None)
         return found.pop() if len(found) == 1 else None
 
     def forget(self, before: int) -> None:
-        """Drop what is known of nodes with lower numbers.
+        """Drop the calls of nodes with lower numbers.
 
         Args:
             before: a number of the thread in which the recording began.
@@ -162,7 +162,7 @@ class ModuleStack:
         if track is not None:
             track.forget(before)
 
-    # What the hooks tell.
+    # Called by the hooks.
 
     def enter(self, module: nn.Module) -> None:
         """A call of a module begins."""
@@ -171,7 +171,7 @@ class ModuleStack:
         track = self._track()
         paths = self._paths_of(module, track)
         if not paths:
-            return  # not one of ours: what it does is done by the module that called it
+            return  # not a recorded module: its operations belong to the module that called it
         if any(known == id(module) for known, _ in track.stack):
             _drop_stale(track)
         around = track.running or _OUTSIDE
@@ -182,17 +182,17 @@ class ModuleStack:
         track.stack.append((id(module), span))
 
     def leave(self, module: nn.Module) -> None:
-        """A call of a module ends, or has failed."""
+        """A call of a module ends, normally or with an error."""
         if self._paused:
             return
         track, number = self._track(), id(module)
         if any(known == number for known, _ in track.stack):
             while track.stack.pop()[0] != number:
-                pass  # calls within it that ended by what is no ``Exception``
+                pass  # inner calls that ended with a BaseException
             track.mark(track.running)
 
-    # A backward pass runs modules only to compute again what was computed before, and what it
-    # makes itself was made in no call: names may tell to which module that belongs.
+    # A backward pass calls modules only to recompute (checkpoints), and nodes that it creates
+    # belong to no call; their modules may be inferred from names.
 
     def before_backward(self, call: BackwardCall) -> None:
         """A backward pass is about to run."""
@@ -200,22 +200,22 @@ class ModuleStack:
         self._track().mark(None)
 
     def after_backward(self, call: BackwardCall, outcome: object) -> None:
-        """A backward pass has run, or failed."""
+        """A backward pass ended, normally or with an error."""
         self._paused -= 1
         track = self._track()
         track.mark(track.running)
 
     def module_hook(self, hook: Any, module: Any, given: Any, result: Any) -> None:
-        """What a hook of a module did to a gradient is not told by where nodes were made."""
+        """Not needed here."""
 
     def parameter_created(self, data: object, parameter: object) -> None:
-        """A new parameter belongs to no call."""
+        """Not needed here."""
 
     def mode_changed(self) -> None:
-        """Neither is ``inference_mode``, which makes none."""
+        """Not needed here."""
 
     def _track(self) -> _Track:
-        """What is known of this thread; a new thread may have the number of one that ended."""
+        """The calls of this thread; a new thread may have the id of one that ended."""
         ident = threading.get_ident()
         track = self._tracks.get(ident)
         if track is not None and creation_count() >= track.starts[-1]:
@@ -228,12 +228,12 @@ class ModuleStack:
     def _paths_of(self, module: nn.Module, track: _Track) -> list[Path]:
         known = self._known.get(id(module))
         if (known is None or known[0]() is not module) and track.stack:
-            self._learn()  # it may have been made in the meantime
+            self._learn()  # the module may have been created since
             known = self._known.setdefault(id(module), (weakref.ref(module), []))
         return known[1] if known is not None and known[0]() is module else []
 
     def _learn(self) -> None:
-        """Find the paths of all modules, of shared ones each."""
+        """Find the paths of all modules; a shared module has several."""
         self._known = {
             number: each for number, each in self._known.items() if each[0]() is not None
         }
@@ -243,7 +243,7 @@ class ModuleStack:
                 continue
             try:
                 found = list(root.named_modules(remove_duplicate=False))
-            except (RecursionError, TypeError):  # it contains itself, or has a method of its own
+            except (RecursionError, TypeError):  # it contains itself, or overrides the method
                 found = list(root.named_modules())
             for name, module in found:
                 path = without_wrappers(name.split(".") if name else [])
@@ -256,7 +256,7 @@ class ModuleStack:
 
 
 def _nearest(paths: list[Path], running: Path) -> Path:
-    """Of a shared module's paths, the one within the module that calls it."""
+    """Of a shared module's paths, the one inside the calling module."""
 
     def in_common(path: Path) -> int:
         alike = [a == b for a, b in zip(path, running, strict=False)]
@@ -266,9 +266,9 @@ def _nearest(paths: list[Path], running: Path) -> Path:
 
 
 def _drop_stale(track: _Track) -> None:
-    """Forget calls that were left by Ctrl-C or its like, of which no hook tells.
+    """Forget calls that were interrupted by Ctrl-C or similar, for which no hook ran.
 
-    A module that is called while a call of it is open calls itself, or else was left that way.
+    A module that is called while a call of it is open calls itself, or was interrupted.
     """
     if call_depth(sys._getframe(1)) <= len(track.stack):
         track.stack.clear()

@@ -1,4 +1,4 @@
-"""When a recording takes a frame, and of what: before and after backward, zeroing, steps."""
+"""The observer: takes the frames before and after backward passes, gradient changes and steps."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from torch import nn
 
 from gradviz.capture.autograd.engine import BackwardCall, creation_count
 from gradviz.capture.autograd.nodes import leaf_of, sequence_number
-from gradviz.capture.autograd.tensors import place_of, quietly, version_of
+from gradviz.capture.autograd.tensors import memory_of, quietly, version_of
+from gradviz.capture.tensors.summary import summarize
 from gradviz.facts import (
     Action,
     BackwardDetails,
@@ -41,18 +42,20 @@ from gradviz.wording import frame_title, with_gradients
 
 __all__ = ["Observer"]
 
-_ALWAYS = (FrameKind.FAILED_BACKWARD, FrameKind.ERROR, FrameKind.MARK)
+_FAILURES = (FrameKind.FAILED_BACKWARD, FrameKind.REFUSED_BACKWARD, FrameKind.ERROR)
+_ALWAYS = (*_FAILURES, FrameKind.MARK)
+_BACKWARD_FILE = str(torch.autograd.__file__)
 _COMPARED = 1 << 24  # elements of parameters whose values are compared around a step
-_REMEMBERED = 8  # backward passes that freed something
+_REMEMBERED = 8  # backward passes that freed saved tensors
 
 
 class _Held(NamedTuple):
-    """A parameter that an optimizer holds, before a step.
+    """A parameter of an optimizer, before a step.
 
     Args:
-        ref: the tensor.
+        ref: reference to the tensor.
         version: its version counter.
-        values: a copy, until the step is over; None when it is too large.
+        values: a copy, until the step ends; None if it is too large.
     """
 
     ref: Callable[[], torch.Tensor | None]
@@ -62,21 +65,21 @@ class _Held(NamedTuple):
 
 @dataclass(eq=False)
 class _Pass:
-    """A backward pass that runs.
+    """A running backward pass.
 
     Args:
-        number: 1, 2, ... of those that add to ``.grad``.
-        place: where it was called.
-        count: how many nodes there were before.
+        number: 1, 2, ... of the passes that accumulate into ``.grad``.
+        location: where it was called.
+        count: the number of nodes before.
         before: the gradients of the leaves before.
         given: whether a gradient was passed to it.
-        root: the name of what it starts from.
+        root: the name of the tensor on which it was called.
         graph: the frame before it.
-        steps: what optimizers did in hooks while it ran.
+        steps: the steps of optimizers in hooks during the pass.
     """
 
     number: int
-    place: CodeLocation
+    location: CodeLocation
     count: int
     before: Before
     given: bool
@@ -89,13 +92,13 @@ class Observer:
     """Takes the frames of one recording.
 
     Args:
-        state: what the recording knows.
-        modules: give names to their parameters, by what to call them; "" for the only one.
-        max_frames: how many frames to keep.
+        state: the state of the recording.
+        modules: name their parameters, by name; "" for a single one.
+        max_frames: the number of frames to keep.
 
     Attributes:
         frame_store: the frames.
-        camera: takes their graphs.
+        camera: takes the snapshots.
     """
 
     def __init__(
@@ -115,7 +118,7 @@ class Observer:
         state.on_gradient_change = self._after_grad
 
     def begin(self, code: CodeType) -> None:
-        """The recording begins, in some code of the user's."""
+        """The recording begins in some code of the user's."""
         self._thread = threading.get_ident()
         with quietly():
             self.snapshots.begin(code)
@@ -137,7 +140,7 @@ class Observer:
         state.paused = state.alert = True
 
     def _begin_pass(self, call: BackwardCall) -> None:
-        place, count = self._state.place(), creation_count()
+        location, count = self._state.location(), creation_count()
         if call.accumulates:
             self._passes += 1
         graph = self.snapshots.before_backward(_distinct(call.roots))
@@ -145,11 +148,11 @@ class Observer:
         root = next((graph.nodes[key].get("name", "") for key in graph.roots), "")
         before = Before(self._state, graph, self.snapshots.snapshot)
         given = bool(self._state.gradient_given)
-        self._pass = _Pass(self._passes, place, count, before, given, root, graph)
+        self._pass = _Pass(self._passes, location, count, before, given, root, graph)
         self._state.hooks.begin(leaves_of(self._state), self.snapshots.hooked)
 
     def after_backward(self, call: BackwardCall, outcome: object) -> None:
-        """A backward pass has run, or failed."""
+        """A backward pass ended, normally or with an error."""
         state = self._state
         if state.is_other_task():
             return
@@ -168,7 +171,7 @@ class Observer:
     def _end_pass(self, call: BackwardCall, done: _Pass, outcome: object) -> None:
         state = self._state
         word = "backward" if call.accumulates else "grad"
-        entry = Entry(EventKind.BACKWARD, word, done.place, done.root)
+        entry = Entry(EventKind.BACKWARD, word, done.location, done.root)
         entry.action = Action.BACKWARD if call.accumulates else Action.AUTOGRAD_GRAD
         entry.details = self._backward_details(call, done, isinstance(outcome, BaseException))
         state.log(entry)
@@ -176,10 +179,11 @@ class Observer:
         if call.create_graph and after > done.count:
             made = outcome if isinstance(outcome, tuple) else ()
             refs = tuple(weakref.ref(each) for each in made if isinstance(each, torch.Tensor))
-            entry.operation = (done.count, after, torch.autograd.grad, *done.place, refs)
+            where = done.location.code, done.location.offset
+            entry.operation = (done.count, after, torch.autograd.grad, *where, refs)
         on_gradients, on_leaves = state.hooks.take()
         state.event_log.entries += on_gradients
-        changed = done.before.count_passes(state)  # also a pass that failed has added to some
+        changed = done.before.count_passes(state)  # a failed pass may have accumulated some
         if isinstance(outcome, BaseException):
             self._seen_error = id(outcome)
             self._fail(outcome, done, changed)
@@ -190,7 +194,7 @@ class Observer:
         kind = FrameKind.AFTER_BACKWARD if call.accumulates else FrameKind.AFTER_AUTOGRAD_GRAD
         self._add(kind, graph, added=added)
         if not call.retain_graph:
-            location = state.lines.line(*done.place).location
+            location = state.lines.at(done.location).location
             self._freed.append((location, self.snapshots.snapshot.operations))
         state.turn()
 
@@ -200,7 +204,7 @@ class Observer:
         roots = tuple(done.graph.roots)
         inputs = [self._identity_of(each) for each in call.inputs] if call.inputs else None
         flags = done.given, call.retain_graph, call.create_graph, has_failed
-        number = done.number  # the function must not keep the call, which holds tensors
+        number = done.number  # the function must not hold the call, which holds tensors
 
         def details(key_of: KeyOf) -> BackwardDetails:
             limited = None if inputs is None else tuple(map(key_of, inputs))
@@ -209,7 +213,7 @@ class Observer:
         return details
 
     def _identity_of(self, tensor: Any) -> Hashable:
-        """The identity of what a backward pass was limited to."""
+        """The identity of a tensor in ``inputs=`` of a backward pass."""
         if isinstance(tensor, torch.Tensor):
             return next(self._state.provenance.identities(tensor), None)
         leaf = leaf_of(tensor.node)
@@ -219,9 +223,10 @@ class Observer:
         self, leaf: Leaf, done: _Pass, graph: GradGraph
     ) -> tuple[str, GradientDetails]:
         name = f"{leaf.name}.grad" if leaf.name else ".grad"
-        entry = Entry(EventKind.ACCUMULATE, "accumulate_grad", done.place, name)
+        entry = Entry(EventKind.ACCUMULATE, "accumulate_grad", done.location, name)
         entry.identities = (leaf.identity,)
-        before, after = done.before.summary(leaf), self._grad_of(leaf, graph)
+        before = done.before.summary(leaf)
+        after = self._grad_of(leaf, graph, self.snapshots.keys.of(leaf.identity))
         entry.details = details = GradientDetails(before, after, leaf.passes, done.number)
         self._state.log(entry)
         return name, details
@@ -233,7 +238,7 @@ class Observer:
             self._state.hooks.of_module(hook, name, given, result)
 
     def parameter_created(self, data: object, parameter: torch.Tensor) -> None:
-        """``nn.Parameter(data)`` was called: the values go on without a gradient."""
+        """``nn.Parameter(data)`` was called: its values are a copy without a gradient."""
         state = self._state
         if state.paused or state.is_inside() or not isinstance(data, torch.Tensor):
             return
@@ -250,9 +255,13 @@ class Observer:
         except Exception as error:
             self._state.failed(error)
 
-    def _grad_of(self, leaf: Leaf, graph: GradGraph) -> Any:
-        key = self.snapshots.keys.known(leaf.identity)
-        return graph.nodes[key].get("grad") if key in graph else None
+    def _grad_of(self, leaf: Leaf, graph: GradGraph, key: str) -> Any:
+        """The gradient of a leaf now; the frame may not show it, as in a reentrant checkpoint."""
+        if key in graph:
+            return graph.nodes[key].get("grad")
+        tensor = leaf.ref()
+        gradient = tensor.grad if tensor is not None else None
+        return summarize([gradient])[0] if gradient is not None else None
 
     def _fail(self, error: BaseException, done: _Pass, changed: Sequence[Leaf]) -> None:
         """Backward raised: add the frame of the failure."""
@@ -262,7 +271,7 @@ class Observer:
         for leaf in changed:
             self._log_accumulation(leaf, done, graph)
         history = History(done.graph, self._state, self._freed)
-        entry = Entry(EventKind.ERROR, type(error).__name__, done.place)
+        entry = Entry(EventKind.ERROR, type(error).__name__, done.location)
         details = error_details(error, graph, roots, operations, history)
         entry.details = details
         if details.problem is not None:
@@ -303,7 +312,7 @@ class Observer:
             state.failed(error)
 
     def _log_step(self, optimizer: str) -> None:
-        state, place = self._state, self._state.place()
+        state, location = self._state, self._state.location()
         held: list[Hashable] = []
         changed: list[Hashable] = []
         names, values = [], []
@@ -319,9 +328,9 @@ class Observer:
                 changed.append(identity)
                 names.append(record.name if record is not None else "")
                 values.append(None if each.values is None else not _is_same(tensor, each.values))
-                storage = (place_of(tensor) or (None,))[0]
+                storage = (memory_of(tensor) or (None,))[0]
                 state.changes.append(
-                    InPlaceChange("step", place, storage, each.version, after, creation_count())
+                    InPlaceChange("step", location, storage, each.version, after, creation_count())
                 )
         count, has_values = len(self._held), None not in values
         self._held = []
@@ -337,9 +346,9 @@ class Observer:
                 tuple(names),
             )
 
-        entry = Entry(EventKind.STEP, "step", place, optimizer, changed, details=details)
+        entry = Entry(EventKind.STEP, "step", location, optimizer, changed, details=details)
         entry.count = len(changed)
-        if self._pass is not None:  # in a hook: the frame after the pass shows it
+        if self._pass is not None:  # in a hook: the frame after the pass shows the step
             self._pass.steps.append(entry)
             return
         state.event_log.entries.append(entry)
@@ -348,11 +357,11 @@ class Observer:
     # Marks and the end.
 
     def mark(self, entry: Entry) -> None:
-        """Take a frame that the program asked for."""
+        """Take a frame that the program requested."""
         self._add(FrameKind.MARK, self.snapshots.now(with_outputs=True), entry)
 
     def end(self, error: BaseException | None) -> None:
-        """The recording ends; an error that ends it is logged, unless backward raised it."""
+        """End the recording; an error that ends it is logged, unless backward raised it."""
         state = self._state
         try:
             with quietly():
@@ -361,24 +370,44 @@ class Observer:
                 state.update_alert()
                 quiet_exit = isinstance(error, (SystemExit, GeneratorExit))
                 if error is not None and id(error) != self._seen_error and not quiet_exit:
-                    entry = Entry(EventKind.ERROR, type(error).__name__, self._place_of(error))
+                    entry = Entry(EventKind.ERROR, type(error).__name__, self._location_of(error))
                     entry.details = ErrorDetails(entry.word, str(error))
                     graph = self.snapshots.now(with_outputs=True)
-                    self._add(FrameKind.ERROR, graph, state.log(entry))
-                elif state.event_log.count + len(state.event_log.entries) > self._rows:
+                    is_refused = self._is_from_backward(error)
+                    kind = FrameKind.REFUSED_BACKWARD if is_refused else FrameKind.ERROR
+                    self._add(kind, graph, state.log(entry))
+                elif self._count_rows() > self._rows:
                     self._add(FrameKind.END, self.snapshots.now(with_outputs=True))
                 elif not self.frame_store.count:
                     self._add(FrameKind.END, GradGraph())
         except Exception as mistake:
             state.failed(mistake)
 
-    def _place_of(self, error: BaseException) -> CodeLocation:
-        place, trace = CodeLocation(None, 0), error.__traceback__
+    @staticmethod
+    def _is_from_backward(error: BaseException) -> bool:
+        """Whether ``backward()`` or ``autograd.grad`` raised an error."""
+        trace = error.__traceback__
         while trace is not None:
-            if self._state.verdicts[trace.tb_frame.f_code.co_filename]:
-                place = CodeLocation(trace.tb_frame.f_code, trace.tb_lasti)
+            if trace.tb_frame.f_code.co_filename == _BACKWARD_FILE:
+                return True
             trace = trace.tb_next
-        return place
+        return False
+
+    def _location_of(self, error: BaseException) -> CodeLocation:
+        location, trace = CodeLocation(None, 0), error.__traceback__
+        verdicts, user = self._state.verdicts, None
+        while trace is not None:
+            name = trace.tb_frame.f_code.co_filename
+            if verdicts[name]:
+                location = CodeLocation(trace.tb_frame.f_code, trace.tb_lasti, user)
+                if not verdicts.is_library(name):
+                    location = user = location._replace(caller=None)
+            trace = trace.tb_next
+        return location
+
+    def _count_rows(self) -> int:
+        self._state.event_log.flush()
+        return self._state.event_log.count
 
     def _add(
         self,
@@ -390,13 +419,12 @@ class Observer:
         """Add a frame.
 
         Args:
-            kind: what moment it is.
-            graph: what autograd had recorded.
-            entry: what it is taken for.
-            added: the gradients that a backward pass added to, by name.
+            kind: when the frame is taken.
+            graph: the graph at that moment.
+            entry: the event that it is taken for.
+            added: the gradients that a backward pass accumulated, by name.
         """
-        event_log = self._state.event_log
-        self._rows = event_log.count + len(event_log.entries)
+        self._rows = self._count_rows()
         word, action, count = "", None, 1
         if entry is not None:
             word = entry.word if entry.name is None or kind is not FrameKind.MARK else entry.name
@@ -408,7 +436,7 @@ class Observer:
 
 
 def _held_by(optimizer: Any) -> list[_Held]:
-    """The parameters of an optimizer; their values too, unless there are too many."""
+    """The parameters of an optimizer, with their values unless there are too many."""
     tensors = [tensor for group in optimizer.param_groups for tensor in group["params"]]
     is_small = sum(tensor.numel() for tensor in tensors) <= _COMPARED
     return [
@@ -426,15 +454,15 @@ def _is_readable(tensor: torch.Tensor) -> bool:
 
 
 def _is_same(tensor: torch.Tensor, before: torch.Tensor) -> bool:
-    """Whether the values are as before; NaN is the same as NaN."""
-    now = tensor.detach()  # or the comparison would become part of a graph
+    """Whether the values have not changed; NaN equals NaN."""
+    now = tensor.detach()  # so that the comparison is not recorded
     if torch.equal(now, before):
         return True
     return not bool((now != before).logical_and_((now == now) | (before == before)).any())
 
 
 def _is_transform(verdicts: UserFiles) -> bool:
-    """Whether ``torch.func`` runs this pass for purposes of its own."""
+    """Whether ``torch.func`` runs this pass internally."""
     frame: FrameType | None = sys._getframe(1)
     while frame is not None and not verdicts[frame.f_code.co_filename]:
         if "_functorch" in frame.f_code.co_filename:
@@ -444,7 +472,7 @@ def _is_transform(verdicts: UserFiles) -> bool:
 
 
 def _distinct(roots: Sequence[Any]) -> list[Any]:
-    """The roots of a backward pass, each once: ``backward([x, x], ...)`` is allowed."""
+    """The roots of a backward pass without duplicates: ``backward([x, x], ...)`` is allowed."""
     found: dict[Hashable, Any] = {}
     for root in roots:
         if isinstance(root, torch.Tensor):

@@ -1,4 +1,4 @@
-"""Backward passes and optimizer steps of a program, reported while it runs."""
+"""Report backward passes and optimizer steps of a program while it runs."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ __all__ = ["Before", "Passes", "leaves_of", "variables_around"]
 
 
 class Passes:
-    """Calls back around each backward pass of this thread that adds to ``.grad``.
+    """Calls functions around each backward pass of this thread that accumulates into ``.grad``.
 
-    It is entered before a recording, so that the recording has finished with a pass when it is
-    reported. A callback may raise to end the program.
+    Enter it before a recording, so that the recording has processed a pass when it is reported. A
+    function may raise to end the program.
 
     Args:
         before: called before a pass, with the user's frame that started it.
-        after: called after a pass that did not raise, with what it started from and that frame.
-        stepped: called after each step of an optimizer that follows a pass.
+        after: called after a pass that did not raise, with its roots and that frame.
+        stepped: called after each optimizer step that follows a pass.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class Passes:
         self.end()
 
     def end(self) -> None:
-        """Call back no more."""
+        """Stop calling the functions."""
         if self._listens:
             unlisten(self)
             self._listens = False
@@ -78,7 +78,7 @@ class Passes:
         if not call.accumulates or frame is None or isinstance(outcome, BaseException):
             return
         if self._hook is None:
-            # Hooks run in the order of registration: that of a recording comes first.
+            # Hooks run in the order of registration: the recording's hooks run first.
             self._hook = register_optimizer_step_post_hook(lambda *_: self._stepped())
         with quietly():
             self._after(call.roots, frame)
@@ -94,15 +94,16 @@ class Passes:
 
 
 def variables_around(frame: FrameType | None, within: str) -> dict[str, object]:
-    """The variables that the user's code can see at a frame, and in the code that called it.
+    """The variables visible to the user's code at a frame, and in the code that called it.
 
     Args:
         frame: the innermost one.
-        within: the file of the code that runs the program: frames from there on are not its.
+        within: the file of the code that runs the program; its frames and outer ones are not
+            included.
 
     Returns:
-        Values by name; inner ones hide outer ones. The attributes of an object whose method is
-        running are named ``self.model``.
+        Values by name; inner variables hide outer ones. The attributes of ``self`` in a running
+        method are named ``self.model``.
     """
     files = UserFiles()
     frames = []
@@ -122,10 +123,10 @@ _State = tuple[int, int] | None
 
 
 class Before:
-    """The gradients as they were before a backward pass.
+    """The gradients before a backward pass.
 
     Args:
-        state: knows the leaves.
+        state: has the records of leaves.
         graph: the frame before the pass.
         snapshot: the snapshot of that frame.
     """
@@ -138,15 +139,15 @@ class Before:
         self._states = {leaf.number: _state(leaf) for leaf in leaves_of(state)}
 
     def count_passes(self, state: RecordingState) -> list[Leaf]:
-        """The leaves whose gradient was added to, by the order in which they were met.
+        """The leaves into which the pass accumulated, in the order of their numbers.
 
-        A gradient that is there already is changed in place or replaced: its version or its
-        identity tells. No value is compared, and no hook is needed.
+        An existing gradient is changed in place or replaced: its version or its identity
+        changes. No value is compared, and no hook is needed.
         """
         changed = []
         for leaf in sorted(leaves_of(state), key=lambda leaf: leaf.number):
             before, after = self._states.get(leaf.number), _state(leaf)
-            if after is None and before is not None:  # a hook has taken it
+            if after is None and before is not None:  # a hook has removed it
                 leaf.passes = 0
             if after is None or after == before:
                 continue
@@ -163,7 +164,7 @@ class Before:
 
 
 def leaves_of(state: RecordingState) -> list[Leaf]:
-    """The leaves that a recording has met, as far as they are alive."""
+    """The recorded leaves that are alive."""
     return [each for each in list(state.provenance.tensors.values()) if isinstance(each, Leaf)]
 
 

@@ -1,4 +1,4 @@
-"""Backward raised: at which node, what happened to its saved tensor, and on which line."""
+"""Find why backward raised: the node, what happened to its saved tensor, and the line."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from gradviz.capture.autograd.nodes import (
     read_saved,
     sequence_number,
 )
-from gradviz.capture.autograd.tensors import place_of, version_of
-from gradviz.capture.tracing.walk import Walk, let_go_safely
+from gradviz.capture.autograd.tensors import memory_of, version_of
+from gradviz.capture.tracing.walk import Walk, make_safe_to_drop
 from gradviz.facts import ErrorDetails, Problem, ProblemKind, SourceLocation
 from gradviz.graph import Buffers, EdgeKind, GradGraph
 from gradviz.recording.state import RecordingState
@@ -26,16 +26,16 @@ from gradviz.torch_messages import MessageKind, TorchMessage, read_message
 __all__ = ["Freed", "History", "error_details"]
 
 Freed = tuple[SourceLocation, Mapping[int, str]]
-"""The line of a backward pass that freed what it used, and the operations that it went through."""
+"""The line of a backward pass that freed saved tensors, and the operations it ran through."""
 
 
 @dataclass(frozen=True, eq=False)
 class History:
-    """What had happened before a backward pass failed.
+    """The state before a failed backward pass.
 
     Args:
         before: the frame before it.
-        state: knows what was changed in place.
+        state: has the in-place changes.
         freed: earlier backward passes.
     """
 
@@ -54,14 +54,14 @@ def error_details(
     """Find the node at which backward failed, and why.
 
     Args:
-        error: what was raised.
+        error: the exception.
         graph: the frame of that moment; the node gets its ``problem``.
-        roots: what backward started from.
-        operations: keys of operations, by the number of their creation.
-        history: what had happened before.
+        roots: the roots of the backward pass.
+        operations: keys of operations, by sequence number.
+        history: the state before.
 
     Returns:
-        The error, with the problem when it is known.
+        The error, with the problem if it is known.
     """
     message = str(error)
     problem: Problem | None = None
@@ -78,13 +78,13 @@ def error_details(
 
 @dataclass(frozen=True, eq=False)
 class _Suspect:
-    """A node that saved a tensor of the version that torch's message names.
+    """A node that saved a tensor with the version in torch's message.
 
     Args:
-        created: the number of its creation.
-        argument: what the node calls the tensor.
-        storage: where the tensor is.
-        fits: whether it can have been made by the node that the message names.
+        created: its sequence number.
+        argument: the node's name for the tensor.
+        storage: the address of the tensor's storage.
+        fits: whether the node in the message can have created it.
         leaf: the leaf that it is, or is a view of.
     """
 
@@ -96,7 +96,7 @@ class _Suspect:
 
     @property
     def is_result(self) -> bool:
-        """Whether the tensor is what the node returned in the forward pass."""
+        """Whether the tensor is a result of the node."""
         return self.argument.startswith(("result", "output"))
 
 
@@ -126,9 +126,13 @@ def _changed(
     )
     for change in state.changes:
         if change.storage == suspect.storage and change.before <= wanted < change.after:
-            location = state.lines.line(*change.place).location
+            line = state.lines.at(change.location)
             return replace(
-                problem, changed_to=change.after, changed_by=change.word, location=location
+                problem,
+                changed_to=change.after,
+                changed_by=change.word,
+                location=line.location,
+                inside=line.inside,
             )
     return problem
 
@@ -150,14 +154,14 @@ def _suspects(found: TorchMessage, roots: Sequence[Any]) -> list[_Suspect]:
                         continue
                     if version_of(tensor) != found.found:
                         continue
-                    place = place_of(tensor)
+                    memory = memory_of(tensor)
                     fits = any(each.startswith(found.node) for each in makers)
-                    storage = place[0] if place is not None else None
+                    storage = memory[0] if memory is not None else None
                     leaf = _leaf_at(storage, edges)
                     created = sequence_number(node)
                     suspects.append(_Suspect(created, argument, storage, fits, leaf))
     finally:
-        let_go_safely(walk)
+        make_safe_to_drop(walk)
     return suspects
 
 
@@ -169,13 +173,13 @@ _DEEPEST_VIEW = 4
 
 
 def _leaf_at(storage: object, edges: Iterable[Any]) -> Any:
-    """The leaf in that place of memory among the inputs of a node, also behind views of it."""
+    """The leaf with that storage among the inputs of a node, also if the input is a view of it."""
     level = [child for child, _ in edges if child is not None]
     for _ in range(_DEEPEST_VIEW):
         behind = []
         for node in level:
             leaf = leaf_of(node)
-            if leaf is not None and (place := place_of(leaf)) and place[0] == storage:
+            if leaf is not None and (memory := memory_of(leaf)) and memory[0] == storage:
                 return leaf
             behind += [child for child, _ in node.next_functions if child is not None]
         level = behind
@@ -187,7 +191,7 @@ def _name(
 ) -> str:
     """The user's name of a saved tensor, or "".
 
-    Inputs of the same shape that are non-leaf tensors cannot be told apart: they get none.
+    Several non-leaf inputs of the same shape are indistinguishable: they get no name.
     """
     data = graph.nodes[key]
     if suspect.is_result:
@@ -206,7 +210,7 @@ def _name(
 
 
 def _used_up(operations: Mapping[int, str], history: History) -> Problem | None:
-    """Find the first node on the way of backward whose saved tensors were freed before it ran."""
+    """Find the first node of the backward pass whose saved tensors were freed before it ran."""
     graph = history.before
     on_the_way = _below_roots(graph)
     gone = [
@@ -225,7 +229,7 @@ def _used_up(operations: Mapping[int, str], history: History) -> Problem | None:
 
 
 def _below_roots(graph: GradGraph) -> set[str]:
-    """The nodes to which a backward pass from the roots comes."""
+    """The nodes through which a backward pass from the roots runs."""
     found = set(graph.roots)
     stack = list(found)
     while stack:

@@ -1,8 +1,8 @@
 """Provenance of untracked tensors: where their data came from, and where the gradient was cut.
 
-An untracked tensor is one outside the graph: it does not require grad. Only facts are kept, and a
-weak reference: no tensor lives longer because of a recording. Sets of leaves are bits of an
-integer; the bit of a leaf is its number in the recording.
+An untracked tensor does not require grad and is not in the graph. Only plain values and a weak
+reference are stored: a recording keeps no tensor alive. Sets of leaves are bits of an integer;
+the bit of a leaf is its number in the recording.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from gradviz.capture.autograd.nodes import (
     sequence_number,
 )
 from gradviz.capture.autograd.operations import type_text
-from gradviz.capture.autograd.tensors import place_of
+from gradviz.capture.autograd.tensors import memory_of
 from gradviz.graph import Cause, TensorSummary
 from gradviz.recording.source_lines import NOWHERE, CodeLocation
 
@@ -45,30 +45,31 @@ __all__ = [
     "merge_cut_leaves",
 ]
 
-_MOST_SHOWN = 256  # untracked tensors that are offered to the frames
-_DEEPEST = 48  # untracked tensors in a row, before the oldest are dropped
-_OP_RECORDS = 8  # operations recorded behind a cut
+_MOST_SHOWN = 256  # untracked tensors that frames can show
+_DEEPEST = 48  # consecutive untracked tensors, before the oldest are dropped
+_OP_RECORDS = 8  # operations recorded before a cut
 _INPUTS = 16  # inputs of one untracked tensor
 _ALIASES = 8  # aliases of aliases
-_SAME_LINE = 8  # plain values among which one from the same line is looked for
+_MOST_NUMBERS = 4_096  # numbers that are recognised when a tensor is created from them
+_SAME_LINE = 8  # plain values among which one from the same line is searched
 
 
 class CutSite(NamedTuple):
     """Where a gradient is cut.
 
     Args:
-        cause: why.
-        place: where it was called.
-        word: the function that was called: ``"argmin"``; "" when it is not known.
+        cause: the reason.
+        location: where it was called.
+        word: the function that was called: ``"argmin"``; "" if unknown.
     """
 
     cause: Cause
-    place: CodeLocation
+    location: CodeLocation
     word: str = ""
 
 
 CutLeaves = Mapping[CutSite, int]
-"""Leaves whose data goes on without a gradient, by where it was cut."""
+"""Leaves whose data is used without a gradient, by the site of the cut."""
 
 _NO_CUTS: CutLeaves = MappingProxyType({})
 
@@ -85,7 +86,7 @@ class Ancestors(NamedTuple):
     cut_leaves: CutLeaves = _NO_CUTS
 
     def merge(self, other: Ancestors) -> Ancestors:
-        """The ancestors of both; one of the two objects where it has them all."""
+        """The ancestors of both; returns one of the two objects if it contains them all."""
         if self is other:
             return self
         leaves = self.leaves | other.leaves
@@ -97,7 +98,7 @@ class Ancestors(NamedTuple):
         return Ancestors(leaves, cut_leaves)
 
     def cut(self, site: CutSite) -> CutLeaves:
-        """The cut leaves once the gradient is cut there as well."""
+        """The cut leaves if the gradient is cut here as well."""
         if not self.leaves:
             return self.cut_leaves
         return merge_cut_leaves(self.cut_leaves, {site: self.leaves})
@@ -107,7 +108,7 @@ NO_ANCESTORS = Ancestors()
 
 
 def merge_cut_leaves(one: CutLeaves, other: CutLeaves) -> CutLeaves:
-    """The union; one of the two objects where it has them all, so that a loop keeps only one."""
+    """The union; returns one of the two objects if possible, so that a loop stores only one."""
     if one is other or not other:
         return one
     if not one:
@@ -119,7 +120,7 @@ def merge_cut_leaves(one: CutLeaves, other: CutLeaves) -> CutLeaves:
 
 
 def cause_of(inputs: Sequence[Input]) -> Cause:
-    """Why whatever is computed from a new untracked tensor gets no gradient through it."""
+    """Why a tensor computed from a new untracked tensor gets no gradient through it."""
     for is_direct in (True, False):
         for data in inputs:
             if data.matters and is_direct is not isinstance(data.source, UntrackedTensor):
@@ -143,7 +144,7 @@ def leaves_in(bits: int) -> Iterator[int]:
 
 
 class OperationOutput(NamedTuple):
-    """An output of an operation of the graph, by the creation number of its node."""
+    """An output of an operation of the graph, by the sequence number of its node."""
 
     created: int
     output: int
@@ -151,17 +152,19 @@ class OperationOutput(NamedTuple):
 
 @dataclass(slots=True, eq=False)
 class OpRecord:
-    """An operation as it was when data left the graph: its node may be gone by the next frame.
+    """An operation at the time of a cut; its node may be gone by the next frame.
 
     Args:
-        created: the creation number of its node.
+        created: the sequence number of its node.
         data: its attributes.
         inputs: leaves, or the numbers of other operations, with the input and output numbers.
+        holes: the positions of inputs that get no gradient.
     """
 
     created: int
     data: dict[str, Any]
     inputs: list[tuple[Leaf | int, int, int]] = field(default_factory=list)
+    holes: list[int] = field(default_factory=list)
 
 
 @dataclass(slots=True, eq=False)
@@ -169,45 +172,45 @@ class Leaf:
     """A leaf that requires grad.
 
     Args:
-        number: 0, 1, ... in the order in which the recording met them.
-        name: what the user calls it.
-        place: where it was created, if that was recorded.
-        passes: backward passes added to ``.grad`` since it was zeroed; None when not known.
+        number: 0, 1, ... in the order in which they were recorded.
+        name: the user's name for it.
+        location: where it was created, if recorded.
+        passes: backward passes accumulated in ``.grad`` since it was zeroed; None if unknown.
         untracked: its record from before ``requires_grad`` was switched on.
         ref: weak reference to the tensor.
     """
 
     number: int
     name: str = ""
-    place: CodeLocation = NOWHERE
+    location: CodeLocation = NOWHERE
     passes: int | None = None
     untracked: UntrackedTensor | None = None
     ref: Callable[[], torch.Tensor | None] = lambda: None
 
     @property
     def identity(self) -> tuple[str, int]:
-        """What identifies its node in every frame."""
+        """The identity of its node in every frame."""
         return "leaf", self.number
 
 
 class Input(NamedTuple):
-    """Data that an untracked tensor was made from, or that went from one into an operation.
+    """Data that flowed into an untracked tensor, or from one into an operation.
 
     Args:
         source: where the data came from.
-        cause: why no gradient comes back along this edge.
-        place: where the gradient was cut; `NOWHERE` when it was cut earlier.
-        ref: weak reference to the tensor of the graph that it came from.
+        cause: why no gradient flows back along this edge.
+        location: where the gradient was cut; `NOWHERE` if it was cut earlier.
+        ref: weak reference to the tensor of the graph that is the source.
         op_records: the nearest operations before it, for when that tensor is gone.
-        ancestors: the leaves before it, as they were at that time.
-        is_in_place: whether the data was written into an existing tensor: its source may itself
-            have been computed from that tensor.
-        word: the function that cut the gradient; "" when it was cut earlier.
+        ancestors: the leaves before it at that time.
+        is_in_place: whether the data was written into an existing tensor: its source may have
+            been computed from that tensor.
+        word: the function that cut the gradient; "" if it was cut earlier.
     """
 
     source: OperationOutput | Leaf | UntrackedTensor
     cause: Cause
-    place: CodeLocation = NOWHERE
+    location: CodeLocation = NOWHERE
     ref: Callable[[], torch.Tensor | None] = lambda: None
     op_records: Sequence[OpRecord] = ()
     ancestors: Ancestors = NO_ANCESTORS
@@ -216,8 +219,8 @@ class Input(NamedTuple):
 
     @property
     def cut_leaves(self) -> CutLeaves:
-        """The leaves that get no gradient along this edge, with the cause and the place."""
-        return self.ancestors.cut(CutSite(self.cause, self.place, self.word))
+        """The leaves that get no gradient along this edge, with the cause and the location."""
+        return self.ancestors.cut(CutSite(self.cause, self.location, self.word))
 
     @property
     def matters(self) -> bool:
@@ -227,21 +230,21 @@ class Input(NamedTuple):
 
 @dataclass(slots=True, eq=False)
 class UntrackedTensor:
-    """A tensor outside the graph, or a Python number or array that was made from a tensor.
+    """A tensor outside the graph, or a Python number or array computed from a tensor.
 
     Args:
-        number: 0, 1, ... in the order in which the recording met them.
-        word: what made it; "" when that was not recorded.
-        cause: why whatever is computed from it gets no gradient through it.
-        place: where it was made.
-        inputs: what it was made from.
+        number: 0, 1, ... in the order in which they were recorded.
+        word: the function that created it; "" if not recorded.
+        cause: why a tensor computed from it gets no gradient through it.
+        location: where it was created.
+        inputs: the data it was computed from.
         matters: whether it was computed from something that requires grad.
         cut_leaves: the leaves among its ancestors, and where the gradient was cut.
-        value: of a number or array, what it was.
+        value: the value of a number or array.
         shape, dtype, device: of a tensor.
         changes: the operations that changed it in place, in order, each once.
-        depth: length of the longest row of untracked tensors that ends here.
-        is_plain_value: whether it is a number or array, whose further use cannot be followed.
+        depth: length of the longest path of untracked tensors that ends here.
+        is_plain_value: whether it is a number or array, whose further use is not recorded.
         leaf: its record as a leaf, if it required grad before, or requires grad since.
         grad_of: the leaf whose ``.grad`` it is.
         ref: weak reference to the tensor.
@@ -250,7 +253,7 @@ class UntrackedTensor:
     number: int
     word: str
     cause: Cause
-    place: CodeLocation = NOWHERE
+    location: CodeLocation = NOWHERE
     inputs: Sequence[Input] = ()
     matters: bool = False
     cut_leaves: CutLeaves = field(default_factory=lambda: _NO_CUTS)
@@ -268,11 +271,11 @@ class UntrackedTensor:
 
     @property
     def identity(self) -> tuple[str, int]:
-        """What identifies its node in every frame."""
+        """The identity of its node in every frame."""
         return ("untracked", self.number) if self.leaf is None else self.leaf.identity
 
     def as_input(self) -> Input:
-        """Its data as an input of something else, as of now."""
+        """Its data as an input of another tensor, at this time."""
         return Input(self, self.cause, ancestors=Ancestors(0, self.cut_leaves))
 
     def read_facts(self, tensor: torch.Tensor) -> None:
@@ -293,7 +296,7 @@ class UntrackedTensor:
             self.matters = self.matters or new.matters
 
     def drop_distant_inputs(self) -> None:
-        """Drop the oldest ancestors: those of a running mean would otherwise grow without end."""
+        """Drop the oldest ancestors; those of a running mean would grow without limit."""
         level, keep = [self], _DEEPEST // 2
         seen = {id(self)}
         for _ in range(keep):
@@ -320,12 +323,12 @@ class _Reference(weakref.ref[torch.Tensor]):
 class WeakTensors(dict[int, "UntrackedTensor | Leaf"]):
     """The records of tensors that are alive, by the ``id`` of the tensor.
 
-    A tensor's wrapper in Python lives until the tensor itself is gone, and so does a weak
-    reference to it; then the entry goes too, before the ``id`` can be another tensor's.
+    The Python wrapper of a tensor lives as long as the tensor, and so does a weak reference to
+    it; the entry is removed before the ``id`` can be reused.
     """
 
     def enter(self, tensor: torch.Tensor, record: UntrackedTensor | Leaf) -> None:
-        """Keep a record of a tensor, in place of any other."""
+        """Store the record of a tensor, replacing any other."""
         reference = _Reference(tensor, self._remove)
         reference.key = id(tensor)
         record.ref = reference
@@ -346,9 +349,9 @@ class Provenance:
     """The leaves and untracked tensors of a recording.
 
     Attributes:
-        tensors: the records of those that are alive.
-        left_out: number of untracked tensors that were too many to be shown.
-        same_node: pairs of an identity that a tensor had and the one that it has since.
+        tensors: the records of tensors that are alive.
+        left_out: number of untracked tensors that exceeded the limit of the frames.
+        same_node: pairs of an old and a new identity of the same tensor.
     """
 
     def __init__(self) -> None:
@@ -358,11 +361,12 @@ class Provenance:
         self._leaves = 0
         self.same_node: list[tuple[Hashable, Hashable]] = []
         self._shown: list[UntrackedTensor] = []
+        self._numbers: dict[int, tuple[float, UntrackedTensor]] = {}
 
     def leaf(self, tensor: torch.Tensor) -> Leaf:
-        """The record of a leaf, a new one if there is none.
+        """The record of a leaf; creates it if there is none.
 
-        A graph keeps its leaves, also those that were frozen since: those stay untracked tensors.
+        A graph contains its leaves even if they were frozen since: those stay untracked tensors.
         """
         found = self.tensors.of(tensor)
         if isinstance(found, Leaf):
@@ -384,13 +388,13 @@ class Provenance:
         return untracked.leaf
 
     def ancestors(self, tensor: torch.Tensor) -> Ancestors:
-        """The ancestors of a leaf: itself, and what it was made from."""
+        """The ancestors of a leaf: itself, and the tensors it was computed from."""
         leaf = self.leaf(tensor)
         untracked = leaf.untracked
         return Ancestors(1 << leaf.number, _NO_CUTS if untracked is None else untracked.cut_leaves)
 
     def identities(self, tensor: torch.Tensor) -> Iterator[Hashable]:
-        """The identities of the nodes that can stand for a tensor, the most exact first."""
+        """The identities of the nodes that can represent a tensor, the most exact first."""
         record = self.tensors.of(tensor)
         node = tensor.grad_fn
         if record is not None:
@@ -405,15 +409,15 @@ class Provenance:
         if untracked is not None:  # one node for the tensor before and after
             self.same_node.append((untracked.identity, leaf.identity))
             untracked.leaf = leaf
-        # A frozen leaf may not be a leaf any more: torch then warns when its gradient is read.
+        # A frozen tensor may no longer be a leaf: torch warns when its gradient is read.
         leaf.passes = None if tensor.is_leaf and tensor.grad is not None else 0
         self._leaves += 1
         return leaf
 
     def untracked(self, tensor: torch.Tensor) -> UntrackedTensor:
-        """The record of a tensor that does not require grad, a new one if there is none.
+        """The record of a tensor that does not require grad; creates it if there is none.
 
-        A frozen parameter matters also when it was frozen before the recording.
+        A parameter that was frozen before the recording matters too.
         """
         found = self.tensors.of(tensor)
         if isinstance(found, UntrackedTensor):
@@ -428,13 +432,13 @@ class Provenance:
         tensor: torch.Tensor | None,
         word: str,
         cause: Cause,
-        place: CodeLocation = NOWHERE,
+        location: CodeLocation = NOWHERE,
         inputs: Sequence[Input] = (),
         matters: bool = False,
     ) -> UntrackedTensor:
-        """Add the record of an untracked tensor that was just made; None for a plain value."""
+        """Add the record of an untracked tensor that was just created; None for a plain value."""
         untracked = UntrackedTensor(
-            self._count, word, cause, place, inputs, matters, is_plain_value=tensor is None
+            self._count, word, cause, location, inputs, matters, is_plain_value=tensor is None
         )
         self._count += 1
         for each in inputs:
@@ -455,13 +459,13 @@ class Provenance:
         self,
         tensors: Sequence[torch.Tensor],
         word: str,
-        place: CodeLocation,
+        location: CodeLocation,
         inputs: Sequence[Input],
     ) -> list[Hashable]:
         """Add the records of the untracked results of one call; returns their identities."""
         cause, matters = cause_of(inputs), any(each.matters for each in inputs)
         return [
-            self.add(tensor, word, cause, place, inputs, matters).identity
+            self.add(tensor, word, cause, location, inputs, matters).identity
             for tensor in tensors
             if not isinstance(self.tensors.get(id(tensor)), Leaf)
         ]
@@ -469,13 +473,13 @@ class Provenance:
     def write(
         self, record: Leaf | UntrackedTensor, new: Sequence[Input], site: CutSite, replaces: bool
     ) -> None:
-        """Values were written into a tensor in place.
+        """Record that values were written into a tensor in place.
 
         Args:
             record: of the tensor.
-            new: what was written; what a leaf contributes to itself is left out.
-            site: where, and by what.
-            replaces: whether nothing of the old values is left.
+            new: the written data; data from the leaf itself is left out.
+            site: the location and the function.
+            replaces: whether all old values are overwritten.
         """
         if isinstance(record, UntrackedTensor):
             if replaces:
@@ -490,7 +494,7 @@ class Provenance:
         if not new:
             record.untracked = old
             return
-        written = UntrackedTensor(self._count, site.word, site.cause, site.place, leaf=record)
+        written = UntrackedTensor(self._count, site.word, site.cause, site.location, leaf=record)
         self._count += 1
         written.ref = _no_tensor
         for each in (*(old.inputs if old is not None else ()), *new):
@@ -504,38 +508,56 @@ class Provenance:
     def sharing(
         self, tensor: torch.Tensor, record: Leaf | UntrackedTensor | None
     ) -> Iterator[Leaf | UntrackedTensor]:
-        """The records of the tensors of which a tensor outside the graph is an alias or a view."""
-        place = place_of(tensor)
+        """The records of the tensors of which an untracked tensor is an alias or a view."""
+        memory = memory_of(tensor)
         for _ in range(_ALIASES):
             record = record.untracked if isinstance(record, Leaf) else record
-            if record is None or len(record.inputs) != 1 or place is None:
+            if record is None or len(record.inputs) != 1 or memory is None:
                 return
             source, other = record.inputs[0].source, None
             if isinstance(source, OperationOutput):
                 return
             other = source.ref()
-            found = place_of(other) if other is not None else None
-            if found is None or found[0] != place[0]:
+            found = memory_of(other) if other is not None else None
+            if found is None or found[0] != memory[0]:
                 return
             yield source
             record = source
 
-    def add_plain_value(self, word: str, data: Input, place: CodeLocation) -> UntrackedTensor:
-        """Add the record of a number or array, in place of the last one from the same line."""
+    def add_plain_value(self, word: str, data: Input, location: CodeLocation) -> UntrackedTensor:
+        """Add the record of a number or array, replacing the last one from the same line."""
         for old in self._shown[-_SAME_LINE:]:
-            if old.is_plain_value and old.word == word and old.place == place:
+            if old.is_plain_value and old.word == word and old.location == location:
                 old.inputs = (data,)
+                old.cut_leaves = merge_cut_leaves(old.cut_leaves, data.cut_leaves)
                 return old
-        return self.add(None, word, data.cause, place, (data,), matters=True)
+        return self.add(None, word, data.cause, location, (data,), matters=True)
+
+    def remember_numbers(self, values: object, record: UntrackedTensor) -> None:
+        """Remember the Python floats that were read from a tensor, to recognise the same objects.
+
+        They are kept, so that no other object gets their ``id``.
+        """
+        for number in _floats_in(values):
+            self._numbers[id(number)] = number, record
+        while len(self._numbers) > _MOST_NUMBERS:
+            del self._numbers[next(iter(self._numbers))]
+
+    def numbers_in(self, values: object) -> list[UntrackedTensor]:
+        """The records of the numbers among values that were read from tensors, each once."""
+        if not self._numbers:
+            return []
+        known = (self._numbers.get(id(number)) for number in _floats_in(values))
+        return list({id(found[1]): found[1] for found in known if found is not None}.values())
 
     def release(self, tensor: torch.Tensor) -> None:
-        """A tensor has entered the graph: its record stays as what it was before."""
+        """A tensor has become tracked: its old record stays as it was."""
         found = self.tensors.pop(id(tensor), None)
         if isinstance(found, UntrackedTensor):
             found.ref = _no_tensor
 
     def show(self, untracked: UntrackedTensor) -> None:
-        """Offer an untracked tensor to the frames."""
+        """Include an untracked tensor in the frames."""
         self._shown.append(untracked)
         if len(self._shown) > 2 * _MOST_SHOWN:
             oldest = self._shown[:_MOST_SHOWN]
@@ -556,6 +578,7 @@ class Provenance:
             record = OpRecord(created, data)
             for position, (child, output) in enumerate(edges):
                 if child is None:
+                    record.holes.append(position)
                     continue
                 number = sequence_number(child)
                 leaf = leaf_of(child) if number == ACCUMULATE_NR else None
@@ -565,5 +588,14 @@ class Provenance:
         return found
 
 
+def _floats_in(values: object, depth: int = 4) -> Iterator[float]:
+    """The Python floats among values, and in lists and tuples among them, up to a number."""
+    if type(values) is float:
+        yield values
+    elif depth and isinstance(values, (list, tuple)):
+        for each in values[:_MOST_NUMBERS]:
+            yield from _floats_in(each, depth - 1)
+
+
 def _no_tensor() -> None:
-    """The reference of a record whose tensor is not what it was."""
+    """The reference of a record whose tensor has changed its role."""

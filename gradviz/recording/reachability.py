@@ -1,6 +1,6 @@
-"""Finds the leaves from which a node was computed, visiting each node once per recording.
+"""Finds the leaves that a node was computed from, visiting each node once per recording.
 
-It runs when a tensor is cut off from the graph, since its graph may be gone by the next frame.
+It runs when a tensor is cut from the graph, because its graph may be gone by the next frame.
 """
 
 from __future__ import annotations
@@ -12,21 +12,21 @@ from typing import NamedTuple
 from torch.autograd.graph import Node
 
 from gradviz.capture.autograd.nodes import ACCUMULATE_NR, leaf_of, sequence_number
-from gradviz.capture.tracing.walk import BAND, hold_apart
+from gradviz.capture.tracing.walk import BAND, guard_release
 from gradviz.recording.provenance import NO_ANCESTORS, Ancestors, CutLeaves, Provenance
 
 __all__ = ["Reachability"]
 
 _MOST = 20_000  # nodes in a generation
-_MOST_BYTES = 1 << 23  # of the integers that hold their leaves
-_MOST_HELD = 1 << 25  # of the integers held within one walk
+_MOST_BYTES = 1 << 23  # of the integers that contain their leaves
+_MOST_HELD = 1 << 25  # of the integers stored during one walk
 
 
 class _Known(NamedTuple):
-    """What is known of a node that was visited.
+    """The stored result for a visited node.
 
     Args:
-        created: its creation number; together with its address it identifies the node.
+        created: its sequence number; together with its address it identifies the node.
         ancestors: the leaves before it.
         height: length of the longest path from a leaf to it.
     """
@@ -37,13 +37,13 @@ class _Known(NamedTuple):
 
 
 class _New(NamedTuple):
-    """What one walk has visited; it holds the nodes, so that no address is used twice.
+    """The nodes that one walk has visited; it keeps them alive, so that no address is reused.
 
     Args:
-        inputs: of the nodes that were not known, each after its inputs.
+        inputs: of the nodes that were unknown, each after its inputs.
         heights: of the same nodes.
-        known: what was known of the nodes at which the walk ended. None for a leaf: as an
-            integer, one leaf takes as much memory as all, so that it is not held.
+        known: the results for the nodes at which the walk ended. None for a leaf: as an integer,
+            one leaf takes as much memory as all, so it is not stored.
     """
 
     inputs: dict[Node, Sequence[Node]]
@@ -60,13 +60,13 @@ class _New(NamedTuple):
 class Reachability:
     """The ancestors of nodes, by the address of the node.
 
-    The ancestors of a node do not change as long as it lives. Recent nodes are kept in two
-    generations: one that is asked for again moves into the younger one.
+    The ancestors of a node do not change. Recent nodes are kept in two generations; a node that
+    is requested again moves into the younger one.
 
     Args:
         provenance: has the records of the leaves.
-        cut_inputs: the cut leaves of the untracked inputs of the operation whose creation
-            numbers end there.
+        cut_inputs: returns the cut leaves of the untracked inputs of the operation whose
+            sequence numbers end there.
     """
 
     def __init__(self, provenance: Provenance, cut_inputs: Callable[[int], CutLeaves]) -> None:
@@ -75,15 +75,15 @@ class Reachability:
         self._young: dict[int, _Known] = {}
         self._old: dict[int, _Known] = {}
         self._bytes = 0
-        self._counted: set[int] = set()  # ids of what the younger generation holds
+        self._counted: set[int] = set()  # ids of the objects in the younger generation
 
     def turn(self) -> None:
-        """Begin a new generation: nodes that are not asked for during it are forgotten."""
+        """Begin a new generation: nodes that are not requested during it are dropped."""
         self._young, self._old = {}, self._young
         self._bytes, self._counted = 0, set()
 
     def ancestors(self, root: Node) -> Ancestors:
-        """The leaves before a node; the graph stays safe to drop, although Python visited it."""
+        """The leaves before a node; the graph stays safe to drop although Python visited it."""
         if len(self._young) > _MOST:
             self.turn()
         new = _New({}, {}, {})
@@ -111,9 +111,9 @@ class Reachability:
         number, address = sequence_number(node), id(node)
         if number == ACCUMULATE_NR:
             leaf = leaf_of(node)
-            if leaf is None:  # some nodes have no number
+            if leaf is None:  # some nodes have no sequence number
                 return False
-            self._provenance.leaf(leaf)  # leaves are numbered as they are met
+            self._provenance.leaf(leaf)  # leaves are numbered in the order of the walk
             new.known[node] = None
             return True
         known = self._young.get(address)
@@ -126,7 +126,7 @@ class Reachability:
         return True
 
     def _of_each(self, root: Node, new: _New) -> Ancestors:
-        """Compute the ancestors of each new node, and hold them until all its users have them."""
+        """Compute the ancestors of each new node, and store them until all its users have them."""
         users = Counter(child for inputs in new.inputs.values() for child in inputs)
         done: dict[Node, Ancestors] = {}
         largest = 0
@@ -183,16 +183,16 @@ class Reachability:
 
 
 def _height(node: Node, inputs: Sequence[Node], new: _New) -> int:
-    """The height of a node; its release is kept apart from that of inputs in another band."""
+    """The height of a node; guards its release from that of inputs in another band."""
     heights = {child: new.height(child) for child in inputs}
     height = max((each + 1 for each in heights.values()), default=0)
     for child, lower in heights.items():
         if lower // BAND != height // BAND and lower >= 0:
-            hold_apart(node, child)
+            guard_release(node, child)
     return height
 
 
 def _size(ancestors: Ancestors) -> int:
-    """Bytes of the integers that hold the leaves, at most."""
+    """An upper bound of the bytes of the integers that contain the leaves."""
     bits = sum(leaves.bit_length() for leaves in ancestors.cut_leaves.values())
     return (ancestors.leaves.bit_length() + bits) // 8

@@ -1,6 +1,6 @@
 """Reads saved tensors before a backward pass frees them.
 
-Only those of operations whose derivative can be zero or not finite: an explanation needs them.
+Only tensors of operations whose derivative can be zero or not finite are read, for explanations.
 """
 
 from __future__ import annotations
@@ -26,24 +26,24 @@ from gradviz.graph.operations import Operation, forward_word, operation
 __all__ = ["Contents", "contents_of"]
 
 Contents = Mapping[str, Mapping[str, TensorSummary]]
-"""For keys of operations: what is known of the tensors that they saved, by the saved names."""
+"""By the key of an operation: summaries of its saved tensors, by their saved names."""
 
 _MOST = 1 << 22  # elements read before a pass: a few milliseconds
-_MOST_NODES = 512  # a hundredth of a millisecond each, however small what they have saved
-_MOST_PROBED = 4096  # saved tensors of which the first element is looked at
+_MOST_NODES = 512  # each takes at least a hundredth of a millisecond
+_MOST_PROBED = 4096  # saved tensors whose first element is read
 _READ = ("result", "self", "other", "mask", "condition", "total_weight", "S", "L")
 
 
 def contents_of(roots: Sequence[Any], operations: Mapping[int, str]) -> Contents:
-    """Read what operations have saved, the last first; no hook runs.
+    """Read the saved tensors of operations, the last operation first; no hook runs.
 
-    The number of nodes and elements is limited: of a long loop, its end is read. A factor of a
-    product, or the weight of a normalisation, is read when its first element is 0: it matters only
-    whether all of it is.
+    The number of nodes and elements is limited: of a long loop, the end is read. A factor of a
+    product, or the weight of a normalization, is read only if its first element is 0: it matters
+    only if all elements are 0.
 
     Args:
-        roots: what backward starts from.
-        operations: keys by creation number.
+        roots: the roots of the backward pass.
+        operations: keys by sequence number.
     """
     readings: list[tuple[str, str, torch.Tensor]] = []
     probed: list[tuple[str, str, torch.Tensor]] = []
@@ -65,7 +65,7 @@ def contents_of(roots: Sequence[Any], operations: Mapping[int, str]) -> Contents
             if wanted is probed and name not in _zero_names(row):
                 continue
             data = _plain(held) if isinstance(held, torch.Tensor) else None
-            # A hook may have packed it as another kind.
+            # A hook may have packed it as another type.
             if data is None:
                 continue
             if data.dtype is torch.bool or made == [type_text(data.dtype), type_text(data.device)]:
@@ -79,7 +79,7 @@ def contents_of(roots: Sequence[Any], operations: Mapping[int, str]) -> Contents
 
 
 def _zero_names(row: Operation) -> tuple[str, ...]:
-    """Under which names an operation saves what blocks a gradient when it is all zeros."""
+    """The saved names of an operation that block the gradient when they are all zeros."""
     if row.normalizes:
         return ("weight",)
     return tuple(row.saves[number] for number in row.factors or () if number < len(row.saves))
@@ -98,7 +98,7 @@ def _within_limit(
 def _beginning_with_zero(
     probed: Sequence[tuple[str, str, torch.Tensor]],
 ) -> Iterator[tuple[str, str, torch.Tensor]]:
-    """Those whose first element is 0; one copy for each device."""
+    """The tensors whose first element is 0; one copy per device."""
     by_device: dict[torch.device, list[tuple[str, str, torch.Tensor]]] = {}
     for each in probed:
         by_device.setdefault(each[2].device, []).append(each)
@@ -110,7 +110,7 @@ def _beginning_with_zero(
 
 
 def _plain(held: torch.Tensor) -> torch.Tensor | None:
-    """The data, or None if it is of another kind, or if reading it has side effects."""
+    """The data; None if it is of another type, or if reading it has side effects."""
     try:
         data, note = readable(held)
         is_read = data is not None and not note and _is_read(data.dtype)

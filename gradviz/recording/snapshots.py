@@ -36,34 +36,52 @@ from gradviz.recording.stable_trace import (
 from gradviz.recording.state import RecordingState
 from gradviz.recording.untracked_overlay import UntrackedOverlay
 
-__all__ = ["SnapshotSeries", "CutOff"]
+__all__ = ["CutOff", "NumberRead", "SnapshotSeries"]
 
 
 class CutOff(NamedTuple):
     """Where a leaf was cut off.
 
     Args:
-        target: key of the untracked tensor that got its data.
-        cause: why.
+        target: key of the untracked tensor that received its data.
+        cause: the reason.
         source: the line.
-        word: the function that cut it, "" when it is not known.
+        inside: if that line called a library, the line in the library; else "".
+        word: the function that cut it, "" if unknown.
     """
 
     target: str
     cause: Cause
     source: str
+    inside: str = ""
     word: str = ""
 
 
+class NumberRead(NamedTuple):
+    """Where data of a leaf became a number or an array.
+
+    Args:
+        cut: where the gradient was cut, there or before.
+        word: what read it: ``"item"``.
+        source: the line.
+        inside: when that line called a library, the line of the library; else "".
+    """
+
+    cut: CutOff
+    word: str
+    source: str
+    inside: str = ""
+
+
 class SnapshotSeries:
-    """Takes one snapshot after the other, with the same key for a node in all of them.
+    """Takes consecutive snapshots, with the same key for a node in all of them.
 
     Args:
         state: of the recording.
-        modules: whose parameters are named by their paths, by name; "" for the only one.
+        modules: name their parameters by paths, by name; "" for a single one.
 
     Attributes:
-        keys: gives out the keys.
+        keys: assigns the keys.
         snapshot: the latest one.
         hooked: non-leaf tensors with hooks that variables held before the latest backward pass.
     """
@@ -76,6 +94,7 @@ class SnapshotSeries:
         self._state = state
         self._modules = [(name, weakref.ref(module)) for name, module in modules.items()]
         self._paths: dict[int, tuple[weakref.ref[nn.Module], str]] = {}  # by the module's id
+        self._classes: dict[str, str] = {}
         self._entered: CodeType | None = None
         self._roots: Sequence[Callable[[], Any]] = ()
         self._since = self._before = 0
@@ -84,10 +103,10 @@ class SnapshotSeries:
         self._contents: WeakKeyDictionary[GradGraph, Contents] = WeakKeyDictionary()
 
     def begin(self, code: CodeType) -> None:
-        """The recording begins, in some code of the user's."""
+        """The recording begins in some code of the user's."""
         self._entered = code
         self._since = self._before = creation_count()
-        for named in self._of_modules():
+        for named in self._of_modules().entries:
             if named.tensor.requires_grad and named.tensor.is_leaf:
                 self._state.provenance.leaf(named.tensor).name = named.name
 
@@ -109,7 +128,7 @@ class SnapshotSeries:
         return graph
 
     def after_backward(self, has_grown: bool) -> GradGraph:
-        """The graph after a backward pass: where possible the one before it, renewed."""
+        """The graph after a backward pass; if possible, the one before it with updates."""
         self._state.event_log.flush()
         renewed = None if has_grown else renew_after_backward(self.snapshot, self._state)
         names = self._names_before()
@@ -122,7 +141,7 @@ class SnapshotSeries:
         """The graph at this moment.
 
         Args:
-            with_outputs: add what was computed since the latest backward pass.
+            with_outputs: include tensors computed since the latest backward pass.
         """
         if not with_outputs and self._roots and self._traced_until == creation_count():
             self._state.event_log.flush()
@@ -142,7 +161,7 @@ class SnapshotSeries:
         return self.trace([*roots, *new], names)
 
     def trace(self, roots: Sequence[Any], names: Names | None = None) -> GradGraph:
-        """Trace some roots, live outputs that share operations with them, and cut off branches."""
+        """Trace roots, live outputs that share operations with them, and cut branches."""
         state, before = self._state, self.snapshot.graph
         names = self._names() if names is None else names
         state.event_log.flush()
@@ -164,11 +183,11 @@ class SnapshotSeries:
         return self._finish(overlay)
 
     def cut_off(self, graph: GradGraph, targets: Iterable[str]) -> dict[str, list[CutOff]]:
-        """Where leaves were cut off, at any distance: also leaves that the graph does not show.
+        """Where leaves were cut off, including leaves that are not in the graph.
 
         Args:
             graph: of a frame.
-            targets: keys of the untracked tensors that got their data.
+            targets: keys of the untracked tensors that received their data.
 
         Returns:
             The cuts, by the keys of the leaves.
@@ -178,24 +197,40 @@ class SnapshotSeries:
         found: dict[str, list[CutOff]] = {}
         for key in sorted(cut_leaves.keys() & set(targets), key=lambda key: int(key[1:])):
             for where, leaves in cut_leaves[key].items():
-                source = self._state.lines.line(*where.place).source
-                cut = CutOff(key, where.cause, source, where.word)
+                line = self._state.lines.at(where.location)
+                inside = str(line.inside)
+                cut = CutOff(key, where.cause, line.source, inside, where.word)
                 for number in leaves_in(leaves & ~seen.get(where, 0)):
                     found.setdefault(self.keys.of(Leaf(number).identity), []).append(cut)
                 seen[where] = seen.get(where, 0) | leaves
         return found
 
+    def number_reads(self) -> dict[str, list[NumberRead]]:
+        """Where data of leaves became numbers or arrays, by the keys of the leaves."""
+        found: dict[str, list[NumberRead]] = {}
+        for record in self._state.provenance.shown:
+            read = self._state.lines.at(record.location)
+            if not record.is_plain_value or not read.source:
+                continue
+            for where, leaves in record.cut_leaves.items():
+                line = self._state.lines.at(where.location)
+                cut = CutOff("", where.cause, line.source, str(line.inside), where.word)
+                row = NumberRead(cut, record.word, read.source, str(read.inside))
+                for number in leaves_in(leaves):
+                    found.setdefault(self.keys.of(Leaf(number).identity), []).append(row)
+        return found
+
     def contents(self, graph: GradGraph) -> Contents:
-        """What saved tensors contained before a backward pass, for the graph taken then."""
+        """The values of saved tensors before a backward pass, for the graph taken then."""
         return self._contents.get(graph, {})
 
     def parameters(self) -> list[Named]:
-        """The parameters of the living modules that require grad."""
-        return [named for named in self._of_modules() if named.tensor.requires_grad]
+        """The parameters of the modules that are alive and require grad."""
+        return [named for named in self._of_modules().entries if named.tensor.requires_grad]
 
     def module_name(self, module: nn.Module) -> str:
         """The path of a module in the recorded ones, or its class."""
-        if not self._paths:  # once per backward pass: hooks ask for many modules
+        if not self._paths:  # once per backward pass, because hooks ask for many modules
             for name, known in self._alive():
                 for path, each in known.named_modules():
                     if each is not known or name:
@@ -217,12 +252,15 @@ class SnapshotSeries:
     def _alive(self) -> list[tuple[str, nn.Module]]:
         return [(name, module) for name, ref in self._modules if (module := ref()) is not None]
 
-    def _of_modules(self) -> list[Named]:
+    def _of_modules(self) -> Names:
         each = [Names.of({n: module} if n else module, None) for n, module in self._alive()]
-        return [named for names in each for named in names.entries]
+        classes = {path: word for names in each for path, word in names.modules.items()}
+        if classes != self._classes:  # the frames share one
+            self._classes = classes
+        return Names([named for names in each for named in names.entries], self._classes)
 
     def _names_before(self) -> Names:
-        """The names from before the backward pass."""
+        """The names before the backward pass."""
         return Names(
             [
                 Named(tensor, name, aliases)
@@ -232,23 +270,26 @@ class SnapshotSeries:
         )
 
     def _names(self) -> Names:
-        """Names by the modules, by variables here, and by variables where the recording began."""
-        entries = self._of_modules()
+        """Names from the modules, from variables here, and from those where the recording began."""
+        own = self._of_modules()
+        entries, classes = own.entries, own.modules
         here = user_frame(sys._getframe(1), self._state.verdicts)
         began: FrameType | None = here
         while began is not None and began.f_code is not self._entered:
             began = began.f_back
         for frame in dict.fromkeys((here, began)):
             if frame is not None:
-                entries += Names.of(None, frame).entries
+                around = Names.of(None, frame)
+                entries += around.entries
+                classes = classes or around.modules
         found: dict[int, Named] = {}
         for named in entries:
             found.setdefault(id(named.tensor), named)
-        return Names(list(found.values()))
+        return Names(list(found.values()), classes)
 
 
 def _is_traceable(root: torch.Tensor) -> bool:
-    """Whether torch reports what made a root: not of a view whose base was changed in place."""
+    """Whether torch can return the ``grad_fn``: not if the base of a view was changed in place."""
     try:
         maker_of(root)
     except SubjectError:

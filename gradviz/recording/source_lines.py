@@ -1,7 +1,7 @@
-"""Finds the user's line behind a call, and the variable that its result went to.
+"""Finds the user's line of a call, and the variable that holds its result.
 
-While a program runs only a code object and an offset into it are kept; lines and names are
-looked up later, when somebody wants to read them.
+While a program runs, only a code object and an offset into it are stored; lines and names are
+looked up when they are read.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import os
 import sys
 import sysconfig
 from collections.abc import Iterator
+from enum import Enum
 from pathlib import Path
 from types import CodeType, FrameType
 from typing import NamedTuple
@@ -24,6 +25,8 @@ from gradviz.facts import SourceLocation
 
 __all__ = [
     "NOWHERE",
+    "Helper",
+    "HelperFiles",
     "SourceLine",
     "SourceLines",
     "CodeLocation",
@@ -31,40 +34,45 @@ __all__ = [
     "called_function",
     "is_library",
     "user_frame",
-    "user_place",
+    "user_location",
 ]
 
 
 class CodeLocation(NamedTuple):
-    """Where in the user's code something was called.
+    """A call in the user's code.
 
     Args:
-        code: the innermost code that is the user's; None when there was none.
-        offset: of the instruction in it; inverted (``~offset``) when the call did not reach
-            torch directly, but by way of other code, which may have made several calls.
+        code: the innermost code object of the user's; None if there was none.
+        offset: of the instruction in it; inverted (``~offset``) if the call reached torch through
+            other code, which may have made several calls.
+        caller: if the code is a library's, the call in the user's program; None if it is not a
+            library's, and for plain operations of the graph, for which it is not recorded.
     """
 
     code: CodeType | None
     offset: int
+    caller: CodeLocation | None = None
 
 
 NOWHERE = CodeLocation(None, 0)
 
 
 class SourceLine(NamedTuple):
-    """A place as a reader knows it.
+    """The line of a code location.
 
     Args:
-        location: the line.
+        location: the line of the user's program.
         target: the variable that it assigns or changes; "" for none.
+        inside: the line in the library that it called, if the code location is in a library.
     """
 
     location: SourceLocation
     target: str
+    inside: SourceLocation = SourceLocation()
 
     @property
     def source(self) -> str:
-        """The line as text: ``"train.py:12"``; "" when it is not known."""
+        """The line as text: ``"train.py:12"``; "" if unknown."""
         return str(self.location)
 
 
@@ -85,10 +93,55 @@ _INSTALLED = ("site-packages" + os.sep, "dist-packages" + os.sep)
 _GENERATED = ("<frozen ", "<eval_with_key>", "<__array_function__ internals>")
 
 
-class UserFiles(dict[str, bool]):
-    """Whether a file, by its name in a code object, is the user's; decided once per file.
+def _of_torch(*names: str) -> tuple[str, ...]:
+    return tuple(os.path.join(_OURS[1], *name.split("/")) for name in names)  # noqa: PTH118
 
-    Everything is that is not torch, gradviz (its examples are) or the standard library.
+
+_OUTSIDE_THE_GRAPH = _of_torch("amp/", "cuda/amp/", "nn/utils/clip_grad.py")
+_ALL = _of_torch("distributed/", "nn/parallel/")
+_BETWEEN = _of_torch("_ops.py", "_tensor.py", "autograd/", "overrides.py", "utils/")
+
+
+class Helper(Enum):
+    """What a file is to the functions of torch that its code calls."""
+
+    NO = 0
+    BETWEEN = 1
+    """It passes calls on: who called it counts."""
+    OUTSIDE_THE_GRAPH = 2
+    """What it computes outside the graph is no action of the user's."""
+    ALL = 3
+    """Neither are the operations of the graph that it adds."""
+
+
+class HelperFiles(dict[str, Helper]):
+    """Which files, by their names in code objects, are torch's helpers for training.
+
+    The user calls one function of such a file, and what that does in turn is no action of the
+    user's: ``clip_grad_norm_``, ``GradScaler``, FSDP, ``DistributedDataParallel``.
+
+    Example:
+        >>> helpers = HelperFiles()
+        >>> helpers[torch.nn.utils.clip_grad.__file__], helpers[torch.nn.functional.__file__]
+        (<Helper.OUTSIDE_THE_GRAPH: 2>, <Helper.NO: 0>)
+    """
+
+    def __missing__(self, filename: str) -> Helper:
+        path = os.path.realpath(filename)
+        kinds = (
+            (Helper.BETWEEN, _BETWEEN),
+            (Helper.OUTSIDE_THE_GRAPH, _OUTSIDE_THE_GRAPH),
+            (Helper.ALL, _ALL),
+        )
+        found = (kind for kind, files in kinds if path.startswith(files))
+        self[filename] = kind = next(found, Helper.NO)
+        return kind
+
+
+class UserFiles(dict[str, bool]):
+    """Whether a file, by its name in a code object, is the user's; determined once per file.
+
+    All files are, except those of torch, gradviz (without its examples) and the standard library.
 
     Example:
         >>> verdicts = UserFiles()
@@ -96,9 +149,20 @@ class UserFiles(dict[str, bool]):
         (True, False, False)
     """
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._libraries: dict[str, bool] = {}
+
     def __missing__(self, filename: str) -> bool:
         self[filename] = verdict = _is_users(filename)
         return verdict
+
+    def is_library(self, filename: str) -> bool:
+        """Whether one of these files is a library's (see `is_library`); computed once per file."""
+        found = self._libraries.get(filename)
+        if found is None:
+            found = self._libraries[filename] = is_library(filename)
+        return found
 
 
 def called_function(frame: FrameType | None, verdicts: UserFiles) -> str:
@@ -125,8 +189,8 @@ def _is_users(filename: str) -> bool:
 def is_library(filename: str) -> bool:
     """Whether a file outside torch belongs to a library that the user's program calls.
 
-    That is one that is installed, and one that was imported from a folder that is neither the
-    working directory nor that of the main script.
+    Libraries are installed, or imported from a folder that is neither the working directory nor
+    that of the main script.
 
     Example:
         >>> is_library("/usr/lib/python3/site-packages/lib/decode.py"), is_library("<stdin>")
@@ -141,13 +205,13 @@ def is_library(filename: str) -> bool:
     own = {_import_folder(Path(os.path.realpath(main)))} if main else set()
     try:
         own.add(Path.cwd())
-    except OSError:  # the folder is gone
+    except OSError:  # the folder was deleted
         return False
     return _import_folder(path) not in own
 
 
 def _import_folder(path: Path) -> Path:
-    """The folder from which a file is imported: the first one above it that is not a package."""
+    """The folder from which a file is imported: the first parent that is not a package."""
     folder = path.parent
     while (folder / "__init__.py").exists() and folder != folder.parent:
         folder = folder.parent
@@ -161,8 +225,8 @@ def user_frame(frame: FrameType | None, verdicts: UserFiles) -> FrameType | None
     return frame
 
 
-def user_place(frame: FrameType | None, verdicts: UserFiles) -> CodeLocation:
-    """The place of the innermost user frame, from ``frame`` outwards; ours do not count."""
+def user_location(frame: FrameType | None, verdicts: UserFiles) -> CodeLocation:
+    """The location in the innermost user frame, from ``frame`` outwards."""
     while frame is not None and frame.f_globals.get("__name__", "").startswith(
         ("gradviz.capture", "gradviz.recording")
     ):
@@ -170,11 +234,24 @@ def user_place(frame: FrameType | None, verdicts: UserFiles) -> CodeLocation:
     found = user_frame(frame, verdicts)
     if found is None:
         return NOWHERE
-    return CodeLocation(found.f_code, found.f_lasti if found is frame else ~found.f_lasti)
+    location = CodeLocation(found.f_code, found.f_lasti if found is frame else ~found.f_lasti)
+    if verdicts.is_library(found.f_code.co_filename):
+        return location._replace(caller=_caller(found.f_back, verdicts))
+    return location
+
+
+def _caller(frame: FrameType | None, verdicts: UserFiles) -> CodeLocation | None:
+    """Where the user's own code called a library, from ``frame`` outwards; None if it did not."""
+    while frame is not None:
+        name = frame.f_code.co_filename
+        if verdicts[name] and not verdicts.is_library(name):
+            return CodeLocation(frame.f_code, ~frame.f_lasti)
+        frame = frame.f_back
+    return None
 
 
 class SourceLines:
-    """Turns places into lines, each once.
+    """Converts code locations to lines, each once.
 
     Example:
         >>> def double(a: float) -> float:
@@ -189,22 +266,30 @@ class SourceLines:
         self._displayed: dict[str, str] = {}
         try:
             self._here = _folder(os.getcwd())  # noqa: PTH109
-        except OSError:  # the folder is gone
+        except OSError:  # the folder was deleted
             self._here = ""
 
+    def at(self, location: CodeLocation) -> SourceLine:
+        """The line of a location; for one in a library, the user's line and the library's line."""
+        line = self.line(location.code, location.offset)
+        if location.caller is None:
+            return line
+        user = self.line(location.caller.code, location.caller.offset)
+        return SourceLine(user.location, line.target, line.location)
+
     def line(self, code: CodeType | None, offset: int, is_last: bool = True) -> SourceLine:
-        """The line of a place.
+        """The line of a location.
 
         Args:
-            code: of the place.
-            offset: of the place.
-            is_last: whether this was the last call made from there; when several were made on
-                the way, only the last one made what the variable holds.
+            code: of the location.
+            offset: of the location.
+            is_last: whether this was the last call made from there; of several calls, only the last
+                one created the value of the variable.
         """
         found = self._found.get((id(code), offset))
         if found is None:
             line = NO_LINE if code is None else self._look(code, offset if offset >= 0 else ~offset)
-            # The code is kept, so that its address stays its own.
+            # The code object is kept alive, so that its address is not reused.
             found = self._found[id(code), offset] = code, line, line._replace(target="")
         return found[1] if is_last or offset >= 0 else found[2]
 
@@ -240,7 +325,7 @@ _Span = tuple[int, int, int, int]
 def _span(code: CodeType, offset: int) -> _Span:
     """First line, last line, first column, end column of an instruction; 0 for an unknown line.
 
-    Python 3.10 knows no columns: they are -1, and the last line is the first.
+    Python 3.10 has no columns: they are -1, and the last line equals the first.
     """
     if sys.version_info >= (3, 11):
         for index, position in enumerate(code.co_positions()):
@@ -255,7 +340,7 @@ def _span(code: CodeType, offset: int) -> _Span:
 
 @functools.lru_cache(maxsize=64)
 def _targets(text: str) -> dict[_Span, str]:
-    """For each expression whose value goes into a variable, or that changes one: the variable."""
+    """The variable for each expression whose value is assigned, or that changes a variable."""
     try:
         tree = ast.parse(text)
     except (SyntaxError, ValueError, RecursionError):
@@ -287,11 +372,11 @@ def _root(target: ast.expr) -> str:
 
 
 def _assigned(node: ast.AST) -> Iterator[tuple[ast.expr | ast.stmt, ast.expr]]:
-    """Pairs of what is computed and where it goes."""
+    """Pairs of an expression and its target."""
     if isinstance(node, ast.Assign):
         target, value = node.targets[0], node.value
         if (hooked := _hooked(value)) is not None:
-            yield value, hooked  # ``handle = x.register_hook(...)`` is about x
+            yield value, hooked  # the variable of ``handle = x.register_hook(...)`` is x
         elif isinstance(target, ast.Tuple) and isinstance(value, ast.Tuple):
             if len(target.elts) == len(value.elts):
                 yield from zip(value.elts, target.elts, strict=True)

@@ -1,7 +1,7 @@
-"""A trace within a recording: with source lines, and with the same key for a node in every frame.
+"""A trace within a recording: with source lines, and a stable key for each node.
 
-Keys are given out in the order in which nodes first appear: the first frame of a recording has
-those of a plain trace.
+Keys are assigned in the order in which nodes first appear: the first frame of a recording has the
+keys of a plain trace.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from gradviz.capture.autograd.nodes import (
     sequence_number,
     visit_ancestors,
 )
+from gradviz.capture.autograd.sharded import waiting_gradient
 from gradviz.capture.autograd.tensors import version_of
 from gradviz.capture.tensors.names import Names
 from gradviz.capture.tensors.summary import summarize
@@ -41,7 +42,7 @@ __all__ = [
     "weakly",
 ]
 
-_SPARE = 4_096  # identities that are kept although no frame shows them
+_SPARE = 4_096  # identities that are kept although they are in no recent frame
 _ROUNDS = 8
 _UNKNOWN = (None, None)
 _LESS_KNOWN = (Buffers.FREED, Buffers.UNKNOWN)
@@ -57,7 +58,7 @@ class Keys:
         self._count = 0
 
     def of(self, identity: Hashable) -> str:
-        """The key of a node; a new one when it appears for the first time."""
+        """The key of a node; a new one on its first appearance."""
         self._loose.append(identity)
         key = self._keys.get(identity)
         if key is None:
@@ -66,18 +67,18 @@ class Keys:
         return key
 
     def known(self, identity: Hashable) -> str:
-        """The key of a node, "" if no frame has shown it."""
+        """The key of a node, "" if it is in no frame."""
         return self._keys.get(identity, "")
 
     def merge(self, pairs: list[tuple[Hashable, Hashable]]) -> None:
-        """Give each second identity the key of the first one, if it has none."""
+        """Give each second identity the key of the first one, unless it has a key."""
         for old, new in pairs:
             if (key := self._keys.get(old)) is not None:
                 self._keys.setdefault(new, key)
         pairs.clear()
 
     def assign(self, identities: Mapping[str, Hashable]) -> dict[str, str]:
-        """Keys for a whole graph, given the identity of each node by its key there."""
+        """Keys for a whole graph, from the identity of each node by its key in that graph."""
         keys = self._keys
         new = [key for key, identity in identities.items() if identity not in keys]
         for key in sorted(new, key=number_of):
@@ -89,7 +90,7 @@ class Keys:
         return {key: keys[identity] for key, identity in identities.items()}
 
     def turn(self) -> None:
-        """A frame is complete: forget nodes that no recent frame has shown."""
+        """A frame is complete: forget nodes that are in no recent frame."""
         self._rounds.append(self._loose)
         self._loose = []
         if len(self._keys) > _SPARE:
@@ -107,17 +108,17 @@ def identities_of(
 
     Args:
         graph: a trace.
-        created: the numbers of the operations.
-        known: the identities of tensors of which the recording has a record.
+        created: the sequence numbers of the operations.
+        known: the identities of tensors that the recording has a record of.
     """
     found: dict[str, Hashable] = {**created}
-    if len(set(created.values())) < len(created):  # each thread counts for itself
+    if len(set(created.values())) < len(created):  # each thread has its own counter
         found = {key: (number, key) for key, number in created.items()}
     rest = [key for key in graph if key not in found]
     neighbors = _Neighbors.of(graph, {key for key in rest if key not in known})
     for key in rest:
         found[key] = known[key] if key in known else _of_tensor(graph, key, neighbors, created)
-    if len(set(found.values())) < len(found):  # two nodes must never become one
+    if len(set(found.values())) < len(found):  # two nodes must not share an identity
         used: set[Hashable] = set()
         for key, identity in found.items():
             if identity in used:
@@ -135,7 +136,7 @@ class _Neighbors(NamedTuple):
     """The neighbors of some nodes, read without creating the attributes of the edges.
 
     Args:
-        makers: by the key of a result: the operation that made it, and the output number.
+        makers: by the key of a result: the operation that created it, and the output number.
         users: by the key of a tensor: number, key and input of the first operation that uses it.
     """
 
@@ -157,7 +158,7 @@ class _Neighbors(NamedTuple):
 def _of_tensor(
     graph: GradGraph, key: str, neighbors: _Neighbors, created: Mapping[str, int]
 ) -> Hashable:
-    """Results are identified by what made them, saved tensors by what saved them."""
+    """The identity of a result from its operation, of a saved tensor from the one that saved it."""
     kind: NodeKind = graph.nodes[key]["kind"]
     if kind is NodeKind.RESULT and key in neighbors.makers:
         source, output = neighbors.makers[key]
@@ -173,13 +174,13 @@ class Snapshot:
     """A graph, and the records of the recording for its nodes.
 
     Args:
-        graph: with keys that stay.
-        operations: keys of operations by the number of their creation.
+        graph: its keys are stable.
+        operations: keys of operations by sequence number.
         leaves: keys and records of leaves, by number.
-        holes: of operations with untracked inputs, by the end of their creation numbers: nodes
+        holes: of operations with untracked inputs, by the end of their sequence numbers: nodes
             and the positions of the inputs without a gradient.
-        untracked_roots: records of roots outside the graph.
-        roots: what was traced, as long as it lives.
+        untracked_roots: records of untracked roots.
+        roots: weak references to the traced roots.
     """
 
     graph: GradGraph = field(default_factory=GradGraph)
@@ -191,7 +192,7 @@ class Snapshot:
 
 
 class _NodeRecords:
-    """Reads the nodes of a trace: creation numbers, source lines, and records of leaves."""
+    """Reads the nodes of a trace: sequence numbers, source lines, and records of leaves."""
 
     def __init__(self, state: RecordingState) -> None:
         self._state = state
@@ -203,16 +204,16 @@ class _NodeRecords:
     def __call__(self, walk: Walk) -> None:
         for node, tensor in walk.leaves.items():
             leaf = self._state.provenance.leaf(tensor)
-            self.accumulate[key_at(walk.places[node])] = leaf
-            self.leaves[key_at(walk.leaf_places[id(tensor)])] = leaf
-        for node, place in walk.places.items():
-            data = walk.nodes[key_at(place)]
+            self.accumulate[key_at(walk.positions[node])] = leaf
+            self.leaves[key_at(walk.leaf_positions[id(tensor)])] = leaf
+        for node, position in walk.positions.items():
+            data = walk.nodes[key_at(position)]
             if "sequence_nr" in data:  # a trace counts from zero
                 self._read_operations(walk, sequence_number(node) - data["sequence_nr"])
                 break
 
     def _read_operations(self, walk: Walk, first: int) -> None:
-        """Put on each operation the line that made it, and the variable that got its result."""
+        """Add to each operation the line that called it, and the variable that holds its result."""
         state, created_of = self._state, self.created
         mixed, in_place, start = state.mixed, state.in_place, state.started_at
         find, line_of, span_of = state.event_log.find, state.event_log.line, state.module_stack.of
@@ -237,11 +238,13 @@ class _NodeRecords:
                     data["name"] = line.target
                 if end in in_place:
                     data["op"] = in_place[end]
+            if data["op"] == "mul" and "dropout" in (word := state.event_log.word(index)):
+                data["called"] = word  # on a CPU it is a product
             if end in mixed:
                 in_question[key] = created, end
         if in_question:
-            for node, place in walk.places.items():
-                if (key := key_at(place)) in in_question:
+            for node, position in walk.positions.items():
+                if (key := key_at(position)) in in_question:
                     created, end = in_question[key]
                     edges = node.next_functions
                     positions = [at for at, edge in enumerate(edges) if edge == NO_GRADIENT]
@@ -251,7 +254,7 @@ class _NodeRecords:
 def _is_foreign(data: Mapping[str, Any], word: str) -> bool:
     """Whether a function cannot have created a node: only ``apply`` creates custom ones.
 
-    The names of torch's own nodes end in a number, but for a few.
+    Most names of torch's own nodes end in a number.
     """
     is_own = data["grad_fn"] in _NOT_NUMBERED or "::" in data["grad_fn"]
     return not is_own and word not in ("apply", "backward", "grad")
@@ -261,9 +264,9 @@ _NOT_NUMBERED = ("CopySlices", "CopyBackwards", "AsStridedBackward", "UnbindBack
 
 
 def keep_options(snapshot: Snapshot, before: GradGraph) -> None:
-    """Keep what a frame before knew of operations, and backward has freed.
+    """Keep facts about operations from the frame before, whose tensors backward has freed.
 
-    That is a number that the operation was called with, and that it saved nothing.
+    These are the numbers that the operation was called with, and that it saved nothing.
     """
     for key, data in snapshot.graph.nodes(data=True):
         had = before.nodes[key].get("buffers") if key in before else None
@@ -280,11 +283,11 @@ def keep_options(snapshot: Snapshot, before: GradGraph) -> None:
 
 @dataclass(eq=False)
 class Additions:
-    """Tensors that a snapshot shows besides its roots.
+    """Tensors that a snapshot shows in addition to its roots.
 
     Args:
         results: live outputs that share operations with the roots.
-        branches: tensors of branches that were cut off: only their operations are shown.
+        branches: tensors of cut branches; only their operations are shown.
     """
 
     results: Sequence[torch.Tensor] = ()
@@ -297,11 +300,11 @@ def take(
     """Take a snapshot.
 
     Args:
-        roots: tensors, each once, or ``GradientEdge``s; they may lie outside the graph.
-        additions: what else is shown.
-        names: what to call the tensors.
+        roots: tensors without duplicates, or ``GradientEdge``s; they may be untracked.
+        additions: further tensors to show.
+        names: the names of tensors.
         state: has the source lines and the records of leaves.
-        keys: gives out the keys.
+        keys: assigns the keys.
     """
     keys.merge(state.provenance.same_node)
     everything = (*roots, *additions.results, *additions.branches)
@@ -349,7 +352,7 @@ def weakly(root: Any) -> Callable[[], Any]:
 
 
 def _nothing() -> None:
-    """The reference to a ``GradientEdge``: that would keep the graph alive."""
+    """The reference to a ``GradientEdge``, which would keep the graph alive."""
 
 
 def _name_result(graph: GradGraph, key: str) -> None:
@@ -365,7 +368,7 @@ def _name_result(graph: GradGraph, key: str) -> None:
 def _known(
     records: _NodeRecords, untracked_roots: Mapping[str, UntrackedTensor]
 ) -> dict[str, Hashable]:
-    """The identities of the tensors of which a recording has a record."""
+    """The identities of the tensors that a recording has a record of."""
     known: dict[str, Hashable] = {
         key: untracked.identity for key, untracked in untracked_roots.items()
     }
@@ -375,8 +378,8 @@ def _known(
 
 
 def _add_leaf_facts(data: dict[str, Any], leaf: Leaf, state: RecordingState) -> None:
-    """Add what the recording knows of a leaf; keep the name that the frame gives it."""
-    line = state.lines.line(*leaf.place)
+    """Add the recorded facts about a leaf; keep the name in the frame."""
+    line = state.lines.at(leaf.location)
     if line.source:
         data["source"] = line.source
     name = data.get("name") or leaf.name or line.target
@@ -389,10 +392,10 @@ def _add_leaf_facts(data: dict[str, Any], leaf: Leaf, state: RecordingState) -> 
 
 
 def renew(snapshot: Snapshot, state: RecordingState) -> Snapshot:
-    """The same graph with the leaves as they are now.
+    """The same graph with updated leaves.
 
     Args:
-        snapshot: the last one; its graph is not changed.
+        snapshot: the last one; its graph is not modified.
         state: has the records of leaves.
     """
     alive = [
@@ -411,6 +414,9 @@ def renew(snapshot: Snapshot, state: RecordingState) -> Snapshot:
     for (key, leaf, tensor), grad in zip(alive, grads, strict=True):
         data = nodes[key]
         data["grad"] = None if grad is None else next(summaries)
+        data.pop("unreduced", None)
+        if grad is None and waiting_gradient(tensor) is not None:
+            data["unreduced"] = True
         if version := version_of(tensor):
             data["version"] = version
         _add_leaf_facts(data, leaf, state)
@@ -418,9 +424,9 @@ def renew(snapshot: Snapshot, state: RecordingState) -> Snapshot:
 
 
 def renew_after_backward(snapshot: Snapshot, state: RecordingState) -> Snapshot | None:
-    """The same graph after a backward pass, which can have freed saved tensors.
+    """The same graph after a backward pass, which may have freed saved tensors.
 
-    It takes a third of the time of another trace. None when that is needed: a root is gone, the
+    It takes a third of the time of another trace. None if a trace is needed: a root is gone, the
     graph has changed, or a non-leaf tensor retains its gradient.
     """
     roots = [ref() for ref in snapshot.roots]

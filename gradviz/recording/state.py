@@ -1,4 +1,4 @@
-"""What a recording knows while its program runs: operations, untracked tensors, cuts."""
+"""The state of a recording while its program runs: operations, untracked tensors, cuts."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from gradviz.capture.autograd.nodes import sequence_number
 from gradviz.capture.autograd.tensors import quietly
 from gradviz.facts import Action
 from gradviz.graph import Cause
-from gradviz.recording.event_log import SHAPE_ONLY, Entry, EventLog, word_of
+from gradviz.recording.event_log import SHAPE_ONLY, Entry, EventLog, Operation, word_of
 from gradviz.recording.function_calls import FunctionCalls
 from gradviz.recording.hooks import Hooks
 from gradviz.recording.intercept import tasks
@@ -39,7 +39,14 @@ from gradviz.recording.provenance import (
     merge_cut_leaves,
 )
 from gradviz.recording.reachability import Reachability
-from gradviz.recording.source_lines import CodeLocation, SourceLines, UserFiles, user_place
+from gradviz.recording.source_lines import (
+    CodeLocation,
+    Helper,
+    HelperFiles,
+    SourceLines,
+    UserFiles,
+    user_location,
+)
 from gradviz.story import EventKind
 
 __all__ = [
@@ -53,14 +60,18 @@ __all__ = [
 ]
 
 DEBUG = "GRADVIZ_DEBUG"
-"""Environment variable: when it is set, a mistake of the recording itself is raised."""
+"""Environment variable: if set, an error of the recording itself is raised."""
 
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 Handler = Callable[["RecordingState", Any, tuple[Any, ...], dict[str, Any]], Any]
 
-_FLUSH_AFTER = 50_000  # operations without any frame
+_FLUSH_AFTER = 50_000  # operations without a frame
 _MOST_CHANGES = 1_000
-_MOST_BEHIND = 256  # nodes whose ancestors and op records are kept, for the next cut there
+_NOT_OF_HELPERS = (
+    *(EventKind.OPERATION, EventKind.CUT, EventKind.IN_PLACE, EventKind.HOOK, EventKind.MODE),
+    EventKind.REQUIRES_GRAD,
+)
+_MOST_BEHIND = 256  # nodes whose ancestors and op records are kept, for another cut there
 _NOT_INPUTS = {"batch_norm": (1, 2), "instance_norm": (1, 2)}  # running statistics are outputs
 
 
@@ -68,15 +79,15 @@ class InPlaceChange(NamedTuple):
     """A tensor was changed in place.
 
     Args:
-        word: what changed it: ``"add_"``.
-        place: where.
-        storage: address of its memory.
+        word: the function that changed it: ``"add_"``.
+        location: where it was called.
+        storage: address of its storage.
         before, after: the version counter.
-        created: how many nodes there were after it.
+        created: the number of nodes after it.
     """
 
     word: str
-    place: CodeLocation
+    location: CodeLocation
     storage: object
     before: int
     after: int
@@ -89,8 +100,8 @@ class TorchCall:
 
     Args:
         func, args, kwargs: the call.
-        before: what a look before the call found.
-        result: what it returned.
+        before: what the handler read before the call.
+        result: what the call returned.
     """
 
     func: Any
@@ -110,26 +121,26 @@ def tensors_in(values: Any, depth: int = 3) -> Iterator[torch.Tensor]:
 
 
 class RecordingState:
-    """What one recording knows while its program runs.
+    """The state of one recording while its program runs.
 
     Args:
-        event_log: takes the events.
-        lines: turns places into lines.
-        handlers: what to do with a function of torch; None for a plain operation.
+        event_log: receives the events.
+        lines: converts code locations to lines.
+        handlers: the handler for a function of torch; None for a plain operation.
 
     Attributes:
-        module_stack: in which module what happened.
-        alert: whether the next call needs a look before it is made.
-        paused: whether a backward pass runs; what it calls is no part of the program.
+        module_stack: in which module call each node was created.
+        alert: whether `attend` must be asked before the next call.
+        paused: whether a backward pass runs, whose calls are not recorded.
         limit: the count of nodes at which to flush the event log.
-        mixed: for operations of the graph, by the end of their numbers: the tensors outside the
-            graph that went in, in order.
-        in_place: for those that worked in place, what they are called.
-        changes: the latest changes in place.
-        notes: what went wrong in the recording itself.
+        mixed: for operations of the graph, by the end of their sequence numbers: their untracked
+            input tensors, in order.
+        in_place: the names of operations that changed their input in place.
+        changes: the latest in-place changes.
+        notes: errors of the recording itself.
         reachability: finds the leaves that a node was computed from.
-        function_calls: what runs inside the ``forward`` of Functions.
-        on_gradient_change: called with the event when a run of changes to ``.grad`` is over.
+        function_calls: operations inside the ``forward`` of custom Functions.
+        on_gradient_change: called with the event after a sequence of changes to ``.grad``.
     """
 
     def __init__(
@@ -140,6 +151,7 @@ class RecordingState:
         self.handlers = handlers
         self.module_stack = ModuleStack({})
         self.verdicts = UserFiles()
+        self._helpers = HelperFiles()
         self.provenance = Provenance()
         self.hooks = Hooks(self.verdicts, self.failed)
         self.alert = False
@@ -164,12 +176,12 @@ class RecordingState:
             self.provenance, self.reachability, self.event_log, self.verdicts, self.input_from
         )
 
-    def place(self) -> CodeLocation:
-        """The user's place, from here outwards."""
-        return user_place(sys._getframe(1), self.verdicts)
+    def location(self) -> CodeLocation:
+        """The location of the current call in the user's code."""
+        return user_location(sys._getframe(1), self.verdicts)
 
     def failed(self, error: Exception) -> None:
-        """The recording made a mistake: say so, and let the program go on."""
+        """Note an error of the recording, and let the program continue."""
         if os.environ.get(DEBUG):
             raise error
         entry = f"the recording missed something: {type(error).__name__}: {error}"
@@ -177,12 +189,12 @@ class RecordingState:
             self.notes.append(entry)
 
     def flush(self) -> None:
-        """Number what has happened so far."""
+        """Number the new events."""
         self.limit = creation_count() + _FLUSH_AFTER
         self.event_log.flush()
 
     def turn(self) -> None:
-        """A backward pass has ended: forget what is long past."""
+        """A backward pass has ended: forget old operations."""
         self.event_log.turn()
         self.reachability.turn()
         self._behind.clear()
@@ -193,12 +205,12 @@ class RecordingState:
                 del known[end]
 
     def update_alert(self) -> None:
-        """Set ``alert``: whether `attend` is to be asked before the next call."""
+        """Set ``alert``: whether `attend` must be asked before the next call."""
         waits = self.stepping is not None or self.pending is not None
         self.alert = self.paused or waits or self.task is not None
 
     def is_other_task(self) -> bool:
-        """Whether an asyncio task runs that is not the one that is recorded."""
+        """Whether the running asyncio task is not the recorded one."""
         return self.task is not None and tasks.current() is not self.task()
 
     def attend(self, handler: Handler | None) -> bool:
@@ -213,7 +225,7 @@ class RecordingState:
         return True
 
     def _is_in_step(self) -> bool:
-        """Whether an optimizer makes the call, and not the closure that it was given."""
+        """Whether an optimizer makes the call, and not the closure passed to it."""
         stepping: Any = self.stepping
         has_user_code = self.verdicts[stepping.co_filename]
         frame: Any = sys._getframe(3)
@@ -223,11 +235,11 @@ class RecordingState:
                 return has_user_code or not is_closure
             is_closure = is_closure or self.verdicts[frame.f_code.co_filename]
             frame = frame.f_back
-        self.stepping = None  # the step has ended with an error
+        self.stepping = None  # the step ended with an error
         return False
 
     def end_gradient_change(self) -> None:
-        """A run of changes to ``.grad`` is over."""
+        """End a sequence of changes to ``.grad``."""
         if self.pending is not None:
             entry, self.pending = self.pending, None
             self.pending_leaves = {}
@@ -238,13 +250,13 @@ class RecordingState:
                 self.failed(error)
 
     def is_inside(self) -> bool:
-        """Whether torch itself has switched gradients off: in the forward of a ``Function``."""
+        """Whether torch itself has disabled gradients: in the forward of a ``Function``."""
         if not self.grad_expected or torch.is_grad_enabled():
             return False
         return not torch.is_inference_mode_enabled()
 
     def guard(self, before: Callable[[RecordingState, TorchCall], None], call: TorchCall) -> None:
-        """Look at a call; a mistake in that must not reach the program."""
+        """Run a handler; its errors must not reach the program."""
         try:
             with quietly():
                 before(self, call)
@@ -252,13 +264,13 @@ class RecordingState:
             self.failed(error)
 
     def made(self, func: Any, arguments: Arguments, result: Any, before: int) -> None:
-        """A call returned something that is not plainly an operation over the graph."""
+        """Record a call that is not a plain operation of the graph."""
         try:
             with quietly():
                 outputs = list(tensors_in((result,)))
                 if outputs:
-                    place = user_place(sys._getframe(2), self.verdicts)
-                    self._sort(func, arguments, outputs, before, place)
+                    location = user_location(sys._getframe(2), self.verdicts)
+                    self._sort(func, arguments, outputs, before, location)
         except Exception as error:
             self.failed(error)
 
@@ -268,7 +280,7 @@ class RecordingState:
         arguments: Arguments,
         outputs: list[torch.Tensor],
         before: int,
-        place: CodeLocation,
+        location: CodeLocation,
     ) -> None:
         tracked = [output for output in outputs if output.requires_grad]
         given = list(tensors_in((*arguments[0], *arguments[1].values())))
@@ -277,23 +289,42 @@ class RecordingState:
         after = creation_count()
         if tracked and after > before:
             reference = tuple(map(weakref.ref, tracked))
-            self.event_log.entries.append((before, after, func, *place, reference))
+            made = before, after, func, location.code, location.offset, reference
+            self.event_log.entries.append(self.as_row(made) if location.offset < 0 else made)
             self.add_mixed_inputs(after, func, arguments)
             lost = [output for output in new if not output.requires_grad]
             if lost:
-                self.outside(word_of(func), given, lost, place)
+                self.outside(word_of(func), given, lost, location)
         elif tracked and new:
-            self._new_leaves(func, given, new, place)
+            self._new_leaves(func, given, new, location)
         elif new:
-            self.outside(word_of(func), given, new, place)
+            self.outside(word_of(func), given, new, location)
+
+    def _helper(self) -> Helper:
+        """What the file of the code that calls torch is."""
+        frame: Any = sys._getframe(1)
+        while frame is not None:
+            is_ours = frame.f_globals.get("__name__", "").startswith("gradviz.")
+            kind = Helper.BETWEEN if is_ours else self._helpers[frame.f_code.co_filename]
+            if kind is not Helper.BETWEEN:
+                return kind
+            frame = frame.f_back
+        return Helper.NO
+
+    def as_row(self, operation: Operation) -> Operation | Entry:
+        """An operation of the graph; no event if a helper of torch runs it on its own behalf."""
+        if self._helper() is not Helper.ALL:
+            return operation
+        location = CodeLocation(operation[3], operation[4])
+        return Entry(EventKind.OPERATION, "", location, operation=operation, is_hidden=True)
 
     def add_mixed_inputs(self, end: int, func: Any, arguments: Arguments) -> None:
-        """Remember which inputs of an operation of the graph lay outside it.
+        """Store the untracked inputs of an operation of the graph.
 
         Args:
-            end: the end of the numbers of its nodes.
+            end: the end of the sequence numbers of its nodes.
             func: the function.
-            arguments: what it was called with.
+            arguments: its arguments.
         """
         skip = _NOT_INPUTS.get(getattr(func, "__name__", ""), ())
         positional = [each for index, each in enumerate(arguments[0]) if index not in skip]
@@ -307,39 +338,39 @@ class RecordingState:
             self.mixed[end] = found
 
     def _new_leaves(
-        self, func: Any, given: list[torch.Tensor], new: list[torch.Tensor], place: CodeLocation
+        self, func: Any, given: list[torch.Tensor], new: list[torch.Tensor], location: CodeLocation
     ) -> None:
-        """Leaves were made, as by ``torch.ones(3, requires_grad=True)``.
+        """Record new leaves, for example of ``torch.ones(3, requires_grad=True)``.
 
-        Torch also calls a view a leaf that was taken while gradients were off: its data was cut.
+        A view that was created in no_grad mode is also a leaf for torch: its data was cut.
         """
         cause = None if self.is_inside() else self.cause_of_mode()
         for tensor in new:
             if tensor.requires_grad and tensor.is_leaf:
                 if cause is not None and given and word_of(func) not in SHAPE_ONLY:
                     word = word_of(func)
-                    inputs = [self.input_from(each, cause, place, word) for each in given]
+                    inputs = [self.input_from(each, cause, location, word) for each in given]
                     matters = any(each.matters for each in inputs)
                     self.provenance.add(
-                        tensor, word_of(func), cause_of(inputs), place, inputs, matters
+                        tensor, word_of(func), cause_of(inputs), location, inputs, matters
                     )
                 leaf = self.provenance.leaf(tensor)
-                leaf.place = place
-                entry = Entry(EventKind.OPERATION, word_of(func), place)
+                leaf.location = location
+                entry = Entry(EventKind.OPERATION, word_of(func), location)
                 entry.identities = (leaf.identity,)
                 self.log(entry)
 
     def input_from(
-        self, tensor: torch.Tensor, cause: Cause, place: CodeLocation, word: str = ""
+        self, tensor: torch.Tensor, cause: Cause, location: CodeLocation, word: str = ""
     ) -> Input:
-        """A tensor as an input of an untracked tensor.
+        """Convert a tensor to an input of an untracked tensor.
 
-        It reads ``grad_fn``, so it is for the few tensors whose data leaves the graph.
+        It reads ``grad_fn``, so it is only used for the few tensors whose data leaves the graph.
 
         Args:
             tensor: the input.
             cause: why the gradient is cut here, if the tensor requires grad.
-            place: where.
+            location: where it was called.
             word: the function that cuts it.
         """
         if not tensor.requires_grad:
@@ -348,10 +379,10 @@ class RecordingState:
         if node is None:
             ancestors = self.provenance.ancestors(tensor)
             leaf = self.provenance.leaf(tensor)
-            return Input(leaf, cause, place, ref, ancestors=ancestors, word=word)
+            return Input(leaf, cause, location, ref, ancestors=ancestors, word=word)
         made = OperationOutput(sequence_number(node), tensor.output_nr)
         known = self._behind.get(id(node))
-        if known is None or known[0] != made.created:  # an address can be another node's later
+        if known is None or known[0] != made.created:  # the address of a node can be reused
             if len(self._behind) > _MOST_BEHIND:
                 self._behind.clear()
             known = (
@@ -361,7 +392,7 @@ class RecordingState:
             )
             self._behind[id(node)] = known
         _, ancestors, records = known
-        return Input(made, cause, place, ref, records, ancestors, word=word)
+        return Input(made, cause, location, ref, records, ancestors, word=word)
 
     def _flowed_in(self, end: int) -> CutLeaves:
         lost = NO_ANCESTORS.cut_leaves
@@ -374,70 +405,75 @@ class RecordingState:
         word: str,
         given: Sequence[torch.Tensor],
         new: Sequence[torch.Tensor],
-        place: CodeLocation,
+        location: CodeLocation,
     ) -> None:
-        """Tensors outside the graph were made from others."""
+        """Record untracked tensors that were computed from others."""
         if self.is_inside():
             self.function_calls.add(given, new)
             return
         cause = self.cause_of_mode() or Cause.NOT_DIFFERENTIABLE
         if word in SHAPE_ONLY:
             given = ()
-        inputs = [self.input_from(tensor, cause, place, word) for tensor in given]
-        self.add_untracked(word, inputs, new, place)
+        inputs = [self.input_from(tensor, cause, location, word) for tensor in given]
+        self.add_untracked(word, inputs, new, location)
 
     def add_untracked(
         self,
         word: str,
         inputs: Sequence[Input],
         new: Sequence[torch.Tensor],
-        place: CodeLocation,
+        location: CodeLocation,
         kind: EventKind = EventKind.OPERATION,
     ) -> None:
-        """Add untracked tensors, and the event of their making.
+        """Add untracked tensors, and the event of their creation.
 
         Args:
-            word: what made them.
+            word: the function that created them.
             inputs: where their data came from.
             new: the tensors.
-            place: where.
+            location: where it was called.
             kind: of the event.
         """
-        for identity in self.provenance.add_results(new, word, place, inputs):
-            self.log(Entry(kind, word, place, identities=(identity,)))
+        for identity in self.provenance.add_results(new, word, location, inputs):
+            self.log(Entry(kind, word, location, identities=(identity,)))
 
     def add_parameter(self, data: torch.Tensor, parameter: torch.Tensor) -> None:
-        """A parameter was made from a tensor."""
+        """Record that a parameter, or a ``Variable``, was created from a tensor."""
         known = self.provenance.tensors.of(data)
         if not data.requires_grad and not (isinstance(known, UntrackedTensor) and known.matters):
             return  # plain data
-        site = CutSite(Cause.VALUES_COPIED, self.place(), "Parameter")
+        word = "Parameter" if isinstance(parameter, torch.nn.Parameter) else "Variable"
+        site = CutSite(Cause.VALUES_COPIED, self.location(), word)
         new = [self.input_from(data, *site)]
         if parameter.requires_grad:
             leaf = self.provenance.leaf(parameter)
-            leaf.place = site.place
+            leaf.location = site.location
             self.provenance.write(leaf, new, site, replaces=True)
         else:
-            self.provenance.add(parameter, site.word, site.cause, site.place, new, matters=True)
+            self.provenance.add(parameter, site.word, site.cause, site.location, new, matters=True)
 
     def cause_of_mode(self) -> Cause | None:
-        """Why nothing is recorded at the moment; None when it is."""
+        """Why autograd records nothing at the moment; None if it records."""
         if torch.is_inference_mode_enabled():
             return Cause.INFERENCE_MODE
         return None if torch.is_grad_enabled() else Cause.NO_GRAD
 
     def inference_changed(self) -> None:
-        """Tell that ``inference_mode`` was entered or left, if that made a difference."""
+        """Log that ``inference_mode`` was entered or left, if the mode changed."""
         inference = torch.is_inference_mode_enabled()
         if inference is not self.inference and not self.paused:
             self.inference = inference
             action = Action.INFERENCE_ON if inference else Action.INFERENCE_OFF
             if not inference and not torch.is_grad_enabled():
                 action = Action.GRADIENTS_OFF
-            self.log(Entry(EventKind.MODE, "inference_mode", self.place(), action=action))
+            self.log(Entry(EventKind.MODE, "inference_mode", self.location(), action=action))
 
     def log(self, entry: Entry) -> Entry:
-        """Write an event into the log."""
+        """Add an event to the log; it is hidden if a helper of torch caused it."""
+        if entry.location.offset < 0 and entry.kind in _NOT_OF_HELPERS:
+            helper = self._helper()
+            is_helper = helper in (Helper.OUTSIDE_THE_GRAPH, Helper.ALL)
+            entry.is_hidden = is_helper and entry.word != "update"
         self.event_log.entries.append(entry)
         if len(self.event_log.entries) > _FLUSH_AFTER:
             self.flush()

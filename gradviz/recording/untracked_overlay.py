@@ -8,11 +8,19 @@ from typing import Any
 import networkx as nx
 import torch
 
-from gradviz.capture.autograd.tensors import place_of, version_of
+from gradviz.capture.autograd.tensors import memory_of, version_of
 from gradviz.capture.tensors.summary import summarize
 from gradviz.capture.tracing.tracer import Labels, copy_graph
 from gradviz.graph import Cause, EdgeKind, GradGraph, NodeKind
-from gradviz.recording.provenance import CutLeaves, Input, Leaf, OperationOutput, UntrackedTensor
+from gradviz.graph.operations import operation
+from gradviz.recording.provenance import (
+    CutLeaves,
+    Input,
+    Leaf,
+    OperationOutput,
+    OpRecord,
+    UntrackedTensor,
+)
 from gradviz.recording.source_lines import NOWHERE, CodeLocation
 from gradviz.recording.stable_trace import Keys, Snapshot
 from gradviz.recording.state import RecordingState
@@ -21,17 +29,17 @@ __all__ = ["Insertion", "UntrackedOverlay", "open_loops", "ranks"]
 
 
 class UntrackedOverlay:
-    """Adds to one snapshot what the recording knows of the untracked tensors around it.
+    """Adds the recorded untracked tensors to one snapshot.
 
     Args:
-        snapshot: the snapshot; its graph is not changed.
+        snapshot: the snapshot; its graph is not modified.
         state: has the records of untracked tensors.
-        keys: gives out the keys.
+        keys: assigns the keys.
         labels: names of tensors.
-        since: operations that are gone are shown if they were created from this number on.
+        since: operations whose nodes are gone are shown if they were created from this number on.
 
     Attributes:
-        cut_leaves: for the keys of untracked tensors, the leaves that they were made from.
+        cut_leaves: by the key of an untracked tensor, the leaves that it was computed from.
     """
 
     def __init__(
@@ -43,14 +51,14 @@ class UntrackedOverlay:
         self._labels = labels
         self._since = since
         self.cut_leaves: dict[str, CutLeaves] = {}
-        self._recorded: dict[int, str] = {}  # keys of operations known by their records alone
+        self._recorded: dict[int, str] = {}  # keys of operations known only from their records
         self._graph = GradGraph()
         self._insertion = Insertion(self._graph)
         self._untracked: dict[int, tuple[str, UntrackedTensor]] = {}
-        self._in_place: list[tuple[str, str, int]] = []  # edges that can close a loop
+        self._in_place: list[tuple[str, str, int]] = []  # edges that can create a cycle
 
     def missing_tensors(self) -> list[torch.Tensor]:
-        """Living tensors of the graph that led to these untracked tensors and are not in it."""
+        """Tensors that untracked tensors were computed from, and that are not in the graph."""
         found: dict[int, torch.Tensor] = {}
         stack = [data.source for end in self._snapshot.holes for data in self._inputs_of(end)]
         stack += [leaf.untracked for _, leaf in self._snapshot.leaves.values() if leaf.untracked]
@@ -63,21 +71,29 @@ class UntrackedOverlay:
             seen.add(untracked.number)
             for data in untracked.inputs:
                 stack.append(data.source)
-                if isinstance(data.source, UntrackedTensor) or self._is_here(data, {}):
+                if isinstance(data.source, UntrackedTensor):
                     continue
-                tensors = [data.ref()]
-                if tensors[0] is None:
-                    tensors = [leaf.ref() for leaf in _recorded_leaves(data)]
+                is_here = self._is_here(data, {})
+                tensors = [] if is_here else [data.ref()]
+                if tensors == [None] or (is_here and not self._is_known(data.source)):
+                    leaves = _recorded_leaves(data)
+                    known = self._snapshot.leaves
+                    tensors = [leaf.ref() for leaf in leaves if leaf.number not in known]
                 for tensor in tensors:
                     if tensor is not None and tensor.requires_grad:
                         found[id(tensor)] = tensor
         return list(found.values())
 
+    def _is_known(self, source: object) -> bool:
+        """Whether the frame shows what made an input, and not only records of it."""
+        is_output = isinstance(source, OperationOutput)
+        return not is_output or source.created in self._snapshot.operations  # type: ignore[attr-defined]
+
     def _inputs_of(self, end: int) -> list[Input]:
         return self._state.mixed.get(end, [])
 
     def graph(self) -> GradGraph:
-        """The snapshot's graph with the untracked tensors in it."""
+        """The snapshot's graph with the untracked tensors."""
         direct = [(end, data) for end in self._snapshot.holes for data in self._inputs_of(end)]
         shown = self._shown(
             [data.source for _, data in direct if isinstance(data.source, UntrackedTensor)]
@@ -89,7 +105,7 @@ class UntrackedOverlay:
         self._insertion = Insertion(self._graph)
         for untracked in shown:
             self._add(untracked)
-        for key, untracked in self._untracked.values():
+        for key, untracked in list(self._untracked.values()):
             self._add_inputs(key, untracked)
         for leaf in leaves:
             if leaf.untracked is not None:
@@ -103,7 +119,7 @@ class UntrackedOverlay:
         return self._graph
 
     def _shown(self, direct: list[UntrackedTensor]) -> list[UntrackedTensor]:
-        """The untracked tensors that belong to this frame, in the order of their creation."""
+        """The untracked tensors of this frame, in the order of their creation."""
         snapshot = self._snapshot
         everything = not snapshot.graph
         chosen: dict[int, UntrackedTensor] = {}
@@ -156,7 +172,7 @@ class UntrackedOverlay:
         is_tracked = leaf is not None and isinstance(self._record(leaf), Leaf)
         if untracked.word and not is_tracked:
             data["op"] = ", ".join([untracked.word, *untracked.changes])
-        line = self._state.lines.line(*untracked.place)
+        line = self._state.lines.at(untracked.location)
         name = self._name(untracked, tensor) or line.target
         if name:
             data["name"] = untracked.name = name
@@ -172,13 +188,15 @@ class UntrackedOverlay:
             data["version"] = version
         if line.source:
             data["source"] = line.source
+        if line.inside:
+            data["inside"] = str(line.inside)
         if key in self._graph:
             self._graph.nodes[key].update(data)
         else:
             self._insertion.add_node(key, data)
 
     def _record(self, leaf: Leaf) -> UntrackedTensor | Leaf | None:
-        """The present record of a tensor that is or was a leaf."""
+        """The current record of a tensor that is or was a leaf."""
         tensor = leaf.ref()
         return self._state.provenance.tensors.of(tensor) if tensor is not None else None
 
@@ -208,7 +226,7 @@ class UntrackedOverlay:
         return self._untracked[source.number][0] if source.number in self._untracked else ""
 
     def _operation(self, data: Input) -> str:
-        """The key of an operation before a cut that is gone; "" if there is no record of it."""
+        """The key of an operation before a cut whose node is gone; "" if not recorded."""
         for record in reversed(data.op_records):
             if record.created in self._recorded or record.created in self._snapshot.operations:
                 continue
@@ -229,8 +247,28 @@ class UntrackedOverlay:
                 if origin:
                     edge = {"kind": EdgeKind.GRADIENT, "input": position, "output": output}
                     self._insertion.add_edge(origin, key, position, edge)
+            self._fill_recorded(key, record)
         made = data.source
         return self._recorded.get(made.created, "") if isinstance(made, OperationOutput) else ""
+
+    def _fill_recorded(self, key: str, record: OpRecord) -> None:
+        """Join the untracked inputs of an operation that is gone to it, where they are known."""
+        index = self._state.event_log.find(record.created)
+        end = self._state.event_log.line(index)[1] if index >= 0 else -1
+        inputs = self._inputs_of(end) if record.created == end - 1 else []
+        if len(inputs) != len(record.holes):
+            row = operation(str(record.data.get("op", "")))
+            # Of other operations an input may be absent: the bias of a convolution.
+            constants = [at for at in record.holes if row.number or at in (row.factors or ())]
+            if constants:
+                self._graph._node[key]["untracked_inputs"] = len(constants)
+            return
+        for position, data in zip(record.holes, inputs, strict=True):
+            source = data.source
+            if isinstance(source, UntrackedTensor) and source.number not in self._untracked:
+                self._add(source)
+            if found := self._source(data):
+                self._add_cut(found, key, position, data)
 
     def _recorded_input(self, source: Leaf | int) -> str:
         if isinstance(source, Leaf):
@@ -245,18 +283,24 @@ class UntrackedOverlay:
             "output": output,
             "cause": data.cause,
         }
-        place, word = data.place, data.word
-        if place.code is None and isinstance(data.source, UntrackedTensor) and data.source.matters:
-            place, word = _site_of_cut(data.source, data.cause)
+        location, word = data.location, data.word
+        if (
+            location.code is None
+            and isinstance(data.source, UntrackedTensor)
+            and data.source.matters
+        ):
+            location, word = _site_of_cut(data.source, data.cause)
         if word:
             edge["word"] = word
-        line = self._state.lines.line(*place)
+        line = self._state.lines.at(location)
+        if line.inside:
+            edge["inside"] = str(line.inside)
         if line.source:
             edge["source"] = line.source
         self._insertion.add_edge(source, target, position, edge)
 
     def _fill(self, end: int) -> None:
-        """Join the untracked inputs of an operation to its inputs without a gradient."""
+        """Match the untracked input tensors of an operation to its inputs without a gradient."""
         rows = self._snapshot.holes[end]
         holes = [(key, position) for key, positions in rows for position in positions]
         inputs = list(self._inputs_of(end))
@@ -268,7 +312,7 @@ class UntrackedOverlay:
             self._fill_one(key, position, data)
             inputs.remove(data)
         first = rows[0][0]
-        for data in inputs:  # torch has no input for it: the classes of a loss, say
+        for data in inputs:  # torch has no input for it, for example the classes of a loss
             taken = [each.get("input", 0) for *_, each in self._graph.in_edges(first, data=True)]
             position = max([*taken, *rows[0][1]], default=-1) + 1
             self._add_cut(self._source(data), first, position, data)
@@ -276,7 +320,7 @@ class UntrackedOverlay:
     def _match(
         self, holes: list[tuple[str, int]], inputs: list[Input]
     ) -> list[tuple[tuple[str, int], Input]]:
-        """The pairs that are certain by their shape, then those left when the numbers are equal."""
+        """The pairs that are certain by their shape, then the rest if the counts are equal."""
         pairs = []
         holes, inputs = list(holes), list(inputs)
         for hole in holes[:]:
@@ -323,7 +367,7 @@ class UntrackedOverlay:
         self._add_cut(self._source(data), key, position, data)
 
     def _sharing(self) -> list[list[str]]:
-        """The keys of tensors that share memory, where one of them was changed in place."""
+        """The keys of tensors that share memory, if one of them was changed in place."""
         changed = {change.storage for change in self._state.changes}
         groups: dict[object, dict[str, None]] = {}  # a frozen leaf has two records and one key
         known: Iterable[tuple[str, Leaf | UntrackedTensor]] = (
@@ -332,13 +376,13 @@ class UntrackedOverlay:
         )
         for key, record in known if changed else ():
             tensor = record.ref()
-            place = place_of(tensor) if tensor is not None else None
-            if place is not None and place[0] in changed:
-                groups.setdefault(place[0], {})[key] = None
+            memory = memory_of(tensor) if tensor is not None else None
+            if memory is not None and memory[0] in changed:
+                groups.setdefault(memory[0], {})[key] = None
         return [[*keys] for keys in groups.values() if len(keys) > 1]
 
     def _add_aliases(self) -> None:
-        """Join tensors that share memory to the first of them, in the direction of the data."""
+        """Connect tensors that share memory to the first of them, in the direction of the data."""
         groups = self._sharing()
         if not groups and not self._in_place:
             return
@@ -363,22 +407,22 @@ class UntrackedOverlay:
 
 
 def _site_of_cut(untracked: UntrackedTensor, cause: Cause) -> tuple[CodeLocation, str]:
-    """Where the gradient was cut for the cause that an untracked tensor passes on, and by what."""
-    seen: set[int] = set()  # in-place operations can close a circle
+    """Where the cause of an untracked tensor comes from: the location and function of the cut."""
+    seen: set[int] = set()  # in-place operations can create a cycle
     while cause is not Cause.NOT_RECORDED and untracked.number not in seen:
         seen.add(untracked.number)
         inputs = [data for data in untracked.inputs if data.cause is cause]
         if not inputs:
-            return untracked.place, untracked.word
+            return untracked.location, untracked.word
         first = inputs[0]
-        if not isinstance(first.source, UntrackedTensor) or first.place.code is not None:
-            return first.place, first.word
+        if not isinstance(first.source, UntrackedTensor) or first.location.code is not None:
+            return first.location, first.word
         untracked = first.source
     return NOWHERE, ""
 
 
 def _is_older(data: Input, untracked: UntrackedTensor) -> bool:
-    """Whether data written into an untracked tensor was made before that tensor."""
+    """Whether data written into an untracked tensor was created before that tensor."""
     source = data.source
     is_untracked = isinstance(source, UntrackedTensor) and untracked.leaf is None
     return is_untracked and source.number < untracked.number  # type: ignore[union-attr]
@@ -399,10 +443,10 @@ def _untracked_inputs(untracked: UntrackedTensor | None) -> list[int]:
 
 
 class Insertion:
-    """Adds nodes and edges directly to the dictionaries in which networkx keeps a new graph.
+    """Adds nodes and edges directly to the dictionaries in which networkx stores a new graph.
 
-    What is already there is not looked for, and the attributes are not copied. A test compares
-    the result with what ``MultiDiGraph`` itself makes.
+    It does not check for existing entries, and does not copy the attributes. A test compares the
+    result with that of ``MultiDiGraph``'s own methods.
 
     Example:
         >>> graph = GradGraph()
@@ -420,13 +464,13 @@ class Insertion:
         self.predecessors: dict[str, dict[str, dict[int, Any]]] = graph._pred
 
     def add_node(self, key: str, data: dict[str, Any]) -> None:
-        """Add a node that is not there yet; ``data`` becomes its attributes."""
+        """Add a new node; ``data`` becomes its attributes."""
         self.nodes[key] = data
         self.successors[key] = {}
         self.predecessors[key] = {}
 
     def add_edge(self, source: str, target: str, position: int, data: dict[str, Any]) -> None:
-        """Add an edge between two nodes that are there; ``data`` becomes its attributes."""
+        """Add an edge between two existing nodes; ``data`` becomes its attributes."""
         targets = self.successors[source]
         if target in targets:
             targets[target][position] = data
@@ -435,7 +479,7 @@ class Insertion:
 
 
 def ranks(graph: GradGraph) -> dict[str, int]:
-    """The position of each node in a topological order, without what is in or after a loop.
+    """The position of each node in a topological order, without nodes in or after a cycle.
 
     Example:
         >>> graph = GradGraph()
@@ -455,12 +499,12 @@ def ranks(graph: GradGraph) -> dict[str, int]:
 
 
 def open_loops(graph: GradGraph, in_place: Sequence[tuple[str, str, int]]) -> dict[str, int]:
-    """Remove the edges that close a loop: in-place operations can write data back.
+    """Remove the edges that create a cycle: in-place operations can write data back.
 
     Args:
-        graph: it is changed.
+        graph: is modified.
         in_place: edges by which data was written into an existing tensor; without them there is
-            no loop.
+            no cycle.
 
     Returns:
         The ranks of all nodes.

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from gradviz.facts import FrameKind
 from gradviz.graph import Buffers, Cause, EdgeData, EdgeKind, GradGraph, NodeData, NodeKind
 from gradviz.graph.text import bytes_text, counted, is_zero
+from gradviz.story import Frame
 from gradviz.wording import problem_text
 
-__all__ = ["caption", "news_caption"]
+__all__ = ["caption", "caption_of", "news_caption"]
 
+_FAILED = "Backward failed"
 _MOST_NAMES = 3
 _WORTH_A_WORD = 1000  # bytes
 
@@ -41,6 +44,26 @@ def caption(graph: GradGraph) -> str:
     return " ".join(sentence for sentence in sentences if sentence)
 
 
+def caption_of(frame: Frame, is_later: bool = False) -> str:
+    """The caption of a frame: its own, or else one made from its graph.
+
+    Args:
+        frame: the frame.
+        is_later: whether one came before it, so that what changed since is what it shows.
+
+    Example:
+        >>> caption_of(Frame("", GradGraph(), kind=FrameKind.FAILED_BACKWARD))
+        'Backward failed. There is nothing to draw.'
+    """
+    if frame.caption:
+        return frame.caption
+    text = news_caption(frame.graph) if is_later else caption(frame.graph)
+    has_failed = frame.kind in (FrameKind.FAILED_BACKWARD, FrameKind.REFUSED_BACKWARD)
+    if has_failed and not text.startswith(_FAILED):
+        return f"{_FAILED}. {text}"
+    return text
+
+
 def news_caption(graph: GradGraph) -> str:
     """What changed since the frame before; the whole `caption` if nothing changed.
 
@@ -52,7 +75,7 @@ def news_caption(graph: GradGraph) -> str:
     """
     nodes = [data for _, data in graph.nodes(data=True)]
     problems = [
-        f"Backward failed: {node.get('op', 'an operation')} {problem_text(node['problem'])}."
+        f"{_FAILED} at {node.get('op', 'an operation')}: {problem_text(node['problem'])}."
         for node in nodes
         if "problem" in node
     ]

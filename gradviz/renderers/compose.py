@@ -27,7 +27,7 @@ from gradviz.renderers.scene import (
 from gradviz.renderers.theme import TEXT, bar_of
 from gradviz.story import Frame, Story
 
-__all__ = ["Panel", "Shifted", "compose", "compose_each", "panels_of"]
+__all__ = ["Panel", "Shifted", "compose", "compose_each", "panels_of", "runs_of_frames"]
 
 _MARGIN = 18.0
 _PAD = 16.0
@@ -304,6 +304,11 @@ def panels_of(
         for group in _alike(graphs)
         for panel in _panels_in_the_same_places(group, limit, columns, sideways)
     ]
+
+
+def runs_of_frames(graphs: Sequence[GradGraph]) -> list[int]:
+    """For each frame a number that it shares with those that show the same graph, in a row."""
+    return [number for number, run in enumerate(_alike(graphs)) for _ in run]
 
 
 def _alike(graphs: Sequence[GradGraph]) -> list[list[GradGraph]]:

@@ -1,63 +1,110 @@
-"""A story as an HTML page that shows one frame at a time: buttons, arrow keys, list.
+"""A story as one HTML file: the interactive viewer, and the still pictures that need no script.
 
-The page needs no network. Without scripts it shows all frames, one under the other.
+The file works from disk, with no network, and in a sandbox: a content security policy forbids all
+loading and lets one script run, the one that is in it. Names, titles and code are text everywhere.
+Without scripts, and in print, it shows all frames, one under the other.
 """
 
 from __future__ import annotations
 
+import base64
+import hashlib
+from collections.abc import Mapping, Sequence
+from functools import cache
 from html import escape
+from importlib.resources import files as package_files
 
 from gradviz.renderers.compose import compose_each
+from gradviz.renderers.island import Answer, island, island_json
 from gradviz.renderers.labels import clean
-from gradviz.renderers.scene import SheetStyle
 from gradviz.renderers.svg import to_svg
 from gradviz.renderers.theme import FONT, PALETTE, Theme
 from gradviz.story import Frame, Story
+from gradviz.views import apply
 
 __all__ = ["to_html"]
 
+_MOST_STILL = 3_000  # nodes in all still pictures; of more, the default picture is shown
 
-def to_html(story: Story, theme: Theme = "auto", style: SheetStyle | None = None) -> str:
+
+def to_html(
+    frames: Story,
+    shown: Story,
+    theme: Theme = "auto",
+    *,
+    target: str = "",
+    answers: Sequence[Answer] = (),
+    files: Mapping[str, Sequence[str]] | None = None,
+) -> str:
     """The story as the text of an HTML file.
 
     Args:
-        story: frames as they will be drawn.
+        frames: as they were recorded, with what changed marked.
+        shown: the same frames through views, under `gradviz.views.groups.keep_inside`.
         theme: as for `to_svg`; it holds for the page as well.
-        style: how each frame is arranged.
+        target: what the command line calls the subject; "" when that is not known.
+        answers: of `explain`, which the page lists.
+        files: lines of the program by the name of their file, shown beside the run.
 
     Example:
         >>> from gradviz.graph import GradGraph
-        >>> page = to_html(Story((Frame("before", GradGraph()), Frame("after", GradGraph()))))
-        >>> page.count("<figure")
-        2
+        >>> story = Story((Frame("before", GradGraph()), Frame("after", GradGraph())))
+        >>> page = to_html(story, story)
+        >>> page.count("<figure"), "default-src 'none'" in page
+        (2, True)
     """
-    pictures = [to_svg(scene, theme) for scene in compose_each(story, style)]
-    figures = [
-        _figure(number, frame, picture)
-        for number, (frame, picture) in enumerate(zip(story, pictures, strict=True), 1)
-    ]
-    title = escape(clean(story.title) or "What autograd recorded")
-    notes = "".join(f"<p>{escape(clean(note))}</p>" for note in story.notes)
-    steps = "".join(
-        f'<li><a href="#frame-{number}">{escape(clean(frame.title) or f"frame {number}")}</a></li>'
-        for number, frame in enumerate(story, 1)
-    )
-    several = len(story) > 1
-    stepper = _STEPPER.format(steps=steps) if several else ""
+    data = island(frames, shown, theme=theme, target=target, answers=answers, files=files)
+    script = _built("viewer.js")
+    title = escape(clean(shown.title) or clean(target) or "What autograd recorded")
     return "\n".join(
         [
             "<!doctype html>",
-            '<html lang="en"><head><meta charset="utf-8">',
+            f'<html lang="en" data-theme="{theme}"><head><meta charset="utf-8">',
+            f'<meta http-equiv="Content-Security-Policy" content="{_policy(script)}">',
             '<meta name="viewport" content="width=device-width, initial-scale=1">',
-            f"<title>{title}</title><style>{_style(theme)}</style></head><body>",
-            f"<h1>{title}</h1>",
-            stepper,
-            f"<main>{''.join(figures)}</main>",
-            notes,
-            f"<script>{_SCRIPT}</script>" if several else "",
+            f"<title>{title}</title><style>{_colours()}{_built('theme.css')}</style></head><body>",
+            '<div id="gradviz-viewer" hidden></div>',
+            f'<div id="still">{_still(shown, title, theme)}</div>',
+            f'<script type="application/json" id="gradviz-data">{island_json(data)}</script>',
+            f"<script>{script}</script>",
             "</body></html>\n",
         ]
     )
+
+
+@cache
+def _built(name: str) -> str:
+    """A file that is shipped with the package."""
+    return (package_files("gradviz.viewer") / name).read_text(encoding="utf-8")
+
+
+@cache
+def _policy(script: str) -> str:
+    """No network, no plug-ins, no forms, and no script but this one."""
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    return (
+        f"default-src 'none'; script-src 'sha256-{digest}'; style-src 'unsafe-inline'; "
+        "img-src data: blob:; base-uri 'none'; form-action 'none'"
+    )
+
+
+def _still(shown: Story, title: str, theme: Theme) -> str:
+    """All frames as pictures, one under the other, with links to each."""
+    if sum(frame.graph.number_of_nodes() for frame in shown) > _MOST_STILL:
+        folded = (Frame(frame.title, apply(frame.graph), frame.caption) for frame in shown)
+        shown = Story(folded, shown.title, shown.notes)
+    pictures = [to_svg(scene, theme) for scene in compose_each(shown)]
+    figures = "".join(
+        _figure(number, frame, picture)
+        for number, (frame, picture) in enumerate(zip(shown, pictures, strict=True), 1)
+    )
+    links = "".join(
+        f'<li><a href="#frame-{number}">{escape(clean(frame.title) or f"frame {number}")}</a></li>'
+        for number, frame in enumerate(shown, 1)
+    )
+    steps = f'<nav aria-label="frames"><ol>{links}</ol></nav>' if len(shown) > 1 else ""
+    notes = "".join(f"<p>{escape(clean(note))}</p>" for note in shown.notes)
+    return f"<h1>{title}</h1>{steps}{figures}{notes}"
 
 
 def _figure(number: int, frame: Frame, picture: str) -> str:
@@ -65,77 +112,21 @@ def _figure(number: int, frame: Frame, picture: str) -> str:
     return f'<figure id="frame-{number}"><div>{picture}</div>{caption}</figure>\n'
 
 
-_STEPPER = """<nav aria-label="frames">
-<p class="buttons" hidden><button type="button" data-step="-1">◀ back</button>
-<output aria-live="polite"></output>
-<button type="button" data-step="1">next ▶</button></p>
-<ol>{steps}</ol>
-</nav>"""
-
-_SCRIPT = """
-const frames = [...document.querySelectorAll('figure')];
-const links = [...document.querySelectorAll('nav a')];
-const buttons = [...document.querySelectorAll('nav button')];
-document.querySelector('.buttons').hidden = false;
-let now = 0;
-function show(number) {
-  now = Math.max(0, Math.min(frames.length - 1, number));
-  frames.forEach((frame, i) => { frame.hidden = i !== now; });
-  links.forEach((link, i) => {
-    if (i === now) link.setAttribute('aria-current', 'step');
-    else link.removeAttribute('aria-current');
-  });
-  document.querySelector('output').textContent = `${now + 1} of ${frames.length}`;
-  buttons[0].disabled = now === 0;
-  buttons[1].disabled = now === frames.length - 1;
-}
-function fromAddress() {
-  const number = frames.findIndex(frame => '#' + frame.id === location.hash);
-  show(number < 0 ? 0 : number);
-}
-buttons.forEach(button => button.addEventListener('click', () => show(now + +button.dataset.step)));
-links.forEach((link, i) => link.addEventListener('click', event => {
-  event.preventDefault();
-  history.replaceState(null, '', link.hash);
-  show(i);
-}));
-addEventListener('keydown', event => {
-  if (event.altKey || event.ctrlKey || event.metaKey) return;
-  if (event.key === 'ArrowRight') show(now + 1);
-  if (event.key === 'ArrowLeft') show(now - 1);
-});
-addEventListener('hashchange', fromAddress);
-fromAddress();
-"""
-
-
-def _style(theme: Theme) -> str:
-    """The page in the colours of the pictures."""
+@cache
+def _colours() -> str:
+    """The colours of the pictures: as variables of the page, and as classes of its shapes."""
     light, dark = (
         " ".join(f"--{token}: {colours[scheme]};" for token, colours in PALETTE.items())
         for scheme in (0, 1)
     )
-    first = dark if theme == "dark" else light
-    follow = f"@media (prefers-color-scheme: dark) {{ :root {{ {dark} }} }}"
-    scheme = "light dark" if theme == "auto" else theme
+    classes = " ".join(
+        f".f-{token} {{ fill: var(--{token}); }} .e-{token} {{ stroke: var(--{token}); }}"
+        for token in PALETTE
+    )
     return f"""
-:root {{ color-scheme: {scheme}; {first} }}
-{follow if theme == "auto" else ""}
-body {{ font: 15px/1.5 {FONT}; background: var(--page); color: var(--ink);
-  max-width: 76rem; margin: 0 auto; padding: 1rem; }}
-h1 {{ font-size: 1.3rem; }}
-nav ol {{ display: flex; flex-wrap: wrap; gap: .4rem; padding: 0; list-style: none;
-  counter-reset: step; }}
-nav li {{ counter-increment: step; }}
-nav a {{ display: block; padding: .15rem .6rem; border: 1px solid var(--panel);
-  border-radius: 1rem; color: var(--ink); text-decoration: none; }}
-nav a::before {{ content: counter(step) "  "; font-weight: bold; }}
-nav a[aria-current] {{ border-color: var(--leaf-edge); background: var(--leaf); }}
-button {{ font: inherit; padding: .2rem .8rem; }}
-output {{ display: inline-block; min-width: 5rem; text-align: center; }}
-figure {{ margin: 1rem 0; text-align: center; }}
-figure > div {{ overflow-x: auto; }}
-figure > div > svg {{ max-width: max(100%, 40rem) !important; height: auto; }}
-figcaption, p {{ color: var(--muted); }}
-[hidden] {{ display: none !important; }}
+:root {{ color-scheme: light dark; {light} font-family: {FONT}; }}
+:root[data-theme="light"] {{ color-scheme: light; }}
+:root[data-theme="dark"] {{ color-scheme: dark; {dark} }}
+@media (prefers-color-scheme: dark) {{ :root[data-theme="auto"] {{ {dark} }} }}
+{classes}
 """

@@ -22,6 +22,7 @@ from gradviz.graph import (
     NodeKind,
     TensorSummary,
 )
+from gradviz.graph.operations import operation
 from gradviz.graph.text import (
     bytes_text,
     count_text,
@@ -178,9 +179,12 @@ def _label(graph: GradGraph, key: str, shows: _Shows) -> Label:
     kind = data["kind"]
     if kind in (NodeKind.OPERATION, NodeKind.ACCUMULATE, NodeKind.GROUP):
         group = kind is NodeKind.GROUP
-        head = _group_head(graph, key, data) if group else _operation_head(graph, key, data)
         changed = data.get("changes", {}).get("buffers")
-        if changed or (shows.freed and data.get("buffers") is Buffers.FREED):
+        says_so = bool(changed or (shows.freed and data.get("buffers") is Buffers.FREED))
+        head = (
+            _group_head(graph, key, data) if group else _operation_head(graph, key, data, says_so)
+        )
+        if says_so:
             is_old = not changed and graph.graph.get("frame")
             head.append(TextSpan(changed or "freed", Role.FACT if is_old else Role.LOUD))
         value = [] if group else _value_rows(data, is_dated=False)
@@ -238,25 +242,33 @@ def _rows(data: NodeData) -> tuple[Line, ...]:
     problem = problem_text(data["problem"]) if "problem" in data else ""
     loud = data.get("verdict") or problem
     trouble: list[Line] = [(TextSpan(clean(loud), Role.LOUD),)] if loud else []
+    if "asked" in data:
+        trouble.append((TextSpan("asked about", Role.NAME),))
     if data["kind"] is NodeKind.GROUP:
         return (*_group_rows(data), *trouble)
-    return (*_why_untracked(data), *_grad_rows(data), *trouble)
+    return (*_why_untracked(data), *_inside(data), *_grad_rows(data), *trouble)
 
 
 _LEAVES = (NodeKind.LEAF, NodeKind.PARAMETER)
 _TENSOR_WORD = {NodeKind.UNTRACKED: "not tracked"}
 
 
-def _operation_head(graph: GradGraph, key: str, data: NodeData) -> list[TextSpan]:
+def _operation_head(graph: GradGraph, key: str, data: NodeData, says_so: bool) -> list[TextSpan]:
+    """The head of an operation; ``says_so`` if it will say that it is freed."""
     head = [TextSpan(_short(data.get("op", "?")), Role.WORD), *_options(data)]
     if data.get("untracked_inputs"):
-        head.append(TextSpan("with a constant", Role.FACT))
+        freed = data.get("buffers") is Buffers.FREED and not says_so
+        is_gone = freed and operation(data.get("op", "")).number
+        # A number is kept for backward with the rest: afterwards nobody knows which it was.
+        head.append(TextSpan(f"with a constant{', freed' if is_gone else ''}", Role.FACT))
     if "name" in data and not _result_has_name(graph, key, data["name"]):
         head += _name(data)
     if _shape_differs(graph, key, data):
         head += _shape(data)
     if "opaque" in data:
-        head.append(TextSpan(data["opaque"], Role.FACT))
+        later = data["op"] == "checkpoint" and data.get("buffers") is Buffers.HELD
+        when = ": recorded when backward runs" if later else ""
+        head.append(TextSpan(f"{data['opaque']}{when}", Role.FACT))
     if data.get("version") and "version" not in data.get("changes", {}):
         head.append(TextSpan(f"version {data['version']}", Role.FACT))
     return head + _hooks(data) + _news(data)
@@ -442,6 +454,16 @@ def _why_untracked(data: NodeData) -> list[Line]:
     return [(TextSpan("requires_grad=False, no grad_fn", Role.FACT),)] if "root" in data else []
 
 
+def _inside(data: NodeData) -> list[Line]:
+    """The parameters of the module that a reentrant checkpoint runs: they are no inputs of it."""
+    names = data.get("runs_with", ())
+    if not names:
+        return []
+    more = f" and {len(names) - 1:,} more" if len(names) > 1 else ""
+    text = f"{_short(names[0])}{more}"
+    return [(TextSpan("runs a module with", Role.FACT), TextSpan(text, Role.WORD))]
+
+
 def _grad_rows(data: NodeData) -> list[Line]:
     if "grad" not in data:
         return []
@@ -560,6 +582,7 @@ _SENTENCES: dict[str, Any] = {
     "version": lambda count: f"version {count}: changed in place {counted(count, 'time')}",
     "hooks": lambda count: counted(count, "hook"),
     "opaque": lambda what: f"its inside cannot be seen: {what}",
+    "runs_with": lambda names: f"runs a module in backward, with {', '.join(names)}",
     "module": lambda path: f"in module {path}" if path else "",
     "source": lambda line: f"made at {line}",
     "sequence_nr": lambda number: f"sequence number {number}",

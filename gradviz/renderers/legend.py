@@ -10,12 +10,12 @@ from gradviz.renderers.labels import clean, may_have_changed
 from gradviz.renderers.scene import Curve, Rectangle, Shape
 from gradviz.renderers.theme import LOOKS, VALUE, marked, scale_legend
 
-__all__ = ["GLYPH_HEIGHT", "GLYPH_WIDTH", "legend_glyph", "legend_of"]
+__all__ = ["GLYPH_HEIGHT", "GLYPH_WIDTH", "MEANINGS", "legend_glyph", "legend_of"]
 
 GLYPH_WIDTH = 22.0
 GLYPH_HEIGHT = 12.0
 
-_MEANINGS = {
+MEANINGS = {
     "leaf": "leaf, with its .grad",
     "operation": "operation",
     "accumulate": "AccumulateGrad: adds to a leaf's .grad",
@@ -68,7 +68,7 @@ def legend_of(graphs: Sequence[GradGraph]) -> dict[str, str]:
                 found.add("through")
         if graph.graph.get("flow") == "gradient":
             found.add("flow")
-    rows = {word: meaning for word, meaning in _MEANINGS.items() if word in found}
+    rows = {word: meaning for word, meaning in MEANINGS.items() if word in found}
     if names := next(
         (graph.graph[_HIGHLIGHT] for graph in graphs if _HIGHLIGHT in graph.graph), ""
     ):

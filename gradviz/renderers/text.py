@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gradviz.graph import Cause, EdgeKind, GradGraph, NodeKind
+from gradviz.graph.algorithms import longest_paths
 from gradviz.renderers.labels import Label, cause_text, clean, labels_of
 from gradviz.renderers.theme import has_bars, scale_text, text_bar
 from gradviz.story import Frame, Story
@@ -222,18 +223,8 @@ def _runs(inputs: list[tuple[str, Any]]) -> list[tuple[str, Any, int]]:
 
 def _heights(graph: GradGraph) -> dict[str, int]:
     """The length of the longest path from an input of the graph to each node."""
-    height = dict.fromkeys(graph.nodes, 0)
-    waiting = {key: sum(1 for _ in graph.inputs(key)) for key in graph.nodes}
     users: dict[str, list[str]] = {key: [] for key in graph.nodes}
     for key in graph.nodes:
         for source, _ in graph.inputs(key):
             users[source].append(key)
-    ready = [key for key, count in waiting.items() if not count]
-    while ready:
-        key = ready.pop()
-        for user in users[key]:
-            height[user] = max(height[user], height[key] + 1)
-            waiting[user] -= 1
-            if not waiting[user]:
-                ready.append(user)
-    return height
+    return longest_paths(users)

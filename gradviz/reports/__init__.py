@@ -1,1 +1,1 @@
-"""Reports on a graph that explain nothing: the memory kept for backward, and the modules."""
+"""Reports on a graph: the memory saved for backward, and the modules."""

@@ -1,4 +1,4 @@
-"""Where saved tensors came from, and what checkpointing a module would free."""
+"""Where saved tensors came from, and how many bytes checkpointing a module would free."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ __all__ = ["Origin", "Origins", "blocks_of", "freed_by_checkpointing", "is_of_mo
 
 
 def blocks_of(paths: Mapping[str, Path]) -> dict[str, str]:
-    """By the key of an operation, the module to checkpoint that it ran in.
+    """The module to checkpoint for each operation, by its key.
 
-    That is the first of a list of modules on its path, ``blocks.0`` of ``blocks.0.mlp.fc``, or
-    else the first module that not all have in common.
+    That is the first element of a module list on its path, ``blocks.0`` of ``blocks.0.mlp.fc``, or
+    else the first module that not all paths have in common.
 
     Example:
         >>> blocks_of({"a": ("net", "blocks", "0", "fc"), "b": ("net", "head")})
@@ -40,18 +40,18 @@ def freed_by_checkpointing(
     kept: Sequence[tuple[Origin, list[str], int]],
     owner: Callable[[str], str],
 ) -> dict[str, int]:
-    """Bytes that checkpointing each module alone would free at least, largest first.
+    """The least number of bytes that checkpointing each module alone would free, largest first.
 
-    That is what was made inside and is saved inside alone; less what goes into the module and is
-    kept by nothing yet, since the module is computed from it again. Of a saved tensor that
-    requires no grad it is not known whether it was made inside: it is not counted. A module that
-    uses a tensor of unknown size is left out, and so is one that would free next to nothing.
+    Counted are tensors that were created in the module and saved only there, minus the inputs of
+    the module that are not saved yet, because checkpointing saves them. A saved tensor that does
+    not require grad may have been created outside: it is not counted. A module that uses a tensor
+    of unknown size is left out, as is one that would free almost nothing.
 
     Args:
-        graph: what was recorded.
-        blocks: by the key of an operation, its module.
-        kept: of each storage, where it came from, the operations that keep it, and its size.
-        owner: tells by the key of a result which node made its storage.
+        graph: as it was recorded.
+        blocks: the module of each operation, by its key.
+        kept: of each storage, its origin, the operations that saved it, and its size.
+        owner: returns the key of the node that created the storage of a result.
     """
     found: dict[str, int] = {}
     for origin, savers, size in kept:
@@ -80,9 +80,9 @@ def freed_by_checkpointing(
 
 
 def _perhaps(graph: GradGraph, inside: Sequence[str]) -> set[str]:
-    """Operations of a module, and those before it that may be of it as well.
+    """Operations of a module, and those before it that may belong to it.
 
-    Where modules are inferred, only the use of a parameter tells for sure where another one ends.
+    Where modules are inferred, only the use of a parameter proves that another module ended.
     """
     seen, stack = set(inside), list(inside)
     while stack:
@@ -103,12 +103,12 @@ def _uses_leaf(graph: GradGraph, key: str) -> bool:
 
 
 _DATA = (EdgeKind.GRADIENT, EdgeKind.CUT)
-_LEAST = 0.01  # of all that is kept
-_LARGEST_ITEM = 16  # bytes of an element, of complex128
+_LEAST = 0.01  # of all saved bytes
+_LARGEST_ITEM = 16  # bytes of an element of complex128
 
 
 def _size(data: NodeData) -> int:
-    """Bytes of what went into a module; those of leaves and of a module's own are there anyway."""
+    """Bytes of an input of a module; 0 for leaves and the module's own tensors."""
     if data["kind"] not in (NodeKind.OPERATION, NodeKind.UNTRACKED) or is_of_module(data):
         return 0
     bits = re.search(r"\d+", data.get("dtype", ""))
@@ -117,9 +117,9 @@ def _size(data: NodeData) -> int:
 
 
 def _unseen(data: NodeData, total: int) -> int:
-    """Bytes, at most, of what an operation got and does not show; ``total`` if nobody knows.
+    """An upper bound of the bytes of inputs that are not in the graph; ``total`` if unknown.
 
-    To what it adds, an operation shows no number and no tensor: neither is larger than the sum.
+    An addition does not show its numbers and untracked tensors; they are not larger than the sum.
     """
     count = data.get("untracked_inputs", 0)
     if count and (data.get("op") not in ("add", "sub", "rsub") or "shape" not in data):
@@ -128,7 +128,7 @@ def _unseen(data: NodeData, total: int) -> int:
 
 
 def is_of_module(data: NodeData) -> bool:
-    """Whether something without a gradient is a frozen parameter or a buffer: it has a path."""
+    """Whether an untracked tensor is a frozen parameter or a buffer: its name is a path."""
     name = data.get("name", "").removesuffix(".t()")
     return data["kind"] is NodeKind.UNTRACKED and "." in name
 
@@ -139,7 +139,7 @@ _OPERANDS = frozenset(
         *("tensor1", "tensor2", "batch1", "batch2", "end", "query", "key", "value"),
     )
 )
-# What an operation made beside its result, as torch's table of derivatives calls it.
+# Further outputs of an operation that it saves, by their name in torch's derivatives.yaml.
 _SIDE_OUTPUTS = frozenset(
     (
         *(
@@ -166,9 +166,9 @@ class Origin(NamedTuple):
     """Where a saved tensor came from.
 
     Args:
-        key: the node that made its storage, or stands for it; "" if that is not known.
+        key: the node that created its storage, or stands for it; "" if unknown.
         words: ``"output of gelu"``.
-        is_made: whether the operation ``key`` made it, as its own result.
+        is_made: whether it is the result of the operation ``key``.
     """
 
     key: str
@@ -177,10 +177,10 @@ class Origin(NamedTuple):
 
 
 class Origins:
-    """Tells where the saved tensors of a graph came from.
+    """Finds where the saved tensors of a graph came from.
 
     Args:
-        graph: which must stay as it is: what was found out once is kept.
+        graph: must not change, because results are cached.
 
     Example:
         >>> graph = GradGraph()
@@ -196,11 +196,11 @@ class Origins:
         self._owners: dict[str, str] = {}
 
     def of(self, key: str, tensor: SavedTensor) -> Origin:
-        """Say what a saved tensor is.
+        """Where a saved tensor came from.
 
         Args:
-            key: of the operation that keeps it.
-            tensor: as that has it.
+            key: of the operation that saved it.
+            tensor: its entry in that operation.
         """
         op = self._graph.nodes[key].get("op", "")
         if tensor.argument in _MAIN:
@@ -225,13 +225,13 @@ class Origins:
         return Origin("", f"{word} of {op}")
 
     def _source(self, key: str, tensor: SavedTensor) -> str:
-        """The node that an operation got a saved tensor from; "" if that cannot be told."""
+        """The node from which an operation got a saved tensor; "" if unknown."""
         if tensor.input < 0:
             return ""
         inputs = list(self._graph.inputs(key))
         found = [source for source, edge in inputs if edge.get("input") == tensor.input]
         if found and not all(self._may_be(source, tensor) for source in found):
-            # Arguments without a gradient may be counted as the call has them: linear's are others.
+            # Untracked inputs may be counted in the order of the call, which differs for linear.
             found = [
                 source
                 for source, edge in inputs
@@ -240,25 +240,25 @@ class Origins:
         return found[0] if len(found) == 1 else ""
 
     def _may_be(self, source: str, tensor: SavedTensor) -> bool:
-        """Whether a saved tensor fits what went in without a gradient, itself or transposed."""
+        """Whether a saved tensor can be the untracked input ``source``, itself or transposed."""
         data: NodeData = self._graph.nodes[source]
         if data["kind"] is not NodeKind.UNTRACKED or "shape" not in data:
             return True
         return sorted(data["shape"]) == sorted(tensor.shape)
 
     def owner(self, key: str) -> str:
-        """The node that made the storage of a result: the one behind views of it."""
+        """The node that created the storage of a result: the base, if it is a view."""
         way = []
         while key not in self._owners:
             way.append(key)
-            self._owners[key] = key  # if it is no view
+            self._owners[key] = key  # if it is not a view
             key = self._viewed(key)
         owner = self._owners[key]
         self._owners.update(dict.fromkeys(way, owner))
         return owner
 
     def _viewed(self, key: str) -> str:
-        """What a view is a view of; anything else is its own."""
+        """The base of a view; the key itself if it is not a view."""
         data: NodeData = self._graph.nodes[key]
         if data["kind"] is NodeKind.OPERATION:
             is_view = operation(data.get("op", "")).views

@@ -1,4 +1,4 @@
-"""What is kept in memory for backward: which tensors, where, and how much."""
+"""The tensors saved for backward: which, where, and how large."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ _FEW = 4
 
 @dataclass(frozen=True)
 class SavedRow:
-    """A tensor that is kept for backward.
+    """A tensor that is saved for backward.
 
     Args:
-        key: node of the operation that made it; where that is not known, that keeps it.
-        what: what it is: ``"output of gelu"``.
-        name: what the user calls it; may be empty.
-        tensor: type and sizes: ``"f32[4,128,1024]"``. What is kept may be a view of it.
+        key: node of the operation that created it; if unknown, of the one that saved it.
+        what: where it came from: ``"output of gelu"``.
+        name: the user's name of the tensor; may be empty.
+        tensor: dtype and shape: ``"f32[4,128,1024]"``. The saved tensor may be a view of it.
         bytes: size of its storage, which several operations may share.
-        source: the line of the operation ``key``; only when it was recorded.
-        module: path of its module; empty when it is not known.
-        savers: the operations that keep it, in the order in which they ran.
+        source: the line of the operation ``key``; only when recorded.
+        module: path of its module; empty when unknown.
+        savers: the operations that saved it, in the order in which they ran.
         is_own: whether the operation ``key`` is the first of them.
     """
 
@@ -61,7 +61,7 @@ class SavedRow:
 
     @property
     def shared(self) -> str:
-        """Who keeps it, if that is another: ``"kept by mul, shared with sin"``; else ``""``."""
+        """The other operations that saved it: ``"kept by mul, shared with sin"``; else ``""``."""
         first, *others = self.savers or ("",)
         said = [] if self.is_own else [f"kept by {first}"]
         if others:
@@ -74,18 +74,18 @@ class SavedRow:
 
 @dataclass(frozen=True)
 class SavedTable:
-    """What a graph keeps for backward; ``str()`` has one line per tensor, and the total.
+    """What a graph saved for backward; ``str()`` has one line per tensor, and the total.
 
     Args:
-        rows: the tensors that are kept, largest first; those that share a storage are one.
-        leaves: names of leaves, frozen parameters and buffers that are saved as well, and are held
-            anyway; "" for one without.
-        leaf_bytes: the size of these, which counts nowhere else.
-        freed: how many operations have let go of what they kept.
-        unknown: how many operations keep something that cannot be seen.
-        packed: how many operations keep something that a hook has packed.
-        modules: bytes that checkpointing a module would free at least, largest first.
-        sizeless: how many tensors are kept whose size is not known: sparse ones, and those inside
+        rows: the saved tensors, largest first; one row for tensors that share a storage.
+        leaves: names of saved leaves, frozen parameters, buffers, which stay in memory anyway; ""
+            for one without a name.
+        leaf_bytes: the size of these, which is counted nowhere else.
+        freed: number of operations whose saved tensors were freed.
+        unknown: number of operations whose saved tensors are not visible.
+        packed: number of operations whose saved tensors a hook has packed.
+        modules: the least number of bytes that checkpointing each module would free, largest first.
+        sizeless: number of saved tensors of unknown size: sparse ones, and those inside
             ``torch.func``.
     """
 
@@ -100,14 +100,14 @@ class SavedTable:
 
     @property
     def total(self) -> int:
-        """Bytes kept in all, each storage counted once, and that of leaves not at all."""
+        """Bytes saved in total, each storage counted once, without leaves."""
         return sum(row.bytes for row in self.rows)
 
     def text(self, most: int | None = None) -> str:
         """The table as aligned lines.
 
         Args:
-            most: how many tensors to list; None for all. The rest is summed up in a line.
+            most: how many tensors to list; None for all. One line sums up the rest.
         """
         shown = self.rows[:most]
         cells = [
@@ -161,7 +161,7 @@ class SavedTable:
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Rows as lines; the second cell, a number, is flushed right, and empty columns vanish."""
+    """Rows as lines; the second cell, a number, is right-aligned; empty columns are left out."""
     columns = [at for at in range(5) if any(row[at] for row in rows)]
     widths = {at: max(len(row[at]) for row in rows) for at in columns}
     return [
@@ -172,7 +172,7 @@ def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
     ]
 
 
-# Of normalisation, which the module keeps as its own, whatever becomes of the graph.
+# Running statistics of normalization layers: the module keeps them anyway.
 _BUFFERS = ("running_mean", "running_var")
 _OPERANDS = ("self", "other")
 _NUMBERS = ("int64", "float64", "complex128", "bool")
@@ -180,12 +180,12 @@ _NUMBERS = ("int64", "float64", "complex128", "bool")
 
 @dataclass
 class _StorageRow:
-    """A storage, and all that keeps it.
+    """A storage, and the operations that saved it.
 
     Args:
-        tensor: what was saved of it, by the operation that tells most of where it came from.
+        tensor: the saved tensor, from the operation that knows most about its origin.
         origin: where it came from.
-        savers: keys of the operations that keep it, in the order in which they ran.
+        savers: keys of the operations that saved it, in the order in which they ran.
     """
 
     tensor: SavedTensor
@@ -194,7 +194,7 @@ class _StorageRow:
 
 
 def saved(graph: GradGraph) -> SavedTable:
-    """List the tensors that a graph keeps for backward.
+    """List the tensors that a graph saved for backward.
 
     Args:
         graph: as it was traced or recorded. Lines are known when it was recorded; modules also
@@ -210,8 +210,8 @@ def saved(graph: GradGraph) -> SavedTable:
         f32[4,128]  2.05 kB  output of exp  train.py:27
         total 2.05 kB, kept for backward: 1 tensor
     """
-    units = op_sequence(graph)
-    paths = dict(zip(units.keys, module_paths(units), strict=True))
+    sequence = op_sequence(graph)
+    paths = dict(zip(sequence.keys, module_paths(sequence), strict=True))
     origins = Origins(graph)
     storages, held = _storages(graph, origins)
     modules = {key: ".".join(path) for key, path in paths.items()}
@@ -234,19 +234,19 @@ def saved(graph: GradGraph) -> SavedTable:
 
 
 def memory(subject: object, names: object = None) -> SavedTable:
-    """List the tensors that autograd keeps for backward: how large, where from, kept by what.
+    """List the tensors saved for backward: size, origin, and the operations that saved them.
 
     Args:
         subject: a tensor, which is traced now; a `GradGraph`, a `Frame`, a `Drawing`; or a `Story`
-            or a `Recording`, of which the frame that keeps most is taken.
-        names: what tensors are called, as for `gradviz.trace`; None for the caller's variables.
+            or a `Recording`, of which the frame with the most saved bytes is used.
+        names: names of tensors, as for `gradviz.trace`; None for the caller's variables.
 
     Returns:
         The table: ``str()`` has one line per tensor, largest first, and the total; ``.rows`` has
         the same as data, ``.total`` the bytes, ``.modules`` the bytes that checkpointing frees.
 
     Raises:
-        SubjectError: if the subject is none of these, or autograd recorded nothing of it.
+        SubjectError: if the subject is none of these, or autograd recorded nothing about it.
         UsageError: if a story has no frames.
 
     Example:
@@ -266,7 +266,7 @@ def memory(subject: object, names: object = None) -> SavedTable:
         return max(tables, key=lambda table: table.total)
     if isinstance(story, Frame):
         return saved(story.graph)
-    # Only now: it needs torch, which saved graphs do without.
+    # Imported here, because it needs torch, which is not needed for saved graphs.
     from gradviz.capture.tensors.names import Names
     from gradviz.capture.tracing.tracer import trace_subjects
 
@@ -275,14 +275,14 @@ def memory(subject: object, names: object = None) -> SavedTable:
 
 
 def saved_at_most(frames: Iterable[Frame], name: str) -> tuple[str, SavedTable] | None:
-    """The moment of a recording at which most was kept for one of its tensors.
+    """The frame of a recording in which most bytes were saved for one tensor.
 
     Args:
-        frames: the moments.
-        name: of the tensor: what it was computed from counts, and nothing else.
+        frames: the frames.
+        name: of the tensor: only what it was computed from counts.
 
     Returns:
-        The title of the moment and its table; None if no moment has a tensor of that name.
+        The title of the frame and its table; None if no frame has a tensor of that name.
     """
     found = []
     for frame in frames:
@@ -298,7 +298,7 @@ def saved_at_most(frames: Iterable[Frame], name: str) -> tuple[str, SavedTable] 
 def _storages(
     graph: GradGraph, origins: Origins
 ) -> tuple[list[_StorageRow], list[tuple[str, int]]]:
-    """What is kept for backward alone; and names and bytes of what is kept anyway."""
+    """The storages saved for backward; and names and bytes of those that stay in memory anyway."""
     of_leaves: dict[int, list[str]] = {}
     for key, data in graph.nodes(data=True):
         if "storage" in data:
@@ -328,7 +328,7 @@ def _storages(
 
 
 def _is_number(graph: GradGraph, key: str, tensor: SavedTensor) -> bool:
-    """Whether it is the 2 of ``x * 2``, which torch keeps as a tensor."""
+    """Whether it is a Python number, like the 2 of ``x * 2``, which torch saves as a tensor."""
     is_like_one = not tensor.shape and tensor.dtype in _NUMBERS and tensor.argument in _OPERANDS
     return is_like_one and not any(
         edge.get("input") == tensor.input for _, edge in graph.inputs(key)
@@ -340,7 +340,7 @@ def _storage(
 ) -> _StorageRow:
     entries = sorted(entries, key=lambda each: graph.nodes[each[0]].get("sequence_nr", -1))
     told = [(origins.of(key, tensor), tensor) for key, tensor in entries]
-    # What made it is known by that operation itself, or by one that used it.
+    # The operation that created it, or one that used it, knows its origin.
     origin, tensor = max(told, key=lambda each: _rank(each[0]))
     return _StorageRow(tensor, origin, list(dict.fromkeys(key for key, _ in entries)))
 
@@ -357,7 +357,7 @@ def _row(graph: GradGraph, storage: _StorageRow, modules: Mapping[str, str]) -> 
     tensor = storage.tensor
     shape, dtype = tensor.shape, tensor.dtype
     is_main = origin.words == f"output of {maker.get('op')}" and maker.get("outputs", 1) == 1
-    if is_main and "shape" in maker:  # what is kept may be a view of it
+    if is_main and "shape" in maker:  # the saved tensor may be a view of it
         shape, dtype = maker["shape"], maker.get("dtype", dtype)
     is_named = is_main or not origin.is_made
     return SavedRow(
@@ -374,7 +374,7 @@ def _row(graph: GradGraph, storage: _StorageRow, modules: Mapping[str, str]) -> 
 
 
 def _without_tensors(graph: GradGraph, modules: Mapping[str, str]) -> Iterator[SavedRow]:
-    """Rows of a graph that was saved when it did not tell the tensors yet."""
+    """Rows of a graph that was saved by a version without the list of tensors."""
     for key, data in graph.nodes(data=True):
         if data.get("saved_bytes") and "saved" not in data:
             op = data.get("op", data["kind"].value)

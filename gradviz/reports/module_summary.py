@@ -1,4 +1,4 @@
-"""What a graph consists of, module by module: operations, parameters, memory, gradients."""
+"""The modules of a graph: operations, parameters, memory and gradients of each."""
 
 from __future__ import annotations
 
@@ -19,17 +19,18 @@ _MOST_ROWS = 40
 
 @dataclass(frozen=True)
 class Row:
-    """A module and what is in it, or the total.
+    """A module and its contents, or the total.
 
     Args:
-        module: its path; empty for what ran in no module.
+        module: its path; "" for operations that ran in no module.
         ops: number of operations that ran in it, in all its calls.
         parameters: number of elements of the leaves that it uses first; each leaf counts once.
-        saved_bytes: bytes of storage kept for backward, each storage counted once.
-        freed: whether a backward pass has freed what some of the operations kept.
+        saved_bytes: bytes saved for backward, each storage counted once.
+        freed: whether saved tensors of some operations were freed by a backward pass.
         leaves: number of leaves.
-        without_grad: how many of these have no gradient: ``.grad`` is None.
-        grad_norm: Euclidean norm of all their finite gradients together; None without any.
+        without_grad: number of leaves whose ``.grad`` is None.
+        grad_norm: Euclidean norm of all their finite gradients together; None if there are none,
+            or if some were not read.
         nan: number of NaN elements in the gradients.
         inf: number of infinite elements in the gradients.
     """
@@ -53,8 +54,8 @@ class ModuleRows:
     Args:
         rows: one per module.
         total: of the whole graph.
-        depth: how many parts of the paths tell modules apart, after what all begin with.
-        deepest: with this depth every module has a row of its own.
+        depth: number of path parts that distinguish modules, after their common prefix.
+        deepest: the depth at which every module has its own row.
         inferred: whether modules were inferred from names and order, not recorded.
     """
 
@@ -66,11 +67,11 @@ class ModuleRows:
 
 
 def rows_of(graph: GradGraph, depth: int | None = None) -> ModuleRows:
-    """Sum a graph up by modules.
+    """Sum up a graph by modules.
 
     Args:
         graph: as it was traced or recorded.
-        depth: as for `group_by_module`; None for the deepest that takes at most 40 rows.
+        depth: as for `group_by_module`; None for the deepest that needs at most 40 rows.
 
     Raises:
         UsageError: if ``depth`` is less than 1.
@@ -85,8 +86,8 @@ def rows_of(graph: GradGraph, depth: int | None = None) -> ModuleRows:
         [('net.fc', 1, 6)]
     """
     check_depth(depth)
-    units = op_sequence(graph)
-    paths = module_paths(units)
+    sequence = op_sequence(graph)
+    paths = module_paths(sequence)
     root, most = root_of(paths), max(deepest(paths), 1)
     if depth is None:
         fitting = (d for d in range(most, 1, -1) if len(_cut(paths, root + d)) <= _MOST_ROWS)
@@ -95,12 +96,14 @@ def rows_of(graph: GradGraph, depth: int | None = None) -> ModuleRows:
     counted: set[int] = set()
     for place, path in enumerate(paths):
         held = inside[path[: root + depth]]
-        held.append(units.data[place])
-        held += _leaves_first_used(units, place, counted)
+        held.append(sequence.data[place])
+        held += _leaves_first_used(sequence, place, counted)
     rows = [_row(".".join(path), nodes) for path, nodes in inside.items()]
-    unused = [leaf for number, leaf in enumerate(units.leaves) if number not in counted]
+    unused = [leaf for number, leaf in enumerate(sequence.leaves) if number not in counted]
     everything = [node for nodes in inside.values() for node in nodes] + unused
-    inferred = any(path and is_inferred(data) for path, data in zip(paths, units.data, strict=True))
+    inferred = any(
+        path and is_inferred(data) for path, data in zip(paths, sequence.data, strict=True)
+    )
     return ModuleRows(tuple(rows), _row("", everything), min(depth, most), most, inferred)
 
 
@@ -108,12 +111,12 @@ def _cut(paths: Sequence[Path], length: int) -> dict[Path, None]:
     return dict.fromkeys(path[:length] for path in paths)
 
 
-def _leaves_first_used(units: OpSequence, place: int, counted: set[int]) -> list[Any]:
-    """The leaves that a unit uses and none before it did, which are counted from now on."""
-    numbers = dict.fromkeys(-1 - source for source in units.inputs(place) if source < 0)
+def _leaves_first_used(sequence: OpSequence, place: int, counted: set[int]) -> list[Any]:
+    """The leaves used by an operation that were not counted before; counts them."""
+    numbers = dict.fromkeys(-1 - source for source in sequence.inputs(place) if source < 0)
     new = [number for number in numbers if number not in counted]
     counted.update(new)
-    return [units.leaves[number] for number in new]
+    return [sequence.leaves[number] for number in new]
 
 
 def _row(module: str, nodes: Sequence[dict[str, Any]]) -> Row:

@@ -1,8 +1,8 @@
-"""Views: functions from a graph to a graph that make it fit for a reader's eye.
+"""Views: functions from a graph to a simpler graph.
 
-A view is a sentence about the picture (`hide_bookkeeping`, `clone_shared_leaves`) and changes
-no graph that it is given: it returns another. A list of views is applied in order. A view
-that leaves something out says so in a note of the graph.
+The name of a view says what it does (`hide_bookkeeping`, `clone_shared_leaves`). A view does not
+modify its graph; it returns a new one. A list of views is applied in order. A view that leaves
+something out adds a note to the graph.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from gradviz.errors import UsageError
 from gradviz.graph import GradGraph
-from gradviz.views.chains import fold_chains, fold_stretches
+from gradviz.views.chains import fold_chains, fold_chunks
 from gradviz.views.colors import SCALES, color_by
 from gradviz.views.custom import highlight, paint, relabel
 from gradviz.views.details import clone_shared_leaves, hide_bookkeeping, hide_numbers
@@ -26,6 +26,7 @@ from gradviz.views.view import View, reverse_flow, view
 __all__ = [
     "ALL",
     "DEFAULT",
+    "RENAMED",
     "SCALES",
     "View",
     "apply",
@@ -37,7 +38,7 @@ __all__ = [
     "fold_chains",
     "fold_repeats",
     "fold_siblings",
-    "fold_stretches",
+    "fold_chunks",
     "group_by_module",
     "hide_bookkeeping",
     "hide_numbers",
@@ -62,7 +63,7 @@ ALL: dict[str, View] = {
     "fold_siblings": fold_siblings,
     "dock_leaves": dock_leaves,
     "fold_chains": fold_chains,
-    "fold_stretches": fold_stretches,
+    "fold_chunks": fold_chunks,
     "focus_on": focus_on,
     "top": top,
     "only_paths_to": only_paths_to,
@@ -71,21 +72,24 @@ ALL: dict[str, View] = {
     "color_by": color_by,
     "hide_numbers": hide_numbers,
 }
-"""Every view by its name, as the command line and the docs spell it."""
+"""Every view by its name, for the commands and the docs."""
+
+RENAMED = {"colour_by": "color_by", "fold_stretches": "fold_chunks"}
+"""The new names of views by their deprecated names."""
 
 DEFAULT: tuple[View, ...] = (fit_page,)
-"""What `gradviz.draw` applies when it is not told otherwise."""
+"""The views that `gradviz.draw` applies by default."""
 
 
 def apply(graph: GradGraph, views: Sequence[View] | None = None) -> GradGraph:
-    """The graph as seen through ``views``, in order.
+    """Apply ``views`` to a graph, in order.
 
     Args:
-        graph: what was recorded; it is not changed.
-        views: the views; None for the default ones, ``()`` for the graph as it is.
+        graph: is not modified.
+        views: the views; None for the default ones, ``()`` for none.
 
     Raises:
-        UsageError: if a view returns anything else than a graph.
+        UsageError: if a view returns anything but a graph.
 
     Example:
         >>> apply(GradGraph(), [hide_bookkeeping, reverse_flow])
@@ -104,8 +108,9 @@ def apply(graph: GradGraph, views: Sequence[View] | None = None) -> GradGraph:
 
 
 def __getattr__(name: str) -> View:
-    """`colour_by`, the old name of `color_by`."""
-    if name != "colour_by":
+    """A view by its deprecated name."""
+    if name not in RENAMED:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    warnings.warn("colour_by is now called color_by", DeprecationWarning, stacklevel=2)
-    return color_by
+    new = RENAMED[name]
+    warnings.warn(f"{name} is now called {new}", DeprecationWarning, stacklevel=2)
+    return ALL[new]

@@ -1,4 +1,4 @@
-"""The graph with straight runs of operations, or chunks of equal length, drawn as one node each."""
+"""Fold chains of operations, or chunks of equal length, into one node each."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from gradviz.views.modules import module_paths, shared_by
 from gradviz.views.op_sequence import Ints, OpSequence, op_sequence
 from gradviz.views.view import along_the_data, view
 
-__all__ = ["fold_chains", "fold_stretches"]
+__all__ = ["fold_chains", "fold_chunks"]
 
 
 @view
 @along_the_data
 def fold_chains(graph: GradGraph, *, min_length: int = 3) -> GradGraph:
-    """Draw operations that follow each other, with no branch between them, as one node.
+    """Draw operations that follow each other without a branch as one node.
 
     Args:
-        graph: in which what has a name (a variable, a module drawn as a group) is left as it is.
-        min_length: the fewest operations that are worth it; 2 or more.
+        graph: nodes that have a name (variables, module groups) are not folded.
+        min_length: the length of the shortest chain to fold; 2 or more.
 
     Returns:
-        A graph in which each such run is a group. Applying it twice changes nothing more.
+        A graph in which each chain is a group. Applying the view again changes nothing.
 
     Raises:
         UsageError: if ``min_length`` is less than 2.
@@ -45,34 +45,35 @@ def fold_chains(graph: GradGraph, *, min_length: int = 3) -> GradGraph:
     """
     if type(min_length) is not int or min_length < 2:
         raise UsageError(must_be("min_length", "an integer >= 2", min_length))
-    units = op_sequence(graph)
+    sequence = op_sequence(graph)
     parts = []
-    for places in _chains(units):
+    for places in _chains(sequence):
         if len(places) >= min_length:
-            nodes = [units.data[place] for place in places]
+            nodes = [sequence.data[place] for place in places]
             data: Any = {"op": words_of(nodes)}
-            parts.append(Part([units.keys[place] for place in places], data))
+            parts.append(Part([sequence.keys[place] for place in places], data))
     if not parts:
         return graph.copy()  # type: ignore[no-any-return]
     count = sum(len(part.keys) for part in parts)
     return contract(graph, parts).with_note(
-        f"{count:,} operations in straight runs drawn as {len(parts):,} groups"
+        f"{count:,} operations in chains drawn as {len(parts):,} groups"
     )
 
 
-def _chains(units: OpSequence) -> Iterator[list[int]]:
-    """Runs in which each unit but the first has one input, and each but the last one user."""
-    bounds, sources = units.starts.tolist(), units.sources.tolist()
-    users = [0] * len(units)
-    before = [-1] * len(units)
-    for place in range(len(units)):
+def _chains(sequence: OpSequence) -> Iterator[list[int]]:
+    """Chains in which each operation has one input and one user, except at the two ends."""
+    bounds, sources = sequence.starts.tolist(), sequence.sources.tolist()
+    users = [0] * len(sequence)
+    before = [-1] * len(sequence)
+    for place in range(len(sequence)):
         inside = {source for source in sources[bounds[place] : bounds[place + 1]] if source >= 0}
         for source in inside:
             users[source] += 1
         if len(inside) == 1:
             (before[place],) = inside
     plain = [
-        units.foldable(place) and "name" not in units.data[place] for place in range(len(units))
+        sequence.foldable(place) and "name" not in sequence.data[place]
+        for place in range(len(sequence))
     ]
     after = {
         source: place
@@ -89,7 +90,7 @@ def _chains(units: OpSequence) -> Iterator[list[int]]:
 
 @view
 @along_the_data
-def fold_stretches(graph: GradGraph, count: int = 30) -> GradGraph:
+def fold_chunks(graph: GradGraph, count: int = 30) -> GradGraph:
     """Draw the operations, in order of their creation, as so many groups of about equal size.
 
     Args:
@@ -104,48 +105,48 @@ def fold_stretches(graph: GradGraph, count: int = 30) -> GradGraph:
         >>> from gradviz.graph import NodeKind
         >>> for n in range(90): graph.add_node(f"n{n}", kind=NodeKind.OPERATION, op="sin")
         >>> for n in range(89): _ = graph.add_edge(f"n{n}", f"n{n + 1}", 0)
-        >>> fold_stretches(graph, count=3)
+        >>> fold_chunks(graph, count=3)
         GradGraph(3 groups, 2 edges)
     """
     if type(count) is not int or count < 1:
         raise UsageError(must_be("count", "an integer >= 1", count))
-    units = op_sequence(graph)
-    if len(units) <= count:
+    sequence = op_sequence(graph)
+    if len(sequence) <= count:
         return graph.copy()  # type: ignore[no-any-return]
-    paths = module_paths(units)
+    paths = module_paths(sequence)
     parts = []
-    cuts = _cuts(units, math.ceil(len(units) / count))
+    cuts = _cuts(sequence, math.ceil(len(sequence) / count))
     for start, stop in pairwise(cuts):
-        places = [place for place in range(start, stop) if units.foldable(place)]
+        places = [place for place in range(start, stop) if sequence.foldable(place)]
         if len(places) < 2 or len(places) < stop - start:
             continue
         path = shared_by([paths[place] for place in places])
-        data: Any = {"op": words_of([units.data[place] for place in places])}
+        data: Any = {"op": words_of([sequence.data[place] for place in places])}
         if path:
             data = {"name": ".".join(path), "module": ".".join(path), "inferred": True}
-        parts.append(Part([units.keys[place] for place in places], data, 0, True))
-    return contract(graph, parts).with_note(f"{len(units):,} operations in {len(parts)} stretches")
+        parts.append(Part([sequence.keys[place] for place in places], data, 0, True))
+    return contract(graph, parts).with_note(f"{len(sequence):,} operations in {len(parts)} chunks")
 
 
-def _cuts(units: OpSequence, size: int) -> list[int]:
-    """Where a stretch ends, after ``size`` units or up to a quarter fewer."""
-    crossing = _crossing(units)
+def _cuts(sequence: OpSequence, size: int) -> list[int]:
+    """The ends of the chunks, after ``size`` operations or up to a quarter fewer."""
+    crossing = _crossing(sequence)
     cuts = [0]
-    while cuts[-1] < len(units):
+    while cuts[-1] < len(sequence):
         last = cuts[-1] + size
         first = last - size // 4
-        window = crossing[first : last + 1][::-1]  # of equal places the last one
-        cuts.append(len(units) if last >= len(units) else last - int(np.argmin(window)))
+        window = crossing[first : last + 1][::-1]  # of equal counts the last one
+        cuts.append(len(sequence) if last >= len(sequence) else last - int(np.argmin(window)))
     return cuts
 
 
-def _crossing(units: OpSequence) -> Ints:
-    """Before each unit, how many values made earlier are still needed."""
-    last_use = np.arange(len(units))
-    users = np.repeat(np.arange(len(units)), np.diff(units.starts))
-    inside = units.sources >= 0
-    np.maximum.at(last_use, units.sources[inside], users[inside])
-    change = np.zeros(len(units) + 2, np.int64)
-    change[1 : len(units) + 1] += 1
+def _crossing(sequence: OpSequence) -> Ints:
+    """For each operation, the number of earlier results that it or a later one uses."""
+    last_use = np.arange(len(sequence))
+    users = np.repeat(np.arange(len(sequence)), np.diff(sequence.starts))
+    inside = sequence.sources >= 0
+    np.maximum.at(last_use, sequence.sources[inside], users[inside])
+    change = np.zeros(len(sequence) + 2, np.int64)
+    change[1 : len(sequence) + 1] += 1
     np.add.at(change, last_use + 1, -1)
     return np.cumsum(change)

@@ -1,4 +1,4 @@
-"""What a picture shows in colour and width: gradients, memory, devices or types, on one scale."""
+"""Gradients, memory, devices or dtypes on one scale, shown by color and width."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from gradviz.views.view import along_the_data, view
 __all__ = ["SCALES", "color_by"]
 
 SCALES = ("grad_norm", "saved_bytes", "device", "dtype")
-"""What `color_by` can show."""
+"""The values that `color_by` can show."""
 
 _LEAVES = (NodeKind.PARAMETER, NodeKind.LEAF)
 _STEPS = (NodeKind.OPERATION, NodeKind.GROUP)
@@ -29,23 +29,23 @@ _DIGITS = 4
 @view
 @along_the_data
 def color_by(graph: GradGraph, by: str = "grad_norm") -> GradGraph:
-    """Say of each node, and of its edges where that is known, how much of something it has.
+    """Add a level from 0 to 1 to each node, and to its edges where it is known.
 
-    Renderers show it as a bar on the node, the width of the edge and a scale in the legend. Use
-    it last: ``views=[fit_page, color_by("grad_norm")]``.
+    Renderers show the level as a bar on the node, the width of the edge and a scale in the legend.
+    Use it last: ``views=[fit_page, color_by("grad_norm")]``.
 
     Args:
-        graph: anything.
-        by: ``"grad_norm"``: the norm of ``.grad``, on a logarithmic scale. It is known of
-            leaves, of tensors after ``retain_grad()`` and the edges that they go along, and of
-            groups as the norm of all gradients in them; of all else no gradient is recorded.
-            ``"saved_bytes"``: what an operation keeps for backward. ``"device"`` and ``"dtype"``:
-            of the tensor, or of the first output of an operation.
+        graph: any graph.
+        by: ``"grad_norm"``: the norm of ``.grad``, on a logarithmic scale. It is known for
+            leaves, for tensors after ``retain_grad()`` and their edges, and for groups as the norm
+            of all gradients in them; other gradients are not recorded. ``"saved_bytes"``: the
+            bytes that an operation saved for backward. ``"device"`` and ``"dtype"``: of the
+            tensor, or of the first output of an operation.
 
     Returns:
-        The same graph with ``level`` and ``mark`` on nodes and edges, ``norm`` on edges, and
-        the ends of the scale, or its values, under ``"scale"`` of ``graph.graph``. Applying it
-        twice changes nothing more.
+        The same graph with ``level`` and ``mark`` on nodes and edges, ``norm`` on edges, and the
+        ends of the scale, or its values, in ``graph.graph["scale"]``. Applying the view again
+        changes nothing.
 
     Raises:
         UsageError: if ``by`` is none of these.
@@ -99,7 +99,7 @@ def _norms(graph: GradGraph) -> dict[str, Any]:
     along = [norm_of(found) for found in carried if not _wrong(found)]
     above = [norm for norm in (*norms.values(), *along) if norm > 0]
     high = max(above, default=0.0)
-    low = min([*above, high / _DECADE])  # small differences are to look small
+    low = min([*above, high / _DECADE])  # so that small differences look small
     for key, found in known.items():
         graph.nodes[key].update(_place(found, norms.get(key, 0.0), low, high))
     dead = _dead(graph, norms)
@@ -112,7 +112,7 @@ def _norms(graph: GradGraph) -> dict[str, Any]:
         if data.get("kind") is EdgeKind.CUT:
             continue
         holder = _held_by(graph, source, target, data)
-        # The gradient of a leaf is the sum over its uses and passes, not what came along one edge.
+        # The ``.grad`` of a leaf is the sum over its uses and passes, not the gradient of one edge.
         start = graph.nodes[graph.nodes[source].get("clone_of", source)]
         is_sum = start["kind"] in _LEAVES and (
             uses[graph.nodes[source].get("clone_of", source)] > 1
@@ -129,7 +129,7 @@ def _norms(graph: GradGraph) -> dict[str, Any]:
 
 
 def _uses(graph: GradGraph) -> Counter[str]:
-    """How many edges carry a gradient to each node, its copies included."""
+    """The number of gradient edges of each node, including those of its copies."""
     return Counter(
         graph.nodes[source].get("clone_of", source)
         for source, _, data in graph.edges(data=True)
@@ -138,7 +138,7 @@ def _uses(graph: GradGraph) -> Counter[str]:
 
 
 def _place(gradient: TensorSummary, norm: float, low: float, high: float) -> dict[str, Any]:
-    """The level of a gradient of that norm on the scale, or its mark."""
+    """The level of a gradient with that norm on the scale, or its mark."""
     if _wrong(gradient):
         return {"mark": Mark.NOT_FINITE}
     if not norm:
@@ -147,10 +147,10 @@ def _place(gradient: TensorSummary, norm: float, low: float, high: float) -> dic
 
 
 def _held_by(graph: GradGraph, source: str, target: str, edge: Any) -> str:
-    """Which end of an edge holds the gradient that comes back along it; "" if none does.
+    """The end of an edge whose ``.grad`` is the gradient of the edge; "" if there is none.
 
-    The gradient of a group is that of the parameters in it, not of what it gives: what is known
-    of that is with the edge.
+    The ``.grad`` of a group is that of its parameters, not that of its output; the gradient of the
+    output is stored with the edge.
     """
     start, end = graph.nodes[source], graph.nodes[target]
     holds = start["kind"] is not NodeKind.GROUP and ("grad" in start or "clone_of" in start)
@@ -160,7 +160,7 @@ def _held_by(graph: GradGraph, source: str, target: str, edge: Any) -> str:
 
 
 def _gradient(graph: GradGraph, key: str) -> TensorSummary | None:
-    """The gradient that was recorded, if its values could be read."""
+    """The recorded gradient, if its values could be read."""
     data = graph.nodes[key]
     original = data.get("clone_of")
     if original in graph:
@@ -174,12 +174,12 @@ def _wrong(gradient: TensorSummary) -> bool:
 
 
 def _round(norm: float) -> float:
-    """Four significant digits: the ends of a scale are to be read."""
+    """Four significant digits, because the ends of a scale are printed."""
     return float(f"{norm:.4g}")
 
 
 def _dead(graph: GradGraph, norms: dict[str, float]) -> set[str]:
-    """The nodes from which back every leaf, and there is one, got nothing but zeros."""
+    """The nodes before which there are leaves, and all of them got only zeros."""
     dead: set[str] = set()
     alive: set[str] = set()
     for key in nx.topological_sort(graph):
@@ -192,7 +192,7 @@ def _dead(graph: GradGraph, norms: dict[str, float]) -> set[str]:
             and graph.nodes[source]["kind"] is not NodeKind.UNTRACKED
         ]
         if (holds and norms.get(key) != 0) or any(source in alive for source in inputs):
-            alive.add(key)  # or not known
+            alive.add(key)  # or unknown
         elif (holds or inputs) and all(source in dead for source in inputs):
             dead.add(key)
         else:
@@ -201,7 +201,7 @@ def _dead(graph: GradGraph, norms: dict[str, float]) -> set[str]:
 
 
 def _first(graph: GradGraph, wrong: list[str]) -> set[str]:
-    """Of the gradients that are not finite, those that backward came to first."""
+    """Of the gradients that are not finite, those that backward computed first."""
     if not wrong:
         return set()
     place = {key: number for number, key in enumerate(nx.topological_sort(graph))}
@@ -216,10 +216,10 @@ def _first(graph: GradGraph, wrong: list[str]) -> set[str]:
 
 
 def _until_step(graph: GradGraph, key: str, steps: Collection[str]) -> list[str]:
-    """The operations whose backward gives a node its gradient; none for a result."""
+    """The operations whose backward computes the gradient of a node; none for a result."""
     if key in steps:
         return [key]
     users = list(graph.successors(key))
-    # Between a leaf and its operation there may be an ``AccumulateGrad``, which has no number.
+    # Between a leaf and its operation there can be an ``AccumulateGrad``, which has no number.
     users += [further for user in users if user not in steps for further in graph.successors(user)]
     return [user for user in users if user in steps]

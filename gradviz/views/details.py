@@ -1,4 +1,4 @@
-"""The graph without what a reader does not need: bookkeeping, crossing edges, numbers."""
+"""Remove details from the graph: bookkeeping, crossing edges, numbers."""
 
 from __future__ import annotations
 
@@ -9,28 +9,30 @@ import networkx as nx
 from gradviz.graph import Buffers, GradGraph, NodeKind, TensorSummary
 from gradviz.graph.operations import operation
 from gradviz.graph.text import counted
+from gradviz.views.modules import module_paths
+from gradviz.views.op_sequence import op_sequence
 from gradviz.views.view import view
 
 __all__ = ["clone_shared_leaves", "hide_bookkeeping", "hide_numbers"]
 
-# A chain of views keeps its first few words, so that folding a million stays linear.
+# Only the first few words of a chain are kept, so that folding a million stays linear.
 _WORDS_KEPT = 6
 
 
 @view
 def hide_bookkeeping(graph: GradGraph) -> GradGraph:
-    """Dock every ``AccumulateGrad`` on its leaf, and fold reshaping into the edge.
+    """Merge every ``AccumulateGrad`` into its leaf, and fold reshaping operations into the edges.
 
-    An operation that only rearranges its input (``view``, ``t``, ``expand``, ...) becomes a
-    mark on the edge, unless it has a name, made the result, or splits into several outputs.
+    An operation that only rearranges its input (``view``, ``t``, ``expand``, ...) becomes a label
+    of the edge, unless it has a name, is a root, or has several outputs.
 
     Args:
-        graph: what was recorded.
+        graph: a recorded graph.
 
     Returns:
-        A smaller graph with the same paths of the gradient. Folded operations are listed, in
-        order, in the edge's ``through``; ``addmm`` or ``mm`` with a transposed weight is called
-        ``linear``. Applying it twice changes nothing more.
+        A smaller graph with the same gradient paths. Folded operations are listed in the edge's
+        ``through``, in order; ``addmm`` or ``mm`` with a transposed weight becomes ``linear``.
+        Applying the view again changes nothing.
 
     Example:
         >>> graph = GradGraph()
@@ -50,6 +52,7 @@ def hide_bookkeeping(graph: GradGraph) -> GradGraph:
         elif operation(data.get("op", "")).rearranges and _only_rearranges(hidden, key, data):
             folded[data["op"]] = folded.get(data["op"], 0) + 1
             _bypass(hidden, key, (data["op"],))
+    _call_dropout(hidden)
     for key, data in hidden.nodes(data=True):
         if (weight := _linear_weight(hidden, key, data.get("op", ""))) is not None:
             data["op"] = "linear"
@@ -63,8 +66,41 @@ def hide_bookkeeping(graph: GradGraph) -> GradGraph:
     return hidden
 
 
+_DROPOUTS = ("Dropout", "Dropout1d", "Dropout2d", "Dropout3d")
+_MOST_LOOKED_AT = 5_000  # nodes
+
+
+def _call_dropout(graph: GradGraph) -> None:
+    """Call a multiplication by the mask of a dropout what it is, and its mask ``mask``.
+
+    It is known from a recording, or from the class of the module that ran it.
+    """
+    modules = graph.graph.get("modules", {})
+    inside = {path for path, word in modules.items() if word in _DROPOUTS}
+    known: dict[str, str] = {}
+    if inside and len(graph) <= _MOST_LOOKED_AT:
+        units = op_sequence(graph)
+        known = {k: ".".join(p) for k, p in zip(units.keys, module_paths(units), strict=True)}
+    for key, data in graph.nodes(data=True):
+        ran_in = known.get(key, "")
+        is_dropout = "called" in data or (ran_in in inside and data.get("op") == "mul")
+        if data["kind"] is not NodeKind.OPERATION or not is_dropout:
+            continue
+        data["op"] = data.pop("called", "dropout")
+        data.pop("untracked_inputs", None)
+        options = {name: text for name, text in data.get("options", {}).items() if name != "other"}
+        data.pop("options", None)
+        if options:
+            data["options"] = options
+        for source, _, edge in graph.in_edges(key, data=True):
+            mask = graph.nodes[source]
+            is_mask = mask["kind"] is NodeKind.UNTRACKED and graph.out_degree(source) == 1
+            if is_mask and edge.get("input") == 1 and not mask.keys() & {"name", "op"}:
+                mask["op"] = "mask"
+
+
 def _linear_weight(graph: GradGraph, key: str, op: str) -> dict[str, Any] | None:
-    """The edge of the transposed weight of ``addmm`` or ``mm``, as ``linear`` runs them."""
+    """The edge of the transposed weight of ``addmm`` or ``mm``, which is a linear layer."""
     if op not in _WEIGHT_INPUT:
         return None
     for source, _, edge in graph.in_edges(key, data=True):
@@ -87,7 +123,7 @@ def _only_rearranges(graph: GradGraph, key: str, data: dict[str, Any]) -> bool:
 
 
 def _bypass(graph: GradGraph, key: str, through: tuple[str, ...]) -> None:
-    """Take ``key`` out and join its one input to each of its users."""
+    """Remove ``key`` and connect its input to each of its users."""
     ((source, _, into),) = graph.in_edges(key, data=True)
     hooks = graph.nodes[key].get("hooks", 0)
     if hooks:
@@ -107,20 +143,20 @@ _WEIGHT_INPUT = {"addmm": 2, "mm": 1}
 
 @view
 def clone_shared_leaves(graph: GradGraph, *, tangle: int = 12) -> GradGraph:
-    """Repeat a leaf at each of its uses when its edges would cross much of the picture.
+    """Draw a leaf again at each of its uses if its edges would cross much of the picture.
 
-    The weights of an unrolled RNN are used at every step. Drawn once, their edges span the
-    whole picture, no layout can untangle them, and ``dot`` takes minutes instead of a tenth of
-    a second. The first use keeps the leaf with its gradient; the others get a small copy.
+    The weights of an unrolled RNN are used at every step. If they are drawn once, their edges cross
+    the whole picture, and ``dot`` takes minutes instead of a tenth of a second. The first use keeps
+    the leaf with its gradient; the other uses get a small copy.
 
     Args:
-        graph: with edges in either direction.
-        tangle: the number of layers that the edges of a leaf may cross, in all, before it is
-            repeated. 0 repeats every shared leaf.
+        graph: its edges may have either direction.
+        tangle: how many layers the edges of a leaf may cross in total before it is copied. 0
+            copies every shared leaf.
 
     Returns:
-        A graph in which each copy has ``clone_of``, the key of its leaf. Applying it twice
-        changes nothing more.
+        A graph in which each copy has ``clone_of``, the key of its leaf. Applying the view again
+        changes nothing.
 
     Example:
         >>> graph = GradGraph()
@@ -153,7 +189,7 @@ def clone_shared_leaves(graph: GradGraph, *, tangle: int = 12) -> GradGraph:
 
 
 def _ranks(graph: GradGraph, reverse: bool) -> dict[str, int]:
-    """Layer of each node, as late as its users allow; a negative number, 0 for the results."""
+    """Layer of each node, as late as its users allow; negative, and 0 for the results."""
     rank = dict.fromkeys(graph.nodes, 0)
     order = list(nx.topological_sort(graph))
     for key in order if reverse else reversed(order):
@@ -178,17 +214,17 @@ _VARYING = ("value", "accumulations", "version", "source", "changes")
 
 @view
 def hide_numbers(graph: GradGraph) -> GradGraph:
-    """Keep what is computed from what, and leave out with which numbers, and in which line.
+    """Remove values, counts and lines, and keep the structure.
 
-    Names, operations with their plain arguments, shapes, types, cuts with their cause, and whether
-    a leaf has a gradient stay: what a test of a model's structure should see, whatever the seed.
+    Names, operations with their plain arguments, shapes, dtypes, cuts with causes, and whether
+    a leaf has a gradient are kept. Use it in tests of a model's structure with any seed.
 
     Args:
-        graph: what was recorded.
+        graph: a recorded graph.
 
     Returns:
-        The same nodes and edges, without values of tensors and gradients, counts of passes and of
-        changes in place, and lines.
+        The same nodes and edges, without values of tensors and gradients, counts of passes and
+        in-place changes, and lines.
 
     Example:
         >>> from gradviz.graph import NodeKind

@@ -1,4 +1,4 @@
-"""A part of the graph in full, and the rest of it in a few words or left out."""
+"""Show a part of the graph in full, and fold or omit the rest."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ __all__ = ["focus_on", "nodes_called", "only_paths_to", "only_reaching", "top"]
 @view
 @along_the_data
 def only_paths_to(graph: GradGraph, leaf: str) -> GradGraph:
-    """Show only the ways on which a gradient comes to a leaf.
+    """Show only the paths along which a gradient reaches a leaf.
 
     Args:
-        graph: anything.
+        graph: any graph.
         leaf: its name or key.
 
     Raises:
-        UsageError: if nothing is called so.
+        UsageError: if no node has that name.
 
     Example:
         >>> graph = GradGraph()
@@ -43,20 +43,20 @@ def only_paths_to(graph: GradGraph, leaf: str) -> GradGraph:
     same = [each for each, data in graph.nodes(data=True) if data.get("clone_of") == first]
     kept = {first, *same}
     kept |= descendants(graph, kept, every)
-    return _kept(graph, kept, f"only the ways to {leaf}")
+    return _kept(graph, kept, f"only paths to {leaf}")
 
 
 @view
 @along_the_data
 def only_reaching(graph: GradGraph, root: str) -> GradGraph:
-    """Show only what a result was made from.
+    """Show only what a result was computed from.
 
     Args:
-        graph: anything.
+        graph: any graph.
         root: name or key of a result, or of any other node.
 
     Raises:
-        UsageError: if nothing is called so.
+        UsageError: if no node has that name.
 
     Example:
         >>> graph = GradGraph()
@@ -72,7 +72,7 @@ def only_reaching(graph: GradGraph, root: str) -> GradGraph:
         for each, data in graph.nodes(data=True)
         if each in kept and "clone_of" in data
     }
-    return _kept(graph, kept, f"only what leads to {root}")
+    return _kept(graph, kept, f"only what {root} was computed from")
 
 
 def _key(graph: GradGraph, name: str) -> str:
@@ -96,21 +96,21 @@ _BY = ("saved_bytes", "grad_norm", "numel")
 @view
 @along_the_data
 def focus_on(graph: GradGraph, target: str, *, radius: int = 2) -> GradGraph:
-    """Show what a name stands for, with its neighbourhood; the rest becomes ``… 37 more``.
+    """Show the named nodes and their neighborhood; the rest becomes ``… 37 more``.
 
     Args:
-        graph: whose nodes are found by name, module, operation or key.
-        target: a name (``fc.weight``), the path of a module (``encoder.layers.3``, which means
-            all in it), an operation (``softmax``) or the key of a node (``n12``). ``*``, ``?``
-            and ``[0-9]`` stand for what they do in file names. What all paths begin with, as
-            ``model.``, may be left out.
-        radius: how many steps from there are shown.
+        graph: any graph.
+        target: a name (``fc.weight``), the path of a module (``encoder.layers.3``: everything in
+            it), an operation (``softmax``) or the key of a node (``n12``). ``*``, ``?`` and
+            ``[0-9]`` are wildcards as in file names. A prefix that all paths have, such as
+            ``model.``, may be omitted.
+        radius: how many steps around the named nodes are shown.
 
     Returns:
-        A graph with the same results, in which what lies between is folded.
+        A graph with the same results, in which the nodes between the shown ones are folded.
 
     Raises:
-        UsageError: if nothing is called so, with the names that come close.
+        UsageError: if no node has that name; the message lists similar names.
 
     Example:
         >>> graph = GradGraph()
@@ -121,29 +121,29 @@ def focus_on(graph: GradGraph, target: str, *, radius: int = 2) -> GradGraph:
     """
     if type(radius) is not int or radius < 0:
         raise UsageError(must_be("radius", "an integer >= 0", radius))
-    units = op_sequence(graph)
-    paths = module_paths(units)
-    found = _found(graph, units, paths, target)
+    sequence = op_sequence(graph)
+    paths = module_paths(sequence)
+    found = _found(graph, sequence, paths, target)
     if not found:
         raise UsageError(_not_found(graph, paths, target))
     kept = set(found)
     edge = kept
     for _ in range(radius):
-        edge = {other for key in edge for other in _neighbours(graph, key, units)} - kept
+        edge = {other for key in edge for other in _neighbours(graph, key, sequence)} - kept
         kept = kept | edge
-    return _only(graph, units, kept, f"in focus: {target}, and {radius} steps from there")
+    return _only(graph, sequence, kept, f"in focus: {target}, and {radius} steps from there")
 
 
 @view
 @along_the_data
 def top(graph: GradGraph, n: int = 12, *, by: str = "saved_bytes") -> GradGraph:
-    """Show the ``n`` heaviest nodes; the rest becomes ``… 37 more``.
+    """Show the ``n`` nodes with the largest values; the rest becomes ``… 37 more``.
 
     Args:
-        graph: anything.
+        graph: any graph.
         n: how many.
-        by: ``"saved_bytes"``, of an operation; ``"grad_norm"`` or ``"numel"``, of a leaf, which
-            is shown with the operations that use it.
+        by: ``"saved_bytes"`` of an operation; ``"grad_norm"`` or ``"numel"`` of a leaf, which is
+            shown with the operations that use it.
 
     Raises:
         UsageError: if ``by`` is none of these, or ``n`` less than 1.
@@ -161,12 +161,12 @@ def top(graph: GradGraph, n: int = 12, *, by: str = "saved_bytes") -> GradGraph:
         raise UsageError(must_be("n", "an integer >= 1", n))
     weights = {key: _weight(data, by) for key, data in graph.nodes(data=True)}
     heavy = [key for key in sorted(weights, key=lambda key: -weights[key])[:n] if weights[key] > 0]
-    units = op_sequence(graph)
+    sequence = op_sequence(graph)
     kept = set(heavy)
     for key in heavy:
-        if key in units.aside:
-            kept.update(_users(graph, key, units))
-    return _only(graph, units, kept, f"the {len(heavy)} heaviest by {by}")
+        if key in sequence.aside:
+            kept.update(_users(graph, key, sequence))
+    return _only(graph, sequence, kept, f"the {len(heavy)} heaviest by {by}")
 
 
 def _weight(data: dict[str, Any], by: str) -> float:
@@ -210,14 +210,14 @@ def nodes_called(graph: GradGraph, target: str) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def _found(graph: GradGraph, units: OpSequence, paths: list[Path], target: str) -> list[str]:
-    """The nodes meant: by key, else by name or module, else by operation."""
+def _found(graph: GradGraph, sequence: OpSequence, paths: list[Path], target: str) -> list[str]:
+    """The nodes with that key, else with that name or in that module, else of that operation."""
     if target in graph:
         return [target]
-    # What all paths begin with, the variable ``model``, need not be said.
+    # The common prefix of all paths, the variable ``model``, may be omitted.
     prefix = next(filter(None, paths), ())[: root_of(paths)]
     for length in range(len(prefix) + 1):
-        found = _called(graph, units, paths, ".".join((*prefix[:length], target)))
+        found = _called(graph, sequence, paths, ".".join((*prefix[:length], target)))
         if found:
             return found
     return [
@@ -227,8 +227,8 @@ def _found(graph: GradGraph, units: OpSequence, paths: list[Path], target: str) 
     ]
 
 
-def _called(graph: GradGraph, units: OpSequence, paths: list[Path], target: str) -> list[str]:
-    """The nodes of that name, and those of the module of that path."""
+def _called(graph: GradGraph, sequence: OpSequence, paths: list[Path], target: str) -> list[str]:
+    """The nodes of that name, and those of the module with that path."""
     within = f"{target}.*"
     found = [
         key
@@ -242,7 +242,7 @@ def _called(graph: GradGraph, units: OpSequence, paths: list[Path], target: str)
     }
     return [
         *found,
-        *(key for key, path in zip(units.keys, paths, strict=True) if path and path in wanted),
+        *(key for key, path in zip(sequence.keys, paths, strict=True) if path and path in wanted),
     ]
 
 
@@ -257,33 +257,33 @@ def _not_found(graph: GradGraph, paths: list[Path], target: str) -> str:
     return f"nothing is called {target!r}{hint}"
 
 
-def _neighbours(graph: GradGraph, key: str, units: OpSequence) -> Iterator[str]:
-    """One step each way; a leaf that came in as an input leads no further."""
+def _neighbours(graph: GradGraph, key: str, sequence: OpSequence) -> Iterator[str]:
+    """The nodes one step away; the search does not continue at the leaves."""
     for source in graph._pred[key]:
         yield source
-        if source in units.aside:
+        if source in sequence.aside:
             yield from graph._pred[source]
     yield from graph._succ[key]
 
 
-def _users(graph: GradGraph, leaf: str, units: OpSequence) -> Iterator[str]:
+def _users(graph: GradGraph, leaf: str, sequence: OpSequence) -> Iterator[str]:
     for user in graph._succ[leaf]:
-        if user in units.aside:
+        if user in sequence.aside:
             yield user
             yield from graph._succ[user]
         else:
             yield user
 
 
-def _only(graph: GradGraph, units: OpSequence, kept: Collection[str], what: str) -> GradGraph:
-    """Fold each unbroken stretch of what is not kept."""
-    parts, stretch = list[list[str]](), list[int]()
-    for place in range(len(units) + 1):
-        if place < len(units) and units.keys[place] not in kept and units.foldable(place):
-            stretch.append(place)
+def _only(graph: GradGraph, sequence: OpSequence, kept: Collection[str], what: str) -> GradGraph:
+    """Fold each uninterrupted chunk of the nodes that are not kept."""
+    parts, chunk = list[list[str]](), list[int]()
+    for place in range(len(sequence) + 1):
+        if place < len(sequence) and sequence.keys[place] not in kept and sequence.foldable(place):
+            chunk.append(place)
             continue
-        parts += [[units.keys[each] for each in piece] for piece in _pieces(units, stretch)]
-        stretch = []
+        parts += [[sequence.keys[each] for each in piece] for piece in _pieces(sequence, chunk)]
+        chunk = []
     if not parts:
         return graph.copy()  # type: ignore[no-any-return]
     folded = [Part(keys, {"op": f"… {_count(graph, keys):,} more"}, 0, True) for keys in parts]
@@ -292,11 +292,11 @@ def _only(graph: GradGraph, units: OpSequence, kept: Collection[str], what: str)
     return seen.with_note(f"{what}; {count:,} other operations folded")
 
 
-def _pieces(units: OpSequence, stretch: list[int]) -> list[list[int]]:
-    """The stretch in pieces with no way between them, so that none seems to be; two or more."""
-    piece = {place: {place} for place in stretch}
-    for place in stretch:
-        for source in units.inputs(place):
+def _pieces(sequence: OpSequence, chunk: list[int]) -> list[list[int]]:
+    """Split a chunk into two or more unconnected pieces, so that no wrong connection is drawn."""
+    piece = {place: {place} for place in chunk}
+    for place in chunk:
+        for source in sequence.inputs(place):
             if source in piece and piece[source] is not piece[place]:
                 small, large = sorted((piece[source], piece[place]), key=len)
                 large |= small

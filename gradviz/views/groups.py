@@ -1,10 +1,12 @@
-"""The graph with parts of it drawn as one node each, and what such a group has in all."""
+"""Draw parts of the graph as one node each, with the sums of their attributes."""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,12 +17,14 @@ from gradviz.graph import Buffers, EdgeData, EdgeKind, GradGraph, NodeData, Node
 from gradviz.graph.operations import operation
 
 __all__ = [
+    "INSIDE",
     "Part",
     "contract",
     "count_of",
     "count_of_nodes",
     "fingerprint",
     "is_known",
+    "keep_inside",
     "norm_of",
     "norms_of_repeats",
     "sums_of",
@@ -32,15 +36,29 @@ _MOST_CONTENTS = 12
 _MOST_WORDS = 4
 _SAME_FOR_ALL = ("new", "cleared", "zeroed", "freed")
 
+INSIDE = "inside"
+"""Under `keep_inside`, the attribute of a group that holds its nodes: their attributes by key."""
+_keeps_inside: ContextVar[bool] = ContextVar("keeps_inside", default=False)
+
+
+@contextlib.contextmanager
+def keep_inside() -> Iterator[None]:
+    """Let groups that are made meanwhile know what is in them, so that they can be opened."""
+    token = _keeps_inside.set(True)
+    try:
+        yield
+    finally:
+        _keeps_inside.reset(token)
+
 
 def is_known(summary: TensorSummary) -> bool:
-    """Whether anything was read of the values."""
+    """Whether any value of the tensor was read."""
     has_values = summary.norm is not None or summary.values is not None
     return has_values or bool(summary.nan or summary.inf)
 
 
 def norm_of(summary: TensorSummary) -> float:
-    """Euclidean norm of the finite elements; 0 where it is not known.
+    """Euclidean norm of the finite elements; 0 if unknown.
 
     Example:
         >>> norm_of(TensorSummary((2,), "float32", "cpu", values=(3.0, 4.0)))
@@ -53,7 +71,7 @@ def norm_of(summary: TensorSummary) -> float:
 
 
 def count_of(graph: GradGraph) -> int:
-    """Number of operations, those in groups included.
+    """Number of operations, including those in groups.
 
     Example:
         >>> graph = GradGraph()
@@ -66,7 +84,7 @@ def count_of(graph: GradGraph) -> int:
 
 
 def count_of_nodes(nodes: Iterable[dict[str, Any]]) -> int:
-    """Number of operations among nodes, by their attributes, those in groups included."""
+    """Number of operations among nodes, given by their attributes, including those in groups."""
     return sum(_members(data) for data in nodes)
 
 
@@ -77,12 +95,12 @@ def _members(data: dict[str, Any]) -> int:
 
 
 def fingerprint(*facts: object) -> str:
-    """The same short text for the same facts, in any process."""
+    """A short text that is equal for equal facts, in any process."""
     return hashlib.blake2b(repr(facts).encode(), digest_size=8).hexdigest()
 
 
 def words_of(nodes: Sequence[Any]) -> str:
-    """The first few of a row of operations, in words.
+    """The first few operations of a list, as words.
 
     Example:
         >>> words_of([{"op": "exp"}, {"op": "sum"}])
@@ -96,8 +114,8 @@ def sums_of(nodes: Sequence[dict[str, Any]], last: dict[str, Any]) -> dict[str, 
     """The attributes of a group.
 
     Args:
-        nodes: the attributes of what is in it.
-        last: those of the operation that makes what goes out of it.
+        nodes: the attributes of its nodes.
+        last: the attributes of the operation that computes its output.
     """
     found = _Count(nodes)
     data: dict[str, Any] = {"kind": NodeKind.GROUP}
@@ -128,7 +146,7 @@ def sums_of(nodes: Sequence[dict[str, Any]], last: dict[str, Any]) -> dict[str, 
 
 
 def _changes(nodes: Sequence[dict[str, Any]]) -> dict[str, str]:
-    """What changed in a group since the frame before: in how many nodes, or the same words."""
+    """The changes in a group since the previous frame: number of nodes, or their common text."""
     marked = [node for node in nodes if "changes" in node]
     found: dict[str, str] = {}
     for attribute in ("grad", "buffers"):
@@ -150,15 +168,15 @@ def _is_written(node: dict[str, Any]) -> bool:
 def norms_of_repeats(
     nodes: Sequence[dict[str, Any]], module: str, count: int
 ) -> tuple[float, float] | None:
-    """The least and the greatest norm of the gradients of one of ``count`` like modules.
+    """The least and the greatest gradient norm of one of ``count`` equal modules.
 
     Args:
-        nodes: the attributes of what is in all of them.
-        module: the path of the list that they are in.
-        count: how many there are.
+        nodes: the attributes of the nodes of all these modules.
+        module: the path of the module list that contains them.
+        count: the number of modules.
 
     Returns:
-        None unless all are known.
+        None unless all norms are known.
     """
     norms: dict[str, list[float]] = {}
     prefix = f"{module}." if module else ""
@@ -175,19 +193,19 @@ def norms_of_repeats(
 
 
 class _Count:
-    """What is added up over nodes, in one pass: of a million, each pass costs a second.
+    """Sums over nodes, in one pass; each pass over a million nodes takes a second.
 
     Args:
         nodes: their attributes.
 
     Attributes:
-        operations: how many of them are operations.
-        others: the rest.
+        operations: the number of operations.
+        others: the other nodes.
         saved_bytes, hooks: sums.
-        first: the lowest number of creation, if any is known.
-        states: the `Buffers` among them, by ``id``: to hash an enum takes Python a call.
-        modules: in which they ran.
-        words: how many operations have which word.
+        first: the lowest sequence number, if any is known.
+        states: their `Buffers`, by ``id``, because hashing an enum takes a Python call.
+        modules: the modules in which they ran.
+        words: the number of operations by word.
     """
 
     def __init__(self, nodes: Sequence[dict[str, Any]]) -> None:
@@ -196,7 +214,7 @@ class _Count:
         self.modules: dict[str | None, None] = {}
         self.words: dict[str | None, int] = {}
         states, modules, words = self.states, self.modules, self.words
-        operation = NodeKind.OPERATION  # to look it up would take longer than all the rest
+        operation = NodeKind.OPERATION  # a lookup per node would take longer than everything else
         saved_bytes = hooks = 0
         first = None
         for node in nodes:
@@ -220,42 +238,44 @@ class _Count:
         self.saved_bytes, self.hooks, self.first = saved_bytes, hooks, first
 
     def contents(self) -> list[str]:
-        """The modules in a group; of one that is less than two modules, its operations."""
+        """The modules in a group; its operations, if it is not at least two modules."""
         known = list(filter(None, self.modules))
         if len(known) > 1:
             return known
-        words = sorted(self.words.items(), key=lambda item: -item[1])  # of equals the first
+        words = sorted(self.words.items(), key=lambda item: -item[1])  # of equal counts the first
         return [f"{count:,} × {word}" if count > 1 else str(word) for word, count in words]
 
 
 def _gradient(gradients: Sequence[TensorSummary]) -> TensorSummary | None:
-    """All gradients as one long tensor."""
+    """All gradients as one long tensor; its norm is None when any of them was not read."""
     if not gradients:
         return None
+    unread = sum(not is_known(gradient) for gradient in gradients)
     return TensorSummary(
         (sum(gradient.numel for gradient in gradients),),
         gradients[0].dtype,
         gradients[0].device,
-        norm=math.hypot(*map(norm_of, gradients)),
+        norm=None if unread else math.hypot(*map(norm_of, gradients)),
         nan=sum(gradient.nan for gradient in gradients),
         inf=sum(gradient.inf for gradient in gradients),
+        note=f"{unread:,} not read" if unread else "",
     )
 
 
 _TENSORS = (NodeKind.PARAMETER, NodeKind.LEAF, NodeKind.UNTRACKED, NodeKind.SAVED)
-_OUTSIDE = -1  # the number of no part
+_OUTSIDE = -1  # the part number of nodes in no part
 
 
 @dataclass(frozen=True)
 class Part:
-    """Nodes that become one.
+    """Nodes that become one node.
 
     Args:
         keys: of the operations and groups, in the order of the data.
-        data: what is known of the group beyond the sums: ``name``, ``module``, ``repeat``, ...
-        once: the number of keys, from the first, that are the same part once; 0 for all.
-        is_stack: whether the repetitions are the modules of one list: ``layers.0``, ``layers.1``.
-        everything: also take in the named inputs that nothing else uses, not only parameters.
+        data: attributes of the group in addition to the sums: ``name``, ``module``, ``repeat``, ...
+        once: the number of keys, from the first, in one repetition; 0 for all.
+        is_stack: whether the repetitions are modules of one list: ``layers.0``, ``layers.1``.
+        everything: include named inputs that nothing else uses, not only parameters.
     """
 
     keys: Sequence[str]
@@ -268,25 +288,30 @@ class Part:
 def contract(
     graph: GradGraph, parts: Sequence[Part], hidden: Callable[[set[int | None]], bool] | None = None
 ) -> GradGraph:
-    """The graph with each part drawn as one node, and all else as it was.
+    """Draw each part of the graph as one node.
 
-    A leaf that only one part uses goes into it. Leaves that `clone_shared_leaves` drew again
-    are one leaf each once more.
+    A leaf that only one part uses becomes part of it. Copies of a leaf that `clone_shared_leaves`
+    made are merged again.
 
     Args:
-        graph: it is not changed.
-        parts: no node in two of them, and no way from a part to itself by nodes outside it.
-        hidden: of the numbers of the parts that use a leaf (None for a node outside), whether
-            the leaf is left out; None to leave out none.
+        graph: is not modified.
+        parts: no node is in two of them, and no path leads from a part through other nodes back
+            to it.
+        hidden: receives the numbers of the parts that use a leaf (None for other nodes) and
+            returns whether to leave out the leaf; None to leave out none.
 
     Returns:
-        A new graph. The groups have the keys ``g0``, ``g1``, ...; their edges are one per
+        A new graph. The groups have the keys ``g0``, ``g1``, ...; they have one edge per
+        neighbor.
         node they come from or go to.
     """
     inside = _PartInside(graph, parts)
     gone = _take_in_leaves(inside, parts, hidden)
     names = _group_keys(graph, len(parts))
     members: list[list[dict[str, Any]]] = [[] for _ in parts]
+    kept: list[dict[str, dict[str, Any]]] | None = (
+        [{} for _ in parts] if _keeps_inside.get() else None
+    )
     seen = GradGraph()
     seen.graph.update(graph.graph)
     for place, (number, (key, data)) in enumerate(zip(inside.owner, inside.nodes, strict=True)):
@@ -295,6 +320,8 @@ def contract(
                 seen.add_node(names[number])
             if place not in inside.original:
                 members[number].append(data)
+                if kept is not None:
+                    kept[number][key] = data
         elif place not in gone and place not in inside.original:
             seen.add_node(key, **data)
     structures, outputs = inside.structures(parts), inside.outputs()
@@ -311,6 +338,8 @@ def contract(
         if graph.graph.get("marked"):
             found |= _marks(members[number])
         seen._node[names[number]].update({**found, **part.data})
+        if kept is not None:
+            seen._node[names[number]][INSIDE] = kept[number]
     _add_edges(inside, seen, names, gone)
     return seen
 
@@ -327,17 +356,17 @@ def _marks(nodes: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 class _PartInside:
-    """The inside of a graph in columns, and what becomes of it.
+    """The nodes and edges of a graph as columns, with the part of each node.
 
     Args:
         graph: the graph.
-        parts: what is drawn as one.
+        parts: the parts to draw as one node.
 
     Attributes:
         nodes: keys and attributes.
-        edges: from place to place in ``nodes``.
-        owner: the number of the part that each node belongs to, or -1.
-        original: the place of the leaf that another one repeats.
+        edges: source and target as positions in ``nodes``.
+        owner: the number of the part that contains each node, or -1.
+        original: the position of the leaf that the node is a copy of.
     """
 
     def __init__(self, graph: GradGraph, parts: Sequence[Part]) -> None:
@@ -357,7 +386,7 @@ class _PartInside:
         }
 
     def outputs(self) -> dict[int, list[NodeData]]:
-        """For each part the nodes in it that something outside uses."""
+        """For each part, the nodes in it that nodes outside use."""
         owner = np.asarray(self.owner)
         begins, ends = owner[self.sources], owner[self.targets]
         rows = np.flatnonzero((begins != _OUTSIDE) & (begins != ends))
@@ -368,7 +397,7 @@ class _PartInside:
         return found
 
     def structures(self, parts: Sequence[Part]) -> list[str]:
-        """For each part a fingerprint, which two parts share when they do the same."""
+        """For each part, a fingerprint that is equal for parts with the same operations."""
         order = np.argsort(self.targets, kind="stable")
         begins = np.searchsorted(self.targets[order], np.arange(len(self.nodes) + 1))
         return [self._structure(part, order, begins) for part in parts]
@@ -393,7 +422,7 @@ class _PartInside:
 
 
 def _output(nodes: Sequence[NodeData]) -> dict[str, Any]:
-    """Shape, type and device of what a group gives; nothing where outputs differ."""
+    """Shape, dtype and device of the output of a group; nothing if its outputs differ."""
     facts: list[dict[str, Any]] = [
         {fact: data.get(fact) for fact in ("shape", "dtype", "device") if fact in data}
         for data in nodes
@@ -402,13 +431,13 @@ def _output(nodes: Sequence[NodeData]) -> dict[str, Any]:
 
 
 def _first_seen(graph: GradGraph, part: Part) -> str:
-    """The first key in a part that `hide_bookkeeping` leaves to be seen."""
+    """The first key in a part that `hide_bookkeeping` does not remove."""
     seen = (key for key in part.keys if not operation(graph._node[key].get("op", "")).rearranges)
     return next(seen, part.keys[0])
 
 
 def _group_keys(graph: GradGraph, count: int) -> list[str]:
-    """Keys that are not taken yet."""
+    """Keys that are unused."""
     taken = [int(key[1:]) for key in graph if key[:1] == "g" and key[1:].isdecimal()]
     first = max(taken, default=-1) + 1
     return [f"g{first + number}" for number in range(count)]
@@ -419,7 +448,7 @@ def _take_in_leaves(
     parts: Sequence[Part],
     hidden: Callable[[set[int | None]], bool] | None,
 ) -> set[int]:
-    """Give each part the leaves that nothing else uses; returns the leaves that are left out."""
+    """Add to each part the leaves that nothing else uses; returns the leaves to leave out."""
     owner, original = inside.owner, inside.original
     leaves, accumulates = _aside(inside)
     users: dict[int, set[int | None]] = {place: set() for place in accumulates}
@@ -456,7 +485,7 @@ def _take_in_leaves(
 
 
 def _aside(inside: _PartInside) -> tuple[list[int], dict[int, None]]:
-    """The places of the leaves that are in no part, and of the ``AccumulateGrad`` nodes."""
+    """The positions of the leaves that are in no part, and of the ``AccumulateGrad`` nodes."""
     operation, accumulate = NodeKind.OPERATION, NodeKind.ACCUMULATE
     others = [
         (place, data["kind"])
@@ -477,7 +506,7 @@ def _or_none(number: int) -> int | None:
 
 
 def _belongs(data: dict[str, Any], part: Part) -> bool:
-    """Whether a leaf says little beside its group; an input with a name says where data enters."""
+    """Whether a leaf can be in the group; a named input is drawn, because data enters there."""
     if part.everything or data["kind"] is NodeKind.PARAMETER or "name" not in data:
         return True
     module = part.data.get("module", "")
@@ -520,15 +549,15 @@ def _add_edges(inside: _PartInside, seen: GradGraph, groups: Sequence[str], gone
 
 
 def _carried(node: dict[str, Any], edge: EdgeData) -> dict[str, Any]:
-    """What is known of the gradient along an edge whose beginning goes into a group."""
+    """The gradient of an edge whose source becomes part of a group."""
     kept = node.get("grad") if node["kind"] is NodeKind.OPERATION else None
     return {"grad": kept} if kept and is_known(kept) and not edge.get("output") else {}
 
 
 def _edges_to_draw(inside: _PartInside) -> Iterator[tuple[int, int, int]]:
-    """The edges that do not lie within one part: where they begin and end, and their rows.
+    """The edges that are not inside one part, as positions of their ends, and their rows.
 
-    In the order of the nodes: that in which the edges were added depends on who added them.
+    They are sorted by node, because the order in which edges were added can vary.
     """
     owner = np.array(inside.owner)
     begins, ends = owner[inside.sources], owner[inside.targets]

@@ -1,9 +1,10 @@
-"""In which module an operation ran, recorded or inferred, and the graph with modules as groups."""
+"""The module in which each operation ran, recorded or inferred; modules as groups."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import Any
 
 from gradviz.errors import UsageError
@@ -36,44 +37,98 @@ _LINEAR = ("addmm", "mm")
 _ARRANGED = words(lambda row: row.rearranges) | {"to"}
 _NORM = frozenset({"mul", "rsqrt", "add", "mean", "pow", "to", "sqrt", "div"})
 
-_MOST_MODELS = 16  # what followed a module, in so many forms, is kept in mind
+_MOST_MODELS = 16  # variants of the operations after a module that are stored
 
 Words = tuple[str | None, ...]
 _Anchor = tuple[int, Path]
-"""The place of a unit whose module is known, and that module."""
+"""The position of an operation whose module is known, and the module."""
 
 
-def module_paths(units: OpSequence) -> list[Path]:
-    """The path of the module of each unit; of those that were not recorded, the likely one."""
-    paths = [_recorded(data.get("module", "")) for data in units.data]
-    named = _paths_of_leaves(units)
-    if not named:
+def module_paths(sequence: OpSequence) -> list[Path]:
+    """The module path of each operation; the most likely one if it was not recorded."""
+    paths = [_recorded(data.get("module", "")) for data in sequence.data]
+    named = _paths_of_leaves(sequence)
+    if not named and not any(data.get("inferred") for data in sequence.data):
         return paths
-    recorded = ["module" in data for data in units.data]
-    known = _decided(units, _anchors(units, named, paths, recorded))
+    named = named or [[] for _ in sequence.leaves]
+    recorded = ["module" in data for data in sequence.data]
+    known = _decided(sequence, _anchors(sequence, named, paths, recorded))
     for place, path in known:
         paths[place] = path
-    for left, right, path in _gaps(units, [*known, (len(units), ())]):
+    for left, right, path in _gaps(sequence, [*known, (len(sequence), ())]):
         for place in range(left, right):
             if not recorded[place]:
                 paths[place] = path
+    for place, path in _in_sequentials(sequence, known):
+        if not recorded[place]:
+            paths[place] = path
     return paths
 
 
+# What a module without parameters runs in training, one operation each.
+_PLAIN_MODULES: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(("Dropout", "Dropout1d", "Dropout2d", "Dropout3d"), ("mul", "dropout")),
+    **dict.fromkeys(("MaxPool2d", "MaxPool3d"), ("max_pool2d", "max_pool3d")),
+    **{word: (word.lower(),) for word in ("ReLU", "GELU", "SiLU", "ELU", "Tanh", "Sigmoid")},
+    **{"LeakyReLU": ("leaky_relu",), "ReLU6": ("hardtanh",), "Hardtanh": ("hardtanh",)},
+    **{"Softmax": ("softmax",), "LogSoftmax": ("log_softmax",), "Softplus": ("softplus",)},
+    **{"Flatten": ("view", "reshape", "reshape_alias"), "Unflatten": ("view",), "Identity": ()},
+}
+_MAY_BE_NOTHING = ("Dropout", "Dropout1d", "Dropout2d", "Dropout3d", "Flatten", "Identity")
+
+
+def _in_sequentials(sequence: OpSequence, anchors: Sequence[_Anchor]) -> Iterator[_Anchor]:
+    """The operations between two numbered modules of a ``Sequential``, each with its module.
+
+    The modules between the two run in their order. Where their classes explain the operations in
+    exactly one way, it is known which module ran which.
+    """
+    for (left, before), (right, after) in pairwise(anchors):
+        parent = before[:-1]
+        numbers = (*before[-1:], *after[-1:])
+        plain = parent == after[:-1] and len(numbers) == 2 and all(map(str.isdecimal, numbers))
+        if not plain or sequence.modules.get(".".join(parent)) != "Sequential":
+            continue
+        between = [str(n) for n in range(int(numbers[0]) + 1, int(numbers[1]))]
+        classes = [sequence.modules.get(".".join((*parent, number)), "") for number in between]
+        start, stop = _edges(sequence, left, right, after)
+        ops = [str(sequence.data[place].get("op", "")) for place in range(start, stop)]
+        if 0 < len(between) <= _MOST_BETWEEN and all(each in _PLAIN_MODULES for each in classes):
+            found = _ways_to_run(classes, ops)
+            for at, number in enumerate(found[0]) if len(found) == 1 else ():
+                yield start + at, (*parent, between[number])
+
+
+_MOST_BETWEEN = 8
+
+
+def _ways_to_run(classes: Sequence[str], ops: Sequence[str]) -> list[list[int]]:
+    """For each way in which modules can have run some operations, the module of each of them."""
+    if not classes:
+        return [] if ops else [[]]
+    first, rest = classes[0], classes[1:]
+    found = []
+    if ops and ops[0] in _PLAIN_MODULES[first]:
+        found += [[0, *(at + 1 for at in way)] for way in _ways_to_run(rest, ops[1:])]
+    if first in _MAY_BE_NOTHING:
+        found += [[at + 1 for at in way] for way in _ways_to_run(rest, ops)]
+    return found
+
+
 def is_inferred(data: NodeData) -> bool:
-    """Whether the module of a unit, if it is known at all, was not recorded."""
+    """Whether the module of an operation was not recorded."""
     return data.get("inferred", "module" not in data)
 
 
 def _anchors(
-    units: OpSequence, named: list[list[Path]], paths: Sequence[Path], recorded: Sequence[bool]
+    sequence: OpSequence, named: list[list[Path]], paths: Sequence[Path], recorded: Sequence[bool]
 ) -> list[tuple[int, list[Path]]]:
-    """The units that use a parameter, or were recorded, and the modules that each may be in."""
+    """The operations that use a parameter, or were recorded, and their possible modules."""
     anchors: list[tuple[int, list[Path]]] = []
-    arranged: dict[int, list[Path]] = {}  # what is a parameter still, in another shape or type
-    bounds, sources = units.starts.tolist(), units.sources.tolist()
-    penalties = _penalties(units)
-    for place in range(len(units)):
+    arranged: dict[int, list[Path]] = {}  # reshaped or converted parameters
+    bounds, sources = sequence.starts.tolist(), sequence.sources.tolist()
+    penalties = _penalties(sequence)
+    for place in range(len(sequence)):
         if place in penalties and not recorded[place]:
             continue
         if recorded[place]:
@@ -84,22 +139,22 @@ def _anchors(
         choices = next((choices for choices in found if choices), None)
         if choices:
             anchors.append((place, choices))
-            if len(inputs) == 1 and units.data[place].get("op") in _ARRANGED:
+            if len(inputs) == 1 and sequence.data[place].get("op") in _ARRANGED:
                 arranged[place] = choices
     return anchors
 
 
-def _penalties(units: OpSequence) -> set[int]:
-    """The units that take a parameter alone, which another one uses with data: ``w.pow(2)``.
+def _penalties(sequence: OpSequence) -> set[int]:
+    """Operations that use only a parameter, which another operation uses with data: ``w.pow(2)``.
 
     A penalty over all parameters runs in none of their modules.
     """
-    bounds, sources = units.starts.tolist(), units.sources.tolist()
+    bounds, sources = sequence.starts.tolist(), sequence.sources.tolist()
     with_data: set[int] = set()
     alone: dict[int, int] = {}
     arranged: dict[int, int] = {}
-    for place in range(len(units)):
-        op = units.data[place].get("op", "")
+    for place in range(len(sequence)):
+        op = sequence.data[place].get("op", "")
         inputs = [arranged.get(each, each) for each in sources[bounds[place] : bounds[place + 1]]]
         if len(inputs) == 1 and inputs[0] < 0:
             if op in _ARRANGED:
@@ -112,8 +167,8 @@ def _penalties(units: OpSequence) -> set[int]:
     return {place for place, leaf in alone.items() if leaf in with_data}
 
 
-def _decided(units: OpSequence, anchors: Sequence[tuple[int, list[Path]]]) -> list[_Anchor]:
-    """Of the modules that share a parameter, the one that fits the operation and its place."""
+def _decided(sequence: OpSequence, anchors: Sequence[tuple[int, list[Path]]]) -> list[_Anchor]:
+    """Of the modules that share a parameter, the one that fits the operation and its position."""
     known: list[_Anchor] = []
     after: Path = ()
     nexts: list[Path] = []
@@ -122,7 +177,7 @@ def _decided(units: OpSequence, anchors: Sequence[tuple[int, list[Path]]]) -> li
         after = choices[0] if len(choices) == 1 else after
     for (place, choices), then in zip(anchors, reversed(nexts), strict=True):
         if len(choices) > 1:
-            embeds = units.data[place].get("op") == "embedding"
+            embeds = sequence.data[place].get("op") == "embedding"
             fits = [path for path in choices if bool(_EMBEDS.search(path[-1])) == embeds]
             before = known[-1][1] if known else ()
             choices = sorted(
@@ -133,20 +188,22 @@ def _decided(units: OpSequence, anchors: Sequence[tuple[int, list[Path]]]) -> li
     return known
 
 
-def _gaps(units: OpSequence, anchors: Sequence[_Anchor]) -> Iterator[tuple[int, int, Path]]:
-    """The stretches between units whose module is known, and the module of each.
+def _gaps(sequence: OpSequence, anchors: Sequence[_Anchor]) -> Iterator[tuple[int, int, Path]]:
+    """The operations between those whose module is known, and the module of each gap.
 
-    Where the last of several numbered modules ends is seen by what followed the others.
+    The end of the last of several numbered modules is found from what followed the others.
     """
     earlier: dict[Path, dict[Words, Path]] = {}
     for (left, before), (right, after) in zip([(-1, ()), *anchors], anchors, strict=False):
-        start, stop = _edges(units, left, right, after)
+        start, stop = _edges(sequence, left, right, after)
         yield left + 1, start, before
         yield stop, right, after
         if start == stop:
             continue
         path = _between(before, after)
-        words = tuple(units.data[place].get("op") for place in range(start, min(stop, start + 64)))
+        words = tuple(
+            sequence.data[place].get("op") for place in range(start, min(stop, start + 64))
+        )
         models = earlier.get(before) or earlier.get(_without_number(before)) or {}
         longer = [model for model in models if len(models[model]) > len(path)]
         if longer:
@@ -163,25 +220,25 @@ def _gaps(units: OpSequence, anchors: Sequence[_Anchor]) -> Iterator[tuple[int, 
 
 
 def _same(one: Words, other: Words) -> int:
-    """How many words two rows have in common, from the first."""
+    """The number of equal words at the start of two sequences."""
     alike = [a == b for a, b in zip(one, other, strict=False)]
     return [*alike, False].index(False)
 
 
-def _edges(units: OpSequence, left: int, right: int, after: Path) -> tuple[int, int]:
-    """What lies between two modules, without what each does besides using its parameters.
+def _edges(sequence: OpSequence, left: int, right: int, after: Path) -> tuple[int, int]:
+    """The gap between two modules, without the operations that belong to these modules.
 
-    A linear layer makes rows of what it gets and undoes it; a root mean square norm begins long
-    before it uses its weight.
+    A linear layer reshapes its input before and its output after it uses its weight; a root mean
+    square norm starts long before it uses its weight.
     """
-    first, last = max(left, 0), min(right + 1, len(units))
-    ops = [units.data[place].get("op") for place in range(first, last)]
+    first, last = max(left, 0), min(right + 1, len(sequence))
+    ops = [sequence.data[place].get("op") for place in range(first, last)]
     start, stop = left + 1, right
     if left >= 0 and start < stop and ops[0] in _LINEAR and ops[1] in _VIEWS:
         start += 1
-    if right < len(units) and start < stop and ops[-1] in ("t", *_LINEAR) and ops[-2] in _VIEWS:
+    if right < len(sequence) and start < stop and ops[-1] in ("t", *_LINEAR) and ops[-2] in _VIEWS:
         stop -= 1
-    if right < len(units) and after and "norm" in after[-1].lower() and ops[-1] == "mul":
+    if right < len(sequence) and after and "norm" in after[-1].lower() and ops[-1] == "mul":
         place = stop
         while place > start and ops[place - 1 - first] in _NORM:
             place -= 1
@@ -191,7 +248,7 @@ def _edges(units: OpSequence, left: int, right: int, after: Path) -> tuple[int, 
 
 
 def _without_number(path: Path) -> Path:
-    """The path of the same module in any of numbered layers."""
+    """The path without its number, equal for all numbered layers."""
     at = next((n for n, part in enumerate(path) if part.isdecimal()), None)
     return path if at is None else (*path[:at], "#", *path[at + 1 :])
 
@@ -200,12 +257,12 @@ def _recorded(module: str) -> Path:
     return tuple(module.split(".")) if module else ()
 
 
-def _paths_of_leaves(units: OpSequence) -> list[list[Path]]:
-    """By the number of a leaf, the modules that have it; empty if no name is a path."""
+def _paths_of_leaves(sequence: OpSequence) -> list[list[Path]]:
+    """For each leaf, the modules that own it; empty if no name is a path."""
     found: list[list[Path]] = []
-    for data in units.leaves:
+    for data in sequence.leaves:
         names = (data.get("name", ""), *data.get("aliases", ()))
-        # Of what is untracked, frozen parameters and buffers have a path for a name.
+        # Of the untracked tensors, frozen parameters and buffers have a path as name.
         tensor = data["kind"] in (NodeKind.PARAMETER, NodeKind.LEAF, NodeKind.UNTRACKED)
         plain = [name.removesuffix(".t()") for name in names if tensor]
         found.append([_path(name) for name in plain if _PATH.fullmatch(name)])
@@ -217,7 +274,7 @@ def _path(name: str) -> Path:
 
 
 def shared(one: Path, other: Path) -> Path:
-    """What two paths begin with.
+    """The common prefix of two paths.
 
     Example:
         >>> shared(("h", "3", "attn"), ("h", "3", "mlp"))
@@ -227,34 +284,35 @@ def shared(one: Path, other: Path) -> Path:
 
 
 def shared_by(paths: Sequence[Path]) -> Path:
-    """What all paths begin with."""
+    """The common prefix of all paths."""
     if not paths:
         return ()
-    low, high = min(paths), max(paths)  # what these two share, all between them do
+    low, high = min(paths), max(paths)  # their common prefix is that of all paths
     same = [a == b for a, b in zip(low, high, strict=False)]
     return low[: [*same, False].index(False)]
 
 
 def root_of(paths: Sequence[Path]) -> int:
-    """How many parts all paths have in common, not counting a path that ends there.
+    """The length of the common prefix, not counting a path that ends there.
 
-    They say nothing: the name of the variable, ``model``, or of a wrapper, ``module``.
+    The prefix contains no information: the name of the variable, ``model``, or of a wrapper,
+    ``module``.
     """
     known = {path for path in paths if path}
     return min(len(shared_by(list(known))), max(map(len, known)) - 1) if known else 0
 
 
 def deepest(paths: Sequence[Path]) -> int:
-    """The largest depth at which `group_by_module` tells modules apart."""
+    """The largest depth at which `group_by_module` finds more groups."""
     return max(map(len, paths), default=0) - root_of(paths)
 
 
 def _between(before: Path, after: Path) -> Path:
-    """Where an operation ran that comes after one module and before another.
+    """The module of an operation that ran after one module and before another.
 
-    Nothing runs in a list of modules itself: what follows ``layers.3`` and comes before
-    ``layers.4`` belongs to ``layers.3``. Before ``layers.5``, it was ``layers.4``, whose
-    module has no parameters.
+    No operation runs in a module list itself: what follows ``layers.3`` and precedes ``layers.4``
+    belongs to ``layers.3``. What precedes ``layers.5`` ran in ``layers.4``, which has no
+    parameters.
     """
     common = shared(before, after)
     rest, then = before[len(common) : len(common) + 1], after[len(common) : len(common) + 1]
@@ -265,24 +323,24 @@ def _between(before: Path, after: Path) -> Path:
 
 
 _MOST_CONTENTS = 12
-_GLUE = 4  # From so many operations on, what a module does between its parts is a group too.
+_GLUE = 4  # From so many operations on, a module's operations between its children are a group.
 
 
 @view
 @along_the_data
 def infer_modules(graph: GradGraph) -> GradGraph:
-    """Say of each operation in which module it ran, as far as names and order tell.
+    """Infer the module of each operation from names and order.
 
-    An operation that uses ``encoder.layers.3.fc.weight`` ran in ``encoder.layers.3.fc``. One
-    that uses no parameter ran in what the module before it and the one after it have in common.
-    What was recorded is left as it is.
+    An operation that uses ``encoder.layers.3.fc.weight`` ran in ``encoder.layers.3.fc``. One that
+    uses no parameter ran in the common parent of the module before it and the module after it.
+    Recorded modules are not changed.
 
     Args:
-        graph: with paths for names, as those that ``names=model`` gives.
+        graph: its names are paths, as ``names=model`` gives them.
 
     Returns:
         The same graph with ``module``, and ``inferred=True``, on operations that had none.
-        Applying it twice changes nothing more.
+        Applying the view again changes nothing.
 
     Example:
         >>> graph = GradGraph()
@@ -293,8 +351,8 @@ def infer_modules(graph: GradGraph) -> GradGraph:
         'net.fc'
     """
     told: GradGraph = graph.copy()
-    units = op_sequence(graph)
-    for key, data, path in zip(units.keys, units.data, module_paths(units), strict=True):
+    sequence = op_sequence(graph)
+    for key, data, path in zip(sequence.keys, sequence.data, module_paths(sequence), strict=True):
         if path and "module" not in data:
             told.nodes[key].update(module=".".join(path), inferred=True)
     return told
@@ -303,16 +361,16 @@ def infer_modules(graph: GradGraph) -> GradGraph:
 @view
 @along_the_data
 def group_by_module(graph: GradGraph, *, depth: int | None = None) -> GradGraph:
-    """Draw each call of a module as one node, with its operations and parameters in it.
+    """Draw each call of a module as one node that contains its operations and parameters.
 
     Args:
-        graph: whose operations know their module, or whose leaves have paths for names.
-        depth: number of parts of the path that tell modules apart, after what all paths begin
-            with: of ``encoder.layers.3.fc``, 1 is ``encoder`` and 3 is ``encoder.layers.3``.
+        graph: its operations have modules, or its leaves have paths as names.
+        depth: number of path parts that distinguish modules, after the common prefix of all
+            paths: of ``encoder.layers.3.fc``, 1 is ``encoder`` and 3 is ``encoder.layers.3``.
             None for the whole path.
 
     Returns:
-        A graph in which what lies between modules stays as it is.
+        A graph in which operations between modules are not changed.
 
     Raises:
         UsageError: if ``depth`` is less than 1.
@@ -325,19 +383,21 @@ def group_by_module(graph: GradGraph, *, depth: int | None = None) -> GradGraph:
         'net.0'
     """
     check_depth(depth)
-    units = op_sequence(graph)
-    paths = module_paths(units)
-    return group_parts(graph, module_parts(units, paths, depth and root_of(paths) + depth), depth)
+    sequence = op_sequence(graph)
+    paths = module_paths(sequence)
+    return group_parts(
+        graph, module_parts(sequence, paths, depth and root_of(paths) + depth), depth
+    )
 
 
 def check_depth(depth: int | None) -> None:
-    """Raise a `UsageError` if it is no depth."""
+    """Raise a `UsageError` if ``depth`` is not allowed."""
     if depth is not None and (type(depth) is not int or depth < 1):
         raise UsageError(must_be("depth", "an integer >= 1, or None", depth))
 
 
 def group_parts(graph: GradGraph, parts: Sequence[Part], depth: int | None) -> GradGraph:
-    """Draw the modules, and say so."""
+    """Draw the modules as groups, and add a note."""
     if not parts:
         return graph.copy()  # type: ignore[no-any-return]
     nodes = (graph._node[key] for part in parts for key in part.keys)
@@ -348,58 +408,60 @@ def group_parts(graph: GradGraph, parts: Sequence[Part], depth: int | None) -> G
     )
 
 
-def module_parts(units: OpSequence, paths: Sequence[Path], cut: int | None) -> list[Part]:
-    """The stretches of units that ran in one call of a module each.
+def module_parts(sequence: OpSequence, paths: Sequence[Path], cut: int | None) -> list[Part]:
+    """The operations of each call of a module, as parts.
 
     Args:
-        units: the graph.
-        paths: the module of each unit.
-        cut: the parts of a path that tell modules apart; None for all.
+        sequence: the op sequence.
+        paths: the module of each operation.
+        cut: number of path parts that distinguish modules; None for all.
     """
     parts = []
-    for start, stop in _calls(units, [path[:cut] for path in paths], cut):
+    for start, stop in _calls(sequence, [path[:cut] for path in paths], cut):
         path, places = paths[start][:cut], range(start, stop)
-        groups = sum(_is_group(units, place) for place in places)
+        groups = sum(_is_group(sequence, place) for place in places)
         glue = cut is None or len(path) < cut
-        parametric = groups or any(units.parameters(place) for place in places)
+        parametric = groups or any(sequence.parameters(place) for place in places)
         few = 1 if not glue else _GLUE - 1
         if path and (parametric or stop - start > few) and not groups == stop - start == 1:
             name = ".".join(path)
             data: Any = {"name": name, "module": name, **contents_of(paths[start:stop])}
-            if any(is_inferred(units.data[place]) for place in places):
+            if any(is_inferred(sequence.data[place]) for place in places):
                 data["inferred"] = True
-            parts.append(Part(units.keys[start:stop], data))
+            parts.append(Part(sequence.keys[start:stop], data))
     return parts
 
 
 def contents_of(paths: Sequence[Path]) -> dict[str, tuple[str, ...]]:
-    """The modules in a group, as an attribute of it; none if there is only one."""
+    """The modules in a group, as an attribute; none if there is only one."""
     known = [".".join(path) for path in dict.fromkeys(paths) if path]
     more = ("…",) if len(known) > _MOST_CONTENTS else ()
     return {"contents": (*known[:_MOST_CONTENTS], *more)} if len(known) > 1 else {}
 
 
-def _is_group(units: OpSequence, place: int) -> bool:
-    return units.data[place]["kind"] is NodeKind.GROUP
+def _is_group(sequence: OpSequence, place: int) -> bool:
+    return sequence.data[place]["kind"] is NodeKind.GROUP
 
 
-def _calls(units: OpSequence, labels: Sequence[Path], cut: int | None) -> Iterator[tuple[int, int]]:
-    """Unbroken stretches with one label, of one call if that was recorded.
+def _calls(
+    sequence: OpSequence, labels: Sequence[Path], cut: int | None
+) -> Iterator[tuple[int, int]]:
+    """Uninterrupted ranges of operations with one label, and of one call if that was recorded.
 
-    Where it was not, a parameter used again begins another call. What repeats stays apart,
-    unless it is all in one module.
+    If it was not recorded, a parameter that is used again starts another call. Repetitions are
+    separate, unless they are all in one module.
     """
     start = 0
     call: object = None
     used: set[int] = set()
-    for place in range(len(units) + 1):
-        ends = place == len(units) or not units.foldable(place)
-        if not ends and "repeat" in units.data[place]:
+    for place in range(len(sequence) + 1):
+        ends = place == len(sequence) or not sequence.foldable(place)
+        if not ends and "repeat" in sequence.data[place]:
             ends = cut is None or len(labels[place]) < cut
-        calls = () if ends else units.data[place].get("calls", ())
+        calls = () if ends else sequence.data[place].get("calls", ())
         before, call = call, calls[len(labels[place])] if calls else None
-        leaves = [] if ends or calls else units.parameters(place)
-        other = place > 0 and place < len(units) and labels[place] != labels[place - 1]
+        leaves = [] if ends or calls else sequence.parameters(place)
+        other = place > 0 and place < len(sequence) and labels[place] != labels[place - 1]
         if ends or other or call != before or not used.isdisjoint(leaves):
             if start < place:
                 yield start, place

@@ -1,16 +1,16 @@
-"""The inside of a graph in a row: its operations in order of creation, as arrays.
+"""The operations of a graph as arrays, in order of creation.
 
-Modules run one after another, and so do the steps of a loop: in the order of creation each is
-an unbroken stretch. And a graph whose stretches are each drawn as one node has no cycle, for
-its arrows still run along the row. So the views that fold look for stretches.
+Modules run one after another, and so do the steps of a loop: in order of creation each is an
+uninterrupted range. Folding such ranges creates no cycle, because all edges still run forward.
+Therefore the views that fold look for ranges.
 """
 
 from __future__ import annotations
 
 import heapq
 from array import array
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -28,16 +28,16 @@ _LEAVES = (NodeKind.PARAMETER, NodeKind.LEAF, NodeKind.UNTRACKED, NodeKind.SAVED
 
 @dataclass(frozen=True)
 class OpSequence:
-    """The operations of a graph in a row; leaves, ``AccumulateGrad`` and results stand aside.
+    """The operations of a graph in order; leaves, ``AccumulateGrad`` and results are not in it.
 
     Args:
-        keys: of the nodes, every one after its inputs.
-        data: their attributes, the graph's own.
-        starts: where the inputs of each unit begin in ``sources``; one more at the end.
-        sources: the inputs in their order: the place of a unit, or ``-1 - n`` for the leaf
-            numbered ``n``.
+        keys: of the operations, every one after its inputs.
+        data: their attributes, the same dictionaries as in the graph.
+        starts: where the inputs of each operation begin in ``sources``; one more at the end.
+        sources: the inputs in order: the position of an operation, or ``-1 - n`` for leaf ``n``.
         leaves: attributes of the leaves, by number.
         aside: leaves and ``AccumulateGrad`` nodes, each with the number of its leaf.
+        modules: the class of each module, by its path, as far as the graph has them.
     """
 
     keys: list[str]
@@ -46,16 +46,17 @@ class OpSequence:
     sources: Ints
     leaves: list[NodeData]
     aside: dict[str, int]
+    modules: Mapping[str, str] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.keys)
 
     def inputs(self, place: int) -> list[int]:
-        """The inputs of a unit, as in ``sources``."""
+        """The inputs of an operation, as in ``sources``."""
         return list(map(int, self.sources[self.starts[place] : self.starts[place + 1]]))
 
     def parameters(self, place: int) -> list[int]:
-        """The parameters that a unit uses, each as in ``sources``."""
+        """The parameters that an operation uses, each as in ``sources``."""
         return [
             source
             for source in self.inputs(place)
@@ -63,16 +64,16 @@ class OpSequence:
         ]
 
     def foldable(self, place: int) -> bool:
-        """Whether a view may fold the unit: not what was asked for, nor where it went wrong."""
+        """Whether a view may fold the operation: it is neither a root nor the node of a problem."""
         data = self.data[place]
         return data["kind"] in _FOLDABLE and data.keys().isdisjoint(("root", "problem", "verdict"))
 
 
 def op_sequence(graph: GradGraph) -> OpSequence:
-    """Put the operations of a graph in a row.
+    """The operations of a graph in order.
 
     Args:
-        graph: acyclic, its edges running from input to output.
+        graph: acyclic; its edges run from input to output.
 
     Example:
         >>> graph = GradGraph()
@@ -80,8 +81,8 @@ def op_sequence(graph: GradGraph) -> OpSequence:
         >>> graph.add_node("n1", kind=NodeKind.OPERATION, op="mul", sequence_nr=0)
         >>> graph.add_node("n2", kind=NodeKind.LEAF)
         >>> _ = graph.add_edge("n1", "n0", 0), graph.add_edge("n2", "n1", 0)
-        >>> units = op_sequence(graph)
-        >>> units.keys, units.inputs(0), units.inputs(1)
+        >>> sequence = op_sequence(graph)
+        >>> sequence.keys, sequence.inputs(0), sequence.inputs(1)
         (['n1', 'n0'], [-1], [0])
     """
     nodes, edges = list(graph._node.items()), graph.edge_columns()
@@ -90,10 +91,10 @@ def op_sequence(graph: GradGraph) -> OpSequence:
     used = np.bincount(arrows.sources, minlength=len(nodes)).tolist()
     leaves: list[int] = []
     accumulates: list[int] = []
-    places = array("q")  # as lists of numbers they would take five times the memory
+    places = array("q")  # lists would take five times the memory
     numbers = array("q")
-    operation = NodeKind.OPERATION  # to look a member up in its enum takes longer than the rest
-    for place, (_, data) in enumerate(nodes):  # one pass: of a large graph each costs a second
+    operation = NodeKind.OPERATION  # a lookup per node would take longer than everything else
+    for place, (_, data) in enumerate(nodes):  # one pass; each takes a second for a large graph
         kind = data["kind"]
         if kind is operation:
             places.append(place)
@@ -116,15 +117,17 @@ def op_sequence(graph: GradGraph) -> OpSequence:
             places.append(place)
             numbers.append(-1)
     row, starts, sources = _in_a_row(graph, arrows, _Inside(places, numbers, aside))
-    units = [nodes[place] for place in row.tolist()]
-    keys, data_of = [key for key, _ in units], [data for _, data in units]
+    sequence = [nodes[place] for place in row.tolist()]
+    keys, data_of = [key for key, _ in sequence], [data for _, data in sequence]
     by_key = {nodes[place][0]: number for place, number in aside.items()}
-    return OpSequence(keys, data_of, starts, sources, [nodes[place][1] for place in leaves], by_key)
+    data_of_leaves = [nodes[place][1] for place in leaves]
+    modules = graph.graph.get("modules", {})
+    return OpSequence(keys, data_of, starts, sources, data_of_leaves, by_key, modules)
 
 
 @dataclass(frozen=True)
 class _Arrows:
-    """The edges: from which place in the graph, to which, and as which input."""
+    """The edges: positions of source and target in the graph, and input numbers."""
 
     sources: Ints
     targets: Ints
@@ -133,7 +136,7 @@ class _Arrows:
 
 @dataclass(frozen=True)
 class _Inside:
-    """Places in the graph: of the units, with the number of their creation, and of the rest."""
+    """Positions in the graph: of the operations, with their sequence numbers, and of the rest."""
 
     places: array[int]
     numbers: array[int]
@@ -141,7 +144,7 @@ class _Inside:
 
 
 def _in_a_row(graph: GradGraph, arrows: _Arrows, inside: _Inside) -> tuple[Ints, Ints, Ints]:
-    """The places of the units in their order; with them come the inputs of each."""
+    """The positions of the operations in order, and the inputs of each."""
     places, numbers = np.array(inside.places), np.array(inside.numbers)
     known = int((numbers >= 0).sum())
     rows = None
@@ -163,13 +166,13 @@ def _in_a_row(graph: GradGraph, arrows: _Arrows, inside: _Inside) -> tuple[Ints,
 def _inputs(
     count: int, arrows: _Arrows, places: Ints, aside: dict[int, int]
 ) -> tuple[Ints, Ints] | None:
-    """The inputs of each unit; None if one comes after the unit that uses it."""
+    """The inputs of each operation; None if one comes after the operation that uses it."""
     number = np.full(count, count, np.int64)
     number[places] = np.arange(len(places))
     number[list(aside)] = [-1 - leaf for leaf in aside.values()]
     users, sources, slots = number[arrows.targets], number[arrows.sources], arrows.slots
-    units = (users >= 0) & (users < len(places))
-    users, sources, slots = users[units], sources[units], slots[units]
+    sequence = (users >= 0) & (users < len(places))
+    users, sources, slots = users[sequence], sources[sequence], slots[sequence]
     order = np.lexsort((sources, slots, users))
     users, sources = users[order], sources[order]
     bounds = np.concatenate([[0], np.cumsum(np.bincount(users, minlength=len(places)))])
@@ -177,9 +180,9 @@ def _inputs(
 
 
 def _by_numbers(graph: GradGraph, keys: Sequence[str]) -> list[str]:
-    """In order of creation as far as the inputs allow; what has no number follows its inputs.
+    """In order of creation as far as the inputs allow; a node without a number follows its inputs.
 
-    What is in or behind a cycle is left out.
+    Nodes in or after a cycle are left out.
     """
     inside = set(keys)
     waiting = {key: sum(source in inside for source in graph._pred[key]) for key in keys}
@@ -201,13 +204,13 @@ def _by_numbers(graph: GradGraph, keys: Sequence[str]) -> list[str]:
 
 
 def _by_height(graph: GradGraph, keys: Sequence[str]) -> list[str]:
-    """Each unit right after its inputs, the one with the longest way behind it first."""
+    """Each operation right after its inputs, the one with the longest path before it first."""
     row = _by_numbers(graph, keys)
     if len(row) < len(keys):
         return row
     inside = {key: place for place, key in enumerate(keys)}
     inputs = {
-        # In the order of the nodes: that of the edges depends on who added them.
+        # Sorted by node, because the order in which edges were added can vary.
         key: sorted(
             (source for source in graph._pred[key] if source in inside), key=inside.__getitem__
         )

@@ -1,4 +1,4 @@
-"""The default view: the graph folded until its picture fits a page."""
+"""The default view: fold the graph until its picture fits a page."""
 
 from __future__ import annotations
 
@@ -12,41 +12,41 @@ from gradviz.errors import UsageError
 from gradviz.graph import GradGraph, NodeKind, TensorSummary
 from gradviz.graph.operations import operation
 from gradviz.graph.text import counted, must_be, shape_text
-from gradviz.views.chains import fold_chains, fold_stretches
+from gradviz.views.chains import fold_chains, fold_chunks
 from gradviz.views.details import clone_shared_leaves, hide_bookkeeping
 from gradviz.views.groups import Part, count_of
 from gradviz.views.modules import deepest, group_parts, module_parts, module_paths, root_of
 from gradviz.views.op_sequence import OpSequence, op_sequence
-from gradviz.views.repeats import fold_parts, periods_of, repeat_parts
+from gradviz.views.repeats import fold_parts, repeat_parts, repeats_of
 from gradviz.views.siblings import dock_leaves, fold_rows_of_leaves, fold_siblings
 from gradviz.views.view import along_the_data, view
 
 __all__ = ["fit_page", "page_size"]
 
-_HOPELESS = 8  # times what a page holds: a graph with so many operations is not even tried
+_HOPELESS = 8  # Graphs with more operations than so many pages hold are folded at once.
 _ALL_DEPTHS = 99
-_WIDEST = 1_500.0  # points: text of 11 points is 9 pixels high when a page is 1,400 wide
+_WIDEST = 1_500.0  # points; then text of 11 points is 9 pixels high at a width of 1,400 pixels
 _HIGHEST = 2_000.0
-_SPREAD, _PACKED = 1.5, 0.85  # a picture against `page_size`: links and leaves spread a rank
+_SPREAD, _PACKED = 1.5, 0.85  # a picture compared with `page_size`: links and leaves widen a rank
 _HOW = "views=() or --all shows everything, focus_on(NAME) or --focus NAME a part"
 
 
 @view
 @along_the_data
 def fit_page(graph: GradGraph, *, most: int = 60) -> GradGraph:
-    """Show the whole of a small graph, and of a large one as much as a page can hold.
+    """Show a small graph as a whole, and a large one as far as it fits a page.
 
-    What autograd needs and a reader does not is hidden (`hide_bookkeeping`). If more than
-    ``most`` nodes remain, repetitions are folded (`fold_repeats`), then modules
-    (`group_by_module`), the deepest first; if nothing else helps, straight runs (`fold_chains`)
-    and at last stretches of about equal length. A note says what was done.
+    Bookkeeping nodes are hidden (`hide_bookkeeping`). If more than ``most`` nodes remain,
+    repetitions are folded (`fold_repeats`), then modules (`group_by_module`), the deepest first;
+    if this is not enough, chains (`fold_chains`), and finally chunks of about equal length. A note
+    says what was done.
 
     Args:
         graph: as it was recorded.
-        most: how many nodes a page holds; up to twice as many if it cannot be done with fewer.
+        most: how many nodes a page holds; up to twice as many if no view finds fewer.
 
     Returns:
-        A graph to be drawn. The same graph gives the same picture.
+        A graph to draw. The result is deterministic.
 
     Raises:
         UsageError: if ``most`` is less than 10.
@@ -69,7 +69,7 @@ def fit_page(graph: GradGraph, *, most: int = 60) -> GradGraph:
             return seen
     best, how = _smallest(graph, most)
     seen = _with_clones(best, 2 * most)
-    for fold, word in ((fold_chains, "straight runs"), (fold_stretches(most // 2), "stretches")):
+    for fold, word in ((fold_chains, "chains"), (fold_chunks(most // 2), "chunks")):
         if seen.number_of_nodes() > 2 * most:
             best, how = fold(best), f"{how}, {word}"
             seen = _with_clones(best, 2 * most)
@@ -82,9 +82,9 @@ def fit_page(graph: GradGraph, *, most: int = 60) -> GradGraph:
 
 
 def _with_clones(graph: GradGraph, most: int) -> GradGraph:
-    """With shared leaves drawn again; as it is if it is too large even without."""
+    """Copy shared leaves to their uses; not if the graph is already too large."""
     if graph.number_of_nodes() > most:
-        return graph  # to copy it would cost as much as to fold it
+        return graph  # copying it would take as long as folding it
     return clone_shared_leaves(graph)  # type: ignore[no-any-return]
 
 
@@ -99,7 +99,7 @@ def _note(best: GradGraph, how: str, most: int) -> str:
 
 
 def _fitting(graph: GradGraph, most: int) -> GradGraph | None:
-    """The graph with shared leaves drawn again, if it fits on a page so, or with little more."""
+    """The graph with copies of shared leaves, if it fits a page or nearly does."""
     for fold in (None, fold_siblings):
         seen: GradGraph = clone_shared_leaves(graph if fold is None else fold(graph))
         if len(seen) <= most and _excess(seen) <= 1:
@@ -108,7 +108,7 @@ def _fitting(graph: GradGraph, most: int) -> GradGraph | None:
 
 
 def _excess(graph: GradGraph) -> float:
-    """How many times too large a picture is for a page; a tall one goes into columns."""
+    """How many times too large a picture is for a page; a tall one is split into columns."""
     width, height = page_size(graph)
     width, height = width * _SPREAD, height * _PACKED
     columns = max(1, int(_WIDEST // max(width, 1)))
@@ -116,7 +116,7 @@ def _excess(graph: GradGraph) -> float:
 
 
 def _smallest(graph: GradGraph, most: int) -> tuple[GradGraph, str]:
-    """The first way to fold that fits on a page, else the one that comes closest."""
+    """The first folding that fits a page, else the one that comes closest."""
     best: tuple[float, GradGraph, str] | None = None
     if graph.number_of_nodes() <= most * _HOPELESS:
         whole: GradGraph = hide_bookkeeping(graph)
@@ -124,7 +124,7 @@ def _smallest(graph: GradGraph, most: int) -> tuple[GradGraph, str]:
         is_small = 2 * len(alike) <= len(whole) and len(alike) <= most
         if is_small and _excess(clone_shared_leaves(alike)) <= 1:
             return alike, "alike branches"
-    for way, how in _ways(graph, most):
+    for way, how in _foldings(graph, most):
         for seen, word in _narrower(way, how, most):
             count = seen.number_of_nodes()
             size = count / most
@@ -138,7 +138,7 @@ def _smallest(graph: GradGraph, most: int) -> tuple[GradGraph, str]:
 
 
 def _narrower(graph: GradGraph, how: str, most: int) -> Iterator[tuple[GradGraph, str]]:
-    """A graph, and the same with alike branches drawn once, and with leaves in one box."""
+    """A graph, the same with equal branches drawn once, and with leaves in one box."""
     yield graph, how
     if graph.number_of_nodes() <= most * _HOPELESS**2:
         word = f"{how} and alike branches" if how else "alike branches"
@@ -150,58 +150,58 @@ def _narrower(graph: GradGraph, how: str, most: int) -> Iterator[tuple[GradGraph
                 yield docked, word if len(alike) < len(graph) else how
 
 
-def _ways(graph: GradGraph, most: int) -> Iterator[tuple[GradGraph, str]]:
-    """The graph folded in one way after another, from the finest to the coarsest."""
-    units = op_sequence(graph)
-    paths = module_paths(units)
-    periods = periods_of(units, paths)
+def _foldings(graph: GradGraph, most: int) -> Iterator[tuple[GradGraph, str]]:
+    """The graph folded by one view after another, from the finest to the coarsest."""
+    sequence = op_sequence(graph)
+    paths = module_paths(sequence)
+    repeats = repeats_of(sequence, paths)
     root, deep = root_of(paths), deepest(paths)
-    parts = repeat_parts(units, paths, periods, _ALL_DEPTHS)
-    if _left(units, parts) <= most * _HOPELESS:
+    parts = repeat_parts(sequence, paths, repeats, _ALL_DEPTHS)
+    if _left(sequence, parts) <= most * _HOPELESS:
         seen: GradGraph = hide_bookkeeping(fold_parts(graph, parts))
-        # Of stacked layers the modules tell more than a full page of operations.
-        if not any(period.stack for period in periods) or 2 * seen.number_of_nodes() <= most:
+        # For stacked layers, modules are clearer than a full page of operations.
+        if not any(repeat.stack for repeat in repeats) or 2 * seen.number_of_nodes() <= most:
             yield seen, "repeats" if parts else ""
     folded: tuple[int, GradGraph] = (-1, graph)
     for depth in range(deep, 0, -1):
-        parts = repeat_parts(units, paths, periods, root + depth)
-        if _left(units, parts) > most * _HOPELESS**2:
-            parts = module_parts(units, paths, root + depth)
-            if _left(units, parts) <= most * _HOPELESS:
+        parts = repeat_parts(sequence, paths, repeats, root + depth)
+        if _left(sequence, parts) > most * _HOPELESS**2:
+            parts = module_parts(sequence, paths, root + depth)
+            if _left(sequence, parts) <= most * _HOPELESS:
                 yield hide_bookkeeping(group_parts(graph, parts, depth)), f"module (depth {depth})"
             continue
         size = sum(len(part.keys) for part in parts)
         if folded[0] != size:
             folded = size, hide_bookkeeping(fold_parts(graph, parts))
-        # What was folded no longer tells in which module its neighbours ran.
-        inner, known = op_sequence(folded[1]), dict(zip(units.keys, paths, strict=True))
+        # Folded operations no longer help to infer the modules of their neighbors.
+        inner, known = op_sequence(folded[1]), dict(zip(sequence.keys, paths, strict=True))
         own = module_paths(inner)
         inner_paths = [known.get(key, path) for key, path in zip(inner.keys, own, strict=True)]
         parts = module_parts(inner, inner_paths, root + depth)
-        how = f"{'repeats and ' if periods else ''}module (depth {depth})"
+        how = f"{'repeats and ' if repeats else ''}module (depth {depth})"
         yield group_parts(folded[1], parts, depth), how
-    parts = repeat_parts(units, paths, periods)
+    parts = repeat_parts(sequence, paths, repeats)
     base = fold_parts(graph, parts) if parts else graph
-    if _left(units, parts) > most * _HOPELESS**2:
+    if _left(sequence, parts) > most * _HOPELESS**2:
         base = fold_chains(base)
     yield hide_bookkeeping(base), "repeats" if parts else ""
 
 
-def _left(units: OpSequence, parts: list[Part]) -> int:
-    """How many operations will be seen, or somewhat more."""
-    rest = len(units) - sum(len(part.keys) for part in parts)
-    if 10 * rest < len(units):
+def _left(sequence: OpSequence, parts: list[Part]) -> int:
+    """An estimate of the number of operations that will be drawn."""
+    rest = len(sequence) - sum(len(part.keys) for part in parts)
+    if 10 * rest < len(sequence):
         return len(parts) + rest
     inside = {key for part in parts for key in part.keys}
-    plain = zip(units.keys, units.data, strict=True)
+    plain = zip(sequence.keys, sequence.data, strict=True)
     return len(parts) + sum(
         key not in inside and not operation(data.get("op", "")).rearranges for key, data in plain
     )
 
 
-_CHARACTER = 6.6  # points, of a character in a box
+_CHARACTER = 6.6  # points, the width of a character in a box
 _MARGIN = 30.0  # beside the text of a box, and between two boxes
-_LINK = 22.0  # room for a link that passes a rank
+_LINK = 22.0  # the width of a link that passes a rank
 _ROW = 17.0
 _RANK = 58.0  # a box of one row, and the gap below it
 _LONGEST = 52  # characters of a value
@@ -210,10 +210,10 @@ _TENSORS = (NodeKind.PARAMETER, NodeKind.LEAF, NodeKind.UNTRACKED, NodeKind.SAVE
 
 
 def page_size(graph: GradGraph) -> tuple[float, float]:
-    """Width and height of a picture of a graph in points, roughly: its widest rank, its ranks.
+    """Estimate width and height of a picture in points: its widest rank, and its ranks.
 
     Args:
-        graph: acyclic, as it would be drawn, with edges in the direction of the data.
+        graph: acyclic, as it would be drawn; edges run in the direction of the data.
 
     Example:
         >>> graph = GradGraph()
@@ -232,7 +232,7 @@ def page_size(graph: GradGraph) -> tuple[float, float]:
     for key, data in graph._node.items():
         lines = _lines(data)
         at = rank[key]
-        if data["kind"] in _TENSORS:  # close to its users
+        if data["kind"] in _TENSORS:  # it is drawn close to its users
             at = 1 + max((rank[user] for user in graph._succ[key]), default=-1)
         widths[at] += max(map(len, lines)) * _CHARACTER + _MARGIN
         rows[at] = max(rows[at], len(lines))
@@ -243,7 +243,7 @@ def page_size(graph: GradGraph) -> tuple[float, float]:
 
 
 def _lines(data: Mapping[str, Any]) -> list[str]:
-    """About what stands in a box."""
+    """The approximate text of a box."""
     kind, get = data["kind"], data.get
     shape = shape_text(data["shape"], get("dtype", "")) if "shape" in data else ""
     if kind is NodeKind.GROUP:

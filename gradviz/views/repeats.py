@@ -1,4 +1,4 @@
-"""The graph with its repetitions drawn once: found in the row of operations, and folded."""
+"""Find repetitions in the op sequence, and draw each once."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from gradviz.views.op_sequence import Ints, OpSequence, op_sequence
 from gradviz.views.view import along_the_data, view
 
 __all__ = [
-    "Period",
+    "Repeat",
     "TandemRun",
     "fold_parts",
     "fold_repeats",
     "is_led_up_to",
-    "periods_of",
+    "repeats_of",
     "repeat_parts",
     "runs",
     "stack_of",
@@ -38,7 +38,7 @@ __all__ = [
 
 
 class TandemRun(NamedTuple):
-    """A stretch from ``start`` to before ``stop`` that equals itself ``period`` further on."""
+    """The range from ``start`` to before ``stop`` that equals itself ``period`` further on."""
 
     start: int
     stop: int
@@ -46,15 +46,14 @@ class TandemRun(NamedTuple):
 
 
 def runs(row: Ints, fewest: int = 3) -> Iterator[list[TandemRun]]:
-    """The stretches in which the same part comes at least ``fewest`` times, shortest part first.
+    """The ranges in which the same part occurs at least ``fewest`` times, shortest part first.
 
     Args:
-        row: numbers; equal ones stand for equal things.
+        row: numbers; equal numbers stand for equal operations.
         fewest: 3 or more.
 
     Yields:
-        For the periods 1, 2, 3 to 4, 5 to 8, ...: the stretches, longest first, that do not
-        overlap.
+        For the lengths 1, 2, 3 to 4, 5 to 8, ...: the ranges, longest first, that do not overlap.
 
     Example:
         >>> row = np.array([9, 1, 2, 3, 1, 2, 3, 1, 2, 3, 1, 7])
@@ -67,7 +66,7 @@ def runs(row: Ints, fewest: int = 3) -> Iterator[list[TandemRun]]:
         distance = _distances(names)
         if not distance.any():
             return
-        yield _apart(_stretches(distance, length), fewest)
+        yield _apart(_tandem_runs(distance, length), fewest)
         if len(names) <= length:
             return
         pairs = names[:-length] * (int(names.max()) + 1) + names[length:]
@@ -76,7 +75,7 @@ def runs(row: Ints, fewest: int = 3) -> Iterator[list[TandemRun]]:
 
 
 def _distances(names: Ints) -> Ints:
-    """How far back each word was seen last; 0 if never."""
+    """The distance of each word to its previous occurrence; 0 if there is none."""
     order = np.argsort(names, kind="stable")
     same = names[order[1:]] == names[order[:-1]]
     distance = np.zeros(len(names), np.int64)
@@ -84,8 +83,8 @@ def _distances(names: Ints) -> Ints:
     return distance
 
 
-def _stretches(distance: Ints, length: int) -> list[TandemRun]:
-    """Where words of that length keep coming at one distance of about that length."""
+def _tandem_runs(distance: Ints, length: int) -> list[TandemRun]:
+    """Ranges in which words of that length recur at one distance of about that length."""
     edges = np.flatnonzero(np.diff(distance)) + 1
     starts = np.concatenate(([0], edges))
     stops = np.concatenate((edges, [len(distance)]))
@@ -113,20 +112,20 @@ def _apart(found: list[TandemRun], fewest: int) -> list[TandemRun]:
     return kept
 
 
-_FEWEST = 3  # times that something comes before it is called a repetition
-_WORTH_FOLDING = 4  # operations that a loop must save
+_FEWEST = 3  # occurrences of a repetition
+_WORTH_FOLDING = 4  # operations that folding a loop must save
 _MOST_CUTS = 64
 
 
 @dataclass(frozen=True, order=True)
-class Period:
-    """OpSequence from ``start`` to before ``stop``: the same ``length`` units again and again.
+class Repeat:
+    """The range from ``start`` to before ``stop``: the same ``length`` operations repeated.
 
     Args:
-        start: the first unit.
-        stop: after the last unit.
-        length: units of one repetition.
-        stack: whether each repetition is a module of its own, as ``layers.0``, ``layers.1``, ...
+        start: the first operation.
+        stop: after the last operation.
+        length: operations of one repetition.
+        stack: whether each repetition is its own module, like ``layers.0``, ``layers.1``, ...
     """
 
     start: int
@@ -136,46 +135,46 @@ class Period:
 
     @property
     def count(self) -> int:
-        """How many times it comes."""
+        """The number of repetitions."""
         return (self.stop - self.start) // self.length
 
 
-def periods_of(units: OpSequence, paths: Sequence[Path]) -> list[Period]:
-    """Find what repeats, inner loops before the loops around them.
+def repeats_of(sequence: OpSequence, paths: Sequence[Path]) -> list[Repeat]:
+    """Find repetitions, inner loops before the loops around them.
 
     Args:
-        units: the graph.
-        paths: the module of each unit.
+        sequence: the op sequence.
+        paths: the module of each operation.
     """
-    search = _Search(units, paths)
+    search = _Search(sequence, paths)
     while search.fold_shortest():
         pass
     return search.found
 
 
-def stack_of(paths: Sequence[Path], period: Period) -> tuple[Path, str, str] | None:
-    """What numbers the modules of a stack: their common path, and the first and last number.
+def stack_of(paths: Sequence[Path], repeat: Repeat) -> tuple[Path, str, str] | None:
+    """The numbering of a stack of modules: common path, first and last number.
 
-    ``("encoder", "layers"), "0", "11"``; None if the repetitions are not modules of their own.
+    ``("encoder", "layers"), "0", "11"``; None if the repetitions are not modules.
     """
-    for place in range(period.start, period.start + period.length):
-        one, next_one = paths[place], paths[place + period.length]
+    for place in range(repeat.start, repeat.start + repeat.length):
+        one, next_one = paths[place], paths[place + repeat.length]
         if one != next_one:
             at = next(n for n, (a, b) in enumerate(zip(one, next_one, strict=True)) if a != b)
-            last = paths[place + (period.count - 1) * period.length]
+            last = paths[place + (repeat.count - 1) * repeat.length]
             return one[:at], one[at], last[at]
     return None
 
 
-def is_led_up_to(units: OpSequence, period: Period) -> bool:
-    """Whether the units before have the words of the repetition, if not its inputs.
+def is_led_up_to(sequence: OpSequence, repeat: Repeat) -> bool:
+    """Whether the operations before have the words of the repetition, but other inputs.
 
-    So it is when the first step of a loop begins from a constant.
+    This is the case when the first step of a loop starts from a constant.
     """
-    first, length = period.start - period.length, period.length
+    first, length = repeat.start - repeat.length, repeat.length
     return first >= 0 and all(
-        units.data[place].get("op") == units.data[place + length].get("op")
-        for place in range(first, period.start)
+        sequence.data[place].get("op") == sequence.data[place + length].get("op")
+        for place in range(first, repeat.start)
     )
 
 
@@ -185,50 +184,50 @@ def _without_numbers(text: str) -> str:
 
 
 class _Search:
-    """Folds the shortest repetition, then what repeats in what is left, and so on.
+    """Folds the shortest repetition, then what repeats in the result, and so on.
 
-    ``starts`` has the first unit of each item, ``row`` a number that equal items share. At
-    first every unit is an item; what was folded is one.
+    ``starts`` contains the first operation of each item, ``row`` a number that equal items share.
+    At first each operation is an item; a folded repetition is one item.
     """
 
-    def __init__(self, units: OpSequence, paths: Sequence[Path]) -> None:
-        self.units, self.paths = units, paths
-        self.found: list[Period] = []
-        self.starts: Ints = np.arange(len(units) + 1)
-        self.row, self.names = _rows(units, paths)
-        self.last_use: Ints = np.arange(len(units))
-        users = np.repeat(np.arange(len(units)), np.diff(units.starts))
-        inside = units.sources >= 0
-        np.maximum.at(self.last_use, units.sources[inside], users[inside])
+    def __init__(self, sequence: OpSequence, paths: Sequence[Path]) -> None:
+        self.sequence, self.paths = sequence, paths
+        self.found: list[Repeat] = []
+        self.starts: Ints = np.arange(len(sequence) + 1)
+        self.row, self.names = _rows(sequence, paths)
+        self.last_use: Ints = np.arange(len(sequence))
+        users = np.repeat(np.arange(len(sequence)), np.diff(sequence.starts))
+        inside = sequence.sources >= 0
+        np.maximum.at(self.last_use, sequence.sources[inside], users[inside])
 
     def fold_shortest(self) -> bool:
         """Fold the repetitions with the shortest part; False if nothing repeats."""
         if len(self.row) < _FEWEST:
             return False
         for level in runs(self.row, _FEWEST):
-            fresh = sorted(period for run in level for period in self._periods(run))
+            fresh = sorted(repeat for run in level for repeat in self._repeats(run))
             if fresh:
                 self.found += fresh
                 self._fold(fresh)
                 return True
         return False
 
-    def _fold(self, fresh: Sequence[Period]) -> None:
+    def _fold(self, fresh: Sequence[Repeat]) -> None:
         rows, starts, done = [], [], 0
-        for period in fresh:
-            first, stop = np.searchsorted(self.starts, (period.start, period.stop)).tolist()
-            length = (stop - first) // period.count
-            keep = 0 if period.stack else length
+        for repeat in fresh:
+            first, stop = np.searchsorted(self.starts, (repeat.start, repeat.stop)).tolist()
+            length = (stop - first) // repeat.count
+            keep = 0 if repeat.stack else length
             part = tuple(self.row[first : first + length].tolist())
-            name = self.names.setdefault((part, period.count), len(self.names))
+            name = self.names.setdefault((part, repeat.count), len(self.names))
             rows += [self.row[done : first + keep], np.array([name])]
             starts += [self.starts[done : first + keep + 1]]
             done = stop - keep
         self.row = np.concatenate([*rows, self.row[done:]])
         self.starts = np.concatenate([*starts, self.starts[done:]])
 
-    def _periods(self, run: TandemRun) -> Iterator[Period]:
-        """The repetitions in a run that are also joined alike, each begun at its best place."""
+    def _repeats(self, run: TandemRun) -> Iterator[Repeat]:
+        """The repetitions in a run with equal connections, each with its best start."""
         first, stop = int(self.starts[run.start]), int(self.starts[run.stop])
         length = int(self.starts[run.start + run.period]) - first
         for start, end in self._joined_alike(first, stop, length):
@@ -239,11 +238,12 @@ class _Search:
                 yield from self._best(begins, int(self.starts[high]), length)
 
     def _joined_alike(self, start: int, stop: int, length: int) -> Iterator[tuple[int, int]]:
-        """The stretches in which the inputs of each unit come from the same places.
+        """The ranges in which the inputs of corresponding operations have equal origins.
 
-        From as far back; or from the same unit; or both from before the second repetition.
+        They come from the same distance, or from the same operation, or from before the second
+        repetition.
         """
-        bounds, sources = self.units.starts, self.units.sources
+        bounds, sources = self.sequence.starts, self.sequence.sources
         for _ in range(_MOST_CUTS):
             if stop - start < _FEWEST * length:
                 return
@@ -255,13 +255,13 @@ class _Search:
                 yield start, stop
                 return
             slot = int(np.argmin(alike)) + int(bounds[start])
-            unit = int(np.searchsorted(bounds, slot, side="right")) - 1
-            if unit + length - start >= _FEWEST * length:
-                yield start, unit + length
-            start = unit + 1
+            bad = int(np.searchsorted(bounds, slot, side="right")) - 1
+            if bad + length - start >= _FEWEST * length:
+                yield start, bad + length
+            start = bad + 1
 
-    def _best(self, begins: list[int], stop: int, length: int) -> Iterator[Period]:
-        """Begin where a module begins, or where the fewest values go on and parameters come in."""
+    def _best(self, begins: list[int], stop: int, length: int) -> Iterator[Repeat]:
+        """Start at a module, or where the fewest values cross and parameters are used."""
         first = begins[0]
         crossing = np.zeros(2 * length + 2, np.int64)
         window = np.arange(2 * length)
@@ -269,7 +269,7 @@ class _Search:
         np.add.at(crossing, window + 1, 1)
         np.add.at(crossing, np.minimum(ends, 2 * length) + 1, -1)
         crossing = np.cumsum(crossing)
-        whole = Period(first, stop, length, False)
+        whole = Repeat(first, stop, length, False)
         stack = stack_of(self.paths, whole) if self._is_stack(first, length) else None
         choices = []
         for begin in begins:
@@ -277,13 +277,13 @@ class _Search:
             if count >= _FEWEST:
                 inside = stack is None or not self._begins_module(begin, stack)
                 across = int(crossing[begin - first + length])
-                midway = not self.units.parameters(begin)
-                period = Period(begin, begin + count * length, length, stack is not None)
-                alone = not is_led_up_to(self.units, period)
-                choices.append(((inside, across, midway, -count, alone), period))
-        period = min(choices)[1]
-        if stack is not None or self._is_worth(period):
-            yield period
+                midway = not self.sequence.parameters(begin)
+                repeat = Repeat(begin, begin + count * length, length, stack is not None)
+                alone = not is_led_up_to(self.sequence, repeat)
+                choices.append(((inside, across, midway, -count, alone), repeat))
+        repeat = min(choices)[1]
+        if stack is not None or self._is_worth(repeat):
+            yield repeat
 
     def _is_stack(self, start: int, length: int) -> bool:
         return self.paths[start : start + length] != self.paths[start + length : start + 2 * length]
@@ -294,61 +294,61 @@ class _Search:
         before = self.paths[place - 1][: at + 1] if place else ()
         return len(own) > at and own != before and own[:at] == stack[0]
 
-    def _is_worth(self, period: Period) -> bool:
-        """Whether a loop saves enough, and each step needs what the step before it made."""
-        bounds, length = self.units.starts, period.length
-        second = period.start + length
-        sources = self.units.sources[bounds[second] : bounds[second + length]]
-        chained = bool(((sources >= period.start) & (sources < second)).any())
-        return chained and (period.count - 2) * length >= _WORTH_FOLDING
+    def _is_worth(self, repeat: Repeat) -> bool:
+        """Whether folding a loop saves enough, and each step uses a result of the previous step."""
+        bounds, length = self.sequence.starts, repeat.length
+        second = repeat.start + length
+        sources = self.sequence.sources[bounds[second] : bounds[second + length]]
+        chained = bool(((sources >= repeat.start) & (sources < second)).any())
+        return chained and (repeat.count - 2) * length >= _WORTH_FOLDING
 
 
-def _rows(units: OpSequence, paths: Sequence[Path]) -> tuple[Ints, dict[object, int]]:
-    """A number for each unit, equal for units that do the same, and what the numbers mean."""
+def _rows(sequence: OpSequence, paths: Sequence[Path]) -> tuple[Ints, dict[object, int]]:
+    """A number for each operation, equal for the same operations, and the facts by number."""
     leaf_names: dict[object, int] = {}
     leaves = []
-    for leaf in units.leaves:
+    for leaf in sequence.leaves:
         name = _without_numbers(leaf.get("name", ""))
         kind = (leaf["kind"], leaf.get("shape"), leaf.get("dtype"), name)
         leaves.append(-1 - leaf_names.setdefault(kind, len(leaf_names)))
     names: dict[object, int] = {}
-    bounds = units.starts.tolist()
-    # An input is told by the kind of its leaf; what an operation has made has 0 for a kind.
-    kinds = np.append(leaves, 0)[np.maximum(-1 - units.sources, -1)].tolist()
+    bounds = sequence.starts.tolist()
+    # An input is described by the kind of its leaf; for a result of an operation it is 0.
+    kinds = np.append(leaves, 0)[np.maximum(-1 - sequence.sources, -1)].tolist()
     plain = {path: tuple(map(_without_numbers, path)) for path in set(paths)}
-    row = np.empty(len(units), np.int64)
+    row = np.empty(len(sequence), np.int64)
     operation = NodeKind.OPERATION
-    for place, data in enumerate(units.data):
+    for place, data in enumerate(sequence.data):
         get, joined = data.get, tuple(kinds[bounds[place] : bounds[place + 1]])
         facts: tuple[object, ...]
         facts = get("op"), get("shape"), get("dtype"), plain[paths[place]], joined
         if data["kind"] is not operation:
             facts = (*facts, data.get("structure"), data.get("repeat"))
-        if not units.foldable(place):
+        if not sequence.foldable(place):
             facts = (*facts, place)
         row[place] = names.setdefault(facts, len(names))
     return row, names
 
 
-_NUMBER = re.compile(r"^\D+")  # what stands before the number: the "layer" of layer4
+_NUMBER = re.compile(r"^\D+")  # the text before the number: the "layer" of layer4
 
 
 @view
 @along_the_data
 def fold_repeats(graph: GradGraph, *, depth: int | None = None) -> GradGraph:
-    """Draw what comes three times or more in a row, each from the one before, as one node ``×n``.
+    """Draw parts that repeat three or more times, each using the previous one, as a node ``×n``.
 
-    Of a loop the first and the last step stay as they are, and those between become one node.
-    Stacked layers, such as ``layers.0`` to ``layers.11``, become one node as a whole.
+    The first and the last step of a loop stay as they are; those between become one node. Stacked
+    layers, such as ``layers.0`` to ``layers.11``, become one node.
 
     Args:
-        graph: found to repeat itself by its operations, their shapes and the way they are
-            joined; modules help to tell where a part begins.
-        depth: as for `group_by_module`; of stacked layers that lie less deep the first stays
-            open, so that their inside is seen. None folds them all.
+        graph: repetitions are found by operations, shapes and connections; modules help to find
+            where a part begins.
+        depth: as for `group_by_module`; the first of stacked layers that are less deep stays
+            unfolded, so that its content is visible. None folds them all.
 
     Returns:
-        A graph in which each such node has ``repeat`` and the sums of what is in it.
+        A graph in which each such node has ``repeat`` and the sums of its content.
 
     Raises:
         UsageError: if ``depth`` is less than 1.
@@ -363,14 +363,14 @@ def fold_repeats(graph: GradGraph, *, depth: int | None = None) -> GradGraph:
         (['n0', 'g0', 'n8'], 7)
     """
     check_depth(depth)
-    units = op_sequence(graph)
-    paths = module_paths(units)
+    sequence = op_sequence(graph)
+    paths = module_paths(sequence)
     opened = 0 if depth is None else root_of(paths) + depth
-    return fold_parts(graph, repeat_parts(units, paths, periods_of(units, paths), opened))
+    return fold_parts(graph, repeat_parts(sequence, paths, repeats_of(sequence, paths), opened))
 
 
 def fold_parts(graph: GradGraph, parts: Sequence[Part]) -> GradGraph:
-    """Fold the parts that repeat, and say so."""
+    """Fold the parts that repeat, and add a note."""
     if not parts:
         return graph.copy()  # type: ignore[no-any-return]
     count = sum(count_of_nodes([graph.nodes[key] for key in part.keys]) for part in parts)
@@ -380,62 +380,82 @@ def fold_parts(graph: GradGraph, parts: Sequence[Part]) -> GradGraph:
 
 
 def repeat_parts(
-    units: OpSequence, paths: Sequence[Path], periods: Sequence[Period], opened: int = 0
+    sequence: OpSequence, paths: Sequence[Path], repeats: Sequence[Repeat], opened: int = 0
 ) -> list[Part]:
     """The parts to fold.
 
     Args:
-        units: the graph.
-        paths: the module of each unit.
-        periods: what repeats in it.
-        opened: the first of stacked layers stays open if their paths have fewer parts than this.
+        sequence: the op sequence.
+        paths: the module of each operation.
+        repeats: its repetitions.
+        opened: the first of stacked layers stays unfolded if their paths are shorter than this.
     """
     parts: list[tuple[int, int, Part]] = []
-    for period in reversed(periods):  # what is around others first
-        stack = stack_of(paths, period) if period.stack else None
+    for repeat in reversed(repeats):  # outer loops first
+        stack = stack_of(paths, repeat) if repeat.stack else None
         keep = 1 if stack is None or len(stack[0]) + 1 < opened else 0
-        # A first step or layer that differs a little comes before, and is seen anyway.
-        if is_led_up_to(units, period) if stack is None else _has_sibling(paths, period, stack[0]):
+        # A first step or layer that differs a little comes before it, and is drawn anyway.
+        if (
+            is_led_up_to(sequence, repeat)
+            if stack is None
+            else _has_sibling(paths, repeat, stack[0])
+        ):
             keep = 0
-        start = period.start + keep * period.length
-        stop = period.stop - (0 if stack else period.length)
+        start = repeat.start + keep * repeat.length
+        stop = repeat.stop - (0 if stack else repeat.length)
         if any(first <= start < end for first, end, _ in parts):
             continue
-        data: Any = {"repeat": (stop - start) // period.length}
-        data.update(_name(units, paths, replace(period, start=start, stop=stop)))
+        data: Any = {"repeat": (stop - start) // repeat.length}
+        data.update(_name(sequence, paths, replace(repeat, start=start, stop=stop)))
         parts.append(
             (
                 start,
                 stop,
-                Part(units.keys[start:stop], data, period.length, True, stack is not None),
+                Part(sequence.keys[start:stop], data, repeat.length, True, stack is not None),
             )
         )
     return [part for _, _, part in sorted(parts, key=lambda found: found[0])]
 
 
-def _has_sibling(paths: Sequence[Path], period: Period, prefix: Path) -> bool:
-    """Whether the unit before is in another module of the same list."""
-    before = paths[period.start - 1] if period.start else ()
+def _has_sibling(paths: Sequence[Path], repeat: Repeat, prefix: Path) -> bool:
+    """Whether the operation before is in another module of the same list."""
+    before = paths[repeat.start - 1] if repeat.start else ()
     return bool(prefix) and len(before) > len(prefix) and before[: len(prefix)] == prefix
 
 
-def _name(units: OpSequence, paths: Sequence[Path], period: Period) -> dict[str, Any]:
-    """What to call the group: the modules it consists of, or else its operations."""
-    places = range(period.start, period.start + period.length)
+def _is_whole(paths: Sequence[Path], repeat: Repeat, depth: int) -> bool:
+    """Whether each repetition is in one module of a stack, and no other one has a part of it."""
+    for start in range(repeat.start, repeat.stop, repeat.length):
+        own = {path[: depth + 1] for path in paths[start : start + repeat.length]}
+        if len(own) > 1:
+            return False
+    first, last = paths[repeat.start][: depth + 1], paths[repeat.stop - 1][: depth + 1]
+    before = paths[repeat.start - 1][: depth + 1] if repeat.start else ()
+    after = paths[repeat.stop][: depth + 1] if repeat.stop < len(paths) else ()
+    return first != before and last != after
+
+
+def _name(sequence: OpSequence, paths: Sequence[Path], repeat: Repeat) -> dict[str, Any]:
+    """The name of the group: its modules, or else its operations."""
+    places = range(repeat.start, repeat.start + repeat.length)
     data: dict[str, Any] = {**contents_of([paths[place] for place in places])}
-    stack = stack_of(paths, period) if period.stack and period.count > 1 else None
+    stack = stack_of(paths, repeat) if repeat.stack and repeat.count > 1 else None
     if stack:
         prefix, first, last = stack
         common: Path = prefix
-        data["name"] = ".".join((*prefix, f"{first}…{_NUMBER.sub('', last)}"))
+        is_whole = _is_whole(paths, repeat, len(prefix))
+        numbers = f"{first}…{_NUMBER.sub('', last)}"
+        data["name"] = ".".join((*prefix, numbers) if is_whole else prefix)
+        if not data["name"]:
+            del data["name"]
     else:
         common = shared_by([paths[place] for place in places if paths[place]])
         if common:
             data["name"] = ".".join(common)
     if common:
         data["module"] = ".".join(common)
-        if any(is_inferred(units.data[place]) for place in places):
+        if any(is_inferred(sequence.data[place]) for place in places):
             data["inferred"] = True
     if "name" not in data:
-        data["op"] = words_of([units.data[place] for place in places])
+        data["op"] = words_of([sequence.data[place] for place in places])
     return data

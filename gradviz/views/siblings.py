@@ -1,8 +1,7 @@
-"""The graph with alike branches drawn once: experts, tables, the members of an ensemble.
+"""Draw equal branches once: experts, embedding tables, the members of an ensemble.
 
-Two nodes are alike when they do the same with alike inputs, and their results go to the same
-node, or to alike ones. Alike nodes have equally long ways behind them, so a graph in which each
-set of them is one node has no cycle.
+Two nodes are equal when they do the same with equal inputs, and their results go to the same node
+or to equal nodes. Equal nodes have the same depth, so merging each set of them creates no cycle.
 """
 
 from __future__ import annotations
@@ -24,10 +23,10 @@ from gradviz.views.view import along_the_data, view
 __all__ = ["dock_leaves", "fold_rows_of_leaves", "fold_siblings"]
 
 _SUMS = ("add", "sub", "maximum", "minimum", "logaddexp")
-_FEW_INPUTS = 3  # of a node with more, it does not matter which input it is
+_FEW_INPUTS = 3  # with more inputs, the input number is ignored
 _TENSORS = (NodeKind.PARAMETER, NodeKind.LEAF, NodeKind.UNTRACKED, NodeKind.SAVED)
 _LEAVES = (NodeKind.PARAMETER, NodeKind.LEAF)
-_PLACES = frozenset(("index", "start", "end"))  # options that tell one branch from another
+_PLACES = frozenset(("index", "start", "end"))  # options that only select one branch
 _MOST_SPANS = 3
 _DIGITS = re.compile(r"\d+")
 
@@ -35,21 +34,21 @@ _DIGITS = re.compile(r"\d+")
 @view
 @along_the_data
 def fold_siblings(graph: GradGraph, *, fewest: int = 3, shapes: bool = True) -> GradGraph:
-    """Draw branches that do the same side by side as one branch, with ``×26``.
+    """Draw parallel branches with the same operations as one branch, with ``×26``.
 
-    A leaf without a gradient, with zeros or NaN in it, a frozen parameter or another device is not
-    like the rest: its branch stays as it is, with its name. A chain of additions, as ``sum(...)``
-    over a list makes it, is one node.
+    A leaf without a gradient, with zeros or NaN in it, a frozen parameter, or a leaf on another
+    device differs from the rest: its branch is drawn, with its name. A chain of additions, as
+    ``sum(...)`` over a list creates it, becomes one node.
 
     Args:
-        graph: in which results, and what went wrong, stay as they are.
-        fewest: the smallest number of branches that are worth it; 2 or more.
-        shapes: whether branches with other shapes and names are not alike; False draws a penalty
+        graph: results and nodes with problems are not folded.
+        fewest: the smallest number of branches to fold; 2 or more.
+        shapes: whether branches with other shapes and names are different; False draws a penalty
             over all parameters of a model as one branch.
 
     Returns:
-        A graph in which each set of alike nodes is a group. Applying it twice changes nothing
-        more.
+        A graph in which each set of equal nodes is a group. Applying the view again changes
+        nothing.
 
     Raises:
         UsageError: if ``fewest`` is less than 2.
@@ -86,13 +85,13 @@ def fold_siblings(graph: GradGraph, *, fewest: int = 3, shapes: bool = True) -> 
 @view
 @along_the_data
 def dock_leaves(graph: GradGraph, *, fewest: int = 2) -> GradGraph:
-    """Draw the leaves that the same nodes use as one box: ``parameters of fc (2)``.
+    """Draw leaves with the same users as one box: ``parameters of fc (2)``.
 
-    Leaves without a gradient, with zeros or NaN in it, and frozen ones each stay apart.
+    Leaves without a gradient, with zeros or NaN in it, and frozen ones stay separate.
 
     Args:
-        graph: anything.
-        fewest: the smallest number of leaves that are worth it; 2 or more.
+        graph: any graph.
+        fewest: the smallest number of leaves to merge; 2 or more.
 
     Raises:
         UsageError: if ``fewest`` is less than 2.
@@ -122,7 +121,7 @@ def dock_leaves(graph: GradGraph, *, fewest: int = 2) -> GradGraph:
 
 
 def fold_rows_of_leaves(graph: GradGraph, fewest: int = 100) -> GradGraph:
-    """The graph with alike leaves that go to one node, and to no other, drawn as one.
+    """Draw equal leaves whose only user is the same node as one.
 
     It reads the edges as columns: a hundred thousand leaves in one ``stack`` take a second.
     """
@@ -156,7 +155,7 @@ def fold_rows_of_leaves(graph: GradGraph, fewest: int = 100) -> GradGraph:
 
 
 def _called(leaves: Sequence[Any]) -> str:
-    """What to call a box of leaves: ``parameters of layers.0 (12)``."""
+    """The name of a box of leaves: ``parameters of layers.0 (12)``."""
     is_all = all(leaf["kind"] is NodeKind.PARAMETER for leaf in leaves)
     what = "parameters" if is_all else "leaves"
     paths = [str(leaf.get("name", "")).split(".")[:-1] for leaf in leaves]
@@ -170,7 +169,7 @@ def _called(leaves: Sequence[Any]) -> str:
 
 
 def _state(data: dict[str, Any]) -> tuple[object, ...]:
-    """What tells a leaf from another of its kind: its gradient, its device, its type."""
+    """What distinguishes leaves of one kind: gradient, device, dtype."""
     gradient = data.get("grad", ...)
     state: object = gradient
     if isinstance(gradient, TensorSummary):
@@ -181,7 +180,7 @@ def _state(data: dict[str, Any]) -> tuple[object, ...]:
 
 
 def _options(data: dict[str, Any]) -> tuple[object, ...]:
-    """The plain arguments of an operation, but for those that choose one of many."""
+    """The plain arguments of an operation, except those that select one of many."""
     return tuple(each for each in data.get("options", {}).items() if each[0] not in _PLACES)
 
 
@@ -191,7 +190,7 @@ def _plain(text: str) -> str:
 
 
 def _chains_of_sums(graph: GradGraph, fewest: int) -> Iterator[Part]:
-    """Additions of which each but the last goes to the next one alone."""
+    """Chains of additions whose results, except the last, are used only by the next one."""
     after: dict[str, str] = {}
     for key, data in graph._node.items():
         users = graph._succ[key]
@@ -215,7 +214,7 @@ def _chains_of_sums(graph: GradGraph, fewest: int) -> Iterator[Part]:
 
 
 def _alike(graph: GradGraph, shapes: bool) -> list[list[str]]:
-    """The sets of alike nodes, in the order of the data."""
+    """The sets of equal nodes, in the order of the data."""
     order = list(nx.topological_sort(graph))
     made = _made_alike(graph, order, shapes)
     groups: dict[object, int] = {}
@@ -241,7 +240,7 @@ def _alike(graph: GradGraph, shapes: bool) -> list[list[str]]:
 
 
 def _made_alike(graph: GradGraph, order: Sequence[str], shapes: bool) -> dict[str, int]:
-    """For each node a number that it shares with those that are made in the same way."""
+    """A number for each node, equal for nodes with the same operation and equal inputs."""
     numbers: dict[object, int] = {}
     made: dict[str, int] = {}
     for key in order:
@@ -271,7 +270,7 @@ def _made_alike(graph: GradGraph, order: Sequence[str], shapes: bool) -> dict[st
 
 
 def _described(graph: GradGraph, keys: Sequence[str]) -> Any:
-    """The name of a group of alike nodes: ``experts.0…7``, ``addmm``."""
+    """The name of a group of equal nodes: ``experts.0…7``, ``addmm``."""
     nodes = [graph._node[key] for key in keys]
     data: dict[str, Any] = {"repeat": len(keys)}
     first = nodes[0]
@@ -283,7 +282,7 @@ def _described(graph: GradGraph, keys: Sequence[str]) -> Any:
             data["name"] = _names_in_short(found)
             if first["kind"] in _LEAVES and "…" not in data["name"]:
                 data["name"] = _called(nodes)
-                del data["repeat"]  # the name has it
+                del data["repeat"]  # the name contains it
     if first["kind"] is NodeKind.OPERATION and "name" in data:
         data["name"] = f"{data['name']} {first.get('op', '')}"
     if first["kind"] in _TENSORS and "name" not in data:
@@ -292,7 +291,7 @@ def _described(graph: GradGraph, keys: Sequence[str]) -> Any:
 
 
 def _names_in_short(names: Sequence[str]) -> str:
-    """Names that differ in one number as one; others as the first and how many more.
+    """Names that differ in one number as one; others as the first and the number of others.
 
     Example:
         >>> _names_in_short(["experts.0.weight", "experts.1.weight", "experts.3.weight"])

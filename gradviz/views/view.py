@@ -1,4 +1,4 @@
-"""What a view is, the decorator that makes one, and `reverse_flow`."""
+"""The decorator that makes a function a view, and `reverse_flow`."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from gradviz.graph.collector import collector_paused
 __all__ = ["View", "along_the_data", "reverse_flow", "view"]
 
 View = Callable[..., Any]
-"""Takes a graph and returns a graph; called with options alone, it returns a view."""
+"""Takes a graph and returns a graph; called with only options, it returns a view."""
 
 
 def view(function: Callable[..., GradGraph]) -> View:
-    """Let a view be used as it is, or with options: ``v``, ``v()`` and ``v(depth=2)``.
+    """Make a function a view that takes options before the graph: ``v``, ``v()``, ``v(depth=2)``.
 
     Args:
         function: takes the graph first, then options, and returns a new graph.
 
     Returns:
-        The view: given a graph it returns a graph; given options alone, a view.
+        The view: given a graph it returns a graph; given only options, a view.
 
     Example:
         >>> @view
@@ -38,7 +38,7 @@ def view(function: Callable[..., GradGraph]) -> View:
     def wrapper(*arguments: Any, **options: Any) -> Any:
         if not arguments or not isinstance(arguments[0], GradGraph):
             partial = functools.partial(_later, wrapper, arguments, options)
-            # Its name leads to the wrapper, so that pickle finds it.
+            # The wrapper has the function's name, so that pickle finds it.
             return functools.update_wrapper(partial, wrapper)
         with collector_paused():
             return function(*arguments, **options)
@@ -54,13 +54,13 @@ def _later(
 
 @view
 def reverse_flow(graph: GradGraph) -> GradGraph:
-    """Turn every arrow round, so that it shows the way of the gradient, not of the data.
+    """Reverse every arrow, so that it shows the direction of the gradient, not of the data.
 
     Args:
-        graph: with edges from input to output, or from output to input.
+        graph: its edges may have either direction.
 
     Returns:
-        The same nodes with each edge reversed; twice reversed is the graph as it was.
+        The same nodes with each edge reversed; reversing twice gives the original graph.
 
     Example:
         >>> graph = GradGraph()
@@ -81,7 +81,7 @@ def reverse_flow(graph: GradGraph) -> GradGraph:
 
 
 def along_the_data(function: Callable[..., GradGraph]) -> Callable[..., GradGraph]:
-    """Let a view that reads arrows as the way of the data take graphs with turned arrows too."""
+    """Let a view that expects edges in the direction of the data accept reversed graphs."""
 
     @functools.wraps(function)
     def turned(graph: GradGraph, *arguments: Any, **options: Any) -> GradGraph:

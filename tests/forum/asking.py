@@ -9,8 +9,10 @@ the top of a program say what is right:
     #   fix: TEXT                              the fix has it
     #   line: any                              the line in question is not asked for
 
-The line that must be named ends in ``# here``. Verdicts: those of gradviz; `healthy` (fine, or a
-sum of passes that is meant); `!fine` (anything else); of a run `step changed 2` and `names TEXT`.
+A file that the program imports stands under ``# file NAME:``; one of a library is
+``site-packages/NAME``. The line that must be named ends in ``# here``. Verdicts: those of gradviz;
+`healthy` (fine, or a sum of passes that is meant); `!fine` (anything else); of a run
+`step changed 2` and `names TEXT`.
 
     python tests/forum/asking.py               # run all, print what is wrong
     python tests/forum/asking.py NAME ...      # print the answers about these
@@ -113,12 +115,14 @@ def wrong(question: Question, folder: Path) -> list[str]:
     program = folder / question.file
     program.write_text(question.code, encoding="utf-8")
     for name, text in question.files.items():
-        (folder / name).write_text(text, encoding="utf-8")
-        sys.modules.pop(name.removesuffix(".py"), None)
+        path = folder / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+        sys.modules.pop(path.stem, None)
     recording = record()
     random.seed(0)
     torch.manual_seed(0)
-    with torch.enable_grad(), _quiet():
+    with torch.enable_grad(), _quiet(), _libraries(folder):
         done = run_script(str(program), within=recording)
     names = Names.of_namespace(done.namespace)
     found = [f"note: {note}" for note in recording.story.notes if "missed" in note]
@@ -139,6 +143,16 @@ def _quiet() -> Iterator[None]:
     with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
+
+
+@contextlib.contextmanager
+def _libraries(folder: Path) -> Iterator[None]:
+    """Modules in ``site-packages`` of the folder can be imported, as those of libraries can."""
+    sys.path.append(str(folder / "site-packages"))
+    try:
+        yield
+    finally:
+        sys.path.pop()
 
 
 def _wrong_answer(

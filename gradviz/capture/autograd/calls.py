@@ -124,7 +124,7 @@ _original: Any = None
 
 
 def tables_of(tensor: torch.Tensor) -> tuple[Table | None, Table | None]:
-    """The hooks of a tensor: those on its gradient, and those after it was added to ``.grad``.
+    """The hooks of a tensor: those on its gradient, and its post-accumulate-grad hooks.
 
     Private: ``_backward_hooks`` and ``_post_accumulate_grad_hooks``; hooks have no public list.
     """
@@ -134,12 +134,12 @@ def tables_of(tensor: torch.Tensor) -> tuple[Table | None, Table | None]:
 
 
 class StandIn:
-    """Takes the place of a hook, and is called before and after it.
+    """Replaces a hook, and is notified before and after it runs.
 
     Args:
-        hook: what the user registered.
-        look: called with the argument of the hook, before it; what it returns is called with the
-            result of the hook.
+        hook: the user's hook.
+        look: called with the argument of the hook before it runs; returns a function that is called
+            with the result of the hook.
     """
 
     def __init__(
@@ -156,7 +156,7 @@ class StandIn:
         return result
 
     def __getattr__(self, name: str) -> Any:
-        """Torch names hooks in its errors: pass the attributes of the hook on."""
+        """Attributes of the hook, because torch prints the name of a hook in its errors."""
         return getattr(self.hook, name)
 
 
@@ -164,8 +164,8 @@ class ModuleHook:
     """A full backward hook of a module, whose result is reported.
 
     Args:
-        hook: what the user registered.
-        report: called with the hook, the module, the gradients that it was given, and its result.
+        hook: the user's hook.
+        report: called with the hook, the module, the gradients that it received, and its result.
     """
 
     def __init__(self, hook: Callable[..., Any], report: Callable[..., None]) -> None:
@@ -200,5 +200,5 @@ def install(report: Callable[..., None]) -> None:
 
 
 def remove() -> None:
-    """Put torch's own method back."""
+    """Restore torch's own method."""
     setattr(BackwardHook, _METHOD, _original)

@@ -1,14 +1,14 @@
-"""What a recording replaces in torch while it is open, and the counter that numbers the nodes.
+"""The functions of torch that an open recording replaces, and the counter of the nodes.
 
-- The one function that every backward pass runs through (``Tensor.backward``,
-  ``torch.autograd.backward``, ``torch.autograd.grad``) reports the pass to the recordings of the
-  same thread.
+- The function that runs every backward pass (``Tensor.backward``, ``torch.autograd.backward``,
+  ``torch.autograd.grad``) reports the pass to the recordings of the same thread.
 - ``torch.inference_mode`` reports when it is entered and left: torch has no hook for it.
-- ``nn.Parameter`` reports what it is made from: no mode sees it.
+- ``nn.Parameter`` and ``torch.autograd.Variable`` report the data they are created from: no
+  mode sees it.
 - The transformer modules keep their fast paths. In evaluation ``TransformerEncoder``, its layers
-  and ``MultiheadAttention`` run as one operation each, unless an argument has a
-  ``__torch_function__`` of its own, and an active ``TorchFunctionMode`` counts as one. Without
-  the fast path padded positions have other values: a recording would change the program.
+  and ``MultiheadAttention`` run as one operation each, unless an argument has its own
+  ``__torch_function__``, and an active ``TorchFunctionMode`` counts as one. Without the fast path
+  padded positions have other values, so a recording would change the results of the program.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ Private: there is no public counter. Reading ``grad_fn`` would keep the node's w
 jit_trace: Callable[[], object] = torch._C._get_tracing_state
 """The state of ``torch.jit.trace`` in this thread; None while it does not trace.
 
-Private: ``torch.jit.is_tracing`` asks the same, and takes twice as long.
+Private: ``torch.jit.is_tracing`` returns the same, and takes twice as long.
 """
 
 _autograd: Any = torch.autograd
@@ -62,15 +62,15 @@ def modes_below() -> int:
 
 @dataclass(frozen=True, eq=False)
 class BackwardCall:
-    """What a backward pass was asked to do.
+    """The arguments of a backward pass.
 
     Args:
-        roots: the tensors (or ``GradientEdge``s) that it starts from.
-        inputs: the tensors that it stops at; empty for every leaf.
+        roots: the tensors (or ``GradientEdge``s) on which it is called.
+        inputs: the tensors in ``inputs=``; empty for every leaf.
         retain_graph: whether the saved tensors are kept.
         create_graph: whether the pass itself is recorded.
-        accumulates: whether gradients are added to ``.grad``; ``torch.autograd.grad`` returns
-            them.
+        accumulates: whether gradients are accumulated into ``.grad``; ``torch.autograd.grad``
+            returns them.
     """
 
     roots: tuple[Any, ...]
@@ -81,10 +81,10 @@ class BackwardCall:
 
 
 class Listener(Protocol):
-    """Is notified of backward passes; the outcome is what the pass returned, or its error.
+    """Is notified of backward passes; the outcome is the returned value, or the error.
 
-    Also of each call of a full backward hook of a module while a pass runs, of
-    ``inference_mode`` being entered or left, and of ``nn.Parameter(data)``.
+    It is also notified of each call of a full backward hook of a module while a pass runs, when
+    ``inference_mode`` is entered or left, and of ``nn.Parameter(data)``.
     """
 
     def before_backward(self, call: BackwardCall) -> None: ...  # noqa: D102
@@ -127,7 +127,7 @@ def listen(listener: Listener) -> None:
 
 
 def unlisten(listener: Listener) -> None:
-    """Stop notifying a listener; after the last one torch has its own functions back."""
+    """Stop notifying a listener; after the last one torch's own functions are restored."""
     global _open
     _here.listeners.remove(listener)
     with _lock:
@@ -146,8 +146,10 @@ def _notify_module_hook(hook: Any, module: Any, given: Any, result: Any) -> None
 
 
 def _replace(owner: Any, name: str, new: Any) -> None:
-    original = vars(owner)[name]
-    _undo.append(lambda: setattr(owner, name, original))
+    if name in vars(owner):
+        _undo.append(functools.partial(setattr, owner, name, vars(owner)[name]))
+    else:  # it inherits one
+        _undo.append(functools.partial(delattr, owner, name))
     setattr(owner, name, new)
 
 
@@ -170,29 +172,32 @@ def _report_inference_mode() -> None:
 
 
 def _report_parameters() -> None:
-    """Notify the listeners of each new parameter, and of what it was made from."""
-    original = torch.nn.Parameter.__new__
+    """Notify the listeners of each new parameter or variable, and of its data."""
 
-    @functools.wraps(original)
-    def new(cls: Any, *args: Any, **kwargs: Any) -> Any:
-        result = original(cls, *args, **kwargs)
-        if not torch.compiler.is_dynamo_compiling():
-            data = kwargs.get("data", args[0] if args else None)
-            for listener in _here.listeners:
-                listener.parameter_created(data, result)
-        return result
+    def reporting(original: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(original)
+        def new(cls: Any, *args: Any, **kwargs: Any) -> Any:
+            result = original(cls, *args, **kwargs)
+            if not torch.compiler.is_dynamo_compiling():
+                data = kwargs.get("data", args[0] if args else None)
+                for listener in _here.listeners:
+                    listener.parameter_created(data, result)
+            return result
 
-    _replace(torch.nn.Parameter, "__new__", staticmethod(new))
+        return new
+
+    for owner in (torch.nn.Parameter, _autograd.Variable):
+        _replace(owner, "__new__", staticmethod(reporting(owner.__new__)))
 
 
 def _keep_fast_paths() -> None:
-    """Leave modes that only look out of the condition for the fast paths.
+    """Ignore modes that only observe in the condition for the fast paths.
 
     The three modules read the name ``torch.overrides.has_torch_function``, and nothing else does:
     the code that calls a mode has its own name for the function.
 
-    Private: the stack of modes, and ``_pop_mode_temporarily``; there is no public way to leave a
-    mode out.
+    Private: the stack of modes, and ``_pop_mode_temporarily``; there is no public way to ignore a
+    mode.
     """
     overrides: Any = torch.overrides
     original = overrides.has_torch_function
@@ -215,7 +220,7 @@ def _replacement(original: Any) -> Any:
     @functools.wraps(original)
     def run_backward(roots: Sequence[Any], *args: Any, **kwargs: Any) -> Any:
         here = _here
-        # A pass within a pass (a checkpoint that computes again) is part of the outer one.
+        # A pass within a pass (recomputation in a checkpoint) is part of the outer one.
         if here.running or not here.listeners:
             return original(roots, *args, **kwargs)
         call = _call(roots, args, kwargs)
@@ -231,9 +236,9 @@ def _replacement(original: Any) -> Any:
             raise
         finally:
             here.running = False
-            for listener in reversed(listeners):  # the last to begin is the first to end
+            for listener in reversed(listeners):  # in reverse order of ``before_backward``
                 listener.after_backward(call, outcome)
-            del call  # an error would keep it, and with it the tensors, as long as it lives
+            del call  # the traceback of an error would keep it, and its tensors, alive
         return outcome
 
     return run_backward

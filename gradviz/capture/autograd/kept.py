@@ -1,4 +1,4 @@
-"""What operations saved for backward, each storage counted once per graph."""
+"""The tensors that operations saved for backward, each storage counted once per graph."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from gradviz.capture.autograd.operations import (
     plain_shape,
     type_text,
 )
+from gradviz.capture.autograd.sharded import shard_of
 from gradviz.graph.schema import SavedTensor
 
 __all__ = ["KeptStorages", "Several"]
@@ -22,7 +23,7 @@ _new = tuple.__new__  # calling the class would double the time
 
 
 class Several(list[Any]):
-    """The tensors that an operation saved under one name (a plain list can come from a hook)."""
+    """The tensors that an operation saved under one name; a plain list can come from a hook."""
 
 
 class _Storage(NamedTuple):
@@ -37,7 +38,7 @@ class KeptStorages:
     """The tensors that operations saved for backward, each storage counted once per graph.
 
     Args:
-        shapes: equal shapes are kept once, in here.
+        shapes: interns equal shapes.
     """
 
     def __init__(self, shapes: dict[tuple[int, ...], tuple[int, ...]]) -> None:
@@ -55,9 +56,9 @@ class KeptStorages:
         """Add the saved tensors to the attributes of an operation.
 
         Args:
-            kind: of the operation.
-            saved: what it holds under each of the names of its kind: a tensor, `Several`, what a
-                hook made of one, or None.
+            kind: its type.
+            saved: the value under each saved name of its type: a tensor, `Several`, the result of a
+                pack hook, or None.
             edges: its ``next_functions``.
             data: its attributes.
         """
@@ -83,7 +84,7 @@ class KeptStorages:
         data: dict[str, Any],
         place: int,
     ) -> SavedTensor:
-        """A saved tensor; which input it is follows from its name, or from the node that made it.
+        """A saved tensor; its name, or the node that created it, determines the input number.
 
         The ``grad_fn`` of a view that was changed in place, or whose base was, is not read: torch
         would create a new node. A tensor changed after it was saved has another one.
@@ -95,7 +96,8 @@ class KeptStorages:
         if not isinstance(held, torch.Tensor):  # a pack hook of the user's returned it
             return SavedTensor(name)
         try:
-            storage = held.untyped_storage()
+            shard = None if type(held) is torch.Tensor else shard_of(held)
+            storage = (held if shard is None else shard.local).untyped_storage()
             address = storage._cdata
             known = self._known.get(address)
             if known is None:
@@ -119,7 +121,7 @@ class KeptStorages:
             return SavedTensor(name, dtype=type_text(held.dtype))
 
     def spare(self, leaf: torch.Tensor, data: dict[str, Any]) -> None:
-        """Subtract a leaf from the saved bytes: its storage lives anyway, saved or not.
+        """Do not count a leaf among the saved bytes: its storage stays in memory anyway.
 
         Private: ``_cdata``, as in `_look`.
 
@@ -128,7 +130,9 @@ class KeptStorages:
             data: its attributes, which get the number of the storage.
         """
         with suppress(NotImplementedError, RuntimeError):
-            known = self._known.get(leaf.untyped_storage()._cdata)
+            shard = shard_of(leaf)
+            storage = (leaf if shard is None else shard.local).untyped_storage()
+            known = self._known.get(storage._cdata)
             if known is None:
                 return
             number, size, keeper = known

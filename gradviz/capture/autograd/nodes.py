@@ -6,10 +6,12 @@ runs a hook, recomputes anything, or keeps a tensor alive.
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
+from itertools import islice
 from operator import attrgetter, methodcaller
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -26,6 +28,7 @@ from gradviz.capture.autograd.operations import (
     plain_shape,
     type_text,
 )
+from gradviz.capture.autograd.sharded import sharded_parameter
 from gradviz.graph import Buffers, NodeKind
 from gradviz.graph.columns import template
 from gradviz.graph.operations import forward_word, operation
@@ -43,6 +46,7 @@ __all__ = [
     "has_no_bias",
     "leaf_of",
     "operation_type",
+    "parameters_inside",
     "plain_shape",
     "sequence_number",
 ]
@@ -51,13 +55,13 @@ _CUSTOM = ("_raw_saved_tensors",)
 ACCUMULATE = "AccumulateGrad"  # the class of the node that adds a gradient to a leaf
 
 sequence_number: Callable[[Node], int] = methodcaller("_sequence_nr")
-"""When a node was created, counted within the thread that ran the forward pass.
+"""The sequence number of a node, within the thread that ran the forward pass.
 
-Private: ``_sequence_nr``; there is no public way. An ``AccumulateGrad`` gives `ACCUMULATE_NR`.
+Private: ``_sequence_nr``; there is no public way. An ``AccumulateGrad`` has `ACCUMULATE_NR`.
 """
 ACCUMULATE_NR = 2**64 - 1
 
-# Looking a member up in its enum takes longer than everything else done with it here.
+# A lookup in an enum takes longer than everything else done with the member here.
 _NOTHING_SAVED, _HELD, _FREED = Buffers.NOTHING_SAVED, Buffers.HELD, Buffers.FREED
 
 _OPERATION = template(
@@ -74,7 +78,7 @@ _OPERATION = template(
     later=("saved_bytes", "saved", "options"),
 )
 _ORDINARY = frozenset({torch.Tensor, torch.nn.Parameter})
-_MANY_TYPES = "CppFunction"  # the Python type of every node that has none of its own
+_MANY_TYPES = "CppFunction"  # the Python type of nodes that share one type
 
 
 Edges = tuple[tuple[Node | None, int], ...]
@@ -154,7 +158,7 @@ def _library_word(forward: type) -> str:
     """The name of an operation registered with ``torch.library``; "" for another Function.
 
     Private: ``torch._library.autograd``, which creates a class for each such operation; its name
-    joins namespace, operation and overload by ``_``, and only its closure has them apart.
+    joins namespace, operation and overload with ``_``; its closure has them separately.
     """
     if forward.__module__ != "torch._library.autograd":
         return ""
@@ -174,8 +178,8 @@ def visit_ancestors(
 ) -> Iterator[tuple[Node, Edges]]:
     """Visit each node from which some roots were computed, once, with a stack or a queue.
 
-    It is for a few nodes, or for those of a graph that was traced: nothing is done here to make
-    the graph safe to drop.
+    It is meant for a few nodes, or for nodes of a traced graph: it does not make the graph safe to
+    drop.
 
     Args:
         roots: where to begin; they are visited too.
@@ -210,11 +214,11 @@ class NodeReader:
     def read(
         self, node: Node, edges: Sequence[tuple[Node | None, int]]
     ) -> tuple[OperationType, dict[str, Any], Sequence[Any]]:
-        """The type of an operation, its attributes, and what each of its ``raw`` attributes holds.
+        """The type of an operation, its attributes, and the values of its ``raw`` attributes.
 
-        Every node of the graph comes through here: the common case is written inline.
+        Every node of the graph is read here, so the common case is written inline.
 
-        Private: ``_sequence_nr`` and ``_input_metadata``, as explained there.
+        Private: ``_sequence_nr`` and ``_input_metadata``, as explained in this file.
 
         Args:
             node: the operation.
@@ -231,7 +235,7 @@ class NodeReader:
             outputs = getattr(node, "_input_metadata", [])
             data = self._first_of_its_kind(node, kind)
         number = node._sequence_nr()
-        if number == ACCUMULATE_NR:  # of an operation without a derivative
+        if number == ACCUMULATE_NR:  # an operation without a derivative
             del data["sequence_nr"]
         else:
             data["sequence_nr"] = number
@@ -247,7 +251,7 @@ class NodeReader:
         return kind, data, saved
 
     def _first_of_its_kind(self, node: Node, kind: OperationType) -> dict[str, Any]:
-        """The attributes that operations of one type with equal outputs have in common.
+        """The attributes shared by operations of one type with equal outputs.
 
         Private: ``_input_metadata``, as in `read_output`.
         """
@@ -260,14 +264,14 @@ class NodeReader:
         return data
 
     def spare(self, leaf: torch.Tensor, data: dict[str, Any]) -> None:
-        """Subtract a leaf from the saved bytes: it lives anyway."""
+        """Do not count a leaf among the saved bytes."""
         self._kept.spare(leaf, data)
 
     def read_tensor(self, tensor: torch.Tensor, data: dict[str, Any]) -> bool:
         """Fill in shape, dtype and device of an ordinary tensor.
 
         Returns:
-            Whether it is one: a plain, dense tensor with values.
+            Whether the tensor is ordinary: plain, dense, and with values.
         """
         if (
             type(tensor) not in _ORDINARY
@@ -289,10 +293,10 @@ class NodeReader:
         return found
 
     def read_output(self, node: Node, number: int) -> tuple[Any, Any, Any]:
-        """Shape, dtype and device of one output of a node; None for what is not known.
+        """Shape, dtype and device of one output of a node; None for unknown ones.
 
         Private: ``_input_metadata``. The gradient that a node receives has the shape of the
-        output that it made; the tensor itself may be gone.
+        output that it created; the tensor itself may be gone.
         """
         shape = dtype = device = None
         outputs = getattr(node, "_input_metadata", [])
@@ -320,14 +324,14 @@ class NodeReader:
 
 
 def operations_before(node: Node, most: int) -> list[tuple[int, dict[str, Any], Edges]]:
-    """The operations from which a node was computed, itself the first, the nearest ones next.
+    """The operations from which a node was computed, starting with itself, nearest first.
 
     Args:
         node: an operation.
         most: how many to return.
 
     Returns:
-        For each its creation number, a few attributes, and its ``next_functions``.
+        For each its sequence number, a few attributes, and its ``next_functions``.
     """
     reader = NodeReader()
     found: list[tuple[int, dict[str, Any], Edges]] = []
@@ -345,8 +349,26 @@ def operations_before(node: Node, most: int) -> list[tuple[int, dict[str, Any], 
     return found
 
 
+_MOST_INSIDE = 1_000  # parameters of a checkpointed module
+
+
+def parameters_inside(node: Node) -> list[torch.Tensor]:
+    """The parameters of the module that a reentrant checkpoint will run in backward.
+
+    Private: ``run_function``, which torch keeps on the node for that. It is looked at, not called;
+    of a function nobody knows which of the modules around it it runs.
+    """
+    runs: object = getattr(node, "run_function", None)
+    while isinstance(runs, functools.partial):
+        runs = runs.func
+    if not issubclass(type(runs), torch.nn.Module):
+        return []
+    found = (each for each in runs.parameters() if each.requires_grad)  # type: ignore[attr-defined]
+    return list(islice(found, _MOST_INSIDE))
+
+
 def _add_rare(kind: OperationType, outputs: int, data: dict[str, Any]) -> None:
-    """Add what few operations have, and remove what is not known."""
+    """Add attributes that few operations have, and remove unknown ones."""
     for name in ("shape", "dtype", "device"):
         if data[name] is None:
             del data[name]
@@ -357,14 +379,14 @@ def _add_rare(kind: OperationType, outputs: int, data: dict[str, Any]) -> None:
 
 
 def read_saved(node: Node, kind: OperationType) -> tuple[Buffers, Sequence[Any]]:
-    """The state of an operation's saved tensors, and what each attribute of ``raw`` holds now.
+    """The state of an operation's saved tensors, and the value of each attribute of ``raw``.
 
     Private: ``_raw_saved_*``, and ``.data`` of the ``SavedTensor`` in it. The public ``_saved_*``
     runs unpack hooks: it re-runs a checkpointed forward pass and copies what was offloaded. A
     ``SavedTensor`` must not outlive its node, so it is dropped here, while the caller holds the
     node.
 
-    What is held is a tensor, `Several`, or whatever a pack hook made of it.
+    A value is a tensor, `Several`, or what a pack hook returned.
     """
     try:
         saved = kind.read_raw(node)
@@ -412,13 +434,13 @@ _ASKED_TYPES = 10_000
 
 
 def _nothing_held(node: Node, kind: OperationType) -> Buffers:
-    """Whether an operation that holds nothing has saved nothing, or its tensors were freed.
+    """Whether an operation without saved tensors saved none, or they were freed.
 
-    What an operation saves depends on which of its inputs require grad. When all do, it has saved
-    something; otherwise its ``SavedTensor``s know.
+    What an operation saves depends on which of its inputs require grad. When all do, it saved
+    something; otherwise its ``SavedTensor``s are asked.
     """
     if kind.raw == _CUSTOM:
-        return _NOTHING_SAVED  # a custom function raises once it is freed
+        return _NOTHING_SAVED  # a custom function raises once its tensors are freed
     edges = node.next_functions
     untracked = tuple(number for number, (child, _) in enumerate(edges) if child is None)
     if not untracked:
@@ -446,7 +468,7 @@ def _has_unpack_hook(node: Node, kind: OperationType) -> bool:
 
 
 def _was_freed(node: Node, kind: OperationType) -> Buffers:
-    """Ask the ``SavedTensor``s that hold nothing: they refuse hooks, and say why.
+    """Ask ``SavedTensor``s without a tensor for the reason: ``register_hooks`` raises.
 
     Private: ``_raw_saved_*``. ``register_hooks`` always raises for a ``SavedTensor`` that holds
     nothing, so nothing is registered.
@@ -502,16 +524,18 @@ def has_no_bias(node: Node) -> bool:
 
 
 def leaf_of(node: Node) -> torch.Tensor | None:
-    """The leaf that an ``AccumulateGrad`` node adds to; None for any other node.
+    """The leaf that an ``AccumulateGrad`` node accumulates into; None for any other node.
 
-    Private: ``variable``, documented nowhere; `next_functions` ends at the node, not the leaf.
+    Of a parameter that FSDP2 has gathered it is the sharded one, which the module registers.
+
+    Private: ``variable``, undocumented; `next_functions` ends at the node, not the leaf.
     """
     leaf = getattr(node, "variable", None)
-    return leaf if isinstance(leaf, torch.Tensor) else None
+    return sharded_parameter(leaf) if isinstance(leaf, torch.Tensor) else None
 
 
 def forward_class(node: Node) -> type | None:
-    """The ``torch.autograd.Function`` behind a node; None for torch's own operations.
+    """The ``torch.autograd.Function`` of a node; None for torch's own operations.
 
     Private: ``_forward_cls``, the class that the user wrote; a node has no public way to it.
     """

@@ -1,7 +1,7 @@
-"""Names of operations, and which of their arguments are shown.
+"""Names of operations, and the arguments of them that are shown.
 
 Torch names the node of an operation after its derivative (``MulBackward0``) and its arguments
-after its native signature (``_saved_exponent``). Nothing here needs torch itself.
+after its native signature (``_saved_exponent``). This file does not import torch.
 """
 
 from __future__ import annotations
@@ -11,11 +11,13 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
+from gradviz.graph.operations import FUNCTIONS_OF_TORCH
 from gradviz.graph.text import number_text
 
 __all__ = [
     "OPTIONS",
     "OperationType",
+    "REENTRANT",
     "custom_word",
     "option_text",
     "plain_shape",
@@ -27,7 +29,7 @@ _PLAIN = (int, float, complex, str)
 
 @dataclass(frozen=True)
 class OperationType:
-    """What all nodes of one type have in common, looked up once per type.
+    """The properties shared by all nodes of one type, found once per type.
 
     Args:
         grad_fn: class name: ``"MulBackward0"``.
@@ -35,9 +37,9 @@ class OperationType:
         opaque: why the inside is not recorded, or "".
         saved: the argument names of the tensors that it may save.
         raw: the attributes that hold them.
-        read_raw: reads what they hold; a single one gives a bare value.
+        read_raw: reads these attributes; a single one gives a bare value.
         saves_tensors: False for a custom ``Function`` whose code saves none.
-        arguments: under which of those names it saves each input, where known.
+        arguments: the name under which it saves each input, where known.
         options: the names of its plain arguments that are shown.
         read_options: reads them all; a single name gives a bare value.
     """
@@ -74,7 +76,7 @@ def _dims(value: object) -> str:
 
 
 def _unless(*silent: object) -> Callable[[object], str]:
-    """Text of a value, "" for the usual ones."""
+    """Format a value; "" for the given usual values."""
 
     def text(value: object) -> str:
         items = value if isinstance(value, (list, tuple)) else (value,)
@@ -129,7 +131,7 @@ OPTIONS: dict[str, Callable[[object], str]] = {
     "value": _unless(1),
     "weight": _text,
 }
-"""Plain arguments that are shown, and how each is written; "" leaves it out."""
+"""Formatters of the plain arguments that are shown; "" leaves the argument out."""
 
 
 def option_text(name: str, value: object) -> str:
@@ -145,6 +147,10 @@ def option_text(name: str, value: object) -> str:
     return OPTIONS[name](value)
 
 
+REENTRANT = "reentrant checkpoint"
+"""Why the inside of an operation is not recorded: backward will run it, and record it then."""
+
+
 def custom_word(module: str, name: str) -> tuple[str, str]:
     """The name of a custom ``Function``, and why its inside is not recorded, or "".
 
@@ -157,7 +163,9 @@ def custom_word(module: str, name: str) -> tuple[str, str]:
     if module.startswith("torch._functorch") and name.startswith("Compiled"):
         return "compiled", "torch.compile"
     if module == "torch.utils.checkpoint":
-        return "checkpoint", "reentrant checkpoint"
+        return "checkpoint", REENTRANT
+    if module.startswith(("torch.distributed.", "torch.nn.parallel.")):
+        return FUNCTIONS_OF_TORCH.get(name, name), ""
     return name, ""
 
 
@@ -168,5 +176,5 @@ def type_text(value: object) -> str:
 
 
 def plain_shape(sizes: Iterable[object]) -> tuple[int, ...]:
-    """Sizes as integers; a symbolic one is -1, since reading it would specialize it."""
+    """Sizes as integers; -1 for a symbolic one, because reading it would specialize it."""
     return tuple(size if type(size) is int else -1 for size in sizes)

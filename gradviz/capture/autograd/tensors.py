@@ -1,4 +1,4 @@
-"""Reads what autograd knows of a tensor, without side effects.
+"""Reads what autograd knows about a tensor, without side effects.
 
 Every function says which private attribute it reads and why there is no public way.
 """
@@ -9,7 +9,11 @@ from typing import Any
 
 import torch
 
-__all__ = ["hook_count", "is_transformed", "is_unsure", "place_of", "quietly", "version_of"]
+from gradviz.capture.autograd.sharded import shard_of
+
+__all__ = ["hook_count", "is_transformed", "is_unsure", "memory_of", "quietly", "version_of"]
+
+_ORDINARY = frozenset({torch.Tensor, torch.nn.Parameter})
 
 
 class quietly:  # noqa: N801
@@ -31,8 +35,8 @@ class quietly:  # noqa: N801
         self._function.__exit__(*error)
 
 
-def place_of(tensor: torch.Tensor) -> tuple[object, ...] | None:
-    """The memory and the layout of a tensor: equal for equal views.
+def memory_of(tensor: torch.Tensor) -> tuple[object, ...] | None:
+    """The storage and the layout of a tensor: equal for equal views.
 
     Private: ``_cdata``, the address of the storage itself; ``data_ptr()`` is 0 for every empty
     or meta tensor. None for a tensor that has no storage (sparse, or inside ``torch.func``).
@@ -66,8 +70,8 @@ def is_transformed(tensor: torch.Tensor) -> bool:
 def is_unsure(tensor: torch.Tensor) -> bool:
     """Whether reading ``grad_fn`` of a tensor could create a node, or raise.
 
-    That is so for a view if it, or its base, was changed in place after it was created. Torch does
-    not say when: every view counts that shares memory that was ever changed.
+    This is the case for a view if it, or its base, was changed in place after it was created. Torch
+    does not record when, so every view counts that shares memory that was ever changed.
 
     Private: ``_is_view``, and ``_version`` as in `version_of`.
     """
@@ -77,9 +81,12 @@ def is_unsure(tensor: torch.Tensor) -> bool:
 def version_of(tensor: torch.Tensor) -> int:
     """How often a tensor was changed in place.
 
-    Private: ``_version``. Inference tensors keep no count: 0.
+    Private: ``_version``. Inference tensors have no counter: 0. A ``DTensor`` is changed through
+    its local tensor, which has its own counter.
     """
     try:
-        return tensor._version
+        if type(tensor) in _ORDINARY or (shard := shard_of(tensor)) is None:
+            return tensor._version
+        return tensor._version + shard.local._version
     except RuntimeError:
         return 0

@@ -1,1 +1,1 @@
-"""Tensors as plain facts: which were passed, their names, their values."""
+"""Tensors as plain data: finding them in arguments, their names, their values."""

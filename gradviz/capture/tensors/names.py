@@ -1,4 +1,4 @@
-"""What the user calls a tensor: by module, by dict, or by the variables of the calling code."""
+"""The user's names of tensors: from a module, a dict, or the variables of the calling code."""
 
 from __future__ import annotations
 
@@ -12,19 +12,22 @@ from typing import NamedTuple, TypeGuard, TypeVar
 
 import torch
 
+from gradviz.capture.autograd.sharded import sharded_parameter
 from gradviz.capture.autograd.tensors import is_unsure, quietly
 from gradviz.capture.tensors.subjects import parts, shortly
 from gradviz.capture.tensors.training_sets import unregistered
 from gradviz.errors import UsageError
+from gradviz.graph.text import plain_name, without_wrappers
 
-__all__ = ["Named", "Names", "locals_of", "module_names", "with_attributes"]
+__all__ = ["Named", "Names", "classes_of", "locals_of", "module_names", "with_attributes"]
 
 _ALLOWED = (
     "an nn.Module, a dict of name -> tensor (or module, or list or dict of tensors), "
     "{} or False for no names, or None for the caller's variables"
 )
-_PER_CONTAINER = 1_000  # entries of one variable that are looked at
+_PER_CONTAINER = 1_000  # entries of one variable that are searched
 _CONTAINERS = 10_000  # entries of all variables together
+_MOST_MODULES = 5_000  # whose classes are kept
 _HISTORY = re.compile(r"_+|_i*\d*|_[ido]h")  # IPython's _, __, _1, _i1, _oh, ...
 
 
@@ -37,19 +40,27 @@ class Named(NamedTuple):
 
 
 class Names:
-    """Names of tensors, each tensor once. It holds the tensors for as long as it lives.
+    """Names of tensors, each tensor once. It keeps the tensors alive as long as it exists.
+
+    Args:
+        entries: the tensors.
+        modules: the class of each module among what names the tensors, by its path.
 
     Attributes:
-        unsure: tensors that must not be asked for their ``grad_fn``; the others are iterated over.
+        unsure: tensors whose ``grad_fn`` must not be read; the others are iterated over.
 
     Example:
         >>> model = torch.nn.Sequential(torch.nn.Linear(2, 2, bias=False))
-        >>> [(name, aliases) for _, name, aliases in Names.of(model, None)]
+        >>> names = Names.of(model, None)
+        >>> [(name, aliases) for _, name, aliases in names]
         [('0.weight', ())]
+        >>> names.modules
+        {'': 'Sequential', '0': 'Linear'}
     """
 
-    def __init__(self, entries: list[Named]) -> None:
-        with quietly():  # once for all: there are many
+    def __init__(self, entries: list[Named], modules: Mapping[str, str] | None = None) -> None:
+        self.modules: Mapping[str, str] = modules or {}
+        with quietly():  # once for all tensors, because there are many
             self.unsure = [named for named in entries if is_unsure(named.tensor)]
         unsure = {id(named.tensor) for named in self.unsure}
         self._entries = [named for named in entries if id(named.tensor) not in unsure]
@@ -62,7 +73,7 @@ class Names:
 
     @property
     def entries(self) -> list[Named]:
-        """All of them, the unsure ones last."""
+        """All names, the unsure ones last."""
         return [*self._entries, *self.unsure]
 
     @staticmethod
@@ -70,10 +81,10 @@ class Names:
         """Find the names of tensors.
 
         With a module or a dict, the first name of a tensor is its name and the others are its
-        aliases; what is not in the module is called by its variable. With variables, the path in
-        the largest module wins, then the shortest name, then a local one, then the alphabet;
-        names with a leading underscore come last; aliases are the names within a module that
-        shares the tensor.
+        aliases; a tensor that is not in the module has the name of its variable. With variables,
+        the path in the largest module has priority, then the shortest name, then local variables,
+        then alphabetical order; names with a leading underscore come last; aliases are the names
+        within a module that shares the tensor.
 
         Args:
             names: an ``nn.Module``, a dict, False for no names, or None for the variables of
@@ -81,24 +92,30 @@ class Names:
             frame: the calling code; None if there is none.
 
         Raises:
-            UsageError: if ``names`` is anything else, or a dict holds anything else.
+            UsageError: if ``names``, or a value in the dict, is anything else.
         """
         if names is False:
             return Names([])
         if names is None:
-            return Names([] if frame is None else _of_variables(_variables(frame)))
+            variables = [] if frame is None else _variables(frame)
+            return Names(_of_variables(variables), _classes_of_variables(variables))
         if isinstance(names, torch.nn.Module):
             own = _first_come(_of_module(names, ""))
             known = {id(named.tensor) for named in own}
             others = Names.of(None, frame).entries
-            return Names([*own, *(each for each in others if id(each.tensor) not in known)])
+            more = [each for each in others if id(each.tensor) not in known]
+            return Names([*own, *more], classes_of(names))
         if isinstance(names, Mapping):
-            return Names(_first_come(_of_dict(names)))
+            classes: dict[str, str] = {}
+            for key, value in names.items():
+                if isinstance(value, torch.nn.Module):
+                    classes.update(classes_of(value, str(key)))
+            return Names(_first_come(_of_dict(names)), classes)
         raise UsageError(f"names cannot be {shortly(names)}: pass {_ALLOWED}")
 
     @staticmethod
     def of_namespace(namespace: Mapping[str, object]) -> Names:
-        """Names by the variables of a namespace, such as that of a script that has ended.
+        """Names from the variables of a namespace, for example of a script that has ended.
 
         Example:
             >>> [name for _, name, _ in Names.of_namespace({"x": torch.ones(1), "n": 3})]
@@ -108,12 +125,45 @@ class Names:
         return Names(_of_variables([each for each in found if not _is_machinery(each)]))
 
 
-def module_names(modules: Sequence[torch.nn.Module], frame: types.FrameType) -> list[str]:
-    """What to call some modules: by their variables, or else by their class; the only one "".
+def classes_of(module: torch.nn.Module, prefix: str = "") -> dict[str, str]:
+    """The class of a module and of each module in it, by their paths.
 
     Args:
-        modules: each once; their own modules have paths within them.
-        frame: the code whose variables to look at.
+        module: the outermost one.
+        prefix: what it is called; "" if paths begin within it.
+
+    Example:
+        >>> classes_of(torch.nn.Sequential(torch.nn.ReLU()), "net")
+        {'net': 'Sequential', 'net.0': 'ReLU'}
+    """
+    try:
+        found = list(module.named_modules(remove_duplicate=False))
+    except (RecursionError, TypeError):  # it contains itself, or has a method of its own
+        found = list(module.named_modules())
+    classes: dict[str, str] = {}
+    for name, each in found[:_MOST_MODULES]:
+        path = without_wrappers(name.split(".") if name else [])
+        classes[".".join((*prefix.split("."), *path) if prefix else path)] = type(each).__name__
+    return classes
+
+
+def _classes_of_variables(variables: Sequence[_Variable]) -> dict[str, str]:
+    classes: dict[str, str] = {}
+    for name, value, _ in variables:
+        if _is_a(value, torch.nn.Module) and len(classes) < _MOST_MODULES:
+            try:
+                classes.update(classes_of(value, name))
+            except Exception:  # one odd object among the variables must not spoil the picture
+                continue
+    return classes
+
+
+def module_names(modules: Sequence[torch.nn.Module], frame: types.FrameType) -> list[str]:
+    """The names of modules: their variables, or else their classes; a single module is "".
+
+    Args:
+        modules: each once; submodules have paths within them.
+        frame: the code whose variables are searched.
     """
     if len(modules) < 2:
         return [""] * len(modules)
@@ -130,7 +180,7 @@ def module_names(modules: Sequence[torch.nn.Module], frame: types.FrameType) -> 
 
 
 def _first_come(pairs: list[tuple[torch.Tensor, str]]) -> list[Named]:
-    """Of several names of a tensor the first is the name, the others are aliases."""
+    """For each tensor, the first name is its name, the others are aliases."""
     found: dict[int, tuple[torch.Tensor, list[str]]] = {}
     for tensor, name in pairs:
         names = found.setdefault(id(tensor), (tensor, []))[1]
@@ -165,16 +215,17 @@ def _not_a_tensor(name: str, value: object) -> str:
 def _of_module(module: torch.nn.Module, prefix: str) -> list[tuple[torch.Tensor, str]]:
     """Parameters and buffers by all their names, in the order of registration.
 
-    Those in plain lists, which are not registered, come last.
+    Unregistered ones, in plain lists, come last.
     """
     pairs: list[tuple[torch.Tensor, str]] = []
+    owner = type(module).__name__
     for listing in (module.named_parameters, module.named_buffers):
         try:
             found = list(listing(remove_duplicate=False))
         except (RecursionError, TypeError):
-            # A module that contains itself, or that overrides the method without the option.
+            # A module that contains itself, or whose method does not accept the option.
             found = list(listing())
-        pairs.extend((tensor, prefix + name) for name, tensor in found)
+        pairs.extend((sharded_parameter(t), prefix + plain_name(name, owner)) for name, t in found)
     pairs.extend((each.tensor, prefix + each.name) for each in unregistered(module))
     return pairs
 
@@ -188,9 +239,9 @@ class _Variable(NamedTuple):
 def locals_of(frame: types.FrameType) -> dict[str, object]:
     """The local variables of a frame, without keeping any of them alive.
 
-    Up to Python 3.12 the first look at ``f_locals`` of a function makes a dict that lives as
-    long as the call, so that ``del x`` in it would no longer free ``x``. That dict is emptied
-    again, unless someone else holds it, as after ``saved = locals()``.
+    Up to Python 3.12 the first read of ``f_locals`` of a function creates a dict that lives as
+    long as the call, so that ``del x`` in it would no longer free ``x``. That dict is cleared
+    again, unless other code holds it, as after ``saved = locals()``.
     """
     found = frame.f_locals
     local = dict(found)
@@ -202,10 +253,10 @@ def locals_of(frame: types.FrameType) -> dict[str, object]:
 
 
 def with_attributes(local: dict[str, object]) -> dict[str, object]:
-    """Local variables, and the attributes of the object whose method is running.
+    """Local variables, and the attributes of ``self`` in a method.
 
     Args:
-        local: the variables. A module is looked into by itself.
+        local: the variables. Modules are not included; their own names are used.
 
     Example:
         >>> from types import SimpleNamespace
@@ -217,13 +268,13 @@ def with_attributes(local: dict[str, object]) -> dict[str, object]:
         return local
     try:
         attributes = dict(vars(owner))
-    except Exception:  # it has none, or answers for them itself
+    except Exception:  # it has none, or its ``__getattr__`` raised
         return local
     return {**local, **{f"self.{name}": value for name, value in attributes.items()}}
 
 
 def _variables(frame: types.FrameType) -> list[_Variable]:
-    """The variables that code in the frame can see, local ones first."""
+    """The variables visible to code in the frame, local ones first."""
     local = with_attributes(locals_of(frame))
     visible = [_Variable(name, value, False) for name, value in local.items()]
     for name, value in list(frame.f_globals.items()):
@@ -244,7 +295,7 @@ _T = TypeVar("_T")
 
 
 def _is_a(value: object, kind: type[_T]) -> TypeGuard[_T]:
-    """Ask the type, not the object: a proxy runs code when it is asked for its class."""
+    """Check the type, not the object: reading the class of a proxy may run code."""
     return issubclass(type(value), kind)
 
 
@@ -252,7 +303,7 @@ _Rank = tuple[bool, int, int, bool, str]
 
 
 class _Best(NamedTuple):
-    """The best name of a tensor so far, and its names in the best module that shares it."""
+    """The best name of a tensor so far, and its names in the best module that contains it."""
 
     tensor: torch.Tensor
     rank: _Rank
@@ -264,7 +315,7 @@ def _of_variables(variables: list[_Variable]) -> list[Named]:
     best: dict[int, _Best] = {}
     budget = _CONTAINERS
     for variable in variables:
-        # One odd object among the variables must not spoil the picture.
+        # One unusual object among the variables must not cause a failure.
         try:
             budget -= _look(variable, budget, best)
         except Exception:
@@ -277,7 +328,7 @@ def _of_variables(variables: list[_Variable]) -> list[Named]:
 
 
 def _look(variable: _Variable, budget: int, best: dict[int, _Best]) -> int:
-    """Enter the names that a variable gives to tensors; returns the entries looked at."""
+    """Enter the names that a variable gives to tensors; returns the number of entries read."""
     name, value, is_global = variable
     if _is_a(value, torch.Tensor):
         _enter(best, value, [name], is_global)
@@ -301,8 +352,8 @@ def _enter(
     is_global: bool,
     module_size: int = 0,
 ) -> None:
-    # The larger module wins, and any module over a plain variable: loops leave variables behind
-    # (``for p in model.parameters()``, ``for layer in model``) that say less than the path.
+    # The larger module has priority, and any module over a plain variable: loops leave variables
+    # (``for p in model.parameters()``, ``for layer in model``) that are less clear than the path.
     name = names[0]
     rank = (name.startswith("_"), -module_size, len(name), is_global, name)
     old = best.get(id(tensor))

@@ -1,4 +1,4 @@
-"""What was asked for: tensors, however they are packed, or an error that says what to pass."""
+"""The tensors in the arguments of a call, or an error that says what to pass."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class Subject:
 
     Args:
         value: the tensor, or the ``GradientEdge``.
-        path: what to append to the name of the variable that held it: ``""`` for the variable
-            itself, ``"[0]"``, ``"['loss']"``, ``".logits"`` for a part of it.
+        path: the rest of its name after the variable: ``""`` for the variable itself, ``"[0]"``,
+            ``"['loss']"``, ``".logits"`` for a part of it.
     """
 
     value: torch.Tensor | GradientEdge
@@ -33,18 +33,18 @@ class Subject:
 
 
 def flatten(subjects: tuple[object, ...], caller: str = "draw") -> list[Subject]:
-    """Find the tensors in what was passed, in order.
+    """Find the tensors in the arguments, in order.
 
     Args:
         subjects: tensors, gradient edges, and tuples, lists, dicts, namedtuples or dataclasses
-            of them at any depth. In a container, what is not a tensor is passed over.
+            of them at any depth. Other values in a container are ignored.
         caller: the function that was called, for messages.
 
     Returns:
         One `Subject` per tensor.
 
     Raises:
-        SubjectError: if there is nothing to draw; it says what to pass instead.
+        SubjectError: if there is no tensor; the message says what to pass instead.
 
     Example:
         >>> x = torch.ones(2)
@@ -63,10 +63,10 @@ def flatten(subjects: tuple[object, ...], caller: str = "draw") -> list[Subject]
 
 
 def maker_of(tensor: torch.Tensor) -> Node | None:
-    """The ``grad_fn`` of a tensor that was asked for.
+    """The ``grad_fn`` of a tensor.
 
     Raises:
-        SubjectError: if torch refuses to tell it.
+        SubjectError: if torch raises.
     """
     try:
         return tensor.grad_fn
@@ -79,7 +79,7 @@ def maker_of(tensor: torch.Tensor) -> Node | None:
 
 
 def shortly(value: object) -> str:
-    """A value on one line, cut short, whatever its ``repr`` does.
+    """The ``repr`` of a value in one line, truncated; never raises.
 
     Example:
         >>> shortly(list(range(1000)))
@@ -92,7 +92,7 @@ def shortly(value: object) -> str:
 
 
 def parts(value: object) -> Iterator[tuple[object, str]]:
-    """The entries of a container, each with the step that leads to it; none if it is none.
+    """The entries of a container, each with its index or attribute; nothing for other values.
 
     Example:
         >>> list(parts({"a": 1}))
@@ -116,7 +116,7 @@ def _fields(value: object) -> tuple[str, ...]:
 
 
 def _tensors(subject: object, caller: str) -> Iterator[Subject]:
-    """Walk a subject depth first with a stack, each container once (it may hold itself)."""
+    """Search a subject depth first with a stack, each container once (it may contain itself)."""
     seen: set[int] = set()
     stack: list[tuple[object, str]] = [(subject, "")]
     while stack:
@@ -131,7 +131,7 @@ def _tensors(subject: object, caller: str) -> Iterator[Subject]:
 
 
 def _is_mistake(value: object) -> bool:
-    """Whether something in a container was surely meant to be drawn, and cannot be."""
+    """Whether a value in a container cannot be drawn, but was probably meant to be."""
     return isinstance(value, (torch.nn.Module, Node)) or _is_tensor_method(value)
 
 

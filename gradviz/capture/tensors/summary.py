@@ -1,8 +1,8 @@
-"""A tensor as facts: shape, dtype, device, and its values or their statistics.
+"""Summarize a tensor: shape, dtype, device, and its values or their statistics.
 
-On an accelerator tensors of equal size are stacked, so that hundreds of them cost a few kernels,
-and everything travels to the host in one copy. On a CPU nothing is copied, and numpy reads what it
-can: its reductions start faster than torch's, and other work on the machine slows them less.
+On an accelerator, tensors of equal size are stacked, so that hundreds of them need only a few
+kernels, and the results are copied to the host at once. On a CPU nothing is copied, and numpy is
+used where possible: its reductions start faster than torch's, and are slowed less by other work.
 """
 
 from __future__ import annotations
@@ -17,24 +17,25 @@ import numpy.typing as npt
 import torch
 
 from gradviz.capture.autograd.operations import plain_shape, type_text
+from gradviz.capture.autograd.sharded import is_part, shard_of
 from gradviz.capture.autograd.tensors import quietly
 from gradviz.graph import TensorSummary
 
 __all__ = ["FEW", "Number", "Statistics", "countable", "read", "readable", "summarize"]
 
 FEW = 8
-"""Tensors with up to this many elements are shown by their values."""
+"""Tensors with up to this many elements are shown with their values."""
 
 
 @dataclass(slots=True)
 class _TensorReading:
-    """A tensor on its way to a `TensorSummary`."""
+    """The data to read of one tensor, and what was read."""
 
     shape: tuple[int, ...] = ()
     dtype: str = "unknown"
     device: str = "unknown"
     note: str = ""
-    data: torch.Tensor | None = None  # what to read of it
+    data: torch.Tensor | None = None  # what to read of the tensor
     few: bool = False
     repeats: int = 1  # how often the elements of ``data`` occur in the tensor
     values: tuple[Number, ...] | None = None
@@ -59,15 +60,15 @@ def summarize(
 ) -> list[TensorSummary]:
     """Read tensors without side effects: no error, warning, graph, version bump or mode call.
 
-    Statistics are those of the finite elements, with NaN and infinite ones counted beside
-    them; of a complex tensor, those of its magnitudes. What cannot be read, or only with side
-    effects (no storage, a subclass with its own dispatch), gets shape, dtype, device and a note.
+    Statistics are those of the finite elements, with NaN and infinite ones counted separately;
+    of a complex tensor, those of its magnitudes. A tensor that cannot be read without side
+    effects (no storage, a subclass with its own dispatch) gets shape, dtype, device and a note.
     A size that is not one number (nested, symbolic) is -1.
 
     Args:
-        tensors: what to read, of any kind, dtype, device and layout.
-        values_only_if_small: of a tensor with more than `FEW` elements give shape, dtype and
-            device alone, and do not read it.
+        tensors: tensors of any kind, dtype, device and layout.
+        values_only_if_small: do not read tensors of more than `FEW` elements; they get only shape,
+            dtype and device.
 
     Returns:
         One `TensorSummary` per tensor, in the order given. Up to `FEW` elements: ``values``
@@ -80,7 +81,7 @@ def summarize(
         >>> large.mean, large.min, large.max
         (5.0, 0.0, 10.0)
     """
-    # Quiet first: a user's mode would see even the call that enters no_grad.
+    # Disable modes first: a user's mode would see even the call that enters no_grad.
     with quietly(), torch.no_grad():
         readings = [_prepared(tensor, values_only_if_small) for tensor in tensors]
         devices: dict[torch.device, list[_TensorReading]] = {}
@@ -93,7 +94,7 @@ def summarize(
 
 
 def _prepared(tensor: torch.Tensor, only_small: bool) -> _TensorReading:
-    """Find out what kind of tensor it is, and what can be read of it."""
+    """Determine what can be read of a tensor."""
     reading = _TensorReading()
     try:
         reading.dtype = type_text(tensor.dtype)
@@ -106,7 +107,8 @@ def _prepared(tensor: torch.Tensor, only_small: bool) -> _TensorReading:
         data, reading.note = readable(tensor)
         if data is None:
             return reading
-        reading.few = data.numel() <= FEW
+        # The values of a shard do not fill the shape: it gets statistics.
+        reading.few = data.numel() <= FEW and not is_part(tensor)
         if reading.few or not only_small:
             if not reading.few:
                 data, reading.repeats = _without_repeats(data)
@@ -118,7 +120,7 @@ def _prepared(tensor: torch.Tensor, only_small: bool) -> _TensorReading:
 
 
 def _shape(tensor: torch.Tensor) -> tuple[int, ...]:
-    """Sizes; -1 where a dimension has no single one."""
+    """The shape; -1 for a dimension without a single size."""
     if not tensor.is_nested:
         return plain_shape(tensor.shape)
     sizes = []
@@ -135,8 +137,10 @@ def readable(tensor: torch.Tensor) -> tuple[torch.Tensor | None, str]:
     """The dense values of a tensor, or None if they are not read; and a note."""
     if tensor.is_nested:
         return None, f"nested: {tensor.size(0)} tensors"
-    # A subclass with its own dispatch may do anything on a read: communicate, as DTensor does,
-    # or write it into a program, as FakeTensor does.
+    if (shard := shard_of(tensor)) is not None:
+        is_empty = not shard.local.numel() and bool(tensor.numel())
+        return None if is_empty else shard.local.detach(), shard.text
+    # A subclass with its own dispatch may do anything on a read: FakeTensor adds it to a program.
     if type(tensor).__torch_dispatch__ is not torch.Tensor.__torch_dispatch__:
         return None, f"values not read: {type(tensor).__name__}"
     if tensor.is_meta:
@@ -144,6 +148,8 @@ def readable(tensor: torch.Tensor) -> tuple[torch.Tensor | None, str]:
     if tensor.is_cuda and torch.cuda.is_current_stream_capturing():
         return None, "values not read: CUDA graph capture"
     data = tensor.detach()
+    if data.layout == torch.strided and data.numel() and _is_freed(data):
+        return None, "values not read: its storage is freed"  # as FSDP2 does between uses
     if data.is_quantized:
         return data.dequantize(), "quantized"
     if data.layout == torch.strided:
@@ -151,12 +157,19 @@ def readable(tensor: torch.Tensor) -> tuple[torch.Tensor | None, str]:
     if not str(data.layout).startswith("torch.sparse"):
         return data.to_dense(), str(data.layout).removeprefix("torch._")
     if data.layout == torch.sparse_coo and not data.is_coalesced():
-        return None, "sparse"  # to count its elements they would have to be sorted
+        return None, "sparse"  # counting its elements would require sorting them
     return None, f"sparse: {data.values().numel()} values stored"
 
 
+def _is_freed(data: torch.Tensor) -> bool:
+    try:
+        return not data.untyped_storage().nbytes()
+    except (NotImplementedError, RuntimeError):  # torch.func has wrapped it: it has no storage
+        return False
+
+
 def _without_repeats(data: torch.Tensor) -> tuple[torch.Tensor, int]:
-    """Undo `expand`: a broadcast tensor is read once, whatever its size."""
+    """Undo `expand`: the elements of a broadcast tensor are read once."""
     repeats = 1
     for dim, (size, stride) in enumerate(zip(data.shape, data.stride(), strict=True)):
         if stride == 0 and size > 1:
@@ -165,7 +178,7 @@ def _without_repeats(data: torch.Tensor) -> tuple[torch.Tensor, int]:
 
 
 def _fill(group: list[_TensorReading]) -> None:
-    """Read the tensors of one device; if that fails, each alone."""
+    """Read the tensors of one device at once; if that fails, one by one."""
     small = [(reading, reading.data) for reading in group if reading.few]
     large = [(reading, reading.data) for reading in group if not reading.few]
     try:
@@ -187,7 +200,7 @@ def _fill(group: list[_TensorReading]) -> None:
 
 
 def _of_values(values: Sequence[Number]) -> tuple[float | None, int, int]:
-    """Norm of the finite values (None when there are none); counts of NaN and infinite ones."""
+    """Norm of the finite values (None if there are none); counts of NaN and infinite values."""
     if not any(isinstance(value, complex) for value in values):
         norm = math.hypot(*values)  # type: ignore[arg-type]
         if math.isfinite(norm):
@@ -201,13 +214,13 @@ def _of_values(values: Sequence[Number]) -> tuple[float | None, int, int]:
 
 _STACKED = 1 << 20  # elements of the largest tensor that is copied into a stack
 _STACK = 1 << 24  # elements of the largest stack
-_CHUNK = 1 << 18  # elements that the exact reading takes at once: it needs memory
+_CHUNK = 1 << 18  # elements that the exact reading processes at once, to limit its memory
 
 Number = float | int | bool | complex
 
 
 class Statistics(NamedTuple):
-    """Statistics of the finite elements (None when there are none), and how many are not."""
+    """Statistics of the finite elements (None if there are none), and counts of the others."""
 
     norm: float | None
     mean: float | None
@@ -219,7 +232,7 @@ class Statistics(NamedTuple):
 
 
 def countable(data: torch.Tensor) -> torch.Tensor:
-    """The same values in a dtype that has sums and norms; of complex ones, the magnitudes.
+    """The same values in a dtype that supports sums and norms; magnitudes of complex ones.
 
     Example:
         >>> countable(torch.tensor([True, False]))
@@ -240,8 +253,8 @@ def read(
     """Read tensors that are all on one device.
 
     Args:
-        small: dense tensors whose elements are wanted.
-        large: dense tensors, not empty and `countable`, whose statistics are wanted.
+        small: dense tensors, of which the elements are read.
+        large: dense tensors, not empty and `countable`, of which statistics are computed.
 
     Returns:
         The elements of each small tensor in row-major order, and the statistics of each large
@@ -272,23 +285,23 @@ def read(
 
 
 def _widest(data: torch.Tensor) -> torch.dtype:
-    """Apple's GPUs have no float64."""
+    """The widest floating dtype of the device; Apple's GPUs have no float64."""
     return torch.float32 if data.device.type == "mps" else torch.float64
 
 
 def _array(data: torch.Tensor) -> npt.NDArray[Any] | None:
-    """The memory of a tensor on the CPU, where numpy can read it as it is."""
+    """A numpy view of a CPU tensor, or None if numpy cannot read its memory."""
     if not data.is_cpu or data.dtype not in (torch.float32, torch.float64):
         return None
     try:
-        # Inside torch.func.functionalize a tensor has no memory, and numpy() would show any.
+        # Inside torch.func.functionalize a tensor has no memory, and numpy() would read any.
         return data.numpy().ravel("K") if data.data_ptr() else None
     except RuntimeError:  # a tensor that torch.func has wrapped, or a lazily negated one
         return None
 
 
 def _sums_in_place(array: npt.NDArray[Any]) -> tuple[float, float, float, float]:
-    """Sum, norm, smallest and largest element, with no temporary memory."""
+    """Sum, norm, smallest and largest element, without temporary memory."""
     total, low, high = array.sum(), array.min(), array.max()
     return float(total), math.sqrt(array.dot(array)), float(low), float(high)
 
@@ -296,7 +309,7 @@ def _sums_in_place(array: npt.NDArray[Any]) -> tuple[float, float, float, float]
 def _batches(
     tensors: Sequence[torch.Tensor], numbers: list[int]
 ) -> list[tuple[list[int], torch.Tensor]]:
-    """Tensors as rows of matrices, each matrix with the numbers of its tensors."""
+    """Stack tensors as rows of matrices; each matrix with the numbers of its tensors."""
     alike: dict[object, list[int]] = {}
     for number in numbers:
         data = tensors[number]
@@ -313,7 +326,7 @@ def _batches(
 
 
 def _is_on_accelerator(data: torch.Tensor) -> bool:
-    """On an accelerator a kernel costs more than copying a small tensor; on a CPU it does not."""
+    """Whether stacking pays off: on an accelerator a kernel costs more than copying a tensor."""
     return not data.is_cpu
 
 
@@ -329,10 +342,10 @@ def _row_sums(rows: torch.Tensor) -> list[torch.Tensor]:
 
 
 def _from_sums(count: int, total: float, norm: float, low: float, high: float) -> Statistics | None:
-    """Statistics from sums; None where those are not accurate enough.
+    """Compute statistics from sums; None if the result would not be accurate enough.
 
-    That is so when an element is not finite, when squares leave the range of the dtype, and when
-    the mean is so much larger than the deviation that their difference is rounding error.
+    This is the case when an element is not finite, when squares exceed the range of the dtype, or
+    when the mean is so much larger than the deviation that their difference is rounding error.
     """
     if not (math.isfinite(total) and math.isfinite(norm)):
         return None
@@ -346,7 +359,7 @@ def _from_sums(count: int, total: float, norm: float, low: float, high: float) -
 
 
 def _exact_statistics(tensors: Sequence[torch.Tensor]) -> list[Statistics]:
-    """Slower and exact: in float64; elements that are not finite are left out and counted."""
+    """Slower and exact, in float64; elements that are not finite are excluded and counted."""
     pieces: list[torch.Tensor] = []
     for data in tensors:
         for chunk in torch.split(data.reshape(-1), _CHUNK):
@@ -359,7 +372,7 @@ def _exact_statistics(tensors: Sequence[torch.Tensor]) -> list[Statistics]:
 
 
 def _chunk_statistics(chunk: torch.Tensor) -> list[torch.Tensor]:
-    """Of a chunk: counts of finite, NaN, infinite; mean, norm about it, norm, min, max."""
+    """Counts of finite, NaN and infinite elements; mean, norm about it, norm, min, max."""
     wide = chunk.to(_widest(chunk))
     nan = torch.count_nonzero(wide != wide)
     inf = torch.count_nonzero(wide.abs() == math.inf)
@@ -384,7 +397,7 @@ def _replaced(data: torch.Tensor, value: float) -> torch.Tensor:
 
 
 def _of_chunks(chunks: list[list[Any]]) -> Statistics:
-    """One tensor's statistics from those of its chunks."""
+    """The statistics of one tensor from those of its chunks."""
     counts, nans, infs, means, spreads, norms, lows, highs = zip(*chunks, strict=True)
     count = sum(counts)
     if not count:
@@ -396,10 +409,10 @@ def _of_chunks(chunks: list[list[Any]]) -> Statistics:
 
 
 def _fetch(pieces: list[torch.Tensor]) -> Iterator[tuple[Number, ...]]:
-    """Bring tensors of any dtype to the host in one copy, each as a tuple of its elements."""
+    """Copy tensors of any dtype to the host at once; yields each as a tuple of its elements."""
     flat = [piece.reshape(-1) for piece in pieces]
     if flat and _is_on_accelerator(flat[0]):
-        # All dtypes can be viewed as bytes.
+        # Every dtype can be viewed as bytes.
         resolved = [piece.resolve_conj().resolve_neg().contiguous() for piece in flat]
         packed = torch.cat([piece.view(torch.uint8) for piece in resolved]).cpu()
         parts = torch.split(packed, [piece.numel() * piece.element_size() for piece in flat])

@@ -1,8 +1,7 @@
-"""Three sets of tensors that should agree: a model's parameters, an optimizer's, and those in use.
+"""Compare three sets of tensors: a model's parameters, an optimizer's, and those in use.
 
-Live objects are looked at, and nothing is changed: modules in plain lists, which ``nn.Module``
-does not register, attributes that look like ``requires_grad`` and have no effect, and the
-optimizers that are alive.
+Live objects are read, not changed: modules in plain lists, which ``nn.Module`` does not register,
+attributes with names like ``requires_grad`` that have no effect, and the optimizers in memory.
 """
 
 from __future__ import annotations
@@ -27,20 +26,20 @@ __all__ = [
 ]
 
 _OWN = frozenset(("_modules", "_parameters", "_buffers", "_non_persistent_buffers_set"))
-_MOST = 1_000  # entries of one container that are looked at
-_ALIKE = 0.85  # of 1: how much a misspelt attribute has in common with ``requires_grad``
+_MOST = 1_000  # entries of one container that are searched
+_ALIKE = 0.85  # similarity, up to 1, of a misspelt attribute to ``requires_grad``
 
 
 class Unregistered(NamedTuple):
-    """A parameter that a module holds in a plain container.
+    """A parameter in a plain container of a module.
 
     Args:
         tensor: the parameter.
-        name: its path, as Python code writes it: ``"layers[0].weight"``.
-        container: of the list, tuple or dict: ``"layers"``.
-        kind: of the container: ``"list"``, ``"tuple"``, ``"dict"``.
-        owner: the class of the module that holds it: ``"Net"``.
-        of_modules: whether the container holds modules; else it holds parameters.
+        name: its path as Python code: ``"layers[0].weight"``.
+        container: path of the list, tuple or dict: ``"layers"``.
+        kind: type of the container: ``"list"``, ``"tuple"``, ``"dict"``.
+        owner: the class of the module that owns it: ``"Net"``.
+        of_modules: whether the container contains modules; otherwise parameters.
     """
 
     tensor: torch.Tensor
@@ -52,12 +51,12 @@ class Unregistered(NamedTuple):
 
 
 class IneffectiveFlag(NamedTuple):
-    """An attribute that was set to freeze a tensor, and that PyTorch does not read.
+    """An attribute that was set in order to freeze a tensor, but that PyTorch does not read.
 
     Args:
-        tensor: what it was to freeze; it still requires grad.
+        tensor: the tensor, which still requires grad.
         attribute: ``"require_grad"``, or ``"requires_grad"`` of a module.
-        owner: class of the module that has it; "" when the tensor itself has it.
+        owner: class of the module that has the attribute; "" if the tensor itself has it.
         parameter: path of the tensor within that module: ``"0.weight"``.
     """
 
@@ -68,17 +67,17 @@ class IneffectiveFlag(NamedTuple):
 
 
 class LiveOptimizer(NamedTuple):
-    """An optimizer, and the parameters that it holds."""
+    """An optimizer and its parameters."""
 
     name: str
     tensors: tuple[torch.Tensor, ...]
 
 
 def unregistered(module: nn.Module) -> list[Unregistered]:
-    """The parameters that a model keeps in plain lists, tuples and dicts.
+    """The parameters that a model has in plain lists, tuples and dicts.
 
     Args:
-        module: the model; its submodules are looked at as well.
+        module: the model; its submodules are searched as well.
 
     Example:
         >>> class Net(nn.Module):
@@ -91,6 +90,8 @@ def unregistered(module: nn.Module) -> list[Unregistered]:
     registered = set(map(id, module.parameters()))
     found: dict[int, Unregistered] = {}
     for path, owner in module.named_modules():
+        if type(owner).__module__.startswith("torch.distributed."):
+            continue  # a wrapper keeps parameters for itself
         prefix = f"{path}." if path else ""
         for attribute, value in list(vars(owner).items()):
             if attribute in _OWN or not isinstance(value, (list, tuple, dict)):
@@ -117,10 +118,10 @@ def _parameters_in(container: Any, name: str) -> Iterator[tuple[torch.Tensor, st
 
 
 def ineffective_flags(modules: Iterable[nn.Module]) -> list[IneffectiveFlag]:
-    """Attributes that were set to False to freeze something, and that freeze nothing.
+    """Attributes that were set to False in order to freeze something, but have no effect.
 
     Args:
-        modules: models; their submodules and parameters are looked at.
+        modules: models; their submodules and parameters are checked.
 
     Example:
         >>> layer = nn.Linear(2, 2, bias=False)
@@ -144,13 +145,13 @@ def ineffective_flags(modules: Iterable[nn.Module]) -> list[IneffectiveFlag]:
 
 
 def flag_of_tensor(tensor: torch.Tensor) -> IneffectiveFlag | None:
-    """The same for one tensor that has such an attribute itself; None if it has none."""
+    """Such an attribute of one tensor; None if it has none."""
     attribute = _flag_of(tensor, "") if tensor.requires_grad else ""
     return IneffectiveFlag(tensor, attribute) if attribute else None
 
 
 def _flag_of(owner: object, exact: str) -> str:
-    """The attribute set to False that is spelt like ``requires_grad``; "" for none."""
+    """The name of an attribute similar to ``requires_grad`` that is False; "" for none."""
     attributes: dict[str, object] = getattr(owner, "__dict__", {})
     for name, value in attributes.items():
         if value is False and (name == exact or (name != "requires_grad" and _is_misspelt(name))):
@@ -163,14 +164,14 @@ def _is_misspelt(name: str) -> bool:
 
 
 class Live(NamedTuple):
-    """What is alive in this process: optimizers, and the modules that are in no other module."""
+    """The optimizers in this process, and the modules that are in no other module."""
 
     optimizers: tuple[LiveOptimizer, ...]
     modules: tuple[nn.Module, ...]
 
 
 def live() -> Live:
-    """Find the optimizers and models that are alive. It goes through all objects of the process.
+    """Find the optimizers and models in memory. It searches all objects of the process.
 
     Example:
         >>> layer = nn.Linear(2, 2)
@@ -178,7 +179,7 @@ def live() -> Live:
         >>> any(each is layer for each in live().modules)
         True
     """
-    # The type is asked, once for each: an object may run code when its class is asked for.
+    # Check the type, once per type: reading the class of an object may run code.
     kinds: dict[type, int] = {}
     found: tuple[list[Any], list[Any], list[Any]] = ([], [], [])
     for each in gc.get_objects():
@@ -190,7 +191,7 @@ def live() -> Live:
         if kind:
             found[kind].append(each)
     _, optimizers, made = found
-    # One whose __init__ raised has no parameters yet.
+    # An optimizer whose __init__ raised has no parameters.
     modules = [each for each in made if {"_parameters", "_modules"} <= vars(each).keys()]
     inner = {id(part) for each in modules for part in vars(each).get("_modules", {}).values()}
     return Live(

@@ -1,1 +1,1 @@
-"""From live tensors to a `GradGraph`: the walk, the reading, and letting go."""
+"""Convert live tensors to a `GradGraph`: walk the graph, read it, and make it safe to drop."""

@@ -11,20 +11,28 @@ from typing import Any
 import torch
 from torch.autograd.graph import GradientEdge, Node
 
-from gradviz.capture.autograd.nodes import ACCUMULATE, Edges, NodeReader, has_no_bias, leaf_of
-from gradviz.capture.autograd.operations import OperationType
+from gradviz.capture.autograd.nodes import (
+    ACCUMULATE,
+    Edges,
+    NodeReader,
+    has_no_bias,
+    leaf_of,
+    parameters_inside,
+)
+from gradviz.capture.autograd.operations import REENTRANT, OperationType
+from gradviz.capture.autograd.sharded import waiting_gradient
 from gradviz.capture.autograd.tensors import (
     hook_count,
     is_transformed,
     is_unsure,
-    place_of,
+    memory_of,
     quietly,
     version_of,
 )
 from gradviz.capture.tensors.names import Named, Names
 from gradviz.capture.tensors.subjects import Subject, flatten, maker_of
 from gradviz.capture.tensors.summary import FEW, summarize
-from gradviz.capture.tracing.walk import NO_GRADIENT, Walk, key_at, let_go_safely
+from gradviz.capture.tracing.walk import NO_GRADIENT, Walk, key_at, make_safe_to_drop
 from gradviz.graph import Buffers, Cause, EdgeData, EdgeKind, GradGraph, NodeKind, TensorSummary
 from gradviz.graph.collector import collector_paused
 from gradviz.graph.operations import operation
@@ -50,8 +58,8 @@ class _Reading:
     Args:
         data: the attributes of the node that gets the summary.
         tensor: the tensor.
-        whole: read the statistics also of a large tensor.
-        shape: give the node the tensor's shape, dtype and device too.
+        whole: compute the statistics of a large tensor too.
+        shape: also add the tensor's shape, dtype and device to the node.
     """
 
     data: dict[str, Any]
@@ -61,10 +69,10 @@ class _Reading:
 
 
 class Builder:
-    """Builds one graph; its methods are called in their order.
+    """Builds one graph; its methods must be called in order.
 
     Args:
-        names: what to call the tensors.
+        names: the names of tensors.
     """
 
     def __init__(self, names: Names) -> None:
@@ -73,7 +81,7 @@ class Builder:
         self._reader = NodeReader()
         self._labels = Labels(names)
         self._untracked = UntrackedInputs(self._labels)
-        self._untracked_places: dict[object, int] = {}
+        self._untracked_positions: dict[object, int] = {}
         self._results: dict[tuple[Node, int], int] = {}
         self._readings: list[_Reading] = []
         self._gradients: list[tuple[dict[str, Any], torch.Tensor]] = []
@@ -118,13 +126,13 @@ class Builder:
         self._results[node, output] = self.walk.add(data)
 
     def _add_leaf_root(self, leaf: torch.Tensor, subject: Subject) -> None:
-        if id(leaf) not in self.walk.leaf_places:
+        if id(leaf) not in self.walk.leaf_positions:
             self._add_leaf(leaf, path_name(subject.path), root=self._next_root())
 
     def _add_untracked_root(self, tensor: torch.Tensor, subject: Subject) -> None:
-        if id(tensor) not in self._untracked_places:
+        if id(tensor) not in self._untracked_positions:
             place = self._add_untracked(tensor, path_name(subject.path), root=self._next_root())
-            self._untracked_places[id(tensor)] = place
+            self._untracked_positions[id(tensor)] = place
 
     def add_nodes(self) -> None:
         """Add the roots' ancestors, then the untracked tensors."""
@@ -136,18 +144,22 @@ class Builder:
             kind, data, saved = reader.read(node, edges)
             if NO_GRADIENT in edges:
                 self._untracked.look((place, node, kind), edges, saved, data)
+            if kind.opaque == REENTRANT:
+                named = map(self._labels.of, parameters_inside(node))
+                if inside := tuple(each.name for each in named if each is not None):
+                    data["runs_with"] = inside
             nodes[f"n{place}"] = data
         for leaf in walk.leaves.values():
-            reader.spare(leaf, nodes[key_at(walk.leaf_places[id(leaf)])])
+            reader.spare(leaf, nodes[key_at(walk.leaf_positions[id(leaf)])])
         for (node, output), place in self._results.items():
-            walk.edges.add(walk.places[node], place, 0, _from_output(output))
+            walk.edges.add(walk.positions[node], place, 0, _from_output(output))
         self._count_creation_from_zero()
         self._name_operations()
         self._add_cuts()
         self.graph.take_columns(walk.edges.by_source())
 
     def _count_creation_from_zero(self) -> None:
-        """Begin the numbers at 0: torch counts on through the whole process."""
+        """Start the sequence numbers at 0; torch counts through the whole process."""
         operations = [data for data in self.walk.nodes.values() if "sequence_nr" in data]
         first = min((data["sequence_nr"] for data in operations), default=0)
         for data in operations:
@@ -160,9 +172,9 @@ class Builder:
             "op": "accumulate_grad",
             "grad_fn": ACCUMULATE,
         }
-        if id(leaf) not in self.walk.leaf_places:
+        if id(leaf) not in self.walk.leaf_positions:
             self._add_leaf(leaf, "")
-        self.walk.edges.add(self.walk.leaf_places[id(leaf)], place, 0)
+        self.walk.edges.add(self.walk.leaf_positions[id(leaf)], place, 0)
 
     def _add_leaf(self, leaf: torch.Tensor, name: str, **more: Any) -> None:
         is_parameter = isinstance(leaf, torch.nn.Parameter)
@@ -170,7 +182,7 @@ class Builder:
         self._put_tensor_facts(leaf, data, name)
         data.update(more)
         self._read_later(leaf, data)
-        self.walk.leaf_places[id(leaf)] = self.walk.add(data)
+        self.walk.leaf_positions[id(leaf)] = self.walk.add(data)
 
     def _add_untracked(self, tensor: torch.Tensor, name: str, **more: Any) -> int:
         data: dict[str, Any] = {"kind": NodeKind.UNTRACKED}
@@ -187,13 +199,13 @@ class Builder:
         return self.walk.add(data)
 
     def _read_later(self, tensor: torch.Tensor, data: dict[str, Any]) -> None:
-        """List a tensor to be summarized, unless only shape, dtype and device are shown."""
+        """Schedule a tensor to be summarized, unless only shape, dtype and device are shown."""
         whole = "root" in data
         if whole or tensor.numel() <= FEW or not self._reader.read_tensor(tensor, data):
             self._readings.append(_Reading(data, tensor, whole))
 
     def _put_tensor_facts(self, tensor: torch.Tensor, data: dict[str, Any], name: str) -> None:
-        """Fill in what is read from the tensor itself: name, gradient, version and hooks."""
+        """Add what is read from the tensor itself: name, gradient, version and hooks."""
         named = self._labels.of(tensor)
         if named is not None:
             name = named.name
@@ -209,7 +221,7 @@ class Builder:
             data["hooks"] = hooks
 
     def _put_gradient(self, tensor: torch.Tensor, data: dict[str, Any]) -> None:
-        """``.grad`` of a leaf, or of a tensor that retains it: torch warns for any other."""
+        """``.grad`` of a leaf, or of a tensor that retains it; torch warns for any other."""
         if not tensor.is_leaf:
             if not tensor.retains_grad:
                 return
@@ -218,15 +230,17 @@ class Builder:
         data["grad"] = None
         if gradient is not None:
             self._gradients.append((data, gradient))
+        elif waiting_gradient(tensor) is not None:
+            data["unreduced"] = True
 
     def _name_operations(self) -> None:
-        """Name operations after the tensors that they made."""
+        """Name operations after their results."""
         outputs: dict[Node, dict[int, Any]] = {}
         for (node, output), named in self._labels.by_output.items():
-            if node in self.walk.places and (node, output) not in self._results:
+            if node in self.walk.positions and (node, output) not in self._results:
                 outputs.setdefault(node, {})[output] = named
         for node, by_number in outputs.items():
-            data = self.walk.nodes[key_at(self.walk.places[node])]
+            data = self.walk.nodes[key_at(self.walk.positions[node])]
             if data.get("outputs", 1) == 1:
                 named = by_number[0]
                 self._put_tensor_facts(named.tensor, data, "")
@@ -235,12 +249,12 @@ class Builder:
                 data["name"] = ", ".join(by_number[number].name for number in sorted(by_number))
 
     def _add_cuts(self) -> None:
-        """Add the saved tensors that get no gradient."""
+        """Add the saved tensors that receive no gradient."""
         if not self._untracked.found:
             return
         places = NodePlaces(self._labels)
         for cut in self._untracked.found:
-            source = self.walk.leaf_places.get(id(cut.tensor))
+            source = self.walk.leaf_positions.get(id(cut.tensor))
             if source is None:
                 source = self._place_of(cut.tensor, places)
             data: EdgeData = {
@@ -252,18 +266,18 @@ class Builder:
             self.walk.edges.add(source, cut.target, cut.position, data)
 
     def _place_of(self, tensor: torch.Tensor, places: NodePlaces) -> int:
-        """The position of an untracked tensor; equal views of the same memory share one."""
-        place = self._untracked_places.get(id(tensor))
+        """The position of an untracked tensor, shared by equal views of the same memory."""
+        place = self._untracked_positions.get(id(tensor))
         if place is None:
             identity = places.identity(tensor)
-            place = self._untracked_places.get(identity)
+            place = self._untracked_positions.get(identity)
             if place is None:
                 place = self._add_untracked(tensor, places.name_of(tensor))
-                self._untracked_places[id(tensor)] = self._untracked_places[identity] = place
+                self._untracked_positions[id(tensor)] = self._untracked_positions[identity] = place
         return place
 
     def add_readings(self) -> None:
-        """Summarize all tensors at once, and put the summaries on their nodes."""
+        """Summarize all tensors at once, and add the summaries to their nodes."""
         for whole in (False, True):
             some = [reading for reading in self._readings if reading.whole is whole]
             found = summarize([reading.tensor for reading in some], values_only_if_small=not whole)
@@ -319,7 +333,7 @@ class Labels:
 
 
 def path_name(path: str) -> str:
-    """The name of a tensor that only its container gives it.
+    """The name of a tensor from its path in a container, without a variable.
 
     Example:
         >>> path_name(".logits"), path_name("['loss']"), path_name("['a'][0]"), path_name("[1]")
@@ -329,7 +343,7 @@ def path_name(path: str) -> str:
 
 
 def copy_graph(graph: GradGraph, keys: Mapping[str, str] | None = None) -> GradGraph:
-    """A copy of a graph, with other keys if any are given; faster than networkx's own.
+    """Copy a graph, optionally with other keys; faster than networkx's own method.
 
     Example:
         >>> graph = GradGraph()
@@ -355,16 +369,16 @@ def trace(*subjects: object, names: object = None) -> GradGraph:
     Args:
         subjects: tensors, or tuples, lists, dicts and dataclasses of them, or of ``GradientEdge``.
             They become the roots of the graph, in this order.
-        names: an ``nn.Module``, whose tensors are called by their paths in it and all others
-            by their variables; a dict of name to tensor, which names these alone; None for the
+        names: an ``nn.Module``, whose tensors are named by their paths in it and all others by
+            their variables; a dict of name to tensor, which names only these; None for the
             variables of the calling code, ``{}`` for no names.
 
     Returns:
         The graph. It is a ``networkx.MultiDiGraph`` whose edges run from input to output;
-        `NodeData` lists what is known of each node.
+        `NodeData` lists the attributes of each node.
 
     Raises:
-        SubjectError: if there is nothing in ``subjects`` that autograd knows.
+        SubjectError: if ``subjects`` contains nothing that autograd knows.
         UsageError: if ``names`` is none of the above.
 
     Example:
@@ -387,19 +401,19 @@ def trace_subjects(
     look: Callable[[Walk], object] | None = None,
     caller: str = "draw",
 ) -> GradGraph:
-    """`trace`, for names that were found already.
+    """`trace` with names that were found before.
 
     Args:
         subjects: as for `trace`.
-        names: what to call the tensors.
-        look: is called with the nodes and leaves of the graph, and must not keep them.
+        names: the names of tensors.
+        look: called with the nodes and leaves of the graph; it must not keep them.
         caller: the function that was called, for messages.
 
     Returns:
         The graph.
 
     Raises:
-        SubjectError: if there is nothing in ``subjects`` that autograd knows.
+        SubjectError: if ``subjects`` contains nothing that autograd knows.
     """
     with quietly(), collector_paused():
         builder = Builder(names)
@@ -410,14 +424,28 @@ def trace_subjects(
             if look is not None:
                 look(builder.walk)
         finally:
-            let_go_safely(builder.walk)
+            make_safe_to_drop(builder.walk)
         builder.graph.graph["torch"] = str(torch.__version__)
+        if modules := _modules_in(builder.graph, names.modules):
+            builder.graph.graph["modules"] = modules
         return builder.graph
+
+
+def _modules_in(graph: GradGraph, modules: Mapping[str, str]) -> Mapping[str, str]:
+    """The classes of the modules that leaves of the graph belong to, by their paths."""
+    if "" in modules or not modules:
+        return modules
+    names = (str(graph._node[key].get("name", "")) for key in graph.leaves)
+    used = {name.partition(".")[0] for name in names}
+    outermost = {path.partition(".")[0] for path in modules}
+    if outermost <= used:
+        return modules
+    return {path: word for path, word in modules.items() if path.partition(".")[0] in used}
 
 
 @dataclass(frozen=True, eq=False)
 class CutInput:
-    """A tensor that went into an operation, and gets no gradient from it.
+    """An input of an operation that receives no gradient.
 
     Args:
         tensor: the tensor that the operation saved.
@@ -432,10 +460,10 @@ class CutInput:
 
 @dataclass
 class UntrackedInputs:
-    """Classifies the inputs of operations to which no gradient goes.
+    """Classifies the inputs of operations that receive no gradient.
 
-    Autograd has the same entry for a constant, a detached tensor and an absent argument. Only what
-    the operation saved for backward can tell them apart, and never why there is no gradient.
+    Autograd has the same entry for a constant, a detached tensor and an absent argument. Only the
+    saved tensors of the operation distinguish them; the reason is not recorded.
 
     Args:
         labels: names of tensors: a number with a name is a tensor of the user's.
@@ -457,8 +485,8 @@ class UntrackedInputs:
         Args:
             operation: its position, its node and its type.
             edges: its ``next_functions``.
-            saved: what it holds for backward, as `NodeReader.read` gives it.
-            data: its attributes; a number goes to ``options``, the rest is counted.
+            saved: its saved tensors, as returned by `NodeReader.read`.
+            data: its attributes; a number is added to ``options``, the rest is counted.
         """
         place, node, kind = operation
         if not kind.arguments:
@@ -493,7 +521,7 @@ class UntrackedInputs:
             return ""
         try:
             return number_text(operand.item())
-        except Exception:  # a tensor inside a transform of torch.func, say
+        except Exception:  # for example a tensor inside a transform of torch.func
             return ""
 
 
@@ -505,7 +533,7 @@ def _is_absent(node: Node, kind: OperationType, argument: str, buffers: Buffers)
 
 
 class NodePlaces:
-    """Finds the name of a view by its memory and layout, where the view itself has no name.
+    """Finds the name of an unnamed view by its memory and layout.
 
     Only tensors that do not require grad are considered: a detached alias of ``y`` is not ``y``.
     """
@@ -514,18 +542,18 @@ class NodePlaces:
         self._names: dict[tuple[object, ...], str] = {}
         for named in labels.by_id.values():
             if not named.tensor.requires_grad:
-                place = place_of(named.tensor)
+                place = memory_of(named.tensor)
                 if place is not None:
                     self._names.setdefault(place, named.name)
 
     @staticmethod
     def identity(tensor: torch.Tensor) -> object:
         """Equal for equal views of the same memory."""
-        return place_of(tensor) or id(tensor)
+        return memory_of(tensor) or id(tensor)
 
     def name_of(self, tensor: torch.Tensor) -> str:
         """The name of the tensor, or of its transpose followed by ``.t()``, or ""."""
-        place = place_of(tensor)
+        place = memory_of(tensor)
         if place is None:
             return ""
         if place in self._names:

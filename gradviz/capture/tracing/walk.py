@@ -1,12 +1,12 @@
-"""Walks the graph that autograd recorded, and leaves it safe to drop.
+"""Walks the graph that autograd recorded, and makes it safe to drop.
 
 Torch keeps the Python wrapper of every node that Python has visited. When the last tensor of such
-a graph is dropped, each node releases the next one from within its own release: some tens of
-thousands of operations on an ordinary stack, a few thousand on a small one, and the process dies.
-So the graph is divided into bands, by creation number or, where that is not possible, by depth.
-Wherever an edge leaves a band, its user node holds a `_Guard` with the input node. The guard dies
-with the user node and hands the input node to a thread of its own, so that no release runs
-through more than one band.
+a graph is dropped, each node releases the next one recursively: after some tens of thousands of
+operations on an ordinary stack, or a few thousand on a small one, the process crashes. Therefore
+the graph is divided into bands, by sequence number or, where that is not possible, by depth. For
+each edge between two bands, its user node holds a `_Guard` with the input node. The guard is
+deleted with the user node and passes the input node to another thread, so that no release
+recurses through more than one band.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from __future__ import annotations
 import atexit
 import os
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator
 from queue import Empty, SimpleQueue
 from typing import Any, cast
 
@@ -22,23 +22,24 @@ import torch
 from torch.autograd.graph import Node
 
 from gradviz.capture.autograd.nodes import ACCUMULATE_NR, Edges, leaf_of, sequence_number
+from gradviz.graph.algorithms import longest_paths
 from gradviz.graph.columns import EdgeColumns
 
 __all__ = [
     "BAND",
     "NO_GRADIENT",
     "Walk",
-    "hold_apart",
+    "guard_release",
     "key_at",
-    "let_go_safely",
+    "make_safe_to_drop",
 ]
 
 
 NO_GRADIENT = (None, 0)
-"""What ``next_functions`` holds for an input to which no gradient goes."""
+"""The entry in ``next_functions`` for an input that receives no gradient."""
 
 BAND = 1_000
-"""Levels per band: with 1,000 a stack of 512 KiB survives, with 5,000 it does not."""
+"""Levels per band: with 1,000 a stack of 512 KiB is enough, with 5,000 it is not."""
 
 
 def key_at(place: int) -> str:
@@ -50,24 +51,24 @@ class Walk:
     """The nodes visited so far. It keeps them alive: drop it after the trace.
 
     Args:
-        nodes: where the attributes of the nodes go, by their keys.
+        nodes: the dictionary that receives the attributes of the nodes, by key.
 
     Attributes:
-        places: every visited node, with its position in ``nodes``.
+        positions: every visited node, with its position in ``nodes``.
         edges: between these positions.
-        leaves: the leaf behind each ``AccumulateGrad`` node.
-        leaf_places: the position of every leaf, by its ``id``.
-        crossings: nodes and their inputs that were created in different bands.
-        is_ordered: whether every node has a higher creation number than its inputs. That is not
-            so where several threads, each with its own counter, built the graph.
+        leaves: the leaf of each ``AccumulateGrad`` node.
+        leaf_positions: the position of every leaf, by its ``id``.
+        crossings: nodes and their inputs that are in different bands.
+        is_ordered: whether every node has a higher sequence number than its inputs. This is not
+            the case where several threads, each with its own counter, built the graph.
     """
 
     def __init__(self, nodes: dict[str, dict[str, Any]] | None = None) -> None:
         self.nodes = {} if nodes is None else nodes
         self.edges = EdgeColumns()
-        self.places: dict[Node, int] = {}
+        self.positions: dict[Node, int] = {}
         self.leaves: dict[Node, torch.Tensor] = {}
-        self.leaf_places: dict[int, int] = {}
+        self.leaf_positions: dict[int, int] = {}
         self.crossings: list[tuple[Node, Node]] = []
         self.is_ordered = True
 
@@ -84,19 +85,19 @@ class Walk:
             Each node, its position, and its ``next_functions``. The caller fills in the
             attributes; the edges are added when the caller asks for the next node.
         """
-        places, nodes, crossings = self.places, self.nodes, self.crossings
+        positions, nodes, crossings = self.positions, self.nodes, self.crossings
         add_source, add_target = self.edges.sources.append, self.edges.targets.append
         add_input, add_output = self.edges.inputs.append, self.edges.outputs.append
         unseen: dict[str, Any] = {}  # reserves the position: filled when the node is visited
         stack: list[Node] = []
         for root in roots:
-            if root not in places:
-                places[root] = self.add(unseen)
+            if root not in positions:
+                positions[root] = self.add(unseen)
                 stack.append(root)
         stack.reverse()
         while stack:
             node = stack.pop()
-            place = places[node]
+            place = positions[node]
             edges = node.next_functions
             yield node, place, edges
             created = sequence_number(node)
@@ -104,9 +105,9 @@ class Walk:
             for position, (child, output) in enumerate(edges):
                 if child is None:
                     continue
-                source = places.get(child)
+                source = positions.get(child)
                 if source is None:
-                    source = places[child] = len(nodes)
+                    source = positions[child] = len(nodes)
                     nodes[f"n{source}"] = unseen
                     stack.append(child)
                 # No method call per edge: it would double the time of the walk.
@@ -120,7 +121,7 @@ class Walk:
                     self.is_ordered = self.is_ordered and before < created
 
     def leaf_at(self, node: Node) -> torch.Tensor | None:
-        """The leaf behind an ``AccumulateGrad`` node; None for other nodes."""
+        """The leaf of an ``AccumulateGrad`` node; None for other nodes."""
         leaf = leaf_of(node)
         if leaf is not None:
             self.leaves[node] = leaf
@@ -130,7 +131,7 @@ class Walk:
 _KEY = "gradviz: guards of the input nodes"
 
 
-def let_go_safely(walk: Walk) -> None:
+def make_safe_to_drop(walk: Walk) -> None:
     """Make it safe to drop a graph whose nodes Python has visited.
 
     May be called again for the same nodes, or for more of them.
@@ -138,15 +139,15 @@ def let_go_safely(walk: Walk) -> None:
     Args:
         walk: the visited nodes.
     """
-    if len(walk.places) <= BAND:
+    if len(walk.positions) <= BAND:
         return
     crossings = walk.crossings if walk.is_ordered else _crossings(walk)
     for node, child in crossings:
-        hold_apart(node, child)
+        guard_release(node, child)
 
 
-def hold_apart(node: Node, child: Node) -> None:
-    """Keep the release of a node from releasing its input in the same call."""
+def guard_release(node: Node, child: Node) -> None:
+    """Prevent the release of a node from recursing into its input."""
     metadata = cast("dict[str, dict[int, _Guard]]", node.metadata)
     guards = metadata.setdefault(_KEY, {})
     if id(child) not in guards:
@@ -159,38 +160,18 @@ def _crossings(walk: Walk) -> list[tuple[Node, Node]]:
     An input without inputs of its own releases nothing, and is left out.
     """
     inputs = {
-        node: [child for child, _ in node.next_functions if child in walk.places]
-        for node in walk.places
+        node: [child for child, _ in node.next_functions if child in walk.positions]
+        for node in walk.positions
     }
-    depth = _depths(inputs)
+    # Breadth-first depth does not work: in a loss that sums every step of a recurrent network it
+    # is 2 everywhere, while the chain is as long as the sequence.
+    depth = longest_paths(inputs)
     return [
         (node, child)
         for node, children in inputs.items()
         for child in children
         if inputs[child] and depth[child] // BAND != depth[node] // BAND
     ]
-
-
-def _depths(inputs: Mapping[Node, Sequence[Node]]) -> dict[Node, int]:
-    """Length of the longest path from a root to each node.
-
-    Breadth-first depth does not work: in a loss that sums every step of a recurrent network it
-    is 2 everywhere, while the chain is as long as the sequence.
-    """
-    parents = dict.fromkeys(inputs, 0)
-    for children in inputs.values():
-        for child in children:
-            parents[child] += 1
-    depth = dict.fromkeys(inputs, 0)
-    ready = [node for node, count in parents.items() if not count]
-    while ready:
-        node = ready.pop()
-        for child in inputs[node]:
-            depth[child] = max(depth[child], depth[node] + 1)
-            parents[child] -= 1
-            if not parents[child]:
-                ready.append(child)
-    return depth
 
 
 class _Releaser:
@@ -221,7 +202,7 @@ class _Releaser:
             pass
 
     def _restart(self) -> None:
-        """A forked child has no thread, and the lock of its queue may be held: renew both."""
+        """Renew the thread and the lock of the queue in a forked child, which has no thread."""
         old, self.queue, self._lock = self.queue, SimpleQueue(), threading.Lock()
         self._start_thread()
         try:
@@ -231,7 +212,7 @@ class _Releaser:
             pass
 
     def _stop(self) -> None:
-        """At exit the thread ends between two releases, never within one.
+        """End the thread at exit between two releases.
 
         What is dropped later stays in the queue, which the guards keep alive, and is never freed:
         it cannot overflow the stack while the interpreter shuts down.
@@ -243,7 +224,7 @@ class _Releaser:
 
 
 class _Guard:
-    """Holds an input node; hands it to the releaser when the node that uses it is gone."""
+    """Holds an input node; passes it to the releaser when the node that uses it is deleted."""
 
     __slots__ = ("node", "releaser")
 

@@ -1,1 +1,1 @@
-"""Calls of torch's functions as the program makes them, and what each one means."""
+"""Intercept the program's calls of torch's functions."""

@@ -1,7 +1,7 @@
-"""What to do with the functions of torch that are more than an operation.
+"""Handlers for functions of torch that are more than an operation.
 
-A handler may look before the call and tell after it; the call itself is made once, outside of
-any guard, since what it raises is the program's.
+A handler reads the arguments before the call and records the result after it. The call itself is
+made once and outside of any guard, because its exceptions are the program's.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from gradviz.recording.intercept import gradients
 from gradviz.recording.intercept.in_place import after_change, before_change, lookup
 from gradviz.recording.intercept.user_warnings import call_made_from
 from gradviz.recording.provenance import CutSite, Leaf, UntrackedTensor
-from gradviz.recording.source_lines import called_function, user_place
+from gradviz.recording.source_lines import called_function, user_location
 from gradviz.recording.state import Handler, RecordingState, TorchCall, tensors_in
 from gradviz.story import EventKind
 
@@ -34,7 +34,7 @@ _Look = Callable[[RecordingState, TorchCall], None]
 
 
 class Handlers(dict[Any, "Handler | None"]):
-    """The handler of each function of torch, found when it is first called."""
+    """The handler of each function of torch, found on its first call."""
 
     def __missing__(self, func: Any) -> Handler | None:
         self[func] = handler = _handler_of(func)
@@ -61,23 +61,23 @@ def _call(state: RecordingState, func: Any, args: tuple[Any, ...], kwargs: dict[
 
 
 def _after_cut(cause: Cause) -> _Look:
-    """``x.detach()``, ``x.data``: the result is outside the graph."""
+    """``x.detach()``, ``x.data``: the result is untracked."""
 
     def after(state: RecordingState, call: TorchCall) -> None:
         if isinstance(call.result, torch.Tensor) and state.is_inside():
             state.function_calls.add(call.args[:1], [call.result])
         elif isinstance(call.result, torch.Tensor):
-            place = user_place(sys._getframe(0), state.verdicts)
+            location = user_location(sys._getframe(0), state.verdicts)
             called = word_of(call.func)
             cut, word = cause, called
-            if place.offset < 0:
+            if location.offset < 0:
                 name = called_function(sys._getframe(1), state.verdicts)
                 cut, word = (Cause.VALUES_COPIED, name) if name in _COPYING else (cut, word)
-            data = state.input_from(call.args[0], cut, place, word)
+            data = state.input_from(call.args[0], cut, location, word)
             kind = (
                 EventKind.OPERATION if isinstance(data.source, UntrackedTensor) else EventKind.CUT
             )
-            state.add_untracked(called, [data], [call.result], place, kind)
+            state.add_untracked(called, [data], [call.result], location, kind)
 
     return after
 
@@ -88,22 +88,22 @@ _COPYING = ("deepcopy", "vector_to_parameters")
 def _before_detach_(state: RecordingState, call: TorchCall) -> None:
     tensor = call.args[0]
     if tensor.requires_grad and not state.is_inside():
-        call.before = state.input_from(tensor, Cause.DETACH, state.place(), "detach_")
+        call.before = state.input_from(tensor, Cause.DETACH, state.location(), "detach_")
 
 
 def _after_detach_(state: RecordingState, call: TorchCall) -> None:
-    """``x.detach_()``: the tensor itself has left the graph."""
+    """``x.detach_()``: the tensor itself becomes untracked."""
     if call.before is not None:
         state.provenance.release(call.args[0])
-        place = call.before.place
-        state.add_untracked("detach_", [call.before], [call.args[0]], place, EventKind.CUT)
+        location = call.before.location
+        state.add_untracked("detach_", [call.before], [call.args[0]], location, EventKind.CUT)
 
 
 _SCALER = "torch.amp.grad_scaler"
 
 
 def _after_value_read(cause: Cause) -> _Look:
-    """A tensor became a number or an array, from which nothing can be followed."""
+    """A tensor was converted to a number or an array, whose further use is not recorded."""
 
     def after(state: RecordingState, call: TorchCall) -> None:
         tensor = call.args[0]
@@ -116,18 +116,23 @@ def _after_value_read(cause: Cause) -> _Look:
                 if is_flag and sys._getframe(4).f_globals.get("__name__") == _SCALER:
                     gradients.log_skipped_step(state)
                 return  # plain data
-        place = state.place()
+        location = state.location()
         untracked = state.provenance.add_plain_value(
-            word_of(call.func), state.input_from(tensor, cause, place), place
+            word_of(call.func),
+            state.input_from(tensor, cause, location, word_of(call.func)),
+            location,
         )
         untracked.value = _value_read(tensor, call.result)
-        state.log(Entry(EventKind.CUT, untracked.word, place, identities=(untracked.identity,)))
+        state.provenance.remember_numbers(call.result, untracked)
+        was_cut = tensor.requires_grad or bool(untracked.cut_leaves)
+        kind = EventKind.CUT if was_cut else EventKind.OPERATION  # of a frozen tensor
+        state.log(Entry(kind, untracked.word, location, identities=(untracked.identity,)))
 
     return after
 
 
 def _value_read(tensor: torch.Tensor, result: Any) -> TensorSummary:
-    """What was read from a tensor, without reading it once more where a number is enough."""
+    """The value that was read from a tensor; a number is not read again."""
     if (
         type(result) is float
         and isfinite(result)
@@ -147,17 +152,18 @@ def _after_copy(state: RecordingState, call: TorchCall) -> None:
     given = list(tensors_in((*call.args, *call.kwargs.values())))
     if any(call.result is each for each in given) or state.is_inside():
         return
-    if creation_count() > call.before:  # as_tensor can convert, and then keeps the graph
+    if creation_count() > call.before:  # as_tensor converted it, which autograd recorded
         state.made(call.func, (call.args, call.kwargs), call.result, call.before)
         return
-    place = state.place()
-    inputs = [state.input_from(each, Cause.COPY, place) for each in given]
+    location = state.location()
+    inputs = [state.input_from(each, Cause.COPY, location) for each in given]
+    inputs += [each.as_input() for each in state.provenance.numbers_in(call.args)]
     was_cut = any(not isinstance(each.source, UntrackedTensor) for each in inputs)
     kind = EventKind.CUT if was_cut else EventKind.OPERATION
-    state.add_untracked(word_of(call.func), inputs, [call.result], place, kind)
+    state.add_untracked(word_of(call.func), inputs, [call.result], location, kind)
     if call.result.requires_grad:
         leaf = state.provenance.leaf(call.result)
-        leaf.place = place
+        leaf.location = location
         made = state.event_log.entries[-1]
         if isinstance(made, Entry):
             made.identities = (leaf.identity,)
@@ -172,24 +178,24 @@ def _after_flag(state: RecordingState, call: TorchCall) -> None:
     tensor = call.args[0]
     if tensor.requires_grad == call.before:
         return
-    place, provenance = state.place(), state.provenance
+    location, provenance = state.location(), state.provenance
     old = provenance.tensors.of(tensor)
     if tensor.requires_grad:
         leaf = provenance.leaf(tensor)
-        leaf.place = old.place if old is not None else leaf.place
+        leaf.location = old.location if old is not None else leaf.location
         action, identity = Action.REQUIRES_GRAD_ON, leaf.identity
     else:
-        untracked = provenance.add(tensor, "", Cause.REQUIRES_GRAD, place, (), matters=True)
+        untracked = provenance.add(tensor, "", Cause.REQUIRES_GRAD, location, (), matters=True)
         untracked.leaf = old if isinstance(old, Leaf) else None
         action, identity = Action.REQUIRES_GRAD_OFF, untracked.identity
     entries = state.event_log.entries
     last = entries[-1] if entries else None
-    if isinstance(last, Entry) and last.place == place and last.action is action:
+    if isinstance(last, Entry) and last.location == location and last.action is action:
         last.count += 1
         last.identities = (*last.identities, identity)
     else:
         kind = EventKind.REQUIRES_GRAD
-        state.log(Entry(kind, "requires_grad_", place, identities=(identity,), action=action))
+        state.log(Entry(kind, "requires_grad_", location, identities=(identity,), action=action))
 
 
 def _before_mode(state: RecordingState, call: TorchCall) -> None:
@@ -206,14 +212,14 @@ def _after_mode(state: RecordingState, call: TorchCall) -> None:
     word = _mode_word(state) if now != before else ""
     if word:
         action = Action.GRADIENTS_ON if now else Action.GRADIENTS_OFF
-        state.log(Entry(EventKind.MODE, word, state.place(), action=action))
+        state.log(Entry(EventKind.MODE, word, state.location(), action=action))
 
 
 _MODE_FILES = ("grad_mode.py", "_contextlib.py", "contextlib.py")
 
 
 def _mode_word(state: RecordingState) -> str:
-    """What the user wrote to switch gradient mode; "" if torch did it on its own behalf."""
+    """The user's call that switched gradient mode; "" if torch itself did."""
     word = "set_grad_enabled"
     frame: Any = sys._getframe(1)
     while frame is not None and not state.verdicts[frame.f_code.co_filename]:
@@ -228,27 +234,27 @@ def _mode_word(state: RecordingState) -> str:
 
 
 def _after_hook(state: RecordingState, call: TorchCall) -> None:
-    """``x.register_hook(...)``: that it is there. What it does is seen when backward calls it."""
-    tensor, place = call.args[0], state.place()
-    node = tensor.grad_fn  # torch has looked at it as well, to register the hook
+    """``x.register_hook(...)`` was called. What the hook does is recorded during backward."""
+    tensor, location = call.args[0], state.location()
+    node = tensor.grad_fn  # torch has read it too, to register the hook
     leaf = state.provenance.leaf(tensor) if node is None else None
     identity = leaf.identity if leaf is not None else sequence_number(node)
-    name = (leaf.name or state.lines.line(*leaf.place).target or None) if leaf else None
+    name = (leaf.name or state.lines.at(leaf.location).target or None) if leaf else None
     word, action = word_of(call.func), Action.REGISTERED
-    state.log(Entry(EventKind.HOOK, word, place, name, (identity,), action))
-    state.hooks.registered(call.result, place, identity, leaf)
+    state.log(Entry(EventKind.HOOK, word, location, name, (identity,), action))
+    state.hooks.registered(call.result, location, identity, leaf)
 
 
 def _after_data_set(state: RecordingState, call: TorchCall) -> None:
-    """``x.data = ...``: other values, of which autograd knows nothing."""
+    """``x.data = ...``: other values, which autograd does not record."""
     tensor, data = call.args[:2]
-    record, place = state.provenance.tensors.of(tensor), state.place()
+    record, location = state.provenance.tensors.of(tensor), state.location()
     if record is None and tensor.requires_grad and tensor.is_leaf:
         record = state.provenance.leaf(tensor)
     if record is not None and isinstance(data, torch.Tensor):
-        site = CutSite(Cause.VALUES_COPIED, place, "data")
+        site = CutSite(Cause.VALUES_COPIED, location, "data")
         state.provenance.write(record, [state.input_from(data, *site)], site, replaces=True)
-    state.log(Entry(EventKind.IN_PLACE, "data", state.place(), action=Action.DATA_REPLACED))
+    state.log(Entry(EventKind.IN_PLACE, "data", state.location(), action=Action.DATA_REPLACED))
 
 
 call_made_from(_call.__code__, globals())

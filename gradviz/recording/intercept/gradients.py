@@ -1,4 +1,4 @@
-"""What happens to ``.grad``: read, set, zeroed, clipped, added to; and steps that use it."""
+"""Calls that read, set, zero, clip or accumulate ``.grad``, and optimizer steps."""
 
 from __future__ import annotations
 
@@ -22,12 +22,13 @@ __all__ = [
     "after_gradients_changed",
     "before_backward_call",
     "before_grad_set",
+    "log_reduced",
     "log_skipped_step",
     "outermost",
 ]
 
 _UNSCALING = "_amp_foreach_non_finite_check_and_unscale_"
-_SKIPPING = "_maybe_opt_step"  # the method of GradScaler that runs a step or leaves it out
+_SKIPPING = "_maybe_opt_step"  # the method of GradScaler that runs or skips a step
 _ACTIONS = {
     "unscale_": Action.UNSCALED,
     "clip_grad_norm_": Action.CLIPPED,
@@ -39,7 +40,7 @@ _WRAPPERS = frozenset(("inner", "_fn", "wrapper", "decorate_context", "_no_grad_
 
 
 def before_backward_call(state: RecordingState, call: TorchCall) -> None:
-    """Before ``backward``: whether a gradient was given. What runs is told by the engine."""
+    """Before ``backward``: whether a gradient was passed. The engine reports the pass itself."""
     state.end_gradient_change()
     names = ("grad_tensors", "grad_outputs", "gradient")
     given = call.kwargs.get(next((name for name in names if name in call.kwargs), ""), None)
@@ -51,23 +52,32 @@ def before_backward_call(state: RecordingState, call: TorchCall) -> None:
 
 
 def after_backward_call(state: RecordingState, call: TorchCall) -> None:
-    """After ``backward``; what ``torch.autograd.grad`` returns has left the graph."""
+    """After ``backward``; the results of ``torch.autograd.grad`` are untracked."""
     state.gradient_given = None
     if call.func is not torch.autograd.grad or state.is_inside():
         return
     inputs = call.kwargs.get("inputs", call.args[1] if call.args[1:] else ())
     inputs = [inputs] if isinstance(inputs, torch.Tensor) else inputs
+    outputs = call.kwargs.get("outputs", call.args[0] if call.args else ())
+    outputs = [outputs] if isinstance(outputs, torch.Tensor) else outputs
+    location = state.location()
+    # A derivative depends on what the output was computed from as well, such as weights.
+    behind = [
+        state.input_from(output, Cause.AUTOGRAD_GRAD, location)
+        for output in outputs
+        if isinstance(output, torch.Tensor) and output.requires_grad
+    ]
     for tensor, gradient in zip(inputs, call.result, strict=False):
         if not isinstance(gradient, torch.Tensor) or gradient.requires_grad:
             continue
         if isinstance(tensor, torch.Tensor) and tensor.requires_grad:
-            place = state.place()
-            data = state.input_from(tensor, Cause.AUTOGRAD_GRAD, place)
-            state.add_untracked("autograd.grad", [data], [gradient], place, EventKind.CUT)
+            data = state.input_from(tensor, Cause.AUTOGRAD_GRAD, location)
+            every = [data, *behind]
+            state.add_untracked("autograd.grad", every, [gradient], location, EventKind.CUT)
 
 
 def after_grad_read(state: RecordingState, call: TorchCall) -> None:
-    """``w.grad`` was read: from now on it can be recognised."""
+    """``w.grad`` was read: it is recorded as the gradient of ``w``."""
     gradient, tensor = call.result, call.args[0]
     if gradient is None or gradient.requires_grad or not tensor.requires_grad:
         return
@@ -78,7 +88,7 @@ def after_grad_read(state: RecordingState, call: TorchCall) -> None:
 
 
 def before_grad_set(state: RecordingState, call: TorchCall) -> None:
-    """Before ``w.grad = ...``: what it is."""
+    """Before ``w.grad = ...``: record the old value."""
     tensor = call.args[0]
     if tensor.requires_grad and tensor.is_leaf:
         state.provenance.leaf(tensor)
@@ -98,7 +108,7 @@ def after_grad_set(state: RecordingState, call: TorchCall) -> None:
 
 
 def after_gradients_changed(
-    state: RecordingState, call: TorchCall, leaves: list[Leaf], word: str, place: CodeLocation
+    state: RecordingState, call: TorchCall, leaves: list[Leaf], word: str, location: CodeLocation
 ) -> None:
     """Gradients were changed in place."""
     is_zeroing = word in _ZEROING or (word == "fill_" and call.args[1:] == (0,))
@@ -110,41 +120,54 @@ def after_gradients_changed(
     _log_change(state, leaves, action, word)
 
 
-def _log_change(state: RecordingState, leaves: list[Leaf], action: Action, word: str) -> None:
-    """One event for all the gradients that one line of the user's changes in one way."""
-    place = state.place()
+def log_reduced(
+    state: RecordingState, leaves: list[Leaf], word: str, location: CodeLocation
+) -> None:
+    """A function of ``torch.distributed`` combined gradients with those of other ranks."""
+    _log_change(state, leaves, Action.REDUCED, word, location)
+
+
+def _log_change(
+    state: RecordingState,
+    leaves: list[Leaf],
+    action: Action,
+    word: str,
+    location: CodeLocation | None = None,
+) -> None:
+    """Log one event for all gradients that one line changes in the same way."""
+    location = state.location() if location is None else location
     entry = state.pending
     if entry is not None:
         is_same = entry.word == word and entry.action is action
-        if not is_same or _line(state, entry.place) != _line(state, place):
+        if not is_same or _line(state, entry.location) != _line(state, location):
             state.end_gradient_change()
             entry = None
     if entry is None:
-        entry = state.pending = state.log(Entry(EventKind.GRAD, word, place))
+        entry = state.pending = state.log(Entry(EventKind.GRAD, word, location))
         state.pending_leaves = {}
     state.pending_leaves.update((leaf.number, leaf) for leaf in leaves)
     found = list(state.pending_leaves.values())
     entry.count, entry.action = len(found), action
     entry.identities = [leaf.identity for leaf in found]
-    entry.name = _name(state, found[0], place) if len(found) == 1 else ""
+    entry.name = _name(state, found[0], location) if len(found) == 1 else ""
     state.update_alert()
 
 
-def _name(state: RecordingState, leaf: Leaf, place: CodeLocation) -> str:
-    """What to call a gradient: after its leaf, or as the line does that changes it."""
+def _name(state: RecordingState, leaf: Leaf, location: CodeLocation) -> str:
+    """The name of a gradient: from its leaf, or from the line that changes it."""
     if leaf.name:
         return f"{leaf.name}.grad"
-    text = state.lines.line(*place).target if place.offset >= 0 else ""
+    text = state.lines.at(location).target if location.offset >= 0 else ""
     return f"{text.removesuffix('.grad')}.grad" if text else ""
 
 
-def _line(state: RecordingState, place: CodeLocation) -> tuple[str, int]:
-    location = state.lines.line(*place).location
-    return location.file, location.line
+def _line(state: RecordingState, location: CodeLocation) -> tuple[str, int]:
+    line = state.lines.at(location).location
+    return line.file, line.line
 
 
 def log_skipped_step(state: RecordingState) -> None:
-    """Log a step that a ``GradScaler`` skips, when it has just read that a gradient is infinite."""
+    """Log a step that a ``GradScaler`` skips, after it read that a gradient is infinite."""
     frame: Any = sys._getframe(1)
     while frame is not None and not state.verdicts[frame.f_code.co_filename]:
         if frame.f_code.co_name == _SKIPPING:
@@ -162,13 +185,13 @@ def _log_skipped(state: RecordingState, optimizer: Any) -> None:
         keys = tuple(filter(None, map(key_of, identities)))
         return StepDetails(name, held=keys, count=len(identities))
 
-    entry = Entry(EventKind.STEP, "step", state.place(), name, identities, Action.SKIPPED)
+    entry = Entry(EventKind.STEP, "step", state.location(), name, identities, Action.SKIPPED)
     entry.details, entry.count = details, len(held)
     state.log(entry)
 
 
 def outermost(state: RecordingState) -> str:
-    """The function of torch that the user called, when that called the rest: ``zero_grad``."""
+    """The function of torch that the user called, if it made this call: ``zero_grad``."""
     word = ""
     frame: Any = sys._getframe(1)
     while frame is not None and not state.verdicts[frame.f_code.co_filename]:

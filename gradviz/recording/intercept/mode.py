@@ -1,7 +1,7 @@
-"""The hot path of a recording: sees every call to torch, and writes a line about it.
+"""The hot path of a recording: intercepts every call to torch, and logs it.
 
-What it costs is paid for every operation of the user's program. A plain operation of the graph
-is one tuple, with no look at ``grad_fn``: a node that Python has looked at keeps its wrapper,
+Its cost is paid for every operation of the user's program. A plain operation of the graph is
+logged as one tuple without reading ``grad_fn``: a node that Python has read keeps its wrapper,
 and a deep graph of such nodes overflows the stack when it is dropped.
 """
 
@@ -18,6 +18,7 @@ from torch.overrides import TorchFunctionMode
 from gradviz.capture.autograd.engine import creation_count, jit_trace
 from gradviz.recording.intercept.calls import change
 from gradviz.recording.intercept.user_warnings import call_made_from
+from gradviz.recording.source_lines import Helper, HelperFiles
 from gradviz.recording.state import RecordingState
 
 __all__ = ["RecordingMode"]
@@ -26,18 +27,20 @@ _NOTHING_TO_SAY = frozenset(
     {type(None), bool, int, float, str, torch.Size, torch.dtype, torch.device, torch.layout}
 )
 _Tensor = torch.Tensor
+_BETWEEN, _ALL = Helper.BETWEEN, Helper.ALL
+helpers = HelperFiles()
 
 
 class RecordingMode(TorchFunctionMode):
-    """Shows a `RecordingState` what a program calls.
+    """Passes the program's calls to a `RecordingState`.
 
     Args:
-        state: keeps what is seen.
+        state: records the calls.
 
     Attributes:
-        is_alone: whether no other mode lies below this one, which would see every look that is
-            taken at a tensor here.
-        only_looks: that nothing is changed by it, which `engine` reads.
+        is_alone: whether there is no other mode below this one, which would intercept the reads of
+            tensors here.
+        only_looks: that this mode changes nothing; `engine` reads it.
     """
 
     only_looks = True
@@ -53,10 +56,10 @@ class RecordingMode(TorchFunctionMode):
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
-        """Call ``func``, and write down what it did."""
-        if torch.compiler.is_dynamo_compiling():  # it traces this method, and must find nothing
+        """Call ``func``, and record the call."""
+        if torch.compiler.is_dynamo_compiling():  # it traces this method, which must do nothing
             return func(*args, **(kwargs or {}))
-        if jit_trace() is not None:  # it names values by the variables of the frames it sees
+        if jit_trace() is not None:  # it names values after the variables of visible frames
             return func(*args, **(kwargs or {}))
         state = self._state
         handler = self._handlers[func]
@@ -86,13 +89,17 @@ class RecordingMode(TorchFunctionMode):
                     frame = sys._getframe(1)
                     code, offset = frame.f_code, frame.f_lasti
                     verdicts = self._verdicts
+                    helper = verdicts[code.co_filename] or helpers[code.co_filename]
                     while not verdicts[code.co_filename]:
                         if frame.f_back is None:
                             code, offset = None, 0  # type: ignore[assignment]
                             break
                         frame = frame.f_back
                         code, offset = frame.f_code, ~frame.f_lasti
-                    self._append((before, after, func, code, offset, weakref.ref(result)))
+                    made = before, after, func, code, offset, weakref.ref(result)
+                    if helper is _BETWEEN or helper is _ALL:
+                        made = state.as_row(made)  # type: ignore[assignment]
+                    self._append(made)
                     if after > state.limit:
                         state.flush()
                     return result

@@ -1,7 +1,7 @@
-"""Recordings in asyncio programs: each records its own task, and only one is open in a thread.
+"""Recordings in asyncio programs: each records its own task; only one is open per thread.
 
-Torch keeps one stack of modes for each thread, so tasks that take turns would record each other's
-operations, and close each other's recordings.
+Torch has one stack of modes per thread, so alternating tasks would record each other's operations,
+and close each other's recordings.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def current() -> Any:
 
 
 def enter(recording: object) -> Callable[[], object] | None:
-    """A recording is opened.
+    """Register an opened recording.
 
     Returns:
         A weak reference to the task that opened it; None outside of asyncio.
@@ -54,9 +54,9 @@ def enter(recording: object) -> Callable[[], object] | None:
 
 
 def leave(recording: object) -> None:
-    """A recording is closed."""
+    """Unregister a closed recording."""
     _here.open = [each for each in _here.open if each[0] != id(recording)]
 
 
 def _none() -> None:
-    """No task."""
+    """The reference outside of asyncio: no task."""

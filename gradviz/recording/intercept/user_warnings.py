@@ -1,8 +1,9 @@
-"""Warnings of the recorded program keep the file and line of the program.
+"""Report warnings of the recorded program with the file and line of the program.
 
-While a recording is open, a call of torch is made from a line of gradviz, and Python takes that
-line for the place of a warning: wrong for the reader, and the filter "once per line" would drop the
-warning of a second line. So such a warning is issued again, at the line that made the call.
+While a recording is open, torch's functions are called from a line of gradviz, and Python takes
+that line as the location of a warning. This is wrong for the reader, and the filter "once per
+line" would drop the warning of a second line. Therefore the warning is issued again, with the
+line that made the call.
 """
 
 from __future__ import annotations
@@ -23,18 +24,18 @@ _original: Any = None
 
 
 def call_made_from(code: CodeType, module_globals: dict[str, Any]) -> None:
-    """Declare code of gradviz that calls functions of torch for the program.
+    """Register code of gradviz that calls functions of torch for the program.
 
     Args:
         code: the code.
-        module_globals: of its module; Python must not note there which warnings were shown.
+        module_globals: of its module; Python must not store there which warnings were shown.
     """
     _callers.add(code)
     module_globals["__warningregistry__"] = None
 
 
 def install() -> None:
-    """Move warnings to the program's lines, until `remove` was called as often."""
+    """Move warnings to the program's lines, until `remove` was called equally often."""
     global _open, _original
     with _lock:
         if _open == 0 and hasattr(warnings, _SHOW):
@@ -44,7 +45,7 @@ def install() -> None:
 
 
 def remove() -> None:
-    """Put Python's own function back, after the last recording."""
+    """Restore Python's own function, after the last recording."""
     global _open
     with _lock:
         _open -= 1

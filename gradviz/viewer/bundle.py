@@ -1,0 +1,83 @@
+"""Build ``viewer.js`` out of the modules beside it: ``python -m gradviz.viewer.bundle``.
+
+The modules are written one after another, each after those that it imports from, without their
+imports and exports, in a function of their own. The same modules give the same bytes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+__all__ = ["BUILT", "bundle", "main"]
+
+HERE = Path(__file__).parent
+BUILT = HERE / "viewer.js"
+"""The built file, which the wheel ships."""
+
+_IMPORT = re.compile(r'^import \{([^}]*)\} from "\./(\w+)\.js";\n', re.MULTILINE)
+_EXPORT = re.compile(r"^export (?:(?:async )?function|class|const|let) (\w+)", re.MULTILINE)
+_COMMENT = re.compile(r"^[ \t]*/\*\*(?:(?!\*/).)*\*/[ \t]*\n", re.MULTILINE | re.DOTALL)
+
+
+def bundle(first: str = "main", *, exposed: str = "") -> str:
+    """The text of the built file.
+
+    Args:
+        first: the module that begins.
+        exposed: for tests, the name of ``window`` under which what ``first`` exports is found.
+
+    Example:
+        >>> bundle("format").startswith("// Built by gradviz/viewer/bundle.py")
+        True
+    """
+    parts = [_module(name) for name in _in_order(first)]
+    last = f"window.{exposed} = ${first};\n" if exposed else ""
+    head = "// Built by gradviz/viewer/bundle.py (make viewer) from the modules beside it.\n"
+    return head + '(() => {\n"use strict";\n' + "".join(parts) + last + "})();\n"
+
+
+def _module(name: str) -> str:
+    """A module as a function that returns what it exports."""
+    text = _source(name)
+    exported = ", ".join(_EXPORT.findall(text))
+    body = _COMMENT.sub("", _IMPORT.sub(r"const {\1} = $\2;\n", text)).replace("\nexport ", "\n")
+    body = body.removeprefix("export ")
+    return f"const ${name} = (() => {{\n{body}return {{ {exported} }};\n}})();\n"
+
+
+def _source(name: str) -> str:
+    return (HERE / f"{name}.js").read_text(encoding="utf-8")
+
+
+def _in_order(first: str) -> list[str]:
+    """The modules that one needs, each after those that it imports from."""
+    found: list[str] = []
+
+    def add(name: str) -> None:
+        for _, needed in _IMPORT.findall(_source(name)):
+            add(needed)
+        if name not in found:
+            found.append(name)
+
+    add(first)
+    return found
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Write the built file; with ``--check`` say whether it is that of the modules."""
+    parser = argparse.ArgumentParser(description="Build gradviz/viewer/viewer.js.")
+    parser.add_argument("--check", action="store_true", help="only compare")
+    asked = parser.parse_args(arguments)
+    text = bundle()
+    if asked.check:
+        return int(not BUILT.exists() or BUILT.read_text(encoding="utf-8") != text)
+    BUILT.write_text(text, encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

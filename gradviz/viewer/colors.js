@@ -1,0 +1,105 @@
+/** How much each node has of what the picture is colored by; the rules of gradviz/views/colors.py. */
+
+import { bytesText, dtypeText, isKnown, normOf, numberText } from "./format.js";
+
+/** @typedef {import("./graph.js").Row} Row */
+/** @typedef {{share: number, token: string}} Bar */
+/**
+ * @typedef {object} Scale
+ * @property {(row: Row, module: string) => Bar | null} bar
+ * @property {(row: Row, module: string) => string} word what it has, in words; "" if not known
+ * @property {Array<[string, string]>} legend token and meaning
+ */
+
+const SHORTEST = 0.06; // share of its track that the shortest bar takes
+const COLORS = 7;
+
+/**
+ * The scale for what is seen.
+ * @param {string} by
+ * @param {Array<{row: Row, module: string}>} seen
+ * @returns {Scale | null}
+ */
+export function scaleOf(by, seen) {
+  if (by === "grad_norm") return normScale(seen.map(({ row }) => row));
+  if (by === "saved_bytes") return byteScale(seen.map(({ row }) => row));
+  if (!by) return null;
+  const read = (/** @type {Row} */ row, /** @type {string} */ module) =>
+    by === "module" ? module.split(".").slice(0, 2).join(".") : (by === "dtype" ? row.dtype : row.device) || "";
+  const values = [...new Set(seen.map(({ row, module }) => read(row, module)).filter(Boolean))].sort();
+  const token = (/** @type {string} */ value) => `value-${Math.min(values.indexOf(value), COLORS - 1)}`;
+  return {
+    bar: (row, module) => {
+      const value = read(row, module);
+      return values.includes(value) ? { share: 1, token: token(value) } : null;
+    },
+    word: (row, module) => {
+      const value = read(row, module);
+      return by === "dtype" ? dtypeText(value) : value;
+    },
+    legend: values.length ? grouped(values, token) : [["", `by ${by}: none is known`]],
+  };
+}
+
+/** @param {string[]} values @param {(value: string) => string} token */
+function grouped(values, token) {
+  /** @type {Map<string, string>} */
+  const rows = new Map();
+  for (const value of values) {
+    const known = rows.get(token(value));
+    rows.set(token(value), known ? `${known}, ${value}` : value);
+  }
+  return /** @type {Array<[string, string]>} */ ([...rows]);
+}
+
+/** @param {Row[]} rows @returns {Scale} */
+function byteScale(rows) {
+  let most = 0;
+  for (const row of rows) most = Math.max(most, row.saved_bytes || 0);
+  return {
+    bar: (row) =>
+      row.saved_bytes
+        ? { share: SHORTEST + (1 - SHORTEST) * (row.saved_bytes / most), token: "level" }
+        : null,
+    word: (row) => (row.saved_bytes ? `${bytesText(row.saved_bytes)} saved` : ""),
+    legend: most
+      ? [["level", `kept for backward: 0 B to ${bytesText(most)}`]]
+      : [["", "nothing is kept for backward here"]],
+  };
+}
+
+/** @param {Row[]} rows @returns {Scale} */
+function normScale(rows) {
+  const norms = rows
+    .map((row) => row.grad)
+    .filter((grad) => grad && isKnown(grad) && !grad.nan && !grad.inf)
+    .map((grad) => normOf(/** @type {import("./graph.js").Summary} */ (grad)))
+    .filter((norm) => norm > 0);
+  let high = 0;
+  for (const norm of norms) high = Math.max(high, norm);
+  let low = high / 10; // small differences are to look small
+  for (const norm of norms) low = Math.min(low, norm);
+  return {
+    bar: (row) => {
+      const { grad } = row;
+      if (!grad || !isKnown(grad)) return null;
+      if (grad.nan || grad.inf) return { share: 1, token: "loud" };
+      const norm = normOf(grad);
+      if (!norm) return null;
+      const level = Math.log(norm / low) / Math.log(high / low);
+      return { share: SHORTEST + (1 - SHORTEST) * level, token: "level" };
+    },
+    word: (row) => {
+      const { grad } = row;
+      if (!grad || !isKnown(grad)) return "";
+      if (grad.nan || grad.inf) return "not finite";
+      return normOf(grad) ? `norm ${numberText(normOf(grad))}` : "zeros";
+    },
+    legend: high
+      ? [
+          ["level", `norm of .grad: ${numberText(low)} to ${numberText(high)}, log scale`],
+          ["no-bar", "no bar: no gradient recorded"],
+        ]
+      : [["", "no gradient is recorded here"]],
+  };
+}

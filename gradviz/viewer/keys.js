@@ -1,0 +1,47 @@
+/** What each key does, in one table: the list that a reader sees is made from it. */
+
+/** @typedef {{keys: string[], shown: string, what: string, act: () => void}} Key */
+
+/**
+ * Whether a key that was pressed belongs to what has the focus, such as a field of text.
+ * @param {KeyboardEvent} event
+ */
+export function isTyping(event) {
+  const target = /** @type {HTMLElement} */ (event.target);
+  if (!target || !target.tagName) return false;
+  if (target.tagName === "SELECT" || target.tagName === "TEXTAREA") return true;
+  return target.tagName === "INPUT";
+}
+
+/**
+ * The next node along the edges, or beside it: where an arrow key leads.
+ * @param {import("./scene.js").Picture} picture
+ * @param {string} id
+ * @param {string} key
+ * @returns {string} "" if there is none
+ */
+export function nextNode(picture, id, key) {
+  const at = picture.place.get(id);
+  if (at === undefined) {
+    const first = picture.nodes.findIndex((node) => node.row.root !== undefined || node.card.kind === "result");
+    return picture.nodes.length ? picture.nodes[Math.max(0, first)].id : "";
+  }
+  const here = picture.nodes[at];
+  /** @type {number[]} */
+  let others = [];
+  if (key === "ArrowUp") others = picture.edges.filter((edge) => edge.target === at).map((edge) => edge.source);
+  if (key === "ArrowDown") others = picture.edges.filter((edge) => edge.source === at).map((edge) => edge.target);
+  if (key === "ArrowLeft" || key === "ArrowRight") {
+    const sign = key === "ArrowLeft" ? -1 : 1;
+    others = picture.nodes.flatMap((node, number) =>
+      number !== at && Math.abs(node.y - here.y) < 40 && (node.x - here.x) * sign > 1 ? [number] : []);
+  }
+  let best = "";
+  let least = Infinity;
+  for (const number of others) {
+    const node = picture.nodes[number];
+    const far = Math.hypot(node.x - here.x, node.y - here.y);
+    if (far < least) [best, least] = [node.id, far];
+  }
+  return best;
+}

@@ -1,0 +1,5 @@
+/** Where the page begins to run. */
+
+import { start } from "./app.js";
+
+start(document);

@@ -1,0 +1,148 @@
+/** The tree of modules beside the drawing, and what each keeps for backward. */
+
+import { h, button } from "./dom.js";
+import { bytesText } from "./format.js";
+
+/** @typedef {import("./graph.js").Model} Model */
+/** @typedef {import("./graph.js").Frame} Frame */
+/**
+ * @typedef {object} Branch
+ * @property {string} path
+ * @property {string} name
+ * @property {Map<string, Branch>} inside
+ * @property {number[]} nodes those that belong to the module itself
+ * @property {number} operations in it and below
+ * @property {number} bytes kept for backward in it and below
+ * @property {number} first number of the first operation in it, in the order of the program
+ */
+
+/** The modules of a frame as a tree. @param {Model} model @param {Frame} frame @returns {Branch} */
+export function moduleTree(model, frame) {
+  const root = branch("", "all");
+  frame.keys.forEach((_, node) => {
+    const row = model.row(frame, node);
+    let at = root;
+    const passed = [root];
+    for (const part of frame.module[node] ? frame.module[node].split(".") : []) {
+      const path = at.path ? `${at.path}.${part}` : part;
+      const next = at.inside.get(part) || branch(path, part);
+      at.inside.set(part, next);
+      at = next;
+      passed.push(at);
+    }
+    at.nodes.push(node);
+    for (const each of passed) {
+      each.operations += Number(row.kind === "operation");
+      each.bytes += row.saved_bytes || 0;
+      each.first = Math.min(each.first, row.sequence_nr ?? Infinity);
+    }
+  });
+  return root;
+}
+
+/** What is in a module, in the order of the program. @param {Branch} at */
+function inOrder(at) {
+  return [...at.inside.values()].sort((a, b) => (a.first === b.first ? 0 : a.first - b.first));
+}
+
+/** @param {string} path @param {string} name @returns {Branch} */
+function branch(path, name) {
+  return { path, name, inside: new Map(), nodes: [], operations: 0, bytes: 0, first: Infinity };
+}
+
+/** The first node in a module or below it; -1 for none. @param {Branch} at @returns {number} */
+export function firstNode(at) {
+  if (at.nodes.length) return at.nodes[0];
+  for (const inside of at.inside.values()) {
+    const found = firstNode(inside);
+    if (found >= 0) return found;
+  }
+  return -1;
+}
+
+/**
+ * The tree as nested lists that open and close.
+ * @param {Branch} root
+ * @param {string} chosen path of the module of what is selected
+ * @param {(path: string) => void} select
+ */
+export function treeElement(root, chosen, select) {
+  if (!root.inside.size) return h("p", { class: "empty" }, "No module is known here: nothing was recorded in one, and no name is a path.");
+  return h("ul", { class: "tree" }, ...inOrder(root).map((each) => treeItem(each, chosen, select)));
+}
+
+/** @param {Branch} at @param {string} chosen @param {(path: string) => void} select @returns {HTMLElement} */
+function treeItem(at, chosen, select) {
+  const isChosen = chosen === at.path;
+  const name = button(at.name, `select ${at.path}`, () => select(at.path), {
+    class: isChosen ? "link chosen" : "link", ...(isChosen ? { "aria-current": "true" } : {}),
+  });
+  const count = h("span", { class: "muted" }, ` ${at.operations.toLocaleString("en-US")}`);
+  if (!at.inside.size) return h("li", {}, name, count);
+  const isOpen = chosen === at.path || chosen.startsWith(`${at.path}.`);
+  /** @type {HTMLDetailsElement} */
+  const details = h("details", isOpen ? { open: true } : {}, h("summary", { "aria-label": `inside ${at.path}` }), h("ul", {}));
+  const fill = () => {
+    const list = /** @type {HTMLElement} */ (details.lastElementChild);
+    if (!list.children.length) list.append(...inOrder(at).map((each) => treeItem(each, chosen, select)));
+  };
+  if (isOpen) fill();
+  details.addEventListener("toggle", fill);
+  return h("li", { class: "parent" }, name, count, details);
+}
+
+/**
+ * What is kept for backward, a bar for each module, the largest first.
+ * @param {Model} model
+ * @param {number} number of the frame
+ * @param {(path: string) => void} select
+ */
+export function memoryElement(model, number, select) {
+  const frame = model.frame(number);
+  const root = moduleTree(model, frame);
+  const rows = level(root);
+  const own = root.nodes.reduce((sum, node) => sum + (model.row(frame, node).saved_bytes || 0), 0);
+  if (own) rows.push({ path: "", bytes: own, nodes: root.nodes });
+  rows.sort((a, b) => b.bytes - a.bytes);
+  const most = rows.length ? rows[0].bytes : 0;
+  const total = rows.reduce((sum, row) => sum + row.bytes, 0);
+  if (!total) return h("section", {}, h("h2", {}, "Kept for backward"), h("p", { class: "empty" }, "Nothing is kept for backward here."));
+  const items = rows.slice(0, 60).map(({ path, bytes, nodes }) => h("li", {},
+    path ? button(path, `select ${path}`, () => select(path), { class: "link" }) : h("span", {}, "in no module"),
+    h("span", { class: "amount" }, bytesText(bytes)),
+    h("span", { class: "bar", "aria-hidden": "true" }, h("span", { style: `width:${Math.max(1, (bytes / most) * 100)}%` })),
+    h("span", { class: "muted" }, freedIn(model, number, nodes))));
+  return h("section", {}, h("h2", {}, `Kept for backward: ${bytesText(total)}`), h("ul", { class: "bars" }, ...items));
+}
+
+/** Modules side by side: those under the first one that has several. @param {Branch} root */
+function level(root) {
+  /** @type {Branch[]} */
+  let branches = [...root.inside.values()];
+  while (branches.length === 1 && branches[0].inside.size > 0) branches = [...branches[0].inside.values()];
+  const wide = branches.flatMap((each) => (each.inside.size > 1 && branches.length < 8 ? [...each.inside.values()] : [each]));
+  return wide.filter((each) => each.bytes).map((each) => ({ path: each.path, bytes: each.bytes, nodes: below(each) }));
+}
+
+/** @param {Branch} at @returns {number[]} */
+export function below(at) {
+  return [...at.nodes, ...[...at.inside.values()].flatMap(below)];
+}
+
+/**
+ * The first later frame in which all that these nodes kept is freed, in words.
+ * @param {Model} model @param {number} number @param {number[]} nodes
+ */
+function freedIn(model, number, nodes) {
+  const frame = model.frame(number);
+  const keys = nodes.filter((node) => model.row(frame, node).saved_bytes).map((node) => frame.keys[node]);
+  for (let later = number + 1; later < model.count && model.data.frames[later].run === model.data.frames[number].run; later += 1) {
+    const other = model.frame(later);
+    const isFreed = keys.every((key) => {
+      const place = other.place.get(key);
+      return place === undefined || model.row(other, place).buffers === "freed";
+    });
+    if (isFreed) return `freed in frame ${later + 1}`;
+  }
+  return "";
+}

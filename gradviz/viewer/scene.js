@@ -1,0 +1,288 @@
+/** From the data and the state to a picture: nodes, edges and frames of open groups in places. */
+
+import { scaleOf } from "./colors.js";
+import { isOpen, seenGraph, shownGroups } from "./folding.js";
+import { layOut } from "./layout.js";
+
+/** @typedef {import("./graph.js").Model} Model */
+/** @typedef {import("./graph.js").Frame} Frame */
+/** @typedef {import("./graph.js").Card} Card */
+/** @typedef {import("./graph.js").Row} Row */
+/** @typedef {import("./state.js").State} State */
+/** @typedef {import("./folding.js").SeenNode} SeenNode */
+/** @typedef {import("./folding.js").SeenEdge} SeenEdge */
+/** @typedef {import("./colors.js").Bar} Bar */
+
+/**
+ * @typedef {object} DrawnNode
+ * @property {string} id
+ * @property {number} node
+ * @property {number} group
+ * @property {Card} card
+ * @property {Row} row
+ * @property {string} module
+ * @property {boolean} again
+ * @property {number} x middle
+ * @property {number} y
+ * @property {number} width
+ * @property {number} height
+ * @property {Bar | null} bar
+ */
+/**
+ * @typedef {object} DrawnEdge
+ * @property {number} source place in the nodes
+ * @property {number} target
+ * @property {import("./graph.js").EdgeRow} row
+ * @property {number} input
+ * @property {number} output
+ * @property {string[]} through
+ * @property {number} times
+ * @property {number[]} route
+ * @property {number[] | null} before of a cut whose cause is written, the part before the words
+ */
+/** @typedef {{group: number, key: string, name: string, x: number, y: number, width: number, height: number, depth: number}} Enclosure */
+/**
+ * @typedef {object} Picture
+ * @property {number} width
+ * @property {number} height
+ * @property {DrawnNode[]} nodes
+ * @property {DrawnEdge[]} edges
+ * @property {Map<string, number>} place of each node, by its id
+ * @property {Enclosure[]} enclosures the open groups that stand apart from all else
+ * @property {Array<[string, string]>} legend
+ * @property {Map<string, string>} shownAs of each group that is closed, the id of its node
+ */
+
+const QUIET = ["not recorded", "constant"];
+const BAR_ROOM = 4;
+const CAUSE_LINE = 14;
+const MARK_ROOM = 14;
+const LARGE = 5000; // nodes in a picture from which on frames are not laid out together
+const PAD = 10;
+const TITLE = 20;
+
+/** @type {Map<string, any>} */
+const PLACES = new Map(); // layouts that were made before; the latest few are kept
+const MOST_PLACES = 12;
+
+/**
+ * What is drawn.
+ * @param {Model} model
+ * @param {State} state
+ * @returns {Picture}
+ */
+export function pictureOf(model, state) {
+  const frame = model.frame(state.frame);
+  const seen = seenGraph(model, frame, state);
+  const { placed, cuts } = placesOf(model, state, seen);
+  /** @type {DrawnNode[]} */
+  const nodes = seen.nodes.map((each) => {
+    const recorded = each.group >= 0 ? model.groupRow(frame, each.group) : model.row(frame, each.node);
+    const isRenamed = each.group < 0 && !each.again && each.card !== frame.card[each.node];
+    const row = isRenamed ? { ...recorded, op: model.data.cards[each.card].head[0][0] } : recorded;
+    const spot = placed.boxes.get(each.id);
+    const module = each.group >= 0 ? row.module || "" : frame.module[each.node];
+    return { ...each, card: model.data.cards[each.card], row, module, ...spot, bar: null };
+  });
+  const scale = scaleOf(state.color, nodes.filter((node) => !node.again));
+  if (scale) for (const node of nodes) node.bar = scale.bar(node.row, node.module);
+  const edges = seen.edges.map((edge, at) => {
+    const key = edgeKey(seen, edge);
+    return {
+      source: edge.source,
+      target: edge.target,
+      row: model.data.edges[edge.edge],
+      input: edge.input,
+      output: edge.output,
+      through: edge.through,
+      times: edge.times,
+      route: placed.routes.get(key),
+      before: cuts.has(at) ? placed.routes.get(`cut ${key}`) : null,
+    };
+  });
+  const place = new Map(nodes.map((node, at) => [node.id, at]));
+  const shownAs = new Map();
+  shownGroups(frame, state).forEach((shown, group) => {
+    if (shown >= 0) shownAs.set(frame.groups[group].key, `@${frame.groups[shown].key}`);
+  });
+  return {
+    width: placed.width,
+    height: placed.height,
+    nodes,
+    edges,
+    place,
+    enclosures: enclosuresOf(model, frame, state, nodes),
+    legend: legendOf(model, nodes, edges, scale),
+    shownAs,
+  };
+}
+
+/** @param {import("./folding.js").Seen} seen @param {SeenEdge} edge */
+function edgeKey(seen, edge) {
+  const { source, target, input, output, edge: row } = edge;
+  return `${seen.nodes[source].id} ${seen.nodes[target].id} ${input} ${output} ${row} ${edge.through.join()}`;
+}
+
+/**
+ * The places of nodes and edges; those that several frames of a run share are the same in each.
+ * @param {Model} model
+ * @param {State} state
+ * @param {import("./folding.js").Seen} seen
+ */
+function placesOf(model, state, seen) {
+  const run = model.data.frames[state.frame].run;
+  const cuts = causesShown(model, seen);
+  const numbers = seen.nodes.length > LARGE ? [state.frame] : model.runOf(state.frame);
+  const choice = [[...state.toggled].sort(), state.bookkeeping, state.everything, state.only,
+    Boolean(state.color), seen.nodes.length > LARGE ? state.frame : run];
+  const name = JSON.stringify(choice);
+  const known = PLACES.get(name);
+  if (known && known.model === model) return { placed: known.placed, cuts };
+  /** @type {Map<string, {width: number, height: number}>} */
+  const boxes = new Map();
+  /** @type {Map<string, [string, string]>} */
+  const links = new Map();
+  const shapes = new Set();
+  for (const number of numbers) {
+    const frame = model.frame(number);
+    const isSame = number !== state.frame && shapes.has(frame.signature);
+    const other = number === state.frame ? seen : seenGraph(model, frame, { ...state, frame: number });
+    for (const node of other.nodes) {
+      const card = model.data.cards[node.card];
+      const box = boxes.get(node.id) || { width: 0, height: 0 };
+      const height = card.height + (state.color ? BAR_ROOM : 0);
+      boxes.set(node.id, { width: Math.max(box.width, card.width), height: Math.max(box.height, height) });
+    }
+    if (!isSame) addLinks(model, other, boxes, links);
+    shapes.add(frame.signature);
+  }
+  const ids = [...boxes.keys()];
+  const at = new Map(ids.map((id, place) => [id, place]));
+  /** @type {Array<[number, number]>} */
+  const pairs = [...links.values()].map(([a, b]) => [Number(at.get(a)), Number(at.get(b))]);
+  const sizes = [...boxes.values()];
+  const layout = layOut(sizes, pairs);
+  const routes = new Map([...links.keys()].map((key, index) => [key, layout.routes[index]]));
+  const spots = new Map(ids.map((id, place) => [id, { x: layout.xs[place], y: layout.ys[place], ...sizes[place] }]));
+  const placed = { width: layout.width, height: layout.height, boxes: spots, routes };
+  PLACES.set(name, { model, placed });
+  if (PLACES.size > MOST_PLACES) PLACES.delete(/** @type {string} */ (PLACES.keys().next().value));
+  return { placed, cuts };
+}
+
+/**
+ * @param {Model} model @param {import("./folding.js").Seen} seen
+ * @param {Map<string, {width: number, height: number}>} boxes
+ * @param {Map<string, [string, string]>} links
+ */
+function addLinks(model, seen, boxes, links) {
+  const cuts = causesShown(model, seen);
+  seen.edges.forEach((edge, number) => {
+    const key = edgeKey(seen, edge);
+    const [source, target] = [seen.nodes[edge.source].id, seen.nodes[edge.target].id];
+    if (!cuts.has(number)) {
+      links.set(key, [source, target]);
+      return;
+    }
+    const lines = model.data.edges[edge.edge].lines || [];
+    const widths = lines.map((line) => line.reduce((sum, span) => sum + span[2], 0));
+    const width = 2 * (Math.max(...widths) + MARK_ROOM);
+    boxes.set(`cut ${key}`, { width, height: 6 + CAUSE_LINE * lines.length });
+    links.set(`cut ${key}`, [source, `cut ${key}`]);
+    links.set(key, [`cut ${key}`, target]);
+  });
+}
+
+/** The cut edges whose cause is written: of a path that is cut, the first. */
+/** @param {Model} model @param {import("./folding.js").Seen} seen */
+function causesShown(model, seen) {
+  /** @type {Map<number, Set<string>>} */
+  const into = new Map();
+  for (const edge of seen.edges) {
+    const { cause } = model.data.edges[edge.edge];
+    if (!cause) continue;
+    const known = into.get(edge.target) || new Set();
+    into.set(edge.target, known.add(cause));
+  }
+  const shown = new Set();
+  seen.edges.forEach((edge, number) => {
+    const { kind, cause, lines } = model.data.edges[edge.edge];
+    if (kind !== "cut" || !cause || !lines || QUIET.includes(cause)) return;
+    if (!(into.get(edge.source) || new Set()).has(cause)) shown.add(number);
+  });
+  return shown;
+}
+
+/**
+ * The open groups around which a line can be drawn, since nothing else stands between their nodes.
+ * @param {Model} model @param {Frame} frame @param {State} state @param {DrawnNode[]} nodes
+ * @returns {Enclosure[]}
+ */
+function enclosuresOf(model, frame, state, nodes) {
+  if (nodes.length > LARGE) return [];
+  /** @type {Map<number, {left: number, top: number, right: number, bottom: number, count: number}>} */
+  const spans = new Map();
+  const around = nodes.map((node) => {
+    const chain = [];
+    let group = node.again ? -1 : node.group >= 0 ? frame.groups[node.group].parent : frame.parent[node.node];
+    for (; group >= 0; group = frame.groups[group].parent) chain.push(group);
+    return chain;
+  });
+  nodes.forEach((node, at) => {
+    for (const group of around[at]) {
+      const span = spans.get(group) || { left: Infinity, top: Infinity, right: -Infinity, bottom: -Infinity, count: 0 };
+      span.left = Math.min(span.left, node.x - node.width / 2);
+      span.right = Math.max(span.right, node.x + node.width / 2);
+      span.top = Math.min(span.top, node.y - node.height / 2);
+      span.bottom = Math.max(span.bottom, node.y + node.height / 2);
+      span.count += 1;
+      spans.set(group, span);
+    }
+  });
+  const found = [];
+  for (const [group, span] of spans) {
+    if (span.count < 2 || !isOpen(frame.groups[group], state)) continue;
+    const isAlone = nodes.every(
+      (node, at) =>
+        around[at].includes(group) ||
+        node.x + node.width / 2 < span.left - 4 || node.x - node.width / 2 > span.right + 4 ||
+        node.y + node.height / 2 < span.top - 4 || node.y - node.height / 2 > span.bottom + 4,
+    );
+    if (!isAlone) continue;
+    let depth = 0;
+    for (let other = frame.groups[group].parent; other >= 0; other = frame.groups[other].parent) depth += 1;
+    const row = model.groupRow(frame, group);
+    const name = row.name || row.op || "group";
+    found.push({
+      group, key: frame.groups[group].key, name, depth,
+      x: span.left - PAD, y: span.top - PAD,
+      width: span.right - span.left + 2 * PAD, height: span.bottom - span.top + 2 * PAD,
+    });
+  }
+  void TITLE;
+  return found.sort((a, b) => a.depth - b.depth);
+}
+
+/**
+ * The rows of the legend: what is in the picture, and nothing else.
+ * @param {Model} model @param {DrawnNode[]} nodes @param {DrawnEdge[]} edges
+ * @param {import("./colors.js").Scale | null} scale
+ * @returns {Array<[string, string]>}
+ */
+function legendOf(model, nodes, edges, scale) {
+  const found = new Set();
+  for (const { card, row } of nodes) {
+    const kind = card.kind === "parameter" ? "leaf" : card.kind;
+    found.add(card.again ? (kind === "untracked" ? "untracked-again" : "again") : kind);
+    if (row.untracked_inputs) found.add("constant");
+    if ((row.outputs || 1) > 1) found.add("output");
+  }
+  for (const { row, before, through } of edges) {
+    if (row.kind === "cut") found.add(before ? "cut" : "untracked-input");
+    else if (through.length) found.add("through");
+  }
+  const rows = /** @type {Array<[string, string]>} */ (
+    Object.entries(model.data.legend).filter(([word]) => found.has(word))
+  );
+  return scale ? [...rows, ...scale.legend] : rows;
+}

@@ -1,0 +1,200 @@
+/** The moments of a recorded run: a strip of the whole, a slider, and what changed in words. */
+
+import { h, button } from "./dom.js";
+import { numberText } from "./format.js";
+import { svgElement } from "./draw_svg.js";
+import { titleOf } from "./panel.js";
+
+/** @typedef {import("./graph.js").Model} Model */
+
+const WIDTH = 1000;
+const HEIGHT = 44;
+const MOST_CHANGES = 40;
+
+/** @type {Record<string, string>} */
+const PHASES = {
+  forward: "forward", "after backward": "backward", "failed backward": "backward failed",
+  "after step": "step", "after gradient change": "gradients changed",
+  "after autograd.grad": "autograd.grad", mark: "mark", error: "error", end: "end", snapshot: "snapshot",
+};
+
+/** What kind of moment it is, in a word. @param {string} kind */
+export function phaseOf(kind) {
+  return PHASES[kind] || kind;
+}
+
+/**
+ * The value of the one root of each frame that is a scalar; null where there is none.
+ * @param {Model} model
+ * @returns {{name: string, values: Array<number | null>}}
+ */
+export function lossOf(model) {
+  let name = "";
+  const values = [];
+  for (let number = 0; number < model.count; number += 1) {
+    const frame = model.frame(number);
+    const roots = frame.keys.flatMap((_, node) => {
+      const row = model.row(frame, node);
+      return row.root !== undefined ? [row] : [];
+    });
+    const value = roots.length === 1 && roots[0].value && roots[0].value.values;
+    const isScalar = value && value.length === 1 && typeof value[0] === "number";
+    values.push(isScalar ? Number(value[0]) : null);
+    if (isScalar) name = roots[0].name || "result";
+  }
+  return { name, values };
+}
+
+/**
+ * The whole run as a picture: a mark for each frame by its kind, ticks for events, the loss.
+ * @param {Model} model
+ * @param {number} current
+ * @param {(frame: number) => void} go
+ */
+export function stripElement(model, current, go) {
+  const { count } = model;
+  const step = WIDTH / count;
+  const root = svgElement("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: "none", class: "strip", "aria-hidden": "true" });
+  for (let number = 0; number < count; number += 1) {
+    const { kind } = model.data.frames[number];
+    const element = svgElement("rect", {
+      x: String(number * step + 0.5), y: "18", width: String(Math.max(1, step - 1)), height: "16",
+      class: `phase ${kind.replace(/\W+/g, "-")}${number === current ? " current" : ""}`,
+    });
+    const title = svgElement("title");
+    title.textContent = `${number + 1}: ${model.data.frames[number].title || phaseOf(kind)}`;
+    element.append(title);
+    element.addEventListener("click", () => go(number));
+    root.append(element);
+  }
+  addTicks(model, root, step);
+  addLoss(model, root, step);
+  return root;
+}
+
+/** Cuts and marks of the program, between the frames around them. */
+/** @param {Model} model @param {SVGElement} root @param {number} step */
+function addTicks(model, root, step) {
+  const bounds = model.data.frames.map((frame) => frame.follows);
+  for (const event of model.data.events) {
+    if (!["cut", "mark", "backward", "step", "error"].includes(event.kind)) continue;
+    let frame = bounds.findIndex((follows) => follows >= event.number);
+    if (frame < 0) frame = bounds.length - 1;
+    const start = frame ? bounds[frame - 1] : -1;
+    const share = (event.number - start) / Math.max(1, bounds[frame] - start + 1);
+    const x = String((frame + Math.min(1, share)) * step);
+    root.append(svgElement("line", { x1: x, x2: x, y1: "36", y2: "43", class: `tick ${event.kind}` }));
+  }
+}
+
+/** @param {Model} model @param {SVGElement} root @param {number} step */
+function addLoss(model, root, step) {
+  const { values } = lossOf(model);
+  const known = values.filter((value) => value !== null && Number.isFinite(value)).map(Number);
+  if (known.length < 2) return;
+  const low = Math.min(...known);
+  const high = Math.max(...known);
+  if (low === high) return;
+  const points = values.flatMap((value, at) =>
+    value === null || !Number.isFinite(value) ? [] : [`${(at + 0.5) * step},${16 - ((value - low) / (high - low)) * 14}`]);
+  root.append(svgElement("polyline", { points: points.join(" "), class: "loss", "vector-effect": "non-scaling-stroke" }));
+}
+
+/**
+ * The bar with the buttons, the slider, and the words for the frame.
+ * @param {Model} model
+ * @param {number} current
+ * @param {boolean} isPlaying
+ * @param {{go: (frame: number) => void, play: () => void}} act
+ */
+export function storyElement(model, current, isPlaying, act) {
+  const frame = model.data.frames[current];
+  const loss = lossOf(model);
+  const value = loss.values[current];
+  const told = value === null ? "" : `${loss.name} = ${numberText(value)}`;
+  const slider = h("input", {
+    type: "range", min: 1, max: model.count, value: current + 1, "aria-label": "frame",
+    "aria-valuetext": `frame ${current + 1} of ${model.count}: ${frame.title || phaseOf(frame.kind)}`,
+    oninput: (/** @type {Event} */ event) => act.go(Number(/** @type {HTMLInputElement} */ (event.target).value) - 1),
+  });
+  return h("div", { class: "story-bar" },
+    h("div", { class: "row" },
+      button("◀", "the frame before ([)", () => act.go(current - 1), { "aria-label": "back", ...(current === 0 ? { disabled: true } : {}) }),
+      button(isPlaying ? "❚❚" : "▶▶", "play through the frames (space)", act.play, { "aria-label": isPlaying ? "pause" : "play" }),
+      button("▶", "the next frame (])", () => act.go(current + 1), { "aria-label": "next", ...(current === model.count - 1 ? { disabled: true } : {}) }),
+      slider,
+      h("output", {}, `${current + 1} of ${model.count}`)),
+    stripElement(model, current, act.go),
+    h("p", { class: "moment" }, h("strong", {}, frame.title || phaseOf(frame.kind)), frame.caption ? ` ${frame.caption}` : "",
+      told ? h("span", { class: "muted" }, `  ${told}`) : ""));
+}
+
+/**
+ * What changed in a frame, a line for each node, in the words of the recorder.
+ * @param {Model} model
+ * @param {number} number
+ * @param {(id: string) => void} select
+ */
+export function changesElement(model, number, select) {
+  const frame = model.frame(number);
+  const changed = frame.keys.flatMap((key, node) => {
+    const row = model.row(frame, node);
+    return row.changes ? [{ key, row }] : [];
+  });
+  if (!changed.length) return null;
+  const items = changed.slice(0, MOST_CHANGES).map(({ key, row }) => h("li", {},
+    button(titleOf(row, key), "select this", () => select(key), { class: "link" }),
+    ` ${Object.entries(row.changes || {}).map(([name, text]) => (name === "node" ? text : `${name} ${text}`)).join(", ")}`));
+  const more = changed.length > MOST_CHANGES ? h("p", {}, `and ${(changed.length - MOST_CHANGES).toLocaleString("en-US")} more`) : null;
+  return h("section", {}, h("h3", {}, `Changed in this frame (${changed.length.toLocaleString("en-US")})`), h("ul", { class: "plain" }, ...items), more);
+}
+
+/**
+ * The program beside the run, its current line marked.
+ * @param {Model} model
+ * @param {number} number
+ * @param {string} chosen the line of what is selected: "train.py:12"
+ * @param {(source: string) => void} select
+ */
+export function codeElement(model, number, chosen, select) {
+  const files = Object.entries(model.data.files);
+  if (!files.length) return h("p", { class: "empty" }, "The lines of the program are not in this page: they are there when the program could be read while it was recorded.");
+  const frame = model.frame(number);
+  const used = new Set(frame.keys.map((_, node) => model.row(frame, node).source).filter(Boolean));
+  const follows = frame.follows;
+  let now = "";
+  for (const event of model.data.events) if (event.number <= follows && event.source) now = event.source;
+  return h("div", { class: "code" }, ...files.map(([file, lines]) => h("section", {},
+    h("h3", {}, file),
+    h("ol", {}, ...lines.map((text, at) => {
+      const source = `${file}:${at + 1}`;
+      const marks = [source === now ? "now" : "", source === chosen ? "chosen" : ""].filter(Boolean).join(" ");
+      const properties = { "data-line": source, ...(marks ? { class: marks } : {}) };
+      const content = used.has(source)
+        ? button(text || " ", `select what ${source} made`, () => select(source), { class: "link" })
+        : h("span", {}, text || " ");
+      return h("li", properties, content);
+    })))));
+}
+
+/**
+ * The answers of `explain`: what is wrong first, and what is fine without the color of an alarm.
+ * @param {Model} model
+ * @param {string} selected
+ * @param {(answer: import("./graph.js").Answer) => void} select
+ */
+export function answersElement(model, selected, select) {
+  const { answers } = model.data;
+  const wrong = answers.filter((answer) => !answer.is_fine);
+  const items = [...wrong, ...answers.filter((answer) => answer.is_fine)].map((answer) => {
+    const isChosen = (answer.nodes || []).includes(selected) || (answer.culprit && answer.culprit === selected);
+    return h("li", { class: `${answer.is_fine ? "answer is-fine" : "answer"}${isChosen ? " chosen" : ""}` },
+      button(answer.name, "show the path in question", () => select(answer), { class: "link" }),
+      h("span", { class: "state" }, answer.state === answer.verdict ? answer.state : `${answer.state} (${answer.verdict})`),
+      h("p", {}, answer.reason),
+      answer.fix ? h("p", {}, h("strong", {}, "Fix: "), answer.fix) : null,
+      answer.lines && answer.lines.length ? h("p", { class: "muted" }, answer.lines.join(", ")) : null);
+  });
+  const title = wrong.length ? `${wrong.length.toLocaleString("en-US")} of ${answers.length.toLocaleString("en-US")} to look at` : "Nothing to report";
+  return h("section", {}, h("h2", {}, title), h("ul", { class: "answers" }, ...items));
+}

@@ -1,0 +1,286 @@
+"""The tree of groups in which a reader opens and closes parts of a graph.
+
+A picture shows some operations as groups. The tree says what is in each of them, level by level:
+what a view folded, then its modules, then single repetitions or stretches, so that a group that is
+opened shows a few dozen things and not thousands.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from gradviz.graph import GradGraph, NodeKind
+from gradviz.views.groups import INSIDE, sums_of, words_of
+from gradviz.views.modules import module_paths, shared_by
+from gradviz.views.op_sequence import op_sequence
+
+__all__ = ["LEFT_OUT", "TOP", "FoldGroup", "FoldTree", "fold_tree"]
+
+TOP, LEFT_OUT = -1, -2
+"""In place of a group: the node is in none; the picture does not show the node at all."""
+
+_MOST = 40  # things in a group that are shown side by side; of more, stretches become groups
+_LEAVES = (NodeKind.PARAMETER, NodeKind.LEAF, NodeKind.UNTRACKED, NodeKind.SAVED)
+_Path = tuple[str, ...]
+_Item = tuple[str, dict[str, Any]]
+
+
+@dataclass
+class FoldGroup:
+    """A group that can be opened.
+
+    Args:
+        key: the same for the same group in every frame of a recording.
+        data: its attributes, as those of a node.
+        parent: the number of the group that it is in; `TOP` for none.
+        is_open: whether the picture shows what is in it.
+        seen: its key in the picture; "" for a group that the picture does not show.
+    """
+
+    key: str
+    data: dict[str, Any]
+    parent: int
+    is_open: bool = False
+    seen: str = ""
+
+
+@dataclass
+class FoldTree:
+    """All groups, each after the one that it is in, and the group of each node.
+
+    Args:
+        groups: the groups.
+        parents: by key of a node, the number of its group, `TOP` or `LEFT_OUT`.
+        modules: by key of a node, the path of the module that it belongs to, as far as known.
+    """
+
+    groups: list[FoldGroup] = field(default_factory=list)
+    parents: dict[str, int] = field(default_factory=dict)
+    modules: dict[str, str] = field(default_factory=dict)
+
+
+def fold_tree(graph: GradGraph, seen: GradGraph) -> FoldTree:
+    """Say what is in each group of a picture.
+
+    Args:
+        graph: as it was recorded.
+        seen: the same through views, under `keep_inside`.
+
+    Example:
+        >>> from gradviz.views import fit_page
+        >>> from gradviz.views.groups import keep_inside
+        >>> graph = GradGraph()
+        >>> for n in range(99): graph.add_node(f"n{n}", kind=NodeKind.OPERATION, op="sin")
+        >>> for n in range(98): _ = graph.add_edge(f"n{n}", f"n{n + 1}", 0)
+        >>> with keep_inside():
+        ...     tree = fold_tree(graph, fit_page(graph))
+        >>> len([group for group in tree.groups if group.parent == TOP]), tree.parents["n98"]
+        (1, -1)
+    """
+    return _Builder(graph).build(seen)
+
+
+class _Builder:
+    def __init__(self, graph: GradGraph) -> None:
+        self.graph = graph
+        self.tree = FoldTree()
+        units = op_sequence(graph)
+        self.order = {key: place for place, key in enumerate(units.keys)}
+        self.paths: dict[str, _Path] = dict(zip(units.keys, module_paths(units), strict=True))
+        for key, data in graph._node.items():
+            if data["kind"] in _LEAVES and "." in str(data.get("name", "")):
+                self.paths[key] = tuple(str(data["name"]).split(".")[:-1])
+        self.tree.modules = {key: ".".join(path) for key, path in self.paths.items() if path}
+
+    def build(self, seen: GradGraph) -> FoldTree:
+        items = [
+            (key, data)
+            for key, data in seen._node.items()
+            if "clone_of" not in data and (key in self.graph or INSIDE in data)
+        ]
+        self._split(items, TOP, (), is_open=True)
+        parents = self.tree.parents
+        for key in self.graph:
+            if key not in parents:
+                parents[key] = self._beside(key, seen)
+        return self.tree
+
+    def _beside(self, key: str, seen: GradGraph) -> int:
+        """The group of a node that the picture hides: that of what it is docked to."""
+        data, parents = self.graph._node[key], self.tree.parents
+        if data["kind"] is NodeKind.OPERATION or data["kind"] is NodeKind.ACCUMULATE:
+            for source in self.graph._pred[key]:
+                if parents.get(source, LEFT_OUT) != LEFT_OUT:
+                    return parents[source]
+                for further in self.graph._pred[source]:
+                    if parents.get(further, LEFT_OUT) != LEFT_OUT:
+                        return parents[further]
+        return LEFT_OUT
+
+    def _put(self, item: _Item, parent: int) -> None:
+        key, data = item
+        if key in self.graph:
+            self.tree.parents[key] = parent
+            return
+        inside: Mapping[str, dict[str, Any]] = data[INSIDE]
+        plain = {name: value for name, value in data.items() if name != INSIDE}
+        number = self._add(list(inside.items()), plain, parent, is_open=False)
+        self.tree.groups[number].seen = key if parent == TOP or self._shows(parent) else ""
+        items = list(inside.items())
+        if not self._split_repeats(items, plain, number):
+            self._split(items, number, ())
+
+    def _shows(self, number: int) -> bool:
+        """Whether what is in a group can be seen, since all groups around it are open."""
+        while number != TOP:
+            if not self.tree.groups[number].is_open:
+                return False
+            number = self.tree.groups[number].parent
+        return True
+
+    def _add(
+        self, items: Sequence[_Item], data: dict[str, Any], parent: int, *, is_open: bool
+    ) -> int:
+        first = min((self._first(item) for item in items), default=(0, ""))[1]
+        taken = {group.key for group in self.tree.groups}
+        key = next(
+            each
+            for each in (f"{first}+{len(items)}", *(f"{first}+{len(items)}.{n}" for n in range(99)))
+            if each not in taken
+        )
+        self.tree.groups.append(FoldGroup(key, data, parent, is_open))
+        return len(self.tree.groups) - 1
+
+    def _first(self, item: _Item) -> tuple[int, str]:
+        """The place of an item in the order of the program, and a key that tells it."""
+        key, data = item
+        if key in self.order:
+            return self.order[key], key
+        if INSIDE in data:
+            return min((self._first(each) for each in data[INSIDE].items()), default=(0, key))
+        return len(self.order), key
+
+    def _path(self, item: _Item) -> _Path:
+        key, data = item
+        if key in self.paths:
+            return self.paths[key]
+        module = str(data.get("module", ""))
+        return tuple(module.split(".")) if module else ()
+
+    def _split(
+        self, items: Sequence[_Item], parent: int, prefix: _Path, *, is_open: bool = False
+    ) -> None:
+        """Put items into a group, those of one module into a group of their own in it."""
+        known = [path for item in items if (path := self._path(item))[: len(prefix)] == prefix]
+        common = shared_by([path for path in known if path]) if any(known) else ()
+        prefix = max(prefix, common, key=len)
+        parts: dict[str, list[_Item]] = {}
+        rest: list[_Item] = []
+        for item in items:
+            path = self._path(item)
+            if len(path) > len(prefix) and path[: len(prefix)] == prefix:
+                parts.setdefault(path[len(prefix)], []).append(item)
+            else:
+                rest.append(item)
+        single = [name for name, part in parts.items() if len(part) < 2]
+        rest += [item for name in single for item in parts.pop(name)]
+        for name, part in parts.items():
+            path = (*prefix, name)
+            described = self._described(part, {"name": ".".join(path), "module": ".".join(path)})
+            number = self._add(part, described, parent, is_open=is_open)
+            self._split(part, number, path, is_open=is_open)
+        self._spread(rest, parent)
+
+    def _spread(self, items: Sequence[_Item], parent: int) -> None:
+        """Put items into a group; of very many, stretches of about equal length."""
+        steps = [item for item in items if item[0] in self.order or INSIDE in item[1]]
+        if len(steps) <= _MOST or parent == TOP or self._shows(parent):
+            for item in items:
+                self._put(item, parent)
+            return
+        steps.sort(key=self._first)
+        length = -(-len(steps) // _MOST)
+        chunks = [steps[at : at + length] for at in range(0, len(steps), length)]
+        words = [words_of([data for _, data in chunk]) for chunk in chunks]
+        self._put_chunks(items, chunks, words, parent)
+
+    def _split_repeats(self, items: Sequence[_Item], data: Mapping[str, Any], parent: int) -> bool:
+        """Put each repetition into a group of its own; False where they cannot be told apart."""
+        count = int(data.get("repeat", 0))
+        steps = sorted((item for item in items if item[0] in self.order), key=self._first)
+        names = {self._path(item) for item in steps}
+        is_stack = len(names) >= count > 1
+        if count < 2 or is_stack or len(steps) < 2 * count or len(steps) % count:
+            return False
+        once = len(steps) // count
+        each = [steps[at : at + once] for at in range(0, len(steps), once)]
+        together = 1 if count <= _MOST else -(-count // _MOST)
+        chunks = [
+            [item for one in each[at : at + together] for item in one]
+            for at in range(0, count, together)
+        ]
+        words = [_span(at, min(at + together, count), count) for at in range(0, count, together)]
+        self._put_chunks(items, chunks, words, parent, once)
+        return True
+
+    def _put_chunks(
+        self,
+        items: Sequence[_Item],
+        chunks: Sequence[list[_Item]],
+        words: Sequence[str],
+        parent: int,
+        once: int = 0,
+    ) -> None:
+        """Make a group of each stretch, with the leaves that nothing else uses."""
+        owner = {item[0]: number for number, chunk in enumerate(chunks) for item in chunk}
+        chunks = [chunk.copy() for chunk in chunks]
+        beside: list[_Item] = []
+        for item in items:
+            if item[0] in owner:
+                continue
+            numbers = {owner.get(user) for user in self._users(item[0])}
+            number = numbers.pop() if len(numbers) == 1 else None
+            if number is None:
+                beside.append(item)
+            else:
+                chunks[number].append(item)
+        for chunk, word in zip(chunks, words, strict=True):
+            steps = [item for item in chunk if item[0] in owner]
+            number = self._add(steps, self._described(chunk, {"op": word}), parent, is_open=False)
+            if once and len(steps) > once:
+                self._put_repeats(chunk, steps, once, number)
+            else:
+                self._split(chunk, number, ())
+        for item in beside:
+            self._put(item, parent)
+
+    def _put_repeats(
+        self, items: Sequence[_Item], steps: Sequence[_Item], once: int, parent: int
+    ) -> None:
+        """The single repetitions in a stretch of them."""
+        each = [list(steps[at : at + once]) for at in range(0, len(steps), once)]
+        words = [_span(at, at + 1, len(each)) for at in range(len(each))]
+        self._put_chunks(items, each, words, parent)
+
+    def _users(self, key: str) -> Iterable[str]:
+        """The operations that use a leaf, also by way of its ``AccumulateGrad``."""
+        for user in self.graph._succ[key] if key in self.graph else ():
+            if self.graph._node[user]["kind"] is NodeKind.ACCUMULATE:
+                yield from self.graph._succ[user]
+            else:
+                yield user
+
+    def _described(self, items: Sequence[_Item], known: dict[str, Any]) -> dict[str, Any]:
+        """The attributes of a group of items."""
+        nodes = [data for _, data in items]
+        steps = [item for item in items if item[0] in self.order or INSIDE in item[1]]
+        last = max(steps, key=self._first)[1] if steps else {}
+        return {**sums_of(nodes, last), **known}
+
+
+def _span(start: int, stop: int, count: int) -> str:
+    """The words for some of several repetitions, counted from 1."""
+    which = f"{start + 1:,}" if stop - start == 1 else f"{start + 1:,}…{stop:,}"
+    return f"{which} of {count:,}"

@@ -1,0 +1,493 @@
+"""The viewer in a real browser: what a person does with it, and what it then shows."""
+
+from __future__ import annotations
+
+import json
+import xml.etree.ElementTree as ET
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import viewing
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, Page
+from torch import nn
+
+import gradviz
+from gradviz.frontends.cli import cli
+
+pytestmark = pytest.mark.tool
+
+Open = Callable[..., AbstractContextManager[Page]]
+HOSTILE = "</script><img src=x onerror=alert(1)>&\"'<!--"
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with viewing.chromium() as browser:
+        yield browser
+
+
+@pytest.fixture
+def opened(browser: Browser, tmp_path: Path) -> Open:
+    def show(drawing: gradviz.Drawing, **options: Any) -> AbstractContextManager[Page]:
+        return viewing.opened(browser, tmp_path, drawing, **options)
+
+    return show
+
+
+class Block(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm, self.fc = nn.LayerNorm(8), nn.Linear(8, 8)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + self.fc(self.norm(x)).relu()
+
+
+class Stack(nn.Module):
+    def __init__(self, count: int = 12) -> None:
+        super().__init__()
+        self.layers, self.head = nn.ModuleList([Block() for _ in range(count)]), nn.Linear(8, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for layer in self.layers:
+            x = layer(x)
+        return self.head(x)
+
+
+@pytest.fixture(scope="module")
+def stack() -> gradviz.Drawing:
+    torch.manual_seed(0)
+    model = Stack()
+    loss = model(torch.randn(3, 8)).pow(2).mean()
+    loss.backward()
+    return gradviz.draw(loss, names=model, title="a stack")
+
+
+@pytest.fixture(scope="module")
+def run() -> gradviz.Drawing:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 1))
+    x = torch.randn(5, 4)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with gradviz.record() as recording:
+        for _ in range(2):
+            optimizer.zero_grad()
+            loss = (model(x) - model(x).detach() - 1).pow(2).mean()
+            loss.backward()
+            optimizer.step()
+    return gradviz.draw(recording)
+
+
+def nodes(page: Page) -> int:
+    return page.locator(".drawing .node").count()
+
+
+def texts(page: Page) -> list[str]:
+    labels = page.locator(".drawing .node").evaluate_all(
+        "all => all.map(each => each.getAttribute('aria-label'))"
+    )
+    return [str(label) for label in labels]
+
+
+def box(page: Page, text: str) -> dict[str, float]:
+    found = page.locator(".drawing .node", has_text=text).first.bounding_box()
+    assert found
+    return dict(found)
+
+
+def test_it_opens_with_what_the_picture_shows(opened: Open, stack: gradviz.Drawing) -> None:
+    with opened(stack) as page:
+        assert nodes(page) == stack.shown[0].graph.number_of_nodes()
+        assert page.locator("h1").first.inner_text() == "a stack"
+        assert page.locator("#still").is_hidden()
+        page.locator(".drawing .node", has_text="loss").click()
+        details = page.locator(".page").inner_text()
+        assert "result" in details
+        assert "f32[]" in details
+
+
+def test_a_group_opens_and_closes_where_the_reader_is(opened: Open, stack: gradviz.Drawing) -> None:
+    with opened(stack) as page:
+        before, place = nodes(page), box(page, "layers.1…11")
+        page.locator(".drawing .node", has_text="layers.1…11").dblclick()
+        assert nodes(page) == before + 10
+        first = box(page, "layers.1")
+        assert abs(first["y"] - place["y"]) < 450
+        page.keyboard.press("Enter")
+        assert nodes(page) > before + 10
+        page.keyboard.press("Backspace")
+        assert nodes(page) == before + 10
+        page.keyboard.press("Backspace")
+        assert nodes(page) == before
+        assert "layers.1…11" in page.locator(".page h2").inner_text()
+
+
+def test_all_of_a_kind_open_and_everything_closes(opened: Open, stack: gradviz.Drawing) -> None:
+    with opened(stack) as page:
+        page.get_by_role("button", name="Open all").click()
+        drawn = nodes(page)
+        assert drawn > 60
+        page.get_by_role("button", name="Close all").click()
+        assert nodes(page) < 8
+        page.get_by_role("button", name="Reset").click()
+        assert nodes(page) == stack.shown[0].graph.number_of_nodes()
+        page.locator(".drawing .node", has_text="layers.1…11").dblclick()
+        page.get_by_role("button", name="Open all like this").click()
+        labels = texts(page)
+        assert not any(label.startswith("layers.4,") for label in labels)
+        assert any(label.startswith("layers.4.fc") for label in labels)
+
+
+def test_search_finds_what_is_folded_and_goes_there(opened: Open, stack: gradviz.Drawing) -> None:
+    with opened(stack) as page:
+        page.keyboard.press("/")
+        page.keyboard.type("layers.7 linear")
+        assert page.locator("#found li").first.is_visible()
+        page.keyboard.press("Enter")
+        assert "linear" in page.locator(".page").inner_text()
+        assert "layers.7.fc" in page.locator(".page").inner_text()
+        assert page.locator(".node.selected").count() == 1
+        page.keyboard.press("/")
+        page.keyboard.press("Control+a")
+        page.keyboard.type("no such thing")
+        assert "nothing is called so" in page.locator("#found").inner_text()
+
+
+def test_keys_lead_along_the_edges(opened: Open, stack: gradviz.Drawing) -> None:
+    with opened(stack) as page:
+        page.locator(".stage").focus()
+        page.keyboard.press("ArrowDown")
+        names = [page.locator(".page h2").inner_text()]
+        for _ in range(3):
+            page.keyboard.press("ArrowUp")
+            names.append(page.locator(".page h2").inner_text())
+        assert names[:2] == ["loss", "mean"]
+        assert len(set(names)) == 4
+        before = page.locator(".drawing > g").get_attribute("transform")
+        page.keyboard.press("+")
+        page.keyboard.press("Shift+ArrowLeft")
+        page.wait_for_function(
+            "old => document.querySelector('.drawing > g').getAttribute('transform') !== old",
+            arg=before,
+        )
+        page.keyboard.press("?")
+        assert page.locator("dialog").is_visible()
+        page.keyboard.press("Escape")
+        page.keyboard.press("Escape")
+        assert "Nothing is selected" in page.locator(".page").inner_text()
+
+
+def test_pointing_at_a_box_lights_the_way_of_its_gradient(opened: Open) -> None:
+    w, v = torch.ones(2, requires_grad=True), torch.ones(2, requires_grad=True)
+    drawing = gradviz.draw((w.exp() * v.sin()).sum(), names={"w": w, "v": v})
+    with opened(drawing) as page:
+        page.locator(".node", has_text="exp").hover()
+        page.wait_for_selector(".lighting")
+        lit = page.locator(".node.lit").evaluate_all("all => all.map(e => e.ariaLabel)")
+        assert any(str(label).startswith("w,") for label in lit)
+        assert not any(str(label).startswith("v,") for label in lit)
+        assert page.locator(".node.result.lit").count() == 1
+
+
+def test_only_paths_and_bookkeeping(opened: Open, stack: gradviz.Drawing) -> None:
+    with opened(stack) as page:
+        before = nodes(page)
+        page.locator(".drawing .node", has_text="head").first.click()
+        page.get_by_role("button", name="Only paths through this").click()
+        page.locator(".toolbar").get_by_role("button", name="Only paths through").click()
+        assert nodes(page) == before
+        page.get_by_label("Bookkeeping").check()
+        page.get_by_role("button", name="Open all").click()
+        assert any("accumulate_grad" in text for text in texts(page))
+        page.get_by_label("Bookkeeping").uncheck()
+        assert not any("accumulate_grad" in text for text in texts(page))
+
+
+@pytest.mark.parametrize("by", ["grad_norm", "saved_bytes", "dtype", "device", "module"])
+def test_colors_come_with_a_legend(opened: Open, stack: gradviz.Drawing, by: str) -> None:
+    with opened(stack) as page:
+        rows = page.locator(".legend li").count()
+        page.select_option("#color-by", by)
+        assert page.locator(".legend li").count() > rows
+
+
+def test_a_run_is_stepped_through(opened: Open, run: gradviz.Drawing) -> None:
+    with opened(run) as page:
+        assert page.locator(".story output").inner_text() == f"1 of {len(run.story)}"
+        page.keyboard.press("]")
+        assert page.locator(".story output").inner_text() == f"2 of {len(run.story)}"
+        assert run.story[1].title in page.locator(".moment").inner_text()
+        assert "Changed in this frame" in page.locator(".page").inner_text()
+        page.get_by_role("button", name="next").click()
+        page.get_by_role("button", name="next").press("Enter")
+        assert page.locator(".story output").inner_text() == f"4 of {len(run.story)}"
+        page.get_by_role("slider").fill("1")
+        assert page.locator(".story output").inner_text() == f"1 of {len(run.story)}"
+        assert page.get_by_role("button", name="back").is_disabled()
+        page.locator(".strip rect").nth(2).click()
+        assert page.locator(".story output").inner_text() == f"3 of {len(run.story)}"
+
+
+def test_shared_nodes_stay_where_they_are_from_frame_to_frame(
+    opened: Open, run: gradviz.Drawing
+) -> None:
+    with opened(run) as page:
+        before = page.locator(".node.result").first.bounding_box()
+        page.keyboard.press("]")
+        after = page.locator(".node.result").first.bounding_box()
+        assert before and after
+        assert (before["x"], before["y"]) == (after["x"], after["y"])
+
+
+def test_a_view_is_exported(opened: Open, stack: gradviz.Drawing, tmp_path: Path) -> None:
+    with opened(stack) as page:
+        page.locator(".drawing .node", has_text="layers.1…11").dblclick()
+        page.select_option("#color-by", "grad_norm")
+        page.locator(".menu summary").click()
+        with page.expect_download() as saved:
+            page.get_by_role("button", name="Save as SVG").click()
+        saved.value.save_as(tmp_path / "view.svg")
+        svg = ET.parse(tmp_path / "view.svg").getroot()
+        assert "layers.4" in "".join(svg.itertext())
+        with page.expect_download() as saved:
+            page.get_by_role("button", name="Save as PNG").click()
+        saved.value.save_as(tmp_path / "view.png")
+        assert (tmp_path / "view.png").read_bytes()[:4] == b"\x89PNG"
+        page.get_by_role("button", name="Copy command").click()
+        command = page.locator(".copied", has_text="gradviz draw").inner_text()
+        assert "--color-by grad_norm" in command
+        page.get_by_role("button", name="Copy views").click()
+        views = page.locator(".copied", has_text="views=[").inner_text()
+        assert 'color_by("grad_norm")' in views
+        drawn, hash = nodes(page), page.evaluate("location.hash")
+    with opened(stack, hash=hash) as page:
+        assert nodes(page) == drawn
+        assert page.locator("#color-by").input_value() == "grad_norm"
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_page_follows_the_system_and_the_switch(
+    opened: Open, stack: gradviz.Drawing, scheme: str
+) -> None:
+    def background(page: Page) -> str:
+        return str(page.evaluate("getComputedStyle(document.body).backgroundColor"))
+
+    with opened(stack, color_scheme=scheme) as page:
+        light, dark = "rgb(255, 255, 255)", "rgb(13, 17, 23)"
+        assert background(page) == (dark if scheme == "dark" else light)
+        page.keyboard.press("t")
+        assert background(page) == light
+        page.keyboard.press("t")
+        assert background(page) == dark
+
+
+def test_without_scripts_it_shows_the_still_picture(opened: Open, run: gradviz.Drawing) -> None:
+    with opened(run, java_script_enabled=False) as page:
+        assert page.locator("#still svg").first.is_visible()
+        assert page.locator("#gradviz-viewer").is_hidden()
+        assert page.locator("#still figure").count() == len(run.story)
+
+
+def test_hostile_names_are_text(opened: Open) -> None:
+    w = torch.ones(2, requires_grad=True)
+    other = torch.ones(2, requires_grad=True)
+    loss = (w * other).sum()
+    names = {HOSTILE: w, "два слова 🎉": other, "loss": loss}
+    with opened(gradviz.draw(loss, names=names, title=HOSTILE)) as page:
+        assert page.locator("h1").first.inner_text() == HOSTILE
+        assert page.locator("img").count() == 0
+        page.keyboard.press("/")
+        page.keyboard.type("<img")
+        page.keyboard.press("Enter")
+        assert page.locator(".page h2").inner_text() == HOSTILE
+        assert page.locator("img").count() == 0
+        assert any("два слова 🎉" in text for text in texts(page))
+
+
+def test_nothing_may_be_fetched(opened: Open, stack: gradviz.Drawing) -> None:
+    with pytest.raises(AssertionError, match=r"example\.org"), opened(stack) as page:
+        page.evaluate(
+            "window.blocked = []; addEventListener('securitypolicyviolation',"
+            " event => window.blocked.push(event.effectiveDirective))"
+        )
+        failed = page.evaluate(
+            "() => new Promise(done => { const image = new Image();"
+            " image.onerror = () => done(true); image.src = 'https://example.org/x.png' })"
+        )
+        assert failed
+        assert page.evaluate("window.blocked") == ["img-src"]
+
+
+@pytest.mark.parametrize("width", [320, 700, 1400])
+def test_every_width_is_usable(opened: Open, run: gradviz.Drawing, width: int) -> None:
+    with opened(run, width=width, height=720) as page:
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        page.locator(".stage").focus()
+        page.keyboard.press("ArrowDown")
+        assert page.locator(".page h2").is_visible()
+        assert page.locator(".node.selected").count() == 1
+        stage = page.locator(".stage").bounding_box()
+        assert stage and stage["width"] >= 300 and stage["height"] >= 180
+        page.get_by_role("button", name="next").click()
+        assert page.locator(".story output").inner_text().startswith("2 of")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("subject", ["stack", "run"])
+def test_axe_finds_nothing(
+    opened: Open, request: pytest.FixtureRequest, subject: str, scheme: str
+) -> None:
+    with opened(request.getfixturevalue(subject), color_scheme=scheme) as page:
+        page.locator(".node.result").first.click()
+        violations = Axe().run(page).response["violations"]
+        assert json.dumps([each["id"] for each in violations]) == "[]"
+
+
+def test_it_works_in_a_sandbox(browser: Browser, tmp_path: Path, stack: gradviz.Drawing) -> None:
+    (tmp_path / "inner.html").write_bytes(stack.render("html"))
+    outer = tmp_path / "outer.html"
+    outer.write_text('<iframe sandbox="allow-scripts" src="inner.html" width=1200 height=800>')
+    page = browser.new_page()
+    wrong: list[str] = []
+    page.on("pageerror", lambda error: wrong.append(str(error)))
+    page.goto(outer.as_uri())
+    inner = page.frame_locator("iframe")
+    inner.locator(".drawing .node", has_text="loss").click()
+    assert inner.locator(".page h2").inner_text() == "loss"
+    page.close()
+    assert wrong == []
+
+
+PROGRAM = """\
+import torch
+from torch import nn
+
+torch.manual_seed(0)
+first, second, unused, head = (nn.Linear(4, 4) for _ in range(4))
+x = torch.randn(3, 4)
+h = first(x).relu()
+with torch.no_grad():
+    g = second(h)
+loss = head(h + g).pow(2).mean()
+loss.backward()
+"""
+
+
+@pytest.fixture(scope="module")
+def explained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("program")
+    (folder / "train.py").write_text(PROGRAM)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        cli(["explain", "train.py", "-q", "-o", "why.html"], standalone_mode=False)
+        cli(["record", "train.py", "-q", "-o", "run.html"], standalone_mode=False)
+    return folder
+
+
+def page_at(browser: Browser, path: Path, **options: Any) -> Page:
+    page = browser.new_page(viewport={"width": 1400, "height": 900}, **options)
+    page.goto(path.as_uri())
+    return page
+
+
+def test_answers_lead_to_the_place_in_question(browser: Browser, explained: Path) -> None:
+    page = page_at(browser, explained / "why.html")
+    answers = page.locator(".answers > li")
+    assert "no gradient (cut)" in answers.first.inner_text()
+    assert "Fix:" in answers.first.inner_text()
+    answers.first.get_by_role("button").click()
+    stage, node = page.locator(".stage").bounding_box(), page.locator(".selected").bounding_box()
+    assert stage and node
+    assert abs(node["x"] + node["width"] / 2 - stage["x"] - stage["width"] / 2) < 20
+    fine = answers.filter(has_text="fine").first
+    alarm, calm = (
+        each.locator(".state").evaluate("e => getComputedStyle(e).color")
+        for each in (answers.first, fine)
+    )
+    assert alarm != calm
+    page.get_by_role("tab", name="Details").click()
+    assert "no gradient" in page.locator(".page").inner_text()
+    page.close()
+
+
+def test_code_and_nodes_lead_to_each_other(browser: Browser, explained: Path) -> None:
+    page = page_at(browser, explained / "run.html")
+    page.get_by_role("tab", name="Code").click()
+    page.locator('[data-line="train.py:9"] button').click()
+    assert page.locator(".node.selected").get_attribute("aria-label").startswith("g,")
+    assert page.locator(".code .chosen").get_attribute("data-line") == "train.py:9"
+    assert page.locator(".code .now").count() == 1
+    page.locator(".node", has_text="pow").first.click()
+    page.get_by_role("tab", name="Details").click()
+    page.get_by_role("button", name="train.py:10").click()
+    assert page.locator(".code .chosen").get_attribute("data-line") == "train.py:10"
+    page.close()
+
+
+def test_memory_is_a_bar_for_each_module_and_says_when_it_is_freed(
+    opened: Open, stack: gradviz.Drawing
+) -> None:
+    torch.manual_seed(0)
+    model = Stack(2)
+    with gradviz.record() as recording:
+        model(torch.randn(3, 8)).pow(2).mean().backward()
+    with opened(gradviz.draw(recording)) as page:
+        page.get_by_role("tab", name="Memory").click()
+        rows = page.locator(".bars li")
+        assert rows.count() >= 2
+        assert "freed in frame 2" in rows.first.inner_text()
+        page.keyboard.press("]")
+        assert "Nothing is kept for backward here." in page.locator(".page").inner_text()
+
+
+def test_the_module_tree_follows_and_leads(opened: Open, stack: gradviz.Drawing) -> None:
+    with opened(stack) as page:
+        tree = page.get_by_role("navigation", name="modules")
+        tree.get_by_role("button", name="head").click()
+        assert "head" in page.locator(".page dl").inner_text()
+        page.keyboard.press("/")
+        page.keyboard.type("layers.7.fc.weight")
+        page.keyboard.press("Enter")
+        assert tree.locator(".chosen").get_attribute("title") == "select layers.7.fc"
+
+
+def test_the_view_command_prints_the_path_of_a_page(
+    browser: Browser, explained: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(explained)
+        cli(["view", "train.py:loss", "--no-open", "-q"], standalone_mode=False)
+    path = Path(capsys.readouterr().out.strip().splitlines()[-1])
+    page = page_at(browser, path)
+    assert page.locator(".node.result").count() == 1
+    page.locator(".menu summary").click()
+    page.get_by_role("button", name="Copy command").click()
+    command = page.locator(".copied", has_text="gradviz draw").inner_text()
+    assert "gradviz draw train.py:loss" in command
+    page.close()
+
+
+def test_in_a_notebook_the_viewer_lies_over_the_still_picture(
+    browser: Browser, tmp_path: Path
+) -> None:
+    w = torch.ones(3, requires_grad=True)
+    loss = (w * 2).sum()
+    cell = tmp_path / "cell.html"
+    cell.write_text(f"<!doctype html><body>{gradviz.view(loss)._repr_html_()}", encoding="utf-8")
+    page = page_at(browser, cell)
+    page.frame_locator("iframe").locator(".node.result").click()
+    assert page.locator("body > div > img").count() == 1
+    page.close()
+    page = page_at(browser, cell, java_script_enabled=False)
+    assert page.frame_locator("iframe").locator("#still svg").first.is_visible()
+    page.close()
+
+
+def test_a_height_that_cannot_be_is_refused() -> None:
+    with pytest.raises(gradviz.GradvizError, match="height must be an integer >= 200, got 10"):
+        gradviz.view(gradviz.GradGraph(), height=10)

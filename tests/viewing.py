@@ -1,0 +1,72 @@
+"""Pages of the viewer in Chromium, driven by Playwright, for the tests of the viewer."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from gradviz import Drawing
+from gradviz.viewer.bundle import bundle
+
+__all__ = ["chromium", "module_page", "opened"]
+
+
+@contextlib.contextmanager
+def chromium() -> Iterator[Browser]:
+    """The browser of the system, without a window."""
+    path = shutil.which("chromium")
+    assert path, "chromium is not installed; these tests are marked 'tool'"
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@contextlib.contextmanager
+def opened(
+    browser: Browser,
+    folder: Path,
+    drawing: Drawing,
+    *,
+    width: int = 1400,
+    height: int = 900,
+    hash: str = "",
+    **options: Any,
+) -> Iterator[Page]:
+    """A page of a drawing; it fails the test when a script fails or anything is loaded."""
+    path = folder / "page.html"
+    path.write_bytes(drawing.render("html"))
+    size = {"width": width, "height": height}
+    context = browser.new_context(
+        viewport=size, reduced_motion="reduce", accept_downloads=True, **options
+    )
+    page = context.new_page()
+    wrong: list[str] = []
+    page.on("pageerror", lambda error: wrong.append(str(error)))
+    page.on("console", lambda said: wrong.append(said.text) if said.type == "error" else None)
+    page.on(
+        "request",
+        lambda request: (
+            None
+            if request.url.startswith(("data:", "blob:", path.as_uri()))
+            else wrong.append(request.url)
+        ),
+    )
+    page.goto(f"{path.as_uri()}{hash}")
+    yield page
+    context.close()
+    assert not wrong, wrong
+
+
+@contextlib.contextmanager
+def module_page(browser: Browser, name: str) -> Iterator[Page]:
+    """An empty page in which what a module of the viewer exports can be called as ``it``."""
+    page = browser.new_page()
+    page.add_script_tag(content=bundle(name, exposed="it"))
+    yield page
+    page.close()
