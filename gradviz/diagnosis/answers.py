@@ -308,7 +308,7 @@ class Verdict(str, Enum):
     SPARSE = "sparse", Group.GRADIENT
     """The gradient is a sparse tensor."""
     OF_ANOTHER = "from another result", Group.GRADIENT
-    """The result that was asked about does not depend on it: another one gave the gradient."""
+    """Another result, or another rank, gave the gradient: this one does not depend on it."""
     FINE = "fine", Group.GRADIENT
     """A gradient as it should be."""
 

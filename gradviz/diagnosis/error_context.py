@@ -176,7 +176,9 @@ def _event_of_error(asked: Asked) -> Event | None:
 def _context(asked: Asked, names: Names) -> Context:
     from gradviz.diagnosis.reading import look
 
-    tensors = [each for each in asked.tensors if id(each) not in asked.parameters]
+    # Without an exception the tensors are those whose gradients are asked about, no roots.
+    given = asked.tensors if asked.error is not None else []
+    tensors = [each for each in given if id(each) not in asked.parameters]
     if asked.recording is None:
         return look(Asked(roots=tensors), names)[0]
     frames, events = asked.recording.frames, asked.recording.events

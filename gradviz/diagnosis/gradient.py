@@ -20,6 +20,7 @@ from gradviz.facts import (
     Action,
     BackwardDetails,
     EventKind,
+    GradientDetails,
     HookDetails,
     SourceLocation,
     StepDetails,
@@ -443,6 +444,20 @@ def _of_another_result(context: Context, question: Question) -> Evidence | None:
     return Evidence({"root": context.root_names}, (question.key,))
 
 
+def _of_other_ranks(context: Context, question: Question) -> Evidence | None:
+    """DistributedDataParallel wrote an average into a parameter that this rank did not use."""
+    added = context.happened_to(question.key, EventKind.ACCUMULATE)
+    details = added[-1].details if added else None
+    if not isinstance(details, GradientDetails) or details.ranks < 2:
+        return None
+    if context.functions or context.is_reachable(question.key):
+        return None
+    if context.passes and added[-1].number < context.passes[-1].number:
+        return None
+    words = {"ranks": details.ranks, "line": mention(added[-1].location)}
+    return Evidence(words, locations=_locations(added[-1]))
+
+
 def _is_sparse(context: Context, question: Question) -> Evidence | None:
     grad = question.data.get("grad")
     return Evidence() if grad is not None and grad.note.startswith("sparse") else None
@@ -556,6 +571,17 @@ last_rules: tuple[Rule[Any, Any], ...] = (
         "connections",
         docs="Those of everything before it in the forward pass are as small: a single small "
         "gradient, as of a bias before a normalisation, is no fault.",
+    ),
+    Rule(
+        "its gradient is from other ranks",
+        Verdict.OF_ANOTHER,
+        _of_other_ranks,
+        "no operation of this rank uses it: at {line} DistributedDataParallel wrote the average "
+        "over {ranks} ranks into its gradient",
+        "if this rank is meant to train it, use it in the forward pass of each rank",
+        Needs.RECORDING,
+        (EventKind.ACCUMULATE,),
+        "The parameter is not reachable from what backward started from on this rank.",
     ),
     Rule(
         "the result that was asked about did not give it",

@@ -14,12 +14,13 @@ from gradviz.diagnosis.cuts import (
     left_off,
     lines_of,
     lost_on_the_way,
+    twin_of,
 )
 from gradviz.diagnosis.lines import locations_of, mention
 from gradviz.diagnosis.rule import Evidence, Needs, Rule
 from gradviz.facts import Action, BackwardDetails, EventKind
 from gradviz.graph import GradGraph, NodeData, NodeKind
-from gradviz.graph.algorithms import ancestors
+from gradviz.graph.algorithms import ancestors, is_gradient
 from gradviz.story import Event
 
 __all__ = ["RECORD", "call_of", "connected_rules", "event_rules", "other_tensor_rules"]
@@ -212,7 +213,45 @@ def _a_pass_has_run(context: Context, question: Question) -> Evidence | None:
     return Evidence({"root": context.root_names, "sign": sign}) if sign else None
 
 
+_NO_DERIVATIVE = "WarnNotImplemented"  # the node of an operation whose derivative is missing
+
+
+def _without_derivative(context: Context, question: Question) -> Evidence | None:
+    """Every path from the roots leads through operations that have no derivative."""
+    graph = context.graph
+    blocked = {
+        key for key in context.behind_roots if graph.nodes[key].get("grad_fn") == _NO_DERIVATIVE
+    }
+    if not blocked or not context.is_reachable(question.key):
+        return None
+    around = ancestors(
+        graph,
+        context.roots,
+        lambda source, target, edge: is_gradient(source, target, edge) and target not in blocked,
+    )
+    if question.key in around:
+        return None
+    key = min(blocked & context.path(question.key), default=min(blocked))
+    unseen = [e for e in context.happened(EventKind.IN_PLACE) if e.action is Action.NOT_SEEN]
+    calls = [event for event in unseen if key in event.nodes]
+    line = graph.nodes[key].get("source", "")
+    what, fix = f"an operation at {line}" if line else "an operation", ""
+    if calls:
+        what = f"torch.distributed.{calls[-1].word} at {mention(calls[-1].location)}"
+        fix = twin_of(calls[-1].word)
+    locations = tuple(event.location for event in calls[-1:])
+    return Evidence({"what": what, "fix": fix}, (key,), locations)
+
+
 connected_rules: tuple[Rule[Any, Any], ...] = (
+    Rule(
+        "the path leads through an operation without a derivative",
+        Verdict.CUT,
+        _without_derivative,
+        "the path to it leads through {what}, which has no derivative",
+        "{fix}",
+        docs="Torch warns in the backward pass that no autograd kernel was registered.",
+    ),
     Rule(
         "nothing was computed from it",
         Verdict.NOT_CONNECTED,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -150,8 +151,9 @@ def explain(request: Request) -> None:
     """Say why gradients are None, zero, added up or NaN: of a model, a tensor, or all leaves.
 
     Without a name: every parameter of the modules that took part. The program is run as Python
-    would run it, and recorded, so that causes have lines; it ends when its first step is over.
-    A saved recording has the answers in it.
+    would run it, and recorded, so that causes have lines. It ends with the backward passes of its
+    second step, where a gradient left over from the first one shows. A saved recording has the
+    answers in it.
     """
     from gradviz.frontends.drawing import Drawing
 
@@ -176,7 +178,8 @@ def _of_program(request: Request, target: Target) -> tuple[Explanation | Explana
 
     recording = record()
     with request.outputs.quieted(), stage(f"running {target.place}", spinner=False):
-        loaded = load_target(target, request.argv, recording, request.extent, trace=False)
+        extent = replace(request.extent, next_step=True)
+        loaded = load_target(target, request.argv, recording, extent, trace=False)
     return _told(loaded, recording), loaded
 
 
@@ -205,7 +208,7 @@ def _told(loaded: Loaded, recording: Any) -> Explanation | Explanations:
     names = Names.of_namespace(loaded.variables or loaded.run.namespace)
     subjects: list[Any] = list(loaded.values)
     if not loaded.names:
-        subjects = [_parameters(loaded.variables), *subjects]
+        subjects = [_parameters(loaded.variables)]
     elif len(subjects) == 1 and getattr(subjects[0], "grad_fn", None) is not None:
         leaves = [n.tensor for n in names if n.tensor.is_leaf and n.tensor.requires_grad]
         known = {id(leaf) for leaf in leaves}

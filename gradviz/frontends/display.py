@@ -15,15 +15,19 @@ from html import escape
 from typing import Any
 
 __all__ = [
+    "VIEWER_HEIGHT",
     "alt_text",
     "image",
     "interactive",
+    "interactive_parts",
     "output",
     "preformatted",
     "shown_in_notebook",
     "waiting",
 ]
 
+VIEWER_HEIGHT = 620
+"""Of the viewer within a page or notebook, in pixels."""
 _PATIENCE = 1.0  # seconds
 
 # An image asks for the color-scheme of the element that it stands in. JupyterLab sets one from 4.3
@@ -77,11 +81,18 @@ def interactive(still: str, page: str, height: int) -> str:
         >>> interactive("<img>", "<p>", 300).count("<iframe")
         1
     """
+    before, after = interactive_parts(page, height)
+    return before + still + after
+
+
+def interactive_parts(page: str, height: int) -> tuple[str, str]:
+    """What stands before the still picture, and after it; arguments as for `interactive`."""
     return (
-        f'<div style="position:relative;min-height:{height}px">{still}'
-        '<iframe sandbox="allow-scripts allow-downloads allow-modals" title="gradviz viewer" '
+        f'<div style="position:relative;height:{height}px;overflow:auto">',
+        '<iframe loading="lazy" title="gradviz viewer" '
+        'sandbox="allow-scripts allow-downloads allow-modals" '
         f'style="position:absolute;top:0;left:0;width:100%;height:{height}px;border:0" '
-        f'srcdoc="{escape(page, quote=True)}"></iframe></div>'
+        f'srcdoc="{escape(page, quote=True)}"></iframe></div>',
     )
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gradviz.errors import GradvizError, UsageError
-from gradviz.frontends.display import image, interactive, preformatted, waiting
+from gradviz.frontends.display import VIEWER_HEIGHT, image, interactive, preformatted, waiting
 from gradviz.frontends.drawing import Drawing, drawn
 from gradviz.frontends.files import write_atomically
 from gradviz.frontends.options import PictureOptions, with_options
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 __all__ = ["View", "open_page", "view"]
 
-_HEIGHT = 620
 _LEAST_HEIGHT = 200
 
 
@@ -30,7 +29,7 @@ _LEAST_HEIGHT = 200
 def view(
     *subjects: object,
     names: object = None,
-    height: int = _HEIGHT,
+    height: int = VIEWER_HEIGHT,
     **options: Unpack[PictureOptions],
 ) -> View:
     """Explore what autograd recorded: search, open groups, step through a run.
@@ -75,7 +74,7 @@ class View:
         True
     """
 
-    def __init__(self, drawing: Drawing, height: int = _HEIGHT) -> None:
+    def __init__(self, drawing: Drawing, height: int = VIEWER_HEIGHT) -> None:
         self.drawing = drawing
         self.height = height
 

@@ -17,6 +17,7 @@ from torch import nn
 
 from gradviz.capture.autograd.engine import BackwardCall, creation_count
 from gradviz.capture.autograd.nodes import leaf_of, sequence_number
+from gradviz.capture.autograd.sharded import averaged_parameters, data_parallel_modules
 from gradviz.capture.autograd.tensors import memory_of, quietly, version_of
 from gradviz.capture.tensors.summary import summarize
 from gradviz.facts import (
@@ -31,7 +32,7 @@ from gradviz.graph import GradGraph
 from gradviz.graph.collector import collector_paused
 from gradviz.recording.event_log import Entry, KeyOf
 from gradviz.recording.frame_store import FrameStore
-from gradviz.recording.passes import Before, leaves_of
+from gradviz.recording.passes import Before, Microbatches, leaves_of
 from gradviz.recording.problems import Freed, History, error_details
 from gradviz.recording.provenance import Leaf
 from gradviz.recording.snapshots import SnapshotSeries
@@ -76,6 +77,7 @@ class _Pass:
         root: the name of the tensor on which it was called.
         graph: the frame before it.
         steps: the steps of optimizers in hooks during the pass.
+        averaged: the numbers of ranks over which it averages gradients, by ``id`` of the leaf.
     """
 
     number: int
@@ -86,6 +88,7 @@ class _Pass:
     root: str
     graph: GradGraph
     steps: list[Entry] = field(default_factory=list)
+    averaged: dict[int, int] = field(default_factory=dict)
 
 
 class Observer:
@@ -114,6 +117,8 @@ class Observer:
         self._held: list[_Held] = []
         self._freed: deque[Freed] = deque(maxlen=_REMEMBERED)
         self._seen_error = 0
+        self._data_parallel: list[weakref.ref[Any]] | None = None
+        self._microbatches = Microbatches()
         state.event_log.key_of = self.snapshots.keys.known
         state.on_gradient_change = self._after_grad
 
@@ -149,6 +154,10 @@ class Observer:
         before = Before(self._state, graph, self.snapshots.snapshot)
         given = bool(self._state.gradient_given)
         self._pass = _Pass(self._passes, location, count, before, given, root, graph)
+        if self._data_parallel is None:
+            self._data_parallel = data_parallel_modules()
+        self._pass.averaged = averaged_parameters(self._data_parallel) if call.accumulates else {}
+        before.add_summaries(self._pass.averaged, leaves_of(self._state))
         self._state.hooks.begin(leaves_of(self._state), self.snapshots.hooked)
 
     def after_backward(self, call: BackwardCall, outcome: object) -> None:
@@ -183,13 +192,17 @@ class Observer:
             entry.operation = (done.count, after, torch.autograd.grad, *where, refs)
         on_gradients, on_leaves = state.hooks.take()
         state.event_log.entries += on_gradients
-        changed = done.before.count_passes(state)  # a failed pass may have accumulated some
+        is_same_step = self._microbatches.is_same_step(call.accumulates)
+        changed = done.before.count_passes(
+            state, is_same_step
+        )  # a failed pass may have accumulated some
         if isinstance(outcome, BaseException):
             self._seen_error = id(outcome)
             self._fail(outcome, done, changed)
             return
         graph = self.snapshots.after_backward(has_grown=call.create_graph)
         added = [self._log_accumulation(leaf, done, graph) for leaf in changed]
+        self._log_averages(changed, done)
         state.event_log.entries += [*on_leaves, *done.steps]
         kind = FrameKind.AFTER_BACKWARD if call.accumulates else FrameKind.AFTER_AUTOGRAD_GRAD
         self._add(kind, graph, added=added)
@@ -227,9 +240,19 @@ class Observer:
         entry.identities = (leaf.identity,)
         before = done.before.summary(leaf)
         after = self._grad_of(leaf, graph, self.snapshots.keys.of(leaf.identity))
-        entry.details = details = GradientDetails(before, after, leaf.passes, done.number)
+        ranks = done.averaged.get(id(leaf.ref()), 0)
+        entry.details = details = GradientDetails(before, after, leaf.passes, done.number, ranks)
         self._state.log(entry)
         return name, details
+
+    def _log_averages(self, changed: Sequence[Leaf], done: _Pass) -> None:
+        """``DistributedDataParallel`` averages ``.grad`` at the end of a pass: an event."""
+        leaves = [leaf for leaf in changed if id(leaf.ref()) in done.averaged]
+        if leaves:
+            entry = Entry(EventKind.GRAD, "DistributedDataParallel", done.location, "")
+            entry.identities = [leaf.identity for leaf in leaves]
+            entry.action, entry.count = Action.AVERAGED, len(leaves)
+            self._state.log(entry)
 
     def module_hook(self, hook: Any, module: Any, given: Any, result: Any) -> None:
         """A full backward hook of a module was called."""
@@ -334,6 +357,7 @@ class Observer:
                 )
         count, has_values = len(self._held), None not in values
         self._held = []
+        self._microbatches.end_step()
 
         def details(key_of: KeyOf) -> StepDetails:
             return StepDetails(

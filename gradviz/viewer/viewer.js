@@ -1011,12 +1011,14 @@ const KINDS = {
 
 function titleOf(row, id) {
   const times = (row.repeat || 1) > 1 ? ` ×${(row.repeat || 1).toLocaleString("en-US")}` : "";
-  return (row.name || row.op || (row.kind === "result" ? "result" : id)) + times;
+  const name = row.kind === "operation" ? row.op || row.name : row.name || row.op;
+  return (name || (row.kind === "result" ? "result" : id)) + times;
 }
 
 function summaryOf(row, id) {
   const parts = [titleOf(row, id)];
-  if (row.name && row.op && row.kind !== "group") parts.push(row.op);
+  if (row.kind === "operation" && row.op && row.name) parts.push(`makes ${row.name}`);
+  else if (row.name && row.op && row.kind !== "group") parts.push(row.op);
   if (row.shape) parts.push(shapeText(row.shape, row.dtype || ""));
   if (row.kind === "group") parts.push(counted(row.members || 0, "operation"));
   else if (row.kind !== "operation") parts.push(row.kind === "untracked" ? "not tracked" : row.kind);
@@ -1031,6 +1033,7 @@ function factsOf(row, module) {
   };
   add("verdict", row.verdict);
   add("operation", row.op && (row.grad_fn ? `${row.op} (${row.grad_fn})` : row.op));
+  add("makes", row.kind === "operation" && row.op && row.name);
   add("names", row.aliases && [row.name, ...row.aliases].filter(Boolean).join(", "));
   add("shape", row.shape && `${shapeText(row.shape, row.dtype || "")}, ${row.device || "cpu"}`);
   add("options", row.options && Object.entries(row.options).map(([k, v]) => `${k}=${v}`).join(", "));

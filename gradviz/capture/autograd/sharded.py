@@ -5,14 +5,18 @@ Nothing here communicates: only what this rank holds is read.
 
 from __future__ import annotations
 
+import gc
 import sys
 import weakref
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 import torch
+import torch.distributed as dist
 
 __all__ = [
+    "averaged_parameters",
+    "data_parallel_modules",
     "Shard",
     "flat_parameters",
     "is_part",
@@ -137,6 +141,32 @@ def sharded_parameter(leaf: torch.Tensor) -> torch.Tensor:
     found = _known.find(leaf)
     sharded: torch.Tensor | None = getattr(found, "sharded_param", None)
     return leaf if sharded is None else sharded
+
+
+def data_parallel_modules() -> list[weakref.ref[Any]]:
+    """The ``DistributedDataParallel`` modules of more than one rank that are alive.
+
+    Torch keeps no list of them: the objects of the process are searched, if ranks are connected.
+    """
+    if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
+        return []
+    kind = torch.nn.parallel.DistributedDataParallel
+    return [weakref.ref(each) for each in gc.get_objects() if issubclass(type(each), kind)]
+
+
+def averaged_parameters(modules: Iterable[weakref.ref[Any]]) -> dict[int, int]:
+    """The number of ranks over which a backward pass averages gradients, by ``id`` of the leaf.
+
+    Args:
+        modules: from `data_parallel_modules`; those under ``no_sync`` do not average.
+    """
+    found: dict[int, int] = {}
+    for ref in modules:
+        module = ref()
+        if module is not None and module.require_backward_grad_sync:
+            ranks = dist.get_world_size(module.process_group)
+            found.update((id(each), ranks) for each in module.parameters())
+    return found
 
 
 def flat_parameters(modules: Iterable[torch.nn.Module]) -> dict[int, torch.Tensor]:

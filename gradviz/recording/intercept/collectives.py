@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Sequence
 from functools import partial
+from types import SimpleNamespace
 
 import torch
 
 from gradviz.capture.autograd.collectives import Collective
+from gradviz.capture.autograd.nodes import sequence_number
 from gradviz.capture.autograd.tensors import quietly
 from gradviz.facts import Action, EventKind
 from gradviz.graph import Cause
@@ -70,6 +73,8 @@ def _log(state: RecordingState, call: Collective, site: CutSite, given: Sequence
         ]
         if some and is_graph:
             entry = state.log(Entry(EventKind.IN_PLACE, call.word, site.location))
+            for tensor in some:
+                _enter_graph(state, tensor, entry)
             entry.identities = [i for each in some for i in state.provenance.identities(each)]
             entry.count = len(some)
             if not all(each.is_leaf for each in some):
@@ -77,6 +82,17 @@ def _log(state: RecordingState, call: Collective, site: CutSite, given: Sequence
         elif some:
             into = [each for each in some if id(each) not in read]
             _log_untracked(state, some, [] if len(into) < len(some) else given, site)
+
+
+def _enter_graph(state: RecordingState, tensor: torch.Tensor, entry: Entry) -> None:
+    """Torch gives a written tensor a node when the function has no derivative."""
+    if tensor.is_leaf or not isinstance(state.provenance.tensors.of(tensor), UntrackedTensor):
+        return
+    state.provenance.release(tensor)
+    created = sequence_number(tensor.grad_fn)
+    where = entry.location.code, entry.location.offset
+    function = SimpleNamespace(__name__=entry.word)
+    entry.operation = created, created + 1, function, *where, (weakref.ref(tensor),)
 
 
 def _log_untracked(
