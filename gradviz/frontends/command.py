@@ -377,10 +377,10 @@ class Request:
             frames: their numbers; None for those of ``--frames``.
 
         Raises:
-            UsageError: if arguments are given to it, or there are no frames of those numbers.
+            UsageError: if arguments are given to it alone, or it has no frames of those numbers.
             TargetError: if the file cannot be read.
         """
-        if self.argv:
+        if self.argv and len(self.texts) == 1:
             raise UsageError(f"{target.place} is a saved graph and takes no arguments after --")
         from gradviz.serialize import load
 
