@@ -148,7 +148,7 @@ class Summary:
         printer.text(self.text)
 
     def __rich__(self) -> RenderableType:
-        """The table for a terminal: its total in bold, what is wrong in colour."""
+        """The table for a terminal: its total in bold, what is wrong in color."""
         with _random_state_kept():
             from rich.console import Group
             from rich.text import Text

@@ -1,4 +1,4 @@
-"""A story as one sheet: title, panels in rows (one per frame), legend, caption."""
+"""Compose a story on one sheet: title, panels in rows (one per frame), legend, caption."""
 
 from __future__ import annotations
 
@@ -36,17 +36,17 @@ _LINE = 16.0
 _TITLE = 28.0  # from the top of a frame's title to its panel
 _NARROWEST_PANEL = 150.0
 _WIDEST_ROW = 1180.0
-_EVEN = 24  # widths that are tried for lines of equal length
-_NARROWEST = 284.0  # with its margins it fits a phone
+_EVEN = 24  # numbers of lines that are tried
+_NARROWEST = 284.0  # with margins it fits a phone
 
 
 def compose(story: Story, style: SheetStyle | None = None, limit: float = 20.0) -> Scene:
-    """Lay out every frame of a story and put them on one sheet.
+    """Lay out every frame of a story on one sheet.
 
     Args:
         story: frames as they will be drawn (views applied, captions filled in).
         style: how the sheet is arranged.
-        limit: seconds that the layout of one frame may take.
+        limit: time limit for the layout of one frame, in seconds.
 
     Returns:
         The drawing, ready for the SVG writer or the Graphviz canvas.
@@ -69,7 +69,7 @@ def compose(story: Story, style: SheetStyle | None = None, limit: float = 20.0) 
 
 
 def compose_each(story: Story, style: SheetStyle | None = None, limit: float = 20.0) -> list[Scene]:
-    """The frames on a sheet each, nodes that they share in the same places.
+    """Compose one sheet per frame; nodes in several frames have the same position.
 
     Args:
         story: as for `compose`.
@@ -133,7 +133,7 @@ def _ended(text: str) -> str:
 
 
 class _StorySheet:
-    """Parts from top to bottom; ``y`` is where the next one goes."""
+    """Parts from top to bottom; ``y`` is the position of the next one."""
 
     def __init__(self) -> None:
         self.y = _MARGIN
@@ -192,7 +192,7 @@ def _title(frame: Frame, number: int) -> Line:
 
 
 def _inner_widths(panels: Sequence[Panel], story: Story) -> list[float]:
-    """The width inside each frame: the same for all, if two of the widest fit beside each other."""
+    """The width inside each frame: equal for all, if two of the widest fit side by side."""
     widths = [
         max(panel.width, line_width(_title(frame, number)), _NARROWEST_PANEL)
         for number, (panel, frame) in enumerate(zip(panels, story, strict=True), 1)
@@ -203,7 +203,7 @@ def _inner_widths(panels: Sequence[Panel], story: Story) -> list[float]:
 
 
 def _framed(panel: Panel, frame: Frame, number: int, inner: float) -> Panel:
-    """The panel in a frame of its own: number and title above it, its caption below."""
+    """The panel in its own frame: number and title above it, its caption below."""
     captions = _wrapped(frame.caption, inner)
     width = max(inner, *(line_width(line) for line in captions), 0.0) + 2 * _PAD
     title = _title(frame, number)
@@ -221,7 +221,7 @@ def _framed(panel: Panel, frame: Frame, number: int, inner: float) -> Panel:
 
 
 def _stretched(panel: Panel, height: float) -> Panel:
-    """A framed panel as high as its neighbours: its border is the first shape of all."""
+    """Make a framed panel as high as its neighbors; its border is the first shape."""
     (frame, *groups) = panel.groups
     (border, *texts) = frame.shapes
     if isinstance(border, Rectangle):
@@ -236,7 +236,7 @@ def _rows(panels: Sequence[Panel]) -> list[list[Panel]]:
         if not rows or _row_width([*rows[-1], panel]) > _WIDEST_ROW:
             rows.append([])
         rows[-1].append(panel)
-    if len({panel.width for panel in panels}) == 1:  # as many in each row, as far as it goes
+    if len({panel.width for panel in panels}) == 1:  # equally many per row, as far as possible
         each = math.ceil(len(panels) / len(rows))
         return [list(panels[start : start + each]) for start in range(0, len(panels), each)]
     return rows
@@ -247,10 +247,10 @@ def _row_width(row: Sequence[Panel]) -> float:
 
 
 def _wrapped(text: str, width: float) -> list[Line]:
-    """The sentence in lines of about equal length, no wider than ``width`` where words allow."""
+    """Break a sentence into lines of similar length, at most ``width`` wide if possible."""
     words = clean(text).split()
     lines = _filled(words, width)
-    for parts in range(1, _EVEN):  # as narrow as it may be in as many lines
+    for parts in range(1, _EVEN):  # the narrowest width with the same number of lines
         narrower = _filled(words, width * (1 - parts / _EVEN))
         if len(narrower) > len(lines):
             break
@@ -259,7 +259,7 @@ def _wrapped(text: str, width: float) -> list[Line]:
 
 
 def _filled(words: list[str], width: float) -> list[str]:
-    """The words in lines, as many in each as fit."""
+    """Fill lines with as many words as fit."""
     lines: list[str] = []
     for word in words:
         longer = f"{lines[-1]} {word}" if lines else word
@@ -270,13 +270,13 @@ def _filled(words: list[str], width: float) -> list[str]:
     return lines
 
 
-_EDGE_ROOM = 8.0  # points from where an edge meets a card to the corner of the card
-_HELD = 2_000  # nodes whose shapes are made once and kept; of more, whenever they are asked for
+_EDGE_ROOM = 8.0  # points between the end of an edge and the corner of the card
+_HELD = 2_000  # drawings with more nodes create their shapes at each iteration
 
 
 @dataclass(frozen=True)
 class Panel:
-    """A drawn graph: its size in points, its shapes, and the engine that placed them."""
+    """A drawn graph: its size in points, its shapes, and the name of the layout engine."""
 
     width: float
     height: float
@@ -290,13 +290,13 @@ def panels_of(
     columns: bool = False,
     sideways: bool = False,
 ) -> list[Panel]:
-    """Place and draw graphs that will be shown side by side.
+    """Lay out and draw graphs that are shown side by side.
 
     Args:
-        graphs: as they will be drawn, views applied. A node that several of them in a row share
-            (it has the same key) gets the same place in each.
-        limit: seconds that the layout engine may take for each.
-        columns: break tall pictures into columns, where each has a sheet of its own.
+        graphs: as they will be drawn, views applied. A node that consecutive graphs share (with
+            the same key) has the same position in each.
+        limit: time limit of the layout engine for each, in seconds.
+        columns: break tall pictures into columns; used if each graph has its own sheet.
         sideways: let the data flow from left to right.
     """
     return [
@@ -307,12 +307,12 @@ def panels_of(
 
 
 def runs_of_frames(graphs: Sequence[GradGraph]) -> list[int]:
-    """For each frame a number that it shares with those that show the same graph, in a row."""
+    """For each frame, a number that consecutive frames of the same graph share."""
     return [number for number, run in enumerate(_alike(graphs)) for _ in run]
 
 
 def _alike(graphs: Sequence[GradGraph]) -> list[list[GradGraph]]:
-    """Runs of graphs that share most operations: one graph at several moments."""
+    """Sequences of graphs that share most operations: one graph at several moments."""
     groups: list[list[GradGraph]] = []
     for graph in graphs:
         own = _operations(graph)
@@ -325,7 +325,7 @@ def _alike(graphs: Sequence[GradGraph]) -> list[list[GradGraph]]:
 
 
 def _operations(graph: GradGraph) -> set[tuple[object, ...]]:
-    """Operations by key and constant attributes; every trace numbers its keys from n0."""
+    """Operations by key and constant attributes, because keys of every trace start at n0."""
     return {
         (key, *(data.get(name) for name in ("sequence_nr", "op", "shape", "dtype", "source")))
         for key, data in graph.nodes(data=True)
@@ -383,7 +383,7 @@ def _laid_out(
 
 @dataclass(frozen=True)
 class _Drawn:
-    """The groups of a placed graph, made while they are iterated over."""
+    """The groups of shapes of a laid out graph, created during iteration."""
 
     graph: GradGraph
     cards: dict[str, Card]
@@ -397,7 +397,7 @@ class _Drawn:
 
 
 def _reach(graph: GradGraph, places: EdgePlaces) -> dict[str, float]:
-    """The least width of each card at which its edges still meet it."""
+    """The least width of each card at which its edges still end at it."""
     found: dict[str, float] = {}
     for edge in drawn_edges(graph):
         source, target, number, _ = edge
@@ -426,13 +426,13 @@ def _node_group(graph: GradGraph, key: str, card: Card, center: Point) -> ShapeG
 
 
 class Shifted:
-    """Groups moved by some points.
+    """Groups moved by an offset.
 
     Args:
-        groups: to be moved.
-        dx: how far to the right.
-        dy: how far down.
-        prefix: stands before each key then, to tell panels apart.
+        groups: the groups.
+        dx: offset to the right.
+        dy: offset down.
+        prefix: prepended to each key, to distinguish panels.
     """
 
     def __init__(

@@ -25,21 +25,21 @@ __all__ = [
 ]
 
 Edge = tuple[str, str, int, Any]
-"""Source, target, input number and attributes, as networkx gives them."""
+"""Source, target, input number and attributes, as in networkx."""
 
 _ARROW = 8.0
-_MOST_PARALLEL = 3  # edges of one look between two nodes that are drawn one by one
-_MARK_ROOM = 14.0  # points from the line of a cut edge to the text beside its sign
+_MOST_PARALLEL = 3  # equal edges between two nodes that are drawn one by one
+_MARK_ROOM = 14.0  # points between the line of a cut edge and the text beside its sign
 _CAUSE_LINE = 14.0
 QUIET = (Cause.NOT_RECORDED, Cause.CONSTANT)
-"""Causes of cuts that are drawn in grey: the input may never have required a gradient."""
+"""Causes of cuts that are drawn in gray: the input may never have required a gradient."""
 _DASHED = (EdgeKind.CUT, EdgeKind.ALIAS, EdgeKind.SAVED)
 
 
 def drawn_edges(graph: GradGraph) -> list[Edge]:
-    """The edges by input number, those that run in parallel and look the same drawn as one.
+    """The edges by input number; parallel edges with the same look are merged.
 
-    Such an edge has ``times``, the number of edges that it stands for.
+    A merged edge has ``times``, the number of edges that it stands for.
 
     Example:
         >>> from gradviz.graph import NodeKind
@@ -64,20 +64,20 @@ def drawn_edges(graph: GradGraph) -> list[Edge]:
 
 
 def edges_by_node(graph: GradGraph) -> list[Edge]:
-    """The drawn edges in the order of the nodes that they leave."""
+    """The drawn edges in the order of their source nodes."""
     place = {key: number for number, key in enumerate(graph.nodes)}
     return sorted(drawn_edges(graph), key=lambda edge: place[edge[0]])
 
 
 @dataclass(frozen=True)
 class EdgePlaces:
-    """Where the layout put things.
+    """The positions found by the layout.
 
     Args:
-        centers: the middle of each node.
+        centers: the center of each node.
         routes: by edge without its attributes; and by the key of a `cause_box`, the second half
             of its edge.
-        numbers: by edge, which output of several it leads on, where that is written.
+        numbers: by edge, the output number, where it is shown.
         sideways: whether the data flows from left to right.
     """
 
@@ -108,7 +108,7 @@ def cause_box(graph: GradGraph, edge: Edge, sideways: bool = False) -> Box | Non
 
 
 def _cause_lines(data: Any) -> list[Line]:
-    """The cause of a cut, and under it where it was recorded."""
+    """The cause of a cut, and below it the recorded line."""
     spans = [TextSpan(data["cause"].value, Role.LOUD), TextSpan(data.get("source", ""), Role.FACT)]
     return [(span,) for span in spans if span.text]
 
@@ -147,7 +147,7 @@ def edge_group(graph: GradGraph, edge: Edge, places: EdgePlaces) -> ShapeGroup:
 
 
 def _cause(start: Point, end: Point, data: Any, sideways: bool) -> list[Shape]:
-    """The line across the box of a cause, the sign of a cut on it, and the text beside it."""
+    """The line through the box of a cause, the sign of a cut on it, and the text beside it."""
     x, y = (start[0] + end[0]) / 2, (start[1] + end[1]) / 2
     lines = _cause_lines(data)
     first = y + 4 - _CAUSE_LINE * (len(lines) - 1) / 2
@@ -178,7 +178,7 @@ def _direction_at_end(route: tuple[Point, ...]) -> Point:
 
 
 def _without_tip(route: tuple[Point, ...]) -> tuple[Point, ...]:
-    """The curve, ended inside its arrow head so that the line does not cover the tip."""
+    """The curve without the part under its arrow head, so that the line does not cover the tip."""
     dx, dy = _direction_at_end(route)
     back = _ARROW * 0.7
     ends = [(x - dx * back, y - dy * back) for x, y in route[-2:]]
@@ -229,7 +229,7 @@ def _break_mark(middle: Point, direction: Point, token: str) -> list[Shape]:
 _APART = 4.0
 _DOWN = 11.0
 _MOST_ROWS = 4
-_NEAR = 8  # neighbours that a number may meet
+_NEAR = 8  # neighbors that are checked for overlap with a number
 
 
 def output_numbers(
@@ -238,14 +238,14 @@ def output_numbers(
     routes: Mapping[object, Route],
     sideways: bool = False,
 ) -> dict[object, Text]:
-    """The numbers of outputs where an operation has several, by edge.
+    """The output numbers of operations with several outputs, by edge.
 
-    A number stands beside the beginning of its edge, on the side that the edge does not turn to;
-    on the other side if there is no room, and farther down if both are taken.
+    A number is placed beside the start of its edge, on the side away from the bend; on the other
+    side if there is no room, and farther down if both are occupied.
 
     Args:
         graph: as it is drawn.
-        centers: the middle of each node.
+        centers: the center of each node.
         routes: by edge, as (source, target, number).
         sideways: whether the data flows from left to right: numbers stand above the lines then.
     """
@@ -272,7 +272,7 @@ def _above(output: int, start: Point) -> Text:
 def _beside(
     starts: Iterable[tuple[int, tuple[str, str, int], Route]], middle: float
 ) -> dict[object, Text]:
-    """The numbers of one operation, whose edges begin with these routes."""
+    """The numbers of one operation, whose edges start with these routes."""
     starts = sorted(starts, key=lambda start: start[2][0])
     lines = [route[0][0] for _, _, route in starts]
     taken: list[tuple[float, float, float]] = []
@@ -292,7 +292,7 @@ def _beside(
                 low < right and left < high and abs(foot - other) < _DOWN - 1
                 for low, high, other in before
             )
-            # Farther down the edges have parted: how far, nobody can tell from where they begin.
+            # Farther down the edges may have separated, which their start does not show.
             if free and (row or not any(left - 1 < line < right + 1 for line in near)):
                 break
         taken.append((left, left + width, foot))

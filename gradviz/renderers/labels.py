@@ -1,4 +1,4 @@
-"""The text of nodes and edges: labels, causes of cuts and tooltips, the same for every format.
+"""The text of nodes and edges: labels, causes of cuts and tooltips, for every format.
 
 A label has a head (name, operation, shape) and rows (value, gradient). Each span of text has a
 `Role`; `gradviz.renderers.theme` maps roles to styles.
@@ -59,7 +59,7 @@ _WORTH_A_WORD = 1000  # bytes
 
 
 class Role(str, Enum):
-    """What a piece of text on a node means."""
+    """The meaning of a piece of text on a node."""
 
     NAME = "name"
     """The user's name of the tensor."""
@@ -68,7 +68,7 @@ class Role(str, Enum):
     VALUE = "value"
     """Numbers."""
     FACT = "fact"
-    """Shape, kind and other details, set in grey."""
+    """Shape, kind and other details, set in gray."""
     LOUD = "loud"
     """What the reader should notice: NaN, all zeros, freed, an error, a change."""
 
@@ -86,7 +86,7 @@ Line = tuple[TextSpan, ...]
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """The text of a node: a head and the rows under it."""
+    """The text of a node: a head and the rows below it."""
 
     head: Line
     rows: tuple[Line, ...] = ()
@@ -103,11 +103,11 @@ class Label:
 
 @dataclass(frozen=True, slots=True)
 class _Shows:
-    """What the labels of a graph show because it differs from node to node.
+    """Attributes that labels of a graph show because they differ between nodes.
 
     Args:
         freed: whether the saved tensors of an operation are freed.
-        retained: that a named non-leaf tensor has no ``.grad``; another one retains it.
+        retained: that a named non-leaf tensor has no ``.grad``, if another one retains it.
     """
 
     freed: bool
@@ -115,7 +115,7 @@ class _Shows:
 
 
 def labels_of(graph: GradGraph) -> dict[str, Label]:
-    """The label of every node; what is the same on all nodes is left out.
+    """The label of every node; attributes that are equal on all nodes are left out.
 
     Args:
         graph: as it will be drawn.
@@ -128,7 +128,7 @@ def labels_of(graph: GradGraph) -> dict[str, Label]:
         'x  f32[3]  leaf  .grad  None'
     """
     states = {data.get("buffers") for _, data in graph.nodes(data=True)}
-    # In a single picture where all is freed the caption says it; in a later frame each node does.
+    # If all tensors are freed, the caption of a single picture says so; in later frames each node.
     is_later = bool(graph.graph.get("frame"))
     shows = _Shows(
         freed=Buffers.FREED in states and (Buffers.HELD in states or is_later),
@@ -142,7 +142,7 @@ def labels_of(graph: GradGraph) -> dict[str, Label]:
 
 
 def _measured(label: Label, data: NodeData, by: str) -> Label:
-    """Add the quantity that `color_by` shows, unless the label has it already."""
+    """Add the quantity that `color_by` shows, unless the label contains it already."""
     role = Role.FACT
     text = ""
     if mark := data.get("mark"):
@@ -192,7 +192,7 @@ def _label(graph: GradGraph, key: str, shows: _Shows) -> Label:
             value.append((TextSpan(".grad", Role.WORD), TextSpan("None, not a leaf", Role.FACT)))
         return Label(tuple(head), (*value, *_rows(data)))
     head = [*_name(data), *_shape(data)]
-    # The edge above names the cut (detach, ...); the label names any other operation.
+    # The edge from above names the cut (detach, ...); the label names any other operation.
     if kind is NodeKind.UNTRACKED and data.get("op", "detach") not in _CAUSES:
         head.insert(0, TextSpan(_short(data["op"]), Role.WORD))
     if "clone_of" in data:
@@ -210,10 +210,10 @@ def _label(graph: GradGraph, key: str, shows: _Shows) -> Label:
 
 
 def may_have_changed(graph: GradGraph, key: str) -> bool:
-    """Whether a leaf was changed in place, and nobody knows whether the graph used it before.
+    """Whether a leaf was changed in place, possibly after the graph used it.
 
-    A backward pass has run since, so that an optimizer may have written to it. While saved
-    tensors are held, or in a recording, it is known.
+    A backward pass has run since, so an optimizer may have changed it. It is known while saved
+    tensors exist, or in a recording.
     """
     data = graph.nodes[key]
     if data["kind"] not in _LEAVES or not data.get("version") or "used_version" in data:
@@ -229,7 +229,7 @@ def may_have_changed(graph: GradGraph, key: str) -> bool:
 
 
 def _since(data: NodeData) -> list[TextSpan]:
-    """That a leaf was changed in place after an operation of the graph used it."""
+    """The note that a leaf was changed in place after an operation of the graph used it."""
     if data.get("used_version", data.get("version", 0)) == data.get("version", 0):
         return []
     then = data.get("used_value")
@@ -275,7 +275,7 @@ def _operation_head(graph: GradGraph, key: str, data: NodeData, says_so: bool) -
 
 
 def _news(data: NodeData) -> list[TextSpan]:
-    """What has changed, except value, gradient and buffers, which have their own places."""
+    """Changes, except of value, gradient and buffers, which are shown elsewhere."""
     changes = {k: v for k, v in data.get("changes", {}).items() if k not in _TOLD_ELSEWHERE}
     if data["kind"] in _LEAVES and changes.pop("version", False) and not data.get("value"):
         changes["node"] = "" if _since(data) else "changed"
@@ -303,7 +303,7 @@ def _group_head(graph: GradGraph, key: str, data: NodeData) -> list[TextSpan]:
         head.append(TextSpan(_short(contents[0]), Role.WORD))
     elif members and not data.get("op", "").startswith("…"):
         head.append(TextSpan(counted(members, "op"), Role.FACT))
-    # Of what is reshaped on the way out, the shape inside is not that of the output.
+    # If the output is reshaped, the shape inside differs from that of the output.
     reshaped = any("through" in edge for *_, edge in graph.out_edges(key, data=True))
     return head + ([] if reshaped else _shape(data)) + _news(data)
 
@@ -364,7 +364,7 @@ def clean(text: str) -> str:
 
 
 def _short(text: str) -> str:
-    """The same; of a long path its last parts, of another long name its two ends."""
+    """The text, shortened: a long path to its last parts, another long name to its two ends."""
     text = clean(text)
     if len(text) <= _LONGEST_NAME:
         return text
@@ -412,9 +412,9 @@ def _options(data: NodeData) -> list[TextSpan]:
 
 
 def _content(summary: TensorSummary) -> str:
-    """What is in a tensor, in the room of a card; the tooltip has all of it.
+    """The content of a tensor, short enough for a card; the tooltip is complete.
 
-    Of many values the first ones are written out, in full, and then how many there are.
+    Of many values, the first ones and the number of values are shown.
     """
     text = summary_text(summary)
     if len(text) <= _LONGEST_VALUE:
@@ -428,7 +428,7 @@ def _content(summary: TensorSummary) -> str:
 
 
 def _value_rows(data: NodeData, is_dated: bool) -> list[Line]:
-    """The row of the value; ``is_dated`` if the graph may have been made with another one."""
+    """The row of the value; ``is_dated`` if the graph may have used another value."""
     value = data.get("value")
     if value is None or not (text := _content(value)):
         return []
@@ -480,7 +480,7 @@ def _grad_rows(data: NodeData) -> list[Line]:
 
 
 def cause_text(data: EdgeData) -> str:
-    """Why and where an edge was cut, as far as it was recorded.
+    """Why and where an edge was cut, if recorded.
 
     Example:
         >>> cause_text({"cause": Cause.DETACH, "source": "train.py:12"})
@@ -516,7 +516,7 @@ def edge_tooltip(data: EdgeData) -> str:
 
 
 def tooltip_of(key: str, data: NodeData) -> str:
-    """The tooltip of a node: everything that is known about it, one fact a line.
+    """The tooltip of a node: everything that is known about it, one fact per line.
 
     Example:
         >>> print(tooltip_of("n3", {"kind": NodeKind.OPERATION, "op": "mul",
@@ -546,7 +546,7 @@ def tooltip_of(key: str, data: NodeData) -> str:
 
 
 def _focus_argument(data: NodeData) -> str:
-    """The argument that makes `focus_on` open a group: its (first) module, or a key."""
+    """The argument with which `focus_on` opens a group: its (first) module, or a key."""
     if data["kind"] is not NodeKind.GROUP:
         return ""
     module = data.get("module", "")

@@ -1,4 +1,4 @@
-"""The legend: one row for each kind of mark that is in the picture."""
+"""The legend: one row for each kind of mark in the picture."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def legend_of(graphs: Sequence[GradGraph]) -> dict[str, str]:
 
 
 def _scales(graphs: Sequence[GradGraph]) -> dict[str, str]:
-    """The rows that explain bars; panels whose scales differ share one row."""
+    """The rows that explain bars; panels with different scales share one row."""
     rows: dict[str, str] = {}
     for graph in graphs:
         for word, meaning in scale_legend(graph).items():
@@ -87,7 +87,7 @@ def _scales(graphs: Sequence[GradGraph]) -> dict[str, str]:
 
 
 def legend_glyph(word: str, x: float, middle: float) -> list[Shape]:
-    """The small picture beside a row of the legend, left end at ``x``."""
+    """The symbol of a legend row, with its left end at ``x``."""
     if word in _WITHOUT_GLYPH:
         return []
     line = ((x, middle), (x + 7, middle), (x + 14, middle), (x + GLYPH_WIDTH, middle))

@@ -1,4 +1,4 @@
-"""A story as Mermaid, which GitHub, GitLab and many wikis draw inside Markdown."""
+"""Convert a story to Mermaid, which GitHub, GitLab and many wikis draw inside Markdown."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from gradviz.renderers.theme import (
     LOOKS,
     Theme,
     bar_of,
-    colour,
+    color,
     edge_look,
     look_of,
     scale_text,
@@ -23,7 +23,7 @@ from gradviz.story import Story
 __all__ = ["MOST_CHARACTERS", "MOST_EDGES", "to_mermaid"]
 
 MOST_EDGES = 500
-"""Mermaid's ``maxEdges``: above it, it draws an error instead of the diagram."""
+"""Mermaid's ``maxEdges``: with more edges, it draws an error instead of the diagram."""
 
 MOST_CHARACTERS = 50_000
 """Mermaid's ``maxTextSize``. Both are defaults that a page on GitHub cannot change
@@ -38,11 +38,11 @@ _BRACKETS = {
 
 
 def to_mermaid(story: Story, theme: Theme = "auto", style: SheetStyle | None = None) -> str:
-    """The story as the text of a Mermaid flowchart.
+    """Convert a story to the text of a Mermaid flowchart.
 
     Args:
         story: frames as they will be drawn; several become subgraphs.
-        theme: ``"dark"`` or else light colours.
+        theme: ``"dark"``; light colors for other values.
         style: whether the data flows from left to right.
 
     Raises:
@@ -107,7 +107,7 @@ def _graph_lines(graph: GradGraph, prefix: str) -> Iterator[str]:
 
 
 def _widths(story: Story, theme: Theme) -> Iterator[str]:
-    """What `color_by` shows: the width of edges and of the outlines of nodes."""
+    """The widths of edges and outlines of nodes that `color_by` defines."""
     several = len(story) > 1
     number = 0
     for place, frame in enumerate(story, 1):
@@ -115,21 +115,21 @@ def _widths(story: Story, theme: Theme) -> Iterator[str]:
         for *_, data in edges_by_node(graph):
             token, width = edge_look(data)
             if token != "line":
-                thick = f"stroke:{colour(token, theme)},stroke-width:{width:g}px"
+                thick = f"stroke:{color(token, theme)},stroke-width:{width:g}px"
                 yield f"  linkStyle {number} {thick}"
             number += 1
         for key, data in graph.nodes(data=True):
             if bar := bar_of(graph, data):
                 width = 1 + 5 * bar.share
-                thick = f"stroke:{colour(bar.token, theme)},stroke-width:{width:.2g}px"
+                thick = f"stroke:{color(bar.token, theme)},stroke-width:{width:.2g}px"
                 yield f"  style {prefix}{key} {thick}"
             elif "color" in data or "highlight" in data:
                 look = look_of(data)
-                fill, edge = colour(look.head, theme), colour(look.edge, theme)
+                fill, edge = color(look.head, theme), color(look.edge, theme)
                 thick = f"fill:{fill},stroke:{edge},stroke-width:{look.line:g}px"
                 yield f"  style {prefix}{key} {thick}"
             elif data.get("mark") is Mark.ZERO:
-                grey = (colour(token, theme) for token in ("op", "op-edge"))
+                grey = (color(token, theme) for token in ("op", "op-edge"))
                 yield "  style {}{} fill:{},stroke:{}".format(prefix, key, *grey)
         if scale := scale_text(graph):
             yield f"%% {scale}"
@@ -161,6 +161,6 @@ def _classes(story: Story, theme: Theme) -> Iterator[str]:
     names = {"leaf" if kind is NodeKind.PARAMETER else kind.value: kind for kind in kinds}
     for name, kind in sorted(names.items()):
         look = LOOKS[kind]
-        fill, edge, ink = (colour(token, theme) for token in (look.head, look.edge, "ink"))
+        fill, edge, ink = (color(token, theme) for token in (look.head, look.edge, "ink"))
         dashes = ",stroke-dasharray:5 3" if look.dashed else ""
         yield f"  classDef {name} fill:{fill},stroke:{edge},color:{ink}{dashes}"

@@ -173,8 +173,8 @@ def clone_shared_leaves(graph: GradGraph, *, tangle: int = 12) -> GradGraph:
     for leaf, data in graph.nodes(data=True):
         if data["kind"] not in _LEAVES:
             continue
-        neighbours = graph.predecessors(leaf) if reverse else graph.successors(leaf)
-        users = sorted(dict.fromkeys(neighbours), key=lambda user: rank[user])
+        neighbors = graph.predecessors(leaf) if reverse else graph.successors(leaf)
+        users = sorted(dict.fromkeys(neighbors), key=lambda user: rank[user])
         span = sum(rank[user] - rank[users[0]] for user in users)
         if len(users) < 2 or 0 < tangle >= span:
             continue

@@ -406,7 +406,7 @@ def _switched(node: picture, images: list[nodes.image]) -> nodes.Element:
     """A light and a dark image, of which the site shows one, each with its link."""
     outer = nodes.container()
     for image, theme in zip(images, ("light", "dark"), strict=True):
-        # By this class pydata's theme leaves the colours of an image alone.
+        # By this class pydata's theme leaves the colors of an image alone.
         image["classes"] += ["dark-light"]
         outer += nodes.container("", image, classes=[f"only-{theme}"])
     if "align" in node:
