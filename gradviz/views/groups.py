@@ -150,10 +150,10 @@ def _changes(nodes: Sequence[dict[str, Any]]) -> dict[str, str]:
     marked = [node for node in nodes if "changes" in node]
     found: dict[str, str] = {}
     for attribute in ("grad", "buffers"):
-        told = [node["changes"][attribute] for node in marked if attribute in node["changes"]]
-        if told:
-            same = len(set(told)) == 1 and told[0] in _SAME_FOR_ALL
-            found[attribute] = told[0] if same else f"{len(told):,} changed"
+        changes = [node["changes"][attribute] for node in marked if attribute in node["changes"]]
+        if changes:
+            same = len(set(changes)) == 1 and changes[0] in _SAME_FOR_ALL
+            found[attribute] = changes[0] if same else f"{len(changes):,} changed"
     if written := sum(1 for node in marked if node["kind"] in _LEAVES and _is_written(node)):
         found["node"] = f"{written:,} {'leaf' if written == 1 else 'leaves'} changed in place"
     elif any("node" in node["changes"] for node in marked):
