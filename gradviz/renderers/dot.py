@@ -93,8 +93,8 @@ def _add(digraph: Any, graph: GradGraph, prefix: str, theme: Theme) -> None:
         if token != "line":
             attributes["penwidth"] = f"{width:g}"
         if cut:
-            label = cause_text(data) if loud else "no gradient"
-            attributes |= {"style": "dashed", "label": f" {label}"}
+            text = cause_text(data) if loud else "no gradient"
+            attributes |= {"style": "dashed", "label": f" {text}"}
         elif data.get("through"):
             attributes["label"] = f" {', '.join(data['through'])}"
         if "times" in data:

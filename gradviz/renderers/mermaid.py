@@ -88,8 +88,8 @@ def _graph_lines(graph: GradGraph, prefix: str) -> Iterator[str]:
             yield f"  {ends[0]} -->{f'|{_escape(words)}|' if words else ''} {ends[1]}"
         else:
             cause = data.get("cause", Cause.NOT_RECORDED)
-            label = "no gradient" if cause is Cause.NOT_RECORDED else _escape(cause_text(data))
-            yield f'  {ends[0]} -.->|"{label}"| {ends[1]}'
+            text = "no gradient" if cause is Cause.NOT_RECORDED else _escape(cause_text(data))
+            yield f'  {ends[0]} -.->|"{text}"| {ends[1]}'
 
 
 def _widths(story: Story, theme: Theme) -> Iterator[str]:
