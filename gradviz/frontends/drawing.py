@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -20,16 +20,17 @@ from gradviz.frontends.streams import stage
 from gradviz.graph import GradGraph
 from gradviz.renderers.canvas import to_pdf, to_png
 from gradviz.renderers.caption import caption_of
-from gradviz.renderers.compose import compose
+from gradviz.renderers.compose import compose, fits_a_page, runs_of_frames
 from gradviz.renderers.html import to_html
 from gradviz.renderers.island import Answer
 from gradviz.renderers.mermaid import to_mermaid
+from gradviz.renderers.moments import moments_of
 from gradviz.renderers.scene import Scene
 from gradviz.renderers.svg import iter_svg
 from gradviz.renderers.text import to_text
 from gradviz.renderers.theme import Theme
 from gradviz.story import Frame, Story, recorded_in
-from gradviz.views import apply
+from gradviz.views import DEFAULT, View, apply, fit_page
 from gradviz.views.groups import keep_inside
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Drawing", "answer_html", "draw", "drawn"]
 
+_MOST_PAGES = 5  # graphs of a story on one page
 _MOST_FILES, _MOST_LINES = 8, 5_000
 """The largest program file, in lines, that the viewer shows."""
 _PDF_SECONDS = 10  # the time limit in a notebook for the PDF, which only LaTeX uses
@@ -175,11 +177,11 @@ class Drawing:
         """The story as it is drawn: after the views, with a caption for each frame."""
         return self._through_views()
 
-    def _through_views(self) -> Story:
+    def _through_views(self, views: Sequence[View] | None = None) -> Story:
         frames = []
         with stage("folding"):
             for number, frame in enumerate(self._marked):
-                graph = apply(frame.graph, self._views)
+                graph = apply(frame.graph, self._views if views is None else views)
                 text = caption_of(frame, is_later=number > 0)
                 frames.append(replace(frame, graph=graph, caption=text))
         return replace(self._marked, frames=tuple(frames))
@@ -203,7 +205,19 @@ class Drawing:
     def _scene(self) -> Scene:
         shown = self.shown
         with stage("layout"):
-            return compose(shown)
+            runs = runs_of_frames([frame.graph for frame in self._marked])
+            scene = compose(shown, runs=runs)
+        if fits_a_page(scene) or len(shown) < 2 or tuple(self._views) != DEFAULT:
+            return scene
+        drawn = len(moments_of(shown, runs))
+        for pages in (drawn, 2 * drawn):
+            shown = self._through_views([fit_page(pages=min(pages, _MOST_PAGES))])
+            with stage("layout"):
+                smaller = compose(shown, runs=runs)
+            scene = min(scene, smaller, key=lambda each: each.height)
+            if fits_a_page(scene):
+                break
+        return scene
 
     @cached_property
     def svg(self) -> str:

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from gradviz.errors import TooLargeError
 from gradviz.graph import Cause, EdgeKind, GradGraph, Mark, NodeKind
 from gradviz.renderers.edges import edges_by_node
-from gradviz.renderers.labels import Label, Line, Role, cause_text, labels_of
-from gradviz.renderers.theme import LOOKS, PALETTE, Theme, bar_of, edge_look, scale_text
+from gradviz.renderers.labels import Label, Line, cause_text, labels_of
+from gradviz.renderers.theme import LOOKS, PALETTE, TEXT, Theme, bar_of, edge_look, scale_text
 from gradviz.story import Story
 
 __all__ = ["MOST_CHARACTERS", "MOST_EDGES", "to_mermaid"]
@@ -124,7 +124,7 @@ def _label_line(line: Line) -> str:
     words = []
     for span in line:
         text = _escape(span.text)
-        bold = span.role in (Role.NAME, Role.LOUD)
+        bold = TEXT[span.role].bold
         words.append(f"<b>{text}</b>" if bold else text)
     return " ".join(words)
 
