@@ -1,4 +1,4 @@
-"""What the commands share: their errors, their options, and where their result goes."""
+"""Shared parts of the commands: errors, options, and outputs."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
 class _Fault(click.ClickException):
-    """One clear line on standard error, and an exit code."""
+    """One line on standard error, and an exit code."""
 
     def show(self, file: Any = None) -> None:
         label = click.style("Error:", fg="red", bold=True) if colored() else "Error:"
@@ -61,7 +61,7 @@ class _MisuseFault(_Fault):
 
 @contextlib.contextmanager
 def one_line_errors(debug: bool) -> Iterator[None]:
-    """Turn what gradviz raises into one line and an exit code, and Ctrl-C into 130."""
+    """Convert gradviz's errors to one line and an exit code, and Ctrl-C to 130."""
     try:
         yield
     except KeyboardInterrupt as error:
@@ -75,10 +75,10 @@ def one_line_errors(debug: bool) -> Iterator[None]:
 
 
 class WithArguments(click.Command):
-    """A command whose words after ``--`` belong to the script that it runs."""
+    """A command that passes the words after ``--`` to the script that it runs."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Take the words after ``--`` away before click looks at the rest."""
+        """Remove the words after ``--`` before click parses the others."""
         if "--" in args:
             cut = args.index("--")
             ctx.meta[_ARGUMENTS] = args[cut + 1 :]
@@ -133,7 +133,7 @@ def picture_options(*names: str) -> Callable[[_Command], _Command]:
     """Options of a picture.
 
     Args:
-        names: which of the table; none for all.
+        names: names from the table of options; none for all.
     """
     chosen = [OPTIONS[name] for name in names or OPTIONS]
 
@@ -162,28 +162,28 @@ def _click_option(option: Option) -> Callable[[_Command], _Command]:
 
 
 class OptionValue(click.ParamType):  # type: ignore[type-arg]
-    """The value of an option of a picture; what is wrong with it is said as everywhere."""
+    """The value of an option of a picture; errors have the same messages as elsewhere."""
 
     def __init__(self, option: Option) -> None:
         self._option = option
         self.name = option.kind
 
     def convert(self, value: Any, _: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """The value, or an error of misuse."""
+        """The value; raises an error of wrong usage if it is not allowed."""
         try:
             return self._option.read(value, "--{}")
         except UsageError as error:
             raise click.UsageError(str(error), ctx) from error
 
     def get_metavar(self, param: click.Parameter, ctx: click.Context | None = None) -> str:
-        """What the help calls it."""
+        """The placeholder in the help."""
         choices = "|".join(self._option.choices)
         return f"[{choices}]" if choices else self._option.kind.upper()
 
     def shell_complete(
         self, _: click.Context, __: click.Parameter, incomplete: str
     ) -> list[click.shell_completion.CompletionItem]:
-        """The choices that begin so."""
+        """The choices that start with the incomplete text."""
         found = [word for word in self._option.choices if word.startswith(incomplete)]
         return [click.shell_completion.CompletionItem(word) for word in found]
 
@@ -195,10 +195,10 @@ hidden_color_option = click.option(
 
 
 def take_picture(options: dict[str, Any]) -> Picture:
-    """Take the options of a picture out of those of a command, and check them.
+    """Remove the options of a picture from those of a command, and check them.
 
     Raises:
-        UsageError: if they exclude each other, or there is no view of a name.
+        UsageError: if they exclude each other, or there is no view with that name.
     """
     old = options.pop("colour_by", None)
     if old is not None:
@@ -216,12 +216,12 @@ scale_option = click.option(
 
 
 class Outputs:
-    """Where a result goes, and in which formats; checked before a script runs for hours.
+    """The outputs of a command and their formats; checked before a script runs.
 
     Args:
         paths: files; none for text on standard output.
-        fmt: the format of those whose suffix does not name one.
-        scale: of the PNG among them; None for the usual.
+        fmt: the format of those whose suffix is not a format.
+        scale: of a PNG among them; None for the default.
         picture: its options; one that has no effect on any of the formats is refused.
         formats: that can be written.
 

@@ -1,4 +1,4 @@
-"""``gradviz compare``: what is different between two graphs, saved or of scripts."""
+"""``gradviz compare``: the differences between two graphs, saved or from scripts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``gradviz record``, ``explain`` and ``run``: a whole program, run unchanged and recorded."""
+"""``gradviz record``, ``explain`` and ``run``: run a whole program unchanged and record it."""
 
 from __future__ import annotations
 
@@ -148,7 +148,7 @@ Examples:
 
 @target_command("target", epilog=_EXPLAIN_EXAMPLES)
 def explain(request: Request) -> None:
-    """Say why gradients are None, zero, added up or NaN: of a model, a tensor, or all leaves.
+    """Explain why gradients are None, zero, accumulated or NaN: of a model, tensor, or all leaves.
 
     Without a name: every parameter of the modules that took part. The program is run as Python
     would run it, and recorded, so that causes have lines. It ends with the backward passes of its
@@ -180,7 +180,7 @@ def _of_program(request: Request, target: Target) -> tuple[Explanation | Explana
     with request.outputs.quieted(), stage(f"running {target.place}", spinner=False):
         extent = replace(request.extent, next_step=True)
         loaded = load_target(target, request.argv, recording, extent, trace=False)
-    return _told(loaded, recording), loaded
+    return _explained(loaded, recording), loaded
 
 
 def _of_saved(request: Request, target: Target) -> Explanation | Explanations:
@@ -201,7 +201,7 @@ def _of_saved(request: Request, target: Target) -> Explanation | Explanations:
         raise TargetError(f"{target.place}: {error.args[0]}") from error
 
 
-def _told(loaded: Loaded, recording: Any) -> Explanation | Explanations:
+def _explained(loaded: Loaded, recording: Any) -> Explanation | Explanations:
     from gradviz.capture.tensors.names import Names
     from gradviz.diagnosis.explain import answer
 
@@ -225,7 +225,7 @@ def _told(loaded: Loaded, recording: Any) -> Explanation | Explanations:
 
 
 def _parameters(variables: Mapping[str, Any]) -> list[Any]:
-    """The parameters of the modules among some variables, and the leaves in no module."""
+    """The parameters of the modules among some variables, and the leaves that are in no module."""
     found = {}
     for value in variables.values():
         if hasattr(type(value), "named_parameters"):
@@ -274,7 +274,7 @@ def _exit_code(error: SystemExit) -> int:
 
 
 def _of_error(done: ProgramRun, recording: Any) -> str:
-    """What an error of autograd means; "" for any other."""
+    """The explanation of an error of autograd; "" for other errors."""
     from gradviz.capture.tensors.names import Names
     from gradviz.diagnosis import Verdict
     from gradviz.diagnosis.error_rules import UNKNOWN_OF_AUTOGRAD

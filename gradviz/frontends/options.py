@@ -57,8 +57,8 @@ class Option:
         default: the value when it is not given.
         choices: the allowed values of a choice.
         least: the smallest allowed number.
-        metavar: what the help of a command calls the value.
-        formats: the formats that it changes; empty for all.
+        metavar: the placeholder of the value in the help of a command.
+        formats: the formats on which it has an effect; empty for all.
         name: set from the table.
     """
 
@@ -83,10 +83,10 @@ class Option:
         return self.name if spelt == "{}" else self.word
 
     def read(self, text: str, spelt: str = "{}") -> Any:
-        """The value of a text.
+        """Parse a value.
 
         Args:
-            text: what the user wrote.
+            text: the text that the user wrote.
             spelt: how options are written there, for messages: ``"--{}"``.
 
         Raises:
@@ -126,11 +126,11 @@ class Option:
         return self.check(value, spelt.format(self.word))
 
     def check(self, value: Any, called: str = "") -> Any:
-        """The value, if it is allowed.
+        """Return the value if it is allowed.
 
         Args:
-            value: as a caller gave it; the default is always allowed.
-            called: what a message calls the option.
+            value: the value from the caller; the default is always allowed.
+            called: the name of the option in a message.
 
         Raises:
             UsageError: if it is not allowed.
@@ -155,7 +155,7 @@ class Option:
 
     @property
     def allowed(self) -> str:
-        """What a value must be, in words."""
+        """A description of the allowed values."""
         if self.kind == "integer":
             return f"an integer >= {self.least}"
         if self.kind == "choice":
@@ -325,7 +325,7 @@ OPTIONS: dict[str, Option] = _table()
 
 @dataclass(frozen=True, repr=False)
 class Picture:
-    """How to draw: options that were given and checked.
+    """Checked options of a picture.
 
     Args:
         given: values by the name of the option.
@@ -347,11 +347,11 @@ class Picture:
         """Check options.
 
         Args:
-            options: as a caller gave them.
+            options: the options from the caller.
             spelt: how the user writes an option: ``"{}"`` in Python, ``"--{}"`` in a shell.
 
         Raises:
-            UsageError: if there is no such option, a value is not allowed, there is no view of a
+            UsageError: if there is no such option, a value is not allowed, there is no view of that
                 name, or two options exclude each other.
         """
         given: dict[str, Any] = {}
@@ -361,7 +361,7 @@ class Picture:
                 raise UsageError(f"there is no option {name!r}; options are {', '.join(OPTIONS)}")
             called = spelt.format(OPTIONS[name].called(spelt))
             if name == "views" and isinstance(value, Iterable) and not isinstance(value, str):
-                value = tuple(value)  # they may come one by one
+                value = tuple(value)  # it may be an iterator
             checked = OPTIONS[name].check(value, called)
             if value is not None:
                 given[name] = checked
@@ -383,7 +383,7 @@ class Picture:
         return name in self.given
 
     def views(self) -> list[View]:
-        """The views in order: what is drawn of the graph first, then what is shown on it.
+        """The views in order: those that select nodes first, then those that add information.
 
         Raises:
             UsageError: as for `of`.
@@ -482,11 +482,11 @@ class Picture:
         return Picture({k: each for k, each in self.given.items() if k != name}, self.spelt)
 
     def with_theme(self, theme: str) -> Picture:
-        """The same in another theme."""
+        """The same options with another theme."""
         return Picture({**self.given, "theme": theme}, self.spelt)
 
     def check_formats(self, formats: Iterable[str]) -> None:
-        """Refuse an option that changes nothing in any of the formats.
+        """Refuse an option that has no effect on any of the formats.
 
         Raises:
             UsageError: if there is one.
@@ -567,15 +567,15 @@ def _at_depth(depth: int) -> list[View]:
     from gradviz import views
 
     folded, grouped = views.fold_repeats(depth=depth), views.group_by_module(depth=depth)
-    # Names say less about the modules around them once repeats are folded.
+    # After folding repeats, names say less about the modules around them.
     found = [views.infer_modules, folded, views.hide_bookkeeping, grouped]
     return [*found, views.clone_shared_leaves]
 
 
 def with_options(function: _Function) -> _Function:
-    """Give a function whose last parameter is ``**options`` the options of a picture.
+    """Replace ``**options`` in the signature of a function by the options of a picture.
 
-    ``help`` and completion then show each option with its default and its sentence.
+    ``help`` and completion then show each option with its default and its description.
     """
     signature = inspect.signature(function)
     hints = get_type_hints(PictureOptions)
@@ -588,6 +588,6 @@ def with_options(function: _Function) -> _Function:
     ]
     function.__signature__ = signature.replace(parameters=[*kept, *added])  # type: ignore[attr-defined]
     before, mark, after = (function.__doc__ or "").partition("        options: ")
-    told = "".join(f"        {name}: {option.help}\n" for name, option in OPTIONS.items())
-    function.__doc__ = before + told + after.partition("\n")[2] if mark else function.__doc__
+    described = "".join(f"        {name}: {option.help}\n" for name, option in OPTIONS.items())
+    function.__doc__ = before + described + after.partition("\n")[2] if mark else function.__doc__
     return function

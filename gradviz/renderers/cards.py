@@ -7,9 +7,9 @@ import unicodedata
 from dataclasses import dataclass
 
 from gradviz.graph import NodeData
-from gradviz.renderers.labels import Label, Line, Role, TextSpan
+from gradviz.renderers.labels import Label, Line, TextSpan
 from gradviz.renderers.scene import Curve, Rectangle, Shape, Text, Words
-from gradviz.renderers.theme import LOOKS, TEXT, Bar, Look, look_of
+from gradviz.renderers.theme import FILLS, LOOKS, TEXT, Bar, Look, look_of
 
 __all__ = ["Card", "card_of", "line_width", "set_line", "text_width"]
 
@@ -48,11 +48,10 @@ class Card:
         shapes.append(self._text(self.label.head, left, top + _HEAD / 2))
         for number, row in enumerate(rows):
             y = top + _HEAD + number * _ROW
-            if any(span.role is Role.LOUD for span in row):
+            roles = {span.role for span in row}
+            if fill := next((FILLS[role] for role in FILLS if role in roles), ""):
                 inset = look.radius / 2
-                shapes.append(
-                    Rectangle(left + inset, y, self.width - 2 * inset, _ROW - 1, "loud-fill")
-                )
+                shapes.append(Rectangle(left + inset, y, self.width - 2 * inset, _ROW - 1, fill))
             shapes.append(self._text(row, left, y + _ROW / 2 - 1))
         if look.head != look.body and rows:
             y = top + _HEAD
@@ -92,6 +91,7 @@ def card_of(label: Label, data: NodeData, bar: Bar | None = None) -> Card:
 
     Example:
         >>> from gradviz.graph import NodeKind
+        >>> from gradviz.renderers.labels import Role
         >>> card = card_of(Label((TextSpan("mul", Role.WORD),)), {"kind": NodeKind.OPERATION})
         >>> card.height
         25.0

@@ -8,11 +8,20 @@ from dataclasses import dataclass, replace
 
 from gradviz.graph import GradGraph, NodeKind
 from gradviz.renderers.cards import Card, card_of, line_width, set_line
-from gradviz.renderers.edges import EdgePlaces, cause_box, drawn_edges, edge_group, output_numbers
-from gradviz.renderers.labels import Line, Role, TextSpan, clean, labels_of, tooltip_of
+from gradviz.renderers.edges import (
+    EdgePlaces,
+    Rect,
+    cause_box,
+    drawn_edges,
+    edge_counts,
+    edge_group,
+    output_numbers,
+)
+from gradviz.renderers.labels import Line, Role, TextSpan, clean, labels_of
 from gradviz.renderers.layout.engines import Box, Layout, Link, lay_out
 from gradviz.renderers.layout.wrapping import wrap
 from gradviz.renderers.legend import GLYPH_WIDTH, legend_glyph, legend_of
+from gradviz.renderers.moments import Moment, gradient_table, moments_of
 from gradviz.renderers.scene import (
     Curve,
     GroupChain,
@@ -25,9 +34,18 @@ from gradviz.renderers.scene import (
     SheetStyle,
 )
 from gradviz.renderers.theme import TEXT, bar_of
+from gradviz.renderers.tooltips import tooltip_of
 from gradviz.story import Frame, Story
 
-__all__ = ["Panel", "Shifted", "compose", "compose_each", "panels_of", "runs_of_frames"]
+__all__ = [
+    "Panel",
+    "Shifted",
+    "compose",
+    "compose_each",
+    "fits_a_page",
+    "panels_of",
+    "runs_of_frames",
+]
 
 _MARGIN = 18.0
 _PAD = 16.0
@@ -40,13 +58,20 @@ _EVEN = 24  # numbers of lines that are tried
 _NARROWEST = 284.0  # with margins it fits a phone
 
 
-def compose(story: Story, style: SheetStyle | None = None, limit: float = 20.0) -> Scene:
+def compose(
+    story: Story,
+    style: SheetStyle | None = None,
+    limit: float = 20.0,
+    runs: Sequence[int] = (),
+) -> Scene:
     """Lay out every frame of a story on one sheet.
 
     Args:
         story: frames as they will be drawn (views applied, captions filled in).
         style: how the sheet is arranged.
         limit: time limit for the layout of one frame, in seconds.
+        runs: for each frame a number that it shares with those that show the same operations, from
+            before any view; empty for that of `runs_of_frames`.
 
     Returns:
         The drawing, ready for the SVG writer or the Graphviz canvas.
@@ -56,16 +81,50 @@ def compose(story: Story, style: SheetStyle | None = None, limit: float = 20.0) 
     panels = panels_of(graphs, limit, columns=len(story) == 1, sideways=style.sideways)
     if len(story) == 1:
         return _sheet(story, panels, [panels], list(filter(None, [story[0].caption])), style)
-    widths = _inner_widths(panels, story) if panels else []
+    every = [Moment(frame, number) for number, frame in enumerate(story, 1)]
+    scene = _in_rows(story, every, panels, style)
+    if fits_a_page(scene):
+        return scene
+    runs = runs or runs_of_frames([frame.graph for frame in story])
+    moments = moments_of(story, runs)
+    drawn = [moment.frame.graph for moment in moments]
+    # Each for itself: frames of one graph are drawn once, so that columns are no hindrance.
+    panels = [
+        panels_of([graph], limit, columns=True, sideways=style.sideways)[0] for graph in drawn
+    ]
+    return _in_rows(story, moments, panels, style)
+
+
+def fits_a_page(scene: Scene) -> bool:
+    """Whether the text is large enough and the page not too high, shown `PAGE_WIDTH` wide.
+
+    Example:
+        >>> fits_a_page(Scene(1_000, 1_900)), fits_a_page(Scene(2_000, 500))
+        (True, False)
+    """
+    scale = min(1.0, PAGE_WIDTH / scene.width)
+    return scale >= _SMALLEST_SCALE and scene.height * scale <= PAGE_HEIGHT
+
+
+PAGE_WIDTH, PAGE_HEIGHT = 1_400, 2_000
+_SMALLEST_SCALE = 9 / 11  # text of 11 points is to have 9 pixels
+
+
+def _in_rows(
+    story: Story, moments: Sequence[Moment], panels: Sequence[Panel], style: SheetStyle
+) -> Scene:
+    """The moments in frames, as many in each row as have room."""
+    widths = _inner_widths(panels, moments) if panels else []
     framed = [
-        _framed(panel, frame, number, inner)
-        for number, (panel, frame, inner) in enumerate(zip(panels, story, widths, strict=True), 1)
+        _framed(panel, moment, inner)
+        for panel, moment, inner in zip(panels, moments, widths, strict=True)
     ]
     rows = [
         [_stretched(panel, max(panel.height for panel in row)) for panel in row]
         for row in _rows(framed)
     ]
-    return _sheet(story, panels, rows, [], style)
+    drawn = Story([moment.frame for moment in moments], story.title, story.notes)
+    return _sheet(drawn, panels, rows, [], style)
 
 
 def compose_each(story: Story, style: SheetStyle | None = None, limit: float = 20.0) -> list[Scene]:
@@ -187,29 +246,55 @@ def _legend_rows(legend: dict[str, str], width: float) -> list[list[tuple[str, L
     return rows
 
 
+def _columns(table: Sequence[Sequence[TextSpan]]) -> list[float]:
+    """The widths of the columns of a table."""
+    most = max(map(len, table), default=0)
+    cells = [[row[at] for row in table if at < len(row) > 1] for at in range(most)]
+    return [max(line_width((cell,)) for cell in column) + _BETWEEN for column in cells if column]
+
+
 def _title(frame: Frame, number: int) -> Line:
     return (TextSpan(str(number), Role.NAME), TextSpan(clean(frame.title), Role.WORD))
 
 
-def _inner_widths(panels: Sequence[Panel], story: Story) -> list[float]:
+def _inner_widths(panels: Sequence[Panel], moments: Sequence[Moment]) -> list[float]:
     """The width inside each frame: equal for all, if two of the widest fit side by side."""
     widths = [
-        max(panel.width, line_width(_title(frame, number)), _NARROWEST_PANEL)
-        for number, (panel, frame) in enumerate(zip(panels, story, strict=True), 1)
+        max(
+            panel.width,
+            line_width(_title(moment.frame, moment.number)),
+            sum(_columns(gradient_table(moment))),
+            _NARROWEST_PANEL,
+        )
+        for panel, moment in zip(panels, moments, strict=True)
     ]
     widest = max(widths)
     fits = 2 * (widest + 2 * _PAD) + _BETWEEN <= _WIDEST_ROW
     return [widest] * len(widths) if fits else widths
 
 
-def _framed(panel: Panel, frame: Frame, number: int, inner: float) -> Panel:
-    """The panel in its own frame: number and title above it, its caption below."""
-    captions = _wrapped(frame.caption, inner)
+def _framed(panel: Panel, moment: Moment, inner: float) -> Panel:
+    """The panel in a frame of its own: number and title above it, its caption below."""
+    frame, number, table = moment.frame, moment.number, gradient_table(moment)
+    told = [frame.caption, *(f"{n} {each.title}: {each.caption}" for n, each in moment.others)]
+    if moment.gap[0]:
+        first, last = moment.gap
+        which = f"Frames {first} to {last}" if first < last else f"Frame {first}"
+        told.append(f"{which}: the same operations again, left out.")
+    captions = [line for text in told for line in _wrapped(text, inner)]
     width = max(inner, *(line_width(line) for line in captions), 0.0) + 2 * _PAD
     title = _title(frame, number)
     texts = [set_line(title, _PAD, _PAD + 12)]
     top = _PAD + _TITLE
     y = top + panel.height + 20
+    columns = _columns(table)
+    for row in table:
+        x = (width - sum(columns)) / 2
+        for cell, column in zip(row, columns, strict=False):
+            texts.append(set_line((cell,), x, y))
+            x += column
+        y += _LINE
+    y += 6 * bool(table)
     for line in captions:
         texts.append(set_line(line, (width - line_width(line)) / 2, y))
         y += _LINE
@@ -329,7 +414,7 @@ def _operations(graph: GradGraph) -> set[tuple[object, ...]]:
     return {
         (key, *(data.get(name) for name in ("sequence_nr", "op", "shape", "dtype", "source")))
         for key, data in graph.nodes(data=True)
-        if data["kind"] is NodeKind.OPERATION and "sequence_nr" in data
+        if data["kind"] in (NodeKind.OPERATION, NodeKind.GROUP) and "sequence_nr" in data
     }
 
 
@@ -363,6 +448,12 @@ def _panels_in_the_same_places(
             width = min(least, boxes[key].width)
             if (width, boxes[key].height) != (card.width, card.height):
                 own[key] = replace(card, width=width, height=boxes[key].height)
+        if len(own) <= _HELD:
+            cards_at = [_around(layout.centers[key], card) for key, card in own.items()]
+            edges_of_page = [(-_FAR, -_FAR, 0.0, _FAR), (layout.width, -_FAR, _FAR, _FAR)]
+            taken = [*cards_at, *edges_of_page]
+            counts = edge_counts(graph, routes, taken, places.numbers.values())
+            places = replace(places, counts=counts)
         groups: Iterable[ShapeGroup] = _Drawn(graph, own, places)
         if len(own) <= _HELD:
             groups = tuple(groups)
@@ -379,6 +470,14 @@ def _laid_out(
     if columns:
         layout = wrap(placed, layout)
     return layout.transposed() if sideways else layout
+
+
+_FAR = 1e9
+
+
+def _around(center: Point, card: Card) -> Rect:
+    x, y = center
+    return x - card.width / 2, y - card.height / 2, x + card.width / 2, y + card.height / 2
 
 
 @dataclass(frozen=True)

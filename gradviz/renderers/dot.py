@@ -14,9 +14,7 @@ from gradviz.renderers.labels import (
     Line,
     cause_text,
     clean,
-    edge_tooltip,
     labels_of,
-    tooltip_of,
 )
 from gradviz.renderers.scene import SheetStyle
 from gradviz.renderers.theme import (
@@ -31,6 +29,7 @@ from gradviz.renderers.theme import (
     look_of,
     scale_text,
 )
+from gradviz.renderers.tooltips import edge_tooltip, tooltip_of
 from gradviz.story import Story
 
 __all__ = ["to_digraph"]
@@ -93,18 +92,18 @@ def _add(digraph: Any, graph: GradGraph, prefix: str, theme: Theme) -> None:
         cut = data.get("kind", EdgeKind.GRADIENT) is EdgeKind.CUT
         loud = cut and data.get("cause", Cause.NOT_RECORDED) not in QUIET
         token, width = edge_look(data)
-        attributes = {"color": color("loud" if loud else token, theme)}
+        attributes = {"color": color("cut" if loud else token, theme)}
         if token != "line":
             attributes["penwidth"] = f"{width:g}"
         if cut:
-            told = cause_text(data) if loud else "no gradient"
-            attributes |= {"style": "dashed", "label": f" {told}"}
+            text = cause_text(data) if loud else "no gradient"
+            attributes |= {"style": "dashed", "label": f" {text}"}
         elif data.get("through"):
             attributes["label"] = f" {', '.join(data['through'])}"
         if "times" in data:
             attributes["label"] = f"{attributes.get('label', '')} ×{data['times']:,}"
         if "label" in attributes:
-            attributes["fontcolor"] = color("loud" if loud else "line", theme)
+            attributes["fontcolor"] = color("cut" if loud else "line", theme)
         tooltip = graphviz.escape(edge_tooltip(data))
         digraph.edge(prefix + source, prefix + target, tooltip=tooltip, **attributes)
 

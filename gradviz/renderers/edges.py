@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from gradviz.graph import Cause, EdgeKind, GradGraph
 from gradviz.renderers.cards import line_width, set_line
-from gradviz.renderers.labels import Line, Role, TextSpan, edge_tooltip
+from gradviz.renderers.labels import Line, Role, TextSpan
 from gradviz.renderers.layout.routing import Box, Point, Route
 from gradviz.renderers.scene import Curve, Polygon, Rectangle, Shape, ShapeGroup, Text
 from gradviz.renderers.theme import edge_look
+from gradviz.renderers.tooltips import edge_tooltip
 
 __all__ = [
     "Edge",
     "EdgePlaces",
     "QUIET",
+    "Rect",
     "cause_box",
     "drawn_edges",
+    "edge_counts",
     "edge_group",
     "output_numbers",
 ]
@@ -79,12 +82,14 @@ class EdgePlaces:
             of its edge.
         numbers: by edge, the output number, where it is shown.
         sideways: whether the data flows from left to right.
+        counts: by edge, the number of edges that it stands for, where it is shown.
     """
 
     centers: dict[str, Point]
     routes: dict[object, Route]
     numbers: dict[object, Text]
     sideways: bool = False
+    counts: Mapping[object, Text] = field(default_factory=dict)
 
 
 def cause_box(graph: GradGraph, edge: Edge, sideways: bool = False) -> Box | None:
@@ -109,7 +114,7 @@ def cause_box(graph: GradGraph, edge: Edge, sideways: bool = False) -> Box | Non
 
 def _cause_lines(data: Any) -> list[Line]:
     """The cause of a cut, and below it the recorded line."""
-    spans = [TextSpan(data["cause"].value, Role.LOUD), TextSpan(data.get("source", ""), Role.FACT)]
+    spans = [TextSpan(data["cause"].value, Role.CUT), TextSpan(data.get("source", ""), Role.FACT)]
     return [(span,) for span in spans if span.text]
 
 
@@ -118,7 +123,7 @@ def edge_group(graph: GradGraph, edge: Edge, places: EdgePlaces) -> ShapeGroup:
     source, target, number, data = edge
     kind = data.get("kind", EdgeKind.GRADIENT)
     box = cause_box(graph, edge, places.sideways)
-    token, line = ("loud", 1.3) if box else edge_look(data)
+    token, line = ("cut", 1.3) if box else edge_look(data)
     route = places.routes[source, target, number]
     shapes: list[Shape] = []
     if box:
@@ -136,9 +141,8 @@ def edge_group(graph: GradGraph, edge: Edge, places: EdgePlaces) -> ShapeGroup:
     elif data.get("through"):
         x, y = middle
         shapes.append(Rectangle(x - 3.5, y - 3.5, 7, 7, "page", "line", 1.3, radius=3.5))
-    if data.get("times", 1) > 1:
-        times = (TextSpan(f"×{data['times']:,}", Role.FACT),)
-        shapes.append(set_line(times, middle[0] + 6, middle[1] + 4))
+    if (source, target, number) in places.counts:
+        shapes.append(places.counts[source, target, number])
     if (source, target, number) in places.numbers:
         shapes.append(places.numbers[source, target, number])
     names = [graph.nodes[end].get("name") or graph.nodes[end].get("op", end) for end in edge[:2]]
@@ -161,8 +165,8 @@ def _cause(start: Point, end: Point, data: Any, sideways: bool) -> list[Shape]:
         )
         for number, line in enumerate(lines)
     ]
-    across = Curve((start, start, end, end), "loud", 1.3, dashed=True)
-    return [across, *_break_mark((x, y), _unit(start, end), "loud"), *texts]
+    across = Curve((start, start, end, end), "cut", 1.3, dashed=True)
+    return [across, *_break_mark((x, y), _unit(start, end), "cut"), *texts]
 
 
 def _unit(start: Point, end: Point) -> Point:
@@ -224,6 +228,70 @@ def _break_mark(middle: Point, direction: Point, token: str) -> list[Shape]:
         ]
         shapes.append(Curve((ends[0], ends[0], ends[1], ends[1]), token, 1.6))
     return shapes
+
+
+Rect = tuple[float, float, float, float]
+"""Left, top, right and bottom of a box."""
+
+_ALONG = (0.5, 0.42, 0.58, 0.34, 0.66, 0.26, 0.74, 0.18, 0.82)  # where a count may stand
+_ASIDE = 6.0
+
+
+def edge_counts(
+    graph: GradGraph,
+    routes: Mapping[object, Route],
+    boxes: Sequence[Rect],
+    numbers: Iterable[Text] = (),
+) -> dict[object, Text]:
+    """How many edges a drawn edge stands for, beside its line where there is room.
+
+    Args:
+        graph: as it is drawn.
+        routes: by edge, and by the key of a `cause_box`.
+        boxes: the nodes.
+        numbers: text that is there already.
+    """
+    taken = [*boxes, *map(rect_of, numbers)]
+    found: dict[object, Text] = {}
+    for edge in drawn_edges(graph):
+        source, target, number, data = edge
+        if data.get("times", 1) < 2:
+            continue
+        box = cause_box(graph, edge)
+        route = routes[box.key if box else (source, target, number)]
+        label: Line = (TextSpan(f"×{data['times']:,}", Role.FACT),)
+        width = line_width(label)
+        places = [
+            set_line(label, x + aside, y + 4)
+            for x, y in (_point_on(route, share) for share in _ALONG)
+            for aside in (_ASIDE, -_ASIDE - width)
+        ]
+        free = (each for each in places if not any(_meet(rect_of(each), t) for t in taken))
+        text = found[source, target, number] = next(free, places[0])
+        taken.append(rect_of(text))
+    return found
+
+
+def rect_of(text: Text) -> Rect:
+    """The box around a line of text."""
+    width = sum(words.width for words in text.words) + text.gap * (len(text.words) - 1)
+    size = max(words.size for words in text.words)
+    return text.x, text.y - 0.75 * size, text.x + width, text.y + 0.25 * size
+
+
+def _meet(one: Rect, other: Rect) -> bool:
+    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
+
+
+def _point_on(route: Route, share: float) -> Point:
+    """A point on a curve, after a share of its segments."""
+    segments = (len(route) - 1) // 3
+    at = min(int(share * segments), segments - 1)
+    t = share * segments - at
+    a, b, c, d = route[3 * at : 3 * at + 4]
+    weights = ((1 - t) ** 3, 3 * t * (1 - t) ** 2, 3 * t * t * (1 - t), t**3)
+    x, y = (sum(w * p[axis] for w, p in zip(weights, (a, b, c, d), strict=True)) for axis in (0, 1))
+    return x, y
 
 
 _APART = 4.0

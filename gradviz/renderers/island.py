@@ -222,7 +222,7 @@ class _IslandWriter:
         row.setdefault("kind", EdgeKind.GRADIENT.value)
         cause = data.get("cause", Cause.NOT_RECORDED)
         if data.get("kind") is EdgeKind.CUT and cause not in QUIET:
-            spans = [TextSpan(cause.value, Role.LOUD), TextSpan(data.get("source", ""), Role.FACT)]
+            spans = [TextSpan(cause.value, Role.CUT), TextSpan(data.get("source", ""), Role.FACT)]
             row["lines"] = [_line((span,)) for span in spans if span.text]
         return self.edges.number(row)
 

@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from gradviz.errors import TooLargeError
 from gradviz.graph import Cause, EdgeKind, GradGraph, Mark, NodeKind
 from gradviz.renderers.edges import edges_by_node
-from gradviz.renderers.labels import Label, Line, Role, cause_text, labels_of
+from gradviz.renderers.labels import Label, Line, cause_text, labels_of
 from gradviz.renderers.scene import SheetStyle
 from gradviz.renderers.theme import (
     LOOKS,
+    TEXT,
     Theme,
     bar_of,
     color,
@@ -102,8 +103,8 @@ def _graph_lines(graph: GradGraph, prefix: str) -> Iterator[str]:
             yield f"  {ends[0]} -->{f'|{_escape(words)}|' if words else ''} {ends[1]}"
         else:
             cause = data.get("cause", Cause.NOT_RECORDED)
-            told = "no gradient" if cause is Cause.NOT_RECORDED else _escape(cause_text(data))
-            yield f'  {ends[0]} -.->|"{told}"| {ends[1]}'
+            text = "no gradient" if cause is Cause.NOT_RECORDED else _escape(cause_text(data))
+            yield f'  {ends[0]} -.->|"{text}"| {ends[1]}'
 
 
 def _widths(story: Story, theme: Theme) -> Iterator[str]:
@@ -143,7 +144,7 @@ def _label_line(line: Line) -> str:
     words = []
     for span in line:
         text = _escape(span.text)
-        bold = span.role in (Role.NAME, Role.LOUD)
+        bold = TEXT[span.role].bold
         words.append(f"<b>{text}</b>" if bold else text)
     return " ".join(words)
 

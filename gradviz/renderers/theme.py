@@ -17,6 +17,7 @@ from gradviz.renderers.labels import Role
 __all__ = [
     "Bar",
     "COLUMN",
+    "FILLS",
     "FONT",
     "LOOKS",
     "OWN",
@@ -52,8 +53,14 @@ PALETTE: dict[str, tuple[str, str]] = {
     "leaf-edge": ("#0072b2", "#56b4e9"),
     "result": ("#dcf1ea", "#0d3a2e"),
     "result-edge": ("#00865f", "#2fbf93"),
-    "loud": ("#ac4400", "#ff9d66"),
-    "loud-fill": ("#fdeadd", "#43230f"),
+    "loud": ("#8f0046", "#ff6f9f"),
+    "loud-fill": ("#fbe3ee", "#3f1229"),
+    "cut": ("#ac4400", "#ff9d66"),
+    "news": ("#0b57c2", "#79b8ff"),
+    "news-fill": ("#e4eefb", "#122c4d"),
+    "zero": ("#4f5b63", "#b9c4cc"),
+    "zero-fill": ("#e9ecee", "#262d34"),
+    "removed": ("#2b1a6b", "#d9c2ff"),
     "group": ("#f3ecf4", "#33223a"),
     "group-edge": ("#9a5f8b", "#cc79a7"),
     "level": ("#0072b2", "#56b4e9"),
@@ -171,7 +178,14 @@ TEXT: dict[Role, TextLook] = {
     Role.VALUE: TextLook("ink", 12),
     Role.FACT: TextLook("muted", 11),
     Role.LOUD: TextLook("loud", 12, bold=True),
+    Role.CUT: TextLook("cut", 12, bold=True),
+    Role.NEWS: TextLook("news", 12, bold=True),
+    Role.ZERO: TextLook("zero", 12, bold=True),
+    Role.REMOVED: TextLook("removed", 12, bold=True),
 }
+
+FILLS = {Role.LOUD: "loud-fill", Role.NEWS: "news-fill", Role.ZERO: "zero-fill"}
+"""What lies behind a row with text of that role; of several, the first counts."""
 
 COLUMN = 8
 """Width, in characters, of the column before each line of text."""
