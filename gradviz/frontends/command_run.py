@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gradviz.errors import SubjectError, TargetError, UsageError
+from gradviz.errors import ScriptError, SubjectError, TargetError, UsageError
 from gradviz.frontends.command import (
     OptionValue,
     Outputs,
@@ -232,8 +232,14 @@ def _explain(
     from gradviz.recording.api import record  # only now: it needs torch
 
     recording = record()
-    with outputs.quieted(), stage(f"running {target.place}", spinner=False):
-        loaded = load_target(target, argv, recording, extent, trace=False)
+    try:
+        with outputs.quieted(), stage(f"running {target.place}", spinner=False):
+            loaded = load_target(target, argv, recording, extent, trace=False)
+    except ScriptError as failed:  # before a backward pass ended
+        error = failed.__cause__
+        if error is not None and (text := _of_error(error, recording, {})):
+            click.echo(text)
+        raise
     told = _told(loaded, recording)
 
     def render(fmt: str) -> bytes:
@@ -307,7 +313,7 @@ def _run(script: str, is_main: bool, argv: Sequence[str], quiet: bool) -> int:
     aside(traceback_text(done.error).rstrip("\n"))
     if done.was_interrupted:
         return 130
-    if not quiet and (told := _of_error(done, recording)):
+    if not quiet and (told := _of_error(done.error, recording, done.namespace)):
         aside(f"\n{told}")
     return 1
 
@@ -319,12 +325,12 @@ def _exit_code(error: SystemExit) -> int:
     return 1
 
 
-def _of_error(done: ProgramRun, recording: Any) -> str:
+def _of_error(error: BaseException, recording: Any, variables: Mapping[str, Any]) -> str:
     """What an error of autograd means; "" for any other."""
     from gradviz.capture.tensors.names import Names
     from gradviz.diagnosis import Verdict
     from gradviz.diagnosis.explain import answer
 
-    names = Names.of_namespace(done.namespace)
-    told: Any = answer([done.error, recording], names, None)
+    names = Names.of_namespace(variables)
+    told: Any = answer([error, recording], names, None)
     return "" if told.verdict is Verdict.OTHER_ERROR else str(told)
