@@ -1,4 +1,4 @@
-"""What the commands share: their errors, their options, and where their result goes."""
+"""Shared parts of the commands: errors, options, and outputs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from gradviz.frontends.files import (
     format_of,
 )
 from gradviz.frontends.options import OPTIONS, Option, Picture
-from gradviz.frontends.streams import aside, coloured, output_on_stderr, stage
+from gradviz.frontends.streams import aside, colored, output_on_stderr, stage
 
 if TYPE_CHECKING:
     from gradviz.frontends.target import Extent, Loaded, Target
@@ -56,10 +56,10 @@ _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
 class _Fault(click.ClickException):
-    """One clear line on standard error, and an exit code."""
+    """One line on standard error, and an exit code."""
 
     def show(self, file: Any = None) -> None:
-        label = click.style("Error:", fg="red", bold=True) if coloured() else "Error:"
+        label = click.style("Error:", fg="red", bold=True) if colored() else "Error:"
         aside(f"{label} {self.format_message()}")
 
 
@@ -69,7 +69,7 @@ class _MisuseFault(_Fault):
 
 @contextlib.contextmanager
 def one_line_errors(debug: bool) -> Iterator[None]:
-    """Turn what gradviz raises into one line and an exit code, and Ctrl-C into 130."""
+    """Convert gradviz's errors to one line and an exit code, and Ctrl-C to 130."""
     try:
         yield
     except KeyboardInterrupt as error:
@@ -83,10 +83,10 @@ def one_line_errors(debug: bool) -> Iterator[None]:
 
 
 class WithArguments(click.Command):
-    """A command whose words after ``--`` belong to the script that it runs."""
+    """A command that passes the words after ``--`` to the script that it runs."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Take the words after ``--`` away before click looks at the rest."""
+        """Remove the words after ``--`` before click parses the others."""
         if "--" in args:
             cut = args.index("--")
             ctx.meta[_ARGUMENTS] = args[cut + 1 :]
@@ -118,7 +118,7 @@ def complete_files(
 
 
 def output_options(default: str) -> Callable[[_Command], _Command]:
-    """``--output`` and ``--format``; ``default`` says what comes without them."""
+    """``--output`` and ``--format``; ``default`` describes the output without them."""
     output = click.option(
         "-o",
         "--output",
@@ -140,7 +140,7 @@ def picture_options(*names: str) -> Callable[[_Command], _Command]:
     """Options of a picture.
 
     Args:
-        names: which of the table; none for all.
+        names: names from the table of options; none for all.
     """
     chosen = [OPTIONS[name] for name in names or OPTIONS]
 
@@ -164,28 +164,28 @@ def _click_option(option: Option) -> Callable[[_Command], _Command]:
 
 
 class OptionValue(click.ParamType):  # type: ignore[type-arg]
-    """The value of an option of a picture; what is wrong with it is said as everywhere."""
+    """The value of an option of a picture; errors have the same messages as elsewhere."""
 
     def __init__(self, option: Option) -> None:
         self._option = option
         self.name = option.kind
 
     def convert(self, value: Any, _: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """The value, or an error of misuse."""
+        """The value; raises an error of wrong usage if it is not allowed."""
         try:
             return self._option.read(value, "--{}")
         except UsageError as error:
             raise click.UsageError(str(error), ctx) from error
 
     def get_metavar(self, param: click.Parameter, ctx: click.Context | None = None) -> str:
-        """What the help calls it."""
+        """The placeholder in the help."""
         choices = "|".join(self._option.choices)
         return f"[{choices}]" if choices else self._option.kind.upper()
 
     def shell_complete(
         self, _: click.Context, __: click.Parameter, incomplete: str
     ) -> list[click.shell_completion.CompletionItem]:
-        """The choices that begin so."""
+        """The choices that start with the incomplete text."""
         found = [word for word in self._option.choices if word.startswith(incomplete)]
         return [click.shell_completion.CompletionItem(word) for word in found]
 
@@ -197,10 +197,10 @@ hidden_color_option = click.option(
 
 
 def take_picture(options: dict[str, Any]) -> Picture:
-    """Take the options of a picture out of those of a command, and check them.
+    """Remove the options of a picture from those of a command, and check them.
 
     Raises:
-        UsageError: if they exclude each other, or there is no view of a name.
+        UsageError: if they exclude each other, or there is no view with that name.
     """
     old = options.pop("colour_by", None)
     if old is not None:
@@ -218,18 +218,13 @@ scale_option = click.option(
 
 
 class Outputs:
-    """Where a result goes, and in which formats; checked before a script runs for hours.
+    """The outputs of a command and their formats; checked before a script runs.
 
     Args:
         paths: files; none for text on standard output.
-        fmt: the format of those whose suffix does not name one.
-        scale: of the PNG among them; None for the usual.
+        fmt: the format of those whose suffix is not a format.
+        scale: of a PNG among them; None for the default.
         picture: its options; one that has no effect on any of the formats is refused.
-
-    Raises:
-        UsageError: if the format is not known, or is not for a terminal; or if an option has no
-            effect on any of the formats.
-        OutputError: if there is no place for a file.
     """
 
     def __init__(
@@ -281,14 +276,14 @@ class Outputs:
 
 def _format(path: str, wanted: str | None) -> str:
     try:
-        told = "" if path == STDOUT else format_of(path)
+        by_suffix = "" if path == STDOUT else format_of(path)
     except UsageError:
         if wanted is None:
             raise
-        told = ""
-    if told and wanted and told != wanted:
-        raise UsageError(f"{path} is {told} by its suffix, but --format says {wanted}")
-    found = told or wanted or "txt"
+        by_suffix = ""
+    if by_suffix and wanted and by_suffix != wanted:
+        raise UsageError(f"{path} is {by_suffix} by its suffix, but --format says {wanted}")
+    found = by_suffix or wanted or "txt"
     binary = found in ("png", "pdf")
     if path == STDOUT and binary and sys.stdout is not None and sys.stdout.isatty():
         raise UsageError(f"{found} is not for a terminal: give a file, -o picture.{found}")

@@ -1,4 +1,4 @@
-"""``gradviz compare``: what is different between two graphs, saved or of scripts."""
+"""``gradviz compare``: the differences between two graphs, saved or from scripts."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def compare(
 def _compare(
     texts: tuple[str, str], argv: Sequence[str], outputs: Outputs, values: bool
 ) -> tuple[Comparison, list[Loaded]]:
-    """Do what was asked; returns what was found, and the programs that failed."""
+    """Compare the targets; returns the result, and the programs that failed."""
     from gradviz.comparison import compare as compared
     from gradviz.frontends.target import parse_target
 
@@ -123,7 +123,7 @@ def _subjects(
         if target.is_saved:
             subjects.append(_one_frame(saved(target.place), target.place))
         else:
-            # The second script imports its own ``model.py``, not that of the first.
+            # The second script imports its own ``model.py``, not the first script's.
             with modules_forgotten(Path(target.place).resolve().parent):
                 loaded = _of_script(target, argv)
                 subjects.append(loaded.traced())
@@ -150,7 +150,7 @@ def _of_script(target: Target, argv: Sequence[str]) -> Loaded:
 def _of_one_run(
     targets: tuple[Target, Target], argv: Sequence[str]
 ) -> tuple[list[Subject], list[Loaded]]:
-    """Two variables of one script, which is run once."""
+    """Two variables of one script, which runs once."""
     loaded = _of_script(replace(targets[0], names=targets[0].names + targets[1].names), argv)
     cut = len(targets[0].names)
     parts = (

@@ -63,8 +63,8 @@ _MOST = Option("", "integer", least=1, name="most")
 _LARGE = 1_000
 """So many nodes fit no page and no screen."""
 _PER_SECOND = 10_000
-"""Nodes and edges that are laid out and written in a second, as measured for graphs of 10,000 and
-100,000 nodes of several shapes: 9,400 to 15,000 on one core. The work is counted, so it ends."""
+"""Nodes and edges that are laid out and written per second, measured for graphs of 10,000 and
+100,000 nodes of several shapes: 9,400 to 15,000 on one core. The work is counted and limited."""
 
 
 @click.command(cls=WithArguments, epilog=_DRAW_EXAMPLES)
@@ -126,7 +126,7 @@ def _draw(
 
 
 def _warn_of_size(drawing: Drawing) -> None:
-    """Say before a long layout begins how long it may take, and what would be quicker."""
+    """Warn before a long layout: its estimated time, and faster alternatives."""
     graphs = [frame.graph for frame in drawing.shown]
     count = sum(graph.number_of_nodes() for graph in graphs)
     if count > _LARGE:
@@ -235,7 +235,7 @@ def summary(
 
 
 def _show(table: Summary) -> None:
-    """With colors on a terminal; as plain text, however wide, anywhere else."""
+    """Print with colors on a terminal, as plain text of any width elsewhere."""
     if sys.stdout is not None and sys.stdout.isatty():
         from rich.console import Console
 
@@ -294,7 +294,7 @@ def _of_file(target: Target, argv: Sequence[str]) -> SavedTable:
 
 
 def _largest(subject: GradGraph | Frame | Story, place: str) -> SavedTable:
-    """The table of a graph; of several frames, that of the one that keeps most."""
+    """The table of a graph; of several frames, the one with the most saved bytes."""
     from gradviz.reports.memory import saved as saved_of
 
     if isinstance(subject, GradGraph):
@@ -310,7 +310,7 @@ def _of_program(
     target: Target, argv: Sequence[str], quiet: bool, extent: Extent
 ) -> tuple[SavedTable, Loaded]:
     from gradviz.frontends.target import load_target
-    from gradviz.recording.api import record  # only now: it needs torch
+    from gradviz.recording.api import record  # imported here: it needs torch
     from gradviz.reports.memory import saved_at_most
 
     recording = record()

@@ -1,4 +1,4 @@
-"""``gradviz record``, ``explain`` and ``run``: a whole program, run unchanged and recorded."""
+"""``gradviz record``, ``explain`` and ``run``: run a whole program unchanged and record it."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ def _record(
 
     numbers = frame_numbers(frames, "--frames")
     _check(target)
-    from gradviz.recording.api import record  # only now: it needs torch
+    from gradviz.recording.api import record  # imported here: it needs torch
 
     recording = record(max_events=max_events)
     with outputs.quieted(), stage(f"running {target.place}", spinner=False):
@@ -196,7 +196,7 @@ def explain(
     debug: bool,
     **options: Any,
 ) -> None:
-    """Say why gradients are None, zero, added up or NaN: of a model, a tensor, or all leaves.
+    """Explain why gradients are None, zero, accumulated or NaN: of a model, tensor, or all leaves.
 
     Without a name: every parameter of the modules that took part. The program is run as Python
     would run it, and recorded, so that causes have lines. It ends with the backward passes of its
@@ -229,7 +229,7 @@ def _explain(
             f"{target.place} is a saved graph; explain runs the program: "
             "gradviz explain train.py:loss"
         )
-    from gradviz.recording.api import record  # only now: it needs torch
+    from gradviz.recording.api import record  # imported here: it needs torch
 
     recording = record()
     try:
@@ -240,18 +240,18 @@ def _explain(
         if error is not None and (text := _of_error(error, recording, {})):
             click.echo(text)
         raise
-    told = _told(loaded, recording)
+    explanation = _explained(loaded, recording)
 
     def render(fmt: str) -> bytes:
         if fmt == "txt":
-            return f"{told}\n".encode("utf-8", "backslashreplace")
-        return Drawing(told.story, picture).about(told).render(fmt)
+            return f"{explanation}\n".encode("utf-8", "backslashreplace")
+        return Drawing(explanation.story, picture).about(explanation).render(fmt)
 
     outputs.write(render, quiet)
     return loaded
 
 
-def _told(loaded: Loaded, recording: Any) -> Explanation | Explanations:
+def _explained(loaded: Loaded, recording: Any) -> Explanation | Explanations:
     from gradviz.capture.tensors.names import Names
     from gradviz.diagnosis.explain import answer
 
@@ -271,7 +271,7 @@ def _told(loaded: Loaded, recording: Any) -> Explanation | Explanations:
 
 
 def _parameters(variables: Mapping[str, Any]) -> list[Any]:
-    """The parameters of the modules among some variables, and the leaves in no module."""
+    """The parameters of the modules among some variables, and the leaves that are in no module."""
     found = {}
     for value in variables.values():
         if hasattr(type(value), "named_parameters"):
@@ -302,7 +302,7 @@ def _run(script: str, is_main: bool, argv: Sequence[str], quiet: bool) -> int:
     target = parse_target(script, "run", is_main)
     if target.is_saved:
         raise TargetError(f"run takes a program, like train.py; {script} is a saved graph")
-    from gradviz.recording.api import record  # only now: it needs torch
+    from gradviz.recording.api import record  # imported here: it needs torch
 
     recording = record()
     done = start_program(target, argv, recording)
@@ -313,8 +313,8 @@ def _run(script: str, is_main: bool, argv: Sequence[str], quiet: bool) -> int:
     aside(traceback_text(done.error).rstrip("\n"))
     if done.was_interrupted:
         return 130
-    if not quiet and (told := _of_error(done.error, recording, done.namespace)):
-        aside(f"\n{told}")
+    if not quiet and (explanation := _of_error(done.error, recording, done.namespace)):
+        aside(f"\n{explanation}")
     return 1
 
 
@@ -326,11 +326,11 @@ def _exit_code(error: SystemExit) -> int:
 
 
 def _of_error(error: BaseException, recording: Any, variables: Mapping[str, Any]) -> str:
-    """What an error of autograd means; "" for any other."""
+    """The explanation of an error of autograd; "" for other errors."""
     from gradviz.capture.tensors.names import Names
     from gradviz.diagnosis import Verdict
     from gradviz.diagnosis.explain import answer
 
     names = Names.of_namespace(variables)
-    told: Any = answer([error, recording], names, None)
-    return "" if told.verdict is Verdict.OTHER_ERROR else str(told)
+    explanation: Any = answer([error, recording], names, None)
+    return "" if explanation.verdict is Verdict.OTHER_ERROR else str(explanation)

@@ -40,13 +40,13 @@ class Option:
     """One option of a picture.
 
     Args:
-        help: what it does, as a sentence.
+        help: a sentence that describes it.
         kind: ``"text"``, ``"flag"``, ``"integer"``, ``"choice"`` or ``"views"``.
-        default: the value when it is not given.
+        default: the default value.
         choices: the allowed values of a choice.
         least: the smallest allowed number.
-        metavar: what the help of a command calls the value.
-        formats: the formats that it changes; empty for all.
+        metavar: the placeholder of the value in the help of a command.
+        formats: the formats on which it has an effect; empty for all.
         name: set from the table.
     """
 
@@ -65,10 +65,10 @@ class Option:
         return self.name.replace("_", "-")
 
     def read(self, text: str, spelt: str = "{}") -> Any:
-        """The value of a text.
+        """Parse a value.
 
         Args:
-            text: what the user wrote.
+            text: the text that the user wrote.
             spelt: how options are written there, for messages: ``"--{}"``.
 
         Raises:
@@ -94,11 +94,11 @@ class Option:
         return self.check(value, spelt.format(self.word))
 
     def check(self, value: Any, called: str = "") -> Any:
-        """The value, if it is allowed.
+        """Return the value if it is allowed.
 
         Args:
-            value: as a caller gave it; the default is always allowed.
-            called: what a message calls the option.
+            value: the value from the caller; the default is always allowed.
+            called: the name of the option in a message.
 
         Raises:
             UsageError: if it is not allowed.
@@ -125,7 +125,7 @@ class Option:
 
     @property
     def allowed(self) -> str:
-        """What a value must be, in words."""
+        """A description of the allowed values."""
         if self.kind == "integer":
             return f"an integer >= {self.least}"
         if self.kind == "choice":
@@ -224,12 +224,12 @@ OPTIONS: dict[str, Option] = _table()
 """Every option of a picture, by its name in Python."""
 
 SELECTION = ("views", "depth", "focus", "radius", "all", "color_by", "direction")
-"""Those that choose what is drawn of a graph, and what is shown on it."""
+"""The options that select what is drawn of a graph, and what is shown on it."""
 
 
 @dataclass(frozen=True, repr=False)
 class Picture:
-    """How to draw: options that were given and checked.
+    """Checked options of a picture.
 
     Args:
         given: values by the name of the option.
@@ -251,11 +251,11 @@ class Picture:
         """Check options.
 
         Args:
-            options: as a caller gave them.
+            options: the options from the caller.
             spelt: how the user writes an option: ``"{}"`` in Python, ``"--{}"`` in a shell.
 
         Raises:
-            UsageError: if there is no such option, a value is not allowed, there is no view of a
+            UsageError: if there is no such option, a value is not allowed, there is no view of that
                 name, or two options exclude each other.
         """
         given: dict[str, Any] = {}
@@ -265,7 +265,7 @@ class Picture:
                 raise UsageError(f"there is no option {name!r}; options are {', '.join(OPTIONS)}")
             called = spelt.format(name if spelt == "{}" else OPTIONS[name].word)
             if name == "views" and isinstance(value, Iterable) and not isinstance(value, str):
-                value = tuple(value)  # they may come one by one
+                value = tuple(value)  # it may be an iterator
             checked = OPTIONS[name].check(value, called)
             if value is not None:
                 given[name] = checked
@@ -284,7 +284,7 @@ class Picture:
         return name in self.given
 
     def views(self) -> list[View]:
-        """The views in order: what is drawn of the graph first, then what is shown on it.
+        """The views in order: those that select nodes first, then those that add information.
 
         Raises:
             UsageError: as for `of`.
@@ -319,11 +319,11 @@ class Picture:
         return list(views.DEFAULT) if self["views"] is None else list(_named(self["views"]))
 
     def with_theme(self, theme: str) -> Picture:
-        """The same in another theme."""
+        """The same options with another theme."""
         return Picture({**self.given, "theme": theme}, self.spelt)
 
     def check_formats(self, formats: Iterable[str]) -> None:
-        """Refuse an option that changes nothing in any of the formats.
+        """Refuse an option that has no effect on any of the formats.
 
         Raises:
             UsageError: if there is one.
@@ -390,15 +390,15 @@ def _at_depth(depth: int) -> list[View]:
     from gradviz import views
 
     folded, grouped = views.fold_repeats(depth=depth), views.group_by_module(depth=depth)
-    # Names say less about the modules around them once repeats are folded.
+    # After folding repeats, names say less about the modules around them.
     found = [views.infer_modules, folded, views.hide_bookkeeping, grouped]
     return [*found, views.clone_shared_leaves]
 
 
 def with_options(function: _Function) -> _Function:
-    """Give a function whose last parameter is ``**options`` the options of a picture.
+    """Replace ``**options`` in the signature of a function by the options of a picture.
 
-    ``help`` and completion then show each option with its default and its sentence.
+    ``help`` and completion then show each option with its default and its description.
     """
     signature = inspect.signature(function)
     hints = get_type_hints(PictureOptions)
@@ -411,20 +411,20 @@ def with_options(function: _Function) -> _Function:
     ]
     function.__signature__ = signature.replace(parameters=[*kept, *added])  # type: ignore[attr-defined]
     before, mark, after = (function.__doc__ or "").partition("        options: ")
-    told = "".join(f"        {name}: {option.help}\n" for name, option in OPTIONS.items())
-    function.__doc__ = before + told + after.partition("\n")[2] if mark else function.__doc__
+    described = "".join(f"        {name}: {option.help}\n" for name, option in OPTIONS.items())
+    function.__doc__ = before + described + after.partition("\n")[2] if mark else function.__doc__
     return function
 
 
 def frame_numbers(text: str, option: str) -> list[int]:
-    """The numbers in ``1,3,5``; none in an empty text.
+    """The numbers in ``1,3,5``; none for an empty text.
 
     Args:
-        text: what the user wrote.
-        option: what the message calls it.
+        text: the text that the user wrote.
+        option: the name of the option in messages.
 
     Raises:
-        UsageError: if there is anything else in it than numbers from 1 up.
+        UsageError: if it contains anything but integers >= 1.
 
     Example:
         >>> frame_numbers("1, 3", "--frames")
@@ -437,19 +437,19 @@ def frame_numbers(text: str, option: str) -> list[int]:
 
 
 def chosen(story: Story, numbers: Sequence[int], option: str) -> tuple[Story, str]:
-    """The frames of those numbers.
+    """The frames with the given numbers.
 
     Args:
-        story: what was recorded.
+        story: the story.
         numbers: counted from 1; none for all.
-        option: what the message calls them.
+        option: the name of the option in messages.
 
     Returns:
-        The story with those frames that exist, and a line about those that do not, which are no
-        reason to fail; or an empty line.
+        The story with the existing frames, and a line about the missing ones, which are not an
+        error; "" if there are none.
 
     Raises:
-        UsageError: if none of them exists.
+        UsageError: if none of the frames exists.
 
     Example:
         >>> from gradviz.graph import GradGraph
@@ -468,7 +468,7 @@ def chosen(story: Story, numbers: Sequence[int], option: str) -> tuple[Story, st
     said = f"there is no frame {_listed(missing)}: {has}" if missing else ""
     frames = tuple(story[number - 1] for number in there)
     if len(frames) == 1 < len(story) and not story.title:
-        # A single frame has no border with its title under it, so the title goes on top.
+        # A single frame has no border with its title, so its title becomes that of the picture.
         frame: Frame = replace(frames[0], title="")
         return replace(story, frames=(frame,), title=frames[0].title), said
     return replace(story, frames=frames), said

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from types import TracebackType
 from typing import Any, ParamSpec, TypeVar
@@ -252,6 +252,11 @@ class Recording(Shown):
             [('item', 'item')]
         """
         return self._observer.snapshots.number_reads()
+
+    def _cuts_behind(self, tensor: torch.Tensor) -> Sequence[CutOff]:
+        """Where the data of a tensor outside the graph left it."""
+        with quietly():
+            return self._observer.snapshots.cuts_behind(tensor)
 
     def _contents(self, graph: GradGraph) -> Contents:
         """Values of saved tensors before a backward pass, for a few kinds of operations.
