@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gradviz.errors import SubjectError, TargetError, UsageError
+from gradviz.errors import ScriptError, SubjectError, TargetError, UsageError
 from gradviz.frontends.command import OptionValue, Request, frames_option, target_command
 from gradviz.frontends.options import Option
 from gradviz.frontends.streams import aside, stage
@@ -177,9 +177,15 @@ def _of_program(request: Request, target: Target) -> tuple[Explanation | Explana
     from gradviz.recording.api import record  # only now: it needs torch
 
     recording = record()
-    with request.outputs.quieted(), stage(f"running {target.place}", spinner=False):
-        extent = replace(request.extent, next_step=True)
-        loaded = load_target(target, request.argv, recording, extent, trace=False)
+    try:
+        with request.outputs.quieted(), stage(f"running {target.place}", spinner=False):
+            extent = replace(request.extent, next_step=True)
+            loaded = load_target(target, request.argv, recording, extent, trace=False)
+    except ScriptError as failed:  # before a backward pass ended
+        error = failed.__cause__
+        if error is not None and (text := _of_error(error, recording, {})):
+            click.echo(text)
+        raise
     return _explained(loaded, recording), loaded
 
 
@@ -261,8 +267,8 @@ def _run(request: Request, target: Target) -> int:
     aside(traceback_text(done.error).rstrip("\n"))
     if done.was_interrupted:
         return 130
-    if not request.quiet and (told := _of_error(done, recording)):
-        aside(f"\n{told}")
+    if not request.quiet and (explanation := _of_error(done.error, recording, done.namespace)):
+        aside(f"\n{explanation}")
     return 1
 
 
@@ -273,14 +279,14 @@ def _exit_code(error: SystemExit) -> int:
     return 1
 
 
-def _of_error(done: ProgramRun, recording: Any) -> str:
+def _of_error(error: BaseException, recording: Any, variables: Mapping[str, Any]) -> str:
     """The explanation of an error of autograd; "" for other errors."""
     from gradviz.capture.tensors.names import Names
     from gradviz.diagnosis import Verdict
     from gradviz.diagnosis.error_rules import UNKNOWN_OF_AUTOGRAD
     from gradviz.diagnosis.explain import answer
 
-    names = Names.of_namespace(done.namespace)
-    told: Any = answer([done.error, recording], names, None)
-    is_other = told.verdict is Verdict.OTHER_ERROR and told.rule != UNKNOWN_OF_AUTOGRAD
-    return "" if is_other else str(told)
+    names = Names.of_namespace(variables)
+    explanation: Any = answer([error, recording], names, None)
+    is_other = explanation.verdict is Verdict.OTHER_ERROR
+    return "" if is_other and explanation.rule != UNKNOWN_OF_AUTOGRAD else str(explanation)
