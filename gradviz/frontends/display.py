@@ -22,6 +22,7 @@ __all__ = [
     "interactive_parts",
     "output",
     "preformatted",
+    "shown_in_notebook",
     "waiting",
 ]
 
@@ -122,6 +123,16 @@ def alt_text(text: str, most: int = 300) -> str:
             break
         kept.append(line)
     return "; ".join(kept).replace(".; ", ". ")  # so that a reader pauses after each line
+
+
+def shown_in_notebook(picture: object) -> bool:
+    """Display a picture under the cell that runs; False, and nothing is done, elsewhere."""
+    if "ipykernel" not in sys.modules:
+        return False
+    from IPython.display import display
+
+    display(picture)
+    return True
 
 
 @contextlib.contextmanager

@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
+import tempfile
+import webbrowser
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO, overload
 
 from gradviz import serialize
 from gradviz.comparison import mark_changes, mark_stale_leaves
-from gradviz.errors import GradvizError, UsageError
-from gradviz.frontends.display import output, preformatted, waiting
+from gradviz.errors import GradvizError, OutputError, UsageError
+from gradviz.frontends.display import output, preformatted, shown_in_notebook, waiting
 from gradviz.frontends.files import FORMATS, check_folder, format_of, write_atomically
 from gradviz.frontends.options import Picture, PictureOptions, with_options
 from gradviz.frontends.streams import stage
 from gradviz.graph import GradGraph
-from gradviz.renderers.canvas import to_pdf, to_png
+from gradviz.graph.text import must_be
+from gradviz.renderers.canvas import to_eps, to_pdf, to_png
 from gradviz.renderers.caption import caption_of
 from gradviz.renderers.compose import compose, fits_a_page, runs_of_frames
+from gradviz.renderers.events import events_text
 from gradviz.renderers.html import to_html
 from gradviz.renderers.island import Answer
 from gradviz.renderers.mermaid import to_mermaid
@@ -31,6 +36,7 @@ from gradviz.renderers.text import to_text
 from gradviz.renderers.theme import Theme
 from gradviz.story import Frame, Story, recorded_in
 from gradviz.views import DEFAULT, View, apply, fit_page
+from gradviz.views.custom import highlight_edges
 from gradviz.views.groups import keep_inside
 
 if TYPE_CHECKING:
@@ -96,14 +102,24 @@ def drawn(
     picture = Picture.of(options)  # checked before a large graph is traced
     story = recorded_in(subjects[0]) if len(subjects) == 1 else None
     if story is not None:
+        if picture.has_tensors:
+            picture = picture.named(_names_by_tensor(names, caller))
         return Drawing(story, picture).about(subjects[0])
     from gradviz.capture.tensors.names import Names
     from gradviz.capture.tracing.tracer import trace_subjects
 
     named = Names.of(names, caller)
+    if picture.has_tensors:
+        picture = picture.named({id(each.tensor): each.name for each in named})
     with stage("tracing"):
         graph = trace_subjects(subjects, named)
     return Drawing(graph, picture)
+
+
+def _names_by_tensor(names: object, frame: FrameType) -> dict[int, str]:
+    from gradviz.capture.tensors.names import Names
+
+    return {id(each.tensor): each.name for each in Names.of(names, frame)}
 
 
 class Drawing:
@@ -128,7 +144,7 @@ class Drawing:
         picture: Picture | None = None,
         **options: Unpack[PictureOptions],
     ) -> None:
-        self.options = Picture.of(options) if picture is None else picture
+        self.options = (Picture.of(options) if picture is None else picture).named({})
         self.story = _story(story, self.options["title"])
         self.target = ""
         """The command line's name of the subject, for the viewer's commands; "" if unknown."""
@@ -178,12 +194,20 @@ class Drawing:
         return self._through_views()
 
     def _through_views(self, views: Sequence[View] | None = None) -> Story:
+        recorded = [frame.graph for frame in self._marked]
+        called = _through(recorded, self.options.relabel())
         frames = []
         with stage("folding"):
-            for number, frame in enumerate(self._marked):
-                graph = apply(frame.graph, self._views if views is None else views)
-                text = caption_of(frame, is_later=number > 0)
-                frames.append(replace(frame, graph=graph, caption=text))
+            for number, graph in enumerate(_through(recorded, self.options.marks())):
+                frame = self._marked[number]
+                text = caption_of(replace(frame, graph=called[number]), is_later=number > 0)
+                seen = apply(graph, self._views if views is None else views)
+                if "highlight" in seen.graph:
+                    seen = highlight_edges(seen)
+                for each in self.options.relabel():
+                    with contextlib.suppress(UsageError):  # it is folded, or in another frame
+                        seen = each(seen)
+                frames.append(replace(frame, graph=seen, caption=text))
         return replace(self._marked, frames=tuple(frames))
 
     @property
@@ -205,15 +229,16 @@ class Drawing:
     def _scene(self) -> Scene:
         shown = self.shown
         with stage("layout"):
+            style = self.options.style()
             runs = runs_of_frames([frame.graph for frame in self._marked])
-            scene = compose(shown, runs=runs)
+            scene = compose(shown, style, runs=runs)
         if fits_a_page(scene) or len(shown) < 2 or tuple(self._views) != DEFAULT:
             return scene
         drawn = len(moments_of(shown, runs))
         for pages in (drawn, 2 * drawn):
             shown = self._through_views([fit_page(pages=min(pages, _MOST_PAGES))])
             with stage("layout"):
-                smaller = compose(shown, runs=runs)
+                smaller = compose(shown, style, runs=runs)
             scene = min(scene, smaller, key=lambda each: each.height)
             if fits_a_page(scene):
                 break
@@ -229,7 +254,7 @@ class Drawing:
         """The picture as a ``graphviz.Digraph``, to change or to draw with other settings."""
         from gradviz.renderers.dot import to_digraph
 
-        return to_digraph(self.shown, self.theme, self.transparent)
+        return to_digraph(self.shown, self.theme, self.transparent, self.options.style())
 
     dot = digraph
     """The same as `digraph`."""
@@ -237,14 +262,17 @@ class Drawing:
     @property
     def text(self) -> str:
         """The graph as plain text."""
-        return to_text(self.shown)
+        events = self.options["events"]
+        told = "" if events is None else f"{events_text(self.story, events)}\n\n"
+        return told + to_text(self.shown)
 
     def render(self, format: str, *, scale: float | None = None) -> bytes:
         """Convert the picture to one of the formats, as the bytes of a file.
 
         Args:
-            format: ``svg``, ``png``, ``pdf``, ``html`` (the viewer), ``dot``, ``json``,
-                ``mmd`` (Mermaid) or ``txt``. JSON contains the recorded graph, before any view.
+            format: ``svg``, ``png``, ``pdf``, ``eps``, ``html`` (the viewer), ``dot``,
+                ``json``, ``mmd`` (Mermaid) or ``txt``. JSON contains the recorded graph, before
+                any view.
             scale: pixels per point of a PNG, from 1 to 8; by default 2, or less if too large.
                 At 4.2, a picture printed in its own size has 300 dots per inch.
 
@@ -291,32 +319,91 @@ class Drawing:
             "svg": lambda: self.svg,
             "png": lambda: to_png(self._scene, self.theme, self.transparent),
             "pdf": lambda: to_pdf(self._scene, self.theme, self.transparent),
+            "eps": lambda: to_eps(self._scene, self.theme, self.transparent),
             "dot": lambda: str(self.digraph.source),
             "json": lambda: serialize.to_json(self.story),
             "html": lambda: self.html,
-            "mmd": lambda: to_mermaid(self.shown, self.theme),
+            "mmd": lambda: to_mermaid(self.shown, self.theme, self.options.style()),
             "txt": lambda: self.text,
         }
 
-    def save(self, path: str | Path, *, scale: float | None = None) -> Path:
-        """Write the picture to a file, in the format of its suffix.
+    @overload
+    def save(
+        self, path: str | Path, *, format: str | None = None, scale: float | None = None
+    ) -> Path: ...
+    @overload
+    def save(
+        self, path: BinaryIO, *, format: str | None = None, scale: float | None = None
+    ) -> BinaryIO: ...
+    def save(
+        self,
+        path: str | Path | BinaryIO,
+        *,
+        format: str | None = None,
+        scale: float | None = None,
+    ) -> Path | BinaryIO:
+        """Write the picture to a file, in the format that its suffix names.
 
         Args:
-            path: ends in one of ``.svg .png .pdf .html .dot .json .mmd .txt``. An existing file is
-                replaced; no partial file is left.
+            path: ends in one of ``.svg .png .pdf .eps .html .dot .json .mmd .txt``; a file that is
+                there is replaced, and nothing is left half-written. Or a file object that takes
+                bytes, such as ``io.BytesIO()``.
+            format: one of those of `render`; None for that of the suffix. A file object needs it.
             scale: of a PNG, as for `render`.
 
         Returns:
-            The path.
+            The path, or the file object.
 
         Raises:
-            UsageError: if the suffix or the scale is not allowed.
+            UsageError: if the suffix or the format is none of these, an option or the scale has
+                no effect on it, or a file object takes no bytes.
             OutputError: if the file cannot be written.
+
+        Example:
+            >>> import io
+            >>> Drawing(GradGraph()).save(io.BytesIO(), format="svg").getvalue()[:5]
+            b'<svg '
         """
-        format = format_of(path)
-        check_folder(path)
-        write_atomically(path, self.pieces(format, scale=scale))
-        return Path(path)
+        if isinstance(path, (str, Path)):
+            wanted = self._format(format_of(path) if format is None else format)
+            check_folder(path)
+            write_atomically(path, self.pieces(wanted, scale=scale))
+            return Path(path)
+        if format is None:
+            raise UsageError(f"a file object needs a format: format='svg'; got {path!r}")
+        pieces = self.pieces(self._format(format), scale=scale)
+        try:
+            path.writelines(pieces)
+        except (TypeError, AttributeError) as error:
+            raise UsageError(
+                f"cannot write bytes to {path!r}: pass a path, or a file that is opened with 'wb'"
+            ) from error
+        return path
+
+    def _format(self, format: str) -> str:
+        if format not in FORMATS:
+            raise UsageError(must_be("format", f"one of {', '.join(FORMATS)}", format))
+        self.options.check_formats([format])
+        return format
+
+    def show(self) -> None:
+        """Open the picture in the browser; in a notebook display it.
+
+        Raises:
+            OutputError: if there is no browser.
+        """
+        if shown_in_notebook(self):
+            return
+        try:
+            self.options.check_formats(["html"])
+            name = "picture.html"
+        except UsageError:  # it has an option that the viewer does not know
+            name = "picture.svg"
+        page = self.save(Path(tempfile.mkdtemp(prefix="gradviz-")) / name)
+        if not webbrowser.open(page.as_uri()):
+            raise OutputError(
+                f"there is no browser to show {page}; write a file: draw(loss).save('loss.svg')"
+            )
 
     def __str__(self) -> str:
         return self.text.rstrip("\n")
@@ -353,6 +440,21 @@ class Drawing:
 
     def _repr_pretty_(self, printer: Any, _cycle: bool) -> None:
         printer.text(str(self))
+
+
+def _through(graphs: Sequence[GradGraph], views: Sequence[View]) -> list[GradGraph]:
+    """Graphs through views of which each has to find its name in one of the graphs at least."""
+    seen = list(graphs)
+    for one in views:
+        faults = []
+        for number, graph in enumerate(seen):
+            try:
+                seen[number] = one(graph)
+            except UsageError as error:
+                faults.append(error)
+        if seen and len(faults) == len(seen):
+            raise faults[-1]
+    return seen
 
 
 def _story(story: GradGraph | Frame | Story, title: str) -> Story:

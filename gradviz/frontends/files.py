@@ -8,7 +8,7 @@ import os
 import secrets
 import shlex
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from gradviz.errors import OutputError, UsageError
@@ -18,17 +18,21 @@ __all__ = [
     "LAID_OUT",
     "STDOUT",
     "Staged",
+    "TABLES",
     "check_folder",
     "format_of",
     "stdout_fault",
     "write_atomically",
 ]
 
-FORMATS = ("svg", "png", "pdf", "html", "dot", "json", "mmd", "txt")
-"""The formats; each is also the suffix of its files."""
+FORMATS = ("svg", "png", "pdf", "eps", "html", "dot", "json", "mmd", "txt")
+"""What can be written; each is also the suffix of its files."""
 
-LAID_OUT = ("svg", "png", "pdf", "html")
-"""Formats for which gradviz computes a layout; the others are laid out by the reader's program."""
+TABLES = ("txt", "csv", "json")
+"""What a table can be written as."""
+
+LAID_OUT = ("svg", "png", "pdf", "eps", "html")
+"""Those whose nodes gradviz places; the others leave it to the reader's program."""
 
 STDOUT = "-"
 """The file name that stands for standard output."""
@@ -36,14 +40,15 @@ STDOUT = "-"
 _BLOCK = 1 << 12
 
 
-def format_of(path: str | os.PathLike[str]) -> str:
+def format_of(path: str | os.PathLike[str], formats: Sequence[str] = FORMATS) -> str:
     """Find the format from the suffix of a file.
 
     Args:
-        path: the output file; only its last suffix counts, in upper or lower case.
+        path: where the picture goes; only its last suffix counts, in any case.
+        formats: that are allowed.
 
     Returns:
-        One of `FORMATS`.
+        One of the formats.
 
     Raises:
         UsageError: if the suffix is not a format.
@@ -54,14 +59,14 @@ def format_of(path: str | os.PathLike[str]) -> str:
         >>> format_of("loss.wav")
         Traceback (most recent call last):
         gradviz.errors.UsageError: cannot tell from 'loss.wav' what to write: the suffix '.wav' \
-is none of .svg .png .pdf .html .dot .json .mmd .txt
+is none of .svg .png .pdf .eps .html .dot .json .mmd .txt
     """
     suffix = Path(path).suffix
-    if suffix[1:].lower() in FORMATS:
+    if suffix[1:].lower() in formats:
         return suffix[1:].lower()
-    problem = f"the suffix {suffix!r} is none of" if suffix else "it has no suffix; allowed are"
-    allowed = " ".join(f".{name}" for name in FORMATS)
-    raise UsageError(f"cannot tell from {os.fspath(path)!r} what to write: {problem} {allowed}")
+    told = f"the suffix {suffix!r} is none of" if suffix else "it has no suffix; allowed are"
+    allowed = " ".join(f".{name}" for name in formats)
+    raise UsageError(f"cannot tell from {os.fspath(path)!r} what to write: {told} {allowed}")
 
 
 def check_folder(path: str | os.PathLike[str]) -> None:

@@ -1,4 +1,4 @@
-"""The IPython extension: ``%load_ext gradviz``, and ``%%gradviz`` to record a cell."""
+"""The IPython extension: ``%gradviz loss``, and ``%%gradviz`` over a cell to be recorded."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 
 from IPython.core.error import UsageError as ShellError
 from IPython.core.interactiveshell import InteractiveShell
-from IPython.core.magic import Magics, cell_magic, magics_class
+from IPython.core.magic import Magics, line_cell_magic, magics_class
 from IPython.core.magic_arguments import argument, magic_arguments, parse_argstring
 from IPython.display import display
 
@@ -21,6 +21,8 @@ from gradviz.errors import GradvizError, UsageError
 from gradviz.frontends.drawing import Drawing
 from gradviz.frontends.options import OPTIONS, Picture, chosen, frame_numbers
 from gradviz.frontends.streams import aside
+from gradviz.frontends.target import parse_names, traced
+from gradviz.frontends.variables import evaluated
 from gradviz.story import Story
 
 __all__ = ["GradvizMagics", "load_ipython_extension", "unload_ipython_extension"]
@@ -43,18 +45,22 @@ def load_ipython_extension(shell: InteractiveShell) -> None:
 
 
 def unload_ipython_extension(shell: InteractiveShell) -> None:
-    """Called by ``%unload_ext gradviz``: removes ``%%gradviz``."""
-    shell.magics_manager.magics["cell"].pop("gradviz", None)
+    """What ``%unload_ext gradviz`` does: ``%gradviz`` and ``%%gradviz`` are gone afterwards."""
+    for kind in ("line", "cell"):
+        shell.magics_manager.magics[kind].pop("gradviz", None)
 
 
 def _picture_arguments(function: Any) -> Any:
     """The options of a picture, for ``%%gradviz``; their values are parsed later, as text."""
     for option in reversed(OPTIONS.values()):
-        kind: dict[str, Any] = {"action": "store_true"} if option.kind == "flag" else {}
+        kind: dict[str, Any] = {}
+        word = option.called("--{}")
+        if option.kind == "flag":
+            kind = {"action": "store_const", "const": not option.default, "dest": option.name}
         choices = f" ({', '.join(option.choices)})" if option.choices else ""
         # argparse treats % as a format character
         help = f"{option.help}{choices}".replace("%", "%%")
-        function = argument(f"--{option.word}", default=None, help=help, **kind)(function)
+        function = argument(f"--{word}", default=None, help=help, **kind)(function)
     return argument("--colour-by", dest="color_by", default=None, help=SUPPRESS)(function)
 
 
@@ -63,13 +69,18 @@ class GradvizMagics(Magics):
     """The magic command."""
 
     @magic_arguments()
-    @argument("name", nargs="?", default="", help="draw this variable alone, at its last frame")
+    @argument(
+        "name",
+        nargs="?",
+        default="",
+        help="draw this variable alone, at its last frame",
+    )
     @argument("--frames", default="", help="only these frames, counted from 1: 1,3")
     @_picture_arguments
     @argument("--into", metavar="NAME", default="", help="keep the recording in this variable")
-    @cell_magic
-    def gradviz(self, line: str, cell: str) -> None:
-        """Run a cell, and draw what autograd did in it, frame by frame.
+    @line_cell_magic
+    def gradviz(self, line: str, cell: str | None = None) -> None:
+        """Draw a variable: %gradviz loss. Or record a cell, and draw it frame by frame: %%gradviz.
 
         The cell runs as it would without the command. If it fails, its traceback is shown as
         usual, and the picture shows what was recorded before.
@@ -79,10 +90,14 @@ class GradvizMagics(Magics):
             asked = _Asked.of(parse_argstring(self.gradviz, line))
         except GradvizError as error:
             raise ShellError(str(error)) from error
-        from gradviz.recording.api import record  # imported here: it needs torch
-
-        shell, recording = self.shell, record()
+        shell = self.shell
         assert shell is not None
+        if cell is None:
+            _draw_variable(shell.user_ns, asked)
+            return
+        from gradviz.recording.api import record  # only now: it needs torch
+
+        recording = record()
         code = _checked(shell, cell)
         try:
             values = _run(shell, code, recording)
@@ -96,6 +111,27 @@ class GradvizMagics(Magics):
         if not cell.rstrip().endswith(";"):
             for value in values:
                 shell.displayhook(value)
+
+
+def _draw_variable(variables: dict[str, Any], asked: _Asked) -> None:
+    """Draw the value of an expression of names, attributes and indices."""
+    try:
+        if not asked.name:
+            raise UsageError("%gradviz needs the name of a variable: %gradviz loss")
+        if asked.into:
+            raise UsageError("--into is for a recorded cell: write %%gradviz above the cell")
+        (name,) = parse_names(asked.name)
+        subject = traced([name], [evaluated(name, variables)], variables)
+        if asked.frames and isinstance(subject, Story):
+            subject, missing = chosen(subject, asked.frames, "--frames")
+            if missing:
+                aside(missing)
+        drawing = Drawing(subject, asked.picture)
+    except GradvizError as error:
+        raise ShellError(str(error)) from error
+    except (KeyError, AttributeError, IndexError, TypeError) as error:
+        raise ShellError(f"there is no {asked.name}: {type(error).__name__}: {error}") from error
+    display(drawing)
 
 
 @dataclass(frozen=True)

@@ -456,8 +456,24 @@ def _as_main(argv: list[str], folder: str, main: ModuleType | None = None) -> It
         sys.stdin, sys.stdout, sys.stderr = streams
         sys.argv, sys.path[:], sys.modules["__main__"] = old_argv, old_path, old_main
         sys.setrecursionlimit(limit)
+        _forget_shadows(Path(folder))
         sys.modules.update(hidden)
         os.chdir(here)
+
+
+_LATER = ("click", "graphviz", "markdown", "pygments", "pygraphviz", "rich")
+"""Packages that gradviz imports when it needs them, which may be after a program has run."""
+
+
+def _forget_shadows(folder: Path) -> None:
+    """Forget the modules of a program that have the names of packages that gradviz imports."""
+    for name in list(sys.modules):
+        if name.partition(".")[0] in _LATER:
+            file = getattr(sys.modules[name], "__file__", None)
+            if file and folder.resolve() in Path(file).resolve().parents:
+                installed = {"site-packages", "dist-packages"} & set(Path(file).parts)
+                if not installed:
+                    del sys.modules[name]
 
 
 _OWN = frozenset({"__main__", "gradviz", "torch", "numpy", "networkx"})

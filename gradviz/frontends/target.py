@@ -41,6 +41,7 @@ __all__ = [
     "record_program",
     "run_program",
     "start_program",
+    "traced",
     "values_of",
 ]
 
@@ -123,15 +124,25 @@ class Loaded:
         """
         if self.story is not None:
             return self.story
-        if len(self.values) == 1 and (story := recorded_in(self.values[0])) is not None:
-            return story
-        return _traced(self.names, self.values, self.run.namespace)
+        return traced(self.names, self.values, self.run.namespace)
 
 
-def _traced(
+def traced(
     names: Sequence[str], values: Sequence[Any], variables: Mapping[str, Any]
 ) -> GradGraph | Frame | Story:
-    # Imported here: they need torch, which is not needed for a saved graph.
+    """What autograd recorded for values of a program; a graph or story is taken as it is.
+
+    Args:
+        names: what was asked for.
+        values: one per name.
+        variables: of the program, which give other tensors their names.
+
+    Raises:
+        SubjectError: if there is nothing in a value that autograd could have recorded.
+    """
+    if len(values) == 1 and (story := recorded_in(values[0])) is not None:
+        return story
+    # Only now: they need torch, which a saved graph does without.
     from gradviz.capture.tensors.names import Names
     from gradviz.capture.tracing.tracer import trace_subjects
 
@@ -185,10 +196,12 @@ def parse_target(text: str, command: str = "draw", is_main: bool = False) -> Tar
         place, _, names = text.partition(":")
     if not place:
         raise TargetError(f"{text!r} names no script: {_TARGETS}")
-    target = Target(place, parse_names(names, text) if names else (), command, is_main)
-    if target.is_saved and target.names and command != "explain":
+    target = Target(place, (), command, is_main)
+    if target.is_saved and names and command != "explain":
         raise TargetError(f"{place} is a saved graph and is taken whole: {target.typed()}")
-    return target
+    if target.is_saved and names:  # those of tensors: encoder.0.weight
+        return replace(target, names=tuple(name.strip() for name in names.split(",")))
+    return replace(target, names=parse_names(names, text) if names else ())
 
 
 def parse_names(names: str, text: str = "") -> tuple[str, ...]:
@@ -260,7 +273,7 @@ def load_target(
     extent = extent or Extent()
     wanted, call = _wanted(target)
     shown = [each.expression for each in wanted]
-    tracing = (lambda values, seen: _traced(shown, values, seen)) if trace else None
+    tracing = (lambda values, seen: traced(shown, values, seen)) if trace else None
     search = Search(wanted, tracing, extent.step, extent.full, next_step=extent.next_step)
 
     def both(code: CodeType, variables: dict[str, Any]) -> Contexts:

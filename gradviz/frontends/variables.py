@@ -485,9 +485,27 @@ class Search:
             return
         where = "the end of its function"
         if frame is not None:
-            name = frame.f_code.co_filename.replace("\\", "/").rpartition("/")[2]
-            where = f"backward {self.passes} ({name}:{frame.f_lineno})"
+            where = f"backward {self.passes} ({_line(frame)})"
         self.found = Finding(taken, around, story, where)
+
+
+def _line(frame: FrameType) -> str:
+    """The line of the program that led to a frame, and that of the library it called, if any."""
+    from gradviz.recording.source_lines import is_library
+
+    own: FrameType | None = frame
+    while own is not None and own.f_code.co_filename != _program_file():
+        if not is_library(own.f_code.co_filename):
+            break
+        own = own.f_back
+    places = [frame] if own is None or own is frame or _is_ours(own) else [own, frame]
+    names = [each.f_code.co_filename.replace("\\", "/").rpartition("/")[2] for each in places]
+    told = [f"{name}:{each.f_lineno}" for name, each in zip(names, places, strict=True)]
+    return ", in ".join(told)
+
+
+def _is_ours(frame: FrameType) -> bool:
+    return frame.f_code.co_filename == _program_file()
 
 
 def _program_file() -> str:

@@ -337,11 +337,24 @@ def contract(
             each = norms_of_repeats(members[number], module, count)
             if each is not None:
                 found["grad_range"] = each
+        if graph.graph.get("marked"):
+            found |= _marks(members[number])
         seen._node[names[number]].update({**found, **part.data})
         if kept is not None:
             seen._node[names[number]][INSIDE] = kept[number]
     _add_edges(inside, seen, names, gone)
     return seen
+
+
+def _marks(nodes: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The highlight of any node in a group, and the color that all its operations have."""
+    found: dict[str, Any] = {}
+    if any("highlight" in node for node in nodes):
+        found["highlight"] = True
+    colors = {node.get("color") for node in nodes if node["kind"] not in _LEAVES}
+    if len(colors) == 1 and None not in colors:
+        found["color"] = colors.pop()
+    return found
 
 
 class _PartInside:

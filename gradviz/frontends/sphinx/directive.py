@@ -81,7 +81,7 @@ def _read(option: Option) -> Callable[[str | None], Any]:
     return read
 
 
-_PICTURE = {name: option for name, option in OPTIONS.items() if name != "theme"}
+_PICTURE = {name: each for name, each in OPTIONS.items() if name not in ("theme", "width")}
 
 _SPEC: dict[str, Callable[..., Any]] = {
     **{option.word: _read(option) for option in _PICTURE.values()},
