@@ -188,7 +188,7 @@ class _Builder:
         return len(self.tree.groups) - 1
 
     def _first(self, item: _Item) -> tuple[int, str]:
-        """The place of an item in the order of the program, and a key that tells it."""
+        """The position of an item in the order of the program, and its key."""
         key, data = item
         if key in self.order:
             return self.order[key], key
