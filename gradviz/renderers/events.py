@@ -103,7 +103,7 @@ def _rows(story: Story) -> Iterator[_Item]:
     }
     for _, group in groupby(story.events, key=lambda event: event.source):
         events = list(group)
-        if row := _initialisation(events, leaves):
+        if row := _initialization(events, leaves):
             yield row
             continue
         for kind, same in groupby(events, key=_sort):
@@ -128,7 +128,7 @@ def _row(event: Event) -> _Row:
     return _Row(words, event.detail)
 
 
-def _initialisation(events: list[Event], leaves: dict[str, str]) -> _Row | None:
+def _initialization(events: list[Event], leaves: dict[str, str]) -> _Row | None:
     """The row of a line that created parameters and wrote their first values, or None.
 
     Only tensors that are parameters in a frame count.
@@ -144,7 +144,7 @@ def _initialisation(events: list[Event], leaves: dict[str, str]) -> _Row | None:
         return None
     names = _few([leaves[key] for key in keys])
     what = counted(len(keys), "parameter")
-    return _Row("  ".join(filter(None, (events[0].source, f"{what} initialised{names}"))))
+    return _Row("  ".join(filter(None, (events[0].source, f"{what} initialized{names}"))))
 
 
 def _few(names: list[str]) -> str:
