@@ -25,7 +25,8 @@ from gradviz.frontends.command import (
     take_picture,
 )
 from gradviz.frontends.program import modules_forgotten
-from gradviz.frontends.streams import aside, stage
+from gradviz.frontends.streams import aside, columns, stage
+from gradviz.renderers.text import in_columns
 
 if TYPE_CHECKING:
     from gradviz.comparison import Comparison
@@ -84,7 +85,9 @@ def compare(
             from gradviz.frontends.drawing import Drawing
 
             if fmt == "txt":
-                return f"{comparison}\n".encode("utf-8", "backslashreplace")
+                text = str(comparison).split("\n")
+                lines = [part for line in text for part in in_columns(line, columns())]
+                return "\n".join([*lines, ""]).encode("utf-8", "backslashreplace")
             return Drawing(comparison.story, picture).render(fmt, **size)
 
         files.write(render, quiet)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -28,7 +28,7 @@ from gradviz.frontends.command import (
     take_picture,
 )
 from gradviz.frontends.options import OPTIONS, Option
-from gradviz.frontends.streams import aside, output_on_stderr, stage
+from gradviz.frontends.streams import aside, columns, echo, output_on_stderr, stage, styled
 from gradviz.graph import GradGraph
 from gradviz.story import Frame, Story
 
@@ -122,7 +122,15 @@ def _draw(
     drawing.target = target
     if not quiet and outputs.are_pictures:
         _warn_of_size(drawing)
-    outputs.write(drawing.pieces, quiet)
+    width = columns()
+
+    def pieces(fmt: str, **size: float) -> Iterable[bytes]:
+        if fmt == "txt" and width and not outputs.has_files:
+            text = drawing.terminal_text(width, styled())
+            return [text.encode("utf-8", "backslashreplace")]
+        return drawing.pieces(fmt, **size)
+
+    outputs.write(pieces, quiet)
 
 
 def _warn_of_size(drawing: Drawing) -> None:
@@ -241,7 +249,7 @@ def _show(table: Summary) -> None:
 
         Console().print(table)
     else:
-        click.echo(table.text)
+        echo(table.text)
 
 
 _MEMORY_EXAMPLES = """\b
@@ -283,7 +291,7 @@ def memory(
             table, loaded = _of_file(place, arguments(ctx)), None
         else:
             table, loaded = _of_program(place, arguments(ctx), quiet, Extent(step, full))
-        click.echo(table.text(most))
+        echo(table.text(most))
         report_ending(ctx, loaded, "listed", quiet, debug)
 
 

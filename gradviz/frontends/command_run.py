@@ -26,7 +26,8 @@ from gradviz.frontends.command import (
     take_picture,
 )
 from gradviz.frontends.options import Option, chosen, frame_numbers
-from gradviz.frontends.streams import aside, stage
+from gradviz.frontends.streams import aside, columns, stage, styled
+from gradviz.renderers.text import in_columns
 
 if TYPE_CHECKING:
     from gradviz.diagnosis import Explanation, Explanations
@@ -146,9 +147,10 @@ def _record(
     def render(fmt: str, **size: float) -> bytes:
         if outputs.has_files or fmt != "txt":
             return drawing.render(fmt, **size)
-        events = "".join(f"{event}\n" for event in recording.events)
-        last = Drawing(story[-1:], picture).text
-        return f"{events}\n{last}".encode("utf-8", "backslashreplace")
+        width = columns()
+        lines = [part for event in recording.events for part in in_columns(str(event), width)]
+        last = Drawing(story[-1:], picture).terminal_text(width, styled())
+        return "\n".join([*lines, "", last]).encode("utf-8", "backslashreplace")
 
     outputs.write(render, quiet)
     return run
@@ -238,7 +240,8 @@ def _explain(
 
     def render(fmt: str) -> bytes:
         if fmt == "txt":
-            return f"{told}\n".encode("utf-8", "backslashreplace")
+            lines = [part for line in str(told).split("\n") for part in in_columns(line, columns())]
+            return "\n".join([*lines, ""]).encode("utf-8", "backslashreplace")
         return Drawing(told.story, picture).about(told).render(fmt)
 
     outputs.write(render, quiet)

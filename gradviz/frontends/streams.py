@@ -5,17 +5,43 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import shutil
 import sys
 import threading
 from collections.abc import Iterator
 from typing import Any
 
-__all__ = ["aside", "colored", "output_on_stderr", "stage"]
+__all__ = ["aside", "colored", "columns", "echo", "output_on_stderr", "stage", "styled"]
+
+_NARROWEST = 40  # columns
 
 
 def colored() -> bool:
     """Whether standard error takes colors: a terminal, and NO_COLOR (no-color.org) not set."""
     return not os.environ.get("NO_COLOR") and sys.stderr is not None and sys.stderr.isatty()
+
+
+def columns() -> int:
+    """The width of the terminal that standard output is; 0 if it is none."""
+    if sys.stdout is None or not sys.stdout.isatty():
+        return 0
+    return max(shutil.get_terminal_size().columns, _NARROWEST)
+
+
+def styled() -> bool:
+    """Whether standard output is a terminal that takes colors."""
+    return bool(columns()) and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def echo(text: str) -> None:
+    """Print a result; on a terminal its lines are wrapped to the width of it."""
+    import click  # only now: a script that draws prints nothing
+
+    from gradviz.renderers.text import in_columns
+
+    width = columns()
+    lines = [part for line in text.split("\n") for part in in_columns(line, width)]
+    click.echo("\n".join(lines))
 
 
 def aside(text: str, warning: bool = False) -> None:
