@@ -11,7 +11,7 @@ from gradviz.diagnosis.answers import Group
 from gradviz.diagnosis.paths import CutEdge, Cuts, ValueRead, word_of
 from gradviz.diagnosis.values import Values
 from gradviz.facts import Action, BackwardDetails, EventKind
-from gradviz.graph import Buffers, EdgeKind, GradGraph, NodeData, NodeKind
+from gradviz.graph import Buffers, EdgeData, EdgeKind, GradGraph, NodeData, NodeKind
 from gradviz.graph.algorithms import ancestors, descendants, is_data
 from gradviz.graph.operations import FUNCTIONS_OF_TORCH
 from gradviz.story import Event, Frame
@@ -83,6 +83,7 @@ class Question:
         is_parameter: whether it is an ``nn.Parameter``.
         unregistered: the plain container of a module that contains it; None if there is none.
         without_effect: the attribute that was set in order to freeze it; None if there is none.
+        cuts: where the data of a tensor outside the graph left it; their ends are not known.
     """
 
     name: str
@@ -91,6 +92,7 @@ class Question:
     is_parameter: bool = False
     unregistered: PlainContainer | None = None
     without_effect: Flag | None = None
+    cuts: tuple[EdgeData, ...] = ()
 
     @property
     def group(self) -> Group:

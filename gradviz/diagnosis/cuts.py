@@ -10,7 +10,7 @@ from gradviz.diagnosis.context import Context
 from gradviz.diagnosis.lines import is_own, locations_of, mention, statement_at
 from gradviz.diagnosis.paths import CutEdge, word_of
 from gradviz.facts import Action, EventKind, SourceLocation
-from gradviz.graph import Cause, EdgeKind, GradGraph, NodeKind
+from gradviz.graph import Cause, EdgeData, EdgeKind, GradGraph, NodeKind
 from gradviz.graph.algorithms import ancestors
 from gradviz.graph.operations import words
 from gradviz.story import Event
@@ -20,6 +20,7 @@ __all__ = [
     "TURN_ON",
     "cut_words",
     "fix_of_cut",
+    "is_known_cut",
     "left_off",
     "twin_of",
     "lines_of",
@@ -268,6 +269,11 @@ def lost_on_the_way(graph: GradGraph, key: str) -> CutEdge | None:
             if edge["kind"] is EdgeKind.CUT and edge.get("cause") not in _NO_CUT:
                 return CutEdge(key, target, edge)
     return None
+
+
+def is_known_cut(edge: EdgeData) -> bool:
+    """Whether it was recorded that and why data left the graph along an edge."""
+    return edge.get("cause") not in _NO_CUT
 
 
 def _has_cut(graph: GradGraph, key: str) -> bool:

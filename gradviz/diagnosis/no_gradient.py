@@ -11,12 +11,14 @@ from gradviz.diagnosis.cuts import (
     TURN_ON,
     cut_words,
     fix_of_cut,
+    is_known_cut,
     left_off,
     lines_of,
     lost_on_the_way,
     twin_of,
 )
 from gradviz.diagnosis.lines import locations_of, mention
+from gradviz.diagnosis.paths import CutEdge
 from gradviz.diagnosis.rule import Evidence, Needs, Rule
 from gradviz.facts import Action, BackwardDetails, EventKind
 from gradviz.graph import GradGraph, NodeData, NodeKind
@@ -330,8 +332,11 @@ def _comes_from_a_cut(context: Context, question: Question) -> Evidence | None:
     if not _is_untracked(question) or question.key not in context.graph:
         return None
     cut = lost_on_the_way(context.graph, question.key)
-    if cut is None:
-        return None
+    if cut is None:  # no frame shows where its data came from
+        known = [edge for edge in question.cuts if is_known_cut(edge)]
+        if not known:
+            return None
+        cut = CutEdge(question.key, question.key, known[0])
     words = {"cut": cut_words(context, cut), "fix": fix_of_cut(context, cut)}
     return Evidence(words, (cut.target,), lines_of(context, cut))
 

@@ -447,7 +447,7 @@ RULES: tuple[Rule[Any, Any], ...] = (
         Verdict.NO_GRAPH,
         _began_at(_made_of_numbers),
         "{began}: nothing that it was computed from does; numbers were taken out of tensors by "
-        "{read}, and what becomes of those cannot be followed",
+        "{read}, and the use of those cannot be followed",
         "{fix}",
         Needs.RECORDING,
         (EventKind.CUT,),

@@ -36,7 +36,10 @@ def _cuts_of(context: Context, question: Question) -> Sequence[CutEdge]:
     if not _is_unreachable(context, question):
         return ()
     cuts = context.cuts.of(question.key) if question.key else []
-    found = cuts or list(context.lost.get(question.key, ()))
+    lost = list(context.lost.get(question.key, ()))
+    # The graph shows what was written into a tensor also after it was used.
+    lines = {each.edge.get("source") for each in lost}
+    found = [cut for cut in cuts if cut.edge.get("source") in lines] or lost or cuts
     found = [each for each in found if not _is_of_a_constant(context, question.key, each)]
     found.sort(key=lambda cut: cut.edge.get("cause") is Cause.NOT_DIFFERENTIABLE)
     return found

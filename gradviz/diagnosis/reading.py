@@ -13,7 +13,7 @@ from gradviz.diagnosis.subjects import Asked
 from gradviz.diagnosis.values import Values
 from gradviz.facts import EventKind, FrameKind
 from gradviz.graph import EdgeData, EdgeKind, GradGraph, NodeData, NodeKind, TensorSummary
-from gradviz.graph.algorithms import ancestors, is_data
+from gradviz.graph.algorithms import ancestors
 from gradviz.story import Frame
 
 if TYPE_CHECKING:
@@ -226,7 +226,14 @@ def context_at_end(recording: Recording, context: Context) -> Context | None:
 
 
 def _lost(recording: Recording, graph: GradGraph, roots: Sequence[str]) -> dict[str, list[CutEdge]]:
-    ends = ancestors(graph, roots, is_data)
+    # What was written into an older tensor since is not behind the roots.
+    behind = ancestors(graph, roots)
+    direct = {
+        source
+        for source, _, edge in graph.in_edges(behind, data=True)
+        if edge["kind"] is EdgeKind.CUT
+    }
+    ends = behind | direct
     return {leaf: [*map(_edge_of, cuts)] for leaf, cuts in recording._cut_off(graph, ends).items()}
 
 
@@ -325,6 +332,7 @@ def _questions(
                 data,
                 is_parameter,
                 *_sets(asked, tensor),
+                tuple(_edge_of(cut).edge for cut in asked.recording._cuts_behind(tensor)),
             )
         )
     return questions

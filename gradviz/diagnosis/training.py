@@ -128,7 +128,7 @@ def _cleared_before_step(context: Context, question: Question) -> Evidence | Non
         return None  # an earlier step has used it
     clear = cleared[-1]
     words = {
-        "word": clear.word,
+        "word": ".grad = None" if clear.word == "grad" else clear.word,
         "clear": mention(clear.location),
         "step": mention(steps[-1].location),
     }

@@ -99,16 +99,16 @@ def news_caption(graph: GradGraph) -> str:
 
 def _gradient_news(nodes: Sequence[NodeData]) -> list[str]:
     """A sentence for each leaf whose gradient changed, or one for all leaves."""
-    told = [
+    changes = [
         (f"{node.get('name') or 'a leaf'}.grad", node["changes"]["grad"])
         for node in nodes
         if "grad" in node.get("changes", {})
     ]
-    if len(told) <= _MOST_NAMES:
-        return [f"{name}: {text}." for name, text in told]
-    kinds = {text if text in _SAME_FOR_ALL else "" for _, text in told}
+    if len(changes) <= _MOST_NAMES:
+        return [f"{name}: {text}." for name, text in changes]
+    kinds = {text if text in _SAME_FOR_ALL else "" for _, text in changes}
     verb = _SAME_FOR_ALL.get(kinds.pop(), "have changed") if len(kinds) == 1 else "have changed"
-    return [f"The gradients of {len(told):,} leaves {verb}."]
+    return [f"The gradients of {len(changes):,} leaves {verb}."]
 
 
 _SAME_FOR_ALL = {"new": "are new", "cleared": "are cleared (None)", "zeroed": "are zeroed"}
@@ -206,11 +206,11 @@ def _gradients(graph: GradGraph) -> str:
     if not grads:
         return f"None of the {len(leaves):,} leaves has a gradient."
     zeros = sum(map(is_zero, grads))
-    told = f", {zeros:,} of them all zeros" if zeros else ""
+    zero_part = f", {zeros:,} of them all zeros" if zeros else ""
     if len(grads) == len(leaves):
-        return f"All {len(leaves):,} leaves have a gradient{told}."
+        return f"All {len(leaves):,} leaves have a gradient{zero_part}."
     have = "has" if len(grads) == 1 else "have"
-    return f"{len(grads):,} of the leaves {have} a gradient{told}."
+    return f"{len(grads):,} of the leaves {have} a gradient{zero_part}."
 
 
 def _is_freed(graph: GradGraph) -> bool:

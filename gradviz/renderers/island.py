@@ -198,6 +198,7 @@ class _IslandWriter:
             "follows": drawn.follows,
             "notes": [clean(note) for note in seen.notes],
             "run": run,
+            "flow": seen.graph.get("flow", "data"),
             **{name: self.columns.number(column) for name, column in columns.items()},
         }
 

@@ -45,7 +45,7 @@ __all__ = [
 ]
 
 _CAUSES = frozenset(cause.value for cause in Cause)
-_TOLD_ELSEWHERE = ("value", "grad", "buffers")
+_SHOWN_ELSEWHERE = ("value", "grad", "buffers")
 _LONGEST_NAME = 48
 _LONGEST_VALUE = 52
 _FEW_INLINE = 4
@@ -280,7 +280,7 @@ def _operation_head(graph: GradGraph, key: str, data: NodeData, says_so: bool) -
 
 def _news(data: NodeData) -> list[TextSpan]:
     """Changes, except of value, gradient and buffers, which are shown elsewhere."""
-    changes = {k: v for k, v in data.get("changes", {}).items() if k not in _TOLD_ELSEWHERE}
+    changes = {k: v for k, v in data.get("changes", {}).items() if k not in _SHOWN_ELSEWHERE}
     if data["kind"] in _LEAVES and changes.pop("version", False) and not data.get("value"):
         changes["node"] = "" if _since(data) else "changed"
     return [

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from gradviz.graph import EdgeKind, GradGraph, Mark, NodeKind
 from gradviz.renderers.edges import cause_box, drawn_edges
-from gradviz.renderers.labels import Role, labels_of, may_have_changed
+from gradviz.renderers.labels import Role, clean, labels_of, may_have_changed
 from gradviz.renderers.scene import Curve, Rectangle, Shape
 from gradviz.renderers.theme import FILLS, LOOKS, TEXT, VALUE, marked, scale_legend
 
@@ -39,6 +39,7 @@ MEANINGS = {
     "zeros": "all zeros",
     "loud": "needs attention",
 }
+_HIGHLIGHT = "highlight"
 _WITHOUT_GLYPH = ("constant", "no-bar", "now", "output", "times")
 _ROLES = {
     "news": Role.NEWS,
@@ -87,6 +88,10 @@ def legend_of(graphs: Sequence[GradGraph]) -> dict[str, str]:
         if graph.graph.get("flow") == "gradient":
             found.add("flow")
     rows = {word: meaning for word, meaning in MEANINGS.items() if word in found}
+    if names := next(
+        (graph.graph[_HIGHLIGHT] for graph in graphs if _HIGHLIGHT in graph.graph), ""
+    ):
+        rows[_HIGHLIGHT] = f"highlighted: the path of the gradient to {clean(names)}"
     return rows | _scales(graphs)
 
 
@@ -114,6 +119,8 @@ def legend_glyph(word: str, x: float, middle: float) -> list[Shape]:
         return [Curve(line, token, 1.3, dashed=True), *strokes]
     if word == "width":
         return [Curve(line, "level", 4.0)]
+    if word == _HIGHLIGHT:
+        return [Curve(line, "ink", 3.2)]
     if word in ("through", "flow"):
         dot = Rectangle(x + 7.5, middle - 3.5, 7, 7, "page", "line", 1.3, radius=3.5)
         return [Curve(line, "line", 1.3), *([dot] if word == "through" else [])]

@@ -1,9 +1,9 @@
-"""Stories that are too large for a page: one graph for the frames that share it, and their news.
+"""Stories that are too large for a page: one graph for the frames that share it, and their changes.
 
 Frames of a recording often show the same operations at several moments: after the forward pass,
 after backward, after the step. On a page that is too small for all, one of them is drawn; the
-others are told in lines under it, with a table of the gradients. Where the same operations come
-again and again, as in the steps of a training loop, the first and the last of them are drawn.
+others are described in lines below it, with a table of the gradients. If the same operations
+repeat, as in the steps of a training loop, the first and the last of them are drawn.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ _LEAVES = (NodeKind.LEAF, NodeKind.PARAMETER)
 
 @dataclass(frozen=True)
 class Moment:
-    """A frame that is drawn, and the frames that are told beside it.
+    """A frame that is drawn, and the frames that are described below it.
 
     Args:
         frame: the frame.
         number: its number in the story, from 1 on.
         others: the other frames of the same operations, with their numbers.
-        gap: of what follows and is left out, the first and the last number; (0, 0) for nothing.
+        gap: the numbers of the first and last omitted frame after it; (0, 0) for none.
     """
 
     frame: Frame

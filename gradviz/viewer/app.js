@@ -510,10 +510,11 @@ export class Viewer {
     const row = around === undefined ? null : this.model.groupRow(this.frame, around);
     const name = node.row.name;
     const answer = this.data.answers.find((each) => (each.nodes || [])[0] === selected || (name && each.name === name));
+    const isTurned = this.frame.flow === "gradient";
     const ends = (/** @type {boolean} */ isInput) => this.picture.edges
-      .filter((edge) => (isInput ? edge.target : edge.source) === at)
+      .filter((edge) => (isInput !== isTurned ? edge.target : edge.source) === at)
       .map((edge) => {
-        const other = this.picture.nodes[isInput ? edge.source : edge.target];
+        const other = this.picture.nodes[isInput !== isTurned ? edge.source : edge.target];
         const how = edge.row.kind === "cut" ? `no gradient flows back (${[edge.row.cause === "not recorded" || !edge.row.cause ? "cause not recorded" : edge.row.cause, edge.row.source].filter(Boolean).join(", ")})` : edge.through.length ? `by way of ${edge.through.join(" → ")}` : "";
         return { id: other.id, text: summaryOf(other.row, other.id), how };
       });

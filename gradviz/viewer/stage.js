@@ -8,7 +8,7 @@ import { h } from "./dom.js";
 /** @typedef {import("./draw_canvas.js").Camera} Camera */
 
 export const MOST_IN_SVG = 3000; // nodes that are drawn as elements
-const LEAST = 0.005;
+const LEAST = 0.0005;
 const MOST = 4;
 const MARGIN = 28; // pixels around a picture that fits
 const LARGEST = 1.25; // scale at which a small picture is fitted

@@ -552,6 +552,7 @@ const $folding = (() => {
 const { isLeaf, neighbours, reach } = $graph;
 
 
+/** @typedef {{nodes: SeenNode[], edges: SeenEdge[], isTurned: boolean}} Seen */ // with the gradient
 
 const MOST_PARALLEL = 3; // edges of one look between two nodes that are drawn one by one
 const TANGLE = 12; // rows that the edges of a leaf may cross before it is drawn once more
@@ -608,7 +609,10 @@ function seenGraph(model, frame, state) {
     place[node] = groups[group];
   }
   const edges = seenEdges(model, frame, { place, isHidden, nodes, weights });
-  return cloneLeaves(model, frame, { nodes, edges });
+  const seen = cloneLeaves(model, frame, { nodes, edges, isTurned: false });
+  if (frame.flow !== "gradient") return seen;
+  const turned = seen.edges.map((edge) => ({ ...edge, source: edge.target, target: edge.source }));
+  return { nodes: seen.nodes, edges: turned, isTurned: true };
 }
 
 function onlyPaths(model, frame, id) {
@@ -1157,9 +1161,10 @@ function scaleOf(by, seen) {
   if (by === "grad_norm") return normScale(seen.map(({ row }) => row));
   if (by === "saved_bytes") return byteScale(seen.map(({ row }) => row));
   if (!by) return null;
+  const depth = by === "module" ? commonDepth(seen.map(({ module }) => module)) + 1 : 0;
   const read = (/** @type {Row} */ row, /** @type {string} */ module) =>
-    by === "module" ? module.split(".").slice(0, 2).join(".") : (by === "dtype" ? row.dtype : row.device) || "";
-  const values = [...new Set(seen.map(({ row, module }) => read(row, module)).filter(Boolean))].sort();
+    by === "module" ? module.split(".").slice(0, depth).join(".") : (by === "dtype" ? row.dtype : row.device) || "";
+  const values = [...new Set(seen.map(({ row, module }) => read(row, module)).filter(Boolean))].sort(byNumber);
   const token = (/** @type {string} */ value) => `value-${Math.min(values.indexOf(value), COLORS - 1)}`;
   return {
     bar: (row, module) => {
@@ -1174,13 +1179,28 @@ function scaleOf(by, seen) {
   };
 }
 
+function byNumber(a, b) {
+  return a.localeCompare(b, "en", { numeric: true });
+}
+
+function commonDepth(modules) {
+  const paths = modules.filter(Boolean).map((module) => module.split("."));
+  let depth = 0;
+  while (paths.length && paths.every((path) => path.length > depth + 1 && path[depth] === paths[0][depth])) depth += 1;
+  return depth;
+}
+
 function grouped(values, token) {
   const rows = new Map();
   for (const value of values) {
     const known = rows.get(token(value));
-    rows.set(token(value), known ? `${known}, ${value}` : value);
+    if (known) known.push(value);
+    else rows.set(token(value), [value]);
   }
-  return /** @type {Array<[string, string]>} */ ([...rows]);
+  return [...rows].map(([color, found]) => {
+    const more = found.length > 3 ? `, ${(found.length - 2).toLocaleString("en-US")} more` : "";
+    return /** @type {[string, string]} */ ([color, found.slice(0, more ? 2 : 3).join(", ") + more]);
+  });
 }
 
 function byteScale(rows) {
@@ -2405,7 +2425,7 @@ function pictureOf(model, state) {
     edges,
     place,
     enclosures: enclosuresOf(model, frame, state, nodes),
-    legend: legendOf(model, nodes, edges, scale),
+    legend: legendOf(model, nodes, edges, scale, frame.flow),
     shownAs,
   };
 }
@@ -2507,17 +2527,20 @@ function addLinks(model, seen, boxes, links) {
 
 function causesShown(model, seen) {
   const into = new Map();
+  const [begin, end] = seen.isTurned
+    ? /** @type {const} */ (["target", "source"])
+    : /** @type {const} */ (["source", "target"]);
   for (const edge of seen.edges) {
     const { cause } = model.data.edges[edge.edge];
     if (!cause) continue;
-    const known = into.get(edge.target) || new Set();
-    into.set(edge.target, known.add(cause));
+    const known = into.get(edge[end]) || new Set();
+    into.set(edge[end], known.add(cause));
   }
   const shown = new Set();
   seen.edges.forEach((edge, number) => {
     const { kind, cause, lines } = model.data.edges[edge.edge];
     if (kind !== "cut" || !cause || !lines || QUIET.includes(cause)) return;
-    if (!(into.get(edge.source) || new Set()).has(cause)) shown.add(number);
+    if (!(into.get(edge[begin]) || new Set()).has(cause)) shown.add(number);
   });
   return shown;
 }
@@ -2565,8 +2588,8 @@ function enclosuresOf(model, frame, state, nodes) {
   return found.sort((a, b) => a.depth - b.depth);
 }
 
-function legendOf(model, nodes, edges, scale) {
-  const found = new Set();
+function legendOf(model, nodes, edges, scale, flow) {
+  const found = new Set(flow === "gradient" ? ["flow"] : []);
   for (const { card, row } of nodes) {
     const kind = card.kind === "parameter" ? "leaf" : card.kind;
     found.add(card.again ? (kind === "untracked" ? "untracked-again" : "again") : kind);
@@ -2827,7 +2850,7 @@ const { h } = $dom;
 
 
 const MOST_IN_SVG = 3000; // nodes that are drawn as elements
-const LEAST = 0.005;
+const LEAST = 0.0005;
 const MOST = 4;
 const MARGIN = 28; // pixels around a picture that fits
 const LARGEST = 1.25; // scale at which a small picture is fitted
@@ -3893,10 +3916,11 @@ class Viewer {
     const row = around === undefined ? null : this.model.groupRow(this.frame, around);
     const name = node.row.name;
     const answer = this.data.answers.find((each) => (each.nodes || [])[0] === selected || (name && each.name === name));
+    const isTurned = this.frame.flow === "gradient";
     const ends = (/** @type {boolean} */ isInput) => this.picture.edges
-      .filter((edge) => (isInput ? edge.target : edge.source) === at)
+      .filter((edge) => (isInput !== isTurned ? edge.target : edge.source) === at)
       .map((edge) => {
-        const other = this.picture.nodes[isInput ? edge.source : edge.target];
+        const other = this.picture.nodes[isInput !== isTurned ? edge.source : edge.target];
         const how = edge.row.kind === "cut" ? `no gradient flows back (${[edge.row.cause === "not recorded" || !edge.row.cause ? "cause not recorded" : edge.row.cause, edge.row.source].filter(Boolean).join(", ")})` : edge.through.length ? `by way of ${edge.through.join(" → ")}` : "";
         return { id: other.id, text: summaryOf(other.row, other.id), how };
       });

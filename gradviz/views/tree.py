@@ -188,7 +188,7 @@ class _Builder:
         return len(self.tree.groups) - 1
 
     def _first(self, item: _Item) -> tuple[int, str]:
-        """The place of an item in the order of the program, and a key that tells it."""
+        """The position of an item in the order of the program, and its key."""
         key, data = item
         if key in self.order:
             return self.order[key], key
@@ -241,7 +241,7 @@ class _Builder:
         self._put_chunks(items, chunks, words, parent)
 
     def _split_repeats(self, items: Sequence[_Item], data: Mapping[str, Any], parent: int) -> bool:
-        """Put each repetition into a group of its own; False where they cannot be told apart."""
+        """Put each repetition into a group of its own; False where they are indistinguishable."""
         count = int(data.get("repeat", 0))
         steps = sorted((item for item in items if item[0] in self.order), key=self._first)
         names = {self._path(item) for item in steps}

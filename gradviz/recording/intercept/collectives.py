@@ -58,7 +58,7 @@ def _guarded(
 
 
 def _log(state: RecordingState, call: Collective, site: CutSite, given: Sequence[Input]) -> None:
-    """Tell what became of the tensors that it wrote: gradients, and all others."""
+    """Log the change of the tensors that it wrote: gradients, and all others."""
     owners = {id(each): leaf for each in call.written if (leaf := _owner(state, each)) is not None}
     if owners:
         gradients.log_reduced(state, list(owners.values()), call.word, site.location)
