@@ -100,9 +100,9 @@ def island(
         frames: as they were recorded, with what changed marked.
         shown: the same frames through views, under `keep_inside`.
         theme: of the page: ``"auto"``, ``"light"`` or ``"dark"``.
-        target: what the command line calls it: ``"train.py:loss"``; "" when not known.
+        target: the command line's name of the subject: ``"train.py:loss"``; "" if unknown.
         answers: of `explain`.
-        files: lines of the program, by the name that nodes and events give it.
+        files: lines of the program, by file name in nodes and events.
 
     Example:
         >>> story = Story((Frame("", GradGraph()),))

@@ -23,7 +23,7 @@ from gradviz.views.groups import norm_of
 __all__ = ["Moment", "gradient_table", "moments_of"]
 
 _MOST_ROWS = 8
-_FEW = 4  # values that a cell has room for
+_FEW = 4  # values that fit into a cell
 _LEAVES = (NodeKind.LEAF, NodeKind.PARAMETER)
 
 
@@ -50,11 +50,11 @@ class Moment:
 
 
 def moments_of(story: Story, runs: Sequence[int]) -> list[Moment]:
-    """The moments of a story that are drawn when there is no room for all.
+    """The moments of a story that are drawn if there is no room for all.
 
     Args:
         story: its frames.
-        runs: for each frame a number that it shares with those that show the same graph.
+        runs: for each frame, a number that consecutive frames of the same graph share.
     """
     found: list[tuple[Hashable, Moment]] = []
     for _, together in groupby(zip(runs, enumerate(story, 1), strict=True), lambda each: each[0]):
@@ -66,7 +66,7 @@ def moments_of(story: Story, runs: Sequence[int]) -> list[Moment]:
 
 
 def _without_repeats(found: Sequence[tuple[Hashable, Moment]]) -> Iterator[Moment]:
-    """The first and the last moment of each structure in a row; the gaps say what is left out."""
+    """The first and the last moment of each sequence of one structure; gaps for the others."""
     last = {structure: at for at, (structure, _) in enumerate(found)}
     seen: set[Hashable] = set()
     kept: list[Moment] = []
@@ -87,7 +87,7 @@ def _news(graph: GradGraph) -> int:
 
 
 def _structure(graph: GradGraph) -> Hashable:
-    """Equal for graphs of the same operations, whatever their numbers."""
+    """Equal for graphs of the same operations, independent of their values."""
     facts = (
         (data["kind"], data.get("op"), data.get("shape"), data.get("name"))
         for _, data in graph.nodes(data=True)
@@ -129,7 +129,7 @@ def gradient_table(moment: Moment) -> list[list[TextSpan]]:
 
 
 def _same(graph: GradGraph, key: str, data: NodeData) -> NodeData | None:
-    """The node of another frame: a group has other keys there, and may have other members."""
+    """The same node in another frame; a group has another key there, and may differ in content."""
     nodes: dict[str, Any] = graph._node
     if data["kind"] is not NodeKind.GROUP:
         return nodes.get(key)
