@@ -1,4 +1,4 @@
-"""On a terminal: no line is wider than it, the tree is kept, and bold and color appear there only."""
+"""On a terminal: lines fit it, the tree is kept, and bold and color appear there only."""
 
 import os
 import pty
