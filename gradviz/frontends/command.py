@@ -23,7 +23,7 @@ from gradviz.frontends.files import (
     format_of,
 )
 from gradviz.frontends.options import OPTIONS, Option, Picture, chosen, frame_numbers
-from gradviz.frontends.streams import aside, colored, output_on_stderr, stage
+from gradviz.frontends.streams import aside, colored, output_on_stderr, stage, wrapped
 
 if TYPE_CHECKING:
     from gradviz.frontends.target import Extent, Loaded, Target
@@ -281,7 +281,10 @@ class Outputs:
             for path, fmt in self._formats:
                 with stage(f"drawing {fmt}"):
                     size = {"scale": self._scale} if fmt == "png" and self._scale else {}
-                    files.add(path, render(fmt, **size))
+                    data = render(fmt, **size)
+                    if path == STDOUT and fmt == "txt" and not self.has_files:
+                        data = wrapped(data)
+                    files.add(path, data)
         for path, _ in self._formats:
             if path != STDOUT and not quiet:
                 aside(f"wrote {path}")

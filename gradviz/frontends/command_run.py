@@ -12,7 +12,7 @@ import click
 from gradviz.errors import ScriptError, SubjectError, TargetError, UsageError
 from gradviz.frontends.command import OptionValue, Request, frames_option, target_command
 from gradviz.frontends.options import Option
-from gradviz.frontends.streams import aside, stage
+from gradviz.frontends.streams import aside, columns, echo, stage, styled
 
 if TYPE_CHECKING:
     from gradviz.diagnosis import Explanation, Explanations
@@ -110,8 +110,9 @@ def _write_recording(request: Request, recording: Any, run: ProgramRun) -> None:
         told = events_text(story, which)
         if which == "few" and told.count("\n") + 1 < len(story.events):
             told += f"\n({len(story.events):,} events; --events all lists each)"
-        last = Drawing(story[-1:], picture.without("events")).text
-        return f"{told}\n\n{last}".encode("utf-8", "backslashreplace")
+        last = Drawing(story[-1:], picture.without("events"))
+        text = last.terminal_text(columns(), styled())
+        return f"{told}\n\n{text}".encode("utf-8", "backslashreplace")
 
     outputs.write(render, request.quiet)
 
@@ -184,7 +185,7 @@ def _of_program(request: Request, target: Target) -> tuple[Explanation | Explana
     except ScriptError as failed:  # before a backward pass ended
         error = failed.__cause__
         if error is not None and (text := _of_error(error, recording, {})):
-            click.echo(text)
+            echo(text)
         raise
     return _explained(loaded, recording), loaded
 
