@@ -301,7 +301,7 @@ class RecordingState:
             self.outside(word_of(func), given, new, location)
 
     def _helper(self) -> Helper:
-        """What the file of the code that calls torch is."""
+        """The role of the file that contains the calling code."""
         frame: Any = sys._getframe(1)
         while frame is not None:
             is_ours = frame.f_globals.get("__name__", "").startswith("gradviz.")
