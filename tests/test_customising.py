@@ -284,11 +284,11 @@ for _ in range(4):
 """
 
 
-def test_initialisation_is_one_line_and_loops_are_nested(program: Path) -> None:
+def test_initialization_is_one_line_and_loops_are_nested(program: Path) -> None:
     Path("train.py").write_text(MODULES)
     few = run("record", "train.py").stdout
     names = "net.0.weight, net.0.bias, net.1.weight, net.1.bias"
-    assert f"train.py:4  4 parameters initialised: {names}\n" in few
+    assert f"train.py:4  4 parameters initialized: {names}\n" in few
     assert "4 times:\n│ 2 times:\n│ │ train.py:7  " in few
 
 

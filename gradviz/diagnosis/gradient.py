@@ -249,7 +249,7 @@ def _later_pass_without_it(context: Context, question: Question) -> Evidence | N
 
 
 def _before_the_recording(context: Context, question: Question) -> Evidence | None:
-    """No recorded pass has added to the gradient, and nothing else has put it there."""
+    """No recorded pass accumulated in the gradient, and nothing else recorded set it."""
     key, events = question.key, context.events
     if not question.is_leaf or events is None or len(events) != len({e.number for e in events}):
         return None
@@ -337,9 +337,8 @@ def _scales(context: Context) -> dict[str, Scale]:
     """Extreme gradients compared with those of the modules next to the root, by keys of leaves.
 
     A gradient is vanishing only if those of all modules before it in the forward pass are equally
-    small: a bias before a normalization, or the key bias of an attention, has a gradient near 0 by
-    design while others have normal size. For the same reason the largest gradient represents a
-    module, and the comparison uses the larger one of the last two modules.
+    small: the bias before a normalization, or the key bias of an attention, is near 0 by design.
+    Therefore the largest gradient represents a module, and the larger of the last two the end.
     """
     known: dict[str, Scale] | None = context.cache.get(_scales)
     if known is not None:
@@ -438,7 +437,7 @@ def _fine(context: Context, question: Question) -> Evidence | None:
 
 
 def _of_another_result(context: Context, question: Question) -> Evidence | None:
-    """The results that were asked about do not depend on it, and yet it has a gradient."""
+    """It has a gradient, but the given results do not depend on it."""
     if not context.is_of_roots or context.is_reachable(question.key) or context.functions:
         return None
     return Evidence({"root": context.root_names}, (question.key,))

@@ -1,4 +1,4 @@
-"""Values of options: what they may be, by the kind of the option, and the numbers of frames."""
+"""Allowed values of options, by the kind of the option, and the numbers of frames."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ _POINTS = {"cm": 72 / 2.54, "mm": 7.2 / 2.54, "in": 72.0, "pt": 1.0, "px": 0.75}
 
 
 def points(length: str | float) -> float:
-    """A length in points, of which 72 are an inch.
+    """Convert a length to points, of which an inch has 72.
 
     Args:
-        length: as in a style sheet; a number is points.
+        length: as in a style sheet; a number is in points.
 
     Example:
         >>> round(points("8cm"), 1), points("96px"), points(300)
@@ -71,7 +71,7 @@ def _are_events(value: Any) -> bool:
 
 
 def _is_tensor(value: Any) -> bool:
-    """Whether it is a tensor or a name of one; asked of its attributes, torch may not be there."""
+    """Whether it is a tensor or its name; checked by attributes, because torch may be missing."""
     return isinstance(value, str) or hasattr(type(value), "grad_fn")
 
 
@@ -80,7 +80,7 @@ def _are_tensors(value: Any) -> bool:
 
 
 def listed_tensors(value: Any) -> list[Any]:
-    """The tensors or names of tensors in a value of that kind; none in None."""
+    """The tensors or names of tensors in a value of that kind; none for None."""
     if value is None:
         return []
     return list(value) if isinstance(value, (list, tuple)) else [value]
@@ -103,14 +103,14 @@ CHECKS: dict[str, Callable[[Any], bool]] = {
 
 
 def frame_numbers(text: str, option: str) -> list[int]:
-    """The numbers in ``1,3,5``; none in an empty text.
+    """The numbers in ``1,3,5``; none for an empty text.
 
     Args:
-        text: what the user wrote.
-        option: what the message calls it.
+        text: the text that the user wrote.
+        option: the name of the option in messages.
 
     Raises:
-        UsageError: if there is anything else in it than numbers from 1 up.
+        UsageError: if it contains anything but integers >= 1.
 
     Example:
         >>> frame_numbers("1, 3", "--frames")
@@ -123,19 +123,19 @@ def frame_numbers(text: str, option: str) -> list[int]:
 
 
 def chosen(story: Story, numbers: Sequence[int], option: str) -> tuple[Story, str]:
-    """The frames of those numbers.
+    """The frames with the given numbers.
 
     Args:
-        story: what was recorded.
+        story: the story.
         numbers: counted from 1; none for all.
-        option: what the message calls them.
+        option: the name of the option in messages.
 
     Returns:
-        The story with those frames that exist, and a line about those that do not, which are no
-        reason to fail; or an empty line.
+        The story with the existing frames, and a line about the missing ones, which are not an
+        error; "" if there are none.
 
     Raises:
-        UsageError: if none of them exists.
+        UsageError: if none of the frames exists.
 
     Example:
         >>> from gradviz.graph import GradGraph
@@ -154,7 +154,7 @@ def chosen(story: Story, numbers: Sequence[int], option: str) -> tuple[Story, st
     said = f"there is no frame {_listed(missing)}: {has}" if missing else ""
     frames = tuple(story[number - 1] for number in there)
     if len(frames) == 1 < len(story) and not story.title:
-        # A single frame has no border with its title under it, so the title goes on top.
+        # A single frame has no border with its title, so its title becomes that of the picture.
         frame: Frame = replace(frames[0], title="")
         return replace(story, frames=(frame,), title=frames[0].title), said
     return replace(story, frames=frames), said

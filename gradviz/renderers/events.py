@@ -1,6 +1,6 @@
-"""The events of a recording as text: each of them, some kinds, or a digest of all.
+"""The events of a recording as text: all of them, some kinds, or a digest.
 
-A digest says once what is repeated, and in one line what happens in one line of the program.
+A digest lists repeated events once, and the events of one line of the program in one line.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from gradviz.story import Event, EventKind, Story
 
 __all__ = ["events_text"]
 
-_LONGEST_BLOCK = 200  # rows of what is repeated
+_LONGEST_BLOCK = 200  # rows of a repetition
 _MOST_NAMES = 4
 _MOST_WORDS = 9
 _LEAVES = (NodeKind.PARAMETER, NodeKind.LEAF)
 
 
 def events_text(story: Story, which: str = "few") -> str:
-    """What happened in a recording, a line for each event or for several.
+    """The events of a recording as text, with one line for each event or for several.
 
     Args:
         story: of a recording.
@@ -49,8 +49,8 @@ class _Row:
     """A line of the digest.
 
     Args:
-        words: what is the same whenever it is repeated.
-        detail: what may differ.
+        words: the part that is equal in every repetition.
+        detail: the part that may differ.
     """
 
     words: str
@@ -67,13 +67,13 @@ class _Row:
 
 @dataclass(frozen=True)
 class _Block:
-    """Rows that are repeated.
+    """Repeated rows.
 
     Args:
-        first: the rows of the first time.
-        last: those of the last time.
-        times: how often all of them come.
-        more: how many of them come once more after that.
+        first: the rows of the first repetition.
+        last: those of the last one.
+        times: the number of repetitions.
+        more: the number of rows of an incomplete repetition after them.
     """
 
     first: tuple[_Item, ...]
@@ -94,7 +94,7 @@ _Item = _Row | _Block
 
 
 def _rows(story: Story) -> Iterator[_Item]:
-    """Each line of the program, as often as it ran, in a row or a few."""
+    """Each line of the program, in each of its runs, as one row or a few."""
     leaves = {
         key: data.get("name", "")
         for frame in story
@@ -103,7 +103,7 @@ def _rows(story: Story) -> Iterator[_Item]:
     }
     for _, group in groupby(story.events, key=lambda event: event.source):
         events = list(group)
-        if row := _initialisation(events, leaves):
+        if row := _initialization(events, leaves):
             yield row
             continue
         for kind, same in groupby(events, key=_sort):
@@ -128,10 +128,10 @@ def _row(event: Event) -> _Row:
     return _Row(words, event.detail)
 
 
-def _initialisation(events: list[Event], leaves: dict[str, str]) -> _Row | None:
-    """The row of a line that made parameters and wrote their first values, or None.
+def _initialization(events: list[Event], leaves: dict[str, str]) -> _Row | None:
+    """The row of a line that created parameters and wrote their first values, or None.
 
-    Only what a frame has shown to be parameters counts.
+    Only tensors that are parameters in a frame count.
     """
     written = [event for event in events if event.kind is EventKind.IN_PLACE]
     kinds = {event.kind for event in events}
@@ -144,7 +144,7 @@ def _initialisation(events: list[Event], leaves: dict[str, str]) -> _Row | None:
         return None
     names = _few([leaves[key] for key in keys])
     what = counted(len(keys), "parameter")
-    return _Row("  ".join(filter(None, (events[0].source, f"{what} initialised{names}"))))
+    return _Row("  ".join(filter(None, (events[0].source, f"{what} initialized{names}"))))
 
 
 def _few(names: list[str]) -> str:
@@ -154,7 +154,7 @@ def _few(names: list[str]) -> str:
 
 
 def _operations(events: list[Event]) -> _Row:
-    """Operations of one line in one row; the last one made what has a name."""
+    """The operations of one line in one row; the last one created the named result."""
     words = []
     for (word, name), same in groupby(events, key=lambda event: (event.word, event.name)):
         count = len(list(same))
@@ -167,7 +167,7 @@ def _operations(events: list[Event]) -> _Row:
 
 
 def _gradients(events: list[Event]) -> Iterator[_Row]:
-    """Gradients that one backward pass has added to."""
+    """Gradients into which one backward pass accumulated."""
     if len(events) <= _MOST_NAMES:
         yield from map(_row, events)
         return
@@ -176,7 +176,7 @@ def _gradients(events: list[Event]) -> Iterator[_Row]:
 
 
 def _folded(rows: Iterator[_Item]) -> list[_Item]:
-    """Rows that follow themselves, once; the shortest repetitions first."""
+    """Consecutive equal rows once; the shortest repetitions first."""
     items = list(rows)
     period = 1
     while period <= min(_LONGEST_BLOCK, len(items) // 2):
@@ -209,7 +209,7 @@ def _folded_by(items: list[_Item], period: int) -> list[_Item]:
 
 
 def _lines(items: Sequence[_Item], indent: str, last: Sequence[_Item] | None = None) -> list[str]:
-    """The digest as lines; where the last time differs from the first, both."""
+    """The digest as lines; where the last repetition differs from the first, both."""
     lines: list[str] = []
     for item, other in zip(items, last or items, strict=True):
         if isinstance(item, _Row):

@@ -69,7 +69,7 @@ def _head(scene: Scene, theme: Theme, used: set[str], transparent: bool) -> Iter
     yield (
         f'<svg xmlns="http://www.w3.org/2000/svg" {size} '
         f'viewBox="0 0 {_n(scene.width)} {_n(scene.height)}" role="img" '
-        f'aria-labeledby="@-title @-desc" font-family="{FONT}" style="max-width:100%">\n'
+        f'aria-labelledby="@-title @-desc" font-family="{FONT}" style="max-width:100%">\n'
     )
     yield f'<title id="@-title">{_text(scene.title)}</title>\n'
     yield f'<desc id="@-desc">{_text(scene.description)}</desc>\n'

@@ -1,4 +1,4 @@
-"""What a caller changes by hand: other names, colors, and a path that stands out."""
+"""Manual changes of a picture: other names, colors, and highlighted paths."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ COLORS = {
     "red": "#d55e00",
     "purple": "#cc79a7",
 }
-"""Colors by name: those of Okabe and Ito, which color-blind readers can tell apart."""
+"""Colors by name: Okabe and Ito's, which color-blind readers can distinguish."""
 
 _DIGITS = frozenset("0123456789abcdef")
 
 
 @view
 def relabel(graph: GradGraph, labels: Mapping[str, str]) -> GradGraph:
-    """Call nodes by other names.
+    """Rename nodes in the picture.
 
     Args:
-        graph: anything.
-        labels: what to call them, by name, operation or key, as for `focus_on`.
+        graph: any graph.
+        labels: the new names, by name, operation or key, as for `focus_on`.
 
     Raises:
-        UsageError: if nothing is called so.
+        UsageError: if no node has that name.
 
     Example:
         >>> graph = GradGraph()
@@ -47,22 +47,22 @@ def relabel(graph: GradGraph, labels: Mapping[str, str]) -> GradGraph:
         'weights'
     """
     seen = _changed(graph, labels, lambda data, label: data.update(name=label))
-    if names := seen.graph.get("highlight"):  # the legend says them
+    if names := seen.graph.get("highlight"):  # the legend lists them
         seen.graph["highlight"] = ", ".join(labels.get(name, name) for name in names.split(", "))
     return seen
 
 
 @view
 def paint(graph: GradGraph, colors: Mapping[str, str]) -> GradGraph:
-    """Give nodes colors.
+    """Set the colors of nodes.
 
     Args:
-        graph: anything.
+        graph: any graph.
         colors: the color of nodes by name, module, operation or key, as for `focus_on`: a code
             like ``"#d55e00"``, or one of the names in ``COLORS``.
 
     Raises:
-        UsageError: if nothing is called so, or a color is neither.
+        UsageError: if no node has that name, or a color is not allowed.
 
     Example:
         >>> graph = GradGraph()
@@ -80,7 +80,7 @@ def color_code(color: str) -> str:
     """A color as six digits: ``"#d55e00"``.
 
     Raises:
-        UsageError: if it is no color.
+        UsageError: if it is not a color.
 
     Example:
         >>> color_code("red"), color_code("#FC0")
@@ -109,16 +109,16 @@ def _changed(
 @view
 @along_the_data
 def highlight(graph: GradGraph, names: str | Sequence[str]) -> GradGraph:
-    """Let nodes stand out, and the paths on which their gradient comes.
+    """Highlight nodes, and the gradient paths to them.
 
-    A view that folds such a node lets the group stand out.
+    A view that folds such a node highlights the group.
 
     Args:
-        graph: anything.
+        graph: any graph.
         names: of nodes, modules, operations or keys, as for `focus_on`.
 
     Raises:
-        UsageError: if nothing is called so.
+        UsageError: if no node has that name.
 
     Example:
         >>> graph = GradGraph()
@@ -139,7 +139,7 @@ def highlight(graph: GradGraph, names: str | Sequence[str]) -> GradGraph:
 
 
 def highlight_edges(graph: GradGraph) -> GradGraph:
-    """The same graph; in it the edges stand out that a gradient takes between nodes that do."""
+    """The same graph with highlighted edges: the gradient edges between highlighted nodes."""
     nodes = graph.nodes
     for *ends, data in graph.edges(data=True):
         is_gradient = data.get("kind", EdgeKind.GRADIENT) is EdgeKind.GRADIENT
@@ -149,7 +149,7 @@ def highlight_edges(graph: GradGraph) -> GradGraph:
 
 
 def _with_copies(graph: GradGraph, keys: Iterable[str]) -> set[str]:
-    """The nodes, and where each leaf is drawn again."""
+    """The nodes, and the copies of leaves among them."""
     first = {graph.nodes[key].get("clone_of", key) for key in keys}
     again = {key for key, data in graph.nodes(data=True) if data.get("clone_of") in first}
     return first | again
