@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -18,6 +19,8 @@ from torch.autograd.graph import Node
 
 from gradviz.capture.autograd.nodes import (
     ACCUMULATE_NR,
+    Edges,
+    few_attributes,
     leaf_of,
     operations_before,
     plain_shape,
@@ -47,6 +50,7 @@ __all__ = [
 
 _MOST_SHOWN = 256  # untracked tensors that frames can show
 _DEEPEST = 48  # consecutive untracked tensors, before the oldest are dropped
+_MOST_OP_RECORDS = 4_096
 _OP_RECORDS = 8  # operations recorded before a cut
 _INPUTS = 16  # inputs of one untracked tensor
 _ALIASES = 8  # aliases of aliases
@@ -220,6 +224,8 @@ class Input(NamedTuple):
     @property
     def cut_leaves(self) -> CutLeaves:
         """The leaves that get no gradient along this edge, with the cause and the location."""
+        if not self.ancestors.leaves:
+            return self.ancestors.cut_leaves
         return self.ancestors.cut(CutSite(self.cause, self.location, self.word))
 
     @property
@@ -228,7 +234,6 @@ class Input(NamedTuple):
         return self.source.matters if isinstance(self.source, UntrackedTensor) else True
 
 
-@dataclass(slots=True, eq=False)
 class UntrackedTensor:
     """A tensor outside the graph, or a Python number or array computed from a tensor.
 
@@ -250,24 +255,47 @@ class UntrackedTensor:
         ref: weak reference to the tensor.
     """
 
-    number: int
-    word: str
-    cause: Cause
-    location: CodeLocation = NOWHERE
-    inputs: Sequence[Input] = ()
-    matters: bool = False
-    cut_leaves: CutLeaves = field(default_factory=lambda: _NO_CUTS)
+    cut_leaves: CutLeaves = _NO_CUTS
     value: TensorSummary | None = None
-    shape: tuple[int, ...] | None = None
-    dtype: str = ""
-    device: str = ""
     name: str = ""
-    changes: list[str] = field(default_factory=list)
+    changes: tuple[str, ...] = ()
     depth: int = 0
     is_plain_value: bool = False
     leaf: Leaf | None = None
     grad_of: Leaf | None = None
-    ref: Callable[[], torch.Tensor | None] = lambda: None
+    _facts: tuple[Any, Any, Any] | None = None  # shape, dtype and device as torch gives them
+
+    def __init__(
+        self,
+        number: int,
+        word: str,
+        cause: Cause,
+        location: CodeLocation = NOWHERE,
+        inputs: Sequence[Input] = (),
+        matters: bool = False,
+    ) -> None:
+        self.number = number
+        self.word = word
+        self.cause = cause
+        self.location = location
+        self.inputs = inputs
+        self.matters = matters
+        self.ref: Callable[[], torch.Tensor | None] = _no_tensor
+
+    @property
+    def shape(self) -> tuple[int, ...] | None:
+        """The sizes of its tensor; None if they were not read."""
+        return None if self._facts is None else plain_shape(self._facts[0])
+
+    @property
+    def dtype(self) -> str:
+        """The dtype of its tensor; "" if it was not read."""
+        return "" if self._facts is None else type_text(self._facts[1])
+
+    @property
+    def device(self) -> str:
+        """The device of its tensor; "" if it was not read."""
+        return "" if self._facts is None else type_text(self._facts[2])
 
     @property
     def identity(self) -> tuple[str, int]:
@@ -276,17 +304,15 @@ class UntrackedTensor:
 
     def as_input(self) -> Input:
         """Its data as an input of another tensor, at this time."""
-        return Input(self, self.cause, ancestors=Ancestors(0, self.cut_leaves))
+        cut = self.cut_leaves
+        ancestors = Ancestors(0, cut) if cut else NO_ANCESTORS
+        return Input(self, self.cause, NOWHERE, _no_tensor, (), ancestors)
 
     def read_facts(self, tensor: torch.Tensor) -> None:
         """Read shape, dtype and device of its tensor, once."""
-        if self.shape is None:
-            try:
-                self.shape = plain_shape(tensor.shape)
-                self.dtype = type_text(tensor.dtype)
-                self.device = str(tensor.device)
-            except RuntimeError:  # a nested tensor has no shape
-                pass
+        if self._facts is None:
+            with suppress(RuntimeError):  # a nested tensor has no shape
+                self._facts = tensor.shape, tensor.dtype, tensor.device
 
     def add_input(self, new: Input) -> None:
         """Add data that an in-place operation wrote into it."""
@@ -361,6 +387,7 @@ class Provenance:
         self._leaves = 0
         self.same_node: list[tuple[Hashable, Hashable]] = []
         self._shown: list[UntrackedTensor] = []
+        self._op_records: dict[int, OpRecord] = {}  # by the address of the node
         self._numbers: dict[int, tuple[float, UntrackedTensor]] = {}
 
     def leaf(self, tensor: torch.Tensor) -> Leaf:
@@ -437,17 +464,19 @@ class Provenance:
         matters: bool = False,
     ) -> UntrackedTensor:
         """Add the record of an untracked tensor that was just created; None for a plain value."""
-        untracked = UntrackedTensor(
-            self._count, word, cause, location, inputs, matters, is_plain_value=tensor is None
-        )
+        untracked = UntrackedTensor(self._count, word, cause, location, inputs, matters)
         self._count += 1
         for each in inputs:
-            untracked.cut_leaves = merge_cut_leaves(untracked.cut_leaves, each.cut_leaves)
-            if isinstance(each.source, UntrackedTensor):
-                untracked.depth = max(untracked.depth, each.source.depth + 1)
+            if cut := each.cut_leaves:
+                untracked.cut_leaves = merge_cut_leaves(untracked.cut_leaves, cut)
+            source = each.source
+            if type(source) is UntrackedTensor and source.depth >= untracked.depth:
+                untracked.depth = source.depth + 1
         if untracked.depth > _DEEPEST:
             untracked.drop_distant_inputs()
-        if tensor is not None:
+        if tensor is None:
+            untracked.is_plain_value = True
+        else:
             self.tensors.enter(tensor, untracked)
         if matters:
             if tensor is not None:
@@ -494,7 +523,8 @@ class Provenance:
         if not new:
             record.untracked = old
             return
-        written = UntrackedTensor(self._count, site.word, site.cause, site.location, leaf=record)
+        written = UntrackedTensor(self._count, site.word, site.cause, site.location)
+        written.leaf = record
         self._count += 1
         written.ref = _no_tensor
         for each in (*(old.inputs if old is not None else ()), *new):
@@ -572,20 +602,28 @@ class Provenance:
         return self._shown[-_MOST_SHOWN:]
 
     def op_records(self, node: Node) -> list[OpRecord]:
-        """Record an operation and the nearest ones before it."""
+        """Record an operation and the nearest ones before it; each is read once."""
         found: list[OpRecord] = []
-        for created, data, edges in operations_before(node, _OP_RECORDS):
-            record = OpRecord(created, data)
-            for position, (child, output) in enumerate(edges):
-                if child is None:
-                    record.holes.append(position)
-                    continue
-                number = sequence_number(child)
-                leaf = leaf_of(child) if number == ACCUMULATE_NR else None
-                source = self.leaf(leaf) if leaf is not None else number
-                record.inputs.append((source, position, output))
+        if len(self._op_records) > _MOST_OP_RECORDS:
+            self._op_records.clear()
+        for each, created, edges in operations_before(node, _OP_RECORDS):
+            record = self._op_records.get(id(each))
+            if record is None or record.created != created:  # an address can be reused
+                record = self._op_records[id(each)] = self._op_record(each, created, edges)
             found.append(record)
         return found
+
+    def _op_record(self, node: Node, created: int, edges: Edges) -> OpRecord:
+        record = OpRecord(created, few_attributes(node))
+        for position, (child, output) in enumerate(edges):
+            if child is None:
+                record.holes.append(position)
+                continue
+            number = sequence_number(child)
+            leaf = leaf_of(child) if number == ACCUMULATE_NR else None
+            source = self.leaf(leaf) if leaf is not None else number
+            record.inputs.append((source, position, output))
+        return record
 
 
 def _floats_in(values: object, depth: int = 4) -> Iterator[float]:
