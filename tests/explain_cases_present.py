@@ -180,7 +180,7 @@ def rounded():
     return gradviz.explain(w, run)
 
 
-@case(Verdict.ZERO, "its condition is False everywhere", "look at the condition")
+@case(Verdict.ZERO, "its condition is False everywhere", "check the condition")
 def branch_that_is_never_chosen():
     w = leaf()
     mask = torch.zeros(3, dtype=torch.bool)
@@ -190,7 +190,7 @@ def branch_that_is_never_chosen():
     return gradviz.explain(w, run)
 
 
-@case(Verdict.ZERO, "its mask is True everywhere", "look at the mask")
+@case(Verdict.ZERO, "its mask is True everywhere", "check the mask")
 def everything_is_masked():
     w = leaf()
     mask = torch.ones(3, dtype=torch.bool)
@@ -229,7 +229,7 @@ def angle_of_equal_vectors():
     return gradviz.explain(w, run)
 
 
-@case(Verdict.NAN, "target, which goes into it, has NaN elements", "select from target")
+@case(Verdict.NAN, "its input target has NaN elements", "select from target")
 def target_with_a_gap():
     w = leaf(1.0, 2.0)
     target = torch.tensor([1.0, float("nan")])
@@ -240,7 +240,7 @@ def target_with_a_gap():
     return gradviz.explain(w, run)
 
 
-@case(Verdict.HOOK, "than it was given: 2 → 20", "handle.remove()")
+@case(Verdict.HOOK, "than it received: 2 → 20", "handle.remove()")
 def hook_on_a_leaf():
     w = leaf()
     with gradviz.record() as run:
@@ -282,7 +282,7 @@ def two_steps_after_one_backward():
     return gradviz.explain(w, run)
 
 
-@case(Verdict.STALE, "added nothing to it", "optimizer.zero_grad()")
+@case(Verdict.STALE, "accumulated nothing in it", "optimizer.zero_grad()")
 def left_over_from_the_other_loss():
     w, v = leaf(), leaf()
     optimizer = torch.optim.SGD([w, v], lr=0.1)
@@ -295,7 +295,7 @@ def left_over_from_the_other_loss():
     return gradviz.explain(w, run)
 
 
-@case(Verdict.FINE, "from before it was changed at")
+@case(Verdict.FINE, "from before the change at")
 def validation_with_gradients_after_the_last_step():
     layer, x = nn.Linear(2, 1), torch.ones(3, 2)
     optimizer = torch.optim.SGD(layer.parameters(), lr=0.1)
@@ -309,7 +309,7 @@ def validation_with_gradients_after_the_last_step():
     return gradviz.explain(layer.weight, run)
 
 
-@case(Verdict.FINE, "from before it was changed at")
+@case(Verdict.FINE, "from before the change at")
 def validation_after_an_update_by_hand():
     w = leaf()
     with gradviz.record() as run:
@@ -321,7 +321,7 @@ def validation_after_an_update_by_hand():
     return gradviz.explain(w, run)
 
 
-@case(Verdict.FINE, "from before it was changed at")
+@case(Verdict.FINE, "from before the change at")
 def evaluation_after_a_step():
     w = leaf()
     optimizer = torch.optim.SGD([w], lr=0.1)
@@ -347,7 +347,7 @@ def loaded_after_backward():
     return gradviz.explain(w, run)
 
 
-@case(Verdict.FINE, "from before it was changed at")
+@case(Verdict.FINE, "from before the change at")
 def used_by_one_step():
     w = leaf()
     optimizer = torch.optim.SGD([w], lr=0.1)

@@ -443,7 +443,7 @@ def test_a_product_between_layers_is_not_called_dropout():
     model = Scaled()
     assert "dropout" not in str(gradviz.draw(model(torch.ones(2, 4)).sum(), names=model))
     two = nn.Sequential(nn.Linear(4, 4), nn.Dropout(0.5), nn.Dropout(0.5), nn.Linear(4, 1))
-    two[2].eval()  # one product, and nobody knows of which of the two
+    two[2].eval()  # one product, of either of the two
     assert "1.dropout" not in str(gradviz.draw(two(torch.ones(2, 4)).sum(), names=two))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -17,6 +18,8 @@ from playwright.sync_api import Browser, Page
 from torch import nn
 
 import gradviz
+import gradviz.serialize
+import gradviz.views
 from gradviz.frontends.cli import cli
 
 pytestmark = pytest.mark.tool
@@ -484,10 +487,53 @@ def test_in_a_notebook_the_viewer_lies_over_the_still_picture(
     assert page.locator("body > div > img").count() == 1
     page.close()
     page = page_at(browser, cell, java_script_enabled=False)
-    assert page.frame_locator("iframe").locator("#still svg").first.is_visible()
+    page.frame_locator("iframe").locator("#still svg").first.wait_for(state="visible")
     page.close()
 
 
 def test_a_height_that_cannot_be_is_refused() -> None:
     with pytest.raises(gradviz.GradvizError, match="height must be an integer >= 200, got 10"):
         gradviz.view(gradviz.GradGraph(), height=10)
+
+
+def test_what_is_copied_draws_what_is_seen(
+    browser: Browser, explained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(explained)
+    (explained / "deep.py").write_text(DEEP)
+    cli(["draw", "deep.py:loss", "-q", "-o", "deep.html"], standalone_mode=False)
+    page = page_at(browser, explained / "deep.html")
+    page.locator(".menu summary").click()
+
+    def copied() -> tuple[list[str], str]:
+        page.get_by_role("button", name="Copy command").click()
+        command = page.locator(".copied", has_text="gradviz draw").inner_text()
+        page.get_by_role("button", name="Copy views").click()
+        views = page.locator(".copied", has_text="views=[").inner_text()
+        return shlex.split(command.split(": ", 1)[-1])[1:], views.split(": ", 1)[-1]
+
+    for step in ("", "only", "all"):
+        page.evaluate("gradvizViewer.change({only: '', toggled: new Set()}, {})")
+        if step == "only":
+            page.evaluate("gradvizViewer.goTo('n0'); gradvizViewer.togglePaths()")
+        if step == "all":
+            page.get_by_role("button", name="Open all").click()
+        arguments, views = copied()
+        cli([*arguments, "-q"], standalone_mode=False)
+        assert "<svg" in (explained / "graph.svg").read_text()
+        chosen = eval(views.removeprefix("views="), {**vars(gradviz.views)})
+        cli(["draw", "deep.py:loss", "-q", "-o", "deep.json"], standalone_mode=False)
+        graph = gradviz.serialize.load("deep.json")[0].graph
+        seen = gradviz.views.apply(graph, chosen)
+        assert nodes(page) == seen.number_of_nodes(), (step, views)
+    page.close()
+
+
+DEEP = """\
+import torch
+from torch import nn
+
+torch.manual_seed(0)
+model = nn.Sequential(*[nn.Sequential(nn.Linear(4, 4), nn.Tanh()) for _ in range(40)])
+loss = model(torch.randn(3, 4)).sum()
+"""

@@ -1,4 +1,4 @@
-"""The rules about errors, in the order in which they are tried, and the answer about one error."""
+"""The rules about errors in order, and the explanation of one error."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from gradviz.diagnosis.error_context import ErrorContext, Why, error_context
 from gradviz.diagnosis.lines import locations_of, mention
 from gradviz.diagnosis.no_graph import inputs_of
 from gradviz.diagnosis.rule import Evidence, Needs, Rule, first_answer
-from gradviz.diagnosis.subjects import Asked
+from gradviz.diagnosis.subjects import Asked, is_raised_by_autograd
 from gradviz.facts import SourceLocation
 from gradviz.graph import Buffers, NodeKind
 from gradviz.story import EventKind
@@ -26,9 +26,10 @@ from gradviz.story import EventKind
 if TYPE_CHECKING:
     from gradviz.capture.tensors.names import Names
 
-__all__ = ["ERROR_RULES", "explain_error"]
+__all__ = ["ERROR_RULES", "UNKNOWN_OF_AUTOGRAD", "explain_error"]
 
 _LONGEST = 200
+UNKNOWN_OF_AUTOGRAD = "autograd raised an error that no rule knows"
 
 
 def _said(error: ErrorContext) -> str:
@@ -36,7 +37,7 @@ def _said(error: ErrorContext) -> str:
 
 
 def _raised_in_backward(context: Context, error: ErrorContext) -> Evidence | None:
-    """What is known of an error in a backward pass of which no rule knows more."""
+    """An error in a backward pass for which there is no other rule."""
     if not error.is_backward:
         return None
     passes = context.happened(EventKind.BACKWARD)
@@ -55,21 +56,21 @@ def _raised_in_backward(context: Context, error: ErrorContext) -> Evidence | Non
         where=f" at {mention(call)}" if call else "",
         name=error.name,
         inner="" if error.location == call else error.at,
-        root=f", which started from {context.root_names}," if context.roots else "",
+        root=f", which started from {context.root_names}," if context.roots and call else "",
         said=_said(error),
         reached=reached,
     )
 
 
 def _reached(context: Context) -> str:
-    """The operation that raised: the first one that backward has not freed; "" if unknown.
+    """The operation that raised: the first one whose saved tensors are not freed; "" if unknown.
 
-    Backward runs the latest operation first and frees what each one saved after it has run.
+    Backward runs the latest operation first and frees the tensors of each one after it.
     """
     graph = context.graph
     operations = [
         (data["sequence_nr"], key, data.get("buffers"))
-        for key in context.behind_roots
+        for key in context.reachable
         if "sequence_nr" in (data := graph.nodes[key]) and data["kind"] is NodeKind.OPERATION
     ]
     ordered = sorted(operations, reverse=True)
@@ -80,8 +81,23 @@ def _reached(context: Context) -> str:
     return ordered[first][1] if states[first - 1] is Buffers.FREED else ""
 
 
+def _of_autograd(context: Context, error: ErrorContext) -> Evidence | None:
+    """What is known of an error of autograd, outside of a backward pass, without a rule."""
+    if error.error is None or not is_raised_by_autograd(error.error, error.text):
+        return None
+    made = [event for event in context.happened(EventKind.OPERATION) if event.nodes]
+    last = made[-1] if made else None
+    before = "no operation was recorded before it"
+    if last is not None:
+        name = f" ({last.name})" if last.name else ""
+        before = f"the last operation recorded before it is {last.word}{name}"
+        before += f" at {mention(last.location)}" if last.location else ""
+    nodes = last.nodes[:1] if last is not None else ()
+    return error.evidence(nodes, said=_said(error), before=before)
+
+
 def _any_error(context: Context, error: ErrorContext) -> Evidence | None:
-    """The text and the line of an error of which no rule knows more."""
+    """The text and the line of an error for which there is no other rule."""
     return error.evidence(said=_said(error))
 
 
@@ -92,7 +108,15 @@ _LAST: tuple[Rule[Any, Any], ...] = (
         _raised_in_backward,
         "backward{where}{root} raised {name}{inner}: {said}{reached}",
         needs=Needs.ERROR,
-        docs="It reports what is known: the line, what backward started from, and the operation.",
+        docs="It reports what is known: the line, the root of backward, and the operation.",
+    ),
+    Rule(
+        UNKNOWN_OF_AUTOGRAD,
+        Verdict.OTHER_ERROR,
+        _of_autograd,
+        "{said}{at}; gradviz has no rule for this error of autograd, and {before}",
+        needs=Needs.ERROR,
+        docs="It reports the line, and the last operation that was recorded.",
     ),
     Rule("another error", Verdict.OTHER_ERROR, _any_error, "{said}{at}", needs=Needs.ERROR),
 )
@@ -113,10 +137,10 @@ def explain_error(asked: Asked, names: Names, why: Why) -> Explanation:
 
     Args:
         asked: the question.
-        names: what tensors are called.
+        names: the names of tensors.
         why: explains why a tensor has no gradient.
     """
     context, error = error_context(asked, names, why)
-    told = first_answer(ERROR_RULES, context, error)
-    assert told is not None  # the last rule always answers
-    return told
+    explanation = first_answer(ERROR_RULES, context, error)
+    assert explanation is not None  # the last rule always answers
+    return explanation

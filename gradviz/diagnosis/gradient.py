@@ -1,4 +1,4 @@
-"""Rules for a gradient that is there and not what one expects: hooks, age, sums, scale."""
+"""Rules for an unexpected gradient: hooks, old values, accumulation, scale."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ from gradviz.wording import gradient_change_text
 
 __all__ = ["hook_on_tensor", "hooks_that_broke_it", "last_rules", "sparse"]
 
-_HOOKED = "BackwardHookFunction"  # stands before and behind a module that has full backward hooks
+_HOOKED = "BackwardHookFunction"  # the node before and after a module with full backward hooks
 _REMOVE = "if that is not meant, remove the hook: handle.remove()"
 _RATIO = 1e3
-_LARGE = 100.0  # a gradient below is not called exploding, however small the one at the root is
+_LARGE = 100.0  # a smaller gradient is not exploding, even if the one at the root is tiny
 
 
 def _locations(*events: Event) -> tuple[SourceLocation, ...]:
@@ -45,7 +45,7 @@ def _locations(*events: Event) -> tuple[SourceLocation, ...]:
 
 
 def _replaced(context: Context) -> list[tuple[Event, HookDetails]]:
-    """The hooks that returned another gradient than they were given."""
+    """The hooks that returned a different gradient than they received."""
     return [
         (event, event.details)
         for event in context.happened(EventKind.HOOK)
@@ -93,7 +93,7 @@ def _hook_on_the_path(context: Context, question: Question) -> Evidence | None:
 def _acted_on_the_path(
     context: Context, question: Question, is_wrong: bool
 ) -> list[tuple[Event, HookDetails, str]]:
-    """Hooks of the latest pass that changed the gradient before it came here, with their nodes."""
+    """Hooks of the latest pass that changed the gradient before the tensor, with their nodes."""
     replaced = _replaced(context)
     added = context.happened_to(question.key, EventKind.ACCUMULATE)
     if not replaced or not added:
@@ -115,10 +115,10 @@ def _acted_on_the_path(
 
 
 def _node_of_module(event: Event, path: set[str], context: Context, is_wrong: bool) -> str:
-    """Where a full backward hook of a module acted; "" if not on this path, or not for sure.
+    """Where a full backward hook of a module acted; "" if not on this path, or not certain.
 
-    Torch puts a node before and one behind each such module: what reaches the one before has
-    passed the hook. For the module's own parameters that is not sure, unless they lack a gradient.
+    Torch puts a node before and one after each such module: a gradient that reaches the node before
+    has passed the hook. For the module's own parameters this is uncertain, unless they have none.
     """
     graph = context.graph
     hooked: list[str] = [key for key, data in graph.nodes(data=True) if data.get("op") == _HOOKED]
@@ -180,17 +180,17 @@ def _changed_unseen(context: Context, question: Question) -> Evidence | None:
     return None
 
 
-# Gradients that are older than the values beside them.
+# Gradients that were computed for older values.
 
-# In-place operations that go on from the old value, as an update by hand does; any other
-# overwrites it.
+# In-place operations that compute the new value from the old one, like a manual update; all others
+# overwrite the value.
 _UPDATES = frozenset(
     ("add_", "sub_", "mul_", "div_", "addcmul_", "addcdiv_", "lerp_", "clamp_", "_foreach_add_")
 )
 
 
 def changed_since(context: Context, question: Question) -> Sequence[Event]:
-    """What has changed the values of a leaf since its gradient was last added to."""
+    """The events that changed the values of a leaf since its gradient was last accumulated."""
     if not (added := context.happened_to(question.key, EventKind.ACCUMULATE)):
         return []
     changes = [
@@ -249,7 +249,7 @@ def _later_pass_without_it(context: Context, question: Question) -> Evidence | N
 
 
 def _before_the_recording(context: Context, question: Question) -> Evidence | None:
-    """No recorded pass has added to the gradient, and nothing else has put it there."""
+    """No recorded pass accumulated in the gradient, and nothing else recorded set it."""
     key, events = question.key, context.events
     if not question.is_leaf or events is None or len(events) != len({e.number for e in events}):
         return None
@@ -270,7 +270,7 @@ def _before_the_recording(context: Context, question: Question) -> Evidence | No
 
 
 def _was_frozen(context: Context, key: str, number: int) -> bool:
-    """Whether requires_grad of a leaf was switched off when an event happened."""
+    """Whether requires_grad of a leaf was off when an event happened."""
     before = [e for e in context.happened_to(key, EventKind.REQUIRES_GRAD) if e.number < number]
     return bool(before) and before[-1].action is Action.REQUIRES_GRAD_OFF
 
@@ -292,7 +292,7 @@ def _used_again(context: Context, question: Question) -> Evidence | None:
 _STALE = "it comes from backward at {added}, before {change} "
 
 
-# Sums of several passes, and the scale of a gradient.
+# Accumulation of several passes, and the scale of a gradient.
 
 
 def _accumulated(context: Context, question: Question) -> Evidence | None:
@@ -307,13 +307,13 @@ def _accumulated(context: Context, question: Question) -> Evidence | None:
 
 @dataclass(frozen=True)
 class Scale:
-    """How large the gradients of a module are, against those of the module next to the root.
+    """The gradients of a module compared with those of the module next to the root.
 
     Args:
-        is_large: over a thousand times larger, or else smaller.
-        last: name of the parameter that it is compared with.
-        key: of that one.
-        steepest: the two neighbours between which the norm changes most.
+        is_large: whether they are over a thousand times larger, otherwise smaller.
+        last: name of the parameter for the comparison.
+        key: of that parameter.
+        steepest: the two neighbors between which the norm changes most.
     """
 
     is_large: bool
@@ -324,7 +324,7 @@ class Scale:
 
 @dataclass
 class _Owner:
-    """The parameters of one module, as one."""
+    """The parameters of one module."""
 
     order: int
     norm: float
@@ -334,12 +334,11 @@ class _Owner:
 
 
 def _scales(context: Context) -> dict[str, Scale]:
-    """How far gradients are from those of the modules next to the root, by the keys of leaves.
+    """Extreme gradients compared with those of the modules next to the root, by keys of leaves.
 
-    A gradient counts as vanishing only when those of everything before it in the forward pass are
-    as small: a bias before a normalisation, or the key bias of an attention, has a gradient near 0
-    by design beside others of normal size. For the same reason the largest gradient of a module
-    stands for it, and the larger one of the last two modules is what is compared with.
+    A gradient is vanishing only if those of all modules before it in the forward pass are equally
+    small: the bias before a normalization, or the key bias of an attention, is near 0 by design.
+    Therefore the largest gradient represents a module, and the larger of the last two the end.
     """
     known: dict[str, Scale] | None = context.cache.get(_scales)
     if known is not None:
@@ -362,7 +361,7 @@ def _scales(context: Context) -> dict[str, Scale]:
 
 
 def _owners(graph: GradGraph) -> list[_Owner]:
-    """The leaves with a gradient, those of one module as one."""
+    """The leaves with a gradient, grouped by module."""
     owners: dict[str, _Owner] = {}
     for key in graph.leaves:
         data: NodeData = graph.nodes[key]
@@ -428,7 +427,7 @@ def _fine(context: Context, question: Question) -> Evidence | None:
             hooked = "; what a hook on the path to it does was not recorded"
     words = {
         "norm": f", norm {grad.norm:.4g}" if grad is not None and grad.norm is not None else "",
-        "since": f", from before it was changed at {mention(used[0].location)}" if used else "",
+        "since": f", from before the change at {mention(used[0].location)}" if used else "",
         "hooked": hooked,
         "scaled": "",
     }
@@ -438,7 +437,7 @@ def _fine(context: Context, question: Question) -> Evidence | None:
 
 
 def _of_another_result(context: Context, question: Question) -> Evidence | None:
-    """The results that were asked about do not depend on it, and yet it has a gradient."""
+    """It has a gradient, but the given results do not depend on it."""
     if not context.is_of_roots or context.is_reachable(question.key) or context.functions:
         return None
     return Evidence({"root": context.root_names}, (question.key,))
@@ -467,14 +466,14 @@ sparse: Rule[Any, Any] = Rule(
     "a sparse gradient",
     Verdict.SPARSE,
     _is_sparse,
-    "its gradient is a sparse tensor, as embedding(sparse=True) makes it",
+    "its gradient is a sparse tensor, as embedding(sparse=True) returns it",
     "use an optimizer for sparse gradients, such as torch.optim.SparseAdam; or sparse=False",
 )
 hook_on_tensor: Rule[Any, Any] = Rule(
     "a hook of the tensor replaced it",
     Verdict.HOOK,
     _hook_on_it,
-    "{who}{where} returned another gradient than it was given: {change}",
+    "{who}{where} returned a different gradient than it received: {change}",
     _REMOVE,
     Needs.RECORDING,
     (EventKind.HOOK,),
@@ -504,7 +503,7 @@ last_rules: tuple[Rule[Any, Any], ...] = (
         "it was there before the recording",
         Verdict.STALE,
         _before_the_recording,
-        "it was there before the recording began, and backward at {later} added nothing to it",
+        "it is from before the recording, and backward at {later} accumulated nothing in it",
         "clear the gradients before each backward pass: optimizer.zero_grad()",
         Needs.RECORDING,
         (EventKind.BACKWARD,),
@@ -520,10 +519,10 @@ last_rules: tuple[Rule[Any, Any], ...] = (
         (EventKind.IN_PLACE,),
     ),
     Rule(
-        "a later backward pass added nothing to it",
+        "a later backward pass accumulated nothing in it",
         Verdict.STALE,
         _later_pass_without_it,
-        _STALE + "changed it, and {later} added nothing to it",
+        _STALE + "changed it, and {later} accumulated nothing in it",
         "clear the gradients before each backward pass: optimizer.zero_grad()",
         Needs.RECORDING,
         (EventKind.STEP, EventKind.IN_PLACE),
@@ -538,10 +537,10 @@ last_rules: tuple[Rule[Any, Any], ...] = (
         (EventKind.STEP,),
     ),
     Rule(
-        "several passes were added up",
+        "several passes were accumulated",
         Verdict.ACCUMULATED,
         _accumulated,
-        "{times} backward passes{where} were added up, and nothing cleared it in between",
+        "{times} backward passes{where} were accumulated, and nothing cleared it in between",
         "unless that is meant: optimizer.zero_grad() before each backward()",
         docs="The number of accumulations is known from a recording.",
     ),
@@ -555,22 +554,22 @@ last_rules: tuple[Rule[Any, Any], ...] = (
         (EventKind.HOOK,),
     ),
     Rule(
-        "far larger than at the root",
+        "much larger than at the root",
         Verdict.EXPLODING,
         lambda context, question: _far(context, question, True),
         _FAR.replace("{than}", "larger"),
         "clip it: torch.nn.utils.clip_grad_norm_(parameters, 1.0)",
-        docs="Asked of several parameters: the largest gradient of each module is compared.",
+        docs="For several parameters, the largest gradients of the modules are compared.",
     ),
     Rule(
-        "far smaller than at the root",
+        "much smaller than at the root",
         Verdict.VANISHING,
         lambda context, question: _far(context, question, False),
         _FAR.replace("{than}", "smaller"),
-        "let the layers between keep the scale: another initialisation, normalisation, residual "
+        "let the layers between keep the scale: another initialization, normalization, residual "
         "connections",
         docs="Those of everything before it in the forward pass are as small: a single small "
-        "gradient, as of a bias before a normalisation, is no fault.",
+        "gradient, as of a bias before a normalization, is no fault.",
     ),
     Rule(
         "its gradient is from other ranks",
@@ -592,7 +591,7 @@ last_rules: tuple[Rule[Any, Any], ...] = (
         docs="Only where the question names the result: `explain(w, loss)`.",
     ),
     Rule(
-        "a gradient without a fault that is known",
+        "a gradient without a known fault",
         Verdict.FINE,
         _fine,
         "it has a gradient{norm}{scaled}{since}{hooked}",

@@ -1,4 +1,4 @@
-"""Rules for a ``.grad`` that is None: cleared, left out, not run, frozen, no leaf, ..."""
+"""Rules for a ``.grad`` that is None: cleared, left out, not run, frozen, non-leaf, ..."""
 
 from __future__ import annotations
 
@@ -11,12 +11,14 @@ from gradviz.diagnosis.cuts import (
     TURN_ON,
     cut_words,
     fix_of_cut,
+    is_known_cut,
     left_off,
     lines_of,
     lost_on_the_way,
     twin_of,
 )
 from gradviz.diagnosis.lines import locations_of, mention
+from gradviz.diagnosis.paths import CutEdge
 from gradviz.diagnosis.rule import Evidence, Needs, Rule
 from gradviz.facts import Action, BackwardDetails, EventKind
 from gradviz.graph import GradGraph, NodeData, NodeKind
@@ -40,7 +42,7 @@ def call_of(context: Context) -> str:
     return f"{name}.backward()" if size in ((), (1,)) else f"{name}.sum().backward()"
 
 
-# What happened to a leaf.
+# Events about a leaf.
 
 
 def _cleared(context: Context, question: Question) -> Evidence | None:
@@ -130,11 +132,11 @@ event_rules: tuple[Rule[Any, Any], ...] = (
         "the gradient was cleared after backward",
         Verdict.CLEARED,
         _cleared,
-        "backward at {added} added to it, and it was cleared afterwards{where}",
+        "backward at {added} accumulated its gradient, and it was cleared afterwards{where}",
         "{fix}",
         Needs.RECORDING,
         (EventKind.ACCUMULATE,),
-        "The last event that set .grad to None after the last pass that added to it.",
+        "The last event that set .grad to None after the last pass that accumulated in it.",
     ),
     Rule(
         "torch.autograd.grad ran instead of backward",
@@ -150,7 +152,7 @@ event_rules: tuple[Rule[Any, Any], ...] = (
         "backward(inputs=...) did not list it",
         Verdict.LEFT_OUT,
         _not_in_inputs,
-        "backward at {line} was given inputs= without it",
+        "backward at {line} was called with inputs= without it",
         "add {name} to inputs=, or remove inputs=",
         Needs.RECORDING,
         (EventKind.BACKWARD,),
@@ -173,7 +175,7 @@ event_rules: tuple[Rule[Any, Any], ...] = (
 
 
 def _keeps_a_gradient(question: Question) -> bool:
-    """Whether it is a leaf, or a result that retains its gradient."""
+    """Whether it is a leaf, or a tensor that retains its gradient."""
     kind = question.data["kind"]
     return question.is_leaf or (kind is not NodeKind.UNTRACKED and "grad" in question.data)
 
@@ -198,9 +200,9 @@ def _no_root_found(context: Context, question: Question) -> Evidence | None:
 def _connected(context: Context, question: Question) -> Evidence | None:
     if not _keeps_a_gradient(question) or not context.is_reachable(question.key):
         return None
-    added = "no backward pass has added to it so far"
+    added = "no backward pass has accumulated a gradient so far"
     if not context.is_recorded:
-        added = "nothing was added to it since it was last None"
+        added = "nothing was accumulated since it was last None"
     return Evidence({"root": context.root_names, "added": added, "call": call_of(context)})
 
 
@@ -220,7 +222,7 @@ def _without_derivative(context: Context, question: Question) -> Evidence | None
     """Every path from the roots leads through operations that have no derivative."""
     graph = context.graph
     blocked = {
-        key for key in context.behind_roots if graph.nodes[key].get("grad_fn") == _NO_DERIVATIVE
+        key for key in context.reachable if graph.nodes[key].get("grad_fn") == _NO_DERIVATIVE
     }
     if not blocked or not context.is_reachable(question.key):
         return None
@@ -256,18 +258,18 @@ connected_rules: tuple[Rule[Any, Any], ...] = (
         "nothing was computed from it",
         Verdict.NOT_CONNECTED,
         _no_root,
-        "no result from which backward can start was computed from it{why}",
+        "no result that requires grad was computed from it{why}",
         "{fix}",
         Needs.RECORDING,
         docs="The recording shows no result that requires grad.",
     ),
     Rule(
-        "no result was given or found",
+        "no result was passed or found",
         Verdict.NOT_KNOWN,
         _no_root_found,
-        "nothing was added to it, and no result was found from which backward can start",
+        "nothing was accumulated, and no result was found on which backward can be called",
         "pass the result: gradviz.explain({name}, loss)",
-        docs="Without a recording, the result is looked for among the variables of the caller.",
+        docs="Without a recording, the result is searched among the variables of the caller.",
     ),
     Rule(
         "connected, and a backward pass has run",
@@ -330,8 +332,11 @@ def _comes_from_a_cut(context: Context, question: Question) -> Evidence | None:
     if not _is_untracked(question) or question.key not in context.graph:
         return None
     cut = lost_on_the_way(context.graph, question.key)
-    if cut is None:
-        return None
+    if cut is None:  # no frame shows where its data came from
+        known = [edge for edge in question.cuts if is_known_cut(edge)]
+        if not known:
+            return None
+        cut = CutEdge(question.key, question.key, known[0])
     words = {"cut": cut_words(context, cut), "fix": fix_of_cut(context, cut)}
     return Evidence(words, (cut.target,), lines_of(context, cut))
 
@@ -341,7 +346,7 @@ def _untracked(context: Context, question: Question) -> Evidence | None:
         return None
     why = "; whether it never did, or was cut off, was not recorded"
     if context.is_recorded and question.key:
-        why = ", and nothing that it was computed from does"
+        why = ", and no tensor that it was computed from does"
     return Evidence({"why": why, "name": question.name})
 
 
@@ -360,8 +365,8 @@ def _non_leaf(context: Context, question: Question) -> Evidence | None:
     name, maker = question.name, _maker(context.graph, question.key)
     op, line = maker.get("op", "an operation"), maker.get("source", "")
     where = f" at {mention(line)}" if line else ""
-    behind = ancestors(context.graph, [question.key]) if question.key else set()
-    leaves = [key for key in context.graph.leaves if key in behind]
+    inputs = ancestors(context.graph, [question.key]) if question.key else set()
+    leaves = [key for key in context.graph.leaves if key in inputs]
     leaf = context.graph.nodes[leaves[0]].get("name") if len(leaves) == 1 else ""
     if op in _VIEWS and leaf:
         fix = f"it is a view of {leaf}: read {leaf}.grad, or {name}.retain_grad() before backward"
@@ -398,11 +403,11 @@ other_tensor_rules: tuple[Rule[Any, Any], ...] = (
         "make it floating point: {name} = {name}.float().requires_grad_()",
     ),
     Rule(
-        "made under inference_mode",
+        "created under inference_mode",
         Verdict.INFERENCE,
         _inference,
-        "it was made under inference_mode, so autograd can never record it{where}",
-        "make it under torch.no_grad() instead, or take a copy outside: "
+        "it was created under inference_mode, so autograd cannot record it{where}",
+        "create it under torch.no_grad() instead, or copy it outside: "
         "{name} = {name}.clone().requires_grad_()",
     ),
     Rule(
@@ -411,7 +416,7 @@ other_tensor_rules: tuple[Rule[Any, Any], ...] = (
         _frozen,
         "it is frozen: requires_grad is False{where}",
         "if it is to be trained: {name}.requires_grad_(True) before the forward pass",
-        docs="A parameter that does not require grad, or a tensor of which a recording saw the "
+        docs="A parameter that does not require grad, or a tensor for which a recording shows the "
         "switch.",
     ),
     Rule(

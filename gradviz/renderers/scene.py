@@ -1,7 +1,7 @@
-"""A drawing as shapes, drawn by the SVG writer and by the Graphviz canvas.
+"""A drawing as shapes, which the SVG writer and the Graphviz canvas draw.
 
-Lengths are points, y grows downwards. Colours are tokens of the palette, so that one scene can
-be drawn light, dark, or both.
+Lengths are points, y points down. Colors are tokens of the palette, so that one scene can be drawn
+light, dark, or both.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ __all__ = [
     "Rectangle",
     "Scene",
     "Shape",
+    "SheetStyle",
     "GroupChain",
     "Text",
     "Words",
@@ -28,7 +29,7 @@ Point = tuple[float, float]
 
 
 class Rectangle(NamedTuple):
-    """A box, its corners rounded by ``radius``; without fill or edge where that is None."""
+    """A box with corners rounded by ``radius``; no fill or edge if that is None."""
 
     x: float
     y: float
@@ -59,17 +60,17 @@ class Polygon(NamedTuple):
 
 
 class Words(NamedTuple):
-    """A run of text in one style; ``width`` is what it measures."""
+    """Words in one style; ``width`` is their measured width."""
 
     text: str
-    colour: str
+    color: str
     size: float
     bold: bool
     width: float
 
 
 class Text(NamedTuple):
-    """A line of text on a baseline: runs with ``gap`` between them, from ``x`` to the right."""
+    """A line of text on a baseline: words with ``gap`` between them, from ``x`` to the right."""
 
     x: float
     y: float
@@ -81,7 +82,7 @@ Shape = Rectangle | Curve | Polygon | Text
 
 
 class ShapeGroup(NamedTuple):
-    """Shapes that form one unit: a node, an edge, the legend."""
+    """Shapes that belong together: a node, an edge, the legend."""
 
     key: str
     kind: str
@@ -106,10 +107,28 @@ class GroupChain:
 
 
 @dataclass(frozen=True)
+class SheetStyle:
+    """How a sheet is arranged; the default is what most pictures have.
+
+    Args:
+        sideways: the data flows from left to right, not from top to bottom.
+        legend: draw the legend.
+        width: of the picture, in points; None for its own.
+        font_size: of names on nodes, in points, all else in proportion; None for its own.
+    """
+
+    sideways: bool = False
+    legend: bool = True
+    width: float | None = None
+    font_size: float | None = None
+
+
+@dataclass(frozen=True)
 class Scene:
     """A whole drawing. ``description`` is for screen readers.
 
-    The shapes of a large drawing are made anew at each iteration over ``groups``, to save memory.
+    The shapes of a large drawing are created at each iteration over ``groups``, to save memory.
+    ``zoom`` is the size of a unit of the drawing in points, where a caller has chosen it.
     """
 
     width: float
@@ -117,3 +136,4 @@ class Scene:
     groups: Iterable[ShapeGroup] = ()
     title: str = ""
     description: str = ""
+    zoom: float | None = None

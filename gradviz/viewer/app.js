@@ -45,7 +45,7 @@ export class Viewer {
     this.build();
     this.apply();
     this.stage.show(this.picture);
-    this.stage.fit();
+    this.stage.fit(true);
     if (this.state.selected) this.stage.reveal(this.state.selected, true);
     addEventListener("keydown", (event) => this.key(event));
     addEventListener("hashchange", () => this.change(fromHash(address(), this.first, this.model.count), {}));
@@ -166,6 +166,7 @@ export class Viewer {
       const { frames } = this.data;
       const isOther = frames[before.frame].run !== frames[this.state.frame].run;
       if (how.fit || isOther) this.stage.fit();
+      else this.stage.isTouched = true;
     }
     this.apply();
     if (how.reveal) this.stage.reveal(how.reveal, how.center);
@@ -454,7 +455,7 @@ export class Viewer {
       if (!this.tree.hidden) this.tree.replaceChildren(h("h2", {}, "Modules"), tree());
     }
     const names = Object.keys(TABS).filter((name) =>
-      name === "answers" ? data.answers.length : name === "code" ? Object.keys(data.files).length : name === "modules" ? !this.tree || this.tree.hidden : true);
+      name === "answers" ? data.answers.length : name === "code" ? Object.keys(data.files).length : name === "modules" ? this.frame.module.some(Boolean) && (!this.tree || this.tree.hidden) : true);
     const tab = names.includes(state.tab) ? state.tab : "details";
     if (!this.tabs || !this.page) return;
     const hadFocus = this.tabs.contains(document.activeElement);
@@ -509,10 +510,11 @@ export class Viewer {
     const row = around === undefined ? null : this.model.groupRow(this.frame, around);
     const name = node.row.name;
     const answer = this.data.answers.find((each) => (each.nodes || [])[0] === selected || (name && each.name === name));
+    const isTurned = this.frame.flow === "gradient";
     const ends = (/** @type {boolean} */ isInput) => this.picture.edges
-      .filter((edge) => (isInput ? edge.target : edge.source) === at)
+      .filter((edge) => (isInput !== isTurned ? edge.target : edge.source) === at)
       .map((edge) => {
-        const other = this.picture.nodes[isInput ? edge.source : edge.target];
+        const other = this.picture.nodes[isInput !== isTurned ? edge.source : edge.target];
         const how = edge.row.kind === "cut" ? `no gradient flows back (${[edge.row.cause === "not recorded" || !edge.row.cause ? "cause not recorded" : edge.row.cause, edge.row.source].filter(Boolean).join(", ")})` : edge.through.length ? `by way of ${edge.through.join(" → ")}` : "";
         return { id: other.id, text: summaryOf(other.row, other.id), how };
       });

@@ -98,8 +98,7 @@ export function fillSvg(root, data, picture, nameOf) {
     const element = svgElement("g", { class: `edge ${edge.row.kind}`, "data-edge": String(number) });
     const wide = svgElement("path", { class: "wide", d: pathOf(withoutTip(edge.route)) });
     element.append(wide);
-    const source = picture.nodes[edge.source];
-    drawEdge(new SvgPen(element), data, edge, source.group < 0 && (source.row.outputs || 1) > 1);
+    drawEdge(new SvgPen(element), data, edge);
     edges.append(element);
   });
   picture.nodes.forEach((node) => {

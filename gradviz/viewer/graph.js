@@ -90,6 +90,7 @@
  * @property {number} pass
  * @property {number} follows number of the latest event before it
  * @property {string[]} notes
+ * @property {string} flow "data", or "gradient" if the arrows run with the gradient
  * @property {number} run frames of one run show the same graph, in the same places
  * @property {string[]} keys
  * @property {number[]} row

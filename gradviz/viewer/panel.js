@@ -20,7 +20,8 @@ const KINDS = {
 export function titleOf(row, id) {
   const times = (row.repeat || 1) > 1 ? ` ×${(row.repeat || 1).toLocaleString("en-US")}` : "";
   const name = row.kind === "operation" ? row.op || row.name : row.name || row.op;
-  return (name || (row.kind === "result" ? "result" : id)) + times;
+  const kind = row.kind === "untracked" ? "tensor that is not tracked" : row.kind || id;
+  return (name || kind) + times;
 }
 
 /** One line for lists and screen readers. @param {Row} row @param {string} id */
@@ -30,7 +31,8 @@ export function summaryOf(row, id) {
   else if (row.name && row.op && row.kind !== "group") parts.push(row.op);
   if (row.shape) parts.push(shapeText(row.shape, row.dtype || ""));
   if (row.kind === "group") parts.push(counted(row.members || 0, "operation"));
-  else if (row.kind !== "operation") parts.push(row.kind === "untracked" ? "not tracked" : row.kind);
+  else if (row.kind === "untracked") parts.push("not tracked");
+  else if (row.kind !== "operation" && row.kind !== parts[0]) parts.push(row.kind);
   if (row.verdict) parts.push(row.verdict);
   return parts.join(", ");
 }

@@ -71,7 +71,7 @@ function drawBar(pen, radius, left, top, width, height, bar) {
   pen.box(left + inset, y, (width - 2 * inset) * bar.share, BAR, { fill: bar.token });
 }
 
-function drawEdge(pen, data, edge, hasOutputs) {
+function drawEdge(pen, data, edge) {
   const { route, before, row } = edge;
   const token = before ? "loud" : "line";
   const isDashed = DASHED.includes(row.kind);
@@ -89,7 +89,7 @@ function drawEdge(pen, data, edge, hasOutputs) {
   }
   const fact = styleOf(data, "fact");
   if (edge.times > 1) pen.text(`×${edge.times.toLocaleString("en-US")}`, x + 6, y + 4, fact);
-  if (hasOutputs) pen.text(`[${edge.output}]`, route[0] + 4, route[1] + 11, fact);
+  if (edge.number) pen.text(`[${edge.output}]`, edge.number.x, edge.number.y, fact);
 }
 
 function styleOf(data, role) {
@@ -244,8 +244,7 @@ function fillSvg(root, data, picture, nameOf) {
     const element = svgElement("g", { class: `edge ${edge.row.kind}`, "data-edge": String(number) });
     const wide = svgElement("path", { class: "wide", d: pathOf(withoutTip(edge.route)) });
     element.append(wide);
-    const source = picture.nodes[edge.source];
-    drawEdge(new SvgPen(element), data, edge, source.group < 0 && (source.row.outputs || 1) > 1);
+    drawEdge(new SvgPen(element), data, edge);
     edges.append(element);
   });
   picture.nodes.forEach((node) => {
@@ -553,6 +552,7 @@ const $folding = (() => {
 const { isLeaf, neighbours, reach } = $graph;
 
 
+/** @typedef {{nodes: SeenNode[], edges: SeenEdge[], isTurned: boolean}} Seen */ // with the gradient
 
 const MOST_PARALLEL = 3; // edges of one look between two nodes that are drawn one by one
 const TANGLE = 12; // rows that the edges of a leaf may cross before it is drawn once more
@@ -609,7 +609,10 @@ function seenGraph(model, frame, state) {
     place[node] = groups[group];
   }
   const edges = seenEdges(model, frame, { place, isHidden, nodes, weights });
-  return cloneLeaves(model, frame, { nodes, edges });
+  const seen = cloneLeaves(model, frame, { nodes, edges, isTurned: false });
+  if (frame.flow !== "gradient") return seen;
+  const turned = seen.edges.map((edge) => ({ ...edge, source: edge.target, target: edge.source }));
+  return { nodes: seen.nodes, edges: turned, isTurned: true };
 }
 
 function onlyPaths(model, frame, id) {
@@ -889,7 +892,11 @@ const { h, button } = $dom;
 const { bytesText } = $format;
 
 
+const TREES = new WeakMap();
+
 function moduleTree(model, frame) {
+  const known = TREES.get(frame);
+  if (known) return known;
   const root = branch("", "all");
   frame.keys.forEach((_, node) => {
     const row = model.row(frame, node);
@@ -909,6 +916,7 @@ function moduleTree(model, frame) {
       each.first = Math.min(each.first, row.sequence_nr ?? Infinity);
     }
   });
+  TREES.set(frame, root);
   return root;
 }
 
@@ -1012,7 +1020,8 @@ const KINDS = {
 function titleOf(row, id) {
   const times = (row.repeat || 1) > 1 ? ` ×${(row.repeat || 1).toLocaleString("en-US")}` : "";
   const name = row.kind === "operation" ? row.op || row.name : row.name || row.op;
-  return (name || (row.kind === "result" ? "result" : id)) + times;
+  const kind = row.kind === "untracked" ? "tensor that is not tracked" : row.kind || id;
+  return (name || kind) + times;
 }
 
 function summaryOf(row, id) {
@@ -1021,7 +1030,8 @@ function summaryOf(row, id) {
   else if (row.name && row.op && row.kind !== "group") parts.push(row.op);
   if (row.shape) parts.push(shapeText(row.shape, row.dtype || ""));
   if (row.kind === "group") parts.push(counted(row.members || 0, "operation"));
-  else if (row.kind !== "operation") parts.push(row.kind === "untracked" ? "not tracked" : row.kind);
+  else if (row.kind === "untracked") parts.push("not tracked");
+  else if (row.kind !== "operation" && row.kind !== parts[0]) parts.push(row.kind);
   if (row.verdict) parts.push(row.verdict);
   return parts.join(", ");
 }
@@ -1151,9 +1161,10 @@ function scaleOf(by, seen) {
   if (by === "grad_norm") return normScale(seen.map(({ row }) => row));
   if (by === "saved_bytes") return byteScale(seen.map(({ row }) => row));
   if (!by) return null;
+  const depth = by === "module" ? commonDepth(seen.map(({ module }) => module)) + 1 : 0;
   const read = (/** @type {Row} */ row, /** @type {string} */ module) =>
-    by === "module" ? module.split(".").slice(0, 2).join(".") : (by === "dtype" ? row.dtype : row.device) || "";
-  const values = [...new Set(seen.map(({ row, module }) => read(row, module)).filter(Boolean))].sort();
+    by === "module" ? module.split(".").slice(0, depth).join(".") : (by === "dtype" ? row.dtype : row.device) || "";
+  const values = [...new Set(seen.map(({ row, module }) => read(row, module)).filter(Boolean))].sort(byNumber);
   const token = (/** @type {string} */ value) => `value-${Math.min(values.indexOf(value), COLORS - 1)}`;
   return {
     bar: (row, module) => {
@@ -1168,13 +1179,28 @@ function scaleOf(by, seen) {
   };
 }
 
+function byNumber(a, b) {
+  return a.localeCompare(b, "en", { numeric: true });
+}
+
+function commonDepth(modules) {
+  const paths = modules.filter(Boolean).map((module) => module.split("."));
+  let depth = 0;
+  while (paths.length && paths.every((path) => path.length > depth + 1 && path[depth] === paths[0][depth])) depth += 1;
+  return depth;
+}
+
 function grouped(values, token) {
   const rows = new Map();
   for (const value of values) {
     const known = rows.get(token(value));
-    rows.set(token(value), known ? `${known}, ${value}` : value);
+    if (known) known.push(value);
+    else rows.set(token(value), [value]);
   }
-  return /** @type {Array<[string, string]>} */ ([...rows]);
+  return [...rows].map(([color, found]) => {
+    const more = found.length > 3 ? `, ${(found.length - 2).toLocaleString("en-US")} more` : "";
+    return /** @type {[string, string]} */ ([color, found.slice(0, more ? 2 : 3).join(", ") + more]);
+  });
 }
 
 function byteScale(rows) {
@@ -2351,8 +2377,8 @@ const BAR_ROOM = 4;
 const CAUSE_LINE = 14;
 const MARK_ROOM = 14;
 const LARGE = 5000; // nodes in a picture from which on frames are not laid out together
+const MOST_ENCLOSED = 1500; // nodes in a picture with lines around open groups
 const PAD = 10;
-const TITLE = 20;
 
 const PLACES = new Map(); // layouts that were made before; the latest few are kept
 const MOST_PLACES = 12;
@@ -2383,8 +2409,10 @@ function pictureOf(model, state) {
       times: edge.times,
       route: placed.routes.get(key),
       before: cuts.has(at) ? placed.routes.get(`cut ${key}`) : null,
+      number: null,
     };
   });
+  numberOutputs(nodes, edges);
   const place = new Map(nodes.map((node, at) => [node.id, at]));
   const shownAs = new Map();
   shownGroups(frame, state).forEach((shown, group) => {
@@ -2397,9 +2425,43 @@ function pictureOf(model, state) {
     edges,
     place,
     enclosures: enclosuresOf(model, frame, state, nodes),
-    legend: legendOf(model, nodes, edges, scale),
+    legend: legendOf(model, nodes, edges, scale, frame.flow),
     shownAs,
   };
+}
+
+function numberOutputs(nodes, edges) {
+  const bySource = new Map();
+  for (const edge of edges) {
+    const node = nodes[edge.source];
+    if (node.group >= 0 || (node.row.outputs || 1) < 2) continue;
+    const list = bySource.get(edge.source);
+    if (list) list.push(edge);
+    else bySource.set(edge.source, [edge]);
+  }
+  for (const [source, starts] of bySource) {
+    const begins = (/** @type {DrawnEdge} */ edge) => (edge.before || edge.route).slice(0, 7);
+    starts.sort((a, b) => begins(a)[0] - begins(b)[0]);
+    const lines = starts.map((edge) => begins(edge)[0]);
+    const taken = [];
+    for (const edge of starts) {
+      const [x, y, , , , , later] = begins(edge);
+      const width = 6.2 + 6.2 * String(edge.output).length;
+      const sides = [x - 4 - width, x + 4];
+      if (later - x < -1 || (later - x <= 1 && x >= nodes[source].x - 1)) sides.reverse();
+      let place = { x: sides[0], y: y + 11 };
+      for (let row = 0, isFree = false; row < 4 && !isFree; row += 1) {
+        for (const left of sides) {
+          place = { x: left, y: y + 11 * (row + 1) };
+          isFree = !taken.some(([low, high, foot]) => low < left + width && left < high && Math.abs(place.y - foot) < 10) &&
+            (row > 0 || !lines.some((line) => left - 1 < line && line < left + width + 1));
+          if (isFree) break;
+        }
+      }
+      taken.push([place.x, place.x + width, place.y]);
+      edge.number = place;
+    }
+  }
 }
 
 function edgeKey(seen, edge) {
@@ -2465,23 +2527,26 @@ function addLinks(model, seen, boxes, links) {
 
 function causesShown(model, seen) {
   const into = new Map();
+  const [begin, end] = seen.isTurned
+    ? /** @type {const} */ (["target", "source"])
+    : /** @type {const} */ (["source", "target"]);
   for (const edge of seen.edges) {
     const { cause } = model.data.edges[edge.edge];
     if (!cause) continue;
-    const known = into.get(edge.target) || new Set();
-    into.set(edge.target, known.add(cause));
+    const known = into.get(edge[end]) || new Set();
+    into.set(edge[end], known.add(cause));
   }
   const shown = new Set();
   seen.edges.forEach((edge, number) => {
     const { kind, cause, lines } = model.data.edges[edge.edge];
     if (kind !== "cut" || !cause || !lines || QUIET.includes(cause)) return;
-    if (!(into.get(edge.source) || new Set()).has(cause)) shown.add(number);
+    if (!(into.get(edge[begin]) || new Set()).has(cause)) shown.add(number);
   });
   return shown;
 }
 
 function enclosuresOf(model, frame, state, nodes) {
-  if (nodes.length > LARGE) return [];
+  if (nodes.length > MOST_ENCLOSED) return [];
   const spans = new Map();
   const around = nodes.map((node) => {
     const chain = [];
@@ -2505,7 +2570,7 @@ function enclosuresOf(model, frame, state, nodes) {
     if (span.count < 2 || !isOpen(frame.groups[group], state)) continue;
     const isAlone = nodes.every(
       (node, at) =>
-        around[at].includes(group) ||
+        around[at].includes(group) || // what is in it may stand anywhere
         node.x + node.width / 2 < span.left - 4 || node.x - node.width / 2 > span.right + 4 ||
         node.y + node.height / 2 < span.top - 4 || node.y - node.height / 2 > span.bottom + 4,
     );
@@ -2520,12 +2585,11 @@ function enclosuresOf(model, frame, state, nodes) {
       width: span.right - span.left + 2 * PAD, height: span.bottom - span.top + 2 * PAD,
     });
   }
-  void TITLE;
   return found.sort((a, b) => a.depth - b.depth);
 }
 
-function legendOf(model, nodes, edges, scale) {
-  const found = new Set();
+function legendOf(model, nodes, edges, scale, flow) {
+  const found = new Set(flow === "gradient" ? ["flow"] : []);
   for (const { card, row } of nodes) {
     const kind = card.kind === "parameter" ? "leaf" : card.kind;
     found.add(card.again ? (kind === "untracked" ? "untracked-again" : "again") : kind);
@@ -2786,13 +2850,13 @@ const { h } = $dom;
 
 
 const MOST_IN_SVG = 3000; // nodes that are drawn as elements
-const LEAST = 0.005;
+const LEAST = 0.0005;
 const MOST = 4;
 const MARGIN = 28; // pixels around a picture that fits
 const LARGEST = 1.25; // scale at which a small picture is fitted
 const SMALLEST = 0.72; // scale below which a picture is not fitted in width and height, but in width
 const TOKENS = ["page", "ink", "muted", "line", "panel", "op", "op-edge", "leaf", "leaf-edge", "result",
-  "result-edge", "loud", "loud-fill", "group", "group-edge", "level", "value-0", "value-1", "value-2",
+  "result-edge", "loud", "loud-fill", "cut", "news", "zero", "removed", "group", "group-edge", "level", "value-0", "value-1", "value-2",
   "value-3", "value-4", "value-5", "value-6"];
 
 class Stage {
@@ -2932,25 +2996,25 @@ class Stage {
     context.strokeRect(x * ratio + 0.5, y * ratio + 0.5, (width / scale) * ratio, (height / scale) * ratio);
   }
 
-  fit() {
+  fit(isFirst) {
     const { picture } = this;
     if (!picture) return;
     const { width, height } = this.size;
     const wide = (width - 2 * MARGIN) / Math.max(1, picture.width);
     const whole = Math.min(wide, (height - 2 * MARGIN) / Math.max(1, picture.height));
-    this.camera.scale = Math.max(LEAST, Math.min(LARGEST, whole < SMALLEST && !this.isFitted ? Math.max(whole, Math.min(wide, SMALLEST)) : whole));
+    this.camera.scale = Math.max(LEAST, Math.min(LARGEST, whole < SMALLEST && isFirst ? Math.max(whole, Math.min(wide, SMALLEST)) : whole));
     const { scale } = this.camera;
     this.camera.x = picture.width / 2 - width / 2 / scale;
     const isTall = picture.height * scale > height - 2 * MARGIN + 1;
     this.camera.y = isTall ? -MARGIN / scale : picture.height / 2 - height / 2 / scale;
     if (isTall && picture.width * scale > width) this.camera.x = picture.width / 2 - width / 2 / scale;
-    this.isFitted = true;
     this.redraw();
   }
 
-  isFitted = false;
+  isTouched = false;
 
   zoom(factor, left, top) {
+    this.isTouched = true;
     const { width, height } = this.size;
     const [px, py] = [left ?? width / 2, top ?? height / 2];
     const { x, y, scale } = this.camera;
@@ -2960,6 +3024,7 @@ class Stage {
   }
 
   pan(dx, dy) {
+    this.isTouched = true;
     this.camera.x += dx / this.camera.scale;
     this.camera.y += dy / this.camera.scale;
     this.redraw();
@@ -2968,6 +3033,7 @@ class Stage {
   reveal(id, center) {
     const at = this.picture ? this.picture.place.get(id) : undefined;
     if (at === undefined || !this.picture) return;
+    this.isTouched = true;
     const node = this.picture.nodes[at];
     const { width, height } = this.size;
     if (center && this.camera.scale < 0.4) this.camera.scale = 0.8;
@@ -3069,7 +3135,8 @@ class Stage {
     this.map.addEventListener("pointermove", (event) => {
       if (event.buttons) this.jump(event);
     });
-    new ResizeObserver(() => this.redraw()).observe(element);
+    // A page that was hidden when it began has its size only now.
+    new ResizeObserver(() => (this.isTouched ? this.redraw() : this.fit(true))).observe(element);
   }
 
   drag(event) {
@@ -3228,7 +3295,11 @@ function phaseOf(kind) {
   return PHASES[kind] || kind;
 }
 
+const LOSSES = new WeakMap();
+
 function lossOf(model) {
+  const known = LOSSES.get(model);
+  if (known) return known;
   let name = "";
   const values = [];
   for (let number = 0; number < model.count; number += 1) {
@@ -3242,6 +3313,7 @@ function lossOf(model) {
     values.push(isScalar ? Number(value[0]) : null);
     if (isScalar) name = roots[0].name || "result";
   }
+  LOSSES.set(model, { name, values });
   return { name, values };
 }
 
@@ -3406,7 +3478,7 @@ class Viewer {
     this.build();
     this.apply();
     this.stage.show(this.picture);
-    this.stage.fit();
+    this.stage.fit(true);
     if (this.state.selected) this.stage.reveal(this.state.selected, true);
     addEventListener("keydown", (event) => this.key(event));
     addEventListener("hashchange", () => this.change(fromHash(address(), this.first, this.model.count), {}));
@@ -3519,6 +3591,7 @@ class Viewer {
       const { frames } = this.data;
       const isOther = frames[before.frame].run !== frames[this.state.frame].run;
       if (how.fit || isOther) this.stage.fit();
+      else this.stage.isTouched = true;
     }
     this.apply();
     if (how.reveal) this.stage.reveal(how.reveal, how.center);
@@ -3790,7 +3863,7 @@ class Viewer {
       if (!this.tree.hidden) this.tree.replaceChildren(h("h2", {}, "Modules"), tree());
     }
     const names = Object.keys(TABS).filter((name) =>
-      name === "answers" ? data.answers.length : name === "code" ? Object.keys(data.files).length : name === "modules" ? !this.tree || this.tree.hidden : true);
+      name === "answers" ? data.answers.length : name === "code" ? Object.keys(data.files).length : name === "modules" ? this.frame.module.some(Boolean) && (!this.tree || this.tree.hidden) : true);
     const tab = names.includes(state.tab) ? state.tab : "details";
     if (!this.tabs || !this.page) return;
     const hadFocus = this.tabs.contains(document.activeElement);
@@ -3843,10 +3916,11 @@ class Viewer {
     const row = around === undefined ? null : this.model.groupRow(this.frame, around);
     const name = node.row.name;
     const answer = this.data.answers.find((each) => (each.nodes || [])[0] === selected || (name && each.name === name));
+    const isTurned = this.frame.flow === "gradient";
     const ends = (/** @type {boolean} */ isInput) => this.picture.edges
-      .filter((edge) => (isInput ? edge.target : edge.source) === at)
+      .filter((edge) => (isInput !== isTurned ? edge.target : edge.source) === at)
       .map((edge) => {
-        const other = this.picture.nodes[isInput ? edge.source : edge.target];
+        const other = this.picture.nodes[isInput !== isTurned ? edge.source : edge.target];
         const how = edge.row.kind === "cut" ? `no gradient flows back (${[edge.row.cause === "not recorded" || !edge.row.cause ? "cause not recorded" : edge.row.cause, edge.row.source].filter(Boolean).join(", ")})` : edge.through.length ? `by way of ${edge.through.join(" → ")}` : "";
         return { id: other.id, text: summaryOf(other.row, other.id), how };
       });

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
@@ -150,10 +150,10 @@ def _changes(nodes: Sequence[dict[str, Any]]) -> dict[str, str]:
     marked = [node for node in nodes if "changes" in node]
     found: dict[str, str] = {}
     for attribute in ("grad", "buffers"):
-        told = [node["changes"][attribute] for node in marked if attribute in node["changes"]]
-        if told:
-            same = len(set(told)) == 1 and told[0] in _SAME_FOR_ALL
-            found[attribute] = told[0] if same else f"{len(told):,} changed"
+        changes = [node["changes"][attribute] for node in marked if attribute in node["changes"]]
+        if changes:
+            same = len(set(changes)) == 1 and changes[0] in _SAME_FOR_ALL
+            found[attribute] = changes[0] if same else f"{len(changes):,} changed"
     if written := sum(1 for node in marked if node["kind"] in _LEAVES and _is_written(node)):
         found["node"] = f"{written:,} {'leaf' if written == 1 else 'leaves'} changed in place"
     elif any("node" in node["changes"] for node in marked):
@@ -330,16 +330,31 @@ def contract(
         last = _output(outputs.get(number, [graph._node[part.keys[-1]]]))
         found = {**sums_of(members[number], last), "structure": structures[number]}
         found["first"] = graph._node[first].get("first", first)
+        if word := _module_class(graph.graph.get("modules", {}), part, graph._node[first]):
+            found["module_class"] = word
         if part.is_stack:
             module, count = part.data.get("module", ""), part.data.get("repeat", 0)
             each = norms_of_repeats(members[number], module, count)
             if each is not None:
                 found["grad_range"] = each
+        if graph.graph.get("marked"):
+            found |= _marks(members[number])
         seen._node[names[number]].update({**found, **part.data})
         if kept is not None:
             seen._node[names[number]][INSIDE] = kept[number]
     _add_edges(inside, seen, names, gone)
     return seen
+
+
+def _marks(nodes: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The highlight of any node in a group, and the color that all its operations have."""
+    found: dict[str, Any] = {}
+    if any("highlight" in node for node in nodes):
+        found["highlight"] = True
+    colors = {node.get("color") for node in nodes if node["kind"] not in _LEAVES}
+    if len(colors) == 1 and None not in colors:
+        found["color"] = colors.pop()
+    return found
 
 
 class _PartInside:
@@ -415,6 +430,19 @@ def _output(nodes: Sequence[NodeData]) -> dict[str, Any]:
         for data in nodes
     ]
     return facts[0] if all(each == facts[0] for each in facts) else {}
+
+
+def _module_class(modules: Mapping[str, str], part: Part, first: Mapping[str, Any]) -> str:
+    """The class of the module that a part is, or of each of the modules that repeat in it."""
+    path = str(part.data.get("module", ""))
+    if not path or not modules:
+        return ""
+    if not part.is_stack:
+        return modules.get(path, "")
+    inside = [each for each in part.data.get("contents", ()) if each.startswith(f"{path}.")]
+    inside = inside or [str(first.get("module", ""))]
+    depth = path.count(".") + 2
+    return modules.get(".".join(inside[0].split(".")[:depth]), "")
 
 
 def _first_seen(graph: GradGraph, part: Part) -> str:

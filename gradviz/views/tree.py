@@ -1,8 +1,8 @@
-"""The tree of groups in which a reader opens and closes parts of a graph.
+"""The tree of groups that a reader of the viewer opens and closes.
 
-A picture shows some operations as groups. The tree says what is in each of them, level by level:
-what a view folded, then its modules, then single repetitions or stretches, so that a group that is
-opened shows a few dozen things and not thousands.
+A picture shows some operations as groups. The tree contains the content of each group by levels:
+what a view folded, then its modules, then single repetitions or chunks, so that an opened group
+shows a few dozen items and not thousands.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from gradviz.views.op_sequence import op_sequence
 __all__ = ["LEFT_OUT", "TOP", "FoldGroup", "FoldTree", "fold_tree"]
 
 TOP, LEFT_OUT = -1, -2
-"""In place of a group: the node is in none; the picture does not show the node at all."""
+"""Instead of a group number: the node is in no group; the picture does not show the node."""
 
-_MOST = 40  # things in a group that are shown side by side; of more, stretches become groups
+_MOST = 40  # items that a group shows side by side; if there are more, chunks become groups
 _LEAVES = (NodeKind.PARAMETER, NodeKind.LEAF, NodeKind.UNTRACKED, NodeKind.SAVED)
 _Path = tuple[str, ...]
 _Item = tuple[str, dict[str, Any]]
@@ -32,10 +32,10 @@ class FoldGroup:
     """A group that can be opened.
 
     Args:
-        key: the same for the same group in every frame of a recording.
-        data: its attributes, as those of a node.
-        parent: the number of the group that it is in; `TOP` for none.
-        is_open: whether the picture shows what is in it.
+        key: equal for the same group in every frame of a recording.
+        data: its attributes, like those of a node.
+        parent: the number of the group that contains it; `TOP` for none.
+        is_open: whether the picture shows its content.
         seen: its key in the picture; "" for a group that the picture does not show.
     """
 
@@ -48,12 +48,12 @@ class FoldGroup:
 
 @dataclass
 class FoldTree:
-    """All groups, each after the one that it is in, and the group of each node.
+    """All groups, each after its parent, and the group of each node.
 
     Args:
         groups: the groups.
         parents: by key of a node, the number of its group, `TOP` or `LEFT_OUT`.
-        modules: by key of a node, the path of the module that it belongs to, as far as known.
+        modules: by key of a node, the path of its module, if known.
     """
 
     groups: list[FoldGroup] = field(default_factory=list)
@@ -62,11 +62,11 @@ class FoldTree:
 
 
 def fold_tree(graph: GradGraph, seen: GradGraph) -> FoldTree:
-    """Say what is in each group of a picture.
+    """Find the content of each group of a picture.
 
     Args:
         graph: as it was recorded.
-        seen: the same through views, under `keep_inside`.
+        seen: the graph after the views, under `keep_inside`.
 
     Example:
         >>> from gradviz.views import fit_page
@@ -82,10 +82,45 @@ def fold_tree(graph: GradGraph, seen: GradGraph) -> FoldTree:
     return _Builder(graph).build(seen)
 
 
+@dataclass(frozen=True)
+class _Repeats:
+    """Some of several repetitions of the same operations.
+
+    Args:
+        once: the number of operations of one repetition.
+        first: the number of the first one, from 0.
+        count: the number of these repetitions.
+        total: the number of all repetitions.
+    """
+
+    once: int
+    first: int
+    count: int
+    total: int
+
+    @property
+    def together(self) -> int:
+        """The number of repetitions per group, so that there are not too many groups."""
+        return 1 if self.count <= _MOST else -(-self.count // _MOST)
+
+    @property
+    def words(self) -> str:
+        """The name of a group of repetitions: ``26…50 of 998``."""
+        last = f"…{self.first + self.count:,}" if self.count > 1 else ""
+        return f"{self.first + 1:,}{last} of {self.total:,}"
+
+    def part(self, number: int) -> _Repeats:
+        """The repetitions of one of the groups."""
+        start = number * self.together
+        count = min(self.together, self.count - start)
+        return _Repeats(self.once, self.first + start, count, self.total)
+
+
 class _Builder:
     def __init__(self, graph: GradGraph) -> None:
         self.graph = graph
         self.tree = FoldTree()
+        self.taken: dict[str, int] = {}
         units = op_sequence(graph)
         self.order = {key: place for place, key in enumerate(units.keys)}
         self.paths: dict[str, _Path] = dict(zip(units.keys, module_paths(units), strict=True))
@@ -108,7 +143,7 @@ class _Builder:
         return self.tree
 
     def _beside(self, key: str, seen: GradGraph) -> int:
-        """The group of a node that the picture hides: that of what it is docked to."""
+        """The group of a node that the picture hides: that of the node it was merged into."""
         data, parents = self.graph._node[key], self.tree.parents
         if data["kind"] is NodeKind.OPERATION or data["kind"] is NodeKind.ACCUMULATE:
             for source in self.graph._pred[key]:
@@ -133,7 +168,7 @@ class _Builder:
             self._split(items, number, ())
 
     def _shows(self, number: int) -> bool:
-        """Whether what is in a group can be seen, since all groups around it are open."""
+        """Whether the content of a group is visible, because all its parents are open."""
         while number != TOP:
             if not self.tree.groups[number].is_open:
                 return False
@@ -144,17 +179,16 @@ class _Builder:
         self, items: Sequence[_Item], data: dict[str, Any], parent: int, *, is_open: bool
     ) -> int:
         first = min((self._first(item) for item in items), default=(0, ""))[1]
-        taken = {group.key for group in self.tree.groups}
-        key = next(
-            each
-            for each in (f"{first}+{len(items)}", *(f"{first}+{len(items)}.{n}" for n in range(99)))
-            if each not in taken
-        )
+        key = plain_key = f"{first}+{len(items)}"
+        while key in self.taken:
+            self.taken[plain_key] += 1
+            key = f"{plain_key}.{self.taken[plain_key]}"
+        self.taken[key] = 0
         self.tree.groups.append(FoldGroup(key, data, parent, is_open))
         return len(self.tree.groups) - 1
 
     def _first(self, item: _Item) -> tuple[int, str]:
-        """The place of an item in the order of the program, and a key that tells it."""
+        """The position of an item in the order of the program, and its key."""
         key, data = item
         if key in self.order:
             return self.order[key], key
@@ -172,7 +206,7 @@ class _Builder:
     def _split(
         self, items: Sequence[_Item], parent: int, prefix: _Path, *, is_open: bool = False
     ) -> None:
-        """Put items into a group, those of one module into a group of their own in it."""
+        """Add items to a group, those of one module in a subgroup."""
         known = [path for item in items if (path := self._path(item))[: len(prefix)] == prefix]
         common = shared_by([path for path in known if path]) if any(known) else ()
         prefix = max(prefix, common, key=len)
@@ -194,7 +228,7 @@ class _Builder:
         self._spread(rest, parent)
 
     def _spread(self, items: Sequence[_Item], parent: int) -> None:
-        """Put items into a group; of very many, stretches of about equal length."""
+        """Add items to a group; if there are very many, in chunks of about equal length."""
         steps = [item for item in items if item[0] in self.order or INSIDE in item[1]]
         if len(steps) <= _MOST or parent == TOP or self._shows(parent):
             for item in items:
@@ -207,22 +241,14 @@ class _Builder:
         self._put_chunks(items, chunks, words, parent)
 
     def _split_repeats(self, items: Sequence[_Item], data: Mapping[str, Any], parent: int) -> bool:
-        """Put each repetition into a group of its own; False where they cannot be told apart."""
+        """Add each repetition as a group; False if they are indistinguishable."""
         count = int(data.get("repeat", 0))
         steps = sorted((item for item in items if item[0] in self.order), key=self._first)
         names = {self._path(item) for item in steps}
         is_stack = len(names) >= count > 1
         if count < 2 or is_stack or len(steps) < 2 * count or len(steps) % count:
             return False
-        once = len(steps) // count
-        each = [steps[at : at + once] for at in range(0, len(steps), once)]
-        together = 1 if count <= _MOST else -(-count // _MOST)
-        chunks = [
-            [item for one in each[at : at + together] for item in one]
-            for at in range(0, count, together)
-        ]
-        words = [_span(at, min(at + together, count), count) for at in range(0, count, together)]
-        self._put_chunks(items, chunks, words, parent, once)
+        self._put_repeats(items, steps, _Repeats(len(steps) // count, 0, count, count), parent)
         return True
 
     def _put_chunks(
@@ -231,9 +257,9 @@ class _Builder:
         chunks: Sequence[list[_Item]],
         words: Sequence[str],
         parent: int,
-        once: int = 0,
+        repeats: _Repeats | None = None,
     ) -> None:
-        """Make a group of each stretch, with the leaves that nothing else uses."""
+        """Create a group for each chunk, with the leaves that nothing else uses."""
         owner = {item[0]: number for number, chunk in enumerate(chunks) for item in chunk}
         chunks = [chunk.copy() for chunk in chunks]
         beside: list[_Item] = []
@@ -246,26 +272,27 @@ class _Builder:
                 beside.append(item)
             else:
                 chunks[number].append(item)
-        for chunk, word in zip(chunks, words, strict=True):
+        for at, (chunk, word) in enumerate(zip(chunks, words, strict=True)):
             steps = [item for item in chunk if item[0] in owner]
             number = self._add(steps, self._described(chunk, {"op": word}), parent, is_open=False)
-            if once and len(steps) > once:
-                self._put_repeats(chunk, steps, once, number)
+            if repeats and repeats.together > 1:
+                self._put_repeats(chunk, steps, repeats.part(at), number)
             else:
                 self._split(chunk, number, ())
         for item in beside:
             self._put(item, parent)
 
     def _put_repeats(
-        self, items: Sequence[_Item], steps: Sequence[_Item], once: int, parent: int
+        self, items: Sequence[_Item], steps: Sequence[_Item], repeats: _Repeats, parent: int
     ) -> None:
-        """The single repetitions in a stretch of them."""
-        each = [list(steps[at : at + once]) for at in range(0, len(steps), once)]
-        words = [_span(at, at + 1, len(each)) for at in range(len(each))]
-        self._put_chunks(items, each, words, parent)
+        """Create a group for each repetition, or for several consecutive ones if there are many."""
+        length = repeats.once * repeats.together
+        chunks = [list(steps[at : at + length]) for at in range(0, len(steps), length)]
+        words = [repeats.part(at).words for at in range(len(chunks))]
+        self._put_chunks(items, chunks, words, parent, repeats)
 
     def _users(self, key: str) -> Iterable[str]:
-        """The operations that use a leaf, also by way of its ``AccumulateGrad``."""
+        """The operations that use a leaf, also through its ``AccumulateGrad``."""
         for user in self.graph._succ[key] if key in self.graph else ():
             if self.graph._node[user]["kind"] is NodeKind.ACCUMULATE:
                 yield from self.graph._succ[user]
@@ -278,9 +305,3 @@ class _Builder:
         steps = [item for item in items if item[0] in self.order or INSIDE in item[1]]
         last = max(steps, key=self._first)[1] if steps else {}
         return {**sums_of(nodes, last), **known}
-
-
-def _span(start: int, stop: int, count: int) -> str:
-    """The words for some of several repetitions, counted from 1."""
-    which = f"{start + 1:,}" if stop - start == 1 else f"{start + 1:,}…{stop:,}"
-    return f"{which} of {count:,}"

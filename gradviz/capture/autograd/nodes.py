@@ -32,6 +32,7 @@ from gradviz.capture.autograd.sharded import sharded_parameter
 from gradviz.graph import Buffers, NodeKind
 from gradviz.graph.columns import template
 from gradviz.graph.operations import forward_word, operation
+from gradviz.graph.text import number_text
 from gradviz.torch_messages import MessageKind
 
 __all__ = [
@@ -356,7 +357,23 @@ def few_attributes(node: Node) -> dict[str, Any]:
     shape, dtype, device = NodeReader().read_output(node, 0)
     if shape is not None:
         data.update(shape=shape, dtype=dtype, device=device)
+    if operation(kind.op).number and (number := _number_in(node, kind)):
+        data["options"] = {"other": number}
     return data
+
+
+def _number_in(node: Node, kind: OperationType) -> str:
+    """The number that an operation was called with, while it is held; "" for a tensor."""
+    if "other" not in kind.saved or node.next_functions[-1][0] is not None:
+        return ""
+    _, saved = read_saved(node, kind)
+    operand: Any = dict(zip(kind.saved, saved, strict=False)).get("other")
+    if type(operand) is not torch.Tensor or operand.dim() or not operand.is_cpu:
+        return ""
+    try:
+        return number_text(operand.item())
+    except Exception:  # a tensor inside a transform of torch.func, say
+        return ""
 
 
 _MOST_INSIDE = 1_000  # parameters of a checkpointed module

@@ -27,7 +27,7 @@ __all__ = [
 
 _OWN = frozenset(("_modules", "_parameters", "_buffers", "_non_persistent_buffers_set"))
 _MOST = 1_000  # entries of one container that are searched
-_ALIKE = 0.85  # similarity, up to 1, of a misspelt attribute to ``requires_grad``
+_ALIKE = 0.85  # similarity, up to 1, of a misspelled attribute to ``requires_grad``
 
 
 class Unregistered(NamedTuple):
@@ -154,12 +154,12 @@ def _flag_of(owner: object, exact: str) -> str:
     """The name of an attribute similar to ``requires_grad`` that is False; "" for none."""
     attributes: dict[str, object] = getattr(owner, "__dict__", {})
     for name, value in attributes.items():
-        if value is False and (name == exact or (name != "requires_grad" and _is_misspelt(name))):
+        if value is False and (name == exact or (name != "requires_grad" and _is_misspelled(name))):
             return name
     return ""
 
 
-def _is_misspelt(name: str) -> bool:
+def _is_misspelled(name: str) -> bool:
     return SequenceMatcher(None, name, "requires_grad").ratio() >= _ALIKE
 
 
