@@ -15,14 +15,8 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import torch
-from torch.autograd.graph import Node
 
 from gradviz.capture.autograd.nodes import (
-    ACCUMULATE_NR,
-    Edges,
-    few_attributes,
-    leaf_of,
-    operations_before,
     plain_shape,
     sequence_number,
 )
@@ -50,8 +44,6 @@ __all__ = [
 
 _MOST_SHOWN = 256  # untracked tensors that frames can show
 _DEEPEST = 48  # consecutive untracked tensors, before the oldest are dropped
-_MOST_OP_RECORDS = 4_096
-_OP_RECORDS = 8  # operations recorded before a cut
 _INPUTS = 16  # inputs of one untracked tensor
 _ALIASES = 8  # aliases of aliases
 _MOST_NUMBERS = 4_096  # numbers that are recognized when a tensor is created from them
@@ -246,7 +238,6 @@ class UntrackedTensor:
         matters: whether it was computed from something that requires grad.
         cut_leaves: the leaves among its ancestors, and where the gradient was cut.
         value: the value of a number or array.
-        shape, dtype, device: of a tensor.
         changes: the operations that changed it in place, in order, each once.
         depth: length of the longest path of untracked tensors that ends here.
         is_plain_value: whether it is a number or array, whose further use is not recorded.
@@ -283,19 +274,12 @@ class UntrackedTensor:
         self.ref: Callable[[], torch.Tensor | None] = _no_tensor
 
     @property
-    def shape(self) -> tuple[int, ...] | None:
-        """The sizes of its tensor; None if they were not read."""
-        return None if self._facts is None else plain_shape(self._facts[0])
-
-    @property
-    def dtype(self) -> str:
-        """The dtype of its tensor; "" if it was not read."""
-        return "" if self._facts is None else type_text(self._facts[1])
-
-    @property
-    def device(self) -> str:
-        """The device of its tensor; "" if it was not read."""
-        return "" if self._facts is None else type_text(self._facts[2])
+    def facts(self) -> dict[str, Any]:
+        """Shape, dtype and device of its tensor, as attributes of a node; empty if not read."""
+        if self._facts is None:
+            return {}
+        shape, dtype, device = self._facts
+        return {"shape": plain_shape(shape), "dtype": type_text(dtype), "device": type_text(device)}
 
     @property
     def identity(self) -> tuple[str, int]:
@@ -386,7 +370,6 @@ class Provenance:
         self._leaves = 0
         self.same_node: list[tuple[Hashable, Hashable]] = []
         self._shown: list[UntrackedTensor] = []
-        self._op_records: dict[int, OpRecord] = {}  # by the address of the node
         self._numbers: dict[int, tuple[float, UntrackedTensor]] = {}
 
     def leaf(self, tensor: torch.Tensor) -> Leaf:
@@ -599,30 +582,6 @@ class Provenance:
     def shown(self) -> Sequence[UntrackedTensor]:
         """The untracked tensors that matter, in order; of many, the latest."""
         return self._shown[-_MOST_SHOWN:]
-
-    def op_records(self, node: Node) -> list[OpRecord]:
-        """Record an operation and the nearest ones before it; each is read once."""
-        found: list[OpRecord] = []
-        if len(self._op_records) > _MOST_OP_RECORDS:
-            self._op_records.clear()
-        for each, created, edges in operations_before(node, _OP_RECORDS):
-            record = self._op_records.get(id(each))
-            if record is None or record.created != created:  # an address can be reused
-                record = self._op_records[id(each)] = self._op_record(each, created, edges)
-            found.append(record)
-        return found
-
-    def _op_record(self, node: Node, created: int, edges: Edges) -> OpRecord:
-        record = OpRecord(created, few_attributes(node))
-        for position, (child, output) in enumerate(edges):
-            if child is None:
-                record.holes.append(position)
-                continue
-            number = sequence_number(child)
-            leaf = leaf_of(child) if number == ACCUMULATE_NR else None
-            source = self.leaf(leaf) if leaf is not None else number
-            record.inputs.append((source, position, output))
-        return record
 
 
 def _floats_in(values: object, depth: int = 4) -> Iterator[float]:

@@ -402,7 +402,7 @@ class RecordingState:
             known = (
                 made.created,
                 self.reachability.ancestors(node),
-                self.provenance.op_records(node),
+                self.reachability.op_records(node),
             )
             self._behind[id(node)] = known
         _, ancestors, records = known
