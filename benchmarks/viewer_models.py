@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -93,7 +95,7 @@ def _mlp() -> tuple[nn.Module, Tensor]:
     return nn.Sequential(*layers), torch.randn(4, 8)
 
 
-MODELS = {
+MODELS: dict[str, Callable[[], tuple[nn.Module, Tensor]]] = {
     "mlp": _mlp,
     "resnet50": lambda: (ResNet50(), torch.randn(2, 3, 32, 32)),
     "gpt": lambda: (GPT(), torch.randint(0, 50, (2, 16))),

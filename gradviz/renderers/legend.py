@@ -10,7 +10,7 @@ from gradviz.renderers.labels import Role, clean, labels_of, may_have_changed
 from gradviz.renderers.scene import Curve, Rectangle, Shape
 from gradviz.renderers.theme import FILLS, LOOKS, TEXT, VALUE, marked, scale_legend
 
-__all__ = ["GLYPH_HEIGHT", "GLYPH_WIDTH", "MEANINGS", "legend_glyph", "legend_of"]
+__all__ = ["GLYPH_HEIGHT", "GLYPH_WIDTH", "MEANINGS", "ROLE_ROWS", "legend_glyph", "legend_of"]
 
 GLYPH_WIDTH = 22.0
 GLYPH_HEIGHT = 12.0
@@ -41,7 +41,7 @@ MEANINGS = {
 }
 _HIGHLIGHT = "highlight"
 _WITHOUT_GLYPH = ("constant", "no-bar", "now", "output", "times")
-_ROLES = {
+ROLE_ROWS = {
     "news": Role.NEWS,
     "removed": Role.REMOVED,
     "zeros": Role.ZERO,
@@ -76,7 +76,7 @@ def legend_of(graphs: Sequence[GradGraph]) -> dict[str, str]:
                 found.add("now")
         for label in labels_of(graph).values():
             roles = {span.role for line in (label.head, *label.rows) for span in line}
-            found.update(word for word, role in _ROLES.items() if role in roles)
+            found.update(word for word, role in ROLE_ROWS.items() if role in roles)
         for edge in drawn_edges(graph):
             data = edge[3]
             if data.get("times", 1) > 1:
@@ -131,8 +131,8 @@ def legend_glyph(word: str, x: float, middle: float) -> list[Shape]:
         top = middle - GLYPH_HEIGHT / 2
         return [Rectangle(x, top, GLYPH_WIDTH, GLYPH_HEIGHT, look.head, look.edge, look.line)]
     top = middle - GLYPH_HEIGHT / 2
-    if word in _ROLES:
-        fill, edge = FILLS.get(_ROLES[word]), TEXT[_ROLES[word]].color
+    if word in ROLE_ROWS:
+        fill, edge = FILLS.get(ROLE_ROWS[word]), TEXT[ROLE_ROWS[word]].color
         bar = Rectangle(x + 5, middle - 1.5, GLYPH_WIDTH - 10, 3, edge)
         return [Rectangle(x, top, GLYPH_WIDTH, GLYPH_HEIGHT, fill or "page"), bar]
     if word in _AGAIN:

@@ -65,6 +65,7 @@
  * @property {Span[]} head
  * @property {Span[][]} rows
  * @property {boolean} [again]
+ * @property {Look} [look] where it is not that of its kind
  */
 /**
  * @typedef {object} EdgeRow what edges have in common
@@ -125,6 +126,9 @@
  * @property {Record<string, [string, number, boolean]>} text
  * @property {string[]} roles
  * @property {Record<string, string>} legend
+ * @property {Record<string, string>} roleRows the role of text that a row of the legend explains
+ * @property {Record<string, string>} fills what lies behind a row with text of a role
+ * @property {Record<string, [string, string]>} palette colors by token, light and dark
  * @property {Row[]} rows
  * @property {Card[]} cards
  * @property {EdgeRow[]} edges

@@ -317,14 +317,19 @@ function enclosuresOf(model, frame, state, nodes) {
  * @returns {Array<[string, string]>}
  */
 function legendOf(model, nodes, edges, scale, flow) {
+  const roles = new Set();
   const found = new Set(flow === "gradient" ? ["flow"] : []);
   for (const { card, row } of nodes) {
     const kind = card.kind === "parameter" ? "leaf" : card.kind;
-    found.add(card.again ? (kind === "untracked" ? "untracked-again" : "again") : kind);
+    const isDocked = kind === "group" && !row.members && row.parameters !== undefined;
+    found.add(isDocked ? "parameters" : card.again ? (kind === "untracked" ? "untracked-again" : "again") : kind);
+    for (const span of [card.head, ...card.rows].flat()) roles.add(model.data.roles[span[1]]);
     if (row.untracked_inputs) found.add("constant");
     if ((row.outputs || 1) > 1) found.add("output");
   }
-  for (const { row, before, through } of edges) {
+  for (const [word, role] of Object.entries(model.data.roleRows)) if (roles.has(role)) found.add(word);
+  for (const { row, before, through, times } of edges) {
+    if (times > 1) found.add("times");
     if (row.kind === "cut") found.add(before ? "cut" : "untracked-input");
     else if (through.length) found.add("through");
   }

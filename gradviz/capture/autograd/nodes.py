@@ -382,8 +382,8 @@ _MOST_INSIDE = 1_000  # parameters of a checkpointed module
 def parameters_inside(node: Node) -> list[torch.Tensor]:
     """The parameters of the module that a reentrant checkpoint will run in backward.
 
-    Private: ``run_function``, which torch keeps on the node for that. It is looked at, not called;
-    of a function nobody knows which of the modules around it it runs.
+    Private: ``run_function``, which torch stores on the node. It is read, not called; for a plain
+    function it is unknown which modules it runs.
     """
     runs: object = getattr(node, "run_function", None)
     while isinstance(runs, functools.partial):
