@@ -534,10 +534,7 @@ class Provenance:
         return self.add(None, word, data.cause, location, (data,), matters=True)
 
     def remember_numbers(self, values: object, record: UntrackedTensor) -> None:
-        """Remember the Python floats that were read from a tensor, to recognise the same objects.
-
-        They are kept, so that no other object gets their ``id``.
-        """
+        """Remember the float objects read from a tensor; kept, so that their ``id`` stays theirs."""
         for number in _floats_in(values):
             self._numbers[id(number)] = number, record
         while len(self._numbers) > _MOST_NUMBERS:
