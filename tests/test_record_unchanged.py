@@ -250,13 +250,14 @@ def broken(*_: object) -> None:
 
 
 @pytest.mark.parametrize(
-    "place", ["add_mixed_inputs", "outside", "input_from", "log", "flush", "place", "add_untracked"]
+    "method",
+    ["add_mixed_inputs", "outside", "input_from", "log", "flush", "location", "add_untracked"],
 )
 def test_a_mistake_of_ours_never_reaches_the_program(
-    place: str, monkeypatch: pytest.MonkeyPatch
+    method: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("GRADVIZ_DEBUG")
-    monkeypatch.setattr(RecordingState, place, broken)
+    monkeypatch.setattr(RecordingState, method, broken)
     with gradviz.record() as run:
         x = torch.ones(2, requires_grad=True)
         z = x.detach()

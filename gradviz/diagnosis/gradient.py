@@ -10,11 +10,11 @@ from typing import Any
 
 from gradviz.diagnosis.answers import Verdict
 from gradviz.diagnosis.context import Context, Question
-from gradviz.diagnosis.lines import mention
+from gradviz.diagnosis.lines import locations_of, mention
 from gradviz.diagnosis.paths import word_of
 from gradviz.diagnosis.rule import Evidence, Needs, Rule
 from gradviz.diagnosis.training import scale_of
-from gradviz.diagnosis.values import is_all_zero
+from gradviz.diagnosis.values import is_all_zero, is_sum
 from gradviz.facts import (
     Action,
     BackwardDetails,
@@ -23,7 +23,8 @@ from gradviz.facts import (
     SourceLocation,
     StepDetails,
 )
-from gradviz.graph import GradGraph, NodeData, NodeKind, TensorSummary
+from gradviz.graph import EdgeKind, GradGraph, NodeData, NodeKind, TensorSummary
+from gradviz.graph.operations import operation
 from gradviz.story import Event
 from gradviz.wording import gradient_change_text
 
@@ -363,6 +364,58 @@ def _far(context: Context, question: Question, is_large: bool) -> Evidence | Non
     return Evidence(words, (scale.key,))
 
 
+def _behind_a_norm(context: Context, question: Question, is_squared: bool) -> Evidence | None:
+    """Only the sum of normalised values, or of their squares, is used: it is nearly a constant."""
+    scale = _scales(context).get(question.key)
+    if scale is None or scale.is_large:
+        return None
+    graph, nodes = context.graph, context.graph.nodes
+    holders = [k for k in graph.successors(scale.key) if nodes[k]["kind"] is NodeKind.ACCUMULATE]
+    norms = [
+        target
+        for _, target, edge in graph.out_edges([scale.key, *holders], data=True)
+        if operation(nodes[target].get("op", "")).normalizes and edge.get("input", 0) > 0
+    ]
+    if len(norms) != 1 or _squares(graph, norms[0]) is not is_squared:
+        return None
+    key = norms[0]
+    line = nodes[key].get("source", "")
+    words = {
+        "op": nodes[key].get("op"),
+        "where": f" at {mention(line)}" if line else "",
+        "root": context.root_names,
+        "last": scale.last,
+    }
+    return Evidence(words, (key,), locations_of([line]), key)
+
+
+def _squares(graph: GradGraph, key: str) -> bool | None:
+    """Whether the squares of a result are summed, or it itself; None when it is used otherwise."""
+    stack, squares = [key], False
+    while stack:
+        for _, target, edge in graph.out_edges(stack.pop(), data=True):
+            data: NodeData = graph.nodes[target]
+            op, options = data.get("op", ""), data.get("options", {})
+            is_square = op == "square" or (op == "pow" and options.get("exponent") in ("2", "2.0"))
+            if data["kind"] is NodeKind.RESULT and math.prod(data.get("shape", (2,))) == 1:
+                continue
+            if edge["kind"] is not EdgeKind.GRADIENT or (is_square and squares):
+                return None
+            squares = squares or is_square
+            if not (is_square or is_sum(op, options)):
+                return None
+            stack.append(target)
+    return squares
+
+
+_BEHIND = (
+    "which is nearly the same for every input: the gradient of {last}, its own parameter, is of "
+    "normal size"
+)
+_COMPARE = (
+    "compare the results with a target, or weigh them: a sum or mean square of normalised values "
+    "is nearly a constant"
+)
 _FAR = "the norm of its gradient is over {ratio} times {than} than that of {last}; it changes most "
 _FAR += "between {between}"
 
@@ -468,6 +521,22 @@ last_rules: tuple[Rule[Any, Any], ...] = (
         _REMOVE,
         Needs.RECORDING,
         (EventKind.HOOK,),
+    ),
+    Rule(
+        "only the sum of normalised values is used",
+        Verdict.ZERO,
+        lambda context, question: _behind_a_norm(context, question, False),
+        "its gradient is 0 but for rounding errors: of the results of {op}{where} only the sum "
+        "goes into {root}, " + _BEHIND,
+        _COMPARE,
+    ),
+    Rule(
+        "only the squares of normalised values are used",
+        Verdict.VANISHING,
+        lambda context, question: _behind_a_norm(context, question, True),
+        "its gradient is nearly 0: of the results of {op}{where} only the sum of squares goes into "
+        "{root}, " + _BEHIND,
+        _COMPARE,
     ),
     Rule(
         "far larger than at the root",

@@ -534,7 +534,7 @@ class Provenance:
         return self.add(None, word, data.cause, location, (data,), matters=True)
 
     def remember_numbers(self, values: object, record: UntrackedTensor) -> None:
-        """Remember the float objects read from a tensor; kept, so that their ``id`` stays theirs."""
+        """Remember float objects read from a tensor; they are held, so that no ``id`` is reused."""
         for number in _floats_in(values):
             self._numbers[id(number)] = number, record
         while len(self._numbers) > _MOST_NUMBERS:
