@@ -165,7 +165,7 @@ def plain(name: str) -> Program:
     elif name == "unet":
         network, given = plain_models.UNet(), torch.randn(1, 3, 64, 64)
     elif name == "mixture":
-        network, given = plain_models.Mixture(), torch.randn(4, 16, 64)
+        network, given = plain_models.Mixture(16, 8), torch.randn(12, 16)
     else:
         network, given = plain_models.GPT(), torch.randint(0, 50, (2, 16))
     return network, lambda: network(given).square().mean()

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from gradviz.errors import GradvizError
     from gradviz.frontends.drawing import Drawing, draw
     from gradviz.frontends.summary import Summary, summary
+    from gradviz.frontends.viewing import view
     from gradviz.graph import GradGraph
     from gradviz.recording.api import Recording, record
     from gradviz.reports.memory import memory
@@ -55,6 +56,7 @@ __all__ = [
     "record",
     "summary",
     "trace",
+    "view",
 ]
 
 # Names are imported on first use: ``import gradviz`` stays fast, and a saved graph can be drawn
@@ -73,6 +75,7 @@ __getattr__, __dir__, _ = lazy_loader.attach(
         "frontends.notebook": ["load_ipython_extension", "unload_ipython_extension"],
         "frontends.sphinx": ["setup"],  # what Sphinx calls for extensions = ["gradviz"]
         "frontends.summary": ["Summary", "summary"],
+        "frontends.viewing": ["view"],
         "graph": ["GradGraph"],
         "recording.api": ["Recording", "record"],
         "reports.memory": ["memory"],

@@ -110,6 +110,12 @@ class Action(str, Enum):
     """``clip_grad_norm_`` or ``clip_grad_value_``."""
     SKIPPED = "skipped"
     """A step that ``GradScaler`` skipped: a gradient was infinite or NaN."""
+    AVERAGED = "averaged over the ranks"
+    """``DistributedDataParallel`` averaged ``.grad`` after a backward pass."""
+    REDUCED = "combined over the ranks"
+    """A function of ``torch.distributed`` wrote gradients of several ranks into ``.grad``."""
+    NOT_SEEN = "autograd does not see it"
+    """A function of ``torch.distributed`` wrote into a tensor of the graph."""
     DATA_REPLACED = "data replaced"
     """``x.data = ...``: other values, and the version counter does not change."""
     REGISTERED = "registered"
@@ -195,12 +201,14 @@ class GradientDetails:
         before, after: ``.grad``; None for no gradient.
         accumulations: number of passes accumulated in it; None when unknown.
         pass_number: of the backward pass.
+        ranks: number of ranks over which ``DistributedDataParallel`` averaged it; 0 for none.
     """
 
     before: TensorSummary | None
     after: TensorSummary | None
     accumulations: int | None = None
     pass_number: int = 0
+    ranks: int = 0
 
 
 @dataclass(frozen=True)

@@ -415,7 +415,10 @@ _COUNTS = (
     "repeat",
     "parameters",
 )
-_FLAGS = ("requires_grad", "is_leaf", "inference", "retains_grad", "inferred", "asked")
+_FLAGS = (
+    *("requires_grad", "is_leaf", "inference", "retains_grad", "inferred", "asked"),
+    "unreduced",
+)
 
 _NODE: dict[str, Callable[[Any], Any]] = {
     "kind": NodeKind,

@@ -51,6 +51,8 @@ def event_detail(
             return _backward(details, action is Action.BACKWARD)
         case GradientDetails():
             text = added_text(details.before, details.after)
+            if details.ranks and details.before is not None:  # the average is of the sum
+                text = gradient_change_text(details.before, details.after)
             return f"{text}, pass {details.accumulations}" if details.accumulations else text
         case StepDetails():
             return _step(details, action)

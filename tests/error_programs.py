@@ -340,7 +340,7 @@ program(
 
 # ``.grad`` is None (issue 12, A7; issue 14).
 
-NONE = "no tensor"
+NONE = "not a tensor"
 program(
     "gradient of a non-leaf tensor",
     """

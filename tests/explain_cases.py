@@ -202,7 +202,7 @@ def view_of_a_leaf():
     return gradviz.explain(row)
 
 
-@case(Verdict.NOT_RUN, "nothing was added", "call loss.backward()")
+@case(Verdict.NOT_RUN, "nothing was accumulated", "call loss.backward()")
 def retained_and_not_run():
     w = leaf()
     h = w * 2

@@ -43,7 +43,7 @@ def backward_of_no_grad():
         return gradviz.explain(error, run)
 
 
-@case(Verdict.NO_GRAPH, "nothing that it was computed from", "w.requires_grad_()")
+@case(Verdict.NO_GRAPH, "no tensor that it was computed from", "w.requires_grad_()")
 def nobody_requires_grad_recorded():
     try:
         with gradviz.record() as run:

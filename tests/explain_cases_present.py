@@ -180,7 +180,7 @@ def rounded():
     return gradviz.explain(w, run)
 
 
-@case(Verdict.ZERO, "its condition is False everywhere", "look at the condition")
+@case(Verdict.ZERO, "its condition is False everywhere", "check the condition")
 def branch_that_is_never_chosen():
     w = leaf()
     mask = torch.zeros(3, dtype=torch.bool)
@@ -190,7 +190,7 @@ def branch_that_is_never_chosen():
     return gradviz.explain(w, run)
 
 
-@case(Verdict.ZERO, "its mask is True everywhere", "look at the mask")
+@case(Verdict.ZERO, "its mask is True everywhere", "check the mask")
 def everything_is_masked():
     w = leaf()
     mask = torch.ones(3, dtype=torch.bool)
@@ -229,7 +229,7 @@ def angle_of_equal_vectors():
     return gradviz.explain(w, run)
 
 
-@case(Verdict.NAN, "target, which goes into it, has NaN elements", "select from target")
+@case(Verdict.NAN, "its input target has NaN elements", "select from target")
 def target_with_a_gap():
     w = leaf(1.0, 2.0)
     target = torch.tensor([1.0, float("nan")])
@@ -240,7 +240,7 @@ def target_with_a_gap():
     return gradviz.explain(w, run)
 
 
-@case(Verdict.HOOK, "than it was given: 2 → 20", "handle.remove()")
+@case(Verdict.HOOK, "than it received: 2 → 20", "handle.remove()")
 def hook_on_a_leaf():
     w = leaf()
     with gradviz.record() as run:
@@ -282,7 +282,7 @@ def two_steps_after_one_backward():
     return gradviz.explain(w, run)
 
 
-@case(Verdict.STALE, "added nothing to it", "optimizer.zero_grad()")
+@case(Verdict.STALE, "accumulated nothing in it", "optimizer.zero_grad()")
 def left_over_from_the_other_loss():
     w, v = leaf(), leaf()
     optimizer = torch.optim.SGD([w, v], lr=0.1)

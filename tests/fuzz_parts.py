@@ -33,7 +33,8 @@ def in_thread(function):
 STOPPED = 1 + next(n for n, line in enumerate(PRELUDE.splitlines()) if "t.detach() + 1" in line)
 
 Ways = dict[str, frozenset[int]]
-"""Leaf -> lines at which its data left the graph; a line of 0 stands for a way without a cut."""
+"""Leaf -> lines at which its data left the graph. A line of 0 stands for a way without a cut, a
+negative one for the line of a checkpoint that uses the leaf inside."""
 
 
 @dataclass(eq=False)
@@ -66,12 +67,13 @@ class Program:
         seed: makes the same program again.
         lines: the text.
         leaves: names of the tensors that are asked about.
+        parameters: those that are of ``nn.Parameter``.
         frozen: those that do not require grad, and the line that says so.
         ways: how the data of each leaf goes to the loss.
         words: by the line of a cut, what it may be called.
+        numbers: lines at which tensors become numbers, which no recording can follow.
         noise: by the name of a leaf, lines that read numbers which go nowhere.
         hidden: leaves whose data went through what no recording sees: another thread.
-        inside: by the name of a leaf, lines of a Function or checkpoint that uses it inside.
         in_place: lines that change a tensor in place.
         hooked: leaves with a hook on the way to them.
         zeros: lines of operations that pass no gradient.
@@ -86,12 +88,13 @@ class Program:
     seed: int
     lines: list[str] = field(default_factory=list)
     leaves: list[str] = field(default_factory=list)
+    parameters: set[str] = field(default_factory=set)
     frozen: dict[str, int] = field(default_factory=dict)
     ways: Ways = field(default_factory=dict)
     words: dict[int, tuple[str, ...]] = field(default_factory=dict)
+    numbers: set[int] = field(default_factory=set)
     noise: dict[str, set[int]] = field(default_factory=dict)
     hidden: set[str] = field(default_factory=set)
-    inside: dict[str, set[int]] = field(default_factory=dict)
     in_place: list[int] = field(default_factory=list)
     hooked: set[str] = field(default_factory=set)
     zeros: set[int] = field(default_factory=set)

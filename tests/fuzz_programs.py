@@ -79,6 +79,8 @@ class Maker:
         for number in range(first, first + len(lines)):
             if words:
                 self.program.words[number] = tuple(words)
+            if set(words) & {"item", "numpy"}:
+                self.program.numbers.add(number)
         return first
 
     def _new(self, ways: Ways, like: Var | None = None) -> Var:
@@ -98,15 +100,17 @@ class Maker:
     def _leaf(self, name: str) -> None:
         kind = "torch.nn.Parameter(torch.tensor({}))"
         if self.random.random() < 0.5:
+            self.program.parameters.add(name)
+        else:
             kind = "torch.tensor({}, requires_grad=True)"
         self._say(f"{name} = {kind.format(self._numbers())}")
         self.program.leaves.append(name)
         self.count += 1
         ways = {name: frozenset({0})}
         if self.random.random() < 0.1:
-            line = self._say(f"{name}.requires_grad_(False)")
+            line = self._say(f"{name}.requires_grad_(False)", words=("requires_grad_",))
             self.program.frozen[name] = line
-            ways = {}
+            ways = {name: frozenset({line})}
         self._keep(Var(name, ways, self.count, is_leaf=not self.program.frozen.get(name)))
 
     # Statements that carry a gradient on.
@@ -151,6 +155,8 @@ class Maker:
             ]
         )
         words = ("detach()",) if "detach" in code else NUMBERS if "item" in code else ()
+        if words is NUMBERS:
+            self._read(y, line + 2)
         self._say("    " + code.format(z=z.name, y=y.name), words=words)
         z.ways = joined(z.ways, ways)
         self._keep(z)
@@ -172,7 +178,14 @@ class Maker:
         lines = code.format(x=x.name, y=y.name).split("\n")
         first = self._say(*lines, words=words)
         y.ways = cut(x.ways, *range(first, first + len(lines)))
+        if set(words) & {"item", "numpy"}:
+            self._read(x, first)
         self._keep(y)
+
+    def _read(self, x: Var, line: int) -> None:
+        """Its data becomes numbers at a line; where those go on cannot be known."""
+        for leaf in x.ways:
+            self.program.noise.setdefault(leaf, set()).add(line)
 
     def _index(self) -> None:
         x, y = self._any(), self._any()
@@ -212,6 +225,7 @@ class Maker:
         )
         self.count += 1
         line = self._say(f"k{self.count} = {take.format(x=x.name)}", words=words)
+        self._read(x, line)
         number = f"k{self.count}"
         for _ in range(self.random.randint(0, 2)):
             self.random.choice([self._unary, self._binary])()
@@ -250,23 +264,25 @@ class Maker:
             words=("detach()",),
         )
         y.ways = dict(x.ways) if "detach" not in code else cut(x.ways, line + 2)
-        if "detach" in code:
-            self.program.hidden |= set(x.ways)
+        self.program.hidden |= set(x.ways)
         self._keep(y)
 
     # Changes in place.
 
-    def _write(self, target: Var, ways: Ways, line: int, replaces: bool = False) -> None:
+    def _write(self, target: Var, ways: Ways, line: int, *, is_seen: bool = True) -> None:
         """Values were written into a variable: all that share its memory have them.
 
-        What shares memory with it and lies outside the graph has them without a gradient.
+        What shares memory with it and lies outside the graph has them without a gradient. A write
+        through ``.data`` of a result of the graph is not followed.
         """
         self.program.in_place.append(line)
+        if not is_seen:
+            self.program.hidden |= set(ways)
         for each in self.vars:
             if each.storage == target.storage and each is not target:
                 own = {line, *(n for lines in each.ways.values() for n in lines if n)}
-                each.ways = joined({} if replaces else each.ways, cut(ways, *own))
-        target.ways = joined({} if replaces else target.ways, ways)
+                each.ways = joined(each.ways, cut(ways, *own))
+        target.ways = joined(target.ways, ways)
 
     def _in_place(self) -> None:
         x, y = self._any(), self._any()
@@ -287,7 +303,7 @@ class Maker:
         if "out=" in code:
             words = ("detach()", ".data", "add", "out")
         line = self._say(code.format(z=z.name, y=y.name), words=words)
-        self._write(z, cut(y.ways, line) if words else y.ways, line)
+        self._write(z, cut(y.ways, line) if words else y.ways, line, is_seen=not words)
 
     def _into_alias(self) -> None:
         """Values are written into something that may share memory, without a gradient."""
@@ -302,7 +318,7 @@ class Maker:
             ]
         )
         line = self._say(code.format(x=x.name, y=y.name), words=words)
-        self._write(x, cut(y.ways, line), line)
+        self._write(x, cut(y.ways, line), line, is_seen="no_grad" in code)
 
     def _overwrite(self) -> None:
         """A buffer of one tensor gets the values of another: nothing of the first is left."""
@@ -345,6 +361,8 @@ class Maker:
             ]
         )
         line = self._say(f"{y.name} = {code.format(x=x.name)}", words=words)
+        if "Parameter" in code:
+            self.program.parameters.add(y.name)
         y.ways = joined(cut(x.ways, line), {y.name: frozenset({0})})
         y.is_leaf = True
         self.program.leaves.append(y.name)
@@ -364,11 +382,11 @@ class Maker:
         leaf = self.random.choice(self.program.leaves)
         if leaf in self.program.frozen or not x.is_tracked:
             return
-        y = self._new(dict(x.ways))
+        y = self._new({})
         line = self._say(
             f"{y.name} = checkpoint(lambda t: t.exp() * {leaf}, {x.name}, use_reentrant=True)"
         )
-        self.program.inside.setdefault(leaf, set()).add(line)
+        y.ways = joined(x.ways, {leaf: frozenset({-line})})
         self._keep(y)
 
     def _noise(self) -> None:
@@ -384,8 +402,7 @@ class Maker:
             ]
         )
         line = self._say(code.format(x=x.name), words=NUMBERS)
-        for leaf in x.ways:
-            self.program.noise.setdefault(leaf, set()).add(line)
+        self._read(x, line)
 
     def _caught(self) -> None:
         x = self._any()

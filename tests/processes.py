@@ -11,7 +11,7 @@ from house import parsed
 # Names of modules, fixtures and functions behind which a process starts.
 STARTS = frozenset(
     {
-        *("subprocess", "children", "multiprocessing", "pytester", "pty", "fork"),
+        *("subprocess", "children", "rank_programs", "multiprocessing", "pytester", "pty", "fork"),
         *("nbclient", "nbconvert", "browser", "sphinx_building", "Sphinx", "build_site"),
     }
 )

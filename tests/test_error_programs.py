@@ -86,7 +86,7 @@ def grow(w):
         ("reset(w)", "leaf changed in place", 4),
         ("finish(w * 2)", "not a scalar", 6),
         ("plot(w)", "numpy", 8),
-        ("train(w)", "no leaf", 10),
+        ("train(w)", "leaf required", 10),
         ("grow(w)", "leaf changed in place", 12),
     ],
 )

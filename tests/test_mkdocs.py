@@ -280,7 +280,7 @@ def test_an_error_is_a_box_and_a_warning_with_the_line_of_the_page(
         "gradviz: broken.md:7: NameError: name 'x' is not defined",
         "gradviz: broken.md:10: there is no option 'frame'; options are draw, file, frames, "
         "raises, views, depth, focus, radius, all, color-by, direction, title, transparent, theme, "
-        "alt, caption, hide-code, context",
+        "alt, caption, hide-code, context, interactive",
         "gradviz: broken.md:14: depth must be an integer >= 1, got 'no'",
         "gradviz: broken.md:18: theme must be one of auto, light, dark, both, got 'blue'",
         "gradviz: broken.md:22: there is no frame 9: the recording has 2 frames",

@@ -17,7 +17,7 @@ from PIL import Image, ImageColor
 
 import gradviz
 from gradviz.frontends.display import waiting
-from gradviz.renderers.theme import colour
+from gradviz.renderers.theme import color
 
 CELLS = {
     "draw": """
@@ -249,7 +249,7 @@ def test_html_markdown_and_latex_hold_the_pictures(notebook: Any) -> None:
 def test_a_picture_has_the_theme_of_its_page_whatever_the_system_s(
     theme: str, notebook: Any, tmp_path: Path
 ) -> None:
-    leaf = {name: ImageColor.getrgb(colour("leaf", name)) for name in ("light", "dark")}
+    leaf = {name: ImageColor.getrgb(color("leaf", name)) for name in ("light", "dark")}
     exporter = nbconvert.HTMLExporter(theme=theme, exclude_input=True, exclude_output_prompt=True)
     only = nbformat.v4.new_notebook(cells=notebook.cells[:1])
     html, _ = exporter.from_notebook_node(only)

@@ -62,7 +62,8 @@ def test_a_variable_is_found_wherever_it_lives(shape: str, start: Path) -> None:
 def test_explain_answers_for_every_parameter(shape: str, start: Path) -> None:
     result = run(shape, "explain")
     assert result.exit_code == 0, result.output
-    assert "parameters  fine" in result.stdout
+    is_cleared = any(word in SHAPES[shape][0] for word in ("zero_grad", "grad = None"))
+    assert ("parameters  fine" if is_cleared else "accumulated  2 backward passes") in result.stdout
     assert "trained" not in result.output
 
 
@@ -145,3 +146,60 @@ def test_options_without_effect_are_refused(start: Path) -> None:
     assert result.exit_code == 2
     assert "--transparent has no effect on html: it is for svg, png, pdf, dot" in result.stderr
     assert not Path("x.html").exists()
+
+
+NEVER_CLEARED = """\
+import torch
+from torch import nn
+
+
+def main():
+    model = nn.Linear(3, 1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    for _ in range(3):
+        loss = model(torch.ones(4, 3)).pow(2).mean()
+        loss.backward()
+        optimizer.step()
+
+
+main()
+"""
+
+
+@pytest.mark.parametrize("options, passes", [((), 2), (("--step", "2"), 2), (("--full",), 3)])
+def test_explain_goes_into_the_second_step(
+    start: Path, options: tuple[str, ...], passes: int
+) -> None:
+    Path("train.py").write_text(NEVER_CLEARED)
+    result = CliRunner().invoke(cli, ["explain", "train.py", *options])
+    assert f"accumulated  {passes} backward passes (at train.py:10)" in result.stdout
+    assert "fine" not in result.stdout
+
+
+def test_explain_of_two_losses_ends_after_both(start: Path) -> None:
+    Path("gan.py").write_text(
+        "import torch\nfrom torch import nn\n"
+        "D, G = nn.Linear(2, 1), nn.Linear(2, 2)\n"
+        "d, g = (torch.optim.SGD(each.parameters(), 0.1) for each in (D, G))\n"
+        "for _ in range(9):\n"
+        "    fake = G(torch.ones(4, 2))\n"
+        "    d.zero_grad(); (D(fake.detach()) ** 2).mean().backward(); d.step()\n"
+        "    g.zero_grad(); ((D(fake) - 1) ** 2).mean().backward(); g.step()\n"
+    )
+    result = CliRunner().invoke(cli, ["explain", "gan.py"])
+    assert "stopped after backward 4 (gan.py:8)" in result.stderr
+    assert "2 other parameters  fine" in result.stdout
+    assert "stale" not in result.stdout
+
+
+def test_explain_names_what_is_carried_into_the_second_step(start: Path) -> None:
+    Path("rnn.py").write_text(
+        "import torch\nfrom torch import nn\n"
+        "rnn = nn.RNN(3, 4)\noptimizer = torch.optim.SGD(rnn.parameters(), lr=0.1)\n"
+        "h = torch.zeros(1, 1, 4)\n"
+        "for _ in range(5):\n"
+        "    out, h = rnn(torch.ones(2, 1, 3), h)\n"
+        "    optimizer.zero_grad(); out.sum().backward(); optimizer.step()\n"
+    )
+    result = CliRunner().invoke(cli, ["explain", "rnn.py"])
+    assert "fix: detach it before rnn.py:7: h = h.detach()" in result.stdout

@@ -97,7 +97,7 @@ def contrast(one: str, other: str) -> float:
 @pytest.mark.parametrize("scheme", [0, 1], ids=["light", "dark"])
 def test_all_text_passes_wcag_aa(scheme: int) -> None:
     fills = {look.head for look in LOOKS.values()} | {look.body for look in LOOKS.values()}
-    pairs = [(text.colour, fill) for text in TEXT.values() for fill in fills | {"page"}]
+    pairs = [(text.color, fill) for text in TEXT.values() for fill in fills | {"page"}]
     for text, fill in [*pairs, ("loud", "loud-fill"), ("ink", "loud-fill"), ("muted", "loud-fill")]:
         ratio = contrast(PALETTE[text][scheme], PALETTE[fill][scheme])
         assert ratio >= 4.5, (text, fill, ratio)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -17,6 +18,9 @@ from playwright.sync_api import Browser, Page
 from torch import nn
 
 import gradviz
+import gradviz.serialize
+import gradviz.views
+from gradviz.frontends.cli import cli
 
 pytestmark = pytest.mark.tool
 
@@ -360,3 +364,176 @@ def test_it_works_in_a_sandbox(browser: Browser, tmp_path: Path, stack: gradviz.
     assert inner.locator(".page h2").inner_text() == "loss"
     page.close()
     assert wrong == []
+
+
+PROGRAM = """\
+import torch
+from torch import nn
+
+torch.manual_seed(0)
+first, second, unused, head = (nn.Linear(4, 4) for _ in range(4))
+x = torch.randn(3, 4)
+h = first(x).relu()
+with torch.no_grad():
+    g = second(h)
+loss = head(h + g).pow(2).mean()
+loss.backward()
+"""
+
+
+@pytest.fixture(scope="module")
+def explained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("program")
+    (folder / "train.py").write_text(PROGRAM)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        cli(["explain", "train.py", "-q", "-o", "why.html"], standalone_mode=False)
+        cli(["record", "train.py", "-q", "-o", "run.html"], standalone_mode=False)
+    return folder
+
+
+def page_at(browser: Browser, path: Path, **options: Any) -> Page:
+    page = browser.new_page(viewport={"width": 1400, "height": 900}, **options)
+    page.goto(path.as_uri())
+    return page
+
+
+def test_answers_lead_to_the_place_in_question(browser: Browser, explained: Path) -> None:
+    page = page_at(browser, explained / "why.html")
+    answers = page.locator(".answers > li")
+    assert "no gradient (cut)" in answers.first.inner_text()
+    assert "Fix:" in answers.first.inner_text()
+    answers.first.get_by_role("button").click()
+    stage, node = page.locator(".stage").bounding_box(), page.locator(".selected").bounding_box()
+    assert stage and node
+    assert abs(node["x"] + node["width"] / 2 - stage["x"] - stage["width"] / 2) < 20
+    fine = answers.filter(has_text="fine").first
+    alarm, calm = (
+        each.locator(".state").evaluate("e => getComputedStyle(e).color")
+        for each in (answers.first, fine)
+    )
+    assert alarm != calm
+    page.get_by_role("tab", name="Details").click()
+    assert "no gradient" in page.locator(".page").inner_text()
+    page.close()
+
+
+def test_code_and_nodes_lead_to_each_other(browser: Browser, explained: Path) -> None:
+    page = page_at(browser, explained / "run.html")
+    page.get_by_role("tab", name="Code").click()
+    page.locator('[data-line="train.py:9"] button').click()
+    assert page.locator(".node.selected").get_attribute("aria-label").startswith("g,")
+    assert page.locator(".code .chosen").get_attribute("data-line") == "train.py:9"
+    assert page.locator(".code .now").count() == 1
+    page.locator(".node", has_text="pow").first.click()
+    page.get_by_role("tab", name="Details").click()
+    page.get_by_role("button", name="train.py:10").click()
+    assert page.locator(".code .chosen").get_attribute("data-line") == "train.py:10"
+    page.close()
+
+
+def test_memory_is_a_bar_for_each_module_and_says_when_it_is_freed(
+    opened: Open, stack: gradviz.Drawing
+) -> None:
+    torch.manual_seed(0)
+    model = Stack(2)
+    with gradviz.record() as recording:
+        model(torch.randn(3, 8)).pow(2).mean().backward()
+    with opened(gradviz.draw(recording)) as page:
+        page.get_by_role("tab", name="Memory").click()
+        rows = page.locator(".bars li")
+        assert rows.count() >= 2
+        assert "freed in frame 2" in rows.first.inner_text()
+        page.keyboard.press("]")
+        assert "Nothing is kept for backward here." in page.locator(".page").inner_text()
+
+
+def test_the_module_tree_follows_and_leads(opened: Open, stack: gradviz.Drawing) -> None:
+    with opened(stack) as page:
+        tree = page.get_by_role("navigation", name="modules")
+        tree.get_by_role("button", name="head").click()
+        assert "head" in page.locator(".page dl").inner_text()
+        page.keyboard.press("/")
+        page.keyboard.type("layers.7.fc.weight")
+        page.keyboard.press("Enter")
+        assert tree.locator(".chosen").get_attribute("title") == "select layers.7.fc"
+
+
+def test_the_view_command_prints_the_path_of_a_page(
+    browser: Browser, explained: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(explained)
+        cli(["view", "train.py:loss", "--no-open", "-q"], standalone_mode=False)
+    path = Path(capsys.readouterr().out.strip().splitlines()[-1])
+    page = page_at(browser, path)
+    assert page.locator(".node.result").count() == 1
+    page.locator(".menu summary").click()
+    page.get_by_role("button", name="Copy command").click()
+    command = page.locator(".copied", has_text="gradviz draw").inner_text()
+    assert "gradviz draw train.py:loss" in command
+    page.close()
+
+
+def test_in_a_notebook_the_viewer_lies_over_the_still_picture(
+    browser: Browser, tmp_path: Path
+) -> None:
+    w = torch.ones(3, requires_grad=True)
+    loss = (w * 2).sum()
+    cell = tmp_path / "cell.html"
+    cell.write_text(f"<!doctype html><body>{gradviz.view(loss)._repr_html_()}", encoding="utf-8")
+    page = page_at(browser, cell)
+    page.frame_locator("iframe").locator(".node.result").click()
+    assert page.locator("body > div > img").count() == 1
+    page.close()
+    page = page_at(browser, cell, java_script_enabled=False)
+    page.frame_locator("iframe").locator("#still svg").first.wait_for(state="visible")
+    page.close()
+
+
+def test_a_height_that_cannot_be_is_refused() -> None:
+    with pytest.raises(gradviz.GradvizError, match="height must be an integer >= 200, got 10"):
+        gradviz.view(gradviz.GradGraph(), height=10)
+
+
+def test_what_is_copied_draws_what_is_seen(
+    browser: Browser, explained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(explained)
+    (explained / "deep.py").write_text(DEEP)
+    cli(["draw", "deep.py:loss", "-q", "-o", "deep.html"], standalone_mode=False)
+    page = page_at(browser, explained / "deep.html")
+    page.locator(".menu summary").click()
+
+    def copied() -> tuple[list[str], str]:
+        page.get_by_role("button", name="Copy command").click()
+        command = page.locator(".copied", has_text="gradviz draw").inner_text()
+        page.get_by_role("button", name="Copy views").click()
+        views = page.locator(".copied", has_text="views=[").inner_text()
+        return shlex.split(command.split(": ", 1)[-1])[1:], views.split(": ", 1)[-1]
+
+    for step in ("", "only", "all"):
+        page.evaluate("gradvizViewer.change({only: '', toggled: new Set()}, {})")
+        if step == "only":
+            page.evaluate("gradvizViewer.goTo('n0'); gradvizViewer.togglePaths()")
+        if step == "all":
+            page.get_by_role("button", name="Open all").click()
+        arguments, views = copied()
+        cli([*arguments, "-q"], standalone_mode=False)
+        assert "<svg" in (explained / "graph.svg").read_text()
+        chosen = eval(views.removeprefix("views="), {**vars(gradviz.views)})
+        cli(["draw", "deep.py:loss", "-q", "-o", "deep.json"], standalone_mode=False)
+        graph = gradviz.serialize.load("deep.json")[0].graph
+        seen = gradviz.views.apply(graph, chosen)
+        assert nodes(page) == seen.number_of_nodes(), (step, views)
+    page.close()
+
+
+DEEP = """\
+import torch
+from torch import nn
+
+torch.manual_seed(0)
+model = nn.Sequential(*[nn.Sequential(nn.Linear(4, 4), nn.Tanh()) for _ in range(40)])
+loss = model(torch.randn(3, 4)).sum()
+"""

@@ -139,12 +139,12 @@ class _Matching:
             if self._is_done():
                 return
             count = len(self.mate)
-            colours = self._colours(labels)
-            for keys in colours:
+            colors = self._colors(labels)
+            for keys in colors:
                 self._match_equal(keys)
             self._spread(list(self.mate.items()), labels)
             if len(self.mate) == count:
-                self._match_equal(colours[0], any_will_do=True)
+                self._match_equal(colors[0], any_will_do=True)
             if len(self.mate) == count:
                 break
 
@@ -174,7 +174,7 @@ class _Matching:
                 if there is not None and self._are_open(here, there):
                     self._pair(here, there)
 
-    def _colours(self, labels: Keys) -> list[Keys]:
+    def _colors(self, labels: Keys) -> list[Keys]:
         """Per graph, a color for each node: by inputs and users, by inputs, and by users."""
         interned: dict[Hashable, int] = {}
         both: list[dict[str, Hashable]] = []
@@ -279,14 +279,14 @@ def _sweep(
     interned: dict[Hashable, int],
 ) -> dict[str, int]:
     """A color for each node, from its label and the colors of its neighbors."""
-    colour: dict[str, int] = {}
+    color: dict[str, int] = {}
     for key in order:
         facts: Hashable = pairs.get(key)
         if facts is None:
-            near = sorted((at, output, colour[end]) for at, output, end, _ in links[key])
+            near = sorted((at, output, color[end]) for at, output, end, _ in links[key])
             facts = (label[key], *near)
-        colour[key] = interned.setdefault(facts, len(interned))
-    return colour
+        color[key] = interned.setdefault(facts, len(interned))
+    return color
 
 
 def _by_place(

@@ -1,4 +1,4 @@
-"""Explaining: why a gradient is None, zero, doubled or NaN, or why backward raised."""
+"""`explain`: why a gradient is None, zero, accumulated or NaN, or why backward raised."""
 
 from __future__ import annotations
 

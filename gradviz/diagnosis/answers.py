@@ -1,4 +1,4 @@
-"""The verdicts, and the answers: one explanation, or one for each parameter."""
+"""The verdicts, and the answers: one explanation, or one per tensor."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from enum import Enum
 from functools import cached_property
 from typing import overload
 
-from gradviz.diagnosis.paths import part_about
+from gradviz.diagnosis.paths import relevant_part
 from gradviz.facts import SourceLocation
 from gradviz.graph import GradGraph
 from gradviz.reports.memory import SavedTable, saved
@@ -17,8 +17,8 @@ from gradviz.story import Frame, Story
 
 __all__ = ["Explanation", "Explanations", "Group", "Verdict"]
 
-_TOGETHER = 3  # from this number on, rows with the same reason become one
-_IN_CAPTION = 2  # reasons that the caption of a picture has room for
+_TOGETHER = 3  # the number of rows with the same reason that are printed as one
+_IN_CAPTION = 2  # the number of reasons in the caption of a picture
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,15 +26,15 @@ class Explanation(Shown):
     """Why a gradient is what it is, or what an error means.
 
     Args:
-        verdict: the answer in a word.
+        verdict: the answer as a code.
         name: the tensor, or the kind of error.
         reason: one sentence.
-        fix: what to do, one sentence, with a line of code where there is one; "" for nothing.
-        nodes: where to look in the graph: keys of nodes.
-        locations: where to look in the program: lines.
-        graph: what was recorded at that moment.
+        fix: what to do, one sentence, with code if possible; "" for nothing.
+        nodes: keys of the nodes of the graph that show it.
+        locations: lines of the program that show it.
+        graph: the graph at that moment.
         culprit: key of the node to mark in it; "" for none.
-        kept: the graph at the moment when it kept most for backward; None for ``graph``.
+        kept: the graph at the moment when most bytes were saved for backward; None for ``graph``.
         rule: name of the rule that answered.
 
     Example:
@@ -62,12 +62,12 @@ class Explanation(Shown):
 
     @property
     def evidence(self) -> tuple[str, ...]:
-        """Where to look: keys of nodes, and lines as text."""
+        """Keys of nodes, and lines as text."""
         return (*self.nodes, *self.lines)
 
     @cached_property
     def saved(self) -> SavedTable:
-        """What the graph keeps in memory for backward; of a recording, when it kept most.
+        """What the graph saved for backward; of a recording, at the moment when it saved most.
 
         Example:
             >>> print(Explanation(Verdict.FINE, "w", "a gradient").saved)
@@ -83,13 +83,13 @@ class Explanation(Shown):
 
     @cached_property
     def story(self) -> Story:
-        """One frame: the path in question, with the subject and the culprit marked."""
+        """One frame: the relevant paths, with the subject and the culprit marked."""
         return _story([self], [self], self.graph, f"{self.name}: {self.reason}")
 
 
 @dataclass(frozen=True, eq=False)
 class Explanations(Sequence[Explanation], Shown):
-    """Several explanations, those of errors first, those of what is fine last.
+    """Several explanations, sorted: errors first, tensors without a fault last.
 
     Args:
         all: the explanations.
@@ -133,12 +133,12 @@ class Explanations(Sequence[Explanation], Shown):
 
     @property
     def wrong(self) -> tuple[Explanation, ...]:
-        """Those that are not fine."""
+        """The explanations whose verdict is not ``fine``."""
         return tuple(each for each in self.all if each.verdict is not Verdict.FINE)
 
     @property
     def saved(self) -> SavedTable:
-        """What the graph keeps in memory for backward; of a recording, when it kept most."""
+        """What the graph saved for backward; of a recording, at the moment when it saved most."""
         return self.all[0].saved if self.all else saved(GradGraph())
 
     def __str__(self) -> str:
@@ -163,12 +163,12 @@ class Explanations(Sequence[Explanation], Shown):
 
     @cached_property
     def story(self) -> Story:
-        """One frame: the paths in question, with subjects and culprits marked."""
+        """One frame: the relevant paths, with subjects and culprits marked."""
         if not self.all:
             return Story(())
         graph = self.all[0].graph
         here = [each for each in self.wrong if each.graph is graph]
-        # Of many that say the same, one is drawn for all.
+        # Of many equal explanations, only one is drawn.
         drawn = [group[0] for group in _groups(here)]
         named = [each for each in self.all if each.graph is graph]
         return _story(drawn, named, graph, self._caption)
@@ -188,7 +188,7 @@ class Explanations(Sequence[Explanation], Shown):
 
 
 def _groups(explanations: Sequence[Explanation]) -> list[list[Explanation]]:
-    """Rows that say the same, together, when they are many."""
+    """Group equal rows if there are many of them."""
     found: dict[tuple[Verdict, str], list[Explanation]] = {}
     for each in explanations:
         found.setdefault((each.verdict, each.reason), []).append(each)
@@ -209,20 +209,20 @@ def _story(
     graph: GradGraph,
     caption: str,
 ) -> Story:
-    """The graph with the tensors that were asked about, and the culprits, marked.
+    """The graph with the explained tensors and the culprits marked.
 
     Args:
-        explanations: those whose paths are drawn.
-        named: all that were asked for, which are called in the picture as in the answer.
-        graph: that of all of them.
-        caption: under the picture.
+        explanations: the ones whose paths are drawn.
+        named: all of them; their names in the picture are the same as in the answer.
+        graph: their graph.
+        caption: of the picture.
     """
     if not graph:
         return Story(())
     keys = [key for each in explanations for key in each.nodes if key in graph]
     marks = [each.culprit for each in explanations if each.culprit in graph]
-    marked = part_about(graph, keys, marks) if keys or marks else graph.copy()
-    for each in reversed(named):  # where several mark one node, the first counts
+    marked = relevant_part(graph, keys, marks) if keys or marks else graph.copy()
+    for each in reversed(named):  # if several mark the same node, the first has priority
         subject = next(iter(each.nodes), "")
         if subject in marked and "name" in marked.nodes[subject]:
             marked.nodes[subject]["name"] = each.name
@@ -238,14 +238,14 @@ def _story(
 
 
 class Group(str, Enum):
-    """What a verdict is about."""
+    """The subject of a verdict."""
 
     NO_GRADIENT = "no gradient"
     """The ``.grad`` is None."""
     GRADIENT = "gradient"
     """The ``.grad`` is a tensor."""
     TRAINING = "training"
-    """How a tensor is trained, whether or not it has a gradient."""
+    """Whether and how a tensor is trained, with or without a gradient."""
     ERROR = "error"
     """An exception."""
 
@@ -259,41 +259,49 @@ class Verdict(str, Enum):
     """
 
     group: Group
-    """What it is about."""
+    """The subject of the verdict."""
+
+    @classmethod
+    def _missing_(cls, value: object) -> Verdict | None:
+        """The verdict with an old value."""
+        if value == "no leaf":
+            return cls.NOT_A_LEAF
+        return cls.NOT_A_TENSOR if value == "no tensor" else None
 
     def __new__(cls, value: str, group: Group) -> Verdict:
-        """Make a member whose value is the text alone."""
+        """Make a member whose value is only the text."""
         member = str.__new__(cls, value)
         member._value_ = value
         member.group = group
         return member
 
     NOT_RUN = "backward not run", Group.NO_GRADIENT
-    """Connected, and no backward pass has added anything."""
+    """Connected, but no backward pass has accumulated a gradient."""
     NOT_CONNECTED = "not connected", Group.NO_GRADIENT
-    """No way for a gradient leads to it from the root."""
+    """The tensor is not reachable from the root."""
     CUT = "cut", Group.NO_GRADIENT
-    """Data flowed from it to the root, but every way back is cut."""
+    """Data flowed from the tensor to the root, but every gradient path is cut."""
     FROZEN = "frozen", Group.NO_GRADIENT
     """A parameter, or a leaf whose ``requires_grad`` was switched off."""
     UNTRACKED = "does not require grad", Group.NO_GRADIENT
-    """A tensor that autograd does not follow, for a reason that was not recorded."""
+    """A tensor that autograd does not track; the reason was not recorded."""
     INTEGER = "integer dtype", Group.NO_GRADIENT
     """Integers and booleans have no gradient."""
     INFERENCE = "inference tensor", Group.NO_GRADIENT
-    """Made under ``inference_mode``."""
+    """Created under ``inference_mode``."""
     NON_LEAF = "not a leaf", Group.NO_GRADIENT
     """The result of an operation, on which ``retain_grad()`` was not called."""
     CLEARED = "cleared", Group.NO_GRADIENT
-    """There was a gradient, and ``zero_grad`` or the like has taken it away."""
+    """There was a gradient, but ``zero_grad`` or a similar call has cleared it."""
     LEFT_OUT = "left out", Group.NO_GRADIENT
-    """``backward(inputs=...)`` did not list it, or ``torch.autograd.grad`` ran instead."""
+    """``backward(inputs=...)`` did not list it, ``torch.autograd.grad`` ran instead, or FSDP has
+    its gradient in another place."""
     NOT_KNOWN = "cause not recorded", Group.NO_GRADIENT
-    """No gradient, and what is left of the program does not tell why."""
+    """No gradient, and the available facts do not show why."""
     ZERO = "zero", Group.GRADIENT
     """The gradient is all zeros."""
     ACCUMULATED = "accumulated", Group.GRADIENT
-    """Several backward passes have been added up."""
+    """Several backward passes were accumulated."""
     NAN = "NaN", Group.GRADIENT
     """The gradient has NaN elements."""
     INFINITE = "infinite", Group.GRADIENT
@@ -305,77 +313,79 @@ class Verdict(str, Enum):
     VANISHING = "vanishing", Group.GRADIENT
     """Over a thousand times smaller than at the parameter next to the root."""
     HOOK = "hook returned another", Group.GRADIENT
-    """A hook put another gradient in place of the one that came to it."""
+    """A hook replaced the gradient that it received."""
     STALE = "stale", Group.GRADIENT
-    """The gradient is older than the values of the tensor, and will not be used for them."""
+    """The gradient is not from the latest pass, or older than the values of the tensor."""
+    CHANGED_UNSEEN = "changed unseen", Group.GRADIENT
+    """A tensor on the path was changed by something that autograd does not record."""
     SPARSE = "sparse", Group.GRADIENT
     """The gradient is a sparse tensor."""
     OF_ANOTHER = "from another result", Group.GRADIENT
-    """The result that was asked about does not depend on it: another one gave the gradient."""
+    """Another result, or another rank, gave the gradient: this one does not depend on it."""
     FINE = "fine", Group.GRADIENT
-    """A gradient as it should be."""
+    """A gradient without a known fault."""
 
     NOT_TRAINED = "left out of the optimizer", Group.TRAINING
-    """It has a gradient, and no optimizer that stepped holds it."""
+    """It has a gradient, but no optimizer that made a step contains it."""
     NOT_REGISTERED = "not registered", Group.TRAINING
-    """A parameter that the model uses, and does not list among its parameters."""
+    """A parameter that the model uses, but that is not among its parameters."""
     MOVED = "frozen but updated", Group.TRAINING
     """``requires_grad`` is False, and an optimizer still changes it."""
     WITHOUT_EFFECT = "attribute without effect", Group.TRAINING
-    """An attribute like ``requires_grad`` was set that nothing reads."""
+    """An attribute similar to ``requires_grad`` was set, which PyTorch does not read."""
     NOT_IN_A_GRAPH = "in no graph", Group.TRAINING
-    """An optimizer holds parameters that no recorded result depends on."""
+    """An optimizer contains parameters that no recorded result depends on."""
     CLIPPED_SCALED = "clipped while scaled", Group.TRAINING
     """Its gradient was clipped before ``GradScaler`` unscaled it."""
 
     NO_GRAPH = "nothing to differentiate", Group.ERROR
-    """An error: a gradient was asked for from, or of, a tensor that does not require grad."""
+    """An error: the gradient of, or with respect to, a tensor that does not require grad."""
     USED_UP = "backward a second time", Group.ERROR
     """An error: the saved tensors were freed by an earlier backward pass."""
     CHANGED_IN_PLACE = "changed in place", Group.ERROR
-    """An error: a saved tensor has been changed since."""
+    """An error: a saved tensor was changed in place."""
     NOT_SCALAR = "not a scalar", Group.ERROR
-    """An error: one number is needed, as backward needs it, and there are several."""
+    """An error: a tensor with several elements, where backward needs one number."""
     LEAF_CHANGED = "leaf changed in place", Group.ERROR
     """An error: an in-place operation on a leaf that requires grad, or on a view of it."""
     VIEW_CHANGED = "view changed in place", Group.ERROR
-    """An error: an in-place operation on one of several views that came from one call."""
+    """An error: an in-place operation on one of several views created by one call."""
     INFERENCE_USED = "inference tensor used", Group.ERROR
-    """An error: autograd was given a tensor made under ``inference_mode``."""
+    """An error: autograd received a tensor created under ``inference_mode``."""
     NOT_USED = "input not used", Group.ERROR
-    """An error: ``torch.autograd.grad`` was asked for an input that the output has not."""
+    """An error: an input of ``torch.autograd.grad`` that the output does not depend on."""
     UNUSED_PARAMETERS = "unused parameters", Group.ERROR
-    """An error: ``DistributedDataParallel`` waits for gradients that never come."""
+    """An error: ``DistributedDataParallel`` waits for gradients of unused parameters."""
     WRONG_BACKWARD = "wrong backward", Group.ERROR
-    """An error: a custom ``backward`` returned what does not fit its forward."""
+    """An error: a custom ``backward`` returned gradients that do not match its forward."""
     NAN_RETURNED = "NaN in backward", Group.ERROR
-    """An error: anomaly mode found NaN in what the backward of an operation returned."""
+    """An error: anomaly mode found NaN in the gradients that an operation returned."""
     NOT_FLOATING = "not floating point", Group.ERROR
-    """An error: ``requires_grad`` was asked of integers."""
-    NOT_A_LEAF = "no leaf", Group.ERROR
-    """An error: something that only a leaf can do was asked of the result of an operation."""
+    """An error: ``requires_grad`` was set on integers."""
+    NOT_A_LEAF = "leaf required", Group.ERROR
+    """An error: an operation that only a leaf supports, on a non-leaf tensor."""
     NUMPY = "numpy", Group.ERROR
     """An error: ``numpy()`` of a tensor that requires grad."""
     WRONG_GRADIENT = "wrong gradient", Group.ERROR
-    """An error: a gradient given to backward, returned by a hook or assigned does not fit."""
-    NOT_A_TENSOR = "no tensor", Group.ERROR
-    """An error: a number, an array or None stands where a tensor is needed."""
+    """An error: a gradient passed to backward, returned by a hook or assigned does not match."""
+    NOT_A_TENSOR = "not a tensor", Group.ERROR
+    """An error: a number, an array or None, where a tensor is needed."""
     OPTIMIZER = "optimizer refused", Group.ERROR
-    """An error: an optimizer was given no parameters, or something that it cannot update."""
+    """An error: an optimizer received no parameters, or objects that it cannot update."""
     NO_DERIVATIVE = "no derivative", Group.ERROR
-    """An error: an operation that cannot be differentiated, or not once more."""
+    """An error: an operation that cannot be differentiated, or not twice."""
     CHECKPOINT = "checkpoint", Group.ERROR
-    """An error: a checkpoint that cannot be computed again as it was, or not in this way."""
+    """An error: the recomputation of a checkpoint differs, or is not supported."""
     DISTRIBUTED = "distributed", Group.ERROR
-    """An error: several processes, or ``DistributedDataParallel``, do not fit together."""
+    """An error: the processes of a group, or ``DistributedDataParallel``, do not agree."""
     BACKWARD_RAISED = "backward raised", Group.ERROR
-    """An error: a backward pass raised something that no other verdict is about."""
+    """An error: a backward pass raised an error that has no other verdict."""
     OTHER_ERROR = "another error", Group.ERROR
-    """An error that has to do with none of the above."""
+    """An error that has no other verdict."""
 
     @property
     def state(self) -> str:
-        """What a table says of it: ``no gradient``, ``zero``, ``error``, ...
+        """The state of the tensor in a table: ``no gradient``, ``zero``, ``error``, ...
 
         Example:
             >>> Verdict.CUT.state, Verdict.ZERO.state, Verdict.NOT_SCALAR.state

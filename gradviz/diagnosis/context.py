@@ -1,4 +1,4 @@
-"""What rules read: the graph at one moment, and what was recorded before it."""
+"""The facts that rules read: the graph at one moment, and the recording before it."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from gradviz.diagnosis.answers import Group
 from gradviz.diagnosis.paths import CutEdge, Cuts, ValueRead, word_of
 from gradviz.diagnosis.values import Values
 from gradviz.facts import Action, BackwardDetails, EventKind, Loss, LostGradient
-from gradviz.graph import Buffers, EdgeKind, GradGraph, NodeData, NodeKind
+from gradviz.graph import Buffers, EdgeData, EdgeKind, GradGraph, NodeData, NodeKind
 from gradviz.graph.algorithms import ancestors, descendants, is_data
+from gradviz.graph.operations import FUNCTIONS_OF_TORCH
 from gradviz.story import Event, Frame
 
 __all__ = [
@@ -26,7 +27,7 @@ __all__ = [
 
 LEAVES = (NodeKind.PARAMETER, NodeKind.LEAF)
 
-_UNREACHABLE = 1_000_000  # keys from here on are no node's in any frame
+_UNREACHABLE = 1_000_000  # keys from here on are not used by frames
 
 _MADE = (EventKind.OPERATION, EventKind.IN_PLACE)
 _FROM_NOTHING = frozenset(
@@ -42,13 +43,13 @@ _WITH_ALL_INPUTS = ("CompiledFunctionBackward", "BackwardHookFunctionBackward")
 
 
 class PlainContainer(NamedTuple):
-    """Where a model keeps a parameter that ``parameters()`` does not list.
+    """Where a model stores a parameter that ``parameters()`` does not include.
 
     Args:
         container: its path in the model: ``"layers"``.
         kind: ``"list"``, ``"tuple"`` or ``"dict"``.
         owner: the class of the model: ``"Net"``.
-        of_modules: whether it holds modules; else parameters.
+        of_modules: whether it contains modules; otherwise parameters.
     """
 
     container: str
@@ -58,11 +59,11 @@ class PlainContainer(NamedTuple):
 
 
 class Flag(NamedTuple):
-    """An attribute that was set to freeze a parameter, without effect.
+    """An attribute that was set in order to freeze a parameter, but has no effect.
 
     Args:
         attribute: ``"require_grad"``.
-        owner: the class of the module that has it; "" when the parameter itself has it.
+        owner: the class of the module that has it; "" if the parameter itself has it.
         parameter: path of the parameter within that module.
     """
 
@@ -73,15 +74,16 @@ class Flag(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Question:
-    """A tensor whose gradient is to be explained.
+    """A tensor whose gradient is explained.
 
     Args:
-        name: what to call it.
-        key: its node in the graph, or, when a recording knows it, in others; "" if in none.
-        data: what is known of it.
+        name: its name in the answer.
+        key: its node in the graph, or, if only a recording has it, in other frames; "" if in none.
+        data: the attributes of the node.
         is_parameter: whether it is an ``nn.Parameter``.
-        unregistered: where a module keeps it that does not list it; None for nowhere.
-        without_effect: what was set to freeze it, without effect; None for nothing.
+        unregistered: the plain container of a module that contains it; None if there is none.
+        without_effect: the attribute that was set in order to freeze it; None if there is none.
+        cuts: where the data of a tensor outside the graph left it; their ends are not known.
     """
 
     name: str
@@ -90,10 +92,11 @@ class Question:
     is_parameter: bool = False
     unregistered: PlainContainer | None = None
     without_effect: Flag | None = None
+    cuts: tuple[EdgeData, ...] = ()
 
     @property
     def group(self) -> Group:
-        """Which verdicts apply to it."""
+        """The verdicts that can apply."""
         return Group.NO_GRADIENT if self.data.get("grad") is None else Group.GRADIENT
 
     @property
@@ -104,26 +107,27 @@ class Question:
 
 @dataclass(frozen=True, eq=False)
 class Context:
-    """A graph, and what was recorded.
+    """A graph, and the recording before it.
 
     Args:
-        graph: what autograd had recorded.
-        roots: keys of what backward starts from.
-        events: what happened before; None when nothing was recorded.
-        frames: the moments of the recording.
-        before: the graph before the latest backward pass, if that was recorded; of an error, the
-            graph of the latest moment after one.
-        values: what is known of the values of its tensors.
-        kept: the graph of the moment at which most was kept for backward, if that was recorded.
-        lost: by the keys of leaves, where their data lost its gradient on the way to the roots;
-            also of those that the graph does not show.
+        graph: the graph at that moment.
+        roots: keys of the roots of backward.
+        events: the events before; None if nothing was recorded.
+        frames: the frames of the recording.
+        before: the graph before the latest backward pass, if recorded; for an error, the graph of
+            the latest frame after one.
+        values: known values of its tensors.
+        kept: the graph of the frame in which most bytes were saved for backward, if recorded.
+        lost: by the keys of leaves, the cuts of their paths to the roots; also for leaves that are
+            not in the graph.
         numbers: by the keys of leaves, where their data became numbers or arrays.
-        since: by the keys of leaves whose gradient is not finite, the first of the backward passes
-            that have left it so since, by its number, and the values before it.
-        later: the same at the end of the recording, when that shows other results.
-        held: keys of what the optimizers hold that were alive when it was asked.
-        is_of_roots: whether it was asked what the roots do for single tensors.
-        cache: what rules have worked out for several tensors, by keys of their own.
+        since: by the keys of leaves whose gradient is not finite: the number of the first of the
+            backward passes since which it was not finite, and the graph before that pass.
+        later: the context of the end of the recording, if that shows other results.
+        held: keys of the parameters of the optimizers that were alive when `explain` was called.
+        flat: by the keys of parameters that FSDP1 has merged into a flat one, the key of that one.
+        is_of_roots: whether the caller passed the roots, instead of finding them among variables.
+        cache: results that rules computed for several tensors, by keys of their own.
     """
 
     graph: GradGraph
@@ -138,6 +142,7 @@ class Context:
     since: Mapping[str, tuple[int, Values]] = field(default_factory=dict)
     later: Context | None = None
     held: frozenset[str] = frozenset()
+    flat: Mapping[str, str] = field(default_factory=dict)
     is_of_roots: bool = False
     cache: dict[Hashable, Any] = field(default_factory=dict)
 
@@ -148,7 +153,7 @@ class Context:
 
     @cached_property
     def root_names(self) -> str:
-        """What the roots are called."""
+        """The names of the roots."""
         names = [
             self.graph.nodes[key].get("name") or word_of(self._maker(key)) for key in self.roots
         ]
@@ -160,7 +165,7 @@ class Context:
         return data
 
     def roots_of(self, graph: GradGraph) -> Sequence[str]:
-        """The roots of a graph, looked up once for all tensors that are asked about."""
+        """The roots of a graph, computed once for all explained tensors."""
         key = ("roots", id(graph))  # the graph lives as long as the context
         if key not in self.cache:
             self.cache[key] = graph.roots
@@ -168,46 +173,47 @@ class Context:
         return found
 
     @cached_property
-    def behind_roots(self) -> frozenset[str]:
-        """Everything that a gradient from the roots reaches."""
+    def reachable(self) -> frozenset[str]:
+        """All nodes that are reachable from the roots along gradient edges."""
         return frozenset(ancestors(self.graph, self.roots))
 
     @cached_property
     def freed(self) -> frozenset[str]:
-        """Of these, the operations whose saved tensors a backward pass has freed."""
+        """The operations among them whose saved tensors were freed."""
         nodes = self.graph.nodes
-        return frozenset(k for k in self.behind_roots if nodes[k].get("buffers") is Buffers.FREED)
+        return frozenset(k for k in self.reachable if nodes[k].get("buffers") is Buffers.FREED)
 
     @cached_property
     def hooked(self) -> frozenset[str]:
-        """Of these, those with hooks."""
-        return frozenset(k for k in self.behind_roots if self.graph.nodes[k].get("hooks"))
+        """The nodes among them with hooks."""
+        return frozenset(k for k in self.reachable if self.graph.nodes[k].get("hooks"))
 
     @cached_property
     def functions(self) -> tuple[str, ...]:
-        """Of these, the calls of an ``autograd.Function``, a reentrant checkpoint included.
+        """The calls of an ``autograd.Function`` among them, including reentrant checkpoints.
 
-        What they use besides their inputs is not in the graph. Torch gives numbers to the classes
-        of its own operations (``MulBackward0``), and none to those made from a Function.
+        Tensors that they use without being inputs are not in the graph. The class names of torch's
+        own operations end in a number (``MulBackward0``); those of a Function do not.
         """
         nodes = self.graph.nodes
         return tuple(
             key
             for key in self.graph
-            if key in self.behind_roots
+            if key in self.reachable
             and nodes[key].get("grad_fn", "").endswith("Backward")
             and nodes[key]["grad_fn"] not in _WITH_ALL_INPUTS
+            and nodes[key]["grad_fn"].removesuffix("Backward") not in FUNCTIONS_OF_TORCH
         )
 
     @cached_property
     def with_grad(self) -> frozenset[str]:
-        """Of these, but for the roots, those with a gradient."""
-        others = self.behind_roots.difference(self.roots)
+        """The nodes among them, without the roots, that have a gradient."""
+        others = self.reachable.difference(self.roots)
         return frozenset(k for k in others if self.graph.nodes[k].get("grad") is not None)
 
     @cached_property
     def cuts(self) -> Cuts:
-        """Where data that goes to the roots leaves the graph."""
+        """The edges at which data that flows to the roots is cut."""
         ends = ancestors(self.graph, self.roots, is_data)
         return Cuts(
             self.graph,
@@ -219,16 +225,17 @@ class Context:
         )
 
     def is_reachable(self, key: str) -> bool:
-        """Whether a gradient from the roots reaches a node."""
-        return any(start in self.behind_roots for start in self._starts(key))
+        """Whether a node is reachable from the roots."""
+        return any(start in self.reachable for start in self._starts(key))
 
     def path(self, key: str) -> set[str]:
-        """Everything between a node and the roots, both included; empty if it is not reachable."""
-        path = descendants(self.graph, self._starts(key)) & self.behind_roots
+        """All nodes between a node and the roots, including both; empty if it is not reachable."""
+        path = descendants(self.graph, self._starts(key)) & self.reachable
         return path | {key} if path else path
 
     def _starts(self, key: str) -> list[str]:
-        """A node, or, for a result, that which used it."""
+        """The node; or, for a result, the nodes that used it."""
+        key = self.flat.get(key, key)
         if key not in self.graph or self.graph.nodes[key]["kind"] is not NodeKind.RESULT:
             return [key]
         if key in self.roots:
@@ -247,16 +254,16 @@ class Context:
         return Values(self.graph, is_before=False)
 
     def values_of_pass(self, question: Question, is_zero: bool = False) -> Values | None:
-        """The values that the gradient came through; None when it may have been another graph.
+        """The values in the pass that computed the gradient; None if the graph may be another one.
 
-        Zeros that were added up were zeros each, so that the latest pass explains itself.
+        If zeros were accumulated, each pass gave zeros, so the latest pass explains them.
         """
         if not self.is_recorded:
             return self._live_values
         added = self.happened_to(question.key, EventKind.ACCUMULATE)
         passes = self.happened(EventKind.BACKWARD)
         is_latest = bool(passes and added) and added[-1].number > passes[-1].number
-        # A loop has added to it many times; what counts is since it was cleared.
+        # A loop has accumulated many times; only passes after the last clearing count.
         is_all = len(added) == 1 or question.data.get("accumulations") == 1
         if not is_latest or not (is_all or is_zero) or self.before is None:
             return None
@@ -281,7 +288,7 @@ class Context:
         return {(each.node, each.input): each for each in lost if each.loss is loss}
 
     def with_unreachable(self, questions: Sequence[Question]) -> tuple[Context, list[Question]]:
-        """The same, with a node for each tensor asked about that the graph does not have."""
+        """The same context, with a node for each explained tensor that is not in the graph."""
         if all(question.key in self.graph for question in questions):
             return self, list(questions)
         graph: GradGraph = self.graph.copy()
@@ -296,7 +303,7 @@ class Context:
     # Events.
 
     def happened(self, kind: EventKind) -> Sequence[Event]:
-        """The events of a kind, in order."""
+        """The events of one kind, in order."""
         return self._by_kind.get(kind, ())
 
     @cached_property
@@ -305,18 +312,18 @@ class Context:
         return frozenset(self._by_kind)
 
     def happened_to(self, key: str, kind: EventKind) -> Sequence[Event]:
-        """Those about a node; none without a key."""
+        """The events of one kind about a node; none without a key."""
         return self._by_node.get((key, kind), ()) if key else ()
 
     @cached_property
     def passes(self) -> Sequence[Event]:
-        """The backward passes that add to ``.grad``."""
+        """The backward passes that accumulate into ``.grad``."""
         passes = self.happened(EventKind.BACKWARD)
         return [event for event in passes if event.action is not Action.AUTOGRAD_GRAD]
 
     @cached_property
     def pass_of(self) -> Mapping[int, Event]:
-        """The same by their numbers; the first one counts."""
+        """The backward passes by number; the first one of a number counts."""
         found: dict[int, Event] = {}
         for event in self.passes:
             if isinstance(event.details, BackwardDetails):
@@ -347,14 +354,14 @@ class Context:
 
     @cached_property
     def hides_operations(self) -> bool:
-        """Whether something was computed, or changed, that no frame shows."""
+        """Whether there may be computations or changes that no frame shows."""
         passes = self.happened(EventKind.BACKWARD)
         last = passes[-1].number if passes else 0
         made = (event for kind in _MADE for event in self.happened(kind))
         switched = self.happened(EventKind.REQUIRES_GRAD)
         numbers = [event.number for event in self.events or ()]
         return (
-            numbers != list(range(len(numbers)))  # some were too many to keep
+            numbers != list(range(len(numbers)))  # some events were omitted
             or any(
                 not event.nodes and event.word not in _FROM_NOTHING
                 for event in made

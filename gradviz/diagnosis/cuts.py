@@ -1,4 +1,4 @@
-"""Where data left the graph on the way to a result: the words for a cut, and what to do."""
+"""Cuts between a tensor and a result: their description, and the fix."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from gradviz.diagnosis.context import Context
 from gradviz.diagnosis.lines import is_own, locations_of, mention, statement_at
 from gradviz.diagnosis.paths import CutEdge, word_of
 from gradviz.facts import Action, EventKind, SourceLocation
-from gradviz.graph import Cause, EdgeKind, GradGraph, NodeKind
+from gradviz.graph import Cause, EdgeData, EdgeKind, GradGraph, NodeKind
 from gradviz.graph.algorithms import ancestors
 from gradviz.graph.operations import words
 from gradviz.story import Event
@@ -20,7 +20,9 @@ __all__ = [
     "TURN_ON",
     "cut_words",
     "fix_of_cut",
+    "is_known_cut",
     "left_off",
+    "twin_of",
     "lines_of",
     "lost_on_the_way",
     "number_reads",
@@ -43,6 +45,20 @@ FIX_OF_CAUSE = {
     "torch.func.functional_call(module, {name: tensor}, inputs)",
     Cause.NOT_DIFFERENTIABLE: "use an operation that has a gradient, such as a soft version of it",
 }
+_TWINS = {
+    "all_gather": "all_gather(tensor)",
+    "all_gather_into_tensor": "all_gather(tensor), and torch.cat",
+    "all_gather_single": "all_gather(tensor), and torch.cat",
+    "all_reduce": "all_reduce(tensor)",
+    "all_to_all": "all_to_all(output_tensor_list, input_tensor_list)",
+    "all_to_all_single": "all_to_all_single(output, input)",
+    "broadcast": "broadcast(tensor, src)",
+    "gather": "gather(tensor, dst)",
+    "reduce": "reduce(tensor, dst)",
+    "reduce_scatter": "reduce_scatter(output, input_list)",
+    "scatter": "scatter(tensors, src)",
+}
+"""The functions of ``torch.distributed.nn.functional`` whose results have a gradient."""
 _WORD_OF_CAUSE = {
     Cause.DETACH: "detach()",
     Cause.NO_GRAD: "no_grad",
@@ -86,6 +102,8 @@ def cut_words(context: Context, cut: CutEdge) -> str:
         op = cut.edge.get("word") or graph.nodes[cut.target].get("op", "")
         op = op or word_of(graph.nodes[cut.target])
         word, more = op.partition(",")[0], ", which has no gradient"
+    if cause is Cause.COLLECTIVE:
+        word, more = f"torch.distributed.{word}", ", which autograd does not record"
     line, inside = cut.edge.get("source", ""), cut.edge.get("inside", "")
     if off := _switched_off(context, cut):
         where = f", still in force at {mention(line)}" if line not in ("", off.source) else ""
@@ -96,9 +114,11 @@ def cut_words(context: Context, cut: CutEdge) -> str:
 
 
 def fix_of_cut(context: Context, cut: CutEdge) -> str:
-    """What to do about a cut whose cause is known."""
+    """The fix of a cut whose cause is known."""
     fix = FIX_OF_CAUSE.get(cut.edge.get("cause", Cause.NOT_RECORDED), "")
     line = cut.edge.get("source", "")
+    if cut.edge.get("cause") is Cause.COLLECTIVE:
+        fix = twin_of(cut.edge.get("word", ""))
     if off := _switched_off(context, cut):
         if left_off(context) is off:
             return TURN_ON.format(off.location)
@@ -118,8 +138,19 @@ def fix_of_cut(context: Context, cut: CutEdge) -> str:
     return f"{line}: {fix}" if fix and line else fix
 
 
+def twin_of(word: str) -> str:
+    """What to use instead of a function of ``torch.distributed``; "" if nothing does the same.
+
+    Example:
+        >>> twin_of("all_reduce")
+        'use the result of torch.distributed.nn.functional.all_reduce(tensor)'
+    """
+    twin = _TWINS.get(word, "")
+    return f"use the result of torch.distributed.nn.functional.{twin}" if twin else ""
+
+
 def _pair_at(context: Context, line: str) -> tuple[str, str] | None:
-    """The two sides of a straight-through estimator on a line, looked up once for all leaves."""
+    """The two operands of a straight-through estimator on a line, found once for all leaves."""
     key = ("straight-through", line)
     if key not in context.cache:
         context.cache[key] = _straight_through(line)
@@ -128,7 +159,7 @@ def _pair_at(context: Context, line: str) -> tuple[str, str] | None:
 
 
 def _straight_through(line: str) -> tuple[str, str] | None:
-    """The ``x`` and ``y`` of ``x + (y - x).detach()`` on a line; None if that is not there."""
+    """The ``x`` and ``y`` of ``x + (y - x).detach()`` on a line; None if there is none."""
     locations = locations_of([line])
     statement = statement_at(locations[0]) if locations else None
     for node in ast.walk(statement) if statement is not None else ():
@@ -140,7 +171,7 @@ def _straight_through(line: str) -> tuple[str, str] | None:
 
 
 def _detached(call: ast.expr) -> tuple[ast.expr, ast.expr] | None:
-    """The two sides of ``(y - x).detach()``."""
+    """The operands of ``(y - x).detach()``."""
     is_call = isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute)
     function = call.func if is_call and isinstance(call, ast.Call) else None
     if not isinstance(function, ast.Attribute) or function.attr != "detach":
@@ -162,7 +193,7 @@ def lines_of(context: Context, *cuts: CutEdge) -> tuple[SourceLocation, ...]:
 
 
 def left_off(context: Context) -> Event | None:
-    """The call of ``set_grad_enabled(False)`` that nothing has undone, if there is one."""
+    """The call of ``set_grad_enabled(False)`` that was never undone, or None."""
     modes = context.happened(EventKind.MODE)
     return modes[-1] if modes and _is_switch(modes[-1]) else None
 
@@ -173,13 +204,13 @@ def _is_switch(event: Event) -> bool:
 
 
 def _switched_off(context: Context, cut: CutEdge) -> Event | None:
-    """The call of ``set_grad_enabled(False)`` that a cut is due to; None if it was another."""
+    """The call of ``set_grad_enabled(False)`` that caused a cut; None for another cause."""
     mode = _mode_at(context, made[-1]) if (made := _made(context, cut)) else None
     return mode if mode is not None and _is_switch(mode) else None
 
 
 def _made(context: Context, cut: CutEdge) -> Sequence[Event]:
-    """The operations on the line of a cut by gradient mode; last what got the data, if known."""
+    """The operations on the line of a cut by gradient mode; the operation of the cut last."""
     if cut.edge.get("cause") is not Cause.NO_GRAD:
         return ()
     return context.made_at(cut.edge.get("source", ""), cut.target)
@@ -191,7 +222,7 @@ def _mode_at(context: Context, made: Event) -> Event | None:
 
 
 def _is_sample(context: Context, cut: CutEdge) -> bool:
-    """Whether a distribution of torch has cut the graph, which draws with gradients off."""
+    """Whether ``sample()`` of a torch distribution caused the cut, which runs under no_grad."""
     made = _made(context, cut)
     mode = _mode_at(context, made[-1]) if made else None
     if mode is not None and mode.action is Action.GRADIENTS_OFF:
@@ -222,9 +253,9 @@ def number_reads(context: Context) -> list[Event]:
 
 
 def lost_on_the_way(graph: GradGraph, key: str) -> CutEdge | None:
-    """The first cut on the way of the data to a tensor outside the graph, if one is known.
+    """The first known cut on the paths of the data to an untracked tensor.
 
-    It is the one nearest to what requires grad.
+    It is the one nearest to a tensor that requires grad.
     """
     from_where = ancestors(graph, [key], lambda s, t, edge: edge["kind"] is EdgeKind.CUT)
     for target in sorted(from_where, key=lambda each: int(each[1:])):
@@ -233,11 +264,16 @@ def lost_on_the_way(graph: GradGraph, key: str) -> CutEdge | None:
                 continue
             if graph.nodes[source]["kind"] is not NodeKind.UNTRACKED or not _has_cut(graph, source):
                 return CutEdge(source, target, edge)
-    if "op" in graph.nodes[key]:  # its inputs may be gone; why it was cut is known
+    if "op" in graph.nodes[key]:  # its inputs may be gone, but the cause of the cut is known
         for _, target, edge in graph.out_edges(key, data=True):
             if edge["kind"] is EdgeKind.CUT and edge.get("cause") not in _NO_CUT:
                 return CutEdge(key, target, edge)
     return None
+
+
+def is_known_cut(edge: EdgeData) -> bool:
+    """Whether it was recorded that and why data left the graph along an edge."""
+    return edge.get("cause") not in _NO_CUT
 
 
 def _has_cut(graph: GradGraph, key: str) -> bool:

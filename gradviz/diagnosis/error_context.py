@@ -1,4 +1,4 @@
-"""An error, with all that is known of the moment when it was raised."""
+"""An error, with the known facts about the moment when it was raised."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ _NOWHERE = SourceLocation()
 
 
 class ResultOrigin(NamedTuple):
-    """Where a non-leaf tensor came from, as far as it is known.
+    """The known origin of a non-leaf tensor.
 
     Args:
-        name: what it is called.
-        op: what created it.
-        location: the line of that.
+        name: its name.
+        op: the operation that created it.
+        location: the line of that operation.
         key: of that operation in the frames.
     """
 
@@ -51,20 +51,20 @@ class ResultOrigin(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class ErrorContext:
-    """An error to be explained: the subject of the rules about errors.
+    """An error to explain: the subject of the rules about errors.
 
     Args:
         name: its class: ``"RuntimeError"``.
-        text: its message, whole.
+        text: its whole message.
         location: the user's line that led to it.
         library: the line of a library, called there, that led to it.
-        problem: the node at which backward failed, if a recording found it.
+        problem: the node at which backward failed, if recorded.
         is_backward: whether a backward pass raised it.
         asked: the question: tensors, modules, the recording, the exception.
-        names: what tensors are called.
+        names: the names of tensors.
         why: explains why a tensor has no gradient.
         key: "": it has no node of its own.
-        group: of the verdicts that apply.
+        group: the verdicts that can apply.
     """
 
     name: str
@@ -81,31 +81,31 @@ class ErrorContext:
 
     @cached_property
     def read(self) -> TorchMessage | None:
-        """What the text says, if it is one of PyTorch's."""
+        """The parsed message, if it is one of PyTorch's; else None."""
         return read_message(self.text)
 
     @property
     def error(self) -> BaseException | None:
-        """The exception, if it was given."""
+        """The exception, if it was passed."""
         return self.asked.error
 
     @property
     def at(self) -> str:
-        """``" at train.py:12 (loss.backward())"``, or nothing."""
+        """``" at train.py:12 (loss.backward())"``, or ""."""
         if not self.location:
             return ""
         return f" at {mention(self.location, self.library)}"
 
     @cached_property
     def called(self) -> dict[int, str]:
-        """What tensors are called, by their ``id``."""
+        """The names of tensors, by their ``id``."""
         from gradviz.diagnosis.reading import names_of
 
         return names_of(self.names) if self.names is not None else {}
 
     @cached_property
     def origin(self) -> ResultOrigin:
-        """Where the tensor came from that torch refused, if the traceback still holds it."""
+        """The origin of the tensor that torch refused, if it is still in the traceback."""
         tensor = result_of(self.error)
         if tensor is None:
             return ResultOrigin()
@@ -124,22 +124,22 @@ class ErrorContext:
         words: Mapping[str, object] | None = None,
         **more: object,
     ) -> Evidence:
-        """What a rule found, with the line of the error as the last of the locations.
+        """What a rule found, with the line of the error as the last location.
 
-        The sentences can name ``{at}``, the fields of the message, and the words given here.
+        The sentences can use ``{at}``, the fields of the message, and the words passed here.
         """
         fields = vars(self.read) if self.read is not None else {}
         lines = (*locations, self.location, self.library)
-        told = {"at": self.at, **fields, **(words or {}), **more}
-        return Evidence(told, tuple(nodes), lines, culprit)
+        values = {"at": self.at, **fields, **(words or {}), **more}
+        return Evidence(values, tuple(nodes), lines, culprit)
 
 
 def error_context(asked: Asked, names: Names, why: Why) -> tuple[Context, ErrorContext]:
-    """What is known of an exception, or of the one that ended a recording.
+    """The known facts about an exception, or about the one that ended a recording.
 
     Args:
         asked: the question.
-        names: what tensors are called.
+        names: the names of tensors.
         why: explains why a tensor has no gradient.
     """
     return _context(asked, names), replace(_subject(asked, names), why=why)
@@ -163,7 +163,7 @@ def _subject(asked: Asked, names: Names) -> ErrorContext:
 
 
 def _event_of_error(asked: Asked) -> Event | None:
-    """The event of the error in the recording; the last one, when no exception was given."""
+    """The event of the error in the recording; the last one, if no exception was passed."""
     if asked.recording is None:
         return None
     events: list[Event] = asked.errors
@@ -176,7 +176,9 @@ def _event_of_error(asked: Asked) -> Event | None:
 def _context(asked: Asked, names: Names) -> Context:
     from gradviz.diagnosis.reading import look
 
-    tensors = [each for each in asked.tensors if id(each) not in asked.parameters]
+    # Without an exception the tensors are those whose gradients are asked about, no roots.
+    given = asked.tensors if asked.error is not None else []
+    tensors = [each for each in given if id(each) not in asked.parameters]
     if asked.recording is None:
         return look(Asked(roots=tensors), names)[0]
     frames, events = asked.recording.frames, asked.recording.events
@@ -191,7 +193,7 @@ def _context(asked: Asked, names: Names) -> Context:
 
 
 def _roots_of(asked: Asked, tensors: Sequence[Any], graph: GradGraph) -> list[str]:
-    """What backward started from, or the tensor that something else was asked of."""
+    """The roots of backward, or the tensor on which another operation was called."""
     found = [key for each in tensors if (key := asked.recording.key_of(each, graph)) in graph]
     if found or graph.roots:
         return found or graph.roots

@@ -1,4 +1,4 @@
-"""The rules about errors, in the order in which they are tried, and the answer about one error."""
+"""The rules about errors in order, and the explanation of one error."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def _said(error: ErrorContext) -> str:
 
 
 def _raised_in_backward(context: Context, error: ErrorContext) -> Evidence | None:
-    """What is known of an error in a backward pass of which no rule knows more."""
+    """An error in a backward pass for which there is no other rule."""
     if not error.is_backward:
         return None
     passes = context.happened(EventKind.BACKWARD)
@@ -62,14 +62,14 @@ def _raised_in_backward(context: Context, error: ErrorContext) -> Evidence | Non
 
 
 def _reached(context: Context) -> str:
-    """The operation that raised: the first one that backward has not freed; "" if unknown.
+    """The operation that raised: the first one whose saved tensors are not freed; "" if unknown.
 
-    Backward runs the latest operation first and frees what each one saved after it has run.
+    Backward runs the latest operation first and frees the tensors of each one after it.
     """
     graph = context.graph
     operations = [
         (data["sequence_nr"], key, data.get("buffers"))
-        for key in context.behind_roots
+        for key in context.reachable
         if "sequence_nr" in (data := graph.nodes[key]) and data["kind"] is NodeKind.OPERATION
     ]
     ordered = sorted(operations, reverse=True)
@@ -81,7 +81,7 @@ def _reached(context: Context) -> str:
 
 
 def _any_error(context: Context, error: ErrorContext) -> Evidence | None:
-    """The text and the line of an error of which no rule knows more."""
+    """The text and the line of an error for which there is no other rule."""
     return error.evidence(said=_said(error))
 
 
@@ -92,7 +92,7 @@ _LAST: tuple[Rule[Any, Any], ...] = (
         _raised_in_backward,
         "backward{where}{root} raised {name}{inner}: {said}{reached}",
         needs=Needs.ERROR,
-        docs="It reports what is known: the line, what backward started from, and the operation.",
+        docs="It reports what is known: the line, the root of backward, and the operation.",
     ),
     Rule("another error", Verdict.OTHER_ERROR, _any_error, "{said}{at}", needs=Needs.ERROR),
 )
@@ -113,10 +113,10 @@ def explain_error(asked: Asked, names: Names, why: Why) -> Explanation:
 
     Args:
         asked: the question.
-        names: what tensors are called.
+        names: the names of tensors.
         why: explains why a tensor has no gradient.
     """
     context, error = error_context(asked, names, why)
-    told = first_answer(ERROR_RULES, context, error)
-    assert told is not None  # the last rule always answers
-    return told
+    explanation = first_answer(ERROR_RULES, context, error)
+    assert explanation is not None  # the last rule always answers
+    return explanation

@@ -1,4 +1,4 @@
-"""`explain`: a question about a gradient or an error in, the answer out."""
+"""`explain`: explains a gradient or an error."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ __all__ = ["answer", "explain"]
 def explain(
     *subjects: object, loss: object = None, names: object = None
 ) -> Explanation | Explanations:
-    """Say why a gradient is what it is, or what an error of autograd means.
+    """Explain why a gradient is what it is, or what an error of autograd means.
 
-    What cannot be known without a recording is said to be so: no cause is guessed.
+    If the cause cannot be known without a recording, the answer says so; no cause is guessed.
 
     Args:
         subjects: tensors, whose ``.grad`` is explained: ``explain(w)``, ``explain(w, b)``. A
             module: each of its parameters. A `Recording`, alone or with tensors. An exception,
-            alone or with tensors or a recording. The result that backward starts from may come
-            last, when it has a ``grad_fn`` and the others have none: ``explain(w, loss)``.
-        loss: the result that backward starts from, or several; None to find it among the last
-            subject, what the recording saw, or the variables of the caller.
+            alone or with tensors or a recording. The result on which backward is called may be the
+            last one, if it has a ``grad_fn`` and the others do not: ``explain(w, loss)``.
+        loss: the result on which backward is called, or several; None to find it from the last
+            subject, the recording, or the variables of the caller.
         names: an ``nn.Module`` or a dict from which the tensors get their names; None for the
             variables of the calling code. ``explain(loss, names=model)`` explains every parameter.
 
@@ -47,9 +47,9 @@ def explain(
         ``print`` shows them, ``gradviz.draw`` draws them.
 
     Raises:
-        SubjectError: if there is nothing in ``subjects`` that could be explained.
+        SubjectError: if ``subjects`` contains nothing that can be explained.
         UsageError: if ``names`` is none of the above, there are two recordings or errors, or a
-            recording holds no moment yet.
+            recording has no frame yet.
 
     Example:
         >>> import torch
@@ -75,12 +75,12 @@ def explain(
 def answer(
     subjects: Sequence[object], found: Names, names: object, loss: object = None
 ) -> Explanation | Explanations:
-    """The same, for names that were found already.
+    """`explain` with names that were found before.
 
     Args:
         subjects: as for `explain`.
-        found: what to call the tensors.
-        names: as for `explain`; the parameters of a module are asked about.
+        found: the names of tensors.
+        names: as for `explain`; the parameters of a module are explained.
         loss: as for `explain`.
     """
     from gradviz.capture.autograd.tensors import quietly
@@ -102,13 +102,13 @@ def _answer_to(asked: Asked, found: Names) -> Explanation | Explanations:
     from gradviz.diagnosis.reading import look
 
     context, questions = look(asked, found)
-    told = _answers(questions, context, asked.is_many)
-    if isinstance(told, Explanation):
+    explanation = _answers(questions, context, asked.is_many)
+    if isinstance(explanation, Explanation):
         graph, key = context.graph, questions[0].key
         part = ancestors(graph, [key], is_data)
         if part and graph.nodes[key]["kind"] is NodeKind.RESULT:
-            return replace(told, kept=graph.subgraph(part).copy())
-    return told
+            return replace(explanation, kept=graph.subgraph(part).copy())
+    return explanation
 
 
 def _of_error(asked: Asked, found: Names) -> Explanation:
@@ -116,9 +116,9 @@ def _of_error(asked: Asked, found: Names) -> Explanation:
 
     def why(tensor: Any, name: str) -> Explanation:
         named = Names([Named(tensor, name, ()), *found])
-        told = _answer_to(Asked(tensors=[tensor], recording=asked.recording), named)
-        assert isinstance(told, Explanation)
-        return told
+        explanation = _answer_to(Asked(tensors=[tensor], recording=asked.recording), named)
+        assert isinstance(explanation, Explanation)
+        return explanation
 
     return explain_error(asked, found, why)
 
@@ -132,7 +132,7 @@ def _of_recording(asked: Asked, found: Names) -> Explanation | Explanations:
         with_values,
     )
 
-    recorded_in(asked.recording)  # raises while there is no moment to explain
+    recorded_in(asked.recording)  # raises if there is no frame yet
     context = context_of(asked.recording, asked.roots)
     context = look_at_live(asked, context)
     questions = questions_of(asked, context, found)
@@ -154,17 +154,17 @@ def _answers(
     questions: Sequence[Question], context: Context, is_many: bool
 ) -> Explanation | Explanations:
     context, questions = context.with_unreachable(questions)
-    told = [explain_tensor(question, context) for question in questions]
-    return Explanations(tuple(told)) if is_many else told[0]
+    explanations = tuple(explain_tensor(question, context) for question in questions)
+    return Explanations(explanations) if is_many else explanations[0]
 
 
 def explain_tensor(question: Question, context: Context) -> Explanation:
     """Try the rules in order; the last one of each group always answers."""
-    told = first_answer(rules(question.group), context, question)
-    assert told is not None
-    if told.verdict is Verdict.NOT_CONNECTED and context.later is not None:
-        # It may be used by a result that no backward pass has started from.
+    explanation = first_answer(rules(question.group), context, question)
+    assert explanation is not None
+    if explanation.verdict is Verdict.NOT_CONNECTED and context.later is not None:
+        # A result on which no backward pass was called may use it.
         later = first_answer(rules(question.group), context.later, question)
         if later is not None and later.verdict in (Verdict.CUT, Verdict.NOT_RUN):
             return later
-    return told
+    return explanation

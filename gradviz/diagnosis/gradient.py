@@ -1,39 +1,36 @@
-"""Rules for a gradient that is there and not what one expects: hooks, age, sums, scale."""
+"""Rules for an unexpected gradient: hooks, old values, accumulation, scale."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 from gradviz.diagnosis.answers import Verdict
 from gradviz.diagnosis.context import Context, Question
-from gradviz.diagnosis.lines import locations_of, mention
+from gradviz.diagnosis.cuts import twin_of
+from gradviz.diagnosis.lines import mention
 from gradviz.diagnosis.paths import word_of
 from gradviz.diagnosis.rule import Evidence, Needs, Rule
+from gradviz.diagnosis.scales import scale_rules
 from gradviz.diagnosis.training import scale_of
-from gradviz.diagnosis.values import is_all_zero, is_sum
+from gradviz.diagnosis.values import is_all_zero
 from gradviz.facts import (
     Action,
     BackwardDetails,
     EventKind,
+    GradientDetails,
     HookDetails,
     SourceLocation,
     StepDetails,
 )
-from gradviz.graph import EdgeKind, GradGraph, NodeData, NodeKind, TensorSummary
-from gradviz.graph.operations import operation
+from gradviz.graph import TensorSummary
 from gradviz.story import Event
 from gradviz.wording import gradient_change_text
 
 __all__ = ["hook_on_tensor", "hooks_that_broke_it", "last_rules", "sparse"]
 
-_HOOKED = "BackwardHookFunction"  # stands before and behind a module that has full backward hooks
+_HOOKED = "BackwardHookFunction"  # the node before and after a module with full backward hooks
 _REMOVE = "if that is not meant, remove the hook: handle.remove()"
-_RATIO = 1e3
-_LARGE = 100.0  # a gradient below is not called exploding, however small the one at the root is
 
 
 def _locations(*events: Event) -> tuple[SourceLocation, ...]:
@@ -44,7 +41,7 @@ def _locations(*events: Event) -> tuple[SourceLocation, ...]:
 
 
 def _replaced(context: Context) -> list[tuple[Event, HookDetails]]:
-    """The hooks that returned another gradient than they were given."""
+    """The hooks that returned a different gradient than they received."""
     return [
         (event, event.details)
         for event in context.happened(EventKind.HOOK)
@@ -92,7 +89,7 @@ def _hook_on_the_path(context: Context, question: Question) -> Evidence | None:
 def _acted_on_the_path(
     context: Context, question: Question, is_wrong: bool
 ) -> list[tuple[Event, HookDetails, str]]:
-    """Hooks of the latest pass that changed the gradient before it came here, with their nodes."""
+    """Hooks of the latest pass that changed the gradient before the tensor, with their nodes."""
     replaced = _replaced(context)
     added = context.happened_to(question.key, EventKind.ACCUMULATE)
     if not replaced or not added:
@@ -114,10 +111,10 @@ def _acted_on_the_path(
 
 
 def _node_of_module(event: Event, path: set[str], context: Context, is_wrong: bool) -> str:
-    """Where a full backward hook of a module acted; "" if not on this path, or not for sure.
+    """Where a full backward hook of a module acted; "" if not on this path, or not certain.
 
-    Torch puts a node before and one behind each such module: what reaches the one before has
-    passed the hook. For the module's own parameters that is not sure, unless they lack a gradient.
+    Torch puts a node before and one after each such module: a gradient that reaches the node before
+    has passed the hook. For the module's own parameters this is uncertain, unless they have none.
     """
     graph = context.graph
     hooked: list[str] = [key for key, data in graph.nodes(data=True) if data.get("op") == _HOOKED]
@@ -152,17 +149,44 @@ _ON_THE_PATH = (
 )
 
 
-# Gradients that are older than the values beside them.
+def _changed_unseen(context: Context, question: Question) -> Evidence | None:
+    """A function of torch.distributed changed a tensor on the path, before the latest pass.
 
-# In-place operations that go on from the old value, as an update by hand does; any other
-# overwrites it.
+    The value of a root does not matter: its own gradient is 1.
+    """
+    added = context.happened_to(question.key, EventKind.ACCUMULATE)
+    unseen = [
+        event
+        for event in context.happened(EventKind.IN_PLACE)
+        if event.action is Action.NOT_SEEN and added and event.number < added[-1].number
+    ]
+    if not unseen:
+        return None
+    makers = {maker for root in context.roots for maker, _ in context.graph.inputs(root)}
+    path = context.path(question.key) - set(context.roots) - makers
+    for event in reversed(unseen):
+        if found := path.intersection(event.nodes):
+            data = context.graph.nodes[min(found)]
+            words = {
+                "what": f"torch.distributed.{event.word} at {mention(event.location)}",
+                "name": data.get("name") or f"the result of {word_of(data)}",
+                "fix": twin_of(event.word) or f"make {event.word} a step of its own",
+            }
+            return Evidence(words, locations=_locations(event))
+    return None
+
+
+# Gradients that were computed for older values.
+
+# In-place operations that compute the new value from the old one, like a manual update; all others
+# overwrite the value.
 _UPDATES = frozenset(
     ("add_", "sub_", "mul_", "div_", "addcmul_", "addcdiv_", "lerp_", "clamp_", "_foreach_add_")
 )
 
 
 def changed_since(context: Context, question: Question) -> Sequence[Event]:
-    """What has changed the values of a leaf since its gradient was last added to."""
+    """The events that changed the values of a leaf since its gradient was last accumulated."""
     if not (added := context.happened_to(question.key, EventKind.ACCUMULATE)):
         return []
     changes = [
@@ -220,8 +244,29 @@ def _later_pass_without_it(context: Context, question: Question) -> Evidence | N
     return Evidence(words, locations=_locations(added, changes[-1], last))
 
 
+def _before_the_recording(context: Context, question: Question) -> Evidence | None:
+    """No recorded pass has added to the gradient, and nothing else has put it there."""
+    key, events = question.key, context.events
+    if not question.is_leaf or events is None or len(events) != len({e.number for e in events}):
+        return None
+    if events and events[-1].number != len(events) - 1:
+        return None  # some are left out
+    if any(context.happened_to(key, kind) for kind in (EventKind.ACCUMULATE, EventKind.GRAD)):
+        return None
+    passes = [
+        event
+        for event in context.passes
+        if not (isinstance(event.details, BackwardDetails) and event.details.has_failed)
+        and not _was_frozen(context, key, event.number)
+    ]
+    if not passes or not question.data.get("requires_grad", True):
+        return None
+    last = passes[-1]
+    return Evidence({"later": mention(last.location)}, locations=_locations(last))
+
+
 def _was_frozen(context: Context, key: str, number: int) -> bool:
-    """Whether requires_grad of a leaf was switched off when an event happened."""
+    """Whether requires_grad of a leaf was off when an event happened."""
     before = [e for e in context.happened_to(key, EventKind.REQUIRES_GRAD) if e.number < number]
     return bool(before) and before[-1].action is Action.REQUIRES_GRAD_OFF
 
@@ -243,7 +288,7 @@ def _used_again(context: Context, question: Question) -> Evidence | None:
 _STALE = "it comes from backward at {added}, before {change} "
 
 
-# Sums of several passes, and the scale of a gradient.
+# Accumulation of several passes.
 
 
 def _accumulated(context: Context, question: Question) -> Evidence | None:
@@ -254,170 +299,6 @@ def _accumulated(context: Context, question: Question) -> Evidence | None:
     lines = list(dict.fromkeys(str(event.location) for event in added))
     words = {"times": times, "where": f" (at {', '.join(lines[-3:])})" if lines else ""}
     return Evidence(words, locations=_locations(*added))
-
-
-@dataclass(frozen=True)
-class Scale:
-    """How large the gradients of a module are, against those of the module next to the root.
-
-    Args:
-        is_large: over a thousand times larger, or else smaller.
-        last: name of the parameter that it is compared with.
-        key: of that one.
-        steepest: the two neighbours between which the norm changes most.
-    """
-
-    is_large: bool
-    last: str
-    key: str
-    steepest: tuple[str, str]
-
-
-@dataclass
-class _Owner:
-    """The parameters of one module, as one."""
-
-    order: int
-    norm: float
-    name: str
-    key: str
-    keys: list[str]
-
-
-def _scales(context: Context) -> dict[str, Scale]:
-    """How far gradients are from those of the modules next to the root, by the keys of leaves.
-
-    A gradient counts as vanishing only when those of everything before it in the forward pass are
-    as small: a bias before a normalisation, or the key bias of an attention, has a gradient near 0
-    by design beside others of normal size. For the same reason the largest gradient of a module
-    stands for it, and the larger one of the last two modules is what is compared with.
-    """
-    known: dict[str, Scale] | None = context.cache.get(_scales)
-    if known is not None:
-        return known
-    rows = sorted(_owners(context.graph), key=lambda owner: owner.order)
-    found: dict[str, Scale] = {}
-    nearest = rows[-2:] if len(rows) > 2 else rows[-1:]
-    largest_so_far, last = 0.0, max(nearest, key=lambda row: row.norm, default=None)
-    for row in rows:
-        if row is last or last is None:
-            break
-        largest_so_far = max(largest_so_far, row.norm)
-        is_small = largest_so_far * _RATIO < last.norm
-        is_large = row.norm > max(_RATIO * last.norm, _LARGE)
-        if is_small or is_large:
-            scale = Scale(is_large, last.name, last.key, _steepest(rows))
-            found.update(dict.fromkeys(row.keys, scale))
-    context.cache[_scales] = found
-    return found
-
-
-def _owners(graph: GradGraph) -> list[_Owner]:
-    """The leaves with a gradient, those of one module as one."""
-    owners: dict[str, _Owner] = {}
-    for key in graph.leaves:
-        data: NodeData = graph.nodes[key]
-        grad = data.get("grad")
-        if grad is None or not grad.norm or grad.nan or grad.inf:
-            continue
-        if (order := _order(graph, key)) is None:
-            continue
-        name = data.get("name") or key
-        owner = owners.setdefault(name.rpartition(".")[0] or name, _Owner(order, 0.0, "", "", []))
-        owner.order = min(owner.order, order)
-        if grad.norm >= owner.norm:
-            owner.norm, owner.name, owner.key = grad.norm, name, key
-        owner.keys.append(key)
-    return list(owners.values())
-
-
-def _steepest(rows: Sequence[_Owner]) -> tuple[str, str]:
-    steps = [
-        (abs(math.log(after.norm / before.norm)), before.name, after.name)
-        for before, after in pairwise(rows)
-    ]
-    _, one, other = max(steps, key=lambda step: step[0])
-    return one, other
-
-
-def _order(graph: GradGraph, key: str) -> int | None:
-    """When the forward pass first used a leaf."""
-    if key not in graph:
-        return None
-    users = [
-        graph.nodes[user].get("sequence_nr", 0)
-        for accumulate in graph.successors(key)
-        for user in (
-            graph.successors(accumulate)
-            if graph.nodes[accumulate]["kind"] is NodeKind.ACCUMULATE
-            else [accumulate]
-        )
-    ]
-    return min(users, default=None)
-
-
-def _far(context: Context, question: Question, is_large: bool) -> Evidence | None:
-    scale = _scales(context).get(question.key)
-    if scale is None or scale.is_large is not is_large:
-        return None
-    words = {"ratio": f"{_RATIO:,.0f}", "last": scale.last, "between": " and ".join(scale.steepest)}
-    return Evidence(words, (scale.key,))
-
-
-def _behind_a_norm(context: Context, question: Question, is_squared: bool) -> Evidence | None:
-    """Only the sum of normalised values, or of their squares, is used: it is nearly a constant."""
-    scale = _scales(context).get(question.key)
-    if scale is None or scale.is_large:
-        return None
-    graph, nodes = context.graph, context.graph.nodes
-    holders = [k for k in graph.successors(scale.key) if nodes[k]["kind"] is NodeKind.ACCUMULATE]
-    norms = [
-        target
-        for _, target, edge in graph.out_edges([scale.key, *holders], data=True)
-        if operation(nodes[target].get("op", "")).normalizes and edge.get("input", 0) > 0
-    ]
-    if len(norms) != 1 or _squares(graph, norms[0]) is not is_squared:
-        return None
-    key = norms[0]
-    line = nodes[key].get("source", "")
-    words = {
-        "op": nodes[key].get("op"),
-        "where": f" at {mention(line)}" if line else "",
-        "root": context.root_names,
-        "last": scale.last,
-    }
-    return Evidence(words, (key,), locations_of([line]), key)
-
-
-def _squares(graph: GradGraph, key: str) -> bool | None:
-    """Whether the squares of a result are summed, or it itself; None when it is used otherwise."""
-    stack, squares = [key], False
-    while stack:
-        for _, target, edge in graph.out_edges(stack.pop(), data=True):
-            data: NodeData = graph.nodes[target]
-            op, options = data.get("op", ""), data.get("options", {})
-            is_square = op == "square" or (op == "pow" and options.get("exponent") in ("2", "2.0"))
-            if data["kind"] is NodeKind.RESULT and math.prod(data.get("shape", (2,))) == 1:
-                continue
-            if edge["kind"] is not EdgeKind.GRADIENT or (is_square and squares):
-                return None
-            squares = squares or is_square
-            if not (is_square or is_sum(op, options)):
-                return None
-            stack.append(target)
-    return squares
-
-
-_BEHIND = (
-    "which is nearly the same for every input: the gradient of {last}, its own parameter, is of "
-    "normal size"
-)
-_COMPARE = (
-    "compare the results with a target, or weigh them: a sum or mean square of normalised values "
-    "is nearly a constant"
-)
-_FAR = "the norm of its gradient is over {ratio} times {than} than that of {last}; it changes most "
-_FAR += "between {between}"
 
 
 def _fine(context: Context, question: Question) -> Evidence | None:
@@ -431,7 +312,7 @@ def _fine(context: Context, question: Question) -> Evidence | None:
             hooked = "; what a hook on the path to it does was not recorded"
     words = {
         "norm": f", norm {grad.norm:.4g}" if grad is not None and grad.norm is not None else "",
-        "since": f", from before it was changed at {mention(used[0].location)}" if used else "",
+        "since": f", from before the change at {mention(used[0].location)}" if used else "",
         "hooked": hooked,
         "scaled": "",
     }
@@ -442,9 +323,23 @@ def _fine(context: Context, question: Question) -> Evidence | None:
 
 def _of_another_result(context: Context, question: Question) -> Evidence | None:
     """The results that were asked about do not depend on it, and yet it has a gradient."""
-    if not context.is_of_roots or question.key in context.behind_roots or context.functions:
+    if not context.is_of_roots or context.is_reachable(question.key) or context.functions:
         return None
     return Evidence({"root": context.root_names}, (question.key,))
+
+
+def _of_other_ranks(context: Context, question: Question) -> Evidence | None:
+    """DistributedDataParallel wrote an average into a parameter that this rank did not use."""
+    added = context.happened_to(question.key, EventKind.ACCUMULATE)
+    details = added[-1].details if added else None
+    if not isinstance(details, GradientDetails) or details.ranks < 2:
+        return None
+    if context.functions or context.is_reachable(question.key):
+        return None
+    if context.passes and added[-1].number < context.passes[-1].number:
+        return None
+    words = {"ranks": details.ranks, "line": mention(added[-1].location)}
+    return Evidence(words, locations=_locations(added[-1]))
 
 
 def _is_sparse(context: Context, question: Question) -> Evidence | None:
@@ -456,14 +351,14 @@ sparse: Rule[Any, Any] = Rule(
     "a sparse gradient",
     Verdict.SPARSE,
     _is_sparse,
-    "its gradient is a sparse tensor, as embedding(sparse=True) makes it",
+    "its gradient is a sparse tensor, as embedding(sparse=True) returns it",
     "use an optimizer for sparse gradients, such as torch.optim.SparseAdam; or sparse=False",
 )
 hook_on_tensor: Rule[Any, Any] = Rule(
     "a hook of the tensor replaced it",
     Verdict.HOOK,
     _hook_on_it,
-    "{who}{where} returned another gradient than it was given: {change}",
+    "{who}{where} returned a different gradient than it received: {change}",
     _REMOVE,
     Needs.RECORDING,
     (EventKind.HOOK,),
@@ -479,6 +374,27 @@ hooks_that_broke_it: Rule[Any, Any] = Rule(
 )
 last_rules: tuple[Rule[Any, Any], ...] = (
     Rule(
+        "a function of torch.distributed changed a tensor on the path",
+        Verdict.CHANGED_UNSEEN,
+        _changed_unseen,
+        "{what} changed {name} in place on the path to it, and autograd does not record that: the "
+        "gradient is the one without it",
+        "{fix}",
+        Needs.RECORDING,
+        (EventKind.IN_PLACE,),
+        "Such a function writes into a tensor of the graph and does not raise its version counter.",
+    ),
+    Rule(
+        "it was there before the recording",
+        Verdict.STALE,
+        _before_the_recording,
+        "it is from before the recording, and backward at {later} accumulated nothing in it",
+        "clear the gradients before each backward pass: optimizer.zero_grad()",
+        Needs.RECORDING,
+        (EventKind.BACKWARD,),
+        "The recording holds each event, and none that added to the gradient or changed it.",
+    ),
+    Rule(
         "its values were overwritten since",
         Verdict.STALE,
         _overwritten,
@@ -488,10 +404,10 @@ last_rules: tuple[Rule[Any, Any], ...] = (
         (EventKind.IN_PLACE,),
     ),
     Rule(
-        "a later backward pass added nothing to it",
+        "a later backward pass accumulated nothing in it",
         Verdict.STALE,
         _later_pass_without_it,
-        _STALE + "changed it, and {later} added nothing to it",
+        _STALE + "changed it, and {later} accumulated nothing in it",
         "clear the gradients before each backward pass: optimizer.zero_grad()",
         Needs.RECORDING,
         (EventKind.STEP, EventKind.IN_PLACE),
@@ -506,10 +422,10 @@ last_rules: tuple[Rule[Any, Any], ...] = (
         (EventKind.STEP,),
     ),
     Rule(
-        "several passes were added up",
+        "several passes were accumulated",
         Verdict.ACCUMULATED,
         _accumulated,
-        "{times} backward passes{where} were added up, and nothing cleared it in between",
+        "{times} backward passes{where} were accumulated, and nothing cleared it in between",
         "unless that is meant: optimizer.zero_grad() before each backward()",
         docs="The number of accumulations is known from a recording.",
     ),
@@ -522,39 +438,17 @@ last_rules: tuple[Rule[Any, Any], ...] = (
         Needs.RECORDING,
         (EventKind.HOOK,),
     ),
+    *scale_rules,
     Rule(
-        "only the sum of normalised values is used",
-        Verdict.ZERO,
-        lambda context, question: _behind_a_norm(context, question, False),
-        "its gradient is 0 but for rounding errors: of the results of {op}{where} only the sum "
-        "goes into {root}, " + _BEHIND,
-        _COMPARE,
-    ),
-    Rule(
-        "only the squares of normalised values are used",
-        Verdict.VANISHING,
-        lambda context, question: _behind_a_norm(context, question, True),
-        "its gradient is nearly 0: of the results of {op}{where} only the sum of squares goes into "
-        "{root}, " + _BEHIND,
-        _COMPARE,
-    ),
-    Rule(
-        "far larger than at the root",
-        Verdict.EXPLODING,
-        lambda context, question: _far(context, question, True),
-        _FAR.replace("{than}", "larger"),
-        "clip it: torch.nn.utils.clip_grad_norm_(parameters, 1.0)",
-        docs="Asked of several parameters: the largest gradient of each module is compared.",
-    ),
-    Rule(
-        "far smaller than at the root",
-        Verdict.VANISHING,
-        lambda context, question: _far(context, question, False),
-        _FAR.replace("{than}", "smaller"),
-        "let the layers between keep the scale: another initialisation, normalisation, residual "
-        "connections",
-        docs="Those of everything before it in the forward pass are as small: a single small "
-        "gradient, as of a bias before a normalisation, is no fault.",
+        "its gradient is from other ranks",
+        Verdict.OF_ANOTHER,
+        _of_other_ranks,
+        "no operation of this rank uses it: at {line} DistributedDataParallel wrote the average "
+        "over {ranks} ranks into its gradient",
+        "if this rank is meant to train it, use it in the forward pass of each rank",
+        Needs.RECORDING,
+        (EventKind.ACCUMULATE,),
+        "The parameter is not reachable from what backward started from on this rank.",
     ),
     Rule(
         "the result that was asked about did not give it",
@@ -565,7 +459,7 @@ last_rules: tuple[Rule[Any, Any], ...] = (
         docs="Only where the question names the result: `explain(w, loss)`.",
     ),
     Rule(
-        "a gradient without a fault that is known",
+        "a gradient without a known fault",
         Verdict.FINE,
         _fine,
         "it has a gradient{norm}{scaled}{since}{hooked}",

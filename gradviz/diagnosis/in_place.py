@@ -1,4 +1,4 @@
-"""Rules about a saved tensor that was changed in place before backward: by what, and where."""
+"""Rules about a saved tensor that was changed in place before backward: how, and where."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def _where(problem: Problem) -> str:
 
 
 def _changer(problem: Problem) -> str:
-    """What changed the tensor, as the user's line calls it."""
+    """The function that changed the tensor, as in the user's line."""
     word = problem.changed_by
     if word in _NAMES:
         return _NAMES[word]
@@ -97,7 +97,7 @@ def _is_named(call: ast.Call, word: str) -> bool:
 
 
 def _changed_by_a_step(context: Context, error: ErrorContext) -> Evidence | None:
-    """The change was not seen, and an optimizer has changed that tensor."""
+    """The change was not recorded, but an optimizer has changed that tensor."""
     problem = _problem_of(error)
     if problem is None or (step := _step_of(context, problem)) is None:
         return None
@@ -163,7 +163,7 @@ def _fix(context: Context, problem: Problem) -> str:
 
 
 def _fix_of_a_library(context: Context, problem: Problem) -> str:
-    """A copy helps unless the library itself saved the tensor that it changes."""
+    """A copy helps, unless the library itself saved the tensor that it changes."""
     saver = source_of(context, problem.node)
     if problem.name and saver.rpartition(":")[0] == problem.location.file:
         return f"give the library a copy: {problem.name}.clone()"
@@ -175,7 +175,7 @@ def _is_leaf(context: Context, name: str) -> bool:
 
 
 def _as_new_tensor(problem: Problem) -> str:
-    """The user's line without its change in place; "" when that is not known."""
+    """The user's line without the in-place change; "" if unknown."""
     statement, word = statement_at(problem.inside or problem.location), problem.changed_by
     if isinstance(statement, ast.AugAssign):
         target = ast.unparse(statement.target)
@@ -208,7 +208,7 @@ def _without_underscore(called: ast.expr) -> ast.expr:
 
 
 def _not_recorded(context: Context, error: ErrorContext) -> Evidence | None:
-    """What the message and the graph say when the change was not recorded."""
+    """The facts in the message and the graph, if the change was not recorded."""
     if not is_of(error, MessageKind.CHANGED_IN_PLACE):
         return None
     read, graph = error.read, context.graph

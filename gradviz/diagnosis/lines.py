@@ -1,6 +1,6 @@
-"""Lines of the user's program: their code, and the code as a syntax tree.
+"""Lines of the user's program: their code, and its syntax tree.
 
-Only files that have been read as source are looked at: those whose lines were recorded.
+Only files that were read as source are parsed: those whose lines were recorded.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ __all__ = [
 
 
 def locations_of(sources: Iterable[str]) -> tuple[SourceLocation, ...]:
-    """Lines as typed locations, each once; what is no line is left out."""
+    """Lines as typed locations, each once; text that is not a line is left out."""
     found = []
     for source in dict.fromkeys(sources):
         file, _, number = source.rpartition(":")
@@ -46,7 +46,7 @@ def mention(place: str | SourceLocation, inside: str | SourceLocation = "") -> s
 
     Args:
         place: the line.
-        inside: when it called a library, the line of the library.
+        inside: the line of the library that it called; "" for none.
     """
     text = _plain_code(place.text) if isinstance(place, SourceLocation) else ""
     text = text or code_of(str(place))
@@ -55,7 +55,7 @@ def mention(place: str | SourceLocation, inside: str | SourceLocation = "") -> s
 
 
 def is_own(line: str) -> bool:
-    """Whether a line of a library is in a folder of the program, where it can be changed.
+    """Whether a line of a library is in a folder of the program, and can be changed.
 
     Example:
         >>> is_own("vendored/decode.py:6"), is_own("decode.py:6"), is_own("site-packages/a.py:1")
@@ -72,14 +72,14 @@ def _plain_code(line: str) -> str:
 
 
 def code_of(source: str) -> str:
-    """What is written in a line, without a comment; "" if that is not known.
+    """The code of a line, without its comment; "" if unknown.
 
-    Only files that have been read as source are looked at: those whose lines were recorded.
+    Only files that were read as source are parsed: those whose lines were recorded.
     """
     display, _, number = source.rpartition(":")
     known = [name for name in (display, str(Path(display).absolute())) if name in linecache.cache]
     known = known[:1] or [name for name in linecache.cache if name.endswith(os.sep + display)]
-    # The latest last: under a magic command a cell has the code of the command as well.
+    # The latest has priority: under a magic command, a cell has the code of the command too.
     known = known or files_of_cell(display)[-1:]
     if len(known) != 1 or not number.isdigit():
         return ""
@@ -99,10 +99,10 @@ _BINARY: dict[str, type[ast.operator]] = {
 
 
 def statement_at(location: SourceLocation) -> ast.stmt | None:
-    """The innermost statement of a line; of a compound one, such as ``with``, its first line.
+    """The innermost statement of a line; the first line of a compound one, such as ``with``.
 
-    When the file is not known, the text of the line is parsed alone. Of several statements in a
-    line it is the one at the column, or None if the column is not known.
+    If the file is unknown, the text of the line is parsed alone. If a line has several statements,
+    it is the one at the column, or None if the column is unknown.
     """
     found = _statements_at(location)
     return found[0] if len(found) == 1 else None
@@ -133,8 +133,8 @@ def expressions_at(location: SourceLocation, word: str) -> list[ast.expr]:
     """The expressions in a line that can be the call of an operation.
 
     Args:
-        location: the line; its column, where it is known, says where the expression begins.
-        word: what the operation is called: ``"mul"``, ``"linear"``.
+        location: the line; its column, if known, is the start of the expression.
+        word: the name of the operation: ``"mul"``, ``"linear"``.
     """
     found: list[ast.expr] = [
         node
@@ -151,7 +151,7 @@ def expressions_at(location: SourceLocation, word: str) -> list[ast.expr]:
 
 
 def operands(expression: ast.expr) -> list[ast.expr]:
-    """What an operation is applied to: the two sides, or the object and the arguments."""
+    """The operands of an operation: its two sides, or the object and the arguments."""
     if isinstance(expression, ast.BinOp):
         return [expression.left, expression.right]
     if not isinstance(expression, ast.Call):
@@ -162,7 +162,7 @@ def operands(expression: ast.expr) -> list[ast.expr]:
 
 
 def stored(expression: ast.expr) -> bool:
-    """Whether an expression reads a variable, an attribute or an item, or several of these."""
+    """Whether an expression reads variables, attributes or items, and nothing else."""
     if isinstance(expression, (ast.Tuple, ast.List)):
         return bool(expression.elts) and all(map(stored, expression.elts))
     return isinstance(expression, (ast.Name, ast.Attribute, ast.Subscript))
@@ -172,7 +172,7 @@ def assignments_to(location: SourceLocation, target: str) -> list[tuple[int, ast
     """The lines of a file that assign to an expression, ``"self.state"``, or append to it.
 
     Returns:
-        Each line with what it assigns or appends.
+        Each line with the assigned or appended expression.
     """
     tree = _tree(_text_of(location.file))
     return [] if tree is None else list(_assigned(tree, target))
@@ -233,7 +233,7 @@ def _spans(node: ast.stmt, line: int) -> bool:
 
 
 def _alone(code: str) -> list[ast.stmt]:
-    """One line; a line that begins a block is given an empty one."""
+    """Parse one line; an empty body is added if it starts a block."""
     for text in (code, f"{code} pass"):
         try:
             return ast.parse(text).body
@@ -243,10 +243,10 @@ def _alone(code: str) -> list[ast.stmt]:
 
 
 def _text_of(file: str) -> str:
-    """The source of a file, by the name under which its lines are shown; "" if not known."""
+    """The source of a file, by the name under which its lines are shown; "" if unknown."""
     known = [name for name in (file, str(Path(file).absolute())) if name in linecache.cache]
     known = known[:1] or [name for name in linecache.cache if name.endswith(os.sep + file)]
-    # The latest last: under a magic command a cell has the code of the command as well.
+    # The latest has priority: under a magic command, a cell has the code of the command too.
     known = known or files_of_cell(file)[-1:]
     return "".join(linecache.getlines(known[0])) if len(known) == 1 else ""
 

@@ -1,4 +1,4 @@
-"""Rules for a ``.grad`` that is None: cleared, left out, not run, frozen, no leaf, ..."""
+"""Rules for a ``.grad`` that is None: cleared, left out, not run, frozen, non-leaf, ..."""
 
 from __future__ import annotations
 
@@ -11,16 +11,18 @@ from gradviz.diagnosis.cuts import (
     TURN_ON,
     cut_words,
     fix_of_cut,
+    is_known_cut,
     left_off,
     lines_of,
     lost_on_the_way,
+    twin_of,
 )
 from gradviz.diagnosis.lines import locations_of, mention
-from gradviz.diagnosis.paths import stops_on_every_way, word_of
+from gradviz.diagnosis.paths import CutEdge, stops_on_every_way, word_of
 from gradviz.diagnosis.rule import Evidence, Needs, Rule
 from gradviz.facts import Action, BackwardDetails, EventKind, Loss
 from gradviz.graph import GradGraph, NodeData, NodeKind
-from gradviz.graph.algorithms import ancestors
+from gradviz.graph.algorithms import ancestors, is_gradient
 from gradviz.story import Event
 
 __all__ = ["RECORD", "call_of", "connected_rules", "event_rules", "other_tensor_rules"]
@@ -40,7 +42,7 @@ def call_of(context: Context) -> str:
     return f"{name}.backward()" if size in ((), (1,)) else f"{name}.sum().backward()"
 
 
-# What happened to a leaf.
+# Events about a leaf.
 
 
 def _cleared(context: Context, question: Question) -> Evidence | None:
@@ -99,16 +101,42 @@ def _pass_failed(context: Context, question: Question) -> Evidence | None:
     return Evidence({"line": mention(last.location)}, locations=(last.location,))
 
 
+def _unreduced(context: Context, question: Question) -> Evidence | None:
+    return Evidence() if question.data.get("unreduced") else None
+
+
+def _without_elements(context: Context, question: Question) -> Evidence | None:
+    is_empty = question.is_parameter and 0 in question.data.get("shape", ())
+    return Evidence() if is_empty and question.key in context.flat else None
+
+
 event_rules: tuple[Rule[Any, Any], ...] = (
+    Rule(
+        "FSDP has not reduced it over the ranks",
+        Verdict.LEFT_OUT,
+        _unreduced,
+        "backward added to the gradient that FSDP keeps on this rank, which is not reduced over "
+        "the ranks yet: .grad is set by the next backward with gradient sync on",
+        "call set_requires_gradient_sync(True) on the model before the last backward of a step",
+        docs="FSDP2 after a pass under set_requires_gradient_sync(False).",
+    ),
+    Rule(
+        "this rank has no element of it",
+        Verdict.LEFT_OUT,
+        _without_elements,
+        "this rank holds no element of it: its gradient is on the ranks that do",
+        "nothing is to be done; to read all of it, use FullyShardedDataParallel.summon_full_params",
+        docs="FSDP1 puts parameters into one flat tensor, of which each rank holds a part.",
+    ),
     Rule(
         "the gradient was cleared after backward",
         Verdict.CLEARED,
         _cleared,
-        "backward at {added} added to it, and it was cleared afterwards{where}",
+        "backward at {added} accumulated its gradient, and it was cleared afterwards{where}",
         "{fix}",
         Needs.RECORDING,
         (EventKind.ACCUMULATE,),
-        "The last event that set .grad to None after the last pass that added to it.",
+        "The last event that set .grad to None after the last pass that accumulated in it.",
     ),
     Rule(
         "torch.autograd.grad ran instead of backward",
@@ -124,7 +152,7 @@ event_rules: tuple[Rule[Any, Any], ...] = (
         "backward(inputs=...) did not list it",
         Verdict.LEFT_OUT,
         _not_in_inputs,
-        "backward at {line} was given inputs= without it",
+        "backward at {line} was called with inputs= without it",
         "add {name} to inputs=, or remove inputs=",
         Needs.RECORDING,
         (EventKind.BACKWARD,),
@@ -147,7 +175,7 @@ event_rules: tuple[Rule[Any, Any], ...] = (
 
 
 def _keeps_a_gradient(question: Question) -> bool:
-    """Whether it is a leaf, or a result that retains its gradient."""
+    """Whether it is a leaf, or a tensor that retains its gradient."""
     kind = question.data["kind"]
     return question.is_leaf or (kind is not NodeKind.UNTRACKED and "grad" in question.data)
 
@@ -172,9 +200,9 @@ def _no_root_found(context: Context, question: Question) -> Evidence | None:
 def _connected(context: Context, question: Question) -> Evidence | None:
     if not _keeps_a_gradient(question) or not context.is_reachable(question.key):
         return None
-    added = "no backward pass has added to it so far"
+    added = "no backward pass has accumulated a gradient so far"
     if not context.is_recorded:
-        added = "nothing was added to it since it was last None"
+        added = "nothing was accumulated since it was last None"
     return Evidence({"root": context.root_names, "added": added, "call": call_of(context)})
 
 
@@ -201,23 +229,61 @@ def _returned_none(context: Context, question: Question) -> Evidence | None:
     return Evidence(words, tuple(found), locations_of([line]), found[0])
 
 
+_NO_DERIVATIVE = "WarnNotImplemented"  # the node of an operation whose derivative is missing
+
+
+def _without_derivative(context: Context, question: Question) -> Evidence | None:
+    """Every path from the roots leads through operations that have no derivative."""
+    graph = context.graph
+    blocked = {
+        key for key in context.reachable if graph.nodes[key].get("grad_fn") == _NO_DERIVATIVE
+    }
+    if not blocked or not context.is_reachable(question.key):
+        return None
+    around = ancestors(
+        graph,
+        context.roots,
+        lambda source, target, edge: is_gradient(source, target, edge) and target not in blocked,
+    )
+    if question.key in around:
+        return None
+    key = min(blocked & context.path(question.key), default=min(blocked))
+    unseen = [e for e in context.happened(EventKind.IN_PLACE) if e.action is Action.NOT_SEEN]
+    calls = [event for event in unseen if key in event.nodes]
+    line = graph.nodes[key].get("source", "")
+    what, fix = f"an operation at {line}" if line else "an operation", ""
+    if calls:
+        what = f"torch.distributed.{calls[-1].word} at {mention(calls[-1].location)}"
+        fix = twin_of(calls[-1].word)
+    locations = tuple(event.location for event in calls[-1:])
+    return Evidence({"what": what, "fix": fix}, (key,), locations)
+
+
 connected_rules: tuple[Rule[Any, Any], ...] = (
+    Rule(
+        "the path leads through an operation without a derivative",
+        Verdict.CUT,
+        _without_derivative,
+        "the path to it leads through {what}, which has no derivative",
+        "{fix}",
+        docs="Torch warns in the backward pass that no autograd kernel was registered.",
+    ),
     Rule(
         "nothing was computed from it",
         Verdict.NOT_CONNECTED,
         _no_root,
-        "no result from which backward can start was computed from it{why}",
+        "no result that requires grad was computed from it{why}",
         "{fix}",
         Needs.RECORDING,
         docs="The recording shows no result that requires grad.",
     ),
     Rule(
-        "no result was given or found",
+        "no result was passed or found",
         Verdict.NOT_KNOWN,
         _no_root_found,
-        "nothing was added to it, and no result was found from which backward can start",
+        "nothing was accumulated, and no result was found on which backward can be called",
         "pass the result: gradviz.explain({name}, loss)",
-        docs="Without a recording, the result is looked for among the variables of the caller.",
+        docs="Without a recording, the result is searched among the variables of the caller.",
     ),
     Rule(
         "connected, and a backward pass has run",
@@ -290,8 +356,11 @@ def _comes_from_a_cut(context: Context, question: Question) -> Evidence | None:
     if not _is_untracked(question) or question.key not in context.graph:
         return None
     cut = lost_on_the_way(context.graph, question.key)
-    if cut is None:
-        return None
+    if cut is None:  # no frame shows where its data came from
+        known = [edge for edge in question.cuts if is_known_cut(edge)]
+        if not known:
+            return None
+        cut = CutEdge(question.key, question.key, known[0])
     words = {"cut": cut_words(context, cut), "fix": fix_of_cut(context, cut)}
     return Evidence(words, (cut.target,), lines_of(context, cut))
 
@@ -301,7 +370,7 @@ def _untracked(context: Context, question: Question) -> Evidence | None:
         return None
     why = "; whether it never did, or was cut off, was not recorded"
     if context.is_recorded and question.key:
-        why = ", and nothing that it was computed from does"
+        why = ", and no tensor that it was computed from does"
     return Evidence({"why": why, "name": question.name})
 
 
@@ -320,8 +389,8 @@ def _non_leaf(context: Context, question: Question) -> Evidence | None:
     name, maker = question.name, _maker(context.graph, question.key)
     op, line = maker.get("op", "an operation"), maker.get("source", "")
     where = f" at {mention(line)}" if line else ""
-    behind = ancestors(context.graph, [question.key]) if question.key else set()
-    leaves = [key for key in context.graph.leaves if key in behind]
+    inputs = ancestors(context.graph, [question.key]) if question.key else set()
+    leaves = [key for key in context.graph.leaves if key in inputs]
     leaf = context.graph.nodes[leaves[0]].get("name") if len(leaves) == 1 else ""
     if op in _VIEWS and leaf:
         fix = f"it is a view of {leaf}: read {leaf}.grad, or {name}.retain_grad() before backward"
@@ -358,11 +427,11 @@ other_tensor_rules: tuple[Rule[Any, Any], ...] = (
         "make it floating point: {name} = {name}.float().requires_grad_()",
     ),
     Rule(
-        "made under inference_mode",
+        "created under inference_mode",
         Verdict.INFERENCE,
         _inference,
-        "it was made under inference_mode, so autograd can never record it{where}",
-        "make it under torch.no_grad() instead, or take a copy outside: "
+        "it was created under inference_mode, so autograd cannot record it{where}",
+        "create it under torch.no_grad() instead, or copy it outside: "
         "{name} = {name}.clone().requires_grad_()",
     ),
     Rule(
@@ -371,7 +440,7 @@ other_tensor_rules: tuple[Rule[Any, Any], ...] = (
         _frozen,
         "it is frozen: requires_grad is False{where}",
         "if it is to be trained: {name}.requires_grad_(True) before the forward pass",
-        docs="A parameter that does not require grad, or a tensor of which a recording saw the "
+        docs="A parameter that does not require grad, or a tensor for which a recording shows the "
         "switch.",
     ),
     Rule(

@@ -1,4 +1,4 @@
-"""Rules about errors of a backward pass: what it starts from, what it asks for, what it reaches."""
+"""Rules about errors of a backward pass: its root, its inputs, and the nodes it reaches."""
 
 from __future__ import annotations
 
@@ -59,15 +59,15 @@ def node_of(context: Context, **attributes: object) -> str:
 
 
 def source_of(context: Context, key: str) -> str:
-    """The line of a node, as text; "" when it is not known."""
+    """The line of a node, as text; "" if unknown."""
     return str(context.graph.nodes[key].get("source", "")) if key in context.graph else ""
 
 
-# A gradient was asked of a tensor that does not require grad.
+# Backward was called on a tensor that does not require grad.
 
 
 def _start(context: Context, error: ErrorContext) -> str:
-    """The tensor that the error is about; "" for another error, or when it is not known."""
+    """The root of backward in the error; "" for another error, or if unknown."""
     if not is_of(error, *_CALLS):
         return ""
     kinds = {key: context.graph.nodes[key]["kind"] for key in context.roots}
@@ -84,7 +84,7 @@ def _began(context: Context, error: ErrorContext) -> str:
 
 
 def _began_at(find: Callable[[Context, ErrorContext, str], Evidence | None]) -> Found:
-    """A rule about the tensor that a backward pass starts from."""
+    """A rule about the tensor on which backward was called."""
 
     def match(context: Context, error: ErrorContext) -> Evidence | None:
         key = _start(context, error)
@@ -171,7 +171,7 @@ def _unknown_start(context: Context, error: ErrorContext) -> Evidence | None:
     return error.evidence(call=_CALLS[error.read.kind])
 
 
-# A backward pass does not start from one number.
+# Backward was called on more than one number.
 
 
 def _not_scalar(context: Context, error: ErrorContext) -> Evidence | None:
@@ -195,7 +195,7 @@ def _complex(context: Context, error: ErrorContext) -> Evidence | None:
     return error.evidence([key], culprit=key, root=name or "a result", called=name or "loss")
 
 
-# The gradient of a tensor that was not used.
+# The gradient with respect to an unused tensor.
 
 
 def _not_used(context: Context, error: ErrorContext) -> Evidence | None:
@@ -234,7 +234,7 @@ def _unused_inputs(error: ErrorContext) -> list[str]:
 
 
 def _unused_keys(context: Context, error: ErrorContext) -> list[str]:
-    """The same from the recorded call, when the exception was not given."""
+    """The unused inputs from the recorded call, if the exception was not passed."""
     passes = context.happened(EventKind.BACKWARD)
     details = passes[-1].details if passes else None
     if not isinstance(details, BackwardDetails) or error.read is None:
@@ -271,7 +271,7 @@ def _names_of_unused(error: ErrorContext) -> str:
     return f"numbers {numbers} of model.parameters()" if indices else ""
 
 
-# A non-leaf tensor where only a leaf will do, and inference tensors.
+# A non-leaf tensor where a leaf is required, and inference tensors.
 
 
 def _non_leaf(kind: Kind) -> Found:
@@ -301,7 +301,7 @@ def _inference_used(context: Context, error: ErrorContext) -> Evidence | None:
     return error.evidence((), locations_of(made[-1:]), made=where)
 
 
-# Operations without a derivative, and with one that is not finite.
+# Operations without a derivative, or whose derivative is not finite.
 
 
 def _no_derivative(context: Context, error: ErrorContext) -> Evidence | None:
@@ -324,7 +324,7 @@ def _no_derivative(context: Context, error: ErrorContext) -> Evidence | None:
 
 
 def _underived(context: Context, read: TorchMessage) -> str:
-    """The node of the operation without a derivative; "" when it is not known."""
+    """The node of the operation without a derivative; "" if unknown."""
     word = read.operation.strip("_")
     custom = f"GeneratedBackwardFor_{read.library}_{read.operation}_"
     named = [
@@ -336,7 +336,7 @@ def _underived(context: Context, read: TorchMessage) -> str:
 
 
 def _called_at(context: Context, error: ErrorContext, key: str) -> SourceLocation:
-    """The line that called it; of a derivative, the line that computed it with create_graph."""
+    """The line that called it; for a derivative, the line that computed it with create_graph."""
     assert error.read is not None
     operation = error.read.operation
     words = (operation, operation.strip("_"))
@@ -362,7 +362,7 @@ def inputs_of(context: Context, key: str) -> str:
     """The inputs of an operation: ``"x of shape [3, 4] and w of shape [5, 4]"``; "" if unknown."""
     if key not in context.graph:
         return ""
-    told = []
+    described = []
     for source in dict.fromkeys(source for source, _ in context.graph.inputs(key)):
         data = context.graph.nodes[source]
         if data["kind"] is NodeKind.ACCUMULATE:
@@ -371,8 +371,8 @@ def inputs_of(context: Context, key: str) -> str:
             )
         name, shape = data.get("name") or data.get("op", ""), data.get("shape")
         if name and shape is not None:
-            told.append(f"{name} of shape {list(shape)}")
-    return listed(told) if told else ""
+            described.append(f"{name} of shape {list(shape)}")
+    return listed(described) if described else ""
 
 
 def _fix_without_derivative(evidence: Evidence) -> str:
@@ -390,7 +390,7 @@ def _fix_without_derivative(evidence: Evidence) -> str:
 
 
 def _nan_returned(context: Context, error: ErrorContext) -> Evidence | None:
-    """Anomaly mode has found NaN in what the backward of an operation returned."""
+    """Anomaly mode found NaN in the gradients that an operation returned."""
     if not is_of(error, Kind.NAN_RETURNED):
         return None
 
@@ -412,8 +412,8 @@ RULES: tuple[Rule[Any, Any], ...] = (
         Verdict.NO_GRAPH,
         _began_at(_integers),
         "{began}: it is {dtype}, which has no gradient",
-        "make it floating point and compute it so: {tensor}.float() alone does not bring the "
-        "graph back",
+        "make it floating point before the computation: {tensor}.float() does not restore the "
+        "graph",
         Needs.ERROR,
     ),
     Rule(
@@ -436,7 +436,7 @@ RULES: tuple[Rule[Any, Any], ...] = (
         "a Function was applied to tensors that do not require grad",
         Verdict.NO_GRAPH,
         _began_at(_through_a_function),
-        "{began}: nothing that it was computed from does. {name} came from a Function at "
+        "{began}: no tensor that it was computed from does. {name} came from a Function at "
         "{line}: only the inputs of a Function count, not parameters used inside it, as in a "
         "reentrant checkpoint",
         "checkpoint(..., use_reentrant=False); or let an input of it require grad",
@@ -456,7 +456,7 @@ RULES: tuple[Rule[Any, Any], ...] = (
         "no leaf requires grad",
         Verdict.NO_GRAPH,
         _began_at(_no_leaf_requires_grad),
-        "{began}: nothing that it was computed from does",
+        "{began}: no tensor that it was computed from does",
         "let a leaf require grad before the forward pass: w.requires_grad_()",
         Needs.RECORDING,
     ),
@@ -549,7 +549,7 @@ RULES: tuple[Rule[Any, Any], ...] = (
         Verdict.NAN_RETURNED,
         _nan_returned,
         "backward{at} reached {op}{where}, which returned NaN as the gradient of its input {index}",
-        "keep that input away from where the slope is infinite: add a small number, or clamp it",
+        "keep that input away from values with an infinite slope: add a small number, or clamp it",
         Needs.ERROR,
     ),
 )

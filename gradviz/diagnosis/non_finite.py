@@ -1,4 +1,4 @@
-"""Rules for a gradient with NaN or infinite elements: where they began."""
+"""Rules for a gradient with NaN or infinite elements: the first operation with such values."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from gradviz.diagnosis.answers import Verdict
 from gradviz.diagnosis.context import LEAVES, Context, Question
 from gradviz.diagnosis.lines import locations_of, mention
 from gradviz.diagnosis.no_gradient import RECORD
-from gradviz.diagnosis.paths import leaf_behind, word_of
+from gradviz.diagnosis.paths import leaf_of_node, word_of
 from gradviz.diagnosis.rule import Evidence, Needs, Rule
 from gradviz.diagnosis.training import skipped_step
 from gradviz.diagnosis.values import Values, is_all_zero, number_of
@@ -21,7 +21,7 @@ from gradviz.story import Event
 
 __all__ = ["non_finite_rules"]
 
-_KEEP_AWAY = "keep its input away from there: add a small number, or clamp it before"
+_KEEP_AWAY = "keep its input away from this value: add a small number, or clamp it before"
 _DIVERGED = (
     "find the first iteration whose loss is not finite; a lower learning rate may help, or "
     "torch.nn.utils.clip_grad_norm_() before each step"
@@ -34,13 +34,12 @@ _SINGULAR = frozenset(("linalg_svd", "svd", "linalg_eigh", "linalg_eig"))
 
 
 class Suspect(NamedTuple):
-    """An operation that made something that is not finite.
+    """An operation with a result or gradient that is not finite.
 
-    Args:
-        key: the operation.
-        why: a clause.
-        fix: what to do.
-        is_known: whether its inputs are known to be finite.
+    key: the operation.
+    why: a clause.
+    fix: what to do.
+    is_known: whether its inputs are known to be finite.
     """
 
     key: str
@@ -99,7 +98,7 @@ def _first_suspect(
             Suspect(key, _RETURNED, _fix_of(graph, key)) for key in seen
         ]
     if forward and not forward[0].is_known:
-        # Its input may have come from an operation that is known to have had no finite value.
+        # Its input may come from an operation that is known to have had no finite value.
         before = ancestors(graph, [forward[0].key])
         forward = [each for each in reversed(backward) if each.key in before] + forward
     return next(iter((*forward, *backward)), None)
@@ -115,9 +114,9 @@ def _in_order(graph: GradGraph, keys: Iterable[str]) -> list[str]:
 
 
 def _forward_suspects(values: Values, keys: Sequence[str]) -> Iterator[Suspect]:
-    """Operations that made something that is not finite, the first first.
+    """Operations whose result is not finite, the first one first.
 
-    Those that put in what they are given do not count: to mask by -inf is no mistake.
+    Operations that write values passed as arguments do not count: masking with -inf is correct.
     """
     for key in keys:
         data: NodeData = values.graph.nodes[key]
@@ -132,12 +131,12 @@ def _forward_suspects(values: Values, keys: Sequence[str]) -> Iterator[Suspect]:
             continue
         if op in _PUT_IN and not made.nan:
             continue
-        inputs = [leaf_behind(values.graph, source) for source, _ in values.graph.inputs(key)]
+        inputs = [leaf_of_node(values.graph, source) for source, _ in values.graph.inputs(key)]
         wrong = [each for each in inputs if _is_finite(values.of(each)) is False]
         if wrong:
             yield _spread(values, key, wrong[0])
         elif any(values.of(each) is None for each in inputs):
-            why = "its result is not finite; what went into it is not known"
+            why = "its result is not finite; its inputs are not known"
             yield Suspect(key, why, _HALF if made.dtype == "float16" else _KEEP_AWAY, False)
         else:
             fix = _HALF if made.dtype == "float16" and made.inf else _KEEP_AWAY
@@ -149,7 +148,7 @@ def _spread(values: Values, key: str, source: str) -> Suspect:
     name = word_of(values.graph.nodes[source])
     bad = values.of(source)
     what = "NaN" if bad is not None and bad.nan else "infinite"
-    why = f"{name}, which goes into it, has {what} elements"
+    why = f"its input {name} has {what} elements"
     if "softmax" in values.graph.nodes[key].get("op", "") and what == "infinite":
         why += ", and a row of nothing else gives NaN"
         return Suspect(key, why, "leave an element of each row unmasked, or drop such rows before")
@@ -157,14 +156,14 @@ def _spread(values: Values, key: str, source: str) -> Suspect:
 
 
 def _nan_parameter(values: Values, key: str) -> str:
-    """A parameter or leaf that goes into an operation and has NaN elements; "" if none has."""
+    """An input parameter or leaf of an operation that has NaN elements; "" if none has."""
     graph = values.graph
     if graph.nodes[key].get("op") in (*_PUT_IN, *_TURNS):
         return ""
     for source, _ in graph.inputs(key):
         while graph.nodes[source].get("op") in _TURNS:
             source = next(graph.inputs(source))[0]
-        source = leaf_behind(graph, source)
+        source = leaf_of_node(graph, source)
         if graph.nodes[source]["kind"] in LEAVES:
             value = values.of(source)
             if value is not None and value.nan:
@@ -177,7 +176,7 @@ def _is_finite(summary: TensorSummary | None) -> bool | None:
 
 
 def _backward_suspects(values: Values, keys: Sequence[str]) -> Iterator[Suspect]:
-    """Operations without a finite derivative at their input; backward comes to the latest first."""
+    """Operations without a finite derivative at their input, in the order of backward."""
     graph = values.graph
     for key in reversed(keys):
         data: NodeData = graph.nodes[key]
@@ -225,7 +224,7 @@ def _is_root(data: NodeData) -> bool:
 
 
 def _has(summary: TensorSummary | None, number: float) -> bool:
-    """Whether a tensor is known to have had a number in it when it was used."""
+    """Whether a tensor is known to have contained a number when it was used."""
     if summary is None:
         return False
     if summary.values is not None:
@@ -264,7 +263,7 @@ def clipped_by_infinity(context: Context, question: Question) -> Evidence | None
 
 
 def _is_about(event: Event, clip: Event) -> bool:
-    """Whether a pass has left a gradient not finite that was clipped afterwards."""
+    """Whether a pass computed a gradient that is not finite and that was clipped afterwards."""
     details = event.details
     is_clipped = event.number < clip.number and bool(set(event.nodes) & set(clip.nodes))
     return is_clipped and isinstance(details, GradientDetails) and _has_no_number(details.after)
@@ -335,7 +334,7 @@ def _rules(verdict: Verdict) -> tuple[Rule[Any, Any], ...]:
             f"{word}, cause not known",
             verdict,
             only(_unknown),
-            "{count}; which operation made them first is not known{skipped}",
+            "{count}; the first operation with such values is not known{skipped}",
             "{fix}",
         ),
     )
@@ -349,7 +348,7 @@ def _clipped(verdict: Verdict, holds: Callable[[Question], bool]) -> Rule[Any, A
             clipped_by_infinity(context, question) if holds(question) else None
         ),
         "{clip} scaled it by a total norm that is not finite, because of the gradient of {other}",
-        "mend that of {other} first; clip_grad_norm_(..., error_if_nonfinite=True) raises instead",
+        "fix that of {other} first; clip_grad_norm_(..., error_if_nonfinite=True) raises instead",
         Needs.RECORDING,
         (EventKind.GRAD,),
         "Another gradient was infinite or NaN before clip_grad_norm_.",
@@ -370,7 +369,7 @@ non_finite_rules: tuple[Rule[Any, Any], ...] = (
         "a finite gradient of a result that is not finite",
         Verdict.RESULT_NOT_FINITE,
         _result_not_finite,
-        "its gradient is finite, but {root}, from which backward started, is {what}{found}",
+        "its gradient is finite, but {root}, on which backward was called, is {what}{found}",
         "{fix}",
     ),
 )

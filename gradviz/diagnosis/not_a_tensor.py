@@ -1,4 +1,4 @@
-"""Rules about what is not a tensor: a number, an array, a ``.grad`` that is None."""
+"""Rules about objects that are not tensors: a number, an array, a ``.grad`` that is None."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def _owner(error: ErrorContext, attribute: str) -> str:
 
 
 def _what(kind: str, attribute: str, reads: Sequence[Event]) -> tuple[str, str, Event | None]:
-    """What it was called on, what to do, and where its number was read."""
+    """What it was called on, the fix, and the event that read its number."""
     if kind == "NoneType":
         return (
             "None: the function that should return it has no return statement, or returns None",
@@ -99,37 +99,37 @@ _NONE = (
 
 
 def _no_gradient(context: Context, error: ErrorContext) -> Evidence | None:
-    """Something was done with a ``.grad`` that is None; None when it may be another None."""
+    """A ``.grad`` that is None was used; no answer if another None may be meant."""
     if not is_of(error, *_NONE) or (owner := _owner_of_none(error)) is None:
         return None
     code = ast.unparse(owner)
     tensor = _tensor_of(owner, code, error)
     called = error.called.get(id(tensor), code) if tensor is not None else code
     name = code if called == code else f"{code} ({called})"
-    told = _told(tensor, called, error)
-    if told is None:
+    cause = _cause(tensor, called, error)
+    if cause is None:
         return error.evidence(
             owner=name,
             why="no backward pass has added to it, or it was cleared",
             fix=f"gradviz.explain({code}, loss) reports which",
         )
-    update = _as_update(told, code, error, tensor)
+    update = _as_update(cause, code, error, tensor)
     return error.evidence(
-        told.nodes,
-        told.locations,
-        told.culprit if told.graph is context.graph else "",
+        cause.nodes,
+        cause.locations,
+        cause.culprit if cause.graph is context.graph else "",
         owner=name,
-        why=told.reason,
-        fix=update or _fix(told, code),
+        why=cause.reason,
+        fix=update or _fix(cause, code),
     )
 
 
-def _fix(told: Explanation, code: str) -> str:
-    if told.verdict in (Verdict.NOT_RUN, Verdict.NOT_KNOWN) or not told.fix:
+def _fix(cause: Explanation, code: str) -> str:
+    if cause.verdict in (Verdict.NOT_RUN, Verdict.NOT_KNOWN) or not cause.fix:
         return (
             f"call backward() before that line; before the first pass: if {code}.grad is not None"
         )
-    return told.fix
+    return cause.fix
 
 
 def _owner_of_none(error: ErrorContext) -> ast.expr | None:
@@ -153,7 +153,7 @@ def _owner_of_none(error: ErrorContext) -> ast.expr | None:
 
 
 def _tensor_of(owner: ast.expr, code: str, error: ErrorContext) -> Any:
-    """The tensor whose ``.grad`` was None; None when it is not known."""
+    """The tensor whose ``.grad`` was None; None if unknown."""
     value = value_of(owner, variables_of(error.error)) if error.error is not None else UNKNOWN
     if value is UNKNOWN:
         named = error.names or ()
@@ -161,16 +161,16 @@ def _tensor_of(owner: ast.expr, code: str, error: ErrorContext) -> Any:
     return value if hasattr(type(value), "grad_fn") else None
 
 
-def _told(tensor: Any, name: str, error: ErrorContext) -> Explanation | None:
+def _cause(tensor: Any, name: str, error: ErrorContext) -> Explanation | None:
     """Why that tensor has no gradient."""
     if tensor is None or gradient_of(tensor) is not None or error.why is None:
         return None
     return error.why(tensor, name)
 
 
-def _as_update(told: Explanation, code: str, error: ErrorContext, tensor: Any) -> str:
-    """``w = w - lr * w.grad`` as an update in place under ``no_grad``; "" for another line."""
-    if told.verdict is not Verdict.NON_LEAF:
+def _as_update(cause: Explanation, code: str, error: ErrorContext, tensor: Any) -> str:
+    """``w = w - lr * w.grad`` as an in-place update under ``no_grad``; "" for another line."""
+    if cause.verdict is not Verdict.NON_LEAF:
         return ""
     recording = error.asked.recording
     event = recording._event_of(tensor) if recording is not None else None
@@ -194,7 +194,7 @@ _OPERATORS = {
 
 
 def _suspects(statement: ast.stmt, read: TorchMessage) -> Iterator[ast.expr]:
-    """The expressions in a line that may be the None of a message."""
+    """The expressions in a line that can be the None of a message."""
     attributes = [
         node.value
         for node in ast.walk(statement)
@@ -225,7 +225,7 @@ def _suspects_in(node: ast.AST, read: TorchMessage) -> list[ast.expr]:
 
 
 def _operands_in(node: ast.AST, read: TorchMessage) -> list[ast.expr]:
-    """The sides of an operator that were None."""
+    """The operands of an operator that were None."""
     kind = _OPERATORS.get(read.operator.removesuffix("="), ast.operator)
     if isinstance(node, ast.BinOp) and isinstance(node.op, kind):
         sides = [node.left, node.right]

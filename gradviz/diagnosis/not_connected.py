@@ -1,4 +1,4 @@
-"""Rules for a leaf that no gradient from the roots reaches: cut, not used, or not known."""
+"""Rules for a leaf that is not reachable from the roots: cut, not used, or unknown."""
 
 from __future__ import annotations
 
@@ -32,11 +32,14 @@ def _is_unreachable(context: Context, question: Question) -> bool:
 
 
 def _cuts_of(context: Context, question: Question) -> Sequence[CutEdge]:
-    """The cuts between the tensor and the roots, those that a change of the program mends first."""
+    """The cuts between the tensor and the roots, those that can be removed first."""
     if not _is_unreachable(context, question):
         return ()
     cuts = context.cuts.of(question.key) if question.key else []
-    found = cuts or list(context.lost.get(question.key, ()))
+    lost = list(context.lost.get(question.key, ()))
+    # The graph shows what was written into a tensor also after it was used.
+    lines = {each.edge.get("source") for each in lost}
+    found = [cut for cut in cuts if cut.edge.get("source") in lines] or lost or cuts
     found = [each for each in found if not _is_of_a_constant(context, question.key, each)]
     found.sort(key=lambda cut: cut.edge.get("cause") is Cause.NOT_DIFFERENTIABLE)
     return found
@@ -125,7 +128,7 @@ def _switched_on_too_late(context: Context, question: Question) -> Evidence | No
 
 
 def _may_be(context: Context, question: Question, key: str) -> bool:
-    """Whether a frozen tensor may be the one that is asked about: it has no other name."""
+    """Whether a frozen tensor can be the explained one: it has no other name."""
     data: NodeData = context.graph.nodes[key] if key in context.graph else {}
     return data.get("kind") is NodeKind.UNTRACKED and data.get("name", "") in ("", question.name)
 
@@ -155,7 +158,7 @@ def _may_be_inside(context: Context, question: Question) -> Evidence | None:
         return None
     nodes = context.graph.nodes
     using = [key for key in context.functions if question.key in nodes[key].get("uses_inside", ())]
-    # Of a recorded Function it is known what its forward read.
+    # For a recorded Function, the tensors that its forward read are known.
     unknown = [key for key in context.functions if not nodes[key].get("source")]
     if not using and not unknown:
         return None
@@ -200,9 +203,9 @@ def _numbers_were_taken(context: Context, question: Question) -> Evidence | None
 
 
 def _numbers_taken(context: Context, question: Question) -> list[SourceLocation]:
-    """Lines before backward where tensors became numbers that may have come from a leaf.
+    """Lines before backward that converted tensors to numbers, which may come from a leaf.
 
-    Tensors of which a frame shows all that they were computed from did not.
+    Tensors whose whole computation is in a frame do not come from it.
     """
     return [
         event.location
@@ -212,7 +215,7 @@ def _numbers_taken(context: Context, question: Question) -> list[SourceLocation]
 
 
 def _is_known_whole(context: Context, key: str) -> bool:
-    """Whether the graph shows all that a node was computed from."""
+    """Whether the graph contains everything that a node was computed from."""
     graph = context.graph
     if key not in graph:
         return False
@@ -224,7 +227,7 @@ def _is_known_whole(context: Context, key: str) -> bool:
 
 
 def _misses_no_input(graph: GradGraph, key: str) -> bool:
-    """Whether the graph shows each input of an operation; a product has two."""
+    """Whether the graph contains each input of an operation; a product has two."""
     data: NodeData = graph.nodes[key]
     row, options = operation(data.get("op", "")), data.get("options", {})
     numbers = {edge.get("input", 0) for _, edge in graph.inputs(key)}
@@ -256,10 +259,10 @@ not_connected_rules: tuple[Rule[Any, Any], ...] = (
         "can be removed is named before an operation that has no gradient.",
     ),
     Rule(
-        "the path to the result is cut, by what was not recorded",
+        "the path to the result is cut, cause not recorded",
         Verdict.CUT,
         _cut_not_recorded,
-        "its data went to {root}, but no gradient comes back; why was not recorded",
+        "its data flows into {root}, but no gradient flows back; the cause was not recorded",
         lambda found: RECORD,
     ),
     Rule(
@@ -281,13 +284,13 @@ not_connected_rules: tuple[Rule[Any, Any], ...] = (
         (EventKind.REQUIRES_GRAD,),
     ),
     Rule(
-        "it became a number",
+        "it was converted to numbers",
         Verdict.NOT_CONNECTED,
         _became_numbers,
         "no tensor carries it to {root}: {by}",
         "{fix}",
         Needs.RECORDING,
-        docs="Its data went into item(), float() or numpy(), and no tensor goes on.",
+        docs="Its data was read by item(), float() or numpy(), and no tensor carries it further.",
     ),
     Rule(
         "it may be used inside a Function",
@@ -299,11 +302,11 @@ not_connected_rules: tuple[Rule[Any, Any], ...] = (
         "of a node: that they are not used cannot be known from the graph.",
     ),
     Rule(
-        "numbers were taken out of tensors",
+        "values were read as numbers",
         Verdict.NOT_CONNECTED,
         _numbers_were_taken,
-        "no tensor carries it to {root}; numbers were taken out at {line}, and what becomes of "
-        "those cannot be followed",
+        "no tensor carries it to {root}; values were read as numbers at {line}, whose further use "
+        "is not recorded",
         "{where}: {fix}",
         Needs.RECORDING,
         (EventKind.CUT,),
@@ -316,7 +319,7 @@ not_connected_rules: tuple[Rule[Any, Any], ...] = (
         "use it in what {root} is computed from; if it is used, look where its values go on "
         "without a gradient: nn.Parameter(...), .data, a copy, or before it required grad",
         Needs.RECORDING,
-        docs="Some operations are in no frame, so that a way through them cannot be excluded.",
+        docs="Some operations are in no frame, so a path through them cannot be excluded.",
     ),
     Rule(
         "not used",

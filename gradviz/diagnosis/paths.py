@@ -1,4 +1,4 @@
-"""Paths through a graph: where data left it, what feeds a node, and the part to show."""
+"""Paths through a graph: cuts, inputs of nodes, and the part to show."""
 
 from __future__ import annotations
 
@@ -13,36 +13,36 @@ __all__ = [
     "CutEdge",
     "Cuts",
     "ValueRead",
-    "leaf_behind",
-    "part_about",
+    "leaf_of_node",
+    "relevant_part",
     "stops_on_every_way",
     "word_of",
 ]
 
-_LONG = 12  # operations; a longer path is folded away from the culprit
+_LONG = 12  # operations; a longer path is folded, except near the culprit
 _LEAVES = (NodeKind.PARAMETER, NodeKind.LEAF)
 
 
-def part_about(graph: GradGraph, starts: Sequence[str], marks: Sequence[str]) -> GradGraph:
-    """Show the ways of the data from some nodes to the roots, and what goes into them.
+def relevant_part(graph: GradGraph, starts: Sequence[str], marks: Sequence[str]) -> GradGraph:
+    """Show the paths from some nodes to the roots, and their inputs.
 
     Args:
-        graph: the whole.
-        starts: keys of the tensors that are asked about.
-        marks: keys of what is to be seen in any case.
+        graph: the whole graph.
+        starts: keys of the explained tensors.
+        marks: keys of nodes that must be shown.
     """
     if _operations(graph, graph) <= _LONG:
         return graph.copy()  # type: ignore[no-any-return]
-    kept = _ways(graph, [*starts, *marks])
+    kept = _paths_of(graph, [*starts, *marks])
     kept |= {key for key in (*starts, *marks, *graph.roots) if key in graph}
-    behind = ancestors(graph, marks, is_data)
-    if _operations(graph, behind) <= _LONG:
-        kept |= behind
+    before = ancestors(graph, marks, is_data)
+    if _operations(graph, before) <= _LONG:
+        kept |= before
     kept |= _inputs(graph, kept)
     part: GradGraph = graph.subgraph([key for key in graph if key in kept]).copy()
     left = len(graph) - len(part)
     if left:
-        part = part.with_note(f"only the way in question: {left:,} nodes left out")
+        part = part.with_note(f"only the relevant paths: {left:,} nodes left out")
     if _operations(part, part) > _LONG and (target := next(iter([*marks, *starts]), "")) in part:
         part = focus_on(part, target=target)
         word = word_of(part.nodes[target])
@@ -54,14 +54,14 @@ def _operations(graph: GradGraph, keys: Iterable[str]) -> int:
     return sum(graph.nodes[key]["kind"] is NodeKind.OPERATION for key in keys)
 
 
-def _ways(graph: GradGraph, keys: Iterable[str]) -> set[str]:
+def _paths_of(graph: GradGraph, keys: Iterable[str]) -> set[str]:
     from_there = descendants(graph, keys, is_data)
-    ways = from_there & ancestors(graph, graph.roots, is_data)
-    return ways or from_there  # no way to any root: as far as the data went
+    paths = from_there & ancestors(graph, graph.roots, is_data)
+    return paths or from_there  # no path to a root: all descendants
 
 
 def _inputs(graph: GradGraph, kept: Iterable[str]) -> set[str]:
-    """Leaves and untracked tensors that go into the operations of a path, and those alone."""
+    """Leaves and untracked tensors that are inputs of the operations of a path only."""
     found = set()
     for key in kept:
         if graph.nodes[key]["kind"] is not NodeKind.OPERATION:
@@ -79,7 +79,7 @@ _FEW = 16
 
 
 class CutEdge(NamedTuple):
-    """An edge along which data left the graph."""
+    """An edge at which data was cut from the graph."""
 
     source: str
     target: str
@@ -133,10 +133,10 @@ def stops_on_every_way(
 
 
 class Cuts:
-    """Some edges along which data leaves the graph, and to which of them that of a node comes.
+    """Cut edges of a graph, by the nodes whose data reaches them.
 
     Args:
-        graph: where they are.
+        graph: the graph.
         cuts: the edges.
     """
 
@@ -145,29 +145,29 @@ class Cuts:
         self._by_source: dict[str, list[CutEdge]] = {}
         for cut in sorted(cuts, key=lambda cut: (int(cut.source[1:]), int(cut.target[1:]))):
             self._by_source.setdefault(cut.source, []).append(cut)
-        self._behind: dict[str, set[str]] = {}
+        self._known: dict[str, set[str]] = {}
 
     def of(self, key: str) -> list[CutEdge]:
-        """Those to which the data of a node comes, with its gradient up to there."""
+        """The cuts that are reached from a node along gradient edges."""
         if len(self._by_source) > _FEW:
             path = descendants(self._graph, [key])
-        else:  # for one leaf after the other, what they have in common is walked once
-            path = {source for source in self._by_source if key in self._all_behind(source)}
+        else:  # for one leaf after another, the common part is searched once
+            path = {source for source in self._by_source if key in self._ancestors(source)}
         return [cut for source, cuts in self._by_source.items() if source in path for cut in cuts]
 
-    def _all_behind(self, source: str) -> set[str]:
-        if source not in self._behind:
-            self._behind[source] = ancestors(self._graph, [source])
-        return self._behind[source]
+    def _ancestors(self, source: str) -> set[str]:
+        if source not in self._known:
+            self._known[source] = ancestors(self._graph, [source])
+        return self._known[source]
 
 
-def leaf_behind(graph: GradGraph, key: str) -> str:
-    """The leaf in place of its ``AccumulateGrad``; any other node itself."""
+def leaf_of_node(graph: GradGraph, key: str) -> str:
+    """The leaf of an ``AccumulateGrad`` node; any other node itself."""
     if graph.nodes[key]["kind"] is NodeKind.ACCUMULATE:
         return next((source for source, _ in graph.inputs(key)), key)
     return key
 
 
 def word_of(data: NodeData) -> str:
-    """What to call a node: the user's name for it, else its operation."""
+    """The name of a node: the user's name for it, else its operation."""
     return data.get("name") or data.get("op") or data["kind"].value

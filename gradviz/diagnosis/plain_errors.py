@@ -1,6 +1,6 @@
-"""Errors that are explained by their text and line alone: one table of plain data.
+"""Errors that are explained from their text and line alone, as one table of plain data.
 
-A row is tried when the text is of one of its kinds. Its sentences name the fields of the message
+A row applies if the text is of one of its kinds. Its sentences use the fields of the message
 (`gradviz.torch_messages.TorchMessage`), ``{at}`` for the line, and ``{a_type}`` for ``"a float"``.
 """
 
@@ -21,7 +21,7 @@ __all__ = ["RULES"]
 _COPY = "change a copy: x = x.clone(); or make a new tensor: x = x - 1 instead of x -= 1"
 
 _TABLE: Sequence[tuple[str, tuple[Kind, ...], Verdict, str, str]] = (
-    # What only a leaf can do, and what a leaf cannot do.
+    # Operations that only a leaf supports, or that a leaf does not support.
     (
         "a leaf was changed in place",
         (Kind.LEAF_CHANGED, Kind.RESIZED),
@@ -139,7 +139,7 @@ _TABLE: Sequence[tuple[str, tuple[Kind, ...], Verdict, str, str]] = (
         "a tensor was written to{at} whose elements share memory, such as one from expand()",
         "work on a copy: x = x.clone(), or x.repeat(...) in place of x.expand(...)",
     ),
-    # Gradients that do not fit.
+    # Gradients that do not match.
     (
         "torch.autograd.grad of an input that does not require grad",
         (Kind.INPUT_WITHOUT_GRAPH,),
@@ -256,7 +256,7 @@ _TABLE: Sequence[tuple[str, tuple[Kind, ...], Verdict, str, str]] = (
         "with a plain backward() only",
         "checkpoint(..., use_reentrant=False)",
     ),
-    # One number is needed.
+    # A single number is needed.
     (
         "one number was asked of several elements",
         (Kind.NOT_ONE_ELEMENT, Kind.NOT_ONE_NUMBER),

@@ -1,4 +1,4 @@
-"""Contexts read off live tensors, and off recordings."""
+"""Create contexts from live tensors and from recordings."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from gradviz.diagnosis.subjects import Asked
 from gradviz.diagnosis.values import Values
 from gradviz.facts import EventKind, FrameKind
 from gradviz.graph import EdgeData, EdgeKind, GradGraph, NodeData, NodeKind, TensorSummary
-from gradviz.graph.algorithms import ancestors, is_data
+from gradviz.graph.algorithms import ancestors
 from gradviz.story import Frame
 
 if TYPE_CHECKING:
@@ -45,13 +45,14 @@ _OF_A_PASS = (
 
 
 def look(asked: Asked, names: Names) -> tuple[Context, list[Question]]:
-    """Trace the tensors asked about, with the results that they led to.
+    """Trace the explained tensors, with the results that were computed from them.
 
     Args:
-        asked: what was asked; without roots, they are found among the names.
-        names: what to call the tensors. The values of named results are read.
+        asked: the question; without roots, they are found among the names.
+        names: the names of tensors. The values of named results are read.
     """
-    from gradviz.capture.tracing.tracer import trace_subjects  # only now: it needs torch
+    from gradviz.capture.autograd.sharded import flat_parameters
+    from gradviz.capture.tracing.tracer import trace_subjects  # imported here: it needs torch
 
     asked_for = {identity_of(tensor) for tensor in asked.tensors}
     witnesses = [
@@ -59,7 +60,11 @@ def look(asked: Asked, names: Names) -> tuple[Context, list[Question]]:
         for named in names
         if named.tensor.grad_fn is not None and identity_of(named.tensor) not in asked_for
     ]
-    subjects = {identity_of(each): each for each in (*asked.roots, *asked.tensors, *witnesses)}
+    flat = flat_parameters(asked.modules)
+    subjects = {
+        identity_of(each): each
+        for each in (*asked.roots, *asked.tensors, *flat.values(), *witnesses)
+    }
     graph = trace_subjects(tuple(subjects.values()), names) if subjects else GradGraph()
     by_number = {data["root"]: key for key, data in graph.nodes(data=True) if "root" in data}
     keys = {identity: by_number[number] for number, identity in enumerate(subjects)}
@@ -69,8 +74,10 @@ def look(asked: Asked, names: Names) -> tuple[Context, list[Question]]:
     questions = [keys[identity_of(each)] for each in asked.tensors]
     for key in questions:
         if key not in roots:
-            graph.nodes[key].pop("root", None)  # two tensors may be one output
+            graph.nodes[key].pop("root", None)  # two tensors may be the same output
     _fold_witnesses(graph, [keys[identity_of(each)] for each in witnesses], roots)
+    for each in flat.values():
+        graph.nodes[keys[identity_of(each)]].pop("root", None)
     _drop_the_rest(graph, {*roots, *questions})
     called = names_of(names)
     asked_questions = [
@@ -83,13 +90,22 @@ def look(asked: Asked, names: Names) -> tuple[Context, list[Question]]:
         )
         for tensor, key in zip(asked.tensors, questions, strict=True)
     ]
-    is_of_roots = bool(asked.roots) and not asked.modules
-    context = Context(graph, tuple(dict.fromkeys(roots)), is_of_roots=is_of_roots)
+    parts = {
+        key: keys[identity_of(flat[id(tensor)])]
+        for tensor, key in zip(asked.tensors, questions, strict=True)
+        if id(tensor) in flat
+    }
+    context = Context(
+        graph,
+        tuple(dict.fromkeys(roots)),
+        is_of_roots=bool(asked.roots),
+        flat=parts,
+    )
     return context, asked_questions
 
 
 def _sets(asked: Asked, tensor: Any) -> tuple[PlainContainer | None, Flag | None]:
-    """Where a model keeps a parameter, and what was set to freeze it."""
+    """The plain container of a parameter, and the attribute that was set to freeze it."""
     from gradviz.capture.tensors.training_sets import flag_of_tensor
 
     row = asked.unregistered.get(id(tensor))
@@ -101,10 +117,10 @@ def _sets(asked: Asked, tensor: Any) -> tuple[PlainContainer | None, Flag | None
 
 
 def look_at_live(asked: Asked, context: Context) -> Context:
-    """Look at the models and optimizers that are alive, for what they hold.
+    """Find the models and optimizers that are alive, and their parameters.
 
     Returns:
-        The context, with the keys of what optimizers hold.
+        The context, with the keys of the parameters of optimizers.
     """
     from gradviz.capture.tensors.training_sets import live
 
@@ -116,7 +132,7 @@ def look_at_live(asked: Asked, context: Context) -> Context:
 
 
 def names_of(names: Names) -> dict[int, str]:
-    """What tensors are called, by their ``id``; the first name counts."""
+    """The names of tensors, by their ``id``; the first name counts."""
     called: dict[int, str] = {}
     for named in names:
         called.setdefault(id(named.tensor), named.name)
@@ -124,13 +140,13 @@ def names_of(names: Names) -> dict[int, str]:
 
 
 def identity_of(tensor: Any) -> Hashable:
-    """Two tensors that are the same output of the same operation are one node."""
+    """Equal for two tensors that are the same output of the same operation."""
     node = tensor.grad_fn
     return ("leaf", id(tensor)) if node is None else (node, tensor.output_nr)
 
 
 def _ends(graph: GradGraph, results: Sequence[str]) -> list[str]:
-    """Those results from which nothing else was computed."""
+    """The results from which no other result was computed."""
     ends = []
     for key in dict.fromkeys(results):
         makers = [source for source, _ in graph.inputs(key)]
@@ -146,7 +162,7 @@ def _ends(graph: GradGraph, results: Sequence[str]) -> list[str]:
 
 
 def _fold_witnesses(graph: GradGraph, witnesses: Sequence[str], roots: Sequence[str]) -> None:
-    """Put the names and values of results in between on the operations that made them."""
+    """Add the names and values of intermediate results to the operations that created them."""
     for key in dict.fromkeys(witnesses):
         if key in roots:
             continue
@@ -161,7 +177,7 @@ def _fold_witnesses(graph: GradGraph, witnesses: Sequence[str], roots: Sequence[
 
 
 def _drop_the_rest(graph: GradGraph, kept: set[str]) -> None:
-    """Keep what the roots and the questions were computed from."""
+    """Remove all nodes except ancestors of the roots and of the explained tensors."""
     needed = ancestors(graph, kept, lambda s, t, edge: edge["kind"] is not EdgeKind.ALIAS)
     graph.remove_nodes_from([key for key in graph if key not in needed])
 
@@ -170,11 +186,11 @@ def _drop_the_rest(graph: GradGraph, kept: set[str]) -> None:
 
 
 def context_of(recording: Recording, roots: Sequence[Any] = ()) -> Context:
-    """The last moment that shows what backward started from, and the one before backward.
+    """The context of the last frame with the roots of backward, and of the frame before backward.
 
     Args:
-        recording: what was recorded.
-        roots: what backward starts from; what it did start from when none are given.
+        recording: the recording.
+        roots: the roots of backward; if empty, those of the recorded pass.
     """
     story = recording.story
     frames, events = story.frames, story.events
@@ -185,7 +201,7 @@ def context_of(recording: Recording, roots: Sequence[Any] = ()) -> Context:
     if roots:
         graph, keys = _with_roots(recording, roots, graph)
     else:
-        # Without a backward pass, a leaf is a root because nothing was computed from it.
+        # Without a backward pass, a leaf is a root if nothing was computed from it.
         kinds = () if passes else LEAVES
         keys = [key for key in graph.roots if graph.nodes[key]["kind"] not in kinds]
     kept = max((frame.graph for frame in frames), key=lambda each: each.saved_bytes, default=None)
@@ -198,7 +214,7 @@ def context_of(recording: Recording, roots: Sequence[Any] = ()) -> Context:
 
 
 def context_at_end(recording: Recording, context: Context) -> Context | None:
-    """The context of the last frame; None when it shows no result beside those of the last pass."""
+    """The context of the last frame; None if it shows no other result than those of the pass."""
     if not context.frames or (graph := context.frames[-1].graph) is context.graph:
         return None
     roots = [key for key in graph.roots if graph.nodes[key]["kind"] is NodeKind.RESULT]
@@ -210,7 +226,14 @@ def context_at_end(recording: Recording, context: Context) -> Context | None:
 
 
 def _lost(recording: Recording, graph: GradGraph, roots: Sequence[str]) -> dict[str, list[CutEdge]]:
-    ends = ancestors(graph, roots, is_data)
+    # What was written into an older tensor since is not behind the roots.
+    behind = ancestors(graph, roots)
+    direct = {
+        source
+        for source, _, edge in graph.in_edges(behind, data=True)
+        if edge["kind"] is EdgeKind.CUT
+    }
+    ends = behind | direct
     return {leaf: [*map(_edge_of, cuts)] for leaf, cuts in recording._cut_off(graph, ends).items()}
 
 
@@ -233,7 +256,7 @@ def _numbers(recording: Recording) -> dict[str, list[ValueRead]]:
 def _with_roots(
     recording: Recording, roots: Sequence[Any], graph: GradGraph
 ) -> tuple[GradGraph, list[str]]:
-    """The given graph if it shows the roots, else the latest of a frame that does."""
+    """The given graph if it contains the roots, else that of the latest frame that does."""
     for each in (graph, *(frame.graph for frame in reversed(recording.frames))):
         keys = [key for root in roots if (key := recording.key_of(root, each)) in each]
         if keys:
@@ -242,7 +265,7 @@ def _with_roots(
 
 
 def _before(frames: Sequence[Frame]) -> GradGraph | None:
-    """The graph before the latest backward pass: a frame of its own, or the one that shows it."""
+    """The graph before the latest backward pass: from its own frame, or from the one after it."""
     passes = [at for at, frame in enumerate(frames) if frame.kind is FrameKind.AFTER_BACKWARD]
     if passes and passes[-1]:
         return frames[passes[-1] - 1].graph
@@ -251,10 +274,10 @@ def _before(frames: Sequence[Frame]) -> GradGraph | None:
 
 
 def questions_of(asked: Asked, context: Context, names: Names) -> list[Question]:
-    """What is asked about.
+    """The tensors to explain.
 
-    When no tensor was given that is every parameter of the recorded modules, and every other leaf
-    that a frame shows.
+    If no tensor was passed, these are the parameters of the recorded modules, and all other leaves
+    in the frames.
     """
     if asked.tensors:
         return _questions(asked.tensors, asked, context, names)
@@ -286,10 +309,10 @@ def _shown(key: str, data: NodeData) -> Question:
 def _questions(
     tensors: Sequence[Any], asked: Asked, context: Context, names: Names
 ) -> list[Question]:
-    from gradviz.capture.tracing.tracer import trace_subjects  # only now: it needs torch
+    from gradviz.capture.tracing.tracer import trace_subjects  # imported here: it needs torch
 
     called = names_of(names)
-    # All in one: what they are called is worked out once.
+    # All at once, because the names are computed for each trace.
     subjects = {identity_of(tensor): tensor for tensor in tensors}
     traced = trace_subjects(tuple(subjects.values()), names)
     own = dict(zip(subjects, traced.roots, strict=True))
@@ -309,15 +332,16 @@ def _questions(
                 data,
                 is_parameter,
                 *_sets(asked, tensor),
+                tuple(_edge_of(cut).edge for cut in asked.recording._cuts_behind(tensor)),
             )
         )
     return questions
 
 
 def with_values(context: Context, recording: Recording, names: Names) -> Context:
-    """The same context with what is known of large tensors, whose values frames do not hold.
+    """Add known values of large tensors, which frames do not contain.
 
-    Those with a name are still alive; one that was changed in place since is not read.
+    Named tensors are still alive; one that was changed in place since is not read.
     """
     before = context.before
     known = _live_values(context.graph, recording, names)
@@ -356,7 +380,7 @@ def _live_values(
 
 
 def _not_finite_since(recording: Recording) -> dict[str, tuple[int, GradGraph]]:
-    """The first of the passes that have left a gradient not finite ever since, for each leaf."""
+    """For each leaf, the first of the passes since which its gradient was not finite."""
     found: dict[str, tuple[int, GradGraph]] = {}
     for earlier, frame in pairwise(recording.frames):
         if frame.kind is not FrameKind.AFTER_BACKWARD:
@@ -371,7 +395,7 @@ def _not_finite_since(recording: Recording) -> dict[str, tuple[int, GradGraph]]:
 
 
 def _leaves(frames: tuple[Frame, ...]) -> dict[str, NodeData]:
-    """Every leaf that a frame shows, as the last one shows it, in the order of their keys."""
+    """Every leaf that is in a frame, with its last attributes, in the order of the keys."""
     found: dict[str, NodeData] = {}
     for frame in frames:
         for key, data in frame.graph.nodes(data=True):

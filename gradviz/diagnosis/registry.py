@@ -1,4 +1,4 @@
-"""Every rule of `explain`, in the order in which they are tried: the order is the documentation."""
+"""Every rule of `explain`, in the order in which they are tried; this is the documentation."""
 
 from __future__ import annotations
 
@@ -40,19 +40,19 @@ def rules(group: Group) -> tuple[Rule[Any, Any], ...]:
     """The rules of a group, in order.
 
     Args:
-        group: of what is explained: a missing gradient, a gradient, or an error. The rules about
-            training belong to the first two.
+        group: of the subject: a missing gradient, a gradient, or an error. The rules about training
+            are included in the first two.
     """
     groups = (group,) if group is Group.ERROR else (group, Group.TRAINING)
     return tuple(rule for rule in RULES if rule.verdict.group in groups and rule is not unseen)
 
 
 def describe() -> str:
-    """The list of rules as text: the order, the verdict, the name, and what each needs.
+    """The list of rules as text: order, verdict, name, and what each needs.
 
     Example:
-        >>> print(describe().splitlines()[5])
-          6. cleared                    the gradient was cleared after backward (a recording)
+        >>> print(describe().splitlines()[7])
+          8. cleared                    the gradient was cleared after backward (a recording)
     """
     return "\n".join(
         f"{number:3}. {rule.verdict.value:26} {rule.name} ({rule.needs.value})"

@@ -1,7 +1,7 @@
-"""A rule of `explain`: when it holds, what it found, and the sentences made from that.
+"""A rule of `explain`: its condition, its evidence, and its sentences.
 
-Rules stand in one ordered list (`gradviz.diagnosis.registry`) and are tried in that order until
-one answers. The list is the documentation: ``print(gradviz.diagnosis.describe())`` prints it.
+Rules are in one ordered list (`gradviz.diagnosis.registry`) and are tried in order until one
+answers. The list is the documentation: ``print(gradviz.diagnosis.describe())`` prints it.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ __all__ = ["Evidence", "Needs", "Rule", "RuleSubject", "explanation_of", "first_
 
 
 class RuleSubject(Protocol):
-    """What is to be explained: a tensor (`Question`) or an error."""
+    """The subject of an explanation: a tensor (`Question`) or an error."""
 
     @property
     def name(self) -> str:
-        """What to call it: ``"fc.weight"``, ``"RuntimeError"``."""
+        """Its name: ``"fc.weight"``, ``"RuntimeError"``."""
 
     @property
     def key(self) -> str:
@@ -31,26 +31,26 @@ class RuleSubject(Protocol):
 
     @property
     def group(self) -> Group:
-        """Which verdicts apply: to a missing gradient, to a gradient, or to an error."""
+        """The verdicts that can apply: for a missing gradient, a gradient, or an error."""
 
 
 class Needs(str, Enum):
-    """What a rule reads; without it the rule is not tried."""
+    """What a rule reads; otherwise the rule is not tried."""
 
     GRAPH = "the graph"
-    """The graph alone: it also answers when nothing was recorded."""
+    """Only the graph: the rule also answers without a recording."""
     RECORDING = "a recording"
     """The events of a recording."""
     ERROR = "an error"
-    """The text of an exception, and what is known of the moment when it was raised."""
+    """The text of an exception, and the facts about the moment when it was raised."""
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """What a rule found. A rule that needs other facts for its sentences makes a subclass.
+    """What a rule found. A rule that needs other facts for its sentences defines a subclass.
 
     Args:
-        words: values that the sentences of the rule name, by the name in ``{}``.
+        words: values for the sentences of the rule, by the name in ``{}``.
         nodes: keys of the nodes that show it.
         locations: lines of the program that show it.
         culprit: key of the node to mark; "" for that of the subject.
@@ -69,17 +69,17 @@ Sentence = str | Callable[[E], str]
 
 @dataclass(frozen=True)
 class Rule(Generic[S, E]):
-    """One verdict, and when it is given.
+    """One verdict, and its condition.
 
     Args:
-        name: what holds when it answers, in a few words: ``"zero_grad took the gradient away"``.
-        verdict: the code of the answer. Its group says to which subjects the rule applies.
-        match: the evidence; None when the rule does not hold.
-        reason: one sentence; a text is filled in from ``evidence.words`` (`str.format`).
-        fix: what to do, likewise; "" for nothing.
+        name: the condition in a few words: ``"zero_grad cleared the gradient"``.
+        verdict: the code of the answer. Its group determines to which subjects the rule applies.
+        match: returns the evidence, or None if the rule does not apply.
+        reason: one sentence; a text is formatted with ``evidence.words`` (`str.format`).
+        fix: what to do, in the same form; "" for nothing.
         needs: what it reads.
         events: kinds of events of which at least one must have been recorded; () for no condition.
-        docs: a sentence for the reference: what the rule looks at, and when it stays silent.
+        docs: a sentence for the reference: what the rule checks, and when it does not answer.
     """
 
     name: str
@@ -92,7 +92,7 @@ class Rule(Generic[S, E]):
     docs: str = ""
 
     def is_applicable(self, context: Context, subject: RuleSubject) -> bool:
-        """Whether the rule is to be tried: all that it needs is there."""
+        """Whether everything that the rule needs is available."""
         if self.needs is Needs.RECORDING and context.events is None:
             return False
         return not self.events or not context.kinds.isdisjoint(self.events)
@@ -113,7 +113,7 @@ def first_answer(
 def explanation_of(
     rule: Rule[Any, Any], evidence: Evidence, context: Context, subject: RuleSubject
 ) -> Explanation:
-    """Put what a rule found into words."""
+    """Convert the evidence of a rule to sentences."""
     nodes = [key for key in (subject.key, *evidence.nodes) if key in context.graph]
     culprit = evidence.culprit or subject.key
     return Explanation(

@@ -1,4 +1,4 @@
-"""What is explained: tensors, a model, a recording, or an error with the frames of its traceback.
+"""The subjects of an explanation: tensors, a model, a recording, or an error with its traceback.
 
 Frames are read without keeping any of their variables alive.
 """
@@ -40,19 +40,19 @@ _ALLOWED = "a tensor, a module, a recording or an exception"
 
 @dataclass(eq=False)
 class Asked:
-    """The subjects of a question, sorted.
+    """The subjects of a question, by kind.
 
     Args:
-        tensors: those to be explained.
+        tensors: the tensors to explain.
         parameters: ids of those that are known to be parameters.
-        roots: what backward starts from, if that was said.
-        recording: what was recorded.
+        roots: the tensors on which backward is called, if given.
+        recording: the recording.
         error: the exception.
-        modules: those whose parameters they are.
-        is_many: whether several answers are wanted, even when there is one tensor.
-        unregistered: by the ids of parameters that a module keeps in a plain container, and that
-            it therefore does not list: the `Unregistered`.
-        flags: by the ids of parameters that were to be frozen: the `IneffectiveFlag`.
+        modules: the modules whose parameters are explained.
+        is_many: whether the answer is a table, even for one tensor.
+        unregistered: by the ids of parameters in a plain container of a module, which the module
+            therefore does not register: the `Unregistered`.
+        flags: by the ids of parameters that were meant to be frozen: the `IneffectiveFlag`.
     """
 
     tensors: list[Any] = field(default_factory=list)
@@ -104,11 +104,11 @@ class Asked:
         if _is_module(names) and not self.modules and self._asks_for_all(groups):
             self.roots, self.tensors = self.roots or self.tensors, []
             self._add_parameters(names)
-        # What is asked for twice is explained once.
+        # A tensor that is passed twice is explained once.
         self.tensors = list({id(tensor): tensor for tensor in self.tensors}.values())
 
     def _is_root(self, groups: list[list[Any]]) -> bool:
-        """Whether the last subject is what backward starts from."""
+        """Whether the last subject is the root of backward."""
         *others, last = groups
         if not others or not last:
             return False
@@ -124,7 +124,7 @@ class Asked:
         )
 
     def _asks_for_all(self, groups: list[list[Any]]) -> bool:
-        """Whether only results were given, or nothing: every parameter of the names is meant."""
+        """Whether only results, or nothing, was passed: then every named parameter is explained."""
         return all(each.grad_fn is not None for group in groups for each in group)
 
     def _add_parameters(self, module: Any) -> None:
@@ -170,7 +170,7 @@ def _is_recording(subject: object) -> bool:
 
 
 def _is_module(subject: object) -> bool:
-    """Whether it is an ``nn.Module``; asked of its classes: this file needs no torch."""
+    """Whether it is an ``nn.Module``, checked by class name: this file does not import torch."""
     return any(
         kind.__name__ == "Module" and kind.__module__ == "torch.nn.modules.module"
         for kind in type(subject).__mro__
@@ -191,20 +191,20 @@ def _tensors(subject: object) -> list[Any]:
     if not all(hasattr(type(each), "grad_fn") for each in found):
         raise SubjectError(f"cannot explain a GradientEdge: pass {_ALLOWED}")
     for each in found:
-        maker_of(each)  # raises if it cannot be told
+        maker_of(each)  # raises if torch cannot return the grad_fn
     return found
 
 
 UNKNOWN = object()
-"""In place of a value that cannot be known without running the user's code."""
+"""Stands for a value that cannot be known without running the user's code."""
 
 
 class GradCall(NamedTuple):
     """The arguments of ``torch.autograd.grad``, or of ``torch.autograd.backward``.
 
     Args:
-        outputs: what it started from.
-        inputs: what it was asked for.
+        outputs: the tensors on which it was called.
+        inputs: the tensors in ``inputs``.
     """
 
     outputs: tuple[Any, ...]
@@ -215,7 +215,7 @@ def locations_of_error(error: BaseException) -> tuple[SourceLocation, SourceLoca
     """The user's line that led to an error, and the line of a library that it called there.
 
     Returns:
-        Both; an empty location for what there is not.
+        Both; an empty location for a missing one.
     """
     from gradviz.recording.source_lines import CodeLocation, SourceLines, UserFiles, is_library
 
@@ -288,7 +288,7 @@ def variables_of(error: BaseException) -> dict[str, Any]:
     """The variables of the user's code that raised an error; {} if other code raised it."""
     from gradviz.recording.source_lines import UserFiles
 
-    # A recording stands between the user's call and torch.
+    # The recording's frames are between the user's call and torch.
     frames = [each for each in _frames_of(error) if not _module_of(each).startswith("gradviz.")]
     if not frames or not UserFiles()[frames[-1].f_code.co_filename]:
         return {}
@@ -296,9 +296,9 @@ def variables_of(error: BaseException) -> dict[str, Any]:
 
 
 def value_of(code: ast.expr, held: Mapping[str, Any]) -> Any:
-    """The value of a name, an attribute or an item among variables, or `UNKNOWN`.
+    """The value of a name, an attribute or an item, from variables, or `UNKNOWN`.
 
-    No code of the user's runs: a property is not known.
+    No code of the user's runs: the value of a property is unknown.
     """
     if isinstance(code, ast.Name):
         return held.get(code.id, UNKNOWN)
@@ -335,7 +335,7 @@ def _as_tuple(value: Any) -> tuple[Any, ...]:
 
 
 def _is_non_leaf(value: Any) -> bool:
-    # Asked of its class: an object of the user's may answer for any attribute.
+    # Check the class: an object of the user's may return a value for any attribute.
     return hasattr(type(value), "grad_fn") and getattr(value, "grad_fn", None) is not None
 
 

@@ -1,6 +1,6 @@
-"""Rules for tensors that no optimizer trains: three sets that should agree, and what has no effect.
+"""Rules for tensors that no optimizer trains, and for attributes without effect.
 
-The sets: the parameters of the model, those that an optimizer holds, the leaves behind the loss.
+They compare the parameters of the model, those of an optimizer, and the leaves of the loss.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ def _attribute(context: Context, question: Question) -> Evidence | None:
     module = (module if module != question.name else "the module") if flag.owner else ""
     line = _line_of_flag(context, flag.attribute, module)
     what = f"{module or 'its attribute'}{'.' if module else ' '}{flag.attribute} = False"
-    what += f", at {mention(line)}," if line else ""
     is_module = flag.attribute == "requires_grad"
     why = "nn.Module has no such switch" if is_module else "the switch is requires_grad"
     fix = f"{module}.requires_grad_(False)" if module else f"{question.name}.requires_grad = False"
-    return Evidence({"what": what, "why": why, "fix": fix}, locations=(line,))
+    where = f"; it is set at {mention(line)}" if line else ""
+    return Evidence({"what": what, "why": why, "where": where, "fix": fix}, locations=(line,))
 
 
 def _line_of_flag(context: Context, attribute: str, module: str) -> SourceLocation:
@@ -81,7 +81,7 @@ def _steps(context: Context) -> list[tuple[Event, StepDetails]]:
 
 
 def _in_no_optimizer(context: Context, question: Question) -> Evidence | None:
-    """A parameter with a gradient that no optimizer holds, of those that stepped or are alive."""
+    """A parameter with a gradient that is in no optimizer that made a step or is alive."""
     if not question.is_parameter and question.data["kind"] is not NodeKind.PARAMETER:
         return None
     if question.data.get("grad") is None or _is_held(context, question):
@@ -93,7 +93,7 @@ def _in_no_optimizer(context: Context, question: Question) -> Evidence | None:
 
 
 def _is_held(context: Context, question: Question) -> bool:
-    """Whether an optimizer holds it, or the program changes it by hand once it has a gradient."""
+    """Whether an optimizer contains it, or the program updates it after it had a gradient."""
     added = context.happened_to(question.key, EventKind.ACCUMULATE)
     return (
         question.key in context.held
@@ -106,26 +106,26 @@ def _is_held(context: Context, question: Question) -> bool:
 
 
 def _holder(context: Context, question: Question) -> tuple[Event, StepDetails] | None:
-    """The latest step of an optimizer after a gradient was added, if it trains a model."""
+    """The latest step of an optimizer after a gradient was accumulated, if it trains a model."""
     added = context.happened_to(question.key, EventKind.ACCUMULATE)
     later = [row for row in _steps(context) if added and row[0].number > added[0].number]
     if not later:
         return None
     nodes = context.graph.nodes
     kinds = [nodes[key]["kind"] for key in later[-1][1].held if key in nodes]
-    # A program may optimize an image; that would be in the graph.
+    # A program may optimize an image; then the image is in the graph.
     return later[-1] if not kinds or NodeKind.PARAMETER in kinds else None
 
 
 def _what_it_holds(context: Context, step: Event, details: StepDetails) -> str:
-    used = any(key in context.behind_roots for key in details.held)
+    used = any(key in context.reachable for key in details.held)
     which = "other parameters" if used else f"parameters that {context.root_names} does not use"
     where = f"{details.optimizer}, whose step is at {mention(step.location)},"
     return f"{where} holds {details.count:,} {which}"
 
 
 def _cleared_before_step(context: Context, question: Question) -> Evidence | None:
-    """``zero_grad`` took the gradient away after backward, before the step that needs it."""
+    """``zero_grad`` cleared the gradient after backward, before the step that needs it."""
     key = question.key
     steps = [step for step, details in _steps(context) if key in details.held]
     if not steps:
@@ -143,7 +143,7 @@ def _cleared_before_step(context: Context, question: Question) -> Evidence | Non
         return None  # an earlier step has used it
     clear = cleared[-1]
     words = {
-        "word": clear.word,
+        "word": ".grad = None" if clear.word == "grad" else clear.word,
         "clear": mention(clear.location),
         "step": mention(steps[-1].location),
     }
@@ -179,10 +179,10 @@ def _frozen_and_moved(context: Context, question: Question) -> Evidence | None:
 
 
 def scale_of(context: Context, question: Question) -> float | None:
-    """By what GradScaler scaled the loss of the gradient, while it is not unscaled; or None.
+    """The factor by which GradScaler scaled the loss, unless it was unscaled; or None.
 
-    ``scale`` multiplies by a tensor that ``full`` made at the line of the call, or that
-    ``_amp_update_scale_`` changes.
+    ``scale`` multiplies by a tensor that ``full`` created on the line of the call, or that
+    ``GradScaler.update`` changes.
     """
     graph = context.before if context.before is not None else context.graph
     added = context.happened_to(question.key, EventKind.ACCUMULATE)
@@ -206,7 +206,7 @@ def _factor(context: Context, graph: GradGraph) -> float | None:
                 if data["kind"] is not NodeKind.UNTRACKED or data.get("op") != "full":
                     continue
                 updated = [
-                    event.word == "_amp_update_scale_"
+                    event.word == "update"
                     for event in context.happened_to(source, EventKind.IN_PLACE)
                 ]
                 is_here = data.get("source") == graph.nodes[maker].get("source")
@@ -235,7 +235,7 @@ def _clipped_while_scaled(context: Context, question: Question) -> Evidence | No
 
 
 def skipped_step(context: Context, question: Question) -> str:
-    """A clause that says that GradScaler skipped the step; "" if it did not, or is not known to."""
+    """A clause saying that GradScaler skipped the step; "" if it did not, or this is unknown."""
     added = context.happened_to(question.key, EventKind.ACCUMULATE)
     skipped = [
         event
@@ -250,12 +250,12 @@ def skipped_step(context: Context, question: Question) -> str:
     return "; GradScaler skipped the step"
 
 
-# Parameters that an optimizer holds, and that no frame shows.
+# Parameters of an optimizer that are in no frame.
 
 
 @dataclass(frozen=True)
 class Held:
-    """An optimizer that stepped: it can hold parameters that no recorded result depends on.
+    """An optimizer that made a step and may contain parameters that no recorded result uses.
 
     Args:
         name: its class: ``"SGD"``.
@@ -287,15 +287,15 @@ unseen: Rule[Any, Any] = Rule(
     _unseen,
     "{count} {are} in no graph of the recording: no result that backward started from uses them "
     "(step at {line})",
-    "look whether it was made for this model: after the layers were replaced, from a copy, or with "
-    "layers that forward does not call",
+    "check whether it was created for this model: after the layers were replaced, from a copy, "
+    "or with layers that forward does not call",
     Needs.RECORDING,
     (EventKind.STEP,),
 )
 
 
 def unused_by_steps(context: Context) -> list[Explanation]:
-    """An explanation of each optimizer that holds parameters which no frame shows."""
+    """An explanation of each optimizer that contains parameters that are in no frame."""
     last: dict[tuple[str, int], Event] = {}
     for event, details in _steps(context):
         last[details.optimizer, details.count] = event
@@ -325,7 +325,7 @@ first_training_rules: tuple[Rule[Any, Any], ...] = (
         _frozen_and_moved,
         "it was frozen at {off}, and the optimizer's step at {step} still changed it: its gradient "
         "was not None, so momentum or weight decay moves it",
-        "set its gradient to None, {name}.grad = None, or make the optimizer without it",
+        "set its gradient to None, {name}.grad = None, or create the optimizer without it",
         Needs.RECORDING,
         (EventKind.STEP,),
         "requires_grad was switched off, and a later step changed values of the tensor.",
@@ -334,12 +334,12 @@ first_training_rules: tuple[Rule[Any, Any], ...] = (
         "an attribute without effect",
         Verdict.WITHOUT_EFFECT,
         _attribute,
-        "{what} has no effect, as {why}: it requires grad",
+        "{what} has no effect, as {why}: it requires grad{where}",
         "to freeze it: {fix}",
         docs="A plain attribute of a tensor or module with a name like requires_grad.",
     ),
     Rule(
-        "kept where the model does not look for parameters",
+        "in a plain container of a module",
         Verdict.NOT_REGISTERED,
         _not_registered,
         "parameters() does not list it: {owner} keeps it in {container}, a plain {kind}{held}",
@@ -358,8 +358,8 @@ training_rules: tuple[Rule[Any, Any], ...] = (
         Needs.RECORDING,
         (EventKind.STEP,),
         "An optimizer that is alive and has not stepped yet counts, and so does an update by hand. "
-        "Where a program optimizes tensors that are not parameters, an image say, the rule is "
-        "silent.",
+        "Where a program optimizes tensors that are not parameters, for example an image, the "
+        "rule does not answer.",
     ),
     Rule(
         "clipped while it was scaled",

@@ -1,4 +1,4 @@
-"""Rules about a backward pass that reached operations whose saved tensors were freed before."""
+"""Rules about a backward pass that reached operations whose saved tensors were freed."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ class Carried:
     """A tensor that was computed before a backward pass and used again after it.
 
     Args:
-        key: the operation that made it.
+        key: the operation that created it.
         made: the event of that operation, if it was recorded.
         used: the event of the operation that used it again.
         code: the user's expression for it where it is used again: ``"self.mean"``; "" if unknown.
         is_list: whether that expression is a list of tensors.
-        is_renewed: whether the line that made it has run again since that pass.
+        is_renewed: whether the line that created it ran again after that pass.
     """
 
     key: str
@@ -50,10 +50,10 @@ class Carried:
 
 
 class _Order:
-    """Which operation made which node, and when, as far as frames and events show it.
+    """The order in which operations created nodes, as far as frames and events show it.
 
     Args:
-        context: the moment.
+        context: the context.
         error: the error.
         passed: number of the event of the backward pass that freed the saved tensors.
     """
@@ -66,7 +66,7 @@ class _Order:
             for key, data in graph.nodes(data=True):
                 if "sequence_nr" in data:
                     self.created.setdefault(key, data["sequence_nr"])
-        # An event names the last node that its operation made.
+        # An event refers to the last node that its operation created.
         made = [
             (max(self.created[key] for key in event.nodes if key in self.created), event)
             for event in context.events or ()
@@ -75,7 +75,7 @@ class _Order:
         made.sort(key=lambda pair: (pair[0], pair[1].number))
         self._numbers = [number for number, _ in made]
         self._events = [event for _, event in made]
-        # A frame after that pass shows what had been computed before it, and nothing newer.
+        # A frame after that pass contains what was computed before it, and nothing newer.
         shown = [
             self.created[key]
             for frame in context.frames
@@ -83,8 +83,8 @@ class _Order:
             for key in frame.graph
             if key in self.created and self._is_first_after(frame.follows)
         ]
-        told = [number for number, event in made if event.number < passed]
-        self.border = max((*told, *shown), default=-1)
+        before = [number for number, event in made if event.number < passed]
+        self.border = max((*before, *shown), default=-1)
 
     def _is_first_after(self, number: int) -> bool:
         """Whether no operation ran between that pass and an event."""
@@ -95,7 +95,7 @@ class _Order:
         )
 
     def event_of(self, key: str) -> Event | None:
-        """The operation that made a node."""
+        """The operation that created a node."""
         at = bisect_left(self._numbers, self.created.get(key, -1))
         return self._events[at] if key in self.created and at < len(self._events) else None
 
@@ -106,7 +106,7 @@ class _Order:
 
 
 def _carried(context: Context, error: ErrorContext, passed: Event) -> Carried | None:
-    """What was computed before a backward pass and used again after it, next to the failure."""
+    """The tensor computed before a pass and used after it that is nearest to the failure."""
     order = _Order(context, error, passed.number)
     if not order.is_used_after:
         return None
@@ -114,7 +114,7 @@ def _carried(context: Context, error: ErrorContext, passed: Event) -> Carried | 
     edges = [
         (one, other)
         for one, other in graph.edges()
-        if one in context.behind_roots
+        if one in context.reachable
         and created.get(one, order.border + 1) <= order.border < created.get(other, -1)
     ]
     failed = error.problem.node if error.problem is not None else ""
@@ -139,10 +139,10 @@ def _is_renewed(context: Context, made: Event | None, passed: Event) -> bool:
 
 
 def _expression(made: Event | None, used: Event | None, known: set[str]) -> tuple[str, bool]:
-    """What the user's code calls a carried tensor where it uses it again, and whether in a list.
+    """The user's expression for a carried tensor where it is used again, and whether in a list.
 
     Args:
-        made: the operation that made the tensor.
+        made: the operation that created the tensor.
         used: the operation that uses it again.
         known: names of other tensors.
     """
@@ -172,7 +172,7 @@ def _stored_in(operand: ast.expr, takes_list: bool) -> dict[str, bool]:
 
 
 def _fresh(context: Context, passed: Event, used: Event) -> set[str]:
-    """Names of leaves, of modules, and of what was computed after the pass and before its use."""
+    """Names of leaves, of modules, and of tensors computed between the pass and their use."""
     leaves = {context.graph.nodes[key].get("name", "") for key in context.graph.leaves}
     made = {
         event.name
@@ -225,7 +225,7 @@ def _passes(context: Context) -> tuple[Event, Event] | None:
 
 
 def _freeing(context: Context, error: ErrorContext) -> Event | None:
-    """The backward pass that freed the saved tensors, as far as it is known."""
+    """The backward pass that freed the saved tensors, if known."""
     passes = context.happened(EventKind.BACKWARD)[:-1]
     location = error.problem.location if error.problem is not None else SourceLocation()
     there = [event for event in passes if location and event.location == location]
@@ -263,7 +263,7 @@ def _evidence(
 
 
 def _from_step_to_step(context: Context, error: ErrorContext) -> Evidence | None:
-    """A state that each step computes from that of the step before."""
+    """A state that each step computes from the state of the previous step."""
     if not _is_freed(error) or (freeing := _freeing(context, error)) is None:
         return None
     carried = _carried(context, error, freeing)
@@ -282,7 +282,7 @@ def _from_step_to_step(context: Context, error: ErrorContext) -> Evidence | None
 
 
 def _kept_as(carried: Carried) -> str:
-    """Where a tensor with another name was assigned to the carried expression, or put into it."""
+    """Where a tensor with another name was assigned or appended to the carried expression."""
     if carried.made is None or not carried.code or carried.made.name in ("", carried.code):
         return ""
     lines = [
@@ -297,7 +297,7 @@ def _kept_as(carried: Carried) -> str:
 
 
 def _computed_once(context: Context, error: ErrorContext) -> Evidence | None:
-    """Work that was done once, before a loop of backward passes."""
+    """Values that were computed once, before a loop of backward passes."""
     if not _is_freed(error) or (freeing := _freeing(context, error)) is None:
         return None
     failing = context.happened(EventKind.BACKWARD)[-1]
@@ -321,7 +321,7 @@ def _shared(context: Context, error: ErrorContext) -> Evidence | None:
 
 
 def _same_root(context: Context, error: ErrorContext) -> Evidence | None:
-    """The same backward pass twice, of what one forward pass computed."""
+    """Backward twice on the results of one forward pass."""
     if not _is_freed(error) or not context.is_recorded:
         return None
     freeing = _freeing(context, error)
@@ -339,9 +339,7 @@ def _not_recorded(context: Context, error: ErrorContext) -> Evidence | None:
     if not _is_freed(error):
         return None
     graph = context.graph
-    freed = [
-        key for key in context.behind_roots if graph.nodes[key].get("buffers") is Buffers.FREED
-    ]
+    freed = [key for key in context.reachable if graph.nodes[key].get("buffers") is Buffers.FREED]
     nodes = sorted(freed, key=lambda key: -graph.nodes[key].get("sequence_nr", 0))[:1]
     return error.evidence(nodes, culprit=nodes[0] if nodes else "")
 

@@ -1,4 +1,4 @@
-"""What is known of the values of tensors: those in the graph, and those saved before a pass."""
+"""Known values of tensors: those in the graph, and those saved before a pass."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 
-from gradviz.diagnosis.paths import leaf_behind
+from gradviz.diagnosis.paths import leaf_of_node
 from gradviz.graph import EdgeKind, GradGraph, NodeData, NodeKind, TensorSummary
 from gradviz.graph.operations import operation
 
@@ -36,13 +36,13 @@ _KEEP_ZEROS = frozenset(
 
 
 class Values:
-    """The values of the tensors of one graph, as operations met them.
+    """The values of the tensors of one graph when operations used them.
 
     Args:
-        graph: whose.
-        saved: for keys of operations, what the tensors that they saved held before backward.
-        is_before: whether the graph is from before the backward pass; else what was changed in
-            place since may have been another.
+        graph: the graph.
+        saved: by the keys of operations, the values of their saved tensors before backward.
+        is_before: whether the graph is from before the backward pass; otherwise tensors that
+            were changed in place since may have had other values.
         known: summaries of further tensors, by their nodes.
     """
 
@@ -61,7 +61,7 @@ class Values:
 
     @cached_property
     def only_summed(self) -> frozenset[str]:
-        """Normalisations and softmaxes whose results go into sums alone, up to a scalar root."""
+        """Normalizations and softmaxes whose results are only summed, up to a scalar root."""
         nodes = self.graph.nodes
         operations = [key for key in self.graph if nodes[key]["kind"] is NodeKind.OPERATION]
         if not any(self._is_normal(key) for key in operations):
@@ -79,7 +79,7 @@ class Values:
         return frozenset(key for key in summed if self._is_normal(key))
 
     def _sums(self, user: str, summed: set[str]) -> bool:
-        """Whether a user of a result weighs all its elements alike."""
+        """Whether a user of a result weights all its elements equally."""
         data: NodeData = self.graph.nodes[user]
         if data["kind"] is NodeKind.RESULT:
             return math.prod(data.get("shape", (2,))) == 1
@@ -90,8 +90,8 @@ class Values:
         return op == "softmax" or operation(op).normalizes
 
     def of(self, key: str) -> TensorSummary | None:
-        """The value of a tensor, or of the one output of an operation; None when not known."""
-        key = leaf_behind(self.graph, key)
+        """The value of a tensor, or of the only output of an operation; None if unknown."""
+        key = leaf_of_node(self.graph, key)
         data: NodeData = self.graph.nodes[key]
         if data.get("version") and not self._is_before:
             return None
@@ -100,7 +100,7 @@ class Values:
         return self._known.get(key) or data.get("value")
 
     def made_by(self, key: str) -> TensorSummary | None:
-        """The result of an operation: its own value, what it saved of it, or that of its result."""
+        """The result of an operation: its own value, a saved one, or that of its result node."""
         data: NodeData = self.graph.nodes[key]
         if data.get("outputs", 1) != 1:
             return None
@@ -117,9 +117,9 @@ class Values:
         return self._zeros_of(key)
 
     def _zeros_of(self, key: str) -> TensorSummary | None:
-        """Zeros, where a result is known to be zero because of what went in; else None."""
+        """Zeros, if a result is known to be zero because of its inputs; else None."""
         if key not in self._zeros:
-            self._zeros[key] = None  # while its inputs are asked, and when there are too many
+            self._zeros[key] = None  # during the recursion, and beyond its limit
             if len(self._asking) < _DEEP:
                 self._asking.append(key)
                 if self._zero_inputs(key):
@@ -130,9 +130,9 @@ class Values:
         return self._zeros[key]
 
     def _zero_inputs(self, key: str) -> list[str]:
-        """The inputs because of which the result of an operation is all zeros; [] when it is not.
+        """The inputs because of which the result of an operation is all zeros; [] if it is not.
 
-        A zero factor makes zeros, unless something is added, which must be zero as well.
+        The product with a zero factor is zero; if something is added, that must be zero as well.
         """
         op = self.graph.nodes[key].get("op", "")
         row = operation(op)
@@ -154,7 +154,7 @@ class Values:
         return value is not None and is_all_zero(value)
 
     def input_of(self, key: str, number: int) -> TensorSummary | None:
-        """An input of an operation: as it saved it, or as it is known."""
+        """An input of an operation: the saved tensor, or the known value."""
         names = operation(self.graph.nodes[key].get("op", "")).saves or ("self", "other")
         if number < len(names) and (saved := self.saved(key, names[number])) is not None:
             return saved
@@ -162,20 +162,20 @@ class Values:
         return self.of(source) if source else None
 
     def saved(self, key: str, name: str) -> TensorSummary | None:
-        """What an operation saved under a name, before the pass freed it."""
+        """The tensor that an operation saved under a name, before it was freed."""
         return self._saved.get(key, {}).get(name)
 
     def source_of(self, key: str, number: int) -> str:
-        """The node of an input, a leaf in place of its ``AccumulateGrad``; "" for none."""
+        """The node of an input; the leaf of an ``AccumulateGrad``; "" for none."""
         if key not in self._sources:
             self._sources[key] = {
-                edge.get("input", 0): leaf_behind(self.graph, source)
+                edge.get("input", 0): leaf_of_node(self.graph, source)
                 for source, edge in self.graph.inputs(key)
             }
         return self._sources[key].get(number, "")
 
     def before_views(self, key: str) -> str:
-        """What a tensor is a view of, or has the same numbers as; itself when it is none."""
+        """The base of a view or reshaped tensor; the tensor itself for others."""
         while key and operation(self.graph.nodes[key].get("op", "")).rearranges:
             source = self.source_of(key, 0)
             if not source:
@@ -184,7 +184,7 @@ class Values:
         return key
 
     def origin_of_zeros(self, key: str) -> str:
-        """The tensor because of which another is all zeros: itself, or one that it came from."""
+        """The tensor because of which another is all zeros: itself, or an ancestor."""
         while self.graph.nodes[key]["kind"] is NodeKind.OPERATION:
             zero = self._zero_inputs(key)
             if not zero:
@@ -224,19 +224,19 @@ def is_wrong(grad: TensorSummary | None) -> bool:
 
 
 def largest(summary: TensorSummary) -> float | None:
-    """The largest element; None when it is not known."""
+    """The largest element; None if unknown."""
     values = summary.values
     return max(value.real for value in values) if values else summary.max
 
 
 def smallest(summary: TensorSummary) -> float | None:
-    """The smallest element; None when it is not known."""
+    """The smallest element; None if unknown."""
     values = summary.values
     return min(value.real for value in values) if values else summary.min
 
 
 def number_of(text: str | None) -> float | None:
-    """The number that an argument of an operation is; None for anything else."""
+    """The number in an argument of an operation; None for anything else."""
     try:
         return None if text is None else float(text)
     except ValueError:

@@ -1,4 +1,4 @@
-"""Rules about gradients that do not fit: given to backward, or returned by a hook or a Function."""
+"""Rules about gradients that do not match: passed to backward, or from a hook or Function."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from gradviz.torch_messages import MessageKind as Kind
 __all__ = ["RULES"]
 
 
-# Given to backward, or to ``torch.autograd.grad``.
+# Passed to backward, or to ``torch.autograd.grad``.
 
 
 def _given(context: Context, error: ErrorContext) -> Evidence | None:
@@ -43,13 +43,13 @@ def _given(context: Context, error: ErrorContext) -> Evidence | None:
 
 
 def _number_given(context: Context, error: ErrorContext) -> Evidence | None:
-    """``backward(1.0)``; None when it was another number."""
+    """``backward(1.0)``; no answer if the number may be another argument."""
     if not is_of(error, Kind.NUMBER_GIVEN):
         return None
     if error.error is not None:
         inner = calls_of(error.error)[:1]
         is_given = inner == [("torch.autograd", "_tensor_or_tensors_to_tuple")]
-    else:  # the frame that raised it is not known: the line must pass a number
+    else:  # the frame that raised is unknown: the line must pass a number
         is_given = _passes_a_number(error)
     if not is_given:
         return None
@@ -84,7 +84,7 @@ def _passes_a_number(error: ErrorContext) -> bool:
 
 
 def _call(error: ErrorContext) -> str:
-    """Whether it was ``backward`` or ``torch.autograd.grad``."""
+    """``backward`` or ``torch.autograd.grad``."""
     if error.error is not None:
         is_grad = ("torch.autograd", "grad") in calls_of(error.error)
     else:
@@ -129,10 +129,10 @@ def _from_hook(context: Context, error: ErrorContext) -> Evidence | None:
 
 
 def _last_seen(context: Context, name: str) -> Event | None:
-    """The last hook that was seen to change a gradient in the pass that failed.
+    """The last recorded hook that changed a gradient in the failed pass.
 
-    Torch checks what a hook returned right after it: it is the one, unless that was on a node,
-    where hooks are not seen.
+    Torch checks the result of a hook right after it: it is this hook, unless the hook is on a
+    node, where hooks are not recorded.
     """
     passes = context.happened(EventKind.BACKWARD)
     begun = passes[-1].number if passes else -1
@@ -151,12 +151,12 @@ def _function(event: Event) -> str:
 
 
 def _is_it(event: Event, name: str) -> bool:
-    """Whether it is for sure the hook that the message is about."""
+    """Whether it is certainly the hook in the message."""
     details = event.details
     if name and _function(event) == name:
         return True
     if not isinstance(details, HookDetails) or details.before is None or details.after is None:
-        return True  # what it returned could not be read
+        return True  # its result could not be read
     before, after = details.before, details.after
     return (before.shape, before.dtype, before.device) != (after.shape, after.dtype, after.device)
 
@@ -165,7 +165,7 @@ def _is_it(event: Event, name: str) -> bool:
 
 
 def _of_function(context: Context, error: ErrorContext, node: str, **words: object) -> Evidence:
-    """Point to the node of a ``Function``, when there is only one."""
+    """The node of a ``Function``, if there is only one."""
     key = node_of(context, grad_fn=node)
     line = source_of(context, key)
     applied = f"; it was applied at {mention(line)}" if line else ""

@@ -1,4 +1,4 @@
-"""Rules for a gradient of zeros: which operation blocks it, and what made it do so."""
+"""Rules for a gradient of zeros: which operation blocks it, and why."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from gradviz.diagnosis.answers import Verdict
 from gradviz.diagnosis.context import Context, Question
 from gradviz.diagnosis.lines import locations_of, mention
-from gradviz.diagnosis.paths import leaf_behind, stops_on_every_way, word_of
+from gradviz.diagnosis.paths import leaf_of_node, stops_on_every_way, word_of
 from gradviz.diagnosis.rule import Evidence, Needs, Rule
 from gradviz.diagnosis.values import (
     Values,
@@ -28,11 +28,11 @@ from gradviz.graph.operations import Blocks, operation
 
 __all__ = ["zero_rules"]
 
-_FEW = 4  # causes that are kept for each node
+_FEW = 4  # causes that are stored for each node
 
 
 class Block(NamedTuple):
-    """An operation that gives no gradient to one of its inputs.
+    """An operation that passes no gradient to one of its inputs.
 
     Args:
         key: the operation.
@@ -48,15 +48,15 @@ class Block(NamedTuple):
 
 
 class ZeroSearch:
-    """Which gradients of a graph are zero, and because of which operations.
+    """Finds which gradients of a graph are zero, and which operations block them.
 
-    One walk from the roots finds what a gradient reaches; the rest is labelled with the operations
-    that block the way to it, so that the cost does not grow with the number of parameters asked.
+    One walk from the roots finds the nodes that a gradient reaches; the other nodes are labeled
+    with the operations that block it, so the cost does not grow with the number of parameters.
 
     Args:
-        values: what is known of the tensors of a graph.
-        only_causes: whether operations that block because of zeros computed before them are taken
-            to pass a gradient: so the operation that made the zeros is found.
+        values: known values of the tensors of a graph.
+        only_causes: treat operations that block because of earlier zeros as passing the
+            gradient, so that the operation that created the zeros is found.
     """
 
     def __init__(self, values: Values, only_causes: bool) -> None:
@@ -80,7 +80,7 @@ class ZeroSearch:
         self._blocks = self._label(borders)
 
     def _label(self, borders: Sequence[tuple[str, Block]]) -> Mapping[str, list[Block]]:
-        """For what is not reached, the first few blocks on the way to it."""
+        """For nodes that are not reached, the first few blocking operations."""
         found: dict[str, list[Block]] = {}
         stack = [(key, block) for key, block in borders if key not in self._reached]
         while stack:
@@ -95,19 +95,19 @@ class ZeroSearch:
         return found
 
     def blocks_of(self, key: str) -> Sequence[Block]:
-        """The operations that block every gradient to a node; () when they are not known."""
+        """The operations that block every gradient to a node; () if unknown."""
         return () if key in self._reached else self._blocks.get(key, ())
 
 
 @dataclass(frozen=True)
 class Step:
-    """A gradient's step from an operation to one of its inputs.
+    """The backward step from an operation to one of its inputs.
 
     Args:
-        values: what is known of the tensors.
+        values: known values of the tensors.
         source: the input.
         target: the operation.
-        edge: between them.
+        edge: the edge between them.
     """
 
     values: Values
@@ -123,7 +123,7 @@ class Step:
 
     @property
     def op(self) -> str:
-        """Its word."""
+        """Its forward word."""
         return self.data.get("op", "")
 
     @property
@@ -133,7 +133,7 @@ class Step:
 
     @property
     def number(self) -> int:
-        """Which input it is."""
+        """The number of the input."""
         return self.edge.get("input", 0)
 
     @property
@@ -151,12 +151,12 @@ class Step:
         return self.values.input_of(self.target, number)
 
     def source_of(self, number: int) -> str:
-        """The node of another input; "" when it is not in the graph."""
+        """The node of another input; "" if it is not in the graph."""
         return self.values.source_of(self.target, number)
 
 
 def why_blocked(step: Step) -> Block | None:
-    """Why an operation gives nothing to one of its inputs; None if it may give something."""
+    """Why an operation passes no gradient to one of its inputs; None if it may pass one."""
     check = _BY_OP.get(step.op)
     if check is None:
         blocks = operation(step.op).blocks
@@ -164,9 +164,9 @@ def why_blocked(step: Step) -> Block | None:
     return check(step) if check is not None else None
 
 
-_SMALL = "keep the inputs small: scale or normalise them"
+_SMALL = "keep the inputs small: scale or normalize them"
 _INSIDE = "keep the inputs inside that range, or clamp for the output alone, not for the loss"
-_SOFT = "use a soft version of it, or pass the gradient by: y = x + (y - x).detach()"
+_SOFT = "use a soft version of it, or pass the gradient through: y = x + (y - x).detach()"
 _NOT_ZERO = "start at a value other than zero"
 _RELU = "let some inputs be positive (start, bias, learning rate), or use leaky_relu"
 
@@ -178,11 +178,11 @@ def _counted(summary: TensorSummary | None) -> str:
 
 
 def _comes_from_zeros(step: Step) -> bool:
-    """Whether the input was computed, and is zero because of zeros before it."""
+    """Whether the input was computed, and is zero because of earlier zeros."""
     given = step.given
     if given is None or not is_all_zero(given):
         return False
-    source = leaf_behind(step.values.graph, step.source)
+    source = leaf_of_node(step.values.graph, step.source)
     return step.values.graph.nodes[source]["kind"] is NodeKind.OPERATION
 
 
@@ -239,7 +239,7 @@ def _below_threshold(step: Step) -> Block | None:
 
 
 def _zero_factor(step: Step) -> Block | None:
-    """A product: a factor gets nothing if the other is all zeros."""
+    """A product: the gradient of a factor is zero if the other is all zeros."""
     first, second = operation(step.op).factors or (0, 1)
     if step.number not in (first, second):
         return None
@@ -262,7 +262,7 @@ def _zero_factor(step: Step) -> Block | None:
     return Block(step.target, why, fix if is_leaf else _FACTOR)
 
 
-_FACTOR = "leave out the factor that is zero, or look at what makes those zeros"
+_FACTOR = "leave out the factor that is zero, or find what makes it zero"
 _TRAINED = (NodeKind.PARAMETER, NodeKind.LEAF)
 
 
@@ -291,7 +291,7 @@ def _flat_at_zero(step: Step) -> Block | None:
 
 
 def _mask(step: Step) -> bool | None:
-    """What the mask of an operation is everywhere; None when it varies, or is not known."""
+    """The value of a mask if it is the same everywhere; None if it varies, or is unknown."""
     known = [step.values.saved(step.target, name) for name in ("mask", "condition")]
     known += [
         step.values.of(source)
@@ -305,7 +305,7 @@ def _mask(step: Step) -> bool | None:
 
 
 def _not_chosen(step: Step) -> Block | None:
-    fix = "look at the condition, which chooses the other branch everywhere"
+    fix = "check the condition, which selects the other branch everywhere"
     if _mask(step) is None or _mask(step) is (step.number == 0) or step.number > 1:
         return None
     return Block(step.target, f"its condition is {_mask(step)} everywhere", fix)
@@ -314,7 +314,7 @@ def _not_chosen(step: Step) -> Block | None:
 def _covered(step: Step) -> Block | None:
     if not _mask(step) or step.number != 0:
         return None
-    fix = "look at the mask, which covers everything"
+    fix = "check the mask, which covers everything"
     return Block(step.target, "its mask is True everywhere", fix)
 
 
@@ -322,21 +322,21 @@ def _padded(step: Step) -> Block | None:
     padding, indices = number_of(step.options.get("padding_idx")), step.input(1)
     if padding is None or indices is None or not is_only(indices, (padding,)):
         return None
-    why = f"all that was looked up is row {padding:g}, its padding_idx"
-    return Block(step.target, why, "look at what is looked up: that row is never trained")
+    why = f"only row {padding:g}, its padding_idx, was looked up"
+    return Block(step.target, why, "check the indices: that row is never trained")
 
 
 def _only_summed(step: Step) -> Block | None:
-    """Normalised values that go into nothing but a sum, which is the same for every input."""
+    """Normalized values that are only summed; the sum is the same for every input."""
     if step.target not in step.values.only_summed:
         return None
     why = "its results are only summed, and their sum is the same for every input"
-    fix = "compare its results with a target, or weigh them: a plain sum or mean of normalised "
+    fix = "compare its results with a target, or weigh them: a plain sum or mean of normalized "
     return Block(step.target, why, f"{fix}values is a constant")
 
 
 def _one_entry(step: Step) -> Block | None:
-    """A softmax over a dimension of one entry, or one whose results are only summed."""
+    """A softmax over a dimension of size 1, or one whose results are only summed."""
     if step.op == "softmax" and (block := _only_summed(step)) is not None:
         return block
     dim, shape = number_of(step.options.get("dim")), step.data.get("shape", ())
@@ -355,7 +355,7 @@ def _no_label(step: Step) -> Block | None:
     if weight is not None and is_all_zero(weight):
         ignored = step.options.get("ignore_index", "-100")
         why = f"no label counts: every one is ignore_index ({ignored}) or has weight 0"
-        return Block(step.target, why, "look at the labels: at least one in a batch must count")
+        return Block(step.target, why, "check the labels: at least one in a batch must count")
     return _no_loss(step)
 
 
@@ -365,12 +365,12 @@ def _no_loss(step: Step) -> Block | None:
     if made is None or not made.numel or not is_all_zero(made):
         return None
     why = "its result is exactly 0, where its slope is 0"
-    fix = "look whether the target was computed from the prediction, and at the scale of the inputs"
+    fix = "check whether the target was computed from the prediction, and the scale of the inputs"
     return Block(step.target, why, fix)
 
 
 def _smaller_elsewhere(step: Step) -> Block | None:
-    """A minimum or maximum that always takes the other input."""
+    """A minimum or maximum that always selects the other input."""
     given, other = step.given, step.input(1 - step.number)
     if given is None or other is None or given.nan or other.nan:
         return None
@@ -386,7 +386,7 @@ def _smaller_elsewhere(step: Step) -> Block | None:
 
 
 def _normalized(step: Step) -> Block | None:
-    """A normalisation whose weight is all zeros, or whose results are only summed."""
+    """A normalization whose weight is all zeros, or whose results are only summed."""
     if step.number != 0:
         return None
     weight = step.input(1)
@@ -499,13 +499,13 @@ def _lost_in_backward(context: Context, question: Question) -> Evidence | None:
 
 
 def _called(context: Context, key: str, op: str) -> str:
-    """What the program called, with the operation when that has another word."""
+    """The function that the program called, and the operation if its word differs."""
     called = [event.word for event in context.happened_to(key, EventKind.OPERATION)]
     return f"{called[-1]} ({op})" if called and called[-1] not in (op, "") else op
 
 
 def _noise(context: Context, question: Question) -> Evidence | None:
-    """A gradient that is zero but for rounding errors."""
+    """A gradient that is zero except for rounding errors."""
     grad = question.data.get("grad")
     if grad is None or grad.norm is None or is_wrong(grad):
         return None
@@ -585,9 +585,9 @@ zero_rules: tuple[Rule[Any, Any], ...] = (
         "a gradient of rounding errors",
         Verdict.ZERO,
         _noise,
-        "its gradient, of norm {norm}, is 0 but for rounding errors: {op}{where} blocks it: {why}",
+        "its gradient, of norm {norm}, is 0 up to rounding errors: {op}{where} blocks it: {why}",
         "{fix}",
-        docs="The sum of normalised values, or of the probabilities of a softmax, is a constant.",
+        docs="The sum of normalized values, or of the probabilities of a softmax, is a constant.",
     ),
     Rule(
         "zeros, cause not known",

@@ -15,7 +15,7 @@ import click
 from gradviz import __version__
 from gradviz.frontends.command import common_options, one_line_errors
 from gradviz.frontends.command_compare import compare
-from gradviz.frontends.command_graph import draw, memory, summary
+from gradviz.frontends.command_graph import draw, memory, summary, view
 from gradviz.frontends.command_run import explain, record, run
 from gradviz.frontends.files import stdout_fault
 from gradviz.frontends.streams import aside
@@ -57,6 +57,7 @@ _EXAMPLES = """\b
 Examples:
   gradviz draw train.py:loss                 the graph as text
   gradviz draw train.py:loss -o loss.svg     the graph as a picture
+  gradviz view train.py:loss                 the graph in the browser, to explore
   gradviz summary train.py:loss              its modules, as a table
   gradviz record train.py -o story.html      what a whole run did, moment by moment
   gradviz compare old.json new.json          what is different
@@ -83,7 +84,7 @@ def cli() -> None:
     """See what PyTorch's autograd recorded."""
 
 
-for _command in (draw, summary, record, compare, explain, run, memory):
+for _command in (draw, view, summary, record, compare, explain, run, memory):
     cli.add_command(_command)
 # The old name of memory: still taken, no longer listed.
 _saved = copy.copy(memory)

@@ -21,7 +21,7 @@ from gradviz.frontends.files import (
     format_of,
 )
 from gradviz.frontends.options import OPTIONS, Option, Picture
-from gradviz.frontends.streams import aside, coloured, output_on_stderr, stage
+from gradviz.frontends.streams import aside, colored, output_on_stderr, stage
 
 if TYPE_CHECKING:
     from gradviz.frontends.target import Extent, Loaded, Target
@@ -59,7 +59,7 @@ class _Fault(click.ClickException):
     """One clear line on standard error, and an exit code."""
 
     def show(self, file: Any = None) -> None:
-        label = click.style("Error:", fg="red", bold=True) if coloured() else "Error:"
+        label = click.style("Error:", fg="red", bold=True) if colored() else "Error:"
         aside(f"{label} {self.format_message()}")
 
 

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from gradviz.frontends.target import Extent, Loaded, Target
     from gradviz.reports.memory import SavedTable
 
-__all__ = ["draw", "memory", "summary"]
+__all__ = ["draw", "memory", "summary", "view"]
 
 _DRAW_EXAMPLES = """\b
 Examples:
@@ -105,16 +105,21 @@ def draw(
         place = parse_target(target, "draw", is_main)
         with files.quieted():
             subject, loaded = subject_of(place, arguments(ctx), Extent(step, full))
-        _draw(subject, picture, files, quiet)
+        _draw(subject, picture, files, quiet, target)
         report_ending(ctx, loaded, "drawn", quiet, debug)
 
 
 def _draw(
-    subject: GradGraph | Frame | Story, picture: Picture, outputs: Outputs, quiet: bool
+    subject: GradGraph | Frame | Story,
+    picture: Picture,
+    outputs: Outputs,
+    quiet: bool,
+    target: str,
 ) -> None:
     from gradviz.frontends.drawing import Drawing
 
     drawing = Drawing(subject, picture)
+    drawing.target = target
     if not quiet and outputs.are_pictures:
         _warn_of_size(drawing)
     outputs.write(drawing.pieces, quiet)
@@ -132,6 +137,54 @@ def _warn_of_size(drawing: Drawing) -> None:
             "--depth 2 draws modules as boxes, --focus NAME a part",
             warning=True,
         )
+
+
+_VIEW_EXAMPLES = """\b
+Examples:
+  gradviz view train.py:loss                 opens the viewer in the browser
+  gradviz view graph.json --no-open          prints the path of its page; needs no torch
+  gradviz view train.py:loss --color-by grad_norm -- --epochs 3
+"""
+
+
+@click.command(cls=WithArguments, epilog=_VIEW_EXAMPLES)
+@click.argument("target", metavar="TARGET [-- SCRIPT ARGUMENTS]", shell_complete=complete_files)
+@click.option("--no-open", is_flag=True, help="Only print the path of the page.")
+@program_options
+@picture_options()
+@hidden_color_option
+@common_options
+@click.pass_context
+def view(
+    ctx: click.Context,
+    /,
+    target: str,
+    no_open: bool,
+    is_main: bool,
+    step: int | None,
+    full: bool,
+    quiet: bool,
+    debug: bool,
+    **options: Any,
+) -> None:
+    """Explore a graph in the browser: search it, open its groups, step through a recording.
+
+    TARGET is as for gradviz draw: a variable of a program, or a saved graph or recording. The page
+    is one file without network; its path is printed. gradviz draw TARGET -o x.html keeps it.
+    """
+    with one_line_errors(debug):
+        from gradviz.frontends.drawing import Drawing
+        from gradviz.frontends.target import Extent, parse_target
+        from gradviz.frontends.viewing import open_page
+
+        picture = take_picture(options)
+        place = parse_target(target, "view", is_main)
+        with output_on_stderr():
+            subject, loaded = subject_of(place, arguments(ctx), Extent(step, full))
+        drawing = Drawing(subject, picture)
+        drawing.target = target
+        click.echo(open_page(drawing.html, target, show=not no_open))
+        report_ending(ctx, loaded, "shown", quiet, debug)
 
 
 _SUMMARY_EXAMPLES = """\b

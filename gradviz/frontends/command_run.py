@@ -199,7 +199,8 @@ def explain(
     """Say why gradients are None, zero, added up or NaN: of a model, a tensor, or all leaves.
 
     Without a name: every parameter of the modules that took part. The program is run as Python
-    would run it, and recorded, so that causes have lines; it ends when its first step is over.
+    would run it, and recorded, so that causes have lines. It ends with the backward passes of its
+    second step, where a gradient left over from the first one shows.
     """
     with one_line_errors(debug):
         from gradviz.frontends.target import Extent, parse_target
@@ -207,7 +208,8 @@ def explain(
         picture = take_picture(options)
         files = Outputs(outputs, fmt, picture=picture)
         place = parse_target(target, "explain", is_main)
-        loaded = _explain(place, arguments(ctx), picture, files, quiet, Extent(step, full))
+        extent = Extent(step, full, next_step=True)
+        loaded = _explain(place, arguments(ctx), picture, files, quiet, extent)
         report_ending(ctx, loaded, "explained", quiet, debug)
 
 
@@ -237,7 +239,7 @@ def _explain(
     def render(fmt: str) -> bytes:
         if fmt == "txt":
             return f"{told}\n".encode("utf-8", "backslashreplace")
-        return Drawing(told.story, picture).render(fmt)
+        return Drawing(told.story, picture).about(told).render(fmt)
 
     outputs.write(render, quiet)
     return loaded
@@ -250,7 +252,7 @@ def _told(loaded: Loaded, recording: Any) -> Explanation | Explanations:
     names = Names.of_namespace(loaded.variables or loaded.run.namespace)
     subjects: list[Any] = list(loaded.values)
     if not loaded.names:
-        subjects = [_parameters(loaded.variables), *subjects]
+        subjects = [_parameters(loaded.variables)]
     elif len(subjects) == 1 and getattr(subjects[0], "grad_fn", None) is not None:
         leaves = [n.tensor for n in names if n.tensor.is_leaf and n.tensor.requires_grad]
         if leaves:

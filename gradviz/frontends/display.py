@@ -14,8 +14,19 @@ from collections.abc import Iterator
 from html import escape
 from typing import Any
 
-__all__ = ["alt_text", "image", "output", "preformatted", "waiting"]
+__all__ = [
+    "VIEWER_HEIGHT",
+    "alt_text",
+    "image",
+    "interactive",
+    "interactive_parts",
+    "output",
+    "preformatted",
+    "waiting",
+]
 
+VIEWER_HEIGHT = 620
+"""Of the viewer within a page or notebook, in pixels."""
 _PATIENCE = 1.0  # seconds
 
 # An image asks for the color-scheme of the element that it stands in. JupyterLab sets one from 4.3
@@ -55,6 +66,33 @@ def output(svg: str, alt: str) -> str:
         '<img alt="x" src="data:image/svg+xml;base64,PHN2Zy8+" class="gradviz-output">'
     """
     return f'<style>{_LIKE_THE_PAGE}</style>{image(svg, alt)[:-1]} class="{_CLASS}">'
+
+
+def interactive(still: str, page: str, height: int) -> str:
+    """A still picture with a viewer over it, which shows where scripts and frames are allowed.
+
+    Args:
+        still: the picture, as HTML.
+        page: the viewer, a whole page.
+        height: of the viewer, in pixels.
+
+    Example:
+        >>> interactive("<img>", "<p>", 300).count("<iframe")
+        1
+    """
+    before, after = interactive_parts(page, height)
+    return before + still + after
+
+
+def interactive_parts(page: str, height: int) -> tuple[str, str]:
+    """What stands before the still picture, and after it; arguments as for `interactive`."""
+    return (
+        f'<div style="position:relative;height:{height}px;overflow:auto">',
+        '<iframe loading="lazy" title="gradviz viewer" '
+        'sandbox="allow-scripts allow-downloads allow-modals" '
+        f'style="position:absolute;top:0;left:0;width:100%;height:{height}px;border:0" '
+        f'srcdoc="{escape(page, quote=True)}"></iframe></div>',
+    )
 
 
 def preformatted(text: str) -> str:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from gradviz import serialize
@@ -19,23 +20,30 @@ from gradviz.frontends.streams import stage
 from gradviz.graph import GradGraph
 from gradviz.renderers.canvas import to_pdf, to_png
 from gradviz.renderers.caption import caption_of
-from gradviz.renderers.compose import compose
+from gradviz.renderers.compose import compose, fits_a_page, runs_of_frames
 from gradviz.renderers.html import to_html
+from gradviz.renderers.island import Answer
 from gradviz.renderers.mermaid import to_mermaid
+from gradviz.renderers.moments import moments_of
 from gradviz.renderers.scene import Scene
 from gradviz.renderers.svg import iter_svg
 from gradviz.renderers.text import to_text
 from gradviz.renderers.theme import Theme
 from gradviz.story import Frame, Story, recorded_in
-from gradviz.views import apply
+from gradviz.views import DEFAULT, View, apply, fit_page
 from gradviz.views.groups import keep_inside
 
 if TYPE_CHECKING:
     import graphviz
     from typing_extensions import Unpack
 
-__all__ = ["Drawing", "answer_html", "draw"]
+    from gradviz.diagnosis import Explanation
 
+__all__ = ["Drawing", "answer_html", "draw", "drawn"]
+
+_MOST_PAGES = 5  # graphs of a story on one page
+_MOST_FILES, _MOST_LINES = 8, 5_000
+"""Of the program, that the viewer shows."""
 _PDF_SECONDS = 10  # that a notebook waits for what only LaTeX will ask for
 
 
@@ -71,14 +79,28 @@ def draw(*subjects: object, names: object = None, **options: Unpack[PictureOptio
         <BLANKLINE>
         2 operations from 1 leaf to loss. x.grad is None.
     """
+    return drawn(subjects, names, options, sys._getframe(1))
+
+
+def drawn(
+    subjects: tuple[object, ...], names: object, options: PictureOptions, caller: FrameType
+) -> Drawing:
+    """The picture of some subjects.
+
+    Args:
+        subjects: as for `draw`.
+        names: as for `draw`.
+        options: as for `draw`.
+        caller: whose variables give the tensors their names.
+    """
     picture = Picture.of(options)  # before a large graph is traced
     story = recorded_in(subjects[0]) if len(subjects) == 1 else None
     if story is not None:
-        return Drawing(story, picture)
+        return Drawing(story, picture).about(subjects[0])
     from gradviz.capture.tensors.names import Names
     from gradviz.capture.tracing.tracer import trace_subjects
 
-    named = Names.of(names, sys._getframe(1))
+    named = Names.of(names, caller)
     with stage("tracing"):
         graph = trace_subjects(subjects, named)
     return Drawing(graph, picture)
@@ -108,7 +130,24 @@ class Drawing:
     ) -> None:
         self.options = Picture.of(options) if picture is None else picture
         self.story = _story(story, self.options["title"])
+        self.target = ""
+        """What the command line calls the subject, for the viewer's commands; "" if not known."""
+        self._answers: tuple[Answer, ...] = ()
         self._views = self.options.views()
+
+    def about(self, answer: object) -> Drawing:
+        """Let the viewer list what an explanation says; returns the same drawing.
+
+        Args:
+            answer: an `Explanation` or `Explanations`; anything else adds nothing.
+        """
+        from gradviz.diagnosis import Explanation, Explanations  # not every picture needs it
+
+        if isinstance(answer, Explanation):
+            self._answers = (_answer(answer),)
+        elif isinstance(answer, Explanations):
+            self._answers = tuple(map(_answer, answer.all))
+        return self
 
     @property
     def theme(self) -> Theme:
@@ -138,27 +177,47 @@ class Drawing:
         """The story as it is drawn: through the views, with a sentence under each frame."""
         return self._through_views()
 
-    def _through_views(self) -> Story:
+    def _through_views(self, views: Sequence[View] | None = None) -> Story:
         frames = []
         with stage("folding"):
             for number, frame in enumerate(self._marked):
-                graph = apply(frame.graph, self._views)
+                graph = apply(frame.graph, self._views if views is None else views)
                 text = caption_of(frame, is_later=number > 0)
                 frames.append(replace(frame, graph=graph, caption=text))
         return replace(self._marked, frames=tuple(frames))
 
-    def _page(self) -> str:
-        """The interactive page."""
+    @property
+    def html(self) -> str:
+        """The viewer, as the text of a file that needs nothing else."""
         with keep_inside():
             shown = self._through_views()
         with stage("layout"):
-            return to_html(self._marked, shown, self.theme)
+            return to_html(
+                self._marked,
+                shown,
+                self.theme,
+                target=self.target,
+                answers=self._answers,
+                files=_program_files(self.story),
+            )
 
     @cached_property
     def _scene(self) -> Scene:
         shown = self.shown
         with stage("layout"):
-            return compose(shown)
+            runs = runs_of_frames([frame.graph for frame in self._marked])
+            scene = compose(shown, runs=runs)
+        if fits_a_page(scene) or len(shown) < 2 or tuple(self._views) != DEFAULT:
+            return scene
+        drawn = len(moments_of(shown, runs))
+        for pages in (drawn, 2 * drawn):
+            shown = self._through_views([fit_page(pages=min(pages, _MOST_PAGES))])
+            with stage("layout"):
+                smaller = compose(shown, runs=runs)
+            scene = min(scene, smaller, key=lambda each: each.height)
+            if fits_a_page(scene):
+                break
+        return scene
 
     @cached_property
     def svg(self) -> str:
@@ -235,7 +294,7 @@ class Drawing:
             "pdf": lambda: to_pdf(self._scene, self.theme, self.transparent),
             "dot": lambda: str(self.digraph.source),
             "json": lambda: serialize.to_json(self.story),
-            "html": self._page,
+            "html": lambda: self.html,
             "mmd": lambda: to_mermaid(self.shown, self.theme),
             "txt": lambda: self.text,
         }
@@ -303,6 +362,46 @@ def _story(story: GradGraph | Frame | Story, title: str) -> Story:
     if isinstance(story, Frame):
         story = Story((story,), "")
     return replace(story, title=title or story.title)
+
+
+def _answer(told: Explanation) -> Answer:
+    from gradviz.diagnosis import Verdict
+
+    return Answer(
+        told.name,
+        told.verdict.value,
+        told.verdict.state,
+        told.reason,
+        told.fix,
+        told.nodes,
+        told.culprit,
+        told.lines,
+        told.verdict is Verdict.FINE,
+    )
+
+
+def _program_files(story: Story) -> dict[str, list[str]]:
+    """The lines of the program's files, as far as they are still those that ran."""
+    texts: dict[str, dict[int, str]] = {}
+    for event in story.events:
+        place = event.location
+        if place.line and place.text:
+            texts.setdefault(place.file, {})[place.line] = place.text.strip()
+    found = {}
+    for name, known in list(texts.items())[:_MOST_FILES]:
+        path = Path(name)
+        if path.is_absolute() or ".." in path.parts or path.suffix != ".py":
+            continue
+        try:
+            lines = path.read_text(encoding="utf-8").splitlines()
+        except (OSError, ValueError):
+            continue
+        same = all(
+            line <= len(lines) and lines[line - 1].strip() == text for line, text in known.items()
+        )
+        if same and len(lines) <= _MOST_LINES:
+            found[name] = lines
+    return found
 
 
 def answer_html(answer: Any) -> str:

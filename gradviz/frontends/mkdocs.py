@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from gradviz.errors import GradvizError, UsageError
-from gradviz.frontends.display import alt_text, image
+from gradviz.frontends.display import VIEWER_HEIGHT, alt_text, image, interactive
 from gradviz.frontends.drawing import Drawing
 from gradviz.frontends.options import OPTIONS, Picture, frame_numbers
 from gradviz.frontends.pages import (
@@ -117,10 +117,17 @@ def _figure(
         facts = [story, repr(picture), theme]
         svg = cache.text(facts, ".svg", partial(getattr, drawing, "svg"))
         images.append(image(svg, asked.alt or alt_text(drawing.text), mark))
+    shown = "".join(images)
+    if asked.is_interactive:
+        theme = asked.theme if asked.theme in ("light", "dark") else "auto"
+        drawing = Drawing(loads(story), picture.with_theme(theme))
+        facts = [story, repr(picture), theme, "viewer"]
+        page = cache.text(facts, ".html", partial(getattr, drawing, "html"))
+        shown = interactive(shown, page, VIEWER_HEIGHT)
     words = escape(" ".join(filter(None, [*classes, *kwargs.get("classes", ())])))
     name = f' id="{escape(kwargs["id_value"])}"' if kwargs.get("id_value") else ""
     caption = f"<figcaption>{escape(asked.caption)}</figcaption>" if asked.caption else ""
-    return f'<figure class="{words}"{name}>{"".join(images)}{caption}</figure>'
+    return f'<figure class="{words}"{name}>{shown}{caption}</figure>'
 
 
 def _highlighted(source: str, md: Any) -> str:
@@ -187,7 +194,7 @@ _THEMES = {
 _CODE = ("draw", "file", "frames", "raises")
 _PICTURE = {option.word: option for option in OPTIONS.values() if option.name != "theme"}
 _OLD = ("colour-by",)
-_FLAGS = ("hide-code", "context")
+_FLAGS = ("hide-code", "context", "interactive")
 _ALLOWED = (*_CODE, *_PICTURE, "theme", "alt", "caption", *_FLAGS)
 
 
@@ -203,6 +210,7 @@ class FenceRequest:
         caption: a line under it.
         is_shared: whether the block shares variables with others of the page.
         hides_code: whether the picture stands alone.
+        is_interactive: whether the viewer lies over the picture.
     """
 
     wanted: Wanted
@@ -212,6 +220,7 @@ class FenceRequest:
     caption: str
     is_shared: bool
     hides_code: bool
+    is_interactive: bool = False
 
     @staticmethod
     def of(options: dict[str, str]) -> FenceRequest:
@@ -241,6 +250,7 @@ class FenceRequest:
             caption=options.get("caption", ""),
             is_shared=_is_on(options, "context"),
             hides_code=_is_on(options, "hide-code"),
+            is_interactive=_is_on(options, "interactive"),
         )
         found.check()
         return found

@@ -10,11 +10,11 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
-__all__ = ["aside", "coloured", "output_on_stderr", "stage"]
+__all__ = ["aside", "colored", "output_on_stderr", "stage"]
 
 
-def coloured() -> bool:
-    """Whether standard error takes colours: a terminal, and NO_COLOR (no-color.org) not set."""
+def colored() -> bool:
+    """Whether standard error takes colors: a terminal, and NO_COLOR (no-color.org) not set."""
     return not os.environ.get("NO_COLOR") and sys.stderr is not None and sys.stderr.isatty()
 
 
@@ -24,7 +24,7 @@ def aside(text: str, warning: bool = False) -> None:
 
     # A closed standard error must not turn a drawing that succeeded into a failure.
     with contextlib.suppress(OSError):
-        click.echo(click.style(text, fg="yellow") if warning and coloured() else text, err=True)
+        click.echo(click.style(text, fg="yellow") if warning and colored() else text, err=True)
 
 
 @contextlib.contextmanager

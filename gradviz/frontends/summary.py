@@ -148,7 +148,7 @@ class Summary:
         printer.text(self.text)
 
     def __rich__(self) -> RenderableType:
-        """The table for a terminal: its total in bold, what is wrong in colour."""
+        """The table for a terminal: its total in bold, what is wrong in color."""
         with _random_state_kept():
             from rich.console import Group
             from rich.text import Text
@@ -203,9 +203,9 @@ def _cells(row: Row) -> list[str]:
 def _gradient(row: Row) -> str:
     if not row.leaves:
         return ""
-    if row.grad_norm is None:
-        return "None"
+    if row.grad_norm is None and not (row.nan or row.inf):
+        return "None" if row.without_grad == row.leaves else "not read"
     if row.nan or row.inf:
         return "NaN" if row.nan else "inf"
     missing = f" ({row.without_grad:,} None)" if row.without_grad else ""
-    return f"{number_text(row.grad_norm)}{missing}"
+    return f"{number_text(row.grad_norm or 0.0)}{missing}"

@@ -153,10 +153,12 @@ class Extent:
     Args:
         step: to the backward pass of this number; None for the end of the first step.
         full: to its end.
+        next_step: to the backward passes of the second step, where ``step`` names no pass.
     """
 
     step: int | None = None
     full: bool = False
+    next_step: bool = False
 
 
 def parse_target(text: str, command: str = "draw", is_main: bool = False) -> Target:
@@ -260,7 +262,7 @@ def load_target(
     wanted, call = _wanted(target)
     shown = [each.expression for each in wanted]
     tracing = (lambda values, seen: _traced(shown, values, seen)) if trace else None
-    search = Search(wanted, tracing, extent.step, extent.full)
+    search = Search(wanted, tracing, extent.step, extent.full, next_step=extent.next_step)
 
     def both(code: CodeType, variables: dict[str, Any]) -> Contexts:
         # The recording is the inner one: it is finished with a pass before the search hears of it.

@@ -318,14 +318,17 @@ class Search:
 
     They are taken right after a backward pass: the first, or that of a given number. The program
     ends when its first step is over: after the optimizer's step, or before the same line runs
-    backward again; where no optimizer is in sight, right after the pass.
+    backward again; where no optimizer is in sight, right after the pass. A search that goes on
+    into the next step ends once each line that ran backward has done so again after a step.
 
     Args:
         wanted: the variables; none for what the pass starts from.
         trace: makes a story of values and the variables around them; None makes none.
         step: the number of the pass, from 1; None for the first step.
-        full: let the program run on to its end.
+        full: let the program run on to its end; the variables are those after its last pass.
         ready: end the program at once when the variables have values.
+        next_step: go on to the backward passes of the second step: only there can gradients be
+            left over from the step before.
     """
 
     def __init__(
@@ -335,14 +338,17 @@ class Search:
         step: int | None = None,
         full: bool = False,
         ready: bool = False,
+        next_step: bool = False,
     ) -> None:
         self.found: Finding | None = None
         self.passes = 0
         self.stopped = False
         self.wanted, self._trace, self.step, self._full = wanted, trace, step, full
-        self._ready = ready
+        self._ready, self._next_step = ready, next_step and step is None
         self._over = False
         self._lines: set[tuple[CodeType, int]] = set()
+        self._lines_before_step: set[tuple[CodeType, int]] = set()
+        self._again: set[tuple[CodeType, int]] = set()
         self._returned: dict[str, tuple[Any, dict[str, object]]] = {}
         self._file = ""
         self._top: dict[str, Any] = {}
@@ -387,14 +393,17 @@ class Search:
             self._returns.stop()
 
     def _before(self, frame: FrameType) -> None:
-        if self.step is None and (frame.f_code, frame.f_lineno) in self._lines:
+        again = self._again if self._next_step else self._lines
+        if self.step is None and (frame.f_code, frame.f_lineno) in again:
             self._stop_if_found()
 
     def _after(self, roots: tuple[Any, ...], frame: FrameType) -> None:
         if self._over:
             return
         self.passes += 1
-        self._lines.add((frame.f_code, frame.f_lineno))
+        line = (frame.f_code, frame.f_lineno)
+        is_again = line in self._lines
+        self._lines.add(line)
         if self.step is not None and self.passes < self.step:
             return
         from gradviz.recording.passes import variables_around
@@ -402,19 +411,23 @@ class Search:
         self._look(frame)
         around = variables_around(frame, _program_file())
         self._take(around, roots, frame)
-        if self.step is not None or self._ready or not _has_step_ahead(frame, around):
+        has_step_ahead = self.step is None and _has_step_ahead(frame, around)
+        if line in self._lines_before_step or (is_again and not has_step_ahead):
+            self._again.add(line)
+        is_over = self._again == self._lines if self._next_step else not has_step_ahead
+        if is_over or self._ready:
             self._stop_if_found()
 
     def _stepped(self) -> None:
-        if self.step is None and not self._over:
+        self._lines_before_step |= self._lines
+        if self.step is None and not self._next_step and not self._over:
             self._stop_if_found()
 
     def _stop_if_found(self) -> None:
         if self.found is None or self._over:
             return
         if self._full:
-            self._end()
-            return
+            return  # the next pass is looked at as well: the last one counts
         self.stopped = True
         self._end()
         raise Reached

@@ -56,7 +56,7 @@ def _with(one: Any, values: dict[str, Any]) -> Any:
 _GRADIENT = template({"kind": EdgeKind.GRADIENT, "input": 0, "output": 0})
 _OTHER = -1  # The output number in a row whose attributes are stored separately.
 
-Neighbours = dict[Any, dict[Any, dict[Any, Any]]]
+Neighbors = dict[Any, dict[Any, dict[Any, Any]]]
 
 
 class EdgeColumns:
@@ -85,7 +85,7 @@ class EdgeColumns:
         self._others: dict[int, EdgeData] = {}
 
     @classmethod
-    def of(cls, nodes: dict[Any, Any], successors: Neighbours) -> Self:
+    def of(cls, nodes: dict[Any, Any], successors: Neighbors) -> Self:
         """Copy the edges of networkx's dictionaries into columns."""
         columns = cls()
         columns.inputs = []  # The keys of a graph made by hand can be of any type.
@@ -139,10 +139,10 @@ class EdgeColumns:
             other = output == _OTHER
             yield source, target, key, {**self._others[row]} if other else _edge(key, output)
 
-    def write(self, nodes: dict[Any, Any]) -> tuple[Neighbours, Neighbours]:
+    def write(self, nodes: dict[Any, Any]) -> tuple[Neighbors, Neighbors]:
         """The successors and predecessors of all nodes as networkx stores them."""
-        successors: Neighbours = {key: {} for key in nodes}
-        predecessors: Neighbours = {key: {} for key in nodes}
+        successors: Neighbors = {key: {} for key in nodes}
+        predecessors: Neighbors = {key: {} for key in nodes}
         keys, after, before = list(nodes), list(successors.values()), list(predecessors.values())
         for source, target, key, data in self.rows():
             name, users = keys[target], after[source]

@@ -21,7 +21,7 @@ from networkx.classes.reportviews import (
     OutMultiEdgeView,
 )
 
-from gradviz.graph.columns import EdgeColumns, Neighbours
+from gradviz.graph.columns import EdgeColumns, Neighbors
 from gradviz.graph.schema import (
     Buffers,
     Cause,
@@ -55,7 +55,7 @@ __all__ = [
 _writing = RLock()
 
 
-class _Neighbours:
+class _EdgeDictionaries:
     """Descriptor of networkx's edge dictionaries; creates them from the columns on first access.
 
     Args:
@@ -77,7 +77,7 @@ class _Neighbours:
                     del own["_columns"]
         return own[self._names[0]]
 
-    def __set__(self, graph: GradGraph, value: Neighbours) -> None:
+    def __set__(self, graph: GradGraph, value: Neighbors) -> None:
         graph.__dict__.update(dict.fromkeys(self._names, value))
         for view in ("adj", "succ", "pred"):  # cached views of the old edges
             graph.__dict__.pop(view, None)
@@ -104,8 +104,8 @@ class GradGraph(nx.MultiDiGraph):  # type: ignore[misc]
         ['n0', 'n1']
     """
 
-    _adj = _succ = _Neighbours("_adj", "_succ")
-    _pred = _Neighbours("_pred")
+    _adj = _succ = _EdgeDictionaries("_adj", "_succ")
+    _pred = _EdgeDictionaries("_pred")
 
     # Edge views refer to the graph, and networkx caches them in it: a reference cycle, so only the
     # garbage collector would free a graph. Creating the views anew lets reference counting free it.

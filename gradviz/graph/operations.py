@@ -13,7 +13,15 @@ from dataclasses import dataclass, field
 from enum import Enum
 from functools import lru_cache
 
-__all__ = ["OPERATIONS", "Blocks", "Operation", "forward_word", "operation", "words"]
+__all__ = [
+    "FUNCTIONS_OF_TORCH",
+    "OPERATIONS",
+    "Blocks",
+    "Operation",
+    "forward_word",
+    "operation",
+    "words",
+]
 
 
 class Blocks(Enum):
@@ -259,6 +267,33 @@ is_nonzero is_pinned is_same_size is_shared is_signed is_storage is_tensor ndime
 numel rename_ result_type retain_grad share_memory_ size storage storage_offset stride
 untyped_storage
 """
+
+
+FUNCTIONS_OF_TORCH: Mapping[str, str] = {
+    "_AllGather": "all_gather",
+    "_AllGatherBase": "all_gather",
+    "_AllReduce": "all_reduce",
+    "_AlltoAll": "all_to_all",
+    "_AlltoAllSingle": "all_to_all_single",
+    "_Broadcast": "broadcast",
+    "Broadcast": "broadcast",
+    "_DDPSink": "ddp",
+    "_FromTorchTensor": "from_local",
+    "_Gather": "gather",
+    "Gather": "gather",
+    "_Reduce": "reduce",
+    "_Reduce_Scatter": "reduce_scatter",
+    "_ReduceScatterBase": "reduce_scatter",
+    "Redistribute": "redistribute",
+    "NestedRedistribute": "redistribute",
+    "RegisterPostBackwardFunction": "fsdp",
+    "RegisterPreBackwardFunction": "fsdp",
+    "_Scatter": "scatter",
+    "Scatter": "scatter",
+    "_ToTorchTensor": "to_local",
+}
+"""The ``autograd.Function``s of ``torch.distributed`` and ``torch.nn.parallel``, and their words:
+they compute with their inputs alone."""
 
 
 def _all_rows() -> Iterator[Operation]:

@@ -87,6 +87,8 @@ class Cause(str, Enum):
     CUSTOM_FUNCTION = "autograd.Function"
     """Used inside a ``torch.autograd.Function``, or a reentrant checkpoint, none of whose inputs
     requires grad: nothing is recorded then."""
+    COLLECTIVE = "collective"
+    """It went through a function of ``torch.distributed``, which autograd does not record."""
     CONSTANT = "constant"
     """Created during the recording without ``requires_grad``, from no tensor that requires grad."""
 
@@ -212,6 +214,8 @@ class NodeData(TypedDict, total=False):
     requires_grad     of an untracked tensor: False
     is_leaf           of an untracked tensor
     inference         True for a tensor made under ``inference_mode``
+    unreduced         True for a parameter whose gradient FSDP2 has not reduced over the ranks:
+                      ``grad`` is None
     retains_grad      True for a non-leaf after ``retain_grad()``
     version           the tensor's version counter: how often it was changed in place
     hooks             number of hooks on the tensor or operation
@@ -274,6 +278,7 @@ class NodeData(TypedDict, total=False):
     requires_grad: bool
     is_leaf: bool
     inference: bool
+    unreduced: bool
     retains_grad: bool
     version: int
     hooks: int

@@ -20,6 +20,7 @@ __all__ = [
     "numbers_text",
     "shape_text",
     "summary_text",
+    "plain_name",
     "without_wrappers",
 ]
 
@@ -215,8 +216,29 @@ def is_loud(summary: TensorSummary) -> bool:
 Path = tuple[str, ...]
 """The parts of a module path: ``("encoder", "layers", "3")``; ``()`` for the model itself."""
 
+_OF_DATA_PARALLEL = ("DataParallel", "DistributedDataParallel")
 _WRAPPERS = frozenset({"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"})
 _OUTERMOST = "module"  # Of DataParallel and similar; deeper it may be a name of the user's.
+
+
+def plain_name(name: str, owner: str = "") -> str:
+    """The name of a parameter without what wrappers put into it.
+
+    Args:
+        name: as ``named_parameters`` gives it.
+        owner: the class of the module whose parameter it is.
+
+    Example:
+        >>> plain_name("_fsdp_wrapped_module.0.weight"), plain_name("module.fc.bias")
+        ('0.weight', 'module.fc.bias')
+        >>> plain_name("module.fc.bias", "DistributedDataParallel")
+        'fc.bias'
+    """
+    if owner in _OF_DATA_PARALLEL:
+        name = name.removeprefix(f"{_OUTERMOST}.")
+    if "._" not in name and not name.startswith("_"):
+        return name
+    return ".".join(part for part in name.split(".") if part not in _WRAPPERS) or name
 
 
 def without_wrappers(parts: Sequence[str]) -> Path:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import functools
 import inspect
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from types import TracebackType
 from typing import Any, ParamSpec, TypeVar
 
@@ -16,6 +17,10 @@ from torch.optim.optimizer import (
     register_optimizer_step_pre_hook,
 )
 
+from gradviz.capture.autograd.collectives import (
+    listen_to_collectives,
+    unlisten_to_collectives,
+)
 from gradviz.capture.autograd.engine import listen, modes_below, unlisten
 from gradviz.capture.autograd.nodes import sequence_number
 from gradviz.capture.autograd.tensors import quietly
@@ -24,7 +29,7 @@ from gradviz.capture.tensors.subjects import shortly
 from gradviz.errors import UsageError
 from gradviz.graph import GradGraph
 from gradviz.recording.event_log import Entry, EventLog
-from gradviz.recording.intercept import tasks, user_warnings
+from gradviz.recording.intercept import collectives, tasks, user_warnings
 from gradviz.recording.intercept.calls import Handlers
 from gradviz.recording.intercept.mode import RecordingMode
 from gradviz.recording.module_stack import ModuleStack
@@ -112,6 +117,7 @@ class Recording(Shown):
         self._observer = Observer(self._state, modules, max_frames)
         self._mode: Any = RecordingMode(self._state)
         self._hooks: list[Any] = []
+        self._report_collective = partial(collectives.look, self._state)
         self._phase = "new"
         self._whole: Story | None = None  # set when the recording ends
 
@@ -247,6 +253,11 @@ class Recording(Shown):
         """
         return self._observer.snapshots.number_reads()
 
+    def _cuts_behind(self, tensor: torch.Tensor) -> Sequence[CutOff]:
+        """Where the data of a tensor outside the graph left it."""
+        with quietly():
+            return self._observer.snapshots.cuts_behind(tensor)
+
     def _contents(self, graph: GradGraph) -> Contents:
         """Values of saved tensors before a backward pass, for a few kinds of operations.
 
@@ -315,6 +326,7 @@ class Recording(Shown):
             register_optimizer_step_post_hook(observer.after_step),
         ]
         listen(observer)
+        listen_to_collectives(self._report_collective)
         self._state.module_stack.begin()
         user_warnings.install()
         self._mode.is_alone = modes_below() == 0
@@ -337,6 +349,7 @@ class Recording(Shown):
         user_warnings.remove()
         self._state.module_stack.end()
         unlisten(self._observer)
+        unlisten_to_collectives(self._report_collective)
         for hook in self._hooks:
             hook.remove()
         self._phase = "closed"

@@ -45,6 +45,7 @@ class Entry:
         contain keys of nodes that later frames may show.
     operation: the tuple of the operation, if autograd recorded it too (in-place and tracked).
     count: number of its tensors.
+    is_hidden: whether it is not shown: a helper of torch caused it, not the program.
     """
 
     kind: EventKind
@@ -56,6 +57,7 @@ class Entry:
     details: Details | Callable[[KeyOf], Details] | None = None
     operation: Operation | None = None
     count: int = 1
+    is_hidden: bool = False
 
 
 _Row = tuple[int, Operation | Entry, bool]
@@ -105,6 +107,8 @@ class EventLog:
                 self._operations.append(operation)
                 self._ends.append(operation[1])
                 self._are_last.append(is_last)
+            if isinstance(entry, Entry) and entry.is_hidden:
+                continue
             row = self.count, entry, is_last
             self.count += 1
             if len(self._first) < self._most_first:

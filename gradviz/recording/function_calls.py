@@ -73,22 +73,29 @@ class FunctionCalls:
         location = user_location(frame.f_back, self._verdicts)
         inputs = [each for each in frame.f_locals.get("args", ()) if isinstance(each, torch.Tensor)]
         if any(each.requires_grad for each in inputs):
-            self._add_reads(given, inputs, location)
+            self._add_reads(given, inputs, location, _is_of_torch(frame.f_locals.get("cls")))
         else:
             function: Any = frame.f_locals.get("cls")
             word, _ = custom_word(function.__module__, function.__name__)
             self._add_untracked(word, given, new, location)
 
     def _add_reads(
-        self, given: Sequence[torch.Tensor], inputs: Sequence[torch.Tensor], location: CodeLocation
+        self,
+        given: Sequence[torch.Tensor],
+        inputs: Sequence[torch.Tensor],
+        location: CodeLocation,
+        is_hidden: bool,
     ) -> None:
         """Record the read leaves of a Function that has a node, the last one created."""
         end = creation_count()
         entries = self._event_log.entries
         last = entries[-1] if entries else None
-        known = last[1] if isinstance(last, tuple) else self._event_log.last_end
+        made = last.operation if isinstance(last, Entry) else last
+        known = made[1] if made is not None else self._event_log.last_end
         if known < end:
-            entries.append((end - 1, end, _APPLY, location.code, location.offset, ()))
+            call = end - 1, end, _APPLY, location.code, location.offset, ()
+            entry = Entry(EventKind.OPERATION, "apply", location, operation=call, is_hidden=True)
+            entries.append(entry if is_hidden else call)
         for tensor in given:
             if tensor.requires_grad and not any(tensor is each for each in inputs):
                 self.reads[end] = self.reads.get(end, 0) | self._leaves(tensor)
@@ -136,6 +143,12 @@ class FunctionCalls:
             last = Entry(EventKind.OPERATION, "apply", location)
             entries.append(last)
         last.identities = (untracked.identity,)
+
+
+def _is_of_torch(function: Any) -> bool:
+    """Whether a Function belongs to the distributed or parallel code of torch."""
+    module: str = getattr(function, "__module__", "")
+    return module.startswith(("torch.distributed.", "torch.nn.parallel."))
 
 
 def _apply_frame() -> FrameType | None:

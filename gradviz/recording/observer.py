@@ -17,7 +17,9 @@ from torch import nn
 
 from gradviz.capture.autograd.engine import BackwardCall, creation_count
 from gradviz.capture.autograd.nodes import leaf_of, sequence_number
+from gradviz.capture.autograd.sharded import averaged_parameters, data_parallel_modules
 from gradviz.capture.autograd.tensors import memory_of, quietly, version_of
+from gradviz.capture.tensors.summary import summarize
 from gradviz.facts import (
     Action,
     BackwardDetails,
@@ -31,7 +33,7 @@ from gradviz.graph import GradGraph
 from gradviz.graph.collector import collector_paused
 from gradviz.recording.event_log import Entry, KeyOf
 from gradviz.recording.frame_store import FrameStore
-from gradviz.recording.passes import Before, GradientFlow, leaves_of
+from gradviz.recording.passes import Before, GradientFlow, Microbatches, leaves_of
 from gradviz.recording.problems import Freed, History, error_details
 from gradviz.recording.provenance import Leaf
 from gradviz.recording.snapshots import SnapshotSeries
@@ -78,6 +80,7 @@ class _Pass:
         graph: the frame before it.
         flow: watches where it loses gradients.
         steps: the steps of optimizers in hooks during the pass.
+        averaged: the numbers of ranks over which it averages gradients, by ``id`` of the leaf.
     """
 
     number: int
@@ -89,6 +92,7 @@ class _Pass:
     graph: GradGraph
     flow: GradientFlow
     steps: list[Entry] = field(default_factory=list)
+    averaged: dict[int, int] = field(default_factory=dict)
 
 
 class Observer:
@@ -118,6 +122,8 @@ class Observer:
         self._freed: deque[Freed] = deque(maxlen=_REMEMBERED)
         self._seen_error = 0
         self._was_wrong = False  # whether the latest pass left gradients that are not finite
+        self._data_parallel: list[weakref.ref[Any]] | None = None
+        self._microbatches = Microbatches()
         state.event_log.key_of = self.snapshots.keys.known
         state.on_gradient_change = self._after_grad
 
@@ -155,6 +161,10 @@ class Observer:
         is_watched = self._passes <= _WATCHED_PASSES or self._was_wrong
         flow = GradientFlow(call.roots if is_watched else (), self._state.failed)
         self._pass = _Pass(self._passes, location, count, before, given, root, graph, flow)
+        if self._data_parallel is None:
+            self._data_parallel = data_parallel_modules()
+        self._pass.averaged = averaged_parameters(self._data_parallel) if call.accumulates else {}
+        before.add_summaries(self._pass.averaged, leaves_of(self._state))
         self._state.hooks.begin(leaves_of(self._state), self.snapshots.hooked)
 
     def after_backward(self, call: BackwardCall, outcome: object) -> None:
@@ -190,7 +200,10 @@ class Observer:
             entry.operation = (done.count, after, torch.autograd.grad, *where, refs)
         on_gradients, on_leaves = state.hooks.take()
         state.event_log.entries += on_gradients
-        changed = done.before.count_passes(state)  # a failed pass may have accumulated some
+        is_same_step = self._microbatches.is_same_step(call.accumulates)
+        changed = done.before.count_passes(
+            state, is_same_step
+        )  # a failed pass may have accumulated some
         if isinstance(outcome, BaseException):
             self._seen_error = id(outcome)
             self._fail(outcome, done, changed)
@@ -199,6 +212,7 @@ class Observer:
         added = [self._log_accumulation(leaf, done, graph) for leaf in changed]
         grads = (details.after for _, details in added)
         self._was_wrong = any(grad is not None and bool(grad.nan or grad.inf) for grad in grads)
+        self._log_averages(changed, done)
         state.event_log.entries += [*on_leaves, *done.steps]
         kind = FrameKind.AFTER_BACKWARD if call.accumulates else FrameKind.AFTER_AUTOGRAD_GRAD
         self._add(kind, graph, added=added)
@@ -236,10 +250,21 @@ class Observer:
         name = f"{leaf.name}.grad" if leaf.name else ".grad"
         entry = Entry(EventKind.ACCUMULATE, "accumulate_grad", done.location, name)
         entry.identities = (leaf.identity,)
-        before, after = done.before.summary(leaf), self._grad_of(leaf, graph)
-        entry.details = details = GradientDetails(before, after, leaf.passes, done.number)
+        before = done.before.summary(leaf)
+        after = self._grad_of(leaf, graph, self.snapshots.keys.of(leaf.identity))
+        ranks = done.averaged.get(id(leaf.ref()), 0)
+        entry.details = details = GradientDetails(before, after, leaf.passes, done.number, ranks)
         self._state.log(entry)
         return name, details
+
+    def _log_averages(self, changed: Sequence[Leaf], done: _Pass) -> None:
+        """``DistributedDataParallel`` averages ``.grad`` at the end of a pass: an event."""
+        leaves = [leaf for leaf in changed if id(leaf.ref()) in done.averaged]
+        if leaves:
+            entry = Entry(EventKind.GRAD, "DistributedDataParallel", done.location, "")
+            entry.identities = [leaf.identity for leaf in leaves]
+            entry.action, entry.count = Action.AVERAGED, len(leaves)
+            self._state.log(entry)
 
     def module_hook(self, hook: Any, module: Any, given: Any, result: Any) -> None:
         """A full backward hook of a module was called."""
@@ -265,9 +290,13 @@ class Observer:
         except Exception as error:
             self._state.failed(error)
 
-    def _grad_of(self, leaf: Leaf, graph: GradGraph) -> Any:
-        key = self.snapshots.keys.known(leaf.identity)
-        return graph.nodes[key].get("grad") if key in graph else None
+    def _grad_of(self, leaf: Leaf, graph: GradGraph, key: str) -> Any:
+        """The gradient of a leaf now; the frame may not show it, as in a reentrant checkpoint."""
+        if key in graph:
+            return graph.nodes[key].get("grad")
+        tensor = leaf.ref()
+        gradient = tensor.grad if tensor is not None else None
+        return summarize([gradient])[0] if gradient is not None else None
 
     def _fail(self, error: BaseException, done: _Pass, changed: Sequence[Leaf]) -> None:
         """Backward raised: add the frame of the failure."""
@@ -340,6 +369,7 @@ class Observer:
                 )
         count, has_values = len(self._held), None not in values
         self._held = []
+        self._microbatches.end_step()
 
         def details(key_of: KeyOf) -> StepDetails:
             return StepDetails(
@@ -382,7 +412,7 @@ class Observer:
                     is_refused = self._is_from_backward(error)
                     kind = FrameKind.REFUSED_BACKWARD if is_refused else FrameKind.ERROR
                     self._add(kind, graph, state.log(entry))
-                elif state.event_log.count + len(state.event_log.entries) > self._rows:
+                elif self._count_rows() > self._rows:
                     self._add(FrameKind.END, self.snapshots.now(with_outputs=True))
                 elif not self.frame_store.count:
                     self._add(FrameKind.END, GradGraph())
@@ -411,6 +441,10 @@ class Observer:
             trace = trace.tb_next
         return location
 
+    def _count_rows(self) -> int:
+        self._state.event_log.flush()
+        return self._state.event_log.count
+
     def _add(
         self,
         kind: FrameKind,
@@ -426,8 +460,7 @@ class Observer:
             entry: the event that it is taken for.
             added: the gradients that a backward pass accumulated, by name.
         """
-        event_log = self._state.event_log
-        self._rows = event_log.count + len(event_log.entries)
+        self._rows = self._count_rows()
         word, action, count = "", None, 1
         if entry is not None:
             word = entry.word if entry.name is None or kind is not FrameKind.MARK else entry.name

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from itertools import islice
 from math import isfinite
 from types import FrameType, TracebackType
@@ -18,6 +18,7 @@ from gradviz.capture.autograd.engine import BackwardCall, listen, unlisten
 from gradviz.capture.autograd.nodes import leaf_of, sequence_number, visit_ancestors
 from gradviz.capture.autograd.tensors import quietly, version_of
 from gradviz.capture.tensors.names import locals_of, with_attributes
+from gradviz.capture.tensors.summary import summarize
 from gradviz.facts import Loss
 from gradviz.graph import GradGraph, TensorSummary
 from gradviz.recording.provenance import Leaf
@@ -25,7 +26,14 @@ from gradviz.recording.source_lines import UserFiles, user_frame
 from gradviz.recording.stable_trace import Snapshot
 from gradviz.recording.state import RecordingState
 
-__all__ = ["Before", "GradientFlow", "Passes", "leaves_of", "variables_around"]
+__all__ = [
+    "Before",
+    "GradientFlow",
+    "Microbatches",
+    "Passes",
+    "leaves_of",
+    "variables_around",
+]
 
 
 class Passes:
@@ -115,7 +123,7 @@ def variables_around(frame: FrameType | None, within: str) -> dict[str, object]:
     files = UserFiles()
     frames = []
     while frame is not None and frame.f_code.co_filename != within:
-        if files[frame.f_code.co_filename]:
+        if files[frame.f_code.co_filename] and not _is_wrapper(frame):
             frames.append(frame)
         frame = frame.f_back
     found: dict[str, object] = {}
@@ -205,6 +213,11 @@ class GradientFlow:
         return None if isfinite(low) and isfinite(high) else Loss.NOT_FINITE
 
 
+def _is_wrapper(frame: FrameType) -> bool:
+    """Whether a frame runs the program under the program's own file name: its locals are apart."""
+    return frame.f_code.co_name == "<module>" and frame.f_locals is not frame.f_globals
+
+
 _State = tuple[int, int] | None
 
 
@@ -224,8 +237,10 @@ class Before:
                 self._summaries[leaf.number] = graph.nodes[key].get("grad")
         self._states = {leaf.number: _state(leaf) for leaf in leaves_of(state)}
 
-    def count_passes(self, state: RecordingState) -> list[Leaf]:
+    def count_passes(self, state: RecordingState, is_same_step: bool = False) -> list[Leaf]:
         """The leaves into which the pass accumulated, in the order of their numbers.
+
+        Passes over the microbatches of one pipeline step count as one.
 
         An existing gradient is changed in place or replaced: its version or its identity
         changes. No value is compared, and no hook is needed.
@@ -239,14 +254,66 @@ class Before:
                 continue
             if before is None:
                 leaf.passes = 1
-            elif leaf.passes is not None:
+            elif leaf.passes is not None and not (is_same_step and leaf.passes):
                 leaf.passes += 1
             changed.append(leaf)
         return changed
 
+    def add_summaries(self, numbers: Container[int], leaves: Iterable[Leaf]) -> None:
+        """Read the gradients of leaves that the frame does not show.
+
+        Args:
+            numbers: the ``id`` of each leaf that matters.
+            leaves: the recorded ones.
+        """
+        found = [
+            (leaf.number, tensor.grad)
+            for leaf in leaves
+            if leaf.number not in self._summaries
+            and (tensor := leaf.ref()) is not None
+            and id(tensor) in numbers
+            and tensor.grad is not None
+        ]
+        summaries = summarize([gradient for _, gradient in found])
+        for (number, _), each in zip(found, summaries, strict=True):
+            self._summaries[number] = each
+
     def summary(self, leaf: Leaf) -> TensorSummary | None:
         """The gradient of a leaf before the pass."""
         return self._summaries.get(leaf.number)
+
+
+_SCHEDULES = "torch.distributed.pipelining"
+
+
+class Microbatches:
+    """Whether backward passes belong to one step of a pipeline schedule.
+
+    A step is known by the ``id`` of its frame, until an optimizer runs a step.
+    """
+
+    def __init__(self) -> None:
+        self._number = 0
+
+    def end_step(self) -> None:
+        """An optimizer ran a step."""
+        self._number = 0
+
+    def is_same_step(self, accumulates: bool) -> bool:
+        """Whether the pass that just ran is of the same step as the one before.
+
+        Args:
+            accumulates: whether it accumulates into ``.grad``; any other changes nothing.
+        """
+        frame: FrameType | None = sys._getframe(1)
+        step = 0
+        while frame is not None:
+            if frame.f_globals.get("__name__", "").startswith(_SCHEDULES):
+                step = id(frame)
+            frame = frame.f_back
+        is_same = bool(step) and step == self._number
+        self._number = step if accumulates else self._number
+        return is_same
 
 
 def leaves_of(state: RecordingState) -> list[Leaf]:

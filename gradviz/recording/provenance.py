@@ -50,7 +50,7 @@ _DEEPEST = 48  # consecutive untracked tensors, before the oldest are dropped
 _OP_RECORDS = 8  # operations recorded before a cut
 _INPUTS = 16  # inputs of one untracked tensor
 _ALIASES = 8  # aliases of aliases
-_MOST_NUMBERS = 4_096  # numbers that are recognised when a tensor is created from them
+_MOST_NUMBERS = 4_096  # numbers that are recognized when a tensor is created from them
 _SAME_LINE = 8  # plain values among which one from the same line is searched
 
 
@@ -323,8 +323,7 @@ class _Reference(weakref.ref[torch.Tensor]):
 class WeakTensors(dict[int, "UntrackedTensor | Leaf"]):
     """The records of tensors that are alive, by the ``id`` of the tensor.
 
-    The Python wrapper of a tensor lives as long as the tensor, and so does a weak reference to
-    it; the entry is removed before the ``id`` can be reused.
+    An entry is removed when its tensor is deleted, before the ``id`` can be reused.
     """
 
     def enter(self, tensor: torch.Tensor, record: UntrackedTensor | Leaf) -> None:

@@ -20,7 +20,7 @@ from gradviz.errors import SubjectError
 from gradviz.graph import Cause, GradGraph
 from gradviz.recording.hooks import HookedTensor, held_with_hooks
 from gradviz.recording.live_outputs import live_outputs, sharing_outputs
-from gradviz.recording.provenance import CutLeaves, CutSite, Leaf, leaves_in
+from gradviz.recording.provenance import CutLeaves, CutSite, Leaf, UntrackedTensor, leaves_in
 from gradviz.recording.saved_values import Contents, contents_of
 from gradviz.recording.source_lines import user_frame
 from gradviz.recording.stable_trace import (
@@ -197,9 +197,7 @@ class SnapshotSeries:
         found: dict[str, list[CutOff]] = {}
         for key in sorted(cut_leaves.keys() & set(targets), key=lambda key: int(key[1:])):
             for where, leaves in cut_leaves[key].items():
-                line = self._state.lines.at(where.location)
-                inside = str(line.inside)
-                cut = CutOff(key, where.cause, line.source, inside, where.word)
+                cut = self._cut_at(key, where)
                 for number in leaves_in(leaves & ~seen.get(where, 0)):
                     found.setdefault(self.keys.of(Leaf(number).identity), []).append(cut)
                 seen[where] = seen.get(where, 0) | leaves
@@ -219,6 +217,16 @@ class SnapshotSeries:
                 for number in leaves_in(leaves):
                     found.setdefault(self.keys.of(Leaf(number).identity), []).append(row)
         return found
+
+    def cuts_behind(self, tensor: torch.Tensor) -> list[CutOff]:
+        """Where the data of a tensor outside the graph left it, whether or not a frame shows it."""
+        record = self._state.provenance.tensors.of(tensor)
+        cut_leaves = record.cut_leaves if isinstance(record, UntrackedTensor) else {}
+        return [self._cut_at("", where) for where in cut_leaves]
+
+    def _cut_at(self, target: str, where: CutSite) -> CutOff:
+        line = self._state.lines.at(where.location)
+        return CutOff(target, where.cause, line.source, str(line.inside), where.word)
 
     def contents(self, graph: GradGraph) -> Contents:
         """The values of saved tensors before a backward pass, for the graph taken then."""

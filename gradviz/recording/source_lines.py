@@ -13,6 +13,7 @@ import os
 import sys
 import sysconfig
 from collections.abc import Iterator
+from enum import Enum
 from pathlib import Path
 from types import CodeType, FrameType
 from typing import NamedTuple
@@ -24,6 +25,8 @@ from gradviz.facts import SourceLocation
 
 __all__ = [
     "NOWHERE",
+    "Helper",
+    "HelperFiles",
     "SourceLine",
     "SourceLines",
     "CodeLocation",
@@ -88,6 +91,51 @@ _STANDARD = tuple(
 )
 _INSTALLED = ("site-packages" + os.sep, "dist-packages" + os.sep)
 _GENERATED = ("<frozen ", "<eval_with_key>", "<__array_function__ internals>")
+
+
+def _of_torch(*names: str) -> tuple[str, ...]:
+    return tuple(os.path.join(_OURS[1], *name.split("/")) for name in names)  # noqa: PTH118
+
+
+_OUTSIDE_THE_GRAPH = _of_torch("amp/", "cuda/amp/", "nn/utils/clip_grad.py")
+_ALL = _of_torch("distributed/", "nn/parallel/")
+_BETWEEN = _of_torch("_ops.py", "_tensor.py", "autograd/", "overrides.py", "utils/")
+
+
+class Helper(Enum):
+    """What a file is to the functions of torch that its code calls."""
+
+    NO = 0
+    BETWEEN = 1
+    """It passes calls on: who called it counts."""
+    OUTSIDE_THE_GRAPH = 2
+    """What it computes outside the graph is no action of the user's."""
+    ALL = 3
+    """Neither are the operations of the graph that it adds."""
+
+
+class HelperFiles(dict[str, Helper]):
+    """Which files, by their names in code objects, are torch's helpers for training.
+
+    The user calls one function of such a file, and what that does in turn is no action of the
+    user's: ``clip_grad_norm_``, ``GradScaler``, FSDP, ``DistributedDataParallel``.
+
+    Example:
+        >>> helpers = HelperFiles()
+        >>> helpers[torch.nn.utils.clip_grad.__file__], helpers[torch.nn.functional.__file__]
+        (<Helper.OUTSIDE_THE_GRAPH: 2>, <Helper.NO: 0>)
+    """
+
+    def __missing__(self, filename: str) -> Helper:
+        path = os.path.realpath(filename)
+        kinds = (
+            (Helper.BETWEEN, _BETWEEN),
+            (Helper.OUTSIDE_THE_GRAPH, _OUTSIDE_THE_GRAPH),
+            (Helper.ALL, _ALL),
+        )
+        found = (kind for kind, files in kinds if path.startswith(files))
+        self[filename] = kind = next(found, Helper.NO)
+        return kind
 
 
 class UserFiles(dict[str, bool]):

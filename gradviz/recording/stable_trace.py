@@ -21,6 +21,7 @@ from gradviz.capture.autograd.nodes import (
     sequence_number,
     visit_ancestors,
 )
+from gradviz.capture.autograd.sharded import waiting_gradient
 from gradviz.capture.autograd.tensors import version_of
 from gradviz.capture.tensors.names import Names
 from gradviz.capture.tensors.summary import summarize
@@ -413,6 +414,9 @@ def renew(snapshot: Snapshot, state: RecordingState) -> Snapshot:
     for (key, leaf, tensor), grad in zip(alive, grads, strict=True):
         data = nodes[key]
         data["grad"] = None if grad is None else next(summaries)
+        data.pop("unreduced", None)
+        if grad is None and waiting_gradient(tensor) is not None:
+            data["unreduced"] = True
         if version := version_of(tensor):
             data["version"] = version
         _add_leaf_facts(data, leaf, state)

@@ -19,7 +19,7 @@ from gradviz.capture.autograd.nodes import sequence_number
 from gradviz.capture.autograd.tensors import quietly
 from gradviz.facts import Action
 from gradviz.graph import Cause
-from gradviz.recording.event_log import SHAPE_ONLY, Entry, EventLog, word_of
+from gradviz.recording.event_log import SHAPE_ONLY, Entry, EventLog, Operation, word_of
 from gradviz.recording.function_calls import FunctionCalls
 from gradviz.recording.hooks import Hooks
 from gradviz.recording.intercept import tasks
@@ -39,7 +39,14 @@ from gradviz.recording.provenance import (
     merge_cut_leaves,
 )
 from gradviz.recording.reachability import Reachability
-from gradviz.recording.source_lines import CodeLocation, SourceLines, UserFiles, user_location
+from gradviz.recording.source_lines import (
+    CodeLocation,
+    Helper,
+    HelperFiles,
+    SourceLines,
+    UserFiles,
+    user_location,
+)
 from gradviz.story import EventKind
 
 __all__ = [
@@ -60,6 +67,10 @@ Handler = Callable[["RecordingState", Any, tuple[Any, ...], dict[str, Any]], Any
 
 _FLUSH_AFTER = 50_000  # operations without a frame
 _MOST_CHANGES = 1_000
+_NOT_OF_HELPERS = (
+    *(EventKind.OPERATION, EventKind.CUT, EventKind.IN_PLACE, EventKind.HOOK, EventKind.MODE),
+    EventKind.REQUIRES_GRAD,
+)
 _MOST_BEHIND = 256  # nodes whose ancestors and op records are kept, for another cut there
 _NOT_INPUTS = {"batch_norm": (1, 2), "instance_norm": (1, 2)}  # running statistics are outputs
 
@@ -140,6 +151,7 @@ class RecordingState:
         self.handlers = handlers
         self.module_stack = ModuleStack({})
         self.verdicts = UserFiles()
+        self._helpers = HelperFiles()
         self.provenance = Provenance()
         self.hooks = Hooks(self.verdicts, self.failed)
         self.alert = False
@@ -277,8 +289,8 @@ class RecordingState:
         after = creation_count()
         if tracked and after > before:
             reference = tuple(map(weakref.ref, tracked))
-            where = location.code, location.offset
-            self.event_log.entries.append((before, after, func, *where, reference))
+            made = before, after, func, location.code, location.offset, reference
+            self.event_log.entries.append(self.as_row(made) if location.offset < 0 else made)
             self.add_mixed_inputs(after, func, arguments)
             lost = [output for output in new if not output.requires_grad]
             if lost:
@@ -287,6 +299,24 @@ class RecordingState:
             self._new_leaves(func, given, new, location)
         elif new:
             self.outside(word_of(func), given, new, location)
+
+    def _helper(self) -> Helper:
+        """What the file of the code that calls torch is."""
+        frame: Any = sys._getframe(1)
+        while frame is not None:
+            is_ours = frame.f_globals.get("__name__", "").startswith("gradviz.")
+            kind = Helper.BETWEEN if is_ours else self._helpers[frame.f_code.co_filename]
+            if kind is not Helper.BETWEEN:
+                return kind
+            frame = frame.f_back
+        return Helper.NO
+
+    def as_row(self, operation: Operation) -> Operation | Entry:
+        """An operation of the graph; no event if a helper of torch runs it on its own behalf."""
+        if self._helper() is not Helper.ALL:
+            return operation
+        location = CodeLocation(operation[3], operation[4])
+        return Entry(EventKind.OPERATION, "", location, operation=operation, is_hidden=True)
 
     def add_mixed_inputs(self, end: int, func: Any, arguments: Arguments) -> None:
         """Store the untracked inputs of an operation of the graph.
@@ -439,7 +469,11 @@ class RecordingState:
             self.log(Entry(EventKind.MODE, "inference_mode", self.location(), action=action))
 
     def log(self, entry: Entry) -> Entry:
-        """Add an event to the log."""
+        """Add an event to the log; it is hidden if a helper of torch caused it."""
+        if entry.location.offset < 0 and entry.kind in _NOT_OF_HELPERS:
+            helper = self._helper()
+            is_helper = helper in (Helper.OUTSIDE_THE_GRAPH, Helper.ALL)
+            entry.is_hidden = is_helper and entry.word != "update"
         self.event_log.entries.append(entry)
         if len(self.event_log.entries) > _FLUSH_AFTER:
             self.flush()

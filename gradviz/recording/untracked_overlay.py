@@ -260,7 +260,7 @@ class UntrackedOverlay:
             row = operation(str(record.data.get("op", "")))
             # Of other operations an input may be absent: the bias of a convolution.
             constants = [at for at in record.holes if row.number or at in (row.factors or ())]
-            if constants:
+            if constants and "options" not in record.data:
                 self._graph._node[key]["untracked_inputs"] = len(constants)
             return
         for position, data in zip(record.holes, inputs, strict=True):

@@ -1,1 +1,1 @@
-"""Renderers: from a story to text or bytes, one file for each format. They write no files."""
+"""Renderers: convert a story to text or bytes, one file per format. They write no files."""

@@ -1,9 +1,8 @@
-"""A scene as PNG or PDF, drawn by Graphviz.
+"""Convert a scene to PNG or PDF with Graphviz.
 
-Graphviz draws whatever shapes are given to it as the background of a graph
-(https://graphviz.org/docs/attrs/background/), in xdot, its drawing language
-(https://graphviz.org/docs/outputs/canon/#xdot). So PNG and PDF show the same shapes as the SVG
-and need no other program.
+Graphviz draws shapes in its xdot language (https://graphviz.org/docs/outputs/canon/#xdot) as the
+background of a graph (https://graphviz.org/docs/attrs/background/). So PNG and PDF show the same
+shapes as the SVG, and need no other program.
 """
 
 from __future__ import annotations
@@ -16,19 +15,19 @@ from collections.abc import Iterable, Iterator
 from gradviz.errors import TooLargeError, UsageError
 from gradviz.renderers.layout.graphviz_process import engines, run_graphviz
 from gradviz.renderers.scene import Curve, Point, Polygon, Rectangle, Scene, Shape, Text
-from gradviz.renderers.theme import FONT, Theme, colour
+from gradviz.renderers.theme import FONT, Theme, color
 
 __all__ = ["to_pdf", "to_png"]
 
-_SCALE = 2.0  # a unit of the drawing is a point: two pixels
+_SCALE = 2.0  # pixels per point, the unit of a drawing
 _SCALES = (1, 8)
 _FEWEST_DOTS = 36
-_BOLD = 0.975  # cairo sets bold text wider than the metrics of Helvetica say
+_BOLD = 0.975  # cairo draws bold text wider than the metrics of Helvetica
 _LONGEST_PIECE = 4_000  # characters, each of up to four bytes
 _MOST_PIXELS = 32_000
 """Just under the 32,767 pixels that cairo can draw on a side."""
 
-# The share of a radius by which a quarter circle's control points stand off its ends.
+# The distance of a quarter circle's control points from its ends, as a fraction of the radius.
 _ROUND = 4 / 3 * (math.sqrt(2) - 1)
 
 
@@ -39,19 +38,19 @@ def to_png(
     scale: float | None = None,
     limit: float = 60.0,
 ) -> bytes:
-    """The scene as a PNG at twice its size in points, smaller where it would not fit.
+    """Convert a scene to a PNG of twice its size in points, or smaller if that is too large.
 
     Args:
-        scene: what to draw.
-        theme: ``"dark"`` or else light.
+        scene: the scene.
+        theme: ``"dark"``; light for other values.
         transparent: as for the SVG.
-        scale: pixels a point, from 1 to 8; then it has to fit. None for 2.
-        limit: seconds that Graphviz may take.
+        scale: pixels per point, from 1 to 8; the picture must fit at it. None for 2, or less.
+        limit: time limit for Graphviz, in seconds.
 
     Raises:
-        UsageError: if the scale is none of these.
+        UsageError: if the scale is not allowed.
         TooLargeError: if the picture has too many pixels at that scale, or even at half its size.
-        LayoutError: if there is no Graphviz that works.
+        LayoutError: if no Graphviz works.
     """
     if scale is not None and not _SCALES[0] <= scale <= _SCALES[1]:
         raise UsageError(f"scale cannot be {scale!r}: pass a number from 1 to 8")
@@ -73,23 +72,23 @@ def to_png(
 def to_pdf(
     scene: Scene, theme: Theme = "auto", transparent: bool = False, limit: float = 60.0
 ) -> bytes:
-    """The scene as one page of PDF, of its own size.
+    """Convert a scene to a single PDF page of its size.
 
     Args:
-        scene: what to draw.
-        theme: ``"dark"`` or else light.
+        scene: the scene.
+        theme: ``"dark"``; light for other values.
         transparent: as for the SVG.
-        limit: seconds that Graphviz may take.
+        limit: time limit for Graphviz, in seconds.
 
     Raises:
-        LayoutError: if there is no Graphviz that works.
+        LayoutError: if no Graphviz works.
     """
     source = _source(scene, theme, transparent)
     return run_graphviz(source, program="nop2", arguments=[], format="pdf", limit=limit)
 
 
 def _source(scene: Scene, theme: Theme, transparent: bool) -> str:
-    """An empty graph of the right size with the drawing behind it."""
+    """An empty graph of the right size with the drawing as its background."""
     page = Rectangle(0, 0, scene.width, scene.height, "page")
     shapes = [shape for group in scene.groups for shape in group.shapes]
     if not transparent:
@@ -105,7 +104,7 @@ def _source(scene: Scene, theme: Theme, transparent: bool) -> str:
 
 @functools.cache
 def _lift(engines: tuple[str, ...]) -> float:
-    """How far Graphviz sets text above its baseline, in font sizes: 0.2 or 0.05, by version."""
+    """The offset of text above its baseline in Graphviz, in font sizes: 0.2 or 0.05, by version."""
     source = (
         'digraph { graph [_background="F 100 5 -Arial T 0 0 -1 50 1 -x "] '
         'a [style=invis, label="", pos="0,0"] }'
@@ -116,7 +115,7 @@ def _lift(engines: tuple[str, ...]) -> float:
 
 
 def _quoted(operations: Iterable[str]) -> str:
-    """The operations as a DOT string, in pieces: its scanner takes 16,384 bytes at a time."""
+    """The operations as a DOT string, split because its scanner reads 16,384 bytes at a time."""
     pieces = [""]
     for operation in operations:
         if len(pieces[-1]) + len(operation) > _LONGEST_PIECE:
@@ -126,13 +125,13 @@ def _quoted(operations: Iterable[str]) -> str:
 
 
 def _string(text: str) -> str:
-    # A quotation mark would end the attribute, and no escape for it survives a backslash.
+    # A quotation mark would end the attribute; it cannot be escaped after a backslash.
     text = "".join(char if char.isprintable() else " " for char in text).replace('"', "”")
     return f"{len(text.encode())} -{text}"
 
 
 class _Pen:
-    """Writes shapes in xdot, whose y grows upwards."""
+    """Converts shapes to xdot, whose y axis points upwards."""
 
     def __init__(self, height: float, theme: Theme, lift: float) -> None:
         self.height = height
@@ -149,9 +148,9 @@ class _Pen:
         yield f"S {_string('dashed' if dashed else 'solid')}"
         yield f"S {_string(f'setlinewidth({line:.2f})')}"
         if fill:
-            yield f"C {_string(colour(fill, self.theme))}"
-        # Filling also draws the outline: in its own colour where there is to be none.
-        yield f"c {_string(colour(shape.edge or fill or 'page', self.theme))}"
+            yield f"C {_string(color(fill, self.theme))}"
+        # Filling also draws the outline; without an outline, draw it in the fill color.
+        yield f"c {_string(color(shape.edge or fill or 'page', self.theme))}"
         if isinstance(shape, Curve):
             yield self._points("B", shape.points)
         elif isinstance(shape, Polygon):
@@ -168,7 +167,7 @@ class _Pen:
     def _text(self, line: Text) -> Iterator[str]:
         x = line.x
         for words in line.words:
-            yield f"c {_string(colour(words.colour, self.theme))}"
+            yield f"c {_string(color(words.color, self.theme))}"
             size = words.size * (_BOLD if words.bold else 1.0)
             yield f"F {size:.2f} {_string(FONT)}"
             yield f"t {int(words.bold)}"

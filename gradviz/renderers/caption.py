@@ -18,7 +18,7 @@ _WORTH_A_WORD = 1000  # bytes
 
 
 def caption(graph: GradGraph) -> str:
-    """One or two short sentences about what was recorded.
+    """One or two short sentences about the recorded graph.
 
     Args:
         graph: as it was recorded, or as it will be drawn.
@@ -65,7 +65,7 @@ def caption_of(frame: Frame, is_later: bool = False) -> str:
 
 
 def news_caption(graph: GradGraph) -> str:
-    """What changed since the frame before; the whole `caption` if nothing changed.
+    """The changes since the previous frame; the whole `caption` if nothing changed.
 
     Example:
         >>> graph = GradGraph()
@@ -133,7 +133,7 @@ def _extent(graph: GradGraph, roots: Sequence[NodeData]) -> str:
     if not operations:
         return _without_operations(graph, roots)
     steps = counted(operations, "operation")
-    to = f" to {_names(roots)}" if roots else ""  # the results may be gone already
+    to = f" to {_names(roots)}" if roots else ""  # the results may no longer exist
     more = counted(beyond, "more leaf is", "more leaves are")
     behind = f" {more} not reachable from {_names(roots)}." if beyond and roots else ""
     if _holds_leaves(graph):
@@ -146,7 +146,7 @@ def _extent(graph: GradGraph, roots: Sequence[NodeData]) -> str:
 
 
 def _without_operations(graph: GradGraph, roots: Sequence[NodeData]) -> str:
-    """For a graph in which no operation leads to what was asked for."""
+    """The caption of a graph in which no operation leads to the roots."""
     cut = next((data for *_, data in graph.edges(data=True) if _is_known_cut(data)), None)
     if cut is not None:
         outside = [data for key, data in graph.nodes(data=True) if not graph.out_degree(key)]
@@ -183,7 +183,7 @@ def _reached(graph: GradGraph) -> set[str]:
 
 
 def _holds_leaves(graph: GradGraph) -> bool:
-    """Whether there are leaves inside groups, where they cannot be counted."""
+    """Whether groups contain leaves, which then cannot be counted."""
     return any(
         data["kind"] is NodeKind.GROUP and "grad" in data for _, data in graph.nodes(data=True)
     )

@@ -1,4 +1,4 @@
-"""A node as a card: its label in lines, its outline, its size; and the width of text."""
+"""A node as a card: its lines of text, its outline, its size; and the width of text."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import unicodedata
 from dataclasses import dataclass
 
 from gradviz.graph import NodeData
-from gradviz.renderers.labels import Label, Line, Role, TextSpan
+from gradviz.renderers.labels import Label, Line, TextSpan
 from gradviz.renderers.scene import Curve, Rectangle, Shape, Text, Words
-from gradviz.renderers.theme import LOOKS, TEXT, Bar, Look, marked
+from gradviz.renderers.theme import FILLS, LOOKS, TEXT, Bar, Look, marked
 
 __all__ = ["Card", "card_of", "line_width", "set_line", "text_width"]
 
@@ -20,12 +20,12 @@ _GAP = 6.0
 _BAR = 4.0
 _BAR_ROOM = 4.0
 _BASELINE = 4.6
-"""From the middle of a line down to its baseline, at the sizes that are used here."""
+"""The distance from the middle of a line to its baseline, at the sizes used here."""
 
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """A node ready to be placed."""
+    """The card of a node before the layout."""
 
     label: Label
     look: Look
@@ -34,7 +34,7 @@ class Card:
     bar: Bar | None = None
 
     def shapes(self, left: float, top: float) -> tuple[Shape, ...]:
-        """The card with its top left corner at that place."""
+        """The shapes of the card with its top left corner at that position."""
         look, rows = self.look, self.label.rows
         box = Rectangle(left, top, self.width, self.height, look.body, None, 0, look.radius)
         shapes: list[Shape] = [box]
@@ -42,17 +42,16 @@ class Card:
             head = _HEAD if rows else self.height
             shapes.append(Rectangle(left, top, self.width, head, look.head))
         if look.radius:
-            # The card may be higher than its text: it is as high as in the other frames.
+            # The card can be higher than its text, because it has the same height in all frames.
             room = self.height - (_BAR_ROOM if self.bar else 0)
             top += (room - _HEAD - _ROW * len(rows)) / 2
         shapes.append(self._text(self.label.head, left, top + _HEAD / 2))
         for number, row in enumerate(rows):
             y = top + _HEAD + number * _ROW
-            if any(span.role is Role.LOUD for span in row):
+            roles = {span.role for span in row}
+            if fill := next((FILLS[role] for role in FILLS if role in roles), ""):
                 inset = look.radius / 2
-                shapes.append(
-                    Rectangle(left + inset, y, self.width - 2 * inset, _ROW - 1, "loud-fill")
-                )
+                shapes.append(Rectangle(left + inset, y, self.width - 2 * inset, _ROW - 1, fill))
             shapes.append(self._text(row, left, y + _ROW / 2 - 1))
         if look.head != look.body and rows:
             y = top + _HEAD
@@ -64,7 +63,7 @@ class Card:
         return (*shapes, *self._bar(box), frame)
 
     def _bar(self, box: Rectangle) -> list[Shape]:
-        """The bar on its track, along the bottom, between the round corners."""
+        """The bar and its background, along the bottom, between the round corners."""
         if self.bar is None:
             return []
         inset = max(box.radius * 0.8, 3.0)
@@ -74,7 +73,7 @@ class Card:
         return [track, Rectangle(left, y, width * self.bar.share, _BAR, self.bar.token)]
 
     def _text(self, line: Line, left: float, middle: float) -> Text:
-        """Tensors with rows are set from the left, other cards in the middle."""
+        """Tensors with rows are left-aligned, other cards are centered."""
         indent = (self.width - line_width(line)) / 2
         if self.label.rows and not self.look.radius:
             indent = _SIDE
@@ -86,12 +85,13 @@ def card_of(label: Label, data: NodeData, bar: Bar | None = None) -> Card:
 
     Args:
         label: the text.
-        data: what is known of the node: its kind decides the outline; that of a leaf that is
-            drawn again is quieter.
-        bar: how much it has of what `color_by` shows.
+        data: the attributes of the node: its kind determines the outline; copies of a leaf have
+            a lighter one.
+        bar: the level that `color_by` shows.
 
     Example:
         >>> from gradviz.graph import NodeKind
+        >>> from gradviz.renderers.labels import Role
         >>> card = card_of(Label((TextSpan("mul", Role.WORD),)), {"kind": NodeKind.OPERATION})
         >>> card.height
         25.0
@@ -117,19 +117,19 @@ def line_width(line: Line) -> float:
 
 
 def set_line(line: Line, x: float, baseline: float) -> Text:
-    """The line of text from ``x`` on."""
+    """Place a line of text starting at ``x``."""
     return Text(x, baseline, tuple(_words(span) for span in line), _GAP)
 
 
 def _words(span: TextSpan) -> Words:
     look = TEXT[span.role]
     width = text_width(span.text, look.size, look.bold)
-    return Words(span.text, look.colour, look.size, look.bold, width)
+    return Words(span.text, look.color, look.size, look.bold, width)
 
 
-# Advance widths in 1/1000 of the font size, for U+0020 to U+007E and U+00A0 to U+00FF. They are
-# those of Adobe's font metrics for Helvetica and Helvetica-Bold, which Arial and Liberation Sans
-# copy, so that text set in any of them takes the same room.
+# Advance widths in 1/1000 of the font size, for U+0020 to U+007E and U+00A0 to U+00FF, from Adobe's
+# font metrics for Helvetica and Helvetica-Bold. Arial and Liberation Sans have the same metrics, so
+# text takes the same space in each of them.
 _REGULAR = """
 278 278 355 556 556 889 667 191 333 333 389 584 278 333 278 278 556 556 556 556 556 556 556 556
 556 556 278 278 584 584 584 556 1015 667 667 722 722 667 611 778 722 278 500 667 556 833 722 778
@@ -150,7 +150,7 @@ _BOLD = """
 722 722 778 778 778 778 778 584 778 722 722 722 722 667 667 611 556 556 556 556 556 556 889 556
 556 556 556 556 278 278 278 278 611 611 611 611 611 611 611 549 611 611 611 611 611 556 611 556
 """
-# The same metrics' widths for signs beyond Latin-1 that labels use.
+# The widths in the same metrics of further characters that labels use.
 _SIGNS = {"→": 1000, "←": 1000, "↑": 500, "↓": 500, "…": 1000, "—": 1000, "–": 556, "−": 584}
 _ELSEWHERE = 600
 
@@ -161,12 +161,12 @@ def text_width(text: str, size: float, bold: bool = False) -> float:
 
     Args:
         text: the line.
-        size: of the font, in points.
-        bold: whether it is set in bold.
+        size: font size in points.
+        bold: whether it is bold.
 
     Returns:
-        Its width in points. Characters that Helvetica does not have count 0.6 of the size, East
-        Asian wide ones and emoji 1.0, combining and invisible ones nothing.
+        Its width in points. Characters that are not in Helvetica count 0.6 of the size, East Asian
+        wide ones and emoji 1.0, combining and invisible ones 0.
 
     Example:
         >>> round(text_width("MulBackward0", 10), 2)

@@ -1,4 +1,4 @@
-"""A story as one sheet: title, panels in rows (one per frame), legend, caption."""
+"""Compose a story on one sheet: title, panels in rows (one per frame), legend, caption."""
 
 from __future__ import annotations
 
@@ -8,11 +8,20 @@ from dataclasses import dataclass, replace
 
 from gradviz.graph import GradGraph, NodeKind
 from gradviz.renderers.cards import Card, card_of, line_width, set_line
-from gradviz.renderers.edges import EdgePlaces, cause_box, drawn_edges, edge_group, output_numbers
-from gradviz.renderers.labels import Line, Role, TextSpan, clean, labels_of, tooltip_of
+from gradviz.renderers.edges import (
+    EdgePlaces,
+    Rect,
+    cause_box,
+    drawn_edges,
+    edge_counts,
+    edge_group,
+    output_numbers,
+)
+from gradviz.renderers.labels import Line, Role, TextSpan, clean, labels_of
 from gradviz.renderers.layout.engines import Box, Link, lay_out
 from gradviz.renderers.layout.wrapping import wrap
 from gradviz.renderers.legend import GLYPH_WIDTH, legend_glyph, legend_of
+from gradviz.renderers.moments import Moment, gradient_table, moments_of
 from gradviz.renderers.scene import (
     Curve,
     GroupChain,
@@ -24,9 +33,18 @@ from gradviz.renderers.scene import (
     ShapeGroup,
 )
 from gradviz.renderers.theme import bar_of
+from gradviz.renderers.tooltips import tooltip_of
 from gradviz.story import Frame, Story
 
-__all__ = ["Panel", "Shifted", "compose", "compose_each", "panels_of", "runs_of_frames"]
+__all__ = [
+    "Panel",
+    "Shifted",
+    "compose",
+    "compose_each",
+    "fits_a_page",
+    "panels_of",
+    "runs_of_frames",
+]
 
 _MARGIN = 18.0
 _PAD = 16.0
@@ -35,16 +53,18 @@ _LINE = 16.0
 _TITLE = 28.0  # from the top of a frame's title to its panel
 _NARROWEST_PANEL = 150.0
 _WIDEST_ROW = 1180.0
-_EVEN = 24  # widths that are tried for lines of equal length
-_NARROWEST = 284.0  # with its margins it fits a phone
+_EVEN = 24  # numbers of lines that are tried
+_NARROWEST = 284.0  # with margins it fits a phone
 
 
-def compose(story: Story, limit: float = 20.0) -> Scene:
-    """Lay out every frame of a story and put them on one sheet.
+def compose(story: Story, limit: float = 20.0, runs: Sequence[int] = ()) -> Scene:
+    """Lay out every frame of a story on one sheet.
 
     Args:
         story: frames as they will be drawn (views applied, captions filled in).
-        limit: seconds that the layout of one frame may take.
+        limit: time limit for the layout of one frame, in seconds.
+        runs: for each frame a number that it shares with those that show the same operations, from
+            before any view; empty for that of `runs_of_frames`.
 
     Returns:
         The drawing, ready for the SVG writer or the Graphviz canvas.
@@ -52,20 +72,50 @@ def compose(story: Story, limit: float = 20.0) -> Scene:
     panels = panels_of([frame.graph for frame in story], limit, columns=len(story) == 1)
     if len(story) == 1:
         return _sheet(story, panels, [panels], list(filter(None, [story[0].caption])))
-    widths = _inner_widths(panels, story) if panels else []
+    every = [Moment(frame, number) for number, frame in enumerate(story, 1)]
+    scene = _in_rows(story, every, panels)
+    if fits_a_page(scene):
+        return scene
+    runs = runs or runs_of_frames([frame.graph for frame in story])
+    moments = moments_of(story, runs)
+    drawn = [moment.frame.graph for moment in moments]
+    # Each for itself: frames of one graph are drawn once, so that columns are no hindrance.
+    panels = [panels_of([graph], limit, columns=True)[0] for graph in drawn]
+    return _in_rows(story, moments, panels)
+
+
+def fits_a_page(scene: Scene) -> bool:
+    """Whether the text is large enough and the page not too high, shown `PAGE_WIDTH` wide.
+
+    Example:
+        >>> fits_a_page(Scene(1_000, 1_900)), fits_a_page(Scene(2_000, 500))
+        (True, False)
+    """
+    scale = min(1.0, PAGE_WIDTH / scene.width)
+    return scale >= _SMALLEST_SCALE and scene.height * scale <= PAGE_HEIGHT
+
+
+PAGE_WIDTH, PAGE_HEIGHT = 1_400, 2_000
+_SMALLEST_SCALE = 9 / 11  # text of 11 points is to have 9 pixels
+
+
+def _in_rows(story: Story, moments: Sequence[Moment], panels: Sequence[Panel]) -> Scene:
+    """The moments in frames, as many in each row as have room."""
+    widths = _inner_widths(panels, moments) if panels else []
     framed = [
-        _framed(panel, frame, number, inner)
-        for number, (panel, frame, inner) in enumerate(zip(panels, story, widths, strict=True), 1)
+        _framed(panel, moment, inner)
+        for panel, moment, inner in zip(panels, moments, widths, strict=True)
     ]
     rows = [
         [_stretched(panel, max(panel.height for panel in row)) for panel in row]
         for row in _rows(framed)
     ]
-    return _sheet(story, panels, rows, [])
+    drawn = Story([moment.frame for moment in moments], story.title, story.notes)
+    return _sheet(drawn, panels, rows, [])
 
 
 def compose_each(story: Story, limit: float = 20.0) -> list[Scene]:
-    """The frames on a sheet each, nodes that they share in the same places.
+    """Compose one sheet per frame; nodes in several frames have the same position.
 
     Args:
         story: as for `compose`.
@@ -113,7 +163,7 @@ def _ended(text: str) -> str:
 
 
 class _StorySheet:
-    """Parts from top to bottom; ``y`` is where the next one goes."""
+    """Parts from top to bottom; ``y`` is the position of the next one."""
 
     def __init__(self) -> None:
         self.y = _MARGIN
@@ -167,29 +217,55 @@ def _legend_rows(legend: dict[str, str], width: float) -> list[list[tuple[str, L
     return rows
 
 
+def _columns(table: Sequence[Sequence[TextSpan]]) -> list[float]:
+    """The widths of the columns of a table."""
+    most = max(map(len, table), default=0)
+    cells = [[row[at] for row in table if at < len(row) > 1] for at in range(most)]
+    return [max(line_width((cell,)) for cell in column) + _BETWEEN for column in cells if column]
+
+
 def _title(frame: Frame, number: int) -> Line:
     return (TextSpan(str(number), Role.NAME), TextSpan(clean(frame.title), Role.WORD))
 
 
-def _inner_widths(panels: Sequence[Panel], story: Story) -> list[float]:
-    """The width inside each frame: the same for all, if two of the widest fit beside each other."""
+def _inner_widths(panels: Sequence[Panel], moments: Sequence[Moment]) -> list[float]:
+    """The width inside each frame: equal for all, if two of the widest fit side by side."""
     widths = [
-        max(panel.width, line_width(_title(frame, number)), _NARROWEST_PANEL)
-        for number, (panel, frame) in enumerate(zip(panels, story, strict=True), 1)
+        max(
+            panel.width,
+            line_width(_title(moment.frame, moment.number)),
+            sum(_columns(gradient_table(moment))),
+            _NARROWEST_PANEL,
+        )
+        for panel, moment in zip(panels, moments, strict=True)
     ]
     widest = max(widths)
     fits = 2 * (widest + 2 * _PAD) + _BETWEEN <= _WIDEST_ROW
     return [widest] * len(widths) if fits else widths
 
 
-def _framed(panel: Panel, frame: Frame, number: int, inner: float) -> Panel:
+def _framed(panel: Panel, moment: Moment, inner: float) -> Panel:
     """The panel in a frame of its own: number and title above it, its caption below."""
-    captions = _wrapped(frame.caption, inner)
+    frame, number, table = moment.frame, moment.number, gradient_table(moment)
+    told = [frame.caption, *(f"{n} {each.title}: {each.caption}" for n, each in moment.others)]
+    if moment.gap[0]:
+        first, last = moment.gap
+        which = f"Frames {first} to {last}" if first < last else f"Frame {first}"
+        told.append(f"{which}: the same operations again, left out.")
+    captions = [line for text in told for line in _wrapped(text, inner)]
     width = max(inner, *(line_width(line) for line in captions), 0.0) + 2 * _PAD
     title = _title(frame, number)
     texts = [set_line(title, _PAD, _PAD + 12)]
     top = _PAD + _TITLE
     y = top + panel.height + 20
+    columns = _columns(table)
+    for row in table:
+        x = (width - sum(columns)) / 2
+        for cell, column in zip(row, columns, strict=False):
+            texts.append(set_line((cell,), x, y))
+            x += column
+        y += _LINE
+    y += 6 * bool(table)
     for line in captions:
         texts.append(set_line(line, (width - line_width(line)) / 2, y))
         y += _LINE
@@ -201,7 +277,7 @@ def _framed(panel: Panel, frame: Frame, number: int, inner: float) -> Panel:
 
 
 def _stretched(panel: Panel, height: float) -> Panel:
-    """A framed panel as high as its neighbours: its border is the first shape of all."""
+    """Make a framed panel as high as its neighbors; its border is the first shape."""
     (frame, *groups) = panel.groups
     (border, *texts) = frame.shapes
     if isinstance(border, Rectangle):
@@ -216,7 +292,7 @@ def _rows(panels: Sequence[Panel]) -> list[list[Panel]]:
         if not rows or _row_width([*rows[-1], panel]) > _WIDEST_ROW:
             rows.append([])
         rows[-1].append(panel)
-    if len({panel.width for panel in panels}) == 1:  # as many in each row, as far as it goes
+    if len({panel.width for panel in panels}) == 1:  # equally many per row, as far as possible
         each = math.ceil(len(panels) / len(rows))
         return [list(panels[start : start + each]) for start in range(0, len(panels), each)]
     return rows
@@ -227,10 +303,10 @@ def _row_width(row: Sequence[Panel]) -> float:
 
 
 def _wrapped(text: str, width: float) -> list[Line]:
-    """The sentence in lines of about equal length, no wider than ``width`` where words allow."""
+    """Break a sentence into lines of similar length, at most ``width`` wide if possible."""
     words = clean(text).split()
     lines = _filled(words, width)
-    for parts in range(1, _EVEN):  # as narrow as it may be in as many lines
+    for parts in range(1, _EVEN):  # the narrowest width with the same number of lines
         narrower = _filled(words, width * (1 - parts / _EVEN))
         if len(narrower) > len(lines):
             break
@@ -239,7 +315,7 @@ def _wrapped(text: str, width: float) -> list[Line]:
 
 
 def _filled(words: list[str], width: float) -> list[str]:
-    """The words in lines, as many in each as fit."""
+    """Fill lines with as many words as fit."""
     lines: list[str] = []
     for word in words:
         longer = f"{lines[-1]} {word}" if lines else word
@@ -250,13 +326,13 @@ def _filled(words: list[str], width: float) -> list[str]:
     return lines
 
 
-_EDGE_ROOM = 8.0  # points from where an edge meets a card to the corner of the card
-_HELD = 2_000  # nodes whose shapes are made once and kept; of more, whenever they are asked for
+_EDGE_ROOM = 8.0  # points between the end of an edge and the corner of the card
+_HELD = 2_000  # drawings with more nodes create their shapes at each iteration
 
 
 @dataclass(frozen=True)
 class Panel:
-    """A drawn graph: its size in points, its shapes, and the engine that placed them."""
+    """A drawn graph: its size in points, its shapes, and the name of the layout engine."""
 
     width: float
     height: float
@@ -267,13 +343,13 @@ class Panel:
 def panels_of(
     graphs: Sequence[GradGraph], limit: float = 20.0, columns: bool = False
 ) -> list[Panel]:
-    """Place and draw graphs that will be shown side by side.
+    """Lay out and draw graphs that are shown side by side.
 
     Args:
-        graphs: as they will be drawn, views applied. A node that several of them in a row share
-            (it has the same key) gets the same place in each.
-        limit: seconds that the layout engine may take for each.
-        columns: break tall pictures into columns, where each has a sheet of its own.
+        graphs: as they will be drawn, views applied. A node that consecutive graphs share (with
+            the same key) has the same position in each.
+        limit: time limit of the layout engine for each, in seconds.
+        columns: break tall pictures into columns; used if each graph has its own sheet.
     """
     return [
         panel
@@ -283,12 +359,12 @@ def panels_of(
 
 
 def runs_of_frames(graphs: Sequence[GradGraph]) -> list[int]:
-    """For each frame a number that it shares with those that show the same graph, in a row."""
+    """For each frame, a number that consecutive frames of the same graph share."""
     return [number for number, run in enumerate(_alike(graphs)) for _ in run]
 
 
 def _alike(graphs: Sequence[GradGraph]) -> list[list[GradGraph]]:
-    """Runs of graphs that share most operations: one graph at several moments."""
+    """Sequences of graphs that share most operations: one graph at several moments."""
     groups: list[list[GradGraph]] = []
     for graph in graphs:
         own = _operations(graph)
@@ -301,11 +377,11 @@ def _alike(graphs: Sequence[GradGraph]) -> list[list[GradGraph]]:
 
 
 def _operations(graph: GradGraph) -> set[tuple[object, ...]]:
-    """Operations by key and constant attributes; every trace numbers its keys from n0."""
+    """Operations by key and constant attributes, because keys of every trace start at n0."""
     return {
         (key, *(data.get(name) for name in ("sequence_nr", "op", "shape", "dtype", "source")))
         for key, data in graph.nodes(data=True)
-        if data["kind"] is NodeKind.OPERATION and "sequence_nr" in data
+        if data["kind"] in (NodeKind.OPERATION, NodeKind.GROUP) and "sequence_nr" in data
     }
 
 
@@ -340,6 +416,12 @@ def _panels_in_the_same_places(
             width = min(max(card.width, reach.get(key, 0.0)), boxes[key].width)
             if (width, boxes[key].height) != (card.width, card.height):
                 own[key] = replace(card, width=width, height=boxes[key].height)
+        if len(own) <= _HELD:
+            cards_at = [_around(layout.centers[key], card) for key, card in own.items()]
+            edges_of_page = [(-_FAR, -_FAR, 0.0, _FAR), (layout.width, -_FAR, _FAR, _FAR)]
+            taken = [*cards_at, *edges_of_page]
+            counts = edge_counts(graph, routes, taken, places.numbers.values())
+            places = replace(places, counts=counts)
         groups: Iterable[ShapeGroup] = _Drawn(graph, own, places)
         if len(own) <= _HELD:
             groups = tuple(groups)
@@ -347,9 +429,17 @@ def _panels_in_the_same_places(
     return panels
 
 
+_FAR = 1e9
+
+
+def _around(center: Point, card: Card) -> Rect:
+    x, y = center
+    return x - card.width / 2, y - card.height / 2, x + card.width / 2, y + card.height / 2
+
+
 @dataclass(frozen=True)
 class _Drawn:
-    """The groups of a placed graph, made while they are iterated over."""
+    """The groups of shapes of a laid out graph, created during iteration."""
 
     graph: GradGraph
     cards: dict[str, Card]
@@ -363,7 +453,7 @@ class _Drawn:
 
 
 def _reach(graph: GradGraph, places: EdgePlaces) -> dict[str, float]:
-    """The least width of each card at which its edges still meet it."""
+    """The least width of each card at which its edges still end at it."""
     found: dict[str, float] = {}
     for edge in drawn_edges(graph):
         source, target, number, _ = edge
@@ -392,13 +482,13 @@ def _node_group(graph: GradGraph, key: str, card: Card, center: Point) -> ShapeG
 
 
 class Shifted:
-    """Groups moved by some points.
+    """Groups moved by an offset.
 
     Args:
-        groups: to be moved.
-        dx: how far to the right.
-        dy: how far down.
-        prefix: stands before each key then, to tell panels apart.
+        groups: the groups.
+        dx: offset to the right.
+        dy: offset down.
+        prefix: prepended to each key, to distinguish panels.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""A story as DOT, through the ``graphviz`` package."""
+"""Convert a story to DOT with the ``graphviz`` package."""
 
 from __future__ import annotations
 
@@ -14,9 +14,7 @@ from gradviz.renderers.labels import (
     Line,
     cause_text,
     clean,
-    edge_tooltip,
     labels_of,
-    tooltip_of,
 )
 from gradviz.renderers.theme import (
     FONT,
@@ -26,16 +24,17 @@ from gradviz.renderers.theme import (
     Look,
     Theme,
     bar_of,
-    colour,
+    color,
     edge_look,
     marked,
     scale_text,
 )
+from gradviz.renderers.tooltips import edge_tooltip, tooltip_of
 from gradviz.story import Story
 
 __all__ = ["to_digraph"]
 
-# Graphviz ignores misspelt attributes silently, so the common ones are written once, here.
+# Graphviz ignores misspelled attributes silently, so the common ones are defined here once.
 _GRAPH = {"rankdir": "TB", "nodesep": "0.3", "ranksep": "0.4", "fontname": FONT, "fontsize": "11"}
 _NODE = {"shape": "plain", "fontname": FONT, "fontsize": "12"}
 _BAR_WIDTH = 80
@@ -43,11 +42,11 @@ _EDGE = {"arrowsize": "0.7", "penwidth": "1.2", "fontname": FONT, "fontsize": "1
 
 
 def to_digraph(story: Story, theme: Theme = "auto", transparent: bool = False) -> graphviz.Digraph:
-    """The story as a ``graphviz.Digraph``; several frames become clusters.
+    """Convert a story to a ``graphviz.Digraph``; several frames become clusters.
 
     Args:
         story: frames as they will be drawn.
-        theme: ``"dark"`` or else light colours.
+        theme: ``"dark"``; light colors for other values.
         transparent: as for the SVG.
 
     Example:
@@ -59,8 +58,8 @@ def to_digraph(story: Story, theme: Theme = "auto", transparent: bool = False) -
         True
     """
     digraph = graphviz.Digraph("gradviz", node_attr=_NODE, edge_attr=_EDGE)
-    page = "transparent" if transparent else colour("page", theme)
-    digraph.attr(**_GRAPH, bgcolor=page, fontcolor=colour("ink", theme))
+    page = "transparent" if transparent else color("page", theme)
+    digraph.attr(**_GRAPH, bgcolor=page, fontcolor=color("ink", theme))
     if len(story) == 1:
         frame = story[0]
         lines = [story.title or frame.title, frame.caption, scale_text(frame.graph)]
@@ -73,7 +72,7 @@ def to_digraph(story: Story, theme: Theme = "auto", transparent: bool = False) -
     for number, frame in enumerate(story, 1):
         with digraph.subgraph(name=f"cluster_{number}") as cluster:
             cluster.attr(label=graphviz.escape(f"{number}  {clean(frame.title)}"), labelloc="b")
-            cluster.attr(color=colour("panel", theme), style="rounded", margin="14")
+            cluster.attr(color=color("panel", theme), style="rounded", margin="14")
             _add(cluster, frame.graph, f"f{number}_", theme)
     return digraph
 
@@ -89,7 +88,7 @@ def _add(digraph: Any, graph: GradGraph, prefix: str, theme: Theme) -> None:
         cut = data.get("kind", EdgeKind.GRADIENT) is EdgeKind.CUT
         loud = cut and data.get("cause", Cause.NOT_RECORDED) not in QUIET
         token, width = edge_look(data)
-        attributes = {"color": colour("loud" if loud else token, theme)}
+        attributes = {"color": color("cut" if loud else token, theme)}
         if token != "line":
             attributes["penwidth"] = f"{width:g}"
         if cut:
@@ -100,32 +99,32 @@ def _add(digraph: Any, graph: GradGraph, prefix: str, theme: Theme) -> None:
         if "times" in data:
             attributes["label"] = f"{attributes.get('label', '')} ×{data['times']:,}"
         if "label" in attributes:
-            attributes["fontcolor"] = colour("loud" if loud else "line", theme)
+            attributes["fontcolor"] = color("cut" if loud else "line", theme)
         tooltip = graphviz.escape(edge_tooltip(data))
         digraph.edge(prefix + source, prefix + target, tooltip=tooltip, **attributes)
 
 
 def _table(label: Label, look: Look, bar: Bar | None, theme: Theme) -> str:
-    """The card as an HTML-like table: Graphviz has no other label with several text styles."""
+    """The card as an HTML-like table, Graphviz's only label with several text styles."""
     style = ["ROUNDED"] * bool(look.radius) + ["DASHED"] * look.dashed
     marks = f' STYLE="{",".join(style)}"' if style else ""
     align = "CENTER" if look.radius or not label.rows else "LEFT"
-    head = _cell(label.head, align, colour(look.head, theme), theme)
-    rows = [_cell(row, align, colour(look.body, theme), theme) for row in label.rows]
+    head = _cell(label.head, align, color(look.head, theme), theme)
+    rows = [_cell(row, align, color(look.body, theme), theme) for row in label.rows]
     bars = [_bar(bar, theme)] if bar else []
     body = "".join(f"<TR>{cell}</TR>" for cell in (head, *rows, *bars))
     border = 3 if look.edge == "loud" else 1
     return (
         f'<<TABLE BORDER="{border}" CELLBORDER="0" CELLSPACING="0" CELLPADDING="4"{marks} '
-        f'COLOR="{colour(look.edge, theme)}" BGCOLOR="{colour(look.body, theme)}">{body}</TABLE>>'
+        f'COLOR="{color(look.edge, theme)}" BGCOLOR="{color(look.body, theme)}">{body}</TABLE>>'
     )
 
 
 def _bar(bar: Bar, theme: Theme) -> str:
-    """A row of two cells: the bar and the rest of its track."""
+    """A row of two cells: the bar and the rest of its background."""
     filled = max(1, round(bar.share * _BAR_WIDTH))
     cells = "".join(
-        f'<TD FIXEDSIZE="TRUE" WIDTH="{width}" HEIGHT="5" BGCOLOR="{colour(token, theme)}"></TD>'
+        f'<TD FIXEDSIZE="TRUE" WIDTH="{width}" HEIGHT="5" BGCOLOR="{color(token, theme)}"></TD>'
         for token, width in ((bar.token, filled), ("panel", _BAR_WIDTH - filled))
         if width
     )
@@ -144,4 +143,4 @@ def _words(text: str, role: Any, theme: Theme) -> str:
     look = TEXT[role]
     escaped = escape(text, quote=True).replace("&#x27;", "&#39;") or " "
     bold = f"<B>{escaped}</B>" if look.bold else escaped
-    return f'<FONT COLOR="{colour(look.colour, theme)}" POINT-SIZE="{look.size:g}">{bold}</FONT>'
+    return f'<FONT COLOR="{color(look.color, theme)}" POINT-SIZE="{look.size:g}">{bold}</FONT>'

@@ -3,43 +3,46 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from gradviz.graph import Cause, EdgeKind, GradGraph
 from gradviz.renderers.cards import line_width, set_line
-from gradviz.renderers.labels import Line, Role, TextSpan, edge_tooltip
+from gradviz.renderers.labels import Line, Role, TextSpan
 from gradviz.renderers.layout.routing import Box, Point, Route
 from gradviz.renderers.scene import Curve, Polygon, Rectangle, Shape, ShapeGroup, Text
 from gradviz.renderers.theme import edge_look
+from gradviz.renderers.tooltips import edge_tooltip
 
 __all__ = [
     "Edge",
     "EdgePlaces",
     "QUIET",
+    "Rect",
     "cause_box",
     "drawn_edges",
+    "edge_counts",
     "edge_group",
     "output_numbers",
 ]
 
 Edge = tuple[str, str, int, Any]
-"""Source, target, input number and attributes, as networkx gives them."""
+"""Source, target, input number and attributes, as in networkx."""
 
 _ARROW = 8.0
-_MOST_PARALLEL = 3  # edges of one look between two nodes that are drawn one by one
-_MARK_ROOM = 14.0  # points from the line of a cut edge to the text beside its sign
+_MOST_PARALLEL = 3  # equal edges between two nodes that are drawn one by one
+_MARK_ROOM = 14.0  # points between the line of a cut edge and the text beside its sign
 _CAUSE_LINE = 14.0
 QUIET = (Cause.NOT_RECORDED, Cause.CONSTANT)
-"""Causes of cuts that are drawn in grey: the input may never have required a gradient."""
+"""Causes of cuts that are drawn in gray: the input may never have required a gradient."""
 _DASHED = (EdgeKind.CUT, EdgeKind.ALIAS, EdgeKind.SAVED)
 
 
 def drawn_edges(graph: GradGraph) -> list[Edge]:
-    """The edges by input number, those that run in parallel and look the same drawn as one.
+    """The edges by input number; parallel edges with the same look are merged.
 
-    Such an edge has ``times``, the number of edges that it stands for.
+    A merged edge has ``times``, the number of edges that it stands for.
 
     Example:
         >>> from gradviz.graph import NodeKind
@@ -64,25 +67,27 @@ def drawn_edges(graph: GradGraph) -> list[Edge]:
 
 
 def edges_by_node(graph: GradGraph) -> list[Edge]:
-    """The drawn edges in the order of the nodes that they leave."""
+    """The drawn edges in the order of their source nodes."""
     place = {key: number for number, key in enumerate(graph.nodes)}
     return sorted(drawn_edges(graph), key=lambda edge: place[edge[0]])
 
 
 @dataclass(frozen=True)
 class EdgePlaces:
-    """Where the layout put things.
+    """The positions found by the layout.
 
     Args:
-        centers: the middle of each node.
+        centers: the center of each node.
         routes: by edge without its attributes; and by the key of a `cause_box`, the second half
             of its edge.
-        numbers: by edge, which output of several it leads on, where that is written.
+        numbers: by edge, the output number, where it is shown.
+        counts: by edge, the number of edges that it stands for, where it is shown.
     """
 
     centers: dict[str, Point]
     routes: dict[object, Route]
     numbers: dict[object, Text]
+    counts: Mapping[object, Text] = field(default_factory=dict)
 
 
 def cause_box(graph: GradGraph, edge: Edge) -> Box | None:
@@ -104,8 +109,8 @@ def cause_box(graph: GradGraph, edge: Edge) -> Box | None:
 
 
 def _cause_lines(data: Any) -> list[Line]:
-    """The cause of a cut, and under it where it was recorded."""
-    spans = [TextSpan(data["cause"].value, Role.LOUD), TextSpan(data.get("source", ""), Role.FACT)]
+    """The cause of a cut, and below it the recorded line."""
+    spans = [TextSpan(data["cause"].value, Role.CUT), TextSpan(data.get("source", ""), Role.FACT)]
     return [(span,) for span in spans if span.text]
 
 
@@ -114,7 +119,7 @@ def edge_group(graph: GradGraph, edge: Edge, places: EdgePlaces) -> ShapeGroup:
     source, target, number, data = edge
     kind = data.get("kind", EdgeKind.GRADIENT)
     box = cause_box(graph, edge)
-    token, line = ("loud", 1.3) if box else edge_look(data)
+    token, line = ("cut", 1.3) if box else edge_look(data)
     route = places.routes[source, target, number]
     shapes: list[Shape] = []
     if box:
@@ -132,9 +137,8 @@ def edge_group(graph: GradGraph, edge: Edge, places: EdgePlaces) -> ShapeGroup:
     elif data.get("through"):
         x, y = middle
         shapes.append(Rectangle(x - 3.5, y - 3.5, 7, 7, "page", "line", 1.3, radius=3.5))
-    if data.get("times", 1) > 1:
-        times = (TextSpan(f"×{data['times']:,}", Role.FACT),)
-        shapes.append(set_line(times, middle[0] + 6, middle[1] + 4))
+    if (source, target, number) in places.counts:
+        shapes.append(places.counts[source, target, number])
     if (source, target, number) in places.numbers:
         shapes.append(places.numbers[source, target, number])
     names = [graph.nodes[end].get("name") or graph.nodes[end].get("op", end) for end in edge[:2]]
@@ -143,7 +147,7 @@ def edge_group(graph: GradGraph, edge: Edge, places: EdgePlaces) -> ShapeGroup:
 
 
 def _cause(start: Point, end: Point, data: Any) -> list[Shape]:
-    """The line across the box of a cause, the sign of a cut on it, and the text beside it."""
+    """The line through the box of a cause, the sign of a cut on it, and the text beside it."""
     x, y = (start[0] + end[0]) / 2, (start[1] + end[1]) / 2
     lines = _cause_lines(data)
     first = y + 4 - _CAUSE_LINE * (len(lines) - 1) / 2
@@ -151,8 +155,8 @@ def _cause(start: Point, end: Point, data: Any) -> list[Shape]:
         set_line(line, x + _MARK_ROOM, first + _CAUSE_LINE * number)
         for number, line in enumerate(lines)
     ]
-    across = Curve((start, start, end, end), "loud", 1.3, dashed=True)
-    return [across, *_break_mark((x, y), _unit(start, end), "loud"), *texts]
+    across = Curve((start, start, end, end), "cut", 1.3, dashed=True)
+    return [across, *_break_mark((x, y), _unit(start, end), "cut"), *texts]
 
 
 def _unit(start: Point, end: Point) -> Point:
@@ -168,7 +172,7 @@ def _direction_at_end(route: tuple[Point, ...]) -> Point:
 
 
 def _without_tip(route: tuple[Point, ...]) -> tuple[Point, ...]:
-    """The curve, ended inside its arrow head so that the line does not cover the tip."""
+    """The curve without the part under its arrow head, so that the line does not cover the tip."""
     dx, dy = _direction_at_end(route)
     back = _ARROW * 0.7
     ends = [(x - dx * back, y - dy * back) for x, y in route[-2:]]
@@ -216,23 +220,87 @@ def _break_mark(middle: Point, direction: Point, token: str) -> list[Shape]:
     return shapes
 
 
+Rect = tuple[float, float, float, float]
+"""Left, top, right and bottom of a box."""
+
+_ALONG = (0.5, 0.42, 0.58, 0.34, 0.66, 0.26, 0.74, 0.18, 0.82)  # where a count may stand
+_ASIDE = 6.0
+
+
+def edge_counts(
+    graph: GradGraph,
+    routes: Mapping[object, Route],
+    boxes: Sequence[Rect],
+    numbers: Iterable[Text] = (),
+) -> dict[object, Text]:
+    """How many edges a drawn edge stands for, beside its line where there is room.
+
+    Args:
+        graph: as it is drawn.
+        routes: by edge, and by the key of a `cause_box`.
+        boxes: the nodes.
+        numbers: text that is there already.
+    """
+    taken = [*boxes, *map(rect_of, numbers)]
+    found: dict[object, Text] = {}
+    for edge in drawn_edges(graph):
+        source, target, number, data = edge
+        if data.get("times", 1) < 2:
+            continue
+        box = cause_box(graph, edge)
+        route = routes[box.key if box else (source, target, number)]
+        label: Line = (TextSpan(f"×{data['times']:,}", Role.FACT),)
+        width = line_width(label)
+        places = [
+            set_line(label, x + aside, y + 4)
+            for x, y in (_point_on(route, share) for share in _ALONG)
+            for aside in (_ASIDE, -_ASIDE - width)
+        ]
+        free = (each for each in places if not any(_meet(rect_of(each), t) for t in taken))
+        text = found[source, target, number] = next(free, places[0])
+        taken.append(rect_of(text))
+    return found
+
+
+def rect_of(text: Text) -> Rect:
+    """The box around a line of text."""
+    width = sum(words.width for words in text.words) + text.gap * (len(text.words) - 1)
+    size = max(words.size for words in text.words)
+    return text.x, text.y - 0.75 * size, text.x + width, text.y + 0.25 * size
+
+
+def _meet(one: Rect, other: Rect) -> bool:
+    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
+
+
+def _point_on(route: Route, share: float) -> Point:
+    """A point on a curve, after a share of its segments."""
+    segments = (len(route) - 1) // 3
+    at = min(int(share * segments), segments - 1)
+    t = share * segments - at
+    a, b, c, d = route[3 * at : 3 * at + 4]
+    weights = ((1 - t) ** 3, 3 * t * (1 - t) ** 2, 3 * t * t * (1 - t), t**3)
+    x, y = (sum(w * p[axis] for w, p in zip(weights, (a, b, c, d), strict=True)) for axis in (0, 1))
+    return x, y
+
+
 _APART = 4.0
 _DOWN = 11.0
 _MOST_ROWS = 4
-_NEAR = 8  # neighbours that a number may meet
+_NEAR = 8  # neighbors that are checked for overlap with a number
 
 
 def output_numbers(
     graph: GradGraph, centers: Mapping[str, Point], routes: Mapping[object, Route]
 ) -> dict[object, Text]:
-    """The numbers of outputs where an operation has several, by edge.
+    """The output numbers of operations with several outputs, by edge.
 
-    A number stands beside the beginning of its edge, on the side that the edge does not turn to;
-    on the other side if there is no room, and farther down if both are taken.
+    A number is placed beside the start of its edge, on the side away from the bend; on the other
+    side if there is no room, and farther down if both are occupied.
 
     Args:
         graph: as it is drawn.
-        centers: the middle of each node.
+        centers: the center of each node.
         routes: by edge, as (source, target, number).
     """
     found: dict[object, Text] = {}
@@ -251,7 +319,7 @@ def output_numbers(
 def _beside(
     starts: Iterable[tuple[int, tuple[str, str, int], Route]], middle: float
 ) -> dict[object, Text]:
-    """The numbers of one operation, whose edges begin with these routes."""
+    """The numbers of one operation, whose edges start with these routes."""
     starts = sorted(starts, key=lambda start: start[2][0])
     lines = [route[0][0] for _, _, route in starts]
     taken: list[tuple[float, float, float]] = []
@@ -271,7 +339,7 @@ def _beside(
                 low < right and left < high and abs(foot - other) < _DOWN - 1
                 for low, high, other in before
             )
-            # Farther down the edges have parted: how far, nobody can tell from where they begin.
+            # Farther down the edges may have separated, which their start does not show.
             if free and (row or not any(left - 1 < line < right + 1 for line in near)):
                 break
         taken.append((left, left + width, foot))

@@ -1,8 +1,8 @@
-"""A story as one HTML file: the interactive viewer, and the still pictures that need no script.
+"""Convert a story to one HTML file: the interactive viewer, and still pictures for no scripts.
 
-The file works from disk, with no network, and in a sandbox: a content security policy forbids all
-loading and lets one script run, the one that is in it. Names, titles and code are text everywhere.
-Without scripts, and in print, it shows all frames, one under the other.
+The file works from disk, without a network, and in a sandbox: a content security policy forbids
+loading anything and allows only the script in the file. Names, titles and code are escaped.
+Without scripts, and in print, it shows all frames, one below the other.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from gradviz.views import apply
 
 __all__ = ["to_html"]
 
-_MOST_STILL = 3_000  # nodes in all still pictures; of more, the default picture is shown
+_MOST_STILL = 3_000  # nodes in all still pictures; with more, the default picture is shown
 
 
 def to_html(
@@ -36,7 +36,7 @@ def to_html(
     answers: Sequence[Answer] = (),
     files: Mapping[str, Sequence[str]] | None = None,
 ) -> str:
-    """The story as the text of an HTML file.
+    """Convert a story to the text of an HTML file.
 
     Args:
         frames: as they were recorded, with what changed marked.
@@ -62,7 +62,7 @@ def to_html(
             f'<html lang="en" data-theme="{theme}"><head><meta charset="utf-8">',
             f'<meta http-equiv="Content-Security-Policy" content="{_policy(script)}">',
             '<meta name="viewport" content="width=device-width, initial-scale=1">',
-            f"<title>{title}</title><style>{_colours()}{_built('theme.css')}</style></head><body>",
+            f"<title>{title}</title><style>{_colors()}{_built('theme.css')}</style></head><body>",
             '<div id="gradviz-viewer" hidden></div>',
             f'<div id="still">{_still(shown, title, theme)}</div>',
             f'<script type="application/json" id="gradviz-data">{island_json(data)}</script>',
@@ -113,10 +113,10 @@ def _figure(number: int, frame: Frame, picture: str) -> str:
 
 
 @cache
-def _colours() -> str:
-    """The colours of the pictures: as variables of the page, and as classes of its shapes."""
+def _colors() -> str:
+    """The colors of the pictures: as variables of the page, and as classes of its shapes."""
     light, dark = (
-        " ".join(f"--{token}: {colours[scheme]};" for token, colours in PALETTE.items())
+        " ".join(f"--{token}: {colors[scheme]};" for token, colors in PALETTE.items())
         for scheme in (0, 1)
     )
     classes = " ".join(

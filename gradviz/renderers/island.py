@@ -1,7 +1,7 @@
 """The data of the viewer: frames, groups, cards, events and answers, as one JSON value.
 
-What repeats is written once: equal nodes, equal cards, and the columns of frames that did not
-change. Words are made here, by the functions that the pictures use; the viewer only places them.
+Repeated values are stored once: equal nodes, equal cards, and columns of frames that did not
+change. All text is made here, with the functions that pictures use; the viewer only places it.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ _HIDDEN_INPUT = {"addmm": 2, "mm": 1}
 
 @dataclass(frozen=True)
 class Answer:
-    """What `explain` says of one tensor or error, as the viewer lists it.
+    """An answer of `explain` in the form that the viewer lists.
 
     Args:
         name: of the tensor, or the kind of error.
-        verdict: in a word.
-        state: what a reader sees of it: ``"no gradient"``, ``"fine"``.
+        verdict: the code of the answer.
+        state: the state of the tensor: ``"no gradient"``, ``"fine"``.
         reason: a sentence.
         fix: what to do; "" for nothing.
-        nodes: keys of the nodes where to look.
+        nodes: keys of the nodes that show it.
         culprit: key of the node to mark; "" for none.
         lines: of the program, ``"train.py:31"``.
         is_fine: whether nothing is wrong.
@@ -58,13 +58,13 @@ class Answer:
 
 @dataclass
 class _Once:
-    """Values that are written once, each with a number."""
+    """Values that are stored once, each with a number."""
 
     values: list[Any] = field(default_factory=list)
     _numbers: dict[Any, int] = field(default_factory=dict)
 
     def number(self, value: Any, key: Any = None) -> int:
-        """The number of a value; ``key`` is what tells it from others, its JSON if None."""
+        """The number of a value; ``key`` identifies it, by default its JSON."""
         key = json.dumps(value, ensure_ascii=False) if key is None else key
         number = self._numbers.get(key)
         if number is None:
@@ -74,7 +74,7 @@ class _Once:
 
 
 def island_json(data: Mapping[str, Any]) -> str:
-    r"""The data as JSON that may stand in a ``<script>`` element: no text in it ends the element.
+    r"""Convert the data to JSON that is safe in a ``<script>`` element: no text ends the element.
 
     Example:
         >>> island_json({"name": "</script><!--"})
@@ -93,7 +93,7 @@ def island(
     answers: Sequence[Answer] = (),
     files: Mapping[str, Sequence[str]] | None = None,
 ) -> dict[str, Any]:
-    """Everything that the viewer needs, in plain values.
+    """Everything that the viewer needs, as plain values.
 
     Args:
         frames: as they were recorded, with what changed marked.
@@ -123,9 +123,7 @@ def island(
         "target": target,
         "color": scale["by"] if scale else "",
         "looks": {kind.value: _look(kind) for kind in NodeKind},
-        "text": {
-            role.value: [TEXT[role].colour, TEXT[role].size, TEXT[role].bold] for role in Role
-        },
+        "text": {role.value: [TEXT[role].color, TEXT[role].size, TEXT[role].bold] for role in Role},
         "roles": [role.value for role in _ROLES],
         "legend": MEANINGS,
         "palette": PALETTE,
@@ -170,7 +168,7 @@ class _IslandWriter:
         hidden = hide_bookkeeping(graph)
         tree = fold_tree(graph, seen)
         labels, plain_labels = labels_of(_without_scale(graph)), labels_of(_without_scale(hidden))
-        relabelled = [
+        relabeled = [
             [
                 place,
                 self._card(plain_labels[key], hidden._node[key]),
@@ -186,7 +184,7 @@ class _IslandWriter:
             "card": [self._card(labels[key], graph._node[key]) for key in keys],
             "again": [self._again(graph._node[key]) for key in keys],
             "hidden": [place for place, key in enumerate(keys) if key not in hidden],
-            "relabel": relabelled,
+            "relabel": relabeled,
             "module": modules,
             "parent": [tree.parents.get(key, LEFT_OUT) for key in keys],
             "groups": self._groups(tree, seen),
@@ -224,7 +222,7 @@ class _IslandWriter:
         row.setdefault("kind", EdgeKind.GRADIENT.value)
         cause = data.get("cause", Cause.NOT_RECORDED)
         if data.get("kind") is EdgeKind.CUT and cause not in QUIET:
-            spans = [TextSpan(cause.value, Role.LOUD), TextSpan(data.get("source", ""), Role.FACT)]
+            spans = [TextSpan(cause.value, Role.CUT), TextSpan(data.get("source", ""), Role.FACT)]
             row["lines"] = [_line((span,)) for span in spans if span.text]
         return self.edges.number(row)
 
@@ -236,7 +234,7 @@ class _IslandWriter:
         return self.cards.number(_card(label, data), (label, kind))
 
     def _again(self, data: Any) -> int:
-        """The card of a leaf that is drawn once more; -1 for all else."""
+        """The card of a copy of a leaf; -1 for other nodes."""
         kinds = (NodeKind.LEAF, NodeKind.PARAMETER, NodeKind.UNTRACKED)
         if data["kind"] not in kinds:
             return -1
@@ -265,7 +263,7 @@ class _IslandWriter:
 
 
 def _without_scale(graph: GradGraph) -> GradGraph:
-    """The graph, whose labels then do not hold what `color_by` shows: the viewer adds that."""
+    """The graph without the levels of `color_by` in its labels; the viewer adds them."""
     if "scale" not in graph.graph:
         return graph
     plain_graph: GradGraph = graph.copy()
@@ -274,7 +272,7 @@ def _without_scale(graph: GradGraph) -> GradGraph:
 
 
 def _weight_input(graph: GradGraph, hidden: GradGraph, key: str) -> int:
-    """The input of a ``linear`` whose transposed weight is not said to be reshaped; -1 for none."""
+    """The input of a ``linear`` whose transposed weight is not shown as reshaped; -1 for none."""
     op = str(graph._node[key].get("op", ""))
     is_linear = hidden._node[key].get("op") == "linear" != op
     return _HIDDEN_INPUT.get(op, -1) if is_linear else -1

@@ -1,4 +1,4 @@
-"""The text of nodes and edges: labels, causes of cuts and tooltips, the same for every format.
+"""The text of nodes and edges: labels and causes of cuts, the same for every format.
 
 A label has a head (name, operation, shape) and rows (value, gradient). Each span of text has a
 `Role`; `gradviz.renderers.theme` maps roles to styles.
@@ -6,16 +6,13 @@ A label has a head (name, operation, shape) and rows (value, gradient). Each spa
 
 from __future__ import annotations
 
-import shlex
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any
 
 from gradviz.graph import (
     Buffers,
     Cause,
     EdgeData,
-    EdgeKind,
     GradGraph,
     Mark,
     NodeData,
@@ -34,7 +31,6 @@ from gradviz.graph.text import (
     summary_text,
 )
 from gradviz.views.groups import norm_of
-from gradviz.views.modules import shared_by
 from gradviz.wording import problem_text
 
 __all__ = [
@@ -43,10 +39,9 @@ __all__ = [
     "TextSpan",
     "cause_text",
     "clean",
-    "edge_tooltip",
     "labels_of",
+    "loud_role",
     "may_have_changed",
-    "tooltip_of",
 ]
 
 _CAUSES = frozenset(cause.value for cause in Cause)
@@ -54,12 +49,13 @@ _TOLD_ELSEWHERE = ("value", "grad", "buffers")
 _LONGEST_NAME = 48
 _LONGEST_VALUE = 52
 _FEW_INLINE = 4
+_FEW_MEMBERS = 4  # operations of a module: its class says more than their number
 _MOST_ALIASES = 3
 _WORTH_A_WORD = 1000  # bytes
 
 
 class Role(str, Enum):
-    """What a piece of text on a node means."""
+    """The meaning of a piece of text on a node."""
 
     NAME = "name"
     """The user's name of the tensor."""
@@ -68,9 +64,17 @@ class Role(str, Enum):
     VALUE = "value"
     """Numbers."""
     FACT = "fact"
-    """Shape, kind and other details, set in grey."""
+    """Shape, kind and other details, set in gray."""
     LOUD = "loud"
-    """What the reader should notice: NaN, all zeros, freed, an error, a change."""
+    """An alarm: NaN, infinity, an error, a verdict."""
+    CUT = "cut"
+    """Why a gradient does not flow on."""
+    NEWS = "news"
+    """What changed since the frame before: new, freed, changed."""
+    ZERO = "zero"
+    """All zeros."""
+    REMOVED = "removed"
+    """What the frame after does not have any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +90,7 @@ Line = tuple[TextSpan, ...]
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """The text of a node: a head and the rows under it."""
+    """The text of a node: a head and the rows below it."""
 
     head: Line
     rows: tuple[Line, ...] = ()
@@ -103,11 +107,11 @@ class Label:
 
 @dataclass(frozen=True, slots=True)
 class _Shows:
-    """What the labels of a graph show because it differs from node to node.
+    """Attributes that labels of a graph show because they differ between nodes.
 
     Args:
         freed: whether the saved tensors of an operation are freed.
-        retained: that a named non-leaf tensor has no ``.grad``; another one retains it.
+        retained: that a named non-leaf tensor has no ``.grad``, if another one retains it.
     """
 
     freed: bool
@@ -115,7 +119,7 @@ class _Shows:
 
 
 def labels_of(graph: GradGraph) -> dict[str, Label]:
-    """The label of every node; what is the same on all nodes is left out.
+    """The label of every node; attributes that are equal on all nodes are left out.
 
     Args:
         graph: as it will be drawn.
@@ -128,7 +132,7 @@ def labels_of(graph: GradGraph) -> dict[str, Label]:
         'x  f32[3]  leaf  .grad  None'
     """
     states = {data.get("buffers") for _, data in graph.nodes(data=True)}
-    # In a single picture where all is freed the caption says it; in a later frame each node does.
+    # If all tensors are freed, the caption of a single picture says so; in later frames each node.
     is_later = bool(graph.graph.get("frame"))
     shows = _Shows(
         freed=Buffers.FREED in states and (Buffers.HELD in states or is_later),
@@ -142,7 +146,7 @@ def labels_of(graph: GradGraph) -> dict[str, Label]:
 
 
 def _measured(label: Label, data: NodeData, by: str) -> Label:
-    """Add the quantity that `color_by` shows, unless the label has it already."""
+    """Add the quantity that `color_by` shows, unless the label contains it already."""
     role = Role.FACT
     text = ""
     if mark := data.get("mark"):
@@ -186,13 +190,13 @@ def _label(graph: GradGraph, key: str, shows: _Shows) -> Label:
         )
         if says_so:
             is_old = not changed and graph.graph.get("frame")
-            head.append(TextSpan(changed or "freed", Role.FACT if is_old else Role.LOUD))
+            head.append(TextSpan(changed or "freed", Role.FACT if is_old else Role.NEWS))
         value = [] if group else _value_rows(data, is_dated=False)
         if shows.retained and "name" in data and kind is NodeKind.OPERATION and "grad" not in data:
             value.append((TextSpan(".grad", Role.WORD), TextSpan("None, not a leaf", Role.FACT)))
         return Label(tuple(head), (*value, *_rows(data)))
     head = [*_name(data), *_shape(data)]
-    # The edge above names the cut (detach, ...); the label names any other operation.
+    # The edge from above names the cut (detach, ...); the label names any other operation.
     if kind is NodeKind.UNTRACKED and data.get("op", "detach") not in _CAUSES:
         head.insert(0, TextSpan(_short(data["op"]), Role.WORD))
     if "clone_of" in data:
@@ -210,10 +214,10 @@ def _label(graph: GradGraph, key: str, shows: _Shows) -> Label:
 
 
 def may_have_changed(graph: GradGraph, key: str) -> bool:
-    """Whether a leaf was changed in place, and nobody knows whether the graph used it before.
+    """Whether a leaf was changed in place, possibly after the graph used it.
 
-    A backward pass has run since, so that an optimizer may have written to it. While saved
-    tensors are held, or in a recording, it is known.
+    A backward pass has run since, so an optimizer may have changed it. It is known while saved
+    tensors exist, or in a recording.
     """
     data = graph.nodes[key]
     if data["kind"] not in _LEAVES or not data.get("version") or "used_version" in data:
@@ -229,13 +233,13 @@ def may_have_changed(graph: GradGraph, key: str) -> bool:
 
 
 def _since(data: NodeData) -> list[TextSpan]:
-    """That a leaf was changed in place after an operation of the graph used it."""
+    """The note that a leaf was changed in place after an operation of the graph used it."""
     if data.get("used_version", data.get("version", 0)) == data.get("version", 0):
         return []
     then = data.get("used_value")
     was = _content(then) if then is not None else ""
     short = [TextSpan(f"was {was}", Role.FACT)] if 0 < len(was) <= _LONGEST_VALUE // 2 else []
-    return [TextSpan("changed since", Role.LOUD), *short]
+    return [TextSpan("changed since", Role.NEWS), *short]
 
 
 def _rows(data: NodeData) -> tuple[Line, ...]:
@@ -275,12 +279,15 @@ def _operation_head(graph: GradGraph, key: str, data: NodeData, says_so: bool) -
 
 
 def _news(data: NodeData) -> list[TextSpan]:
-    """What has changed, except value, gradient and buffers, which have their own places."""
+    """Changes, except of value, gradient and buffers, which are shown elsewhere."""
     changes = {k: v for k, v in data.get("changes", {}).items() if k not in _TOLD_ELSEWHERE}
     if data["kind"] in _LEAVES and changes.pop("version", False) and not data.get("value"):
         changes["node"] = "" if _since(data) else "changed"
     return [
-        TextSpan(text if name == "node" else f"{name} {text}", Role.LOUD)
+        TextSpan(
+            text if name == "node" else f"{name} {text}",
+            Role.REMOVED if text in ("removed", "gone") else Role.NEWS,
+        )
         for name, text in changes.items()
         if text
     ]
@@ -299,11 +306,15 @@ def _group_head(graph: GradGraph, key: str, data: NodeData) -> list[TextSpan]:
         head.append(TextSpan(f"×{data['repeat']:,}", Role.NAME))
     members = data.get("members", 0)
     contents = data.get("contents", ())
-    if members == 1 and len(contents) == 1:
+    if "module_class" in data:
+        head.append(TextSpan(_short(data["module_class"]), Role.WORD))
+        if members > _FEW_MEMBERS:
+            head.append(TextSpan(counted(members, "op"), Role.FACT))
+    elif members == 1 and len(contents) == 1:
         head.append(TextSpan(_short(contents[0]), Role.WORD))
     elif members and not data.get("op", "").startswith("…"):
         head.append(TextSpan(counted(members, "op"), Role.FACT))
-    # Of what is reshaped on the way out, the shape inside is not that of the output.
+    # If the output is reshaped, the shape inside differs from that of the output.
     reshaped = any("through" in edge for *_, edge in graph.out_edges(key, data=True))
     return head + ([] if reshaped else _shape(data)) + _news(data)
 
@@ -327,7 +338,7 @@ def _group_rows(data: NodeData) -> list[Line]:
                 text = f"norm {low} to {high} each" if low != high else f"norm {low} each"
             else:
                 text = f"norm {number_text(grad.norm)}"
-            row.append(TextSpan(text, Role.LOUD if loud else Role.VALUE))
+            row.append(TextSpan(text, loud_role(grad) if loud else Role.VALUE))
         row += _change(data, "grad")
     if data.get("saved_bytes", 0) >= _WORTH_A_WORD:
         row.append(TextSpan(f"{bytes_text(data['saved_bytes'])} saved", Role.FACT))
@@ -364,7 +375,7 @@ def clean(text: str) -> str:
 
 
 def _short(text: str) -> str:
-    """The same; of a long path its last parts, of another long name its two ends."""
+    """The text, shortened: a long path to its last parts, another long name to its two ends."""
     text = clean(text)
     if len(text) <= _LONGEST_NAME:
         return text
@@ -412,9 +423,9 @@ def _options(data: NodeData) -> list[TextSpan]:
 
 
 def _content(summary: TensorSummary) -> str:
-    """What is in a tensor, in the room of a card; the tooltip has all of it.
+    """The content of a tensor, short enough for a card; the tooltip is complete.
 
-    Of many values the first ones are written out, in full, and then how many there are.
+    Of many values, the first ones and the number of values are shown.
     """
     text = summary_text(summary)
     if len(text) <= _LONGEST_VALUE:
@@ -428,7 +439,7 @@ def _content(summary: TensorSummary) -> str:
 
 
 def _value_rows(data: NodeData, is_dated: bool) -> list[Line]:
-    """The row of the value; ``is_dated`` if the graph may have been made with another one."""
+    """The row of the value; ``is_dated`` if the graph may have used another value."""
     value = data.get("value")
     if value is None or not (text := _content(value)):
         return []
@@ -439,7 +450,12 @@ def _value_rows(data: NodeData, is_dated: bool) -> list[Line]:
 
 def _change(data: NodeData, attribute: str) -> list[TextSpan]:
     text = data.get("changes", {}).get(attribute)
-    return [TextSpan(text, Role.LOUD)] if text else []
+    return [TextSpan(text, Role.NEWS)] if text else []
+
+
+def loud_role(summary: TensorSummary) -> Role:
+    """The role of a value that stands out: NaN and infinity are an alarm, zeros are not."""
+    return Role.LOUD if summary.nan or summary.inf else Role.ZERO
 
 
 def _why_untracked(data: NodeData) -> list[Line]:
@@ -472,7 +488,8 @@ def _grad_rows(data: NodeData) -> list[Line]:
     change = _change(data, "grad")
     if grad is None:
         return [(heading, TextSpan("None", Role.FACT), *change)]
-    line = [heading, TextSpan(_content(grad), Role.LOUD if is_loud(grad) else Role.VALUE), *change]
+    role = loud_role(grad) if is_loud(grad) else Role.VALUE
+    line = [heading, TextSpan(_content(grad), role), *change]
     if data.get("accumulations") and not change:
         times = data["accumulations"]
         line.append(TextSpan(counted(times, "pass", "passes"), Role.FACT))
@@ -480,7 +497,7 @@ def _grad_rows(data: NodeData) -> list[Line]:
 
 
 def cause_text(data: EdgeData) -> str:
-    """Why and where an edge was cut, as far as it was recorded.
+    """Why and where an edge was cut, if recorded.
 
     Example:
         >>> cause_text({"cause": Cause.DETACH, "source": "train.py:12"})
@@ -490,104 +507,3 @@ def cause_text(data: EdgeData) -> str:
     if cause is Cause.NOT_RECORDED:
         return "cause not recorded"
     return ", ".join(filter(None, (cause.value, data.get("source", ""))))
-
-
-def edge_tooltip(data: EdgeData) -> str:
-    """One line about an edge: input number, folded operations, cause of a cut.
-
-    Example:
-        >>> edge_tooltip({"kind": EdgeKind.GRADIENT, "input": 1, "through": ("t",)})
-        'input 1, by way of t'
-        >>> edge_tooltip({"kind": EdgeKind.CUT, "input": 0})
-        'input 0: no gradient flows back (cause not recorded)'
-    """
-    times: int = data.get("times", 1)
-    first = data.get("input", 0)
-    text = f"{times:,} inputs, from input {first} on" if times > 1 else f"input {first}"
-    if data.get("output"):
-        text += f" from output {data['output']}"
-    if data.get("through"):
-        text += f", by way of {' → '.join(data['through'])}"
-    if data.get("kind") is EdgeKind.CUT:
-        text += f": no gradient flows back ({cause_text(data)})"
-    if "norm" in data:
-        text += f"; norm of the gradient along it: {number_text(data['norm'])}"
-    return text
-
-
-def tooltip_of(key: str, data: NodeData) -> str:
-    """The tooltip of a node: everything that is known about it, one fact a line.
-
-    Example:
-        >>> print(tooltip_of("n3", {"kind": NodeKind.OPERATION, "op": "mul",
-        ...                         "grad_fn": "MulBackward0", "saved_bytes": 16}))
-        mul (MulBackward0)
-        keeps 16 B for backward
-        n3
-    """
-    name = ", ".join(filter(None, (data.get("name", ""), *data.get("aliases", ()))))
-    first = data.get("op", name or data["kind"].value)
-    if "repeat" in data:
-        first += f" ×{data['repeat']:,}"
-    lines = [f"{first} ({data['grad_fn']})" if "grad_fn" in data else first]
-    if name and "op" in data and first != name:
-        lines.append(f"makes {name}")
-    if "shape" in data:
-        device = data.get("device", "cpu")
-        lines.append(f"{shape_text(data['shape'], data.get('dtype', ''))}, {device}")
-    for attribute, sentence in _SENTENCES.items():
-        if attribute in data:
-            lines.append(sentence(data[attribute]))  # type: ignore[literal-required]
-    if data.get("inferred"):
-        lines.append("module inferred from names and order, not recorded")
-    if inside := _focus_argument(data):
-        lines.append(f"to see its inside: focus_on({inside!r}), --focus {shlex.quote(inside)}")
-    return "\n".join(map(clean, [*filter(None, lines), key]))
-
-
-def _focus_argument(data: NodeData) -> str:
-    """The argument that makes `focus_on` open a group: its (first) module, or a key."""
-    if data["kind"] is not NodeKind.GROUP:
-        return ""
-    module = data.get("module", "")
-    if "repeat" in data and module:
-        # The contents of repeated layers are those of the first one.
-        inside = [path for path in data.get("contents", ()) if path.startswith(f"{module}.")]
-        return ".".join(shared_by([tuple(path.split(".")) for path in inside])) or module
-    return module or data.get("first", "")
-
-
-def _summary_sentence(what: str) -> Any:
-    def sentence(summary: TensorSummary | None) -> str:
-        return f"{what}: {summary_text(summary) or 'not read' if summary else 'None'}"
-
-    return sentence
-
-
-_SENTENCES: dict[str, Any] = {
-    "value": _summary_sentence("value"),
-    "grad": _summary_sentence(".grad"),
-    "accumulations": lambda count: f"gradient added {counted(count, 'time')}",
-    "members": lambda count: f"{counted(count, 'operation')}, folded",
-    "parameters": lambda count: f"{count:,} parameter elements",
-    "contents": lambda inside: f"in it: {', '.join(inside)}",
-    "options": lambda options: ", ".join(f"{name}={value}" for name, value in options.items()),
-    "outputs": lambda count: counted(count, "output"),
-    "untracked_inputs": lambda count: (
-        f"{counted(count, 'constant input')}: a number, an absent argument, or a tensor that is "
-        "detached, frozen or made under no_grad (not recorded which)"
-    ),
-    "buffers": lambda buffers: f"saved tensors: {buffers.value}",
-    "saved_bytes": lambda count: f"keeps {bytes_text(count)} for backward",
-    "version": lambda count: f"version {count}: changed in place {counted(count, 'time')}",
-    "hooks": lambda count: counted(count, "hook"),
-    "opaque": lambda what: f"its inside cannot be seen: {what}",
-    "runs_with": lambda names: f"runs a module in backward, with {', '.join(names)}",
-    "module": lambda path: f"in module {path}" if path else "",
-    "source": lambda line: f"made at {line}",
-    "sequence_nr": lambda number: f"sequence number {number}",
-    "changes": lambda changes: ", ".join(f"{name} {text}" for name, text in changes.items()),
-    "problem": problem_text,
-    "verdict": str,
-    "clone_of": lambda key: f"the same tensor as {key}, drawn again to keep the picture clear",
-}

@@ -1,14 +1,14 @@
-"""The legend: one row for each kind of mark that is in the picture."""
+"""The legend: one row for each kind of mark in the picture."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from gradviz.graph import EdgeKind, GradGraph, Mark, NodeKind
-from gradviz.renderers.edges import cause_box
-from gradviz.renderers.labels import may_have_changed
+from gradviz.renderers.edges import cause_box, drawn_edges
+from gradviz.renderers.labels import Role, labels_of, may_have_changed
 from gradviz.renderers.scene import Curve, Rectangle, Shape
-from gradviz.renderers.theme import LOOKS, VALUE, marked, scale_legend
+from gradviz.renderers.theme import FILLS, LOOKS, TEXT, VALUE, marked, scale_legend
 
 __all__ = ["GLYPH_HEIGHT", "GLYPH_WIDTH", "MEANINGS", "legend_glyph", "legend_of"]
 
@@ -23,6 +23,7 @@ MEANINGS = {
     "untracked": "not tracked: gets no gradient",
     "saved": "saved for backward",
     "group": "several operations drawn as one",
+    "parameters": "several parameters drawn as one",
     "untracked-input": "no gradient flows back",
     "cut": "the gradient is cut here",
     "through": "reshaped on the way",
@@ -32,8 +33,20 @@ MEANINGS = {
     "flow": "arrows: direction of the gradient",
     "now": "now: current value, perhaps changed since the operations used it",
     "output": "[0], [1]: which output of the operation",
+    "times": "×2: number of inputs that an arrow stands for",
+    "news": "changed since the frame before",
+    "removed": "not in the frame after",
+    "zeros": "all zeros",
+    "loud": "needs attention",
 }
-_WITHOUT_GLYPH = ("constant", "no-bar", "now", "output")
+_WITHOUT_GLYPH = ("constant", "no-bar", "now", "output", "times")
+_ROLES = {
+    "news": Role.NEWS,
+    "removed": Role.REMOVED,
+    "zeros": Role.ZERO,
+    "loud": Role.LOUD,
+}
+"""Rows that explain the color of text."""
 _AGAIN = {"again": NodeKind.LEAF, "untracked-again": NodeKind.UNTRACKED}
 
 
@@ -52,15 +65,21 @@ def legend_of(graphs: Sequence[GradGraph]) -> dict[str, str]:
             kind = "leaf" if data["kind"] is NodeKind.PARAMETER else data["kind"].value
             if "clone_of" in data:
                 kind = "untracked-again" if data["kind"] is NodeKind.UNTRACKED else "again"
-            found.add(kind)
+            is_docked = kind == "group" and not data.get("members") and "parameters" in data
+            found.add("parameters" if is_docked else kind)
             if data.get("untracked_inputs"):
                 found.add("constant")
             if data.get("outputs", 1) > 1:
                 found.add("output")
             if may_have_changed(graph, key) and data.get("value"):
                 found.add("now")
-        for edge in graph.edges(keys=True, data=True):
+        for label in labels_of(graph).values():
+            roles = {span.role for line in (label.head, *label.rows) for span in line}
+            found.update(word for word, role in _ROLES.items() if role in roles)
+        for edge in drawn_edges(graph):
             data = edge[3]
+            if data.get("times", 1) > 1:
+                found.add("times")
             if data.get("kind") is EdgeKind.CUT:
                 found.add("cut" if cause_box(graph, edge) else "untracked-input")
             elif data.get("through"):
@@ -72,7 +91,7 @@ def legend_of(graphs: Sequence[GradGraph]) -> dict[str, str]:
 
 
 def _scales(graphs: Sequence[GradGraph]) -> dict[str, str]:
-    """The rows that explain bars; panels whose scales differ share one row."""
+    """The rows that explain bars; panels with different scales share one row."""
     rows: dict[str, str] = {}
     for graph in graphs:
         for word, meaning in scale_legend(graph).items():
@@ -82,12 +101,12 @@ def _scales(graphs: Sequence[GradGraph]) -> dict[str, str]:
 
 
 def legend_glyph(word: str, x: float, middle: float) -> list[Shape]:
-    """The small picture beside a row of the legend, left end at ``x``."""
+    """The symbol of a legend row, with its left end at ``x``."""
     if word in _WITHOUT_GLYPH:
         return []
     line = ((x, middle), (x + 7, middle), (x + 14, middle), (x + GLYPH_WIDTH, middle))
     if word in ("cut", "untracked-input"):
-        token = "loud" if word == "cut" else "line"
+        token = "cut" if word == "cut" else "line"
         strokes = [
             Curve(((x + at + 1.5, middle - 5),) * 2 + ((x + at - 1.5, middle + 5),) * 2, token, 1.6)
             for at in (9, 14)
@@ -105,10 +124,14 @@ def legend_glyph(word: str, x: float, middle: float) -> list[Shape]:
         top = middle - GLYPH_HEIGHT / 2
         return [Rectangle(x, top, GLYPH_WIDTH, GLYPH_HEIGHT, look.head, look.edge, look.line)]
     top = middle - GLYPH_HEIGHT / 2
+    if word in _ROLES:
+        fill, edge = FILLS.get(_ROLES[word]), TEXT[_ROLES[word]].color
+        bar = Rectangle(x + 5, middle - 1.5, GLYPH_WIDTH - 10, 3, edge)
+        return [Rectangle(x, top, GLYPH_WIDTH, GLYPH_HEIGHT, fill or "page"), bar]
     if word in _AGAIN:
         edge = LOOKS[_AGAIN[word]].edge
         return [Rectangle(x, top, GLYPH_WIDTH, GLYPH_HEIGHT, "page", edge, 0.8)]
-    look = LOOKS[NodeKind(word)]
+    look = LOOKS[NodeKind.GROUP if word == "parameters" else NodeKind(word)]
     frame = (look.head, look.edge, look.line, min(look.radius, GLYPH_HEIGHT / 2), look.dashed)
     return [Rectangle(x, top, GLYPH_WIDTH, GLYPH_HEIGHT, *frame)]
 

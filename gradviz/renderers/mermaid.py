@@ -1,4 +1,4 @@
-"""A story as Mermaid, which GitHub, GitLab and many wikis draw inside Markdown."""
+"""Convert a story to Mermaid, which GitHub, GitLab and many wikis draw inside Markdown."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from collections.abc import Iterator
 from gradviz.errors import TooLargeError
 from gradviz.graph import Cause, EdgeKind, GradGraph, Mark, NodeKind
 from gradviz.renderers.edges import edges_by_node
-from gradviz.renderers.labels import Label, Line, Role, cause_text, labels_of
-from gradviz.renderers.theme import LOOKS, PALETTE, Theme, bar_of, edge_look, scale_text
+from gradviz.renderers.labels import Label, Line, cause_text, labels_of
+from gradviz.renderers.theme import LOOKS, PALETTE, TEXT, Theme, bar_of, edge_look, scale_text
 from gradviz.story import Story
 
 __all__ = ["MOST_CHARACTERS", "MOST_EDGES", "to_mermaid"]
 
 MOST_EDGES = 500
-"""Mermaid's ``maxEdges``: above it, it draws an error instead of the diagram."""
+"""Mermaid's ``maxEdges``: with more edges, it draws an error instead of the diagram."""
 
 MOST_CHARACTERS = 50_000
 """Mermaid's ``maxTextSize``. Both are defaults that a page on GitHub cannot change
@@ -29,11 +29,11 @@ _BRACKETS = {
 
 
 def to_mermaid(story: Story, theme: Theme = "auto") -> str:
-    """The story as the text of a Mermaid flowchart.
+    """Convert a story to the text of a Mermaid flowchart.
 
     Args:
         story: frames as they will be drawn; several become subgraphs.
-        theme: ``"dark"`` or else light colours.
+        theme: ``"dark"``; light colors for other values.
 
     Raises:
         TooLargeError: if Mermaid would refuse the diagram.
@@ -93,7 +93,7 @@ def _graph_lines(graph: GradGraph, prefix: str) -> Iterator[str]:
 
 
 def _widths(story: Story, theme: Theme) -> Iterator[str]:
-    """What `color_by` shows: the width of edges and of the outlines of nodes."""
+    """The widths of edges and outlines of nodes that `color_by` defines."""
     several = len(story) > 1
     number = 0
     for place, frame in enumerate(story, 1):
@@ -101,17 +101,17 @@ def _widths(story: Story, theme: Theme) -> Iterator[str]:
         for *_, data in edges_by_node(graph):
             token, width = edge_look(data)
             if token != "line":
-                colour = PALETTE[token][theme == "dark"]
-                yield f"  linkStyle {number} stroke:{colour},stroke-width:{width:g}px"
+                color = PALETTE[token][theme == "dark"]
+                yield f"  linkStyle {number} stroke:{color},stroke-width:{width:g}px"
             number += 1
         for key, data in graph.nodes(data=True):
             if bar := bar_of(graph, data):
-                colour = PALETTE[bar.token][theme == "dark"]
-                thick = f"stroke:{colour},stroke-width:{1 + 5 * bar.share:.2g}px"
+                color = PALETTE[bar.token][theme == "dark"]
+                thick = f"stroke:{color},stroke-width:{1 + 5 * bar.share:.2g}px"
                 yield f"  style {prefix}{key} {thick}"
             elif data.get("mark") is Mark.ZERO:
-                grey = (PALETTE[token][theme == "dark"] for token in ("op", "op-edge"))
-                yield "  style {}{} fill:{},stroke:{}".format(prefix, key, *grey)
+                gray = (PALETTE[token][theme == "dark"] for token in ("op", "op-edge"))
+                yield "  style {}{} fill:{},stroke:{}".format(prefix, key, *gray)
         if scale := scale_text(graph):
             yield f"%% {scale}"
 
@@ -124,7 +124,7 @@ def _label_line(line: Line) -> str:
     words = []
     for span in line:
         text = _escape(span.text)
-        bold = span.role in (Role.NAME, Role.LOUD)
+        bold = TEXT[span.role].bold
         words.append(f"<b>{text}</b>" if bold else text)
     return " ".join(words)
 

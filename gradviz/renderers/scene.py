@@ -1,7 +1,7 @@
-"""A drawing as shapes, drawn by the SVG writer and by the Graphviz canvas.
+"""A drawing as shapes, which the SVG writer and the Graphviz canvas draw.
 
-Lengths are points, y grows downwards. Colours are tokens of the palette, so that one scene can
-be drawn light, dark, or both.
+Lengths are points, y points down. Colors are tokens of the palette, so that one scene can be drawn
+light, dark, or both.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Point = tuple[float, float]
 
 
 class Rectangle(NamedTuple):
-    """A box, its corners rounded by ``radius``; without fill or edge where that is None."""
+    """A box with corners rounded by ``radius``; no fill or edge if that is None."""
 
     x: float
     y: float
@@ -59,17 +59,17 @@ class Polygon(NamedTuple):
 
 
 class Words(NamedTuple):
-    """A run of text in one style; ``width`` is what it measures."""
+    """Words in one style; ``width`` is their measured width."""
 
     text: str
-    colour: str
+    color: str
     size: float
     bold: bool
     width: float
 
 
 class Text(NamedTuple):
-    """A line of text on a baseline: runs with ``gap`` between them, from ``x`` to the right."""
+    """A line of text on a baseline: words with ``gap`` between them, from ``x`` to the right."""
 
     x: float
     y: float
@@ -81,7 +81,7 @@ Shape = Rectangle | Curve | Polygon | Text
 
 
 class ShapeGroup(NamedTuple):
-    """Shapes that form one unit: a node, an edge, the legend."""
+    """Shapes that belong together: a node, an edge, the legend."""
 
     key: str
     kind: str
@@ -109,7 +109,7 @@ class GroupChain:
 class Scene:
     """A whole drawing. ``description`` is for screen readers.
 
-    The shapes of a large drawing are made anew at each iteration over ``groups``, to save memory.
+    The shapes of a large drawing are created at each iteration over ``groups``, to save memory.
     """
 
     width: float

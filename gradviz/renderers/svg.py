@@ -1,9 +1,9 @@
-"""A scene as SVG: one file that reads well light and dark, pointed at, printed, or read aloud.
+"""Convert a scene to SVG: one file for light and dark, with tooltips, print and screen readers.
 
-Colours are plain attributes, so that every program shows the light picture; classes inside
-``@media (prefers-color-scheme: dark)`` replace them where the reader prefers dark. There is no
-script, no external font and no ``foreignObject``. Ids and classes carry a hash of the drawing,
-so that several drawings can stand on one page.
+Colors are plain attributes, so that every program shows the light picture; classes in
+``@media (prefers-color-scheme: dark)`` override them if the reader prefers dark. There is no
+script, no external font and no ``foreignObject``. Ids and classes contain a hash of the drawing,
+so that one page can contain several drawings.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from html import escape
 from itertools import chain
 
 from gradviz.renderers.scene import Curve, Rectangle, Scene, Shape, ShapeGroup, Text
-from gradviz.renderers.theme import FONT, PALETTE, Theme, colour
+from gradviz.renderers.theme import FONT, PALETTE, Theme, color
 
 __all__ = ["iter_svg", "to_svg"]
 
@@ -23,12 +23,12 @@ _TOKEN = re.compile(r"(?<=@-[fe]-)[\w-]+")
 
 
 def to_svg(scene: Scene, theme: Theme = "auto", transparent: bool = False) -> str:
-    """The scene as the text of an SVG file.
+    """Convert a scene to the text of an SVG file.
 
     Args:
-        scene: what to draw.
-        theme: ``"auto"`` follows the reader's colour scheme; ``"light"`` and ``"dark"`` do not.
-        transparent: leave out the page, so that what lies behind the picture shows.
+        scene: the scene.
+        theme: ``"auto"`` follows the reader's color scheme; ``"light"`` and ``"dark"`` do not.
+        transparent: leave out the background, so that the page behind the picture is visible.
 
     Example:
         >>> svg = to_svg(Scene(10, 10, title="x"))
@@ -39,7 +39,7 @@ def to_svg(scene: Scene, theme: Theme = "auto", transparent: bool = False) -> st
 
 
 def iter_svg(scene: Scene, theme: Theme = "auto", transparent: bool = False) -> Iterator[str]:
-    """The same text in pieces: that of a large picture need not be whole in memory.
+    """The text of `to_svg` in pieces, so that a large picture need not be in memory as a whole.
 
     Args:
         scene: as for `to_svg`.
@@ -56,7 +56,7 @@ def iter_svg(scene: Scene, theme: Theme = "auto", transparent: bool = False) -> 
         used.update(_TOKEN.findall(text))
         body.append(f"{text}\n")
     mark = "gv" + digest.hexdigest()[:8]
-    # Text that a user wrote can hold an @ as well, so it is kept apart until the marks are in.
+    # User text can contain an @ too, so it is inserted after the marks are replaced.
     for piece in chain(_head(scene, theme, used, transparent), body, ["</svg>\n"]):
         yield piece.replace("@-", f"{mark}-").replace("\0", "@")
 
@@ -68,7 +68,7 @@ def _head(scene: Scene, theme: Theme, used: set[str], transparent: bool) -> Iter
     yield (
         f'<svg xmlns="http://www.w3.org/2000/svg" {size} '
         f'viewBox="0 0 {_n(scene.width)} {_n(scene.height)}" role="img" '
-        f'aria-labelledby="@-title @-desc" font-family="{FONT}" style="max-width:100%">\n'
+        f'aria-labeledby="@-title @-desc" font-family="{FONT}" style="max-width:100%">\n'
     )
     yield f'<title id="@-title">{_text(scene.title)}</title>\n'
     yield f'<desc id="@-desc">{_text(scene.description)}</desc>\n'
@@ -79,7 +79,7 @@ def _head(scene: Scene, theme: Theme, used: set[str], transparent: bool) -> Iter
 
 
 def _dark_style(used: set[str]) -> str:
-    """The dark colour of each token that is used."""
+    """The dark color of each used token."""
     rules = " ".join(
         f".@-f-{token}{{fill:{dark}}} .@-e-{token}{{stroke:{dark}}}"
         for token, (_, dark) in PALETTE.items()
@@ -132,9 +132,9 @@ class _Writer:
     def _paints(
         self, fill: str | None, edge: str | None, line: float, dashed: bool
     ) -> Iterator[str]:
-        yield f' fill="{colour(fill, self.theme) if fill else "none"}"'
+        yield f' fill="{color(fill, self.theme) if fill else "none"}"'
         if edge:
-            yield f' stroke="{colour(edge, self.theme)}" stroke-width="{_n(line)}"'
+            yield f' stroke="{color(edge, self.theme)}" stroke-width="{_n(line)}"'
         if dashed:
             yield ' stroke-dasharray="5 3"'
         yield self._classes(("f", fill), ("e", edge))
@@ -151,7 +151,7 @@ class _Writer:
             bold = ' font-weight="bold"' if words.bold else ""
             spans.append(
                 f'<tspan x="{_n(x)}" font-size="{_n(words.size)}"{bold} '
-                f'fill="{colour(words.colour, self.theme)}"{self._classes(("f", words.colour))}>'
+                f'fill="{color(words.color, self.theme)}"{self._classes(("f", words.color))}>'
                 f"{_text(words.text)}</tspan>"
             )
             x += words.width + line.gap

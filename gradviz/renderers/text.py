@@ -1,4 +1,4 @@
-"""A story as plain text: trees from each result to its leaves, for terminals, logs and diffs."""
+"""Convert a story to plain text: trees from each result to its leaves, for terminals and diffs."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from gradviz.story import Frame, Story
 __all__ = ["to_text"]
 
 _WIDEST_MARGIN = 72
-_NARROWEST = 20  # columns that words have at least
+_NARROWEST = 20  # the least number of columns for words
 
 
 def to_text(story: Story, most_lines: int = 400, width: int = 0) -> str:
-    """The story as text, each graph as a tree read backwards, from its roots to its leaves.
+    """Convert a story to text, each graph as a tree from its roots back to its leaves.
 
-    A line that begins with ``←`` is the last input of the line above it on the same margin; other
-    inputs branch off before it. ``╌`` and ``⇠`` mark an input to which no gradient flows. A node
+    A line that starts with ``←`` is the last input of the line above it at the same margin; other
+    inputs branch off before it. ``╌`` and ``⇠`` mark an input that receives no gradient. A node
     with several users is printed once, with a number (``#1``) that later lines refer to.
 
     Args:
         story: frames as they will be shown.
-        most_lines: the most nodes for one frame; what is left out is counted.
-        width: columns of the terminal, at least 40: longer lines are wrapped, and what follows
-            keeps the lines of the tree; 0 for lines of any length.
+        most_lines: the largest number of nodes for one frame; the omitted ones are counted.
+        width: columns of the terminal, at least 40: longer lines are wrapped, and the tree is
+            continued on wrapped lines; 0 for lines of any length.
 
     Example:
         >>> from gradviz.graph import NodeKind
@@ -73,7 +73,7 @@ def _frame_lines(frame: Frame, most: int, width: int) -> Iterator[str]:
 
 
 def _wrapped(lead: str, below: str, pieces: Sequence[str], width: int) -> list[str]:
-    """Pieces in lines of at most ``width`` columns; ``below`` stands before all but the first."""
+    """Pieces in lines of at most ``width`` columns; ``below`` starts all but the first."""
     whole = lead + "  ".join(pieces)
     if not width or len(whole) <= width:
         return [whole]
@@ -91,7 +91,7 @@ def _wrapped(lead: str, below: str, pieces: Sequence[str], width: int) -> list[s
 
 @dataclass
 class _Step:
-    """A node still to be written: what stands before it on its line and on the next ones."""
+    """A node to write, with the prefixes of its line and of the next ones."""
 
     key: str
     lead: str
@@ -120,13 +120,13 @@ class _Tree:
         Depth first, without recursion: graphs may be very deep.
         """
         roots = self.graph.roots
-        # Nodes without users that are not roots: tensors behind a cut.
+        # Nodes without users that are not roots: tensors before a cut.
         ends = [
             key
             for key, data in self.graph.nodes(data=True)
             if not self.users[key] and key not in roots and "clone_of" not in data
         ]
-        # A leaf that was asked for stands under what was computed from it.
+        # A leaf that is a root is printed below what was computed from it.
         first = [key for key in roots if not self._is_used_leaf(key)]
         last = [key for key in roots if self._is_used_leaf(key)]
         stack = [_Step(key, "", "") for key in reversed([*first, *ends, *last])]
@@ -163,14 +163,14 @@ class _Tree:
         return f"{text_bar(self.graph, {} if again else self.graph.nodes[key])}  "
 
     def _inputs(self, key: str) -> list[tuple[str, Any]]:
-        """The inputs; the copy of a shared leaf counts as the leaf itself."""
+        """The inputs; a copy of a shared leaf is replaced by the leaf."""
         return [
             (self.graph.nodes[source].get("clone_of", source), edge)
             for source, edge in self.graph.inputs(key)
         ]
 
     def _words(self, step: _Step, has_inputs: bool, again: bool) -> list[str]:
-        """What is written for a node, in pieces between which a line may be broken."""
+        """The text of a node, in pieces between which a line may be broken."""
         label = self.labels[step.key]
         edge: Any = step.edge or {}
         way = [f"(by way of {', '.join(edge['through'])})"] if edge.get("through") else []
@@ -189,7 +189,7 @@ class _Tree:
         return [*(span.text for span in label.head), *rows, *mark, *way]
 
     def _next(self, step: _Step, inputs: list[tuple[str, Any]]) -> list[_Step]:
-        """Side branches first, indented; then the longest path, on the same margin."""
+        """Side branches first, indented; then the longest path, at the same margin."""
         spine = max(range(len(inputs)), key=lambda number: self.height[inputs[number][0]])
         sides = [pair for number, pair in enumerate(inputs) if number != spine]
         source, edge = inputs[spine]
@@ -211,7 +211,7 @@ class _Tree:
 
 
 def _runs(inputs: list[tuple[str, Any]]) -> list[tuple[str, Any, int]]:
-    """Inputs with the number of repetitions in a row; the first of a row is separate."""
+    """Inputs with the number of consecutive repetitions; the first of a sequence is separate."""
     runs: list[tuple[str, Any, int]] = []
     for source, edge in inputs:
         if len(runs) > 1 and runs[-1][0] == runs[-2][0] == source:

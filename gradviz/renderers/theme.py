@@ -1,8 +1,8 @@
-"""How meaning looks: every color, line style, outline and scale is chosen here.
+"""The look of each meaning: every color, line style, outline and scale is defined here.
 
-Colours are Okabe and Ito's palette, safe for the colour-blind, as borders with tints for fills
-(https://jfly.uni-koeln.de/color/). No meaning is carried by colour alone: every kind also has
-its own outline, and says its name. All text passes WCAG AA on its background, light and dark.
+The colors are Okabe and Ito's palette, which color-blind readers can distinguish, as borders, with
+tints as fills (https://jfly.uni-koeln.de/color/). No meaning depends on color alone: every kind
+also has its own outline and name. All text passes WCAG AA on its background, light and dark.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from gradviz.renderers.labels import Role
 __all__ = [
     "Bar",
     "COLUMN",
+    "FILLS",
     "FONT",
     "LOOKS",
     "Look",
@@ -26,7 +27,7 @@ __all__ = [
     "Theme",
     "VALUE",
     "bar_of",
-    "colour",
+    "color",
     "edge_look",
     "marked",
     "scale_legend",
@@ -50,8 +51,14 @@ PALETTE: dict[str, tuple[str, str]] = {
     "leaf-edge": ("#0072b2", "#56b4e9"),
     "result": ("#dcf1ea", "#0d3a2e"),
     "result-edge": ("#00865f", "#2fbf93"),
-    "loud": ("#ac4400", "#ff9d66"),
-    "loud-fill": ("#fdeadd", "#43230f"),
+    "loud": ("#8f0046", "#ff6f9f"),
+    "loud-fill": ("#fbe3ee", "#3f1229"),
+    "cut": ("#ac4400", "#ff9d66"),
+    "news": ("#0b57c2", "#79b8ff"),
+    "news-fill": ("#e4eefb", "#122c4d"),
+    "zero": ("#4f5b63", "#b9c4cc"),
+    "zero-fill": ("#e9ecee", "#262d34"),
+    "removed": ("#2b1a6b", "#d9c2ff"),
     "group": ("#f3ecf4", "#33223a"),
     "group-edge": ("#9a5f8b", "#cc79a7"),
     "level": ("#0072b2", "#56b4e9"),
@@ -63,14 +70,14 @@ PALETTE: dict[str, tuple[str, str]] = {
     "value-5": ("#857a00", "#f0e442"),
     "value-6": ("#1a1a1a", "#e6edf3"),
 }
-"""Every colour by what it is for, in light and in dark."""
+"""Every color by its use, light and dark."""
 
 
-def colour(token: str, theme: Theme) -> str:
-    """The colour of ``token``; ``auto`` is light, which the dark one then overrides.
+def color(token: str, theme: Theme) -> str:
+    """The color of ``token``; ``auto`` is light, which the dark color then overrides.
 
     Example:
-        >>> colour("page", "dark")
+        >>> color("page", "dark")
         '#0d1117'
     """
     return PALETTE[token][theme == "dark"]
@@ -115,7 +122,7 @@ def marked(look: Look, mark: Mark | None) -> Look:
 class TextLook:
     """The style of a text role: color by token, size in points."""
 
-    colour: str
+    color: str
     size: float
     bold: bool = False
 
@@ -126,7 +133,14 @@ TEXT: dict[Role, TextLook] = {
     Role.VALUE: TextLook("ink", 12),
     Role.FACT: TextLook("muted", 11),
     Role.LOUD: TextLook("loud", 12, bold=True),
+    Role.CUT: TextLook("cut", 12, bold=True),
+    Role.NEWS: TextLook("news", 12, bold=True),
+    Role.ZERO: TextLook("zero", 12, bold=True),
+    Role.REMOVED: TextLook("removed", 12, bold=True),
 }
+
+FILLS = {Role.LOUD: "loud-fill", Role.NEWS: "news-fill", Role.ZERO: "zero-fill"}
+"""What lies behind a row with text of that role; of several, the first counts."""
 
 COLUMN = 8
 """Width, in characters, of the column before each line of text."""
@@ -138,9 +152,9 @@ NO_BAR = "no bar: no gradient recorded"
 WIDTH = "wide line: norm of the gradient along it; thin: not recorded"
 
 _SHORTEST = 0.06
-"""Share of its track that the shortest bar takes."""
+"""The width of the shortest bar, as a fraction of the track."""
 _THIN, _THICK = 1.3, 5.5
-_COLOURS = 7
+_COLORS = 7
 _BLOCKS = " ▏▎▍▌▋▊▉█"
 _WHAT = {"grad_norm": "norm of .grad", "saved_bytes": "kept for backward"}
 _NOTHING = {
@@ -151,14 +165,14 @@ _NOTHING = {
 
 @dataclass(frozen=True)
 class Bar:
-    """A bar along the bottom of a node: its share of the width, and its colour by token."""
+    """A bar along the bottom of a node: its fraction of the width, and its color token."""
 
     share: float
     token: str
 
 
 def bar_of(graph: GradGraph, data: NodeData) -> Bar | None:
-    """The bar of a node; None where nothing is known, or the picture has no scale.
+    """The bar of a node; None if the level is unknown, or the picture has no scale.
 
     Example:
         >>> graph = GradGraph(scale={"by": "saved_bytes", "low": 0, "high": 40})
@@ -177,11 +191,11 @@ def bar_of(graph: GradGraph, data: NodeData) -> Bar | None:
 
 
 def _token(number: int) -> str:
-    return f"{VALUE}{min(number, _COLOURS - 1)}"
+    return f"{VALUE}{min(number, _COLORS - 1)}"
 
 
 def edge_look(data: EdgeData) -> tuple[str, float]:
-    """Colour, by token, and width of the line of an edge.
+    """The color token and width of the line of an edge.
 
     Example:
         >>> edge_look({}), edge_look({"level": 1.0}), edge_look({"mark": Mark.ZERO})
@@ -198,7 +212,7 @@ def edge_look(data: EdgeData) -> tuple[str, float]:
 
 
 def scale_legend(graph: GradGraph) -> dict[str, str]:
-    """The rows of the legend that explain bars, widths and marks, by what stands beside them.
+    """The rows of the legend that explain bars, widths and marks, by their symbols.
 
     Example:
         >>> scale_legend(GradGraph(scale={"by": "saved_bytes", "low": 0, "high": 4000}))
@@ -229,7 +243,7 @@ def scale_legend(graph: GradGraph) -> dict[str, str]:
 
 
 def has_bars(graph: GradGraph) -> bool:
-    """Whether `color_by` was used and any quantity is known."""
+    """Whether `color_by` was used and any level is known."""
     scale = graph.graph.get("scale", {})
     return not scale.keys().isdisjoint({"high", "values"}) or bool(_marks(graph))
 
@@ -239,7 +253,7 @@ def _marks(graph: GradGraph) -> set[Mark]:
 
 
 def scale_text(graph: GradGraph) -> str:
-    """What the bars mean, in a few words; "" without a scale."""
+    """The meaning of the bars in a few words; "" without a scale."""
     scale = graph.graph.get("scale")
     if scale is None or "values" in scale:
         return f"by {scale['by']}" if scale else ""
@@ -252,7 +266,7 @@ def scale_text(graph: GradGraph) -> str:
 
 
 def text_bar(graph: GradGraph, data: NodeData) -> str:
-    """The bar of a node as text of `COLUMN` characters; blanks where nothing is known.
+    """The bar of a node as text of `COLUMN` characters; blanks if unknown.
 
     Example:
         >>> graph = GradGraph(scale={"by": "grad_norm", "low": 1, "high": 2})
@@ -272,7 +286,7 @@ def text_bar(graph: GradGraph, data: NodeData) -> str:
 
 
 def _value_text(value: str) -> str:
-    """A type or a device, short enough for the column."""
+    """A dtype or a device, short enough for the column."""
     return dtype_text(value) if len(value) > COLUMN else value
 
 

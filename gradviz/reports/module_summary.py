@@ -29,7 +29,8 @@ class Row:
         freed: whether saved tensors of some operations were freed by a backward pass.
         leaves: number of leaves.
         without_grad: number of leaves whose ``.grad`` is None.
-        grad_norm: Euclidean norm of all their finite gradients together; None if there are none.
+        grad_norm: Euclidean norm of all their finite gradients together; None if there are none,
+            or if some were not read.
         nan: number of NaN elements in the gradients.
         inf: number of infinite elements in the gradients.
     """

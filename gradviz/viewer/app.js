@@ -45,7 +45,7 @@ export class Viewer {
     this.build();
     this.apply();
     this.stage.show(this.picture);
-    this.stage.fit();
+    this.stage.fit(true);
     if (this.state.selected) this.stage.reveal(this.state.selected, true);
     addEventListener("keydown", (event) => this.key(event));
     addEventListener("hashchange", () => this.change(fromHash(address(), this.first, this.model.count), {}));
@@ -163,7 +163,10 @@ export class Viewer {
       const isSteady = before.frame !== this.state.frame;
       this.stage.selected = this.state.selected;
       this.stage.show(this.picture, { anchor: this.kept(anchor), animate: !isSteady });
-      if (how.fit) this.stage.fit();
+      const { frames } = this.data;
+      const isOther = frames[before.frame].run !== frames[this.state.frame].run;
+      if (how.fit || isOther) this.stage.fit();
+      else this.stage.isTouched = true;
     }
     this.apply();
     if (how.reveal) this.stage.reveal(how.reveal, how.center);
@@ -452,7 +455,7 @@ export class Viewer {
       if (!this.tree.hidden) this.tree.replaceChildren(h("h2", {}, "Modules"), tree());
     }
     const names = Object.keys(TABS).filter((name) =>
-      name === "answers" ? data.answers.length : name === "code" ? Object.keys(data.files).length : name === "modules" ? !this.tree || this.tree.hidden : true);
+      name === "answers" ? data.answers.length : name === "code" ? Object.keys(data.files).length : name === "modules" ? this.frame.module.some(Boolean) && (!this.tree || this.tree.hidden) : true);
     const tab = names.includes(state.tab) ? state.tab : "details";
     if (!this.tabs || !this.page) return;
     const hadFocus = this.tabs.contains(document.activeElement);

@@ -4,6 +4,7 @@ import { drawEdge, drawNode } from "./shapes.js";
 
 /** @typedef {import("./scene.js").Picture} Picture */
 /** @typedef {import("./shapes.js").Paint} Paint */
+/** @typedef {import("./shapes.js").Pen} Pen */
 /** @typedef {import("./graph.js").Data} Data */
 /** @typedef {{x: number, y: number, scale: number}} Camera the place at the top left, and pixels a point */
 
@@ -80,7 +81,7 @@ export class Grid {
   }
 }
 
-/** Draws shapes on a canvas. @implements {import("./shapes.js").Pen} */
+/** Draws shapes on a canvas. @implements {Pen} */
 class CanvasPen {
   /** @param {CanvasRenderingContext2D} context @param {Record<string, string>} colors @param {string} font */
   constructor(context, colors, font) {

@@ -4,6 +4,7 @@ import { withoutTip, drawEdge, drawNode } from "./shapes.js";
 
 /** @typedef {import("./scene.js").Picture} Picture */
 /** @typedef {import("./shapes.js").Paint} Paint */
+/** @typedef {import("./shapes.js").Pen} Pen */
 /** @typedef {import("./graph.js").Data} Data */
 
 const SVG = "http://www.w3.org/2000/svg";
@@ -39,7 +40,7 @@ function painted({ fill, edge, line, dashed }) {
   };
 }
 
-/** Draws shapes as elements. @implements {import("./shapes.js").Pen} */
+/** Draws shapes as elements. @implements {Pen} */
 class SvgPen {
   /** @param {Element} parent */
   constructor(parent) {
@@ -97,8 +98,7 @@ export function fillSvg(root, data, picture, nameOf) {
     const element = svgElement("g", { class: `edge ${edge.row.kind}`, "data-edge": String(number) });
     const wide = svgElement("path", { class: "wide", d: pathOf(withoutTip(edge.route)) });
     element.append(wide);
-    const source = picture.nodes[edge.source];
-    drawEdge(new SvgPen(element), data, edge, source.group < 0 && (source.row.outputs || 1) > 1);
+    drawEdge(new SvgPen(element), data, edge);
     edges.append(element);
   });
   picture.nodes.forEach((node) => {

@@ -246,6 +246,7 @@ function lateRanks(count, edges) {
     waiting[source] += 1;
     sources[target].push(source);
   }
+  /** @type {number[]} */
   const order = [];
   for (let node = 0; node < count; node += 1) if (!waiting[node]) order.push(node);
   const rank = new Int32Array(count);

@@ -41,7 +41,9 @@ export function layOut(boxes, links) {
   const ys = new Float64Array(boxes.length);
   const isJoined = new Uint8Array(boxes.length);
   for (const [source, target] of links) isJoined[source] = isJoined[target] = 1;
+  /** @type {number[]} */
   const joined = [];
+  /** @type {number[]} */
   const single = [];
   for (let box = 0; box < boxes.length; box += 1) (isJoined[box] ? joined : single).push(box);
   const place = new Int32Array(boxes.length);

@@ -247,6 +247,7 @@ function packBlocks(rows, root, gaps, rightwards) {
       fill[root[first]] += 1;
     }
   }
+  /** @type {number[]} */
   const order = [];
   for (let v = 0; v < count; v += 1) if (root[v] === v && !waiting[v]) order.push(v);
   const xs = new Float64Array(count);

@@ -303,6 +303,7 @@ export function orderRows(rows) {
 
 /** Walk from the results to their inputs: a tree comes out without crossings. @param {Rows} rows */
 function walkUp(rows) {
+  /** @type {number[]} */
   const results = [];
   rows.down.forEach((below, vertex) => {
     if (!below.length) results.push(vertex);
@@ -313,6 +314,7 @@ function walkUp(rows) {
 
 /** Walk from the sources to what uses them, long links first. @param {Rows} rows */
 function walkDown(rows) {
+  /** @type {number[]} */
   const sources = [];
   rows.up.forEach((above, vertex) => {
     if (!above.length) sources.push(vertex);

@@ -16,8 +16,13 @@ import { bytesText } from "./format.js";
  * @property {number} first number of the first operation in it, in the order of the program
  */
 
+/** @type {WeakMap<Frame, Branch>} */
+const TREES = new WeakMap();
+
 /** The modules of a frame as a tree. @param {Model} model @param {Frame} frame @returns {Branch} */
 export function moduleTree(model, frame) {
+  const known = TREES.get(frame);
+  if (known) return known;
   const root = branch("", "all");
   frame.keys.forEach((_, node) => {
     const row = model.row(frame, node);
@@ -37,6 +42,7 @@ export function moduleTree(model, frame) {
       each.first = Math.min(each.first, row.sequence_nr ?? Infinity);
     }
   });
+  TREES.set(frame, root);
   return root;
 }
 

@@ -19,16 +19,20 @@ const KINDS = {
 /** What a node is called. @param {Row} row @param {string} id */
 export function titleOf(row, id) {
   const times = (row.repeat || 1) > 1 ? ` ×${(row.repeat || 1).toLocaleString("en-US")}` : "";
-  return (row.name || row.op || (row.kind === "result" ? "result" : id)) + times;
+  const name = row.kind === "operation" ? row.op || row.name : row.name || row.op;
+  const kind = row.kind === "untracked" ? "tensor that is not tracked" : row.kind || id;
+  return (name || kind) + times;
 }
 
 /** One line for lists and screen readers. @param {Row} row @param {string} id */
 export function summaryOf(row, id) {
   const parts = [titleOf(row, id)];
-  if (row.name && row.op && row.kind !== "group") parts.push(row.op);
+  if (row.kind === "operation" && row.op && row.name) parts.push(`makes ${row.name}`);
+  else if (row.name && row.op && row.kind !== "group") parts.push(row.op);
   if (row.shape) parts.push(shapeText(row.shape, row.dtype || ""));
   if (row.kind === "group") parts.push(counted(row.members || 0, "operation"));
-  else if (row.kind !== "operation") parts.push(row.kind === "untracked" ? "not tracked" : row.kind);
+  else if (row.kind === "untracked") parts.push("not tracked");
+  else if (row.kind !== "operation" && row.kind !== parts[0]) parts.push(row.kind);
   if (row.verdict) parts.push(row.verdict);
   return parts.join(", ");
 }
@@ -42,12 +46,13 @@ export function summaryOf(row, id) {
 export function factsOf(row, module) {
   /** @type {Fact[]} */
   const facts = [["kind", KINDS[row.kind] || row.kind]];
-  /** @param {string} heading @param {string | Node | undefined | false | null} text */
+  /** @param {string} heading @param {string | Node | undefined | false | null | 0} text */
   const add = (heading, text) => {
     if (text) facts.push([heading, text]);
   };
   add("verdict", row.verdict);
   add("operation", row.op && (row.grad_fn ? `${row.op} (${row.grad_fn})` : row.op));
+  add("makes", row.kind === "operation" && row.op && row.name);
   add("names", row.aliases && [row.name, ...row.aliases].filter(Boolean).join(", "));
   add("shape", row.shape && `${shapeText(row.shape, row.dtype || "")}, ${row.device || "cpu"}`);
   add("options", row.options && Object.entries(row.options).map(([k, v]) => `${k}=${v}`).join(", "));

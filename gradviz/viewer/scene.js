@@ -39,6 +39,7 @@ import { layOut } from "./layout.js";
  * @property {number} times
  * @property {number[]} route
  * @property {number[] | null} before of a cut whose cause is written, the part before the words
+ * @property {{x: number, y: number} | null} number where it says which of several outputs it is
  */
 /** @typedef {{group: number, key: string, name: string, x: number, y: number, width: number, height: number, depth: number}} Enclosure */
 /**
@@ -58,8 +59,8 @@ const BAR_ROOM = 4;
 const CAUSE_LINE = 14;
 const MARK_ROOM = 14;
 const LARGE = 5000; // nodes in a picture from which on frames are not laid out together
+const MOST_ENCLOSED = 1500; // nodes in a picture with lines around open groups
 const PAD = 10;
-const TITLE = 20;
 
 /** @type {Map<string, any>} */
 const PLACES = new Map(); // layouts that were made before; the latest few are kept
@@ -98,8 +99,10 @@ export function pictureOf(model, state) {
       times: edge.times,
       route: placed.routes.get(key),
       before: cuts.has(at) ? placed.routes.get(`cut ${key}`) : null,
+      number: null,
     };
   });
+  numberOutputs(nodes, edges);
   const place = new Map(nodes.map((node, at) => [node.id, at]));
   const shownAs = new Map();
   shownGroups(frame, state).forEach((shown, group) => {
@@ -115,6 +118,48 @@ export function pictureOf(model, state) {
     legend: legendOf(model, nodes, edges, scale),
     shownAs,
   };
+}
+
+/**
+ * Place the numbers of outputs beside the beginnings of their edges, none on another: the rules of
+ * `output_numbers` in gradviz/renderers/edges.py.
+ * @param {DrawnNode[]} nodes
+ * @param {DrawnEdge[]} edges
+ */
+function numberOutputs(nodes, edges) {
+  /** @type {Map<number, DrawnEdge[]>} */
+  const bySource = new Map();
+  for (const edge of edges) {
+    const node = nodes[edge.source];
+    if (node.group >= 0 || (node.row.outputs || 1) < 2) continue;
+    const list = bySource.get(edge.source);
+    if (list) list.push(edge);
+    else bySource.set(edge.source, [edge]);
+  }
+  for (const [source, starts] of bySource) {
+    const begins = (/** @type {DrawnEdge} */ edge) => (edge.before || edge.route).slice(0, 7);
+    starts.sort((a, b) => begins(a)[0] - begins(b)[0]);
+    const lines = starts.map((edge) => begins(edge)[0]);
+    /** @type {Array<[number, number, number]>} */
+    const taken = [];
+    for (const edge of starts) {
+      const [x, y, , , , , later] = begins(edge);
+      const width = 6.2 + 6.2 * String(edge.output).length;
+      const sides = [x - 4 - width, x + 4];
+      if (later - x < -1 || (later - x <= 1 && x >= nodes[source].x - 1)) sides.reverse();
+      let place = { x: sides[0], y: y + 11 };
+      for (let row = 0, isFree = false; row < 4 && !isFree; row += 1) {
+        for (const left of sides) {
+          place = { x: left, y: y + 11 * (row + 1) };
+          isFree = !taken.some(([low, high, foot]) => low < left + width && left < high && Math.abs(place.y - foot) < 10) &&
+            (row > 0 || !lines.some((line) => left - 1 < line && line < left + width + 1));
+          if (isFree) break;
+        }
+      }
+      taken.push([place.x, place.x + width, place.y]);
+      edge.number = place;
+    }
+  }
 }
 
 /** @param {import("./folding.js").Seen} seen @param {SeenEdge} edge */
@@ -219,7 +264,7 @@ function causesShown(model, seen) {
  * @returns {Enclosure[]}
  */
 function enclosuresOf(model, frame, state, nodes) {
-  if (nodes.length > LARGE) return [];
+  if (nodes.length > MOST_ENCLOSED) return [];
   /** @type {Map<number, {left: number, top: number, right: number, bottom: number, count: number}>} */
   const spans = new Map();
   const around = nodes.map((node) => {
@@ -244,7 +289,7 @@ function enclosuresOf(model, frame, state, nodes) {
     if (span.count < 2 || !isOpen(frame.groups[group], state)) continue;
     const isAlone = nodes.every(
       (node, at) =>
-        around[at].includes(group) ||
+        around[at].includes(group) || // what is in it may stand anywhere
         node.x + node.width / 2 < span.left - 4 || node.x - node.width / 2 > span.right + 4 ||
         node.y + node.height / 2 < span.top - 4 || node.y - node.height / 2 > span.bottom + 4,
     );
@@ -259,7 +304,6 @@ function enclosuresOf(model, frame, state, nodes) {
       width: span.right - span.left + 2 * PAD, height: span.bottom - span.top + 2 * PAD,
     });
   }
-  void TITLE;
   return found.sort((a, b) => a.depth - b.depth);
 }
 

@@ -102,9 +102,8 @@ function drawBar(pen, radius, left, top, width, height, bar) {
  * @param {Pen} pen
  * @param {import("./graph.js").Data} data
  * @param {DrawnEdge} edge
- * @param {boolean} [hasOutputs] whether its source has several outputs
  */
-export function drawEdge(pen, data, edge, hasOutputs) {
+export function drawEdge(pen, data, edge) {
   const { route, before, row } = edge;
   const token = before ? "loud" : "line";
   const isDashed = DASHED.includes(row.kind);
@@ -122,7 +121,7 @@ export function drawEdge(pen, data, edge, hasOutputs) {
   }
   const fact = styleOf(data, "fact");
   if (edge.times > 1) pen.text(`×${edge.times.toLocaleString("en-US")}`, x + 6, y + 4, fact);
-  if (hasOutputs) pen.text(`[${edge.output}]`, route[0] + 4, route[1] + 11, fact);
+  if (edge.number) pen.text(`[${edge.output}]`, edge.number.x, edge.number.y, fact);
 }
 
 /** @param {import("./graph.js").Data} data @param {string} role @returns {TextStyle} */

@@ -14,7 +14,7 @@ const MARGIN = 28; // pixels around a picture that fits
 const LARGEST = 1.25; // scale at which a small picture is fitted
 const SMALLEST = 0.72; // scale below which a picture is not fitted in width and height, but in width
 const TOKENS = ["page", "ink", "muted", "line", "panel", "op", "op-edge", "leaf", "leaf-edge", "result",
-  "result-edge", "loud", "loud-fill", "group", "group-edge", "level", "value-0", "value-1", "value-2",
+  "result-edge", "loud", "loud-fill", "cut", "news", "zero", "removed", "group", "group-edge", "level", "value-0", "value-1", "value-2",
   "value-3", "value-4", "value-5", "value-6"];
 
 export class Stage {
@@ -175,27 +175,28 @@ export class Stage {
     context.strokeRect(x * ratio + 0.5, y * ratio + 0.5, (width / scale) * ratio, (height / scale) * ratio);
   }
 
-  /** The whole picture in view, or its width if it would be too small to read. */
-  fit() {
+  /** The whole picture in view. @param {boolean} [isFirst] its width alone, if it is then readable */
+  fit(isFirst) {
     const { picture } = this;
     if (!picture) return;
     const { width, height } = this.size;
     const wide = (width - 2 * MARGIN) / Math.max(1, picture.width);
     const whole = Math.min(wide, (height - 2 * MARGIN) / Math.max(1, picture.height));
-    this.camera.scale = Math.max(LEAST, Math.min(LARGEST, whole < SMALLEST && !this.isFitted ? Math.max(whole, Math.min(wide, SMALLEST)) : whole));
+    this.camera.scale = Math.max(LEAST, Math.min(LARGEST, whole < SMALLEST && isFirst ? Math.max(whole, Math.min(wide, SMALLEST)) : whole));
     const { scale } = this.camera;
     this.camera.x = picture.width / 2 - width / 2 / scale;
     const isTall = picture.height * scale > height - 2 * MARGIN + 1;
     this.camera.y = isTall ? -MARGIN / scale : picture.height / 2 - height / 2 / scale;
     if (isTall && picture.width * scale > width) this.camera.x = picture.width / 2 - width / 2 / scale;
-    this.isFitted = true;
     this.redraw();
   }
 
-  isFitted = false;
+  /** Whether the reader moved the picture. */
+  isTouched = false;
 
   /** @param {number} factor @param {number} [left] @param {number} [top] */
   zoom(factor, left, top) {
+    this.isTouched = true;
     const { width, height } = this.size;
     const [px, py] = [left ?? width / 2, top ?? height / 2];
     const { x, y, scale } = this.camera;
@@ -206,6 +207,7 @@ export class Stage {
 
   /** @param {number} dx pixels @param {number} dy */
   pan(dx, dy) {
+    this.isTouched = true;
     this.camera.x += dx / this.camera.scale;
     this.camera.y += dy / this.camera.scale;
     this.redraw();
@@ -215,6 +217,7 @@ export class Stage {
   reveal(id, center) {
     const at = this.picture ? this.picture.place.get(id) : undefined;
     if (at === undefined || !this.picture) return;
+    this.isTouched = true;
     const node = this.picture.nodes[at];
     const { width, height } = this.size;
     if (center && this.camera.scale < 0.4) this.camera.scale = 0.8;
@@ -320,7 +323,8 @@ export class Stage {
     this.map.addEventListener("pointermove", (event) => {
       if (event.buttons) this.jump(event);
     });
-    new ResizeObserver(() => this.redraw()).observe(element);
+    // A page that was hidden when it began has its size only now.
+    new ResizeObserver(() => (this.isTouched ? this.redraw() : this.fit(true))).observe(element);
   }
 
   /** @param {PointerEvent} event */

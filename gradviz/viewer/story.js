@@ -23,12 +23,17 @@ export function phaseOf(kind) {
   return PHASES[kind] || kind;
 }
 
+/** @type {WeakMap<Model, {name: string, values: Array<number | null>}>} */
+const LOSSES = new WeakMap();
+
 /**
  * The value of the one root of each frame that is a scalar; null where there is none.
  * @param {Model} model
  * @returns {{name: string, values: Array<number | null>}}
  */
 export function lossOf(model) {
+  const known = LOSSES.get(model);
+  if (known) return known;
   let name = "";
   const values = [];
   for (let number = 0; number < model.count; number += 1) {
@@ -42,6 +47,7 @@ export function lossOf(model) {
     values.push(isScalar ? Number(value[0]) : null);
     if (isScalar) name = roots[0].name || "result";
   }
+  LOSSES.set(model, { name, values });
   return { name, values };
 }
 

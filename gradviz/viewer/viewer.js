@@ -71,7 +71,7 @@ function drawBar(pen, radius, left, top, width, height, bar) {
   pen.box(left + inset, y, (width - 2 * inset) * bar.share, BAR, { fill: bar.token });
 }
 
-function drawEdge(pen, data, edge, hasOutputs) {
+function drawEdge(pen, data, edge) {
   const { route, before, row } = edge;
   const token = before ? "loud" : "line";
   const isDashed = DASHED.includes(row.kind);
@@ -89,7 +89,7 @@ function drawEdge(pen, data, edge, hasOutputs) {
   }
   const fact = styleOf(data, "fact");
   if (edge.times > 1) pen.text(`×${edge.times.toLocaleString("en-US")}`, x + 6, y + 4, fact);
-  if (hasOutputs) pen.text(`[${edge.output}]`, route[0] + 4, route[1] + 11, fact);
+  if (edge.number) pen.text(`[${edge.output}]`, edge.number.x, edge.number.y, fact);
 }
 
 function styleOf(data, role) {
@@ -244,8 +244,7 @@ function fillSvg(root, data, picture, nameOf) {
     const element = svgElement("g", { class: `edge ${edge.row.kind}`, "data-edge": String(number) });
     const wide = svgElement("path", { class: "wide", d: pathOf(withoutTip(edge.route)) });
     element.append(wide);
-    const source = picture.nodes[edge.source];
-    drawEdge(new SvgPen(element), data, edge, source.group < 0 && (source.row.outputs || 1) > 1);
+    drawEdge(new SvgPen(element), data, edge);
     edges.append(element);
   });
   picture.nodes.forEach((node) => {
@@ -889,7 +888,11 @@ const { h, button } = $dom;
 const { bytesText } = $format;
 
 
+const TREES = new WeakMap();
+
 function moduleTree(model, frame) {
+  const known = TREES.get(frame);
+  if (known) return known;
   const root = branch("", "all");
   frame.keys.forEach((_, node) => {
     const row = model.row(frame, node);
@@ -909,6 +912,7 @@ function moduleTree(model, frame) {
       each.first = Math.min(each.first, row.sequence_nr ?? Infinity);
     }
   });
+  TREES.set(frame, root);
   return root;
 }
 
@@ -1011,15 +1015,19 @@ const KINDS = {
 
 function titleOf(row, id) {
   const times = (row.repeat || 1) > 1 ? ` ×${(row.repeat || 1).toLocaleString("en-US")}` : "";
-  return (row.name || row.op || (row.kind === "result" ? "result" : id)) + times;
+  const name = row.kind === "operation" ? row.op || row.name : row.name || row.op;
+  const kind = row.kind === "untracked" ? "tensor that is not tracked" : row.kind || id;
+  return (name || kind) + times;
 }
 
 function summaryOf(row, id) {
   const parts = [titleOf(row, id)];
-  if (row.name && row.op && row.kind !== "group") parts.push(row.op);
+  if (row.kind === "operation" && row.op && row.name) parts.push(`makes ${row.name}`);
+  else if (row.name && row.op && row.kind !== "group") parts.push(row.op);
   if (row.shape) parts.push(shapeText(row.shape, row.dtype || ""));
   if (row.kind === "group") parts.push(counted(row.members || 0, "operation"));
-  else if (row.kind !== "operation") parts.push(row.kind === "untracked" ? "not tracked" : row.kind);
+  else if (row.kind === "untracked") parts.push("not tracked");
+  else if (row.kind !== "operation" && row.kind !== parts[0]) parts.push(row.kind);
   if (row.verdict) parts.push(row.verdict);
   return parts.join(", ");
 }
@@ -1031,6 +1039,7 @@ function factsOf(row, module) {
   };
   add("verdict", row.verdict);
   add("operation", row.op && (row.grad_fn ? `${row.op} (${row.grad_fn})` : row.op));
+  add("makes", row.kind === "operation" && row.op && row.name);
   add("names", row.aliases && [row.name, ...row.aliases].filter(Boolean).join(", "));
   add("shape", row.shape && `${shapeText(row.shape, row.dtype || "")}, ${row.device || "cpu"}`);
   add("options", row.options && Object.entries(row.options).map(([k, v]) => `${k}=${v}`).join(", "));
@@ -2348,8 +2357,8 @@ const BAR_ROOM = 4;
 const CAUSE_LINE = 14;
 const MARK_ROOM = 14;
 const LARGE = 5000; // nodes in a picture from which on frames are not laid out together
+const MOST_ENCLOSED = 1500; // nodes in a picture with lines around open groups
 const PAD = 10;
-const TITLE = 20;
 
 const PLACES = new Map(); // layouts that were made before; the latest few are kept
 const MOST_PLACES = 12;
@@ -2380,8 +2389,10 @@ function pictureOf(model, state) {
       times: edge.times,
       route: placed.routes.get(key),
       before: cuts.has(at) ? placed.routes.get(`cut ${key}`) : null,
+      number: null,
     };
   });
+  numberOutputs(nodes, edges);
   const place = new Map(nodes.map((node, at) => [node.id, at]));
   const shownAs = new Map();
   shownGroups(frame, state).forEach((shown, group) => {
@@ -2397,6 +2408,40 @@ function pictureOf(model, state) {
     legend: legendOf(model, nodes, edges, scale),
     shownAs,
   };
+}
+
+function numberOutputs(nodes, edges) {
+  const bySource = new Map();
+  for (const edge of edges) {
+    const node = nodes[edge.source];
+    if (node.group >= 0 || (node.row.outputs || 1) < 2) continue;
+    const list = bySource.get(edge.source);
+    if (list) list.push(edge);
+    else bySource.set(edge.source, [edge]);
+  }
+  for (const [source, starts] of bySource) {
+    const begins = (/** @type {DrawnEdge} */ edge) => (edge.before || edge.route).slice(0, 7);
+    starts.sort((a, b) => begins(a)[0] - begins(b)[0]);
+    const lines = starts.map((edge) => begins(edge)[0]);
+    const taken = [];
+    for (const edge of starts) {
+      const [x, y, , , , , later] = begins(edge);
+      const width = 6.2 + 6.2 * String(edge.output).length;
+      const sides = [x - 4 - width, x + 4];
+      if (later - x < -1 || (later - x <= 1 && x >= nodes[source].x - 1)) sides.reverse();
+      let place = { x: sides[0], y: y + 11 };
+      for (let row = 0, isFree = false; row < 4 && !isFree; row += 1) {
+        for (const left of sides) {
+          place = { x: left, y: y + 11 * (row + 1) };
+          isFree = !taken.some(([low, high, foot]) => low < left + width && left < high && Math.abs(place.y - foot) < 10) &&
+            (row > 0 || !lines.some((line) => left - 1 < line && line < left + width + 1));
+          if (isFree) break;
+        }
+      }
+      taken.push([place.x, place.x + width, place.y]);
+      edge.number = place;
+    }
+  }
 }
 
 function edgeKey(seen, edge) {
@@ -2478,7 +2523,7 @@ function causesShown(model, seen) {
 }
 
 function enclosuresOf(model, frame, state, nodes) {
-  if (nodes.length > LARGE) return [];
+  if (nodes.length > MOST_ENCLOSED) return [];
   const spans = new Map();
   const around = nodes.map((node) => {
     const chain = [];
@@ -2502,7 +2547,7 @@ function enclosuresOf(model, frame, state, nodes) {
     if (span.count < 2 || !isOpen(frame.groups[group], state)) continue;
     const isAlone = nodes.every(
       (node, at) =>
-        around[at].includes(group) ||
+        around[at].includes(group) || // what is in it may stand anywhere
         node.x + node.width / 2 < span.left - 4 || node.x - node.width / 2 > span.right + 4 ||
         node.y + node.height / 2 < span.top - 4 || node.y - node.height / 2 > span.bottom + 4,
     );
@@ -2517,7 +2562,6 @@ function enclosuresOf(model, frame, state, nodes) {
       width: span.right - span.left + 2 * PAD, height: span.bottom - span.top + 2 * PAD,
     });
   }
-  void TITLE;
   return found.sort((a, b) => a.depth - b.depth);
 }
 
@@ -2789,7 +2833,7 @@ const MARGIN = 28; // pixels around a picture that fits
 const LARGEST = 1.25; // scale at which a small picture is fitted
 const SMALLEST = 0.72; // scale below which a picture is not fitted in width and height, but in width
 const TOKENS = ["page", "ink", "muted", "line", "panel", "op", "op-edge", "leaf", "leaf-edge", "result",
-  "result-edge", "loud", "loud-fill", "group", "group-edge", "level", "value-0", "value-1", "value-2",
+  "result-edge", "loud", "loud-fill", "cut", "news", "zero", "removed", "group", "group-edge", "level", "value-0", "value-1", "value-2",
   "value-3", "value-4", "value-5", "value-6"];
 
 class Stage {
@@ -2929,25 +2973,25 @@ class Stage {
     context.strokeRect(x * ratio + 0.5, y * ratio + 0.5, (width / scale) * ratio, (height / scale) * ratio);
   }
 
-  fit() {
+  fit(isFirst) {
     const { picture } = this;
     if (!picture) return;
     const { width, height } = this.size;
     const wide = (width - 2 * MARGIN) / Math.max(1, picture.width);
     const whole = Math.min(wide, (height - 2 * MARGIN) / Math.max(1, picture.height));
-    this.camera.scale = Math.max(LEAST, Math.min(LARGEST, whole < SMALLEST && !this.isFitted ? Math.max(whole, Math.min(wide, SMALLEST)) : whole));
+    this.camera.scale = Math.max(LEAST, Math.min(LARGEST, whole < SMALLEST && isFirst ? Math.max(whole, Math.min(wide, SMALLEST)) : whole));
     const { scale } = this.camera;
     this.camera.x = picture.width / 2 - width / 2 / scale;
     const isTall = picture.height * scale > height - 2 * MARGIN + 1;
     this.camera.y = isTall ? -MARGIN / scale : picture.height / 2 - height / 2 / scale;
     if (isTall && picture.width * scale > width) this.camera.x = picture.width / 2 - width / 2 / scale;
-    this.isFitted = true;
     this.redraw();
   }
 
-  isFitted = false;
+  isTouched = false;
 
   zoom(factor, left, top) {
+    this.isTouched = true;
     const { width, height } = this.size;
     const [px, py] = [left ?? width / 2, top ?? height / 2];
     const { x, y, scale } = this.camera;
@@ -2957,6 +3001,7 @@ class Stage {
   }
 
   pan(dx, dy) {
+    this.isTouched = true;
     this.camera.x += dx / this.camera.scale;
     this.camera.y += dy / this.camera.scale;
     this.redraw();
@@ -2965,6 +3010,7 @@ class Stage {
   reveal(id, center) {
     const at = this.picture ? this.picture.place.get(id) : undefined;
     if (at === undefined || !this.picture) return;
+    this.isTouched = true;
     const node = this.picture.nodes[at];
     const { width, height } = this.size;
     if (center && this.camera.scale < 0.4) this.camera.scale = 0.8;
@@ -3066,7 +3112,8 @@ class Stage {
     this.map.addEventListener("pointermove", (event) => {
       if (event.buttons) this.jump(event);
     });
-    new ResizeObserver(() => this.redraw()).observe(element);
+    // A page that was hidden when it began has its size only now.
+    new ResizeObserver(() => (this.isTouched ? this.redraw() : this.fit(true))).observe(element);
   }
 
   drag(event) {
@@ -3225,7 +3272,11 @@ function phaseOf(kind) {
   return PHASES[kind] || kind;
 }
 
+const LOSSES = new WeakMap();
+
 function lossOf(model) {
+  const known = LOSSES.get(model);
+  if (known) return known;
   let name = "";
   const values = [];
   for (let number = 0; number < model.count; number += 1) {
@@ -3239,6 +3290,7 @@ function lossOf(model) {
     values.push(isScalar ? Number(value[0]) : null);
     if (isScalar) name = roots[0].name || "result";
   }
+  LOSSES.set(model, { name, values });
   return { name, values };
 }
 
@@ -3403,7 +3455,7 @@ class Viewer {
     this.build();
     this.apply();
     this.stage.show(this.picture);
-    this.stage.fit();
+    this.stage.fit(true);
     if (this.state.selected) this.stage.reveal(this.state.selected, true);
     addEventListener("keydown", (event) => this.key(event));
     addEventListener("hashchange", () => this.change(fromHash(address(), this.first, this.model.count), {}));
@@ -3513,7 +3565,10 @@ class Viewer {
       const isSteady = before.frame !== this.state.frame;
       this.stage.selected = this.state.selected;
       this.stage.show(this.picture, { anchor: this.kept(anchor), animate: !isSteady });
-      if (how.fit) this.stage.fit();
+      const { frames } = this.data;
+      const isOther = frames[before.frame].run !== frames[this.state.frame].run;
+      if (how.fit || isOther) this.stage.fit();
+      else this.stage.isTouched = true;
     }
     this.apply();
     if (how.reveal) this.stage.reveal(how.reveal, how.center);
@@ -3785,7 +3840,7 @@ class Viewer {
       if (!this.tree.hidden) this.tree.replaceChildren(h("h2", {}, "Modules"), tree());
     }
     const names = Object.keys(TABS).filter((name) =>
-      name === "answers" ? data.answers.length : name === "code" ? Object.keys(data.files).length : name === "modules" ? !this.tree || this.tree.hidden : true);
+      name === "answers" ? data.answers.length : name === "code" ? Object.keys(data.files).length : name === "modules" ? this.frame.module.some(Boolean) && (!this.tree || this.tree.hidden) : true);
     const tab = names.includes(state.tab) ? state.tab : "details";
     if (!this.tabs || !this.page) return;
     const hadFocus = this.tabs.contains(document.activeElement);

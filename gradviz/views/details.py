@@ -45,7 +45,8 @@ def hide_bookkeeping(graph: GradGraph) -> GradGraph:
     """
     hidden: GradGraph = graph.copy()
     folded: dict[str, int] = {}
-    for key in list(graph.nodes):
+    rows = _join_rows(hidden)
+    for key in list(hidden.nodes):
         data = hidden.nodes[key]
         if data["kind"] is NodeKind.ACCUMULATE and hidden.in_degree(key) == 1:
             _bypass(hidden, key, ())
@@ -54,6 +55,13 @@ def hide_bookkeeping(graph: GradGraph) -> GradGraph:
             _bypass(hidden, key, (data["op"],))
     _call_dropout(hidden)
     for key, data in hidden.nodes(data=True):
+        if key in rows:
+            for _, _, edge in hidden.in_edges(key, data=True):
+                if edge.get("through", ())[-1:] == ("view",):
+                    edge["through"] = edge["through"][:-1]
+                    folded["view"] = folded.get("view", 1) - 1
+                    if not edge["through"]:
+                        del edge["through"]
         if (weight := _linear_weight(hidden, key, data.get("op", ""))) is not None:
             data["op"] = "linear"
             weight.pop("through")
@@ -97,6 +105,39 @@ def _call_dropout(graph: GradGraph) -> None:
             is_mask = mask["kind"] is NodeKind.UNTRACKED and graph.out_degree(source) == 1
             if is_mask and edge.get("input") == 1 and not mask.keys() & {"name", "op"}:
                 mask["op"] = "mask"
+
+
+def _join_rows(graph: GradGraph) -> set[str]:
+    """Give each linear layer the shape of its output.
+
+    On more than two dimensions, torch makes rows of the input with ``view``, and of the rows the
+    output with another one.
+
+    Returns:
+        The keys of these layers.
+    """
+    found = set()
+    for key in [key for key, data in graph.nodes(data=True) if data.get("op") in _WEIGHT_INPUT]:
+        data, users = graph.nodes[key], list(graph.successors(key))
+        user = graph.nodes[users[0]] if len(users) == 1 else {}
+        is_view = user.get("grad_fn") == _ROWS_UNDONE[data["op"]]
+        if not is_view or user.keys() & _NOT_JOINED or data.keys() & {"name", *_NOT_JOINED}:
+            continue
+        weight = [s for s, edge in graph.inputs(key) if edge["input"] == _WEIGHT_INPUT[data["op"]]]
+        rows, shape = data.get("shape", ()), user.get("shape", ())
+        if not weight or graph.nodes[weight[0]].get("op") != "t" or rows[-1:] != shape[-1:]:
+            continue
+        data.update({name: user[name] for name in _OF_A_RESULT if name in user})
+        if any(graph.nodes[each]["kind"] is NodeKind.RESULT for each in graph.successors(users[0])):
+            data.pop("name", None)
+        _bypass(graph, users[0], ())
+        found.add(key)
+    return found
+
+
+_ROWS_UNDONE = {"addmm": "ViewBackward0", "mm": "UnsafeViewBackward0"}
+_NOT_JOINED = {"outputs", "hooks", "root", "opaque", "retains_grad", "version"}
+_OF_A_RESULT = ("shape", "name", "value", "source")
 
 
 def _linear_weight(graph: GradGraph, key: str, op: str) -> dict[str, Any] | None:
@@ -173,8 +214,8 @@ def clone_shared_leaves(graph: GradGraph, *, tangle: int = 12) -> GradGraph:
     for leaf, data in graph.nodes(data=True):
         if data["kind"] not in _LEAVES:
             continue
-        neighbours = graph.predecessors(leaf) if reverse else graph.successors(leaf)
-        users = sorted(dict.fromkeys(neighbours), key=lambda user: rank[user])
+        neighbors = graph.predecessors(leaf) if reverse else graph.successors(leaf)
+        users = sorted(dict.fromkeys(neighbors), key=lambda user: rank[user])
         span = sum(rank[user] - rank[users[0]] for user in users)
         if len(users) < 2 or 0 < tangle >= span:
             continue

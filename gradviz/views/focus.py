@@ -129,7 +129,7 @@ def focus_on(graph: GradGraph, target: str, *, radius: int = 2) -> GradGraph:
     kept = set(found)
     edge = kept
     for _ in range(radius):
-        edge = {other for key in edge for other in _neighbours(graph, key, sequence)} - kept
+        edge = {other for key in edge for other in _neighbors(graph, key, sequence)} - kept
         kept = kept | edge
     return _only(graph, sequence, kept, f"in focus: {target}, and {radius} steps from there")
 
@@ -231,7 +231,7 @@ def _not_found(graph: GradGraph, paths: list[Path], target: str) -> str:
     return f"nothing is called {target!r}{hint}"
 
 
-def _neighbours(graph: GradGraph, key: str, sequence: OpSequence) -> Iterator[str]:
+def _neighbors(graph: GradGraph, key: str, sequence: OpSequence) -> Iterator[str]:
     """The nodes one step away; the search does not continue at the leaves."""
     for source in graph._pred[key]:
         yield source

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
@@ -247,16 +247,18 @@ class _Count:
 
 
 def _gradient(gradients: Sequence[TensorSummary]) -> TensorSummary | None:
-    """All gradients as one long tensor."""
+    """All gradients as one long tensor; its norm is None when any of them was not read."""
     if not gradients:
         return None
+    unread = sum(not is_known(gradient) for gradient in gradients)
     return TensorSummary(
         (sum(gradient.numel for gradient in gradients),),
         gradients[0].dtype,
         gradients[0].device,
-        norm=math.hypot(*map(norm_of, gradients)),
+        norm=None if unread else math.hypot(*map(norm_of, gradients)),
         nan=sum(gradient.nan for gradient in gradients),
         inf=sum(gradient.inf for gradient in gradients),
+        note=f"{unread:,} not read" if unread else "",
     )
 
 
@@ -328,6 +330,8 @@ def contract(
         last = _output(outputs.get(number, [graph._node[part.keys[-1]]]))
         found = {**sums_of(members[number], last), "structure": structures[number]}
         found["first"] = graph._node[first].get("first", first)
+        if word := _module_class(graph.graph.get("modules", {}), part, graph._node[first]):
+            found["module_class"] = word
         if part.is_stack:
             module, count = part.data.get("module", ""), part.data.get("repeat", 0)
             each = norms_of_repeats(members[number], module, count)
@@ -413,6 +417,19 @@ def _output(nodes: Sequence[NodeData]) -> dict[str, Any]:
         for data in nodes
     ]
     return facts[0] if all(each == facts[0] for each in facts) else {}
+
+
+def _module_class(modules: Mapping[str, str], part: Part, first: Mapping[str, Any]) -> str:
+    """The class of the module that a part is, or of each of the modules that repeat in it."""
+    path = str(part.data.get("module", ""))
+    if not path or not modules:
+        return ""
+    if not part.is_stack:
+        return modules.get(path, "")
+    inside = [each for each in part.data.get("contents", ()) if each.startswith(f"{path}.")]
+    inside = inside or [str(first.get("module", ""))]
+    depth = path.count(".") + 2
+    return modules.get(".".join(inside[0].split(".")[:depth]), "")
 
 
 def _first_seen(graph: GradGraph, part: Part) -> str:

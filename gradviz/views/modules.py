@@ -238,6 +238,10 @@ def _edges(sequence: OpSequence, left: int, right: int, after: Path) -> tuple[in
         start += 1
     if right < len(sequence) and start < stop and ops[-1] in ("t", *_LINEAR) and ops[-2] in _VIEWS:
         stop -= 1
+        is_attention = sequence.modules.get(".".join(after)) == "MultiheadAttention"
+        # What is not contiguous is copied before its rows are made; attention turns batches round.
+        for word in ("clone", "transpose") if is_attention else ("clone",):
+            stop -= start < stop and ops[stop - 1 - first] == word
     if right < len(sequence) and after and "norm" in after[-1].lower() and ops[-1] == "mul":
         place = stop
         while place > start and ops[place - 1 - first] in _NORM:

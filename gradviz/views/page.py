@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import networkx as nx
 
@@ -17,7 +17,7 @@ from gradviz.views.details import clone_shared_leaves, hide_bookkeeping
 from gradviz.views.groups import Part, count_of
 from gradviz.views.modules import deepest, group_parts, module_parts, module_paths, root_of
 from gradviz.views.op_sequence import OpSequence, op_sequence
-from gradviz.views.repeats import fold_parts, repeat_parts, repeats_of
+from gradviz.views.repeats import fold_parts, fold_repeats, repeat_parts, repeats_of
 from gradviz.views.siblings import dock_leaves, fold_rows_of_leaves, fold_siblings
 from gradviz.views.view import along_the_data, view
 
@@ -27,13 +27,15 @@ _HOPELESS = 8  # Graphs with more operations than so many pages hold are folded 
 _ALL_DEPTHS = 99
 _WIDEST = 1_500.0  # points; then text of 11 points is 9 pixels high at a width of 1,400 pixels
 _HIGHEST = 2_000.0
+_LEAST = 400.0  # that a graph gets in any case
+_ROOM = 250.0  # of a graph among others: title, captions, table
 _SPREAD, _PACKED = 1.5, 0.85  # a picture compared with `page_size`: links and leaves widen a rank
 _HOW = "views=() or --all shows everything, focus_on(NAME) or --focus NAME a part"
 
 
 @view
 @along_the_data
-def fit_page(graph: GradGraph, *, most: int = 60) -> GradGraph:
+def fit_page(graph: GradGraph, *, most: int = 60, pages: int = 1) -> GradGraph:
     """Show a small graph as a whole, and a large one as far as it fits a page.
 
     Bookkeeping nodes are hidden (`hide_bookkeeping`). If more than ``most`` nodes remain,
@@ -44,12 +46,13 @@ def fit_page(graph: GradGraph, *, most: int = 60) -> GradGraph:
     Args:
         graph: as it was recorded.
         most: how many nodes a page holds; up to twice as many if no view finds fewer.
+        pages: how many graphs share the height of the page.
 
     Returns:
         A graph to draw. The result is deterministic.
 
     Raises:
-        UsageError: if ``most`` is less than 10.
+        UsageError: if ``most`` is less than 10, or ``pages`` less than 1.
 
     Example:
         >>> graph = GradGraph()
@@ -61,13 +64,16 @@ def fit_page(graph: GradGraph, *, most: int = 60) -> GradGraph:
     """
     if type(most) is not int or most < 10:
         raise UsageError(must_be("most", "an integer >= 10", most))
+    if type(pages) is not int or pages < 1:
+        raise UsageError(must_be("pages", "an integer >= 1", pages))
+    page = _Page(most, _HIGHEST if pages == 1 else max(_HIGHEST / pages - _ROOM, _LEAST))
     if graph.number_of_nodes() > most * _HOPELESS:
         graph = fold_rows_of_leaves(graph)
     if graph.number_of_nodes() <= most * _HOPELESS:
         whole: GradGraph = hide_bookkeeping(graph)
-        if whole.number_of_nodes() <= most and (seen := _fitting(whole, most)) is not None:
+        if whole.number_of_nodes() <= most and (seen := _fitting(whole, page)) is not None:
             return seen
-    best, how = _smallest(graph, most)
+    best, how = _smallest(graph, page)
     seen = _with_clones(best, 2 * most)
     for fold, word in ((fold_chains, "chains"), (fold_chunks(most // 2), "chunks")):
         if seen.number_of_nodes() > 2 * most:
@@ -98,38 +104,48 @@ def _note(best: GradGraph, how: str, most: int) -> str:
     return f"{inside:,} of {count_of(best):,} operations folded into {count} by {how}{much}; {_HOW}"
 
 
-def _fitting(graph: GradGraph, most: int) -> GradGraph | None:
+class _Page(NamedTuple):
+    """How many nodes a graph may have, and how high its picture may be, in points."""
+
+    most: int
+    height: float
+
+
+def _fitting(graph: GradGraph, page: _Page) -> GradGraph | None:
     """The graph with copies of shared leaves, if it fits a page or nearly does."""
     for fold in (None, fold_siblings):
         seen: GradGraph = clone_shared_leaves(graph if fold is None else fold(graph))
-        if len(seen) <= most and _excess(seen) <= 1:
+        if len(seen) <= page.most and _excess(seen, page) <= 1:
             return seen
     return None
 
 
-def _excess(graph: GradGraph) -> float:
+def _excess(graph: GradGraph, page: _Page) -> float:
     """How many times too large a picture is for a page; a tall one is split into columns."""
     width, height = page_size(graph)
     width, height = width * _SPREAD, height * _PACKED
     columns = max(1, int(_WIDEST // max(width, 1)))
-    return max(width / _WIDEST, height / (columns * _HIGHEST))
+    return max(width / _WIDEST, height / (columns * page.height))
 
 
-def _smallest(graph: GradGraph, most: int) -> tuple[GradGraph, str]:
+def _smallest(graph: GradGraph, page: _Page) -> tuple[GradGraph, str]:
     """The first folding that fits a page, else the one that comes closest."""
+    most = page.most
     best: tuple[float, GradGraph, str] | None = None
     if graph.number_of_nodes() <= most * _HOPELESS:
         whole: GradGraph = hide_bookkeeping(graph)
         alike = fold_siblings(whole)
         is_small = 2 * len(alike) <= len(whole) and len(alike) <= most
-        if is_small and _excess(clone_shared_leaves(alike)) <= 1:
+        if is_small and _excess(clone_shared_leaves(alike), page) <= 1:
             return alike, "alike branches"
     for way, how in _foldings(graph, most):
         for seen, word in _narrower(way, how, most):
             count = seen.number_of_nodes()
             size = count / most
             if count <= most:
-                size = max(size, _excess(clone_shared_leaves(seen)))
+                size = max(size, _excess(clone_shared_leaves(seen), page))
+            elif page.height < _HIGHEST:
+                size += _HOPELESS  # among others it must be small
             if best is None or size < best[0]:
                 best = size, seen, word
             if size <= 1:
@@ -185,6 +201,11 @@ def _foldings(graph: GradGraph, most: int) -> Iterator[tuple[GradGraph, str]]:
     if _left(sequence, parts) > most * _HOPELESS**2:
         base = fold_chains(base)
     yield hide_bookkeeping(base), "repeats" if parts else ""
+    calls = module_parts(sequence, paths, root) if root else []
+    if 1 < len(calls) <= 2 * most:  # one module, called several times
+        grouped: GradGraph = hide_bookkeeping(group_parts(graph, calls, None))
+        yield grouped, "module"
+        yield fold_repeats(grouped), "module and repeats"
 
 
 def _left(sequence: OpSequence, parts: list[Part]) -> int:

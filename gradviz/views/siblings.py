@@ -285,6 +285,9 @@ def _described(graph: GradGraph, keys: Sequence[str]) -> Any:
                 del data["repeat"]  # the name contains it
     if first["kind"] is NodeKind.OPERATION and "name" in data:
         data["name"] = f"{data['name']} {first.get('op', '')}"
+    classes = {node.get("module_class", "") for node in nodes}
+    if len(classes) == 1 and (word := classes.pop()):
+        data["module_class"] = word
     if first["kind"] in _TENSORS and "name" not in data:
         data["op"] = counted(len(keys), "leaf", "leaves")
     return data

@@ -82,10 +82,45 @@ def fold_tree(graph: GradGraph, seen: GradGraph) -> FoldTree:
     return _Builder(graph).build(seen)
 
 
+@dataclass(frozen=True)
+class _Repeats:
+    """Some of several repetitions of the same operations.
+
+    Args:
+        once: how many operations one of them has.
+        first: the number of the first one, from 0.
+        count: how many these are.
+        total: how many there are in all.
+    """
+
+    once: int
+    first: int
+    count: int
+    total: int
+
+    @property
+    def together(self) -> int:
+        """How many of them go into one group, so that not too many groups stand side by side."""
+        return 1 if self.count <= _MOST else -(-self.count // _MOST)
+
+    @property
+    def words(self) -> str:
+        """What a group of them is called: ``26…50 of 998``."""
+        last = f"…{self.first + self.count:,}" if self.count > 1 else ""
+        return f"{self.first + 1:,}{last} of {self.total:,}"
+
+    def part(self, number: int) -> _Repeats:
+        """Those of one of the groups."""
+        start = number * self.together
+        count = min(self.together, self.count - start)
+        return _Repeats(self.once, self.first + start, count, self.total)
+
+
 class _Builder:
     def __init__(self, graph: GradGraph) -> None:
         self.graph = graph
         self.tree = FoldTree()
+        self.taken: dict[str, int] = {}
         units = op_sequence(graph)
         self.order = {key: place for place, key in enumerate(units.keys)}
         self.paths: dict[str, _Path] = dict(zip(units.keys, module_paths(units), strict=True))
@@ -144,12 +179,11 @@ class _Builder:
         self, items: Sequence[_Item], data: dict[str, Any], parent: int, *, is_open: bool
     ) -> int:
         first = min((self._first(item) for item in items), default=(0, ""))[1]
-        taken = {group.key for group in self.tree.groups}
-        key = next(
-            each
-            for each in (f"{first}+{len(items)}", *(f"{first}+{len(items)}.{n}" for n in range(99)))
-            if each not in taken
-        )
+        key = plain_key = f"{first}+{len(items)}"
+        while key in self.taken:
+            self.taken[plain_key] += 1
+            key = f"{plain_key}.{self.taken[plain_key]}"
+        self.taken[key] = 0
         self.tree.groups.append(FoldGroup(key, data, parent, is_open))
         return len(self.tree.groups) - 1
 
@@ -214,15 +248,7 @@ class _Builder:
         is_stack = len(names) >= count > 1
         if count < 2 or is_stack or len(steps) < 2 * count or len(steps) % count:
             return False
-        once = len(steps) // count
-        each = [steps[at : at + once] for at in range(0, len(steps), once)]
-        together = 1 if count <= _MOST else -(-count // _MOST)
-        chunks = [
-            [item for one in each[at : at + together] for item in one]
-            for at in range(0, count, together)
-        ]
-        words = [_span(at, min(at + together, count), count) for at in range(0, count, together)]
-        self._put_chunks(items, chunks, words, parent, once)
+        self._put_repeats(items, steps, _Repeats(len(steps) // count, 0, count, count), parent)
         return True
 
     def _put_chunks(
@@ -231,7 +257,7 @@ class _Builder:
         chunks: Sequence[list[_Item]],
         words: Sequence[str],
         parent: int,
-        once: int = 0,
+        repeats: _Repeats | None = None,
     ) -> None:
         """Make a group of each stretch, with the leaves that nothing else uses."""
         owner = {item[0]: number for number, chunk in enumerate(chunks) for item in chunk}
@@ -246,23 +272,24 @@ class _Builder:
                 beside.append(item)
             else:
                 chunks[number].append(item)
-        for chunk, word in zip(chunks, words, strict=True):
+        for at, (chunk, word) in enumerate(zip(chunks, words, strict=True)):
             steps = [item for item in chunk if item[0] in owner]
             number = self._add(steps, self._described(chunk, {"op": word}), parent, is_open=False)
-            if once and len(steps) > once:
-                self._put_repeats(chunk, steps, once, number)
+            if repeats and repeats.together > 1:
+                self._put_repeats(chunk, steps, repeats.part(at), number)
             else:
                 self._split(chunk, number, ())
         for item in beside:
             self._put(item, parent)
 
     def _put_repeats(
-        self, items: Sequence[_Item], steps: Sequence[_Item], once: int, parent: int
+        self, items: Sequence[_Item], steps: Sequence[_Item], repeats: _Repeats, parent: int
     ) -> None:
-        """The single repetitions in a stretch of them."""
-        each = [list(steps[at : at + once]) for at in range(0, len(steps), once)]
-        words = [_span(at, at + 1, len(each)) for at in range(len(each))]
-        self._put_chunks(items, each, words, parent)
+        """Make a group of each repetition, or of several in a row where there are very many."""
+        length = repeats.once * repeats.together
+        chunks = [list(steps[at : at + length]) for at in range(0, len(steps), length)]
+        words = [repeats.part(at).words for at in range(len(chunks))]
+        self._put_chunks(items, chunks, words, parent, repeats)
 
     def _users(self, key: str) -> Iterable[str]:
         """The operations that use a leaf, also by way of its ``AccumulateGrad``."""
@@ -278,9 +305,3 @@ class _Builder:
         steps = [item for item in items if item[0] in self.order or INSIDE in item[1]]
         last = max(steps, key=self._first)[1] if steps else {}
         return {**sums_of(nodes, last), **known}
-
-
-def _span(start: int, stop: int, count: int) -> str:
-    """The words for some of several repetitions, counted from 1."""
-    which = f"{start + 1:,}" if stop - start == 1 else f"{start + 1:,}…{stop:,}"
-    return f"{which} of {count:,}"

@@ -14,6 +14,7 @@ from gradviz.capture.autograd.operations import (
     plain_shape,
     type_text,
 )
+from gradviz.capture.autograd.sharded import shard_of
 from gradviz.graph.schema import SavedTensor
 
 __all__ = ["KeptStorages", "Several"]
@@ -95,7 +96,8 @@ class KeptStorages:
         if not isinstance(held, torch.Tensor):  # a pack hook of the user's returned it
             return SavedTensor(name)
         try:
-            storage = held.untyped_storage()
+            shard = None if type(held) is torch.Tensor else shard_of(held)
+            storage = (held if shard is None else shard.local).untyped_storage()
             address = storage._cdata
             known = self._known.get(address)
             if known is None:
@@ -128,7 +130,9 @@ class KeptStorages:
             data: its attributes, which get the number of the storage.
         """
         with suppress(NotImplementedError, RuntimeError):
-            known = self._known.get(leaf.untyped_storage()._cdata)
+            shard = shard_of(leaf)
+            storage = (leaf if shard is None else shard.local).untyped_storage()
+            known = self._known.get(storage._cdata)
             if known is None:
                 return
             number, size, keeper = known

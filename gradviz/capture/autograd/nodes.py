@@ -28,9 +28,11 @@ from gradviz.capture.autograd.operations import (
     plain_shape,
     type_text,
 )
+from gradviz.capture.autograd.sharded import sharded_parameter
 from gradviz.graph import Buffers, NodeKind
 from gradviz.graph.columns import template
 from gradviz.graph.operations import forward_word, operation
+from gradviz.graph.text import number_text
 from gradviz.torch_messages import MessageKind
 
 __all__ = [
@@ -340,12 +342,29 @@ def operations_before(node: Node, most: int) -> list[tuple[int, dict[str, Any], 
         if len(found) == most:
             break
         kind = operation_type(each)
-        data = {"kind": NodeKind.OPERATION, "op": kind.op, "grad_fn": kind.grad_fn}
+        data: dict[str, Any] = {"kind": NodeKind.OPERATION, "op": kind.op}
+        data["grad_fn"] = kind.grad_fn
         shape, dtype, device = reader.read_output(each, 0)
         if shape is not None:
             data.update(shape=shape, dtype=dtype, device=device)
+        if operation(kind.op).number and (number := _number_in(each, kind)):
+            data["options"] = {"other": number}
         found.append((sequence_number(each), data, edges))
     return found
+
+
+def _number_in(node: Node, kind: OperationType) -> str:
+    """The number that an operation was called with, while it is held; "" for a tensor."""
+    if "other" not in kind.saved or node.next_functions[-1][0] is not None:
+        return ""
+    _, saved = read_saved(node, kind)
+    operand: Any = dict(zip(kind.saved, saved, strict=False)).get("other")
+    if type(operand) is not torch.Tensor or operand.dim() or not operand.is_cpu:
+        return ""
+    try:
+        return number_text(operand.item())
+    except Exception:  # a tensor inside a transform of torch.func, say
+        return ""
 
 
 _MOST_INSIDE = 1_000  # parameters of a checkpointed module
@@ -525,10 +544,12 @@ def has_no_bias(node: Node) -> bool:
 def leaf_of(node: Node) -> torch.Tensor | None:
     """The leaf that an ``AccumulateGrad`` node accumulates into; None for any other node.
 
+    Of a parameter that FSDP2 has gathered it is the sharded one, which the module registers.
+
     Private: ``variable``, undocumented; `next_functions` ends at the node, not the leaf.
     """
     leaf = getattr(node, "variable", None)
-    return leaf if isinstance(leaf, torch.Tensor) else None
+    return sharded_parameter(leaf) if isinstance(leaf, torch.Tensor) else None
 
 
 def forward_class(node: Node) -> type | None:

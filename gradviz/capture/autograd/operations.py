@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
+from gradviz.graph.operations import FUNCTIONS_OF_TORCH
 from gradviz.graph.text import number_text
 
 __all__ = [
@@ -163,6 +164,8 @@ def custom_word(module: str, name: str) -> tuple[str, str]:
         return "compiled", "torch.compile"
     if module == "torch.utils.checkpoint":
         return "checkpoint", REENTRANT
+    if module.startswith(("torch.distributed.", "torch.nn.parallel.")):
+        return FUNCTIONS_OF_TORCH.get(name, name), ""
     return name, ""
 
 

@@ -9,7 +9,11 @@ from typing import Any
 
 import torch
 
+from gradviz.capture.autograd.sharded import shard_of
+
 __all__ = ["hook_count", "is_transformed", "is_unsure", "memory_of", "quietly", "version_of"]
+
+_ORDINARY = frozenset({torch.Tensor, torch.nn.Parameter})
 
 
 class quietly:  # noqa: N801
@@ -77,9 +81,12 @@ def is_unsure(tensor: torch.Tensor) -> bool:
 def version_of(tensor: torch.Tensor) -> int:
     """How often a tensor was changed in place.
 
-    Private: ``_version``. Inference tensors have no counter: 0.
+    Private: ``_version``. Inference tensors have no counter: 0. A ``DTensor`` is changed through
+    its local tensor, which has its own counter.
     """
     try:
-        return tensor._version
+        if type(tensor) in _ORDINARY or (shard := shard_of(tensor)) is None:
+            return tensor._version
+        return tensor._version + shard.local._version
     except RuntimeError:
         return 0

@@ -12,11 +12,12 @@ from typing import NamedTuple, TypeGuard, TypeVar
 
 import torch
 
+from gradviz.capture.autograd.sharded import sharded_parameter
 from gradviz.capture.autograd.tensors import is_unsure, quietly
 from gradviz.capture.tensors.subjects import parts, shortly
 from gradviz.capture.tensors.training_sets import unregistered
 from gradviz.errors import UsageError
-from gradviz.graph.text import without_wrappers
+from gradviz.graph.text import plain_name, without_wrappers
 
 __all__ = ["Named", "Names", "classes_of", "locals_of", "module_names", "with_attributes"]
 
@@ -217,13 +218,14 @@ def _of_module(module: torch.nn.Module, prefix: str) -> list[tuple[torch.Tensor,
     Unregistered ones, in plain lists, come last.
     """
     pairs: list[tuple[torch.Tensor, str]] = []
+    owner = type(module).__name__
     for listing in (module.named_parameters, module.named_buffers):
         try:
             found = list(listing(remove_duplicate=False))
         except (RecursionError, TypeError):
             # A module that contains itself, or whose method does not accept the option.
             found = list(listing())
-        pairs.extend((tensor, prefix + name) for name, tensor in found)
+        pairs.extend((sharded_parameter(t), prefix + plain_name(name, owner)) for name, t in found)
     pairs.extend((each.tensor, prefix + each.name) for each in unregistered(module))
     return pairs
 

@@ -167,7 +167,7 @@ def _advice(value: object, caller: str) -> str:
     if type(value).__module__.partition(".")[0] == "numpy":
         return "numpy records no gradients: pass the tensor it was made from"
     if isinstance(value, torch.optim.Optimizer):
-        return "pass the loss that it minimises"
+        return "pass the loss that it minimizes"
     if isinstance(value, type):
         return f"it is a class: pass {_ALLOWED}"
     if isinstance(value, Iterator):

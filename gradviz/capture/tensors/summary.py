@@ -17,6 +17,7 @@ import numpy.typing as npt
 import torch
 
 from gradviz.capture.autograd.operations import plain_shape, type_text
+from gradviz.capture.autograd.sharded import is_part, shard_of
 from gradviz.capture.autograd.tensors import quietly
 from gradviz.graph import TensorSummary
 
@@ -106,7 +107,8 @@ def _prepared(tensor: torch.Tensor, only_small: bool) -> _TensorReading:
         data, reading.note = readable(tensor)
         if data is None:
             return reading
-        reading.few = data.numel() <= FEW
+        # The values of a shard do not fill the shape: it gets statistics.
+        reading.few = data.numel() <= FEW and not is_part(tensor)
         if reading.few or not only_small:
             if not reading.few:
                 data, reading.repeats = _without_repeats(data)
@@ -135,8 +137,10 @@ def readable(tensor: torch.Tensor) -> tuple[torch.Tensor | None, str]:
     """The dense values of a tensor, or None if they are not read; and a note."""
     if tensor.is_nested:
         return None, f"nested: {tensor.size(0)} tensors"
-    # A subclass with its own dispatch may do anything on a read: DTensor communicates, FakeTensor
-    # adds it to a program.
+    if (shard := shard_of(tensor)) is not None:
+        is_empty = not shard.local.numel() and bool(tensor.numel())
+        return None if is_empty else shard.local.detach(), shard.text
+    # A subclass with its own dispatch may do anything on a read: FakeTensor adds it to a program.
     if type(tensor).__torch_dispatch__ is not torch.Tensor.__torch_dispatch__:
         return None, f"values not read: {type(tensor).__name__}"
     if tensor.is_meta:
@@ -144,6 +148,8 @@ def readable(tensor: torch.Tensor) -> tuple[torch.Tensor | None, str]:
     if tensor.is_cuda and torch.cuda.is_current_stream_capturing():
         return None, "values not read: CUDA graph capture"
     data = tensor.detach()
+    if data.layout == torch.strided and data.numel() and _is_freed(data):
+        return None, "values not read: its storage is freed"  # as FSDP2 does between uses
     if data.is_quantized:
         return data.dequantize(), "quantized"
     if data.layout == torch.strided:
@@ -153,6 +159,13 @@ def readable(tensor: torch.Tensor) -> tuple[torch.Tensor | None, str]:
     if data.layout == torch.sparse_coo and not data.is_coalesced():
         return None, "sparse"  # counting its elements would require sorting them
     return None, f"sparse: {data.values().numel()} values stored"
+
+
+def _is_freed(data: torch.Tensor) -> bool:
+    try:
+        return not data.untyped_storage().nbytes()
+    except (NotImplementedError, RuntimeError):  # torch.func has wrapped it: it has no storage
+        return False
 
 
 def _without_repeats(data: torch.Tensor) -> tuple[torch.Tensor, int]:

@@ -27,7 +27,7 @@ __all__ = [
 
 _OWN = frozenset(("_modules", "_parameters", "_buffers", "_non_persistent_buffers_set"))
 _MOST = 1_000  # entries of one container that are searched
-_ALIKE = 0.85  # similarity, up to 1, of a misspelt attribute to ``requires_grad``
+_ALIKE = 0.85  # similarity, up to 1, of a misspelled attribute to ``requires_grad``
 
 
 class Unregistered(NamedTuple):
@@ -90,6 +90,8 @@ def unregistered(module: nn.Module) -> list[Unregistered]:
     registered = set(map(id, module.parameters()))
     found: dict[int, Unregistered] = {}
     for path, owner in module.named_modules():
+        if type(owner).__module__.startswith("torch.distributed."):
+            continue  # a wrapper keeps parameters for itself
         prefix = f"{path}." if path else ""
         for attribute, value in list(vars(owner).items()):
             if attribute in _OWN or not isinstance(value, (list, tuple, dict)):
@@ -152,12 +154,12 @@ def _flag_of(owner: object, exact: str) -> str:
     """The name of an attribute similar to ``requires_grad`` that is False; "" for none."""
     attributes: dict[str, object] = getattr(owner, "__dict__", {})
     for name, value in attributes.items():
-        if value is False and (name == exact or (name != "requires_grad" and _is_misspelt(name))):
+        if value is False and (name == exact or (name != "requires_grad" and _is_misspelled(name))):
             return name
     return ""
 
 
-def _is_misspelt(name: str) -> bool:
+def _is_misspelled(name: str) -> bool:
     return SequenceMatcher(None, name, "requires_grad").ratio() >= _ALIKE
 
 

@@ -20,6 +20,7 @@ from gradviz.capture.autograd.nodes import (
     parameters_inside,
 )
 from gradviz.capture.autograd.operations import REENTRANT, OperationType
+from gradviz.capture.autograd.sharded import waiting_gradient
 from gradviz.capture.autograd.tensors import (
     hook_count,
     is_transformed,
@@ -229,6 +230,8 @@ class Builder:
         data["grad"] = None
         if gradient is not None:
             self._gradients.append((data, gradient))
+        elif waiting_gradient(tensor) is not None:
+            data["unreduced"] = True
 
     def _name_operations(self) -> None:
         """Name operations after their results."""

@@ -22,7 +22,7 @@ from sphinx.util.docutils import SphinxDirective
 
 from gradviz import __version__
 from gradviz.errors import GradvizError, UsageError
-from gradviz.frontends.display import alt_text
+from gradviz.frontends.display import VIEWER_HEIGHT, alt_text, interactive_parts
 from gradviz.frontends.drawing import Drawing
 from gradviz.frontends.files import write_atomically
 from gradviz.frontends.options import OPTIONS, Option, Picture, frame_numbers
@@ -44,8 +44,8 @@ __all__ = ["GradvizDirective", "draw_pictures", "picture", "register", "skip"]
 _log = logging.getLogger(__name__)
 _NAMESPACE = "gradviz_namespace"
 _ERROR_WIDTH = 80
-_DRAWN_LATER = ("alt", "format", "theme", "width")
-_NODES = 3  # to be raised when what a picture node holds changes: all pages are read again then
+_DRAWN_LATER = ("alt", "format", "interactive", "theme", "width")
+_NODES = 4  # to be raised when what a picture node holds changes: all pages are read again then
 _READ_ALONE = 5  # pages that Sphinx reads without forking
 _PRE_CODE = "import torch\nimport gradviz\n"
 _FORMATS = ("svg", "png", "txt", "dot", "mmd", "json")  # all but the first two are shown as text
@@ -94,6 +94,7 @@ _SPEC: dict[str, Callable[..., Any]] = {
     "format": _one_of(*_FORMATS),
     "frames": _numbers,
     "hide-code": directives.flag,
+    "interactive": directives.flag,
     "name": directives.unchanged,
     "raises": directives.unchanged_required,
     "theme": _one_of(*_THEMES),
@@ -346,7 +347,17 @@ class _Artist:
         except GradvizError as error:
             _log.warning("%s; shown as text", error, type="gradviz", location=node)
             return _text(node, "txt")
-        return images[0] if len(images) == 1 else _switched(node, images)
+        still = images[0] if len(images) == 1 else _switched(node, images)
+        if "interactive" in node and self._builder.format == "html":
+            return self._explorable(node, still, themes[0] if len(themes) == 1 else "auto")
+        return still
+
+    def _explorable(self, node: picture, still: nodes.Element, theme: str) -> nodes.Element:
+        """The picture with the viewer over it, where the reader's browser runs scripts."""
+        page = self._file(node, theme, "html").read_text(encoding="utf-8")
+        before, after = interactive_parts(page, VIEWER_HEIGHT)
+        raws = [nodes.raw("", text, format="html") for text in (before, after)]
+        return nodes.container("", raws[0], still, raws[1])
 
     def _format(self, node: picture) -> str:
         wanted = str(node.get("format", "svg"))
@@ -395,7 +406,7 @@ def _switched(node: picture, images: list[nodes.image]) -> nodes.Element:
     """A light and a dark image, of which the site shows one, each with its link."""
     outer = nodes.container()
     for image, theme in zip(images, ("light", "dark"), strict=True):
-        # By this class pydata's theme leaves the colours of an image alone.
+        # By this class pydata's theme leaves the colors of an image alone.
         image["classes"] += ["dark-light"]
         outer += nodes.container("", image, classes=[f"only-{theme}"])
     if "align" in node:

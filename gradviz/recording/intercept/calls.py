@@ -170,7 +170,10 @@ def _after_copy(state: RecordingState, call: TorchCall) -> None:
 
 
 def _before_flag(state: RecordingState, call: TorchCall) -> None:
-    call.before = call.args[0].requires_grad
+    tensor = call.args[0]
+    call.before = tensor.requires_grad
+    if call.before and tensor.is_leaf:
+        state.provenance.leaf(tensor)  # one that is frozen stays the leaf that it was
 
 
 def _after_flag(state: RecordingState, call: TorchCall) -> None:
@@ -186,7 +189,10 @@ def _after_flag(state: RecordingState, call: TorchCall) -> None:
         action, identity = Action.REQUIRES_GRAD_ON, leaf.identity
     else:
         untracked = provenance.add(tensor, "", Cause.REQUIRES_GRAD, location, (), matters=True)
-        untracked.leaf = old if isinstance(old, Leaf) else None
+        if isinstance(old, Leaf):
+            untracked.leaf = old
+            site = CutSite(Cause.REQUIRES_GRAD, location, "requires_grad_")
+            untracked.cut_leaves = {site: 1 << old.number}
         action, identity = Action.REQUIRES_GRAD_OFF, untracked.identity
     entries = state.event_log.entries
     last = entries[-1] if entries else None

@@ -22,6 +22,7 @@ __all__ = [
     "after_gradients_changed",
     "before_backward_call",
     "before_grad_set",
+    "log_reduced",
     "log_skipped_step",
     "outermost",
 ]
@@ -119,9 +120,22 @@ def after_gradients_changed(
     _log_change(state, leaves, action, word)
 
 
-def _log_change(state: RecordingState, leaves: list[Leaf], action: Action, word: str) -> None:
+def log_reduced(
+    state: RecordingState, leaves: list[Leaf], word: str, location: CodeLocation
+) -> None:
+    """A function of ``torch.distributed`` combined gradients with those of other ranks."""
+    _log_change(state, leaves, Action.REDUCED, word, location)
+
+
+def _log_change(
+    state: RecordingState,
+    leaves: list[Leaf],
+    action: Action,
+    word: str,
+    location: CodeLocation | None = None,
+) -> None:
     """Log one event for all gradients that one line changes in the same way."""
-    location = state.location()
+    location = state.location() if location is None else location
     entry = state.pending
     if entry is not None:
         is_same = entry.word == word and entry.action is action

@@ -46,7 +46,7 @@ def after_change(state: RecordingState, call: TorchCall) -> None:
     if state.is_inside():
         return
     caller = gradients.outermost(state)
-    word = caller if caller in _CALLERS else word
+    word = caller if caller in _CALLERS or word == _UPDATES_SCALE else word
     grads = [each.grad_of for each in known if isinstance(each, UntrackedTensor) and each.grad_of]
     if grads:
         gradients.after_gradients_changed(state, call, grads, word, location)
@@ -98,6 +98,7 @@ def _after_lookup(state: RecordingState, call: TorchCall) -> None:
     entry.details = _versions(state, table, version, "embedding_renorm_", location)
 
 
+_UPDATES_SCALE = "_amp_update_scale_"  # in ``GradScaler.update``
 _CALLERS = ("load_state_dict", "vector_to_parameters")
 
 

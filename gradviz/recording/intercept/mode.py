@@ -18,6 +18,7 @@ from torch.overrides import TorchFunctionMode
 from gradviz.capture.autograd.engine import creation_count, jit_trace
 from gradviz.recording.intercept.calls import change
 from gradviz.recording.intercept.user_warnings import call_made_from
+from gradviz.recording.source_lines import Helper, HelperFiles
 from gradviz.recording.state import RecordingState
 
 __all__ = ["RecordingMode"]
@@ -26,6 +27,8 @@ _NOTHING_TO_SAY = frozenset(
     {type(None), bool, int, float, str, torch.Size, torch.dtype, torch.device, torch.layout}
 )
 _Tensor = torch.Tensor
+_BETWEEN, _ALL = Helper.BETWEEN, Helper.ALL
+helpers = HelperFiles()
 
 
 class RecordingMode(TorchFunctionMode):
@@ -86,13 +89,17 @@ class RecordingMode(TorchFunctionMode):
                     frame = sys._getframe(1)
                     code, offset = frame.f_code, frame.f_lasti
                     verdicts = self._verdicts
+                    helper = verdicts[code.co_filename] or helpers[code.co_filename]
                     while not verdicts[code.co_filename]:
                         if frame.f_back is None:
                             code, offset = None, 0  # type: ignore[assignment]
                             break
                         frame = frame.f_back
                         code, offset = frame.f_code, ~frame.f_lasti
-                    self._append((before, after, func, code, offset, weakref.ref(result)))
+                    made = before, after, func, code, offset, weakref.ref(result)
+                    if helper is _BETWEEN or helper is _ALL:
+                        made = state.as_row(made)  # type: ignore[assignment]
+                    self._append(made)
                     if after > state.limit:
                         state.flush()
                     return result

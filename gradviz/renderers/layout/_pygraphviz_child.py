@@ -1,8 +1,8 @@
-"""Graphviz from pygraphviz's wheel, as a program: DOT on stdin, the picture on stdout.
+"""Run the Graphviz of pygraphviz's wheel as a program: DOT on stdin, the picture on stdout.
 
 Run as a script, ``python _pygraphviz_child.py FOLDER SECONDS PROGRAM KIND [ARGUMENT ...]``,
-in a process of its own: the library holds the interpreter lock while it works, so neither
-Ctrl-C nor a timer would reach it, and when it crashes it takes its process with it.
+in its own process: the library holds the interpreter lock while it works, so Ctrl-C and timers
+have no effect, and a crash would end the whole process.
 """
 
 import sys
@@ -13,7 +13,7 @@ def main(folder: str, seconds: str, program: str, kind: str, *arguments: str) ->
 
     Args:
         folder: where pygraphviz is installed.
-        seconds: after which the process ends itself, should its parent be gone.
+        seconds: after which the process ends itself, in case its parent no longer exists.
         program: ``dot`` or ``neato``.
         kind: of picture: ``json``, ``png``, ``pdf``, ...
         arguments: ``-n``, ``-n2`` and ``-Gname=value``, ``-Nname=value``, ``-Ename=value``.

@@ -1,8 +1,8 @@
 """`lay_out`: chooses the layout engine, places boxes and routes links.
 
-Graphviz's ``dot`` draws the best pictures of small graphs and needs very long for graphs with many
-long links, so its cost is estimated first. If the cost is too high, or no Graphviz works, the
-layered layout of gradviz is used: a layout never fails.
+Graphviz's ``dot`` draws the best pictures of small graphs, but is very slow for graphs with many
+long links, so its cost is estimated first. If the cost is too high, or no Graphviz works, gradviz's
+own layered layout is used: a layout never fails.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from gradviz.renderers.layout.rows import Pair, acyclic, cost, rank
 
 __all__ = ["Box", "Layout", "Link", "Point", "Route", "lay_out"]
 
-# The nodes plus the rows that long links pass through. Up to here dot takes a fraction of a second
-# whatever the shape and draws best; above it draws chains as wide staircases (an RNN of 50 steps:
-# 4,470 points wide, and 940 by the layered layout), and soon takes minutes.
+# The nodes plus the rows that long links pass through. Up to this limit dot takes a fraction of a
+# second for all shapes and has the best results; above it, it draws chains as wide staircases (an
+# RNN of 50 steps: 4,470 points wide, and 940 with the layered layout), and soon takes minutes.
 _MOST_FOR_DOT = 300
 
 _Places = tuple[dict[str, Point], list[Route]]
@@ -32,15 +32,15 @@ def lay_out(boxes: Sequence[Box], links: Sequence[Link], *, limit: float = 20.0)
     """Place boxes and route the links between them; the data flows from top to bottom.
 
     Args:
-        boxes: to be placed, their sizes in points.
-        links: between them, inputs of a box in their order.
-        limit: seconds that Graphviz may take; after that gradviz's own layout does it.
+        boxes: the boxes to place, with their sizes in points.
+        links: the links between them, in the order of the inputs of a box.
+        limit: time limit for Graphviz in seconds; after it gradviz's own layout is used.
 
     Returns:
-        The places, and in words which engine found them.
+        The positions, and the name of the engine.
 
     Raises:
-        UsageError: if the environment variable ``GRADVIZ_ENGINE`` names no engine.
+        UsageError: if the environment variable ``GRADVIZ_ENGINE`` is not the name of an engine.
 
     Example:
         >>> layout = lay_out([Box("x", 60, 30), Box("y", 60, 30)], [Link("x", "y")])
@@ -105,14 +105,14 @@ def _dot_source(boxes: Sequence[Box], pairs: Sequence[Pair]) -> str:
         for index, box in enumerate(boxes)
     ]
     for index, (source, target) in enumerate(pairs):
-        # Chains of operations run straight down, and their leaves stand beside them.
+        # Chains of operations run straight down, with their leaves beside them.
         chain = source in inner and rows[target] - rows[source] == 1
         lines.append(f"{source} -> {target} [id={index}{', weight=4' if chain else ''}]")
     return "\n".join([*lines, "}\n"])
 
 
 def _read(picture: bytes, boxes: Sequence[Box], links: Sequence[Link]) -> _Places:
-    """Read the places from the drawing operations, which are more exact than ``pos``."""
+    """Read the positions from the drawing operations, which are more precise than ``pos``."""
     try:
         drawing: dict[str, Any] = json.loads(picture)
         corners = {int(item["name"]): _points(item, "pP") for item in drawing["objects"]}

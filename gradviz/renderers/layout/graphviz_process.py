@@ -1,6 +1,6 @@
-"""Runs Graphviz in a child process: it may hang or crash, and gradviz goes on.
+"""Runs Graphviz in a child process, so that it can hang or crash without affecting gradviz.
 
-The system's executables come first, then the Graphviz that pygraphviz's wheel carries. The
+The system's executables are tried first, then the Graphviz that is bundled with pygraphviz. The
 environment variable ``GRADVIZ_ENGINE`` (``dot``, ``pygraphviz`` or ``layered``) forces one.
 """
 
@@ -26,18 +26,18 @@ __all__ = ["ENGINES", "Output", "engine_name", "engines", "run_engine", "run_gra
 
 ENGINES = ("dot", "pygraphviz", "layered")
 _CHILD = Path(__file__).with_name("_pygraphviz_child.py")
-# What a picture of each format begins with: a program that prints something else is broken.
+# The first bytes of a picture in each format: a program with other output is broken.
 _SIGNATURES = {"png": b"\x89PNG", "pdf": b"%PDF", "json": b"{", "json0": b"{"}
 
 
 @dataclass(frozen=True)
 class Output:
-    """What to draw.
+    """The picture to create.
 
     Args:
         format: of the picture: ``"png"``, ``"pdf"``, ``"json"``, ...
-        program: ``"dot"`` to place the nodes; ``"neato"`` with ``-n2``, or ``"nop2"`` for short,
-            when they have places.
+        program: ``"dot"`` to place the nodes; ``"neato"`` with ``-n2``, or ``"nop2"`` for short, if
+            they have positions.
         arguments: ``-n2`` and ``-Gname=value``, ``-Nname=value``, ``-Ename=value``.
     """
 
@@ -47,10 +47,10 @@ class Output:
 
 
 def engines() -> list[str]:
-    """Say which layout engines can be used here, the best first.
+    """The layout engines that are available, the best first.
 
     Returns:
-        Some of ``"dot"``, ``"pygraphviz"`` and ``"layered"`` (gradviz's own, always there); or
+        Some of ``"dot"``, ``"pygraphviz"`` and ``"layered"`` (gradviz's own, always available); or
         only the one that ``GRADVIZ_ENGINE`` forces.
 
     Raises:
@@ -88,17 +88,17 @@ def run_graphviz(
 
     Args:
         source: the graph in the DOT language.
-        program: ``"dot"`` to place the nodes; ``"neato"`` with ``-n2``, or ``"nop2"`` for short,
-            when they have places.
+        program: ``"dot"`` to place the nodes; ``"neato"`` with ``-n2``, or ``"nop2"`` for short, if
+            they have positions.
         arguments: ``-n2`` and ``-Gname=value``, ``-Nname=value``, ``-Ename=value``.
         format: of the picture: ``"png"``, ``"pdf"``, ``"json"``, ...
-        limit: seconds for each Graphviz tried; the first one that runs out of them is the last.
+        limit: time limit for each Graphviz, in seconds; after a timeout no other one is tried.
 
     Returns:
         The picture.
 
     Raises:
-        LayoutError: if no Graphviz is there, or none drew the picture in time.
+        LayoutError: if no Graphviz is available, or none finished in time.
 
     Example:
         >>> run_graphviz("digraph { a -> b }", format="png", limit=60)[1:4]
@@ -133,7 +133,7 @@ def run_engine(engine: str, source: str, output: Output, *, limit: float) -> byt
 
     Raises:
         TimeoutError: if it ran longer than ``limit`` seconds; it was ended.
-        LayoutError: if it is not there, crashed, failed, or gave something else than asked for.
+        LayoutError: if it is missing, crashed, failed, or its output has another format.
     """
     name = output.program if engine == "dot" else "the Graphviz of pygraphviz"
     command = _command(engine, output, limit)
@@ -157,7 +157,7 @@ def run_engine(engine: str, source: str, output: Output, *, limit: float) -> byt
 
 @functools.cache
 def engine_name(engine: str) -> str:
-    """Name an engine with its version: ``"dot 2.43.0"``, ``"Graphviz of pygraphviz 2.0.4"``."""
+    """The name and version of an engine: ``"dot 2.43.0"``, ``"Graphviz of pygraphviz 2.0.4"``."""
     if engine == "pygraphviz":
         return f"Graphviz of pygraphviz {importlib.metadata.version('pygraphviz')}"
     with contextlib.suppress(subprocess.SubprocessError, OSError):
@@ -168,7 +168,7 @@ def engine_name(engine: str) -> str:
 
 
 def _pygraphviz_folder() -> str | None:
-    """Find where pygraphviz is installed, without importing it."""
+    """The folder in which pygraphviz is installed, found without importing it."""
     with contextlib.suppress(ImportError, ValueError):
         spec = importlib.util.find_spec("pygraphviz")
         if spec is not None and spec.origin is not None:
@@ -193,13 +193,13 @@ def _command(engine: str, output: Output, limit: float) -> list[str]:
 
 
 def _run(command: list[str], stdin: bytes, limit: float) -> tuple[int, bytes, bytes]:
-    """Run a program to its end; however this function is left, the program is gone."""
+    """Run a program; it has ended when this function returns or raises."""
     process = subprocess.Popen(
         command,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        # A session of its own, so that what the program started ends with it.
+        # Its own session, so that processes that the program started end with it.
         start_new_session=True,
         creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
     )
@@ -233,7 +233,7 @@ def _death(code: int) -> str:
 
 
 def _first_line(noise: bytes) -> str:
-    """Pick the line of stderr that tells most: not fontconfig's, not a traceback's."""
+    """The most informative line of stderr, which is not fontconfig's or part of a traceback."""
     lines = [line.strip() for line in noise.decode(errors="replace").splitlines()]
     telling = [line for line in lines if line and not line.startswith("Fontconfig")]
     if not telling:

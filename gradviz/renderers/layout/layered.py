@@ -1,13 +1,13 @@
-"""The layered layout of gradviz, used without Graphviz or where Graphviz would take too long.
+"""gradviz's layered layout, used if there is no Graphviz or it would take too long.
 
-The steps are Sugiyama's: rows, an order within each row, coordinates, curves. All of it is
+The steps are Sugiyama's: rows, an order within each row, coordinates, curves. All steps are
 iterative and deterministic: a graph of any depth can be drawn, and the same graph gets the same
-picture on every machine. Parts of a graph that no link joins are laid out separately and packed.
+picture on every machine. Unconnected parts of a graph are laid out separately and packed.
 
-Coordinates are those of Brandes and Köpf, "Fast and Simple Horizontal Coordinate Assignment"
-(2001): vertices are aligned with a median neighbor into straight blocks, which are packed as close
-as possible; this is done from all four corners, and the mean of the two middle places is taken.
-Long links come out straight.
+Coordinates are computed as in Brandes and Köpf, "Fast and Simple Horizontal Coordinate
+Assignment" (2001): vertices are aligned with a median neighbor into straight blocks, which are
+packed as closely as possible; this is done from all four corners, and the result is the mean of
+the two middle positions. Long links become straight.
 """
 
 from __future__ import annotations
@@ -45,9 +45,9 @@ from gradviz.renderers.layout.rows import (
 
 __all__ = ["PackedPart", "components", "layered", "pack", "place_in_rows"]
 
-_ROW_GAP, _MORE_ROW_GAP = 28.0, 20.0  # Points between rows; the more, the farther links go.
-_TRACK, _MOST_ROW_GAP = 6.0, 60.0  # And the more, the more of them go the same way.
-_TOLD_APART = 5_000  # Links up to which those that go the same way between rows are told apart.
+_ROW_GAP, _MORE_ROW_GAP = 28.0, 20.0  # Points between rows; more for longer links,
+_TRACK, _MOST_ROW_GAP = 6.0, 60.0  # and more if many of them run in the same direction.
+_TOLD_APART = 5_000  # The number of links up to which parallel links are drawn separately.
 
 
 @dataclass(frozen=True)
@@ -62,11 +62,11 @@ def layered(boxes: Sequence[Box], links: Sequence[Link]) -> tuple[dict[str, Poin
     """Place boxes in rows and route the links between them.
 
     Args:
-        boxes: to be placed.
-        links: between them; a cycle or a link from a box to itself does no harm.
+        boxes: the boxes to place.
+        links: the links between them; cycles and links from a box to itself are allowed.
 
     Returns:
-        The middle of each box by key, and one route per link, as in `Layout`.
+        The center of each box by key, and one route per link, as in `Layout`.
 
     Example:
         >>> centers, routes = layered([Box("x", 60, 30), Box("y", 60, 30)], [Link("x", "y")])
@@ -86,7 +86,7 @@ def layered(boxes: Sequence[Box], links: Sequence[Link]) -> tuple[dict[str, Poin
         for node, (x, y) in zip(part.nodes, sheet.centers, strict=True):
             centers[node] = (round(x + left, 2), round(y + top, 2))
         for link in reversed(part.links):
-            points = sheet.routes.pop()  # two copies of all of them would be too much
+            points = sheet.routes.pop()  # two copies of all of them would take too much memory
             routes[link] = tuple([(round(x + left, 2), round(y + top, 2)) for x, y in points])
     return {box.key: center for box, center in zip(boxes, centers, strict=True)}, routes
 
@@ -126,7 +126,7 @@ def _component(boxes: Sequence[Box], pairs: Sequence[Pair]) -> _Sheet:
 def _upright(
     router: Router, pairs: Iterable[Pair], copies: Mapping[Pair, int]
 ) -> Iterator[list[Run]]:
-    """The upright runs of each link."""
+    """The vertical runs of each link."""
     drawn: Counter[Pair] = Counter()
     for pair in pairs:
         yield router.runs(pair, drawn[pair], copies[pair])
@@ -144,7 +144,7 @@ def _widths(rows: Rows, boxes: Sequence[Box], copies: Mapping[Pair, int]) -> lis
 
 
 def _bands(rows: Rows, boxes: Sequence[Box], xs: Sequence[float]) -> list[Point]:
-    """Give each row its top and bottom: as high as its highest box."""
+    """The top and bottom of each row, which is as high as its highest box."""
     bands: list[Point] = []
     top = 0.0
     for row in rows.rows:
@@ -165,12 +165,12 @@ _ASPECT = 1.6
 
 @dataclass
 class PackedPart:
-    """Nodes that links join, directly or not.
+    """A connected part of a graph.
 
     Args:
         nodes: their numbers in the whole graph, ascending.
         links: numbers of the links between them, ascending.
-        pairs: the ends of those links, as places in ``nodes``.
+        pairs: the ends of those links, as positions in ``nodes``.
     """
 
     nodes: list[int] = field(default_factory=list)
@@ -210,7 +210,7 @@ def components(count: int, pairs: Sequence[Pair]) -> list[PackedPart]:
 
 
 def pack(sizes: Sequence[Point]) -> list[Point]:
-    """Set rectangles in columns, tops aligned; a column is as high as the highest rectangle.
+    """Arrange rectangles in columns, tops aligned; a column is as high as the highest rectangle.
 
     Args:
         sizes: (width, height) of each rectangle, in points.
@@ -236,18 +236,18 @@ def pack(sizes: Sequence[Point]) -> list[Point]:
 
 
 _BOX_GAP, _MIXED_GAP, _BEND_GAP = 22.0, 14.0, 11.0
-_FOUR = 30_000  # Boxes and bends up to which there is time for all four corners, not two.
+_FOUR = 30_000  # The number of boxes and bends up to which all four corners are used, not two.
 
 
 def place_in_rows(rows: Rows, widths: Sequence[float]) -> list[float]:
-    """Give each vertex an x, such that none overlap and links are straight where they can be.
+    """Compute an x for each vertex, such that none overlap and links are straight if possible.
 
     Args:
         rows: boxes and bends in their final order.
         widths: of each vertex, in points.
 
     Returns:
-        The x of each vertex's middle, in points; the leftmost box or bend begins at 0.
+        The x of each vertex's center, in points; the leftmost box or bend starts at 0.
     """
     gaps = _gaps(rows, widths)
     upper, lower = _straight(rows)
@@ -268,14 +268,14 @@ def place_in_rows(rows: Rows, widths: Sequence[float]) -> list[float]:
     half = len(corners) // 2
     middle = ((found[half - 1] + found[half]) / 2).tolist()
     free = [not (above or below) for above, below in zip(upper, lower, strict=True)]
-    _centre_free(rows, free, middle, gaps)
+    _center_free(rows, free, middle, gaps)
     moved = np.array(middle)
     xs: list[float] = (moved - (moved - halves).min()).tolist()
     return xs
 
 
 def _gaps(rows: Rows, widths: Sequence[float]) -> list[float]:
-    """Say how far each vertex's middle stays from that of its left neighbour."""
+    """The distance of each vertex's center from that of its left neighbor."""
     gaps = [0.0] * len(widths)
     between = (_BOX_GAP, _MIXED_GAP, _BEND_GAP)
     for row in rows.rows:
@@ -286,9 +286,9 @@ def _gaps(rows: Rows, widths: Sequence[float]) -> list[float]:
 
 
 def _straight(rows: Rows) -> tuple[list[list[int]], list[list[int]]]:
-    """Pick for each vertex the neighbours above and below with which it may be aligned.
+    """For each vertex, the neighbors in the rows above and below with which it may be aligned.
 
-    Both ends of a link must prefer it. Links that cross a trunk give way to it.
+    Both ends of a link must prefer it. Links that cross a trunk are not aligned.
     """
     place = [0] * len(rows.rank)
     for row in rows.rows:
@@ -317,24 +317,22 @@ def _straight(rows: Rows) -> tuple[list[list[int]], list[list[int]]]:
     return upper, lower
 
 
-def _chain_lengths(
-    rows: Rows, order: Iterable[list[int]], neighbours: list[list[int]]
-) -> list[int]:
-    """Count the boxes on the longest way to each vertex from where nothing leads on."""
+def _chain_lengths(rows: Rows, order: Iterable[list[int]], neighbors: list[list[int]]) -> list[int]:
+    """For each vertex, the number of boxes on the longest chain that ends at it."""
     lengths = [0] * len(rows.rank)
     for row in order:
         for vertex in row:
-            near = neighbours[vertex]
+            near = neighbors[vertex]
             longest = max(map(lengths.__getitem__, near)) if near else 0
             lengths[vertex] = longest + (vertex < rows.boxes)
     return lengths
 
 
 def _preferred(
-    rows: Rows, vertex: int, neighbours: list[list[int]], lengths: list[int]
+    rows: Rows, vertex: int, neighbors: list[list[int]], lengths: list[int]
 ) -> list[int]:
-    """A bend goes on with its trunk, a box with the longest chain."""
-    near = neighbours[vertex]
+    """A bend continues its trunk, a box the longest chain."""
+    near = neighbors[vertex]
     if len(near) < 2:
         return near
     if vertex >= rows.boxes:
@@ -344,7 +342,7 @@ def _preferred(
 
 
 def _middle_input(rows: Rows, target: int, place: list[int]) -> int | None:
-    """The source that a target stands right below, where no chain leads to any."""
+    """The source directly above a target, if no chain leads to any source."""
     if any(rows.up[vertex] for vertex in rows.up[target]):
         return None
     above = sorted(rows.up[target], key=place.__getitem__)
@@ -352,7 +350,7 @@ def _middle_input(rows: Rows, target: int, place: list[int]) -> int | None:
 
 
 def _give_way(rows: Rows, row: list[int], chosen: list[list[int]], place: list[int]) -> None:
-    """Drop from ``chosen`` the links of a row that cross a trunk."""
+    """Remove from ``chosen`` the links of a row that cross a trunk."""
     ends = {
         at: place[chosen[vertex][0]]
         for at, vertex in enumerate(row)
@@ -376,7 +374,7 @@ def _give_way(rows: Rows, row: list[int], chosen: list[list[int]], place: list[i
 
 
 def _align(rows: Rows, chosen: list[list[int]], downwards: bool, rightwards: bool) -> list[int]:
-    """Join vertices with a median neighbour into blocks; returns the first vertex of each's."""
+    """Join vertices with a median neighbor into blocks; returns the first vertex of each block."""
     root = list(range(len(rows.rank)))
     place = [0] * len(rows.rank)
     for row in rows.rows:
@@ -404,7 +402,7 @@ def _align(rows: Rows, chosen: list[list[int]], downwards: bool, rightwards: boo
 
 
 def _pack(rows: Rows, root: list[int], gaps: list[float], rightwards: bool) -> list[float]:
-    """Push the blocks to the left (or right) as far as they go, then back towards the others."""
+    """Push the blocks to the left (or right) as far as possible, then back towards the others."""
     sign = 1.0 if rightwards else -1.0
     following: list[list[tuple[int, float]]] = [[] for _ in root]
     waiting = [0] * len(root)
@@ -427,8 +425,8 @@ def _pack(rows: Rows, root: list[int], gaps: list[float], rightwards: bool) -> l
     return [sign * xs[top] for top in root]
 
 
-def _centre_free(rows: Rows, free: Sequence[bool], xs: list[float], gaps: Sequence[float]) -> None:
-    """Move vertices that are aligned with nothing towards their neighbours, as far as they can."""
+def _center_free(rows: Rows, free: Sequence[bool], xs: list[float], gaps: Sequence[float]) -> None:
+    """Move vertices that are not aligned towards their neighbors, as far as possible."""
     for row in rows.rows:
         for at, vertex in enumerate(row):
             near = rows.up[vertex] + rows.down[vertex]

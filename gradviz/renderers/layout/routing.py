@@ -1,8 +1,7 @@
-"""Last step of the layered layout: boxes, links, and the curves from box to box; lengths in points.
+"""Last step of the layered layout: the curves of the links; lengths are in points.
 
-A curve is made of vertical runs through the rows, joined by bends in the gaps between rows. Bends
-that overlap in a gap get *tracks*, different heights at which they turn, so that they do not lie on
-each other.
+A curve consists of vertical runs through the rows, joined by bows in the gaps between rows. Bows
+that overlap in a gap get different heights, called *tracks*, so that they do not coincide.
 """
 
 from __future__ import annotations
@@ -31,20 +30,20 @@ __all__ = [
     "turning_heights",
 ]
 
-PARALLEL = 14.0  # Points between links side by side.
-_STEP = 10.0  # Points between links that touch a box side by side.
-_CORNER = 8.0  # Points that links keep from the corners of a box.
+PARALLEL = 14.0  # Points between parallel links.
+_STEP = 10.0  # Points between links that end side by side at a box.
+_CORNER = 8.0  # Minimal distance of links from the corners of a box, in points.
 
 
 class Router:
-    """Draws the links of one graph whose vertices have their places.
+    """Routes the links of one graph whose vertices have positions.
 
     Args:
         rows: boxes and bends.
         boxes: the boxes.
-        xs: middle of each vertex, in points.
+        xs: center of each vertex, in points.
         bands: top and bottom of each row, in points.
-        copies: how many links join each pair of boxes.
+        copies: number of links between each pair of boxes.
     """
 
     def __init__(
@@ -69,7 +68,7 @@ class Router:
         self._turns: dict[int, list[int]] = {}
 
     def runs(self, pair: Pair, copy: int, copies: int) -> list[Run]:
-        """Say where one of the links that join a pair of boxes is upright, from top to bottom."""
+        """The vertical runs of one of the links between a pair of boxes, from top to bottom."""
         first, last = self._hops(pair)
         shift = (copy - (copies - 1) / 2) * PARALLEL
         source, target = pair
@@ -80,14 +79,14 @@ class Router:
         return runs
 
     def _hops(self, pair: Pair) -> tuple[Pair, Pair]:
-        """Give the first and the last step on the way of a link."""
+        """The first and the last step of a link."""
         if pair not in self._rows.trunks:
             return pair, pair
         trunk, first, stop = self._rows.trunks[pair]
         return (pair[0], trunk[first]), (trunk[stop - 1], pair[1])
 
     def _run_of_box(self, box: int, x: float, *, below: bool) -> Run:
-        """Go straight through the row that a box is lower than."""
+        """A vertical run through a row that is higher than the box."""
         top, bottom = self._bands[self._rows.rank[box]]
         middle, half = (top + bottom) / 2, self._boxes[box].height / 2
         reach = max(0.0, self._boxes[box].width / 2 - 1)
@@ -95,7 +94,7 @@ class Router:
         return (x, middle + half, bottom) if below else (x, top, middle - half)
 
     def _bends(self, pair: Pair) -> Iterator[Run]:
-        """Walk along a trunk, from one change of direction to the next."""
+        """Follow a trunk, from one change of direction to the next."""
         if pair not in self._rows.trunks:
             return
         trunk, first, stop = self._rows.trunks[pair]
@@ -119,7 +118,7 @@ class Router:
         return abs(self._xs[above] - self._xs[below]) > 0.5
 
     def _set_ports(self, box: int, near: Sequence[int], ports: dict[Pair, float]) -> None:
-        """Choose where links touch the border of a box, so that none lie on each other."""
+        """Choose where links touch the border of a box, so that they do not coincide."""
         if not near:
             return
         middle, half = self._xs[box], self._boxes[box].width / 2
@@ -141,7 +140,7 @@ class Router:
             ports[box, other] = place
 
     def _straighten(self) -> None:
-        """Let the only link at one end of a step follow the other end, when that is near."""
+        """Let a link that is alone at one end of a step follow the other end, if that is near."""
         for (box, other), x in list(self._leaves_at.items()):
             end = self._arrives_at.get((other, box), self._xs[other])
             if not 0 < abs(x - end) <= _STEP or self._strands.get((box, other), 1) > 1:
@@ -157,7 +156,7 @@ class Router:
         )
 
     def _wish(self, box: int, other: int) -> float:
-        """Where a link would touch a box if it were the only one: straight below, if possible."""
+        """Where a link would touch a box if it were the only one: straight down, if possible."""
         x, reach = self._xs[box], max(0.0, self._boxes[box].width / 2 - _CORNER)
         other_x, other_reach = self._xs[other], 0.0
         if other < self._rows.boxes:
@@ -169,7 +168,7 @@ class Router:
 
 
 def self_loop(box: Box, center: Point) -> Route:
-    """Draw a link from a box to itself, at its right side."""
+    """Route a link from a box to itself, at its right side."""
     x, y = center[0] + box.width / 2, center[1]
     quarter = box.height / 4
     return (
@@ -186,7 +185,7 @@ Route = tuple[Point, ...]
 
 @dataclass(frozen=True, slots=True)
 class Box:
-    """A node to be placed.
+    """A node to place.
 
     Args:
         key: its name; unique.
@@ -201,11 +200,11 @@ class Box:
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """An edge to be routed from one box to another; several may join the same two.
+    """An edge to route from one box to another; several may connect the same two boxes.
 
     Args:
-        source: key of the box where it starts.
-        target: key of the box where it ends.
+        source: key of its source box.
+        target: key of its target box.
     """
 
     source: str
@@ -214,16 +213,16 @@ class Link:
 
 @dataclass(frozen=True)
 class Layout:
-    """Where everything goes, in points, from the top left corner, y downwards.
+    """All positions in points, from the top left corner, with y downwards.
 
     Args:
         width: of the sheet.
         height: of the sheet.
-        centers: the middle of each box, by key.
+        centers: the center of each box, by key.
         routes: one per link, in the order of the links: the 3k+1 control points of k joined
             cubic Bezier curves, from the border of the source to the border of the target,
             where the tip of the arrow is.
-        engine: what placed them, and why when it was not the first choice.
+        engine: the name of the engine, and the reason if it was not the first choice.
     """
 
     width: float
@@ -237,11 +236,11 @@ Run = tuple[float, float, float]  # x, top, bottom
 Hop = tuple[float, float]  # x above the gap, x below it
 _Gap = tuple[float, float]  # its top and bottom
 
-_MOST = 60  # Bows to one side in one gap; there is no room to tell more of them apart.
+_MOST = 60  # Tracks for bows in one direction in a gap; there is no room for more.
 
 
 def hops(runs: Sequence[Run]) -> list[tuple[_Gap, Hop]]:
-    """The bows of a link, each with the gap between rows where it is.
+    """The bows of a link, each with its gap between rows.
 
     Example:
         >>> hops([(10, 0, 5), (10, 20, 30), (50, 60, 70)])
@@ -252,7 +251,7 @@ def hops(runs: Sequence[Run]) -> list[tuple[_Gap, Hop]]:
 
 
 def tracks(found: Iterable[Hop]) -> dict[Hop, int]:
-    """Number the bows of one gap by the order in which they turn aside, the highest first.
+    """Number the bows of one gap by the order in which they turn, the highest first.
 
     Example:
         >>> tracks([(0, 90), (10, 100), (200, 220)])
@@ -273,7 +272,7 @@ def tracks(found: Iterable[Hop]) -> dict[Hop, int]:
 
 
 def turning_heights(links: Iterable[Sequence[Run]]) -> dict[tuple[_Gap, Hop], float]:
-    """At which height each bow goes aside."""
+    """The height at which each bow turns."""
     gaps: dict[_Gap, list[Hop]] = {}
     for runs in links:
         for gap, hop in hops(runs):
@@ -288,7 +287,7 @@ def turning_heights(links: Iterable[Sequence[Run]]) -> dict[tuple[_Gap, Hop], fl
 
 
 def curve(runs: Sequence[Run], heights: Mapping[tuple[_Gap, Hop], float]) -> Route:
-    """Join upright runs by S-shaped bows, at the middle of a gap where no height is given."""
+    """Join vertical runs with S-shaped bows, in the middle of a gap if no height is given."""
     joined = _joined(runs)
     points: list[Point] = [joined[0][:2]]
     for at, (x, top, bottom) in enumerate(joined):
@@ -303,7 +302,7 @@ def curve(runs: Sequence[Run], heights: Mapping[tuple[_Gap, Hop], float]) -> Rou
 
 
 def _joined(runs: Sequence[Run]) -> list[Run]:
-    """Runs that go straight on are one."""
+    """Merge consecutive runs with the same x."""
     joined = [runs[0]]
     for x, top, bottom in runs[1:]:
         if abs(x - joined[-1][0]) < 0.5:

@@ -1,9 +1,9 @@
-"""First steps of the layered layout: the row of each box, bends of long links, order in a row.
+"""First steps of the layered layout: rows of boxes, bends of long links, order in a row.
 
-A long link passes through the rows between its ends as *bends*: vertices of no height that take a
-place in a row like boxes. The long links of one source share their bends, a *trunk*; so do those
-of a target that has very many. Where that would make too many bends, the longest trunks run in
-lanes beside the graph.
+A long link passes through the rows between its ends as *bends*: vertices of height 0 that have a
+position in a row like boxes. The long links of one source share their bends, a *trunk*; so do
+those of a target that has very many. If this would create too many bends, the longest trunks run
+in lanes beside the graph.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ __all__ = [
     "rank",
 ]
 
-_MERGE = 8  # A target with more long links than this gathers them in a trunk.
-_ENOUGH = 30_000  # Bends that are always allowed; and one more for two boxes.
+_MERGE = 8  # A target with more long links than this merges them in a trunk.
+_ENOUGH = 30_000  # Bends that are always allowed, plus one for two boxes.
 _LANE_GAP = 7.0  # Points between lanes.
-_MOST_LANES = 200  # The outermost is shared by all that find no place in the others.
+_MOST_LANES = 200  # Trunks that do not fit into the other lanes share the outermost one.
 
 Pair = tuple[int, int]
 _Key = tuple[int, bool]  # a trunk: the box that shares it, and whether that is the target
@@ -39,15 +39,15 @@ _Key = tuple[int, bool]  # a trunk: the box that shares it, and whether that is 
 
 @dataclass
 class Rows:
-    """A graph in rows, with bends where links pass through.
+    """A graph in rows, with bends for long links.
 
     Args:
         boxes: vertices below this number are boxes, the others bends.
         rank: row of each vertex.
-        up: neighbours of each vertex in the row above.
-        down: neighbours of each vertex in the row below.
-        trunks: per pair of boxes the bends on its way, as (trunk, first, last + 1).
-        lanes: per pair of boxes whose link goes beside the graph, the trunk that it shares.
+        up: neighbors of each vertex in the row above.
+        down: neighbors of each vertex in the row below.
+        trunks: per pair of boxes, the bends of its link, as (trunk, first, last + 1).
+        lanes: per pair of boxes whose link runs beside the graph, its trunk.
         rows: vertices of each row, from left to right.
     """
 
@@ -61,11 +61,11 @@ class Rows:
 
 
 def cut_into_rows(ranks: Sequence[int], pairs: Sequence[Pair]) -> Rows:
-    """Insert the bends; the vertices get their order later.
+    """Insert the bends; the vertices are ordered later.
 
     Args:
         ranks: row of each box.
-        pairs: (source, target) of the links, each pair once, all going down.
+        pairs: (source, target) of the links, each pair once, all pointing down.
     """
     keys, ends = _trunks(ranks, pairs)
     allowed = _ENOUGH + len(ranks) // 2
@@ -101,7 +101,7 @@ def cut_into_rows(ranks: Sequence[int], pairs: Sequence[Pair]) -> Rows:
 def _trunks(
     ranks: Sequence[int], pairs: Sequence[Pair]
 ) -> tuple[dict[Pair, _Key], dict[_Key, Pair]]:
-    """Say which trunk each long link shares, and from which row to before which it goes."""
+    """The trunk of each long link, and the rows that each trunk passes through."""
     long = [pair for pair in pairs if ranks[pair[1]] - ranks[pair[0]] > 1]
     gathers = Counter(target for _, target in long)
     keys: dict[Pair, _Key] = {}
@@ -115,11 +115,11 @@ def _trunks(
 
 
 def add_lanes(rows: Rows, xs: list[float]) -> None:
-    """Give the links that found no room between the boxes a place to the left of them all.
+    """Assign links that do not fit between the boxes to lanes on the left.
 
     Args:
-        rows: each lane is added to it as one more vertex.
-        xs: middle of each vertex, in points; those of the lanes are added.
+        rows: each lane is added to it as a vertex.
+        xs: center of each vertex, in points; those of the lanes are added.
     """
     used: dict[_Key, list[Pair]] = {}
     for pair, key in rows.lanes.items():
@@ -147,7 +147,7 @@ def add_lanes(rows: Rows, xs: list[float]) -> None:
 
 
 def acyclic(count: int, pairs: Sequence[Pair]) -> list[Pair]:
-    """Turn the links that close a cycle around; the others stay as they are.
+    """Reverse the links that close a cycle.
 
     Args:
         count: number of nodes, which are 0, 1, ...
@@ -181,10 +181,10 @@ def acyclic(count: int, pairs: Sequence[Pair]) -> list[Pair]:
 
 
 def rank(count: int, pairs: Sequence[Pair]) -> list[int]:
-    """Give each node a row number, 0 at the top, such that links are short and all go down.
+    """Assign each node a row number, 0 at the top, such that links are short and point down.
 
-    Of three ways the one with the shortest links is taken: everything as early as possible, as
-    late as possible, and early but with sources next to what uses them.
+    The best of three results is used: all nodes as early as possible, all as late as possible, and
+    early but with sources next to their users.
 
     Args:
         count: number of nodes, which are 0, 1, ...
@@ -219,7 +219,7 @@ def rank(count: int, pairs: Sequence[Pair]) -> list[int]:
 
 
 def cost(count: int, pairs: Sequence[Pair]) -> int:
-    """Estimate what dot has to work on: the nodes, and the rows that long links pass through.
+    """Estimate dot's work: the nodes, and the rows that long links pass through.
 
     Args:
         count: number of nodes, which are 0, 1, ...
@@ -233,7 +233,7 @@ def cost(count: int, pairs: Sequence[Pair]) -> int:
 
 
 def _topological(count: int, pairs: Sequence[Pair]) -> list[int]:
-    """Order the nodes so that links go forward; nodes on or behind a cycle are left out."""
+    """Order the nodes so that links point forward; nodes in or after a cycle are left out."""
     targets = _lists(count, pairs)
     waiting = [0] * count
     for _, target in pairs:
@@ -258,17 +258,17 @@ def _span(ranks: Sequence[int], pairs: Sequence[Pair]) -> int:
     return sum(ranks[target] - ranks[source] for source, target in pairs)
 
 
-_CAREFUL = 6_000  # Boxes and bends (or half the links) with time for the careful order.
-_WORK = 500_000  # How many of them may be looked at above that, in all sweeps together.
-_AT_ONCE = 1_000  # From how many on numpy counts faster.
+_CAREFUL = 6_000  # The number of boxes and bends (or half the links) for a careful order.
+_WORK = 500_000  # The number of them that all sweeps together may process above that.
+_AT_ONCE = 1_000  # The number from which numpy counts faster.
 
 
 def order_rows(rows: Rows) -> None:
     """Order the vertices within their rows, so that few links cross.
 
-    From two first orders: up to a size with care, that is with up to 24 sweeps and swaps of
-    neighbours. Above it the sweeps get fewer as the graph grows, down to none: the work is
-    counted, not timed, so that every machine comes to the same order, and soon.
+    It starts from two orders. Small graphs get up to 24 sweeps and swaps of neighbors. Larger ones
+    get fewer sweeps, down to none: the work is counted, not timed, so that the order is the same
+    on every machine.
     """
     size = _size(rows)
     careful = size <= _CAREFUL
@@ -286,14 +286,14 @@ def _size(rows: Rows) -> int:
 
 
 def _walk_up(rows: Rows) -> list[list[int]]:
-    """Walk from the results to their inputs in order: a tree comes out without crossings."""
+    """Order by a walk from the results to their inputs: a tree has no crossings."""
     results = [vertex for vertex, below in enumerate(rows.down) if not below]
     results.sort(key=lambda vertex: -rows.rank[vertex])
     return _walk(rows, results, rows.up)
 
 
 def _walk_down(rows: Rows) -> list[list[int]]:
-    """Walk from the sources to what uses them, long links first: they come to stand outside."""
+    """Order by a walk from the sources to their users, long links first: they end up outside."""
     sources = [vertex for vertex, above in enumerate(rows.up) if not above]
     sources.sort(key=lambda vertex: rows.rank[vertex])
     return _walk(
@@ -303,7 +303,7 @@ def _walk_down(rows: Rows) -> list[list[int]]:
     )
 
 
-def _walk(rows: Rows, starts: list[int], neighbours: list[list[int]]) -> list[list[int]]:
+def _walk(rows: Rows, starts: list[int], neighbors: list[list[int]]) -> list[list[int]]:
     order: list[list[int]] = [[] for _ in range(max(rows.rank, default=-1) + 1)]
     seen = [False] * len(rows.rank)
     for start in starts:
@@ -313,12 +313,12 @@ def _walk(rows: Rows, starts: list[int], neighbours: list[list[int]]) -> list[li
             if not seen[vertex]:
                 seen[vertex] = True
                 order[rows.rank[vertex]].append(vertex)
-                stack += reversed(neighbours[vertex])
+                stack += reversed(neighbors[vertex])
     return order
 
 
 def _improve(rows: Rows, sweeps: int, careful: bool) -> int:
-    """Sweep up and down, and keep the best order found; returns its number of crossings."""
+    """Sweep up and down, and keep the best order; returns its number of crossings."""
     place = [0] * len(rows.rank)
     for row in rows.rows:
         _number(row, place)
@@ -329,7 +329,7 @@ def _improve(rows: Rows, sweeps: int, careful: bool) -> int:
             break
         _sweep(rows, place, downwards=sweep % 2 == 1)
         if careful:
-            _swap_neighbours(rows, place)
+            _swap_neighbors(rows, place)
         crossings = count_crossings(rows)
         idle += 1
         if crossings < fewest:
@@ -339,7 +339,7 @@ def _improve(rows: Rows, sweeps: int, careful: bool) -> int:
 
 
 def count_crossings(rows: Rows) -> int:
-    """Count how often links cross, in all rows."""
+    """The number of link crossings in all rows."""
     place = [0] * len(rows.rank)
     for row in rows.rows:
         _number(row, place)
@@ -358,11 +358,11 @@ def count_crossings(rows: Rows) -> int:
 
 
 def _count_at_once(rows: Rows, place: list[int]) -> int:
-    """The same for many rows: bit by bit of the places where the links of a row end.
+    """Count crossings of many links at once, bit by bit of the positions of their ends.
 
-    Of two links the first differing bit tells which ends farther left. So links are counted
-    that end in the left half of a group, and begin to the right of others that end in its right
-    half; then each half is a group of its own.
+    Of two links, the first differing bit shows which one ends farther left. So the links are
+    counted that end in the left half of a group, and start to the right of others that end in its
+    right half; then each half becomes a group.
     """
     links = [len(below) for below in rows.down]
     places, ranks = np.array(place), np.array(rows.rank)
@@ -384,13 +384,13 @@ def _count_at_once(rows: Rows, place: list[int]) -> int:
 
 
 def _sweep(rows: Rows, place: list[int], *, downwards: bool) -> None:
-    """Sort each row by the mean place of the neighbours in the row before it."""
-    neighbours = rows.up if downwards else rows.down
+    """Sort each row by the mean position of the neighbors in the previous row."""
+    neighbors = rows.up if downwards else rows.down
     place_of = place.__getitem__
     for row in rows.rows if downwards else reversed(rows.rows):
         mean: dict[int, float] = {}
         for vertex in row:
-            near = neighbours[vertex]
+            near = neighbors[vertex]
             if len(near) == 1:
                 mean[vertex] = place[near[0]]
             elif near:
@@ -401,8 +401,8 @@ def _sweep(rows: Rows, place: list[int], *, downwards: bool) -> None:
         _number(row, place)
 
 
-def _swap_neighbours(rows: Rows, place: list[int]) -> None:
-    """Swap vertices that stand side by side as long as that removes crossings."""
+def _swap_neighbors(rows: Rows, place: list[int]) -> None:
+    """Swap adjacent vertices as long as that removes crossings."""
     for _ in range(4):
         swapped = False
         for row in rows.rows:
@@ -418,7 +418,7 @@ def _swap_neighbours(rows: Rows, place: list[int]) -> None:
 
 
 def _gain(near: list[list[int]], left: int, right: int, place: list[int]) -> int:
-    """Count the crossings that are gone when two vertices change places, on one side."""
+    """The number of crossings that a swap of two vertices removes, on one side."""
     if not near[left] or not near[right]:
         return 0
     if len(near[left]) == 1 and len(near[right]) == 1:

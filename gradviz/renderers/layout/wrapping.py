@@ -1,8 +1,8 @@
 """Breaks a tall, narrow layout into columns.
 
 A deep network is a chain with a few links beside it, ten times as high as wide. The layout is cut
-where few links cross, and the parts stand side by side; a link that was cut runs from the foot of
-its column up to the head of the next.
+where few links cross, and the parts are placed side by side; a cut link runs from the bottom of
+its column up to the top of the next one.
 """
 
 from __future__ import annotations
@@ -17,30 +17,30 @@ from gradviz.renderers.layout.routing import Box, Layout, Point, Route
 
 __all__ = ["wrap"]
 
-_HIGH = 900.0  # points: up to here a picture is left as it is
-_NARROW = 2.0  # times as high as wide: below this too
-_BEST = 0.75  # height by width of the whole: a page on its side, or a screen
-_WIDEST = 1180.0  # points, as wide as a row of panels
+_HIGH = 900.0  # points: lower pictures are not changed
+_NARROW = 2.0  # times as high as wide: wider pictures are not changed
+_BEST = 0.75  # height by width of the result: a landscape page, or a screen
+_WIDEST = 1180.0  # points, the width of a row of panels
 _MOST_COLUMNS = 6
-_MOST_CUT = 3  # links that may go from one column to the next
-_TURN = 14.0  # points from the boxes to a link that goes around them
+_MOST_CUT = 3  # links between two columns
+_TURN = 14.0  # points between the boxes and a link that goes around them
 _APART = 7.0  # points between two such links
 
 
 @dataclass(frozen=True)
 class _Gap:
-    """A height at which no box stands: its middle, and the links that cross it."""
+    """A height without boxes: its middle, and the links that cross it."""
 
     y: float
     links: tuple[int, ...]
 
 
 def wrap(boxes: Sequence[Box], layout: Layout) -> Layout:
-    """The same layout in columns, if it is tall and can be cut; else as it is.
+    """Split a layout into columns, if it is tall and can be cut; otherwise return it unchanged.
 
     Args:
-        boxes: what was placed.
-        layout: where all of it is, data from top to bottom.
+        boxes: the boxes.
+        layout: their layout, with data flowing from top to bottom.
 
     Returns:
         A layout about as high as it is wide.
@@ -70,12 +70,12 @@ def wrap(boxes: Sequence[Box], layout: Layout) -> Layout:
         if best is None or badness <= best[0]:
             best = badness, made
         if made.height > 2 * _BEST * made.width:
-            break  # with fewer columns it would be higher still
+            break  # with fewer columns it would be even higher
     return best[1] if best else layout
 
 
 def _gaps(boxes: Sequence[Box], layout: Layout) -> list[_Gap]:
-    """Where the picture may be cut, from top to bottom."""
+    """The heights at which the picture can be cut, from top to bottom."""
     centers = layout.centers
     spans = sorted(
         (centers[box.key][1] - box.height / 2, centers[box.key][1] + box.height / 2)
@@ -92,10 +92,10 @@ def _gaps(boxes: Sequence[Box], layout: Layout) -> list[_Gap]:
 
 
 def _crossing(heights: Sequence[float], routes: Sequence[Route]) -> dict[int, list[int]]:
-    """The links that cross each height, by its place; without heights that too many cross.
+    """The links that cross each height, by index; heights with too many crossings are left out.
 
-    The work grows with the picture, not with its square: counted first, where links begin and
-    end, and listed only where they are few.
+    The work is linear: crossings are counted first, from the ends of the links, and listed only
+    where they are few.
     """
     spans = [
         (bisect_right(heights, min(ends)), bisect_left(heights, max(ends)))
@@ -115,14 +115,14 @@ def _crossing(heights: Sequence[float], routes: Sequence[Route]) -> dict[int, li
 
 
 def _cuts(gaps: Sequence[_Gap], height: float, count: int) -> list[_Gap]:
-    """The gaps that make columns of about equal height; none where that cannot be done."""
+    """The gaps that make columns of about equal height; none if that is impossible."""
     cuts: list[_Gap] = []
     for number in range(1, count):
         aim, reach = height * number / count, height / count / 3
         near = [gap for gap in gaps if abs(gap.y - aim) <= reach]
         if not near:
             return []
-        # To cut one link less is worth columns that differ by half of the reach.
+        # Cutting one link less is worth a height difference of half of the reach.
         costs = [abs(gap.y - aim) / reach + 0.5 * len(gap.links) for gap in near]
         cuts.append(near[costs.index(min(costs))])
     crossing = [number for cut in cuts for number in cut.links]
@@ -153,7 +153,7 @@ class _Columns:
         return bisect_left(self._edges, y)
 
     def layout(self) -> Layout | None:
-        """The new layout; None when a link turns back at a cut, and so cannot be parted."""
+        """The new layout; None if a link turns back at a cut and cannot be split."""
         old = self._old
         pieces: dict[int, tuple[Route, ...]] = {}
         for number, route in enumerate(old.routes):
@@ -177,7 +177,7 @@ class _Columns:
             column = self._column((first[0][1] + first[-1][1]) / 2)
             route = _moved(first, moves[column])
             if rest:
-                # From right to left, each goes around the one before, and none crosses another.
+                # From right to left, each goes around the previous one, and none cross.
                 together = self._cuts[column].links
                 place = sorted(together, key=lambda n: -pieces[n][0][-1][0]).index(number)
                 after = _moved(rest[0], moves[column + 1])
@@ -202,7 +202,7 @@ class _Columns:
         ]
 
     def _moves(self, routes: Sequence[Route]) -> tuple[list[Point], list[float]]:
-        """How far each column moves, and where links run up in the gutter behind it."""
+        """The offset of each column, and where links run up in the gutter after it."""
         count = len(self._cuts) + 1
         lefts, rights, tops = [math.inf] * count, [-math.inf] * count, [math.inf] * count
         for box in self._boxes:
@@ -235,7 +235,7 @@ def _moved(points: Route, by: Point) -> Route:
 
 
 def _parted(route: Route, y: float) -> tuple[Route, Route] | None:
-    """A route cut in two at a height, if it passes that height once."""
+    """Split a route at a height, if it crosses that height once."""
     going_down = route[0][1] < route[-1][1]
     crossed = [
         start
@@ -253,7 +253,7 @@ def _parted(route: Route, y: float) -> tuple[Route, Route] | None:
         else:
             high = middle
     before, after = _split(route[start : start + 4], low)
-    # Both ends upright, so that no kink shows where the way around begins and ends.
+    # Both ends are vertical, so that the detour starts and ends without a kink.
     x = before[-1][0]
     before = (*before[:2], (x, before[2][1]), before[3])
     after = (after[0], (x, after[1][1]), *after[2:])
@@ -272,7 +272,7 @@ def _split(curve: Sequence[Point], at: float) -> tuple[Route, Route]:
 
 
 def _around(before: Route, after: Route, gutter: float, foot: float, place: int) -> Route:
-    """Joins both parts of a route: down to the foot, up the gutter, and in from above."""
+    """Join both parts of a route: down to the bottom, up the gutter, and in from above."""
     (x0, y0), (x1, y1) = before[-1], after[0]
     x = gutter + place * _APART
     low = max(foot, y0) + _TURN + place * _APART
@@ -300,7 +300,7 @@ def _towards(start: Point, end: Point, length: float) -> Point:
 
 
 def _straight(start: Point, end: Point) -> list[Point]:
-    """The three points after ``start`` of a straight piece."""
+    """The three points after ``start`` of a straight segment."""
     third = (end[0] - start[0]) / 3, (end[1] - start[1]) / 3
     return [
         (start[0] + third[0], start[1] + third[1]),

@@ -1,7 +1,7 @@
 """AttributeError: 'float' object has no attribute 'backward'"""
 
 # ask: error
-# verdict: no tensor
+# verdict: not a tensor
 
 import torch
 from torch import nn

@@ -4,7 +4,7 @@ https://github.com/pytorch/pytorch/issues/54580
 """
 
 # ask: error
-# verdict: no leaf
+# verdict: leaf required
 
 import copy
 

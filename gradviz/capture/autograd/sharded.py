@@ -1,0 +1,201 @@
+"""Parameters and tensors that are sharded over ranks: FSDP2, tensor parallel (``DTensor``).
+
+Nothing here communicates: only what this rank holds is read.
+"""
+
+from __future__ import annotations
+
+import gc
+import sys
+import weakref
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
+
+import torch
+import torch.distributed as dist
+
+__all__ = [
+    "averaged_parameters",
+    "data_parallel_modules",
+    "Shard",
+    "flat_parameters",
+    "is_part",
+    "shard_of",
+    "sharded_parameter",
+    "waiting_gradient",
+]
+
+_STATES = "torch.distributed._composable_state"
+
+
+class Shard(NamedTuple):
+    """What this rank holds of a ``DTensor``.
+
+    Args:
+        local: the tensor of this rank.
+        text: its shape, the placements and the mesh, in a few words.
+        is_whole: whether it has the shape of the whole.
+    """
+
+    local: torch.Tensor
+    text: str
+    is_whole: bool
+
+
+def shard_of(tensor: torch.Tensor) -> Shard | None:
+    """The shard of a ``DTensor`` on this rank; None for any other tensor.
+
+    Private: ``_local_tensor``; ``to_local()`` is an operation of the graph. A local tensor that is
+    itself of another kind (one whose communication has not ended) is left alone.
+    """
+    if type(tensor).__name__ != "DTensor":
+        return None
+    local: Any = getattr(tensor, "_local_tensor", None)
+    if type(local) is not torch.Tensor or local.is_meta:
+        return None
+    found: Any = tensor
+    mesh = found.device_mesh
+    placements = ", ".join(map(_placement_text, found.placements))
+    names = getattr(mesh, "mesh_dim_names", None) or ()
+    axes = [f"{name}={size}" for name, size in zip(names, mesh.shape, strict=False)]
+    sizes = " × ".join(axes or map(str, mesh.shape))
+    shape = ",".join(map(str, local.shape))
+    text = f"local [{shape}], {placements}, mesh {sizes}"
+    return Shard(local, text, local.shape == tensor.shape)
+
+
+def is_part(tensor: torch.Tensor) -> bool:
+    """Whether this rank holds a tensor of another shape than the whole."""
+    shard = shard_of(tensor)
+    return shard is not None and not shard.is_whole
+
+
+def _placement_text(placement: Any) -> str:
+    """``Shard(0)``, ``Replicate()``, ``Partial(sum)``.
+
+    Private: nothing; the ``repr`` of a placement names its arguments, which are left out here.
+    """
+    name = type(placement).__name__
+    argument = getattr(placement, "dim", getattr(placement, "reduce_op", ""))
+    return f"{name.removeprefix('_')}({argument})"
+
+
+class _Gathered:
+    """The parameters that FSDP2 manages, by the ``id`` of the unsharded one.
+
+    FSDP2 registers a sharded parameter, and computes with an unsharded one: the graph ends at the
+    unsharded one, the gradient that an optimizer sees belongs to the sharded one.
+    """
+
+    def __init__(self) -> None:
+        self._by_unsharded: dict[int, weakref.ref[Any]] = {}
+        self._others: dict[int, weakref.ref[torch.Tensor]] = {}
+
+    def find(self, tensor: torch.Tensor) -> Any:
+        """The ``FSDPParam`` of an unsharded parameter, or None."""
+        number = id(tensor)
+        ref = self._by_unsharded.get(number)
+        found = ref() if ref is not None else None
+        if found is not None and getattr(found, "_unsharded_param", None) is tensor:
+            return found
+        other = self._others.get(number)
+        if other is not None and other() is tensor:
+            return None
+        self._by_unsharded = {id(each._unsharded_param): weakref.ref(each) for each in _managed()}
+        ref = self._by_unsharded.get(number)
+        if ref is None:
+            self._others[number] = weakref.ref(tensor, lambda _: self._others.pop(number, None))
+            return None
+        return ref()
+
+
+_known = _Gathered()
+
+
+def _managed() -> Iterator[Any]:
+    """The parameters that FSDP2 has gathered at least once.
+
+    Private: ``_module_state_mapping``, ``_fsdp_param_groups`` (``_fsdp_param_group`` in older
+    versions), ``fsdp_params`` and ``_unsharded_param``: the pairs have no public list.
+    """
+    states: Any = getattr(sys.modules.get(_STATES), "_module_state_mapping", None) or {}
+    for ref in list(states.values()):
+        state = ref() if isinstance(ref, weakref.ref) else ref
+        groups = getattr(state, "_fsdp_param_groups", None)
+        if groups is None:
+            groups = (getattr(state, "_fsdp_param_group", None),)
+        for group in groups:
+            for each in getattr(group, "fsdp_params", ()):
+                if getattr(each, "_unsharded_param", None) is not None:
+                    yield each
+
+
+def sharded_parameter(leaf: torch.Tensor) -> torch.Tensor:
+    """The parameter that a program knows for a leaf of the graph: of FSDP2 the sharded one.
+
+    Private: as in `_managed`.
+    """
+    states = sys.modules.get(_STATES)
+    if states is None or not getattr(states, "_module_state_mapping", None):
+        return leaf
+    found = _known.find(leaf)
+    sharded: torch.Tensor | None = getattr(found, "sharded_param", None)
+    return leaf if sharded is None else sharded
+
+
+def data_parallel_modules() -> list[weakref.ref[Any]]:
+    """The ``DistributedDataParallel`` modules of more than one rank that are alive.
+
+    Torch keeps no list of them: the objects of the process are searched, if ranks are connected.
+    """
+    if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
+        return []
+    kind = torch.nn.parallel.DistributedDataParallel
+    return [weakref.ref(each) for each in gc.get_objects() if issubclass(type(each), kind)]
+
+
+def averaged_parameters(modules: Iterable[weakref.ref[Any]]) -> dict[int, int]:
+    """The number of ranks over which a backward pass averages gradients, by ``id`` of the leaf.
+
+    Args:
+        modules: from `data_parallel_modules`; those under ``no_sync`` do not average.
+    """
+    found: dict[int, int] = {}
+    for ref in modules:
+        module = ref()
+        if module is not None and module.require_backward_grad_sync:
+            ranks = dist.get_world_size(module.process_group)
+            found.update((id(each), ranks) for each in module.parameters())
+    return found
+
+
+def flat_parameters(modules: Iterable[torch.nn.Module]) -> dict[int, torch.Tensor]:
+    """The flat parameters of FSDP1, by the ``id`` of each parameter that is a part of one.
+
+    The graph ends at the flat parameter; the gradient of each part is a view of its gradient.
+
+    Private: ``_handle``, ``flat_param`` and ``_params``: the parts have no public list.
+    """
+    found: dict[int, torch.Tensor] = {}
+    for module in modules:
+        for each in module.modules():
+            flat = getattr(getattr(each, "_handle", None), "flat_param", None)
+            if isinstance(flat, torch.Tensor):
+                found.update((id(part), flat) for part in getattr(flat, "_params", None) or ())
+    return found
+
+
+def waiting_gradient(leaf: torch.Tensor) -> torch.Tensor | None:
+    """The gradient that FSDP2 keeps for a parameter and has not reduced over the ranks yet.
+
+    So it is after a backward pass under ``set_requires_gradient_sync(False)``.
+
+    Private: ``_unsharded_param`` and ``unsharded_accumulated_grad``, beside those of `_managed`.
+    """
+    if type(leaf).__name__ != "DTensor":
+        return None
+    for each in _managed():
+        if each.sharded_param is leaf:
+            waiting: torch.Tensor | None = each.unsharded_accumulated_grad
+            return each._unsharded_param.grad if waiting is None else waiting
+    return None

@@ -1,0 +1,148 @@
+"""`view`: a picture to explore, shown in a notebook or in a browser; and what its page is told."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+import webbrowser
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gradviz.errors import GradvizError, UsageError
+from gradviz.frontends.display import VIEWER_HEIGHT, image, interactive, preformatted, waiting
+from gradviz.frontends.drawing import Drawing, drawn
+from gradviz.frontends.files import write_atomically
+from gradviz.frontends.options import PictureOptions, with_options
+from gradviz.graph.text import must_be
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+__all__ = ["View", "open_page", "view"]
+
+_LEAST_HEIGHT = 200
+
+
+@with_options
+def view(
+    *subjects: object,
+    names: object = None,
+    height: int = VIEWER_HEIGHT,
+    **options: Unpack[PictureOptions],
+) -> View:
+    """Explore what autograd recorded: search, open groups, step through a run.
+
+    A notebook shows the viewer in the output of the cell; where it may run no scripts, the still
+    picture. ``open()`` shows it in the browser.
+
+    Args:
+        subjects: as for `draw`: tensors, a `GradGraph`, a `Story`, a recording, an explanation.
+        names: as for `draw`.
+        height: of the viewer in a notebook, in pixels; 200 or more.
+        options: as for `draw`: what the viewer opens with.
+
+    Returns:
+        The viewer: a notebook displays it, ``save("x.html")`` writes its page.
+
+    Raises:
+        SubjectError: if a subject holds nothing that autograd could have recorded.
+        UsageError: if an option has a value that is not allowed.
+
+    Example:
+        >>> import torch
+        >>> x = torch.tensor([1.0, 2.0], requires_grad=True)
+        >>> view((x * 3).sum()).html.startswith("<!doctype html>")
+        True
+    """
+    if type(height) is not int or height < _LEAST_HEIGHT:
+        raise UsageError(must_be("height", f"an integer >= {_LEAST_HEIGHT}", height))
+    return View(drawn(subjects, names, options, sys._getframe(1)), height)
+
+
+class View:
+    """A picture to explore.
+
+    Args:
+        drawing: what the viewer opens with.
+        height: in a notebook, in pixels.
+
+    Example:
+        >>> from gradviz.graph import GradGraph
+        >>> "sandbox" in View(Drawing(GradGraph()))._repr_html_()
+        True
+    """
+
+    def __init__(self, drawing: Drawing, height: int = VIEWER_HEIGHT) -> None:
+        self.drawing = drawing
+        self.height = height
+
+    @cached_property
+    def html(self) -> str:
+        """The page, as the text of a file that needs nothing else."""
+        return self.drawing.html
+
+    def save(self, path: str | Path) -> Path:
+        """Write the page, or a picture, to a file; its suffix says which, as for `Drawing.save`.
+
+        Args:
+            path: ends in ``.html``, or in another suffix that `Drawing.save` takes.
+
+        Returns:
+            The path.
+        """
+        return self.drawing.save(path)
+
+    def open(self) -> Path:
+        """Show the page in the default browser.
+
+        Returns:
+            The file that was written for it, in the folder for temporary files.
+        """
+        return open_page(self.html, self.drawing.target or "graph", show=True)
+
+    def __str__(self) -> str:
+        return str(self.drawing)
+
+    def __repr__(self) -> str:
+        return f"View({self.drawing!r})"
+
+    def _repr_html_(self) -> str:
+        """The still picture, with the viewer over it where the notebook is trusted."""
+        drawing = self.drawing
+        try:
+            with waiting("making the viewer"):
+                still = image(drawing.svg, str(drawing).splitlines()[-1] if str(drawing) else "")
+                return interactive(still, self.html, self.height)
+        except GradvizError as error:
+            return preformatted(f"{drawing.text}\n{error}")
+
+    def _repr_pretty_(self, printer: Any, _cycle: bool) -> None:
+        printer.text(str(self))
+
+
+def open_page(page: str, name: str, *, show: bool) -> Path:
+    """Write a page to a file of its own, and show it in the default browser.
+
+    Args:
+        page: its text.
+        name: what it shows; the file is called after it.
+        show: False to write it only.
+
+    Returns:
+        The file.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="gradviz-"))
+    path = folder / f"{_file_name(name)}.html"
+    write_atomically(path, page.encode("utf-8", "backslashreplace"))
+    if show:
+        webbrowser.open(path.as_uri())
+    return path
+
+
+def _file_name(name: str) -> str:
+    """The letters and digits of a name, so that it can be the name of a file anywhere."""
+    kept = "".join(char if char.isalnum() else "-" for char in name)
+    words: Sequence[str] = [word for word in kept.split("-") if word]
+    return "-".join(words)[:60] or "graph"

@@ -1,0 +1,133 @@
+"""Functions of ``torch.distributed``: data that leaves the graph, and changes in place."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Sequence
+from functools import partial
+from types import SimpleNamespace
+
+import torch
+
+from gradviz.capture.autograd.collectives import Collective
+from gradviz.capture.autograd.nodes import sequence_number
+from gradviz.capture.autograd.tensors import quietly
+from gradviz.facts import Action, EventKind
+from gradviz.graph import Cause
+from gradviz.recording.event_log import Entry
+from gradviz.recording.intercept import gradients
+from gradviz.recording.passes import leaves_of
+from gradviz.recording.provenance import CutSite, Input, Leaf, UntrackedTensor
+from gradviz.recording.source_lines import user_location
+from gradviz.recording.state import RecordingState
+
+__all__ = ["look"]
+
+
+def look(state: RecordingState, call: Collective) -> Callable[[], None] | None:
+    """A function of ``torch.distributed`` is about to be called.
+
+    Calls that torch makes on its own behalf, as in FSDP, are no part of the program.
+
+    Returns:
+        What to call after it, if it did not raise; None to leave it out.
+    """
+    try:
+        module = call.caller.f_globals.get("__name__", "") if call.caller is not None else ""
+        if state.paused or state.stepping is not None or state.is_other_task():
+            return None
+        if module.startswith("torch.") or state.is_inside():
+            return None
+        with quietly():
+            site = CutSite(Cause.COLLECTIVE, user_location(call.caller, state.verdicts), call.word)
+            given = [state.input_from(each, *site) for each in call.read]
+        return partial(_guarded, state, call, site, given)
+    except Exception as error:
+        state.failed(error)
+        return None
+
+
+def _guarded(
+    state: RecordingState, call: Collective, site: CutSite, given: Sequence[Input]
+) -> None:
+    try:
+        with quietly():
+            _log(state, call, site, given)
+    except Exception as error:
+        state.failed(error)
+
+
+def _log(state: RecordingState, call: Collective, site: CutSite, given: Sequence[Input]) -> None:
+    """Tell what became of the tensors that it wrote: gradients, and all others."""
+    owners = {id(each): leaf for each in call.written if (leaf := _owner(state, each)) is not None}
+    if owners:
+        gradients.log_reduced(state, list(owners.values()), call.word, site.location)
+    else:
+        state.end_gradient_change()
+    read = set(map(id, call.read))
+    for is_graph in (True, False):
+        some = [
+            each
+            for each in call.written
+            if id(each) not in owners and each.requires_grad is is_graph
+        ]
+        if some and is_graph:
+            entry = state.log(Entry(EventKind.IN_PLACE, call.word, site.location))
+            for tensor in some:
+                _enter_graph(state, tensor, entry)
+            entry.identities = [i for each in some for i in state.provenance.identities(each)]
+            entry.count = len(some)
+            if not all(each.is_leaf for each in some):
+                entry.action = Action.NOT_SEEN
+        elif some:
+            into = [each for each in some if id(each) not in read]
+            _log_untracked(state, some, [] if len(into) < len(some) else given, site)
+
+
+def _enter_graph(state: RecordingState, tensor: torch.Tensor, entry: Entry) -> None:
+    """Torch gives a written tensor a node when the function has no derivative."""
+    if tensor.is_leaf or not isinstance(state.provenance.tensors.of(tensor), UntrackedTensor):
+        return
+    state.provenance.release(tensor)
+    created = sequence_number(tensor.grad_fn)
+    where = entry.location.code, entry.location.offset
+    function = SimpleNamespace(__name__=entry.word)
+    entry.operation = created, created + 1, function, *where, (weakref.ref(tensor),)
+
+
+def _log_untracked(
+    state: RecordingState, written: Sequence[torch.Tensor], given: Sequence[Input], site: CutSite
+) -> None:
+    """Tensors outside the graph were written: with data of the graph, that is a cut."""
+    matters = any(each.matters for each in given)
+    is_cut = any(not isinstance(each.source, UntrackedTensor) for each in given)
+    identities = []
+    for tensor in written:
+        untracked = state.provenance.untracked(tensor)
+        mattered = untracked.matters
+        if given:
+            for record in (untracked, *state.provenance.sharing(tensor, untracked)):
+                state.provenance.write(record, given, site, record is untracked)
+        if matters:
+            untracked.word, untracked.cause = site.word, site.cause
+            untracked.location, untracked.changes = site.location, []
+        if matters and not mattered:
+            state.provenance.show(untracked)
+        identities.append(untracked.identity)
+    kind = EventKind.CUT if is_cut else EventKind.IN_PLACE
+    entry = state.log(Entry(kind, site.word, site.location, identities=identities))
+    entry.count = len(written)
+
+
+def _owner(state: RecordingState, tensor: torch.Tensor) -> Leaf | None:
+    """The leaf whose ``.grad`` a tensor is."""
+    known = state.provenance.tensors.of(tensor)
+    if isinstance(known, UntrackedTensor) and known.grad_of is not None:
+        return known.grad_of
+    if known is not None or tensor.requires_grad:
+        return None
+    for leaf in leaves_of(state):
+        owner = leaf.ref()
+        if owner is not None and owner.is_leaf and owner.grad is tensor:
+            return leaf
+    return None

@@ -1,0 +1,151 @@
+"""Stories that are too large for a page: one graph for the frames that share it, and their news.
+
+Frames of a recording often show the same operations at several moments: after the forward pass,
+after backward, after the step. On a page that is too small for all, one of them is drawn; the
+others are told in lines under it, with a table of the gradients. Where the same operations come
+again and again, as in the steps of a training loop, the first and the last of them are drawn.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Hashable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+from gradviz.graph import GradGraph, NodeData, NodeKind, TensorSummary
+from gradviz.graph.text import is_loud, number_text, summary_text
+from gradviz.renderers.labels import Role, TextSpan, clean, loud_role
+from gradviz.story import Frame, Story
+from gradviz.views.groups import norm_of
+
+__all__ = ["Moment", "gradient_table", "moments_of"]
+
+_MOST_ROWS = 8
+_FEW = 4  # values that a cell has room for
+_LEAVES = (NodeKind.LEAF, NodeKind.PARAMETER)
+
+
+@dataclass(frozen=True)
+class Moment:
+    """A frame that is drawn, and the frames that are told beside it.
+
+    Args:
+        frame: the frame.
+        number: its number in the story, from 1 on.
+        others: the other frames of the same operations, with their numbers.
+        gap: of what follows and is left out, the first and the last number; (0, 0) for nothing.
+    """
+
+    frame: Frame
+    number: int
+    others: tuple[tuple[int, Frame], ...] = ()
+    gap: tuple[int, int] = (0, 0)
+
+    @property
+    def frames(self) -> list[tuple[int, Frame]]:
+        """All its frames, in order."""
+        return sorted([(self.number, self.frame), *self.others], key=lambda each: each[0])
+
+
+def moments_of(story: Story, runs: Sequence[int]) -> list[Moment]:
+    """The moments of a story that are drawn when there is no room for all.
+
+    Args:
+        story: its frames.
+        runs: for each frame a number that it shares with those that show the same graph.
+    """
+    found: list[tuple[Hashable, Moment]] = []
+    for _, together in groupby(zip(runs, enumerate(story, 1), strict=True), lambda each: each[0]):
+        frames = [numbered for _, numbered in together]
+        number, frame = max(frames, key=lambda each: (_news(each[1].graph), -each[0]))
+        others = tuple(each for each in frames if each[0] != number)
+        found.append((_structure(frame.graph), Moment(frame, number, others)))
+    return list(_without_repeats(found))
+
+
+def _without_repeats(found: Sequence[tuple[Hashable, Moment]]) -> Iterator[Moment]:
+    """The first and the last moment of each structure in a row; the gaps say what is left out."""
+    last = {structure: at for at, (structure, _) in enumerate(found)}
+    seen: set[Hashable] = set()
+    kept: list[Moment] = []
+    for at, (structure, moment) in enumerate(found):
+        if structure not in seen or last[structure] == at:
+            kept.append(moment)
+        else:
+            numbers = [number for number, _ in moment.frames]
+            before = kept.pop()
+            first = before.gap[0] or numbers[0]
+            kept.append(Moment(before.frame, before.number, before.others, (first, numbers[-1])))
+        seen.add(structure)
+    yield from kept
+
+
+def _news(graph: GradGraph) -> int:
+    return sum("grad" in data.get("changes", {}) for _, data in graph.nodes(data=True))
+
+
+def _structure(graph: GradGraph) -> Hashable:
+    """Equal for graphs of the same operations, whatever their numbers."""
+    facts = (
+        (data["kind"], data.get("op"), data.get("shape"), data.get("name"))
+        for _, data in graph.nodes(data=True)
+        if data["kind"] in (NodeKind.OPERATION, NodeKind.GROUP)
+    )
+    return frozenset(Counter(facts).items())
+
+
+def gradient_table(moment: Moment) -> list[list[TextSpan]]:
+    """The gradients of a moment's leaves in each of its frames, as rows of cells; [] for one frame.
+
+    Example:
+        >>> frames = []
+        >>> for grad in (None, TensorSummary((), "float32", "cpu", values=(2.0,))):
+        ...     graph = GradGraph()
+        ...     graph.add_node("n0", kind=NodeKind.LEAF, name="w", grad=grad)
+        ...     frames.append(Frame("", graph))
+        >>> table = gradient_table(Moment(frames[1], 2, ((1, frames[0]),)))
+        >>> [[cell.text for cell in row] for row in table]
+        [['.grad', '1', '2'], ['w', 'None', '2']]
+    """
+    frames = moment.frames
+    if len(frames) < 2:
+        return []
+    rows: dict[tuple[TextSpan, ...], list[str]] = {}
+    for key, data in moment.frame.graph.nodes(data=True):
+        if "grad" in data and data["kind"] in (*_LEAVES, NodeKind.GROUP) and "clone_of" not in data:
+            cells = tuple(_cell(_same(frame.graph, key, data)) for _, frame in frames)
+            rows.setdefault(cells, []).append(str(data.get("name") or "a leaf"))
+    head = [TextSpan(".grad", Role.WORD), *(TextSpan(str(n), Role.NAME) for n, _ in frames)]
+    table = [head]
+    for cells, names in list(rows.items())[:_MOST_ROWS]:
+        more = f" and {len(names) - 1:,} more" if len(names) > 1 else ""
+        table.append([TextSpan(clean(names[0]) + more, Role.NAME), *cells])
+    left = sum(len(names) for names in list(rows.values())[_MOST_ROWS:])
+    if left:
+        table.append([TextSpan(f"and {left:,} more leaves", Role.FACT)])
+    return table if len(table) > 1 else []
+
+
+def _same(graph: GradGraph, key: str, data: NodeData) -> NodeData | None:
+    """The node of another frame: a group has other keys there, and may have other members."""
+    nodes: dict[str, Any] = graph._node
+    if data["kind"] is not NodeKind.GROUP:
+        return nodes.get(key)
+    facts = ("kind", "name", "members", "parameters", "repeat")
+    alike = (each for each in nodes.values() if all(each.get(f) == data.get(f) for f in facts))
+    return next(alike, None)
+
+
+def _cell(data: NodeData | None) -> TextSpan:
+    grad: TensorSummary | None = data.get("grad") if data is not None else None
+    if data is None or "grad" not in data:
+        return TextSpan("", Role.FACT)
+    if grad is None:
+        return TextSpan("None", Role.FACT)
+    if is_loud(grad):
+        return TextSpan(summary_text(grad), loud_role(grad))
+    if grad.values is not None and grad.numel <= _FEW:
+        return TextSpan(summary_text(grad), Role.VALUE)
+    return TextSpan(f"norm {number_text(norm_of(grad))}", Role.VALUE)

@@ -1,0 +1,392 @@
+"""Programs of several ranks: two gloo processes, and what one process can show of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+from children import start
+from rank_programs import PROGRAMS, TwoHeads, answers
+from torch import nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
+
+import gradviz
+
+_LIMIT = 240  # seconds, for all programs together
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    """What each program returns on each of two ranks."""
+    folder = tmp_path_factory.mktemp("ranks")
+    script = Path(__file__).with_name("rank_programs.py")
+    options: Any = {"env": {**os.environ, "OMP_NUM_THREADS": "1"}, "stderr": subprocess.PIPE}
+    ranks = [start([sys.executable, str(script), str(r), str(folder)], **options) for r in (0, 1)]
+    try:
+        errors = [rank.communicate(timeout=_LIMIT)[1].decode() for rank in ranks]
+    finally:
+        for rank in ranks:
+            rank.kill()
+    assert [rank.returncode for rank in ranks] == [0, 0], "\n".join(errors)
+    return [json.loads((folder / f"rank{r}.json").read_text(encoding="utf-8")) for r in (0, 1)]
+
+
+def test_each_program_ran_on_both_ranks(found: list[dict[str, Any]]) -> None:
+    names = [program.__name__ for program in PROGRAMS]
+    assert [list(each) for each in found] == [names, names]
+
+
+def test_the_average_after_no_sync_is_an_event_and_no_part_of_the_pass(
+    found: list[dict[str, Any]],
+) -> None:
+    second = found[0]["no_sync_then_average"]["events"][4:]
+    assert second[0] == "1 → 3, pass 2"
+    assert second[-1] == "4 gradients averaged over the ranks"
+
+
+def test_a_parameter_that_other_ranks_filled(found: list[dict[str, Any]]) -> None:
+    here, there = (each["unused_on_one_rank"]["verdicts"] for each in found)
+    assert set(here.values()) == {"fine"}
+    assert (there["b.weight"], there["a.weight"]) == ("from another result", "fine")
+
+
+@pytest.mark.parametrize("question", ["verdicts", "live"])
+def test_fully_sharded(found: list[dict[str, Any]], question: str) -> None:
+    for each in found:
+        verdicts = each["fully_sharded"][question]
+        assert verdicts == dict.fromkeys(("0.weight", "0.bias", "2.weight", "2.bias"), "fine")
+        assert each["fully_sharded"]["right"]
+
+
+def test_the_flat_parameters_of_the_older_wrapper(found: list[dict[str, Any]]) -> None:
+    for each in found:
+        told = each["fully_sharded_by_wrapper"]
+        assert set(told["before"].values()) == {"backward not run", "left out"}
+        assert set(told["after"].values()) == {"fine", "left out"}
+
+
+def test_tensor_parallel(found: list[dict[str, Any]]) -> None:
+    for each in found:
+        told = each["tensor_parallel"]
+        assert told["norm"] and told["note"] == "local [8,8], Shard(0), mesh 2"
+        assert set(told["verdicts"].values()) == {"fine"}
+
+
+def test_averages_by_hand_are_no_fault(found: list[dict[str, Any]]) -> None:
+    for each in found:
+        events = each["averaged_by_hand"]["events"]
+        assert events[0].endswith("a.weight.grad  all_reduce  combined over the ranks")
+        assert set(each["averaged_by_hand"]["verdicts"].values()) == {"fine"}
+        assert set(each["parameters_averaged_by_hand"]["verdicts"].values()) == {"fine"}
+
+
+def test_all_gather_cuts_the_graph_and_its_twin_does_not(found: list[dict[str, Any]]) -> None:
+    for each in found:
+        cut = each["gathered_without_a_gradient"]
+        assert (cut["verdicts"]["a.weight"], cut["verdicts"]["b.weight"]) == ("cut", "fine")
+        assert "torch.distributed.all_gather at" in cut["reason"]
+        assert "torch.distributed.nn.functional.all_gather" in cut["fix"]
+        assert set(each["gathered_with_the_fix"]["verdicts"].values()) == {"fine"}
+
+
+# One process.
+
+
+@pytest.fixture
+def alone() -> Iterator[None]:
+    """A group of one rank."""
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    yield
+    dist.destroy_process_group()
+
+
+@pytest.fixture
+def of_eight() -> Iterator[None]:
+    """The first of eight ranks, of which the others do not exist: nothing is sent."""
+    from torch.testing._internal.distributed.fake_pg import FakeStore
+
+    dist.init_process_group("fake", store=FakeStore(), rank=0, world_size=8)
+    yield
+    dist.destroy_process_group()
+
+
+def _sharded() -> nn.Module:
+    net = nn.Sequential(nn.Linear(2, 2), nn.Tanh(), nn.Linear(2, 1))
+    mesh = init_device_mesh("cpu", (1,))
+    for layer in (net[0], net[2], net):
+        fully_shard(layer, mesh=mesh)
+    return net
+
+
+def test_fsdp_before_and_after_backward(alone: None) -> None:
+    net = _sharded()
+    loss = net(torch.ones(3, 2)).sum()
+    assert set(answers(gradviz.explain(loss, names=net)).values()) == {"backward not run"}
+    loss.backward()
+    graph = gradviz.trace(loss, names=net)
+    shown = {graph.nodes[key]["name"] for key in graph.leaves}
+    assert shown == {name for name, _ in net.named_parameters()}
+    assert set(answers(gradviz.explain(loss, names=net)).values()) == {"fine"}
+
+
+def test_fsdp_says_that_a_gradient_is_not_reduced(alone: None) -> None:
+    net = _sharded()
+    net.set_requires_gradient_sync(False)
+    with gradviz.record(net) as run:
+        loss = net(torch.ones(3, 2)).sum()
+        loss.backward()
+    for told in (gradviz.explain(run), gradviz.explain(loss, names=net)):
+        assert set(answers(told).values()) == {"left out"}
+        assert "set_requires_gradient_sync(True)" in told[0].fix
+    net.set_requires_gradient_sync(True)  # the fix
+    net(torch.ones(3, 2)).sum().backward()
+    assert all(parameter.grad is not None for parameter in net.parameters())
+
+
+def test_fsdp_steps_show_what_the_user_called(alone: None) -> None:
+    net = _sharded()
+    optimizer = torch.optim.Adam(net.parameters())
+    with gradviz.record(net) as run:
+        net(torch.ones(3, 2)).sum().backward()
+        nn.utils.clip_grad_norm_(net.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+    words = [event.word for event in run.events]
+    assert words[:5] == ["ones", "linear", "tanh", "linear", "sum"]
+    assert words[-3:] == ["clip_grad_norm_", "step", "zero_grad"]
+    assert len(words) == 5 + 1 + 4 + 3
+    assert not run.story.notes
+
+
+def test_a_recording_changes_no_number_of_fsdp(alone: None) -> None:
+    def train(is_recorded: bool) -> list[torch.Tensor]:
+        torch.manual_seed(0)
+        net = _sharded()
+        optimizer = torch.optim.SGD(net.parameters(), 0.1)
+        run = gradviz.record(net)
+        if is_recorded:
+            run.__enter__()
+        for _ in range(3):
+            optimizer.zero_grad()
+            net(torch.ones(3, 2)).square().sum().backward()
+            optimizer.step()
+        if is_recorded:
+            run.__exit__(None, None, None)
+        return [parameter.to_local().detach().clone() for parameter in net.parameters()]
+
+    for bare, recorded in zip(train(False), train(True), strict=True):
+        assert torch.equal(bare, recorded)
+
+
+def test_dtensor_shows_its_part_and_saved_bytes_of_this_rank(of_eight: None) -> None:
+    from torch.distributed.tensor.parallel import (
+        ColwiseParallel,
+        RowwiseParallel,
+        parallelize_module,
+    )
+
+    net = nn.Sequential(nn.Linear(16, 64), nn.ReLU(), nn.Linear(64, 16))
+    plan = {"0": ColwiseParallel(), "2": RowwiseParallel()}
+    parallelize_module(net, init_device_mesh("cpu", (8,), mesh_dim_names=("tp",)), plan)
+    loss = net(torch.randn(4, 16)).square().mean()
+    relu = next(
+        data
+        for _, data in gradviz.trace(loss, names=net).nodes(data=True)
+        if data.get("op") == "relu"
+    )
+    assert (relu["shape"], relu["saved"][0].bytes) == ((4, 8), 4 * 8 * 4)
+    loss.backward()
+    graph = gradviz.trace(loss, names=net)
+    data = graph.nodes[graph.find("0.weight")]
+    assert data["shape"] == (64, 16)
+    assert data["grad"].note == "local [8,16], Shard(0), mesh tp=8"
+    assert data["grad"].norm == pytest.approx(net[0].weight.grad.to_local().norm().item(), 1e-4)
+    assert "not read" not in str(gradviz.summary(loss, names=net))
+
+
+@pytest.mark.parametrize("kind", ["meta", "fake"])
+def test_what_has_no_values_has_no_norm(kind: str) -> None:
+    from contextlib import nullcontext
+
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    with FakeTensorMode() if kind == "fake" else nullcontext():
+        device = "meta" if kind == "meta" else "cpu"
+        net = nn.Linear(2, 2, device=device)
+        loss = net(torch.ones(1, 2, device=device)).sum()
+        loss.backward()
+        text = str(gradviz.summary(loss, names=net))
+    assert text.count("not read") == 2
+
+
+def _collective(word: str, z: torch.Tensor) -> torch.Tensor:
+    """A tensor that a function of torch.distributed filled from ``z``."""
+    out = torch.zeros_like(z)
+    match word:
+        case "all_gather":
+            dist.all_gather([out], z)
+        case "all_gather_into_tensor":
+            dist.all_gather_into_tensor(out, z)
+        case "all_to_all_single":
+            dist.all_to_all_single(out, z)
+        case "gather":
+            dist.gather(z, [out], dst=0)
+        case "scatter":
+            dist.scatter(out, [z], src=0)
+        case "reduce_scatter":
+            dist.reduce_scatter(out, [z])
+    return out
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning")
+@pytest.mark.parametrize(
+    "word",
+    ["all_gather", "all_gather_into_tensor", "all_to_all_single", "gather", "scatter"],
+)
+def test_each_collective_is_the_cut(alone: None, word: str) -> None:
+    net = TwoHeads()
+    with gradviz.record(net) as run:
+        z = net.a(torch.ones(2, 2)).expand(2, 2).contiguous()
+        net.b(_collective(word, z)).sum().backward()
+    told = {each.name: each for each in gradviz.explain(run)}
+    assert told["a.weight"].verdict is gradviz.Verdict.CUT
+    assert f"torch.distributed.{word} at" in told["a.weight"].reason
+    assert told["b.weight"].verdict is gradviz.Verdict.FINE
+    assert word in [event.word for event in run.events]
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_an_imported_name_is_seen_too(alone: None) -> None:
+    from torch.distributed import all_reduce as mean_of_all
+
+    net = TwoHeads()
+    with gradviz.record(net) as run:
+        hidden = net.a(torch.ones(2, 2))
+        mean_of_all(hidden)
+        hidden.square().sum().backward()
+    told = gradviz.explain(net.a.weight, run)
+    assert told.verdict is gradviz.Verdict.CHANGED_UNSEEN
+    assert "changed hidden in place" in told.reason
+    assert mean_of_all is dist.all_reduce
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_a_loss_that_is_summed_for_a_log_is_no_fault(alone: None) -> None:
+    net = TwoHeads()
+    with gradviz.record(net) as run:
+        loss = net(torch.ones(1, 2)).sum()
+        loss.backward()
+        total = loss.detach().clone()
+        dist.all_reduce(total)
+        dist.broadcast(net.a.weight.data, src=0)
+    assert answers(gradviz.explain(run))["b.weight"] == "fine"
+
+
+def test_collectives_are_put_back_after_the_recording(alone: None) -> None:
+    inner = dist.all_reduce.__wrapped__
+    with gradviz.record() as outer, gradviz.record():
+        dist.all_reduce(torch.ones(1))
+    assert dist.all_reduce.__closure__[0].cell_contents is inner
+    assert [event.word for event in outer.events] == ["ones", "all_reduce"]
+
+
+def test_a_failed_collective_is_no_event(alone: None) -> None:
+    with gradviz.record() as run, pytest.raises(TypeError):
+        dist.all_reduce("not a tensor")
+    assert "all_reduce" not in [event.word for event in run.events]
+
+
+# Gradients from before the recording, and helpers of torch.
+
+
+def test_a_gradient_from_before_the_recording_is_not_fine() -> None:
+    net = TwoHeads()
+    x = torch.ones(1, 2)
+    net(x).sum().backward()
+    with gradviz.record(net) as run:
+        net(x, use_b=False).sum().backward()
+    told = {each.name: each for each in gradviz.explain(run)}
+    assert told["b.weight"].verdict is gradviz.Verdict.STALE
+    assert "before the recording began" in told["b.weight"].reason
+    net.zero_grad()  # the fix
+    with gradviz.record(net) as run:
+        net(x, use_b=False).sum().backward()
+    assert answers(gradviz.explain(run))["b.weight"] == "not connected"
+
+
+def test_a_gradient_that_a_function_gave_inside_the_recording_is_not_from_before() -> None:
+    from torch.utils.checkpoint import checkpoint
+
+    net = TwoHeads()
+    x = torch.ones(1, 2, requires_grad=True)
+    for _ in range(2):
+        with gradviz.record(net) as run:
+            checkpoint(net, x, use_reentrant=True).sum().backward()
+    assert "stale" not in answers(gradviz.explain(run)).values()
+
+
+def test_a_recording_without_backward_says_nothing_of_old_gradients() -> None:
+    net = TwoHeads()
+    net(torch.ones(1, 2)).sum().backward()
+    with gradviz.record(net) as run:
+        net(torch.ones(1, 2)).sum()
+    assert "stale" not in answers(gradviz.explain(run)).values()
+
+
+def test_the_result_that_is_named_did_not_give_the_gradient() -> None:
+    a, b = nn.Linear(2, 2), nn.Linear(2, 1)
+    net = nn.ModuleDict({"a": a, "b": b})
+    b(a(torch.ones(1, 2))).sum().backward()
+    loss = b(a(torch.ones(1, 2)).detach()).sum()
+    loss.backward()
+    told = answers(gradviz.explain(loss, names=net))
+    assert (told["a.weight"], told["b.weight"]) == ("from another result", "fine")
+
+
+@pytest.mark.parametrize(
+    ("clip", "word"),
+    [
+        (nn.utils.clip_grad_norm_, "clip_grad_norm_"),
+        (nn.utils.clip_grad_value_, "clip_grad_value_"),
+        (lambda p, v: nn.utils.clip_grad_norm_(p, v, foreach=False), "clip_grad_norm_"),
+    ],
+)
+def test_clipping_is_one_event(clip: Any, word: str) -> None:
+    net = nn.Linear(2, 1)
+    with gradviz.record(net) as run:
+        net(torch.ones(1, 2)).sum().backward()
+        clip(net.parameters(), 0.5)
+    words = [str(event).split("  ", 1)[1] for event in run.events]
+    assert words[-1] == f"{word}  2 gradients clipped"
+    assert len(words) == 3 + 1 + 2 + 1
+
+
+def test_a_scaler_is_told_in_the_words_of_the_user() -> None:
+    net = nn.Linear(2, 1)
+    optimizer, scaler = torch.optim.SGD(net.parameters(), 0.1), torch.amp.GradScaler("cpu")
+    with gradviz.record(net) as run:
+        loss = net(torch.full((1, 2), 1e38)).sum()
+        scaler.scale(loss).backward()
+        scaler.step(optimizer)
+        scaler.update()
+    words = [event.word for event in run.events]
+    assert words[3:] == ["mul", "backward", *["accumulate_grad"] * 2, "unscale_", "step", "update"]
+    assert "skipped by GradScaler" in run.events[-2].detail
+
+
+def test_wrapper_names_are_not_shown(alone: None) -> None:
+    net = torch.compile(nn.Linear(2, 1), backend="eager")
+    model = nn.parallel.DistributedDataParallel(nn.Linear(2, 1))
+    for module in (net, model):
+        loss = module(torch.ones(1, 2)).sum()
+        loss.backward()
+        assert set(answers(gradviz.explain(loss, names=module))) == {"weight", "bias"}
