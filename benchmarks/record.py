@@ -2,7 +2,7 @@
 
     python benchmarks/record.py [--rounds 9]
 
-The last lines tell the memory of a process that records 1,000 training steps. TorchLens stands
+The last lines print the memory of a process that records 1,000 training steps. TorchLens stands
 beside it where it is installed.
 """
 

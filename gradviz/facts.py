@@ -25,6 +25,7 @@ __all__ = [
     "LostGradient",
     "Problem",
     "ProblemKind",
+    "SavedVerdict",
     "SourceLocation",
     "StepDetails",
     "VersionDetails",
@@ -307,6 +308,32 @@ class ErrorDetails:
 Details = (
     VersionDetails | BackwardDetails | GradientDetails | StepDetails | HookDetails | ErrorDetails
 )
+
+
+@dataclass(frozen=True)
+class SavedVerdict:
+    """An answer of a diagnosis, as it is saved with a recording.
+
+    Args:
+        verdict: value of the ``Verdict``.
+        name: the tensor, or the kind of error.
+        reason, fix: as in an ``Explanation``.
+        nodes: keys of nodes.
+        locations: lines of the program.
+        culprit: key of the node to mark; "" for none.
+        frame: number of the frame that it is about, from 0; -1 when it is none of the saved ones.
+        rule: name of the rule that answered.
+    """
+
+    verdict: str
+    name: str
+    reason: str
+    fix: str = ""
+    nodes: tuple[str, ...] = ()
+    locations: tuple[SourceLocation, ...] = ()
+    culprit: str = ""
+    frame: int = -1
+    rule: str = ""
 
 
 class FrameKind(str, Enum):

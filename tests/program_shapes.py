@@ -1,7 +1,7 @@
 """Real shapes of training programs: the model and the loss live wherever people put them.
 
-Each is a text in which ``{step}`` stands for lines that compute ``loss`` from ``model`` and ``x``
-and train; every program would train for 20 steps and then print ``trained``.
+In each text, ``{step}`` is replaced by lines that compute ``loss`` from ``model`` and ``x``
+and train; every program trains for 20 steps and then prints ``trained``.
 """
 
 from __future__ import annotations

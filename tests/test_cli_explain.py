@@ -92,7 +92,7 @@ def test_a_script_that_fails_later_is_explained_and_said():
     ("args", "said"),
     [
         (["explain", "train.py:model.forward"], "cannot explain"),
-        (["explain", "graph.json"], "graph.json is a saved graph"),
+        (["explain", "graph.json"], "cannot read graph.json: No such file"),
         (["run", "trane"], "there is no module 'trane'"),
         (["run", "graph.json"], "run takes a program, like train.py; graph.json is a saved"),
         (["run", "trian.py"], "did you mean train.py"),

@@ -10,7 +10,7 @@ from torch.utils.checkpoint import checkpoint
 import gradviz
 from gradviz.diagnosis.answers import Verdict
 from gradviz.graph import GradGraph, NodeKind, TensorSummary
-from gradviz.renderers.caption import caption, news_caption
+from gradviz.renderers.caption import caption, changes_caption
 from gradviz.renderers.labels import labels_of
 from gradviz.renderers.legend import legend_of
 from gradviz.renderers.theme import edge_look
@@ -193,7 +193,7 @@ def test_gradients_that_were_cleared_are_called_cleared():
         loss.backward()
         model.zero_grad()
         run.mark("cleared")
-    said = [news_caption(frame.graph) for frame in gradviz.draw(run, views=()).shown]
+    said = [changes_caption(frame.graph) for frame in gradviz.draw(run, views=()).shown]
     assert any("The gradients of 4 leaves are new." in text for text in said)
     assert any("The gradients of 4 leaves are cleared (None)." in text for text in said)
 
@@ -443,7 +443,7 @@ def test_a_product_between_layers_is_not_called_dropout():
     model = Scaled()
     assert "dropout" not in str(gradviz.draw(model(torch.ones(2, 4)).sum(), names=model))
     two = nn.Sequential(nn.Linear(4, 4), nn.Dropout(0.5), nn.Dropout(0.5), nn.Linear(4, 1))
-    two[2].eval()  # one product, and nobody knows of which of the two
+    two[2].eval()  # one product, of either of the two
     assert "1.dropout" not in str(gradviz.draw(two(torch.ones(2, 4)).sum(), names=two))
 
 

@@ -10,7 +10,7 @@ from typing import overload
 
 from gradviz.diagnosis.paths import relevant_part
 from gradviz.facts import SourceLocation
-from gradviz.graph import GradGraph
+from gradviz.graph import GradGraph, NodeKind
 from gradviz.reports.memory import SavedTable, saved
 from gradviz.shown import Shown
 from gradviz.story import Frame, Story
@@ -99,7 +99,7 @@ class Explanations(Sequence[Explanation], Shown):
         >>> two = Explanation(Verdict.FINE, "b", "a gradient, norm 2")
         >>> print(Explanations((one, two)))
         w            no gradient  requires_grad is False
-        1 parameter  fine
+        1 other parameter  fine
     """
 
     all: tuple[Explanation, ...]
@@ -148,11 +148,10 @@ class Explanations(Sequence[Explanation], Shown):
             (_names(group), group[0].verdict.state, group[0].reason, group[0].fix)
             for group in _groups([each for each in self.wrong if not each.verdict.is_error])
         ]
-        fine = len(self.all) - len(self.wrong)
+        fine = [each for each in self.all if each.verdict is Verdict.FINE]
         if fine:
             other = "other " if rows else ""
-            other = "" if fine == 1 and len(rows) == 1 else other
-            rows.append((f"{fine:,} {other}parameter{'s' * (fine != 1)}", "fine", "", ""))
+            rows.append((f"{len(fine):,} {other}{_noun(fine)}", "fine", "", ""))
         widths = [max((len(row[at]) for row in rows), default=0) for at in (0, 1)]
         table = []
         for at, (name, state, reason, fix) in enumerate(rows):
@@ -196,6 +195,20 @@ def _groups(explanations: Sequence[Explanation]) -> list[list[Explanation]]:
     for group in found.values():
         groups += [group] if len(group) >= _TOGETHER else [[each] for each in group]
     return groups
+
+
+def _noun(explanations: Sequence[Explanation]) -> str:
+    """What some tensors are: ``"parameters"``, ``"leaf"``, ``"tensors"``."""
+    kinds = {
+        each.graph.nodes[each.nodes[0]]["kind"]
+        for each in explanations
+        if each.nodes and each.nodes[0] in each.graph
+    }
+    one, several = "parameter", "parameters"
+    if not kinds <= {NodeKind.PARAMETER}:
+        is_leaf = kinds <= {NodeKind.PARAMETER, NodeKind.LEAF}
+        one, several = ("leaf", "leaves") if is_leaf else ("tensor", "tensors")
+    return one if len(explanations) == 1 else several
 
 
 def _names(group: Sequence[Explanation]) -> str:

@@ -245,7 +245,7 @@ def _later_pass_without_it(context: Context, question: Question) -> Evidence | N
 
 
 def _before_the_recording(context: Context, question: Question) -> Evidence | None:
-    """No recorded pass has added to the gradient, and nothing else has put it there."""
+    """No recorded pass accumulated in the gradient, and nothing else recorded set it."""
     key, events = question.key, context.events
     if not question.is_leaf or events is None or len(events) != len({e.number for e in events}):
         return None
@@ -322,7 +322,7 @@ def _fine(context: Context, question: Question) -> Evidence | None:
 
 
 def _of_another_result(context: Context, question: Question) -> Evidence | None:
-    """The results that were asked about do not depend on it, and yet it has a gradient."""
+    """It has a gradient, but the given results do not depend on it."""
     if not context.is_of_roots or context.is_reachable(question.key) or context.functions:
         return None
     return Evidence({"root": context.root_names}, (question.key,))

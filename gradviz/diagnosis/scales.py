@@ -54,9 +54,8 @@ def _scales(context: Context) -> dict[str, Scale]:
     """Extreme gradients compared with those of the modules next to the root, by keys of leaves.
 
     A gradient is vanishing only if those of all modules before it in the forward pass are equally
-    small: a bias before a normalization, or the key bias of an attention, has a gradient near 0 by
-    design while others have normal size. For the same reason the largest gradient represents a
-    module, and the comparison uses the larger one of the last two modules.
+    small: the bias before a normalization, or the key bias of an attention, is near 0 by design.
+    Therefore the largest gradient represents a module, and the larger of the last two the end.
     """
     known: dict[str, Scale] | None = context.cache.get(_scales)
     if known is not None:

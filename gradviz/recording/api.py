@@ -34,6 +34,7 @@ from gradviz.recording.intercept.calls import Handlers
 from gradviz.recording.intercept.mode import RecordingMode
 from gradviz.recording.module_stack import ModuleStack
 from gradviz.recording.observer import Observer
+from gradviz.recording.passes import leaves_of
 from gradviz.recording.saved_values import Contents
 from gradviz.recording.snapshots import CutOff, NumberRead
 from gradviz.recording.source_lines import SourceLines
@@ -291,6 +292,29 @@ class Recording(Shown):
             ['weight', 'bias']
         """
         return self._observer.snapshots.parameters()
+
+    def _leaves(self) -> list[Named]:
+        """The leaves that it has met, as its frames call them: those that require grad and live.
+
+        Example:
+            >>> import torch
+            >>> with record() as run:
+            ...     (torch.ones(2, requires_grad=True) * 3).sum().backward()
+            ...     w = torch.ones(2, requires_grad=True)
+            ...     loss = (w * 3).sum()
+            >>> [(leaf.tensor is w, leaf.name) for leaf in run._leaves()]
+            [(True, 'w')]
+        """
+        found = sorted(leaves_of(self._state), key=lambda leaf: leaf.number)
+        alive = [leaf.ref() for leaf in found]
+        tensors = [each for each in alive if each is not None and each.requires_grad]
+        names = {
+            key: data["name"]
+            for frame in self.frames
+            for key, data in frame.graph.nodes(data=True)
+            if "name" in data
+        }
+        return [Named(each, names.get(self.key_of(each), "a leaf"), ()) for each in tensors]
 
     def mark(self, name: str) -> None:
         """Take a frame now.

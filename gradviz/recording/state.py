@@ -71,7 +71,7 @@ _NOT_OF_HELPERS = (
     *(EventKind.OPERATION, EventKind.CUT, EventKind.IN_PLACE, EventKind.HOOK, EventKind.MODE),
     EventKind.REQUIRES_GRAD,
 )
-_MOST_BEHIND = 256  # nodes whose ancestors and op records are kept, for another cut there
+_MOST_KNOWN = 256  # nodes whose ancestors and op records are kept, for another cut there
 _NOT_INPUTS = {"batch_norm": (1, 2), "instance_norm": (1, 2)}  # running statistics are outputs
 
 
@@ -158,7 +158,7 @@ class RecordingState:
         self.paused = False
         self.stepping: CodeType | None = None
         self.task: Callable[[], object] | None = None
-        self._behind: dict[int, tuple[int, Ancestors, list[OpRecord]]] = {}
+        self._known_nodes: dict[int, tuple[int, Ancestors, list[OpRecord]]] = {}
         self.pending: Entry | None = None
         self.pending_leaves: dict[int, Leaf] = {}
         self.started_at = creation_count()
@@ -197,7 +197,7 @@ class RecordingState:
         """A backward pass has ended: forget old operations."""
         self.event_log.turn()
         self.reachability.turn()
-        self._behind.clear()
+        self._known_nodes.clear()
         start = self.event_log.first_start
         self.module_stack.forget(start)
         for known in (self.mixed, self.in_place, self.function_calls.reads):
@@ -381,16 +381,16 @@ class RecordingState:
             leaf = self.provenance.leaf(tensor)
             return Input(leaf, cause, location, ref, ancestors=ancestors, word=word)
         made = OperationOutput(sequence_number(node), tensor.output_nr)
-        known = self._behind.get(id(node))
+        known = self._known_nodes.get(id(node))
         if known is None or known[0] != made.created:  # the address of a node can be reused
-            if len(self._behind) > _MOST_BEHIND:
-                self._behind.clear()
+            if len(self._known_nodes) > _MOST_KNOWN:
+                self._known_nodes.clear()
             known = (
                 made.created,
                 self.reachability.ancestors(node),
                 self.provenance.op_records(node),
             )
-            self._behind[id(node)] = known
+            self._known_nodes[id(node)] = known
         _, ancestors, records = known
         return Input(made, cause, location, ref, records, ancestors, word=word)
 

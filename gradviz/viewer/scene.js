@@ -115,7 +115,7 @@ export function pictureOf(model, state) {
     edges,
     place,
     enclosures: enclosuresOf(model, frame, state, nodes),
-    legend: legendOf(model, nodes, edges, scale),
+    legend: legendOf(model, nodes, edges, scale, frame.flow),
     shownAs,
   };
 }
@@ -243,17 +243,20 @@ function addLinks(model, seen, boxes, links) {
 function causesShown(model, seen) {
   /** @type {Map<number, Set<string>>} */
   const into = new Map();
+  const [begin, end] = seen.isTurned
+    ? /** @type {const} */ (["target", "source"])
+    : /** @type {const} */ (["source", "target"]);
   for (const edge of seen.edges) {
     const { cause } = model.data.edges[edge.edge];
     if (!cause) continue;
-    const known = into.get(edge.target) || new Set();
-    into.set(edge.target, known.add(cause));
+    const known = into.get(edge[end]) || new Set();
+    into.set(edge[end], known.add(cause));
   }
   const shown = new Set();
   seen.edges.forEach((edge, number) => {
     const { kind, cause, lines } = model.data.edges[edge.edge];
     if (kind !== "cut" || !cause || !lines || QUIET.includes(cause)) return;
-    if (!(into.get(edge.source) || new Set()).has(cause)) shown.add(number);
+    if (!(into.get(edge[begin]) || new Set()).has(cause)) shown.add(number);
   });
   return shown;
 }
@@ -310,18 +313,23 @@ function enclosuresOf(model, frame, state, nodes) {
 /**
  * The rows of the legend: what is in the picture, and nothing else.
  * @param {Model} model @param {DrawnNode[]} nodes @param {DrawnEdge[]} edges
- * @param {import("./colors.js").Scale | null} scale
+ * @param {import("./colors.js").Scale | null} scale @param {string} flow
  * @returns {Array<[string, string]>}
  */
-function legendOf(model, nodes, edges, scale) {
-  const found = new Set();
+function legendOf(model, nodes, edges, scale, flow) {
+  const roles = new Set();
+  const found = new Set(flow === "gradient" ? ["flow"] : []);
   for (const { card, row } of nodes) {
     const kind = card.kind === "parameter" ? "leaf" : card.kind;
-    found.add(card.again ? (kind === "untracked" ? "untracked-again" : "again") : kind);
+    const isDocked = kind === "group" && !row.members && row.parameters !== undefined;
+    found.add(isDocked ? "parameters" : card.again ? (kind === "untracked" ? "untracked-again" : "again") : kind);
+    for (const span of [card.head, ...card.rows].flat()) roles.add(model.data.roles[span[1]]);
     if (row.untracked_inputs) found.add("constant");
     if ((row.outputs || 1) > 1) found.add("output");
   }
-  for (const { row, before, through } of edges) {
+  for (const [word, role] of Object.entries(model.data.roleRows)) if (roles.has(role)) found.add(word);
+  for (const { row, before, through, times } of edges) {
+    if (times > 1) found.add("times");
     if (row.kind === "cut") found.add(before ? "cut" : "untracked-input");
     else if (through.length) found.add("through");
   }

@@ -1,4 +1,4 @@
-"""Functions of ``torch.distributed``: data that leaves the graph, and changes in place."""
+"""Functions of ``torch.distributed``: data that leaves the graph, and in-place changes."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ __all__ = ["look"]
 
 
 def look(state: RecordingState, call: Collective) -> Callable[[], None] | None:
-    """A function of ``torch.distributed`` is about to be called.
+    """Read the arguments of a function of ``torch.distributed`` before it is called.
 
-    Calls that torch makes on its own behalf, as in FSDP, are no part of the program.
+    Calls that torch itself makes, for example in FSDP, are not recorded.
 
     Returns:
-        What to call after it, if it did not raise; None to leave it out.
+        The function to call after it, unless it raised; None to ignore the call.
     """
     try:
         module = call.caller.f_globals.get("__name__", "") if call.caller is not None else ""
@@ -58,7 +58,7 @@ def _guarded(
 
 
 def _log(state: RecordingState, call: Collective, site: CutSite, given: Sequence[Input]) -> None:
-    """Tell what became of the tensors that it wrote: gradients, and all others."""
+    """Log the change of the tensors that it wrote: gradients, and all others."""
     owners = {id(each): leaf for each in call.written if (leaf := _owner(state, each)) is not None}
     if owners:
         gradients.log_reduced(state, list(owners.values()), call.word, site.location)
@@ -85,7 +85,7 @@ def _log(state: RecordingState, call: Collective, site: CutSite, given: Sequence
 
 
 def _enter_graph(state: RecordingState, tensor: torch.Tensor, entry: Entry) -> None:
-    """Torch gives a written tensor a node when the function has no derivative."""
+    """Torch gives a written tensor a node if the function has no derivative."""
     if tensor.is_leaf or not isinstance(state.provenance.tensors.of(tensor), UntrackedTensor):
         return
     state.provenance.release(tensor)
@@ -98,7 +98,7 @@ def _enter_graph(state: RecordingState, tensor: torch.Tensor, entry: Entry) -> N
 def _log_untracked(
     state: RecordingState, written: Sequence[torch.Tensor], given: Sequence[Input], site: CutSite
 ) -> None:
-    """Tensors outside the graph were written: with data of the graph, that is a cut."""
+    """Log that untracked tensors were written: with data of the graph, this is a cut."""
     matters = any(each.matters for each in given)
     is_cut = any(not isinstance(each.source, UntrackedTensor) for each in given)
     identities = []
