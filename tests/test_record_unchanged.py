@@ -250,14 +250,14 @@ def broken(*_: object) -> None:
 
 
 @pytest.mark.parametrize(
-    "method",
+    "place",
     ["add_mixed_inputs", "outside", "input_from", "log", "flush", "location", "add_untracked"],
 )
 def test_a_mistake_of_ours_never_reaches_the_program(
-    method: str, monkeypatch: pytest.MonkeyPatch
+    place: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("GRADVIZ_DEBUG")
-    monkeypatch.setattr(RecordingState, method, broken)
+    monkeypatch.setattr(RecordingState, place, broken)
     with gradviz.record() as run:
         x = torch.ones(2, requires_grad=True)
         z = x.detach()

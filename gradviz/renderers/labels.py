@@ -70,11 +70,11 @@ class Role(str, Enum):
     CUT = "cut"
     """Why a gradient does not flow on."""
     NEWS = "news"
-    """What changed since the frame before: new, freed, changed."""
+    """Changes since the previous frame: new, freed, changed."""
     ZERO = "zero"
     """All zeros."""
     REMOVED = "removed"
-    """What the frame after does not have any more."""
+    """Something that the next frame no longer has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,7 +263,7 @@ def _operation_head(graph: GradGraph, key: str, data: NodeData, says_so: bool) -
     if data.get("untracked_inputs"):
         freed = data.get("buffers") is Buffers.FREED and not says_so
         is_gone = freed and operation(data.get("op", "")).number
-        # A number is kept for backward with the rest: afterwards nobody knows which it was.
+        # A number is known from a saved tensor: after backward it is unknown.
         head.append(TextSpan(f"with a constant{', freed' if is_gone else ''}", Role.FACT))
     if "name" in data and not _result_has_name(graph, key, data["name"]):
         head += _name(data)
@@ -454,7 +454,7 @@ def _change(data: NodeData, attribute: str) -> list[TextSpan]:
 
 
 def loud_role(summary: TensorSummary) -> Role:
-    """The role of a value that stands out: NaN and infinity are an alarm, zeros are not."""
+    """The role of a remarkable value: NaN and infinity are an alarm, zeros are not."""
     return Role.LOUD if summary.nan or summary.inf else Role.ZERO
 
 
