@@ -194,7 +194,7 @@ def _groups(explanations: Sequence[Explanation]) -> list[list[Explanation]]:
 
 
 def _noun(explanations: Sequence[Explanation]) -> str:
-    """What some tensors are: ``"parameters"``, ``"leaf"``, ``"tensors"``."""
+    """A noun for some tensors: ``"parameters"``, ``"leaf"``, ``"tensors"``."""
     kinds = {
         each.graph.nodes[each.nodes[0]]["kind"]
         for each in explanations

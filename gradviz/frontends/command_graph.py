@@ -16,7 +16,7 @@ from gradviz.errors import UsageError
 from gradviz.frontends.command import OptionValue, Request, frames_option, target_command
 from gradviz.frontends.files import TABLES
 from gradviz.frontends.options import OPTIONS, Option
-from gradviz.frontends.streams import aside, output_on_stderr, stage
+from gradviz.frontends.streams import aside, columns, echo, output_on_stderr, stage, styled
 from gradviz.graph import GradGraph
 from gradviz.story import Frame, Story
 
@@ -72,7 +72,14 @@ def draw(request: Request) -> None:
     drawing.target = request.texts[0]
     if not request.quiet and request.outputs.are_pictures:
         _warn_of_size(drawing)
-    request.outputs.write(drawing.pieces, request.quiet)
+    width = columns()
+
+    def pieces(fmt: str, **size: float) -> Iterable[bytes]:
+        if fmt != "txt" or not width or request.outputs.has_files:
+            return drawing.pieces(fmt, **size)
+        return [drawing.terminal_text(width, styled()).encode("utf-8", "backslashreplace")]
+
+    request.outputs.write(pieces, request.quiet)
     request.report_ending(loaded, "drawn")
 
 
@@ -163,7 +170,7 @@ def _show(table: Summary) -> None:
 
         Console().print(table)
     else:
-        click.echo(table.text)
+        echo(table.text)
 
 
 def _writer(

@@ -5,17 +5,53 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import shutil
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
-__all__ = ["aside", "colored", "output_on_stderr", "stage"]
+__all__ = ["aside", "colored", "columns", "echo", "output_on_stderr", "stage", "styled", "wrapped"]
+
+_NARROWEST = 40  # columns
 
 
 def colored() -> bool:
     """Whether standard error supports colors: a terminal, without NO_COLOR (no-color.org)."""
     return not os.environ.get("NO_COLOR") and sys.stderr is not None and sys.stderr.isatty()
+
+
+def columns() -> int:
+    """The width of the terminal that standard output is; 0 if it is none."""
+    if sys.stdout is None or not sys.stdout.isatty():
+        return 0
+    return max(shutil.get_terminal_size().columns, _NARROWEST)
+
+
+def styled() -> bool:
+    """Whether standard output is a terminal that takes colors."""
+    return bool(columns()) and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def wrapped(data: bytes | Iterable[bytes]) -> bytes | Iterable[bytes]:
+    """Text for standard output: on a terminal its lines are wrapped to the width of it."""
+    from gradviz.renderers.text import in_columns
+
+    width = columns()
+    if not width:
+        return data
+    text = (data if isinstance(data, bytes) else b"".join(data)).decode()
+    # Lines with codes for bold and color have been wrapped before these were put in.
+    lines = [[line] if "\033" in line else in_columns(line, width) for line in text.split("\n")]
+    return "\n".join(part for parts in lines for part in parts).encode("utf-8", "backslashreplace")
+
+
+def echo(text: str) -> None:
+    """Print a result; on a terminal its lines are wrapped to the width of it."""
+    import click  # only now: a script that draws prints nothing
+
+    data = wrapped(text.encode("utf-8", "backslashreplace"))
+    click.echo(data if isinstance(data, bytes) else b"".join(data))
 
 
 def aside(text: str, warning: bool = False) -> None:

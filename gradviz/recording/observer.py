@@ -322,7 +322,7 @@ class Observer:
         self._state.update_alert()
 
     def after_step(self, optimizer: Any, args: Any, kwargs: Any) -> None:
-        """An optimizer has ended a step: one event, whatever it did."""
+        """An optimizer ended a step: log one event."""
         if threading.get_ident() != self._thread or self._state.is_other_task():
             return
         state = self._state
