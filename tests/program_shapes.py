@@ -366,6 +366,24 @@ SHAPES: dict[str, tuple[str, list[str], list[str]]] = {
         ["train.py"],
         [],
     ),
+    "DataLoader with processes": (
+        """
+        from torch.utils.data import DataLoader
+        def main():
+            model = build()
+            opt = optimizer_of(model)
+            loader = DataLoader([torch.ones(3)] * 40, batch_size=2, num_workers=1)
+            for batch in loader:
+                loss = model(batch).pow(2).mean()
+                loss.backward()
+                opt.step()
+        if __name__ == "__main__":
+            main()
+            print("trained")
+        """,
+        ["train.py"],
+        [],
+    ),
     "module:function": (
         """
         def main():

@@ -59,7 +59,8 @@ def test_each_command_of_the_page_answers_as_it_says(program: str, programs: Pat
     for command in asked:
         result = CliRunner().invoke(cli, command.split())
         assert result.exit_code == 0, f"{command}\n{result.output}"
-        missing = [line for line in COMMANDS[command] if line not in result.output.splitlines()]
+        lines = [*result.stdout.splitlines(), *result.stderr.splitlines()]
+        missing = [line for line in COMMANDS[command] if line not in lines]
         assert not missing, f"{command}\n{result.output}"
     assert list(programs.glob("loss.svg"))
 

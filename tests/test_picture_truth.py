@@ -10,7 +10,7 @@ from torch.utils.checkpoint import checkpoint
 import gradviz
 from gradviz.diagnosis.answers import Verdict
 from gradviz.graph import GradGraph, NodeKind, TensorSummary
-from gradviz.renderers.caption import caption, news_caption
+from gradviz.renderers.caption import caption, changes_caption
 from gradviz.renderers.labels import labels_of
 from gradviz.renderers.legend import legend_of
 from gradviz.renderers.theme import edge_look
@@ -193,7 +193,7 @@ def test_gradients_that_were_cleared_are_called_cleared():
         loss.backward()
         model.zero_grad()
         run.mark("cleared")
-    said = [news_caption(frame.graph) for frame in gradviz.draw(run, views=()).shown]
+    said = [changes_caption(frame.graph) for frame in gradviz.draw(run, views=()).shown]
     assert any("The gradients of 4 leaves are new." in text for text in said)
     assert any("The gradients of 4 leaves are cleared (None)." in text for text in said)
 

@@ -82,7 +82,7 @@ def _reached(context: Context) -> str:
 
 
 def _of_autograd(context: Context, error: ErrorContext) -> Evidence | None:
-    """What is known of an error of autograd, outside of a backward pass, without a rule."""
+    """Known facts about an error of autograd outside of a backward pass, without another rule."""
     if error.error is None or not is_raised_by_autograd(error.error, error.text):
         return None
     made = [event for event in context.happened(EventKind.OPERATION) if event.nodes]

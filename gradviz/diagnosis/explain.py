@@ -181,10 +181,10 @@ def with_verdicts(story: Story, recording: Any, names: Names) -> Story:
         names: what to call the tensors.
     """
     try:
-        told = answer([recording], names, None)
+        answers = answer([recording], names, None)
     except GradvizError:  # there is nothing to explain
         return story
-    explanations = [told] if isinstance(told, Explanation) else told
+    explanations = [answers] if isinstance(answers, Explanation) else answers
     frames = {id(frame.graph): number for number, frame in enumerate(story)}
     verdicts = tuple(
         SavedVerdict(

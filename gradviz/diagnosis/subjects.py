@@ -115,7 +115,7 @@ class Asked:
         if not others or not last:
             return False
         if len(last) == 1 and not last[0].requires_grad and last[0].numel() == 1:
-            # A loss that was cut off, when it is asked what it does for leaves.
+            # A loss that was cut off, if its effect on leaves is to be explained.
             return all(each.is_leaf and each.requires_grad for group in others for each in group)
         if any(each.grad_fn is None for each in last):
             return False

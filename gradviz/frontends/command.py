@@ -99,7 +99,7 @@ def common_options(command: _Command) -> _Command:
 def complete_files(
     _: click.Context, __: click.Parameter, incomplete: str
 ) -> list[click.shell_completion.CompletionItem]:
-    """Let the shell complete the name of a file."""
+    """Complete the name of a file in the shell."""
     return [click.shell_completion.CompletionItem(incomplete, type="file")]
 
 
@@ -228,7 +228,7 @@ class Outputs:
     Raises:
         UsageError: if the format is not known, or is not for a terminal; or if an option has no
             effect on any of the formats.
-        OutputError: if there is no place for a file.
+        OutputError: if a file cannot be written.
     """
 
     def __init__(
@@ -258,7 +258,7 @@ class Outputs:
 
     @property
     def formats(self) -> list[str]:
-        """What is written."""
+        """The kind of output."""
         return [fmt for _, fmt in self._formats]
 
     @property
@@ -292,12 +292,12 @@ class Outputs:
 
 def _format(path: str, wanted: str | None, formats: Sequence[str]) -> str:
     try:
-        told = "" if path == STDOUT else format_of(path, formats)
+        by_suffix = "" if path == STDOUT else format_of(path, formats)
     except UsageError:
         if wanted is None:
             raise
-        told = ""
-    found = told or wanted or "txt"
+        by_suffix = ""
+    found = by_suffix or wanted or "txt"
     binary = found in ("png", "pdf", "eps")
     if path == STDOUT and binary and sys.stdout is not None and sys.stdout.isatty():
         raise UsageError(f"{found} is not for a terminal: give a file, -o picture.{found}")
@@ -325,7 +325,7 @@ def _program_options(command: _Command) -> _Command:
 
 @dataclass(frozen=True)
 class Request:
-    """What a command is asked for.
+    """The arguments of a command.
 
     Args:
         ctx: of the command line.
@@ -373,7 +373,7 @@ class Request:
         return self.targets[0]
 
     def saved(self, target: Target, frames: Sequence[int] | None = None) -> Story:
-        """The frames that are asked for of a story that was saved as JSON.
+        """The selected frames of a story that was saved as JSON.
 
         Args:
             target: the file.
@@ -401,7 +401,7 @@ class Request:
         return found
 
     def subject(self) -> tuple[Subject, Loaded | None]:
-        """What the target stands for, and the program that it comes from, if one was run.
+        """The subject of the target, and the program that was run for it, if any.
 
         Raises:
             UsageError: if a saved graph is given arguments.
@@ -428,7 +428,7 @@ class Request:
         return subject, loaded
 
     def report_ending(self, loaded: Loaded | None, done: str) -> None:
-        """Say where the program was stopped; exit with 1 if it failed after the values were there.
+        """Report where the program was stopped; exit with 1 if it failed after the values existed.
 
         Args:
             loaded: the program, if one was run.

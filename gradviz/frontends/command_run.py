@@ -107,12 +107,12 @@ def _write_recording(request: Request, recording: Any, run: ProgramRun) -> None:
         if outputs.has_files or fmt != "txt":
             return drawing.render(fmt, **size)
         which = picture["events"] or "few"
-        told = events_text(story, which)
-        if which == "few" and told.count("\n") + 1 < len(story.events):
-            told += f"\n({len(story.events):,} events; --events all lists each)"
+        listing = events_text(story, which)
+        if which == "few" and listing.count("\n") + 1 < len(story.events):
+            listing += f"\n({len(story.events):,} events; --events all lists each)"
         last = Drawing(story[-1:], picture.without("events"))
         text = last.terminal_text(columns(), styled())
-        return f"{told}\n\n{text}".encode("utf-8", "backslashreplace")
+        return f"{listing}\n\n{text}".encode("utf-8", "backslashreplace")
 
     outputs.write(render, request.quiet)
 
@@ -160,14 +160,14 @@ def explain(request: Request) -> None:
 
     target = request.target
     if target.is_saved:
-        told, loaded = _of_saved(request, target), None
+        explanation, loaded = _of_saved(request, target), None
     else:
-        told, loaded = _of_program(request, target)
+        explanation, loaded = _of_program(request, target)
 
     def render(fmt: str, **size: float) -> bytes:
         if fmt == "txt":
-            return f"{told}\n".encode("utf-8", "backslashreplace")
-        return Drawing(told.story, request.picture).about(told).render(fmt, **size)
+            return f"{explanation}\n".encode("utf-8", "backslashreplace")
+        return Drawing(explanation.story, request.picture).about(explanation).render(fmt, **size)
 
     request.outputs.write(render, request.quiet)
     request.report_ending(loaded, "explained")

@@ -263,8 +263,8 @@ class Drawing:
     def text(self) -> str:
         """The graph as plain text."""
         events = self.options["events"]
-        told = "" if events is None else f"{events_text(self.story, events)}\n\n"
-        return told + to_text(self.shown)
+        events_part = "" if events is None else f"{events_text(self.story, events)}\n\n"
+        return events_part + to_text(self.shown)
 
     def terminal_text(self, columns: int, styled: bool = False) -> str:
         """The graph as text for a terminal.

@@ -26,13 +26,13 @@ __all__ = [
 ]
 
 FORMATS = ("svg", "png", "pdf", "eps", "html", "dot", "json", "mmd", "txt")
-"""What can be written; each is also the suffix of its files."""
+"""The formats of pictures; each is also the suffix of its files."""
 
 TABLES = ("txt", "csv", "json")
-"""What a table can be written as."""
+"""The formats of tables."""
 
 LAID_OUT = ("svg", "png", "pdf", "eps", "html")
-"""Those whose nodes gradviz places; the others leave it to the reader's program."""
+"""Formats for which gradviz computes a layout; others are laid out by the reader's program."""
 
 STDOUT = "-"
 """The file name that stands for standard output."""
@@ -64,9 +64,9 @@ is none of .svg .png .pdf .eps .html .dot .json .mmd .txt
     suffix = Path(path).suffix
     if suffix[1:].lower() in formats:
         return suffix[1:].lower()
-    told = f"the suffix {suffix!r} is none of" if suffix else "it has no suffix; allowed are"
+    problem = f"the suffix {suffix!r} is none of" if suffix else "it has no suffix; allowed are"
     allowed = " ".join(f".{name}" for name in formats)
-    raise UsageError(f"cannot tell from {os.fspath(path)!r} what to write: {told} {allowed}")
+    raise UsageError(f"cannot tell from {os.fspath(path)!r} what to write: {problem} {allowed}")
 
 
 def check_folder(path: str | os.PathLike[str]) -> None:

@@ -45,7 +45,7 @@ def load_ipython_extension(shell: InteractiveShell) -> None:
 
 
 def unload_ipython_extension(shell: InteractiveShell) -> None:
-    """What ``%unload_ext gradviz`` does: ``%gradviz`` and ``%%gradviz`` are gone afterwards."""
+    """Called by ``%unload_ext gradviz``: removes ``%gradviz`` and ``%%gradviz``."""
     for kind in ("line", "cell"):
         shell.magics_manager.magics[kind].pop("gradviz", None)
 

@@ -130,10 +130,10 @@ class Loaded:
 def traced(
     names: Sequence[str], values: Sequence[Any], variables: Mapping[str, Any]
 ) -> GradGraph | Frame | Story:
-    """What autograd recorded for values of a program; a graph or story is taken as it is.
+    """The graph of values of a program; a graph or story is returned as it is.
 
     Args:
-        names: what was asked for.
+        names: the requested names.
         values: one per name.
         variables: of the program, which give other tensors their names.
 

@@ -500,8 +500,8 @@ def _line(frame: FrameType) -> str:
         own = own.f_back
     places = [frame] if own is None or own is frame or _is_ours(own) else [own, frame]
     names = [each.f_code.co_filename.replace("\\", "/").rpartition("/")[2] for each in places]
-    told = [f"{name}:{each.f_lineno}" for name, each in zip(names, places, strict=True)]
-    return ", in ".join(told)
+    lines = [f"{name}:{each.f_lineno}" for name, each in zip(names, places, strict=True)]
+    return ", in ".join(lines)
 
 
 def _is_ours(frame: FrameType) -> bool:

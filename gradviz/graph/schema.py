@@ -249,7 +249,7 @@ class NodeData(TypedDict, total=False):
     used_version      of a leaf in a later frame: its version when the operations used it
     used_value        of the same: its `TensorSummary` then
     problem           ``gradviz.facts.Problem``: backward failed at this node
-    asked             True for a tensor that a diagnosis was asked about and found no fault with
+    asked             True for an explained tensor without a known fault
     verdict           the verdict of a diagnosis or check for this node, in few words
     level             the value that `color_by` shows, from 0 (least) to 1 (most)
     mark              `Mark`: a gradient that `color_by` cannot place on the scale

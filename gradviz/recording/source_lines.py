@@ -103,13 +103,13 @@ _BETWEEN = _of_torch("_ops.py", "_tensor.py", "autograd/", "overrides.py", "util
 
 
 class Helper(Enum):
-    """What a file is to the functions of torch that its code calls."""
+    """The role of a file for calls of torch's functions in its code."""
 
     NO = 0
     BETWEEN = 1
     """It passes calls on: who called it counts."""
     OUTSIDE_THE_GRAPH = 2
-    """What it computes outside the graph is no action of the user's."""
+    """Its operations on untracked tensors are not the user's."""
     ALL = 3
     """Neither are the operations of the graph that it adds."""
 

@@ -10,7 +10,7 @@ from gradviz.graph.text import bytes_text, counted, is_zero
 from gradviz.story import Frame
 from gradviz.wording import problem_text
 
-__all__ = ["caption", "caption_of", "news_caption"]
+__all__ = ["caption", "caption_of", "changes_caption"]
 
 _FAILED = "Backward failed"
 _MOST_NAMES = 3
@@ -59,13 +59,13 @@ def caption_of(frame: Frame, is_later: bool = False) -> str:
         return frame.caption
     has_failed = frame.kind in (FrameKind.FAILED_BACKWARD, FrameKind.REFUSED_BACKWARD)
     shows_problem = has_failed or frame.kind is FrameKind.SNAPSHOT
-    text = news_caption(frame.graph, shows_problem) if is_later else caption(frame.graph)
+    text = changes_caption(frame.graph, shows_problem) if is_later else caption(frame.graph)
     if has_failed and not text.startswith(_FAILED):
         return f"{_FAILED}. {text}"
     return text
 
 
-def news_caption(graph: GradGraph, shows_problem: bool = True) -> str:
+def changes_caption(graph: GradGraph, shows_problem: bool = True) -> str:
     """The changes since the previous frame; the whole `caption` if nothing changed.
 
     Args:
@@ -75,7 +75,7 @@ def news_caption(graph: GradGraph, shows_problem: bool = True) -> str:
     Example:
         >>> graph = GradGraph()
         >>> graph.add_node("n0", kind=NodeKind.LEAF, name="w", changes={"grad": "+3, pass 2"})
-        >>> news_caption(graph)
+        >>> changes_caption(graph)
         'w.grad: +3, pass 2.'
     """
     nodes = [data for _, data in graph.nodes(data=True)]
@@ -86,7 +86,7 @@ def news_caption(graph: GradGraph, shows_problem: bool = True) -> str:
     ]
     if problems and shows_problem:
         return problems[0]
-    sentences = _gradient_news(nodes)
+    sentences = _gradient_changes(nodes)
     counts = {
         what: sum(what in node.get("changes", {}) for node in nodes)
         for what in ("buffers", "node", "version")
@@ -102,7 +102,7 @@ def news_caption(graph: GradGraph, shows_problem: bool = True) -> str:
     return " ".join(filter(None, sentences)) or caption(graph)
 
 
-def _gradient_news(nodes: Sequence[NodeData]) -> list[str]:
+def _gradient_changes(nodes: Sequence[NodeData]) -> list[str]:
     """A sentence for each leaf whose gradient changed, or one for all leaves."""
     changes = [
         (f"{node.get('name') or 'a leaf'}.grad", node["changes"]["grad"])
@@ -143,14 +143,14 @@ def _extent(graph: GradGraph, roots: Sequence[NodeData]) -> str:
     steps = counted(operations, "operation")
     to = f" to {_names(roots)}" if roots else ""  # the results may no longer exist
     more = counted(beyond, "more leaf is", "more leaves are")
-    behind = f" {more} not reachable from {_names(roots)}." if beyond and roots else ""
+    unreachable = f" {more} not reachable from {_names(roots)}." if beyond and roots else ""
     if _holds_leaves(graph):
         return f"{steps}{to}."
     if not leaves:
         extent = f"{steps}{to}, and no leaf that could get a gradient."
     else:
         extent = f"{steps} from {counted(leaves, 'leaf', 'leaves')}{to}."
-    return extent + behind
+    return extent + unreachable
 
 
 def _without_operations(graph: GradGraph, roots: Sequence[NodeData]) -> str:

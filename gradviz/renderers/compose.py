@@ -276,12 +276,12 @@ def _inner_widths(panels: Sequence[Panel], moments: Sequence[Moment]) -> list[fl
 def _framed(panel: Panel, moment: Moment, inner: float) -> Panel:
     """The panel in a frame of its own: number and title above it, its caption below."""
     frame, number, table = moment.frame, moment.number, gradient_table(moment)
-    told = [frame.caption, *(f"{n} {each.title}: {each.caption}" for n, each in moment.others)]
+    sentences = [frame.caption, *(f"{n} {each.title}: {each.caption}" for n, each in moment.others)]
     if moment.gap[0]:
         first, last = moment.gap
         which = f"Frames {first} to {last}" if first < last else f"Frame {first}"
-        told.append(f"{which}: the same operations again, left out.")
-    captions = [line for text in told for line in _wrapped(text, inner)]
+        sentences.append(f"{which}: the same operations again, left out.")
+    captions = [line for text in sentences for line in _wrapped(text, inner)]
     width = max(inner, *(line_width(line) for line in captions), 0.0) + 2 * _PAD
     title = _title(frame, number)
     texts = [set_line(title, _PAD, _PAD + 12)]

@@ -107,7 +107,7 @@ def cause_box(graph: GradGraph, edge: Edge, sideways: bool = False) -> Box | Non
         return None
     lines, key = _cause_lines(data), f"cut {source} {target} {number}"
     widest = max(map(line_width, lines))
-    if sideways:  # the text stands below the line
+    if sideways:  # the text is below the line
         return Box(key, widest + 2 * _MARK_ROOM, 2 * (_MARK_ROOM + _CAUSE_LINE * len(lines)))
     return Box(key, 2 * (widest + _MARK_ROOM), 6 + _CAUSE_LINE * len(lines))
 
@@ -243,7 +243,7 @@ def edge_counts(
     boxes: Sequence[Rect],
     numbers: Iterable[Text] = (),
 ) -> dict[object, Text]:
-    """How many edges a drawn edge stands for, beside its line where there is room.
+    """The number of edges that a drawn edge represents, beside its line where there is room.
 
     Args:
         graph: as it is drawn.

@@ -180,8 +180,10 @@ def _folded(rows: Iterator[_Item]) -> list[_Item]:
     items = list(rows)
     period = 1
     while period <= min(_LONGEST_BLOCK, len(items) // 2):
-        items = _folded_by(items, period)
-        period += 1
+        folded = _folded_by(items, period)
+        # What is folded now may be a part of a shorter repetition.
+        period = 1 if len(folded) < len(items) else period + 1
+        items = folded
     return items
 
 

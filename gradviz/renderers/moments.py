@@ -59,7 +59,7 @@ def moments_of(story: Story, runs: Sequence[int]) -> list[Moment]:
     found: list[tuple[Hashable, Moment]] = []
     for _, together in groupby(zip(runs, enumerate(story, 1), strict=True), lambda each: each[0]):
         frames = [numbered for _, numbered in together]
-        number, frame = max(frames, key=lambda each: (_news(each[1].graph), -each[0]))
+        number, frame = max(frames, key=lambda each: (_change_count(each[1].graph), -each[0]))
         others = tuple(each for each in frames if each[0] != number)
         found.append((_structure(frame.graph), Moment(frame, number, others)))
     return list(_without_repeats(found))
@@ -82,7 +82,7 @@ def _without_repeats(found: Sequence[tuple[Hashable, Moment]]) -> Iterator[Momen
     yield from kept
 
 
-def _news(graph: GradGraph) -> int:
+def _change_count(graph: GradGraph) -> int:
     return sum("grad" in data.get("changes", {}) for _, data in graph.nodes(data=True))
 
 

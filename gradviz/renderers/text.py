@@ -65,7 +65,7 @@ def to_text(story: Story, most_lines: int = 400, width: int = 0, styled: bool = 
 
 @dataclass(frozen=True)
 class _Paper:
-    """What the text is written on: its width in columns, 0 for any; and whether it has colors."""
+    """The output medium: its width in columns, 0 for any; and whether it supports colors."""
 
     width: int
     styled: bool

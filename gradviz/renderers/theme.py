@@ -185,7 +185,7 @@ TEXT: dict[Role, TextLook] = {
 }
 
 FILLS = {Role.LOUD: "loud-fill", Role.NEWS: "news-fill", Role.ZERO: "zero-fill"}
-"""What lies behind a row with text of that role; of several, the first counts."""
+"""The fill behind a row with text of that role; of several roles, the first counts."""
 
 COLUMN = 8
 """Width, in characters, of the column before each line of text."""

@@ -185,7 +185,7 @@ def _weight(data: dict[str, Any], by: str) -> float:
 
 
 def nodes_called(graph: GradGraph, target: str) -> list[str]:
-    """The nodes that a name, a module, an operation or a key stands for.
+    """The nodes with the given name, module, operation or key.
 
     Args:
         graph: with arrows either way.

@@ -43,7 +43,7 @@ _keeps_inside: ContextVar[bool] = ContextVar("keeps_inside", default=False)
 
 @contextlib.contextmanager
 def keep_inside() -> Iterator[None]:
-    """Let groups that are made meanwhile know what is in them, so that they can be opened."""
+    """While active, new groups store their content, so that a viewer can open them."""
     token = _keeps_inside.set(True)
     try:
         yield

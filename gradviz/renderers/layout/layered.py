@@ -295,14 +295,16 @@ def _straight(rows: Rows) -> tuple[list[list[int]], list[list[int]]]:
         for at, vertex in enumerate(row):
             place[vertex] = at
     count = len(rows.rank)
-    behind = _chain_lengths(rows, rows.rows, rows.up)
-    ahead = _chain_lengths(rows, rows.rows[::-1], rows.down)
-    upwards = {up * count + v for v in range(count) for up in _preferred(rows, v, rows.up, behind)}
+    from_above = _chain_lengths(rows, rows.rows, rows.up)
+    from_below = _chain_lengths(rows, rows.rows[::-1], rows.down)
+    upwards = {
+        up * count + v for v in range(count) for up in _preferred(rows, v, rows.up, from_above)
+    }
     middle = [_middle_input(rows, v, place) for v in range(count)]
     upper: list[list[int]] = [[] for _ in range(count)]
     lower: list[list[int]] = [[] for _ in range(count)]
     for v in range(count):
-        for down in _preferred(rows, v, rows.down, ahead):
+        for down in _preferred(rows, v, rows.down, from_below):
             if v * count + down not in upwards:
                 continue
             if rows.up[v] or middle[down] == v:
