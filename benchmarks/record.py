@@ -207,10 +207,8 @@ def main() -> None:
         return
     torch.manual_seed(0)
     model, data = GPT(), torch.randint(1000, (BATCH, TOKENS))
-    print(
     count, threads = options.rounds, torch.get_num_threads()
     print(f"milliseconds of CPU, medians of {count} pairs; {threads} threads\n")
-    )
     print(f"{'forward + backward':34} {'bare':>9} {'recorded':>9} {'ratio':>7}")
     gpt = gpt_step(model, data)
     compare("GPT, 12 layers", gpt, model.zero_grad, options.rounds)
