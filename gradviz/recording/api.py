@@ -353,7 +353,7 @@ class Recording(Shown):
         listen_to_collectives(self._report_collective)
         self._state.module_stack.begin()
         user_warnings.install()
-        self._mode.is_alone = modes_below() == 0
+        self._mode.is_alone = self._state.is_alone = modes_below() == 0
         self._mode.__enter__()
         return self
 

@@ -16,7 +16,7 @@ import torch
 
 from gradviz.capture.autograd.engine import creation_count
 from gradviz.capture.autograd.nodes import sequence_number
-from gradviz.capture.autograd.tensors import quietly
+from gradviz.capture.autograd.tensors import is_quiet, quietly
 from gradviz.facts import Action
 from gradviz.graph import Cause
 from gradviz.recording.event_log import SHAPE_ONLY, Entry, EventLog, Operation, word_of
@@ -130,6 +130,7 @@ class RecordingState:
 
     Attributes:
         module_stack: in which module call each node was created.
+        is_alone: whether no other mode sees what is read.
         alert: whether `attend` must be asked before the next call.
         paused: whether a backward pass runs, whose calls are not recorded.
         limit: the count of nodes at which to flush the event log.
@@ -155,6 +156,7 @@ class RecordingState:
         self.provenance = Provenance()
         self.hooks = Hooks(self.verdicts, self.failed)
         self.alert = False
+        self.is_alone = False
         self.paused = False
         self.stepping: CodeType | None = None
         self.task: Callable[[], object] | None = None
@@ -258,6 +260,9 @@ class RecordingState:
     def guard(self, before: Callable[[RecordingState, TorchCall], None], call: TorchCall) -> None:
         """Run a handler; its errors must not reach the program."""
         try:
+            if self.is_alone and not call.kwargs and is_quiet(call.args):
+                before(self, call)
+                return
             with quietly():
                 before(self, call)
         except Exception as error:
@@ -266,6 +271,15 @@ class RecordingState:
     def made(self, func: Any, arguments: Arguments, result: Any, before: int) -> None:
         """Record a call that is not a plain operation of the graph."""
         try:
+            args, kwargs = arguments
+            if self.is_alone and type(result) is torch.Tensor and not kwargs and is_quiet(args):
+                location = user_location(sys._getframe(2), self.verdicts)
+                if result.requires_grad or self.is_inside():
+                    self._sort(func, arguments, [result], before, location)
+                elif all(result is not each for each in args):
+                    given = [each for each in args if isinstance(each, torch.Tensor)]
+                    self.outside(word_of(func), given, [result], location)
+                return
             with quietly():
                 outputs = list(tensors_in((result,)))
                 if outputs:
@@ -388,7 +402,7 @@ class RecordingState:
             known = (
                 made.created,
                 self.reachability.ancestors(node),
-                self.provenance.op_records(node),
+                self.reachability.op_records(node),
             )
             self._known_nodes[id(node)] = known
         _, ancestors, records = known

@@ -150,7 +150,7 @@ export class Viewer {
   /**
    * Go to another state; the page follows.
    * @param {Partial<State>} changes
-   * @param {{anchor?: string, reveal?: string, center?: boolean, fit?: boolean}} how
+   * @param {{anchor?: string, reveal?: string, center?: boolean, fit?: boolean, choose?: () => string}} how
    */
   change(changes, how) {
     const before = this.state;
@@ -159,6 +159,7 @@ export class Viewer {
     if (names.some((name) => before[name] !== this.state[name])) {
       const anchor = this.anchorOf(how.anchor || this.state.selected);
       this.picture = pictureOf(this.model, this.state);
+      if (how.choose) this.state.selected = how.choose();
       const isSteady = before.frame !== this.state.frame;
       this.stage.selected = this.state.selected;
       this.stage.show(this.picture, { anchor: this.kept(anchor), animate: !isSteady });
@@ -245,11 +246,13 @@ export class Viewer {
     if (group === undefined) return;
     const toggled = new Set(this.state.toggled);
     toggleIn(toggled, key);
-    this.change({ toggled, selected: id }, { anchor: id });
-    const inside = this.picture.nodes.filter((node) => this.aroundOf(node.id).includes(group));
-    const [first] = inside.sort((a, b) => a.y - b.y);
-    const chosen = this.picture.place.has(id) || !first ? id : first.id;
-    this.change({ selected: chosen }, { reveal: chosen });
+    const choose = () => {
+      const inside = this.picture.nodes.filter((node) => this.aroundOf(node.id).includes(group));
+      const [first] = inside.sort((a, b) => a.y - b.y);
+      return this.picture.place.has(id) || !first ? id : first.id;
+    };
+    this.change({ toggled, selected: id }, { anchor: id, choose });
+    this.stage.reveal(this.state.selected);
     this.say(`opened: ${this.picture.nodes.length.toLocaleString("en-US")} nodes are drawn`);
   }
 

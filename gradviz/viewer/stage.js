@@ -47,9 +47,14 @@ export class Stage {
     this.listen();
   }
 
+  /** In pixels, as it was when it changed last: to ask the page costs a layout of all of it. */
   get size() {
-    return { width: this.element.clientWidth || 800, height: this.element.clientHeight || 600 };
+    if (!this.known) this.known = { width: this.element.clientWidth || 800, height: this.element.clientHeight || 600 };
+    return this.known;
   }
+
+  /** @type {{width: number, height: number} | null} */
+  known = null;
 
   get isCanvas() {
     return this.picture !== null && this.picture.nodes.length > MOST_IN_SVG;
@@ -321,7 +326,11 @@ export class Stage {
       if (event.buttons) this.jump(event);
     });
     // A page that was hidden when it began has its size only now.
-    new ResizeObserver(() => (this.isTouched ? this.redraw() : this.fit(true))).observe(element);
+    new ResizeObserver(() => {
+      this.known = null;
+      if (this.isTouched) this.redraw();
+      else this.fit(true);
+    }).observe(element);
   }
 
   /** @param {PointerEvent} event */

@@ -2891,8 +2891,11 @@ class Stage {
   }
 
   get size() {
-    return { width: this.element.clientWidth || 800, height: this.element.clientHeight || 600 };
+    if (!this.known) this.known = { width: this.element.clientWidth || 800, height: this.element.clientHeight || 600 };
+    return this.known;
   }
+
+  known = null;
 
   get isCanvas() {
     return this.picture !== null && this.picture.nodes.length > MOST_IN_SVG;
@@ -3143,7 +3146,11 @@ class Stage {
       if (event.buttons) this.jump(event);
     });
     // A page that was hidden when it began has its size only now.
-    new ResizeObserver(() => (this.isTouched ? this.redraw() : this.fit(true))).observe(element);
+    new ResizeObserver(() => {
+      this.known = null;
+      if (this.isTouched) this.redraw();
+      else this.fit(true);
+    }).observe(element);
   }
 
   drag(event) {
@@ -3592,6 +3599,7 @@ class Viewer {
     if (names.some((name) => before[name] !== this.state[name])) {
       const anchor = this.anchorOf(how.anchor || this.state.selected);
       this.picture = pictureOf(this.model, this.state);
+      if (how.choose) this.state.selected = how.choose();
       const isSteady = before.frame !== this.state.frame;
       this.stage.selected = this.state.selected;
       this.stage.show(this.picture, { anchor: this.kept(anchor), animate: !isSteady });
@@ -3671,11 +3679,13 @@ class Viewer {
     if (group === undefined) return;
     const toggled = new Set(this.state.toggled);
     toggleIn(toggled, key);
-    this.change({ toggled, selected: id }, { anchor: id });
-    const inside = this.picture.nodes.filter((node) => this.aroundOf(node.id).includes(group));
-    const [first] = inside.sort((a, b) => a.y - b.y);
-    const chosen = this.picture.place.has(id) || !first ? id : first.id;
-    this.change({ selected: chosen }, { reveal: chosen });
+    const choose = () => {
+      const inside = this.picture.nodes.filter((node) => this.aroundOf(node.id).includes(group));
+      const [first] = inside.sort((a, b) => a.y - b.y);
+      return this.picture.place.has(id) || !first ? id : first.id;
+    };
+    this.change({ toggled, selected: id }, { anchor: id, choose });
+    this.stage.reveal(this.state.selected);
     this.say(`opened: ${this.picture.nodes.length.toLocaleString("en-US")} nodes are drawn`);
   }
 

@@ -86,10 +86,11 @@ def _log(state: RecordingState, call: Collective, site: CutSite, given: Sequence
 
 def _enter_graph(state: RecordingState, tensor: torch.Tensor, entry: Entry) -> None:
     """Torch gives a written tensor a node if the function has no derivative."""
-    if tensor.is_leaf or not isinstance(state.provenance.tensors.of(tensor), UntrackedTensor):
+    node = tensor.grad_fn
+    if node is None or not isinstance(state.provenance.tensors.of(tensor), UntrackedTensor):
         return
     state.provenance.release(tensor)
-    created = sequence_number(tensor.grad_fn)
+    created = sequence_number(node)
     where = entry.location.code, entry.location.offset
     function = SimpleNamespace(__name__=entry.word)
     entry.operation = created, created + 1, function, *where, (weakref.ref(tensor),)
@@ -110,7 +111,7 @@ def _log_untracked(
                 state.provenance.write(record, given, site, record is untracked)
         if matters:
             untracked.word, untracked.cause = site.word, site.cause
-            untracked.location, untracked.changes = site.location, []
+            untracked.location, untracked.changes = site.location, ()
         if matters and not mattered:
             state.provenance.show(untracked)
         identities.append(untracked.identity)
