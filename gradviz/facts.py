@@ -21,6 +21,8 @@ __all__ = [
     "FrameKind",
     "GradientDetails",
     "HookDetails",
+    "Loss",
+    "LostGradient",
     "Problem",
     "ProblemKind",
     "SavedVerdict",
@@ -141,6 +143,32 @@ class VersionDetails:
     after: int
 
 
+class Loss(str, Enum):
+    """What an operation returned in backward, to which a finite, nonzero gradient came."""
+
+    ZERO = "zero"
+    """All zeros."""
+    NOT_FINITE = "not finite"
+    """NaN or infinite elements."""
+    MISSING = "missing"
+    """None, from the backward of an ``autograd.Function``."""
+
+
+@dataclass(frozen=True)
+class LostGradient:
+    """A gradient that came to an operation in backward, finite and not zero, and went no further.
+
+    Args:
+        node: key of the operation.
+        input: the input of it whose gradient was lost: 0, 1, ...
+        loss: what it returned for that input.
+    """
+
+    node: str
+    input: int
+    loss: Loss
+
+
 @dataclass(frozen=True)
 class BackwardDetails:
     """A backward pass.
@@ -153,6 +181,7 @@ class BackwardDetails:
             ``inputs=``.
         gradient_given, retain_graph, create_graph: the arguments of the call.
         has_failed: whether it raised an exception.
+        lost: where it lost a gradient, as far as that was watched.
     """
 
     pass_number: int
@@ -162,6 +191,7 @@ class BackwardDetails:
     retain_graph: bool = False
     create_graph: bool = False
     has_failed: bool = False
+    lost: tuple[LostGradient, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -52,6 +52,7 @@ def test_a_model_as_a_table():
     assert stdout.splitlines() == [
         f"encoder.weight      {cut}",
         f"encoder.bias        {cut}",
+        "  fix: train.py:13: leave out the detach()",
         "2 other parameters  fine",
     ]
 
@@ -63,6 +64,7 @@ def test_a_loss_tells_of_every_leaf():
     assert [line.split()[0] for line in lines] == [
         "model.encoder.weight",
         "model.encoder.bias",
+        "fix:",
         "3",
     ]
 

@@ -145,15 +145,19 @@ class Explanations(Sequence[Explanation], Shown):
         """A table: name, state, reason; errors come first, and in full."""
         errors = [str(each) for each in self.all if each.verdict.is_error]
         rows = [
-            (_names(group), group[0].verdict.state, group[0].reason)
+            (_names(group), group[0].verdict.state, group[0].reason, group[0].fix)
             for group in _groups([each for each in self.wrong if not each.verdict.is_error])
         ]
         fine = [each for each in self.all if each.verdict is Verdict.FINE]
         if fine:
             other = "other " if rows else ""
-            rows.append((f"{len(fine):,} {other}{_noun(fine)}", "fine", ""))
+            rows.append((f"{len(fine):,} {other}{_noun(fine)}", "fine", "", ""))
         widths = [max((len(row[at]) for row in rows), default=0) for at in (0, 1)]
-        table = [f"{a:{widths[0]}}  {b:{widths[1]}}  {c}".rstrip() for a, b, c in rows]
+        table = []
+        for at, (name, state, reason, fix) in enumerate(rows):
+            table.append(f"{name:{widths[0]}}  {state:{widths[1]}}  {reason}".rstrip())
+            if fix and fix not in (row[3] for row in rows[at + 1 : at + 2]):  # once for both
+                table.append(f"  fix: {fix}")
         return "\n".join([*errors, *table]) or "nothing to explain: no tensor here requires grad"
 
     @cached_property
@@ -315,6 +319,8 @@ class Verdict(str, Enum):
     """The gradient has NaN elements."""
     INFINITE = "infinite", Group.GRADIENT
     """The gradient has infinite elements, and no NaN."""
+    RESULT_NOT_FINITE = "loss not finite", Group.GRADIENT
+    """The gradient is finite, and the result that backward started from is NaN or infinite."""
     EXPLODING = "exploding", Group.GRADIENT
     """Over a thousand times larger than at the parameter next to the root."""
     VANISHING = "vanishing", Group.GRADIENT

@@ -546,10 +546,7 @@ class Provenance:
         return self.add(None, word, data.cause, location, (data,), matters=True)
 
     def remember_numbers(self, values: object, record: UntrackedTensor) -> None:
-        """Remember the Python floats that were read from a tensor, to recognize the same objects.
-
-        They are kept, so that no other object gets their ``id``.
-        """
+        """Remember float objects read from a tensor; they are held, so that no ``id`` is reused."""
         for number in _floats_in(values):
             self._numbers[id(number)] = number, record
         while len(self._numbers) > _MOST_NUMBERS:
