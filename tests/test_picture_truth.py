@@ -514,3 +514,25 @@ def test_a_gradient_of_another_loss_is_not_fine_for_the_one_that_was_asked_about
         answer = gradviz.explain(w, other)
         assert answer.verdict is Verdict.OF_ANOTHER and "other" in answer.reason
     assert gradviz.explain(w, (w * 3).sum()).verdict is Verdict.FINE
+
+
+def test_gradients_of_tensors_that_retain_them_are_not_counted_as_leaves():
+    with gradviz.record() as run:
+        a, b, c = (torch.ones(2, requires_grad=True) for _ in range(3))
+        kept = a * b * c
+        kept.retain_grad()
+        kept.sum().backward()
+    texts = [frame.caption for frame in gradviz.draw(run).shown]
+    assert any("The gradients of 4 tensors are new." in text for text in texts)
+
+
+def test_only_the_frame_of_a_failure_is_called_failed():
+    w = torch.ones(2, requires_grad=True)
+    with gradviz.record() as run:
+        loss = w.exp().sum()
+        loss.backward()
+        with pytest.raises(RuntimeError):
+            loss.backward()
+        w.grad = None
+    said = [frame.caption.startswith("Backward failed") for frame in gradviz.draw(run).shown]
+    assert said == [False, False, True, False]

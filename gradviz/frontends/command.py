@@ -21,6 +21,7 @@ from gradviz.frontends.files import (
     Staged,
     check_folder,
     format_of,
+    of_rank,
 )
 from gradviz.frontends.options import OPTIONS, Option, Picture, chosen, frame_numbers
 from gradviz.frontends.streams import aside, colored, output_on_stderr, stage, wrapped
@@ -239,7 +240,8 @@ class Outputs:
         picture: Picture | None = None,
         formats: Sequence[str] = FORMATS,
     ) -> None:
-        self._formats = [(path, _format(path, fmt, formats)) for path in paths or (STDOUT,)]
+        own = [of_rank(path) for path in paths] or [STDOUT]
+        self._formats = [(path, _format(path, fmt, formats)) for path in own]
         if fmt is not None and fmt not in self.formats:
             path, found = self._formats[0]
             raise UsageError(f"{path} is {found} by its suffix, but --format says {fmt}")

@@ -11,6 +11,7 @@ import click
 
 from gradviz.errors import ScriptError, SubjectError, TargetError, UsageError
 from gradviz.frontends.command import OptionValue, Request, frames_option, target_command
+from gradviz.frontends.files import rank_text
 from gradviz.frontends.options import Option
 from gradviz.frontends.streams import aside, columns, echo, stage, styled
 
@@ -95,6 +96,9 @@ def _write_recording(request: Request, recording: Any, run: ProgramRun) -> None:
 
     outputs, picture = request.outputs, request.picture
     story = request.chosen(recording.story, request.frames)
+    rank = rank_text()
+    if rank:
+        story = replace(story, title=" · ".join(filter(None, (rank, story.title))))
     if "json" in outputs.formats:
         from gradviz.capture.tensors.names import Names
         from gradviz.diagnosis.explain import with_verdicts
@@ -112,7 +116,8 @@ def _write_recording(request: Request, recording: Any, run: ProgramRun) -> None:
             listing += f"\n({len(story.events):,} events; --events all lists each)"
         last = Drawing(story[-1:], picture.without("events"))
         text = last.terminal_text(columns(), styled())
-        return f"{listing}\n\n{text}".encode("utf-8", "backslashreplace")
+        heading = f"{rank}\n" if rank else ""
+        return f"{heading}{listing}\n\n{text}".encode("utf-8", "backslashreplace")
 
     outputs.write(render, request.quiet)
 

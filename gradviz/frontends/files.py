@@ -22,6 +22,8 @@ __all__ = [
     "check_folder",
     "format_of",
     "stdout_fault",
+    "of_rank",
+    "rank_text",
     "write_atomically",
 ]
 
@@ -113,6 +115,27 @@ def _refusal(folder: Path) -> OSError:
     is_read_only = hasattr(os, "statvfs") and os.statvfs(folder).f_flag & os.ST_RDONLY
     number = errno.EROFS if is_read_only else errno.EACCES
     return OSError(number, os.strerror(number))
+
+
+def rank_text() -> str:
+    """``"rank 0 of 4"`` in a process that ``torchrun`` started with others; "" in any other."""
+    rank, size = os.environ.get("RANK", ""), os.environ.get("WORLD_SIZE", "")
+    is_one_of_many = rank.isdecimal() and size.isdecimal() and int(size) > 1
+    return f"rank {rank} of {size}" if is_one_of_many else ""
+
+
+def of_rank(path: str) -> str:
+    """The file of this rank: ``story.rank0.html``; the path itself outside of ``torchrun``.
+
+    Standard output, and what is not an ordinary file, are left as they are.
+
+    Example:
+        >>> of_rank("story.html")
+        'story.html'
+    """
+    if path == STDOUT or not rank_text() or (Path(path).exists() and not Path(path).is_file()):
+        return path
+    return str(Path(path).with_suffix(f".rank{os.environ['RANK']}{Path(path).suffix}"))
 
 
 def write_atomically(path: str | os.PathLike[str], data: bytes | Iterable[bytes]) -> None:

@@ -57,15 +57,20 @@ def caption_of(frame: Frame, is_later: bool = False) -> str:
     """
     if frame.caption:
         return frame.caption
-    text = changes_caption(frame.graph) if is_later else caption(frame.graph)
     has_failed = frame.kind in (FrameKind.FAILED_BACKWARD, FrameKind.REFUSED_BACKWARD)
+    shows_problem = has_failed or frame.kind is FrameKind.SNAPSHOT
+    text = changes_caption(frame.graph, shows_problem) if is_later else caption(frame.graph)
     if has_failed and not text.startswith(_FAILED):
         return f"{_FAILED}. {text}"
     return text
 
 
-def changes_caption(graph: GradGraph) -> str:
+def changes_caption(graph: GradGraph, shows_problem: bool = True) -> str:
     """The changes since the previous frame; the whole `caption` if nothing changed.
+
+    Args:
+        graph: with the changes of each node.
+        shows_problem: whether it is the frame in which backward failed at a node, if one did.
 
     Example:
         >>> graph = GradGraph()
@@ -79,7 +84,7 @@ def changes_caption(graph: GradGraph) -> str:
         for node in nodes
         if "problem" in node
     ]
-    if problems:
+    if problems and shows_problem:
         return problems[0]
     sentences = _gradient_changes(nodes)
     counts = {
@@ -108,7 +113,10 @@ def _gradient_changes(nodes: Sequence[NodeData]) -> list[str]:
         return [f"{name}: {text}." for name, text in changes]
     kinds = {text if text in _SAME_FOR_ALL else "" for _, text in changes}
     verb = _SAME_FOR_ALL.get(kinds.pop(), "have changed") if len(kinds) == 1 else "have changed"
-    return [f"The gradients of {len(changes):,} leaves {verb}."]
+    others = (NodeKind.OPERATION, NodeKind.RESULT)  # they retain their gradient
+    retained = any(node["kind"] in others and "grad" in node.get("changes", {}) for node in nodes)
+    word = "tensors" if retained else "leaves"
+    return [f"The gradients of {len(changes):,} {word} {verb}."]
 
 
 _SAME_FOR_ALL = {"new": "are new", "cleared": "are cleared (None)", "zeroed": "are zeroed"}
