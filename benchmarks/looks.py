@@ -24,7 +24,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -247,7 +247,10 @@ SHEET = """<!doctype html><meta charset="utf-8"><title>{theme}, {width} px</titl
 <style>body {{ margin: 0; padding: 12px; width: {width}px; background: {page}; color: {ink};
 font: 14px sans-serif }} img {{ max-width: 100%; display: block; margin-bottom: 24px }}</style>
 {pictures}"""
-COLORS = {"light": ("#ffffff", "#1a1a1a"), "dark": ("#0d1117", "#e6edf3")}
+COLORS: dict[Literal["light", "dark"], tuple[str, str]] = {
+    "light": ("#ffffff", "#1a1a1a"),
+    "dark": ("#0d1117", "#e6edf3"),
+}
 WIDTHS = (1_400, 700, 390)
 
 

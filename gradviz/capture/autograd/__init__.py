@@ -1,10 +1,11 @@
 """Reads and observes torch's autograd: the only place that uses its private names."""
 
 import torch
+from torch.torch_version import TorchVersion
 
 from gradviz.errors import MissingPackageError
 
-OLDEST = (2, 10)
+OLDEST = "2.10"
 """The oldest torch that the tests were run with. Before it, saved tensors cannot be read without
 unpacking them, so sizes and "freed" would be wrong."""
 
@@ -21,10 +22,9 @@ def check_version(version: str) -> None:
         Traceback (most recent call last):
         gradviz.errors.MissingPackageError: gradviz needs torch 2.10 or newer, found 2.7.1: ...
     """
-    if torch.torch_version.TorchVersion(version) < OLDEST:
-        wanted = ".".join(map(str, OLDEST))
+    if TorchVersion(version) < OLDEST:
         raise MissingPackageError(
-            f"gradviz needs torch {wanted} or newer, found {version}: pip install 'torch>={wanted}'"
+            f"gradviz needs torch {OLDEST} or newer, found {version}: pip install 'torch>={OLDEST}'"
         )
 
 
