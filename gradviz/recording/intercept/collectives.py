@@ -5,7 +5,6 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable, Sequence
 from functools import partial
-from types import SimpleNamespace
 
 import torch
 
@@ -84,6 +83,13 @@ def _log(state: RecordingState, call: Collective, site: CutSite, given: Sequence
             _log_untracked(state, some, [] if len(into) < len(some) else given, site)
 
 
+class _Called:
+    """Stands for a function in the row of an operation."""
+
+    def __init__(self, word: str) -> None:
+        self.__name__ = word
+
+
 def _enter_graph(state: RecordingState, tensor: torch.Tensor, entry: Entry) -> None:
     """Torch gives a written tensor a node if the function has no derivative."""
     node = tensor.grad_fn
@@ -92,7 +98,7 @@ def _enter_graph(state: RecordingState, tensor: torch.Tensor, entry: Entry) -> N
     state.provenance.release(tensor)
     created = sequence_number(node)
     where = entry.location.code, entry.location.offset
-    function = SimpleNamespace(__name__=entry.word)
+    function = _Called(entry.word)
     entry.operation = created, created + 1, function, *where, (weakref.ref(tensor),)
 
 
