@@ -6,7 +6,7 @@ SITE := docs/_build/html
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help demo viewer pictures gallery-graphs docs test test-fast fuzz soak size lint types clean
+.PHONY: help demo looks viewer viewer-types pictures gallery-graphs docs test test-fast fuzz soak size lint types clean
 .DEFAULT_GOAL := help
 
 help:
@@ -17,6 +17,8 @@ help:
 	@echo "make soak    10,000 draws and 2,000 recordings: nothing may grow"
 	@echo "make size    count files and lines of each place in gradviz/"
 	@echo "make viewer  build gradviz/viewer/viewer.js from the modules beside it"
+	@echo "make looks   contact sheets of the examples into looks/, light and dark, at 3 widths"
+	@echo "make viewer-types  check the types of the viewer's modules (needs npx)"
 	@echo "make pictures  draw the pictures of README.md again"
 	@echo "make docs    build the site into $(SITE)/, and check it"
 	@echo "make gallery-graphs  run the real models of the site again (needs transformers)"
@@ -37,6 +39,10 @@ $(READY): setup.cfg pyproject.toml constraints.txt
 
 viewer: $(READY)
 	$(BIN)/python -m gradviz.viewer.bundle
+
+# The types in the comments of the viewer's modules; npx comes with Node, which users do not need.
+viewer-types:
+	npx --yes --package typescript@7.0.2 tsc -p gradviz/viewer
 
 # The pictures of README.md, by the layout that is the same on every machine.
 pictures: $(READY)
@@ -59,6 +65,9 @@ gallery-graphs: $(READY)
 docs: $(READY)
 	$(BIN)/python -m sphinx -q -W --keep-going -n -b html docs $(SITE)
 	$(BIN)/python docs/check.py $(SITE)
+
+looks: $(READY)
+	$(BIN)/python benchmarks/looks.py --sheets looks
 
 demo: $(READY)
 	@$(BIN)/gradviz gallery $(GALLERY)

@@ -6,17 +6,25 @@ each program it draws the default picture and prints the smallest text when the 
 boxes. Goal: text of at least 9 px, at most 2,000 px high. ``--recorded`` draws the story of two
 training steps instead of one result; ``--models`` measures real models with random weights
 (those of ``transformers`` where it is installed); ``--save FOLDER`` keeps the pictures.
+``--sheets FOLDER`` draws the examples and the pictures of the README instead, and writes contact
+sheets of them as a reader sees them: light and dark, 1,400, 700 and 390 pixels wide; as PNG too
+where ``chromium`` is installed.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
+import io
 import re
+import runpy
+import shutil
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -235,6 +243,50 @@ def row(name: str, k: int, program: Program, options: argparse.Namespace) -> boo
     return is_wrong
 
 
+SHEET = """<!doctype html><meta charset="utf-8"><title>{theme}, {width} px</title>
+<style>body {{ margin: 0; padding: 12px; width: {width}px; background: {page}; color: {ink};
+font: 14px sans-serif }} img {{ max-width: 100%; display: block; margin-bottom: 24px }}</style>
+{pictures}"""
+COLORS: dict[Literal["light", "dark"], tuple[str, str]] = {
+    "light": ("#ffffff", "#1a1a1a"),
+    "dark": ("#0d1117", "#e6edf3"),
+}
+WIDTHS = (1_400, 700, 390)
+
+
+def sheets(folder: Path) -> None:
+    """Write contact sheets of the examples and the README's pictures into a folder."""
+    root = Path(__file__).resolve().parent.parent
+    for theme, (page, ink) in COLORS.items():
+        inside = folder / theme
+        inside.mkdir(parents=True, exist_ok=True)
+        for example in sorted((root / "examples").glob("[a-z]*.py")):
+            with contextlib.redirect_stdout(io.StringIO()), gradviz.record() as run:
+                runpy.run_path(str(example), run_name="__main__")
+            gradviz.draw(run, theme=theme).save(inside / f"{example.stem}.svg")
+        for picture in (root / "docs" / "pictures").glob("*.svg"):
+            text = picture.read_text(encoding="utf-8")
+            (inside / f"readme-{picture.name}").write_text(text, encoding="utf-8")
+        names = sorted(path.name for path in inside.glob("*.svg"))
+        for width in WIDTHS:
+            pictures = "\n".join(f'{name}<img src="{theme}/{name}">' for name in names)
+            text = SHEET.format(theme=theme, width=width, page=page, ink=ink, pictures=pictures)
+            sheet = folder / f"{theme}-{width}.html"
+            sheet.write_text(text, encoding="utf-8")
+            photograph(sheet, width + 24, folder / f"{theme}-{width}.png")
+    print(f"wrote {folder}/light-1400.html and {len(COLORS) * len(WIDTHS) - 1} more")
+
+
+def photograph(page: Path, width: int, to: Path) -> None:
+    """The page as PNG, if there is a browser for it."""
+    browser = shutil.which("chromium") or shutil.which("google-chrome")
+    if browser is None:
+        return
+    options = ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"]
+    options += [f"--window-size={width},16000", f"--screenshot={to}", page.resolve().as_uri()]
+    subprocess.run([browser, *options], stderr=subprocess.DEVNULL, check=False)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("names", nargs="*")
@@ -242,7 +294,11 @@ def main() -> None:
     parser.add_argument("--recorded", action="store_true")
     parser.add_argument("--models", action="store_true")
     parser.add_argument("--save", type=Path)
+    parser.add_argument("--sheets", type=Path)
     options = parser.parse_args()
+    if options.sheets:
+        sheets(options.sheets)
+        return
     print(f"{'program':14}{'k':>5}{'text px':>9}{'width':>8}{'height':>8}{'boxes':>7}{'s':>7}")
     missed = count = 0
     if options.models:

@@ -2,7 +2,7 @@
 
     python benchmarks/record.py [--rounds 9]
 
-The last lines tell the memory of a process that records 1,000 training steps. TorchLens stands
+The last lines print the memory of a process that records 1,000 training steps. TorchLens stands
 beside it where it is installed.
 """
 
@@ -85,6 +85,47 @@ def chain_step(length: int) -> Callable[[], None]:
     return step
 
 
+def small_steps() -> dict[str, Callable[[], None]]:
+    """Loops of many small calls, each by its name."""
+    x = torch.ones(4, requires_grad=True)
+    y, scalar, plain = x * 2, (x * 2).sum(), torch.ones(4)
+
+    def untracked() -> None:
+        with torch.no_grad():
+            z = x
+            for _ in range(10_000):
+                z = z * 1.0001
+
+    def repeated(call: Callable[[], object], count: int) -> Callable[[], None]:
+        def step() -> None:
+            for _ in range(count):
+                call()
+
+        return step
+
+    return {
+        "5,000 detach": repeated(y.detach, 5_000),
+        "3,000 item": repeated(scalar.item, 3_000),
+        "10,000 ops under no_grad": untracked,
+        "10,000 ops in place": repeated(lambda: plain.add_(1), 10_000),
+        "MLP, 50 steps": mlp_steps(50),
+    }
+
+
+def mlp_steps(count: int) -> Callable[[], None]:
+    """Training steps of a small network."""
+
+    def step() -> None:
+        model = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 1))
+        optimizer, data = torch.optim.SGD(model.parameters(), 0.01), torch.randn(8, 8)
+        for _ in range(count):
+            optimizer.zero_grad()
+            model(data).square().mean().backward()
+            optimizer.step()
+
+    return step
+
+
 def recorded(step: Callable[[], None]) -> Callable[[], None]:
     def run() -> None:
         with gradviz.record():
@@ -95,9 +136,9 @@ def recorded(step: Callable[[], None]) -> Callable[[], None]:
 
 def seconds(task: Callable[[], object]) -> float:
     gc.collect()
-    start = time.perf_counter()
+    start = time.process_time()
     task()
-    return time.perf_counter() - start
+    return time.process_time() - start
 
 
 def compare(name: str, step: Callable[[], None], clean: Callable[[], object], rounds: int) -> None:
@@ -166,12 +207,15 @@ def main() -> None:
         return
     torch.manual_seed(0)
     model, data = GPT(), torch.randint(1000, (BATCH, TOKENS))
-    print(f"milliseconds, medians of {options.rounds} pairs; {torch.get_num_threads()} threads\n")
+    count, threads = options.rounds, torch.get_num_threads()
+    print(f"milliseconds of CPU, medians of {count} pairs; {threads} threads\n")
     print(f"{'forward + backward':34} {'bare':>9} {'recorded':>9} {'ratio':>7}")
     gpt = gpt_step(model, data)
     compare("GPT, 12 layers", gpt, model.zero_grad, options.rounds)
     compare("the same, gradients kept", gpt, lambda: None, options.rounds)
     compare("chain of 10,000 on 4 numbers", chain_step(10_000), lambda: None, options.rounds)
+    for name, step in small_steps().items():
+        compare(name, step, lambda: None, options.rounds)
     torchlens(model, data)
     print()
     sys.stdout.flush()

@@ -14,11 +14,14 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from gradviz import Drawing
 from gradviz.graph import EdgeKind, GradGraph, NodeKind
 
+_TIMES = 5
+"""How often each page of the comparison is opened; the median counts."""
 _READY = """() => new Promise(done => {
   const look = () => window.gradvizViewer
     ? requestAnimationFrame(() => requestAnimationFrame(() => done(performance.now())))
@@ -155,9 +158,9 @@ def measure(page: Any, name: str, folder: Path) -> str:
     page.goto(path.as_uri())
     first = page.evaluate(_READY)
     drawn = page.evaluate("window.gradvizViewer.picture.nodes.length")
-    median, worst = page.evaluate(_PAN)
+    usual, worst = page.evaluate(_PAN)
     cells = [name, f"{len(graph):,}", f"{path.stat().st_size / 1000:,.0f} kB", f"{written:.1f} s"]
-    cells += [f"{drawn:,}", f"{first / 1000:.2f} s", f"{median:.0f} / {worst:.0f} ms"]
+    cells += [f"{drawn:,}", f"{first / 1000:.2f} s", f"{usual:.0f} / {worst:.0f} ms"]
     can_open = "window.gradvizViewer.picture.nodes.some(node => node.group >= 0)"
     if page.evaluate(can_open):
         opened, closed, _ = page.evaluate(_TOGGLE)
@@ -165,11 +168,76 @@ def measure(page: Any, name: str, folder: Path) -> str:
     return "| " + " | ".join(cells) + " |"
 
 
+_PEER_READY = """() => new Promise(done => {
+  const look = () => document.querySelector('g[class^="node_"]')
+    ? requestAnimationFrame(() => requestAnimationFrame(() => done(performance.now())))
+    : setTimeout(look, 5);
+  look();
+})"""
+_PEER_OPEN = """() => new Promise(done => {
+  const button = document.querySelector('[class^="collapse-button_"]');
+  if (!button) { done(null); return; }
+  const texts = () => document.querySelectorAll('g[class^="node_"]').length;
+  const before = document.querySelector('g[class^="node_"]'), count = texts();
+  const start = performance.now();
+  button.dispatchEvent(new MouseEvent('click', {bubbles: true}));
+  const look = () => texts() && document.querySelector('g[class^="node_"]') !== before
+    && texts() !== count ? done(performance.now() - start) : setTimeout(look, 2);
+  look();
+})"""
+_OPEN_ONE = """() => {
+  const viewer = window.gradvizViewer;
+  const closed = viewer.picture.nodes.filter(node => node.group >= 0);
+  if (!closed.length) return null;
+  const start = performance.now();
+  viewer.toggle(closed[0].id); viewer.stage.draw();
+  return performance.now() - start;
+}"""
+
+
+def beside(page: Any, folder: Path) -> Iterator[str]:
+    """Lines of a table: our page of a model, and that of torchvista."""
+    import torch
+    import torchvista  # type: ignore[import-not-found, unused-ignore]
+    from viewer_models import MODELS
+
+    import gradviz
+
+    for name, make in MODELS.items():
+        torch.manual_seed(0)
+        model, data = make()
+        theirs = folder / f"{name}-torchvista.html"
+        torchvista.trace_model(model, data, export_format="html", export_path=str(theirs))
+        ours = gradviz.draw(model(data).mean(), names=model).save(folder / f"{name}.html")
+        for tool, path, ready, open_one in (
+            ("gradviz", ours, _READY, _OPEN_ONE),
+            ("torchvista", theirs, _PEER_READY, _PEER_OPEN),
+        ):
+            runs = []
+            for _ in range(_TIMES):
+                page.goto("about:blank")
+                page.goto(path.as_uri())
+                runs.append((page.evaluate(ready), page.evaluate(open_one)))
+            first = median(run[0] for run in runs)
+            opened = None if runs[0][1] is None else median(run[1] for run in runs)
+            told = "nothing to open" if opened is None else f"{opened:.0f} ms"
+            size = path.stat().st_size / 1000
+            yield f"| {name} | {tool} | {size:,.0f} kB | {first / 1000:.2f} s | {told} |"
+
+
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", default=",".join(CASES), help=f"some of {', '.join(CASES)}")
-    names = parser.parse_args().only.split(",")
+    parser.add_argument("--beside", action="store_true", help="compare with torchvista")
+    asked = parser.parse_args()
+    if asked.beside:
+        print("| model | tool | file | first picture | a block opened |\n|---|---|---|---|---|")
+        with tempfile.TemporaryDirectory() as folder, browser_page() as page:
+            for line in beside(page, Path(folder)):
+                print(line, flush=True)
+        return
+    names = asked.only.split(",")
     print(
         "| graph | nodes | file | written in | drawn | first picture | pan: median / 90 % "
         "| open / close a group |"

@@ -46,7 +46,7 @@ html_copy_source = False
 html_show_sphinx = False
 html_theme_options = {
     "top_of_page_buttons": [],
-    "dark_css_variables": {  # of the pictures' own colours: no box is seen around them
+    "dark_css_variables": {  # the colors of the pictures, so that no box is visible around them
         "color-background-primary": "#0d1117",
         "color-background-secondary": "#12171f",
         "color-background-hover": "#1c2330",

@@ -1,8 +1,8 @@
-"""Two networks, two losses: whom does each backward() reach? (GAN)
+"""Two networks, two losses: which leaves does each backward() reach? (GAN)
 
-The critic learns to tell fakes, the generator to make better ones. The critic's loss must not
-reach the generator, so it gets fake.detach(): the way back ends there. The generator's loss
-has to pass through the critic, and leaves a gradient in it too: empty it before the next step.
+The critic learns to recognize fakes, the generator to make better ones. The critic's loss must
+not reach the generator, so it is computed from fake.detach(). The generator's loss passes through
+the critic and accumulates a gradient in it too: clear it before the next step.
 """
 
 import torch

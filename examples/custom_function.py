@@ -1,8 +1,8 @@
-"""An operation of your own: rounding that can be trained through.
+"""A custom operation: rounding with a gradient.
 
-Rounding is flat everywhere, so its true gradient is 0 and training through it stands still.
-An autograd.Function lets you say what the gradient shall be: here backward hands the gradient
-straight on, as if nothing had been rounded. Networks with rounded weights are trained this way.
+The derivative of rounding is 0, so no gradient flows through it and training makes no progress.
+An autograd.Function defines its own gradient: here backward returns the gradient unchanged, as if
+nothing had been rounded. Networks with rounded weights are trained this way.
 """
 
 from typing import Any

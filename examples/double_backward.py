@@ -1,8 +1,8 @@
 """A gradient has a gradient.
 
-With create_graph=True backward records its own work, so the slope it finds is again a result
-with a grad_fn, and you can put it into a loss. Here y = x^3, so the slope is 3 * x^2 and the
-slope of the slope is 6 * x. The loss wants the slope to be 12; backward then runs through both.
+With create_graph=True the backward pass is recorded, so the slope is a tensor with a grad_fn, and
+you can use it in a loss. Here y = x^3, so the slope is 3 * x^2 and the slope of the slope is
+6 * x. The loss is smallest when the slope is 12; backward then runs through both.
 """
 
 import torch

@@ -1,9 +1,9 @@
-"""What does backward() leave behind?
+"""What does backward() change?
 
-backward() walks from loss back to every leaf and writes into .grad how much loss would change
-if the leaf changed a little. Here loss = 3 w0 + 3 w1 + 3 w2 + 3 w3, so every entry of
-weights.grad is 3. On the way it frees what the operations had saved: a second backward from
-the same loss would be an error.
+backward() runs from loss back to every leaf and stores in .grad how much loss would change if
+the leaf changed a little. Here loss = 3 w0 + 3 w1 + 3 w2 + 3 w3, so every entry of
+weights.grad is 3. It frees the saved tensors of the operations: a second backward on the same
+loss would be an error.
 """
 
 import torch

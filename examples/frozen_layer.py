@@ -1,8 +1,8 @@
 """A frozen layer: no gradient for it, but gradients through it.
 
 To freeze a layer, set requires_grad_(False) on it: its weights then receive no gradient.
-Freeze one in the middle, and the graph still runs through it, because the first lies behind.
-Freeze the first as well, and the graph begins at the last: backward has less to do.
+If you freeze one in the middle, the graph still runs through it, to the first layer. If you freeze
+the first as well, the graph begins at the last layer, and backward has less to compute.
 """
 
 import torch

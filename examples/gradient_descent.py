@@ -1,9 +1,9 @@
 """Gradient descent, by PyTorch and by hand.
 
 We look for the line a + b * t that is nearest to four points: the one whose mean squared error
-is smallest. Each step walks a little against the gradient. PyTorch gets the gradient from
-backward(); by hand we write its formula, 2/n * X^T (X w - y), in numpy. Both walk the same
-path, and arrive at the optimum that linear algebra gives directly: 1.1 + 1.9 * t.
+is smallest. Each step moves the weights a little against the gradient. PyTorch computes the
+gradient in backward(); by hand it is the formula 2/n * X^T (X w - y) in numpy. Both have the same
+steps and converge to the optimum from linear algebra: 1.1 + 1.9 * t.
 """
 
 import numpy as np

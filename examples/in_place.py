@@ -1,8 +1,8 @@
-"""In-place changes, and the version that gives them away.
+"""In-place changes, and the version counter that detects them.
 
 Every tensor counts how often it was changed in place: its version. exp() saves its own result
 for backward, so changing that result later makes backward wrong: torch compares the versions
-and refuses. x * 2 saves nothing of its result, so the same change there does no harm.
+and raises. x * 2 does not save its result, so the same change is allowed there.
 """
 
 import torch

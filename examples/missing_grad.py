@@ -1,9 +1,9 @@
 """Why is .grad None?
 
-backward() leaves a gradient in leaves only: tensors that you made, not ones you computed.
-torch.ones(3, requires_grad=True) * 0.1 is computed: the leaf is the ones, which has no name.
-.to(...) computes too, whenever it changes something. So prepare the values first and call
-requires_grad_() last; or, for a tensor in the middle, ask it to keep its gradient.
+backward() accumulates gradients in leaves only, not in the results of operations.
+torch.ones(3, requires_grad=True) * 0.1 is such a result: the leaf is the tensor of ones, which has
+no name. So is .to(...), if it changes something. Therefore create the values first and call
+requires_grad_() last; or call retain_grad() on a non-leaf tensor.
 """
 
 import warnings

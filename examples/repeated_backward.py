@@ -1,8 +1,8 @@
 """Why does my gradient grow with every step?
 
-backward() adds to .grad, it never replaces what is there. The gradient of (weights * 3).sum()
-is always 3, and yet .grad shows 3, 6, 9, because nobody emptied it in between.
-So every training loop sets the gradient back: weights.grad.zero_(), or optimizer.zero_grad().
+backward() accumulates into .grad; it never replaces it. The gradient of (weights * 3).sum() is
+always 3, but .grad becomes 3, 6, 9, because it is not cleared in between.
+So every training loop clears the gradient: weights.grad.zero_(), or optimizer.zero_grad().
 """
 
 import torch

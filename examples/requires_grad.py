@@ -1,9 +1,9 @@
 """What does requires_grad=True do?
 
-It makes x a leaf: a tensor for which you want a gradient. From then on autograd writes down
-every operation that uses x. Each result remembers the operation that made it, in .grad_fn.
-Nobody computed x itself, so its grad_fn is None; and nobody has called backward yet, so its
-.grad is None too. Follow a grad_fn backwards from any result and you always arrive at a leaf.
+It makes x a leaf: a tensor for which you want a gradient. From then on autograd records
+every operation that uses x. Each result has the operation that created it in .grad_fn.
+x itself is not the result of an operation, so its grad_fn is None; backward was not called yet, so
+its .grad is None too. Following grad_fn backwards from any result always ends at a leaf.
 """
 
 import torch

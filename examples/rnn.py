@@ -1,9 +1,9 @@
-"""A recurrent network of 50 steps, and a gradient that fades.
+"""A recurrent network of 50 steps, and a vanishing gradient.
 
 One small cell is used 50 times, so the graph is 50 cells deep, and all share the same weights.
-On the way back through each cell the gradient is multiplied by numbers below 1: the last state
-still matters to the loss, the first hardly does. That is the vanishing gradient.
-States are computed, not leaves: retain_grad() asks each of them to keep its gradient.
+In the backward pass each cell multiplies the gradient by numbers below 1: the gradient of the last
+state is large, that of the first is tiny. This is called a vanishing gradient.
+The states are non-leaf tensors: retain_grad() keeps the gradient of each of them.
 """
 
 import torch

@@ -1,8 +1,8 @@
-"""Two losses that share a trunk.
+"""Two losses that share operations.
 
-Going backward, an operation gives up the tensors it saved: what exp() kept is gone afterwards.
-A second loss on the same trunk then finds nothing there, and torch refuses. Either keep the
-saved tensors with retain_graph=True until the last backward, or simply add the losses first.
+The backward pass frees the saved tensors of each operation, here the result that exp() saved. A
+second loss that uses the same operations needs them again, and torch raises. Either keep the
+saved tensors with retain_graph=True until the last backward, or add the losses first.
 """
 
 import torch

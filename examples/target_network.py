@@ -1,8 +1,8 @@
-"""A target network: an aim that holds still (deep Q-learning)
+"""A target network: a constant target (deep Q-learning)
 
-The network learns to come near an aim that a copy of it computes. The copy must not be pulled
-along, so the aim is made under no_grad: for the loss it is a constant. Forget that, and the
-loss is the same, and so is the gradient of the network; but the copy gets one as well.
+The network learns a target that a copy of it computes. The copy must not be trained, so the target
+is computed under no_grad: for the loss it is a constant. Without no_grad, the loss and the
+gradient of the network are the same, but the copy gets a gradient as well.
 """
 
 import torch

@@ -1,8 +1,8 @@
 """A long sequence in short windows (truncated backpropagation through time)
 
-Each step uses the state of the one before, so the graph would grow with the sequence, and
-backward() would run through all of it, over and over. detach() cuts it between the windows:
-the number goes on into the next window, and the gradient stays inside its own.
+Each step uses the state of the previous step, so the graph would grow with the sequence, and each
+backward() would run through all of it. detach() cuts it between the windows: the value is used in
+the next window, and the gradient stays inside its own window.
 """
 
 import torch

@@ -1,8 +1,8 @@
 """A two-layer network learns XOR.
 
 One layer cannot learn "one or the other, but not both"; two with a tanh between them can.
-Each weight and bias is a leaf. One backward() fills all four gradients, the optimizer then
-moves each leaf against its gradient, and zero_grad() empties them for the next step.
+Each weight and bias is a leaf. One backward() computes all four gradients, the optimizer then
+changes each leaf against its gradient, and zero_grad() clears them for the next step.
 """
 
 import torch

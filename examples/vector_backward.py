@@ -1,9 +1,9 @@
-"""backward() adds to .grad, and a vector needs a vector to start from.
+"""backward() on a vector needs a vector, and accumulates into .grad.
 
 loss.backward() works on its own only when loss is one number. For a result of three numbers
 you pass a vector v of three weights: x.grad then receives v times the slope of each element.
-A second backward on the same x does not replace x.grad: it adds to it.
-Here the mean gives 1/3 to each element, and x * x * 2 gives 4 * x * v on top.
+A second backward on the same x does not replace x.grad: it accumulates into it.
+Here the mean contributes 1/3 to each element, and x * x * 2 contributes 4 * x * v.
 """
 
 import torch

@@ -57,4 +57,4 @@ class OutputError(GradvizError, OSError):
 
 
 class MissingPackageError(GradvizError, ImportError):
-    """A front-end needs a package that is not installed, for example Sphinx."""
+    """A package is not installed, or too old: Sphinx for its directive, torch before 2.10."""

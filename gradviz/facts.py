@@ -21,8 +21,11 @@ __all__ = [
     "FrameKind",
     "GradientDetails",
     "HookDetails",
+    "Loss",
+    "LostGradient",
     "Problem",
     "ProblemKind",
+    "SavedVerdict",
     "SourceLocation",
     "StepDetails",
     "VersionDetails",
@@ -140,6 +143,32 @@ class VersionDetails:
     after: int
 
 
+class Loss(str, Enum):
+    """What an operation returned in backward, to which a finite, nonzero gradient came."""
+
+    ZERO = "zero"
+    """All zeros."""
+    NOT_FINITE = "not finite"
+    """NaN or infinite elements."""
+    MISSING = "missing"
+    """None, from the backward of an ``autograd.Function``."""
+
+
+@dataclass(frozen=True)
+class LostGradient:
+    """A gradient that came to an operation in backward, finite and not zero, and went no further.
+
+    Args:
+        node: key of the operation.
+        input: the input of it whose gradient was lost: 0, 1, ...
+        loss: what it returned for that input.
+    """
+
+    node: str
+    input: int
+    loss: Loss
+
+
 @dataclass(frozen=True)
 class BackwardDetails:
     """A backward pass.
@@ -152,6 +181,7 @@ class BackwardDetails:
             ``inputs=``.
         gradient_given, retain_graph, create_graph: the arguments of the call.
         has_failed: whether it raised an exception.
+        lost: where it lost a gradient, as far as that was watched.
     """
 
     pass_number: int
@@ -161,6 +191,7 @@ class BackwardDetails:
     retain_graph: bool = False
     create_graph: bool = False
     has_failed: bool = False
+    lost: tuple[LostGradient, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -277,6 +308,32 @@ class ErrorDetails:
 Details = (
     VersionDetails | BackwardDetails | GradientDetails | StepDetails | HookDetails | ErrorDetails
 )
+
+
+@dataclass(frozen=True)
+class SavedVerdict:
+    """An answer of a diagnosis, as it is saved with a recording.
+
+    Args:
+        verdict: value of the ``Verdict``.
+        name: the tensor, or the kind of error.
+        reason, fix: as in an ``Explanation``.
+        nodes: keys of nodes.
+        locations: lines of the program.
+        culprit: key of the node to mark; "" for none.
+        frame: number of the frame that it is about, from 0; -1 when it is none of the saved ones.
+        rule: name of the rule that answered.
+    """
+
+    verdict: str
+    name: str
+    reason: str
+    fix: str = ""
+    nodes: tuple[str, ...] = ()
+    locations: tuple[SourceLocation, ...] = ()
+    culprit: str = ""
+    frame: int = -1
+    rule: str = ""
 
 
 class FrameKind(str, Enum):

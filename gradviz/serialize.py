@@ -2,8 +2,9 @@
 
 The layout is networkx' node-link form with one line per node and edge, so that a text diff of
 two files is readable. A story of several frames is a list of such graphs, followed by the events
-of a recording, one line each. ``"gradviz"`` holds the version of the schema. Version 1 has no
-events, and the problem of a node is text; it can still be read. Other versions are refused.
+of a recording and the verdicts on it, one line each. ``"gradviz"`` holds the version of the
+schema. Version 1 has no events, and the problem of a node is text; it can still be read. Other
+versions are refused.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from types import NoneType
 from typing import Any, get_args, get_origin, get_type_hints
 
 from gradviz.errors import DamagedFileError
-from gradviz.facts import Details, FrameKind, Problem
+from gradviz.facts import Details, FrameKind, Problem, SavedVerdict
 from gradviz.graph import (
     Buffers,
     Cause,
@@ -41,6 +42,7 @@ _READABLE = (1, 2)
 _DETAILS = {kind.__name__: kind for kind in get_args(Details)}
 _TYPE = "type"  # Of the details of an event: the name of their class.
 _EVENTS = '], "events": [\n'
+_VERDICTS = '], "verdicts": [\n'
 
 _LINE = "line"  # Of a cut edge: the line that cut it.
 
@@ -80,6 +82,9 @@ def iter_json(story: Story) -> Iterator[str]:
     if story.events:
         yield _EVENTS
         yield from _iter_lines(map(_row, story.events), len(story.events))
+    if story.verdicts is not None:
+        yield _VERDICTS
+        yield from _iter_lines(map(_row, story.verdicts), len(story.verdicts))
     yield "]}\n"
 
 
@@ -168,35 +173,47 @@ def _by_lines(file: Iterator[bytes]) -> Story | None:
         if head["gradviz"] not in _READABLE or head["frames"]:
             return None
         frames = []
-        events: list[Event] = []
         line = next(file)
-        while line not in (b"]}\n", _EVENTS.encode()):
+        sections = {_EVENTS.encode(): Event, _VERDICTS.encode(): SavedVerdict}
+        while line != b"]}\n" and line not in sections:
             document = json.loads(line + b"]}")
             if document["nodes"]:
                 return None
             graph = _new_graph(document)
-            for row in _rows(file, b'], "edges": [\n'):
+            for row in _Rows(file, b'], "edges": [\n'):
                 _add_node(graph, row)
-            for row in _rows(file, b"]}\n", b"]},\n"):
+            for row in _Rows(file, b"]}\n", b"]},\n"):
                 _add_edge(graph, row)
             frames.append(_with_words(document, graph))
             line = next(file)
-        if line != b"]}\n":
-            events += map(_event, _rows(file, b"]}\n"))
+        found: dict[Any, list[Any]] = {}
+        while line != b"]}\n":
+            rows, kind = _Rows(file, b"]}\n", *sections), sections[line]
+            found[kind] = [_record(kind, row) for row in rows]
+            line = rows.end
         if next(file, b""):
             return None
-        return Story(frames, str(head["title"]), _words(head.get("notes", [])), events)
+        notes = _words(head.get("notes", []))
+        verdicts = found.get(SavedVerdict)
+        return Story(frames, str(head["title"]), notes, found.get(Event, ()), verdicts)
     except (*_DAMAGES, RecursionError, StopIteration):
         return None  # The caller then reads the whole file with code that names the damage.
 
 
-def _rows(file: Iterator[bytes], *ends: bytes) -> Iterator[dict[str, Any]]:
-    """The rows up to the line in ``ends``."""
-    for line in file:
-        if line in ends:
-            return
-        yield json.loads(line.rstrip(b",\n"))
-    raise ValueError("the file is cut short")
+class _Rows:
+    """The rows up to the line in ``ends``, which is ``end`` then."""
+
+    def __init__(self, file: Iterator[bytes], *ends: bytes) -> None:
+        self._file, self._ends = file, ends
+        self.end = b""
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        for line in self._file:
+            if line in self._ends:
+                self.end = line
+                return
+            yield json.loads(line.rstrip(b",\n"))
+        raise ValueError("the file is cut short")
 
 
 def loads(data: str | bytes, source: str = "the text") -> Story:
@@ -218,8 +235,11 @@ def loads(data: str | bytes, source: str = "the text") -> Story:
         )
     try:
         frames = tuple(_frame(frame) for frame in document["frames"])
-        events = tuple(_event(row) for row in document.get("events", []))
-        return Story(frames, str(document["title"]), _words(document.get("notes", [])), events)
+        events = tuple(_record(Event, row) for row in document.get("events", []))
+        rows = document.get("verdicts")
+        verdicts = None if rows is None else [_record(SavedVerdict, row) for row in rows]
+        notes = _words(document.get("notes", []))
+        return Story(frames, str(document["title"]), notes, events, verdicts)
     except _DAMAGES as error:
         what = f"no {error} in it" if isinstance(error, KeyError) else str(error)
         raise DamagedFileError(f"{source} is damaged ({what}); save the graph again") from error
@@ -245,11 +265,6 @@ def _with_words(document: dict[str, Any], graph: GradGraph) -> Frame:
         int(document.get("pass_number", 0)),
         int(document.get("follows", -1)),
     )
-
-
-def _event(row: dict[str, Any]) -> Event:
-    event: Event = _record(Event, row)
-    return event
 
 
 def _record(kind: Any, row: dict[str, Any]) -> Any:
@@ -398,6 +413,7 @@ _TEXT = (
     "structure",
     "first",
     "verdict",
+    "color",
     "module_class",
 )
 _COUNTS = (
@@ -418,6 +434,7 @@ _COUNTS = (
 _FLAGS = (
     *("requires_grad", "is_leaf", "inference", "retains_grad", "inferred", "asked"),
     "unreduced",
+    "highlight",
 )
 
 _NODE: dict[str, Callable[[Any], Any]] = {
@@ -458,4 +475,5 @@ _EDGE: dict[str, Callable[[Any], Any]] = {
     "norm": float,
     "level": float,
     "mark": Mark,
+    "highlight": bool,
 }

@@ -61,8 +61,8 @@ class Shown:
         """Draw the answer and write the picture to a file.
 
         Args:
-            path: ends in one of ``.svg .png .pdf .html .dot .json .mmd .txt``; an existing file is
-                replaced.
+            path: ends in one of ``.svg .png .pdf .eps .html .dot .json .mmd .txt``; an existing
+                file is replaced.
             options: ``views``, ``theme``, ``title``, ..., as for `gradviz.draw`.
 
         Returns:
@@ -83,6 +83,17 @@ class Shown:
         """
         written: Path = self.draw(**options).save(path)
         return written
+
+    def show(self, **options: Any) -> None:
+        """Draw the answer and open the picture in the browser; in a notebook display it.
+
+        Args:
+            options: ``views``, ``theme``, ``title``, ..., as for `gradviz.draw`.
+
+        Raises:
+            OutputError: if there is no browser.
+        """
+        self.draw(**options).show()
 
     def _repr_html_(self) -> str:
         html: str = _functions["html"](self)

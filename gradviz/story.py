@@ -7,7 +7,15 @@ from dataclasses import dataclass, field, replace
 from typing import overload
 
 from gradviz.errors import UsageError
-from gradviz.facts import NOWHERE, Action, Details, EventKind, FrameKind, SourceLocation
+from gradviz.facts import (
+    NOWHERE,
+    Action,
+    Details,
+    EventKind,
+    FrameKind,
+    SavedVerdict,
+    SourceLocation,
+)
 from gradviz.graph import GradGraph
 from gradviz.shown import Shown
 from gradviz.wording import event_detail, inside_text
@@ -103,6 +111,7 @@ class Story(Sequence[Frame], Shown):
         title: the title of the whole picture; may be empty.
         notes: lines below the picture, for example what a long recording left out.
         events: the events of a recording, in order.
+        verdicts: of a saved recording, what `gradviz.explain` says about it; None for no answers.
 
     Example:
         >>> story = Story((Frame("before", GradGraph()), Frame("after", GradGraph())))
@@ -114,6 +123,7 @@ class Story(Sequence[Frame], Shown):
     title: str
     notes: tuple[str, ...]
     events: tuple[Event, ...] = field(repr=False)
+    verdicts: tuple[SavedVerdict, ...] | None = field(repr=False)
 
     def __init__(
         self,
@@ -121,11 +131,13 @@ class Story(Sequence[Frame], Shown):
         title: str = "",
         notes: Iterable[str] = (),
         events: Iterable[Event] = (),
+        verdicts: Iterable[SavedVerdict] | None = None,
     ) -> None:
         object.__setattr__(self, "frames", tuple(frames))
         object.__setattr__(self, "title", title)
         object.__setattr__(self, "notes", tuple(notes))
         object.__setattr__(self, "events", tuple(events))
+        object.__setattr__(self, "verdicts", None if verdicts is None else tuple(verdicts))
 
     def __len__(self) -> int:
         return len(self.frames)

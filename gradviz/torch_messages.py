@@ -13,7 +13,13 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-__all__ = ["MessageKind", "MessagePattern", "TorchMessage", "read_message"]
+__all__ = [
+    "MessageKind",
+    "MessagePattern",
+    "TorchMessage",
+    "is_about_autograd",
+    "read_message",
+]
 
 
 @dataclass(frozen=True)
@@ -331,3 +337,18 @@ def read_message(text: str) -> TorchMessage | None:
                 fields.setdefault("shape", ())
             return TorchMessage(kind, **fields)
     return None
+
+
+_ABOUT_AUTOGRAD = re.compile(
+    r"autograd|requires?_?[ _]grad|gradient|\bbackward\b|differentia|leaf [Vv]ariable|\.grad\b"
+)
+
+
+def is_about_autograd(text: str) -> bool:
+    """Whether an exception text of PyTorch that no pattern matches names something of autograd.
+
+    Example:
+        >>> is_about_autograd("derivative of gradient is unknown"), is_about_autograd("shapes")
+        (True, False)
+    """
+    return _ABOUT_AUTOGRAD.search(text) is not None

@@ -167,7 +167,7 @@ def quantised() -> Drawing:
 
 
 class Loud(Tensor):
-    """A subclass that cannot stand being looked at."""
+    """A subclass that raises when it is read."""
 
     @classmethod
     def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

@@ -153,7 +153,7 @@ program(
     "student.weight.grad.abs().sum() > 0",
 )
 program(
-    "weights initialised before backward",
+    "weights initialized before backward",
     """
     model = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 1))
     loss = model(torch.randn(4, 3)).pow(2).mean()

@@ -1,4 +1,4 @@
-"""Small programs in which not what stands nearest is to blame; see ``explain_cases.py``."""
+"""Small programs in which the nearest line is not the cause; see ``explain_cases.py``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Small programs with hooks on the way, or leaves frozen for a while; see ``explain_cases.py``."""
+"""Small programs with hooks on a path, or temporarily frozen leaves; see ``explain_cases.py``."""
 
 from __future__ import annotations
 

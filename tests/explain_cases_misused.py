@@ -1,4 +1,4 @@
-"""Small programs that misuse what stands around backward; see ``explain_cases.py``."""
+"""Small programs that misuse functions related to backward; see ``explain_cases.py``."""
 
 from __future__ import annotations
 

@@ -295,7 +295,7 @@ def left_over_from_the_other_loss():
     return gradviz.explain(w, run)
 
 
-@case(Verdict.FINE, "from before it was changed at")
+@case(Verdict.FINE, "from before the change at")
 def validation_with_gradients_after_the_last_step():
     layer, x = nn.Linear(2, 1), torch.ones(3, 2)
     optimizer = torch.optim.SGD(layer.parameters(), lr=0.1)
@@ -309,7 +309,7 @@ def validation_with_gradients_after_the_last_step():
     return gradviz.explain(layer.weight, run)
 
 
-@case(Verdict.FINE, "from before it was changed at")
+@case(Verdict.FINE, "from before the change at")
 def validation_after_an_update_by_hand():
     w = leaf()
     with gradviz.record() as run:
@@ -321,7 +321,7 @@ def validation_after_an_update_by_hand():
     return gradviz.explain(w, run)
 
 
-@case(Verdict.FINE, "from before it was changed at")
+@case(Verdict.FINE, "from before the change at")
 def evaluation_after_a_step():
     w = leaf()
     optimizer = torch.optim.SGD([w], lr=0.1)
@@ -347,7 +347,7 @@ def loaded_after_backward():
     return gradviz.explain(w, run)
 
 
-@case(Verdict.FINE, "from before it was changed at")
+@case(Verdict.FINE, "from before the change at")
 def used_by_one_step():
     w = leaf()
     optimizer = torch.optim.SGD([w], lr=0.1)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from house import parsed
 
-# Names of modules, fixtures and functions behind which a process starts.
+# Names of modules, fixtures and functions that start a process.
 STARTS = frozenset(
     {
         *("subprocess", "children", "rank_programs", "multiprocessing", "pytester", "pty", "fork"),

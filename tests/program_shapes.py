@@ -1,7 +1,7 @@
 """Real shapes of training programs: the model and the loss live wherever people put them.
 
-Each is a text in which ``{step}`` stands for lines that compute ``loss`` from ``model`` and ``x``
-and train; every program would train for 20 steps and then print ``trained``.
+In each text, ``{step}`` is replaced by lines that compute ``loss`` from ``model`` and ``x``
+and train; every program trains for 20 steps and then prints ``trained``.
 """
 
 from __future__ import annotations
@@ -362,6 +362,24 @@ SHAPES: dict[str, tuple[str, list[str], list[str]]] = {
                 opt.step()
         main()
         print("trained")
+        """,
+        ["train.py"],
+        [],
+    ),
+    "DataLoader with processes": (
+        """
+        from torch.utils.data import DataLoader
+        def main():
+            model = build()
+            opt = optimizer_of(model)
+            loader = DataLoader([torch.ones(3)] * 40, batch_size=2, num_workers=1)
+            for batch in loader:
+                loss = model(batch).pow(2).mean()
+                loss.backward()
+                opt.step()
+        if __name__ == "__main__":
+            main()
+            print("trained")
         """,
         ["train.py"],
         [],

@@ -25,7 +25,7 @@ def strict(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.fixture
 def no_hook_is_left() -> Iterator[None]:
-    """A recording leaves no hook on all modules behind, and no filter of warnings."""
+    """A recording removes its global module hooks and warning filters."""
     importlib.import_module("torch._dynamo")  # which a checkpoint imports, and which adds a filter
     filters = list(warnings.filters)
     yield

@@ -49,7 +49,7 @@ def site(folder: Path, name: str) -> Path:
 
 
 def pages(folder: Path, conf: str = HEAD, **texts: str) -> Path:
-    """A project of the given pages; ``__`` in a name stands for a dot, without one for .rst."""
+    """A project of pages; ``__`` in a name means a dot; a name without one ends in .rst."""
     folder.mkdir(exist_ok=True)
     folder.joinpath("conf.py").write_text(conf, encoding="utf-8")
     for name, text in texts.items():
@@ -59,7 +59,7 @@ def pages(folder: Path, conf: str = HEAD, **texts: str) -> Path:
 
 
 def build(src: Path, builder: str = "html", jobs: int = 1, **options: Any) -> Built:
-    """Build a project; a second time it goes on from the first."""
+    """Build a project; a second build uses the results of the first."""
     app = SphinxTestApp(
         builder, srcdir=src, builddir=src.parent / f"build-{src.name}", parallel=jobs, **options
     )

@@ -1,6 +1,6 @@
 """The rules of the house, kept by reading the source: who imports whom, and who does what.
 
-The places stand in a chain, and each imports only from itself and from places to its left:
+The places are a chain; each imports only from itself and from places to its left:
 errors, cells, shown, torch_messages -> graph -> facts -> story, wording,
 serialize -> capture -> recording -> views -> diagnosis, comparison, checking, reports ->
 renderers -> frontends -> the package itself.
@@ -100,7 +100,7 @@ def lines_for_types(tree: ast.AST) -> set[int]:
 
 
 def docstrings(tree: ast.AST) -> set[ast.AST]:
-    """The string literals that stand alone: documentation, not code."""
+    """The string literals that are statements: documentation, not code."""
     return {
         node.value
         for node in ast.walk(tree)

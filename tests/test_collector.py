@@ -1,4 +1,4 @@
-"""While a graph is built the collector waits, and afterwards it goes on as it would have."""
+"""The garbage collector is paused while a graph is built, and works as before afterwards."""
 
 import gc
 import weakref

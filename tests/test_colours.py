@@ -1,4 +1,4 @@
-"""What `color_by` shows: only what is known, on one scale, and never by colour alone."""
+"""`color_by` shows only known values, on one scale, and never by color alone."""
 
 from __future__ import annotations
 

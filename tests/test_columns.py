@@ -1,4 +1,4 @@
-"""A traced graph keeps its edges as columns, and nobody can tell: it is a networkx graph."""
+"""A traced graph stores its edges as columns, but behaves like any networkx graph."""
 
 import copy
 import pickle

@@ -1,4 +1,4 @@
-"""The pages say what is so: code prints what stands under it, and nothing public is left out."""
+"""The pages are correct: code prints the output below it, and all public names are listed."""
 
 from __future__ import annotations
 

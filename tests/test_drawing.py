@@ -166,7 +166,7 @@ def test_a_notebook_gets_an_image_with_words_for_those_who_do_not_see_it() -> No
 def test_a_display_hook_never_raises(monkeypatch: pytest.MonkeyPatch) -> None:
     drawing = gradviz.draw(loss_of())
 
-    def fail(*_: object) -> str:
+    def fail(*_: object, **__: object) -> str:
         raise GradvizError("no <room>")
 
     monkeypatch.setattr("gradviz.frontends.drawing.compose", fail)

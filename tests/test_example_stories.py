@@ -1,4 +1,4 @@
-"""The stories of the worked examples tell the truth: causes, lines, gradients, passes."""
+"""The stories of the worked examples are correct: causes, lines, gradients, passes."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def cuts(graph: GradGraph) -> set[tuple[Cause, str]]:
 
 
 def first_cut(graph: GradGraph) -> tuple[str, Cause, str]:
-    """Where the way back to a tensor with a name ends: its name, the cause, the line."""
+    """Where the gradient path to a named tensor is cut: its name, the cause, the line."""
     found = [
         (graph.nodes[start]["name"], data["cause"], Path(data["source"]).name)
         for start, _, data in graph.edges(data=True)
@@ -71,7 +71,7 @@ def grad(graph: GradGraph, name: str) -> Any:
 
 
 def reached(graph: GradGraph) -> set[str]:
-    """Names of the leaves that backward reaches: those with a way to the root that is not cut."""
+    """Names of the leaves that are reachable from the root."""
     open_ways = nx.DiGraph(
         (start, end)
         for start, end, data in graph.edges(data=True)

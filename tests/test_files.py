@@ -32,7 +32,7 @@ def test_the_suffix_says_the_format(name):
 
 @pytest.mark.parametrize("path", ["loss.wav", "loss", "", ".svg", "svg/loss", "loss.svg.gz"])
 def test_an_unknown_suffix_lists_the_allowed_ones(path):
-    allowed = r"\.svg \.png \.pdf \.html \.dot \.json \.mmd \.txt"
+    allowed = r"\.svg \.png \.pdf \.eps \.html \.dot \.json \.mmd \.txt"
     with pytest.raises(UsageError, match=allowed) as caught:
         format_of(path)
     assert repr(path) in str(caught.value)

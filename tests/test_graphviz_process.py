@@ -1,4 +1,4 @@
-"""Graphviz may be absent, broken, slow or crash: a picture or one clear line comes out."""
+"""Graphviz may be absent, broken, slow or crash: the result is a picture or one clear line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Cuts and changes inside a library are told at the line of the program that called it."""
+"""Cuts and changes inside a library are reported at the line of the program that called it."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ def test_what_has_not_changed_is_not_run_again(tmp_path: Path) -> None:
     third, ran = runs(NOTED)
     assert ran == "script fails "
     assert 'alt="loss f32[] = 9;' in figures(third)[2]
-    # What a changed block goes on from is made again.
+    # Blocks that share variables with a changed block run again.
     fourth, ran = runs(NOTED.replace("loss * 3", "loss * 4"))
     assert ran == "first second fails "
     assert ["loss f32[2] = 8 8;" in each for each in figures(fourth)] == [False, True, False]

@@ -93,7 +93,7 @@ def outputs(notebook: Any) -> dict[str, list[Any]]:
 
 
 def plain(outputs: list[Any]) -> str:
-    """All that is said in text: results, streams, and errors without their colours."""
+    """All text output: results, streams, and errors without their colors."""
     parts = []
     for output in outputs:
         if output.output_type == "error":

@@ -10,7 +10,7 @@ from torch.utils.checkpoint import checkpoint
 import gradviz
 from gradviz.diagnosis.answers import Verdict
 from gradviz.graph import GradGraph, NodeKind, TensorSummary
-from gradviz.renderers.caption import caption, news_caption
+from gradviz.renderers.caption import caption, changes_caption
 from gradviz.renderers.labels import labels_of
 from gradviz.renderers.legend import legend_of
 from gradviz.renderers.theme import edge_look
@@ -193,7 +193,7 @@ def test_gradients_that_were_cleared_are_called_cleared():
         loss.backward()
         model.zero_grad()
         run.mark("cleared")
-    said = [news_caption(frame.graph) for frame in gradviz.draw(run, views=()).shown]
+    said = [changes_caption(frame.graph) for frame in gradviz.draw(run, views=()).shown]
     assert any("The gradients of 4 leaves are new." in text for text in said)
     assert any("The gradients of 4 leaves are cleared (None)." in text for text in said)
 
@@ -443,7 +443,7 @@ def test_a_product_between_layers_is_not_called_dropout():
     model = Scaled()
     assert "dropout" not in str(gradviz.draw(model(torch.ones(2, 4)).sum(), names=model))
     two = nn.Sequential(nn.Linear(4, 4), nn.Dropout(0.5), nn.Dropout(0.5), nn.Linear(4, 1))
-    two[2].eval()  # one product, and nobody knows of which of the two
+    two[2].eval()  # one product, of either of the two
     assert "1.dropout" not in str(gradviz.draw(two(torch.ones(2, 4)).sum(), names=two))
 
 
@@ -514,3 +514,25 @@ def test_a_gradient_of_another_loss_is_not_fine_for_the_one_that_was_asked_about
         answer = gradviz.explain(w, other)
         assert answer.verdict is Verdict.OF_ANOTHER and "other" in answer.reason
     assert gradviz.explain(w, (w * 3).sum()).verdict is Verdict.FINE
+
+
+def test_gradients_of_tensors_that_retain_them_are_not_counted_as_leaves():
+    with gradviz.record() as run:
+        a, b, c = (torch.ones(2, requires_grad=True) for _ in range(3))
+        kept = a * b * c
+        kept.retain_grad()
+        kept.sum().backward()
+    texts = [frame.caption for frame in gradviz.draw(run).shown]
+    assert any("The gradients of 4 tensors are new." in text for text in texts)
+
+
+def test_only_the_frame_of_a_failure_is_called_failed():
+    w = torch.ones(2, requires_grad=True)
+    with gradviz.record() as run:
+        loss = w.exp().sum()
+        loss.backward()
+        with pytest.raises(RuntimeError):
+            loss.backward()
+        w.grad = None
+    said = [frame.caption.startswith("Backward failed") for frame in gradviz.draw(run).shown]
+    assert said == [False, False, True, False]

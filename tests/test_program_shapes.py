@@ -203,3 +203,14 @@ def test_explain_names_what_is_carried_into_the_second_step(start: Path) -> None
     )
     result = CliRunner().invoke(cli, ["explain", "rnn.py"])
     assert "fix: detach it before rnn.py:7: h = h.detach()" in result.stdout
+
+
+def test_explain_explains_an_error_of_the_first_pass(start: Path) -> None:
+    Path("train.py").write_text(
+        "import torch\nnet = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Sigmoid())\n"
+        "h = net(torch.ones(5, 3))\nh += 1\nh.sum().backward()\n"
+    )
+    result = CliRunner().invoke(cli, ["explain", "train.py"])
+    assert result.exit_code == 1
+    assert "fix: make a new tensor: h = h + 1" in result.stdout
+    assert "Error: train.py failed: RuntimeError" in result.stderr

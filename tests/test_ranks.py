@@ -316,7 +316,7 @@ def test_a_gradient_from_before_the_recording_is_not_fine() -> None:
         net(x, use_b=False).sum().backward()
     told = {each.name: each for each in gradviz.explain(run)}
     assert told["b.weight"].verdict is gradviz.Verdict.STALE
-    assert "before the recording began" in told["b.weight"].reason
+    assert "from before the recording" in told["b.weight"].reason
     net.zero_grad()  # the fix
     with gradviz.record(net) as run:
         net(x, use_b=False).sum().backward()
@@ -390,3 +390,25 @@ def test_wrapper_names_are_not_shown(alone: None) -> None:
         loss = module(torch.ones(1, 2)).sum()
         loss.backward()
         assert set(answers(gradviz.explain(loss, names=module))) == {"weight", "bias"}
+
+
+# Files of the ranks.
+
+
+def test_each_rank_writes_its_own_file(tmp_path: Path) -> None:
+    script = tmp_path / "träin ü.py"
+    script.write_text(
+        "import torch\nw = torch.ones(2, requires_grad=True)\n(w * 3).sum().backward()\n",
+        encoding="utf-8",
+    )
+    command = [sys.executable, "-m", "gradviz", "record", str(script), "-o", "story.json"]
+    for rank in ("0", "1"):
+        environment = {**os.environ, "RANK": rank, "WORLD_SIZE": "2", "OMP_NUM_THREADS": "1"}
+        done = start(command, cwd=tmp_path, env=environment)
+        assert done.wait(timeout=120) == 0
+    assert sorted(path.name for path in tmp_path.glob("story*")) == [
+        "story.rank0.json",
+        "story.rank1.json",
+    ]
+    story = json.loads((tmp_path / "story.rank1.json").read_text(encoding="utf-8"))
+    assert "rank 1 of 2" in json.dumps(story)

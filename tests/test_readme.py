@@ -1,4 +1,4 @@
-"""The README does what it says: its code runs, and prints what stands under it."""
+"""The README is correct: its code runs, and prints the output below it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_every_python_block_runs_and_prints_what_stands_under_it(
         if language != "python":
             continue
         printed = io.StringIO()
-        # From a file, as a reader has it: a recording tells lines and variables by it.
+        # From a file, because a recording finds lines and variables in it.
         (tmp_path / "train.py").write_text(code, encoding="utf-8")
         linecache.checkcache()
         with contextlib.redirect_stdout(printed):

@@ -1,4 +1,4 @@
-"""What lies behind a cut, however far back: each leaf there is told why it gets no gradient."""
+"""Leaves before a cut, at any distance: each is explained."""
 
 from __future__ import annotations
 
@@ -316,7 +316,7 @@ def test_a_deep_graph_can_be_dropped_after_a_cut() -> None:
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 99), st.integers(0, 99)), max_size=70))
 def test_random_programs(limits: dict[str, int], steps: list[tuple[int, int, int]]) -> None:
-    """Beside each tensor stand the leaves that its gradient comes to, and those lost on the way."""
+    """Returns with each tensor the leaves reachable from it, and those that were cut off."""
     with pytest.MonkeyPatch.context() as patch:
         for name, value in limits.items():
             patch.setattr(f"{WALKED}.{name}", value)

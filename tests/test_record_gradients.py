@@ -1,4 +1,4 @@
-"""What a recording tells of gradients: added to, zeroed, clipped, used by a step."""
+"""What a recording reports about gradients: accumulated, zeroed, clipped, used by a step."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What hooks did to gradients: told with their line, and without a trace in the program."""
+"""Changes of gradients by hooks are reported with their line, without changing the program."""
 
 from __future__ import annotations
 
@@ -156,7 +156,7 @@ def test_a_hook_from_before_the_recording_on_a_result_that_a_variable_holds() ->
 
 
 def test_hooks_of_a_node_itself_cannot_be_seen() -> None:
-    """Torch has no list of them, and nothing in Python is told of which node one is."""
+    """Torch has no list of them, and Python code cannot find the node of one."""
     with gradviz.record() as run:
         x = leaf()
         y = x * 3

@@ -116,7 +116,7 @@ def into_operations(graph: GradGraph) -> list[tuple[str, Cause]]:
 @settings(max_examples=100, deadline=None)
 @given(STEPS)
 def test_every_cut_begins_where_the_gradient_was_lost(steps: list[tuple[str, int, int]]) -> None:
-    """Going back over cut edges from an operation, one comes to the tensors of the graph."""
+    """Cut edges lead from an operation back to the tensors of the graph."""
     program = Program()
     with gradviz.record() as run:
         program.variables.append(Made(torch.ones(2, requires_grad=True), None))

@@ -250,7 +250,8 @@ def broken(*_: object) -> None:
 
 
 @pytest.mark.parametrize(
-    "place", ["add_mixed_inputs", "outside", "input_from", "log", "flush", "place", "add_untracked"]
+    "place",
+    ["add_mixed_inputs", "outside", "input_from", "log", "flush", "location", "add_untracked"],
 )
 def test_a_mistake_of_ours_never_reaches_the_program(
     place: str, monkeypatch: pytest.MonkeyPatch

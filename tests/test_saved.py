@@ -1,4 +1,4 @@
-"""What is kept for backward: the table, the command, and the memory that torch itself reports."""
+"""Tensors saved for backward: the table, the command, and the memory that torch itself reports."""
 
 import time
 from pathlib import Path

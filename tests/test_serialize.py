@@ -1,4 +1,4 @@
-"""JSON: whatever was saved comes back the same; whatever is damaged is refused by name."""
+"""JSON: a saved story is read back unchanged; a damaged file is refused by name."""
 
 from __future__ import annotations
 

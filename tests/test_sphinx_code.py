@@ -1,4 +1,4 @@
-"""Code on a page: what of it is drawn, what it shares, and how its errors are told."""
+"""Code on a page: what is drawn, which variables are shared, and how errors are reported."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Light and dark: a picture looks as the site does that it stands in, without a script."""
+"""Light and dark: a picture matches the theme of its site, without a script."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What Sphinx is told, and what happens where there is no Sphinx."""
+"""The registration in Sphinx, and the error without Sphinx."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tensors as facts: right numbers, any tensor, and no trace left behind."""
+"""Tensor summaries: right numbers for any tensor, without side effects."""
 
 from __future__ import annotations
 
@@ -207,7 +207,7 @@ def test_all_gradients_of_a_model_come_in_one_copy(
 
 
 class Loud(torch.Tensor):
-    """A subclass that cannot stand any operation."""
+    """A subclass that raises in every operation."""
 
     @classmethod
     def __torch_function__(cls, *args: Any, **kwargs: Any) -> Any:

@@ -1,4 +1,4 @@
-"""From ``train.py:loss`` to the tensor: every way it can go, and every way it can fail."""
+"""From ``train.py:loss`` to the tensor: all successful cases, and all errors."""
 
 import multiprocessing
 import os

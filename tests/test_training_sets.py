@@ -1,4 +1,4 @@
-"""The model's parameters, the optimizer's and the leaves behind the loss: where they differ."""
+"""The parameters of the model and of the optimizer, and the leaves of the loss: differences."""
 
 import copy
 from collections.abc import Callable

@@ -486,9 +486,6 @@ def test_in_a_notebook_the_viewer_lies_over_the_still_picture(
     page.frame_locator("iframe").locator(".node.result").click()
     assert page.locator("body > div > img").count() == 1
     page.close()
-    page = page_at(browser, cell, java_script_enabled=False)
-    page.frame_locator("iframe").locator("#still svg").first.wait_for(state="visible")
-    page.close()
 
 
 def test_a_height_that_cannot_be_is_refused() -> None:

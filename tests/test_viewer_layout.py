@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -12,6 +13,7 @@ from cases import CASES
 from graphs import graph_of
 from playwright.sync_api import Browser
 
+import gradviz
 from gradviz.renderers.cards import card_of
 from gradviz.renderers.edges import drawn_edges
 from gradviz.renderers.labels import labels_of
@@ -96,4 +98,28 @@ def test_places_and_curves_are_those_of_the_pictures(
             )
             if not near:
                 wrong.append(name)
+    assert wrong == []
+
+
+OPTIONS: list[dict[str, Any]] = [{}, {"all": True}, {"depth": 1}, {"direction": "gradient"}]
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+def test_every_case_opens_with_the_nodes_of_its_picture(
+    browser: Browser, tmp_path: Path, options: dict[str, Any]
+) -> None:
+    path = tmp_path / "page.html"
+    page = browser.new_page()
+    failed: list[str] = []
+    page.on("pageerror", lambda error: failed.append(str(error)))
+    wrong = []
+    for case in CASES:
+        drawing = gradviz.draw(graph_of(case.name), **options)
+        path.write_bytes(drawing.render("html"))
+        page.goto(path.as_uri())
+        drawn = page.locator(".drawing .node").count()
+        if drawn != drawing.shown[0].graph.number_of_nodes() or failed:
+            wrong.append((case.name, drawn, drawing.shown[0].graph, failed.copy()))
+        failed.clear()
+    page.close()
     assert wrong == []

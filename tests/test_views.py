@@ -29,7 +29,7 @@ def as_json(graph: GradGraph) -> str:
 
 
 def reach(graph: GradGraph) -> set[tuple[str, str]]:
-    """Which leaf (a copy counts as its leaf) has a way for the gradient to which result."""
+    """Which leaf (a copy counts as its leaf) is reachable from which result."""
     gradient = nx.MultiDiGraph(
         edge for edge in graph.edges if graph.edges[edge].get("kind") is not EdgeKind.CUT
     )

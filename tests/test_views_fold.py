@@ -40,7 +40,7 @@ def traced_stack(layers: int) -> GradGraph:
 
 
 def gradient_of(graph: GradGraph) -> nx.DiGraph:
-    """The ways of the gradient, in the direction of the data."""
+    """The gradient paths, in the direction of the data."""
     turned = graph.graph.get("flow") == "gradient"
     kept = nx.DiGraph()
     kept.add_nodes_from(graph)

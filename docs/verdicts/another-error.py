@@ -1,4 +1,4 @@
-"""What of an error that has nothing to do with autograd?"""
+"""What about an error that is not related to autograd?"""
 
 import torch
 

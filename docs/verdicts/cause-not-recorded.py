@@ -1,4 +1,4 @@
-"""Why is `.grad` None, when nobody watched?"""
+"""Why is `.grad` None, without a recording?"""
 
 import torch
 

@@ -1,4 +1,4 @@
-"""Why does a parameter go on moving that my loss does not use any more?"""
+"""Why does a parameter still change that my loss no longer uses?"""
 
 import torch
 

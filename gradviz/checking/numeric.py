@@ -32,7 +32,7 @@ class NumericOutcome(str, Enum):
     """Autograd's gradient differs from the numerical gradient."""
     KINK = "not differentiable at this point"
     """Left and right slope differ (relu at 0, ties of max); autograd's gradient is acceptable."""
-    UNSTEADY = "cannot be told"
+    UNSTEADY = "not determined"
     """The differences do not converge: NaN, infinity, a jump, or less than float64 precision."""
 
 

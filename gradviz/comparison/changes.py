@@ -285,23 +285,25 @@ def mark_changes(story: Story) -> Story:
         if any("changes" in data for _, data in frame.graph.nodes(data=True)):
             frames.append(frame)
             continue
-        news = _news(last.graph, frame.graph)
-        frames.append(replace(frame, graph=marked(frame.graph, news)))
+        changes = _frame_changes(last.graph, frame.graph)
+        frames.append(replace(frame, graph=marked(frame.graph, changes)))
     return replace(story, frames=tuple(frames))
 
 
-def _news(before: GradGraph, after: GradGraph) -> dict[str, dict[str, str]]:
+def _frame_changes(before: GradGraph, after: GradGraph) -> dict[str, dict[str, str]]:
     shared = _shared_operations(before, after)
     if shared:
         common = (key for key in after if key in before)
         pairs = {key: key for key in common if _is_same(before.nodes[key], after.nodes[key])}
     else:
         pairs = dict(_same_leaves(before, after))
-    news = {key: dict(_of_node(before.nodes[old], after.nodes[key])) for key, old in pairs.items()}
+    changes = {
+        key: dict(_of_node(before.nodes[old], after.nodes[key])) for key, old in pairs.items()
+    }
     operations = [key for key, data in after.nodes(data=True) if data["kind"] in _OPERATIONS]
     if 2 * len(shared) > len(operations):
-        news.update({key: {"node": "new"} for key in operations if key not in before})
-    return news
+        changes.update({key: {"node": "new"} for key in operations if key not in before})
+    return changes
 
 
 def _shared_operations(before: GradGraph, after: GradGraph) -> set[str]:
@@ -429,9 +431,9 @@ def side_by_side(
 def marked(graph: GradGraph, marks: Marks) -> GradGraph:
     """Copy the graph, with ``marks`` as the ``changes`` of its nodes."""
     copy: GradGraph = graph.copy()
-    for key, news in marks.items():
-        if news:
-            copy.nodes[key]["changes"] = {**copy.nodes[key].get("changes", {}), **news}
+    for key, changes in marks.items():
+        if changes:
+            copy.nodes[key]["changes"] = {**copy.nodes[key].get("changes", {}), **changes}
     return copy
 
 

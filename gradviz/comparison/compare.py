@@ -161,10 +161,10 @@ class Comparison(Shown):
         removed = {key: {"node": "removed"} for key in self.removed}
         marks: dict[str, dict[str, str]] = {key: {"node": "new"} for key in self.added}
         for change in self.changed:
-            news = marks.setdefault(change.after_key, {})
+            changes = marks.setdefault(change.after_key, {})
             old = self._sides[0].data[change.before_key]
             new = self._sides[1].data[change.after_key]
-            news[change.attribute] = marks_of_change(change, old, new)
+            changes[change.attribute] = marks_of_change(change, old, new)
         return side_by_side(self._sides, self._mate, (removed, marks), self._sentence())
 
 

@@ -10,7 +10,7 @@ from typing import overload
 
 from gradviz.diagnosis.paths import relevant_part
 from gradviz.facts import SourceLocation
-from gradviz.graph import GradGraph
+from gradviz.graph import GradGraph, NodeKind
 from gradviz.reports.memory import SavedTable, saved
 from gradviz.shown import Shown
 from gradviz.story import Frame, Story
@@ -99,7 +99,7 @@ class Explanations(Sequence[Explanation], Shown):
         >>> two = Explanation(Verdict.FINE, "b", "a gradient, norm 2")
         >>> print(Explanations((one, two)))
         w            no gradient  requires_grad is False
-        1 parameter  fine
+        1 other parameter  fine
     """
 
     all: tuple[Explanation, ...]
@@ -145,16 +145,19 @@ class Explanations(Sequence[Explanation], Shown):
         """A table: name, state, reason; errors come first, and in full."""
         errors = [str(each) for each in self.all if each.verdict.is_error]
         rows = [
-            (_names(group), group[0].verdict.state, group[0].reason)
+            (_names(group), group[0].verdict.state, group[0].reason, group[0].fix)
             for group in _groups([each for each in self.wrong if not each.verdict.is_error])
         ]
-        fine = len(self.all) - len(self.wrong)
+        fine = [each for each in self.all if each.verdict is Verdict.FINE]
         if fine:
             other = "other " if rows else ""
-            other = "" if fine == 1 and len(rows) == 1 else other
-            rows.append((f"{fine:,} {other}parameter{'s' * (fine != 1)}", "fine", ""))
+            rows.append((f"{len(fine):,} {other}{_noun(fine)}", "fine", "", ""))
         widths = [max((len(row[at]) for row in rows), default=0) for at in (0, 1)]
-        table = [f"{a:{widths[0]}}  {b:{widths[1]}}  {c}".rstrip() for a, b, c in rows]
+        table = []
+        for at, (name, state, reason, fix) in enumerate(rows):
+            table.append(f"{name:{widths[0]}}  {state:{widths[1]}}  {reason}".rstrip())
+            if fix and fix not in (row[3] for row in rows[at + 1 : at + 2]):  # once for both
+                table.append(f"  fix: {fix}")
         return "\n".join([*errors, *table]) or "nothing to explain: no tensor here requires grad"
 
     @cached_property
@@ -192,6 +195,20 @@ def _groups(explanations: Sequence[Explanation]) -> list[list[Explanation]]:
     for group in found.values():
         groups += [group] if len(group) >= _TOGETHER else [[each] for each in group]
     return groups
+
+
+def _noun(explanations: Sequence[Explanation]) -> str:
+    """A noun for some tensors: ``"parameters"``, ``"leaf"``, ``"tensors"``."""
+    kinds = {
+        each.graph.nodes[each.nodes[0]]["kind"]
+        for each in explanations
+        if each.nodes and each.nodes[0] in each.graph
+    }
+    one, several = "parameter", "parameters"
+    if not kinds <= {NodeKind.PARAMETER}:
+        is_leaf = kinds <= {NodeKind.PARAMETER, NodeKind.LEAF}
+        one, several = ("leaf", "leaves") if is_leaf else ("tensor", "tensors")
+    return one if len(explanations) == 1 else several
 
 
 def _names(group: Sequence[Explanation]) -> str:
@@ -302,6 +319,8 @@ class Verdict(str, Enum):
     """The gradient has NaN elements."""
     INFINITE = "infinite", Group.GRADIENT
     """The gradient has infinite elements, and no NaN."""
+    RESULT_NOT_FINITE = "loss not finite", Group.GRADIENT
+    """The gradient is finite, and the result that backward started from is NaN or infinite."""
     EXPLODING = "exploding", Group.GRADIENT
     """Over a thousand times larger than at the parameter next to the root."""
     VANISHING = "vanishing", Group.GRADIENT

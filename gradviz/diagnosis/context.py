@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from gradviz.diagnosis.answers import Group
 from gradviz.diagnosis.paths import CutEdge, Cuts, ValueRead, word_of
 from gradviz.diagnosis.values import Values
-from gradviz.facts import Action, BackwardDetails, EventKind
+from gradviz.facts import Action, BackwardDetails, EventKind, Loss, LostGradient
 from gradviz.graph import Buffers, EdgeData, EdgeKind, GradGraph, NodeData, NodeKind
 from gradviz.graph.algorithms import ancestors, descendants, is_data
 from gradviz.graph.operations import FUNCTIONS_OF_TORCH
@@ -273,6 +273,19 @@ class Context:
     def _values_before(self) -> Values:
         assert self.before is not None
         return Values(self.before)
+
+    def lost_in_pass(self, loss: Loss, number: int = 0) -> Mapping[tuple[str, int], LostGradient]:
+        """Where a backward pass lost gradients, by the operation and the number of its input.
+
+        Args:
+            loss: how.
+            number: of the pass; 0 for the latest one.
+        """
+        passes = self.happened(EventKind.BACKWARD)
+        event = self.pass_of.get(number) if number else passes[-1] if passes else None
+        details = event.details if event is not None else None
+        lost = details.lost if isinstance(details, BackwardDetails) else ()
+        return {(each.node, each.input): each for each in lost if each.loss is loss}
 
     def with_unreachable(self, questions: Sequence[Question]) -> tuple[Context, list[Question]]:
         """The same context, with a node for each explained tensor that is not in the graph."""

@@ -139,7 +139,7 @@ def fix_of_cut(context: Context, cut: CutEdge) -> str:
 
 
 def twin_of(word: str) -> str:
-    """What to use instead of a function of ``torch.distributed``; "" if nothing does the same.
+    """The replacement of a function of ``torch.distributed``; "" if there is none.
 
     Example:
         >>> twin_of("all_reduce")

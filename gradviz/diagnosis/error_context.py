@@ -176,7 +176,7 @@ def _event_of_error(asked: Asked) -> Event | None:
 def _context(asked: Asked, names: Names) -> Context:
     from gradviz.diagnosis.reading import look
 
-    # Without an exception the tensors are those whose gradients are asked about, no roots.
+    # Without an exception, the tensors are those whose gradients are explained, not roots.
     given = asked.tensors if asked.error is not None else []
     tensors = [each for each in given if id(each) not in asked.parameters]
     if asked.recording is None:

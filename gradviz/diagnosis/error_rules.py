@@ -18,7 +18,7 @@ from gradviz.diagnosis.error_context import ErrorContext, Why, error_context
 from gradviz.diagnosis.lines import locations_of, mention
 from gradviz.diagnosis.no_graph import inputs_of
 from gradviz.diagnosis.rule import Evidence, Needs, Rule, first_answer
-from gradviz.diagnosis.subjects import Asked
+from gradviz.diagnosis.subjects import Asked, is_raised_by_autograd
 from gradviz.facts import SourceLocation
 from gradviz.graph import Buffers, NodeKind
 from gradviz.story import EventKind
@@ -26,9 +26,10 @@ from gradviz.story import EventKind
 if TYPE_CHECKING:
     from gradviz.capture.tensors.names import Names
 
-__all__ = ["ERROR_RULES", "explain_error"]
+__all__ = ["ERROR_RULES", "UNKNOWN_OF_AUTOGRAD", "explain_error"]
 
 _LONGEST = 200
+UNKNOWN_OF_AUTOGRAD = "autograd raised an error that no rule knows"
 
 
 def _said(error: ErrorContext) -> str:
@@ -55,7 +56,7 @@ def _raised_in_backward(context: Context, error: ErrorContext) -> Evidence | Non
         where=f" at {mention(call)}" if call else "",
         name=error.name,
         inner="" if error.location == call else error.at,
-        root=f", which started from {context.root_names}," if context.roots else "",
+        root=f", which started from {context.root_names}," if context.roots and call else "",
         said=_said(error),
         reached=reached,
     )
@@ -80,6 +81,21 @@ def _reached(context: Context) -> str:
     return ordered[first][1] if states[first - 1] is Buffers.FREED else ""
 
 
+def _of_autograd(context: Context, error: ErrorContext) -> Evidence | None:
+    """Known facts about an error of autograd outside of a backward pass, without another rule."""
+    if error.error is None or not is_raised_by_autograd(error.error, error.text):
+        return None
+    made = [event for event in context.happened(EventKind.OPERATION) if event.nodes]
+    last = made[-1] if made else None
+    before = "no operation was recorded before it"
+    if last is not None:
+        name = f" ({last.name})" if last.name else ""
+        before = f"the last operation recorded before it is {last.word}{name}"
+        before += f" at {mention(last.location)}" if last.location else ""
+    nodes = last.nodes[:1] if last is not None else ()
+    return error.evidence(nodes, said=_said(error), before=before)
+
+
 def _any_error(context: Context, error: ErrorContext) -> Evidence | None:
     """The text and the line of an error for which there is no other rule."""
     return error.evidence(said=_said(error))
@@ -93,6 +109,14 @@ _LAST: tuple[Rule[Any, Any], ...] = (
         "backward{where}{root} raised {name}{inner}: {said}{reached}",
         needs=Needs.ERROR,
         docs="It reports what is known: the line, the root of backward, and the operation.",
+    ),
+    Rule(
+        UNKNOWN_OF_AUTOGRAD,
+        Verdict.OTHER_ERROR,
+        _of_autograd,
+        "{said}{at}; gradviz has no rule for this error of autograd, and {before}",
+        needs=Needs.ERROR,
+        docs="It reports the line, and the last operation that was recorded.",
     ),
     Rule("another error", Verdict.OTHER_ERROR, _any_error, "{said}{at}", needs=Needs.ERROR),
 )

@@ -15,14 +15,16 @@ from gradviz.diagnosis.rule import first_answer
 from gradviz.diagnosis.subjects import Asked
 from gradviz.diagnosis.training import unused_by_steps
 from gradviz.diagnosis.values import is_wrong
-from gradviz.graph import NodeKind
+from gradviz.errors import DamagedFileError, GradvizError
+from gradviz.facts import SavedVerdict
+from gradviz.graph import GradGraph, NodeKind
 from gradviz.graph.algorithms import ancestors, is_data
-from gradviz.story import recorded_in
+from gradviz.story import Story, recorded_in
 
 if TYPE_CHECKING:
     from gradviz.capture.tensors.names import Names
 
-__all__ = ["answer", "explain"]
+__all__ = ["answer", "explain", "saved_explanations", "with_verdicts"]
 
 
 def explain(
@@ -168,3 +170,70 @@ def explain_tensor(question: Question, context: Context) -> Explanation:
         if later is not None and later.verdict in (Verdict.CUT, Verdict.NOT_RUN):
             return later
     return explanation
+
+
+def with_verdicts(story: Story, recording: Any, names: Names) -> Story:
+    """A story with what `explain` says about the recording that it comes from.
+
+    Args:
+        story: all or some frames of the recording.
+        recording: the recording, which is over.
+        names: what to call the tensors.
+    """
+    try:
+        answers = answer([recording], names, None)
+    except GradvizError:  # there is nothing to explain
+        return story
+    explanations = [answers] if isinstance(answers, Explanation) else answers
+    frames = {id(frame.graph): number for number, frame in enumerate(story)}
+    verdicts = tuple(
+        SavedVerdict(
+            each.verdict.value,
+            each.name,
+            each.reason,
+            each.fix,
+            each.nodes,
+            each.locations,
+            each.culprit,
+            frames.get(id(each.graph), -1),
+            each.rule,
+        )
+        for each in explanations
+    )
+    return replace(story, verdicts=verdicts)
+
+
+def saved_explanations(story: Story) -> Explanations | None:
+    """The explanations that were saved with a story; None if there are none.
+
+    Example:
+        >>> saved = SavedVerdict("frozen", "w", "requires_grad is False")
+        >>> print(saved_explanations(Story(verdicts=[saved])))
+        w  no gradient  requires_grad is False
+    """
+    if story.verdicts is None:
+        return None
+    nothing = GradGraph()
+    return Explanations(
+        tuple(
+            Explanation(
+                _verdict(each.verdict),
+                each.name,
+                each.reason,
+                each.fix,
+                each.nodes,
+                each.locations,
+                story[each.frame].graph if 0 <= each.frame < len(story) else nothing,
+                each.culprit,
+                rule=each.rule,
+            )
+            for each in story.verdicts
+        )
+    )
+
+
+def _verdict(value: str) -> Verdict:
+    found = next((each for each in Verdict if each.value == value), None)
+    if found is None:
+        raise DamagedFileError(f"the verdict {value!r} is not one of this version of gradviz")
+    return found

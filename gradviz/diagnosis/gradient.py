@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 from gradviz.diagnosis.answers import Verdict
@@ -14,6 +11,7 @@ from gradviz.diagnosis.cuts import twin_of
 from gradviz.diagnosis.lines import mention
 from gradviz.diagnosis.paths import word_of
 from gradviz.diagnosis.rule import Evidence, Needs, Rule
+from gradviz.diagnosis.scales import scale_rules
 from gradviz.diagnosis.training import scale_of
 from gradviz.diagnosis.values import is_all_zero
 from gradviz.facts import (
@@ -25,7 +23,7 @@ from gradviz.facts import (
     SourceLocation,
     StepDetails,
 )
-from gradviz.graph import GradGraph, NodeData, NodeKind, TensorSummary
+from gradviz.graph import TensorSummary
 from gradviz.story import Event
 from gradviz.wording import gradient_change_text
 
@@ -33,8 +31,6 @@ __all__ = ["hook_on_tensor", "hooks_that_broke_it", "last_rules", "sparse"]
 
 _HOOKED = "BackwardHookFunction"  # the node before and after a module with full backward hooks
 _REMOVE = "if that is not meant, remove the hook: handle.remove()"
-_RATIO = 1e3
-_LARGE = 100.0  # a smaller gradient is not exploding, even if the one at the root is tiny
 
 
 def _locations(*events: Event) -> tuple[SourceLocation, ...]:
@@ -249,7 +245,7 @@ def _later_pass_without_it(context: Context, question: Question) -> Evidence | N
 
 
 def _before_the_recording(context: Context, question: Question) -> Evidence | None:
-    """No recorded pass has added to the gradient, and nothing else has put it there."""
+    """No recorded pass accumulated in the gradient, and nothing else recorded set it."""
     key, events = question.key, context.events
     if not question.is_leaf or events is None or len(events) != len({e.number for e in events}):
         return None
@@ -292,7 +288,7 @@ def _used_again(context: Context, question: Question) -> Evidence | None:
 _STALE = "it comes from backward at {added}, before {change} "
 
 
-# Accumulation of several passes, and the scale of a gradient.
+# Accumulation of several passes.
 
 
 def _accumulated(context: Context, question: Question) -> Evidence | None:
@@ -303,118 +299,6 @@ def _accumulated(context: Context, question: Question) -> Evidence | None:
     lines = list(dict.fromkeys(str(event.location) for event in added))
     words = {"times": times, "where": f" (at {', '.join(lines[-3:])})" if lines else ""}
     return Evidence(words, locations=_locations(*added))
-
-
-@dataclass(frozen=True)
-class Scale:
-    """The gradients of a module compared with those of the module next to the root.
-
-    Args:
-        is_large: whether they are over a thousand times larger, otherwise smaller.
-        last: name of the parameter for the comparison.
-        key: of that parameter.
-        steepest: the two neighbors between which the norm changes most.
-    """
-
-    is_large: bool
-    last: str
-    key: str
-    steepest: tuple[str, str]
-
-
-@dataclass
-class _Owner:
-    """The parameters of one module."""
-
-    order: int
-    norm: float
-    name: str
-    key: str
-    keys: list[str]
-
-
-def _scales(context: Context) -> dict[str, Scale]:
-    """Extreme gradients compared with those of the modules next to the root, by keys of leaves.
-
-    A gradient is vanishing only if those of all modules before it in the forward pass are equally
-    small: a bias before a normalization, or the key bias of an attention, has a gradient near 0 by
-    design while others have normal size. For the same reason the largest gradient represents a
-    module, and the comparison uses the larger one of the last two modules.
-    """
-    known: dict[str, Scale] | None = context.cache.get(_scales)
-    if known is not None:
-        return known
-    rows = sorted(_owners(context.graph), key=lambda owner: owner.order)
-    found: dict[str, Scale] = {}
-    nearest = rows[-2:] if len(rows) > 2 else rows[-1:]
-    largest_so_far, last = 0.0, max(nearest, key=lambda row: row.norm, default=None)
-    for row in rows:
-        if row is last or last is None:
-            break
-        largest_so_far = max(largest_so_far, row.norm)
-        is_small = largest_so_far * _RATIO < last.norm
-        is_large = row.norm > max(_RATIO * last.norm, _LARGE)
-        if is_small or is_large:
-            scale = Scale(is_large, last.name, last.key, _steepest(rows))
-            found.update(dict.fromkeys(row.keys, scale))
-    context.cache[_scales] = found
-    return found
-
-
-def _owners(graph: GradGraph) -> list[_Owner]:
-    """The leaves with a gradient, grouped by module."""
-    owners: dict[str, _Owner] = {}
-    for key in graph.leaves:
-        data: NodeData = graph.nodes[key]
-        grad = data.get("grad")
-        if grad is None or not grad.norm or grad.nan or grad.inf:
-            continue
-        if (order := _order(graph, key)) is None:
-            continue
-        name = data.get("name") or key
-        owner = owners.setdefault(name.rpartition(".")[0] or name, _Owner(order, 0.0, "", "", []))
-        owner.order = min(owner.order, order)
-        if grad.norm >= owner.norm:
-            owner.norm, owner.name, owner.key = grad.norm, name, key
-        owner.keys.append(key)
-    return list(owners.values())
-
-
-def _steepest(rows: Sequence[_Owner]) -> tuple[str, str]:
-    steps = [
-        (abs(math.log(after.norm / before.norm)), before.name, after.name)
-        for before, after in pairwise(rows)
-    ]
-    _, one, other = max(steps, key=lambda step: step[0])
-    return one, other
-
-
-def _order(graph: GradGraph, key: str) -> int | None:
-    """When the forward pass first used a leaf."""
-    if key not in graph:
-        return None
-    users = [
-        graph.nodes[user].get("sequence_nr", 0)
-        for accumulate in graph.successors(key)
-        for user in (
-            graph.successors(accumulate)
-            if graph.nodes[accumulate]["kind"] is NodeKind.ACCUMULATE
-            else [accumulate]
-        )
-    ]
-    return min(users, default=None)
-
-
-def _far(context: Context, question: Question, is_large: bool) -> Evidence | None:
-    scale = _scales(context).get(question.key)
-    if scale is None or scale.is_large is not is_large:
-        return None
-    words = {"ratio": f"{_RATIO:,.0f}", "last": scale.last, "between": " and ".join(scale.steepest)}
-    return Evidence(words, (scale.key,))
-
-
-_FAR = "the norm of its gradient is over {ratio} times {than} than that of {last}; it changes most "
-_FAR += "between {between}"
 
 
 def _fine(context: Context, question: Question) -> Evidence | None:
@@ -438,7 +322,7 @@ def _fine(context: Context, question: Question) -> Evidence | None:
 
 
 def _of_another_result(context: Context, question: Question) -> Evidence | None:
-    """The results that were asked about do not depend on it, and yet it has a gradient."""
+    """It has a gradient, but the given results do not depend on it."""
     if not context.is_of_roots or context.is_reachable(question.key) or context.functions:
         return None
     return Evidence({"root": context.root_names}, (question.key,))
@@ -554,24 +438,7 @@ last_rules: tuple[Rule[Any, Any], ...] = (
         Needs.RECORDING,
         (EventKind.HOOK,),
     ),
-    Rule(
-        "much larger than at the root",
-        Verdict.EXPLODING,
-        lambda context, question: _far(context, question, True),
-        _FAR.replace("{than}", "larger"),
-        "clip it: torch.nn.utils.clip_grad_norm_(parameters, 1.0)",
-        docs="For several parameters, the largest gradients of the modules are compared.",
-    ),
-    Rule(
-        "much smaller than at the root",
-        Verdict.VANISHING,
-        lambda context, question: _far(context, question, False),
-        _FAR.replace("{than}", "smaller"),
-        "let the layers between keep the scale: another initialization, normalization, residual "
-        "connections",
-        docs="Those of everything before it in the forward pass are as small: a single small "
-        "gradient, as of a bias before a normalization, is no fault.",
-    ),
+    *scale_rules,
     Rule(
         "its gradient is from other ranks",
         Verdict.OF_ANOTHER,

@@ -27,6 +27,7 @@ __all__ = [
     "operands",
     "statement_at",
     "stored",
+    "switched_off_by",
 ]
 
 
@@ -184,6 +185,30 @@ def _assigned(tree: ast.AST, target: str) -> Iterator[tuple[int, ast.expr]]:
             yield node.lineno, node.value
         elif isinstance(node, ast.Call) and ast.unparse(node.func) in appends:
             yield from ((node.lineno, each) for each in node.args[:1])
+
+
+def switched_off_by(files: Iterable[str], attribute: str) -> list[tuple[SourceLocation, str]]:
+    """The lines that set an attribute to False, and of what: ``model.features``.
+
+    Args:
+        files: as their lines are shown.
+        attribute: its name.
+    """
+    found = []
+    for file in files:
+        tree = _tree(_text_of(file))
+        for node in ast.walk(tree) if tree else ():
+            if isinstance(node, ast.Assign) and _is_false(node.value):
+                found += [
+                    (SourceLocation(file, node.lineno), ast.unparse(target.value))
+                    for target in node.targets
+                    if isinstance(target, ast.Attribute) and target.attr == attribute
+                ]
+    return found
+
+
+def _is_false(value: ast.expr) -> bool:
+    return isinstance(value, ast.Constant) and value.value is False
 
 
 def lines_calling(location: SourceLocation, name: str) -> list[int]:

@@ -18,9 +18,9 @@ from gradviz.diagnosis.cuts import (
     twin_of,
 )
 from gradviz.diagnosis.lines import locations_of, mention
-from gradviz.diagnosis.paths import CutEdge
+from gradviz.diagnosis.paths import CutEdge, stops_on_every_way, word_of
 from gradviz.diagnosis.rule import Evidence, Needs, Rule
-from gradviz.facts import Action, BackwardDetails, EventKind
+from gradviz.facts import Action, BackwardDetails, EventKind, Loss
 from gradviz.graph import GradGraph, NodeData, NodeKind
 from gradviz.graph.algorithms import ancestors, is_gradient
 from gradviz.story import Event
@@ -215,6 +215,20 @@ def _a_pass_has_run(context: Context, question: Question) -> Evidence | None:
     return Evidence({"root": context.root_names, "sign": sign}) if sign else None
 
 
+def _returned_none(context: Context, question: Question) -> Evidence | None:
+    """Every way to a leaf leads through an input for which a Function returned None."""
+    lost = context.lost_in_pass(Loss.MISSING)
+    if not lost or not question.is_leaf or question.key not in context.graph:
+        return None
+    found = stops_on_every_way(context.graph, context.roots, question.key, lost)
+    if not found:
+        return None
+    data = context.graph.nodes[found[0]]
+    line = data.get("source", "")
+    words = {"function": word_of(data), "where": f", applied at {mention(line)}," if line else ""}
+    return Evidence(words, tuple(found), locations_of([line]), found[0])
+
+
 _NO_DERIVATIVE = "WarnNotImplemented"  # the node of an operation whose derivative is missing
 
 
@@ -279,6 +293,16 @@ connected_rules: tuple[Rule[Any, Any], ...] = (
         "cleared, left out by inputs= or returned by torch.autograd.grad was not recorded",
         lambda found: RECORD,
         docs="Freed saved tensors, or a gradient elsewhere, show that backward has run.",
+    ),
+    Rule(
+        "a Function returned no gradient for it",
+        Verdict.CUT,
+        _returned_none,
+        "the backward of {function}{where} returned None for the input that it leads to",
+        "return the gradient of that input from backward, instead of None",
+        Needs.RECORDING,
+        (EventKind.BACKWARD,),
+        "A recording looks at what the backward of each Function returns.",
     ),
     Rule(
         "connected, and backward has not run",

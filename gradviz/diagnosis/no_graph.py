@@ -145,7 +145,7 @@ def _applied(context: Context) -> Event | None:
 
 
 def _made_of_numbers(context: Context, error: ErrorContext, key: str) -> Evidence | None:
-    """No tensor is known to have gone into it, and numbers were taken out of some before."""
+    """It has no known input tensor, and values of some were read as numbers before."""
     reads = number_reads(context)
     if not reads or any(context.graph.in_edges(key)):
         return None
@@ -446,8 +446,8 @@ RULES: tuple[Rule[Any, Any], ...] = (
         "the start may be made of numbers",
         Verdict.NO_GRAPH,
         _began_at(_made_of_numbers),
-        "{began}: nothing that it was computed from does; numbers were taken out of tensors by "
-        "{read}, and what becomes of those cannot be followed",
+        "{began}: no tensor that it was computed from does; values were read as numbers by "
+        "{read}, whose further use is not recorded",
         "{fix}",
         Needs.RECORDING,
         (EventKind.CUT,),

@@ -13,7 +13,7 @@ from gradviz.diagnosis.paths import leaf_of_node, word_of
 from gradviz.diagnosis.rule import Evidence, Needs, Rule
 from gradviz.diagnosis.training import skipped_step
 from gradviz.diagnosis.values import Values, is_all_zero, number_of
-from gradviz.facts import EventKind, GradientDetails
+from gradviz.facts import EventKind, GradientDetails, Loss
 from gradviz.graph import GradGraph, NodeData, NodeKind, TensorSummary
 from gradviz.graph.algorithms import ancestors, descendants, is_data
 from gradviz.graph.operations import operation, words
@@ -27,6 +27,7 @@ _DIVERGED = (
     "torch.nn.utils.clip_grad_norm_() before each step"
 )
 _HALF = "compute this part in float32 or bfloat16: float16 holds at most 65,504"
+_RETURNED = "in backward a finite gradient came to it, and what it returned is not finite"
 _PUT_IN = words(lambda row: row.puts_in)
 _TURNS = frozenset(("t", "transpose", "view", "to"))
 _SINGULAR = frozenset(("linalg_svd", "svd", "linalg_eigh", "linalg_eig"))
@@ -58,7 +59,7 @@ def _found(context: Context, question: Question) -> Evidence | None:
     number, values = context.since.get(question.key, (0, context.values_of_pass(question)))
     if values is None:
         return None
-    suspect = _first_suspect(context, question, values)
+    suspect = _first_suspect(context, question, values, number)
     if suspect is None:
         return None
     data = values.graph.nodes[suspect.key]
@@ -82,17 +83,30 @@ def _count(question: Question) -> str:
     return f"{grad.nan or grad.inf:,} of {grad.numel:,} elements are {word}"
 
 
-def _first_suspect(context: Context, question: Question, values: Values) -> Suspect | None:
+def _first_suspect(
+    context: Context, question: Question, values: Values, number: int
+) -> Suspect | None:
     graph = values.graph
     roots = [each for each in graph.roots if graph.nodes[each]["kind"] is NodeKind.RESULT]
     between = _in_order(graph, ancestors(graph, roots) & descendants(graph, [question.key]))
     forward = list(_forward_suspects(values, _in_order(graph, ancestors(graph, between))))
     backward = list(_backward_suspects(values, between))
+    lost = {key for key, _ in context.lost_in_pass(Loss.NOT_FINITE, number)}
+    if seen := [key for key in reversed(between) if key in lost]:
+        # What the pass was seen to do counts more than what the values suggest.
+        backward = [each for each in backward if each.key in seen] or [
+            Suspect(key, _RETURNED, _fix_of(graph, key)) for key in seen
+        ]
     if forward and not forward[0].is_known:
         # Its input may come from an operation that is known to have had no finite value.
         before = ancestors(graph, [forward[0].key])
         forward = [each for each in reversed(backward) if each.key in before] + forward
     return next(iter((*forward, *backward)), None)
+
+
+def _fix_of(graph: GradGraph, key: str) -> str:
+    dtypes = (graph.nodes[each].get("dtype") for each in (key, *graph.predecessors(key)))
+    return _HALF if "float16" in dtypes else _KEEP_AWAY
 
 
 def _in_order(graph: GradGraph, keys: Iterable[str]) -> list[str]:
@@ -353,7 +367,7 @@ non_finite_rules: tuple[Rule[Any, Any], ...] = (
     *_rules(Verdict.INFINITE),
     Rule(
         "a finite gradient of a result that is not finite",
-        Verdict.NAN,
+        Verdict.RESULT_NOT_FINITE,
         _result_not_finite,
         "its gradient is finite, but {root}, on which backward was called, is {what}{found}",
         "{fix}",

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from typing import NamedTuple
 
 from gradviz.graph import EdgeData, GradGraph, NodeData, NodeKind
-from gradviz.graph.algorithms import ancestors, descendants, is_data
+from gradviz.graph.algorithms import ancestors, descendants, is_data, is_gradient
 from gradviz.views.focus import focus_on
 
-__all__ = ["CutEdge", "Cuts", "leaf_of_node", "relevant_part", "word_of"]
+__all__ = [
+    "CutEdge",
+    "Cuts",
+    "ValueRead",
+    "leaf_of_node",
+    "relevant_part",
+    "stops_on_every_way",
+    "word_of",
+]
 
 _LONG = 12  # operations; a longer path is folded, except near the culprit
 _LEAVES = (NodeKind.PARAMETER, NodeKind.LEAF)
@@ -92,6 +100,36 @@ class ValueRead(NamedTuple):
     word: str
     source: str
     inside: str = ""
+
+
+def stops_on_every_way(
+    graph: GradGraph, roots: Iterable[str], key: str, stops: Container[tuple[str, int]]
+) -> list[str]:
+    """The operations that stop the gradient on every way from some roots to a node.
+
+    Args:
+        graph: where they are.
+        roots: where the gradient starts.
+        key: the node.
+        stops: operations with the number of an input that gets nothing from them.
+
+    Returns:
+        Each once, those nearest to the node last; none when a way leads past all of them.
+    """
+    path = {key, *descendants(graph, [key])}
+    stack = [root for root in roots if root in path]
+    reached, found = set(stack), []
+    while stack:
+        target = stack.pop()
+        for source, _, edge in graph.in_edges(target, data=True):
+            if source not in path or not is_gradient(source, target, edge):
+                continue
+            if (target, edge.get("input", 0)) in stops:
+                found.append(target)
+            elif source not in reached:
+                reached.add(source)
+                stack.append(source)
+    return [] if key in reached else list(dict.fromkeys(found))
 
 
 class Cuts:

@@ -226,14 +226,14 @@ def context_at_end(recording: Recording, context: Context) -> Context | None:
 
 
 def _lost(recording: Recording, graph: GradGraph, roots: Sequence[str]) -> dict[str, list[CutEdge]]:
-    # What was written into an older tensor since is not behind the roots.
-    behind = ancestors(graph, roots)
+    # What was written into an older tensor since is not an ancestor of the roots.
+    reached = ancestors(graph, roots)
     direct = {
         source
-        for source, _, edge in graph.in_edges(behind, data=True)
+        for source, _, edge in graph.in_edges(reached, data=True)
         if edge["kind"] is EdgeKind.CUT
     }
-    ends = behind | direct
+    ends = reached | direct
     return {leaf: [*map(_edge_of, cuts)] for leaf, cuts in recording._cut_off(graph, ends).items()}
 
 

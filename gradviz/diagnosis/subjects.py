@@ -6,6 +6,7 @@ Frames are read without keeping any of their variables alive.
 from __future__ import annotations
 
 import ast
+import dis
 import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gradviz.errors import SubjectError, UsageError
 from gradviz.facts import SourceLocation
+from gradviz.torch_messages import is_about_autograd
 
 if TYPE_CHECKING:
     from gradviz.recording.api import Recording
@@ -113,7 +115,7 @@ class Asked:
         if not others or not last:
             return False
         if len(last) == 1 and not last[0].requires_grad and last[0].numel() == 1:
-            # A loss that was cut off, when it is asked what it does for leaves.
+            # A loss that was cut off, if its effect on leaves is to be explained.
             return all(each.is_leaf and each.requires_grad for group in others for each in group)
         if any(each.grad_fn is None for each in last):
             return False
@@ -282,6 +284,26 @@ def raised_in_backward(error: BaseException) -> bool:
     return not {("torch.autograd", "backward"), ("torch.autograd", "grad")}.isdisjoint(
         calls_of(error)
     )
+
+
+def is_raised_by_autograd(error: BaseException, text: str) -> bool:
+    """Whether an error comes out of PyTorch's autograd, or of torch with a text about it."""
+    called = [module for module, _ in calls_of(error) if not module.startswith("gradviz.")]
+    inner = called[0] if called else ""
+    if inner.startswith(("torch.autograd", "torch.utils.checkpoint")):
+        return True
+    is_torch = inner.startswith("torch.") or not _is_raised_in_python(error)
+    return is_torch and is_about_autograd(text)
+
+
+def _is_raised_in_python(error: BaseException) -> bool:
+    """Whether a ``raise`` raised an error, and not a function that is written in C++."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    if trace is None:
+        return True
+    return trace.tb_frame.f_code.co_code[trace.tb_lasti] == dis.opmap["RAISE_VARARGS"]
 
 
 def variables_of(error: BaseException) -> dict[str, Any]:

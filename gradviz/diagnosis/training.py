@@ -10,9 +10,9 @@ from typing import Any
 
 from gradviz.diagnosis.answers import Explanation, Group, Verdict
 from gradviz.diagnosis.context import Context, Question
-from gradviz.diagnosis.lines import mention
+from gradviz.diagnosis.lines import mention, switched_off_by
 from gradviz.diagnosis.rule import Evidence, Needs, Rule, first_answer
-from gradviz.facts import Action, EventKind, StepDetails
+from gradviz.facts import Action, EventKind, SourceLocation, StepDetails
 from gradviz.graph import GradGraph, NodeKind, TensorSummary
 from gradviz.story import Event
 
@@ -36,11 +36,26 @@ def _attribute(context: Context, question: Question) -> Evidence | None:
         return None
     module = question.name.removesuffix(f".{flag.parameter}")
     module = (module if module != question.name else "the module") if flag.owner else ""
+    line = _line_of_flag(context, flag.attribute, module)
     what = f"{module or 'its attribute'}{'.' if module else ' '}{flag.attribute} = False"
     is_module = flag.attribute == "requires_grad"
     why = "nn.Module has no such switch" if is_module else "the switch is requires_grad"
     fix = f"{module}.requires_grad_(False)" if module else f"{question.name}.requires_grad = False"
-    return Evidence({"what": what, "why": why, "fix": fix})
+    where = f"; it is set at {mention(line)}" if line else ""
+    return Evidence({"what": what, "why": why, "where": where, "fix": fix}, locations=(line,))
+
+
+def _line_of_flag(context: Context, attribute: str, module: str) -> SourceLocation:
+    """The only line of the recorded files that sets an attribute; none when there are several.
+
+    Of a module's ``requires_grad``, which parameters have as well, the variable must be that of
+    the module.
+    """
+    files = {event.location.file for event in context.events or () if event.location}
+    found = switched_off_by(sorted(files), attribute)
+    if attribute == "requires_grad":
+        found = [row for row in found if row[1] == module]
+    return found[0][0] if len(found) == 1 else SourceLocation()
 
 
 def _not_registered(context: Context, question: Question) -> Evidence | None:
@@ -319,7 +334,7 @@ first_training_rules: tuple[Rule[Any, Any], ...] = (
         "an attribute without effect",
         Verdict.WITHOUT_EFFECT,
         _attribute,
-        "{what} has no effect, as {why}: it requires grad",
+        "{what} has no effect, as {why}: it requires grad{where}",
         "to freeze it: {fix}",
         docs="A plain attribute of a tensor or module with a name like requires_grad.",
     ),

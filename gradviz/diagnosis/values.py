@@ -14,6 +14,7 @@ __all__ = [
     "Values",
     "is_all_zero",
     "is_only",
+    "is_sum",
     "is_wrong",
     "largest",
     "number_of",
@@ -82,10 +83,7 @@ class Values:
         data: NodeData = self.graph.nodes[user]
         if data["kind"] is NodeKind.RESULT:
             return math.prod(data.get("shape", (2,))) == 1
-        op = data.get("op", "")
-        is_sum = op in _SUMS or operation(op).rearranges
-        is_constant = op in ("mul", "div") and "other" in data.get("options", {})
-        return user in summed and (is_sum or is_constant)
+        return user in summed and is_sum(data.get("op", ""), data.get("options", {}))
 
     def _is_normal(self, key: str) -> bool:
         op = self.graph.nodes[key].get("op", "")
@@ -193,6 +191,17 @@ class Values:
                 break
             key = zero[0]
         return key
+
+
+def is_sum(op: str, options: Mapping[str, str]) -> bool:
+    """Whether an operation weighs all elements of its input alike.
+
+    Args:
+        op: its word.
+        options: its plain arguments: a product with a number counts.
+    """
+    is_scaled = op in ("mul", "div") and "other" in options
+    return op in _SUMS or operation(op).rearranges or is_scaled
 
 
 def is_all_zero(summary: TensorSummary) -> bool:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from gradviz.diagnosis.answers import Verdict
 from gradviz.diagnosis.context import Context, Question
 from gradviz.diagnosis.lines import locations_of, mention
-from gradviz.diagnosis.paths import leaf_of_node, word_of
+from gradviz.diagnosis.paths import leaf_of_node, stops_on_every_way, word_of
 from gradviz.diagnosis.rule import Evidence, Needs, Rule
 from gradviz.diagnosis.values import (
     Values,
@@ -21,7 +21,7 @@ from gradviz.diagnosis.values import (
     number_of,
     smallest,
 )
-from gradviz.facts import Action, EventKind
+from gradviz.facts import Action, EventKind, Loss
 from gradviz.graph import EdgeData, NodeData, NodeKind, TensorSummary
 from gradviz.graph.algorithms import is_gradient
 from gradviz.graph.operations import Blocks, operation
@@ -477,6 +477,27 @@ def _blocked(context: Context, question: Question) -> Evidence | None:
     return Evidence(words, keys, lines, keys[0])
 
 
+def _lost_in_backward(context: Context, question: Question) -> Evidence | None:
+    """Where a gradient that was not zero was seen to become zeros in the latest pass."""
+    grad, lost = question.data.get("grad"), context.lost_in_pass(Loss.ZERO)
+    values = context.values_of_pass(question, is_zero=True)
+    if grad is None or values is None or not lost or not is_all_zero(grad):
+        return None
+    nodes = values.graph.nodes
+    found = stops_on_every_way(values.graph, values.graph.roots, question.key, lost)
+    if not found:
+        return None
+    key = max(found, key=lambda each: nodes[each].get("sequence_nr", 0))
+    line, others = nodes[key].get("source", ""), len(found) - 1
+    words = {
+        "op": _called(context, key, nodes[key].get("op", "")),
+        "where": f" at {mention(line)}" if line else "",
+        "more": f", and so did {others} more" if others else "",
+        "dtype": nodes[key].get("dtype", "its dtype"),
+    }
+    return Evidence(words, tuple(found), locations_of([line]), key)
+
+
 def _called(context: Context, key: str, op: str) -> str:
     """The function that the program called, and the operation if its word differs."""
     called = [event.word for event in context.happened_to(key, EventKind.OPERATION)]
@@ -547,6 +568,18 @@ zero_rules: tuple[Rule[Any, Any], ...] = (
         docs="The values at the time of the pass show that each path crosses an operation whose "
         "derivative is zero there. An operation that made zeros is named before one that blocks "
         "because of them.",
+    ),
+    Rule(
+        "the pass was seen to lose the gradient",
+        Verdict.ZERO,
+        _lost_in_backward,
+        "{op}{where} returned zeros in backward, and the gradient that came to it was not zero"
+        "{more}",
+        "look at the values that go into it there: at all of them its derivative is 0, or too "
+        "small for {dtype}",
+        Needs.RECORDING,
+        (EventKind.BACKWARD,),
+        "A recording looks at the gradients between operations on the CPU while backward runs.",
     ),
     Rule(
         "a gradient of rounding errors",

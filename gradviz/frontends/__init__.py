@@ -1,1 +1,1 @@
-"""What a user meets: `draw`, the command line, the gallery. Only here is anything written."""
+"""The user interfaces: `draw`, the commands, the gallery. Only they print and write files."""

@@ -1,6 +1,6 @@
 """The command line: ``gradviz draw train.py:loss -o loss.svg``, ``gradviz record train.py``.
 
-Exit codes: 0 done, 1 it failed (or the script did), 2 misuse, 130 stopped by Ctrl-C.
+Exit codes: 0 success, 1 failure (also of the script), 2 wrong usage, 130 stopped by Ctrl-C.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def main(args: Sequence[str] | None = None) -> None:
         frames = traceback.walk_tb(error.__traceback__)
         if not any(frame.f_code is click.echo.__code__ for frame, _ in frames):
             raise
-        # A table or a help page found a full disk behind standard output.
+        # Printing a table or a help page failed, for example because the disk is full.
         aside(f"Error: {stdout_fault(error)}")
         raise SystemExit(1) from error
 
@@ -52,7 +52,7 @@ def _print_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None
     ctx.exit()
 
 
-# \b keeps click from filling the lines.
+# \b keeps click from re-wrapping the lines.
 _EXAMPLES = """\b
 Examples:
   gradviz draw train.py:loss                 the graph as text
@@ -86,7 +86,7 @@ def cli() -> None:
 
 for _command in (draw, view, summary, record, compare, explain, run, memory):
     cli.add_command(_command)
-# The old name of memory: still taken, no longer listed.
+# The old name of memory: still accepted, not listed.
 _saved = copy.copy(memory)
 _saved.hidden = True
 cli.add_command(_saved, "saved")

@@ -1,11 +1,13 @@
-"""What the commands share: their errors, their options, and where their result goes."""
+"""Shared parts of the commands: errors, options, and outputs."""
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -19,9 +21,10 @@ from gradviz.frontends.files import (
     Staged,
     check_folder,
     format_of,
+    of_rank,
 )
-from gradviz.frontends.options import OPTIONS, Option, Picture
-from gradviz.frontends.streams import aside, colored, output_on_stderr, stage
+from gradviz.frontends.options import OPTIONS, Option, Picture, chosen, frame_numbers
+from gradviz.frontends.streams import aside, colored, output_on_stderr, stage, wrapped
 
 if TYPE_CHECKING:
     from gradviz.frontends.target import Extent, Loaded, Target
@@ -33,21 +36,11 @@ if TYPE_CHECKING:
 __all__ = [
     "OptionValue",
     "Outputs",
-    "WithArguments",
-    "arguments",
+    "Request",
     "common_options",
-    "complete_files",
-    "hidden_color_option",
-    "main_option",
+    "frames_option",
     "one_line_errors",
-    "output_options",
-    "picture_options",
-    "program_options",
-    "saved",
-    "scale_option",
-    "subject_of",
-    "take_picture",
-    "report_ending",
+    "target_command",
 ]
 
 _MISUSE = (UsageError, TargetError, SubjectError)
@@ -56,7 +49,7 @@ _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
 class _Fault(click.ClickException):
-    """One clear line on standard error, and an exit code."""
+    """One line on standard error, and an exit code."""
 
     def show(self, file: Any = None) -> None:
         label = click.style("Error:", fg="red", bold=True) if colored() else "Error:"
@@ -69,7 +62,7 @@ class _MisuseFault(_Fault):
 
 @contextlib.contextmanager
 def one_line_errors(debug: bool) -> Iterator[None]:
-    """Turn what gradviz raises into one line and an exit code, and Ctrl-C into 130."""
+    """Convert gradviz's errors to one line and an exit code, and Ctrl-C to 130."""
     try:
         yield
     except KeyboardInterrupt as error:
@@ -83,10 +76,10 @@ def one_line_errors(debug: bool) -> Iterator[None]:
 
 
 class WithArguments(click.Command):
-    """A command whose words after ``--`` belong to the script that it runs."""
+    """A command that passes the words after ``--`` to the script that it runs."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Take the words after ``--`` away before click looks at the rest."""
+        """Remove the words after ``--`` before click parses the others."""
         if "--" in args:
             cut = args.index("--")
             ctx.meta[_ARGUMENTS] = args[cut + 1 :]
@@ -98,12 +91,6 @@ class WithArguments(click.Command):
             raise click.UsageError(f"{error.format_message().rstrip('.')} ({hint})", ctx) from error
 
 
-def arguments(ctx: click.Context) -> list[str]:
-    """The words after ``--``."""
-    found: list[str] = ctx.meta.get(_ARGUMENTS, [])
-    return found
-
-
 def common_options(command: _Command) -> _Command:
     """``--quiet`` and ``--debug``."""
     command = click.option("--debug", is_flag=True, help="Show the traceback of an error.")(command)
@@ -113,12 +100,19 @@ def common_options(command: _Command) -> _Command:
 def complete_files(
     _: click.Context, __: click.Parameter, incomplete: str
 ) -> list[click.shell_completion.CompletionItem]:
-    """Let the shell complete the name of a file."""
+    """Complete the name of a file in the shell."""
     return [click.shell_completion.CompletionItem(incomplete, type="file")]
 
 
-def output_options(default: str) -> Callable[[_Command], _Command]:
-    """``--output`` and ``--format``; ``default`` says what comes without them."""
+def output_options(
+    default: str, formats: Sequence[str] = FORMATS
+) -> Callable[[_Command], _Command]:
+    """``--output`` and ``--format``.
+
+    Args:
+        default: what comes without them.
+        formats: that can be written.
+    """
     output = click.option(
         "-o",
         "--output",
@@ -127,11 +121,11 @@ def output_options(default: str) -> Callable[[_Command], _Command]:
         multiple=True,
         shell_complete=complete_files,
         help="Where to write it; the suffix says what: "
-        + " ".join(f".{name}" for name in FORMATS)
+        + " ".join(f".{name}" for name in formats)
         + f". May be given several times. '-' is standard output. Without it: {default}.",
     )
     format_ = click.option(
-        "--format", "fmt", type=click.Choice(FORMATS), help="For outputs that have no such suffix."
+        "--format", "fmt", type=click.Choice(formats), help="For outputs that have no such suffix."
     )
     return lambda command: output(format_(command))
 
@@ -140,7 +134,7 @@ def picture_options(*names: str) -> Callable[[_Command], _Command]:
     """Options of a picture.
 
     Args:
-        names: which of the table; none for all.
+        names: names from the table of options; none for all.
     """
     chosen = [OPTIONS[name] for name in names or OPTIONS]
 
@@ -156,6 +150,11 @@ def _click_option(option: Option) -> Callable[[_Command], _Command]:
     help, flag = option.help, f"--{option.word}"
     if option.kind == "choice" and option.default is not None:
         help = f"{help.rstrip('.')} ({option.default} without it)."
+    if option.kind == "flag" and option.default:
+        help = f"Do not {help[0].lower()}{help[1:]}"
+        return click.option(
+            f"--no-{option.word}", option.name, flag_value=False, default=None, help=help
+        )
     if option.kind == "flag":
         return click.option(flag, option.name, is_flag=True, default=None, help=help)
     return click.option(
@@ -164,28 +163,28 @@ def _click_option(option: Option) -> Callable[[_Command], _Command]:
 
 
 class OptionValue(click.ParamType):  # type: ignore[type-arg]
-    """The value of an option of a picture; what is wrong with it is said as everywhere."""
+    """The value of an option of a picture; errors have the same messages as elsewhere."""
 
     def __init__(self, option: Option) -> None:
         self._option = option
         self.name = option.kind
 
     def convert(self, value: Any, _: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """The value, or an error of misuse."""
+        """The value; raises an error of wrong usage if it is not allowed."""
         try:
             return self._option.read(value, "--{}")
         except UsageError as error:
             raise click.UsageError(str(error), ctx) from error
 
     def get_metavar(self, param: click.Parameter, ctx: click.Context | None = None) -> str:
-        """What the help calls it."""
+        """The placeholder in the help."""
         choices = "|".join(self._option.choices)
         return f"[{choices}]" if choices else self._option.kind.upper()
 
     def shell_complete(
         self, _: click.Context, __: click.Parameter, incomplete: str
     ) -> list[click.shell_completion.CompletionItem]:
-        """The choices that begin so."""
+        """The choices that start with the incomplete text."""
         found = [word for word in self._option.choices if word.startswith(incomplete)]
         return [click.shell_completion.CompletionItem(word) for word in found]
 
@@ -197,10 +196,10 @@ hidden_color_option = click.option(
 
 
 def take_picture(options: dict[str, Any]) -> Picture:
-    """Take the options of a picture out of those of a command, and check them.
+    """Remove the options of a picture from those of a command, and check them.
 
     Raises:
-        UsageError: if they exclude each other, or there is no view of a name.
+        UsageError: if they exclude each other, or there is no view with that name.
     """
     old = options.pop("colour_by", None)
     if old is not None:
@@ -218,18 +217,19 @@ scale_option = click.option(
 
 
 class Outputs:
-    """Where a result goes, and in which formats; checked before a script runs for hours.
+    """The outputs of a command and their formats; checked before a script runs.
 
     Args:
         paths: files; none for text on standard output.
-        fmt: the format of those whose suffix does not name one.
-        scale: of the PNG among them; None for the usual.
+        fmt: the format of those whose suffix is not a format.
+        scale: of a PNG among them; None for the default.
         picture: its options; one that has no effect on any of the formats is refused.
+        formats: that can be written.
 
     Raises:
         UsageError: if the format is not known, or is not for a terminal; or if an option has no
             effect on any of the formats.
-        OutputError: if there is no place for a file.
+        OutputError: if a file cannot be written.
     """
 
     def __init__(
@@ -238,8 +238,13 @@ class Outputs:
         fmt: str | None,
         scale: float | None = None,
         picture: Picture | None = None,
+        formats: Sequence[str] = FORMATS,
     ) -> None:
-        self._formats = [(path, _format(path, fmt)) for path in paths or (STDOUT,)]
+        own = [of_rank(path) for path in paths] or [STDOUT]
+        self._formats = [(path, _format(path, fmt, formats)) for path in own]
+        if fmt is not None and fmt not in self.formats:
+            path, found = self._formats[0]
+            raise UsageError(f"{path} is {found} by its suffix, but --format says {fmt}")
         self._has_files, self._scale = bool(paths), scale
         if picture:
             picture.check_formats(fmt for _, fmt in self._formats)
@@ -252,6 +257,11 @@ class Outputs:
     def has_files(self) -> bool:
         """Whether outputs were named; without any, text goes to standard output."""
         return self._has_files
+
+    @property
+    def formats(self) -> list[str]:
+        """The kind of output."""
+        return [fmt for _, fmt in self._formats]
 
     @property
     def use_stdout(self) -> bool:
@@ -273,45 +283,36 @@ class Outputs:
             for path, fmt in self._formats:
                 with stage(f"drawing {fmt}"):
                     size = {"scale": self._scale} if fmt == "png" and self._scale else {}
-                    files.add(path, render(fmt, **size))
+                    data = render(fmt, **size)
+                    if path == STDOUT and fmt == "txt" and not self.has_files:
+                        data = wrapped(data)
+                    files.add(path, data)
         for path, _ in self._formats:
             if path != STDOUT and not quiet:
                 aside(f"wrote {path}")
 
 
-def _format(path: str, wanted: str | None) -> str:
+def _format(path: str, wanted: str | None, formats: Sequence[str]) -> str:
     try:
-        told = "" if path == STDOUT else format_of(path)
+        by_suffix = "" if path == STDOUT else format_of(path, formats)
     except UsageError:
         if wanted is None:
             raise
-        told = ""
-    if told and wanted and told != wanted:
-        raise UsageError(f"{path} is {told} by its suffix, but --format says {wanted}")
-    found = told or wanted or "txt"
-    binary = found in ("png", "pdf")
+        by_suffix = ""
+    found = by_suffix or wanted or "txt"
+    binary = found in ("png", "pdf", "eps")
     if path == STDOUT and binary and sys.stdout is not None and sys.stdout.isatty():
         raise UsageError(f"{found} is not for a terminal: give a file, -o picture.{found}")
     return found
 
 
-def saved(path: str) -> Story:
-    """A story that was saved as JSON."""
-    from gradviz.serialize import load
-
-    try:
-        return load(path)
-    except OSError as error:
-        raise TargetError(f"cannot read {path}: {error.strerror}") from error
-
-
-main_option = click.option(
-    "-m", "is_main", is_flag=True, help="The target is a module, run as python -m runs it."
+frames_option = click.option(
+    "--frames", metavar="NUMBERS", default="", help="Only these frames, counted from 1: 1,3,5."
 )
 
 
-def program_options(command: _Command) -> _Command:
-    """``-m``, ``--step`` and ``--full``."""
+def _program_options(command: _Command) -> _Command:
+    """``--step`` and ``--full``."""
     full = click.option(
         "--full", is_flag=True, help="Run the program to its end, not only its first step."
     )
@@ -321,47 +322,208 @@ def program_options(command: _Command) -> _Command:
         metavar="N",
         help="Take what the N-th backward pass starts from, and end the program there.",
     )
-    return main_option(number(full(command)))
+    return number(full(command))
 
 
-def subject_of(
-    target: Target, argv: Sequence[str], extent: Extent | None = None
-) -> tuple[Subject, Loaded | None]:
-    """What a target stands for, and the program that it comes from, if one was run.
+@dataclass(frozen=True)
+class Request:
+    """The arguments of a command.
 
     Args:
-        target: a saved graph, or a script or module with the names to take.
+        ctx: of the command line.
+        texts: the targets as they were typed.
+        is_main: whether they are modules, run as ``python -m`` runs them.
         argv: the program's own arguments.
         extent: how far the program runs.
-
-    Raises:
-        UsageError: if a saved graph is given arguments.
-        SubjectError: if there is nothing in a value that autograd could have recorded.
+        picture: how to draw.
+        outputs: where the result goes.
+        frames: of a recording, counted from 1; none for all.
+        quiet: say only what went wrong.
+        debug: show the traceback of an error.
     """
-    if target.is_saved:
-        if argv:
+
+    ctx: click.Context
+    texts: tuple[str, ...]
+    is_main: bool
+    argv: list[str]
+    extent: Extent
+    picture: Picture
+    outputs: Outputs
+    frames: list[int]
+    quiet: bool
+    debug: bool
+
+    @property
+    def command(self) -> str:
+        """The name of the command."""
+        return self.ctx.command.name or ""
+
+    @property
+    def targets(self) -> list[Target]:
+        """What the program, or the file, is.
+
+        Raises:
+            TargetError: if a target cannot be read.
+        """
+        from gradviz.frontends.target import parse_target
+
+        return [parse_target(text, self.command, self.is_main) for text in self.texts]
+
+    @property
+    def target(self) -> Target:
+        """The only one."""
+        return self.targets[0]
+
+    def saved(self, target: Target, frames: Sequence[int] | None = None) -> Story:
+        """The selected frames of a story that was saved as JSON.
+
+        Args:
+            target: the file.
+            frames: their numbers; None for those of ``--frames``.
+
+        Raises:
+            UsageError: if arguments are given to it alone, or it has no frames of those numbers.
+            TargetError: if the file cannot be read.
+        """
+        if self.argv and len(self.texts) == 1:
             raise UsageError(f"{target.place} is a saved graph and takes no arguments after --")
-        return saved(target.place), None
-    from gradviz.frontends.target import load_target
+        from gradviz.serialize import load
 
-    with stage(f"running {target.place}", spinner=False):
-        loaded = load_target(target, argv, extent=extent)
-    try:
-        with stage("tracing"):
-            return loaded.traced(), loaded
-    except SubjectError as error:
-        raise SubjectError(f"{target.place}:{','.join(target.names)}: {error}") from error
+        try:
+            story = load(target.place)
+        except OSError as error:
+            raise TargetError(f"cannot read {target.place}: {error.strerror}") from error
+        return self.chosen(story, self.frames if frames is None else frames)
+
+    def chosen(self, story: Story, frames: Sequence[int]) -> Story:
+        """The frames of those numbers; those that do not exist are reported."""
+        found, missing = chosen(story, frames, "--frames")
+        if missing:
+            aside(f"Warning: {missing}", warning=True)
+        return found
+
+    def subject(self) -> tuple[Subject, Loaded | None]:
+        """The subject of the target, and the program that was run for it, if any.
+
+        Raises:
+            UsageError: if a saved graph is given arguments.
+            SubjectError: if there is nothing in a value that autograd could have recorded.
+        """
+        target = self.target
+        if target.is_saved:
+            return self.saved(target), None
+        from gradviz.frontends.target import load_target
+
+        with stage(f"running {target.place}", spinner=False):
+            loaded = load_target(target, self.argv, extent=self.extent)
+        try:
+            with stage("tracing"):
+                subject = loaded.traced()
+        except SubjectError as error:
+            raise SubjectError(f"{target.place}:{','.join(target.names)}: {error}") from error
+        if self.frames:
+            if not isinstance(subject, Sequence):
+                raise UsageError(
+                    f"--frames is for a recording; {self.texts[0]} is a single graph: leave it out"
+                )
+            subject = self.chosen(subject, self.frames)
+        return subject, loaded
+
+    def report_ending(self, loaded: Loaded | None, done: str) -> None:
+        """Report where the program was stopped; exit with 1 if it failed after the values existed.
+
+        Args:
+            loaded: the program, if one was run.
+            done: what was done with its values.
+        """
+        if loaded is not None and loaded.ended and not self.quiet:
+            aside(f"gradviz: {loaded.ended}")
+        if loaded is None or not loaded.failure:
+            return
+        if self.debug:
+            traceback.print_exception(loaded.run.error)
+        aside(f"Warning: {loaded.failure}; {done} as it was then", warning=True)
+        self.ctx.exit(1)
 
 
-def report_ending(
-    ctx: click.Context, loaded: Loaded | None, done: str, quiet: bool, debug: bool
-) -> None:
-    """Say where the program was stopped; exit with 1 if it failed after the values were there."""
-    if loaded is not None and loaded.ended and not quiet:
-        aside(f"gradviz: {loaded.ended}")
-    if loaded is None or not loaded.failure:
-        return
-    if debug:
-        traceback.print_exception(loaded.run.error)
-    aside(f"Warning: {loaded.failure}; {done} as it was then", warning=True)
-    ctx.exit(1)
+def target_command(
+    *arguments: str,
+    epilog: str,
+    output: str = "text on standard output",
+    formats: Sequence[str] = FORMATS,
+    stops: bool = True,
+    makes: str | None = None,
+) -> Callable[[Callable[..., None]], click.Command]:
+    """Make a command that takes programs or saved graphs and writes a result.
+
+    Args:
+        arguments: names of its targets.
+        epilog: examples, for its help.
+        output: what comes without ``-o``.
+        formats: that can be written; a command that can write a picture has all options of one;
+            none for a command that writes nothing.
+        stops: whether it ends a program after its first step.
+        makes: the format of what a command without outputs makes; it has all options of a picture.
+
+    Returns:
+        A decorator of a function that is called with a `Request` and the command's own options.
+    """
+    is_picture = "svg" in formats or makes is not None
+
+    def make(function: Callable[..., None]) -> click.Command:
+        @functools.wraps(function)
+        def call(ctx: click.Context, /, **options: Any) -> None:
+            with one_line_errors(options["debug"]):
+                picture = take_picture(options) if is_picture else Picture.of({})
+                options.setdefault("fmt", makes)
+                request = _request(ctx, arguments, options, formats, picture)
+                function(request, **options)
+
+        command: Any = click.pass_context(call)
+        for add in (
+            common_options,
+            *([hidden_color_option, picture_options()] if is_picture else []),
+            *([scale_option] if "png" in formats else []),
+            *([_program_options] if stops else []),
+            click.option(
+                "-m", "is_main", is_flag=True, help="It is a module, run as python -m runs it."
+            ),
+            *([output_options(output, formats)] if formats else []),
+        ):
+            command = add(command)
+        for name in reversed(arguments):
+            is_last = name == arguments[-1]
+            metavar = f"{name.upper()} [-- SCRIPT ARGUMENTS]" if is_last else None
+            command = click.argument(name, metavar=metavar, shell_complete=complete_files)(command)
+        made: click.Command = click.command(cls=WithArguments, epilog=epilog)(command)
+        return made
+
+    return make
+
+
+def _request(
+    ctx: click.Context,
+    names: Sequence[str],
+    options: dict[str, Any],
+    formats: Sequence[str],
+    picture: Picture,
+) -> Request:
+    """Take what every command has out of the options of a command, and check it."""
+    from gradviz.frontends.target import Extent
+
+    scale, frames = options.pop("scale", None), options.pop("frames", "")
+    paths, fmt = options.pop("outputs", ()), options.pop("fmt", None)
+    outputs = Outputs(paths, fmt, scale, picture, formats)
+    extent = Extent(options.pop("step"), options.pop("full")) if "full" in options else Extent()
+    return Request(
+        ctx=ctx,
+        texts=tuple(options.pop(name) for name in names),
+        is_main=options.pop("is_main"),
+        argv=ctx.meta.get(_ARGUMENTS, []),
+        extent=extent,
+        picture=picture,
+        outputs=outputs,
+        frames=frame_numbers(frames, "--frames"),
+        quiet=options.pop("quiet"),
+        debug=options.pop("debug"),
+    )

@@ -2,41 +2,28 @@
 
 from __future__ import annotations
 
+import csv
+import dataclasses
+import io
+import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from gradviz.errors import UsageError
-from gradviz.frontends.command import (
-    OptionValue,
-    Outputs,
-    WithArguments,
-    arguments,
-    common_options,
-    complete_files,
-    hidden_color_option,
-    one_line_errors,
-    output_options,
-    picture_options,
-    program_options,
-    report_ending,
-    saved,
-    scale_option,
-    subject_of,
-    take_picture,
-)
+from gradviz.frontends.command import OptionValue, Request, frames_option, target_command
+from gradviz.frontends.files import TABLES
 from gradviz.frontends.options import OPTIONS, Option
-from gradviz.frontends.streams import aside, output_on_stderr, stage
+from gradviz.frontends.streams import aside, columns, echo, output_on_stderr, stage, styled
 from gradviz.graph import GradGraph
 from gradviz.story import Frame, Story
 
 if TYPE_CHECKING:
     from gradviz.frontends.drawing import Drawing
-    from gradviz.frontends.options import Picture
     from gradviz.frontends.summary import Summary
-    from gradviz.frontends.target import Extent, Loaded, Target
+    from gradviz.frontends.target import Loaded
     from gradviz.reports.memory import SavedTable
 
 __all__ = ["draw", "memory", "summary", "view"]
@@ -63,33 +50,13 @@ _MOST = Option("", "integer", least=1, name="most")
 _LARGE = 1_000
 """So many nodes fit no page and no screen."""
 _PER_SECOND = 10_000
-"""Nodes and edges that are laid out and written in a second, as measured for graphs of 10,000 and
-100,000 nodes of several shapes: 9,400 to 15,000 on one core. The work is counted, so it ends."""
+"""Nodes and edges that are laid out and written per second, measured for graphs of 10,000 and
+100,000 nodes of several shapes: 9,400 to 15,000 on one core. The work is counted and limited."""
 
 
-@click.command(cls=WithArguments, epilog=_DRAW_EXAMPLES)
-@click.argument("target", metavar="TARGET [-- SCRIPT ARGUMENTS]", shell_complete=complete_files)
-@output_options("text on standard output")
-@program_options
-@picture_options()
-@hidden_color_option
-@scale_option
-@common_options
-@click.pass_context
-def draw(
-    ctx: click.Context,
-    /,
-    target: str,
-    is_main: bool,
-    step: int | None,
-    full: bool,
-    outputs: tuple[str, ...],
-    fmt: str | None,
-    scale: float | None,
-    quiet: bool,
-    debug: bool,
-    **options: Any,
-) -> None:
+@target_command("target", epilog=_DRAW_EXAMPLES)
+@frames_option
+def draw(request: Request) -> None:
     """Draw a variable of a program, or a saved graph.
 
     Without a name it is what the last backward pass of the first step starts from. The program
@@ -97,36 +64,27 @@ def draw(
     through (to standard error, when the drawing itself goes to standard output). A large graph
     is folded until it fits a page; --depth, --focus and --all choose another way.
     """
-    with one_line_errors(debug):
-        from gradviz.frontends.target import Extent, parse_target
-
-        picture = take_picture(options)
-        files = Outputs(outputs, fmt, scale, picture)
-        place = parse_target(target, "draw", is_main)
-        with files.quieted():
-            subject, loaded = subject_of(place, arguments(ctx), Extent(step, full))
-        _draw(subject, picture, files, quiet, target)
-        report_ending(ctx, loaded, "drawn", quiet, debug)
-
-
-def _draw(
-    subject: GradGraph | Frame | Story,
-    picture: Picture,
-    outputs: Outputs,
-    quiet: bool,
-    target: str,
-) -> None:
     from gradviz.frontends.drawing import Drawing
 
-    drawing = Drawing(subject, picture)
-    drawing.target = target
-    if not quiet and outputs.are_pictures:
+    with request.outputs.quieted():
+        subject, loaded = request.subject()
+    drawing = Drawing(subject, request.picture)
+    drawing.target = request.texts[0]
+    if not request.quiet and request.outputs.are_pictures:
         _warn_of_size(drawing)
-    outputs.write(drawing.pieces, quiet)
+    width = columns()
+
+    def pieces(fmt: str, **size: float) -> Iterable[bytes]:
+        if fmt != "txt" or not width or request.outputs.has_files:
+            return drawing.pieces(fmt, **size)
+        return [drawing.terminal_text(width, styled()).encode("utf-8", "backslashreplace")]
+
+    request.outputs.write(pieces, request.quiet)
+    request.report_ending(loaded, "drawn")
 
 
 def _warn_of_size(drawing: Drawing) -> None:
-    """Say before a long layout begins how long it may take, and what would be quicker."""
+    """Warn before a long layout: its estimated time, and faster alternatives."""
     graphs = [frame.graph for frame in drawing.shown]
     count = sum(graph.number_of_nodes() for graph in graphs)
     if count > _LARGE:
@@ -147,44 +105,24 @@ Examples:
 """
 
 
-@click.command(cls=WithArguments, epilog=_VIEW_EXAMPLES)
-@click.argument("target", metavar="TARGET [-- SCRIPT ARGUMENTS]", shell_complete=complete_files)
+@target_command("target", epilog=_VIEW_EXAMPLES, formats=(), makes="html")
 @click.option("--no-open", is_flag=True, help="Only print the path of the page.")
-@program_options
-@picture_options()
-@hidden_color_option
-@common_options
-@click.pass_context
-def view(
-    ctx: click.Context,
-    /,
-    target: str,
-    no_open: bool,
-    is_main: bool,
-    step: int | None,
-    full: bool,
-    quiet: bool,
-    debug: bool,
-    **options: Any,
-) -> None:
+@frames_option
+def view(request: Request, no_open: bool) -> None:
     """Explore a graph in the browser: search it, open its groups, step through a recording.
 
     TARGET is as for gradviz draw: a variable of a program, or a saved graph or recording. The page
     is one file without network; its path is printed. gradviz draw TARGET -o x.html keeps it.
     """
-    with one_line_errors(debug):
-        from gradviz.frontends.drawing import Drawing
-        from gradviz.frontends.target import Extent, parse_target
-        from gradviz.frontends.viewing import open_page
+    from gradviz.frontends.drawing import Drawing
+    from gradviz.frontends.viewing import open_page
 
-        picture = take_picture(options)
-        place = parse_target(target, "view", is_main)
-        with output_on_stderr():
-            subject, loaded = subject_of(place, arguments(ctx), Extent(step, full))
-        drawing = Drawing(subject, picture)
-        drawing.target = target
-        click.echo(open_page(drawing.html, target, show=not no_open))
-        report_ending(ctx, loaded, "shown", quiet, debug)
+    with output_on_stderr():
+        subject, loaded = request.subject()
+    drawing = Drawing(subject, request.picture)
+    drawing.target = request.texts[0]
+    click.echo(open_page(drawing.html, drawing.target, show=not no_open))
+    request.report_ending(loaded, "shown")
 
 
 _SUMMARY_EXAMPLES = """\b
@@ -196,52 +134,68 @@ Examples:
 """
 
 
-@click.command(cls=WithArguments, epilog=_SUMMARY_EXAMPLES)
-@click.argument("target", metavar="TARGET [-- SCRIPT ARGUMENTS]", shell_complete=complete_files)
+@target_command(
+    "target", epilog=_SUMMARY_EXAMPLES, output="a table on standard output", formats=TABLES
+)
 @click.option(
     "--depth",
     type=OptionValue(OPTIONS["depth"]),
     help="How many levels of modules get a row of their own.",
 )
-@program_options
-@common_options
-@click.pass_context
-def summary(
-    ctx: click.Context,
-    /,
-    target: str,
-    is_main: bool,
-    step: int | None,
-    full: bool,
-    depth: int | None,
-    quiet: bool,
-    debug: bool,
-) -> None:
+@frames_option
+def summary(request: Request, depth: int | None) -> None:
     """Sum up a graph, a row for each module: operations, parameters, memory, gradients.
 
     The script is run as Python would run it. Of a saved recording the last frame counts.
     """
-    with one_line_errors(debug):
-        from gradviz.frontends.summary import Summary
-        from gradviz.frontends.target import Extent, parse_target
+    from gradviz.frontends.summary import Summary
 
-        place = parse_target(target, "summary", is_main)
-        with output_on_stderr():
-            subject, loaded = subject_of(place, arguments(ctx), Extent(step, full))
-        with stage("summing up"):
-            table = Summary(subject, depth=depth)
+    with output_on_stderr():
+        subject, loaded = request.subject()
+    with stage("summing up"):
+        table = Summary(subject, depth=depth)
+    if not request.outputs.has_files and request.outputs.formats == ["txt"]:
         _show(table)
-        report_ending(ctx, loaded, "summed up", quiet, debug)
+    else:
+        total = {**dataclasses.asdict(table.total), "module": "total"}
+        rows = [*map(dataclasses.asdict, table.rows), total]
+        request.outputs.write(_writer(total, rows, lambda: table.text), request.quiet)
+    request.report_ending(loaded, "summed up")
 
 
 def _show(table: Summary) -> None:
-    """With colors on a terminal; as plain text, however wide, anywhere else."""
+    """Print with colors on a terminal, as plain text of any width elsewhere."""
     if sys.stdout is not None and sys.stdout.isatty():
         from rich.console import Console
 
         Console().print(table)
     else:
-        click.echo(table.text)
+        echo(table.text)
+
+
+def _writer(
+    columns: Iterable[str], rows: Sequence[dict[str, Any]], text: Callable[[], str]
+) -> Callable[[str], bytes]:
+    """Writes a table in one of the formats of tables."""
+
+    def render(format: str) -> bytes:
+        if format == "txt":
+            return f"{text()}\n".encode("utf-8", "backslashreplace")
+        if format == "json":
+            return f"{json.dumps(rows, ensure_ascii=False, indent=1)}\n".encode()
+        file = io.StringIO()
+        writer = csv.DictWriter(file, list(columns), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(
+            {
+                name: " ".join(each) if isinstance(each, tuple) else each
+                for name, each in row.items()
+            }
+            for row in rows
+        )
+        return file.getvalue().encode("utf-8", "backslashreplace")
+
+    return render
 
 
 _MEMORY_EXAMPLES = """\b
@@ -253,48 +207,30 @@ Examples:
 """
 
 
-@click.command(cls=WithArguments, epilog=_MEMORY_EXAMPLES)
-@click.argument("target", metavar="TARGET [-- SCRIPT ARGUMENTS]", shell_complete=complete_files)
+@target_command(
+    "target", epilog=_MEMORY_EXAMPLES, output="a table on standard output", formats=TABLES
+)
 @click.option("-n", "--most", type=OptionValue(_MOST), help="How many tensors to list.")
-@program_options
-@common_options
-@click.pass_context
-def memory(
-    ctx: click.Context,
-    /,
-    target: str,
-    is_main: bool,
-    step: int | None,
-    full: bool,
-    most: int | None,
-    quiet: bool,
-    debug: bool,
-) -> None:
+@frames_option
+def memory(request: Request, most: int | None) -> None:
     """List the tensors that are kept for backward: of a variable of a script, or of a file.
 
     The script is run as Python would run it, and recorded: what a backward pass has freed at its
     end is shown as it was when most was kept.
     """
-    with one_line_errors(debug):
-        from gradviz.frontends.target import Extent, parse_target
-
-        place = parse_target(target, "memory", is_main)
-        if place.is_saved:
-            table, loaded = _of_file(place, arguments(ctx)), None
-        else:
-            table, loaded = _of_program(place, arguments(ctx), quiet, Extent(step, full))
-        click.echo(table.text(most))
-        report_ending(ctx, loaded, "listed", quiet, debug)
-
-
-def _of_file(target: Target, argv: Sequence[str]) -> SavedTable:
-    if argv:
-        raise UsageError(f"{target.place} is a saved graph and takes no arguments after --")
-    return _largest(saved(target.place), target.place)
+    target = request.target
+    if target.is_saved:
+        table, loaded = _largest(request.saved(target), target.place), None
+    else:
+        table, loaded = _of_program(request)
+    columns = ("tensor", "bytes", "what", "name", "source", "module", "savers")
+    rows = [{name: getattr(row, name) for name in columns} for row in table.rows[:most]]
+    request.outputs.write(_writer(columns, rows, lambda: table.text(most)), request.quiet)
+    request.report_ending(loaded, "listed")
 
 
 def _largest(subject: GradGraph | Frame | Story, place: str) -> SavedTable:
-    """The table of a graph; of several frames, that of the one that keeps most."""
+    """The table of a graph; of several frames, the one with the most saved bytes."""
     from gradviz.reports.memory import saved as saved_of
 
     if isinstance(subject, GradGraph):
@@ -306,21 +242,19 @@ def _largest(subject: GradGraph | Frame | Story, place: str) -> SavedTable:
     return max(tables, key=lambda table: table.total)
 
 
-def _of_program(
-    target: Target, argv: Sequence[str], quiet: bool, extent: Extent
-) -> tuple[SavedTable, Loaded]:
+def _of_program(request: Request) -> tuple[SavedTable, Loaded]:
     from gradviz.frontends.target import load_target
-    from gradviz.recording.api import record  # only now: it needs torch
+    from gradviz.recording.api import record  # imported here: it needs torch
     from gradviz.reports.memory import saved_at_most
 
-    recording = record()
+    target, recording = request.target, record()
     with output_on_stderr(), stage(f"running {target.place}", spinner=False):
-        loaded = load_target(target, argv, recording, extent)
+        loaded = load_target(target, request.argv, recording, request.extent)
     found = saved_at_most(recording.frames, target.names[0]) if len(target.names) == 1 else None
     now = _largest(loaded.traced(), target.place)
     if found and found[1].total >= now.total:
         moment, table = found
-        if not quiet and now.total < table.total:
+        if not request.quiet and now.total < table.total:
             aside(f"in the frame: {moment}")
         return table, loaded
     return now, loaded

@@ -1,38 +1,24 @@
-"""``gradviz record``, ``explain`` and ``run``: a whole program, run unchanged and recorded."""
+"""``gradviz record``, ``explain`` and ``run``: run a whole program unchanged and record it."""
 
 from __future__ import annotations
 
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from gradviz.errors import SubjectError, TargetError, UsageError
-from gradviz.frontends.command import (
-    OptionValue,
-    Outputs,
-    WithArguments,
-    arguments,
-    common_options,
-    complete_files,
-    main_option,
-    one_line_errors,
-    output_options,
-    picture_options,
-    program_options,
-    report_ending,
-    scale_option,
-    take_picture,
-)
-from gradviz.frontends.options import Option, chosen, frame_numbers
-from gradviz.frontends.streams import aside, stage
+from gradviz.errors import ScriptError, SubjectError, TargetError, UsageError
+from gradviz.frontends.command import OptionValue, Request, frames_option, target_command
+from gradviz.frontends.files import rank_text
+from gradviz.frontends.options import Option
+from gradviz.frontends.streams import aside, columns, echo, stage, styled
 
 if TYPE_CHECKING:
     from gradviz.diagnosis import Explanation, Explanations
-    from gradviz.frontends.options import Picture
     from gradviz.frontends.program import ProgramRun
-    from gradviz.frontends.target import Extent, Loaded, Target
+    from gradviz.frontends.target import Loaded, Target
 
 __all__ = ["explain", "record", "run"]
 
@@ -47,9 +33,12 @@ Examples:
 """
 
 
-@click.command(cls=WithArguments, epilog=_RECORD_EXAMPLES)
-@click.argument("script", metavar="SCRIPT [-- SCRIPT ARGUMENTS]", shell_complete=complete_files)
-@output_options("the events and the last frame, as text on standard output")
+@target_command(
+    "script",
+    epilog=_RECORD_EXAMPLES,
+    output="the events and the last frame, as text on standard output",
+    stops=False,
+)
 @click.option(
     "--until",
     metavar="NAME",
@@ -62,10 +51,7 @@ Examples:
     metavar="N",
     help="End the program after its N-th backward pass.",
 )
-@main_option
-@click.option(
-    "--frames", metavar="NUMBERS", default="", help="Only these frames, counted from 1: 1,3,5."
-)
+@frames_option
 @click.option(
     "--max-events",
     type=OptionValue(Option("", "integer", least=0, name="max_events")),
@@ -73,22 +59,7 @@ Examples:
     show_default=True,
     help="Of more events, keep the first and the last.",
 )
-@picture_options()
-@scale_option
-@common_options
-@click.pass_context
-def record(
-    ctx: click.Context,
-    /,
-    script: str,
-    is_main: bool,
-    outputs: tuple[str, ...],
-    fmt: str | None,
-    scale: float | None,
-    quiet: bool,
-    debug: bool,
-    **options: Any,
-) -> None:
+def record(request: Request, until: str, step: int | None, max_events: int) -> None:
     """Run a program, and draw what autograd did in it, frame by frame.
 
     The program is run as Python would run it. A frame is kept before and after each backward
@@ -96,62 +67,59 @@ def record(
     fails is drawn as far as it came, and the exit code is 1. Operations in threads that it
     starts are not seen.
     """
-    with one_line_errors(debug):
-        picture = take_picture(options)
-        files = Outputs(outputs, fmt, scale, picture)
-        from gradviz.frontends.target import parse_target
-
-        target = parse_target(script, "record", is_main)
-        run = _record(target, arguments(ctx), picture, files, quiet, **options)
-        if run.failed:
-            if debug and not run.was_interrupted:
-                traceback.print_exception(run.error)
-            said = f"Warning: {script} failed: {run.ending}; drawn as far as it came"
-            if run.was_interrupted:
-                said = f"Warning: {script} was stopped by Ctrl-C; drawn as far as it came"
-            aside(said, warning=True)
-            ctx.exit(130 if run.was_interrupted else 1)
-
-
-def _record(
-    target: Target,
-    argv: Sequence[str],
-    picture: Picture,
-    outputs: Outputs,
-    quiet: bool,
-    *,
-    until: str,
-    step: int | None,
-    frames: str,
-    max_events: int,
-) -> ProgramRun:
-    from gradviz.frontends.drawing import Drawing
-    from gradviz.frontends.target import record_program
-
-    numbers = frame_numbers(frames, "--frames")
+    target = request.target
     _check(target)
+    from gradviz.frontends.target import record_program
     from gradviz.recording.api import record  # only now: it needs torch
 
     recording = record(max_events=max_events)
-    with outputs.quieted(), stage(f"running {target.place}", spinner=False):
-        run, said = record_program(target, argv, recording, until, step)
+    with request.outputs.quieted(), stage(f"running {target.place}", spinner=False):
+        run, said = record_program(target, request.argv, recording, until, step)
     is_warning = said.startswith("Warning")
-    if said and (is_warning or not quiet):
+    if said and (is_warning or not request.quiet):
         aside(said, warning=is_warning)
-    story, missing = chosen(recording.story, numbers, "--frames")
-    if missing:
-        aside(f"Warning: {missing}", warning=True)
+    _write_recording(request, recording, run)
+    if run.failed:
+        place = request.texts[0]
+        if request.debug and not run.was_interrupted:
+            traceback.print_exception(run.error)
+        said = f"Warning: {place} failed: {run.ending}; drawn as far as it came"
+        if run.was_interrupted:
+            said = f"Warning: {place} was stopped by Ctrl-C; drawn as far as it came"
+        aside(said, warning=True)
+        request.ctx.exit(130 if run.was_interrupted else 1)
+
+
+def _write_recording(request: Request, recording: Any, run: ProgramRun) -> None:
+    from gradviz.frontends.drawing import Drawing
+    from gradviz.renderers.events import events_text
+
+    outputs, picture = request.outputs, request.picture
+    story = request.chosen(recording.story, request.frames)
+    rank = rank_text()
+    if rank:
+        story = replace(story, title=" · ".join(filter(None, (rank, story.title))))
+    if "json" in outputs.formats:
+        from gradviz.capture.tensors.names import Names
+        from gradviz.diagnosis.explain import with_verdicts
+
+        names = Names.of_namespace(run.namespace)
+        story = with_verdicts(story, recording, names)
     drawing = Drawing(story, picture)
 
     def render(fmt: str, **size: float) -> bytes:
         if outputs.has_files or fmt != "txt":
             return drawing.render(fmt, **size)
-        events = "".join(f"{event}\n" for event in recording.events)
-        last = Drawing(story[-1:], picture).text
-        return f"{events}\n{last}".encode("utf-8", "backslashreplace")
+        which = picture["events"] or "few"
+        listing = events_text(story, which)
+        if which == "few" and listing.count("\n") + 1 < len(story.events):
+            listing += f"\n({len(story.events):,} events; --events all lists each)"
+        last = Drawing(story[-1:], picture.without("events"))
+        text = last.terminal_text(columns(), styled())
+        heading = f"{rank}\n" if rank else ""
+        return f"{heading}{listing}\n\n{text}".encode("utf-8", "backslashreplace")
 
-    outputs.write(render, quiet)
-    return run
+    outputs.write(render, request.quiet)
 
 
 def _check(target: Target) -> None:
@@ -165,6 +133,13 @@ def _check(target: Target) -> None:
         raise UsageError(f"{target.place} is a saved graph; record runs a program, like train.py")
 
 
+_RUN_EXAMPLES = """\b
+Examples:
+  gradviz run train.py -- --epochs 3
+  gradviz run -m package.train
+  torchrun --nproc-per-node 2 -m gradviz run train.py
+"""
+
 _EXPLAIN_EXAMPLES = """\b
 Examples:
   gradviz explain train.py:model                which parameters get no gradient, and why
@@ -173,79 +148,72 @@ Examples:
   gradviz explain train.py:w,loss               one tensor, for one result
   gradviz explain train.py:model -o why.svg     the picture, with the culprits marked
   gradviz explain train.py:model -- --epochs 3
+  gradviz explain story.json                    the answers that were saved with a recording
 """
 
 
-@click.command(cls=WithArguments, epilog=_EXPLAIN_EXAMPLES)
-@click.argument("target", metavar="TARGET [-- SCRIPT ARGUMENTS]", shell_complete=complete_files)
-@output_options("text on standard output")
-@program_options
-@picture_options()
-@common_options
-@click.pass_context
-def explain(
-    ctx: click.Context,
-    /,
-    target: str,
-    is_main: bool,
-    step: int | None,
-    full: bool,
-    outputs: tuple[str, ...],
-    fmt: str | None,
-    quiet: bool,
-    debug: bool,
-    **options: Any,
-) -> None:
-    """Say why gradients are None, zero, added up or NaN: of a model, a tensor, or all leaves.
+@target_command("target", epilog=_EXPLAIN_EXAMPLES)
+def explain(request: Request) -> None:
+    """Explain why gradients are None, zero, accumulated or NaN: of a model, tensor, or all leaves.
 
     Without a name: every parameter of the modules that took part. The program is run as Python
     would run it, and recorded, so that causes have lines. It ends with the backward passes of its
-    second step, where a gradient left over from the first one shows.
+    second step, where a gradient left over from the first one shows. A saved recording has the
+    answers in it.
     """
-    with one_line_errors(debug):
-        from gradviz.frontends.target import Extent, parse_target
-
-        picture = take_picture(options)
-        files = Outputs(outputs, fmt, picture=picture)
-        place = parse_target(target, "explain", is_main)
-        extent = Extent(step, full, next_step=True)
-        loaded = _explain(place, arguments(ctx), picture, files, quiet, extent)
-        report_ending(ctx, loaded, "explained", quiet, debug)
-
-
-def _explain(
-    target: Target,
-    argv: Sequence[str],
-    picture: Picture,
-    outputs: Outputs,
-    quiet: bool,
-    extent: Extent,
-) -> Loaded:
     from gradviz.frontends.drawing import Drawing
-    from gradviz.frontends.target import load_target
 
+    target = request.target
     if target.is_saved:
-        raise UsageError(
-            f"{target.place} is a saved graph; explain runs the program: "
-            "gradviz explain train.py:loss"
-        )
+        explanation, loaded = _of_saved(request, target), None
+    else:
+        explanation, loaded = _of_program(request, target)
+
+    def render(fmt: str, **size: float) -> bytes:
+        if fmt == "txt":
+            return f"{explanation}\n".encode("utf-8", "backslashreplace")
+        return Drawing(explanation.story, request.picture).about(explanation).render(fmt, **size)
+
+    request.outputs.write(render, request.quiet)
+    request.report_ending(loaded, "explained")
+
+
+def _of_program(request: Request, target: Target) -> tuple[Explanation | Explanations, Loaded]:
+    from gradviz.frontends.target import load_target
     from gradviz.recording.api import record  # only now: it needs torch
 
     recording = record()
-    with outputs.quieted(), stage(f"running {target.place}", spinner=False):
-        loaded = load_target(target, argv, recording, extent, trace=False)
-    told = _told(loaded, recording)
+    try:
+        with request.outputs.quieted(), stage(f"running {target.place}", spinner=False):
+            extent = replace(request.extent, next_step=True)
+            loaded = load_target(target, request.argv, recording, extent, trace=False)
+    except ScriptError as failed:  # before a backward pass ended
+        error = failed.__cause__
+        if error is not None and (text := _of_error(error, recording, {})):
+            echo(text)
+        raise
+    return _explained(loaded, recording), loaded
 
-    def render(fmt: str) -> bytes:
-        if fmt == "txt":
-            return f"{told}\n".encode("utf-8", "backslashreplace")
-        return Drawing(told.story, picture).about(told).render(fmt)
 
-    outputs.write(render, quiet)
-    return loaded
+def _of_saved(request: Request, target: Target) -> Explanation | Explanations:
+    """The answers that were saved with a recording."""
+    from gradviz.diagnosis.explain import saved_explanations
+
+    found = saved_explanations(request.saved(target))
+    if found is None:
+        raise UsageError(
+            f"{target.place} has no answers in it: explain the program, or record it again with "
+            f"gradviz record train.py -o {target.place}"
+        )
+    if not target.names:
+        return found
+    try:
+        return found.of(target.names[0])
+    except KeyError as error:
+        raise TargetError(f"{target.place}: {error.args[0]}") from error
 
 
-def _told(loaded: Loaded, recording: Any) -> Explanation | Explanations:
+def _explained(loaded: Loaded, recording: Any) -> Explanation | Explanations:
     from gradviz.capture.tensors.names import Names
     from gradviz.diagnosis.explain import answer
 
@@ -255,6 +223,10 @@ def _told(loaded: Loaded, recording: Any) -> Explanation | Explanations:
         subjects = [_parameters(loaded.variables)]
     elif len(subjects) == 1 and getattr(subjects[0], "grad_fn", None) is not None:
         leaves = [n.tensor for n in names if n.tensor.is_leaf and n.tensor.requires_grad]
+        known = {id(leaf) for leaf in leaves}
+        met = [each for each in recording._leaves() if id(each.tensor) not in known]
+        leaves += [each.tensor for each in met]
+        names = Names([*names, *met])
         if leaves:
             subjects = [leaves, subjects[0]]
     asked = ",".join(loaded.names)
@@ -265,7 +237,7 @@ def _told(loaded: Loaded, recording: Any) -> Explanation | Explanations:
 
 
 def _parameters(variables: Mapping[str, Any]) -> list[Any]:
-    """The parameters of the modules among some variables, and the leaves in no module."""
+    """The parameters of the modules among some variables, and the leaves that are in no module."""
     found = {}
     for value in variables.values():
         if hasattr(type(value), "named_parameters"):
@@ -275,31 +247,25 @@ def _parameters(variables: Mapping[str, Any]) -> list[Any]:
     return list(found.values())
 
 
-@click.command(cls=WithArguments)
-@click.argument("script", metavar="SCRIPT [-- SCRIPT ARGUMENTS]", shell_complete=complete_files)
-@main_option
-@common_options
-@click.pass_context
-def run(ctx: click.Context, /, script: str, is_main: bool, quiet: bool, debug: bool) -> None:
+@target_command("script", epilog=_RUN_EXAMPLES, formats=(), stops=False)
+def run(request: Request) -> None:
     """Run a program, recorded; when autograd raises an error, explain it under the traceback.
 
     The exit code is that of the program.
     """
-    with one_line_errors(debug):
-        ctx.exit(_run(script, is_main, arguments(ctx), quiet))
+    request.ctx.exit(_run(request, request.target))
 
 
-def _run(script: str, is_main: bool, argv: Sequence[str], quiet: bool) -> int:
+def _run(request: Request, target: Target) -> int:
     from gradviz.frontends.program import traceback_text
-    from gradviz.frontends.target import parse_target, start_program
+    from gradviz.frontends.target import start_program
 
-    target = parse_target(script, "run", is_main)
     if target.is_saved:
-        raise TargetError(f"run takes a program, like train.py; {script} is a saved graph")
+        raise TargetError(f"run takes a program, like train.py; {target.place} is a saved graph")
     from gradviz.recording.api import record  # only now: it needs torch
 
     recording = record()
-    done = start_program(target, argv, recording)
+    done = start_program(target, request.argv, recording)
     if isinstance(done.error, SystemExit):
         return _exit_code(done.error)
     if done.error is None:
@@ -307,8 +273,8 @@ def _run(script: str, is_main: bool, argv: Sequence[str], quiet: bool) -> int:
     aside(traceback_text(done.error).rstrip("\n"))
     if done.was_interrupted:
         return 130
-    if not quiet and (told := _of_error(done, recording)):
-        aside(f"\n{told}")
+    if not request.quiet and (explanation := _of_error(done.error, recording, done.namespace)):
+        aside(f"\n{explanation}")
     return 1
 
 
@@ -319,12 +285,14 @@ def _exit_code(error: SystemExit) -> int:
     return 1
 
 
-def _of_error(done: ProgramRun, recording: Any) -> str:
-    """What an error of autograd means; "" for any other."""
+def _of_error(error: BaseException, recording: Any, variables: Mapping[str, Any]) -> str:
+    """The explanation of an error of autograd; "" for other errors."""
     from gradviz.capture.tensors.names import Names
     from gradviz.diagnosis import Verdict
+    from gradviz.diagnosis.error_rules import UNKNOWN_OF_AUTOGRAD
     from gradviz.diagnosis.explain import answer
 
-    names = Names.of_namespace(done.namespace)
-    told: Any = answer([done.error, recording], names, None)
-    return "" if told.verdict is Verdict.OTHER_ERROR else str(told)
+    names = Names.of_namespace(variables)
+    explanation: Any = answer([error, recording], names, None)
+    is_other = explanation.verdict is Verdict.OTHER_ERROR
+    return "" if is_other and explanation.rule != UNKNOWN_OF_AUTOGRAD else str(explanation)

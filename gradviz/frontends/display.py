@@ -1,6 +1,6 @@
-"""What notebooks and pages of documentation show: a picture as an image, an answer as HTML.
+"""Output for notebooks and documentation pages: pictures as images, answers as HTML.
 
-An image with its data in it shows everywhere: notebooks that are not trusted drop inline SVG, and
+An image with embedded data is displayed everywhere: untrusted notebooks drop inline SVG, and
 several viewers damage it.
 """
 
@@ -22,15 +22,16 @@ __all__ = [
     "interactive_parts",
     "output",
     "preformatted",
+    "shown_in_notebook",
     "waiting",
 ]
 
 VIEWER_HEIGHT = 620
-"""Of the viewer within a page or notebook, in pixels."""
+"""Height of the viewer in a page or notebook, in pixels."""
 _PATIENCE = 1.0  # seconds
 
-# An image asks for the color-scheme of the element that it stands in. JupyterLab sets one from 4.3
-# on; the pages of nbconvert, which tell their theme by the same attribute, leave it to the system.
+# An image uses the color-scheme of its parent element. JupyterLab sets one from 4.3 on; the pages
+# of nbconvert, which have the same attribute for their theme, leave the scheme to the system.
 _CLASS = "gradviz-output"
 _LIKE_THE_PAGE = "".join(
     f"[data-jp-theme-light={light}] .{_CLASS}{{color-scheme:{scheme}}}"
@@ -39,12 +40,12 @@ _LIKE_THE_PAGE = "".join(
 
 
 def image(svg: str, alt: str, mark: str = "") -> str:
-    """An SVG as an ``<img>`` that holds all of it.
+    """Convert an SVG to an ``<img>`` with embedded data.
 
     Args:
         svg: the picture.
-        alt: what it says, for those who do not see it.
-        mark: what the image's address ends with, as in ``"#only-dark"``; style sheets may ask.
+        alt: the text for readers who do not see it.
+        mark: the end of the image's address, for example ``"#only-dark"``, for style sheets.
 
     Example:
         >>> image("<svg/>", 'x "and" y')
@@ -55,7 +56,7 @@ def image(svg: str, alt: str, mark: str = "") -> str:
 
 
 def output(svg: str, alt: str) -> str:
-    """An image as a notebook shows it: light or dark like the page, if it follows its reader.
+    """An image for a notebook: light or dark like the page, if the theme is ``auto``.
 
     Args:
         svg: as for `image`.
@@ -69,7 +70,7 @@ def output(svg: str, alt: str) -> str:
 
 
 def interactive(still: str, page: str, height: int) -> str:
-    """A still picture with a viewer over it, which shows where scripts and frames are allowed.
+    """A still picture covered by a viewer, which is visible if scripts and frames are allowed.
 
     Args:
         still: the picture, as HTML.
@@ -85,7 +86,7 @@ def interactive(still: str, page: str, height: int) -> str:
 
 
 def interactive_parts(page: str, height: int) -> tuple[str, str]:
-    """What stands before the still picture, and after it; arguments as for `interactive`."""
+    """The HTML before the still picture, and after it; arguments as for `interactive`."""
     return (
         f'<div style="position:relative;height:{height}px;overflow:auto">',
         '<iframe loading="lazy" title="gradviz viewer" '
@@ -96,7 +97,7 @@ def interactive_parts(page: str, height: int) -> tuple[str, str]:
 
 
 def preformatted(text: str) -> str:
-    """Text in columns as HTML; pages of nbconvert show ``<pre>`` alone in their body's font.
+    """Text in columns as HTML; nbconvert's pages show a plain ``<pre>`` in the body's font.
 
     Args:
         text: of a drawing or an answer.
@@ -105,11 +106,11 @@ def preformatted(text: str) -> str:
 
 
 def alt_text(text: str, most: int = 300) -> str:
-    r"""What a picture says to who does not see it: as many lines as one cares to listen to.
+    r"""A text alternative for a picture: the first lines of its text.
 
     Args:
         text: of the drawing.
-        most: letters.
+        most: characters.
 
     Example:
         >>> alt_text("loss  =  9\n← sum\n\n1 operation.\n")
@@ -121,17 +122,27 @@ def alt_text(text: str, most: int = 300) -> str:
             kept.append("…")
             break
         kept.append(line)
-    return "; ".join(kept).replace(".; ", ". ")  # with a pause after each line
+    return "; ".join(kept).replace(".; ", ". ")  # so that a reader pauses after each line
+
+
+def shown_in_notebook(picture: object) -> bool:
+    """Display a picture under the cell that runs; False, and nothing is done, elsewhere."""
+    if "ipykernel" not in sys.modules:
+        return False
+    from IPython.display import display
+
+    display(picture)
+    return True
 
 
 @contextlib.contextmanager
 def waiting(what: str) -> Iterator[None]:
-    """Tell the reader of a notebook what takes so long, when it takes longer than a second.
+    """Show a line in a notebook while a task takes longer than a second.
 
-    Elsewhere it does nothing. The line is taken away again at the end.
+    Elsewhere it does nothing. The line is removed at the end.
 
     Args:
-        what: what is being done: ``"drawing 12,000 nodes"``.
+        what: the task: ``"drawing 12,000 nodes"``.
     """
     if "ipykernel" not in sys.modules:
         yield
@@ -140,11 +151,11 @@ def waiting(what: str) -> Iterator[None]:
 
     handles: list[Any] = []
 
-    def tell() -> None:
+    def show_line() -> None:
         with contextlib.suppress(Exception):  # the kernel may be on its way out
             handles.append(display({"text/plain": f"{what} …"}, raw=True, display_id=True))
 
-    timer = threading.Timer(_PATIENCE, tell)
+    timer = threading.Timer(_PATIENCE, show_line)
     timer.daemon = True
     timer.start()
     try:

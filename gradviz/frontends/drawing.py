@@ -1,26 +1,31 @@
-"""`draw`: from tensors to a picture in one call, and `Drawing`, the picture to show or save."""
+"""`draw`: draw tensors in one call; and `Drawing`, the picture to show or save."""
 
 from __future__ import annotations
 
+import contextlib
 import sys
+import tempfile
+import webbrowser
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO, overload
 
 from gradviz import serialize
 from gradviz.comparison import mark_changes, mark_stale_leaves
-from gradviz.errors import GradvizError, UsageError
-from gradviz.frontends.display import output, preformatted, waiting
+from gradviz.errors import GradvizError, OutputError, UsageError
+from gradviz.frontends.display import output, preformatted, shown_in_notebook, waiting
 from gradviz.frontends.files import FORMATS, check_folder, format_of, write_atomically
 from gradviz.frontends.options import Picture, PictureOptions, with_options
 from gradviz.frontends.streams import stage
 from gradviz.graph import GradGraph
-from gradviz.renderers.canvas import to_pdf, to_png
+from gradviz.graph.text import must_be
+from gradviz.renderers.canvas import to_eps, to_pdf, to_png
 from gradviz.renderers.caption import caption_of
 from gradviz.renderers.compose import compose, fits_a_page, runs_of_frames
+from gradviz.renderers.events import events_text
 from gradviz.renderers.html import to_html
 from gradviz.renderers.island import Answer
 from gradviz.renderers.mermaid import to_mermaid
@@ -31,6 +36,7 @@ from gradviz.renderers.text import to_text
 from gradviz.renderers.theme import Theme
 from gradviz.story import Frame, Story, recorded_in
 from gradviz.views import DEFAULT, View, apply, fit_page
+from gradviz.views.custom import highlight_edges
 from gradviz.views.groups import keep_inside
 
 if TYPE_CHECKING:
@@ -43,8 +49,8 @@ __all__ = ["Drawing", "answer_html", "draw", "drawn"]
 
 _MOST_PAGES = 5  # graphs of a story on one page
 _MOST_FILES, _MOST_LINES = 8, 5_000
-"""Of the program, that the viewer shows."""
-_PDF_SECONDS = 10  # that a notebook waits for what only LaTeX will ask for
+"""The largest program file, in lines, that the viewer shows."""
+_PDF_SECONDS = 10  # the time limit in a notebook for the PDF, which only LaTeX uses
 
 
 @with_options
@@ -54,17 +60,17 @@ def draw(*subjects: object, names: object = None, **options: Unpack[PictureOptio
     Args:
         subjects: tensors, or lists, tuples, dicts and dataclasses of them; or one `GradGraph`,
             `Frame`, `Story` or recording.
-        names: what to call the tensors: an ``nn.Module`` (its tensors by their paths in it, all
+        names: the names of tensors: an ``nn.Module`` (its tensors by their paths in it, all
             others by their variables), a dict of name to tensor, ``{}`` or False for no names;
             None for the variables of the calling code.
-        options: of the picture, as `PictureOptions` lists them: depth, focus, color_by, title, ...
+        options: of the picture, see `PictureOptions`: depth, focus, color_by, title, ...
 
     Returns:
-        The picture: a notebook shows it, ``.save("loss.svg")`` writes it, ``str()`` is text.
+        The picture: a notebook displays it, ``.save("loss.svg")`` writes it, ``str()`` is text.
 
     Raises:
-        SubjectError: if there is nothing in a subject that autograd could have recorded.
-        UsageError: if an option has a value that is not allowed, or a recording holds no moment
+        SubjectError: if autograd recorded nothing about a subject.
+        UsageError: if an option has a value that is not allowed, or a recording has no frame
             yet.
 
     Example:
@@ -85,33 +91,43 @@ def draw(*subjects: object, names: object = None, **options: Unpack[PictureOptio
 def drawn(
     subjects: tuple[object, ...], names: object, options: PictureOptions, caller: FrameType
 ) -> Drawing:
-    """The picture of some subjects.
+    """Draw subjects with the names of the caller.
 
     Args:
         subjects: as for `draw`.
         names: as for `draw`.
         options: as for `draw`.
-        caller: whose variables give the tensors their names.
+        caller: the frame whose variables name the tensors.
     """
-    picture = Picture.of(options)  # before a large graph is traced
+    picture = Picture.of(options)  # checked before a large graph is traced
     story = recorded_in(subjects[0]) if len(subjects) == 1 else None
     if story is not None:
+        if picture.has_tensors:
+            picture = picture.named(_names_by_tensor(names, caller))
         return Drawing(story, picture).about(subjects[0])
     from gradviz.capture.tensors.names import Names
     from gradviz.capture.tracing.tracer import trace_subjects
 
     named = Names.of(names, caller)
+    if picture.has_tensors:
+        picture = picture.named({id(each.tensor): each.name for each in named})
     with stage("tracing"):
         graph = trace_subjects(subjects, named)
     return Drawing(graph, picture)
 
 
+def _names_by_tensor(names: object, frame: FrameType) -> dict[int, str]:
+    from gradviz.capture.tensors.names import Names
+
+    return {id(each.tensor): each.name for each in Names.of(names, frame)}
+
+
 class Drawing:
-    """A picture of one graph or of several; it is laid out when it is first shown or saved.
+    """A picture of one or several graphs; it is laid out when it is first shown or saved.
 
     Args:
-        story: what to draw; a graph or a frame is a story of one.
-        picture: options that were checked before; None for those that follow.
+        story: the story; a graph or a frame is a story of one frame.
+        picture: checked options; None to use ``options``.
         options: as for `draw`.
 
     Example:
@@ -128,20 +144,20 @@ class Drawing:
         picture: Picture | None = None,
         **options: Unpack[PictureOptions],
     ) -> None:
-        self.options = Picture.of(options) if picture is None else picture
+        self.options = (Picture.of(options) if picture is None else picture).named({})
         self.story = _story(story, self.options["title"])
         self.target = ""
-        """What the command line calls the subject, for the viewer's commands; "" if not known."""
+        """The command line's name of the subject, for the viewer's commands; "" if unknown."""
         self._answers: tuple[Answer, ...] = ()
         self._views = self.options.views()
 
     def about(self, answer: object) -> Drawing:
-        """Let the viewer list what an explanation says; returns the same drawing.
+        """Add an explanation to the viewer's list; returns the same drawing.
 
         Args:
-            answer: an `Explanation` or `Explanations`; anything else adds nothing.
+            answer: an `Explanation` or `Explanations`; other values add nothing.
         """
-        from gradviz.diagnosis import Explanation, Explanations  # not every picture needs it
+        from gradviz.diagnosis import Explanation, Explanations  # imported only if needed
 
         if isinstance(answer, Explanation):
             self._answers = (_answer(answer),)
@@ -157,38 +173,46 @@ class Drawing:
 
     @property
     def transparent(self) -> bool:
-        """Whether there is no page behind the picture."""
+        """Whether the picture has no background."""
         return bool(self.options["transparent"])
 
     @property
     def graph(self) -> GradGraph:
-        """The graph as it was recorded, before any view; of a story, that of the first frame."""
+        """The recorded graph, before any view; of a story, that of the first frame."""
         return self.story[0].graph if self.story else GradGraph()
 
     @cached_property
     def _marked(self) -> Story:
-        """The story before any view, with what changed from frame to frame."""
+        """The story before any view, with changes from frame to frame marked."""
         if len(self.story) == 1:
             return self.story
         return mark_stale_leaves(mark_changes(self.story))
 
     @cached_property
     def shown(self) -> Story:
-        """The story as it is drawn: through the views, with a sentence under each frame."""
+        """The story as it is drawn: after the views, with a caption for each frame."""
         return self._through_views()
 
     def _through_views(self, views: Sequence[View] | None = None) -> Story:
+        recorded = [frame.graph for frame in self._marked]
+        called = _through(recorded, self.options.relabel())
         frames = []
         with stage("folding"):
-            for number, frame in enumerate(self._marked):
-                graph = apply(frame.graph, self._views if views is None else views)
-                text = caption_of(frame, is_later=number > 0)
-                frames.append(replace(frame, graph=graph, caption=text))
+            for number, graph in enumerate(_through(recorded, self.options.marks())):
+                frame = self._marked[number]
+                text = caption_of(replace(frame, graph=called[number]), is_later=number > 0)
+                seen = apply(graph, self._views if views is None else views)
+                if "highlight" in seen.graph:
+                    seen = highlight_edges(seen)
+                for each in self.options.relabel():
+                    with contextlib.suppress(UsageError):  # it is folded, or in another frame
+                        seen = each(seen)
+                frames.append(replace(frame, graph=seen, caption=text))
         return replace(self._marked, frames=tuple(frames))
 
     @property
     def html(self) -> str:
-        """The viewer, as the text of a file that needs nothing else."""
+        """The viewer, as the text of a self-contained file."""
         with keep_inside():
             shown = self._through_views()
         with stage("layout"):
@@ -205,15 +229,16 @@ class Drawing:
     def _scene(self) -> Scene:
         shown = self.shown
         with stage("layout"):
+            style = self.options.style()
             runs = runs_of_frames([frame.graph for frame in self._marked])
-            scene = compose(shown, runs=runs)
+            scene = compose(shown, style, runs=runs)
         if fits_a_page(scene) or len(shown) < 2 or tuple(self._views) != DEFAULT:
             return scene
         drawn = len(moments_of(shown, runs))
         for pages in (drawn, 2 * drawn):
             shown = self._through_views([fit_page(pages=min(pages, _MOST_PAGES))])
             with stage("layout"):
-                smaller = compose(shown, runs=runs)
+                smaller = compose(shown, style, runs=runs)
             scene = min(scene, smaller, key=lambda each: each.height)
             if fits_a_page(scene):
                 break
@@ -221,7 +246,7 @@ class Drawing:
 
     @cached_property
     def svg(self) -> str:
-        """The picture as SVG text, light and dark in one."""
+        """The picture as SVG text, for light and dark."""
         return "".join(iter_svg(self._scene, self.theme, self.transparent))
 
     @property
@@ -229,7 +254,7 @@ class Drawing:
         """The picture as a ``graphviz.Digraph``, to change or to draw with other settings."""
         from gradviz.renderers.dot import to_digraph
 
-        return to_digraph(self.shown, self.theme, self.transparent)
+        return to_digraph(self.shown, self.theme, self.transparent, self.options.style())
 
     dot = digraph
     """The same as `digraph`."""
@@ -237,22 +262,33 @@ class Drawing:
     @property
     def text(self) -> str:
         """The graph as plain text."""
-        return to_text(self.shown)
+        events = self.options["events"]
+        events_part = "" if events is None else f"{events_text(self.story, events)}\n\n"
+        return events_part + to_text(self.shown)
 
-    def render(self, format: str, *, scale: float | None = None) -> bytes:
-        """The picture in one of the formats, as the bytes of a file.
+    def terminal_text(self, columns: int, styled: bool = False) -> str:
+        """The graph as text for a terminal.
 
         Args:
-            format: ``svg``, ``png``, ``pdf``, ``html`` (frame by frame), ``dot``, ``json``,
-                ``mmd`` (Mermaid) or ``txt``. JSON holds the graph as it was recorded, before any
-                view.
-            scale: pixels a point of a PNG, from 1 to 8; 2 without it, or fewer where it would not
-                fit. A picture that is printed in its own size has 300 dots an inch at 4.2.
+            columns: of the terminal; longer lines are wrapped.
+            styled: bold and colored.
+        """
+        return to_text(self.shown, width=columns, styled=styled)
+
+    def render(self, format: str, *, scale: float | None = None) -> bytes:
+        """Convert the picture to one of the formats, as the bytes of a file.
+
+        Args:
+            format: ``svg``, ``png``, ``pdf``, ``eps``, ``html`` (the viewer), ``dot``,
+                ``json``, ``mmd`` (Mermaid) or ``txt``. JSON contains the recorded graph, before
+                any view.
+            scale: pixels per point of a PNG, from 1 to 8; by default 2, or less if too large.
+                At 4.2, a picture printed in its own size has 300 dots per inch.
 
         Raises:
-            UsageError: if the format is none of these, or the scale is not for it.
-            TooLargeError: if the picture does not fit the format.
-            LayoutError: if a PNG or PDF is asked for and no Graphviz works.
+            UsageError: if the format or the scale is not allowed.
+            TooLargeError: if the picture exceeds a limit of the format.
+            LayoutError: if no Graphviz works, for PNG or PDF.
         """
         if format not in self._renderers:
             raise UsageError(f"cannot draw as {format!r}: formats are {', '.join(FORMATS)}")
@@ -264,14 +300,14 @@ class Drawing:
         return data if isinstance(data, bytes) else data.encode("utf-8", "backslashreplace")
 
     def pieces(self, format: str, *, scale: float | None = None) -> Iterator[bytes]:
-        """The same bytes as `render`, piece by piece: those of a large graph need much memory.
+        """The bytes of `render` in pieces, to save memory for a large graph.
 
         Args:
-            format: as for `render`; ``json`` and ``svg`` come in pieces, the others whole.
+            format: as for `render`; ``json`` and ``svg`` come in pieces, the others as a whole.
             scale: as for `render`.
 
         Raises:
-            UsageError: as for `render`, and the others too.
+            UsageError: as for `render`, which also lists further errors.
 
         Example:
             >>> drawing = Drawing(GradGraph())
@@ -292,32 +328,91 @@ class Drawing:
             "svg": lambda: self.svg,
             "png": lambda: to_png(self._scene, self.theme, self.transparent),
             "pdf": lambda: to_pdf(self._scene, self.theme, self.transparent),
+            "eps": lambda: to_eps(self._scene, self.theme, self.transparent),
             "dot": lambda: str(self.digraph.source),
             "json": lambda: serialize.to_json(self.story),
             "html": lambda: self.html,
-            "mmd": lambda: to_mermaid(self.shown, self.theme),
+            "mmd": lambda: to_mermaid(self.shown, self.theme, self.options.style()),
             "txt": lambda: self.text,
         }
 
-    def save(self, path: str | Path, *, scale: float | None = None) -> Path:
+    @overload
+    def save(
+        self, path: str | Path, *, format: str | None = None, scale: float | None = None
+    ) -> Path: ...
+    @overload
+    def save(
+        self, path: BinaryIO, *, format: str | None = None, scale: float | None = None
+    ) -> BinaryIO: ...
+    def save(
+        self,
+        path: str | Path | BinaryIO,
+        *,
+        format: str | None = None,
+        scale: float | None = None,
+    ) -> Path | BinaryIO:
         """Write the picture to a file, in the format that its suffix names.
 
         Args:
-            path: ends in one of ``.svg .png .pdf .html .dot .json .mmd .txt``. A file that is there
-                is replaced; nothing is left half-written.
+            path: ends in one of ``.svg .png .pdf .eps .html .dot .json .mmd .txt``; a file that is
+                there is replaced, and nothing is left half-written. Or a file object that takes
+                bytes, such as ``io.BytesIO()``.
+            format: one of those of `render`; None for that of the suffix. A file object needs it.
             scale: of a PNG, as for `render`.
 
         Returns:
-            The path.
+            The path, or the file object.
 
         Raises:
-            UsageError: if the suffix is none of these, or the scale is not for it.
+            UsageError: if the suffix or the format is none of these, an option or the scale has
+                no effect on it, or a file object takes no bytes.
             OutputError: if the file cannot be written.
+
+        Example:
+            >>> import io
+            >>> Drawing(GradGraph()).save(io.BytesIO(), format="svg").getvalue()[:5]
+            b'<svg '
         """
-        format = format_of(path)
-        check_folder(path)
-        write_atomically(path, self.pieces(format, scale=scale))
-        return Path(path)
+        if isinstance(path, (str, Path)):
+            wanted = self._format(format_of(path) if format is None else format)
+            check_folder(path)
+            write_atomically(path, self.pieces(wanted, scale=scale))
+            return Path(path)
+        if format is None:
+            raise UsageError(f"a file object needs a format: format='svg'; got {path!r}")
+        pieces = self.pieces(self._format(format), scale=scale)
+        try:
+            path.writelines(pieces)
+        except (TypeError, AttributeError) as error:
+            raise UsageError(
+                f"cannot write bytes to {path!r}: pass a path, or a file that is opened with 'wb'"
+            ) from error
+        return path
+
+    def _format(self, format: str) -> str:
+        if format not in FORMATS:
+            raise UsageError(must_be("format", f"one of {', '.join(FORMATS)}", format))
+        self.options.check_formats([format])
+        return format
+
+    def show(self) -> None:
+        """Open the picture in the browser; in a notebook display it.
+
+        Raises:
+            OutputError: if there is no browser.
+        """
+        if shown_in_notebook(self):
+            return
+        try:
+            self.options.check_formats(["html"])
+            name = "picture.html"
+        except UsageError:  # it has an option that the viewer does not know
+            name = "picture.svg"
+        page = self.save(Path(tempfile.mkdtemp(prefix="gradviz-")) / name)
+        if not webbrowser.open(page.as_uri()):
+            raise OutputError(
+                f"there is no browser to show {page}; write a file: draw(loss).save('loss.svg')"
+            )
 
     def __str__(self) -> str:
         return self.text.rstrip("\n")
@@ -327,17 +422,17 @@ class Drawing:
         return f"Drawing({graphs})"
 
     def _repr_html_(self) -> str:
-        """The picture as an image: notebooks that are not trusted show it as well."""
+        """The picture as an image, which untrusted notebooks display too."""
         count = sum(frame.graph.number_of_nodes() for frame in self.story)
         try:
             with waiting(f"drawing {count:,} nodes"):
                 return output(self.svg, self._scene.description)
         except GradvizError as error:
-            # A display hook must not raise: the reader gets the text and the reason instead.
+            # A display hook must not raise: show the text and the reason instead.
             return preformatted(f"{self.text}\n{error}")
 
     def _repr_svg_(self) -> str | None:
-        """For programs that show no HTML; without a PDF none, as LaTeX would call for Inkscape."""
+        """For programs that show no HTML; None without a PDF, because LaTeX would need Inkscape."""
         return None if self._repr_pdf_() is None else self.svg
 
     def _repr_pdf_(self) -> bytes | None:
@@ -356,6 +451,21 @@ class Drawing:
         printer.text(str(self))
 
 
+def _through(graphs: Sequence[GradGraph], views: Sequence[View]) -> list[GradGraph]:
+    """Graphs through views of which each has to find its name in one of the graphs at least."""
+    seen = list(graphs)
+    for one in views:
+        faults = []
+        for number, graph in enumerate(seen):
+            try:
+                seen[number] = one(graph)
+            except UsageError as error:
+                faults.append(error)
+        if seen and len(faults) == len(seen):
+            raise faults[-1]
+    return seen
+
+
 def _story(story: GradGraph | Frame | Story, title: str) -> Story:
     if isinstance(story, GradGraph):
         story = Frame("", story)
@@ -364,24 +474,24 @@ def _story(story: GradGraph | Frame | Story, title: str) -> Story:
     return replace(story, title=title or story.title)
 
 
-def _answer(told: Explanation) -> Answer:
+def _answer(explanation: Explanation) -> Answer:
     from gradviz.diagnosis import Verdict
 
     return Answer(
-        told.name,
-        told.verdict.value,
-        told.verdict.state,
-        told.reason,
-        told.fix,
-        told.nodes,
-        told.culprit,
-        told.lines,
-        told.verdict is Verdict.FINE,
+        explanation.name,
+        explanation.verdict.value,
+        explanation.verdict.state,
+        explanation.reason,
+        explanation.fix,
+        explanation.nodes,
+        explanation.culprit,
+        explanation.lines,
+        explanation.verdict is Verdict.FINE,
     )
 
 
 def _program_files(story: Story) -> dict[str, list[str]]:
-    """The lines of the program's files, as far as they are still those that ran."""
+    """The lines of the program's files, unless a file has changed since it ran."""
     texts: dict[str, dict[int, str]] = {}
     for event in story.events:
         place = event.location
@@ -405,10 +515,10 @@ def _program_files(story: Story) -> dict[str, list[str]]:
 
 
 def answer_html(answer: Any) -> str:
-    """An answer as HTML: its words, and the picture of its story.
+    """An answer as HTML: its text, and the picture of its story.
 
-    A story and a recording are their pictures; an explanation, a comparison or a check says in
-    words what its picture then shows.
+    A story and a recording are only pictures; an explanation, a comparison or a check has text and
+    a picture.
 
     Args:
         answer: a frame, a story, or anything that has a ``story``.

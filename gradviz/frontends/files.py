@@ -1,4 +1,4 @@
-"""Putting a picture where it was asked for: whole, or not at all."""
+"""Write pictures to files atomically: as a whole or not at all."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import os
 import secrets
 import shlex
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from gradviz.errors import OutputError, UsageError
@@ -18,17 +18,23 @@ __all__ = [
     "LAID_OUT",
     "STDOUT",
     "Staged",
+    "TABLES",
     "check_folder",
     "format_of",
     "stdout_fault",
+    "of_rank",
+    "rank_text",
     "write_atomically",
 ]
 
-FORMATS = ("svg", "png", "pdf", "html", "dot", "json", "mmd", "txt")
-"""What can be written; each is also the suffix of its files."""
+FORMATS = ("svg", "png", "pdf", "eps", "html", "dot", "json", "mmd", "txt")
+"""The formats of pictures; each is also the suffix of its files."""
 
-LAID_OUT = ("svg", "png", "pdf", "html")
-"""Those whose nodes gradviz places; the others leave it to the reader's program."""
+TABLES = ("txt", "csv", "json")
+"""The formats of tables."""
+
+LAID_OUT = ("svg", "png", "pdf", "eps", "html")
+"""Formats for which gradviz computes a layout; others are laid out by the reader's program."""
 
 STDOUT = "-"
 """The file name that stands for standard output."""
@@ -36,17 +42,18 @@ STDOUT = "-"
 _BLOCK = 1 << 12
 
 
-def format_of(path: str | os.PathLike[str]) -> str:
-    """Tell from the suffix of a file what to write into it.
+def format_of(path: str | os.PathLike[str], formats: Sequence[str] = FORMATS) -> str:
+    """Find the format from the suffix of a file.
 
     Args:
         path: where the picture goes; only its last suffix counts, in any case.
+        formats: that are allowed.
 
     Returns:
-        One of `FORMATS`.
+        One of the formats.
 
     Raises:
-        UsageError: if the suffix is none of them.
+        UsageError: if the suffix is not a format.
 
     Example:
         >>> format_of("out/Loss.SVG")
@@ -54,25 +61,25 @@ def format_of(path: str | os.PathLike[str]) -> str:
         >>> format_of("loss.wav")
         Traceback (most recent call last):
         gradviz.errors.UsageError: cannot tell from 'loss.wav' what to write: the suffix '.wav' \
-is none of .svg .png .pdf .html .dot .json .mmd .txt
+is none of .svg .png .pdf .eps .html .dot .json .mmd .txt
     """
     suffix = Path(path).suffix
-    if suffix[1:].lower() in FORMATS:
+    if suffix[1:].lower() in formats:
         return suffix[1:].lower()
-    told = f"the suffix {suffix!r} is none of" if suffix else "it has no suffix; allowed are"
-    allowed = " ".join(f".{name}" for name in FORMATS)
-    raise UsageError(f"cannot tell from {os.fspath(path)!r} what to write: {told} {allowed}")
+    problem = f"the suffix {suffix!r} is none of" if suffix else "it has no suffix; allowed are"
+    allowed = " ".join(f".{name}" for name in formats)
+    raise UsageError(f"cannot tell from {os.fspath(path)!r} what to write: {problem} {allowed}")
 
 
 def check_folder(path: str | os.PathLike[str]) -> None:
-    """Find out before the work starts whether there is a place for its result.
+    """Check before the work starts that a file can be written.
 
     Args:
-        path: the file to be written later, or ``"-"``.
+        path: the file to write later, or ``"-"``.
 
     Raises:
-        OutputError: if its folder is missing, is a file or may not be written to, or if a folder
-            is in its way.
+        OutputError: if its folder is missing, is a file or is not writable, or if the path is a
+            folder.
     """
     name = os.fspath(path)
     if name == STDOUT:
@@ -86,12 +93,12 @@ def check_folder(path: str | os.PathLike[str]) -> None:
 
 
 def _obstacle(target: Path) -> str:
-    """What stands in the way of a file there; empty when nothing does."""
+    """The reason why a file cannot be written there; "" if it can."""
     if target.is_dir():
         return "it is a folder; give the name of a file in it"
     folder = target.parent
     if folder.is_dir():
-        # A file is put in place of the old one; a pipe or a device stays, wherever it is.
+        # The old file is replaced; a pipe or a device is not.
         place = folder if _is_replaced(str(target)) else target
         return "" if os.access(place, os.W_OK) else _reason(_refusal(folder), target)
     existing = folder
@@ -104,21 +111,42 @@ def _obstacle(target: Path) -> str:
 
 
 def _refusal(folder: Path) -> OSError:
-    """The error that writing in a folder would raise which may not be written to."""
+    """The error that writing in a read-only folder would raise."""
     is_read_only = hasattr(os, "statvfs") and os.statvfs(folder).f_flag & os.ST_RDONLY
     number = errno.EROFS if is_read_only else errno.EACCES
     return OSError(number, os.strerror(number))
 
 
-def write_atomically(path: str | os.PathLike[str], data: bytes | Iterable[bytes]) -> None:
-    """Write a file whole: whatever goes wrong, the old content or none is there, not a part.
+def rank_text() -> str:
+    """``"rank 0 of 4"`` in a process that ``torchrun`` started with others; "" in any other."""
+    rank, size = os.environ.get("RANK", ""), os.environ.get("WORLD_SIZE", "")
+    is_one_of_many = rank.isdecimal() and size.isdecimal() and int(size) > 1
+    return f"rank {rank} of {size}" if is_one_of_many else ""
 
-    The bytes go to a temporary file in the same folder, which is then moved into place. A
-    symbolic link is written through; a pipe or a device is written directly.
+
+def of_rank(path: str) -> str:
+    """The file of this rank: ``story.rank0.html``; the path itself outside of ``torchrun``.
+
+    Standard output, and what is not an ordinary file, are left as they are.
+
+    Example:
+        >>> of_rank("story.html")
+        'story.html'
+    """
+    if path == STDOUT or not rank_text() or (Path(path).exists() and not Path(path).is_file()):
+        return path
+    return str(Path(path).with_suffix(f".rank{os.environ['RANK']}{Path(path).suffix}"))
+
+
+def write_atomically(path: str | os.PathLike[str], data: bytes | Iterable[bytes]) -> None:
+    """Write a file atomically: after a failure it has the old content or does not exist.
+
+    The bytes are written to a temporary file in the same folder, which then replaces the file. A
+    symbolic link is followed; a pipe or a device is written directly.
 
     Args:
         path: the file; ``"-"`` is standard output.
-        data: all its bytes, or pieces of them, in order.
+        data: all bytes, or pieces of them, in order.
 
     Raises:
         OutputError: if it cannot be written.
@@ -136,10 +164,10 @@ def write_atomically(path: str | os.PathLike[str], data: bytes | Iterable[bytes]
 
 
 class Staged:
-    """Files that come to their places together, at the end of a ``with``, or none of them.
+    """Files that are replaced together at the end of a ``with`` block, or not at all.
 
-    Until then their bytes are in temporary files beside them. What goes to standard output, to a
-    pipe or to a device is kept back until then.
+    Until then their bytes are in temporary files beside them. Output to standard output, a pipe
+    or a device is held back until then.
 
     Example:
         >>> import tempfile
@@ -159,7 +187,7 @@ class Staged:
         return self
 
     def add(self, path: str | os.PathLike[str], data: bytes | Iterable[bytes]) -> None:
-        """Write a file under another name for now.
+        """Write a file to its temporary file.
 
         Args:
             path: as for `write_atomically`.
@@ -178,14 +206,14 @@ class Staged:
         target = Path(os.path.realpath(name))
         temporary = target.with_name(f".gradviz-{secrets.token_hex(6)}.tmp")
         self._ready.append((name, temporary, b""))
-        with _told(name):
-            # "x" leaves the permissions to the umask, where tempfile would make them private.
+        with _output_errors(name):
+            # "x" sets the permissions by the umask; tempfile would make them private.
             file = temporary.open("xb")
         try:
-            for block in _blocks(pieces):  # what goes wrong in making one is told as what it is
-                with _told(name):
+            for block in _blocks(pieces):  # errors of the renderer pass through unchanged
+                with _output_errors(name):
                     file.write(block)
-            with _told(name):
+            with _output_errors(name):
                 file.flush()
                 os.fsync(file.fileno())
                 if target.exists():
@@ -199,22 +227,22 @@ class Staged:
             while kind is None and self._ready:
                 name, temporary, data = self._ready[0]
                 if temporary is not None:
-                    with _told(name):
+                    with _output_errors(name):
                         temporary.replace(os.path.realpath(name))
                 elif name == STDOUT:
                     _write_stdout(data)
                 else:
-                    with _told(name), Path(name).open("wb") as file:
+                    with _output_errors(name), Path(name).open("wb") as file:
                         file.write(data)
                 del self._ready[0]
-        finally:  # Ctrl-C too must leave nothing behind
+        finally:  # also after Ctrl-C, leave no temporary files
             for _name, temporary, _data in self._ready:
                 if temporary is not None:
                     temporary.unlink(missing_ok=True)
 
 
 def _is_replaced(name: str) -> bool:
-    """Whether a file is put in place of what is there; a pipe or a device stays."""
+    """Whether the existing file is replaced; a pipe or a device is written to."""
     if name == STDOUT:
         return False
     target = Path(os.path.realpath(name))
@@ -222,7 +250,7 @@ def _is_replaced(name: str) -> bool:
 
 
 def _blocks(pieces: Iterable[bytes]) -> Iterator[bytes]:
-    """The same bytes in pieces of at least a size."""
+    """The same bytes in pieces of a minimum size."""
     block = bytearray()
     for piece in pieces:
         block += piece
@@ -233,8 +261,8 @@ def _blocks(pieces: Iterable[bytes]) -> Iterator[bytes]:
 
 
 @contextlib.contextmanager
-def _told(name: str) -> Iterator[None]:
-    """Turn the system's errors into one that says what to do."""
+def _output_errors(name: str) -> Iterator[None]:
+    """Convert the system's errors to one with a hint."""
     try:
         yield
     except BrokenPipeError:
@@ -249,7 +277,7 @@ def _write_stdout(data: bytes) -> None:
     try:
         sys.stdout.flush()
         stream = sys.stdout.buffer
-        # Past the buffer: what a full disk leaves in it would fail once more at exit.
+        # Unbuffered: data left in the buffer by a full disk would fail again at exit.
         raw = getattr(stream, "raw", stream)
         view = memoryview(data)
         while view:
@@ -261,9 +289,9 @@ def _write_stdout(data: bytes) -> None:
 
 
 def stdout_fault(error: OSError) -> OutputError:
-    """What to say of an error in printing; what is not printed yet is given up."""
+    """Convert an error in printing; unprinted output is discarded."""
     with contextlib.suppress(OSError, ValueError):
-        # It would fail once more at exit, when Python flushes what it holds back.
+        # It would fail again at exit, when Python flushes the buffer.
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, sys.stdout.fileno())
         os.close(nowhere)
@@ -283,7 +311,7 @@ def _reason(error: OSError | ValueError, target: Path) -> str:
 
 
 def _as_given(folder: Path) -> str:
-    """The folder as the user may have typed it: relative when it is below the current one."""
+    """The folder as the user may have typed it: relative if it is inside the current one."""
     try:
         return str(folder.relative_to(Path.cwd()))
     except (OSError, ValueError):

@@ -1,6 +1,6 @@
 """The gallery: runs the worked examples, draws each and puts them on one page.
 
-The page is one HTML file with no script, no font and nothing from the network.
+The page is one HTML file without scripts, fonts or network access.
 """
 
 from __future__ import annotations
@@ -33,19 +33,19 @@ __all__ = ["Lesson", "draw_gallery", "page"]
 
 _SIDES = ("width", "height")
 _PIXELS_PER_POINT = 4 / 3
-_LARGEST, _SMALLEST = 1.3, 0.9  # how far a picture follows the page before it scrolls instead
-_WINDOW = 920.0  # pixels: a picture that is no higher is shown whole, without scrolling
+_LARGEST, _SMALLEST = 1.3, 0.9  # the range of scaling, beyond which a picture scrolls
+_WINDOW = 920.0  # pixels: pictures up to this height do not scroll
 
 
 def draw_gallery(folder: str, say: Callable[[str], Any] | None = None) -> list[str]:
     """Draw every worked example into a folder: pictures, texts, pages and ``index.html``.
 
     Args:
-        folder: where to; made when missing. Files of other names in it are left alone.
-        say: is given a line for each example that was drawn; None for silence.
+        folder: the folder; created if missing. Other files in it are not changed.
+        say: called with a line for each example that was drawn; None for no output.
 
     Returns:
-        What went wrong, a line per example; the others are drawn all the same.
+        The errors, one line per example; the other examples are drawn.
 
     Raises:
         OutputError: if the folder cannot be written to.
@@ -128,7 +128,7 @@ def _lesson(path: Path) -> Lesson:
 
 @contextlib.contextmanager
 def _inside(folder: Path) -> Iterator[None]:
-    """Work in a folder, so that the lines of its files are told by the names of the files."""
+    """Change to a folder, so that source locations contain only the file names."""
     before = Path.cwd()
     os.chdir(folder)
     try:
@@ -147,7 +147,7 @@ def _draw(run: ProgramRun) -> Drawing:
 
 
 def _alt(drawing: Drawing) -> str:
-    """The picture in a sentence per frame, for those who cannot see it."""
+    """A text alternative for the picture: one sentence per frame."""
     said = ((frame.title, frame.caption or caption(frame.graph)) for frame in drawing.story)
     return " ".join(": ".join(filter(None, pair)) for pair in said)
 
@@ -161,18 +161,18 @@ def _without_docstring(source: str) -> str:
 
 @dataclass(frozen=True)
 class Lesson:
-    """A worked example, run and drawn.
+    """A worked example that was run and drawn.
 
     Args:
         name: of its file, without the suffix.
         title: one line.
-        lesson: what it teaches, in paragraphs.
+        lesson: the lesson, in paragraphs.
         code: its source, without the lesson.
-        printed: what it printed.
+        printed: its output.
         picture: its SVG.
-        text: the same as text.
-        alt: the same in a sentence, for those who cannot see it.
-        steps: a page that steps through the frames; empty when there is one frame.
+        text: the picture as text.
+        alt: the text alternative of the picture.
+        steps: a page that steps through the frames; "" if there is only one frame.
     """
 
     name: str
@@ -198,11 +198,11 @@ class Lesson:
 
 
 def page(lessons: Sequence[Lesson]) -> str:
-    """The page that shows them, in order.
+    """The page with all lessons, in order.
 
     Args:
-        lessons: their pictures lie beside the page as ``<name>.svg``, and the pages that step
-            through them as ``<name>.html``. The first picture is shown on top as well.
+        lessons: their pictures are beside the page as ``<name>.svg``, and the pages that step
+            through them as ``<name>.html``. The first picture is also shown at the top.
 
     Returns:
         The HTML document.
@@ -303,7 +303,7 @@ def _printed(lesson: Lesson) -> str:
 
 
 def _scrolling(kind: str, label: str) -> str:
-    # A region that scrolls has to be reachable by keyboard, and then needs a name.
+    # A region that scrolls must be reachable by keyboard, and then needs a name.
     return f'<div class="{kind}" tabindex="0" role="region" aria-label="{label}">'
 
 
@@ -312,6 +312,6 @@ def _paragraph(text: str) -> str:
 
 
 def _colored(code: str) -> str:
-    """Python source as HTML, its tokens marked by class."""
+    """Python source as HTML, with a class for each token."""
     html: str = highlight(code, PythonLexer(stripnl=False), HtmlFormatter(nowrap=True))
     return html.rstrip("\n") + "\n"

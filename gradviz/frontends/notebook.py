@@ -1,4 +1,4 @@
-"""The IPython extension: ``%load_ext gradviz``, and ``%%gradviz`` over a cell to be recorded."""
+"""The IPython extension: ``%gradviz loss``, and ``%%gradviz`` over a cell to be recorded."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 
 from IPython.core.error import UsageError as ShellError
 from IPython.core.interactiveshell import InteractiveShell
-from IPython.core.magic import Magics, cell_magic, magics_class
+from IPython.core.magic import Magics, line_cell_magic, magics_class
 from IPython.core.magic_arguments import argument, magic_arguments, parse_argstring
 from IPython.display import display
 
@@ -21,14 +21,16 @@ from gradviz.errors import GradvizError, UsageError
 from gradviz.frontends.drawing import Drawing
 from gradviz.frontends.options import OPTIONS, Picture, chosen, frame_numbers
 from gradviz.frontends.streams import aside
+from gradviz.frontends.target import parse_names, traced
+from gradviz.frontends.variables import evaluated
 from gradviz.story import Story
 
 __all__ = ["GradvizMagics", "load_ipython_extension", "unload_ipython_extension"]
 
 _PACKAGE = Path(__file__).parent.parent
 
-# The frame of these lines is the user's as well: whoever looks for variables in the frames that
-# called it, as the recording does at its end, finds those of the notebook.
+# The frame of these lines has the user's variables: code that searches the variables of its
+# callers, as the recording does at its end, finds those of the notebook.
 _WITHIN = """
 with __context:
     exec(__body, globals())
@@ -38,23 +40,27 @@ with __context:
 
 
 def load_ipython_extension(shell: InteractiveShell) -> None:
-    """What ``%load_ext gradviz`` does: ``%%gradviz`` is there afterwards."""
+    """Called by ``%load_ext gradviz``: adds ``%%gradviz``."""
     shell.register_magics(GradvizMagics)
 
 
 def unload_ipython_extension(shell: InteractiveShell) -> None:
-    """What ``%unload_ext gradviz`` does: ``%%gradviz`` is gone afterwards."""
-    shell.magics_manager.magics["cell"].pop("gradviz", None)
+    """Called by ``%unload_ext gradviz``: removes ``%gradviz`` and ``%%gradviz``."""
+    for kind in ("line", "cell"):
+        shell.magics_manager.magics[kind].pop("gradviz", None)
 
 
 def _picture_arguments(function: Any) -> Any:
-    """The options of a picture, for ``%%gradviz``; their values are read later, as text."""
+    """The options of a picture, for ``%%gradviz``; their values are parsed later, as text."""
     for option in reversed(OPTIONS.values()):
-        kind: dict[str, Any] = {"action": "store_true"} if option.kind == "flag" else {}
+        kind: dict[str, Any] = {}
+        word = option.called("--{}")
+        if option.kind == "flag":
+            kind = {"action": "store_const", "const": not option.default, "dest": option.name}
         choices = f" ({', '.join(option.choices)})" if option.choices else ""
-        # argparse takes a % for one of its own marks
+        # argparse treats % as a format character
         help = f"{option.help}{choices}".replace("%", "%%")
-        function = argument(f"--{option.word}", default=None, help=help, **kind)(function)
+        function = argument(f"--{word}", default=None, help=help, **kind)(function)
     return argument("--colour-by", dest="color_by", default=None, help=SUPPRESS)(function)
 
 
@@ -63,26 +69,35 @@ class GradvizMagics(Magics):
     """The magic command."""
 
     @magic_arguments()
-    @argument("name", nargs="?", default="", help="draw this variable alone, at its last frame")
+    @argument(
+        "name",
+        nargs="?",
+        default="",
+        help="draw this variable alone, at its last frame",
+    )
     @argument("--frames", default="", help="only these frames, counted from 1: 1,3")
     @_picture_arguments
     @argument("--into", metavar="NAME", default="", help="keep the recording in this variable")
-    @cell_magic
-    def gradviz(self, line: str, cell: str) -> None:
-        """Run a cell, and draw what autograd did in it, frame by frame.
+    @line_cell_magic
+    def gradviz(self, line: str, cell: str | None = None) -> None:
+        """Draw a variable: %gradviz loss. Or record a cell, and draw it frame by frame: %%gradviz.
 
-        The cell runs as it would without. When it fails, its traceback comes as usual, and the
-        drawing tells what there was until then.
+        The cell runs as it would without the command. If it fails, its traceback is shown as
+        usual, and the picture shows what was recorded before.
         """
-        __tracebackhide__ = True  # not a frame of the user's, says IPython's own word for it
+        __tracebackhide__ = True  # IPython leaves this frame out of tracebacks
         try:
             asked = _Asked.of(parse_argstring(self.gradviz, line))
         except GradvizError as error:
             raise ShellError(str(error)) from error
+        shell = self.shell
+        assert shell is not None
+        if cell is None:
+            _draw_variable(shell.user_ns, asked)
+            return
         from gradviz.recording.api import record  # only now: it needs torch
 
-        shell, recording = self.shell, record()
-        assert shell is not None
+        recording = record()
         code = _checked(shell, cell)
         try:
             values = _run(shell, code, recording)
@@ -98,6 +113,27 @@ class GradvizMagics(Magics):
                 shell.displayhook(value)
 
 
+def _draw_variable(variables: dict[str, Any], asked: _Asked) -> None:
+    """Draw the value of an expression of names, attributes and indices."""
+    try:
+        if not asked.name:
+            raise UsageError("%gradviz needs the name of a variable: %gradviz loss")
+        if asked.into:
+            raise UsageError("--into is for a recorded cell: write %%gradviz above the cell")
+        (name,) = parse_names(asked.name)
+        subject = traced([name], [evaluated(name, variables)], variables)
+        if asked.frames and isinstance(subject, Story):
+            subject, missing = chosen(subject, asked.frames, "--frames")
+            if missing:
+                aside(missing)
+        drawing = Drawing(subject, asked.picture)
+    except GradvizError as error:
+        raise ShellError(str(error)) from error
+    except (KeyError, AttributeError, IndexError, TypeError) as error:
+        raise ShellError(f"there is no {asked.name}: {type(error).__name__}: {error}") from error
+    display(drawing)
+
+
 @dataclass(frozen=True)
 class _Asked:
     """The options of ``%%gradviz``."""
@@ -109,7 +145,7 @@ class _Asked:
 
     @staticmethod
     def of(options: Any) -> _Asked:
-        """Check the options before the cell runs for hours."""
+        """Check the options before the cell runs."""
         frames = frame_numbers(options.frames, "--frames")
         if options.into and not options.into.isidentifier():
             raise UsageError(f"--into must be the name of a variable, got {options.into!r}")
@@ -123,7 +159,7 @@ class _Asked:
 
 
 def _unquoted(text: str) -> str:
-    """A value without the quotes that IPython leaves around it."""
+    """A value without the quotes that IPython keeps around it."""
     is_quoted = len(text) > 1 and text[0] == text[-1] and text[0] in "'\""
     return text[1:-1] if is_quoted else text
 
@@ -139,7 +175,7 @@ def _run(shell: InteractiveShell, code: _Code, recording: Any) -> list[Any]:
 
 
 def _forget_our_frames(error: BaseException) -> None:
-    """Take out of a traceback what records: each call of torch passes through it."""
+    """Remove the recording's frames from a traceback; each call of torch passes through them."""
     trace = error.__traceback__
     while trace:
         below = trace.tb_next
@@ -157,11 +193,11 @@ class _Code:
 
 
 class CellSyntaxError(Exception):
-    """A cell is not Python; shown as IPython shows that of a cell without a magic command.
+    """A cell has a syntax error; displayed like that of a cell without a magic command.
 
     Args:
-        error: what Python says.
-        shown: the lines for the reader.
+        error: the error of Python.
+        shown: the lines to display.
     """
 
     def __init__(self, error: SyntaxError, shown: list[str]) -> None:
@@ -169,12 +205,12 @@ class CellSyntaxError(Exception):
         self._shown = shown
 
     def _render_traceback_(self) -> list[str]:
-        """In place of the frames of IPython and of gradviz, which are no business of the user's."""
+        """The lines to display, without the frames of IPython and gradviz."""
         return self._shown
 
 
 def _checked(shell: InteractiveShell, cell: str) -> _Code:
-    """The code of a cell, or a word on why it cannot run here."""
+    """The compiled code of a cell, or an error why it cannot run here."""
     try:
         return _compiled(shell, cell)
     except SyntaxError as error:
@@ -198,7 +234,7 @@ def _awaits(shell: InteractiveShell, cell: str) -> bool:
 
 
 def _compiled(shell: InteractiveShell, cell: str) -> _Code:
-    """The code of a cell, whose lines count as in the notebook: the magic command is line 1."""
+    """The compiled code of a cell, with line numbers in which the magic command is line 1."""
     source = "\n" + shell.transform_cell(cell)
     compiler: Any = shell.compile
     filename = compiler.cache(source, shell.displayhook.prompt_count)
@@ -211,7 +247,7 @@ def _compiled(shell: InteractiveShell, cell: str) -> _Code:
 
 
 def _show(story: Story, asked: _Asked) -> None:
-    """Show what was recorded; why it cannot be shown is said in a line."""
+    """Display the recording; an error is displayed as one line."""
     try:
         story, missing = chosen(story, asked.frames, "--frames")
         if missing:
@@ -226,7 +262,7 @@ def _show(story: Story, asked: _Asked) -> None:
 
 
 def _of_name(story: Story, name: str) -> Story:
-    """The last frame that shows a variable."""
+    """The last frame that contains a variable."""
     for number in reversed(range(len(story))):
         if any(data.get("name") == name for _, data in story[number].graph.nodes(data=True)):
             return chosen(story, [number + 1], "")[0]

@@ -7,6 +7,8 @@ Sphinx and MkDocs take them as text, with ``-`` for ``_``: ``color_by`` is ``--c
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import inspect
 import math
 import warnings
@@ -15,12 +17,21 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Annotated, Any, TypedDict, TypeVar, get_args, get_type_hints
 
 from gradviz.errors import UsageError
+from gradviz.frontends.option_values import (
+    ALLOWED,
+    CHECKS,
+    chosen,
+    frame_numbers,
+    is_text,
+    listed_tensors,
+    points,
+)
+from gradviz.renderers.scene import SheetStyle
 from gradviz.renderers.theme import Theme
-from gradviz.story import Story
 from gradviz.views import RENAMED, View
 
 if TYPE_CHECKING:
-    from gradviz.story import Frame
+    pass
 
 __all__ = [
     "OPTIONS",
@@ -41,12 +52,13 @@ class Option:
 
     Args:
         help: what it does, as a sentence.
-        kind: ``"text"``, ``"flag"``, ``"integer"``, ``"choice"`` or ``"views"``.
+        kind: ``"text"``, ``"flag"``, ``"integer"``, ``"number"``, ``"length"``, ``"choice"``,
+            ``"mapping"``, ``"tensors"``, ``"events"`` or ``"views"``.
         default: the value when it is not given.
         choices: the allowed values of a choice.
         least: the smallest allowed number.
-        metavar: what the help of a command calls the value.
-        formats: the formats that it changes; empty for all.
+        metavar: the placeholder of the value in the help of a command.
+        formats: the formats on which it has an effect; empty for all.
         name: set from the table.
     """
 
@@ -64,11 +76,17 @@ class Option:
         """Its name where options are text: ``color-by``."""
         return self.name.replace("_", "-")
 
+    def called(self, spelt: str) -> str:
+        """Its name where options are written so: ``color_by`` in Python, else ``color-by``."""
+        if spelt == "--{}" and self.kind == "flag" and self.default:
+            return f"no-{self.word}"
+        return self.name if spelt == "{}" else self.word
+
     def read(self, text: str, spelt: str = "{}") -> Any:
-        """The value of a text.
+        """Parse a value.
 
         Args:
-            text: what the user wrote.
+            text: the text that the user wrote.
             spelt: how options are written there, for messages: ``"--{}"``.
 
         Raises:
@@ -77,12 +95,26 @@ class Option:
         Example:
             >>> OPTIONS["depth"].read("2"), OPTIONS["all"].read("true")
             (2, True)
+            >>> OPTIONS["labels"].read("w=weights, b=bias")
+            {'w': 'weights', 'b': 'bias'}
             >>> OPTIONS["depth"].read("0", "--{}")
             Traceback (most recent call last):
             gradviz.errors.UsageError: --depth must be an integer >= 1, got '0'
         """
         value: Any = text
-        if self.kind == "integer":
+        if self.kind == "mapping":
+            pairs = [pair.partition("=") for pair in text.split(",")]
+            if not all(name.strip() and found.strip() for name, _, found in pairs):
+                raise UsageError(
+                    f"{spelt.format(self.word)} must be like {self.metavar}, got {text!r}"
+                )
+            value = {name.strip(): found.strip() for name, _, found in pairs}
+        elif self.kind == "number":
+            with contextlib.suppress(ValueError):
+                value = float(text)
+        elif self.kind == "tensors":
+            value = [word.strip() for word in text.split(",")]
+        elif self.kind == "integer":
             digits = text.strip().removeprefix("-")
             value = int(text) if digits.isdecimal() else text
             if value is text or value < self.least:
@@ -94,11 +126,11 @@ class Option:
         return self.check(value, spelt.format(self.word))
 
     def check(self, value: Any, called: str = "") -> Any:
-        """The value, if it is allowed.
+        """Return the value if it is allowed.
 
         Args:
-            value: as a caller gave it; the default is always allowed.
-            called: what a message calls the option.
+            value: the value from the caller; the default is always allowed.
+            called: the name of the option in a message.
 
         Raises:
             UsageError: if it is not allowed.
@@ -119,34 +151,27 @@ class Option:
             return type(value) is int and value >= self.least
         if self.kind == "choice":
             return isinstance(value, str) and value in self.choices
-        if self.kind == "views":
-            return isinstance(value, str) or _are_views(value)
-        return isinstance(value, str)
+        return CHECKS.get(self.kind, is_text)(value)
 
     @property
     def allowed(self) -> str:
-        """What a value must be, in words."""
+        """A description of the allowed values."""
         if self.kind == "integer":
             return f"an integer >= {self.least}"
         if self.kind == "choice":
             return f"one of {', '.join(self.choices)}"
-        return _ALLOWED[self.kind]
-
-
-_ALLOWED = {
-    "flag": "True or False",
-    "text": "a string",
-    "views": "a list of views from gradviz.views or of their names, or () to show everything",
-}
-
-
-def _are_views(value: Any) -> bool:
-    return isinstance(value, Iterable) and all(callable(one) or type(one) is str for one in value)
+        return ALLOWED[self.kind]
 
 
 def _brief(value: Any) -> str:
     text = " ".join(repr(value).split())
     return text if len(text) <= 80 else f"{text[:80]}…"
+
+
+_SIZED = ("svg", "png", "pdf", "eps")
+_COLORED = (*_SIZED, "dot", "mmd")
+_DRAWN = (*_COLORED, "html")
+_SEEN = (*_DRAWN, "txt")  # all but JSON, which holds the graph before any view
 
 
 class PictureOptions(TypedDict, total=False):
@@ -159,30 +184,37 @@ class PictureOptions(TypedDict, total=False):
             "it was recorded.",
             "views",
             metavar="NAMES",
+            formats=_SEEN,
         ),
     ]
     depth: Annotated[
         int | None,
-        Option("Draw each module as one box, so many levels deep.", "integer", least=1),
+        Option(
+            "Draw each module as one box, so many levels deep.", "integer", least=1, formats=_SEEN
+        ),
     ]
     focus: Annotated[
         str | None,
         Option(
             "Draw a module, tensor or operation with its neighborhood; * stands for anything.",
             metavar="NAME",
+            formats=_SEEN,
         ),
     ]
     radius: Annotated[
         int | None,
-        Option("How many steps around the focus are drawn (2).", "integer", least=0),
+        Option("How many steps around the focus are drawn (2).", "integer", least=0, formats=_SEEN),
     ]
-    all: Annotated[bool, Option("Fold nothing, however large the picture gets.", "flag", False)]
+    all: Annotated[
+        bool, Option("Fold nothing, however large the picture gets.", "flag", False, formats=_SEEN)
+    ]
     color_by: Annotated[
         str | None,
         Option(
             "Show this on each box and arrow, with a scale.",
             "choice",
             choices=("grad_norm", "saved_bytes", "device", "dtype"),
+            formats=_SEEN,
         ),
     ]
     direction: Annotated[
@@ -192,6 +224,72 @@ class PictureOptions(TypedDict, total=False):
             "choice",
             "data",
             ("data", "gradient"),
+            formats=_DRAWN,
+        ),
+    ]
+    rankdir: Annotated[
+        str,
+        Option(
+            "Let the data flow from top to bottom (TB) or from left to right (LR).",
+            "choice",
+            "TB",
+            ("TB", "LR"),
+            formats=_COLORED,
+        ),
+    ]
+    width: Annotated[
+        str | float | None,
+        Option(
+            "Width of the picture: 8cm, 80mm, 3in, 400px, or points.",
+            "length",
+            metavar="LENGTH",
+            formats=_SIZED,
+        ),
+    ]
+    font_size: Annotated[
+        float | None,
+        Option(
+            "Size of the names, in points; the picture grows with it.",
+            "number",
+            metavar="POINTS",
+            formats=_SIZED,
+        ),
+    ]
+    legend: Annotated[bool, Option("Draw the legend.", "flag", True, formats=_SIZED)]
+    labels: Annotated[
+        Mapping[str, str] | None,
+        Option(
+            "Other names for tensors, operations and modules: w=weights,relu=activation.",
+            "mapping",
+            metavar="NAME=LABEL,...",
+            formats=_SEEN,
+        ),
+    ]
+    colors: Annotated[
+        Mapping[str, str] | None,
+        Option(
+            "Colors for tensors, operations and modules: w=red,relu=#ffcc00.",
+            "mapping",
+            metavar="NAME=COLOR,...",
+            formats=_COLORED,
+        ),
+    ]
+    highlight: Annotated[
+        Any,
+        Option(
+            "Let a tensor, or several, stand out, with the path of its gradient.",
+            "tensors",
+            metavar="NAMES",
+            formats=_COLORED,
+        ),
+    ]
+    events: Annotated[
+        str | None,
+        Option(
+            "List what happened in a recording: few, all, or kinds of events: cut,backward.",
+            "events",
+            metavar="WHICH",
+            formats=("txt",),
         ),
     ]
     theme: Annotated[
@@ -201,16 +299,17 @@ class PictureOptions(TypedDict, total=False):
             "choice",
             "auto",
             get_args(Theme),
+            formats=_DRAWN,
         ),
     ]
     title: Annotated[str, Option("A line above the picture.", default="", metavar="TEXT")]
     transparent: Annotated[
         bool,
         Option(
-            "No page behind the picture: .svg .png .pdf .dot.",
+            "No page behind the picture: .svg .png .pdf .eps .dot.",
             "flag",
             False,
-            formats=("svg", "png", "pdf", "dot"),
+            formats=(*_SIZED, "dot"),
         ),
     ]
 
@@ -223,13 +322,10 @@ def _table() -> dict[str, Option]:
 OPTIONS: dict[str, Option] = _table()
 """Every option of a picture, by its name in Python."""
 
-SELECTION = ("views", "depth", "focus", "radius", "all", "color_by", "direction")
-"""Those that choose what is drawn of a graph, and what is shown on it."""
-
 
 @dataclass(frozen=True, repr=False)
 class Picture:
-    """How to draw: options that were given and checked.
+    """Checked options of a picture.
 
     Args:
         given: values by the name of the option.
@@ -251,11 +347,11 @@ class Picture:
         """Check options.
 
         Args:
-            options: as a caller gave them.
+            options: the options from the caller.
             spelt: how the user writes an option: ``"{}"`` in Python, ``"--{}"`` in a shell.
 
         Raises:
-            UsageError: if there is no such option, a value is not allowed, there is no view of a
+            UsageError: if there is no such option, a value is not allowed, there is no view of that
                 name, or two options exclude each other.
         """
         given: dict[str, Any] = {}
@@ -263,14 +359,17 @@ class Picture:
             name = _current_name(name)
             if name not in OPTIONS:
                 raise UsageError(f"there is no option {name!r}; options are {', '.join(OPTIONS)}")
-            called = spelt.format(name if spelt == "{}" else OPTIONS[name].word)
+            called = spelt.format(OPTIONS[name].called(spelt))
             if name == "views" and isinstance(value, Iterable) and not isinstance(value, str):
-                value = tuple(value)  # they may come one by one
+                value = tuple(value)  # it may be an iterator
             checked = OPTIONS[name].check(value, called)
             if value is not None:
                 given[name] = checked
         picture = Picture(given, spelt)
         picture.views()
+        picture.marks()
+        if "width" in given and "font_size" in given:
+            raise UsageError(picture._exclude("width", "font_size"))
         return picture
 
     def __repr__(self) -> str:
@@ -284,7 +383,7 @@ class Picture:
         return name in self.given
 
     def views(self) -> list[View]:
-        """The views in order: what is drawn of the graph first, then what is shown on it.
+        """The views in order: those that select nodes first, then those that add information.
 
         Raises:
             UsageError: as for `of`.
@@ -298,13 +397,73 @@ class Picture:
             found.append(color_by(self["color_by"]))
         return found
 
+    def marks(self) -> list[View]:
+        """The views that mark nodes, before others fold them: one for each name that is given.
+
+        Raises:
+            UsageError: if a color is none.
+        """
+        from gradviz.views import custom
+
+        colors = {name: custom.color_code(each) for name, each in (self["colors"] or {}).items()}
+        return [
+            *(custom.highlight([name]) for name in listed_tensors(self["highlight"])),
+            *(custom.paint({name: code}) for name, code in colors.items()),
+        ]
+
+    def relabel(self) -> list[View]:
+        """The views that call nodes by other names."""
+        from gradviz.views import relabel
+
+        return [relabel({name: label}) for name, label in (self["labels"] or {}).items()]
+
+    @property
+    def has_tensors(self) -> bool:
+        """Whether a tensor is to be highlighted that is not given by its name."""
+        given = self["highlight"]
+        return not all(isinstance(each, str) for each in listed_tensors(given))
+
+    def named(self, names: Mapping[int, str]) -> Picture:
+        """The same with the names of tensors in place of tensors.
+
+        Args:
+            names: of tensors, by ``id``.
+
+        Raises:
+            UsageError: if a tensor to be highlighted has none.
+        """
+        if not self.has_tensors:
+            return self
+        given = listed_tensors(self["highlight"])
+        found = [each if isinstance(each, str) else names.get(id(each), "") for each in given]
+        if not all(found):
+            raise UsageError(
+                "highlight was given a tensor that no variable holds: pass its name, or give it "
+                "one with names="
+            )
+        return Picture({**self.given, "highlight": found}, self.spelt)
+
+    def style(self) -> SheetStyle:
+        """How the sheet is arranged."""
+        width = self["width"]
+        return SheetStyle(
+            sideways=self["rankdir"] == "LR",
+            legend=self["legend"],
+            width=None if width is None else points(width),
+            font_size=self["font_size"],
+        )
+
+    def _exclude(self, *names: str) -> str:
+        one, other = (self.spelt.format(OPTIONS[name].called(self.spelt)) for name in names)
+        return f"{one} and {other} exclude each other: give one of them"
+
     def _selection(self) -> list[View]:
         from gradviz import views
 
         names = ("depth", "focus", "all", "views")
-        given = [self.spelt.format(name) for name in names if self[name] not in (None, False)]
+        given = [name for name in names if self[name] not in (None, False)]
         if len(given) > 1:
-            raise UsageError(f"{given[0]} and {given[1]} exclude each other: give one of them")
+            raise UsageError(self._exclude(*given[:2]))
         if self["focus"] is not None:
             near = {} if self["radius"] is None else {"radius": self["radius"]}
             focused = views.focus_on(self["focus"], **near)
@@ -318,12 +477,16 @@ class Picture:
             return _at_depth(self["depth"])
         return list(views.DEFAULT) if self["views"] is None else list(_named(self["views"]))
 
+    def without(self, name: str) -> Picture:
+        """The same without one option."""
+        return Picture({k: each for k, each in self.given.items() if k != name}, self.spelt)
+
     def with_theme(self, theme: str) -> Picture:
-        """The same in another theme."""
+        """The same options with another theme."""
         return Picture({**self.given, "theme": theme}, self.spelt)
 
     def check_formats(self, formats: Iterable[str]) -> None:
-        """Refuse an option that changes nothing in any of the formats.
+        """Refuse an option that has no effect on any of the formats.
 
         Raises:
             UsageError: if there is one.
@@ -332,13 +495,13 @@ class Picture:
             >>> Picture.of({"transparent": True}).check_formats(["html"])
             Traceback (most recent call last):
             gradviz.errors.UsageError: transparent has no effect on html: it is for svg, png, \
-pdf, dot
+pdf, eps, dot
         """
         wanted = list(formats)
         for name, value in self.given.items():
             option = OPTIONS[name]
             if value != option.default and option.formats and not {*wanted} & {*option.formats}:
-                called = self.spelt.format(name if self.spelt == "{}" else option.word)
+                called = self.spelt.format(option.called(self.spelt))
                 raise UsageError(
                     f"{called} has no effect on {', '.join(wanted)}: it is for "
                     f"{', '.join(option.formats)}"
@@ -360,7 +523,19 @@ def _named(names: Sequence[View | str] | str) -> Iterator[View]:
             return
         names = names.split(",")
     for each in names:
-        yield _view(each) if isinstance(each, str) else each
+        yield _view(each) if isinstance(each, str) else _ready(each)
+
+
+def _ready(view: View) -> View:
+    """A view, if it needs no more than the graph."""
+    try:
+        needed = "" if isinstance(view, functools.partial) else _needed(view)
+    except (TypeError, ValueError):  # it has no signature, or takes nothing: applying it tells
+        return view
+    if needed:
+        name = getattr(view, "__name__", repr(view))
+        raise UsageError(f"the view {name} needs a {needed}: write {name}({needed})")
+    return view
 
 
 def _view(word: str) -> View:
@@ -383,22 +558,24 @@ def _view(word: str) -> View:
 def _needed(view: View) -> str:
     """The parameter that a view requires, such as ``"target"``; "" when it requires none."""
     _, *others = inspect.signature(view).parameters.values()
-    return next((each.name for each in others if each.default is each.empty), "")
+    open_ended = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    needed = (each for each in others if each.default is each.empty)
+    return next((each.name for each in needed if each.kind not in open_ended), "")
 
 
 def _at_depth(depth: int) -> list[View]:
     from gradviz import views
 
     folded, grouped = views.fold_repeats(depth=depth), views.group_by_module(depth=depth)
-    # Names say less about the modules around them once repeats are folded.
+    # After folding repeats, names say less about the modules around them.
     found = [views.infer_modules, folded, views.hide_bookkeeping, grouped]
     return [*found, views.clone_shared_leaves]
 
 
 def with_options(function: _Function) -> _Function:
-    """Give a function whose last parameter is ``**options`` the options of a picture.
+    """Replace ``**options`` in the signature of a function by the options of a picture.
 
-    ``help`` and completion then show each option with its default and its sentence.
+    ``help`` and completion then show each option with its default and its description.
     """
     signature = inspect.signature(function)
     hints = get_type_hints(PictureOptions)
@@ -411,68 +588,6 @@ def with_options(function: _Function) -> _Function:
     ]
     function.__signature__ = signature.replace(parameters=[*kept, *added])  # type: ignore[attr-defined]
     before, mark, after = (function.__doc__ or "").partition("        options: ")
-    told = "".join(f"        {name}: {option.help}\n" for name, option in OPTIONS.items())
-    function.__doc__ = before + told + after.partition("\n")[2] if mark else function.__doc__
+    described = "".join(f"        {name}: {option.help}\n" for name, option in OPTIONS.items())
+    function.__doc__ = before + described + after.partition("\n")[2] if mark else function.__doc__
     return function
-
-
-def frame_numbers(text: str, option: str) -> list[int]:
-    """The numbers in ``1,3,5``; none in an empty text.
-
-    Args:
-        text: what the user wrote.
-        option: what the message calls it.
-
-    Raises:
-        UsageError: if there is anything else in it than numbers from 1 up.
-
-    Example:
-        >>> frame_numbers("1, 3", "--frames")
-        [1, 3]
-    """
-    words = [word.strip() for word in text.split(",")] if text else []
-    if not all(word.isdecimal() and int(word) > 0 for word in words):
-        raise UsageError(f"{option} must be integers >= 1, as in 1,3,5, got {text!r}")
-    return [int(word) for word in words]
-
-
-def chosen(story: Story, numbers: Sequence[int], option: str) -> tuple[Story, str]:
-    """The frames of those numbers.
-
-    Args:
-        story: what was recorded.
-        numbers: counted from 1; none for all.
-        option: what the message calls them.
-
-    Returns:
-        The story with those frames that exist, and a line about those that do not, which are no
-        reason to fail; or an empty line.
-
-    Raises:
-        UsageError: if none of them exists.
-
-    Example:
-        >>> from gradviz.graph import GradGraph
-        >>> from gradviz.story import Frame
-        >>> story, said = chosen(Story([Frame("forward", GradGraph())]), [1, 2], "--frames")
-        >>> len(story), said
-        (1, 'there is no frame 2: the recording has 1 frame')
-    """
-    if not numbers:
-        return story, ""
-    has = f"the recording has {len(story)} {'frame' if len(story) == 1 else 'frames'}"
-    there = [number for number in numbers if number <= len(story)]
-    if not there:
-        raise UsageError(f"{option} asks for {_listed(numbers)}; {has}")
-    missing = [number for number in numbers if number > len(story)]
-    said = f"there is no frame {_listed(missing)}: {has}" if missing else ""
-    frames = tuple(story[number - 1] for number in there)
-    if len(frames) == 1 < len(story) and not story.title:
-        # A single frame has no border with its title under it, so the title goes on top.
-        frame: Frame = replace(frames[0], title="")
-        return replace(story, frames=(frame,), title=frames[0].title), said
-    return replace(story, frames=frames), said
-
-
-def _listed(numbers: Sequence[int]) -> str:
-    return ", ".join(map(str, numbers))

@@ -1,4 +1,4 @@
-"""Code on a page of documentation, run and drawn: what Sphinx and MkDocs share."""
+"""Code on a documentation page, run and drawn: shared by Sphinx and MkDocs."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ __all__ = [
     "versions",
 ]
 
-_FILENAME = "<gradviz-block-{}>"  # without blanks: texts are cut at them
+_FILENAME = "<gradviz-block-{}>"  # without blanks, at which text is wrapped
 _LINE = re.compile(r"<gradviz-block-(\d+)>:(\d+)")
 _LOCATION = re.compile(r'"file": "<gradviz-block-(\d+)>", "line": (\d+)')
 _WHERE = re.compile(r" \(<gradviz-block-\d+>:\d+(, in [^)]*)?\)$")
@@ -70,7 +70,7 @@ class CodeError(GradvizError):
 
     Args:
         message: what happened.
-        line: in the block, from 1; 0 when it is not known.
+        line: the line in the block, from 1; 0 if unknown.
     """
 
     def __init__(self, message: str, line: int = 0) -> None:
@@ -79,10 +79,10 @@ class CodeError(GradvizError):
 
 
 class Namespace:
-    """The variables that blocks of a page share, and the code that they came from.
+    """The variables that blocks of a page share, and their code.
 
     Args:
-        pre_code: run before the first block, as the setting ``gradviz_pre_code`` says.
+        pre_code: code that runs before the first block (the setting ``gradviz_pre_code``).
 
     Raises:
         CodeError: if that code fails.
@@ -97,7 +97,7 @@ class Namespace:
     """
 
     def __init__(self, pre_code: str) -> None:
-        from gradviz.capture.isolation import GlobalSettings  # only now: it needs torch
+        from gradviz.capture.isolation import GlobalSettings  # imported here: it needs torch
 
         self.module = ModuleType("__main__")
         self._settings = GlobalSettings()
@@ -110,7 +110,7 @@ class Namespace:
             raise CodeError(said) from error
 
     def compile(self, code: str) -> CodeType:
-        """Take a block up.
+        """Compile a block.
 
         Raises:
             CodeError: if it is not Python.
@@ -128,7 +128,7 @@ class Namespace:
 
     @contextlib.contextmanager
     def in_use(self) -> Iterator[None]:
-        """While code runs: its settings hold, and its lines can be looked up."""
+        """Apply the settings of the page while its code runs, and make its lines available."""
         names = [_FILENAME.format(number) for number in range(len(self._blocks))]
         for name, code in zip(names, self._blocks, strict=True):
             linecache.cache[name] = (len(code), None, code.splitlines(keepends=True), name)
@@ -140,7 +140,7 @@ class Namespace:
                 linecache.cache.pop(name, None)
 
     def failure(self, ending: str, error: BaseException | None) -> CodeError:
-        """How the last block failed, with the line of it that led there."""
+        """The error of the last block, with the line that led to it."""
         line = 0
         traceback: TracebackType | None = error.__traceback__ if error else None
         while traceback:
@@ -150,9 +150,9 @@ class Namespace:
         return CodeError(_WHERE.sub("", ending), line)
 
     def in_words(self, text: str) -> str:
-        """A text with lines as a reader of the page knows them: ``line 3`` of the last block.
+        """Replace locations in a text by those on the page: ``line 3`` of the last block.
 
-        It may be the JSON of a story, which has locations as data too.
+        The text may be the JSON of a story, which contains locations as data too.
         """
 
         def line(found: re.Match[str]) -> str:
@@ -170,9 +170,9 @@ class PagePlace:
     """A file or module that a page names.
 
     Args:
-        target: as seen from its home.
-        home: the folder that it runs in.
-        source: its file; empty when it cannot be told.
+        target: relative to ``home``.
+        home: the folder in which it runs.
+        source: its file; "" if unknown.
     """
 
     target: Target
@@ -181,7 +181,7 @@ class PagePlace:
 
     @staticmethod
     def of(argument: str, folder: Path, top: Path) -> PagePlace:
-        """The place that a page names; call it in ``top``.
+        """The place that a page names; must be called in ``top``.
 
         Args:
             argument: as for `target_of`.
@@ -189,7 +189,7 @@ class PagePlace:
             top: as for `target_of`.
 
         Raises:
-            TargetError: if it is no target. Whether there is such a file is not looked at.
+            TargetError: if it is not a target. The existence of the file is not checked.
         """
         target = target_of(argument, folder, top)
         source = source_of(target)
@@ -199,12 +199,12 @@ class PagePlace:
         return PagePlace(Target(path.name, target.names), path.parent, source)
 
     def check(self) -> None:
-        """Raise a `TargetError` that helps on when there is no such file."""
+        """Raise a `TargetError` with a hint if there is no such file."""
         if self.target.is_file:
             check_file(os.path.relpath(self.source))
 
     def code(self) -> str:
-        """What is in the file."""
+        """The content of the file."""
         if not self.source:
             return ""
         return Path(self.source).read_text(encoding="utf-8", errors="replace")
@@ -215,11 +215,11 @@ def target_of(argument: str, folder: Path, top: Path) -> Target:
 
     Args:
         argument: ``train.py:loss``, ``/examples/train.py:loss``, ``package.module:loss``, ...
-        folder: of the page; files are looked for from there.
+        folder: of the page; relative paths start there.
         top: of the sources; a leading ``/`` stands for it.
 
     Raises:
-        TargetError: if it is no target.
+        TargetError: if it is not a target.
 
     Example:
         >>> target_of("/train.py:loss", Path("docs/how"), Path("docs")).place
@@ -233,23 +233,23 @@ def target_of(argument: str, folder: Path, top: Path) -> Target:
 
 
 def source_of(target: Target) -> str:
-    """The file that a target is made of; empty when there is none."""
+    """The file of a target; "" if there is none."""
     return target.place if target.is_file else source_of_module(target.place)
 
 
 @contextlib.contextmanager
 def at_home(folder: Path, *own: Path) -> Iterator[list[str]]:
-    """Run code in its folder, and forget afterwards which of the docs' own modules it imported.
+    """Run code in its folder, and then forget the docs' own modules that it imported.
 
-    So lines are told as ``train.py:12`` wherever the build was started, and two folders of
-    examples may have a ``helper.py`` each.
+    So lines are reported as ``train.py:12`` independent of where the build was started, and two
+    folders of examples can have different ``helper.py`` files.
 
     Args:
-        folder: the current one meanwhile.
-        own: the folders whose modules are forgotten, with those below.
+        folder: becomes the current folder.
+        own: the folders whose modules are forgotten, including subfolders.
 
     Yields:
-        A list, filled at the end: the files of these modules.
+        A list that is filled at the end with the files of these modules.
     """
     here = Path.cwd()
     with modules_forgotten(*own) as loaded:
@@ -265,13 +265,13 @@ _FRAMES = "frames"
 
 @dataclass(frozen=True)
 class Wanted:
-    """What is wanted of code that runs.
+    """What to draw of code that runs.
 
     Args:
-        names: the variables to draw, as in ``loss,aux``; empty for a recording of the code.
-        frames: which frames of a recording, from 1; none for all.
-        raises: the exception that is to end the code; empty when it is to reach its end.
-        picture: how it is drawn.
+        names: the variables to draw, as in ``loss,aux``; "" for a recording of the code.
+        frames: numbers of frames of a recording, from 1; none for all.
+        raises: the exception that is expected to end the code; "" if none is expected.
+        picture: its options.
     """
 
     names: str = ""
@@ -282,12 +282,12 @@ class Wanted:
 
 @dataclass(frozen=True)
 class BlockOutcome:
-    """What a directive has to draw.
+    """The result of a directive.
 
     Args:
         story: as JSON.
         warnings: lines for the author of the page.
-        error: what ended the code, where that was wanted.
+        error: the expected exception that ended the code.
     """
 
     story: str
@@ -300,12 +300,12 @@ def run_block(namespace: Namespace, code: str, wanted: Wanted) -> BlockOutcome:
 
     Args:
         namespace: its variables.
-        code: Python source; may be empty, to draw what is there.
+        code: Python source; may be empty, to draw existing variables.
         wanted: what to draw.
 
     Raises:
         CodeError: if the code fails.
-        GradvizError: if there is nothing of that name, or nothing to draw in it.
+        GradvizError: if there is no such variable, or nothing to draw.
     """
     names = parse_names(wanted.names) if wanted.names else ()
     compiled = namespace.compile(code)
@@ -327,11 +327,11 @@ def run_target(target: Target, wanted: Wanted) -> BlockOutcome:
     """Run a script or module, and trace or record it; or read a saved graph.
 
     Args:
-        target: what to draw; a script without a name is recorded.
-        wanted: which frames.
+        target: the target; a script without a name is recorded.
+        wanted: the frames.
 
     Raises:
-        GradvizError: if it fails, or there is nothing to draw in it.
+        GradvizError: if it fails, or there is nothing to draw.
     """
     if target.is_saved:
         check_file(target.place)
@@ -355,13 +355,13 @@ def run_target(target: Target, wanted: Wanted) -> BlockOutcome:
 
 
 def _recording() -> Any:
-    from gradviz.recording.api import record  # only now: it needs torch
+    from gradviz.recording.api import record  # imported here: it needs torch
 
     return record()
 
 
 def _outcome(loaded: Loaded | None, recording: Any, wanted: Wanted) -> BlockOutcome:
-    """The story of a program that has run: its own recording, or ours of it, or a value's."""
+    """The story of a program that has run: its own recording, ours of it, or that of a value."""
     subject = recorded_in(loaded.values[0]) if loaded and len(loaded.values) == 1 else None
     if subject is None:
         subject = recording.story if recording else loaded.traced()  # type: ignore[union-attr]
@@ -372,7 +372,7 @@ def _outcome(loaded: Loaded | None, recording: Any, wanted: Wanted) -> BlockOutc
 
 
 def _kept(story: Story, wanted: Wanted) -> BlockOutcome:
-    """The frames that are wanted; a name that is in none of them is told now, not when drawing."""
+    """Check the names of the wanted frames now rather than when drawing."""
     story, missing = chosen(story, wanted.frames, _FRAMES)
     if wanted.picture["focus"] or wanted.picture["views"]:
         for frame in story:
@@ -386,7 +386,7 @@ def _is_wanted(run: ProgramRun, raises: str) -> bool:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep what the code prints, and warns of, out of the output of Sphinx."""
+    """Keep output and warnings of the code out of the output of Sphinx."""
     nowhere = io.StringIO()
     with (
         contextlib.redirect_stdout(nowhere),
@@ -398,7 +398,7 @@ def _quiet() -> Iterator[None]:
 
 
 def versions() -> str:
-    """What else decides what code gives: ``"0.1.0, torch 2.13.0, 3.11.4"``."""
+    """The versions on which the result of code depends: ``"0.1.0, torch 2.13.0, 3.11.4"``."""
     try:
         torch = importlib.metadata.version("torch")
     except importlib.metadata.PackageNotFoundError:
@@ -408,11 +408,11 @@ def versions() -> str:
 
 @dataclass(frozen=True)
 class CachedPage:
-    """What code gave.
+    """The stored result of code.
 
     Args:
         outcome: of the code.
-        files: the modules of the project that it imported; it runs again when one has changed.
+        files: the modules of the project that it imported; it runs again if one has changed.
     """
 
     outcome: BlockOutcome
@@ -420,10 +420,10 @@ class CachedPage:
 
 
 class Cache:
-    """Outcomes and pictures in a folder, each in a file whose name is a hash of what it is from.
+    """Outcomes and pictures in a folder; file names are hashes of the inputs.
 
     Args:
-        folder: made when there is something to keep; None keeps nothing.
+        folder: created when something is stored; None stores nothing.
 
     Example:
         >>> cache = Cache(None)
@@ -435,7 +435,7 @@ class Cache:
         self._folder = folder
 
     def find(self, facts: Sequence[str]) -> CachedPage | None:
-        """What code gave in an earlier build, if neither it nor its modules have changed."""
+        """The result of an earlier build, if neither the code nor its modules have changed."""
         path = self._path(facts, ".json")
         if not path or not path.exists():
             return None
@@ -450,13 +450,13 @@ class Cache:
         return CachedPage(outcome, tuple(files)) if is_same else None
 
     def keep(self, facts: Sequence[str], kept: CachedPage) -> None:
-        """Remember what code gave."""
+        """Store the result of code."""
         if path := self._path(facts, ".json"):
             files = {file: _hash_of(Path(file)) for file in kept.files}
             self._write(path, json.dumps({"outcome": asdict(kept.outcome), "files": files}))
 
     def text(self, facts: Sequence[str], suffix: str, make: Callable[[], str]) -> str:
-        """A text as it was made in an earlier build, or made now."""
+        """A text from an earlier build, or made now."""
         path = self._path(facts, suffix)
         if path and path.exists():
             return path.read_text(encoding="utf-8")

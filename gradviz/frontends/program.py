@@ -1,4 +1,4 @@
-"""Running a user's program inside ours, as Python itself would, and cleaning up after it."""
+"""Run a user's program in this process as Python itself would, and clean up afterwards."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ Contexts = tuple[contextlib.AbstractContextManager[Any], contextlib.AbstractCont
 Within = (
     contextlib.AbstractContextManager[Any] | Callable[[CodeType, dict[str, Any]], Contexts] | None
 )
-"""Entered before the first line of a program and left after its last; or a function that makes
-two of them from the code of the program and its variables at top level."""
+"""Context managers entered before the first line of a program and left after its last; or a
+function that creates two of them from the code and the top-level variables of the program."""
 
-# The frame of these lines is the script's as well: whoever looks for the user's variables in
-# the frames that called it, as the recording does at its end, finds the global ones.
+# The frame of these lines has the script's variables: code that searches the variables of its
+# callers, as the recording does at its end, finds the global ones.
 _WITHIN = """with first, context:
     exec(code, globals(), names)
     call()"""
@@ -51,14 +51,14 @@ _WITHIN = """with first, context:
 
 @dataclass(frozen=True)
 class ProgramRun:
-    """A program after it has run, to its end or not.
+    """A program that has run, to its end or not.
 
     Args:
-        module: what it ran in; whoever holds it keeps its tensors alive.
-        ending: how it stopped early, ``"ValueError: bad (train.py:3)"``; empty when it did not.
-        failed: whether it stopped with an error; ``sys.exit(0)`` is none.
-        error: what it stopped with, for its traceback.
-        is_fork: whether this is another process, one that the program has forked.
+        module: the module in which it ran; it keeps the program's tensors alive.
+        ending: how it stopped early, ``"ValueError: bad (train.py:3)"``; "" if it did not.
+        failed: whether it stopped with an error; ``sys.exit(0)`` is not an error.
+        error: the exception that stopped it.
+        is_fork: whether this is another process, forked by the program.
         was_interrupted: whether it was stopped by Ctrl-C.
     """
 
@@ -70,7 +70,7 @@ class ProgramRun:
     was_interrupted: bool = False
 
     def unless_interrupted(self) -> ProgramRun:
-        """The same; Ctrl-C goes on its way."""
+        """The same run; raises KeyboardInterrupt if it was interrupted."""
         if self.was_interrupted and self.error is not None:
             raise self.error
         return self
@@ -82,15 +82,15 @@ class ProgramRun:
 
 
 class Reached(SystemExit):
-    """Stops a script once a variable has a value; a quiet end, for all who watch."""
+    """Stops a script when a variable has a value; a SystemExit, which ends it silently."""
 
 
 class _Until(MutableMapping[str, Any]):
-    """The global variables of a script, ended when one of them first gets a value.
+    """The global variables of a script, which ends when one of them first gets a value.
 
     Args:
         variables: the variables.
-        name: which one.
+        name: its name.
     """
 
     def __init__(self, variables: dict[str, Any], name: str) -> None:
@@ -123,15 +123,15 @@ def run_script(
 ) -> ProgramRun:
     """Run a file as ``python path argv...`` would: as ``__main__``, in the current folder.
 
-    What the script changes of the interpreter (``sys.argv``, ``sys.path``, ``__main__``, the
-    current folder) is put back afterwards.
+    The script's changes of the interpreter (``sys.argv``, ``sys.path``, ``__main__``, the
+    current folder) are undone afterwards.
 
     Args:
         path: an existing file of Python source.
         argv: the script's own arguments.
         within: entered before its first line, and left after its last or with its error.
-        until: a global variable; the script ends when its own lines first give it a value.
-            The run's ``error`` is `Reached` then.
+        until: a global variable; the script ends when its own lines first assign it. Then the
+            ``error`` of the run is `Reached`.
 
     Raises:
         ScriptError: if the file is not valid Python source.
@@ -154,13 +154,13 @@ def run_main_module(name: str, argv: Sequence[str] = (), within: Within = None) 
     """Run a module as ``python -m name argv...`` would: as ``__main__``, with relative imports.
 
     Args:
-        name: its dotted name; of a package, its ``__main__`` is run.
+        name: its dotted name; for a package, its ``__main__`` is run.
         argv: the program's own arguments.
         within: as for `run_script`.
 
     Raises:
         TargetError: if there is no such module, or a package has no ``__main__``.
-        ScriptError: if a package above it fails, or it is not valid Python.
+        ScriptError: if a parent package fails, or it is not valid Python.
     """
     with _as_main([name, *argv], str(Path.cwd())):
         spec = _find(name)
@@ -188,7 +188,7 @@ def run_main_module(name: str, argv: Sequence[str] = (), within: Within = None) 
 
 
 def _code_of(spec: importlib.machinery.ModuleSpec) -> CodeType | None:
-    """The code of a module; None for one that is no Python source."""
+    """The code of a module; None if it has no Python source."""
     loader: Any = spec.loader
     try:
         code: CodeType | None = loader.get_code(spec.name)
@@ -200,7 +200,7 @@ def _code_of(spec: importlib.machinery.ModuleSpec) -> CodeType | None:
 
 
 def source_of_module(name: str) -> str:
-    """The file of a module, found from the current folder first; "" when there is none.
+    """The file of a module, searched from the current folder first; "" if there is none.
 
     Example:
         >>> source_of_module("json.decoder")[-16:].replace(os.sep, "/")
@@ -210,7 +210,7 @@ def source_of_module(name: str) -> str:
     sys.path.insert(0, str(Path.cwd()))
     try:
         spec = importlib.util.find_spec(name)
-    except Exception:  # a package above it may raise anything; running it reports that
+    except Exception:  # a parent package may raise any error; running it reports that
         return ""
     finally:
         sys.path[:] = path
@@ -218,7 +218,7 @@ def source_of_module(name: str) -> str:
 
 
 def executable(name: str) -> str:
-    """The file of a command on PATH that is a Python program; "" for any other.
+    """The file of a command on PATH that is a Python program; "" for others.
 
     Example:
         >>> executable("no-such-command")
@@ -248,11 +248,11 @@ def run_code(
     module: ModuleType,
     within: Within = None,
 ) -> ProgramRun:
-    """Run compiled code in a module that may hold variables already, as blocks of a page do.
+    """Run compiled code in a module that may contain variables, like blocks of a page.
 
     Args:
         code: the code.
-        module: holds the variables; it is ``__main__`` meanwhile.
+        module: contains the variables; it is ``__main__`` while the code runs.
         within: entered before its first line, and left after its last or with its error.
 
     Example:
@@ -291,17 +291,17 @@ def _execute(
 def run_module(
     name: str, argv: Sequence[str] = (), within: Within = None, call: str = ""
 ) -> ProgramRun:
-    """Import a module, found from the current folder first, as ``python -m`` would find it.
+    """Import a module, searched from the current folder first, as ``python -m`` does.
 
     Args:
         name: its dotted name.
-        argv: what it sees as its arguments.
+        argv: its arguments in ``sys.argv``.
         within: as for `run_script`.
         call: a function in it that is called afterwards, as a console script does.
 
     Raises:
         TargetError: if there is no such module.
-        ScriptError: if a package above it fails.
+        ScriptError: if a parent package fails.
     """
     with _as_main([name, *argv], str(Path.cwd())):
         if name in sys.modules and not call:
@@ -341,7 +341,7 @@ def _find(name: str) -> importlib.machinery.ModuleSpec | None:
 
 def _compile(path: str, full: str) -> CodeType:
     try:
-        # dont_inherit: the "from __future__" lines of this file are not the script's.
+        # dont_inherit: the "from __future__" lines of this file do not apply to the script.
         return compile(Path(path).read_bytes(), full, "exec", dont_inherit=True)
     except SyntaxError as error:
         line = f":{error.lineno}" if error.lineno else ""
@@ -382,13 +382,13 @@ def _outcome(start: Callable[[], object], module: ModuleType, full: str, shown: 
 
 
 def leave_fork(run: ProgramRun) -> None:
-    """End a process that the program forked, as Python would; what was asked for is not its work.
+    """End a process that the program forked, as Python would.
 
     Args:
-        run: the program; one that ran in the process that started it is left alone.
+        run: the program; nothing happens if it ran in the original process.
 
     Raises:
-        SystemExit: in the other process, with the exit code that it would have had.
+        SystemExit: in a forked process, with its exit code.
     """
     if not run.is_fork:
         return
@@ -401,17 +401,17 @@ def leave_fork(run: ProgramRun) -> None:
 
 
 def traceback_text(error: BaseException) -> str:
-    """The traceback as Python prints it for the script: without the frames that run it."""
-    told = traceback.TracebackException.from_exception(error)
-    frames = [frame for frame in told.stack if not frame.filename.startswith(_OURS)]
+    """The traceback as Python prints it for the script, without the frames that run it."""
+    report = traceback.TracebackException.from_exception(error)
+    frames = [frame for frame in report.stack if not frame.filename.startswith(_OURS)]
     if len({(frame.filename, frame.name) for frame in frames[:2]}) < len(frames[:2]):
-        del frames[0]  # the line that begins the recording, under the script's name
-    told.stack = traceback.StackSummary.from_list(frames)
-    return "".join(told.format())
+        del frames[0]  # the line that starts the recording, under the script's name
+    report.stack = traceback.StackSummary.from_list(frames)
+    return "".join(report.format())
 
 
 def _message(error: BaseException) -> str:
-    """The end of a traceback: the kind of an error and all of its message."""
+    """The last part of a traceback: the class of an error and its whole message."""
     if isinstance(error, SyntaxError) and error.filename:
         return f"{type(error).__name__}: {error.msg} ({Path(error.filename).name}:{error.lineno})"
     return "".join(traceback.format_exception_only(type(error), error)).strip()
@@ -438,7 +438,7 @@ def _where(error: BaseException, full: str, shown: str) -> str:
 
 @contextlib.contextmanager
 def _as_main(argv: list[str], folder: str, main: ModuleType | None = None) -> Iterator[None]:
-    """Let the interpreter look as a started program finds it, and put all back afterwards."""
+    """Set up the interpreter as for a started program, and restore everything afterwards."""
     old_argv, old_path, old_main = sys.argv, sys.path[:], sys.modules["__main__"]
     streams = sys.stdin, sys.stdout, sys.stderr
     here, limit = Path.cwd(), sys.getrecursionlimit()
@@ -451,22 +451,38 @@ def _as_main(argv: list[str], folder: str, main: ModuleType | None = None) -> It
         yield
     finally:
         if sys.stdout is not None:
-            with contextlib.suppress(ValueError):  # closed by the script
+            with contextlib.suppress(ValueError):  # the script closed it
                 sys.stdout.flush()
         sys.stdin, sys.stdout, sys.stderr = streams
         sys.argv, sys.path[:], sys.modules["__main__"] = old_argv, old_path, old_main
         sys.setrecursionlimit(limit)
+        _forget_shadows(Path(folder))
         sys.modules.update(hidden)
         os.chdir(here)
+
+
+_LATER = ("click", "graphviz", "markdown", "pygments", "pygraphviz", "rich")
+"""Packages that gradviz imports when it needs them, which may be after a program has run."""
+
+
+def _forget_shadows(folder: Path) -> None:
+    """Forget the modules of a program that have the names of packages that gradviz imports."""
+    for name in list(sys.modules):
+        if name.partition(".")[0] in _LATER:
+            file = getattr(sys.modules[name], "__file__", None)
+            if file and folder.resolve() in Path(file).resolve().parents:
+                installed = {"site-packages", "dist-packages"} & set(Path(file).parts)
+                if not installed:
+                    del sys.modules[name]
 
 
 _OWN = frozenset({"__main__", "gradviz", "torch", "numpy", "networkx"})
 
 
 def _hide_modules(folder: Path) -> dict[str, ModuleType]:
-    """Let the files of a program win over modules that only gradviz has imported, as ``click``.
+    """Give the files of a program priority over modules that only gradviz has imported (``click``).
 
-    A module that the interpreter itself starts with cannot be replaced: neither in Python.
+    Modules that the interpreter itself starts with cannot be replaced, as in Python.
     """
     local = {each.stem for each in folder.glob("*.py")}
     local |= {each.parent.name for each in folder.glob("*/__init__.py")}
@@ -481,13 +497,13 @@ def _hide_modules(folder: Path) -> dict[str, ModuleType]:
 
 @contextlib.contextmanager
 def modules_forgotten(*folders: Path) -> Iterator[list[str]]:
-    """Forget afterwards what was imported from some folders: another program has its own.
+    """Forget the modules that are imported from some folders, as other programs have their own.
 
     Args:
-        folders: whose modules are forgotten, with those below; not what is installed there.
+        folders: whose modules are forgotten, including subfolders, except installed packages.
 
     Yields:
-        A list, filled at the end: the files of these modules.
+        A list that is filled at the end with the files of these modules.
     """
     loaded: list[str] = []
     before = set(sys.modules)

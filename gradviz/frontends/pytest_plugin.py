@@ -1,6 +1,6 @@
-"""The plugin for pytest: ``gradviz_snapshot`` fails a test whose graph has changed.
+"""The pytest plugin: ``gradviz_snapshot`` fails a test if a graph has changed.
 
-pytest loads this file at every start, so it imports nothing but pytest.
+pytest loads this file at every start, so it imports only pytest.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.fixture
 def gradviz_snapshot(request: pytest.FixtureRequest) -> Snapshots:
-    """``gradviz_snapshot(loss)`` fails when the graph of ``loss`` is not what its snapshot says."""
+    """``gradviz_snapshot(loss)`` fails if the graph of ``loss`` differs from its snapshot."""
     return Snapshots(request)
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
-    """Say which snapshots were written."""
+    """List the snapshots that were written."""
     written = config.stash.get(_WRITTEN, [])
     if written:
         terminalreporter.section("gradviz snapshots written")
@@ -63,14 +63,14 @@ class Snapshots:
         views: Sequence[View] | None = None,
         values: bool = False,
     ) -> None:
-        """Compare a graph with its snapshot, or write it when pytest runs with the update flag.
+        """Compare a graph with its snapshot, or write it if pytest runs with the update flag.
 
         Args:
-            subjects: what to trace, as for `gradviz.draw`: tensors, or a graph or recording.
-            name: of the snapshot; without it they are numbered within the test.
-            names: what to call the tensors, as for `gradviz.draw`.
-            views: what of the graph to compare; None for all but reshaping.
-            values: compare numbers too. Without it values, counts and lines do not matter.
+            subjects: the subjects, as for `gradviz.draw`: tensors, or a graph or recording.
+            name: of the snapshot; by default they are numbered within the test.
+            names: the names of tensors, as for `gradviz.draw`.
+            views: applied before the comparison; None to hide reshaping only.
+            values: compare numbers too. By default values, counts and lines are ignored.
 
         Raises:
             UsageError: if a name is used twice in a test.
@@ -85,20 +85,20 @@ class Snapshots:
             subjects, sys._getframe(1), names=names, values=values, **options
         )
         try:
-            told = snapshots.differences(path, text)
+            message = snapshots.differences(path, text)
         except UsageError as error:
-            told = f"{error}\n(pytest {_UPDATE} writes it; it belongs under version control)"
+            message = f"{error}\n(pytest {_UPDATE} writes it; it belongs under version control)"
         else:
-            if told:
-                told = (
+            if message:
+                message = (
                     "the graph has changed since its snapshot was written:\n"
-                    f"{told}\n(pytest {_UPDATE} accepts the graph as it is now)"
+                    f"{message}\n(pytest {_UPDATE} accepts the graph as it is now)"
                 )
-        if told and self._config.getoption(_UPDATE):
+        if message and self._config.getoption(_UPDATE):
             snapshots.write(path, text)
             self._config.stash.setdefault(_WRITTEN, []).append(str(path))
-        elif told:
-            pytest.fail(told)
+        elif message:
+            pytest.fail(message)
 
     def _next(self, name: str) -> Path:
         from gradviz.errors import UsageError

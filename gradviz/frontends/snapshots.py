@@ -1,4 +1,4 @@
-"""Snapshots of graphs, for tests: written once, read by people, compared from then on."""
+"""Snapshots of graphs for tests: written once, then compared."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from gradviz.wording import title_without_values
 __all__ = ["FOLDER", "differences", "graph_text", "snapshot_file", "write"]
 
 FOLDER = "__gradviz__"
-"""Where snapshots are kept, beside the file of the test."""
+"""The folder of snapshots, beside the test file."""
 
-_MOST_LINES = 1_000_000  # a snapshot that leaves out lines would miss changes in them
-_MOST_TOLD = 200
+_MOST_LINES = 1_000_000  # a snapshot with omitted lines would miss changes
+_MOST_DIFF_LINES = 200
 _UNFIT = re.compile(r"[^\w\[\].,=+-]+")
 _LONGEST = 120
 
@@ -35,23 +35,23 @@ def graph_text(
     views: Sequence[View] = (hide_bookkeeping,),
     values: bool = False,
 ) -> str:
-    """The graph as the text of a snapshot: all of it, and the same in every run.
+    """The whole graph as deterministic text for a snapshot.
 
     Args:
         subjects: as for `gradviz.draw`.
-        frame: the code whose variables give tensors their names.
+        frame: the code whose variables name the tensors.
         names: as for `gradviz.draw`.
         views: applied in order.
-        values: tell the numbers too.
+        values: include the numbers.
 
     Raises:
-        SubjectError: if there is nothing in a subject that autograd could have recorded.
+        SubjectError: if autograd recorded nothing about a subject.
     """
     from gradviz.renderers.text import to_text
 
     graph: Any = recorded_in(subjects[0]) if len(subjects) == 1 else None
     if graph is None:
-        from gradviz.capture.tensors.names import Names  # only now: they need torch
+        from gradviz.capture.tensors.names import Names  # imported here: they need torch
         from gradviz.capture.tracing.tracer import trace_subjects
 
         graph = trace_subjects(tuple(subjects), Names.of(names, frame))
@@ -73,9 +73,9 @@ def snapshot_file(test_file: Path, test: str, name: str = "") -> Path:
     """The file of a snapshot.
 
     Args:
-        test_file: where the test is.
-        test: what it is called there: ``"TestModel.test_loss[relu-3]"``.
-        name: which of its snapshots; may be empty.
+        test_file: the file of the test.
+        test: its name in the file: ``"TestModel.test_loss[relu-3]"``.
+        name: the name of the snapshot; may be empty.
 
     Example:
         >>> snapshot_file(Path("tests/test_model.py"), "test_loss", "encoder").as_posix()
@@ -85,26 +85,26 @@ def snapshot_file(test_file: Path, test: str, name: str = "") -> Path:
     """
     whole = ".".join(filter(None, (test_file.stem, test, name)))
     fit = _UNFIT.sub("-", whole)[:_LONGEST]
-    if fit != whole:  # two names may have become one
+    if fit != whole:  # two names may have become equal
         fit += f"-{hashlib.sha256(whole.encode()).hexdigest()[:8]}"
     return test_file.parent / FOLDER / f"{fit}.txt"
 
 
 def write(path: Path, text: str) -> None:
-    """Write a snapshot, and its folder where it is missing."""
+    """Write a snapshot, and create its folder if it is missing."""
     path.parent.mkdir(exist_ok=True)
     write_atomically(path, text.encode("utf-8", "backslashreplace"))
 
 
 def differences(path: Path, text: str) -> str:
-    """What is different now from a snapshot, as a unified diff; "" for nothing.
+    """The differences from a snapshot as a unified diff; "" if there are none.
 
     Args:
         path: the snapshot.
         text: the graph as it is now.
 
     Raises:
-        UsageError: if there is no snapshot that can be read.
+        UsageError: if the snapshot does not exist or cannot be read.
     """
     try:
         before = path.read_text(encoding="utf-8")
@@ -113,14 +113,14 @@ def differences(path: Path, text: str) -> str:
     except (OSError, ValueError) as error:
         raise UsageError(f"cannot read the snapshot {_brief(path)}: {error}") from error
     after = text.encode("utf-8", "backslashreplace").decode()
-    return "\n".join(_told(before.splitlines(), after.splitlines(), _brief(path)))
+    return "\n".join(_diff_lines(before.splitlines(), after.splitlines(), _brief(path)))
 
 
-def _told(before: list[str], after: list[str], name: str) -> Iterator[str]:
+def _diff_lines(before: list[str], after: list[str], name: str) -> Iterator[str]:
     lines = list(difflib.unified_diff(before, after, name, "now", lineterm="", n=2))
-    yield from lines[:_MOST_TOLD]
-    if len(lines) > _MOST_TOLD:
-        yield f"… and {len(lines) - _MOST_TOLD:,} more lines"
+    yield from lines[:_MOST_DIFF_LINES]
+    if len(lines) > _MOST_DIFF_LINES:
+        yield f"… and {len(lines) - _MOST_DIFF_LINES:,} more lines"
 
 
 def _brief(path: Path) -> str:

@@ -1,37 +1,73 @@
-"""Who writes where: our result on standard output, everything said aside on standard error."""
+"""Output streams: results go to standard output, messages to standard error."""
 
 from __future__ import annotations
 
 import contextlib
 import functools
 import os
+import shutil
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
-__all__ = ["aside", "colored", "output_on_stderr", "stage"]
+__all__ = ["aside", "colored", "columns", "echo", "output_on_stderr", "stage", "styled", "wrapped"]
+
+_NARROWEST = 40  # columns
 
 
 def colored() -> bool:
-    """Whether standard error takes colors: a terminal, and NO_COLOR (no-color.org) not set."""
+    """Whether standard error supports colors: a terminal, without NO_COLOR (no-color.org)."""
     return not os.environ.get("NO_COLOR") and sys.stderr is not None and sys.stderr.isatty()
 
 
-def aside(text: str, warning: bool = False) -> None:
-    """Say one line on standard error."""
-    import click  # only now: a script that draws says nothing aside
+def columns() -> int:
+    """The width of the terminal that standard output is; 0 if it is none."""
+    if sys.stdout is None or not sys.stdout.isatty():
+        return 0
+    return max(shutil.get_terminal_size().columns, _NARROWEST)
 
-    # A closed standard error must not turn a drawing that succeeded into a failure.
+
+def styled() -> bool:
+    """Whether standard output is a terminal that takes colors."""
+    return bool(columns()) and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def wrapped(data: bytes | Iterable[bytes]) -> bytes | Iterable[bytes]:
+    """Text for standard output: on a terminal its lines are wrapped to the width of it."""
+    from gradviz.renderers.text import in_columns
+
+    width = columns()
+    if not width:
+        return data
+    text = (data if isinstance(data, bytes) else b"".join(data)).decode()
+    # Lines with codes for bold and color have been wrapped before these were put in.
+    lines = [[line] if "\033" in line else in_columns(line, width) for line in text.split("\n")]
+    return "\n".join(part for parts in lines for part in parts).encode("utf-8", "backslashreplace")
+
+
+def echo(text: str) -> None:
+    """Print a result; on a terminal its lines are wrapped to the width of it."""
+    import click  # only now: a script that draws prints nothing
+
+    data = wrapped(text.encode("utf-8", "backslashreplace"))
+    click.echo(data if isinstance(data, bytes) else b"".join(data))
+
+
+def aside(text: str, warning: bool = False) -> None:
+    """Print one line on standard error."""
+    import click  # imported here: a script that draws does not need it
+
+    # A closed standard error must not make a successful drawing fail.
     with contextlib.suppress(OSError):
         click.echo(click.style(text, fg="yellow") if warning and colored() else text, err=True)
 
 
 @contextlib.contextmanager
 def output_on_stderr() -> Iterator[None]:
-    """Send what a program prints to standard error, so that our own output stays whole.
+    """Redirect a program's output to standard error, to keep it out of gradviz's own output.
 
-    Python's ``print`` is redirected, and so is what its C code and child processes write.
+    Output of Python's ``print``, of C code and of child processes is redirected.
     """
     with contextlib.ExitStack() as undo:
         with contextlib.suppress(OSError, ValueError, AttributeError):
@@ -46,13 +82,13 @@ def output_on_stderr() -> Iterator[None]:
 
 @contextlib.contextmanager
 def stage(name: str, spinner: bool = True) -> Iterator[None]:
-    """Show on a terminal what is being done, when it takes longer than a second.
+    """Show a task on a terminal if it takes longer than a second.
 
-    A stage within a stage shows its own name while it lasts.
+    A nested stage shows its own name while it lasts.
 
     Args:
-        name: what is being done: ``"running train.py"``.
-        spinner: False for a plain line, which does not disturb what others print meanwhile.
+        name: the task: ``"running train.py"``.
+        spinner: False for a plain line, which does not interfere with other output.
     """
     on_terminal = sys.stderr is not None and sys.stderr.isatty()
     if not on_terminal or threading.current_thread() is not threading.main_thread():
@@ -74,12 +110,12 @@ def stage(name: str, spinner: bool = True) -> Iterator[None]:
 
 
 class _Stages:
-    """The stages under way, and the one spinner that shows the innermost of them."""
+    """The current stages, and the spinner that shows the innermost one."""
 
     def __init__(self) -> None:
         self._names: list[str] = []
         self._status: Any = None
-        self._lock = threading.RLock()  # Ctrl-C may come while it is held
+        self._lock = threading.RLock()  # reentrant, because Ctrl-C can occur while it is held
 
     def enter(self, name: str) -> None:
         with self._lock:
@@ -95,7 +131,7 @@ class _Stages:
             self._update()
 
     def show(self) -> None:
-        from rich.console import Console  # only now: it costs as much as all the rest of us
+        from rich.console import Console  # imported here: it takes as long as the rest of gradviz
 
         with self._lock:
             if self._names and self._status is None:

@@ -1,4 +1,4 @@
-"""`summary`: what a graph consists of, as a table of its modules."""
+"""`summary`: the content of a graph as a table of its modules."""
 
 from __future__ import annotations
 
@@ -24,25 +24,25 @@ if TYPE_CHECKING:
 __all__ = ["Summary", "summary"]
 
 _COLUMNS = ("module", "ops", "parameters", "saved", "grad norm", "NaN")
-_WIDE = 10_000  # characters: text for a file is never folded
+_WIDE = 10_000  # characters: text for a file is not wrapped
 
 
 def summary(*subjects: object, names: object = None, depth: int | None = None) -> Summary:
-    """Sum up what autograd recorded for some tensors: modules, memory, gradients.
+    """Sum up the graph of some tensors: modules, memory, gradients.
 
     Args:
         subjects: tensors, or lists, tuples, dicts and dataclasses of them; or one `GradGraph`,
-            `Frame`, `Story` or recording, of which the last moment counts.
-        names: what to call the tensors, as for `draw`; modules are known by them.
-        depth: how many parts of a path tell modules apart; None for the deepest that takes at
+            `Frame`, `Story` or recording, of which the last frame is used.
+        names: the names of tensors, as for `draw`; modules are inferred from them.
+        depth: number of path parts that distinguish modules; None for the deepest that needs at
             most 40 rows.
 
     Returns:
         The table: ``print`` it, or read its ``rows`` and ``total``.
 
     Raises:
-        SubjectError: if there is nothing in a subject that autograd could have recorded.
-        UsageError: if ``depth`` is less than 1, or there is no moment to sum up.
+        SubjectError: if autograd recorded nothing about a subject.
+        UsageError: if ``depth`` is less than 1, or there is no frame.
 
     Example:
         >>> import torch
@@ -65,7 +65,7 @@ def summary(*subjects: object, names: object = None, depth: int | None = None) -
 
 @contextmanager
 def _random_state_kept() -> Iterator[None]:
-    """Rich draws numbers for the styles that it makes, from the generator of the program."""
+    """Restore the random generator of the program, from which rich draws for its styles."""
     state = random.getstate()
     try:
         yield
@@ -103,7 +103,7 @@ class Summary:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What the table leaves out or does not know, a line each."""
+        """What the table leaves out or does not know, one line each."""
         found, notes = self._found, []
         if found.depth < found.deepest:
             notes.append(f"modules to depth {found.depth} of {found.deepest}")
@@ -113,7 +113,7 @@ class Summary:
             several = f"{found.total.without_grad:,} of {found.total.leaves:,} leaves"
             notes.append(f"no gradient: {several}, .grad is None")
         if found.total.freed:
-            notes.append("freed: a backward pass has let go of what was saved")
+            notes.append("freed: a backward pass freed the saved tensors")
         return tuple(notes)
 
     @property
@@ -131,7 +131,7 @@ class Summary:
             width=_WIDE,
             color_system=None,
             force_terminal=False,
-            force_jupyter=False,  # in a notebook it would go under the cell, not to the stream
+            force_jupyter=False,  # in a notebook it would be displayed instead of returned
         )
         console.print(self._table())
         lines = [line.rstrip() for line in stream.getvalue().splitlines()]
@@ -144,11 +144,11 @@ class Summary:
         return f"Summary({self.graph!r})"
 
     def _repr_pretty_(self, printer: Any, _cycle: bool) -> None:
-        """In a notebook and in IPython: the table."""
+        """The table, in a notebook and in IPython."""
         printer.text(self.text)
 
     def __rich__(self) -> RenderableType:
-        """The table for a terminal: its total in bold, what is wrong in color."""
+        """The table for a terminal: its total in bold, faults in color."""
         with _random_state_kept():
             from rich.console import Group
             from rich.text import Text
@@ -171,7 +171,7 @@ class Summary:
                 style="bold red" if name == "NaN" else "",
             )
         for row in self.rows:
-            title = Text(clean(row.module) or "(no module)")  # brackets in it are no markup
+            title = Text(clean(row.module) or "(no module)")  # not parsed as markup
             table.add_row(title, *_cells(row))
         table.add_section()
         table.add_row("total", *_cells(self.total), style="bold")

@@ -1,4 +1,4 @@
-"""Finding what to draw: from ``train.py:loss`` to the tensor, or to a clear line saying why not."""
+"""Find the tensor of a target such as ``train.py:loss``, or the error that says why not."""
 
 from __future__ import annotations
 
@@ -41,13 +41,14 @@ __all__ = [
     "record_program",
     "run_program",
     "start_program",
+    "traced",
     "values_of",
 ]
 
 _FILE = re.compile(r"(?P<place>.*?\.(?:py|json))(?::(?P<names>.*))?", re.IGNORECASE | re.DOTALL)
 _TARGETS = "a target is like train.py:loss, package.module:loss or graph.json"
 _MODULES = "torch.nn.modules.module"
-_VERBS = {"memory": "list", "summary": "sum up"}  # of those commands that are no verbs
+_VERBS = {"memory": "list", "summary": "sum up"}  # the verbs of commands that are not verbs
 _ALLOWED = (
     "a name is like loss, main.loss, out['logits'] or losses[0], or a line like 44; several: "
     "loss,aux"
@@ -56,12 +57,12 @@ _ALLOWED = (
 
 @dataclass(frozen=True)
 class Target:
-    """What was asked for.
+    """The parsed target of a command.
 
     Args:
         place: a script (``train.py``), a saved graph (``graph.json``) or a module's dotted name.
-        names: the variables in it, each as it is written in Python.
-        command: which one asks for it; for what is said when there is no such thing.
+        names: the variables in it, as written in Python.
+        command: the command, for messages.
         is_main: run a module as ``python -m`` does.
     """
 
@@ -72,7 +73,7 @@ class Target:
 
     @property
     def is_saved(self) -> bool:
-        """Whether it is a saved graph, which needs no program to be run."""
+        """Whether it is a saved graph, for which no program is run."""
         return self.place.lower().endswith(".json")
 
     @property
@@ -82,29 +83,28 @@ class Target:
 
     @property
     def is_file(self) -> bool:
-        """Whether the place is the path of a file."""
+        """Whether it is the path of a file."""
         return self.is_script or self.is_saved
 
     def typed(self, name: str = "") -> str:
-        """What a user types to have it, or one of its variables."""
+        """The target as the user types it, or with one of its variables."""
         place = f"-m {self.place}" if self.is_main else self.place
         target = f"{place}:{name}" if name else place
-        # Of the two that are compared, the other one is not known here.
+        # The other target of a comparison is unknown here.
         return target if self.command == "compare" else f"gradviz {self.command} {target}"
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """What was found.
+    """The values of a target.
 
     Args:
-        names: what was asked for.
+        names: the names in the target.
         values: one per name.
-        run: the program; it keeps the module, and with it the tensors, alive.
-        failure: how the program failed after the values were there, or None.
-        story: what autograd had recorded for them while the program ran; None if they are
-            those at its end.
-        variables: every variable that the program had then, by name.
+        run: the program; it keeps the module, and its tensors, alive.
+        failure: how the program failed after the values were assigned, or None.
+        story: their graph at the time when they were found; None to trace them at the end.
+        variables: all variables of the program at that time, by name.
         ended: how far the program ran: ``"stopped after backward 1 (train.py:13)"``.
     """
 
@@ -117,26 +117,36 @@ class Loaded:
     ended: str = ""
 
     def traced(self) -> GradGraph | Frame | Story:
-        """What autograd recorded for the values; a graph or story is taken as it is.
+        """The graph of the values; a graph or story is returned as it is.
 
         Raises:
-            SubjectError: if there is nothing in a value that autograd could have recorded.
+            SubjectError: if autograd recorded nothing about a value.
         """
         if self.story is not None:
             return self.story
-        if len(self.values) == 1 and (story := recorded_in(self.values[0])) is not None:
-            return story
-        return _traced(self.names, self.values, self.run.namespace)
+        return traced(self.names, self.values, self.run.namespace)
 
 
-def _traced(
+def traced(
     names: Sequence[str], values: Sequence[Any], variables: Mapping[str, Any]
 ) -> GradGraph | Frame | Story:
+    """The graph of values of a program; a graph or story is returned as it is.
+
+    Args:
+        names: the requested names.
+        values: one per name.
+        variables: of the program, which give other tensors their names.
+
+    Raises:
+        SubjectError: if there is nothing in a value that autograd could have recorded.
+    """
+    if len(values) == 1 and (story := recorded_in(values[0])) is not None:
+        return story
     # Only now: they need torch, which a saved graph does without.
     from gradviz.capture.tensors.names import Names
     from gradviz.capture.tracing.tracer import trace_subjects
 
-    # What was asked for is called as it was asked for, whatever else it is called.
+    # A requested value has the requested name, even if it has other names.
     others = {
         name: value
         for name, value in variables.items()
@@ -151,9 +161,9 @@ class Extent:
     """How far a program runs.
 
     Args:
-        step: to the backward pass of this number; None for the end of the first step.
+        step: to the backward pass with this number; None for the end of the first step.
         full: to its end.
-        next_step: to the backward passes of the second step, where ``step`` names no pass.
+        next_step: to the backward passes of the second step, if ``step`` is None.
     """
 
     step: int | None = None
@@ -167,11 +177,11 @@ def parse_target(text: str, command: str = "draw", is_main: bool = False) -> Tar
     Args:
         text: ``train.py:loss``, ``train.py:out['logits'],aux``, ``package.module:loss`` or
             ``graph.json``.
-        command: which one asks for it.
-        is_main: whether ``-m`` stands before it.
+        command: the command.
+        is_main: whether ``-m`` precedes it.
 
     Raises:
-        TargetError: if there is no place in it, or a name is more than names, ``.attributes`` and
+        TargetError: if it has no place, or a name contains more than names, ``.attributes`` and
             ``[constants]``.
 
     Example:
@@ -186,17 +196,19 @@ def parse_target(text: str, command: str = "draw", is_main: bool = False) -> Tar
         place, _, names = text.partition(":")
     if not place:
         raise TargetError(f"{text!r} names no script: {_TARGETS}")
-    target = Target(place, parse_names(names, text) if names else (), command, is_main)
-    if target.is_saved and target.names and command != "explain":
+    target = Target(place, (), command, is_main)
+    if target.is_saved and names and command != "explain":
         raise TargetError(f"{place} is a saved graph and is taken whole: {target.typed()}")
-    return target
+    if target.is_saved and names:  # those of tensors: encoder.0.weight
+        return replace(target, names=tuple(name.strip() for name in names.split(",")))
+    return replace(target, names=parse_names(names, text) if names else ())
 
 
 def parse_names(names: str, text: str = "") -> tuple[str, ...]:
-    """The names in ``loss, out['logits']``, of which ``text``, for messages, is the whole.
+    """The names in ``loss, out['logits']``; ``text`` is the whole target, for messages.
 
     Raises:
-        TargetError: if one of them is more than names, ``.attributes`` and ``[constants]``.
+        TargetError: if one of them contains more than names, ``.attributes`` and ``[constants]``.
 
     Example:
         >>> parse_names("loss, out['logits']")
@@ -240,32 +252,32 @@ def load_target(
     extent: Extent | None = None,
     trace: bool = True,
 ) -> Loaded:
-    """Run the program and take the values out of it.
+    """Run the program and get the values from it.
 
     Args:
-        target: a script, module or command, with the names to take; none for what the last
-            backward pass of its first step starts from.
+        target: a script, module or command, with the names; without names, the root of the last
+            backward pass of its first step.
         argv: the program's own arguments.
         within: entered before its first line, and left after its last.
         extent: how far it runs.
-        trace: trace the values where they are found.
+        trace: trace the values when they are found.
 
     Returns:
-        The values, also when the program failed after they were there.
+        The values, even if the program failed after they were assigned.
 
     Raises:
-        TargetError: if the file, the module or a name is not there.
-        ScriptError: if the program stopped before the names were there.
-        KeyboardInterrupt: as it came.
+        TargetError: if the file, the module or a name does not exist.
+        ScriptError: if the program stopped before the names were assigned.
+        KeyboardInterrupt: if the program was interrupted.
     """
     extent = extent or Extent()
     wanted, call = _wanted(target)
     shown = [each.expression for each in wanted]
-    tracing = (lambda values, seen: _traced(shown, values, seen)) if trace else None
+    tracing = (lambda values, seen: traced(shown, values, seen)) if trace else None
     search = Search(wanted, tracing, extent.step, extent.full, next_step=extent.next_step)
 
     def both(code: CodeType, variables: dict[str, Any]) -> Contexts:
-        # The recording is the inner one: it is finished with a pass before the search hears of it.
+        # The recording is the inner one: it has processed a pass before the search is notified.
         return search.begin(code, variables), within or contextlib.nullcontext()
 
     run = run_program(target, argv, both, call).unless_interrupted()
@@ -275,12 +287,12 @@ def load_target(
 
 
 def _wanted(target: Target) -> tuple[tuple[Variable, ...], str]:
-    """The variables that are asked for, and the function of a module that is called instead."""
+    """The requested variables, and the function of a module that is called instead."""
     source = _source_of(target)
     try:
         known = Variables(Path(source).read_bytes(), target.place) if source else None
     except (OSError, SyntaxError, ValueError, RecursionError):
-        known = None  # running it will report that
+        known = None  # running it reports that
     if known is None:
         return tuple(Variable(name, name) for name in target.names), ""
     if not target.is_script and not target.is_main and len(target.names) == 1:
@@ -342,7 +354,7 @@ def start_program(
         within: entered before its first line, and left after its last.
 
     Raises:
-        TargetError: if there is no such program, or the name in it is no function.
+        TargetError: if there is no such program, or the name in it is not a function.
         ScriptError: as for `run_program`.
     """
     wanted, call = _wanted(target)
@@ -366,12 +378,12 @@ def record_program(
     Args:
         target: the program.
         argv: its own arguments.
-        recording: left when it ends.
-        until: end it once this variable has a value; "" for none.
-        step: end it after the backward pass of this number; None for none.
+        recording: left when the program ends.
+        until: end it when this variable has a value; "" for none.
+        step: end it after the backward pass with this number; None for none.
 
     Returns:
-        The run, and a line about where it ended; or an empty line.
+        The run, and a line about where it ended; or "".
 
     Raises:
         TargetError: as for `load_target`.
@@ -406,7 +418,7 @@ def record_program(
 
 
 def _found(target: Target, run: ProgramRun, search: Search) -> Loaded:
-    """What the search found, or else the values at the end of the program."""
+    """The values that the search found, or else those at the end of the program."""
     found = search.found
     is_local = any(each.scope for each in search.wanted)
     if found is None or (target.names and not is_local and not search.is_bound):
@@ -436,11 +448,11 @@ def _never_seen(target: Target, search: Search) -> str:
 
 
 def values_of(target: Target, run: ProgramRun) -> Loaded:
-    """What a program that has run gave to the names of a target.
+    """The values of the names of a target in a program that has run.
 
     Raises:
-        TargetError: if a name is not there, or none is asked for.
-        ScriptError: if the program stopped before the names were there.
+        TargetError: if a name does not exist, or there is none in the target.
+        ScriptError: if the program stopped before the names were assigned.
     """
     if not target.names:
         raise _no_name(target, run) from run.error
@@ -452,7 +464,7 @@ def values_of(target: Target, run: ProgramRun) -> Loaded:
 
 
 def check_file(place: str) -> None:
-    """Raise a `TargetError` that helps on when there is no such file."""
+    """Raise a `TargetError` with a hint if there is no such file."""
     path = Path(place)
     if path.is_dir():
         raise TargetError(f"{place} is a folder; give a script in it: {path / 'train.py'}:loss")
@@ -480,12 +492,12 @@ def _check_module(place: str) -> None:
 
 
 def _take(target: Target, name: str, run: ProgramRun) -> Any:
-    """The value of one name, or the error that says why there is none."""
+    """The value of one name, or an error with the reason."""
     try:
         return evaluated(name, run.namespace)
     except KeyboardInterrupt:
         raise
-    except BaseException as error:  # a property may raise anything
+    except BaseException as error:  # a property may raise any error
         if run.ending:
             said = f"{target.place} did not get as far as {name}: {run.ending}"
             raise ScriptError(said) from run.error
@@ -516,8 +528,8 @@ def _there(target: Target, run: ProgramRun) -> str:
     tensors = {name: each for name, each in public.items() if _is_a(each, "torch", "Tensor")}
     modules = [name for name, each in public.items() if _is_a(each, _MODULES, "Module")]
     if target.command != "explain":
-        modules = []  # nothing else takes them
-    # What has a grad_fn is what one wants to draw, and the last of them is most often the loss.
+        modules = []  # no other command accepts them
+    # Tensors with a grad_fn are the likely targets, and the last of them is usually the loss.
     order = list(tensors)[::-1]
     order.sort(key=lambda name: tensors[name].grad_fn is None)
     said = [
@@ -526,8 +538,8 @@ def _there(target: Target, run: ProgramRun) -> str:
     ]
     if not (order or modules):
         return ": it defines no tensors at top level"
-    told = ", and ".join(filter(None, said))
-    return f": it defines {told}; try: {target.typed([*modules, *order][0])}"
+    contents = ", and ".join(filter(None, said))
+    return f": it defines {contents}; try: {target.typed([*modules, *order][0])}"
 
 
 def _some(kind: str, things: list[str]) -> str:
@@ -536,14 +548,14 @@ def _some(kind: str, things: list[str]) -> str:
 
 
 def _is_a(value: object, home: str, name: str) -> bool:
-    """Whether it is a tensor, or a module: asked of its classes, as torch may not be there."""
+    """Whether it is a tensor, or a module; checked by class names, as torch may be missing."""
     return any(kind.__name__ == name and kind.__module__ == home for kind in type(value).__mro__)
 
 
 def _shape(tensor: Any) -> str:
     try:
         return shape_text(tuple(tensor.shape), str(tensor.dtype).removeprefix("torch."))
-    except (TypeError, RuntimeError):  # nested tensors have no one shape
+    except (TypeError, RuntimeError):  # a nested tensor has no single shape
         return "tensor"
 
 

@@ -1,7 +1,7 @@
-"""Variables of functions: where the source assigns them, and their values while it runs.
+"""Variables of functions: where the source assigns them, and their values at run time.
 
-Values are looked at when a backward pass has run and when a function returns; no function is
-called for each line.
+Values are read when a backward pass has run and when a function returns; there is no callback for
+each line.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ class Scope:
         first: its first line, decorators included.
         last: its last line.
         names: where each of its variables is first assigned.
-        backward: variables that it calls ``backward`` of.
-        has_backward: whether it calls ``backward`` of anything.
+        backward: variables on which it calls ``backward``.
+        has_backward: whether it calls ``backward`` on anything.
     """
 
     path: str
@@ -48,11 +48,11 @@ class Scope:
 
 @dataclass(frozen=True)
 class Variable:
-    """What was asked for.
+    """A requested variable.
 
     Args:
         asked: as the user wrote it.
-        expression: to be evaluated in the scope: ``out['logits']``.
+        expression: to evaluate in the scope: ``out['logits']``.
         scope: None for the top level.
     """
 
@@ -66,7 +66,7 @@ class Variables:
 
     Args:
         source: the text of the file.
-        place: what messages call it.
+        place: its name in messages.
 
     Example:
         >>> source = "def main():\n    loss = 1\n    loss.backward()\nmain()"
@@ -91,7 +91,7 @@ class Variables:
 
         Args:
             asked: ``loss``, ``main.loss``, ``Trainer.step.out['logits']`` or ``44``, a line.
-            typed: what the user types to have a name, for messages.
+            typed: returns the target to type for a name, for messages.
 
         Raises:
             TargetError: if the source shows that there is no such variable, or if several
@@ -110,7 +110,7 @@ class Variables:
         return self._inside_some(asked, root, typed)
 
     def _values(self) -> set[str]:
-        """Names at top level that may be more than functions: they are assigned, too."""
+        """Names at top level that may not be functions, because they are also assigned."""
         assigned = {
             node.id
             for statement in self._tree.body
@@ -151,7 +151,7 @@ class Variables:
         return Variable(asked, asked)
 
     def _some(self) -> str:
-        """The variables that one may mean when none is close: those that run backward."""
+        """A list of likely variables if none is similar: those on which backward is called."""
         words = [
             f"{scope.path}.{name}" if scope.path else name
             for scope in self.scopes
@@ -177,7 +177,7 @@ class Variables:
         return f"{scope.path} is a function ({where}){more if names else ' without variables'}"
 
     def _at_line(self, line: int, typed: Callable[[str], str]) -> Variable:
-        for scope in reversed(self.scopes):  # inner ones come after those around them
+        for scope in reversed(self.scopes):  # inner scopes come after outer ones
             if not scope.first <= line <= scope.last:
                 continue
             for node in ast.walk(self._tree):
@@ -204,7 +204,7 @@ def _near(name: str, others: Mapping[str, int] | set[str]) -> str:
 
 
 def _name_in(statement: ast.stmt, scope: Scope) -> str:
-    """The variable that a statement assigns, or else the first that it uses."""
+    """The variable that a statement assigns, or else the first one that it uses."""
     names = [node for node in ast.walk(statement) if isinstance(node, ast.Name)]
     names.sort(key=lambda node: (node.lineno, node.col_offset))
     stored = [node.id for node in names if isinstance(node.ctx, ast.Store)]
@@ -221,7 +221,7 @@ def _may_assign_anything(node: ast.AST) -> bool:
 
 
 def _scopes(tree: ast.Module) -> Iterator[Scope]:
-    """The top level and every function, those around others first."""
+    """The top level and every function, outer functions first."""
     top = Scope("", 1, sys.maxsize)
     found = [top]
     _read(tree, top, "", top, found)
@@ -229,7 +229,7 @@ def _scopes(tree: ast.Module) -> Iterator[Scope]:
 
 
 def _read(node: ast.AST, scope: Scope, prefix: str, top: Scope, found: list[Scope]) -> None:
-    """Note what the statements below a node assign, and go into the functions among them."""
+    """Record what the statements below a node assign, including nested functions."""
     for child in ast.iter_child_nodes(node):
         if isinstance(child, _Function):
             scope.names.setdefault(child.name, child.lineno)
@@ -270,7 +270,7 @@ def _note(node: ast.AST, scope: Scope, top: Scope) -> None:
 
 
 def _globals_of(scope: Scope, top: Scope) -> set[str]:
-    """Variables that a function declares global: their line at top level lies within it."""
+    """Variables that a function declares global; their top-level line is inside it."""
     return {name for name, line in top.names.items() if scope.first < line <= scope.last}
 
 
@@ -278,7 +278,7 @@ def evaluated(expression: str, variables: Mapping[str, object]) -> Any:
     """The value of an expression of names, attributes and constant indices.
 
     Raises:
-        Exception: whatever reading it raises; KeyError if the variable is not there.
+        Exception: any error of reading it; KeyError if the variable does not exist.
 
     Example:
         >>> evaluated("out['a'].real", {"out": {"a": 3}})
@@ -298,12 +298,12 @@ def _value(node: ast.expr, variables: Mapping[str, object]) -> Any:
 
 @dataclass(frozen=True, eq=False)
 class Finding:
-    """What was found.
+    """The variables that a search found.
 
     Args:
-        values: one for each variable; or what the pass started from, if none was asked for.
-        variables: every variable that the program had there, by name.
-        story: what autograd had recorded for the values then, or None.
+        values: one for each variable; or the roots of the pass, if none was requested.
+        variables: all variables of the program at that time, by name.
+        story: the graph of the values at that time, or None.
         where: ``"backward 1 (train.py:13)"``.
     """
 
@@ -314,21 +314,21 @@ class Finding:
 
 
 class Search:
-    """Looks for variables while a program runs, and ends it once they are found.
+    """Searches variables while a program runs, and ends the program when they are found.
 
-    They are taken right after a backward pass: the first, or that of a given number. The program
-    ends when its first step is over: after the optimizer's step, or before the same line runs
-    backward again; where no optimizer is in sight, right after the pass. A search that goes on
-    into the next step ends once each line that ran backward has done so again after a step.
+    They are read right after a backward pass: the first, or the one with a given number. The
+    program ends after its first step: after the optimizer's step, or before the same line runs
+    backward again; if there is no optimizer, right after the pass. A search that continues into the
+    next step ends when each line that ran backward has done so again after a step.
 
     Args:
-        wanted: the variables; none for what the pass starts from.
-        trace: makes a story of values and the variables around them; None makes none.
+        wanted: the variables; none for the roots of the pass.
+        trace: creates a story from values and the variables around them; None for no story.
         step: the number of the pass, from 1; None for the first step.
-        full: let the program run on to its end; the variables are those after its last pass.
-        ready: end the program at once when the variables have values.
-        next_step: go on to the backward passes of the second step: only there can gradients be
-            left over from the step before.
+        full: let the program run to its end; the variables are read after its last pass.
+        ready: end the program as soon as the variables have values.
+        next_step: continue to the backward passes of the second step, where gradients left from
+            the first step are visible.
     """
 
     def __init__(
@@ -357,11 +357,11 @@ class Search:
 
     @property
     def is_bound(self) -> bool:
-        """Whether what was found holds: the program ended there, or was asked to reach a pass."""
+        """Whether the values are final: the program ended there, or a pass was requested."""
         return self.stopped or self.step is not None or not self.wanted
 
     def begin(self, code: CodeType, top: dict[str, Any]) -> Search:
-        """Tell it the program: the code of its file, and its variables at top level."""
+        """Set the program: the code of its file, and its top-level variables."""
         self._file, self._top = code.co_filename, top
         scopes = [each.scope for each in self.wanted if each.scope]
         if scopes and (self._ready or not all(scope.has_backward for scope in scopes)):
@@ -369,7 +369,7 @@ class Search:
         return self
 
     def __enter__(self) -> Search:
-        from gradviz.recording.passes import Passes  # only now: it needs torch
+        from gradviz.recording.passes import Passes  # imported here: it needs torch
 
         self._passes = Passes(self._before, self._after, self._stepped).__enter__()
         if self._returns:
@@ -427,13 +427,13 @@ class Search:
         if self.found is None or self._over:
             return
         if self._full:
-            return  # the next pass is looked at as well: the last one counts
+            return  # the next pass is searched too, because the last one counts
         self.stopped = True
         self._end()
         raise Reached
 
     def _look(self, frame: FrameType | None) -> None:
-        """Take the variables of functions that are running."""
+        """Read the variables of running functions."""
         while frame is not None:
             if frame.f_code.co_filename == self._file:
                 self._note(frame)
@@ -464,7 +464,7 @@ class Search:
     def _take(
         self, around: dict[str, object], roots: tuple[Any, ...], frame: FrameType | None = None
     ) -> None:
-        """Take the values, if each is there and was computed by autograd."""
+        """Take the values, if all exist and were computed by autograd."""
         values: list[Any] = []
         for each in self.wanted:
             try:
@@ -481,13 +481,31 @@ class Search:
         taken = tuple(values) or roots
         try:
             story = self._trace(taken, around) if self._trace else None
-        except GradvizError:  # at the end of the program it is looked at again
+        except GradvizError:  # they are read again at the end of the program
             return
         where = "the end of its function"
         if frame is not None:
-            name = frame.f_code.co_filename.replace("\\", "/").rpartition("/")[2]
-            where = f"backward {self.passes} ({name}:{frame.f_lineno})"
+            where = f"backward {self.passes} ({_line(frame)})"
         self.found = Finding(taken, around, story, where)
+
+
+def _line(frame: FrameType) -> str:
+    """The line of the program that led to a frame, and that of the library it called, if any."""
+    from gradviz.recording.source_lines import is_library
+
+    own: FrameType | None = frame
+    while own is not None and own.f_code.co_filename != _program_file():
+        if not is_library(own.f_code.co_filename):
+            break
+        own = own.f_back
+    places = [frame] if own is None or own is frame or _is_ours(own) else [own, frame]
+    names = [each.f_code.co_filename.replace("\\", "/").rpartition("/")[2] for each in places]
+    lines = [f"{name}:{each.f_lineno}" for name, each in zip(names, places, strict=True)]
+    return ", in ".join(lines)
+
+
+def _is_ours(frame: FrameType) -> bool:
+    return frame.f_code.co_filename == _program_file()
 
 
 def _program_file() -> str:
@@ -495,10 +513,10 @@ def _program_file() -> str:
 
 
 def _has_step_ahead(frame: FrameType | None, around: Mapping[str, object]) -> bool:
-    """Whether an optimizer will make its step once backward has run."""
+    """Whether an optimizer will make its step after backward."""
     while frame is not None:
         if frame.f_globals.get("__name__", "").startswith("torch.optim"):
-            return False  # it is in the middle of its step, as LBFGS is
+            return False  # it is inside its step, like LBFGS
         frame = frame.f_back
     values = list(around.values())
     for value in around.values():
@@ -508,7 +526,7 @@ def _has_step_ahead(frame: FrameType | None, around: Mapping[str, object]) -> bo
 
 
 def _is_computed(value: object) -> bool:
-    """Whether autograd made it, or it may hold such tensors; a recording ends by itself."""
+    """Whether autograd computed it, or it may contain such tensors."""
     if hasattr(type(value), "story"):
         return False
     return getattr(value, "grad_fn", value) is not None
@@ -527,10 +545,10 @@ def _codes(code: CodeType, scopes: Sequence[Scope]) -> set[CodeType]:
 
 
 class _Returns:
-    """Calls back when one of some functions returns.
+    """Calls a function when one of the given functions returns.
 
     Args:
-        codes: of the functions.
+        codes: their code objects.
         call: called with the frame that returns.
     """
 
@@ -540,7 +558,7 @@ class _Returns:
         self._tool = -1
 
     def start(self) -> None:
-        """Begin to watch; ``sys.monitoring`` costs other code nothing."""
+        """Start; with ``sys.monitoring``, other code is not slowed down."""
         monitoring: Any = getattr(sys, "monitoring", None)
         if monitoring is None:
             self._old = sys.getprofile()
@@ -554,7 +572,7 @@ class _Returns:
             monitoring.set_local_events(self._tool, code, event)
 
     def stop(self) -> None:
-        """Watch no more."""
+        """Stop."""
         monitoring: Any = getattr(sys, "monitoring", None)
         if monitoring is None:
             if sys.getprofile() == self._profile:

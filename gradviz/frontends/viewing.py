@@ -1,4 +1,4 @@
-"""`view`: a picture to explore, shown in a notebook or in a browser; and what its page is told."""
+"""`view`: a picture to explore in a notebook or a browser, and the data of its page."""
 
 from __future__ import annotations
 
@@ -34,20 +34,20 @@ def view(
 ) -> View:
     """Explore what autograd recorded: search, open groups, step through a run.
 
-    A notebook shows the viewer in the output of the cell; where it may run no scripts, the still
-    picture. ``open()`` shows it in the browser.
+    A notebook displays the viewer in the output of the cell, or the still picture if scripts are
+    not allowed. ``open()`` displays it in the browser.
 
     Args:
         subjects: as for `draw`: tensors, a `GradGraph`, a `Story`, a recording, an explanation.
         names: as for `draw`.
         height: of the viewer in a notebook, in pixels; 200 or more.
-        options: as for `draw`: what the viewer opens with.
+        options: as for `draw`: the initial state of the viewer.
 
     Returns:
         The viewer: a notebook displays it, ``save("x.html")`` writes its page.
 
     Raises:
-        SubjectError: if a subject holds nothing that autograd could have recorded.
+        SubjectError: if autograd recorded nothing about a subject.
         UsageError: if an option has a value that is not allowed.
 
     Example:
@@ -65,7 +65,7 @@ class View:
     """A picture to explore.
 
     Args:
-        drawing: what the viewer opens with.
+        drawing: the initial picture of the viewer.
         height: in a notebook, in pixels.
 
     Example:
@@ -80,11 +80,11 @@ class View:
 
     @cached_property
     def html(self) -> str:
-        """The page, as the text of a file that needs nothing else."""
+        """The page, as the text of a self-contained file."""
         return self.drawing.html
 
     def save(self, path: str | Path) -> Path:
-        """Write the page, or a picture, to a file; its suffix says which, as for `Drawing.save`.
+        """Write the page, or a picture, to a file; the suffix is the format, as for `Drawing.save`.
 
         Args:
             path: ends in ``.html``, or in another suffix that `Drawing.save` takes.
@@ -98,7 +98,7 @@ class View:
         """Show the page in the default browser.
 
         Returns:
-            The file that was written for it, in the folder for temporary files.
+            The temporary file that was written for it.
         """
         return open_page(self.html, self.drawing.target or "graph", show=True)
 
@@ -109,7 +109,7 @@ class View:
         return f"View({self.drawing!r})"
 
     def _repr_html_(self) -> str:
-        """The still picture, with the viewer over it where the notebook is trusted."""
+        """The still picture, covered by the viewer in a trusted notebook."""
         drawing = self.drawing
         try:
             with waiting("making the viewer"):
@@ -123,12 +123,12 @@ class View:
 
 
 def open_page(page: str, name: str, *, show: bool) -> Path:
-    """Write a page to a file of its own, and show it in the default browser.
+    """Write a page to a temporary file, and show it in the default browser.
 
     Args:
         page: its text.
-        name: what it shows; the file is called after it.
-        show: False to write it only.
+        name: of the subject, for the name of the file.
+        show: False to only write it.
 
     Returns:
         The file.
@@ -142,7 +142,7 @@ def open_page(page: str, name: str, *, show: bool) -> Path:
 
 
 def _file_name(name: str) -> str:
-    """The letters and digits of a name, so that it can be the name of a file anywhere."""
+    """The letters and digits of a name, for a valid file name on every system."""
     kept = "".join(char if char.isalnum() else "-" for char in name)
     words: Sequence[str] = [word for word in kept.split("-") if word]
     return "-".join(words)[:60] or "graph"

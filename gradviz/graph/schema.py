@@ -249,10 +249,12 @@ class NodeData(TypedDict, total=False):
     used_version      of a leaf in a later frame: its version when the operations used it
     used_value        of the same: its `TensorSummary` then
     problem           ``gradviz.facts.Problem``: backward failed at this node
-    asked             True for a tensor that a diagnosis was asked about and found no fault with
+    asked             True for an explained tensor without a known fault
     verdict           the verdict of a diagnosis or check for this node, in few words
     level             the value that `color_by` shows, from 0 (least) to 1 (most)
     mark              `Mark`: a gradient that `color_by` cannot place on the scale
+    color             the color that a caller has chosen for the node: ``"#d55e00"``
+    highlight         True for a node that a caller highlights, and those its gradient comes through
     ================  ==========================================================================
     """
 
@@ -309,6 +311,8 @@ class NodeData(TypedDict, total=False):
     verdict: str
     level: float
     mark: Mark
+    color: str
+    highlight: bool
 
 
 class EdgeData(TypedDict, total=False):
@@ -331,6 +335,7 @@ class EdgeData(TypedDict, total=False):
     norm       of the ``.grad`` at its end, summed over all uses of the tensor (`color_by`)
     level      where that norm lies on the scale: 0 the least, 1 the most
     mark       `Mark`: a gradient that `color_by` cannot place on the scale
+    highlight  True for an edge on the path of the gradient to a highlighted node
     =========  =================================================================================
     """
 
@@ -347,3 +352,4 @@ class EdgeData(TypedDict, total=False):
     norm: float
     level: float
     mark: Mark
+    highlight: bool

@@ -34,6 +34,7 @@ from gradviz.recording.intercept.calls import Handlers
 from gradviz.recording.intercept.mode import RecordingMode
 from gradviz.recording.module_stack import ModuleStack
 from gradviz.recording.observer import Observer
+from gradviz.recording.passes import leaves_of
 from gradviz.recording.saved_values import Contents
 from gradviz.recording.snapshots import CutOff, NumberRead
 from gradviz.recording.source_lines import SourceLines
@@ -292,6 +293,29 @@ class Recording(Shown):
         """
         return self._observer.snapshots.parameters()
 
+    def _leaves(self) -> list[Named]:
+        """The leaves that it has met, as its frames call them: those that require grad and live.
+
+        Example:
+            >>> import torch
+            >>> with record() as run:
+            ...     (torch.ones(2, requires_grad=True) * 3).sum().backward()
+            ...     w = torch.ones(2, requires_grad=True)
+            ...     loss = (w * 3).sum()
+            >>> [(leaf.tensor is w, leaf.name) for leaf in run._leaves()]
+            [(True, 'w')]
+        """
+        found = sorted(leaves_of(self._state), key=lambda leaf: leaf.number)
+        alive = [leaf.ref() for leaf in found]
+        tensors = [each for each in alive if each is not None and each.requires_grad]
+        names = {
+            key: data["name"]
+            for frame in self.frames
+            for key, data in frame.graph.nodes(data=True)
+            if "name" in data
+        }
+        return [Named(each, names.get(self.key_of(each), "a leaf"), ()) for each in tensors]
+
     def mark(self, name: str) -> None:
         """Take a frame now.
 
@@ -329,7 +353,7 @@ class Recording(Shown):
         listen_to_collectives(self._report_collective)
         self._state.module_stack.begin()
         user_warnings.install()
-        self._mode.is_alone = modes_below() == 0
+        self._mode.is_alone = self._state.is_alone = modes_below() == 0
         self._mode.__enter__()
         return self
 

@@ -10,6 +10,7 @@ from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from types import CodeType
 from typing import Any
 
@@ -209,6 +210,7 @@ _IN_PLACE = ("iadd", "isub", "imul", "itruediv", "ipow", "iand", "ior")
 _PLAIN = {"truediv": "div", "setitem": "setitem_", "array": "numpy"}
 
 
+@lru_cache(maxsize=1024)
 def word_of(func: Any) -> str:
     """The name of a function without torch's prefixes and suffixes.
 

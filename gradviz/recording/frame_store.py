@@ -79,18 +79,18 @@ class FrameStore:
             for first in self._first:
                 self._signatures.update((_structure(first), _gradients(first)))
         signatures = _structure(row), _gradients(row)
-        is_news = [each not in self._signatures for each in signatures]
-        if not any(is_news) or len(self._signatures) >= _SIGNATURES:
+        is_new = [each not in self._signatures for each in signatures]
+        if not any(is_new) or len(self._signatures) >= _SIGNATURES:
             return False
         self._signatures.update(signatures)
         is_full = len(self._unlike) >= self._most_unlike
         if is_full:
             self._dropped += 1
-            if not is_news[0] or not self._of_gradients:
+            if not is_new[0] or not self._of_gradients:
                 return False
             self._unlike.remove(self._of_gradients.pop())
         self._unlike.append(row)
-        if not is_news[0]:
+        if not is_new[0]:
             self._of_gradients.append(row)
         return not is_full
 

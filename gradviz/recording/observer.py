@@ -26,13 +26,14 @@ from gradviz.facts import (
     ErrorDetails,
     FrameKind,
     GradientDetails,
+    LostGradient,
     StepDetails,
 )
 from gradviz.graph import GradGraph
 from gradviz.graph.collector import collector_paused
 from gradviz.recording.event_log import Entry, KeyOf
 from gradviz.recording.frame_store import FrameStore
-from gradviz.recording.passes import Before, Microbatches, leaves_of
+from gradviz.recording.passes import Before, GradientFlow, Microbatches, leaves_of
 from gradviz.recording.problems import Freed, History, error_details
 from gradviz.recording.provenance import Leaf
 from gradviz.recording.snapshots import SnapshotSeries
@@ -47,6 +48,7 @@ _FAILURES = (FrameKind.FAILED_BACKWARD, FrameKind.REFUSED_BACKWARD, FrameKind.ER
 _ALWAYS = (*_FAILURES, FrameKind.MARK)
 _BACKWARD_FILE = str(torch.autograd.__file__)
 _COMPARED = 1 << 24  # elements of parameters whose values are compared around a step
+_WATCHED_PASSES = 32  # whose gradients are watched; later ones only after one with NaN
 _REMEMBERED = 8  # backward passes that freed saved tensors
 
 
@@ -76,6 +78,7 @@ class _Pass:
         given: whether a gradient was passed to it.
         root: the name of the tensor on which it was called.
         graph: the frame before it.
+        flow: watches where it loses gradients.
         steps: the steps of optimizers in hooks during the pass.
         averaged: the numbers of ranks over which it averages gradients, by ``id`` of the leaf.
     """
@@ -87,6 +90,7 @@ class _Pass:
     given: bool
     root: str
     graph: GradGraph
+    flow: GradientFlow
     steps: list[Entry] = field(default_factory=list)
     averaged: dict[int, int] = field(default_factory=dict)
 
@@ -117,6 +121,7 @@ class Observer:
         self._held: list[_Held] = []
         self._freed: deque[Freed] = deque(maxlen=_REMEMBERED)
         self._seen_error = 0
+        self._was_wrong = False  # whether the latest pass left gradients that are not finite
         self._data_parallel: list[weakref.ref[Any]] | None = None
         self._microbatches = Microbatches()
         state.event_log.key_of = self.snapshots.keys.known
@@ -153,7 +158,9 @@ class Observer:
         root = next((graph.nodes[key].get("name", "") for key in graph.roots), "")
         before = Before(self._state, graph, self.snapshots.snapshot)
         given = bool(self._state.gradient_given)
-        self._pass = _Pass(self._passes, location, count, before, given, root, graph)
+        is_watched = self._passes <= _WATCHED_PASSES or self._was_wrong
+        flow = GradientFlow(call.roots if is_watched else (), self._state.failed)
+        self._pass = _Pass(self._passes, location, count, before, given, root, graph, flow)
         if self._data_parallel is None:
             self._data_parallel = data_parallel_modules()
         self._pass.averaged = averaged_parameters(self._data_parallel) if call.accumulates else {}
@@ -171,6 +178,7 @@ class Observer:
         done, self._pass = self._pass, None
         if done is None:
             return
+        done.flow.end()
         try:
             with quietly(), collector_paused():
                 self._end_pass(call, done, outcome)
@@ -202,6 +210,8 @@ class Observer:
             return
         graph = self.snapshots.after_backward(has_grown=call.create_graph)
         added = [self._log_accumulation(leaf, done, graph) for leaf in changed]
+        grads = (details.after for _, details in added)
+        self._was_wrong = any(grad is not None and bool(grad.nan or grad.inf) for grad in grads)
         self._log_averages(changed, done)
         state.event_log.entries += [*on_leaves, *done.steps]
         kind = FrameKind.AFTER_BACKWARD if call.accumulates else FrameKind.AFTER_AUTOGRAD_GRAD
@@ -217,11 +227,13 @@ class Observer:
         roots = tuple(done.graph.roots)
         inputs = [self._identity_of(each) for each in call.inputs] if call.inputs else None
         flags = done.given, call.retain_graph, call.create_graph, has_failed
+        lost = done.flow.lost
         number = done.number  # the function must not hold the call, which holds tensors
 
         def details(key_of: KeyOf) -> BackwardDetails:
             limited = None if inputs is None else tuple(map(key_of, inputs))
-            return BackwardDetails(number, roots, limited, *flags)
+            rows = (LostGradient(key_of(node), at, loss) for node, at, loss in lost)
+            return BackwardDetails(number, roots, limited, *flags, tuple(rows))
 
         return details
 
@@ -322,7 +334,7 @@ class Observer:
         self._state.update_alert()
 
     def after_step(self, optimizer: Any, args: Any, kwargs: Any) -> None:
-        """An optimizer has ended a step: one event, whatever it did."""
+        """An optimizer ended a step: log one event."""
         if threading.get_ident() != self._thread or self._state.is_other_task():
             return
         state = self._state

@@ -2,24 +2,38 @@
 
 from __future__ import annotations
 
+import functools
 import sys
-from collections.abc import Callable, Container, Iterable
+from collections.abc import Callable, Container, Iterable, Sequence
+from itertools import islice
+from math import isfinite
 from types import FrameType, TracebackType
 from typing import Any
 
+import torch
+from torch.autograd.function import BackwardCFunction
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from gradviz.capture.autograd.engine import BackwardCall, listen, unlisten
+from gradviz.capture.autograd.nodes import leaf_of, sequence_number, visit_ancestors
 from gradviz.capture.autograd.tensors import quietly, version_of
 from gradviz.capture.tensors.names import locals_of, with_attributes
 from gradviz.capture.tensors.summary import summarize
+from gradviz.facts import Loss
 from gradviz.graph import GradGraph, TensorSummary
 from gradviz.recording.provenance import Leaf
 from gradviz.recording.source_lines import UserFiles, user_frame
 from gradviz.recording.stable_trace import Snapshot
 from gradviz.recording.state import RecordingState
 
-__all__ = ["Before", "Passes", "leaves_of", "variables_around"]
+__all__ = [
+    "Before",
+    "GradientFlow",
+    "Microbatches",
+    "Passes",
+    "leaves_of",
+    "variables_around",
+]
 
 
 class Passes:
@@ -118,6 +132,85 @@ def variables_around(frame: FrameType | None, within: str) -> dict[str, object]:
     for each in reversed(frames):
         found.update(with_attributes(locals_of(each)))
     return found
+
+
+_WATCHED = 512  # operations of a pass whose gradients are looked at, those next to the roots
+_READ = 1 << 22  # elements of gradients that are read in a pass: a few milliseconds
+
+
+class GradientFlow:
+    """Watches the gradients between operations in one backward pass, to see where one is lost.
+
+    Hooks on nodes look at what an operation returns. They change nothing and are removed after
+    the pass. Only gradients on the CPU are read: no device is synchronized.
+
+    Args:
+        roots: the tensors that backward starts from.
+        failed: called when a look went wrong, with the error.
+
+    Attributes:
+        lost: creation number of each operation that lost a gradient, the input, and how.
+    """
+
+    def __init__(self, roots: Sequence[Any], failed: Callable[[Exception], None]) -> None:
+        self.lost: list[tuple[int, int, Loss]] = []
+        self._failed, self._left = failed, _READ
+        nodes = (getattr(root, "grad_fn", None) for root in roots)
+        starts = [node for node in nodes if node is not None]
+        self._handles = []
+        for node, edges in islice(visit_ancestors(starts, nearest_first=True), _WATCHED):
+            if edges and leaf_of(node) is None:
+                is_function = isinstance(node, BackwardCFunction)
+                wanted = tuple(child is not None for child, _ in edges) if is_function else ()
+                look = functools.partial(self._look, sequence_number(node), wanted)
+                self._handles.append(node.register_hook(look))
+
+    def end(self) -> None:
+        """Remove the hooks."""
+        while self._handles:
+            self._handles.pop().remove()
+
+    def _look(
+        self, created: int, wanted: tuple[bool, ...], returned: Sequence[Any], came: Sequence[Any]
+    ) -> None:
+        try:
+            with quietly(), torch.no_grad():
+                losses = [self._loss(gradient) for gradient in returned]
+                for number in (at for at, is_wanted in enumerate(wanted) if is_wanted):
+                    if number < len(returned) and returned[number] is None:
+                        losses[number] = Loss.MISSING
+                if any(losses) and self._is_good(came):
+                    rows = ((created, at, loss) for at, loss in enumerate(losses) if loss)
+                    self.lost += rows
+        except Exception as error:
+            self._failed(error)
+
+    def _is_good(self, came: Sequence[Any]) -> bool:
+        """Whether gradients are known to be finite, and one of them not all zeros."""
+        read = [gradient for gradient in came if self._is_readable(gradient)]
+        losses = [self._loss(gradient) for gradient in read]
+        return Loss.NOT_FINITE not in losses and None in losses
+
+    def _is_readable(self, gradient: Any) -> bool:
+        return (
+            isinstance(gradient, torch.Tensor)
+            and gradient.device.type == "cpu"
+            and gradient.layout is torch.strided
+            and gradient.is_floating_point()
+            and 0 < gradient.numel() <= self._left
+        )
+
+    def _loss(self, gradient: Any) -> Loss | None:
+        if not self._is_readable(gradient):
+            return None
+        self._left -= gradient.numel()
+        total = gradient.sum().item()  # NaN and infinity stay in a sum
+        if total != 0 and isfinite(total):
+            return None
+        low, high = (each.item() for each in torch.aminmax(gradient))
+        if low == high == 0:
+            return Loss.ZERO
+        return None if isfinite(low) and isfinite(high) else Loss.NOT_FINITE
 
 
 def _is_wrapper(frame: FrameType) -> bool:

@@ -176,13 +176,13 @@ def _leaf_at(storage: object, edges: Iterable[Any]) -> Any:
     """The leaf with that storage among the inputs of a node, also if the input is a view of it."""
     level = [child for child, _ in edges if child is not None]
     for _ in range(_DEEPEST_VIEW):
-        behind = []
+        next_level = []
         for node in level:
             leaf = leaf_of(node)
             if leaf is not None and (memory := memory_of(leaf)) and memory[0] == storage:
                 return leaf
-            behind += [child for child, _ in node.next_functions if child is not None]
-        level = behind
+            next_level += [child for child, _ in node.next_functions if child is not None]
+        level = next_level
     return None
 
 

@@ -9,17 +9,14 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import torch
-from torch.autograd.graph import Node
 
 from gradviz.capture.autograd.nodes import (
-    ACCUMULATE_NR,
-    leaf_of,
-    operations_before,
     plain_shape,
     sequence_number,
 )
@@ -47,7 +44,6 @@ __all__ = [
 
 _MOST_SHOWN = 256  # untracked tensors that frames can show
 _DEEPEST = 48  # consecutive untracked tensors, before the oldest are dropped
-_OP_RECORDS = 8  # operations recorded before a cut
 _INPUTS = 16  # inputs of one untracked tensor
 _ALIASES = 8  # aliases of aliases
 _MOST_NUMBERS = 4_096  # numbers that are recognized when a tensor is created from them
@@ -220,6 +216,8 @@ class Input(NamedTuple):
     @property
     def cut_leaves(self) -> CutLeaves:
         """The leaves that get no gradient along this edge, with the cause and the location."""
+        if not self.ancestors.leaves:
+            return self.ancestors.cut_leaves
         return self.ancestors.cut(CutSite(self.cause, self.location, self.word))
 
     @property
@@ -228,7 +226,6 @@ class Input(NamedTuple):
         return self.source.matters if isinstance(self.source, UntrackedTensor) else True
 
 
-@dataclass(slots=True, eq=False)
 class UntrackedTensor:
     """A tensor outside the graph, or a Python number or array computed from a tensor.
 
@@ -241,7 +238,6 @@ class UntrackedTensor:
         matters: whether it was computed from something that requires grad.
         cut_leaves: the leaves among its ancestors, and where the gradient was cut.
         value: the value of a number or array.
-        shape, dtype, device: of a tensor.
         changes: the operations that changed it in place, in order, each once.
         depth: length of the longest path of untracked tensors that ends here.
         is_plain_value: whether it is a number or array, whose further use is not recorded.
@@ -250,24 +246,40 @@ class UntrackedTensor:
         ref: weak reference to the tensor.
     """
 
-    number: int
-    word: str
-    cause: Cause
-    location: CodeLocation = NOWHERE
-    inputs: Sequence[Input] = ()
-    matters: bool = False
-    cut_leaves: CutLeaves = field(default_factory=lambda: _NO_CUTS)
+    cut_leaves: CutLeaves = _NO_CUTS
     value: TensorSummary | None = None
-    shape: tuple[int, ...] | None = None
-    dtype: str = ""
-    device: str = ""
     name: str = ""
-    changes: list[str] = field(default_factory=list)
+    changes: tuple[str, ...] = ()
     depth: int = 0
     is_plain_value: bool = False
     leaf: Leaf | None = None
     grad_of: Leaf | None = None
-    ref: Callable[[], torch.Tensor | None] = lambda: None
+    _facts: tuple[Any, Any, Any] | None = None  # shape, dtype and device as torch gives them
+
+    def __init__(
+        self,
+        number: int,
+        word: str,
+        cause: Cause,
+        location: CodeLocation = NOWHERE,
+        inputs: Sequence[Input] = (),
+        matters: bool = False,
+    ) -> None:
+        self.number = number
+        self.word = word
+        self.cause = cause
+        self.location = location
+        self.inputs = inputs
+        self.matters = matters
+        self.ref: Callable[[], torch.Tensor | None] = _no_tensor
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """Shape, dtype and device of its tensor, as attributes of a node; empty if not read."""
+        if self._facts is None:
+            return {}
+        shape, dtype, device = self._facts
+        return {"shape": plain_shape(shape), "dtype": type_text(dtype), "device": type_text(device)}
 
     @property
     def identity(self) -> tuple[str, int]:
@@ -276,17 +288,15 @@ class UntrackedTensor:
 
     def as_input(self) -> Input:
         """Its data as an input of another tensor, at this time."""
-        return Input(self, self.cause, ancestors=Ancestors(0, self.cut_leaves))
+        cut = self.cut_leaves
+        ancestors = Ancestors(0, cut) if cut else NO_ANCESTORS
+        return Input(self, self.cause, NOWHERE, _no_tensor, (), ancestors)
 
     def read_facts(self, tensor: torch.Tensor) -> None:
         """Read shape, dtype and device of its tensor, once."""
-        if self.shape is None:
-            try:
-                self.shape = plain_shape(tensor.shape)
-                self.dtype = type_text(tensor.dtype)
-                self.device = str(tensor.device)
-            except RuntimeError:  # a nested tensor has no shape
-                pass
+        if self._facts is None:
+            with suppress(RuntimeError):  # a nested tensor has no shape
+                self._facts = tensor.shape, tensor.dtype, tensor.device
 
     def add_input(self, new: Input) -> None:
         """Add data that an in-place operation wrote into it."""
@@ -436,17 +446,19 @@ class Provenance:
         matters: bool = False,
     ) -> UntrackedTensor:
         """Add the record of an untracked tensor that was just created; None for a plain value."""
-        untracked = UntrackedTensor(
-            self._count, word, cause, location, inputs, matters, is_plain_value=tensor is None
-        )
+        untracked = UntrackedTensor(self._count, word, cause, location, inputs, matters)
         self._count += 1
         for each in inputs:
-            untracked.cut_leaves = merge_cut_leaves(untracked.cut_leaves, each.cut_leaves)
-            if isinstance(each.source, UntrackedTensor):
-                untracked.depth = max(untracked.depth, each.source.depth + 1)
+            if cut := each.cut_leaves:
+                untracked.cut_leaves = merge_cut_leaves(untracked.cut_leaves, cut)
+            source = each.source
+            if type(source) is UntrackedTensor and source.depth >= untracked.depth:
+                untracked.depth = source.depth + 1
         if untracked.depth > _DEEPEST:
             untracked.drop_distant_inputs()
-        if tensor is not None:
+        if tensor is None:
+            untracked.is_plain_value = True
+        else:
             self.tensors.enter(tensor, untracked)
         if matters:
             if tensor is not None:
@@ -493,7 +505,8 @@ class Provenance:
         if not new:
             record.untracked = old
             return
-        written = UntrackedTensor(self._count, site.word, site.cause, site.location, leaf=record)
+        written = UntrackedTensor(self._count, site.word, site.cause, site.location)
+        written.leaf = record
         self._count += 1
         written.ref = _no_tensor
         for each in (*(old.inputs if old is not None else ()), *new):
@@ -533,10 +546,7 @@ class Provenance:
         return self.add(None, word, data.cause, location, (data,), matters=True)
 
     def remember_numbers(self, values: object, record: UntrackedTensor) -> None:
-        """Remember the Python floats that were read from a tensor, to recognize the same objects.
-
-        They are kept, so that no other object gets their ``id``.
-        """
+        """Remember float objects read from a tensor; they are held, so that no ``id`` is reused."""
         for number in _floats_in(values):
             self._numbers[id(number)] = number, record
         while len(self._numbers) > _MOST_NUMBERS:
@@ -569,22 +579,6 @@ class Provenance:
     def shown(self) -> Sequence[UntrackedTensor]:
         """The untracked tensors that matter, in order; of many, the latest."""
         return self._shown[-_MOST_SHOWN:]
-
-    def op_records(self, node: Node) -> list[OpRecord]:
-        """Record an operation and the nearest ones before it."""
-        found: list[OpRecord] = []
-        for created, data, edges in operations_before(node, _OP_RECORDS):
-            record = OpRecord(created, data)
-            for position, (child, output) in enumerate(edges):
-                if child is None:
-                    record.holes.append(position)
-                    continue
-                number = sequence_number(child)
-                leaf = leaf_of(child) if number == ACCUMULATE_NR else None
-                source = self.leaf(leaf) if leaf is not None else number
-                record.inputs.append((source, position, output))
-            found.append(record)
-        return found
 
 
 def _floats_in(values: object, depth: int = 4) -> Iterator[float]:

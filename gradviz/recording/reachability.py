@@ -11,12 +11,21 @@ from typing import NamedTuple
 
 from torch.autograd.graph import Node
 
-from gradviz.capture.autograd.nodes import ACCUMULATE_NR, leaf_of, sequence_number
+from gradviz.capture.autograd.nodes import (
+    ACCUMULATE_NR,
+    Edges,
+    few_attributes,
+    leaf_of,
+    operations_before,
+    sequence_number,
+)
 from gradviz.capture.tracing.walk import BAND, guard_release
-from gradviz.recording.provenance import NO_ANCESTORS, Ancestors, CutLeaves, Provenance
+from gradviz.recording.provenance import NO_ANCESTORS, Ancestors, CutLeaves, OpRecord, Provenance
 
 __all__ = ["Reachability"]
 
+_MOST_OP_RECORDS = 4_096
+_OP_RECORDS = 8  # operations recorded before a cut
 _MOST = 20_000  # nodes in a generation
 _MOST_BYTES = 1 << 23  # of the integers that contain their leaves
 _MOST_HELD = 1 << 25  # of the integers stored during one walk
@@ -76,11 +85,36 @@ class Reachability:
         self._old: dict[int, _Known] = {}
         self._bytes = 0
         self._counted: set[int] = set()  # ids of the objects in the younger generation
+        self._op_records: dict[int, OpRecord] = {}  # by the address of the node
 
     def turn(self) -> None:
         """Begin a new generation: nodes that are not requested during it are dropped."""
         self._young, self._old = {}, self._young
         self._bytes, self._counted = 0, set()
+
+    def op_records(self, node: Node) -> list[OpRecord]:
+        """Record an operation and the nearest ones before it; each is read once."""
+        found: list[OpRecord] = []
+        if len(self._op_records) > _MOST_OP_RECORDS:
+            self._op_records.clear()
+        for each, created, edges in operations_before(node, _OP_RECORDS):
+            record = self._op_records.get(id(each))
+            if record is None or record.created != created:  # an address can be reused
+                record = self._op_records[id(each)] = self._op_record(each, created, edges)
+            found.append(record)
+        return found
+
+    def _op_record(self, node: Node, created: int, edges: Edges) -> OpRecord:
+        record = OpRecord(created, few_attributes(node))
+        for position, (child, output) in enumerate(edges):
+            if child is None:
+                record.holes.append(position)
+                continue
+            number = sequence_number(child)
+            leaf = leaf_of(child) if number == ACCUMULATE_NR else None
+            source = self._provenance.leaf(leaf) if leaf is not None else number
+            record.inputs.append((source, position, output))
+        return record
 
     def ancestors(self, root: Node) -> Ancestors:
         """The leaves before a node; the graph stays safe to drop although Python visited it."""

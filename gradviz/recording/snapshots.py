@@ -145,7 +145,7 @@ class SnapshotSeries:
         """
         if not with_outputs and self._roots and self._traced_until == creation_count():
             self._state.event_log.flush()
-            renewed = renew_after_backward(self.snapshot, self._state)
+            renewed = renew_after_backward(self.snapshot, self._state, has_run=False)
             if renewed is not None:  # no operation ran since the last one, as before a step
                 self.snapshot = renewed
                 return self._finish(self._overlay(self._names_before()))

@@ -103,13 +103,13 @@ _BETWEEN = _of_torch("_ops.py", "_tensor.py", "autograd/", "overrides.py", "util
 
 
 class Helper(Enum):
-    """What a file is to the functions of torch that its code calls."""
+    """The role of a file for calls of torch's functions in its code."""
 
     NO = 0
     BETWEEN = 1
     """It passes calls on: who called it counts."""
     OUTSIDE_THE_GRAPH = 2
-    """What it computes outside the graph is no action of the user's."""
+    """Its operations on untracked tensors are not the user's."""
     ALL = 3
     """Neither are the operations of the graph that it adds."""
 
@@ -346,13 +346,29 @@ def _targets(text: str) -> dict[_Span, str]:
     except (SyntaxError, ValueError, RecursionError):
         return {}
     found: dict[_Span, str] = {}
+    imported = _imported(tree)
     for node in ast.walk(tree):
         for expression, target in _assigned(node):
+            if isinstance(node, ast.Expr) and _root(target) in imported:
+                continue  # ``nn.utils.clip_grad_norm_(...)`` changes no ``nn.utils``
             if sys.version_info >= (3, 11):
                 found[_span_of(expression)] = _text(target)
             else:
                 found[expression.lineno, expression.lineno, -1, -1] = _text(target)
     return found
+
+
+def _imported(tree: ast.Module) -> set[str]:
+    imports = (node for node in ast.walk(tree) if isinstance(node, (ast.Import, ast.ImportFrom)))
+    return {
+        alias.asname or alias.name.partition(".")[0] for each in imports for alias in each.names
+    }
+
+
+def _root(target: ast.expr) -> str:
+    while isinstance(target, ast.Attribute):
+        target = target.value
+    return target.id if isinstance(target, ast.Name) else ""
 
 
 def _assigned(node: ast.AST) -> Iterator[tuple[ast.expr | ast.stmt, ast.expr]]:

@@ -423,11 +423,18 @@ def renew(snapshot: Snapshot, state: RecordingState) -> Snapshot:
     return replace(snapshot, graph=graph)
 
 
-def renew_after_backward(snapshot: Snapshot, state: RecordingState) -> Snapshot | None:
+def renew_after_backward(
+    snapshot: Snapshot, state: RecordingState, has_run: bool = True
+) -> Snapshot | None:
     """The same graph after a backward pass, which may have freed saved tensors.
 
     It takes a third of the time of another trace. None if a trace is needed: a root is gone, the
     graph has changed, or a non-leaf tensor retains its gradient.
+
+    Args:
+        snapshot: the latest one.
+        state: has the records of leaves.
+        has_run: whether a backward pass ran since; otherwise only the leaves can have changed.
     """
     roots = [ref() for ref in snapshot.roots]
     if not roots or any(root is None for root in roots):
@@ -436,6 +443,8 @@ def renew_after_backward(snapshot: Snapshot, state: RecordingState) -> Snapshot 
     nodes = renewed.graph._node
     if any("retains_grad" in data for data in nodes.values()):
         return None
+    if not has_run:
+        return renewed
     kinds: dict[str, tuple[Any, Any]] = {}
     operations = snapshot.operations
     for node, edges in visit_ancestors(root.grad_fn for root in roots if root.grad_fn is not None):

@@ -16,7 +16,7 @@ import torch
 
 from gradviz.capture.autograd.engine import creation_count
 from gradviz.capture.autograd.nodes import sequence_number
-from gradviz.capture.autograd.tensors import quietly
+from gradviz.capture.autograd.tensors import is_quiet, quietly
 from gradviz.facts import Action
 from gradviz.graph import Cause
 from gradviz.recording.event_log import SHAPE_ONLY, Entry, EventLog, Operation, word_of
@@ -71,7 +71,7 @@ _NOT_OF_HELPERS = (
     *(EventKind.OPERATION, EventKind.CUT, EventKind.IN_PLACE, EventKind.HOOK, EventKind.MODE),
     EventKind.REQUIRES_GRAD,
 )
-_MOST_BEHIND = 256  # nodes whose ancestors and op records are kept, for another cut there
+_MOST_KNOWN = 256  # nodes whose ancestors and op records are kept, for another cut there
 _NOT_INPUTS = {"batch_norm": (1, 2), "instance_norm": (1, 2)}  # running statistics are outputs
 
 
@@ -130,6 +130,7 @@ class RecordingState:
 
     Attributes:
         module_stack: in which module call each node was created.
+        is_alone: whether no other mode sees what is read.
         alert: whether `attend` must be asked before the next call.
         paused: whether a backward pass runs, whose calls are not recorded.
         limit: the count of nodes at which to flush the event log.
@@ -155,10 +156,11 @@ class RecordingState:
         self.provenance = Provenance()
         self.hooks = Hooks(self.verdicts, self.failed)
         self.alert = False
+        self.is_alone = False
         self.paused = False
         self.stepping: CodeType | None = None
         self.task: Callable[[], object] | None = None
-        self._behind: dict[int, tuple[int, Ancestors, list[OpRecord]]] = {}
+        self._known_nodes: dict[int, tuple[int, Ancestors, list[OpRecord]]] = {}
         self.pending: Entry | None = None
         self.pending_leaves: dict[int, Leaf] = {}
         self.started_at = creation_count()
@@ -197,7 +199,7 @@ class RecordingState:
         """A backward pass has ended: forget old operations."""
         self.event_log.turn()
         self.reachability.turn()
-        self._behind.clear()
+        self._known_nodes.clear()
         start = self.event_log.first_start
         self.module_stack.forget(start)
         for known in (self.mixed, self.in_place, self.function_calls.reads):
@@ -258,6 +260,9 @@ class RecordingState:
     def guard(self, before: Callable[[RecordingState, TorchCall], None], call: TorchCall) -> None:
         """Run a handler; its errors must not reach the program."""
         try:
+            if self.is_alone and not call.kwargs and is_quiet(call.args):
+                before(self, call)
+                return
             with quietly():
                 before(self, call)
         except Exception as error:
@@ -266,6 +271,15 @@ class RecordingState:
     def made(self, func: Any, arguments: Arguments, result: Any, before: int) -> None:
         """Record a call that is not a plain operation of the graph."""
         try:
+            args, kwargs = arguments
+            if self.is_alone and type(result) is torch.Tensor and not kwargs and is_quiet(args):
+                location = user_location(sys._getframe(2), self.verdicts)
+                if result.requires_grad or self.is_inside():
+                    self._sort(func, arguments, [result], before, location)
+                elif all(result is not each for each in args):
+                    given = [each for each in args if isinstance(each, torch.Tensor)]
+                    self.outside(word_of(func), given, [result], location)
+                return
             with quietly():
                 outputs = list(tensors_in((result,)))
                 if outputs:
@@ -301,7 +315,7 @@ class RecordingState:
             self.outside(word_of(func), given, new, location)
 
     def _helper(self) -> Helper:
-        """What the file of the code that calls torch is."""
+        """The role of the file that contains the calling code."""
         frame: Any = sys._getframe(1)
         while frame is not None:
             is_ours = frame.f_globals.get("__name__", "").startswith("gradviz.")
@@ -381,16 +395,16 @@ class RecordingState:
             leaf = self.provenance.leaf(tensor)
             return Input(leaf, cause, location, ref, ancestors=ancestors, word=word)
         made = OperationOutput(sequence_number(node), tensor.output_nr)
-        known = self._behind.get(id(node))
+        known = self._known_nodes.get(id(node))
         if known is None or known[0] != made.created:  # the address of a node can be reused
-            if len(self._behind) > _MOST_BEHIND:
-                self._behind.clear()
+            if len(self._known_nodes) > _MOST_KNOWN:
+                self._known_nodes.clear()
             known = (
                 made.created,
                 self.reachability.ancestors(node),
-                self.provenance.op_records(node),
+                self.reachability.op_records(node),
             )
-            self._behind[id(node)] = known
+            self._known_nodes[id(node)] = known
         _, ancestors, records = known
         return Input(made, cause, location, ref, records, ancestors, word=word)
 

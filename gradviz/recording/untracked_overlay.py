@@ -176,8 +176,7 @@ class UntrackedOverlay:
         name = self._name(untracked, tensor) or line.target
         if name:
             data["name"] = untracked.name = name
-        if untracked.shape is not None:
-            data.update(shape=untracked.shape, dtype=untracked.dtype, device=untracked.device)
+        data.update(untracked.facts)
         if untracked.value is not None:
             data["value"] = untracked.value
         if not untracked.is_plain_value and not is_tracked:
@@ -328,7 +327,11 @@ class UntrackedOverlay:
             shape = self._graph.nodes[saved].get("shape") if saved else None
             for data in inputs:
                 source = data.source
-                if saved and isinstance(source, UntrackedTensor) and source.shape == shape:
+                if (
+                    saved
+                    and isinstance(source, UntrackedTensor)
+                    and source.facts.get("shape") == shape
+                ):
                     pairs.append((hole, data))
                     holes.remove(hole)
                     inputs.remove(data)

@@ -1,4 +1,4 @@
-"""Convert a scene to PNG or PDF with Graphviz.
+"""Convert a scene to PNG, PDF or EPS with Graphviz.
 
 Graphviz draws shapes in its xdot language (https://graphviz.org/docs/outputs/canon/#xdot) as the
 background of a graph (https://graphviz.org/docs/attrs/background/). So PNG and PDF show the same
@@ -17,7 +17,7 @@ from gradviz.renderers.layout.graphviz_process import engines, run_graphviz
 from gradviz.renderers.scene import Curve, Point, Polygon, Rectangle, Scene, Shape, Text
 from gradviz.renderers.theme import FONT, Theme, color
 
-__all__ = ["to_pdf", "to_png"]
+__all__ = ["to_eps", "to_pdf", "to_png"]
 
 _SCALE = 2.0  # pixels per point, the unit of a drawing
 _SCALES = (1, 8)
@@ -54,9 +54,11 @@ def to_png(
     """
     if scale is not None and not _SCALES[0] <= scale <= _SCALES[1]:
         raise UsageError(f"scale cannot be {scale!r}: pass a number from 1 to 8")
-    longest = max(scene.width, scene.height, 1)
+    zoom = scene.zoom or 1.0
+    longest = max(scene.width * zoom, scene.height * zoom, 1)
     most = int(_MOST_PIXELS * 72 / longest)
-    size = f"the picture is {scene.width:,.0f} × {scene.height:,.0f} points, too large for a PNG"
+    width, height = scene.width * zoom, scene.height * zoom
+    size = f"the picture is {width:,.0f} × {height:,.0f} points, too large for a PNG"
     if most < _FEWEST_DOTS:
         raise TooLargeError(f"{size}; save it as .svg or .pdf")
     if scale is not None and round(scale * 72) > most:
@@ -87,18 +89,32 @@ def to_pdf(
     return run_graphviz(source, program="nop2", arguments=[], format="pdf", limit=limit)
 
 
+def to_eps(
+    scene: Scene, theme: Theme = "auto", transparent: bool = False, limit: float = 60.0
+) -> bytes:
+    """The scene as Encapsulated PostScript; same arguments as `to_pdf`.
+
+    Raises:
+        LayoutError: if there is no Graphviz that works.
+    """
+    source = _source(scene, theme, transparent)
+    # The other EPS writer of Graphviz has the letters of Latin-1 only.
+    return run_graphviz(source, program="nop2", arguments=[], format="eps:cairo", limit=limit)
+
+
 def _source(scene: Scene, theme: Theme, transparent: bool) -> str:
     """An empty graph of the right size with the drawing as its background."""
     page = Rectangle(0, 0, scene.width, scene.height, "page")
     shapes = [shape for group in scene.groups for shape in group.shapes]
     if not transparent:
         shapes.insert(0, page)
-    pen = _Pen(scene.height, theme, _lift(tuple(engines())))
+    zoom = scene.zoom or 1.0
+    pen = _Pen(scene.height, theme, _lift(tuple(engines())), zoom)
     background = _quoted(op for shape in shapes for op in pen.draw(shape))
     return (
         f"digraph {{ graph [pad=0, margin=0, bgcolor=transparent, _background={background}]\n"
         'node [style=invis, shape=point, width=0.001, height=0.001, label=""]\n'
-        f'a [pos="0,0"]; b [pos="{scene.width:.2f},{scene.height:.2f}"] }}\n'
+        f'a [pos="0,0"]; b [pos="{scene.width * zoom:.2f},{scene.height * zoom:.2f}"] }}\n'
     )
 
 
@@ -133,10 +149,11 @@ def _string(text: str) -> str:
 class _Pen:
     """Converts shapes to xdot, whose y axis points upwards."""
 
-    def __init__(self, height: float, theme: Theme, lift: float) -> None:
+    def __init__(self, height: float, theme: Theme, lift: float, zoom: float) -> None:
         self.height = height
         self.theme = theme
         self.lift = lift
+        self.zoom = zoom
 
     def draw(self, shape: Shape) -> Iterator[str]:
         if isinstance(shape, Text):
@@ -146,7 +163,7 @@ class _Pen:
         line = 1.0 if isinstance(shape, Polygon) else shape.line
         dashed = not isinstance(shape, Polygon) and shape.dashed
         yield f"S {_string('dashed' if dashed else 'solid')}"
-        yield f"S {_string(f'setlinewidth({line:.2f})')}"
+        yield f"S {_string(f'setlinewidth({line * self.zoom:.2f})')}"
         if fill:
             yield f"C {_string(color(fill, self.theme))}"
         # Filling also draws the outline; without an outline, draw it in the fill color.
@@ -161,18 +178,21 @@ class _Pen:
             yield self._points("P" if fill else "p", _corners(shape))
 
     def _points(self, operation: str, points: tuple[Point, ...]) -> str:
-        flipped = " ".join(f"{x:.2f} {self.height - y:.2f}" for x, y in points)
+        flipped = " ".join(
+            f"{x * self.zoom:.2f} {(self.height - y) * self.zoom:.2f}" for x, y in points
+        )
         return f"{operation} {len(points)} {flipped}"
 
     def _text(self, line: Text) -> Iterator[str]:
-        x = line.x
+        x, zoom = line.x, self.zoom
         for words in line.words:
             yield f"c {_string(color(words.color, self.theme))}"
             size = words.size * (_BOLD if words.bold else 1.0)
-            yield f"F {size:.2f} {_string(FONT)}"
+            yield f"F {size * zoom:.2f} {_string(FONT)}"
             yield f"t {int(words.bold)}"
             y = self.height - line.y - self.lift * words.size
-            yield f"T {x:.2f} {y:.2f} -1 {words.width:.2f} {_string(words.text)}"
+            width = words.width * zoom
+            yield f"T {x * zoom:.2f} {y * zoom:.2f} -1 {width:.2f} {_string(words.text)}"
             x += words.width + line.gap
 
 

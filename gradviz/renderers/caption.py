@@ -10,7 +10,7 @@ from gradviz.graph.text import bytes_text, counted, is_zero
 from gradviz.story import Frame
 from gradviz.wording import problem_text
 
-__all__ = ["caption", "caption_of", "news_caption"]
+__all__ = ["caption", "caption_of", "changes_caption"]
 
 _FAILED = "Backward failed"
 _MOST_NAMES = 3
@@ -57,20 +57,25 @@ def caption_of(frame: Frame, is_later: bool = False) -> str:
     """
     if frame.caption:
         return frame.caption
-    text = news_caption(frame.graph) if is_later else caption(frame.graph)
     has_failed = frame.kind in (FrameKind.FAILED_BACKWARD, FrameKind.REFUSED_BACKWARD)
+    shows_problem = has_failed or frame.kind is FrameKind.SNAPSHOT
+    text = changes_caption(frame.graph, shows_problem) if is_later else caption(frame.graph)
     if has_failed and not text.startswith(_FAILED):
         return f"{_FAILED}. {text}"
     return text
 
 
-def news_caption(graph: GradGraph) -> str:
+def changes_caption(graph: GradGraph, shows_problem: bool = True) -> str:
     """The changes since the previous frame; the whole `caption` if nothing changed.
+
+    Args:
+        graph: with the changes of each node.
+        shows_problem: whether it is the frame in which backward failed at a node, if one did.
 
     Example:
         >>> graph = GradGraph()
         >>> graph.add_node("n0", kind=NodeKind.LEAF, name="w", changes={"grad": "+3, pass 2"})
-        >>> news_caption(graph)
+        >>> changes_caption(graph)
         'w.grad: +3, pass 2.'
     """
     nodes = [data for _, data in graph.nodes(data=True)]
@@ -79,9 +84,9 @@ def news_caption(graph: GradGraph) -> str:
         for node in nodes
         if "problem" in node
     ]
-    if problems:
+    if problems and shows_problem:
         return problems[0]
-    sentences = _gradient_news(nodes)
+    sentences = _gradient_changes(nodes)
     counts = {
         what: sum(what in node.get("changes", {}) for node in nodes)
         for what in ("buffers", "node", "version")
@@ -97,18 +102,21 @@ def news_caption(graph: GradGraph) -> str:
     return " ".join(filter(None, sentences)) or caption(graph)
 
 
-def _gradient_news(nodes: Sequence[NodeData]) -> list[str]:
+def _gradient_changes(nodes: Sequence[NodeData]) -> list[str]:
     """A sentence for each leaf whose gradient changed, or one for all leaves."""
-    told = [
+    changes = [
         (f"{node.get('name') or 'a leaf'}.grad", node["changes"]["grad"])
         for node in nodes
         if "grad" in node.get("changes", {})
     ]
-    if len(told) <= _MOST_NAMES:
-        return [f"{name}: {text}." for name, text in told]
-    kinds = {text if text in _SAME_FOR_ALL else "" for _, text in told}
+    if len(changes) <= _MOST_NAMES:
+        return [f"{name}: {text}." for name, text in changes]
+    kinds = {text if text in _SAME_FOR_ALL else "" for _, text in changes}
     verb = _SAME_FOR_ALL.get(kinds.pop(), "have changed") if len(kinds) == 1 else "have changed"
-    return [f"The gradients of {len(told):,} leaves {verb}."]
+    others = (NodeKind.OPERATION, NodeKind.RESULT)  # they retain their gradient
+    retained = any(node["kind"] in others and "grad" in node.get("changes", {}) for node in nodes)
+    word = "tensors" if retained else "leaves"
+    return [f"The gradients of {len(changes):,} {word} {verb}."]
 
 
 _SAME_FOR_ALL = {"new": "are new", "cleared": "are cleared (None)", "zeroed": "are zeroed"}
@@ -135,14 +143,14 @@ def _extent(graph: GradGraph, roots: Sequence[NodeData]) -> str:
     steps = counted(operations, "operation")
     to = f" to {_names(roots)}" if roots else ""  # the results may no longer exist
     more = counted(beyond, "more leaf is", "more leaves are")
-    behind = f" {more} not reachable from {_names(roots)}." if beyond and roots else ""
+    unreachable = f" {more} not reachable from {_names(roots)}." if beyond and roots else ""
     if _holds_leaves(graph):
         return f"{steps}{to}."
     if not leaves:
         extent = f"{steps}{to}, and no leaf that could get a gradient."
     else:
         extent = f"{steps} from {counted(leaves, 'leaf', 'leaves')}{to}."
-    return extent + behind
+    return extent + unreachable
 
 
 def _without_operations(graph: GradGraph, roots: Sequence[NodeData]) -> str:
@@ -206,11 +214,11 @@ def _gradients(graph: GradGraph) -> str:
     if not grads:
         return f"None of the {len(leaves):,} leaves has a gradient."
     zeros = sum(map(is_zero, grads))
-    told = f", {zeros:,} of them all zeros" if zeros else ""
+    zero_part = f", {zeros:,} of them all zeros" if zeros else ""
     if len(grads) == len(leaves):
-        return f"All {len(leaves):,} leaves have a gradient{told}."
+        return f"All {len(leaves):,} leaves have a gradient{zero_part}."
     have = "has" if len(grads) == 1 else "have"
-    return f"{len(grads):,} of the leaves {have} a gradient{told}."
+    return f"{len(grads):,} of the leaves {have} a gradient{zero_part}."
 
 
 def _is_freed(graph: GradGraph) -> bool:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from gradviz.graph import NodeData
 from gradviz.renderers.labels import Label, Line, TextSpan
 from gradviz.renderers.scene import Curve, Rectangle, Shape, Text, Words
-from gradviz.renderers.theme import FILLS, LOOKS, TEXT, Bar, Look, marked
+from gradviz.renderers.theme import FILLS, LOOKS, TEXT, Bar, Look, look_of
 
 __all__ = ["Card", "card_of", "line_width", "set_line", "text_width"]
 
@@ -101,7 +101,7 @@ def card_of(label: Label, data: NodeData, bar: Bar | None = None) -> Card:
     look = LOOKS[data["kind"]]
     if "clone_of" in data:
         look = Look("page", "page", look.edge, radius=0, line=0.8)
-    look = marked(look, data.get("mark"))
+    look = look_of(data, look)
     widest = max(line_width(line) for line in (label.head, *label.rows))
     height = _HEAD + _ROW * len(label.rows)
     width = max(widest + 2 * _SIDE, 54.0)

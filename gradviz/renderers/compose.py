@@ -18,7 +18,7 @@ from gradviz.renderers.edges import (
     output_numbers,
 )
 from gradviz.renderers.labels import Line, Role, TextSpan, clean, labels_of
-from gradviz.renderers.layout.engines import Box, Link, lay_out
+from gradviz.renderers.layout.engines import Box, Layout, Link, lay_out
 from gradviz.renderers.layout.wrapping import wrap
 from gradviz.renderers.legend import GLYPH_WIDTH, legend_glyph, legend_of
 from gradviz.renderers.moments import Moment, gradient_table, moments_of
@@ -31,8 +31,9 @@ from gradviz.renderers.scene import (
     Scene,
     Shape,
     ShapeGroup,
+    SheetStyle,
 )
-from gradviz.renderers.theme import bar_of
+from gradviz.renderers.theme import TEXT, bar_of
 from gradviz.renderers.tooltips import tooltip_of
 from gradviz.story import Frame, Story
 
@@ -57,11 +58,17 @@ _EVEN = 24  # numbers of lines that are tried
 _NARROWEST = 284.0  # with margins it fits a phone
 
 
-def compose(story: Story, limit: float = 20.0, runs: Sequence[int] = ()) -> Scene:
+def compose(
+    story: Story,
+    style: SheetStyle | None = None,
+    limit: float = 20.0,
+    runs: Sequence[int] = (),
+) -> Scene:
     """Lay out every frame of a story on one sheet.
 
     Args:
         story: frames as they will be drawn (views applied, captions filled in).
+        style: how the sheet is arranged.
         limit: time limit for the layout of one frame, in seconds.
         runs: for each frame a number that it shares with those that show the same operations, from
             before any view; empty for that of `runs_of_frames`.
@@ -69,19 +76,23 @@ def compose(story: Story, limit: float = 20.0, runs: Sequence[int] = ()) -> Scen
     Returns:
         The drawing, ready for the SVG writer or the Graphviz canvas.
     """
-    panels = panels_of([frame.graph for frame in story], limit, columns=len(story) == 1)
+    style = style or SheetStyle()
+    graphs = [frame.graph for frame in story]
+    panels = panels_of(graphs, limit, columns=len(story) == 1, sideways=style.sideways)
     if len(story) == 1:
-        return _sheet(story, panels, [panels], list(filter(None, [story[0].caption])))
+        return _sheet(story, panels, [panels], list(filter(None, [story[0].caption])), style)
     every = [Moment(frame, number) for number, frame in enumerate(story, 1)]
-    scene = _in_rows(story, every, panels)
+    scene = _in_rows(story, every, panels, style)
     if fits_a_page(scene):
         return scene
     runs = runs or runs_of_frames([frame.graph for frame in story])
     moments = moments_of(story, runs)
     drawn = [moment.frame.graph for moment in moments]
     # Each for itself: frames of one graph are drawn once, so that columns are no hindrance.
-    panels = [panels_of([graph], limit, columns=True)[0] for graph in drawn]
-    return _in_rows(story, moments, panels)
+    panels = [
+        panels_of([graph], limit, columns=True, sideways=style.sideways)[0] for graph in drawn
+    ]
+    return _in_rows(story, moments, panels, style)
 
 
 def fits_a_page(scene: Scene) -> bool:
@@ -99,7 +110,9 @@ PAGE_WIDTH, PAGE_HEIGHT = 1_400, 2_000
 _SMALLEST_SCALE = 9 / 11  # text of 11 points is to have 9 pixels
 
 
-def _in_rows(story: Story, moments: Sequence[Moment], panels: Sequence[Panel]) -> Scene:
+def _in_rows(
+    story: Story, moments: Sequence[Moment], panels: Sequence[Panel], style: SheetStyle
+) -> Scene:
     """The moments in frames, as many in each row as have room."""
     widths = _inner_widths(panels, moments) if panels else []
     framed = [
@@ -111,28 +124,35 @@ def _in_rows(story: Story, moments: Sequence[Moment], panels: Sequence[Panel]) -
         for row in _rows(framed)
     ]
     drawn = Story([moment.frame for moment in moments], story.title, story.notes)
-    return _sheet(drawn, panels, rows, [])
+    return _sheet(drawn, panels, rows, [], style)
 
 
-def compose_each(story: Story, limit: float = 20.0) -> list[Scene]:
+def compose_each(story: Story, style: SheetStyle | None = None, limit: float = 20.0) -> list[Scene]:
     """Compose one sheet per frame; nodes in several frames have the same position.
 
     Args:
         story: as for `compose`.
+        style: as for `compose`.
         limit: as for `compose`.
     """
-    panels = panels_of([frame.graph for frame in story], limit, columns=True)
+    style = style or SheetStyle()
+    graphs = [frame.graph for frame in story]
+    panels = panels_of(graphs, limit, columns=True, sideways=style.sideways)
     return [
-        _sheet(Story((frame,), frame.title), [panel], [[panel]], [])
+        _sheet(Story((frame,), frame.title), [panel], [[panel]], [], style)
         for panel, frame in zip(panels, story, strict=True)
     ]
 
 
 def _sheet(
-    story: Story, panels: Sequence[Panel], rows: list[list[Panel]], captions: list[str]
+    story: Story,
+    panels: Sequence[Panel],
+    rows: list[list[Panel]],
+    captions: list[str],
+    style: SheetStyle,
 ) -> Scene:
     sheet = _StorySheet()
-    legend = legend_of([frame.graph for frame in story])
+    legend = legend_of([frame.graph for frame in story]) if style.legend else {}
     rooms = (_legend_room(word, meaning) for word, meaning in legend.items())
     width = max([_NARROWEST, *(_row_width(row) for row in rows), *rooms])
     if story.title:
@@ -148,13 +168,22 @@ def _sheet(
         sheet.add_line(line, width, f"caption-{number}")
     described = [frame.caption or frame.title for frame in story]
     engines = ", ".join(dict.fromkeys(panel.engine for panel in panels))
+    whole = round(width + 2 * _MARGIN, 2)
     return Scene(
-        round(width + 2 * _MARGIN, 2),
+        whole,
         round(sheet.y + _MARGIN, 2),
         GroupChain(sheet.parts),
         clean(story.title) or "What autograd recorded",
         " ".join(map(_ended, filter(None, [*described, *notes, f"Layout: {engines}."]))),
+        _zoom(style, whole),
     )
+
+
+def _zoom(style: SheetStyle, width: float) -> float | None:
+    """Points of a unit of a drawing of that width, where the caller has chosen its size."""
+    if style.width is not None:
+        return style.width / width
+    return None if style.font_size is None else style.font_size / TEXT[Role.NAME].size
 
 
 def _ended(text: str) -> str:
@@ -247,12 +276,12 @@ def _inner_widths(panels: Sequence[Panel], moments: Sequence[Moment]) -> list[fl
 def _framed(panel: Panel, moment: Moment, inner: float) -> Panel:
     """The panel in a frame of its own: number and title above it, its caption below."""
     frame, number, table = moment.frame, moment.number, gradient_table(moment)
-    told = [frame.caption, *(f"{n} {each.title}: {each.caption}" for n, each in moment.others)]
+    sentences = [frame.caption, *(f"{n} {each.title}: {each.caption}" for n, each in moment.others)]
     if moment.gap[0]:
         first, last = moment.gap
         which = f"Frames {first} to {last}" if first < last else f"Frame {first}"
-        told.append(f"{which}: the same operations again, left out.")
-    captions = [line for text in told for line in _wrapped(text, inner)]
+        sentences.append(f"{which}: the same operations again, left out.")
+    captions = [line for text in sentences for line in _wrapped(text, inner)]
     width = max(inner, *(line_width(line) for line in captions), 0.0) + 2 * _PAD
     title = _title(frame, number)
     texts = [set_line(title, _PAD, _PAD + 12)]
@@ -341,7 +370,10 @@ class Panel:
 
 
 def panels_of(
-    graphs: Sequence[GradGraph], limit: float = 20.0, columns: bool = False
+    graphs: Sequence[GradGraph],
+    limit: float = 20.0,
+    columns: bool = False,
+    sideways: bool = False,
 ) -> list[Panel]:
     """Lay out and draw graphs that are shown side by side.
 
@@ -350,11 +382,12 @@ def panels_of(
             the same key) has the same position in each.
         limit: time limit of the layout engine for each, in seconds.
         columns: break tall pictures into columns; used if each graph has its own sheet.
+        sideways: let the data flow from left to right.
     """
     return [
         panel
         for group in _alike(graphs)
-        for panel in _panels_in_the_same_places(group, limit, columns)
+        for panel in _panels_in_the_same_places(group, limit, columns, sideways)
     ]
 
 
@@ -386,7 +419,7 @@ def _operations(graph: GradGraph) -> set[tuple[object, ...]]:
 
 
 def _panels_in_the_same_places(
-    graphs: Sequence[GradGraph], limit: float, columns: bool
+    graphs: Sequence[GradGraph], limit: float, columns: bool, sideways: bool
 ) -> list[Panel]:
     cards = [_cards(graph) for graph in graphs]
     boxes: dict[str, Box] = {}
@@ -397,23 +430,22 @@ def _panels_in_the_same_places(
             boxes[key] = Box(key, max(box.width, card.width), max(box.height, card.height))
         for edge in drawn_edges(graph):
             source, target, number, _ = edge
-            if cause := cause_box(graph, edge):
+            if cause := cause_box(graph, edge, sideways):
                 boxes[cause.key] = cause
                 links[source, target, number] = Link(source, cause.key)
                 links[cause.key] = Link(cause.key, target)
             else:
                 links[source, target, number] = Link(source, target)
-    placed = list(boxes.values())
-    layout = lay_out(placed, list(links.values()), limit=limit)
-    if columns:
-        layout = wrap(placed, layout)
+    layout = _laid_out(list(boxes.values()), list(links.values()), limit, columns, sideways)
     routes = dict(zip(links, layout.routes, strict=True))
     panels = []
     for graph, own in zip(graphs, cards, strict=True):
-        places = EdgePlaces(layout.centers, routes, output_numbers(graph, layout.centers, routes))
-        reach = _reach(graph, places) if len(graphs) > 1 else {}
+        numbers = output_numbers(graph, layout.centers, routes, sideways)
+        places = EdgePlaces(layout.centers, routes, numbers, sideways)
+        reach = _reach(graph, places) if len(graphs) > 1 and not sideways else {}
         for key, card in own.items():
-            width = min(max(card.width, reach.get(key, 0.0)), boxes[key].width)
+            least = boxes[key].width if sideways else max(card.width, reach.get(key, 0.0))
+            width = min(least, boxes[key].width)
             if (width, boxes[key].height) != (card.width, card.height):
                 own[key] = replace(card, width=width, height=boxes[key].height)
         if len(own) <= _HELD:
@@ -427,6 +459,17 @@ def _panels_in_the_same_places(
             groups = tuple(groups)
         panels.append(Panel(layout.width, layout.height, groups, layout.engine))
     return panels
+
+
+def _laid_out(
+    boxes: list[Box], links: list[Link], limit: float, columns: bool, sideways: bool
+) -> Layout:
+    """The layout; one from left to right is that of the turned boxes, turned back."""
+    placed = [Box(box.key, box.height, box.width) for box in boxes] if sideways else boxes
+    layout = lay_out(placed, links, limit=limit)
+    if columns:
+        layout = wrap(placed, layout)
+    return layout.transposed() if sideways else layout
 
 
 _FAR = 1e9

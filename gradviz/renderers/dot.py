@@ -16,9 +16,9 @@ from gradviz.renderers.labels import (
     clean,
     labels_of,
 )
+from gradviz.renderers.scene import SheetStyle
 from gradviz.renderers.theme import (
     FONT,
-    LOOKS,
     TEXT,
     Bar,
     Look,
@@ -26,7 +26,7 @@ from gradviz.renderers.theme import (
     bar_of,
     color,
     edge_look,
-    marked,
+    look_of,
     scale_text,
 )
 from gradviz.renderers.tooltips import edge_tooltip, tooltip_of
@@ -41,13 +41,16 @@ _BAR_WIDTH = 80
 _EDGE = {"arrowsize": "0.7", "penwidth": "1.2", "fontname": FONT, "fontsize": "10"}
 
 
-def to_digraph(story: Story, theme: Theme = "auto", transparent: bool = False) -> graphviz.Digraph:
+def to_digraph(
+    story: Story, theme: Theme = "auto", transparent: bool = False, style: SheetStyle | None = None
+) -> graphviz.Digraph:
     """Convert a story to a ``graphviz.Digraph``; several frames become clusters.
 
     Args:
         story: frames as they will be drawn.
         theme: ``"dark"``; light colors for other values.
         transparent: as for the SVG.
+        style: whether the data flows from left to right.
 
     Example:
         >>> from gradviz.graph import NodeKind
@@ -59,7 +62,8 @@ def to_digraph(story: Story, theme: Theme = "auto", transparent: bool = False) -
     """
     digraph = graphviz.Digraph("gradviz", node_attr=_NODE, edge_attr=_EDGE)
     page = "transparent" if transparent else color("page", theme)
-    digraph.attr(**_GRAPH, bgcolor=page, fontcolor=color("ink", theme))
+    layout = {**_GRAPH, "rankdir": "LR"} if style and style.sideways else _GRAPH
+    digraph.attr(**layout, bgcolor=page, fontcolor=color("ink", theme))
     if len(story) == 1:
         frame = story[0]
         lines = [story.title or frame.title, frame.caption, scale_text(frame.graph)]
@@ -81,7 +85,7 @@ def _add(digraph: Any, graph: GradGraph, prefix: str, theme: Theme) -> None:
     for key, label in labels_of(graph).items():
         data = graph.nodes[key]
         tooltip = graphviz.escape(tooltip_of(key, data))
-        look = marked(LOOKS[data["kind"]], data.get("mark"))
+        look = look_of(data)
         table = _table(label, look, bar_of(graph, data), theme)
         digraph.node(prefix + key, label=table, tooltip=tooltip, id=prefix + key)
     for source, target, _, data in edges_by_node(graph):
@@ -92,8 +96,8 @@ def _add(digraph: Any, graph: GradGraph, prefix: str, theme: Theme) -> None:
         if token != "line":
             attributes["penwidth"] = f"{width:g}"
         if cut:
-            told = cause_text(data) if loud else "no gradient"
-            attributes |= {"style": "dashed", "label": f" {told}"}
+            text = cause_text(data) if loud else "no gradient"
+            attributes |= {"style": "dashed", "label": f" {text}"}
         elif data.get("through"):
             attributes["label"] = f" {', '.join(data['through'])}"
         if "times" in data:
@@ -113,7 +117,7 @@ def _table(label: Label, look: Look, bar: Bar | None, theme: Theme) -> str:
     rows = [_cell(row, align, color(look.body, theme), theme) for row in label.rows]
     bars = [_bar(bar, theme)] if bar else []
     body = "".join(f"<TR>{cell}</TR>" for cell in (head, *rows, *bars))
-    border = 3 if look.edge == "loud" else 1
+    border = 3 if look.line >= 3 else 1
     return (
         f'<<TABLE BORDER="{border}" CELLBORDER="0" CELLSPACING="0" CELLPADDING="4"{marks} '
         f'COLOR="{color(look.edge, theme)}" BGCOLOR="{color(look.body, theme)}">{body}</TABLE>>'

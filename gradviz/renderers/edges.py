@@ -81,16 +81,18 @@ class EdgePlaces:
         routes: by edge without its attributes; and by the key of a `cause_box`, the second half
             of its edge.
         numbers: by edge, the output number, where it is shown.
+        sideways: whether the data flows from left to right.
         counts: by edge, the number of edges that it stands for, where it is shown.
     """
 
     centers: dict[str, Point]
     routes: dict[object, Route]
     numbers: dict[object, Text]
+    sideways: bool = False
     counts: Mapping[object, Text] = field(default_factory=dict)
 
 
-def cause_box(graph: GradGraph, edge: Edge) -> Box | None:
+def cause_box(graph: GradGraph, edge: Edge, sideways: bool = False) -> Box | None:
     """The box for the cause of a cut on its edge, or None if the edge shows no cause.
 
     Only the first cut edge of a path shows it, not the edges that follow.
@@ -103,9 +105,11 @@ def cause_box(graph: GradGraph, edge: Edge) -> Box | None:
     before = graph.out_edges if graph.graph.get("flow") == "gradient" else graph.in_edges
     if any(other.get("cause") is data["cause"] for _, _, other in before(source, data=True)):
         return None
-    lines = _cause_lines(data)
-    width = 2 * (max(map(line_width, lines)) + _MARK_ROOM)
-    return Box(f"cut {source} {target} {number}", width, 6 + _CAUSE_LINE * len(lines))
+    lines, key = _cause_lines(data), f"cut {source} {target} {number}"
+    widest = max(map(line_width, lines))
+    if sideways:  # the text is below the line
+        return Box(key, widest + 2 * _MARK_ROOM, 2 * (_MARK_ROOM + _CAUSE_LINE * len(lines)))
+    return Box(key, 2 * (widest + _MARK_ROOM), 6 + _CAUSE_LINE * len(lines))
 
 
 def _cause_lines(data: Any) -> list[Line]:
@@ -118,14 +122,14 @@ def edge_group(graph: GradGraph, edge: Edge, places: EdgePlaces) -> ShapeGroup:
     """The shapes of an edge."""
     source, target, number, data = edge
     kind = data.get("kind", EdgeKind.GRADIENT)
-    box = cause_box(graph, edge)
+    box = cause_box(graph, edge, places.sideways)
     token, line = ("cut", 1.3) if box else edge_look(data)
     route = places.routes[source, target, number]
     shapes: list[Shape] = []
     if box:
         before, route = route, places.routes[box.key]
         shapes.append(Curve(before, token, 1.3, dashed=True))
-        shapes += _cause(before[-1], route[0], data)
+        shapes += _cause(before[-1], route[0], data, places.sideways)
     drawn = _without_tip(route)
     shapes += [
         Curve(drawn, token, line, kind in _DASHED),
@@ -146,13 +150,19 @@ def edge_group(graph: GradGraph, edge: Edge, places: EdgePlaces) -> ShapeGroup:
     return ShapeGroup(f"{source}-{target}-{number}", f"edge {kind.value}", tuple(shapes), tooltip)
 
 
-def _cause(start: Point, end: Point, data: Any) -> list[Shape]:
+def _cause(start: Point, end: Point, data: Any, sideways: bool) -> list[Shape]:
     """The line through the box of a cause, the sign of a cut on it, and the text beside it."""
     x, y = (start[0] + end[0]) / 2, (start[1] + end[1]) / 2
     lines = _cause_lines(data)
     first = y + 4 - _CAUSE_LINE * (len(lines) - 1) / 2
+    if sideways:
+        first = y + _MARK_ROOM + 6
     texts = [
-        set_line(line, x + _MARK_ROOM, first + _CAUSE_LINE * number)
+        set_line(
+            line,
+            x - line_width(line) / 2 if sideways else x + _MARK_ROOM,
+            first + _CAUSE_LINE * number,
+        )
         for number, line in enumerate(lines)
     ]
     across = Curve((start, start, end, end), "cut", 1.3, dashed=True)
@@ -233,7 +243,7 @@ def edge_counts(
     boxes: Sequence[Rect],
     numbers: Iterable[Text] = (),
 ) -> dict[object, Text]:
-    """How many edges a drawn edge stands for, beside its line where there is room.
+    """The number of edges that a drawn edge represents, beside its line where there is room.
 
     Args:
         graph: as it is drawn.
@@ -291,7 +301,10 @@ _NEAR = 8  # neighbors that are checked for overlap with a number
 
 
 def output_numbers(
-    graph: GradGraph, centers: Mapping[str, Point], routes: Mapping[object, Route]
+    graph: GradGraph,
+    centers: Mapping[str, Point],
+    routes: Mapping[object, Route],
+    sideways: bool = False,
 ) -> dict[object, Text]:
     """The output numbers of operations with several outputs, by edge.
 
@@ -302,6 +315,7 @@ def output_numbers(
         graph: as it is drawn.
         centers: the center of each node.
         routes: by edge, as (source, target, number).
+        sideways: whether the data flows from left to right: numbers stand above the lines then.
     """
     found: dict[object, Text] = {}
     for source, data in graph.nodes(data=True):
@@ -312,8 +326,15 @@ def output_numbers(
                 for _, target, number, output in edges
                 if (source, target, number) in routes
             ]
-            found |= _beside(starts, centers[source][0])
+            if sideways:
+                found |= {edge: _above(output, route[0]) for output, edge, route in starts}
+            else:
+                found |= _beside(starts, centers[source][0])
     return found
+
+
+def _above(output: int, start: Point) -> Text:
+    return set_line((TextSpan(f"[{output}]", Role.FACT),), start[0] + _APART, start[1] - _APART)
 
 
 def _beside(

@@ -18,7 +18,7 @@ from gradviz.renderers.compose import compose_each
 from gradviz.renderers.island import Answer, island, island_json
 from gradviz.renderers.labels import clean
 from gradviz.renderers.svg import to_svg
-from gradviz.renderers.theme import FONT, PALETTE, Theme
+from gradviz.renderers.theme import FONT, Theme
 from gradviz.story import Frame, Story
 from gradviz.views import apply
 
@@ -62,7 +62,7 @@ def to_html(
             f'<html lang="en" data-theme="{theme}"><head><meta charset="utf-8">',
             f'<meta http-equiv="Content-Security-Policy" content="{_policy(script)}">',
             '<meta name="viewport" content="width=device-width, initial-scale=1">',
-            f"<title>{title}</title><style>{_colors()}{_built('theme.css')}</style></head><body>",
+            f"<title>{title}</title><style>{_colors(data['palette'])}{_built('theme.css')}</style></head><body>",
             '<div id="gradviz-viewer" hidden></div>',
             f'<div id="still">{_still(shown, title, theme)}</div>',
             f'<script type="application/json" id="gradviz-data">{island_json(data)}</script>',
@@ -112,16 +112,15 @@ def _figure(number: int, frame: Frame, picture: str) -> str:
     return f'<figure id="frame-{number}"><div>{picture}</div>{caption}</figure>\n'
 
 
-@cache
-def _colors() -> str:
+def _colors(palette: Mapping[str, tuple[str, str]]) -> str:
     """The colors of the pictures: as variables of the page, and as classes of its shapes."""
     light, dark = (
-        " ".join(f"--{token}: {colors[scheme]};" for token, colors in PALETTE.items())
+        " ".join(f"--{token}: {colors[scheme]};" for token, colors in palette.items())
         for scheme in (0, 1)
     )
     classes = " ".join(
         f".f-{token} {{ fill: var(--{token}); }} .e-{token} {{ stroke: var(--{token}); }}"
-        for token in PALETTE
+        for token in palette
     )
     return f"""
 :root {{ color-scheme: light dark; {light} font-family: {FONT}; }}

@@ -16,8 +16,8 @@ from gradviz.renderers.cards import card_of, text_width
 from gradviz.renderers.compose import runs_of_frames
 from gradviz.renderers.edges import QUIET
 from gradviz.renderers.labels import Label, Line, Role, TextSpan, clean, labels_of
-from gradviz.renderers.legend import MEANINGS
-from gradviz.renderers.theme import LOOKS, PALETTE, TEXT
+from gradviz.renderers.legend import MEANINGS, ROLE_ROWS
+from gradviz.renderers.theme import FILLS, LOOKS, OWN, PALETTE, TEXT, Look, color
 from gradviz.serialize import plain
 from gradviz.story import Event, Frame, Story
 from gradviz.views.details import hide_bookkeeping
@@ -26,6 +26,7 @@ from gradviz.views.tree import LEFT_OUT, FoldTree, fold_tree
 __all__ = ["Answer", "island", "island_json"]
 
 _ROLES = tuple(Role)
+_CHOSEN = ("color", "highlight")
 _HIDDEN_INPUT = {"addmm": 2, "mm": 1}
 
 
@@ -99,9 +100,9 @@ def island(
         frames: as they were recorded, with what changed marked.
         shown: the same frames through views, under `keep_inside`.
         theme: of the page: ``"auto"``, ``"light"`` or ``"dark"``.
-        target: what the command line calls it: ``"train.py:loss"``; "" when not known.
+        target: the command line's name of the subject: ``"train.py:loss"``; "" if unknown.
         answers: of `explain`.
-        files: lines of the program, by the name that nodes and events give it.
+        files: lines of the program, by file name in nodes and events.
 
     Example:
         >>> story = Story((Frame("", GradGraph()),))
@@ -122,11 +123,13 @@ def island(
         "theme": theme,
         "target": target,
         "color": scale["by"] if scale else "",
-        "looks": {kind.value: _look(kind) for kind in NodeKind},
+        "looks": {kind.value: _look(LOOKS[kind]) for kind in NodeKind},
         "text": {role.value: [TEXT[role].color, TEXT[role].size, TEXT[role].bold] for role in Role},
         "roles": [role.value for role in _ROLES],
         "legend": MEANINGS,
-        "palette": PALETTE,
+        "roleRows": {word: role.value for word, role in ROLE_ROWS.items()},
+        "fills": {role.value: fill for role, fill in FILLS.items()},
+        "palette": {**PALETTE, **_own_colors(writer.cards.values)},
         "rows": writer.rows.values,
         "cards": writer.cards.values,
         "edges": writer.edges.values,
@@ -138,9 +141,19 @@ def island(
     }
 
 
-def _look(kind: NodeKind) -> dict[str, Any]:
-    look = LOOKS[kind]
+def _look(look: Look) -> dict[str, Any]:
     return {name: getattr(look, name) for name in look.__dataclass_fields__}
+
+
+def _own_colors(cards: Sequence[Mapping[str, Any]]) -> dict[str, tuple[str, str]]:
+    """The colors that a caller has chosen, light and dark, by their tokens."""
+    looks = [card["look"] for card in cards if "look" in card]
+    tokens = {look[part] for look in looks for part in ("head", "body", "edge")}
+    return {
+        token: (color(token, "light"), color(token, "dark"))
+        for token in sorted(tokens)
+        if token.startswith(OWN)
+    }
 
 
 def _event(event: Event) -> dict[str, Any]:
@@ -181,7 +194,7 @@ class _IslandWriter:
         columns = {
             "keys": keys,
             "row": [self._row(graph._node[key]) for key in keys],
-            "card": [self._card(labels[key], graph._node[key]) for key in keys],
+            "card": [self._card(labels[key], _chosen(graph, seen, key)) for key in keys],
             "again": [self._again(graph._node[key]) for key in keys],
             "hidden": [place for place, key in enumerate(keys) if key not in hidden],
             "relabel": relabeled,
@@ -198,6 +211,7 @@ class _IslandWriter:
             "follows": drawn.follows,
             "notes": [clean(note) for note in seen.notes],
             "run": run,
+            "flow": seen.graph.get("flow", "data"),
             **{name: self.columns.number(column) for name, column in columns.items()},
         }
 
@@ -230,8 +244,8 @@ class _IslandWriter:
         return self.rows.number({name: plain(value) for name, value in data.items()})
 
     def _card(self, label: Label, data: Any) -> int:
-        kind = data["kind"]
-        return self.cards.number(_card(label, data), (label, kind))
+        card = _card(label, data)
+        return self.cards.number(card, (label, data["kind"], repr(card.get("look"))))
 
     def _again(self, data: Any) -> int:
         """The card of a copy of a leaf; -1 for other nodes."""
@@ -262,6 +276,13 @@ class _IslandWriter:
         ]
 
 
+def _chosen(graph: GradGraph, seen: GradGraph, key: str) -> Any:
+    """The attributes of a node, with the color and the highlight that a view gave it."""
+    data = graph._node[key]
+    given = {name: value for name, value in seen._node.get(key, {}).items() if name in _CHOSEN}
+    return {**data, **given} if given else data
+
+
 def _without_scale(graph: GradGraph) -> GradGraph:
     """The graph without the levels of `color_by` in its labels; the viewer adds them."""
     if "scale" not in graph.graph:
@@ -289,6 +310,8 @@ def _card(label: Label, data: Any) -> dict[str, Any]:
     }
     if "clone_of" in data:
         found["again"] = True
+    if card.look != LOOKS[data["kind"]]:
+        found["look"] = _look(card.look)
     return found
 
 

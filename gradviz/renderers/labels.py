@@ -45,7 +45,7 @@ __all__ = [
 ]
 
 _CAUSES = frozenset(cause.value for cause in Cause)
-_TOLD_ELSEWHERE = ("value", "grad", "buffers")
+_SHOWN_ELSEWHERE = ("value", "grad", "buffers")
 _LONGEST_NAME = 48
 _LONGEST_VALUE = 52
 _FEW_INLINE = 4
@@ -70,11 +70,11 @@ class Role(str, Enum):
     CUT = "cut"
     """Why a gradient does not flow on."""
     NEWS = "news"
-    """What changed since the frame before: new, freed, changed."""
+    """Changes since the previous frame: new, freed, changed."""
     ZERO = "zero"
     """All zeros."""
     REMOVED = "removed"
-    """What the frame after does not have any more."""
+    """Something that the next frame no longer has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +201,7 @@ def _label(graph: GradGraph, key: str, shows: _Shows) -> Label:
         head.insert(0, TextSpan(_short(data["op"]), Role.WORD))
     if "clone_of" in data:
         return Label((*head, TextSpan("again", Role.FACT)))
-    head += _hooks(data) + _news(data)
+    head += _hooks(data) + _change_spans(data)
     value = _value_rows(data, is_dated=may_have_changed(graph, key))
     if kind is NodeKind.RESULT:
         if value and data["value"].numel <= _FEW_INLINE:
@@ -245,12 +245,12 @@ def _since(data: NodeData) -> list[TextSpan]:
 def _rows(data: NodeData) -> tuple[Line, ...]:
     problem = problem_text(data["problem"]) if "problem" in data else ""
     loud = data.get("verdict") or problem
-    trouble: list[Line] = [(TextSpan(clean(loud), Role.LOUD),)] if loud else []
+    alarms: list[Line] = [(TextSpan(clean(loud), Role.LOUD),)] if loud else []
     if "asked" in data:
-        trouble.append((TextSpan("asked about", Role.NAME),))
+        alarms.append((TextSpan("asked about", Role.NAME),))
     if data["kind"] is NodeKind.GROUP:
-        return (*_group_rows(data), *trouble)
-    return (*_why_untracked(data), *_inside(data), *_grad_rows(data), *trouble)
+        return (*_group_rows(data), *alarms)
+    return (*_why_untracked(data), *_inside(data), *_grad_rows(data), *alarms)
 
 
 _LEAVES = (NodeKind.LEAF, NodeKind.PARAMETER)
@@ -263,7 +263,7 @@ def _operation_head(graph: GradGraph, key: str, data: NodeData, says_so: bool) -
     if data.get("untracked_inputs"):
         freed = data.get("buffers") is Buffers.FREED and not says_so
         is_gone = freed and operation(data.get("op", "")).number
-        # A number is kept for backward with the rest: afterwards nobody knows which it was.
+        # A number is known from a saved tensor: after backward it is unknown.
         head.append(TextSpan(f"with a constant{', freed' if is_gone else ''}", Role.FACT))
     if "name" in data and not _result_has_name(graph, key, data["name"]):
         head += _name(data)
@@ -275,12 +275,12 @@ def _operation_head(graph: GradGraph, key: str, data: NodeData, says_so: bool) -
         head.append(TextSpan(f"{data['opaque']}{when}", Role.FACT))
     if data.get("version") and "version" not in data.get("changes", {}):
         head.append(TextSpan(f"version {data['version']}", Role.FACT))
-    return head + _hooks(data) + _news(data)
+    return head + _hooks(data) + _change_spans(data)
 
 
-def _news(data: NodeData) -> list[TextSpan]:
+def _change_spans(data: NodeData) -> list[TextSpan]:
     """Changes, except of value, gradient and buffers, which are shown elsewhere."""
-    changes = {k: v for k, v in data.get("changes", {}).items() if k not in _TOLD_ELSEWHERE}
+    changes = {k: v for k, v in data.get("changes", {}).items() if k not in _SHOWN_ELSEWHERE}
     if data["kind"] in _LEAVES and changes.pop("version", False) and not data.get("value"):
         changes["node"] = "" if _since(data) else "changed"
     return [
@@ -316,7 +316,7 @@ def _group_head(graph: GradGraph, key: str, data: NodeData) -> list[TextSpan]:
         head.append(TextSpan(counted(members, "op"), Role.FACT))
     # If the output is reshaped, the shape inside differs from that of the output.
     reshaped = any("through" in edge for *_, edge in graph.out_edges(key, data=True))
-    return head + ([] if reshaped else _shape(data)) + _news(data)
+    return head + ([] if reshaped else _shape(data)) + _change_spans(data)
 
 
 def _group_rows(data: NodeData) -> list[Line]:
@@ -444,8 +444,8 @@ def _value_rows(data: NodeData, is_dated: bool) -> list[Line]:
     if value is None or not (text := _content(value)):
         return []
     role = Role.LOUD if value.nan or value.inf else Role.VALUE
-    news = _since(data) or _change(data, "value")
-    return [(TextSpan("now" if is_dated else "=", Role.FACT), TextSpan(text, role), *news)]
+    changed = _since(data) or _change(data, "value")
+    return [(TextSpan("now" if is_dated else "=", Role.FACT), TextSpan(text, role), *changed)]
 
 
 def _change(data: NodeData, attribute: str) -> list[TextSpan]:
@@ -454,7 +454,7 @@ def _change(data: NodeData, attribute: str) -> list[TextSpan]:
 
 
 def loud_role(summary: TensorSummary) -> Role:
-    """The role of a value that stands out: NaN and infinity are an alarm, zeros are not."""
+    """The role of a remarkable value: NaN and infinity are an alarm, zeros are not."""
     return Role.LOUD if summary.nan or summary.inf else Role.ZERO
 
 

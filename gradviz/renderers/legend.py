@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 from gradviz.graph import EdgeKind, GradGraph, Mark, NodeKind
 from gradviz.renderers.edges import cause_box, drawn_edges
-from gradviz.renderers.labels import Role, labels_of, may_have_changed
+from gradviz.renderers.labels import Role, clean, labels_of, may_have_changed
 from gradviz.renderers.scene import Curve, Rectangle, Shape
 from gradviz.renderers.theme import FILLS, LOOKS, TEXT, VALUE, marked, scale_legend
 
-__all__ = ["GLYPH_HEIGHT", "GLYPH_WIDTH", "MEANINGS", "legend_glyph", "legend_of"]
+__all__ = ["GLYPH_HEIGHT", "GLYPH_WIDTH", "MEANINGS", "ROLE_ROWS", "legend_glyph", "legend_of"]
 
 GLYPH_WIDTH = 22.0
 GLYPH_HEIGHT = 12.0
@@ -39,8 +39,9 @@ MEANINGS = {
     "zeros": "all zeros",
     "loud": "needs attention",
 }
+_HIGHLIGHT = "highlight"
 _WITHOUT_GLYPH = ("constant", "no-bar", "now", "output", "times")
-_ROLES = {
+ROLE_ROWS = {
     "news": Role.NEWS,
     "removed": Role.REMOVED,
     "zeros": Role.ZERO,
@@ -75,7 +76,7 @@ def legend_of(graphs: Sequence[GradGraph]) -> dict[str, str]:
                 found.add("now")
         for label in labels_of(graph).values():
             roles = {span.role for line in (label.head, *label.rows) for span in line}
-            found.update(word for word, role in _ROLES.items() if role in roles)
+            found.update(word for word, role in ROLE_ROWS.items() if role in roles)
         for edge in drawn_edges(graph):
             data = edge[3]
             if data.get("times", 1) > 1:
@@ -87,6 +88,10 @@ def legend_of(graphs: Sequence[GradGraph]) -> dict[str, str]:
         if graph.graph.get("flow") == "gradient":
             found.add("flow")
     rows = {word: meaning for word, meaning in MEANINGS.items() if word in found}
+    if names := next(
+        (graph.graph[_HIGHLIGHT] for graph in graphs if _HIGHLIGHT in graph.graph), ""
+    ):
+        rows[_HIGHLIGHT] = f"highlighted: the path of the gradient to {clean(names)}"
     return rows | _scales(graphs)
 
 
@@ -114,6 +119,8 @@ def legend_glyph(word: str, x: float, middle: float) -> list[Shape]:
         return [Curve(line, token, 1.3, dashed=True), *strokes]
     if word == "width":
         return [Curve(line, "level", 4.0)]
+    if word == _HIGHLIGHT:
+        return [Curve(line, "ink", 3.2)]
     if word in ("through", "flow"):
         dot = Rectangle(x + 7.5, middle - 3.5, 7, 7, "page", "line", 1.3, radius=3.5)
         return [Curve(line, "line", 1.3), *([dot] if word == "through" else [])]
@@ -124,8 +131,8 @@ def legend_glyph(word: str, x: float, middle: float) -> list[Shape]:
         top = middle - GLYPH_HEIGHT / 2
         return [Rectangle(x, top, GLYPH_WIDTH, GLYPH_HEIGHT, look.head, look.edge, look.line)]
     top = middle - GLYPH_HEIGHT / 2
-    if word in _ROLES:
-        fill, edge = FILLS.get(_ROLES[word]), TEXT[_ROLES[word]].color
+    if word in ROLE_ROWS:
+        fill, edge = FILLS.get(ROLE_ROWS[word]), TEXT[ROLE_ROWS[word]].color
         bar = Rectangle(x + 5, middle - 1.5, GLYPH_WIDTH - 10, 3, edge)
         return [Rectangle(x, top, GLYPH_WIDTH, GLYPH_HEIGHT, fill or "page"), bar]
     if word in _AGAIN:

@@ -8,7 +8,17 @@ from gradviz.errors import TooLargeError
 from gradviz.graph import Cause, EdgeKind, GradGraph, Mark, NodeKind
 from gradviz.renderers.edges import edges_by_node
 from gradviz.renderers.labels import Label, Line, cause_text, labels_of
-from gradviz.renderers.theme import LOOKS, PALETTE, TEXT, Theme, bar_of, edge_look, scale_text
+from gradviz.renderers.scene import SheetStyle
+from gradviz.renderers.theme import (
+    LOOKS,
+    TEXT,
+    Theme,
+    bar_of,
+    color,
+    edge_look,
+    look_of,
+    scale_text,
+)
 from gradviz.story import Story
 
 __all__ = ["MOST_CHARACTERS", "MOST_EDGES", "to_mermaid"]
@@ -28,12 +38,13 @@ _BRACKETS = {
 }
 
 
-def to_mermaid(story: Story, theme: Theme = "auto") -> str:
+def to_mermaid(story: Story, theme: Theme = "auto", style: SheetStyle | None = None) -> str:
     """Convert a story to the text of a Mermaid flowchart.
 
     Args:
         story: frames as they will be drawn; several become subgraphs.
         theme: ``"dark"``; light colors for other values.
+        style: whether the data flows from left to right.
 
     Raises:
         TooLargeError: if Mermaid would refuse the diagram.
@@ -51,7 +62,11 @@ def to_mermaid(story: Story, theme: Theme = "auto") -> str:
             f"the graph has {edges:,} edges, and Mermaid draws at most {MOST_EDGES}; draw a "
             "smaller part of it, or save it as .svg"
         )
-    text = "\n".join([*_lines(story), *_classes(story, theme), *_widths(story, theme)]) + "\n"
+    sideways = bool(style and style.sideways)
+    text = (
+        "\n".join([*_lines(story, sideways), *_classes(story, theme), *_widths(story, theme)])
+        + "\n"
+    )
     if len(text) > MOST_CHARACTERS:
         raise TooLargeError(
             f"the diagram has {len(text):,} characters, and Mermaid reads at most "
@@ -60,10 +75,10 @@ def to_mermaid(story: Story, theme: Theme = "auto") -> str:
     return text
 
 
-def _lines(story: Story) -> Iterator[str]:
+def _lines(story: Story, sideways: bool) -> Iterator[str]:
     several = len(story) > 1
     yield "%% drawn by gradviz"
-    yield "flowchart TD"
+    yield "flowchart LR" if sideways else "flowchart TD"
     for number, frame in enumerate(story, 1):
         if several:
             yield f'  subgraph f{number}["{number} {_escape(frame.title)}"]'
@@ -88,8 +103,8 @@ def _graph_lines(graph: GradGraph, prefix: str) -> Iterator[str]:
             yield f"  {ends[0]} -->{f'|{_escape(words)}|' if words else ''} {ends[1]}"
         else:
             cause = data.get("cause", Cause.NOT_RECORDED)
-            told = "no gradient" if cause is Cause.NOT_RECORDED else _escape(cause_text(data))
-            yield f'  {ends[0]} -.->|"{told}"| {ends[1]}'
+            text = "no gradient" if cause is Cause.NOT_RECORDED else _escape(cause_text(data))
+            yield f'  {ends[0]} -.->|"{text}"| {ends[1]}'
 
 
 def _widths(story: Story, theme: Theme) -> Iterator[str]:
@@ -101,17 +116,22 @@ def _widths(story: Story, theme: Theme) -> Iterator[str]:
         for *_, data in edges_by_node(graph):
             token, width = edge_look(data)
             if token != "line":
-                color = PALETTE[token][theme == "dark"]
-                yield f"  linkStyle {number} stroke:{color},stroke-width:{width:g}px"
+                thick = f"stroke:{color(token, theme)},stroke-width:{width:g}px"
+                yield f"  linkStyle {number} {thick}"
             number += 1
         for key, data in graph.nodes(data=True):
             if bar := bar_of(graph, data):
-                color = PALETTE[bar.token][theme == "dark"]
-                thick = f"stroke:{color},stroke-width:{1 + 5 * bar.share:.2g}px"
+                width = 1 + 5 * bar.share
+                thick = f"stroke:{color(bar.token, theme)},stroke-width:{width:.2g}px"
+                yield f"  style {prefix}{key} {thick}"
+            elif "color" in data or "highlight" in data:
+                look = look_of(data)
+                fill, edge = color(look.head, theme), color(look.edge, theme)
+                thick = f"fill:{fill},stroke:{edge},stroke-width:{look.line:g}px"
                 yield f"  style {prefix}{key} {thick}"
             elif data.get("mark") is Mark.ZERO:
-                gray = (PALETTE[token][theme == "dark"] for token in ("op", "op-edge"))
-                yield "  style {}{} fill:{},stroke:{}".format(prefix, key, *gray)
+                grey = (color(token, theme) for token in ("op", "op-edge"))
+                yield "  style {}{} fill:{},stroke:{}".format(prefix, key, *grey)
         if scale := scale_text(graph):
             yield f"%% {scale}"
 
@@ -142,6 +162,6 @@ def _classes(story: Story, theme: Theme) -> Iterator[str]:
     names = {"leaf" if kind is NodeKind.PARAMETER else kind.value: kind for kind in kinds}
     for name, kind in sorted(names.items()):
         look = LOOKS[kind]
-        fill, edge, ink = (PALETTE[t][theme == "dark"] for t in (look.head, look.edge, "ink"))
+        fill, edge, ink = (color(token, theme) for token in (look.head, look.edge, "ink"))
         dashes = ",stroke-dasharray:5 3" if look.dashed else ""
         yield f"  classDef {name} fill:{fill},stroke:{edge},color:{ink}{dashes}"

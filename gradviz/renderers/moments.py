@@ -1,9 +1,9 @@
-"""Stories that are too large for a page: one graph for the frames that share it, and their news.
+"""Stories that are too large for a page: one graph for the frames that share it, and their changes.
 
 Frames of a recording often show the same operations at several moments: after the forward pass,
 after backward, after the step. On a page that is too small for all, one of them is drawn; the
-others are told in lines under it, with a table of the gradients. Where the same operations come
-again and again, as in the steps of a training loop, the first and the last of them are drawn.
+others are described in lines below it, with a table of the gradients. If the same operations
+repeat, as in the steps of a training loop, the first and the last of them are drawn.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ from gradviz.views.groups import norm_of
 __all__ = ["Moment", "gradient_table", "moments_of"]
 
 _MOST_ROWS = 8
-_FEW = 4  # values that a cell has room for
+_FEW = 4  # values that fit into a cell
 _LEAVES = (NodeKind.LEAF, NodeKind.PARAMETER)
 
 
 @dataclass(frozen=True)
 class Moment:
-    """A frame that is drawn, and the frames that are told beside it.
+    """A frame that is drawn, and the frames that are described below it.
 
     Args:
         frame: the frame.
         number: its number in the story, from 1 on.
         others: the other frames of the same operations, with their numbers.
-        gap: of what follows and is left out, the first and the last number; (0, 0) for nothing.
+        gap: the numbers of the first and last omitted frame after it; (0, 0) for none.
     """
 
     frame: Frame
@@ -50,23 +50,23 @@ class Moment:
 
 
 def moments_of(story: Story, runs: Sequence[int]) -> list[Moment]:
-    """The moments of a story that are drawn when there is no room for all.
+    """The moments of a story that are drawn if there is no room for all.
 
     Args:
         story: its frames.
-        runs: for each frame a number that it shares with those that show the same graph.
+        runs: for each frame, a number that consecutive frames of the same graph share.
     """
     found: list[tuple[Hashable, Moment]] = []
     for _, together in groupby(zip(runs, enumerate(story, 1), strict=True), lambda each: each[0]):
         frames = [numbered for _, numbered in together]
-        number, frame = max(frames, key=lambda each: (_news(each[1].graph), -each[0]))
+        number, frame = max(frames, key=lambda each: (_change_count(each[1].graph), -each[0]))
         others = tuple(each for each in frames if each[0] != number)
         found.append((_structure(frame.graph), Moment(frame, number, others)))
     return list(_without_repeats(found))
 
 
 def _without_repeats(found: Sequence[tuple[Hashable, Moment]]) -> Iterator[Moment]:
-    """The first and the last moment of each structure in a row; the gaps say what is left out."""
+    """The first and the last moment of each sequence of one structure; gaps for the others."""
     last = {structure: at for at, (structure, _) in enumerate(found)}
     seen: set[Hashable] = set()
     kept: list[Moment] = []
@@ -82,12 +82,12 @@ def _without_repeats(found: Sequence[tuple[Hashable, Moment]]) -> Iterator[Momen
     yield from kept
 
 
-def _news(graph: GradGraph) -> int:
+def _change_count(graph: GradGraph) -> int:
     return sum("grad" in data.get("changes", {}) for _, data in graph.nodes(data=True))
 
 
 def _structure(graph: GradGraph) -> Hashable:
-    """Equal for graphs of the same operations, whatever their numbers."""
+    """Equal for graphs of the same operations, independent of their values."""
     facts = (
         (data["kind"], data.get("op"), data.get("shape"), data.get("name"))
         for _, data in graph.nodes(data=True)
@@ -129,7 +129,7 @@ def gradient_table(moment: Moment) -> list[list[TextSpan]]:
 
 
 def _same(graph: GradGraph, key: str, data: NodeData) -> NodeData | None:
-    """The node of another frame: a group has other keys there, and may have other members."""
+    """The same node in another frame; a group has another key there, and may differ in content."""
     nodes: dict[str, Any] = graph._node
     if data["kind"] is not NodeKind.GROUP:
         return nodes.get(key)

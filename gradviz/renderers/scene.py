@@ -19,6 +19,7 @@ __all__ = [
     "Rectangle",
     "Scene",
     "Shape",
+    "SheetStyle",
     "GroupChain",
     "Text",
     "Words",
@@ -106,10 +107,28 @@ class GroupChain:
 
 
 @dataclass(frozen=True)
+class SheetStyle:
+    """How a sheet is arranged; the default is what most pictures have.
+
+    Args:
+        sideways: the data flows from left to right, not from top to bottom.
+        legend: draw the legend.
+        width: of the picture, in points; None for its own.
+        font_size: of names on nodes, in points, all else in proportion; None for its own.
+    """
+
+    sideways: bool = False
+    legend: bool = True
+    width: float | None = None
+    font_size: float | None = None
+
+
+@dataclass(frozen=True)
 class Scene:
     """A whole drawing. ``description`` is for screen readers.
 
     The shapes of a large drawing are created at each iteration over ``groups``, to save memory.
+    ``zoom`` is the size of a unit of the drawing in points, where a caller has chosen it.
     """
 
     width: float
@@ -117,3 +136,4 @@ class Scene:
     groups: Iterable[ShapeGroup] = ()
     title: str = ""
     description: str = ""
+    zoom: float | None = None

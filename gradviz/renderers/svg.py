@@ -48,7 +48,7 @@ def iter_svg(scene: Scene, theme: Theme = "auto", transparent: bool = False) -> 
     """
     writer = _Writer(theme)
     facts = (theme, transparent, scene.width, scene.height, scene.title, scene.description)
-    digest, used = hashlib.sha256(f"{facts}".encode()), {"page"}
+    digest, used = hashlib.sha256(f"{facts}{scene.zoom or ''}".encode()), {"page"}
     body: list[str] = []
     for group in scene.groups:
         text = writer.group(group)
@@ -64,11 +64,12 @@ def iter_svg(scene: Scene, theme: Theme = "auto", transparent: bool = False) -> 
 def _head(scene: Scene, theme: Theme, used: set[str], transparent: bool) -> Iterator[str]:
     """The lines before the groups."""
     page = Rectangle(0, 0, scene.width, scene.height, "page")
-    size = f'width="{_n(scene.width)}" height="{_n(scene.height)}"'
+    zoom, unit = (scene.zoom, "pt") if scene.zoom else (1.0, "")  # without a unit it is pixels
+    size = f'width="{_n(scene.width * zoom)}{unit}" height="{_n(scene.height * zoom)}{unit}"'
     yield (
         f'<svg xmlns="http://www.w3.org/2000/svg" {size} '
         f'viewBox="0 0 {_n(scene.width)} {_n(scene.height)}" role="img" '
-        f'aria-labeledby="@-title @-desc" font-family="{FONT}" style="max-width:100%">\n'
+        f'aria-labelledby="@-title @-desc" font-family="{FONT}" style="max-width:100%">\n'
     )
     yield f'<title id="@-title">{_text(scene.title)}</title>\n'
     yield f'<desc id="@-desc">{_text(scene.description)}</desc>\n'
@@ -82,8 +83,9 @@ def _dark_style(used: set[str]) -> str:
     """The dark color of each used token."""
     rules = " ".join(
         f".@-f-{token}{{fill:{dark}}} .@-e-{token}{{stroke:{dark}}}"
-        for token, (_, dark) in PALETTE.items()
+        for token in (*PALETTE, *sorted(used - {*PALETTE}))
         if token in used
+        for dark in (color(token, "dark"),)
     )
     return f"<style>@media (prefers-color-scheme: dark) {{ {rules} }}</style>"
 

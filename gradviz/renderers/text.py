@@ -9,17 +9,17 @@ from typing import Any
 
 from gradviz.graph import Cause, EdgeKind, GradGraph, NodeKind
 from gradviz.graph.algorithms import longest_paths
-from gradviz.renderers.labels import Label, cause_text, clean, labels_of
+from gradviz.renderers.labels import Label, Line, Role, TextSpan, cause_text, clean, labels_of
 from gradviz.renderers.theme import has_bars, scale_text, text_bar
 from gradviz.story import Frame, Story
 
-__all__ = ["to_text"]
+__all__ = ["in_columns", "to_text"]
 
 _WIDEST_MARGIN = 72
 _NARROWEST = 20  # the least number of columns for words
 
 
-def to_text(story: Story, most_lines: int = 400, width: int = 0) -> str:
+def to_text(story: Story, most_lines: int = 400, width: int = 0, styled: bool = False) -> str:
     """Convert a story to text, each graph as a tree from its roots back to its leaves.
 
     A line that starts with ``←`` is the last input of the line above it at the same margin; other
@@ -31,6 +31,7 @@ def to_text(story: Story, most_lines: int = 400, width: int = 0) -> str:
         most_lines: the largest number of nodes for one frame; the omitted ones are counted.
         width: columns of the terminal, at least 40: longer lines are wrapped, and the tree is
             continued on wrapped lines; 0 for lines of any length.
+        styled: bold and colored, by the codes that terminals know.
 
     Example:
         >>> from gradviz.graph import NodeKind
@@ -55,38 +56,114 @@ def to_text(story: Story, most_lines: int = 400, width: int = 0) -> str:
         bars = f"(column: {scale}; empty where it is not known)"
         legend = bars if has_bars(frame.graph) else scale and f"({scale})"
         after = [line for line in (clean(frame.caption), *notes, legend) if line]
-        tree = list(_frame_lines(frame, most_lines, width))
-        after = [part for line in after for part in _wrapped("", "", [line], width)]
-        title = [part for line in title for part in _wrapped("", "   ", [line], width)]
+        tree = list(_frame_lines(frame, most_lines, _Paper(width, styled)))
+        after = [part for line in after for part in in_columns(line, width)]
+        title = [part for line in title for part in in_columns(line, width)]
         blocks.append([*title, *tree, *([""] if after else []), *after])
     return "\n\n".join("\n".join(block) for block in blocks) + "\n"
 
 
-def _frame_lines(frame: Frame, most: int, width: int) -> Iterator[str]:
-    tree = _Tree(frame.graph, width)
+@dataclass(frozen=True)
+class _Paper:
+    """The output medium: its width in columns, 0 for any; and whether it supports colors."""
+
+    width: int
+    styled: bool
+
+    def lines(self, lead: str, below: str, pieces: Sequence[Line]) -> Iterator[str]:
+        """Pieces in lines that fit; ``below`` starts all but the first."""
+        room = max(self.width - max(len(lead), len(below)), _NARROWEST)
+        line: list[Line] = []
+        used = 0
+        for piece in self._short(pieces, room):
+            length = len(_text(piece))
+            if line and self.width and used + 2 + length > room:
+                yield lead + "  ".join(map(self._shown, line))
+                lead, line, used = below, [], 0
+            used += length + 2 * bool(line)
+            line.append(piece)
+        yield lead + "  ".join(map(self._shown, line))
+
+    def _short(self, pieces: Sequence[Line], room: int) -> Iterator[Line]:
+        for piece in pieces:
+            if not self.width or len(_text(piece)) <= room:
+                yield piece
+                continue
+            for part in textwrap.wrap(_text(piece), room, break_on_hyphens=False):
+                yield (TextSpan(part, piece[-1].role),)
+
+    def _shown(self, piece: Line) -> str:
+        if not self.styled:
+            return _text(piece)
+        return "  ".join(f"{_CODES[span.role]}{span.text}{_PLAIN}" for span in piece)
+
+
+def _text(piece: Line) -> str:
+    return "  ".join(span.text for span in piece)
+
+
+def _plain(text: str) -> Line:
+    return (TextSpan(text, Role.FACT),)
+
+
+_PLAIN = "\033[0m"
+_CODES = {
+    Role.NAME: "\033[1m",
+    Role.WORD: "",
+    Role.VALUE: "",
+    Role.FACT: "\033[2m",
+    Role.LOUD: "\033[1;31m",
+    Role.CUT: "\033[33m",
+    Role.NEWS: "\033[1;34m",
+    Role.ZERO: "\033[1m",
+    Role.REMOVED: "\033[35m",
+}
+"""How a terminal shows a role; the words are the same without it."""
+
+_TREE = "│├└─╌←⇠ "
+
+
+def in_columns(text: str, width: int) -> list[str]:
+    """A line of text in lines of at most ``width`` columns, under its own margin.
+
+    Args:
+        text: one line. A margin of tree lines is continued.
+        width: columns; 0 for any number.
+
+    Example:
+        >>> in_columns("│  a line of words", 12)
+        ['│  a line of', '│     words']
+        >>> in_columns("a  fine", 0)
+        ['a  fine']
+    """
+    if not width or len(text) <= width:
+        return [text]
+    words = text.lstrip(_TREE)
+    lead = text[: len(text) - len(words)]
+    below = lead.translate(_CONTINUED) + "   "
+    if len(below) > width // 2:
+        lead = below = below[: width // 2]
+    return textwrap.wrap(
+        words,
+        max(width, len(below) + 1),
+        initial_indent=lead,
+        subsequent_indent=below,
+        break_on_hyphens=False,
+        drop_whitespace=True,
+    )
+
+
+_CONTINUED = str.maketrans("├└─╌←⇠", "│     ")
+
+
+def _frame_lines(frame: Frame, most: int, paper: _Paper) -> Iterator[str]:
+    tree = _Tree(frame.graph, paper.width)
     for number, (lead, below, words) in enumerate(tree.lines()):
         if number == most:
             left = frame.graph.number_of_nodes() - len(tree.seen)
             yield f"… and {left:,} more nodes; a picture (.svg) or .json shows all"
             return
-        yield from _wrapped(lead, below, words, width)
-
-
-def _wrapped(lead: str, below: str, pieces: Sequence[str], width: int) -> list[str]:
-    """Pieces in lines of at most ``width`` columns; ``below`` starts all but the first."""
-    whole = lead + "  ".join(pieces)
-    if not width or len(whole) <= width:
-        return [whole]
-    room = max(width - max(len(lead), len(below)), _NARROWEST)
-    lines = [""]
-    for piece in pieces:
-        longer = f"{lines[-1]}  {piece}" if lines[-1] else piece
-        if len(longer) <= room:
-            lines[-1] = longer
-        else:
-            lines += textwrap.wrap(piece, room, break_on_hyphens=False)
-    first, *rest = filter(None, lines)
-    return [lead + first, *(below + line for line in rest)]
+        yield from paper.lines(lead, below, words)
 
 
 @dataclass
@@ -114,7 +191,7 @@ class _Tree:
             for source, _ in self._inputs(key):
                 self.users[source] += 1
 
-    def lines(self) -> Iterator[tuple[str, str, list[str]]]:
+    def lines(self) -> Iterator[tuple[str, str, list[Line]]]:
         """The margin of each node, the margin of its continuation, and its words.
 
         Depth first, without recursion: graphs may be very deep.
@@ -169,7 +246,7 @@ class _Tree:
             for source, edge in self.graph.inputs(key)
         ]
 
-    def _words(self, step: _Step, has_inputs: bool, again: bool) -> list[str]:
+    def _words(self, step: _Step, has_inputs: bool, again: bool) -> list[Line]:
         """The text of a node, in pieces between which a line may be broken."""
         label = self.labels[step.key]
         edge: Any = step.edge or {}
@@ -180,13 +257,12 @@ class _Tree:
             number = self.numbers.get(step.key)
             times = f" ×{step.times}" if step.times > 1 else ""
             above = f"({f'#{number}, ' if number else ''}above){times}"
-            return [*(span.text for span in label.head[:1]), *way, above]
+            return [*((span,) for span in label.head[:1]), *map(_plain, [*way, above])]
         mark = []
         if has_inputs and self.users[step.key] > 1:
             self.numbers[step.key] = len(self.numbers) + 1
             mark = [f"#{self.numbers[step.key]}"]
-        rows = ["  ".join(span.text for span in row) for row in label.rows]
-        return [*(span.text for span in label.head), *rows, *mark, *way]
+        return [*((span,) for span in label.head), *label.rows, *map(_plain, [*mark, *way])]
 
     def _next(self, step: _Step, inputs: list[tuple[str, Any]]) -> list[_Step]:
         """Side branches first, indented; then the longest path, at the same margin."""

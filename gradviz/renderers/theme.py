@@ -20,6 +20,7 @@ __all__ = [
     "FILLS",
     "FONT",
     "LOOKS",
+    "OWN",
     "Look",
     "PALETTE",
     "TEXT",
@@ -29,6 +30,7 @@ __all__ = [
     "bar_of",
     "color",
     "edge_look",
+    "look_of",
     "marked",
     "scale_legend",
     "scale_text",
@@ -73,14 +75,36 @@ PALETTE: dict[str, tuple[str, str]] = {
 """Every color by its use, light and dark."""
 
 
+OWN = "own-"
+"""Prefix of the tokens of colors that a caller has chosen: ``own-cc0000``, ``own-cc0000-fill``."""
+
+_TINT = (0.16, 0.3)  # how much of a chosen color its fill has, in light and in dark
+_LIFTED = 0.25  # how much white a chosen color has in dark
+
+
 def color(token: str, theme: Theme) -> str:
     """The color of ``token``; ``auto`` is light, which the dark color then overrides.
 
     Example:
-        >>> color("page", "dark")
-        '#0d1117'
+        >>> color("page", "dark"), color("own-0072b2-fill", "light")
+        ('#0d1117', '#d6e8f3')
     """
+    if token.startswith(OWN):
+        return _own_color(token.removeprefix(OWN), theme == "dark")
     return PALETTE[token][theme == "dark"]
+
+
+def _own_color(token: str, is_dark: bool) -> str:
+    code = token.removesuffix("-fill")
+    if code == token and not is_dark:
+        return f"#{code}"
+    share = _TINT[is_dark] if code != token else 1 - _LIFTED
+    ground = PALETTE["page"][is_dark] if code != token else "#ffffff"
+    mixed = (
+        round(share * int(code[at : at + 2], 16) + (1 - share) * int(ground[at + 1 : at + 3], 16))
+        for at in (0, 2, 4)
+    )
+    return "#" + "".join(f"{value:02x}" for value in mixed)
 
 
 @dataclass(frozen=True)
@@ -107,6 +131,27 @@ LOOKS: dict[NodeKind, Look] = {
     NodeKind.SAVED: Look("page", "page", "op-edge", radius=0, dashed=True),
     NodeKind.GROUP: Look("group", "group", "group-edge", radius=3, line=1.5),
 }
+
+
+def look_of(data: NodeData, look: Look | None = None) -> Look:
+    """The outline of a node: that of its kind, changed by its color, highlight and mark.
+
+    Args:
+        data: the attributes of the node.
+        look: the outline to change; None for that of its kind.
+
+    Example:
+        >>> look_of({"kind": NodeKind.OPERATION, "color": "#cc0000"}).edge
+        'own-cc0000'
+    """
+    look = look or LOOKS[data["kind"]]
+    if "color" in data:
+        token = f"{OWN}{data['color'][1:]}"
+        body = look.body if look.body != look.head else f"{token}-fill"
+        look = replace(look, head=f"{token}-fill", body=body, edge=token, line=max(look.line, 1.8))
+    if data.get("highlight"):
+        look = replace(look, line=_HIGHLIGHT, edge=look.edge if "color" in data else "ink")
+    return marked(look, data.get("mark"))
 
 
 def marked(look: Look, mark: Mark | None) -> Look:
@@ -140,7 +185,7 @@ TEXT: dict[Role, TextLook] = {
 }
 
 FILLS = {Role.LOUD: "loud-fill", Role.NEWS: "news-fill", Role.ZERO: "zero-fill"}
-"""What lies behind a row with text of that role; of several, the first counts."""
+"""The fill behind a row with text of that role; of several roles, the first counts."""
 
 COLUMN = 8
 """Width, in characters, of the column before each line of text."""
@@ -154,6 +199,7 @@ WIDTH = "wide line: norm of the gradient along it; thin: not recorded"
 _SHORTEST = 0.06
 """The width of the shortest bar, as a fraction of the track."""
 _THIN, _THICK = 1.3, 5.5
+_HIGHLIGHT = 3.2
 _COLORS = 7
 _BLOCKS = " ▏▎▍▌▋▊▉█"
 _WHAT = {"grad_norm": "norm of .grad", "saved_bytes": "kept for backward"}
@@ -202,6 +248,8 @@ def edge_look(data: EdgeData) -> tuple[str, float]:
         (('line', 1.3), ('level', 5.5), ('op-edge', 0.8))
     """
     mark = data.get("mark")
+    if data.get("highlight"):
+        return "ink", _HIGHLIGHT
     if mark is Mark.ZERO:
         return "op-edge", 0.8
     if mark is not None:

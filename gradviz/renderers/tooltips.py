@@ -1,4 +1,4 @@
-"""The tooltips of nodes and edges: everything that is known of them, in plain text."""
+"""The tooltips of nodes and edges: all known facts, as plain text."""
 
 from __future__ import annotations
 

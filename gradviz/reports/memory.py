@@ -339,9 +339,9 @@ def _storage(
     graph: GradGraph, entries: list[tuple[str, SavedTensor]], origins: Origins
 ) -> _StorageRow:
     entries = sorted(entries, key=lambda each: graph.nodes[each[0]].get("sequence_nr", -1))
-    told = [(origins.of(key, tensor), tensor) for key, tensor in entries]
+    found = [(origins.of(key, tensor), tensor) for key, tensor in entries]
     # The operation that created it, or one that used it, knows its origin.
-    origin, tensor = max(told, key=lambda each: _rank(each[0]))
+    origin, tensor = max(found, key=lambda each: _rank(each[0]))
     return _StorageRow(tensor, origin, list(dict.fromkeys(key for key, _ in entries)))
 
 

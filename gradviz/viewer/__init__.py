@@ -1,1 +1,1 @@
-"""The interactive page: JavaScript modules, the style sheet, and the file that is built of them."""
+"""The interactive page: JavaScript modules, the style sheet, and the file built from them."""

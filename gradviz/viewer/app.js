@@ -67,8 +67,8 @@ export class Viewer {
     this.themeButton = button("◐", "light, dark, or as the system", () => this.nextTheme());
     this.said = h("p", { class: "visually-hidden", role: "status", "aria-live": "polite" });
     this.toolbar = h("div", { class: "toolbar", role: "toolbar", "aria-label": "what is drawn" });
-    this.legend = h("ul", { class: "legend", "aria-label": "legend" });
-    this.notes = h("div", { class: "notes" });
+    this.legend = h("ul", { class: "legend", "aria-label": "legend", tabindex: "0" });
+    this.notes = h("div", { class: "notes", tabindex: "0", role: "region", "aria-label": "notes" });
     this.tree = h("nav", { class: "modules", "aria-label": "modules" });
     this.tabs = h("div", { class: "tabs", role: "tablist", "aria-label": "pages of the panel" });
     this.page = h("div", { class: "page", role: "tabpanel", id: "panel-page", tabindex: "0" });
@@ -115,9 +115,8 @@ export class Viewer {
   }
 
   picturesText() {
-    const colors = /** @type {Record<string, [string, string]>} */ (/** @type {any} */ (this.data).palette || {});
     return svgFile(this.data, this.picture, {
-      title: this.data.title || "What autograd recorded", description: this.frame.caption, colors,
+      title: this.data.title || "What autograd recorded", description: this.frame.caption, colors: this.data.palette,
       theme: this.state.theme, font: getComputedStyle(this.stage.element).fontFamily.replaceAll('"', ""),
     });
   }
@@ -151,7 +150,7 @@ export class Viewer {
   /**
    * Go to another state; the page follows.
    * @param {Partial<State>} changes
-   * @param {{anchor?: string, reveal?: string, center?: boolean, fit?: boolean}} how
+   * @param {{anchor?: string, reveal?: string, center?: boolean, fit?: boolean, choose?: () => string}} how
    */
   change(changes, how) {
     const before = this.state;
@@ -160,6 +159,7 @@ export class Viewer {
     if (names.some((name) => before[name] !== this.state[name])) {
       const anchor = this.anchorOf(how.anchor || this.state.selected);
       this.picture = pictureOf(this.model, this.state);
+      if (how.choose) this.state.selected = how.choose();
       const isSteady = before.frame !== this.state.frame;
       this.stage.selected = this.state.selected;
       this.stage.show(this.picture, { anchor: this.kept(anchor), animate: !isSteady });
@@ -246,11 +246,13 @@ export class Viewer {
     if (group === undefined) return;
     const toggled = new Set(this.state.toggled);
     toggleIn(toggled, key);
-    this.change({ toggled, selected: id }, { anchor: id });
-    const inside = this.picture.nodes.filter((node) => this.aroundOf(node.id).includes(group));
-    const [first] = inside.sort((a, b) => a.y - b.y);
-    const chosen = this.picture.place.has(id) || !first ? id : first.id;
-    this.change({ selected: chosen }, { reveal: chosen });
+    const choose = () => {
+      const inside = this.picture.nodes.filter((node) => this.aroundOf(node.id).includes(group));
+      const [first] = inside.sort((a, b) => a.y - b.y);
+      return this.picture.place.has(id) || !first ? id : first.id;
+    };
+    this.change({ toggled, selected: id }, { anchor: id, choose });
+    this.stage.reveal(this.state.selected);
     this.say(`opened: ${this.picture.nodes.length.toLocaleString("en-US")} nodes are drawn`);
   }
 
@@ -510,10 +512,11 @@ export class Viewer {
     const row = around === undefined ? null : this.model.groupRow(this.frame, around);
     const name = node.row.name;
     const answer = this.data.answers.find((each) => (each.nodes || [])[0] === selected || (name && each.name === name));
+    const isTurned = this.frame.flow === "gradient";
     const ends = (/** @type {boolean} */ isInput) => this.picture.edges
-      .filter((edge) => (isInput ? edge.target : edge.source) === at)
+      .filter((edge) => (isInput !== isTurned ? edge.target : edge.source) === at)
       .map((edge) => {
-        const other = this.picture.nodes[isInput ? edge.source : edge.target];
+        const other = this.picture.nodes[isInput !== isTurned ? edge.source : edge.target];
         const how = edge.row.kind === "cut" ? `no gradient flows back (${[edge.row.cause === "not recorded" || !edge.row.cause ? "cause not recorded" : edge.row.cause, edge.row.source].filter(Boolean).join(", ")})` : edge.through.length ? `by way of ${edge.through.join(" → ")}` : "";
         return { id: other.id, text: summaryOf(other.row, other.id), how };
       });

@@ -1,7 +1,7 @@
-"""Build ``viewer.js`` out of the modules beside it: ``python -m gradviz.viewer.bundle``.
+"""Build ``viewer.js`` from the modules beside it: ``python -m gradviz.viewer.bundle``.
 
-The modules are written one after another, each after those that it imports from, without their
-imports and exports, in a function of their own. The same modules give the same bytes.
+The modules are written one after another, each after its imports, without import and export
+statements, each in its own function. The output is deterministic.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ __all__ = ["BUILT", "bundle", "main"]
 
 HERE = Path(__file__).parent
 BUILT = HERE / "viewer.js"
-"""The built file, which the wheel ships."""
+"""The built file, which is included in the wheel."""
 
 _IMPORT = re.compile(r'^import \{([^}]*)\} from "\./(\w+)\.js";\n', re.MULTILINE)
 _EXPORT = re.compile(r"^export (?:(?:async )?function|class|const|let) (\w+)", re.MULTILINE)
@@ -27,8 +27,8 @@ def bundle(first: str = "main", *, exposed: str = "") -> str:
     """The text of the built file.
 
     Args:
-        first: the module that begins.
-        exposed: for tests, the name of ``window`` under which what ``first`` exports is found.
+        first: the entry module.
+        exposed: for tests, the property of ``window`` that gets the exports of ``first``.
 
     Example:
         >>> bundle("format").startswith("// Built by gradviz/viewer/bundle.py")
@@ -41,7 +41,7 @@ def bundle(first: str = "main", *, exposed: str = "") -> str:
 
 
 def _module(name: str) -> str:
-    """A module as a function that returns what it exports."""
+    """A module as a function that returns its exports."""
     text = _source(name)
     exported = ", ".join(_EXPORT.findall(text))
     body = _COMMENT.sub("", _IMPORT.sub(r"const {\1} = $\2;\n", text)).replace("\nexport ", "\n")
@@ -54,7 +54,7 @@ def _source(name: str) -> str:
 
 
 def _in_order(first: str) -> list[str]:
-    """The modules that one needs, each after those that it imports from."""
+    """A module and its dependencies, each after its own dependencies."""
     found: list[str] = []
 
     def add(name: str) -> None:
@@ -68,7 +68,7 @@ def _in_order(first: str) -> list[str]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Write the built file; with ``--check`` say whether it is that of the modules."""
+    """Write the built file; with ``--check``, only check whether it is up to date."""
     parser = argparse.ArgumentParser(description="Build gradviz/viewer/viewer.js.")
     parser.add_argument("--check", action="store_true", help="only compare")
     asked = parser.parse_args(arguments)

@@ -24,9 +24,10 @@ export function scaleOf(by, seen) {
   if (by === "grad_norm") return normScale(seen.map(({ row }) => row));
   if (by === "saved_bytes") return byteScale(seen.map(({ row }) => row));
   if (!by) return null;
+  const depth = by === "module" ? commonDepth(seen.map(({ module }) => module)) + 1 : 0;
   const read = (/** @type {Row} */ row, /** @type {string} */ module) =>
-    by === "module" ? module.split(".").slice(0, 2).join(".") : (by === "dtype" ? row.dtype : row.device) || "";
-  const values = [...new Set(seen.map(({ row, module }) => read(row, module)).filter(Boolean))].sort();
+    by === "module" ? module.split(".").slice(0, depth).join(".") : (by === "dtype" ? row.dtype : row.device) || "";
+  const values = [...new Set(seen.map(({ row, module }) => read(row, module)).filter(Boolean))].sort(byNumber);
   const token = (/** @type {string} */ value) => `value-${Math.min(values.indexOf(value), COLORS - 1)}`;
   return {
     bar: (row, module) => {
@@ -41,15 +42,33 @@ export function scaleOf(by, seen) {
   };
 }
 
+/** In the order of the alphabet, with `h.9` before `h.10`. @param {string} a @param {string} b */
+function byNumber(a, b) {
+  return a.localeCompare(b, "en", { numeric: true });
+}
+
+/** How many parts all paths begin with. @param {string[]} modules */
+function commonDepth(modules) {
+  const paths = modules.filter(Boolean).map((module) => module.split("."));
+  let depth = 0;
+  while (paths.length && paths.every((path) => path.length > depth + 1 && path[depth] === paths[0][depth])) depth += 1;
+  return depth;
+}
+
+/** The values by their color; the last color stands for all that remain. */
 /** @param {string[]} values @param {(value: string) => string} token */
 function grouped(values, token) {
-  /** @type {Map<string, string>} */
+  /** @type {Map<string, string[]>} */
   const rows = new Map();
   for (const value of values) {
     const known = rows.get(token(value));
-    rows.set(token(value), known ? `${known}, ${value}` : value);
+    if (known) known.push(value);
+    else rows.set(token(value), [value]);
   }
-  return /** @type {Array<[string, string]>} */ ([...rows]);
+  return [...rows].map(([color, found]) => {
+    const more = found.length > 3 ? `, ${(found.length - 2).toLocaleString("en-US")} more` : "";
+    return /** @type {[string, string]} */ ([color, found.slice(0, more ? 2 : 3).join(", ") + more]);
+  });
 }
 
 /** @param {Row[]} rows @returns {Scale} */

@@ -202,7 +202,7 @@ function drawCoarse(context, data, picture, seen, scale, colors) {
         for (let at = 6; at < route.length; at += 6) context.lineTo(route[at], route[at + 1]);
       } else trace(context, route);
     }
-    context.strokeStyle = colors[isCut ? "loud" : "line"];
+    context.strokeStyle = colors[isCut ? "cut" : "line"];
     context.lineWidth = Math.max(1.3, 0.6 / scale);
     context.stroke();
   }
@@ -210,7 +210,7 @@ function drawCoarse(context, data, picture, seen, scale, colors) {
   const byColor = new Map();
   for (const number of seen.nodes) {
     const node = picture.nodes[number];
-    const look = data.looks[node.card.kind];
+    const look = node.card.look || data.looks[node.card.kind];
     const token = node.bar ? node.bar.token : scale < COARSE ? look.edge : look.head === "page" ? look.body : look.head;
     const list = byColor.get(token);
     if (list) list.push(number);

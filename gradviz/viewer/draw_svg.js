@@ -183,7 +183,7 @@ export function drawGlyph(parent, data, word, x, middle) {
   const pen = new SvgPen(parent);
   const line = [x, middle, x + 7, middle, x + 14, middle, x + 22, middle];
   if (word === "cut" || word === "untracked-input") {
-    const token = word === "cut" ? "loud" : "line";
+    const token = word === "cut" ? "cut" : "line";
     pen.curve(line, { edge: token, line: 1.3, dashed: true });
     for (const at of [9, 14]) {
       const [a, b] = [[x + at + 1.5, middle - 5], [x + at - 1.5, middle + 5]];
@@ -194,13 +194,17 @@ export function drawGlyph(parent, data, word, x, middle) {
     if (word === "through") pen.box(x + 7.5, middle - 3.5, 7, 7, { fill: "page", edge: "line", line: 1.3, radius: 3.5 });
   } else if (word === "level") {
     [0.2, 0.6, 1].forEach((share, at) => pen.box(x, middle - 6 + at * 4, 22 * share, 3, { fill: "level" }));
-  } else if (word.startsWith("value-") || word === "loud") {
+  } else if (word.startsWith("value-")) {
     pen.box(x, middle - 6, 22, 11, { fill: word });
+  } else if (word in data.roleRows) {
+    const role = data.roleRows[word];
+    pen.box(x, middle - 6, 22, 12, { fill: data.fills[role] || "page" });
+    pen.box(x + 5, middle - 1.5, 12, 3, { fill: data.text[role][0] });
   } else {
-    const kind = word === "again" ? "leaf" : word === "untracked-again" ? "untracked" : word;
+    const kind = word === "parameters" ? "group" : word === "again" ? "leaf" : word === "untracked-again" ? "untracked" : word;
     const look = data.looks[kind];
     if (!look) return;
-    const isAgain = kind !== word;
+    const isAgain = kind !== word && word !== "parameters";
     pen.box(x, middle - 6, 22, 12, {
       fill: isAgain ? "page" : look.head, edge: look.edge, line: isAgain ? 0.8 : look.line,
       radius: Math.min(look.radius, 6), dashed: look.dashed && !isAgain,

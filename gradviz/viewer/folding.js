@@ -25,7 +25,7 @@ import { isLeaf, neighbours, reach } from "./graph.js";
  * @property {string[]} through
  * @property {number} times how many edges it stands for
  */
-/** @typedef {{nodes: SeenNode[], edges: SeenEdge[]}} Seen */
+/** @typedef {{nodes: SeenNode[], edges: SeenEdge[], isTurned: boolean}} Seen */ // with the gradient
 
 const MOST_PARALLEL = 3; // edges of one look between two nodes that are drawn one by one
 const TANGLE = 12; // rows that the edges of a leaf may cross before it is drawn once more
@@ -98,7 +98,10 @@ export function seenGraph(model, frame, state) {
     place[node] = groups[group];
   }
   const edges = seenEdges(model, frame, { place, isHidden, nodes, weights });
-  return cloneLeaves(model, frame, { nodes, edges });
+  const seen = cloneLeaves(model, frame, { nodes, edges, isTurned: false });
+  if (frame.flow !== "gradient") return seen;
+  const turned = seen.edges.map((edge) => ({ ...edge, source: edge.target, target: edge.source }));
+  return { nodes: seen.nodes, edges: turned, isTurned: true };
 }
 
 /**

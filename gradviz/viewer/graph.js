@@ -65,6 +65,7 @@
  * @property {Span[]} head
  * @property {Span[][]} rows
  * @property {boolean} [again]
+ * @property {Look} [look] where it is not that of its kind
  */
 /**
  * @typedef {object} EdgeRow what edges have in common
@@ -90,6 +91,7 @@
  * @property {number} pass
  * @property {number} follows number of the latest event before it
  * @property {string[]} notes
+ * @property {string} flow "data", or "gradient" if the arrows run with the gradient
  * @property {number} run frames of one run show the same graph, in the same places
  * @property {string[]} keys
  * @property {number[]} row
@@ -124,6 +126,9 @@
  * @property {Record<string, [string, number, boolean]>} text
  * @property {string[]} roles
  * @property {Record<string, string>} legend
+ * @property {Record<string, string>} roleRows the role of text that a row of the legend explains
+ * @property {Record<string, string>} fills what lies behind a row with text of a role
+ * @property {Record<string, [string, string]>} palette colors by token, light and dark
  * @property {Row[]} rows
  * @property {Card[]} cards
  * @property {EdgeRow[]} edges

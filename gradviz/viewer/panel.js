@@ -24,6 +24,14 @@ export function titleOf(row, id) {
   return (name || kind) + times;
 }
 
+/** @type {Record<string, string>} */
+const CHANGED = { node: "", grad: ".grad ", buffers: "saved tensors " };
+
+/** What changed in a node against the frame before, in words. @param {Record<string, string>} changes */
+export function changesText(changes) {
+  return Object.entries(changes).map(([name, text]) => (CHANGED[name] ?? `${name} `) + text).join(", ");
+}
+
 /** One line for lists and screen readers. @param {Row} row @param {string} id */
 export function summaryOf(row, id) {
   const parts = [titleOf(row, id)];
@@ -62,7 +70,7 @@ export function factsOf(row, module) {
   const shown = row.grad || row.value;
   if (shown && isKnown(shown)) add("", histogram(shown));
   add("accumulated", row.accumulations && `gradient added ${counted(row.accumulations, "time")}`);
-  add("changed", row.changes && Object.entries(row.changes).map(([k, v]) => (k === "node" ? v : `${k} ${v}`)).join(", "));
+  add("changed", row.changes && changesText(row.changes));
   add("inside", row.members && counted(row.members, "operation"));
   add("contents", row.contents && row.contents.join(", "));
   add("parameters", row.parameters && `${row.parameters.toLocaleString("en-US")} elements`);

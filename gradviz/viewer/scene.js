@@ -75,20 +75,21 @@ const MOST_PLACES = 12;
 export function pictureOf(model, state) {
   const frame = model.frame(state.frame);
   const seen = seenGraph(model, frame, state);
-  const { placed, cuts } = placesOf(model, state, seen);
+  const placed = placesOf(model, state, seen);
   /** @type {DrawnNode[]} */
-  const nodes = seen.nodes.map((each) => {
+  const nodes = seen.nodes.map((each, at) => {
     const recorded = each.group >= 0 ? model.groupRow(frame, each.group) : model.row(frame, each.node);
     const isRenamed = each.group < 0 && !each.again && each.card !== frame.card[each.node];
     const row = isRenamed ? { ...recorded, op: model.data.cards[each.card].head[0][0] } : recorded;
-    const spot = placed.boxes.get(each.id);
+    const { x, y, width, height } = placed.spots[at];
     const module = each.group >= 0 ? row.module || "" : frame.module[each.node];
-    return { ...each, card: model.data.cards[each.card], row, module, ...spot, bar: null };
+    const { id, node, group, again } = each;
+    const card = model.data.cards[each.card];
+    return { id, node, group, card, row, module, again, x, y, width, height, bar: null };
   });
   const scale = scaleOf(state.color, nodes.filter((node) => !node.again));
   if (scale) for (const node of nodes) node.bar = scale.bar(node.row, node.module);
   const edges = seen.edges.map((edge, at) => {
-    const key = edgeKey(seen, edge);
     return {
       source: edge.source,
       target: edge.target,
@@ -97,8 +98,8 @@ export function pictureOf(model, state) {
       output: edge.output,
       through: edge.through,
       times: edge.times,
-      route: placed.routes.get(key),
-      before: cuts.has(at) ? placed.routes.get(`cut ${key}`) : null,
+      route: placed.routes[at],
+      before: placed.befores[at],
       number: null,
     };
   });
@@ -115,7 +116,7 @@ export function pictureOf(model, state) {
     edges,
     place,
     enclosures: enclosuresOf(model, frame, state, nodes),
-    legend: legendOf(model, nodes, edges, scale),
+    legend: legendOf(model, nodes, edges, scale, frame.flow),
     shownAs,
   };
 }
@@ -168,21 +169,94 @@ function edgeKey(seen, edge) {
   return `${seen.nodes[source].id} ${seen.nodes[target].id} ${input} ${output} ${row} ${edge.through.join()}`;
 }
 
+/** @typedef {{x: number, y: number, width: number, height: number}} Spot */
+/**
+ * Where what is seen stands, in the order in which it is seen.
+ * @typedef {object} Places
+ * @property {number} width
+ * @property {number} height
+ * @property {Spot[]} spots
+ * @property {number[][]} routes
+ * @property {Array<number[] | null>} befores of a cut whose cause is written, the part before it
+ */
+
 /**
  * The places of nodes and edges; those that several frames of a run share are the same in each.
  * @param {Model} model
  * @param {State} state
  * @param {import("./folding.js").Seen} seen
+ * @returns {Places}
  */
 function placesOf(model, state, seen) {
-  const run = model.data.frames[state.frame].run;
-  const cuts = causesShown(model, seen);
-  const numbers = seen.nodes.length > LARGE ? [state.frame] : model.runOf(state.frame);
-  const choice = [[...state.toggled].sort(), state.bookkeeping, state.everything, state.only,
-    Boolean(state.color), seen.nodes.length > LARGE ? state.frame : run];
+  const isLarge = seen.nodes.length > LARGE;
+  const numbers = isLarge ? [state.frame] : model.runOf(state.frame);
+  const run = isLarge ? `frame ${state.frame}` : model.data.frames[state.frame].run;
+  const choice = [[...state.toggled].sort(), state.bookkeeping, state.everything, state.only, Boolean(state.color), run];
   const name = JSON.stringify(choice);
   const known = PLACES.get(name);
-  if (known && known.model === model) return { placed: known.placed, cuts };
+  const isKnown = known && known.model === model;
+  const isAlone = numbers.length === 1;
+  const placed = isKnown ? known.placed : isAlone ? placesOfOne(model, state, seen) : placesOfRun(model, state, seen, numbers);
+  if (!isKnown) PLACES.set(name, { model, placed });
+  if (PLACES.size > MOST_PLACES) PLACES.delete(/** @type {string} */ (PLACES.keys().next().value));
+  if (isAlone) return placed;
+  const cuts = causesShown(model, seen);
+  const keys = seen.edges.map((edge) => edgeKey(seen, edge));
+  return {
+    width: placed.width,
+    height: placed.height,
+    spots: seen.nodes.map((node) => placed.boxes.get(node.id)),
+    routes: keys.map((key) => placed.routes.get(key)),
+    befores: keys.map((key, at) => (cuts.has(at) ? placed.routes.get(`cut ${key}`) : null)),
+  };
+}
+
+/**
+ * The places in a frame that shares its graph with no other.
+ * @param {Model} model @param {State} state @param {import("./folding.js").Seen} seen
+ * @returns {Places}
+ */
+function placesOfOne(model, state, seen) {
+  const room = state.color ? BAR_ROOM : 0;
+  const sizes = seen.nodes.map((node) => {
+    const { width, height } = model.data.cards[node.card];
+    return { width, height: height + room };
+  });
+  const cuts = causesShown(model, seen);
+  /** @type {Array<[number, number]>} */
+  const pairs = [];
+  /** @type {number[]} */
+  const firsts = [];
+  seen.edges.forEach((edge, number) => {
+    firsts.push(pairs.length);
+    if (cuts.has(number)) {
+      pairs.push([edge.source, sizes.length], [sizes.length, edge.target]);
+      sizes.push(causeSize(model, edge));
+    } else pairs.push([edge.source, edge.target]);
+  });
+  const layout = layOut(sizes, pairs);
+  return {
+    width: layout.width,
+    height: layout.height,
+    spots: seen.nodes.map((_, at) => ({ x: layout.xs[at], y: layout.ys[at], width: sizes[at].width, height: sizes[at].height })),
+    routes: firsts.map((first, at) => layout.routes[cuts.has(at) ? first + 1 : first]),
+    befores: firsts.map((first, at) => (cuts.has(at) ? layout.routes[first] : null)),
+  };
+}
+
+/** The room that the cause of a cut takes on its edge. @param {Model} model @param {SeenEdge} edge */
+function causeSize(model, edge) {
+  const lines = model.data.edges[edge.edge].lines || [];
+  const widths = lines.map((line) => line.reduce((sum, span) => sum + span[2], 0));
+  return { width: 2 * (Math.max(...widths) + MARK_ROOM), height: 6 + CAUSE_LINE * lines.length };
+}
+
+/**
+ * The places in all frames of a run, by the ids of nodes and the keys of edges.
+ * @param {Model} model @param {State} state @param {import("./folding.js").Seen} seen
+ * @param {number[]} numbers
+ */
+function placesOfRun(model, state, seen, numbers) {
   /** @type {Map<string, {width: number, height: number}>} */
   const boxes = new Map();
   /** @type {Map<string, [string, string]>} */
@@ -209,10 +283,7 @@ function placesOf(model, state, seen) {
   const layout = layOut(sizes, pairs);
   const routes = new Map([...links.keys()].map((key, index) => [key, layout.routes[index]]));
   const spots = new Map(ids.map((id, place) => [id, { x: layout.xs[place], y: layout.ys[place], ...sizes[place] }]));
-  const placed = { width: layout.width, height: layout.height, boxes: spots, routes };
-  PLACES.set(name, { model, placed });
-  if (PLACES.size > MOST_PLACES) PLACES.delete(/** @type {string} */ (PLACES.keys().next().value));
-  return { placed, cuts };
+  return { width: layout.width, height: layout.height, boxes: spots, routes };
 }
 
 /**
@@ -229,10 +300,7 @@ function addLinks(model, seen, boxes, links) {
       links.set(key, [source, target]);
       return;
     }
-    const lines = model.data.edges[edge.edge].lines || [];
-    const widths = lines.map((line) => line.reduce((sum, span) => sum + span[2], 0));
-    const width = 2 * (Math.max(...widths) + MARK_ROOM);
-    boxes.set(`cut ${key}`, { width, height: 6 + CAUSE_LINE * lines.length });
+    boxes.set(`cut ${key}`, causeSize(model, edge));
     links.set(`cut ${key}`, [source, `cut ${key}`]);
     links.set(key, [`cut ${key}`, target]);
   });
@@ -243,17 +311,20 @@ function addLinks(model, seen, boxes, links) {
 function causesShown(model, seen) {
   /** @type {Map<number, Set<string>>} */
   const into = new Map();
+  const [begin, end] = seen.isTurned
+    ? /** @type {const} */ (["target", "source"])
+    : /** @type {const} */ (["source", "target"]);
   for (const edge of seen.edges) {
     const { cause } = model.data.edges[edge.edge];
     if (!cause) continue;
-    const known = into.get(edge.target) || new Set();
-    into.set(edge.target, known.add(cause));
+    const known = into.get(edge[end]) || new Set();
+    into.set(edge[end], known.add(cause));
   }
   const shown = new Set();
   seen.edges.forEach((edge, number) => {
     const { kind, cause, lines } = model.data.edges[edge.edge];
     if (kind !== "cut" || !cause || !lines || QUIET.includes(cause)) return;
-    if (!(into.get(edge.source) || new Set()).has(cause)) shown.add(number);
+    if (!(into.get(edge[begin]) || new Set()).has(cause)) shown.add(number);
   });
   return shown;
 }
@@ -310,18 +381,23 @@ function enclosuresOf(model, frame, state, nodes) {
 /**
  * The rows of the legend: what is in the picture, and nothing else.
  * @param {Model} model @param {DrawnNode[]} nodes @param {DrawnEdge[]} edges
- * @param {import("./colors.js").Scale | null} scale
+ * @param {import("./colors.js").Scale | null} scale @param {string} flow
  * @returns {Array<[string, string]>}
  */
-function legendOf(model, nodes, edges, scale) {
-  const found = new Set();
+function legendOf(model, nodes, edges, scale, flow) {
+  const roles = new Set();
+  const found = new Set(flow === "gradient" ? ["flow"] : []);
   for (const { card, row } of nodes) {
     const kind = card.kind === "parameter" ? "leaf" : card.kind;
-    found.add(card.again ? (kind === "untracked" ? "untracked-again" : "again") : kind);
+    const isDocked = kind === "group" && !row.members && row.parameters !== undefined;
+    found.add(isDocked ? "parameters" : card.again ? (kind === "untracked" ? "untracked-again" : "again") : kind);
+    for (const span of [card.head, ...card.rows].flat()) roles.add(model.data.roles[span[1]]);
     if (row.untracked_inputs) found.add("constant");
     if ((row.outputs || 1) > 1) found.add("output");
   }
-  for (const { row, before, through } of edges) {
+  for (const [word, role] of Object.entries(model.data.roleRows)) if (roles.has(role)) found.add(word);
+  for (const { row, before, through, times } of edges) {
+    if (times > 1) found.add("times");
     if (row.kind === "cut") found.add(before ? "cut" : "untracked-input");
     else if (through.length) found.add("through");
   }

@@ -55,10 +55,7 @@ export function drawNode(pen, data, node) {
   const { card, width, height } = node;
   const left = node.x - width / 2;
   const top = node.y - height / 2;
-  const plain = data.looks[card.kind];
-  const look = card.again
-    ? { ...plain, head: "page", body: "page", radius: 0, line: 0.8 }
-    : plain;
+  const look = card.look || data.looks[card.kind];
   pen.box(left, top, width, height, { fill: look.body, radius: look.radius });
   if (look.head !== look.body) {
     pen.box(left, top, width, card.rows.length ? HEAD : height, { fill: look.head });
@@ -68,13 +65,11 @@ export function drawNode(pen, data, node) {
   const isAside = card.rows.length > 0 && !look.radius;
   /** @param {Span[]} line */
   const indent = (line) => (isAside ? SIDE : (width - lineWidth(line)) / 2);
-  const loud = data.roles.indexOf("loud");
   setLine(pen, data, card.head, left + indent(card.head), top + shift + HEAD / 2 + BASELINE);
   card.rows.forEach((row, number) => {
     const y = top + shift + HEAD + number * ROW;
-    if (row.some((span) => span[1] === loud)) {
-      pen.box(left + look.radius / 2, y, width - look.radius, ROW - 1, { fill: "loud-fill" });
-    }
+    const role = Object.keys(data.fills).find((name) => row.some((span) => data.roles[span[1]] === name));
+    if (role) pen.box(left + look.radius / 2, y, width - look.radius, ROW - 1, { fill: data.fills[role] });
     setLine(pen, data, row, left + indent(row), y + ROW / 2 - 1 + BASELINE);
   });
   if (look.head !== look.body && card.rows.length) {
@@ -105,7 +100,7 @@ function drawBar(pen, radius, left, top, width, height, bar) {
  */
 export function drawEdge(pen, data, edge) {
   const { route, before, row } = edge;
-  const token = before ? "loud" : "line";
+  const token = before ? "cut" : "line";
   const isDashed = DASHED.includes(row.kind);
   if (before) {
     pen.curve(before, { edge: token, line: 1.3, dashed: true });
@@ -140,9 +135,9 @@ function drawCause(pen, data, before, route, row) {
   const [endX, endY] = route;
   const x = (startX + endX) / 2;
   const y = (startY + endY) / 2;
-  pen.curve([startX, startY, startX, startY, endX, endY, endX, endY], { edge: "loud", line: 1.3, dashed: true });
+  pen.curve([startX, startY, startX, startY, endX, endY, endX, endY], { edge: "cut", line: 1.3, dashed: true });
   const [dx, dy] = unit(startX, startY, endX, endY);
-  breakMark(pen, x, y, dx, dy, "loud");
+  breakMark(pen, x, y, dx, dy, "cut");
   const lines = row.lines || [];
   const first = y + 4 - (CAUSE_LINE * (lines.length - 1)) / 2;
   lines.forEach((line, at) => setLine(pen, data, line, x + MARK_ROOM, first + CAUSE_LINE * at));

@@ -8,14 +8,11 @@ import { h } from "./dom.js";
 /** @typedef {import("./draw_canvas.js").Camera} Camera */
 
 export const MOST_IN_SVG = 3000; // nodes that are drawn as elements
-const LEAST = 0.005;
+const LEAST = 0.0005;
 const MOST = 4;
 const MARGIN = 28; // pixels around a picture that fits
 const LARGEST = 1.25; // scale at which a small picture is fitted
 const SMALLEST = 0.72; // scale below which a picture is not fitted in width and height, but in width
-const TOKENS = ["page", "ink", "muted", "line", "panel", "op", "op-edge", "leaf", "leaf-edge", "result",
-  "result-edge", "loud", "loud-fill", "cut", "news", "zero", "removed", "group", "group-edge", "level", "value-0", "value-1", "value-2",
-  "value-3", "value-4", "value-5", "value-6"];
 
 export class Stage {
   /**
@@ -50,9 +47,14 @@ export class Stage {
     this.listen();
   }
 
+  /** In pixels, as it was when it changed last: to ask the page costs a layout of all of it. */
   get size() {
-    return { width: this.element.clientWidth || 800, height: this.element.clientHeight || 600 };
+    if (!this.known) this.known = { width: this.element.clientWidth || 800, height: this.element.clientHeight || 600 };
+    return this.known;
   }
+
+  /** @type {{width: number, height: number} | null} */
+  known = null;
 
   get isCanvas() {
     return this.picture !== null && this.picture.nodes.length > MOST_IN_SVG;
@@ -144,7 +146,7 @@ export class Stage {
   /** The colors as they are now, light or dark. @returns {Record<string, string>} */
   colors() {
     const style = getComputedStyle(document.documentElement);
-    return Object.fromEntries(TOKENS.map((token) => [token, style.getPropertyValue(`--${token}`).trim()]));
+    return Object.fromEntries(Object.keys(this.data.palette).map((token) => [token, style.getPropertyValue(`--${token}`).trim()]));
   }
 
   /** A small picture of the whole, when only a part is in view. */
@@ -167,7 +169,7 @@ export class Stage {
     const every = Math.ceil(picture.nodes.length / 4000);
     for (let at = 0; at < picture.nodes.length; at += every) {
       const node = picture.nodes[at];
-      context.fillStyle = colors[this.data.looks[node.card.kind].edge];
+      context.fillStyle = colors[(node.card.look || this.data.looks[node.card.kind]).edge];
       context.fillRect((node.x - node.width / 2) * ratio, (node.y - node.height / 2) * ratio, Math.max(1, node.width * ratio), Math.max(1, node.height * ratio));
     }
     context.strokeStyle = colors.ink;
@@ -324,7 +326,11 @@ export class Stage {
       if (event.buttons) this.jump(event);
     });
     // A page that was hidden when it began has its size only now.
-    new ResizeObserver(() => (this.isTouched ? this.redraw() : this.fit(true))).observe(element);
+    new ResizeObserver(() => {
+      this.known = null;
+      if (this.isTouched) this.redraw();
+      else this.fit(true);
+    }).observe(element);
   }
 
   /** @param {PointerEvent} event */

@@ -3,7 +3,7 @@
 import { h, button } from "./dom.js";
 import { numberText } from "./format.js";
 import { svgElement } from "./draw_svg.js";
-import { titleOf } from "./panel.js";
+import { changesText, titleOf } from "./panel.js";
 
 /** @typedef {import("./graph.js").Model} Model */
 
@@ -143,14 +143,15 @@ export function storyElement(model, current, isPlaying, act) {
  */
 export function changesElement(model, number, select) {
   const frame = model.frame(number);
+  const shown = new Map(frame.relabel.map(([node, card]) => [node, model.data.cards[card].head[0][0]]));
   const changed = frame.keys.flatMap((key, node) => {
     const row = model.row(frame, node);
-    return row.changes ? [{ key, row }] : [];
+    return row.changes ? [{ key, row: shown.has(node) ? { ...row, op: shown.get(node) } : row }] : [];
   });
   if (!changed.length) return null;
   const items = changed.slice(0, MOST_CHANGES).map(({ key, row }) => h("li", {},
     button(titleOf(row, key), "select this", () => select(key), { class: "link" }),
-    ` ${Object.entries(row.changes || {}).map(([name, text]) => (name === "node" ? text : `${name} ${text}`)).join(", ")}`));
+    ` ${changesText(row.changes || {})}`));
   const more = changed.length > MOST_CHANGES ? h("p", {}, `and ${(changed.length - MOST_CHANGES).toLocaleString("en-US")} more`) : null;
   return h("section", {}, h("h3", {}, `Changed in this frame (${changed.length.toLocaleString("en-US")})`), h("ul", { class: "plain" }, ...items), more);
 }
@@ -171,7 +172,7 @@ export function codeElement(model, number, chosen, select) {
   let now = "";
   for (const event of model.data.events) if (event.number <= follows && event.source) now = event.source;
   return h("div", { class: "code" }, ...files.map(([file, lines]) => h("section", {},
-    h("h3", {}, file),
+    h("h2", {}, file),
     h("ol", {}, ...lines.map((text, at) => {
       const source = `${file}:${at + 1}`;
       const marks = [source === now ? "now" : "", source === chosen ? "chosen" : ""].filter(Boolean).join(" ");

@@ -35,10 +35,7 @@ function drawNode(pen, data, node) {
   const { card, width, height } = node;
   const left = node.x - width / 2;
   const top = node.y - height / 2;
-  const plain = data.looks[card.kind];
-  const look = card.again
-    ? { ...plain, head: "page", body: "page", radius: 0, line: 0.8 }
-    : plain;
+  const look = card.look || data.looks[card.kind];
   pen.box(left, top, width, height, { fill: look.body, radius: look.radius });
   if (look.head !== look.body) {
     pen.box(left, top, width, card.rows.length ? HEAD : height, { fill: look.head });
@@ -47,13 +44,11 @@ function drawNode(pen, data, node) {
   const shift = look.radius || !card.rows.length ? (room - HEAD - ROW * card.rows.length) / 2 : 0;
   const isAside = card.rows.length > 0 && !look.radius;
   const indent = (line) => (isAside ? SIDE : (width - lineWidth(line)) / 2);
-  const loud = data.roles.indexOf("loud");
   setLine(pen, data, card.head, left + indent(card.head), top + shift + HEAD / 2 + BASELINE);
   card.rows.forEach((row, number) => {
     const y = top + shift + HEAD + number * ROW;
-    if (row.some((span) => span[1] === loud)) {
-      pen.box(left + look.radius / 2, y, width - look.radius, ROW - 1, { fill: "loud-fill" });
-    }
+    const role = Object.keys(data.fills).find((name) => row.some((span) => data.roles[span[1]] === name));
+    if (role) pen.box(left + look.radius / 2, y, width - look.radius, ROW - 1, { fill: data.fills[role] });
     setLine(pen, data, row, left + indent(row), y + ROW / 2 - 1 + BASELINE);
   });
   if (look.head !== look.body && card.rows.length) {
@@ -73,7 +68,7 @@ function drawBar(pen, radius, left, top, width, height, bar) {
 
 function drawEdge(pen, data, edge) {
   const { route, before, row } = edge;
-  const token = before ? "loud" : "line";
+  const token = before ? "cut" : "line";
   const isDashed = DASHED.includes(row.kind);
   if (before) {
     pen.curve(before, { edge: token, line: 1.3, dashed: true });
@@ -102,9 +97,9 @@ function drawCause(pen, data, before, route, row) {
   const [endX, endY] = route;
   const x = (startX + endX) / 2;
   const y = (startY + endY) / 2;
-  pen.curve([startX, startY, startX, startY, endX, endY, endX, endY], { edge: "loud", line: 1.3, dashed: true });
+  pen.curve([startX, startY, startX, startY, endX, endY, endX, endY], { edge: "cut", line: 1.3, dashed: true });
   const [dx, dy] = unit(startX, startY, endX, endY);
-  breakMark(pen, x, y, dx, dy, "loud");
+  breakMark(pen, x, y, dx, dy, "cut");
   const lines = row.lines || [];
   const first = y + 4 - (CAUSE_LINE * (lines.length - 1)) / 2;
   lines.forEach((line, at) => setLine(pen, data, line, x + MARK_ROOM, first + CAUSE_LINE * at));
@@ -315,7 +310,7 @@ function drawGlyph(parent, data, word, x, middle) {
   const pen = new SvgPen(parent);
   const line = [x, middle, x + 7, middle, x + 14, middle, x + 22, middle];
   if (word === "cut" || word === "untracked-input") {
-    const token = word === "cut" ? "loud" : "line";
+    const token = word === "cut" ? "cut" : "line";
     pen.curve(line, { edge: token, line: 1.3, dashed: true });
     for (const at of [9, 14]) {
       const [a, b] = [[x + at + 1.5, middle - 5], [x + at - 1.5, middle + 5]];
@@ -326,13 +321,17 @@ function drawGlyph(parent, data, word, x, middle) {
     if (word === "through") pen.box(x + 7.5, middle - 3.5, 7, 7, { fill: "page", edge: "line", line: 1.3, radius: 3.5 });
   } else if (word === "level") {
     [0.2, 0.6, 1].forEach((share, at) => pen.box(x, middle - 6 + at * 4, 22 * share, 3, { fill: "level" }));
-  } else if (word.startsWith("value-") || word === "loud") {
+  } else if (word.startsWith("value-")) {
     pen.box(x, middle - 6, 22, 11, { fill: word });
+  } else if (word in data.roleRows) {
+    const role = data.roleRows[word];
+    pen.box(x, middle - 6, 22, 12, { fill: data.fills[role] || "page" });
+    pen.box(x + 5, middle - 1.5, 12, 3, { fill: data.text[role][0] });
   } else {
-    const kind = word === "again" ? "leaf" : word === "untracked-again" ? "untracked" : word;
+    const kind = word === "parameters" ? "group" : word === "again" ? "leaf" : word === "untracked-again" ? "untracked" : word;
     const look = data.looks[kind];
     if (!look) return;
-    const isAgain = kind !== word;
+    const isAgain = kind !== word && word !== "parameters";
     pen.box(x, middle - 6, 22, 12, {
       fill: isAgain ? "page" : look.head, edge: look.edge, line: isAgain ? 0.8 : look.line,
       radius: Math.min(look.radius, 6), dashed: look.dashed && !isAgain,
@@ -552,6 +551,7 @@ const $folding = (() => {
 const { isLeaf, neighbours, reach } = $graph;
 
 
+/** @typedef {{nodes: SeenNode[], edges: SeenEdge[], isTurned: boolean}} Seen */ // with the gradient
 
 const MOST_PARALLEL = 3; // edges of one look between two nodes that are drawn one by one
 const TANGLE = 12; // rows that the edges of a leaf may cross before it is drawn once more
@@ -608,7 +608,10 @@ function seenGraph(model, frame, state) {
     place[node] = groups[group];
   }
   const edges = seenEdges(model, frame, { place, isHidden, nodes, weights });
-  return cloneLeaves(model, frame, { nodes, edges });
+  const seen = cloneLeaves(model, frame, { nodes, edges, isTurned: false });
+  if (frame.flow !== "gradient") return seen;
+  const turned = seen.edges.map((edge) => ({ ...edge, source: edge.target, target: edge.source }));
+  return { nodes: seen.nodes, edges: turned, isTurned: true };
 }
 
 function onlyPaths(model, frame, id) {
@@ -1020,6 +1023,12 @@ function titleOf(row, id) {
   return (name || kind) + times;
 }
 
+const CHANGED = { node: "", grad: ".grad ", buffers: "saved tensors " };
+
+function changesText(changes) {
+  return Object.entries(changes).map(([name, text]) => (CHANGED[name] ?? `${name} `) + text).join(", ");
+}
+
 function summaryOf(row, id) {
   const parts = [titleOf(row, id)];
   if (row.kind === "operation" && row.op && row.name) parts.push(`makes ${row.name}`);
@@ -1049,7 +1058,7 @@ function factsOf(row, module) {
   const shown = row.grad || row.value;
   if (shown && isKnown(shown)) add("", histogram(shown));
   add("accumulated", row.accumulations && `gradient added ${counted(row.accumulations, "time")}`);
-  add("changed", row.changes && Object.entries(row.changes).map(([k, v]) => (k === "node" ? v : `${k} ${v}`)).join(", "));
+  add("changed", row.changes && changesText(row.changes));
   add("inside", row.members && counted(row.members, "operation"));
   add("contents", row.contents && row.contents.join(", "));
   add("parameters", row.parameters && `${row.parameters.toLocaleString("en-US")} elements`);
@@ -1143,7 +1152,7 @@ function links(heading, found, select) {
   const more = found.length > MOST ? h("p", {}, `and ${(found.length - MOST).toLocaleString("en-US")} more`) : null;
   return h("div", {}, h("h3", {}, `${heading} (${found.length.toLocaleString("en-US")})`), h("ul", { class: "plain" }, ...items), more);
 }
-return { titleOf, summaryOf, factsOf, detailsOf, answerBlock };
+return { titleOf, changesText, summaryOf, factsOf, detailsOf, answerBlock };
 })();
 const $colors = (() => {
 
@@ -1157,9 +1166,10 @@ function scaleOf(by, seen) {
   if (by === "grad_norm") return normScale(seen.map(({ row }) => row));
   if (by === "saved_bytes") return byteScale(seen.map(({ row }) => row));
   if (!by) return null;
+  const depth = by === "module" ? commonDepth(seen.map(({ module }) => module)) + 1 : 0;
   const read = (/** @type {Row} */ row, /** @type {string} */ module) =>
-    by === "module" ? module.split(".").slice(0, 2).join(".") : (by === "dtype" ? row.dtype : row.device) || "";
-  const values = [...new Set(seen.map(({ row, module }) => read(row, module)).filter(Boolean))].sort();
+    by === "module" ? module.split(".").slice(0, depth).join(".") : (by === "dtype" ? row.dtype : row.device) || "";
+  const values = [...new Set(seen.map(({ row, module }) => read(row, module)).filter(Boolean))].sort(byNumber);
   const token = (/** @type {string} */ value) => `value-${Math.min(values.indexOf(value), COLORS - 1)}`;
   return {
     bar: (row, module) => {
@@ -1174,13 +1184,28 @@ function scaleOf(by, seen) {
   };
 }
 
+function byNumber(a, b) {
+  return a.localeCompare(b, "en", { numeric: true });
+}
+
+function commonDepth(modules) {
+  const paths = modules.filter(Boolean).map((module) => module.split("."));
+  let depth = 0;
+  while (paths.length && paths.every((path) => path.length > depth + 1 && path[depth] === paths[0][depth])) depth += 1;
+  return depth;
+}
+
 function grouped(values, token) {
   const rows = new Map();
   for (const value of values) {
     const known = rows.get(token(value));
-    rows.set(token(value), known ? `${known}, ${value}` : value);
+    if (known) known.push(value);
+    else rows.set(token(value), [value]);
   }
-  return /** @type {Array<[string, string]>} */ ([...rows]);
+  return [...rows].map(([color, found]) => {
+    const more = found.length > 3 ? `, ${(found.length - 2).toLocaleString("en-US")} more` : "";
+    return /** @type {[string, string]} */ ([color, found.slice(0, more ? 2 : 3).join(", ") + more]);
+  });
 }
 
 function byteScale(rows) {
@@ -2366,19 +2391,20 @@ const MOST_PLACES = 12;
 function pictureOf(model, state) {
   const frame = model.frame(state.frame);
   const seen = seenGraph(model, frame, state);
-  const { placed, cuts } = placesOf(model, state, seen);
-  const nodes = seen.nodes.map((each) => {
+  const placed = placesOf(model, state, seen);
+  const nodes = seen.nodes.map((each, at) => {
     const recorded = each.group >= 0 ? model.groupRow(frame, each.group) : model.row(frame, each.node);
     const isRenamed = each.group < 0 && !each.again && each.card !== frame.card[each.node];
     const row = isRenamed ? { ...recorded, op: model.data.cards[each.card].head[0][0] } : recorded;
-    const spot = placed.boxes.get(each.id);
+    const { x, y, width, height } = placed.spots[at];
     const module = each.group >= 0 ? row.module || "" : frame.module[each.node];
-    return { ...each, card: model.data.cards[each.card], row, module, ...spot, bar: null };
+    const { id, node, group, again } = each;
+    const card = model.data.cards[each.card];
+    return { id, node, group, card, row, module, again, x, y, width, height, bar: null };
   });
   const scale = scaleOf(state.color, nodes.filter((node) => !node.again));
   if (scale) for (const node of nodes) node.bar = scale.bar(node.row, node.module);
   const edges = seen.edges.map((edge, at) => {
-    const key = edgeKey(seen, edge);
     return {
       source: edge.source,
       target: edge.target,
@@ -2387,8 +2413,8 @@ function pictureOf(model, state) {
       output: edge.output,
       through: edge.through,
       times: edge.times,
-      route: placed.routes.get(key),
-      before: cuts.has(at) ? placed.routes.get(`cut ${key}`) : null,
+      route: placed.routes[at],
+      before: placed.befores[at],
       number: null,
     };
   });
@@ -2405,7 +2431,7 @@ function pictureOf(model, state) {
     edges,
     place,
     enclosures: enclosuresOf(model, frame, state, nodes),
-    legend: legendOf(model, nodes, edges, scale),
+    legend: legendOf(model, nodes, edges, scale, frame.flow),
     shownAs,
   };
 }
@@ -2449,15 +2475,64 @@ function edgeKey(seen, edge) {
   return `${seen.nodes[source].id} ${seen.nodes[target].id} ${input} ${output} ${row} ${edge.through.join()}`;
 }
 
+
 function placesOf(model, state, seen) {
-  const run = model.data.frames[state.frame].run;
-  const cuts = causesShown(model, seen);
-  const numbers = seen.nodes.length > LARGE ? [state.frame] : model.runOf(state.frame);
-  const choice = [[...state.toggled].sort(), state.bookkeeping, state.everything, state.only,
-    Boolean(state.color), seen.nodes.length > LARGE ? state.frame : run];
+  const isLarge = seen.nodes.length > LARGE;
+  const numbers = isLarge ? [state.frame] : model.runOf(state.frame);
+  const run = isLarge ? `frame ${state.frame}` : model.data.frames[state.frame].run;
+  const choice = [[...state.toggled].sort(), state.bookkeeping, state.everything, state.only, Boolean(state.color), run];
   const name = JSON.stringify(choice);
   const known = PLACES.get(name);
-  if (known && known.model === model) return { placed: known.placed, cuts };
+  const isKnown = known && known.model === model;
+  const isAlone = numbers.length === 1;
+  const placed = isKnown ? known.placed : isAlone ? placesOfOne(model, state, seen) : placesOfRun(model, state, seen, numbers);
+  if (!isKnown) PLACES.set(name, { model, placed });
+  if (PLACES.size > MOST_PLACES) PLACES.delete(/** @type {string} */ (PLACES.keys().next().value));
+  if (isAlone) return placed;
+  const cuts = causesShown(model, seen);
+  const keys = seen.edges.map((edge) => edgeKey(seen, edge));
+  return {
+    width: placed.width,
+    height: placed.height,
+    spots: seen.nodes.map((node) => placed.boxes.get(node.id)),
+    routes: keys.map((key) => placed.routes.get(key)),
+    befores: keys.map((key, at) => (cuts.has(at) ? placed.routes.get(`cut ${key}`) : null)),
+  };
+}
+
+function placesOfOne(model, state, seen) {
+  const room = state.color ? BAR_ROOM : 0;
+  const sizes = seen.nodes.map((node) => {
+    const { width, height } = model.data.cards[node.card];
+    return { width, height: height + room };
+  });
+  const cuts = causesShown(model, seen);
+  const pairs = [];
+  const firsts = [];
+  seen.edges.forEach((edge, number) => {
+    firsts.push(pairs.length);
+    if (cuts.has(number)) {
+      pairs.push([edge.source, sizes.length], [sizes.length, edge.target]);
+      sizes.push(causeSize(model, edge));
+    } else pairs.push([edge.source, edge.target]);
+  });
+  const layout = layOut(sizes, pairs);
+  return {
+    width: layout.width,
+    height: layout.height,
+    spots: seen.nodes.map((_, at) => ({ x: layout.xs[at], y: layout.ys[at], width: sizes[at].width, height: sizes[at].height })),
+    routes: firsts.map((first, at) => layout.routes[cuts.has(at) ? first + 1 : first]),
+    befores: firsts.map((first, at) => (cuts.has(at) ? layout.routes[first] : null)),
+  };
+}
+
+function causeSize(model, edge) {
+  const lines = model.data.edges[edge.edge].lines || [];
+  const widths = lines.map((line) => line.reduce((sum, span) => sum + span[2], 0));
+  return { width: 2 * (Math.max(...widths) + MARK_ROOM), height: 6 + CAUSE_LINE * lines.length };
+}
+
+function placesOfRun(model, state, seen, numbers) {
   const boxes = new Map();
   const links = new Map();
   const shapes = new Set();
@@ -2481,10 +2556,7 @@ function placesOf(model, state, seen) {
   const layout = layOut(sizes, pairs);
   const routes = new Map([...links.keys()].map((key, index) => [key, layout.routes[index]]));
   const spots = new Map(ids.map((id, place) => [id, { x: layout.xs[place], y: layout.ys[place], ...sizes[place] }]));
-  const placed = { width: layout.width, height: layout.height, boxes: spots, routes };
-  PLACES.set(name, { model, placed });
-  if (PLACES.size > MOST_PLACES) PLACES.delete(/** @type {string} */ (PLACES.keys().next().value));
-  return { placed, cuts };
+  return { width: layout.width, height: layout.height, boxes: spots, routes };
 }
 
 function addLinks(model, seen, boxes, links) {
@@ -2496,10 +2568,7 @@ function addLinks(model, seen, boxes, links) {
       links.set(key, [source, target]);
       return;
     }
-    const lines = model.data.edges[edge.edge].lines || [];
-    const widths = lines.map((line) => line.reduce((sum, span) => sum + span[2], 0));
-    const width = 2 * (Math.max(...widths) + MARK_ROOM);
-    boxes.set(`cut ${key}`, { width, height: 6 + CAUSE_LINE * lines.length });
+    boxes.set(`cut ${key}`, causeSize(model, edge));
     links.set(`cut ${key}`, [source, `cut ${key}`]);
     links.set(key, [`cut ${key}`, target]);
   });
@@ -2507,17 +2576,20 @@ function addLinks(model, seen, boxes, links) {
 
 function causesShown(model, seen) {
   const into = new Map();
+  const [begin, end] = seen.isTurned
+    ? /** @type {const} */ (["target", "source"])
+    : /** @type {const} */ (["source", "target"]);
   for (const edge of seen.edges) {
     const { cause } = model.data.edges[edge.edge];
     if (!cause) continue;
-    const known = into.get(edge.target) || new Set();
-    into.set(edge.target, known.add(cause));
+    const known = into.get(edge[end]) || new Set();
+    into.set(edge[end], known.add(cause));
   }
   const shown = new Set();
   seen.edges.forEach((edge, number) => {
     const { kind, cause, lines } = model.data.edges[edge.edge];
     if (kind !== "cut" || !cause || !lines || QUIET.includes(cause)) return;
-    if (!(into.get(edge.source) || new Set()).has(cause)) shown.add(number);
+    if (!(into.get(edge[begin]) || new Set()).has(cause)) shown.add(number);
   });
   return shown;
 }
@@ -2565,15 +2637,20 @@ function enclosuresOf(model, frame, state, nodes) {
   return found.sort((a, b) => a.depth - b.depth);
 }
 
-function legendOf(model, nodes, edges, scale) {
-  const found = new Set();
+function legendOf(model, nodes, edges, scale, flow) {
+  const roles = new Set();
+  const found = new Set(flow === "gradient" ? ["flow"] : []);
   for (const { card, row } of nodes) {
     const kind = card.kind === "parameter" ? "leaf" : card.kind;
-    found.add(card.again ? (kind === "untracked" ? "untracked-again" : "again") : kind);
+    const isDocked = kind === "group" && !row.members && row.parameters !== undefined;
+    found.add(isDocked ? "parameters" : card.again ? (kind === "untracked" ? "untracked-again" : "again") : kind);
+    for (const span of [card.head, ...card.rows].flat()) roles.add(model.data.roles[span[1]]);
     if (row.untracked_inputs) found.add("constant");
     if ((row.outputs || 1) > 1) found.add("output");
   }
-  for (const { row, before, through } of edges) {
+  for (const [word, role] of Object.entries(model.data.roleRows)) if (roles.has(role)) found.add(word);
+  for (const { row, before, through, times } of edges) {
+    if (times > 1) found.add("times");
     if (row.kind === "cut") found.add(before ? "cut" : "untracked-input");
     else if (through.length) found.add("through");
   }
@@ -2790,14 +2867,14 @@ function drawCoarse(context, data, picture, seen, scale, colors) {
         for (let at = 6; at < route.length; at += 6) context.lineTo(route[at], route[at + 1]);
       } else trace(context, route);
     }
-    context.strokeStyle = colors[isCut ? "loud" : "line"];
+    context.strokeStyle = colors[isCut ? "cut" : "line"];
     context.lineWidth = Math.max(1.3, 0.6 / scale);
     context.stroke();
   }
   const byColor = new Map();
   for (const number of seen.nodes) {
     const node = picture.nodes[number];
-    const look = data.looks[node.card.kind];
+    const look = node.card.look || data.looks[node.card.kind];
     const token = node.bar ? node.bar.token : scale < COARSE ? look.edge : look.head === "page" ? look.body : look.head;
     const list = byColor.get(token);
     if (list) list.push(number);
@@ -2827,14 +2904,11 @@ const { h } = $dom;
 
 
 const MOST_IN_SVG = 3000; // nodes that are drawn as elements
-const LEAST = 0.005;
+const LEAST = 0.0005;
 const MOST = 4;
 const MARGIN = 28; // pixels around a picture that fits
 const LARGEST = 1.25; // scale at which a small picture is fitted
 const SMALLEST = 0.72; // scale below which a picture is not fitted in width and height, but in width
-const TOKENS = ["page", "ink", "muted", "line", "panel", "op", "op-edge", "leaf", "leaf-edge", "result",
-  "result-edge", "loud", "loud-fill", "cut", "news", "zero", "removed", "group", "group-edge", "level", "value-0", "value-1", "value-2",
-  "value-3", "value-4", "value-5", "value-6"];
 
 class Stage {
   constructor(data, act) {
@@ -2861,8 +2935,11 @@ class Stage {
   }
 
   get size() {
-    return { width: this.element.clientWidth || 800, height: this.element.clientHeight || 600 };
+    if (!this.known) this.known = { width: this.element.clientWidth || 800, height: this.element.clientHeight || 600 };
+    return this.known;
   }
+
+  known = null;
 
   get isCanvas() {
     return this.picture !== null && this.picture.nodes.length > MOST_IN_SVG;
@@ -2943,7 +3020,7 @@ class Stage {
 
   colors() {
     const style = getComputedStyle(document.documentElement);
-    return Object.fromEntries(TOKENS.map((token) => [token, style.getPropertyValue(`--${token}`).trim()]));
+    return Object.fromEntries(Object.keys(this.data.palette).map((token) => [token, style.getPropertyValue(`--${token}`).trim()]));
   }
 
   drawMap() {
@@ -2965,7 +3042,7 @@ class Stage {
     const every = Math.ceil(picture.nodes.length / 4000);
     for (let at = 0; at < picture.nodes.length; at += every) {
       const node = picture.nodes[at];
-      context.fillStyle = colors[this.data.looks[node.card.kind].edge];
+      context.fillStyle = colors[(node.card.look || this.data.looks[node.card.kind]).edge];
       context.fillRect((node.x - node.width / 2) * ratio, (node.y - node.height / 2) * ratio, Math.max(1, node.width * ratio), Math.max(1, node.height * ratio));
     }
     context.strokeStyle = colors.ink;
@@ -3113,7 +3190,11 @@ class Stage {
       if (event.buttons) this.jump(event);
     });
     // A page that was hidden when it began has its size only now.
-    new ResizeObserver(() => (this.isTouched ? this.redraw() : this.fit(true))).observe(element);
+    new ResizeObserver(() => {
+      this.known = null;
+      if (this.isTouched) this.redraw();
+      else this.fit(true);
+    }).observe(element);
   }
 
   drag(event) {
@@ -3255,7 +3336,7 @@ const $story = (() => {
 const { h, button } = $dom;
 const { numberText } = $format;
 const { svgElement } = $draw_svg;
-const { titleOf } = $panel;
+const { changesText, titleOf } = $panel;
 
 
 const WIDTH = 1000;
@@ -3364,14 +3445,15 @@ function storyElement(model, current, isPlaying, act) {
 
 function changesElement(model, number, select) {
   const frame = model.frame(number);
+  const shown = new Map(frame.relabel.map(([node, card]) => [node, model.data.cards[card].head[0][0]]));
   const changed = frame.keys.flatMap((key, node) => {
     const row = model.row(frame, node);
-    return row.changes ? [{ key, row }] : [];
+    return row.changes ? [{ key, row: shown.has(node) ? { ...row, op: shown.get(node) } : row }] : [];
   });
   if (!changed.length) return null;
   const items = changed.slice(0, MOST_CHANGES).map(({ key, row }) => h("li", {},
     button(titleOf(row, key), "select this", () => select(key), { class: "link" }),
-    ` ${Object.entries(row.changes || {}).map(([name, text]) => (name === "node" ? text : `${name} ${text}`)).join(", ")}`));
+    ` ${changesText(row.changes || {})}`));
   const more = changed.length > MOST_CHANGES ? h("p", {}, `and ${(changed.length - MOST_CHANGES).toLocaleString("en-US")} more`) : null;
   return h("section", {}, h("h3", {}, `Changed in this frame (${changed.length.toLocaleString("en-US")})`), h("ul", { class: "plain" }, ...items), more);
 }
@@ -3385,7 +3467,7 @@ function codeElement(model, number, chosen, select) {
   let now = "";
   for (const event of model.data.events) if (event.number <= follows && event.source) now = event.source;
   return h("div", { class: "code" }, ...files.map(([file, lines]) => h("section", {},
-    h("h3", {}, file),
+    h("h2", {}, file),
     h("ol", {}, ...lines.map((text, at) => {
       const source = `${file}:${at + 1}`;
       const marks = [source === now ? "now" : "", source === chosen ? "chosen" : ""].filter(Boolean).join(" ");
@@ -3477,8 +3559,8 @@ class Viewer {
     this.themeButton = button("◐", "light, dark, or as the system", () => this.nextTheme());
     this.said = h("p", { class: "visually-hidden", role: "status", "aria-live": "polite" });
     this.toolbar = h("div", { class: "toolbar", role: "toolbar", "aria-label": "what is drawn" });
-    this.legend = h("ul", { class: "legend", "aria-label": "legend" });
-    this.notes = h("div", { class: "notes" });
+    this.legend = h("ul", { class: "legend", "aria-label": "legend", tabindex: "0" });
+    this.notes = h("div", { class: "notes", tabindex: "0", role: "region", "aria-label": "notes" });
     this.tree = h("nav", { class: "modules", "aria-label": "modules" });
     this.tabs = h("div", { class: "tabs", role: "tablist", "aria-label": "pages of the panel" });
     this.page = h("div", { class: "page", role: "tabpanel", id: "panel-page", tabindex: "0" });
@@ -3524,9 +3606,8 @@ class Viewer {
   }
 
   picturesText() {
-    const colors = /** @type {Record<string, [string, string]>} */ (/** @type {any} */ (this.data).palette || {});
     return svgFile(this.data, this.picture, {
-      title: this.data.title || "What autograd recorded", description: this.frame.caption, colors,
+      title: this.data.title || "What autograd recorded", description: this.frame.caption, colors: this.data.palette,
       theme: this.state.theme, font: getComputedStyle(this.stage.element).fontFamily.replaceAll('"', ""),
     });
   }
@@ -3562,6 +3643,7 @@ class Viewer {
     if (names.some((name) => before[name] !== this.state[name])) {
       const anchor = this.anchorOf(how.anchor || this.state.selected);
       this.picture = pictureOf(this.model, this.state);
+      if (how.choose) this.state.selected = how.choose();
       const isSteady = before.frame !== this.state.frame;
       this.stage.selected = this.state.selected;
       this.stage.show(this.picture, { anchor: this.kept(anchor), animate: !isSteady });
@@ -3641,11 +3723,13 @@ class Viewer {
     if (group === undefined) return;
     const toggled = new Set(this.state.toggled);
     toggleIn(toggled, key);
-    this.change({ toggled, selected: id }, { anchor: id });
-    const inside = this.picture.nodes.filter((node) => this.aroundOf(node.id).includes(group));
-    const [first] = inside.sort((a, b) => a.y - b.y);
-    const chosen = this.picture.place.has(id) || !first ? id : first.id;
-    this.change({ selected: chosen }, { reveal: chosen });
+    const choose = () => {
+      const inside = this.picture.nodes.filter((node) => this.aroundOf(node.id).includes(group));
+      const [first] = inside.sort((a, b) => a.y - b.y);
+      return this.picture.place.has(id) || !first ? id : first.id;
+    };
+    this.change({ toggled, selected: id }, { anchor: id, choose });
+    this.stage.reveal(this.state.selected);
     this.say(`opened: ${this.picture.nodes.length.toLocaleString("en-US")} nodes are drawn`);
   }
 
@@ -3893,10 +3977,11 @@ class Viewer {
     const row = around === undefined ? null : this.model.groupRow(this.frame, around);
     const name = node.row.name;
     const answer = this.data.answers.find((each) => (each.nodes || [])[0] === selected || (name && each.name === name));
+    const isTurned = this.frame.flow === "gradient";
     const ends = (/** @type {boolean} */ isInput) => this.picture.edges
-      .filter((edge) => (isInput ? edge.target : edge.source) === at)
+      .filter((edge) => (isInput !== isTurned ? edge.target : edge.source) === at)
       .map((edge) => {
-        const other = this.picture.nodes[isInput ? edge.source : edge.target];
+        const other = this.picture.nodes[isInput !== isTurned ? edge.source : edge.target];
         const how = edge.row.kind === "cut" ? `no gradient flows back (${[edge.row.cause === "not recorded" || !edge.row.cause ? "cause not recorded" : edge.row.cause, edge.row.source].filter(Boolean).join(", ")})` : edge.through.length ? `by way of ${edge.through.join(" → ")}` : "";
         return { id: other.id, text: summaryOf(other.row, other.id), how };
       });

@@ -14,6 +14,7 @@ from gradviz.errors import UsageError
 from gradviz.graph import GradGraph
 from gradviz.views.chains import fold_chains, fold_chunks
 from gradviz.views.colors import SCALES, color_by
+from gradviz.views.custom import highlight, paint, relabel
 from gradviz.views.details import clone_shared_leaves, hide_bookkeeping, hide_numbers
 from gradviz.views.focus import focus_on, only_paths_to, only_reaching, top
 from gradviz.views.modules import group_by_module, infer_modules
@@ -41,9 +42,12 @@ __all__ = [
     "group_by_module",
     "hide_bookkeeping",
     "hide_numbers",
+    "highlight",
     "infer_modules",
     "only_paths_to",
     "only_reaching",
+    "paint",
+    "relabel",
     "reverse_flow",
     "top",
     "view",

@@ -14,9 +14,9 @@ from gradviz.graph.text import Path, must_be
 from gradviz.views.groups import Part, contract, norm_of
 from gradviz.views.modules import module_paths, root_of
 from gradviz.views.op_sequence import OpSequence, op_sequence
-from gradviz.views.view import along_the_data, view
+from gradviz.views.view import along_the_data, reverse_flow, view
 
-__all__ = ["focus_on", "only_paths_to", "only_reaching", "top"]
+__all__ = ["focus_on", "nodes_called", "only_paths_to", "only_reaching", "top"]
 
 
 @view
@@ -182,6 +182,32 @@ def _weight(data: dict[str, Any], by: str) -> float:
     for size in data.get("shape", (0,)):
         count *= size
     return count if data["kind"] in (NodeKind.PARAMETER, NodeKind.LEAF) else 0.0
+
+
+def nodes_called(graph: GradGraph, target: str) -> list[str]:
+    """The nodes with the given name, module, operation or key.
+
+    Args:
+        graph: with arrows either way.
+        target: as for `focus_on`.
+
+    Raises:
+        UsageError: if there is none, with the names that come close.
+
+    Example:
+        >>> graph = GradGraph()
+        >>> for key in "wxy": graph.add_node(key, kind=NodeKind.LEAF, name=f"fc.{key}")
+        >>> nodes_called(graph, "fc.[xy]")
+        ['x', 'y']
+    """
+    if graph.graph.get("flow") == "gradient":
+        graph = reverse_flow(graph)
+    units = op_sequence(graph)
+    paths = module_paths(units)
+    found = _found(graph, units, paths, target)
+    if not found:
+        raise UsageError(_not_found(graph, paths, target))
+    return list(dict.fromkeys(found))
 
 
 def _found(graph: GradGraph, sequence: OpSequence, paths: list[Path], target: str) -> list[str]:

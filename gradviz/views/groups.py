@@ -43,7 +43,7 @@ _keeps_inside: ContextVar[bool] = ContextVar("keeps_inside", default=False)
 
 @contextlib.contextmanager
 def keep_inside() -> Iterator[None]:
-    """Let groups that are made meanwhile know what is in them, so that they can be opened."""
+    """While active, new groups store their content, so that a viewer can open them."""
     token = _keeps_inside.set(True)
     try:
         yield
@@ -150,10 +150,10 @@ def _changes(nodes: Sequence[dict[str, Any]]) -> dict[str, str]:
     marked = [node for node in nodes if "changes" in node]
     found: dict[str, str] = {}
     for attribute in ("grad", "buffers"):
-        told = [node["changes"][attribute] for node in marked if attribute in node["changes"]]
-        if told:
-            same = len(set(told)) == 1 and told[0] in _SAME_FOR_ALL
-            found[attribute] = told[0] if same else f"{len(told):,} changed"
+        changes = [node["changes"][attribute] for node in marked if attribute in node["changes"]]
+        if changes:
+            same = len(set(changes)) == 1 and changes[0] in _SAME_FOR_ALL
+            found[attribute] = changes[0] if same else f"{len(changes):,} changed"
     if written := sum(1 for node in marked if node["kind"] in _LEAVES and _is_written(node)):
         found["node"] = f"{written:,} {'leaf' if written == 1 else 'leaves'} changed in place"
     elif any("node" in node["changes"] for node in marked):
@@ -337,11 +337,24 @@ def contract(
             each = norms_of_repeats(members[number], module, count)
             if each is not None:
                 found["grad_range"] = each
+        if graph.graph.get("marked"):
+            found |= _marks(members[number])
         seen._node[names[number]].update({**found, **part.data})
         if kept is not None:
             seen._node[names[number]][INSIDE] = kept[number]
     _add_edges(inside, seen, names, gone)
     return seen
+
+
+def _marks(nodes: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The highlight of any node in a group, and the color that all its operations have."""
+    found: dict[str, Any] = {}
+    if any("highlight" in node for node in nodes):
+        found["highlight"] = True
+    colors = {node.get("color") for node in nodes if node["kind"] not in _LEAVES}
+    if len(colors) == 1 and None not in colors:
+        found["color"] = colors.pop()
+    return found
 
 
 class _PartInside:

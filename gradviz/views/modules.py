@@ -371,12 +371,12 @@ def infer_modules(graph: GradGraph) -> GradGraph:
         >>> infer_modules(graph).nodes["n"]["module"]
         'net.fc'
     """
-    told: GradGraph = graph.copy()
+    seen: GradGraph = graph.copy()
     sequence = op_sequence(graph)
     for key, data, path in zip(sequence.keys, sequence.data, module_paths(sequence), strict=True):
         if path and "module" not in data:
-            told.nodes[key].update(module=".".join(path), inferred=True)
-    return told
+            seen.nodes[key].update(module=".".join(path), inferred=True)
+    return seen
 
 
 @view

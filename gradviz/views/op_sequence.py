@@ -37,7 +37,7 @@ class OpSequence:
         sources: the inputs in order: the position of an operation, or ``-1 - n`` for leaf ``n``.
         leaves: attributes of the leaves, by number.
         aside: leaves and ``AccumulateGrad`` nodes, each with the number of its leaf.
-        modules: the class of each module, by its path, as far as the graph has them.
+        modules: the class of each module, by its path, if known.
     """
 
     keys: list[str]

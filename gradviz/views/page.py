@@ -36,7 +36,7 @@ _HOW = "views=() or --all shows everything, focus_on(NAME) or --focus NAME a par
 @view
 @along_the_data
 def fit_page(graph: GradGraph, *, most: int = 60, pages: int = 1) -> GradGraph:
-    """Show a small graph as a whole, and a large one as far as it fits a page.
+    """Show a small graph as a whole, and a large one folded to fit a page.
 
     Bookkeeping nodes are hidden (`hide_bookkeeping`). If more than ``most`` nodes remain,
     repetitions are folded (`fold_repeats`), then modules (`group_by_module`), the deepest first;

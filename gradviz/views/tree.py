@@ -1,8 +1,8 @@
-"""The tree of groups in which a reader opens and closes parts of a graph.
+"""The tree of groups that a reader of the viewer opens and closes.
 
-A picture shows some operations as groups. The tree says what is in each of them, level by level:
-what a view folded, then its modules, then single repetitions or stretches, so that a group that is
-opened shows a few dozen things and not thousands.
+A picture shows some operations as groups. The tree contains the content of each group by levels:
+what a view folded, then its modules, then single repetitions or chunks, so that an opened group
+shows a few dozen items and not thousands.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from gradviz.views.op_sequence import op_sequence
 __all__ = ["LEFT_OUT", "TOP", "FoldGroup", "FoldTree", "fold_tree"]
 
 TOP, LEFT_OUT = -1, -2
-"""In place of a group: the node is in none; the picture does not show the node at all."""
+"""Instead of a group number: the node is in no group; the picture does not show the node."""
 
-_MOST = 40  # things in a group that are shown side by side; of more, stretches become groups
+_MOST = 40  # items that a group shows side by side; if there are more, chunks become groups
 _LEAVES = (NodeKind.PARAMETER, NodeKind.LEAF, NodeKind.UNTRACKED, NodeKind.SAVED)
 _Path = tuple[str, ...]
 _Item = tuple[str, dict[str, Any]]
@@ -32,10 +32,10 @@ class FoldGroup:
     """A group that can be opened.
 
     Args:
-        key: the same for the same group in every frame of a recording.
-        data: its attributes, as those of a node.
-        parent: the number of the group that it is in; `TOP` for none.
-        is_open: whether the picture shows what is in it.
+        key: equal for the same group in every frame of a recording.
+        data: its attributes, like those of a node.
+        parent: the number of the group that contains it; `TOP` for none.
+        is_open: whether the picture shows its content.
         seen: its key in the picture; "" for a group that the picture does not show.
     """
 
@@ -48,12 +48,12 @@ class FoldGroup:
 
 @dataclass
 class FoldTree:
-    """All groups, each after the one that it is in, and the group of each node.
+    """All groups, each after its parent, and the group of each node.
 
     Args:
         groups: the groups.
         parents: by key of a node, the number of its group, `TOP` or `LEFT_OUT`.
-        modules: by key of a node, the path of the module that it belongs to, as far as known.
+        modules: by key of a node, the path of its module, if known.
     """
 
     groups: list[FoldGroup] = field(default_factory=list)
@@ -62,11 +62,11 @@ class FoldTree:
 
 
 def fold_tree(graph: GradGraph, seen: GradGraph) -> FoldTree:
-    """Say what is in each group of a picture.
+    """Find the content of each group of a picture.
 
     Args:
         graph: as it was recorded.
-        seen: the same through views, under `keep_inside`.
+        seen: the graph after the views, under `keep_inside`.
 
     Example:
         >>> from gradviz.views import fit_page
@@ -87,10 +87,10 @@ class _Repeats:
     """Some of several repetitions of the same operations.
 
     Args:
-        once: how many operations one of them has.
+        once: the number of operations of one repetition.
         first: the number of the first one, from 0.
-        count: how many these are.
-        total: how many there are in all.
+        count: the number of these repetitions.
+        total: the number of all repetitions.
     """
 
     once: int
@@ -100,17 +100,17 @@ class _Repeats:
 
     @property
     def together(self) -> int:
-        """How many of them go into one group, so that not too many groups stand side by side."""
+        """The number of repetitions per group, so that there are not too many groups."""
         return 1 if self.count <= _MOST else -(-self.count // _MOST)
 
     @property
     def words(self) -> str:
-        """What a group of them is called: ``26…50 of 998``."""
+        """The name of a group of repetitions: ``26…50 of 998``."""
         last = f"…{self.first + self.count:,}" if self.count > 1 else ""
         return f"{self.first + 1:,}{last} of {self.total:,}"
 
     def part(self, number: int) -> _Repeats:
-        """Those of one of the groups."""
+        """The repetitions of one of the groups."""
         start = number * self.together
         count = min(self.together, self.count - start)
         return _Repeats(self.once, self.first + start, count, self.total)
@@ -143,7 +143,7 @@ class _Builder:
         return self.tree
 
     def _beside(self, key: str, seen: GradGraph) -> int:
-        """The group of a node that the picture hides: that of what it is docked to."""
+        """The group of a node that the picture hides: that of the node it was merged into."""
         data, parents = self.graph._node[key], self.tree.parents
         if data["kind"] is NodeKind.OPERATION or data["kind"] is NodeKind.ACCUMULATE:
             for source in self.graph._pred[key]:
@@ -168,7 +168,7 @@ class _Builder:
             self._split(items, number, ())
 
     def _shows(self, number: int) -> bool:
-        """Whether what is in a group can be seen, since all groups around it are open."""
+        """Whether the content of a group is visible, because all its parents are open."""
         while number != TOP:
             if not self.tree.groups[number].is_open:
                 return False
@@ -188,7 +188,7 @@ class _Builder:
         return len(self.tree.groups) - 1
 
     def _first(self, item: _Item) -> tuple[int, str]:
-        """The place of an item in the order of the program, and a key that tells it."""
+        """The position of an item in the order of the program, and its key."""
         key, data = item
         if key in self.order:
             return self.order[key], key
@@ -206,7 +206,7 @@ class _Builder:
     def _split(
         self, items: Sequence[_Item], parent: int, prefix: _Path, *, is_open: bool = False
     ) -> None:
-        """Put items into a group, those of one module into a group of their own in it."""
+        """Add items to a group, those of one module in a subgroup."""
         known = [path for item in items if (path := self._path(item))[: len(prefix)] == prefix]
         common = shared_by([path for path in known if path]) if any(known) else ()
         prefix = max(prefix, common, key=len)
@@ -228,7 +228,7 @@ class _Builder:
         self._spread(rest, parent)
 
     def _spread(self, items: Sequence[_Item], parent: int) -> None:
-        """Put items into a group; of very many, stretches of about equal length."""
+        """Add items to a group; if there are very many, in chunks of about equal length."""
         steps = [item for item in items if item[0] in self.order or INSIDE in item[1]]
         if len(steps) <= _MOST or parent == TOP or self._shows(parent):
             for item in items:
@@ -241,7 +241,7 @@ class _Builder:
         self._put_chunks(items, chunks, words, parent)
 
     def _split_repeats(self, items: Sequence[_Item], data: Mapping[str, Any], parent: int) -> bool:
-        """Put each repetition into a group of its own; False where they cannot be told apart."""
+        """Add each repetition as a group; False if they are indistinguishable."""
         count = int(data.get("repeat", 0))
         steps = sorted((item for item in items if item[0] in self.order), key=self._first)
         names = {self._path(item) for item in steps}
@@ -259,7 +259,7 @@ class _Builder:
         parent: int,
         repeats: _Repeats | None = None,
     ) -> None:
-        """Make a group of each stretch, with the leaves that nothing else uses."""
+        """Create a group for each chunk, with the leaves that nothing else uses."""
         owner = {item[0]: number for number, chunk in enumerate(chunks) for item in chunk}
         chunks = [chunk.copy() for chunk in chunks]
         beside: list[_Item] = []
@@ -285,14 +285,14 @@ class _Builder:
     def _put_repeats(
         self, items: Sequence[_Item], steps: Sequence[_Item], repeats: _Repeats, parent: int
     ) -> None:
-        """Make a group of each repetition, or of several in a row where there are very many."""
+        """Create a group for each repetition, or for several consecutive ones if there are many."""
         length = repeats.once * repeats.together
         chunks = [list(steps[at : at + length]) for at in range(0, len(steps), length)]
         words = [repeats.part(at).words for at in range(len(chunks))]
         self._put_chunks(items, chunks, words, parent, repeats)
 
     def _users(self, key: str) -> Iterable[str]:
-        """The operations that use a leaf, also by way of its ``AccumulateGrad``."""
+        """The operations that use a leaf, also through its ``AccumulateGrad``."""
         for user in self.graph._succ[key] if key in self.graph else ():
             if self.graph._node[user]["kind"] is NodeKind.ACCUMULATE:
                 yield from self.graph._succ[user]

@@ -7,9 +7,9 @@ the top of a program say what is right:
     #   says: TEXT                             the answer has it
     #   never: TEXT                            the answer does not have it
     #   fix: TEXT                              the fix has it
-    #   line: any                              the line in question is not asked for
+    #   line: any                              the line is not checked
 
-A file that the program imports stands under ``# file NAME:``; one of a library is
+A file that the program imports is below ``# file NAME:``; one of a library is
 ``site-packages/NAME``. The line that must be named ends in ``# here``. Verdicts: those of gradviz;
 `healthy` (fine, or a sum of passes that is meant); `!fine` (anything else); of a run
 `step changed 2` and `names TEXT`.

@@ -1,6 +1,6 @@
 """Reports the functions of ``torch.distributed`` that read or write tensors.
 
-Autograd records none of them, and no mode sees them.
+Autograd does not record them, and no mode sees them.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _LAYOUTS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "scatter": (("tensor",), ("scatter_list",)),
     "send": ((), ("tensor",)),
 }
-"""Under which names each function takes the tensors that it writes, and those that it reads."""
+"""The argument names of the tensors that each function writes, and of those that it reads."""
 
 
 class Collective(NamedTuple):
@@ -59,7 +59,7 @@ class Collective(NamedTuple):
 
 
 Report = Callable[[Collective], Callable[[], None] | None]
-"""Is called before a call; what it returns is called after it, if it did not raise."""
+"""Is called before a call; the function that it returns is called after it, unless it raised."""
 
 
 class _InThisThread(threading.local):
@@ -85,7 +85,7 @@ def listen_to_collectives(report: Report) -> None:
 
 
 def unlisten_to_collectives(report: Report) -> None:
-    """Stop reporting; after the last one torch has its own functions back."""
+    """Stop reporting; after the last one torch's own functions are restored."""
     global _open
     _here.reports.remove(report)
     with _lock:
@@ -96,11 +96,11 @@ def unlisten_to_collectives(report: Report) -> None:
 
 
 def _install() -> None:
-    """Put a reporting function in the place of each, wherever it was imported to.
+    """Replace each function by a reporting one, wherever it was imported to.
 
-    Private: the variable ``func`` of the function that torch wraps each one in. A program can have
-    imported the outer function by name, so it is the inner one that is replaced. Where there is
-    no such variable, the name in the module is replaced.
+    Private: the variable ``func`` in torch's wrapper of each function. A program can have imported
+    the wrapper by name, so the inner function is replaced. Without such a variable, the name in the
+    module is replaced.
     """
     module = sys.modules.get(_MODULE)
     if module is None:
@@ -122,7 +122,7 @@ def _install() -> None:
 
 
 def _cell_of(function: Any) -> Any:
-    """The variable of a wrapper that holds the function it calls; None if it is not one."""
+    """The variable of a wrapper that contains the wrapped function; None if it is not a wrapper."""
     names = getattr(getattr(function, "__code__", None), "co_freevars", ())
     if "func" not in names or not hasattr(function, "__wrapped__"):
         return None
@@ -157,7 +157,7 @@ def _collective(
 ) -> Collective | None:
     try:
         given = inspect.signature(original).bind(*args, **kwargs).arguments
-    except TypeError:  # the call itself raises this
+    except TypeError:  # the call itself raises it too
         return None
     frame: FrameType | None = sys._getframe(2)
     while frame is not None and frame.f_globals.get("__name__") == "torch.distributed.c10d_logger":

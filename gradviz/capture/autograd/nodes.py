@@ -43,6 +43,7 @@ __all__ = [
     "node_name",
     "operations_before",
     "visit_ancestors",
+    "few_attributes",
     "forward_class",
     "has_no_bias",
     "leaf_of",
@@ -324,33 +325,41 @@ class NodeReader:
         return found
 
 
-def operations_before(node: Node, most: int) -> list[tuple[int, dict[str, Any], Edges]]:
+def operations_before(node: Node, most: int) -> Iterator[tuple[Node, int, Edges]]:
     """The operations from which a node was computed, starting with itself, nearest first.
 
     Args:
         node: an operation.
-        most: how many to return.
+        most: how many to yield.
 
-    Returns:
-        For each its sequence number, a few attributes, and its ``next_functions``.
+    Yields:
+        Each with its sequence number and its ``next_functions``.
     """
-    reader = NodeReader()
-    found: list[tuple[int, dict[str, Any], Edges]] = []
+    count = 0
     for each, edges in visit_ancestors([node], nearest_first=True):
-        if leaf_of(each) is not None:
+        number = sequence_number(each)
+        if number == ACCUMULATE_NR and leaf_of(each) is not None:
             continue
-        if len(found) == most:
-            break
-        kind = operation_type(each)
-        data: dict[str, Any] = {"kind": NodeKind.OPERATION, "op": kind.op}
-        data["grad_fn"] = kind.grad_fn
-        shape, dtype, device = reader.read_output(each, 0)
-        if shape is not None:
-            data.update(shape=shape, dtype=dtype, device=device)
-        if operation(kind.op).number and (number := _number_in(each, kind)):
-            data["options"] = {"other": number}
-        found.append((sequence_number(each), data, edges))
-    return found
+        if count == most:
+            return
+        count += 1
+        yield each, number, edges
+
+
+def few_attributes(node: Node) -> dict[str, Any]:
+    """The attributes of an operation that may be gone by the next trace."""
+    kind = operation_type(node)
+    data: dict[str, Any] = {
+        "kind": NodeKind.OPERATION,
+        "op": kind.op,
+        "grad_fn": kind.grad_fn,
+    }
+    shape, dtype, device = NodeReader().read_output(node, 0)
+    if shape is not None:
+        data.update(shape=shape, dtype=dtype, device=device)
+    if operation(kind.op).number and (number := _number_in(node, kind)):
+        data["options"] = {"other": number}
+    return data
 
 
 def _number_in(node: Node, kind: OperationType) -> str:
@@ -373,8 +382,8 @@ _MOST_INSIDE = 1_000  # parameters of a checkpointed module
 def parameters_inside(node: Node) -> list[torch.Tensor]:
     """The parameters of the module that a reentrant checkpoint will run in backward.
 
-    Private: ``run_function``, which torch keeps on the node for that. It is looked at, not called;
-    of a function nobody knows which of the modules around it it runs.
+    Private: ``run_function``, which torch stores on the node. It is read, not called; for a plain
+    function it is unknown which modules it runs.
     """
     runs: object = getattr(node, "run_function", None)
     while isinstance(runs, functools.partial):

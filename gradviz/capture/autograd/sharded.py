@@ -1,6 +1,6 @@
-"""Parameters and tensors that are sharded over ranks: FSDP2, tensor parallel (``DTensor``).
+"""Parameters and tensors sharded over ranks: FSDP2, tensor parallel (``DTensor``).
 
-Nothing here communicates: only what this rank holds is read.
+Nothing here communicates: only the data of this rank is read.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ _STATES = "torch.distributed._composable_state"
 
 
 class Shard(NamedTuple):
-    """What this rank holds of a ``DTensor``.
+    """The part of a ``DTensor`` on this rank.
 
     Args:
         local: the tensor of this rank.
-        text: its shape, the placements and the mesh, in a few words.
-        is_whole: whether it has the shape of the whole.
+        text: its shape, the placements and the mesh, as short text.
+        is_whole: whether it has the shape of the whole tensor.
     """
 
     local: torch.Tensor
@@ -45,8 +45,8 @@ class Shard(NamedTuple):
 def shard_of(tensor: torch.Tensor) -> Shard | None:
     """The shard of a ``DTensor`` on this rank; None for any other tensor.
 
-    Private: ``_local_tensor``; ``to_local()`` is an operation of the graph. A local tensor that is
-    itself of another kind (one whose communication has not ended) is left alone.
+    Private: ``_local_tensor``; ``to_local()`` is an operation of the graph. A local tensor of
+    another kind (whose communication has not ended) is not read.
     """
     if type(tensor).__name__ != "DTensor":
         return None
@@ -65,7 +65,7 @@ def shard_of(tensor: torch.Tensor) -> Shard | None:
 
 
 def is_part(tensor: torch.Tensor) -> bool:
-    """Whether this rank holds a tensor of another shape than the whole."""
+    """Whether this rank has a tensor of another shape than the whole."""
     shard = shard_of(tensor)
     return shard is not None and not shard.is_whole
 
@@ -73,7 +73,7 @@ def is_part(tensor: torch.Tensor) -> bool:
 def _placement_text(placement: Any) -> str:
     """``Shard(0)``, ``Replicate()``, ``Partial(sum)``.
 
-    Private: nothing; the ``repr`` of a placement names its arguments, which are left out here.
+    Private: nothing; the ``repr`` of a placement contains argument names, which are omitted here.
     """
     name = type(placement).__name__
     argument = getattr(placement, "dim", getattr(placement, "reduce_op", ""))
@@ -81,10 +81,10 @@ def _placement_text(placement: Any) -> str:
 
 
 class _Gathered:
-    """The parameters that FSDP2 manages, by the ``id`` of the unsharded one.
+    """The parameters that FSDP2 manages, by the ``id`` of the unsharded parameter.
 
     FSDP2 registers a sharded parameter, and computes with an unsharded one: the graph ends at the
-    unsharded one, the gradient that an optimizer sees belongs to the sharded one.
+    unsharded one, and the optimizer uses the gradient of the sharded one.
     """
 
     def __init__(self) -> None:
@@ -131,7 +131,7 @@ def _managed() -> Iterator[Any]:
 
 
 def sharded_parameter(leaf: torch.Tensor) -> torch.Tensor:
-    """The parameter that a program knows for a leaf of the graph: of FSDP2 the sharded one.
+    """The program's parameter for a leaf of the graph: for FSDP2, the sharded one.
 
     Private: as in `_managed`.
     """
@@ -146,7 +146,7 @@ def sharded_parameter(leaf: torch.Tensor) -> torch.Tensor:
 def data_parallel_modules() -> list[weakref.ref[Any]]:
     """The ``DistributedDataParallel`` modules of more than one rank that are alive.
 
-    Torch keeps no list of them: the objects of the process are searched, if ranks are connected.
+    Torch has no list of them: all objects of the process are searched, if ranks are connected.
     """
     if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
         return []
@@ -158,7 +158,7 @@ def averaged_parameters(modules: Iterable[weakref.ref[Any]]) -> dict[int, int]:
     """The number of ranks over which a backward pass averages gradients, by ``id`` of the leaf.
 
     Args:
-        modules: from `data_parallel_modules`; those under ``no_sync`` do not average.
+        modules: from `data_parallel_modules`; those in ``no_sync`` do not average.
     """
     found: dict[int, int] = {}
     for ref in modules:
@@ -170,7 +170,7 @@ def averaged_parameters(modules: Iterable[weakref.ref[Any]]) -> dict[int, int]:
 
 
 def flat_parameters(modules: Iterable[torch.nn.Module]) -> dict[int, torch.Tensor]:
-    """The flat parameters of FSDP1, by the ``id`` of each parameter that is a part of one.
+    """The flat parameters of FSDP1, by the ``id`` of each of their parts.
 
     The graph ends at the flat parameter; the gradient of each part is a view of its gradient.
 
@@ -186,11 +186,11 @@ def flat_parameters(modules: Iterable[torch.nn.Module]) -> dict[int, torch.Tenso
 
 
 def waiting_gradient(leaf: torch.Tensor) -> torch.Tensor | None:
-    """The gradient that FSDP2 keeps for a parameter and has not reduced over the ranks yet.
+    """The gradient of a parameter that FSDP2 has not reduced over the ranks yet.
 
-    So it is after a backward pass under ``set_requires_gradient_sync(False)``.
+    This is the case after a backward pass under ``set_requires_gradient_sync(False)``.
 
-    Private: ``_unsharded_param`` and ``unsharded_accumulated_grad``, beside those of `_managed`.
+    Private: ``_unsharded_param`` and ``unsharded_accumulated_grad``, and those of `_managed`.
     """
     if type(leaf).__name__ != "DTensor":
         return None

@@ -5,13 +5,23 @@ Every function says which private attribute it reads and why there is no public 
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
 
 from gradviz.capture.autograd.sharded import shard_of
 
-__all__ = ["hook_count", "is_transformed", "is_unsure", "memory_of", "quietly", "version_of"]
+__all__ = [
+    "hook_count",
+    "is_quiet",
+    "is_transformed",
+    "is_unsure",
+    "memory_of",
+    "quietly",
+    "storage_address",
+    "version_of",
+]
 
 _ORDINARY = frozenset({torch.Tensor, torch.nn.Parameter})
 
@@ -33,6 +43,35 @@ class quietly:  # noqa: N801
     def __exit__(self, *error: Any) -> None:
         self._dispatch.__exit__(*error)
         self._function.__exit__(*error)
+
+
+_SIMPLE = frozenset(
+    {torch.Tensor, torch.nn.Parameter, int, float, bool, complex, str, type(None)}
+    | {torch.Size, torch.dtype, torch.device}
+)
+_dispatch_modes: Callable[[], int] = getattr(torch._C, "_len_torch_dispatch_stack", lambda: 1)
+
+
+def is_quiet(values: Iterable[object]) -> bool:
+    """Whether no ``TorchDispatchMode`` and no subclass can see reads of these values.
+
+    Containers are not looked into: they count as subclasses.
+
+    Private: ``torch._C._len_torch_dispatch_stack``; without it, the answer is no.
+    """
+    return not _dispatch_modes() and _SIMPLE.issuperset(map(type, values))
+
+
+def storage_address(tensor: torch.Tensor) -> int | None:
+    """The address of the storage of a tensor; None if it has none.
+
+    Private: ``_cdata``, as in `memory_of`.
+    """
+    try:
+        address: int = tensor.untyped_storage()._cdata
+    except (NotImplementedError, RuntimeError):
+        return None
+    return address
 
 
 def memory_of(tensor: torch.Tensor) -> tuple[object, ...] | None:

@@ -122,7 +122,8 @@ class Names:
             ['x']
         """
         found = [_Variable(name, value, False) for name, value in namespace.items()]
-        return Names(_of_variables([each for each in found if not _is_machinery(each)]))
+        variables = [each for each in found if not _is_machinery(each)]
+        return Names(_of_variables(variables), _classes_of_variables(variables))
 
 
 def classes_of(module: torch.nn.Module, prefix: str = "") -> dict[str, str]:

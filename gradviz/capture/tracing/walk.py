@@ -175,7 +175,7 @@ def _crossings(walk: Walk) -> list[tuple[Node, Node]]:
 
 
 class _Releaser:
-    """A daemon thread that releases whatever is put into its queue."""
+    """A daemon thread that releases the objects in its queue."""
 
     def __init__(self) -> None:
         self.queue: SimpleQueue[object] = SimpleQueue()

@@ -1,7 +1,7 @@
 """gradviz in Sphinx: ``extensions = ["gradviz"]``, then ``.. gradviz:: loss``.
 
-A page's code runs while the page is read; its graph is kept as JSON in the document, and is
-drawn for each builder when that one asks for it.
+A page's code runs when the page is read; its graph is stored as JSON in the document, and is drawn
+for each builder when needed.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ __all__ = ["setup"]
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
-    """Tell Sphinx about the directive; Sphinx calls it for ``extensions = ["gradviz"]``.
+    """Register the directive; Sphinx calls this for ``extensions = ["gradviz"]``.
 
     Raises:
         MissingPackageError: if Sphinx is not installed.

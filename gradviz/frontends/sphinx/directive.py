@@ -1,4 +1,4 @@
-"""The directive ``gradviz``, what each kind of page shows for it, and what Sphinx is told."""
+"""The directive ``gradviz``, its output for each builder, and its registration."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ _log = logging.getLogger(__name__)
 _NAMESPACE = "gradviz_namespace"
 _ERROR_WIDTH = 80
 _DRAWN_LATER = ("alt", "format", "interactive", "theme", "width")
-_NODES = 4  # to be raised when what a picture node holds changes: all pages are read again then
-_READ_ALONE = 5  # pages that Sphinx reads without forking
+_NODES = 4  # increase it when the content of a picture node changes: all pages are read again
+_READ_ALONE = 5  # the number of pages that Sphinx reads without forking
 _PRE_CODE = "import torch\nimport gradviz\n"
 _FORMATS = ("svg", "png", "txt", "dot", "mmd", "json")  # all but the first two are shown as text
 _THEMES = ("site", "both", *OPTIONS["theme"].choices)
@@ -68,7 +68,7 @@ def _numbers(text: str | None) -> list[int]:
 
 
 def _read(option: Option) -> Callable[[str | None], Any]:
-    """How an option of a picture is read; views have their names checked, too."""
+    """Parse an option of a picture; the names of views are checked too."""
 
     def read(text: str | None) -> Any:
         if option.kind != "flag" and text is None:
@@ -81,7 +81,7 @@ def _read(option: Option) -> Callable[[str | None], Any]:
     return read
 
 
-_PICTURE = {name: option for name, option in OPTIONS.items() if name != "theme"}
+_PICTURE = {name: each for name, each in OPTIONS.items() if name not in ("theme", "width")}
 
 _SPEC: dict[str, Callable[..., Any]] = {
     **{option.word: _read(option) for option in _PICTURE.values()},
@@ -115,7 +115,7 @@ def _picture_of(options: dict[str, Any]) -> Picture:
 
 
 class GradvizDirective(SphinxDirective):
-    """Draws what autograd recorded of the code in its body, or of a file."""
+    """Draws the graph of the code in its body, or of a file."""
 
     has_content = True
     optional_arguments = 1
@@ -123,7 +123,7 @@ class GradvizDirective(SphinxDirective):
     option_spec: ClassVar[Any] = _SPEC
 
     def run(self) -> list[nodes.Node]:
-        """The code, unless it is hidden, and the picture, or a box that says why there is none."""
+        """The code, unless it is hidden, and the picture, or a box with the error."""
         shown: list[nodes.Node] = []
         try:
             if self.content or "context" in self.options:
@@ -137,7 +137,7 @@ class GradvizDirective(SphinxDirective):
             return [*shown, self._failed(str(error), error.line)]
         except GradvizError as error:
             return [*shown, self._failed(str(error))]
-        except Exception as error:  # whatever is wrong with us, it must not end a build
+        except Exception as error:  # an error in gradviz must not end a build
             _log.debug("gradviz failed", exc_info=True)
             return [*shown, self._failed(f"{type(error).__name__}: {error} (a fault of gradviz)")]
 
@@ -180,7 +180,7 @@ class GradvizDirective(SphinxDirective):
 
     @contextlib.contextmanager
     def _at_home(self, folder: Path) -> Iterator[None]:
-        """Run code in ``folder``; the page depends on what of the docs it imports."""
+        """Run code in ``folder``; the page depends on the modules of the docs that it imports."""
         files: list[str] = []
         try:
             with at_home(folder, folder, Path(self.env.srcdir)) as files:
@@ -191,7 +191,7 @@ class GradvizDirective(SphinxDirective):
 
     @contextlib.contextmanager
     def _namespace(self) -> Iterator[Namespace]:
-        """The variables of the block: its own, or those that the page shares so far."""
+        """The variables of the block: its own, or those that blocks of the page share."""
         context, page = self.options.get("context"), self.env.temp_data
         if context in ("keep", "close") and _NAMESPACE in page:
             namespace = page[_NAMESPACE]
@@ -211,8 +211,8 @@ class GradvizDirective(SphinxDirective):
         return [self._literal(code, "python")]
 
     def _ending(self, outcome: BlockOutcome) -> list[nodes.Node]:
-        """The error that the code was to end with."""
-        lines = textwrap.fill(outcome.error, _ERROR_WIDTH)  # torch's are longer than any page
+        """The expected error that ended the code."""
+        lines = textwrap.fill(outcome.error, _ERROR_WIDTH)  # torch's messages are long
         return [self._literal(lines, "none")] if lines else []
 
     def _literal(self, text: str, language: str) -> nodes.Node:
@@ -255,9 +255,9 @@ class GradvizDirective(SphinxDirective):
         _log.warning("%s", message, type="gradviz", location=place)
 
     def _place_of(self, line: int) -> str:
-        """``path:line`` in the page's file of a line of the code, counted from 1."""
+        """``path:line`` in the page's file for a line of the code, counted from 1."""
         if type(self.state).__module__.startswith("myst_parser"):
-            # There the lines of the content are counted from the content itself.
+            # In this case the lines of the content are counted from its start.
             source, first = self.get_source_info()[0], self.lineno + self.content_offset
             return f"{source}:{first + line}"
         source, offset = self.content.info(min(line, len(self.content)) - 1)
@@ -265,10 +265,10 @@ class GradvizDirective(SphinxDirective):
 
 
 def register(app: Sphinx) -> dict[str, Any]:
-    """Register everything; returns what Sphinx wants to know of an extension."""
+    """Register everything; returns the metadata of the extension."""
     app.add_config_value("gradviz_theme", "site", "html", ENUM(*_THEMES))
     app.add_config_value("gradviz_pre_code", _PRE_CODE, "env", (str,))
-    # Before the others who listen to this: they find images where the pictures were.
+    # Before other listeners, so that they find images instead of picture nodes.
     app.connect("doctree-resolved", draw_pictures, priority=100)
     skipped: Any = dict.fromkeys(("html", "latex", "text", "man", "texinfo"), (skip, None))
     app.add_config_value("gradviz_versions", "", "env", (str,))
@@ -281,14 +281,14 @@ def register(app: Sphinx) -> dict[str, Any]:
 
 
 def _note_versions(_: Sphinx, config: Config) -> None:
-    """Keep the versions as a setting: when one of them changes, every page is read again."""
+    """Store the versions as a setting: if one of them changes, every page is read again."""
     config["gradviz_versions"] = versions()
 
 
 def _load_torch(app: Sphinx, _: object, docnames: list[str]) -> None:
-    """Load torch before Sphinx forks to read in parallel: each child would, for a second or two."""
+    """Load torch before Sphinx forks, because each child would need a second or two for it."""
     if app.parallel > 1 and len(docnames) > _READ_ALONE:
-        with contextlib.suppress(ImportError):  # a page that needs it will say so
+        with contextlib.suppress(ImportError):  # a page that needs it reports the error
             import_module("gradviz.capture.tracing.tracer")
 
 
@@ -298,22 +298,22 @@ _BOTH = ("light", "dark")
 
 
 class picture(nodes.General, nodes.Element):  # noqa: N801  (as docutils names its nodes)
-    """A story as JSON, with the options of its drawing; no builder gets to see it."""
+    """A story as JSON, with the options of its drawing; it is replaced before builders see it."""
 
 
 def skip(*_: Any) -> None:
-    """What a builder does with a picture that was not replaced."""
+    """A visitor that ignores a picture that was not replaced."""
     raise nodes.SkipNode
 
 
 def draw_pictures(app: Sphinx, document: nodes.document, docname: str) -> None:
-    """Replace each picture by images, or by text where a builder shows none.
+    """Replace each picture by images, or by text if the builder shows no images.
 
-    What is drawn goes to a file whose name is a hash of all that is in it, next to the documents
-    that Sphinx keeps, so that each picture is drawn once for all builds and builders.
+    A drawing is stored in a file whose name is a hash of its content, in the folder of Sphinx's
+    doctrees, so that each picture is drawn once for all builds and builders.
 
     Args:
-        app: tells the builder.
+        app: has the builder.
         document: ready to be written.
         docname: its name.
     """
@@ -329,7 +329,7 @@ def draw_pictures(app: Sphinx, document: nodes.document, docname: str) -> None:
 
 
 class _Artist:
-    """Draws the pictures of a document for the builder at hand."""
+    """Draws the pictures of a document for one builder."""
 
     def __init__(self, app: Sphinx, docname: str) -> None:
         self._builder, self._docname = app.builder, docname
@@ -337,7 +337,7 @@ class _Artist:
         self._folder = Path(app.doctreedir) / "gradviz"
 
     def drawn(self, node: picture) -> nodes.Element:
-        """What to put in the place of a picture."""
+        """The replacement of a picture."""
         fmt = self._format(node)
         if fmt not in _MIME:
             return _text(node, fmt)
@@ -353,7 +353,7 @@ class _Artist:
         return still
 
     def _explorable(self, node: picture, still: nodes.Element, theme: str) -> nodes.Element:
-        """The picture with the viewer over it, where the reader's browser runs scripts."""
+        """The picture covered by the viewer, which is visible if the browser runs scripts."""
         page = self._file(node, theme, "html").read_text(encoding="utf-8")
         before, after = interactive_parts(page, VIEWER_HEIGHT)
         raws = [nodes.raw("", text, format="html") for text in (before, after)]
@@ -374,8 +374,8 @@ class _Artist:
         if "width" in node:
             image["width"] = node["width"]
         elif self._builder.format == "html":
-            # Sphinx links an image that has a width to its file, where it is seen whole, and
-            # pointing at its parts tells more of them.
+            # Sphinx links an image that has a width to its file, where the whole picture and its
+            # tooltips are visible.
             image["width"] = f"{_natural_width(path)}px"
         if "align" in node:
             image["align"] = node["align"]
@@ -383,7 +383,7 @@ class _Artist:
         return image
 
     def _file(self, node: picture, theme: str, fmt: str) -> Path:
-        """The file of a drawing; drawn, unless it is there."""
+        """The file of a drawing, which is drawn if it does not exist."""
         facts = (__version__, theme, node["shown"], node["story"])
         name = hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
         path = self._folder / f"gradviz-{name}.{fmt}"
@@ -403,10 +403,10 @@ def _text(node: picture, fmt: str) -> nodes.Element:
 
 
 def _switched(node: picture, images: list[nodes.image]) -> nodes.Element:
-    """A light and a dark image, of which the site shows one, each with its link."""
+    """A light and a dark image with links, of which the site shows one."""
     outer = nodes.container()
     for image, theme in zip(images, ("light", "dark"), strict=True):
-        # By this class pydata's theme leaves the colors of an image alone.
+        # With this class pydata's theme does not change the colors of an image.
         image["classes"] += ["dark-light"]
         outer += nodes.container("", image, classes=[f"only-{theme}"])
     if "align" in node:
@@ -415,7 +415,7 @@ def _switched(node: picture, images: list[nodes.image]) -> nodes.Element:
 
 
 def _flatten(figure: nodes.figure) -> None:
-    """A figure as its parts, for manual pages: Sphinx's writer spoils the line after a caption."""
+    """The parts of a figure, for manual pages: Sphinx's writer damages the line after a caption."""
     for caption in figure.findall(nodes.caption):
         caption.replace_self(nodes.paragraph(caption.rawsource, "", *caption.children))
     first, *rest = figure.children
@@ -429,7 +429,7 @@ def _alt(node: picture) -> str:
 
 
 def _natural_width(path: Path) -> int:
-    """The width of a picture of ours in CSS pixels."""
+    """The width of a picture in CSS pixels."""
     head = path.read_bytes()[:400]
     if path.suffix == ".png":
         return int(struct.unpack(">I", head[16:20])[0]) // 2  # it is drawn at twice its size
@@ -440,10 +440,10 @@ def _natural_width(path: Path) -> int:
 def themes_of(builder: Any, wanted: str) -> tuple[str, ...]:
     """The themes in which to draw a picture.
 
-    An ``<img>`` follows the reader's system, not the button of a site. Where the site's style
-    sheets know the classes ``only-light`` and ``only-dark`` both pictures are there, and the
-    site shows one. Where they know dark at all, one picture follows the system; elsewhere the
-    page stays light, and so does the picture.
+    An ``<img>`` follows the reader's system, not the theme button of a site. If the style sheets
+    of the site have the classes ``only-light`` and ``only-dark``, both pictures are included, and
+    the site shows one. If they support dark mode at all, one picture follows the system; otherwise
+    the page stays light, and so does the picture.
 
     Args:
         builder: of Sphinx.
@@ -453,7 +453,7 @@ def themes_of(builder: Any, wanted: str) -> tuple[str, ...]:
         One theme of `gradviz.draw`, or a light and a dark one.
     """
     if builder.format != "html" or builder.name == "epub":
-        return ("dark",) if wanted == "dark" else ("light",)  # there the page is paper
+        return ("dark",) if wanted == "dark" else ("light",)  # for builders of printed pages
     if wanted == "site":
         theme = getattr(builder, "theme", None)
         folders = [str(folder) for folder in theme.get_theme_dirs()] if theme else []
@@ -464,7 +464,7 @@ def themes_of(builder: Any, wanted: str) -> tuple[str, ...]:
 
 @functools.lru_cache(maxsize=8)
 def _by_style(folders: tuple[str, ...]) -> str:
-    """What the style sheets of a site know of: both, auto (they follow the system), or light."""
+    """How a site's style sheets support dark mode: both, auto (follow the system), or light."""
     found = "light"
     for folder in folders:
         for sheet in sorted(Path(folder).rglob("*.css*")):

@@ -16,12 +16,18 @@ import torch
 from gradviz.capture.autograd.engine import creation_count
 from gradviz.capture.autograd.nodes import sequence_number
 from gradviz.capture.autograd.operations import type_text
+from gradviz.capture.autograd.tensors import version_of
 from gradviz.capture.tensors.summary import summarize
 from gradviz.facts import Action
 from gradviz.graph import Cause, TensorSummary
 from gradviz.recording.event_log import QUERIES, Entry, word_of
 from gradviz.recording.intercept import gradients
-from gradviz.recording.intercept.in_place import after_change, before_change, lookup
+from gradviz.recording.intercept.in_place import (
+    after_change,
+    before_change,
+    log_plain_change,
+    lookup,
+)
 from gradviz.recording.intercept.user_warnings import call_made_from
 from gradviz.recording.provenance import CutSite, Leaf, UntrackedTensor
 from gradviz.recording.source_lines import called_function, user_location
@@ -264,7 +270,38 @@ def _after_data_set(state: RecordingState, call: TorchCall) -> None:
 
 
 call_made_from(_call.__code__, globals())
-change = _handler(after_change, before_change)
+_change = _handler(after_change, before_change)
+_NUMBERS = frozenset({int, float, bool})
+
+
+def change(state: RecordingState, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """A change in place; of plain data by plain numbers, without what others need."""
+    record = state.provenance.tensors.get(id(args[0])) if args else None
+    if (
+        not isinstance(record, UntrackedTensor)
+        or kwargs
+        or record.inputs
+        or record.matters
+        or record.grad_of is not None
+        or not state.is_alone
+        or not _NUMBERS.issuperset(map(type, args[1:]))
+        or type(args[0]) is not torch.Tensor
+        or args[0].requires_grad
+        or state.is_inside()
+    ):
+        return _change(state, func, args, kwargs)
+    target = args[0]
+    before = version_of(target)
+    result = func(*args)
+    try:
+        location = user_location(sys._getframe(2), state.verdicts)
+        log_plain_change(state, target, record, word_of(func), before, location)
+    except Exception as error:
+        state.failed(error)
+    return result
+
+
+call_made_from(change.__code__, globals())
 _NAMED: dict[str, Handler] = {
     "_set_grad_enabled": _handler(_after_mode, _before_mode),
     "backward": _handler(gradients.after_backward_call, gradients.before_backward_call),

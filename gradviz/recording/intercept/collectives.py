@@ -1,11 +1,10 @@
-"""Functions of ``torch.distributed``: data that leaves the graph, and changes in place."""
+"""Functions of ``torch.distributed``: data that leaves the graph, and in-place changes."""
 
 from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Sequence
 from functools import partial
-from types import SimpleNamespace
 
 import torch
 
@@ -25,12 +24,12 @@ __all__ = ["look"]
 
 
 def look(state: RecordingState, call: Collective) -> Callable[[], None] | None:
-    """A function of ``torch.distributed`` is about to be called.
+    """Read the arguments of a function of ``torch.distributed`` before it is called.
 
-    Calls that torch makes on its own behalf, as in FSDP, are no part of the program.
+    Calls that torch itself makes, for example in FSDP, are not recorded.
 
     Returns:
-        What to call after it, if it did not raise; None to leave it out.
+        The function to call after it, unless it raised; None to ignore the call.
     """
     try:
         module = call.caller.f_globals.get("__name__", "") if call.caller is not None else ""
@@ -58,7 +57,7 @@ def _guarded(
 
 
 def _log(state: RecordingState, call: Collective, site: CutSite, given: Sequence[Input]) -> None:
-    """Tell what became of the tensors that it wrote: gradients, and all others."""
+    """Log the change of the tensors that it wrote: gradients, and all others."""
     owners = {id(each): leaf for each in call.written if (leaf := _owner(state, each)) is not None}
     if owners:
         gradients.log_reduced(state, list(owners.values()), call.word, site.location)
@@ -84,21 +83,29 @@ def _log(state: RecordingState, call: Collective, site: CutSite, given: Sequence
             _log_untracked(state, some, [] if len(into) < len(some) else given, site)
 
 
+class _Called:
+    """Stands for a function in the row of an operation."""
+
+    def __init__(self, word: str) -> None:
+        self.__name__ = word
+
+
 def _enter_graph(state: RecordingState, tensor: torch.Tensor, entry: Entry) -> None:
-    """Torch gives a written tensor a node when the function has no derivative."""
-    if tensor.is_leaf or not isinstance(state.provenance.tensors.of(tensor), UntrackedTensor):
+    """Torch gives a written tensor a node if the function has no derivative."""
+    node = tensor.grad_fn
+    if node is None or not isinstance(state.provenance.tensors.of(tensor), UntrackedTensor):
         return
     state.provenance.release(tensor)
-    created = sequence_number(tensor.grad_fn)
+    created = sequence_number(node)
     where = entry.location.code, entry.location.offset
-    function = SimpleNamespace(__name__=entry.word)
+    function = _Called(entry.word)
     entry.operation = created, created + 1, function, *where, (weakref.ref(tensor),)
 
 
 def _log_untracked(
     state: RecordingState, written: Sequence[torch.Tensor], given: Sequence[Input], site: CutSite
 ) -> None:
-    """Tensors outside the graph were written: with data of the graph, that is a cut."""
+    """Log that untracked tensors were written: with data of the graph, this is a cut."""
     matters = any(each.matters for each in given)
     is_cut = any(not isinstance(each.source, UntrackedTensor) for each in given)
     identities = []
@@ -110,7 +117,7 @@ def _log_untracked(
                 state.provenance.write(record, given, site, record is untracked)
         if matters:
             untracked.word, untracked.cause = site.word, site.cause
-            untracked.location, untracked.changes = site.location, []
+            untracked.location, untracked.changes = site.location, ()
         if matters and not mattered:
             state.provenance.show(untracked)
         identities.append(untracked.identity)

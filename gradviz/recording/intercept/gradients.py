@@ -62,7 +62,7 @@ def after_backward_call(state: RecordingState, call: TorchCall) -> None:
     outputs = [outputs] if isinstance(outputs, torch.Tensor) else outputs
     location = state.location()
     # A derivative depends on what the output was computed from as well, such as weights.
-    behind = [
+    outputs_data = [
         state.input_from(output, Cause.AUTOGRAD_GRAD, location)
         for output in outputs
         if isinstance(output, torch.Tensor) and output.requires_grad
@@ -72,7 +72,7 @@ def after_backward_call(state: RecordingState, call: TorchCall) -> None:
             continue
         if isinstance(tensor, torch.Tensor) and tensor.requires_grad:
             data = state.input_from(tensor, Cause.AUTOGRAD_GRAD, location)
-            every = [data, *behind]
+            every = [data, *outputs_data]
             state.add_untracked("autograd.grad", every, [gradient], location, EventKind.CUT)
 
 

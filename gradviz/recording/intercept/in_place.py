@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from gradviz.capture.autograd.engine import creation_count
-from gradviz.capture.autograd.tensors import is_unsure, memory_of, version_of
+from gradviz.capture.autograd.tensors import is_unsure, storage_address, version_of
 from gradviz.facts import VersionDetails
 from gradviz.graph import Cause
 from gradviz.recording.event_log import Entry, word_of
@@ -20,7 +20,7 @@ from gradviz.recording.source_lines import CodeLocation, called_function
 from gradviz.recording.state import InPlaceChange, RecordingState, TorchCall, tensors_in
 from gradviz.story import EventKind
 
-__all__ = ["after_change", "before_change", "lookup"]
+__all__ = ["after_change", "before_change", "log_plain_change", "lookup"]
 
 
 def before_change(state: RecordingState, call: TorchCall) -> None:
@@ -29,7 +29,7 @@ def before_change(state: RecordingState, call: TorchCall) -> None:
     targets = list(
         tensors_in((call.kwargs["out"],) if call.kwargs.get("out") is not None else given)
     )
-    known = [state.provenance.tensors.of(target) for target in targets]
+    known = [state.provenance.tensors.get(id(target)) for target in targets]
     if not any(isinstance(each, UntrackedTensor) and each.grad_of is not None for each in known):
         state.end_gradient_change()
     others = [each.as_input() for each in known if isinstance(each, UntrackedTensor)]
@@ -45,7 +45,7 @@ def after_change(state: RecordingState, call: TorchCall) -> None:
         word = f"{word}_" if call.kwargs.get("inplace") else f"{word} out="
     if state.is_inside():
         return
-    caller = gradients.outermost(state)
+    caller = gradients.outermost(state) if location.offset < 0 else ""
     word = caller if caller in _CALLERS or word == _UPDATES_SCALE else word
     grads = [each.grad_of for each in known if isinstance(each, UntrackedTensor) and each.grad_of]
     if grads:
@@ -70,6 +70,35 @@ def after_change(state: RecordingState, call: TorchCall) -> None:
         entry = state.log(Entry(EventKind.IN_PLACE, word, location))
         entry.identities = () if identity is None else (identity,)
         entry.details = _versions(state, target, version, word, location)
+
+
+def log_plain_change(
+    state: RecordingState,
+    target: torch.Tensor,
+    record: UntrackedTensor,
+    word: str,
+    before: int,
+    location: CodeLocation,
+) -> None:
+    """Log a change of plain data by numbers: no data of the graph is in it.
+
+    Args:
+        state: of the recording.
+        target: what was changed.
+        record: of the target.
+        word: the function.
+        before: the version counter before.
+        location: where it was called.
+    """
+    if version_of(target) == before and not target.is_inference():
+        return
+    if state.pending is not None:
+        state.end_gradient_change()
+    if word not in record.changes:
+        record.changes = (*record.changes, word)
+    details = _versions(state, target, before, word, location)
+    identities = (record.identity,)
+    state.log(Entry(EventKind.IN_PLACE, word, location, None, identities, None, details))
 
 
 def lookup(state: RecordingState, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -140,7 +169,7 @@ def _change_untracked(
             cause = Cause.VALUES_COPIED
         _write_into(state, call, target, record, CutSite(cause, location, word))
     if word not in untracked.changes:
-        untracked.changes.append(word)
+        untracked.changes = (*untracked.changes, word)
     if untracked.matters and not mattered:
         untracked.cause = untracked.inputs[-1].cause
         state.provenance.show(untracked)
@@ -158,7 +187,7 @@ def _write_into(
     if isinstance(record, Leaf) and site.location.offset < 0:
         name = called_function(sys._getframe(1), state.verdicts)
         site = site._replace(word=name if name.isidentifier() and name[0] != "_" else site.word)
-    given = tensors_in((*call.args, *_without_out(call.kwargs)))
+    given = tensors_in((*call.args, *_without_out(call.kwargs)) if call.kwargs else call.args[1:])
     new = [state.input_from(other, *site) for other in given if other is not target]
     known = record.ref()
     is_whole = known is not None and known.numel() == target.numel()
@@ -199,9 +228,9 @@ def _versions(
         The version counter before and after.
     """
     after = version_of(target)
-    where = memory_of(target)
-    if where is not None:
+    storage = storage_address(target)
+    if storage is not None:
         state.changes.append(
-            InPlaceChange(word, location, where[0], before, after, creation_count())
+            InPlaceChange(word, location, storage, before, after, creation_count())
         )
     return VersionDetails(before, after)

@@ -27,7 +27,7 @@ __all__ = ["ENGINES", "Output", "engine_name", "engines", "run_engine", "run_gra
 ENGINES = ("dot", "pygraphviz", "layered")
 _CHILD = Path(__file__).with_name("_pygraphviz_child.py")
 # The first bytes of a picture in each format: a program with other output is broken.
-_SIGNATURES = {"png": b"\x89PNG", "pdf": b"%PDF", "json": b"{", "json0": b"{"}
+_SIGNATURES = {"png": b"\x89PNG", "pdf": b"%PDF", "eps:cairo": b"%!PS", "json": b"{", "json0": b"{"}
 
 
 @dataclass(frozen=True)

@@ -47,7 +47,7 @@ __all__ = ["PackedPart", "components", "layered", "pack", "place_in_rows"]
 
 _ROW_GAP, _MORE_ROW_GAP = 28.0, 20.0  # Points between rows; more for longer links,
 _TRACK, _MOST_ROW_GAP = 6.0, 60.0  # and more if many of them run in the same direction.
-_TOLD_APART = 5_000  # The number of links up to which parallel links are drawn separately.
+_SEPARATE_LINKS = 5_000  # The number of links up to which parallel links are drawn separately.
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ def _component(boxes: Sequence[Box], pairs: Sequence[Pair]) -> _Sheet:
     router = Router(rows, boxes, xs, bands, copies)
     upright = _upright(router, (pair for pair in downward if pair[0] != pair[1]), copies)
     heights = {}
-    if len(pairs) <= _TOLD_APART:
+    if len(pairs) <= _SEPARATE_LINKS:
         held = list(upright)
         upright, heights = iter(held), turning_heights(held)
     routes = []
@@ -152,7 +152,7 @@ def _bands(rows: Rows, boxes: Sequence[Box], xs: Sequence[float]) -> list[Point]
         bands.append((top, bottom))
         far = max((abs(xs[v] - xs[below]) for v in row for below in rows.down[v]), default=0.0)
         more = min(_MORE_ROW_GAP, max(0.0, far - 60) * 0.1)
-        if far > 60 and len(rows.rank) <= _TOLD_APART:
+        if far > 60 and len(rows.rank) <= _SEPARATE_LINKS:
             hops = [(xs[v], xs[below]) for v in row for below in rows.down[v]]
             more += _TRACK * max(tracks(hops).values(), default=0)
         top = bottom + _ROW_GAP + min(more, _MOST_ROW_GAP)
@@ -295,14 +295,16 @@ def _straight(rows: Rows) -> tuple[list[list[int]], list[list[int]]]:
         for at, vertex in enumerate(row):
             place[vertex] = at
     count = len(rows.rank)
-    behind = _chain_lengths(rows, rows.rows, rows.up)
-    ahead = _chain_lengths(rows, rows.rows[::-1], rows.down)
-    upwards = {up * count + v for v in range(count) for up in _preferred(rows, v, rows.up, behind)}
+    from_above = _chain_lengths(rows, rows.rows, rows.up)
+    from_below = _chain_lengths(rows, rows.rows[::-1], rows.down)
+    upwards = {
+        up * count + v for v in range(count) for up in _preferred(rows, v, rows.up, from_above)
+    }
     middle = [_middle_input(rows, v, place) for v in range(count)]
     upper: list[list[int]] = [[] for _ in range(count)]
     lower: list[list[int]] = [[] for _ in range(count)]
     for v in range(count):
-        for down in _preferred(rows, v, rows.down, ahead):
+        for down in _preferred(rows, v, rows.down, from_below):
             if v * count + down not in upwards:
                 continue
             if rows.up[v] or middle[down] == v:

@@ -231,6 +231,16 @@ class Layout:
     routes: list[Route]
     engine: str
 
+    def transposed(self) -> Layout:
+        """The same with x and y exchanged: the data flows from left to right."""
+        return Layout(
+            self.height,
+            self.width,
+            {key: (y, x) for key, (x, y) in self.centers.items()},
+            [tuple((y, x) for x, y in route) for route in self.routes],
+            self.engine,
+        )
+
 
 Run = tuple[float, float, float]  # x, top, bottom
 Hop = tuple[float, float]  # x above the gap, x below it

@@ -1,0 +1,99 @@
+"""On a terminal: lines fit it, the tree is kept, and bold and color appear there only."""
+
+import os
+import pty
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from cases import CASES
+from graphs import graph_of
+
+import gradviz
+from gradviz.renderers.text import in_columns, to_text
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+
+
+def on_terminal(*arguments, columns=80, **more):
+    """What a command prints on a terminal of that width."""
+    parent, child = pty.openpty()
+    environment = {**os.environ, "COLUMNS": str(columns), "TERM": "xterm", **more}
+    environment.pop("NO_COLOR", None) if "NO_COLOR" not in more else None
+    process = subprocess.Popen(
+        [sys.executable, "-m", "gradviz", *arguments],
+        stdout=child,
+        stderr=subprocess.DEVNULL,
+        stdin=subprocess.DEVNULL,
+        env=environment,
+        cwd=EXAMPLES,
+    )
+    os.close(child)
+    pieces = []
+    while True:
+        try:
+            data = os.read(parent, 65536)
+        except OSError:  # the other end is closed
+            break
+        if not data:
+            break
+        pieces.append(data)
+    process.wait()
+    os.close(parent)
+    return b"".join(pieces).decode().replace("\r\n", "\n")
+
+
+def plain(text):
+    """The text without the codes for bold and color."""
+    parts = text.split("\033[")
+    return parts[0] + "".join(part.partition("m")[2] for part in parts[1:])
+
+
+COMMANDS = [
+    ("draw", "two_layer_network.py:loss"),
+    ("draw", "missing_grad.py"),
+    ("explain", "frozen_layer.py"),
+    ("record", "repeated_backward.py"),
+    ("summary", "two_layer_network.py:loss"),
+    ("memory", "rnn.py"),
+    ("compare", "missing_grad.py:scaled", "missing_grad.py:kept"),
+]
+
+
+@pytest.mark.process
+@pytest.mark.parametrize("arguments", COMMANDS, ids=" ".join)
+@pytest.mark.parametrize("columns", [80, 120])
+def test_no_line_of_a_command_is_wider_than_the_terminal(arguments, columns):
+    text = plain(on_terminal(*arguments, columns=columns))
+    assert text.strip()
+    assert max(map(len, text.splitlines())) <= columns, text
+
+
+@pytest.mark.process
+def test_a_terminal_gets_bold_and_color_unless_it_does_not_want_them():
+    assert "\033[1m" in on_terminal("draw", "first_backward.py:loss")
+    assert "\033" not in on_terminal("draw", "first_backward.py:loss", NO_COLOR="1")
+
+
+@pytest.mark.parametrize("name", [case.name for case in CASES])
+@pytest.mark.parametrize("columns", [80, 120])
+def test_bold_and_color_change_no_word(name, columns):
+    story = gradviz.draw(graph_of(name)).shown
+    styled = to_text(story, width=columns, styled=True)
+    assert plain(styled) == to_text(story, width=columns)
+
+
+def test_a_wrapped_line_continues_its_tree():
+    text = "│  ├─ 0.weight  a value that is long  and another one"
+    lines = in_columns(text, 30)
+    assert all(len(line) <= 30 for line in lines) and len(lines) > 1
+    assert all(line.startswith("│  │") for line in lines[1:])
+
+
+def test_text_that_is_not_for_a_terminal_has_lines_of_any_length():
+    w = torch.ones(2, requires_grad=True)
+    named = {"a very long name for a tensor that is only so long to be seen whole": w}
+    text = gradviz.draw((w * 2).sum(), names=named).text
+    assert "\033" not in text and max(map(len, text.splitlines())) > 80
