@@ -14,7 +14,7 @@ from gradviz.diagnosis.paths import CutEdge, word_of
 from gradviz.diagnosis.rule import Evidence, Needs, Rule
 from gradviz.facts import Action, EventKind, SourceLocation
 from gradviz.graph import Cause, EdgeKind, GradGraph, NodeData, NodeKind
-from gradviz.graph.algorithms import ancestors, is_data
+from gradviz.graph.algorithms import ancestors
 from gradviz.graph.operations import operation
 
 __all__ = ["not_connected_rules"]
@@ -205,35 +205,11 @@ def _numbers_were_taken(context: Context, question: Question) -> Evidence | None
 def _numbers_taken(context: Context, question: Question) -> list[SourceLocation]:
     """Lines before backward that converted tensors to numbers, which may come from a leaf.
 
-    Tensors whose whole computation is in a frame do not come from it.
+    Numbers of which the leaves are known come from no other leaf.
     """
-    return [
-        event.location
-        for event in number_reads(context)
-        if not any(_is_known_whole(context, key) for key in event.nodes)
-    ]
-
-
-def _is_known_whole(context: Context, key: str) -> bool:
-    """Whether the graph contains everything that a node was computed from."""
-    graph = context.graph
-    if key not in graph:
-        return False
-    return all(
-        _misses_no_input(graph, each)
-        for each in ancestors(graph, [key], is_data)
-        if graph.nodes[each]["kind"] is NodeKind.OPERATION
-    )
-
-
-def _misses_no_input(graph: GradGraph, key: str) -> bool:
-    """Whether the graph contains each input of an operation; a product has two."""
-    data: NodeData = graph.nodes[key]
-    row, options = operation(data.get("op", "")), data.get("options", {})
-    numbers = {edge.get("input", 0) for _, edge in graph.inputs(key)}
-    wanted = 2 if row.factors or row.saves[:2] == ("self", "other") else 0
-    constants = data.get("untracked_inputs", 0) + ("other" in options)
-    return len(numbers) + constants >= max(wanted, *(number + 1 for number in numbers), 0)
+    own = {read.source for read in context.numbers.get(question.key, ())}
+    known = {read.source for reads in context.numbers.values() for read in reads} - own
+    return [event.location for event in number_reads(context) if str(event.location) not in known]
 
 
 def _not_used_as_far_as_seen(context: Context, question: Question) -> Evidence | None:
