@@ -181,7 +181,7 @@ program(
     "w.grad.abs().sum() > 0",
 )
 program(
-    "healthy: normalised between two passes",
+    "healthy: normalized between two passes",
     """
     table = nn.Embedding(5, 3, max_norm=1.0)
     for _ in range(2):

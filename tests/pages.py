@@ -81,6 +81,7 @@ def printed(page: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[tu
         program += block.content
         (folder / "train.py").write_text(program, encoding="utf-8")
         linecache.checkcache()
+        linecache.getlines(str(folder / "train.py"))  # the lines that were read before still hold
         said = io.StringIO()
         with contextlib.redirect_stdout(said):
             code = "\n" * lines + block.content

@@ -70,7 +70,7 @@ def test_depth_draws_modules_of_the_script_by_the_names_of_its_model() -> None:
 def test_a_deeper_depth_shows_more(graph: str) -> None:
     lines = [len(drawn(graph, "--depth", depth).splitlines()) for depth in "1239"]
     assert lines[0] == lines[1] < lines[2] == lines[3]
-    assert "model.layers.0.widen  linear" in drawn(graph, "--depth", "3")
+    assert "model.layers.0.widen  Linear" in drawn(graph, "--depth", "3")
 
 
 @pytest.mark.parametrize(

@@ -144,7 +144,7 @@ def test_a_line_a_function_and_a_number_of_a_pass(start: Path) -> None:
 def test_options_without_effect_are_refused(start: Path) -> None:
     result = run("main()", "draw", "--transparent", "-o", "x.html")
     assert result.exit_code == 2
-    assert "--transparent has no effect on html: it is for svg, png, pdf, dot" in result.stderr
+    assert "--transparent has no effect on html: it is for svg, png, pdf, eps, dot" in result.stderr
     assert not Path("x.html").exists()
 
 

@@ -271,7 +271,7 @@ def test_an_input_that_an_operation_changes_in_place_is_an_event() -> None:
     assert not [event for event in quiet.events if event.kind is EventKind.IN_PLACE]
 
 
-def test_a_saved_tensor_that_was_renormalised_names_the_line_and_the_operation() -> None:
+def test_a_saved_tensor_that_was_renormalized_names_the_line_and_the_operation() -> None:
     table = nn.Embedding(5, 3, max_norm=1.0)
     with torch.no_grad():
         table.weight.fill_(9.0)

@@ -131,7 +131,7 @@ COMPLAINTS = [
     ((torch.Tensor,), "it is a class: pass a tensor"),
     ((_generator(),), "pass list(...) of it"),
     ((iter([X]),), "pass list(...) of it"),
-    ((torch.optim.SGD([X]),), "(SGD): pass the loss that it minimises"),
+    ((torch.optim.SGD([X]),), "(SGD): pass the loss that it minimizes"),
     ((Y.grad_fn,), "or torch.autograd.graph.GradientEdge(node, 0)"),
     (([],), "no tensor in []"),
     (({"a": 1},), "no tensor in {'a': 1}: pass a tensor"),

@@ -130,7 +130,7 @@ def _far(context: Context, question: Question, is_large: bool) -> Evidence | Non
 
 
 def _behind_a_norm(context: Context, question: Question, is_squared: bool) -> Evidence | None:
-    """Only the sum of normalised values, or of their squares, is used: it is nearly a constant."""
+    """Only the sum of normalized values, or of their squares, is used: it is nearly a constant."""
     scale = _scales(context).get(question.key)
     if scale is None or scale.is_large:
         return None
@@ -178,7 +178,7 @@ _BEHIND = (
     "normal size"
 )
 _COMPARE = (
-    "compare the results with a target, or weigh them: a sum or mean square of normalised values "
+    "compare the results with a target, or weigh them: a sum or mean square of normalized values "
     "is nearly a constant"
 )
 _FAR = "the norm of its gradient is over {ratio} times {than} than that of {last}; it changes most "
@@ -187,7 +187,7 @@ _FAR += "between {between}"
 
 scale_rules: tuple[Rule[Any, Any], ...] = (
     Rule(
-        "only the sum of normalised values is used",
+        "only the sum of normalized values is used",
         Verdict.ZERO,
         lambda context, question: _behind_a_norm(context, question, False),
         "its gradient is 0 but for rounding errors: of the results of {op}{where} only the sum "
@@ -195,7 +195,7 @@ scale_rules: tuple[Rule[Any, Any], ...] = (
         _COMPARE,
     ),
     Rule(
-        "only the squares of normalised values are used",
+        "only the squares of normalized values are used",
         Verdict.VANISHING,
         lambda context, question: _behind_a_norm(context, question, True),
         "its gradient is nearly 0: of the results of {op}{where} only the sum of squares goes into "

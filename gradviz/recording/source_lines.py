@@ -89,6 +89,7 @@ _LESSONS = _folder(_GRADVIZ + "examples")
 _STANDARD = tuple(
     {_folder(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib")},
 )
+_INSTALLED_IN = {"site-packages", "dist-packages"}
 _INSTALLED = ("site-packages" + os.sep, "dist-packages" + os.sep)
 _GENERATED = ("<frozen ", "<eval_with_key>", "<__array_function__ internals>")
 
@@ -199,7 +200,7 @@ def is_library(filename: str) -> bool:
     if filename.startswith("<") or cell_name(filename):
         return False
     path = Path(os.path.realpath(filename))
-    if {"site-packages", "dist-packages"} & set(path.parts):
+    if _INSTALLED_IN & set(path.parts):
         return True
     main = getattr(sys.modules.get("__main__"), "__file__", None)
     own = {_import_folder(Path(os.path.realpath(main)))} if main else set()
@@ -236,15 +237,22 @@ def user_location(frame: FrameType | None, verdicts: UserFiles) -> CodeLocation:
         return NOWHERE
     location = CodeLocation(found.f_code, found.f_lasti if found is frame else ~found.f_lasti)
     if verdicts.is_library(found.f_code.co_filename):
-        return location._replace(caller=_caller(found.f_back, verdicts))
+        return location._replace(caller=_caller(found, verdicts))
     return location
 
 
-def _caller(frame: FrameType | None, verdicts: UserFiles) -> CodeLocation | None:
-    """Where the user's own code called a library, from ``frame`` outwards; None if it did not."""
+def _caller(library: FrameType, verdicts: UserFiles) -> CodeLocation | None:
+    """Where the user's own code called a library; None if it did not.
+
+    Only installed code is known to be a library's when what calls it has no file: a test runner
+    starts the user's code, wherever it is, from such a frame.
+    """
+    is_installed = bool(_INSTALLED_IN & set(Path(library.f_code.co_filename).parts))
+    frame = library.f_back
     while frame is not None:
         name = frame.f_code.co_filename
-        if verdicts[name] and not verdicts.is_library(name):
+        has_file = not name.startswith("<") or bool(cell_name(name))
+        if (has_file or is_installed) and verdicts[name] and not verdicts.is_library(name):
             return CodeLocation(frame.f_code, ~frame.f_lasti)
         frame = frame.f_back
     return None

@@ -41,6 +41,7 @@ def relabel(graph: GradGraph, labels: Mapping[str, str]) -> GradGraph:
         UsageError: if no node has that name.
 
     Example:
+        >>> from gradviz.graph import NodeKind
         >>> graph = GradGraph()
         >>> graph.add_node("n0", kind=NodeKind.LEAF, name="w")
         >>> relabel(graph, {"w": "weights"}).nodes["n0"]["name"]
@@ -65,6 +66,7 @@ def paint(graph: GradGraph, colors: Mapping[str, str]) -> GradGraph:
         UsageError: if no node has that name, or a color is not allowed.
 
     Example:
+        >>> from gradviz.graph import NodeKind
         >>> graph = GradGraph()
         >>> graph.add_node("n0", kind=NodeKind.LEAF, name="w")
         >>> paint(graph, {"w": "red"}).nodes["n0"]["color"]
@@ -122,6 +124,7 @@ def highlight(graph: GradGraph, names: str | Sequence[str]) -> GradGraph:
 
     Example:
         >>> graph = GradGraph()
+        >>> from gradviz.graph import NodeKind
         >>> for key in "wxy": graph.add_node(key, kind=NodeKind.LEAF, name=key)
         >>> for key in "wx": _ = graph.add_edge(key, "y", 0, kind=EdgeKind.GRADIENT)
         >>> seen = highlight(graph, "w")

@@ -1,7 +1,7 @@
 """The loss goes down but my model does not learn"""
 
 # ask: model.weight
-# verdict: not connected
+# verdict: cut
 
 import torch
 from torch import nn
