@@ -248,8 +248,7 @@ def _collective(word: str, z: torch.Tensor) -> torch.Tensor:
 @pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning")
 @pytest.mark.parametrize(
     "word",
-    # Not all_gather_into_tensor: torch 2.13 itself refuses an input that requires grad, in some runs
-    # and not in others.
+    # Not all_gather_into_tensor: torch 2.13 refuses an input that requires grad, in some runs.
     ["all_gather", "all_to_all_single", "gather", "scatter"],
 )
 def test_each_collective_is_the_cut(alone: None, word: str) -> None:
