@@ -1,8 +1,8 @@
 /** The viewer: one state, from which the whole page follows. */
 
-import { svgFile, drawGlyph, svgElement } from "./draw_svg.js";
+import { drawGlyph, svgElement } from "./draw_svg.js";
 import { button, h } from "./dom.js";
-import { commandOf, saveFile, toPng, viewsOf } from "./export.js";
+import { ExportMenu } from "./export_menu.js";
 import { groupId, isOpen, nodesOf, seenGraph } from "./folding.js";
 import { Model, readIsland } from "./graph.js";
 import { isTyping, nextNode } from "./keys.js";
@@ -10,6 +10,7 @@ import { below, memoryElement, moduleTree, treeElement } from "./modules.js";
 import { detailsOf, summaryOf } from "./panel.js";
 import { pictureOf } from "./scene.js";
 import { search } from "./search.js";
+import { SearchBox } from "./search_box.js";
 import { Stage } from "./stage.js";
 import { firstState, fromHash, toHash } from "./state.js";
 import { answersElement, changesElement, codeElement, storyElement } from "./story.js";
@@ -17,7 +18,6 @@ import { answersElement, changesElement, codeElement, storyElement } from "./sto
 /** @typedef {import("./state.js").State} State */
 /** @typedef {import("./scene.js").Picture} Picture */
 
-const MOST_FOUND = 50;
 const PLAY = 900; // milliseconds a frame is shown when they are played
 /** @type {Array<[string, string]>} */
 const COLORS = [["", "nothing"], ["grad_norm", "gradient norm"], ["saved_bytes", "saved bytes"],
@@ -57,12 +57,11 @@ export class Viewer {
 
   build() {
     const { data } = this;
-    this.found = h("ul", { class: "found", role: "listbox", id: "found", "aria-label": "found", hidden: true });
-    this.field = h("input", {
-      type: "search", placeholder: "Search  ( / )", "aria-label": "search by name, operation, module, shape or line", role: "combobox",
-      "aria-expanded": "false", "aria-controls": "found", autocomplete: "off", spellcheck: "false",
-      oninput: () => this.lookUp(), onkeydown: (/** @type {KeyboardEvent} */ event) => this.searchKey(event),
-      onblur: () => setTimeout(() => this.hideFound(), 150), onfocus: () => this.lookUp(),
+    this.search = new SearchBox({
+      find: (text) => search(this.model, this.frame, text),
+      take: (id) => this.takeFound(id),
+      leave: () => this.stage.element.focus(),
+      say: (text) => this.say(text),
     });
     this.themeButton = button("◐", "light, dark, or as the system", () => this.nextTheme());
     this.said = h("p", { class: "visually-hidden", role: "status", "aria-live": "polite" });
@@ -81,59 +80,12 @@ export class Viewer {
     this.root.replaceChildren(
       h("header", {},
         h("h1", {}, data.title || data.target || "What autograd recorded"),
-        h("div", { class: "search" }, this.field, this.found),
-        this.exportMenu(), this.themeButton, button("?", "the keys", () => this.showHelp(), { "aria-label": "help" })),
+        this.search.element,
+        new ExportMenu(this).element, this.themeButton, button("?", "the keys", () => this.showHelp(), { "aria-label": "help" })),
       h("div", { class: "columns" }, this.tree,
         h("main", { class: "center" }, this.toolbar, h("div", { class: "frame" }, this.stage.element, zoom), this.legend, this.notes),
         h("aside", { class: "panel", "aria-label": "panel" }, this.tabs, this.page)),
       this.story, this.said, this.help);
-  }
-
-  exportMenu() {
-    const menu = h("details", { class: "menu" }, h("summary", {}, "Export"),
-      h("div", { class: "items" },
-        button("Save as SVG", "the picture as it is now", () => this.saveSvg()),
-        button("Save as PNG", "the picture as it is now", () => void this.savePng()),
-        button("Copy link", "an address that leads to this view", () => this.copy(location.href.split("#")[0] + toHash(this.state, this.first), "link")),
-        button("Copy command", "gradviz draw, for the shell", () => this.copy(commandOf(this.model, this.state), "command")),
-        button("Copy views=[…]", "for gradviz.draw in Python", () => this.copy(viewsOf(this.model, this.state), "views"))),
-      h("output", { class: "copied" }));
-    this.menu = menu;
-    return menu;
-  }
-
-  /** @param {string} text @param {string} what */
-  async copy(text, what) {
-    const shown = /** @type {HTMLElement} */ (this.menu && this.menu.querySelector("output"));
-    try {
-      await navigator.clipboard.writeText(text);
-      shown.textContent = `${what} copied: ${text}`;
-    } catch {
-      shown.textContent = text; // a sandbox may forbid it: the reader can still mark and copy it
-    }
-    this.say(shown.textContent || "");
-  }
-
-  picturesText() {
-    return svgFile(this.data, this.picture, {
-      title: this.data.title || "What autograd recorded", description: this.frame.caption, colors: this.data.palette,
-      theme: this.state.theme, font: getComputedStyle(this.stage.element).fontFamily.replaceAll('"', ""),
-    });
-  }
-
-  saveSvg() {
-    saveFile("graph.svg", new Blob([this.picturesText()], { type: "image/svg+xml" }));
-    this.say("graph.svg saved");
-  }
-
-  async savePng() {
-    const legend = this.picture.legend.length * 18 + 44;
-    try {
-      saveFile("graph.png", await toPng(this.picturesText(), this.picture.width + 36, this.picture.height + legend));
-      this.say("graph.png saved");
-    } catch (error) {
-      this.say(String(error));
-    }
   }
 
   /** What a screen reader says of a node. @param {string} id */
@@ -218,9 +170,8 @@ export class Viewer {
     const { groups } = this.frame;
     const group = id.startsWith("@") ? this.frame.groupPlace.get(id.slice(1)) : undefined;
     const node = this.frame.place.get(id);
-    let parent = group !== undefined ? groups[group].parent : node !== undefined ? this.frame.parent[node] : -1;
-    for (; parent >= 0; parent = groups[parent].parent) {
-      const each = groups[parent];
+    for (const around of this.aroundOf(id)) {
+      const each = groups[around];
       if (toggled.has(each.key) === each.isOpen) toggleIn(toggled, each.key);
     }
     if (group !== undefined && toggled.has(groups[group].key) !== groups[group].isOpen) toggleIn(toggled, groups[group].key);
@@ -276,13 +227,8 @@ export class Viewer {
     const toggled = new Set(this.state.toggled);
     toggleIn(toggled, key);
     const id = groupId(key);
-    const anchor = this.anchorOf(this.state.selected)[0];
     this.change({ toggled, selected: id }, { anchor: this.state.selected });
-    const at = this.picture.place.get(id);
-    if (anchor && at !== undefined) {
-      // The box stands where what was selected stood.
-      this.stage.reveal(id);
-    }
+    if (this.picture.place.has(id)) this.stage.reveal(id);
     this.say(`closed: ${this.summary(id)}`);
   }
 
@@ -527,7 +473,7 @@ export class Viewer {
     }, {
       open: () => this.toggle(selected), openAll: () => this.openAll(selected), close: () => this.close(), only: () => this.togglePaths(),
       select: (id) => this.change({ selected: id.replace(/~\d+$/, "") }, { reveal: id }),
-      line: (source) => this.change({ tab: "code", selected: this.state.selected }, {}) ?? void source,
+      line: () => this.change({ tab: "code" }, {}),
     });
     if (changes) element.append(changes);
     return element;
@@ -538,75 +484,18 @@ export class Viewer {
     this.change({ only: only === selected ? "" : selected }, { fit: true });
   }
 
-  lookUp() {
-    const text = this.field ? this.field.value : "";
-    const all = search(this.model, this.frame, text);
-    this.hits = all.slice(0, MOST_FOUND);
-    this.hit = this.hits.length ? 0 : -1;
-    if (!this.found || !this.field) return;
-    this.found.hidden = !text.trim();
-    this.field.setAttribute("aria-expanded", String(!this.found.hidden));
-    const items = this.hits.map(({ id, row, module }, number) => h("li", {
-      role: "option", id: `hit-${number}`, "aria-selected": String(number === this.hit),
-      onpointerdown: (/** @type {Event} */ event) => {
-        event.preventDefault();
-        this.take(number);
-      },
-    }, h("span", {}, summaryOf(row, id)), h("small", { class: "muted" }, [module, row.source].filter(Boolean).join("  "))));
-    const more = all.length > MOST_FOUND ? `the first ${MOST_FOUND} of ${all.length.toLocaleString("en-US")}` : "";
-    const none = text.trim() && !all.length ? "nothing is called so" : "";
-    const note = more || none ? [h("li", { class: "muted", role: "option", "aria-disabled": "true", "aria-selected": "false" }, more || none)] : [];
-    this.found.replaceChildren(...items, ...note);
-    this.markHit();
-    this.say(text.trim() ? `${all.length.toLocaleString("en-US")} found` : "");
-  }
-
-  /** @type {import("./search.js").Found[]} */
-  hits = [];
-
-  hit = -1;
-
-  markHit() {
-    if (!this.found || !this.field) return;
-    [...this.found.children].forEach((each, number) => each.setAttribute("aria-selected", String(number === this.hit)));
-    if (this.hit >= 0) this.field.setAttribute("aria-activedescendant", `hit-${this.hit}`);
-    else this.field.removeAttribute("aria-activedescendant");
-    this.found.children[this.hit]?.scrollIntoView({ block: "nearest" });
-  }
-
-  /** @param {KeyboardEvent} event */
-  searchKey(event) {
-    const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
-    if (step && this.hits.length) {
-      event.preventDefault();
-      this.hit = (this.hit + step + this.hits.length) % this.hits.length;
-      this.markHit();
-    } else if (event.key === "Enter" && this.hit >= 0) this.take(this.hit);
-    else if (event.key === "Escape") {
-      this.hideFound();
-      this.stage.element.focus();
-    }
-  }
-
-  /** @param {number} number */
-  take(number) {
-    const { id } = this.hits[number];
-    this.hideFound();
+  /** @param {string} id */
+  takeFound(id) {
     this.change({ tab: "details" }, {});
     this.goTo(id);
     this.stage.element.focus({ preventScroll: true });
-  }
-
-  hideFound() {
-    if (this.found) this.found.hidden = true;
-    if (this.field) this.field.setAttribute("aria-expanded", "false");
   }
 
   /** @returns {import("./keys.js").Key[]} */
   keys() {
     const { state } = this;
     return [
-      { keys: ["/"], shown: "/", what: "search", act: () => this.field?.focus() },
+      { keys: ["/"], shown: "/", what: "search", act: () => this.search?.field.focus() },
       { keys: ["f", "0"], shown: "f", what: "the whole picture", act: () => this.stage.fit() },
       { keys: ["+", "="], shown: "+", what: "closer", act: () => this.stage.zoom(1.3) },
       { keys: ["-"], shown: "-", what: "farther", act: () => this.stage.zoom(1 / 1.3) },

@@ -444,6 +444,122 @@ function toPng(svg, width, height) {
 }
 return { commandOf, viewsOf, saveFile, toPng };
 })();
+const $state = (() => {
+
+
+const TABS = ["details", "modules", "answers", "memory", "code"];
+const COLORS = ["", "grad_norm", "saved_bytes", "dtype", "device", "module"];
+const THEMES = ["auto", "light", "dark"];
+
+function firstState(data) {
+  return {
+    frame: 0,
+    toggled: new Set(),
+    bookkeeping: false,
+    everything: false,
+    only: "",
+    color: COLORS.includes(data.color) ? data.color : "",
+    selected: "",
+    tab: data.answers.length ? "answers" : "details",
+    theme: data.theme,
+  };
+}
+
+function toHash(state, first) {
+  const parts = new URLSearchParams();
+  if (state.frame !== first.frame) parts.set("frame", String(state.frame + 1));
+  if (state.toggled.size) parts.set("toggled", [...state.toggled].sort().join("\n"));
+  if (state.bookkeeping) parts.set("bookkeeping", "1");
+  if (state.everything) parts.set("everything", "1");
+  if (state.only) parts.set("only", state.only);
+  if (state.color !== first.color) parts.set("color", state.color);
+  if (state.selected) parts.set("selected", state.selected);
+  if (state.tab !== first.tab) parts.set("tab", state.tab);
+  if (state.theme !== first.theme) parts.set("theme", state.theme);
+  const text = parts.toString();
+  return text ? `#${text}` : "";
+}
+
+function fromHash(hash, first, frames) {
+  const parts = new URLSearchParams(hash.replace(/^#/, ""));
+  const frame = Number(parts.get("frame") || first.frame + 1) - 1;
+  const old = /^#frame-(\d+)$/.exec(hash);
+  const chosen = old ? Number(old[1]) - 1 : frame;
+  return {
+    frame: Number.isInteger(chosen) && chosen >= 0 && chosen < frames ? chosen : first.frame,
+    toggled: new Set((parts.get("toggled") || "").split("\n").filter(Boolean)),
+    bookkeeping: parts.get("bookkeeping") === "1",
+    everything: parts.get("everything") === "1",
+    only: parts.get("only") || "",
+    color: oneOf(parts.get("color"), COLORS, first.color),
+    selected: parts.get("selected") || "",
+    tab: oneOf(parts.get("tab"), TABS, first.tab),
+    theme: oneOf(parts.get("theme"), THEMES, first.theme),
+  };
+}
+
+function oneOf(value, allowed, otherwise) {
+  return value !== null && allowed.includes(value) ? value : otherwise;
+}
+return { firstState, toHash, fromHash };
+})();
+const $export_menu = (() => {
+
+const { button, h } = $dom;
+const { svgFile } = $draw_svg;
+const { commandOf, saveFile, toPng, viewsOf } = $export;
+const { toHash } = $state;
+
+class ExportMenu {
+  constructor(viewer) {
+    this.viewer = viewer;
+    this.shown = h("output", { class: "copied" });
+    this.element = h("details", { class: "menu" }, h("summary", {}, "Export"),
+      h("div", { class: "items" },
+        button("Save as SVG", "the picture as it is now", () => this.saveSvg()),
+        button("Save as PNG", "the picture as it is now", () => void this.savePng()),
+        button("Copy link", "an address that leads to this view", () => this.copy(location.href.split("#")[0] + toHash(viewer.state, viewer.first), "link")),
+        button("Copy command", "gradviz draw, for the shell", () => this.copy(commandOf(viewer.model, viewer.state), "command")),
+        button("Copy views=[…]", "for gradviz.draw in Python", () => this.copy(viewsOf(viewer.model, viewer.state), "views"))),
+      this.shown);
+  }
+
+  async copy(text, what) {
+    try {
+      await navigator.clipboard.writeText(text);
+      this.shown.textContent = `${what} copied: ${text}`;
+    } catch {
+      this.shown.textContent = text; // a sandbox may forbid it: the reader can still mark and copy it
+    }
+    this.viewer.say(this.shown.textContent || "");
+  }
+
+  svg() {
+    const { data, picture, frame, state, stage } = this.viewer;
+    return svgFile(data, picture, {
+      title: data.title || "What autograd recorded", description: frame.caption, colors: data.palette,
+      theme: state.theme, font: getComputedStyle(stage.element).fontFamily.replaceAll('"', ""),
+    });
+  }
+
+  saveSvg() {
+    saveFile("graph.svg", new Blob([this.svg()], { type: "image/svg+xml" }));
+    this.viewer.say("graph.svg saved");
+  }
+
+  async savePng() {
+    const { picture } = this.viewer;
+    const legend = picture.legend.length * 18 + 44;
+    try {
+      saveFile("graph.png", await toPng(this.svg(), picture.width + 36, picture.height + legend));
+      this.viewer.say("graph.png saved");
+    } catch (error) {
+      this.viewer.say(String(error));
+    }
+  }
+}
+return { ExportMenu };
+})();
 const $graph = (() => {
 
 
@@ -2700,6 +2816,86 @@ function rankOf(words, row, module, shown) {
 }
 return { search };
 })();
+const $search_box = (() => {
+
+const { h } = $dom;
+const { summaryOf } = $panel;
+
+
+const MOST_FOUND = 50;
+
+class SearchBox {
+  hits = [];
+
+  hit = -1;
+
+  constructor(act) {
+    this.act = act;
+    this.found = h("ul", { class: "found", role: "listbox", id: "found", "aria-label": "found", hidden: true });
+    this.field = h("input", {
+      type: "search", placeholder: "Search  ( / )", "aria-label": "search by name, operation, module, shape or line", role: "combobox",
+      "aria-expanded": "false", "aria-controls": "found", autocomplete: "off", spellcheck: "false",
+      oninput: () => this.lookUp(), onkeydown: (/** @type {KeyboardEvent} */ event) => this.key(event),
+      onblur: () => setTimeout(() => this.hide(), 150), onfocus: () => this.lookUp(),
+    });
+    this.element = h("div", { class: "search" }, this.field, this.found);
+  }
+
+  lookUp() {
+    const text = this.field.value;
+    const all = this.act.find(text);
+    this.hits = all.slice(0, MOST_FOUND);
+    this.hit = this.hits.length ? 0 : -1;
+    this.found.hidden = !text.trim();
+    this.field.setAttribute("aria-expanded", String(!this.found.hidden));
+    const items = this.hits.map(({ id, row, module }, number) => h("li", {
+      role: "option", id: `hit-${number}`, "aria-selected": String(number === this.hit),
+      onpointerdown: (/** @type {Event} */ event) => {
+        event.preventDefault();
+        this.take(number);
+      },
+    }, h("span", {}, summaryOf(row, id)), h("small", { class: "muted" }, [module, row.source].filter(Boolean).join("  "))));
+    const more = all.length > MOST_FOUND ? `the first ${MOST_FOUND} of ${all.length.toLocaleString("en-US")}` : "";
+    const none = text.trim() && !all.length ? "nothing is called so" : "";
+    const note = more || none ? [h("li", { class: "muted", role: "option", "aria-disabled": "true", "aria-selected": "false" }, more || none)] : [];
+    this.found.replaceChildren(...items, ...note);
+    this.mark();
+    this.act.say(text.trim() ? `${all.length.toLocaleString("en-US")} found` : "");
+  }
+
+  mark() {
+    [...this.found.children].forEach((each, number) => each.setAttribute("aria-selected", String(number === this.hit)));
+    if (this.hit >= 0) this.field.setAttribute("aria-activedescendant", `hit-${this.hit}`);
+    else this.field.removeAttribute("aria-activedescendant");
+    this.found.children[this.hit]?.scrollIntoView({ block: "nearest" });
+  }
+
+  key(event) {
+    const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
+    if (step && this.hits.length) {
+      event.preventDefault();
+      this.hit = (this.hit + step + this.hits.length) % this.hits.length;
+      this.mark();
+    } else if (event.key === "Enter" && this.hit >= 0) this.take(this.hit);
+    else if (event.key === "Escape") {
+      this.hide();
+      this.act.leave();
+    }
+  }
+
+  take(number) {
+    const { id } = this.hits[number];
+    this.hide();
+    this.act.take(id);
+  }
+
+  hide() {
+    this.found.hidden = true;
+    this.field.setAttribute("aria-expanded", "false");
+  }
+}
+return { SearchBox };
+})();
 const $draw_canvas = (() => {
 
 const { drawEdge, drawNode } = $shapes;
@@ -3272,65 +3468,6 @@ function pathThrough(picture, start) {
 }
 return { MOST_IN_SVG, Stage, pathThrough };
 })();
-const $state = (() => {
-
-
-const TABS = ["details", "modules", "answers", "memory", "code"];
-const COLORS = ["", "grad_norm", "saved_bytes", "dtype", "device", "module"];
-const THEMES = ["auto", "light", "dark"];
-
-function firstState(data) {
-  return {
-    frame: 0,
-    toggled: new Set(),
-    bookkeeping: false,
-    everything: false,
-    only: "",
-    color: COLORS.includes(data.color) ? data.color : "",
-    selected: "",
-    tab: data.answers.length ? "answers" : "details",
-    theme: data.theme,
-  };
-}
-
-function toHash(state, first) {
-  const parts = new URLSearchParams();
-  if (state.frame !== first.frame) parts.set("frame", String(state.frame + 1));
-  if (state.toggled.size) parts.set("toggled", [...state.toggled].sort().join("\n"));
-  if (state.bookkeeping) parts.set("bookkeeping", "1");
-  if (state.everything) parts.set("everything", "1");
-  if (state.only) parts.set("only", state.only);
-  if (state.color !== first.color) parts.set("color", state.color);
-  if (state.selected) parts.set("selected", state.selected);
-  if (state.tab !== first.tab) parts.set("tab", state.tab);
-  if (state.theme !== first.theme) parts.set("theme", state.theme);
-  const text = parts.toString();
-  return text ? `#${text}` : "";
-}
-
-function fromHash(hash, first, frames) {
-  const parts = new URLSearchParams(hash.replace(/^#/, ""));
-  const frame = Number(parts.get("frame") || first.frame + 1) - 1;
-  const old = /^#frame-(\d+)$/.exec(hash);
-  const chosen = old ? Number(old[1]) - 1 : frame;
-  return {
-    frame: Number.isInteger(chosen) && chosen >= 0 && chosen < frames ? chosen : first.frame,
-    toggled: new Set((parts.get("toggled") || "").split("\n").filter(Boolean)),
-    bookkeeping: parts.get("bookkeeping") === "1",
-    everything: parts.get("everything") === "1",
-    only: parts.get("only") || "",
-    color: oneOf(parts.get("color"), COLORS, first.color),
-    selected: parts.get("selected") || "",
-    tab: oneOf(parts.get("tab"), TABS, first.tab),
-    theme: oneOf(parts.get("theme"), THEMES, first.theme),
-  };
-}
-
-function oneOf(value, allowed, otherwise) {
-  return value !== null && allowed.includes(value) ? value : otherwise;
-}
-return { firstState, toHash, fromHash };
-})();
 const $story = (() => {
 
 const { h, button } = $dom;
@@ -3498,9 +3635,9 @@ return { phaseOf, lossOf, stripElement, storyElement, changesElement, codeElemen
 })();
 const $app = (() => {
 
-const { svgFile, drawGlyph, svgElement } = $draw_svg;
+const { drawGlyph, svgElement } = $draw_svg;
 const { button, h } = $dom;
-const { commandOf, saveFile, toPng, viewsOf } = $export;
+const { ExportMenu } = $export_menu;
 const { groupId, isOpen, nodesOf, seenGraph } = $folding;
 const { Model, readIsland } = $graph;
 const { isTyping, nextNode } = $keys;
@@ -3508,12 +3645,12 @@ const { below, memoryElement, moduleTree, treeElement } = $modules;
 const { detailsOf, summaryOf } = $panel;
 const { pictureOf } = $scene;
 const { search } = $search;
+const { SearchBox } = $search_box;
 const { Stage } = $stage;
 const { firstState, fromHash, toHash } = $state;
 const { answersElement, changesElement, codeElement, storyElement } = $story;
 
 
-const MOST_FOUND = 50;
 const PLAY = 900; // milliseconds a frame is shown when they are played
 const COLORS = [["", "nothing"], ["grad_norm", "gradient norm"], ["saved_bytes", "saved bytes"],
   ["dtype", "dtype"], ["device", "device"], ["module", "module"]];
@@ -3549,12 +3686,11 @@ class Viewer {
 
   build() {
     const { data } = this;
-    this.found = h("ul", { class: "found", role: "listbox", id: "found", "aria-label": "found", hidden: true });
-    this.field = h("input", {
-      type: "search", placeholder: "Search  ( / )", "aria-label": "search by name, operation, module, shape or line", role: "combobox",
-      "aria-expanded": "false", "aria-controls": "found", autocomplete: "off", spellcheck: "false",
-      oninput: () => this.lookUp(), onkeydown: (/** @type {KeyboardEvent} */ event) => this.searchKey(event),
-      onblur: () => setTimeout(() => this.hideFound(), 150), onfocus: () => this.lookUp(),
+    this.search = new SearchBox({
+      find: (text) => search(this.model, this.frame, text),
+      take: (id) => this.takeFound(id),
+      leave: () => this.stage.element.focus(),
+      say: (text) => this.say(text),
     });
     this.themeButton = button("◐", "light, dark, or as the system", () => this.nextTheme());
     this.said = h("p", { class: "visually-hidden", role: "status", "aria-live": "polite" });
@@ -3573,58 +3709,12 @@ class Viewer {
     this.root.replaceChildren(
       h("header", {},
         h("h1", {}, data.title || data.target || "What autograd recorded"),
-        h("div", { class: "search" }, this.field, this.found),
-        this.exportMenu(), this.themeButton, button("?", "the keys", () => this.showHelp(), { "aria-label": "help" })),
+        this.search.element,
+        new ExportMenu(this).element, this.themeButton, button("?", "the keys", () => this.showHelp(), { "aria-label": "help" })),
       h("div", { class: "columns" }, this.tree,
         h("main", { class: "center" }, this.toolbar, h("div", { class: "frame" }, this.stage.element, zoom), this.legend, this.notes),
         h("aside", { class: "panel", "aria-label": "panel" }, this.tabs, this.page)),
       this.story, this.said, this.help);
-  }
-
-  exportMenu() {
-    const menu = h("details", { class: "menu" }, h("summary", {}, "Export"),
-      h("div", { class: "items" },
-        button("Save as SVG", "the picture as it is now", () => this.saveSvg()),
-        button("Save as PNG", "the picture as it is now", () => void this.savePng()),
-        button("Copy link", "an address that leads to this view", () => this.copy(location.href.split("#")[0] + toHash(this.state, this.first), "link")),
-        button("Copy command", "gradviz draw, for the shell", () => this.copy(commandOf(this.model, this.state), "command")),
-        button("Copy views=[…]", "for gradviz.draw in Python", () => this.copy(viewsOf(this.model, this.state), "views"))),
-      h("output", { class: "copied" }));
-    this.menu = menu;
-    return menu;
-  }
-
-  async copy(text, what) {
-    const shown = /** @type {HTMLElement} */ (this.menu && this.menu.querySelector("output"));
-    try {
-      await navigator.clipboard.writeText(text);
-      shown.textContent = `${what} copied: ${text}`;
-    } catch {
-      shown.textContent = text; // a sandbox may forbid it: the reader can still mark and copy it
-    }
-    this.say(shown.textContent || "");
-  }
-
-  picturesText() {
-    return svgFile(this.data, this.picture, {
-      title: this.data.title || "What autograd recorded", description: this.frame.caption, colors: this.data.palette,
-      theme: this.state.theme, font: getComputedStyle(this.stage.element).fontFamily.replaceAll('"', ""),
-    });
-  }
-
-  saveSvg() {
-    saveFile("graph.svg", new Blob([this.picturesText()], { type: "image/svg+xml" }));
-    this.say("graph.svg saved");
-  }
-
-  async savePng() {
-    const legend = this.picture.legend.length * 18 + 44;
-    try {
-      saveFile("graph.png", await toPng(this.picturesText(), this.picture.width + 36, this.picture.height + legend));
-      this.say("graph.png saved");
-    } catch (error) {
-      this.say(String(error));
-    }
   }
 
   summary(id) {
@@ -3696,9 +3786,8 @@ class Viewer {
     const { groups } = this.frame;
     const group = id.startsWith("@") ? this.frame.groupPlace.get(id.slice(1)) : undefined;
     const node = this.frame.place.get(id);
-    let parent = group !== undefined ? groups[group].parent : node !== undefined ? this.frame.parent[node] : -1;
-    for (; parent >= 0; parent = groups[parent].parent) {
-      const each = groups[parent];
+    for (const around of this.aroundOf(id)) {
+      const each = groups[around];
       if (toggled.has(each.key) === each.isOpen) toggleIn(toggled, each.key);
     }
     if (group !== undefined && toggled.has(groups[group].key) !== groups[group].isOpen) toggleIn(toggled, groups[group].key);
@@ -3751,13 +3840,8 @@ class Viewer {
     const toggled = new Set(this.state.toggled);
     toggleIn(toggled, key);
     const id = groupId(key);
-    const anchor = this.anchorOf(this.state.selected)[0];
     this.change({ toggled, selected: id }, { anchor: this.state.selected });
-    const at = this.picture.place.get(id);
-    if (anchor && at !== undefined) {
-      // The box stands where what was selected stood.
-      this.stage.reveal(id);
-    }
+    if (this.picture.place.has(id)) this.stage.reveal(id);
     this.say(`closed: ${this.summary(id)}`);
   }
 
@@ -3992,7 +4076,7 @@ class Viewer {
     }, {
       open: () => this.toggle(selected), openAll: () => this.openAll(selected), close: () => this.close(), only: () => this.togglePaths(),
       select: (id) => this.change({ selected: id.replace(/~\d+$/, "") }, { reveal: id }),
-      line: (source) => this.change({ tab: "code", selected: this.state.selected }, {}) ?? void source,
+      line: () => this.change({ tab: "code" }, {}),
     });
     if (changes) element.append(changes);
     return element;
@@ -4003,71 +4087,16 @@ class Viewer {
     this.change({ only: only === selected ? "" : selected }, { fit: true });
   }
 
-  lookUp() {
-    const text = this.field ? this.field.value : "";
-    const all = search(this.model, this.frame, text);
-    this.hits = all.slice(0, MOST_FOUND);
-    this.hit = this.hits.length ? 0 : -1;
-    if (!this.found || !this.field) return;
-    this.found.hidden = !text.trim();
-    this.field.setAttribute("aria-expanded", String(!this.found.hidden));
-    const items = this.hits.map(({ id, row, module }, number) => h("li", {
-      role: "option", id: `hit-${number}`, "aria-selected": String(number === this.hit),
-      onpointerdown: (/** @type {Event} */ event) => {
-        event.preventDefault();
-        this.take(number);
-      },
-    }, h("span", {}, summaryOf(row, id)), h("small", { class: "muted" }, [module, row.source].filter(Boolean).join("  "))));
-    const more = all.length > MOST_FOUND ? `the first ${MOST_FOUND} of ${all.length.toLocaleString("en-US")}` : "";
-    const none = text.trim() && !all.length ? "nothing is called so" : "";
-    const note = more || none ? [h("li", { class: "muted", role: "option", "aria-disabled": "true", "aria-selected": "false" }, more || none)] : [];
-    this.found.replaceChildren(...items, ...note);
-    this.markHit();
-    this.say(text.trim() ? `${all.length.toLocaleString("en-US")} found` : "");
-  }
-
-  hits = [];
-
-  hit = -1;
-
-  markHit() {
-    if (!this.found || !this.field) return;
-    [...this.found.children].forEach((each, number) => each.setAttribute("aria-selected", String(number === this.hit)));
-    if (this.hit >= 0) this.field.setAttribute("aria-activedescendant", `hit-${this.hit}`);
-    else this.field.removeAttribute("aria-activedescendant");
-    this.found.children[this.hit]?.scrollIntoView({ block: "nearest" });
-  }
-
-  searchKey(event) {
-    const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
-    if (step && this.hits.length) {
-      event.preventDefault();
-      this.hit = (this.hit + step + this.hits.length) % this.hits.length;
-      this.markHit();
-    } else if (event.key === "Enter" && this.hit >= 0) this.take(this.hit);
-    else if (event.key === "Escape") {
-      this.hideFound();
-      this.stage.element.focus();
-    }
-  }
-
-  take(number) {
-    const { id } = this.hits[number];
-    this.hideFound();
+  takeFound(id) {
     this.change({ tab: "details" }, {});
     this.goTo(id);
     this.stage.element.focus({ preventScroll: true });
   }
 
-  hideFound() {
-    if (this.found) this.found.hidden = true;
-    if (this.field) this.field.setAttribute("aria-expanded", "false");
-  }
-
   keys() {
     const { state } = this;
     return [
-      { keys: ["/"], shown: "/", what: "search", act: () => this.field?.focus() },
+      { keys: ["/"], shown: "/", what: "search", act: () => this.search?.field.focus() },
       { keys: ["f", "0"], shown: "f", what: "the whole picture", act: () => this.stage.fit() },
       { keys: ["+", "="], shown: "+", what: "closer", act: () => this.stage.zoom(1.3) },
       { keys: ["-"], shown: "-", what: "farther", act: () => this.stage.zoom(1 / 1.3) },
