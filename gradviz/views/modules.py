@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from typing import Any
+from itertools import pairwise
+from typing import Any, NamedTuple
 
 from gradviz.errors import UsageError
 from gradviz.graph import GradGraph, NodeData, NodeKind
@@ -42,6 +43,26 @@ _MOST_MODELS = 16  # variants of the operations after a module that are stored
 Words = tuple[str | None, ...]
 _Anchor = tuple[int, Path]
 """The position of an operation whose module is known, and the module."""
+_Run = tuple[int, int, Path]
+"""The positions of operations, from the first to behind the last, and their module."""
+
+
+class _Gap(NamedTuple):
+    """Operations between two that are in a known module.
+
+    Args:
+        left: the position of the operation before, with the operations of its module.
+        start: the first position of the gap.
+        stop: the position behind the last one.
+        before: the module before the gap.
+        after: the module after it.
+    """
+
+    left: int
+    start: int
+    stop: int
+    before: Path
+    after: Path
 
 
 def module_paths(sequence: OpSequence) -> list[Path]:
@@ -57,27 +78,39 @@ def module_paths(sequence: OpSequence) -> list[Path]:
     known = _decided(sequence, _anchors(sequence, named, paths, recorded))
     for place, path in known:
         paths[place] = path
-    anchors = [*known, (len(sequence), ())]
-    gaps = _certain_gaps(sequence, anchors, classes) if classes else _gaps(sequence, anchors)
-    for left, right, path in gaps:
-        for place in range(left, right):
+    edges, gaps = _edges_and_gaps(sequence, known)
+    inner = _certain(sequence, gaps, known, classes) if classes else _likely(sequence, gaps)
+    for start, stop, path in (*edges, *inner):
+        for place in range(start, stop):
             if not recorded[place]:
                 paths[place] = path
     return paths
 
 
-def _certain_gaps(
-    sequence: OpSequence, anchors: Sequence[_Anchor], classes: ModuleClasses
-) -> Iterator[tuple[int, int, Path]]:
-    """The operations between those whose module is known, where classes tell their module."""
-    by_place = dict(anchors)
-    ends: dict[Path, dict[str, int]] = {}
-    for (left, before), (right, after) in zip([(-1, ()), *anchors], anchors, strict=False):
+def _edges_and_gaps(
+    sequence: OpSequence, known: Sequence[_Anchor]
+) -> tuple[list[_Run], list[_Gap]]:
+    """The operations between those whose module is known.
+
+    Returns:
+        Those that belong to the module before or after them, and the gaps that are left.
+    """
+    edges, gaps = [], []
+    for (left, before), (right, after) in pairwise([(-1, ()), *known, (len(sequence), ())]):
         start, stop = _edges(sequence, left, right, after)
-        yield left + 1, start, before
-        yield stop, right, after
-        if start == stop:
-            continue
+        edges += [(left + 1, start, before), (stop, right, after)]
+        if start != stop:
+            gaps.append(_Gap(left, start, stop, before, after))
+    return edges, gaps
+
+
+def _certain(
+    sequence: OpSequence, gaps: Sequence[_Gap], known: Sequence[_Anchor], classes: ModuleClasses
+) -> Iterator[_Run]:
+    """The modules of the operations in gaps, as far as classes tell them."""
+    by_place: dict[int, Path] = {**dict(known), len(sequence): ()}
+    ends: dict[Path, dict[str, int]] = {}
+    for left, start, stop, before, after in gaps:
         ops = [str(sequence.data[place].get("op", "")) for place in range(start, stop)]
         earlier = ends.setdefault(_without_number(before), {})
         if before == after and before:
@@ -196,18 +229,13 @@ def _decided(sequence: OpSequence, anchors: Sequence[tuple[int, list[Path]]]) ->
     return known
 
 
-def _gaps(sequence: OpSequence, anchors: Sequence[_Anchor]) -> Iterator[tuple[int, int, Path]]:
-    """The operations between those whose module is known, and the module of each gap.
+def _likely(sequence: OpSequence, gaps: Sequence[_Gap]) -> Iterator[_Run]:
+    """The most likely modules of the operations in gaps, without classes.
 
     The end of the last of several numbered modules is found from what followed the others.
     """
     earlier: dict[Path, dict[Words, Path]] = {}
-    for (left, before), (right, after) in zip([(-1, ()), *anchors], anchors, strict=False):
-        start, stop = _edges(sequence, left, right, after)
-        yield left + 1, start, before
-        yield stop, right, after
-        if start == stop:
-            continue
+    for _, start, stop, before, after in gaps:
         path = _between(before, after)
         words = tuple(
             sequence.data[place].get("op") for place in range(start, min(stop, start + 64))
