@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from gradviz.graph import EdgeData, GradGraph, NodeData, NodeKind
 from gradviz.graph.algorithms import ancestors, descendants, is_data, is_gradient
-from gradviz.views.focus import focus_on
+from gradviz.views.focus import in_focus
 
 __all__ = [
     "CutEdge",
@@ -44,9 +44,7 @@ def relevant_part(graph: GradGraph, starts: Sequence[str], marks: Sequence[str])
     if left:
         part = part.with_note(f"only the relevant paths: {left:,} nodes left out")
     if _operations(part, part) > _LONG and (target := next(iter([*marks, *starts]), "")) in part:
-        part = focus_on(part, target=target)
-        word = word_of(part.nodes[target])
-        part.graph["notes"] = tuple(n.replace(f": {target},", f": {word},") for n in part.notes)
+        part = in_focus(part, target, word_of(part.nodes[target]))
     return part
 
 

@@ -16,7 +16,7 @@ from gradviz.views.modules import module_paths, root_of
 from gradviz.views.op_sequence import OpSequence, op_sequence
 from gradviz.views.view import along_the_data, reverse_flow, view
 
-__all__ = ["focus_on", "nodes_called", "only_paths_to", "only_reaching", "top"]
+__all__ = ["focus_on", "in_focus", "nodes_called", "only_paths_to", "only_reaching", "top"]
 
 
 @view
@@ -94,7 +94,6 @@ _BY = ("saved_bytes", "grad_norm", "numel")
 
 
 @view
-@along_the_data
 def focus_on(graph: GradGraph, target: str, *, radius: int = 2) -> GradGraph:
     """Show the named nodes and their neighborhood; the rest becomes ``… 37 more``.
 
@@ -121,6 +120,19 @@ def focus_on(graph: GradGraph, target: str, *, radius: int = 2) -> GradGraph:
     """
     if type(radius) is not int or radius < 0:
         raise UsageError(must_be("radius", "an integer >= 0", radius))
+    return in_focus(graph, target, target, radius)
+
+
+@along_the_data
+def in_focus(graph: GradGraph, target: str, word: str, radius: int = 2) -> GradGraph:
+    """`focus_on`, with a word for the target in the note.
+
+    Args:
+        graph: any graph.
+        target: as for `focus_on`.
+        word: what the note calls it.
+        radius: as for `focus_on`.
+    """
     sequence = op_sequence(graph)
     paths = module_paths(sequence)
     found = _found(graph, sequence, paths, target)
@@ -131,7 +143,7 @@ def focus_on(graph: GradGraph, target: str, *, radius: int = 2) -> GradGraph:
     for _ in range(radius):
         edge = {other for key in edge for other in _neighbors(graph, key, sequence)} - kept
         kept = kept | edge
-    return _only(graph, sequence, kept, f"in focus: {target}, and {radius} steps from there")
+    return _only(graph, sequence, kept, f"in focus: {word}, and {radius} steps from there")
 
 
 @view
