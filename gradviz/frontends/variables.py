@@ -360,6 +360,12 @@ class Search:
         """Whether the values are final: the program ended there, or a pass was requested."""
         return self.stopped or self.step is not None or not self.wanted
 
+    @property
+    def _is_read_at_end(self) -> bool:
+        """Whether only top-level variables of a program that runs to its end are wanted."""
+        is_top = bool(self.wanted) and not any(each.scope for each in self.wanted)
+        return self._full and self.step is None and is_top
+
     def begin(self, code: CodeType, top: dict[str, Any]) -> Search:
         """Set the program: the code of its file, and its top-level variables."""
         self._file, self._top = code.co_filename, top
@@ -404,7 +410,7 @@ class Search:
         line = (frame.f_code, frame.f_lineno)
         is_again = line in self._lines
         self._lines.add(line)
-        if self.step is not None and self.passes < self.step:
+        if self._is_read_at_end or (self.step is not None and self.passes < self.step):
             return
         from gradviz.recording.passes import variables_around
 

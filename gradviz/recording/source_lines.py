@@ -89,7 +89,6 @@ _LESSONS = _folder(_GRADVIZ + "examples")
 _STANDARD = tuple(
     {_folder(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib")},
 )
-_INSTALLED_IN = {"site-packages", "dist-packages"}
 _INSTALLED = ("site-packages" + os.sep, "dist-packages" + os.sep)
 _GENERATED = ("<frozen ", "<eval_with_key>", "<__array_function__ internals>")
 
@@ -200,7 +199,7 @@ def is_library(filename: str) -> bool:
     if filename.startswith("<") or cell_name(filename):
         return False
     path = Path(os.path.realpath(filename))
-    if _INSTALLED_IN & set(path.parts):
+    if _is_installed(str(path)):
         return True
     main = getattr(sys.modules.get("__main__"), "__file__", None)
     own = {_import_folder(Path(os.path.realpath(main)))} if main else set()
@@ -209,6 +208,10 @@ def is_library(filename: str) -> bool:
     except OSError:  # the folder was deleted
         return False
     return _import_folder(path) not in own
+
+
+def _is_installed(path: str) -> bool:
+    return any(os.sep + folder in path for folder in _INSTALLED)
 
 
 def _import_folder(path: Path) -> Path:
@@ -247,7 +250,7 @@ def _caller(library: FrameType, verdicts: UserFiles) -> CodeLocation | None:
     Only installed code is known to be a library's when what calls it has no file: a test runner
     starts the user's code, wherever it is, from such a frame.
     """
-    is_installed = bool(_INSTALLED_IN & set(Path(library.f_code.co_filename).parts))
+    is_installed = _is_installed(library.f_code.co_filename)
     frame = library.f_back
     while frame is not None:
         name = frame.f_code.co_filename
