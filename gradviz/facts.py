@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-from gradviz.graph import TensorSummary
+from gradviz.graph import NodeKind, TensorSummary
 
 __all__ = [
     "NOWHERE",
@@ -323,6 +323,7 @@ class SavedVerdict:
         culprit: key of the node to mark; "" for none.
         frame: number of the frame that it is about, from 0; -1 when it is none of the saved ones.
         rule: name of the rule that answered.
+        kind: of the tensor; None for an error, or if unknown.
     """
 
     verdict: str
@@ -334,6 +335,7 @@ class SavedVerdict:
     culprit: str = ""
     frame: int = -1
     rule: str = ""
+    kind: NodeKind | None = None
 
 
 class FrameKind(str, Enum):

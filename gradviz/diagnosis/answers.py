@@ -36,6 +36,7 @@ class Explanation(Shown):
         culprit: key of the node to mark in it; "" for none.
         kept: the graph at the moment when most bytes were saved for backward; None for ``graph``.
         rule: name of the rule that answered.
+        kind: of the tensor; None for an error, or if unknown.
 
     Example:
         >>> print(Explanation(Verdict.NOT_CONNECTED, "w", "not used by loss", fix="use it"))
@@ -54,6 +55,7 @@ class Explanation(Shown):
     culprit: str = field(default="", repr=False)
     kept: GradGraph | None = field(default=None, repr=False)
     rule: str = field(default="", repr=False)
+    kind: NodeKind | None = field(default=None, repr=False)
 
     @property
     def lines(self) -> tuple[str, ...]:
@@ -199,11 +201,7 @@ def _groups(explanations: Sequence[Explanation]) -> list[list[Explanation]]:
 
 def _noun(explanations: Sequence[Explanation]) -> str:
     """A noun for some tensors: ``"parameters"``, ``"leaf"``, ``"tensors"``."""
-    kinds = {
-        each.graph.nodes[each.nodes[0]]["kind"]
-        for each in explanations
-        if each.nodes and each.nodes[0] in each.graph
-    }
+    kinds = {each.kind for each in explanations} - {None}
     one, several = "parameter", "parameters"
     if not kinds <= {NodeKind.PARAMETER}:
         is_leaf = kinds <= {NodeKind.PARAMETER, NodeKind.LEAF}

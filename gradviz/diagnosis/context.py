@@ -100,6 +100,11 @@ class Question:
         return Group.NO_GRADIENT if self.data.get("grad") is None else Group.GRADIENT
 
     @property
+    def kind(self) -> NodeKind:
+        """The kind of its node; an ``nn.Parameter`` stays one while it is frozen."""
+        return NodeKind.PARAMETER if self.is_parameter else self.data["kind"]
+
+    @property
     def is_leaf(self) -> bool:
         """Whether it is a leaf that requires grad."""
         return self.data["kind"] in LEAVES

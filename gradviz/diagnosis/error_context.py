@@ -65,6 +65,7 @@ class ErrorContext:
         why: explains why a tensor has no gradient.
         key: "": it has no node of its own.
         group: the verdicts that can apply.
+        kind: None: it is no tensor.
     """
 
     name: str
@@ -78,6 +79,7 @@ class ErrorContext:
     why: Why | None = None
     key: str = ""
     group: Group = Group.ERROR
+    kind: None = None
 
     @cached_property
     def read(self) -> TorchMessage | None:

@@ -197,6 +197,7 @@ def with_verdicts(story: Story, recording: Any, names: Names) -> Story:
             each.culprit,
             frames.get(id(each.graph), -1),
             each.rule,
+            each.kind,
         )
         for each in explanations
     )
@@ -226,6 +227,7 @@ def saved_explanations(story: Story) -> Explanations | None:
                 story[each.frame].graph if 0 <= each.frame < len(story) else nothing,
                 each.culprit,
                 rule=each.rule,
+                kind=each.kind,
             )
             for each in story.verdicts
         )

@@ -347,8 +347,8 @@ def _clipped(verdict: Verdict, holds: Callable[[Question], bool]) -> Rule[Any, A
         lambda context, question: (
             clipped_by_infinity(context, question) if holds(question) else None
         ),
-        "{clip} scaled it by a total norm that is not finite, because of the gradient of {other}",
-        "fix that of {other} first; clip_grad_norm_(..., error_if_nonfinite=True) raises instead",
+        "{clip} scaled it by a total norm that is not finite, because of {other}",
+        "fix {other} first; clip_grad_norm_(..., error_if_nonfinite=True) raises instead",
         Needs.RECORDING,
         (EventKind.GRAD,),
         "Another gradient was infinite or NaN before clip_grad_norm_.",

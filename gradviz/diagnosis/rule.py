@@ -14,6 +14,7 @@ from typing import Any, Generic, Protocol, TypeVar
 from gradviz.diagnosis.answers import Explanation, Group, Verdict
 from gradviz.diagnosis.context import Context
 from gradviz.facts import EventKind, SourceLocation
+from gradviz.graph import NodeKind
 
 __all__ = ["Evidence", "Needs", "Rule", "RuleSubject", "explanation_of", "first_answer"]
 
@@ -32,6 +33,10 @@ class RuleSubject(Protocol):
     @property
     def group(self) -> Group:
         """The verdicts that can apply: for a missing gradient, a gradient, or an error."""
+
+    @property
+    def kind(self) -> NodeKind | None:
+        """The kind of tensor; None for an error."""
 
 
 class Needs(str, Enum):
@@ -127,6 +132,7 @@ def explanation_of(
         culprit=culprit if culprit in context.graph else "",
         kept=context.kept,
         rule=rule.name,
+        kind=subject.kind,
     )
 
 

@@ -266,6 +266,7 @@ class Held:
     step: Event
     key: str = ""
     group: Group = Group.TRAINING
+    kind: None = None
 
 
 def _unseen(context: Context, held: Held) -> Evidence | None:
