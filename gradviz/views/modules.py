@@ -47,7 +47,7 @@ _Run = tuple[int, int, Path]
 """The positions of operations, from the first to behind the last, and their module."""
 
 
-class _Gap(NamedTuple):
+class _ModuleGap(NamedTuple):
     """Operations between two that are in a known module.
 
     Args:
@@ -89,7 +89,7 @@ def module_paths(sequence: OpSequence) -> list[Path]:
 
 def _edges_and_gaps(
     sequence: OpSequence, known: Sequence[_Anchor]
-) -> tuple[list[_Run], list[_Gap]]:
+) -> tuple[list[_Run], list[_ModuleGap]]:
     """The operations between those whose module is known.
 
     Returns:
@@ -100,12 +100,12 @@ def _edges_and_gaps(
         start, stop = _edges(sequence, left, right, after)
         edges += [(left + 1, start, before), (stop, right, after)]
         if start != stop:
-            gaps.append(_Gap(left, start, stop, before, after))
+            gaps.append(_ModuleGap(left, start, stop, before, after))
     return edges, gaps
 
 
 def _certain(
-    sequence: OpSequence, gaps: Sequence[_Gap], known: Sequence[_Anchor], classes: ModuleClasses
+    sequence: OpSequence, gaps: Sequence[_ModuleGap], known: Sequence[_Anchor], classes: ModuleClasses
 ) -> Iterator[_Run]:
     """The modules of the operations in gaps, as far as classes tell them."""
     by_place: dict[int, Path] = {**dict(known), len(sequence): ()}
@@ -229,7 +229,7 @@ def _decided(sequence: OpSequence, anchors: Sequence[tuple[int, list[Path]]]) ->
     return known
 
 
-def _likely(sequence: OpSequence, gaps: Sequence[_Gap]) -> Iterator[_Run]:
+def _likely(sequence: OpSequence, gaps: Sequence[_ModuleGap]) -> Iterator[_Run]:
     """The most likely modules of the operations in gaps, without classes.
 
     The end of the last of several numbered modules is found from what followed the others.
