@@ -15,6 +15,8 @@ from typing import Any, NamedTuple
 
 import torch
 
+from gradviz.capture.shared_install import SharedInstall
+
 __all__ = ["Collective", "Report", "listen_to_collectives", "unlisten_to_collectives"]
 
 _MODULE = "torch.distributed.distributed_c10d"
@@ -69,30 +71,19 @@ class _InThisThread(threading.local):
 
 
 _here = _InThisThread()
-_lock = threading.Lock()
-_open = 0
 _undo: list[Callable[[], None]] = []
 
 
 def listen_to_collectives(report: Report) -> None:
     """Report the calls of this thread, until `unlisten_to_collectives`."""
-    global _open
-    with _lock:
-        if _open == 0:
-            _install()
-        _open += 1
+    _shared.begin()
     _here.reports.append(report)
 
 
 def unlisten_to_collectives(report: Report) -> None:
     """Stop reporting; after the last one torch's own functions are restored."""
-    global _open
     _here.reports.remove(report)
-    with _lock:
-        _open -= 1
-        if _open == 0:
-            while _undo:
-                _undo.pop()()
+    _shared.end()
 
 
 def _install() -> None:
@@ -119,6 +110,14 @@ def _install() -> None:
             if getattr(owner, word, None) is outer and outer is not None:
                 setattr(owner, word, _reporting(word, outer))
                 _undo.append(partial(setattr, owner, word, outer))
+
+
+def _restore() -> None:
+    while _undo:
+        _undo.pop()()
+
+
+_shared = SharedInstall(_install, _restore)
 
 
 def _cell_of(function: Any) -> Any:

@@ -24,6 +24,7 @@ import torch
 from torch.autograd import _get_sequence_nr  # type: ignore[attr-defined]
 
 from gradviz.capture.autograd import calls
+from gradviz.capture.shared_install import SharedInstall
 
 __all__ = [
     "BackwardCall",
@@ -105,38 +106,40 @@ class _Here(threading.local):
 
 
 _here = _Here()
-_lock = threading.Lock()
-_open = 0
 _original: Any = None
 _undo: list[Callable[[], None]] = []
 
 
 def listen(listener: Listener) -> None:
     """Notify a listener of the backward passes of this thread, until `unlisten`."""
-    global _open, _original
-    with _lock:
-        if _open == 0:
-            _original = getattr(_autograd, _RUN)
-            setattr(_autograd, _RUN, _replacement(_original))
-            calls.install(_notify_module_hook)
-            _report_inference_mode()
-            _report_parameters()
-            _keep_fast_paths()
-        _open += 1
+    _shared.begin()
     _here.listeners.append(listener)
 
 
 def unlisten(listener: Listener) -> None:
     """Stop notifying a listener; after the last one torch's own functions are restored."""
-    global _open
     _here.listeners.remove(listener)
-    with _lock:
-        _open -= 1
-        if _open == 0:
-            setattr(_autograd, _RUN, _original)
-            calls.remove()
-            while _undo:
-                _undo.pop()()
+    _shared.end()
+
+
+def _install() -> None:
+    global _original
+    _original = getattr(_autograd, _RUN)
+    setattr(_autograd, _RUN, _replacement(_original))
+    calls.install(_notify_module_hook)
+    _report_inference_mode()
+    _report_parameters()
+    _keep_fast_paths()
+
+
+def _restore() -> None:
+    setattr(_autograd, _RUN, _original)
+    calls.remove()
+    while _undo:
+        _undo.pop()()
+
+
+_shared = SharedInstall(_install, _restore)
 
 
 def _notify_module_hook(hook: Any, module: Any, given: Any, result: Any) -> None:

@@ -9,17 +9,16 @@ line that made the call.
 from __future__ import annotations
 
 import sys
-import threading
 import warnings
 from types import CodeType
 from typing import Any
+
+from gradviz.capture.shared_install import SharedInstall
 
 __all__ = ["call_made_from", "install", "remove"]
 
 _SHOW = "_showwarnmsg"  # called from C with each warning that passes the filters
 _callers: set[CodeType] = set()
-_lock = threading.Lock()
-_open = 0
 _original: Any = None
 
 
@@ -36,21 +35,27 @@ def call_made_from(code: CodeType, module_globals: dict[str, Any]) -> None:
 
 def install() -> None:
     """Move warnings to the program's lines, until `remove` was called equally often."""
-    global _open, _original
-    with _lock:
-        if _open == 0 and hasattr(warnings, _SHOW):
-            _original = getattr(warnings, _SHOW)
-            setattr(warnings, _SHOW, _show)
-        _open += 1
+    _shared.begin()
 
 
 def remove() -> None:
     """Restore Python's own function, after the last recording."""
-    global _open
-    with _lock:
-        _open -= 1
-        if _open == 0 and getattr(warnings, _SHOW, None) is _show:
-            setattr(warnings, _SHOW, _original)
+    _shared.end()
+
+
+def _install() -> None:
+    global _original
+    if hasattr(warnings, _SHOW):
+        _original = getattr(warnings, _SHOW)
+        setattr(warnings, _SHOW, _show)
+
+
+def _restore() -> None:
+    if getattr(warnings, _SHOW, None) is _show:
+        setattr(warnings, _SHOW, _original)
+
+
+_shared = SharedInstall(_install, _restore)
 
 
 def _show(message: Any) -> None:
