@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 
 import gradviz
+from gradviz.graph import GradGraph, NodeKind, TensorSummary
 
 _LIMIT = 240  # seconds, for all programs together
 
@@ -411,3 +413,12 @@ def test_each_rank_writes_its_own_file(tmp_path: Path) -> None:
     ]
     story = json.loads((tmp_path / "story.rank1.json").read_text(encoding="utf-8"))
     assert "rank 1 of 2" in json.dumps(story)
+
+
+def test_the_values_of_a_shard_and_its_layout_are_not_cut() -> None:
+    grad = TensorSummary((2, 2), "float32", "cpu", (-1.327, -1.327, 0.8461, 0.8461), 2.2)
+    grad = replace(grad, note="local [2,2], Shard(0), mesh 1")
+    graph = GradGraph()
+    graph.add_node("n0", kind=NodeKind.PARAMETER, name="w", shape=(2, 2), grad=grad)
+    text = gradviz.draw(graph).text
+    assert "[-1.327 -1.327] [0.8461 0.8461] (local [2,2], Shard(0), mesh 1)" in text

@@ -6,7 +6,7 @@ A label has a head (name, operation, shape) and rows (value, gradient). Each spa
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 from gradviz.graph import (
@@ -427,6 +427,8 @@ def _content(summary: TensorSummary) -> str:
 
     Of many values, the first ones and the number of values are shown.
     """
+    if summary.values is not None and summary.note:
+        return f"{_content(replace(summary, note=''))} ({summary.note})"
     text = summary_text(summary)
     if len(text) <= _LONGEST_VALUE:
         return text

@@ -105,7 +105,10 @@ def _edges_and_gaps(
 
 
 def _certain(
-    sequence: OpSequence, gaps: Sequence[_ModuleGap], known: Sequence[_Anchor], classes: ModuleClasses
+    sequence: OpSequence,
+    gaps: Sequence[_ModuleGap],
+    known: Sequence[_Anchor],
+    classes: ModuleClasses,
 ) -> Iterator[_Run]:
     """The modules of the operations in gaps, as far as classes tell them."""
     by_place: dict[int, Path] = {**dict(known), len(sequence): ()}
