@@ -20,6 +20,7 @@ from gradviz.facts import SavedVerdict
 from gradviz.graph import GradGraph, NodeKind
 from gradviz.graph.algorithms import ancestors, is_data
 from gradviz.story import Story, recorded_in
+from gradviz.wording import ranks_text
 
 if TYPE_CHECKING:
     from gradviz.capture.tensors.names import Names
@@ -36,9 +37,10 @@ def explain(
 
     Args:
         subjects: tensors, whose ``.grad`` is explained: ``explain(w)``, ``explain(w, b)``. A
-            module: each of its parameters. A `Recording`, alone or with tensors. An exception,
-            alone or with tensors or a recording. The result on which backward is called may be the
-            last one, if it has a ``grad_fn`` and the others do not: ``explain(w, loss)``.
+            module: each of its parameters. A `Recording`, alone or with tensors. A story that was
+            gathered or saved. An exception, alone or with tensors or a recording. The result on
+            which backward is called may be the last one, if it has a ``grad_fn`` and the others do
+            not: ``explain(w, loss)``.
         loss: the result on which backward is called, or several; None to find it from the last
             subject, the recording, or the variables of the caller.
         names: an ``nn.Module`` or a dict from which the tensors get their names; None for the
@@ -64,6 +66,10 @@ def explain(
         >>> explain(b, loss).verdict.value
         'not connected'
     """
+    if len(subjects) == 1 and isinstance(subjects[0], Story):
+        saved = saved_explanations(subjects[0])
+        if saved is not None:
+            return saved
     from gradviz.capture.autograd.tensors import quietly
     from gradviz.capture.tensors.names import Names
 
@@ -219,7 +225,7 @@ def saved_explanations(story: Story) -> Explanations | None:
         tuple(
             Explanation(
                 _verdict(each.verdict),
-                each.name,
+                f"{ranks_text(each.ranks)}: {each.name}" if _is_of_some(each) else each.name,
                 each.reason,
                 each.fix,
                 each.nodes,
@@ -232,6 +238,11 @@ def saved_explanations(story: Story) -> Explanations | None:
             for each in story.verdicts
         )
     )
+
+
+def _is_of_some(verdict: SavedVerdict) -> bool:
+    """Whether it is about a tensor of some ranks only, and not about a rank itself."""
+    return bool(verdict.ranks) and verdict.name != ranks_text(verdict.ranks)
 
 
 def _verdict(value: str) -> Verdict:

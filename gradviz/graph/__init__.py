@@ -9,6 +9,7 @@ from gradviz.graph.schema import (
     Mark,
     NodeData,
     NodeKind,
+    RankSpread,
     SavedTensor,
     TensorSummary,
 )
@@ -22,6 +23,7 @@ __all__ = [
     "Mark",
     "NodeData",
     "NodeKind",
+    "RankSpread",
     "SavedTensor",
     "TensorSummary",
 ]

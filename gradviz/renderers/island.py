@@ -16,7 +16,7 @@ from gradviz.renderers.cards import card_of, text_width
 from gradviz.renderers.compose import runs_of_frames
 from gradviz.renderers.edges import QUIET
 from gradviz.renderers.labels import Label, Line, Role, TextSpan, clean, labels_of
-from gradviz.renderers.legend import MEANINGS, ROLE_ROWS
+from gradviz.renderers.legend import MEANINGS, role_rows
 from gradviz.renderers.theme import FILLS, LOOKS, OWN, PALETTE, TEXT, Look, color
 from gradviz.serialize import plain
 from gradviz.story import Event, Frame, Story
@@ -115,7 +115,8 @@ def island(
         writer.frame(frame, drawn, run)
         for frame, drawn, run in zip(frames, shown, runs, strict=True)
     ]
-    scale = shown[0].graph.graph.get("scale") if len(shown) else None
+    first = shown[0].graph if len(shown) else GradGraph()
+    scale = first.graph.get("scale")
     return {
         "gradviz": 2,
         "title": clean(shown.title),
@@ -127,7 +128,7 @@ def island(
         "text": {role.value: [TEXT[role].color, TEXT[role].size, TEXT[role].bold] for role in Role},
         "roles": [role.value for role in _ROLES],
         "legend": MEANINGS,
-        "roleRows": {word: role.value for word, role in ROLE_ROWS.items()},
+        "roleRows": {word: role.value for word, role in role_rows(first).items()},
         "fills": {role.value: fill for role, fill in FILLS.items()},
         "palette": {**PALETTE, **_own_colors(writer.cards.values)},
         "rows": writer.rows.values,
