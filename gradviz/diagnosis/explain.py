@@ -21,13 +21,12 @@ from gradviz.diagnosis import (
 )
 from gradviz.diagnosis.answers import Explanation, Explanations, Group, Verdict
 from gradviz.diagnosis.context import Context, Question
-from gradviz.diagnosis.error_context import error_context
 from gradviz.diagnosis.gradient import hook_on_tensor, hooks_that_broke_it, last_rules, sparse
 from gradviz.diagnosis.no_gradient import connected_rules, event_rules, other_tensor_rules
 from gradviz.diagnosis.non_finite import non_finite_rules
 from gradviz.diagnosis.not_connected import not_connected_rules
 from gradviz.diagnosis.rule import Rule, first_answer
-from gradviz.diagnosis.subjects import Asked
+from gradviz.diagnosis.subjects import Asked, error_context
 from gradviz.diagnosis.training import first_training_rules, training_rules, unseen, unused_by_steps
 from gradviz.diagnosis.values import is_wrong
 from gradviz.diagnosis.zeros import zero_rules

@@ -15,11 +15,10 @@ from gradviz.diagnosis.cuts import (
     lost_on_the_way,
     number_reads,
 )
-from gradviz.diagnosis.error_context import ErrorContext
 from gradviz.diagnosis.lines import lines_calling, locations_of, mention
 from gradviz.diagnosis.no_gradient import RECORD
 from gradviz.diagnosis.rule import Evidence, Needs, Rule
-from gradviz.diagnosis.subjects import grad_call_of, module_of
+from gradviz.diagnosis.subjects import ErrorContext, grad_call_of, module_of
 from gradviz.facts import BackwardDetails, SourceLocation
 from gradviz.graph import Cause, NodeKind
 from gradviz.graph.operations import forward_word

@@ -8,11 +8,10 @@ from typing import Any, cast
 
 from gradviz.diagnosis.answers import Explanation, Verdict
 from gradviz.diagnosis.context import Context
-from gradviz.diagnosis.error_context import ErrorContext
 from gradviz.diagnosis.lines import mention, statement_at, stored
 from gradviz.diagnosis.no_graph import is_of, with_article
 from gradviz.diagnosis.rule import Evidence, Needs, Rule
-from gradviz.diagnosis.subjects import UNKNOWN, gradient_of, value_of, variables_of
+from gradviz.diagnosis.subjects import UNKNOWN, ErrorContext, gradient_of, value_of, variables_of
 from gradviz.story import Event, EventKind
 from gradviz.torch_messages import MessageKind as Kind
 from gradviz.torch_messages import TorchMessage

@@ -13,11 +13,10 @@ from typing import Any
 
 from gradviz.diagnosis.answers import Verdict
 from gradviz.diagnosis.context import Context
-from gradviz.diagnosis.error_context import ErrorContext
 from gradviz.diagnosis.lines import locations_of, mention
 from gradviz.diagnosis.no_graph import inputs_of
 from gradviz.diagnosis.rule import Evidence, Needs, Rule
-from gradviz.diagnosis.subjects import is_raised_by_autograd
+from gradviz.diagnosis.subjects import ErrorContext, is_raised_by_autograd
 from gradviz.facts import SourceLocation
 from gradviz.graph import Buffers, NodeKind
 from gradviz.graph.operations import forward_word

@@ -7,11 +7,10 @@ from typing import Any
 
 from gradviz.diagnosis.answers import Verdict
 from gradviz.diagnosis.context import Context
-from gradviz.diagnosis.error_context import ErrorContext
 from gradviz.diagnosis.lines import locations_of, mention, statement_at
 from gradviz.diagnosis.no_graph import is_of, node_of, source_of, with_article
 from gradviz.diagnosis.rule import Evidence, Needs, Rule
-from gradviz.diagnosis.subjects import calls_of, function_of
+from gradviz.diagnosis.subjects import ErrorContext, calls_of, function_of
 from gradviz.facts import Action, HookDetails
 from gradviz.story import Event, EventKind
 from gradviz.torch_messages import MessageKind as Kind
