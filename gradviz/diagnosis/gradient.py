@@ -9,9 +9,9 @@ from gradviz.diagnosis.answers import Verdict
 from gradviz.diagnosis.context import Context, Question
 from gradviz.diagnosis.cuts import twin_of
 from gradviz.diagnosis.lines import mention
+from gradviz.diagnosis.non_finite import scale_rules
 from gradviz.diagnosis.paths import word_of
 from gradviz.diagnosis.rule import Evidence, Needs, Rule
-from gradviz.diagnosis.scales import scale_rules
 from gradviz.diagnosis.training import scale_of
 from gradviz.diagnosis.values import is_all_zero
 from gradviz.facts import (
