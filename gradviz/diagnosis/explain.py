@@ -14,10 +14,9 @@ from typing import TYPE_CHECKING, Any
 from gradviz.diagnosis import (
     in_place,
     no_graph,
-    not_a_tensor,
     plain_errors,
     used_up,
-    wrong_gradient,
+    wrong_arguments,
 )
 from gradviz.diagnosis.answers import Explanation, Explanations, Group, Verdict
 from gradviz.diagnosis.context import Context, Question
@@ -58,8 +57,7 @@ RULES: tuple[Rule[Any, Any], ...] = (
     *no_graph.RULES,
     *used_up.RULES,
     *in_place.RULES,
-    *not_a_tensor.RULES,
-    *wrong_gradient.RULES,
+    *wrong_arguments.RULES,
     *plain_errors.RULES,
 )
 
