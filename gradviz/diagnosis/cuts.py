@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import ast
 from bisect import bisect
 from collections.abc import Sequence
 
-from gradviz.diagnosis.context import Context
-from gradviz.diagnosis.lines import is_own, locations_of, mention, statement_at
-from gradviz.diagnosis.paths import CutEdge, word_of
+from gradviz.diagnosis.context import Context, CutEdge
+from gradviz.diagnosis.lines import is_own, locations_of, mention, straight_through
 from gradviz.facts import Action, EventKind, SourceLocation
 from gradviz.graph import Cause, EdgeData, EdgeKind, GradGraph, NodeKind
-from gradviz.graph.algorithms import ancestors
+from gradviz.graph.algorithms import ancestors, word_of
 from gradviz.graph.operations import words
 from gradviz.story import Event
 
@@ -153,33 +151,9 @@ def _pair_at(context: Context, line: str) -> tuple[str, str] | None:
     """The two operands of a straight-through estimator on a line, found once for all leaves."""
     key = ("straight-through", line)
     if key not in context.cache:
-        context.cache[key] = _straight_through(line)
+        context.cache[key] = straight_through(line)
     found: tuple[str, str] | None = context.cache[key]
     return found
-
-
-def _straight_through(line: str) -> tuple[str, str] | None:
-    """The ``x`` and ``y`` of ``x + (y - x).detach()`` on a line; None if there is none."""
-    locations = locations_of([line])
-    statement = statement_at(locations[0]) if locations else None
-    for node in ast.walk(statement) if statement is not None else ():
-        if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
-            for kept, call in ((node.left, node.right), (node.right, node.left)):
-                if (difference := _detached(call)) and ast.dump(difference[1]) == ast.dump(kept):
-                    return ast.unparse(kept), ast.unparse(difference[0])
-    return None
-
-
-def _detached(call: ast.expr) -> tuple[ast.expr, ast.expr] | None:
-    """The operands of ``(y - x).detach()``."""
-    is_call = isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute)
-    function = call.func if is_call and isinstance(call, ast.Call) else None
-    if not isinstance(function, ast.Attribute) or function.attr != "detach":
-        return None
-    inner = function.value
-    if isinstance(inner, ast.BinOp) and isinstance(inner.op, ast.Sub):
-        return inner.left, inner.right
-    return None
 
 
 def lines_of(context: Context, *cuts: CutEdge) -> tuple[SourceLocation, ...]:

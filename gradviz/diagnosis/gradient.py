@@ -10,7 +10,6 @@ from gradviz.diagnosis.context import Context, Question
 from gradviz.diagnosis.cuts import twin_of
 from gradviz.diagnosis.lines import mention
 from gradviz.diagnosis.non_finite import scale_rules
-from gradviz.diagnosis.paths import word_of
 from gradviz.diagnosis.rule import Evidence, Needs, Rule
 from gradviz.diagnosis.training import scale_of
 from gradviz.diagnosis.values import is_all_zero
@@ -24,6 +23,7 @@ from gradviz.facts import (
     StepDetails,
 )
 from gradviz.graph import TensorSummary
+from gradviz.graph.algorithms import word_of
 from gradviz.story import Event
 from gradviz.wording import gradient_change_text
 

@@ -6,7 +6,7 @@ import ast
 from typing import Any
 
 from gradviz.diagnosis.answers import Verdict
-from gradviz.diagnosis.context import Context
+from gradviz.diagnosis.context import RECORD, Context
 from gradviz.diagnosis.lines import (
     expressions_at,
     is_own,
@@ -14,7 +14,6 @@ from gradviz.diagnosis.lines import (
     mention,
     statement_at,
 )
-from gradviz.diagnosis.no_gradient import RECORD
 from gradviz.diagnosis.no_graph import is_of, source_of
 from gradviz.diagnosis.rule import Evidence, Needs, Rule
 from gradviz.diagnosis.subjects import ErrorContext

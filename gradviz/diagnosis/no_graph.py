@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from gradviz.diagnosis.answers import Verdict
-from gradviz.diagnosis.context import Context, listed
+from gradviz.diagnosis.context import RECORD, Context, listed
 from gradviz.diagnosis.cuts import (
     FIX_OF_CAUSE,
     cut_words,
@@ -16,7 +16,6 @@ from gradviz.diagnosis.cuts import (
     number_reads,
 )
 from gradviz.diagnosis.lines import lines_calling, locations_of, mention
-from gradviz.diagnosis.no_gradient import RECORD
 from gradviz.diagnosis.rule import Evidence, Needs, Rule
 from gradviz.diagnosis.subjects import ErrorContext, grad_call_of, module_of
 from gradviz.facts import BackwardDetails, SourceLocation

@@ -9,16 +9,14 @@ from itertools import pairwise
 from typing import Any, NamedTuple
 
 from gradviz.diagnosis.answers import Verdict
-from gradviz.diagnosis.context import LEAVES, Context, Question
+from gradviz.diagnosis.context import LEAVES, RECORD, Context, Question
 from gradviz.diagnosis.lines import locations_of, mention
-from gradviz.diagnosis.no_gradient import RECORD
-from gradviz.diagnosis.paths import leaf_of_node, word_of
 from gradviz.diagnosis.rule import Evidence, Needs, Rule
 from gradviz.diagnosis.training import skipped_step
 from gradviz.diagnosis.values import Values, is_all_zero, is_sum, number_of
 from gradviz.facts import EventKind, GradientDetails, Loss
 from gradviz.graph import EdgeKind, GradGraph, NodeData, NodeKind, TensorSummary
-from gradviz.graph.algorithms import ancestors, descendants, is_data
+from gradviz.graph.algorithms import ancestors, descendants, is_data, leaf_of_node, word_of
 from gradviz.graph.operations import operation, words
 from gradviz.story import Event
 

@@ -6,15 +6,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from gradviz.diagnosis.answers import Verdict
-from gradviz.diagnosis.context import Context, Question
+from gradviz.diagnosis.context import RECORD, Context, CutEdge, Question, call_of
 from gradviz.diagnosis.cuts import FIX_OF_CAUSE, cut_words, fix_of_cut, lines_of, number_reads
 from gradviz.diagnosis.lines import locations_of, mention
-from gradviz.diagnosis.no_gradient import RECORD, call_of
-from gradviz.diagnosis.paths import CutEdge, word_of
 from gradviz.diagnosis.rule import Evidence, Needs, Rule
 from gradviz.facts import Action, EventKind, SourceLocation
 from gradviz.graph import Cause, EdgeKind, GradGraph, NodeData, NodeKind
-from gradviz.graph.algorithms import ancestors
+from gradviz.graph.algorithms import ancestors, word_of
 from gradviz.graph.operations import operation
 
 __all__ = ["not_connected_rules"]

@@ -7,8 +7,15 @@ from dataclasses import replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-from gradviz.diagnosis.context import LEAVES, Context, Flag, PlainContainer, Question
-from gradviz.diagnosis.paths import CutEdge, ValueRead
+from gradviz.diagnosis.context import (
+    LEAVES,
+    Context,
+    CutEdge,
+    Flag,
+    PlainContainer,
+    Question,
+    ValueRead,
+)
 from gradviz.diagnosis.subjects import Asked
 from gradviz.diagnosis.values import Values
 from gradviz.facts import EventKind, FrameKind

@@ -6,8 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 
-from gradviz.diagnosis.paths import leaf_of_node
 from gradviz.graph import EdgeKind, GradGraph, NodeData, NodeKind, TensorSummary
+from gradviz.graph.algorithms import leaf_of_node
 from gradviz.graph.operations import operation
 
 __all__ = [

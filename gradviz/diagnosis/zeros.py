@@ -8,9 +8,8 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 from gradviz.diagnosis.answers import Verdict
-from gradviz.diagnosis.context import Context, Question
+from gradviz.diagnosis.context import Context, Question, stops_on_every_way
 from gradviz.diagnosis.lines import locations_of, mention
-from gradviz.diagnosis.paths import leaf_of_node, stops_on_every_way, word_of
 from gradviz.diagnosis.rule import Evidence, Needs, Rule
 from gradviz.diagnosis.values import (
     Values,
@@ -23,7 +22,7 @@ from gradviz.diagnosis.values import (
 )
 from gradviz.facts import Action, EventKind, Loss
 from gradviz.graph import EdgeData, NodeData, NodeKind, TensorSummary
-from gradviz.graph.algorithms import is_gradient
+from gradviz.graph.algorithms import is_gradient, leaf_of_node, word_of
 from gradviz.graph.operations import Blocks, operation
 
 __all__ = ["zero_rules"]

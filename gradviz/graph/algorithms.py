@@ -9,7 +9,7 @@ from typing import TypeVar
 import numpy as np
 
 from gradviz.graph.grad_graph import GradGraph
-from gradviz.graph.schema import EdgeData, EdgeKind
+from gradviz.graph.schema import EdgeData, EdgeKind, NodeData, NodeKind
 
 __all__ = [
     "Follow",
@@ -19,7 +19,9 @@ __all__ = [
     "has_cycle",
     "is_data",
     "is_gradient",
+    "leaf_of_node",
     "longest_paths",
+    "word_of",
 ]
 
 K = TypeVar("K", bound=Hashable)
@@ -160,3 +162,15 @@ def longest_paths(after: Mapping[K, Iterable[K]]) -> dict[K, int]:
             if not waiting[other]:
                 ready.append(other)
     return longest
+
+
+def leaf_of_node(graph: GradGraph, key: str) -> str:
+    """The leaf of an ``AccumulateGrad`` node; any other node itself."""
+    if graph.nodes[key]["kind"] is NodeKind.ACCUMULATE:
+        return next((source for source, _ in graph.inputs(key)), key)
+    return key
+
+
+def word_of(data: NodeData) -> str:
+    """The name of a node: the user's name for it, else its operation."""
+    return data.get("name") or data.get("op") or data["kind"].value
