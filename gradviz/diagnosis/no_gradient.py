@@ -14,7 +14,8 @@ from gradviz.diagnosis.context import (
     call_of,
     stops_on_every_way,
 )
-from gradviz.diagnosis.cuts import (
+from gradviz.diagnosis.lines import locations_of, mention
+from gradviz.diagnosis.not_connected import (
     TURN_ON,
     cut_words,
     fix_of_cut,
@@ -24,7 +25,6 @@ from gradviz.diagnosis.cuts import (
     lost_on_the_way,
     twin_of,
 )
-from gradviz.diagnosis.lines import locations_of, mention
 from gradviz.diagnosis.rule import Evidence, Needs, Rule
 from gradviz.facts import Action, BackwardDetails, EventKind, Loss
 from gradviz.graph import GradGraph, NodeData, NodeKind

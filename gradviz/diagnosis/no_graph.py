@@ -7,7 +7,8 @@ from typing import Any
 
 from gradviz.diagnosis.answers import Verdict
 from gradviz.diagnosis.context import RECORD, Context, listed
-from gradviz.diagnosis.cuts import (
+from gradviz.diagnosis.lines import lines_calling, locations_of, mention
+from gradviz.diagnosis.not_connected import (
     FIX_OF_CAUSE,
     cut_words,
     fix_of_cut,
@@ -15,7 +16,6 @@ from gradviz.diagnosis.cuts import (
     lost_on_the_way,
     number_reads,
 )
-from gradviz.diagnosis.lines import lines_calling, locations_of, mention
 from gradviz.diagnosis.rule import Evidence, Needs, Rule
 from gradviz.diagnosis.subjects import ErrorContext, grad_call_of, module_of
 from gradviz.facts import BackwardDetails, SourceLocation
