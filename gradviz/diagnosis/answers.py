@@ -9,8 +9,7 @@ from functools import cached_property
 from typing import overload
 
 from gradviz.facts import SourceLocation
-from gradviz.graph import GradGraph, NodeKind
-from gradviz.graph.algorithms import ancestors, descendants, is_data, word_of
+from gradviz.graph import GradGraph, NodeKind, ancestors, descendants, is_data, word_of
 from gradviz.reports.memory import SavedTable, saved
 from gradviz.shown import Shown
 from gradviz.story import Frame, Story

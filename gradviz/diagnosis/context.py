@@ -10,8 +10,19 @@ from typing import Any, NamedTuple
 from gradviz.diagnosis.answers import Group
 from gradviz.diagnosis.values import Values
 from gradviz.facts import Action, BackwardDetails, EventKind, Loss, LostGradient
-from gradviz.graph import Buffers, EdgeData, EdgeKind, GradGraph, NodeData, NodeKind
-from gradviz.graph.algorithms import ancestors, descendants, is_data, is_gradient, word_of
+from gradviz.graph import (
+    Buffers,
+    EdgeData,
+    EdgeKind,
+    GradGraph,
+    NodeData,
+    NodeKind,
+    ancestors,
+    descendants,
+    is_data,
+    is_gradient,
+    word_of,
+)
 from gradviz.graph.operations import FUNCTIONS_OF_TORCH
 from gradviz.story import Event, Frame
 

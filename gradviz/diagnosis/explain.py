@@ -11,28 +11,30 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from gradviz.diagnosis import (
-    in_place,
-    no_graph,
-    plain_errors,
-    used_up,
-    wrong_arguments,
-)
+from gradviz.diagnosis import in_place, no_graph, plain_errors, used_up, wrong_arguments
 from gradviz.diagnosis.answers import Explanation, Explanations, Group, Verdict
 from gradviz.diagnosis.context import Context, Question
 from gradviz.diagnosis.gradient import hook_on_tensor, hooks_that_broke_it, last_rules, sparse
 from gradviz.diagnosis.no_gradient import connected_rules, event_rules, other_tensor_rules
 from gradviz.diagnosis.non_finite import non_finite_rules
 from gradviz.diagnosis.not_connected import not_connected_rules
+from gradviz.diagnosis.reading import (
+    context_at_end,
+    context_of,
+    error_context,
+    look,
+    look_at_live,
+    questions_of,
+    with_values,
+)
 from gradviz.diagnosis.rule import Rule, first_answer
-from gradviz.diagnosis.subjects import Asked, error_context
+from gradviz.diagnosis.subjects import Asked
 from gradviz.diagnosis.training import first_training_rules, training_rules, unseen, unused_by_steps
 from gradviz.diagnosis.values import is_wrong
 from gradviz.diagnosis.zeros import zero_rules
 from gradviz.errors import DamagedFileError, GradvizError
 from gradviz.facts import SavedVerdict
-from gradviz.graph import GradGraph, NodeKind
-from gradviz.graph.algorithms import ancestors, is_data
+from gradviz.graph import GradGraph, NodeKind, ancestors, is_data
 from gradviz.story import Story, recorded_in
 
 if TYPE_CHECKING:
@@ -161,8 +163,6 @@ def _answer_to(asked: Asked, found: Names) -> Explanation | Explanations:
         return _of_error(asked, found)
     if asked.recording is not None:
         return _of_recording(asked, found)
-    from gradviz.diagnosis.reading import look
-
     context, questions = look(asked, found)
     explanation = _answers(questions, context, asked.is_many)
     if isinstance(explanation, Explanation):
@@ -190,14 +190,6 @@ def _of_error(asked: Asked, found: Names) -> Explanation:
 
 
 def _of_recording(asked: Asked, found: Names) -> Explanation | Explanations:
-    from gradviz.diagnosis.reading import (
-        context_at_end,
-        context_of,
-        look_at_live,
-        questions_of,
-        with_values,
-    )
-
     recorded_in(asked.recording)  # raises if there is no frame yet
     context = context_of(asked.recording, asked.roots)
     context = look_at_live(asked, context)

@@ -22,8 +22,7 @@ from gradviz.facts import (
     SourceLocation,
     StepDetails,
 )
-from gradviz.graph import TensorSummary
-from gradviz.graph.algorithms import word_of
+from gradviz.graph import TensorSummary, word_of
 from gradviz.story import Event
 from gradviz.wording import gradient_change_text
 

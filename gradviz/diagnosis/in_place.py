@@ -7,13 +7,7 @@ from typing import Any
 
 from gradviz.diagnosis.answers import Verdict
 from gradviz.diagnosis.context import RECORD, Context
-from gradviz.diagnosis.lines import (
-    expressions_at,
-    is_own,
-    locations_of,
-    mention,
-    statement_at,
-)
+from gradviz.diagnosis.lines import expressions_at, is_own, locations_of, mention, statement_at
 from gradviz.diagnosis.no_graph import is_of, source_of
 from gradviz.diagnosis.rule import Evidence, Needs, Rule
 from gradviz.diagnosis.subjects import ErrorContext

@@ -27,8 +27,7 @@ from gradviz.diagnosis.not_connected import (
 )
 from gradviz.diagnosis.rule import Evidence, Needs, Rule
 from gradviz.facts import Action, BackwardDetails, EventKind, Loss
-from gradviz.graph import GradGraph, NodeData, NodeKind
-from gradviz.graph.algorithms import ancestors, is_gradient, word_of
+from gradviz.graph import GradGraph, NodeData, NodeKind, ancestors, is_gradient, word_of
 from gradviz.story import Event
 
 __all__ = ["connected_rules", "event_rules", "other_tensor_rules"]

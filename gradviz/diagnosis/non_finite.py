@@ -15,8 +15,18 @@ from gradviz.diagnosis.rule import Evidence, Needs, Rule
 from gradviz.diagnosis.training import skipped_step
 from gradviz.diagnosis.values import Values, is_all_zero, is_sum, number_of
 from gradviz.facts import EventKind, GradientDetails, Loss
-from gradviz.graph import EdgeKind, GradGraph, NodeData, NodeKind, TensorSummary
-from gradviz.graph.algorithms import ancestors, descendants, is_data, leaf_of_node, word_of
+from gradviz.graph import (
+    EdgeKind,
+    GradGraph,
+    NodeData,
+    NodeKind,
+    TensorSummary,
+    ancestors,
+    descendants,
+    is_data,
+    leaf_of_node,
+    word_of,
+)
 from gradviz.graph.operations import operation, words
 from gradviz.story import Event
 

@@ -11,8 +11,16 @@ from gradviz.diagnosis.context import RECORD, Context, CutEdge, Question, call_o
 from gradviz.diagnosis.lines import is_own, locations_of, mention, straight_through
 from gradviz.diagnosis.rule import Evidence, Needs, Rule
 from gradviz.facts import Action, EventKind, SourceLocation
-from gradviz.graph import Cause, EdgeData, EdgeKind, GradGraph, NodeData, NodeKind
-from gradviz.graph.algorithms import ancestors, word_of
+from gradviz.graph import (
+    Cause,
+    EdgeData,
+    EdgeKind,
+    GradGraph,
+    NodeData,
+    NodeKind,
+    ancestors,
+    word_of,
+)
 from gradviz.graph.operations import operation, words
 from gradviz.story import Event
 

@@ -9,21 +9,18 @@ import ast
 import dis
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from traceback import walk_tb
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gradviz.diagnosis.answers import Explanation, Group
-from gradviz.diagnosis.context import Context
 from gradviz.diagnosis.lines import mention
 from gradviz.diagnosis.rule import Evidence
 from gradviz.errors import SubjectError, UsageError
-from gradviz.facts import ErrorDetails, FrameKind, Problem, SourceLocation
-from gradviz.graph import GradGraph
+from gradviz.facts import Problem, SourceLocation
 from gradviz.graph.operations import forward_word
-from gradviz.story import Event, Frame
 from gradviz.torch_messages import TorchMessage, is_about_autograd, read_message
 
 if TYPE_CHECKING:
@@ -39,12 +36,12 @@ __all__ = [
     "UNKNOWN",
     "Why",
     "calls_of",
-    "error_context",
     "function_of",
     "grad_call_of",
     "gradient_of",
     "locations_of_error",
     "module_of",
+    "names_of",
     "raised_in_backward",
     "result_of",
     "value_of",
@@ -470,8 +467,6 @@ class ErrorContext:
     @cached_property
     def called(self) -> dict[int, str]:
         """The names of tensors, by their ``id``."""
-        from gradviz.diagnosis.reading import names_of
-
         return names_of(self.names) if self.names is not None else {}
 
     @cached_property
@@ -505,68 +500,9 @@ class ErrorContext:
         return Evidence(values, tuple(nodes), lines, culprit)
 
 
-def error_context(asked: Asked, names: Names, why: Why) -> tuple[Context, ErrorContext]:
-    """The known facts about an exception, or about the one that ended a recording.
-
-    Args:
-        asked: the question.
-        names: the names of tensors.
-        why: explains why a tensor has no gradient.
-    """
-    return _context(asked, names), replace(_subject(asked, names), why=why)
-
-
-def _subject(asked: Asked, names: Names) -> ErrorContext:
-    frames: tuple[Frame, ...] = () if asked.recording is None else asked.recording.frames
-    event = _event_of_error(asked)
-    details = event.details if event is not None else None
-    problem = details.problem if isinstance(details, ErrorDetails) else None
-    is_backward = any(frame.kind is FrameKind.FAILED_BACKWARD for frame in frames[-2:])
-    if asked.error is not None:
-        is_backward = raised_in_backward(asked.error)
-        location, library = locations_of_error(asked.error)
-        name, text = type(asked.error).__name__, str(asked.error)
-    else:
-        assert event is not None
-        location, library = event.location, event.inside
-        name, text = event.word, details.message if isinstance(details, ErrorDetails) else ""
-    return ErrorContext(name, text, location, library, problem, is_backward, asked, names)
-
-
-def _event_of_error(asked: Asked) -> Event | None:
-    """The event of the error in the recording; the last one, if no exception was passed."""
-    if asked.recording is None:
-        return None
-    events: list[Event] = asked.errors
-    if asked.error is None:
-        return events[-1]
-    same = [event for event in events if event.word == type(asked.error).__name__]
-    return same[-1] if same else None
-
-
-def _context(asked: Asked, names: Names) -> Context:
-    from gradviz.diagnosis.reading import look
-
-    # Without an exception, the tensors are those whose gradients are explained, not roots.
-    given = asked.tensors if asked.error is not None else []
-    tensors = [each for each in given if id(each) not in asked.parameters]
-    if asked.recording is None:
-        return look(Asked(roots=tensors), names)[0]
-    frames, events = asked.recording.frames, asked.recording.events
-    failed = [frame for frame in frames if frame.kind is FrameKind.FAILED_BACKWARD]
-    graph = (failed or frames)[-1].graph
-    passed = [frame.graph for frame in frames if frame.kind is FrameKind.AFTER_BACKWARD]
-    roots = tuple(_roots_of(asked, tensors, graph))
-    context = Context(graph, roots, events, frames, passed[-1] if passed else None)
-    if tensors and not graph:
-        context = replace(look(Asked(roots=tensors), names)[0], events=events)
-    return context
-
-
-def _roots_of(asked: Asked, tensors: Sequence[Any], graph: GradGraph) -> list[str]:
-    """The roots of backward, or the tensor on which another operation was called."""
-    found = [key for each in tensors if (key := asked.recording.key_of(each, graph)) in graph]
-    if found or graph.roots:
-        return found or graph.roots
-    name = asked.errors[-1].name if asked.errors else ""
-    return [key for key, data in graph.nodes(data=True) if name and data.get("name") == name]
+def names_of(names: Names) -> dict[int, str]:
+    """The names of tensors, by their ``id``; the first name counts."""
+    called: dict[int, str] = {}
+    for named in names:
+        called.setdefault(id(named.tensor), named.name)
+    return called
