@@ -16,8 +16,7 @@ from gradviz import __version__
 from gradviz.frontends.command import common_options, one_line_errors
 from gradviz.frontends.command_graph import compare, draw, memory, summary, view
 from gradviz.frontends.command_run import explain, record, run
-from gradviz.frontends.files import stdout_fault
-from gradviz.frontends.streams import aside
+from gradviz.frontends.files import aside, stdout_fault
 
 __all__ = ["cli", "main"]
 

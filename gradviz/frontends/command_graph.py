@@ -17,10 +17,9 @@ import click
 
 from gradviz.errors import UsageError
 from gradviz.frontends.command import OptionValue, Request, frames_option, target_command
-from gradviz.frontends.files import TABLES
+from gradviz.frontends.files import TABLES, aside, columns, echo, output_on_stderr, stage, styled
 from gradviz.frontends.options import OPTIONS, Option
 from gradviz.frontends.program import modules_forgotten
-from gradviz.frontends.streams import aside, columns, echo, output_on_stderr, stage, styled
 from gradviz.graph import GradGraph
 from gradviz.story import Frame, Story
 

@@ -11,9 +11,8 @@ import click
 
 from gradviz.errors import ScriptError, SubjectError, TargetError, UsageError
 from gradviz.frontends.command import OptionValue, Request, frames_option, target_command
-from gradviz.frontends.files import rank_text
+from gradviz.frontends.files import aside, columns, echo, rank_text, stage, styled
 from gradviz.frontends.options import Option
-from gradviz.frontends.streams import aside, columns, echo, stage, styled
 
 if TYPE_CHECKING:
     from gradviz.diagnosis import Explanation, Explanations

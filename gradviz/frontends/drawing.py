@@ -17,9 +17,8 @@ from gradviz import serialize
 from gradviz.comparison import mark_changes, mark_stale_leaves
 from gradviz.errors import GradvizError, OutputError, UsageError
 from gradviz.frontends.display import output, preformatted, shown_in_notebook, waiting
-from gradviz.frontends.files import FORMATS, check_folder, format_of, write_atomically
+from gradviz.frontends.files import FORMATS, check_folder, format_of, stage, write_atomically
 from gradviz.frontends.options import Picture, PictureOptions, with_options
-from gradviz.frontends.streams import stage
 from gradviz.graph import GradGraph
 from gradviz.graph.text import must_be
 from gradviz.renderers.canvas import to_eps, to_pdf, to_png

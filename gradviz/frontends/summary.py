@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from gradviz.errors import UsageError
-from gradviz.frontends.streams import stage
+from gradviz.frontends.files import stage
 from gradviz.graph import GradGraph
 from gradviz.graph.text import bytes_text, count_text, number_text
 from gradviz.renderers.labels import clean
