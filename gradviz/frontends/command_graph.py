@@ -1,4 +1,4 @@
-"""The commands about a graph: ``gradviz draw``, ``summary``, ``memory``, and ``compare`` for two."""
+"""The commands about graphs: ``gradviz draw``, ``summary``, ``memory`` and ``compare``."""
 
 from __future__ import annotations
 
