@@ -13,7 +13,7 @@ import warnings
 from types import CodeType
 from typing import Any
 
-from gradviz.capture.shared_install import SharedInstall
+from gradviz.capture.autograd.engine import SharedInstall
 
 __all__ = ["call_made_from", "install", "remove"]
 
