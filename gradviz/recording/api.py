@@ -21,8 +21,7 @@ from gradviz.capture.autograd.collectives import listen_to_collectives, unlisten
 from gradviz.capture.autograd.engine import listen, modes_below, unlisten
 from gradviz.capture.autograd.nodes import sequence_number
 from gradviz.capture.autograd.tensors import quietly
-from gradviz.capture.tensors.names import Named, module_names
-from gradviz.capture.tensors.subjects import shortly
+from gradviz.capture.tensors.names import Named, module_names, shortly
 from gradviz.errors import UsageError
 from gradviz.graph import GradGraph
 from gradviz.recording.event_log import Entry, EventLog

@@ -13,8 +13,7 @@ import torch
 from torch import nn
 
 from gradviz.capture.autograd.engine import creation_count
-from gradviz.capture.tensors.names import Named, Names
-from gradviz.capture.tensors.subjects import maker_of
+from gradviz.capture.tensors.names import Named, Names, maker_of
 from gradviz.capture.tracing.tracer import Labels
 from gradviz.errors import SubjectError
 from gradviz.graph import Cause, GradGraph
