@@ -425,7 +425,7 @@ def flatten(subjects: tuple[object, ...], caller: str = "draw") -> list[Subject]
         ['', "['loss']", "['parts'][0]"]
     """
     if not subjects:
-        raise SubjectError(f"nothing to {caller}: pass {_ALLOWED}")
+        raise SubjectError(f"nothing to {caller}: pass {_ALLOWED_SUBJECTS}")
     found: list[Subject] = []
     for subject in subjects:
         before = len(found)
@@ -523,7 +523,7 @@ def _complaint(value: object, caller: str) -> str:
         name = getattr(value, "__name__", "mean")
         return f"cannot {caller} .{name}, a method: did you forget the call: loss.{name}()"
     if isinstance(value, (list, tuple, Mapping)) or _fields(value):
-        return f"no tensor in {shortly(value)}: pass {_ALLOWED}"
+        return f"no tensor in {shortly(value)}: pass {_ALLOWED_SUBJECTS}"
     return f"cannot {caller} {shortly(value)} ({type(value).__name__}): {_advice(value, caller)}"
 
 
@@ -542,9 +542,9 @@ def _advice(value: object, caller: str) -> str:
     if isinstance(value, torch.optim.Optimizer):
         return "pass the loss that it minimizes"
     if isinstance(value, type):
-        return f"it is a class: pass {_ALLOWED}"
+        return f"it is a class: pass {_ALLOWED_SUBJECTS}"
     if isinstance(value, Iterator):
         return "it can be read only once: pass list(...) of it"
     if callable(value):
         return "pass what it returns"
-    return f"pass {_ALLOWED}"
+    return f"pass {_ALLOWED_SUBJECTS}"
