@@ -1,4 +1,4 @@
-"""In-location changes of tensors and of gradients: ``add_``, ``x[0] = ...``, ``out=``."""
+"""In-place changes of tensors and of gradients: ``add_``, ``x[0] = ...``, ``out=``."""
 
 from __future__ import annotations
 
