@@ -35,7 +35,7 @@ from gradviz.renderers.text import to_text
 from gradviz.renderers.theme import Theme
 from gradviz.story import Frame, Story, recorded_in
 from gradviz.views import DEFAULT, View, apply, fit_page
-from gradviz.views.custom import highlight_edges
+from gradviz.views.colors import highlight_edges
 from gradviz.views.groups import keep_inside
 
 if TYPE_CHECKING:
