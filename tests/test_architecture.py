@@ -221,7 +221,7 @@ PATTERNS = {
     "renderers/canvas.py": "the output of Graphviz",
     "renderers/layout/graphviz_process.py": "the output of Graphviz",
     "renderers/svg.py": "ids in an SVG",
-    "reports/checkpoints.py": "names of dtypes",
+    "reports/modules.py": "names of dtypes",
     "viewer/bundle.py": "imports and exports of JavaScript modules",
     "views/modules.py": "paths and names of the user's parameters",
     "views/repeats.py": "numbers in the user's names",

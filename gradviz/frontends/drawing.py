@@ -25,7 +25,7 @@ from gradviz.renderers.canvas import to_eps, to_pdf, to_png
 from gradviz.renderers.caption import caption_of
 from gradviz.renderers.compose import compose, fits_a_page, runs_of_frames
 from gradviz.renderers.events import events_text
-from gradviz.renderers.island import Answer, to_html
+from gradviz.renderers.html import Answer, to_html
 from gradviz.renderers.mermaid import to_mermaid
 from gradviz.renderers.moments import moments_of
 from gradviz.renderers.scene import Scene

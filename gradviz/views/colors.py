@@ -1,4 +1,4 @@
-"""Gradients, memory, devices or dtypes on one scale, shown by color and width."""
+"""Colors: one value on a scale for all nodes, or other colors, names and paths by hand."""
 
 from __future__ import annotations
 
@@ -248,7 +248,7 @@ COLORS = {
 }
 """Colors by name: Okabe and Ito's, which color-blind readers can distinguish."""
 
-_DIGITS = frozenset("0123456789abcdef")
+_HEX_DIGITS = frozenset("0123456789abcdef")
 
 
 @view
@@ -313,7 +313,7 @@ def color_code(color: str) -> str:
     if color in COLORS:
         return COLORS[color]
     digits = color[1:].lower()
-    if color[:1] != "#" or len(digits) not in (3, 6) or not _DIGITS.issuperset(digits):
+    if color[:1] != "#" or len(digits) not in (3, 6) or not _HEX_DIGITS.issuperset(digits):
         allowed = f"#rrggbb or one of {', '.join(COLORS)}"
         raise UsageError(must_be("a color", allowed, color))
     return f"#{digits}" if len(digits) == 6 else "#" + "".join(2 * each for each in digits)

@@ -1,4 +1,4 @@
-"""Where saved tensors came from, and how many bytes checkpointing a module would free."""
+"""The modules of a graph: what each contains, and how many bytes checkpointing it would free."""
 
 from __future__ import annotations
 

@@ -1,7 +1,12 @@
-"""The data of the viewer: frames, groups, cards, events and answers, as one JSON value.
+"""Convert a story to one HTML file: the interactive viewer, and still pictures for no scripts.
 
-Repeated values are stored once: equal nodes, equal cards, and columns of frames that did not
-change. All text is made here, with the functions that pictures use; the viewer only places it.
+The file works from disk, without a network, and in a sandbox: a content security policy forbids
+loading anything and allows only the script in the file. Names, titles and code are escaped.
+Without scripts, and in print, it shows all frames, one below the other.
+
+The data of the viewer is one JSON value. Repeated values are stored once: equal nodes, equal cards,
+and columns of frames that did not change. All text is made here, with the functions that pictures
+use; the viewer only places it.
 """
 
 from __future__ import annotations
@@ -32,8 +37,8 @@ from gradviz.views.tree import LEFT_OUT, FoldTree, fold_tree
 
 __all__ = [
     "Answer",
-    "island",
-    "island_json",
+    "page_data",
+    "page_json",
     "to_html",
 ]
 
@@ -86,18 +91,18 @@ class _Once:
         return number
 
 
-def island_json(data: Mapping[str, Any]) -> str:
+def page_json(data: Mapping[str, Any]) -> str:
     r"""Convert the data to JSON that is safe in a ``<script>`` element: no text ends the element.
 
     Example:
-        >>> island_json({"name": "</script><!--"})
+        >>> page_json({"name": "</script><!--"})
         '{"name":"\\u003c/script>\\u003c!--"}'
     """
     text = json.dumps(data, ensure_ascii=True, separators=(",", ":"), allow_nan=False)
     return text.replace("<", "\\u003c")
 
 
-def island(
+def page_data(
     frames: Story,
     shown: Story,
     *,
@@ -118,7 +123,7 @@ def island(
 
     Example:
         >>> story = Story((Frame("", GradGraph()),))
-        >>> island(story, story)["frames"][0]["title"]
+        >>> page_data(story, story)["frames"][0]["title"]
         ''
     """
     writer = _IslandWriter()
@@ -368,7 +373,7 @@ def to_html(
         >>> page.count("<figure"), "default-src 'none'" in page
         (2, True)
     """
-    data = island(frames, shown, theme=theme, target=target, answers=answers, files=files)
+    data = page_data(frames, shown, theme=theme, target=target, answers=answers, files=files)
     script = _built("viewer.js")
     title = escape(clean(shown.title) or clean(target) or "What autograd recorded")
     return "\n".join(
@@ -380,7 +385,7 @@ def to_html(
             f"<title>{title}</title><style>{_colors(data['palette'])}{_built('theme.css')}</style></head><body>",
             '<div id="gradviz-viewer" hidden></div>',
             f'<div id="still">{_still(shown, title, theme)}</div>',
-            f'<script type="application/json" id="gradviz-data">{island_json(data)}</script>',
+            f'<script type="application/json" id="gradviz-data">{page_json(data)}</script>',
             f"<script>{script}</script>",
             "</body></html>\n",
         ]
