@@ -14,11 +14,13 @@ import children
 import pytest
 
 from gradviz.errors import GradvizError, LayoutError, UsageError
-from gradviz.renderers.layout.engines import Box, Link, lay_out
 from gradviz.renderers.layout.graphviz_process import (
+    Box,
+    Link,
     Output,
     engine_name,
     engines,
+    lay_out,
     run_engine,
     run_graphviz,
 )
