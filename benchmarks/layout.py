@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from gradviz.renderers.layout.graphviz_process import Box, Layout, Link, lay_out
+from gradviz.renderers.layout.engines import Box, Layout, Link, lay_out
 
 Graph = tuple[list[Box], list[Link]]
 LIMIT = 20.0

@@ -219,7 +219,7 @@ PATTERNS = {
     "frontends/target.py": "what was typed on the command line",
     "graph/operations.py": "class names of autograd's nodes",
     "renderers/canvas.py": "the output of Graphviz",
-    "renderers/layout/graphviz_process.py": "the output of Graphviz",
+    "renderers/layout/engines.py": "the output of Graphviz",
     "renderers/svg.py": "ids in an SVG",
     "reports/modules.py": "names of dtypes",
     "viewer/bundle.py": "imports and exports of JavaScript modules",

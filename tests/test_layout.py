@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gradviz.renderers.layout.graphviz_process import Box, Layout, Link, lay_out
+from gradviz.renderers.layout.engines import Box, Layout, Link, lay_out
 from gradviz.renderers.layout.layered import layered, pack
 from gradviz.renderers.layout.rows import (
     acyclic,

@@ -17,7 +17,7 @@ import gradviz
 from gradviz.renderers.cards import card_of
 from gradviz.renderers.edges import drawn_edges
 from gradviz.renderers.labels import labels_of
-from gradviz.renderers.layout.graphviz_process import Box, Link, lay_out
+from gradviz.renderers.layout.engines import Box, Link, lay_out
 from gradviz.views import apply
 
 pytestmark = pytest.mark.tool

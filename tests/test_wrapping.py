@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import gradviz
-from gradviz.renderers.layout.graphviz_process import lay_out
+from gradviz.renderers.layout.engines import lay_out
 from gradviz.renderers.layout.routing import Box, Layout, Link, Point, Route
 from gradviz.renderers.layout.wrapping import wrap
 from gradviz.views import hide_bookkeeping

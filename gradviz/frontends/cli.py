@@ -37,7 +37,7 @@ def main(args: Sequence[str] | None = None) -> None:
 def _print_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
     if not wanted or ctx.resilient_parsing:
         return
-    from gradviz.renderers.layout.graphviz_process import engine_name, engines
+    from gradviz.renderers.layout.engines import engine_name, engines
 
     try:
         torch = importlib.metadata.version("torch")

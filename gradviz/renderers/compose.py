@@ -18,7 +18,7 @@ from gradviz.renderers.edges import (
     output_numbers,
 )
 from gradviz.renderers.labels import Line, Role, TextSpan, clean, labels_of
-from gradviz.renderers.layout.graphviz_process import Box, Layout, Link, lay_out
+from gradviz.renderers.layout.engines import Box, Layout, Link, lay_out
 from gradviz.renderers.layout.wrapping import wrap
 from gradviz.renderers.legend import GLYPH_WIDTH, legend_glyph, legend_of
 from gradviz.renderers.moments import Moment, gradient_table, moments_of
