@@ -1,4 +1,6 @@
-"""Runs Graphviz in a child process, so that it can hang or crash without affecting gradviz.
+"""`lay_out`: chooses the layout engine, places boxes and routes links.
+
+Graphviz runs in a child process, so that it can hang or crash without affecting gradviz.
 
 The system's executables are tried first, then the Graphviz that is bundled with pygraphviz. The
 environment variable ``GRADVIZ_ENGINE`` (``dot``, ``pygraphviz`` or ``layered``) forces one.
