@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import lazy_loader
 
-from gradviz.story import show_with
+from gradviz.shown import show_with
 
 if TYPE_CHECKING:
     from gradviz.capture.tracing.tracer import trace

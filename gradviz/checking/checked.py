@@ -19,7 +19,8 @@ from gradviz.checking.numeric import Array, Compared, NumericOutcome, Point
 from gradviz.graph import GradGraph
 from gradviz.graph.text import number_text
 from gradviz.recording.source_lines import CodeLocation, UserFiles, user_location
-from gradviz.story import Frame, Shown, Story
+from gradviz.shown import Shown
+from gradviz.story import Frame, Story
 
 __all__ = [
     "Check",

@@ -18,7 +18,8 @@ from gradviz.comparison.changes import (
 from gradviz.comparison.matching import GraphIndex, match, value_words, word_of
 from gradviz.errors import UsageError
 from gradviz.graph import GradGraph
-from gradviz.story import Frame, Shown, Story
+from gradviz.shown import Shown
+from gradviz.story import Frame, Story
 
 __all__ = ["Comparison", "compare"]
 

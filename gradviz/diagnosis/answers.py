@@ -11,7 +11,8 @@ from typing import overload
 from gradviz.facts import SourceLocation
 from gradviz.graph import GradGraph, NodeKind, ancestors, descendants, is_data, word_of
 from gradviz.reports.memory import SavedTable, saved
-from gradviz.story import Frame, Shown, Story
+from gradviz.shown import Shown
+from gradviz.story import Frame, Story
 from gradviz.views.focus import in_focus
 
 __all__ = ["Explanation", "Explanations", "Group", "Verdict"]

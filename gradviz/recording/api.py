@@ -35,7 +35,8 @@ from gradviz.recording.saved_values import Contents
 from gradviz.recording.snapshots import CutOff, NumberRead
 from gradviz.recording.source_lines import SourceLines, move_warnings, restore_warnings
 from gradviz.recording.state import RecordingState
-from gradviz.story import Event, EventKind, Frame, Shown, Story
+from gradviz.shown import Shown
+from gradviz.story import Event, EventKind, Frame, Story
 
 __all__ = ["Recording", "record"]
 
