@@ -1,8 +1,4 @@
-"""A story: graphs at one moment or several, and the events between them.
-
-Answers with a story can be drawn. They must not import the renderers (imports go one way), so
-``gradviz/__init__.py`` registers the functions that draw them with `show_with`.
-"""
+"""A story: graphs at one moment or several, and the events between them."""
 
 from __future__ import annotations
 
