@@ -1,6 +1,18 @@
 """The graph: its schema, its edge columns, algorithms on it, and the text of its values."""
 
-from gradviz.graph.grad_graph import GradGraph
+from gradviz.graph.grad_graph import (
+    Follow,
+    GradGraph,
+    ancestors,
+    descendants,
+    every,
+    has_cycle,
+    is_data,
+    is_gradient,
+    leaf_of_node,
+    longest_paths,
+    word_of,
+)
 from gradviz.graph.schema import (
     Buffers,
     Cause,
@@ -19,6 +31,7 @@ __all__ = [
     "Cause",
     "EdgeData",
     "EdgeKind",
+    "Follow",
     "GradGraph",
     "Mark",
     "NodeData",
@@ -26,4 +39,13 @@ __all__ = [
     "RankSpread",
     "SavedTensor",
     "TensorSummary",
+    "ancestors",
+    "descendants",
+    "every",
+    "has_cycle",
+    "is_data",
+    "is_gradient",
+    "leaf_of_node",
+    "longest_paths",
+    "word_of",
 ]
