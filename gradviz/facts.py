@@ -353,7 +353,7 @@ class RankState(str, Enum):
     NO_ANSWER = "no answer"
     """It did not answer within the time limit."""
     STOPPED = "stopped"
-    """It had not answered when this process was told to end."""
+    """It had not answered when this process received SIGTERM."""
 
 
 @dataclass(frozen=True)

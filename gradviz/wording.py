@@ -322,7 +322,7 @@ def rank_state_text(record: RankRecord) -> str:
             limit = f"{record.seconds:.3g} s"
             return f"did not answer within {limit}: its program has not got this far, or has ended"
         case RankState.STOPPED:
-            return "had not answered when this process was told to end (SIGTERM)"
+            return "had not answered when this process received SIGTERM"
         case RankState.GATHERED:
             return ""
 

@@ -116,7 +116,7 @@ def record(
 
 
 def _report_failure(request: Request, run: ProgramRun) -> None:
-    from gradviz.capture.autograd.exchange import ToldToEnd
+    from gradviz.capture.autograd.exchange import Terminated
 
     if not run.failed:
         return
@@ -125,7 +125,7 @@ def _report_failure(request: Request, run: ProgramRun) -> None:
         traceback.print_exception(run.error)
     said = f"failed: {run.ending}"
     if run.was_interrupted:
-        said = f"was stopped by {'SIGTERM' if isinstance(run.error, ToldToEnd) else 'Ctrl-C'}"
+        said = f"was stopped by {'SIGTERM' if isinstance(run.error, Terminated) else 'Ctrl-C'}"
     aside(f"Warning: {place} {said}; drawn as far as it came", warning=True)
     request.ctx.exit(130 if run.was_interrupted else 1)
 

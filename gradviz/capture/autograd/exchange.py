@@ -20,7 +20,7 @@ import torch
 
 dist: Any = torch.distributed
 
-__all__ = ["EndRequest", "Exchange", "ToldToEnd"]
+__all__ = ["EndRequest", "Exchange", "Terminated"]
 
 _PIECE = 4 << 20  # bytes; torch's store refuses values above 8 MiB
 _LOOK = 0.02  # seconds between two looks at the store
@@ -140,7 +140,7 @@ class Exchange:
         return int(self._store.add(name, 1)) == 1
 
 
-class ToldToEnd(KeyboardInterrupt):
+class Terminated(KeyboardInterrupt):
     """SIGTERM, which ``torchrun`` sends to all other ranks when one has failed."""
 
 
@@ -150,7 +150,7 @@ class EndRequest:
     Only the main thread receives it, and a handler of the program is not replaced.
 
     Args:
-        raises: raise `ToldToEnd` in the code that runs.
+        raises: raise `Terminated` in the code that runs.
 
     Example:
         >>> with EndRequest(raises=False) as end:
@@ -183,7 +183,7 @@ class EndRequest:
         if self._received is None:
             self._received = time.monotonic()
             if self.raises:
-                raise ToldToEnd
+                raise Terminated
 
 
 def _default_store() -> Any:
