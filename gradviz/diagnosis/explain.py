@@ -139,7 +139,7 @@ def explain(
         found = Names.of(None, sys._getframe(1))
         if names is not None:
             found = Names([*Names.of(names, None), *found])
-    return answer(subjects, found, names, loss)
+        return _answer_to(Asked.of(subjects, names, loss), found)
 
 
 def answer(
@@ -196,9 +196,9 @@ def _of_error(asked: Asked, found: Names) -> Explanation:
 
 
 def _of_recording(asked: Asked, found: Names) -> Explanation | Explanations:
-    recorded_in(asked.recording)  # raises if there is no frame yet
-    context = context_of(asked.recording, asked.roots)
-    context = look_at_live(asked, context)
+    story = recorded_in(asked.recording)  # raises if there is no frame yet
+    assert isinstance(story, Story)
+    context = look_at_live(asked, context_of(asked.recording, story, asked.roots))
     questions = questions_of(asked, context, found)
     if not asked.roots:
         context = replace(context, later=context_at_end(asked.recording, context))
