@@ -144,9 +144,11 @@ class SnapshotSeries:
             with_outputs: include tensors computed since the latest backward pass.
         """
         if not with_outputs and self._roots and self._traced_until == creation_count():
-            self._state.event_log.flush()
+            self._state.event_log.flush()  # no operation ran since the last one, as before a step
             renewed = renew_after_backward(self.snapshot, self._state, has_run=False)
-            if renewed is not None:  # no operation ran since the last one, as before a step
+            if renewed is None and len(self.roots) < len(self._roots):
+                renewed = renew(self.snapshot, self._state)
+            if renewed is not None:
                 self.snapshot = renewed
                 return self._finish(self._overlay(self._names_before()))
         names, roots = self._names(), self.roots

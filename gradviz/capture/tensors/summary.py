@@ -18,7 +18,7 @@ import torch
 
 from gradviz.capture.autograd.operations import plain_shape, type_text
 from gradviz.capture.autograd.sharded import is_part, shard_of
-from gradviz.capture.autograd.tensors import quietly
+from gradviz.capture.autograd.tensors import is_transformed, quietly
 from gradviz.graph import TensorSummary
 
 __all__ = ["FEW", "Number", "Statistics", "countable", "read", "readable", "summarize"]
@@ -97,6 +97,10 @@ def _prepared(tensor: torch.Tensor, only_small: bool) -> _TensorReading:
     """Determine what can be read of a tensor."""
     reading = _TensorReading()
     try:
+        if type(tensor) in _ORDINARY and tensor.is_cpu and tensor.dtype in _FLOATS:
+            if (data := _of_ordinary(tensor, reading, only_small)) is not None:
+                reading.data = data
+                return reading
         reading.dtype = type_text(tensor.dtype)
         reading.device = type_text(tensor.device)
         reading.note = "values not read"
@@ -117,6 +121,27 @@ def _prepared(tensor: torch.Tensor, only_small: bool) -> _TensorReading:
     except Exception:
         reading.note = reading.note or "values not read"
     return reading
+
+
+_ORDINARY = frozenset({torch.Tensor, torch.nn.Parameter})
+_FLOATS = frozenset({torch.float32, torch.float64})
+
+
+def _of_ordinary(
+    tensor: torch.Tensor, reading: _TensorReading, only_small: bool
+) -> torch.Tensor | None:
+    """The data of a small or contiguous tensor on the CPU, quickly; None for any other."""
+    if tensor.layout is not torch.strided or tensor.is_nested or is_transformed(tensor):
+        return None
+    few = tensor.numel() <= FEW
+    if (only_small and not few) or not tensor.is_contiguous():
+        return None
+    data = tensor.detach()
+    if not data.data_ptr():
+        return None
+    reading.shape, reading.few = plain_shape(tensor.shape), few
+    reading.dtype, reading.device = type_text(tensor.dtype), "cpu"
+    return data
 
 
 def _shape(tensor: torch.Tensor) -> tuple[int, ...]:
