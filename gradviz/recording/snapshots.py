@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 import weakref
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from types import CodeType, FrameType
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
@@ -117,6 +118,7 @@ class SnapshotSeries:
 
     def before_backward(self, roots: Sequence[Any]) -> GradGraph:
         """The graph at the end of a forward pass."""
+        roots = _distinct(roots)
         self._before, count = self._since, creation_count()
         self._paths = {}
         names = self._names()
@@ -183,6 +185,33 @@ class SnapshotSeries:
             overlay = self._overlay(names)
         keep_options(self.snapshot, before)
         return self._finish(overlay)
+
+    def skip(self, roots: Sequence[Any]) -> None:
+        """A backward pass begins that repeats an earlier one: no snapshot is taken."""
+        self._before, self._since = self._since, creation_count()
+        self._traced_until = self._since
+        self._paths, self.hooked = {}, ()
+        self._roots = [weakly(root) for root in roots]
+
+    def resume(self, snapshot: Snapshot) -> None:
+        """Continue with the snapshot of a pass that was skipped."""
+        self.snapshot = replace(snapshot, roots=self._roots)
+
+    def copied(self, graph: GradGraph, copy: GradGraph, keys: Mapping[str, str]) -> None:
+        """A graph was copied with other keys: what is known about its cuts holds for the copy."""
+        if graph in self._cut_leaves:
+            known = self._cut_leaves[graph].items()
+            self._cut_leaves[copy] = {keys.get(key, key): cuts for key, cuts in known}
+
+    @property
+    def span(self) -> tuple[int, int]:
+        """The sequence numbers of the nodes of the latest forward pass: the first, and the end."""
+        return self._before, self._since
+
+    @property
+    def since(self) -> int:
+        """The sequence number at which the running forward pass began."""
+        return self._since
 
     def cut_off(self, graph: GradGraph, targets: Iterable[str]) -> dict[str, list[CutOff]]:
         """Where leaves were cut off, including leaves that are not in the graph.
@@ -305,3 +334,15 @@ def _is_traceable(root: torch.Tensor) -> bool:
     except SubjectError:
         return False
     return True
+
+
+def _distinct(roots: Sequence[Any]) -> list[Any]:
+    """The roots of a backward pass without duplicates: ``backward([x, x], ...)`` is allowed."""
+    found: dict[Hashable, Any] = {}
+    for root in roots:
+        if isinstance(root, torch.Tensor):
+            node = root.grad_fn
+            found.setdefault(id(root) if node is None else (node, root.output_nr), root)
+        elif root is not None:
+            found.setdefault((root.node, root.output_nr), root)
+    return list(found.values())

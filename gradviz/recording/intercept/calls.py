@@ -34,7 +34,7 @@ from gradviz.recording.source_lines import called_function, user_location
 from gradviz.recording.state import Handler, RecordingState, TorchCall, tensors_in
 from gradviz.story import EventKind
 
-__all__ = ["Handlers", "change"]
+__all__ = ["Handlers", "change", "pass_on"]
 
 _Look = Callable[[RecordingState, TorchCall], None]
 
@@ -62,7 +62,8 @@ def _handler(after: _Look, before: _Look | None = None) -> Handler:
     return handle
 
 
-def _call(state: RecordingState, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def pass_on(state: RecordingState, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """A call that is not recorded."""
     return func(*args, **kwargs)
 
 
@@ -269,7 +270,7 @@ def _after_data_set(state: RecordingState, call: TorchCall) -> None:
     state.log(Entry(EventKind.IN_PLACE, "data", state.location(), action=Action.DATA_REPLACED))
 
 
-call_made_from(_call.__code__, globals())
+call_made_from(pass_on.__code__, globals())
 _change = _handler(after_change, before_change)
 _NUMBERS = frozenset({int, float, bool})
 
@@ -317,7 +318,7 @@ _NAMED: dict[str, Handler] = {
     ),
     **dict.fromkeys(
         QUERIES,
-        _call,
+        pass_on,
     ),
 }
 _PROPERTIES: dict[tuple[str, str], Handler | None] = {
@@ -337,7 +338,7 @@ _copy = _handler(_after_copy, _before_copy)
 def _handler_of(func: Any) -> Handler | None:
     name, word = str(getattr(func, "__name__", "")), word_of(func)
     if name in ("__get__", "__set__", "__delete__"):
-        return _PROPERTIES.get((name, word), _call)
+        return _PROPERTIES.get((name, word), pass_on)
     if func is torch.autograd.grad:
         return _NAMED["backward"]
     if name in _NAMED:
