@@ -19,12 +19,16 @@ from gradviz.frontends.files import (
     LAID_OUT,
     STDOUT,
     Staged,
+    aside,
     check_folder,
+    colored,
     format_of,
     of_rank,
+    output_on_stderr,
+    stage,
+    wrapped,
 )
 from gradviz.frontends.options import OPTIONS, Option, Picture, chosen, frame_numbers
-from gradviz.frontends.streams import aside, colored, output_on_stderr, stage, wrapped
 
 if TYPE_CHECKING:
     from gradviz.frontends.target import Extent, Loaded, Target

@@ -11,9 +11,8 @@ import click
 
 from gradviz.errors import ScriptError, SubjectError, TargetError, UsageError
 from gradviz.frontends.command import OptionValue, Request, frames_option, target_command
-from gradviz.frontends.files import rank_text
+from gradviz.frontends.files import aside, columns, echo, rank_text, stage, styled
 from gradviz.frontends.options import Option
-from gradviz.frontends.streams import aside, columns, echo, stage, styled
 
 if TYPE_CHECKING:
     from gradviz.diagnosis import Explanation, Explanations
@@ -289,8 +288,8 @@ def _of_error(error: BaseException, recording: Any, variables: Mapping[str, Any]
     """The explanation of an error of autograd; "" for other errors."""
     from gradviz.capture.tensors.names import Names
     from gradviz.diagnosis import Verdict
-    from gradviz.diagnosis.error_rules import UNKNOWN_OF_AUTOGRAD
     from gradviz.diagnosis.explain import answer
+    from gradviz.diagnosis.plain_errors import UNKNOWN_OF_AUTOGRAD
 
     names = Names.of_namespace(variables)
     explanation: Any = answer([error, recording], names, None)

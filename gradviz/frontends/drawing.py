@@ -17,17 +17,15 @@ from gradviz import serialize
 from gradviz.comparison import mark_changes, mark_stale_leaves
 from gradviz.errors import GradvizError, OutputError, UsageError
 from gradviz.frontends.display import output, preformatted, shown_in_notebook, waiting
-from gradviz.frontends.files import FORMATS, check_folder, format_of, write_atomically
+from gradviz.frontends.files import FORMATS, check_folder, format_of, stage, write_atomically
 from gradviz.frontends.options import Picture, PictureOptions, with_options
-from gradviz.frontends.streams import stage
 from gradviz.graph import GradGraph
 from gradviz.graph.text import must_be
 from gradviz.renderers.canvas import to_eps, to_pdf, to_png
 from gradviz.renderers.caption import caption_of
 from gradviz.renderers.compose import compose, fits_a_page, runs_of_frames
 from gradviz.renderers.events import events_text
-from gradviz.renderers.html import to_html
-from gradviz.renderers.island import Answer
+from gradviz.renderers.html import Answer, to_html
 from gradviz.renderers.mermaid import to_mermaid
 from gradviz.renderers.moments import moments_of
 from gradviz.renderers.scene import Scene
@@ -36,7 +34,7 @@ from gradviz.renderers.text import to_text
 from gradviz.renderers.theme import Theme
 from gradviz.story import Frame, Story, recorded_in
 from gradviz.views import DEFAULT, View, apply, fit_page
-from gradviz.views.custom import highlight_edges
+from gradviz.views.colors import highlight_edges
 from gradviz.views.groups import keep_inside
 
 if TYPE_CHECKING:

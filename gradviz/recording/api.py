@@ -17,19 +17,15 @@ from torch.optim.optimizer import (
     register_optimizer_step_pre_hook,
 )
 
-from gradviz.capture.autograd.collectives import (
-    listen_to_collectives,
-    unlisten_to_collectives,
-)
+from gradviz.capture.autograd.collectives import listen_to_collectives, unlisten_to_collectives
 from gradviz.capture.autograd.engine import listen, modes_below, unlisten
 from gradviz.capture.autograd.nodes import sequence_number
 from gradviz.capture.autograd.tensors import quietly
-from gradviz.capture.tensors.names import Named, module_names
-from gradviz.capture.tensors.subjects import shortly
+from gradviz.capture.tensors.names import Named, module_names, shortly
 from gradviz.errors import UsageError
 from gradviz.graph import GradGraph
 from gradviz.recording.event_log import Entry, EventLog
-from gradviz.recording.intercept import collectives, tasks, user_warnings
+from gradviz.recording.intercept import collectives, tasks
 from gradviz.recording.intercept.calls import Handlers
 from gradviz.recording.intercept.mode import RecordingMode
 from gradviz.recording.module_stack import ModuleStack
@@ -37,7 +33,7 @@ from gradviz.recording.observer import Observer
 from gradviz.recording.passes import leaves_of
 from gradviz.recording.saved_values import Contents
 from gradviz.recording.snapshots import CutOff, NumberRead
-from gradviz.recording.source_lines import SourceLines
+from gradviz.recording.source_lines import SourceLines, move_warnings, restore_warnings
 from gradviz.recording.state import RecordingState
 from gradviz.shown import Shown
 from gradviz.story import Event, EventKind, Frame, Story
@@ -352,7 +348,7 @@ class Recording(Shown):
         listen(observer)
         listen_to_collectives(self._report_collective)
         self._state.module_stack.begin()
-        user_warnings.install()
+        move_warnings()
         self._mode.is_alone = self._state.is_alone = modes_below() == 0
         self._mode.__enter__()
         return self
@@ -370,7 +366,7 @@ class Recording(Shown):
             )
         tasks.leave(self)
         self._mode.__exit__(kind, error, traceback)
-        user_warnings.remove()
+        restore_warnings()
         self._state.module_stack.end()
         unlisten(self._observer)
         unlisten_to_collectives(self._report_collective)

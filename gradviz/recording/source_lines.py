@@ -12,27 +12,32 @@ import linecache
 import os
 import sys
 import sysconfig
+import warnings
 from collections.abc import Iterator
 from enum import Enum
 from pathlib import Path
 from types import CodeType, FrameType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
+from gradviz.capture.autograd.engine import SharedInstall
 from gradviz.cells import cell_name
 from gradviz.facts import SourceLocation
 
 __all__ = [
-    "NOWHERE",
+    "CodeLocation",
     "Helper",
     "HelperFiles",
+    "NOWHERE",
     "SourceLine",
     "SourceLines",
-    "CodeLocation",
     "UserFiles",
+    "call_made_from",
     "called_function",
+    "move_warnings",
     "is_library",
+    "restore_warnings",
     "user_frame",
     "user_location",
 ]
@@ -422,3 +427,73 @@ def _text(target: ast.expr) -> str:
         return ", ".join(map(_text, target.elts))
     text = ast.unparse(target)
     return text if len(text) <= 48 else ""
+
+
+# Warnings of the recorded program. While a recording is open, torch's functions are called from a
+# line of gradviz, and Python takes that line as the location of a warning. That is wrong for the
+# reader, and the filter "once per line" would drop the warning of a second line. Therefore the
+# warning is issued again, with the line that made the call.
+
+_SHOW = "_showwarnmsg"  # called from C with each warning that passes the filters
+_callers: set[CodeType] = set()
+_original: Any = None
+
+
+def call_made_from(code: CodeType, module_globals: dict[str, Any]) -> None:
+    """Register code of gradviz that calls functions of torch for the program.
+
+    Args:
+        code: the code.
+        module_globals: of its module; Python must not store there which warnings were shown.
+    """
+    _callers.add(code)
+    module_globals["__warningregistry__"] = None
+
+
+def move_warnings() -> None:
+    """Move warnings to the program's lines, until `restore_warnings` was called equally often."""
+    _shared.begin()
+
+
+def restore_warnings() -> None:
+    """Restore Python's own function, after the last recording."""
+    _shared.end()
+
+
+def _install() -> None:
+    global _original
+    if hasattr(warnings, _SHOW):
+        _original = getattr(warnings, _SHOW)
+        setattr(warnings, _SHOW, _show)
+
+
+def _restore() -> None:
+    if getattr(warnings, _SHOW, None) is _show:
+        setattr(warnings, _SHOW, _original)
+
+
+_shared = SharedInstall(_install, _restore)
+
+
+def _show(message: Any) -> None:
+    frame: Any = sys._getframe(1)
+    if frame.f_code not in _callers:
+        _original(message)
+        return
+    while frame is not None and frame.f_globals.get("__name__", "").startswith("gradviz.recording"):
+        frame = frame.f_back
+    if frame is None:
+        _original(message)
+        return
+    once: Any = getattr(warnings, "onceregistry", {})
+    once.pop((str(message.message), message.category), None)
+    warnings.warn_explicit(
+        message.message,
+        message.category,
+        frame.f_code.co_filename,
+        frame.f_lineno,
+        frame.f_globals.get("__name__") or "<unknown>",
+        frame.f_globals.setdefault("__warningregistry__", {}),
+        frame.f_globals,
+        message.source,
+    )

@@ -28,9 +28,8 @@ from gradviz.recording.intercept.in_place import (
     log_plain_change,
     lookup,
 )
-from gradviz.recording.intercept.user_warnings import call_made_from
 from gradviz.recording.provenance import CutSite, Leaf, UntrackedTensor
-from gradviz.recording.source_lines import called_function, user_location
+from gradviz.recording.source_lines import call_made_from, called_function, user_location
 from gradviz.recording.state import Handler, RecordingState, TorchCall, tensors_in
 from gradviz.story import EventKind
 

@@ -17,8 +17,7 @@ from torch.overrides import TorchFunctionMode
 
 from gradviz.capture.autograd.engine import creation_count, jit_trace
 from gradviz.recording.intercept.calls import change, pass_on
-from gradviz.recording.intercept.user_warnings import call_made_from
-from gradviz.recording.source_lines import Helper, HelperFiles
+from gradviz.recording.source_lines import Helper, HelperFiles, call_made_from
 from gradviz.recording.state import RecordingState
 
 __all__ = ["RecordingMode"]
