@@ -237,7 +237,7 @@ class UntrackedTensor:
         inputs: the data it was computed from.
         matters: whether it was computed from something that requires grad.
         cut_leaves: the leaves among its ancestors, and where the gradient was cut.
-        value: the value of a number or array.
+        value: the value of a number or array, or a function that returns it.
         changes: the operations that changed it in place, in order, each once.
         depth: length of the longest path of untracked tensors that ends here.
         is_plain_value: whether it is a number or array, whose further use is not recorded.
@@ -247,7 +247,7 @@ class UntrackedTensor:
     """
 
     cut_leaves: CutLeaves = _NO_CUTS
-    value: TensorSummary | None = None
+    value: TensorSummary | Callable[[], TensorSummary] | None = None
     name: str = ""
     changes: tuple[str, ...] = ()
     depth: int = 0

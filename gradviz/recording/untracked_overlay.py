@@ -178,7 +178,7 @@ class UntrackedOverlay:
             data["name"] = untracked.name = name
         data.update(untracked.facts)
         if untracked.value is not None:
-            data["value"] = untracked.value
+            data["value"] = untracked.value() if callable(untracked.value) else untracked.value
         if not untracked.is_plain_value and not is_tracked:
             data["requires_grad"] = False
         if untracked.cause is Cause.INFERENCE_MODE:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from functools import partial
 from math import isfinite
 from typing import Any
 
@@ -137,16 +138,21 @@ def _after_value_read(cause: Cause) -> _Look:
     return after
 
 
-def _value_read(tensor: torch.Tensor, result: Any) -> TensorSummary:
+def _value_read(tensor: torch.Tensor, result: Any) -> TensorSummary | Callable[[], TensorSummary]:
     """The value that was read from a tensor; a number is not read again."""
     if (
         type(result) is float
         and isfinite(result)
         and tensor.dtype in (torch.float32, torch.float64)
     ):
-        shape, dtype = tuple(tensor.shape), type_text(tensor.dtype)
-        return TensorSummary(shape, dtype, str(tensor.device), (result,), abs(result))
+        return partial(_of_number, result, tensor.shape, tensor.dtype, tensor.device)
     return summarize([tensor], values_only_if_small=True)[0]
+
+
+def _of_number(
+    number: float, shape: torch.Size, dtype: torch.dtype, device: torch.device
+) -> TensorSummary:
+    return TensorSummary(tuple(shape), type_text(dtype), str(device), (number,), abs(number))
 
 
 def _before_copy(state: RecordingState, call: TorchCall) -> None:
