@@ -37,7 +37,7 @@ from gradviz.recording.passes import (
     AddedGradient,
     Before,
     GradientFlow,
-    Held,
+    HeldParameter,
     Microbatches,
     held_by,
     is_same,
@@ -48,7 +48,7 @@ from gradviz.recording.provenance import Leaf
 from gradviz.recording.snapshots import SnapshotSeries
 from gradviz.recording.source_lines import CodeLocation, UserFiles
 from gradviz.recording.state import InPlaceChange, RecordingState
-from gradviz.recording.steady import LeafReading, Moment, Steady
+from gradviz.recording.steady import LeafReading, Steady, StepMoment
 from gradviz.story import EventKind, Frame
 from gradviz.wording import frame_title, with_gradients
 
@@ -116,7 +116,7 @@ class Observer:
         self._thread = 0
         self._pass: _Pass | None = None
         self._passes = 0
-        self._held: list[Held] = []
+        self._held: list[HeldParameter] = []
         self._freed: deque[Freed] = deque(maxlen=_REMEMBERED)
         self._seen_error = 0
         self._was_wrong = False  # whether the latest pass left gradients that are not finite
@@ -577,11 +577,11 @@ _Start = tuple[Before, str, Callable[[KeyOf], tuple[str, ...]], Callable[[], Gra
 """The gradients before a pass, the name of its root, the keys of its roots, and its graph."""
 
 
-def _moment(kind: FrameKind, entry: Entry | None) -> Moment:
+def _moment(kind: FrameKind, entry: Entry | None) -> StepMoment:
     if entry is None:
-        return Moment(kind, "", None, 1)
+        return StepMoment(kind, "", None, 1)
     word = entry.word if entry.name is None or kind is not FrameKind.MARK else entry.name
-    return Moment(kind, word, entry.action, entry.count)
+    return StepMoment(kind, word, entry.action, entry.count)
 
 
 def _is_transform(verdicts: UserFiles) -> bool:

@@ -29,7 +29,7 @@ from gradviz.recording.state import RecordingState
 
 __all__ = [
     "AddedGradient",
-    "Held",
+    "HeldParameter",
     "held_by",
     "is_same",
     "Before",
@@ -321,7 +321,7 @@ class AddedGradient:
 _COMPARED = 1 << 24  # elements of parameters whose values are compared around a step
 
 
-class Held(NamedTuple):
+class HeldParameter(NamedTuple):
     """A parameter of an optimizer, before a step.
 
     Args:
@@ -335,12 +335,12 @@ class Held(NamedTuple):
     values: Any
 
 
-def held_by(optimizer: Any) -> list[Held]:
+def held_by(optimizer: Any) -> list[HeldParameter]:
     """The parameters of an optimizer, with their values unless there are too many."""
     tensors = [tensor for group in optimizer.param_groups for tensor in group["params"]]
     is_small = sum(tensor.numel() for tensor in tensors) <= _COMPARED
     return [
-        Held(
+        HeldParameter(
             weakref.ref(tensor),
             version_of(tensor),
             _copy(tensor) if is_small else None,

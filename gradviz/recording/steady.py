@@ -27,7 +27,7 @@ from gradviz.recording.snapshots import SnapshotSeries
 from gradviz.recording.stable_trace import Snapshot
 from gradviz.recording.state import RecordingState
 
-__all__ = ["LeafReading", "Moment", "Steady"]
+__all__ = ["LeafReading", "StepMoment", "Steady"]
 
 _ENOUGH = 2  # equal passes before the next equal one is not traced
 _MOST_NODES = 512
@@ -42,7 +42,7 @@ _OF_A_STEP = (
 _UNUSUAL = frozenset(("hooks", "retains_grad", "problem", "opaque", "runs_with"))
 
 
-class Moment(NamedTuple):
+class StepMoment(NamedTuple):
     """When a frame is taken: what two equal steps have in common.
 
     Args:
@@ -84,7 +84,7 @@ class _Course:
     since: int
     snapshot: Snapshot = field(default_factory=Snapshot)
     after: Snapshot = field(default_factory=Snapshot)
-    moments: list[tuple[Moment, GradGraph | None]] = field(default_factory=list)
+    moments: list[tuple[StepMoment, GradGraph | None]] = field(default_factory=list)
     is_regular: bool = True
     repeats: int = 0
     lasting: frozenset[str] = frozenset()
@@ -136,7 +136,7 @@ class Steady:
         self.is_on, self._course = False, None
         node = getattr(roots[0], "grad_fn", None) if is_plain and len(roots) == 1 else None
         found: Hashable = None
-        with suppress(Exception):  # torch cannot tell the shape of a nested tensor
+        with suppress(Exception):  # a nested tensor has no shape
             found = None if node is None else outline(node, since, _MOST_NODES)
         if found is None:
             return False
@@ -170,7 +170,7 @@ class Steady:
                 del self._known[next(iter(self._known))]
             self._known[course.signature] = course
 
-    def note(self, moment: Moment, graph: GradGraph | None) -> None:
+    def note(self, moment: StepMoment, graph: GradGraph | None) -> None:
         """A frame was taken; ``graph`` is None if it showed nothing new."""
         course = self._course
         if course is None or self.is_on:
@@ -196,7 +196,7 @@ class Steady:
         if self._course is not None:
             self._course.is_regular = False
 
-    def expects(self, moment: Moment, is_new: bool) -> GradGraph | None:
+    def expects(self, moment: StepMoment, is_new: bool) -> GradGraph | None:
         """The graph of the earlier pass at this moment.
 
         Args:
