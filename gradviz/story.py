@@ -15,6 +15,7 @@ from gradviz.facts import (
     Details,
     EventKind,
     FrameKind,
+    RankRecord,
     SavedVerdict,
     SourceLocation,
 )
@@ -122,7 +123,9 @@ class Story(Sequence[Frame], Shown):
         title: the title of the whole picture; may be empty.
         notes: lines below the picture, for example what a long recording left out.
         events: the events of a recording, in order.
-        verdicts: of a saved recording, what `gradviz.explain` says about it; None for no answers.
+        verdicts: of a saved or gathered recording, what `gradviz.explain` says about it; None for
+            no answers.
+        ranks: of a gathered story, its ranks, in order.
 
     Example:
         >>> story = Story((Frame("before", GradGraph()), Frame("after", GradGraph())))
@@ -135,6 +138,7 @@ class Story(Sequence[Frame], Shown):
     notes: tuple[str, ...]
     events: tuple[Event, ...] = field(repr=False)
     verdicts: tuple[SavedVerdict, ...] | None = field(repr=False)
+    ranks: tuple[RankRecord, ...] = field(repr=False)
 
     def __init__(
         self,
@@ -143,12 +147,14 @@ class Story(Sequence[Frame], Shown):
         notes: Iterable[str] = (),
         events: Iterable[Event] = (),
         verdicts: Iterable[SavedVerdict] | None = None,
+        ranks: Iterable[RankRecord] = (),
     ) -> None:
         object.__setattr__(self, "frames", tuple(frames))
         object.__setattr__(self, "title", title)
         object.__setattr__(self, "notes", tuple(notes))
         object.__setattr__(self, "events", tuple(events))
         object.__setattr__(self, "verdicts", None if verdicts is None else tuple(verdicts))
+        object.__setattr__(self, "ranks", tuple(ranks))
 
     def __len__(self) -> int:
         return len(self.frames)

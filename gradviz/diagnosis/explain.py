@@ -36,6 +36,7 @@ from gradviz.errors import DamagedFileError, GradvizError
 from gradviz.facts import SavedVerdict
 from gradviz.graph import GradGraph, NodeKind, ancestors, is_data
 from gradviz.story import Story, recorded_in
+from gradviz.wording import ranks_text
 
 if TYPE_CHECKING:
     from gradviz.capture.tensors.names import Names
@@ -98,9 +99,10 @@ def explain(
 
     Args:
         subjects: tensors, whose ``.grad`` is explained: ``explain(w)``, ``explain(w, b)``. A
-            module: each of its parameters. A `Recording`, alone or with tensors. An exception,
-            alone or with tensors or a recording. The result on which backward is called may be the
-            last one, if it has a ``grad_fn`` and the others do not: ``explain(w, loss)``.
+            module: each of its parameters. A `Recording`, alone or with tensors. A story that was
+            gathered or saved. An exception, alone or with tensors or a recording. The result on
+            which backward is called may be the last one, if it has a ``grad_fn`` and the others do
+            not: ``explain(w, loss)``.
         loss: the result on which backward is called, or several; None to find it from the last
             subject, the recording, or the variables of the caller.
         names: an ``nn.Module`` or a dict from which the tensors get their names; None for the
@@ -126,6 +128,10 @@ def explain(
         >>> explain(b, loss).verdict.value
         'not connected'
     """
+    if len(subjects) == 1 and isinstance(subjects[0], Story):
+        saved = saved_explanations(subjects[0])
+        if saved is not None:
+            return saved
     from gradviz.capture.autograd.tensors import quietly
     from gradviz.capture.tensors.names import Names
 
@@ -133,7 +139,7 @@ def explain(
         found = Names.of(None, sys._getframe(1))
         if names is not None:
             found = Names([*Names.of(names, None), *found])
-    return answer(subjects, found, names, loss)
+        return _answer_to(Asked.of(subjects, names, loss), found)
 
 
 def answer(
@@ -190,9 +196,9 @@ def _of_error(asked: Asked, found: Names) -> Explanation:
 
 
 def _of_recording(asked: Asked, found: Names) -> Explanation | Explanations:
-    recorded_in(asked.recording)  # raises if there is no frame yet
-    context = context_of(asked.recording, asked.roots)
-    context = look_at_live(asked, context)
+    story = recorded_in(asked.recording)  # raises if there is no frame yet
+    assert isinstance(story, Story)
+    context = look_at_live(asked, context_of(asked.recording, story, asked.roots))
     questions = questions_of(asked, context, found)
     if not asked.roots:
         context = replace(context, later=context_at_end(asked.recording, context))
@@ -275,7 +281,7 @@ def saved_explanations(story: Story) -> Explanations | None:
         tuple(
             Explanation(
                 _verdict(each.verdict),
-                each.name,
+                f"{ranks_text(each.ranks)}: {each.name}" if _is_of_some(each) else each.name,
                 each.reason,
                 each.fix,
                 each.nodes,
@@ -288,6 +294,11 @@ def saved_explanations(story: Story) -> Explanations | None:
             for each in story.verdicts
         )
     )
+
+
+def _is_of_some(verdict: SavedVerdict) -> bool:
+    """Whether it is about a tensor of some ranks only, and not about a rank itself."""
+    return bool(verdict.ranks) and verdict.name != ranks_text(verdict.ranks)
 
 
 def _verdict(value: str) -> Verdict:

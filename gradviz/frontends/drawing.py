@@ -37,6 +37,7 @@ from gradviz.story import Frame, GradientNorms, Story, recorded_in
 from gradviz.views import DEFAULT, View, apply, fit_page
 from gradviz.views.colors import highlight_edges
 from gradviz.views.groups import keep_inside
+from gradviz.views.ranks import mark_ranks
 
 if TYPE_CHECKING:
     import graphviz
@@ -156,10 +157,14 @@ class Drawing:
         """Add an explanation to the viewer's list; returns the same drawing.
 
         Args:
-            answer: an `Explanation` or `Explanations`; other values add nothing.
+            answer: an `Explanation` or `Explanations`, or a gathered story; other values add
+                nothing.
         """
         from gradviz.diagnosis import Explanation, Explanations  # imported only if needed
+        from gradviz.diagnosis.explain import saved_explanations
 
+        if isinstance(answer, Story) and answer.ranks:
+            answer = saved_explanations(answer)
         if isinstance(answer, Explanation):
             self._answers = (_answer(answer),)
         elif isinstance(answer, Explanations):
@@ -185,6 +190,8 @@ class Drawing:
     @cached_property
     def _marked(self) -> Story:
         """The story before any view, with changes from frame to frame marked."""
+        if self.story.ranks:
+            return mark_ranks(self.story)
         if len(self.story) == 1:
             return self.story
         return mark_stale_leaves(mark_changes(self.story))
@@ -201,7 +208,8 @@ class Drawing:
         with stage("folding"):
             for number, graph in enumerate(_through(recorded, self.options.marks())):
                 frame = self._marked[number]
-                text = caption_of(replace(frame, graph=called[number]), is_later=number > 0)
+                is_later = number > 0 and not self.story.ranks
+                text = caption_of(replace(frame, graph=called[number]), is_later)
                 seen = apply(graph, self._views if views is None else views)
                 if "highlight" in seen.graph:
                     seen = highlight_edges(seen)

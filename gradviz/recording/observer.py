@@ -295,7 +295,7 @@ class Observer:
     def _identity_of(self, tensor: Any) -> Hashable:
         """The identity of a tensor in ``inputs=`` of a backward pass."""
         if isinstance(tensor, torch.Tensor):
-            return next(self._state.provenance.identities(tensor), None)
+            return next(iter(self._state.provenance.identities(tensor)), None)
         leaf = leaf_of(tensor.node)
         return sequence_number(tensor.node) if leaf is None else self._identity_of(leaf)
 
@@ -415,7 +415,7 @@ class Observer:
             if tensor is None:
                 continue
             record = state.provenance.leaf(tensor) if tensor.requires_grad else None
-            identity = next(state.provenance.identities(tensor), None)
+            identity = next(iter(state.provenance.identities(tensor)), None)
             held.append(identity)
             after = version_of(tensor)
             if after != each.version:

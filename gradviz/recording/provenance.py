@@ -402,16 +402,16 @@ class Provenance:
         untracked = leaf.untracked
         return Ancestors(1 << leaf.number, _NO_CUTS if untracked is None else untracked.cut_leaves)
 
-    def identities(self, tensor: torch.Tensor) -> Iterator[Hashable]:
+    def identities(self, tensor: torch.Tensor) -> tuple[Hashable, ...]:
         """The identities of the nodes that can represent a tensor, the most exact first."""
         record = self.tensors.of(tensor)
         node = tensor.grad_fn
         if record is not None:
-            yield record.identity
-        elif node is not None:
-            created = sequence_number(node)
-            yield "result", created, tensor.output_nr
-            yield created
+            return (record.identity,)
+        if node is None:
+            return ()
+        created = sequence_number(node)
+        return ("result", created, tensor.output_nr), created
 
     def _new_leaf(self, tensor: torch.Tensor, untracked: UntrackedTensor | None) -> Leaf:
         leaf = Leaf(self._leaves, untracked=untracked)

@@ -220,6 +220,12 @@ class SnapshotSeries:
         """The sequence number at which the running forward pass began."""
         return self._since
 
+    def key_of(self, tensor: torch.Tensor, graph: GradGraph | None = None) -> str:
+        """The key of a tensor in the frames, rather one in ``graph``; "" if it is in none."""
+        known = self.keys.of_any(self._state.provenance.identities(tensor))
+        there = (key for key in known if graph is not None and key in graph)
+        return next(there, known[0] if known else "")
+
     def cut_off(self, graph: GradGraph, targets: Iterable[str]) -> dict[str, list[CutOff]]:
         """Where leaves were cut off, including leaves that are not in the graph.
 

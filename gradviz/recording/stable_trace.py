@@ -70,6 +70,10 @@ class Keys:
         """The key of a node, "" if it is in no frame."""
         return self._keys.get(identity, "")
 
+    def of_any(self, identities: Iterable[Hashable]) -> list[str]:
+        """The keys of the nodes among these that are in a frame."""
+        return [key for each in identities if (key := self._keys.get(each))]
+
     def merge(self, pairs: list[tuple[Hashable, Hashable]]) -> None:
         """Give each second identity the key of the first one, unless it has a key."""
         for old, new in pairs:

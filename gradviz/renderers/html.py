@@ -26,7 +26,7 @@ from gradviz.renderers.cards import card_of, text_width
 from gradviz.renderers.compose import compose_each, runs_of_frames
 from gradviz.renderers.edges import QUIET
 from gradviz.renderers.labels import Label, Line, Role, TextSpan, clean, labels_of
-from gradviz.renderers.legend import MEANINGS, ROLE_ROWS
+from gradviz.renderers.legend import MEANINGS, role_rows
 from gradviz.renderers.svg import to_svg
 from gradviz.renderers.theme import FILLS, FONT, LOOKS, OWN, PALETTE, TEXT, Look, Theme, color
 from gradviz.serialize import plain
@@ -132,7 +132,8 @@ def page_data(
         writer.frame(frame, drawn, run)
         for frame, drawn, run in zip(frames, shown, runs, strict=True)
     ]
-    scale = shown[0].graph.graph.get("scale") if len(shown) else None
+    first = shown[0].graph if len(shown) else GradGraph()
+    scale = first.graph.get("scale")
     return {
         "gradviz": 2,
         "title": clean(shown.title),
@@ -144,7 +145,7 @@ def page_data(
         "text": {role.value: [TEXT[role].color, TEXT[role].size, TEXT[role].bold] for role in Role},
         "roles": [role.value for role in _ROLES],
         "legend": MEANINGS,
-        "roleRows": {word: role.value for word, role in ROLE_ROWS.items()},
+        "roleRows": {word: role.value for word, role in role_rows(first).items()},
         "fills": {role.value: fill for role, fill in FILLS.items()},
         "palette": {**PALETTE, **_own_colors(writer.cards.values)},
         "rows": writer.rows.values,

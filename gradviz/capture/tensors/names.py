@@ -22,7 +22,7 @@ import torch
 from torch.autograd.graph import GradientEdge, Node
 
 from gradviz.capture.autograd.sharded import sharded_parameter
-from gradviz.capture.autograd.tensors import is_unsure, quietly
+from gradviz.capture.autograd.tensors import unsure_among
 from gradviz.capture.tensors.training_sets import unregistered
 from gradviz.errors import SubjectError, UsageError
 from gradviz.graph.text import WRAPPING_CLASSES, plain_name, without_wrappers
@@ -80,9 +80,8 @@ class Names:
 
     def __init__(self, entries: list[Named], modules: Mapping[str, str] | None = None) -> None:
         self.modules: Mapping[str, str] = modules or {}
-        with quietly():  # once for all tensors, because there are many
-            self.unsure = [named for named in entries if is_unsure(named.tensor)]
-        unsure = {id(named.tensor) for named in self.unsure}
+        unsure = unsure_among([named.tensor for named in entries])
+        self.unsure = [named for named in entries if id(named.tensor) in unsure]
         self._entries = [named for named in entries if id(named.tensor) not in unsure]
 
     def __iter__(self) -> Iterator[Named]:
