@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 import weakref
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Hashable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from types import CodeType, FrameType
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
@@ -124,6 +125,7 @@ class SnapshotSeries:
 
     def before_backward(self, roots: Sequence[Any]) -> GradGraph:
         """The graph at the end of a forward pass."""
+        roots = _distinct(roots)
         self._before, count = self._since, creation_count()
         self._paths = {}
         names = self._names()
@@ -151,9 +153,11 @@ class SnapshotSeries:
             with_outputs: include tensors computed since the latest backward pass.
         """
         if not with_outputs and self._roots and self._traced_until == creation_count():
-            self._state.event_log.flush()
+            self._state.event_log.flush()  # no operation ran since the last one, as before a step
             renewed = renew_after_backward(self.snapshot, self._state, has_run=False)
-            if renewed is not None:  # no operation ran since the last one, as before a step
+            if renewed is None and len(self.roots) < len(self._roots):
+                renewed = renew(self.snapshot, self._state)
+            if renewed is not None:
                 self.snapshot = renewed
                 return self._finish(self._overlay(self._names_before()))
         names, roots = self._names(), self.roots
@@ -188,6 +192,43 @@ class SnapshotSeries:
             overlay = self._overlay(names)
         keep_options(self.snapshot, before)
         return self._finish(overlay)
+
+    def skip(self, roots: Sequence[Any]) -> None:
+        """A backward pass begins that repeats an earlier one: no snapshot is taken."""
+        self._before, self._since = self._since, creation_count()
+        self._traced_until = self._since
+        self._paths, self.hooked = {}, ()
+        self._roots = [weakly(root) for root in roots]
+
+    def names_now(self) -> dict[int, str]:
+        """The names of leaves, and of tensors in modules and variables, by ``id``."""
+        known = self._state.provenance.tensors.items()
+        leaves = {number: record.name for number, record in known if record.name}
+        return {id(named.tensor): named.name for named in self._names().entries} | leaves
+
+    def resume_at(self, count: int) -> None:
+        """Operations before this sequence number were not recorded."""
+        self._before = self._since = count
+
+    def resume(self, snapshot: Snapshot) -> None:
+        """Continue with the snapshot of a pass that was skipped."""
+        self.snapshot = replace(snapshot, roots=self._roots)
+
+    def copied(self, graph: GradGraph, copy: GradGraph, keys: Mapping[str, str]) -> None:
+        """A graph was copied with other keys: what is known about its cuts holds for the copy."""
+        if graph in self._cut_leaves:
+            known = self._cut_leaves[graph].items()
+            self._cut_leaves[copy] = {keys.get(key, key): cuts for key, cuts in known}
+
+    @property
+    def span(self) -> tuple[int, int]:
+        """The sequence numbers of the nodes of the latest forward pass: the first, and the end."""
+        return self._before, self._since
+
+    @property
+    def since(self) -> int:
+        """The sequence number at which the running forward pass began."""
+        return self._since
 
     def key_of(self, tensor: torch.Tensor, graph: GradGraph | None = None) -> str:
         """The key of a tensor in the frames, rather one in ``graph``; "" if it is in none."""
@@ -316,6 +357,18 @@ def _is_traceable(root: torch.Tensor) -> bool:
     except SubjectError:
         return False
     return True
+
+
+def _distinct(roots: Sequence[Any]) -> list[Any]:
+    """The roots of a backward pass without duplicates: ``backward([x, x], ...)`` is allowed."""
+    found: dict[Hashable, Any] = {}
+    for root in roots:
+        if isinstance(root, torch.Tensor):
+            node = root.grad_fn
+            found.setdefault(id(root) if node is None else (node, root.output_nr), root)
+        elif root is not None:
+            found.setdefault((root.node, root.output_nr), root)
+    return list(found.values())
 
 
 _LATEST = 10_000  # operations that are searched
