@@ -62,8 +62,9 @@ def ddp(rank: int, folder: Path) -> None:
         dist.barrier()
         began = time.process_time()
         if is_recorded:
-            with gradviz.record(net):
+            with gradviz.record(net) as run:
                 model(x).square().mean().backward()
+            assert run.frames and not run.story.notes, "the recording has failed"
         else:
             model(x).square().mean().backward()
         return time.process_time() - began

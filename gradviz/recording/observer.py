@@ -163,7 +163,8 @@ class Observer:
         if call.accumulates:
             self._passes += 1
         if self._data_parallel is None:
-            self._data_parallel = data_parallel_modules()
+            named = self.snapshots.parameters()
+            self._data_parallel = data_parallel_modules([each.tensor for each in named])
         averaged = averaged_parameters(self._data_parallel) if call.accumulates else {}
         begin = self._begin_repeated if self._repeats(call, averaged) else self._begin_traced
         before, root, roots, graph = begin(call)

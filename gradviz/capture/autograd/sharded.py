@@ -145,14 +145,25 @@ def sharded_parameter(leaf: torch.Tensor) -> torch.Tensor:
     return leaf if sharded is None else sharded
 
 
-def data_parallel_modules() -> list[weakref.ref[Any]]:
+_wrappers: weakref.WeakSet[Any] = weakref.WeakSet()
+
+
+def data_parallel_modules(parameters: Iterable[torch.Tensor] = ()) -> list[weakref.ref[Any]]:
     """The ``DistributedDataParallel`` modules of more than one rank that are alive.
 
     Torch has no list of them: all objects of the process are searched, if ranks are connected.
+
+    Args:
+        parameters: if all of them are in modules that were found before, there is no new search;
+            none for a new search.
     """
     if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
         return []
-    return [weakref.ref(each) for each in _all_data_parallel_modules()]
+    wanted = set(map(id, parameters))
+    known = {id(each) for module in _wrappers for each in module.parameters()}
+    if not wanted or not wanted <= known:
+        _wrappers.update(_all_data_parallel_modules())
+    return [weakref.ref(each) for each in _wrappers]
 
 
 def _all_data_parallel_modules() -> Iterator[Any]:
