@@ -30,9 +30,9 @@ from gradviz.graph import (
     NodeKind,
     SavedTensor,
     TensorSummary,
+    has_cycle,
 )
-from gradviz.graph.algorithms import has_cycle
-from gradviz.graph.collector import collector_paused
+from gradviz.graph.columns import collector_paused
 from gradviz.story import Event, Frame, Story
 
 __all__ = ["SCHEMA_VERSION", "iter_json", "load", "loads", "plain", "to_json"]

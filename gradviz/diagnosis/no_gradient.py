@@ -6,8 +6,16 @@ from collections.abc import Callable
 from typing import Any
 
 from gradviz.diagnosis.answers import Verdict
-from gradviz.diagnosis.context import Context, Question
-from gradviz.diagnosis.cuts import (
+from gradviz.diagnosis.context import (
+    RECORD,
+    Context,
+    CutEdge,
+    Question,
+    call_of,
+    stops_on_every_way,
+)
+from gradviz.diagnosis.lines import locations_of, mention
+from gradviz.diagnosis.not_connected import (
     TURN_ON,
     cut_words,
     fix_of_cut,
@@ -17,29 +25,14 @@ from gradviz.diagnosis.cuts import (
     lost_on_the_way,
     twin_of,
 )
-from gradviz.diagnosis.lines import locations_of, mention
-from gradviz.diagnosis.paths import CutEdge, stops_on_every_way, word_of
 from gradviz.diagnosis.rule import Evidence, Needs, Rule
 from gradviz.facts import Action, BackwardDetails, EventKind, Loss
-from gradviz.graph import GradGraph, NodeData, NodeKind
-from gradviz.graph.algorithms import ancestors, is_gradient
+from gradviz.graph import GradGraph, NodeData, NodeKind, ancestors, is_gradient, word_of
 from gradviz.story import Event
 
-__all__ = ["RECORD", "call_of", "connected_rules", "event_rules", "other_tensor_rules"]
+__all__ = ["connected_rules", "event_rules", "other_tensor_rules"]
 
-RECORD = (
-    "to know the cause, record the program: with gradviz.record() as run: ..., then "
-    "gradviz.explain(run); or gradviz run train.py"
-)
 Match = Callable[[Context, Question], Evidence | None]
-
-
-def call_of(context: Context) -> str:
-    """``loss.backward()``, for the first root."""
-    key = context.roots[0]
-    name = context.graph.nodes[key].get("name") or "loss"
-    size = context.graph.nodes[key].get("shape", ())
-    return f"{name}.backward()" if size in ((), (1,)) else f"{name}.sum().backward()"
 
 
 # Events about a leaf.

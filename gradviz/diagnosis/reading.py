@@ -1,4 +1,4 @@
-"""Create contexts from live tensors and from recordings."""
+"""Create contexts from live tensors, from recordings, and from errors."""
 
 from __future__ import annotations
 
@@ -7,14 +7,35 @@ from dataclasses import replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-from gradviz.diagnosis.context import LEAVES, Context, Flag, PlainContainer, Question
-from gradviz.diagnosis.paths import CutEdge, ValueRead
-from gradviz.diagnosis.subjects import Asked
+from gradviz.diagnosis.context import (
+    LEAVES,
+    Context,
+    CutEdge,
+    Flag,
+    PlainContainer,
+    Question,
+    ValueRead,
+)
+from gradviz.diagnosis.subjects import (
+    Asked,
+    ErrorContext,
+    Why,
+    locations_of_error,
+    names_of,
+    raised_in_backward,
+)
 from gradviz.diagnosis.values import Values
-from gradviz.facts import EventKind, FrameKind
-from gradviz.graph import EdgeData, EdgeKind, GradGraph, NodeData, NodeKind, TensorSummary
-from gradviz.graph.algorithms import ancestors
-from gradviz.story import Frame
+from gradviz.facts import ErrorDetails, EventKind, FrameKind
+from gradviz.graph import (
+    EdgeData,
+    EdgeKind,
+    GradGraph,
+    NodeData,
+    NodeKind,
+    TensorSummary,
+    ancestors,
+)
+from gradviz.story import Event, Frame
 
 if TYPE_CHECKING:
     from gradviz.capture.tensors.names import Names
@@ -24,9 +45,9 @@ if TYPE_CHECKING:
 __all__ = [
     "context_at_end",
     "context_of",
+    "error_context",
     "identity_of",
     "look",
-    "names_of",
     "questions_of",
     "with_values",
 ]
@@ -129,14 +150,6 @@ def look_at_live(asked: Asked, context: Context) -> Context:
         asked.look_at(found.modules)
     held = (key_of(tensor) for each in found.optimizers for tensor in each.tensors)
     return replace(context, held=frozenset(filter(None, held)))
-
-
-def names_of(names: Names) -> dict[int, str]:
-    """The names of tensors, by their ``id``; the first name counts."""
-    called: dict[int, str] = {}
-    for named in names:
-        called.setdefault(id(named.tensor), named.name)
-    return called
 
 
 def identity_of(tensor: Any) -> Hashable:
@@ -402,3 +415,71 @@ def _leaves(frames: tuple[Frame, ...]) -> dict[str, NodeData]:
             if data["kind"] in LEAVES:
                 found[key] = data
     return dict(sorted(found.items(), key=lambda item: int(item[0][1:])))
+
+
+# Errors.
+
+
+def error_context(asked: Asked, names: Names, why: Why) -> tuple[Context, ErrorContext]:
+    """The known facts about an exception, or about the one that ended a recording.
+
+    Args:
+        asked: the question.
+        names: the names of tensors.
+        why: explains why a tensor has no gradient.
+    """
+    return _context(asked, names), replace(_subject(asked, names), why=why)
+
+
+def _subject(asked: Asked, names: Names) -> ErrorContext:
+    frames: tuple[Frame, ...] = () if asked.recording is None else asked.recording.frames
+    event = _event_of_error(asked)
+    details = event.details if event is not None else None
+    problem = details.problem if isinstance(details, ErrorDetails) else None
+    is_backward = any(frame.kind is FrameKind.FAILED_BACKWARD for frame in frames[-2:])
+    if asked.error is not None:
+        is_backward = raised_in_backward(asked.error)
+        location, library = locations_of_error(asked.error)
+        name, text = type(asked.error).__name__, str(asked.error)
+    else:
+        assert event is not None
+        location, library = event.location, event.inside
+        name, text = event.word, details.message if isinstance(details, ErrorDetails) else ""
+    return ErrorContext(name, text, location, library, problem, is_backward, asked, names)
+
+
+def _event_of_error(asked: Asked) -> Event | None:
+    """The event of the error in the recording; the last one, if no exception was passed."""
+    if asked.recording is None:
+        return None
+    events: list[Event] = asked.errors
+    if asked.error is None:
+        return events[-1]
+    same = [event for event in events if event.word == type(asked.error).__name__]
+    return same[-1] if same else None
+
+
+def _context(asked: Asked, names: Names) -> Context:
+    # Without an exception, the tensors are those whose gradients are explained, not roots.
+    given = asked.tensors if asked.error is not None else []
+    tensors = [each for each in given if id(each) not in asked.parameters]
+    if asked.recording is None:
+        return look(Asked(roots=tensors), names)[0]
+    frames, events = asked.recording.frames, asked.recording.events
+    failed = [frame for frame in frames if frame.kind is FrameKind.FAILED_BACKWARD]
+    graph = (failed or frames)[-1].graph
+    passed = [frame.graph for frame in frames if frame.kind is FrameKind.AFTER_BACKWARD]
+    roots = tuple(_roots_of(asked, tensors, graph))
+    context = Context(graph, roots, events, frames, passed[-1] if passed else None)
+    if tensors and not graph:
+        context = replace(look(Asked(roots=tensors), names)[0], events=events)
+    return context
+
+
+def _roots_of(asked: Asked, tensors: Sequence[Any], graph: GradGraph) -> list[str]:
+    """The roots of backward, or the tensor on which another operation was called."""
+    found = [key for each in tensors if (key := asked.recording.key_of(each, graph)) in graph]
+    if found or graph.roots:
+        return found or graph.roots
+    name = asked.errors[-1].name if asked.errors else ""
+    return [key for key, data in graph.nodes(data=True) if name and data.get("name") == name]

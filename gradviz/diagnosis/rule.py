@@ -1,7 +1,7 @@
 """A rule of `explain`: its condition, its evidence, and its sentences.
 
-Rules are in one ordered list (`gradviz.diagnosis.registry`) and are tried in order until one
-answers. The list is the documentation: ``print(gradviz.diagnosis.describe())`` prints it.
+Rules are in one ordered list (`gradviz.diagnosis.explain.RULES`) and are tried in order until
+one answers. The list is the documentation: `gradviz.diagnosis.explain.describe` prints it.
 """
 
 from __future__ import annotations

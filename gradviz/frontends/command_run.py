@@ -289,8 +289,8 @@ def _of_error(error: BaseException, recording: Any, variables: Mapping[str, Any]
     """The explanation of an error of autograd; "" for other errors."""
     from gradviz.capture.tensors.names import Names
     from gradviz.diagnosis import Verdict
-    from gradviz.diagnosis.error_rules import UNKNOWN_OF_AUTOGRAD
     from gradviz.diagnosis.explain import answer
+    from gradviz.diagnosis.plain_errors import UNKNOWN_OF_AUTOGRAD
 
     names = Names.of_namespace(variables)
     explanation: Any = answer([error, recording], names, None)

@@ -17,10 +17,7 @@ from torch.optim.optimizer import (
     register_optimizer_step_pre_hook,
 )
 
-from gradviz.capture.autograd.collectives import (
-    listen_to_collectives,
-    unlisten_to_collectives,
-)
+from gradviz.capture.autograd.collectives import listen_to_collectives, unlisten_to_collectives
 from gradviz.capture.autograd.engine import listen, modes_below, unlisten
 from gradviz.capture.autograd.nodes import sequence_number
 from gradviz.capture.autograd.tensors import quietly

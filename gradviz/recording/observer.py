@@ -30,7 +30,7 @@ from gradviz.facts import (
     StepDetails,
 )
 from gradviz.graph import GradGraph
-from gradviz.graph.collector import collector_paused
+from gradviz.graph.columns import collector_paused
 from gradviz.recording.event_log import Entry, KeyOf
 from gradviz.recording.frame_store import FrameStore
 from gradviz.recording.passes import Before, GradientFlow, Microbatches, leaves_of

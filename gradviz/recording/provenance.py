@@ -16,10 +16,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from gradviz.capture.autograd.nodes import (
-    plain_shape,
-    sequence_number,
-)
+from gradviz.capture.autograd.nodes import plain_shape, sequence_number
 from gradviz.capture.autograd.operations import type_text
 from gradviz.capture.autograd.tensors import memory_of
 from gradviz.graph import Cause, TensorSummary

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from gradviz.errors import UsageError
-from gradviz.graph import EdgeKind, GradGraph
-from gradviz.graph.algorithms import descendants
+from gradviz.graph import EdgeKind, GradGraph, descendants
 from gradviz.graph.text import must_be
 from gradviz.views.focus import nodes_called
 from gradviz.views.view import along_the_data, view
