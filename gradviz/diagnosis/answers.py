@@ -109,7 +109,7 @@ class Explanations(Sequence[Explanation], Shown):
     all: tuple[Explanation, ...]
 
     def __post_init__(self) -> None:
-        ranks = {Verdict.FINE: 1}
+        ranks = {Verdict.UNTRAINED: 1, Verdict.FINE: 2}
         ordered = sorted(self.all, key=lambda each: ranks.get(each.verdict, 0))
         ordered.sort(key=lambda each: not each.verdict.is_error)
         object.__setattr__(self, "all", tuple(ordered))
@@ -137,8 +137,8 @@ class Explanations(Sequence[Explanation], Shown):
 
     @property
     def wrong(self) -> tuple[Explanation, ...]:
-        """The explanations whose verdict is not ``fine``."""
-        return tuple(each for each in self.all if each.verdict is not Verdict.FINE)
+        """The explanations that name a fault: not those of tensors that are fine or not trained."""
+        return tuple(each for each in self.all if each.verdict not in _NO_FAULT)
 
     @property
     def saved(self) -> SavedTable:
@@ -150,7 +150,7 @@ class Explanations(Sequence[Explanation], Shown):
         errors = [str(each) for each in self.all if each.verdict.is_error]
         rows = [
             (_names(group), group[0].verdict.state, group[0].reason, group[0].fix)
-            for group in _groups([each for each in self.wrong if not each.verdict.is_error])
+            for group in _groups([each for each in self.all if _is_row(each.verdict)])
         ]
         fine = [each for each in self.all if each.verdict is Verdict.FINE]
         if fine:
@@ -188,6 +188,10 @@ class Explanations(Sequence[Explanation], Shown):
             counts[each.verdict.value] = counts.get(each.verdict.value, 0) + 1
         said = ", ".join(f"{count:,} {word}" for word, count in counts.items())
         return f"{len(self.wrong):,} of {len(self.all):,}: {said}"
+
+
+def _is_row(verdict: Verdict) -> bool:
+    return not verdict.is_error and verdict is not Verdict.FINE
 
 
 def _groups(explanations: Sequence[Explanation]) -> list[list[Explanation]]:
@@ -398,6 +402,10 @@ class Verdict(str, Enum):
     """An attribute similar to ``requires_grad`` was set, which PyTorch does not read."""
     NOT_IN_A_GRAPH = "in no graph", Group.TRAINING
     """An optimizer contains parameters that no recorded result depends on."""
+    UNTRAINED = "not trained", Group.TRAINING
+    """In no optimizer and without a gradient: of an overview, if others are trained."""
+    CLIPPED_LATE = "clipped after the step", Group.TRAINING
+    """Its gradient was clipped after the step that used it."""
     CLIPPED_SCALED = "clipped while scaled", Group.TRAINING
     """Its gradient was clipped before ``GradScaler`` unscaled it."""
 
@@ -471,3 +479,6 @@ class Verdict(str, Enum):
     def is_error(self) -> bool:
         """Whether it is about an exception."""
         return self.group is Group.ERROR
+
+
+_NO_FAULT = (Verdict.FINE, Verdict.UNTRAINED)

@@ -9,7 +9,15 @@ from typing import Any, NamedTuple
 
 from gradviz.diagnosis.answers import Group
 from gradviz.diagnosis.values import Values
-from gradviz.facts import Action, BackwardDetails, EventKind, Loss, LostGradient
+from gradviz.facts import (
+    Action,
+    BackwardDetails,
+    EventKind,
+    Flag,
+    Loss,
+    LostGradient,
+    PlainContainer,
+)
 from gradviz.graph import (
     Buffers,
     EdgeData,
@@ -116,36 +124,6 @@ class Cuts:
         return self._known[source]
 
 
-class PlainContainer(NamedTuple):
-    """Where a model stores a parameter that ``parameters()`` does not include.
-
-    Args:
-        container: its path in the model: ``"layers"``.
-        kind: ``"list"``, ``"tuple"`` or ``"dict"``.
-        owner: the class of the model: ``"Net"``.
-        of_modules: whether it contains modules; otherwise parameters.
-    """
-
-    container: str
-    kind: str
-    owner: str
-    of_modules: bool
-
-
-class Flag(NamedTuple):
-    """An attribute that was set in order to freeze a parameter, but has no effect.
-
-    Args:
-        attribute: ``"require_grad"``.
-        owner: the class of the module that has it; "" if the parameter itself has it.
-        parameter: path of the parameter within that module.
-    """
-
-    attribute: str
-    owner: str
-    parameter: str
-
-
 @dataclass(frozen=True, eq=False)
 class Question:
     """A tensor whose gradient is explained.
@@ -203,7 +181,9 @@ class Context:
         since: by the keys of leaves whose gradient is not finite: the number of the first of the
             backward passes since which it was not finite, and the graph before that pass.
         later: the context of the end of the recording, if that shows other results.
-        held: keys of the parameters of the optimizers that were alive when `explain` was called.
+        held: keys of the parameters of the optimizers that were seen, or are alive.
+        elsewhere: the number of steps of optimizers in other threads, which are not recorded.
+        waiting: the optimizers that were seen and made no step, by the keys of their parameters.
         flat: by the keys of parameters that FSDP1 has merged into a flat one, the key of that one.
         is_of_roots: whether the caller passed the roots, instead of finding them among variables.
         cache: results that rules computed for several tensors, by keys of their own.
@@ -221,6 +201,8 @@ class Context:
     since: Mapping[str, tuple[int, Values]] = field(default_factory=dict)
     later: Context | None = None
     held: frozenset[str] = frozenset()
+    waiting: Mapping[str, str] = field(default_factory=dict)
+    elsewhere: int = 0
     flat: Mapping[str, str] = field(default_factory=dict)
     is_of_roots: bool = False
     cache: dict[Hashable, Any] = field(default_factory=dict)

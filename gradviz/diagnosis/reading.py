@@ -11,8 +11,6 @@ from gradviz.diagnosis.context import (
     LEAVES,
     Context,
     CutEdge,
-    Flag,
-    PlainContainer,
     Question,
     ValueRead,
 )
@@ -25,7 +23,7 @@ from gradviz.diagnosis.subjects import (
     raised_in_backward,
 )
 from gradviz.diagnosis.values import Values
-from gradviz.facts import ErrorDetails, EventKind, FrameKind
+from gradviz.facts import ErrorDetails, EventKind, Flag, FrameKind, PlainContainer, TrainingSets
 from gradviz.graph import (
     EdgeData,
     EdgeKind,
@@ -148,8 +146,9 @@ def look_at_live(asked: Asked, context: Context) -> Context:
     found, key_of = live(), asked.recording.key_of
     if not asked.modules:
         asked.look_at(found.modules)
-    held = (key_of(tensor) for each in found.optimizers for tensor in each.tensors)
-    return replace(context, held=frozenset(filter(None, held)))
+    seen: TrainingSets = asked.recording._training_sets()
+    held = {key_of(tensor) for each in found.optimizers for tensor in each.tensors} - {""}
+    return replace(context, held=seen.held | held, waiting=seen.waiting, elsewhere=seen.elsewhere)
 
 
 def identity_of(tensor: Any) -> Hashable:
@@ -308,10 +307,14 @@ def questions_of(asked: Asked, context: Context, names: Names) -> list[Question]
     questions = named + [_shown(key, data) for key, data in shown.items() if key not in known]
     rows = [*asked.unregistered.values(), *asked.flags.values()]
     tensors = {key: row.tensor for row in rows if (key := asked.recording.key_of(row.tensor))}
+    seen: TrainingSets = asked.recording._training_sets()
     for at, question in enumerate(questions):
-        if question.key in tensors:
-            unregistered, flag = _sets(asked, tensors[question.key])
-            questions[at] = replace(question, unregistered=unregistered, without_effect=flag)
+        key = question.key
+        sets = _sets(asked, tensors[key]) if key in tensors else (None, None)
+        if key not in tensors:  # it may be gone
+            sets = seen.plain.get(key), seen.flags.get(key)
+        if any(sets):
+            questions[at] = replace(question, unregistered=sets[0], without_effect=sets[1])
     return questions
 
 

@@ -5,18 +5,21 @@ They compare the parameters of the model, those of an optimizer, and the leaves 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 from gradviz.diagnosis.answers import Explanation, Group, Verdict
-from gradviz.diagnosis.context import Context, Question
+from gradviz.diagnosis.context import LEAVES, Context, Question
 from gradviz.diagnosis.lines import mention, switched_off_by
 from gradviz.diagnosis.rule import Evidence, Needs, Rule, first_answer
+from gradviz.diagnosis.values import is_wrong
 from gradviz.facts import Action, EventKind, SourceLocation, StepDetails
 from gradviz.graph import GradGraph, NodeKind, TensorSummary
 from gradviz.story import Event
 
 __all__ = [
+    "as_overview",
     "first_training_rules",
     "scale_of",
     "skipped_step",
@@ -106,22 +109,75 @@ def _is_held(context: Context, question: Question) -> bool:
 
 
 def _holder(context: Context, question: Question) -> tuple[Event, StepDetails] | None:
-    """The latest step of an optimizer after a gradient was accumulated, if it trains a model."""
+    """The latest step of an optimizer, if it trains a model and the tensor has had a gradient."""
     added = context.happened_to(question.key, EventKind.ACCUMULATE)
-    later = [row for row in _steps(context) if added and row[0].number > added[0].number]
-    if not later:
+    steps = _steps(context)
+    if not added or not steps:
         return None
-    nodes = context.graph.nodes
-    kinds = [nodes[key]["kind"] for key in later[-1][1].held if key in nodes]
     # A program may optimize an image; then the image is in the graph.
-    return later[-1] if not kinds or NodeKind.PARAMETER in kinds else None
+    nodes = context.graph.nodes
+    kinds = {nodes[key]["kind"] for key in steps[-1][1].held if key in nodes} & set(LEAVES)
+    return steps[-1] if not kinds or NodeKind.PARAMETER in kinds else None
 
 
 def _what_it_holds(context: Context, step: Event, details: StepDetails) -> str:
+    nodes = context.graph.nodes
     used = any(key in context.reachable for key in details.held)
     which = "other parameters" if used else f"parameters that {context.root_names} does not use"
+    kinds = {nodes[key]["kind"] if key in nodes else None for key in details.held}
+    if kinds == {NodeKind.UNTRACKED}:
+        which = "tensors that do not require grad"
     where = f"{details.optimizer}, whose step is at {mention(step.location)},"
     return f"{where} holds {details.count:,} {which}"
+
+
+def _waits_for_a_step(context: Context, question: Question) -> Evidence | None:
+    """An optimizer holds it and never made a step, though its gradient was cleared and came again.
+
+    A gradient that is wrong itself is explained by other rules.
+    """
+    key, optimizer = question.key, context.waiting.get(question.key)
+    if optimizer is None or is_wrong(question.data.get("grad")):
+        return None
+    added = context.happened_to(key, EventKind.ACCUMULATE)
+    changes = context.happened_to(key, EventKind.IN_PLACE)
+    is_updated = any(added and event.number > added[0].number for event in changes)
+    if is_updated or any(key in details.held for _, details in _steps(context)):
+        return None
+    clears = [
+        event
+        for event in context.happened_to(key, EventKind.GRAD)
+        if event.action in (Action.SET_TO_NONE, Action.ZEROED)
+        and added
+        and added[0].number < event.number < added[-1].number
+    ]
+    if not clears:
+        return None
+    words = {
+        "optimizer": optimizer,
+        "added": mention(added[0].location),
+        "word": ".grad = None" if clears[0].word == "grad" else clears[0].word,
+        "clear": mention(clears[0].location),
+    }
+    return Evidence(words, locations=(added[0].location, clears[0].location))
+
+
+def _clipped_after_step(context: Context, question: Question) -> Evidence | None:
+    """The gradient was clipped after the step that used it, and before the next pass."""
+    key = question.key
+    kinds = (EventKind.ACCUMULATE, EventKind.GRAD)
+    events = [each for kind in kinds for each in context.happened_to(key, kind)]
+    events += [step for step, details in _steps(context) if key in details.held]
+    events.sort(key=lambda event: event.number)
+    for step, clip in pairwise(events):
+        if step.kind is EventKind.STEP and clip.word in _CLIPS:
+            words = {
+                "clip": clip.word,
+                "line": mention(clip.location),
+                "step": mention(step.location),
+            }
+            return Evidence(words, locations=(clip.location, step.location))
+    return None
 
 
 def _cleared_before_step(context: Context, question: Question) -> Evidence | None:
@@ -318,6 +374,28 @@ def _too_early(verdict: Verdict) -> Rule[Any, Any]:
 
 
 first_training_rules: tuple[Rule[Any, Any], ...] = (
+    Rule(
+        "its optimizer made no step",
+        Verdict.NOT_TRAINED,
+        _waits_for_a_step,
+        "{optimizer} holds it and has made no step: the gradient from backward at {added} was "
+        "cleared by {word} at {clear}, and no step used it",
+        "call step() of that optimizer after backward()",
+        Needs.RECORDING,
+        (EventKind.GRAD,),
+        "The optimizer was among the variables of the program, and the gradient was cleared and "
+        "came again without a step.",
+    ),
+    Rule(
+        "clipped after the step",
+        Verdict.CLIPPED_LATE,
+        _clipped_after_step,
+        "{clip} at {line} changed its gradient after the step at {step} had used it",
+        "call it between backward() and step()",
+        Needs.RECORDING,
+        (EventKind.STEP,),
+        "A clipping that follows a step of the tensor's optimizer, with no pass between.",
+    ),
     _too_early(Verdict.CLEARED),
     _too_early(Verdict.ZERO),
     Rule(
@@ -374,3 +452,36 @@ training_rules: tuple[Rule[Any, Any], ...] = (
         "it was unscaled.",
     ),
 )
+
+
+# Overviews.
+
+_NO_GRADIENT = (Verdict.NOT_CONNECTED, Verdict.CUT, Verdict.NOT_KNOWN, Verdict.NOT_RUN)
+
+
+def as_overview(each: Explanation, question: Question, context: Context) -> Explanation:
+    """An answer in a list of all tensors, of which some need no gradient at the end.
+
+    Args:
+        each: the answer about the tensor alone.
+        question: the tensor.
+        context: the recording.
+
+    Returns:
+        FINE for a gradient that a step used before it was cleared; UNTRAINED for a leaf that no
+        optimizer holds and that got no gradient, if others are trained, such as the parameters of
+        a target network; else the answer.
+    """
+    key = question.key
+    steps = [step for step, details in _steps(context) if key in details.held]
+    added = context.happened_to(key, EventKind.ACCUMULATE)
+    if added and steps and steps[-1].number > added[-1].number:
+        is_once = len([step for step in steps if step.number > added[-1].number]) == 1
+        if each.verdict is Verdict.CLEARED or (each.verdict is Verdict.STALE and is_once):
+            reason = f"the step at {mention(steps[-1].location)} used its gradient"
+            return replace(each, verdict=Verdict.FINE, reason=reason, fix="")
+    is_held = key in context.held or bool(steps)
+    if each.verdict not in _NO_GRADIENT or added or is_held or not _steps(context):
+        return each
+    reason = f"no optimizer holds it, and it got no gradient: {each.reason}"
+    return replace(each, verdict=Verdict.UNTRAINED, reason=reason, fix="")

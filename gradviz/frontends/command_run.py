@@ -218,9 +218,9 @@ def _explained(loaded: Loaded, recording: Any) -> Explanation | Explanations:
     from gradviz.diagnosis.explain import answer
 
     names = Names.of_namespace(loaded.variables or loaded.run.namespace)
-    subjects: list[Any] = list(loaded.values)
+    subjects: list[Any] = list(loaded.values) if loaded.names else []
     if not loaded.names:
-        subjects = [_parameters(loaded.variables)]
+        recording._know(loaded.variables)
     elif len(subjects) == 1 and getattr(subjects[0], "grad_fn", None) is not None:
         leaves = [n.tensor for n in names if n.tensor.is_leaf and n.tensor.requires_grad]
         known = {id(leaf) for leaf in leaves}
@@ -234,17 +234,6 @@ def _explained(loaded: Loaded, recording: Any) -> Explanation | Explanations:
         return answer([*subjects, recording], names, None)
     except SubjectError as error:
         raise SubjectError(f"{asked}: {error}") from error
-
-
-def _parameters(variables: Mapping[str, Any]) -> list[Any]:
-    """The parameters of the modules among some variables, and the leaves that are in no module."""
-    found = {}
-    for value in variables.values():
-        if hasattr(type(value), "named_parameters"):
-            found.update({id(each): each for each in value.parameters() if each.requires_grad})
-        elif hasattr(type(value), "grad_fn") and value.is_leaf and value.requires_grad:
-            found[id(value)] = value
-    return list(found.values())
 
 
 @target_command("script", epilog=_RUN_EXAMPLES, formats=(), stops=False)

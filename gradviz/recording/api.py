@@ -24,6 +24,7 @@ from gradviz.capture.autograd.tensors import quietly
 from gradviz.capture.tensors.names import Named, module_names
 from gradviz.capture.tensors.subjects import shortly
 from gradviz.errors import UsageError
+from gradviz.facts import TrainingSets
 from gradviz.graph import GradGraph
 from gradviz.recording.event_log import Entry, EventLog
 from gradviz.recording.intercept import collectives, tasks, user_warnings
@@ -289,6 +290,43 @@ class Recording(Shown):
             ['weight', 'bias']
         """
         return self._observer.snapshots.parameters()
+
+    def _know(self, variables: Mapping[str, object]) -> None:
+        """Also list the parameters of the modules among variables, the largest modules first.
+
+        Example:
+            >>> import torch
+            >>> with record() as run:
+            ...     torch.ones(2, requires_grad=True).sum().backward()
+            >>> layer = torch.nn.Linear(2, 2)
+            >>> run._know({"layer": layer, "x": 3})
+            >>> [named.name for named in run._parameters()]
+            ['layer.weight', 'layer.bias']
+        """
+        self._observer.snapshots.know(
+            {name: each for name, each in variables.items() if issubclass(type(each), nn.Module)}
+        )
+
+    def _training_sets(self) -> TrainingSets:
+        """What the modules and optimizers among the program's variables held, by keys of leaves.
+
+        Example:
+            >>> import torch
+            >>> layer = torch.nn.Linear(2, 2)
+            >>> optimizer = torch.optim.SGD(layer.parameters(), lr=0.1)
+            >>> with record() as run:
+            ...     layer(torch.ones(1, 2)).sum().backward()
+            >>> run._training_sets().waiting[run.key_of(layer.bias)]
+            'SGD'
+        """
+        sets, key_of = self._observer.snapshots.sets, self._observer.snapshots.keys.of
+        return TrainingSets(
+            {key_of(each): row for each, row in sets.plain.items() if each is not None},
+            {key_of(each): row for each, row in sets.flags.items() if each is not None},
+            {key_of(each): name for each, name in sets.waiting.items()},
+            frozenset(map(key_of, sets.held)),
+            sets.elsewhere,
+        )
 
     def _leaves(self) -> list[Named]:
         """The leaves that it has met, as its frames call them: those that require grad and live.

@@ -322,12 +322,16 @@ class Observer:
 
     def before_step(self, optimizer: Any, args: Any, kwargs: Any) -> None:
         """An optimizer begins a step."""
-        if threading.get_ident() != self._thread or self._state.is_other_task():
+        if threading.get_ident() != self._thread:
+            self.snapshots.sets.elsewhere += 1
+            return
+        if self._state.is_other_task():
             return
         self._state.end_gradient_change()
         try:
             with quietly():
                 self._held = _held_by(optimizer)
+                self.snapshots.sets.begin_step(optimizer)
         except Exception as error:
             self._state.failed(error)
         self._state.stepping = sys._getframe(1).f_code
@@ -339,6 +343,7 @@ class Observer:
             return
         state = self._state
         state.stepping = None
+        state.grad_expected = torch.is_grad_enabled()  # what a step switches back is not recorded
         state.update_alert()
         try:
             with quietly(), collector_paused():

@@ -45,14 +45,14 @@ class Passes:
     Args:
         before: called before a pass, with the user's frame that started it.
         after: called after a pass that did not raise, with its roots and that frame.
-        stepped: called after each optimizer step that follows a pass.
+        stepped: called with the optimizer after each step that follows a pass.
     """
 
     def __init__(
         self,
         before: Callable[[FrameType], None],
         after: Callable[[tuple[Any, ...], FrameType], None],
-        stepped: Callable[[], None],
+        stepped: Callable[[Any], None],
     ) -> None:
         self._before, self._after, self._stepped = before, after, stepped
         self._files = UserFiles()
@@ -94,7 +94,7 @@ class Passes:
             return
         if self._hook is None:
             # Hooks run in the order of registration: the recording's hooks run first.
-            self._hook = register_optimizer_step_post_hook(lambda *_: self._stepped())
+            self._hook = register_optimizer_step_post_hook(lambda each, *_: self._stepped(each))
         with quietly():
             self._after(call.roots, frame)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import weakref
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from types import CodeType, FrameType
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
@@ -13,8 +13,9 @@ import torch
 from torch import nn
 
 from gradviz.capture.autograd.engine import creation_count
-from gradviz.capture.tensors.names import Named, Names
+from gradviz.capture.tensors.names import Named, Names, variables_of
 from gradviz.capture.tensors.subjects import maker_of
+from gradviz.capture.tensors.training_sets import SeenSets
 from gradviz.capture.tracing.tracer import Labels
 from gradviz.errors import SubjectError
 from gradviz.graph import Cause, GradGraph
@@ -84,12 +85,14 @@ class SnapshotSeries:
         keys: assigns the keys.
         snapshot: the latest one.
         hooked: non-leaf tensors with hooks that variables held before the latest backward pass.
+        sets: the modules and optimizers that variables held before backward passes.
     """
 
     def __init__(self, state: RecordingState, modules: Mapping[str, nn.Module]) -> None:
         self.keys = Keys()
         self.snapshot = Snapshot()
         self.hooked: Sequence[HookedTensor] = ()
+        self.sets = SeenSets(self._identity_of)
         self._named: list[tuple[weakref.ref[torch.Tensor], str, tuple[str, ...]]] = []
         self._state = state
         self._modules = [(name, weakref.ref(module)) for name, module in modules.items()]
@@ -123,6 +126,7 @@ class SnapshotSeries:
         self.hooked = held_with_hooks(names)
         self._named = [(weakref.ref(each), name, more) for each, name, more in names.entries]
         graph = self.trace(roots, names)
+        self.sets.look(each for frame in self._frames() for each in variables_of(frame))
         self._contents[graph] = contents_of(roots, self.snapshot.operations)
         self._roots, self._since = [weakly(root) for root in roots], count
         return graph
@@ -236,6 +240,15 @@ class SnapshotSeries:
         """The parameters of the modules that are alive and require grad."""
         return [named for named in self._of_modules().entries if named.tensor.requires_grad]
 
+    def know(self, modules: Mapping[str, nn.Module]) -> None:
+        """Add modules to those whose parameters are listed, unless they are in one of them."""
+        known = {id(named.tensor) for named in self._of_modules().entries}
+        sizes = {name: list(each.parameters()) for name, each in modules.items()}
+        for name in sorted(sizes, key=lambda name: -len(sizes[name])):
+            if not known.issuperset(map(id, sizes[name])):
+                known.update(map(id, sizes[name]))
+                self._modules.append((name, weakref.ref(modules[name])))
+
     def module_name(self, module: nn.Module) -> str:
         """The path of a module in the recorded ones, or its class."""
         if not self._paths:  # once per backward pass, because hooks ask for many modules
@@ -281,19 +294,26 @@ class SnapshotSeries:
         """Names from the modules, from variables here, and from those where the recording began."""
         own = self._of_modules()
         entries, classes = own.entries, own.modules
-        here = user_frame(sys._getframe(1), self._state.verdicts)
-        began: FrameType | None = here
-        while began is not None and began.f_code is not self._entered:
-            began = began.f_back
-        for frame in dict.fromkeys((here, began)):
-            if frame is not None:
-                around = Names.of(None, frame)
-                entries += around.entries
-                classes = classes or around.modules
+        for frame in self._frames():
+            around = Names.of(None, frame)
+            entries += around.entries
+            classes = classes or around.modules
         found: dict[int, Named] = {}
         for named in entries:
             found.setdefault(id(named.tensor), named)
         return Names(list(found.values()), classes)
+
+    def _frames(self) -> list[FrameType]:
+        """The user's frame here, and that in which the recording began."""
+        here = user_frame(sys._getframe(1), self._state.verdicts)
+        began: FrameType | None = here
+        while began is not None and began.f_code is not self._entered:
+            began = began.f_back
+        return [each for each in dict.fromkeys((here, began)) if each is not None]
+
+    def _identity_of(self, tensor: torch.Tensor) -> Hashable:
+        record = self._state.provenance.tensors.of(tensor)
+        return None if record is None else record.identity
 
 
 def _is_traceable(root: torch.Tensor) -> bool:

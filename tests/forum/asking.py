@@ -46,7 +46,10 @@ from gradviz.frontends.program import run_script
 HERE = Path(__file__).parent
 
 # Lines of `gradviz explain` that are about tensors without a fault.
-_HEALTHY = r"[\d,]+ [a-z ]+ fine|\S+: fine|  it has a gradient.*|gradviz: stopped after .*"
+_HEALTHY = (
+    r".*  not trained  .*|[\d,]+ [a-z ]+ fine|\S+: fine|  it has a gradient.*|"
+    r"gradviz: stopped after .*"
+)
 
 
 @dataclass

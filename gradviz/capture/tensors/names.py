@@ -19,7 +19,15 @@ from gradviz.capture.tensors.training_sets import unregistered
 from gradviz.errors import UsageError
 from gradviz.graph.text import WRAPPING_CLASSES, plain_name, without_wrappers
 
-__all__ = ["Named", "Names", "classes_of", "locals_of", "module_names", "with_attributes"]
+__all__ = [
+    "Named",
+    "Names",
+    "classes_of",
+    "locals_of",
+    "module_names",
+    "variables_of",
+    "with_attributes",
+]
 
 _ALLOWED = (
     "an nn.Module, a dict of name -> tensor (or module, or list or dict of tensors), "
@@ -283,6 +291,17 @@ def _variables(frame: types.FrameType) -> list[_Variable]:
         if name not in local:
             visible.append(_Variable(name, value, True))
     return [variable for variable in visible if not _is_machinery(variable)]
+
+
+def variables_of(frame: types.FrameType) -> list[object]:
+    """The values of the variables visible to code in a frame, local ones first.
+
+    Example:
+        >>> x = object()
+        >>> any(each is x for each in variables_of(sys._getframe()))
+        True
+    """
+    return [variable.value for variable in _variables(frame)]
 
 
 def _is_machinery(variable: _Variable) -> bool:
