@@ -352,8 +352,7 @@ class Search:
         self._lines_before_step: set[tuple[CodeType, int]] = set()
         self._again: set[tuple[CodeType, int]] = set()
         self._steppers: weakref.WeakSet[Any] = weakref.WeakSet()
-        self._is_waiting = False
-        self._waited = 0
+        self._is_waiting, self._waited = False, 0
         self._returned: dict[str, tuple[Any, dict[str, object]]] = {}
         self._file = ""
         self._top: dict[str, Any] = {}
@@ -435,8 +434,10 @@ class Search:
 
     def _waits(self, around: Mapping[str, object]) -> bool:
         """Whether another optimizer than those that made steps may make its first one soon."""
+        from gradviz.recording.passes import optimizers_among
+
         self._waited += bool(self._again)
-        others = [each for each in _optimizers(around) if each not in self._steppers]
+        others = [each for each in optimizers_among(around) if each not in self._steppers]
         return bool(others) and bool(self._steppers) and self._waited <= _MOST_WAITED
 
     def _stepped(self, optimizer: Any) -> None:
@@ -540,16 +541,9 @@ def _has_step_ahead(frame: FrameType | None, around: Mapping[str, object]) -> bo
         if frame.f_globals.get("__name__", "").startswith("torch.optim"):
             return False  # it is inside its step, like LBFGS
         frame = frame.f_back
-    return bool(_optimizers(around))
+    from gradviz.recording.passes import optimizers_among
 
-
-def _optimizers(around: Mapping[str, object]) -> list[Any]:
-    """The optimizers among variables."""
-    values = list(around.values())
-    for value in around.values():
-        if isinstance(value, (list, tuple)):
-            values += value[:100]
-    return [e for e in values if hasattr(type(e), "zero_grad") and hasattr(type(e), "step")]
+    return bool(optimizers_among(around))
 
 
 def _is_computed(value: object) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Callable, Container, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from itertools import islice
 from math import isfinite
 from types import FrameType, TracebackType
@@ -32,6 +32,7 @@ __all__ = [
     "Microbatches",
     "Passes",
     "leaves_of",
+    "optimizers_among",
     "variables_around",
 ]
 
@@ -132,6 +133,15 @@ def variables_around(frame: FrameType | None, within: str) -> dict[str, object]:
     for each in reversed(frames):
         found.update(with_attributes(locals_of(each)))
     return found
+
+
+def optimizers_among(around: Mapping[str, object]) -> list[Any]:
+    """The optimizers among variables, and in lists and tuples among them."""
+    values = list(around.values())
+    for value in around.values():
+        if isinstance(value, (list, tuple)):
+            values += value[:100]
+    return [e for e in values if hasattr(type(e), "zero_grad") and hasattr(type(e), "step")]
 
 
 _WATCHED = 512  # operations of a pass whose gradients are looked at, those next to the roots
