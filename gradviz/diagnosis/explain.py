@@ -208,7 +208,9 @@ def _of_recording(asked: Asked, found: Names) -> Explanation | Explanations:
     questions = questions_of(asked, context, found)
     if not asked.roots:
         context = replace(context, later=context_at_end(asked.recording, context))
-    if any(is_wrong(question.data.get("grad")) for question in questions):
+    roots = (context.graph.nodes[key].get("value") for key in context.roots)
+    is_finite = not any(value is not None and (value.nan or value.inf) for value in roots)
+    if not is_finite or any(is_wrong(question.data.get("grad")) for question in questions):
         context = with_values(context, asked.recording, found)
     if asked.tensors and not asked.is_many:
         return _answers(questions, context, False)

@@ -235,7 +235,10 @@ def _returned_none(context: Context, question: Question) -> Evidence | None:
         return None
     data = context.graph.nodes[found[0]]
     line = data.get("source", "")
-    words = {"function": word_of(data), "where": f", applied at {mention(line)}," if line else ""}
+    words = {
+        "function": data.get("op") or word_of(data),
+        "where": f", applied at {mention(line)}," if line else "",
+    }
     return Evidence(words, tuple(found), locations_of([line]), found[0])
 
 

@@ -109,13 +109,28 @@ def _first_suspect(
     if seen := [key for key in reversed(between) if key in lost]:
         # What the pass was seen to do counts more than what the values suggest.
         backward = [each for each in backward if each.key in seen] or [
-            Suspect(key, _RETURNED, _fix_of(graph, key)) for key in seen
+            _of_untracked(graph, key) or Suspect(key, _RETURNED, _fix_of(graph, key))
+            for key in seen
         ]
     if forward and not forward[0].is_known:
         # Its input may come from an operation that is known to have had no finite value.
         before = ancestors(graph, [forward[0].key])
         forward = [each for each in reversed(backward) if each.key in before] + forward
     return next(iter((*forward, *backward)), None)
+
+
+def _of_untracked(graph: GradGraph, key: str) -> Suspect | None:
+    """An operation with an input outside the graph that is not finite."""
+    for source in graph.predecessors(key):
+        data: NodeData = graph.nodes[source]
+        value = data.get("value")
+        if data["kind"] is NodeKind.UNTRACKED and value is not None and (value.nan or value.inf):
+            name, what = word_of(data), "NaN" if value.nan else "infinite"
+            line = data.get("source", "")
+            made = f", created at {mention(line)}," if line else ""
+            why = f"its input {name}{made} has {what} elements"
+            return Suspect(key, why, f"find where it becomes {what}, before the loss")
+    return None
 
 
 def _fix_of(graph: GradGraph, key: str) -> str:
@@ -298,7 +313,12 @@ def _result_not_finite(context: Context, question: Question) -> Evidence | None:
     wrong = [key for key in context.roots_of(graph) if _is_finite(values.of(key)) is False]
     if not wrong or not ancestors(graph, wrong) & {question.key}:
         return None
-    suspects = list(_forward_suspects(values, _in_order(graph, ancestors(graph, wrong, is_data))))
+    before = _in_order(graph, ancestors(graph, wrong, is_data))
+    suspects = list(_forward_suspects(values, before))
+    if suspects and not suspects[0].is_known:
+        # What came before may have no finite value for one of its inputs.
+        behind = _in_order(graph, ancestors(graph, [suspects[0].key]))
+        suspects = [*_backward_suspects(values, behind), *suspects]
     value = values.of(wrong[0])
     what = "NaN" if value is not None and value.nan else "infinite"
     words = {"root": graph.nodes[wrong[0]].get("name") or "the result", "what": what}

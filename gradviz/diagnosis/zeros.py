@@ -21,6 +21,7 @@ from gradviz.diagnosis.values import (
 )
 from gradviz.facts import Action, EventKind, Loss
 from gradviz.graph import (
+    GradGraph,
     NodeData,
     NodeKind,
     TensorSummary,
@@ -400,6 +401,20 @@ def _set_to_zero(context: Context, question: Question) -> Evidence | None:
     return Evidence(words, locations=(zeroed[-1].location,))
 
 
+def _others(context: Context, graph: GradGraph, blocks: Sequence[Block]) -> str:
+    """The other operations that block a gradient: the first of another kind, and how many more."""
+    first, *rest = blocks
+    other = next((each for each in rest if each.why != first.why), None)
+    if other is None:
+        count = len(rest)
+        return f", and {'more' if count >= _FEW else count} more like it" if rest else ""
+    data = graph.nodes[other.key]
+    line = data.get("source", "")
+    where = f" at {mention(line)}" if line else ""
+    more = f", and {len(rest) - 1} more" if rest[1:] else ""
+    return f"; {_called(context, other.key, data.get('op', ''))}{where} too: {other.why}{more}"
+
+
 def _blocked(context: Context, question: Question) -> Evidence | None:
     if not _is_zero(question):
         return None
@@ -412,12 +427,11 @@ def _blocked(context: Context, question: Question) -> Evidence | None:
         return None
     data = values.graph.nodes[blocks[0].key]
     line = data.get("source", "")
-    others = len(blocks) - 1
     words = {
         "op": _called(context, blocks[0].key, data.get("op", "")),
         "where": f" at {mention(line)}" if line else "",
         "why": blocks[0].why,
-        "more": f", and {'more' if others >= _FEW else others} more like it" if others else "",
+        "more": _others(context, values.graph, blocks),
         "fix": blocks[0].fix,
     }
     keys = tuple(block.key for block in blocks)
