@@ -286,11 +286,9 @@ def _only_summed(step: Step) -> Block | None:
 
 def _one_entry(step: Step) -> Block | None:
     """A softmax over a dimension of size 1, or one whose results are only summed."""
-    if step.op == "softmax" and (block := _only_summed(step)) is not None:
-        return block
     dim, shape = number_of(step.options.get("dim")), step.data.get("shape", ())
     if dim is None or not -len(shape) <= dim < len(shape) or shape[int(dim)] != 1:
-        return None
+        return _only_summed(step) if step.op == "softmax" else None
     value = "0" if step.op == "log_softmax" else "1"
     why = f"it is taken over dimension {int(dim)}, which has one entry: its result is {value}"
     fix = "for one output use a sigmoid (binary_cross_entropy_with_logits); or take it over the "

@@ -179,7 +179,7 @@ def explain(request: Request) -> None:
 
 
 def _of_program(request: Request, target: Target) -> tuple[Explanation | Explanations, Loaded]:
-    from gradviz.frontends.target import load_target
+    from gradviz.frontends.target import load_target, no_name
     from gradviz.recording.api import record  # only now: it needs torch
 
     recording = record()
@@ -192,6 +192,9 @@ def _of_program(request: Request, target: Target) -> tuple[Explanation | Explana
         if error is not None and (text := _of_error(error, recording, {})):
             echo(text)
         raise
+    has_step = any(event.kind.value == "step" for event in recording.events)
+    if not loaded.names and not loaded.values and not has_step:
+        raise no_name(target, loaded.run)
     return _explained(loaded, recording), loaded
 
 

@@ -303,9 +303,10 @@ class Recording(Shown):
             >>> [named.name for named in run._parameters()]
             ['layer.weight', 'layer.bias']
         """
-        self._observer.snapshots.know(
-            {name: each for name, each in variables.items() if issubclass(type(each), nn.Module)}
-        )
+        modules: dict[str, Any] = {
+            name: each for name, each in variables.items() if issubclass(type(each), nn.Module)
+        }
+        self._observer.snapshots.know(modules)
 
     def _training_sets(self) -> TrainingSets:
         """What the modules and optimizers among the program's variables held, by keys of leaves.
