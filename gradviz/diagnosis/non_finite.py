@@ -12,9 +12,9 @@ from gradviz.diagnosis.answers import Verdict
 from gradviz.diagnosis.context import LEAVES, RECORD, Context, Question
 from gradviz.diagnosis.lines import locations_of, mention
 from gradviz.diagnosis.rule import Evidence, Needs, Rule
-from gradviz.diagnosis.training import skipped_step
+from gradviz.diagnosis.training import clipped_by_infinity, skipped_step
 from gradviz.diagnosis.values import Values, is_all_zero, is_sum, number_of
-from gradviz.facts import EventKind, GradientDetails, Loss
+from gradviz.facts import EventKind, Loss
 from gradviz.graph import (
     EdgeKind,
     GradGraph,
@@ -28,7 +28,6 @@ from gradviz.graph import (
     word_of,
 )
 from gradviz.graph.operations import operation, words
-from gradviz.story import Event
 
 __all__ = [
     "non_finite_rules",
@@ -259,47 +258,6 @@ def _has(summary: TensorSummary | None, number: float) -> bool:
     if summary.values is not None:
         return any(value == number for value in summary.values)
     return number in (summary.min, summary.max)
-
-
-# Clipping by a norm that is not finite.
-
-_CLIPS = ("clip_grad_norm_", "clip_grads_with_norm_")
-
-
-def clipped_by_infinity(context: Context, question: Question) -> Evidence | None:
-    """The gradient was scaled by a norm that is not finite, because of another gradient."""
-    added = context.happened_to(question.key, EventKind.ACCUMULATE)
-    if not added:
-        return None
-    clips = [
-        event
-        for event in context.happened_to(question.key, EventKind.GRAD)
-        if event.word in _CLIPS and event.number > added[-1].number
-    ]
-    own = added[-1].details
-    if not clips or not isinstance(own, GradientDetails) or _has_no_number(own.after):
-        return None
-    wrong = [
-        event for event in context.happened(EventKind.ACCUMULATE) if _is_about(event, clips[0])
-    ]
-    if not wrong:
-        return None
-    words = {
-        "clip": f"{clips[0].word} at {mention(clips[0].location)}",
-        "other": wrong[-1].name or "another gradient",
-    }
-    return Evidence(words, wrong[-1].nodes, (clips[0].location,))
-
-
-def _is_about(event: Event, clip: Event) -> bool:
-    """Whether a pass computed a gradient that is not finite and that was clipped afterwards."""
-    details = event.details
-    is_clipped = event.number < clip.number and bool(set(event.nodes) & set(clip.nodes))
-    return is_clipped and isinstance(details, GradientDetails) and _has_no_number(details.after)
-
-
-def _has_no_number(grad: TensorSummary | None) -> bool:
-    return grad is not None and bool(grad.nan or grad.inf)
 
 
 def _result_not_finite(context: Context, question: Question) -> Evidence | None:

@@ -14,12 +14,13 @@ from gradviz.diagnosis.context import LEAVES, Context, Question
 from gradviz.diagnosis.lines import mention, switched_off_by
 from gradviz.diagnosis.rule import Evidence, Needs, Rule, first_answer
 from gradviz.diagnosis.values import is_wrong
-from gradviz.facts import Action, EventKind, SourceLocation, StepDetails
+from gradviz.facts import Action, EventKind, GradientDetails, SourceLocation, StepDetails
 from gradviz.graph import GradGraph, NodeKind, TensorSummary
 from gradviz.story import Event
 
 __all__ = [
     "as_overview",
+    "clipped_by_infinity",
     "first_training_rules",
     "scale_of",
     "skipped_step",
@@ -304,6 +305,47 @@ def skipped_step(context: Context, question: Question) -> str:
     if not skipped:
         return ""
     return "; GradScaler skipped the step"
+
+
+# Clipping by a norm that is not finite.
+
+_NORM_CLIPS = ("clip_grad_norm_", "clip_grads_with_norm_")
+
+
+def clipped_by_infinity(context: Context, question: Question) -> Evidence | None:
+    """The gradient was scaled by a norm that is not finite, because of another gradient."""
+    added = context.happened_to(question.key, EventKind.ACCUMULATE)
+    if not added:
+        return None
+    clips = [
+        event
+        for event in context.happened_to(question.key, EventKind.GRAD)
+        if event.word in _NORM_CLIPS and event.number > added[-1].number
+    ]
+    own = added[-1].details
+    if not clips or not isinstance(own, GradientDetails) or _has_no_number(own.after):
+        return None
+    wrong = [
+        event for event in context.happened(EventKind.ACCUMULATE) if _is_about(event, clips[0])
+    ]
+    if not wrong:
+        return None
+    words = {
+        "clip": f"{clips[0].word} at {mention(clips[0].location)}",
+        "other": wrong[-1].name or "another gradient",
+    }
+    return Evidence(words, wrong[-1].nodes, (clips[0].location,))
+
+
+def _is_about(event: Event, clip: Event) -> bool:
+    """Whether a pass computed a gradient that is not finite and that was clipped afterwards."""
+    details = event.details
+    is_clipped = event.number < clip.number and bool(set(event.nodes) & set(clip.nodes))
+    return is_clipped and isinstance(details, GradientDetails) and _has_no_number(details.after)
+
+
+def _has_no_number(grad: TensorSummary | None) -> bool:
+    return grad is not None and bool(grad.nan or grad.inf)
 
 
 # Parameters of an optimizer that are in no frame.

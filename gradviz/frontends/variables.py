@@ -418,15 +418,15 @@ class Search:
         self._lines.add(line)
         if self._is_read_at_end or (self.step is not None and self.passes < self.step):
             return
-        from gradviz.recording.passes import variables_around
+        from gradviz.recording.passes import has_step_ahead, variables_around
 
         self._look(frame)
         around = variables_around(frame, _program_file())
         self._take(around, roots, frame)
-        has_step_ahead = self.step is None and _has_step_ahead(frame, around)
-        if line in self._lines_before_step or (is_again and not has_step_ahead):
+        is_stepped_next = self.step is None and has_step_ahead(frame, around)
+        if line in self._lines_before_step or (is_again and not is_stepped_next):
             self._again.add(line)
-        is_over = self._again == self._lines if self._next_step else not has_step_ahead
+        is_over = self._again == self._lines if self._next_step else not is_stepped_next
         self._is_waiting = self._next_step and self._waits(around)
         is_over = is_over and not self._is_waiting
         if is_over or self._ready:
@@ -533,17 +533,6 @@ def _is_ours(frame: FrameType) -> bool:
 
 def _program_file() -> str:
     return sys.modules["gradviz.frontends.program"].__file__ or ""
-
-
-def _has_step_ahead(frame: FrameType | None, around: Mapping[str, object]) -> bool:
-    """Whether an optimizer will make its step after backward."""
-    while frame is not None:
-        if frame.f_globals.get("__name__", "").startswith("torch.optim"):
-            return False  # it is inside its step, like LBFGS
-        frame = frame.f_back
-    from gradviz.recording.passes import optimizers_among
-
-    return bool(optimizers_among(around))
 
 
 def _is_computed(value: object) -> bool:

@@ -31,6 +31,7 @@ __all__ = [
     "GradientFlow",
     "Microbatches",
     "Passes",
+    "has_step_ahead",
     "leaves_of",
     "optimizers_among",
     "variables_around",
@@ -133,6 +134,20 @@ def variables_around(frame: FrameType | None, within: str) -> dict[str, object]:
     for each in reversed(frames):
         found.update(with_attributes(locals_of(each)))
     return found
+
+
+def has_step_ahead(frame: FrameType | None, around: Mapping[str, object]) -> bool:
+    """Whether an optimizer will make its step after backward.
+
+    Args:
+        frame: the user's frame that called backward.
+        around: the variables around it.
+    """
+    while frame is not None:
+        if frame.f_globals.get("__name__", "").startswith("torch.optim"):
+            return False  # it is inside its step, like LBFGS
+        frame = frame.f_back
+    return bool(optimizers_among(around))
 
 
 def optimizers_among(around: Mapping[str, object]) -> list[Any]:
