@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Container, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from enum import Enum
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gradviz.diagnosis.answers import Group
 from gradviz.diagnosis.values import Values
@@ -13,10 +14,8 @@ from gradviz.facts import (
     Action,
     BackwardDetails,
     EventKind,
-    Flag,
     Loss,
     LostGradient,
-    PlainContainer,
 )
 from gradviz.graph import (
     Buffers,
@@ -34,15 +33,17 @@ from gradviz.graph import (
 from gradviz.graph.operations import FUNCTIONS_OF_TORCH
 from gradviz.story import Event, Frame
 
+if TYPE_CHECKING:
+    from gradviz.capture.tensors.training_sets import IneffectiveFlag, Unregistered
+
 __all__ = [
     "LEAVES",
     "RECORD",
     "Context",
     "CutEdge",
     "Cuts",
-    "Flag",
-    "PlainContainer",
     "Question",
+    "Reach",
     "ValueRead",
     "call_of",
     "listed",
@@ -124,6 +125,16 @@ class Cuts:
         return self._known[source]
 
 
+class Reach(str, Enum):
+    """Where a tensor is, seen from the roots of backward."""
+
+    NO_ROOT = "a leaf, and there is no root"
+    REACHABLE = "reachable from a root"
+    UNREACHABLE = "a tensor that keeps its gradient, not reachable from a root"
+    NON_LEAF = "a non-leaf tensor that keeps no gradient, not reachable from a root"
+    UNTRACKED = "a tensor that does not require grad"
+
+
 @dataclass(frozen=True, eq=False)
 class Question:
     """A tensor whose gradient is explained.
@@ -142,8 +153,8 @@ class Question:
     key: str
     data: NodeData
     is_parameter: bool = False
-    unregistered: PlainContainer | None = None
-    without_effect: Flag | None = None
+    unregistered: Unregistered | None = None
+    without_effect: IneffectiveFlag | None = None
     cuts: tuple[EdgeData, ...] = ()
 
     @property
@@ -288,6 +299,17 @@ class Context:
     def is_reachable(self, key: str) -> bool:
         """Whether a node is reachable from the roots."""
         return any(start in self.reachable for start in self._starts(key))
+
+    def reach_of(self, question: Any) -> Reach:
+        """Where an explained tensor (a `Question`) is, seen from the roots."""
+        if question.data["kind"] is NodeKind.UNTRACKED:
+            return Reach.UNTRACKED
+        if not self.roots:
+            return Reach.NO_ROOT if question.is_leaf else Reach.NON_LEAF
+        if self.is_reachable(question.key):
+            return Reach.REACHABLE
+        is_kept = question.is_leaf or "grad" in question.data
+        return Reach.UNREACHABLE if is_kept else Reach.NON_LEAF
 
     def path(self, key: str) -> set[str]:
         """All nodes between a node and the roots, including both; empty if it is not reachable."""

@@ -48,6 +48,7 @@ from gradviz.errors import DamagedFileError, GradvizError
 from gradviz.facts import SavedVerdict
 from gradviz.graph import GradGraph, NodeKind, ancestors, is_data
 from gradviz.story import Story, recorded_in
+from gradviz.wording import ranks_text
 
 if TYPE_CHECKING:
     from gradviz.capture.tensors.names import Names
@@ -92,8 +93,8 @@ def describe() -> str:
     """The list of rules as text: order, verdict, name, and what each needs.
 
     Example:
-        >>> print(describe().splitlines()[7])
-          8. cleared                    the gradient was cleared after backward (a recording)
+        >>> print(describe().splitlines()[8])
+          9. cleared                    the gradient was cleared after backward (a recording)
     """
     return "\n".join(
         f"{number:3}. {rule.verdict.value:26} {rule.name} ({rule.needs.value})"
@@ -110,9 +111,10 @@ def explain(
 
     Args:
         subjects: tensors, whose ``.grad`` is explained: ``explain(w)``, ``explain(w, b)``. A
-            module: each of its parameters. A `Recording`, alone or with tensors. An exception,
-            alone or with tensors or a recording. The result on which backward is called may be the
-            last one, if it has a ``grad_fn`` and the others do not: ``explain(w, loss)``.
+            module: each of its parameters. A `Recording`, alone or with tensors. A story that was
+            gathered or saved. An exception, alone or with tensors or a recording. The result on
+            which backward is called may be the last one, if it has a ``grad_fn`` and the others do
+            not: ``explain(w, loss)``.
         loss: the result on which backward is called, or several; None to find it from the last
             subject, the recording, or the variables of the caller.
         names: an ``nn.Module`` or a dict from which the tensors get their names; None for the
@@ -138,6 +140,10 @@ def explain(
         >>> explain(b, loss).verdict.value
         'not connected'
     """
+    if len(subjects) == 1 and isinstance(subjects[0], Story):
+        saved = saved_explanations(subjects[0])
+        if saved is not None:
+            return saved
     from gradviz.capture.autograd.tensors import quietly
     from gradviz.capture.tensors.names import Names
 
@@ -145,7 +151,7 @@ def explain(
         found = Names.of(None, sys._getframe(1))
         if names is not None:
             found = Names([*Names.of(names, None), *found])
-    return answer(subjects, found, names, loss)
+        return _answer_to(Asked.of(subjects, names, loss), found)
 
 
 def answer(
@@ -202,9 +208,9 @@ def _of_error(asked: Asked, found: Names) -> Explanation:
 
 
 def _of_recording(asked: Asked, found: Names) -> Explanation | Explanations:
-    recorded_in(asked.recording)  # raises if there is no frame yet
-    context = context_of(asked.recording, asked.roots)
-    context = look_at_live(asked, context)
+    story = recorded_in(asked.recording)  # raises if there is no frame yet
+    assert isinstance(story, Story)
+    context = look_at_live(asked, context_of(asked.recording, story, asked.roots))
     questions = questions_of(asked, context, found)
     if not asked.roots:
         context = replace(context, later=context_at_end(asked.recording, context))
@@ -295,7 +301,7 @@ def saved_explanations(story: Story) -> Explanations | None:
         tuple(
             Explanation(
                 _verdict(each.verdict),
-                each.name,
+                f"{ranks_text(each.ranks)}: {each.name}" if _is_of_some(each) else each.name,
                 each.reason,
                 each.fix,
                 each.nodes,
@@ -308,6 +314,11 @@ def saved_explanations(story: Story) -> Explanations | None:
             for each in story.verdicts
         )
     )
+
+
+def _is_of_some(verdict: SavedVerdict) -> bool:
+    """Whether it is about a tensor of some ranks only, and not about a rank itself."""
+    return bool(verdict.ranks) and verdict.name != ranks_text(verdict.ranks)
 
 
 def _verdict(value: str) -> Verdict:

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from gradviz.diagnosis.answers import Verdict
-from gradviz.diagnosis.context import RECORD, Context, CutEdge, Question, call_of
+from gradviz.diagnosis.context import RECORD, Context, CutEdge, Question, Reach, call_of
 from gradviz.diagnosis.lines import is_own, locations_of, mention, straight_through
-from gradviz.diagnosis.rule import Evidence, Needs, Rule
+from gradviz.diagnosis.rule import Evidence, Needs, Rule, only_when
 from gradviz.facts import Action, EventKind, SourceLocation
 from gradviz.graph import (
     Cause,
@@ -269,18 +269,8 @@ def _has_cut(graph: GradGraph, key: str) -> bool:
 _ADDS = frozenset(("add", "sub", "rsub", "neg", "sum", "mean", "clone", "to"))
 
 
-def _is_unreachable(context: Context, question: Question) -> bool:
-    if question.data["kind"] is NodeKind.UNTRACKED or not context.roots:
-        return False
-    if not question.is_leaf and "grad" not in question.data:
-        return False
-    return not context.is_reachable(question.key)
-
-
 def _cuts_of(context: Context, question: Question) -> Sequence[CutEdge]:
     """The cuts between the tensor and the roots, those that can be removed first."""
-    if not _is_unreachable(context, question):
-        return ()
     cuts = context.cuts.of(question.key) if question.key else []
     lost = list(context.lost.get(question.key, ()))
     # The graph shows what was written into a tensor also after it was used.
@@ -297,7 +287,7 @@ def _cuts_of(context: Context, question: Question) -> Sequence[CutEdge]:
 
 def _derivative_without_it(context: Context, question: Question) -> Evidence | None:
     """The result was computed from a derivative that does not depend on the tensor."""
-    if not _is_unreachable(context, question) or not question.key:
+    if not question.key:
         return None
     cuts = context.cuts.of(question.key)
     if not cuts or not all(_is_of_a_constant(context, question.key, cut) for cut in cuts):
@@ -372,8 +362,6 @@ def _cut_not_recorded(context: Context, question: Question) -> Evidence | None:
 
 
 def _switched_on_too_late(context: Context, question: Question) -> Evidence | None:
-    if not _is_unreachable(context, question):
-        return None
     switched = [
         event
         for event in context.happened(EventKind.REQUIRES_GRAD)
@@ -398,8 +386,6 @@ def _may_be(context: Context, question: Question, key: str) -> bool:
 
 def _became_numbers(context: Context, question: Question) -> Evidence | None:
     """Its data went into a number or array before the pass, and no tensor carries it on."""
-    if not _is_unreachable(context, question):
-        return None
     before = {str(event.location) for event in number_reads(context)}
     reads = [row for row in context.numbers.get(question.key, ()) if row.source in before]
     if not reads:
@@ -417,7 +403,7 @@ def _became_numbers(context: Context, question: Question) -> Evidence | None:
 
 def _may_be_inside(context: Context, question: Question) -> Evidence | None:
     """Parameters used inside a Function or a reentrant checkpoint are not in the graph."""
-    if not _is_unreachable(context, question) or not context.functions:
+    if not context.functions:
         return None
     nodes = context.graph.nodes
     using = [key for key in context.functions if question.key in nodes[key].get("uses_inside", ())]
@@ -451,8 +437,6 @@ def _may_be_inside(context: Context, question: Question) -> Evidence | None:
 
 
 def _numbers_were_taken(context: Context, question: Question) -> Evidence | None:
-    if not _is_unreachable(context, question):
-        return None
     locations = _numbers_taken(context, question)
     if not locations:
         return None
@@ -476,18 +460,15 @@ def _numbers_taken(context: Context, question: Question) -> list[SourceLocation]
 
 
 def _not_used_as_far_as_seen(context: Context, question: Question) -> Evidence | None:
-    if not context.hides_operations:
-        return None
-    return _not_used(context, question)
+    return _not_used(context, question) if context.hides_operations else None
 
 
 def _not_used(context: Context, question: Question) -> Evidence | None:
-    if not _is_unreachable(context, question):
-        return None
     return Evidence({"root": context.root_names})
 
 
-not_connected_rules: tuple[Rule[Any, Any], ...] = (
+not_connected_rules: tuple[Rule[Any, Any], ...] = only_when(
+    Reach.UNREACHABLE,
     Rule(
         "the path to the result is cut",
         Verdict.CUT,

@@ -23,7 +23,7 @@ from gradviz.diagnosis.subjects import (
     raised_in_backward,
 )
 from gradviz.diagnosis.values import Values
-from gradviz.facts import ErrorDetails, EventKind, Flag, FrameKind, PlainContainer, TrainingSets
+from gradviz.facts import ErrorDetails, EventKind, FrameKind, TrainingSets
 from gradviz.graph import (
     EdgeData,
     EdgeKind,
@@ -33,10 +33,11 @@ from gradviz.graph import (
     TensorSummary,
     ancestors,
 )
-from gradviz.story import Event, Frame
+from gradviz.story import Event, Frame, Story
 
 if TYPE_CHECKING:
     from gradviz.capture.tensors.names import Names
+    from gradviz.capture.tensors.training_sets import IneffectiveFlag, Unregistered
     from gradviz.recording.api import Recording
     from gradviz.recording.snapshots import CutOff
 
@@ -123,16 +124,12 @@ def look(asked: Asked, names: Names) -> tuple[Context, list[Question]]:
     return context, asked_questions
 
 
-def _sets(asked: Asked, tensor: Any) -> tuple[PlainContainer | None, Flag | None]:
+def _sets(asked: Asked, tensor: Any) -> tuple[Unregistered | None, IneffectiveFlag | None]:
     """The plain container of a parameter, and the attribute that was set to freeze it."""
     from gradviz.capture.tensors.training_sets import flag_of_tensor
 
-    row = asked.unregistered.get(id(tensor))
     flag = asked.flags.get(id(tensor)) or flag_of_tensor(tensor)
-    return (
-        PlainContainer(row.container, row.kind, row.owner, row.of_modules) if row else None,
-        Flag(flag.attribute, flag.owner, flag.parameter) if flag else None,
-    )
+    return asked.unregistered.get(id(tensor)), flag
 
 
 def look_at_live(asked: Asked, context: Context) -> Context:
@@ -143,10 +140,10 @@ def look_at_live(asked: Asked, context: Context) -> Context:
     """
     from gradviz.capture.tensors.training_sets import live
 
-    found, key_of = live(), asked.recording.key_of
+    found, key_of = live(), asked.recording._snapshots.key_of
     if not asked.modules:
         asked.look_at(found.modules)
-    seen: TrainingSets = asked.recording._training_sets()
+    seen: TrainingSets = asked.recording._snapshots.training_sets()
     held = {key_of(tensor) for each in found.optimizers for tensor in each.tensors} - {""}
     return replace(context, held=seen.held | held, waiting=seen.waiting, elsewhere=seen.elsewhere)
 
@@ -197,21 +194,21 @@ def _drop_the_rest(graph: GradGraph, kept: set[str]) -> None:
 # Recordings.
 
 
-def context_of(recording: Recording, roots: Sequence[Any] = ()) -> Context:
+def context_of(recording: Recording, story: Story, roots: Sequence[Any] = ()) -> Context:
     """The context of the last frame with the roots of backward, and of the frame before backward.
 
     Args:
         recording: the recording.
+        story: its frames and events.
         roots: the roots of backward; if empty, those of the recorded pass.
     """
-    story = recording.story
     frames, events = story.frames, story.events
     passes = [event for event in events if event.kind is EventKind.BACKWARD]
     of_pass = [frame for frame in frames if frame.kind in _OF_A_PASS]
     graph = next((f.graph for f in reversed(of_pass if passes and of_pass else frames)), None)
     graph = graph if graph is not None else GradGraph()
     if roots:
-        graph, keys = _with_roots(recording, roots, graph)
+        graph, keys = _with_roots(recording, frames, roots, graph)
     else:
         # Without a backward pass, a leaf is a root if nothing was computed from it.
         kinds = () if passes else LEAVES
@@ -246,7 +243,10 @@ def _lost(recording: Recording, graph: GradGraph, roots: Sequence[str]) -> dict[
         if edge["kind"] is EdgeKind.CUT
     }
     ends = reached | direct
-    return {leaf: [*map(_edge_of, cuts)] for leaf, cuts in recording._cut_off(graph, ends).items()}
+    return {
+        leaf: [*map(_edge_of, cuts)]
+        for leaf, cuts in recording._snapshots.cut_off(graph, ends).items()
+    }
 
 
 def _edge_of(cut: CutOff) -> CutEdge:
@@ -261,16 +261,16 @@ def _edge_of(cut: CutOff) -> CutEdge:
 def _numbers(recording: Recording) -> dict[str, list[ValueRead]]:
     return {
         leaf: [ValueRead(_edge_of(row.cut), *row[1:]) for row in rows]
-        for leaf, rows in recording._number_reads().items()
+        for leaf, rows in recording._snapshots.number_reads().items()
     }
 
 
 def _with_roots(
-    recording: Recording, roots: Sequence[Any], graph: GradGraph
+    recording: Recording, frames: Sequence[Frame], roots: Sequence[Any], graph: GradGraph
 ) -> tuple[GradGraph, list[str]]:
     """The given graph if it contains the roots, else that of the latest frame that does."""
-    for each in (graph, *(frame.graph for frame in reversed(recording.frames))):
-        keys = [key for root in roots if (key := recording.key_of(root, each)) in each]
+    for each in (graph, *(frame.graph for frame in reversed(frames))):
+        keys = [key for root in roots if (key := recording._snapshots.key_of(root, each)) in each]
         if keys:
             return each, keys
     return graph, []
@@ -296,8 +296,8 @@ def questions_of(asked: Asked, context: Context, names: Names) -> list[Question]
     from gradviz.capture.tensors.names import Names
 
     shown = _leaves(asked.recording.frames)
-    own = Names(asked.recording._parameters())
-    keys = [asked.recording.key_of(named.tensor, context.graph) for named in own]
+    own = Names(asked.recording._snapshots.parameters())
+    keys = [asked.recording._snapshots.key_of(named.tensor, context.graph) for named in own]
     unseen = [each for each, key in zip(own, keys, strict=True) if key not in shown]
     others = iter(
         _questions([each.tensor for each in unseen], asked, context, own) if unseen else ()
@@ -306,8 +306,10 @@ def questions_of(asked: Asked, context: Context, names: Names) -> list[Question]
     known = set(keys)
     questions = named + [_shown(key, data) for key, data in shown.items() if key not in known]
     rows = [*asked.unregistered.values(), *asked.flags.values()]
-    tensors = {key: row.tensor for row in rows if (key := asked.recording.key_of(row.tensor))}
-    seen: TrainingSets = asked.recording._training_sets()
+    tensors = {
+        key: row.tensor for row in rows if (key := asked.recording._snapshots.key_of(row.tensor))
+    }
+    seen: TrainingSets = asked.recording._snapshots.training_sets()
     for at, question in enumerate(questions):
         key = question.key
         sets = _sets(asked, tensors[key]) if key in tensors else (None, None)
@@ -335,7 +337,7 @@ def _questions(
     questions = []
     for tensor in tensors:
         data: Any = dict(traced.nodes[own[identity_of(tensor)]])
-        key = asked.recording.key_of(tensor, context.graph)
+        key = asked.recording._snapshots.key_of(tensor, context.graph)
         for attribute in ("accumulations", "source"):
             if key in context.graph and attribute in context.graph.nodes[key]:
                 data[attribute] = context.graph.nodes[key][attribute]
@@ -348,7 +350,7 @@ def _questions(
                 data,
                 is_parameter,
                 *_sets(asked, tensor),
-                tuple(_edge_of(cut).edge for cut in asked.recording._cuts_behind(tensor)),
+                tuple(_edge_of(cut).edge for cut in asked.recording._snapshots.cuts_behind(tensor)),
             )
         )
     return questions
@@ -364,7 +366,7 @@ def with_values(context: Context, recording: Recording, names: Names) -> Context
     values = None
     if before is not None:
         live = known if before is context.graph else _live_values(before, recording, names)
-        values = Values(before, recording._contents(before), known=live)
+        values = Values(before, recording._snapshots.contents(before), known=live)
     since = {
         key: (
             number,
@@ -376,7 +378,7 @@ def with_values(context: Context, recording: Recording, names: Names) -> Context
 
 
 def _values(graph: GradGraph, recording: Recording) -> Values:
-    return Values(graph, recording._contents(graph))
+    return Values(graph, recording._snapshots.contents(graph))
 
 
 def _live_values(
@@ -388,7 +390,7 @@ def _live_values(
     tensors = {
         key: named.tensor
         for named in names
-        if (key := recording.key_of(named.tensor, graph)) in graph
+        if (key := recording._snapshots.key_of(named.tensor, graph)) in graph
         and "value" not in (data := graph.nodes[key])
         and data.get("version", 0) == version_of(named.tensor)
     }
@@ -481,7 +483,9 @@ def _context(asked: Asked, names: Names) -> Context:
 
 def _roots_of(asked: Asked, tensors: Sequence[Any], graph: GradGraph) -> list[str]:
     """The roots of backward, or the tensor on which another operation was called."""
-    found = [key for each in tensors if (key := asked.recording.key_of(each, graph)) in graph]
+    found = [
+        key for each in tensors if (key := asked.recording._snapshots.key_of(each, graph)) in graph
+    ]
     if found or graph.roots:
         return found or graph.roots
     name = asked.errors[-1].name if asked.errors else ""

@@ -193,7 +193,7 @@ def _is_module(subject: object) -> bool:
 def _tensors(subject: object) -> list[Any]:
     if _is_module(subject):
         return []
-    from gradviz.capture.tensors.subjects import flatten, maker_of, shortly
+    from gradviz.capture.tensors.names import flatten, maker_of, shortly
 
     try:
         found: list[Any] = [each.value for each in flatten((subject,))]

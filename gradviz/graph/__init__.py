@@ -21,6 +21,7 @@ from gradviz.graph.schema import (
     Mark,
     NodeData,
     NodeKind,
+    RankSpread,
     SavedTensor,
     TensorSummary,
 )
@@ -35,6 +36,7 @@ __all__ = [
     "Mark",
     "NodeData",
     "NodeKind",
+    "RankSpread",
     "SavedTensor",
     "TensorSummary",
     "ancestors",

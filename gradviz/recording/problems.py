@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,7 +20,7 @@ from gradviz.torch_messages import MessageKind, TorchMessage, read_message
 
 __all__ = ["Freed", "History", "error_details"]
 
-Freed = tuple[SourceLocation, Mapping[int, str]]
+Freed = tuple[SourceLocation, Container[int]]
 """The line of a backward pass that freed saved tensors, and the operations it ran through."""
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from gradviz.errors import UsageError
 from gradviz.graph import Buffers, GradGraph, NodeData, SavedTensor, ancestors, every
 from gradviz.graph.text import bytes_text, counted, listed, shape_text
-from gradviz.reports.checkpoints import (
+from gradviz.reports.modules import (
     Origin,
     Origins,
     blocks_of,
