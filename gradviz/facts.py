@@ -461,6 +461,7 @@ class TrainingSets(NamedTuple):
         waiting: parameters of optimizers that made no step, with the class of the optimizer.
         held: the parameters of all optimizers.
         elsewhere: the number of steps of optimizers in other threads, which are not recorded.
+        names: the names of the parameters of optimizers.
     """
 
     plain: Mapping[str, PlainContainer]
@@ -468,3 +469,4 @@ class TrainingSets(NamedTuple):
     waiting: Mapping[str, str]
     held: frozenset[str]
     elsewhere: int
+    names: Mapping[str, str]

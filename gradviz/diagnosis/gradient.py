@@ -11,7 +11,7 @@ from gradviz.diagnosis.lines import mention
 from gradviz.diagnosis.non_finite import scale_rules
 from gradviz.diagnosis.not_connected import twin_of
 from gradviz.diagnosis.rule import Evidence, Needs, Rule
-from gradviz.diagnosis.training import scale_of
+from gradviz.diagnosis.training import scale_of, uses_of
 from gradviz.diagnosis.values import is_all_zero
 from gradviz.facts import (
     Action,
@@ -323,18 +323,6 @@ def _is_meant(context: Context, question: Question, added: Sequence[Event]) -> b
         return False
     lines = {str(event.location) for event in added if event.number < used[0]}
     return lines.isdisjoint(str(event.location) for event in after) or _clears_first(context, key)
-
-
-def uses_of(context: Context, key: str) -> list[int]:
-    """The numbers of the events that used the gradient of a leaf: steps, and changes by hand."""
-    steps = [
-        event.number
-        for event in context.happened(EventKind.STEP)
-        if isinstance(event.details, StepDetails) and key in event.details.held
-    ]
-    added = context.happened_to(key, EventKind.ACCUMULATE)
-    changes = [event.number for event in context.happened_to(key, EventKind.IN_PLACE)]
-    return sorted([*steps, *(each for each in changes if added and each > added[0].number)])
 
 
 def _clears_first(context: Context, key: str) -> bool:

@@ -305,6 +305,7 @@ def questions_of(asked: Asked, context: Context, names: Names) -> list[Question]
     named = [_shown(key, shown[key]) if key in shown else next(others) for key in keys]
     known = set(keys)
     questions = named + [_shown(key, data) for key, data in shown.items() if key not in known]
+    questions += _gone(asked, context, {question.key for question in questions})
     rows = [*asked.unregistered.values(), *asked.flags.values()]
     tensors = {
         key: row.tensor for row in rows if (key := asked.recording._snapshots.key_of(row.tensor))
@@ -318,6 +319,19 @@ def questions_of(asked: Asked, context: Context, names: Names) -> list[Question]
         if any(sets):
             questions[at] = replace(question, unregistered=sets[0], without_effect=sets[1])
     return questions
+
+
+def _gone(asked: Asked, context: Context, known: set[str]) -> list[Question]:
+    """The parameters of optimizers that are in no frame, lost their path, and may be gone."""
+    seen: TrainingSets = asked.recording._snapshots.training_sets()
+    data: NodeData = {"kind": NodeKind.PARAMETER, "requires_grad": True}
+    return [
+        Question(name, key, {**data, "name": name}, True)
+        for key, name in seen.names.items()
+        if key not in known
+        and key in context.lost
+        and not context.happened_to(key, EventKind.ACCUMULATE)
+    ]
 
 
 def _shown(key: str, data: NodeData) -> Question:

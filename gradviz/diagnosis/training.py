@@ -27,6 +27,7 @@ __all__ = [
     "training_rules",
     "unseen",
     "unused_by_steps",
+    "uses_of",
 ]
 
 _CLIPS = ("clip_grad_norm_", "clip_grad_value_", "clip_grads_with_norm_")
@@ -68,10 +69,16 @@ def _not_registered(context: Context, question: Question) -> Evidence | None:
         return None
     holder = _holder(context, question)
     what = "Module" if plain.of_modules else "Parameter"
+    register = f"put {plain.container} into nn.{what}{'Dict' if plain.kind == 'dict' else 'List'}"
+    if plain.kind == "tensor":
+        added = context.happened_to(question.key, EventKind.ACCUMULATE)
+        if len(added) < 2:  # it may be an input, which the next pass replaces
+            return None
+        register = f"make {plain.container} an nn.Parameter"
     words = {
         **plain._asdict(),
         "held": f"; no optimizer holds it: {_what_it_holds(context, *holder)}" if holder else "",
-        "register": f"nn.{what}{'Dict' if plain.kind == 'dict' else 'List'}",
+        "register": register,
     }
     return Evidence(words, locations=(holder[0].location,) if holder else ())
 
@@ -464,7 +471,7 @@ first_training_rules: tuple[Rule[Any, Any], ...] = (
         Verdict.NOT_REGISTERED,
         _not_registered,
         "parameters() does not list it: {owner} keeps it in {container}, a plain {kind}{held}",
-        "register it: put {container} into {register}",
+        "register it: {register}",
         docs="A parameter found in a plain container that is an attribute of a module.",
     ),
 )
@@ -498,6 +505,15 @@ training_rules: tuple[Rule[Any, Any], ...] = (
 
 # Overviews.
 
+
+def uses_of(context: Context, key: str) -> list[int]:
+    """The numbers of the events that used the gradient of a leaf: steps, and changes by hand."""
+    steps = [event.number for event, details in _steps(context) if key in details.held]
+    added = context.happened_to(key, EventKind.ACCUMULATE)
+    changes = [event.number for event in context.happened_to(key, EventKind.IN_PLACE)]
+    return sorted([*steps, *(each for each in changes if added and each > added[0].number)])
+
+
 _NO_GRADIENT = (Verdict.NOT_CONNECTED, Verdict.CUT, Verdict.NOT_KNOWN, Verdict.NOT_RUN)
 
 
@@ -514,16 +530,25 @@ def as_overview(each: Explanation, question: Question, context: Context) -> Expl
         optimizer holds and that got no gradient, if others are trained, such as the parameters of
         a target network; else the answer.
     """
-    key = question.key
-    steps = [step for step, details in _steps(context) if key in details.held]
+    key, uses = question.key, uses_of(context, question.key)
     added = context.happened_to(key, EventKind.ACCUMULATE)
-    if added and steps and steps[-1].number > added[-1].number:
-        is_once = len([step for step in steps if step.number > added[-1].number]) == 1
-        if each.verdict is Verdict.CLEARED or (each.verdict is Verdict.STALE and is_once):
-            reason = f"the step at {mention(steps[-1].location)} used its gradient"
-            return replace(each, verdict=Verdict.FINE, reason=reason, fix="")
-    is_held = key in context.held or bool(steps)
+    used = [use for use in uses if added and use > added[-1].number]
+    is_used = bool(used) and not is_wrong(getattr(added[-1].details, "after", None))
+    if is_used and each.verdict is Verdict.STALE and len(used) == 1:
+        return replace(each, verdict=Verdict.FINE, reason="its gradient was used", fix="")
+    is_gone = each.verdict in (Verdict.CLEARED, Verdict.ZERO)
+    if is_used and is_gone and _is_cleared(context, key, used[0]):
+        return replace(each, verdict=Verdict.FINE, reason="its gradient was used", fix="")
+    is_held = key in context.held or any(key in d.held for _, d in _steps(context))
     if each.verdict not in _NO_GRADIENT or added or is_held or not _steps(context):
         return each
     reason = f"no optimizer holds it, and it got no gradient: {each.reason}"
     return replace(each, verdict=Verdict.UNTRAINED, reason=reason, fix="")
+
+
+def _is_cleared(context: Context, key: str, use: int) -> bool:
+    """Whether a gradient was cleared after its use."""
+    return any(
+        event.number > use and event.action in (Action.SET_TO_NONE, Action.ZEROED)
+        for event in context.happened_to(key, EventKind.GRAD)
+    )

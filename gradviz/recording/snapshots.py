@@ -137,6 +137,7 @@ class SnapshotSeries:
         self._named = [(weakref.ref(each), name, more) for each, name, more in names.entries]
         graph = self.trace(roots, names)
         self.sets.look(each for frame in self._frames() for each in variables_of(frame))
+        self.sets.call((each, name) for each, name, _ in names.entries)
         self._contents[graph] = contents_of(roots, self.snapshot.operations)
         self._roots, self._since = [weakly(root) for root in roots], count
         return graph
@@ -294,6 +295,7 @@ class SnapshotSeries:
             {key_of(each): name for each, name in sets.waiting.items()},
             frozenset(map(key_of, sets.held)),
             sets.elsewhere,
+            {key_of(each): name for each, name in sets.names.items() if each in sets.held},
         )
 
     def know(self, variables: Mapping[str, object]) -> None:

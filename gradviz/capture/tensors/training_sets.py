@@ -42,7 +42,8 @@ class Unregistered(NamedTuple):
         tensor: the parameter.
         name: its path as Python code: ``"layers[0].weight"``.
         container: path of the list, tuple or dict: ``"layers"``.
-        kind: type of the container: ``"list"``, ``"tuple"``, ``"dict"``.
+        kind: type of the container: ``"list"``, ``"tuple"``, ``"dict"``; ``"tensor"`` if the
+            attribute is the tensor itself.
         owner: the class of the module that owns it: ``"Net"``.
         of_modules: whether the container contains modules; otherwise parameters.
     """
@@ -79,7 +80,7 @@ class LiveOptimizer(NamedTuple):
 
 
 def unregistered(module: nn.Module) -> list[Unregistered]:
-    """The parameters that a model has in plain lists, tuples and dicts.
+    """The parameters that a model has in plain lists, tuples and dicts, and its plain leaves.
 
     Args:
         module: the model; its submodules are searched as well.
@@ -99,15 +100,24 @@ def unregistered(module: nn.Module) -> list[Unregistered]:
             continue  # a wrapper keeps parameters for itself
         prefix = f"{path}." if path else ""
         for attribute, value in list(vars(owner).items()):
+            container = f"{prefix}{attribute}"
+            if _is_plain_leaf(value) and id(value) not in registered:
+                cls = type(owner).__name__
+                row = Unregistered(value, container, container, "tensor", cls, False)
+                found.setdefault(id(value), row)
             if attribute in _OWN or not isinstance(value, (list, tuple, dict)):
                 continue
-            container = f"{prefix}{attribute}"
             for tensor, name, is_module in _parameters_in(value, container):
                 if id(tensor) not in registered:
                     kind, cls = type(value).__name__, type(owner).__name__
                     row = Unregistered(tensor, name, container, kind, cls, is_module)
                     found.setdefault(id(tensor), row)
     return list(found.values())
+
+
+def _is_plain_leaf(value: object) -> bool:
+    """Whether it is a leaf that requires grad and is no ``nn.Parameter``."""
+    return type(value) is torch.Tensor and value.requires_grad and value.is_leaf
 
 
 def _parameters_in(container: Any, name: str) -> Iterator[tuple[torch.Tensor, str, bool]]:
@@ -234,6 +244,7 @@ class SeenSets:
     Attributes:
         plain: by the identities of parameters, the plain container that holds them.
         flags: by the identities of parameters, the attribute that was set to freeze them.
+        names: the names of parameters, by their identities.
         elsewhere: the number of steps of optimizers in other threads, which are not recorded.
 
     Example:
@@ -247,6 +258,7 @@ class SeenSets:
     def __init__(self, identity_of: Callable[[torch.Tensor], Hashable]) -> None:
         self.plain: dict[Hashable, PlainContainer] = {}
         self.flags: dict[Hashable, Flag] = {}
+        self.names: dict[Hashable, str] = {}
         self.elsewhere = 0
         self._identity_of = identity_of
         self._looks: weakref.WeakKeyDictionary[nn.Module, int] = weakref.WeakKeyDictionary()
@@ -259,6 +271,13 @@ class SeenSets:
                 self._look_at_optimizer(value)  # type: ignore[arg-type]
             elif issubclass(type(value), nn.Module):
                 self._look_at_module(value)  # type: ignore[arg-type]
+
+    def call(self, tensors: Iterable[tuple[torch.Tensor, str]]) -> None:
+        """Store the names of parameters."""
+        for tensor, name in tensors:
+            identity = self._identity_of(tensor) if type(tensor) is nn.Parameter else None
+            if identity is not None:
+                self.names.setdefault(identity, name)
 
     def begin_step(self, optimizer: torch.optim.Optimizer) -> None:
         """An optimizer begins a step."""
