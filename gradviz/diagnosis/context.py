@@ -14,8 +14,10 @@ from gradviz.facts import (
     Action,
     BackwardDetails,
     EventKind,
+    Flag,
     Loss,
     LostGradient,
+    PlainContainer,
 )
 from gradviz.graph import (
     Buffers,
@@ -153,8 +155,8 @@ class Question:
     key: str
     data: NodeData
     is_parameter: bool = False
-    unregistered: Unregistered | None = None
-    without_effect: IneffectiveFlag | None = None
+    unregistered: Unregistered | PlainContainer | None = None
+    without_effect: IneffectiveFlag | Flag | None = None
     cuts: tuple[EdgeData, ...] = ()
 
     @property

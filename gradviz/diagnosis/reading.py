@@ -313,13 +313,11 @@ def questions_of(asked: Asked, context: Context, names: Names) -> list[Question]
     seen: TrainingSets = asked.recording._snapshots.training_sets()
     for at, question in enumerate(questions):
         key = question.key
-        # It may be gone.
-        sets: tuple[PlainContainer | None, Flag | None]
-        sets = seen.plain.get(key), seen.flags.get(key)
-        if key in tensors:
-            sets = _sets(asked, tensors[key])
-        if any(sets):
-            questions[at] = replace(question, unregistered=sets[0], without_effect=sets[1])
+        # One that is gone was looked at while the program ran.
+        sets = (seen.plain.get(key), seen.flags.get(key))
+        unregistered, flag = _sets(asked, tensors[key]) if key in tensors else sets
+        if unregistered or flag:
+            questions[at] = replace(question, unregistered=unregistered, without_effect=flag)
     return questions
 
 
