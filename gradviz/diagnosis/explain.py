@@ -223,7 +223,9 @@ def _of_recording(asked: Asked, found: Names) -> Explanation | Explanations:
     explanations = _answers(questions, context, True, is_overview=not asked.tensors)
     assert isinstance(explanations, Explanations)
     if not asked.tensors:
-        explanations = Explanations((*explanations, *unused_by_steps(context)))
+        explanations = Explanations(
+            (*explanations, *unused_by_steps(context, {each.key for each in questions}))
+        )
         if context.elsewhere:
             row = Explanation(Verdict.NOT_KNOWN, "other threads", ELSEWHERE, RECORD_THERE)
             explanations = Explanations((*explanations, row))

@@ -5,6 +5,7 @@ They compare the parameters of the model, those of an optimizer, and the leaves 
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
@@ -365,10 +366,12 @@ class Held:
     Args:
         name: its class: ``"SGD"``.
         step: its last step.
+        explained: the number of parameters that have an explanation, of those in no frame.
     """
 
     name: str
     step: Event
+    explained: int
     key: str = ""
     group: Group = Group.TRAINING
     kind: None = None
@@ -379,6 +382,8 @@ def _unseen(context: Context, held: Held) -> Evidence | None:
     if not isinstance(details, StepDetails) or details.count <= len(details.held):
         return None
     count = details.count - len(details.held)
+    if held.explained >= count:
+        return None
     words = {
         "line": mention(held.step.location),
         "count": f"{count:,} of the {details.count:,} parameters that it holds",
@@ -400,12 +405,20 @@ unseen: Rule[Any, Any] = Rule(
 )
 
 
-def unused_by_steps(context: Context) -> list[Explanation]:
-    """An explanation of each optimizer that contains parameters that are in no frame."""
+def unused_by_steps(context: Context, explained: Collection[str]) -> list[Explanation]:
+    """An explanation of each optimizer that contains parameters that are in no frame.
+
+    Args:
+        context: the recording.
+        explained: keys of the tensors that have an explanation of their own.
+    """
     last: dict[tuple[str, int], Event] = {}
     for event, details in _steps(context):
         last[details.optimizer, details.count] = event
-    found = (first_answer([unseen], context, Held(key[0], event)) for key, event in last.items())
+    seen = {key for _, details in _steps(context) for key in details.held}
+    own = len(context.held.intersection(explained) - seen)
+    held = (Held(name, event, own) for (name, _), event in last.items())
+    found = (first_answer([unseen], context, each) for each in held)
     return [each for each in found if each is not None]
 
 
