@@ -26,6 +26,7 @@ from gradviz.capture.autograd.nodes import sequence_number
 from gradviz.capture.autograd.tensors import quietly
 from gradviz.capture.tensors.names import Named, module_names
 from gradviz.capture.tensors.subjects import shortly
+from gradviz.capture.tensors.summary import is_capturing
 from gradviz.errors import UsageError
 from gradviz.graph import GradGraph
 from gradviz.recording.event_log import Entry, EventLog
@@ -35,7 +36,7 @@ from gradviz.recording.intercept.mode import RecordingMode
 from gradviz.recording.module_stack import ModuleStack
 from gradviz.recording.observer import Observer
 from gradviz.recording.passes import leaves_of
-from gradviz.recording.saved_values import Contents
+from gradviz.recording.saved_values import SavedValues
 from gradviz.recording.snapshots import CutOff, NumberRead
 from gradviz.recording.source_lines import SourceLines
 from gradviz.recording.state import RecordingState
@@ -259,7 +260,7 @@ class Recording(Shown):
         with quietly():
             return self._observer.snapshots.cuts_behind(tensor)
 
-    def _contents(self, graph: GradGraph) -> Contents:
+    def _contents(self, graph: GradGraph) -> SavedValues:
         """Values of saved tensors before a backward pass, for a few kinds of operations.
 
         Args:
@@ -338,6 +339,11 @@ class Recording(Shown):
         if self._phase != "new":
             raise UsageError(
                 f"this recording is already {self._phase}: call gradviz.record() for another"
+            )
+        if is_capturing():
+            raise UsageError(
+                "a recording cannot begin while a CUDA graph is captured: begin it before "
+                "torch.cuda.graph(...), or record a step that is not captured"
             )
         self._state.task = tasks.enter(self)
         self._state.update_alert()
