@@ -113,6 +113,12 @@ def programs(device: str) -> Iterator[tuple[str, int, Run, Run]]:
         lambda: recorded(partial(step, relus, small, sgd)),
         partial(step, relus, small, sgd),
     )
+    if device == "cuda":
+        layer = nn.TransformerEncoderLayer(768, 12, 3072, 0.0, batch_first=True)
+        encoder = nn.TransformerEncoder(layer, 12, enable_nested_tensor=False).to(device)
+        adam = torch.optim.AdamW(encoder.parameters(), lr=1e-4)
+        large = partial(step, encoder, torch.randn(16, 512, 768, device=device), adam)
+        yield "record a step, 12 x 768", 4, lambda: recorded(large, encoder), large
     for parameter in model.parameters():
         parameter.grad = torch.full_like(parameter, torch.nan)
     yield "trace, gradients of NaN", 3, lambda: gradviz.trace(loss, names=model), lambda: None

@@ -44,7 +44,7 @@ def test_a_recording_changes_no_number() -> None:
     with gradviz.record(model) as run:
         recorded = train(model)
     assert all(map(torch.equal, bare, recorded))
-    assert not run.notes
+    assert not run.story.notes
     assert "fine" in str(gradviz.explain(run))
 
 
@@ -97,7 +97,7 @@ def test_mixed_precision_with_a_scaler() -> None:
             scaler.scale(loss).backward()
             scaler.step(optimizer)
             scaler.update()
-    assert not run.notes
+    assert not run.story.notes
     assert "by autocast" in gradviz.draw(run, views=()).text
     assert any("skipped" in str(event) for event in run.events), [*map(str, run.events)]
 
@@ -136,7 +136,7 @@ def test_a_capture_inside_a_recording_works_and_its_replay_is_opaque() -> None:
     assert any(
         not torch.equal(old, new) for old, new in zip(before, model.parameters(), strict=True)
     )
-    assert not run.notes, run.notes
+    assert not run.story.notes, run.story.notes
     assert any("CUDA graph" in str(event) for event in run.events), [*map(str, run.events)]
 
 
