@@ -98,6 +98,11 @@ class Hooks:
         self._waiting: list[_Change] = []
         self._left = _MOST
 
+    @property
+    def are_registered(self) -> bool:
+        """Whether the program registered hooks on tensors during the recording."""
+        return bool(self._known)
+
     def registered(
         self, handle: RemovableHandle, location: CodeLocation, identity: Hashable, leaf: Leaf | None
     ) -> None:

@@ -29,12 +29,11 @@ from gradviz.capture.autograd.tensors import (
     quietly,
     version_of,
 )
-from gradviz.capture.tensors.names import Named, Names
-from gradviz.capture.tensors.subjects import Subject, flatten, maker_of
+from gradviz.capture.tensors.names import Named, Names, Subject, flatten, maker_of
 from gradviz.capture.tensors.summary import FEW, summarize
 from gradviz.capture.tracing.walk import NO_GRADIENT, Walk, key_at, make_safe_to_drop
 from gradviz.graph import Buffers, Cause, EdgeData, EdgeKind, GradGraph, NodeKind, TensorSummary
-from gradviz.graph.collector import collector_paused
+from gradviz.graph.columns import collector_paused
 from gradviz.graph.operations import operation
 from gradviz.graph.text import number_text
 
