@@ -200,6 +200,16 @@ class SnapshotSeries:
         self._paths, self.hooked = {}, ()
         self._roots = [weakly(root) for root in roots]
 
+    def names_now(self) -> dict[int, str]:
+        """The names of leaves, and of tensors in modules and variables, by ``id``."""
+        known = self._state.provenance.tensors.items()
+        leaves = {number: record.name for number, record in known if record.name}
+        return {id(named.tensor): named.name for named in self._names().entries} | leaves
+
+    def resume_at(self, count: int) -> None:
+        """Operations before this sequence number were not recorded."""
+        self._before = self._since = count
+
     def resume(self, snapshot: Snapshot) -> None:
         """Continue with the snapshot of a pass that was skipped."""
         self.snapshot = replace(snapshot, roots=self._roots)
