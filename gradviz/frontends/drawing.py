@@ -479,7 +479,8 @@ class _NormsDrawing(Drawing):
 
     @property
     def _renderers(self) -> dict[str, Callable[[], str | bytes]]:
-        return {name: super()._renderers[name] for name in ("svg", "png", "pdf", "eps", "txt")}
+        found = super()._renderers
+        return {name: found[name] for name in ("svg", "png", "pdf", "eps", "txt")}
 
     def _format(self, format: str) -> str:
         if format not in self._renderers:

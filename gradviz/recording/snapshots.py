@@ -25,7 +25,7 @@ from gradviz.facts import TrainingSets
 from gradviz.graph import Cause, GradGraph
 from gradviz.recording.hooks import HookedTensor, held_with_hooks
 from gradviz.recording.provenance import CutLeaves, CutSite, Leaf, UntrackedTensor, leaves_in
-from gradviz.recording.saved_values import Contents, contents_of
+from gradviz.recording.saved_values import Contents, SavedValues, contents_of
 from gradviz.recording.source_lines import user_frame
 from gradviz.recording.stable_trace import (
     Additions,
@@ -206,6 +206,16 @@ class SnapshotSeries:
         self._paths, self.hooked = {}, ()
         self._roots = [weakly(root) for root in roots]
 
+    def names_now(self) -> dict[int, str]:
+        """The names of leaves, and of tensors in modules and variables, by ``id``."""
+        known = self._state.provenance.tensors.items()
+        leaves = {number: record.name for number, record in known if record.name}
+        return {id(named.tensor): named.name for named in self._names().entries} | leaves
+
+    def resume_at(self, count: int) -> None:
+        """Operations before this sequence number were not recorded."""
+        self._before = self._since = count
+
     def resume(self, snapshot: Snapshot) -> None:
         """Continue with the snapshot of a pass that was skipped."""
         self.snapshot = replace(snapshot, roots=self._roots)
@@ -278,9 +288,10 @@ class SnapshotSeries:
         line = self._state.lines.at(where.location)
         return CutOff(target, where.cause, line.source, str(line.inside), where.word)
 
-    def contents(self, graph: GradGraph) -> Contents:
+    def contents(self, graph: GradGraph) -> SavedValues:
         """The values of saved tensors before a backward pass, for the graph taken then."""
-        return self._contents.get(graph, {})
+        contents = self._contents.get(graph)
+        return {} if contents is None else contents.found
 
     def parameters(self) -> list[Named]:
         """The parameters of the modules that are alive and require grad."""

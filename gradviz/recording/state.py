@@ -223,6 +223,22 @@ class RecordingState:
             for end in list(takewhile(lambda end: end <= start, known)):
                 del known[end]
 
+    def resume(self) -> None:
+        """Calls are recorded again after some that were not: forget what may have changed."""
+        tensors = self.provenance.tensors
+        for key, record in list(tensors.items()):
+            tensor = record.ref()
+            if isinstance(record, Leaf):
+                has_gradient = tensor is not None and tensor.is_leaf and tensor.grad is not None
+                record.passes = None if has_gradient else 0
+            elif record.leaf is None:
+                del tensors[key]
+        self._known_nodes.clear()
+        self.changes.clear()
+        self.grad_expected = torch.is_grad_enabled()
+        self.inference = torch.is_inference_mode_enabled()
+        self.limit = creation_count() + _FLUSH_AFTER
+
     def update_alert(self) -> None:
         """Set ``alert``: whether `attend` must be asked before the next call."""
         waits = self.stepping is not None or self.pending is not None
