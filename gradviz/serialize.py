@@ -428,6 +428,7 @@ _COUNTS = (
     "storage",
     "sequence_nr",
     "members",
+    "reshapes",
     "repeat",
     "parameters",
 )

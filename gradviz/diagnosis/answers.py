@@ -8,7 +8,7 @@ from enum import Enum
 from functools import cached_property
 from typing import overload
 
-from gradviz.diagnosis.paths import relevant_part
+from gradviz.diagnosis.paths import join_to_cut, relevant_part
 from gradviz.facts import SourceLocation
 from gradviz.graph import GradGraph, NodeKind
 from gradviz.reports.memory import SavedTable, saved
@@ -18,7 +18,7 @@ from gradviz.story import Frame, Story
 __all__ = ["Explanation", "Explanations", "Group", "Verdict"]
 
 _TOGETHER = 3  # the number of rows with the same reason that are printed as one
-_IN_CAPTION = 2  # the number of reasons in the caption of a picture
+_IN_CAPTION = 3  # the number of reasons in the caption of a picture
 
 
 @dataclass(frozen=True, eq=False)
@@ -178,24 +178,24 @@ class Explanations(Sequence[Explanation], Shown):
     def _caption(self) -> str:
         if not self.wrong:
             return ""
-        groups = _groups(self.wrong)
-        if len(groups) <= _IN_CAPTION:
-            return " ".join(f"{_names(group)}: {group[0].reason}." for group in groups)
-        counts: dict[str, int] = {}
-        for each in self.wrong:
-            counts[each.verdict.value] = counts.get(each.verdict.value, 0) + 1
-        said = ", ".join(f"{count:,} {word}" for word, count in counts.items())
-        return f"{len(self.wrong):,} of {len(self.all):,}: {said}"
+        groups = _groups(self.wrong, fewest=1)
+        said = [f"{_names(group)}: {group[0].reason}." for group in groups[:_IN_CAPTION]]
+        left = sum(map(len, groups[_IN_CAPTION:]))
+        if left:
+            said.append(f"{left:,} more of {len(self.all):,} are not fine, for other reasons.")
+        return " ".join(said)
 
 
-def _groups(explanations: Sequence[Explanation]) -> list[list[Explanation]]:
-    """Group equal rows if there are many of them."""
+def _groups(
+    explanations: Sequence[Explanation], fewest: int = _TOGETHER
+) -> list[list[Explanation]]:
+    """Group rows with the same verdict and reason, if there are enough of them."""
     found: dict[tuple[Verdict, str], list[Explanation]] = {}
     for each in explanations:
         found.setdefault((each.verdict, each.reason), []).append(each)
     groups = []
     for group in found.values():
-        groups += [group] if len(group) >= _TOGETHER else [[each] for each in group]
+        groups += [group] if len(group) >= fewest else [[each] for each in group]
     return groups
 
 
@@ -233,6 +233,9 @@ def _story(
     keys = [key for each in explanations for key in each.nodes if key in graph]
     marks = [each.culprit for each in explanations if each.culprit in graph]
     marked = relevant_part(graph, keys, marks) if keys or marks else graph.copy()
+    for each in explanations:
+        if each.verdict is Verdict.CUT and each.nodes:
+            join_to_cut(marked, each.nodes[0], each.culprit)
     for each in reversed(named):  # if several mark the same node, the first has priority
         subject = next(iter(each.nodes), "")
         if subject in marked and "name" in marked.nodes[subject]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Container, Iterable, Sequence
+from itertools import count
 from typing import NamedTuple
 
-from gradviz.graph import EdgeData, GradGraph, NodeData, NodeKind
+from gradviz.graph import EdgeData, EdgeKind, GradGraph, NodeData, NodeKind
 from gradviz.graph.algorithms import ancestors, descendants, is_data, is_gradient
 from gradviz.views.focus import in_focus
 
@@ -13,6 +14,7 @@ __all__ = [
     "CutEdge",
     "Cuts",
     "ValueRead",
+    "join_to_cut",
     "leaf_of_node",
     "relevant_part",
     "stops_on_every_way",
@@ -46,6 +48,31 @@ def relevant_part(graph: GradGraph, starts: Sequence[str], marks: Sequence[str])
     if _operations(part, part) > _LONG and (target := next(iter([*marks, *starts]), "")) in part:
         part = in_focus(part, target, word_of(part.nodes[target]))
     return part
+
+
+def join_to_cut(graph: GradGraph, leaf: str, culprit: str) -> None:
+    """Draw a leaf before the cut that ends its path, if the operations between were not kept.
+
+    Args:
+        graph: is changed.
+        leaf: key of the leaf.
+        culprit: key of the tensor behind the cut; nothing is done unless both are in the graph.
+    """
+    if leaf not in graph or culprit not in graph or graph.out_degree(leaf):
+        return
+    cuts = [data for *_, data in graph.in_edges(culprit, data=True) if not _flows(data)]
+    if not cuts:
+        return
+    taken = {key for key in graph if key[:1] == "g"}
+    key = next(name for name in map("g{}".format, count()) if name not in taken)
+    graph.add_node(key, kind=NodeKind.GROUP, op="operations that were not kept", members=0)
+    graph.add_edge(leaf, key, 0, kind=EdgeKind.GRADIENT, input=0)
+    number = 1 + max(data.get("input", 0) for *_, data in graph.in_edges(culprit, data=True))
+    graph.add_edge(key, culprit, number, **{**cuts[0], "input": number})
+
+
+def _flows(edge: EdgeData) -> bool:
+    return edge.get("kind") is not EdgeKind.CUT
 
 
 def _operations(graph: GradGraph, keys: Iterable[str]) -> int:

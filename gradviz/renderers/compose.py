@@ -21,7 +21,7 @@ from gradviz.renderers.labels import Line, Role, TextSpan, clean, labels_of
 from gradviz.renderers.layout.engines import Box, Layout, Link, lay_out
 from gradviz.renderers.layout.wrapping import wrap
 from gradviz.renderers.legend import GLYPH_WIDTH, legend_glyph, legend_of
-from gradviz.renderers.moments import Moment, gradient_table, moments_of
+from gradviz.renderers.moments import Moment, drawn_once, gradient_table, moments_of
 from gradviz.renderers.scene import (
     Curve,
     GroupChain,
@@ -87,12 +87,17 @@ def compose(
         return scene
     runs = runs or runs_of_frames([frame.graph for frame in story])
     moments = moments_of(story, runs)
-    drawn = [moment.frame.graph for moment in moments]
     # Each for itself: frames of one graph are drawn once, so that columns are no hindrance.
     panels = [
-        panels_of([graph], limit, columns=True, sideways=style.sideways)[0] for graph in drawn
+        panels_of([moment.frame.graph], limit, columns=True, sideways=style.sideways)[0]
+        for moment in moments
     ]
-    return _in_rows(story, moments, panels, style)
+    scene = _in_rows(story, moments, panels, style)
+    fewer = drawn_once(moments)
+    if fits_a_page(scene) or len(fewer) == len(moments):
+        return scene
+    drawn = {moment.number: panel for moment, panel in zip(moments, panels, strict=True)}
+    return _in_rows(story, fewer, [drawn[moment.number] for moment in fewer], style)
 
 
 def fits_a_page(scene: Scene) -> bool:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Hashable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any
 
@@ -20,7 +20,7 @@ from gradviz.renderers.labels import Role, TextSpan, clean, loud_role
 from gradviz.story import Frame, Story
 from gradviz.views.groups import norm_of
 
-__all__ = ["Moment", "gradient_table", "moments_of"]
+__all__ = ["Moment", "drawn_once", "gradient_table", "moments_of"]
 
 _MOST_ROWS = 8
 _FEW = 4  # values that fit into a cell
@@ -63,6 +63,18 @@ def moments_of(story: Story, runs: Sequence[int]) -> list[Moment]:
         others = tuple(each for each in frames if each[0] != number)
         found.append((_structure(frame.graph), Moment(frame, number, others)))
     return list(_without_repeats(found))
+
+
+def drawn_once(moments: Sequence[Moment]) -> list[Moment]:
+    """The same moments, of which those with the same operations share one drawing."""
+    found: dict[Hashable, Moment] = {}
+    for moment in moments:
+        structure = _structure(moment.frame.graph)
+        first = found.setdefault(structure, moment)
+        if first is not moment:
+            gap = first.gap if first.gap[0] else moment.gap
+            found[structure] = replace(first, others=(*first.others, *moment.frames), gap=gap)
+    return list(found.values())
 
 
 def _without_repeats(found: Sequence[tuple[Hashable, Moment]]) -> Iterator[Moment]:

@@ -443,11 +443,13 @@ def _name(sequence: OpSequence, paths: Sequence[Path], repeat: Repeat) -> dict[s
     if stack:
         prefix, first, last = stack
         common: Path = prefix
-        is_whole = _is_whole(paths, repeat, len(prefix))
-        numbers = f"{first}…{_NUMBER.sub('', last)}"
-        data["name"] = ".".join((*prefix, numbers) if is_whole else prefix)
-        if not data["name"]:
-            del data["name"]
+        ends = f"{first}…{_NUMBER.sub('', last)}"
+        if not _is_whole(paths, repeat, len(prefix)):  # from the middle of a layer to another's
+            inside = [path[len(prefix) :] for path in paths[repeat.start : repeat.stop]]
+            begin = next(path for path in inside if path)
+            end = next(path for path in reversed(inside) if len(path) >= len(begin))
+            ends = f"{'.'.join(begin)} to {'.'.join(end)}"
+        data["name"] = ".".join((*prefix, ends))
     else:
         common = shared_by([paths[place] for place in places if paths[place]])
         if common:

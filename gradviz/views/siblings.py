@@ -116,6 +116,8 @@ def dock_leaves(graph: GradGraph, *, fewest: int = 2) -> GradGraph:
     for keys in sets.values():
         if len(keys) >= fewest:
             called: Any = {"name": _called([graph._node[key] for key in keys])}
+            if verdict := graph._node[keys[0]].get("verdict"):
+                called["verdict"] = verdict
             parts.append(Part(keys, called, 0, True))
     return contract(graph, parts) if parts else graph.copy()
 
@@ -288,8 +290,11 @@ def _described(graph: GradGraph, keys: Sequence[str]) -> Any:
     classes = {node.get("module_class", "") for node in nodes}
     if len(classes) == 1 and (word := classes.pop()):
         data["module_class"] = word
-    if first["kind"] in _TENSORS and "name" not in data:
+    if first["kind"] is NodeKind.UNTRACKED:
+        data["op"] = ", ".join(filter(None, (first.get("op", ""), "not tracked")))
+    elif first["kind"] in _TENSORS and "name" not in data:
         data["op"] = counted(len(keys), "leaf", "leaves")
+        del data["repeat"]  # the text contains it
     return data
 
 
