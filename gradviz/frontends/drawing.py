@@ -29,7 +29,7 @@ from gradviz.renderers.events import events_text
 from gradviz.renderers.html import to_html
 from gradviz.renderers.island import Answer
 from gradviz.renderers.mermaid import to_mermaid
-from gradviz.renderers.moments import moments_of
+from gradviz.renderers.moments import moments_of, results_apart
 from gradviz.renderers.scene import Scene
 from gradviz.renderers.svg import iter_svg
 from gradviz.renderers.text import to_text
@@ -185,7 +185,7 @@ class Drawing:
     def _marked(self) -> Story:
         """The story before any view, with changes from frame to frame marked."""
         if len(self.story) == 1:
-            return self.story
+            return results_apart(self.story)
         return mark_stale_leaves(mark_changes(self.story))
 
     @cached_property

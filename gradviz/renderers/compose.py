@@ -18,9 +18,17 @@ from gradviz.renderers.edges import (
     output_numbers,
 )
 from gradviz.renderers.labels import Line, Role, TextSpan, clean, labels_of
-from gradviz.renderers.layout.engines import Box, Layout, Link, lay_out
+from gradviz.renderers.layout.engines import Box, Cluster, Layout, Link, lay_out
+from gradviz.renderers.layout.routing import Route
 from gradviz.renderers.layout.wrapping import wrap
 from gradviz.renderers.legend import GLYPH_WIDTH, legend_glyph, legend_of
+from gradviz.renderers.module_frames import (
+    ModuleFrame,
+    clusters_of,
+    frames_of,
+    opened_modules,
+    with_short_names,
+)
 from gradviz.renderers.moments import Moment, drawn_once, gradient_table, moments_of
 from gradviz.renderers.scene import (
     Curve,
@@ -366,12 +374,13 @@ _HELD = 2_000  # drawings with more nodes create their shapes at each iteration
 
 @dataclass(frozen=True)
 class Panel:
-    """A drawn graph: its size in points, its shapes, and the name of the layout engine."""
+    """A drawn graph: its size in points, its shapes, the layout engine, and the framed modules."""
 
     width: float
     height: float
     groups: Iterable[ShapeGroup]
     engine: str
+    framed: frozenset[str] = frozenset()
 
 
 def panels_of(
@@ -426,6 +435,28 @@ def _operations(graph: GradGraph) -> set[tuple[object, ...]]:
 def _panels_in_the_same_places(
     graphs: Sequence[GradGraph], limit: float, columns: bool, sideways: bool
 ) -> list[Panel]:
+    """The panels. Opened modules get frames, and relative names, where there is room for them."""
+    framed = set[str]().union(*map(opened_modules, graphs)) if not sideways else set[str]()
+    while framed:
+        short = [with_short_names(graph, framed) for graph in graphs]
+        clusters = clusters_of(graphs[0], framed)
+        panels = _placed(short, limit, columns, sideways, clusters)
+        drawn = set[str]().union(*(panel.framed for panel in panels))
+        if max(panel.height for panel in panels) > PAGE_HEIGHT or panels[0].width > _WIDEST_ROW:
+            break
+        if framed <= drawn:
+            return panels
+        framed &= drawn
+    return _placed(graphs, limit, columns, sideways)
+
+
+def _placed(
+    graphs: Sequence[GradGraph],
+    limit: float,
+    columns: bool,
+    sideways: bool,
+    clusters: Sequence[Cluster] = (),
+) -> list[Panel]:
     cards = [_cards(graph) for graph in graphs]
     boxes: dict[str, Box] = {}
     links: dict[object, Link] = {}
@@ -441,9 +472,12 @@ def _panels_in_the_same_places(
                 links[cause.key] = Link(cause.key, target)
             else:
                 links[source, target, number] = Link(source, target)
-    layout = _laid_out(list(boxes.values()), list(links.values()), limit, columns, sideways)
+    layout = _laid_out(
+        list(boxes.values()), list(links.values()), limit, columns, sideways, clusters
+    )
     routes = dict(zip(links, layout.routes, strict=True))
-    panels = []
+    panels: list[Panel] = []
+    rects: list[Rect] = []
     for graph, own in zip(graphs, cards, strict=True):
         numbers = output_numbers(graph, layout.centers, routes, sideways)
         places = EdgePlaces(layout.centers, routes, numbers, sideways)
@@ -459,19 +493,62 @@ def _panels_in_the_same_places(
             taken = [*cards_at, *edges_of_page]
             counts = edge_counts(graph, routes, taken, places.numbers.values())
             places = replace(places, counts=counts)
+        frames = _frames(graph, own, boxes, places) if clusters else []
         groups: Iterable[ShapeGroup] = _Drawn(graph, own, places)
         if len(own) <= _HELD:
-            groups = tuple(groups)
-        panels.append(Panel(layout.width, layout.height, groups, layout.engine))
-    return panels
+            groups = (*(frame.group() for frame in frames), *groups)
+        framed = frozenset(frame.path for frame in frames)
+        panels.append(Panel(layout.width, layout.height, groups, layout.engine, framed))
+        rects += [frame.box for frame in frames]
+    return _with_room(panels, rects)
+
+
+def _frames(
+    graph: GradGraph, cards: dict[str, Card], boxes: dict[str, Box], places: EdgePlaces
+) -> list[ModuleFrame]:
+    """The frames of opened modules. Nodes have the places that they need in every frame."""
+    rects = {key: _around(places.centers[key], boxes[key]) for key in boxes if key in cards}
+    routes: dict[object, Route] = {}
+    for edge in drawn_edges(graph):
+        source, target, number, _ = edge
+        routes[source, target, number] = places.routes[source, target, number]
+        if cause := cause_box(graph, edge):
+            rects[cause.key] = _around(places.centers[cause.key], cause)
+            routes[cause.key] = places.routes[cause.key]
+    texts = [*places.numbers.values(), *places.counts.values()]
+    return frames_of(graph, rects, routes, texts)
+
+
+def _with_room(panels: list[Panel], frames: Sequence[Rect]) -> list[Panel]:
+    """Panels that contain these frames, all moved by the same distance."""
+    if not frames:
+        return panels
+    width, height = panels[0].width, panels[0].height
+    lefts, tops, rights, bottoms = zip(*frames, strict=True)
+    left, top = max(0.0, -min(lefts)), max(0.0, -min(tops))
+    right, bottom = max(width, *rights), max(height, *bottoms)
+    return [
+        replace(
+            panel,
+            width=right + left,
+            height=bottom + top,
+            groups=tuple(Shifted(panel.groups, left, top)),
+        )
+        for panel in panels
+    ]
 
 
 def _laid_out(
-    boxes: list[Box], links: list[Link], limit: float, columns: bool, sideways: bool
+    boxes: list[Box],
+    links: list[Link],
+    limit: float,
+    columns: bool,
+    sideways: bool,
+    clusters: Sequence[Cluster],
 ) -> Layout:
     """The layout; one from left to right is that of the turned boxes, turned back."""
     placed = [Box(box.key, box.height, box.width) for box in boxes] if sideways else boxes
-    layout = lay_out(placed, links, limit=limit)
+    layout = lay_out(placed, links, limit=limit, clusters=clusters)
     if columns:
         layout = wrap(placed, layout)
     return layout.transposed() if sideways else layout
@@ -480,7 +557,7 @@ def _laid_out(
 _FAR = 1e9
 
 
-def _around(center: Point, card: Card) -> Rect:
+def _around(center: Point, card: Card | Box) -> Rect:
     x, y = center
     return x - card.width / 2, y - card.height / 2, x + card.width / 2, y + card.height / 2
 

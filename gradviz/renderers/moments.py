@@ -14,15 +14,18 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any
 
+from gradviz.facts import FrameKind
 from gradviz.graph import GradGraph, NodeData, NodeKind, TensorSummary
+from gradviz.graph.algorithms import ancestors, is_data
 from gradviz.graph.text import is_loud, number_text, summary_text
 from gradviz.renderers.labels import Role, TextSpan, clean, loud_role
 from gradviz.story import Frame, Story
 from gradviz.views.groups import norm_of
 
-__all__ = ["Moment", "drawn_once", "gradient_table", "moments_of"]
+__all__ = ["Moment", "drawn_once", "gradient_table", "moments_of", "results_apart"]
 
 _MOST_ROWS = 8
+_MOST_RESULTS = 8  # that get a frame each
 _FEW = 4  # values that fit into a cell
 _LEAVES = (NodeKind.LEAF, NodeKind.PARAMETER)
 
@@ -47,6 +50,46 @@ class Moment:
     def frames(self) -> list[tuple[int, Frame]]:
         """All its frames, in order."""
         return sorted([(self.number, self.frame), *self.others], key=lambda each: each[0])
+
+
+def results_apart(story: Story) -> Story:
+    """A story of one frame without a backward pass, as a frame for each of its separate results.
+
+    A result that no gradient leaves, because its path is cut, gets a frame of its own.
+
+    Args:
+        story: recorded; any other story is returned as it is.
+    """
+    if len(story) != 1 or story[0].kind is not FrameKind.END:
+        return story
+    graph = story[0].graph
+    cut = [key for key in graph if _is_cut_result(graph, key)]
+    parts = {key: ancestors(graph, [key], is_data) for key in cut}
+    others = [key for key in graph if not graph.out_degree(key) and key not in parts]
+    has_operations = any(
+        graph.nodes[key]["kind"] in (NodeKind.OPERATION, NodeKind.RESULT) for key in others
+    )
+    if not cut or len(cut) + has_operations < 2 or len(cut) > _MOST_RESULTS:
+        return story
+    frames = []
+    if has_operations:
+        name = next((graph.nodes[root].get("name", "") for root in graph.roots), "")
+        part = graph.subgraph(ancestors(graph, others, is_data)).copy()
+        frames.append(replace(story[0], graph=part, title=name or story[0].title))
+    for key, inside in parts.items():
+        title = graph.nodes[key].get("name") or "a result"
+        frames.append(replace(story[0], graph=graph.subgraph(inside).copy(), title=title))
+    return replace(story, frames=tuple(frames))
+
+
+def _is_cut_result(graph: GradGraph, key: str) -> bool:
+    """Whether a node is a tensor that nothing uses, computed from a leaf without a gradient."""
+    data = graph.nodes[key]
+    is_number = str(data.get("dtype", "")).startswith(("float", "bfloat", "complex"))
+    if data["kind"] is not NodeKind.UNTRACKED or graph.out_degree(key) or "op" not in data:
+        return False
+    leaves = (graph.nodes[each]["kind"] for each in ancestors(graph, [key], is_data))
+    return is_number and "shape" in data and any(kind in _LEAVES for kind in leaves)
 
 
 def moments_of(story: Story, runs: Sequence[int]) -> list[Moment]:

@@ -128,7 +128,7 @@ def _call_dropout(graph: GradGraph) -> None:
 
 
 def _linear_layers(graph: GradGraph) -> set[str]:
-    """The keys of layers known from a recording, or from the name of a weight that is not tracked."""
+    """The layers known from a recording, or from the name of a weight that is not tracked."""
     modules = graph.graph.get("modules", {})
     weights = {f"{path}.weight" for path, word in modules.items() if word == "Linear"}
     weights |= {f"{name}.t()" for name in weights}
