@@ -184,8 +184,10 @@ class Summary:
         table.add_column("module", overflow="fold")
         for name in (_COLUMNS[at] for at in shown):
             style = "bold red" if name == "NaN" else ""
-            where = "left" if name == "output" else "right"
-            table.add_column(name, justify=where, no_wrap=True, style=style)
+            is_text = name == "output"
+            table.add_column(
+                name, justify="left" if is_text else "right", no_wrap=True, style=style
+            )
         for title, cells in lines:
             table.add_row(title, *(cells[at] for at in shown))
         table.add_section()

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from gradviz.graph import GradGraph, NodeKind
+from gradviz.graph import GradGraph
 from gradviz.renderers.cards import Card, card_of, line_width, set_line
 from gradviz.renderers.edges import (
     EdgePlaces,
@@ -29,17 +29,23 @@ from gradviz.renderers.module_frames import (
     opened_modules,
     with_short_names,
 )
-from gradviz.renderers.moments import Moment, drawn_once, gradient_table, moments_of
+from gradviz.renderers.moments import (
+    Moment,
+    alike_frames,
+    drawn_once,
+    gradient_table,
+    moments_of,
+    runs_of_frames,
+)
 from gradviz.renderers.scene import (
-    Curve,
     GroupChain,
     Point,
-    Polygon,
     Rectangle,
     Scene,
     Shape,
     ShapeGroup,
     SheetStyle,
+    Shifted,
 )
 from gradviz.renderers.theme import TEXT, bar_of
 from gradviz.renderers.tooltips import tooltip_of
@@ -47,12 +53,10 @@ from gradviz.story import Frame, Story
 
 __all__ = [
     "Panel",
-    "Shifted",
     "compose",
     "compose_each",
     "fits_a_page",
     "panels_of",
-    "runs_of_frames",
 ]
 
 _MARGIN = 18.0
@@ -400,36 +404,9 @@ def panels_of(
     """
     return [
         panel
-        for group in _alike(graphs)
+        for group in alike_frames(graphs)
         for panel in _panels_in_the_same_places(group, limit, columns, sideways)
     ]
-
-
-def runs_of_frames(graphs: Sequence[GradGraph]) -> list[int]:
-    """For each frame, a number that consecutive frames of the same graph share."""
-    return [number for number, run in enumerate(_alike(graphs)) for _ in run]
-
-
-def _alike(graphs: Sequence[GradGraph]) -> list[list[GradGraph]]:
-    """Sequences of graphs that share most operations: one graph at several moments."""
-    groups: list[list[GradGraph]] = []
-    for graph in graphs:
-        own = _operations(graph)
-        last = _operations(groups[-1][-1]) if groups else set()
-        if 2 * len(own & last) > min(len(own), len(last)):
-            groups[-1].append(graph)
-        else:
-            groups.append([graph])
-    return groups
-
-
-def _operations(graph: GradGraph) -> set[tuple[object, ...]]:
-    """Operations by key and constant attributes, because keys of every trace start at n0."""
-    return {
-        (key, *(data.get(name) for name in ("sequence_nr", "op", "shape", "dtype", "source")))
-        for key, data in graph.nodes(data=True)
-        if data["kind"] in (NodeKind.OPERATION, NodeKind.GROUP) and "sequence_nr" in data
-    }
 
 
 def _panels_in_the_same_places(
@@ -604,30 +581,3 @@ def _node_group(graph: GradGraph, key: str, card: Card, center: Point) -> ShapeG
     x, y = center
     shapes = card.shapes(x - card.width / 2, y - card.height / 2)
     return ShapeGroup(key, f"node {data['kind'].value}", shapes, tooltip_of(key, data))
-
-
-class Shifted:
-    """Groups moved by an offset.
-
-    Args:
-        groups: the groups.
-        dx: offset to the right.
-        dy: offset down.
-        prefix: prepended to each key, to distinguish panels.
-    """
-
-    def __init__(
-        self, groups: Iterable[ShapeGroup], dx: float, dy: float, prefix: str = ""
-    ) -> None:
-        self._groups, self._dx, self._dy, self._prefix = groups, dx, dy, prefix
-
-    def __iter__(self) -> Iterator[ShapeGroup]:
-        for key, kind, shapes, tooltip in self._groups:
-            moved = tuple([self._moved(shape) for shape in shapes])
-            yield ShapeGroup(self._prefix + key, kind, moved, tooltip)
-
-    def _moved(self, shape: Shape) -> Shape:
-        dx, dy = self._dx, self._dy
-        if isinstance(shape, (Curve, Polygon)):
-            return shape._replace(points=tuple([(x + dx, y + dy) for x, y in shape.points]))
-        return shape._replace(x=shape.x + dx, y=shape.y + dy)

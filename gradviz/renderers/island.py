@@ -13,10 +13,10 @@ from typing import Any
 
 from gradviz.graph import Cause, EdgeKind, GradGraph, NodeKind
 from gradviz.renderers.cards import card_of, text_width
-from gradviz.renderers.compose import runs_of_frames
 from gradviz.renderers.edges import QUIET
 from gradviz.renderers.labels import Label, Line, Role, TextSpan, clean, labels_of
 from gradviz.renderers.legend import MEANINGS, ROLE_ROWS
+from gradviz.renderers.moments import runs_of_frames
 from gradviz.renderers.theme import FILLS, LOOKS, OWN, PALETTE, TEXT, Look, color
 from gradviz.serialize import plain
 from gradviz.story import Event, Frame, Story

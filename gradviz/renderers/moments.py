@@ -22,7 +22,15 @@ from gradviz.renderers.labels import Role, TextSpan, clean, loud_role
 from gradviz.story import Frame, Story
 from gradviz.views.groups import norm_of
 
-__all__ = ["Moment", "drawn_once", "gradient_table", "moments_of", "results_apart"]
+__all__ = [
+    "Moment",
+    "alike_frames",
+    "drawn_once",
+    "gradient_table",
+    "moments_of",
+    "results_apart",
+    "runs_of_frames",
+]
 
 _MOST_ROWS = 8
 _MOST_RESULTS = 8  # that get a frame each
@@ -106,6 +114,33 @@ def moments_of(story: Story, runs: Sequence[int]) -> list[Moment]:
         others = tuple(each for each in frames if each[0] != number)
         found.append((_structure(frame.graph), Moment(frame, number, others)))
     return list(_without_repeats(found))
+
+
+def runs_of_frames(graphs: Sequence[GradGraph]) -> list[int]:
+    """For each frame, a number that consecutive frames of the same graph share."""
+    return [number for number, run in enumerate(alike_frames(graphs)) for _ in run]
+
+
+def alike_frames(graphs: Sequence[GradGraph]) -> list[list[GradGraph]]:
+    """Sequences of graphs that share most operations: one graph at several moments."""
+    groups: list[list[GradGraph]] = []
+    for graph in graphs:
+        own = _operations(graph)
+        last = _operations(groups[-1][-1]) if groups else set()
+        if 2 * len(own & last) > min(len(own), len(last)):
+            groups[-1].append(graph)
+        else:
+            groups.append([graph])
+    return groups
+
+
+def _operations(graph: GradGraph) -> set[tuple[object, ...]]:
+    """Operations by key and constant attributes, because keys of every trace start at n0."""
+    return {
+        (key, *(data.get(name) for name in ("sequence_nr", "op", "shape", "dtype", "source")))
+        for key, data in graph.nodes(data=True)
+        if data["kind"] in (NodeKind.OPERATION, NodeKind.GROUP) and "sequence_nr" in data
+    }
 
 
 def drawn_once(moments: Sequence[Moment]) -> list[Moment]:

@@ -20,6 +20,7 @@ __all__ = [
     "Scene",
     "Shape",
     "SheetStyle",
+    "Shifted",
     "GroupChain",
     "Text",
     "Words",
@@ -104,6 +105,33 @@ class GroupChain:
 
     def __iter__(self) -> Iterator[ShapeGroup]:
         return chain.from_iterable(self._parts)
+
+
+class Shifted:
+    """Groups moved by an offset.
+
+    Args:
+        groups: the groups.
+        dx: offset to the right.
+        dy: offset down.
+        prefix: prepended to each key, to distinguish panels.
+    """
+
+    def __init__(
+        self, groups: Iterable[ShapeGroup], dx: float, dy: float, prefix: str = ""
+    ) -> None:
+        self._groups, self._dx, self._dy, self._prefix = groups, dx, dy, prefix
+
+    def __iter__(self) -> Iterator[ShapeGroup]:
+        for key, kind, shapes, tooltip in self._groups:
+            moved = tuple([self._moved(shape) for shape in shapes])
+            yield ShapeGroup(self._prefix + key, kind, moved, tooltip)
+
+    def _moved(self, shape: Shape) -> Shape:
+        dx, dy = self._dx, self._dy
+        if isinstance(shape, (Curve, Polygon)):
+            return shape._replace(points=tuple([(x + dx, y + dy) for x, y in shape.points]))
+        return shape._replace(x=shape.x + dx, y=shape.y + dy)
 
 
 @dataclass(frozen=True)

@@ -170,7 +170,7 @@ class _Table:
         return sum(inside)
 
     def _output(self, path: Path, places: Sequence[int]) -> str:
-        found = {}
+        found: dict[str, None] = {}
         for place in places:
             users = self._users[place]
             data = self._sequence.data[place]
