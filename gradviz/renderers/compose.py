@@ -46,6 +46,7 @@ from gradviz.renderers.scene import (
     ShapeGroup,
     SheetStyle,
     Shifted,
+    extent,
 )
 from gradviz.renderers.theme import TEXT, bar_of
 from gradviz.renderers.tooltips import tooltip_of
@@ -373,6 +374,7 @@ def _filled(words: list[str], width: float) -> list[str]:
 
 
 _EDGE_ROOM = 8.0  # points between the end of an edge and the corner of the card
+_FULL = 0.75  # of the width or height of a panel that its own content has to take
 _HELD = 2_000  # drawings with more nodes create their shapes at each iteration
 
 
@@ -477,7 +479,21 @@ def _placed(
         framed = frozenset(frame.path for frame in frames)
         panels.append(Panel(layout.width, layout.height, groups, layout.engine, framed))
         rects += [frame.box for frame in frames]
-    return _with_room(panels, rects)
+    return [_cropped(panel) for panel in _with_room(panels, rects)]
+
+
+def _cropped(panel: Panel) -> Panel:
+    """A panel without the room for what only other frames show, if that is much of it."""
+    if not isinstance(panel.groups, tuple) or not panel.groups:
+        return panel
+    boxes = [extent(shape) for group in panel.groups for shape in group.shapes]
+    lefts, tops, rights, bottoms = zip(*boxes, strict=True)
+    left, top = min(lefts), min(tops)
+    width, height = max(rights) - left, max(bottoms) - top
+    if width > _FULL * panel.width and height > _FULL * panel.height:
+        return panel
+    moved = tuple(Shifted(panel.groups, -left, -top))
+    return replace(panel, width=width, height=height, groups=moved)
 
 
 def _frames(

@@ -24,6 +24,7 @@ __all__ = [
     "GroupChain",
     "Text",
     "Words",
+    "extent",
 ]
 
 Point = tuple[float, float]
@@ -80,6 +81,18 @@ class Text(NamedTuple):
 
 
 Shape = Rectangle | Curve | Polygon | Text
+
+
+def extent(shape: Shape) -> tuple[float, float, float, float]:
+    """Left, top, right and bottom of a shape."""
+    if isinstance(shape, Rectangle):
+        return shape.x, shape.y, shape.x + shape.width, shape.y + shape.height
+    if isinstance(shape, Text):
+        width = sum(words.width for words in shape.words) + shape.gap * (len(shape.words) - 1)
+        size = max(words.size for words in shape.words)
+        return shape.x, shape.y - 0.75 * size, shape.x + width, shape.y + 0.25 * size
+    xs, ys = zip(*shape.points, strict=True)
+    return min(xs), min(ys), max(xs), max(ys)
 
 
 class ShapeGroup(NamedTuple):
