@@ -241,8 +241,8 @@ class _Room:
         )
 
     def _has_no_line(self, box: Rect) -> bool:
-        wide = box[0] - _APART, box[1], box[2] + _APART, box[3]
-        if any(_meet(wide, text) for text in self.texts):
+        wide = _wider(box, _APART)
+        if any(_meet(_wider(wide, 5), text) for text in self.texts):
             return False
         near = (route for route in self.routes if _meet(wide, _around(route)))
         return not any(
@@ -250,6 +250,10 @@ class _Room:
             for route in near
             for x, y in _points_of(route)
         )
+
+
+def _wider(box: Rect, by: float) -> Rect:
+    return box[0] - by, box[1], box[2] + by, box[3]
 
 
 def _points_of(route: Route, steps: int = 24) -> Iterator[Point]:

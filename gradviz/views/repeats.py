@@ -426,12 +426,17 @@ def _has_sibling(paths: Sequence[Path], repeat: Repeat, prefix: Path) -> bool:
 def _is_whole(paths: Sequence[Path], repeat: Repeat, depth: int) -> bool:
     """Whether each repetition is in one module of a stack, and no other one has a part of it."""
     for start in range(repeat.start, repeat.stop, repeat.length):
-        own = {path[: depth + 1] for path in paths[start : start + repeat.length]}
-        if len(own) > 1:
+        # Of operations between two parts of a layer it may not be known that they are in it.
+        own = {
+            path[: depth + 1] for path in paths[start : start + repeat.length] if len(path) > depth
+        }
+        if len(own) != 1:
             return False
-    first, last = paths[repeat.start][: depth + 1], paths[repeat.stop - 1][: depth + 1]
-    before = paths[repeat.start - 1][: depth + 1] if repeat.start else ()
-    after = paths[repeat.stop][: depth + 1] if repeat.stop < len(paths) else ()
+    inside = [path[: depth + 1] for path in paths[repeat.start : repeat.stop] if len(path) > depth]
+    earlier, later = paths[: repeat.start][::-1], paths[repeat.stop :]
+    before = next((path[: depth + 1] for path in earlier if len(path) > depth), ())
+    after = next((path[: depth + 1] for path in later if len(path) > depth), ())
+    first, last = inside[0], inside[-1]
     return first != before and last != after
 
 

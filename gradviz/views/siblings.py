@@ -16,7 +16,7 @@ import numpy as np
 
 from gradviz.errors import UsageError
 from gradviz.graph import GradGraph, NodeKind, TensorSummary
-from gradviz.graph.text import counted, is_zero, must_be
+from gradviz.graph.text import is_zero, must_be
 from gradviz.views.groups import Part, contract
 from gradviz.views.view import along_the_data, view
 
@@ -293,8 +293,7 @@ def _described(graph: GradGraph, keys: Sequence[str]) -> Any:
     if first["kind"] is NodeKind.UNTRACKED:
         data["op"] = ", ".join(filter(None, (first.get("op", ""), "not tracked")))
     elif first["kind"] in _TENSORS and "name" not in data:
-        data["op"] = counted(len(keys), "leaf", "leaves")
-        del data["repeat"]  # the text contains it
+        data["op"] = "leaves"
     return data
 
 
