@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
 from types import TracebackType
 from typing import Any, ParamSpec, TypeVar
@@ -17,30 +17,26 @@ from torch.optim.optimizer import (
     register_optimizer_step_pre_hook,
 )
 
-from gradviz.capture.autograd.collectives import (
-    listen_to_collectives,
-    unlisten_to_collectives,
-)
-from gradviz.capture.autograd.engine import listen, modes_below, unlisten
+from gradviz.capture.autograd.collectives import listen_to_collectives, unlisten_to_collectives
+from gradviz.capture.autograd.engine import is_innermost, listen, modes_below, unlisten
 from gradviz.capture.autograd.nodes import sequence_number
 from gradviz.capture.autograd.tensors import quietly
-from gradviz.capture.tensors.names import Named, module_names
-from gradviz.capture.tensors.subjects import shortly
+from gradviz.capture.tensors.names import Named, module_names, shortly
 from gradviz.errors import UsageError
 from gradviz.graph import GradGraph
 from gradviz.recording.event_log import Entry, EventLog
-from gradviz.recording.intercept import collectives, tasks, user_warnings
+from gradviz.recording.intercept import collectives, tasks
 from gradviz.recording.intercept.calls import Handlers
 from gradviz.recording.intercept.mode import RecordingMode
 from gradviz.recording.module_stack import ModuleStack
 from gradviz.recording.observer import Observer
 from gradviz.recording.passes import leaves_of
-from gradviz.recording.saved_values import Contents
-from gradviz.recording.snapshots import CutOff, NumberRead
-from gradviz.recording.source_lines import SourceLines
+from gradviz.recording.sampling import Sampling
+from gradviz.recording.source_lines import SourceLines, move_warnings, restore_warnings
 from gradviz.recording.state import RecordingState
 from gradviz.shown import Shown
-from gradviz.story import Event, EventKind, Frame, Story
+from gradviz.story import Event, EventKind, Frame, GradientNorms, Story
+from gradviz.wording import sampling_note
 
 __all__ = ["Recording", "record"]
 
@@ -52,7 +48,9 @@ _NO_FRAME = (
 )
 
 
-def record(*modules: nn.Module, max_frames: int = 12, max_events: int = 10_000) -> Recording:
+def record(
+    *modules: nn.Module, max_frames: int = 12, max_events: int = 10_000, every: int | None = None
+) -> Recording:
     """Record what a block of code does with autograd: operations, cuts, backward passes, steps.
 
     The recording does not change the numbers, gradients and random state of the program. It stores
@@ -70,6 +68,10 @@ def record(*modules: nn.Module, max_frames: int = 12, max_events: int = 10_000) 
             cuts or freed tensors, another pass in a gradient, a gradient that is None, zero or NaN.
         max_events: number of events to keep, at least 0. If there are more, the first half and the
             last half are kept.
+        every: for long runs. Record the first step of the optimizer and each step that begins this
+            many steps after a recorded one; of all other steps keep only the norms of the
+            gradients, `Recording.gradient_norms`. None to record every step. With several
+            optimizers, the steps of the first one that runs count.
 
     Returns:
         A recording, to be entered once with ``with``. It is also a decorator: ``@gradviz.record()``
@@ -95,11 +97,16 @@ def record(*modules: nn.Module, max_frames: int = 12, max_events: int = 10_000) 
                 f"record takes torch.nn.Module objects or nothing, got {shortly(module)}: "
                 "tensors are found while the program runs"
             )
-    for name, value, least in (("max_frames", max_frames, 1), ("max_events", max_events, 0)):
+    limits: tuple[tuple[str, Any, int], ...] = (
+        ("max_frames", max_frames, 1),
+        ("max_events", max_events, 0),
+        *([] if every is None else [("every", every, 2)]),
+    )
+    for name, value, least in limits:
         if type(value) is not int or value < least:
             raise UsageError(f"{name} must be an integer >= {least}, got {value!r}")
     named = dict(zip(module_names(modules, sys._getframe(1)), modules, strict=True))
-    return Recording(named, max_frames, max_events)
+    return Recording(named, max_frames, max_events, every)
 
 
 class Recording(Shown):
@@ -107,18 +114,29 @@ class Recording(Shown):
 
     Args:
         modules: as for `record`, by name; "" for a single one.
-        max_frames, max_events: as for `record`.
+        max_frames, max_events, every: as for `record`.
     """
 
-    def __init__(self, modules: Mapping[str, nn.Module], max_frames: int, max_events: int) -> None:
-        self._arguments: tuple[Any, ...] = modules, max_frames, max_events
+    def __init__(
+        self,
+        modules: Mapping[str, nn.Module],
+        max_frames: int,
+        max_events: int,
+        every: int | None = None,
+    ) -> None:
+        self._arguments: tuple[Any, ...] = modules, max_frames, max_events, every
         lines = SourceLines()
         self._state = RecordingState(EventLog(max_events, lines), lines, Handlers())
         self._state.module_stack = ModuleStack(modules, self._state.failed)
         self._observer = Observer(self._state, modules, max_frames)
+        self._snapshots = self._observer.snapshots
         self._mode: Any = RecordingMode(self._state)
         self._hooks: list[Any] = []
         self._report_collective = partial(collectives.look, self._state)
+        failed = self._state.failed
+        switch, names = self._record_next, self._observer.snapshots.names_now
+        self._sampling = None if every is None else Sampling(every, switch, names, failed)
+        self._observer.sampling = self._sampling
         self._phase = "new"
         self._whole: Story | None = None  # set when the recording ends
 
@@ -152,9 +170,36 @@ class Recording(Shown):
             return Story((), "", (_NO_FRAME,))
         left_out = self._state.event_log.left_out
         too_many = f"{left_out:,} events in the middle are left out" if left_out else ""
-        notes = (self._observer.frame_store.note, too_many, *self._state.notes)
+        notes = [self._observer.frame_store.note, too_many, *self._state.notes]
+        if self._sampling is not None:
+            notes.append(sampling_note(self._sampling.every))
         frames = self._observer.frame_store.frames
         return Story(frames, "", filter(None, notes), self._events_so_far())
+
+    @property
+    def gradient_norms(self) -> GradientNorms:
+        """The gradient norms before each step, as a table that can be drawn.
+
+        Raises:
+            UsageError: if the recording was not made with ``every=``.
+
+        Example:
+            >>> import torch
+            >>> model = torch.nn.Linear(2, 1)
+            >>> optimizer = torch.optim.SGD(model.parameters(), 0.1)
+            >>> with record(model, every=100) as run:
+            ...     for _ in range(300):
+            ...         optimizer.zero_grad()
+            ...         model(torch.ones(1, 2)).sum().backward()
+            ...         optimizer.step()
+            >>> run.gradient_norms.names, len(run.gradient_norms.steps)
+            (('weight', 'bias'), 300)
+            >>> run.gradient_norms.draw().svg.startswith("<svg")
+            True
+        """
+        if self._sampling is None:
+            raise UsageError("gradient norms are kept by gradviz.record(every=100)")
+        return self._sampling.norms
 
     def key_of(self, tensor: torch.Tensor, graph: GradGraph | None = None) -> str:
         """The key of the node of a tensor in the frames.
@@ -187,10 +232,7 @@ class Recording(Shown):
         if not isinstance(tensor, torch.Tensor):
             raise UsageError(f"key_of takes a tensor, got {shortly(tensor)}")
         with quietly():
-            identities = self._state.provenance.identities(tensor)
-            known = [key for each in identities if (key := self._state.event_log.key_of(each))]
-            there = [key for key in known if graph is not None and key in graph]
-            return next(iter([*there, *known]), "")
+            return self._snapshots.key_of(tensor, graph)
 
     def _event_of(self, tensor: torch.Tensor) -> Event | None:
         """The event of the operation that created a result.
@@ -214,84 +256,6 @@ class Recording(Shown):
             node = tensor.grad_fn
             key = self._state.event_log.key_of(sequence_number(node)) if node is not None else ""
         return next((e for e in self.events if key and e.node == key and e.source), None)
-
-    def _cut_off(self, graph: GradGraph, targets: Iterable[str]) -> dict[str, list[CutOff]]:
-        """Where leaves were cut off, including leaves that are not in the frame.
-
-        Args:
-            graph: of a frame.
-            targets: keys of nodes in it that received data of leaves.
-
-        Returns:
-            By the key of each leaf: the node that received its data, the cause and the line.
-
-        Example:
-            >>> import torch
-            >>> with record() as run:
-            ...     x = torch.ones(2, requires_grad=True)
-            ...     z = (x * 3).detach()
-            ...     (z * x).sum().backward()
-            >>> graph = run.frames[-1].graph
-            >>> found = run._cut_off(graph, [run.key_of(z)])
-            >>> [(cut.target == run.key_of(z), cut.cause.value) for cut in found[run.key_of(x)]]
-            [(True, 'detach')]
-        """
-        return self._observer.snapshots.cut_off(graph, targets)
-
-    def _number_reads(self) -> dict[str, list[NumberRead]]:
-        """Where data of leaves became numbers or arrays.
-
-        Returns:
-            By the key of each leaf: where its data was cut, and the line that read it.
-
-        Example:
-            >>> import torch
-            >>> with record() as run:
-            ...     x = torch.ones(2, requires_grad=True)
-            ...     size = x.norm().item()
-            >>> [(read.word, read.cut.cause.value) for read in run._number_reads()[run.key_of(x)]]
-            [('item', 'item')]
-        """
-        return self._observer.snapshots.number_reads()
-
-    def _cuts_behind(self, tensor: torch.Tensor) -> Sequence[CutOff]:
-        """Where the data of a tensor outside the graph left it."""
-        with quietly():
-            return self._observer.snapshots.cuts_behind(tensor)
-
-    def _contents(self, graph: GradGraph) -> Contents:
-        """Values of saved tensors before a backward pass, for a few kinds of operations.
-
-        Args:
-            graph: of the frame before that pass; for any other graph the result is empty.
-
-        Returns:
-            By the key of an operation: the tensors saved as ``"result"``, ``"self"``, ``"other"``.
-
-        Example:
-            >>> import torch
-            >>> with record() as run:
-            ...     x = torch.ones(2, requires_grad=True)
-            ...     (x - 1).relu().sum().backward()
-            >>> [{name: each.values for name, each in found.items()}
-            ...  for found in run._contents(run.frames[0].graph).values()]
-            [{'result': (0.0, 0.0)}]
-        """
-        return self._observer.snapshots.contents(graph)
-
-    def _parameters(self) -> list[Named]:
-        """The parameters of the recorded modules that require grad and are alive.
-
-        Returns:
-            Each with its name in the modules; none if no module was passed to `record`.
-
-        Example:
-            >>> import torch
-            >>> model = torch.nn.Linear(2, 2)
-            >>> [named.name for named in record(model)._parameters()]
-            ['weight', 'bias']
-        """
-        return self._observer.snapshots.parameters()
 
     def _leaves(self) -> list[Named]:
         """The leaves that it has met, as its frames call them: those that require grad and live.
@@ -349,13 +313,42 @@ class Recording(Shown):
             register_optimizer_step_pre_hook(observer.before_step),
             register_optimizer_step_post_hook(observer.after_step),
         ]
-        listen(observer)
+        self._listen()
+        if self._sampling is not None:
+            self._sampling.begin()
+        return self
+
+    def _listen(self) -> None:
+        """Let the program's calls be reported."""
+        listen(self._observer)
         listen_to_collectives(self._report_collective)
         self._state.module_stack.begin()
-        user_warnings.install()
+        move_warnings()
         self._mode.is_alone = self._state.is_alone = modes_below() == 0
         self._mode.__enter__()
-        return self
+        self._observer.is_listening = True
+
+    def _stop_listening(self) -> None:
+        self._mode.__exit__(None, None, None)
+        restore_warnings()
+        self._state.module_stack.end()
+        unlisten(self._observer)
+        unlisten_to_collectives(self._report_collective)
+        self._observer.is_listening = False
+
+    def _record_next(self, wanted: bool) -> None:
+        """Begin or stop recording after a step, with ``every=``."""
+        state = self._state
+        is_listening = self._observer.is_listening
+        if wanted and not is_listening:
+            with quietly():
+                state.resume()
+                self._observer.resume()
+            self._listen()
+        elif not wanted and is_listening and is_innermost(self._mode):
+            with quietly():
+                state.end_gradient_change()
+            self._stop_listening()
 
     def __exit__(
         self,
@@ -369,11 +362,10 @@ class Recording(Shown):
                 "`with gradviz.record() as run:`"
             )
         tasks.leave(self)
-        self._mode.__exit__(kind, error, traceback)
-        user_warnings.remove()
-        self._state.module_stack.end()
-        unlisten(self._observer)
-        unlisten_to_collectives(self._report_collective)
+        if self._observer.is_listening:
+            self._stop_listening()
+        if self._sampling is not None:
+            self._sampling.end()
         for hook in self._hooks:
             hook.remove()
         self._phase = "closed"

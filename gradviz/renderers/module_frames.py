@@ -6,8 +6,7 @@ import math
 from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from gradviz.graph import GradGraph, NodeData, NodeKind
-from gradviz.graph.algorithms import ancestors, descendants, is_data
+from gradviz.graph import GradGraph, NodeData, NodeKind, ancestors, descendants, is_data
 from gradviz.graph.text import count_text, shape_text
 from gradviz.renderers.cards import line_width, set_line
 from gradviz.renderers.edges import Rect, rect_of

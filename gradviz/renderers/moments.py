@@ -15,8 +15,7 @@ from itertools import groupby
 from typing import Any
 
 from gradviz.facts import FrameKind
-from gradviz.graph import GradGraph, NodeData, NodeKind, TensorSummary
-from gradviz.graph.algorithms import ancestors, is_data
+from gradviz.graph import GradGraph, NodeData, NodeKind, TensorSummary, ancestors, is_data
 from gradviz.graph.text import is_loud, number_text, summary_text
 from gradviz.renderers.labels import Role, TextSpan, clean, loud_role
 from gradviz.story import Frame, Story
