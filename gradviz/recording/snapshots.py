@@ -23,7 +23,7 @@ from gradviz.errors import SubjectError
 from gradviz.graph import Cause, GradGraph
 from gradviz.recording.hooks import HookedTensor, held_with_hooks
 from gradviz.recording.provenance import CutLeaves, CutSite, Leaf, UntrackedTensor, leaves_in
-from gradviz.recording.saved_values import Contents, contents_of
+from gradviz.recording.saved_values import Contents, SavedValues, contents_of
 from gradviz.recording.source_lines import user_frame
 from gradviz.recording.stable_trace import (
     Additions,
@@ -282,9 +282,10 @@ class SnapshotSeries:
         line = self._state.lines.at(where.location)
         return CutOff(target, where.cause, line.source, str(line.inside), where.word)
 
-    def contents(self, graph: GradGraph) -> Contents:
+    def contents(self, graph: GradGraph) -> SavedValues:
         """The values of saved tensors before a backward pass, for the graph taken then."""
-        return self._contents.get(graph, {})
+        contents = self._contents.get(graph)
+        return {} if contents is None else contents.found
 
     def parameters(self) -> list[Named]:
         """The parameters of the modules that are alive and require grad."""

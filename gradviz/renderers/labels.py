@@ -420,6 +420,8 @@ def _options(data: NodeData) -> list[TextSpan]:
     exponent = options.pop("exponent", None)
     if exponent is not None:
         spans.append(TextSpan(f"^{exponent}", Role.VALUE))
+    if (author := options.pop("by", None)) is not None:
+        spans.append(TextSpan(f"by {author}", Role.FACT))
     if options:
         text = " ".join(f"{name}={value}" for name, value in options.items())
         spans.append(TextSpan(text, Role.FACT))
