@@ -244,10 +244,13 @@ class _NodeRecords:
                     data["name"] = line.target
                 if end in in_place:
                     data["op"] = in_place[end]
-            if data["op"] == "to" and _is_autocast(data, state.event_log.word(index)):
+            word = state.event_log.word(index)
+            if data["op"] == "to" and _is_autocast(data, word):
                 data["options"] = {**data.get("options", {}), "by": "autocast"}
-            if data["op"] == "mul" and "dropout" in (word := state.event_log.word(index)):
+            if data["op"] == "mul" and "dropout" in word:
                 data["called"] = word  # on a CPU it is a product
+            elif word == "linear" and data["op"] in ("addmm", "mm"):
+                data["called"] = word
             if end in mixed:
                 in_question[key] = created, end
         if in_question:

@@ -266,7 +266,9 @@ def _operation_head(graph: GradGraph, key: str, data: NodeData, says_so: bool) -
         freed = data.get("buffers") is Buffers.FREED and not says_so
         is_gone = freed and operation(data.get("op", "")).number
         # A number is known from a saved tensor: after backward it is unknown.
-        head.append(TextSpan(f"with a constant{', freed' if is_gone else ''}", Role.FACT))
+        head.append(
+            TextSpan(f"with a constant{' (no longer saved)' if is_gone else ''}", Role.FACT)
+        )
     if "name" in data and not _result_has_name(graph, key, data["name"]):
         head += _name(data)
     if _shape_differs(graph, key, data):

@@ -427,7 +427,20 @@ def trace_subjects(
         builder.graph.graph["torch"] = str(torch.__version__)
         if modules := _modules_in(builder.graph, names.modules):
             builder.graph.graph["modules"] = modules
+            if frozen := _frozen_parameters(names, modules):
+                builder.graph.graph["frozen"] = frozen
         return builder.graph
+
+
+def _frozen_parameters(names: Names, modules: Mapping[str, str]) -> dict[str, int]:
+    """The number of elements of each parameter of these modules that does not require grad."""
+    return {
+        name: tensor.numel()
+        for tensor, name, _ in names
+        if isinstance(tensor, torch.nn.Parameter)
+        and not tensor.requires_grad
+        and name.rpartition(".")[0] in modules
+    }
 
 
 def _modules_in(graph: GradGraph, modules: Mapping[str, str]) -> Mapping[str, str]:
