@@ -442,6 +442,7 @@ _COUNTS = (
     "storage",
     "sequence_nr",
     "members",
+    "reshapes",
     "repeat",
     "parameters",
 )

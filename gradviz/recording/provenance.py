@@ -10,7 +10,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -186,7 +186,8 @@ class Leaf:
         return "leaf", self.number
 
 
-class Input(NamedTuple):
+@dataclass(slots=True, eq=False)
+class Input:
     """Data that flowed into an untracked tensor, or from one into an operation.
 
     Args:
@@ -199,6 +200,7 @@ class Input(NamedTuple):
         is_in_place: whether the data was written into an existing tensor: its source may have
             been computed from that tensor.
         word: the function that cut the gradient; "" if it was cut earlier.
+        cut_leaves: the leaves that get no gradient along this edge, with the cause and location.
     """
 
     source: OperationOutput | Leaf | UntrackedTensor
@@ -209,13 +211,14 @@ class Input(NamedTuple):
     ancestors: Ancestors = NO_ANCESTORS
     is_in_place: bool = False
     word: str = ""
+    cut_leaves: CutLeaves = field(init=False)
 
-    @property
-    def cut_leaves(self) -> CutLeaves:
-        """The leaves that get no gradient along this edge, with the cause and the location."""
+    def __post_init__(self) -> None:
         if not self.ancestors.leaves:
-            return self.ancestors.cut_leaves
-        return self.ancestors.cut(CutSite(self.cause, self.location, self.word))
+            self.cut_leaves = self.ancestors.cut_leaves
+        else:
+            site = CutSite(self.cause, self.location, self.word)
+            self.cut_leaves = self.ancestors.cut(site)
 
     @property
     def matters(self) -> bool:
@@ -234,7 +237,7 @@ class UntrackedTensor:
         inputs: the data it was computed from.
         matters: whether it was computed from something that requires grad.
         cut_leaves: the leaves among its ancestors, and where the gradient was cut.
-        value: the value of a number or array.
+        value: the value of a number or array, or a function that returns it.
         changes: the operations that changed it in place, in order, each once.
         depth: length of the longest path of untracked tensors that ends here.
         is_plain_value: whether it is a number or array, whose further use is not recorded.
@@ -244,7 +247,7 @@ class UntrackedTensor:
     """
 
     cut_leaves: CutLeaves = _NO_CUTS
-    value: TensorSummary | None = None
+    value: TensorSummary | Callable[[], TensorSummary] | None = None
     name: str = ""
     changes: tuple[str, ...] = ()
     depth: int = 0
@@ -299,7 +302,7 @@ class UntrackedTensor:
         """Add data that an in-place operation wrote into it."""
         self.cut_leaves = merge_cut_leaves(self.cut_leaves, new.cut_leaves)
         if all(each.source != new.source for each in self.inputs):
-            self.inputs = (*self.inputs[1 - _INPUTS :], new._replace(is_in_place=True))
+            self.inputs = (*self.inputs[1 - _INPUTS :], replace(new, is_in_place=True))
             self.matters = self.matters or new.matters
 
     def drop_distant_inputs(self) -> None:

@@ -91,6 +91,7 @@ def _folder(path: str) -> str:
 _GRADVIZ = _folder(str(Path(__file__).parents[1]))
 _OURS = (_GRADVIZ, _folder(os.path.dirname(torch.__file__)))  # noqa: PTH120
 _LESSONS = _folder(_GRADVIZ + "examples")
+_RECORDING = (_folder(_GRADVIZ + "capture"), _folder(_GRADVIZ + "recording"))
 _STANDARD = tuple(
     {_folder(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib")},
 )
@@ -148,6 +149,10 @@ class UserFiles(dict[str, bool]):
 
     All files are, except those of torch, gradviz (without its examples) and the standard library.
 
+    Attributes:
+        ours: the files of gradviz that pass calls of the program on to torch.
+        locations: a location for each instruction that called torch, to save creating many.
+
     Example:
         >>> verdicts = UserFiles()
         >>> verdicts["/home/me/train.py"], verdicts[torch.__file__], verdicts[os.__file__]
@@ -157,9 +162,13 @@ class UserFiles(dict[str, bool]):
     def __init__(self) -> None:
         super().__init__()
         self._libraries: dict[str, bool] = {}
+        self.ours: set[str] = set()
+        self.locations: dict[tuple[int, int], CodeLocation] = {}
 
     def __missing__(self, filename: str) -> bool:
         self[filename] = verdict = _is_users(filename)
+        if os.path.realpath(filename).startswith(_RECORDING):
+            self.ours.add(filename)
         return verdict
 
     def is_library(self, filename: str) -> bool:
@@ -236,16 +245,18 @@ def user_frame(frame: FrameType | None, verdicts: UserFiles) -> FrameType | None
 
 def user_location(frame: FrameType | None, verdicts: UserFiles) -> CodeLocation:
     """The location in the innermost user frame, from ``frame`` outwards."""
-    while frame is not None and frame.f_globals.get("__name__", "").startswith(
-        ("gradviz.capture", "gradviz.recording")
-    ):
+    is_direct = True
+    while frame is not None and not verdicts[frame.f_code.co_filename]:
+        is_direct = is_direct and frame.f_code.co_filename in verdicts.ours
         frame = frame.f_back
-    found = user_frame(frame, verdicts)
-    if found is None:
+    if frame is None:
         return NOWHERE
-    location = CodeLocation(found.f_code, found.f_lasti if found is frame else ~found.f_lasti)
-    if verdicts.is_library(found.f_code.co_filename):
-        return location._replace(caller=_caller(found, verdicts))
+    code, offset = frame.f_code, frame.f_lasti if is_direct else ~frame.f_lasti
+    location = verdicts.locations.get((id(code), offset))
+    if location is None or location.code is not code:
+        location = verdicts.locations[id(code), offset] = CodeLocation(code, offset)
+    if verdicts.is_library(code.co_filename):
+        return location._replace(caller=_caller(frame, verdicts))
     return location
 
 

@@ -6,6 +6,7 @@ The names come from a module, a dict, or the variables of the calling code.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import inspect
 import numbers
 import re
@@ -37,6 +38,7 @@ __all__ = [
     "module_names",
     "parts",
     "shortly",
+    "variables_of",
     "with_attributes",
 ]
 
@@ -296,18 +298,41 @@ def with_attributes(local: dict[str, object]) -> dict[str, object]:
 def _variables(frame: types.FrameType) -> list[_Variable]:
     """The variables visible to code in the frame, local ones first."""
     local = with_attributes(locals_of(frame))
-    visible = [_Variable(name, value, False) for name, value in local.items()]
+    visible = [
+        _Variable(name, value, False) for name, value in local.items() if _may_name(type(value))
+    ]
     for name, value in list(frame.f_globals.items()):
-        if name not in local:
+        if _may_name(type(value)) and name not in local:
             visible.append(_Variable(name, value, True))
     return [variable for variable in visible if not _is_machinery(variable)]
 
 
+def variables_of(frame: types.FrameType) -> list[object]:
+    """The values of the variables visible to code in a frame, local ones first.
+
+    Example:
+        >>> x = object()
+        >>> any(each is x for each in variables_of(sys._getframe()))
+        True
+    """
+    local = with_attributes(locals_of(frame))
+    return [*local.values(), *frame.f_globals.values()]
+
+
+def _may_name(kind: type) -> bool:
+    """Whether values of a type are tensors, or can contain some."""
+    return issubclass(kind, (torch.Tensor, torch.nn.Module, list, tuple, dict))
+
+
 def _is_machinery(variable: _Variable) -> bool:
     """Whether a variable belongs to Python or IPython, not to the user."""
-    name = variable.name
-    if name in ("In", "Out"):
+    if variable.name in ("In", "Out"):
         return _is_a(variable.value, list) or _is_a(variable.value, dict)
+    return _is_reserved(variable.name)
+
+
+@functools.lru_cache(maxsize=4_096)
+def _is_reserved(name: str) -> bool:
     return name.startswith("__") or _HISTORY.fullmatch(name) is not None
 
 
