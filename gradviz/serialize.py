@@ -456,6 +456,7 @@ _COUNTS = (
     "storage",
     "sequence_nr",
     "members",
+    "reshapes",
     "repeat",
     "parameters",
 )
