@@ -131,7 +131,8 @@ class TensorSummary:
         max: largest element, or None.
         nan: number of NaN elements.
         inf: number of infinite elements.
-        note: a special state ("sparse", "meta: no values", "values not read: ..."), or "".
+        note: a special state in words ("meta: no values", "values not read: ..."), or "".
+        is_sparse: whether its layout is sparse.
 
     Example:
         >>> TensorSummary((3,), "float32", "cpu", values=(1.0, 2.0, 3.0)).numel
@@ -150,6 +151,7 @@ class TensorSummary:
     nan: int = 0
     inf: int = 0
     note: str = ""
+    is_sparse: bool = False
 
     @property
     def numel(self) -> int:
@@ -276,6 +278,7 @@ class NodeData(TypedDict, total=False):
                       library that created it
     clone_of          key of the node that this one is a copy of (`clone_shared_leaves`)
     members           of a group: how many operations were folded into it
+    reshapes          how many reshaping operations before it `hide_bookkeeping` hid
     grad_range        of a repeated group: the least and the greatest norm of the ``.grad`` of
                       one repetition
     repeat            of a group: how many times the same part follows itself (``×12``)
@@ -337,6 +340,7 @@ class NodeData(TypedDict, total=False):
     inside: str
     clone_of: str
     members: int
+    reshapes: int
     repeat: int
     grad_range: tuple[float, float]
     parameters: int
@@ -371,6 +375,7 @@ class EdgeData(TypedDict, total=False):
     through    forward words of the operations that a view folded into the edge: ``("t",)``
     source     of a cut edge, the line that cut it, when it was recorded: ``train.py:12``
     inside     of the same, when that line called a library: the line of the library
+    is_own     whether that library is a folder of the program, not an installed package
     word       of a cut edge, the function that cut it: ``argmin``
     grad       of an edge out of a group, the `TensorSummary` of the retained ``.grad`` of the
                tensor; the operation that created it is in the group
@@ -389,6 +394,7 @@ class EdgeData(TypedDict, total=False):
     through: tuple[str, ...]
     source: str
     inside: str
+    is_own: bool
     word: str
     grad: TensorSummary
     times: int

@@ -22,6 +22,7 @@ from gradviz.capture.autograd.engine import is_innermost, listen, modes_below, u
 from gradviz.capture.autograd.nodes import sequence_number
 from gradviz.capture.autograd.tensors import quietly
 from gradviz.capture.tensors.names import Named, module_names, shortly
+from gradviz.capture.tensors.summary import is_capturing
 from gradviz.errors import UsageError
 from gradviz.graph import GradGraph
 from gradviz.recording.event_log import Entry, EventLog
@@ -302,6 +303,11 @@ class Recording(Shown):
         if self._phase != "new":
             raise UsageError(
                 f"this recording is already {self._phase}: call gradviz.record() for another"
+            )
+        if is_capturing():
+            raise UsageError(
+                "a recording cannot begin while a CUDA graph is captured: begin it before "
+                "torch.cuda.graph(...), or record a step that is not captured"
             )
         self._state.task = tasks.enter(self)
         self._state.update_alert()
