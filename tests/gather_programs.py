@@ -144,7 +144,7 @@ def main(folder: Path) -> None:
 
 
 def _parameters(run: Any) -> list[torch.Tensor]:
-    return [each.tensor for each in run._parameters()]
+    return [each.tensor for each in run._snapshots.parameters()]
 
 
 if __name__ == "__main__":

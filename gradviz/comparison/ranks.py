@@ -230,11 +230,12 @@ def own_part(run: object, rank: int, names: Names) -> tuple[RankPart, Frame]:
     return RankPart(rank, digest, frame.pass_number, tensors, verdicts, waited), frame
 
 
-def _waited(run: Any, names: Names) -> tuple[str, ...]:
+def _waited(run: object, names: Names) -> tuple[str, ...]:
     """The names of parameters for which ``DistributedDataParallel`` waits in each pass."""
     from gradviz.capture.autograd.sharded import awaited_parameters
+    from gradviz.recording.api import Recording
 
-    if isinstance(run, Story):
+    if not isinstance(run, Recording):
         return ()
     awaited = awaited_parameters()
     named = [*names, *run._snapshots.parameters(), *run._leaves()] if awaited else []
