@@ -237,7 +237,7 @@ def _waited(run: Any, names: Names) -> tuple[str, ...]:
     if isinstance(run, Story):
         return ()
     awaited = awaited_parameters()
-    named = [*names, *run._parameters(), *run._leaves()] if awaited else []
+    named = [*names, *run._snapshots.parameters(), *run._leaves()] if awaited else []
     return tuple(dict.fromkeys(each.name for each in named if id(each.tensor) in awaited))
 
 

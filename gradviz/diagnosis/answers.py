@@ -119,7 +119,7 @@ class Explanations(Sequence[Explanation], Shown):
     all: tuple[Explanation, ...]
 
     def __post_init__(self) -> None:
-        ranks = {Verdict.FINE: 1}
+        ranks = {Verdict.UNTRAINED: 1, Verdict.FINE: 2}
         ordered = sorted(self.all, key=lambda each: ranks.get(each.verdict, 0))
         ordered.sort(key=lambda each: not each.verdict.is_error)
         object.__setattr__(self, "all", tuple(ordered))
@@ -147,8 +147,8 @@ class Explanations(Sequence[Explanation], Shown):
 
     @property
     def wrong(self) -> tuple[Explanation, ...]:
-        """The explanations whose verdict is not ``fine``."""
-        return tuple(each for each in self.all if each.verdict is not Verdict.FINE)
+        """The explanations that name a fault: not those of tensors that are fine or not trained."""
+        return tuple(each for each in self.all if each.verdict not in _NO_FAULT)
 
     @property
     def saved(self) -> SavedTable:
@@ -160,7 +160,7 @@ class Explanations(Sequence[Explanation], Shown):
         errors = [str(each) for each in self.all if each.verdict.is_error]
         rows = [
             (_names(group), group[0].verdict.state, group[0].reason, group[0].fix)
-            for group in _groups([each for each in self.wrong if not each.verdict.is_error])
+            for group in _groups([each for each in self.all if _is_row(each.verdict)])
         ]
         fine = [each for each in self.all if each.verdict is Verdict.FINE]
         if fine:
@@ -196,6 +196,10 @@ class Explanations(Sequence[Explanation], Shown):
         if left:
             said.append(f"{left:,} more of {len(self.all):,} are not fine, for other reasons.")
         return " ".join(said)
+
+
+def _is_row(verdict: Verdict) -> bool:
+    return not verdict.is_error and verdict is not Verdict.FINE
 
 
 def _groups(
@@ -436,6 +440,10 @@ class Verdict(str, Enum):
     """An attribute similar to ``requires_grad`` was set, which PyTorch does not read."""
     NOT_IN_A_GRAPH = "in no graph", Group.TRAINING
     """An optimizer contains parameters that no recorded result depends on."""
+    UNTRAINED = "not trained", Group.TRAINING
+    """In no optimizer and without a gradient: of an overview, if others are trained."""
+    CLIPPED_LATE = "clipped after the step", Group.TRAINING
+    """Its gradient was clipped after the step that used it."""
     CLIPPED_SCALED = "clipped while scaled", Group.TRAINING
     """Its gradient was clipped before ``GradScaler`` unscaled it."""
 
@@ -509,3 +517,6 @@ class Verdict(str, Enum):
     def is_error(self) -> bool:
         """Whether it is about an exception."""
         return self.group is Group.ERROR
+
+
+_NO_FAULT = (Verdict.FINE, Verdict.UNTRAINED)

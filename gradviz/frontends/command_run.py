@@ -281,7 +281,7 @@ def explain(request: Request) -> None:
 
 
 def _of_program(request: Request, target: Target) -> tuple[Explanation | Explanations, Loaded]:
-    from gradviz.frontends.target import load_target
+    from gradviz.frontends.target import load_target, no_name
     from gradviz.recording.api import record  # only now: it needs torch
 
     recording = record()
@@ -294,6 +294,9 @@ def _of_program(request: Request, target: Target) -> tuple[Explanation | Explana
         if error is not None and (text := _of_error(error, recording, {})):
             echo(text)
         raise
+    has_step = any(event.kind.value == "step" for event in recording.events)
+    if not loaded.names and not loaded.values and not has_step:
+        raise no_name(target, loaded.run)
     return _explained(loaded, recording), loaded
 
 
@@ -320,9 +323,9 @@ def _explained(loaded: Loaded, recording: Any) -> Explanation | Explanations:
     from gradviz.diagnosis.explain import answer
 
     names = Names.of_namespace(loaded.variables or loaded.run.namespace)
-    subjects: list[Any] = list(loaded.values)
+    subjects: list[Any] = list(loaded.values) if loaded.names else []
     if not loaded.names:
-        subjects = [_parameters(loaded.variables)]
+        recording._snapshots.know(loaded.variables)
     elif len(subjects) == 1 and getattr(subjects[0], "grad_fn", None) is not None:
         leaves = [n.tensor for n in names if n.tensor.is_leaf and n.tensor.requires_grad]
         known = {id(leaf) for leaf in leaves}
@@ -336,17 +339,6 @@ def _explained(loaded: Loaded, recording: Any) -> Explanation | Explanations:
         return answer([*subjects, recording], names, None)
     except SubjectError as error:
         raise SubjectError(f"{asked}: {error}") from error
-
-
-def _parameters(variables: Mapping[str, Any]) -> list[Any]:
-    """The parameters of the modules among some variables, and the leaves that are in no module."""
-    found = {}
-    for value in variables.values():
-        if hasattr(type(value), "named_parameters"):
-            found.update({id(each): each for each in value.parameters() if each.requires_grad})
-        elif hasattr(type(value), "grad_fn") and value.is_leaf and value.requires_grad:
-            found[id(value)] = value
-    return list(found.values())
 
 
 @target_command("script", epilog=_RUN_EXAMPLES, formats=(), stops=False)

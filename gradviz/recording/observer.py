@@ -395,6 +395,10 @@ class Observer:
 
     def before_step(self, optimizer: Any, args: Any, kwargs: Any) -> None:
         """An optimizer begins a step."""
+        if threading.get_ident() != self._thread:
+            self.snapshots.sets.elsewhere += 1
+            return
+        self.snapshots.sets.begin_step(optimizer)
         if not self._hears():
             return
         self._state.end_gradient_change()
@@ -412,6 +416,7 @@ class Observer:
             return
         state = self._state
         state.stepping = None
+        state.grad_expected = torch.is_grad_enabled()  # what a step switches back is not recorded
         state.update_alert()
         try:
             with quietly():

@@ -391,7 +391,10 @@ class RecordingState:
 
         A view that was created in no_grad mode is also a leaf for torch: its data was cut.
         """
-        cause = None if self.is_inside() else self.cause_of_mode()
+        is_inside = self.is_inside()
+        if is_inside:
+            self.function_calls.add(given, new)
+        cause = None if is_inside else self.cause_of_mode()
         for tensor in new:
             if tensor.requires_grad and tensor.is_leaf:
                 if cause is not None and given and word_of(func) not in SHAPE_ONLY:

@@ -9,12 +9,12 @@ from typing import Any
 import torch
 
 from gradviz.capture.autograd.engine import creation_count
-from gradviz.capture.autograd.tensors import is_unsure, storage_address, version_of
+from gradviz.capture.autograd.tensors import is_unsure, memory_of, storage_address, version_of
 from gradviz.facts import VersionDetails
 from gradviz.graph import Cause
 from gradviz.recording.event_log import Entry, word_of
 from gradviz.recording.intercept import gradients
-from gradviz.recording.provenance import CutSite, Leaf, UntrackedTensor
+from gradviz.recording.provenance import CutSite, Leaf, OperationOutput, UntrackedTensor
 from gradviz.recording.source_lines import CodeLocation, call_made_from, called_function
 from gradviz.recording.state import InPlaceChange, RecordingState, TorchCall, tensors_in
 from gradviz.story import EventKind
@@ -145,6 +145,7 @@ def _change_tracked(
             for record in state.provenance.sharing(target, old):
                 site = CutSite(Cause.VALUES_COPIED, location, word)
                 _write_into(state, call, target, record, site)
+            _write_into_result(state, call, target, old, location, word)
     for target, data in zip(targets, others, strict=False):
         if target.requires_grad:  # this change made it tracked
             state.mixed[end] = [data, *state.mixed.get(end, [])]
@@ -167,6 +168,7 @@ def _change_untracked(
         if isinstance(record, Leaf):
             cause = Cause.VALUES_COPIED
         _write_into(state, call, target, record, CutSite(cause, location, word))
+    _write_into_result(state, call, target, untracked, location, word)
     if word not in untracked.changes:
         untracked.changes = (*untracked.changes, word)
     if untracked.matters and not mattered:
@@ -191,6 +193,32 @@ def _write_into(
     known = record.ref()
     is_whole = known is not None and known.numel() == target.numel()
     state.provenance.write(record, new, site, is_whole and _replaces(site, call))
+
+
+def _write_into_result(
+    state: RecordingState,
+    call: TorchCall,
+    target: torch.Tensor,
+    record: UntrackedTensor,
+    location: CodeLocation,
+    word: str,
+) -> None:
+    """Record values that were written into the result of an operation through its ``.data``."""
+    data = record.inputs[0] if len(record.inputs) == 1 else None
+    if data is None or data.cause is not Cause.DATA:
+        return
+    source, tensor = data.source, data.ref()
+    mine, other = memory_of(target), memory_of(tensor) if tensor is not None else None
+    if not isinstance(source, OperationOutput) or not mine or not other or mine[0] != other[0]:
+        return
+    site = CutSite(Cause.VALUES_COPIED, location, f".data.{word}")
+    written = [each for each in tensors_in(call.args[1:]) if each is not target]
+    new = [state.input_from(each, *site) for each in written]
+    end = source.created + 1
+    if any(each.matters for each in new):
+        flow = state.provenance.add(None, site.word, site.cause, location, new, matters=True)
+        flow.is_plain_value = False
+        state.mixed[end] = [*state.mixed.get(end, []), flow.as_input()]
 
 
 def _replaces(site: CutSite, call: TorchCall) -> bool:
