@@ -119,7 +119,21 @@ def _iter_lines(rows: Iterator[dict[str, Any]], count: int) -> Iterator[str]:
 
 
 def _dump(value: object) -> str:
-    return json.dumps(plain(value), ensure_ascii=False, allow_nan=False)
+    try:
+        return _encode(value)
+    except (TypeError, ValueError):  # a number that is not finite, or keys that are no text
+        return json.dumps(plain(value), ensure_ascii=False, allow_nan=False)
+
+
+def _of_other_type(value: Any) -> Any:
+    """`plain` of what the encoder does not know."""
+    if isinstance(value, Enum):
+        return value._value_
+    found = plain(value)
+    return str(value) if found is value else found
+
+
+_encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, default=_of_other_type).encode
 
 
 def plain(value: Any) -> Any:
@@ -369,14 +383,14 @@ def _range(value: Any) -> tuple[float, float]:
 def _summary(value: dict[str, Any] | None) -> TensorSummary | None:
     if value is None:
         return None
-    no_numbers = ("shape", "values", *_SUMMARY_TEXT)
+    no_numbers = ("shape", "values", "is_sparse", *_SUMMARY_TEXT)
     read: dict[str, Any] = {
         name: item if item is None else _number(item)
         for name, item in value.items()
         if name not in no_numbers
     }
     read.update({name: str(value.get(name, "")) for name in _SUMMARY_TEXT})
-    read["shape"] = _shape(value["shape"])
+    read["shape"], read["is_sparse"] = _shape(value["shape"]), bool(value.get("is_sparse"))
     if value.get("values") is not None:
         read["values"] = tuple(_number(item) for item in value["values"])
     return TensorSummary(**read)
@@ -484,6 +498,7 @@ _EDGE: dict[str, Callable[[Any], Any]] = {
     "through": _words,
     _LINE: _text,
     "inside": _text,
+    "is_own": bool,
     "word": _text,
     "grad": _summary,
     "times": int,

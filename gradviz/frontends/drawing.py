@@ -160,7 +160,10 @@ class Drawing:
             answer: an `Explanation` or `Explanations`, or a gathered story; other values add
                 nothing.
         """
-        from gradviz.diagnosis import Explanation, Explanations  # imported only if needed
+        has_ranks = isinstance(answer, Story) and bool(answer.ranks)
+        if not has_ranks and "gradviz.diagnosis" not in sys.modules:
+            return self  # it takes long to import, and without it there is no explanation
+        from gradviz.diagnosis import Explanation, Explanations
         from gradviz.diagnosis.explain import saved_explanations
 
         if isinstance(answer, Story) and answer.ranks:
