@@ -8,7 +8,7 @@ from typing import Any
 
 from gradviz.diagnosis.answers import Verdict
 from gradviz.diagnosis.context import RECORD, Context, CutEdge, Question, Reach, call_of
-from gradviz.diagnosis.lines import is_own, locations_of, mention, straight_through
+from gradviz.diagnosis.lines import locations_of, mention, straight_through
 from gradviz.diagnosis.rule import Evidence, Needs, Rule, only_when
 from gradviz.facts import Action, EventKind, SourceLocation
 from gradviz.graph import (
@@ -144,7 +144,8 @@ def fix_of_cut(context: Context, cut: CutEdge) -> str:
             f"a loss of its own: torch.nn.functional.mse_loss({other}, {kept}.detach())"
         )
     if fix and (inside := cut.edge.get("inside")):
-        line, fix = (inside, fix) if is_own(inside) else (line, _OF_A_LIBRARY)
+        is_own = cut.edge.get("is_own", False)
+        line, fix = (inside, fix) if is_own else (line, _OF_A_LIBRARY)
     return f"{line}: {fix}" if fix and line else fix
 
 
