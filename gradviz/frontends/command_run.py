@@ -119,12 +119,11 @@ def record(
     is_rank = bool(rank_text())
     with EndRequest(raises=True) if is_rank else contextlib.nullcontext() as end:
         with request.outputs.quieted(), stage(f"running {target.place}", spinner=False):
-            run, said = record_program(target, request.argv, recording, until, step)
+            within = recording if end is None else end.within(recording)
+            run, said = record_program(target, request.argv, within, until, step)
         is_warning = said.startswith("Warning")
         if said and (is_warning or not request.quiet):
             aside(said, warning=is_warning)
-        if end is not None:
-            end.raises = False
         is_all = False
         if end is not None and not no_gather and not request.frames:
             is_all = _write_gathered(request, recording, run, wait, end)

@@ -12,7 +12,7 @@ import signal
 import threading
 import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -167,6 +167,21 @@ class EndRequest:
     def is_over(self) -> bool:
         """Whether SIGTERM has been received, and the others have had time to answer since."""
         return self._received is not None and time.monotonic() - self._received > _GRACE
+
+    @contextlib.contextmanager
+    def within(self, recording: contextlib.AbstractContextManager[Any]) -> Iterator[None]:
+        """Enter a recording; SIGTERM raises nothing from the moment at which its block ends.
+
+        Raised later, while the recording ends, it would lose what was recorded.
+
+        Args:
+            recording: of the program that runs in the block.
+        """
+        with recording:
+            try:
+                yield
+            finally:
+                self.raises = False
 
     def __enter__(self) -> EndRequest:
         is_main = threading.current_thread() is threading.main_thread()
