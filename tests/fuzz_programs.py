@@ -183,9 +183,12 @@ class Maker:
         self._keep(y)
 
     def _read(self, x: Var, line: int) -> None:
-        """Its data becomes numbers at a line; where those go on cannot be known."""
-        for leaf in x.ways:
-            self.program.noise.setdefault(leaf, set()).add(line)
+        """Its data becomes numbers at a line; where those go on cannot be known.
+
+        The lines at which it left the graph on the way there are true as well.
+        """
+        for leaf, lines in x.ways.items():
+            self.program.noise.setdefault(leaf, set()).update({line, *lines} - {0})
 
     def _index(self) -> None:
         x, y = self._any(), self._any()

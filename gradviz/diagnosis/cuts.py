@@ -7,7 +7,14 @@ from bisect import bisect
 from collections.abc import Sequence
 
 from gradviz.diagnosis.context import Context
-from gradviz.diagnosis.lines import is_own, locations_of, mention, statement_at
+from gradviz.diagnosis.lines import (
+    is_only_shown,
+    is_own,
+    lines_calling,
+    locations_of,
+    mention,
+    statement_at,
+)
 from gradviz.diagnosis.paths import CutEdge, word_of
 from gradviz.facts import Action, EventKind, SourceLocation
 from gradviz.graph import Cause, EdgeData, EdgeKind, GradGraph, NodeKind
@@ -133,9 +140,16 @@ def fix_of_cut(context: Context, cut: CutEdge) -> str:
             f"a straight-through estimator passes the gradient to {kept} alone; train {other} by "
             f"a loss of its own: torch.nn.functional.mse_loss({other}, {kept}.detach())"
         )
+    if cut.edge.get("cause") is Cause.DETACH and _is_deep_copy(line):
+        fix = "compute with the tensor itself: copy.deepcopy refuses one with a grad_fn"
     if fix and (inside := cut.edge.get("inside")):
         line, fix = (inside, fix) if is_own(inside) else (line, _OF_A_LIBRARY)
     return f"{line}: {fix}" if fix and line else fix
+
+
+def _is_deep_copy(line: str) -> bool:
+    locations = locations_of([line])
+    return bool(locations) and locations[0].line in lines_calling(locations[0], "deepcopy")
 
 
 def twin_of(word: str) -> str:
@@ -234,6 +248,7 @@ def number_reads(context: Context) -> list[Event]:
     """The events in which tensors became numbers or arrays before the last backward pass.
 
     What is read right after a backward pass, as by ``print(loss.item())``, was computed before it.
+    Numbers that a line only checks or shows are left out: nothing is computed from them.
     """
     passes = [event.number for event in context.happened(EventKind.BACKWARD)]
     made = [event.number for event in context.happened(EventKind.OPERATION)]
@@ -249,6 +264,7 @@ def number_reads(context: Context) -> list[Event]:
         and event.location
         and (not passes or event.number < passes[-1])
         and not is_after_a_pass(event.number)
+        and not is_only_shown(event.location, _VALUE_READS)
     ]
 
 

@@ -115,6 +115,7 @@ class Observer:
         self._state = state
         self.snapshots = SnapshotSeries(state, modules)
         self._rows = 0
+        self._shown_until = 0  # the number of nodes when a frame showed the live outputs
         self._thread = 0
         self._pass: _Pass | None = None
         self._passes = 0
@@ -130,6 +131,7 @@ class Observer:
     def begin(self, code: CodeType) -> None:
         """The recording begins in some code of the user's."""
         self._thread = threading.get_ident()
+        self._shown_until = creation_count()
         with quietly():
             self.snapshots.begin(code)
 
@@ -216,6 +218,7 @@ class Observer:
         state.event_log.entries += [*on_leaves, *done.steps]
         kind = FrameKind.AFTER_BACKWARD if call.accumulates else FrameKind.AFTER_AUTOGRAD_GRAD
         self._add(kind, graph, added=added)
+        self._shown_until = creation_count()
         if not call.retain_graph:
             location = state.lines.at(done.location).location
             self._freed.append((location, self.snapshots.snapshot.operations))
@@ -279,7 +282,8 @@ class Observer:
             return
         try:
             with quietly():
-                state.add_parameter(data, parameter)
+                is_parameter = isinstance(parameter, nn.Parameter)
+                state.add_copy(data, parameter, "Parameter" if is_parameter else "Variable")
         except Exception as error:
             state.failed(error)
 
@@ -395,6 +399,7 @@ class Observer:
     def mark(self, entry: Entry) -> None:
         """Take a frame that the program requested."""
         self._add(FrameKind.MARK, self.snapshots.now(with_outputs=True), entry)
+        self._shown_until = creation_count()
 
     def end(self, error: BaseException | None) -> None:
         """End the recording; an error that ends it is logged, unless backward raised it."""
@@ -412,7 +417,7 @@ class Observer:
                     is_refused = self._is_from_backward(error)
                     kind = FrameKind.REFUSED_BACKWARD if is_refused else FrameKind.ERROR
                     self._add(kind, graph, state.log(entry))
-                elif self._count_rows() > self._rows:
+                elif self._count_rows() > self._rows or creation_count() > self._shown_until:
                     self._add(FrameKind.END, self.snapshots.now(with_outputs=True))
                 elif not self.frame_store.count:
                     self._add(FrameKind.END, GradGraph())

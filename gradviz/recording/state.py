@@ -175,7 +175,12 @@ class RecordingState:
         self.on_gradient_change: Callable[[Entry], None] = lambda entry: None
         self.reachability = Reachability(self.provenance, self._flowed_in)
         self.function_calls = FunctionCalls(
-            self.provenance, self.reachability, self.event_log, self.verdicts, self.input_from
+            self.provenance,
+            self.reachability,
+            self.event_log,
+            self.verdicts,
+            self.input_from,
+            self.mixed,
         )
 
     def location(self) -> CodeLocation:
@@ -451,20 +456,25 @@ class RecordingState:
         for identity in self.provenance.add_results(new, word, location, inputs):
             self.log(Entry(kind, word, location, identities=(identity,)))
 
-    def add_parameter(self, data: torch.Tensor, parameter: torch.Tensor) -> None:
-        """Record that a parameter, or a ``Variable``, was created from a tensor."""
+    def add_copy(self, data: torch.Tensor, copy: torch.Tensor, word: str) -> None:
+        """Record that a tensor was created from the values of another one.
+
+        Args:
+            data: the tensor with the values.
+            copy: the new tensor: a parameter, a ``Variable``, or a deep copy.
+            word: the function that created it.
+        """
         known = self.provenance.tensors.of(data)
         if not data.requires_grad and not (isinstance(known, UntrackedTensor) and known.matters):
             return  # plain data
-        word = "Parameter" if isinstance(parameter, torch.nn.Parameter) else "Variable"
         site = CutSite(Cause.VALUES_COPIED, self.location(), word)
         new = [self.input_from(data, *site)]
-        if parameter.requires_grad:
-            leaf = self.provenance.leaf(parameter)
+        if copy.requires_grad:
+            leaf = self.provenance.leaf(copy)
             leaf.location = site.location
             self.provenance.write(leaf, new, site, replaces=True)
         else:
-            self.provenance.add(parameter, site.word, site.cause, site.location, new, matters=True)
+            self.provenance.add(copy, site.word, site.cause, site.location, new, matters=True)
 
     def cause_of_mode(self) -> Cause | None:
         """Why autograd records nothing at the moment; None if it records."""

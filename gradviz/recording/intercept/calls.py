@@ -91,6 +91,15 @@ def _after_cut(cause: Cause) -> _Look:
 _COPYING = ("deepcopy", "vector_to_parameters")
 
 
+def _after_deepcopy(state: RecordingState, call: TorchCall) -> None:
+    """``copy.deepcopy(x)``: the copy has the values of the tensor."""
+    tensor, copied = call.args[0], call.result
+    if not isinstance(copied, torch.Tensor) or copied is tensor or state.is_inside():
+        return
+    if state.provenance.tensors.of(copied) is None:
+        state.add_copy(tensor, copied, "deepcopy")
+
+
 def _before_detach_(state: RecordingState, call: TorchCall) -> None:
     tensor = call.args[0]
     if tensor.requires_grad and not state.is_inside():
@@ -315,10 +324,8 @@ _NAMED: dict[str, Handler] = {
         ("item", "tolist", "__float__", "__int__", "__index__", "__complex__"),
         _handler(_after_value_read(Cause.ITEM)),
     ),
-    **dict.fromkeys(
-        QUERIES,
-        _call,
-    ),
+    **dict.fromkeys(QUERIES, _call),
+    "__deepcopy__": _handler(_after_deepcopy),
 }
 _PROPERTIES: dict[tuple[str, str], Handler | None] = {
     ("__get__", "data"): _handler(_after_cut(Cause.DATA)),
