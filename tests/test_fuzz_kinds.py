@@ -19,7 +19,7 @@ import torch
 from click.testing import CliRunner
 
 import gradviz
-from gradviz.frontends.cli import main
+from gradviz.frontends.cli import cli
 
 
 def _second_grad() -> None:
@@ -148,9 +148,9 @@ def _frames() -> dict[str, Any]:
 
 
 def _cycle(frame: dict[str, Any]) -> None:
-    edge = dict(frame["links"][0])
+    edge = dict(frame["edges"][0])
     edge["source"], edge["target"] = edge["target"], edge["source"]
-    frame["links"].append(edge)
+    frame["edges"].append(edge)
 
 
 def _large_integer(frame: dict[str, Any]) -> None:
@@ -162,7 +162,7 @@ def _text_as_shape(frame: dict[str, Any]) -> None:
 
 
 def _long_key(frame: dict[str, Any]) -> None:
-    frame["links"][0]["source"] = "n" * 5000
+    frame["edges"][0]["source"] = "n" * 5000
 
 
 def _unknown_kind(frame: dict[str, Any]) -> None:
@@ -185,7 +185,9 @@ def test_a_damaged_file_is_refused_in_one_short_line(
     damage(frames[0])
     path = tmp_path / name
     path.write_text(json.dumps(story), encoding="utf-8")
-    done = CliRunner().invoke(main, ["draw", str(path), "-o", str(tmp_path / "out.txt")])
+    done = CliRunner().invoke(
+        cli, ["draw", str(path), "-o", str(tmp_path / "out.txt")], prog_name="gradviz"
+    )
     assert done.exit_code
     assert len(done.output.strip().splitlines()) == 1, done.output
     assert len(done.output) < 400

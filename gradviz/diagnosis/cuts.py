@@ -140,16 +140,20 @@ def fix_of_cut(context: Context, cut: CutEdge) -> str:
             f"a straight-through estimator passes the gradient to {kept} alone; train {other} by "
             f"a loss of its own: torch.nn.functional.mse_loss({other}, {kept}.detach())"
         )
-    if cut.edge.get("cause") is Cause.DETACH and _is_deep_copy(line):
+    if cut.edge.get("cause") is Cause.DETACH and _is_deep_copy(context, line):
         fix = "compute with the tensor itself: copy.deepcopy refuses one with a grad_fn"
     if fix and (inside := cut.edge.get("inside")):
         line, fix = (inside, fix) if is_own(inside) else (line, _OF_A_LIBRARY)
     return f"{line}: {fix}" if fix and line else fix
 
 
-def _is_deep_copy(line: str) -> bool:
-    locations = locations_of([line])
-    return bool(locations) and locations[0].line in lines_calling(locations[0], "deepcopy")
+def _is_deep_copy(context: Context, line: str) -> bool:
+    """Whether a line calls ``deepcopy``, found once for all leaves."""
+    key = ("deepcopy", line)
+    if key not in context.cache:
+        known = locations_of([line])
+        context.cache[key] = any(each.line in lines_calling(each, "deepcopy") for each in known)
+    return bool(context.cache[key])
 
 
 def twin_of(word: str) -> str:

@@ -11,7 +11,7 @@ from gradviz.diagnosis.context import LEAVES, Context, Flag, PlainContainer, Que
 from gradviz.diagnosis.paths import CutEdge, ValueRead
 from gradviz.diagnosis.subjects import Asked
 from gradviz.diagnosis.values import Values
-from gradviz.facts import EventKind, FrameKind
+from gradviz.facts import EventKind, FrameKind, GradientDetails
 from gradviz.graph import EdgeData, EdgeKind, GradGraph, NodeData, NodeKind, TensorSummary
 from gradviz.graph.algorithms import ancestors
 from gradviz.story import Frame
@@ -323,6 +323,10 @@ def _questions(
         for attribute in ("accumulations", "source"):
             if key in context.graph and attribute in context.graph.nodes[key]:
                 data[attribute] = context.graph.nodes[key][attribute]
+        added = context.happened_to(key, EventKind.ACCUMULATE)
+        details = added[-1].details if added and key not in context.graph else None
+        if isinstance(details, GradientDetails) and details.accumulations:
+            data["accumulations"] = details.accumulations  # it is used inside a checkpoint
         name = called.get(id(tensor)) or data.get("name") or "the tensor"
         is_parameter = id(tensor) in asked.parameters or type(tensor).__name__ == "Parameter"
         questions.append(

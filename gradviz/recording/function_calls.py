@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
-from types import FrameType
+from types import CodeType, FrameType
 from typing import Any
 
 import torch
@@ -24,7 +24,7 @@ from gradviz.recording.provenance import Input, Leaf, Provenance, UntrackedTenso
 from gradviz.recording.reachability import Reachability
 from gradviz.recording.source_lines import CodeLocation, UserFiles, user_location
 
-__all__ = ["FunctionCalls"]
+__all__ = ["FunctionCalls", "called_from", "is_forward"]
 
 _APPLY: Any = torch.autograd.Function.apply
 _INPUTS = 16
@@ -149,6 +149,17 @@ class FunctionCalls:
             last = Entry(EventKind.OPERATION, "apply", location)
             entries.append(last)
         last.identities = (untracked.identity,)
+
+
+def is_forward(code: CodeType) -> bool:
+    """Whether code is that of a ``forward`` of a Function, by its name and arguments."""
+    return code.co_name == "forward" and code.co_varnames[:1] not in ((), ("self",))
+
+
+def called_from(verdicts: UserFiles) -> CodeLocation | None:
+    """Where the running Function was applied; None if none runs."""
+    frame = _apply_frame()
+    return None if frame is None else user_location(frame.f_back, verdicts)
 
 
 def _is_of_torch(function: Any) -> bool:

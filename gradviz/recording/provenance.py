@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from gradviz.capture.autograd.engine import creation_count
 from gradviz.capture.autograd.nodes import (
     plain_shape,
     sequence_number,
@@ -202,6 +203,7 @@ class Input(NamedTuple):
         is_in_place: whether the data was written into an existing tensor: its source may have
             been computed from that tensor.
         word: the function that cut the gradient; "" if it was cut earlier.
+        written_at: the number of nodes when it was written into an existing tensor.
     """
 
     source: OperationOutput | Leaf | UntrackedTensor
@@ -212,6 +214,7 @@ class Input(NamedTuple):
     ancestors: Ancestors = NO_ANCESTORS
     is_in_place: bool = False
     word: str = ""
+    written_at: int = 0
 
     @property
     def cut_leaves(self) -> CutLeaves:
@@ -286,6 +289,20 @@ class UntrackedTensor:
         """The identity of its node in every frame."""
         return ("untracked", self.number) if self.leaf is None else self.leaf.identity
 
+    def inputs_at(self, number: int) -> Sequence[Input]:
+        """The data in it when the operation with a sequence number used it."""
+        return [data for data in self.inputs if data.written_at <= number]
+
+    def cut_leaves_at(self, number: int) -> CutLeaves:
+        """The cut leaves among its ancestors when the operation used it."""
+        inputs = self.inputs_at(number)
+        if len(inputs) == len(self.inputs):
+            return self.cut_leaves
+        found = _NO_CUTS
+        for each in inputs:
+            found = merge_cut_leaves(found, each.cut_leaves)
+        return found
+
     def as_input(self) -> Input:
         """Its data as an input of another tensor, at this time."""
         cut = self.cut_leaves
@@ -302,7 +319,9 @@ class UntrackedTensor:
         """Add data that an in-place operation wrote into it."""
         self.cut_leaves = merge_cut_leaves(self.cut_leaves, new.cut_leaves)
         if all(each.source != new.source for each in self.inputs):
-            self.inputs = (*self.inputs[1 - _INPUTS :], new._replace(is_in_place=True))
+            at = new.written_at or creation_count()
+            written = new._replace(is_in_place=True, written_at=at)
+            self.inputs = (*self.inputs[1 - _INPUTS :], written)
             self.matters = self.matters or new.matters
 
     def drop_distant_inputs(self) -> None:
@@ -396,11 +415,20 @@ class Provenance:
             self.same_node.append((("untracked", untracked.number), untracked.leaf.identity))
         return untracked.leaf
 
-    def ancestors(self, tensor: torch.Tensor) -> Ancestors:
-        """The ancestors of a leaf: itself, and the tensors it was computed from."""
+    def ancestors(self, tensor: torch.Tensor, number: int | None = None) -> Ancestors:
+        """The ancestors of a leaf: itself, and the tensors it was computed from.
+
+        Args:
+            tensor: the leaf.
+            number: the sequence number of the operation that used it; None for now.
+        """
         leaf = self.leaf(tensor)
-        untracked = leaf.untracked
-        return Ancestors(1 << leaf.number, _NO_CUTS if untracked is None else untracked.cut_leaves)
+        if (untracked := leaf.untracked) is None:
+            return Ancestors(1 << leaf.number)
+        cut_leaves = untracked.cut_leaves
+        return Ancestors(
+            1 << leaf.number, cut_leaves if number is None else untracked.cut_leaves_at(number)
+        )
 
     def identities(self, tensor: torch.Tensor) -> Iterator[Hashable]:
         """The identities of the nodes that can represent a tensor, the most exact first."""
@@ -498,6 +526,8 @@ class Provenance:
                 record.matters = record.matters and record.leaf is not None
             for each in new:
                 record.add_input(each)
+            if replaces and record.inputs:
+                record.cause = cause_of(record.inputs)
             return
         own = 1 << record.number
         new = [each for each in new if any(bits & ~own for bits in each.cut_leaves.values())]

@@ -165,7 +165,10 @@ class Reachability:
         done: dict[Node, Ancestors] = {}
         largest = 0
         for node, inputs in new.inputs.items():
-            parts = [done[c] if c in done else self._known_ancestors(c, new) for c in inputs]
+            number = sequence_number(node)
+            parts = [
+                done[c] if c in done else self._known_ancestors(c, new, number) for c in inputs
+            ]
             ancestors = done[node] = self._of_one(node, parts, new.heights[node])
             if not any(ancestors is each for each in parts):
                 largest = max(largest, _size(ancestors))
@@ -177,12 +180,13 @@ class Reachability:
                     done.pop(child, None)
         return done[root]
 
-    def _known_ancestors(self, node: Node, new: _New) -> Ancestors:
+    def _known_ancestors(self, node: Node, new: _New, user: int | None = None) -> Ancestors:
+        """The ancestors of a visited node, as the operation with a sequence number used it."""
         known = new.known[node]
         if known is not None:
             return known.ancestors
         leaf = leaf_of(node)
-        return self._provenance.ancestors(leaf) if leaf is not None else NO_ANCESTORS
+        return self._provenance.ancestors(leaf, user) if leaf is not None else NO_ANCESTORS
 
     def _of_one(self, node: Node, parts: Sequence[Ancestors], height: int) -> Ancestors:
         number = sequence_number(node)
@@ -201,7 +205,8 @@ class Reachability:
         for node, inputs in new.inputs.items():
             for child in inputs:
                 if child in new.known:
-                    ancestors = ancestors.merge(self._known_ancestors(child, new))
+                    number = sequence_number(node)
+                    ancestors = ancestors.merge(self._known_ancestors(child, new, number))
             cut_leaves = self._cut_inputs(sequence_number(node) + 1)
             ancestors = ancestors.merge(Ancestors(0, cut_leaves))
         self._keep(id(root), _Known(sequence_number(root), ancestors, new.heights[root]))

@@ -20,7 +20,7 @@ from gradviz.capture.autograd.tensors import is_quiet, quietly
 from gradviz.facts import Action
 from gradviz.graph import Cause
 from gradviz.recording.event_log import SHAPE_ONLY, Entry, EventLog, Operation, word_of
-from gradviz.recording.function_calls import FunctionCalls
+from gradviz.recording.function_calls import FunctionCalls, called_from, is_forward
 from gradviz.recording.hooks import Hooks
 from gradviz.recording.intercept import tasks
 from gradviz.recording.module_stack import ModuleStack
@@ -430,7 +430,10 @@ class RecordingState:
         if self.is_inside():
             self.function_calls.add(given, new)
             return
-        cause = self.cause_of_mode() or Cause.NOT_DIFFERENTIABLE
+        mode = self.cause_of_mode()
+        if mode is not None and location.code is not None and is_forward(location.code):
+            location = called_from(self.verdicts) or location
+        cause = mode or Cause.NOT_DIFFERENTIABLE
         if word in SHAPE_ONLY:
             given = ()
         inputs = [self.input_from(tensor, cause, location, word) for tensor in given]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Sequence
+from functools import cached_property
 from typing import Any
 
 import networkx as nx
@@ -110,8 +112,9 @@ class UntrackedOverlay:
         for leaf in leaves:
             if leaf.untracked is not None:
                 key = self._snapshot.leaves[leaf.number][0]
-                self._add_inputs(key, leaf.untracked)
-                self.cut_leaves[key] = leaf.untracked.cut_leaves
+                last = self._last_use(key)
+                self._add_inputs(key, leaf.untracked, leaf.untracked.inputs_at(last))
+                self.cut_leaves[key] = leaf.untracked.cut_leaves_at(last)
         for end in self._snapshot.holes:
             self._fill(end)
         self._add_aliases()
@@ -206,9 +209,22 @@ class UntrackedOverlay:
             return f"{untracked.grad_of.name}.grad"
         return untracked.name or (untracked.leaf.name if untracked.leaf is not None else "")
 
-    def _add_inputs(self, key: str, untracked: UntrackedTensor) -> None:
+    def _last_use(self, key: str) -> int:
+        """The sequence number of the last operation of this frame that uses a leaf."""
+        succ, created = self._graph._succ, self._created
+        users = {*succ[key], *(user for entry in succ[key] for user in succ[entry])}
+        return max((created[each] for each in users if each in created), default=sys.maxsize)
+
+    @cached_property
+    def _created(self) -> dict[str, int]:
+        """The sequence numbers of the operations, by their keys."""
+        return {key: number for number, key in self._snapshot.operations.items()}
+
+    def _add_inputs(
+        self, key: str, untracked: UntrackedTensor, inputs: Sequence[Input] | None = None
+    ) -> None:
         """Add the edges into an untracked tensor, or into the leaf that it became."""
-        for position, data in enumerate(untracked.inputs):
+        for position, data in enumerate(untracked.inputs if inputs is None else inputs):
             source = self._source(data)
             if source:
                 self._add_cut(source, key, position, data)

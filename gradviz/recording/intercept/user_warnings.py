@@ -13,6 +13,8 @@ import warnings
 from types import CodeType
 from typing import Any
 
+from torch.overrides import handle_torch_function
+
 from gradviz.capture.shared_install import SharedInstall
 
 __all__ = ["call_made_from", "install", "remove"]
@@ -59,12 +61,7 @@ _shared = SharedInstall(_install, _restore)
 
 
 def _show(message: Any) -> None:
-    frame: Any = sys._getframe(1)
-    if frame.f_code not in _callers:
-        _original(message)
-        return
-    while frame is not None and frame.f_globals.get("__name__", "").startswith("gradviz.recording"):
-        frame = frame.f_back
+    frame = _program_frame(sys._getframe(1)) if message.filename in _files() else None
     if frame is None:
         _original(message)
         return
@@ -80,3 +77,18 @@ def _show(message: Any) -> None:
         frame.f_globals,
         message.source,
     )
+
+
+def _files() -> set[str]:
+    return {code.co_filename for code in _callers}
+
+
+def _program_frame(frame: Any) -> Any:
+    """The frame of the program that called a function of torch in which a warning was issued."""
+    while frame is not None and frame.f_code not in _callers:
+        frame = frame.f_back
+    while frame is not None and frame.f_globals.get("__name__", "").startswith("gradviz.recording"):
+        frame = frame.f_back
+    if frame is not None and frame.f_code is handle_torch_function.__code__:
+        frame = frame.f_back.f_back  # from the function of torch that was called twice
+    return frame
