@@ -218,7 +218,6 @@ class Observer:
         state.event_log.entries += [*on_leaves, *done.steps]
         kind = FrameKind.AFTER_BACKWARD if call.accumulates else FrameKind.AFTER_AUTOGRAD_GRAD
         self._add(kind, graph, added=added)
-        self._shown_until = creation_count()
         if not call.retain_graph:
             location = state.lines.at(done.location).location
             self._freed.append((location, self.snapshots.snapshot.operations))
@@ -399,7 +398,6 @@ class Observer:
     def mark(self, entry: Entry) -> None:
         """Take a frame that the program requested."""
         self._add(FrameKind.MARK, self.snapshots.now(with_outputs=True), entry)
-        self._shown_until = creation_count()
 
     def end(self, error: BaseException | None) -> None:
         """End the recording; an error that ends it is logged, unless backward raised it."""
@@ -473,6 +471,8 @@ class Observer:
         title = with_gradients(frame_title(kind, self._passes, word, action, count), added)
         frame = Frame(title, graph, "", kind, self._passes, self._rows - 1)
         self.frame_store.add(frame, word, always=kind in _ALWAYS)
+        if kind not in (FrameKind.AFTER_STEP, FrameKind.AFTER_GRADIENT_CHANGE):
+            self._shown_until = creation_count()
         self.snapshots.keys.turn()
 
 

@@ -38,6 +38,7 @@ __all__ = [
     "Provenance",
     "UntrackedTensor",
     "WeakTensors",
+    "Written",
     "cause_of",
     "leaves_in",
     "merge_cut_leaves",
@@ -229,6 +230,18 @@ class Input(NamedTuple):
         return self.source.matters if isinstance(self.source, UntrackedTensor) else True
 
 
+class Written(NamedTuple):
+    """Data that was written into a result of the graph without being recorded by autograd.
+
+    Args:
+        output: which output of its operation the result is.
+        data: the data; ``data.written_at`` is the time.
+    """
+
+    output: int
+    data: Input
+
+
 class UntrackedTensor:
     """A tensor outside the graph, or a Python number or array computed from a tensor.
 
@@ -380,9 +393,12 @@ class Provenance:
         tensors: the records of tensors that are alive.
         left_out: number of untracked tensors that exceeded the limit of the frames.
         same_node: pairs of an old and a new identity of the same tensor.
+        written: what was written into results of the graph, by the sequence number of the
+            operation that made them.
     """
 
     def __init__(self) -> None:
+        self.written: dict[int, list[Written]] = {}
         self.tensors = WeakTensors()
         self.left_out = 0
         self._count = 0
@@ -547,24 +563,56 @@ class Provenance:
             written.drop_distant_inputs()
         record.untracked = written
 
+    def write_into_result(self, made: OperationOutput, new: Sequence[Input]) -> None:
+        """Record that values were written into a result of the graph, without a gradient."""
+        rows = self.written.setdefault(made.created, [])
+        for each in new:
+            if each.cut_leaves and len(rows) < _INPUTS:
+                data = each._replace(is_in_place=True, written_at=creation_count())
+                rows.append(Written(made.output, data))
+
+    def cut_leaves_of_result(self, made: OperationOutput, number: int) -> CutLeaves:
+        """The leaves written into a result before the operation with a sequence number used it."""
+        found = _NO_CUTS
+        for output, data in self.written.get(made.created, ()):
+            if output == made.output and data.written_at <= number:
+                found = merge_cut_leaves(found, data.cut_leaves)
+        return found
+
     def sharing(
         self, tensor: torch.Tensor, record: Leaf | UntrackedTensor | None
     ) -> Iterator[Leaf | UntrackedTensor]:
         """The records of the tensors of which an untracked tensor is an alias or a view."""
+        for data in self._aliased(tensor, record):
+            if not isinstance(data.source, OperationOutput):
+                yield data.source
+
+    def aliased_result(
+        self, tensor: torch.Tensor, record: UntrackedTensor
+    ) -> OperationOutput | None:
+        """The result of the graph of which an untracked tensor is an alias; None if of none."""
+        sources = [data.source for data in self._aliased(tensor, record)]
+        last = sources[-1] if sources else None
+        return last if isinstance(last, OperationOutput) else None
+
+    def _aliased(
+        self, tensor: torch.Tensor, record: Leaf | UntrackedTensor | None
+    ) -> Iterator[Input]:
         memory = memory_of(tensor)
         for _ in range(_ALIASES):
             record = record.untracked if isinstance(record, Leaf) else record
             if record is None or len(record.inputs) != 1 or memory is None:
                 return
-            source, other = record.inputs[0].source, None
-            if isinstance(source, OperationOutput):
-                return
-            other = source.ref()
+            data = record.inputs[0]
+            is_result = isinstance(data.source, OperationOutput)
+            other = data.ref() if is_result else data.source.ref()  # type: ignore[union-attr]
             found = memory_of(other) if other is not None else None
             if found is None or found[0] != memory[0]:
                 return
-            yield source
-            record = source
+            yield data
+            if isinstance(data.source, OperationOutput):
+                return
+            record = data.source
 
     def add_plain_value(self, word: str, data: Input, location: CodeLocation) -> UntrackedTensor:
         """Add the record of a number or array, replacing the last one from the same line."""

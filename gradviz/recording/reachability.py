@@ -20,7 +20,14 @@ from gradviz.capture.autograd.nodes import (
     sequence_number,
 )
 from gradviz.capture.tracing.walk import BAND, guard_release
-from gradviz.recording.provenance import NO_ANCESTORS, Ancestors, CutLeaves, OpRecord, Provenance
+from gradviz.recording.provenance import (
+    NO_ANCESTORS,
+    Ancestors,
+    CutLeaves,
+    OperationOutput,
+    OpRecord,
+    Provenance,
+)
 
 __all__ = ["Reachability"]
 
@@ -169,6 +176,7 @@ class Reachability:
             parts = [
                 done[c] if c in done else self._known_ancestors(c, new, number) for c in inputs
             ]
+            parts += self._written_into_inputs(node, number)
             ancestors = done[node] = self._of_one(node, parts, new.heights[node])
             if not any(ancestors is each for each in parts):
                 largest = max(largest, _size(ancestors))
@@ -179,6 +187,16 @@ class Reachability:
                 if not users[child]:
                     done.pop(child, None)
         return done[root]
+
+    def _written_into_inputs(self, node: Node, number: int) -> list[Ancestors]:
+        """What was written into the inputs of a node before it used them, without a gradient."""
+        provenance, found = self._provenance, []
+        for child, output in node.next_functions if provenance.written else ():
+            if child is not None:
+                made = OperationOutput(sequence_number(child), output)
+                if cut_leaves := provenance.cut_leaves_of_result(made, number):
+                    found.append(Ancestors(0, cut_leaves))
+        return found
 
     def _known_ancestors(self, node: Node, new: _New, user: int | None = None) -> Ancestors:
         """The ancestors of a visited node, as the operation with a sequence number used it."""
@@ -207,6 +225,8 @@ class Reachability:
                 if child in new.known:
                     number = sequence_number(node)
                     ancestors = ancestors.merge(self._known_ancestors(child, new, number))
+            for each in self._written_into_inputs(node, sequence_number(node)):
+                ancestors = ancestors.merge(each)
             cut_leaves = self._cut_inputs(sequence_number(node) + 1)
             ancestors = ancestors.merge(Ancestors(0, cut_leaves))
         self._keep(id(root), _Known(sequence_number(root), ancestors, new.heights[root]))

@@ -207,7 +207,8 @@ class RecordingState:
         self._known_nodes.clear()
         start = self.event_log.first_start
         self.module_stack.forget(start)
-        for known in (self.mixed, self.in_place, self.function_calls.reads):
+        written = self.provenance.written
+        for known in (self.mixed, self.in_place, self.function_calls.reads, written):
             for end in list(takewhile(lambda end: end <= start, known)):
                 del known[end]
 
@@ -411,6 +412,8 @@ class RecordingState:
             )
             self._known_nodes[id(node)] = known
         _, ancestors, records = known
+        if cut_leaves := self.provenance.cut_leaves_of_result(made, sys.maxsize):
+            ancestors = ancestors.merge(Ancestors(0, cut_leaves))
         return Input(made, cause, location, ref, records, ancestors, word=word)
 
     def _flowed_in(self, end: int) -> CutLeaves:

@@ -9,13 +9,20 @@ from typing import Any
 import torch
 
 from gradviz.capture.autograd.engine import creation_count
+from gradviz.capture.autograd.nodes import sequence_number
 from gradviz.capture.autograd.tensors import is_unsure, storage_address, version_of
 from gradviz.facts import VersionDetails
 from gradviz.graph import Cause
 from gradviz.recording.event_log import Entry, word_of
 from gradviz.recording.intercept import gradients
 from gradviz.recording.intercept.user_warnings import call_made_from
-from gradviz.recording.provenance import CutSite, Leaf, UntrackedTensor
+from gradviz.recording.provenance import (
+    CutSite,
+    Input,
+    Leaf,
+    OperationOutput,
+    UntrackedTensor,
+)
 from gradviz.recording.source_lines import CodeLocation, called_function
 from gradviz.recording.state import InPlaceChange, RecordingState, TorchCall, tensors_in
 from gradviz.story import EventKind
@@ -59,9 +66,12 @@ def after_change(state: RecordingState, call: TorchCall) -> None:
             continue
         identity = None
         record = state.provenance.tensors.of(target)
+        is_leaf = isinstance(record, Leaf) or (not is_unsure(target) and target.is_leaf)
         if not target.requires_grad:
             identity = _change_untracked(state, call, target, word, location).identity
-        elif isinstance(record, Leaf) or (not is_unsure(target) and target.is_leaf):
+        elif not is_leaf:
+            _change_result(state, call, target, word, location)
+        else:
             leaf = state.provenance.leaf(target)
             identity = leaf.identity
             site = CutSite(Cause.VALUES_COPIED, location, word)
@@ -155,6 +165,18 @@ def _change_tracked(
     state.event_log.entries.append(entry)
 
 
+def _change_result(
+    state: RecordingState, call: TorchCall, target: torch.Tensor, word: str, location: CodeLocation
+) -> None:
+    """A result of the graph was changed, and autograd did not record it."""
+    if not is_unsure(target):
+        node: Any = target.grad_fn
+        made = OperationOutput(sequence_number(node), target.output_nr)
+        cause = state.cause_of_mode() or Cause.VALUES_COPIED
+        new = _written(state, call, target, CutSite(cause, location, word))
+        state.provenance.write_into_result(made, new)
+
+
 def _change_untracked(
     state: RecordingState, call: TorchCall, target: torch.Tensor, word: str, location: CodeLocation
 ) -> UntrackedTensor:
@@ -162,12 +184,16 @@ def _change_untracked(
     untracked = state.provenance.untracked(target)
     mattered = untracked.matters
     aliased = list(state.provenance.sharing(target, untracked))
+    result = state.provenance.aliased_result(target, untracked)
     cause = state.cause_of_mode() or Cause.NOT_DIFFERENTIABLE
     _write_into(state, call, target, untracked, CutSite(cause, location, word))
     for record in aliased:
         if isinstance(record, Leaf):
             cause = Cause.VALUES_COPIED
         _write_into(state, call, target, record, CutSite(cause, location, word))
+    if result is not None:
+        site = CutSite(Cause.VALUES_COPIED, location, word)
+        state.provenance.write_into_result(result, _written(state, call, target, site))
     if word not in untracked.changes:
         untracked.changes = (*untracked.changes, word)
     if untracked.matters and not mattered:
@@ -187,11 +213,18 @@ def _write_into(
     if isinstance(record, Leaf) and site.location.offset < 0:
         name = called_function(sys._getframe(1), state.verdicts)
         site = site._replace(word=name if name.isidentifier() and name[0] != "_" else site.word)
-    given = tensors_in((*call.args, *_without_out(call.kwargs)) if call.kwargs else call.args[1:])
-    new = [state.input_from(other, *site) for other in given if other is not target]
+    new = _written(state, call, target, site)
     known = record.ref()
     is_whole = known is not None and known.numel() == target.numel()
     state.provenance.write(record, new, site, is_whole and _replaces(site, call))
+
+
+def _written(
+    state: RecordingState, call: TorchCall, target: torch.Tensor, site: CutSite
+) -> list[Input]:
+    """The data that a call wrote into a tensor."""
+    given = tensors_in((*call.args, *_without_out(call.kwargs)) if call.kwargs else call.args[1:])
+    return [state.input_from(other, *site) for other in given if other is not target]
 
 
 def _replaces(site: CutSite, call: TorchCall) -> bool:
