@@ -257,8 +257,9 @@ class _Checked:
             yield from self._wrong_word(told)
 
     def _wrong_word(self, told: Any) -> Wrong:
-        """The first line must be called by what is there."""
-        words = self.program.words.get(told.locations[0].line, ())
+        """The first line of a cut, or any line of numbers, is called by what is there."""
+        named = told.locations[:1] if told.verdict.value == "cut" else told.locations
+        words = [word for each in named for word in self.program.words.get(each.line, ())]
         if words and not any(word in told.reason for word in words):
             yield "wrong word", f"expected {words}: {told}"
 

@@ -606,6 +606,9 @@ class Provenance:
             data = record.inputs[0]
             is_result = isinstance(data.source, OperationOutput)
             other = data.ref() if is_result else data.source.ref()  # type: ignore[union-attr]
+            if other is None and isinstance(data.source, UntrackedTensor):
+                record = data.source  # a view of a view, of which the first is gone
+                continue
             found = memory_of(other) if other is not None else None
             if found is None or found[0] != memory[0]:
                 return
