@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from gradviz.checking.check import check
     from gradviz.checking.checked import Check
     from gradviz.comparison import Comparison, compare
+    from gradviz.comparison.ranks import gather
     from gradviz.diagnosis import Explanation, Explanations, Verdict, explain
     from gradviz.errors import GradvizError
     from gradviz.frontends.drawing import Drawing, draw
@@ -52,6 +53,7 @@ __all__ = [
     "compare",
     "draw",
     "explain",
+    "gather",
     "memory",
     "record",
     "summary",
@@ -68,6 +70,7 @@ __getattr__, __dir__, _ = lazy_loader.attach(
         "checking.check": ["check"],
         "checking.checked": ["Check"],
         "comparison": ["Comparison", "compare"],
+        "comparison.ranks": ["gather"],
         "diagnosis": ["Explanation", "Explanations", "Verdict", "explain"],
         "errors": ["GradvizError"],
         "frontends.drawing": ["Drawing", "draw"],

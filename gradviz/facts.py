@@ -25,6 +25,9 @@ __all__ = [
     "LostGradient",
     "Problem",
     "ProblemKind",
+    "RankRecord",
+    "RankState",
+    "RankTensor",
     "SavedVerdict",
     "SourceLocation",
     "StepDetails",
@@ -324,6 +327,7 @@ class SavedVerdict:
         frame: number of the frame that it is about, from 0; -1 when it is none of the saved ones.
         rule: name of the rule that answered.
         kind: of the tensor; None for an error, or if unknown.
+        ranks: of a gathered story, the ranks that it is about; none if it is about all of them.
     """
 
     verdict: str
@@ -336,6 +340,60 @@ class SavedVerdict:
     frame: int = -1
     rule: str = ""
     kind: NodeKind | None = None
+    ranks: tuple[int, ...] = ()
+
+
+class RankState(str, Enum):
+    """What `gradviz.gather` has received from a rank."""
+
+    GATHERED = "gathered"
+    """Its graph and its gradients."""
+    NO_GRAPH = "no graph"
+    """It answered, and has recorded no graph."""
+    NO_ANSWER = "no answer"
+    """It did not answer within the time limit."""
+    STOPPED = "stopped"
+    """It had not answered when this process received SIGTERM."""
+
+
+@dataclass(frozen=True)
+class RankTensor:
+    """A tensor of one rank, where it differs from that in the frame.
+
+    Args:
+        node: key of the node in the frame.
+        grad: its ``.grad``; None when that is None.
+        value: its value; None when it is not read, or is that in the frame.
+    """
+
+    node: str
+    grad: TensorSummary | None = None
+    value: TensorSummary | None = None
+
+
+@dataclass(frozen=True)
+class RankRecord:
+    """One rank of a gathered story.
+
+    Args:
+        rank: 0, 1, ...
+        state: what was received from it.
+        frame: number of the frame with its structure, from 0; -1 without a graph.
+        pass_number: the backward pass after which its graph was taken; 0 before the first.
+        tensors: those that differ from the frame.
+        absent: keys of nodes of the first frame that its graph does not have.
+        added: number of nodes of its graph that the first frame does not have.
+        seconds: without an answer, how long it was waited for.
+    """
+
+    rank: int
+    state: RankState
+    frame: int = -1
+    pass_number: int = 0
+    tensors: tuple[RankTensor, ...] = ()
+    absent: tuple[str, ...] = ()
+    added: int = 0
+    seconds: float = 0.0
 
 
 class FrameKind(str, Enum):

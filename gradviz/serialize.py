@@ -2,9 +2,9 @@
 
 The layout is networkx' node-link form with one line per node and edge, so that a text diff of
 two files is readable. A story of several frames is a list of such graphs, followed by the events
-of a recording and the verdicts on it, one line each. ``"gradviz"`` holds the version of the
-schema. Version 1 has no events, and the problem of a node is text; it can still be read. Other
-versions are refused.
+of a recording, the verdicts on it, and the ranks of a gathered story, one line each.
+``"gradviz"`` holds the version of the schema. Version 1 has no events, and the problem of a node is
+text; it can still be read. Other versions are refused.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from types import NoneType
 from typing import Any, get_args, get_origin, get_type_hints
 
 from gradviz.errors import DamagedFileError
-from gradviz.facts import Details, FrameKind, Problem, SavedVerdict
+from gradviz.facts import Details, FrameKind, Problem, RankRecord, SavedVerdict
 from gradviz.graph import (
     Buffers,
     Cause,
@@ -30,12 +30,12 @@ from gradviz.graph import (
     NodeKind,
     SavedTensor,
     TensorSummary,
+    has_cycle,
 )
-from gradviz.graph.algorithms import has_cycle
-from gradviz.graph.collector import collector_paused
+from gradviz.graph.columns import collector_paused
 from gradviz.story import Event, Frame, Story
 
-__all__ = ["SCHEMA_VERSION", "iter_json", "load", "loads", "plain", "to_json"]
+__all__ = ["SCHEMA_VERSION", "iter_json", "load", "loads", "plain", "record_of", "to_json"]
 
 SCHEMA_VERSION = 2
 _READABLE = (1, 2)
@@ -43,6 +43,7 @@ _DETAILS = {kind.__name__: kind for kind in get_args(Details)}
 _TYPE = "type"  # Of the details of an event: the name of their class.
 _EVENTS = '], "events": [\n'
 _VERDICTS = '], "verdicts": [\n'
+_RANKS = '], "ranks": [\n'
 
 _LINE = "line"  # Of a cut edge: the line that cut it.
 
@@ -85,6 +86,9 @@ def iter_json(story: Story) -> Iterator[str]:
     if story.verdicts is not None:
         yield _VERDICTS
         yield from _iter_lines(map(_row, story.verdicts), len(story.verdicts))
+    if story.ranks:
+        yield _RANKS
+        yield from _iter_lines(map(_row, story.ranks), len(story.ranks))
     yield "]}\n"
 
 
@@ -174,7 +178,11 @@ def _by_lines(file: Iterator[bytes]) -> Story | None:
             return None
         frames = []
         line = next(file)
-        sections = {_EVENTS.encode(): Event, _VERDICTS.encode(): SavedVerdict}
+        sections = {
+            _EVENTS.encode(): Event,
+            _VERDICTS.encode(): SavedVerdict,
+            _RANKS.encode(): RankRecord,
+        }
         while line != b"]}\n" and line not in sections:
             document = json.loads(line + b"]}")
             if document["nodes"]:
@@ -189,13 +197,13 @@ def _by_lines(file: Iterator[bytes]) -> Story | None:
         found: dict[Any, list[Any]] = {}
         while line != b"]}\n":
             rows, kind = _Rows(file, b"]}\n", *sections), sections[line]
-            found[kind] = [_record(kind, row) for row in rows]
+            found[kind] = [record_of(kind, row) for row in rows]
             line = rows.end
         if next(file, b""):
             return None
         notes = _words(head.get("notes", []))
-        verdicts = found.get(SavedVerdict)
-        return Story(frames, str(head["title"]), notes, found.get(Event, ()), verdicts)
+        verdicts, ranks = found.get(SavedVerdict), found.get(RankRecord, ())
+        return Story(frames, str(head["title"]), notes, found.get(Event, ()), verdicts, ranks)
     except (*_DAMAGES, RecursionError, StopIteration):
         return None  # The caller then reads the whole file with code that names the damage.
 
@@ -236,11 +244,12 @@ def loads(data: str | bytes, source: str = "the text") -> Story:
         )
     try:
         frames = tuple(_frame(frame) for frame in document["frames"])
-        events = tuple(_record(Event, row) for row in document.get("events", []))
+        events = tuple(record_of(Event, row) for row in document.get("events", []))
         rows = document.get("verdicts")
-        verdicts = None if rows is None else [_record(SavedVerdict, row) for row in rows]
+        verdicts = None if rows is None else [record_of(SavedVerdict, row) for row in rows]
+        ranks = [record_of(RankRecord, row) for row in document.get("ranks", [])]
         notes = _words(document.get("notes", []))
-        return Story(frames, str(document["title"]), notes, events, verdicts)
+        return Story(frames, str(document["title"]), notes, events, verdicts, ranks)
     except _DAMAGES as error:
         what = _briefly(f"no {error} in it" if isinstance(error, KeyError) else str(error))
         raise DamagedFileError(f"{source} is damaged ({what}); save the graph again") from error
@@ -274,8 +283,13 @@ def _with_words(document: dict[str, Any], graph: GradGraph) -> Frame:
     )
 
 
-def _record(kind: Any, row: dict[str, Any]) -> Any:
-    """Create a record of facts from its row in the file."""
+def record_of(kind: Any, row: dict[str, Any]) -> Any:
+    """Create a record of facts from its row in the file.
+
+    Example:
+        >>> record_of(RankRecord, {"rank": 1, "state": "no graph"}).state.value
+        'no graph'
+    """
     hints = _hints(kind)
     return kind(**{name: _value(hints[name], value) for name, value in row.items()})
 
@@ -293,13 +307,13 @@ def _value(hint: Any, value: Any) -> Any:
     if get_origin(hint) is tuple:
         return tuple(_value(choices[0], item) for item in value)
     if choices and choices[0] is get_args(Details)[0]:
-        return _record(_DETAILS[value.pop(_TYPE)], value)
+        return record_of(_DETAILS[value.pop(_TYPE)], value)
     if choices:
         return _value(choices[0], value)
     if hint is TensorSummary:
         return _summary(value)
     if is_dataclass(hint):
-        return _record(hint, value)
+        return record_of(hint, value)
     if not isinstance(value, str if issubclass(hint, Enum) else hint):
         raise ValueError(f"{json.dumps(value)[:40]} where {hint.__name__} belongs")
     return hint(value)
@@ -464,7 +478,7 @@ _NODE: dict[str, Callable[[Any], Any]] = {
     "buffers": Buffers,
     "level": float,
     "mark": Mark,
-    "problem": lambda row: _record(Problem, row),
+    "problem": lambda row: record_of(Problem, row),
     **dict.fromkeys(_TEXT, _text),
     **dict.fromkeys(_COUNTS, _count),
     **dict.fromkeys(_FLAGS, bool),

@@ -1,7 +1,8 @@
 """`Shown`: the base class of answers that can be drawn and shown in a notebook.
 
 Answers must not import the renderers (imports go one way), so ``gradviz/__init__.py`` registers
-the two functions that draw them with `show_with`.
+the two functions that draw them with `show_with`. `import gradviz` loads this file, so it imports
+neither torch nor networkx.
 """
 
 from __future__ import annotations

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from enum import Enum
 from typing import overload
 
 from gradviz.errors import UsageError
@@ -13,6 +15,7 @@ from gradviz.facts import (
     Details,
     EventKind,
     FrameKind,
+    RankRecord,
     SavedVerdict,
     SourceLocation,
 )
@@ -20,7 +23,16 @@ from gradviz.graph import GradGraph
 from gradviz.shown import Shown
 from gradviz.wording import event_detail, inside_text
 
-__all__ = ["Event", "EventKind", "Frame", "Story", "recorded_in"]
+__all__ = [
+    "Event",
+    "EventKind",
+    "Frame",
+    "GradientNorms",
+    "NormState",
+    "Story",
+    "merged_norm",
+    "recorded_in",
+]
 
 
 @dataclass(frozen=True)
@@ -111,7 +123,9 @@ class Story(Sequence[Frame], Shown):
         title: the title of the whole picture; may be empty.
         notes: lines below the picture, for example what a long recording left out.
         events: the events of a recording, in order.
-        verdicts: of a saved recording, what `gradviz.explain` says about it; None for no answers.
+        verdicts: of a saved or gathered recording, what `gradviz.explain` says about it; None for
+            no answers.
+        ranks: of a gathered story, its ranks, in order.
 
     Example:
         >>> story = Story((Frame("before", GradGraph()), Frame("after", GradGraph())))
@@ -124,6 +138,7 @@ class Story(Sequence[Frame], Shown):
     notes: tuple[str, ...]
     events: tuple[Event, ...] = field(repr=False)
     verdicts: tuple[SavedVerdict, ...] | None = field(repr=False)
+    ranks: tuple[RankRecord, ...] = field(repr=False)
 
     def __init__(
         self,
@@ -132,12 +147,14 @@ class Story(Sequence[Frame], Shown):
         notes: Iterable[str] = (),
         events: Iterable[Event] = (),
         verdicts: Iterable[SavedVerdict] | None = None,
+        ranks: Iterable[RankRecord] = (),
     ) -> None:
         object.__setattr__(self, "frames", tuple(frames))
         object.__setattr__(self, "title", title)
         object.__setattr__(self, "notes", tuple(notes))
         object.__setattr__(self, "events", tuple(events))
         object.__setattr__(self, "verdicts", None if verdicts is None else tuple(verdicts))
+        object.__setattr__(self, "ranks", tuple(ranks))
 
     def __len__(self) -> int:
         return len(self.frames)
@@ -150,6 +167,99 @@ class Story(Sequence[Frame], Shown):
         if isinstance(index, slice):
             return replace(self, frames=self.frames[index])
         return self.frames[index]
+
+
+@dataclass(frozen=True)
+class GradientNorms(Shown):
+    """The norms of gradients before each step of an optimizer, which ``record(every=...)`` keeps.
+
+    A column is one step, or several steps of a long run. Of several, the largest norm is kept, and
+    NaN, infinity or 0 if one of them was that.
+
+    Args:
+        names: of the parameters, which are the rows.
+        steps: the first step of each column, counted from 1.
+        norms: for each parameter a norm per column; None for no gradient.
+        stale: for each parameter and column, whether no backward pass changed the gradient since
+            the step before.
+
+    Example:
+        >>> norms = GradientNorms(("w",), (1, 2, 3), ((2.0, 1.0, 0.0),), ((False,) * 3,))
+        >>> print(norms)
+        w  910
+        <BLANKLINE>
+        steps 1 to 3
+        1 to 9: norms from 1 to 2, logarithmic; 0: zeros
+    """
+
+    names: tuple[str, ...]
+    steps: tuple[int, ...]
+    norms: tuple[tuple[float | None, ...], ...]
+    stale: tuple[tuple[bool, ...], ...]
+
+    @property
+    def ends(self) -> tuple[float, float]:
+        """The smallest and the largest norm that is finite and not zero; (1, 1) without any."""
+        found = [
+            norm for row in self.norms for norm in row if norm is not None and 0 < norm < math.inf
+        ]
+        return (min(found), max(found)) if found else (1.0, 1.0)
+
+    def state(self, row: int, column: int) -> NormState:
+        """What a cell shows."""
+        norm = self.norms[row][column]
+        if norm is None:
+            return NormState.NONE
+        if not math.isfinite(norm):
+            return NormState.NOT_FINITE
+        if norm == 0:
+            return NormState.ZERO
+        return NormState.STALE if self.stale[row][column] else NormState.NORM
+
+    def level(self, norm: float) -> float:
+        """The place of a norm on the logarithmic scale between the ends, 0 to 1."""
+        low, high = self.ends
+        return math.log(norm / low) / math.log(high / low) if high > low else 1.0
+
+    def narrowed(self, most: int) -> GradientNorms:
+        """The same in at most this many columns."""
+        step = -(-len(self.steps) // most)
+        if step < 2:
+            return self
+        starts = range(0, len(self.steps), step)
+        return GradientNorms(
+            self.names,
+            tuple(self.steps[at] for at in starts),
+            tuple(tuple(merged_norm(row[at : at + step]) for at in starts) for row in self.norms),
+            tuple(tuple(any(row[at : at + step]) for at in starts) for row in self.stale),
+        )
+
+    def __str__(self) -> str:
+        return str(self.draw())
+
+
+class NormState(Enum):
+    """What is known about the gradient of a parameter at a step."""
+
+    NORM = "norm"
+    NONE = "no gradient"
+    ZERO = "zeros"
+    NOT_FINITE = "NaN or infinite"
+    STALE = "not changed since the step before"
+
+
+def merged_norm(norms: Sequence[float | None]) -> float | None:
+    """One value for several steps: NaN, infinity or 0 if there is one, else the largest.
+
+    Example:
+        >>> merged_norm([1.0, None, 3.0]), merged_norm([2.0, 0.0]), merged_norm([None])
+        (3.0, 0.0, None)
+    """
+    found = [norm for norm in norms if norm is not None]
+    if not found:
+        return None
+    special = [norm for norm in found if not math.isfinite(norm)] or [n for n in found if n == 0]
+    return special[0] if special else max(found)
 
 
 def recorded_in(subject: object) -> GradGraph | Frame | Story | None:

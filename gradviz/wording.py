@@ -5,7 +5,7 @@ Nothing reads this text back; code that needs a fact reads the typed record.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from gradviz.facts import (
     Action,
@@ -18,10 +18,13 @@ from gradviz.facts import (
     HookDetails,
     Problem,
     ProblemKind,
+    RankRecord,
+    RankState,
     StepDetails,
     VersionDetails,
 )
-from gradviz.graph import TensorSummary
+from gradviz.graph import RankSpread, TensorSummary
+from gradviz.graph.text import counted
 
 __all__ = [
     "added_text",
@@ -30,6 +33,10 @@ __all__ = [
     "gradient_change_text",
     "inside_text",
     "problem_text",
+    "rank_notes",
+    "rank_state_text",
+    "ranks_text",
+    "spread_text",
     "title_without_values",
     "with_gradients",
 ]
@@ -277,3 +284,115 @@ def _short(number: complex) -> str:
 def _signed(number: complex) -> str:
     text = _short(number)
     return text if text.startswith("-") else f"+{text}"
+
+
+def ranks_text(ranks: Sequence[int]) -> str:
+    """Numbers of ranks as text.
+
+    Example:
+        >>> ranks_text([1]), ranks_text([0, 1, 2, 5])
+        ('rank 1', 'ranks 0 to 2 and 5')
+    """
+    runs: list[list[int]] = []
+    for rank in sorted(ranks):
+        if runs and rank == runs[-1][-1] + 1:
+            runs[-1].append(rank)
+        else:
+            runs.append([rank])
+    words = [
+        word
+        for run in runs
+        for word in ([f"{run[0]} to {run[-1]}"] if len(run) > 2 else map(str, run))
+    ]
+    listed = " and ".join(filter(None, (", ".join(words[:-1]), words[-1])))
+    return f"rank{'s' if len(ranks) > 1 else ''} {listed}"
+
+
+def rank_state_text(record: RankRecord) -> str:
+    """Why there is no graph of a rank, as text that follows its name; "" if there is one.
+
+    Example:
+        >>> rank_state_text(RankRecord(3, RankState.NO_ANSWER, seconds=30.0))
+        'did not answer within 30 s: its program has not got this far, or has ended'
+    """
+    match record.state:
+        case RankState.NO_GRAPH:
+            return "has recorded no graph"
+        case RankState.NO_ANSWER:
+            limit = f"{record.seconds:.3g} s"
+            return f"did not answer within {limit}: its program has not got this far, or has ended"
+        case RankState.STOPPED:
+            return "had not answered when this process received SIGTERM"
+        case RankState.GATHERED:
+            return ""
+
+
+def rank_notes(records: Sequence[RankRecord], differ: int) -> tuple[str, ...]:
+    """Notes about the ranks of a gathered story.
+
+    Args:
+        records: the ranks.
+        differ: number of tensors of the first frame whose ``.grad`` is not the same on all ranks.
+
+    Example:
+        >>> rank_notes([RankRecord(0, RankState.GATHERED, 0), RankRecord(1, RankState.NO_GRAPH)], 0)
+        ('rank 0 of 2', 'rank 1 has recorded no graph')
+    """
+    here = [each for each in records if each.frame == 0]
+    moment = here[0].pass_number if here else 0
+    on_time = [each.rank for each in here if each.pass_number == moment]
+    notes = []
+    if here:
+        notes.append(f"{ranks_text([each.rank for each in here])} of {len(records):,}")
+    if len(here) > 1:
+        notes[0] += ": the same structure"
+        if differ:
+            notes[0] += f"; .grad differs in {counted(differ, 'tensor')}"
+        elif len(on_time) == len(here):
+            notes[0] += ", and the same .grad"
+    for each in records:
+        if text := rank_state_text(each):
+            notes.append(f"rank {each.rank} {text}")
+        elif each.frame > 0:
+            counts = [
+                counted(count, f"node {word}", f"nodes {word}")
+                for count, word in ((each.added, "more"), (len(each.absent), "less"))
+                if count
+            ]
+            what = f": {' and '.join(counts)}" if counts else ""
+            notes.append(f"rank {each.rank} has another structure{what}")
+        if each.frame >= 0 and each.pass_number != moment:
+            notes.append(
+                f"rank {each.rank} is at backward pass {each.pass_number}, "
+                f"{ranks_text(on_time)} at {moment}: gradients are not compared"
+            )
+    return tuple(notes)
+
+
+def spread_text(spread: RankSpread) -> str:
+    """What differs between the ranks in a ``.grad``, or in a group.
+
+    Example:
+        >>> spread_text(RankSpread((0.2, 5.1), odd=3, odd_norm=5.1, missing=(1,)))
+        'norm 0.2 – 5.1 over the ranks, rank 3: 5.1; None on rank 1'
+        >>> spread_text(RankSpread(missing=(1,), tensors=3))
+        '3 tensors differ over the ranks; None on rank 1'
+    """
+    parts = []
+    if spread.norms is not None:
+        low, high = map(_short, spread.norms)
+        text = f"norm {low} – {high} over the ranks"
+        if low == high:
+            text = "the same norm and other values over the ranks"
+        odd = f", rank {spread.odd}: {_short(spread.odd_norm)}" if spread.odd >= 0 else ""
+        parts.append(f"{text}{odd}")
+    elif spread.tensors > 1:
+        parts.append(f"{spread.tensors:,} tensors differ over the ranks")
+        if spread.odd >= 0:
+            parts[0] += f", most of all on rank {spread.odd}"
+    for word, ranks in (("None", spread.missing), ("NaN or infinite", spread.not_finite)):
+        if ranks:
+            parts.append(f"{word} on {ranks_text(ranks)}")
+    if spread.absent:
+        parts.append(f"not in the graph of {ranks_text(spread.absent)}")
+    return "; ".join(parts) or "differs over the ranks"

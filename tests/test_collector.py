@@ -5,7 +5,7 @@ import weakref
 
 import pytest
 
-from gradviz.graph.collector import collector_paused
+from gradviz.graph.columns import collector_paused
 
 
 class Node:

@@ -14,11 +14,13 @@ import children
 import pytest
 
 from gradviz.errors import GradvizError, LayoutError, UsageError
-from gradviz.renderers.layout.engines import Box, Link, lay_out
-from gradviz.renderers.layout.graphviz_process import (
+from gradviz.renderers.layout.engines import (
+    Box,
+    Link,
     Output,
     engine_name,
     engines,
+    lay_out,
     run_engine,
     run_graphviz,
 )
@@ -152,7 +154,7 @@ def test_a_dot_that_hangs_is_ended_with_what_it_started(fake) -> None:
 def test_ctrl_c_ends_graphviz(fake) -> None:
     folder = fake(HANGS)
     program = (
-        "from gradviz.renderers.layout.graphviz_process import run_graphviz\n"
+        "from gradviz.renderers.layout.engines import run_graphviz\n"
         "run_graphviz('digraph {}', format='png', limit=600)\n"
     )
     process = children.start(

@@ -11,7 +11,7 @@ from torch import nn
 
 import gradviz
 from gradviz import Explanation, Verdict
-from gradviz.diagnosis.registry import RULES, describe
+from gradviz.diagnosis.explain import RULES, describe
 
 NAMES = (
     "weight",

@@ -13,7 +13,7 @@ from torch import nn
 import gradviz
 from gradviz.errors import SubjectError, UsageError
 from gradviz.graph import GradGraph, NodeKind
-from gradviz.reports.module_summary import rows_of
+from gradviz.reports.modules import rows_of
 
 
 @given(graph=folded_graphs())

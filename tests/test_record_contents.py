@@ -12,7 +12,11 @@ from gradviz.graph import TensorSummary
 
 
 def contents(run: gradviz.Recording) -> list[dict[str, TensorSummary]]:
-    found = [dict(run._contents(frame.graph)) for frame in run.frames if frame.title == "forward"]
+    found = [
+        dict(run._snapshots.contents(frame.graph))
+        for frame in run.frames
+        if frame.title == "forward"
+    ]
     return [dict(each) for each in found[-1].values()]
 
 
@@ -51,7 +55,7 @@ def test_no_hook_is_run_and_packed_tensors_are_left_alone():
 
 
 def contents_of_all(run: gradviz.Recording) -> list[object]:
-    return [each for frame in run.frames for each in run._contents(frame.graph)]
+    return [each for frame in run.frames for each in run._snapshots.contents(frame.graph)]
 
 
 def test_no_tensor_is_kept():
@@ -69,5 +73,5 @@ def test_only_the_frame_before_a_pass_tells():
     with gradviz.record() as run:
         w = torch.ones(12, requires_grad=True)
         w.relu().sum().backward()
-    told = [frame.title for frame in run.frames if run._contents(frame.graph)]
+    told = [frame.title for frame in run.frames if run._snapshots.contents(frame.graph)]
     assert told == ["forward"]

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch.autograd.graph import GradientEdge
 
-from gradviz.capture.tensors.subjects import Subject, flatten, shortly
+from gradviz.capture.tensors.names import Subject, flatten, shortly
 from gradviz.errors import SubjectError
 
 X = torch.ones(3, requires_grad=True)

@@ -20,7 +20,7 @@ from sphinx.pycode import ModuleAnalyzer
 
 from gradviz import Verdict
 from gradviz.diagnosis.answers import Group
-from gradviz.diagnosis.registry import RULES
+from gradviz.diagnosis.explain import RULES
 
 PAGE, MARK = "reference/verdicts", "<!-- the verdicts -->"
 PROGRAMS = Path(__file__).parent.parent / "verdicts"

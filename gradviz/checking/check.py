@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from gradviz.capture.tensors.names import Names
-from gradviz.capture.tensors.subjects import parts, shortly
+from gradviz.capture.tensors.names import Names, parts, shortly
 from gradviz.capture.tensors.summary import summarize
 from gradviz.capture.tracing.tracer import trace_subjects
 from gradviz.capture.tracing.walk import Walk, key_at

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from gradviz.capture.tensors.subjects import shortly
+from gradviz.capture.tensors.names import shortly
 from gradviz.errors import ScriptError, SubjectError, UsageError
 
 __all__ = ["Array", "Compared", "NumericOutcome", "Point", "CheckSettings", "compare"]

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from functools import cached_property
 from typing import overload
 
-from gradviz.diagnosis.paths import relevant_part
 from gradviz.facts import SourceLocation
-from gradviz.graph import GradGraph, NodeKind
+from gradviz.graph import GradGraph, NodeKind, ancestors, descendants, is_data, word_of
 from gradviz.reports.memory import SavedTable, saved
 from gradviz.shown import Shown
 from gradviz.story import Frame, Story
+from gradviz.views.focus import in_focus
 
 __all__ = ["Explanation", "Explanations", "Group", "Verdict"]
 
 _TOGETHER = 3  # the number of rows with the same reason that are printed as one
+_LONG = 12  # operations; a longer path is folded, except near the culprit
+_LEAVES = (NodeKind.PARAMETER, NodeKind.LEAF)
 _IN_CAPTION = 2  # the number of reasons in the caption of a picture
 
 
@@ -232,7 +234,7 @@ def _story(
         return Story(())
     keys = [key for each in explanations for key in each.nodes if key in graph]
     marks = [each.culprit for each in explanations if each.culprit in graph]
-    marked = relevant_part(graph, keys, marks) if keys or marks else graph.copy()
+    marked = _relevant_part(graph, keys, marks) if keys or marks else graph.copy()
     for each in reversed(named):  # if several mark the same node, the first has priority
         subject = next(iter(each.nodes), "")
         if subject in marked and "name" in marked.nodes[subject]:
@@ -246,6 +248,56 @@ def _story(
         if each.culprit in marked:
             marked.nodes[each.culprit]["verdict"] = each.verdict.value
     return Story((Frame("", marked, caption),))
+
+
+def _relevant_part(graph: GradGraph, starts: Sequence[str], marks: Sequence[str]) -> GradGraph:
+    """Show the paths from some nodes to the roots, and their inputs.
+
+    Args:
+        graph: the whole graph.
+        starts: keys of the explained tensors.
+        marks: keys of nodes that must be shown.
+    """
+    if _operations(graph, graph) <= _LONG:
+        return graph.copy()  # type: ignore[no-any-return]
+    kept = _paths_of(graph, [*starts, *marks])
+    kept |= {key for key in (*starts, *marks, *graph.roots) if key in graph}
+    before = ancestors(graph, marks, is_data)
+    if _operations(graph, before) <= _LONG:
+        kept |= before
+    kept |= _inputs(graph, kept)
+    part: GradGraph = graph.subgraph([key for key in graph if key in kept]).copy()
+    left = len(graph) - len(part)
+    if left:
+        part = part.with_note(f"only the relevant paths: {left:,} nodes left out")
+    if _operations(part, part) > _LONG and (target := next(iter([*marks, *starts]), "")) in part:
+        part = in_focus(part, target, word_of(part.nodes[target]))
+    return part
+
+
+def _operations(graph: GradGraph, keys: Iterable[str]) -> int:
+    return sum(graph.nodes[key]["kind"] is NodeKind.OPERATION for key in keys)
+
+
+def _paths_of(graph: GradGraph, keys: Iterable[str]) -> set[str]:
+    from_there = descendants(graph, keys, is_data)
+    paths = from_there & ancestors(graph, graph.roots, is_data)
+    return paths or from_there  # no path to a root: all descendants
+
+
+def _inputs(graph: GradGraph, kept: Iterable[str]) -> set[str]:
+    """Leaves and untracked tensors that are inputs of the operations of a path only."""
+    found = set()
+    for key in kept:
+        if graph.nodes[key]["kind"] is not NodeKind.OPERATION:
+            continue
+        for source, _ in graph.inputs(key):
+            kind = graph.nodes[source]["kind"]
+            if kind is NodeKind.ACCUMULATE:
+                found |= {source, *graph.predecessors(source)}
+            elif kind is NodeKind.UNTRACKED or kind in _LEAVES:
+                found.add(source)
+    return found
 
 
 class Group(str, Enum):

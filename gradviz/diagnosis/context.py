@@ -1,32 +1,56 @@
-"""The facts that rules read: the graph at one moment, and the recording before it."""
+"""The facts that rules read: the graph at one moment with its cuts, and the recording before it."""
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Container, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from enum import Enum
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gradviz.diagnosis.answers import Group
-from gradviz.diagnosis.paths import CutEdge, Cuts, ValueRead, word_of
 from gradviz.diagnosis.values import Values
 from gradviz.facts import Action, BackwardDetails, EventKind, Loss, LostGradient
-from gradviz.graph import Buffers, EdgeData, EdgeKind, GradGraph, NodeData, NodeKind
-from gradviz.graph.algorithms import ancestors, descendants, is_data
+from gradviz.graph import (
+    Buffers,
+    EdgeData,
+    EdgeKind,
+    GradGraph,
+    NodeData,
+    NodeKind,
+    ancestors,
+    descendants,
+    is_data,
+    is_gradient,
+    word_of,
+)
 from gradviz.graph.operations import FUNCTIONS_OF_TORCH
 from gradviz.story import Event, Frame
 
+if TYPE_CHECKING:
+    from gradviz.capture.tensors.training_sets import IneffectiveFlag, Unregistered
+
 __all__ = [
     "LEAVES",
+    "RECORD",
     "Context",
-    "Flag",
-    "PlainContainer",
+    "CutEdge",
+    "Cuts",
     "Question",
+    "Reach",
+    "ValueRead",
+    "call_of",
     "listed",
+    "stops_on_every_way",
 ]
 
 LEAVES = (NodeKind.PARAMETER, NodeKind.LEAF)
 
+RECORD = (
+    "to know the cause, record the program: with gradviz.record() as run: ..., then "
+    "gradviz.explain(run); or gradviz run train.py"
+)
+_FEW = 16
 _UNREACHABLE = 1_000_000  # keys from here on are not used by frames
 
 _MADE = (EventKind.OPERATION, EventKind.IN_PLACE)
@@ -42,34 +66,67 @@ _FROM_NOTHING = frozenset(
 _WITH_ALL_INPUTS = ("CompiledFunctionBackward", "BackwardHookFunctionBackward")
 
 
-class PlainContainer(NamedTuple):
-    """Where a model stores a parameter that ``parameters()`` does not include.
+class CutEdge(NamedTuple):
+    """An edge at which data was cut from the graph."""
+
+    source: str
+    target: str
+    edge: EdgeData
+
+
+class ValueRead(NamedTuple):
+    """Where data of a leaf became a number or an array.
 
     Args:
-        container: its path in the model: ``"layers"``.
-        kind: ``"list"``, ``"tuple"`` or ``"dict"``.
-        owner: the class of the model: ``"Net"``.
-        of_modules: whether it contains modules; otherwise parameters.
+        cut: where the gradient was cut, there or before.
+        word: what read it: ``"item"``.
+        source: the line.
+        inside: when that line called a library, the line of the library; else "".
     """
 
-    container: str
-    kind: str
-    owner: str
-    of_modules: bool
+    cut: CutEdge
+    word: str
+    source: str
+    inside: str = ""
 
 
-class Flag(NamedTuple):
-    """An attribute that was set in order to freeze a parameter, but has no effect.
+class Cuts:
+    """Cut edges of a graph, by the nodes whose data reaches them.
 
     Args:
-        attribute: ``"require_grad"``.
-        owner: the class of the module that has it; "" if the parameter itself has it.
-        parameter: path of the parameter within that module.
+        graph: the graph.
+        cuts: the edges.
     """
 
-    attribute: str
-    owner: str
-    parameter: str
+    def __init__(self, graph: GradGraph, cuts: Iterable[CutEdge]) -> None:
+        self._graph = graph
+        self._by_source: dict[str, list[CutEdge]] = {}
+        for cut in sorted(cuts, key=lambda cut: (int(cut.source[1:]), int(cut.target[1:]))):
+            self._by_source.setdefault(cut.source, []).append(cut)
+        self._known: dict[str, set[str]] = {}
+
+    def of(self, key: str) -> list[CutEdge]:
+        """The cuts that are reached from a node along gradient edges."""
+        if len(self._by_source) > _FEW:
+            path = descendants(self._graph, [key])
+        else:  # for one leaf after another, the common part is searched once
+            path = {source for source in self._by_source if key in self._ancestors(source)}
+        return [cut for source, cuts in self._by_source.items() if source in path for cut in cuts]
+
+    def _ancestors(self, source: str) -> set[str]:
+        if source not in self._known:
+            self._known[source] = ancestors(self._graph, [source])
+        return self._known[source]
+
+
+class Reach(str, Enum):
+    """Where a tensor is, seen from the roots of backward."""
+
+    NO_ROOT = "a leaf, and there is no root"
+    REACHABLE = "reachable from a root"
+    UNREACHABLE = "a tensor that keeps its gradient, not reachable from a root"
+    NON_LEAF = "a non-leaf tensor that keeps no gradient, not reachable from a root"
+    UNTRACKED = "a tensor that does not require grad"
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,8 +147,8 @@ class Question:
     key: str
     data: NodeData
     is_parameter: bool = False
-    unregistered: PlainContainer | None = None
-    without_effect: Flag | None = None
+    unregistered: Unregistered | None = None
+    without_effect: IneffectiveFlag | None = None
     cuts: tuple[EdgeData, ...] = ()
 
     @property
@@ -232,6 +289,17 @@ class Context:
     def is_reachable(self, key: str) -> bool:
         """Whether a node is reachable from the roots."""
         return any(start in self.reachable for start in self._starts(key))
+
+    def reach_of(self, question: Any) -> Reach:
+        """Where an explained tensor (a `Question`) is, seen from the roots."""
+        if question.data["kind"] is NodeKind.UNTRACKED:
+            return Reach.UNTRACKED
+        if not self.roots:
+            return Reach.NO_ROOT if question.is_leaf else Reach.NON_LEAF
+        if self.is_reachable(question.key):
+            return Reach.REACHABLE
+        is_kept = question.is_leaf or "grad" in question.data
+        return Reach.UNREACHABLE if is_kept else Reach.NON_LEAF
 
     def path(self, key: str) -> set[str]:
         """All nodes between a node and the roots, including both; empty if it is not reachable."""
@@ -401,3 +469,42 @@ def listed(names: Sequence[str]) -> str:
     if len(names) > 4:
         return f"{', '.join(names[:3])} and {len(names) - 3} more"
     return " and ".join([", ".join(names[:-1]), names[-1]] if names[1:] else names)
+
+
+def stops_on_every_way(
+    graph: GradGraph, roots: Iterable[str], key: str, stops: Container[tuple[str, int]]
+) -> list[str]:
+    """The operations that stop the gradient on every way from some roots to a node.
+
+    Args:
+        graph: where they are.
+        roots: where the gradient starts.
+        key: the node.
+        stops: operations with the number of an input that gets nothing from them.
+
+    Returns:
+        Each once, those nearest to the node last; none when a way leads past all of them.
+    """
+    path = {key, *descendants(graph, [key])}
+    stack = [root for root in roots if root in path]
+    reached, found = set(stack), []
+    while stack:
+        target = stack.pop()
+        for source, _, edge in graph.in_edges(target, data=True):
+            if source not in path or not is_gradient(source, target, edge):
+                continue
+            if (target, edge.get("input", 0)) in stops:
+                found.append(target)
+            elif source not in reached:
+                reached.add(source)
+                stack.append(source)
+    return [] if key in reached else list(dict.fromkeys(found))
+
+
+def call_of(context: Context) -> str:
+    """``loss.backward()``, for the first root; it may have no name."""
+    data = context.graph.nodes[context.roots[0]]
+    call = "backward()" if data.get("shape", ()) in ((), (1,)) else "sum().backward()"
+    if name := data.get("name"):
+        return f"{name}.{call}"
+    return f"{call} on the result of {context.root_names}"

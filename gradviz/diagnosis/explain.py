@@ -1,30 +1,93 @@
-"""`explain`: explains a gradient or an error."""
+"""`explain`: explains a gradient or an error, by one ordered list of rules.
+
+The order of the list is the documentation: `describe` prints it.
+"""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from gradviz.diagnosis.answers import Explanation, Explanations, Verdict
+from gradviz.diagnosis import in_place, no_graph, plain_errors, used_up, wrong_arguments
+from gradviz.diagnosis.answers import Explanation, Explanations, Group, Verdict
 from gradviz.diagnosis.context import Context, Question
-from gradviz.diagnosis.error_rules import explain_error
-from gradviz.diagnosis.registry import rules
-from gradviz.diagnosis.rule import first_answer
+from gradviz.diagnosis.gradient import hook_on_tensor, hooks_that_broke_it, last_rules, sparse
+from gradviz.diagnosis.no_gradient import connected_rules, event_rules, other_tensor_rules
+from gradviz.diagnosis.non_finite import non_finite_rules
+from gradviz.diagnosis.not_connected import not_connected_rules
+from gradviz.diagnosis.reading import (
+    context_at_end,
+    context_of,
+    error_context,
+    look,
+    look_at_live,
+    questions_of,
+    with_values,
+)
+from gradviz.diagnosis.rule import Rule, first_answer
 from gradviz.diagnosis.subjects import Asked
-from gradviz.diagnosis.training import unused_by_steps
+from gradviz.diagnosis.training import first_training_rules, training_rules, unseen, unused_by_steps
 from gradviz.diagnosis.values import is_wrong
+from gradviz.diagnosis.zeros import zero_rules
 from gradviz.errors import DamagedFileError, GradvizError
 from gradviz.facts import SavedVerdict
-from gradviz.graph import GradGraph, NodeKind
-from gradviz.graph.algorithms import ancestors, is_data
+from gradviz.graph import GradGraph, NodeKind, ancestors, is_data
 from gradviz.story import Story, recorded_in
+from gradviz.wording import ranks_text
 
 if TYPE_CHECKING:
     from gradviz.capture.tensors.names import Names
 
-__all__ = ["answer", "explain", "saved_explanations", "with_verdicts"]
+__all__ = ["RULES", "answer", "describe", "explain", "rules", "saved_explanations", "with_verdicts"]
+
+RULES: tuple[Rule[Any, Any], ...] = (
+    *first_training_rules,
+    *event_rules,
+    *connected_rules,
+    *not_connected_rules,
+    *other_tensor_rules,
+    sparse,
+    hook_on_tensor,
+    hooks_that_broke_it,
+    *non_finite_rules,
+    *zero_rules,
+    *training_rules,
+    *last_rules,
+    unseen,
+    *no_graph.RULES,
+    *used_up.RULES,
+    *in_place.RULES,
+    *wrong_arguments.RULES,
+    *plain_errors.RULES,
+)
+
+
+@lru_cache
+def rules(group: Group) -> tuple[Rule[Any, Any], ...]:
+    """The rules of a group, in order.
+
+    Args:
+        group: of the subject: a missing gradient, a gradient, or an error. The rules about training
+            are included in the first two.
+    """
+    groups = (group,) if group is Group.ERROR else (group, Group.TRAINING)
+    return tuple(rule for rule in RULES if rule.verdict.group in groups and rule is not unseen)
+
+
+def describe() -> str:
+    """The list of rules as text: order, verdict, name, and what each needs.
+
+    Example:
+        >>> print(describe().splitlines()[7])
+          8. cleared                    the gradient was cleared after backward (a recording)
+    """
+    return "\n".join(
+        f"{number:3}. {rule.verdict.value:26} {rule.name} ({rule.needs.value})"
+        for number, rule in enumerate(RULES, 1)
+    )
 
 
 def explain(
@@ -36,9 +99,10 @@ def explain(
 
     Args:
         subjects: tensors, whose ``.grad`` is explained: ``explain(w)``, ``explain(w, b)``. A
-            module: each of its parameters. A `Recording`, alone or with tensors. An exception,
-            alone or with tensors or a recording. The result on which backward is called may be the
-            last one, if it has a ``grad_fn`` and the others do not: ``explain(w, loss)``.
+            module: each of its parameters. A `Recording`, alone or with tensors. A story that was
+            gathered or saved. An exception, alone or with tensors or a recording. The result on
+            which backward is called may be the last one, if it has a ``grad_fn`` and the others do
+            not: ``explain(w, loss)``.
         loss: the result on which backward is called, or several; None to find it from the last
             subject, the recording, or the variables of the caller.
         names: an ``nn.Module`` or a dict from which the tensors get their names; None for the
@@ -64,6 +128,10 @@ def explain(
         >>> explain(b, loss).verdict.value
         'not connected'
     """
+    if len(subjects) == 1 and isinstance(subjects[0], Story):
+        saved = saved_explanations(subjects[0])
+        if saved is not None:
+            return saved
     from gradviz.capture.autograd.tensors import quietly
     from gradviz.capture.tensors.names import Names
 
@@ -71,7 +139,7 @@ def explain(
         found = Names.of(None, sys._getframe(1))
         if names is not None:
             found = Names([*Names.of(names, None), *found])
-    return answer(subjects, found, names, loss)
+        return _answer_to(Asked.of(subjects, names, loss), found)
 
 
 def answer(
@@ -101,8 +169,6 @@ def _answer_to(asked: Asked, found: Names) -> Explanation | Explanations:
         return _of_error(asked, found)
     if asked.recording is not None:
         return _of_recording(asked, found)
-    from gradviz.diagnosis.reading import look
-
     context, questions = look(asked, found)
     explanation = _answers(questions, context, asked.is_many)
     if isinstance(explanation, Explanation):
@@ -114,6 +180,7 @@ def _answer_to(asked: Asked, found: Names) -> Explanation | Explanations:
 
 
 def _of_error(asked: Asked, found: Names) -> Explanation:
+    """Explain an exception, or the one that ended a recording."""
     from gradviz.capture.tensors.names import Named, Names
 
     def why(tensor: Any, name: str) -> Explanation:
@@ -122,21 +189,16 @@ def _of_error(asked: Asked, found: Names) -> Explanation:
         assert isinstance(explanation, Explanation)
         return explanation
 
-    return explain_error(asked, found, why)
+    context, error = error_context(asked, found, why)
+    explanation = first_answer(rules(Group.ERROR), context, error)
+    assert explanation is not None  # the last rule always answers
+    return explanation
 
 
 def _of_recording(asked: Asked, found: Names) -> Explanation | Explanations:
-    from gradviz.diagnosis.reading import (
-        context_at_end,
-        context_of,
-        look_at_live,
-        questions_of,
-        with_values,
-    )
-
-    recorded_in(asked.recording)  # raises if there is no frame yet
-    context = context_of(asked.recording, asked.roots)
-    context = look_at_live(asked, context)
+    story = recorded_in(asked.recording)  # raises if there is no frame yet
+    assert isinstance(story, Story)
+    context = look_at_live(asked, context_of(asked.recording, story, asked.roots))
     questions = questions_of(asked, context, found)
     if not asked.roots:
         context = replace(context, later=context_at_end(asked.recording, context))
@@ -219,7 +281,7 @@ def saved_explanations(story: Story) -> Explanations | None:
         tuple(
             Explanation(
                 _verdict(each.verdict),
-                each.name,
+                f"{ranks_text(each.ranks)}: {each.name}" if _is_of_some(each) else each.name,
                 each.reason,
                 each.fix,
                 each.nodes,
@@ -232,6 +294,11 @@ def saved_explanations(story: Story) -> Explanations | None:
             for each in story.verdicts
         )
     )
+
+
+def _is_of_some(verdict: SavedVerdict) -> bool:
+    """Whether it is about a tensor of some ranks only, and not about a rank itself."""
+    return bool(verdict.ranks) and verdict.name != ranks_text(verdict.ranks)
 
 
 def _verdict(value: str) -> Verdict:

@@ -7,11 +7,10 @@ from typing import Any
 
 from gradviz.diagnosis.answers import Verdict
 from gradviz.diagnosis.context import Context, Question
-from gradviz.diagnosis.cuts import twin_of
 from gradviz.diagnosis.lines import mention
-from gradviz.diagnosis.paths import word_of
+from gradviz.diagnosis.non_finite import scale_rules
+from gradviz.diagnosis.not_connected import twin_of
 from gradviz.diagnosis.rule import Evidence, Needs, Rule
-from gradviz.diagnosis.scales import scale_rules
 from gradviz.diagnosis.training import scale_of
 from gradviz.diagnosis.values import is_all_zero
 from gradviz.facts import (
@@ -23,7 +22,7 @@ from gradviz.facts import (
     SourceLocation,
     StepDetails,
 )
-from gradviz.graph import TensorSummary
+from gradviz.graph import TensorSummary, word_of
 from gradviz.story import Event
 from gradviz.wording import gradient_change_text
 

@@ -6,18 +6,11 @@ import ast
 from typing import Any
 
 from gradviz.diagnosis.answers import Verdict
-from gradviz.diagnosis.context import Context
-from gradviz.diagnosis.error_context import ErrorContext
-from gradviz.diagnosis.lines import (
-    expressions_at,
-    is_own,
-    locations_of,
-    mention,
-    statement_at,
-)
-from gradviz.diagnosis.no_gradient import RECORD
+from gradviz.diagnosis.context import RECORD, Context
+from gradviz.diagnosis.lines import expressions_at, is_own, locations_of, mention, statement_at
 from gradviz.diagnosis.no_graph import is_of, source_of
 from gradviz.diagnosis.rule import Evidence, Needs, Rule
+from gradviz.diagnosis.subjects import ErrorContext
 from gradviz.facts import Problem, ProblemKind, StepDetails
 from gradviz.graph.operations import forward_word
 from gradviz.story import Event, EventKind

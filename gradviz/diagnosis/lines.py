@@ -28,6 +28,7 @@ __all__ = [
     "operands",
     "statement_at",
     "stored",
+    "straight_through",
     "switched_off_by",
 ]
 
@@ -199,6 +200,30 @@ def stored(expression: ast.expr) -> bool:
     if isinstance(expression, (ast.Tuple, ast.List)):
         return bool(expression.elts) and all(map(stored, expression.elts))
     return isinstance(expression, (ast.Name, ast.Attribute, ast.Subscript))
+
+
+def straight_through(line: str) -> tuple[str, str] | None:
+    """The ``x`` and ``y`` of ``x + (y - x).detach()`` on a line; None if there is none."""
+    locations = locations_of([line])
+    statement = statement_at(locations[0]) if locations else None
+    for node in ast.walk(statement) if statement is not None else ():
+        if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
+            for kept, call in ((node.left, node.right), (node.right, node.left)):
+                if (difference := _detached(call)) and ast.dump(difference[1]) == ast.dump(kept):
+                    return ast.unparse(kept), ast.unparse(difference[0])
+    return None
+
+
+def _detached(call: ast.expr) -> tuple[ast.expr, ast.expr] | None:
+    """The operands of ``(y - x).detach()``."""
+    is_call = isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute)
+    function = call.func if is_call and isinstance(call, ast.Call) else None
+    if not isinstance(function, ast.Attribute) or function.attr != "detach":
+        return None
+    inner = function.value
+    if isinstance(inner, ast.BinOp) and isinstance(inner.op, ast.Sub):
+        return inner.left, inner.right
+    return None
 
 
 def assignments_to(location: SourceLocation, target: str) -> list[tuple[int, ast.expr]]:

@@ -6,8 +6,17 @@ from collections.abc import Callable
 from typing import Any
 
 from gradviz.diagnosis.answers import Verdict
-from gradviz.diagnosis.context import Context, Question
-from gradviz.diagnosis.cuts import (
+from gradviz.diagnosis.context import (
+    RECORD,
+    Context,
+    CutEdge,
+    Question,
+    Reach,
+    call_of,
+    stops_on_every_way,
+)
+from gradviz.diagnosis.lines import locations_of, mention
+from gradviz.diagnosis.not_connected import (
     TURN_ON,
     cut_words,
     fix_of_cut,
@@ -17,30 +26,14 @@ from gradviz.diagnosis.cuts import (
     lost_on_the_way,
     twin_of,
 )
-from gradviz.diagnosis.lines import locations_of, mention
-from gradviz.diagnosis.paths import CutEdge, stops_on_every_way, word_of
 from gradviz.diagnosis.rule import Evidence, Needs, Rule
 from gradviz.facts import Action, BackwardDetails, EventKind, Loss
-from gradviz.graph import GradGraph, NodeData, NodeKind
-from gradviz.graph.algorithms import ancestors, is_gradient
+from gradviz.graph import GradGraph, NodeData, NodeKind, ancestors, is_gradient, word_of
 from gradviz.story import Event
 
-__all__ = ["RECORD", "call_of", "connected_rules", "event_rules", "other_tensor_rules"]
+__all__ = ["connected_rules", "event_rules", "other_tensor_rules"]
 
-RECORD = (
-    "to know the cause, record the program: with gradviz.record() as run: ..., then "
-    "gradviz.explain(run); or gradviz run train.py"
-)
 Match = Callable[[Context, Question], Evidence | None]
-
-
-def call_of(context: Context) -> str:
-    """``loss.backward()``, for the first root; it may have no name."""
-    data = context.graph.nodes[context.roots[0]]
-    call = "backward()" if data.get("shape", ()) in ((), (1,)) else "sum().backward()"
-    if name := data.get("name"):
-        return f"{name}.{call}"
-    return f"{call} on the result of {context.root_names}"
 
 
 # Events about a leaf.
@@ -81,7 +74,7 @@ def _only_autograd_grad(context: Context, question: Question) -> Evidence | None
         for event in context.happened(EventKind.BACKWARD)
         if isinstance(event.details, BackwardDetails) and not roots.isdisjoint(event.details.roots)
     ]
-    if not question.is_leaf or context.passes or not context.is_reachable(question.key):
+    if not question.is_leaf or context.passes:
         return None
     if not calls:
         return None
@@ -94,7 +87,7 @@ def _not_in_inputs(context: Context, question: Question) -> Evidence | None:
     if last is None or not isinstance(last.details, BackwardDetails):
         return None
     inputs = last.details.inputs
-    if inputs is None or question.key in inputs or not context.is_reachable(question.key):
+    if inputs is None or question.key in inputs:
         return None
     words = {"line": mention(last.location), "name": question.name}
     return Evidence(words, locations=(last.location,))
@@ -104,7 +97,7 @@ def _pass_failed(context: Context, question: Question) -> Evidence | None:
     last = context.passes[-1] if context.passes else None
     if last is None or not isinstance(last.details, BackwardDetails):
         return None
-    if not last.details.has_failed or not context.is_reachable(question.key):
+    if not last.details.has_failed:
         return None
     return Evidence({"line": mention(last.location)}, locations=(last.location,))
 
@@ -155,6 +148,7 @@ event_rules: tuple[Rule[Any, Any], ...] = (
         Needs.RECORDING,
         (EventKind.BACKWARD,),
         "Every backward pass of the recording was torch.autograd.grad, called on the same result.",
+        when=(Reach.REACHABLE,),
     ),
     Rule(
         "backward(inputs=...) did not list it",
@@ -165,6 +159,7 @@ event_rules: tuple[Rule[Any, Any], ...] = (
         Needs.RECORDING,
         (EventKind.BACKWARD,),
         "The latest backward pass was limited to other tensors.",
+        when=(Reach.REACHABLE,),
     ),
     Rule(
         "backward failed before it reached the tensor",
@@ -175,6 +170,7 @@ event_rules: tuple[Rule[Any, Any], ...] = (
         Needs.RECORDING,
         (EventKind.BACKWARD,),
         "The latest backward pass raised, and the tensor is reachable from its root.",
+        when=(Reach.REACHABLE,),
     ),
 )
 
@@ -182,15 +178,7 @@ event_rules: tuple[Rule[Any, Any], ...] = (
 # Leaves that are reachable from the roots, or without a root.
 
 
-def _keeps_a_gradient(question: Question) -> bool:
-    """Whether it is a leaf, or a tensor that retains its gradient."""
-    kind = question.data["kind"]
-    return question.is_leaf or (kind is not NodeKind.UNTRACKED and "grad" in question.data)
-
-
 def _no_root(context: Context, question: Question) -> Evidence | None:
-    if context.roots or not question.is_leaf:
-        return None
     off = left_off(context)
     if off is None:
         return Evidence({"why": "", "fix": ""})
@@ -200,13 +188,11 @@ def _no_root(context: Context, question: Question) -> Evidence | None:
 
 
 def _no_root_found(context: Context, question: Question) -> Evidence | None:
-    if context.roots or not question.is_leaf:
-        return None
     return Evidence({"name": question.name})
 
 
 def _connected(context: Context, question: Question) -> Evidence | None:
-    if not _keeps_a_gradient(question) or not context.is_reachable(question.key):
+    if not question.is_leaf and "grad" not in question.data:
         return None
     added = "no backward pass has accumulated a gradient so far"
     if not context.is_recorded:
@@ -246,7 +232,7 @@ def _without_derivative(context: Context, question: Question) -> Evidence | None
     blocked = {
         key for key in context.reachable if graph.nodes[key].get("grad_fn") == _NO_DERIVATIVE
     }
-    if not blocked or not context.is_reachable(question.key):
+    if not blocked:
         return None
     around = ancestors(
         graph,
@@ -275,6 +261,7 @@ connected_rules: tuple[Rule[Any, Any], ...] = (
         "the path to it leads through {what}, which has no derivative",
         "{fix}",
         docs="Torch warns in the backward pass that no autograd kernel was registered.",
+        when=(Reach.REACHABLE,),
     ),
     Rule(
         "nothing was computed from it",
@@ -284,6 +271,7 @@ connected_rules: tuple[Rule[Any, Any], ...] = (
         "{fix}",
         Needs.RECORDING,
         docs="The recording shows no result that requires grad.",
+        when=(Reach.NO_ROOT,),
     ),
     Rule(
         "no result was passed or found",
@@ -292,6 +280,7 @@ connected_rules: tuple[Rule[Any, Any], ...] = (
         "nothing was accumulated, and no result was found on which backward can be called",
         "pass the result: gradviz.explain({name}, loss)",
         docs="Without a recording, the result is searched among the variables of the caller.",
+        when=(Reach.NO_ROOT,),
     ),
     Rule(
         "connected, and a backward pass has run",
@@ -301,6 +290,7 @@ connected_rules: tuple[Rule[Any, Any], ...] = (
         "cleared, left out by inputs= or returned by torch.autograd.grad was not recorded",
         lambda found: RECORD,
         docs="Freed saved tensors, or a gradient elsewhere, show that backward has run.",
+        when=(Reach.REACHABLE,),
     ),
     Rule(
         "a Function returned no gradient for it",
@@ -311,6 +301,7 @@ connected_rules: tuple[Rule[Any, Any], ...] = (
         Needs.RECORDING,
         (EventKind.BACKWARD,),
         "A recording looks at what the backward of each Function returns.",
+        when=(Reach.REACHABLE,),
     ),
     Rule(
         "connected, and backward has not run",
@@ -319,6 +310,7 @@ connected_rules: tuple[Rule[Any, Any], ...] = (
         "it is connected to {root}, and {added}",
         "call {call}",
         docs="The tensor is reachable from the result.",
+        when=(Reach.REACHABLE,),
     ),
 )
 
@@ -328,13 +320,9 @@ connected_rules: tuple[Rule[Any, Any], ...] = (
 
 def _integer(context: Context, question: Question) -> Evidence | None:
     dtype = question.data.get("dtype", "unknown")
-    if dtype.startswith(("float", "bfloat", "complex", "unknown")) or not _is_untracked(question):
+    if dtype.startswith(("float", "bfloat", "complex", "unknown")):
         return None
     return Evidence({"dtype": dtype, "name": question.name})
-
-
-def _is_untracked(question: Question) -> bool:
-    return question.data["kind"] is NodeKind.UNTRACKED
 
 
 def _inference(context: Context, question: Question) -> Evidence | None:
@@ -346,8 +334,6 @@ def _inference(context: Context, question: Question) -> Evidence | None:
 
 
 def _frozen(context: Context, question: Question) -> Evidence | None:
-    if not _is_untracked(question):
-        return None
     off = [
         event
         for event in context.happened_to(question.key, EventKind.REQUIRES_GRAD)
@@ -361,7 +347,7 @@ def _frozen(context: Context, question: Question) -> Evidence | None:
 
 
 def _comes_from_a_cut(context: Context, question: Question) -> Evidence | None:
-    if not _is_untracked(question) or question.key not in context.graph:
+    if question.key not in context.graph:
         return None
     cut = lost_on_the_way(context.graph, question.key)
     if cut is None:  # no frame shows where its data came from
@@ -374,8 +360,6 @@ def _comes_from_a_cut(context: Context, question: Question) -> Evidence | None:
 
 
 def _untracked(context: Context, question: Question) -> Evidence | None:
-    if not _is_untracked(question):
-        return None
     why = "; whether it never did, or was cut off, was not recorded"
     if context.is_recorded and question.key:
         why = ", and no tensor that it was computed from does"
@@ -392,7 +376,7 @@ _CONVERSIONS = frozenset(("to_copy", "to", "mul", "div", "clone"))
 
 
 def _non_leaf(context: Context, question: Question) -> Evidence | None:
-    if question.is_leaf or _is_untracked(question) or "grad" in question.data:
+    if question.is_leaf or "grad" in question.data:
         return None
     name, maker = question.name, _maker(context.graph, question.key)
     op, line = maker.get("op", "an operation"), maker.get("source", "")
@@ -433,6 +417,7 @@ other_tensor_rules: tuple[Rule[Any, Any], ...] = (
         _integer,
         "it is {dtype}, and only floating-point and complex tensors have gradients",
         "make it floating point: {name} = {name}.float().requires_grad_()",
+        when=(Reach.UNTRACKED,),
     ),
     Rule(
         "created under inference_mode",
@@ -450,6 +435,7 @@ other_tensor_rules: tuple[Rule[Any, Any], ...] = (
         "if it is to be trained: {name}.requires_grad_(True) before the forward pass",
         docs="A parameter that does not require grad, or a tensor for which a recording shows the "
         "switch.",
+        when=(Reach.UNTRACKED,),
     ),
     Rule(
         "computed from data that was cut off",
@@ -458,6 +444,7 @@ other_tensor_rules: tuple[Rule[Any, Any], ...] = (
         "its data comes from a tensor that requires grad, cut by {cut}",
         "{fix}",
         docs="The cut nearest to the tensor that requires grad is named.",
+        when=(Reach.UNTRACKED,),
     ),
     Rule(
         "does not require grad",
@@ -465,6 +452,7 @@ other_tensor_rules: tuple[Rule[Any, Any], ...] = (
         _untracked,
         "it does not require grad{why}",
         "if it is a leaf: {name}.requires_grad_() before the forward pass",
+        when=(Reach.UNTRACKED,),
     ),
     Rule(
         "a non-leaf tensor",

@@ -6,8 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 from gradviz.diagnosis.answers import Verdict
-from gradviz.diagnosis.context import Context, listed
-from gradviz.diagnosis.cuts import (
+from gradviz.diagnosis.context import RECORD, Context, listed
+from gradviz.diagnosis.lines import lines_calling, locations_of, mention
+from gradviz.diagnosis.not_connected import (
     FIX_OF_CAUSE,
     cut_words,
     fix_of_cut,
@@ -15,11 +16,8 @@ from gradviz.diagnosis.cuts import (
     lost_on_the_way,
     number_reads,
 )
-from gradviz.diagnosis.error_context import ErrorContext
-from gradviz.diagnosis.lines import lines_calling, locations_of, mention
-from gradviz.diagnosis.no_gradient import RECORD
 from gradviz.diagnosis.rule import Evidence, Needs, Rule
-from gradviz.diagnosis.subjects import grad_call_of, module_of
+from gradviz.diagnosis.subjects import ErrorContext, grad_call_of, module_of
 from gradviz.facts import BackwardDetails, SourceLocation
 from gradviz.graph import Cause, NodeKind
 from gradviz.graph.operations import forward_word

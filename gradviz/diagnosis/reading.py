@@ -1,4 +1,4 @@
-"""Create contexts from live tensors and from recordings."""
+"""Create contexts from live tensors, from recordings, and from errors."""
 
 from __future__ import annotations
 
@@ -7,26 +7,46 @@ from dataclasses import replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-from gradviz.diagnosis.context import LEAVES, Context, Flag, PlainContainer, Question
-from gradviz.diagnosis.paths import CutEdge, ValueRead
-from gradviz.diagnosis.subjects import Asked
+from gradviz.diagnosis.context import (
+    LEAVES,
+    Context,
+    CutEdge,
+    Question,
+    ValueRead,
+)
+from gradviz.diagnosis.subjects import (
+    Asked,
+    ErrorContext,
+    Why,
+    locations_of_error,
+    names_of,
+    raised_in_backward,
+)
 from gradviz.diagnosis.values import Values
-from gradviz.facts import EventKind, FrameKind, GradientDetails
-from gradviz.graph import EdgeData, EdgeKind, GradGraph, NodeData, NodeKind, TensorSummary
-from gradviz.graph.algorithms import ancestors
-from gradviz.story import Frame
+from gradviz.facts import ErrorDetails, EventKind, FrameKind, GradientDetails
+from gradviz.graph import (
+    EdgeData,
+    EdgeKind,
+    GradGraph,
+    NodeData,
+    NodeKind,
+    TensorSummary,
+    ancestors,
+)
+from gradviz.story import Event, Frame, Story
 
 if TYPE_CHECKING:
     from gradviz.capture.tensors.names import Names
+    from gradviz.capture.tensors.training_sets import IneffectiveFlag, Unregistered
     from gradviz.recording.api import Recording
     from gradviz.recording.snapshots import CutOff
 
 __all__ = [
     "context_at_end",
     "context_of",
+    "error_context",
     "identity_of",
     "look",
-    "names_of",
     "questions_of",
     "with_values",
 ]
@@ -104,16 +124,12 @@ def look(asked: Asked, names: Names) -> tuple[Context, list[Question]]:
     return context, asked_questions
 
 
-def _sets(asked: Asked, tensor: Any) -> tuple[PlainContainer | None, Flag | None]:
+def _sets(asked: Asked, tensor: Any) -> tuple[Unregistered | None, IneffectiveFlag | None]:
     """The plain container of a parameter, and the attribute that was set to freeze it."""
     from gradviz.capture.tensors.training_sets import flag_of_tensor
 
-    row = asked.unregistered.get(id(tensor))
     flag = asked.flags.get(id(tensor)) or flag_of_tensor(tensor)
-    return (
-        PlainContainer(row.container, row.kind, row.owner, row.of_modules) if row else None,
-        Flag(flag.attribute, flag.owner, flag.parameter) if flag else None,
-    )
+    return asked.unregistered.get(id(tensor)), flag
 
 
 def look_at_live(asked: Asked, context: Context) -> Context:
@@ -124,19 +140,11 @@ def look_at_live(asked: Asked, context: Context) -> Context:
     """
     from gradviz.capture.tensors.training_sets import live
 
-    found, key_of = live(), asked.recording.key_of
+    found, key_of = live(), asked.recording._snapshots.key_of
     if not asked.modules:
         asked.look_at(found.modules)
     held = (key_of(tensor) for each in found.optimizers for tensor in each.tensors)
     return replace(context, held=frozenset(filter(None, held)))
-
-
-def names_of(names: Names) -> dict[int, str]:
-    """The names of tensors, by their ``id``; the first name counts."""
-    called: dict[int, str] = {}
-    for named in names:
-        called.setdefault(id(named.tensor), named.name)
-    return called
 
 
 def identity_of(tensor: Any) -> Hashable:
@@ -185,21 +193,21 @@ def _drop_the_rest(graph: GradGraph, kept: set[str]) -> None:
 # Recordings.
 
 
-def context_of(recording: Recording, roots: Sequence[Any] = ()) -> Context:
+def context_of(recording: Recording, story: Story, roots: Sequence[Any] = ()) -> Context:
     """The context of the last frame with the roots of backward, and of the frame before backward.
 
     Args:
         recording: the recording.
+        story: its frames and events.
         roots: the roots of backward; if empty, those of the recorded pass.
     """
-    story = recording.story
     frames, events = story.frames, story.events
     passes = [event for event in events if event.kind is EventKind.BACKWARD]
     of_pass = [frame for frame in frames if frame.kind in _OF_A_PASS]
     graph = next((f.graph for f in reversed(of_pass if passes and of_pass else frames)), None)
     graph = graph if graph is not None else GradGraph()
     if roots:
-        graph, keys = _with_roots(recording, roots, graph)
+        graph, keys = _with_roots(recording, frames, roots, graph)
     else:
         # Without a backward pass, a leaf is a root if nothing was computed from it.
         kinds = () if passes else LEAVES
@@ -234,7 +242,10 @@ def _lost(recording: Recording, graph: GradGraph, roots: Sequence[str]) -> dict[
         if edge["kind"] is EdgeKind.CUT
     }
     ends = reached | direct
-    return {leaf: [*map(_edge_of, cuts)] for leaf, cuts in recording._cut_off(graph, ends).items()}
+    return {
+        leaf: [*map(_edge_of, cuts)]
+        for leaf, cuts in recording._snapshots.cut_off(graph, ends).items()
+    }
 
 
 def _edge_of(cut: CutOff) -> CutEdge:
@@ -249,16 +260,16 @@ def _edge_of(cut: CutOff) -> CutEdge:
 def _numbers(recording: Recording) -> dict[str, list[ValueRead]]:
     return {
         leaf: [ValueRead(_edge_of(row.cut), *row[1:]) for row in rows]
-        for leaf, rows in recording._number_reads().items()
+        for leaf, rows in recording._snapshots.number_reads().items()
     }
 
 
 def _with_roots(
-    recording: Recording, roots: Sequence[Any], graph: GradGraph
+    recording: Recording, frames: Sequence[Frame], roots: Sequence[Any], graph: GradGraph
 ) -> tuple[GradGraph, list[str]]:
     """The given graph if it contains the roots, else that of the latest frame that does."""
-    for each in (graph, *(frame.graph for frame in reversed(recording.frames))):
-        keys = [key for root in roots if (key := recording.key_of(root, each)) in each]
+    for each in (graph, *(frame.graph for frame in reversed(frames))):
+        keys = [key for root in roots if (key := recording._snapshots.key_of(root, each)) in each]
         if keys:
             return each, keys
     return graph, []
@@ -284,8 +295,8 @@ def questions_of(asked: Asked, context: Context, names: Names) -> list[Question]
     from gradviz.capture.tensors.names import Names
 
     shown = _leaves(asked.recording.frames)
-    own = Names(asked.recording._parameters())
-    keys = [asked.recording.key_of(named.tensor, context.graph) for named in own]
+    own = Names(asked.recording._snapshots.parameters())
+    keys = [asked.recording._snapshots.key_of(named.tensor, context.graph) for named in own]
     unseen = [each for each, key in zip(own, keys, strict=True) if key not in shown]
     others = iter(
         _questions([each.tensor for each in unseen], asked, context, own) if unseen else ()
@@ -294,7 +305,9 @@ def questions_of(asked: Asked, context: Context, names: Names) -> list[Question]
     known = set(keys)
     questions = named + [_shown(key, data) for key, data in shown.items() if key not in known]
     rows = [*asked.unregistered.values(), *asked.flags.values()]
-    tensors = {key: row.tensor for row in rows if (key := asked.recording.key_of(row.tensor))}
+    tensors = {
+        key: row.tensor for row in rows if (key := asked.recording._snapshots.key_of(row.tensor))
+    }
     for at, question in enumerate(questions):
         if question.key in tensors:
             unregistered, flag = _sets(asked, tensors[question.key])
@@ -319,7 +332,7 @@ def _questions(
     questions = []
     for tensor in tensors:
         data: Any = dict(traced.nodes[own[identity_of(tensor)]])
-        key = asked.recording.key_of(tensor, context.graph)
+        key = asked.recording._snapshots.key_of(tensor, context.graph)
         for attribute in ("accumulations", "source"):
             if key in context.graph and attribute in context.graph.nodes[key]:
                 data[attribute] = context.graph.nodes[key][attribute]
@@ -336,7 +349,7 @@ def _questions(
                 data,
                 is_parameter,
                 *_sets(asked, tensor),
-                tuple(_edge_of(cut).edge for cut in asked.recording._cuts_behind(tensor)),
+                tuple(_edge_of(cut).edge for cut in asked.recording._snapshots.cuts_behind(tensor)),
             )
         )
     return questions
@@ -352,7 +365,7 @@ def with_values(context: Context, recording: Recording, names: Names) -> Context
     values = None
     if before is not None:
         live = known if before is context.graph else _live_values(before, recording, names)
-        values = Values(before, recording._contents(before), known=live)
+        values = Values(before, recording._snapshots.contents(before), known=live)
     since = {
         key: (
             number,
@@ -364,7 +377,7 @@ def with_values(context: Context, recording: Recording, names: Names) -> Context
 
 
 def _values(graph: GradGraph, recording: Recording) -> Values:
-    return Values(graph, recording._contents(graph))
+    return Values(graph, recording._snapshots.contents(graph))
 
 
 def _live_values(
@@ -376,7 +389,7 @@ def _live_values(
     tensors = {
         key: named.tensor
         for named in names
-        if (key := recording.key_of(named.tensor, graph)) in graph
+        if (key := recording._snapshots.key_of(named.tensor, graph)) in graph
         and "value" not in (data := graph.nodes[key])
         and data.get("version", 0) == version_of(named.tensor)
     }
@@ -406,3 +419,73 @@ def _leaves(frames: tuple[Frame, ...]) -> dict[str, NodeData]:
             if data["kind"] in LEAVES:
                 found[key] = data
     return dict(sorted(found.items(), key=lambda item: int(item[0][1:])))
+
+
+# Errors.
+
+
+def error_context(asked: Asked, names: Names, why: Why) -> tuple[Context, ErrorContext]:
+    """The known facts about an exception, or about the one that ended a recording.
+
+    Args:
+        asked: the question.
+        names: the names of tensors.
+        why: explains why a tensor has no gradient.
+    """
+    return _context(asked, names), replace(_subject(asked, names), why=why)
+
+
+def _subject(asked: Asked, names: Names) -> ErrorContext:
+    frames: tuple[Frame, ...] = () if asked.recording is None else asked.recording.frames
+    event = _event_of_error(asked)
+    details = event.details if event is not None else None
+    problem = details.problem if isinstance(details, ErrorDetails) else None
+    is_backward = any(frame.kind is FrameKind.FAILED_BACKWARD for frame in frames[-2:])
+    if asked.error is not None:
+        is_backward = raised_in_backward(asked.error)
+        location, library = locations_of_error(asked.error)
+        name, text = type(asked.error).__name__, str(asked.error)
+    else:
+        assert event is not None
+        location, library = event.location, event.inside
+        name, text = event.word, details.message if isinstance(details, ErrorDetails) else ""
+    return ErrorContext(name, text, location, library, problem, is_backward, asked, names)
+
+
+def _event_of_error(asked: Asked) -> Event | None:
+    """The event of the error in the recording; the last one, if no exception was passed."""
+    if asked.recording is None:
+        return None
+    events: list[Event] = asked.errors
+    if asked.error is None:
+        return events[-1]
+    same = [event for event in events if event.word == type(asked.error).__name__]
+    return same[-1] if same else None
+
+
+def _context(asked: Asked, names: Names) -> Context:
+    # Without an exception, the tensors are those whose gradients are explained, not roots.
+    given = asked.tensors if asked.error is not None else []
+    tensors = [each for each in given if id(each) not in asked.parameters]
+    if asked.recording is None:
+        return look(Asked(roots=tensors), names)[0]
+    frames, events = asked.recording.frames, asked.recording.events
+    failed = [frame for frame in frames if frame.kind is FrameKind.FAILED_BACKWARD]
+    graph = (failed or frames)[-1].graph
+    passed = [frame.graph for frame in frames if frame.kind is FrameKind.AFTER_BACKWARD]
+    roots = tuple(_roots_of(asked, tensors, graph))
+    context = Context(graph, roots, events, frames, passed[-1] if passed else None)
+    if tensors and not graph:
+        context = replace(look(Asked(roots=tensors), names)[0], events=events)
+    return context
+
+
+def _roots_of(asked: Asked, tensors: Sequence[Any], graph: GradGraph) -> list[str]:
+    """The roots of backward, or the tensor on which another operation was called."""
+    found = [
+        key for each in tensors if (key := asked.recording._snapshots.key_of(each, graph)) in graph
+    ]
+    if found or graph.roots:
+        return found or graph.roots
+    name = asked.errors[-1].name if asked.errors else ""
+    return [key for key, data in graph.nodes(data=True) if name and data.get("name") == name]

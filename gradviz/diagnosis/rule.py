@@ -1,22 +1,30 @@
 """A rule of `explain`: its condition, its evidence, and its sentences.
 
-Rules are in one ordered list (`gradviz.diagnosis.registry`) and are tried in order until one
-answers. The list is the documentation: ``print(gradviz.diagnosis.describe())`` prints it.
+Rules are in one ordered list (`gradviz.diagnosis.explain.RULES`) and are tried in order until
+one answers. The list is the documentation: `gradviz.diagnosis.explain.describe` prints it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any, Generic, Protocol, TypeVar
 
 from gradviz.diagnosis.answers import Explanation, Group, Verdict
-from gradviz.diagnosis.context import Context
+from gradviz.diagnosis.context import Context, Reach
 from gradviz.facts import EventKind, SourceLocation
 from gradviz.graph import NodeKind
 
-__all__ = ["Evidence", "Needs", "Rule", "RuleSubject", "explanation_of", "first_answer"]
+__all__ = [
+    "Evidence",
+    "Needs",
+    "Rule",
+    "RuleSubject",
+    "explanation_of",
+    "first_answer",
+    "only_when",
+]
 
 
 class RuleSubject(Protocol):
@@ -85,6 +93,7 @@ class Rule(Generic[S, E]):
         needs: what it reads.
         events: kinds of events of which at least one must have been recorded; () for no condition.
         docs: a sentence for the reference: what the rule checks, and when it does not answer.
+        when: where the tensor must be in the graph; () for anywhere.
     """
 
     name: str
@@ -95,23 +104,35 @@ class Rule(Generic[S, E]):
     needs: Needs = Needs.GRAPH
     events: tuple[EventKind, ...] = ()
     docs: str = ""
+    when: tuple[Reach, ...] = ()
 
-    def is_applicable(self, context: Context, subject: RuleSubject) -> bool:
+    def is_applicable(self, context: Context) -> bool:
         """Whether everything that the rule needs is available."""
         if self.needs is Needs.RECORDING and context.events is None:
             return False
         return not self.events or not context.kinds.isdisjoint(self.events)
 
 
+def only_when(reach: Reach, *rules: Rule[Any, Any]) -> tuple[Rule[Any, Any], ...]:
+    """The same rules, tried only for tensors that are there."""
+    return tuple(replace(rule, when=(reach,)) for rule in rules)
+
+
 def first_answer(
     rules: Iterable[Rule[Any, Any]], context: Context, subject: RuleSubject
 ) -> Explanation | None:
     """Try rules in order until one answers; None if none does."""
+    reach = None
     for rule in rules:
-        if rule.is_applicable(context, subject):
-            evidence = rule.match(context, subject)
-            if evidence is not None:
-                return explanation_of(rule, evidence, context, subject)
+        if not rule.is_applicable(context):
+            continue
+        if rule.when:
+            reach = reach or context.reach_of(subject)
+            if reach not in rule.when:
+                continue
+        evidence = rule.match(context, subject)
+        if evidence is not None:
+            return explanation_of(rule, evidence, context, subject)
     return None
 
 

@@ -1,6 +1,6 @@
-"""The subjects of an explanation: tensors, a model, a recording, or an error with its traceback.
+"""What is explained: tensors, a model, a recording, or an error with the facts about its moment.
 
-Frames are read without keeping any of their variables alive.
+Frames of a traceback are read without keeping any of their variables alive.
 """
 
 from __future__ import annotations
@@ -8,29 +8,40 @@ from __future__ import annotations
 import ast
 import dis
 import inspect
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from traceback import walk_tb
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from gradviz.diagnosis.answers import Explanation, Group
+from gradviz.diagnosis.lines import mention
+from gradviz.diagnosis.rule import Evidence
 from gradviz.errors import SubjectError, UsageError
-from gradviz.facts import SourceLocation
-from gradviz.torch_messages import is_about_autograd
+from gradviz.facts import Problem, SourceLocation
+from gradviz.graph.operations import forward_word
+from gradviz.torch_messages import TorchMessage, is_about_autograd, read_message
 
 if TYPE_CHECKING:
+    from gradviz.capture.tensors.names import Names
     from gradviz.recording.api import Recording
+
 
 __all__ = [
     "Asked",
+    "ErrorContext",
     "GradCall",
+    "ResultOrigin",
     "UNKNOWN",
+    "Why",
     "calls_of",
     "function_of",
     "grad_call_of",
     "gradient_of",
     "locations_of_error",
     "module_of",
+    "names_of",
     "raised_in_backward",
     "result_of",
     "value_of",
@@ -182,7 +193,7 @@ def _is_module(subject: object) -> bool:
 def _tensors(subject: object) -> list[Any]:
     if _is_module(subject):
         return []
-    from gradviz.capture.tensors.subjects import flatten, maker_of, shortly
+    from gradviz.capture.tensors.names import flatten, maker_of, shortly
 
     try:
         found: list[Any] = [each.value for each in flatten((subject,))]
@@ -381,3 +392,117 @@ def _locals_of(frame: FrameType) -> dict[str, Any]:
 
 def _module_of(frame: FrameType) -> str:
     return str(frame.f_globals.get("__name__", ""))
+
+
+Why = Callable[[Any, str], Explanation]
+
+_NOWHERE = SourceLocation()
+
+
+class ResultOrigin(NamedTuple):
+    """The known origin of a non-leaf tensor.
+
+    Args:
+        name: its name.
+        op: the operation that created it.
+        location: the line of that operation.
+        key: of that operation in the frames.
+    """
+
+    name: str = ""
+    op: str = ""
+    location: SourceLocation = SourceLocation()
+    key: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class ErrorContext:
+    """An error to explain: the subject of the rules about errors.
+
+    Args:
+        name: its class: ``"RuntimeError"``.
+        text: its whole message.
+        location: the user's line that led to it.
+        library: the line of a library, called there, that led to it.
+        problem: the node at which backward failed, if recorded.
+        is_backward: whether a backward pass raised it.
+        asked: the question: tensors, modules, the recording, the exception.
+        names: the names of tensors.
+        why: explains why a tensor has no gradient.
+        key: "": it has no node of its own.
+        group: the verdicts that can apply.
+        kind: None: it is no tensor.
+    """
+
+    name: str
+    text: str
+    location: SourceLocation
+    library: SourceLocation = _NOWHERE
+    problem: Problem | None = None
+    is_backward: bool = False
+    asked: Asked = field(default_factory=Asked)
+    names: Names | None = None
+    why: Why | None = None
+    key: str = ""
+    group: Group = Group.ERROR
+    kind: None = None
+
+    @cached_property
+    def read(self) -> TorchMessage | None:
+        """The parsed message, if it is one of PyTorch's; else None."""
+        return read_message(self.text)
+
+    @property
+    def error(self) -> BaseException | None:
+        """The exception, if it was passed."""
+        return self.asked.error
+
+    @property
+    def at(self) -> str:
+        """``" at train.py:12 (loss.backward())"``, or ""."""
+        if not self.location:
+            return ""
+        return f" at {mention(self.location, self.library)}"
+
+    @cached_property
+    def called(self) -> dict[int, str]:
+        """The names of tensors, by their ``id``."""
+        return names_of(self.names) if self.names is not None else {}
+
+    @cached_property
+    def origin(self) -> ResultOrigin:
+        """The origin of the tensor that torch refused, if it is still in the traceback."""
+        tensor = result_of(self.error)
+        if tensor is None:
+            return ResultOrigin()
+
+        name, op = self.called.get(id(tensor), ""), forward_word(tensor.grad_fn.name())
+        recording = self.asked.recording
+        if recording is not None and (event := recording._event_of(tensor)):
+            return ResultOrigin(name or event.name, event.word, event.location, event.node)
+        return ResultOrigin(name, op)
+
+    def evidence(
+        self,
+        nodes: Sequence[str] = (),
+        locations: Sequence[SourceLocation] = (),
+        culprit: str = "",
+        words: Mapping[str, object] | None = None,
+        **more: object,
+    ) -> Evidence:
+        """What a rule found, with the line of the error as the last location.
+
+        The sentences can use ``{at}``, the fields of the message, and the words passed here.
+        """
+        fields = vars(self.read) if self.read is not None else {}
+        lines = (*locations, self.location, self.library)
+        values = {"at": self.at, **fields, **(words or {}), **more}
+        return Evidence(values, tuple(nodes), lines, culprit)
+
+
+def names_of(names: Names) -> dict[int, str]:
+    """The names of tensors, by their ``id``; the first name counts."""
+    called: dict[int, str] = {}
+    for named in names:
+        called.setdefault(id(named.tensor), named.name)
+    return called

@@ -10,12 +10,11 @@ from typing import Any
 
 from gradviz.diagnosis.answers import Verdict
 from gradviz.diagnosis.context import Context
-from gradviz.diagnosis.error_context import ErrorContext
 from gradviz.diagnosis.lines import assignments_to, expressions_at, mention, operands, stored
 from gradviz.diagnosis.rule import Evidence, Needs, Rule
+from gradviz.diagnosis.subjects import ErrorContext
 from gradviz.facts import FrameKind, SourceLocation
-from gradviz.graph import Buffers
-from gradviz.graph.algorithms import ancestors
+from gradviz.graph import Buffers, ancestors
 from gradviz.story import Event, EventKind
 from gradviz.torch_messages import MessageKind
 

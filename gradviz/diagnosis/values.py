@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 
-from gradviz.diagnosis.paths import leaf_of_node
-from gradviz.graph import EdgeKind, GradGraph, NodeData, NodeKind, TensorSummary
+from gradviz.graph import (
+    EdgeData,
+    EdgeKind,
+    GradGraph,
+    NodeData,
+    NodeKind,
+    TensorSummary,
+    leaf_of_node,
+)
 from gradviz.graph.operations import operation
 
 __all__ = [
+    "Step",
     "Values",
     "is_all_zero",
     "is_only",
@@ -191,6 +200,62 @@ class Values:
                 break
             key = zero[0]
         return key
+
+
+@dataclass(frozen=True)
+class Step:
+    """The backward step from an operation to one of its inputs.
+
+    Args:
+        values: known values of the tensors.
+        source: the input.
+        target: the operation.
+        edge: the edge between them.
+    """
+
+    values: Values
+    source: str
+    target: str
+    edge: EdgeData
+
+    @cached_property
+    def data(self) -> NodeData:
+        """The operation."""
+        data: NodeData = self.values.graph.nodes[self.target]
+        return data
+
+    @property
+    def op(self) -> str:
+        """Its forward word."""
+        return self.data.get("op", "")
+
+    @property
+    def options(self) -> Mapping[str, str]:
+        """Its plain arguments, as text."""
+        return self.data.get("options", {})
+
+    @property
+    def number(self) -> int:
+        """The number of the input."""
+        return self.edge.get("input", 0)
+
+    @property
+    def made(self) -> TensorSummary | None:
+        """The result."""
+        return self.values.made_by(self.target)
+
+    @property
+    def given(self) -> TensorSummary | None:
+        """The input."""
+        return self.values.input_of(self.target, self.number)
+
+    def input(self, number: int) -> TensorSummary | None:
+        """Another input."""
+        return self.values.input_of(self.target, number)
+
+    def source_of(self, number: int) -> str:
+        """The node of another input; "" if it is not in the graph."""
+        return self.values.source_of(self.target, number)
 
 
 def is_sum(op: str, options: Mapping[str, str]) -> bool:

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, NamedTuple
 
 from gradviz.diagnosis.answers import Verdict
-from gradviz.diagnosis.context import Context, Question
+from gradviz.diagnosis.context import Context, Question, stops_on_every_way
 from gradviz.diagnosis.lines import locations_of, mention
-from gradviz.diagnosis.paths import leaf_of_node, stops_on_every_way, word_of
 from gradviz.diagnosis.rule import Evidence, Needs, Rule
 from gradviz.diagnosis.values import (
+    Step,
     Values,
     is_all_zero,
     is_only,
@@ -22,8 +20,14 @@ from gradviz.diagnosis.values import (
     smallest,
 )
 from gradviz.facts import Action, EventKind, Loss
-from gradviz.graph import EdgeData, NodeData, NodeKind, TensorSummary
-from gradviz.graph.algorithms import is_gradient
+from gradviz.graph import (
+    NodeData,
+    NodeKind,
+    TensorSummary,
+    is_gradient,
+    leaf_of_node,
+    word_of,
+)
 from gradviz.graph.operations import Blocks, operation
 
 __all__ = ["zero_rules"]
@@ -97,62 +101,6 @@ class ZeroSearch:
     def blocks_of(self, key: str) -> Sequence[Block]:
         """The operations that block every gradient to a node; () if unknown."""
         return () if key in self._reached else self._blocks.get(key, ())
-
-
-@dataclass(frozen=True)
-class Step:
-    """The backward step from an operation to one of its inputs.
-
-    Args:
-        values: known values of the tensors.
-        source: the input.
-        target: the operation.
-        edge: the edge between them.
-    """
-
-    values: Values
-    source: str
-    target: str
-    edge: EdgeData
-
-    @cached_property
-    def data(self) -> NodeData:
-        """The operation."""
-        data: NodeData = self.values.graph.nodes[self.target]
-        return data
-
-    @property
-    def op(self) -> str:
-        """Its forward word."""
-        return self.data.get("op", "")
-
-    @property
-    def options(self) -> Mapping[str, str]:
-        """Its plain arguments, as text."""
-        return self.data.get("options", {})
-
-    @property
-    def number(self) -> int:
-        """The number of the input."""
-        return self.edge.get("input", 0)
-
-    @property
-    def made(self) -> TensorSummary | None:
-        """The result."""
-        return self.values.made_by(self.target)
-
-    @property
-    def given(self) -> TensorSummary | None:
-        """The input."""
-        return self.values.input_of(self.target, self.number)
-
-    def input(self, number: int) -> TensorSummary | None:
-        """Another input."""
-        return self.values.input_of(self.target, number)
-
-    def source_of(self, number: int) -> str:
-        """The node of another input; "" if it is not in the graph."""
-        return self.values.source_of(self.target, number)
 
 
 def why_blocked(step: Step) -> Block | None:
@@ -435,15 +383,16 @@ _BY_OP: Mapping[str, Callable[[Step], Block | None]] = {
 # The rules.
 
 
-def _set_to_zero(context: Context, question: Question) -> Evidence | None:
+def _is_zero(question: Question) -> bool:
     grad = question.data.get("grad")
-    if grad is None or not is_all_zero(grad):
+    return grad is not None and is_all_zero(grad)
+
+
+def _set_to_zero(context: Context, question: Question) -> Evidence | None:
+    if not _is_zero(question):
         return None
-    zeroed = [
-        event
-        for event in context.happened_to(question.key, EventKind.GRAD)
-        if event.action is Action.ZEROED
-    ]
+    grads = context.happened_to(question.key, EventKind.GRAD)
+    zeroed = [event for event in grads if event.action is Action.ZEROED]
     added = context.happened_to(question.key, EventKind.ACCUMULATE)
     if not zeroed or (added and zeroed[-1].number < added[-1].number):
         return None
@@ -452,8 +401,7 @@ def _set_to_zero(context: Context, question: Question) -> Evidence | None:
 
 
 def _blocked(context: Context, question: Question) -> Evidence | None:
-    grad = question.data.get("grad")
-    if grad is None or not is_all_zero(grad):
+    if not _is_zero(question):
         return None
     values = context.values_of_pass(question, is_zero=True)
     if values is None:
@@ -479,9 +427,9 @@ def _blocked(context: Context, question: Question) -> Evidence | None:
 
 def _lost_in_backward(context: Context, question: Question) -> Evidence | None:
     """Where a gradient that was not zero was seen to become zeros in the latest pass."""
-    grad, lost = question.data.get("grad"), context.lost_in_pass(Loss.ZERO)
+    lost = context.lost_in_pass(Loss.ZERO)
     values = context.values_of_pass(question, is_zero=True)
-    if grad is None or values is None or not lost or not is_all_zero(grad):
+    if values is None or not lost or not _is_zero(question):
         return None
     nodes = values.graph.nodes
     found = stops_on_every_way(values.graph, values.graph.roots, question.key, lost)
@@ -536,15 +484,13 @@ def _searched(context: Context, values: Values, only_causes: bool) -> ZeroSearch
 
 
 def _zero(context: Context, question: Question) -> Evidence | None:
-    grad = question.data.get("grad")
-    if grad is None or not is_all_zero(grad):
+    if not _is_zero(question):
         return None
     several = question.data.get("accumulations", 0)
+    fix = "name the results on the path to it, and explain again; or record the program"
     words = {
         "sum": f", the sum of {several} backward passes" if several > 1 else "",
-        "fix": ""
-        if context.is_recorded
-        else "name the results on the path to it, and explain again; or record the program",
+        "fix": "" if context.is_recorded else fix,
     }
     return Evidence(words)
 

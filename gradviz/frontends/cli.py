@@ -14,11 +14,9 @@ import click
 
 from gradviz import __version__
 from gradviz.frontends.command import common_options, one_line_errors
-from gradviz.frontends.command_compare import compare
-from gradviz.frontends.command_graph import draw, memory, summary, view
+from gradviz.frontends.command_graph import compare, draw, memory, summary, view
 from gradviz.frontends.command_run import explain, record, run
-from gradviz.frontends.files import stdout_fault
-from gradviz.frontends.streams import aside
+from gradviz.frontends.files import aside, stdout_fault
 
 __all__ = ["cli", "main"]
 
@@ -39,7 +37,7 @@ def main(args: Sequence[str] | None = None) -> None:
 def _print_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
     if not wanted or ctx.resilient_parsing:
         return
-    from gradviz.renderers.layout.graphviz_process import engine_name, engines
+    from gradviz.renderers.layout.engines import engine_name, engines
 
     try:
         torch = importlib.metadata.version("torch")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import functools
 import sys
 import traceback
@@ -19,12 +20,16 @@ from gradviz.frontends.files import (
     LAID_OUT,
     STDOUT,
     Staged,
+    aside,
     check_folder,
+    colored,
     format_of,
     of_rank,
+    output_on_stderr,
+    stage,
+    wrapped,
 )
 from gradviz.frontends.options import OPTIONS, Option, Picture, chosen, frame_numbers
-from gradviz.frontends.streams import aside, colored, output_on_stderr, stage, wrapped
 
 if TYPE_CHECKING:
     from gradviz.frontends.target import Extent, Loaded, Target
@@ -246,12 +251,20 @@ class Outputs:
             path, found = self._formats[0]
             raise UsageError(f"{path} is {found} by its suffix, but --format says {fmt}")
         self._has_files, self._scale = bool(paths), scale
+        self._given = paths
         if picture:
             picture.check_formats(fmt for _, fmt in self._formats)
         if scale is not None and "png" not in [fmt for _, fmt in self._formats]:
             raise UsageError("--scale is for PNG, the others have no pixels: give -o picture.png")
         for path, _ in self._formats:
             check_folder(path)
+
+    def of_all_ranks(self) -> Outputs:
+        """The same outputs, in files without the number of the rank."""
+        copied = copy.copy(self)
+        formats = [fmt for _, fmt in self._formats]
+        copied._formats = list(zip(self._given, formats, strict=True))
+        return copied
 
     @property
     def has_files(self) -> bool:

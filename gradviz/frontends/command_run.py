@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import time
 import traceback
 from collections.abc import Mapping
 from dataclasses import replace
@@ -10,17 +12,22 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from gradviz.errors import ScriptError, SubjectError, TargetError, UsageError
+from gradviz.facts import RankState
 from gradviz.frontends.command import OptionValue, Request, frames_option, target_command
-from gradviz.frontends.files import rank_text
+from gradviz.frontends.files import aside, columns, echo, rank_text, stage, styled
 from gradviz.frontends.options import Option
-from gradviz.frontends.streams import aside, columns, echo, stage, styled
+from gradviz.wording import rank_state_text
 
 if TYPE_CHECKING:
+    from gradviz.capture.autograd.exchange import EndRequest
     from gradviz.diagnosis import Explanation, Explanations
     from gradviz.frontends.program import ProgramRun
     from gradviz.frontends.target import Loaded, Target
 
 __all__ = ["explain", "record", "run"]
+
+_ALL = b"all"
+_FOR_ANSWER = 10.0  # seconds for which the other ranks wait longer than rank 0
 
 _RECORD_EXAMPLES = """\b
 Examples:
@@ -30,6 +37,7 @@ Examples:
   gradviz record train.py --until loss -o loss.svg     the script ends once there is a loss
   gradviz record train.py -o story.html -- --epochs 3
   gradviz record -m package.train -- --epochs 3        as python -m package.train --epochs 3
+  torchrun --nproc-per-node 4 -m gradviz record train.py -o ranks.svg    all ranks, one picture
 """
 
 
@@ -59,35 +67,100 @@ Examples:
     show_default=True,
     help="Of more events, keep the first and the last.",
 )
-def record(request: Request, until: str, step: int | None, max_events: int) -> None:
+@click.option("--no-gather", is_flag=True, help="With torchrun: write a file for each rank.")
+@click.option(
+    "--wait",
+    type=click.FloatRange(0),
+    default=30,
+    show_default=True,
+    metavar="SECONDS",
+    help="With torchrun: how long rank 0 waits for the others at the end.",
+)
+def record(
+    request: Request,
+    until: str,
+    step: int | None,
+    max_events: int,
+    no_gather: bool,
+    wait: float,
+) -> None:
     """Run a program, and draw what autograd did in it, frame by frame.
 
     The program is run as Python would run it. A frame is kept before and after each backward
     pass, after gradients were zeroed, after an optimizer's step and at the end. A script that
     fails is drawn as far as it came, and the exit code is 1. Operations in threads that it
-    starts are not seen.
+    starts are not seen. With torchrun, rank 0 writes one file about all ranks.
     """
     target = request.target
     _check(target)
+    from gradviz.capture.autograd.exchange import EndRequest  # only now: it needs torch
     from gradviz.frontends.target import record_program
-    from gradviz.recording.api import record  # only now: it needs torch
+    from gradviz.recording.api import record
 
     recording = record(max_events=max_events)
-    with request.outputs.quieted(), stage(f"running {target.place}", spinner=False):
-        run, said = record_program(target, request.argv, recording, until, step)
-    is_warning = said.startswith("Warning")
-    if said and (is_warning or not request.quiet):
-        aside(said, warning=is_warning)
-    _write_recording(request, recording, run)
-    if run.failed:
-        place = request.texts[0]
-        if request.debug and not run.was_interrupted:
-            traceback.print_exception(run.error)
-        said = f"Warning: {place} failed: {run.ending}; drawn as far as it came"
-        if run.was_interrupted:
-            said = f"Warning: {place} was stopped by Ctrl-C; drawn as far as it came"
-        aside(said, warning=True)
-        request.ctx.exit(130 if run.was_interrupted else 1)
+    is_rank = bool(rank_text())
+    with EndRequest(raises=True) if is_rank else contextlib.nullcontext() as end:
+        with request.outputs.quieted(), stage(f"running {target.place}", spinner=False):
+            run, said = record_program(target, request.argv, recording, until, step)
+        is_warning = said.startswith("Warning")
+        if said and (is_warning or not request.quiet):
+            aside(said, warning=is_warning)
+        if end is not None:
+            end.raises = False
+        is_all = False
+        if end is not None and not no_gather and not request.frames:
+            is_all = _write_gathered(request, recording, run, wait, end)
+        if not is_all:
+            _write_recording(request, recording, run)
+    _report_failure(request, run)
+
+
+def _report_failure(request: Request, run: ProgramRun) -> None:
+    from gradviz.capture.autograd.exchange import Terminated
+
+    if not run.failed:
+        return
+    place = request.texts[0]
+    if request.debug and not run.was_interrupted:
+        traceback.print_exception(run.error)
+    said = f"failed: {run.ending}"
+    if run.was_interrupted:
+        said = f"was stopped by {'SIGTERM' if isinstance(run.error, Terminated) else 'Ctrl-C'}"
+    aside(f"Warning: {place} {said}; drawn as far as it came", warning=True)
+    request.ctx.exit(130 if run.was_interrupted else 1)
+
+
+def _write_gathered(
+    request: Request, recording: Any, run: ProgramRun, wait: float, end: EndRequest
+) -> bool:
+    """Write the story of all ranks, on rank 0.
+
+    Returns:
+        Whether all ranks are in it; if not, each rank writes its own file too.
+    """
+    if not request.outputs.has_files:
+        return False
+    from gradviz.capture.tensors.names import Names
+    from gradviz.comparison.ranks import gathered
+    from gradviz.frontends.drawing import Drawing
+
+    names = Names.of_namespace(run.namespace)
+    story, exchange = gathered(recording, names, wait, end.is_over)
+    if exchange is None:
+        return False
+    if story is None:
+        until = time.monotonic() + wait + _FOR_ANSWER
+        return exchange.receive(f"answer {exchange.rank}", until, end.is_over) == _ALL
+    missing = [
+        each for each in story.ranks if each.state in (RankState.NO_ANSWER, RankState.STOPPED)
+    ]
+    for rank in range(1, exchange.size):
+        exchange.send(f"answer {rank}", b"some" if missing else _ALL)
+    for each in missing:
+        aside(f"Warning: rank {each.rank} {rank_state_text(each)}", warning=True)
+    drawing = Drawing(story, request.picture).about(story)
+    request.outputs.of_all_ranks().write(drawing.render, request.quiet)
+    return not missing
 
 
 def _write_recording(request: Request, recording: Any, run: ProgramRun) -> None:
@@ -289,8 +362,8 @@ def _of_error(error: BaseException, recording: Any, variables: Mapping[str, Any]
     """The explanation of an error of autograd; "" for other errors."""
     from gradviz.capture.tensors.names import Names
     from gradviz.diagnosis import Verdict
-    from gradviz.diagnosis.error_rules import UNKNOWN_OF_AUTOGRAD
     from gradviz.diagnosis.explain import answer
+    from gradviz.diagnosis.plain_errors import UNKNOWN_OF_AUTOGRAD
 
     names = Names.of_namespace(variables)
     explanation: Any = answer([error, recording], names, None)

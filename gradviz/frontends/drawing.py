@@ -17,27 +17,27 @@ from gradviz import serialize
 from gradviz.comparison import mark_changes, mark_stale_leaves
 from gradviz.errors import GradvizError, OutputError, UsageError
 from gradviz.frontends.display import output, preformatted, shown_in_notebook, waiting
-from gradviz.frontends.files import FORMATS, check_folder, format_of, write_atomically
+from gradviz.frontends.files import FORMATS, check_folder, format_of, stage, write_atomically
 from gradviz.frontends.options import Picture, PictureOptions, with_options
-from gradviz.frontends.streams import stage
 from gradviz.graph import GradGraph
 from gradviz.graph.text import must_be
 from gradviz.renderers.canvas import to_eps, to_pdf, to_png
 from gradviz.renderers.caption import caption_of
 from gradviz.renderers.compose import compose, fits_a_page, runs_of_frames
 from gradviz.renderers.events import events_text
-from gradviz.renderers.html import to_html
-from gradviz.renderers.island import Answer
+from gradviz.renderers.heatmap import heatmap, heatmap_text
+from gradviz.renderers.html import Answer, to_html
 from gradviz.renderers.mermaid import to_mermaid
 from gradviz.renderers.moments import moments_of
 from gradviz.renderers.scene import Scene
 from gradviz.renderers.svg import iter_svg
 from gradviz.renderers.text import to_text
 from gradviz.renderers.theme import Theme
-from gradviz.story import Frame, Story, recorded_in
+from gradviz.story import Frame, GradientNorms, Story, recorded_in
 from gradviz.views import DEFAULT, View, apply, fit_page
-from gradviz.views.custom import highlight_edges
+from gradviz.views.colors import highlight_edges
 from gradviz.views.groups import keep_inside
+from gradviz.views.ranks import mark_ranks
 
 if TYPE_CHECKING:
     import graphviz
@@ -59,7 +59,7 @@ def draw(*subjects: object, names: object = None, **options: Unpack[PictureOptio
 
     Args:
         subjects: tensors, or lists, tuples, dicts and dataclasses of them; or one `GradGraph`,
-            `Frame`, `Story` or recording.
+            `Frame`, `Story`, recording or `GradientNorms`.
         names: the names of tensors: an ``nn.Module`` (its tensors by their paths in it, all
             others by their variables), a dict of name to tensor, ``{}`` or False for no names;
             None for the variables of the calling code.
@@ -100,6 +100,8 @@ def drawn(
         caller: the frame whose variables name the tensors.
     """
     picture = Picture.of(options)  # checked before a large graph is traced
+    if len(subjects) == 1 and isinstance(subjects[0], GradientNorms):
+        return _NormsDrawing(subjects[0], picture)
     story = recorded_in(subjects[0]) if len(subjects) == 1 else None
     if story is not None:
         if picture.has_tensors:
@@ -155,10 +157,14 @@ class Drawing:
         """Add an explanation to the viewer's list; returns the same drawing.
 
         Args:
-            answer: an `Explanation` or `Explanations`; other values add nothing.
+            answer: an `Explanation` or `Explanations`, or a gathered story; other values add
+                nothing.
         """
         from gradviz.diagnosis import Explanation, Explanations  # imported only if needed
+        from gradviz.diagnosis.explain import saved_explanations
 
+        if isinstance(answer, Story) and answer.ranks:
+            answer = saved_explanations(answer)
         if isinstance(answer, Explanation):
             self._answers = (_answer(answer),)
         elif isinstance(answer, Explanations):
@@ -184,6 +190,8 @@ class Drawing:
     @cached_property
     def _marked(self) -> Story:
         """The story before any view, with changes from frame to frame marked."""
+        if self.story.ranks:
+            return mark_ranks(self.story)
         if len(self.story) == 1:
             return self.story
         return mark_stale_leaves(mark_changes(self.story))
@@ -200,7 +208,8 @@ class Drawing:
         with stage("folding"):
             for number, graph in enumerate(_through(recorded, self.options.marks())):
                 frame = self._marked[number]
-                text = caption_of(replace(frame, graph=called[number]), is_later=number > 0)
+                is_later = number > 0 and not self.story.ranks
+                text = caption_of(replace(frame, graph=called[number]), is_later)
                 seen = apply(graph, self._views if views is None else views)
                 if "highlight" in seen.graph:
                     seen = highlight_edges(seen)
@@ -452,6 +461,35 @@ class Drawing:
         printer.text(str(self))
 
 
+class _NormsDrawing(Drawing):
+    """The picture of gradient norms, which has no graph."""
+
+    def __init__(self, norms: GradientNorms, picture: Picture) -> None:
+        super().__init__(Story(), picture)
+        self.norms = norms
+
+    @cached_property
+    def _scene(self) -> Scene:
+        return heatmap(self.norms, self.options["title"])
+
+    @property
+    def text(self) -> str:
+        """The norms as text."""
+        return heatmap_text(self.norms)
+
+    @property
+    def _renderers(self) -> dict[str, Callable[[], str | bytes]]:
+        return {name: super()._renderers[name] for name in ("svg", "png", "pdf", "eps", "txt")}
+
+    def _format(self, format: str) -> str:
+        if format not in self._renderers:
+            raise UsageError(must_be("format", f"one of {', '.join(self._renderers)}", format))
+        return super()._format(format)
+
+    def __repr__(self) -> str:
+        return f"Drawing of {len(self.norms.names)} gradients at {len(self.norms.steps)} steps"
+
+
 def _through(graphs: Sequence[GradGraph], views: Sequence[View]) -> list[GradGraph]:
     """Graphs through views of which each has to find its name in one of the graphs at least."""
     seen = list(graphs)
@@ -524,6 +562,8 @@ def answer_html(answer: Any) -> str:
     Args:
         answer: a frame, a story, or anything that has a ``story``.
     """
+    if isinstance(answer, GradientNorms):
+        return str(answer.draw()._repr_html_())
     has_words = "__str__" in vars(type(answer))
     words = preformatted(str(answer)) if has_words else ""
     story = answer if isinstance(answer, (Frame, Story)) else answer.story

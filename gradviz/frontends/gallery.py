@@ -23,9 +23,8 @@ from pygments.lexers import PythonLexer
 import gradviz
 from gradviz.errors import GradvizError, OutputError, TargetError
 from gradviz.frontends.drawing import Drawing
-from gradviz.frontends.files import write_atomically
+from gradviz.frontends.files import stage, write_atomically
 from gradviz.frontends.program import ProgramRun, run_script
-from gradviz.frontends.streams import stage
 from gradviz.frontends.target import Loaded
 from gradviz.renderers.caption import caption
 

@@ -403,12 +403,12 @@ class Picture:
         Raises:
             UsageError: if a color is none.
         """
-        from gradviz.views import custom
+        from gradviz.views.colors import color_code, highlight, paint
 
-        colors = {name: custom.color_code(each) for name, each in (self["colors"] or {}).items()}
+        colors = {name: color_code(each) for name, each in (self["colors"] or {}).items()}
         return [
-            *(custom.highlight([name]) for name in listed_tensors(self["highlight"])),
-            *(custom.paint({name: code}) for name, code in colors.items()),
+            *(highlight([name]) for name in listed_tensors(self["highlight"])),
+            *(paint({name: code}) for name, code in colors.items()),
         ]
 
     def relabel(self) -> list[View]:

@@ -16,7 +16,7 @@ from types import CodeType, ModuleType
 from typing import Any
 
 from gradviz.errors import ScriptError, TargetError
-from gradviz.frontends.streams import aside
+from gradviz.frontends.files import aside
 
 __all__ = [
     "ProgramRun",

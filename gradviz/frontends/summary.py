@@ -10,11 +10,11 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from gradviz.errors import UsageError
-from gradviz.frontends.streams import stage
+from gradviz.frontends.files import stage
 from gradviz.graph import GradGraph
 from gradviz.graph.text import bytes_text, count_text, number_text
 from gradviz.renderers.labels import clean
-from gradviz.reports.module_summary import ModuleRows, Row, rows_of
+from gradviz.reports.modules import ModuleRows, Row, rows_of
 from gradviz.story import Frame, Story, recorded_in
 
 if TYPE_CHECKING:

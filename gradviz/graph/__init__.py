@@ -1,6 +1,18 @@
 """The graph: its schema, its edge columns, algorithms on it, and the text of its values."""
 
-from gradviz.graph.grad_graph import GradGraph
+from gradviz.graph.grad_graph import (
+    Follow,
+    GradGraph,
+    ancestors,
+    descendants,
+    every,
+    has_cycle,
+    is_data,
+    is_gradient,
+    leaf_of_node,
+    longest_paths,
+    word_of,
+)
 from gradviz.graph.schema import (
     Buffers,
     Cause,
@@ -9,6 +21,7 @@ from gradviz.graph.schema import (
     Mark,
     NodeData,
     NodeKind,
+    RankSpread,
     SavedTensor,
     TensorSummary,
 )
@@ -18,10 +31,21 @@ __all__ = [
     "Cause",
     "EdgeData",
     "EdgeKind",
+    "Follow",
     "GradGraph",
     "Mark",
     "NodeData",
     "NodeKind",
+    "RankSpread",
     "SavedTensor",
     "TensorSummary",
+    "ancestors",
+    "descendants",
+    "every",
+    "has_cycle",
+    "is_data",
+    "is_gradient",
+    "leaf_of_node",
+    "longest_paths",
+    "word_of",
 ]

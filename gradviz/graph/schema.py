@@ -5,6 +5,7 @@ All values are plain: there are no tensors, and everything can be saved as JSON.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, NamedTuple, TypedDict
@@ -17,6 +18,7 @@ __all__ = [
     "Mark",
     "NodeData",
     "NodeKind",
+    "RankSpread",
     "SavedTensor",
     "TensorSummary",
 ]
@@ -183,6 +185,45 @@ class SavedTensor(NamedTuple):
     bytes: int = 0
 
 
+@dataclass(frozen=True)
+class RankSpread:
+    """What differs between the ranks in the ``.grad`` of a tensor, or in a group of tensors.
+
+    Args:
+        norms: the least and the greatest norm, if they differ; None for a group.
+        odd: the rank whose norm is far from all others; -1 for none.
+        odd_norm: the norm of that rank.
+        missing: the ranks where it is None, if it is a tensor on others.
+        not_finite: the ranks where it is NaN or infinite, if it is finite on others.
+        absent: the ranks whose graph does not have the node.
+        tensors: number of tensors that differ; for a group it may be larger than 1.
+    """
+
+    norms: tuple[float, float] | None = None
+    odd: int = -1
+    odd_norm: float = 0.0
+    missing: tuple[int, ...] = ()
+    not_finite: tuple[int, ...] = ()
+    absent: tuple[int, ...] = ()
+    tensors: int = 1
+
+    @staticmethod
+    def of_group(spreads: Sequence[RankSpread]) -> RankSpread:
+        """What differs in a group, from what differs in its nodes; there is at least one."""
+        odd = {each.odd for each in spreads}
+        return RankSpread(
+            odd=odd.pop() if len(odd) == 1 else -1,
+            missing=_union(each.missing for each in spreads),
+            not_finite=_union(each.not_finite for each in spreads),
+            absent=_union(each.absent for each in spreads),
+            tensors=sum(each.tensors for each in spreads),
+        )
+
+
+def _union(ranks: Iterable[tuple[int, ...]]) -> tuple[int, ...]:
+    return tuple(sorted({rank for each in ranks for rank in each}))
+
+
 class NodeData(TypedDict, total=False):
     """The attributes of a node. Attributes without information are left out.
 
@@ -248,6 +289,7 @@ class NodeData(TypedDict, total=False):
                       ``{"grad": "+3", "buffers": "freed"}``; ``{"node": "new"}`` for a new node
     used_version      of a leaf in a later frame: its version when the operations used it
     used_value        of the same: its `TensorSummary` then
+    ranks             `RankSpread` of a gathered story, where its ranks differ
     problem           ``gradviz.facts.Problem``: backward failed at this node
     asked             True for an explained tensor without a known fault
     verdict           the verdict of a diagnosis or check for this node, in few words
@@ -306,6 +348,7 @@ class NodeData(TypedDict, total=False):
     changes: dict[str, str]
     used_version: int
     used_value: TensorSummary
+    ranks: RankSpread
     problem: Any
     asked: bool
     verdict: str

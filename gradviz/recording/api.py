@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
 from types import TracebackType
 from typing import Any, ParamSpec, TypeVar
@@ -17,27 +17,21 @@ from torch.optim.optimizer import (
     register_optimizer_step_pre_hook,
 )
 
-from gradviz.capture.autograd.collectives import (
-    listen_to_collectives,
-    unlisten_to_collectives,
-)
+from gradviz.capture.autograd.collectives import listen_to_collectives, unlisten_to_collectives
 from gradviz.capture.autograd.engine import listen, modes_below, unlisten
 from gradviz.capture.autograd.nodes import sequence_number
 from gradviz.capture.autograd.tensors import quietly
-from gradviz.capture.tensors.names import Named, module_names
-from gradviz.capture.tensors.subjects import shortly
+from gradviz.capture.tensors.names import Named, module_names, shortly
 from gradviz.errors import UsageError
 from gradviz.graph import GradGraph
 from gradviz.recording.event_log import Entry, EventLog
-from gradviz.recording.intercept import collectives, tasks, user_warnings
+from gradviz.recording.intercept import collectives, tasks
 from gradviz.recording.intercept.calls import Handlers
 from gradviz.recording.intercept.mode import RecordingMode
 from gradviz.recording.module_stack import ModuleStack
 from gradviz.recording.observer import Observer
 from gradviz.recording.passes import leaves_of
-from gradviz.recording.saved_values import Contents
-from gradviz.recording.snapshots import CutOff, NumberRead
-from gradviz.recording.source_lines import SourceLines
+from gradviz.recording.source_lines import SourceLines, move_warnings, restore_warnings
 from gradviz.recording.state import RecordingState
 from gradviz.shown import Shown
 from gradviz.story import Event, EventKind, Frame, Story
@@ -116,6 +110,7 @@ class Recording(Shown):
         self._state = RecordingState(EventLog(max_events, lines), lines, Handlers())
         self._state.module_stack = ModuleStack(modules, self._state.failed)
         self._observer = Observer(self._state, modules, max_frames)
+        self._snapshots = self._observer.snapshots
         self._mode: Any = RecordingMode(self._state)
         self._hooks: list[Any] = []
         self._report_collective = partial(collectives.look, self._state)
@@ -187,10 +182,7 @@ class Recording(Shown):
         if not isinstance(tensor, torch.Tensor):
             raise UsageError(f"key_of takes a tensor, got {shortly(tensor)}")
         with quietly():
-            identities = self._state.provenance.identities(tensor)
-            known = [key for each in identities if (key := self._state.event_log.key_of(each))]
-            there = [key for key in known if graph is not None and key in graph]
-            return next(iter([*there, *known]), "")
+            return self._snapshots.key_of(tensor, graph)
 
     def _event_of(self, tensor: torch.Tensor) -> Event | None:
         """The event of the operation that created a result.
@@ -214,84 +206,6 @@ class Recording(Shown):
             node = tensor.grad_fn
             key = self._state.event_log.key_of(sequence_number(node)) if node is not None else ""
         return next((e for e in self.events if key and e.node == key and e.source), None)
-
-    def _cut_off(self, graph: GradGraph, targets: Iterable[str]) -> dict[str, list[CutOff]]:
-        """Where leaves were cut off, including leaves that are not in the frame.
-
-        Args:
-            graph: of a frame.
-            targets: keys of nodes in it that received data of leaves.
-
-        Returns:
-            By the key of each leaf: the node that received its data, the cause and the line.
-
-        Example:
-            >>> import torch
-            >>> with record() as run:
-            ...     x = torch.ones(2, requires_grad=True)
-            ...     z = (x * 3).detach()
-            ...     (z * x).sum().backward()
-            >>> graph = run.frames[-1].graph
-            >>> found = run._cut_off(graph, [run.key_of(z)])
-            >>> [(cut.target == run.key_of(z), cut.cause.value) for cut in found[run.key_of(x)]]
-            [(True, 'detach')]
-        """
-        return self._observer.snapshots.cut_off(graph, targets)
-
-    def _number_reads(self) -> dict[str, list[NumberRead]]:
-        """Where data of leaves became numbers or arrays.
-
-        Returns:
-            By the key of each leaf: where its data was cut, and the line that read it.
-
-        Example:
-            >>> import torch
-            >>> with record() as run:
-            ...     x = torch.ones(2, requires_grad=True)
-            ...     size = x.norm().item()
-            >>> [(read.word, read.cut.cause.value) for read in run._number_reads()[run.key_of(x)]]
-            [('item', 'item')]
-        """
-        return self._observer.snapshots.number_reads()
-
-    def _cuts_behind(self, tensor: torch.Tensor) -> Sequence[CutOff]:
-        """Where the data of a tensor outside the graph left it."""
-        with quietly():
-            return self._observer.snapshots.cuts_behind(tensor)
-
-    def _contents(self, graph: GradGraph) -> Contents:
-        """Values of saved tensors before a backward pass, for a few kinds of operations.
-
-        Args:
-            graph: of the frame before that pass; for any other graph the result is empty.
-
-        Returns:
-            By the key of an operation: the tensors saved as ``"result"``, ``"self"``, ``"other"``.
-
-        Example:
-            >>> import torch
-            >>> with record() as run:
-            ...     x = torch.ones(2, requires_grad=True)
-            ...     (x - 1).relu().sum().backward()
-            >>> [{name: each.values for name, each in found.items()}
-            ...  for found in run._contents(run.frames[0].graph).values()]
-            [{'result': (0.0, 0.0)}]
-        """
-        return self._observer.snapshots.contents(graph)
-
-    def _parameters(self) -> list[Named]:
-        """The parameters of the recorded modules that require grad and are alive.
-
-        Returns:
-            Each with its name in the modules; none if no module was passed to `record`.
-
-        Example:
-            >>> import torch
-            >>> model = torch.nn.Linear(2, 2)
-            >>> [named.name for named in record(model)._parameters()]
-            ['weight', 'bias']
-        """
-        return self._observer.snapshots.parameters()
 
     def _leaves(self) -> list[Named]:
         """The leaves that it has met, as its frames call them: those that require grad and live.
@@ -352,7 +266,7 @@ class Recording(Shown):
         listen(observer)
         listen_to_collectives(self._report_collective)
         self._state.module_stack.begin()
-        user_warnings.install()
+        move_warnings()
         self._mode.is_alone = self._state.is_alone = modes_below() == 0
         self._mode.__enter__()
         return self
@@ -370,7 +284,7 @@ class Recording(Shown):
             )
         tasks.leave(self)
         self._mode.__exit__(kind, error, traceback)
-        user_warnings.remove()
+        restore_warnings()
         self._state.module_stack.end()
         unlisten(self._observer)
         unlisten_to_collectives(self._report_collective)

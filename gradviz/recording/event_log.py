@@ -74,12 +74,13 @@ class EventLog:
     Attributes:
         entries: rows without a number yet; the hot path appends to it.
         count: number of rows with a number.
+        digest: equal for equal sequences of calls since it was set to 0.
         key_of: returns the key of a node for its identity.
     """
 
     def __init__(self, max_events: int, lines: SourceLines) -> None:
         self.entries: list[Operation | Entry] = []
-        self.count = 0
+        self.count = self.digest = 0
         self.key_of: KeyOf = lambda identity: ""
         self._lines = lines
         self._most_first = (max_events + 1) // 2
@@ -100,9 +101,15 @@ class EventLog:
         """Number the new rows."""
         entries = self.entries[:]
         del self.entries[: len(entries)]  # the hot path has a reference to this list
+        digest = self.digest
         for index, entry in enumerate(entries):
             operation = entry.operation if isinstance(entry, Entry) else entry
             is_last = True
+            if isinstance(entry, Entry):
+                code, offset, _ = entry.location
+                digest = hash((digest, entry.word, id(code), offset))
+            else:
+                digest = hash((digest, entry[2], id(entry[3]), entry[4]))
             if operation is not None:
                 is_last = operation[4] >= 0 or _place(entries, index + 1) != operation[3:5]
                 self._operations.append(operation)
@@ -116,6 +123,7 @@ class EventLog:
                 self._first.append(row)
             else:
                 self._last.append(row)
+        self.digest = digest
 
     def turn(self) -> None:
         """A backward pass has ended: forget operations of long ago."""

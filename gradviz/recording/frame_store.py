@@ -2,17 +2,37 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Hashable
+from collections import Counter, deque
+from collections.abc import Callable, Hashable
 from typing import Any
 
 from gradviz.facts import FrameKind
 from gradviz.graph import GradGraph, NodeData
 from gradviz.story import Frame
 
-__all__ = ["FrameStore"]
+__all__ = ["FrameStore", "LaterFrame"]
 
-_Row = tuple[int, Frame, str]
+
+class LaterFrame:
+    """A frame that is built when it is read.
+
+    Args:
+        build: builds it.
+    """
+
+    def __init__(self, build: Callable[[], Frame]) -> None:
+        self._build = build
+        self._frame: Frame | None = None
+
+    @property
+    def frame(self) -> Frame:
+        """The frame."""
+        if self._frame is None:
+            self._frame = self._build()
+        return self._frame
+
+
+_Row = tuple[int, Frame | LaterFrame, str]
 """The number of a frame, the frame, and the word of the call before it."""
 
 _AFTER = (
@@ -48,33 +68,47 @@ class FrameStore:
         self._last: deque[_Row] = deque()
         self._signatures: set[Hashable] = set()
         self._dropped = 0
-        self._latest: Frame | None = None
+        self._latest: Frame | LaterFrame | None = None
 
-    def add(self, frame: Frame, word: str = "", always: bool = False) -> None:
+    def add(self, frame: Frame | LaterFrame, word: str = "", always: bool = False) -> bool:
         """Add a frame, unless it shows the same as the latest one.
 
         Args:
-            frame: the frame.
+            frame: the frame. One that is built later is added without a comparison, and never kept
+                for being different.
             word: the call before it; frames of one kind and word are compared with each other.
             always: add it even if it shows the same.
+
+        Returns:
+            Whether it was added.
         """
-        if not always and self._latest is not None and _is_same(self._latest.graph, frame.graph):
-            return
+        latest = self._latest
+        is_compared = not always and latest is not None and isinstance(frame, Frame)
+        if is_compared and _is_same(_built(latest).graph, _built(frame).graph):  # type: ignore[arg-type]
+            return False
         self._latest = frame
         row = self.count, frame, word
         self.count += 1
         if len(self._first) < self._most_first:
             self._first.append(row)
-            return
+            return True
         self._last.append(row)
         room = self.most - self._most_first - len(self._unlike)
         while len(self._last) > max(room, 1):
             old = self._last.popleft()
             if self._keep_if_unlike(old):
                 room -= 1
+        return True
+
+    @property
+    def is_full(self) -> bool:
+        """Whether every new frame removes one."""
+        return self.count > self.most
 
     def _keep_if_unlike(self, row: _Row) -> bool:
         """Keep a frame of the middle if it differs from the rest; whether that needs more room."""
+        if isinstance(row[1], LaterFrame):
+            return False
         if not self._signatures:
             for first in self._first:
                 self._signatures.update((_structure(first), _gradients(first)))
@@ -98,12 +132,12 @@ class FrameStore:
     def frames(self) -> tuple[Frame, ...]:
         """The frames that were kept, in order."""
         rows = [*self._first, *self._unlike, *self._last]
-        return tuple(row[1] for row in sorted(rows, key=lambda row: row[0])[: self.most])
+        return tuple(_built(row[1]) for row in sorted(rows, key=lambda row: row[0])[: self.most])
 
     @property
     def note(self) -> str:
         """What was omitted, in one line; "" if nothing was."""
-        kept = len(self.frames)
+        kept = min(len(self._first) + len(self._unlike) + len(self._last), self.most)
         if kept == self.count:
             return ""
         first, last = len(self._first), kept - len(self._first) - len(self._unlike)
@@ -114,6 +148,10 @@ class FrameStore:
             f"{kept} of {self.count:,} moments are shown (max_frames={self.most}): {ends}"
             f"{between if self._unlike else ''}{dropped}"
         )
+
+
+def _built(frame: Frame | LaterFrame) -> Frame:
+    return frame.frame if isinstance(frame, LaterFrame) else frame
 
 
 def _is_same(one: GradGraph, other: GradGraph) -> bool:
@@ -142,20 +180,20 @@ def _structure(row: _Row) -> Hashable:
 
     These are its operations and their shapes, its cuts, and the freed tensors.
     """
-    _, frame, word = row
-    words = [
-        (data["kind"], data.get("op", ""), data.get("shape"), data.get("buffers"))
-        for _, data in frame.graph.nodes(data=True)
-    ]
-    causes = [data.get("cause", "") for *_, data in frame.graph.edges(data=True)]
+    frame, word = _built(row[1]), row[2]
+    words = Counter(  # enum members are constants: an id is compared faster
+        (id(data["kind"]), data.get("op", ""), data.get("shape"), id(data.get("buffers")))
+        for data in frame.graph._node.values()
+    )
+    causes = Counter(id(data.get("cause")) for *_, data in frame.graph.edge_rows())
     alike = "".join(char for char in word if not char.isdigit())  # one mark per step: "step 12"
-    return frame.kind, alike, hash(tuple(sorted(map(repr, words)))), tuple(sorted(causes))
+    return frame.kind, alike, hash(frozenset(words.items())), frozenset(causes.items())
 
 
 def _gradients(row: _Row) -> Hashable:
     """For each gradient, whether it is None, zero or not finite, and the number of passes in it."""
-    _, frame, _ = row
-    states = [_state(data) for _, data in frame.graph.nodes(data=True) if "grad" in data]
+    frame = _built(row[1])
+    states = [_state(data) for data in frame.graph._node.values() if "grad" in data]
     return "after" if frame.kind in _AFTER else frame.kind, tuple(sorted(states))
 
 

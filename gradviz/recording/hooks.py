@@ -96,6 +96,11 @@ class Hooks:
         self._known: dict[int, _Hook] = {}
         self._stand_ins: list[tuple[Callable[[], Table | None], int, StandIn]] = []
 
+    @property
+    def are_registered(self) -> bool:
+        """Whether the program registered hooks on tensors during the recording."""
+        return bool(self._known)
+
     def registered(
         self, handle: RemovableHandle, location: CodeLocation, identity: Hashable, leaf: Leaf | None
     ) -> None:

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import CodeType, FrameType
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import nn
@@ -19,7 +19,7 @@ from gradviz.capture.autograd.engine import BackwardCall, creation_count
 from gradviz.capture.autograd.nodes import leaf_of, sequence_number
 from gradviz.capture.autograd.sharded import averaged_parameters, data_parallel_modules
 from gradviz.capture.autograd.tensors import memory_of, quietly, version_of
-from gradviz.capture.tensors.summary import summarize
+from gradviz.capture.tensors.summary import Kept, summarize
 from gradviz.facts import (
     Action,
     BackwardDetails,
@@ -29,41 +29,37 @@ from gradviz.facts import (
     LostGradient,
     StepDetails,
 )
-from gradviz.graph import GradGraph
-from gradviz.graph.collector import collector_paused
+from gradviz.graph import GradGraph, TensorSummary
+from gradviz.graph.columns import collector_paused
 from gradviz.recording.event_log import Entry, KeyOf
-from gradviz.recording.frame_store import FrameStore
-from gradviz.recording.passes import Before, GradientFlow, Microbatches, leaves_of
+from gradviz.recording.frame_store import FrameStore, LaterFrame
+from gradviz.recording.passes import (
+    AddedGradient,
+    Before,
+    GradientFlow,
+    HeldParameter,
+    Microbatches,
+    held_by,
+    is_same,
+    leaves_of,
+)
 from gradviz.recording.problems import Freed, History, error_details
 from gradviz.recording.provenance import Leaf
 from gradviz.recording.snapshots import SnapshotSeries
 from gradviz.recording.source_lines import CodeLocation, UserFiles
 from gradviz.recording.state import InPlaceChange, RecordingState
+from gradviz.recording.steady import LeafReading, Steady, StepMoment
 from gradviz.story import EventKind, Frame
 from gradviz.wording import frame_title, with_gradients
 
 __all__ = ["Observer"]
 
 _FAILURES = (FrameKind.FAILED_BACKWARD, FrameKind.REFUSED_BACKWARD, FrameKind.ERROR)
+_ONLY_LEAVES = (FrameKind.AFTER_GRADIENT_CHANGE, FrameKind.AFTER_STEP)
 _ALWAYS = (*_FAILURES, FrameKind.MARK)
 _BACKWARD_FILE = str(torch.autograd.__file__)
-_COMPARED = 1 << 24  # elements of parameters whose values are compared around a step
 _WATCHED_PASSES = 32  # whose gradients are watched; later ones only after one with NaN
 _REMEMBERED = 8  # backward passes that freed saved tensors
-
-
-class _Held(NamedTuple):
-    """A parameter of an optimizer, before a step.
-
-    Args:
-        ref: reference to the tensor.
-        version: its version counter.
-        values: a copy, until the step ends; None if it is too large.
-    """
-
-    ref: Callable[[], torch.Tensor | None]
-    version: int
-    values: torch.Tensor | None
 
 
 @dataclass(eq=False)
@@ -77,7 +73,8 @@ class _Pass:
         before: the gradients of the leaves before.
         given: whether a gradient was passed to it.
         root: the name of the tensor on which it was called.
-        graph: the frame before it.
+        roots: finds the keys of its roots.
+        graph: returns the graph before it.
         flow: watches where it loses gradients.
         steps: the steps of optimizers in hooks during the pass.
         averaged: the numbers of ranks over which it averages gradients, by ``id`` of the leaf.
@@ -89,7 +86,8 @@ class _Pass:
     before: Before
     given: bool
     root: str
-    graph: GradGraph
+    roots: Callable[[KeyOf], tuple[str, ...]]
+    graph: Callable[[], GradGraph]
     flow: GradientFlow
     steps: list[Entry] = field(default_factory=list)
     averaged: dict[int, int] = field(default_factory=dict)
@@ -119,12 +117,14 @@ class Observer:
         self._thread = 0
         self._pass: _Pass | None = None
         self._passes = 0
-        self._held: list[_Held] = []
+        self._held: list[HeldParameter] = []
         self._freed: deque[Freed] = deque(maxlen=_REMEMBERED)
         self._seen_error = 0
         self._was_wrong = False  # whether the latest pass left gradients that are not finite
         self._data_parallel: list[weakref.ref[Any]] | None = None
         self._microbatches = Microbatches()
+        self._steady = Steady(state, self.snapshots)
+        self._readings: dict[int, LeafReading] = {}
         state.event_log.key_of = self.snapshots.keys.known
         state.on_gradient_change = self._after_grad
 
@@ -145,7 +145,7 @@ class Observer:
         try:
             state.end_gradient_change()
             if not _is_transform(state.verdicts):
-                with quietly(), collector_paused():
+                with quietly():
                     self._begin_pass(call)
         except Exception as error:
             state.failed(error)
@@ -155,19 +155,52 @@ class Observer:
         location, count = self._state.location(), creation_count()
         if call.accumulates:
             self._passes += 1
-        graph = self.snapshots.before_backward(_distinct(call.roots))
-        self._add(FrameKind.FORWARD, graph)
-        root = next((graph.nodes[key].get("name", "") for key in graph.roots), "")
-        before = Before(self._state, graph, self.snapshots.snapshot)
-        given = bool(self._state.gradient_given)
-        is_watched = self._passes <= _WATCHED_PASSES or self._was_wrong
-        flow = GradientFlow(call.roots if is_watched else (), self._state.failed)
-        self._pass = _Pass(self._passes, location, count, before, given, root, graph, flow)
         if self._data_parallel is None:
             self._data_parallel = data_parallel_modules()
-        self._pass.averaged = averaged_parameters(self._data_parallel) if call.accumulates else {}
-        before.add_summaries(self._pass.averaged, leaves_of(self._state))
+        averaged = averaged_parameters(self._data_parallel) if call.accumulates else {}
+        begin = self._begin_repeated if self._repeats(call, averaged) else self._begin_traced
+        before, root, roots, graph = begin(call)
+        given = bool(self._state.gradient_given)
+        is_watched = self._passes <= _WATCHED_PASSES or self._was_wrong
+        watched = call.roots if is_watched and not self._steady.is_on else ()
+        flow = GradientFlow(watched, self._state.failed)
+        self._pass = _Pass(
+            self._passes, location, count, before, given, root, roots, graph, flow, [], averaged
+        )
+        before.add_summaries(averaged, leaves_of(self._state))
         self._state.hooks.begin(leaves_of(self._state), self.snapshots.hooked)
+
+    def _repeats(self, call: BackwardCall, averaged: Mapping[int, int]) -> bool:
+        """Whether a pass repeats an earlier one: its frames are built when they are read."""
+        state, has_options = self._state, call.create_graph or call.retain_graph or call.inputs
+        is_plain = (
+            call.accumulates
+            and not has_options
+            and not averaged
+            and not state.gradient_given
+            and not state.hooks.are_registered
+            and not self.snapshots.hooked
+        )
+        since = self.snapshots.since
+        return self._steady.begin(call.roots, since, is_plain, self.frame_store.is_full)
+
+    def _begin_traced(self, call: BackwardCall) -> _Start:
+        with collector_paused():
+            graph = self.snapshots.before_backward(call.roots)
+            self._add(FrameKind.FORWARD, graph)
+        leaves, nodes = self.snapshots.snapshot.leaves.values(), graph._node
+        grads = {leaf.number: nodes[key].get("grad") for key, leaf in leaves if key in nodes}
+        roots = tuple(graph.roots)
+        root = next((nodes[key].get("name", "") for key in roots), "")
+        return Before(self._state, grads), root, lambda key_of: roots, lambda: graph
+
+    def _begin_repeated(self, call: BackwardCall) -> _Start:
+        steady = self._steady
+        self.snapshots.skip(call.roots)
+        readings = steady.read()
+        graph = self._add_later(FrameKind.FORWARD, readings) or GradGraph
+        before = Before(self._state, {number: each.grad for number, each in readings.items()})
+        return before, steady.root_name, steady.roots(), graph
 
     def after_backward(self, call: BackwardCall, outcome: object) -> None:
         """A backward pass ended, normally or with an error."""
@@ -182,7 +215,7 @@ class Observer:
             return
         done.flow.end()
         try:
-            with quietly(), collector_paused():
+            with quietly():
                 self._end_pass(call, done, outcome)
         except Exception as error:
             state.failed(error)
@@ -210,23 +243,45 @@ class Observer:
             self._seen_error = id(outcome)
             self._fail(outcome, done, changed)
             return
-        graph = self.snapshots.after_backward(has_grown=call.create_graph)
-        added = [self._log_accumulation(leaf, done, graph) for leaf in changed]
-        grads = (details.after for _, details in added)
-        self._was_wrong = any(grad is not None and bool(grad.nan or grad.inf) for grad in grads)
-        self._log_averages(changed, done)
-        state.event_log.entries += [*on_leaves, *done.steps]
-        kind = FrameKind.AFTER_BACKWARD if call.accumulates else FrameKind.AFTER_AUTOGRAD_GRAD
-        self._add(kind, graph, added=added)
+        if on_gradients or on_leaves or done.steps or done.flow.lost:
+            self._steady.irregular()
+        if not self._end_repeated(done, changed):
+            with collector_paused():
+                graph = self.snapshots.after_backward(has_grown=call.create_graph)
+            grads = [self._grad_of(leaf, graph) for leaf in changed]
+            added = self._log_accumulations(changed, grads, done)
+            self._was_wrong = any(grad is not None and (grad.nan or grad.inf) for grad in grads)
+            self._log_averages(changed, done)
+            state.event_log.entries += [*on_leaves, *done.steps]
+            kind = FrameKind.AFTER_BACKWARD if call.accumulates else FrameKind.AFTER_AUTOGRAD_GRAD
+            self._add(kind, graph, added=added)
         if not call.retain_graph:
-            location = state.lines.at(done.location).location
-            self._freed.append((location, self.snapshots.snapshot.operations))
+            location, passed = state.lines.at(done.location).location, range(0)
+            if self._steady.is_on:
+                passed = range(*self.snapshots.span)
+            self._freed.append((location, passed or self.snapshots.snapshot.operations))
         state.turn()
+
+    def _end_repeated(self, done: _Pass, changed: Sequence[Leaf]) -> bool:
+        """Whether a pass that repeats an earlier one gave the leaves such gradients, too."""
+        if not self._steady.is_on:
+            return False
+        readings = self._steady.read()
+        is_same = len(changed) == len(readings) and all(
+            each.grad is not None and each.grad.is_healthy for each in readings.values()
+        )
+        if not (is_same and all(leaf.number in readings for leaf in changed)):
+            self._steady.leave()
+            return False
+        found = [readings[leaf.number].grad for leaf in changed]
+        added = self._log_accumulations(changed, found, done)
+        self._add_later(FrameKind.AFTER_BACKWARD, readings, added=added)
+        return True
 
     def _backward_details(
         self, call: BackwardCall, done: _Pass, has_failed: bool
     ) -> Callable[[KeyOf], BackwardDetails]:
-        roots = tuple(done.graph.roots)
+        find_roots = done.roots
         inputs = [self._identity_of(each) for each in call.inputs] if call.inputs else None
         flags = done.given, call.retain_graph, call.create_graph, has_failed
         lost = done.flow.lost
@@ -235,29 +290,31 @@ class Observer:
         def details(key_of: KeyOf) -> BackwardDetails:
             limited = None if inputs is None else tuple(map(key_of, inputs))
             rows = (LostGradient(key_of(node), at, loss) for node, at, loss in lost)
-            return BackwardDetails(number, roots, limited, *flags, tuple(rows))
+            return BackwardDetails(number, find_roots(key_of), limited, *flags, tuple(rows))
 
         return details
 
     def _identity_of(self, tensor: Any) -> Hashable:
         """The identity of a tensor in ``inputs=`` of a backward pass."""
         if isinstance(tensor, torch.Tensor):
-            return next(self._state.provenance.identities(tensor), None)
+            return next(iter(self._state.provenance.identities(tensor)), None)
         leaf = leaf_of(tensor.node)
         return sequence_number(tensor.node) if leaf is None else self._identity_of(leaf)
 
-    def _log_accumulation(
-        self, leaf: Leaf, done: _Pass, graph: GradGraph
-    ) -> tuple[str, GradientDetails]:
-        name = f"{leaf.name}.grad" if leaf.name else ".grad"
-        entry = Entry(EventKind.ACCUMULATE, "accumulate_grad", done.location, name)
-        entry.identities = (leaf.identity,)
-        before = done.before.summary(leaf)
-        after = self._grad_of(leaf, graph, self.snapshots.keys.of(leaf.identity))
-        ranks = done.averaged.get(id(leaf.ref()), 0)
-        entry.details = details = GradientDetails(before, after, leaf.passes, done.number, ranks)
-        self._state.log(entry)
-        return name, details
+    def _log_accumulations(
+        self, leaves: Sequence[Leaf], grads: Sequence[TensorSummary | Kept | None], done: _Pass
+    ) -> Callable[[], list[tuple[str, GradientDetails]]]:
+        """Log the gradients that a pass accumulated; returns what it added, by name."""
+        added = []
+        for leaf, after in zip(leaves, grads, strict=True):
+            name = f"{leaf.name}.grad" if leaf.name else ".grad"
+            entry = Entry(EventKind.ACCUMULATE, "accumulate_grad", done.location, name)
+            entry.identities = (leaf.identity,)
+            ranks = done.averaged.get(id(leaf.ref()), 0)
+            entry.details = details = AddedGradient(done.before, leaf, after, done.number, ranks)
+            self._state.log(entry)
+            added.append((name, details))
+        return lambda: [(name, details()) for name, details in added]
 
     def _log_averages(self, changed: Sequence[Leaf], done: _Pass) -> None:
         """``DistributedDataParallel`` averages ``.grad`` at the end of a pass: an event."""
@@ -293,22 +350,24 @@ class Observer:
         except Exception as error:
             self._state.failed(error)
 
-    def _grad_of(self, leaf: Leaf, graph: GradGraph, key: str) -> Any:
+    def _grad_of(self, leaf: Leaf, graph: GradGraph) -> TensorSummary | None:
         """The gradient of a leaf now; the frame may not show it, as in a reentrant checkpoint."""
+        key = self.snapshots.keys.of(leaf.identity)
         if key in graph:
-            return graph.nodes[key].get("grad")
+            found: TensorSummary | None = graph.nodes[key].get("grad")
+            return found
         tensor = leaf.ref()
         gradient = tensor.grad if tensor is not None else None
         return summarize([gradient])[0] if gradient is not None else None
 
     def _fail(self, error: BaseException, done: _Pass, changed: Sequence[Leaf]) -> None:
         """Backward raised: add the frame of the failure."""
-        roots = self.snapshots.roots
+        before, roots = done.graph(), self.snapshots.roots
+        self._steady.leave()
         graph = self.snapshots.trace(roots)
         operations = self.snapshots.snapshot.operations
-        for leaf in changed:
-            self._log_accumulation(leaf, done, graph)
-        history = History(done.graph, self._state, self._freed)
+        self._log_accumulations(changed, [self._grad_of(leaf, graph) for leaf in changed], done)
+        history = History(before, self._state, self._freed)
         entry = Entry(EventKind.ERROR, type(error).__name__, done.location)
         details = error_details(error, graph, roots, operations, history)
         entry.details = details
@@ -320,8 +379,8 @@ class Observer:
     # Gradients and steps.
 
     def _after_grad(self, entry: Entry) -> None:
-        with quietly(), collector_paused():
-            self._add(FrameKind.AFTER_GRADIENT_CHANGE, self.snapshots.now(), entry)
+        with quietly():
+            self._add_now(FrameKind.AFTER_GRADIENT_CHANGE, entry)
 
     def before_step(self, optimizer: Any, args: Any, kwargs: Any) -> None:
         """An optimizer begins a step."""
@@ -330,7 +389,7 @@ class Observer:
         self._state.end_gradient_change()
         try:
             with quietly():
-                self._held = _held_by(optimizer)
+                self._held = held_by(optimizer)
         except Exception as error:
             self._state.failed(error)
         self._state.stepping = sys._getframe(1).f_code
@@ -344,7 +403,7 @@ class Observer:
         state.stepping = None
         state.update_alert()
         try:
-            with quietly(), collector_paused():
+            with quietly():
                 self._log_step(type(optimizer).__name__)
         except Exception as error:
             state.failed(error)
@@ -359,13 +418,13 @@ class Observer:
             if tensor is None:
                 continue
             record = state.provenance.leaf(tensor) if tensor.requires_grad else None
-            identity = next(state.provenance.identities(tensor), None)
+            identity = next(iter(state.provenance.identities(tensor)), None)
             held.append(identity)
             after = version_of(tensor)
             if after != each.version:
                 changed.append(identity)
                 names.append(record.name if record is not None else "")
-                values.append(None if each.values is None else not _is_same(tensor, each.values))
+                values.append(None if each.values is None else not is_same(tensor, each.values))
                 storage = (memory_of(tensor) or (None,))[0]
                 state.changes.append(
                     InPlaceChange("step", location, storage, each.version, after, creation_count())
@@ -391,12 +450,13 @@ class Observer:
             self._pass.steps.append(entry)
             return
         state.event_log.entries.append(entry)
-        self._add(FrameKind.AFTER_STEP, self.snapshots.now())
+        self._add_now(FrameKind.AFTER_STEP)
 
     # Marks and the end.
 
     def mark(self, entry: Entry) -> None:
         """Take a frame that the program requested."""
+        self._steady.leave()
         self._add(FrameKind.MARK, self.snapshots.now(with_outputs=True), entry)
 
     def end(self, error: BaseException | None) -> None:
@@ -407,6 +467,7 @@ class Observer:
                 state.paused, state.stepping = False, None
                 state.end_gradient_change()
                 state.update_alert()
+                self._steady.leave()
                 quiet_exit = isinstance(error, (SystemExit, GeneratorExit))
                 if error is not None and id(error) != self._seen_error and not quiet_exit:
                     entry = Entry(EventKind.ERROR, type(error).__name__, self._location_of(error))
@@ -453,7 +514,7 @@ class Observer:
         kind: FrameKind,
         graph: GradGraph,
         entry: Entry | None = None,
-        added: Sequence[tuple[str, GradientDetails]] = (),
+        added: Callable[[], list[tuple[str, GradientDetails]]] = list,
     ) -> None:
         """Add a frame.
 
@@ -461,45 +522,73 @@ class Observer:
             kind: when the frame is taken.
             graph: the graph at that moment.
             entry: the event that it is taken for.
-            added: the gradients that a backward pass accumulated, by name.
+            added: returns the gradients that a backward pass accumulated, by name.
         """
         self._rows = self._count_rows()
-        word, action, count = "", None, 1
-        if entry is not None:
-            word = entry.word if entry.name is None or kind is not FrameKind.MARK else entry.name
-            action, count = entry.action, entry.count
-        title = with_gradients(frame_title(kind, self._passes, word, action, count), added)
+        moment = _moment(kind, entry)
+        title = with_gradients(frame_title(kind, self._passes, *moment[1:]), added())
         frame = Frame(title, graph, "", kind, self._passes, self._rows - 1)
-        self.frame_store.add(frame, word, always=kind in _ALWAYS)
-        if kind not in (FrameKind.AFTER_STEP, FrameKind.AFTER_GRADIENT_CHANGE):
+        is_new = self.frame_store.add(frame, moment.word, always=kind in _ALWAYS)
+        self._steady.note(moment, graph if is_new else None)
+        if kind not in _ONLY_LEAVES:
             self._shown_until = creation_count()
         self.snapshots.keys.turn()
 
+    def _add_now(self, kind: FrameKind, entry: Entry | None = None) -> None:
+        """Add a frame of this moment, in which only leaves have changed since the latest one."""
+        if self._steady.is_on and self._add_later(kind, self._steady.read(), entry) is not None:
+            return
+        with collector_paused():
+            self._add(kind, self.snapshots.now(), entry)
 
-def _held_by(optimizer: Any) -> list[_Held]:
-    """The parameters of an optimizer, with their values unless there are too many."""
-    tensors = [tensor for group in optimizer.param_groups for tensor in group["params"]]
-    is_small = sum(tensor.numel() for tensor in tensors) <= _COMPARED
-    return [
-        _Held(
-            weakref.ref(tensor),
-            version_of(tensor),
-            tensor.detach().clone() if is_small and _is_readable(tensor) else None,
-        )
-        for tensor in tensors
-    ]
+    def _add_later(
+        self,
+        kind: FrameKind,
+        readings: dict[int, LeafReading],
+        entry: Entry | None = None,
+        added: Callable[[], list[tuple[str, GradientDetails]]] = list,
+    ) -> Callable[[], GradGraph] | None:
+        """Add a frame that is built when it is read, in steady training.
+
+        Args:
+            kind: as for `_add`.
+            readings: the leaves at that moment.
+            entry: as for `_add`.
+            added: as for `_add`.
+
+        Returns:
+            Builds the graph; None if the earlier pass had no such moment: the frame must be taken.
+        """
+        moment, before = _moment(kind, entry), self._readings
+        is_new = kind not in _ONLY_LEAVES or readings != before
+        found, self._readings = self._steady.expects(moment, is_new), readings
+        if found is None:
+            self._steady.leave()
+            return None
+        if not found:
+            return GradGraph  # the frame would show the same as the latest one
+        graph = functools.cache(self._steady.build(found, readings))
+        self._rows = self._count_rows()
+        if kind not in _ONLY_LEAVES:
+            self._shown_until = creation_count()
+        title, passes, row = frame_title(kind, self._passes, *moment[1:]), self._passes, self._rows
+
+        def build() -> Frame:
+            return Frame(with_gradients(title, added()), graph(), "", kind, passes, row - 1)
+
+        self.frame_store.add(LaterFrame(build), moment.word)
+        return graph
 
 
-def _is_readable(tensor: torch.Tensor) -> bool:
-    return type(tensor) in (torch.Tensor, nn.Parameter) and tensor.device.type == "cpu"
+_Start = tuple[Before, str, Callable[[KeyOf], tuple[str, ...]], Callable[[], GradGraph]]
+"""The gradients before a pass, the name of its root, the keys of its roots, and its graph."""
 
 
-def _is_same(tensor: torch.Tensor, before: torch.Tensor) -> bool:
-    """Whether the values have not changed; NaN equals NaN."""
-    now = tensor.detach()  # so that the comparison is not recorded
-    if torch.equal(now, before):
-        return True
-    return not bool((now != before).logical_and_((now == now) | (before == before)).any())
+def _moment(kind: FrameKind, entry: Entry | None) -> StepMoment:
+    if entry is None:
+        return StepMoment(kind, "", None, 1)
+    word = entry.word if entry.name is None or kind is not FrameKind.MARK else entry.name
+    return StepMoment(kind, word, entry.action, entry.count)
 
 
 def _is_transform(verdicts: UserFiles) -> bool:
@@ -510,15 +599,3 @@ def _is_transform(verdicts: UserFiles) -> bool:
             return True
         frame = frame.f_back
     return False
-
-
-def _distinct(roots: Sequence[Any]) -> list[Any]:
-    """The roots of a backward pass without duplicates: ``backward([x, x], ...)`` is allowed."""
-    found: dict[Hashable, Any] = {}
-    for root in roots:
-        if isinstance(root, torch.Tensor):
-            node = root.grad_fn
-            found.setdefault(id(root) if node is None else (node, root.output_nr), root)
-        elif root is not None:
-            found.setdefault((root.node, root.output_nr), root)
-    return list(found.values())

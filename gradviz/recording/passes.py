@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import functools
 import sys
+import weakref
 from collections.abc import Callable, Container, Iterable, Sequence
 from itertools import islice
 from math import isfinite
 from types import FrameType, TracebackType
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
+from torch import nn
 from torch.autograd.function import BackwardCFunction
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
@@ -18,15 +20,18 @@ from gradviz.capture.autograd.engine import BackwardCall, listen, unlisten
 from gradviz.capture.autograd.nodes import leaf_of, sequence_number, visit_ancestors
 from gradviz.capture.autograd.tensors import quietly, version_of
 from gradviz.capture.tensors.names import locals_of, with_attributes
-from gradviz.capture.tensors.summary import summarize
-from gradviz.facts import Loss
-from gradviz.graph import GradGraph, TensorSummary
+from gradviz.capture.tensors.summary import Kept, plain_array, summarize
+from gradviz.facts import GradientDetails, Loss
+from gradviz.graph import TensorSummary
 from gradviz.recording.provenance import Leaf
 from gradviz.recording.source_lines import UserFiles, user_frame
-from gradviz.recording.stable_trace import Snapshot
 from gradviz.recording.state import RecordingState
 
 __all__ = [
+    "AddedGradient",
+    "HeldParameter",
+    "held_by",
+    "is_same",
     "Before",
     "GradientFlow",
     "Microbatches",
@@ -226,15 +231,13 @@ class Before:
 
     Args:
         state: has the records of leaves.
-        graph: the frame before the pass.
-        snapshot: the snapshot of that frame.
+        summaries: the gradients that the frame before the pass shows, by number of the leaf.
     """
 
-    def __init__(self, state: RecordingState, graph: GradGraph, snapshot: Snapshot) -> None:
-        self._summaries: dict[int, TensorSummary | None] = {}
-        for key, leaf in snapshot.leaves.values():
-            if key in graph:
-                self._summaries[leaf.number] = graph.nodes[key].get("grad")
+    def __init__(
+        self, state: RecordingState, summaries: dict[int, TensorSummary | Kept | None]
+    ) -> None:
+        self._summaries = summaries
         self._states = {leaf.number: _state(leaf) for leaf in leaves_of(state)}
 
     def count_passes(self, state: RecordingState, is_same_step: bool = False) -> list[Leaf]:
@@ -278,9 +281,89 @@ class Before:
         for (number, _), each in zip(found, summaries, strict=True):
             self._summaries[number] = each
 
-    def summary(self, leaf: Leaf) -> TensorSummary | None:
+    def kept(self, leaf: Leaf) -> TensorSummary | Kept | None:
         """The gradient of a leaf before the pass."""
         return self._summaries.get(leaf.number)
+
+
+class AddedGradient:
+    """What a pass added to the gradient of a leaf; called when it is read.
+
+    Args:
+        before: the gradients before the pass.
+        leaf: the leaf.
+        after: its gradient after the pass.
+        number: of the pass.
+        ranks: over which it is averaged.
+    """
+
+    __slots__ = ("_after", "_before", "_facts")
+
+    def __init__(
+        self,
+        before: Before,
+        leaf: Leaf,
+        after: TensorSummary | Kept | None,
+        number: int,
+        ranks: int,
+    ) -> None:
+        self._before, self._after = before.kept(leaf), after
+        self._facts = leaf.passes, number, ranks
+
+    def __call__(self, key_of: object = None) -> GradientDetails:
+        """The details."""
+        before, after = (
+            each.summary if isinstance(each, Kept) else each for each in (self._before, self._after)
+        )
+        return GradientDetails(before, after, *self._facts)
+
+
+_COMPARED = 1 << 24  # elements of parameters whose values are compared around a step
+
+
+class HeldParameter(NamedTuple):
+    """A parameter of an optimizer, before a step.
+
+    Args:
+        ref: reference to the tensor.
+        version: its version counter.
+        values: a copy, until the step ends; None if it is too large.
+    """
+
+    ref: Callable[[], torch.Tensor | None]
+    version: int
+    values: Any
+
+
+def held_by(optimizer: Any) -> list[HeldParameter]:
+    """The parameters of an optimizer, with their values unless there are too many."""
+    tensors = [tensor for group in optimizer.param_groups for tensor in group["params"]]
+    is_small = sum(tensor.numel() for tensor in tensors) <= _COMPARED
+    return [
+        HeldParameter(
+            weakref.ref(tensor),
+            version_of(tensor),
+            _copy(tensor) if is_small else None,
+        )
+        for tensor in tensors
+    ]
+
+
+def _copy(tensor: torch.Tensor) -> Any:
+    if (array := plain_array(tensor)) is not None:  # numpy compares small arrays faster
+        return array.copy()
+    is_readable = type(tensor) in (torch.Tensor, nn.Parameter) and tensor.device.type == "cpu"
+    return tensor.detach().clone() if is_readable else None
+
+
+def is_same(tensor: torch.Tensor, before: Any) -> bool:
+    """Whether the values have not changed; NaN equals NaN."""
+    now: Any = tensor.detach()  # so that the comparison is not recorded
+    now = now if isinstance(before, torch.Tensor) else plain_array(tensor)
+    if now is None or now.shape != before.shape:
+        return False
+    differs = now != before
+    return not differs.any() or not bool((differs & ((now == now) | (before == before))).any())
 
 
 _SCHEDULES = "torch.distributed.pipelining"

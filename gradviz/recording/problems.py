@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,12 +10,7 @@ import torch
 from torch.autograd.graph import GradientEdge, Node
 
 from gradviz.capture.autograd.kept import Several
-from gradviz.capture.autograd.nodes import (
-    leaf_of,
-    operation_type,
-    read_saved,
-    sequence_number,
-)
+from gradviz.capture.autograd.nodes import leaf_of, operation_type, read_saved, sequence_number
 from gradviz.capture.autograd.tensors import memory_of, version_of
 from gradviz.capture.tracing.walk import Walk, make_safe_to_drop
 from gradviz.facts import ErrorDetails, Problem, ProblemKind, SourceLocation
@@ -25,7 +20,7 @@ from gradviz.torch_messages import MessageKind, TorchMessage, read_message
 
 __all__ = ["Freed", "History", "error_details"]
 
-Freed = tuple[SourceLocation, Mapping[int, str]]
+Freed = tuple[SourceLocation, Container[int]]
 """The line of a backward pass that freed saved tensors, and the operations it ran through."""
 
 

@@ -10,17 +10,14 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import torch
 
 from gradviz.capture.autograd.engine import creation_count
-from gradviz.capture.autograd.nodes import (
-    plain_shape,
-    sequence_number,
-)
+from gradviz.capture.autograd.nodes import plain_shape, sequence_number
 from gradviz.capture.autograd.operations import type_text
 from gradviz.capture.autograd.tensors import memory_of
 from gradviz.graph import Cause, TensorSummary
@@ -191,7 +188,8 @@ class Leaf:
         return "leaf", self.number
 
 
-class Input(NamedTuple):
+@dataclass(slots=True, eq=False)
+class Input:
     """Data that flowed into an untracked tensor, or from one into an operation.
 
     Args:
@@ -205,6 +203,7 @@ class Input(NamedTuple):
             been computed from that tensor.
         word: the function that cut the gradient; "" if it was cut earlier.
         written_at: the number of nodes when it was written into an existing tensor.
+        cut_leaves: the leaves that get no gradient along this edge, with the cause and location.
     """
 
     source: OperationOutput | Leaf | UntrackedTensor
@@ -216,13 +215,14 @@ class Input(NamedTuple):
     is_in_place: bool = False
     word: str = ""
     written_at: int = 0
+    cut_leaves: CutLeaves = field(init=False)
 
-    @property
-    def cut_leaves(self) -> CutLeaves:
-        """The leaves that get no gradient along this edge, with the cause and the location."""
+    def __post_init__(self) -> None:
         if not self.ancestors.leaves:
-            return self.ancestors.cut_leaves
-        return self.ancestors.cut(CutSite(self.cause, self.location, self.word))
+            self.cut_leaves = self.ancestors.cut_leaves
+        else:
+            site = CutSite(self.cause, self.location, self.word)
+            self.cut_leaves = self.ancestors.cut(site)
 
     @property
     def matters(self) -> bool:
@@ -253,7 +253,7 @@ class UntrackedTensor:
         inputs: the data it was computed from.
         matters: whether it was computed from something that requires grad.
         cut_leaves: the leaves among its ancestors, and where the gradient was cut.
-        value: the value of a number or array.
+        value: the value of a number or array, or a function that returns it.
         changes: the operations that changed it in place, in order, each once.
         depth: length of the longest path of untracked tensors that ends here.
         is_plain_value: whether it is a number or array, whose further use is not recorded.
@@ -263,7 +263,7 @@ class UntrackedTensor:
     """
 
     cut_leaves: CutLeaves = _NO_CUTS
-    value: TensorSummary | None = None
+    value: TensorSummary | Callable[[], TensorSummary] | None = None
     name: str = ""
     changes: tuple[str, ...] = ()
     depth: int = 0
@@ -333,7 +333,7 @@ class UntrackedTensor:
         self.cut_leaves = merge_cut_leaves(self.cut_leaves, new.cut_leaves)
         if all(each.source != new.source for each in self.inputs):
             at = new.written_at or creation_count()
-            written = new._replace(is_in_place=True, written_at=at)
+            written = replace(new, is_in_place=True, written_at=at)
             self.inputs = (*self.inputs[1 - _INPUTS :], written)
             self.matters = self.matters or new.matters
 
@@ -446,16 +446,16 @@ class Provenance:
             1 << leaf.number, cut_leaves if number is None else untracked.cut_leaves_at(number)
         )
 
-    def identities(self, tensor: torch.Tensor) -> Iterator[Hashable]:
+    def identities(self, tensor: torch.Tensor) -> tuple[Hashable, ...]:
         """The identities of the nodes that can represent a tensor, the most exact first."""
         record = self.tensors.of(tensor)
         node = tensor.grad_fn
         if record is not None:
-            yield record.identity
-        elif node is not None:
-            created = sequence_number(node)
-            yield "result", created, tensor.output_nr
-            yield created
+            return (record.identity,)
+        if node is None:
+            return ()
+        created = sequence_number(node)
+        return ("result", created, tensor.output_nr), created
 
     def _new_leaf(self, tensor: torch.Tensor, untracked: UntrackedTensor | None) -> Leaf:
         leaf = Leaf(self._leaves, untracked=untracked)
@@ -568,7 +568,7 @@ class Provenance:
         rows = self.written.setdefault(made.created, [])
         for each in new:
             if each.cut_leaves and len(rows) < _INPUTS:
-                data = each._replace(is_in_place=True, written_at=creation_count())
+                data = replace(each, is_in_place=True, written_at=creation_count())
                 rows.append(Written(made.output, data))
 
     def cut_leaves_of_result(self, made: OperationOutput, number: int) -> CutLeaves:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 import weakref
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Hashable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from types import CodeType, FrameType
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
@@ -13,13 +14,14 @@ import torch
 from torch import nn
 
 from gradviz.capture.autograd.engine import creation_count
-from gradviz.capture.tensors.names import Named, Names
-from gradviz.capture.tensors.subjects import maker_of
+from gradviz.capture.autograd.nodes import sequence_number
+from gradviz.capture.autograd.tensors import is_unsure, memory_of
+from gradviz.capture.tensors.names import Named, Names, maker_of
 from gradviz.capture.tracing.tracer import Labels
+from gradviz.capture.tracing.walk import Walk, make_safe_to_drop
 from gradviz.errors import SubjectError
 from gradviz.graph import Cause, GradGraph
 from gradviz.recording.hooks import HookedTensor, held_with_hooks
-from gradviz.recording.live_outputs import live_outputs, sharing_outputs
 from gradviz.recording.provenance import CutLeaves, CutSite, Leaf, UntrackedTensor, leaves_in
 from gradviz.recording.saved_values import Contents, contents_of
 from gradviz.recording.source_lines import user_frame
@@ -36,7 +38,13 @@ from gradviz.recording.stable_trace import (
 from gradviz.recording.state import RecordingState
 from gradviz.recording.untracked_overlay import UntrackedOverlay
 
-__all__ = ["CutOff", "NumberRead", "SnapshotSeries"]
+__all__ = [
+    "CutOff",
+    "NumberRead",
+    "SnapshotSeries",
+    "live_outputs",
+    "sharing_outputs",
+]
 
 
 class CutOff(NamedTuple):
@@ -117,6 +125,7 @@ class SnapshotSeries:
 
     def before_backward(self, roots: Sequence[Any]) -> GradGraph:
         """The graph at the end of a forward pass."""
+        roots = _distinct(roots)
         self._before, count = self._since, creation_count()
         self._paths = {}
         names = self._names()
@@ -144,9 +153,11 @@ class SnapshotSeries:
             with_outputs: include tensors computed since the latest backward pass.
         """
         if not with_outputs and self._roots and self._traced_until == creation_count():
-            self._state.event_log.flush()
+            self._state.event_log.flush()  # no operation ran since the last one, as before a step
             renewed = renew_after_backward(self.snapshot, self._state, has_run=False)
-            if renewed is not None:  # no operation ran since the last one, as before a step
+            if renewed is None and len(self.roots) < len(self._roots):
+                renewed = renew(self.snapshot, self._state)
+            if renewed is not None:
                 self.snapshot = renewed
                 return self._finish(self._overlay(self._names_before()))
         names, roots = self._names(), self.roots
@@ -181,6 +192,39 @@ class SnapshotSeries:
             overlay = self._overlay(names)
         keep_options(self.snapshot, before)
         return self._finish(overlay)
+
+    def skip(self, roots: Sequence[Any]) -> None:
+        """A backward pass begins that repeats an earlier one: no snapshot is taken."""
+        self._before, self._since = self._since, creation_count()
+        self._traced_until = self._since
+        self._paths, self.hooked = {}, ()
+        self._roots = [weakly(root) for root in roots]
+
+    def resume(self, snapshot: Snapshot) -> None:
+        """Continue with the snapshot of a pass that was skipped."""
+        self.snapshot = replace(snapshot, roots=self._roots)
+
+    def copied(self, graph: GradGraph, copy: GradGraph, keys: Mapping[str, str]) -> None:
+        """A graph was copied with other keys: what is known about its cuts holds for the copy."""
+        if graph in self._cut_leaves:
+            known = self._cut_leaves[graph].items()
+            self._cut_leaves[copy] = {keys.get(key, key): cuts for key, cuts in known}
+
+    @property
+    def span(self) -> tuple[int, int]:
+        """The sequence numbers of the nodes of the latest forward pass: the first, and the end."""
+        return self._before, self._since
+
+    @property
+    def since(self) -> int:
+        """The sequence number at which the running forward pass began."""
+        return self._since
+
+    def key_of(self, tensor: torch.Tensor, graph: GradGraph | None = None) -> str:
+        """The key of a tensor in the frames, rather one in ``graph``; "" if it is in none."""
+        known = self.keys.of_any(self._state.provenance.identities(tensor))
+        there = (key for key in known if graph is not None and key in graph)
+        return next(there, known[0] if known else "")
 
     def cut_off(self, graph: GradGraph, targets: Iterable[str]) -> dict[str, list[CutOff]]:
         """Where leaves were cut off, including leaves that are not in the graph.
@@ -303,3 +347,142 @@ def _is_traceable(root: torch.Tensor) -> bool:
     except SubjectError:
         return False
     return True
+
+
+def _distinct(roots: Sequence[Any]) -> list[Any]:
+    """The roots of a backward pass without duplicates: ``backward([x, x], ...)`` is allowed."""
+    found: dict[Hashable, Any] = {}
+    for root in roots:
+        if isinstance(root, torch.Tensor):
+            node = root.grad_fn
+            found.setdefault(id(root) if node is None else (node, root.output_nr), root)
+        elif root is not None:
+            found.setdefault((root.node, root.output_nr), root)
+    return list(found.values())
+
+
+_LATEST = 10_000  # operations that are searched
+_MOST = 50
+_MOST_SHARING = 8
+
+
+def live_outputs(
+    state: RecordingState, since: int, known: Sequence[torch.Tensor], names: Names
+) -> list[torch.Tensor]:
+    """Find the live outputs, in the order of creation.
+
+    Args:
+        state: of the recording.
+        since: the first sequence number to search.
+        known: live outputs that are already known; they are not returned.
+        names: tensors that variables hold, including those whose creation was not recorded.
+
+    Returns:
+        The live outputs; if there are none, the leaves that untracked tensors were computed from.
+    """
+    state.event_log.flush()
+    candidates: dict[int, tuple[int, torch.Tensor]] = {}
+    for end, tensor in (*_named(names), *_recorded(state)):
+        if end > since and _may_ask(state, end, tensor) and tensor.grad_fn is not None:
+            candidates.setdefault(id(tensor), (end, tensor))
+    latest_first = sorted(candidates.values(), key=lambda found: -found[0])
+    walk = Walk()
+    try:
+        for tensor in known:
+            _visit(walk, tensor)
+        found = [tensor for _, tensor in latest_first if _visit(walk, tensor)]
+    finally:
+        make_safe_to_drop(walk)
+    return found[_MOST - 1 :: -1] if found or known else _leaves(state)
+
+
+def sharing_outputs(
+    state: RecordingState, operations: Mapping[int, str], roots: Sequence[object]
+) -> list[torch.Tensor]:
+    """Find the live outputs that share operations with a graph and are not in it.
+
+    Args:
+        state: of the recording; its event log has been flushed.
+        operations: the operations of the graph, by sequence number.
+        roots: of the graph.
+
+    Returns:
+        The latest few, in the order of creation.
+    """
+    if not operations:
+        return []
+    first = min(operations)  # a tensor that shares an operation was created after it
+    walk = Walk()
+    found: list[torch.Tensor] = []
+    try:
+        for end, tensor in _recorded(state):
+            if end <= first or len(found) == _MOST_SHARING:
+                break
+            if end - 1 in operations or any(tensor is root for root in roots):
+                continue
+            if _may_ask(state, end, tensor) and _reaches(walk, tensor, operations):
+                found.append(tensor)
+    finally:
+        make_safe_to_drop(walk)
+    return found[::-1]
+
+
+def _may_ask(state: RecordingState, end: int, tensor: torch.Tensor) -> bool:
+    """Whether reading the ``grad_fn`` of a result creates no node."""
+    if not is_unsure(tensor):
+        return True
+    memory = memory_of(tensor)
+    changes = [each for each in state.changes if memory and each.storage == memory[0]]
+    return bool(changes) and all(each.created < end for each in changes)
+
+
+def _reaches(walk: Walk, tensor: torch.Tensor, operations: Container[int]) -> bool:
+    """Walk the ancestors of an output; whether any of ``operations`` is among them."""
+    node = tensor.grad_fn
+    if node is None or node in walk.positions or sequence_number(node) in operations:
+        return False
+    is_shared = False
+    for _, _, edges in walk.visit([node]):
+        children = (child for child, _ in edges if child is not None)
+        is_shared = is_shared or any(sequence_number(child) in operations for child in children)
+    return is_shared
+
+
+def _named(names: Names) -> Iterator[tuple[int, torch.Tensor]]:
+    for named in names:
+        node = named.tensor.grad_fn
+        if node is not None:
+            yield sequence_number(node) + 1, named.tensor
+
+
+def _recorded(state: RecordingState) -> Iterator[tuple[int, torch.Tensor]]:
+    for operation in state.event_log.latest(_LATEST):
+        refs = operation[5]
+        for ref in refs if isinstance(refs, tuple) else (refs,):
+            tensor = ref()
+            if tensor is not None:
+                yield operation[1], tensor
+
+
+def _visit(walk: Walk, tensor: torch.Tensor) -> bool:
+    """Walk the ancestors of a tensor; False if an earlier walk visited it."""
+    node = tensor.grad_fn
+    if node is None or node in walk.positions:
+        return False
+    for _ in walk.visit([node]):
+        pass
+    return True
+
+
+def _leaves(state: RecordingState) -> list[torch.Tensor]:
+    found: dict[int, torch.Tensor] = {}
+    for untracked in state.provenance.shown:
+        for data in untracked.inputs:
+            if isinstance(data.source, Leaf) and (tensor := data.source.ref()) is not None:
+                found[data.source.number] = tensor
+    if not found:  # tensors were created, but not used
+        for record in state.provenance.tensors.values():
+            tensor = record.ref()
+            if isinstance(record, Leaf) and record.location.code is not None and tensor is not None:
+                found[record.number] = tensor
+    return [found[number] for number in sorted(found)][:_MOST]

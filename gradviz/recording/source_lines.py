@@ -12,27 +12,32 @@ import linecache
 import os
 import sys
 import sysconfig
+import warnings
 from collections.abc import Iterator
 from enum import Enum
 from pathlib import Path
 from types import CodeType, FrameType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
+from gradviz.capture.autograd.engine import SharedInstall
 from gradviz.cells import cell_name
 from gradviz.facts import SourceLocation
 
 __all__ = [
-    "NOWHERE",
+    "CodeLocation",
     "Helper",
     "HelperFiles",
+    "NOWHERE",
     "SourceLine",
     "SourceLines",
-    "CodeLocation",
     "UserFiles",
+    "call_made_from",
     "called_function",
+    "move_warnings",
     "is_library",
+    "restore_warnings",
     "user_frame",
     "user_location",
 ]
@@ -86,6 +91,7 @@ def _folder(path: str) -> str:
 _GRADVIZ = _folder(str(Path(__file__).parents[1]))
 _OURS = (_GRADVIZ, _folder(os.path.dirname(torch.__file__)))  # noqa: PTH120
 _LESSONS = _folder(_GRADVIZ + "examples")
+_RECORDING = (_folder(_GRADVIZ + "capture"), _folder(_GRADVIZ + "recording"))
 _STANDARD = tuple(
     {_folder(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib")},
 )
@@ -143,6 +149,10 @@ class UserFiles(dict[str, bool]):
 
     All files are, except those of torch, gradviz (without its examples) and the standard library.
 
+    Attributes:
+        ours: the files of gradviz that pass calls of the program on to torch.
+        locations: a location for each instruction that called torch, to save creating many.
+
     Example:
         >>> verdicts = UserFiles()
         >>> verdicts["/home/me/train.py"], verdicts[torch.__file__], verdicts[os.__file__]
@@ -152,9 +162,13 @@ class UserFiles(dict[str, bool]):
     def __init__(self) -> None:
         super().__init__()
         self._libraries: dict[str, bool] = {}
+        self.ours: set[str] = set()
+        self.locations: dict[tuple[int, int], CodeLocation] = {}
 
     def __missing__(self, filename: str) -> bool:
         self[filename] = verdict = _is_users(filename)
+        if os.path.realpath(filename).startswith(_RECORDING):
+            self.ours.add(filename)
         return verdict
 
     def is_library(self, filename: str) -> bool:
@@ -231,16 +245,18 @@ def user_frame(frame: FrameType | None, verdicts: UserFiles) -> FrameType | None
 
 def user_location(frame: FrameType | None, verdicts: UserFiles) -> CodeLocation:
     """The location in the innermost user frame, from ``frame`` outwards."""
-    while frame is not None and frame.f_globals.get("__name__", "").startswith(
-        ("gradviz.capture", "gradviz.recording")
-    ):
+    is_direct = True
+    while frame is not None and not verdicts[frame.f_code.co_filename]:
+        is_direct = is_direct and frame.f_code.co_filename in verdicts.ours
         frame = frame.f_back
-    found = user_frame(frame, verdicts)
-    if found is None:
+    if frame is None:
         return NOWHERE
-    location = CodeLocation(found.f_code, found.f_lasti if found is frame else ~found.f_lasti)
-    if verdicts.is_library(found.f_code.co_filename):
-        return location._replace(caller=_caller(found, verdicts))
+    code, offset = frame.f_code, frame.f_lasti if is_direct else ~frame.f_lasti
+    location = verdicts.locations.get((id(code), offset))
+    if location is None or location.code is not code:
+        location = verdicts.locations[id(code), offset] = CodeLocation(code, offset)
+    if verdicts.is_library(code.co_filename):
+        return location._replace(caller=_caller(frame, verdicts))
     return location
 
 
@@ -422,3 +438,80 @@ def _text(target: ast.expr) -> str:
         return ", ".join(map(_text, target.elts))
     text = ast.unparse(target)
     return text if len(text) <= 48 else ""
+
+
+# Warnings of the recorded program. While a recording is open, torch's functions are called from a
+# line of gradviz, and Python takes that line as the location of a warning. That is wrong for the
+# reader, and the filter "once per line" would drop the warning of a second line. Therefore the
+# warning is issued again, with the line that made the call.
+
+_SHOW = "_showwarnmsg"  # called from C with each warning that passes the filters
+_callers: set[CodeType] = set()
+_original: Any = None
+
+
+def call_made_from(code: CodeType, module_globals: dict[str, Any]) -> None:
+    """Register code of gradviz that calls functions of torch for the program.
+
+    Args:
+        code: the code.
+        module_globals: of its module; Python must not store there which warnings were shown.
+    """
+    _callers.add(code)
+    module_globals["__warningregistry__"] = None
+
+
+def move_warnings() -> None:
+    """Move warnings to the program's lines, until `restore_warnings` was called equally often."""
+    _shared.begin()
+
+
+def restore_warnings() -> None:
+    """Restore Python's own function, after the last recording."""
+    _shared.end()
+
+
+def _install() -> None:
+    global _original
+    if hasattr(warnings, _SHOW):
+        _original = getattr(warnings, _SHOW)
+        setattr(warnings, _SHOW, _show)
+
+
+def _restore() -> None:
+    if getattr(warnings, _SHOW, None) is _show:
+        setattr(warnings, _SHOW, _original)
+
+
+_shared = SharedInstall(_install, _restore)
+
+
+def _show(message: Any) -> None:
+    is_ours = any(code.co_filename == message.filename for code in _callers)
+    frame = _program_frame(sys._getframe(1)) if is_ours else None
+    if frame is None:
+        _original(message)
+        return
+    once: Any = getattr(warnings, "onceregistry", {})
+    once.pop((str(message.message), message.category), None)
+    warnings.warn_explicit(
+        message.message,
+        message.category,
+        frame.f_code.co_filename,
+        frame.f_lineno,
+        frame.f_globals.get("__name__") or "<unknown>",
+        frame.f_globals.setdefault("__warningregistry__", {}),
+        frame.f_globals,
+        message.source,
+    )
+
+
+def _program_frame(frame: Any) -> Any:
+    """The frame of the program that called a function of torch in which a warning was issued."""
+    while frame is not None and frame.f_code not in _callers:
+        frame = frame.f_back
+    while frame is not None and frame.f_globals.get("__name__", "").startswith("gradviz.recording"):
+        frame = frame.f_back
+    if frame is not None and frame.f_globals.get("__name__") == "torch.overrides":
+        frame = frame.f_back.f_back  # from the function of torch that was called twice
+    return frame

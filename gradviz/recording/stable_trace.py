@@ -70,6 +70,10 @@ class Keys:
         """The key of a node, "" if it is in no frame."""
         return self._keys.get(identity, "")
 
+    def of_any(self, identities: Iterable[Hashable]) -> list[str]:
+        """The keys of the nodes among these that are in a frame."""
+        return [key for each in identities if (key := self._keys.get(each))]
+
     def merge(self, pairs: list[tuple[Hashable, Hashable]]) -> None:
         """Give each second identity the key of the first one, unless it has a key."""
         for old, new in pairs:
@@ -181,6 +185,7 @@ class Snapshot:
             and the positions of the inputs without a gradient.
         untracked_roots: records of untracked roots.
         roots: weak references to the traced roots.
+        identities: by key; those of untracked tensors that the trace does not show are absent.
     """
 
     graph: GradGraph = field(default_factory=GradGraph)
@@ -189,6 +194,7 @@ class Snapshot:
     holes: dict[int, list[tuple[str, list[int]]]] = field(default_factory=dict)
     untracked_roots: dict[str, UntrackedTensor] = field(default_factory=dict)
     roots: Sequence[Callable[[], Any]] = ()
+    identities: Mapping[str, Hashable] = field(default_factory=dict)
 
 
 class _NodeRecords:
@@ -326,10 +332,12 @@ def take(
             graph.remove_node(key)
         else:
             del graph.nodes[key]["root"]
-    new_keys = keys.assign(identities_of(graph, records.created, _known(records, untracked_roots)))
+    identities = identities_of(graph, records.created, _known(records, untracked_roots))
+    new_keys = keys.assign(identities)
     if any(old != new for old, new in new_keys.items()):
         graph = copy_graph(graph, new_keys)
     snapshot = Snapshot(graph, roots=[weakly(each) for each in everything])
+    snapshot.identities = {new_keys[key]: identity for key, identity in identities.items()}
     snapshot.untracked_roots = {
         new_keys[key]: untracked for key, untracked in untracked_roots.items()
     }

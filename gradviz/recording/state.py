@@ -111,6 +111,23 @@ class TorchCall:
     result: Any = None
 
 
+@dataclass(slots=True, eq=False)
+class _KnownNode:
+    """The node of a tensor whose data left the graph; further data may leave it there.
+
+    Args:
+        created: the sequence number of the node.
+        ancestors: the leaves before it.
+        op_records: the nearest operations before it.
+        last: the data that left the graph last.
+    """
+
+    created: int
+    ancestors: Ancestors
+    op_records: list[OpRecord]
+    last: Input | None = None
+
+
 def tensors_in(values: Any, depth: int = 3) -> Iterator[torch.Tensor]:
     """The tensors among values, and in tuples and lists among them."""
     for value in values:
@@ -160,7 +177,7 @@ class RecordingState:
         self.paused = False
         self.stepping: CodeType | None = None
         self.task: Callable[[], object] | None = None
-        self._known_nodes: dict[int, tuple[int, Ancestors, list[OpRecord]]] = {}
+        self._known_nodes: dict[int, _KnownNode] = {}
         self.pending: Entry | None = None
         self.pending_leaves: dict[int, Leaf] = {}
         self.started_at = creation_count()
@@ -395,26 +412,35 @@ class RecordingState:
         """
         if not tensor.requires_grad:
             return self.provenance.untracked(tensor).as_input()
-        ref, node = weakref.ref(tensor), tensor.grad_fn
+        node = tensor.grad_fn
         if node is None:
             ancestors = self.provenance.ancestors(tensor)
-            leaf = self.provenance.leaf(tensor)
+            leaf, ref = self.provenance.leaf(tensor), weakref.ref(tensor)
             return Input(leaf, cause, location, ref, ancestors=ancestors, word=word)
         made = OperationOutput(sequence_number(node), tensor.output_nr)
         known = self._known_nodes.get(id(node))
-        if known is None or known[0] != made.created:  # the address of a node can be reused
+        if known is None or known.created != made.created:  # the address of a node can be reused
             if len(self._known_nodes) > _MOST_KNOWN:
                 self._known_nodes.clear()
-            known = (
-                made.created,
-                self.reachability.ancestors(node),
-                self.reachability.op_records(node),
-            )
+            ancestors = self.reachability.ancestors(node)
+            known = _KnownNode(made.created, ancestors, self.reachability.op_records(node))
             self._known_nodes[id(node)] = known
-        _, ancestors, records = known
         if cut_leaves := self.provenance.cut_leaves_of_result(made, sys.maxsize):
-            ancestors = ancestors.merge(Ancestors(0, cut_leaves))
-        return Input(made, cause, location, ref, records, ancestors, word=word)
+            ancestors = known.ancestors.merge(Ancestors(0, cut_leaves))
+            ref = weakref.ref(tensor)
+            return Input(made, cause, location, ref, known.op_records, ancestors, word=word)
+        last = known.last
+        if (
+            last is None
+            or last.location != location
+            or last.cause is not cause
+            or last.word != word
+            or last.ref() is not tensor
+        ):
+            ref = weakref.ref(tensor)
+            last = Input(made, cause, location, ref, known.op_records, known.ancestors, word=word)
+            known.last = last
+        return last
 
     def _flowed_in(self, end: int) -> CutLeaves:
         lost = NO_ANCESTORS.cut_leaves

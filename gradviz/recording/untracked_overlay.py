@@ -10,7 +10,7 @@ from typing import Any
 import networkx as nx
 import torch
 
-from gradviz.capture.autograd.tensors import memory_of, version_of
+from gradviz.capture.autograd.tensors import storage_address, version_of
 from gradviz.capture.tensors.summary import summarize
 from gradviz.capture.tracing.tracer import Labels, copy_graph
 from gradviz.graph import Cause, EdgeKind, GradGraph, NodeKind
@@ -185,7 +185,7 @@ class UntrackedOverlay:
             data["name"] = untracked.name = name
         data.update(untracked.facts)
         if untracked.value is not None:
-            data["value"] = untracked.value
+            data["value"] = untracked.value() if callable(untracked.value) else untracked.value
         if not untracked.is_plain_value and not is_tracked:
             data["requires_grad"] = False
         if untracked.cause is Cause.INFERENCE_MODE:
@@ -416,18 +416,20 @@ class UntrackedOverlay:
 
     def _sharing(self) -> list[list[str]]:
         """The keys of tensors that share memory, if one of them was changed in place."""
-        changed = {change.storage for change in self._state.changes}
-        groups: dict[object, dict[str, None]] = {}  # a frozen leaf has two records and one key
+        changes = self._state.changes
         known: Iterable[tuple[str, Leaf | UntrackedTensor]] = (
             *self._snapshot.leaves.values(),
             *self._untracked.values(),
         )
-        for key, record in known if changed else ():
+        groups: dict[object, dict[str, None]] = {}  # a frozen leaf has two records and one key
+        for key, record in known if changes else ():
             tensor = record.ref()
-            memory = memory_of(tensor) if tensor is not None else None
-            if memory is not None and memory[0] in changed:
-                groups.setdefault(memory[0], {})[key] = None
-        return [[*keys] for keys in groups.values() if len(keys) > 1]
+            address = storage_address(tensor) if tensor is not None else None
+            if address is not None:
+                groups.setdefault(address, {})[key] = None
+        groups = {address: keys for address, keys in groups.items() if len(keys) > 1}
+        changed = {change.storage for change in changes} if groups else set()
+        return [[*keys] for address, keys in groups.items() if address in changed]
 
     def _add_aliases(self) -> None:
         """Connect tensors that share memory to the first of them, in the direction of the data."""

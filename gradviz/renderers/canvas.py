@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterable, Iterator
 
 from gradviz.errors import TooLargeError, UsageError
-from gradviz.renderers.layout.graphviz_process import engines, run_graphviz
+from gradviz.renderers.layout.engines import engines, run_graphviz
 from gradviz.renderers.scene import Curve, Point, Polygon, Rectangle, Scene, Shape, Text
 from gradviz.renderers.theme import FONT, Theme, color
 

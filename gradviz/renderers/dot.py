@@ -9,13 +9,7 @@ import graphviz
 
 from gradviz.graph import Cause, EdgeKind, GradGraph
 from gradviz.renderers.edges import QUIET, edges_by_node
-from gradviz.renderers.labels import (
-    Label,
-    Line,
-    cause_text,
-    clean,
-    labels_of,
-)
+from gradviz.renderers.labels import Label, Line, cause_text, clean, labels_of
 from gradviz.renderers.scene import SheetStyle
 from gradviz.renderers.theme import (
     FONT,

@@ -31,7 +31,7 @@ from gradviz.graph.text import (
     summary_text,
 )
 from gradviz.views.groups import norm_of
-from gradviz.wording import problem_text
+from gradviz.wording import problem_text, spread_text
 
 __all__ = [
     "Label",
@@ -248,6 +248,8 @@ def _rows(data: NodeData) -> tuple[Line, ...]:
     alarms: list[Line] = [(TextSpan(clean(loud), Role.LOUD),)] if loud else []
     if "asked" in data:
         alarms.append((TextSpan("asked about", Role.NAME),))
+    if "ranks" in data:
+        alarms.insert(0, (TextSpan(spread_text(data["ranks"]), Role.NEWS),))
     if data["kind"] is NodeKind.GROUP:
         return (*_group_rows(data), *alarms)
     return (*_why_untracked(data), *_inside(data), *_grad_rows(data), *alarms)

@@ -10,7 +10,15 @@ from gradviz.renderers.labels import Role, clean, labels_of, may_have_changed
 from gradviz.renderers.scene import Curve, Rectangle, Shape
 from gradviz.renderers.theme import FILLS, LOOKS, TEXT, VALUE, marked, scale_legend
 
-__all__ = ["GLYPH_HEIGHT", "GLYPH_WIDTH", "MEANINGS", "ROLE_ROWS", "legend_glyph", "legend_of"]
+__all__ = [
+    "GLYPH_HEIGHT",
+    "GLYPH_WIDTH",
+    "MEANINGS",
+    "ROLE_ROWS",
+    "legend_glyph",
+    "legend_of",
+    "role_rows",
+]
 
 GLYPH_WIDTH = 22.0
 GLYPH_HEIGHT = 12.0
@@ -35,6 +43,7 @@ MEANINGS = {
     "output": "[0], [1]: which output of the operation",
     "times": "×2: number of inputs that an arrow stands for",
     "news": "changed since the frame before",
+    "ranks": "not the same on all ranks",
     "removed": "not in the frame after",
     "zeros": "all zeros",
     "loud": "needs attention",
@@ -43,11 +52,25 @@ _HIGHLIGHT = "highlight"
 _WITHOUT_GLYPH = ("constant", "no-bar", "now", "output", "times")
 ROLE_ROWS = {
     "news": Role.NEWS,
+    "ranks": Role.NEWS,
     "removed": Role.REMOVED,
     "zeros": Role.ZERO,
     "loud": Role.LOUD,
 }
 """Rows that explain the color of text."""
+
+
+def role_rows(graph: GradGraph) -> dict[str, Role]:
+    """Those of `ROLE_ROWS` that can be in a picture of the graph.
+
+    Example:
+        >>> list(role_rows(GradGraph()))
+        ['news', 'removed', 'zeros', 'loud']
+    """
+    other = "news" if "ranks" in graph.graph else "ranks"
+    return {word: role for word, role in ROLE_ROWS.items() if word != other}
+
+
 _AGAIN = {"again": NodeKind.LEAF, "untracked-again": NodeKind.UNTRACKED}
 
 
@@ -76,7 +99,7 @@ def legend_of(graphs: Sequence[GradGraph]) -> dict[str, str]:
                 found.add("now")
         for label in labels_of(graph).values():
             roles = {span.role for line in (label.head, *label.rows) for span in line}
-            found.update(word for word, role in ROLE_ROWS.items() if role in roles)
+            found.update(word for word, role in role_rows(graph).items() if role in roles)
         for edge in drawn_edges(graph):
             data = edge[3]
             if data.get("times", 1) > 1:

@@ -7,8 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from gradviz.graph import Cause, EdgeKind, GradGraph, NodeKind
-from gradviz.graph.algorithms import longest_paths
+from gradviz.graph import Cause, EdgeKind, GradGraph, NodeKind, longest_paths
 from gradviz.renderers.labels import Label, Line, Role, TextSpan, cause_text, clean, labels_of
 from gradviz.renderers.theme import has_bars, scale_text, text_bar
 from gradviz.story import Frame, Story

@@ -9,7 +9,7 @@ from gradviz.graph import EdgeData, EdgeKind, NodeData, NodeKind, TensorSummary
 from gradviz.graph.text import bytes_text, counted, number_text, shape_text, summary_text
 from gradviz.renderers.labels import cause_text, clean
 from gradviz.views.modules import shared_by
-from gradviz.wording import problem_text
+from gradviz.wording import problem_text, spread_text
 
 __all__ = ["edge_tooltip", "tooltip_of"]
 
@@ -109,6 +109,7 @@ _SENTENCES: dict[str, Any] = {
     "source": lambda line: f"made at {line}",
     "sequence_nr": lambda number: f"sequence number {number}",
     "changes": lambda changes: ", ".join(f"{name} {text}" for name, text in changes.items()),
+    "ranks": spread_text,
     "problem": problem_text,
     "verdict": str,
     "clone_of": lambda key: f"the same tensor as {key}, drawn again to keep the picture clear",

@@ -8,10 +8,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gradviz.errors import UsageError
-from gradviz.graph import Buffers, GradGraph, NodeData, SavedTensor
-from gradviz.graph.algorithms import ancestors, every
+from gradviz.graph import Buffers, GradGraph, NodeData, SavedTensor, ancestors, every
 from gradviz.graph.text import bytes_text, counted, listed, shape_text
-from gradviz.reports.checkpoints import (
+from gradviz.reports.modules import (
     Origin,
     Origins,
     blocks_of,

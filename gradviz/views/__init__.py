@@ -13,8 +13,7 @@ from collections.abc import Sequence
 from gradviz.errors import UsageError
 from gradviz.graph import GradGraph
 from gradviz.views.chains import fold_chains, fold_chunks
-from gradviz.views.colors import SCALES, color_by
-from gradviz.views.custom import highlight, paint, relabel
+from gradviz.views.colors import SCALES, color_by, highlight, paint, relabel
 from gradviz.views.details import clone_shared_leaves, hide_bookkeeping, hide_numbers
 from gradviz.views.focus import focus_on, only_paths_to, only_reaching, top
 from gradviz.views.modules import group_by_module, infer_modules

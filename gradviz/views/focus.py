@@ -8,8 +8,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from gradviz.errors import UsageError
-from gradviz.graph import GradGraph, NodeKind
-from gradviz.graph.algorithms import ancestors, descendants, every
+from gradviz.graph import GradGraph, NodeKind, ancestors, descendants, every
 from gradviz.graph.text import Path, must_be
 from gradviz.views.groups import Part, contract, norm_of
 from gradviz.views.modules import module_paths, root_of

@@ -13,7 +13,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gradviz.graph import Buffers, EdgeData, EdgeKind, GradGraph, NodeData, NodeKind, TensorSummary
+from gradviz.graph import (
+    Buffers,
+    EdgeData,
+    EdgeKind,
+    GradGraph,
+    NodeData,
+    NodeKind,
+    RankSpread,
+    TensorSummary,
+)
 from gradviz.graph.operations import operation
 
 __all__ = [
@@ -139,6 +148,8 @@ def sums_of(nodes: Sequence[dict[str, Any]], last: dict[str, Any]) -> dict[str, 
             break
     if changes := _changes(nodes):
         data["changes"] = changes
+    if spreads := [node["ranks"] for node in nodes if "ranks" in node]:
+        data["ranks"] = RankSpread.of_group(spreads)
     if contents := found.contents():
         more = ("…",) if len(contents) > _MOST_CONTENTS else ()
         data["contents"] = (*contents[:_MOST_CONTENTS], *more)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from gradviz.graph import GradGraph
-from gradviz.graph.collector import collector_paused
+from gradviz.graph.columns import collector_paused
 
 __all__ = ["View", "along_the_data", "reverse_flow", "view"]
 

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from gradviz.capture.shared_install import SharedInstall
+from gradviz.capture.autograd.engine import SharedInstall
 
 __all__ = ["Collective", "Report", "listen_to_collectives", "unlisten_to_collectives"]
 

@@ -24,17 +24,54 @@ import torch
 from torch.autograd import _get_sequence_nr  # type: ignore[attr-defined]
 
 from gradviz.capture.autograd import calls
-from gradviz.capture.shared_install import SharedInstall
 
 __all__ = [
     "BackwardCall",
     "Listener",
+    "SharedInstall",
     "creation_count",
     "jit_trace",
     "listen",
     "modes_below",
     "unlisten",
 ]
+
+
+class SharedInstall:
+    """Something that is installed while at least one recording is open, in any thread.
+
+    Args:
+        install: called when the first recording begins.
+        undo: called when the last one has ended.
+
+    Example:
+        >>> shared = SharedInstall(lambda: print("installed"), lambda: print("undone"))
+        >>> shared.begin()
+        installed
+        >>> shared.begin(); shared.end()
+        >>> shared.end()
+        undone
+    """
+
+    def __init__(self, install: Callable[[], None], undo: Callable[[], None]) -> None:
+        self._install, self._undo = install, undo
+        self._lock = threading.Lock()
+        self._open = 0
+
+    def begin(self) -> None:
+        """A recording begins."""
+        with self._lock:
+            if self._open == 0:
+                self._install()
+            self._open += 1
+
+    def end(self) -> None:
+        """A recording has ended."""
+        with self._lock:
+            self._open -= 1
+            if self._open == 0:
+                self._undo()
+
 
 creation_count: Callable[[], int] = _get_sequence_nr
 """How many nodes this thread has created; the next node gets this number.

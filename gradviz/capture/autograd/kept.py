@@ -9,11 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch.autograd.graph import Node
 
-from gradviz.capture.autograd.operations import (
-    OperationType,
-    plain_shape,
-    type_text,
-)
+from gradviz.capture.autograd.operations import OperationType, plain_shape, type_text
 from gradviz.capture.autograd.sharded import shard_of
 from gradviz.graph.schema import SavedTensor
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from itertools import islice
 from operator import attrgetter, methodcaller
@@ -48,6 +48,7 @@ __all__ = [
     "has_no_bias",
     "leaf_of",
     "operation_type",
+    "outline",
     "parameters_inside",
     "plain_shape",
     "sequence_number",
@@ -201,6 +202,37 @@ def visit_ancestors(
             if child is not None and child not in seen:
                 seen.add(child)
                 waiting.append(child)
+
+
+def outline(root: Node, since: int, most: int) -> Hashable:
+    """Equal for graphs with the same operations, shapes, arguments and leaves.
+
+    Private: ``_sequence_nr`` and ``_input_metadata``, as explained in this file.
+
+    Args:
+        root: where the graph begins.
+        since: the first sequence number; None is returned for a graph with older nodes.
+        most: the number of nodes; None for a larger graph, and for one with custom functions.
+    """
+
+    def place(child: Node) -> object:
+        number = sequence_number(child)
+        return number - since if number != ACCUMULATE_NR else (id(leaf_of(child)),)
+
+    rows: list[object] = []
+    for node, edges in visit_ancestors([root]):
+        kind, number = operation_type(node), sequence_number(node) - since
+        if not edges and (leaf := leaf_of(node)) is not None:
+            rows.append(id(leaf))
+            continue
+        if len(rows) >= most or kind.opaque or kind.raw == _CUSTOM or number < 0:
+            return None
+        options = repr(kind.read_options(node)) if kind.read_options else ""
+        factor = _number_in(node, kind) if operation(kind.op).number else ""
+        made = tuple((tuple(each.shape), each.dtype, each.device) for each in node._input_metadata)
+        rows.append((kind.grad_fn, number, made, options, factor))
+        rows.extend(child and (out, place(child)) for child, out in edges)
+    return tuple(rows)
 
 
 class NodeReader:
@@ -507,7 +539,7 @@ def _was_freed(node: Node, kind: OperationType) -> Buffers:
             try:
                 if each.data is not None:
                     return _HELD
-                each.register_hooks(_same, _same)
+                each.register_hooks(repr, repr)
             except RuntimeError as error:
                 reasons.add(_state_in(str(error)))
             except Exception:
@@ -516,10 +548,6 @@ def _was_freed(node: Node, kind: OperationType) -> Buffers:
         if state in reasons:
             return state
     return _NOTHING_SAVED
-
-
-def _same(tensor: Any) -> Any:
-    return tensor
 
 
 def _state_in(message: str) -> Buffers:
@@ -566,5 +594,4 @@ def forward_class(node: Node) -> type | None:
 
     Private: ``_forward_cls``, the class that the user wrote; a node has no public way to it.
     """
-    found: type | None = getattr(type(node), "_forward_cls", None)
-    return found
+    return getattr(type(node), "_forward_cls", None)

@@ -16,6 +16,7 @@ import torch.distributed as dist
 
 __all__ = [
     "averaged_parameters",
+    "awaited_parameters",
     "data_parallel_modules",
     "Shard",
     "flat_parameters",
@@ -150,8 +151,26 @@ def data_parallel_modules() -> list[weakref.ref[Any]]:
     """
     if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
         return []
+    return [weakref.ref(each) for each in _all_data_parallel_modules()]
+
+
+def _all_data_parallel_modules() -> Iterator[Any]:
     kind = torch.nn.parallel.DistributedDataParallel
-    return [weakref.ref(each) for each in gc.get_objects() if issubclass(type(each), kind)]
+    return (each for each in gc.get_objects() if issubclass(type(each), kind))
+
+
+def awaited_parameters() -> set[int]:
+    """The ``id`` of each parameter without whose gradient ``DistributedDataParallel`` cannot end.
+
+    With ``find_unused_parameters=True`` or ``static_graph=True`` it waits for no unused one.
+    """
+    return {
+        id(parameter)
+        for module in _all_data_parallel_modules()
+        if not (module.find_unused_parameters or module.static_graph)
+        for parameter in module.parameters()
+        if parameter.requires_grad
+    }
 
 
 def averaged_parameters(modules: Iterable[weakref.ref[Any]]) -> dict[int, int]:

@@ -19,6 +19,7 @@ __all__ = [
     "is_unsure",
     "memory_of",
     "quietly",
+    "unsure_among",
     "storage_address",
     "version_of",
 ]
@@ -115,6 +116,12 @@ def is_unsure(tensor: torch.Tensor) -> bool:
     Private: ``_is_view``, and ``_version`` as in `version_of`.
     """
     return tensor.requires_grad and version_of(tensor) > 0 and tensor._is_view()
+
+
+def unsure_among(tensors: Iterable[torch.Tensor]) -> set[int]:
+    """The ids of the tensors for which `is_unsure` holds; modes see none of the reads."""
+    with quietly():
+        return {id(tensor) for tensor in tensors if is_unsure(tensor)}
 
 
 def version_of(tensor: torch.Tensor) -> int:

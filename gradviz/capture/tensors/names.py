@@ -1,25 +1,45 @@
-"""The user's names of tensors: from a module, a dict, or the variables of the calling code."""
+"""The tensors in the arguments of a call, and the user's names of them.
+
+The names come from a module, a dict, or the variables of the calling code.
+"""
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import inspect
+import numbers
 import re
+import reprlib
 import sys
 import types
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import chain, count, islice
 from typing import NamedTuple, TypeGuard, TypeVar
 
 import torch
+from torch.autograd.graph import GradientEdge, Node
 
 from gradviz.capture.autograd.sharded import sharded_parameter
-from gradviz.capture.autograd.tensors import is_unsure, quietly
-from gradviz.capture.tensors.subjects import parts, shortly
+from gradviz.capture.autograd.tensors import unsure_among
 from gradviz.capture.tensors.training_sets import unregistered
-from gradviz.errors import UsageError
+from gradviz.errors import SubjectError, UsageError
 from gradviz.graph.text import WRAPPING_CLASSES, plain_name, without_wrappers
 
-__all__ = ["Named", "Names", "classes_of", "locals_of", "module_names", "with_attributes"]
+__all__ = [
+    "Named",
+    "Names",
+    "Subject",
+    "classes_of",
+    "flatten",
+    "locals_of",
+    "maker_of",
+    "module_names",
+    "parts",
+    "shortly",
+    "with_attributes",
+]
 
 _ALLOWED = (
     "an nn.Module, a dict of name -> tensor (or module, or list or dict of tensors), "
@@ -60,9 +80,8 @@ class Names:
 
     def __init__(self, entries: list[Named], modules: Mapping[str, str] | None = None) -> None:
         self.modules: Mapping[str, str] = modules or {}
-        with quietly():  # once for all tensors, because there are many
-            self.unsure = [named for named in entries if is_unsure(named.tensor)]
-        unsure = {id(named.tensor) for named in self.unsure}
+        unsure = unsure_among([named.tensor for named in entries])
+        self.unsure = [named for named in entries if id(named.tensor) in unsure]
         self._entries = [named for named in entries if id(named.tensor) not in unsure]
 
     def __iter__(self) -> Iterator[Named]:
@@ -278,18 +297,29 @@ def with_attributes(local: dict[str, object]) -> dict[str, object]:
 def _variables(frame: types.FrameType) -> list[_Variable]:
     """The variables visible to code in the frame, local ones first."""
     local = with_attributes(locals_of(frame))
-    visible = [_Variable(name, value, False) for name, value in local.items()]
+    visible = [
+        _Variable(name, value, False) for name, value in local.items() if _may_name(type(value))
+    ]
     for name, value in list(frame.f_globals.items()):
-        if name not in local:
+        if _may_name(type(value)) and name not in local:
             visible.append(_Variable(name, value, True))
     return [variable for variable in visible if not _is_machinery(variable)]
 
 
+def _may_name(kind: type) -> bool:
+    """Whether values of a type are tensors, or can contain some."""
+    return issubclass(kind, (torch.Tensor, torch.nn.Module, list, tuple, dict))
+
+
 def _is_machinery(variable: _Variable) -> bool:
     """Whether a variable belongs to Python or IPython, not to the user."""
-    name = variable.name
-    if name in ("In", "Out"):
+    if variable.name in ("In", "Out"):
         return _is_a(variable.value, list) or _is_a(variable.value, dict)
+    return _is_reserved(variable.name)
+
+
+@functools.lru_cache(maxsize=4_096)
+def _is_reserved(name: str) -> bool:
     return name.startswith("__") or _HISTORY.fullmatch(name) is not None
 
 
@@ -367,3 +397,165 @@ def _enter(
             new = new._replace(shared_rank=old.shared_rank, shared=old.shared)
         new = new._replace(rank=min(rank, old.rank))
     best[id(tensor)] = new
+
+
+_ALLOWED_SUBJECTS = "a tensor, a GradientEdge, or tuples, lists, dicts and dataclasses of them"
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """One tensor (or edge) to draw.
+
+    Args:
+        value: the tensor, or the ``GradientEdge``.
+        path: the rest of its name after the variable: ``""`` for the variable itself, ``"[0]"``,
+            ``"['loss']"``, ``".logits"`` for a part of it.
+    """
+
+    value: torch.Tensor | GradientEdge
+    path: str = ""
+
+
+def flatten(subjects: tuple[object, ...], caller: str = "draw") -> list[Subject]:
+    """Find the tensors in the arguments, in order.
+
+    Args:
+        subjects: tensors, gradient edges, and tuples, lists, dicts, namedtuples or dataclasses
+            of them at any depth. Other values in a container are ignored.
+        caller: the function that was called, for messages.
+
+    Returns:
+        One `Subject` per tensor.
+
+    Raises:
+        SubjectError: if there is no tensor; the message says what to pass instead.
+
+    Example:
+        >>> x = torch.ones(2)
+        >>> [subject.path for subject in flatten((x, {"loss": x, "parts": [x, None]}))]
+        ['', "['loss']", "['parts'][0]"]
+    """
+    if not subjects:
+        raise SubjectError(f"nothing to {caller}: pass {_ALLOWED_SUBJECTS}")
+    found: list[Subject] = []
+    for subject in subjects:
+        before = len(found)
+        found.extend(_tensors(subject, caller))
+        if len(found) == before:
+            raise SubjectError(_complaint(subject, caller))
+    return found
+
+
+def maker_of(tensor: torch.Tensor) -> Node | None:
+    """The ``grad_fn`` of a tensor.
+
+    Raises:
+        SubjectError: if torch raises.
+    """
+    try:
+        return tensor.grad_fn
+    except RuntimeError as error:
+        raise SubjectError(
+            f"cannot tell where a tensor of shape {tuple(tensor.shape)} came from: it is a view "
+            "made under no_grad, or one of several, and its base was changed in place since: "
+            "make the view again after the change, or pass its base"
+        ) from error
+
+
+def shortly(value: object) -> str:
+    """The ``repr`` of a value in one line, truncated; never raises.
+
+    Example:
+        >>> shortly(list(range(1000)))
+        '[0, 1, 2, 3, 4, 5, ...]'
+    """
+    try:
+        return " ".join(reprlib.repr(value).split())
+    except Exception:
+        return f"<{type(value).__name__}>"
+
+
+def parts(value: object) -> Iterator[tuple[object, str]]:
+    """The entries of a container, each with its index or attribute; nothing for other values.
+
+    Example:
+        >>> list(parts({"a": 1}))
+        [(1, "['a']")]
+    """
+    if isinstance(value, Mapping) and not dataclasses.is_dataclass(value):
+        yield from ((part, f"[{shortly(key)}]") for key, part in value.items())
+    elif fields := _fields(value):
+        yield from ((getattr(value, field, None), f".{field}") for field in fields)
+    elif isinstance(value, (list, tuple)):
+        yield from ((part, f"[{index}]") for index, part in enumerate(value))
+
+
+def _fields(value: object) -> tuple[str, ...]:
+    """Names of the entries of a dataclass, a namedtuple, or a result such as ``torch.max``'s."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return tuple(item.name for item in dataclasses.fields(value))
+    if isinstance(value, tuple):
+        return tuple(getattr(value, "_fields", getattr(value, "__match_args__", ())))
+    return ()
+
+
+def _tensors(subject: object, caller: str) -> Iterator[Subject]:
+    """Search a subject depth first with a stack, each container once (it may contain itself)."""
+    seen: set[int] = set()
+    stack: list[tuple[object, str]] = [(subject, "")]
+    while stack:
+        value, path = stack.pop()
+        if isinstance(value, (torch.Tensor, GradientEdge)):
+            yield Subject(value, path)
+        elif _is_mistake(value):
+            raise SubjectError((f"at {path}: " if path else "") + _complaint(value, caller))
+        elif id(value) not in seen:
+            seen.add(id(value))
+            stack.extend((part, path + step) for part, step in reversed(list(parts(value))))
+
+
+def _is_mistake(value: object) -> bool:
+    """Whether a value in a container cannot be drawn, but was probably meant to be."""
+    return isinstance(value, (torch.nn.Module, Node)) or _is_tensor_method(value)
+
+
+def _is_tensor_method(value: object) -> bool:
+    return callable(value) and isinstance(getattr(value, "__self__", None), torch.Tensor)
+
+
+def _complaint(value: object, caller: str) -> str:
+    """One line: what was passed, why it cannot be drawn, and what to pass instead."""
+    if value is None:
+        return (
+            f"cannot {caller} None: backward() returns None: "
+            "pass the loss, not the result of loss.backward()"
+        )
+    if _is_tensor_method(value):
+        name = getattr(value, "__name__", "mean")
+        return f"cannot {caller} .{name}, a method: did you forget the call: loss.{name}()"
+    if isinstance(value, (list, tuple, Mapping)) or _fields(value):
+        return f"no tensor in {shortly(value)}: pass {_ALLOWED_SUBJECTS}"
+    return f"cannot {caller} {shortly(value)} ({type(value).__name__}): {_advice(value, caller)}"
+
+
+def _advice(value: object, caller: str) -> str:
+    if isinstance(value, torch.nn.Module):
+        name = "summary" if caller == "sum up" else caller
+        return f"pass its output: {name}(model(x), names=model)"
+    if isinstance(value, Node):
+        return "pass the tensor it made, or torch.autograd.graph.GradientEdge(node, 0)"
+    if isinstance(value, numbers.Number):
+        return "it has left autograd (was .item() called?): pass the tensor itself"
+    if isinstance(value, (str, bytes)):
+        return "pass the tensor itself, not its name"
+    if type(value).__module__.partition(".")[0] == "numpy":
+        return "numpy records no gradients: pass the tensor it was made from"
+    if isinstance(value, torch.optim.Optimizer):
+        return "pass the loss that it minimizes"
+    if isinstance(value, type):
+        return f"it is a class: pass {_ALLOWED_SUBJECTS}"
+    if isinstance(value, Iterator):
+        return "it can be read only once: pass list(...) of it"
+    if callable(value):
+        return "pass what it returns"
+    return f"pass {_ALLOWED_SUBJECTS}"

@@ -18,10 +18,20 @@ import torch
 
 from gradviz.capture.autograd.operations import plain_shape, type_text
 from gradviz.capture.autograd.sharded import is_part, shard_of
-from gradviz.capture.autograd.tensors import quietly
+from gradviz.capture.autograd.tensors import is_transformed, quietly
 from gradviz.graph import TensorSummary
 
-__all__ = ["FEW", "Number", "Statistics", "countable", "read", "readable", "summarize"]
+__all__ = [
+    "FEW",
+    "Kept",
+    "Number",
+    "Statistics",
+    "countable",
+    "plain_array",
+    "read",
+    "readable",
+    "summarize",
+]
 
 FEW = 8
 """Tensors with up to this many elements are shown with their values."""
@@ -97,6 +107,9 @@ def _prepared(tensor: torch.Tensor, only_small: bool) -> _TensorReading:
     """Determine what can be read of a tensor."""
     reading = _TensorReading()
     try:
+        reading.data = _of_ordinary(tensor, reading, only_small)
+        if reading.data is not None:
+            return reading
         reading.dtype = type_text(tensor.dtype)
         reading.device = type_text(tensor.device)
         reading.note = "values not read"
@@ -117,6 +130,95 @@ def _prepared(tensor: torch.Tensor, only_small: bool) -> _TensorReading:
     except Exception:
         reading.note = reading.note or "values not read"
     return reading
+
+
+_ORDINARY = frozenset({torch.Tensor, torch.nn.Parameter})
+_FLOATS = frozenset({torch.float32, torch.float64})
+
+
+def _of_ordinary(
+    tensor: torch.Tensor, reading: _TensorReading, only_small: bool
+) -> torch.Tensor | None:
+    """The data of a small or contiguous tensor on the CPU, quickly; None for any other."""
+    if (
+        type(tensor) not in _ORDINARY
+        or not tensor.is_cpu
+        or tensor.dtype not in _FLOATS
+        or tensor.layout is not torch.strided
+        or tensor.is_nested
+        or is_transformed(tensor)
+        or tensor.is_neg()
+    ):
+        return None
+    few = tensor.numel() <= FEW
+    if (only_small and not few) or not tensor.is_contiguous():
+        return None
+    data = tensor.detach()
+    if not data.data_ptr():
+        return None
+    reading.shape, reading.few = plain_shape(tensor.shape), few
+    reading.dtype, reading.device = type_text(tensor.dtype), "cpu"
+    return data
+
+
+class Kept:
+    """A copy of the values of a tensor, if there are few; it is summarized when it is read.
+
+    Args:
+        tensor: of any kind. If it is large, or not an ordinary one on the CPU, it is read at once.
+
+    Example:
+        >>> tensor = torch.zeros(2)
+        >>> kept = Kept(tensor)
+        >>> tensor += 1
+        >>> kept.summary.values
+        (0.0, 0.0)
+    """
+
+    __slots__ = ("_array", "_summary")
+
+    def __init__(self, tensor: torch.Tensor) -> None:
+        self._array: npt.NDArray[Any] | None = None
+        self._summary: TensorSummary | None = None
+        if tensor.numel() <= _KEPT and (array := plain_array(tensor)) is not None:
+            self._array = array.copy()
+        if self._array is None:
+            self._summary = summarize([tensor])[0]
+
+    @property
+    def summary(self) -> TensorSummary:
+        """The summary of the tensor at the time of the copy."""
+        if self._summary is None:
+            self._summary = summarize([torch.from_numpy(self._array)])[0]
+        return self._summary
+
+    @property
+    def is_healthy(self) -> bool:
+        """Whether all elements are finite, and one is not zero; False if that is not certain."""
+        if self._array is None:
+            each = self.summary
+            return not (each.nan or each.inf) and bool(each.norm)
+        flat = self._array.ravel()
+        with np.errstate(all="ignore"):
+            return bool(0 < flat.dot(flat) < math.inf)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Kept):
+            return NotImplemented
+        if self._array is None or other._array is None:
+            return self.summary == other.summary
+        return bool(np.array_equal(self._array, other._array))
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+def plain_array(tensor: torch.Tensor) -> npt.NDArray[Any] | None:
+    """The memory of an ordinary contiguous tensor of floats on the CPU; None for any other."""
+    data = _of_ordinary(tensor, _TensorReading(), only_small=False)
+    return None if data is None else data.numpy()
+
+
+_KEPT = 512  # elements of the largest tensor that is copied
 
 
 def _shape(tensor: torch.Tensor) -> tuple[int, ...]:

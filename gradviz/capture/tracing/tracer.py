@@ -29,12 +29,11 @@ from gradviz.capture.autograd.tensors import (
     quietly,
     version_of,
 )
-from gradviz.capture.tensors.names import Named, Names
-from gradviz.capture.tensors.subjects import Subject, flatten, maker_of
+from gradviz.capture.tensors.names import Named, Names, Subject, flatten, maker_of
 from gradviz.capture.tensors.summary import FEW, summarize
 from gradviz.capture.tracing.walk import NO_GRADIENT, Walk, key_at, make_safe_to_drop
 from gradviz.graph import Buffers, Cause, EdgeData, EdgeKind, GradGraph, NodeKind, TensorSummary
-from gradviz.graph.collector import collector_paused
+from gradviz.graph.columns import collector_paused
 from gradviz.graph.operations import operation
 from gradviz.graph.text import number_text
 
@@ -280,6 +279,8 @@ class Builder:
         """Summarize all tensors at once, and add the summaries to their nodes."""
         for whole in (False, True):
             some = [reading for reading in self._readings if reading.whole is whole]
+            if not some:
+                continue
             found = summarize([reading.tensor for reading in some], values_only_if_small=not whole)
             for reading, summary in zip(some, found, strict=True):
                 data = reading.data
@@ -288,9 +289,10 @@ class Builder:
                     data["dtype"], data["device"] = summary.dtype, summary.device
                 if whole or _says_something(summary):
                     data["value"] = summary
-        gradients = summarize([gradient for _, gradient in self._gradients])
-        for (data, _), summary in zip(self._gradients, gradients, strict=True):
-            data["grad"] = summary
+        if self._gradients:
+            gradients = summarize([gradient for _, gradient in self._gradients])
+            for (data, _), summary in zip(self._gradients, gradients, strict=True):
+                data["grad"] = summary
 
 
 def _says_something(summary: TensorSummary) -> bool:

@@ -22,7 +22,7 @@ import torch
 from torch.autograd.graph import Node
 
 from gradviz.capture.autograd.nodes import ACCUMULATE_NR, Edges, leaf_of, sequence_number
-from gradviz.graph.algorithms import longest_paths
+from gradviz.graph import longest_paths
 from gradviz.graph.columns import EdgeColumns
 
 __all__ = [

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from functools import partial
 from math import isfinite
 from typing import Any
 
@@ -28,13 +29,12 @@ from gradviz.recording.intercept.in_place import (
     log_plain_change,
     lookup,
 )
-from gradviz.recording.intercept.user_warnings import call_made_from
 from gradviz.recording.provenance import CutSite, Leaf, UntrackedTensor
-from gradviz.recording.source_lines import called_function, user_location
+from gradviz.recording.source_lines import call_made_from, called_function, user_location
 from gradviz.recording.state import Handler, RecordingState, TorchCall, tensors_in
 from gradviz.story import EventKind
 
-__all__ = ["Handlers", "change"]
+__all__ = ["Handlers", "change", "pass_on"]
 
 _Look = Callable[[RecordingState, TorchCall], None]
 
@@ -62,7 +62,8 @@ def _handler(after: _Look, before: _Look | None = None) -> Handler:
     return handle
 
 
-def _call(state: RecordingState, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def pass_on(state: RecordingState, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """A call that is not recorded."""
     return func(*args, **kwargs)
 
 
@@ -146,16 +147,21 @@ def _after_value_read(cause: Cause) -> _Look:
     return after
 
 
-def _value_read(tensor: torch.Tensor, result: Any) -> TensorSummary:
+def _value_read(tensor: torch.Tensor, result: Any) -> TensorSummary | Callable[[], TensorSummary]:
     """The value that was read from a tensor; a number is not read again."""
     if (
         type(result) is float
         and isfinite(result)
         and tensor.dtype in (torch.float32, torch.float64)
     ):
-        shape, dtype = tuple(tensor.shape), type_text(tensor.dtype)
-        return TensorSummary(shape, dtype, str(tensor.device), (result,), abs(result))
+        return partial(_of_number, result, tensor.shape, tensor.dtype, tensor.device)
     return summarize([tensor], values_only_if_small=True)[0]
+
+
+def _of_number(
+    number: float, shape: torch.Size, dtype: torch.dtype, device: torch.device
+) -> TensorSummary:
+    return TensorSummary(tuple(shape), type_text(dtype), str(device), (number,), abs(number))
 
 
 def _before_copy(state: RecordingState, call: TorchCall) -> None:
@@ -278,7 +284,7 @@ def _after_data_set(state: RecordingState, call: TorchCall) -> None:
     state.log(Entry(EventKind.IN_PLACE, "data", state.location(), action=Action.DATA_REPLACED))
 
 
-call_made_from(_call.__code__, globals())
+call_made_from(pass_on.__code__, globals())
 _change = _handler(after_change, before_change)
 _NUMBERS = frozenset({int, float, bool})
 
@@ -324,7 +330,7 @@ _NAMED: dict[str, Handler] = {
         ("item", "tolist", "__float__", "__int__", "__index__", "__complex__"),
         _handler(_after_value_read(Cause.ITEM)),
     ),
-    **dict.fromkeys(QUERIES, _call),
+    **dict.fromkeys(QUERIES, pass_on),
     "__deepcopy__": _handler(_after_deepcopy),
 }
 _PROPERTIES: dict[tuple[str, str], Handler | None] = {
@@ -344,7 +350,7 @@ _copy = _handler(_after_copy, _before_copy)
 def _handler_of(func: Any) -> Handler | None:
     name, word = str(getattr(func, "__name__", "")), word_of(func)
     if name in ("__get__", "__set__", "__delete__"):
-        return _PROPERTIES.get((name, word), _call)
+        return _PROPERTIES.get((name, word), pass_on)
     if func is torch.autograd.grad:
         return _NAMED["backward"]
     if name in _NAMED:

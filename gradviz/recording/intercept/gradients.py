@@ -178,7 +178,7 @@ def log_skipped_step(state: RecordingState) -> None:
 
 def _log_skipped(state: RecordingState, optimizer: Any) -> None:
     held = [each for group in optimizer.param_groups for each in group["params"]]
-    identities = [next(state.provenance.identities(each), None) for each in held]
+    identities = [next(iter(state.provenance.identities(each)), None) for each in held]
     name = type(optimizer).__name__
 
     def details(key_of: KeyOf) -> StepDetails:

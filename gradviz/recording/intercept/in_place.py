@@ -1,4 +1,4 @@
-"""In-location changes of tensors and of gradients: ``add_``, ``x[0] = ...``, ``out=``."""
+"""In-place changes of tensors and of gradients: ``add_``, ``x[0] = ...``, ``out=``."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from gradviz.facts import VersionDetails
 from gradviz.graph import Cause
 from gradviz.recording.event_log import Entry, word_of
 from gradviz.recording.intercept import gradients
-from gradviz.recording.intercept.user_warnings import call_made_from
 from gradviz.recording.provenance import (
     CutSite,
     Input,
@@ -23,7 +22,7 @@ from gradviz.recording.provenance import (
     OperationOutput,
     UntrackedTensor,
 )
-from gradviz.recording.source_lines import CodeLocation, called_function
+from gradviz.recording.source_lines import CodeLocation, call_made_from, called_function
 from gradviz.recording.state import InPlaceChange, RecordingState, TorchCall, tensors_in
 from gradviz.story import EventKind
 

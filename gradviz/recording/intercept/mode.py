@@ -16,9 +16,8 @@ from torch.nn import Parameter
 from torch.overrides import TorchFunctionMode
 
 from gradviz.capture.autograd.engine import creation_count, jit_trace
-from gradviz.recording.intercept.calls import change
-from gradviz.recording.intercept.user_warnings import call_made_from
-from gradviz.recording.source_lines import Helper, HelperFiles
+from gradviz.recording.intercept.calls import change, pass_on
+from gradviz.recording.source_lines import Helper, HelperFiles, call_made_from
 from gradviz.recording.state import RecordingState
 
 __all__ = ["RecordingMode"]
@@ -63,6 +62,8 @@ class RecordingMode(TorchFunctionMode):
             return func(*args, **(kwargs or {}))
         state = self._state
         handler = self._handlers[func]
+        if handler is pass_on:
+            return func(*args, **kwargs) if kwargs else func(*args)
         if state.alert and not state.attend(handler):
             return func(*args, **(kwargs or {}))
         if handler is not None:
