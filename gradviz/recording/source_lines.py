@@ -487,7 +487,8 @@ _shared = SharedInstall(_install, _restore)
 
 
 def _show(message: Any) -> None:
-    is_ours = any(code.co_filename == message.filename for code in _callers)
+    file: str = message.filename
+    is_ours = any(code.co_filename == file for code in _callers)
     frame = _program_frame(sys._getframe(1)) if is_ours else None
     if frame is None:
         _original(message)
