@@ -6,8 +6,10 @@ converts them to text for people. All values are plain and can be saved as JSON.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
+from typing import NamedTuple
 
 from gradviz.graph import NodeKind, TensorSummary
 
@@ -18,11 +20,13 @@ __all__ = [
     "Details",
     "ErrorDetails",
     "EventKind",
+    "Flag",
     "FrameKind",
     "GradientDetails",
     "HookDetails",
     "Loss",
     "LostGradient",
+    "PlainContainer",
     "Problem",
     "ProblemKind",
     "RankRecord",
@@ -31,6 +35,7 @@ __all__ = [
     "SavedVerdict",
     "SourceLocation",
     "StepDetails",
+    "TrainingSets",
     "VersionDetails",
 ]
 
@@ -415,3 +420,53 @@ class FrameKind(str, Enum):
     """An exception ended the recording outside of backward."""
     MARK = "mark"
     END = "end"
+
+
+class PlainContainer(NamedTuple):
+    """Where a model stores a parameter that ``parameters()`` does not include.
+
+    Args:
+        container: its path in the model: ``"layers"``.
+        kind: ``"list"``, ``"tuple"`` or ``"dict"``.
+        owner: the class of the model: ``"Net"``.
+        of_modules: whether it contains modules; otherwise parameters.
+    """
+
+    container: str
+    kind: str
+    owner: str
+    of_modules: bool
+
+
+class Flag(NamedTuple):
+    """An attribute that was set in order to freeze a parameter, but has no effect.
+
+    Args:
+        attribute: ``"require_grad"``.
+        owner: the class of the module that has it; "" if the parameter itself has it.
+        parameter: path of the parameter within that module.
+    """
+
+    attribute: str
+    owner: str
+    parameter: str
+
+
+class TrainingSets(NamedTuple):
+    """What the modules and optimizers of a program held while it ran, by the keys of leaves.
+
+    Args:
+        plain: parameters in a plain container of a module.
+        flags: parameters for which an attribute without effect was set.
+        waiting: parameters of optimizers that made no step, with the class of the optimizer.
+        held: the parameters of all optimizers.
+        elsewhere: the number of steps of optimizers in other threads, which are not recorded.
+        names: the names of the parameters of optimizers.
+    """
+
+    plain: Mapping[str, PlainContainer]
+    flags: Mapping[str, Flag]
+    waiting: Mapping[str, str]
+    held: frozenset[str]
+    elsewhere: int
+    names: Mapping[str, str]

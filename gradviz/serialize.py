@@ -119,7 +119,21 @@ def _iter_lines(rows: Iterator[dict[str, Any]], count: int) -> Iterator[str]:
 
 
 def _dump(value: object) -> str:
-    return json.dumps(plain(value), ensure_ascii=False, allow_nan=False)
+    try:
+        return _encode(value)
+    except (TypeError, ValueError):  # a number that is not finite, or keys that are no text
+        return json.dumps(plain(value), ensure_ascii=False, allow_nan=False)
+
+
+def _of_other_type(value: Any) -> Any:
+    """`plain` of what the encoder does not know."""
+    if isinstance(value, Enum):
+        return value._value_
+    found = plain(value)
+    return str(value) if found is value else found
+
+
+_encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, default=_of_other_type).encode
 
 
 def plain(value: Any) -> Any:
@@ -451,6 +465,7 @@ _COUNTS = (
     "storage",
     "sequence_nr",
     "members",
+    "reshapes",
     "repeat",
     "parameters",
 )

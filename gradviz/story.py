@@ -182,9 +182,10 @@ class GradientNorms(Shown):
         norms: for each parameter a norm per column; None for no gradient.
         stale: for each parameter and column, whether no backward pass changed the gradient since
             the step before.
+        last: the last step; 0 without any.
 
     Example:
-        >>> norms = GradientNorms(("w",), (1, 2, 3), ((2.0, 1.0, 0.0),), ((False,) * 3,))
+        >>> norms = GradientNorms(("w",), (1, 2, 3), ((2.0, 1.0, 0.0),), ((False,) * 3,), 3)
         >>> print(norms)
         w  910
         <BLANKLINE>
@@ -196,6 +197,7 @@ class GradientNorms(Shown):
     steps: tuple[int, ...]
     norms: tuple[tuple[float | None, ...], ...]
     stale: tuple[tuple[bool, ...], ...]
+    last: int = 0
 
     @property
     def ends(self) -> tuple[float, float]:
@@ -232,6 +234,7 @@ class GradientNorms(Shown):
             tuple(self.steps[at] for at in starts),
             tuple(tuple(merged_norm(row[at : at + step]) for at in starts) for row in self.norms),
             tuple(tuple(any(row[at : at + step]) for at in starts) for row in self.stale),
+            self.last,
         )
 
     def __str__(self) -> str:

@@ -36,11 +36,12 @@ class MessagePattern:
 
 
 def _seen(pattern: str, *versions: str) -> MessagePattern:
-    return MessagePattern(re.compile(pattern, re.DOTALL), versions or ("2.13",))
+    return MessagePattern(re.compile(pattern, re.DOTALL), versions or ("2.10", "2.13"))
 
 
 _SIZE = r"\[[\d, ]*\]"
 _NODE = r"(?:\w+::)*(?P<node>\w+)"
+_BARE = r"(?:\w+::)*(?P<node>\w+?)(?:Backward\d*)?\b"
 
 
 class MessageKind(Enum):
@@ -58,7 +59,7 @@ class MessageKind(Enum):
     HOOKS_ON_NOTHING = _seen(r"register_hooks on a saved tensor with value None")
     CHANGED_IN_PLACE = _seen(
         r"modified by an inplace operation: \[[\w.]+(?: (?P<shape>" + _SIZE + r"))?\]"
-        rf"(?:, which is output \d+ of {_NODE},)? is at version (?P<found>\d+); "
+        rf"(?:, which is output \d+ of {_BARE},)? is at version (?P<found>\d+); "
         r"expected version (?P<wanted>\d+)"
     )
     NOT_A_SCALAR = _seen(r"grad can be implicitly created only for scalar outputs")
@@ -83,22 +84,22 @@ class MessageKind(Enum):
         r"has been) modified inplace"
     )
     VIEW_OF_HOOKED_MODULE = _seen(
-        r"Output \d+ of (?P<node>BackwardHookFunction) is a view and (?:is being|its base or "
-        r"another view of its base has been) modified inplace"
+        r"Output \d+ of (?P<node>BackwardHookFunction)(?:Backward)? is a view and (?:is being|its "
+        r"base or another view of its base has been) modified inplace"
     )
     VIEW_FROM_FUNCTION = _seen(
-        rf"Output \d+ of {_NODE} is a view and is being modified inplace\. This view was created "
+        rf"Output \d+ of {_BARE} is a view and is being modified inplace\. This view was created "
         r"inside a custom Function"
     )
     BASE_OF_FUNCTION_VIEW = _seen(
-        rf"Output \d+ of {_NODE} is a view and its base or another view of its base has been "
+        rf"Output \d+ of {_BARE} is a view and its base or another view of its base has been "
         r"modified inplace\. This view was created inside a custom Function"
     )
     BASE_OF_SEVERAL_VIEWS = _seen(
-        rf"Output \d+ of {_NODE} is a view and its base or another view of its base has been "
+        rf"Output \d+ of {_BARE} is a view and its base or another view of its base has been "
         r"modified inplace"
     )
-    ONE_OF_SEVERAL_VIEWS = _seen(rf"Output \d+ of {_NODE} is a view and is being modified inplace")
+    ONE_OF_SEVERAL_VIEWS = _seen(rf"Output \d+ of {_BARE} is a view and is being modified inplace")
     VIEW_DETACHED = _seen(r"Can't detach views in-place")
     SHARED_MEMORY = _seen(
         r"more than one element of the written-to tensor refers to a single memory location"
@@ -113,7 +114,8 @@ class MessageKind(Enum):
     )
     INPUT_WITHOUT_GRAPH = _seen(r"One of the differentiated Tensors does not require grad")
     INPUT_NOT_USED = _seen(
-        r"The differentiated Tensor at index (?P<index>\d+) appears to not have been used"
+        r"(?:The differentiated Tensor at index (?P<index>\d+)|One of the differentiated Tensors) "
+        r"appears to not have been used"
     )
     RETURNED_ANOTHER_SHAPE = _seen(
         rf"Function {_NODE} returned an invalid gradient at index (?P<index>\d+) - got "

@@ -38,7 +38,9 @@ __all__ = [
     "ranks_text",
     "spread_text",
     "title_without_values",
+    "sampling_note",
     "with_gradients",
+    "with_step",
 ]
 
 _FEW = 4  # Numbers of a gradient, or names of parameters, that are written out.
@@ -189,6 +191,27 @@ def frame_title(
             return f"after {word}"
         case _:
             return str(kind.value)
+
+
+def with_step(title: str, step: int) -> str:
+    """The title of a frame of a recording of some steps; of other recordings ``step`` is 0.
+
+    Example:
+        >>> with_step("forward", 101), with_step("forward", 0)
+        ('step 101: forward', 'forward')
+    """
+    return f"step {step:,}: {title}" if step else title
+
+
+def sampling_note(every: int) -> str:
+    """Which steps a recording with ``every=`` contains.
+
+    Example:
+        >>> sampling_note(100)
+        'steps 1, 101, 201, ... are recorded (every=100); run.gradient_norms has all steps'
+    """
+    steps = ", ".join(str(1 + every * number) for number in range(3))
+    return f"steps {steps}, ... are recorded (every={every}); run.gradient_norms has all steps"
 
 
 def with_gradients(title: str, added: Iterable[tuple[str, GradientDetails]]) -> str:

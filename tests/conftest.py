@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import settings
 from processes import starting
 
@@ -17,6 +18,7 @@ settings.load_profile("gradviz")
 
 # Projects that tests copy and build: pages and scripts of their own, not tests.
 collect_ignore_glob = ["sphinx_sites/*"]
+collect_ignore = [] if torch.cuda.is_available() else ["test_gpu.py"]
 
 GOLDEN = Path(__file__).with_name("golden")
 

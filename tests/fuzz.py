@@ -202,6 +202,8 @@ class _Checked:
         if len(program.passes) > 1:
             right |= {"accumulated"}
         may_be = {"vanishing", "exploding"} if max(norms) > 500 * min(norms) else set()
+        if program.held is not None and right == {"accumulated"}:
+            may_be.add("fine")  # several passes before the one step are a sum that is meant
         if program.held is not None and leaf not in program.held and leaf in program.parameters:
             trained = program.parameters & set(program.held) - set(program.frozen)
             (right if trained else may_be).add("left out of the optimizer")

@@ -142,6 +142,27 @@ def test_few_events_are_kept_when_few_are_wanted():
     assert len(result.stdout.split("\n\n")[0].splitlines()) == 4
 
 
+STEPS = """
+import torch
+model = torch.nn.Linear(2, 1)
+optimizer = torch.optim.SGD(model.parameters(), 0.1)
+for step in range(9):
+    optimizer.zero_grad()
+    model(torch.ones(1, 2)).sum().backward()
+    optimizer.step()
+"""
+
+
+def test_every_records_some_steps_and_shows_the_norms_of_all():
+    Path("steps.py").write_text(STEPS)
+    result = run("record", "steps.py", "--every", "4")
+    assert result.exit_code == 0
+    assert "model.weight  99999" in result.stdout and "steps 1 to 9" in result.stdout
+    result = run("record", "steps.py", "--every", "4", "-o", "s.svg", "--norms", "my norms.svg")
+    assert result.exit_code == 0 and "steps 1 to 9" in Path("my norms.svg").read_text()
+    assert "step 9: after step" in Path("s.svg").read_text()
+
+
 def test_a_script_without_torch_has_nothing_to_show():
     Path("plain.py").write_text("print('hello')\n")
     result = run("record", "plain.py", "-o", "s.svg")
@@ -158,6 +179,8 @@ MISUSE = [
     (["record", "train.py", "--frames", "1-3"], "--frames must be integers >= 1, as in 1,3,5"),
     (["record", "train.py", "--frames", "99"], "--frames asks for 99; the recording has"),
     (["record", "train.py", "--max-events", "-1"], "must be an integer >= 0"),
+    (["record", "train.py", "--every", "1"], "must be an integer >= 2"),
+    (["record", "train.py", "--norms", "n.svg"], "--norms needs --every"),
     (["record", "train.py", "--epochs", "3"], "the script's own options go after --"),
 ]
 

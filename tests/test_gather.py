@@ -42,6 +42,9 @@ def torchrun(ranks: int, *command: str, cwd: Path) -> subprocess.CompletedProces
     return subprocess.CompletedProcess(command, started.returncode, said)
 
 
+PROCESS = pytest.mark.process
+
+
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
     """What rank 0 of four has gathered in each program."""
@@ -52,6 +55,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]
     return told
 
 
+@PROCESS
 def test_what_is_the_same_is_drawn_once(found: dict[str, dict[str, Any]]) -> None:
     text = found["averaged"]["text"]
     assert "ranks 0 to 3 of 4: the same structure, and the same .grad" in text
@@ -59,11 +63,13 @@ def test_what_is_the_same_is_drawn_once(found: dict[str, dict[str, Any]]) -> Non
     assert found["averaged"]["told"] == "4 parameters  fine"
 
 
+@PROCESS
 def test_a_saved_story_draws_the_same(found: dict[str, dict[str, Any]]) -> None:
     for each in found.values():
         assert each["again"] == each["text"]
 
 
+@PROCESS
 def test_the_odd_rank_is_named(found: dict[str, dict[str, Any]]) -> None:
     text = found["one_is_odd"]["text"]
     assert text.count("over the ranks, rank 1: ") == 4
@@ -71,12 +77,14 @@ def test_the_odd_rank_is_named(found: dict[str, dict[str, Any]]) -> None:
     assert found["one_is_odd"]["told"] == "4 parameters  fine"
 
 
+@PROCESS
 def test_not_finite_on_one_rank(found: dict[str, dict[str, Any]]) -> None:
     assert found["one_has_nan"]["text"].count("NaN or infinite on rank 1") == 3
     assert "rank 1: body.bias" in found["one_has_nan"]["told"]
     assert found["one_has_nan"]["told"].endswith("4 other parameters   fine")
 
 
+@PROCESS
 def test_a_parameter_that_one_rank_does_not_use(found: dict[str, dict[str, Any]]) -> None:
     each = found["one_leaves_out_the_head"]
     assert "rank 1: head.bias" in each["told"]
@@ -87,11 +95,13 @@ def test_a_parameter_that_one_rank_does_not_use(found: dict[str, dict[str, Any]]
     assert "2  rank 1, after backward 1" in each["text"]
 
 
+@PROCESS
 def test_a_rank_without_a_graph(found: dict[str, dict[str, Any]]) -> None:
     assert "(rank 1 has recorded no graph)" in found["one_has_no_graph"]["text"]
     assert found["one_has_no_graph"]["told"].startswith("rank 1: error (distributed)")
 
 
+@PROCESS
 def test_stages_of_a_pipeline_are_not_compared(found: dict[str, dict[str, Any]]) -> None:
     text = found["a_stage_on_each"]["text"]
     assert all(f"rank {rank} has another structure)" in text for rank in (1, 2, 3))
@@ -99,12 +109,14 @@ def test_stages_of_a_pipeline_are_not_compared(found: dict[str, dict[str, Any]])
     assert found["a_stage_on_each"]["told"] == "20 parameters  fine"
 
 
+@PROCESS
 def test_ranks_at_different_passes_are_not_compared(found: dict[str, dict[str, Any]]) -> None:
     text = found["one_is_a_pass_ahead"]["text"]
     assert "rank 1 is at backward pass 2, ranks 0, 2 and 3 at 1" in text
     assert "rank 1:" not in text
 
 
+@PROCESS
 def test_a_rank_that_lags_is_named_within_the_limit(found: dict[str, dict[str, Any]]) -> None:
     each = found["one_lags"]
     assert "rank 1 did not answer within 2 s" in each["text"]
@@ -130,6 +142,7 @@ dist.destroy_process_group()
 """
 
 
+@PROCESS
 def test_the_command_writes_one_file_for_all_ranks(tmp_path: Path) -> None:
     (tmp_path / "träin ü.py").write_text(_TRAIN, encoding="utf-8")
     command = ("-m", "gradviz", "record", "träin ü.py", "-o", "ranks.svg", "-o", "ranks.json")
@@ -142,6 +155,7 @@ def test_the_command_writes_one_file_for_all_ranks(tmp_path: Path) -> None:
     assert "the same structure" in (tmp_path / "ranks.svg").read_text(encoding="utf-8")
 
 
+@PROCESS
 def test_the_command_saves_what_it_has_when_a_rank_dies(tmp_path: Path) -> None:
     (tmp_path / "train.py").write_text(_TRAIN, encoding="utf-8")
     command = ("-m", "gradviz", "record", "train.py", "-o", "ranks.json", "--", "die")

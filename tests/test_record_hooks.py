@@ -268,7 +268,7 @@ def test_a_mistake_of_ours_in_a_hook(monkeypatch: pytest.MonkeyPatch) -> None:
         raise ArithmeticError("a mistake of ours")
 
     monkeypatch.delenv("GRADVIZ_DEBUG")
-    monkeypatch.setattr("gradviz.recording.hooks._seen", wrong)
+    monkeypatch.setattr("gradviz.recording.hooks._version", wrong)
     with gradviz.record() as run:
         x = leaf()
         x.register_hook(double)

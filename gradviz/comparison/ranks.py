@@ -27,7 +27,16 @@ if TYPE_CHECKING:
     from gradviz.capture.autograd.exchange import Exchange
     from gradviz.capture.tensors.names import Names
 
-__all__ = ["RankPart", "gather", "gathered", "latest_backward", "own_part", "story_of_ranks"]
+__all__ = [
+    "RankPart",
+    "collected",
+    "gather",
+    "gathered",
+    "latest_backward",
+    "own_part",
+    "send_part",
+    "story_of_ranks",
+]
 
 SECONDS = 30.0
 """How long rank 0 waits for the others."""
@@ -131,20 +140,42 @@ def gathered(
         return story_of_ranks([part], {part.digest: frame}, 1), None
     if rank:
         try:
-            if part.digest and exchange.is_first(part.digest):
-                exchange.send(f"graph {part.digest}", serialize.to_json(Story((frame,))).encode())
-            exchange.send(f"rank {rank}", json.dumps(serialize.plain(part)).encode())
+            send_part(exchange, part, frame)
         except RuntimeError as error:
             warnings.warn(f"rank {rank} could not send its graph: {error}", stacklevel=3)
         return None, exchange
     exchange.is_first(part.digest)
-    return _collected(exchange, part, frame, timeout, is_stopped), exchange
+    return collected(exchange, part, frame, timeout, is_stopped), exchange
 
 
-def _collected(
+def send_part(exchange: Exchange, part: RankPart, frame: Frame) -> None:
+    """Send what a rank has; the graph only if no other rank has sent one of its structure.
+
+    Args:
+        exchange: with the other ranks.
+        part: of this rank.
+        frame: its graph.
+
+    Raises:
+        RuntimeError: if the process with the store has ended.
+    """
+    if part.digest and exchange.is_first(part.digest):
+        exchange.send(f"graph {part.digest}", serialize.to_json(Story((frame,))).encode())
+    exchange.send(f"rank {part.rank}", json.dumps(serialize.plain(part)).encode())
+
+
+def collected(
     exchange: Exchange, own: RankPart, frame: Frame, timeout: float, is_stopped: Callable[[], bool]
 ) -> Story:
-    """The story of this rank, which is the first, and of those that answer in time."""
+    """The story of this rank, which is the first, and of those that answer in time.
+
+    Args:
+        exchange: with the other ranks.
+        own: the part of this rank.
+        frame: its graph.
+        timeout: as for `gather`.
+        is_stopped: as for `gathered`.
+    """
     parts, frames = [own], {own.digest: frame}
     end = time.monotonic() + timeout
     for rank in range(1, exchange.size):
@@ -206,7 +237,7 @@ def _waited(run: Any, names: Names) -> tuple[str, ...]:
     if isinstance(run, Story):
         return ()
     awaited = awaited_parameters()
-    named = [*names, *run._parameters(), *run._leaves()] if awaited else []
+    named = [*names, *run._snapshots.parameters(), *run._leaves()] if awaited else []
     return tuple(dict.fromkeys(each.name for each in named if id(each.tensor) in awaited))
 
 
@@ -360,6 +391,8 @@ def _is_same(one: TensorSummary | None, other: TensorSummary | None) -> bool:
     """Whether two summaries are equal; ranks have devices of their own."""
     if one is None or other is None:
         return one is other
+    if one.norm != other.norm and not (one.nan or other.nan):
+        return False
     return repr(replace(one, device="")) == repr(replace(other, device=""))
 
 

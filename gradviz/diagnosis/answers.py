@@ -6,10 +6,20 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from functools import cached_property
+from itertools import count
 from typing import overload
 
 from gradviz.facts import SourceLocation
-from gradviz.graph import GradGraph, NodeKind, ancestors, descendants, is_data, word_of
+from gradviz.graph import (
+    EdgeData,
+    EdgeKind,
+    GradGraph,
+    NodeKind,
+    ancestors,
+    descendants,
+    is_data,
+    word_of,
+)
 from gradviz.reports.memory import SavedTable, saved
 from gradviz.shown import Shown
 from gradviz.story import Frame, Story
@@ -20,7 +30,7 @@ __all__ = ["Explanation", "Explanations", "Group", "Verdict"]
 _TOGETHER = 3  # the number of rows with the same reason that are printed as one
 _LONG = 12  # operations; a longer path is folded, except near the culprit
 _LEAVES = (NodeKind.PARAMETER, NodeKind.LEAF)
-_IN_CAPTION = 2  # the number of reasons in the caption of a picture
+_IN_CAPTION = 3  # the number of reasons in the caption of a picture
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,7 +119,7 @@ class Explanations(Sequence[Explanation], Shown):
     all: tuple[Explanation, ...]
 
     def __post_init__(self) -> None:
-        ranks = {Verdict.FINE: 1}
+        ranks = {Verdict.UNTRAINED: 1, Verdict.FINE: 2}
         ordered = sorted(self.all, key=lambda each: ranks.get(each.verdict, 0))
         ordered.sort(key=lambda each: not each.verdict.is_error)
         object.__setattr__(self, "all", tuple(ordered))
@@ -137,8 +147,8 @@ class Explanations(Sequence[Explanation], Shown):
 
     @property
     def wrong(self) -> tuple[Explanation, ...]:
-        """The explanations whose verdict is not ``fine``."""
-        return tuple(each for each in self.all if each.verdict is not Verdict.FINE)
+        """The explanations that name a fault: not those of tensors that are fine or not trained."""
+        return tuple(each for each in self.all if each.verdict not in _NO_FAULT)
 
     @property
     def saved(self) -> SavedTable:
@@ -150,7 +160,7 @@ class Explanations(Sequence[Explanation], Shown):
         errors = [str(each) for each in self.all if each.verdict.is_error]
         rows = [
             (_names(group), group[0].verdict.state, group[0].reason, group[0].fix)
-            for group in _groups([each for each in self.wrong if not each.verdict.is_error])
+            for group in _groups([each for each in self.all if _is_row(each.verdict)])
         ]
         fine = [each for each in self.all if each.verdict is Verdict.FINE]
         if fine:
@@ -180,24 +190,28 @@ class Explanations(Sequence[Explanation], Shown):
     def _caption(self) -> str:
         if not self.wrong:
             return ""
-        groups = _groups(self.wrong)
-        if len(groups) <= _IN_CAPTION:
-            return " ".join(f"{_names(group)}: {group[0].reason}." for group in groups)
-        counts: dict[str, int] = {}
-        for each in self.wrong:
-            counts[each.verdict.value] = counts.get(each.verdict.value, 0) + 1
-        said = ", ".join(f"{count:,} {word}" for word, count in counts.items())
-        return f"{len(self.wrong):,} of {len(self.all):,}: {said}"
+        groups = _groups(self.wrong, fewest=1)
+        said = [f"{_names(group)}: {group[0].reason}." for group in groups[:_IN_CAPTION]]
+        left = sum(map(len, groups[_IN_CAPTION:]))
+        if left:
+            said.append(f"{left:,} more of {len(self.all):,} are not fine, for other reasons.")
+        return " ".join(said)
 
 
-def _groups(explanations: Sequence[Explanation]) -> list[list[Explanation]]:
-    """Group equal rows if there are many of them."""
+def _is_row(verdict: Verdict) -> bool:
+    return not verdict.is_error and verdict is not Verdict.FINE
+
+
+def _groups(
+    explanations: Sequence[Explanation], fewest: int = _TOGETHER
+) -> list[list[Explanation]]:
+    """Group rows with the same verdict and reason, if there are enough of them."""
     found: dict[tuple[Verdict, str], list[Explanation]] = {}
     for each in explanations:
         found.setdefault((each.verdict, each.reason), []).append(each)
     groups = []
     for group in found.values():
-        groups += [group] if len(group) >= _TOGETHER else [[each] for each in group]
+        groups += [group] if len(group) >= fewest else [[each] for each in group]
     return groups
 
 
@@ -235,6 +249,9 @@ def _story(
     keys = [key for each in explanations for key in each.nodes if key in graph]
     marks = [each.culprit for each in explanations if each.culprit in graph]
     marked = _relevant_part(graph, keys, marks) if keys or marks else graph.copy()
+    for each in explanations:
+        if each.verdict is Verdict.CUT and each.nodes:
+            _join_to_cut(marked, each.nodes[0], each.culprit)
     for each in reversed(named):  # if several mark the same node, the first has priority
         subject = next(iter(each.nodes), "")
         if subject in marked and "name" in marked.nodes[subject]:
@@ -273,6 +290,31 @@ def _relevant_part(graph: GradGraph, starts: Sequence[str], marks: Sequence[str]
     if _operations(part, part) > _LONG and (target := next(iter([*marks, *starts]), "")) in part:
         part = in_focus(part, target, word_of(part.nodes[target]))
     return part
+
+
+def _join_to_cut(graph: GradGraph, leaf: str, culprit: str) -> None:
+    """Draw a leaf before the cut that ends its path, if the operations between were not kept.
+
+    Args:
+        graph: is changed.
+        leaf: key of the leaf.
+        culprit: key of the tensor behind the cut; nothing is done unless both are in the graph.
+    """
+    if leaf not in graph or culprit not in graph or graph.out_degree(leaf):
+        return
+    cuts = [data for *_, data in graph.in_edges(culprit, data=True) if not _flows(data)]
+    if not cuts:
+        return
+    taken = {key for key in graph if key[:1] == "g"}
+    key = next(name for name in map("g{}".format, count()) if name not in taken)
+    graph.add_node(key, kind=NodeKind.GROUP, op="operations that were not kept", members=0)
+    graph.add_edge(leaf, key, 0, kind=EdgeKind.GRADIENT, input=0)
+    number = 1 + max(data.get("input", 0) for *_, data in graph.in_edges(culprit, data=True))
+    graph.add_edge(key, culprit, number, **{**cuts[0], "input": number})
+
+
+def _flows(edge: EdgeData) -> bool:
+    return edge.get("kind") is not EdgeKind.CUT
 
 
 def _operations(graph: GradGraph, keys: Iterable[str]) -> int:
@@ -398,6 +440,10 @@ class Verdict(str, Enum):
     """An attribute similar to ``requires_grad`` was set, which PyTorch does not read."""
     NOT_IN_A_GRAPH = "in no graph", Group.TRAINING
     """An optimizer contains parameters that no recorded result depends on."""
+    UNTRAINED = "not trained", Group.TRAINING
+    """In no optimizer and without a gradient: of an overview, if others are trained."""
+    CLIPPED_LATE = "clipped after the step", Group.TRAINING
+    """Its gradient was clipped after the step that used it."""
     CLIPPED_SCALED = "clipped while scaled", Group.TRAINING
     """Its gradient was clipped before ``GradScaler`` unscaled it."""
 
@@ -471,3 +517,6 @@ class Verdict(str, Enum):
     def is_error(self) -> bool:
         """Whether it is about an exception."""
         return self.group is Group.ERROR
+
+
+_NO_FAULT = (Verdict.FINE, Verdict.UNTRAINED)

@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gradviz.diagnosis.answers import Group
 from gradviz.diagnosis.values import Values
-from gradviz.facts import Action, BackwardDetails, EventKind, Loss, LostGradient
+from gradviz.facts import (
+    Action,
+    BackwardDetails,
+    EventKind,
+    Flag,
+    Loss,
+    LostGradient,
+    PlainContainer,
+)
 from gradviz.graph import (
     Buffers,
     EdgeData,
@@ -147,8 +155,8 @@ class Question:
     key: str
     data: NodeData
     is_parameter: bool = False
-    unregistered: Unregistered | None = None
-    without_effect: IneffectiveFlag | None = None
+    unregistered: Unregistered | PlainContainer | None = None
+    without_effect: IneffectiveFlag | Flag | None = None
     cuts: tuple[EdgeData, ...] = ()
 
     @property
@@ -186,7 +194,9 @@ class Context:
         since: by the keys of leaves whose gradient is not finite: the number of the first of the
             backward passes since which it was not finite, and the graph before that pass.
         later: the context of the end of the recording, if that shows other results.
-        held: keys of the parameters of the optimizers that were alive when `explain` was called.
+        held: keys of the parameters of the optimizers that were seen, or are alive.
+        elsewhere: the number of steps of optimizers in other threads, which are not recorded.
+        waiting: the optimizers that were seen and made no step, by the keys of their parameters.
         flat: by the keys of parameters that FSDP1 has merged into a flat one, the key of that one.
         is_of_roots: whether the caller passed the roots, instead of finding them among variables.
         cache: results that rules computed for several tensors, by keys of their own.
@@ -204,6 +214,8 @@ class Context:
     since: Mapping[str, tuple[int, Values]] = field(default_factory=dict)
     later: Context | None = None
     held: frozenset[str] = frozenset()
+    waiting: Mapping[str, str] = field(default_factory=dict)
+    elsewhere: int = 0
     flat: Mapping[str, str] = field(default_factory=dict)
     is_of_roots: bool = False
     cache: dict[Hashable, Any] = field(default_factory=dict)

@@ -15,7 +15,13 @@ from gradviz.diagnosis import in_place, no_graph, plain_errors, used_up, wrong_a
 from gradviz.diagnosis.answers import Explanation, Explanations, Group, Verdict
 from gradviz.diagnosis.context import Context, Question
 from gradviz.diagnosis.gradient import hook_on_tensor, hooks_that_broke_it, last_rules, sparse
-from gradviz.diagnosis.no_gradient import connected_rules, event_rules, other_tensor_rules
+from gradviz.diagnosis.no_gradient import (
+    ELSEWHERE,
+    RECORD_THERE,
+    connected_rules,
+    event_rules,
+    other_tensor_rules,
+)
 from gradviz.diagnosis.non_finite import non_finite_rules
 from gradviz.diagnosis.not_connected import not_connected_rules
 from gradviz.diagnosis.reading import (
@@ -29,7 +35,13 @@ from gradviz.diagnosis.reading import (
 )
 from gradviz.diagnosis.rule import Rule, first_answer
 from gradviz.diagnosis.subjects import Asked
-from gradviz.diagnosis.training import first_training_rules, training_rules, unseen, unused_by_steps
+from gradviz.diagnosis.training import (
+    as_overview,
+    first_training_rules,
+    training_rules,
+    unseen,
+    unused_by_steps,
+)
 from gradviz.diagnosis.values import is_wrong
 from gradviz.diagnosis.zeros import zero_rules
 from gradviz.errors import DamagedFileError, GradvizError
@@ -81,8 +93,8 @@ def describe() -> str:
     """The list of rules as text: order, verdict, name, and what each needs.
 
     Example:
-        >>> print(describe().splitlines()[7])
-          8. cleared                    the gradient was cleared after backward (a recording)
+        >>> print(describe().splitlines()[8])
+          9. cleared                    the gradient was cleared after backward (a recording)
     """
     return "\n".join(
         f"{number:3}. {rule.verdict.value:26} {rule.name} ({rule.needs.value})"
@@ -202,23 +214,33 @@ def _of_recording(asked: Asked, found: Names) -> Explanation | Explanations:
     questions = questions_of(asked, context, found)
     if not asked.roots:
         context = replace(context, later=context_at_end(asked.recording, context))
-    if any(is_wrong(question.data.get("grad")) for question in questions):
+    roots = (context.graph.nodes[key].get("value") for key in context.roots)
+    is_finite = not any(value is not None and (value.nan or value.inf) for value in roots)
+    if not is_finite or any(is_wrong(question.data.get("grad")) for question in questions):
         context = with_values(context, asked.recording, found)
     if asked.tensors and not asked.is_many:
         return _answers(questions, context, False)
-    explanations = _answers(questions, context, True)
+    explanations = _answers(questions, context, True, is_overview=not asked.tensors)
     assert isinstance(explanations, Explanations)
     if not asked.tensors:
-        explanations = Explanations((*explanations, *unused_by_steps(context)))
+        explanations = Explanations(
+            (*explanations, *unused_by_steps(context, {each.key for each in questions}))
+        )
+        if context.elsewhere:
+            row = Explanation(Verdict.NOT_KNOWN, "other threads", ELSEWHERE, RECORD_THERE)
+            explanations = Explanations((*explanations, row))
     error = _of_error(asked, found) if asked.has_failed else None
     return Explanations((error, *explanations)) if error is not None else explanations
 
 
 def _answers(
-    questions: Sequence[Question], context: Context, is_many: bool
+    questions: Sequence[Question], context: Context, is_many: bool, is_overview: bool = False
 ) -> Explanation | Explanations:
     context, questions = context.with_unreachable(questions)
     explanations = tuple(explain_tensor(question, context) for question in questions)
+    if is_overview:
+        rows = zip(explanations, questions, strict=True)
+        explanations = tuple(as_overview(each, question, context) for each, question in rows)
     return Explanations(explanations) if is_many else explanations[0]
 
 

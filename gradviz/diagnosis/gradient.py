@@ -11,7 +11,7 @@ from gradviz.diagnosis.lines import mention
 from gradviz.diagnosis.non_finite import scale_rules
 from gradviz.diagnosis.not_connected import twin_of
 from gradviz.diagnosis.rule import Evidence, Needs, Rule
-from gradviz.diagnosis.training import scale_of
+from gradviz.diagnosis.training import scale_of, uses_of
 from gradviz.diagnosis.values import is_all_zero
 from gradviz.facts import (
     Action,
@@ -22,7 +22,7 @@ from gradviz.facts import (
     SourceLocation,
     StepDetails,
 )
-from gradviz.graph import TensorSummary, word_of
+from gradviz.graph import NodeKind, TensorSummary, word_of
 from gradviz.story import Event
 from gradviz.wording import gradient_change_text
 
@@ -295,9 +295,51 @@ def _accumulated(context: Context, question: Question) -> Evidence | None:
     if times <= 1:
         return None
     added = context.happened_to(question.key, EventKind.ACCUMULATE)[-times:]
+    if _is_meant(context, question, added):
+        return None
     lines = list(dict.fromkeys(str(event.location) for event in added))
     words = {"times": times, "where": f" (at {', '.join(lines[-3:])})" if lines else ""}
     return Evidence(words, locations=_locations(*added))
+
+
+def _is_meant(context: Context, question: Question, added: Sequence[Event]) -> bool:
+    """Whether no step has used, or will use, a gradient to which an earlier step belongs.
+
+    Several passes before one step are a sum that is meant. A pass after the step, such as that of
+    a generator through the critic, does no harm if the gradient is cleared before the next step.
+    """
+    key = question.key
+    uses = uses_of(context, key)
+    if not uses:
+        is_input = question.kind is not NodeKind.PARAMETER
+        return is_input and bool(context.held) and key not in context.held
+    if not added:
+        return False
+    used = [use for use in uses if use > added[0].number]
+    after = [event for event in added if used and event.number > used[0]]
+    if not after:
+        return True
+    if any(use > after[0].number for use in used):
+        return False
+    lines = {str(event.location) for event in added if event.number < used[0]}
+    return lines.isdisjoint(str(event.location) for event in after) or _clears_first(context, key)
+
+
+def _clears_first(context: Context, key: str) -> bool:
+    """Whether the program has cleared a gradient that came after a step, before the next step."""
+    uses = uses_of(context, key)
+    cleared = [
+        event.number
+        for event in context.happened_to(key, EventKind.GRAD)
+        if event.action in (Action.SET_TO_NONE, Action.ZEROED)
+    ]
+    for added in context.happened_to(key, EventKind.ACCUMULATE):
+        clear = next((each for each in cleared if each > added.number), None)
+        if clear is None or added.number < uses[0]:
+            continue
+        if not any(added.number < use < clear for use in uses):
+            return True
+    return False
 
 
 def _fine(context: Context, question: Question) -> Evidence | None:

@@ -31,8 +31,10 @@ from gradviz.facts import Action, BackwardDetails, EventKind, Loss
 from gradviz.graph import GradGraph, NodeData, NodeKind, ancestors, is_gradient, word_of
 from gradviz.story import Event
 
-__all__ = ["connected_rules", "event_rules", "other_tensor_rules"]
+__all__ = ["ELSEWHERE", "RECORD_THERE", "connected_rules", "event_rules", "other_tensor_rules"]
 
+ELSEWHERE = "an optimizer made steps in another thread, whose operations are not recorded"
+RECORD_THERE = "begin the recording in that thread: with gradviz.record() as run: ..."
 Match = Callable[[Context, Question], Evidence | None]
 
 
@@ -178,6 +180,21 @@ event_rules: tuple[Rule[Any, Any], ...] = (
 # Leaves that are reachable from the roots, or without a root.
 
 
+def _in_another_thread(context: Context, question: Question) -> Evidence | None:
+    if not context.elsewhere or not question.is_leaf or context.passes:
+        return None
+    return Evidence()
+
+
+def _no_pass(context: Context, question: Question) -> Evidence | None:
+    """Something was computed, no result of it is left, and backward did not run."""
+    if context.roots or not question.is_leaf or context.happened(EventKind.BACKWARD):
+        return None
+    if left_off(context) is not None or not context.happened(EventKind.STEP):
+        return None
+    return Evidence()
+
+
 def _no_root(context: Context, question: Question) -> Evidence | None:
     off = left_off(context)
     if off is None:
@@ -219,7 +236,10 @@ def _returned_none(context: Context, question: Question) -> Evidence | None:
         return None
     data = context.graph.nodes[found[0]]
     line = data.get("source", "")
-    words = {"function": word_of(data), "where": f", applied at {mention(line)}," if line else ""}
+    words = {
+        "function": data.get("op") or word_of(data),
+        "where": f", applied at {mention(line)}," if line else "",
+    }
     return Evidence(words, tuple(found), locations_of([line]), found[0])
 
 
@@ -262,6 +282,25 @@ connected_rules: tuple[Rule[Any, Any], ...] = (
         "{fix}",
         docs="Torch warns in the backward pass that no autograd kernel was registered.",
         when=(Reach.REACHABLE,),
+    ),
+    Rule(
+        "an optimizer of another thread made a step",
+        Verdict.NOT_KNOWN,
+        _in_another_thread,
+        ELSEWHERE,
+        RECORD_THERE,
+        Needs.RECORDING,
+        docs="A recording follows the thread that began it.",
+    ),
+    Rule(
+        "a step without a backward pass",
+        Verdict.NOT_RUN,
+        _no_pass,
+        "no backward pass ran in the recording, though an optimizer made a step",
+        "call backward() on the loss before the step",
+        Needs.RECORDING,
+        (EventKind.STEP,),
+        "The results are gone, so that it is not known which of them used the tensor.",
     ),
     Rule(
         "nothing was computed from it",

@@ -203,10 +203,9 @@ def _not_used(context: Context, error: ErrorContext) -> Evidence | None:
     who, output = _unused_inputs(error) or _unused_keys(context, error), ""
     if (call := grad_call_of(error.error)) is not None:
         output = listed([name for each in call.outputs if (name := error.called.get(id(each)))])
-    number = error.read.index
-    return error.evidence(
-        who=listed(who) if who else f"inputs[{number}]", output=output or "the output"
-    )
+    number = error.read.index  # torch 2.10 does not say it
+    unnamed = f"inputs[{number}]" if number >= 0 else "one of its inputs"
+    return error.evidence(who=listed(who) or unnamed, output=output or "the output")
 
 
 def _unused_inputs(error: ErrorContext) -> list[str]:
@@ -240,7 +239,7 @@ def _unused_keys(context: Context, error: ErrorContext) -> list[str]:
     keys, number = details.inputs or (), error.read.index
     name = (
         context.graph.nodes[keys[number]].get("name", "")
-        if (number < len(keys) and keys[number] in context.graph)
+        if (0 <= number < len(keys) and keys[number] in context.graph)
         else ""
     )
     return [f"{name} (inputs[{number}])"] if name else []

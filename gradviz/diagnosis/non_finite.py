@@ -12,9 +12,9 @@ from gradviz.diagnosis.answers import Verdict
 from gradviz.diagnosis.context import LEAVES, RECORD, Context, Question
 from gradviz.diagnosis.lines import locations_of, mention
 from gradviz.diagnosis.rule import Evidence, Needs, Rule
-from gradviz.diagnosis.training import skipped_step
+from gradviz.diagnosis.training import clipped_by_infinity, skipped_step
 from gradviz.diagnosis.values import Values, is_all_zero, is_sum, number_of
-from gradviz.facts import EventKind, GradientDetails, Loss
+from gradviz.facts import EventKind, Loss
 from gradviz.graph import (
     EdgeKind,
     GradGraph,
@@ -28,7 +28,6 @@ from gradviz.graph import (
     word_of,
 )
 from gradviz.graph.operations import operation, words
-from gradviz.story import Event
 
 __all__ = [
     "non_finite_rules",
@@ -109,13 +108,28 @@ def _first_suspect(
     if seen := [key for key in reversed(between) if key in lost]:
         # What the pass was seen to do counts more than what the values suggest.
         backward = [each for each in backward if each.key in seen] or [
-            Suspect(key, _RETURNED, _fix_of(graph, key)) for key in seen
+            _of_untracked(graph, key) or Suspect(key, _RETURNED, _fix_of(graph, key))
+            for key in seen
         ]
     if forward and not forward[0].is_known:
         # Its input may come from an operation that is known to have had no finite value.
         before = ancestors(graph, [forward[0].key])
         forward = [each for each in reversed(backward) if each.key in before] + forward
     return next(iter((*forward, *backward)), None)
+
+
+def _of_untracked(graph: GradGraph, key: str) -> Suspect | None:
+    """An operation with an input outside the graph that is not finite."""
+    for source in graph.predecessors(key):
+        data: NodeData = graph.nodes[source]
+        value = data.get("value")
+        if data["kind"] is NodeKind.UNTRACKED and value is not None and (value.nan or value.inf):
+            name, what = word_of(data), "NaN" if value.nan else "infinite"
+            line = data.get("source", "")
+            made = f", created at {mention(line)}," if line else ""
+            why = f"its input {name}{made} has {what} elements"
+            return Suspect(key, why, f"find where it becomes {what}, before the loss")
+    return None
 
 
 def _fix_of(graph: GradGraph, key: str) -> str:
@@ -246,47 +260,6 @@ def _has(summary: TensorSummary | None, number: float) -> bool:
     return number in (summary.min, summary.max)
 
 
-# Clipping by a norm that is not finite.
-
-_CLIPS = ("clip_grad_norm_", "clip_grads_with_norm_")
-
-
-def clipped_by_infinity(context: Context, question: Question) -> Evidence | None:
-    """The gradient was scaled by a norm that is not finite, because of another gradient."""
-    added = context.happened_to(question.key, EventKind.ACCUMULATE)
-    if not added:
-        return None
-    clips = [
-        event
-        for event in context.happened_to(question.key, EventKind.GRAD)
-        if event.word in _CLIPS and event.number > added[-1].number
-    ]
-    own = added[-1].details
-    if not clips or not isinstance(own, GradientDetails) or _has_no_number(own.after):
-        return None
-    wrong = [
-        event for event in context.happened(EventKind.ACCUMULATE) if _is_about(event, clips[0])
-    ]
-    if not wrong:
-        return None
-    words = {
-        "clip": f"{clips[0].word} at {mention(clips[0].location)}",
-        "other": wrong[-1].name or "another gradient",
-    }
-    return Evidence(words, wrong[-1].nodes, (clips[0].location,))
-
-
-def _is_about(event: Event, clip: Event) -> bool:
-    """Whether a pass computed a gradient that is not finite and that was clipped afterwards."""
-    details = event.details
-    is_clipped = event.number < clip.number and bool(set(event.nodes) & set(clip.nodes))
-    return is_clipped and isinstance(details, GradientDetails) and _has_no_number(details.after)
-
-
-def _has_no_number(grad: TensorSummary | None) -> bool:
-    return grad is not None and bool(grad.nan or grad.inf)
-
-
 def _result_not_finite(context: Context, question: Question) -> Evidence | None:
     """A finite gradient of a result that is not finite."""
     if _is_not_finite(question) or _is_zero(question):
@@ -298,7 +271,12 @@ def _result_not_finite(context: Context, question: Question) -> Evidence | None:
     wrong = [key for key in context.roots_of(graph) if _is_finite(values.of(key)) is False]
     if not wrong or not ancestors(graph, wrong) & {question.key}:
         return None
-    suspects = list(_forward_suspects(values, _in_order(graph, ancestors(graph, wrong, is_data))))
+    before = _in_order(graph, ancestors(graph, wrong, is_data))
+    suspects = list(_forward_suspects(values, before))
+    if suspects and not suspects[0].is_known:
+        # What came before may have no finite value for one of its inputs.
+        behind = _in_order(graph, ancestors(graph, [suspects[0].key]))
+        suspects = [*_backward_suspects(values, behind), *suspects]
     value = values.of(wrong[0])
     what = "NaN" if value is not None and value.nan else "infinite"
     words = {"root": graph.nodes[wrong[0]].get("name") or "the result", "what": what}

@@ -295,7 +295,11 @@ def _cuts_of(context: Context, question: Question) -> Sequence[CutEdge]:
     lost = list(context.lost.get(question.key, ()))
     # The graph shows what was written into a tensor also after it was used.
     lines = {each.edge.get("source") for each in lost}
-    found = [cut for cut in cuts if cut.edge.get("source") in lines] or lost or cuts
+    found = [cut for cut in cuts if cut.edge.get("source") in lines]
+    shown = {cut.edge.get("source") for cut in found}
+    found += [each for each in lost if each.edge.get("source") not in shown] or (
+        [] if found else cuts
+    )
     found = [each for each in found if not _is_of_a_constant(context, question.key, each)]
     found.sort(key=lambda cut: cut.edge.get("cause") is Cause.NOT_DIFFERENTIABLE)
     return found
@@ -345,15 +349,28 @@ def _cut(context: Context, question: Question) -> Evidence | None:
     cuts = _cuts_of(context, question)
     if not cuts or cuts[0].edge.get("cause", Cause.NOT_RECORDED) is Cause.NOT_RECORDED:
         return None
-    lines = list(dict.fromkeys(cut.edge.get("source", "") for cut in cuts))
     words = {
         "root": context.root_names,
         "cut": cut_words(context, cuts[0]),
-        "more": f", and at {', '.join(lines[1:4])}" if lines[1:] else "",
+        "more": _other_cuts(context, cuts),
         "fix": fix_of_cut(context, cuts[0]),
     }
     targets = tuple(cut.target for cut in cuts)
     return Evidence(words, targets, lines_of(context, *cuts), cuts[0].target)
+
+
+def _other_cuts(context: Context, cuts: Sequence[CutEdge]) -> str:
+    """The cuts at other lines than the first: with their words, if these are other ones."""
+    first, *rest = {cut.edge.get("source", ""): cut for cut in reversed(cuts)}.values()
+    first, *rest = reversed((first, *rest))
+    same = [each for each in rest if _kind_of(each) == _kind_of(first)]
+    more = f", and at {', '.join(each.edge.get('source', '') for each in same[:3])}" if same else ""
+    other = next((each for each in rest if each not in same), None)
+    return more if other is None else f"{more}, and by {cut_words(context, other)}"
+
+
+def _kind_of(cut: CutEdge) -> tuple[object, object]:
+    return cut.edge.get("cause"), cut.edge.get("word")
 
 
 def _cut_not_recorded(context: Context, question: Question) -> Evidence | None:

@@ -23,7 +23,7 @@ from gradviz.diagnosis.subjects import (
     raised_in_backward,
 )
 from gradviz.diagnosis.values import Values
-from gradviz.facts import ErrorDetails, EventKind, FrameKind, GradientDetails
+from gradviz.facts import ErrorDetails, EventKind, FrameKind, GradientDetails, TrainingSets
 from gradviz.graph import (
     EdgeData,
     EdgeKind,
@@ -143,8 +143,9 @@ def look_at_live(asked: Asked, context: Context) -> Context:
     found, key_of = live(), asked.recording._snapshots.key_of
     if not asked.modules:
         asked.look_at(found.modules)
-    held = (key_of(tensor) for each in found.optimizers for tensor in each.tensors)
-    return replace(context, held=frozenset(filter(None, held)))
+    seen: TrainingSets = asked.recording._snapshots.training_sets()
+    held = {key_of(tensor) for each in found.optimizers for tensor in each.tensors} - {""}
+    return replace(context, held=seen.held | held, waiting=seen.waiting, elsewhere=seen.elsewhere)
 
 
 def identity_of(tensor: Any) -> Hashable:
@@ -304,15 +305,33 @@ def questions_of(asked: Asked, context: Context, names: Names) -> list[Question]
     named = [_shown(key, shown[key]) if key in shown else next(others) for key in keys]
     known = set(keys)
     questions = named + [_shown(key, data) for key, data in shown.items() if key not in known]
+    questions += _gone(asked, context, {question.key for question in questions})
     rows = [*asked.unregistered.values(), *asked.flags.values()]
     tensors = {
         key: row.tensor for row in rows if (key := asked.recording._snapshots.key_of(row.tensor))
     }
+    seen: TrainingSets = asked.recording._snapshots.training_sets()
     for at, question in enumerate(questions):
-        if question.key in tensors:
-            unregistered, flag = _sets(asked, tensors[question.key])
+        key = question.key
+        # One that is gone was looked at while the program ran.
+        sets = (seen.plain.get(key), seen.flags.get(key))
+        unregistered, flag = _sets(asked, tensors[key]) if key in tensors else sets
+        if unregistered or flag:
             questions[at] = replace(question, unregistered=unregistered, without_effect=flag)
     return questions
+
+
+def _gone(asked: Asked, context: Context, known: set[str]) -> list[Question]:
+    """The parameters of optimizers that are in no frame, lost their path, and may be gone."""
+    seen: TrainingSets = asked.recording._snapshots.training_sets()
+    data: NodeData = {"kind": NodeKind.PARAMETER, "requires_grad": True}
+    return [
+        Question(name, key, {**data, "name": name}, True)
+        for key, name in seen.names.items()
+        if key not in known
+        and key in context.lost
+        and not context.happened_to(key, EventKind.ACCUMULATE)
+    ]
 
 
 def _shown(key: str, data: NodeData) -> Question:

@@ -5,24 +5,30 @@ They compare the parameters of the model, those of an optimizer, and the leaves 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 from gradviz.diagnosis.answers import Explanation, Group, Verdict
-from gradviz.diagnosis.context import Context, Question
+from gradviz.diagnosis.context import LEAVES, Context, Question
 from gradviz.diagnosis.lines import mention, switched_off_by
 from gradviz.diagnosis.rule import Evidence, Needs, Rule, first_answer
-from gradviz.facts import Action, EventKind, SourceLocation, StepDetails
+from gradviz.diagnosis.values import is_wrong
+from gradviz.facts import Action, EventKind, GradientDetails, SourceLocation, StepDetails
 from gradviz.graph import GradGraph, NodeKind, TensorSummary
 from gradviz.story import Event
 
 __all__ = [
+    "as_overview",
+    "clipped_by_infinity",
     "first_training_rules",
     "scale_of",
     "skipped_step",
     "training_rules",
     "unseen",
     "unused_by_steps",
+    "uses_of",
 ]
 
 _CLIPS = ("clip_grad_norm_", "clip_grad_value_", "clip_grads_with_norm_")
@@ -64,10 +70,16 @@ def _not_registered(context: Context, question: Question) -> Evidence | None:
         return None
     holder = _holder(context, question)
     what = "Module" if plain.of_modules else "Parameter"
+    register = f"put {plain.container} into nn.{what}{'Dict' if plain.kind == 'dict' else 'List'}"
+    if plain.kind == "tensor":
+        added = context.happened_to(question.key, EventKind.ACCUMULATE)
+        if len(added) < 2:  # it may be an input, which the next pass replaces
+            return None
+        register = f"make {plain.container} an nn.Parameter"
     words = {
         **plain._asdict(),
         "held": f"; no optimizer holds it: {_what_it_holds(context, *holder)}" if holder else "",
-        "register": f"nn.{what}{'Dict' if plain.kind == 'dict' else 'List'}",
+        "register": register,
     }
     return Evidence(words, locations=(holder[0].location,) if holder else ())
 
@@ -106,22 +118,75 @@ def _is_held(context: Context, question: Question) -> bool:
 
 
 def _holder(context: Context, question: Question) -> tuple[Event, StepDetails] | None:
-    """The latest step of an optimizer after a gradient was accumulated, if it trains a model."""
+    """The latest step of an optimizer, if it trains a model and the tensor has had a gradient."""
     added = context.happened_to(question.key, EventKind.ACCUMULATE)
-    later = [row for row in _steps(context) if added and row[0].number > added[0].number]
-    if not later:
+    steps = _steps(context)
+    if not added or not steps:
         return None
-    nodes = context.graph.nodes
-    kinds = [nodes[key]["kind"] for key in later[-1][1].held if key in nodes]
     # A program may optimize an image; then the image is in the graph.
-    return later[-1] if not kinds or NodeKind.PARAMETER in kinds else None
+    nodes = context.graph.nodes
+    kinds = {nodes[key]["kind"] for key in steps[-1][1].held if key in nodes} & set(LEAVES)
+    return steps[-1] if not kinds or NodeKind.PARAMETER in kinds else None
 
 
 def _what_it_holds(context: Context, step: Event, details: StepDetails) -> str:
+    nodes = context.graph.nodes
     used = any(key in context.reachable for key in details.held)
     which = "other parameters" if used else f"parameters that {context.root_names} does not use"
+    kinds = {nodes[key]["kind"] if key in nodes else None for key in details.held}
+    if kinds == {NodeKind.UNTRACKED}:
+        which = "tensors that do not require grad"
     where = f"{details.optimizer}, whose step is at {mention(step.location)},"
     return f"{where} holds {details.count:,} {which}"
+
+
+def _waits_for_a_step(context: Context, question: Question) -> Evidence | None:
+    """An optimizer holds it and never made a step, though its gradient was cleared and came again.
+
+    A gradient that is wrong itself is explained by other rules.
+    """
+    key, optimizer = question.key, context.waiting.get(question.key)
+    if optimizer is None or is_wrong(question.data.get("grad")):
+        return None
+    added = context.happened_to(key, EventKind.ACCUMULATE)
+    changes = context.happened_to(key, EventKind.IN_PLACE)
+    is_updated = any(added and event.number > added[0].number for event in changes)
+    if is_updated or any(key in details.held for _, details in _steps(context)):
+        return None
+    clears = [
+        event
+        for event in context.happened_to(key, EventKind.GRAD)
+        if event.action in (Action.SET_TO_NONE, Action.ZEROED)
+        and added
+        and added[0].number < event.number < added[-1].number
+    ]
+    if not clears:
+        return None
+    words = {
+        "optimizer": optimizer,
+        "added": mention(added[0].location),
+        "word": ".grad = None" if clears[0].word == "grad" else clears[0].word,
+        "clear": mention(clears[0].location),
+    }
+    return Evidence(words, locations=(added[0].location, clears[0].location))
+
+
+def _clipped_after_step(context: Context, question: Question) -> Evidence | None:
+    """The gradient was clipped after the step that used it, and before the next pass."""
+    key = question.key
+    kinds = (EventKind.ACCUMULATE, EventKind.GRAD)
+    events = [each for kind in kinds for each in context.happened_to(key, kind)]
+    events += [step for step, details in _steps(context) if key in details.held]
+    events.sort(key=lambda event: event.number)
+    for step, clip in pairwise(events):
+        if step.kind is EventKind.STEP and clip.word in _CLIPS:
+            words = {
+                "clip": clip.word,
+                "line": mention(clip.location),
+                "step": mention(step.location),
+            }
+            return Evidence(words, locations=(clip.location, step.location))
+    return None
 
 
 def _cleared_before_step(context: Context, question: Question) -> Evidence | None:
@@ -250,6 +315,47 @@ def skipped_step(context: Context, question: Question) -> str:
     return "; GradScaler skipped the step"
 
 
+# Clipping by a norm that is not finite.
+
+_NORM_CLIPS = ("clip_grad_norm_", "clip_grads_with_norm_")
+
+
+def clipped_by_infinity(context: Context, question: Question) -> Evidence | None:
+    """The gradient was scaled by a norm that is not finite, because of another gradient."""
+    added = context.happened_to(question.key, EventKind.ACCUMULATE)
+    if not added:
+        return None
+    clips = [
+        event
+        for event in context.happened_to(question.key, EventKind.GRAD)
+        if event.word in _NORM_CLIPS and event.number > added[-1].number
+    ]
+    own = added[-1].details
+    if not clips or not isinstance(own, GradientDetails) or _has_no_number(own.after):
+        return None
+    wrong = [
+        event for event in context.happened(EventKind.ACCUMULATE) if _is_about(event, clips[0])
+    ]
+    if not wrong:
+        return None
+    words = {
+        "clip": f"{clips[0].word} at {mention(clips[0].location)}",
+        "other": wrong[-1].name or "another gradient",
+    }
+    return Evidence(words, wrong[-1].nodes, (clips[0].location,))
+
+
+def _is_about(event: Event, clip: Event) -> bool:
+    """Whether a pass computed a gradient that is not finite and that was clipped afterwards."""
+    details = event.details
+    is_clipped = event.number < clip.number and bool(set(event.nodes) & set(clip.nodes))
+    return is_clipped and isinstance(details, GradientDetails) and _has_no_number(details.after)
+
+
+def _has_no_number(grad: TensorSummary | None) -> bool:
+    return grad is not None and bool(grad.nan or grad.inf)
+
+
 # Parameters of an optimizer that are in no frame.
 
 
@@ -260,10 +366,12 @@ class Held:
     Args:
         name: its class: ``"SGD"``.
         step: its last step.
+        explained: the number of parameters that have an explanation, of those in no frame.
     """
 
     name: str
     step: Event
+    explained: int
     key: str = ""
     group: Group = Group.TRAINING
     kind: None = None
@@ -274,6 +382,8 @@ def _unseen(context: Context, held: Held) -> Evidence | None:
     if not isinstance(details, StepDetails) or details.count <= len(details.held):
         return None
     count = details.count - len(details.held)
+    if held.explained >= count:
+        return None
     words = {
         "line": mention(held.step.location),
         "count": f"{count:,} of the {details.count:,} parameters that it holds",
@@ -295,12 +405,20 @@ unseen: Rule[Any, Any] = Rule(
 )
 
 
-def unused_by_steps(context: Context) -> list[Explanation]:
-    """An explanation of each optimizer that contains parameters that are in no frame."""
+def unused_by_steps(context: Context, explained: Collection[str]) -> list[Explanation]:
+    """An explanation of each optimizer that contains parameters that are in no frame.
+
+    Args:
+        context: the recording.
+        explained: keys of the tensors that have an explanation of their own.
+    """
     last: dict[tuple[str, int], Event] = {}
     for event, details in _steps(context):
         last[details.optimizer, details.count] = event
-    found = (first_answer([unseen], context, Held(key[0], event)) for key, event in last.items())
+    seen = {key for _, details in _steps(context) for key in details.held}
+    own = len(context.held.intersection(explained) - seen)
+    held = (Held(name, event, own) for (name, _), event in last.items())
+    found = (first_answer([unseen], context, each) for each in held)
     return [each for each in found if each is not None]
 
 
@@ -318,6 +436,28 @@ def _too_early(verdict: Verdict) -> Rule[Any, Any]:
 
 
 first_training_rules: tuple[Rule[Any, Any], ...] = (
+    Rule(
+        "its optimizer made no step",
+        Verdict.NOT_TRAINED,
+        _waits_for_a_step,
+        "{optimizer} holds it and has made no step: the gradient from backward at {added} was "
+        "cleared by {word} at {clear}, and no step used it",
+        "call step() of that optimizer after backward()",
+        Needs.RECORDING,
+        (EventKind.GRAD,),
+        "The optimizer was among the variables of the program, and the gradient was cleared and "
+        "came again without a step.",
+    ),
+    Rule(
+        "clipped after the step",
+        Verdict.CLIPPED_LATE,
+        _clipped_after_step,
+        "{clip} at {line} changed its gradient after the step at {step} had used it",
+        "call it between backward() and step()",
+        Needs.RECORDING,
+        (EventKind.STEP,),
+        "A clipping that follows a step of the tensor's optimizer, with no pass between.",
+    ),
     _too_early(Verdict.CLEARED),
     _too_early(Verdict.ZERO),
     Rule(
@@ -344,7 +484,7 @@ first_training_rules: tuple[Rule[Any, Any], ...] = (
         Verdict.NOT_REGISTERED,
         _not_registered,
         "parameters() does not list it: {owner} keeps it in {container}, a plain {kind}{held}",
-        "register it: put {container} into {register}",
+        "register it: {register}",
         docs="A parameter found in a plain container that is an attribute of a module.",
     ),
 )
@@ -374,3 +514,54 @@ training_rules: tuple[Rule[Any, Any], ...] = (
         "it was unscaled.",
     ),
 )
+
+
+# Overviews.
+
+
+def uses_of(context: Context, key: str) -> list[int]:
+    """The numbers of the events that used the gradient of a leaf: steps, and changes by hand."""
+    steps = [event.number for event, details in _steps(context) if key in details.held]
+    added = context.happened_to(key, EventKind.ACCUMULATE)
+    changes = [event.number for event in context.happened_to(key, EventKind.IN_PLACE)]
+    return sorted([*steps, *(each for each in changes if added and each > added[0].number)])
+
+
+_NO_GRADIENT = (Verdict.NOT_CONNECTED, Verdict.CUT, Verdict.NOT_KNOWN, Verdict.NOT_RUN)
+
+
+def as_overview(each: Explanation, question: Question, context: Context) -> Explanation:
+    """An answer in a list of all tensors, of which some need no gradient at the end.
+
+    Args:
+        each: the answer about the tensor alone.
+        question: the tensor.
+        context: the recording.
+
+    Returns:
+        FINE for a gradient that a step used before it was cleared; UNTRAINED for a leaf that no
+        optimizer holds and that got no gradient, if others are trained, such as the parameters of
+        a target network; else the answer.
+    """
+    key, uses = question.key, uses_of(context, question.key)
+    added = context.happened_to(key, EventKind.ACCUMULATE)
+    used = [use for use in uses if added and use > added[-1].number]
+    is_used = bool(used) and not is_wrong(getattr(added[-1].details, "after", None))
+    if is_used and each.verdict is Verdict.STALE and len(used) == 1:
+        return replace(each, verdict=Verdict.FINE, reason="its gradient was used", fix="")
+    is_gone = each.verdict in (Verdict.CLEARED, Verdict.ZERO)
+    if is_used and is_gone and _is_cleared(context, key, used[0]):
+        return replace(each, verdict=Verdict.FINE, reason="its gradient was used", fix="")
+    is_held = key in context.held or any(key in d.held for _, d in _steps(context))
+    if each.verdict not in _NO_GRADIENT or added or is_held or not _steps(context):
+        return each
+    reason = f"no optimizer holds it, and it got no gradient: {each.reason}"
+    return replace(each, verdict=Verdict.UNTRAINED, reason=reason, fix="")
+
+
+def _is_cleared(context: Context, key: str, use: int) -> bool:
+    """Whether a gradient was cleared after its use."""
+    return any(
+        event.number > use and event.action in (Action.SET_TO_NONE, Action.ZEROED)
+        for event in context.happened_to(key, EventKind.GRAD)
+    )

@@ -153,6 +153,8 @@ def _expression(made: Event | None, used: Event | None, known: set[str]) -> tupl
     texts = {text: is_list for text, is_list in texts.items() if text not in known}
     if name in texts:
         return name, texts[name]
+    if len(texts) > 1 and made is not None and name:
+        texts = {t: is_list for t, is_list in texts.items() if _kept_lines(made, t)} or texts
     if len(texts) == 1:
         return next(iter(texts.items()))
     return "", False
@@ -273,6 +275,8 @@ def _from_step_to_step(context: Context, error: ErrorContext) -> Evidence | None
         fix = "call .detach() on it before it is used again"
     elif carried.is_list:
         fix = f"detach what it holds after each backward pass: {_detached(carried)}"
+    elif kept and carried.made is not None:
+        fix = f"detach it where it is kept: {carried.code} = {carried.made.name}.detach()"
     elif carried.used is not None and carried.used.source:
         fix = f"detach it before {carried.used.source}: {_detached(carried)}"
     else:
@@ -284,15 +288,20 @@ def _kept_as(carried: Carried) -> str:
     """Where a tensor with another name was assigned or appended to the carried expression."""
     if carried.made is None or not carried.code or carried.made.name in ("", carried.code):
         return ""
-    lines = [
-        line
-        for line, value in assignments_to(carried.made.location, carried.code)
-        if isinstance(value, ast.Name) and value.id == carried.made.name
-    ]
+    lines = _kept_lines(carried.made, carried.code)
     if len(lines) != 1:
         return ""
     location = SourceLocation(carried.made.location.file, lines[0])
     return f", kept {'in' if carried.is_list else 'as'} {carried.code} at {mention(location)},"
+
+
+def _kept_lines(made: Event, code: str) -> list[int]:
+    """The lines of the function that created a tensor that assign or append it to an expression."""
+    return [
+        line
+        for line, value in assignments_to(made.location, code)
+        if isinstance(value, ast.Name) and value.id == made.name
+    ]
 
 
 def _computed_once(context: Context, error: ErrorContext) -> Evidence | None:
@@ -313,10 +322,12 @@ def _shared(context: Context, error: ErrorContext) -> Evidence | None:
     before = context.before
     carried = _carried(context, error, freeing)
     if carried is not None:
-        return _evidence(context, error, carried)
+        made = carried.made
+        name = carried.code or (made.name if made is not None else "")
+        return _evidence(context, error, carried, name=name if name.isidentifier() else "")
     if before is None or set(before.roots) & set(context.roots):
         return None
-    return _evidence(context, error, None, what="", again="")
+    return _evidence(context, error, None, what="", again="", name="")
 
 
 def _same_root(context: Context, error: ErrorContext) -> Evidence | None:
@@ -367,7 +378,7 @@ RULES: tuple[Rule[Any, Any], ...] = (
         Verdict.USED_UP,
         _shared,
         lambda found: _sentence_of_shared(found),
-        f"{_SUM}; or call the first one with backward(retain_graph=True)",
+        lambda found: _fix_of_shared(found),
         Needs.RECORDING,
     ),
     Rule(
@@ -396,3 +407,11 @@ def _sentence_of_shared(found: Evidence) -> str:
     if words["what"]:
         return f"{start}: {words['what']} was used for that pass and is used again{words['again']}"
     return f"{start}: two results share that part of the graph"
+
+
+def _fix_of_shared(found: Evidence) -> str:
+    name = found.words["name"]
+    detached = f"; or, if the first loss is not to train what {name} was computed from, compute it "
+    detached += f"from {name}.detach()"
+    retain = "or call the first one with backward(retain_graph=True)"
+    return f"{_SUM}; {retain}{detached if name else ''}"

@@ -21,6 +21,7 @@ from gradviz.diagnosis.values import (
 )
 from gradviz.facts import Action, EventKind, Loss
 from gradviz.graph import (
+    GradGraph,
     NodeData,
     NodeKind,
     TensorSummary,
@@ -285,11 +286,9 @@ def _only_summed(step: Step) -> Block | None:
 
 def _one_entry(step: Step) -> Block | None:
     """A softmax over a dimension of size 1, or one whose results are only summed."""
-    if step.op == "softmax" and (block := _only_summed(step)) is not None:
-        return block
     dim, shape = number_of(step.options.get("dim")), step.data.get("shape", ())
     if dim is None or not -len(shape) <= dim < len(shape) or shape[int(dim)] != 1:
-        return None
+        return _only_summed(step) if step.op == "softmax" else None
     value = "0" if step.op == "log_softmax" else "1"
     why = f"it is taken over dimension {int(dim)}, which has one entry: its result is {value}"
     fix = "for one output use a sigmoid (binary_cross_entropy_with_logits); or take it over the "
@@ -400,6 +399,20 @@ def _set_to_zero(context: Context, question: Question) -> Evidence | None:
     return Evidence(words, locations=(zeroed[-1].location,))
 
 
+def _others(context: Context, graph: GradGraph, blocks: Sequence[Block]) -> str:
+    """The other operations that block a gradient: the first of another kind, and how many more."""
+    first, *rest = blocks
+    other = next((each for each in rest if each.why != first.why), None)
+    if other is None:
+        count = len(rest)
+        return f", and {'more' if count >= _FEW else count} more like it" if rest else ""
+    data = graph.nodes[other.key]
+    line = data.get("source", "")
+    where = f" at {mention(line)}" if line else ""
+    more = f", and {len(rest) - 1} more" if rest[1:] else ""
+    return f"; {_called(context, other.key, data.get('op', ''))}{where} too: {other.why}{more}"
+
+
 def _blocked(context: Context, question: Question) -> Evidence | None:
     if not _is_zero(question):
         return None
@@ -412,12 +425,11 @@ def _blocked(context: Context, question: Question) -> Evidence | None:
         return None
     data = values.graph.nodes[blocks[0].key]
     line = data.get("source", "")
-    others = len(blocks) - 1
     words = {
         "op": _called(context, blocks[0].key, data.get("op", "")),
         "where": f" at {mention(line)}" if line else "",
         "why": blocks[0].why,
-        "more": f", and {'more' if others >= _FEW else others} more like it" if others else "",
+        "more": _others(context, values.graph, blocks),
         "fix": blocks[0].fix,
     }
     keys = tuple(block.key for block in blocks)

@@ -348,6 +348,14 @@ def _subjects(request: Request, targets: list[Target]) -> tuple[list[Subject], l
 def _one_frame(request: Request, target: Target, numbers: list[int]) -> Frame:
     """The frame of a saved story that is compared."""
     story = request.saved(target, numbers[:1])
+    is_recorded = any(frame.pass_number for frame in story)
+    if len(story) > 1 and is_recorded and len(set(request.texts)) > 1 and not numbers:
+        from gradviz.comparison.ranks import latest_backward
+
+        frame = latest_backward(story)
+        if not request.quiet:
+            aside(f"gradviz: of {target.place}, frame {story.index(frame) + 1}: {frame.title}")
+        return frame
     if len(story) != 1:
         raise UsageError(
             f"{target.place} holds {len(story)} frames, and one is compared: choose one with "

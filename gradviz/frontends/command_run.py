@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from gradviz.diagnosis import Explanation, Explanations
     from gradviz.frontends.program import ProgramRun
     from gradviz.frontends.target import Loaded, Target
+    from gradviz.story import GradientNorms
 
 __all__ = ["explain", "record", "run"]
 
@@ -34,6 +35,7 @@ Examples:
   gradviz record train.py                              what happened, line by line
   gradviz record train.py -o story.html                moment by moment, as a page
   gradviz record train.py -o strip.svg --frames 1,3,5  some moments, side by side
+  gradviz record train.py --every 100 --norms norms.svg  a long run: some steps, all norms
   gradviz record train.py --until loss -o loss.svg     the script ends once there is a loss
   gradviz record train.py -o story.html -- --epochs 3
   gradviz record -m package.train -- --epochs 3        as python -m package.train --epochs 3
@@ -67,6 +69,18 @@ Examples:
     show_default=True,
     help="Of more events, keep the first and the last.",
 )
+@click.option(
+    "--every",
+    type=OptionValue(Option("", "integer", least=2, name="every")),
+    metavar="N",
+    help="Record each N-th step of the optimizer; of all steps show the gradient norms.",
+)
+@click.option(
+    "--norms",
+    metavar="FILE",
+    default="",
+    help="With --every: draw the gradient norms into this file, .svg, .png, .pdf or .txt.",
+)
 @click.option("--no-gather", is_flag=True, help="With torchrun: write a file for each rank.")
 @click.option(
     "--wait",
@@ -81,6 +95,8 @@ def record(
     until: str,
     step: int | None,
     max_events: int,
+    every: int | None,
+    norms: str,
     no_gather: bool,
     wait: float,
 ) -> None:
@@ -93,11 +109,13 @@ def record(
     """
     target = request.target
     _check(target)
+    if norms and every is None:
+        raise UsageError("--norms needs --every: gradviz record train.py --every 100 --norms n.svg")
     from gradviz.capture.autograd.exchange import EndRequest  # only now: it needs torch
     from gradviz.frontends.target import record_program
     from gradviz.recording.api import record
 
-    recording = record(max_events=max_events)
+    recording = record(max_events=max_events, every=every)
     is_rank = bool(rank_text())
     with EndRequest(raises=True) if is_rank else contextlib.nullcontext() as end:
         with request.outputs.quieted(), stage(f"running {target.place}", spinner=False):
@@ -112,7 +130,18 @@ def record(
             is_all = _write_gathered(request, recording, run, wait, end)
         if not is_all:
             _write_recording(request, recording, run)
+        if every is not None:
+            _write_norms(request, recording.gradient_norms, norms)
     _report_failure(request, run)
+
+
+def _write_norms(request: Request, norms: GradientNorms, file: str) -> None:
+    if file:
+        path = norms.save(file)
+        if not request.quiet:
+            aside(f"wrote {path}")
+    elif not request.outputs.has_files:
+        echo(f"\n{norms}")
 
 
 def _report_failure(request: Request, run: ProgramRun) -> None:
@@ -252,7 +281,7 @@ def explain(request: Request) -> None:
 
 
 def _of_program(request: Request, target: Target) -> tuple[Explanation | Explanations, Loaded]:
-    from gradviz.frontends.target import load_target
+    from gradviz.frontends.target import load_target, no_name
     from gradviz.recording.api import record  # only now: it needs torch
 
     recording = record()
@@ -265,6 +294,9 @@ def _of_program(request: Request, target: Target) -> tuple[Explanation | Explana
         if error is not None and (text := _of_error(error, recording, {})):
             echo(text)
         raise
+    has_step = any(event.kind.value == "step" for event in recording.events)
+    if not loaded.names and not loaded.values and not has_step:
+        raise no_name(target, loaded.run)
     return _explained(loaded, recording), loaded
 
 
@@ -291,9 +323,9 @@ def _explained(loaded: Loaded, recording: Any) -> Explanation | Explanations:
     from gradviz.diagnosis.explain import answer
 
     names = Names.of_namespace(loaded.variables or loaded.run.namespace)
-    subjects: list[Any] = list(loaded.values)
+    subjects: list[Any] = list(loaded.values) if loaded.names else []
     if not loaded.names:
-        subjects = [_parameters(loaded.variables)]
+        recording._snapshots.know(loaded.variables)
     elif len(subjects) == 1 and getattr(subjects[0], "grad_fn", None) is not None:
         leaves = [n.tensor for n in names if n.tensor.is_leaf and n.tensor.requires_grad]
         known = {id(leaf) for leaf in leaves}
@@ -307,17 +339,6 @@ def _explained(loaded: Loaded, recording: Any) -> Explanation | Explanations:
         return answer([*subjects, recording], names, None)
     except SubjectError as error:
         raise SubjectError(f"{asked}: {error}") from error
-
-
-def _parameters(variables: Mapping[str, Any]) -> list[Any]:
-    """The parameters of the modules among some variables, and the leaves that are in no module."""
-    found = {}
-    for value in variables.values():
-        if hasattr(type(value), "named_parameters"):
-            found.update({id(each): each for each in value.parameters() if each.requires_grad})
-        elif hasattr(type(value), "grad_fn") and value.is_leaf and value.requires_grad:
-            found[id(value)] = value
-    return list(found.values())
 
 
 @target_command("script", epilog=_RUN_EXAMPLES, formats=(), stops=False)

@@ -23,12 +23,12 @@ from gradviz.graph import GradGraph
 from gradviz.graph.text import must_be
 from gradviz.renderers.canvas import to_eps, to_pdf, to_png
 from gradviz.renderers.caption import caption_of
-from gradviz.renderers.compose import compose, fits_a_page, runs_of_frames
+from gradviz.renderers.compose import compose, fits_a_page
 from gradviz.renderers.events import events_text
 from gradviz.renderers.heatmap import heatmap, heatmap_text
 from gradviz.renderers.html import Answer, to_html
 from gradviz.renderers.mermaid import to_mermaid
-from gradviz.renderers.moments import moments_of
+from gradviz.renderers.moments import moments_of, results_apart, runs_of_frames
 from gradviz.renderers.scene import Scene
 from gradviz.renderers.svg import iter_svg
 from gradviz.renderers.text import to_text
@@ -160,7 +160,10 @@ class Drawing:
             answer: an `Explanation` or `Explanations`, or a gathered story; other values add
                 nothing.
         """
-        from gradviz.diagnosis import Explanation, Explanations  # imported only if needed
+        has_ranks = isinstance(answer, Story) and bool(answer.ranks)
+        if not has_ranks and "gradviz.diagnosis" not in sys.modules:
+            return self  # it takes long to import, and without it there is no explanation
+        from gradviz.diagnosis import Explanation, Explanations
         from gradviz.diagnosis.explain import saved_explanations
 
         if isinstance(answer, Story) and answer.ranks:
@@ -193,7 +196,7 @@ class Drawing:
         if self.story.ranks:
             return mark_ranks(self.story)
         if len(self.story) == 1:
-            return self.story
+            return results_apart(self.story)
         return mark_stale_leaves(mark_changes(self.story))
 
     @cached_property
@@ -479,7 +482,8 @@ class _NormsDrawing(Drawing):
 
     @property
     def _renderers(self) -> dict[str, Callable[[], str | bytes]]:
-        return {name: super()._renderers[name] for name in ("svg", "png", "pdf", "eps", "txt")}
+        found = super()._renderers
+        return {name: found[name] for name in ("svg", "png", "pdf", "eps", "txt")}
 
     def _format(self, format: str) -> str:
         if format not in self._renderers:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import random
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -18,12 +18,13 @@ from gradviz.reports.modules import ModuleRows, Row, rows_of
 from gradviz.story import Frame, Story, recorded_in
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
+    from rich.console import Console, ConsoleOptions, RenderResult
     from rich.table import Table
+    from rich.text import Text
 
 __all__ = ["Summary", "summary"]
 
-_COLUMNS = ("module", "ops", "parameters", "saved", "grad norm", "NaN")
+_COLUMNS = ("output", "ops", "params", "trainable", "saved", "grad norm", "NaN")
 _WIDE = 10_000  # characters: text for a file is not wrapped
 
 
@@ -82,9 +83,9 @@ class Summary:
 
     Example:
         >>> print(Summary(GradGraph()))
-        module   ops   parameters   saved   grad norm   NaN
-        ───────────────────────────────────────────────────
-        total      0            0     0 B
+        module  ops
+        ───────────
+        total     0
     """
 
     def __init__(self, subject: GradGraph | Frame | Story, *, depth: int | None = None) -> None:
@@ -147,35 +148,68 @@ class Summary:
         """The table, in a notebook and in IPython."""
         printer.text(self.text)
 
-    def __rich__(self) -> RenderableType:
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """The table for a terminal: its total in bold, faults in color."""
+        from rich.measure import Measurement
+        from rich.text import Text
+
         with _random_state_kept():
-            from rich.console import Group
-            from rich.text import Text
+            table, unlimited = self._table(), options.update(max_width=_WIDE)
+            if Measurement.get(console, unlimited, table).maximum > options.max_width:
+                table = self._table(has_classes=False)
+            yield table
+            for note in self.notes:
+                yield Text(note, style="dim")
 
-            return Group(self._table(), *(Text(note, style="dim") for note in self.notes))
-
-    def _table(self) -> Table:
+    def _table(self, has_classes: bool = True) -> Table:
         from rich import box
         from rich.table import Table
         from rich.text import Text
 
-        table = Table(box=box.HORIZONTALS, show_edge=False, pad_edge=False, header_style="bold")
-        for name in _COLUMNS:
-            number = name != "module"
+        total = _cells(self.total)
+        lines = [
+            (_title(name, row.module_class if has_classes else ""), _cells(row))
+            for name, row in self._found.nested
+        ]
+        if any(not row.module for row in self.rows):
+            lines += [(Text("(no module)"), _cells(row)) for row in self.rows if not row.module]
+        shown = [at for at, _ in enumerate(_COLUMNS) if self._is_shown(at, [c for _, c in lines])]
+        table = Table(
+            box=box.HORIZONTALS,
+            show_edge=False,
+            pad_edge=False,
+            collapse_padding=True,
+            header_style="bold",
+        )
+        table.add_column("module", overflow="fold")
+        for name in (_COLUMNS[at] for at in shown):
+            style = "bold red" if name == "NaN" else ""
+            is_text = name == "output"
             table.add_column(
-                name,
-                justify="right" if number else "left",
-                no_wrap=number,
-                overflow="fold",
-                style="bold red" if name == "NaN" else "",
+                name, justify="left" if is_text else "right", no_wrap=True, style=style
             )
-        for row in self.rows:
-            title = Text(clean(row.module) or "(no module)")  # not parsed as markup
-            table.add_row(title, *_cells(row))
+        for title, cells in lines:
+            table.add_row(title, *(cells[at] for at in shown))
         table.add_section()
-        table.add_row("total", *_cells(self.total), style="bold")
+        table.add_row("total", *(total[at] for at in shown), style="bold")
         return table
+
+    def _is_shown(self, at: int, cells: Sequence[Sequence[str]]) -> bool:
+        """Whether a column says anything."""
+        if _COLUMNS[at] == "trainable":
+            return bool(self.total.frozen)
+        if _COLUMNS[at] == "params":
+            return bool(self.total.leaves or self.total.frozen)
+        nothing = ("", "0 B", "freed") if _COLUMNS[at] == "saved" else ("",)
+        return _COLUMNS[at] == "ops" or any(row[at] not in nothing for row in cells)
+
+
+def _title(name: str, word: str) -> Text:
+    """The name of a module, after the characters of the tree, and its class."""
+    from rich.text import Text
+
+    title = Text(clean(name))  # not parsed as markup
+    return title.append(f"  {clean(word)}", style="dim") if word else title
 
 
 def _graph(subject: GradGraph | Frame | Story) -> GradGraph:
@@ -190,8 +224,10 @@ def _graph(subject: GradGraph | Frame | Story) -> GradGraph:
 
 def _cells(row: Row) -> list[str]:
     return [
+        row.output,
         f"{row.ops:,}",
-        count_text(row.parameters),
+        count_text(row.parameters + row.frozen),
+        "" if not (row.parameters or row.frozen) else count_text(row.parameters),
         "freed" if row.freed and not row.saved_bytes else bytes_text(row.saved_bytes),
         _gradient(row),
         " ".join(

@@ -36,6 +36,7 @@ __all__ = [
     "Target",
     "check_file",
     "load_target",
+    "no_name",
     "parse_names",
     "parse_target",
     "record_program",
@@ -429,6 +430,8 @@ def _found(target: Target, run: ProgramRun, search: Search) -> Loaded:
                 f"{target.place} ran backward {search.passes} times, and --step asks for pass "
                 f"{search.step}"
             )
+        if target.command == "explain" and not target.names and not run.failed:
+            return Loaded((), (), run, variables=run.namespace)
         return values_of(target, run)
     ended = f"stopped after {found.where}; --full runs it to its end" if search.stopped else ""
     failure = f"{target.place} failed afterwards: {run.ending}" if run.failed else None
@@ -455,7 +458,7 @@ def values_of(target: Target, run: ProgramRun) -> Loaded:
         ScriptError: if the program stopped before the names were assigned.
     """
     if not target.names:
-        raise _no_name(target, run) from run.error
+        raise no_name(target, run) from run.error
     values = tuple(_take(target, name, run) for name in target.names)
     failure = None
     if run.failed:
@@ -515,7 +518,8 @@ def _why_missing(target: Target, name: str, run: ProgramRun, error: BaseExceptio
     return f"{target.place} has no {first}{near or _there(target, run)}"
 
 
-def _no_name(target: Target, run: ProgramRun) -> TargetError | ScriptError:
+def no_name(target: Target, run: ProgramRun) -> TargetError | ScriptError:
+    """The error that a target without a name has no value."""
     if run.failed:
         return ScriptError(f"{target.place} failed: {run.ending}")
     verb = _VERBS.get(target.command, target.command)

@@ -10,6 +10,7 @@ import ast
 import builtins
 import difflib
 import sys
+import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import CodeType, FrameType, TracebackType
@@ -22,6 +23,7 @@ __all__ = ["Scope", "Search", "Variable", "Variables", "evaluated"]
 
 _BACKWARD = ("backward", "manual_backward")  # the second is Lightning's
 _Function = (ast.FunctionDef, ast.AsyncFunctionDef)
+_MOST_WAITED = 12  # passes until another optimizer makes its first step
 _DYNAMIC = ("exec", "globals", "vars", "setattr", "eval", "__import__", "import_module")
 
 
@@ -349,6 +351,8 @@ class Search:
         self._lines: set[tuple[CodeType, int]] = set()
         self._lines_before_step: set[tuple[CodeType, int]] = set()
         self._again: set[tuple[CodeType, int]] = set()
+        self._steppers: weakref.WeakSet[Any] = weakref.WeakSet()
+        self._is_waiting, self._waited = False, 0
         self._returned: dict[str, tuple[Any, dict[str, object]]] = {}
         self._file = ""
         self._top: dict[str, Any] = {}
@@ -400,6 +404,8 @@ class Search:
 
     def _before(self, frame: FrameType) -> None:
         again = self._again if self._next_step else self._lines
+        if self._is_waiting:
+            return
         if self.step is None and (frame.f_code, frame.f_lineno) in again:
             self._stop_if_found()
 
@@ -412,19 +418,30 @@ class Search:
         self._lines.add(line)
         if self._is_read_at_end or (self.step is not None and self.passes < self.step):
             return
-        from gradviz.recording.passes import variables_around
+        from gradviz.recording.passes import has_step_ahead, variables_around
 
         self._look(frame)
         around = variables_around(frame, _program_file())
         self._take(around, roots, frame)
-        has_step_ahead = self.step is None and _has_step_ahead(frame, around)
-        if line in self._lines_before_step or (is_again and not has_step_ahead):
+        is_stepped_next = self.step is None and has_step_ahead(frame, around)
+        if line in self._lines_before_step or (is_again and not is_stepped_next):
             self._again.add(line)
-        is_over = self._again == self._lines if self._next_step else not has_step_ahead
+        is_over = self._again == self._lines if self._next_step else not is_stepped_next
+        self._is_waiting = self._next_step and self._waits(around)
+        is_over = is_over and not self._is_waiting
         if is_over or self._ready:
             self._stop_if_found()
 
-    def _stepped(self) -> None:
+    def _waits(self, around: Mapping[str, object]) -> bool:
+        """Whether another optimizer than those that made steps may make its first one soon."""
+        from gradviz.recording.passes import optimizers_among
+
+        self._waited += bool(self._again)
+        others = [each for each in optimizers_among(around) if each not in self._steppers]
+        return bool(others) and bool(self._steppers) and self._waited <= _MOST_WAITED
+
+    def _stepped(self, optimizer: Any) -> None:
+        self._steppers.add(optimizer)
         self._lines_before_step |= self._lines
         if self.step is None and not self._next_step and not self._over:
             self._stop_if_found()
@@ -516,19 +533,6 @@ def _is_ours(frame: FrameType) -> bool:
 
 def _program_file() -> str:
     return sys.modules["gradviz.frontends.program"].__file__ or ""
-
-
-def _has_step_ahead(frame: FrameType | None, around: Mapping[str, object]) -> bool:
-    """Whether an optimizer will make its step after backward."""
-    while frame is not None:
-        if frame.f_globals.get("__name__", "").startswith("torch.optim"):
-            return False  # it is inside its step, like LBFGS
-        frame = frame.f_back
-    values = list(around.values())
-    for value in around.values():
-        if isinstance(value, (list, tuple)):
-            values += value[:100]
-    return any(hasattr(type(each), "zero_grad") and hasattr(type(each), "step") for each in values)
 
 
 def _is_computed(value: object) -> bool:

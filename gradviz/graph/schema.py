@@ -276,6 +276,7 @@ class NodeData(TypedDict, total=False):
                       library that created it
     clone_of          key of the node that this one is a copy of (`clone_shared_leaves`)
     members           of a group: how many operations were folded into it
+    reshapes          how many reshaping operations before it `hide_bookkeeping` hid
     grad_range        of a repeated group: the least and the greatest norm of the ``.grad`` of
                       one repetition
     repeat            of a group: how many times the same part follows itself (``×12``)
@@ -337,6 +338,7 @@ class NodeData(TypedDict, total=False):
     inside: str
     clone_of: str
     members: int
+    reshapes: int
     repeat: int
     grad_range: tuple[float, float]
     parameters: int

@@ -18,10 +18,11 @@ from torch.optim.optimizer import (
 )
 
 from gradviz.capture.autograd.collectives import listen_to_collectives, unlisten_to_collectives
-from gradviz.capture.autograd.engine import listen, modes_below, unlisten
+from gradviz.capture.autograd.engine import is_innermost, listen, modes_below, unlisten
 from gradviz.capture.autograd.nodes import sequence_number
 from gradviz.capture.autograd.tensors import quietly
 from gradviz.capture.tensors.names import Named, module_names, shortly
+from gradviz.capture.tensors.summary import is_capturing
 from gradviz.errors import UsageError
 from gradviz.graph import GradGraph
 from gradviz.recording.event_log import Entry, EventLog
@@ -31,10 +32,12 @@ from gradviz.recording.intercept.mode import RecordingMode
 from gradviz.recording.module_stack import ModuleStack
 from gradviz.recording.observer import Observer
 from gradviz.recording.passes import leaves_of
+from gradviz.recording.sampling import Sampling
 from gradviz.recording.source_lines import SourceLines, move_warnings, restore_warnings
 from gradviz.recording.state import RecordingState
 from gradviz.shown import Shown
-from gradviz.story import Event, EventKind, Frame, Story
+from gradviz.story import Event, EventKind, Frame, GradientNorms, Story
+from gradviz.wording import sampling_note
 
 __all__ = ["Recording", "record"]
 
@@ -46,7 +49,9 @@ _NO_FRAME = (
 )
 
 
-def record(*modules: nn.Module, max_frames: int = 12, max_events: int = 10_000) -> Recording:
+def record(
+    *modules: nn.Module, max_frames: int = 12, max_events: int = 10_000, every: int | None = None
+) -> Recording:
     """Record what a block of code does with autograd: operations, cuts, backward passes, steps.
 
     The recording does not change the numbers, gradients and random state of the program. It stores
@@ -64,6 +69,10 @@ def record(*modules: nn.Module, max_frames: int = 12, max_events: int = 10_000) 
             cuts or freed tensors, another pass in a gradient, a gradient that is None, zero or NaN.
         max_events: number of events to keep, at least 0. If there are more, the first half and the
             last half are kept.
+        every: for long runs. Record the first step of the optimizer and each step that begins this
+            many steps after a recorded one; of all other steps keep only the norms of the
+            gradients, `Recording.gradient_norms`. None to record every step. With several
+            optimizers, the steps of the first one that runs count.
 
     Returns:
         A recording, to be entered once with ``with``. It is also a decorator: ``@gradviz.record()``
@@ -89,11 +98,16 @@ def record(*modules: nn.Module, max_frames: int = 12, max_events: int = 10_000) 
                 f"record takes torch.nn.Module objects or nothing, got {shortly(module)}: "
                 "tensors are found while the program runs"
             )
-    for name, value, least in (("max_frames", max_frames, 1), ("max_events", max_events, 0)):
+    limits: tuple[tuple[str, Any, int], ...] = (
+        ("max_frames", max_frames, 1),
+        ("max_events", max_events, 0),
+        *([] if every is None else [("every", every, 2)]),
+    )
+    for name, value, least in limits:
         if type(value) is not int or value < least:
             raise UsageError(f"{name} must be an integer >= {least}, got {value!r}")
     named = dict(zip(module_names(modules, sys._getframe(1)), modules, strict=True))
-    return Recording(named, max_frames, max_events)
+    return Recording(named, max_frames, max_events, every)
 
 
 class Recording(Shown):
@@ -101,11 +115,17 @@ class Recording(Shown):
 
     Args:
         modules: as for `record`, by name; "" for a single one.
-        max_frames, max_events: as for `record`.
+        max_frames, max_events, every: as for `record`.
     """
 
-    def __init__(self, modules: Mapping[str, nn.Module], max_frames: int, max_events: int) -> None:
-        self._arguments: tuple[Any, ...] = modules, max_frames, max_events
+    def __init__(
+        self,
+        modules: Mapping[str, nn.Module],
+        max_frames: int,
+        max_events: int,
+        every: int | None = None,
+    ) -> None:
+        self._arguments: tuple[Any, ...] = modules, max_frames, max_events, every
         lines = SourceLines()
         self._state = RecordingState(EventLog(max_events, lines), lines, Handlers())
         self._state.module_stack = ModuleStack(modules, self._state.failed)
@@ -114,6 +134,10 @@ class Recording(Shown):
         self._mode: Any = RecordingMode(self._state)
         self._hooks: list[Any] = []
         self._report_collective = partial(collectives.look, self._state)
+        failed = self._state.failed
+        switch, names = self._record_next, self._observer.snapshots.names_now
+        self._sampling = None if every is None else Sampling(every, switch, names, failed)
+        self._observer.sampling = self._sampling
         self._phase = "new"
         self._whole: Story | None = None  # set when the recording ends
 
@@ -147,9 +171,36 @@ class Recording(Shown):
             return Story((), "", (_NO_FRAME,))
         left_out = self._state.event_log.left_out
         too_many = f"{left_out:,} events in the middle are left out" if left_out else ""
-        notes = (self._observer.frame_store.note, too_many, *self._state.notes)
+        notes = [self._observer.frame_store.note, too_many, *self._state.notes]
+        if self._sampling is not None:
+            notes.append(sampling_note(self._sampling.every))
         frames = self._observer.frame_store.frames
         return Story(frames, "", filter(None, notes), self._events_so_far())
+
+    @property
+    def gradient_norms(self) -> GradientNorms:
+        """The gradient norms before each step, as a table that can be drawn.
+
+        Raises:
+            UsageError: if the recording was not made with ``every=``.
+
+        Example:
+            >>> import torch
+            >>> model = torch.nn.Linear(2, 1)
+            >>> optimizer = torch.optim.SGD(model.parameters(), 0.1)
+            >>> with record(model, every=100) as run:
+            ...     for _ in range(300):
+            ...         optimizer.zero_grad()
+            ...         model(torch.ones(1, 2)).sum().backward()
+            ...         optimizer.step()
+            >>> run.gradient_norms.names, len(run.gradient_norms.steps)
+            (('weight', 'bias'), 300)
+            >>> run.gradient_norms.draw().svg.startswith("<svg")
+            True
+        """
+        if self._sampling is None:
+            raise UsageError("gradient norms are kept by gradviz.record(every=100)")
+        return self._sampling.norms
 
     def key_of(self, tensor: torch.Tensor, graph: GradGraph | None = None) -> str:
         """The key of the node of a tensor in the frames.
@@ -253,6 +304,11 @@ class Recording(Shown):
             raise UsageError(
                 f"this recording is already {self._phase}: call gradviz.record() for another"
             )
+        if is_capturing():
+            raise UsageError(
+                "a recording cannot begin while a CUDA graph is captured: begin it before "
+                "torch.cuda.graph(...), or record a step that is not captured"
+            )
         self._state.task = tasks.enter(self)
         self._state.update_alert()
         self._phase = "open"
@@ -263,13 +319,42 @@ class Recording(Shown):
             register_optimizer_step_pre_hook(observer.before_step),
             register_optimizer_step_post_hook(observer.after_step),
         ]
-        listen(observer)
+        self._listen()
+        if self._sampling is not None:
+            self._sampling.begin()
+        return self
+
+    def _listen(self) -> None:
+        """Let the program's calls be reported."""
+        listen(self._observer)
         listen_to_collectives(self._report_collective)
         self._state.module_stack.begin()
         move_warnings()
         self._mode.is_alone = self._state.is_alone = modes_below() == 0
         self._mode.__enter__()
-        return self
+        self._observer.is_listening = True
+
+    def _stop_listening(self) -> None:
+        self._mode.__exit__(None, None, None)
+        restore_warnings()
+        self._state.module_stack.end()
+        unlisten(self._observer)
+        unlisten_to_collectives(self._report_collective)
+        self._observer.is_listening = False
+
+    def _record_next(self, wanted: bool) -> None:
+        """Begin or stop recording after a step, with ``every=``."""
+        state = self._state
+        is_listening = self._observer.is_listening
+        if wanted and not is_listening:
+            with quietly():
+                state.resume()
+                self._observer.resume()
+            self._listen()
+        elif not wanted and is_listening and is_innermost(self._mode):
+            with quietly():
+                state.end_gradient_change()
+            self._stop_listening()
 
     def __exit__(
         self,
@@ -283,11 +368,10 @@ class Recording(Shown):
                 "`with gradviz.record() as run:`"
             )
         tasks.leave(self)
-        self._mode.__exit__(kind, error, traceback)
-        restore_warnings()
-        self._state.module_stack.end()
-        unlisten(self._observer)
-        unlisten_to_collectives(self._report_collective)
+        if self._observer.is_listening:
+            self._stop_listening()
+        if self._sampling is not None:
+            self._sampling.end()
         for hook in self._hooks:
             hook.remove()
         self._phase = "closed"

@@ -21,7 +21,7 @@ from gradviz.capture.autograd.calls import StandIn, Table, tables_of
 from gradviz.capture.autograd.nodes import sequence_number
 from gradviz.capture.autograd.tensors import quietly, version_of
 from gradviz.capture.tensors.names import Names
-from gradviz.capture.tensors.summary import summarize
+from gradviz.capture.tensors.summary import FEW, is_capturing, summarize
 from gradviz.facts import Action, HookDetails
 from gradviz.graph import TensorSummary
 from gradviz.recording.event_log import Entry
@@ -95,6 +95,8 @@ class Hooks:
         self._failed = failed
         self._known: dict[int, _Hook] = {}
         self._stand_ins: list[tuple[Callable[[], Table | None], int, StandIn]] = []
+        self._waiting: list[_Change] = []
+        self._left = _MOST
 
     @property
     def are_registered(self) -> bool:
@@ -142,12 +144,30 @@ class Hooks:
                 self._stand_ins.append((hook.table, number, stand_in))
 
     def end(self) -> None:
-        """Restore every hook after the backward pass, unless it was removed."""
+        """Restore every hook after the backward pass, unless it was removed; word the changes."""
         while self._stand_ins:
             find, number, stand_in = self._stand_ins.pop()
             table: Any = find()
             if table is not None and table.get(number) is stand_in:
                 table[number] = stand_in.hook
+        try:
+            self._read_changes()
+        except Exception as error:
+            self._failed(error)
+
+    def _read_changes(self) -> None:
+        """Read what the hooks received and returned in this pass, all at once."""
+        waiting, self._waiting, self._left = self._waiting, [], _MOST
+        read = _summarized([each for change in waiting for each in (change.before, change.after)])
+        for change, before, after in zip(waiting, read[::2], read[1::2], strict=True):
+            if repr(before) == repr(after):  # NaN is not equal to itself
+                continue
+            name = getattr(change.function, "__name__", "<")
+            details = HookDetails("" if name.startswith("<") else name, before, after)
+            entry = self._entry(details, change.function, change.location, change.name)
+            entry.identities, entry.action = change.identities, change.action
+            is_after = change.action is Action.AFTER_ACCUMULATION
+            (self.on_leaves if is_after else self.on_gradients).append(entry)
 
     def take(self) -> tuple[Sequence[Entry], Sequence[Entry]]:
         """The changes in the latest pass, of gradients and of ``.grad``; clears them."""
@@ -169,11 +189,8 @@ class Hooks:
         try:
             with quietly():
                 for old, new in zip(given, result, strict=False):
-                    details = _change(hook, _seen(old), new) if old is not new else None
-                    if details is not None:
-                        entry = self._entry(details, hook, NOWHERE, name())
-                        entry.action = Action.BEFORE_ACCUMULATION
-                        self.on_gradients.append(entry)
+                    if old is not new:
+                        self._changed(hook, _NO_HOOK, name(), self._kept(old), new)
         except Exception as error:
             self._failed(error)
 
@@ -181,7 +198,8 @@ class Hooks:
         """Read the gradient before a hook runs; returns the function to call with its result."""
         try:
             with quietly():
-                before = _seen(given.grad if hook.is_after else given)
+                gradient = given.grad if hook.is_after else given
+                before = _Seen(self._kept(gradient), id(gradient), _version(gradient))
                 return functools.partial(self._after, hook, function, given, before)
         except Exception as error:
             self._failed(error)
@@ -190,19 +208,39 @@ class Hooks:
     def _after(self, hook: _Hook, function: Any, given: Any, before: _Seen, result: Any) -> None:
         try:
             with quietly():
-                new = given if result is None else result
-                details = _change(function, before, given.grad if hook.is_after else new)
-                if details is not None:
-                    name = hook.leaf.name if hook.leaf is not None else hook.name
-                    entry = self._entry(details, function, hook.location, name)
-                    entry.identities = (hook.identity,)
-                    after = hook.is_after
-                    entry.action = (
-                        Action.AFTER_ACCUMULATION if after else Action.BEFORE_ACCUMULATION
-                    )
-                    (self.on_leaves if after else self.on_gradients).append(entry)
+                new = given.grad if hook.is_after else given if result is None else result
+                # A large gradient is not read again if its version did not change.
+                is_large = isinstance(new, torch.Tensor) and new.numel() > FEW
+                if is_large and (id(new), _version(new)) == (before.number, before.version):
+                    return
+                name = hook.leaf.name if hook.leaf is not None else hook.name
+                self._changed(function, hook, name or "", before.gradient, new)
         except Exception as error:
             self._failed(error)
+
+    def _changed(
+        self, function: Any, hook: _Hook, name: str, before: _Gradient, gradient: Any
+    ) -> None:
+        """A hook may have changed a gradient: the values are compared after the pass."""
+        action = Action.AFTER_ACCUMULATION if hook.is_after else Action.BEFORE_ACCUMULATION
+        identities = () if hook is _NO_HOOK else (hook.identity,)
+        after = self._kept(gradient)
+        self._waiting.append(
+            _Change(function, hook.location, name, identities, action, before, after)
+        )
+
+    def _kept(self, gradient: Any) -> _Gradient:
+        """A copy of a gradient on an accelerator; elsewhere, and of large ones, the summary.
+
+        Reading on an accelerator waits for all its kernels, so it is done once after the pass.
+        """
+        if not isinstance(gradient, torch.Tensor):
+            return None
+        is_plain = type(gradient) is torch.Tensor and gradient.layout is torch.strided
+        if gradient.is_cpu or not is_plain or gradient.numel() > self._left or is_capturing():
+            return summarize([gradient])[0]
+        self._left -= gradient.numel()
+        return gradient.detach().clone()
 
     def _entry(
         self, details: HookDetails, function: Any, location: CodeLocation, name: str
@@ -214,32 +252,43 @@ class Hooks:
         return Entry(EventKind.HOOK, "hook", location, name or None, details=details)
 
 
-class _Seen(NamedTuple):
-    """A gradient before a hook ran: its summary, its identity, and its version."""
+_Gradient = TensorSummary | torch.Tensor | None
+"""A gradient that was read, a copy to be read after the pass, or none."""
 
-    summary: TensorSummary | None
+_MOST = 1 << 24  # elements of the copies that one backward pass holds
+
+
+class _Seen(NamedTuple):
+    """A gradient before a hook ran, its identity, and its version."""
+
+    gradient: _Gradient
     number: int
     version: int
 
 
-def _seen(gradient: Any) -> _Seen:
-    if not isinstance(gradient, torch.Tensor):
-        return _Seen(None, 0, 0)
-    return _Seen(summarize([gradient])[0], id(gradient), version_of(gradient))
+class _Change(NamedTuple):
+    """A gradient before and after a hook that ran in this pass."""
+
+    function: Any
+    location: CodeLocation
+    name: str
+    identities: tuple[Hashable, ...]
+    action: Action
+    before: _Gradient
+    after: _Gradient
 
 
-def _change(function: Any, before: _Seen, gradient: Any) -> HookDetails | None:
-    """The change of a gradient; None if it is the same."""
-    after = None
-    if isinstance(gradient, torch.Tensor):
-        is_small = before.summary is not None and before.summary.values is not None
-        if not is_small and (id(gradient), version_of(gradient)) == before[1:]:
-            return None  # not read again, because its version did not change
-        after = summarize([gradient])[0]
-    if repr(before.summary) == repr(after):  # NaN is not equal to itself
-        return None
-    name = getattr(function, "__name__", "<")
-    return HookDetails("" if name.startswith("<") else name, before.summary, after)
+_NO_HOOK = _Hook(lambda: None, NOWHERE, None, None, False)  # full backward hooks of a module
+
+
+def _version(gradient: Any) -> int:
+    return version_of(gradient) if isinstance(gradient, torch.Tensor) else 0
+
+
+def _summarized(gradients: Sequence[_Gradient]) -> list[TensorSummary | None]:
+    """The summaries, in the same order; the copies are read at once."""
+    found = iter(summarize([each for each in gradients if isinstance(each, torch.Tensor)]))
+    return [next(found) if isinstance(each, torch.Tensor) else each for each in gradients]
 
 
 def _say_nothing(result: Any) -> None:

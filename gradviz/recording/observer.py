@@ -43,21 +43,21 @@ from gradviz.recording.passes import (
     is_same,
     leaves_of,
 )
-from gradviz.recording.problems import Freed, History, error_details
+from gradviz.recording.problems import Freed, History, error_details, is_from_backward, location_of
 from gradviz.recording.provenance import Leaf
+from gradviz.recording.sampling import Sampling
 from gradviz.recording.snapshots import SnapshotSeries
 from gradviz.recording.source_lines import CodeLocation, UserFiles
 from gradviz.recording.state import InPlaceChange, RecordingState
 from gradviz.recording.steady import LeafReading, Steady, StepMoment
 from gradviz.story import EventKind, Frame
-from gradviz.wording import frame_title, with_gradients
+from gradviz.wording import frame_title, with_gradients, with_step
 
 __all__ = ["Observer"]
 
 _FAILURES = (FrameKind.FAILED_BACKWARD, FrameKind.REFUSED_BACKWARD, FrameKind.ERROR)
 _ONLY_LEAVES = (FrameKind.AFTER_GRADIENT_CHANGE, FrameKind.AFTER_STEP)
 _ALWAYS = (*_FAILURES, FrameKind.MARK)
-_BACKWARD_FILE = str(torch.autograd.__file__)
 _WATCHED_PASSES = 32  # whose gradients are watched; later ones only after one with NaN
 _REMEMBERED = 8  # backward passes that freed saved tensors
 
@@ -102,6 +102,8 @@ class Observer:
         max_frames: the number of frames to keep.
 
     Attributes:
+        is_listening: whether the steps of optimizers are recorded.
+        sampling: which steps are recorded; None for all.
         frame_store: the frames.
         camera: takes the snapshots.
     """
@@ -125,8 +127,15 @@ class Observer:
         self._microbatches = Microbatches()
         self._steady = Steady(state, self.snapshots)
         self._readings: dict[int, LeafReading] = {}
+        self.is_listening = False
+        self.sampling: Sampling | None = None
         state.event_log.key_of = self.snapshots.keys.known
         state.on_gradient_change = self._after_grad
+
+    def resume(self) -> None:
+        """Steps are recorded again after some that were not."""
+        self.snapshots.resume_at(creation_count())
+        self._steady = Steady(self._state, self.snapshots)
 
     def begin(self, code: CodeType) -> None:
         """The recording begins in some code of the user's."""
@@ -382,9 +391,18 @@ class Observer:
         with quietly():
             self._add_now(FrameKind.AFTER_GRADIENT_CHANGE, entry)
 
+    def _hears(self) -> bool:
+        """Whether the step of an optimizer is recorded."""
+        is_here = threading.get_ident() == self._thread and self.is_listening
+        return is_here and not self._state.is_other_task()
+
     def before_step(self, optimizer: Any, args: Any, kwargs: Any) -> None:
         """An optimizer begins a step."""
-        if threading.get_ident() != self._thread or self._state.is_other_task():
+        if threading.get_ident() != self._thread:
+            self.snapshots.sets.elsewhere += 1
+            return
+        self.snapshots.sets.begin_step(optimizer)
+        if not self._hears():
             return
         self._state.end_gradient_change()
         try:
@@ -397,10 +415,11 @@ class Observer:
 
     def after_step(self, optimizer: Any, args: Any, kwargs: Any) -> None:
         """An optimizer ended a step: log one event."""
-        if threading.get_ident() != self._thread or self._state.is_other_task():
+        if not self._hears():
             return
         state = self._state
         state.stepping = None
+        state.grad_expected = torch.is_grad_enabled()  # what a step switches back is not recorded
         state.update_alert()
         try:
             with quietly():
@@ -470,10 +489,12 @@ class Observer:
                 self._steady.leave()
                 quiet_exit = isinstance(error, (SystemExit, GeneratorExit))
                 if error is not None and id(error) != self._seen_error and not quiet_exit:
-                    entry = Entry(EventKind.ERROR, type(error).__name__, self._location_of(error))
+                    entry = Entry(
+                        EventKind.ERROR, type(error).__name__, location_of(error, state.verdicts)
+                    )
                     entry.details = ErrorDetails(entry.word, str(error))
                     graph = self.snapshots.now(with_outputs=True)
-                    is_refused = self._is_from_backward(error)
+                    is_refused = is_from_backward(error)
                     kind = FrameKind.REFUSED_BACKWARD if is_refused else FrameKind.ERROR
                     self._add(kind, graph, state.log(entry))
                 elif self._count_rows() > self._rows or creation_count() > self._shown_until:
@@ -482,28 +503,6 @@ class Observer:
                     self._add(FrameKind.END, GradGraph())
         except Exception as mistake:
             state.failed(mistake)
-
-    @staticmethod
-    def _is_from_backward(error: BaseException) -> bool:
-        """Whether ``backward()`` or ``autograd.grad`` raised an error."""
-        trace = error.__traceback__
-        while trace is not None:
-            if trace.tb_frame.f_code.co_filename == _BACKWARD_FILE:
-                return True
-            trace = trace.tb_next
-        return False
-
-    def _location_of(self, error: BaseException) -> CodeLocation:
-        location, trace = CodeLocation(None, 0), error.__traceback__
-        verdicts, user = self._state.verdicts, None
-        while trace is not None:
-            name = trace.tb_frame.f_code.co_filename
-            if verdicts[name]:
-                location = CodeLocation(trace.tb_frame.f_code, trace.tb_lasti, user)
-                if not verdicts.is_library(name):
-                    location = user = location._replace(caller=None)
-            trace = trace.tb_next
-        return location
 
     def _count_rows(self) -> int:
         self._state.event_log.flush()
@@ -526,13 +525,17 @@ class Observer:
         """
         self._rows = self._count_rows()
         moment = _moment(kind, entry)
-        title = with_gradients(frame_title(kind, self._passes, *moment[1:]), added())
+        title = with_gradients(self._title(moment), added())
         frame = Frame(title, graph, "", kind, self._passes, self._rows - 1)
         is_new = self.frame_store.add(frame, moment.word, always=kind in _ALWAYS)
         self._steady.note(moment, graph if is_new else None)
         if kind not in _ONLY_LEAVES:
             self._shown_until = creation_count()
         self.snapshots.keys.turn()
+
+    def _title(self, moment: StepMoment) -> str:
+        step = 0 if self.sampling is None else self.sampling.step
+        return with_step(frame_title(moment.kind, self._passes, *moment[1:]), step)
 
     def _add_now(self, kind: FrameKind, entry: Entry | None = None) -> None:
         """Add a frame of this moment, in which only leaves have changed since the latest one."""
@@ -571,7 +574,7 @@ class Observer:
         self._rows = self._count_rows()
         if kind not in _ONLY_LEAVES:
             self._shown_until = creation_count()
-        title, passes, row = frame_title(kind, self._passes, *moment[1:]), self._passes, self._rows
+        title, passes, row = self._title(moment), self._passes, self._rows
 
         def build() -> Frame:
             return Frame(with_gradients(title, added()), graph(), "", kind, passes, row - 1)

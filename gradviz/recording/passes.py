@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import sys
 import weakref
-from collections.abc import Callable, Container, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from itertools import islice
 from math import isfinite
 from types import FrameType, TracebackType
@@ -36,7 +36,9 @@ __all__ = [
     "GradientFlow",
     "Microbatches",
     "Passes",
+    "has_step_ahead",
     "leaves_of",
+    "optimizers_among",
     "variables_around",
 ]
 
@@ -50,14 +52,14 @@ class Passes:
     Args:
         before: called before a pass, with the user's frame that started it.
         after: called after a pass that did not raise, with its roots and that frame.
-        stepped: called after each optimizer step that follows a pass.
+        stepped: called with the optimizer after each step that follows a pass.
     """
 
     def __init__(
         self,
         before: Callable[[FrameType], None],
         after: Callable[[tuple[Any, ...], FrameType], None],
-        stepped: Callable[[], None],
+        stepped: Callable[[Any], None],
     ) -> None:
         self._before, self._after, self._stepped = before, after, stepped
         self._files = UserFiles()
@@ -99,7 +101,7 @@ class Passes:
             return
         if self._hook is None:
             # Hooks run in the order of registration: the recording's hooks run first.
-            self._hook = register_optimizer_step_post_hook(lambda *_: self._stepped())
+            self._hook = register_optimizer_step_post_hook(lambda each, *_: self._stepped(each))
         with quietly():
             self._after(call.roots, frame)
 
@@ -137,6 +139,29 @@ def variables_around(frame: FrameType | None, within: str) -> dict[str, object]:
     for each in reversed(frames):
         found.update(with_attributes(locals_of(each)))
     return found
+
+
+def has_step_ahead(frame: FrameType | None, around: Mapping[str, object]) -> bool:
+    """Whether an optimizer will make its step after backward.
+
+    Args:
+        frame: the user's frame that called backward.
+        around: the variables around it.
+    """
+    while frame is not None:
+        if frame.f_globals.get("__name__", "").startswith("torch.optim"):
+            return False  # it is inside its step, like LBFGS
+        frame = frame.f_back
+    return bool(optimizers_among(around))
+
+
+def optimizers_among(around: Mapping[str, object]) -> list[Any]:
+    """The optimizers among variables, and in lists and tuples among them."""
+    values = list(around.values())
+    for value in around.values():
+        if isinstance(value, (list, tuple)):
+            values += value[:100]
+    return [e for e in values if hasattr(type(e), "zero_grad") and hasattr(type(e), "step")]
 
 
 _WATCHED = 512  # operations of a pass whose gradients are looked at, those next to the roots

@@ -15,10 +15,11 @@ from gradviz.capture.autograd.tensors import memory_of, version_of
 from gradviz.capture.tracing.walk import Walk, make_safe_to_drop
 from gradviz.facts import ErrorDetails, Problem, ProblemKind, SourceLocation
 from gradviz.graph import Buffers, EdgeKind, GradGraph
+from gradviz.recording.source_lines import CodeLocation, UserFiles
 from gradviz.recording.state import RecordingState
 from gradviz.torch_messages import MessageKind, TorchMessage, read_message
 
-__all__ = ["Freed", "History", "error_details"]
+__all__ = ["Freed", "History", "error_details", "is_from_backward", "location_of"]
 
 Freed = tuple[SourceLocation, Container[int]]
 """The line of a backward pass that freed saved tensors, and the operations it ran through."""
@@ -233,3 +234,30 @@ def _below_roots(graph: GradGraph) -> set[str]:
                 found.add(source)
                 stack.append(source)
     return found
+
+
+_BACKWARD_FILE = str(torch.autograd.__file__)
+
+
+def is_from_backward(error: BaseException) -> bool:
+    """Whether ``backward()`` or ``autograd.grad`` raised an error."""
+    trace = error.__traceback__
+    while trace is not None:
+        if trace.tb_frame.f_code.co_filename == _BACKWARD_FILE:
+            return True
+        trace = trace.tb_next
+    return False
+
+
+def location_of(error: BaseException, verdicts: UserFiles) -> CodeLocation:
+    """The innermost location of the user's code in the traceback of an error."""
+    location, trace = CodeLocation(None, 0), error.__traceback__
+    user = None
+    while trace is not None:
+        name = trace.tb_frame.f_code.co_filename
+        if verdicts[name]:
+            location = CodeLocation(trace.tb_frame.f_code, trace.tb_lasti, user)
+            if not verdicts.is_library(name):
+                location = user = location._replace(caller=None)
+        trace = trace.tb_next
+    return location

@@ -5,9 +5,10 @@ Only tensors of operations whose derivative can be zero or not finite are read, 
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -19,14 +20,17 @@ from gradviz.capture.autograd.nodes import (
     visit_ancestors,
 )
 from gradviz.capture.autograd.operations import type_text
-from gradviz.capture.tensors.summary import FEW, readable
+from gradviz.capture.autograd.tensors import quietly
+from gradviz.capture.tensors.summary import FEW, fetch, readable
 from gradviz.graph import TensorSummary
 from gradviz.graph.operations import Operation, forward_word, operation
 
-__all__ = ["Contents", "contents_of"]
+__all__ = ["Contents", "SavedValues", "contents_of"]
 
-Contents = Mapping[str, Mapping[str, TensorSummary]]
+SavedValues = Mapping[str, Mapping[str, TensorSummary]]
 """By the key of an operation: summaries of its saved tensors, by their saved names."""
+
+_Reading = tuple[str, str, torch.Tensor]  # key of the operation, saved name, data
 
 _MOST = 1 << 22  # elements read before a pass: a few milliseconds
 _MOST_NODES = 512  # each takes at least a hundredth of a millisecond
@@ -45,8 +49,8 @@ def contents_of(roots: Sequence[Any], operations: Mapping[int, str]) -> Contents
         roots: the roots of the backward pass.
         operations: keys by sequence number.
     """
-    readings: list[tuple[str, str, torch.Tensor]] = []
-    probed: list[tuple[str, str, torch.Tensor]] = []
+    readings: list[_Reading] = []
+    probed: list[_Reading] = []
     reader, asked = NodeReader(), 0
     starts = (getattr(root, "grad_fn", None) for root in roots)
     for node, _ in visit_ancestors(node for node in starts if node is not None):
@@ -70,12 +74,11 @@ def contents_of(roots: Sequence[Any], operations: Mapping[int, str]) -> Contents
                 continue
             if data.dtype is torch.bool or made == [type_text(data.dtype), type_text(data.device)]:
                 wanted.append((key, name, data))
-    readings = [*_within_limit([*readings, *_beginning_with_zero(probed)])]
-    found: dict[str, dict[str, TensorSummary]] = {}
-    for (key, name, _), summary in zip(readings, _summaries(readings), strict=True):
-        if summary is not None:
-            found.setdefault(key, {})[name] = summary
-    return found
+    with torch.no_grad():
+        here = [each for each in probed if each[2].is_cpu]
+        rows = [*_within_limit([*readings, *_beginning_with_zero(here)])]
+        elsewhere = [each for each in probed if not each[2].is_cpu]
+        return Contents(_computed(rows, elsewhere))
 
 
 def _zero_names(row: Operation) -> tuple[str, ...]:
@@ -85,9 +88,7 @@ def _zero_names(row: Operation) -> tuple[str, ...]:
     return tuple(row.saves[number] for number in row.factors or () if number < len(row.saves))
 
 
-def _within_limit(
-    readings: Sequence[tuple[str, str, torch.Tensor]],
-) -> Iterator[tuple[str, str, torch.Tensor]]:
+def _within_limit(readings: Sequence[_Reading]) -> Iterator[_Reading]:
     left = _MOST
     for reading in readings:
         if (size := reading[2].numel()) <= left:
@@ -95,18 +96,11 @@ def _within_limit(
             yield reading
 
 
-def _beginning_with_zero(
-    probed: Sequence[tuple[str, str, torch.Tensor]],
-) -> Iterator[tuple[str, str, torch.Tensor]]:
-    """The tensors whose first element is 0; one copy per device."""
-    by_device: dict[torch.device, list[tuple[str, str, torch.Tensor]]] = {}
-    for each in probed:
-        by_device.setdefault(each[2].device, []).append(each)
-    for group in by_device.values():
-        with torch.no_grad():
-            firsts = [data[(0,) * data.dim()].float() for *_, data in group]
-            values = torch.stack(firsts).tolist()
-        yield from (each for each, value in zip(group, values, strict=True) if value == 0)
+def _beginning_with_zero(probed: Sequence[_Reading]) -> Iterator[_Reading]:
+    """The CPU tensors whose first element is 0: the others are not read."""
+    if probed:
+        values = torch.stack([data[(0,) * data.dim()].float() for *_, data in probed]).tolist()
+        yield from (each for each, value in zip(probed, values, strict=True) if value == 0)
 
 
 def _plain(held: torch.Tensor) -> torch.Tensor | None:
@@ -123,23 +117,95 @@ def _is_read(dtype: torch.dtype) -> bool:
     return dtype.is_floating_point or dtype is torch.bool
 
 
-def _summaries(readings: Sequence[tuple[str, str, torch.Tensor]]) -> list[TensorSummary | None]:
-    """Values of small tensors; the smallest and the largest element of others."""
-    with torch.no_grad():
-        return [_summary(data) for *_, data in readings]
+class _Saved(NamedTuple):
+    """What is kept of a saved tensor until its values are asked for; the tensor itself is not."""
+
+    key: str
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    device: str
+    piece: torch.Tensor  # all elements, or the smallest and the largest
+    only_zeros: bool = False  # the largest magnitude: of interest only if it is 0
 
 
-def _summary(data: torch.Tensor) -> TensorSummary | None:
-    facts = (tuple(data.shape), type_text(data.dtype), type_text(data.device))
+class Contents:
+    """Values of saved tensors, copied to the host when they are first asked for.
+
+    Small tensors have their values, others their smallest and largest element.
+
+    Args:
+        saved: what was computed before the backward pass.
+    """
+
+    def __init__(self, saved: Sequence[_Saved] = ()) -> None:
+        self._saved = saved
+
+    @functools.cached_property
+    def found(self) -> SavedValues:
+        """The values, by operation and saved name."""
+        found: dict[str, dict[str, TensorSummary]] = {}
+        devices: dict[str, list[_Saved]] = {}
+        for each in self._saved:
+            devices.setdefault(each.device, []).append(each)
+        with quietly(), torch.no_grad():
+            for group in devices.values():
+                pieces = fetch([each.piece for each in group])
+                for each, values in zip(group, pieces, strict=True):
+                    if not each.only_zeros or values == (0,):
+                        found.setdefault(each.key, {})[each.name] = _summary(each, values)
+        self._saved = ()
+        return found
+
+
+def _computed(rows: Sequence[_Reading], probed: Sequence[_Reading]) -> list[_Saved]:
+    """Compute what will be copied.
+
+    Args:
+        rows: the tensors to read.
+        probed: tensors on accelerators, of interest only if all elements are 0. One fused kernel
+            finds that out; reading their first elements, as on a CPU, would be a copy now.
+    """
+    found = [
+        _Saved(key, name, *_facts(data), piece)
+        for key, name, data in rows
+        if (piece := _piece(data)) is not None
+    ]
+    alike: dict[tuple[torch.dtype, torch.device], list[_Reading]] = {}
+    for each in probed:
+        alike.setdefault((each[2].dtype, each[2].device), []).append(each)
+    for group in alike.values():
+        largest = torch._foreach_norm([data for *_, data in group], torch.inf)
+        found += (
+            _Saved(key, name, *_facts(data), piece, only_zeros=True)
+            for (key, name, data), piece in zip(group, largest, strict=True)
+        )
+    return found
+
+
+def _facts(data: torch.Tensor) -> tuple[tuple[int, ...], str, str]:
+    return tuple(data.shape), type_text(data.dtype), type_text(data.device)
+
+
+def _piece(data: torch.Tensor) -> torch.Tensor | None:
+    """What to copy of a tensor; None for a dtype that cannot be compared."""
+    if data.numel() <= FEW:
+        return data.flatten().clone()
     try:
-        if data.numel() <= FEW:
-            values = tuple(data.flatten().tolist())
-            nan, inf = sum(map(math.isnan, values)), sum(map(math.isinf, values))
-            return TensorSummary(*facts, values, nan=nan, inf=inf)
-        numbers = data.byte() if data.dtype is torch.bool else data
-        low, high = torch.stack(torch.aminmax(numbers)).tolist()
-    except Exception:  # a dtype that cannot be compared
+        return torch.stack(torch.aminmax(data.byte() if data.dtype is torch.bool else data))
+    except Exception:
         return None
+
+
+def _summary(saved: _Saved, values: tuple[Any, ...]) -> TensorSummary:
+    facts = saved[2:5]
+    size = math.prod(saved.shape)
+    if saved.only_zeros:
+        values *= size if size <= FEW else 2
+    if size <= FEW:
+        nan, inf = sum(map(math.isnan, values)), sum(map(math.isinf, values))
+        return TensorSummary(*facts, values, nan=nan, inf=inf)
+    low, high = values
     if math.isnan(low):
         return TensorSummary(*facts, nan=1)
     inf = int(math.isinf(low)) + int(math.isinf(high))

@@ -16,14 +16,16 @@ from torch import nn
 from gradviz.capture.autograd.engine import creation_count
 from gradviz.capture.autograd.nodes import sequence_number
 from gradviz.capture.autograd.tensors import is_unsure, memory_of
-from gradviz.capture.tensors.names import Named, Names, maker_of
+from gradviz.capture.tensors.names import Named, Names, maker_of, variables_of
+from gradviz.capture.tensors.training_sets import SeenSets
 from gradviz.capture.tracing.tracer import Labels
 from gradviz.capture.tracing.walk import Walk, make_safe_to_drop
 from gradviz.errors import SubjectError
+from gradviz.facts import TrainingSets
 from gradviz.graph import Cause, GradGraph
 from gradviz.recording.hooks import HookedTensor, held_with_hooks
 from gradviz.recording.provenance import CutLeaves, CutSite, Leaf, UntrackedTensor, leaves_in
-from gradviz.recording.saved_values import Contents, contents_of
+from gradviz.recording.saved_values import Contents, SavedValues, contents_of
 from gradviz.recording.source_lines import user_frame
 from gradviz.recording.stable_trace import (
     Additions,
@@ -92,12 +94,14 @@ class SnapshotSeries:
         keys: assigns the keys.
         snapshot: the latest one.
         hooked: non-leaf tensors with hooks that variables held before the latest backward pass.
+        sets: the modules and optimizers that variables held before backward passes.
     """
 
     def __init__(self, state: RecordingState, modules: Mapping[str, nn.Module]) -> None:
         self.keys = Keys()
         self.snapshot = Snapshot()
         self.hooked: Sequence[HookedTensor] = ()
+        self.sets = SeenSets(self._identity_of)
         self._named: list[tuple[weakref.ref[torch.Tensor], str, tuple[str, ...]]] = []
         self._state = state
         self._modules = [(name, weakref.ref(module)) for name, module in modules.items()]
@@ -132,6 +136,8 @@ class SnapshotSeries:
         self.hooked = held_with_hooks(names)
         self._named = [(weakref.ref(each), name, more) for each, name, more in names.entries]
         graph = self.trace(roots, names)
+        self.sets.look(each for frame in self._frames() for each in variables_of(frame))
+        self.sets.call((each, name) for each, name, _ in names.entries)
         self._contents[graph] = contents_of(roots, self.snapshot.operations)
         self._roots, self._since = [weakly(root) for root in roots], count
         return graph
@@ -199,6 +205,16 @@ class SnapshotSeries:
         self._traced_until = self._since
         self._paths, self.hooked = {}, ()
         self._roots = [weakly(root) for root in roots]
+
+    def names_now(self) -> dict[int, str]:
+        """The names of leaves, and of tensors in modules and variables, by ``id``."""
+        known = self._state.provenance.tensors.items()
+        leaves = {number: record.name for number, record in known if record.name}
+        return {id(named.tensor): named.name for named in self._names().entries} | leaves
+
+    def resume_at(self, count: int) -> None:
+        """Operations before this sequence number were not recorded."""
+        self._before = self._since = count
 
     def resume(self, snapshot: Snapshot) -> None:
         """Continue with the snapshot of a pass that was skipped."""
@@ -272,13 +288,38 @@ class SnapshotSeries:
         line = self._state.lines.at(where.location)
         return CutOff(target, where.cause, line.source, str(line.inside), where.word)
 
-    def contents(self, graph: GradGraph) -> Contents:
+    def contents(self, graph: GradGraph) -> SavedValues:
         """The values of saved tensors before a backward pass, for the graph taken then."""
-        return self._contents.get(graph, {})
+        contents = self._contents.get(graph)
+        return {} if contents is None else contents.found
 
     def parameters(self) -> list[Named]:
         """The parameters of the modules that are alive and require grad."""
         return [named for named in self._of_modules().entries if named.tensor.requires_grad]
+
+    def training_sets(self) -> TrainingSets:
+        """What the modules and optimizers among the program's variables held, by keys of leaves."""
+        sets, key_of = self.sets, self.keys.of
+        return TrainingSets(
+            {key_of(each): row for each, row in sets.plain.items() if each is not None},
+            {key_of(each): row for each, row in sets.flags.items() if each is not None},
+            {key_of(each): name for each, name in sets.waiting.items()},
+            frozenset(map(key_of, sets.held)),
+            sets.elsewhere,
+            {key_of(each): name for each, name in sets.names.items() if each in sets.held},
+        )
+
+    def know(self, variables: Mapping[str, object]) -> None:
+        """Also list the parameters of the modules among variables, the largest modules first."""
+        modules: dict[str, Any] = {
+            name: each for name, each in variables.items() if issubclass(type(each), nn.Module)
+        }
+        known = {id(named.tensor) for named in self._of_modules().entries}
+        sizes = {name: list(each.parameters()) for name, each in modules.items()}
+        for name in sorted(sizes, key=lambda name: -len(sizes[name])):
+            if not known.issuperset(map(id, sizes[name])):
+                known.update(map(id, sizes[name]))
+                self._modules.append((name, weakref.ref(modules[name])))
 
     def module_name(self, module: nn.Module) -> str:
         """The path of a module in the recorded ones, or its class."""
@@ -325,19 +366,26 @@ class SnapshotSeries:
         """Names from the modules, from variables here, and from those where the recording began."""
         own = self._of_modules()
         entries, classes = own.entries, own.modules
-        here = user_frame(sys._getframe(1), self._state.verdicts)
-        began: FrameType | None = here
-        while began is not None and began.f_code is not self._entered:
-            began = began.f_back
-        for frame in dict.fromkeys((here, began)):
-            if frame is not None:
-                around = Names.of(None, frame)
-                entries += around.entries
-                classes = classes or around.modules
+        for frame in self._frames():
+            around = Names.of(None, frame)
+            entries += around.entries
+            classes = classes or around.modules
         found: dict[int, Named] = {}
         for named in entries:
             found.setdefault(id(named.tensor), named)
         return Names(list(found.values()), classes)
+
+    def _frames(self) -> list[FrameType]:
+        """The user's frame here, and that in which the recording began."""
+        here = user_frame(sys._getframe(1), self._state.verdicts)
+        began: FrameType | None = here
+        while began is not None and began.f_code is not self._entered:
+            began = began.f_back
+        return [each for each in dict.fromkeys((here, began)) if each is not None]
+
+    def _identity_of(self, tensor: torch.Tensor) -> Hashable:
+        record = self._state.provenance.tensors.of(tensor)
+        return None if record is None else record.identity
 
 
 def _is_traceable(root: torch.Tensor) -> bool:

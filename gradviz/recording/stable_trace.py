@@ -244,8 +244,13 @@ class _NodeRecords:
                     data["name"] = line.target
                 if end in in_place:
                     data["op"] = in_place[end]
-            if data["op"] == "mul" and "dropout" in (word := state.event_log.word(index)):
+            word = state.event_log.word(index)
+            if data["op"] == "to" and _is_autocast(data, word):
+                data["options"] = {**data.get("options", {}), "by": "autocast"}
+            if data["op"] == "mul" and "dropout" in word:
                 data["called"] = word  # on a CPU it is a product
+            elif word == "linear" and data["op"] in ("addmm", "mm"):
+                data["called"] = word
             if end in mixed:
                 in_question[key] = created, end
         if in_question:
@@ -265,6 +270,26 @@ def _is_foreign(data: Mapping[str, Any], word: str) -> bool:
     is_own = data["grad_fn"] in _NOT_NUMBERED or "::" in data["grad_fn"]
     return not is_own and word not in ("apply", "backward", "grad")
 
+
+def _is_autocast(data: Mapping[str, Any], word: str) -> bool:
+    """Whether autocast inserted a conversion: a layer, which takes no dtype, uses 16 bits.
+
+    A conversion to 32 bits can also be the ``dtype`` argument of a softmax or a sum.
+    """
+    return data.get("dtype") in ("float16", "bfloat16") and word in _CAST_BY_AUTOCAST
+
+
+# https://docs.pytorch.org/docs/stable/amp.html, the operations that autocast to 16 bits
+_CAST_BY_AUTOCAST = frozenset(
+    (
+        *("addbmm", "addmm", "addmv", "addr", "baddbmm", "bilinear", "bmm", "chain_matmul"),
+        *("conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d"),
+        *("conv_transpose3d", "einsum", "gru", "gru_cell", "linear", "lstm", "lstm_cell"),
+        *("matmul", "mm", "mv", "multi_head_attention_forward", "multi_dot", "prelu"),
+        *("rnn_relu", "rnn_relu_cell", "rnn_tanh", "rnn_tanh_cell"),
+        "scaled_dot_product_attention",
+    )
+)
 
 _NOT_NUMBERED = ("CopySlices", "CopyBackwards", "AsStridedBackward", "UnbindBackward")
 
@@ -414,11 +439,12 @@ def renew(snapshot: Snapshot, state: RecordingState) -> Snapshot:
     graph = copy_graph(snapshot.graph)
     nodes = graph._node
     small = [(key, tensor) for key, _, tensor in alive if "value" in nodes[key]]
-    values = summarize([tensor for _, tensor in small], values_only_if_small=True)
-    for (key, _), value in zip(small, values, strict=True):
-        nodes[key]["value"] = value
     grads = [tensor.grad for *_, tensor in alive]
-    summaries = iter(summarize([grad for grad in grads if grad is not None]))
+    present = [grad for grad in grads if grad is not None]
+    only_small = [*(True for _ in small), *(False for _ in present)]
+    summaries = iter(summarize([*(tensor for _, tensor in small), *present], only_small))
+    for key, _ in small:
+        nodes[key]["value"] = next(summaries)
     for (key, leaf, tensor), grad in zip(alive, grads, strict=True):
         data = nodes[key]
         data["grad"] = None if grad is None else next(summaries)

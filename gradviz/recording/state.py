@@ -229,6 +229,22 @@ class RecordingState:
             for end in list(takewhile(lambda end: end <= start, known)):
                 del known[end]
 
+    def resume(self) -> None:
+        """Calls are recorded again after some that were not: forget what may have changed."""
+        tensors = self.provenance.tensors
+        for key, record in list(tensors.items()):
+            tensor = record.ref()
+            if isinstance(record, Leaf):
+                has_gradient = tensor is not None and tensor.is_leaf and tensor.grad is not None
+                record.passes = None if has_gradient else 0
+            elif record.leaf is None:
+                del tensors[key]
+        self._known_nodes.clear()
+        self.changes.clear()
+        self.grad_expected = torch.is_grad_enabled()
+        self.inference = torch.is_inference_mode_enabled()
+        self.limit = creation_count() + _FLUSH_AFTER
+
     def update_alert(self) -> None:
         """Set ``alert``: whether `attend` must be asked before the next call."""
         waits = self.stepping is not None or self.pending is not None
@@ -381,7 +397,10 @@ class RecordingState:
 
         A view that was created in no_grad mode is also a leaf for torch: its data was cut.
         """
-        cause = None if self.is_inside() else self.cause_of_mode()
+        is_inside = self.is_inside()
+        if is_inside:
+            self.function_calls.add(given, new)
+        cause = None if is_inside else self.cause_of_mode()
         for tensor in new:
             if tensor.requires_grad and tensor.is_leaf:
                 if cause is not None and given and word_of(func) not in SHAPE_ONLY:

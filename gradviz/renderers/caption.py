@@ -8,6 +8,7 @@ from gradviz.facts import FrameKind
 from gradviz.graph import Buffers, Cause, EdgeData, EdgeKind, GradGraph, NodeData, NodeKind
 from gradviz.graph.text import bytes_text, counted, is_zero
 from gradviz.story import Frame
+from gradviz.views.groups import count_of_nodes
 from gradviz.wording import problem_text
 
 __all__ = ["caption", "caption_of", "changes_caption"]
@@ -131,11 +132,7 @@ def _names(nodes: Sequence[NodeData], nameless: str = "the result") -> str:
 
 def _extent(graph: GradGraph, roots: Sequence[NodeData]) -> str:
     reached = _reached(graph)
-    operations = sum(
-        data.get("members", 0) if data["kind"] is NodeKind.GROUP else 1
-        for key, data in graph.nodes(data=True)
-        if key in reached and data["kind"] in (NodeKind.OPERATION, NodeKind.GROUP)
-    )
+    operations = count_of_nodes(data for key, data in graph._node.items() if key in reached)
     leaves = sum(key in reached for key in graph.leaves)
     beyond = len(graph.leaves) - leaves
     if not operations:

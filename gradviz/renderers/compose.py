@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from gradviz.graph import GradGraph, NodeKind
+from gradviz.graph import GradGraph
 from gradviz.renderers.cards import Card, card_of, line_width, set_line
 from gradviz.renderers.edges import (
     EdgePlaces,
@@ -18,20 +18,35 @@ from gradviz.renderers.edges import (
     output_numbers,
 )
 from gradviz.renderers.labels import Line, Role, TextSpan, clean, labels_of
-from gradviz.renderers.layout.engines import Box, Layout, Link, lay_out
+from gradviz.renderers.layout.engines import Box, Cluster, Layout, Link, lay_out
+from gradviz.renderers.layout.routing import Route
 from gradviz.renderers.layout.wrapping import wrap
 from gradviz.renderers.legend import GLYPH_WIDTH, legend_glyph, legend_of
-from gradviz.renderers.moments import Moment, gradient_table, moments_of
+from gradviz.renderers.module_frames import (
+    ModuleFrame,
+    clusters_of,
+    frames_of,
+    opened_modules,
+    with_short_names,
+)
+from gradviz.renderers.moments import (
+    Moment,
+    alike_frames,
+    drawn_once,
+    gradient_table,
+    moments_of,
+    runs_of_frames,
+)
 from gradviz.renderers.scene import (
-    Curve,
     GroupChain,
     Point,
-    Polygon,
     Rectangle,
     Scene,
     Shape,
     ShapeGroup,
     SheetStyle,
+    Shifted,
+    extent,
 )
 from gradviz.renderers.theme import TEXT, bar_of
 from gradviz.renderers.tooltips import tooltip_of
@@ -39,12 +54,10 @@ from gradviz.story import Frame, Story
 
 __all__ = [
     "Panel",
-    "Shifted",
     "compose",
     "compose_each",
     "fits_a_page",
     "panels_of",
-    "runs_of_frames",
 ]
 
 _MARGIN = 18.0
@@ -87,12 +100,17 @@ def compose(
         return scene
     runs = runs or runs_of_frames([frame.graph for frame in story])
     moments = moments_of(story, runs)
-    drawn = [moment.frame.graph for moment in moments]
     # Each for itself: frames of one graph are drawn once, so that columns are no hindrance.
     panels = [
-        panels_of([graph], limit, columns=True, sideways=style.sideways)[0] for graph in drawn
+        panels_of([moment.frame.graph], limit, columns=True, sideways=style.sideways)[0]
+        for moment in moments
     ]
-    return _in_rows(story, moments, panels, style)
+    scene = _in_rows(story, moments, panels, style)
+    fewer = drawn_once(moments)
+    if fits_a_page(scene) or len(fewer) == len(moments):
+        return scene
+    drawn = {moment.number: panel for moment, panel in zip(moments, panels, strict=True)}
+    return _in_rows(story, fewer, [drawn[moment.number] for moment in fewer], style)
 
 
 def fits_a_page(scene: Scene) -> bool:
@@ -356,17 +374,19 @@ def _filled(words: list[str], width: float) -> list[str]:
 
 
 _EDGE_ROOM = 8.0  # points between the end of an edge and the corner of the card
+_FULL = 0.75  # of the width or height of a panel that its own content has to take
 _HELD = 2_000  # drawings with more nodes create their shapes at each iteration
 
 
 @dataclass(frozen=True)
 class Panel:
-    """A drawn graph: its size in points, its shapes, and the name of the layout engine."""
+    """A drawn graph: its size in points, its shapes, the layout engine, and the framed modules."""
 
     width: float
     height: float
     groups: Iterable[ShapeGroup]
     engine: str
+    framed: frozenset[str] = frozenset()
 
 
 def panels_of(
@@ -386,40 +406,35 @@ def panels_of(
     """
     return [
         panel
-        for group in _alike(graphs)
+        for group in alike_frames(graphs)
         for panel in _panels_in_the_same_places(group, limit, columns, sideways)
     ]
 
 
-def runs_of_frames(graphs: Sequence[GradGraph]) -> list[int]:
-    """For each frame, a number that consecutive frames of the same graph share."""
-    return [number for number, run in enumerate(_alike(graphs)) for _ in run]
-
-
-def _alike(graphs: Sequence[GradGraph]) -> list[list[GradGraph]]:
-    """Sequences of graphs that share most operations: one graph at several moments."""
-    groups: list[list[GradGraph]] = []
-    for graph in graphs:
-        own = _operations(graph)
-        last = _operations(groups[-1][-1]) if groups else set()
-        if 2 * len(own & last) > min(len(own), len(last)):
-            groups[-1].append(graph)
-        else:
-            groups.append([graph])
-    return groups
-
-
-def _operations(graph: GradGraph) -> set[tuple[object, ...]]:
-    """Operations by key and constant attributes, because keys of every trace start at n0."""
-    return {
-        (key, *(data.get(name) for name in ("sequence_nr", "op", "shape", "dtype", "source")))
-        for key, data in graph.nodes(data=True)
-        if data["kind"] in (NodeKind.OPERATION, NodeKind.GROUP) and "sequence_nr" in data
-    }
-
-
 def _panels_in_the_same_places(
     graphs: Sequence[GradGraph], limit: float, columns: bool, sideways: bool
+) -> list[Panel]:
+    """The panels. Opened modules get frames, and relative names, where there is room for them."""
+    framed = set[str]().union(*map(opened_modules, graphs)) if not sideways else set[str]()
+    while framed:
+        short = [with_short_names(graph, framed) for graph in graphs]
+        clusters = clusters_of(graphs[0], framed)
+        panels = _placed(short, limit, columns, sideways, clusters)
+        drawn = set[str]().union(*(panel.framed for panel in panels))
+        if max(panel.height for panel in panels) > PAGE_HEIGHT or panels[0].width > _WIDEST_ROW:
+            break
+        if framed <= drawn:
+            return panels
+        framed &= drawn
+    return _placed(graphs, limit, columns, sideways)
+
+
+def _placed(
+    graphs: Sequence[GradGraph],
+    limit: float,
+    columns: bool,
+    sideways: bool,
+    clusters: Sequence[Cluster] = (),
 ) -> list[Panel]:
     cards = [_cards(graph) for graph in graphs]
     boxes: dict[str, Box] = {}
@@ -436,9 +451,12 @@ def _panels_in_the_same_places(
                 links[cause.key] = Link(cause.key, target)
             else:
                 links[source, target, number] = Link(source, target)
-    layout = _laid_out(list(boxes.values()), list(links.values()), limit, columns, sideways)
+    layout = _laid_out(
+        list(boxes.values()), list(links.values()), limit, columns, sideways, clusters
+    )
     routes = dict(zip(links, layout.routes, strict=True))
-    panels = []
+    panels: list[Panel] = []
+    rects: list[Rect] = []
     for graph, own in zip(graphs, cards, strict=True):
         numbers = output_numbers(graph, layout.centers, routes, sideways)
         places = EdgePlaces(layout.centers, routes, numbers, sideways)
@@ -454,19 +472,76 @@ def _panels_in_the_same_places(
             taken = [*cards_at, *edges_of_page]
             counts = edge_counts(graph, routes, taken, places.numbers.values())
             places = replace(places, counts=counts)
+        frames = _frames(graph, own, boxes, places) if clusters else []
         groups: Iterable[ShapeGroup] = _Drawn(graph, own, places)
         if len(own) <= _HELD:
-            groups = tuple(groups)
-        panels.append(Panel(layout.width, layout.height, groups, layout.engine))
-    return panels
+            groups = (*(frame.group() for frame in frames), *groups)
+        framed = frozenset(frame.path for frame in frames)
+        panels.append(Panel(layout.width, layout.height, groups, layout.engine, framed))
+        rects += [frame.box for frame in frames]
+    return [_cropped(panel) for panel in _with_room(panels, rects)]
+
+
+def _cropped(panel: Panel) -> Panel:
+    """A panel without the room for what only other frames show, if that is much of it."""
+    if not isinstance(panel.groups, tuple) or not panel.groups:
+        return panel
+    boxes = [extent(shape) for group in panel.groups for shape in group.shapes]
+    lefts, tops, rights, bottoms = zip(*boxes, strict=True)
+    left, top = min(lefts), min(tops)
+    width, height = max(rights) - left, max(bottoms) - top
+    if width > _FULL * panel.width and height > _FULL * panel.height:
+        return panel
+    moved = tuple(Shifted(panel.groups, -left, -top))
+    return replace(panel, width=width, height=height, groups=moved)
+
+
+def _frames(
+    graph: GradGraph, cards: dict[str, Card], boxes: dict[str, Box], places: EdgePlaces
+) -> list[ModuleFrame]:
+    """The frames of opened modules. Nodes have the places that they need in every frame."""
+    rects = {key: _around(places.centers[key], boxes[key]) for key in boxes if key in cards}
+    routes: dict[object, Route] = {}
+    for edge in drawn_edges(graph):
+        source, target, number, _ = edge
+        routes[source, target, number] = places.routes[source, target, number]
+        if cause := cause_box(graph, edge):
+            rects[cause.key] = _around(places.centers[cause.key], cause)
+            routes[cause.key] = places.routes[cause.key]
+    texts = [*places.numbers.values(), *places.counts.values()]
+    return frames_of(graph, rects, routes, texts)
+
+
+def _with_room(panels: list[Panel], frames: Sequence[Rect]) -> list[Panel]:
+    """Panels that contain these frames, all moved by the same distance."""
+    if not frames:
+        return panels
+    width, height = panels[0].width, panels[0].height
+    lefts, tops, rights, bottoms = zip(*frames, strict=True)
+    left, top = max(0.0, -min(lefts)), max(0.0, -min(tops))
+    right, bottom = max(width, *rights), max(height, *bottoms)
+    return [
+        replace(
+            panel,
+            width=right + left,
+            height=bottom + top,
+            groups=tuple(Shifted(panel.groups, left, top)),
+        )
+        for panel in panels
+    ]
 
 
 def _laid_out(
-    boxes: list[Box], links: list[Link], limit: float, columns: bool, sideways: bool
+    boxes: list[Box],
+    links: list[Link],
+    limit: float,
+    columns: bool,
+    sideways: bool,
+    clusters: Sequence[Cluster],
 ) -> Layout:
     """The layout; one from left to right is that of the turned boxes, turned back."""
     placed = [Box(box.key, box.height, box.width) for box in boxes] if sideways else boxes
-    layout = lay_out(placed, links, limit=limit)
+    layout = lay_out(placed, links, limit=limit, clusters=clusters)
     if columns:
         layout = wrap(placed, layout)
     return layout.transposed() if sideways else layout
@@ -475,7 +550,7 @@ def _laid_out(
 _FAR = 1e9
 
 
-def _around(center: Point, card: Card) -> Rect:
+def _around(center: Point, card: Card | Box) -> Rect:
     x, y = center
     return x - card.width / 2, y - card.height / 2, x + card.width / 2, y + card.height / 2
 
@@ -522,30 +597,3 @@ def _node_group(graph: GradGraph, key: str, card: Card, center: Point) -> ShapeG
     x, y = center
     shapes = card.shapes(x - card.width / 2, y - card.height / 2)
     return ShapeGroup(key, f"node {data['kind'].value}", shapes, tooltip_of(key, data))
-
-
-class Shifted:
-    """Groups moved by an offset.
-
-    Args:
-        groups: the groups.
-        dx: offset to the right.
-        dy: offset down.
-        prefix: prepended to each key, to distinguish panels.
-    """
-
-    def __init__(
-        self, groups: Iterable[ShapeGroup], dx: float, dy: float, prefix: str = ""
-    ) -> None:
-        self._groups, self._dx, self._dy, self._prefix = groups, dx, dy, prefix
-
-    def __iter__(self) -> Iterator[ShapeGroup]:
-        for key, kind, shapes, tooltip in self._groups:
-            moved = tuple([self._moved(shape) for shape in shapes])
-            yield ShapeGroup(self._prefix + key, kind, moved, tooltip)
-
-    def _moved(self, shape: Shape) -> Shape:
-        dx, dy = self._dx, self._dy
-        if isinstance(shape, (Curve, Polygon)):
-            return shape._replace(points=tuple([(x + dx, y + dy) for x, y in shape.points]))
-        return shape._replace(x=shape.x + dx, y=shape.y + dy)

@@ -35,11 +35,10 @@ def heatmap(norms: GradientNorms, title: str = "") -> Scene:
         title: of the picture.
 
     Example:
-        >>> norms = GradientNorms(("w",), (1, 2), ((2.0, None),), ((False, False),))
+        >>> norms = GradientNorms(("w",), (1, 2), ((2.0, None),), ((False, False),), 2)
         >>> heatmap(norms).description
         'norms of 1 gradient at steps 1 to 2, from 2 to 2; also: no gradient'
     """
-    last = norms.steps[-1] if norms.steps else 0
     norms = norms.narrowed(_COLUMNS)
     rows = range(min(len(norms.names), _ROWS))
     left = _MARGIN + max((text_width(norms.names[row], _SIZE) for row in rows), default=0) + 10
@@ -53,13 +52,13 @@ def heatmap(norms: GradientNorms, title: str = "") -> Scene:
             shapes += _cell(norms, row, column, (left + column * step, y, step, _HEIGHT))
         groups.append(ShapeGroup(f"row{row}", "row", tuple(shapes), norms.names[row]))
     bottom = top + len(rows) * _HEIGHT + 14
-    legend = list(_legend(norms, left, bottom, last, len(norms.names) - len(rows)))
+    legend = list(_legend(norms, left, bottom, len(norms.names) - len(rows)))
     groups.append(ShapeGroup("legend", "legend", tuple(legend)))
     texts = [shape for shape in legend if isinstance(shape, Text)]
     right = max(shape.x + sum(word.width for word in shape.words) for shape in texts)
     width = max(left + len(norms.steps) * step, right) + _MARGIN
     height = max(shape.y for shape in texts) + _MARGIN
-    return Scene(width, height, groups[not title :], title or "gradient norms", _says(norms, last))
+    return Scene(width, height, groups[not title :], title or "gradient norms", _says(norms))
 
 
 def _cell(
@@ -92,12 +91,10 @@ def _mark(state: NormState, x: float, y: float, width: float, height: float) -> 
         yield Rectangle(x, y + height - 2, width, 1, "panel", None, 0)
 
 
-def _legend(
-    norms: GradientNorms, left: float, top: float, last: int, hidden: int
-) -> Iterator[Shape]:
+def _legend(norms: GradientNorms, left: float, top: float, hidden: int) -> Iterator[Shape]:
     """Which steps, the color scale with its ends, each mark that occurs, and what is left out."""
     first = norms.steps[0] if norms.steps else 0
-    steps = f"steps {first:,} to {last:,}" if norms.steps else "no step yet"
+    steps = f"steps {first:,} to {norms.last:,}" if norms.steps else "no step yet"
     if len(norms.steps) > 1 and norms.steps[1] - first > 1:
         steps += f", {norms.steps[1] - first:,} per column"
     yield _line(left, top, steps)
@@ -129,17 +126,16 @@ def _line(x: float, y: float, text: str, bold: bool = False) -> Text:
     return Text(x, y, (Words(text, "ink", _SIZE, bold, width),))
 
 
-def _says(norms: GradientNorms, last: int) -> str:
+def _says(norms: GradientNorms) -> str:
     low, high = (number_text(end) for end in norms.ends)
     also = ", ".join(state.value for state in _states(norms))
     first = norms.steps[0] if norms.steps else 0
-    text = f"norms of {counted(len(norms.names), 'gradient')} at steps {first:,} to {last:,}"
+    text = f"norms of {counted(len(norms.names), 'gradient')} at steps {first:,} to {norms.last:,}"
     return f"{text}, from {low} to {high}{f'; also: {also}' if also else ''}"
 
 
 def heatmap_text(norms: GradientNorms) -> str:
     """The norms as text: digits 1 to 9 on a logarithmic scale, and a mark for all else."""
-    last = norms.steps[-1] if norms.steps else 0
     norms = norms.narrowed(_LETTERS)
     width = max(map(len, norms.names), default=0)
     lines = []
@@ -152,7 +148,7 @@ def heatmap_text(norms: GradientNorms) -> str:
         lines.append(f"{name:{width}}  {''.join(letters)}")
     first = norms.steps[0] if norms.steps else 0
     each = norms.steps[1] - first if len(norms.steps) > 1 else 1
-    steps = f"steps {first:,} to {last:,}" if norms.steps else "no step yet"
+    steps = f"steps {first:,} to {norms.last:,}" if norms.steps else "no step yet"
     steps += f", {each:,} per character" if each > 1 else ""
     low, high = (number_text(end) for end in norms.ends)
     scale = f"1 to 9: norms from {low} to {high}, logarithmic"

@@ -266,7 +266,9 @@ def _operation_head(graph: GradGraph, key: str, data: NodeData, says_so: bool) -
         freed = data.get("buffers") is Buffers.FREED and not says_so
         is_gone = freed and operation(data.get("op", "")).number
         # A number is known from a saved tensor: after backward it is unknown.
-        head.append(TextSpan(f"with a constant{', freed' if is_gone else ''}", Role.FACT))
+        head.append(
+            TextSpan(f"with a constant{' (no longer saved)' if is_gone else ''}", Role.FACT)
+        )
     if "name" in data and not _result_has_name(graph, key, data["name"]):
         head += _name(data)
     if _shape_differs(graph, key, data):
@@ -418,6 +420,8 @@ def _options(data: NodeData) -> list[TextSpan]:
     exponent = options.pop("exponent", None)
     if exponent is not None:
         spans.append(TextSpan(f"^{exponent}", Role.VALUE))
+    if (author := options.pop("by", None)) is not None:
+        spans.append(TextSpan(f"by {author}", Role.FACT))
     if options:
         text = " ".join(f"{name}={value}" for name, value in options.items())
         spans.append(TextSpan(text, Role.FACT))

@@ -10,19 +10,29 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Hashable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any
 
-from gradviz.graph import GradGraph, NodeData, NodeKind, TensorSummary
+from gradviz.facts import FrameKind
+from gradviz.graph import GradGraph, NodeData, NodeKind, TensorSummary, ancestors, is_data
 from gradviz.graph.text import is_loud, number_text, summary_text
 from gradviz.renderers.labels import Role, TextSpan, clean, loud_role
 from gradviz.story import Frame, Story
 from gradviz.views.groups import norm_of
 
-__all__ = ["Moment", "gradient_table", "moments_of"]
+__all__ = [
+    "Moment",
+    "alike_frames",
+    "drawn_once",
+    "gradient_table",
+    "moments_of",
+    "results_apart",
+    "runs_of_frames",
+]
 
 _MOST_ROWS = 8
+_MOST_RESULTS = 8  # that get a frame each
 _FEW = 4  # values that fit into a cell
 _LEAVES = (NodeKind.LEAF, NodeKind.PARAMETER)
 
@@ -49,6 +59,46 @@ class Moment:
         return sorted([(self.number, self.frame), *self.others], key=lambda each: each[0])
 
 
+def results_apart(story: Story) -> Story:
+    """A story of one frame without a backward pass, as a frame for each of its separate results.
+
+    A result that no gradient leaves, because its path is cut, gets a frame of its own.
+
+    Args:
+        story: recorded; any other story is returned as it is.
+    """
+    if len(story) != 1 or story[0].kind is not FrameKind.END:
+        return story
+    graph = story[0].graph
+    cut = [key for key in graph if _is_cut_result(graph, key)]
+    parts = {key: ancestors(graph, [key], is_data) for key in cut}
+    others = [key for key in graph if not graph.out_degree(key) and key not in parts]
+    has_operations = any(
+        graph.nodes[key]["kind"] in (NodeKind.OPERATION, NodeKind.RESULT) for key in others
+    )
+    if not cut or len(cut) + has_operations < 2 or len(cut) > _MOST_RESULTS:
+        return story
+    frames = []
+    if has_operations:
+        name = next((graph.nodes[root].get("name", "") for root in graph.roots), "")
+        part = graph.subgraph(ancestors(graph, others, is_data)).copy()
+        frames.append(replace(story[0], graph=part, title=name or story[0].title))
+    for key, inside in parts.items():
+        title = graph.nodes[key].get("name") or "a result"
+        frames.append(replace(story[0], graph=graph.subgraph(inside).copy(), title=title))
+    return replace(story, frames=tuple(frames))
+
+
+def _is_cut_result(graph: GradGraph, key: str) -> bool:
+    """Whether a node is a tensor that nothing uses, computed from a leaf without a gradient."""
+    data = graph.nodes[key]
+    is_number = str(data.get("dtype", "")).startswith(("float", "bfloat", "complex"))
+    if data["kind"] is not NodeKind.UNTRACKED or graph.out_degree(key) or "op" not in data:
+        return False
+    leaves = (graph.nodes[each]["kind"] for each in ancestors(graph, [key], is_data))
+    return is_number and "shape" in data and any(kind in _LEAVES for kind in leaves)
+
+
 def moments_of(story: Story, runs: Sequence[int]) -> list[Moment]:
     """The moments of a story that are drawn if there is no room for all.
 
@@ -63,6 +113,45 @@ def moments_of(story: Story, runs: Sequence[int]) -> list[Moment]:
         others = tuple(each for each in frames if each[0] != number)
         found.append((_structure(frame.graph), Moment(frame, number, others)))
     return list(_without_repeats(found))
+
+
+def runs_of_frames(graphs: Sequence[GradGraph]) -> list[int]:
+    """For each frame, a number that consecutive frames of the same graph share."""
+    return [number for number, run in enumerate(alike_frames(graphs)) for _ in run]
+
+
+def alike_frames(graphs: Sequence[GradGraph]) -> list[list[GradGraph]]:
+    """Sequences of graphs that share most operations: one graph at several moments."""
+    groups: list[list[GradGraph]] = []
+    for graph in graphs:
+        own = _operations(graph)
+        last = _operations(groups[-1][-1]) if groups else set()
+        if 2 * len(own & last) > min(len(own), len(last)):
+            groups[-1].append(graph)
+        else:
+            groups.append([graph])
+    return groups
+
+
+def _operations(graph: GradGraph) -> set[tuple[object, ...]]:
+    """Operations by key and constant attributes, because keys of every trace start at n0."""
+    return {
+        (key, *(data.get(name) for name in ("sequence_nr", "op", "shape", "dtype", "source")))
+        for key, data in graph.nodes(data=True)
+        if data["kind"] in (NodeKind.OPERATION, NodeKind.GROUP) and "sequence_nr" in data
+    }
+
+
+def drawn_once(moments: Sequence[Moment]) -> list[Moment]:
+    """The same moments, of which those with the same operations share one drawing."""
+    found: dict[Hashable, Moment] = {}
+    for moment in moments:
+        structure = _structure(moment.frame.graph)
+        first = found.setdefault(structure, moment)
+        if first is not moment:
+            gap = first.gap if first.gap[0] else moment.gap
+            found[structure] = replace(first, others=(*first.others, *moment.frames), gap=gap)
+    return list(found.values())
 
 
 def _without_repeats(found: Sequence[tuple[Hashable, Moment]]) -> Iterator[Moment]:

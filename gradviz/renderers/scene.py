@@ -20,9 +20,11 @@ __all__ = [
     "Scene",
     "Shape",
     "SheetStyle",
+    "Shifted",
     "GroupChain",
     "Text",
     "Words",
+    "extent",
 ]
 
 Point = tuple[float, float]
@@ -81,6 +83,18 @@ class Text(NamedTuple):
 Shape = Rectangle | Curve | Polygon | Text
 
 
+def extent(shape: Shape) -> tuple[float, float, float, float]:
+    """Left, top, right and bottom of a shape."""
+    if isinstance(shape, Rectangle):
+        return shape.x, shape.y, shape.x + shape.width, shape.y + shape.height
+    if isinstance(shape, Text):
+        width = sum(words.width for words in shape.words) + shape.gap * (len(shape.words) - 1)
+        size = max(words.size for words in shape.words)
+        return shape.x, shape.y - 0.75 * size, shape.x + width, shape.y + 0.25 * size
+    xs, ys = zip(*shape.points, strict=True)
+    return min(xs), min(ys), max(xs), max(ys)
+
+
 class ShapeGroup(NamedTuple):
     """Shapes that belong together: a node, an edge, the legend."""
 
@@ -104,6 +118,33 @@ class GroupChain:
 
     def __iter__(self) -> Iterator[ShapeGroup]:
         return chain.from_iterable(self._parts)
+
+
+class Shifted:
+    """Groups moved by an offset.
+
+    Args:
+        groups: the groups.
+        dx: offset to the right.
+        dy: offset down.
+        prefix: prepended to each key, to distinguish panels.
+    """
+
+    def __init__(
+        self, groups: Iterable[ShapeGroup], dx: float, dy: float, prefix: str = ""
+    ) -> None:
+        self._groups, self._dx, self._dy, self._prefix = groups, dx, dy, prefix
+
+    def __iter__(self) -> Iterator[ShapeGroup]:
+        for key, kind, shapes, tooltip in self._groups:
+            moved = tuple([self._moved(shape) for shape in shapes])
+            yield ShapeGroup(self._prefix + key, kind, moved, tooltip)
+
+    def _moved(self, shape: Shape) -> Shape:
+        dx, dy = self._dx, self._dy
+        if isinstance(shape, (Curve, Polygon)):
+            return shape._replace(points=tuple([(x + dx, y + dy) for x, y in shape.points]))
+        return shape._replace(x=shape.x + dx, y=shape.y + dy)
 
 
 @dataclass(frozen=True)

@@ -47,6 +47,7 @@ PALETTE: dict[str, tuple[str, str]] = {
     "muted": ("#63676c", "#9aa4af"),
     "line": ("#70757b", "#8b949e"),
     "panel": ("#d8dadd", "#30363d"),
+    "module": ("#b9a3b4", "#6b5566"),
     "op": ("#f4f4f5", "#1b222c"),
     "op-edge": ("#9a9ea4", "#5d6773"),
     "leaf": ("#dcecf6", "#10314a"),

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import networkx as nx
 
-from gradviz.graph import Buffers, GradGraph, NodeKind, TensorSummary
+from gradviz.graph import Buffers, EdgeKind, GradGraph, NodeKind, TensorSummary
 from gradviz.graph.operations import operation
 from gradviz.graph.text import counted
 from gradviz.views.modules import module_paths
@@ -45,7 +46,8 @@ def hide_bookkeeping(graph: GradGraph) -> GradGraph:
     """
     hidden: GradGraph = graph.copy()
     folded: dict[str, int] = {}
-    rows = _join_rows(hidden)
+    linear = _linear_layers(hidden)
+    rows = _join_rows(hidden, linear)
     for key in list(hidden.nodes):
         data = hidden.nodes[key]
         if data["kind"] is NodeKind.ACCUMULATE and hidden.in_degree(key) == 1:
@@ -62,16 +64,34 @@ def hide_bookkeeping(graph: GradGraph) -> GradGraph:
                     folded["view"] = folded.get("view", 1) - 1
                     if not edge["through"]:
                         del edge["through"]
-        if (weight := _linear_weight(hidden, key, data.get("op", ""))) is not None:
-            data["op"] = "linear"
+        weight = _linear_weight(hidden, key, data.get("op", ""))
+        if weight is not None:
             weight.pop("through")
             folded["t"] = folded.get("t", 1) - 1
+        if weight is not None or key in linear:
+            data["op"] = "linear"
+            data.pop("called", None)
     folded = {word: count for word, count in folded.items() if count}
-    if folded:
-        words = ", ".join(sorted(folded, key=lambda word: (-folded[word], word))[:4])
-        count = sum(folded.values())
-        hidden.with_note(f"{counted(count, 'reshaping op')} on the edges: {words}")
-    return hidden
+    return hidden.with_note(_reshaping_note(folded)) if folded else hidden
+
+
+def _reshaping_note(folded: Mapping[str, int]) -> str:
+    words = ", ".join(sorted(folded, key=lambda word: (-folded[word], word))[:4])
+    return f"{counted(sum(folded.values()), 'reshaping op')} on the edges: {words}"
+
+
+def note_of_edges(graph: GradGraph) -> str:
+    """The note on the reshaping operations that the edges of a folded graph show; "" for none."""
+    folded: dict[str, int] = {}
+    shown = {
+        (source, data.get("output", 0), data["through"])
+        for source, _, data in graph.edges(data=True)
+        if "through" in data
+    }
+    for *_, through in shown:
+        for word in through:
+            folded[word] = folded.get(word, 0) + 1
+    return _reshaping_note(folded) if folded else ""
 
 
 _DROPOUTS = ("Dropout", "Dropout1d", "Dropout2d", "Dropout3d")
@@ -91,7 +111,7 @@ def _call_dropout(graph: GradGraph) -> None:
         known = {k: ".".join(p) for k, p in zip(units.keys, module_paths(units), strict=True)}
     for key, data in graph.nodes(data=True):
         ran_in = known.get(key, "")
-        is_dropout = "called" in data or (ran_in in inside and data.get("op") == "mul")
+        is_dropout = data.get("op") == "mul" and ("called" in data or ran_in in inside)
         if data["kind"] is not NodeKind.OPERATION or not is_dropout:
             continue
         data["op"] = data.pop("called", "dropout")
@@ -107,11 +127,36 @@ def _call_dropout(graph: GradGraph) -> None:
                 mask["op"] = "mask"
 
 
-def _join_rows(graph: GradGraph) -> set[str]:
+def _linear_layers(graph: GradGraph) -> set[str]:
+    """The layers known from a recording, or from the name of a weight that is not tracked."""
+    modules = graph.graph.get("modules", {})
+    weights = {f"{path}.weight" for path, word in modules.items() if word == "Linear"}
+    weights |= {f"{name}.t()" for name in weights}
+    return {
+        key
+        for key, data in graph.nodes(data=True)
+        if (wanted := _WEIGHT_INPUT.get(data.get("op", ""))) is not None
+        and (
+            data.get("called") == "linear"
+            or any(
+                edge.get("input") == wanted
+                and edge.get("kind") is EdgeKind.CUT
+                and graph.nodes[source].get("name") in weights
+                for source, _, edge in graph.in_edges(key, data=True)
+            )
+        )
+    }
+
+
+def _join_rows(graph: GradGraph, linear: set[str]) -> set[str]:
     """Give each linear layer the shape of its output.
 
     On more than two dimensions, torch makes rows of the input with ``view``, and of the rows the
     output with another one.
+
+    Args:
+        graph: is changed.
+        linear: the result of `_linear_layers`.
 
     Returns:
         The keys of these layers.
@@ -125,7 +170,8 @@ def _join_rows(graph: GradGraph) -> set[str]:
             continue
         weight = [s for s, edge in graph.inputs(key) if edge["input"] == _WEIGHT_INPUT[data["op"]]]
         rows, shape = data.get("shape", ()), user.get("shape", ())
-        if not weight or graph.nodes[weight[0]].get("op") != "t" or rows[-1:] != shape[-1:]:
+        has_weight = bool(weight) and graph.nodes[weight[0]].get("op") == "t"
+        if not (has_weight or key in linear) or rows[-1:] != shape[-1:]:
             continue
         data.update({name: user[name] for name in _OF_A_RESULT if name in user})
         if any(graph.nodes[each]["kind"] is NodeKind.RESULT for each in graph.successors(users[0])):
@@ -166,7 +212,12 @@ def _only_rearranges(graph: GradGraph, key: str, data: dict[str, Any]) -> bool:
 def _bypass(graph: GradGraph, key: str, through: tuple[str, ...]) -> None:
     """Remove ``key`` and connect its input to each of its users."""
     ((source, _, into),) = graph.in_edges(key, data=True)
-    hooks = graph.nodes[key].get("hooks", 0)
+    hooks, gone = graph.nodes[key].get("hooks", 0), graph.nodes[key]
+    if gone["kind"] is NodeKind.OPERATION:
+        start, user = graph.nodes[source], graph.nodes[next(iter(graph.successors(key)))]
+        is_of_source = "module" in gone and start.get("module") == gone["module"]
+        holder = start if is_of_source and start["kind"] is NodeKind.OPERATION else user
+        holder["reshapes"] = holder.get("reshapes", 0) + gone.get("reshapes", 0) + 1
     if hooks:
         graph.nodes[source]["hooks"] = graph.nodes[source].get("hooks", 0) + hooks
     for _, user, number, out in list(graph.out_edges(key, keys=True, data=True)):

@@ -10,7 +10,7 @@ from typing import Any
 from gradviz.errors import UsageError
 from gradviz.graph import GradGraph, NodeKind, ancestors, descendants, every
 from gradviz.graph.text import Path, must_be
-from gradviz.views.groups import Part, contract, norm_of
+from gradviz.views.groups import Part, contract, count_of_nodes, norm_of
 from gradviz.views.modules import module_paths, root_of
 from gradviz.views.op_sequence import OpSequence, op_sequence
 from gradviz.views.view import along_the_data, reverse_flow, view
@@ -317,4 +317,4 @@ def _pieces(sequence: OpSequence, chunk: list[int]) -> list[list[int]]:
 
 
 def _count(graph: GradGraph, keys: Collection[str]) -> int:
-    return sum(graph._node[key].get("members", 1) for key in keys)
+    return count_of_nodes(graph._node[key] for key in keys)

@@ -35,7 +35,6 @@ __all__ = [
     "is_known",
     "keep_inside",
     "norm_of",
-    "norms_of_repeats",
     "sums_of",
     "words_of",
 ]
@@ -80,7 +79,7 @@ def norm_of(summary: TensorSummary) -> float:
 
 
 def count_of(graph: GradGraph) -> int:
-    """Number of operations, including those in groups.
+    """Number of operations, including those in groups and reshaping ones on edges.
 
     Example:
         >>> graph = GradGraph()
@@ -99,8 +98,9 @@ def count_of_nodes(nodes: Iterable[dict[str, Any]]) -> int:
 
 def _members(data: dict[str, Any]) -> int:
     if data["kind"] is NodeKind.OPERATION:
-        return 1
-    return int(data.get("members", 0)) if data["kind"] is NodeKind.GROUP else 0
+        return 1 + int(data.get("reshapes", 0))
+    is_group = data["kind"] is NodeKind.GROUP
+    return int(data.get("members", 0)) + int(data.get("reshapes", 0)) if is_group else 0
 
 
 def fingerprint(*facts: object) -> str:
@@ -131,7 +131,7 @@ def sums_of(nodes: Sequence[dict[str, Any]], last: dict[str, Any]) -> dict[str, 
     data.update((fact, last[fact]) for fact in ("shape", "dtype", "device") if fact in last)
     groups = [node for node in found.others if node["kind"] is NodeKind.GROUP]
     leaves = [node for node in found.others if node["kind"] in _LEAVES]
-    data["members"] = found.operations + sum(node.get("members", 0) for node in groups)
+    data["members"] = found.operations + count_of_nodes(groups)
     holders = [*leaves, *(group for group in groups if "grad" in group)]
     if holders:
         data["parameters"] = sum(math.prod(leaf.get("shape", (0,))) for leaf in leaves)
@@ -176,33 +176,6 @@ def _is_written(node: dict[str, Any]) -> bool:
     return not node["changes"].keys().isdisjoint({"version", "value"})
 
 
-def norms_of_repeats(
-    nodes: Sequence[dict[str, Any]], module: str, count: int
-) -> tuple[float, float] | None:
-    """The least and the greatest gradient norm of one of ``count`` equal modules.
-
-    Args:
-        nodes: the attributes of the nodes of all these modules.
-        module: the path of the module list that contains them.
-        count: the number of modules.
-
-    Returns:
-        None unless all norms are known.
-    """
-    norms: dict[str, list[float]] = {}
-    prefix = f"{module}." if module else ""
-    for node in nodes:
-        if "grad" not in node or node["kind"] not in (*_LEAVES, NodeKind.GROUP):
-            continue
-        path = str(node.get("name" if node["kind"] in _LEAVES else "module", ""))
-        if not path.startswith(prefix) or not node["grad"]:
-            return None
-        repeat = path[len(prefix) :].partition(".")[0]
-        norms.setdefault(repeat, []).append(norm_of(node["grad"]))
-    totals = [math.hypot(*found) for found in norms.values()]
-    return (min(totals), max(totals)) if len(totals) == count else None
-
-
 class _Count:
     """Sums over nodes, in one pass; each pass over a million nodes takes a second.
 
@@ -226,13 +199,15 @@ class _Count:
         self.words: dict[str | None, int] = {}
         states, modules, words = self.states, self.modules, self.words
         operation = NodeKind.OPERATION  # a lookup per node would take longer than everything else
-        saved_bytes = hooks = 0
+        saved_bytes = hooks = reshapes = 0
         first = None
         for node in nodes:
             get = node.get
             if node["kind"] is operation:
                 word = get("op")
                 words[word] = words.get(word, 0) + 1
+                if "reshapes" in node:
+                    reshapes += node["reshapes"]
             else:
                 self.others.append(node)
             if "saved_bytes" in node:
@@ -245,7 +220,7 @@ class _Count:
             state = get("buffers")
             states[id(state)] = state
             modules[get("module")] = None
-        self.operations = len(nodes) - len(self.others)
+        self.operations = len(nodes) - len(self.others) + reshapes
         self.saved_bytes, self.hooks, self.first = saved_bytes, hooks, first
 
     def contents(self) -> list[str]:
@@ -343,11 +318,8 @@ def contract(
         found["first"] = graph._node[first].get("first", first)
         if word := _module_class(graph.graph.get("modules", {}), part, graph._node[first]):
             found["module_class"] = word
-        if part.is_stack:
-            module, count = part.data.get("module", ""), part.data.get("repeat", 0)
-            each = norms_of_repeats(members[number], module, count)
-            if each is not None:
-                found["grad_range"] = each
+        if found.get("grad") and (each := inside.norms_of_repeats(number, part)) is not None:
+            found["grad_range"] = each
         if graph.graph.get("marked"):
             found |= _marks(members[number])
         seen._node[names[number]].update({**found, **part.data})
@@ -408,6 +380,31 @@ class _PartInside:
             data: Any = self.nodes[place][1]
             found.setdefault(self.owner[place], []).append(data)
         return found
+
+    def norms_of_repeats(self, number: int, part: Part) -> tuple[float, float] | None:
+        """The least and the greatest gradient norm of a repetition; None unless all are known."""
+        count = part.data.get("repeat", 0)
+        if not part.once or count < 2 or part.once * count != len(part.keys):
+            return None
+        step_of = {self.place[key]: at // part.once for at, key in enumerate(part.keys)}
+        rows = np.flatnonzero(np.asarray(self.owner)[self.targets] == number)[::-1]
+        users: dict[int, set[int]] = {place: {step} for place, step in step_of.items()}
+        for _ in range(2):  # between a leaf and its operation there can be an ``AccumulateGrad``
+            for row in rows.tolist():
+                source, target = self.edges.sources[row], self.edges.targets[row]
+                if source not in step_of and self.owner[source] == number:
+                    source = self.original.get(source, source)
+                    users.setdefault(source, set()).update(users.get(target, ()))
+        norms: list[list[float]] = [[] for _ in range(count)]
+        for place, steps in users.items():
+            data = self.nodes[place][1]
+            if "grad" not in data or data["kind"] not in (*_LEAVES, NodeKind.GROUP):
+                continue
+            if len(steps) != 1 or not data["grad"] or not is_known(data["grad"]):
+                return None
+            norms[min(steps)].append(norm_of(data["grad"]))
+        totals = [math.hypot(*found) for found in norms]
+        return (min(totals), max(totals)) if all(norms) else None
 
     def structures(self, parts: Sequence[Part]) -> list[str]:
         """For each part, a fingerprint that is equal for parts with the same operations."""

@@ -11,7 +11,7 @@ from gradviz.errors import UsageError
 from gradviz.graph import GradGraph, NodeData, NodeKind
 from gradviz.graph.operations import operation, words
 from gradviz.graph.text import Path, must_be, without_wrappers
-from gradviz.views.groups import Part, contract
+from gradviz.views.groups import Part, contract, count_of_nodes
 from gradviz.views.module_classes import ModuleClasses
 from gradviz.views.op_sequence import OpSequence, op_sequence
 from gradviz.views.view import along_the_data, view
@@ -452,8 +452,7 @@ def group_parts(graph: GradGraph, parts: Sequence[Part], depth: int | None) -> G
     """Draw the modules as groups, and add a note."""
     if not parts:
         return graph.copy()  # type: ignore[no-any-return]
-    nodes = (graph._node[key] for part in parts for key in part.keys)
-    count = sum(data.get("members", 1) for data in nodes)
+    count = count_of_nodes(graph._node[key] for part in parts for key in part.keys)
     deep = f" (depth {depth})" if depth else ""
     return contract(graph, parts).with_note(
         f"{count:,} operations drawn as {len(parts):,} groups by module{deep}"

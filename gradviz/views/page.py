@@ -13,7 +13,7 @@ from gradviz.graph import GradGraph, NodeKind, TensorSummary
 from gradviz.graph.operations import operation
 from gradviz.graph.text import counted, must_be, shape_text
 from gradviz.views.chains import fold_chains, fold_chunks
-from gradviz.views.details import clone_shared_leaves, hide_bookkeeping
+from gradviz.views.details import clone_shared_leaves, hide_bookkeeping, note_of_edges
 from gradviz.views.groups import Part, count_of
 from gradviz.views.modules import deepest, group_parts, module_parts, module_paths, root_of
 from gradviz.views.op_sequence import OpSequence, op_sequence
@@ -82,8 +82,10 @@ def fit_page(graph: GradGraph, *, most: int = 60, pages: int = 1) -> GradGraph:
     if seen is best:
         seen = clone_shared_leaves(best)
     fold_notes = [note for note in best.notes if note not in graph.notes]
-    kept = [note for note in seen.notes if note not in fold_notes or "reshaping" in note]
-    seen.graph["notes"] = (_note(seen, how.removeprefix(", "), most), *kept)
+    kept = [note for note in seen.notes if note not in fold_notes]
+    how = how.removeprefix(", ")
+    notes = (_note(seen, how, most) if how else "", note_of_edges(seen), *kept)
+    seen.graph["notes"] = tuple(filter(None, notes))
     return seen
 
 

@@ -39,7 +39,8 @@ def mark_ranks(story: Story) -> Story:
     frames = []
     for number, frame in enumerate(story):
         graph: GradGraph = frame.graph.copy()
-        records = [each for each in story.ranks if _is_compared(each, number, frame)]
+        known = [each for each in story.ranks if 0 <= each.frame < len(story)]
+        records = [each for each in known if _is_compared(each, number, frame)]
         if len(records) > 1:
             tensors = {each.rank: _tensors(each, story[each.frame]) for each in records}
             for key in graph.nodes:

@@ -426,12 +426,17 @@ def _has_sibling(paths: Sequence[Path], repeat: Repeat, prefix: Path) -> bool:
 def _is_whole(paths: Sequence[Path], repeat: Repeat, depth: int) -> bool:
     """Whether each repetition is in one module of a stack, and no other one has a part of it."""
     for start in range(repeat.start, repeat.stop, repeat.length):
-        own = {path[: depth + 1] for path in paths[start : start + repeat.length]}
-        if len(own) > 1:
+        # Of operations between two parts of a layer it may not be known that they are in it.
+        own = {
+            path[: depth + 1] for path in paths[start : start + repeat.length] if len(path) > depth
+        }
+        if len(own) != 1:
             return False
-    first, last = paths[repeat.start][: depth + 1], paths[repeat.stop - 1][: depth + 1]
-    before = paths[repeat.start - 1][: depth + 1] if repeat.start else ()
-    after = paths[repeat.stop][: depth + 1] if repeat.stop < len(paths) else ()
+    inside = [path[: depth + 1] for path in paths[repeat.start : repeat.stop] if len(path) > depth]
+    earlier, later = paths[: repeat.start][::-1], paths[repeat.stop :]
+    before = next((path[: depth + 1] for path in earlier if len(path) > depth), ())
+    after = next((path[: depth + 1] for path in later if len(path) > depth), ())
+    first, last = inside[0], inside[-1]
     return first != before and last != after
 
 
@@ -443,11 +448,13 @@ def _name(sequence: OpSequence, paths: Sequence[Path], repeat: Repeat) -> dict[s
     if stack:
         prefix, first, last = stack
         common: Path = prefix
-        is_whole = _is_whole(paths, repeat, len(prefix))
-        numbers = f"{first}…{_NUMBER.sub('', last)}"
-        data["name"] = ".".join((*prefix, numbers) if is_whole else prefix)
-        if not data["name"]:
-            del data["name"]
+        ends = f"{first}…{_NUMBER.sub('', last)}"
+        if not _is_whole(paths, repeat, len(prefix)):  # from the middle of a layer to another's
+            inside = [path[len(prefix) :] for path in paths[repeat.start : repeat.stop]]
+            begin = next(path for path in inside if path)
+            end = next(path for path in reversed(inside) if len(path) >= len(begin))
+            ends = f"{'.'.join(begin)} to {'.'.join(end)}"
+        data["name"] = ".".join((*prefix, ends))
     else:
         common = shared_by([paths[place] for place in places if paths[place]])
         if common:

@@ -16,7 +16,7 @@ import numpy as np
 
 from gradviz.errors import UsageError
 from gradviz.graph import GradGraph, NodeKind, TensorSummary
-from gradviz.graph.text import counted, is_zero, must_be
+from gradviz.graph.text import is_zero, must_be
 from gradviz.views.groups import Part, contract
 from gradviz.views.view import along_the_data, view
 
@@ -116,6 +116,8 @@ def dock_leaves(graph: GradGraph, *, fewest: int = 2) -> GradGraph:
     for keys in sets.values():
         if len(keys) >= fewest:
             called: Any = {"name": _called([graph._node[key] for key in keys])}
+            if verdict := graph._node[keys[0]].get("verdict"):
+                called["verdict"] = verdict
             parts.append(Part(keys, called, 0, True))
     return contract(graph, parts) if parts else graph.copy()
 
@@ -288,8 +290,10 @@ def _described(graph: GradGraph, keys: Sequence[str]) -> Any:
     classes = {node.get("module_class", "") for node in nodes}
     if len(classes) == 1 and (word := classes.pop()):
         data["module_class"] = word
-    if first["kind"] in _TENSORS and "name" not in data:
-        data["op"] = counted(len(keys), "leaf", "leaves")
+    if first["kind"] is NodeKind.UNTRACKED:
+        data["op"] = ", ".join(filter(None, (first.get("op", ""), "not tracked")))
+    elif first["kind"] in _TENSORS and "name" not in data:
+        data["op"] = "leaves"
     return data
 
 

@@ -12,7 +12,10 @@ the top of a program say what is right:
 A file that the program imports is below ``# file NAME:``; one of a library is
 ``site-packages/NAME``. The line that must be named ends in ``# here``. Verdicts: those of gradviz;
 `healthy` (fine, or a sum of passes that is meant); `!fine` (anything else); of a run
-`step changed 2` and `names TEXT`.
+`step changed 2`, `names TEXT` and `healthy` (every answer is).
+
+Programs of the files ``j_*`` are also asked from the shell, as ``gradviz explain program.py``, and
+those that raise as ``gradviz run program.py``: the same words and lines have to stand there.
 
     python tests/forum/asking.py               # run all, print what is wrong
     python tests/forum/asking.py NAME ...      # print the answers about these
@@ -41,6 +44,12 @@ from gradviz.diagnosis.explain import answer
 from gradviz.frontends.program import run_script
 
 HERE = Path(__file__).parent
+
+# Lines of `gradviz explain` that are about tensors without a fault.
+_HEALTHY = (
+    r".*  not trained  .*|[\d,]+ [a-z ]+ fine|\S+: fine|  it has a gradient.*|"
+    r"gradviz: stopped after .*"
+)
 
 
 @dataclass
@@ -155,12 +164,53 @@ def _libraries(folder: Path) -> Iterator[None]:
         sys.path.pop()
 
 
+def wrong_in_the_shell(question: Question, folder: Path) -> list[str]:
+    """What is wrong in the answers of the commands ``explain`` and ``run`` about a program."""
+    raises = any(each.about == "error" for each in question.expected)
+    return [
+        f"gradviz {command}: {line}"
+        for command in ("explain", *(["run"] if raises else []))
+        for line in _wrong_output(question, _output_of(command, question, folder))
+    ]
+
+
+def _output_of(command: str, question: Question, folder: Path) -> str:
+    from click.testing import CliRunner
+
+    from gradviz.frontends.cli import cli as gradviz
+
+    (folder / question.file).write_text(question.code, encoding="utf-8")
+    for name, text in question.files.items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text(text, encoding="utf-8")
+        sys.modules.pop((folder / name).stem, None)
+    random.seed(0)
+    torch.manual_seed(0)
+    with torch.enable_grad(), warnings.catch_warnings(), _libraries(folder):
+        warnings.simplefilter("ignore")
+        return CliRunner().invoke(gradviz, [command, question.file]).output
+
+
+def _wrong_output(question: Question, text: str) -> Iterator[str]:
+    if question.is_control:
+        for line in text.splitlines():
+            if not re.fullmatch(_HEALTHY, line):
+                yield f"not fine: {line}\n{text}"
+        return
+    for each in question.expected:
+        yield from _wrong_text(each, question, text, text)
+
+
 def _wrong_answer(
     each: Expected, question: Question, done: Any, recording: Any, names: Names
 ) -> Iterator[str]:
     if each.about == "run":
         told: Any = answer([recording], names, None)
         text = str(told)
+        if each.verdicts == ["healthy"]:
+            for one in told.wrong:
+                yield f"run: {one.name} is {one.verdict.value!r}\n{text}"
+            return
         if found := re.fullmatch(r"step changed (\d+)", each.verdicts[0]):
             step = [event for event in recording.events if event.kind.value == "step"][-1]
             details = getattr(step, "details", None)
@@ -218,7 +268,10 @@ def ask(question: Question) -> list[str]:
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
         try:
-            return wrong(question, Path(folder))
+            found = wrong(question, Path(folder))
+            if question.kind.startswith("j_"):
+                found += wrong_in_the_shell(question, Path(folder))
+            return found
         except Exception as error:  # whatever it is, it is wrong
             return [f"gradviz raised {type(error).__name__}: {error}"]
         finally:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from asking import Question, not_yet_right, questions, wrong
+from asking import Question, not_yet_right, questions, wrong, wrong_in_the_shell
 
 QUESTIONS = questions()
 RIGHT = [each for each in QUESTIONS if each.name not in not_yet_right()]
@@ -15,6 +15,17 @@ RIGHT = [each for each in QUESTIONS if each.name not in not_yet_right()]
 def test_answer(question: Question, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     found = wrong(question, tmp_path)
+    assert not found, "\n".join(found)
+
+
+@pytest.mark.parametrize(
+    "question", [each for each in RIGHT if each.kind.startswith("j_")], ids=lambda each: each.name
+)
+def test_answer_in_the_shell(
+    question: Question, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    found = wrong_in_the_shell(question, tmp_path)
     assert not found, "\n".join(found)
 
 

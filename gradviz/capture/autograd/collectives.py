@@ -1,4 +1,4 @@
-"""Reports the functions of ``torch.distributed`` that read or write tensors.
+"""Reports the functions of ``torch.distributed`` that read or write tensors, and CUDA graphs.
 
 Autograd does not record them, and no mode sees them.
 """
@@ -17,7 +17,10 @@ import torch
 
 from gradviz.capture.autograd.engine import SharedInstall
 
-__all__ = ["Collective", "Report", "listen_to_collectives", "unlisten_to_collectives"]
+__all__ = ["REPLAY", "Collective", "Report", "listen_to_collectives", "unlisten_to_collectives"]
+
+REPLAY = "CUDA graph replay"
+"""The word of a call that runs the kernels of a captured CUDA graph again."""
 
 _MODULE = "torch.distributed.distributed_c10d"
 _LAYOUTS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
@@ -93,6 +96,9 @@ def _install() -> None:
     the wrapper by name, so the inner function is replaced. Without such a variable, the name in the
     module is replaced.
     """
+    replay = torch.cuda.CUDAGraph.replay
+    torch.cuda.CUDAGraph.replay = _reporting(REPLAY, replay)  # type: ignore[method-assign]
+    _undo.append(partial(setattr, torch.cuda.CUDAGraph, "replay", replay))
     module = sys.modules.get(_MODULE)
     if module is None:
         return
@@ -161,7 +167,7 @@ def _collective(
     frame: FrameType | None = sys._getframe(2)
     while frame is not None and frame.f_globals.get("__name__") == "torch.distributed.c10d_logger":
         frame = frame.f_back
-    written, read = _LAYOUTS[word]
+    written, read = _LAYOUTS.get(word, ((), ()))
     return Collective(word, _tensors(given, written), _tensors(given, read), frame)
 
 

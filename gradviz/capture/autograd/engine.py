@@ -30,6 +30,7 @@ __all__ = [
     "Listener",
     "SharedInstall",
     "creation_count",
+    "is_innermost",
     "jit_trace",
     "listen",
     "modes_below",
@@ -96,6 +97,16 @@ def modes_below() -> int:
     """
     overrides: Any = torch.overrides
     return len(overrides._get_current_function_mode_stack())
+
+
+def is_innermost(mode: object) -> bool:
+    """Whether a mode is the one that was entered last; only that one may be left.
+
+    Private: as in `modes_below`.
+    """
+    overrides: Any = torch.overrides
+    stack = overrides._get_current_function_mode_stack()
+    return bool(stack) and stack[-1] is mode
 
 
 @dataclass(frozen=True, eq=False)

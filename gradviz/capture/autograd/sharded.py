@@ -5,6 +5,7 @@ Nothing here communicates: only the data of this rank is read.
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import sys
 import weakref
@@ -155,8 +156,18 @@ def data_parallel_modules() -> list[weakref.ref[Any]]:
 
 
 def _all_data_parallel_modules() -> Iterator[Any]:
-    kind = torch.nn.parallel.DistributedDataParallel
-    return (each for each in gc.get_objects() if issubclass(type(each), kind))
+    """All of them in the process: `list.index` compares a million types in milliseconds."""
+    kinds: list[type] = [torch.nn.parallel.DistributedDataParallel]
+    for kind in kinds:
+        kinds += kind.__subclasses__()
+    objects = gc.get_objects()
+    types = list(map(type, objects))
+    for kind in dict.fromkeys(kinds):
+        place = -1
+        with contextlib.suppress(ValueError):  # there is no further one
+            while True:
+                place = types.index(kind, place + 1)
+                yield objects[place]
 
 
 def awaited_parameters() -> set[int]:

@@ -38,6 +38,7 @@ __all__ = [
     "module_names",
     "parts",
     "shortly",
+    "variables_of",
     "with_attributes",
 ]
 
@@ -304,6 +305,18 @@ def _variables(frame: types.FrameType) -> list[_Variable]:
         if _may_name(type(value)) and name not in local:
             visible.append(_Variable(name, value, True))
     return [variable for variable in visible if not _is_machinery(variable)]
+
+
+def variables_of(frame: types.FrameType) -> list[object]:
+    """The values of the variables visible to code in a frame, local ones first.
+
+    Example:
+        >>> x = object()
+        >>> any(each is x for each in variables_of(sys._getframe()))
+        True
+    """
+    local = with_attributes(locals_of(frame))
+    return [*local.values(), *frame.f_globals.values()]
 
 
 def _may_name(kind: type) -> bool:

@@ -27,6 +27,8 @@ __all__ = [
     "Number",
     "Statistics",
     "countable",
+    "fetch",
+    "is_capturing",
     "plain_array",
     "read",
     "readable",
@@ -66,7 +68,7 @@ class _TensorReading:
 
 
 def summarize(
-    tensors: Sequence[torch.Tensor], values_only_if_small: bool = False
+    tensors: Sequence[torch.Tensor], values_only_if_small: bool | Sequence[bool] = False
 ) -> list[TensorSummary]:
     """Read tensors without side effects: no error, warning, graph, version bump or mode call.
 
@@ -78,7 +80,7 @@ def summarize(
     Args:
         tensors: tensors of any kind, dtype, device and layout.
         values_only_if_small: do not read tensors of more than `FEW` elements; they get only shape,
-            dtype and device.
+            dtype and device. One value for all tensors, or one per tensor.
 
     Returns:
         One `TensorSummary` per tensor, in the order given. Up to `FEW` elements: ``values``
@@ -91,14 +93,21 @@ def summarize(
         >>> large.mean, large.min, large.max
         (5.0, 0.0, 10.0)
     """
+    if isinstance(values_only_if_small, bool):
+        values_only_if_small = [values_only_if_small] * len(tensors)
     # Disable modes first: a user's mode would see even the call that enters no_grad.
     with quietly(), torch.no_grad():
-        readings = [_prepared(tensor, values_only_if_small) for tensor in tensors]
+        readings = [
+            _prepared(tensor, only_small)
+            for tensor, only_small in zip(tensors, values_only_if_small, strict=True)
+        ]
         devices: dict[torch.device, list[_TensorReading]] = {}
         for reading in readings:
             if reading.data is not None:
                 devices.setdefault(reading.data.device, []).append(reading)
-        for group in devices.values():
+        for device, group in devices.items():
+            if device.type == "cuda":  # another stream may still write a gradient
+                torch.cuda.synchronize(device)
             _fill(group)
     return [reading.summary() for reading in readings]
 
@@ -247,7 +256,7 @@ def readable(tensor: torch.Tensor) -> tuple[torch.Tensor | None, str]:
         return None, f"values not read: {type(tensor).__name__}"
     if tensor.is_meta:
         return None, "meta: no values"
-    if tensor.is_cuda and torch.cuda.is_current_stream_capturing():
+    if tensor.is_cuda and is_capturing():
         return None, "values not read: CUDA graph capture"
     data = tensor.detach()
     if data.layout == torch.strided and data.numel() and _is_freed(data):
@@ -261,6 +270,12 @@ def readable(tensor: torch.Tensor) -> tuple[torch.Tensor | None, str]:
     if data.layout == torch.sparse_coo and not data.is_coalesced():
         return None, "sparse"  # counting its elements would require sorting them
     return None, f"sparse: {data.values().numel()} values stored"
+
+
+def is_capturing() -> bool:
+    """Whether kernels become part of a CUDA graph now, which a copy to the host would break."""
+    is_ready = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+    return bool(is_ready and torch.cuda.is_current_stream_capturing())
 
 
 def _is_freed(data: torch.Tensor) -> bool:
@@ -315,8 +330,8 @@ def _of_values(values: Sequence[Number]) -> tuple[float | None, int, int]:
 
 
 _STACKED = 1 << 20  # elements of the largest tensor that is copied into a stack
-_STACK = 1 << 24  # elements of the largest stack
-_CHUNK = 1 << 18  # elements that the exact reading processes at once, to limit its memory
+_STACK = 1 << 22  # elements of the largest stack or chunk on an accelerator: 32 MB in float64
+_CHUNK = 1 << 18  # elements that the exact reading on a CPU processes at once, to limit its memory
 
 Number = float | int | bool | complex
 
@@ -371,18 +386,16 @@ def read(
         for number, data in enumerate(large):
             if (array := _array(data)) is not None:
                 found[number] = _from_sums(array.size, *_sums_in_place(array))
-    batches = _batches(large, [number for number in range(len(large)) if number not in found])
-    pieces = [*small, *(piece for _, rows in batches for piece in _row_sums(rows))]
-    fetched = _fetch(pieces)
+    exact = [number for number in range(len(large)) if found.get(number) is None]
+    batches = [*_batches(large, exact)]
+    fetched = fetch([*small, *(each for _, rows in batches for each in _row_statistics(rows))])
     values = [next(fetched) for _ in small]
-    for numbers, rows in batches:
-        columns: list[Any] = [next(fetched) for _ in range(4)]
-        for number, first in zip(numbers, zip(*columns, strict=True), strict=True):
-            found[number] = _from_sums(rows.shape[1], *first)
-    doubtful = [number for number, stats in found.items() if stats is None]
-    found.update(
-        zip(doubtful, _exact_statistics([large[number] for number in doubtful]), strict=True)
-    )
+    chunks: dict[int, list[Any]] = {number: [] for number in exact}
+    for numbers, _ in batches:
+        columns = [next(fetched) for _ in range(8)]
+        for number, row in zip(numbers, zip(*columns, strict=True), strict=True):
+            chunks[number].append(row)
+    found.update((number, _of_chunks(rows)) for number, rows in chunks.items())
     return values, [stats for _, stats in sorted(found.items()) if stats is not None]
 
 
@@ -410,37 +423,30 @@ def _sums_in_place(array: npt.NDArray[Any]) -> tuple[float, float, float, float]
 
 def _batches(
     tensors: Sequence[torch.Tensor], numbers: list[int]
-) -> list[tuple[list[int], torch.Tensor]]:
-    """Stack tensors as rows of matrices; each matrix with the numbers of its tensors."""
+) -> Iterator[tuple[list[int], torch.Tensor]]:
+    """Matrices of which each row is a tensor or a chunk of one, with the numbers of the tensors.
+
+    On an accelerator, tensors of equal size share a matrix: a kernel costs more than a copy.
+    """
     alike: dict[object, list[int]] = {}
     for number in numbers:
         data = tensors[number]
-        stacked = _is_on_accelerator(data) and data.numel() <= _STACKED
-        alike.setdefault((data.dtype, data.numel()) if stacked else number, []).append(number)
-    batches = []
+        is_stacked = _is_on_accelerator(data) and data.numel() <= _STACKED
+        if is_stacked:
+            alike.setdefault((data.dtype, data.numel()), []).append(number)
+            continue
+        for chunk in torch.split(data.reshape(-1), _STACK if _is_on_accelerator(data) else _CHUNK):
+            yield [number], chunk.reshape(1, -1)
     for members in alike.values():
         step = max(1, _STACK // tensors[members[0]].numel())
         for start in range(0, len(members), step):
             some = members[start : start + step]
             rows = [tensors[number].reshape(1, -1) for number in some]
-            batches.append((some, torch.cat(rows) if len(rows) > 1 else rows[0]))
-    return batches
+            yield some, torch.cat(rows) if len(rows) > 1 else rows[0]
 
 
 def _is_on_accelerator(data: torch.Tensor) -> bool:
-    """Whether stacking pays off: on an accelerator a kernel costs more than copying a tensor."""
     return not data.is_cpu
-
-
-def _row_sums(rows: torch.Tensor) -> list[torch.Tensor]:
-    """Sum, norm, smallest and largest element of each row of a matrix."""
-    wide = torch.promote_types(rows.dtype, torch.float32)
-    return [
-        torch.sum(rows, dim=1, dtype=wide),
-        torch.linalg.vector_norm(rows, dim=1, dtype=wide),
-        torch.amin(rows, dim=1),
-        torch.amax(rows, dim=1),
-    ]
 
 
 def _from_sums(count: int, total: float, norm: float, low: float, high: float) -> Statistics | None:
@@ -451,6 +457,7 @@ def _from_sums(count: int, total: float, norm: float, low: float, high: float) -
     """
     if not (math.isfinite(total) and math.isfinite(norm)):
         return None
+    low, high = low + 0.0, high + 0.0  # which of 0 and -0 was found depends on the device
     if low == high:
         return Statistics(math.sqrt(count) * abs(low), low, 0.0, low, high)
     mean = total / count
@@ -460,36 +467,26 @@ def _from_sums(count: int, total: float, norm: float, low: float, high: float) -
     return Statistics(norm, mean, math.sqrt(variance), low, high)
 
 
-def _exact_statistics(tensors: Sequence[torch.Tensor]) -> list[Statistics]:
-    """Slower and exact, in float64; elements that are not finite are excluded and counted."""
-    pieces: list[torch.Tensor] = []
-    for data in tensors:
-        for chunk in torch.split(data.reshape(-1), _CHUNK):
-            pieces.extend(_chunk_statistics(chunk))
-    fetched = _fetch(pieces)
-    return [
-        _of_chunks([[next(fetched)[0] for _ in range(8)] for _ in range(0, data.numel(), _CHUNK)])
-        for data in tensors
-    ]
+def _row_statistics(rows: torch.Tensor) -> list[torch.Tensor]:
+    """Of each row, exactly, in float64; elements that are not finite are excluded and counted.
 
-
-def _chunk_statistics(chunk: torch.Tensor) -> list[torch.Tensor]:
-    """Counts of finite, NaN and infinite elements; mean, norm about it, norm, min, max."""
-    wide = chunk.to(_widest(chunk))
-    nan = torch.count_nonzero(wide != wide)
-    inf = torch.count_nonzero(wide.abs() == math.inf)
-    count = wide.numel() - nan - inf
+    Counts of finite, NaN and infinite elements; mean, norm about it, norm, min, max.
+    """
+    wide = rows.to(_widest(rows))
+    nan = torch.count_nonzero(wide != wide, dim=1)
+    inf = torch.count_nonzero(wide.abs() == math.inf, dim=1)
+    count = wide.shape[1] - nan - inf
     kept = _replaced(wide, 0.0)
-    mean = kept.sum() / count.clamp(min=1)
+    mean = kept.sum(dim=1) / count.clamp(min=1)
     return [
         count,
         nan,
         inf,
         mean,
-        torch.linalg.vector_norm(_replaced(wide - mean, 0.0)),
-        torch.linalg.vector_norm(kept),
-        _replaced(wide, math.inf).amin(),
-        _replaced(wide, -math.inf).amax(),
+        torch.linalg.vector_norm(_replaced(wide - mean[:, None], 0.0), dim=1),
+        torch.linalg.vector_norm(kept, dim=1),
+        _replaced(wide, math.inf).amin(dim=1),
+        _replaced(wide, -math.inf).amax(dim=1),
     ]
 
 
@@ -507,10 +504,11 @@ def _of_chunks(chunks: list[list[Any]]) -> Statistics:
     mean = sum(n * m for n, m in zip(counts, means, strict=True)) / count
     shifts = [math.sqrt(n) * (m - mean) for n, m in zip(counts, means, strict=True)]
     std = math.hypot(*spreads, *shifts) / math.sqrt(count)
-    return Statistics(math.hypot(*norms), mean, std, min(lows), max(highs), sum(nans), sum(infs))
+    low, high = min(lows) + 0.0, max(highs) + 0.0
+    return Statistics(math.hypot(*norms), mean + 0.0, std, low, high, sum(nans), sum(infs))
 
 
-def _fetch(pieces: list[torch.Tensor]) -> Iterator[tuple[Number, ...]]:
+def fetch(pieces: list[torch.Tensor]) -> Iterator[tuple[Number, ...]]:
     """Copy tensors of any dtype to the host at once; yields each as a tuple of its elements."""
     flat = [piece.reshape(-1) for piece in pieces]
     if flat and _is_on_accelerator(flat[0]):

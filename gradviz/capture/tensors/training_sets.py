@@ -7,17 +7,21 @@ attributes with names like ``requires_grad`` that have no effect, and the optimi
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterable, Iterator, Mapping
+import weakref
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from difflib import SequenceMatcher
 from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 
+from gradviz.facts import Flag, PlainContainer
+
 __all__ = [
     "IneffectiveFlag",
     "Live",
     "LiveOptimizer",
+    "SeenSets",
     "Unregistered",
     "flag_of_tensor",
     "ineffective_flags",
@@ -27,6 +31,7 @@ __all__ = [
 
 _OWN = frozenset(("_modules", "_parameters", "_buffers", "_non_persistent_buffers_set"))
 _MOST = 1_000  # entries of one container that are searched
+_LOOKS = 3  # times that a module or optimizer is read; later ones only if it grows
 _ALIKE = 0.85  # similarity, up to 1, of a misspelled attribute to ``requires_grad``
 
 
@@ -37,7 +42,8 @@ class Unregistered(NamedTuple):
         tensor: the parameter.
         name: its path as Python code: ``"layers[0].weight"``.
         container: path of the list, tuple or dict: ``"layers"``.
-        kind: type of the container: ``"list"``, ``"tuple"``, ``"dict"``.
+        kind: type of the container: ``"list"``, ``"tuple"``, ``"dict"``; ``"tensor"`` if the
+            attribute is the tensor itself.
         owner: the class of the module that owns it: ``"Net"``.
         of_modules: whether the container contains modules; otherwise parameters.
     """
@@ -74,7 +80,7 @@ class LiveOptimizer(NamedTuple):
 
 
 def unregistered(module: nn.Module) -> list[Unregistered]:
-    """The parameters that a model has in plain lists, tuples and dicts.
+    """The parameters that a model has in plain lists, tuples and dicts, and its plain leaves.
 
     Args:
         module: the model; its submodules are searched as well.
@@ -94,15 +100,24 @@ def unregistered(module: nn.Module) -> list[Unregistered]:
             continue  # a wrapper keeps parameters for itself
         prefix = f"{path}." if path else ""
         for attribute, value in list(vars(owner).items()):
+            container = f"{prefix}{attribute}"
+            if _is_plain_leaf(value) and id(value) not in registered:
+                cls = type(owner).__name__
+                row = Unregistered(value, container, container, "tensor", cls, False)
+                found.setdefault(id(value), row)
             if attribute in _OWN or not isinstance(value, (list, tuple, dict)):
                 continue
-            container = f"{prefix}{attribute}"
             for tensor, name, is_module in _parameters_in(value, container):
                 if id(tensor) not in registered:
                     kind, cls = type(value).__name__, type(owner).__name__
                     row = Unregistered(tensor, name, container, kind, cls, is_module)
                     found.setdefault(id(tensor), row)
     return list(found.values())
+
+
+def _is_plain_leaf(value: object) -> bool:
+    """Whether it is a leaf that requires grad and is no ``nn.Parameter``."""
+    return type(value) is torch.Tensor and value.requires_grad and value.is_leaf
 
 
 def _parameters_in(container: Any, name: str) -> Iterator[tuple[torch.Tensor, str, bool]]:
@@ -205,3 +220,107 @@ def _held_by(optimizer: torch.optim.Optimizer) -> Iterator[torch.Tensor]:
         yield from (
             each for each in group.get("params", ()) if issubclass(type(each), torch.Tensor)
         )
+
+
+class _SeenOptimizer:
+    """An optimizer that a variable held: its class, its parameters, and whether it made a step."""
+
+    def __init__(self, optimizer: torch.optim.Optimizer) -> None:
+        self.name = type(optimizer).__name__
+        self.ref = weakref.ref(optimizer)
+        self.held: set[Hashable] = set()
+        self.count = self.looks = 0
+        self.has_stepped = False
+
+
+class SeenSets:
+    """The modules and optimizers that variables of a program held, read while it ran.
+
+    They are gone when the function that created them has returned. No tensor is kept alive.
+
+    Args:
+        identity_of: the identity of a recorded tensor; None for any other.
+
+    Attributes:
+        plain: by the identities of parameters, the plain container that holds them.
+        flags: by the identities of parameters, the attribute that was set to freeze them.
+        names: the names of parameters, by their identities.
+        elsewhere: the number of steps of optimizers in other threads, which are not recorded.
+
+    Example:
+        >>> layer, seen = nn.Linear(2, 2), SeenSets(id)
+        >>> optimizer = torch.optim.SGD(layer.parameters(), lr=0.1)
+        >>> seen.look([layer, optimizer])
+        >>> seen.held == {id(layer.weight), id(layer.bias)}, seen.waiting[id(layer.bias)]
+        (True, 'SGD')
+    """
+
+    def __init__(self, identity_of: Callable[[torch.Tensor], Hashable]) -> None:
+        self.plain: dict[Hashable, PlainContainer] = {}
+        self.flags: dict[Hashable, Flag] = {}
+        self.names: dict[Hashable, str] = {}
+        self.elsewhere = 0
+        self._identity_of = identity_of
+        self._looks: weakref.WeakKeyDictionary[nn.Module, int] = weakref.WeakKeyDictionary()
+        self._optimizers: list[_SeenOptimizer] = []
+
+    def look(self, variables: Iterable[object]) -> None:
+        """Read the modules and optimizers among the values of variables."""
+        for value in variables:
+            if issubclass(type(value), torch.optim.Optimizer):
+                self._look_at_optimizer(value)  # type: ignore[arg-type]
+            elif issubclass(type(value), nn.Module):
+                self._look_at_module(value)  # type: ignore[arg-type]
+
+    def call(self, tensors: Iterable[tuple[torch.Tensor, str]]) -> None:
+        """Store the names of parameters."""
+        for tensor, name in tensors:
+            identity = self._identity_of(tensor) if type(tensor) is nn.Parameter else None
+            if identity is not None:
+                self.names.setdefault(identity, name)
+
+    def begin_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """An optimizer begins a step."""
+        self._seen(optimizer).has_stepped = True
+
+    @property
+    def held(self) -> set[Hashable]:
+        """The identities of the parameters of all optimizers."""
+        return {identity for each in self._optimizers for identity in each.held}
+
+    @property
+    def waiting(self) -> dict[Hashable, str]:
+        """The class of the optimizer, by the identities of parameters that no step could change."""
+        stepped = {key for each in self._optimizers if each.has_stepped for key in each.held}
+        return {
+            key: each.name
+            for each in self._optimizers
+            for key in (() if each.has_stepped else each.held - stepped)
+        }
+
+    def _seen(self, optimizer: torch.optim.Optimizer) -> _SeenOptimizer:
+        known = (each for each in self._optimizers if each.ref() is optimizer)
+        seen = next(known, None)
+        if seen is None:
+            seen = _SeenOptimizer(optimizer)
+            self._optimizers.append(seen)
+        return seen
+
+    def _look_at_optimizer(self, optimizer: torch.optim.Optimizer) -> None:
+        seen = self._seen(optimizer)
+        tensors = list(_held_by(optimizer))
+        if seen.looks < _LOOKS or seen.count != len(tensors):
+            seen.looks, seen.count = seen.looks + 1, len(tensors)
+            seen.held.update(filter(None, map(self._identity_of, tensors)))
+
+    def _look_at_module(self, module: nn.Module) -> None:
+        looks = self._looks.get(module, 0)
+        if looks >= _LOOKS:
+            return
+        self._looks[module] = looks + 1
+        for row in unregistered(module):
+            container = PlainContainer(row.container, row.kind, row.owner, row.of_modules)
+            self.plain.setdefault(self._identity_of(row.tensor), container)
+        for flag in ineffective_flags([module]):
+            found = Flag(flag.attribute, flag.owner, flag.parameter)
+            self.flags.setdefault(self._identity_of(flag.tensor), found)

@@ -277,22 +277,19 @@ class Builder:
 
     def add_readings(self) -> None:
         """Summarize all tensors at once, and add the summaries to their nodes."""
-        for whole in (False, True):
-            some = [reading for reading in self._readings if reading.whole is whole]
-            if not some:
-                continue
-            found = summarize([reading.tensor for reading in some], values_only_if_small=not whole)
-            for reading, summary in zip(some, found, strict=True):
-                data = reading.data
-                if reading.shape:
-                    data["shape"] = summary.shape
-                    data["dtype"], data["device"] = summary.dtype, summary.device
-                if whole or _says_something(summary):
-                    data["value"] = summary
-        if self._gradients:
-            gradients = summarize([gradient for _, gradient in self._gradients])
-            for (data, _), summary in zip(self._gradients, gradients, strict=True):
-                data["grad"] = summary
+        readings, gradients = self._readings, self._gradients
+        tensors = [*(each.tensor for each in readings), *(gradient for _, gradient in gradients)]
+        only_small = [*(not each.whole for each in readings), *(False for _ in gradients)]
+        found = iter(summarize(tensors, only_small))
+        for reading, summary in zip(readings, found, strict=False):
+            data = reading.data
+            if reading.shape:
+                data["shape"] = summary.shape
+                data["dtype"], data["device"] = summary.dtype, summary.device
+            if reading.whole or _says_something(summary):
+                data["value"] = summary
+        for (data, _), summary in zip(gradients, found, strict=True):
+            data["grad"] = summary
 
 
 def _says_something(summary: TensorSummary) -> bool:
@@ -430,7 +427,20 @@ def trace_subjects(
         builder.graph.graph["torch"] = str(torch.__version__)
         if modules := _modules_in(builder.graph, names.modules):
             builder.graph.graph["modules"] = modules
+            if frozen := _frozen_parameters(names, modules):
+                builder.graph.graph["frozen"] = frozen
         return builder.graph
+
+
+def _frozen_parameters(names: Names, modules: Mapping[str, str]) -> dict[str, int]:
+    """The number of elements of each parameter of these modules that does not require grad."""
+    return {
+        name: tensor.numel()
+        for tensor, name, _ in names
+        if isinstance(tensor, torch.nn.Parameter)
+        and not tensor.requires_grad
+        and name.rpartition(".")[0] in modules
+    }
 
 
 def _modules_in(graph: GradGraph, modules: Mapping[str, str]) -> Mapping[str, str]:

@@ -1,4 +1,7 @@
-"""Functions of ``torch.distributed``: data that leaves the graph, and in-place changes."""
+"""Functions of ``torch.distributed``: data that leaves the graph, and in-place changes.
+
+A replay of a CUDA graph is an event too; which tensors its kernels write is not known.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from functools import partial
 
 import torch
 
-from gradviz.capture.autograd.collectives import Collective
+from gradviz.capture.autograd.collectives import REPLAY, Collective
 from gradviz.capture.autograd.nodes import sequence_number
 from gradviz.capture.autograd.tensors import quietly
 from gradviz.facts import Action, EventKind
@@ -63,6 +66,8 @@ def _log(state: RecordingState, call: Collective, site: CutSite, given: Sequence
         gradients.log_reduced(state, list(owners.values()), call.word, site.location)
     else:
         state.end_gradient_change()
+    if call.word == REPLAY:
+        state.log(Entry(EventKind.OPERATION, REPLAY, site.location, ""))
     read = set(map(id, call.read))
     for is_graph in (True, False):
         some = [

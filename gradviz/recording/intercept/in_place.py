@@ -155,6 +155,8 @@ def _change_tracked(
             for record in state.provenance.sharing(target, old):
                 site = CutSite(Cause.VALUES_COPIED, location, word)
                 _write_into(state, call, target, record, site)
+            result = state.provenance.aliased_result(target, old)
+            _write_into_result(state, call, target, result, (location, word))
     for target, data in zip(targets, others, strict=False):
         if target.requires_grad:  # this change made it tracked
             state.mixed[end] = [data, *state.mixed.get(end, [])]
@@ -190,9 +192,7 @@ def _change_untracked(
         if isinstance(record, Leaf):
             cause = Cause.VALUES_COPIED
         _write_into(state, call, target, record, CutSite(cause, location, word))
-    if result is not None:
-        site = CutSite(Cause.VALUES_COPIED, location, word)
-        state.provenance.write_into_result(result, _written(state, call, target, site))
+    _write_into_result(state, call, target, result, (location, word))
     if word not in untracked.changes:
         untracked.changes = (*untracked.changes, word)
     if untracked.matters and not mattered:
@@ -216,6 +216,20 @@ def _write_into(
     known = record.ref()
     is_whole = known is not None and known.numel() == target.numel()
     state.provenance.write(record, new, site, is_whole and _replaces(site, call))
+
+
+def _write_into_result(
+    state: RecordingState,
+    call: TorchCall,
+    target: torch.Tensor,
+    made: OperationOutput | None,
+    called: tuple[CodeLocation, str],
+) -> None:
+    """Record values that were written into the result of an operation through an alias of it."""
+    if made is not None:
+        location, word = called
+        site = CutSite(Cause.VALUES_COPIED, location, f".data.{word}")
+        state.provenance.write_into_result(made, _written(state, call, target, site))
 
 
 def _written(

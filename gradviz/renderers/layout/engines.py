@@ -13,16 +13,17 @@ import functools
 import importlib.metadata
 import importlib.util
 import json
+import math
 import os
 import re
 import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from gradviz.errors import LayoutError, UsageError
 from gradviz.renderers.layout.layered import layered, pack
@@ -31,6 +32,7 @@ from gradviz.renderers.layout.rows import Pair, acyclic, cost, rank
 
 __all__ = [
     "Box",
+    "Cluster",
     "ENGINES",
     "Layout",
     "Link",
@@ -270,13 +272,32 @@ _MOST_FOR_DOT = 300
 _Places = tuple[dict[str, Point], list[Route]]
 
 
-def lay_out(boxes: Sequence[Box], links: Sequence[Link], *, limit: float = 20.0) -> Layout:
+class Cluster(NamedTuple):
+    """Boxes that Graphviz keeps together, with room for a title above them.
+
+    Args:
+        keys: of the boxes; two clusters are nested, or have no box in common.
+        width: of the title, in points.
+    """
+
+    keys: frozenset[str]
+    width: float
+
+
+def lay_out(
+    boxes: Sequence[Box],
+    links: Sequence[Link],
+    *,
+    limit: float = 20.0,
+    clusters: Sequence[Cluster] = (),
+) -> Layout:
     """Place boxes and route the links between them; the data flows from top to bottom.
 
     Args:
         boxes: the boxes to place, with their sizes in points.
         links: the links between them, in the order of the inputs of a box.
         limit: time limit for Graphviz in seconds; after it gradviz's own layout is used.
+        clusters: boxes to keep together, inner clusters first; gradviz's own layout ignores them.
 
     Returns:
         The positions, and the name of the engine.
@@ -293,7 +314,7 @@ def lay_out(boxes: Sequence[Box], links: Sequence[Link], *, limit: float = 20.0)
     joined = {key for link in links for key in (link.source, link.target)}
     connected = [box for box in boxes if box.key in joined]
     single = [box for box in boxes if box.key not in joined]
-    (centers, routes), engine = _place(connected, links, limit)
+    (centers, routes), engine = _place(connected, links, limit, clusters)
     sizes = [(box.width, box.height) for box in single]
     if connected:
         sizes.insert(0, _extent(connected, centers, routes))
@@ -304,7 +325,9 @@ def lay_out(boxes: Sequence[Box], links: Sequence[Link], *, limit: float = 20.0)
     return Layout(width, height, {box.key: centers[box.key] for box in boxes}, routes, engine)
 
 
-def _place(boxes: Sequence[Box], links: Sequence[Link], limit: float) -> tuple[_Places, str]:
+def _place(
+    boxes: Sequence[Box], links: Sequence[Link], limit: float, clusters: Sequence[Cluster]
+) -> tuple[_Places, str]:
     """Place boxes that all have links, with the first engine that works."""
     available = engines()
     if not links:
@@ -321,7 +344,7 @@ def _place(boxes: Sequence[Box], links: Sequence[Link], limit: float) -> tuple[_
         if engine == "layered":
             break
         try:
-            source = _dot_source(boxes, pairs)
+            source = _dot_source(boxes, pairs, _cluster_lines(number, pairs, clusters))
             picture = run_engine(engine, source, Output("json"), limit=limit)
             return _read(picture, boxes, links), engine_name(engine)
         except TimeoutError as error:
@@ -333,12 +356,48 @@ def _place(boxes: Sequence[Box], links: Sequence[Link], limit: float) -> tuple[_
     return layered(boxes, links), f"gradviz layered{reason}"
 
 
-def _dot_source(boxes: Sequence[Box], pairs: Sequence[Pair]) -> str:
+def _cluster_lines(
+    number: Mapping[str, int], pairs: Sequence[Pair], clusters: Sequence[Cluster]
+) -> list[str]:
+    """The clusters in DOT, each as one line; an inner one inside the line of the outer one."""
+    written: list[tuple[frozenset[str], str]] = []
+    orders: dict[Pair, None] = {}
+    for at, (keys, width) in enumerate(clusters):
+        inside = [line for each, line in written if each <= keys]
+        written = [(each, line) for each, line in written if not each <= keys]
+        own = {number[key] for key in keys if key in number}
+        size = f'BORDER="0" FIXEDSIZE="TRUE" WIDTH="{math.ceil(width)}" HEIGHT="17"'
+        label = f"label=<<TABLE {size}><TR><TD></TD></TR></TABLE>>; labeljust=l; margin=10"
+        body = f"{label}; {' '.join(map(str, sorted(own)))} {' '.join(inside)}"
+        written.append((keys, f"subgraph cluster{at} {{ {body} }}"))
+        orders.update(dict.fromkeys(_below_inputs(own, pairs)))
+    return [
+        *(line for _, line in written),
+        *(f"{source} -> {leaf} [style=invis]" for source, leaf in orders),
+    ]
+
+
+def _below_inputs(own: set[int], pairs: Sequence[Pair]) -> Iterator[Pair]:
+    """What keeps the leaves of a cluster below the inputs of its first operations.
+
+    Otherwise they stand beside the cluster before it, and dot draws the two side by side.
+    """
+    targets = {target for _, target in pairs}
+    leaves = own - targets
+    later = {target for source, target in pairs if source in own - leaves}
+    for source, target in pairs:
+        if source not in own and target in own - later:
+            yield from ((source, leaf) for leaf in sorted(leaves))
+
+
+def _dot_source(
+    boxes: Sequence[Box], pairs: Sequence[Pair], cluster_lines: Sequence[str] = ()
+) -> str:
     """DOT source with serial names, sizes in inches and a number per link."""
     rows = rank(len(boxes), acyclic(len(boxes), [pair for pair in pairs if pair[0] != pair[1]]))
     inner = {target for _, target in pairs}
     lines = [
-        "digraph { graph [nodesep=0.3, ranksep=0.4]",
+        f"digraph {{ graph [nodesep=0.3, ranksep=0.4{', newrank=true' if cluster_lines else ''}]",
         'node [shape=box, fixedsize=true, label=""]',
         "edge [arrowhead=none]",
     ]
@@ -350,15 +409,17 @@ def _dot_source(boxes: Sequence[Box], pairs: Sequence[Pair]) -> str:
         # Chains of operations run straight down, with their leaves beside them.
         chain = source in inner and rows[target] - rows[source] == 1
         lines.append(f"{source} -> {target} [id={index}{', weight=4' if chain else ''}]")
-    return "\n".join([*lines, "}\n"])
+    return "\n".join([*lines, *cluster_lines, "}\n"])
 
 
 def _read(picture: bytes, boxes: Sequence[Box], links: Sequence[Link]) -> _Places:
     """Read the positions from the drawing operations, which are more precise than ``pos``."""
     try:
         drawing: dict[str, Any] = json.loads(picture)
-        corners = {int(item["name"]): _points(item, "pP") for item in drawing["objects"]}
-        curves = {int(item["id"]): _points(item, "b") for item in drawing["edges"]}
+        placed = (item for item in drawing["objects"] if item["name"].isdigit())  # no cluster
+        corners = {int(item["name"]): _points(item, "pP") for item in placed}
+        seen = (item for item in drawing["edges"] if "id" in item)
+        curves = {int(item["id"]): _points(item, "b") for item in seen}
         top = max(y for points in corners.values() for _, y in points)
         centers = {}
         for index, box in enumerate(boxes):

@@ -1,0 +1,272 @@
+"""Frames around opened modules: several nodes of one module that stand together."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Container, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from gradviz.graph import GradGraph, NodeData, NodeKind, ancestors, descendants, is_data
+from gradviz.graph.text import count_text, shape_text
+from gradviz.renderers.cards import line_width, set_line
+from gradviz.renderers.edges import Rect, rect_of
+from gradviz.renderers.labels import Line, Role, TextSpan, clean
+from gradviz.renderers.layout.engines import Cluster
+from gradviz.renderers.layout.routing import Point, Route
+from gradviz.renderers.scene import Rectangle, ShapeGroup, Text
+from gradviz.views.modules import module_paths
+from gradviz.views.op_sequence import op_sequence
+
+__all__ = ["ModuleFrame", "clusters_of", "frames_of", "opened_modules", "with_short_names"]
+
+_MOST_NODES = 200  # of larger graphs, modules are drawn as boxes
+_LISTS = ("ModuleList", "ModuleDict")  # they do not run
+_STEPS = (NodeKind.OPERATION, NodeKind.GROUP)
+_LEAVES = (NodeKind.PARAMETER, NodeKind.LEAF)
+_SIDE, _TOP, _BAND = 9.0, 23.0, 19.0
+_APART = 3.0  # points between a frame and what is outside
+_STEP, _WIDEST = 12.0, 25  # how far a frame is widened for its title, and how often
+
+
+@dataclass(frozen=True)
+class ModuleFrame:
+    """A frame that is drawn.
+
+    Args:
+        path: of the module.
+        box: its left, top, right and bottom.
+        title: name, class, output and parameters, inside at the top.
+    """
+
+    path: str
+    box: Rect
+    title: Text
+
+    def group(self) -> ShapeGroup:
+        """Its shapes."""
+        left, top, right, bottom = self.box
+        border = Rectangle(left, top, right - left, bottom - top, None, "module", 1.2, radius=9)
+        return ShapeGroup(f"module-{self.path}", "module", (border, self.title))
+
+
+def opened_modules(graph: GradGraph) -> dict[str, set[str]]:
+    """The keys of the nodes in each module of which at least two operations are drawn.
+
+    Args:
+        graph: as it will be drawn; the paths are recorded, or inferred where that is sure.
+
+    Returns:
+        By path, inner modules first; of modules with the same nodes, the innermost.
+    """
+    if len(graph) > _MOST_NODES or graph.graph.get("flow") == "gradient":
+        return {}
+    sequence = op_sequence(graph)
+    inside: dict[tuple[str, ...], set[str]] = {}
+    for key, path in zip(sequence.keys, module_paths(sequence), strict=True):
+        if graph.nodes[key]["kind"] in _STEPS:
+            for length in range(1, len(path) + 1):
+                inside.setdefault(path[:length], set()).add(key)
+    classes = graph.graph.get("modules", {})
+    found: dict[str, set[str]] = {}
+    for path, keys in sorted(inside.items(), key=lambda item: -len(item[0])):
+        name = ".".join(path)
+        is_list = classes.get(name) in _LISTS
+        if len(keys) > 1 and not is_list and keys not in found.values():
+            between = descendants(graph, keys, is_data) & ancestors(graph, keys, is_data)
+            if between == keys:  # otherwise links would lead out of the frame and back into it
+                found[name] = keys
+    return {name: keys | set(_tensors(graph, name, keys)) for name, keys in found.items()}
+
+
+def _tensors(graph: GradGraph, path: str, keys: set[str]) -> Iterator[str]:
+    """The parameters and masks that only one module uses."""
+    for key, data in graph.nodes(data=True):
+        users = set(graph.successors(key))
+        if not users or not users <= keys or data["kind"] is NodeKind.OPERATION:
+            continue
+        is_docked = data["kind"] is NodeKind.GROUP and not data.get("members")
+        is_own = str(data.get("name", "")).startswith(f"{path}.")
+        if is_own or is_docked or data.get("op") == "mask":
+            yield key
+
+
+def clusters_of(graph: GradGraph, framed: Container[str]) -> list[Cluster]:
+    """What the layout is to keep together so that these modules can have frames."""
+    modules = opened_modules(graph)
+    found = []
+    for path, keys in modules.items():
+        if path in framed:
+            title = _title(graph, path, keys, _outer(modules, path))
+            found.append(Cluster(frozenset(keys), line_width(title) + 2 * _SIDE))
+    return found
+
+
+def _outer(modules: Mapping[str, set[str]], path: str) -> str:
+    """The next larger module around one; "" for none."""
+    return next((each for each in modules if modules[path] < modules[each]), "")
+
+
+def with_short_names(graph: GradGraph, framed: Container[str]) -> GradGraph:
+    """The graph with names relative to the innermost of these modules that contains the node."""
+    modules = opened_modules(graph)
+    seen: GradGraph = graph.copy()
+    done: set[str] = set()
+    for path in (each for each in modules if each in framed):  # inner modules come first
+        for key in modules[path] - done:
+            name = str(graph.nodes[key].get("name", ""))
+            if name.startswith(f"{path}."):
+                seen.nodes[key]["name"] = name[len(path) + 1 :]
+                seen.nodes[key].pop("aliases", None)
+        done |= modules[path]
+    return seen
+
+
+def frames_of(
+    graph: GradGraph,
+    boxes: Mapping[str, Rect],
+    routes: Mapping[object, Route],
+    texts: Sequence[Text],
+) -> list[ModuleFrame]:
+    """The frames for which there is room: nothing foreign is inside, and no text is crossed.
+
+    Args:
+        graph: as it is drawn.
+        boxes: what is drawn, by key; the causes of cuts by the key of their second half.
+        routes: by edge, as (source, target, number), and by the key of the cause of a cut.
+        texts: what stands beside the edges.
+    """
+    modules = opened_modules(graph)
+    causes = {key: key.split()[1:3] for key in boxes if key not in graph}
+    frames: dict[str, ModuleFrame] = {}
+    for path, keys in modules.items():
+        within = {*keys, *(key for key, ends in causes.items() if keys.issuperset(ends))}
+        nested = {each for each in frames if modules[each] <= keys}
+        others = [frames[each] for each in frames if each not in nested]
+        room = _Room(
+            [
+                *(box for key, box in boxes.items() if key not in within),
+                *(frame.box for frame in others),
+            ],
+            list(routes.values()),
+            [rect_of(text) for text in (*texts, *(frame.title for frame in frames.values()))],
+        )
+        content = [boxes[key] for key in within if key in boxes]
+        content += [frames[each].box for each in nested]
+        content += [
+            _around(points) for edge, points in routes.items() if _joins(edge, keys, within)
+        ]
+        if frame := room.frame(path, _title(graph, path, keys, _outer(modules, path)), content):
+            frames[path] = frame
+    return list(frames.values())
+
+
+def _joins(edge: object, keys: set[str], within: set[str]) -> bool:
+    """Whether a route is that of an edge between these nodes."""
+    if isinstance(edge, tuple):
+        return edge[0] in keys and edge[1] in keys
+    return edge in within
+
+
+def _around(points: Route) -> Rect:
+    xs, ys = zip(*points, strict=True)
+    return min(xs), min(ys), max(xs), max(ys)
+
+
+def _title(graph: GradGraph, path: str, keys: set[str], outer: str) -> Line:
+    """Name, class, output and parameters of a module."""
+    name = path[len(outer) + 1 :] if outer and path.startswith(f"{outer}.") else path
+    spans = [TextSpan(clean(name), Role.NAME)]
+    if word := graph.graph.get("modules", {}).get(path):
+        spans.append(TextSpan(clean(word), Role.WORD))
+    nodes: list[NodeData] = [graph.nodes[key] for key in keys]
+    shapes = {
+        shape_text(data["shape"], data.get("dtype", "")) if "shape" in data else ""
+        for key in keys
+        for data in [graph.nodes[key]]
+        if data["kind"] in _STEPS and not keys.issuperset(graph.successors(key))
+    }
+    if len(shapes) == 1 and "" not in shapes:
+        spans.append(TextSpan(shapes.pop(), Role.FACT))
+    count = sum(math.prod(node.get("shape", ())) for node in nodes if node["kind"] in _LEAVES)
+    count += sum(node.get("parameters", 0) for node in nodes)
+    if count:
+        spans.append(TextSpan(f"{count_text(count)} parameters", Role.FACT))
+    return tuple(spans)
+
+
+@dataclass(frozen=True)
+class _Room:
+    """What a frame must not touch.
+
+    Args:
+        foreign: boxes that must stay outside.
+        routes: the lines, which a title must not touch.
+        texts: which neither a title nor the border may touch.
+    """
+
+    foreign: Sequence[Rect]
+    routes: Sequence[Route]
+    texts: Sequence[Rect]
+
+    def frame(self, path: str, title: Line, content: Sequence[Rect]) -> ModuleFrame | None:
+        """The frame around some content, widened until its title has a place; None for no room."""
+        lefts, tops, rights, bottoms = zip(*content, strict=True)
+        top, bottom = min(tops) - _TOP, max(bottoms) + _SIDE
+        width = line_width(title)
+        for step in range(_WIDEST):
+            for on_left, on_right in ((step, 0), (0, step), (step, step)):
+                left = min(lefts) - _SIDE - on_left * _STEP
+                right = max(rights) + _SIDE + on_right * _STEP
+                box = left, top, right, bottom
+                if not self._is_free(box):
+                    continue
+                x = left + _SIDE
+                while x + width + _SIDE <= right:
+                    text = set_line(title, x, top + 14)
+                    if self._has_no_line(rect_of(text)):
+                        return ModuleFrame(path, box, text)
+                    x += _STEP / 2
+        return None
+
+    def _is_free(self, box: Rect) -> bool:
+        left, top, right, bottom = box
+        wide = left - _APART, top - _APART, right + _APART, bottom + _APART
+        if any(_meet(wide, other) for other in self.foreign):
+            return False
+        return all(
+            not _meet(box, text)
+            or (left < text[0] and text[2] < right and top < text[1] and text[3] < bottom)
+            for text in self.texts
+        )
+
+    def _has_no_line(self, box: Rect) -> bool:
+        wide = _wider(box, _APART)
+        if any(_meet(_wider(wide, 5), text) for text in self.texts):
+            return False
+        near = (route for route in self.routes if _meet(wide, _around(route)))
+        return not any(
+            wide[0] < x < wide[2] and wide[1] < y < wide[3]
+            for route in near
+            for x, y in _points_of(route)
+        )
+
+
+def _wider(box: Rect, by: float) -> Rect:
+    return box[0] - by, box[1], box[2] + by, box[3]
+
+
+def _points_of(route: Route, steps: int = 24) -> Iterator[Point]:
+    for start in range(0, len(route) - 1, 3):
+        a, b, c, d = route[start : start + 4]
+        for number in range(steps + 1):
+            t = number / steps
+            parts = ((1 - t) ** 3, 3 * t * (1 - t) ** 2, 3 * t * t * (1 - t), t**3)
+            x, y = (
+                sum(w * p[axis] for w, p in zip(parts, (a, b, c, d), strict=True))
+                for axis in (0, 1)
+            )
+            yield x, y
+
+
+def _meet(one: Rect, other: Rect) -> bool:
+    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]

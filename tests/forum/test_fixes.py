@@ -1,0 +1,76 @@
+"""Fixes that `explain` proposes for programs of ``kinds/``, applied: then nothing is wrong."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import pytest
+import torch
+from asking import questions, wrong
+
+from gradviz import record
+from gradviz.capture.tensors.names import Names
+from gradviz.diagnosis.answers import Explanations, Verdict
+from gradviz.diagnosis.explain import answer
+from gradviz.frontends.program import run_script
+
+KNOWN = {each.name: each for each in questions()}
+CLIP = "        nn.utils.clip_grad_norm_(model.parameters(), 0.5)"
+FIXES = {
+    "memory_of_a_transformer": ("self.memory = y ", "self.memory = y.detach() "),
+    "language_model_keeps_its_state": (
+        "        hidden, state = self.lstm",
+        "        state = tuple(each.detach() for each in state)\n        hidden, state = self.lstm",
+    ),
+    "ema_loss_keeps_the_graph": (
+        "        smooth = 0.9",
+        "        smooth = smooth.detach()\n        smooth = 0.9",
+    ),
+    "step_is_not_called": ("optimizer.step\n", "optimizer.step()\n"),
+    "clipped_after_the_step": (
+        f"        optimizer.step()\n{CLIP}",
+        f"{CLIP}\n        optimizer.step()",
+    ),
+    "temperature_is_a_plain_tensor": (
+        "torch.ones(1, requires_grad=True)",
+        "nn.Parameter(torch.ones(1))",
+    ),
+    "dict_of_heads": (
+        "{name: nn.Linear(8, size) for name, size in tasks.items()}",
+        "nn.ModuleDict({name: nn.Linear(8, size) for name, size in tasks.items()})",
+    ),
+    "lora_over_two_checkpoints_in_main": ("use_reentrant=True", "use_reentrant=False"),
+    "checkpointed_blocks_of_frozen_embeddings": ("use_reentrant=True", "use_reentrant=False"),
+    "two_optimizers_one_forgotten": ("    one.step()\n", "    one.step()\n    two.step()\n"),
+    "discriminator_sees_attached_fakes": (
+        "critic(fake).mean() - ",
+        "critic(fake.detach()).mean() - ",
+    ),
+    "tensor_of_a_list_of_losses": ("torch.tensor(losses)", "torch.stack(losses)"),
+    "main_forgets_zero_grad": (
+        "        loss.backward()",
+        "        optimizer.zero_grad()\n        loss.backward()",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FIXES)
+def test_the_fix_works(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    question = KNOWN[name]
+    assert not wrong(question, tmp_path)
+    old, new = FIXES[name]
+    assert question.code.count(old) == 1
+    program = tmp_path / question.file
+    program.write_text(question.code.replace(old, new), encoding="utf-8")
+    recording = record()
+    random.seed(0)
+    torch.manual_seed(0)
+    done = run_script(str(program), within=recording)
+    assert done.error is None
+    told = answer([recording], Names.of_namespace(done.namespace), None)
+    assert isinstance(told, Explanations)
+    # A program without an optimizer clears nothing.
+    kept = Verdict.FINE if "optim" in question.code else Verdict.ACCUMULATED
+    assert [str(each) for each in told.wrong if each.verdict is not kept] == []
