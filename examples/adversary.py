@@ -1,6 +1,6 @@
 """Two networks, two losses: which leaves does each backward() reach? (GAN)
 
-The critic learns to recognize fakes, the generator to make better ones. The critic's loss must
+The critic learns to recognize fakes, the generator to produce better ones. The critic's loss must
 not reach the generator, so it is computed from fake.detach(). The generator's loss passes through
 the critic and accumulates a gradient in it too: clear it before the next step.
 """
@@ -22,6 +22,6 @@ with gradviz.record() as run:
     loss.backward()
     print("the generator's turn: critic", critic.grad, " generator", generator.grad)  # -6, -1.5
 
-titles = "the critic's turn", "its gradient emptied", "the generator's turn"
-moments = [frame for frame in run.frames if frame.title != "forward"]
-story = gradviz.Story([gradviz.Frame(t, m.graph) for t, m in zip(titles, moments, strict=True)])
+titles = "the critic's turn", "its gradient cleared", "the generator's turn"
+frames = [frame for frame in run.frames if frame.title != "forward"]
+story = gradviz.Story([gradviz.Frame(t, f.graph) for t, f in zip(titles, frames, strict=True)])

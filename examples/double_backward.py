@@ -23,7 +23,7 @@ print(f"slope     = {slope.item():.4f}")  # 3 * 9 = 27
 print(f"curvature = {curvature.item():.4f}")  # 6 * 3 = 18
 print(f"x.grad    = {x.grad.item():.4f}")  # 2 * (27 - 12) * 18 = 540
 
-titles = "y = x ** 3", "its slope, and a loss made of it", "after loss.backward()"
+titles = "y = x ** 3", "the slope, and a loss computed from it", "after loss.backward()"
 story = gradviz.Story(
     [gradviz.Frame(t, frame.graph) for t, frame in zip(titles, run.frames, strict=True)]
 )

@@ -31,7 +31,7 @@ print("first as well:", *(layer.weight.grad for layer in (first, middle, last)))
 through, behind = one.frames[-1].graph, both.frames[-1].graph
 story = gradviz.Story(
     (
-        gradviz.Frame("the middle frozen", through, "The first still gets a gradient."),
-        gradviz.Frame("the first as well", behind, "The graph begins at the last."),
+        gradviz.Frame("the middle frozen", through, "The first still receives a gradient."),
+        gradviz.Frame("the first as well", behind, "The graph begins at the last layer."),
     )
 )

@@ -15,7 +15,7 @@ rate = 0.1
 
 w = torch.zeros(2, dtype=torch.float64, requires_grad=True)
 w_by_hand = np.zeros(2)
-path, path_by_hand = [], []  # of both: a, b, and the gradient of each
+path, path_by_hand = [], []  # rows: a, b, and their gradients
 
 print("step        a        b       da       db   by hand: the same four")
 for step in range(401):

@@ -11,7 +11,7 @@ import gradviz
 
 x = torch.tensor([0.0, 1.0], requires_grad=True)
 
-with gradviz.record() as harmless:
+with gradviz.record() as allowed:
     doubled = x * 2
     doubled.add_(1)
     loss = doubled.sum()
@@ -20,12 +20,12 @@ print("doubled: version", doubled._version, " backward gives", x.grad)  # [2, 2]
 
 with gradviz.record() as refused:
     changed = x.exp()
-    changed.add_(1)  # exp() needed what was here
+    changed.add_(1)  # exp() saved this result for backward
     loss = changed.sum()
     try:
         loss.backward()
     except RuntimeError as error:
-        print("changed: version", changed._version, " backward refuses:", str(error).split(". ")[0])
+        print("changed: version", changed._version, " backward raises:", str(error).split(". ")[0])
 
 x.grad = None
 repaired = x.exp() + 1  # a new tensor instead of a change in place
@@ -34,7 +34,7 @@ print("repaired: version", repaired._version, "backward gives", x.grad)  # e^x: 
 
 story = gradviz.Story(
     (
-        gradviz.Frame("x * 2, then add_", harmless.frames[-1].graph, "No harm: nothing was saved."),
+        gradviz.Frame("x * 2, then add_", allowed.frames[-1].graph, "Allowed: nothing was saved."),
         gradviz.Frame("x.exp(), then add_", refused.frames[-1].graph),
     )
 )

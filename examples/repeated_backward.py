@@ -14,19 +14,19 @@ with gradviz.record() as kept:
     for count in (1, 2, 3):
         loss = (weights * 3).sum()
         loss.backward()
-        print(f"backward {count}, not emptied:", weights.grad)  # 3, then 6, then 9
+        print(f"backward {count}, not cleared:", weights.grad)  # 3, then 6, then 9
 
 others = torch.ones(2, requires_grad=True)
-with gradviz.record() as emptied:
+with gradviz.record() as cleared:
     for count in (1, 2, 3):
         loss = (others * 3).sum()
         loss.backward()
-        print(f"backward {count}, emptied:    ", others.grad)  # 3 every time
+        print(f"backward {count}, cleared:    ", others.grad)  # 3 every time
         others.grad.zero_()
 
 adding = gradviz.Story([frame for frame in kept.frames if "backward" in frame.title])
-renewing = gradviz.Story([frame for frame in emptied.frames if "backward" in frame.title])
-captions = "Nothing was there.", "3 was there.", "6 was there.", *["Emptied first."] * 3
+renewing = gradviz.Story([frame for frame in cleared.frames if "backward" in frame.title])
+captions = "It was None.", "It was 3.", "It was 6.", *["It was cleared."] * 3
 story = gradviz.Story(
     [
         gradviz.Frame(f"backward {number % 3 + 1}", frame.graph, said)

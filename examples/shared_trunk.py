@@ -16,18 +16,18 @@ with gradviz.record() as run:
     loss, penalty = trunk * 5, trunk**2
     run.mark("two losses")
     loss.backward(retain_graph=True)
-    print("loss only:      ", weight.grad)  # 5 * e^w = 5
+    print("loss alone:     ", weight.grad)  # 5 * e^w = 5
     penalty.backward()
-    print("and penalty:    ", weight.grad)  # plus 2 * e^2w = 2
+    print("with penalty:   ", weight.grad)  # plus 2 * e^2w = 2
     try:
         penalty.backward()
     except RuntimeError as error:
-        print("a third one:    ", str(error).partition(" (")[0])
+        print("penalty again:  ", str(error).partition(" (")[0])
 
 weight.grad = None
 trunk = weight.exp()
 (trunk * 5 + trunk**2).backward()
-print("added, then one:", weight.grad)  # the same: 7
+print("one backward:   ", weight.grad)  # the same: 7
 
 titles = (
     "two losses on one trunk",
@@ -35,5 +35,5 @@ titles = (
     "penalty.backward()",
     "penalty.backward() again",
 )
-moments = [frame for frame in run.frames if frame.title != "forward"]
-story = gradviz.Story([gradviz.Frame(t, m.graph) for t, m in zip(titles, moments, strict=True)])
+frames = [frame for frame in run.frames if frame.title != "forward"]
+story = gradviz.Story([gradviz.Frame(t, f.graph) for t, f in zip(titles, frames, strict=True)])

@@ -2,7 +2,7 @@
 
 The network learns a target that a copy of it computes. The copy must not be trained, so the target
 is computed under no_grad: for the loss it is a constant. Without no_grad, the loss and the
-gradient of the network are the same, but the copy gets a gradient as well.
+gradient of the network are the same, but the copy receives a gradient as well.
 """
 
 import torch
@@ -14,21 +14,21 @@ target = torch.tensor(0.5, requires_grad=True)  # its copy
 
 with gradviz.record() as right:
     with torch.no_grad():
-        aim = target * 3 + 1
-    loss = (network - aim) ** 2
+        goal = target * 3 + 1
+    loss = (network - goal) ** 2
     loss.backward()
 print("under no_grad: network", network.grad, " target", target.grad)  # -4, None
 
 network.grad = None
 with gradviz.record() as forgotten:
-    aim = target * 3 + 1
-    loss = (network - aim) ** 2
+    goal = target * 3 + 1
+    loss = (network - goal) ** 2
     loss.backward()
 print("forgotten:     network", network.grad, " target", target.grad)  # -4, 12
 
 story = gradviz.Story(
     (
-        gradviz.Frame("the aim under no_grad", right.frames[-1].graph, "The copy gets nothing."),
-        gradviz.Frame("no_grad forgotten", forgotten.frames[-1].graph, "The copy gets one too."),
+        gradviz.Frame("the goal under no_grad", right.frames[-1].graph, "The copy receives none."),
+        gradviz.Frame("no_grad forgotten", forgotten.frames[-1].graph, "The copy receives one."),
     )
 )

@@ -24,7 +24,7 @@ with gradviz.record() as run:
 first, second = [frame.graph for frame in run.frames if "backward" in frame.title]
 story = gradviz.Story(
     (
-        gradviz.Frame("after window 1", first, "The way back is two steps long."),
-        gradviz.Frame("after window 2", second, "It still is: detach() ends it."),
+        gradviz.Frame("after window 1", first, "Backward runs through two steps."),
+        gradviz.Frame("after window 2", second, "Again two: detach() cuts the graph."),
     )
 )

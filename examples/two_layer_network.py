@@ -26,4 +26,4 @@ for step in range(101):
 norms = {name: leaf.grad.norm().item() for name, leaf in model.named_parameters()}
 for name, norm in norms.items():
     print(f"gradient norm of {name:8} {norm:.4f}")
-print("outputs", model(inputs).detach().flatten())  # 0, 1, 1, 0 is the aim
+print("outputs", model(inputs).detach().flatten())  # the targets are 0, 1, 1, 0

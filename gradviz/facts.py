@@ -49,6 +49,7 @@ class SourceLocation:
         line: 1, 2, ...; 0 when unknown.
         column: 0, 1, ... of the call; -1 when unknown (Python 3.10).
         text: the code of the line; "" when the file cannot be read.
+        is_own: whether the file is in a folder of the program, and not of an installed package.
 
     Example:
         >>> str(SourceLocation("my project/train.py", 12)), bool(SourceLocation())
@@ -59,6 +60,7 @@ class SourceLocation:
     line: int = 0
     column: int = -1
     text: str = ""
+    is_own: bool = True
 
     def __bool__(self) -> bool:
         return bool(self.file)

@@ -392,14 +392,14 @@ def _range(value: Any) -> tuple[float, float]:
 def _summary(value: dict[str, Any] | None) -> TensorSummary | None:
     if value is None:
         return None
-    no_numbers = ("shape", "values", *_SUMMARY_TEXT)
+    no_numbers = ("shape", "values", "is_sparse", *_SUMMARY_TEXT)
     read: dict[str, Any] = {
         name: item if item is None else _number(item)
         for name, item in value.items()
         if name not in no_numbers
     }
     read.update({name: str(value.get(name, "")) for name in _SUMMARY_TEXT})
-    read["shape"] = _shape(value["shape"])
+    read["shape"], read["is_sparse"] = _shape(value["shape"]), bool(value.get("is_sparse"))
     if value.get("values") is not None:
         read["values"] = tuple(_number(item) for item in value["values"])
     return TensorSummary(**read)
@@ -507,6 +507,7 @@ _EDGE: dict[str, Callable[[Any], Any]] = {
     "through": _words,
     _LINE: _text,
     "inside": _text,
+    "is_own": bool,
     "word": _text,
     "grad": _summary,
     "times": int,

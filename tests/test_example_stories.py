@@ -145,12 +145,12 @@ def test_with_the_first_frozen_too_the_graph_begins_at_the_last() -> None:
 
 
 def test_the_critics_turn_does_not_reach_the_generator() -> None:
-    critics, emptied, generators = (frame.graph for frame in story_of("adversary"))
+    critics, cleared, generators = (frame.graph for frame in story_of("adversary"))
     assert cuts(critics) == {(Cause.DETACH, line_of("adversary", "fake.detach()"))}
     assert grad(critics, "critic") == (6,)
     assert grad(critics, "generator") is None
     assert reached(critics) == {"critic"}
-    assert grad(emptied, "critic") is None
+    assert grad(cleared, "critic") is None
     assert cuts(generators) == set()
     assert (grad(generators, "critic"), grad(generators, "generator")) == ((-6,), (-1.5,))
 
@@ -176,7 +176,7 @@ def test_the_cut_lies_between_the_windows() -> None:
 
 def test_the_target_gets_a_gradient_only_where_no_grad_is_forgotten() -> None:
     right, forgotten = (frame.graph for frame in story_of("target_network"))
-    cause = line_of("target_network", "aim = target * 3 + 1")
+    cause = line_of("target_network", "goal = target * 3 + 1")
     assert first_cut(right) == ("target", Cause.NO_GRAD, cause)
     assert grad(right, "network") == grad(forgotten, "network") == (-4,)
     assert grad(right, "target") is None
@@ -200,9 +200,9 @@ def test_the_trunk_is_kept_then_freed_and_the_third_backward_is_explained() -> N
 
 
 def test_the_refused_change_names_operation_versions_and_line() -> None:
-    harmless, refused = (frame.graph for frame in story_of("in_place"))
-    assert all("problem" not in data for _, data in harmless.nodes(data=True))
-    assert grad(harmless, "x") == (2, 2)
+    allowed, refused = (frame.graph for frame in story_of("in_place"))
+    assert all("problem" not in data for _, data in allowed.nodes(data=True))
+    assert grad(allowed, "x") == (2, 2)
     (node,) = (data for _, data in refused.nodes(data=True) if "problem" in data)
     assert node["op"] == "exp"
     for part in ("version 0", "add_", line_of("in_place", "changed.add_(1)"), "version 1"):

@@ -47,12 +47,12 @@ PRINTED = {
         both added, x.grad    = tensor([-0.5534,  1.0924,  0.3392])
         """,
     "repeated_backward": """
-        backward 1, not emptied: tensor([3., 3.])
-        backward 2, not emptied: tensor([6., 6.])
-        backward 3, not emptied: tensor([9., 9.])
-        backward 1, emptied:     tensor([3., 3.])
-        backward 2, emptied:     tensor([3., 3.])
-        backward 3, emptied:     tensor([3., 3.])
+        backward 1, not cleared: tensor([3., 3.])
+        backward 2, not cleared: tensor([6., 6.])
+        backward 3, not cleared: tensor([9., 9.])
+        backward 1, cleared:     tensor([3., 3.])
+        backward 2, cleared:     tensor([3., 3.])
+        backward 3, cleared:     tensor([3., 3.])
         """,
     "gradient_descent": """
         step        a        b       da       db   by hand: the same four
@@ -89,14 +89,14 @@ PRINTED = {
         outputs tensor([0.0734, 0.8988, 0.9078, 0.1474])
         """,
     "shared_trunk": """
-        loss only:       tensor(5.)
-        and penalty:     tensor(7.)
-        a third one:     Trying to backward through the graph a second time
-        added, then one: tensor(7.)
+        loss alone:      tensor(5.)
+        with penalty:    tensor(7.)
+        penalty again:   Trying to backward through the graph a second time
+        one backward:    tensor(7.)
         """,
     "in_place": """
         doubled: version 1  backward gives tensor([2., 2.])
-        changed: version 1  backward refuses: one of the variables needed for gradient \
+        changed: version 1  backward raises: one of the variables needed for gradient \
 computation has been modified by an inplace operation: [torch.FloatTensor [2]], which is \
 output 0 of Exp, is at version 1; expected version 0 instead
         repaired: version 0 backward gives tensor([1.0000, 2.7183])

@@ -9,6 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch  # noqa: F401
+
+import gradviz.frontends.snapshots
+import gradviz.recording.api  # noqa: F401
 
 pytest_plugins = ["pytester"]
 

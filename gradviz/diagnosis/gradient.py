@@ -385,7 +385,7 @@ def _of_other_ranks(context: Context, question: Question) -> Evidence | None:
 
 def _is_sparse(context: Context, question: Question) -> Evidence | None:
     grad = question.data.get("grad")
-    return Evidence() if grad is not None and grad.note.startswith("sparse") else None
+    return Evidence() if grad is not None and grad.is_sparse else None
 
 
 sparse: Rule[Any, Any] = Rule(

@@ -7,7 +7,7 @@ from typing import Any
 
 from gradviz.diagnosis.answers import Verdict
 from gradviz.diagnosis.context import RECORD, Context
-from gradviz.diagnosis.lines import expressions_at, is_own, locations_of, mention, statement_at
+from gradviz.diagnosis.lines import expressions_at, locations_of, mention, statement_at
 from gradviz.diagnosis.no_graph import is_of, source_of
 from gradviz.diagnosis.rule import Evidence, Needs, Rule
 from gradviz.diagnosis.subjects import ErrorContext
@@ -148,7 +148,7 @@ def _fix(context: Context, problem: Problem) -> str:
             else ("call backward() before that change")
         )
         return f"{before}; or compute with a copy: {problem.name}.clone()"
-    if problem.inside and not is_own(str(problem.inside)):
+    if problem.inside and not problem.inside.is_own:
         return _fix_of_a_library(context, problem)
     if problem.changed_by == "setitem_":
         return _WRITTEN

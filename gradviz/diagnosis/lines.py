@@ -20,7 +20,6 @@ __all__ = [
     "assignments_to",
     "code_of",
     "is_only_shown",
-    "is_own",
     "expressions_at",
     "lines_calling",
     "locations_of",
@@ -54,16 +53,6 @@ def mention(place: str | SourceLocation, inside: str | SourceLocation = "") -> s
     text = text or code_of(str(place))
     line = f"{place} ({text})" if 0 < len(text) <= 60 else str(place)
     return f"{line}, {inside_text(mention(inside))}" if inside else line
-
-
-def is_own(line: str) -> bool:
-    """Whether a line of a library is in a folder of the program, and can be changed.
-
-    Example:
-        >>> is_own("vendored/decode.py:6"), is_own("decode.py:6"), is_own("site-packages/a.py:1")
-        (True, False, False)
-    """
-    return "/" in line and "site-packages/" not in line and "dist-packages/" not in line
 
 
 _SHOWING = ("print", "debug", "info", "warning", "error", "add_scalar", "set_postfix")

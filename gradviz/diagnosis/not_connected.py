@@ -10,7 +10,6 @@ from gradviz.diagnosis.answers import Verdict
 from gradviz.diagnosis.context import RECORD, Context, CutEdge, Question, Reach, call_of
 from gradviz.diagnosis.lines import (
     is_only_shown,
-    is_own,
     lines_calling,
     locations_of,
     mention,
@@ -153,7 +152,8 @@ def fix_of_cut(context: Context, cut: CutEdge) -> str:
     if cut.edge.get("cause") is Cause.DETACH and _is_deep_copy(context, line):
         fix = "compute with the tensor itself: copy.deepcopy refuses one with a grad_fn"
     if fix and (inside := cut.edge.get("inside")):
-        line, fix = (inside, fix) if is_own(inside) else (line, _OF_A_LIBRARY)
+        is_own = cut.edge.get("is_own", False)
+        line, fix = (inside, fix) if is_own else (line, _OF_A_LIBRARY)
     return f"{line}: {fix}" if fix and line else fix
 
 

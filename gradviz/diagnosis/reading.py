@@ -252,7 +252,8 @@ def _lost(recording: Recording, graph: GradGraph, roots: Sequence[str]) -> dict[
 def _edge_of(cut: CutOff) -> CutEdge:
     edge: EdgeData = {"cause": cut.cause, "source": cut.source}
     if cut.inside:
-        edge["inside"] = cut.inside
+        edge["inside"] = str(cut.inside)
+        edge["is_own"] = cut.inside.is_own
     if cut.word:
         edge["word"] = cut.word
     return CutEdge(cut.target, cut.target, edge)

@@ -312,7 +312,10 @@ def skipped_step(context: Context, question: Question) -> str:
     ]
     if not skipped:
         return ""
-    return "; GradScaler skipped the step"
+    return (
+        "; GradScaler skipped the step and lowers its scale: normal in the first steps, if later "
+        "ones are not skipped"
+    )
 
 
 # Clipping by a norm that is not finite.

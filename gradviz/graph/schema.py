@@ -131,7 +131,8 @@ class TensorSummary:
         max: largest element, or None.
         nan: number of NaN elements.
         inf: number of infinite elements.
-        note: a special state ("sparse", "meta: no values", "values not read: ..."), or "".
+        note: a special state in words ("meta: no values", "values not read: ..."), or "".
+        is_sparse: whether its layout is sparse.
 
     Example:
         >>> TensorSummary((3,), "float32", "cpu", values=(1.0, 2.0, 3.0)).numel
@@ -150,6 +151,7 @@ class TensorSummary:
     nan: int = 0
     inf: int = 0
     note: str = ""
+    is_sparse: bool = False
 
     @property
     def numel(self) -> int:
@@ -373,6 +375,7 @@ class EdgeData(TypedDict, total=False):
     through    forward words of the operations that a view folded into the edge: ``("t",)``
     source     of a cut edge, the line that cut it, when it was recorded: ``train.py:12``
     inside     of the same, when that line called a library: the line of the library
+    is_own     whether that library is a folder of the program, not an installed package
     word       of a cut edge, the function that cut it: ``argmin``
     grad       of an edge out of a group, the `TensorSummary` of the retained ``.grad`` of the
                tensor; the operation that created it is in the group
@@ -391,6 +394,7 @@ class EdgeData(TypedDict, total=False):
     through: tuple[str, ...]
     source: str
     inside: str
+    is_own: bool
     word: str
     grad: TensorSummary
     times: int

@@ -21,7 +21,7 @@ from gradviz.capture.tensors.training_sets import SeenSets
 from gradviz.capture.tracing.tracer import Labels
 from gradviz.capture.tracing.walk import Walk, make_safe_to_drop
 from gradviz.errors import SubjectError
-from gradviz.facts import TrainingSets
+from gradviz.facts import SourceLocation, TrainingSets
 from gradviz.graph import Cause, GradGraph
 from gradviz.recording.hooks import HookedTensor, held_with_hooks
 from gradviz.recording.provenance import CutLeaves, CutSite, Leaf, UntrackedTensor, leaves_in
@@ -56,14 +56,14 @@ class CutOff(NamedTuple):
         target: key of the untracked tensor that received its data.
         cause: the reason.
         source: the line.
-        inside: if that line called a library, the line in the library; else "".
+        inside: if that line called a library, the line in the library.
         word: the function that cut it, "" if unknown.
     """
 
     target: str
     cause: Cause
     source: str
-    inside: str = ""
+    inside: SourceLocation = SourceLocation()
     word: str = ""
 
 
@@ -272,7 +272,7 @@ class SnapshotSeries:
                 continue
             for where, leaves in record.cut_leaves.items():
                 line = self._state.lines.at(where.location)
-                cut = CutOff("", where.cause, line.source, str(line.inside), where.word)
+                cut = CutOff("", where.cause, line.source, line.inside, where.word)
                 row = NumberRead(cut, record.word, read.source, str(read.inside))
                 for number in leaves_in(leaves):
                     found.setdefault(self.keys.of(Leaf(number).identity), []).append(row)
@@ -286,7 +286,7 @@ class SnapshotSeries:
 
     def _cut_at(self, target: str, where: CutSite) -> CutOff:
         line = self._state.lines.at(where.location)
-        return CutOff(target, where.cause, line.source, str(line.inside), where.word)
+        return CutOff(target, where.cause, line.source, line.inside, where.word)
 
     def contents(self, graph: GradGraph) -> SavedValues:
         """The values of saved tensors before a backward pass, for the graph taken then."""

@@ -327,13 +327,22 @@ class SourceLines:
         lines = linecache.getlines(code.co_filename)
         text = lines[span[0] - 1].strip() if span[0] <= len(lines) else ""
         target = _targets("".join(lines)).get(span, "") if lines else ""
-        return SourceLine(SourceLocation(file, span[0], span[2], text), target)
+        is_own = self._is_own(code.co_filename)
+        return SourceLine(SourceLocation(file, span[0], span[2], text, is_own), target)
 
     def _display(self, filename: str) -> str:
         found = self._displayed.get(filename)
         if found is None:
             found = self._displayed[filename] = self._path(filename)
         return found
+
+    def _is_own(self, filename: str) -> bool:
+        """Whether a file is in the folder of the program, and not of an installed package."""
+        if cell_name(filename):
+            return True
+        path = os.path.realpath(filename)
+        is_here = bool(self._here) and path.startswith(self._here)
+        return is_here and not any(folder in path for folder in _INSTALLED)
 
     def _path(self, filename: str) -> str:
         if cell := cell_name(filename):

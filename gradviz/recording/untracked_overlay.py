@@ -338,7 +338,7 @@ class UntrackedOverlay:
             edge["word"] = word
         line = self._state.lines.at(location)
         if line.inside:
-            edge["inside"] = str(line.inside)
+            edge["inside"], edge["is_own"] = str(line.inside), line.inside.is_own
         if line.source:
             edge["source"] = line.source
         self._insertion.add_edge(source, target, position, edge)

@@ -100,7 +100,7 @@ export class Viewer {
   }
 
   /**
-   * Go to another state; the page follows.
+   * Change the state; the page is drawn again.
    * @param {Partial<State>} changes
    * @param {{anchor?: string, reveal?: string, center?: boolean, fit?: boolean, choose?: () => string}} how
    */

@@ -15,7 +15,7 @@ const SHORTEST = 0.06; // share of its track that the shortest bar takes
 const COLORS = 7;
 
 /**
- * The scale for what is seen.
+ * The scale of the values that are shown.
  * @param {string} by
  * @param {Array<{row: Row, module: string}>} seen
  * @returns {Scale | null}

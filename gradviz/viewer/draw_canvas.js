@@ -147,7 +147,7 @@ function trace(context, points) {
 }
 
 /**
- * Draw what is in view.
+ * Draw the visible part.
  * @param {CanvasRenderingContext2D} context
  * @param {Data} data
  * @param {Grid} grid

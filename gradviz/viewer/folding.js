@@ -1,13 +1,13 @@
 /** From the recorded graph to what is seen of it: groups opened and closed, bookkeeping hidden. */
 
-import { isLeaf, neighbours, reach } from "./graph.js";
+import { isLeaf, neighbors, reach } from "./graph.js";
 
 /** @typedef {import("./graph.js").Model} Model */
 /** @typedef {import("./graph.js").Frame} Frame */
 /** @typedef {import("./state.js").State} State */
 
 /**
- * A node as it is seen: a recorded one, a closed group, or a leaf that is drawn once more.
+ * A node that is drawn: a recorded one, a closed group, or another copy of a leaf.
  * @typedef {object} SeenNode
  * @property {string} id
  * @property {number} node its place in the frame, or -1
@@ -36,7 +36,7 @@ export function groupId(key) {
 }
 
 /**
- * The group that stands for each group: itself, one around it, or -1 for an open one.
+ * The group that is drawn for each group: itself, one around it, or -1 for an open one.
  * @param {Frame} frame
  * @param {State} state
  */
@@ -55,7 +55,7 @@ export function isOpen(group, state) {
 }
 
 /**
- * What is seen of a frame.
+ * The nodes and edges of a frame that are drawn.
  * @param {Model} model
  * @param {Frame} frame
  * @param {State} state
@@ -135,13 +135,13 @@ export function nodesOf(frame, id) {
 }
 
 /**
- * The edges between what is seen, those that run in parallel and look the same drawn as one.
+ * The edges that are drawn; equal parallel ones are drawn as one.
  * @param {Model} model
  * @param {Frame} frame
  * @param {{place: Int32Array, isHidden: Uint8Array, nodes: SeenNode[], weights: Map<number, number>}} found
  */
 function seenEdges(model, frame, { place, isHidden, nodes, weights }) {
-  const incoming = neighbours(frame, true);
+  const incoming = neighbors(frame, true);
   /** @param {number} edge */
   const origin = (edge) => {
     const words = [];
@@ -202,7 +202,7 @@ function seenEdges(model, frame, { place, isHidden, nodes, weights }) {
 }
 
 /**
- * Draw a leaf once more at each of its uses when its edges would cross much of the picture.
+ * Draw a copy of a leaf at each use, if its edges would cross much of the picture.
  * @param {Model} model @param {Frame} frame @param {Seen} seen
  * @returns {Seen}
  */

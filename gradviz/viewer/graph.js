@@ -207,14 +207,14 @@ export function isLeaf(kind) {
 }
 
 /**
- * The nodes that can be reached from some, those included.
+ * The nodes that are reachable from some nodes, including those.
  * @param {Frame} frame
  * @param {number[]} starts
  * @param {{backwards: boolean, kinds: (edge: number) => boolean}} how
  * @returns {Set<number>}
  */
 export function reach(frame, starts, how) {
-  const lists = neighbours(frame, how.backwards);
+  const lists = neighbors(frame, how.backwards);
   const [from, to] = how.backwards ? [frame.target, frame.source] : [frame.source, frame.target];
   void from;
   const seen = new Set(starts);
@@ -236,7 +236,7 @@ const LISTS = new WeakMap();
 
 /** The edges of each node, by where they begin or end. */
 /** @param {Frame} frame @param {boolean} backwards */
-export function neighbours(frame, backwards) {
+export function neighbors(frame, backwards) {
   const known = LISTS.get(frame) || {};
   LISTS.set(frame, known);
   const name = backwards ? "in" : "out";

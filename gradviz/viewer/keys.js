@@ -3,7 +3,7 @@
 /** @typedef {{keys: string[], shown: string, what: string, act: () => void}} Key */
 
 /**
- * Whether a key that was pressed belongs to what has the focus, such as a field of text.
+ * Whether the focused element handles a key, such as a text field.
  * @param {KeyboardEvent} event
  */
 export function isTyping(event) {
@@ -14,7 +14,7 @@ export function isTyping(event) {
 }
 
 /**
- * The next node along the edges, or beside it: where an arrow key leads.
+ * The node that an arrow key selects: the next one along the edges, or beside it.
  * @param {import("./scene.js").Picture} picture
  * @param {string} id
  * @param {string} key

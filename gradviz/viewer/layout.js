@@ -1,6 +1,6 @@
 /**
  * The layered layout: rows, an order within each row, coordinates, curves.
- * A port of gradviz/renderers/layout/layered.py, which says why; a test compares the two.
+ * A port of gradviz/renderers/layout/layered.py, which has the reasons; a test compares the two.
  */
 
 import { placeInRows } from "./layout_places.js";
@@ -13,7 +13,7 @@ import { acyclic, addLanes, cutIntoRows, orderRows, pairKey, rankNodes } from ".
 /** @typedef {import("./layout_routes.js").Run} Run */
 
 /**
- * Where everything goes, in points, from the top left corner, y downwards.
+ * The positions, in points, from the top left corner, y downwards.
  * @typedef {object} Layout
  * @property {number} width
  * @property {number} height
@@ -26,12 +26,12 @@ const ROW_GAP = 28; // Points between rows; the more, the farther links go.
 const MORE_ROW_GAP = 20;
 const TRACK = 6;
 const MOST_ROW_GAP = 60; // And the more, the more of them go the same way.
-const TOLD_APART = 5000; // Links up to which those that go the same way are told apart.
+const SEPARATE = 5000; // Up to this number of links, parallel ones are drawn separately.
 const BETWEEN = 24;
 const ASPECT = 1.6;
 
 /**
- * Place boxes and route the links between them; boxes without links stand to the right.
+ * Place boxes and route the links between them; boxes without links are at the right.
  * @param {Size[]} boxes
  * @param {Pair[]} links
  * @returns {Layout}
@@ -162,7 +162,7 @@ function component(boxes, pairs) {
   });
   const router = new Router(rows, boxes, xs, bands, copies);
   const upright = uprightRuns(router, turned, copies);
-  const heights = pairs.length <= TOLD_APART ? turningHeights(upright) : null;
+  const heights = pairs.length <= SEPARATE ? turningHeights(upright) : null;
   next = 0;
   const routes = pairs.map((given, at) => {
     const [source, target] = downward[at];
@@ -174,7 +174,7 @@ function component(boxes, pairs) {
 }
 
 /**
- * The upright runs of each link.
+ * The vertical parts of each link.
  * @param {Router} router @param {Pair[]} pairs @param {Map<number, number>} copies
  * @returns {Run[][]}
  */
@@ -206,7 +206,7 @@ function vertexWidths(rows, boxes, copies) {
 }
 
 /**
- * Give each row its top and bottom: as high as its highest box.
+ * Compute the top and bottom of each row, which is as high as its highest box.
  * @param {Rows} rows @param {Size[]} boxes @param {number[]} xs
  * @returns {Pair[]}
  */
@@ -224,7 +224,7 @@ function rowBands(rows, boxes, xs) {
     const bottom = top + highest;
     bands.push([top, bottom]);
     let more = Math.min(MORE_ROW_GAP, Math.max(0, far - 60) * 0.1);
-    if (far > 60 && rows.rank.length <= TOLD_APART) {
+    if (far > 60 && rows.rank.length <= SEPARATE) {
       /** @type {Pair[]} */
       const hops = row.flatMap((v) => rows.down[v].map((below) => /** @type {Pair} */ ([xs[v], xs[below]])));
       more += TRACK * Math.max(0, ...tracks(hops).values());

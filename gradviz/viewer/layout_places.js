@@ -1,6 +1,6 @@
 /**
- * Fourth step of the layered layout: where on its row each box stands, after Brandes and Köpf.
- * A port of gradviz/renderers/layout/coordinates.py, which says why; a test compares the two.
+ * Fourth step of the layered layout: the x of each box, after Brandes and Köpf.
+ * A port of gradviz/renderers/layout/layered.py, which has the reasons; a test compares the two.
  */
 
 /** @typedef {import("./layout_rows.js").Rows} Rows */
@@ -9,7 +9,7 @@ const GAPS = [22, 14, 11]; // between boxes, between a box and a bend, between b
 const FOUR = 30000; // Boxes and bends up to which there is time for all four corners, not two.
 
 /**
- * Give each vertex an x, such that none overlap and links are straight where they can be.
+ * Compute an x for each vertex: none overlap, and links are straight where possible.
  * @param {Rows} rows
  * @param {number[]} widths of each vertex, in points
  * @returns {number[]} the x of each vertex's middle; the leftmost box or bend begins at 0
@@ -59,7 +59,7 @@ function rightEdge(xs, widths) {
   return edge;
 }
 
-/** Say how far each vertex's middle stays from that of its left neighbour. */
+/** Say how far each vertex's middle stays from that of its left neighbor. */
 /** @param {Rows} rows @param {number[]} widths */
 function gapsOf(rows, widths) {
   const gaps = new Float64Array(widths.length);
@@ -75,8 +75,8 @@ function gapsOf(rows, widths) {
 }
 
 /**
- * Pick for each vertex the neighbours above and below with which it may be aligned.
- * Both ends of a link must prefer it. Links that cross a trunk give way to it.
+ * Pick for each vertex the neighbors above and below with which it may be aligned.
+ * Both ends of a link must prefer it. Links that cross a trunk are not aligned.
  * @param {Rows} rows
  */
 function straight(rows) {
@@ -111,15 +111,15 @@ function straight(rows) {
 }
 
 /**
- * Count the boxes on the longest way to each vertex from where nothing leads on.
- * @param {Rows} rows @param {number[][]} order @param {number[][]} neighbours
+ * Count the boxes on the longest path from each vertex to an end.
+ * @param {Rows} rows @param {number[][]} order @param {number[][]} neighbors
  */
-function chainLengths(rows, order, neighbours) {
+function chainLengths(rows, order, neighbors) {
   const lengths = new Int32Array(rows.rank.length);
   for (const row of order) {
     for (const vertex of row) {
       let longest = 0;
-      for (const other of neighbours[vertex]) if (lengths[other] > longest) longest = lengths[other];
+      for (const other of neighbors[vertex]) if (lengths[other] > longest) longest = lengths[other];
       lengths[vertex] = longest + Number(vertex < rows.boxes);
     }
   }
@@ -127,12 +127,12 @@ function chainLengths(rows, order, neighbours) {
 }
 
 /**
- * A bend goes on with its trunk, a box with the longest chain.
- * @param {Rows} rows @param {number} vertex @param {number[][]} neighbours
+ * A bend prefers its trunk, a box the neighbor with the longest chain.
+ * @param {Rows} rows @param {number} vertex @param {number[][]} neighbors
  * @param {Int32Array} lengths
  */
-function preferred(rows, vertex, neighbours, lengths) {
-  const near = neighbours[vertex];
+function preferred(rows, vertex, neighbors, lengths) {
+  const near = neighbors[vertex];
   if (near.length < 2) return near;
   if (vertex >= rows.boxes) {
     const bends = near.filter((other) => other >= rows.boxes);
@@ -144,7 +144,7 @@ function preferred(rows, vertex, neighbours, lengths) {
 }
 
 /**
- * The source that a target stands right below, where no chain leads to any.
+ * The source to place a target below, if no source has a chain.
  * @param {Rows} rows @param {number} target @param {Int32Array} place
  */
 function middleInput(rows, target, place) {
@@ -186,7 +186,7 @@ function giveWay(rows, row, chosen, place) {
 }
 
 /**
- * Join vertices with a median neighbour into blocks; returns the first vertex of each's.
+ * Join vertices with a median neighbor into blocks; returns the first vertex of each's.
  * @param {Rows} rows @param {number[][]} chosen @param {boolean} downwards
  * @param {boolean} rightwards
  */
@@ -219,7 +219,7 @@ function align(rows, chosen, downwards, rightwards) {
 }
 
 /**
- * Push the blocks to the left (or right) as far as they go, then back towards the others.
+ * Move the blocks as far to the left (or right) as possible, then back towards the others.
  * @param {Rows} rows @param {Int32Array} root @param {Float64Array} gaps
  * @param {boolean} rightwards
  */
@@ -275,7 +275,7 @@ function packBlocks(rows, root, gaps, rightwards) {
 }
 
 /**
- * Move vertices that are aligned with nothing towards their neighbours, as far as they can.
+ * Move unaligned vertices towards their neighbors, as far as possible.
  * @param {Rows} rows @param {number[][]} upper @param {number[][]} lower
  * @param {Float64Array} xs @param {Float64Array} gaps
  */

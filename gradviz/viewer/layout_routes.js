@@ -1,6 +1,6 @@
 /**
- * Last step of the layered layout: the way from box to box, bent only between the rows.
- * A port of gradviz/renderers/layout/routing.py and geometry.py; a test compares them.
+ * Last step of the layered layout: the curves of the links, which bend only between rows.
+ * A port of gradviz/renderers/layout/routing.py; a test compares them.
  */
 
 import { pairKey } from "./layout_rows.js";
@@ -14,7 +14,7 @@ import { pairKey } from "./layout_rows.js";
 export const PARALLEL = 14; // Points between links side by side.
 const STEP = 10; // Points between links that touch a box side by side.
 const CORNER = 8; // Points that links keep from the corners of a box.
-const MOST = 60; // Bows to one side in one gap; there is no room to tell more of them apart.
+const MOST = 60; // Bows to one side in one gap; more of them would overlap.
 
 /** Draws the links of one graph whose vertices have their places. */
 export class Router {
@@ -54,7 +54,7 @@ export class Router {
   }
 
   /**
-   * Say where one of the links that join a pair of boxes is upright, from top to bottom.
+   * The vertical parts of one of the links between two boxes, from top to bottom.
    * @param {Pair} pair
    * @param {number} copy
    * @param {number} copies
@@ -73,7 +73,7 @@ export class Router {
   }
 
   /**
-   * The first and the last step on the way of a link.
+   * The first and the last part of a link.
    * @param {number} source @param {number} target
    * @returns {[Pair, Pair]}
    */
@@ -84,7 +84,7 @@ export class Router {
   }
 
   /**
-   * Go straight through the row that a box is lower than.
+   * Continue vertically through the rest of a row, where a box is lower than the row.
    * @param {number} box @param {number} x @param {boolean} below
    * @returns {Run}
    */
@@ -98,7 +98,7 @@ export class Router {
   }
 
   /**
-   * Walk along a trunk, from one change of direction to the next.
+   * Follow a trunk, from one change of direction to the next.
    * @param {number} source @param {number} target @param {number} shift @param {Run[]} runs
    */
   addBends(source, target, shift, runs) {
@@ -133,7 +133,7 @@ export class Router {
   }
 
   /**
-   * Choose where links touch the border of a box, so that none lie on each other.
+   * Choose where links touch the border of a box, so that none overlap.
    * @param {number} box @param {number[]} near @param {Map<number, number>} ports
    * @param {boolean} downwards
    */
@@ -189,7 +189,7 @@ export class Router {
   }
 
   /**
-   * Where a link would touch a box if it were the only one: straight below, if possible.
+   * Where a link touches a box if it is the only one: directly below, if possible.
    * @param {number} box @param {number} other
    */
   wish(box, other) {
@@ -206,7 +206,7 @@ export class Router {
 }
 
 /**
- * Number the bows of one gap by the order in which they turn aside, the highest first.
+ * Number the bends of one gap by their height, the highest first.
  * @param {Hop[]} found
  * @returns {Map<string, number>} by `hopKey`
  */
@@ -238,7 +238,7 @@ function hopKey([above, below]) {
 }
 
 /**
- * At which height each bow goes aside.
+ * The height of each bend.
  * @param {Run[][]} links
  * @returns {Map<string, number>}
  */
@@ -268,7 +268,7 @@ export function turningHeights(links) {
 }
 
 /**
- * Join upright runs by S-shaped bows, at the middle of a gap where no height is given.
+ * Join vertical parts by S-shaped curves, at the middle of a gap where no height is given.
  * @param {Run[]} runs
  * @param {Map<string, number> | null} heights
  * @returns {number[]} x and y of the 3k + 1 control points of k Bezier curves

@@ -1,6 +1,6 @@
 /**
  * First steps of the layered layout: the row of each box, bends of long links, order in a row.
- * A port of gradviz/renderers/layout/rows.py, which says why; a test compares the two.
+ * A port of gradviz/renderers/layout/rows.py, which has the reasons; a test compares the two.
  */
 
 const MERGE = 8; // A target with more long links than this gathers them in a trunk.
@@ -14,12 +14,12 @@ const WORK = 500000; // How many of them may be looked at above that, in all swe
 /** @typedef {{bends: number[], first: number, stop: number}} Trunk the part of it that is used */
 
 /**
- * A graph in rows, with bends where links pass through.
+ * A graph in rows, with a bend in each row that a link passes.
  * @typedef {object} Rows
  * @property {number} boxes vertices below this number are boxes, the others bends
  * @property {number[]} rank row of each vertex
- * @property {number[][]} up neighbours of each vertex in the row above
- * @property {number[][]} down neighbours of each vertex in the row below
+ * @property {number[][]} up neighbors of each vertex in the row above
+ * @property {number[][]} down neighbors of each vertex in the row below
  * @property {Map<number, Trunk>} trunks per pair of boxes the bends on its way
  * @property {Map<number, number>} lanes per pair of boxes that goes beside the graph, its trunk
  * @property {number[][]} rows vertices of each row, from left to right
@@ -65,7 +65,7 @@ function topological(count, pairs, targets) {
 }
 
 /**
- * Turn the links that close a cycle around; the others stay as they are.
+ * Reverse the links that close a cycle.
  * @param {number} count
  * @param {Pair[]} pairs none from a node to itself
  * @returns {Pair[]}
@@ -219,7 +219,7 @@ export function cutIntoRows(ranks, pairs) {
 }
 
 /**
- * Say which trunk each long link shares, and from which row to before which it goes.
+ * The trunk that each long link shares, with its first row and the row after its last.
  * @param {number[]} ranks
  * @param {Pair[]} pairs
  */
@@ -243,7 +243,7 @@ function trunksOf(ranks, pairs) {
 }
 
 /**
- * Give the links that found no room between the boxes a place to the left of them all.
+ * Place the links that do not fit between the boxes at the left of all boxes.
  * @param {Rows} rows each lane is added to it as one more vertex
  * @param {number[]} xs middle of each vertex; those of the lanes are added
  */
@@ -320,15 +320,15 @@ function walkDown(rows) {
     if (!above.length) sources.push(vertex);
   });
   sources.sort((a, b) => rows.rank[a] - rows.rank[b]);
-  const neighbours = rows.down.map((below) => [
+  const neighbors = rows.down.map((below) => [
     ...below.filter((vertex) => vertex >= rows.boxes),
     ...below.filter((vertex) => vertex < rows.boxes),
   ]);
-  return walk(rows, sources, neighbours);
+  return walk(rows, sources, neighbors);
 }
 
-/** @param {Rows} rows @param {number[]} starts @param {number[][]} neighbours */
-function walk(rows, starts, neighbours) {
+/** @param {Rows} rows @param {number[]} starts @param {number[][]} neighbors */
+function walk(rows, starts, neighbors) {
   let deepest = -1;
   for (const row of rows.rank) if (row > deepest) deepest = row;
   const order = emptyLists(deepest + 1);
@@ -340,7 +340,7 @@ function walk(rows, starts, neighbours) {
       if (seen[vertex]) continue;
       seen[vertex] = 1;
       order[rows.rank[vertex]].push(vertex);
-      const near = neighbours[vertex];
+      const near = neighbors[vertex];
       for (let at = near.length - 1; at >= 0; at -= 1) stack.push(near[at]);
     }
   }
@@ -399,18 +399,18 @@ function countCrossings(rows, place) {
 }
 
 /**
- * Sort each row by the mean place of the neighbours in the row before it.
+ * Sort each row by the mean place of the neighbors in the row before it.
  * @param {Rows} rows @param {Int32Array} place @param {boolean} downwards
  */
 function sweepRows(rows, place, downwards) {
-  const neighbours = downwards ? rows.up : rows.down;
+  const neighbors = downwards ? rows.up : rows.down;
   const mean = new Float64Array(rows.rank.length);
   const count = rows.rows.length;
   for (let step = 0; step < count; step += 1) {
     const row = rows.rows[downwards ? step : count - 1 - step];
     const moved = [];
     for (const vertex of row) {
-      const near = neighbours[vertex];
+      const near = neighbors[vertex];
       if (!near.length) continue;
       let sum = 0;
       for (const other of near) sum += place[other];
@@ -421,7 +421,7 @@ function sweepRows(rows, place, downwards) {
       moved.sort((a, b) => mean[a] - mean[b]);
       let next = 0;
       for (let at = 0; at < row.length; at += 1) {
-        if (neighbours[row[at]].length) {
+        if (neighbors[row[at]].length) {
           row[at] = moved[next];
           next += 1;
         }
@@ -455,7 +455,7 @@ function swapNeighbours(rows, place) {
 }
 
 /**
- * Count the crossings that are gone when two vertices change places, on one side.
+ * Count the crossings that disappear when two vertices are exchanged, on one side.
  * @param {number[][]} near @param {number} left @param {number} right @param {Int32Array} place
  */
 function gain(near, left, right, place) {

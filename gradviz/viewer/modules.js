@@ -98,7 +98,7 @@ function treeItem(at, chosen, select) {
 }
 
 /**
- * What is kept for backward, a bar for each module, the largest first.
+ * The bytes saved for backward, a bar for each module, the largest first.
  * @param {Model} model
  * @param {number} number of the frame
  * @param {(path: string) => void} select
@@ -136,7 +136,7 @@ export function below(at) {
 }
 
 /**
- * The first later frame in which all that these nodes kept is freed, in words.
+ * The first later frame in which all saved tensors of these nodes are freed, in words.
  * @param {Model} model @param {number} number @param {number[]} nodes
  */
 function freedIn(model, number, nodes) {

@@ -130,7 +130,7 @@ function rangeOf(summary) {
 }
 
 /**
- * The page of the panel about what is selected.
+ * The page of the panel about the selected node.
  * @param {object} what
  * @param {Row} what.row
  * @param {string} what.id

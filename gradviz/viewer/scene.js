@@ -67,7 +67,7 @@ const PLACES = new Map(); // layouts that were made before; the latest few are k
 const MOST_PLACES = 12;
 
 /**
- * What is drawn.
+ * The picture.
  * @param {Model} model
  * @param {State} state
  * @returns {Picture}
@@ -171,7 +171,7 @@ function edgeKey(seen, edge) {
 
 /** @typedef {{x: number, y: number, width: number, height: number}} Spot */
 /**
- * Where what is seen stands, in the order in which it is seen.
+ * The positions of the drawn nodes and edges, in drawing order.
  * @typedef {object} Places
  * @property {number} width
  * @property {number} height
@@ -330,7 +330,7 @@ function causesShown(model, seen) {
 }
 
 /**
- * The open groups around which a line can be drawn, since nothing else stands between their nodes.
+ * The open groups that can be outlined: no other node is between theirs.
  * @param {Model} model @param {Frame} frame @param {State} state @param {DrawnNode[]} nodes
  * @returns {Enclosure[]}
  */
@@ -379,7 +379,7 @@ function enclosuresOf(model, frame, state, nodes) {
 }
 
 /**
- * The rows of the legend: what is in the picture, and nothing else.
+ * The rows of the legend, for the marks that are in the picture.
  * @param {Model} model @param {DrawnNode[]} nodes @param {DrawnEdge[]} edges
  * @param {import("./colors.js").Scale | null} scale @param {string} flow
  * @returns {Array<[string, string]>}

@@ -7,7 +7,7 @@ import { shapeText } from "./format.js";
 /** @typedef {{id: string, row: import("./graph.js").Row, module: string, rank: number}} Found */
 
 /**
- * The nodes and groups that all the words fit, best first.
+ * The nodes and groups that match all words, best first.
  * @param {Model} model
  * @param {Frame} frame
  * @param {string} text
@@ -33,7 +33,7 @@ export function search(model, frame, text) {
 }
 
 /**
- * How well a node fits: 0 if not at all.
+ * How well a node matches; 0 if it does not.
  * @param {string[]} words @param {import("./graph.js").Row} row @param {string} module
  * @param {string} shown what it is called where bookkeeping is hidden: `linear`
  */

@@ -91,7 +91,7 @@ export class Stage {
   }
 
   /**
-   * Let nodes move from where they were, in less than 200 ms; not for who wants less motion.
+   * Animate the nodes from their old positions in less than 200 ms, unless the reader prefers reduced motion.
    * @param {Picture} before @param {Picture} now @param {{x: number, y: number}} shift
    */
   slide(before, now, shift) {
@@ -325,7 +325,7 @@ export class Stage {
     this.map.addEventListener("pointermove", (event) => {
       if (event.buttons) this.jump(event);
     });
-    // A page that was hidden when it began has its size only now.
+    // A page that was hidden at first has a size only now.
     new ResizeObserver(() => {
       this.known = null;
       if (this.isTouched) this.redraw();
@@ -382,7 +382,7 @@ export class Stage {
 }
 
 /**
- * What a gradient passes on its way through a node: no cut is crossed.
+ * The nodes on the gradient paths through a node; cuts are not crossed.
  * @param {Picture} picture
  * @param {number} start
  */

@@ -1,7 +1,7 @@
 /** The one state of the viewer: plain values; and the same as the end of an address. */
 
 /**
- * What a reader chose. Everything that is drawn follows from it and from the data.
+ * The choices of the reader. The page is drawn from them and from the data.
  * @typedef {object} State
  * @property {number} frame which moment is shown
  * @property {Set<string>} toggled keys of the groups that are not as in the first picture
@@ -34,7 +34,7 @@ export function firstState(data) {
 }
 
 /**
- * The state as the end of an address; what is as in the first state is left out.
+ * The state as the end of an address, without values that equal those of the first state.
  * @param {State} state
  * @param {State} first
  */
@@ -54,7 +54,7 @@ export function toHash(state, first) {
 }
 
 /**
- * Read a state out of an address; what does not fit the data is as in the first state.
+ * Read a state from an address; values that do not fit the data are those of the first state.
  * @param {string} hash
  * @param {State} first
  * @param {number} frames

@@ -27,7 +27,7 @@ export function phaseOf(kind) {
 const LOSSES = new WeakMap();
 
 /**
- * The value of the one root of each frame that is a scalar; null where there is none.
+ * The value of the root of each frame, if it is a single scalar; else null.
  * @param {Model} model
  * @returns {{name: string, values: Array<number | null>}}
  */
@@ -117,7 +117,7 @@ export function storyElement(model, current, isPlaying, act) {
   const frame = model.data.frames[current];
   const loss = lossOf(model);
   const value = loss.values[current];
-  const told = value === null ? "" : `${loss.name} = ${numberText(value)}`;
+  const text = value === null ? "" : `${loss.name} = ${numberText(value)}`;
   const slider = h("input", {
     type: "range", min: 1, max: model.count, value: current + 1, "aria-label": "frame",
     "aria-valuetext": `frame ${current + 1} of ${model.count}: ${frame.title || phaseOf(frame.kind)}`,
@@ -132,7 +132,7 @@ export function storyElement(model, current, isPlaying, act) {
       h("output", {}, `${current + 1} of ${model.count}`)),
     stripElement(model, current, act.go),
     h("p", { class: "moment" }, h("strong", {}, frame.title || phaseOf(frame.kind)), frame.caption ? ` ${frame.caption}` : "",
-      told ? h("span", { class: "muted" }, `  ${told}`) : ""));
+      text ? h("span", { class: "muted" }, `  ${text}`) : ""));
 }
 
 /**
@@ -185,7 +185,7 @@ export function codeElement(model, number, chosen, select) {
 }
 
 /**
- * The answers of `explain`: what is wrong first, and what is fine without the color of an alarm.
+ * The answers of `explain`: faults first; those without a fault have no alarm color.
  * @param {Model} model
  * @param {string} selected
  * @param {(answer: import("./graph.js").Answer) => void} select

@@ -623,7 +623,7 @@ function isLeaf(kind) {
 }
 
 function reach(frame, starts, how) {
-  const lists = neighbours(frame, how.backwards);
+  const lists = neighbors(frame, how.backwards);
   const [from, to] = how.backwards ? [frame.target, frame.source] : [frame.source, frame.target];
   void from;
   const seen = new Set(starts);
@@ -642,7 +642,7 @@ function reach(frame, starts, how) {
 
 const LISTS = new WeakMap();
 
-function neighbours(frame, backwards) {
+function neighbors(frame, backwards) {
   const known = LISTS.get(frame) || {};
   LISTS.set(frame, known);
   const name = backwards ? "in" : "out";
@@ -660,11 +660,11 @@ function neighbours(frame, backwards) {
   known[name] = { begins, edges };
   return known[name];
 }
-return { Model, readIsland, isLeaf, reach, neighbours };
+return { Model, readIsland, isLeaf, reach, neighbors };
 })();
 const $folding = (() => {
 
-const { isLeaf, neighbours, reach } = $graph;
+const { isLeaf, neighbors, reach } = $graph;
 
 
 /** @typedef {{nodes: SeenNode[], edges: SeenEdge[], isTurned: boolean}} Seen */ // with the gradient
@@ -755,7 +755,7 @@ function nodesOf(frame, id) {
 }
 
 function seenEdges(model, frame, { place, isHidden, nodes, weights }) {
-  const incoming = neighbours(frame, true);
+  const incoming = neighbors(frame, true);
   const origin = (edge) => {
     const words = [];
     let first = edge;
@@ -1465,20 +1465,20 @@ function straight(rows) {
   return { upper, lower };
 }
 
-function chainLengths(rows, order, neighbours) {
+function chainLengths(rows, order, neighbors) {
   const lengths = new Int32Array(rows.rank.length);
   for (const row of order) {
     for (const vertex of row) {
       let longest = 0;
-      for (const other of neighbours[vertex]) if (lengths[other] > longest) longest = lengths[other];
+      for (const other of neighbors[vertex]) if (lengths[other] > longest) longest = lengths[other];
       lengths[vertex] = longest + Number(vertex < rows.boxes);
     }
   }
   return lengths;
 }
 
-function preferred(rows, vertex, neighbours, lengths) {
-  const near = neighbours[vertex];
+function preferred(rows, vertex, neighbors, lengths) {
+  const near = neighbors[vertex];
   if (near.length < 2) return near;
   if (vertex >= rows.boxes) {
     const bends = near.filter((other) => other >= rows.boxes);
@@ -1870,14 +1870,14 @@ function walkDown(rows) {
     if (!above.length) sources.push(vertex);
   });
   sources.sort((a, b) => rows.rank[a] - rows.rank[b]);
-  const neighbours = rows.down.map((below) => [
+  const neighbors = rows.down.map((below) => [
     ...below.filter((vertex) => vertex >= rows.boxes),
     ...below.filter((vertex) => vertex < rows.boxes),
   ]);
-  return walk(rows, sources, neighbours);
+  return walk(rows, sources, neighbors);
 }
 
-function walk(rows, starts, neighbours) {
+function walk(rows, starts, neighbors) {
   let deepest = -1;
   for (const row of rows.rank) if (row > deepest) deepest = row;
   const order = emptyLists(deepest + 1);
@@ -1889,7 +1889,7 @@ function walk(rows, starts, neighbours) {
       if (seen[vertex]) continue;
       seen[vertex] = 1;
       order[rows.rank[vertex]].push(vertex);
-      const near = neighbours[vertex];
+      const near = neighbors[vertex];
       for (let at = near.length - 1; at >= 0; at -= 1) stack.push(near[at]);
     }
   }
@@ -1943,14 +1943,14 @@ function countCrossings(rows, place) {
 }
 
 function sweepRows(rows, place, downwards) {
-  const neighbours = downwards ? rows.up : rows.down;
+  const neighbors = downwards ? rows.up : rows.down;
   const mean = new Float64Array(rows.rank.length);
   const count = rows.rows.length;
   for (let step = 0; step < count; step += 1) {
     const row = rows.rows[downwards ? step : count - 1 - step];
     const moved = [];
     for (const vertex of row) {
-      const near = neighbours[vertex];
+      const near = neighbors[vertex];
       if (!near.length) continue;
       let sum = 0;
       for (const other of near) sum += place[other];
@@ -1961,7 +1961,7 @@ function sweepRows(rows, place, downwards) {
       moved.sort((a, b) => mean[a] - mean[b]);
       let next = 0;
       for (let at = 0; at < row.length; at += 1) {
-        if (neighbours[row[at]].length) {
+        if (neighbors[row[at]].length) {
           row[at] = moved[next];
           next += 1;
         }
@@ -2016,7 +2016,7 @@ const { pairKey } = $layout_rows;
 const PARALLEL = 14; // Points between links side by side.
 const STEP = 10; // Points between links that touch a box side by side.
 const CORNER = 8; // Points that links keep from the corners of a box.
-const MOST = 60; // Bows to one side in one gap; there is no room to tell more of them apart.
+const MOST = 60; // Bows to one side in one gap; more of them would overlap.
 
 class Router {
   constructor(rows, boxes, xs, bands, copies) {
@@ -2267,7 +2267,7 @@ const ROW_GAP = 28; // Points between rows; the more, the farther links go.
 const MORE_ROW_GAP = 20;
 const TRACK = 6;
 const MOST_ROW_GAP = 60; // And the more, the more of them go the same way.
-const TOLD_APART = 5000; // Links up to which those that go the same way are told apart.
+const SEPARATE = 5000; // Up to this number of links, parallel ones are drawn separately.
 const BETWEEN = 24;
 const ASPECT = 1.6;
 
@@ -2374,7 +2374,7 @@ function component(boxes, pairs) {
   });
   const router = new Router(rows, boxes, xs, bands, copies);
   const upright = uprightRuns(router, turned, copies);
-  const heights = pairs.length <= TOLD_APART ? turningHeights(upright) : null;
+  const heights = pairs.length <= SEPARATE ? turningHeights(upright) : null;
   next = 0;
   const routes = pairs.map((given, at) => {
     const [source, target] = downward[at];
@@ -2423,7 +2423,7 @@ function rowBands(rows, boxes, xs) {
     const bottom = top + highest;
     bands.push([top, bottom]);
     let more = Math.min(MORE_ROW_GAP, Math.max(0, far - 60) * 0.1);
-    if (far > 60 && rows.rank.length <= TOLD_APART) {
+    if (far > 60 && rows.rank.length <= SEPARATE) {
       const hops = row.flatMap((v) => rows.down[v].map((below) => /** @type {Pair} */ ([xs[v], xs[below]])));
       more += TRACK * Math.max(0, ...tracks(hops).values());
     }
@@ -3385,7 +3385,7 @@ class Stage {
     this.map.addEventListener("pointermove", (event) => {
       if (event.buttons) this.jump(event);
     });
-    // A page that was hidden when it began has its size only now.
+    // A page that was hidden at first has a size only now.
     new ResizeObserver(() => {
       this.known = null;
       if (this.isTouched) this.redraw();
@@ -3562,7 +3562,7 @@ function storyElement(model, current, isPlaying, act) {
   const frame = model.data.frames[current];
   const loss = lossOf(model);
   const value = loss.values[current];
-  const told = value === null ? "" : `${loss.name} = ${numberText(value)}`;
+  const text = value === null ? "" : `${loss.name} = ${numberText(value)}`;
   const slider = h("input", {
     type: "range", min: 1, max: model.count, value: current + 1, "aria-label": "frame",
     "aria-valuetext": `frame ${current + 1} of ${model.count}: ${frame.title || phaseOf(frame.kind)}`,
@@ -3577,7 +3577,7 @@ function storyElement(model, current, isPlaying, act) {
       h("output", {}, `${current + 1} of ${model.count}`)),
     stripElement(model, current, act.go),
     h("p", { class: "moment" }, h("strong", {}, frame.title || phaseOf(frame.kind)), frame.caption ? ` ${frame.caption}` : "",
-      told ? h("span", { class: "muted" }, `  ${told}`) : ""));
+      text ? h("span", { class: "muted" }, `  ${text}`) : ""));
 }
 
 function changesElement(model, number, select) {

@@ -47,6 +47,7 @@ class _TensorReading:
     dtype: str = "unknown"
     device: str = "unknown"
     note: str = ""
+    is_sparse: bool = False
     data: torch.Tensor | None = None  # what to read of the tensor
     few: bool = False
     repeats: int = 1  # how often the elements of ``data`` occur in the tensor
@@ -59,7 +60,7 @@ class _TensorReading:
             norm, nan, inf = _of_values(self.values)
             return TensorSummary(*facts, self.values, norm, nan=nan, inf=inf, note=self.note)
         if self.statistics is None:
-            return TensorSummary(*facts, note=self.note)
+            return TensorSummary(*facts, note=self.note, is_sparse=self.is_sparse)
         norm, mean, std, low, high, nan, inf = self.statistics
         if norm is not None:
             norm *= math.sqrt(self.repeats)
@@ -127,6 +128,7 @@ def _prepared(tensor: torch.Tensor, only_small: bool) -> _TensorReading:
             return reading
         reading.shape = _shape(tensor)
         data, reading.note = readable(tensor)
+        reading.is_sparse = str(tensor.layout).startswith("torch.sparse")
         if data is None:
             return reading
         # The values of a shard do not fill the shape: it gets statistics.
