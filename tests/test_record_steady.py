@@ -100,6 +100,29 @@ def second_backward_at_the_end() -> None:
             loss.backward()
 
 
+def zeroed_between_forward_and_backward() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 6), nn.BatchNorm1d(6), nn.Dropout(0.1), nn.Linear(6, 2))
+    optimizer = torch.optim.AdamW(model.parameters(), 0.01)
+    for x in torch.randn(12, 8, 4):
+        loss = nn.functional.cross_entropy(model(x), torch.arange(8) % 2)
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 10.0)
+        optimizer.step()
+
+
+def carried_state() -> None:
+    torch.manual_seed(0)
+    cell, h = nn.GRUCell(3, 4), torch.zeros(2, 4)
+    optimizer = torch.optim.SGD(cell.parameters(), 0.1)
+    for x in torch.randn(12, 2, 3):
+        h = cell(x, h.detach())
+        optimizer.zero_grad()
+        h.square().sum().backward()
+        optimizer.step()
+
+
 PROGRAMS = [
     lambda: train(20),
     accumulate,
@@ -110,6 +133,8 @@ PROGRAMS = [
     gradient_in_old_style,
     clipped_once,
     second_backward_at_the_end,
+    zeroed_between_forward_and_backward,
+    carried_state,
 ]
 
 

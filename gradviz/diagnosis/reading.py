@@ -25,6 +25,7 @@ from gradviz.diagnosis.subjects import (
 from gradviz.diagnosis.values import Values
 from gradviz.facts import ErrorDetails, EventKind, FrameKind, GradientDetails, TrainingSets
 from gradviz.graph import (
+    Cause,
     EdgeData,
     EdgeKind,
     GradGraph,
@@ -129,7 +130,12 @@ def _sets(asked: Asked, tensor: Any) -> tuple[Unregistered | None, IneffectiveFl
     from gradviz.capture.tensors.training_sets import flag_of_tensor
 
     flag = asked.flags.get(id(tensor)) or flag_of_tensor(tensor)
-    return asked.unregistered.get(id(tensor)), flag
+    row = asked.unregistered.get(id(tensor))
+    if row is not None and row.kind == "tensor":  # a variable may hold it too: then it is an input
+        snapshots = asked.recording._snapshots if asked.recording is not None else None
+        if snapshots is None or snapshots.key_of(tensor) not in snapshots.training_sets().plain:
+            row = None
+    return row, flag
 
 
 def look_at_live(asked: Asked, context: Context) -> Context:
@@ -330,7 +336,9 @@ def _gone(asked: Asked, context: Context, known: set[str]) -> list[Question]:
         Question(name, key, {**data, "name": name}, True)
         for key, name in seen.names.items()
         if key not in known
-        and key in context.lost
+        and any(
+            cut.edge.get("cause") is not Cause.REQUIRES_GRAD for cut in context.lost.get(key, ())
+        )
         and not context.happened_to(key, EventKind.ACCUMULATE)
     ]
 

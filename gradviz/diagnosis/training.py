@@ -179,7 +179,8 @@ def _clipped_after_step(context: Context, question: Question) -> Evidence | None
     events += [step for step, details in _steps(context) if key in details.held]
     events.sort(key=lambda event: event.number)
     for step, clip in pairwise(events):
-        if step.kind is EventKind.STEP and clip.word in _CLIPS:
+        is_late = step.kind is EventKind.STEP and clip.word in _CLIPS
+        if is_late and _has_changed(context, key, clip):
             words = {
                 "clip": clip.word,
                 "line": mention(clip.location),
@@ -187,6 +188,17 @@ def _clipped_after_step(context: Context, question: Question) -> Evidence | None
             }
             return Evidence(words, locations=(clip.location, step.location))
     return None
+
+
+def _has_changed(context: Context, key: str, clip: Event) -> bool:
+    """Whether a clipping is known to have changed a gradient: a limit of infinity does not."""
+    added = [e for e in context.happened_to(key, EventKind.ACCUMULATE) if e.number < clip.number]
+    frames = [each for each in context.frames if each.follows == clip.number and key in each.graph]
+    if not added or not frames or not isinstance(added[-1].details, GradientDetails):
+        return False
+    before, after = added[-1].details.after, frames[-1].graph.nodes[key].get("grad")
+    norms = [each.norm if each is not None else None for each in (before, after)]
+    return None not in norms and norms[0] != norms[1]
 
 
 def _cleared_before_step(context: Context, question: Question) -> Evidence | None:
@@ -451,16 +463,6 @@ first_training_rules: tuple[Rule[Any, Any], ...] = (
         "The optimizer was among the variables of the program, and the gradient was cleared and "
         "came again without a step.",
     ),
-    Rule(
-        "clipped after the step",
-        Verdict.CLIPPED_LATE,
-        _clipped_after_step,
-        "{clip} at {line} changed its gradient after the step at {step} had used it",
-        "call it between backward() and step()",
-        Needs.RECORDING,
-        (EventKind.STEP,),
-        "A clipping that follows a step of the tensor's optimizer, with no pass between.",
-    ),
     _too_early(Verdict.CLEARED),
     _too_early(Verdict.ZERO),
     Rule(
@@ -492,6 +494,16 @@ first_training_rules: tuple[Rule[Any, Any], ...] = (
     ),
 )
 training_rules: tuple[Rule[Any, Any], ...] = (
+    Rule(
+        "clipped after the step",
+        Verdict.CLIPPED_LATE,
+        _clipped_after_step,
+        "{clip} at {line} changed its gradient after the step at {step} had used it",
+        "call it between backward() and step()",
+        Needs.RECORDING,
+        (EventKind.STEP,),
+        "A clipping that follows a step of the tensor's optimizer, with no pass between.",
+    ),
     Rule(
         "in no optimizer",
         Verdict.NOT_TRAINED,
@@ -542,18 +554,18 @@ def as_overview(each: Explanation, question: Question, context: Context) -> Expl
         context: the recording.
 
     Returns:
-        FINE for a gradient that a step used before it was cleared; UNTRAINED for a leaf that no
-        optimizer holds and that got no gradient, if others are trained, such as the parameters of
-        a target network; else the answer.
+        FINE for a gradient that was cleared, if steps have used such gradients; UNTRAINED for a
+        leaf that no optimizer holds and that got no gradient, if others are trained, such as the
+        parameters of a target network; else the answer.
     """
     key, uses = question.key, uses_of(context, question.key)
     added = context.happened_to(key, EventKind.ACCUMULATE)
     used = [use for use in uses if added and use > added[-1].number]
-    is_used = bool(used) and not is_wrong(getattr(added[-1].details, "after", None))
-    if is_used and each.verdict is Verdict.STALE and len(used) == 1:
+    if each.verdict is Verdict.STALE and len(used) == 1:
         return replace(each, verdict=Verdict.FINE, reason="its gradient was used", fix="")
     is_gone = each.verdict in (Verdict.CLEARED, Verdict.ZERO)
-    if is_used and is_gone and _is_cleared(context, key, used[0]):
+    is_right = bool(added) and not is_wrong(getattr(added[-1].details, "after", None))
+    if uses and is_right and is_gone and _is_cleared(context, key, added[-1].number):
         return replace(each, verdict=Verdict.FINE, reason="its gradient was used", fix="")
     is_held = key in context.held or any(key in d.held for _, d in _steps(context))
     if each.verdict not in _NO_GRADIENT or added or is_held or not _steps(context):
@@ -562,9 +574,9 @@ def as_overview(each: Explanation, question: Question, context: Context) -> Expl
     return replace(each, verdict=Verdict.UNTRAINED, reason=reason, fix="")
 
 
-def _is_cleared(context: Context, key: str, use: int) -> bool:
-    """Whether a gradient was cleared after its use."""
+def _is_cleared(context: Context, key: str, since: int) -> bool:
+    """Whether a gradient was cleared after an event."""
     return any(
-        event.number > use and event.action in (Action.SET_TO_NONE, Action.ZEROED)
+        event.number > since and event.action in (Action.SET_TO_NONE, Action.ZEROED)
         for event in context.happened_to(key, EventKind.GRAD)
     )

@@ -523,19 +523,27 @@ class Observer:
             entry: the event that it is taken for.
             added: returns the gradients that a backward pass accumulated, by name.
         """
-        self._rows = self._count_rows()
-        moment = _moment(kind, entry)
+        moment = self._moment(kind, entry)
         title = with_gradients(self._title(moment), added())
         frame = Frame(title, graph, "", kind, self._passes, self._rows - 1)
         is_new = self.frame_store.add(frame, moment.word, always=kind in _ALWAYS)
         self._steady.note(moment, graph if is_new else None)
+        self.snapshots.keys.turn()
+
+    def _moment(self, kind: FrameKind, entry: Entry | None) -> StepMoment:
+        """What is known about this moment, apart from its graph."""
+        self._rows = self._count_rows()
         if kind not in _ONLY_LEAVES:
             self._shown_until = creation_count()
-        self.snapshots.keys.turn()
+        digest = self._state.event_log.digest
+        if entry is None:
+            return StepMoment(kind, "", None, 1, digest)
+        word = entry.word if entry.name is None or kind is not FrameKind.MARK else entry.name
+        return StepMoment(kind, word, entry.action, entry.count, digest)
 
     def _title(self, moment: StepMoment) -> str:
         step = 0 if self.sampling is None else self.sampling.step
-        return with_step(frame_title(moment.kind, self._passes, *moment[1:]), step)
+        return with_step(frame_title(moment.kind, self._passes, *moment[1:4]), step)
 
     def _add_now(self, kind: FrameKind, entry: Entry | None = None) -> None:
         """Add a frame of this moment, in which only leaves have changed since the latest one."""
@@ -562,7 +570,7 @@ class Observer:
         Returns:
             Builds the graph; None if the earlier pass had no such moment: the frame must be taken.
         """
-        moment, before = _moment(kind, entry), self._readings
+        moment, before = self._moment(kind, entry), self._readings
         is_new = kind not in _ONLY_LEAVES or readings != before
         found, self._readings = self._steady.expects(moment, is_new), readings
         if found is None:
@@ -571,9 +579,6 @@ class Observer:
         if not found:
             return GradGraph  # the frame would show the same as the latest one
         graph = functools.cache(self._steady.build(found, readings))
-        self._rows = self._count_rows()
-        if kind not in _ONLY_LEAVES:
-            self._shown_until = creation_count()
         title, passes, row = self._title(moment), self._passes, self._rows
 
         def build() -> Frame:
@@ -585,13 +590,6 @@ class Observer:
 
 _Start = tuple[Before, str, Callable[[KeyOf], tuple[str, ...]], Callable[[], GradGraph]]
 """The gradients before a pass, the name of its root, the keys of its roots, and its graph."""
-
-
-def _moment(kind: FrameKind, entry: Entry | None) -> StepMoment:
-    if entry is None:
-        return StepMoment(kind, "", None, 1)
-    word = entry.word if entry.name is None or kind is not FrameKind.MARK else entry.name
-    return StepMoment(kind, word, entry.action, entry.count)
 
 
 def _is_transform(verdicts: UserFiles) -> bool:

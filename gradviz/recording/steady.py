@@ -48,12 +48,14 @@ class StepMoment(NamedTuple):
     Args:
         kind: the kind of frame.
         word, action, tensors: of the event that it is taken for; ``tensors`` is their number.
+        digest: of the calls since the pass before, as in `EventLog`.
     """
 
     kind: FrameKind
     word: str
     action: Action | None
     tensors: int
+    digest: int
 
 
 class LeafReading(NamedTuple):
@@ -142,7 +144,9 @@ class Steady:
             return False
         leaves = leaves_of(self._state)
         passes = tuple((each.number, min(each.passes or 0, _PASSES)) for each in leaves)
-        signature = digest, found, passes
+        shown = self._state.provenance.shown
+        cuts = sum(each.is_plain_value or each.ref() is not None for each in shown)
+        signature = digest, found, passes, cuts
         known = self._known.get(signature)
         if known is None or known.repeats < _ENOUGH or not may_repeat:
             self._course = _Course(signature, since)

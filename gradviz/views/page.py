@@ -18,7 +18,7 @@ from gradviz.views.groups import Part, count_of
 from gradviz.views.modules import deepest, group_parts, module_parts, module_paths, root_of
 from gradviz.views.op_sequence import OpSequence, op_sequence
 from gradviz.views.repeats import fold_parts, fold_repeats, repeat_parts, repeats_of
-from gradviz.views.siblings import dock_leaves, fold_rows_of_leaves, fold_siblings
+from gradviz.views.siblings import dock_leaves, fold_rows_of_leaves, fold_siblings, hide_untracked
 from gradviz.views.view import along_the_data, view
 
 __all__ = ["fit_page", "page_size"]
@@ -103,7 +103,13 @@ def _note(best: GradGraph, how: str, most: int) -> str:
     count = counted(len(groups), "group")
     still = best.number_of_nodes()
     much = f"; still {still:,} nodes" if still > 2 * most else ""
-    return f"{inside:,} of {count_of(best):,} operations folded into {count} by {how}{much}; {_HOW}"
+    text = f"{inside:,} of {count_of(best):,} operations folded into {count} by {how}{much}; {_HOW}"
+    left = best.graph.get("untracked_left_out", 0)
+    return (
+        f"{text}; {counted(left, 'untracked tensor')} used only in groups left out"
+        if left
+        else text
+    )
 
 
 class _Page(NamedTuple):
@@ -166,6 +172,9 @@ def _narrower(graph: GradGraph, how: str, most: int) -> Iterator[tuple[GradGraph
             docked = dock_leaves(alike)
             if len(docked) < len(alike):
                 yield docked, word if len(alike) < len(graph) else how
+            bare = hide_untracked(docked)
+            if len(bare) < len(docked):
+                yield bare, word if len(alike) < len(graph) else how
 
 
 def _foldings(graph: GradGraph, most: int) -> Iterator[tuple[GradGraph, str]]:

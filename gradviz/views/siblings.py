@@ -15,12 +15,12 @@ import networkx as nx
 import numpy as np
 
 from gradviz.errors import UsageError
-from gradviz.graph import GradGraph, NodeKind, TensorSummary
+from gradviz.graph import Cause, GradGraph, NodeKind, TensorSummary
 from gradviz.graph.text import is_zero, must_be
 from gradviz.views.groups import Part, contract
 from gradviz.views.view import along_the_data, view
 
-__all__ = ["dock_leaves", "fold_rows_of_leaves", "fold_siblings"]
+__all__ = ["dock_leaves", "fold_rows_of_leaves", "fold_siblings", "hide_untracked"]
 
 _SUMS = ("add", "sub", "maximum", "minimum", "logaddexp")
 _FEW_INPUTS = 3  # with more inputs, the input number is ignored
@@ -120,6 +120,38 @@ def dock_leaves(graph: GradGraph, *, fewest: int = 2) -> GradGraph:
                 called["verdict"] = verdict
             parts.append(Part(keys, called, 0, True))
     return contract(graph, parts) if parts else graph.copy()
+
+
+_DULL = (Cause.CONSTANT, Cause.NOT_DIFFERENTIABLE, Cause.NOT_RECORDED, None)
+"""Causes of cuts that a page can leave out."""
+
+
+def hide_untracked(graph: GradGraph) -> GradGraph:
+    """Leave out untracked tensors of which all uses are in one group; their number is noted.
+
+    Those behind a cut that a program may not intend (``detach``, ``no_grad``, ...) stay.
+    """
+    owners: dict[str, str] = {}
+    for key in reversed(list(nx.topological_sort(graph))):
+        data = graph._node[key]
+        is_group = data["kind"] is NodeKind.GROUP
+        is_untracked = data["kind"] is NodeKind.UNTRACKED and "root" not in data
+        is_folded = is_group and not data.get("members") and "parameters" not in data
+        if not (is_untracked or is_folded) or not graph._succ[key]:
+            continue
+        causes = (edge.get("cause") for *_, edge in graph.in_edges(key, data=True))
+        users = {
+            owners.get(user, user if graph._node[user]["kind"] is NodeKind.GROUP else "")
+            for user in graph._succ[key]
+        }
+        if len(users) == 1 and "" not in users and all(cause in _DULL for cause in causes):
+            owners[key] = users.pop()
+    if not owners:
+        return graph
+    count = sum(graph._node[key].get("repeat", 1) for key in owners)
+    seen: GradGraph = graph.subgraph([key for key in graph if key not in owners]).copy()
+    seen.graph["untracked_left_out"] = count + graph.graph.get("untracked_left_out", 0)
+    return seen
 
 
 def fold_rows_of_leaves(graph: GradGraph, fewest: int = 100) -> GradGraph:

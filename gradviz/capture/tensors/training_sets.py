@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import gc
 import weakref
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Hashable, Iterable, Iterator, Mapping
 from difflib import SequenceMatcher
 from typing import Any, NamedTuple
 
@@ -266,11 +266,13 @@ class SeenSets:
 
     def look(self, variables: Iterable[object]) -> None:
         """Read the modules and optimizers among the values of variables."""
+        variables = list(variables)
+        inputs = {id(value) for value in variables if _is_plain_leaf(value)}
         for value in variables:
             if issubclass(type(value), torch.optim.Optimizer):
                 self._look_at_optimizer(value)  # type: ignore[arg-type]
             elif issubclass(type(value), nn.Module):
-                self._look_at_module(value)  # type: ignore[arg-type]
+                self._look_at_module(value, inputs)  # type: ignore[arg-type]
 
     def call(self, tensors: Iterable[tuple[torch.Tensor, str]]) -> None:
         """Store the names of parameters."""
@@ -313,12 +315,14 @@ class SeenSets:
             seen.looks, seen.count = seen.looks + 1, len(tensors)
             seen.held.update(filter(None, map(self._identity_of, tensors)))
 
-    def _look_at_module(self, module: nn.Module) -> None:
+    def _look_at_module(self, module: nn.Module, inputs: Container[int]) -> None:
         looks = self._looks.get(module, 0)
         if looks >= _LOOKS:
             return
         self._looks[module] = looks + 1
         for row in unregistered(module):
+            if row.kind == "tensor" and id(row.tensor) in inputs:
+                continue  # an input that the module keeps
             container = PlainContainer(row.container, row.kind, row.owner, row.of_modules)
             self.plain.setdefault(self._identity_of(row.tensor), container)
         for flag in ineffective_flags([module]):
