@@ -347,8 +347,7 @@ class Observer:
             return
         try:
             with quietly():
-                is_parameter = isinstance(parameter, nn.Parameter)
-                state.add_copy(data, parameter, "Parameter" if is_parameter else "Variable")
+                state.add_copy(data, parameter)
         except Exception as error:
             state.failed(error)
 
@@ -489,9 +488,8 @@ class Observer:
                 self._steady.leave()
                 quiet_exit = isinstance(error, (SystemExit, GeneratorExit))
                 if error is not None and id(error) != self._seen_error and not quiet_exit:
-                    entry = Entry(
-                        EventKind.ERROR, type(error).__name__, location_of(error, state.verdicts)
-                    )
+                    location = location_of(error, state.verdicts)
+                    entry = Entry(EventKind.ERROR, type(error).__name__, location)
                     entry.details = ErrorDetails(entry.word, str(error))
                     graph = self.snapshots.now(with_outputs=True)
                     is_refused = is_from_backward(error)
@@ -531,7 +529,7 @@ class Observer:
         self.snapshots.keys.turn()
 
     def _moment(self, kind: FrameKind, entry: Entry | None) -> StepMoment:
-        """What is known about this moment, apart from its graph."""
+        """What is known about this moment without its graph."""
         self._rows = self._count_rows()
         if kind not in _ONLY_LEAVES:
             self._shown_until = creation_count()

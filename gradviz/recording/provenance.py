@@ -1,17 +1,15 @@
 """Provenance of untracked tensors: where their data came from, and where the gradient was cut.
 
 An untracked tensor does not require grad and is not in the graph. Only plain values and a weak
-reference are stored: a recording keeps no tensor alive. Sets of leaves are bits of an integer;
-the bit of a leaf is its number in the recording.
+reference are stored: a recording keeps no tensor alive.
 """
 
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import torch
@@ -21,13 +19,17 @@ from gradviz.capture.autograd.nodes import plain_shape, sequence_number
 from gradviz.capture.autograd.operations import type_text
 from gradviz.capture.autograd.tensors import memory_of
 from gradviz.graph import Cause, TensorSummary
+from gradviz.recording.cut_leaves import (
+    NO_ANCESTORS,
+    NO_CUTS,
+    Ancestors,
+    CutLeaves,
+    CutSite,
+    merge_cut_leaves,
+)
 from gradviz.recording.source_lines import NOWHERE, CodeLocation
 
 __all__ = [
-    "NO_ANCESTORS",
-    "Ancestors",
-    "CutLeaves",
-    "CutSite",
     "Input",
     "Leaf",
     "OpRecord",
@@ -37,8 +39,6 @@ __all__ = [
     "WeakTensors",
     "Written",
     "cause_of",
-    "leaves_in",
-    "merge_cut_leaves",
 ]
 
 _MOST_SHOWN = 256  # untracked tensors that frames can show
@@ -47,71 +47,6 @@ _INPUTS = 16  # inputs of one untracked tensor
 _ALIASES = 8  # aliases of aliases
 _MOST_NUMBERS = 4_096  # numbers that are recognized when a tensor is created from them
 _SAME_LINE = 8  # plain values among which one from the same line is searched
-
-
-class CutSite(NamedTuple):
-    """Where a gradient is cut.
-
-    Args:
-        cause: the reason.
-        location: where it was called.
-        word: the function that was called: ``"argmin"``; "" if unknown.
-    """
-
-    cause: Cause
-    location: CodeLocation
-    word: str = ""
-
-
-CutLeaves = Mapping[CutSite, int]
-"""Leaves whose data is used without a gradient, by the site of the cut."""
-
-_NO_CUTS: CutLeaves = MappingProxyType({})
-
-
-class Ancestors(NamedTuple):
-    """The leaves that a tensor was computed from.
-
-    Args:
-        leaves: those that a gradient would reach.
-        cut_leaves: those that it would not reach.
-    """
-
-    leaves: int = 0
-    cut_leaves: CutLeaves = _NO_CUTS
-
-    def merge(self, other: Ancestors) -> Ancestors:
-        """The ancestors of both; returns one of the two objects if it contains them all."""
-        if self is other:
-            return self
-        leaves = self.leaves | other.leaves
-        cut_leaves = merge_cut_leaves(self.cut_leaves, other.cut_leaves)
-        if leaves == self.leaves and cut_leaves is self.cut_leaves:
-            return self
-        if leaves == other.leaves and cut_leaves is other.cut_leaves:
-            return other
-        return Ancestors(leaves, cut_leaves)
-
-    def cut(self, site: CutSite) -> CutLeaves:
-        """The cut leaves if the gradient is cut here as well."""
-        if not self.leaves:
-            return self.cut_leaves
-        return merge_cut_leaves(self.cut_leaves, {site: self.leaves})
-
-
-NO_ANCESTORS = Ancestors()
-
-
-def merge_cut_leaves(one: CutLeaves, other: CutLeaves) -> CutLeaves:
-    """The union; returns one of the two objects if possible, so that a loop stores only one."""
-    if one is other or not other:
-        return one
-    if not one:
-        return other
-    if len(one) < len(other):
-        one, other = other, one
-    new = {where: one.get(where, 0) | leaves for where, leaves in other.items()}
-    return {**one, **new} if any(one.get(where) != new[where] for where in new) else one
 
 
 def cause_of(inputs: Sequence[Input]) -> Cause:
@@ -123,19 +58,6 @@ def cause_of(inputs: Sequence[Input]) -> Cause:
     if any(data.cause is Cause.NOT_RECORDED for data in inputs):
         return Cause.NOT_RECORDED
     return Cause.CONSTANT
-
-
-def leaves_in(bits: int) -> Iterator[int]:
-    """The numbers of the leaves in a set.
-
-    Example:
-        >>> list(leaves_in(0b1011))
-        [0, 1, 3]
-    """
-    while bits:
-        lowest = bits & -bits
-        yield lowest.bit_length() - 1
-        bits ^= lowest
 
 
 class OperationOutput(NamedTuple):
@@ -262,7 +184,7 @@ class UntrackedTensor:
         ref: weak reference to the tensor.
     """
 
-    cut_leaves: CutLeaves = _NO_CUTS
+    cut_leaves: CutLeaves = NO_CUTS
     value: TensorSummary | Callable[[], TensorSummary] | None = None
     name: str = ""
     changes: tuple[str, ...] = ()
@@ -311,7 +233,7 @@ class UntrackedTensor:
         inputs = self.inputs_at(number)
         if len(inputs) == len(self.inputs):
             return self.cut_leaves
-        found = _NO_CUTS
+        found = NO_CUTS
         for each in inputs:
             found = merge_cut_leaves(found, each.cut_leaves)
         return found
@@ -538,7 +460,7 @@ class Provenance:
         """
         if isinstance(record, UntrackedTensor):
             if replaces:
-                record.inputs, record.cut_leaves = (), _NO_CUTS
+                record.inputs, record.cut_leaves = (), NO_CUTS
                 record.matters = record.matters and record.leaf is not None
             for each in new:
                 record.add_input(each)
@@ -573,7 +495,7 @@ class Provenance:
 
     def cut_leaves_of_result(self, made: OperationOutput, number: int) -> CutLeaves:
         """The leaves written into a result before the operation with a sequence number used it."""
-        found = _NO_CUTS
+        found = NO_CUTS
         for output, data in self.written.get(made.created, ()):
             if output == made.output and data.written_at <= number:
                 found = merge_cut_leaves(found, data.cut_leaves)

@@ -20,14 +20,8 @@ from gradviz.capture.autograd.nodes import (
     sequence_number,
 )
 from gradviz.capture.tracing.walk import BAND, guard_release
-from gradviz.recording.provenance import (
-    NO_ANCESTORS,
-    Ancestors,
-    CutLeaves,
-    OperationOutput,
-    OpRecord,
-    Provenance,
-)
+from gradviz.recording.cut_leaves import NO_ANCESTORS, Ancestors, CutLeaves
+from gradviz.recording.provenance import OperationOutput, OpRecord, Provenance
 
 __all__ = ["Reachability"]
 

@@ -19,16 +19,19 @@ from gradviz.capture.autograd.nodes import sequence_number
 from gradviz.capture.autograd.tensors import is_quiet, quietly
 from gradviz.facts import Action
 from gradviz.graph import Cause
+from gradviz.recording.cut_leaves import (
+    NO_ANCESTORS,
+    Ancestors,
+    CutLeaves,
+    CutSite,
+    merge_cut_leaves,
+)
 from gradviz.recording.event_log import SHAPE_ONLY, Entry, EventLog, Operation, word_of
 from gradviz.recording.function_calls import FunctionCalls, called_from, is_forward
 from gradviz.recording.hooks import Hooks
 from gradviz.recording.intercept import tasks
 from gradviz.recording.module_stack import ModuleStack
 from gradviz.recording.provenance import (
-    NO_ANCESTORS,
-    Ancestors,
-    CutLeaves,
-    CutSite,
     Input,
     Leaf,
     OperationOutput,
@@ -36,7 +39,6 @@ from gradviz.recording.provenance import (
     Provenance,
     UntrackedTensor,
     cause_of,
-    merge_cut_leaves,
 )
 from gradviz.recording.reachability import Reachability
 from gradviz.recording.source_lines import (
@@ -507,14 +509,15 @@ class RecordingState:
         for identity in self.provenance.add_results(new, word, location, inputs):
             self.log(Entry(kind, word, location, identities=(identity,)))
 
-    def add_copy(self, data: torch.Tensor, copy: torch.Tensor, word: str) -> None:
+    def add_copy(self, data: torch.Tensor, copy: torch.Tensor, word: str = "") -> None:
         """Record that a tensor was created from the values of another one.
 
         Args:
             data: the tensor with the values.
             copy: the new tensor: a parameter, a ``Variable``, or a deep copy.
-            word: the function that created it.
+            word: the function that created it; "" for ``nn.Parameter`` and ``Variable``.
         """
+        word = word or ("Parameter" if isinstance(copy, torch.nn.Parameter) else "Variable")
         known = self.provenance.tensors.of(data)
         if not data.requires_grad and not (isinstance(known, UntrackedTensor) and known.matters):
             return  # plain data

@@ -15,16 +15,8 @@ from gradviz.capture.tensors.summary import summarize
 from gradviz.capture.tracing.tracer import Labels, copy_graph
 from gradviz.graph import Cause, EdgeKind, GradGraph, NodeKind
 from gradviz.graph.operations import operation
-from gradviz.recording.provenance import (
-    NO_ANCESTORS,
-    CutLeaves,
-    Input,
-    Leaf,
-    OperationOutput,
-    OpRecord,
-    UntrackedTensor,
-    merge_cut_leaves,
-)
+from gradviz.recording.cut_leaves import NO_ANCESTORS, CutLeaves, merge_cut_leaves
+from gradviz.recording.provenance import Input, Leaf, OperationOutput, OpRecord, UntrackedTensor
 from gradviz.recording.source_lines import NOWHERE, CodeLocation
 from gradviz.recording.stable_trace import Keys, Snapshot
 from gradviz.recording.state import RecordingState

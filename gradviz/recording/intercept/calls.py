@@ -21,6 +21,7 @@ from gradviz.capture.autograd.tensors import version_of
 from gradviz.capture.tensors.summary import summarize
 from gradviz.facts import Action
 from gradviz.graph import Cause, TensorSummary
+from gradviz.recording.cut_leaves import CutSite
 from gradviz.recording.event_log import QUERIES, Entry, word_of
 from gradviz.recording.intercept import gradients
 from gradviz.recording.intercept.in_place import (
@@ -29,7 +30,7 @@ from gradviz.recording.intercept.in_place import (
     log_plain_change,
     lookup,
 )
-from gradviz.recording.provenance import CutSite, Leaf, UntrackedTensor
+from gradviz.recording.provenance import Leaf, UntrackedTensor
 from gradviz.recording.source_lines import call_made_from, called_function, user_location
 from gradviz.recording.state import Handler, RecordingState, TorchCall, tensors_in
 from gradviz.story import EventKind
