@@ -269,6 +269,9 @@ class _Checked:
         """All at once must say what one by one says."""
         for each in gradviz.explain(self.recording, names={**self.names}):
             own = self.told.get(each.name)
+            is_held = self.program.held is None or each.name in self.program.held
+            if each.verdict.value == "not trained" and not is_held:
+                continue  # the table knows the optimizers as well
             if own is not None and own.verdict is not each.verdict:
                 yield "disagree", f"{each}\n{own}"
 

@@ -115,7 +115,6 @@ class Observer:
         self._state = state
         self.snapshots = SnapshotSeries(state, modules)
         self._rows = 0
-        self._shown_until = 0  # the number of nodes when a frame showed the live outputs
         self._thread = 0
         self._pass: _Pass | None = None
         self._passes = 0
@@ -140,7 +139,7 @@ class Observer:
     def begin(self, code: CodeType) -> None:
         """The recording begins in some code of the user's."""
         self._thread = threading.get_ident()
-        self._shown_until = creation_count()
+        self._shown_until = creation_count()  # when a frame showed the live outputs
         with quietly():
             self.snapshots.begin(code)
 
@@ -486,6 +485,7 @@ class Observer:
                 state.end_gradient_change()
                 state.update_alert()
                 self._steady.leave()
+                is_unseen = self.sampling is None and creation_count() > self._shown_until
                 quiet_exit = isinstance(error, (SystemExit, GeneratorExit))
                 if error is not None and id(error) != self._seen_error and not quiet_exit:
                     location = location_of(error, state.verdicts)
@@ -495,7 +495,7 @@ class Observer:
                     is_refused = is_from_backward(error)
                     kind = FrameKind.REFUSED_BACKWARD if is_refused else FrameKind.ERROR
                     self._add(kind, graph, state.log(entry))
-                elif self._count_rows() > self._rows or creation_count() > self._shown_until:
+                elif self._count_rows() > self._rows or is_unseen:
                     self._add(FrameKind.END, self.snapshots.now(with_outputs=True))
                 elif not self.frame_store.count:
                     self._add(FrameKind.END, GradGraph())

@@ -226,10 +226,12 @@ class RecordingState:
         self._known_nodes.clear()
         start = self.event_log.first_start
         self.module_stack.forget(start)
-        written = self.provenance.written
-        for known in (self.mixed, self.in_place, self.function_calls.reads, written):
+        for known in (self.mixed, self.in_place, self.function_calls.reads):
             for end in list(takewhile(lambda end: end <= start, known)):
                 del known[end]
+        written = self.provenance.written
+        for created in [created for created in written if created < start]:
+            del written[created]
 
     def resume(self) -> None:
         """Calls are recorded again after some that were not: forget what may have changed."""
