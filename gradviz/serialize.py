@@ -240,6 +240,7 @@ class _Rows:
 
 def loads(data: str | bytes, source: str = "the text") -> Story:
     """Read a story from JSON text; ``source`` is its name in error messages."""
+    source = source.replace("\n", "\\n")
     try:
         document = json.loads(data)
     except (ValueError, RecursionError) as error:
@@ -264,8 +265,14 @@ def loads(data: str | bytes, source: str = "the text") -> Story:
         notes = _words(document.get("notes", []))
         return Story(frames, str(document["title"]), notes, events, verdicts, ranks)
     except _DAMAGES as error:
-        what = f"no {error} in it" if isinstance(error, KeyError) else str(error)
+        what = _briefly(f"no {error} in it" if isinstance(error, KeyError) else str(error))
         raise DamagedFileError(f"{source} is damaged ({what}); save the graph again") from error
+
+
+def _briefly(text: str) -> str:
+    """One line of at most 120 characters."""
+    line = " ".join(text.split())
+    return line if len(line) <= 120 else f"{line[:60]} ... {line[-50:]}"
 
 
 def _frame(document: dict[str, Any]) -> Frame:
@@ -342,6 +349,8 @@ def _add_node(graph: GradGraph, row: dict[str, Any]) -> None:
     data = {intern(name): _NODE[name](value) for name, value in row.items()}
     if "kind" not in data:
         raise ValueError(f"node {key!r} has no kind")
+    if key in graph:
+        raise ValueError(f"two nodes have the key {key!r}")
     graph.add_node(key, **data)
 
 
@@ -397,7 +406,7 @@ def _summary(value: dict[str, Any] | None) -> TensorSummary | None:
 
 
 def _shape(value: list[int]) -> tuple[int, ...]:
-    return _once(tuple(int(size) for size in value))
+    return _once(tuple(_count(size) for size in value))
 
 
 @lru_cache(maxsize=4096)

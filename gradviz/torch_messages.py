@@ -88,8 +88,12 @@ class MessageKind(Enum):
         r"base or another view of its base has been) modified inplace"
     )
     VIEW_FROM_FUNCTION = _seen(
-        rf"Output \d+ of {_BARE} is a view and (?:is being|its base or another view of its base has"
-        r" been) modified inplace\. This view was created inside a custom Function"
+        rf"Output \d+ of {_BARE} is a view and is being modified inplace\. This view was created "
+        r"inside a custom Function"
+    )
+    BASE_OF_FUNCTION_VIEW = _seen(
+        rf"Output \d+ of {_BARE} is a view and its base or another view of its base has been "
+        r"modified inplace\. This view was created inside a custom Function"
     )
     BASE_OF_SEVERAL_VIEWS = _seen(
         rf"Output \d+ of {_BARE} is a view and its base or another view of its base has been "

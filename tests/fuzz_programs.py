@@ -183,9 +183,12 @@ class Maker:
         self._keep(y)
 
     def _read(self, x: Var, line: int) -> None:
-        """Its data becomes numbers at a line; where those go on cannot be known."""
-        for leaf in x.ways:
-            self.program.noise.setdefault(leaf, set()).add(line)
+        """Its data becomes numbers at a line; where those go on cannot be known.
+
+        The lines at which it left the graph on the way there are true as well.
+        """
+        for leaf, lines in x.ways.items():
+            self.program.noise.setdefault(leaf, set()).update({line, *lines} - {0})
 
     def _index(self) -> None:
         x, y = self._any(), self._any()
@@ -269,15 +272,12 @@ class Maker:
 
     # Changes in place.
 
-    def _write(self, target: Var, ways: Ways, line: int, *, is_seen: bool = True) -> None:
+    def _write(self, target: Var, ways: Ways, line: int) -> None:
         """Values were written into a variable: all that share its memory have them.
 
-        What shares memory with it and lies outside the graph has them without a gradient. A write
-        through ``.data`` of a result of the graph is not followed.
+        What shares memory with it and lies outside the graph has them without a gradient.
         """
         self.program.in_place.append(line)
-        if not is_seen:
-            self.program.hidden |= set(ways)
         for each in self.vars:
             if each.storage == target.storage and each is not target:
                 own = {line, *(n for lines in each.ways.values() for n in lines if n)}
@@ -303,7 +303,7 @@ class Maker:
         if "out=" in code:
             words = ("detach()", ".data", "add", "out")
         line = self._say(code.format(z=z.name, y=y.name), words=words)
-        self._write(z, cut(y.ways, line) if words else y.ways, line, is_seen=not words)
+        self._write(z, cut(y.ways, line) if words else y.ways, line)
 
     def _into_alias(self) -> None:
         """Values are written into something that may share memory, without a gradient."""
@@ -318,7 +318,7 @@ class Maker:
             ]
         )
         line = self._say(code.format(x=x.name, y=y.name), words=words)
-        self._write(x, cut(y.ways, line), line, is_seen="no_grad" in code)
+        self._write(x, cut(y.ways, line), line)
 
     def _overwrite(self) -> None:
         """A buffer of one tensor gets the values of another: nothing of the first is left."""

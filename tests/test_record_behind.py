@@ -20,7 +20,7 @@ from torch import nn
 import gradviz
 from gradviz import Explanations, Recording, Verdict
 from gradviz.graph import Cause
-from gradviz.recording.provenance import Ancestors, leaves_in
+from gradviz.recording.cut_leaves import Ancestors, leaves_in
 from gradviz.recording.reachability import Reachability
 from gradviz.recording.source_lines import NOWHERE
 

@@ -287,6 +287,14 @@ def _() -> None:
     Viewed.apply(leaf().exp()).add_(1)
 
 
+@provokes(MessageKind.BASE_OF_FUNCTION_VIEW, node="Viewed")
+def _() -> None:
+    h = leaf().exp()
+    view = Viewed.apply(h)
+    h.mul_(2)
+    view.sum()
+
+
 @provokes(MessageKind.BASE_OF_SEVERAL_VIEWS, node="Unbind")
 def _() -> None:
     h = leaf().exp()

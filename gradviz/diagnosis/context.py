@@ -514,8 +514,9 @@ def stops_on_every_way(
 
 
 def call_of(context: Context) -> str:
-    """``loss.backward()``, for the first root."""
-    key = context.roots[0]
-    name = context.graph.nodes[key].get("name") or "loss"
-    size = context.graph.nodes[key].get("shape", ())
-    return f"{name}.backward()" if size in ((), (1,)) else f"{name}.sum().backward()"
+    """``loss.backward()``, for the first root; it may have no name."""
+    data = context.graph.nodes[context.roots[0]]
+    call = "backward()" if data.get("shape", ()) in ((), (1,)) else "sum().backward()"
+    if name := data.get("name"):
+        return f"{name}.{call}"
+    return f"{call} on the result of {context.root_names}"

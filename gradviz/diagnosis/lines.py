@@ -9,7 +9,7 @@ import ast
 import functools
 import linecache
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from pathlib import Path
 
 from gradviz.cells import files_of_cell
@@ -19,6 +19,7 @@ from gradviz.wording import inside_text
 __all__ = [
     "assignments_to",
     "code_of",
+    "is_only_shown",
     "expressions_at",
     "lines_calling",
     "locations_of",
@@ -52,6 +53,38 @@ def mention(place: str | SourceLocation, inside: str | SourceLocation = "") -> s
     text = text or code_of(str(place))
     line = f"{place} ({text})" if 0 < len(text) <= 60 else str(place)
     return f"{line}, {inside_text(mention(inside))}" if inside else line
+
+
+_SHOWING = ("print", "debug", "info", "warning", "error", "add_scalar", "set_postfix")
+
+
+def is_only_shown(location: SourceLocation, words: Container[str]) -> bool:
+    """Whether a line uses numbers only to check, print or format them.
+
+    Args:
+        location: the line.
+        words: the functions that read numbers: ``"item"``.
+    """
+    statement = statement_at(location)
+    if isinstance(statement, ast.Assert):
+        return True
+    call = statement.value if isinstance(statement, ast.Expr) else None
+    if isinstance(call, ast.Call) and any(_is_named(call, word, None) for word in _SHOWING):
+        return True
+    texts = [
+        node
+        for node in (ast.walk(statement) if statement is not None else ())
+        if isinstance(node, ast.JoinedStr)
+    ]
+    return bool(texts) and _reads_in(statement, words) == sum(
+        _reads_in(text, words) for text in texts
+    )
+
+
+def _reads_in(tree: ast.AST | None, words: Container[str]) -> int:
+    calls = (node for node in (ast.walk(tree) if tree else ()) if isinstance(node, ast.Call))
+    names = (getattr(call.func, "attr", getattr(call.func, "id", "")) for call in calls)
+    return sum(name in words for name in names)
 
 
 def _plain_code(line: str) -> str:

@@ -70,8 +70,15 @@ def _clearing(event: Event) -> str:
 
 
 def _only_autograd_grad(context: Context, question: Question) -> Evidence | None:
-    calls = context.happened(EventKind.BACKWARD)
+    roots = set(context.roots)
+    calls = [
+        event
+        for event in context.happened(EventKind.BACKWARD)
+        if isinstance(event.details, BackwardDetails) and not roots.isdisjoint(event.details.roots)
+    ]
     if not question.is_leaf or context.passes:
+        return None
+    if not calls:
         return None
     words = {"line": mention(calls[-1].location), "call": call_of(context)}
     return Evidence(words, locations=(calls[-1].location,))
@@ -142,7 +149,7 @@ event_rules: tuple[Rule[Any, Any], ...] = (
         "call {call} instead",
         Needs.RECORDING,
         (EventKind.BACKWARD,),
-        "Every backward pass of the recording was torch.autograd.grad.",
+        "Every backward pass of the recording was torch.autograd.grad, called on the same result.",
         when=(Reach.REACHABLE,),
     ),
     Rule(

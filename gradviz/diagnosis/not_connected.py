@@ -8,7 +8,13 @@ from typing import Any
 
 from gradviz.diagnosis.answers import Verdict
 from gradviz.diagnosis.context import RECORD, Context, CutEdge, Question, Reach, call_of
-from gradviz.diagnosis.lines import locations_of, mention, straight_through
+from gradviz.diagnosis.lines import (
+    is_only_shown,
+    lines_calling,
+    locations_of,
+    mention,
+    straight_through,
+)
 from gradviz.diagnosis.rule import Evidence, Needs, Rule, only_when
 from gradviz.facts import Action, EventKind, SourceLocation
 from gradviz.graph import (
@@ -143,10 +149,21 @@ def fix_of_cut(context: Context, cut: CutEdge) -> str:
             f"a straight-through estimator passes the gradient to {kept} alone; train {other} by "
             f"a loss of its own: torch.nn.functional.mse_loss({other}, {kept}.detach())"
         )
+    if cut.edge.get("cause") is Cause.DETACH and _is_deep_copy(context, line):
+        fix = "compute with the tensor itself: copy.deepcopy refuses one with a grad_fn"
     if fix and (inside := cut.edge.get("inside")):
         is_own = cut.edge.get("is_own", False)
         line, fix = (inside, fix) if is_own else (line, _OF_A_LIBRARY)
     return f"{line}: {fix}" if fix and line else fix
+
+
+def _is_deep_copy(context: Context, line: str) -> bool:
+    """Whether a line calls ``deepcopy``, found once for all leaves."""
+    key = ("deepcopy", line)
+    if key not in context.cache:
+        known = locations_of([line])
+        context.cache[key] = any(each.line in lines_calling(each, "deepcopy") for each in known)
+    return bool(context.cache[key])
 
 
 def twin_of(word: str) -> str:
@@ -221,6 +238,7 @@ def number_reads(context: Context) -> list[Event]:
     """The events in which tensors became numbers or arrays before the last backward pass.
 
     What is read right after a backward pass, as by ``print(loss.item())``, was computed before it.
+    Numbers that a line only checks or shows are left out: nothing is computed from them.
     """
     passes = [event.number for event in context.happened(EventKind.BACKWARD)]
     made = [event.number for event in context.happened(EventKind.OPERATION)]
@@ -236,6 +254,7 @@ def number_reads(context: Context) -> list[Event]:
         and event.location
         and (not passes or event.number < passes[-1])
         and not is_after_a_pass(event.number)
+        and not is_only_shown(event.location, _VALUE_READS)
     ]
 
 

@@ -20,7 +20,7 @@ from gradviz.diagnosis.subjects import ErrorContext, is_raised_by_autograd
 from gradviz.facts import SourceLocation
 from gradviz.graph import Buffers, NodeKind
 from gradviz.graph.operations import forward_word
-from gradviz.story import EventKind
+from gradviz.story import Event, EventKind
 from gradviz.torch_messages import MessageKind as Kind
 
 __all__ = ["RULES", "UNKNOWN_OF_AUTOGRAD"]
@@ -118,10 +118,18 @@ _TABLE: Sequence[tuple[str, tuple[Kind, ...], Verdict, str, str]] = (
         "let the Function return a copy: x.clone()",
     ),
     (
+        "the base of a view from a Function was changed in place",
+        (Kind.BASE_OF_FUNCTION_VIEW,),
+        Verdict.VIEW_CHANGED,
+        "a view was used{at} after its base, or another view of it, was changed in place{changed}: "
+        "the Function {node} returned it, a view of its input",
+        "let the Function return a copy: x.clone()",
+    ),
+    (
         "the base of several views was changed in place",
         (Kind.BASE_OF_SEVERAL_VIEWS,),
         Verdict.VIEW_CHANGED,
-        "a view was used{at} after its base, or another view of it, was changed in place: "
+        "a view was used{at} after its base, or another view of it, was changed in place{changed}: "
         "{operation_word} made several views of one tensor, and that is one of them",
         _COPY,
     ),
@@ -382,9 +390,20 @@ def _of_kind(kinds: tuple[Kind, ...]) -> Callable[[Context, ErrorContext], Evide
         read = error.read
         if read is None or read.kind not in kinds:
             return None
-        return error.evidence(words=_words(error))
+        change = _latest_change(context) if read.kind in _AFTER_A_CHANGE else None
+        lines = (change.location,) if change is not None else ()
+        where = f" (the latest change in place is at {mention(*lines)})" if lines else ""
+        return error.evidence(locations=lines, words=_words(error), changed=where)
 
     return match
+
+
+_AFTER_A_CHANGE = (Kind.BASE_OF_SEVERAL_VIEWS, Kind.BASE_OF_FUNCTION_VIEW)
+
+
+def _latest_change(context: Context) -> Event | None:
+    changes = context.happened(EventKind.IN_PLACE)
+    return next((event for event in reversed(changes) if event.location), None)
 
 
 def _words(error: ErrorContext) -> dict[str, object]:

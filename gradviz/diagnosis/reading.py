@@ -23,7 +23,7 @@ from gradviz.diagnosis.subjects import (
     raised_in_backward,
 )
 from gradviz.diagnosis.values import Values
-from gradviz.facts import ErrorDetails, EventKind, FrameKind, TrainingSets
+from gradviz.facts import ErrorDetails, EventKind, FrameKind, GradientDetails, TrainingSets
 from gradviz.graph import (
     Cause,
     EdgeData,
@@ -364,6 +364,10 @@ def _questions(
         for attribute in ("accumulations", "source"):
             if key in context.graph and attribute in context.graph.nodes[key]:
                 data[attribute] = context.graph.nodes[key][attribute]
+        added = context.happened_to(key, EventKind.ACCUMULATE)
+        details = added[-1].details if added and key not in context.graph else None
+        if isinstance(details, GradientDetails) and details.accumulations:
+            data["accumulations"] = details.accumulations  # it is used inside a checkpoint
         name = called.get(id(tensor)) or data.get("name") or "the tensor"
         is_parameter = id(tensor) in asked.parameters or type(tensor).__name__ == "Parameter"
         questions.append(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
-from types import FrameType
+from types import CodeType, FrameType
 from typing import Any
 
 import torch
@@ -24,7 +24,7 @@ from gradviz.recording.provenance import Input, Leaf, Provenance, UntrackedTenso
 from gradviz.recording.reachability import Reachability
 from gradviz.recording.source_lines import CodeLocation, UserFiles, user_location
 
-__all__ = ["FunctionCalls"]
+__all__ = ["FunctionCalls", "called_from", "is_forward"]
 
 _APPLY: Any = torch.autograd.Function.apply
 _INPUTS = 16
@@ -39,6 +39,7 @@ class FunctionCalls:
         event_log: receives the event of each call.
         verdicts: which code is the user's.
         input_from: creates an `Input` from a tensor, see `RecordingState.input_from`.
+        mixed: receives the untracked inputs of each node, see `RecordingState.mixed`.
 
     Attributes:
         reads: the leaves that ``forward`` has read without being inputs, as a bit set, by the
@@ -52,6 +53,7 @@ class FunctionCalls:
         event_log: EventLog,
         verdicts: UserFiles,
         input_from: Callable[..., Input],
+        mixed: dict[int, list[Input]],
     ) -> None:
         self.reads: dict[int, int] = {}
         self._provenance = provenance
@@ -59,6 +61,7 @@ class FunctionCalls:
         self._event_log = event_log
         self._verdicts = verdicts
         self._input_from = input_from
+        self._mixed = mixed
 
     def add(self, given: Sequence[torch.Tensor], new: Sequence[torch.Tensor]) -> None:
         """Record an operation that ran inside a ``forward``.
@@ -96,6 +99,9 @@ class FunctionCalls:
             call = end - 1, end, _APPLY, location.code, location.offset, ()
             entry = Entry(EventKind.OPERATION, "apply", location, operation=call, is_hidden=True)
             entries.append(entry if is_hidden else call)
+            untracked = [self._provenance.untracked(t) for t in inputs if not t.requires_grad]
+            if untracked:
+                self._mixed[end] = [each.as_input() for each in untracked]
         for tensor in given:
             if tensor.requires_grad and not any(tensor is each for each in inputs):
                 self.reads[end] = self.reads.get(end, 0) | self._leaves(tensor)
@@ -143,6 +149,17 @@ class FunctionCalls:
             last = Entry(EventKind.OPERATION, "apply", location)
             entries.append(last)
         last.identities = (untracked.identity,)
+
+
+def is_forward(code: CodeType) -> bool:
+    """Whether code is that of a ``forward`` of a Function, by its name and arguments."""
+    return code.co_name == "forward" and code.co_varnames[:1] not in ((), ("self",))
+
+
+def called_from(verdicts: UserFiles) -> CodeLocation | None:
+    """Where the running Function was applied; None if none runs."""
+    frame = _apply_frame()
+    return None if frame is None else user_location(frame.f_back, verdicts)
 
 
 def _is_of_torch(function: Any) -> bool:

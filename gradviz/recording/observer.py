@@ -139,6 +139,7 @@ class Observer:
     def begin(self, code: CodeType) -> None:
         """The recording begins in some code of the user's."""
         self._thread = threading.get_ident()
+        self._shown_until = creation_count()  # when a frame showed the live outputs
         with quietly():
             self.snapshots.begin(code)
 
@@ -346,7 +347,7 @@ class Observer:
             return
         try:
             with quietly():
-                state.add_parameter(data, parameter)
+                state.add_copy(data, parameter)
         except Exception as error:
             state.failed(error)
 
@@ -485,17 +486,17 @@ class Observer:
                 state.end_gradient_change()
                 state.update_alert()
                 self._steady.leave()
+                is_unseen = self.sampling is None and creation_count() > self._shown_until
                 quiet_exit = isinstance(error, (SystemExit, GeneratorExit))
                 if error is not None and id(error) != self._seen_error and not quiet_exit:
-                    entry = Entry(
-                        EventKind.ERROR, type(error).__name__, location_of(error, state.verdicts)
-                    )
+                    location = location_of(error, state.verdicts)
+                    entry = Entry(EventKind.ERROR, type(error).__name__, location)
                     entry.details = ErrorDetails(entry.word, str(error))
                     graph = self.snapshots.now(with_outputs=True)
                     is_refused = is_from_backward(error)
                     kind = FrameKind.REFUSED_BACKWARD if is_refused else FrameKind.ERROR
                     self._add(kind, graph, state.log(entry))
-                elif self._count_rows() > self._rows:
+                elif self._count_rows() > self._rows or is_unseen:
                     self._add(FrameKind.END, self.snapshots.now(with_outputs=True))
                 elif not self.frame_store.count:
                     self._add(FrameKind.END, GradGraph())
@@ -529,8 +530,10 @@ class Observer:
         self.snapshots.keys.turn()
 
     def _moment(self, kind: FrameKind, entry: Entry | None) -> StepMoment:
-        """What is known about this moment, apart from its graph."""
+        """What is known about this moment without its graph."""
         self._rows = self._count_rows()
+        if kind not in _ONLY_LEAVES:
+            self._shown_until = creation_count()
         digest = self._state.event_log.digest
         if entry is None:
             return StepMoment(kind, "", None, 1, digest)

@@ -1,32 +1,35 @@
 """Provenance of untracked tensors: where their data came from, and where the gradient was cut.
 
 An untracked tensor does not require grad and is not in the graph. Only plain values and a weak
-reference are stored: a recording keeps no tensor alive. Sets of leaves are bits of an integer;
-the bit of a leaf is its number in the recording.
+reference are stored: a recording keeps no tensor alive.
 """
 
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import torch
 
+from gradviz.capture.autograd.engine import creation_count
 from gradviz.capture.autograd.nodes import plain_shape, sequence_number
 from gradviz.capture.autograd.operations import type_text
 from gradviz.capture.autograd.tensors import memory_of
 from gradviz.graph import Cause, TensorSummary
+from gradviz.recording.cut_leaves import (
+    NO_ANCESTORS,
+    NO_CUTS,
+    Ancestors,
+    CutLeaves,
+    CutSite,
+    merge_cut_leaves,
+)
 from gradviz.recording.source_lines import NOWHERE, CodeLocation
 
 __all__ = [
-    "NO_ANCESTORS",
-    "Ancestors",
-    "CutLeaves",
-    "CutSite",
     "Input",
     "Leaf",
     "OpRecord",
@@ -34,9 +37,8 @@ __all__ = [
     "Provenance",
     "UntrackedTensor",
     "WeakTensors",
+    "Written",
     "cause_of",
-    "leaves_in",
-    "merge_cut_leaves",
 ]
 
 _MOST_SHOWN = 256  # untracked tensors that frames can show
@@ -45,71 +47,6 @@ _INPUTS = 16  # inputs of one untracked tensor
 _ALIASES = 8  # aliases of aliases
 _MOST_NUMBERS = 4_096  # numbers that are recognized when a tensor is created from them
 _SAME_LINE = 8  # plain values among which one from the same line is searched
-
-
-class CutSite(NamedTuple):
-    """Where a gradient is cut.
-
-    Args:
-        cause: the reason.
-        location: where it was called.
-        word: the function that was called: ``"argmin"``; "" if unknown.
-    """
-
-    cause: Cause
-    location: CodeLocation
-    word: str = ""
-
-
-CutLeaves = Mapping[CutSite, int]
-"""Leaves whose data is used without a gradient, by the site of the cut."""
-
-_NO_CUTS: CutLeaves = MappingProxyType({})
-
-
-class Ancestors(NamedTuple):
-    """The leaves that a tensor was computed from.
-
-    Args:
-        leaves: those that a gradient would reach.
-        cut_leaves: those that it would not reach.
-    """
-
-    leaves: int = 0
-    cut_leaves: CutLeaves = _NO_CUTS
-
-    def merge(self, other: Ancestors) -> Ancestors:
-        """The ancestors of both; returns one of the two objects if it contains them all."""
-        if self is other:
-            return self
-        leaves = self.leaves | other.leaves
-        cut_leaves = merge_cut_leaves(self.cut_leaves, other.cut_leaves)
-        if leaves == self.leaves and cut_leaves is self.cut_leaves:
-            return self
-        if leaves == other.leaves and cut_leaves is other.cut_leaves:
-            return other
-        return Ancestors(leaves, cut_leaves)
-
-    def cut(self, site: CutSite) -> CutLeaves:
-        """The cut leaves if the gradient is cut here as well."""
-        if not self.leaves:
-            return self.cut_leaves
-        return merge_cut_leaves(self.cut_leaves, {site: self.leaves})
-
-
-NO_ANCESTORS = Ancestors()
-
-
-def merge_cut_leaves(one: CutLeaves, other: CutLeaves) -> CutLeaves:
-    """The union; returns one of the two objects if possible, so that a loop stores only one."""
-    if one is other or not other:
-        return one
-    if not one:
-        return other
-    if len(one) < len(other):
-        one, other = other, one
-    new = {where: one.get(where, 0) | leaves for where, leaves in other.items()}
-    return {**one, **new} if any(one.get(where) != new[where] for where in new) else one
 
 
 def cause_of(inputs: Sequence[Input]) -> Cause:
@@ -121,19 +58,6 @@ def cause_of(inputs: Sequence[Input]) -> Cause:
     if any(data.cause is Cause.NOT_RECORDED for data in inputs):
         return Cause.NOT_RECORDED
     return Cause.CONSTANT
-
-
-def leaves_in(bits: int) -> Iterator[int]:
-    """The numbers of the leaves in a set.
-
-    Example:
-        >>> list(leaves_in(0b1011))
-        [0, 1, 3]
-    """
-    while bits:
-        lowest = bits & -bits
-        yield lowest.bit_length() - 1
-        bits ^= lowest
 
 
 class OperationOutput(NamedTuple):
@@ -200,6 +124,7 @@ class Input:
         is_in_place: whether the data was written into an existing tensor: its source may have
             been computed from that tensor.
         word: the function that cut the gradient; "" if it was cut earlier.
+        written_at: the number of nodes when it was written into an existing tensor.
         cut_leaves: the leaves that get no gradient along this edge, with the cause and location.
     """
 
@@ -211,6 +136,7 @@ class Input:
     ancestors: Ancestors = NO_ANCESTORS
     is_in_place: bool = False
     word: str = ""
+    written_at: int = 0
     cut_leaves: CutLeaves = field(init=False)
 
     def __post_init__(self) -> None:
@@ -224,6 +150,18 @@ class Input:
     def matters(self) -> bool:
         """Whether the data was computed from something that requires grad."""
         return self.source.matters if isinstance(self.source, UntrackedTensor) else True
+
+
+class Written(NamedTuple):
+    """Data that was written into a result of the graph without being recorded by autograd.
+
+    Args:
+        output: which output of its operation the result is.
+        data: the data; ``data.written_at`` is the time.
+    """
+
+    output: int
+    data: Input
 
 
 class UntrackedTensor:
@@ -246,7 +184,7 @@ class UntrackedTensor:
         ref: weak reference to the tensor.
     """
 
-    cut_leaves: CutLeaves = _NO_CUTS
+    cut_leaves: CutLeaves = NO_CUTS
     value: TensorSummary | Callable[[], TensorSummary] | None = None
     name: str = ""
     changes: tuple[str, ...] = ()
@@ -286,6 +224,20 @@ class UntrackedTensor:
         """The identity of its node in every frame."""
         return ("untracked", self.number) if self.leaf is None else self.leaf.identity
 
+    def inputs_at(self, number: int) -> Sequence[Input]:
+        """The data in it when the operation with a sequence number used it."""
+        return [data for data in self.inputs if data.written_at <= number]
+
+    def cut_leaves_at(self, number: int) -> CutLeaves:
+        """The cut leaves among its ancestors when the operation used it."""
+        inputs = self.inputs_at(number)
+        if len(inputs) == len(self.inputs):
+            return self.cut_leaves
+        found = NO_CUTS
+        for each in inputs:
+            found = merge_cut_leaves(found, each.cut_leaves)
+        return found
+
     def as_input(self) -> Input:
         """Its data as an input of another tensor, at this time."""
         cut = self.cut_leaves
@@ -302,7 +254,9 @@ class UntrackedTensor:
         """Add data that an in-place operation wrote into it."""
         self.cut_leaves = merge_cut_leaves(self.cut_leaves, new.cut_leaves)
         if all(each.source != new.source for each in self.inputs):
-            self.inputs = (*self.inputs[1 - _INPUTS :], replace(new, is_in_place=True))
+            at = new.written_at or creation_count()
+            written = replace(new, is_in_place=True, written_at=at)
+            self.inputs = (*self.inputs[1 - _INPUTS :], written)
             self.matters = self.matters or new.matters
 
     def drop_distant_inputs(self) -> None:
@@ -361,9 +315,12 @@ class Provenance:
         tensors: the records of tensors that are alive.
         left_out: number of untracked tensors that exceeded the limit of the frames.
         same_node: pairs of an old and a new identity of the same tensor.
+        written: what was written into results of the graph, by the sequence number of the
+            operation that made them.
     """
 
     def __init__(self) -> None:
+        self.written: dict[int, list[Written]] = {}
         self.tensors = WeakTensors()
         self.left_out = 0
         self._count = 0
@@ -396,11 +353,20 @@ class Provenance:
             self.same_node.append((("untracked", untracked.number), untracked.leaf.identity))
         return untracked.leaf
 
-    def ancestors(self, tensor: torch.Tensor) -> Ancestors:
-        """The ancestors of a leaf: itself, and the tensors it was computed from."""
+    def ancestors(self, tensor: torch.Tensor, number: int | None = None) -> Ancestors:
+        """The ancestors of a leaf: itself, and the tensors it was computed from.
+
+        Args:
+            tensor: the leaf.
+            number: the sequence number of the operation that used it; None for now.
+        """
         leaf = self.leaf(tensor)
-        untracked = leaf.untracked
-        return Ancestors(1 << leaf.number, _NO_CUTS if untracked is None else untracked.cut_leaves)
+        if (untracked := leaf.untracked) is None:
+            return Ancestors(1 << leaf.number)
+        cut_leaves = untracked.cut_leaves
+        return Ancestors(
+            1 << leaf.number, cut_leaves if number is None else untracked.cut_leaves_at(number)
+        )
 
     def identities(self, tensor: torch.Tensor) -> tuple[Hashable, ...]:
         """The identities of the nodes that can represent a tensor, the most exact first."""
@@ -494,10 +460,12 @@ class Provenance:
         """
         if isinstance(record, UntrackedTensor):
             if replaces:
-                record.inputs, record.cut_leaves = (), _NO_CUTS
+                record.inputs, record.cut_leaves = (), NO_CUTS
                 record.matters = record.matters and record.leaf is not None
             for each in new:
                 record.add_input(each)
+            if replaces and record.inputs:
+                record.cause = cause_of(record.inputs)
             return
         own = 1 << record.number
         new = [each for each in new if any(bits & ~own for bits in each.cut_leaves.values())]
@@ -517,24 +485,59 @@ class Provenance:
             written.drop_distant_inputs()
         record.untracked = written
 
+    def write_into_result(self, made: OperationOutput, new: Sequence[Input]) -> None:
+        """Record that values were written into a result of the graph, without a gradient."""
+        rows = self.written.setdefault(made.created, [])
+        for each in new:
+            if each.cut_leaves and len(rows) < _INPUTS:
+                data = replace(each, is_in_place=True, written_at=creation_count())
+                rows.append(Written(made.output, data))
+
+    def cut_leaves_of_result(self, made: OperationOutput, number: int) -> CutLeaves:
+        """The leaves written into a result before the operation with a sequence number used it."""
+        found = NO_CUTS
+        for output, data in self.written.get(made.created, ()):
+            if output == made.output and data.written_at <= number:
+                found = merge_cut_leaves(found, data.cut_leaves)
+        return found
+
     def sharing(
         self, tensor: torch.Tensor, record: Leaf | UntrackedTensor | None
     ) -> Iterator[Leaf | UntrackedTensor]:
         """The records of the tensors of which an untracked tensor is an alias or a view."""
+        for data in self._aliased(tensor, record):
+            if not isinstance(data.source, OperationOutput):
+                yield data.source
+
+    def aliased_result(
+        self, tensor: torch.Tensor, record: UntrackedTensor
+    ) -> OperationOutput | None:
+        """The result of the graph of which an untracked tensor is an alias; None if of none."""
+        sources = [data.source for data in self._aliased(tensor, record)]
+        last = sources[-1] if sources else None
+        return last if isinstance(last, OperationOutput) else None
+
+    def _aliased(
+        self, tensor: torch.Tensor, record: Leaf | UntrackedTensor | None
+    ) -> Iterator[Input]:
         memory = memory_of(tensor)
         for _ in range(_ALIASES):
             record = record.untracked if isinstance(record, Leaf) else record
             if record is None or len(record.inputs) != 1 or memory is None:
                 return
-            source, other = record.inputs[0].source, None
-            if isinstance(source, OperationOutput):
-                return
-            other = source.ref()
+            data = record.inputs[0]
+            is_result = isinstance(data.source, OperationOutput)
+            other = data.ref() if is_result else data.source.ref()  # type: ignore[union-attr]
+            if other is None and isinstance(data.source, UntrackedTensor):
+                record = data.source  # a view of a view, of which the first is gone
+                continue
             found = memory_of(other) if other is not None else None
             if found is None or found[0] != memory[0]:
                 return
-            yield source
-            record = source
+            yield data
+            if isinstance(data.source, OperationOutput):
+                return
+            record = data.source
 
     def add_plain_value(self, word: str, data: Input, location: CodeLocation) -> UntrackedTensor:
         """Add the record of a number or array, replacing the last one from the same line."""

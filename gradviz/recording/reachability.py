@@ -20,7 +20,8 @@ from gradviz.capture.autograd.nodes import (
     sequence_number,
 )
 from gradviz.capture.tracing.walk import BAND, guard_release
-from gradviz.recording.provenance import NO_ANCESTORS, Ancestors, CutLeaves, OpRecord, Provenance
+from gradviz.recording.cut_leaves import NO_ANCESTORS, Ancestors, CutLeaves
+from gradviz.recording.provenance import OperationOutput, OpRecord, Provenance
 
 __all__ = ["Reachability"]
 
@@ -165,7 +166,11 @@ class Reachability:
         done: dict[Node, Ancestors] = {}
         largest = 0
         for node, inputs in new.inputs.items():
-            parts = [done[c] if c in done else self._known_ancestors(c, new) for c in inputs]
+            number = sequence_number(node)
+            parts = [
+                done[c] if c in done else self._known_ancestors(c, new, number) for c in inputs
+            ]
+            parts += self._written_into_inputs(node, number)
             ancestors = done[node] = self._of_one(node, parts, new.heights[node])
             if not any(ancestors is each for each in parts):
                 largest = max(largest, _size(ancestors))
@@ -177,12 +182,23 @@ class Reachability:
                     done.pop(child, None)
         return done[root]
 
-    def _known_ancestors(self, node: Node, new: _New) -> Ancestors:
+    def _written_into_inputs(self, node: Node, number: int) -> list[Ancestors]:
+        """What was written into the inputs of a node before it used them, without a gradient."""
+        provenance, found = self._provenance, []
+        for child, output in node.next_functions if provenance.written else ():
+            if child is not None:
+                made = OperationOutput(sequence_number(child), output)
+                if cut_leaves := provenance.cut_leaves_of_result(made, number):
+                    found.append(Ancestors(0, cut_leaves))
+        return found
+
+    def _known_ancestors(self, node: Node, new: _New, user: int | None = None) -> Ancestors:
+        """The ancestors of a visited node, as the operation with a sequence number used it."""
         known = new.known[node]
         if known is not None:
             return known.ancestors
         leaf = leaf_of(node)
-        return self._provenance.ancestors(leaf) if leaf is not None else NO_ANCESTORS
+        return self._provenance.ancestors(leaf, user) if leaf is not None else NO_ANCESTORS
 
     def _of_one(self, node: Node, parts: Sequence[Ancestors], height: int) -> Ancestors:
         number = sequence_number(node)
@@ -201,7 +217,10 @@ class Reachability:
         for node, inputs in new.inputs.items():
             for child in inputs:
                 if child in new.known:
-                    ancestors = ancestors.merge(self._known_ancestors(child, new))
+                    number = sequence_number(node)
+                    ancestors = ancestors.merge(self._known_ancestors(child, new, number))
+            for each in self._written_into_inputs(node, sequence_number(node)):
+                ancestors = ancestors.merge(each)
             cut_leaves = self._cut_inputs(sequence_number(node) + 1)
             ancestors = ancestors.merge(Ancestors(0, cut_leaves))
         self._keep(id(root), _Known(sequence_number(root), ancestors, new.heights[root]))

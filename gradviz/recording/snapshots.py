@@ -23,8 +23,9 @@ from gradviz.capture.tracing.walk import Walk, make_safe_to_drop
 from gradviz.errors import SubjectError
 from gradviz.facts import SourceLocation, TrainingSets
 from gradviz.graph import Cause, GradGraph
+from gradviz.recording.cut_leaves import CutLeaves, CutSite, leaves_in
 from gradviz.recording.hooks import HookedTensor, held_with_hooks
-from gradviz.recording.provenance import CutLeaves, CutSite, Leaf, UntrackedTensor, leaves_in
+from gradviz.recording.provenance import Leaf, UntrackedTensor
 from gradviz.recording.saved_values import Contents, SavedValues, contents_of
 from gradviz.recording.source_lines import user_frame
 from gradviz.recording.stable_trace import (

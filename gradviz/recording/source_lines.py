@@ -496,12 +496,9 @@ _shared = SharedInstall(_install, _restore)
 
 
 def _show(message: Any) -> None:
-    frame: Any = sys._getframe(1)
-    if frame.f_code not in _callers:
-        _original(message)
-        return
-    while frame is not None and frame.f_globals.get("__name__", "").startswith("gradviz.recording"):
-        frame = frame.f_back
+    file: str = message.filename
+    is_ours = any(code.co_filename == file for code in _callers)
+    frame = _program_frame(sys._getframe(1)) if is_ours else None
     if frame is None:
         _original(message)
         return
@@ -517,3 +514,14 @@ def _show(message: Any) -> None:
         frame.f_globals,
         message.source,
     )
+
+
+def _program_frame(frame: Any) -> Any:
+    """The frame of the program that called a function of torch in which a warning was issued."""
+    while frame is not None and frame.f_code not in _callers:
+        frame = frame.f_back
+    while frame is not None and frame.f_globals.get("__name__", "").startswith("gradviz.recording"):
+        frame = frame.f_back
+    if frame is not None and frame.f_globals.get("__name__") == "torch.overrides":
+        frame = frame.f_back.f_back  # from the function of torch that was called twice
+    return frame

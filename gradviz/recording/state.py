@@ -19,16 +19,19 @@ from gradviz.capture.autograd.nodes import sequence_number
 from gradviz.capture.autograd.tensors import is_quiet, quietly
 from gradviz.facts import Action
 from gradviz.graph import Cause
-from gradviz.recording.event_log import SHAPE_ONLY, Entry, EventLog, Operation, word_of
-from gradviz.recording.function_calls import FunctionCalls
-from gradviz.recording.hooks import Hooks
-from gradviz.recording.intercept import tasks
-from gradviz.recording.module_stack import ModuleStack
-from gradviz.recording.provenance import (
+from gradviz.recording.cut_leaves import (
     NO_ANCESTORS,
     Ancestors,
     CutLeaves,
     CutSite,
+    merge_cut_leaves,
+)
+from gradviz.recording.event_log import SHAPE_ONLY, Entry, EventLog, Operation, word_of
+from gradviz.recording.function_calls import FunctionCalls, called_from, is_forward
+from gradviz.recording.hooks import Hooks
+from gradviz.recording.intercept import tasks
+from gradviz.recording.module_stack import ModuleStack
+from gradviz.recording.provenance import (
     Input,
     Leaf,
     OperationOutput,
@@ -36,7 +39,6 @@ from gradviz.recording.provenance import (
     Provenance,
     UntrackedTensor,
     cause_of,
-    merge_cut_leaves,
 )
 from gradviz.recording.reachability import Reachability
 from gradviz.recording.source_lines import (
@@ -192,7 +194,12 @@ class RecordingState:
         self.on_gradient_change: Callable[[Entry], None] = lambda entry: None
         self.reachability = Reachability(self.provenance, self._flowed_in)
         self.function_calls = FunctionCalls(
-            self.provenance, self.reachability, self.event_log, self.verdicts, self.input_from
+            self.provenance,
+            self.reachability,
+            self.event_log,
+            self.verdicts,
+            self.input_from,
+            self.mixed,
         )
 
     def location(self) -> CodeLocation:
@@ -222,6 +229,9 @@ class RecordingState:
         for known in (self.mixed, self.in_place, self.function_calls.reads):
             for end in list(takewhile(lambda end: end <= start, known)):
                 del known[end]
+        written = self.provenance.written
+        for created in [created for created in written if created < start]:
+            del written[created]
 
     def resume(self) -> None:
         """Calls are recorded again after some that were not: forget what may have changed."""
@@ -438,6 +448,10 @@ class RecordingState:
             ancestors = self.reachability.ancestors(node)
             known = _KnownNode(made.created, ancestors, self.reachability.op_records(node))
             self._known_nodes[id(node)] = known
+        if cut_leaves := self.provenance.cut_leaves_of_result(made, sys.maxsize):
+            ancestors = known.ancestors.merge(Ancestors(0, cut_leaves))
+            ref = weakref.ref(tensor)
+            return Input(made, cause, location, ref, known.op_records, ancestors, word=word)
         last = known.last
         if (
             last is None
@@ -468,7 +482,10 @@ class RecordingState:
         if self.is_inside():
             self.function_calls.add(given, new)
             return
-        cause = self.cause_of_mode() or Cause.NOT_DIFFERENTIABLE
+        mode = self.cause_of_mode()
+        if mode is not None and location.code is not None and is_forward(location.code):
+            location = called_from(self.verdicts) or location
+        cause = mode or Cause.NOT_DIFFERENTIABLE
         if word in SHAPE_ONLY:
             given = ()
         inputs = [self.input_from(tensor, cause, location, word) for tensor in given]
@@ -494,20 +511,26 @@ class RecordingState:
         for identity in self.provenance.add_results(new, word, location, inputs):
             self.log(Entry(kind, word, location, identities=(identity,)))
 
-    def add_parameter(self, data: torch.Tensor, parameter: torch.Tensor) -> None:
-        """Record that a parameter, or a ``Variable``, was created from a tensor."""
+    def add_copy(self, data: torch.Tensor, copy: torch.Tensor, word: str = "") -> None:
+        """Record that a tensor was created from the values of another one.
+
+        Args:
+            data: the tensor with the values.
+            copy: the new tensor: a parameter, a ``Variable``, or a deep copy.
+            word: the function that created it; "" for ``nn.Parameter`` and ``Variable``.
+        """
+        word = word or ("Parameter" if isinstance(copy, torch.nn.Parameter) else "Variable")
         known = self.provenance.tensors.of(data)
         if not data.requires_grad and not (isinstance(known, UntrackedTensor) and known.matters):
             return  # plain data
-        word = "Parameter" if isinstance(parameter, torch.nn.Parameter) else "Variable"
         site = CutSite(Cause.VALUES_COPIED, self.location(), word)
         new = [self.input_from(data, *site)]
-        if parameter.requires_grad:
-            leaf = self.provenance.leaf(parameter)
+        if copy.requires_grad:
+            leaf = self.provenance.leaf(copy)
             leaf.location = site.location
             self.provenance.write(leaf, new, site, replaces=True)
         else:
-            self.provenance.add(parameter, site.word, site.cause, site.location, new, matters=True)
+            self.provenance.add(copy, site.word, site.cause, site.location, new, matters=True)
 
     def cause_of_mode(self) -> Cause | None:
         """Why autograd records nothing at the moment; None if it records."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Sequence
+from functools import cached_property
 from typing import Any
 
 import networkx as nx
@@ -13,14 +15,8 @@ from gradviz.capture.tensors.summary import summarize
 from gradviz.capture.tracing.tracer import Labels, copy_graph
 from gradviz.graph import Cause, EdgeKind, GradGraph, NodeKind
 from gradviz.graph.operations import operation
-from gradviz.recording.provenance import (
-    CutLeaves,
-    Input,
-    Leaf,
-    OperationOutput,
-    OpRecord,
-    UntrackedTensor,
-)
+from gradviz.recording.cut_leaves import NO_ANCESTORS, CutLeaves, merge_cut_leaves
+from gradviz.recording.provenance import Input, Leaf, OperationOutput, OpRecord, UntrackedTensor
 from gradviz.recording.source_lines import NOWHERE, CodeLocation
 from gradviz.recording.stable_trace import Keys, Snapshot
 from gradviz.recording.state import RecordingState
@@ -60,28 +56,29 @@ class UntrackedOverlay:
     def missing_tensors(self) -> list[torch.Tensor]:
         """Tensors that untracked tensors were computed from, and that are not in the graph."""
         found: dict[int, torch.Tensor] = {}
-        stack = [data.source for end in self._snapshot.holes for data in self._inputs_of(end)]
-        stack += [leaf.untracked for _, leaf in self._snapshot.leaves.values() if leaf.untracked]
-        stack += self._snapshot.untracked_roots.values()
+        snapshot = self._snapshot
+        stack = [data for end in snapshot.holes for data in self._inputs_of(end)]
+        stack += [data for _, data in self._written]
+        known = [leaf.untracked for _, leaf in snapshot.leaves.values() if leaf.untracked]
+        stack += [
+            data for each in (*known, *snapshot.untracked_roots.values()) for data in each.inputs
+        ]
         seen: set[int] = set()
         while stack:
-            untracked = stack.pop()
-            if not isinstance(untracked, UntrackedTensor) or untracked.number in seen:
+            data = stack.pop()
+            if isinstance(data.source, UntrackedTensor):
+                if data.source.number not in seen:
+                    seen.add(data.source.number)
+                    stack += data.source.inputs
                 continue
-            seen.add(untracked.number)
-            for data in untracked.inputs:
-                stack.append(data.source)
-                if isinstance(data.source, UntrackedTensor):
-                    continue
-                is_here = self._is_here(data, {})
-                tensors = [] if is_here else [data.ref()]
-                if tensors == [None] or (is_here and not self._is_known(data.source)):
-                    leaves = _recorded_leaves(data)
-                    known = self._snapshot.leaves
-                    tensors = [leaf.ref() for leaf in leaves if leaf.number not in known]
-                for tensor in tensors:
-                    if tensor is not None and tensor.requires_grad:
-                        found[id(tensor)] = tensor
+            is_here = self._is_here(data, {})
+            tensors = [] if is_here else [data.ref()]
+            if tensors == [None] or (is_here and not self._is_known(data.source)):
+                leaves = _recorded_leaves(data)
+                tensors = [leaf.ref() for leaf in leaves if leaf.number not in snapshot.leaves]
+            for tensor in tensors:
+                if tensor is not None and tensor.requires_grad:
+                    found[id(tensor)] = tensor
         return list(found.values())
 
     def _is_known(self, source: object) -> bool:
@@ -95,11 +92,10 @@ class UntrackedOverlay:
     def graph(self) -> GradGraph:
         """The snapshot's graph with the untracked tensors."""
         direct = [(end, data) for end in self._snapshot.holes for data in self._inputs_of(end)]
-        shown = self._shown(
-            [data.source for _, data in direct if isinstance(data.source, UntrackedTensor)]
-        )
+        sources = (data.source for _, data in (*direct, *self._written))
+        shown = self._shown([each for each in sources if isinstance(each, UntrackedTensor)])
         leaves = [leaf for _, leaf in self._snapshot.leaves.values() if _was_untracked(leaf)]
-        if not shown and not direct and not leaves:
+        if not shown and not direct and not leaves and not self._written:
             return self._snapshot.graph
         self._graph = copy_graph(self._snapshot.graph)
         self._insertion = Insertion(self._graph)
@@ -110,10 +106,13 @@ class UntrackedOverlay:
         for leaf in leaves:
             if leaf.untracked is not None:
                 key = self._snapshot.leaves[leaf.number][0]
-                self._add_inputs(key, leaf.untracked)
-                self.cut_leaves[key] = leaf.untracked.cut_leaves
+                last = self._last_use(key)
+                self._add_inputs(key, leaf.untracked, leaf.untracked.inputs_at(last))
+                self.cut_leaves[key] = leaf.untracked.cut_leaves_at(last)
         for end in self._snapshot.holes:
             self._fill(end)
+        for key, data in self._written:
+            self._add_written(key, data)
         self._add_aliases()
         self._add_values()
         return self._graph
@@ -206,9 +205,47 @@ class UntrackedOverlay:
             return f"{untracked.grad_of.name}.grad"
         return untracked.name or (untracked.leaf.name if untracked.leaf is not None else "")
 
-    def _add_inputs(self, key: str, untracked: UntrackedTensor) -> None:
+    @cached_property
+    def _written(self) -> list[tuple[str, Input]]:
+        """What was written into results of the graph, and the nodes that used those since."""
+        found = []
+        graph, operations = self._snapshot.graph, self._snapshot.operations
+        for number, rows in self._state.provenance.written.items():
+            if number not in operations:
+                continue
+            for user, edges in graph._succ[operations[number]].items():
+                outputs = {edge.get("output", 0) for edge in edges.values()}
+                used_at = self._created.get(user, sys.maxsize)
+                for output, data in rows:
+                    if output in outputs and data.written_at <= used_at:
+                        found.append((user, data))
+        return found
+
+    def _add_written(self, key: str, data: Input) -> None:
+        """Add the edge of data that was written into an input of an operation."""
+        old = self.cut_leaves.get(key, NO_ANCESTORS.cut_leaves)
+        self.cut_leaves[key] = merge_cut_leaves(old, data.cut_leaves)
+        if source := self._source(data):
+            taken = [each.get("input", 0) for *_, each in self._graph.in_edges(key, data=True)]
+            self._add_cut(source, key, max(taken, default=-1) + 1, data)
+            self._in_place.append((source, key, max(taken, default=-1) + 1))
+
+    def _last_use(self, key: str) -> int:
+        """The sequence number of the last operation of this frame that uses a leaf."""
+        succ, created = self._graph._succ, self._created
+        users = {*succ[key], *(user for entry in succ[key] for user in succ[entry])}
+        return max((created[each] for each in users if each in created), default=sys.maxsize)
+
+    @cached_property
+    def _created(self) -> dict[str, int]:
+        """The sequence numbers of the operations, by their keys."""
+        return {key: number for number, key in self._snapshot.operations.items()}
+
+    def _add_inputs(
+        self, key: str, untracked: UntrackedTensor, inputs: Sequence[Input] | None = None
+    ) -> None:
         """Add the edges into an untracked tensor, or into the leaf that it became."""
-        for position, data in enumerate(untracked.inputs):
+        for position, data in enumerate(untracked.inputs if inputs is None else inputs):
             source = self._source(data)
             if source:
                 self._add_cut(source, key, position, data)

@@ -21,6 +21,7 @@ from gradviz.capture.autograd.tensors import version_of
 from gradviz.capture.tensors.summary import summarize
 from gradviz.facts import Action
 from gradviz.graph import Cause, TensorSummary
+from gradviz.recording.cut_leaves import CutSite
 from gradviz.recording.event_log import QUERIES, Entry, word_of
 from gradviz.recording.intercept import gradients
 from gradviz.recording.intercept.in_place import (
@@ -29,7 +30,7 @@ from gradviz.recording.intercept.in_place import (
     log_plain_change,
     lookup,
 )
-from gradviz.recording.provenance import CutSite, Leaf, UntrackedTensor
+from gradviz.recording.provenance import Leaf, UntrackedTensor
 from gradviz.recording.source_lines import call_made_from, called_function, user_location
 from gradviz.recording.state import Handler, RecordingState, TorchCall, tensors_in
 from gradviz.story import EventKind
@@ -90,6 +91,15 @@ def _after_cut(cause: Cause) -> _Look:
 
 
 _COPYING = ("deepcopy", "vector_to_parameters")
+
+
+def _after_deepcopy(state: RecordingState, call: TorchCall) -> None:
+    """``copy.deepcopy(x)``: the copy has the values of the tensor."""
+    tensor, copied = call.args[0], call.result
+    if not isinstance(copied, torch.Tensor) or copied is tensor or state.is_inside():
+        return
+    if state.provenance.tensors.of(copied) is None:
+        state.add_copy(tensor, copied, "deepcopy")
 
 
 def _before_detach_(state: RecordingState, call: TorchCall) -> None:
@@ -321,10 +331,8 @@ _NAMED: dict[str, Handler] = {
         ("item", "tolist", "__float__", "__int__", "__index__", "__complex__"),
         _handler(_after_value_read(Cause.ITEM)),
     ),
-    **dict.fromkeys(
-        QUERIES,
-        pass_on,
-    ),
+    **dict.fromkeys(QUERIES, pass_on),
+    "__deepcopy__": _handler(_after_deepcopy),
 }
 _PROPERTIES: dict[tuple[str, str], Handler | None] = {
     ("__get__", "data"): _handler(_after_cut(Cause.DATA)),

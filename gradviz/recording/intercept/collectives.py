@@ -16,10 +16,11 @@ from gradviz.capture.autograd.nodes import sequence_number
 from gradviz.capture.autograd.tensors import quietly
 from gradviz.facts import Action, EventKind
 from gradviz.graph import Cause
+from gradviz.recording.cut_leaves import CutSite
 from gradviz.recording.event_log import Entry
 from gradviz.recording.intercept import gradients
 from gradviz.recording.passes import leaves_of
-from gradviz.recording.provenance import CutSite, Input, Leaf, UntrackedTensor
+from gradviz.recording.provenance import Input, Leaf, UntrackedTensor
 from gradviz.recording.source_lines import user_location
 from gradviz.recording.state import RecordingState
 

@@ -9,12 +9,14 @@ from typing import Any
 import torch
 
 from gradviz.capture.autograd.engine import creation_count
-from gradviz.capture.autograd.tensors import is_unsure, memory_of, storage_address, version_of
+from gradviz.capture.autograd.nodes import sequence_number
+from gradviz.capture.autograd.tensors import is_unsure, storage_address, version_of
 from gradviz.facts import VersionDetails
 from gradviz.graph import Cause
+from gradviz.recording.cut_leaves import CutSite
 from gradviz.recording.event_log import Entry, word_of
 from gradviz.recording.intercept import gradients
-from gradviz.recording.provenance import CutSite, Leaf, OperationOutput, UntrackedTensor
+from gradviz.recording.provenance import Input, Leaf, OperationOutput, UntrackedTensor
 from gradviz.recording.source_lines import CodeLocation, call_made_from, called_function
 from gradviz.recording.state import InPlaceChange, RecordingState, TorchCall, tensors_in
 from gradviz.story import EventKind
@@ -58,9 +60,12 @@ def after_change(state: RecordingState, call: TorchCall) -> None:
             continue
         identity = None
         record = state.provenance.tensors.of(target)
+        is_leaf = isinstance(record, Leaf) or (not is_unsure(target) and target.is_leaf)
         if not target.requires_grad:
             identity = _change_untracked(state, call, target, word, location).identity
-        elif isinstance(record, Leaf) or (not is_unsure(target) and target.is_leaf):
+        elif not is_leaf:
+            _change_result(state, call, target, word, location)
+        else:
             leaf = state.provenance.leaf(target)
             identity = leaf.identity
             site = CutSite(Cause.VALUES_COPIED, location, word)
@@ -145,7 +150,8 @@ def _change_tracked(
             for record in state.provenance.sharing(target, old):
                 site = CutSite(Cause.VALUES_COPIED, location, word)
                 _write_into(state, call, target, record, site)
-            _write_into_result(state, call, target, old, location, word)
+            result = state.provenance.aliased_result(target, old)
+            _write_into_result(state, call, target, result, (location, word))
     for target, data in zip(targets, others, strict=False):
         if target.requires_grad:  # this change made it tracked
             state.mixed[end] = [data, *state.mixed.get(end, [])]
@@ -155,6 +161,18 @@ def _change_tracked(
     state.event_log.entries.append(entry)
 
 
+def _change_result(
+    state: RecordingState, call: TorchCall, target: torch.Tensor, word: str, location: CodeLocation
+) -> None:
+    """A result of the graph was changed, and autograd did not record it."""
+    if not is_unsure(target):
+        node: Any = target.grad_fn
+        made = OperationOutput(sequence_number(node), target.output_nr)
+        cause = state.cause_of_mode() or Cause.VALUES_COPIED
+        new = _written(state, call, target, CutSite(cause, location, word))
+        state.provenance.write_into_result(made, new)
+
+
 def _change_untracked(
     state: RecordingState, call: TorchCall, target: torch.Tensor, word: str, location: CodeLocation
 ) -> UntrackedTensor:
@@ -162,13 +180,14 @@ def _change_untracked(
     untracked = state.provenance.untracked(target)
     mattered = untracked.matters
     aliased = list(state.provenance.sharing(target, untracked))
+    result = state.provenance.aliased_result(target, untracked)
     cause = state.cause_of_mode() or Cause.NOT_DIFFERENTIABLE
     _write_into(state, call, target, untracked, CutSite(cause, location, word))
     for record in aliased:
         if isinstance(record, Leaf):
             cause = Cause.VALUES_COPIED
         _write_into(state, call, target, record, CutSite(cause, location, word))
-    _write_into_result(state, call, target, untracked, location, word)
+    _write_into_result(state, call, target, result, (location, word))
     if word not in untracked.changes:
         untracked.changes = (*untracked.changes, word)
     if untracked.matters and not mattered:
@@ -188,8 +207,7 @@ def _write_into(
     if isinstance(record, Leaf) and site.location.offset < 0:
         name = called_function(sys._getframe(1), state.verdicts)
         site = site._replace(word=name if name.isidentifier() and name[0] != "_" else site.word)
-    given = tensors_in((*call.args, *_without_out(call.kwargs)) if call.kwargs else call.args[1:])
-    new = [state.input_from(other, *site) for other in given if other is not target]
+    new = _written(state, call, target, site)
     known = record.ref()
     is_whole = known is not None and known.numel() == target.numel()
     state.provenance.write(record, new, site, is_whole and _replaces(site, call))
@@ -199,26 +217,22 @@ def _write_into_result(
     state: RecordingState,
     call: TorchCall,
     target: torch.Tensor,
-    record: UntrackedTensor,
-    location: CodeLocation,
-    word: str,
+    made: OperationOutput | None,
+    called: tuple[CodeLocation, str],
 ) -> None:
-    """Record values that were written into the result of an operation through its ``.data``."""
-    data = record.inputs[0] if len(record.inputs) == 1 else None
-    if data is None or data.cause is not Cause.DATA:
-        return
-    source, tensor = data.source, data.ref()
-    mine, other = memory_of(target), memory_of(tensor) if tensor is not None else None
-    if not isinstance(source, OperationOutput) or not mine or not other or mine[0] != other[0]:
-        return
-    site = CutSite(Cause.VALUES_COPIED, location, f".data.{word}")
-    written = [each for each in tensors_in(call.args[1:]) if each is not target]
-    new = [state.input_from(each, *site) for each in written]
-    end = source.created + 1
-    if any(each.matters for each in new):
-        flow = state.provenance.add(None, site.word, site.cause, location, new, matters=True)
-        flow.is_plain_value = False
-        state.mixed[end] = [*state.mixed.get(end, []), flow.as_input()]
+    """Record values that were written into the result of an operation through an alias of it."""
+    if made is not None:
+        location, word = called
+        site = CutSite(Cause.VALUES_COPIED, location, f".data.{word}")
+        state.provenance.write_into_result(made, _written(state, call, target, site))
+
+
+def _written(
+    state: RecordingState, call: TorchCall, target: torch.Tensor, site: CutSite
+) -> list[Input]:
+    """The data that a call wrote into a tensor."""
+    given = tensors_in((*call.args, *_without_out(call.kwargs)) if call.kwargs else call.args[1:])
+    return [state.input_from(other, *site) for other in given if other is not target]
 
 
 def _replaces(site: CutSite, call: TorchCall) -> bool:
