@@ -13,7 +13,7 @@ import gradviz
 from gradviz import serialize, views
 from gradviz.errors import UsageError
 from gradviz.graph import EdgeKind, GradGraph, Mark, NodeKind, TensorSummary
-from gradviz.renderers.legend import legend_of
+from gradviz.renderers.caption import legend_of
 from gradviz.story import Frame, Story
 
 

@@ -12,8 +12,8 @@ from graphs import graph_of
 from torch import nn
 
 import gradviz
+from gradviz.renderers.caption import legend_of
 from gradviz.renderers.compose import compose_each
-from gradviz.renderers.legend import legend_of
 from gradviz.renderers.scene import Curve, Polygon, Rectangle, Scene, Text
 from gradviz.renderers.text import to_text
 from gradviz.story import Story

@@ -23,7 +23,7 @@ def still_of(page: str) -> str:
     return page.split('<div id="still">')[1].split("<script")[0]
 
 
-def island_of(page: str) -> dict[str, object]:
+def data_of(page: str) -> dict[str, object]:
     found: dict[str, object] = json.loads(page.split('id="gradviz-data">')[1].split("</script>")[0])
     return found
 
@@ -61,7 +61,7 @@ def test_no_name_ends_the_data(name: str) -> None:
     graph = GradGraph()
     graph.add_node("n0", kind=NodeKind.LEAF, name=name)
     page = gradviz.draw(graph).render("html").decode()
-    rows = island_of(page)["rows"]
+    rows = data_of(page)["rows"]
     assert isinstance(rows, list)
     assert rows[0]["name"] == name
     assert page.count("</script>") == 2
@@ -75,5 +75,5 @@ def test_what_frames_share_is_written_once() -> None:
     graph = graph_of("mlp")
     one = gradviz.draw(gradviz.Story((gradviz.Frame("1", graph),)))
     many = gradviz.draw(gradviz.Story(tuple(gradviz.Frame(str(n), graph) for n in range(20))))
-    alone, twenty = (island_of(d.render("html").decode()) for d in (one, many))
+    alone, twenty = (data_of(d.render("html").decode()) for d in (one, many))
     assert len(str(twenty)) < len(str(alone)) + 20 * 500

@@ -3,7 +3,7 @@
 import pytest
 
 from gradviz.graph import GradGraph, NodeKind
-from gradviz.renderers.legend import legend_glyph, legend_of
+from gradviz.renderers.caption import legend_glyph, legend_of
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,8 @@ from torch.utils.checkpoint import checkpoint
 import gradviz
 from gradviz.diagnosis.answers import Verdict
 from gradviz.graph import GradGraph, NodeKind, TensorSummary
-from gradviz.renderers.caption import caption, changes_caption
+from gradviz.renderers.caption import caption, changes_caption, legend_of
 from gradviz.renderers.labels import labels_of
-from gradviz.renderers.legend import legend_of
 from gradviz.renderers.theme import edge_look
 from gradviz.story import Frame, Story
 from gradviz.views import color_by, fold_repeats, group_by_module, hide_bookkeeping

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from gradviz.graph import GradGraph
+from gradviz.renderers.caption import GLYPH_WIDTH, legend_glyph, legend_of
 from gradviz.renderers.cards import Card, card_of, line_width, set_line
 from gradviz.renderers.edges import (
     EdgePlaces,
@@ -21,7 +22,6 @@ from gradviz.renderers.labels import Line, Role, TextSpan, clean, labels_of
 from gradviz.renderers.layout.engines import Box, Cluster, Layout, Link, lay_out
 from gradviz.renderers.layout.routing import Route
 from gradviz.renderers.layout.wrapping import wrap
-from gradviz.renderers.legend import GLYPH_WIDTH, legend_glyph, legend_of
 from gradviz.renderers.module_frames import (
     ModuleFrame,
     clusters_of,

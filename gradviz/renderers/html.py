@@ -22,11 +22,11 @@ from importlib.resources import files as package_files
 from typing import Any
 
 from gradviz.graph import Cause, EdgeKind, GradGraph, NodeKind
+from gradviz.renderers.caption import MEANINGS, role_rows
 from gradviz.renderers.cards import card_of, text_width
 from gradviz.renderers.compose import compose_each
 from gradviz.renderers.edges import QUIET
 from gradviz.renderers.labels import Label, Line, Role, TextSpan, clean, labels_of
-from gradviz.renderers.legend import MEANINGS, role_rows
 from gradviz.renderers.moments import runs_of_frames
 from gradviz.renderers.svg import to_svg
 from gradviz.renderers.theme import FILLS, FONT, LOOKS, OWN, PALETTE, TEXT, Look, Theme, color
