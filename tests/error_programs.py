@@ -117,9 +117,9 @@ program(
             self.body, self.head, self.state = nn.Linear(3, 2), nn.Linear(2, 2), torch.zeros(2)
         def forward(self, x):
             feature = self.body(x)
-            #+ self.state = self.state.detach()
             state = 0.7 * self.state + 0.3 * feature.mean(0)  # here
             self.state = state
+            #+ self.state = state.detach()
             return self.head(feature).pow(2).sum() + state.pow(2).sum(), feature
     model = Net()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
@@ -302,7 +302,7 @@ program(
     """,
     AGAIN,
     ("feature",),
-    ("feature.detach()", "hidden"),
+    ("hidden",),
     "body.weight.grad.abs().sum() > 0",
 )
 program(

@@ -71,6 +71,8 @@ def test_every_gradviz_command_runs(tmp_path: Path) -> None:
     assert len(commands()) >= 6
     for command in commands():
         program, *arguments = shlex.split(command)
+        if program == "torchrun":  # here the same command in one process
+            program, arguments = "gradviz", arguments[arguments.index("gradviz") + 1 :]
         assert program == "gradviz"
         done = subprocess.run(
             [sys.executable, "-m", "gradviz", *arguments],

@@ -567,7 +567,10 @@ def as_overview(each: Explanation, question: Question, context: Context) -> Expl
     is_right = bool(added) and not is_wrong(getattr(added[-1].details, "after", None))
     if uses and is_right and is_gone and _is_cleared(context, key, added[-1].number):
         return replace(each, verdict=Verdict.FINE, reason="its gradient was used", fix="")
-    is_held = key in context.held or any(key in d.held for _, d in _steps(context))
+    # The parameters of an optimizer that are in no frame have no key: it may hold this one.
+    is_held = key in context.held or any(
+        key in details.held or details.count > len(details.held) for _, details in _steps(context)
+    )
     if each.verdict not in _NO_GRADIENT or added or is_held or not _steps(context):
         return each
     reason = f"no optimizer holds it, and it got no gradient: {each.reason}"

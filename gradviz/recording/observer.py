@@ -9,7 +9,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
-from types import CodeType, FrameType
+from types import CodeType
 from typing import Any
 
 import torch
@@ -41,13 +41,14 @@ from gradviz.recording.passes import (
     Microbatches,
     held_by,
     is_same,
+    is_transform,
     leaves_of,
 )
 from gradviz.recording.problems import Freed, History, error_details, is_from_backward, location_of
 from gradviz.recording.provenance import Leaf
 from gradviz.recording.sampling import Sampling
 from gradviz.recording.snapshots import SnapshotSeries
-from gradviz.recording.source_lines import CodeLocation, UserFiles
+from gradviz.recording.source_lines import CodeLocation
 from gradviz.recording.state import InPlaceChange, RecordingState
 from gradviz.recording.steady import LeafReading, Steady, StepMoment
 from gradviz.story import EventKind, Frame
@@ -152,7 +153,7 @@ class Observer:
             return
         try:
             state.end_gradient_change()
-            if not _is_transform(state.verdicts):
+            if not is_transform(state.verdicts):
                 with quietly():
                     self._begin_pass(call)
         except Exception as error:
@@ -577,8 +578,8 @@ class Observer:
             return None
         if not found:
             return GradGraph  # the frame would show the same as the latest one
-        graph = functools.cache(self._steady.build(found, readings))
-        title, passes, row = self._title(moment), self._passes, self._rows
+        graph, title = functools.cache(self._steady.build(found, readings)), self._title(moment)
+        passes, row = self._passes, self._rows
 
         def build() -> Frame:
             return Frame(with_gradients(title, added()), graph(), "", kind, passes, row - 1)
@@ -589,13 +590,3 @@ class Observer:
 
 _Start = tuple[Before, str, Callable[[KeyOf], tuple[str, ...]], Callable[[], GradGraph]]
 """The gradients before a pass, the name of its root, the keys of its roots, and its graph."""
-
-
-def _is_transform(verdicts: UserFiles) -> bool:
-    """Whether ``torch.func`` runs this pass internally."""
-    frame: FrameType | None = sys._getframe(1)
-    while frame is not None and not verdicts[frame.f_code.co_filename]:
-        if "_functorch" in frame.f_code.co_filename:
-            return True
-        frame = frame.f_back
-    return False

@@ -32,6 +32,7 @@ __all__ = [
     "HeldParameter",
     "held_by",
     "is_same",
+    "is_transform",
     "Before",
     "GradientFlow",
     "Microbatches",
@@ -433,3 +434,13 @@ def _state(leaf: Leaf) -> _State:
     tensor = leaf.ref()
     gradient = tensor.grad if tensor is not None and tensor.is_leaf else None
     return None if gradient is None else (id(gradient), version_of(gradient))
+
+
+def is_transform(verdicts: UserFiles) -> bool:
+    """Whether ``torch.func`` runs this pass internally."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and not verdicts[frame.f_code.co_filename]:
+        if "_functorch" in frame.f_code.co_filename:
+            return True
+        frame = frame.f_back
+    return False

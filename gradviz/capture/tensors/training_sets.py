@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
+from gradviz.capture.autograd.tensors import is_unsure
 from gradviz.facts import Flag, PlainContainer
 
 __all__ = [
@@ -117,7 +118,9 @@ def unregistered(module: nn.Module) -> list[Unregistered]:
 
 def _is_plain_leaf(value: object) -> bool:
     """Whether it is a leaf that requires grad and is no ``nn.Parameter``."""
-    return type(value) is torch.Tensor and value.requires_grad and value.is_leaf
+    if type(value) is not torch.Tensor or not value.requires_grad:
+        return False
+    return not is_unsure(value) and value.is_leaf
 
 
 def _parameters_in(container: Any, name: str) -> Iterator[tuple[torch.Tensor, str, bool]]:
