@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from click.testing import CliRunner
 
 from gradviz.errors import ScriptError, TargetError
+from gradviz.frontends.cli import cli
 from gradviz.frontends.program import run_script
 from gradviz.frontends.target import Target, load_target, parse_target
 
@@ -405,9 +407,9 @@ def test_each_command_says_what_to_give_to_it(script, command, verb, first, type
         loss = net(torch.ones(2)).sum()
     """)
     there = f": it defines the {first}tensors loss f32[]; try: {typed}"
-    with pytest.raises(TargetError) as caught:
-        load_target(parse_target("train.py", command))
-    assert str(caught.value) == f"say what of train.py to {verb}{there}"
+    done = CliRunner().invoke(cli, [command, *["train.py"] * (2 if command == "compare" else 1)])
+    assert done.exit_code == 2
+    assert done.stderr == f"Error: say what of train.py to {verb}{there}\n"
     with pytest.raises(TargetError) as caught:
         load_target(parse_target("train.py:zz9", command))
     assert str(caught.value) == "train.py has no variable zz9; its variables are net, loss"
