@@ -278,7 +278,7 @@ def _brief(summary: TensorSummary | None) -> str:
         return _short(values[0])
     if summary.values and len(values) <= _FEW:
         return f"[{' '.join(map(_short, values))}]"
-    if summary.nan or summary.inf:
+    if not summary.is_finite:
         counts = ((summary.nan, "NaN"), (summary.inf, "infinite"))
         return ", ".join(f"{count} {word}" for count, word in counts if count)
     return "a gradient" if summary.norm is None else f"norm {_short(summary.norm)}"

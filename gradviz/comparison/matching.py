@@ -349,7 +349,7 @@ def value_words(attribute: str, value: Any) -> str:
 def _summary_words(summary: TensorSummary) -> str:
     if summary.values is not None and len(summary.values) <= _MOST_VALUES:
         return _values(summary.values) or "no elements"
-    if summary.nan or summary.inf:
+    if not summary.is_finite:
         return f"{summary.nan} NaN, {summary.inf} infinite"
     if summary.norm is not None:
         return f"norm {number_text(summary.norm)}"

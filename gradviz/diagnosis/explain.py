@@ -215,7 +215,7 @@ def _of_recording(asked: Asked, found: Names) -> Explanation | Explanations:
     if not asked.roots:
         context = replace(context, later=context_at_end(asked.recording, context))
     roots = (context.graph.nodes[key].get("value") for key in context.roots)
-    is_finite = not any(value is not None and (value.nan or value.inf) for value in roots)
+    is_finite = all(value is None or value.is_finite for value in roots)
     if not is_finite or any(is_wrong(question.data.get("grad")) for question in questions):
         context = with_values(context, asked.recording, found)
     if asked.tensors and not asked.is_many:

@@ -69,16 +69,16 @@ def _is_of(event: Event, question: Question) -> bool:
 
 def _hook_made_it_wrong(context: Context, question: Question) -> Evidence | None:
     grad = question.data.get("grad")
-    if grad is None or not (grad.nan or grad.inf or is_all_zero(grad)):
+    if grad is None or (grad.is_finite and not is_all_zero(grad)):
         return None
-    is_broken = _is_not_finite if grad.nan or grad.inf else is_all_zero
+    is_broken = is_all_zero if grad.is_finite else _is_not_finite
     acted = _acted_on_the_path(context, question, is_wrong=True)
     found = [each for each in acted if each[1].after is not None and is_broken(each[1].after)]
     return _hook_evidence(context, found)
 
 
 def _is_not_finite(grad: TensorSummary) -> bool:
-    return bool(grad.nan or grad.inf)
+    return not grad.is_finite
 
 
 def _hook_on_the_path(context: Context, question: Question) -> Evidence | None:

@@ -63,7 +63,7 @@ class Suspect(NamedTuple):
 
 def _is_not_finite(question: Question) -> bool:
     grad = question.data.get("grad")
-    return grad is not None and bool(grad.nan or grad.inf)
+    return grad is not None and not grad.is_finite
 
 
 def _found(context: Context, question: Question) -> Evidence | None:
@@ -123,7 +123,7 @@ def _of_untracked(graph: GradGraph, key: str) -> Suspect | None:
     for source in graph.predecessors(key):
         data: NodeData = graph.nodes[source]
         value = data.get("value")
-        if data["kind"] is NodeKind.UNTRACKED and value is not None and (value.nan or value.inf):
+        if data["kind"] is NodeKind.UNTRACKED and value is not None and not value.is_finite:
             name, what = word_of(data), "NaN" if value.nan else "infinite"
             line = data.get("source", "")
             made = f", created at {mention(line)}," if line else ""
@@ -200,7 +200,7 @@ def _nan_parameter(values: Values, key: str) -> str:
 
 
 def _is_finite(summary: TensorSummary | None) -> bool | None:
-    return None if summary is None else not (summary.nan or summary.inf)
+    return None if summary is None else summary.is_finite
 
 
 def _backward_suspects(values: Values, keys: Sequence[str]) -> Iterator[Suspect]:
@@ -432,7 +432,7 @@ def _owners(graph: GradGraph) -> list[_Owner]:
     for key in graph.leaves:
         data: NodeData = graph.nodes[key]
         grad = data.get("grad")
-        if grad is None or not grad.norm or grad.nan or grad.inf:
+        if grad is None or not grad.norm or not grad.is_finite:
             continue
         if (order := _order(graph, key)) is None:
             continue

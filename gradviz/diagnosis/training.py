@@ -368,7 +368,7 @@ def _is_about(event: Event, clip: Event) -> bool:
 
 
 def _has_no_number(grad: TensorSummary | None) -> bool:
-    return grad is not None and bool(grad.nan or grad.inf)
+    return grad is not None and not grad.is_finite
 
 
 # Parameters of an optimizer that are in no frame.

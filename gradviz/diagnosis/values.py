@@ -276,7 +276,7 @@ def is_all_zero(summary: TensorSummary) -> bool:
 
 def is_only(summary: TensorSummary, allowed: Sequence[float]) -> bool:
     """Whether every element is known to be one of a few numbers."""
-    if summary.nan or summary.inf:
+    if not summary.is_finite:
         return False
     if summary.values is not None:
         return bool(summary.values) and all(value in allowed for value in summary.values)
@@ -285,7 +285,7 @@ def is_only(summary: TensorSummary, allowed: Sequence[float]) -> bool:
 
 def is_wrong(grad: TensorSummary | None) -> bool:
     """Whether a gradient is zero, or not finite."""
-    return grad is not None and (bool(grad.nan or grad.inf) or is_all_zero(grad))
+    return grad is not None and (not grad.is_finite or is_all_zero(grad))
 
 
 def largest(summary: TensorSummary) -> float | None:

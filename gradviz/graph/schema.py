@@ -161,6 +161,11 @@ class TensorSummary:
             count *= size
         return count
 
+    @property
+    def is_finite(self) -> bool:
+        """Whether no element is known to be NaN or infinite."""
+        return not (self.nan or self.inf)
+
 
 class SavedTensor(NamedTuple):
     """A tensor that an operation saved for backward.

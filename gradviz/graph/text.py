@@ -211,7 +211,7 @@ def is_zero(summary: TensorSummary) -> bool:
 
 def is_loud(summary: TensorSummary) -> bool:
     """Whether the tensor is remarkable: NaN, infinities, or only zeros."""
-    return bool(summary.nan or summary.inf) or is_zero(summary)
+    return not summary.is_finite or is_zero(summary)
 
 
 Path = tuple[str, ...]

@@ -202,4 +202,4 @@ def _state(data: NodeData) -> tuple[bool, bool, int]:
     if grad is None:
         return False, False, -1
     is_zero = not any(grad.values) if grad.values is not None else grad.norm == 0
-    return is_zero, bool(grad.nan or grad.inf), min(data.get("accumulations", 0), _PASSES)
+    return is_zero, not grad.is_finite, min(data.get("accumulations", 0), _PASSES)

@@ -260,7 +260,7 @@ class Observer:
                 graph = self.snapshots.after_backward(has_grown=call.create_graph)
             grads = [self._grad_of(leaf, graph) for leaf in changed]
             added = self._log_accumulations(changed, grads, done)
-            self._was_wrong = any(grad is not None and (grad.nan or grad.inf) for grad in grads)
+            self._was_wrong = any(grad is not None and not grad.is_finite for grad in grads)
             self._log_averages(changed, done)
             state.event_log.entries += [*on_leaves, *done.steps]
             kind = FrameKind.AFTER_BACKWARD if call.accumulates else FrameKind.AFTER_AUTOGRAD_GRAD

@@ -315,7 +315,7 @@ class Steady:
 
 def _is_healthy(gradient: TensorSummary | None) -> bool:
     """Whether a gradient is there, finite and not all zeros."""
-    return gradient is not None and not (gradient.nan or gradient.inf) and bool(gradient.norm)
+    return gradient is not None and gradient.is_finite and bool(gradient.norm)
 
 
 def _is_named(identity: Hashable) -> bool:

@@ -216,7 +216,7 @@ def _gradients(graph: GradGraph) -> str:
     grads = [leaf["grad"] for leaf in leaves if leaf.get("grad") is not None]
     if not leaves:
         return ""
-    wrong = [leaf for leaf in leaves if (grad := leaf.get("grad")) and (grad.nan or grad.inf)]
+    wrong = [leaf for leaf in leaves if (grad := leaf.get("grad")) and not grad.is_finite]
     if wrong:
         return f"NaN or infinity in the .grad of {_names(wrong, 'a leaf')}."
     if len(leaves) == 1:

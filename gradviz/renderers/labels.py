@@ -451,7 +451,7 @@ def _value_rows(data: NodeData, is_dated: bool) -> list[Line]:
     value = data.get("value")
     if value is None or not (text := _content(value)):
         return []
-    role = Role.LOUD if value.nan or value.inf else Role.VALUE
+    role = Role.VALUE if value.is_finite else Role.LOUD
     changed = _since(data) or _change(data, "value")
     return [(TextSpan("now" if is_dated else "=", Role.FACT), TextSpan(text, role), *changed)]
 
@@ -463,7 +463,7 @@ def _change(data: NodeData, attribute: str) -> list[TextSpan]:
 
 def loud_role(summary: TensorSummary) -> Role:
     """The role of a remarkable value: NaN and infinity are an alarm, zeros are not."""
-    return Role.LOUD if summary.nan or summary.inf else Role.ZERO
+    return Role.ZERO if summary.is_finite else Role.LOUD
 
 
 def _why_untracked(data: NodeData) -> list[Line]:

@@ -103,10 +103,10 @@ def _norms(graph: GradGraph) -> dict[str, Any]:
     norms = {
         key: graph.nodes[key].get("grad_range", (0.0, norm_of(found)))[1]
         for key, found in known.items()
-        if not _wrong(found)
+        if found.is_finite
     }
     carried = [data["grad"] for *_, data in graph.edges(data=True) if "grad" in data]
-    along = [norm_of(found) for found in carried if not _wrong(found)]
+    along = [norm_of(found) for found in carried if found.is_finite]
     above = [norm for norm in (*norms.values(), *along) if norm > 0]
     high = max(above, default=0.0)
     low = min([*above, high / _DECADE])  # so that small differences look small
@@ -115,7 +115,7 @@ def _norms(graph: GradGraph) -> dict[str, Any]:
     dead = _dead(graph, norms)
     for key in dead:
         graph.nodes[key]["mark"] = Mark.ZERO
-    for key in _first(graph, [key for key, found in known.items() if _wrong(found)]):
+    for key in _first(graph, [key for key, found in known.items() if not found.is_finite]):
         graph.nodes[key]["mark"] = Mark.FIRST
     uses = _uses(graph)
     for source, target, data in graph.edges(data=True):
@@ -131,7 +131,7 @@ def _norms(graph: GradGraph) -> dict[str, Any]:
         held = data.get("grad") if is_sum else known.get(holder, data.get("grad"))
         if held is not None:
             data.update(_place(held, norm_of(held), low, high))
-            if not _wrong(held):
+            if held.is_finite:
                 data["norm"] = _round(norm_of(held))
         elif source in dead and target in dead:
             data["mark"] = Mark.ZERO
@@ -149,7 +149,7 @@ def _uses(graph: GradGraph) -> Counter[str]:
 
 def _place(gradient: TensorSummary, norm: float, low: float, high: float) -> dict[str, Any]:
     """The level of a gradient with that norm on the scale, or its mark."""
-    if _wrong(gradient):
+    if not gradient.is_finite:
         return {"mark": Mark.NOT_FINITE}
     if not norm:
         return {"mark": Mark.ZERO}
@@ -177,10 +177,6 @@ def _gradient(graph: GradGraph, key: str) -> TensorSummary | None:
         data = graph.nodes[original]
     found: TensorSummary | None = data.get("grad")
     return found if found is not None and is_known(found) else None
-
-
-def _wrong(gradient: TensorSummary) -> bool:
-    return bool(gradient.nan or gradient.inf)
 
 
 def _round(norm: float) -> float:

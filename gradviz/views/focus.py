@@ -185,7 +185,7 @@ def _weight(data: dict[str, Any], by: str) -> float:
         return float(data.get("saved_bytes", 0))
     if by == "grad_norm":
         gradient = data.get("grad")
-        wrong = gradient is not None and (gradient.nan or gradient.inf)
+        wrong = gradient is not None and not gradient.is_finite
         return float("inf") if wrong else norm_of(gradient) if gradient else 0.0
     if data["kind"] is NodeKind.GROUP:
         return float(data.get("parameters", 0))

@@ -62,7 +62,7 @@ def keep_inside() -> Iterator[None]:
 def is_known(summary: TensorSummary) -> bool:
     """Whether any value of the tensor was read."""
     has_values = summary.norm is not None or summary.values is not None
-    return has_values or bool(summary.nan or summary.inf)
+    return has_values or not summary.is_finite
 
 
 def norm_of(summary: TensorSummary) -> float:

@@ -83,7 +83,7 @@ def _spread(
     grads = {rank: found[key] for rank, found in tensors.items() if key in found}
     present = {rank: grad for rank, grad in grads.items() if grad is not None}
     missing = tuple(rank for rank in grads if rank not in present) if present else ()
-    wrong = tuple(rank for rank, grad in present.items() if grad.nan or grad.inf)
+    wrong = tuple(rank for rank, grad in present.items() if not grad.is_finite)
     finite = {rank: grad for rank, grad in present.items() if rank not in wrong and is_known(grad)}
     norms = {rank: norm_of(grad) for rank, grad in finite.items()}
     least, greatest = min(norms.values(), default=0.0), max(norms.values(), default=0.0)

@@ -208,7 +208,7 @@ class Kept:
         """Whether all elements are finite, and one is not zero; False if that is not certain."""
         if self._array is None:
             each = self.summary
-            return not (each.nan or each.inf) and bool(each.norm)
+            return each.is_finite and bool(each.norm)
         flat = self._array.ravel()
         with np.errstate(all="ignore"):
             return bool(0 < flat.dot(flat) < math.inf)
