@@ -11,7 +11,7 @@ from gradviz.graph import Cause, EdgeKind, GradGraph
 from gradviz.renderers.cards import line_width, set_line
 from gradviz.renderers.labels import Line, Role, TextSpan
 from gradviz.renderers.layout.routing import Box, Point, Route
-from gradviz.renderers.scene import Curve, Polygon, Rectangle, Shape, ShapeGroup, Text
+from gradviz.renderers.scene import Curve, Polygon, Rectangle, Shape, ShapeGroup, Text, extent
 from gradviz.renderers.theme import edge_look
 from gradviz.renderers.tooltips import edge_tooltip
 
@@ -24,7 +24,9 @@ __all__ = [
     "drawn_edges",
     "edge_counts",
     "edge_group",
+    "meet",
     "output_numbers",
+    "point_at",
 ]
 
 Edge = tuple[str, str, int, Any]
@@ -251,7 +253,7 @@ def edge_counts(
         boxes: the nodes.
         numbers: text that is there already.
     """
-    taken = [*boxes, *map(rect_of, numbers)]
+    taken = [*boxes, *map(extent, numbers)]
     found: dict[object, Text] = {}
     for edge in drawn_edges(graph):
         source, target, number, data = edge
@@ -266,20 +268,14 @@ def edge_counts(
             for x, y in (_point_on(route, share) for share in _ALONG)
             for aside in (_ASIDE, -_ASIDE - width)
         ]
-        free = (each for each in places if not any(_meet(rect_of(each), t) for t in taken))
+        free = (each for each in places if not any(meet(extent(each), t) for t in taken))
         text = found[source, target, number] = next(free, places[0])
-        taken.append(rect_of(text))
+        taken.append(extent(text))
     return found
 
 
-def rect_of(text: Text) -> Rect:
-    """The box around a line of text."""
-    width = sum(words.width for words in text.words) + text.gap * (len(text.words) - 1)
-    size = max(words.size for words in text.words)
-    return text.x, text.y - 0.75 * size, text.x + width, text.y + 0.25 * size
-
-
-def _meet(one: Rect, other: Rect) -> bool:
+def meet(one: Rect, other: Rect) -> bool:
+    """Whether two rectangles overlap."""
     return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
 
 
@@ -288,9 +284,13 @@ def _point_on(route: Route, share: float) -> Point:
     segments = (len(route) - 1) // 3
     at = min(int(share * segments), segments - 1)
     t = share * segments - at
-    a, b, c, d = route[3 * at : 3 * at + 4]
+    return point_at(route[3 * at : 3 * at + 4], t)
+
+
+def point_at(segment: Route, t: float) -> Point:
+    """A point on one Bézier segment; ``t`` is 0 at its start and 1 at its end."""
     weights = ((1 - t) ** 3, 3 * t * (1 - t) ** 2, 3 * t * t * (1 - t), t**3)
-    x, y = (sum(w * p[axis] for w, p in zip(weights, (a, b, c, d), strict=True)) for axis in (0, 1))
+    x, y = (sum(w * p[axis] for w, p in zip(weights, segment, strict=True)) for axis in (0, 1))
     return x, y
 
 

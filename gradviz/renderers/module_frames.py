@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from gradviz.graph import GradGraph, NodeData, NodeKind, ancestors, descendants, is_data
 from gradviz.graph.text import count_text, shape_text
 from gradviz.renderers.cards import line_width, set_line
-from gradviz.renderers.edges import Rect, rect_of
+from gradviz.renderers.edges import Rect, meet, point_at
 from gradviz.renderers.labels import Line, Role, TextSpan, clean
 from gradviz.renderers.layout.engines import Cluster
 from gradviz.renderers.layout.routing import Point, Route
-from gradviz.renderers.scene import Rectangle, ShapeGroup, Text
+from gradviz.renderers.scene import Rectangle, ShapeGroup, Text, around, extent
 from gradviz.views.modules import module_paths
 from gradviz.views.op_sequence import op_sequence
 
@@ -148,13 +148,11 @@ def frames_of(
                 *(frame.box for frame in others),
             ],
             list(routes.values()),
-            [rect_of(text) for text in (*texts, *(frame.title for frame in frames.values()))],
+            [extent(text) for text in (*texts, *(frame.title for frame in frames.values()))],
         )
         content = [boxes[key] for key in within if key in boxes]
         content += [frames[each].box for each in nested]
-        content += [
-            _around(points) for edge, points in routes.items() if _joins(edge, keys, within)
-        ]
+        content += [around(points) for edge, points in routes.items() if _joins(edge, keys, within)]
         if frame := room.frame(path, _title(graph, path, keys, _outer(modules, path)), content):
             frames[path] = frame
     return list(frames.values())
@@ -165,11 +163,6 @@ def _joins(edge: object, keys: set[str], within: set[str]) -> bool:
     if isinstance(edge, tuple):
         return edge[0] in keys and edge[1] in keys
     return edge in within
-
-
-def _around(points: Route) -> Rect:
-    xs, ys = zip(*points, strict=True)
-    return min(xs), min(ys), max(xs), max(ys)
 
 
 def _title(graph: GradGraph, path: str, keys: set[str], outer: str) -> Line:
@@ -223,7 +216,7 @@ class _Room:
                 x = left + _SIDE
                 while x + width + _SIDE <= right:
                     text = set_line(title, x, top + 14)
-                    if self._has_no_line(rect_of(text)):
+                    if self._has_no_line(extent(text)):
                         return ModuleFrame(path, box, text)
                     x += _STEP / 2
         return None
@@ -231,19 +224,19 @@ class _Room:
     def _is_free(self, box: Rect) -> bool:
         left, top, right, bottom = box
         wide = left - _APART, top - _APART, right + _APART, bottom + _APART
-        if any(_meet(wide, other) for other in self.foreign):
+        if any(meet(wide, other) for other in self.foreign):
             return False
         return all(
-            not _meet(box, text)
+            not meet(box, text)
             or (left < text[0] and text[2] < right and top < text[1] and text[3] < bottom)
             for text in self.texts
         )
 
     def _has_no_line(self, box: Rect) -> bool:
         wide = _wider(box, _APART)
-        if any(_meet(_wider(wide, 5), text) for text in self.texts):
+        if any(meet(_wider(wide, 5), text) for text in self.texts):
             return False
-        near = (route for route in self.routes if _meet(wide, _around(route)))
+        near = (route for route in self.routes if meet(wide, around(route)))
         return not any(
             wide[0] < x < wide[2] and wide[1] < y < wide[3]
             for route in near
@@ -257,16 +250,5 @@ def _wider(box: Rect, by: float) -> Rect:
 
 def _points_of(route: Route, steps: int = 24) -> Iterator[Point]:
     for start in range(0, len(route) - 1, 3):
-        a, b, c, d = route[start : start + 4]
         for number in range(steps + 1):
-            t = number / steps
-            parts = ((1 - t) ** 3, 3 * t * (1 - t) ** 2, 3 * t * t * (1 - t), t**3)
-            x, y = (
-                sum(w * p[axis] for w, p in zip(parts, (a, b, c, d), strict=True))
-                for axis in (0, 1)
-            )
-            yield x, y
-
-
-def _meet(one: Rect, other: Rect) -> bool:
-    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
+            yield point_at(route[start : start + 4], number / steps)

@@ -24,6 +24,7 @@ __all__ = [
     "GroupChain",
     "Text",
     "Words",
+    "around",
     "extent",
 ]
 
@@ -91,7 +92,12 @@ def extent(shape: Shape) -> tuple[float, float, float, float]:
         width = sum(words.width for words in shape.words) + shape.gap * (len(shape.words) - 1)
         size = max(words.size for words in shape.words)
         return shape.x, shape.y - 0.75 * size, shape.x + width, shape.y + 0.25 * size
-    xs, ys = zip(*shape.points, strict=True)
+    return around(shape.points)
+
+
+def around(points: Sequence[tuple[float, float]]) -> tuple[float, float, float, float]:
+    """Left, top, right and bottom of points."""
+    xs, ys = zip(*points, strict=True)
     return min(xs), min(ys), max(xs), max(ys)
 
 
