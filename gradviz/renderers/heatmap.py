@@ -93,11 +93,7 @@ def _mark(state: NormState, x: float, y: float, width: float, height: float) -> 
 
 def _legend(norms: GradientNorms, left: float, top: float, hidden: int) -> Iterator[Shape]:
     """Which steps, the color scale with its ends, each mark that occurs, and what is left out."""
-    first = norms.steps[0] if norms.steps else 0
-    steps = f"steps {first:,} to {norms.last:,}" if norms.steps else "no step yet"
-    if len(norms.steps) > 1 and norms.steps[1] - first > 1:
-        steps += f", {norms.steps[1] - first:,} per column"
-    yield _line(left, top, steps)
+    yield _line(left, top, _steps(norms, "column"))
     low, high = (number_text(end) for end in norms.ends)
     y = top + 10
     for tone in range(_TONES):
@@ -119,6 +115,15 @@ def _states(norms: GradientNorms) -> list[NormState]:
         for column in range(len(norms.steps))
     }
     return [state for state in _MARKS if state in found]
+
+
+def _steps(norms: GradientNorms, unit: str) -> str:
+    """The first and the last step, and how many share a column or character."""
+    if not norms.steps:
+        return "no step yet"
+    first, each = norms.steps[0], norms.steps[1] - norms.steps[0] if norms.steps[1:] else 1
+    text = f"steps {first:,} to {norms.last:,}"
+    return f"{text}, {each:,} per {unit}" if each > 1 else text
 
 
 def _line(x: float, y: float, text: str, bold: bool = False) -> Text:
@@ -146,11 +151,7 @@ def heatmap_text(norms: GradientNorms) -> str:
             digit = "" if norm is None or state in _MARKS else str(1 + int(norms.level(norm) * 8))
             letters.append(_MARKS.get(state, digit))
         lines.append(f"{name:{width}}  {''.join(letters)}")
-    first = norms.steps[0] if norms.steps else 0
-    each = norms.steps[1] - first if len(norms.steps) > 1 else 1
-    steps = f"steps {first:,} to {norms.last:,}" if norms.steps else "no step yet"
-    steps += f", {each:,} per character" if each > 1 else ""
     low, high = (number_text(end) for end in norms.ends)
     scale = f"1 to 9: norms from {low} to {high}, logarithmic"
     marks = [f"{_MARKS[state]}: {state.value}" for state in _states(norms)]
-    return "\n".join([*lines, "", steps, "; ".join([scale, *marks])])
+    return "\n".join([*lines, "", _steps(norms, "character"), "; ".join([scale, *marks])])
