@@ -400,6 +400,12 @@ class Context:
         """The events of one kind about a node; none without a key."""
         return self._by_node.get((key, kind), ()) if key else ()
 
+    def gradient_changes(self, key: str) -> Sequence[Event]:
+        """What happened to the ``.grad`` of a node after the latest pass that added to it."""
+        added = self.happened_to(key, EventKind.ACCUMULATE)
+        changes = self.happened_to(key, EventKind.GRAD)
+        return [event for event in changes if added and event.number > added[-1].number]
+
     @cached_property
     def passes(self) -> Sequence[Event]:
         """The backward passes that accumulate into ``.grad``."""

@@ -48,8 +48,8 @@ def _cleared(context: Context, question: Question) -> Evidence | None:
     by = next(
         (
             event
-            for event in context.happened_to(question.key, EventKind.GRAD)
-            if event.number > added[-1].number and event.action is Action.SET_TO_NONE
+            for event in context.gradient_changes(question.key)
+            if event.action is Action.SET_TO_NONE
         ),
         None,
     )

@@ -262,11 +262,9 @@ def scale_of(context: Context, question: Question) -> float | None:
     ``GradScaler.update`` changes.
     """
     graph = context.before if context.before is not None else context.graph
-    added = context.happened_to(question.key, EventKind.ACCUMULATE)
-    if not added or any(
-        event.number > added[-1].number and event.word in _UNSCALES
-        for event in context.happened_to(question.key, EventKind.GRAD)
-        if event.action in _CHANGES
+    changes = context.gradient_changes(question.key)
+    if not context.happened_to(question.key, EventKind.ACCUMULATE) or any(
+        event.word in _UNSCALES and event.action in _CHANGES for event in changes
     ):
         return None
     return _factor(context, graph)
@@ -293,14 +291,8 @@ def _factor(context: Context, graph: GradGraph) -> float | None:
 
 
 def _clipped_while_scaled(context: Context, question: Question) -> Evidence | None:
-    added = context.happened_to(question.key, EventKind.ACCUMULATE)
-    if not added:
-        return None
-    changes = [
-        event
-        for event in context.happened_to(question.key, EventKind.GRAD)
-        if event.number > added[-1].number and event.action in _CHANGES
-    ]
+    gradient_changes = context.gradient_changes(question.key)
+    changes = [event for event in gradient_changes if event.action in _CHANGES]
     if not changes or changes[0].word not in _CLIPS:
         return None
     graph = context.before if context.before is not None else context.graph
@@ -337,16 +329,12 @@ _NORM_CLIPS = ("clip_grad_norm_", "clip_grads_with_norm_")
 
 def clipped_by_infinity(context: Context, question: Question) -> Evidence | None:
     """The gradient was scaled by a norm that is not finite, because of another gradient."""
-    added = context.happened_to(question.key, EventKind.ACCUMULATE)
-    if not added:
+    changes = context.gradient_changes(question.key)
+    clips = [event for event in changes if event.word in _NORM_CLIPS]
+    if not clips:
         return None
-    clips = [
-        event
-        for event in context.happened_to(question.key, EventKind.GRAD)
-        if event.word in _NORM_CLIPS and event.number > added[-1].number
-    ]
-    own = added[-1].details
-    if not clips or not isinstance(own, GradientDetails) or _has_no_number(own.after):
+    own = context.happened_to(question.key, EventKind.ACCUMULATE)[-1].details
+    if not isinstance(own, GradientDetails) or _has_no_number(own.after):
         return None
     wrong = [
         event for event in context.happened(EventKind.ACCUMULATE) if _is_about(event, clips[0])
@@ -565,7 +553,7 @@ def as_overview(each: Explanation, question: Question, context: Context) -> Expl
         return replace(each, verdict=Verdict.FINE, reason="its gradient was used", fix="")
     is_gone = each.verdict in (Verdict.CLEARED, Verdict.ZERO)
     is_right = bool(added) and not is_wrong(getattr(added[-1].details, "after", None))
-    if uses and is_right and is_gone and _is_cleared(context, key, added[-1].number):
+    if uses and is_right and is_gone and _is_cleared(context, key):
         return replace(each, verdict=Verdict.FINE, reason="its gradient was used", fix="")
     # The parameters of an optimizer that are in no frame have no key: it may hold this one.
     is_held = key in context.held or any(
@@ -577,9 +565,7 @@ def as_overview(each: Explanation, question: Question, context: Context) -> Expl
     return replace(each, verdict=Verdict.UNTRAINED, reason=reason, fix="")
 
 
-def _is_cleared(context: Context, key: str, since: int) -> bool:
-    """Whether a gradient was cleared after an event."""
-    return any(
-        event.number > since and event.action in (Action.SET_TO_NONE, Action.ZEROED)
-        for event in context.happened_to(key, EventKind.GRAD)
-    )
+def _is_cleared(context: Context, key: str) -> bool:
+    """Whether a gradient was cleared after the latest pass that added to it."""
+    cleared = (Action.SET_TO_NONE, Action.ZEROED)
+    return any(event.action in cleared for event in context.gradient_changes(key))
