@@ -26,7 +26,7 @@ from gradviz.renderers.caption import caption_of
 from gradviz.renderers.compose import compose, fits_a_page
 from gradviz.renderers.events import events_text
 from gradviz.renderers.heatmap import heatmap, heatmap_text
-from gradviz.renderers.html import Answer, to_html
+from gradviz.renderers.html import Answer, ViewerPage, to_html
 from gradviz.renderers.mermaid import to_mermaid
 from gradviz.renderers.moments import moments_of, results_apart, runs_of_frames
 from gradviz.renderers.scene import Scene
@@ -228,14 +228,9 @@ class Drawing:
         with keep_inside():
             shown = self._through_views()
         with stage("layout"):
-            return to_html(
-                self._marked,
-                shown,
-                self.theme,
-                target=self.target,
-                answers=self._answers,
-                files=_program_files(self.story),
-            )
+            files = _program_files(self.story)
+            page = ViewerPage(self._marked, shown, self.theme, self.target, self._answers, files)
+            return to_html(page)
 
     @cached_property
     def _scene(self) -> Scene:

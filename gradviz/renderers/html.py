@@ -38,6 +38,7 @@ from gradviz.views.tree import LEFT_OUT, FoldTree, fold_tree
 
 __all__ = [
     "Answer",
+    "ViewerPage",
     "page_data",
     "page_json",
     "to_html",
@@ -103,35 +104,41 @@ def page_json(data: Mapping[str, Any]) -> str:
     return text.replace("<", "\\u003c")
 
 
-def page_data(
-    frames: Story,
-    shown: Story,
-    *,
-    theme: str = "auto",
-    target: str = "",
-    answers: Sequence[Answer] = (),
-    files: Mapping[str, Sequence[str]] | None = None,
-) -> dict[str, Any]:
-    """Everything that the viewer needs, as plain values.
+@dataclass(frozen=True)
+class ViewerPage:
+    """What an HTML file shows.
 
     Args:
         frames: as they were recorded, with what changed marked.
-        shown: the same frames through views, under `keep_inside`.
-        theme: of the page: ``"auto"``, ``"light"`` or ``"dark"``.
+        shown: the same frames through views, under `gradviz.views.groups.keep_inside`.
+        theme: as for `to_svg`; it holds for the page as well.
         target: the command line's name of the subject: ``"train.py:loss"``; "" if unknown.
-        answers: of `explain`.
-        files: lines of the program, by file name in nodes and events.
+        answers: of `explain`, which the page lists.
+        files: lines of the program, by file name in nodes and events, shown beside the run.
+    """
+
+    frames: Story
+    shown: Story
+    theme: Theme = "auto"
+    target: str = ""
+    answers: Sequence[Answer] = ()
+    files: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+
+def page_data(page: ViewerPage) -> dict[str, Any]:
+    """Everything that the viewer needs, as plain values.
 
     Example:
         >>> story = Story((Frame("", GradGraph()),))
-        >>> page_data(story, story)["frames"][0]["title"]
+        >>> page_data(ViewerPage(story, story))["frames"][0]["title"]
         ''
     """
+    shown = page.shown
     writer = _IslandWriter()
     runs = runs_of_frames([frame.graph for frame in shown])
     written = [
         writer.frame(frame, drawn, run)
-        for frame, drawn, run in zip(frames, shown, runs, strict=True)
+        for frame, drawn, run in zip(page.frames, shown, runs, strict=True)
     ]
     first = shown[0].graph if len(shown) else GradGraph()
     scale = first.graph.get("scale")
@@ -139,8 +146,8 @@ def page_data(
         "gradviz": 2,
         "title": clean(shown.title),
         "notes": [clean(note) for note in shown.notes],
-        "theme": theme,
-        "target": target,
+        "theme": page.theme,
+        "target": page.target,
         "color": scale["by"] if scale else "",
         "looks": {kind.value: _look(LOOKS[kind]) for kind in NodeKind},
         "text": {role.value: [TEXT[role].color, TEXT[role].size, TEXT[role].bold] for role in Role},
@@ -154,9 +161,9 @@ def page_data(
         "edges": writer.edges.values,
         "columns": writer.columns.values,
         "frames": written,
-        "events": [_event(event) for event in frames.events],
-        "answers": [plain(answer) for answer in answers],
-        "files": {name: list(lines) for name, lines in (files or {}).items()},
+        "events": [_event(event) for event in page.frames.events],
+        "answers": [plain(answer) for answer in page.answers],
+        "files": {name: list(lines) for name, lines in page.files.items()},
     }
 
 
@@ -349,35 +356,19 @@ def _line(line: Iterable[TextSpan] | Line) -> list[Any]:
 _MOST_STILL = 3_000  # nodes in all still pictures; with more, the default picture is shown
 
 
-def to_html(
-    frames: Story,
-    shown: Story,
-    theme: Theme = "auto",
-    *,
-    target: str = "",
-    answers: Sequence[Answer] = (),
-    files: Mapping[str, Sequence[str]] | None = None,
-) -> str:
-    """Convert a story to the text of an HTML file.
-
-    Args:
-        frames: as they were recorded, with what changed marked.
-        shown: the same frames through views, under `gradviz.views.groups.keep_inside`.
-        theme: as for `to_svg`; it holds for the page as well.
-        target: what the command line calls the subject; "" when that is not known.
-        answers: of `explain`, which the page lists.
-        files: lines of the program by the name of their file, shown beside the run.
+def to_html(page: ViewerPage) -> str:
+    """Convert a page to the text of an HTML file.
 
     Example:
         >>> from gradviz.graph import GradGraph
         >>> story = Story((Frame("before", GradGraph()), Frame("after", GradGraph())))
-        >>> page = to_html(story, story)
-        >>> page.count("<figure"), "default-src 'none'" in page
+        >>> text = to_html(ViewerPage(story, story))
+        >>> text.count("<figure"), "default-src 'none'" in text
         (2, True)
     """
-    data = page_data(frames, shown, theme=theme, target=target, answers=answers, files=files)
+    data, shown, theme = page_data(page), page.shown, page.theme
     script = _built("viewer.js")
-    title = escape(clean(shown.title) or clean(target) or "What autograd recorded")
+    title = escape(clean(shown.title) or clean(page.target) or "What autograd recorded")
     return "\n".join(
         [
             "<!doctype html>",
