@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from gradviz import serialize
 from gradviz.comparison.changes import side_by_side
 from gradviz.comparison.compare import Comparison, compare
+from gradviz.diagnosis.answers import Verdict
 from gradviz.errors import UsageError
 from gradviz.facts import FrameKind, RankRecord, RankState, RankTensor, SavedVerdict
 from gradviz.graph import GradGraph, NodeData, TensorSummary
@@ -47,7 +48,6 @@ _AFTER_PASS = (
     FrameKind.FAILED_BACKWARD,
     FrameKind.REFUSED_BACKWARD,
 )
-_FINE, _NOT_CONNECTED = "fine", "not connected"  # values of verdicts
 
 
 @dataclass(frozen=True)
@@ -399,8 +399,6 @@ def _is_same(one: TensorSummary | None, other: TensorSummary | None) -> bool:
 
 def _of_states(records: Iterable[RankRecord]) -> Iterator[SavedVerdict]:
     """A verdict on each rank that has sent no graph."""
-    from gradviz.diagnosis.answers import Verdict
-
     for each in records:
         if text := rank_state_text(each):
             fix = ""
@@ -422,7 +420,7 @@ def _merged(
         for each in part.verdicts:
             structure = structures[part.digest]
             said = _awaited(each) if each.name in part.waited else each
-            reason = said.reason if said.verdict != _FINE else ""
+            reason = said.reason if said.verdict != Verdict.FINE.value else ""
             key = said.name, said.verdict, reason
             if key not in found:
                 keys = tuple(structure.keys[int(node)] for node in said.nodes)
@@ -437,7 +435,7 @@ def _merged(
 
 def _awaited(verdict: SavedVerdict) -> SavedVerdict:
     """A verdict on a parameter of ``DistributedDataParallel`` that this rank may not have used."""
-    if verdict.verdict != _NOT_CONNECTED:
+    if verdict.verdict != Verdict.NOT_CONNECTED.value:
         return verdict
     return replace(
         verdict,
