@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Callable, Hashable
+from functools import cached_property
 from typing import Any
 
 from gradviz.facts import FrameKind
@@ -22,14 +23,11 @@ class LaterFrame:
 
     def __init__(self, build: Callable[[], Frame]) -> None:
         self._build = build
-        self._frame: Frame | None = None
 
-    @property
+    @cached_property
     def frame(self) -> Frame:
         """The frame."""
-        if self._frame is None:
-            self._frame = self._build()
-        return self._frame
+        return self._build()
 
 
 _Row = tuple[int, Frame | LaterFrame, str]

@@ -15,7 +15,7 @@ from gradviz.capture.tensors.summary import summarize
 from gradviz.capture.tracing.tracer import Labels, copy_graph
 from gradviz.graph import Cause, EdgeKind, GradGraph, NodeKind
 from gradviz.graph.operations import operation
-from gradviz.recording.cut_leaves import NO_ANCESTORS, CutLeaves, merge_cut_leaves
+from gradviz.recording.cut_leaves import NO_CUTS, CutLeaves, merge_cut_leaves
 from gradviz.recording.provenance import Input, Leaf, OperationOutput, OpRecord, UntrackedTensor
 from gradviz.recording.source_lines import NOWHERE, CodeLocation
 from gradviz.recording.stable_trace import Keys, Snapshot
@@ -223,7 +223,7 @@ class UntrackedOverlay:
 
     def _add_written(self, key: str, data: Input) -> None:
         """Add the edge of data that was written into an input of an operation."""
-        old = self.cut_leaves.get(key, NO_ANCESTORS.cut_leaves)
+        old = self.cut_leaves.get(key, NO_CUTS)
         self.cut_leaves[key] = merge_cut_leaves(old, data.cut_leaves)
         if source := self._source(data):
             taken = [each.get("input", 0) for *_, each in self._graph.in_edges(key, data=True)]
