@@ -12,8 +12,8 @@ from gradviz.diagnosis.answers import Verdict
 from gradviz.diagnosis.context import LEAVES, RECORD, Context, Question
 from gradviz.diagnosis.lines import locations_of, mention
 from gradviz.diagnosis.rule import Evidence, Needs, Rule
-from gradviz.diagnosis.training import clipped_by_infinity, skipped_step
-from gradviz.diagnosis.values import Values, is_all_zero, is_sum, number_of
+from gradviz.diagnosis.training import clipped_by_infinity, scaling_of, skipped_step
+from gradviz.diagnosis.values import Values, has, is_all_zero, is_sum, number_of
 from gradviz.facts import EventKind, Loss
 from gradviz.graph import (
     EdgeKind,
@@ -35,9 +35,15 @@ __all__ = [
 ]
 
 _KEEP_AWAY = "keep its input away from this value: add a small number, or clamp it before"
+_LOOK = "look at its inputs: one may be infinite or NaN already, or too large"
+_TOO_LARGE = "make its inputs smaller: normalize them, or clamp them before"
 _DIVERGED = (
     "find the first iteration whose loss is not finite; a lower learning rate may help, or "
     "torch.nn.utils.clip_grad_norm_() before each step"
+)
+_LOWER_SCALE = (
+    "nothing if later steps are not skipped, since GradScaler lowers its scale; otherwise make the "
+    "loss smaller, with a mean in place of a sum"
 )
 _HALF = "compute this part in float32 or bfloat16: float16 holds at most 65,504"
 _RETURNED = "in backward a finite gradient came to it, and what it returned is not finite"
@@ -53,12 +59,14 @@ class Suspect(NamedTuple):
     why: a clause.
     fix: what to do.
     is_known: whether its inputs are known to be finite.
+    in_forward: whether the forward pass computed these values.
     """
 
     key: str
     why: str
     fix: str = _KEEP_AWAY
     is_known: bool = True
+    in_forward: bool = False
 
 
 def _is_not_finite(question: Question) -> bool:
@@ -75,15 +83,17 @@ def _found(context: Context, question: Question) -> Evidence | None:
     suspect = _first_suspect(context, question, values, number)
     if suspect is None:
         return None
+    suspect = _of_scale(context, values, suspect)
     data = values.graph.nodes[suspect.key]
     line = data.get("source", "")
     stayed = f", in pass {number}, and it stayed so" if 0 < number < len(context.passes) else ""
+    skipped = skipped_step(context, question, suspect.in_forward)
     words = {
         "count": _count(question),
         "op": data.get("op"),
         "where": f", {mention(line)}" if line else "",
         "why": suspect.why,
-        "stayed": stayed + skipped_step(context, question),
+        "stayed": stayed + skipped,
         "fix": suspect.fix,
     }
     return Evidence(words, (suspect.key,), locations_of([line]), suspect.key)
@@ -118,6 +128,17 @@ def _first_suspect(
     return next(iter((*forward, *backward)), None)
 
 
+def _of_scale(context: Context, values: Values, suspect: Suspect) -> Suspect:
+    """The same, with a reason of its own if it is the product of a loss and GradScaler's scale."""
+    scaling = scaling_of(context, values.graph)
+    if scaling is None or scaling.key != suspect.key:
+        return suspect
+    why = (
+        f"the loss times the scale {scaling.factor:,g} of GradScaler is too large, the loss is not"
+    )
+    return Suspect(suspect.key, why, _LOWER_SCALE)
+
+
 def _of_untracked(graph: GradGraph, key: str) -> Suspect | None:
     """An operation with an input outside the graph that is not finite."""
     for source in graph.predecessors(key):
@@ -137,6 +158,17 @@ def _fix_of(graph: GradGraph, key: str) -> str:
     return _HALF if "float16" in dtypes else _KEEP_AWAY
 
 
+def _fix_of_result(op: str, made: TensorSummary, is_known: bool) -> str:
+    """What to do about an operation whose inputs are finite, or not known."""
+    if not made.inf or made.nan:
+        return _KEEP_AWAY
+    if made.dtype == "float16":
+        return _HALF
+    if op == "div" or operation(op).not_finite_at:
+        return _KEEP_AWAY
+    return _TOO_LARGE if is_known else _LOOK
+
+
 def _in_order(graph: GradGraph, keys: Iterable[str]) -> list[str]:
     return sorted(keys, key=lambda key: graph.nodes[key].get("sequence_nr", -1))
 
@@ -152,7 +184,12 @@ def _forward_suspects(values: Values, keys: Sequence[str]) -> Iterator[Suspect]:
         if data["kind"] is not NodeKind.OPERATION:
             continue
         if name := _nan_parameter(values, key):
-            yield Suspect(key, f"{name} has had NaN elements since before this pass", _DIVERGED)
+            yield Suspect(
+                key,
+                f"{name} has had NaN elements since before this pass",
+                _DIVERGED,
+                in_forward=True,
+            )
             return
         made = values.made_by(key)
         if _is_finite(made) is not False or made is None:
@@ -163,12 +200,14 @@ def _forward_suspects(values: Values, keys: Sequence[str]) -> Iterator[Suspect]:
         wrong = [each for each in inputs if _is_finite(values.of(each)) is False]
         if wrong:
             yield _spread(values, key, wrong[0])
+        elif why := _why_singular(values, key):
+            yield Suspect(key, why, in_forward=True)
         elif any(values.of(each) is None for each in inputs):
             why = "its result is not finite; its inputs are not known"
-            yield Suspect(key, why, _HALF if made.dtype == "float16" else _KEEP_AWAY, False)
+            yield Suspect(key, why, _fix_of_result(op, made, False), False, in_forward=True)
         else:
-            fix = _HALF if made.dtype == "float16" and made.inf else _KEEP_AWAY
-            yield Suspect(key, "its result is not finite, its inputs are", fix)
+            fix, why = _fix_of_result(op, made, True), "its result is not finite, its inputs are"
+            yield Suspect(key, why, fix, in_forward=True)
 
 
 def _spread(values: Values, key: str, source: str) -> Suspect:
@@ -179,8 +218,10 @@ def _spread(values: Values, key: str, source: str) -> Suspect:
     why = f"its input {name} has {what} elements"
     if "softmax" in values.graph.nodes[key].get("op", "") and what == "infinite":
         why += ", and a row of nothing else gives NaN"
-        return Suspect(key, why, "leave an element of each row unmasked, or drop such rows before")
-    return Suspect(key, why, f"leave them out before: select from {name} first, and mask later")
+        fix = "leave an element of each row unmasked, or drop such rows before"
+    else:
+        fix = f"leave them out before: select from {name} first, and mask later"
+    return Suspect(key, why, fix, in_forward=True)
 
 
 def _nan_parameter(values: Values, key: str) -> str:
@@ -209,19 +250,27 @@ def _backward_suspects(values: Values, keys: Sequence[str]) -> Iterator[Suspect]
     for key in reversed(keys):
         data: NodeData = graph.nodes[key]
         op = data.get("op", "")
-        if op == "div":
-            if _has(values.input_of(key, 1), 0.0) and 1 in _numbers(graph, key):
-                yield Suspect(key, "it divides by 0")
-        elif op in _SINGULAR:
-            if (why := _equal_values(values, key)) is not None:
-                yield why
-        elif op == "sqrt":
-            if _has(values.made_by(key), 0.0) or _has(values.input_of(key, 0), 0.0):
-                yield Suspect(key, "its input has a 0")
-        elif op != "pow" or _is_root(data):
-            for number in operation(op).not_finite_at:
-                if _has(values.input_of(key, 0), number):
-                    yield Suspect(key, f"its input has a {number:g}")
+        if op in _SINGULAR:
+            if (suspect := _equal_values(values, key)) is not None:
+                yield suspect
+        elif why := _why_singular(values, key):
+            yield Suspect(key, why)
+
+
+def _why_singular(values: Values, key: str) -> str:
+    """Why a result or derivative is not finite, by a known input of the operation; or ""."""
+    data: NodeData = values.graph.nodes[key]
+    op = data.get("op", "")
+    if op == "div":
+        is_zero = 1 in _numbers(values.graph, key) and has(values.input_of(key, 1), 0.0)
+        return "it divides by 0" if is_zero else ""
+    if op == "sqrt":
+        is_zero = has(values.made_by(key), 0.0) or has(values.input_of(key, 0), 0.0)
+        return "its input has a 0" if is_zero else ""
+    if op == "pow" and not _is_root(data):
+        return ""
+    bad = (n for n in operation(op).not_finite_at if has(values.input_of(key, 0), n))
+    return next((f"its input has a {number:g}" for number in bad), "")
 
 
 def _numbers(graph: GradGraph, key: str) -> set[int]:
@@ -251,15 +300,6 @@ def _is_root(data: NodeData) -> bool:
     return exponent is not None and exponent < 1
 
 
-def _has(summary: TensorSummary | None, number: float) -> bool:
-    """Whether a tensor is known to have contained a number when it was used."""
-    if summary is None:
-        return False
-    if summary.values is not None:
-        return any(value == number for value in summary.values)
-    return number in (summary.min, summary.max)
-
-
 def _result_not_finite(context: Context, question: Question) -> Evidence | None:
     """A finite gradient of a result that is not finite."""
     if _is_not_finite(question) or _is_zero(question):
@@ -283,12 +323,14 @@ def _result_not_finite(context: Context, question: Question) -> Evidence | None:
     if not suspects:
         words |= {"found": "", "fix": _KEEP_AWAY}
         return Evidence(words, (wrong[0],))
-    line = graph.nodes[suspects[0].key].get("source", "")
+    suspect = _of_scale(context, values, suspects[0])
+    line = graph.nodes[suspect.key].get("source", "")
     where = f", {mention(line)}" if line else ""
-    op = graph.nodes[suspects[0].key].get("op")
-    words["found"] = f": the first known is at {op}{where} ({suspects[0].why})"
-    words["fix"] = suspects[0].fix
-    return Evidence(words, (suspects[0].key,), locations_of([line]), suspects[0].key)
+    op = graph.nodes[suspect.key].get("op")
+    skipped = skipped_step(context, question, suspect.in_forward)
+    words["found"] = f": the first known is at {op}{where} ({suspect.why}){skipped}"
+    words["fix"] = suspect.fix
+    return Evidence(words, (suspect.key,), locations_of([line]), suspect.key)
 
 
 def _unknown(context: Context, question: Question) -> Evidence | None:
@@ -296,7 +338,11 @@ def _unknown(context: Context, question: Question) -> Evidence | None:
         return None
     fix = "torch.autograd.set_detect_anomaly(True) names the operation"
     fix = fix if context.is_recorded else f"{fix}; {RECORD}"
-    words = {"count": _count(question), "fix": fix, "skipped": skipped_step(context, question)}
+    words = {
+        "count": _count(question),
+        "fix": fix,
+        "skipped": skipped_step(context, question, None),
+    }
     return Evidence(words)
 
 

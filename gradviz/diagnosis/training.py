@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 from gradviz.diagnosis.answers import Explanation, Group, Verdict
 from gradviz.diagnosis.context import LEAVES, Context, Question
@@ -24,6 +24,7 @@ __all__ = [
     "clipped_by_infinity",
     "first_training_rules",
     "scale_of",
+    "scaling_of",
     "skipped_step",
     "training_rules",
     "unseen",
@@ -255,22 +256,31 @@ def _frozen_and_moved(context: Context, question: Question) -> Evidence | None:
 # Gradients that GradScaler has scaled.
 
 
-def scale_of(context: Context, question: Question) -> float | None:
-    """The factor by which GradScaler scaled the loss, unless it was unscaled; or None.
+class Scaling(NamedTuple):
+    """The product of a loss and the scale of a ``GradScaler``: key of the ``mul``, and the scale."""
 
-    ``scale`` multiplies by a tensor that ``full`` created on the line of the call, or that
-    ``GradScaler.update`` changes.
-    """
+    key: str
+    factor: float
+
+
+def scale_of(context: Context, question: Question) -> float | None:
+    """The factor by which GradScaler scaled the loss, unless it was unscaled; or None."""
     graph = context.before if context.before is not None else context.graph
     changes = context.gradient_changes(question.key)
     if not context.happened_to(question.key, EventKind.ACCUMULATE) or any(
         event.word in _UNSCALES and event.action in _CHANGES for event in changes
     ):
         return None
-    return _factor(context, graph)
+    scaling = scaling_of(context, graph)
+    return scaling and scaling.factor
 
 
-def _factor(context: Context, graph: GradGraph) -> float | None:
+def scaling_of(context: Context, graph: GradGraph) -> Scaling | None:
+    """Where GradScaler scaled the loss, or None.
+
+    ``scale`` multiplies by a tensor that ``full`` created on the line of the call, or that
+    ``GradScaler.update`` changes.
+    """
     for root in context.roots_of(graph):
         for maker, _ in graph.inputs(root):
             if graph.nodes[maker].get("op") != "mul":
@@ -286,7 +296,7 @@ def _factor(context: Context, graph: GradGraph) -> float | None:
                 ]
                 is_here = data.get("source") == graph.nodes[maker].get("source")
                 if (any(updated) or is_here) and value is not None and value.values:
-                    return value.values[0].real
+                    return Scaling(maker, value.values[0].real)
     return None
 
 
@@ -296,15 +306,21 @@ def _clipped_while_scaled(context: Context, question: Question) -> Evidence | No
     if not changes or changes[0].word not in _CLIPS:
         return None
     graph = context.before if context.before is not None else context.graph
-    scale = _factor(context, graph)
-    if scale is None or scale == 1:
+    scaling = scaling_of(context, graph)
+    if scaling is None or scaling.factor == 1:
         return None
-    words = {"clip": changes[0].word, "line": mention(changes[0].location), "scale": f"{scale:g}"}
+    line = mention(changes[0].location)
+    words = {"clip": changes[0].word, "line": line, "scale": f"{scaling.factor:g}"}
     return Evidence(words, locations=(changes[0].location,))
 
 
-def skipped_step(context: Context, question: Question) -> str:
-    """A clause saying that GradScaler skipped the step; "" if it did not, or this is unknown."""
+def skipped_step(context: Context, question: Question, in_forward: bool | None) -> str:
+    """A clause saying that GradScaler skipped the step; "" if it did not, or this is unknown.
+
+    Args:
+        in_forward: whether the values are not finite before the loss is scaled: then a lower scale
+            does not help. None if this is not known.
+    """
     added = context.happened_to(question.key, EventKind.ACCUMULATE)
     skipped = [
         event
@@ -316,6 +332,13 @@ def skipped_step(context: Context, question: Question) -> str:
     ]
     if not skipped:
         return ""
+    if in_forward:
+        return (
+            "; GradScaler skipped the step, and a lower scale does not help: the forward pass "
+            "computed this value"
+        )
+    if in_forward is None:
+        return "; GradScaler skipped the step and lowers its scale"
     return (
         "; GradScaler skipped the step and lowers its scale: normal in the first steps, if later "
         "ones are not skipped"

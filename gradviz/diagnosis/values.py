@@ -21,6 +21,7 @@ from gradviz.graph.operations import operation
 __all__ = [
     "Step",
     "Values",
+    "has",
     "is_all_zero",
     "is_only",
     "is_sum",
@@ -123,7 +124,16 @@ class Values:
             made: NodeData = self.graph.nodes[target]
             if made["kind"] is NodeKind.RESULT and "value" in made:
                 return self.of(target)
-        return self._zeros_of(key)
+        return self._saved_by_users(key) or self._zeros_of(key)
+
+    def _saved_by_users(self, key: str) -> TensorSummary | None:
+        """The result of an operation, as an operation that used it saved it."""
+        for _, target, edge in self.graph.out_edges(key, data=True):
+            if edge["kind"] is EdgeKind.GRADIENT:
+                saved = self._saved_input(target, edge.get("input", 0))
+                if saved is not None:
+                    return saved
+        return None
 
     def _zeros_of(self, key: str) -> TensorSummary | None:
         """Zeros, if a result is known to be zero because of its inputs; else None."""
@@ -153,10 +163,22 @@ class Values:
             for number in numbers
             if (source := self.source_of(key, number)) and self._is_zero(source)
         ]
+        if zero and self._is_singular(key, op):
+            return []
         if zero and row.factors and row.factors[0] == 1:
             added = self.source_of(key, 0)
             return zero if added and self._is_zero(added) else []
         return zero
+
+    def _is_singular(self, key: str, op: str) -> bool:
+        """Whether an operation makes NaN of a zero: a quotient by a 0, a product with infinity."""
+        inputs = [self.of(source) for number in (0, 1) if (source := self.source_of(key, number))]
+        if any(value is not None and not value.is_finite for value in inputs):
+            return True
+        if op != "div" or len(inputs) < 2:
+            return False
+        below = inputs[1]
+        return below is None or has(below, 0.0)
 
     def _is_zero(self, key: str) -> bool:
         value = self.of(key)
@@ -164,11 +186,13 @@ class Values:
 
     def input_of(self, key: str, number: int) -> TensorSummary | None:
         """An input of an operation: the saved tensor, or the known value."""
-        names = operation(self.graph.nodes[key].get("op", "")).saves or ("self", "other")
-        if number < len(names) and (saved := self.saved(key, names[number])) is not None:
-            return saved
+        saved = self._saved_input(key, number)
         source = self.source_of(key, number)
-        return self.of(source) if source else None
+        return saved if saved is not None or not source else self.of(source)
+
+    def _saved_input(self, key: str, number: int) -> TensorSummary | None:
+        names = operation(self.graph.nodes[key].get("op", "")).saves or ("self", "other")
+        return self.saved(key, names[number]) if number < len(names) else None
 
     def saved(self, key: str, name: str) -> TensorSummary | None:
         """The tensor that an operation saved under a name, before it was freed."""
@@ -267,6 +291,15 @@ def is_sum(op: str, options: Mapping[str, str]) -> bool:
     """
     is_scaled = op in ("mul", "div") and "other" in options
     return op in _SUMS or operation(op).rearranges or is_scaled
+
+
+def has(summary: TensorSummary | None, number: float) -> bool:
+    """Whether a tensor is known to have contained a number when it was used."""
+    if summary is None:
+        return False
+    if summary.values is not None:
+        return any(value == number for value in summary.values)
+    return number in (summary.min, summary.max)
 
 
 def is_all_zero(summary: TensorSummary) -> bool:
