@@ -257,7 +257,7 @@ def _frozen_and_moved(context: Context, question: Question) -> Evidence | None:
 
 
 class Scaling(NamedTuple):
-    """The product of a loss and the scale of a ``GradScaler``: key of the ``mul``, and the scale."""
+    """Where a loss was scaled: the key of the ``mul``, and the scale of the ``GradScaler``."""
 
     key: str
     factor: float
@@ -317,9 +317,8 @@ def _clipped_while_scaled(context: Context, question: Question) -> Evidence | No
 def skipped_step(context: Context, question: Question, in_forward: bool | None) -> str:
     """A clause saying that GradScaler skipped the step; "" if it did not, or this is unknown.
 
-    Args:
-        in_forward: whether the values are not finite before the loss is scaled: then a lower scale
-            does not help. None if this is not known.
+    If the forward pass computed values that are not finite (``in_forward``), then a lower scale
+    does not help; None if this is not known.
     """
     added = context.happened_to(question.key, EventKind.ACCUMULATE)
     skipped = [
