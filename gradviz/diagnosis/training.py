@@ -568,7 +568,8 @@ def as_overview(each: Explanation, question: Question, context: Context) -> Expl
         leaf that no optimizer holds and that got no gradient, if others are trained, such as the
         parameters of a target network; else the answer.
     """
-    key, uses = question.key, uses_of(context, question.key)
+    key = question.key
+    uses = [use for use in uses_of(context, key) if _was_there(context, key, use)]
     added = context.happened_to(key, EventKind.ACCUMULATE)
     used = [use for use in uses if added and use > added[-1].number]
     if each.verdict is Verdict.STALE and len(used) == 1:
@@ -587,7 +588,17 @@ def as_overview(each: Explanation, question: Question, context: Context) -> Expl
     return replace(each, verdict=Verdict.UNTRAINED, reason=reason, fix="")
 
 
+_CLEARS = (Action.SET_TO_NONE, Action.ZEROED)
+
+
 def _is_cleared(context: Context, key: str) -> bool:
     """Whether a gradient was cleared after the latest pass that added to it."""
-    cleared = (Action.SET_TO_NONE, Action.ZEROED)
-    return any(event.action in cleared for event in context.gradient_changes(key))
+    return any(event.action in _CLEARS for event in context.gradient_changes(key))
+
+
+def _was_there(context: Context, key: str, number: int) -> bool:
+    """Whether a gradient is not known to have been None or 0 at an event."""
+    found = [*context.happened_to(key, EventKind.ACCUMULATE)]
+    found += context.happened_to(key, EventKind.GRAD)
+    before = [(event.number, event.action) for event in found if event.number < number]
+    return not before or max(before, key=lambda each: each[0])[1] not in _CLEARS
