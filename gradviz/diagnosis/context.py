@@ -298,6 +298,20 @@ class Context:
             ),
         )
 
+    @cached_property
+    def _used_inside(self) -> Mapping[str, Sequence[str]]:
+        """By the keys of leaves, the calls outside the graph of the roots that use them inside."""
+        found: dict[str, list[str]] = {}
+        for key, data in self.graph.nodes(data=True):
+            for leaf in data.get("uses_inside", ()) if key not in self.reachable else ():
+                found.setdefault(leaf, []).append(key)
+        return found
+
+    def cuts_of(self, key: str) -> list[CutEdge]:
+        """The cuts that are reached from a node, also through a Function that uses it inside."""
+        starts = [key, *self._used_inside.get(key, ())] if key else []
+        return [cut for start in starts for cut in self.cuts.of(start)]
+
     def is_reachable(self, key: str) -> bool:
         """Whether a node is reachable from the roots."""
         return any(start in self.reachable for start in self._starts(key))

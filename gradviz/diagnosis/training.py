@@ -35,6 +35,7 @@ __all__ = [
 _CLIPS = ("clip_grad_norm_", "clip_grad_value_", "clip_grads_with_norm_")
 _CHANGES = (Action.CHANGED_IN_PLACE, Action.CLIPPED, Action.UNSCALED)
 _UNSCALES = ("unscale_", "step")
+_CLEARS = (Action.SET_TO_NONE, Action.ZEROED)
 
 
 def _attribute(context: Context, question: Question) -> Evidence | None:
@@ -125,8 +126,10 @@ def _holder(context: Context, question: Question) -> tuple[Event, StepDetails] |
     if not added or not steps:
         return None
     # A program may optimize an image; then the image is in the graph.
-    nodes = context.graph.nodes
-    kinds = {nodes[key]["kind"] for key in steps[-1][1].held if key in nodes} & set(LEAVES)
+    graphs = [context.graph, *(frame.graph for frame in context.frames or ())]
+    held = steps[-1][1].held
+    kinds = {graph.nodes[key]["kind"] for graph in graphs for key in held if key in graph}
+    kinds &= set(LEAVES)
     return steps[-1] if not kinds or NodeKind.PARAMETER in kinds else None
 
 
@@ -321,26 +324,18 @@ def skipped_step(context: Context, question: Question, in_forward: bool | None) 
     does not help; None if this is not known.
     """
     added = context.happened_to(question.key, EventKind.ACCUMULATE)
-    skipped = [
-        event
+    is_skipped = added and any(
+        event.number > added[-1].number and question.key in details.held
         for event, details in _steps(context)
-        if added
-        and event.number > added[-1].number
-        and event.action is Action.SKIPPED
-        and question.key in details.held
-    ]
-    if not skipped:
+        if event.action is Action.SKIPPED
+    )
+    if not is_skipped:
         return ""
     if in_forward:
-        return (
-            "; GradScaler skipped the step, and a lower scale does not help: the forward pass "
-            "computed this value"
-        )
-    if in_forward is None:
-        return "; GradScaler skipped the step and lowers its scale"
+        return "; GradScaler skipped the step, and a lower scale does not help"
+    normal = ": normal in the first steps, if later ones are not skipped"
     return (
-        "; GradScaler skipped the step and lowers its scale: normal in the first steps, if later "
-        "ones are not skipped"
+        f"; GradScaler skipped the step and lowers its scale{'' if in_forward is None else normal}"
     )
 
 
@@ -586,9 +581,6 @@ def as_overview(each: Explanation, question: Question, context: Context) -> Expl
         return each
     reason = f"no optimizer holds it, and it got no gradient: {each.reason}"
     return replace(each, verdict=Verdict.UNTRAINED, reason=reason, fix="")
-
-
-_CLEARS = (Action.SET_TO_NONE, Action.ZEROED)
 
 
 def _is_cleared(context: Context, key: str) -> bool:

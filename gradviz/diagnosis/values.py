@@ -124,13 +124,13 @@ class Values:
             made: NodeData = self.graph.nodes[target]
             if made["kind"] is NodeKind.RESULT and "value" in made:
                 return self.of(target)
-        return self._saved_by_users(key) or self._zeros_of(key)
+        return self._kept_by_users(key) or self._zeros_of(key)
 
-    def _saved_by_users(self, key: str) -> TensorSummary | None:
+    def _kept_by_users(self, key: str) -> TensorSummary | None:
         """The result of an operation, as an operation that used it saved it."""
         for _, target, edge in self.graph.out_edges(key, data=True):
             if edge["kind"] is EdgeKind.GRADIENT:
-                saved = self._saved_input(target, edge.get("input", 0))
+                saved = self._input_kept(target, edge.get("input", 0))
                 if saved is not None:
                     return saved
         return None
@@ -186,11 +186,11 @@ class Values:
 
     def input_of(self, key: str, number: int) -> TensorSummary | None:
         """An input of an operation: the saved tensor, or the known value."""
-        saved = self._saved_input(key, number)
+        saved = self._input_kept(key, number)
         source = self.source_of(key, number)
         return saved if saved is not None or not source else self.of(source)
 
-    def _saved_input(self, key: str, number: int) -> TensorSummary | None:
+    def _input_kept(self, key: str, number: int) -> TensorSummary | None:
         names = operation(self.graph.nodes[key].get("op", "")).saves or ("self", "other")
         return self.saved(key, names[number]) if number < len(names) else None
 
