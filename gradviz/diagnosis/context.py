@@ -15,6 +15,8 @@ from gradviz.facts import (
     BackwardDetails,
     EventKind,
     Flag,
+    FrameKind,
+    GradientDetails,
     Loss,
     LostGradient,
     PlainContainer,
@@ -367,6 +369,21 @@ class Context:
         if not is_latest or not (is_all or is_zero) or self.before is None:
             return None
         return self.values if self.values is not None else self._values_before
+
+    def graph_of_latest_pass(self, key: str) -> GradGraph | None:
+        """The graph of the latest pass that added to the gradient of a node; None if not kept."""
+        if not self.is_recorded:
+            return self.graph if key in self.graph else None
+        added = self.happened_to(key, EventKind.ACCUMULATE)
+        details = added[-1].details if added else None
+        if not isinstance(details, GradientDetails):
+            return None
+        kept = (
+            frame.graph
+            for frame in self.frames or ()
+            if frame.kind is FrameKind.AFTER_BACKWARD and frame.pass_number == details.pass_number
+        )
+        return next((graph for graph in kept if key in graph), None)
 
     @cached_property
     def _values_before(self) -> Values:

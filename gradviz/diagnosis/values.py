@@ -14,6 +14,7 @@ from gradviz.graph import (
     NodeData,
     NodeKind,
     TensorSummary,
+    is_gradient,
     leaf_of_node,
 )
 from gradviz.graph.operations import operation
@@ -21,6 +22,7 @@ from gradviz.graph.operations import operation
 __all__ = [
     "Step",
     "Values",
+    "difference_without",
     "has",
     "is_all_zero",
     "is_only",
@@ -291,6 +293,51 @@ def is_sum(op: str, options: Mapping[str, str]) -> bool:
     """
     is_scaled = op in ("mul", "div") and "other" in options
     return op in _SUMS or operation(op).rearranges or is_scaled
+
+
+# The input that an operation only adds to its result.
+_ADDS = {"addmm": (0,), "addmv": (0,), "baddbmm": (0,), "linear": (2,), "add": (0, 1)}
+
+
+def difference_without(graph: GradGraph, key: str) -> str:
+    """The subtraction of two terms to which a leaf is added in the same way; "" if there is none.
+
+    The result does not depend on the leaf, as on the bias of a critic in
+    ``critic(real) - critic(fake)``.
+    """
+    holders = [each for each in graph.successors(key) if "op" in graph.nodes[each]] or [key]
+    edges = graph.out_edges([key, *holders], data=True)
+    uses = [edge for edge in edges if edge[1] not in holders and is_gradient(*edge)]
+    if len(uses) != 2:
+        return ""
+    ends = [_subtracted(graph, target, edge.get("input", 0)) for _, target, edge in uses]
+    (one, first, chain), (other, second, other_chain) = ends
+    is_same = one == other and first != second and chain == other_chain
+    return one if is_same else ""
+
+
+def _subtracted(graph: GradGraph, key: str, number: int) -> tuple[str, int, list[object]]:
+    """Where something that is added ends: the subtraction, the input, and the steps to it."""
+    data: NodeData = graph.nodes[key]
+    steps: list[object] = []
+    if number not in _ADDS.get(data.get("op", ""), ()):
+        return "", 0, steps
+    while True:
+        op, options = data.get("op", ""), data.get("options", {})
+        if op == "mean" and data.get("shape") == ():
+            steps.clear()  # every element counts alike, however many there are
+        steps.append((op, options, data.get("shape")))
+        users = [edge for edge in graph.out_edges(key, data=True) if is_gradient(*edge)]
+        if len(users) != 1 or "alpha" in options or "beta" in options:
+            return "", 0, steps
+        _, key, edge = users[0]
+        data = graph.nodes[key]
+        if data.get("op") == "sub" and "alpha" not in data.get("options", {}):
+            return key, edge.get("input", 0), steps
+        if data.get("op") in ("add", "sub") or not is_sum(
+            data.get("op", ""), data.get("options", {})
+        ):
+            return "", 0, steps
 
 
 def has(summary: TensorSummary | None, number: float) -> bool:
