@@ -371,17 +371,18 @@ class Context:
         return self.values if self.values is not None else self._values_before
 
     def graph_of_latest_pass(self, key: str) -> GradGraph | None:
-        """The graph of the latest pass that added to the gradient of a node; None if not kept."""
+        """The graph of a pass that added to the gradient of a node, the latest one kept, or None.
+
+        A recording keeps the first of several passes that repeat.
+        """
         if not self.is_recorded:
             return self.graph if key in self.graph else None
-        added = self.happened_to(key, EventKind.ACCUMULATE)
-        details = added[-1].details if added else None
-        if not isinstance(details, GradientDetails):
-            return None
+        details = (event.details for event in self.happened_to(key, EventKind.ACCUMULATE))
+        added = {each.pass_number for each in details if isinstance(each, GradientDetails)}
         kept = (
             frame.graph
-            for frame in self.frames or ()
-            if frame.kind is FrameKind.AFTER_BACKWARD and frame.pass_number == details.pass_number
+            for frame in reversed(self.frames or ())
+            if frame.kind is FrameKind.AFTER_BACKWARD and frame.pass_number in added
         )
         return next((graph for graph in kept if key in graph), None)
 
