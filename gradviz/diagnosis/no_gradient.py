@@ -392,7 +392,7 @@ def _comes_from_a_cut(context: Context, question: Question) -> Evidence | None:
     known = {edge.get("source"): edge for edge in question.cuts if is_known_cut(edge)}
     # No frame may show where its data came from, or only what was written there later.
     if known and (cut is None or cut.edge.get("source") not in known):
-        cut = CutEdge(question.key, question.key, next(iter(known.values())))
+        cut = CutEdge(question.key, question.key, [*known.values()][-1])
     if cut is None:
         return None
     words = {"cut": cut_words(context, cut), "fix": fix_of_cut(context, cut)}
