@@ -206,7 +206,8 @@ class _Checked:
             may_be.add("fine")  # several passes before the one step are a sum that is meant
         if program.held is not None and leaf not in program.held and leaf in program.parameters:
             trained = program.parameters & set(program.held) - set(program.frozen)
-            (right if trained else may_be).add("left out of the optimizer")
+            inputs = set(program.held) - program.parameters  # a program may optimize an input
+            (right if trained and not inputs else may_be).add("left out of the optimizer")
         if leaf in program.hidden:
             may_be |= right | {"fine"}
         if leaf in program.hooked:

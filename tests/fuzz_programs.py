@@ -303,7 +303,8 @@ class Maker:
         if "out=" in code:
             words = ("detach()", ".data", "add", "out")
         line = self._say(code.format(z=z.name, y=y.name), words=words)
-        self._write(z, cut(y.ways, line) if words else y.ways, line)
+        ways = cut(joined(z.ways, y.ways), line) if words else y.ways
+        self._write(z, ways, line)
 
     def _into_alias(self) -> None:
         """Values are written into something that may share memory, without a gradient."""

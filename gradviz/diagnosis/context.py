@@ -15,6 +15,8 @@ from gradviz.facts import (
     BackwardDetails,
     EventKind,
     Flag,
+    FrameKind,
+    GradientDetails,
     Loss,
     LostGradient,
     PlainContainer,
@@ -298,6 +300,20 @@ class Context:
             ),
         )
 
+    @cached_property
+    def _used_inside(self) -> Mapping[str, Sequence[str]]:
+        """By the keys of leaves, the calls outside the graph of the roots that use them inside."""
+        found: dict[str, list[str]] = {}
+        for key, data in self.graph.nodes(data=True):
+            for leaf in data.get("uses_inside", ()) if key not in self.reachable else ():
+                found.setdefault(leaf, []).append(key)
+        return found
+
+    def cuts_of(self, key: str) -> list[CutEdge]:
+        """The cuts that are reached from a node, also through a Function that uses it inside."""
+        starts = [key, *self._used_inside.get(key, ())] if key else []
+        return [cut for start in starts for cut in self.cuts.of(start)]
+
     def is_reachable(self, key: str) -> bool:
         """Whether a node is reachable from the roots."""
         return any(start in self.reachable for start in self._starts(key))
@@ -353,6 +369,22 @@ class Context:
         if not is_latest or not (is_all or is_zero) or self.before is None:
             return None
         return self.values if self.values is not None else self._values_before
+
+    def graph_of_latest_pass(self, key: str) -> GradGraph | None:
+        """The graph of a pass that added to the gradient of a node, the latest one kept, or None.
+
+        A recording keeps the first of several passes that repeat.
+        """
+        if not self.is_recorded:
+            return self.graph if key in self.graph else None
+        details = (event.details for event in self.happened_to(key, EventKind.ACCUMULATE))
+        added = {each.pass_number for each in details if isinstance(each, GradientDetails)}
+        kept = (
+            frame.graph
+            for frame in reversed(self.frames or ())
+            if frame.kind is FrameKind.AFTER_BACKWARD and frame.pass_number in added
+        )
+        return next((graph for graph in kept if key in graph), None)
 
     @cached_property
     def _values_before(self) -> Values:

@@ -8,8 +8,8 @@ from typing import Any
 from gradviz.diagnosis.answers import Verdict
 from gradviz.diagnosis.context import Context, Question
 from gradviz.diagnosis.lines import mention
-from gradviz.diagnosis.non_finite import scale_rules
 from gradviz.diagnosis.not_connected import twin_of
+from gradviz.diagnosis.relative_size import scale_rules
 from gradviz.diagnosis.rule import Evidence, Needs, Rule
 from gradviz.diagnosis.training import scale_of, uses_of
 from gradviz.diagnosis.values import is_all_zero

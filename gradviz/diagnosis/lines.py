@@ -20,6 +20,7 @@ __all__ = [
     "assignments_to",
     "code_of",
     "is_only_shown",
+    "is_unused_by",
     "expressions_at",
     "lines_calling",
     "locations_of",
@@ -68,8 +69,7 @@ def is_only_shown(location: SourceLocation, words: Container[str]) -> bool:
     statement = statement_at(location)
     if isinstance(statement, ast.Assert):
         return True
-    call = statement.value if isinstance(statement, ast.Expr) else None
-    if isinstance(call, ast.Call) and any(_is_named(call, word, None) for word in _SHOWING):
+    if isinstance(statement, ast.Expr) and _is_showing(statement):
         return True
     texts = [
         node
@@ -232,6 +232,80 @@ def _assigned(tree: ast.AST, target: str) -> Iterator[tuple[int, ast.expr]]:
             yield node.lineno, node.value
         elif isinstance(node, ast.Call) and ast.unparse(node.func) in appends:
             yield from ((node.lineno, each) for each in node.args[:1])
+
+
+def is_unused_by(location: SourceLocation, root: str) -> bool:
+    """Whether the variable that a line assigns is known not to be among the inputs of another.
+
+    Args:
+        location: the line: ``"k = w.max().item()"``.
+        root: the name of a variable that is assigned in the same function.
+
+    Returns:
+        True if no chain of assignments leads from it to ``root``. False if one may do so: what is
+        assigned to attributes and items, or passed to a method, may come back anywhere.
+    """
+    tree, statement = _tree(_text_of(location.file)), statement_at(location)
+    if tree is None or not isinstance(statement, ast.Assign):
+        return False
+    targets = statement.targets
+    if not all(isinstance(target, ast.Name) for target in targets):
+        return False
+    scope = _scope_of(tree, statement)
+    inputs = _inputs_by_name(scope)
+    names = {target.id for target in targets if isinstance(target, ast.Name)}
+    if root not in inputs or any(isinstance(node, (ast.Global, ast.Nonlocal)) for node in scope):
+        return False
+    found, stack = {root}, [root]
+    while stack:
+        for name in inputs.get(stack.pop(), ()):
+            if name not in found:
+                found.add(name)
+                stack.append(name)
+    return not names & found
+
+
+def _scope_of(tree: ast.Module, statement: ast.stmt) -> list[ast.AST]:
+    """The nodes of the innermost function, or of the module, that contains a statement."""
+    functions = (
+        node
+        for node in ast.walk(tree)
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
+        and node.lineno <= statement.lineno <= (node.end_lineno or 0)
+    )
+    return [*ast.walk(max(functions, key=lambda node: node.lineno, default=tree))]
+
+
+def _inputs_by_name(nodes: Iterable[ast.AST]) -> dict[str, set[str]]:
+    """For each name, those of which its value may be made; by the statements of one function."""
+    found: dict[str, set[str]] = {}
+    for node in nodes:
+        if isinstance(node, (ast.For, ast.AsyncFor, ast.comprehension)):
+            used, made = _names_in(node.iter), _names_in(node.target)
+        elif isinstance(node, (ast.Assign, ast.AugAssign, ast.AnnAssign, ast.NamedExpr)):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            made = {name for target in targets for name in _names_in(target)}
+            used = made | _names_in(node.value)
+        elif isinstance(node, (ast.withitem, ast.FunctionDef, ast.Lambda)) or (
+            isinstance(node, ast.Expr) and not _is_showing(node)
+        ):
+            used = _names_in(node)  # a method may change its object, a function its arguments
+            made = used | {node.name} if isinstance(node, ast.FunctionDef) else used
+        else:
+            continue
+        for name in made:
+            found.setdefault(name, set()).update(used)
+    return found
+
+
+def _names_in(tree: ast.AST | None) -> set[str]:
+    nodes = ast.walk(tree) if tree is not None else ()
+    return {node.id for node in nodes if isinstance(node, ast.Name)}
+
+
+def _is_showing(statement: ast.Expr) -> bool:
+    call = statement.value
+    return isinstance(call, ast.Call) and any(_is_named(call, word, None) for word in _SHOWING)
 
 
 def switched_off_by(files: Iterable[str], attribute: str) -> list[tuple[SourceLocation, str]]:

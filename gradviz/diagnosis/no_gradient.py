@@ -389,11 +389,12 @@ def _comes_from_a_cut(context: Context, question: Question) -> Evidence | None:
     if question.key not in context.graph:
         return None
     cut = lost_on_the_way(context.graph, question.key)
-    if cut is None:  # no frame shows where its data came from
-        known = [edge for edge in question.cuts if is_known_cut(edge)]
-        if not known:
-            return None
-        cut = CutEdge(question.key, question.key, known[0])
+    known = {edge.get("source"): edge for edge in question.cuts if is_known_cut(edge)}
+    # No frame may show where its data came from, or only what was written there later.
+    if known and (cut is None or cut.edge.get("source") not in known):
+        cut = CutEdge(question.key, question.key, [*known.values()][-1])
+    if cut is None:
+        return None
     words = {"cut": cut_words(context, cut), "fix": fix_of_cut(context, cut)}
     return Evidence(words, (cut.target,), lines_of(context, cut))
 

@@ -1,22 +1,18 @@
-"""Rules for a gradient that is NaN, infinite, or far larger or smaller than those beside it."""
+"""Rules for a gradient that is NaN or infinite."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any, NamedTuple
 
 from gradviz.diagnosis.answers import Verdict
 from gradviz.diagnosis.context import LEAVES, RECORD, Context, Question
 from gradviz.diagnosis.lines import locations_of, mention
 from gradviz.diagnosis.rule import Evidence, Needs, Rule
-from gradviz.diagnosis.training import clipped_by_infinity, skipped_step
-from gradviz.diagnosis.values import Values, is_all_zero, is_sum, number_of
+from gradviz.diagnosis.training import clipped_by_infinity, scaling_of, skipped_step
+from gradviz.diagnosis.values import Values, has, is_all_zero, number_of
 from gradviz.facts import EventKind, Loss
 from gradviz.graph import (
-    EdgeKind,
     GradGraph,
     NodeData,
     NodeKind,
@@ -29,15 +25,18 @@ from gradviz.graph import (
 )
 from gradviz.graph.operations import operation, words
 
-__all__ = [
-    "non_finite_rules",
-    "scale_rules",
-]
+__all__ = ["non_finite_rules"]
 
 _KEEP_AWAY = "keep its input away from this value: add a small number, or clamp it before"
+_LOOK = "look at its inputs: one may be infinite or NaN already, or too large"
+_TOO_LARGE = "make its inputs smaller: normalize them, or clamp them before"
 _DIVERGED = (
     "find the first iteration whose loss is not finite; a lower learning rate may help, or "
     "torch.nn.utils.clip_grad_norm_() before each step"
+)
+_LOWER_SCALE = (
+    "nothing if later steps are not skipped, since GradScaler lowers its scale; otherwise make the "
+    "loss smaller, with a mean in place of a sum"
 )
 _HALF = "compute this part in float32 or bfloat16: float16 holds at most 65,504"
 _RETURNED = "in backward a finite gradient came to it, and what it returned is not finite"
@@ -53,12 +52,14 @@ class Suspect(NamedTuple):
     why: a clause.
     fix: what to do.
     is_known: whether its inputs are known to be finite.
+    in_forward: whether the forward pass computed these values.
     """
 
     key: str
     why: str
     fix: str = _KEEP_AWAY
     is_known: bool = True
+    in_forward: bool = False
 
 
 def _is_not_finite(question: Question) -> bool:
@@ -75,15 +76,17 @@ def _found(context: Context, question: Question) -> Evidence | None:
     suspect = _first_suspect(context, question, values, number)
     if suspect is None:
         return None
+    suspect = _of_scale(context, values, suspect)
     data = values.graph.nodes[suspect.key]
     line = data.get("source", "")
     stayed = f", in pass {number}, and it stayed so" if 0 < number < len(context.passes) else ""
+    skipped = skipped_step(context, question, suspect.in_forward)
     words = {
         "count": _count(question),
         "op": data.get("op"),
         "where": f", {mention(line)}" if line else "",
         "why": suspect.why,
-        "stayed": stayed + skipped_step(context, question),
+        "stayed": stayed + skipped,
         "fix": suspect.fix,
     }
     return Evidence(words, (suspect.key,), locations_of([line]), suspect.key)
@@ -118,6 +121,17 @@ def _first_suspect(
     return next(iter((*forward, *backward)), None)
 
 
+def _of_scale(context: Context, values: Values, suspect: Suspect) -> Suspect:
+    """The same, with a reason of its own if it is the product of a loss and GradScaler's scale."""
+    scaling = scaling_of(context, values.graph)
+    if scaling is None or scaling.key != suspect.key:
+        return suspect
+    why = (
+        f"the loss times the scale {scaling.factor:,g} of GradScaler is too large, the loss is not"
+    )
+    return Suspect(suspect.key, why, _LOWER_SCALE)
+
+
 def _of_untracked(graph: GradGraph, key: str) -> Suspect | None:
     """An operation with an input outside the graph that is not finite."""
     for source in graph.predecessors(key):
@@ -137,6 +151,17 @@ def _fix_of(graph: GradGraph, key: str) -> str:
     return _HALF if "float16" in dtypes else _KEEP_AWAY
 
 
+def _fix_of_result(op: str, made: TensorSummary, is_known: bool) -> str:
+    """What to do about an operation whose inputs are finite, or not known."""
+    if not made.inf or made.nan:
+        return _KEEP_AWAY
+    if made.dtype == "float16":
+        return _HALF
+    if op == "div" or operation(op).not_finite_at:
+        return _KEEP_AWAY
+    return _TOO_LARGE if is_known else _LOOK
+
+
 def _in_order(graph: GradGraph, keys: Iterable[str]) -> list[str]:
     return sorted(keys, key=lambda key: graph.nodes[key].get("sequence_nr", -1))
 
@@ -152,7 +177,12 @@ def _forward_suspects(values: Values, keys: Sequence[str]) -> Iterator[Suspect]:
         if data["kind"] is not NodeKind.OPERATION:
             continue
         if name := _nan_parameter(values, key):
-            yield Suspect(key, f"{name} has had NaN elements since before this pass", _DIVERGED)
+            yield Suspect(
+                key,
+                f"{name} has had NaN elements since before this pass",
+                _DIVERGED,
+                in_forward=True,
+            )
             return
         made = values.made_by(key)
         if _is_finite(made) is not False or made is None:
@@ -163,12 +193,14 @@ def _forward_suspects(values: Values, keys: Sequence[str]) -> Iterator[Suspect]:
         wrong = [each for each in inputs if _is_finite(values.of(each)) is False]
         if wrong:
             yield _spread(values, key, wrong[0])
+        elif why := _why_singular(values, key):
+            yield Suspect(key, why, in_forward=True)
         elif any(values.of(each) is None for each in inputs):
             why = "its result is not finite; its inputs are not known"
-            yield Suspect(key, why, _HALF if made.dtype == "float16" else _KEEP_AWAY, False)
+            yield Suspect(key, why, _fix_of_result(op, made, False), False, in_forward=True)
         else:
-            fix = _HALF if made.dtype == "float16" and made.inf else _KEEP_AWAY
-            yield Suspect(key, "its result is not finite, its inputs are", fix)
+            fix, why = _fix_of_result(op, made, True), "its result is not finite, its inputs are"
+            yield Suspect(key, why, fix, in_forward=True)
 
 
 def _spread(values: Values, key: str, source: str) -> Suspect:
@@ -179,8 +211,10 @@ def _spread(values: Values, key: str, source: str) -> Suspect:
     why = f"its input {name} has {what} elements"
     if "softmax" in values.graph.nodes[key].get("op", "") and what == "infinite":
         why += ", and a row of nothing else gives NaN"
-        return Suspect(key, why, "leave an element of each row unmasked, or drop such rows before")
-    return Suspect(key, why, f"leave them out before: select from {name} first, and mask later")
+        fix = "leave an element of each row unmasked, or drop such rows before"
+    else:
+        fix = f"leave them out before: select from {name} first, and mask later"
+    return Suspect(key, why, fix, in_forward=True)
 
 
 def _nan_parameter(values: Values, key: str) -> str:
@@ -209,19 +243,27 @@ def _backward_suspects(values: Values, keys: Sequence[str]) -> Iterator[Suspect]
     for key in reversed(keys):
         data: NodeData = graph.nodes[key]
         op = data.get("op", "")
-        if op == "div":
-            if _has(values.input_of(key, 1), 0.0) and 1 in _numbers(graph, key):
-                yield Suspect(key, "it divides by 0")
-        elif op in _SINGULAR:
-            if (why := _equal_values(values, key)) is not None:
-                yield why
-        elif op == "sqrt":
-            if _has(values.made_by(key), 0.0) or _has(values.input_of(key, 0), 0.0):
-                yield Suspect(key, "its input has a 0")
-        elif op != "pow" or _is_root(data):
-            for number in operation(op).not_finite_at:
-                if _has(values.input_of(key, 0), number):
-                    yield Suspect(key, f"its input has a {number:g}")
+        if op in _SINGULAR:
+            if (suspect := _equal_values(values, key)) is not None:
+                yield suspect
+        elif why := _why_singular(values, key):
+            yield Suspect(key, why)
+
+
+def _why_singular(values: Values, key: str) -> str:
+    """Why a result or derivative is not finite, by a known input of the operation; or ""."""
+    data: NodeData = values.graph.nodes[key]
+    op = data.get("op", "")
+    if op == "div":
+        is_zero = 1 in _numbers(values.graph, key) and has(values.input_of(key, 1), 0.0)
+        return "it divides by 0" if is_zero else ""
+    if op == "sqrt":
+        is_zero = has(values.made_by(key), 0.0) or has(values.input_of(key, 0), 0.0)
+        return "its input has a 0" if is_zero else ""
+    if op == "pow" and not _is_root(data):
+        return ""
+    bad = (n for n in operation(op).not_finite_at if has(values.input_of(key, 0), n))
+    return next((f"its input has a {number:g}" for number in bad), "")
 
 
 def _numbers(graph: GradGraph, key: str) -> set[int]:
@@ -251,15 +293,6 @@ def _is_root(data: NodeData) -> bool:
     return exponent is not None and exponent < 1
 
 
-def _has(summary: TensorSummary | None, number: float) -> bool:
-    """Whether a tensor is known to have contained a number when it was used."""
-    if summary is None:
-        return False
-    if summary.values is not None:
-        return any(value == number for value in summary.values)
-    return number in (summary.min, summary.max)
-
-
 def _result_not_finite(context: Context, question: Question) -> Evidence | None:
     """A finite gradient of a result that is not finite."""
     if _is_not_finite(question) or _is_zero(question):
@@ -283,12 +316,14 @@ def _result_not_finite(context: Context, question: Question) -> Evidence | None:
     if not suspects:
         words |= {"found": "", "fix": _KEEP_AWAY}
         return Evidence(words, (wrong[0],))
-    line = graph.nodes[suspects[0].key].get("source", "")
+    suspect = _of_scale(context, values, suspects[0])
+    line = graph.nodes[suspect.key].get("source", "")
     where = f", {mention(line)}" if line else ""
-    op = graph.nodes[suspects[0].key].get("op")
-    words["found"] = f": the first known is at {op}{where} ({suspects[0].why})"
-    words["fix"] = suspects[0].fix
-    return Evidence(words, (suspects[0].key,), locations_of([line]), suspects[0].key)
+    op = graph.nodes[suspect.key].get("op")
+    skipped = skipped_step(context, question, suspect.in_forward)
+    words["found"] = f": the first known is at {op}{where} ({suspect.why}){skipped}"
+    words["fix"] = suspect.fix
+    return Evidence(words, (suspect.key,), locations_of([line]), suspect.key)
 
 
 def _unknown(context: Context, question: Question) -> Evidence | None:
@@ -296,7 +331,11 @@ def _unknown(context: Context, question: Question) -> Evidence | None:
         return None
     fix = "torch.autograd.set_detect_anomaly(True) names the operation"
     fix = fix if context.is_recorded else f"{fix}; {RECORD}"
-    words = {"count": _count(question), "fix": fix, "skipped": skipped_step(context, question)}
+    words = {
+        "count": _count(question),
+        "fix": fix,
+        "skipped": skipped_step(context, question, None),
+    }
     return Evidence(words)
 
 
@@ -363,210 +402,5 @@ non_finite_rules: tuple[Rule[Any, Any], ...] = (
         _result_not_finite,
         "its gradient is finite, but {root}, on which backward was called, is {what}{found}",
         "{fix}",
-    ),
-)
-
-
-_RATIO = 1e3
-_LARGE = 100.0  # a smaller gradient is not exploding, even if the one at the root is tiny
-
-
-@dataclass(frozen=True)
-class Scale:
-    """The gradients of a module compared with those of the module next to the root.
-
-    Args:
-        is_large: whether they are over a thousand times larger, otherwise smaller.
-        last: name of the parameter for the comparison.
-        key: of that parameter.
-        steepest: the two neighbors between which the norm changes most.
-    """
-
-    is_large: bool
-    last: str
-    key: str
-    steepest: tuple[str, str]
-
-
-@dataclass
-class _Owner:
-    """The parameters of one module."""
-
-    order: int
-    norm: float
-    name: str
-    key: str
-    keys: list[str]
-
-
-def _scales(context: Context) -> dict[str, Scale]:
-    """Extreme gradients compared with those of the modules next to the root, by keys of leaves.
-
-    A gradient is vanishing only if those of all modules before it in the forward pass are equally
-    small: the bias before a normalization, or the key bias of an attention, is near 0 by design.
-    Therefore the largest gradient represents a module, and the larger of the last two the end.
-    """
-    known: dict[str, Scale] | None = context.cache.get(_scales)
-    if known is not None:
-        return known
-    rows = sorted(_owners(context.graph), key=lambda owner: owner.order)
-    found: dict[str, Scale] = {}
-    nearest = rows[-2:] if len(rows) > 2 else rows[-1:]
-    largest_so_far, last = 0.0, max(nearest, key=lambda row: row.norm, default=None)
-    for row in rows:
-        if row is last or last is None:
-            break
-        largest_so_far = max(largest_so_far, row.norm)
-        is_small = largest_so_far * _RATIO < last.norm
-        is_large = row.norm > max(_RATIO * last.norm, _LARGE)
-        if is_small or is_large:
-            scale = Scale(is_large, last.name, last.key, _steepest(rows))
-            found.update(dict.fromkeys(row.keys, scale))
-    context.cache[_scales] = found
-    return found
-
-
-def _owners(graph: GradGraph) -> list[_Owner]:
-    """The leaves with a gradient, grouped by module."""
-    owners: dict[str, _Owner] = {}
-    for key in graph.leaves:
-        data: NodeData = graph.nodes[key]
-        grad = data.get("grad")
-        if grad is None or not grad.norm or not grad.is_finite:
-            continue
-        if (order := _order(graph, key)) is None:
-            continue
-        name = data.get("name") or key
-        owner = owners.setdefault(name.rpartition(".")[0] or name, _Owner(order, 0.0, "", "", []))
-        owner.order = min(owner.order, order)
-        if grad.norm >= owner.norm:
-            owner.norm, owner.name, owner.key = grad.norm, name, key
-        owner.keys.append(key)
-    return list(owners.values())
-
-
-def _steepest(rows: Sequence[_Owner]) -> tuple[str, str]:
-    steps = [
-        (abs(math.log(after.norm / before.norm)), before.name, after.name)
-        for before, after in pairwise(rows)
-    ]
-    _, one, other = max(steps, key=lambda step: step[0])
-    return one, other
-
-
-def _order(graph: GradGraph, key: str) -> int | None:
-    """When the forward pass first used a leaf."""
-    if key not in graph:
-        return None
-    users = [
-        graph.nodes[user].get("sequence_nr", 0)
-        for accumulate in graph.successors(key)
-        for user in (
-            graph.successors(accumulate)
-            if graph.nodes[accumulate]["kind"] is NodeKind.ACCUMULATE
-            else [accumulate]
-        )
-    ]
-    return min(users, default=None)
-
-
-def _far(context: Context, question: Question, is_large: bool) -> Evidence | None:
-    scale = _scales(context).get(question.key)
-    if scale is None or scale.is_large is not is_large:
-        return None
-    words = {"ratio": f"{_RATIO:,.0f}", "last": scale.last, "between": " and ".join(scale.steepest)}
-    return Evidence(words, (scale.key,))
-
-
-def _behind_a_norm(context: Context, question: Question, is_squared: bool) -> Evidence | None:
-    """Only the sum of normalized values, or of their squares, is used: it is nearly a constant."""
-    scale = _scales(context).get(question.key)
-    if scale is None or scale.is_large:
-        return None
-    graph, nodes = context.graph, context.graph.nodes
-    holders = [k for k in graph.successors(scale.key) if nodes[k]["kind"] is NodeKind.ACCUMULATE]
-    norms = [
-        target
-        for _, target, edge in graph.out_edges([scale.key, *holders], data=True)
-        if operation(nodes[target].get("op", "")).normalizes and edge.get("input", 0) > 0
-    ]
-    if len(norms) != 1 or _squares(graph, norms[0]) is not is_squared:
-        return None
-    key = norms[0]
-    line = nodes[key].get("source", "")
-    words = {
-        "op": nodes[key].get("op"),
-        "where": f" at {mention(line)}" if line else "",
-        "root": context.root_names,
-        "last": scale.last,
-    }
-    return Evidence(words, (key,), locations_of([line]), key)
-
-
-def _squares(graph: GradGraph, key: str) -> bool | None:
-    """Whether the squares of a result are summed, or it itself; None when it is used otherwise."""
-    stack, squares = [key], False
-    while stack:
-        for _, target, edge in graph.out_edges(stack.pop(), data=True):
-            data: NodeData = graph.nodes[target]
-            op, options = data.get("op", ""), data.get("options", {})
-            is_square = op == "square" or (op == "pow" and options.get("exponent") in ("2", "2.0"))
-            if data["kind"] is NodeKind.RESULT and math.prod(data.get("shape", (2,))) == 1:
-                continue
-            if edge["kind"] is not EdgeKind.GRADIENT or (is_square and squares):
-                return None
-            squares = squares or is_square
-            if not (is_square or is_sum(op, options)):
-                return None
-            stack.append(target)
-    return squares
-
-
-_BEHIND = (
-    "which is nearly the same for every input: the gradient of {last}, its own parameter, is of "
-    "normal size"
-)
-_COMPARE = (
-    "compare the results with a target, or weigh them: a sum or mean square of normalized values "
-    "is nearly a constant"
-)
-_FAR = "the norm of its gradient is over {ratio} times {than} than that of {last}; it changes most "
-_FAR += "between {between}"
-
-
-scale_rules: tuple[Rule[Any, Any], ...] = (
-    Rule(
-        "only the sum of normalized values is used",
-        Verdict.ZERO,
-        lambda context, question: _behind_a_norm(context, question, False),
-        "its gradient is 0 but for rounding errors: of the results of {op}{where} only the sum "
-        "goes into {root}, " + _BEHIND,
-        _COMPARE,
-    ),
-    Rule(
-        "only the squares of normalized values are used",
-        Verdict.VANISHING,
-        lambda context, question: _behind_a_norm(context, question, True),
-        "its gradient is nearly 0: of the results of {op}{where} only the sum of squares goes into "
-        "{root}, " + _BEHIND,
-        _COMPARE,
-    ),
-    Rule(
-        "much larger than at the root",
-        Verdict.EXPLODING,
-        lambda context, question: _far(context, question, True),
-        _FAR.replace("{than}", "larger"),
-        "clip it: torch.nn.utils.clip_grad_norm_(parameters, 1.0)",
-        docs="For several parameters, the largest gradients of the modules are compared.",
-    ),
-    Rule(
-        "much smaller than at the root",
-        Verdict.VANISHING,
-        lambda context, question: _far(context, question, False),
-        _FAR.replace("{than}", "smaller"),
-        "let the layers between keep the scale: another initialization, normalization, residual "
-        "connections",
-        docs="Those of everything before it in the forward pass are as small: a single small "
-        "gradient, as of a bias before a normalization, is no fault.",
     ),
 )

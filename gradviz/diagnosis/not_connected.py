@@ -10,6 +10,7 @@ from gradviz.diagnosis.answers import Verdict
 from gradviz.diagnosis.context import RECORD, Context, CutEdge, Question, Reach, call_of
 from gradviz.diagnosis.lines import (
     is_only_shown,
+    is_unused_by,
     lines_calling,
     locations_of,
     mention,
@@ -291,14 +292,14 @@ _ADDS = frozenset(("add", "sub", "rsub", "neg", "sum", "mean", "clone", "to"))
 
 def _cuts_of(context: Context, question: Question) -> Sequence[CutEdge]:
     """The cuts between the tensor and the roots, those that can be removed first."""
-    cuts = context.cuts.of(question.key) if question.key else []
+    cuts = context.cuts_of(question.key)
     lost = list(context.lost.get(question.key, ()))
     # The graph shows what was written into a tensor also after it was used.
     lines = {each.edge.get("source") for each in lost}
     found = [cut for cut in cuts if cut.edge.get("source") in lines]
     shown = {cut.edge.get("source") for cut in found}
     found += [each for each in lost if each.edge.get("source") not in shown] or (
-        [] if found else cuts
+        [] if found or context.is_recorded else cuts
     )
     found = [each for each in found if not _is_of_a_constant(context, question.key, each)]
     found.sort(key=lambda cut: cut.edge.get("cause") is Cause.NOT_DIFFERENTIABLE)
@@ -407,18 +408,32 @@ def _may_be(context: Context, question: Question, key: str) -> bool:
 def _became_numbers(context: Context, question: Question) -> Evidence | None:
     """Its data went into a number or array before the pass, and no tensor carries it on."""
     before = {str(event.location) for event in number_reads(context)}
-    reads = [row for row in context.numbers.get(question.key, ()) if row.source in before]
+    found = context.numbers.get(question.key, ())
+    rows = {row.source: row for row in found if row.source in before}
+    reads = [row for key, row in rows.items() if not _is_for_others(context, key)][-3:]
     if not reads:
         return None
-    read = reads[-1]
-    by = f"it became plain numbers by {read.word}() at {mention(read.source, read.inside)}"
-    fix = FIX_OF_CAUSE[Cause.NUMPY if read.word == "numpy" else Cause.ITEM]
-    fix = f"{read.source}: {fix}"
-    if read.cut.edge.get("cause") is Cause.NOT_DIFFERENTIABLE:
-        by, fix = f"{cut_words(context, read.cut)}; {by}", fix_of_cut(context, read.cut)
+    by = ", and by ".join(f"{row.word}() at {mention(row.source, row.inside)}" for row in reads)
+    by = f"it became plain numbers by {by}"
+    cause = Cause.NUMPY if all(row.word == "numpy" for row in reads) else Cause.ITEM
+    fix = f"{', '.join(row.source for row in reads)}: {FIX_OF_CAUSE[cause]}"
+    cuts = [row.cut for row in reads]
+    if len(reads) == 1 and cuts[0].edge.get("cause") is Cause.NOT_DIFFERENTIABLE:
+        by, fix = f"{cut_words(context, cuts[0])}; {by}", fix_of_cut(context, cuts[0])
     words = {"root": context.root_names, "by": by, "fix": fix}
-    lines = (*lines_of(context, read.cut), *locations_of([read.source, read.inside]))
-    return Evidence(words, locations=lines)
+    lines = [each for row in reads for each in lines_of(context, row.cut)]
+    lines += locations_of(line for row in reads for line in (row.source, row.inside))
+    return Evidence(words, locations=tuple(dict.fromkeys(lines)))
+
+
+def _is_for_others(context: Context, source: str) -> bool:
+    """Whether a number that a line reads is known not to be used by the results."""
+    key = (_is_for_others, source)
+    if key not in context.cache:
+        names = [context.graph.nodes[root].get("name", "") for root in context.roots] or [""]
+        pairs = ((line, name) for line in locations_of([source]) for name in names)
+        context.cache[key] = all(name and is_unused_by(line, name) for line, name in pairs)
+    return bool(context.cache[key])
 
 
 def _may_be_inside(context: Context, question: Question) -> Evidence | None:
@@ -474,9 +489,11 @@ def _numbers_taken(context: Context, question: Question) -> list[SourceLocation]
 
     Numbers of which the leaves are known come from no other leaf.
     """
+    found = [event.location for event in number_reads(context)]
     own = {read.source for read in context.numbers.get(question.key, ())}
     known = {read.source for reads in context.numbers.values() for read in reads} - own
-    return [event.location for event in number_reads(context) if str(event.location) not in known]
+    known |= {source for source in map(str, found) if _is_for_others(context, source)}
+    return [location for location in found if str(location) not in known]
 
 
 def _not_used_as_far_as_seen(context: Context, question: Question) -> Evidence | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 from gradviz.diagnosis.answers import Explanation, Group, Verdict
 from gradviz.diagnosis.context import LEAVES, Context, Question
@@ -24,6 +24,7 @@ __all__ = [
     "clipped_by_infinity",
     "first_training_rules",
     "scale_of",
+    "scaling_of",
     "skipped_step",
     "training_rules",
     "unseen",
@@ -34,6 +35,7 @@ __all__ = [
 _CLIPS = ("clip_grad_norm_", "clip_grad_value_", "clip_grads_with_norm_")
 _CHANGES = (Action.CHANGED_IN_PLACE, Action.CLIPPED, Action.UNSCALED)
 _UNSCALES = ("unscale_", "step")
+_CLEARS = (Action.SET_TO_NONE, Action.ZEROED)
 
 
 def _attribute(context: Context, question: Question) -> Evidence | None:
@@ -124,8 +126,10 @@ def _holder(context: Context, question: Question) -> tuple[Event, StepDetails] |
     if not added or not steps:
         return None
     # A program may optimize an image; then the image is in the graph.
-    nodes = context.graph.nodes
-    kinds = {nodes[key]["kind"] for key in steps[-1][1].held if key in nodes} & set(LEAVES)
+    graphs = [context.graph, *(frame.graph for frame in context.frames or ())]
+    held = steps[-1][1].held
+    kinds = {graph.nodes[key]["kind"] for graph in graphs for key in held if key in graph}
+    kinds &= set(LEAVES)
     return steps[-1] if not kinds or NodeKind.PARAMETER in kinds else None
 
 
@@ -255,22 +259,31 @@ def _frozen_and_moved(context: Context, question: Question) -> Evidence | None:
 # Gradients that GradScaler has scaled.
 
 
-def scale_of(context: Context, question: Question) -> float | None:
-    """The factor by which GradScaler scaled the loss, unless it was unscaled; or None.
+class Scaling(NamedTuple):
+    """Where a loss was scaled: the key of the ``mul``, and the scale of the ``GradScaler``."""
 
-    ``scale`` multiplies by a tensor that ``full`` created on the line of the call, or that
-    ``GradScaler.update`` changes.
-    """
+    key: str
+    factor: float
+
+
+def scale_of(context: Context, question: Question) -> float | None:
+    """The factor by which GradScaler scaled the loss, unless it was unscaled; or None."""
     graph = context.before if context.before is not None else context.graph
     changes = context.gradient_changes(question.key)
     if not context.happened_to(question.key, EventKind.ACCUMULATE) or any(
         event.word in _UNSCALES and event.action in _CHANGES for event in changes
     ):
         return None
-    return _factor(context, graph)
+    scaling = scaling_of(context, graph)
+    return scaling and scaling.factor
 
 
-def _factor(context: Context, graph: GradGraph) -> float | None:
+def scaling_of(context: Context, graph: GradGraph) -> Scaling | None:
+    """Where GradScaler scaled the loss, or None.
+
+    ``scale`` multiplies by a tensor that ``full`` created on the line of the call, or that
+    ``GradScaler.update`` changes.
+    """
     for root in context.roots_of(graph):
         for maker, _ in graph.inputs(root):
             if graph.nodes[maker].get("op") != "mul":
@@ -286,7 +299,7 @@ def _factor(context: Context, graph: GradGraph) -> float | None:
                 ]
                 is_here = data.get("source") == graph.nodes[maker].get("source")
                 if (any(updated) or is_here) and value is not None and value.values:
-                    return value.values[0].real
+                    return Scaling(maker, value.values[0].real)
     return None
 
 
@@ -296,29 +309,33 @@ def _clipped_while_scaled(context: Context, question: Question) -> Evidence | No
     if not changes or changes[0].word not in _CLIPS:
         return None
     graph = context.before if context.before is not None else context.graph
-    scale = _factor(context, graph)
-    if scale is None or scale == 1:
+    scaling = scaling_of(context, graph)
+    if scaling is None or scaling.factor == 1:
         return None
-    words = {"clip": changes[0].word, "line": mention(changes[0].location), "scale": f"{scale:g}"}
+    line = mention(changes[0].location)
+    words = {"clip": changes[0].word, "line": line, "scale": f"{scaling.factor:g}"}
     return Evidence(words, locations=(changes[0].location,))
 
 
-def skipped_step(context: Context, question: Question) -> str:
-    """A clause saying that GradScaler skipped the step; "" if it did not, or this is unknown."""
+def skipped_step(context: Context, question: Question, in_forward: bool | None) -> str:
+    """A clause saying that GradScaler skipped the step; "" if it did not, or this is unknown.
+
+    If the forward pass computed values that are not finite (``in_forward``), then a lower scale
+    does not help; None if this is not known.
+    """
     added = context.happened_to(question.key, EventKind.ACCUMULATE)
-    skipped = [
-        event
+    is_skipped = added and any(
+        event.number > added[-1].number and question.key in details.held
         for event, details in _steps(context)
-        if added
-        and event.number > added[-1].number
-        and event.action is Action.SKIPPED
-        and question.key in details.held
-    ]
-    if not skipped:
+        if event.action is Action.SKIPPED
+    )
+    if not is_skipped:
         return ""
+    if in_forward:
+        return "; GradScaler skipped the step, and a lower scale does not help"
+    normal = ": normal in the first steps, if later ones are not skipped"
     return (
-        "; GradScaler skipped the step and lowers its scale: normal in the first steps, if later "
-        "ones are not skipped"
+        f"; GradScaler skipped the step and lowers its scale{'' if in_forward is None else normal}"
     )
 
 
@@ -546,7 +563,8 @@ def as_overview(each: Explanation, question: Question, context: Context) -> Expl
         leaf that no optimizer holds and that got no gradient, if others are trained, such as the
         parameters of a target network; else the answer.
     """
-    key, uses = question.key, uses_of(context, question.key)
+    key = question.key
+    uses = [use for use in uses_of(context, key) if _was_there(context, key, use)]
     added = context.happened_to(key, EventKind.ACCUMULATE)
     used = [use for use in uses if added and use > added[-1].number]
     if each.verdict is Verdict.STALE and len(used) == 1:
@@ -567,5 +585,12 @@ def as_overview(each: Explanation, question: Question, context: Context) -> Expl
 
 def _is_cleared(context: Context, key: str) -> bool:
     """Whether a gradient was cleared after the latest pass that added to it."""
-    cleared = (Action.SET_TO_NONE, Action.ZEROED)
-    return any(event.action in cleared for event in context.gradient_changes(key))
+    return any(event.action in _CLEARS for event in context.gradient_changes(key))
+
+
+def _was_there(context: Context, key: str, number: int) -> bool:
+    """Whether a gradient is not known to have been None or 0 at an event."""
+    found = [*context.happened_to(key, EventKind.ACCUMULATE)]
+    found += context.happened_to(key, EventKind.GRAD)
+    before = [(event.number, event.action) for event in found if event.number < number]
+    return not before or max(before, key=lambda each: each[0])[1] not in _CLEARS

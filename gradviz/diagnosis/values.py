@@ -14,6 +14,7 @@ from gradviz.graph import (
     NodeData,
     NodeKind,
     TensorSummary,
+    is_gradient,
     leaf_of_node,
 )
 from gradviz.graph.operations import operation
@@ -21,6 +22,8 @@ from gradviz.graph.operations import operation
 __all__ = [
     "Step",
     "Values",
+    "difference_without",
+    "has",
     "is_all_zero",
     "is_only",
     "is_sum",
@@ -123,7 +126,16 @@ class Values:
             made: NodeData = self.graph.nodes[target]
             if made["kind"] is NodeKind.RESULT and "value" in made:
                 return self.of(target)
-        return self._zeros_of(key)
+        return self._kept_by_users(key) or self._zeros_of(key)
+
+    def _kept_by_users(self, key: str) -> TensorSummary | None:
+        """The result of an operation, as an operation that used it saved it."""
+        for _, target, edge in self.graph.out_edges(key, data=True):
+            if edge["kind"] is EdgeKind.GRADIENT:
+                saved = self._input_kept(target, edge.get("input", 0))
+                if saved is not None:
+                    return saved
+        return None
 
     def _zeros_of(self, key: str) -> TensorSummary | None:
         """Zeros, if a result is known to be zero because of its inputs; else None."""
@@ -153,10 +165,22 @@ class Values:
             for number in numbers
             if (source := self.source_of(key, number)) and self._is_zero(source)
         ]
+        if zero and self._is_singular(key, op):
+            return []
         if zero and row.factors and row.factors[0] == 1:
             added = self.source_of(key, 0)
             return zero if added and self._is_zero(added) else []
         return zero
+
+    def _is_singular(self, key: str, op: str) -> bool:
+        """Whether an operation makes NaN of a zero: a quotient by a 0, a product with infinity."""
+        inputs = [self.of(source) for number in (0, 1) if (source := self.source_of(key, number))]
+        if any(value is not None and not value.is_finite for value in inputs):
+            return True
+        if op != "div" or len(inputs) < 2:
+            return False
+        below = inputs[1]
+        return below is None or has(below, 0.0)
 
     def _is_zero(self, key: str) -> bool:
         value = self.of(key)
@@ -164,11 +188,13 @@ class Values:
 
     def input_of(self, key: str, number: int) -> TensorSummary | None:
         """An input of an operation: the saved tensor, or the known value."""
-        names = operation(self.graph.nodes[key].get("op", "")).saves or ("self", "other")
-        if number < len(names) and (saved := self.saved(key, names[number])) is not None:
-            return saved
+        saved = self._input_kept(key, number)
         source = self.source_of(key, number)
-        return self.of(source) if source else None
+        return saved if saved is not None or not source else self.of(source)
+
+    def _input_kept(self, key: str, number: int) -> TensorSummary | None:
+        names = operation(self.graph.nodes[key].get("op", "")).saves or ("self", "other")
+        return self.saved(key, names[number]) if number < len(names) else None
 
     def saved(self, key: str, name: str) -> TensorSummary | None:
         """The tensor that an operation saved under a name, before it was freed."""
@@ -267,6 +293,60 @@ def is_sum(op: str, options: Mapping[str, str]) -> bool:
     """
     is_scaled = op in ("mul", "div") and "other" in options
     return op in _SUMS or operation(op).rearranges or is_scaled
+
+
+# The input that an operation only adds to its result.
+_ADDS = {"addmm": (0,), "addmv": (0,), "baddbmm": (0,), "linear": (2,), "add": (0, 1)}
+
+
+def difference_without(graph: GradGraph, key: str) -> str:
+    """The subtraction of two terms to which a leaf is added in the same way; "" if there is none.
+
+    The result does not depend on the leaf, as on the bias of a critic in
+    ``critic(real) - critic(fake)``.
+    """
+    holders = [each for each in graph.successors(key) if "op" in graph.nodes[each]] or [key]
+    edges = graph.out_edges([key, *holders], data=True)
+    uses = [edge for edge in edges if edge[1] not in holders and is_gradient(*edge)]
+    if len(uses) != 2:
+        return ""
+    ends = [_subtracted(graph, target, edge.get("input", 0)) for _, target, edge in uses]
+    (one, first, chain), (other, second, other_chain) = ends
+    is_same = one == other and first != second and chain == other_chain
+    return one if is_same else ""
+
+
+def _subtracted(graph: GradGraph, key: str, number: int) -> tuple[str, int, list[object]]:
+    """Where something that is added ends: the subtraction, the input, and the steps to it."""
+    data: NodeData = graph.nodes[key]
+    steps: list[object] = []
+    if number not in _ADDS.get(data.get("op", ""), ()):
+        return "", 0, steps
+    while True:
+        op, options = data.get("op", ""), data.get("options", {})
+        if op == "mean" and data.get("shape") == ():
+            steps.clear()  # every element counts alike, however many there are
+        steps.append((op, options, data.get("shape")))
+        users = [edge for edge in graph.out_edges(key, data=True) if is_gradient(*edge)]
+        if len(users) != 1 or "alpha" in options or "beta" in options:
+            return "", 0, steps
+        _, key, edge = users[0]
+        data = graph.nodes[key]
+        if data.get("op") == "sub" and "alpha" not in data.get("options", {}):
+            return key, edge.get("input", 0), steps
+        if data.get("op") in ("add", "sub") or not is_sum(
+            data.get("op", ""), data.get("options", {})
+        ):
+            return "", 0, steps
+
+
+def has(summary: TensorSummary | None, number: float) -> bool:
+    """Whether a tensor is known to have contained a number when it was used."""
+    if summary is None:
+        return False
+    if summary.values is not None:
+        return any(value == number for value in summary.values)
+    return number in (summary.min, summary.max)
 
 
 def is_all_zero(summary: TensorSummary) -> bool:

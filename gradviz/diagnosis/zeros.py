@@ -12,6 +12,7 @@ from gradviz.diagnosis.rule import Evidence, Needs, Rule
 from gradviz.diagnosis.values import (
     Step,
     Values,
+    difference_without,
     is_all_zero,
     is_only,
     is_wrong,
@@ -437,6 +438,17 @@ def _blocked(context: Context, question: Question) -> Evidence | None:
     return Evidence(words, keys, lines, keys[0])
 
 
+def _cancels(context: Context, question: Question) -> Evidence | None:
+    """It is added to both terms of a difference, so the gradients from both cancel."""
+    graph = context.graph_of_latest_pass(question.key) if _is_zero(question) else None
+    key = difference_without(graph, question.key) if graph is not None else ""
+    if graph is None or not key:
+        return None
+    line = graph.nodes[key].get("source", "")
+    words = {"where": f" at {mention(line)}" if line else ""}
+    return Evidence(words, (key,), locations_of([line]), key)
+
+
 def _lost_in_backward(context: Context, question: Question) -> Evidence | None:
     """Where a gradient that was not zero was seen to become zeros in the latest pass."""
     lost = context.lost_in_pass(Loss.ZERO)
@@ -526,6 +538,15 @@ zero_rules: tuple[Rule[Any, Any], ...] = (
         docs="The values at the time of the pass show that each path crosses an operation whose "
         "derivative is zero there. An operation that made zeros is named before one that blocks "
         "because of them.",
+    ),
+    Rule(
+        "added to both terms of a difference",
+        Verdict.ZERO,
+        _cancels,
+        "the gradients of its two uses cancel: it is added to both terms of sub{where}",
+        "nothing, if the difference is meant: its value has no effect there, as that of the bias "
+        "of a critic",
+        docs="The result of critic(real) - critic(fake) does not depend on the last bias.",
     ),
     Rule(
         "the pass was seen to lose the gradient",

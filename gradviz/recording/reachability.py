@@ -20,7 +20,7 @@ from gradviz.capture.autograd.nodes import (
     sequence_number,
 )
 from gradviz.capture.tracing.walk import BAND, guard_release
-from gradviz.recording.cut_leaves import NO_ANCESTORS, Ancestors, CutLeaves
+from gradviz.recording.cut_leaves import NO_ANCESTORS, Ancestors
 from gradviz.recording.provenance import OperationOutput, OpRecord, Provenance
 
 __all__ = ["Reachability"]
@@ -75,13 +75,13 @@ class Reachability:
 
     Args:
         provenance: has the records of the leaves.
-        cut_inputs: returns the cut leaves of the untracked inputs of the operation whose
-            sequence numbers end there.
+        flowed_in: returns the leaves that reach the operation whose sequence numbers end there
+            without being an input of its node: by untracked inputs, or inside a Function.
     """
 
-    def __init__(self, provenance: Provenance, cut_inputs: Callable[[int], CutLeaves]) -> None:
+    def __init__(self, provenance: Provenance, flowed_in: Callable[[int], Ancestors]) -> None:
         self._provenance = provenance
-        self._cut_inputs = cut_inputs
+        self._flowed_in = flowed_in
         self._young: dict[int, _Known] = {}
         self._old: dict[int, _Known] = {}
         self._bytes = 0
@@ -203,10 +203,8 @@ class Reachability:
     def _of_one(self, node: Node, parts: Sequence[Ancestors], height: int) -> Ancestors:
         number = sequence_number(node)
         ancestors = NO_ANCESTORS
-        for each in parts:
+        for each in (*parts, self._flowed_in(number + 1)):
             ancestors = ancestors.merge(each)
-        if cut_leaves := self._cut_inputs(number + 1):
-            ancestors = ancestors.merge(Ancestors(0, cut_leaves))
         if number != ACCUMULATE_NR:
             self._keep(id(node), _Known(number, ancestors, height))
         return ancestors
@@ -221,8 +219,7 @@ class Reachability:
                     ancestors = ancestors.merge(self._known_ancestors(child, new, number))
             for each in self._written_into_inputs(node, sequence_number(node)):
                 ancestors = ancestors.merge(each)
-            cut_leaves = self._cut_inputs(sequence_number(node) + 1)
-            ancestors = ancestors.merge(Ancestors(0, cut_leaves))
+            ancestors = ancestors.merge(self._flowed_in(sequence_number(node) + 1))
         self._keep(id(root), _Known(sequence_number(root), ancestors, new.heights[root]))
         return ancestors
 

@@ -22,7 +22,6 @@ from gradviz.graph import Cause
 from gradviz.recording.cut_leaves import (
     NO_ANCESTORS,
     Ancestors,
-    CutLeaves,
     CutSite,
     merge_cut_leaves,
 )
@@ -465,11 +464,12 @@ class RecordingState:
             known.last = last
         return last
 
-    def _flowed_in(self, end: int) -> CutLeaves:
-        lost = NO_ANCESTORS.cut_leaves
+    def _flowed_in(self, end: int) -> Ancestors:
+        """The leaves of untracked inputs, and those that the forward of a Function reads."""
+        reads, lost = self.function_calls.reads.get(end, 0), NO_ANCESTORS.cut_leaves
         for data in self.mixed.get(end, ()):
             lost = merge_cut_leaves(lost, data.cut_leaves)
-        return lost
+        return Ancestors(reads, lost) if reads or lost else NO_ANCESTORS
 
     def outside(
         self,

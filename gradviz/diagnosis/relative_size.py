@@ -1,0 +1,223 @@
+"""Rules for a gradient far larger or smaller than those beside it: vanishing, exploding."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+from gradviz.diagnosis.answers import Verdict
+from gradviz.diagnosis.context import Context, Question
+from gradviz.diagnosis.lines import locations_of, mention
+from gradviz.diagnosis.rule import Evidence, Rule
+from gradviz.diagnosis.values import is_sum
+from gradviz.graph import EdgeKind, GradGraph, NodeData, NodeKind
+from gradviz.graph.operations import operation
+
+__all__ = ["scale_rules"]
+
+_RATIO = 1e3
+_LARGE = 100.0  # a smaller gradient is not exploding, even if the one at the root is tiny
+
+
+@dataclass(frozen=True)
+class Scale:
+    """The gradients of a module compared with those of the module next to the root.
+
+    Args:
+        is_large: whether they are over a thousand times larger, otherwise smaller.
+        last: name of the parameter for the comparison.
+        key: of that parameter.
+        steepest: the two neighbors between which the norm changes most.
+    """
+
+    is_large: bool
+    last: str
+    key: str
+    steepest: tuple[str, str]
+
+
+@dataclass
+class _Owner:
+    """The parameters of one module."""
+
+    order: int
+    norm: float
+    name: str
+    key: str
+    keys: list[str]
+
+
+def _scales(context: Context) -> dict[str, Scale]:
+    """Extreme gradients compared with those of the modules next to the root, by keys of leaves.
+
+    A gradient is vanishing only if those of all modules before it in the forward pass are equally
+    small: the bias before a normalization, or the key bias of an attention, is near 0 by design.
+    Therefore the largest gradient represents a module, and the larger of the last two the end.
+    """
+    known: dict[str, Scale] | None = context.cache.get(_scales)
+    if known is not None:
+        return known
+    rows = sorted(_owners(context.graph), key=lambda owner: owner.order)
+    found: dict[str, Scale] = {}
+    nearest = rows[-2:] if len(rows) > 2 else rows[-1:]
+    largest_so_far, last = 0.0, max(nearest, key=lambda row: row.norm, default=None)
+    for row in rows:
+        if row is last or last is None:
+            break
+        largest_so_far = max(largest_so_far, row.norm)
+        is_small = largest_so_far * _RATIO < last.norm
+        is_large = row.norm > max(_RATIO * last.norm, _LARGE)
+        if is_small or is_large:
+            scale = Scale(is_large, last.name, last.key, _steepest(rows))
+            found.update(dict.fromkeys(row.keys, scale))
+    context.cache[_scales] = found
+    return found
+
+
+def _owners(graph: GradGraph) -> list[_Owner]:
+    """The leaves with a gradient, grouped by module."""
+    owners: dict[str, _Owner] = {}
+    for key in graph.leaves:
+        data: NodeData = graph.nodes[key]
+        grad = data.get("grad")
+        if grad is None or not grad.norm or not grad.is_finite:
+            continue
+        if (order := _order(graph, key)) is None:
+            continue
+        name = data.get("name") or key
+        owner = owners.setdefault(name.rpartition(".")[0] or name, _Owner(order, 0.0, "", "", []))
+        owner.order = min(owner.order, order)
+        if grad.norm >= owner.norm:
+            owner.norm, owner.name, owner.key = grad.norm, name, key
+        owner.keys.append(key)
+    return list(owners.values())
+
+
+def _steepest(rows: Sequence[_Owner]) -> tuple[str, str]:
+    steps = [
+        (abs(math.log(after.norm / before.norm)), before.name, after.name)
+        for before, after in pairwise(rows)
+    ]
+    _, one, other = max(steps, key=lambda step: step[0])
+    return one, other
+
+
+def _order(graph: GradGraph, key: str) -> int | None:
+    """When the forward pass first used a leaf."""
+    if key not in graph:
+        return None
+    users = [
+        graph.nodes[user].get("sequence_nr", 0)
+        for accumulate in graph.successors(key)
+        for user in (
+            graph.successors(accumulate)
+            if graph.nodes[accumulate]["kind"] is NodeKind.ACCUMULATE
+            else [accumulate]
+        )
+    ]
+    return min(users, default=None)
+
+
+def _far(context: Context, question: Question, is_large: bool) -> Evidence | None:
+    scale = _scales(context).get(question.key)
+    if scale is None or scale.is_large is not is_large:
+        return None
+    words = {"ratio": f"{_RATIO:,.0f}", "last": scale.last, "between": " and ".join(scale.steepest)}
+    return Evidence(words, (scale.key,))
+
+
+def _behind_a_norm(context: Context, question: Question, is_squared: bool) -> Evidence | None:
+    """Only the sum of normalized values, or of their squares, is used: it is nearly a constant."""
+    scale = _scales(context).get(question.key)
+    if scale is None or scale.is_large:
+        return None
+    graph, nodes = context.graph, context.graph.nodes
+    holders = [k for k in graph.successors(scale.key) if nodes[k]["kind"] is NodeKind.ACCUMULATE]
+    norms = [
+        target
+        for _, target, edge in graph.out_edges([scale.key, *holders], data=True)
+        if operation(nodes[target].get("op", "")).normalizes and edge.get("input", 0) > 0
+    ]
+    if len(norms) != 1 or _squares(graph, norms[0]) is not is_squared:
+        return None
+    key = norms[0]
+    line = nodes[key].get("source", "")
+    words = {
+        "op": nodes[key].get("op"),
+        "where": f" at {mention(line)}" if line else "",
+        "root": context.root_names,
+        "last": scale.last,
+    }
+    return Evidence(words, (key,), locations_of([line]), key)
+
+
+def _squares(graph: GradGraph, key: str) -> bool | None:
+    """Whether the squares of a result are summed, or it itself; None when it is used otherwise."""
+    stack, squares = [key], False
+    while stack:
+        for _, target, edge in graph.out_edges(stack.pop(), data=True):
+            data: NodeData = graph.nodes[target]
+            op, options = data.get("op", ""), data.get("options", {})
+            is_square = op == "square" or (op == "pow" and options.get("exponent") in ("2", "2.0"))
+            if data["kind"] is NodeKind.RESULT and math.prod(data.get("shape", (2,))) == 1:
+                continue
+            if edge["kind"] is not EdgeKind.GRADIENT or (is_square and squares):
+                return None
+            squares = squares or is_square
+            if not (is_square or is_sum(op, options)):
+                return None
+            stack.append(target)
+    return squares
+
+
+_BEHIND = (
+    "which is nearly the same for every input: the gradient of {last}, its own parameter, is of "
+    "normal size"
+)
+_COMPARE = (
+    "compare the results with a target, or weigh them: a sum or mean square of normalized values "
+    "is nearly a constant"
+)
+_FAR = "the norm of its gradient is over {ratio} times {than} than that of {last}; it changes most "
+_FAR += "between {between}"
+
+
+scale_rules: tuple[Rule[Any, Any], ...] = (
+    Rule(
+        "only the sum of normalized values is used",
+        Verdict.ZERO,
+        lambda context, question: _behind_a_norm(context, question, False),
+        "its gradient is 0 but for rounding errors: of the results of {op}{where} only the sum "
+        "goes into {root}, " + _BEHIND,
+        _COMPARE,
+    ),
+    Rule(
+        "only the squares of normalized values are used",
+        Verdict.VANISHING,
+        lambda context, question: _behind_a_norm(context, question, True),
+        "its gradient is nearly 0: of the results of {op}{where} only the sum of squares goes into "
+        "{root}, " + _BEHIND,
+        _COMPARE,
+    ),
+    Rule(
+        "much larger than at the root",
+        Verdict.EXPLODING,
+        lambda context, question: _far(context, question, True),
+        _FAR.replace("{than}", "larger"),
+        "clip it: torch.nn.utils.clip_grad_norm_(parameters, 1.0)",
+        docs="For several parameters, the largest gradients of the modules are compared.",
+    ),
+    Rule(
+        "much smaller than at the root",
+        Verdict.VANISHING,
+        lambda context, question: _far(context, question, False),
+        _FAR.replace("{than}", "smaller"),
+        "let the layers between keep the scale: another initialization, normalization, residual "
+        "connections",
+        docs="Those of everything before it in the forward pass are as small: a single small "
+        "gradient, as of a bias before a normalization, is no fault.",
+    ),
+)
