@@ -4,9 +4,8 @@ import json
 from pathlib import Path
 
 import pytest
-from test_cli import finish, run, start
-
 import torch
+from test_cli import finish, run, start
 
 import gradviz
 from gradviz.frontends.program import Reached, run_script

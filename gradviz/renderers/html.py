@@ -125,7 +125,7 @@ class ViewerPage:
     target: str = ""
     answers: Sequence[Answer] = ()
     files: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    style: SheetStyle = SheetStyle()
+    style: SheetStyle = field(default_factory=SheetStyle)
 
 
 def page_data(page: ViewerPage) -> dict[str, Any]:
