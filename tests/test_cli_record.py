@@ -4,11 +4,12 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 from test_cli import finish, run, start
 
 import gradviz
 from gradviz.frontends.program import Reached, run_script
-from gradviz.serialize import loads
+from gradviz.serialize import load, loads
 
 TRAIN = """
 import sys
@@ -240,3 +241,18 @@ def test_a_forked_child_ends_as_it_would_without_gradviz(command, end, status):
     assert raised == ([line, "ValueError: bad"] if end.startswith("raise") else [])
     assert "Warning" not in stderr
     assert "Error:" not in stderr.replace("ValueError:", "")
+
+
+def test_a_recording_saved_in_python_has_its_answers(tmp_path: Path) -> None:
+    with gradviz.record() as run:
+        w, cut = torch.ones(2, requires_grad=True), torch.ones(2, requires_grad=True)
+        loss = (w * cut.detach()).sum()
+        loss.backward()
+    answer = gradviz.explain(run)
+    for subject in (run, answer):
+        path = subject.save(tmp_path / "story.json")
+        assert str(gradviz.explain(load(path))) == str(answer)
+        assert [each.rule for each in load(path).verdicts or ()]
+    one = gradviz.explain(cut, run)
+    saved = gradviz.explain(load(one.save(tmp_path / "one.json")))
+    assert str(saved[0]) == str(one)

@@ -161,7 +161,8 @@ def test_a_wrong_value_is_one_line(options: dict[str, Any], said: str) -> None:
     ("options", "suffix"),
     [
         ({"rankdir": "LR"}, "txt"),
-        ({"width": "8cm"}, "html"),
+        ({"width": "8cm"}, "mmd"),
+        ({"transparent": True}, "html"),
         ({"depth": 1}, "json"),
         ({"events": "all"}, "svg"),
         ({"theme": "dark"}, "txt"),
@@ -198,7 +199,8 @@ def test_show_opens_the_browser(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(webbrowser, "open", lambda url: opened.append(url) or True)
     picture().show()
     picture(rankdir="LR").show()
-    assert [url.rpartition(".")[2] for url in opened] == ["html", "svg"]
+    picture(transparent=True).show()
+    assert [url.rpartition(".")[2] for url in opened] == ["html", "html", "svg"]
     assert all(Path(url.removeprefix("file://")).exists() for url in opened)
     monkeypatch.setattr(webbrowser, "open", lambda url: False)
     with pytest.raises(gradviz.GradvizError, match="there is no browser to show"):
@@ -245,7 +247,7 @@ def test_the_shell_has_the_same_names(program: Path) -> None:
         (("--labels", "w"), "--labels must be like NAME=LABEL,..., got 'w'"),
         (("--font-size", "big"), "--font-size must be a number > 0, got 'big'"),
         (("--width", "wide"), "--width must be a length"),
-        (("--no-legend", "-o", "x.html"), "--no-legend has no effect on html: it is for svg"),
+        (("--no-legend", "-o", "x.mmd"), "--no-legend has no effect on mmd: it is for svg"),
         (("--highlight", "q", "-o", "x.svg"), "nothing is called 'q'; there are"),
     ],
 )

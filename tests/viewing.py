@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -38,7 +39,11 @@ def opened(
     hash: str = "",
     **options: Any,
 ) -> Iterator[Page]:
-    """A page of a drawing; it fails the test when a script fails or anything is loaded."""
+    """A page of a drawing; it fails the test when a script fails or anything is loaded.
+
+    With the environment variable ``GRADVIZ_SCREENSHOTS``, a folder, what the page shows at the end
+    of the test is kept there under the name of the test.
+    """
     path = folder / "page.html"
     path.write_bytes(drawing.render("html"))
     size = {"width": width, "height": height}
@@ -59,6 +64,9 @@ def opened(
     )
     page.goto(f"{path.as_uri()}{hash}")
     yield page
+    if folder_of_screenshots := os.environ.get("GRADVIZ_SCREENSHOTS"):
+        name = os.environ.get("PYTEST_CURRENT_TEST", "page").split("::")[-1].split(" ")[0]
+        page.screenshot(path=Path(folder_of_screenshots, f"{name.replace('/', '-')}-{width}.png"))
     context.close()
     assert not wrong, wrong
 

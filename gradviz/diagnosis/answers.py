@@ -100,6 +100,13 @@ class Explanation(Shown):
         """One frame: the relevant paths, with the subject and the culprit marked."""
         return _story([self], [self], self.graph, f"{self.name}: {self.reason}")
 
+    @property
+    def whole_graph(self) -> GradGraph:
+        """The whole graph, marked as in the story; for a viewer, which can show the rest."""
+        whole: GradGraph = self.graph.copy()
+        _mark(whole, [self])
+        return whole
+
 
 @dataclass(frozen=True, eq=False)
 class Explanations(Sequence[Explanation], Shown):
@@ -187,6 +194,13 @@ class Explanations(Sequence[Explanation], Shown):
         return _story(drawn, named, graph, self._caption)
 
     @property
+    def whole_graph(self) -> GradGraph:
+        """The whole graph, marked as in the story; for a viewer, which can show the rest."""
+        whole: GradGraph = self.all[0].graph.copy() if self.all else GradGraph()
+        _mark(whole, [each for each in self.all if each.graph is self.all[0].graph])
+        return whole
+
+    @property
     def _caption(self) -> str:
         if not self.wrong:
             return ""
@@ -252,6 +266,12 @@ def _story(
     for each in explanations:
         if each.verdict is Verdict.CUT and each.nodes:
             _join_to_cut(marked, each.nodes[0], each.culprit)
+    _mark(marked, named)
+    return Story((Frame("", marked, caption),))
+
+
+def _mark(marked: GradGraph, named: Sequence[Explanation]) -> None:
+    """Write names, states and culprits on the nodes of a graph."""
     for each in reversed(named):  # if several mark the same node, the first has priority
         subject = next(iter(each.nodes), "")
         if subject in marked and "name" in marked.nodes[subject]:
@@ -264,7 +284,6 @@ def _story(
             marked.nodes[subject]["verdict"] = each.verdict.state
         if each.culprit in marked:
             marked.nodes[each.culprit]["verdict"] = each.verdict.value
-    return Story((Frame("", marked, caption),))
 
 
 def _relevant_part(graph: GradGraph, starts: Sequence[str], marks: Sequence[str]) -> GradGraph:

@@ -256,20 +256,26 @@ def explain_tensor(question: Question, context: Context) -> Explanation:
     return explanation
 
 
-def with_verdicts(story: Story, recording: Any, names: Names) -> Story:
-    """A story with what `explain` says about the recording that it comes from.
+def with_verdicts(story: Story, subject: Any, names: Names | None = None) -> Story:
+    """A story with what `explain` says about it, to be saved or listed in the viewer.
 
     Args:
-        story: all or some frames of the recording.
-        recording: the recording, which is over.
-        names: what to call the tensors.
+        story: all or some frames of the recording, or the story of the answer.
+        subject: the recording, which is over; or an answer, which is stored as it is.
+        names: what to call the tensors of the recording; None for the names in its frames.
     """
-    try:
-        answers = answer([recording], names, None)
-    except GradvizError:  # there is nothing to explain
-        return story
+    from gradviz.capture.tensors.names import Names
+
+    if isinstance(subject, (Explanation, Explanations)):
+        answers: Explanation | Explanations = subject
+    else:
+        try:
+            answers = answer([subject], Names([]) if names is None else names, None)
+        except GradvizError:  # there is nothing to explain
+            return story
     explanations = [answers] if isinstance(answers, Explanation) else answers
     frames = {id(frame.graph): number for number, frame in enumerate(story)}
+    frame_of_all = 0 if answers is subject and len(story) == 1 else -1
     verdicts = tuple(
         SavedVerdict(
             each.verdict.value,
@@ -279,7 +285,7 @@ def with_verdicts(story: Story, recording: Any, names: Names) -> Story:
             each.nodes,
             each.locations,
             each.culprit,
-            frames.get(id(each.graph), -1),
+            frames.get(id(each.graph), frame_of_all),
             each.rule,
             each.kind,
         )

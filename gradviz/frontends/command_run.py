@@ -200,7 +200,7 @@ def _write_recording(request: Request, recording: Any, run: ProgramRun) -> None:
     rank = rank_text()
     if rank:
         story = replace(story, title=" · ".join(filter(None, (rank, story.title))))
-    if "json" in outputs.formats:
+    if {"json", "html"} & {*outputs.formats}:
         from gradviz.capture.tensors.names import Names
         from gradviz.diagnosis.explain import with_verdicts
 

@@ -33,6 +33,7 @@ from gradviz.renderers.scene import Scene
 from gradviz.renderers.svg import iter_svg
 from gradviz.renderers.text import to_text
 from gradviz.renderers.theme import Theme
+from gradviz.shown import Shown
 from gradviz.story import Frame, GradientNorms, Story, recorded_in
 from gradviz.views import DEFAULT, View, apply, fit_page
 from gradviz.views.colors import highlight_edges
@@ -150,29 +151,37 @@ class Drawing:
         self.story = _story(story, self.options["title"])
         self.target = ""
         """The command line's name of the subject, for the viewer's commands; "" if unknown."""
-        self._answers: tuple[Answer, ...] = ()
+        self._answer: Any = None
         self._views = self.options.views()
 
     def about(self, answer: object) -> Drawing:
-        """Add an explanation to the viewer's list; returns the same drawing.
+        """Add what `explain` says, for the viewer's list and for JSON; returns the same drawing.
 
         Args:
-            answer: an `Explanation` or `Explanations`, or a gathered story; other values add
-                nothing.
+            answer: an explanation, explanations, or a recording; other values add nothing to
+                what is saved in the story.
         """
-        has_ranks = isinstance(answer, Story) and bool(answer.ranks)
-        if not has_ranks and "gradviz.diagnosis" not in sys.modules:
-            return self  # it takes long to import, and without it there is no explanation
-        from gradviz.diagnosis import Explanation, Explanations
+        if isinstance(answer, Shown) and not isinstance(answer, (Frame, Story)):
+            self._answer = answer
+        return self
+
+    @cached_property
+    def _answered(self) -> Story:
+        """The story with what `explain` says about it."""
+        if self._answer is None:
+            return self.story
+        from gradviz.diagnosis.explain import with_verdicts
+
+        return with_verdicts(self.story, self._answer)
+
+    @property
+    def _answers(self) -> tuple[Answer, ...]:
+        if self._answered.verdicts is None:
+            return ()
         from gradviz.diagnosis.explain import saved_explanations
 
-        if isinstance(answer, Story) and answer.ranks:
-            answer = saved_explanations(answer)
-        if isinstance(answer, Explanation):
-            self._answers = (_answer(answer),)
-        elif isinstance(answer, Explanations):
-            self._answers = tuple(map(_answer, answer.all))
-        return self
+        found = saved_explanations(self._answered)
+        return () if found is None else tuple(map(_answer, found.all))
 
     @property
     def theme(self) -> Theme:
@@ -227,9 +236,18 @@ class Drawing:
         """The viewer, as the text of a self-contained file."""
         with keep_inside():
             shown = self._through_views()
+        whole = self._marked
+        if hasattr(self._answer, "whole_graph") and len(whole) == 1:
+            # The still picture shows the relevant paths; in the viewer the rest can be reached.
+            frame = replace(self.story[0], graph=self._answer.whole_graph)
+            whole = results_apart(replace(self.story, frames=(frame,)))
+        if changes := [*self.options.marks(), *self.options.relabel()]:
+            graphs = _through([frame.graph for frame in whole], changes)
+            frames = zip(whole, graphs, strict=True)
+            whole = replace(whole, frames=tuple(replace(each, graph=one) for each, one in frames))
         with stage("layout"):
-            files = _program_files(self.story)
-            page = ViewerPage(self._marked, shown, self.theme, self.target, self._answers, files)
+            files, style = _program_files(self.story), self.options.style()
+            page = ViewerPage(whole, shown, self.theme, self.target, self._answers, files, style)
             return to_html(page)
 
     @cached_property
@@ -322,7 +340,7 @@ class Drawing:
             True
         """
         if scale is None and format == "json":
-            texts = serialize.iter_json(self.story)
+            texts = serialize.iter_json(self._answered)
         elif scale is None and format == "svg" and "svg" not in self.__dict__:
             texts = iter_svg(self._scene, self.theme, self.transparent)
         else:
@@ -337,7 +355,7 @@ class Drawing:
             "pdf": lambda: to_pdf(self._scene, self.theme, self.transparent),
             "eps": lambda: to_eps(self._scene, self.theme, self.transparent),
             "dot": lambda: str(self.digraph.source),
-            "json": lambda: serialize.to_json(self.story),
+            "json": lambda: serialize.to_json(self._answered),
             "html": lambda: self.html,
             "mmd": lambda: to_mermaid(self.shown, self.theme, self.options.style()),
             "txt": lambda: self.text,
@@ -411,11 +429,7 @@ class Drawing:
         """
         if shown_in_notebook(self):
             return
-        try:
-            self.options.check_formats(["html"])
-            name = "picture.html"
-        except UsageError:  # it has an option that the viewer does not know
-            name = "picture.svg"
+        name = "picture.svg" if self.transparent else "picture.html"
         page = self.save(Path(tempfile.mkdtemp(prefix="gradviz-")) / name)
         if not webbrowser.open(page.as_uri()):
             raise OutputError(

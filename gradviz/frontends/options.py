@@ -234,28 +234,28 @@ class PictureOptions(TypedDict, total=False):
             "choice",
             "TB",
             ("TB", "LR"),
-            formats=_COLORED,
+            formats=_DRAWN,
         ),
     ]
     width: Annotated[
         str | float | None,
         Option(
-            "Width of the picture: 8cm, 80mm, 3in, 400px, or points.",
+            "Width of the picture: 8cm, 80mm, 3in, 400px, or points. In HTML: as printed.",
             "length",
             metavar="LENGTH",
-            formats=_SIZED,
+            formats=(*_SIZED, "html"),
         ),
     ]
     font_size: Annotated[
         float | None,
         Option(
-            "Size of the names, in points; the picture grows with it.",
+            "Size of the names, in points; the picture grows with it. In HTML: as printed.",
             "number",
             metavar="POINTS",
-            formats=_SIZED,
+            formats=(*_SIZED, "html"),
         ),
     ]
-    legend: Annotated[bool, Option("Draw the legend.", "flag", True, formats=_SIZED)]
+    legend: Annotated[bool, Option("Draw the legend.", "flag", True, formats=(*_SIZED, "html"))]
     labels: Annotated[
         Mapping[str, str] | None,
         Option(
@@ -271,7 +271,7 @@ class PictureOptions(TypedDict, total=False):
             "Colors for tensors, operations and modules: w=red,relu=#ffcc00.",
             "mapping",
             metavar="NAME=COLOR,...",
-            formats=_COLORED,
+            formats=_DRAWN,
         ),
     ]
     highlight: Annotated[
@@ -280,7 +280,7 @@ class PictureOptions(TypedDict, total=False):
             "Let a tensor, or several, stand out, with the path of its gradient.",
             "tensors",
             metavar="NAMES",
-            formats=_COLORED,
+            formats=_DRAWN,
         ),
     ]
     events: Annotated[

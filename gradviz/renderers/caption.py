@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from gradviz.facts import FrameKind
 from gradviz.graph import Buffers, Cause, EdgeData, EdgeKind, GradGraph, Mark, NodeData, NodeKind
@@ -23,6 +23,7 @@ __all__ = [
     "caption",
     "caption_of",
     "changes_caption",
+    "highlight_row",
     "legend_glyph",
     "legend_of",
     "role_rows",
@@ -301,6 +302,17 @@ def role_rows(graph: GradGraph) -> dict[str, Role]:
 _AGAIN = {"again": NodeKind.LEAF, "untracked-again": NodeKind.UNTRACKED}
 
 
+def highlight_row(graphs: Iterable[GradGraph]) -> dict[str, str]:
+    """The row of the legend about highlighted paths, if there are any.
+
+    Example:
+        >>> highlight_row([GradGraph(highlight="w")])
+        {'highlight': 'highlighted: the path of the gradient to w'}
+    """
+    names = next((graph.graph[_HIGHLIGHT] for graph in graphs if _HIGHLIGHT in graph.graph), "")
+    return {_HIGHLIGHT: f"highlighted: the path of the gradient to {clean(names)}"} if names else {}
+
+
 def legend_of(graphs: Sequence[GradGraph]) -> dict[str, str]:
     """The rows of the legend for these graphs, in a fixed order.
 
@@ -338,10 +350,7 @@ def legend_of(graphs: Sequence[GradGraph]) -> dict[str, str]:
         if graph.graph.get("flow") == "gradient":
             found.add("flow")
     rows = {word: meaning for word, meaning in MEANINGS.items() if word in found}
-    if names := next(
-        (graph.graph[_HIGHLIGHT] for graph in graphs if _HIGHLIGHT in graph.graph), ""
-    ):
-        rows[_HIGHLIGHT] = f"highlighted: the path of the gradient to {clean(names)}"
+    rows |= highlight_row(graphs)
     return rows | _scales(graphs)
 
 

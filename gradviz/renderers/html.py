@@ -22,12 +22,13 @@ from importlib.resources import files as package_files
 from typing import Any
 
 from gradviz.graph import Cause, EdgeKind, GradGraph, NodeKind
-from gradviz.renderers.caption import MEANINGS, role_rows
+from gradviz.renderers.caption import MEANINGS, highlight_row, role_rows
 from gradviz.renderers.cards import card_of, text_width
 from gradviz.renderers.compose import compose_each
 from gradviz.renderers.edges import QUIET
 from gradviz.renderers.labels import Label, Line, Role, TextSpan, clean, labels_of
 from gradviz.renderers.moments import runs_of_frames
+from gradviz.renderers.scene import SheetStyle
 from gradviz.renderers.svg import to_svg
 from gradviz.renderers.theme import FILLS, FONT, LOOKS, OWN, PALETTE, TEXT, Look, Theme, color
 from gradviz.serialize import plain
@@ -45,7 +46,6 @@ __all__ = [
 ]
 
 _ROLES = tuple(Role)
-_CHOSEN = ("color", "highlight")
 _HIDDEN_INPUT = {"addmm": 2, "mm": 1}
 
 
@@ -115,6 +115,8 @@ class ViewerPage:
         target: the command line's name of the subject: ``"train.py:loss"``; "" if unknown.
         answers: of `explain`, which the page lists.
         files: lines of the program, by file name in nodes and events, shown beside the run.
+        style: the direction of the drawing and whether there is a legend; width and font size are
+            those of the still pictures.
     """
 
     frames: Story
@@ -123,6 +125,7 @@ class ViewerPage:
     target: str = ""
     answers: Sequence[Answer] = ()
     files: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    style: SheetStyle = field(default_factory=SheetStyle)
 
 
 def page_data(page: ViewerPage) -> dict[str, Any]:
@@ -149,10 +152,12 @@ def page_data(page: ViewerPage) -> dict[str, Any]:
         "theme": page.theme,
         "target": page.target,
         "color": scale["by"] if scale else "",
+        "rankdir": "LR" if page.style.sideways else "TB",
+        "hasLegend": page.style.legend,
         "looks": {kind.value: _look(LOOKS[kind]) for kind in NodeKind},
         "text": {role.value: [TEXT[role].color, TEXT[role].size, TEXT[role].bold] for role in Role},
         "roles": [role.value for role in _ROLES],
-        "legend": MEANINGS,
+        "legend": {**MEANINGS, **highlight_row(frame.graph for frame in page.frames)},
         "roleRows": {word: role.value for word, role in role_rows(first).items()},
         "fills": {role.value: fill for role, fill in FILLS.items()},
         "palette": {**PALETTE, **_own_colors(writer.cards.values)},
@@ -220,7 +225,7 @@ class _IslandWriter:
         columns = {
             "keys": keys,
             "row": [self._row(graph._node[key]) for key in keys],
-            "card": [self._card(labels[key], _chosen(graph, seen, key)) for key in keys],
+            "card": [self._card(labels[key], graph._node[key]) for key in keys],
             "again": [self._again(graph._node[key]) for key in keys],
             "hidden": [place for place, key in enumerate(keys) if key not in hidden],
             "relabel": relabeled,
@@ -271,14 +276,15 @@ class _IslandWriter:
 
     def _card(self, label: Label, data: Any) -> int:
         card = _card(label, data)
-        return self.cards.number(card, (label, data["kind"], repr(card.get("look"))))
+        looks = repr(card.get("look")), "highlight" in card, "again" in card
+        return self.cards.number(card, (label, data["kind"], *looks))
 
     def _again(self, data: Any) -> int:
         """The card of a copy of a leaf; -1 for other nodes."""
         kinds = (NodeKind.LEAF, NodeKind.PARAMETER, NodeKind.UNTRACKED)
         if data["kind"] not in kinds:
             return -1
-        names = ("kind", "name", "shape", "dtype", "device")
+        names = ("kind", "name", "shape", "dtype", "device", "color", "highlight")
         graph = GradGraph()
         graph.add_node("again", **{n: data[n] for n in names if n in data}, clone_of="")
         return self._card(labels_of(graph)["again"], graph._node["again"])
@@ -300,13 +306,6 @@ class _IslandWriter:
             ]
             for group in tree.groups
         ]
-
-
-def _chosen(graph: GradGraph, seen: GradGraph, key: str) -> Any:
-    """The attributes of a node, with the color and the highlight that a view gave it."""
-    data = graph._node[key]
-    given = {name: value for name, value in seen._node.get(key, {}).items() if name in _CHOSEN}
-    return {**data, **given} if given else data
 
 
 def _without_scale(graph: GradGraph) -> GradGraph:
@@ -338,6 +337,8 @@ def _card(label: Label, data: Any) -> dict[str, Any]:
         found["again"] = True
     if card.look != LOOKS[data["kind"]]:
         found["look"] = _look(card.look)
+    if data.get("highlight"):
+        found["highlight"] = True
     return found
 
 
@@ -377,7 +378,7 @@ def to_html(page: ViewerPage) -> str:
             '<meta name="viewport" content="width=device-width, initial-scale=1">',
             f"<title>{title}</title><style>{_colors(data['palette'])}{_built('theme.css')}</style></head><body>",
             '<div id="gradviz-viewer" hidden></div>',
-            f'<div id="still">{_still(shown, title, theme)}</div>',
+            f'<div id="still">{_still(shown, title, theme, page.style)}</div>',
             f'<script type="application/json" id="gradviz-data">{page_json(data)}</script>',
             f"<script>{script}</script>",
             "</body></html>\n",
@@ -401,12 +402,12 @@ def _policy(script: str) -> str:
     )
 
 
-def _still(shown: Story, title: str, theme: Theme) -> str:
+def _still(shown: Story, title: str, theme: Theme, style: SheetStyle) -> str:
     """All frames as pictures, one under the other, with links to each."""
     if sum(frame.graph.number_of_nodes() for frame in shown) > _MOST_STILL:
         folded = (Frame(frame.title, apply(frame.graph), frame.caption) for frame in shown)
         shown = Story(folded, shown.title, shown.notes)
-    pictures = [to_svg(scene, theme) for scene in compose_each(shown)]
+    pictures = [to_svg(scene, theme) for scene in compose_each(shown, style)]
     figures = "".join(
         _figure(number, frame, picture)
         for number, (frame, picture) in enumerate(zip(shown, pictures, strict=True), 1)

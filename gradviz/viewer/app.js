@@ -107,7 +107,7 @@ export class Viewer {
   change(changes, how) {
     const before = this.state;
     this.state = { ...before, ...changes };
-    const names = /** @type {Array<keyof State>} */ (["frame", "toggled", "bookkeeping", "everything", "only", "color"]);
+    const names = /** @type {Array<keyof State>} */ (["frame", "toggled", "bookkeeping", "everything", "only", "color", "rankdir"]);
     if (names.some((name) => before[name] !== this.state[name])) {
       const anchor = this.anchorOf(how.anchor || this.state.selected);
       this.picture = pictureOf(this.model, this.state);
@@ -117,7 +117,7 @@ export class Viewer {
       this.stage.show(this.picture, { anchor: this.kept(anchor), animate: !isSteady });
       const { frames } = this.data;
       const isOther = frames[before.frame].run !== frames[this.state.frame].run;
-      if (how.fit || isOther) this.stage.fit();
+      if (how.fit || isOther || before.rankdir !== this.state.rankdir) this.stage.fit(before.rankdir !== this.state.rankdir);
       else this.stage.isTouched = true;
     }
     this.apply();
@@ -361,6 +361,7 @@ export class Viewer {
       frame.hidden.length ? check("bookkeeping", "Bookkeeping", "views, transposes and AccumulateGrad nodes", state.bookkeeping, (on) => this.change({ bookkeeping: on }, {})) : null,
       frame.parent.some((parent, node) => parent === -2 && !frame.hidden.includes(node))
         ? check("everything", "What is left out", "nodes that this picture does not show", state.everything, (on) => this.change({ everything: on }, {})) : null,
+      check("sideways", "Left to right", "the data flows from left to right, not from top to bottom", state.rankdir === "LR", (on) => this.change({ rankdir: on ? "LR" : "TB" }, {})),
       closed ? button("Open all", "show everything, each operation as a box", () => this.setAll(true)) : null,
       opened ? button("Close all", "draw groups as boxes", () => this.setAll(false)) : null,
       state.toggled.size ? button("Reset", "the groups as in the first picture", () => this.change({ toggled: new Set() }, { fit: true })) : null,
@@ -386,9 +387,12 @@ export class Viewer {
       drawGlyph(glyph, this.data, word, 0, 8);
       return h("li", {}, glyph.childElementCount ? glyph : "", meaning);
     });
-    if (this.legend) this.legend.replaceChildren(...rows);
+    if (this.legend) {
+      this.legend.replaceChildren(...rows);
+      this.legend.hidden = !this.data.hasLegend;
+    }
     const caption = this.model.count === 1 && this.frame.caption ? [h("p", {}, this.frame.caption)] : [];
-    const isFirst = !this.state.toggled.size && !this.state.only && !this.state.bookkeeping;
+    const isFirst = !this.state.toggled.size && !this.state.only && !this.state.bookkeeping && !this.state.everything;
     const notes = [...(isFirst ? this.frame.notes : []), ...this.data.notes].map((note) => h("p", { class: "muted" }, note));
     if (this.notes) this.notes.replaceChildren(...caption, ...notes);
   }

@@ -9,10 +9,15 @@ import { bytesText, dtypeText, isKnown, normOf, numberText } from "./format.js";
  * @property {(row: Row, module: string) => Bar | null} bar
  * @property {(row: Row, module: string) => string} word what it has, in words; "" if not known
  * @property {Array<[string, string]>} legend token and meaning
+ * @property {(nodes: ColoredNode[], edges: ColoredEdge[]) => Array<{token: string, line: number} | null>} [edges]
+ * color and width of each edge whose gradient is known
  */
+/** @typedef {{row: Row, group: number}} ColoredNode */
+/** @typedef {{source: number, target: number, output: number, row: import("./graph.js").EdgeRow}} ColoredEdge */
 
 const SHORTEST = 0.06; // share of its track that the shortest bar takes
 const COLORS = 7;
+const [THIN, THICK] = [1.3, 5.5]; // widths of lines
 
 /**
  * The scale of the values that are shown.
@@ -87,6 +92,26 @@ function byteScale(rows) {
   };
 }
 
+/** The gradient of each edge, where it is known. @param {ColoredNode[]} nodes @param {ColoredEdge[]} edges */
+function heldBy(nodes, edges) {
+  /** @type {Map<Row, number>} */
+  const uses = new Map();
+  for (const { source, row } of edges) {
+    const start = nodes[source].row;
+    if (row.kind !== "cut") uses.set(start, (uses.get(start) || 0) + 1);
+  }
+  return edges.map(({ source, target, output, row }) => {
+    if (row.kind === "cut") return undefined;
+    const start = nodes[source].row;
+    const isLeaf = start.kind === "leaf" || start.kind === "parameter";
+    // The .grad of a leaf is the sum over its uses and passes, not the gradient of one edge.
+    if (isLeaf && ((uses.get(start) || 0) > 1 || (start.accumulations || 1) > 1)) return row.grad;
+    if (nodes[source].group < 0 && start.grad && isKnown(start.grad) && !output) return start.grad;
+    const end = nodes[target].row;
+    return end.kind === "result" && end.grad && isKnown(end.grad) ? end.grad : row.grad;
+  });
+}
+
 /** @param {Row[]} rows @returns {Scale} */
 function normScale(rows) {
   const norms = rows
@@ -98,15 +123,21 @@ function normScale(rows) {
   for (const norm of norms) high = Math.max(high, norm);
   let low = high / 10; // small differences are to look small
   for (const norm of norms) low = Math.min(low, norm);
+  const levelOf = (/** @type {number} */ norm) => Math.max(0, Math.min(1, Math.log(norm / low) / Math.log(high / low)));
   return {
+    edges: (nodes, edges) => heldBy(nodes, edges).map((grad) => {
+      if (!grad || !isKnown(grad)) return null;
+      if (grad.nan || grad.inf) return { token: "loud", line: THICK / 2 };
+      const norm = normOf(grad);
+      return norm ? { token: "level", line: THIN + (THICK - THIN) * levelOf(norm) } : { token: "op-edge", line: 0.8 };
+    }),
     bar: (row) => {
       const { grad } = row;
       if (!grad || !isKnown(grad)) return null;
       if (grad.nan || grad.inf) return { share: 1, token: "loud" };
       const norm = normOf(grad);
       if (!norm) return null;
-      const level = Math.log(norm / low) / Math.log(high / low);
-      return { share: SHORTEST + (1 - SHORTEST) * level, token: "level" };
+      return { share: SHORTEST + (1 - SHORTEST) * levelOf(norm), token: "level" };
     },
     word: (row) => {
       const { grad } = row;
@@ -117,6 +148,7 @@ function normScale(rows) {
     legend: high
       ? [
           ["level", `norm of .grad: ${numberText(low)} to ${numberText(high)}, log scale`],
+          ["width", "wide line: norm of the gradient along it; thin: not recorded"],
           ["no-bar", "no bar: no gradient recorded"],
         ]
       : [["", "no gradient is recorded here"]],

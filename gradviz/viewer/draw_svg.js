@@ -192,6 +192,10 @@ export function drawGlyph(parent, data, word, x, middle) {
   } else if (word === "through" || word === "flow") {
     pen.curve(line, { edge: "line", line: 1.3 });
     if (word === "through") pen.box(x + 7.5, middle - 3.5, 7, 7, { fill: "page", edge: "line", line: 1.3, radius: 3.5 });
+  } else if (word === "width") {
+    pen.curve(line, { edge: "level", line: 3.5 });
+  } else if (word === "highlight") {
+    pen.box(x, middle - 6, 22, 12, { fill: "page", edge: "ink", line: 3.2 });
   } else if (word === "level") {
     [0.2, 0.6, 1].forEach((share, at) => pen.box(x, middle - 6 + at * 4, 22 * share, 3, { fill: "level" }));
   } else if (word.startsWith("value-")) {

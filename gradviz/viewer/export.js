@@ -31,6 +31,7 @@ function optionsOf(model, state) {
     views.push(`color_by(${quoted(state.color)})`);
     flags.push(`--color-by ${state.color}`);
   }
+  if (state.rankdir === "LR") flags.push("--rankdir LR");
   return { views, flags, isAll };
 }
 

@@ -65,6 +65,7 @@
  * @property {Span[]} head
  * @property {Span[][]} rows
  * @property {boolean} [again]
+ * @property {boolean} [highlight]
  * @property {Look} [look] where it is not that of its kind
  */
 /**
@@ -73,6 +74,7 @@
  * @property {string} [cause]
  * @property {string[]} [through]
  * @property {string} [source]
+ * @property {Summary} [grad] the gradient along it, where it was recorded
  * @property {Span[][]} [lines] the cause of a cut, as it is written on the edge
  */
 /**
@@ -122,6 +124,8 @@
  * @property {string} theme
  * @property {string} target
  * @property {string} color
+ * @property {string} rankdir "TB" or "LR"
+ * @property {boolean} hasLegend whether there is a legend
  * @property {Record<string, Look>} looks
  * @property {Record<string, [string, number, boolean]>} text
  * @property {string[]} roles

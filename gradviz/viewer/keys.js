@@ -10,7 +10,10 @@ export function isTyping(event) {
   const target = /** @type {HTMLElement} */ (event.target);
   if (!target || !target.tagName) return false;
   if (target.tagName === "SELECT" || target.tagName === "TEXTAREA") return true;
-  return target.tagName === "INPUT";
+  if (target.tagName !== "INPUT") return false;
+  const { type } = /** @type {HTMLInputElement} */ (target);
+  if (type === "checkbox") return event.key === " " || event.key === "Enter";
+  return type !== "range" || /^(Arrow|Home|End|Page)/.test(event.key);
 }
 
 /**
@@ -29,12 +32,16 @@ export function nextNode(picture, id, key) {
   const here = picture.nodes[at];
   /** @type {number[]} */
   let others = [];
-  if (key === "ArrowUp") others = picture.edges.filter((edge) => edge.target === at).map((edge) => edge.source);
-  if (key === "ArrowDown") others = picture.edges.filter((edge) => edge.source === at).map((edge) => edge.target);
-  if (key === "ArrowLeft" || key === "ArrowRight") {
-    const sign = key === "ArrowLeft" ? -1 : 1;
+  const [before, after, left, right] = picture.isSideways
+    ? ["ArrowLeft", "ArrowRight", "ArrowUp", "ArrowDown"]
+    : ["ArrowUp", "ArrowDown", "ArrowLeft", "ArrowRight"];
+  if (key === before) others = picture.edges.filter((edge) => edge.target === at).map((edge) => edge.source);
+  if (key === after) others = picture.edges.filter((edge) => edge.source === at).map((edge) => edge.target);
+  if (key === left || key === right) {
+    const sign = key === left ? -1 : 1;
+    const [across, along] = picture.isSideways ? /** @type {const} */ (["y", "x"]) : /** @type {const} */ (["x", "y"]);
     others = picture.nodes.flatMap((node, number) =>
-      number !== at && Math.abs(node.y - here.y) < 40 && (node.x - here.x) * sign > 1 ? [number] : []);
+      number !== at && Math.abs(node[along] - here[along]) < 40 && (node[across] - here[across]) * sign > 1 ? [number] : []);
   }
   let best = "";
   let least = Infinity;

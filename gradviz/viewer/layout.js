@@ -68,6 +68,22 @@ export function layOut(boxes, links) {
 }
 
 /**
+ * Place boxes and route links with the data from top to bottom, or from left to right.
+ * @param {Size[]} boxes
+ * @param {Pair[]} links
+ * @param {boolean} isSideways
+ * @returns {Layout}
+ */
+export function layOutAlong(boxes, links, isSideways) {
+  if (!isSideways) return layOut(boxes, links);
+  const turned = layOut(boxes.map(({ width, height }) => ({ width: height, height: width })), links);
+  for (const route of turned.routes) {
+    for (let at = 0; at < route.length; at += 2) [route[at], route[at + 1]] = [route[at + 1], route[at]];
+  }
+  return { width: turned.height, height: turned.width, xs: turned.ys, ys: turned.xs, routes: turned.routes };
+}
+
+/**
  * The size of the sheet.
  * @param {Size[]} boxes @param {number[]} chosen @param {Float64Array} xs @param {Float64Array} ys
  * @param {number[][]} routes

@@ -2,7 +2,7 @@
 
 import { scaleOf } from "./colors.js";
 import { isOpen, seenGraph, shownGroups } from "./folding.js";
-import { layOut } from "./layout.js";
+import { layOutAlong } from "./layout.js";
 
 /** @typedef {import("./graph.js").Model} Model */
 /** @typedef {import("./graph.js").Frame} Frame */
@@ -39,13 +39,17 @@ import { layOut } from "./layout.js";
  * @property {number} times
  * @property {number[]} route
  * @property {number[] | null} before of a cut whose cause is written, the part before the words
+ * @property {{token: string, line: number}} look color and width of its line
+ * @property {boolean} isSideways whether the data flows from left to right
  * @property {{x: number, y: number} | null} number where it says which of several outputs it is
  */
+/** @typedef {{token: string, line: number}} EdgeLook */
 /** @typedef {{group: number, key: string, name: string, x: number, y: number, width: number, height: number, depth: number}} Enclosure */
 /**
  * @typedef {object} Picture
  * @property {number} width
  * @property {number} height
+ * @property {boolean} isSideways whether the data flows from left to right
  * @property {DrawnNode[]} nodes
  * @property {DrawnEdge[]} edges
  * @property {Map<string, number>} place of each node, by its id
@@ -54,6 +58,12 @@ import { layOut } from "./layout.js";
  * @property {Map<string, string>} shownAs of each group that is closed, the id of its node
  */
 
+/** @type {EdgeLook} */
+const LINE = { token: "line", line: 1.3 };
+/** @type {EdgeLook} */
+const CUT = { token: "cut", line: 1.3 };
+/** @type {EdgeLook} */
+const HIGHLIGHT = { token: "ink", line: 3.2 };
 const QUIET = ["not recorded", "constant"];
 const BAR_ROOM = 4;
 const CAUSE_LINE = 14;
@@ -89,8 +99,15 @@ export function pictureOf(model, state) {
   });
   const scale = scaleOf(state.color, nodes.filter((node) => !node.again));
   if (scale) for (const node of nodes) node.bar = scale.bar(node.row, node.module);
+  const isSideways = state.rankdir === "LR";
+  const levels = scale && scale.edges ? scale.edges(nodes, seen.edges.map(({ source, target, output, edge }) => ({
+    source: seen.isTurned ? target : source, target: seen.isTurned ? source : target, output, row: model.data.edges[edge],
+  }))) : null;
   const edges = seen.edges.map((edge, at) => {
+    const isHighlighted = model.data.edges[edge.edge].kind === "gradient" && nodes[edge.source].card.highlight && nodes[edge.target].card.highlight;
     return {
+      look: isHighlighted ? HIGHLIGHT : (levels && levels[at]) || (placed.befores[at] ? CUT : LINE),
+      isSideways,
       source: edge.source,
       target: edge.target,
       row: model.data.edges[edge.edge],
@@ -103,7 +120,7 @@ export function pictureOf(model, state) {
       number: null,
     };
   });
-  numberOutputs(nodes, edges);
+  numberOutputs(nodes, edges, isSideways);
   const place = new Map(nodes.map((node, at) => [node.id, at]));
   const shownAs = new Map();
   shownGroups(frame, state).forEach((shown, group) => {
@@ -112,6 +129,7 @@ export function pictureOf(model, state) {
   return {
     width: placed.width,
     height: placed.height,
+    isSideways,
     nodes,
     edges,
     place,
@@ -126,8 +144,9 @@ export function pictureOf(model, state) {
  * `output_numbers` in gradviz/renderers/edges.py.
  * @param {DrawnNode[]} nodes
  * @param {DrawnEdge[]} edges
+ * @param {boolean} isSideways
  */
-function numberOutputs(nodes, edges) {
+function numberOutputs(nodes, edges, isSideways) {
   /** @type {Map<number, DrawnEdge[]>} */
   const bySource = new Map();
   for (const edge of edges) {
@@ -139,6 +158,13 @@ function numberOutputs(nodes, edges) {
   }
   for (const [source, starts] of bySource) {
     const begins = (/** @type {DrawnEdge} */ edge) => (edge.before || edge.route).slice(0, 7);
+    if (isSideways) {
+      for (const edge of starts) {
+        const [x, y] = begins(edge);
+        edge.number = { x: x + 4, y: y - 4 };
+      }
+      continue;
+    }
     starts.sort((a, b) => begins(a)[0] - begins(b)[0]);
     const lines = starts.map((edge) => begins(edge)[0]);
     /** @type {Array<[number, number, number]>} */
@@ -191,7 +217,7 @@ function placesOf(model, state, seen) {
   const isLarge = seen.nodes.length > LARGE;
   const numbers = isLarge ? [state.frame] : model.runOf(state.frame);
   const run = isLarge ? `frame ${state.frame}` : model.data.frames[state.frame].run;
-  const choice = [[...state.toggled].sort(), state.bookkeeping, state.everything, state.only, Boolean(state.color), run];
+  const choice = [[...state.toggled].sort(), state.bookkeeping, state.everything, state.only, Boolean(state.color), state.rankdir, run];
   const name = JSON.stringify(choice);
   const known = PLACES.get(name);
   const isKnown = known && known.model === model;
@@ -231,10 +257,10 @@ function placesOfOne(model, state, seen) {
     firsts.push(pairs.length);
     if (cuts.has(number)) {
       pairs.push([edge.source, sizes.length], [sizes.length, edge.target]);
-      sizes.push(causeSize(model, edge));
+      sizes.push(causeSize(model, edge, state.rankdir === "LR"));
     } else pairs.push([edge.source, edge.target]);
   });
-  const layout = layOut(sizes, pairs);
+  const layout = layOutAlong(sizes, pairs, state.rankdir === "LR");
   return {
     width: layout.width,
     height: layout.height,
@@ -244,10 +270,12 @@ function placesOfOne(model, state, seen) {
   };
 }
 
-/** The room that the cause of a cut takes on its edge. @param {Model} model @param {SeenEdge} edge */
-function causeSize(model, edge) {
+/** The room that the cause of a cut takes on its edge. */
+/** @param {Model} model @param {SeenEdge} edge @param {boolean} isSideways */
+function causeSize(model, edge, isSideways) {
   const lines = model.data.edges[edge.edge].lines || [];
   const widths = lines.map((line) => line.reduce((sum, span) => sum + span[2], 0));
+  if (isSideways) return { width: Math.max(...widths) + 2 * MARK_ROOM, height: 2 * (MARK_ROOM + CAUSE_LINE * lines.length) };
   return { width: 2 * (Math.max(...widths) + MARK_ROOM), height: 6 + CAUSE_LINE * lines.length };
 }
 
@@ -272,7 +300,7 @@ function placesOfRun(model, state, seen, numbers) {
       const height = card.height + (state.color ? BAR_ROOM : 0);
       boxes.set(node.id, { width: Math.max(box.width, card.width), height: Math.max(box.height, height) });
     }
-    if (!isSame) addLinks(model, other, boxes, links);
+    if (!isSame) addLinks(model, other, boxes, links, state.rankdir === "LR");
     shapes.add(frame.signature);
   }
   const ids = [...boxes.keys()];
@@ -280,7 +308,7 @@ function placesOfRun(model, state, seen, numbers) {
   /** @type {Array<[number, number]>} */
   const pairs = [...links.values()].map(([a, b]) => [Number(at.get(a)), Number(at.get(b))]);
   const sizes = [...boxes.values()];
-  const layout = layOut(sizes, pairs);
+  const layout = layOutAlong(sizes, pairs, state.rankdir === "LR");
   const routes = new Map([...links.keys()].map((key, index) => [key, layout.routes[index]]));
   const spots = new Map(ids.map((id, place) => [id, { x: layout.xs[place], y: layout.ys[place], ...sizes[place] }]));
   return { width: layout.width, height: layout.height, boxes: spots, routes };
@@ -290,8 +318,9 @@ function placesOfRun(model, state, seen, numbers) {
  * @param {Model} model @param {import("./folding.js").Seen} seen
  * @param {Map<string, {width: number, height: number}>} boxes
  * @param {Map<string, [string, string]>} links
+ * @param {boolean} isSideways
  */
-function addLinks(model, seen, boxes, links) {
+function addLinks(model, seen, boxes, links, isSideways) {
   const cuts = causesShown(model, seen);
   seen.edges.forEach((edge, number) => {
     const key = edgeKey(seen, edge);
@@ -300,7 +329,7 @@ function addLinks(model, seen, boxes, links) {
       links.set(key, [source, target]);
       return;
     }
-    boxes.set(`cut ${key}`, causeSize(model, edge));
+    boxes.set(`cut ${key}`, causeSize(model, edge, isSideways));
     links.set(`cut ${key}`, [source, `cut ${key}`]);
     links.set(key, [`cut ${key}`, target]);
   });
@@ -392,6 +421,7 @@ function legendOf(model, nodes, edges, scale, flow) {
     const isDocked = kind === "group" && !row.members && row.parameters !== undefined;
     found.add(isDocked ? "parameters" : card.again ? (kind === "untracked" ? "untracked-again" : "again") : kind);
     for (const span of [card.head, ...card.rows].flat()) roles.add(model.data.roles[span[1]]);
+    if (card.highlight) found.add("highlight");
     if (row.untracked_inputs) found.add("constant");
     if ((row.outputs || 1) > 1) found.add("output");
   }
@@ -404,5 +434,6 @@ function legendOf(model, nodes, edges, scale, flow) {
   const rows = /** @type {Array<[string, string]>} */ (
     Object.entries(model.data.legend).filter(([word]) => found.has(word))
   );
-  return scale ? [...rows, ...scale.legend] : rows;
+  const isWide = edges.some(({ look }) => look.token === "level");
+  return scale ? [...rows, ...scale.legend.filter(([word]) => word !== "width" || isWide)] : rows;
 }

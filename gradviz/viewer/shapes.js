@@ -100,15 +100,15 @@ function drawBar(pen, radius, left, top, width, height, bar) {
  */
 export function drawEdge(pen, data, edge) {
   const { route, before, row } = edge;
-  const token = before ? "cut" : "line";
+  const { token, line } = edge.look;
   const isDashed = DASHED.includes(row.kind);
   if (before) {
     pen.curve(before, { edge: token, line: 1.3, dashed: true });
-    drawCause(pen, data, before, route, row);
+    drawCause(pen, data, before, edge);
   }
   const drawn = withoutTip(route);
-  pen.curve(drawn, { edge: token, line: 1.3, dashed: isDashed });
-  pen.polygon(arrowOf(route), token);
+  pen.curve(drawn, { edge: token, line, dashed: isDashed });
+  pen.polygon(arrowOf(route, ARROW + line - 1.3), token);
   const { x, y, dx, dy } = middleOf(drawn);
   if (row.kind === "cut" && !before) breakMark(pen, x, y, dx, dy, token);
   else if (edge.through.length) {
@@ -128,9 +128,9 @@ export function styleOf(data, role) {
 /**
  * The line across the box of a cause, the sign of a cut on it, and the text beside it.
  * @param {Pen} pen @param {import("./graph.js").Data} data @param {number[]} before
- * @param {number[]} route @param {import("./graph.js").EdgeRow} row
+ * @param {DrawnEdge} edge
  */
-function drawCause(pen, data, before, route, row) {
+function drawCause(pen, data, before, { route, row, isSideways }) {
   const [startX, startY] = before.slice(-2);
   const [endX, endY] = route;
   const x = (startX + endX) / 2;
@@ -139,8 +139,8 @@ function drawCause(pen, data, before, route, row) {
   const [dx, dy] = unit(startX, startY, endX, endY);
   breakMark(pen, x, y, dx, dy, "cut");
   const lines = row.lines || [];
-  const first = y + 4 - (CAUSE_LINE * (lines.length - 1)) / 2;
-  lines.forEach((line, at) => setLine(pen, data, line, x + MARK_ROOM, first + CAUSE_LINE * at));
+  const first = isSideways ? y + MARK_ROOM + 6 : y + 4 - (CAUSE_LINE * (lines.length - 1)) / 2;
+  lines.forEach((line, at) => setLine(pen, data, line, isSideways ? x - lineWidth(line) / 2 : x + MARK_ROOM, first + CAUSE_LINE * at));
 }
 
 /** @param {number} ax @param {number} ay @param {number} bx @param {number} by @returns {[number, number]} */
@@ -170,12 +170,12 @@ export function withoutTip(route) {
   return points;
 }
 
-/** The tip and the two corners of an arrow head. @param {number[]} route */
-export function arrowOf(route) {
+/** The tip and the two corners of an arrow head. @param {number[]} route @param {number} [length] */
+export function arrowOf(route, length = ARROW) {
   const [x, y] = route.slice(-2);
   const [dx, dy] = directionAtEnd(route);
-  const side = ARROW * 0.42;
-  const [baseX, baseY] = [x - dx * ARROW, y - dy * ARROW];
+  const side = length * 0.42;
+  const [baseX, baseY] = [x - dx * length, y - dy * length];
   return [x, y, baseX - dy * side, baseY + dx * side, baseX + dy * side, baseY - dx * side];
 }
 

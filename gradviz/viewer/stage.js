@@ -10,6 +10,7 @@ import { h } from "./dom.js";
 export const MOST_IN_SVG = 3000; // nodes that are drawn as elements
 const LEAST = 0.0005;
 const MOST = 4;
+const NEARLY = 0.9; // part of a picture in view from which on no small picture of the whole covers it
 const MARGIN = 28; // pixels around a picture that fits
 const LARGEST = 1.25; // scale at which a small picture is fitted
 const SMALLEST = 0.72; // scale below which a picture is not fitted in width and height, but in width
@@ -155,7 +156,9 @@ export class Stage {
     const { width, height } = this.size;
     if (!picture) return;
     const { x, y, scale } = this.camera;
-    const isWhole = x <= 0 && y <= 0 && x + width / scale >= picture.width && y + height / scale >= picture.height;
+    const inView = (/** @type {number} */ from, /** @type {number} */ length, /** @type {number} */ all) =>
+      (Math.min(all, from + length) - Math.max(0, from)) / Math.max(1, all);
+    const isWhole = Math.min(inView(x, width / scale, picture.width), inView(y, height / scale, picture.height)) > NEARLY;
     this.map.hidden = isWhole || width < 480;
     if (this.map.hidden) return;
     const ratio = Math.min(150 / picture.width, 120 / picture.height);
@@ -183,13 +186,15 @@ export class Stage {
     if (!picture) return;
     const { width, height } = this.size;
     const wide = (width - 2 * MARGIN) / Math.max(1, picture.width);
-    const whole = Math.min(wide, (height - 2 * MARGIN) / Math.max(1, picture.height));
-    this.camera.scale = Math.max(LEAST, Math.min(LARGEST, whole < SMALLEST && isFirst ? Math.max(whole, Math.min(wide, SMALLEST)) : whole));
+    const high = (height - 2 * MARGIN) / Math.max(1, picture.height);
+    const whole = Math.min(wide, high);
+    const across = picture.isSideways ? high : wide;
+    this.camera.scale = Math.max(LEAST, Math.min(LARGEST, whole < SMALLEST && isFirst ? Math.max(whole, Math.min(across, SMALLEST)) : whole));
     const { scale } = this.camera;
     this.camera.x = picture.width / 2 - width / 2 / scale;
     const isTall = picture.height * scale > height - 2 * MARGIN + 1;
     this.camera.y = isTall ? -MARGIN / scale : picture.height / 2 - height / 2 / scale;
-    if (isTall && picture.width * scale > width) this.camera.x = picture.width / 2 - width / 2 / scale;
+    if (picture.isSideways && picture.width * scale > width - 2 * MARGIN + 1) this.camera.x = -MARGIN / scale;
     this.redraw();
   }
 

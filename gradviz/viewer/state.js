@@ -8,6 +8,7 @@
  * @property {boolean} bookkeeping whether views and AccumulateGrad nodes are shown
  * @property {boolean} everything whether what the picture left out is shown
  * @property {string} only id of a node; only paths through it are shown; "" for all
+ * @property {string} rankdir "TB": the data flows from top to bottom; "LR": from left to right
  * @property {string} color "", "grad_norm", "saved_bytes", "dtype", "device" or "module"
  * @property {string} selected id of a node; "" for none
  * @property {string} tab which page of the panel is open
@@ -26,9 +27,10 @@ export function firstState(data) {
     bookkeeping: false,
     everything: false,
     only: "",
+    rankdir: data.rankdir,
     color: COLORS.includes(data.color) ? data.color : "",
     selected: "",
-    tab: data.answers.length ? "answers" : "details",
+    tab: data.answers.some((answer) => !answer.is_fine) ? "answers" : "details",
     theme: data.theme,
   };
 }
@@ -45,6 +47,7 @@ export function toHash(state, first) {
   if (state.bookkeeping) parts.set("bookkeeping", "1");
   if (state.everything) parts.set("everything", "1");
   if (state.only) parts.set("only", state.only);
+  if (state.rankdir !== first.rankdir) parts.set("rankdir", state.rankdir);
   if (state.color !== first.color) parts.set("color", state.color);
   if (state.selected) parts.set("selected", state.selected);
   if (state.tab !== first.tab) parts.set("tab", state.tab);
@@ -71,6 +74,7 @@ export function fromHash(hash, first, frames) {
     bookkeeping: parts.get("bookkeeping") === "1",
     everything: parts.get("everything") === "1",
     only: parts.get("only") || "",
+    rankdir: oneOf(parts.get("rankdir"), ["TB", "LR"], first.rankdir),
     color: oneOf(parts.get("color"), COLORS, first.color),
     selected: parts.get("selected") || "",
     tab: oneOf(parts.get("tab"), TABS, first.tab),

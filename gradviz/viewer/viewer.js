@@ -68,15 +68,15 @@ function drawBar(pen, radius, left, top, width, height, bar) {
 
 function drawEdge(pen, data, edge) {
   const { route, before, row } = edge;
-  const token = before ? "cut" : "line";
+  const { token, line } = edge.look;
   const isDashed = DASHED.includes(row.kind);
   if (before) {
     pen.curve(before, { edge: token, line: 1.3, dashed: true });
-    drawCause(pen, data, before, route, row);
+    drawCause(pen, data, before, edge);
   }
   const drawn = withoutTip(route);
-  pen.curve(drawn, { edge: token, line: 1.3, dashed: isDashed });
-  pen.polygon(arrowOf(route), token);
+  pen.curve(drawn, { edge: token, line, dashed: isDashed });
+  pen.polygon(arrowOf(route, ARROW + line - 1.3), token);
   const { x, y, dx, dy } = middleOf(drawn);
   if (row.kind === "cut" && !before) breakMark(pen, x, y, dx, dy, token);
   else if (edge.through.length) {
@@ -92,7 +92,7 @@ function styleOf(data, role) {
   return { color, size, bold };
 }
 
-function drawCause(pen, data, before, route, row) {
+function drawCause(pen, data, before, { route, row, isSideways }) {
   const [startX, startY] = before.slice(-2);
   const [endX, endY] = route;
   const x = (startX + endX) / 2;
@@ -101,8 +101,8 @@ function drawCause(pen, data, before, route, row) {
   const [dx, dy] = unit(startX, startY, endX, endY);
   breakMark(pen, x, y, dx, dy, "cut");
   const lines = row.lines || [];
-  const first = y + 4 - (CAUSE_LINE * (lines.length - 1)) / 2;
-  lines.forEach((line, at) => setLine(pen, data, line, x + MARK_ROOM, first + CAUSE_LINE * at));
+  const first = isSideways ? y + MARK_ROOM + 6 : y + 4 - (CAUSE_LINE * (lines.length - 1)) / 2;
+  lines.forEach((line, at) => setLine(pen, data, line, isSideways ? x - lineWidth(line) / 2 : x + MARK_ROOM, first + CAUSE_LINE * at));
 }
 
 function unit(ax, ay, bx, by) {
@@ -128,11 +128,11 @@ function withoutTip(route) {
   return points;
 }
 
-function arrowOf(route) {
+function arrowOf(route, length = ARROW) {
   const [x, y] = route.slice(-2);
   const [dx, dy] = directionAtEnd(route);
-  const side = ARROW * 0.42;
-  const [baseX, baseY] = [x - dx * ARROW, y - dy * ARROW];
+  const side = length * 0.42;
+  const [baseX, baseY] = [x - dx * length, y - dy * length];
   return [x, y, baseX - dy * side, baseY + dx * side, baseX + dy * side, baseY - dx * side];
 }
 
@@ -319,6 +319,10 @@ function drawGlyph(parent, data, word, x, middle) {
   } else if (word === "through" || word === "flow") {
     pen.curve(line, { edge: "line", line: 1.3 });
     if (word === "through") pen.box(x + 7.5, middle - 3.5, 7, 7, { fill: "page", edge: "line", line: 1.3, radius: 3.5 });
+  } else if (word === "width") {
+    pen.curve(line, { edge: "level", line: 3.5 });
+  } else if (word === "highlight") {
+    pen.box(x, middle - 6, 22, 12, { fill: "page", edge: "ink", line: 3.2 });
   } else if (word === "level") {
     [0.2, 0.6, 1].forEach((share, at) => pen.box(x, middle - 6 + at * 4, 22 * share, 3, { fill: "level" }));
   } else if (word.startsWith("value-")) {
@@ -388,6 +392,7 @@ function optionsOf(model, state) {
     views.push(`color_by(${quoted(state.color)})`);
     flags.push(`--color-by ${state.color}`);
   }
+  if (state.rankdir === "LR") flags.push("--rankdir LR");
   return { views, flags, isAll };
 }
 
@@ -458,9 +463,10 @@ function firstState(data) {
     bookkeeping: false,
     everything: false,
     only: "",
+    rankdir: data.rankdir,
     color: COLORS.includes(data.color) ? data.color : "",
     selected: "",
-    tab: data.answers.length ? "answers" : "details",
+    tab: data.answers.some((answer) => !answer.is_fine) ? "answers" : "details",
     theme: data.theme,
   };
 }
@@ -472,6 +478,7 @@ function toHash(state, first) {
   if (state.bookkeeping) parts.set("bookkeeping", "1");
   if (state.everything) parts.set("everything", "1");
   if (state.only) parts.set("only", state.only);
+  if (state.rankdir !== first.rankdir) parts.set("rankdir", state.rankdir);
   if (state.color !== first.color) parts.set("color", state.color);
   if (state.selected) parts.set("selected", state.selected);
   if (state.tab !== first.tab) parts.set("tab", state.tab);
@@ -491,6 +498,7 @@ function fromHash(hash, first, frames) {
     bookkeeping: parts.get("bookkeeping") === "1",
     everything: parts.get("everything") === "1",
     only: parts.get("only") || "",
+    rankdir: oneOf(parts.get("rankdir"), ["TB", "LR"], first.rankdir),
     color: oneOf(parts.get("color"), COLORS, first.color),
     selected: parts.get("selected") || "",
     tab: oneOf(parts.get("tab"), TABS, first.tab),
@@ -872,7 +880,10 @@ function isTyping(event) {
   const target = /** @type {HTMLElement} */ (event.target);
   if (!target || !target.tagName) return false;
   if (target.tagName === "SELECT" || target.tagName === "TEXTAREA") return true;
-  return target.tagName === "INPUT";
+  if (target.tagName !== "INPUT") return false;
+  const { type } = /** @type {HTMLInputElement} */ (target);
+  if (type === "checkbox") return event.key === " " || event.key === "Enter";
+  return type !== "range" || /^(Arrow|Home|End|Page)/.test(event.key);
 }
 
 function nextNode(picture, id, key) {
@@ -883,12 +894,16 @@ function nextNode(picture, id, key) {
   }
   const here = picture.nodes[at];
   let others = [];
-  if (key === "ArrowUp") others = picture.edges.filter((edge) => edge.target === at).map((edge) => edge.source);
-  if (key === "ArrowDown") others = picture.edges.filter((edge) => edge.source === at).map((edge) => edge.target);
-  if (key === "ArrowLeft" || key === "ArrowRight") {
-    const sign = key === "ArrowLeft" ? -1 : 1;
+  const [before, after, left, right] = picture.isSideways
+    ? ["ArrowLeft", "ArrowRight", "ArrowUp", "ArrowDown"]
+    : ["ArrowUp", "ArrowDown", "ArrowLeft", "ArrowRight"];
+  if (key === before) others = picture.edges.filter((edge) => edge.target === at).map((edge) => edge.source);
+  if (key === after) others = picture.edges.filter((edge) => edge.source === at).map((edge) => edge.target);
+  if (key === left || key === right) {
+    const sign = key === left ? -1 : 1;
+    const [across, along] = picture.isSideways ? /** @type {const} */ (["y", "x"]) : /** @type {const} */ (["x", "y"]);
     others = picture.nodes.flatMap((node, number) =>
-      number !== at && Math.abs(node.y - here.y) < 40 && (node.x - here.x) * sign > 1 ? [number] : []);
+      number !== at && Math.abs(node[along] - here[along]) < 40 && (node[across] - here[across]) * sign > 1 ? [number] : []);
   }
   let best = "";
   let least = Infinity;
@@ -1277,6 +1292,7 @@ const { bytesText, dtypeText, isKnown, normOf, numberText } = $format;
 
 const SHORTEST = 0.06; // share of its track that the shortest bar takes
 const COLORS = 7;
+const [THIN, THICK] = [1.3, 5.5]; // widths of lines
 
 function scaleOf(by, seen) {
   if (by === "grad_norm") return normScale(seen.map(({ row }) => row));
@@ -1339,6 +1355,24 @@ function byteScale(rows) {
   };
 }
 
+function heldBy(nodes, edges) {
+  const uses = new Map();
+  for (const { source, row } of edges) {
+    const start = nodes[source].row;
+    if (row.kind !== "cut") uses.set(start, (uses.get(start) || 0) + 1);
+  }
+  return edges.map(({ source, target, output, row }) => {
+    if (row.kind === "cut") return undefined;
+    const start = nodes[source].row;
+    const isLeaf = start.kind === "leaf" || start.kind === "parameter";
+    // The .grad of a leaf is the sum over its uses and passes, not the gradient of one edge.
+    if (isLeaf && ((uses.get(start) || 0) > 1 || (start.accumulations || 1) > 1)) return row.grad;
+    if (nodes[source].group < 0 && start.grad && isKnown(start.grad) && !output) return start.grad;
+    const end = nodes[target].row;
+    return end.kind === "result" && end.grad && isKnown(end.grad) ? end.grad : row.grad;
+  });
+}
+
 function normScale(rows) {
   const norms = rows
     .map((row) => row.grad)
@@ -1349,15 +1383,21 @@ function normScale(rows) {
   for (const norm of norms) high = Math.max(high, norm);
   let low = high / 10; // small differences are to look small
   for (const norm of norms) low = Math.min(low, norm);
+  const levelOf = (/** @type {number} */ norm) => Math.max(0, Math.min(1, Math.log(norm / low) / Math.log(high / low)));
   return {
+    edges: (nodes, edges) => heldBy(nodes, edges).map((grad) => {
+      if (!grad || !isKnown(grad)) return null;
+      if (grad.nan || grad.inf) return { token: "loud", line: THICK / 2 };
+      const norm = normOf(grad);
+      return norm ? { token: "level", line: THIN + (THICK - THIN) * levelOf(norm) } : { token: "op-edge", line: 0.8 };
+    }),
     bar: (row) => {
       const { grad } = row;
       if (!grad || !isKnown(grad)) return null;
       if (grad.nan || grad.inf) return { share: 1, token: "loud" };
       const norm = normOf(grad);
       if (!norm) return null;
-      const level = Math.log(norm / low) / Math.log(high / low);
-      return { share: SHORTEST + (1 - SHORTEST) * level, token: "level" };
+      return { share: SHORTEST + (1 - SHORTEST) * levelOf(norm), token: "level" };
     },
     word: (row) => {
       const { grad } = row;
@@ -1368,6 +1408,7 @@ function normScale(rows) {
     legend: high
       ? [
           ["level", `norm of .grad: ${numberText(low)} to ${numberText(high)}, log scale`],
+          ["width", "wide line: norm of the gradient along it; thin: not recorded"],
           ["no-bar", "no bar: no gradient recorded"],
         ]
       : [["", "no gradient is recorded here"]],
@@ -2299,6 +2340,15 @@ function layOut(boxes, links) {
   return { width, height, xs, ys, routes: sheet.routes };
 }
 
+function layOutAlong(boxes, links, isSideways) {
+  if (!isSideways) return layOut(boxes, links);
+  const turned = layOut(boxes.map(({ width, height }) => ({ width: height, height: width })), links);
+  for (const route of turned.routes) {
+    for (let at = 0; at < route.length; at += 2) [route[at], route[at + 1]] = [route[at + 1], route[at]];
+  }
+  return { width: turned.height, height: turned.width, xs: turned.ys, ys: turned.xs, routes: turned.routes };
+}
+
 function extent(boxes, chosen, xs, ys, routes) {
   let width = 0;
   let height = 0;
@@ -2483,16 +2533,19 @@ function pack(sizes) {
   }
   return corners;
 }
-return { layOut, layered, pack };
+return { layOut, layOutAlong, layered, pack };
 })();
 const $scene = (() => {
 
 const { scaleOf } = $colors;
 const { isOpen, seenGraph, shownGroups } = $folding;
-const { layOut } = $layout;
+const { layOutAlong } = $layout;
 
 
 
+const LINE = { token: "line", line: 1.3 };
+const CUT = { token: "cut", line: 1.3 };
+const HIGHLIGHT = { token: "ink", line: 3.2 };
 const QUIET = ["not recorded", "constant"];
 const BAR_ROOM = 4;
 const CAUSE_LINE = 14;
@@ -2520,8 +2573,15 @@ function pictureOf(model, state) {
   });
   const scale = scaleOf(state.color, nodes.filter((node) => !node.again));
   if (scale) for (const node of nodes) node.bar = scale.bar(node.row, node.module);
+  const isSideways = state.rankdir === "LR";
+  const levels = scale && scale.edges ? scale.edges(nodes, seen.edges.map(({ source, target, output, edge }) => ({
+    source: seen.isTurned ? target : source, target: seen.isTurned ? source : target, output, row: model.data.edges[edge],
+  }))) : null;
   const edges = seen.edges.map((edge, at) => {
+    const isHighlighted = model.data.edges[edge.edge].kind === "gradient" && nodes[edge.source].card.highlight && nodes[edge.target].card.highlight;
     return {
+      look: isHighlighted ? HIGHLIGHT : (levels && levels[at]) || (placed.befores[at] ? CUT : LINE),
+      isSideways,
       source: edge.source,
       target: edge.target,
       row: model.data.edges[edge.edge],
@@ -2534,7 +2594,7 @@ function pictureOf(model, state) {
       number: null,
     };
   });
-  numberOutputs(nodes, edges);
+  numberOutputs(nodes, edges, isSideways);
   const place = new Map(nodes.map((node, at) => [node.id, at]));
   const shownAs = new Map();
   shownGroups(frame, state).forEach((shown, group) => {
@@ -2543,6 +2603,7 @@ function pictureOf(model, state) {
   return {
     width: placed.width,
     height: placed.height,
+    isSideways,
     nodes,
     edges,
     place,
@@ -2552,7 +2613,7 @@ function pictureOf(model, state) {
   };
 }
 
-function numberOutputs(nodes, edges) {
+function numberOutputs(nodes, edges, isSideways) {
   const bySource = new Map();
   for (const edge of edges) {
     const node = nodes[edge.source];
@@ -2563,6 +2624,13 @@ function numberOutputs(nodes, edges) {
   }
   for (const [source, starts] of bySource) {
     const begins = (/** @type {DrawnEdge} */ edge) => (edge.before || edge.route).slice(0, 7);
+    if (isSideways) {
+      for (const edge of starts) {
+        const [x, y] = begins(edge);
+        edge.number = { x: x + 4, y: y - 4 };
+      }
+      continue;
+    }
     starts.sort((a, b) => begins(a)[0] - begins(b)[0]);
     const lines = starts.map((edge) => begins(edge)[0]);
     const taken = [];
@@ -2596,7 +2664,7 @@ function placesOf(model, state, seen) {
   const isLarge = seen.nodes.length > LARGE;
   const numbers = isLarge ? [state.frame] : model.runOf(state.frame);
   const run = isLarge ? `frame ${state.frame}` : model.data.frames[state.frame].run;
-  const choice = [[...state.toggled].sort(), state.bookkeeping, state.everything, state.only, Boolean(state.color), run];
+  const choice = [[...state.toggled].sort(), state.bookkeeping, state.everything, state.only, Boolean(state.color), state.rankdir, run];
   const name = JSON.stringify(choice);
   const known = PLACES.get(name);
   const isKnown = known && known.model === model;
@@ -2629,10 +2697,10 @@ function placesOfOne(model, state, seen) {
     firsts.push(pairs.length);
     if (cuts.has(number)) {
       pairs.push([edge.source, sizes.length], [sizes.length, edge.target]);
-      sizes.push(causeSize(model, edge));
+      sizes.push(causeSize(model, edge, state.rankdir === "LR"));
     } else pairs.push([edge.source, edge.target]);
   });
-  const layout = layOut(sizes, pairs);
+  const layout = layOutAlong(sizes, pairs, state.rankdir === "LR");
   return {
     width: layout.width,
     height: layout.height,
@@ -2642,9 +2710,10 @@ function placesOfOne(model, state, seen) {
   };
 }
 
-function causeSize(model, edge) {
+function causeSize(model, edge, isSideways) {
   const lines = model.data.edges[edge.edge].lines || [];
   const widths = lines.map((line) => line.reduce((sum, span) => sum + span[2], 0));
+  if (isSideways) return { width: Math.max(...widths) + 2 * MARK_ROOM, height: 2 * (MARK_ROOM + CAUSE_LINE * lines.length) };
   return { width: 2 * (Math.max(...widths) + MARK_ROOM), height: 6 + CAUSE_LINE * lines.length };
 }
 
@@ -2662,20 +2731,20 @@ function placesOfRun(model, state, seen, numbers) {
       const height = card.height + (state.color ? BAR_ROOM : 0);
       boxes.set(node.id, { width: Math.max(box.width, card.width), height: Math.max(box.height, height) });
     }
-    if (!isSame) addLinks(model, other, boxes, links);
+    if (!isSame) addLinks(model, other, boxes, links, state.rankdir === "LR");
     shapes.add(frame.signature);
   }
   const ids = [...boxes.keys()];
   const at = new Map(ids.map((id, place) => [id, place]));
   const pairs = [...links.values()].map(([a, b]) => [Number(at.get(a)), Number(at.get(b))]);
   const sizes = [...boxes.values()];
-  const layout = layOut(sizes, pairs);
+  const layout = layOutAlong(sizes, pairs, state.rankdir === "LR");
   const routes = new Map([...links.keys()].map((key, index) => [key, layout.routes[index]]));
   const spots = new Map(ids.map((id, place) => [id, { x: layout.xs[place], y: layout.ys[place], ...sizes[place] }]));
   return { width: layout.width, height: layout.height, boxes: spots, routes };
 }
 
-function addLinks(model, seen, boxes, links) {
+function addLinks(model, seen, boxes, links, isSideways) {
   const cuts = causesShown(model, seen);
   seen.edges.forEach((edge, number) => {
     const key = edgeKey(seen, edge);
@@ -2684,7 +2753,7 @@ function addLinks(model, seen, boxes, links) {
       links.set(key, [source, target]);
       return;
     }
-    boxes.set(`cut ${key}`, causeSize(model, edge));
+    boxes.set(`cut ${key}`, causeSize(model, edge, isSideways));
     links.set(`cut ${key}`, [source, `cut ${key}`]);
     links.set(key, [`cut ${key}`, target]);
   });
@@ -2761,6 +2830,7 @@ function legendOf(model, nodes, edges, scale, flow) {
     const isDocked = kind === "group" && !row.members && row.parameters !== undefined;
     found.add(isDocked ? "parameters" : card.again ? (kind === "untracked" ? "untracked-again" : "again") : kind);
     for (const span of [card.head, ...card.rows].flat()) roles.add(model.data.roles[span[1]]);
+    if (card.highlight) found.add("highlight");
     if (row.untracked_inputs) found.add("constant");
     if ((row.outputs || 1) > 1) found.add("output");
   }
@@ -2773,7 +2843,8 @@ function legendOf(model, nodes, edges, scale, flow) {
   const rows = /** @type {Array<[string, string]>} */ (
     Object.entries(model.data.legend).filter(([word]) => found.has(word))
   );
-  return scale ? [...rows, ...scale.legend] : rows;
+  const isWide = edges.some(({ look }) => look.token === "level");
+  return scale ? [...rows, ...scale.legend.filter(([word]) => word !== "width" || isWide)] : rows;
 }
 return { pictureOf };
 })();
@@ -3102,6 +3173,7 @@ const { h } = $dom;
 const MOST_IN_SVG = 3000; // nodes that are drawn as elements
 const LEAST = 0.0005;
 const MOST = 4;
+const NEARLY = 0.9; // part of a picture in view from which on no small picture of the whole covers it
 const MARGIN = 28; // pixels around a picture that fits
 const LARGEST = 1.25; // scale at which a small picture is fitted
 const SMALLEST = 0.72; // scale below which a picture is not fitted in width and height, but in width
@@ -3224,7 +3296,9 @@ class Stage {
     const { width, height } = this.size;
     if (!picture) return;
     const { x, y, scale } = this.camera;
-    const isWhole = x <= 0 && y <= 0 && x + width / scale >= picture.width && y + height / scale >= picture.height;
+    const inView = (/** @type {number} */ from, /** @type {number} */ length, /** @type {number} */ all) =>
+      (Math.min(all, from + length) - Math.max(0, from)) / Math.max(1, all);
+    const isWhole = Math.min(inView(x, width / scale, picture.width), inView(y, height / scale, picture.height)) > NEARLY;
     this.map.hidden = isWhole || width < 480;
     if (this.map.hidden) return;
     const ratio = Math.min(150 / picture.width, 120 / picture.height);
@@ -3251,13 +3325,15 @@ class Stage {
     if (!picture) return;
     const { width, height } = this.size;
     const wide = (width - 2 * MARGIN) / Math.max(1, picture.width);
-    const whole = Math.min(wide, (height - 2 * MARGIN) / Math.max(1, picture.height));
-    this.camera.scale = Math.max(LEAST, Math.min(LARGEST, whole < SMALLEST && isFirst ? Math.max(whole, Math.min(wide, SMALLEST)) : whole));
+    const high = (height - 2 * MARGIN) / Math.max(1, picture.height);
+    const whole = Math.min(wide, high);
+    const across = picture.isSideways ? high : wide;
+    this.camera.scale = Math.max(LEAST, Math.min(LARGEST, whole < SMALLEST && isFirst ? Math.max(whole, Math.min(across, SMALLEST)) : whole));
     const { scale } = this.camera;
     this.camera.x = picture.width / 2 - width / 2 / scale;
     const isTall = picture.height * scale > height - 2 * MARGIN + 1;
     this.camera.y = isTall ? -MARGIN / scale : picture.height / 2 - height / 2 / scale;
-    if (isTall && picture.width * scale > width) this.camera.x = picture.width / 2 - width / 2 / scale;
+    if (picture.isSideways && picture.width * scale > width - 2 * MARGIN + 1) this.camera.x = -MARGIN / scale;
     this.redraw();
   }
 
@@ -3729,7 +3805,7 @@ class Viewer {
   change(changes, how) {
     const before = this.state;
     this.state = { ...before, ...changes };
-    const names = /** @type {Array<keyof State>} */ (["frame", "toggled", "bookkeeping", "everything", "only", "color"]);
+    const names = /** @type {Array<keyof State>} */ (["frame", "toggled", "bookkeeping", "everything", "only", "color", "rankdir"]);
     if (names.some((name) => before[name] !== this.state[name])) {
       const anchor = this.anchorOf(how.anchor || this.state.selected);
       this.picture = pictureOf(this.model, this.state);
@@ -3739,7 +3815,7 @@ class Viewer {
       this.stage.show(this.picture, { anchor: this.kept(anchor), animate: !isSteady });
       const { frames } = this.data;
       const isOther = frames[before.frame].run !== frames[this.state.frame].run;
-      if (how.fit || isOther) this.stage.fit();
+      if (how.fit || isOther || before.rankdir !== this.state.rankdir) this.stage.fit(before.rankdir !== this.state.rankdir);
       else this.stage.isTouched = true;
     }
     this.apply();
@@ -3967,6 +4043,7 @@ class Viewer {
       frame.hidden.length ? check("bookkeeping", "Bookkeeping", "views, transposes and AccumulateGrad nodes", state.bookkeeping, (on) => this.change({ bookkeeping: on }, {})) : null,
       frame.parent.some((parent, node) => parent === -2 && !frame.hidden.includes(node))
         ? check("everything", "What is left out", "nodes that this picture does not show", state.everything, (on) => this.change({ everything: on }, {})) : null,
+      check("sideways", "Left to right", "the data flows from left to right, not from top to bottom", state.rankdir === "LR", (on) => this.change({ rankdir: on ? "LR" : "TB" }, {})),
       closed ? button("Open all", "show everything, each operation as a box", () => this.setAll(true)) : null,
       opened ? button("Close all", "draw groups as boxes", () => this.setAll(false)) : null,
       state.toggled.size ? button("Reset", "the groups as in the first picture", () => this.change({ toggled: new Set() }, { fit: true })) : null,
@@ -3991,9 +4068,12 @@ class Viewer {
       drawGlyph(glyph, this.data, word, 0, 8);
       return h("li", {}, glyph.childElementCount ? glyph : "", meaning);
     });
-    if (this.legend) this.legend.replaceChildren(...rows);
+    if (this.legend) {
+      this.legend.replaceChildren(...rows);
+      this.legend.hidden = !this.data.hasLegend;
+    }
     const caption = this.model.count === 1 && this.frame.caption ? [h("p", {}, this.frame.caption)] : [];
-    const isFirst = !this.state.toggled.size && !this.state.only && !this.state.bookkeeping;
+    const isFirst = !this.state.toggled.size && !this.state.only && !this.state.bookkeeping && !this.state.everything;
     const notes = [...(isFirst ? this.frame.notes : []), ...this.data.notes].map((note) => h("p", { class: "muted" }, note));
     if (this.notes) this.notes.replaceChildren(...caption, ...notes);
   }
