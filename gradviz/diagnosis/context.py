@@ -60,6 +60,7 @@ RECORD = (
     "to know the cause, record the program: with gradviz.record() as run: ..., then "
     "gradviz.explain(run); or gradviz run train.py"
 )
+_WITH_ITS_GRAPH = (FrameKind.FORWARD, FrameKind.AFTER_BACKWARD, FrameKind.AFTER_STEP)
 _FEW = 16
 _UNREACHABLE = 1_000_000  # keys from here on are not used by frames
 
@@ -382,7 +383,7 @@ class Context:
         kept = (
             frame.graph
             for frame in reversed(self.frames or ())
-            if frame.kind is FrameKind.AFTER_BACKWARD and frame.pass_number in added
+            if frame.kind in _WITH_ITS_GRAPH and frame.pass_number in added
         )
         return next((graph for graph in kept if key in graph), None)
 

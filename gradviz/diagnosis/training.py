@@ -14,7 +14,7 @@ from gradviz.diagnosis.answers import Explanation, Group, Verdict
 from gradviz.diagnosis.context import LEAVES, Context, Question
 from gradviz.diagnosis.lines import mention, switched_off_by
 from gradviz.diagnosis.rule import Evidence, Needs, Rule, first_answer
-from gradviz.diagnosis.values import is_wrong
+from gradviz.diagnosis.values import difference_without, is_wrong
 from gradviz.facts import Action, EventKind, GradientDetails, SourceLocation, StepDetails
 from gradviz.graph import GradGraph, NodeKind, TensorSummary
 from gradviz.story import Event
@@ -160,9 +160,7 @@ def _waits_for_a_step(context: Context, question: Question) -> Evidence | None:
     clears = [
         event
         for event in context.happened_to(key, EventKind.GRAD)
-        if event.action in (Action.SET_TO_NONE, Action.ZEROED)
-        and added
-        and added[0].number < event.number < added[-1].number
+        if event.action in _CLEARS and added and added[0].number < event.number < added[-1].number
     ]
     if not clears:
         return None
@@ -216,7 +214,7 @@ def _cleared_before_step(context: Context, question: Question) -> Evidence | Non
     cleared = [
         event
         for event in context.happened_to(key, EventKind.GRAD)
-        if event.action in (Action.SET_TO_NONE, Action.ZEROED) and event.number < last
+        if event.action in _CLEARS and event.number < last
     ]
     if not added or not cleared or added[-1].number > cleared[-1].number:
         return None
@@ -559,9 +557,10 @@ def as_overview(each: Explanation, question: Question, context: Context) -> Expl
         context: the recording.
 
     Returns:
-        FINE for a gradient that was cleared, if steps have used such gradients; UNTRAINED for a
-        leaf that no optimizer holds and that got no gradient, if others are trained, such as the
-        parameters of a target network; else the answer.
+        FINE for a gradient that was cleared, if steps have used such gradients, and for one that
+        is 0 because the result cannot depend on the tensor; UNTRAINED for a leaf that no optimizer
+        holds and that got no gradient, if others are trained, such as the parameters of a target
+        network; else the answer.
     """
     key = question.key
     uses = [use for use in uses_of(context, key) if _was_there(context, key, use)]
@@ -571,6 +570,10 @@ def as_overview(each: Explanation, question: Question, context: Context) -> Expl
         return replace(each, verdict=Verdict.FINE, reason="its gradient was used", fix="")
     is_gone = each.verdict in (Verdict.CLEARED, Verdict.ZERO)
     is_right = bool(added) and not is_wrong(getattr(added[-1].details, "after", None))
+    graph = context.graph_of_latest_pass(key) if is_gone and not is_right else None
+    if graph is not None and difference_without(graph, key):
+        reason = "its gradient is 0: it is added to both terms of a difference"
+        return replace(each, verdict=Verdict.FINE, reason=reason, fix="")
     if uses and is_right and is_gone and _is_cleared(context, key):
         return replace(each, verdict=Verdict.FINE, reason="its gradient was used", fix="")
     # The parameters of an optimizer that are in no frame have no key: it may hold this one.
