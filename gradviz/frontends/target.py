@@ -430,8 +430,8 @@ def _found(target: Target, run: ProgramRun, search: Search) -> Loaded:
             raise TargetError(_never_seen(target, search))
         if search.step is not None and not run.ending:
             raise TargetError(
-                f"{target.place} ran backward {counted(search.passes, 'time')}, and --step asks for pass "
-                f"{search.step}"
+                f"{target.place} ran backward {counted(search.passes, 'time')}, and --step asks "
+                f"for pass {search.step}"
             )
         if target.command == "explain" and not target.names and not run.failed:
             return Loaded((), (), run, variables=run.namespace)
