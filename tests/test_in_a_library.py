@@ -123,3 +123,23 @@ def test_the_copy_that_the_fix_asks_for_is_right(tmp_path: Path, monkeypatch: An
     line = "h = a(torch.ones(3, 2)).sigmoid(); lib_of_others.scaled(h.clone())"
     _, done = _recorded(line, tmp_path, monkeypatch)
     assert done.error is None and done.namespace["a"].weight.grad is not None
+
+
+def test_a_trainer_of_a_library_uses_the_names_of_the_program(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "site-packages").mkdir()
+    (tmp_path / "site-packages" / "trainer_of_others.py").write_text(
+        "def fit(of_library, x):\n    for _ in range(2):\n        of_library(x).sum().backward()\n"
+    )
+    program = tmp_path / "train.py"
+    program.write_text(
+        "import torch, trainer_of_others\ndef main():\n    net = torch.nn.Linear(2, 1)\n"
+        "    trainer_of_others.fit(net, torch.ones(3, 2))\nmain()\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path / "site-packages"))
+    recording = record()
+    run_script(str(program), within=recording)
+    names = {data.get("name") for _, data in recording.frames[-1].graph.nodes(data=True)}
+    assert {"net.weight", "net.bias"} <= names

@@ -377,12 +377,15 @@ class SnapshotSeries:
         return Names(list(found.values()), classes)
 
     def _frames(self) -> list[FrameType]:
-        """The user's frame here, and that in which the recording began."""
+        """The user's own frame, that of a library that it called, and where recording began."""
         here = user_frame(sys._getframe(1), self._state.verdicts)
+        own: FrameType | None = here  # a trainer of a library may call backward
+        while own is not None and self._state.verdicts.is_library(own.f_code.co_filename):
+            own = user_frame(own.f_back, self._state.verdicts)
         began: FrameType | None = here
         while began is not None and began.f_code is not self._entered:
             began = began.f_back
-        return [each for each in dict.fromkeys((here, began)) if each is not None]
+        return [each for each in dict.fromkeys((own, here, began)) if each is not None]
 
     def _identity_of(self, tensor: torch.Tensor) -> Hashable:
         record = self._state.provenance.tensors.of(tensor)

@@ -159,9 +159,9 @@ export class Stage {
     const inView = (/** @type {number} */ from, /** @type {number} */ length, /** @type {number} */ all) =>
       (Math.min(all, from + length) - Math.max(0, from)) / Math.max(1, all);
     const isWhole = Math.min(inView(x, width / scale, picture.width), inView(y, height / scale, picture.height)) > NEARLY;
-    this.map.hidden = isWhole || width < 480;
+    this.map.hidden = isWhole || width < 480 || height < 280;
     if (this.map.hidden) return;
-    const ratio = Math.min(150 / picture.width, 120 / picture.height);
+    const ratio = Math.min(Math.min(150, width / 5) / picture.width, Math.min(120, height / 4) / picture.height);
     const [mapWidth, mapHeight] = [Math.max(24, picture.width * ratio), Math.max(24, picture.height * ratio)];
     this.map.width = Math.round(mapWidth);
     this.map.height = Math.round(mapHeight);
