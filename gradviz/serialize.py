@@ -248,8 +248,8 @@ def loads(data: str | bytes, source: str = "the text") -> Story:
     version = document.get("gradviz") if isinstance(document, dict) else None
     if version is None:
         raise DamagedFileError(
-            f'{source} is JSON, but no graph of gradviz\' (there is no "gradviz" version in it); '
-            "save one with gradviz.draw(loss).save('graph.json')"
+            f'{source} is JSON, but not a graph that gradviz saved (there is no "gradviz" version '
+            "in it); save one with gradviz.draw(loss).save('graph.json')"
         )
     if version not in _READABLE:
         raise DamagedFileError(

@@ -145,6 +145,7 @@ MISUSE = [
     (["draw", "train.py:loss", "--epochs", "3"], r"the script's own options go after --"),
     (["draw", "train.py:loss", "other.py:loss"], "unexpected extra argument"),
     (["draw", "train.py:loss", "--theme", "blue"], "--theme must be one of auto, light, dark"),
+    (["draw", "train.py:loss", "-o", "loss.tex"], "writes no TikZ; for LaTeX write .pdf or .eps"),
     (["draw", "train.py:loss", "-o", "loss.wav"], "the suffix '.wav' is none of .svg .png"),
     (["draw", "train.py:loss", "-o", "a.png", "--format", "svg"], "a.png is png by its suffix"),
     (["draw", "train.py:loss", "--views", "none,top:3"], "none stands alone: it cannot be"),

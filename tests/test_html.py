@@ -9,7 +9,7 @@ import pytest
 from graphs import graph_of
 
 import gradviz
-from gradviz.graph import GradGraph, NodeKind
+from gradviz.graph import EdgeKind, GradGraph, NodeKind
 from gradviz.viewer.bundle import BUILT, bundle
 
 
@@ -77,3 +77,22 @@ def test_what_frames_share_is_written_once() -> None:
     many = gradviz.draw(gradviz.Story(tuple(gradviz.Frame(str(n), graph) for n in range(20))))
     alone, twenty = (data_of(d.render("html").decode()) for d in (one, many))
     assert len(str(twenty)) < len(str(alone)) + 20 * 500
+
+
+def test_lines_of_libraries_are_no_groups() -> None:
+    graph = GradGraph()
+    for number in range(6):
+        graph.add_node(
+            f"n{number}",
+            kind=NodeKind.OPERATION,
+            op="mul",
+            module=f"net.{number // 2}",
+            source="train.py:3",
+            inside="library.py:9",
+        )
+    graph.add_node("x", kind=NodeKind.UNTRACKED, name="x", module="net.0", inside="library.py:9")
+    graph.add_edge("x", "n0", 0, kind=EdgeKind.CUT)
+    for number in range(5):
+        graph.add_edge(f"n{number}", f"n{number + 1}", 0, kind=EdgeKind.GRADIENT)
+    drawing = gradviz.Drawing(graph, all=True)
+    assert "library.py:9" in json.dumps(data_of(drawing.render("html").decode())["rows"])

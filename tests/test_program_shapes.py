@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -214,3 +216,30 @@ def test_explain_explains_an_error_of_the_first_pass(start: Path) -> None:
     assert result.exit_code == 1
     assert "fix: make a new tensor: h = h + 1" in result.stdout
     assert "Error: train.py failed: RuntimeError" in result.stderr
+
+
+def test_a_program_that_catches_everything_is_said_to_have_run_on(start: Path) -> None:
+    Path("train.py").write_text(
+        "import torch\nw = torch.ones(2, requires_grad=True)\nfor step in range(3):\n"
+        "    try:\n        (w * 2).sum().backward()\n"
+        "    except BaseException:\n        print('caught')\nprint('end')\n"
+    )
+    result = CliRunner().invoke(cli, ["draw", "train.py", "-o", "x.svg"])
+    assert result.exit_code == 0
+    assert result.stdout == "caught\nend\n"
+    assert "train.py catches SystemExit: it ran on after backward 1" in result.stderr
+
+
+def test_os_exit_is_reported(start: Path) -> None:
+    Path("train.py").write_text(
+        "import os, torch\nw = torch.ones(2, requires_grad=True)\nloss = (w * 2).sum()\n"
+        "loss.backward()\nif os.fork() == 0:\n    os._exit(3)\nos.wait()\nos._exit(7)\n"
+    )
+    command = [sys.executable, "-m", "gradviz", "record", "train.py", "-o", "x.svg"]
+    path = os.pathsep.join([str(Path(__file__).parent.parent), os.environ.get("PYTHONPATH", "")])
+    env = {**os.environ, "PYTHONPATH": path}
+    result = subprocess.run(command, capture_output=True, text=True, env=env)
+    assert result.returncode == 7
+    assert result.stderr.count("train.py called os._exit(7), which ends Python at once") == 1
+    assert result.stderr.count("os._exit") == 1
+    assert not Path("x.svg").exists()

@@ -307,6 +307,13 @@ def test_the_command_shows_what_backward_has_freed_by_the_end(script):
     assert result.stderr.startswith("done\nin the frame: ")
 
 
+def test_without_a_name_it_shows_what_the_first_step_keeps(script):
+    result = run("memory", "train.py")
+    assert result.exit_code == 0, result.stderr
+    assert "f32[500]  2 kB  output of exp, h" in result.stdout
+    assert "in the frame: forward" in result.stderr
+
+
 def test_the_command_reads_a_saved_graph_and_refuses_arguments(script):
     x = torch.ones(500, requires_grad=True)
     gradviz.draw(x.exp().sin().exp()).save("graph.json")

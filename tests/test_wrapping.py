@@ -115,3 +115,15 @@ def test_a_deep_network_fits_a_screen() -> None:
     head = svg[:200].split('"')
     width, height = float(head[3]), float(head[5])
     assert height < 1.2 * width
+
+
+def test_rows_from_left_to_right_are_as_long_as_the_page() -> None:
+    boxes, links = chain(60, [])
+    tall = lay_out(boxes, links)
+    rows = wrap(boxes, tall, is_turned=True)
+    assert "rows" in rows.engine
+    assert 900 < rows.height <= 1340
+    assert rows.width < rows.height
+    boxes, links = chain(12, [])
+    short = lay_out(boxes, links)
+    assert wrap(boxes, short, is_turned=True) is short

@@ -214,6 +214,7 @@ def _writer(
 
 _MEMORY_EXAMPLES = """\b
 Examples:
+  gradviz memory train.py                  what the first step keeps, when it keeps most
   gradviz memory train.py:loss             what the graph of loss keeps, largest first
   gradviz memory train.py:loss -n 20       the 20 largest
   gradviz memory graph.json                of a saved graph or recording; needs no torch
@@ -264,7 +265,8 @@ def _of_program(request: Request) -> tuple[SavedTable, Loaded]:
     target, recording = request.target, record()
     with output_on_stderr(), stage(f"running {target.place}", spinner=False):
         loaded = load_target(target, request.argv, recording, request.extent)
-    found = saved_at_most(recording.frames, target.names[0]) if len(target.names) == 1 else None
+    many = len(target.names) > 1
+    found = None if many else saved_at_most(recording.frames, "".join(target.names))
     now = _largest(loaded.traced(), target.place)
     if found and found[1].total >= now.total:
         moment, table = found

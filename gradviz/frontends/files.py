@@ -78,6 +78,11 @@ is none of .svg .png .pdf .eps .html .dot .json .mmd .txt
     suffix = Path(path).suffix
     if suffix[1:].lower() in formats:
         return suffix[1:].lower()
+    if suffix.lower() in (".tex", ".tikz") and "pdf" in formats:
+        raise UsageError(
+            f"cannot write {os.fspath(path)!r}: gradviz writes no TikZ; for LaTeX write .pdf or "
+            r".eps, and use \includegraphics"
+        )
     problem = f"the suffix {suffix!r} is none of" if suffix else "it has no suffix; allowed are"
     allowed = " ".join(f".{name}" for name in formats)
     raise UsageError(f"cannot tell from {os.fspath(path)!r} what to write: {problem} {allowed}")

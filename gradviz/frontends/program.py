@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, MutableMapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import CodeType, ModuleType
-from typing import Any
+from typing import Any, NoReturn
 
 from gradviz.errors import ScriptError, TargetError
 from gradviz.frontends.files import aside
@@ -25,6 +25,7 @@ __all__ = [
     "executable",
     "leave_fork",
     "modules_forgotten",
+    "report_of_exit",
     "run_code",
     "run_main_module",
     "run_module",
@@ -379,6 +380,32 @@ def _outcome(start: Callable[[], object], module: ModuleType, full: str, shown: 
             said = "it asked for input, and there was none: pipe it in, echo 3 | gradviz draw ..."
         return ProgramRun(module, said + _where(error, full, shown), True, error)
     return ProgramRun(module)
+
+
+@contextlib.contextmanager
+def report_of_exit(shown: str) -> Iterator[None]:
+    """Report that a program calls ``os._exit``, which ends Python before anything is written.
+
+    Args:
+        shown: the program, for the message.
+    """
+    process, original = os.getpid(), os._exit
+
+    def exit_now(status: int) -> NoReturn:
+        if os.getpid() == process:  # not in a process that it forked
+            aside(
+                f"Warning: {shown} called os._exit({status}), which ends Python at once: nothing "
+                "is written; --step 1 ends the program before",
+                warning=True,
+            )
+        original(status)
+
+    os._exit = exit_now
+    try:
+        yield
+    finally:
+        if os._exit is exit_now:
+            os._exit = original
 
 
 def leave_fork(run: ProgramRun) -> None:

@@ -20,6 +20,7 @@ from gradviz.frontends.program import (
     Within,
     executable,
     leave_fork,
+    report_of_exit,
     run_main_module,
     run_module,
     run_script,
@@ -27,7 +28,7 @@ from gradviz.frontends.program import (
 )
 from gradviz.frontends.variables import Search, Variable, Variables, evaluated
 from gradviz.graph import GradGraph
-from gradviz.graph.text import shape_text
+from gradviz.graph.text import counted, shape_text
 from gradviz.story import Frame, Story, recorded_in
 
 __all__ = [
@@ -281,7 +282,8 @@ def load_target(
         # The recording is the inner one: it has processed a pass before the search is notified.
         return search.begin(code, variables), within or contextlib.nullcontext()
 
-    run = run_program(target, argv, both, call).unless_interrupted()
+    with report_of_exit(target.place):
+        run = run_program(target, argv, both, call).unless_interrupted()
     leave_fork(run)
     asked = tuple(each.asked if each.scope else each.expression for each in wanted)
     return _found(replace(target, names=asked), run, search)
@@ -391,7 +393,8 @@ def record_program(
         ScriptError: as for `run_program`.
     """
     if not until and step is None:
-        run = start_program(target, argv, recording)
+        with report_of_exit(target.place):
+            run = start_program(target, argv, recording)
         leave_fork(run)
         return run, ""
     call = "" if target.is_script or target.is_main else _wanted(target)[1]
@@ -413,8 +416,8 @@ def record_program(
     run = run_program(target, argv, both, call)
     leave_fork(run)
     if search.stopped and search.found:
-        return run, f"gradviz: stopped after {search.found.where}"
-    what = f"gave {until} no value" if until else f"ran backward {search.passes} times"
+        return run, f"gradviz: {_ended(target, run, search.found.where)}"
+    what = f"gave {until} no value" if until else f"ran backward {counted(search.passes, 'time')}"
     return run, "" if run.failed else f"Warning: {target.place} {what}; recorded to its end"
 
 
@@ -427,15 +430,23 @@ def _found(target: Target, run: ProgramRun, search: Search) -> Loaded:
             raise TargetError(_never_seen(target, search))
         if search.step is not None and not run.ending:
             raise TargetError(
-                f"{target.place} ran backward {search.passes} times, and --step asks for pass "
-                f"{search.step}"
+                f"{target.place} ran backward {counted(search.passes, 'time')}, and --step asks "
+                f"for pass {search.step}"
             )
         if target.command == "explain" and not target.names and not run.failed:
             return Loaded((), (), run, variables=run.namespace)
         return values_of(target, run)
-    ended = f"stopped after {found.where}; --full runs it to its end" if search.stopped else ""
+    more = "" if run.error is None else "; --full runs it to its end"
+    ended = f"{_ended(target, run, found.where)}{more}" if search.stopped else ""
     failure = f"{target.place} failed afterwards: {run.ending}" if run.failed else None
     return Loaded(target.names, found.values, run, failure, found.story, found.variables, ended)
+
+
+def _ended(target: Target, run: ProgramRun, where: str) -> str:
+    """Where a program was stopped."""
+    if run.error is None:  # it caught the exception that ends it
+        return f"{target.place} catches SystemExit: it ran on after {where}, to its end"
+    return f"stopped after {where}"
 
 
 def _never_seen(target: Target, search: Search) -> str:

@@ -543,7 +543,7 @@ def _laid_out(
     placed = [Box(box.key, box.height, box.width) for box in boxes] if sideways else boxes
     layout = lay_out(placed, links, limit=limit, clusters=clusters)
     if columns:
-        layout = wrap(placed, layout)
+        layout = wrap(placed, layout, is_turned=sideways)
     return layout.transposed() if sideways else layout
 
 

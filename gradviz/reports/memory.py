@@ -273,18 +273,21 @@ def memory(subject: object, names: object = None) -> SavedTable:
     return saved(trace_subjects((subject,), Names.of(given, sys._getframe(1))))
 
 
-def saved_at_most(frames: Iterable[Frame], name: str) -> tuple[str, SavedTable] | None:
-    """The frame of a recording in which most bytes were saved for one tensor.
+def saved_at_most(frames: Iterable[Frame], name: str = "") -> tuple[str, SavedTable] | None:
+    """The frame of a recording in which most bytes were saved, in all or for one tensor.
 
     Args:
         frames: the frames.
-        name: of the tensor: only what it was computed from counts.
+        name: of the tensor: only what it was computed from counts; "" for all.
 
     Returns:
         The title of the frame and its table; None if no frame has a tensor of that name.
     """
     found = []
     for frame in frames:
+        if not name:
+            found.append((frame.title, saved(frame.graph)))
+            continue
         try:
             key = frame.graph.find(name)
         except KeyError:

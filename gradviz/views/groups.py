@@ -44,7 +44,7 @@ _MOST_CONTENTS = 12
 _MOST_WORDS = 4
 _SAME_FOR_ALL = ("new", "cleared", "zeroed", "freed")
 
-INSIDE = "inside"
+INSIDE = "inside_group"  # not "inside", which is a line of a library
 """Under `keep_inside`, the attribute of a group that holds its nodes: their attributes by key."""
 _keeps_inside: ContextVar[bool] = ContextVar("keeps_inside", default=False)
 

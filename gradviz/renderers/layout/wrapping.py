@@ -22,6 +22,8 @@ _NARROW = 2.0  # times as high as wide: wider pictures are not changed
 _BEST = 0.75  # height by width of the result: a landscape page, or a screen
 _WIDEST = 1180.0  # points, the width of a row of panels
 _MOST_COLUMNS = 6
+_LONGEST_ROW = 1340.0  # points, of a picture from left to right: a page with its margins
+_MOST_ROWS, _HIGHEST = 16, 1900.0
 _MOST_CUT = 3  # links between two columns
 _TURN = 14.0  # points between the boxes and a link that goes around them
 _APART = 7.0  # points between two such links
@@ -35,15 +37,16 @@ class _Gap:
     links: tuple[int, ...]
 
 
-def wrap(boxes: Sequence[Box], layout: Layout) -> Layout:
+def wrap(boxes: Sequence[Box], layout: Layout, *, is_turned: bool = False) -> Layout:
     """Split a layout into columns, if it is tall and can be cut; otherwise return it unchanged.
 
     Args:
         boxes: the boxes.
         layout: their layout, with data flowing from top to bottom.
+        is_turned: whether it is shown from left to right, so that columns become rows.
 
     Returns:
-        A layout about as high as it is wide.
+        A layout about as high as it is wide; of a turned one, as few rows as fit the page.
 
     Example:
         >>> boxes = [Box(str(n), 60, 30) for n in range(40)]
@@ -55,6 +58,8 @@ def wrap(boxes: Sequence[Box], layout: Layout) -> Layout:
         >>> wide.engine, wide.height < wide.width
         ('by hand, in 6 columns', True)
     """
+    if is_turned:
+        return _in_rows(boxes, layout)
     if layout.height < _HIGH or layout.height < _NARROW * layout.width:
         return layout
     gaps = _gaps(boxes, layout)
@@ -72,6 +77,21 @@ def wrap(boxes: Sequence[Box], layout: Layout) -> Layout:
         if made.height > 2 * _BEST * made.width:
             break  # with fewer columns it would be even higher
     return best[1] if best else layout
+
+
+def _in_rows(boxes: Sequence[Box], layout: Layout) -> Layout:
+    """As few parts as are short enough for a page; the layout itself if there are none."""
+    if layout.height <= _LONGEST_ROW:
+        return layout
+    gaps = _gaps(boxes, layout)
+    for count in range(2, _MOST_ROWS + 1):
+        cuts = _cuts(gaps, layout.height, count)
+        if not cuts:
+            continue
+        made = _Columns(boxes, layout, cuts).layout()
+        if made is not None and made.height <= _LONGEST_ROW and made.width <= _HIGHEST:
+            return replace(made, engine=f"{layout.engine}, in {count} rows")
+    return layout
 
 
 def _gaps(boxes: Sequence[Box], layout: Layout) -> list[_Gap]:
