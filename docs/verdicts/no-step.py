@@ -11,6 +11,6 @@ with gradviz.record() as run:
         optimizer.zero_grad()
         loss = model(torch.ones(1, 2)).sum()
         loss.backward()
-        optimizer.step  # the parentheses are missing
+        # optimizer.step() is missing
 
 why = gradviz.explain(model.weight, run)
