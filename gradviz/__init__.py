@@ -65,6 +65,7 @@ __all__ = [
 # where torch is not installed.
 __getattr__, __dir__, _ = lazy_loader.attach(
     __name__,
+    submodules=["views"],
     submod_attrs={
         "capture.tracing.tracer": ["trace"],
         "checking.check": ["check"],

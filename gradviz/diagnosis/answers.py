@@ -451,6 +451,8 @@ class Verdict(str, Enum):
 
     NOT_TRAINED = "left out of the optimizer", Group.TRAINING
     """It has a gradient, but no optimizer that made a step contains it."""
+    NO_STEP = "no step", Group.TRAINING
+    """Its optimizer has made no step with its gradient."""
     NOT_REGISTERED = "not registered", Group.TRAINING
     """A parameter that the model uses, but that is not among its parameters."""
     MOVED = "frozen but updated", Group.TRAINING

@@ -315,6 +315,25 @@ class Context:
         starts = [key, *self._used_inside.get(key, ())] if key else []
         return [cut for start in starts for cut in self.cuts.of(start)]
 
+    def is_written_later(self, cut: CutEdge) -> bool:
+        """Whether a cut is a change in place that came after each recorded use of its target."""
+        line = cut.edge.get("source", "")
+        changes = [
+            event.number
+            for event in self.happened(EventKind.IN_PLACE)
+            if line and str(event.location) == line
+        ]
+        uses: list[int] = []
+        seen, stack = {cut.target}, [cut.target]
+        while stack and changes:
+            for user in self.graph.successors(stack.pop()):
+                events = self.happened_to(user, EventKind.OPERATION)
+                uses += [event.number for event in events]
+                if not events and user not in seen:  # an untracked tensor
+                    seen.add(user)
+                    stack.append(user)
+        return bool(changes and uses) and max(uses) < min(changes)
+
     def is_reachable(self, key: str) -> bool:
         """Whether a node is reachable from the roots."""
         return any(start in self.reachable for start in self._starts(key))

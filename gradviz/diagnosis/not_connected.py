@@ -299,7 +299,7 @@ def _cuts_of(context: Context, question: Question) -> Sequence[CutEdge]:
     found = [cut for cut in cuts if cut.edge.get("source") in lines]
     shown = {cut.edge.get("source") for cut in found}
     found += [each for each in lost if each.edge.get("source") not in shown] or (
-        [] if found or context.is_recorded else cuts
+        [] if found else [cut for cut in cuts if not context.is_written_later(cut)]
     )
     found = [each for each in found if not _is_of_a_constant(context, question.key, each)]
     found.sort(key=lambda cut: cut.edge.get("cause") is Cause.NOT_DIFFERENTIABLE)

@@ -456,7 +456,7 @@ def _too_early(verdict: Verdict) -> Rule[Any, Any]:
 first_training_rules: tuple[Rule[Any, Any], ...] = (
     Rule(
         "its optimizer made no step",
-        Verdict.NOT_TRAINED,
+        Verdict.NO_STEP,
         _waits_for_a_step,
         "{optimizer} holds it and has made no step: the gradient from backward at {added} was "
         "cleared by {word} at {clear}, and no step used it",

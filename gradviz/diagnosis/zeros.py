@@ -392,12 +392,18 @@ def _set_to_zero(context: Context, question: Question) -> Evidence | None:
     if not _is_zero(question):
         return None
     grads = context.happened_to(question.key, EventKind.GRAD)
-    zeroed = [event for event in grads if event.action is Action.ZEROED]
+    changes = [event for event in grads if event.action is Action.ZEROED][-1:]
     added = context.happened_to(question.key, EventKind.ACCUMULATE)
-    if not zeroed or (added and zeroed[-1].number < added[-1].number):
+    fix = "call backward() after it"
+    if not changes or (added and changes[-1].number < added[-1].number):
+        if not added or is_wrong(getattr(added[-1].details, "after", None)):
+            return None
+        changes = [*context.gradient_changes(question.key)][-1:]
+        fix = "multiply it by a number other than 0; for clip_grad_norm_, pass a max_norm above 0"
+    if not changes:
         return None
-    words = {"word": zeroed[-1].word, "line": mention(zeroed[-1].location)}
-    return Evidence(words, locations=(zeroed[-1].location,))
+    words = {"word": changes[0].word, "line": mention(changes[0].location), "fix": fix}
+    return Evidence(words, locations=(changes[0].location,))
 
 
 def _others(context: Context, graph: GradGraph, blocks: Sequence[Block]) -> str:
@@ -525,7 +531,7 @@ zero_rules: tuple[Rule[Any, Any], ...] = (
         Verdict.ZERO,
         _set_to_zero,
         "it was set to zeros by {word} at {line}, and nothing was added",
-        "call backward() after it",
+        "{fix}",
         Needs.RECORDING,
         (EventKind.GRAD,),
     ),

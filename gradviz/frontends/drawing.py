@@ -165,6 +165,15 @@ class Drawing:
             self._answer = answer
         return self
 
+    def __getstate__(self) -> dict[str, Any]:
+        """The drawing without the recording, which refers to the program that runs."""
+        return {
+            **self.__dict__,
+            "story": self._answered,
+            "_answered": self._answered,
+            "_answer": None,
+        }
+
     @cached_property
     def _answered(self) -> Story:
         """The story with what `explain` says about it."""

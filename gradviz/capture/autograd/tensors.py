@@ -16,6 +16,7 @@ __all__ = [
     "hook_count",
     "is_quiet",
     "is_transformed",
+    "base_of",
     "is_unsure",
     "memory_of",
     "quietly",
@@ -116,6 +117,14 @@ def is_unsure(tensor: torch.Tensor) -> bool:
     Private: ``_is_view``, and ``_version`` as in `version_of`.
     """
     return tensor.requires_grad and version_of(tensor) > 0 and tensor._is_view()
+
+
+def base_of(tensor: torch.Tensor) -> torch.Tensor:
+    """The tensor of which another is a view, whose ``grad_fn`` can always be read; else itself.
+
+    Private: ``_base``.
+    """
+    return tensor if tensor._base is None else tensor._base
 
 
 def unsure_among(tensors: Iterable[torch.Tensor]) -> set[int]:

@@ -10,7 +10,7 @@ import torch
 
 from gradviz.capture.autograd.engine import creation_count
 from gradviz.capture.autograd.nodes import sequence_number
-from gradviz.capture.autograd.tensors import is_unsure, storage_address, version_of
+from gradviz.capture.autograd.tensors import base_of, is_unsure, storage_address, version_of
 from gradviz.facts import VersionDetails
 from gradviz.graph import Cause
 from gradviz.recording.cut_leaves import CutSite
@@ -164,13 +164,18 @@ def _change_tracked(
 def _change_result(
     state: RecordingState, call: TorchCall, target: torch.Tensor, word: str, location: CodeLocation
 ) -> None:
-    """A result of the graph was changed, and autograd did not record it."""
-    if not is_unsure(target):
-        node: Any = target.grad_fn
-        made = OperationOutput(sequence_number(node), target.output_nr)
-        cause = state.cause_of_mode() or Cause.VALUES_COPIED
-        new = _written(state, call, target, CutSite(cause, location, word))
-        state.provenance.write_into_result(made, new)
+    """A result of the graph was changed, and autograd did not record it.
+
+    The values of a view are in its base, from which torch derives a new ``grad_fn`` of the view.
+    """
+    changed = base_of(target) if is_unsure(target) else target
+    site = CutSite(state.cause_of_mode() or Cause.VALUES_COPIED, location, word)
+    node: Any = changed.grad_fn
+    if node is not None:
+        made = OperationOutput(sequence_number(node), changed.output_nr)
+        state.provenance.write_into_result(made, _written(state, call, target, site))
+    elif changed.requires_grad:
+        _write_into(state, call, target, state.provenance.leaf(changed), site)
 
 
 def _change_untracked(
