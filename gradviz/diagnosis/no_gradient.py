@@ -389,10 +389,10 @@ def _comes_from_a_cut(context: Context, question: Question) -> Evidence | None:
     if question.key not in context.graph:
         return None
     cut = lost_on_the_way(context.graph, question.key)
-    known = {edge.get("source"): edge for edge in question.cuts if is_known_cut(edge)}
-    # No frame may show where its data came from, or only what was written there later.
-    if known and (cut is None or cut.edge.get("source") not in known):
-        cut = CutEdge(question.key, question.key, [*known.values()][-1])
+    known = [edge for edge in question.cuts if is_known_cut(edge)]
+    # No frame may show where its data came from, or only a cut before, or one written later.
+    if known and (cut is None or cut.edge.get("source") != known[-1].get("source")):
+        cut = CutEdge(question.key, question.key, known[-1])
     if cut is None:
         return None
     words = {"cut": cut_words(context, cut), "fix": fix_of_cut(context, cut)}

@@ -280,10 +280,18 @@ class SnapshotSeries:
         return found
 
     def cuts_behind(self, tensor: torch.Tensor) -> list[CutOff]:
-        """Where the data of a tensor outside the graph left it, whether or not a frame shows it."""
+        """Where the data of a tensor outside the graph left it, whether or not a frame shows it.
+
+        The nearest is the last: the one that cuts off most leaves, or created the tensor.
+        """
         record = self._state.provenance.tensors.of(tensor)
-        cut_leaves = record.cut_leaves if isinstance(record, UntrackedTensor) else {}
-        return [self._cut_at("", where) for where in cut_leaves]
+        if not isinstance(record, UntrackedTensor):
+            return []
+
+        def nearness(where: CutSite) -> tuple[int, bool]:
+            return record.cut_leaves[where].bit_count(), where.location == record.location
+
+        return [self._cut_at("", where) for where in sorted(record.cut_leaves, key=nearness)]
 
     def _cut_at(self, target: str, where: CutSite) -> CutOff:
         line = self._state.lines.at(where.location)
