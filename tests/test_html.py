@@ -96,3 +96,12 @@ def test_lines_of_libraries_are_no_groups() -> None:
         graph.add_edge(f"n{number}", f"n{number + 1}", 0, kind=EdgeKind.GRADIENT)
     drawing = gradviz.Drawing(graph, all=True)
     assert "library.py:9" in json.dumps(data_of(drawing.render("html").decode())["rows"])
+
+
+def test_options_of_a_picture_hold_for_the_page() -> None:
+    page = page_of("mlp", rankdir="LR", width="8cm", legend=False, colors={"relu": "red"})  # type: ignore[arg-type]
+    data = data_of(page)
+    assert (data["rankdir"], data["hasLegend"]) == ("LR", False)
+    assert "own-d55e00" in json.dumps(data["cards"])
+    assert 'width="226.77pt"' in still_of(page)
+    assert "leaf, with its .grad" not in still_of(page)
