@@ -8,12 +8,14 @@ from pathlib import Path
 
 import browser
 import pytest
+import torch
 from cases import CASES
 from graphs import graph_of, graphs
 from hypothesis import given, settings
 
 import gradviz
 from gradviz.graph import GradGraph
+from gradviz.renderers.cards import line_width, wrapped
 from gradviz.renderers.theme import LOOKS, PALETTE, TEXT
 
 NAMES = [case.name for case in CASES]
@@ -70,6 +72,18 @@ def test_two_pictures_share_no_id_and_no_class() -> None:
     used = [set(re.findall(r'(?:id|class)="([^"]+)"', picture)) for picture in pictures]
     words = [{word for value in values for word in value.split()} for values in used]
     assert not words[0] & words[1]
+
+
+def test_a_long_name_does_not_leave_the_page() -> None:
+    name = "a_very_long_name_" * 12
+    x = torch.ones(2, requires_grad=True)
+    sentence = wrapped(f"2 operations. {name}.grad is None.", 300.0)
+    assert "".join(line[0].text for line in sentence).count(name[:8]) == 12
+    assert all(line_width(line) <= 300.0 for line in sentence)
+    svg = gradviz.draw((x * 2).sum(), names={name: x}).svg
+    page = float(re.findall(r'<svg[^>]* width="([\d.]+)', svg)[0])
+    lines = re.findall(r'<text[^>]*><tspan x="([-\d.]+)"', svg)
+    assert lines and all(0 <= float(left) <= page for left in lines)
 
 
 def test_the_same_picture_has_the_same_bytes() -> None:

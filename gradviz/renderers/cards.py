@@ -7,17 +7,18 @@ import unicodedata
 from dataclasses import dataclass
 
 from gradviz.graph import NodeData
-from gradviz.renderers.labels import Label, Line, TextSpan
+from gradviz.renderers.labels import Label, Line, Role, TextSpan, clean
 from gradviz.renderers.scene import Curve, Rectangle, Shape, Text, Words
 from gradviz.renderers.theme import FILLS, LOOKS, TEXT, Bar, Look, look_of
 
-__all__ = ["Card", "card_of", "line_width", "set_line", "text_width"]
+__all__ = ["Card", "card_of", "line_width", "set_line", "text_width", "wrapped"]
 
 _HEAD = 25.0
 _ROW = 21.0
 _SIDE = 11.0
 _GAP = 6.0
 _BAR = 4.0
+_EVEN = 24  # numbers of lines that are tried
 _BAR_ROOM = 4.0
 _BASELINE = 4.6
 """The distance from the middle of a line to its baseline, at the sizes used here."""
@@ -114,6 +115,42 @@ def line_width(line: Line) -> float:
     """Width of a line of text, in points."""
     gaps = _GAP * max(len(line) - 1, 0)
     return sum(_words(span).width for span in line) + gaps
+
+
+def wrapped(text: str, width: float) -> list[Line]:
+    """Break a sentence into lines of similar length, at most ``width`` wide."""
+    words = [part for word in clean(text).split() for part in _parts(word, width)]
+    lines = _filled(words, width)
+    for parts in range(1, _EVEN):  # the narrowest width with the same number of lines
+        narrower = _filled(words, width * (1 - parts / _EVEN))
+        if len(narrower) > len(lines):
+            break
+        lines = narrower
+    return [(TextSpan(line, Role.FACT),) for line in lines]
+
+
+def _parts(word: str, width: float) -> list[str]:
+    """Break a word, such as a very long name, into parts that are at most ``width`` wide."""
+    parts = [""]
+    for character in word:
+        longer = parts[-1] + character
+        if parts[-1] and line_width((TextSpan(longer, Role.FACT),)) > width:
+            parts.append(character)
+        else:
+            parts[-1] = longer
+    return parts
+
+
+def _filled(words: list[str], width: float) -> list[str]:
+    """Fill lines with as many words as fit."""
+    lines: list[str] = []
+    for word in words:
+        longer = f"{lines[-1]} {word}" if lines else word
+        if lines and line_width((TextSpan(longer, Role.FACT),)) <= width:
+            lines[-1] = longer
+        else:
+            lines.append(word)
+    return lines
 
 
 def set_line(line: Line, x: float, baseline: float) -> Text:

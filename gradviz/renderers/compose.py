@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from gradviz.graph import GradGraph
 from gradviz.renderers.caption import GLYPH_WIDTH, legend_glyph, legend_of
-from gradviz.renderers.cards import Card, card_of, line_width, set_line
+from gradviz.renderers.cards import Card, card_of, line_width, set_line, wrapped
 from gradviz.renderers.edges import (
     EdgePlaces,
     Rect,
@@ -67,7 +67,6 @@ _LINE = 16.0
 _TITLE = 28.0  # from the top of a frame's title to its panel
 _NARROWEST_PANEL = 150.0
 _WIDEST_ROW = 1180.0
-_EVEN = 24  # numbers of lines that are tried
 _NARROWEST = 284.0  # with margins it fits a phone
 
 
@@ -181,7 +180,7 @@ def _sheet(
     sheet.add_legend(legend, width)
     hidden = dict.fromkeys(note for frame in story for note in frame.graph.notes)
     notes = [*hidden, *story.notes]
-    lines = [line for text in (*captions, *notes) for line in _wrapped(text, width)]
+    lines = [line for text in (*captions, *notes) for line in wrapped(text, width)]
     for number, line in enumerate(lines):
         sheet.add_line(line, width, f"caption-{number}")
     described = [frame.caption or frame.title for frame in story]
@@ -299,7 +298,7 @@ def _framed(panel: Panel, moment: Moment, inner: float) -> Panel:
         first, last = moment.gap
         which = f"Frames {first} to {last}" if first < last else f"Frame {first}"
         sentences.append(f"{which}: the same operations again, left out.")
-    captions = [line for text in sentences for line in _wrapped(text, inner)]
+    captions = [line for text in sentences for line in wrapped(text, inner)]
     width = max(inner, *(line_width(line) for line in captions), 0.0) + 2 * _PAD
     title = _title(frame, number)
     texts = [set_line(title, _PAD, _PAD + 12)]
@@ -347,30 +346,6 @@ def _rows(panels: Sequence[Panel]) -> list[list[Panel]]:
 
 def _row_width(row: Sequence[Panel]) -> float:
     return sum(panel.width for panel in row) + _BETWEEN * max(len(row) - 1, 0)
-
-
-def _wrapped(text: str, width: float) -> list[Line]:
-    """Break a sentence into lines of similar length, at most ``width`` wide if possible."""
-    words = clean(text).split()
-    lines = _filled(words, width)
-    for parts in range(1, _EVEN):  # the narrowest width with the same number of lines
-        narrower = _filled(words, width * (1 - parts / _EVEN))
-        if len(narrower) > len(lines):
-            break
-        lines = narrower
-    return [(TextSpan(line, Role.FACT),) for line in lines]
-
-
-def _filled(words: list[str], width: float) -> list[str]:
-    """Fill lines with as many words as fit."""
-    lines: list[str] = []
-    for word in words:
-        longer = f"{lines[-1]} {word}" if lines else word
-        if lines and line_width((TextSpan(longer, Role.FACT),)) <= width:
-            lines[-1] = longer
-        else:
-            lines.append(word)
-    return lines
 
 
 _EDGE_ROOM = 8.0  # points between the end of an edge and the corner of the card
