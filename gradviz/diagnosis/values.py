@@ -305,7 +305,8 @@ def difference_without(graph: GradGraph, key: str) -> str:
     The result does not depend on the leaf, as on the bias of a critic in
     ``critic(real) - critic(fake)``.
     """
-    holders = [each for each in graph.successors(key) if "op" in graph.nodes[each]] or [key]
+    nodes = graph.nodes
+    holders = [k for k in graph.successors(key) if nodes[k]["kind"] is NodeKind.ACCUMULATE]
     edges = graph.out_edges([key, *holders], data=True)
     uses = [edge for edge in edges if edge[1] not in holders and is_gradient(*edge)]
     if len(uses) != 2:
