@@ -269,8 +269,9 @@ def test_a_sum_of_many_leaves_takes_memory_in_proportion(
             finally:
                 tracemalloc.stop()
 
-    # What else the process does meanwhile, as collecting garbage of other tests, adds to one run.
-    assert min(peak(8_000), peak(8_000)) < 2.3 * min(peak(4_000), peak(4_000))
+    # Twice the leaves take twice the memory; if each node kept its leaves, four times. What else
+    # the process does meanwhile, as collecting garbage of other tests, adds to a run.
+    assert min(peak(8_000), peak(8_000)) < 3 * min(peak(4_000), peak(4_000))
 
 
 def test_nothing_lives_longer() -> None:
