@@ -13,7 +13,7 @@ from gradviz.diagnosis.context import Context, Question
 from gradviz.diagnosis.lines import locations_of, mention
 from gradviz.diagnosis.rule import Evidence, Rule
 from gradviz.diagnosis.values import is_sum
-from gradviz.graph import EdgeKind, GradGraph, NodeData, NodeKind
+from gradviz.graph import EdgeKind, GradGraph, NodeData, NodeKind, leaf_uses
 from gradviz.graph.operations import operation
 
 __all__ = ["scale_rules"]
@@ -109,15 +109,7 @@ def _order(graph: GradGraph, key: str) -> int | None:
     """When the forward pass first used a leaf."""
     if key not in graph:
         return None
-    users = [
-        graph.nodes[user].get("sequence_nr", 0)
-        for accumulate in graph.successors(key)
-        for user in (
-            graph.successors(accumulate)
-            if graph.nodes[accumulate]["kind"] is NodeKind.ACCUMULATE
-            else [accumulate]
-        )
-    ]
+    users = (graph.nodes[user].get("sequence_nr", 0) for user, _ in leaf_uses(graph, key))
     return min(users, default=None)
 
 
@@ -135,10 +127,9 @@ def _behind_a_norm(context: Context, question: Question, is_squared: bool) -> Ev
     if scale is None or scale.is_large:
         return None
     graph, nodes = context.graph, context.graph.nodes
-    holders = [k for k in graph.successors(scale.key) if nodes[k]["kind"] is NodeKind.ACCUMULATE]
     norms = [
         target
-        for _, target, edge in graph.out_edges([scale.key, *holders], data=True)
+        for target, edge in leaf_uses(graph, scale.key)
         if operation(nodes[target].get("op", "")).normalizes and edge.get("input", 0) > 0
     ]
     if len(norms) != 1 or _squares(graph, norms[0]) is not is_squared:

@@ -16,6 +16,7 @@ from gradviz.graph import (
     TensorSummary,
     is_gradient,
     leaf_of_node,
+    leaf_uses,
 )
 from gradviz.graph.operations import operation
 
@@ -305,13 +306,10 @@ def difference_without(graph: GradGraph, key: str) -> str:
     The result does not depend on the leaf, as on the bias of a critic in
     ``critic(real) - critic(fake)``.
     """
-    nodes = graph.nodes
-    holders = [k for k in graph.successors(key) if nodes[k]["kind"] is NodeKind.ACCUMULATE]
-    edges = graph.out_edges([key, *holders], data=True)
-    uses = [edge for edge in edges if edge[1] not in holders and is_gradient(*edge)]
+    uses = [(user, edge) for user, edge in leaf_uses(graph, key) if is_gradient(key, user, edge)]
     if len(uses) != 2:
         return ""
-    ends = [_subtracted(graph, target, edge.get("input", 0)) for _, target, edge in uses]
+    ends = [_subtracted(graph, user, edge.get("input", 0)) for user, edge in uses]
     (one, first, chain), (other, second, other_chain) = ends
     is_same = one == other and first != second and chain == other_chain
     return one if is_same else ""

@@ -10,6 +10,7 @@ from gradviz.graph.grad_graph import (
     is_data,
     is_gradient,
     leaf_of_node,
+    leaf_uses,
     longest_paths,
     word_of,
 )
@@ -46,6 +47,7 @@ __all__ = [
     "is_data",
     "is_gradient",
     "leaf_of_node",
+    "leaf_uses",
     "longest_paths",
     "word_of",
 ]

@@ -41,6 +41,7 @@ __all__ = [
     "is_data",
     "is_gradient",
     "leaf_of_node",
+    "leaf_uses",
     "longest_paths",
     "word_of",
 ]
@@ -410,6 +411,14 @@ def leaf_of_node(graph: GradGraph, key: str) -> str:
     if graph.nodes[key]["kind"] is NodeKind.ACCUMULATE:
         return next((source for source, _ in graph.inputs(key)), key)
     return key
+
+
+def leaf_uses(graph: GradGraph, key: str) -> list[tuple[str, EdgeData]]:
+    """The operations that use a leaf, behind its ``AccumulateGrad`` node, with their edges."""
+    nodes = graph.nodes
+    holders = [user for user in graph.successors(key) if nodes[user]["kind"] is NodeKind.ACCUMULATE]
+    edges = graph.out_edges([key, *holders], data=True)
+    return [(user, edge) for _, user, edge in edges if user not in holders]
 
 
 def word_of(data: NodeData) -> str:
