@@ -9,9 +9,9 @@ from gradviz.diagnosis.answers import Verdict
 from gradviz.diagnosis.context import LEAVES, RECORD, Context, Question
 from gradviz.diagnosis.lines import locations_of, mention
 from gradviz.diagnosis.rule import Evidence, Needs, Rule
-from gradviz.diagnosis.training import clipped_by_infinity, scaling_of, skipped_step
+from gradviz.diagnosis.training import scaling_of, skipped_step
 from gradviz.diagnosis.values import Values, has, is_all_zero, number_of
-from gradviz.facts import EventKind, Loss
+from gradviz.facts import EventKind, GradientDetails, Loss
 from gradviz.graph import (
     GradGraph,
     NodeData,
@@ -24,6 +24,7 @@ from gradviz.graph import (
     word_of,
 )
 from gradviz.graph.operations import operation, words
+from gradviz.story import Event
 
 __all__ = ["non_finite_rules"]
 
@@ -371,12 +372,45 @@ def _rules(verdict: Verdict) -> tuple[Rule[Any, Any], ...]:
     )
 
 
+_NORM_CLIPS = ("clip_grad_norm_", "clip_grads_with_norm_")
+
+
+def _clipped_by_infinity(context: Context, question: Question) -> Evidence | None:
+    """The gradient was scaled by a norm that is not finite, because of another gradient."""
+    changes = context.gradient_changes(question.key)
+    clips = [event for event in changes if event.word in _NORM_CLIPS]
+    if not clips:
+        return None
+    own = context.happened_to(question.key, EventKind.ACCUMULATE)[-1].details
+    if not isinstance(own, GradientDetails) or _is_finite(own.after) is False:
+        return None
+    wrong = [
+        event for event in context.happened(EventKind.ACCUMULATE) if _is_about(event, clips[0])
+    ]
+    if not wrong:
+        return None
+    words = {
+        "clip": f"{clips[0].word} at {mention(clips[0].location)}",
+        "other": wrong[-1].name or "another gradient",
+    }
+    return Evidence(words, wrong[-1].nodes, (clips[0].location,))
+
+
+def _is_about(event: Event, clip: Event) -> bool:
+    """Whether a pass computed a gradient that is not finite and that was clipped afterwards."""
+    details = event.details
+    is_clipped = event.number < clip.number and bool(set(event.nodes) & set(clip.nodes))
+    return (
+        is_clipped and isinstance(details, GradientDetails) and _is_finite(details.after) is False
+    )
+
+
 def _clipped(verdict: Verdict, holds: Callable[[Question], bool]) -> Rule[Any, Any]:
     return Rule(
         "clipped by a total norm that is not finite",
         verdict,
         lambda context, question: (
-            clipped_by_infinity(context, question) if holds(question) else None
+            _clipped_by_infinity(context, question) if holds(question) else None
         ),
         "{clip} scaled it by a total norm that is not finite, because of {other}",
         "fix {other} first; clip_grad_norm_(..., error_if_nonfinite=True) raises instead",

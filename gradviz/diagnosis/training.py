@@ -5,6 +5,7 @@ They compare the parameters of the model, those of an optimizer, and the leaves 
 
 from __future__ import annotations
 
+from bisect import bisect
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -21,7 +22,6 @@ from gradviz.story import Event
 
 __all__ = [
     "as_overview",
-    "clipped_by_infinity",
     "first_training_rules",
     "scale_of",
     "scaling_of",
@@ -126,10 +126,8 @@ def _holder(context: Context, question: Question) -> tuple[Event, StepDetails] |
     if not added or not steps:
         return None
     # A program may optimize an image; then the image is in the graph.
-    graphs = [context.graph, *(frame.graph for frame in context.frames or ())]
-    held = steps[-1][1].held
-    kinds = {graph.nodes[key]["kind"] for graph in graphs for key in held if key in graph}
-    kinds &= set(LEAVES)
+    nodes = context.graph.nodes
+    kinds = {nodes[key]["kind"] for key in steps[-1][1].held if key in nodes} & set(LEAVES)
     return steps[-1] if not kinds or NodeKind.PARAMETER in kinds else None
 
 
@@ -337,43 +335,6 @@ def skipped_step(context: Context, question: Question, in_forward: bool | None) 
     )
 
 
-# Clipping by a norm that is not finite.
-
-_NORM_CLIPS = ("clip_grad_norm_", "clip_grads_with_norm_")
-
-
-def clipped_by_infinity(context: Context, question: Question) -> Evidence | None:
-    """The gradient was scaled by a norm that is not finite, because of another gradient."""
-    changes = context.gradient_changes(question.key)
-    clips = [event for event in changes if event.word in _NORM_CLIPS]
-    if not clips:
-        return None
-    own = context.happened_to(question.key, EventKind.ACCUMULATE)[-1].details
-    if not isinstance(own, GradientDetails) or _has_no_number(own.after):
-        return None
-    wrong = [
-        event for event in context.happened(EventKind.ACCUMULATE) if _is_about(event, clips[0])
-    ]
-    if not wrong:
-        return None
-    words = {
-        "clip": f"{clips[0].word} at {mention(clips[0].location)}",
-        "other": wrong[-1].name or "another gradient",
-    }
-    return Evidence(words, wrong[-1].nodes, (clips[0].location,))
-
-
-def _is_about(event: Event, clip: Event) -> bool:
-    """Whether a pass computed a gradient that is not finite and that was clipped afterwards."""
-    details = event.details
-    is_clipped = event.number < clip.number and bool(set(event.nodes) & set(clip.nodes))
-    return is_clipped and isinstance(details, GradientDetails) and _has_no_number(details.after)
-
-
-def _has_no_number(grad: TensorSummary | None) -> bool:
-    return grad is not None and not grad.is_finite
-
-
 # Parameters of an optimizer that are in no frame.
 
 
@@ -545,6 +506,7 @@ def uses_of(context: Context, key: str) -> list[int]:
     return sorted([*steps, *(each for each in changes if added and each > added[0].number)])
 
 
+_MAY_BE_USED = (Verdict.STALE, Verdict.CLEARED, Verdict.ZERO)
 _NO_GRADIENT = (Verdict.NOT_CONNECTED, Verdict.CUT, Verdict.NOT_KNOWN, Verdict.NOT_RUN)
 
 
@@ -563,10 +525,9 @@ def as_overview(each: Explanation, question: Question, context: Context) -> Expl
         network; else the answer.
     """
     key = question.key
-    uses = [use for use in uses_of(context, key) if _was_there(context, key, use)]
     added = context.happened_to(key, EventKind.ACCUMULATE)
-    used = [use for use in uses if added and use > added[-1].number]
-    if each.verdict is Verdict.STALE and len(used) == 1:
+    uses = _uses_of_a_gradient(context, key) if added and each.verdict in _MAY_BE_USED else []
+    if each.verdict is Verdict.STALE and sum(use > added[-1].number for use in uses) == 1:
         return replace(each, verdict=Verdict.FINE, reason="its gradient was used", fix="")
     is_gone = each.verdict in (Verdict.CLEARED, Verdict.ZERO)
     is_right = bool(added) and not is_wrong(getattr(added[-1].details, "after", None))
@@ -591,9 +552,16 @@ def _is_cleared(context: Context, key: str) -> bool:
     return any(event.action in _CLEARS for event in context.gradient_changes(key))
 
 
-def _was_there(context: Context, key: str, number: int) -> bool:
-    """Whether a gradient is not known to have been None or 0 at an event."""
-    found = [*context.happened_to(key, EventKind.ACCUMULATE)]
-    found += context.happened_to(key, EventKind.GRAD)
-    before = [(event.number, event.action) for event in found if event.number < number]
-    return not before or max(before, key=lambda each: each[0])[1] not in _CLEARS
+def _uses_of_a_gradient(context: Context, key: str) -> list[int]:
+    """The events that used the gradient of a leaf, without those that found it None or 0."""
+    changes = sorted(
+        (event.number, event.action in _CLEARS)
+        for kind in (EventKind.ACCUMULATE, EventKind.GRAD)
+        for event in context.happened_to(key, kind)
+    )
+
+    def is_cleared(use: int) -> bool:
+        at = bisect(changes, (use,))
+        return at > 0 and changes[at - 1][1]
+
+    return [use for use in uses_of(context, key) if not is_cleared(use)]
