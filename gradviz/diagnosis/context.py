@@ -317,12 +317,8 @@ class Context:
 
     def is_written_later(self, cut: CutEdge) -> bool:
         """Whether a cut is a change in place that came after each recorded use of its target."""
-        line = cut.edge.get("source", "")
-        changes = [
-            event.number
-            for event in self.happened(EventKind.IN_PLACE)
-            if line and str(event.location) == line
-        ]
+        there = self._by_line.get(cut.edge.get("source", ""), ())
+        changes = [event.number for event in there if event.kind is EventKind.IN_PLACE]
         uses: list[int] = []
         seen, stack = {cut.target}, [cut.target]
         while stack and changes:
