@@ -56,7 +56,7 @@ class Ancestors(NamedTuple):
 
     def merge(self, other: Ancestors) -> Ancestors:
         """The ancestors of both; returns one of the two objects if it contains them all."""
-        if self is other:
+        if self is other or other is NO_ANCESTORS:
             return self
         leaves = self.leaves | other.leaves
         cut_leaves = merge_cut_leaves(self.cut_leaves, other.cut_leaves)
