@@ -125,3 +125,19 @@ def test_a_module_with_marks_of_its_own_in_its_name_is_shown_as_it_is() -> None:
     graph.add_node("n1", kind=NodeKind.OPERATION, op="mul", module="net.b")
     graph.add_edge("n0", "n1", 0)
     assert "[bold]a" in str(gradviz.summary(graph))
+
+
+class _Plain:
+    """An object that is no module, with tensors as attributes."""
+
+    def __init__(self) -> None:
+        self.w = torch.randn(3, 2, requires_grad=True)
+        self.b = torch.zeros(2, requires_grad=True)
+
+    def rows(self) -> list[str]:
+        h = torch.ones(4, 3) @ self.w + self.b
+        return [row.module for row in gradviz.summary(h.pow(2).sum()).rows]
+
+
+def test_an_object_that_is_no_module_has_no_row() -> None:
+    assert "self" not in _Plain().rows()

@@ -323,12 +323,9 @@ def _paths_of_leaves(sequence: OpSequence, is_wrapped: bool) -> list[list[Path]]
         paths = [name.split(".")[:-1] for name in plain if _PATH.fullmatch(name)]
         found.append([without_wrappers(path, is_wrapped) for path in paths])
     # A tensor that is an attribute of a module is in it; that of another object is not.
-    rows = [*zip(sequence.leaves, found, strict=True)]
+    rows = zip(sequence.leaves, found, strict=True)
     modules = {path for data, paths in rows if data["kind"] is not NodeKind.LEAF for path in paths}
-    found = [
-        [path for path in paths if data["kind"] is not NodeKind.LEAF or path in modules]
-        for data, paths in rows
-    ]
+    found = [[path for path in paths if path in modules] for paths in found]
     return found if any(found) else []
 
 
