@@ -227,6 +227,39 @@ def _cleared_before_step(context: Context, question: Question) -> Evidence | Non
     return Evidence(words, locations=(clear.location, steps[-1].location))
 
 
+def _cleared_in_each_pass(context: Context, question: Question) -> Evidence | None:
+    """Passes of one line, of which the last before each step is used, and others are cleared.
+
+    A pass for another purpose, such as that of a generator through its critic, has its own line.
+    """
+    key = question.key
+    kinds = (EventKind.ACCUMULATE, EventKind.GRAD)
+    events = [each for kind in kinds for each in context.happened_to(key, kind)]
+    events += [step for step, details in _steps(context) if key in details.held]
+    events.sort(key=lambda event: event.number)
+    dropped: list[tuple[Event, Event]] = []
+    counts: list[int] = []
+    since: list[tuple[Event, Event]] = []
+    for one, other in pairwise(each for each in events if each.action not in _CHANGES):
+        if one.kind is EventKind.ACCUMULATE and other.action in _CLEARS:
+            since.append((one, other))
+        elif other.kind is EventKind.STEP:
+            is_used = one.kind is EventKind.ACCUMULATE
+            same = [pair for pair in since if pair[0].location == one.location]
+            counts.append(len(same) if is_used else 0)
+            dropped, since = dropped + same, []
+    if not counts or min(counts) == 0 or len(dropped) < 2:
+        return None
+    line, clear = dropped[-1][0].location, dropped[-1][1]
+    words = {
+        "count": f"{len(dropped):,} of {len(dropped) + len(counts):,} backward passes",
+        "line": mention(line),
+        "word": ".grad = None" if clear.word == "grad" else clear.word,
+        "clear": mention(clear.location),
+    }
+    return Evidence(words, locations=(clear.location, line))
+
+
 def _frozen_and_moved(context: Context, question: Question) -> Evidence | None:
     off = [
         event
@@ -429,6 +462,16 @@ first_training_rules: tuple[Rule[Any, Any], ...] = (
     ),
     _too_early(Verdict.CLEARED),
     _too_early(Verdict.ZERO),
+    Rule(
+        "cleared in each pass, and a step after several",
+        Verdict.NO_STEP,
+        _cleared_in_each_pass,
+        "{word} at {clear} cleared the gradients of {count} at {line} before a step used them",
+        "to add up several passes for each step, call zero_grad() only after step()",
+        Needs.RECORDING,
+        (EventKind.STEP, EventKind.GRAD),
+        "Before each step, several passes of one line, of which only the last was not cleared.",
+    ),
     Rule(
         "a frozen tensor that an optimizer still changes",
         Verdict.MOVED,
