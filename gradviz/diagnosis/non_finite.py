@@ -192,7 +192,7 @@ def _forward_suspects(values: Values, keys: Sequence[str]) -> Iterator[Suspect]:
     for key in keys:
         data: NodeData = values.graph.nodes[key]
         op = data.get("op", "")
-        if data["kind"] is not NodeKind.OPERATION:
+        if data["kind"] is not NodeKind.OPERATION or op in _TURNS:
             continue
         if name := _nan_parameter(values, key):
             yield Suspect(
@@ -238,7 +238,7 @@ def _spread(values: Values, key: str, source: str) -> Suspect:
 def _nan_parameter(values: Values, key: str) -> str:
     """An input parameter or leaf of an operation that has NaN elements; "" if none has."""
     graph = values.graph
-    if graph.nodes[key].get("op") in (*_PUT_IN, *_TURNS):
+    if graph.nodes[key].get("op") in _PUT_IN:
         return ""
     for source, _ in graph.inputs(key):
         while graph.nodes[source].get("op") in _TURNS:

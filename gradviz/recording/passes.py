@@ -157,11 +157,13 @@ def has_step_ahead(frame: FrameType | None, around: Mapping[str, object]) -> boo
 
 
 def optimizers_among(around: Mapping[str, object]) -> list[Any]:
-    """The optimizers among variables, and in lists and tuples among them."""
+    """The optimizers among variables, and in lists, tuples and dicts among them."""
     values = list(around.values())
     for value in around.values():
         if isinstance(value, (list, tuple)):
             values += value[:100]
+        elif type(value) is dict:
+            values += islice(value.values(), 100)
     return [e for e in values if hasattr(type(e), "zero_grad") and hasattr(type(e), "step")]
 
 

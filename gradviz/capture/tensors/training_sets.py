@@ -10,6 +10,7 @@ import gc
 import weakref
 from collections.abc import Callable, Container, Hashable, Iterable, Iterator, Mapping
 from difflib import SequenceMatcher
+from itertools import islice
 from typing import Any, NamedTuple
 
 import torch
@@ -32,6 +33,7 @@ __all__ = [
 
 _OWN = frozenset(("_modules", "_parameters", "_buffers", "_non_persistent_buffers_set"))
 _MOST = 1_000  # entries of one container that are searched
+_MOST_INSIDE = 100  # entries of a container among variables in which optimizers are searched
 _LOOKS = 3  # times that a module or optimizer is read; later ones only if it grows
 _ALIKE = 0.85  # similarity, up to 1, of a misspelled attribute to ``requires_grad``
 
@@ -268,8 +270,12 @@ class SeenSets:
         self._optimizers: list[_SeenOptimizer] = []
 
     def look(self, variables: Iterable[object]) -> None:
-        """Read the modules and optimizers among the values of variables."""
+        """Read the modules and optimizers among variables, and in lists and dicts among them."""
         variables = list(variables)
+        for container in [e for e in variables if type(e) in (list, tuple, dict)]:
+            values: Any = container.values() if isinstance(container, dict) else container
+            inside = islice(values, _MOST_INSIDE)
+            variables += [e for e in inside if issubclass(type(e), torch.optim.Optimizer)]
         inputs = {id(value) for value in variables if _is_plain_leaf(value)}
         for value in variables:
             if issubclass(type(value), torch.optim.Optimizer):
