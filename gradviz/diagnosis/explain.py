@@ -236,6 +236,10 @@ def _of_recording(asked: Asked, found: Names) -> Explanation | Explanations:
             row = Explanation(Verdict.NOT_KNOWN, "other threads", ELSEWHERE, RECORD_THERE)
             explanations = Explanations((*explanations, row))
     error = _of_error(asked, found) if asked.has_failed else None
+    if error is not None and not context.passes:  # it came before the first backward pass
+        explanations = Explanations(
+            tuple(each for each in explanations if each.verdict is not Verdict.NOT_RUN)
+        )
     return Explanations((error, *explanations)) if error is not None else explanations
 
 

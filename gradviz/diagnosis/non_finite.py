@@ -10,7 +10,7 @@ from gradviz.diagnosis.context import LEAVES, RECORD, Context, Question
 from gradviz.diagnosis.lines import locations_of, mention
 from gradviz.diagnosis.rule import Evidence, Needs, Rule
 from gradviz.diagnosis.training import scaling_of, skipped_step
-from gradviz.diagnosis.values import Values, has, is_all_zero, number_of
+from gradviz.diagnosis.values import Values, has, is_all_zero, number_of, smallest
 from gradviz.facts import EventKind, GradientDetails, Loss
 from gradviz.graph import (
     GradGraph,
@@ -278,10 +278,20 @@ def _why_singular(values: Values, key: str) -> str:
     if op == "sqrt":
         is_zero = has(values.made_by(key), 0.0) or has(values.input_of(key, 0), 0.0)
         return "its input has a 0" if is_zero else ""
-    if op == "pow" and not _is_root(data):
-        return ""
+    if op == "pow" and ((why := _negative_base(values, key)) or not _is_root(data)):
+        return why
     bad = (n for n in operation(op).not_finite_at if has(values.input_of(key, 0), n))
     return next((f"its input has a {number:g}" for number in bad), "")
+
+
+def _negative_base(values: Values, key: str) -> str:
+    """Why a power is NaN: negative elements, and an exponent that is no integer; or ""."""
+    exponent = number_of(values.graph.nodes[key].get("options", {}).get("exponent", "1"))
+    base = values.input_of(key, 0)
+    lowest = None if base is None else smallest(base)
+    if exponent is None or lowest is None or not lowest < 0 or exponent.is_integer():
+        return ""
+    return f"its input has negative elements, and its exponent is {exponent:g}"
 
 
 def _numbers(graph: GradGraph, key: str) -> set[int]:

@@ -455,6 +455,15 @@ def _cancels(context: Context, question: Question) -> Evidence | None:
     return Evidence(words, (key,), locations_of([line]), key)
 
 
+_LOOK = (
+    "look at the values that go into it there: at all of them its derivative is 0, or too small"
+)
+_RSAMPLE = (
+    "draw it by rsample() of a distribution of torch.distributions that has it, such as Normal or "
+    "RelaxedBernoulli"
+)
+
+
 def _lost_in_backward(context: Context, question: Question) -> Evidence | None:
     """Where a gradient that was not zero was seen to become zeros in the latest pass."""
     lost = context.lost_in_pass(Loss.ZERO)
@@ -471,8 +480,10 @@ def _lost_in_backward(context: Context, question: Question) -> Evidence | None:
         "op": _called(context, key, nodes[key].get("op", "")),
         "where": f" at {mention(line)}" if line else "",
         "more": f", and so did {others} more" if others else "",
-        "dtype": nodes[key].get("dtype", "its dtype"),
+        "fix": f"{_LOOK} for {nodes[key].get('dtype', 'its dtype')}",
     }
+    if operation(nodes[key].get("op", "")).draws:
+        words["fix"] = _RSAMPLE
     return Evidence(words, tuple(found), locations_of([line]), key)
 
 
@@ -560,8 +571,7 @@ zero_rules: tuple[Rule[Any, Any], ...] = (
         _lost_in_backward,
         "{op}{where} returned zeros in backward, and the gradient that came to it was not zero"
         "{more}",
-        "look at the values that go into it there: at all of them its derivative is 0, or too "
-        "small for {dtype}",
+        "{fix}",
         Needs.RECORDING,
         (EventKind.BACKWARD,),
         "A recording looks at the gradients between operations on the CPU while backward runs.",
