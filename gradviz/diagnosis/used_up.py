@@ -164,8 +164,9 @@ def _expression(made: Event | None, used: Event | None, known: set[str]) -> tupl
         for each in operands(expression):
             texts |= _stored_in(each, used is not None and used.word in _LISTS)
     texts = {text: is_list for text, is_list in texts.items() if text not in known}
-    if name in texts:
-        return name, texts[name]
+    for text in (name, f"({name})"):  # h, c = cell(x, (h, c))
+        if text in texts:
+            return text, texts[text]
     if len(texts) > 1 and made is not None and name:
         texts = {t: is_list for t, is_list in texts.items() if _kept_lines(made, t)} or texts
     if len(texts) == 1:

@@ -52,6 +52,67 @@ FIXES = {
         "        loss.backward()",
         "        optimizer.zero_grad()\n        loss.backward()",
     ),
+    "outputs_made_once": (
+        "        h = torch.zeros(",
+        "        self.outputs = torch.zeros_like(self.outputs)\n        h = torch.zeros(",
+    ),
+    "state_carried_over_batches": (
+        "        loss.backward()",
+        "        loss.backward()\n        h = h.detach()",
+    ),
+    "two_states_of_an_lstm_cell": (
+        "    loss.backward()",
+        "    loss.backward()\n    h, c = h.detach(), c.detach()",
+    ),
+    "replay_memory_is_written": (
+        "        context = ",
+        "        self.slots = self.slots.detach()\n        context = ",
+    ),
+    "memory_updated_before_backward": (
+        "self.bank.index_copy_(0, index, nn.functional.normalize(mixed, dim=1))",
+        "self.bank = self.bank.index_copy(0, index, nn.functional.normalize(mixed, dim=1))",
+    ),
+    "micro_batches_are_cleared": (
+        """        optimizer.zero_grad()  # here
+        loss = nn.functional.cross_entropy(model(x), y) / every
+        loss.backward()
+        if (number + 1) % every == 0:
+            optimizer.step()
+""",
+        """        loss = nn.functional.cross_entropy(model(x), y) / every
+        loss.backward()
+        if (number + 1) % every == 0:
+            optimizer.step()
+            optimizer.zero_grad()
+""",
+    ),
+    "scatter_softmax_in_place": (
+        "alpha /= total[target] + 1e-9",
+        "alpha = alpha / (total[target] + 1e-9)",
+    ),
+    "logit_scale_by_data": ("self.logit_scale.data.exp()", "self.logit_scale.exp()"),
+    "forward_hook_returns_detached": ("output.detach()", "output"),
+    "inplace_relu_after_sigmoid": ("nn.ReLU(inplace=True)", "nn.ReLU()"),
+    "regulariser_as_a_number": ("scale.item()}", "scale}"),
+    "frozen_for_sampling": (
+        "    return x\n",
+        "    model.requires_grad_(True)\n    return x\n",
+    ),
+    "values_are_detached_twice": ("values = values.detach()", "values = values"),
+    "weights_drawn_by_normal": (
+        "torch.normal(self.mean, nn.functional.softplus(self.rho))",
+        "torch.distributions.Normal(self.mean, nn.functional.softplus(self.rho)).rsample()",
+    ),
+    "power_of_a_negative_base": ("(d ** 1.5)", "(d.clamp(min=0.001) ** 1.5)"),
+    "discriminator_is_in_eval_without_step": ('if name == "generator":', "if True:"),
+    "generator_is_not_cleared": (
+        "        loss = logits(critic(generator(",
+        "        of_generator.zero_grad()\n        loss = logits(critic(generator(",
+    ),
+    "generator_in_no_optimizer": (
+        "of_generator = torch.optim.Adam(critic.parameters()",
+        "of_generator = torch.optim.Adam(generator.parameters()",
+    ),
 }
 
 
