@@ -236,7 +236,8 @@ def _of_recording(asked: Asked, found: Names) -> Explanation | Explanations:
             row = Explanation(Verdict.NOT_KNOWN, "other threads", ELSEWHERE, RECORD_THERE)
             explanations = Explanations((*explanations, row))
     error = _of_error(asked, found) if asked.has_failed else None
-    if error is not None and not context.passes:  # it came before the first backward pass
+    if error is not None and error.verdict is Verdict.OTHER_ERROR and not context.passes:
+        # It came before the first backward pass, which is therefore not missing.
         explanations = Explanations(
             tuple(each for each in explanations if each.verdict is not Verdict.NOT_RUN)
         )

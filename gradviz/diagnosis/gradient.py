@@ -195,7 +195,11 @@ def changed_since(context: Context, question: Question) -> Sequence[Event]:
         and event.details.changed_values != 0
         and event.action is not Action.SKIPPED
     ]
-    changes += context.happened_to(question.key, EventKind.IN_PLACE)
+    changes += [  # x.data = ... may be a step by hand, such as that of an attack
+        event
+        for event in context.happened_to(question.key, EventKind.IN_PLACE)
+        if event.action is not Action.DATA_REPLACED
+    ]
     since = added[-1].number
     return sorted(
         (event for event in changes if event.number > since), key=lambda event: event.number

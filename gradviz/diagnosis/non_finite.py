@@ -171,13 +171,14 @@ def _fix_of(graph: GradGraph, key: str) -> str:
 
 def _fix_of_result(op: str, made: TensorSummary, is_known: bool) -> str:
     """What to do about an operation whose inputs are finite, or not known."""
+    is_overflow = made.inf > 0 and not made.nan
+    if is_overflow and made.dtype == "float16":
+        return _HALF
     if op == "div" or operation(op).not_finite_at:
-        return _HALF if made.inf and made.dtype == "float16" else _KEEP_AWAY
+        return _KEEP_AWAY
     if not is_known:
         return _LOOK
-    if not made.inf or made.nan:
-        return _KEEP_AWAY
-    return _HALF if made.dtype == "float16" else _TOO_LARGE
+    return _TOO_LARGE if is_overflow else _KEEP_AWAY
 
 
 def _in_order(graph: GradGraph, keys: Iterable[str]) -> list[str]:

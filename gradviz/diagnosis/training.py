@@ -242,6 +242,8 @@ def _cleared_in_each_pass(context: Context, question: Question) -> Evidence | No
     A pass for another purpose, such as that of a generator through its critic, has its own line.
     """
     events = _history(context, question.key)
+    if any(_takes_a_closure(event) for event in events):
+        return None
     dropped: list[tuple[Event, Event]] = []
     since: list[tuple[Event, Event]] = []
     counts: list[int] = []
@@ -263,6 +265,14 @@ def _cleared_in_each_pass(context: Context, question: Question) -> Evidence | No
         "clear": mention(clear.location),
     }
     return Evidence(words, locations=(clear.location, line))
+
+
+def _takes_a_closure(event: Event) -> bool:
+    """Whether a step runs backward itself, several times, as that of LBFGS."""
+    details = event.details
+    return isinstance(details, StepDetails) and (
+        details.optimizer == "LBFGS" or "closure" in event.location.text
+    )
 
 
 def _frozen_and_moved(context: Context, question: Question) -> Evidence | None:

@@ -455,9 +455,7 @@ def _cancels(context: Context, question: Question) -> Evidence | None:
     return Evidence(words, (key,), locations_of([line]), key)
 
 
-_LOOK = (
-    "look at the values that go into it there: at all of them its derivative is 0, or too small"
-)
+_LOOK = "look at the values that go into it there: at all of them its derivative is 0, or too small"
 _RSAMPLE = (
     "draw it by rsample() of a distribution of torch.distributions that has it, such as Normal or "
     "RelaxedBernoulli"
