@@ -386,9 +386,10 @@ class EdgeData(TypedDict, total=False):
     is_own     whether that library is a folder of the program, not an installed package
     word       of a cut edge, the function that cut it: ``argmin``
     grad       of an edge out of a group, the `TensorSummary` of the retained ``.grad`` of the
-               tensor; the operation that created it is in the group
+               tensor; the operation that created it is in the group. Of an edge out of a leaf,
+               what this use added to ``.grad``, if the leaf has several and it was recorded
     times      of an edge out of a group, how many edges it replaces, if several
-    norm       of the ``.grad`` at its end, summed over all uses of the tensor (`color_by`)
+    norm       of the gradient along it, as far as known (`color_by`)
     level      where that norm lies on the scale: 0 the least, 1 the most
     mark       `Mark`: a gradient that `color_by` cannot place on the scale
     highlight  True for an edge on the path of the gradient to a highlighted node

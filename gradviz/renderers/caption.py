@@ -10,7 +10,7 @@ from gradviz.graph.text import bytes_text, counted, is_zero
 from gradviz.renderers.edges import cause_box, drawn_edges
 from gradviz.renderers.labels import Role, clean, labels_of, may_have_changed
 from gradviz.renderers.scene import Curve, Rectangle, Shape
-from gradviz.renderers.theme import FILLS, LOOKS, TEXT, VALUE, marked, scale_legend
+from gradviz.renderers.theme import FILLS, LOOKS, NO_BAR, TEXT, VALUE, marked, scale_legend
 from gradviz.story import Frame
 from gradviz.views.groups import count_of_nodes
 from gradviz.wording import problem_text
@@ -363,7 +363,8 @@ def _scales(graphs: Sequence[GradGraph]) -> dict[str, str]:
     for graph in graphs:
         for word, meaning in scale_legend(graph).items():
             if rows.setdefault(word, meaning) != meaning:
-                rows[word] = "how much, on each panel's own scale"
+                own = "how much, on each panel's own scale"
+                rows[word] = NO_BAR if word == "no-bar" else own
     return rows
 
 

@@ -231,6 +231,8 @@ def _bypass(graph: GradGraph, key: str, through: tuple[str, ...]) -> None:
     for _, user, number, out in list(graph.out_edges(key, keys=True, data=True)):
         words = (*into.get("through", ()), *through, *out.get("through", ()))[:_WORDS_KEPT]
         joined = {**out, "output": into.get("output", 0)}
+        if "grad" in into and graph.out_degree(key) == 1:
+            joined["grad"] = into["grad"]
         if words:
             joined["through"] = words
         graph.add_edge(source, user, number, **joined)
