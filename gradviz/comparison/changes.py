@@ -438,7 +438,7 @@ def marked(graph: GradGraph, marks: Marks) -> GradGraph:
 
 
 def mark_stale_leaves(story: Story) -> Story:
-    """Add to each leaf the version and value with which the operations of a frame used it.
+    """Mark each leaf that was changed in place after the operations of a frame used it.
 
     An operation that is in an earlier frame of a recording was created before that frame, so it
     used the version that the leaf had then. Nothing is added to frames that the user put together:
@@ -448,8 +448,8 @@ def mark_stale_leaves(story: Story) -> Story:
         story: is not modified.
 
     Returns:
-        A story in which the leaves of later frames have ``used_version`` and ``used_value``, and
-        each graph has its frame number (``graph.graph["frame"]``).
+        A story in which the leaves of later frames have ``stale`` and ``used_value``, and each
+        graph has its frame number (``graph.graph["frame"]``).
     """
     used: dict[tuple[object, ...], NodeData] = {}
     frames = []
@@ -462,13 +462,22 @@ def mark_stale_leaves(story: Story) -> Story:
             uses = [(key, *use) for use in _uses(graph, key)]
             first = next((used[use] for use in uses if use in used), None)
             if first is not None:
-                leaf["used_version"] = first.get("version", 0)
-                if "value" in first:
-                    leaf["used_value"] = first["value"]
+                leaf.update(_since_used(first, leaf))
             for use in uses:
                 used.setdefault(use, frame.graph.nodes[key])
         frames.append(replace(frame, graph=graph))
     return replace(story, frames=tuple(frames))
+
+
+def _since_used(first: NodeData, leaf: NodeData) -> NodeData:
+    """Whether a leaf has changed since the first frame with an operation that uses it."""
+    if first.get("stale"):
+        return {"stale": True}
+    is_stale = first.get("version", 0) != leaf.get("version", 0)
+    is_stale = is_stale or not is_equal(first.get("value"), leaf.get("value"))
+    if is_stale and "value" in first:
+        return {"stale": True, "used_value": first["value"]}
+    return {"stale": is_stale}
 
 
 def _uses(graph: GradGraph, key: str) -> Iterator[tuple[object, ...]]:
