@@ -37,6 +37,7 @@ __all__ = [
     "cut_words",
     "fix_of_cut",
     "is_known_cut",
+    "known_cuts",
     "left_off",
     "lines_of",
     "lost_on_the_way",
@@ -230,9 +231,8 @@ def _is_sample(context: Context, cut: CutEdge) -> bool:
     """Whether ``sample()`` of a torch distribution caused the cut, which runs under no_grad."""
     made = _made(context, cut)
     mode = _mode_at(context, made[-1]) if made else None
-    if mode is not None and mode.action is Action.GRADIENTS_OFF:
-        return False
-    return any(event.word in _DRAWS for event in made)
+    is_off = mode is not None and mode.action is Action.GRADIENTS_OFF
+    return not is_off and any(event.word in _DRAWS for event in made)
 
 
 def number_reads(context: Context) -> list[Event]:
@@ -269,7 +269,9 @@ def lost_on_the_way(graph: GradGraph, key: str) -> CutEdge | None:
         for source, _, edge in graph.in_edges(target, data=True):
             if edge["kind"] is not EdgeKind.CUT or edge.get("cause") in _NO_CUT:
                 continue
-            if graph.nodes[source]["kind"] is not NodeKind.UNTRACKED or not _has_cut(graph, source):
+            before = graph.in_edges(source, data="kind")
+            is_cut = any(kind is EdgeKind.CUT for *_, kind in before)
+            if graph.nodes[source]["kind"] is not NodeKind.UNTRACKED or not is_cut:
                 return CutEdge(source, target, edge)
     if "op" in graph.nodes[key]:  # its inputs may be gone, but the cause of the cut is known
         for _, target, edge in graph.out_edges(key, data=True):
@@ -281,10 +283,6 @@ def lost_on_the_way(graph: GradGraph, key: str) -> CutEdge | None:
 def is_known_cut(edge: EdgeData) -> bool:
     """Whether it was recorded that and why data left the graph along an edge."""
     return edge.get("cause") not in _NO_CUT
-
-
-def _has_cut(graph: GradGraph, key: str) -> bool:
-    return any(edge["kind"] is EdgeKind.CUT for *_, edge in graph.in_edges(key, data=True))
 
 
 _ADDS = frozenset(("add", "sub", "rsub", "neg", "sum", "mean", "clone", "to"))
@@ -346,9 +344,15 @@ def _is_added(graph: GradGraph, key: str, number: int) -> bool:
     return row.factors is not None and number not in row.factors
 
 
-def _cut(context: Context, question: Question) -> Evidence | None:
+def known_cuts(context: Context, question: Question) -> Sequence[CutEdge]:
+    """The cuts between a tensor and the roots, if the cause of the first is known."""
     cuts = _cuts_of(context, question)
-    if not cuts or cuts[0].edge.get("cause", Cause.NOT_RECORDED) is Cause.NOT_RECORDED:
+    return cuts if cuts and is_known_cut(cuts[0].edge) else ()
+
+
+def _cut(context: Context, question: Question) -> Evidence | None:
+    cuts = known_cuts(context, question)
+    if not cuts:
         return None
     words = {
         "root": context.root_names,
@@ -364,14 +368,11 @@ def _other_cuts(context: Context, cuts: Sequence[CutEdge]) -> str:
     """The cuts at other lines than the first: with their words, if these are other ones."""
     first, *rest = {cut.edge.get("source", ""): cut for cut in reversed(cuts)}.values()
     first, *rest = reversed((first, *rest))
-    same = [each for each in rest if _kind_of(each) == _kind_of(first)]
+    kind = (first.edge.get("cause"), first.edge.get("word"))
+    same = [each for each in rest if (each.edge.get("cause"), each.edge.get("word")) == kind]
     more = f", and at {', '.join(each.edge.get('source', '') for each in same[:3])}" if same else ""
     other = next((each for each in rest if each not in same), None)
     return more if other is None else f"{more}, and by {cut_words(context, other)}"
-
-
-def _kind_of(cut: CutEdge) -> tuple[object, object]:
-    return cut.edge.get("cause"), cut.edge.get("word")
 
 
 def _cut_not_recorded(context: Context, question: Question) -> Evidence | None:

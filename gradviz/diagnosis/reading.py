@@ -225,7 +225,15 @@ def context_of(recording: Recording, story: Story, roots: Sequence[Any] = ()) ->
     lost = _lost(recording, graph, keys)
     numbers = _numbers(recording)
     return Context(
-        graph, tuple(keys), events, frames, before, kept=kept, lost=lost, numbers=numbers
+        graph,
+        tuple(keys),
+        events,
+        frames,
+        before,
+        kept=kept,
+        lost=lost,
+        numbers=numbers,
+        is_of_roots=bool(roots and keys),
     )
 
 
