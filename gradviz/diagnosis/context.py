@@ -48,12 +48,14 @@ __all__ = [
     "Cuts",
     "Question",
     "Reach",
+    "UNNAMED",
     "ValueRead",
     "call_of",
     "listed",
     "stops_on_every_way",
 ]
 
+UNNAMED = "the tensor"  # the name of a tensor without one
 LEAVES = (NodeKind.PARAMETER, NodeKind.LEAF)
 
 RECORD = (

@@ -8,11 +8,13 @@ from typing import Any
 from gradviz.diagnosis.answers import Verdict
 from gradviz.diagnosis.context import (
     RECORD,
+    UNNAMED,
     Context,
     CutEdge,
     Question,
     Reach,
     call_of,
+    listed,
     stops_on_every_way,
 )
 from gradviz.diagnosis.lines import locations_of, mention
@@ -434,7 +436,12 @@ def _non_leaf(context: Context, question: Question) -> Evidence | None:
     inputs = ancestors(context.graph, [question.key]) if question.key else set()
     leaves = [key for key in context.graph.leaves if key in inputs]
     leaf = context.graph.nodes[leaves[0]].get("name") if len(leaves) == 1 else ""
-    if op in _VIEWS and leaf:
+    called = [context.graph.nodes[key].get("name", "") for key in leaves]
+    originals = [each for each in called if "parametrizations." in each]
+    if originals:
+        read = listed([f"{each}.grad" for each in originals])
+        fix = f"a parametrization computes it each time that it is read: read {read} instead"
+    elif op in _VIEWS and leaf:
         fix = f"it is a view of {leaf}: read {leaf}.grad, or {name}.retain_grad() before backward"
     elif op in _CONVERSIONS:
         fix = (
@@ -442,6 +449,8 @@ def _non_leaf(context: Context, question: Question) -> Evidence | None:
             f"scale: {name} = {name}.detach().requires_grad_(); else {name}.retain_grad() before "
             "backward"
         )
+    elif question.name == UNNAMED:
+        fix = "assign it to a variable, and call retain_grad() on it before backward"
     else:
         fix = (
             f"call {name}.retain_grad() before backward; to update a parameter, change it in "

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from gradviz.diagnosis.context import (
     LEAVES,
+    UNNAMED,
     Context,
     CutEdge,
     Question,
@@ -23,7 +24,7 @@ from gradviz.diagnosis.subjects import (
     raised_in_backward,
 )
 from gradviz.diagnosis.values import Values
-from gradviz.facts import ErrorDetails, EventKind, FrameKind, GradientDetails, TrainingSets
+from gradviz.facts import Action, ErrorDetails, EventKind, FrameKind, GradientDetails, TrainingSets
 from gradviz.graph import (
     Cause,
     EdgeData,
@@ -103,7 +104,7 @@ def look(asked: Asked, names: Names) -> tuple[Context, list[Question]]:
     called = names_of(names)
     asked_questions = [
         Question(
-            called.get(id(tensor)) or graph.nodes[key].get("name") or "the tensor",
+            called.get(id(tensor)) or graph.nodes[key].get("name") or UNNAMED,
             key,
             graph.nodes[key],
             id(tensor) in asked.parameters or type(tensor).__name__ == "Parameter",
@@ -234,6 +235,7 @@ def context_of(asked: Asked, story: Story) -> Context:
         lost=lost,
         numbers=numbers,
         called=called,
+        is_of_roots=bool(roots and keys),
     )
 
 
@@ -313,7 +315,9 @@ def questions_of(asked: Asked, context: Context, names: Names) -> list[Question]
         return _questions(asked.tensors, asked, context, names)
     from gradviz.capture.tensors.names import Names
 
-    shown = _leaves(asked.recording.frames)
+    shown = _leaves(context)
+    if asked.recording._was_stopped:
+        shown = {key: data for key, data in shown.items() if not _awaits_a_pass(context, key)}
     own = Names(asked.recording._snapshots.parameters())
     keys = [asked.recording._snapshots.key_of(named.tensor, context.graph) for named in own]
     unseen = [each for each, key in zip(own, keys, strict=True) if key not in shown]
@@ -340,17 +344,23 @@ def questions_of(asked: Asked, context: Context, names: Names) -> list[Question]
 
 
 def _gone(asked: Asked, context: Context, known: set[str]) -> list[Question]:
-    """The parameters of optimizers that are in no frame, lost their path, and may be gone."""
+    """The parameters of optimizers that are in no frame, got no gradient, and may be gone."""
     seen: TrainingSets = asked.recording._snapshots.training_sets()
     data: NodeData = {"kind": NodeKind.PARAMETER, "requires_grad": True}
-    lost = context.lost or {}
     return [
         Question(name, key, {**data, "name": name}, True)
         for key, name in seen.names.items()
         if key not in known
-        and any(cut.edge.get("cause") is not Cause.REQUIRES_GRAD for cut in lost.get(key, ()))
+        and not _is_frozen(context, key)
         and not context.happened_to(key, EventKind.ACCUMULATE)
     ]
+
+
+def _is_frozen(context: Context, key: str) -> bool:
+    cuts = (context.lost or {}).get(key, ())
+    switched = context.happened_to(key, EventKind.REQUIRES_GRAD)
+    is_off = bool(switched) and switched[-1].action is Action.REQUIRES_GRAD_OFF
+    return is_off or any(cut.edge.get("cause") is Cause.REQUIRES_GRAD for cut in cuts)
 
 
 def _shown(key: str, data: NodeData) -> Question:
@@ -378,7 +388,7 @@ def _questions(
         details = added[-1].details if added and key not in context.graph else None
         if isinstance(details, GradientDetails) and details.accumulations:
             data["accumulations"] = details.accumulations  # it is used inside a checkpoint
-        name = called.get(id(tensor)) or data.get("name") or "the tensor"
+        name = called.get(id(tensor)) or data.get("name") or UNNAMED
         is_parameter = id(tensor) in asked.parameters or type(tensor).__name__ == "Parameter"
         questions.append(
             Question(
@@ -449,14 +459,37 @@ def _not_finite_since(recording: Recording) -> dict[str, tuple[int, GradGraph]]:
     return found
 
 
-def _leaves(frames: tuple[Frame, ...]) -> dict[str, NodeData]:
+def _leaves(context: Context) -> dict[str, NodeData]:
     """Every leaf that is in a frame, with its last attributes, in the order of the keys."""
-    found: dict[str, NodeData] = {}
-    for frame in frames:
+    found: dict[str, tuple[NodeData, int]] = {}
+    for frame in context.frames:
         for key, data in frame.graph.nodes(data=True):
             if data["kind"] in LEAVES:
-                found[key] = data
-    return dict(sorted(found.items(), key=lambda item: int(item[0][1:])))
+                found[key] = data, frame.follows
+    ordered = sorted(found.items(), key=lambda item: int(item[0][1:]))
+    return {key: _as_it_ended(context, key, *of_frame) for key, of_frame in ordered}
+
+
+def _awaits_a_pass(context: Context, key: str) -> bool:
+    """Whether a leaf was used for the first time after the latest backward pass."""
+    if not context.passes:
+        return False
+    last = context.passes[-1].number
+    return all(frame.follows > last for frame in context.frames if key in frame.graph)
+
+
+def _as_it_ended(context: Context, key: str, data: NodeData, follows: int) -> NodeData:
+    """The attributes of a leaf, with the gradient that it got after the last frame with it."""
+    kinds = (EventKind.ACCUMULATE, EventKind.GRAD)
+    events = [event for kind in kinds for event in context.happened_to(key, kind)]
+    last = max(events, key=lambda event: event.number, default=None)
+    details = last.details if last is not None and last.number > follows else None
+    if not isinstance(details, GradientDetails) or details.after is None:
+        return data
+    newer: NodeData = {**data, "grad": details.after}
+    if details.accumulations is not None:
+        newer["accumulations"] = details.accumulations
+    return newer
 
 
 # Errors.

@@ -25,6 +25,13 @@ _PLAIN: dict[str, tuple[str, ...]] = {
     **{"Flatten": ("view", "reshape", "reshape_alias"), "Unflatten": ("view",), "Identity": ()},
     **{"GELUActivation": ("gelu",), "SiLUActivation": ("silu",), "Permute": ("permute",)},
 }
+_LINEAR = frozenset(
+    (
+        *(("addmm",), ("mm",), ("view", "addmm", "view")),
+        *(("view", "mm", "unsafe_view"), ("unsafe_view", "mm", "view")),
+    )
+)
+"""What a ``Linear`` runs in which only the input requires grad, also read backwards."""
 _MAY_BE_NOTHING = frozenset(
     (
         *("Dropout", "Dropout1d", "Dropout2d", "Dropout3d", "StochasticDepth", "DropPath"),
@@ -92,15 +99,15 @@ class ModuleClasses:
         common = _common(before, after)
         first, last = 0, len(ops)
         for module in self._following(before, after, common):
-            if first < last and ops[first] in _PLAIN[self.class_of(module)]:
-                found[first] = module
-                first += 1
+            if count := self._count_of(module, ops[first:last]):
+                found[first : first + count] = [module] * count
+                first += count
             elif self.class_of(module) not in _MAY_BE_NOTHING:
                 break
         for module in self._preceding(after, len(common) + 1 if before else 0):
-            if first < last and ops[last - 1] in _PLAIN[self.class_of(module)]:
-                last -= 1
-                found[last] = module
+            if count := self._count_of(module, ops[first:last][::-1]):
+                found[last - count : last] = [module] * count
+                last -= count
             elif self.class_of(module) not in _MAY_BE_NOTHING:
                 break
         named: dict[str, list[Path]] = {}
@@ -126,6 +133,16 @@ class ModuleClasses:
                     found[at] = module
         return found
 
+    def _count_of(self, module: Path, ops: Sequence[str]) -> int:
+        """How many of some operations, from the first, a plain module ran; 0 if not that one."""
+        if self.class_of(module) == "Linear":
+            return next((count for count in (1, 3) if tuple(ops[:count]) in _LINEAR), 0)
+        return int(bool(ops) and ops[0] in _PLAIN[self.class_of(module)])
+
+    def _is_plain(self, module: Path) -> bool:
+        """Whether a module in a sequence is known by its operations alone."""
+        return self.class_of(module) in _PLAIN or self.class_of(module) == "Linear"
+
     def _following(self, before: Path, after: Path, common: Path) -> Iterator[Path]:
         """The plain modules that a sequence runs right after a module; the innermost first."""
         least = 0 if not after else len(common)
@@ -137,7 +154,7 @@ class ModuleClasses:
             at = names.index(before[depth]) if before[depth] in names else len(names)
             for name in names[at + 1 :]:
                 is_next = after[: depth + 1] == (*parent, name)
-                if is_next or self.class_of((*parent, name)) not in _PLAIN:
+                if is_next or not self._is_plain((*parent, name)):
                     return
                 yield (*parent, name)
 
@@ -150,7 +167,7 @@ class ModuleClasses:
             names = self._children.get(parent, [])
             at = names.index(after[depth]) if after[depth] in names else 0
             for name in reversed(names[:at]):
-                if self.class_of((*parent, name)) not in _PLAIN:
+                if not self._is_plain((*parent, name)):
                     return
                 yield (*parent, name)
 
