@@ -211,6 +211,8 @@ def _label(graph: GradGraph, key: str, shows: _Shows) -> Label:
             head, value = [*head, *value[0]], []
     else:
         head.append(TextSpan(_TENSOR_WORD.get(kind, kind.value), Role.FACT))
+        if kind in _LEAVES and data.get("requires_grad") is False:
+            head.append(TextSpan("requires_grad=False", Role.FACT))
         if not value:
             head += _since(data)
     return Label(tuple(head), (*value, *_rows(data)))
@@ -340,15 +342,20 @@ def element_spans(counts: Mapping[str, Any]) -> list[TextSpan]:
     """How many elements the parameters and the other leaves of a group have.
 
     Example:
-        >>> element_spans({"parameters": 20, "leaf_elements": 4})[1].text
-        '4 leaf elements'
+        >>> [span.text for span in element_spans({"parameters": 20, "frozen": 5})]
+        ['25 parameters, 5 frozen']
     """
-    words = {"parameters": "parameter", "leaf_elements": "leaf element"}
-    found = [(counts[fact], word) for fact, word in words.items() if counts.get(fact)]
-    return [
-        TextSpan(f"{count_text(count)} {word}{'s' * (count != 1)}", Role.FACT)
-        for count, word in found
-    ]
+    frozen = counts.get("frozen", 0)
+    rows = {
+        "parameter": counts.get("parameters", 0) + frozen,
+        "leaf element": counts.get("leaf_elements", 0),
+    }
+    spans = []
+    for word, count in rows.items():
+        apart = f", {count_text(frozen)} frozen" if frozen and word == "parameter" else ""
+        text = f"{count_text(count)} {word}{'s' * (count != 1)}{apart}"
+        spans += [TextSpan(text, Role.FACT)] if count else []
+    return spans
 
 
 def _hooks(data: NodeData) -> list[TextSpan]:

@@ -7,10 +7,12 @@ there. What fits several modules, or none, is left without a module: a box must 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
+from gradviz.graph import GradGraph, NodeData
 from gradviz.graph.text import WRAPPING_CLASSES, Path, without_wrappers
 
-__all__ = ["ModuleClasses", "is_wrapper"]
+__all__ = ["ModuleClasses", "facts_of_modules", "frozen_in", "is_wrapper"]
 
 # The operations of a module without parameters, one each time that it runs.
 _PLAIN: dict[str, tuple[str, ...]] = {
@@ -226,6 +228,37 @@ class ModuleClasses:
     def _runs(self, path: Path) -> bool:
         """Whether a module has code of its own, which is not that of a container."""
         return self.class_of(path) not in _HOLDERS and not self._is_sequence(path)
+
+
+def facts_of_modules(
+    graph: GradGraph, path: str, is_stack: bool, nodes: Sequence[Mapping[str, Any]]
+) -> NodeData:
+    """The class of the modules of a group, and the elements of their frozen parameters.
+
+    Args:
+        graph: knows the classes and the frozen parameters.
+        path: the module, or the list of a stack of modules; "" for none.
+        is_stack: whether the group is a stack of modules.
+        nodes: the attributes of its nodes.
+    """
+    paths = {path} if path and not is_stack else set()
+    if is_stack:
+        inside = [str(node["module"]).split(".") for node in nodes if "module" in node]
+        depth = path.count(".") + 2 if path else 1
+        paths = {".".join(each[:depth]) for each in inside if len(each) >= depth} - {""}
+    classes = {graph.graph.get("modules", {}).get(each, "") for each in paths}
+    found = NodeData()
+    if len(classes) == 1 and (word := classes.pop()):
+        found["module_class"] = word
+    if frozen := sum(frozen_in(graph, each) for each in paths):
+        found["frozen"] = frozen
+    return found
+
+
+def frozen_in(graph: GradGraph, path: str) -> int:
+    """The number of elements of the parameters of a module that do not require grad."""
+    rows = graph.graph.get("frozen", {}).items()
+    return sum(count for name, count in rows if name.startswith(f"{path}."))
 
 
 def _common(before: Path, after: Path) -> Path:
