@@ -28,7 +28,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from fuzz_programs import Maker, Program
+from fuzz_programs import Program
+from fuzz_wide import made
 from torch.utils.checkpoint import checkpoint
 
 import gradviz
@@ -323,14 +324,14 @@ def main() -> None:
     seeds = range(given.seed, given.seed + given.count)
     if given.show is not None:
         seeds = range(given.show, given.show + 1)
-        print(Maker(given.show).make().text)
+        print(made(given.show).text)
     began, kinds, faulty = time.monotonic(), Counter[str](), 0
     for first in range(8):  # what is imported late is imported before the objects are set apart
-        list(wrong(Maker(first).make()))
+        list(wrong(made(first)))
     gc.collect()
     gc.freeze()  # `explain` searches the objects of the process: leave out those of libraries
     for at, seed in enumerate(seeds, 1):
-        program = Maker(seed).make()
+        program = made(seed)
         found = list(wrong(program))
         faulty += bool(found)
         for kind, words in found:

@@ -40,7 +40,15 @@ class Maker:
         """The program."""
         for at in range(self.random.randint(2, 4)):
             self._leaf(f"w{at}")
-        steps: list[Callable[[], None]] = [
+        steps = self.steps()
+        for _ in range(self.random.randint(4, 12)):
+            self.random.choice(steps)()
+        self._end()
+        return self.program
+
+    def steps(self) -> list[Callable[[], None]]:
+        """What makes a statement; one that is there several times is chosen more often."""
+        return [
             *[self._unary] * 5,
             *[self._binary] * 6,
             *[self._cut] * 5,
@@ -65,10 +73,6 @@ class Maker:
             self._new_leaf,
             self._zero,
         ]
-        for _ in range(self.random.randint(4, 12)):
-            self.random.choice(steps)()
-        self._end()
-        return self.program
 
     # What a statement is made of.
 

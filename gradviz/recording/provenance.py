@@ -6,6 +6,7 @@ reference are stored: a recording keeps no tensor alive.
 
 from __future__ import annotations
 
+import sys
 import weakref
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import suppress
@@ -129,6 +130,11 @@ class Input:
             site = CutSite(self.cause, self.location, self.word)
             self.cut_leaves = self.ancestors.cut(site)
 
+    def without(self, leaves: int) -> Input:
+        """The same data, if that of some leaves does not count."""
+        cut = {site: bits & ~leaves for site, bits in self.cut_leaves.items() if bits & ~leaves}
+        return self if cut == self.cut_leaves else replace(self, ancestors=Ancestors(0, cut))
+
     @property
     def matters(self) -> bool:
         """Whether the data was computed from something that requires grad."""
@@ -218,10 +224,8 @@ class UntrackedTensor:
 
     def inputs_at(self, *numbers: int) -> Sequence[Input]:
         """The data in it when one of the operations with these sequence numbers used it."""
-        last = max(numbers)
-        old = [(end, data) for end, data in self.replaced if data.written_at <= last]
-        found = [each for end, each in old if any(each.written_at <= n < end for n in numbers)]
-        return [*found, *(data for data in self.inputs if data.written_at <= last)]
+        rows = (*self.replaced, *((sys.maxsize + 1, each) for each in self.inputs))
+        return [each for end, each in rows if any(each.written_at <= n < end for n in numbers)]
 
     def cut_leaves_at(self, *numbers: int) -> CutLeaves:
         """The cut leaves among its ancestors when one of the operations used it."""
@@ -461,19 +465,15 @@ class Provenance:
             if replaces and record.inputs:
                 record.cause = cause_of(record.inputs)
             return
-        own = 1 << record.number
-        new = [each for each in new if any(bits & ~own for bits in each.cut_leaves.values())]
+        new = [data for each in new if (data := each.without(1 << record.number)).cut_leaves]
         old = record.untracked
+        if not new and (old is None or not replaces):
+            return
         inputs, replaced = (old.inputs, old.replaced) if old is not None else ((), ())
         if replaces:  # operations that used the old data are still there
             end = creation_count()
             replaced = (*replaced, *((end, each) for each in inputs))[-_INPUTS:]
             inputs = ()
-        elif not new:
-            return
-        if not new and not replaced:
-            record.untracked = None
-            return
         written = UntrackedTensor(self._count, site.word, site.cause, site.location)
         written.leaf, written.replaced, written.matters = record, replaced, bool(replaced)
         written.alias = old.origin if old is not None else None
