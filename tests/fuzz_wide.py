@@ -208,6 +208,8 @@ class _WideMaker(Maker):
                 ("torch.func.vjp(lambda t: t * 2, {x})[0]", x.ways),
             ]
         )
+        if not x.is_tracked and "call(" not in code and "Scale" not in code:
+            return  # not recorded: what a transform of torch.func does with data that was cut
         self._made(code.format(x=x.name, y=y.name), ways or joined(x.ways, y.ways))
 
     def _decorated(self) -> None:
