@@ -153,3 +153,14 @@ class _Plain:
 
 def test_an_object_that_is_no_module_has_no_row() -> None:
     assert "self" not in _Plain().rows()
+
+
+def test_a_box_counts_the_frozen_parameters_too() -> None:
+    net = nn.Sequential(*[nn.Sequential(nn.Linear(4, 4), nn.ReLU()) for _ in range(6)])
+    for block in net[2:]:
+        block[0].weight.requires_grad_(False)
+    loss = net(torch.ones(1, 4)).sum()
+    loss.backward()
+    text = str(gradviz.draw(loss, names=net, depth=1))
+    assert "2…5  ×4  Sequential" in text and "80 parameters, 64 frozen" in text
+    assert "0  Sequential  f32[1,4]  20 parameters  " in text

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
-import viewing
 from mkdocs.commands.build import build as build_mkdocs
 from mkdocs.config import load_config
 from playwright.sync_api import Browser
@@ -23,12 +21,6 @@ import torch
 w = torch.ones(3, requires_grad=True)
 loss = (w * 2).sum()
 """
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with viewing.chromium() as browser:
-        yield browser
 
 
 def is_explorable(browser: Browser, path: Path) -> bool:

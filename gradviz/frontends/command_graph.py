@@ -269,8 +269,8 @@ def _of_program(request: Request) -> tuple[SavedTable, Loaded]:
     target, recording = request.target, record()
     with output_on_stderr(), stage(f"running {target.place}", spinner=False):
         loaded = load_target(target, request.argv, recording, request.extent)
-    many = len(target.names) > 1
-    found = None if many else saved_at_most(recording.frames, "".join(target.names))
+    name, *others = target.names or [""]
+    found = None if others else saved_at_most(recording.frames, name)
     now = _largest(loaded.traced(), target.place)
     if found and found[1].total >= now.total:
         moment, table = found

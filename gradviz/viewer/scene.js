@@ -423,10 +423,11 @@ function legendOf(model, nodes, edges, scale, flow) {
   const found = new Set(flow === "gradient" ? ["flow"] : []);
   for (const { card, row } of nodes) {
     const kind = card.kind === "parameter" ? "leaf" : card.kind;
-    const isDocked = kind === "group" && !row.members && row.parameters !== undefined;
-    found.add(isDocked ? "parameters" : card.again ? (kind === "untracked" ? "untracked-again" : "again") : kind);
+    const isDocked = kind === "group" && !row.members && row.grad !== undefined;
+    found.add(isDocked ? "leaves" : card.again ? (kind === "untracked" ? "untracked-again" : "again") : kind);
     for (const span of [card.head, ...card.rows].flat()) roles.add(model.data.roles[span[1]]);
     if (card.highlight) found.add("highlight");
+    if (card.rows.some(([first]) => first && first[0] === "now")) found.add("now");
     if (row.untracked_inputs) found.add("constant");
     if ((row.outputs || 1) > 1) found.add("output");
   }

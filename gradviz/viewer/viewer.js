@@ -332,10 +332,10 @@ function drawGlyph(parent, data, word, x, middle) {
     pen.box(x, middle - 6, 22, 12, { fill: data.fills[role] || "page" });
     pen.box(x + 5, middle - 1.5, 12, 3, { fill: data.text[role][0] });
   } else {
-    const kind = word === "parameters" ? "group" : word === "again" ? "leaf" : word === "untracked-again" ? "untracked" : word;
+    const kind = word === "leaves" ? "group" : word === "again" ? "leaf" : word === "untracked-again" ? "untracked" : word;
     const look = data.looks[kind];
     if (!look) return;
-    const isAgain = kind !== word && word !== "parameters";
+    const isAgain = kind !== word && word !== "leaves";
     pen.box(x, middle - 6, 22, 12, {
       fill: isAgain ? "page" : look.head, edge: look.edge, line: isAgain ? 0.8 : look.line,
       radius: Math.min(look.radius, 6), dashed: look.dashed && !isAgain,
@@ -1201,13 +1201,15 @@ function factsOf(row, module) {
   add("inside", row.members && counted(row.members, "operation"));
   add("contents", row.contents && row.contents.join(", "));
   add("parameters", row.parameters && `${row.parameters.toLocaleString("en-US")} elements`);
+  add("frozen", row.frozen && `${row.frozen.toLocaleString("en-US")} elements of parameters`);
+  add("other leaves", row.leaf_elements && `${row.leaf_elements.toLocaleString("en-US")} elements`);
   add("outputs", (row.outputs || 1) > 1 && counted(row.outputs || 1, "output"));
   add("constants", row.untracked_inputs && `${counted(row.untracked_inputs, "input")} about which only this is known: no gradient goes to ${row.untracked_inputs === 1 ? "it" : "them"}`);
   add("saved tensors", row.buffers);
   add("kept for backward", row.saved_bytes && bytesText(row.saved_bytes));
   if (row.saved && row.saved.length) add("saved", savedTable(row.saved));
   add("version", row.version && `${row.version}: changed in place ${counted(row.version, "time")}`);
-  add("version used", row.used_version !== undefined && row.used_version !== row.version && String(row.used_version));
+  add("changed since", row.stale && "changed in place after an operation used it");
   add("hooks", row.hooks && counted(row.hooks, "hook"));
   add("retains grad", row.retains_grad && "yes: retain_grad() was called");
   add("module", module && (row.module === undefined || row.inferred ? `${module} (inferred from names and order)` : module));
@@ -2837,10 +2839,11 @@ function legendOf(model, nodes, edges, scale, flow) {
   const found = new Set(flow === "gradient" ? ["flow"] : []);
   for (const { card, row } of nodes) {
     const kind = card.kind === "parameter" ? "leaf" : card.kind;
-    const isDocked = kind === "group" && !row.members && row.parameters !== undefined;
-    found.add(isDocked ? "parameters" : card.again ? (kind === "untracked" ? "untracked-again" : "again") : kind);
+    const isDocked = kind === "group" && !row.members && row.grad !== undefined;
+    found.add(isDocked ? "leaves" : card.again ? (kind === "untracked" ? "untracked-again" : "again") : kind);
     for (const span of [card.head, ...card.rows].flat()) roles.add(model.data.roles[span[1]]);
     if (card.highlight) found.add("highlight");
+    if (card.rows.some(([first]) => first && first[0] === "now")) found.add("now");
     if (row.untracked_inputs) found.add("constant");
     if ((row.outputs || 1) > 1) found.add("output");
   }

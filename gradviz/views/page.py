@@ -280,7 +280,7 @@ def _lines(data: Mapping[str, Any]) -> list[str]:
     shape = shape_text(data["shape"], get("dtype", "")) if "shape" in data else ""
     if kind is NodeKind.GROUP:
         head = f"{get('name') or get('op', '')} ×{get('repeat', '')} {get('members', 0)} ops"
-        facts = ["9.99k parameters .grad norm 0.0001"] if "parameters" in data else []
+        facts = ["9.99k parameters .grad norm 0.0001"] if "grad" in data else []
         return [head, *facts]
     if kind in _TENSORS or kind is NodeKind.RESULT:
         found = [f"{get('name', '')} {shape}"]

@@ -136,7 +136,7 @@ def hide_untracked(graph: GradGraph) -> GradGraph:
         data = graph._node[key]
         is_group = data["kind"] is NodeKind.GROUP
         is_untracked = data["kind"] is NodeKind.UNTRACKED and "root" not in data
-        is_folded = is_group and not data.get("members") and "parameters" not in data
+        is_folded = is_group and not data.get("members") and "grad" not in data
         if not (is_untracked or is_folded) or not graph._succ[key]:
             continue
         causes = (edge.get("cause") for *_, edge in graph.in_edges(key, data=True))
@@ -209,8 +209,9 @@ def _state(data: dict[str, Any]) -> tuple[object, ...]:
     if isinstance(gradient, TensorSummary):
         state = bool(gradient.nan), bool(gradient.inf), is_zero(gradient)
     changed = tuple(data.get("changes", {}))
-    others = (data.get(fact) for fact in ("dtype", "device", "requires_grad", "verdict", "mark"))
-    return (data["kind"], state, changed, *others)
+    facts = ("dtype", "device", "requires_grad", "verdict", "mark")
+    others = (data.get(fact) for fact in facts)
+    return (data["kind"], state, changed, bool(data.get("stale")), *others)
 
 
 def _options(data: dict[str, Any]) -> tuple[object, ...]:

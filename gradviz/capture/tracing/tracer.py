@@ -178,6 +178,8 @@ class Builder:
     def _add_leaf(self, leaf: torch.Tensor, name: str, **more: Any) -> None:
         is_parameter = isinstance(leaf, torch.nn.Parameter)
         data: dict[str, Any] = {"kind": NodeKind.PARAMETER if is_parameter else NodeKind.LEAF}
+        if not leaf.requires_grad:  # it was frozen after the forward pass
+            data["requires_grad"] = False
         self._put_tensor_facts(leaf, data, name)
         data.update(more)
         self._read_later(leaf, data)
