@@ -398,14 +398,14 @@ def with_saved_bytes(graph: GradGraph, earlier: Sequence[GradGraph]) -> GradGrap
         if data.get("buffers") is Buffers.FREED:
             before = (each._node.get(key, {}) for each in reversed(earlier))
             held = (each for each in before if each.get("buffers") is Buffers.HELD)
-            node = next(held, {})
+            node: dict[str, Any] = next(held, {})
             if node.get("op") == data.get("op"):
                 found[key] = {
                     name: node[name] for name in ("buffers", "saved_bytes") if name in node
                 }
     if not found:
         return graph
-    copied = graph.copy()
+    copied: GradGraph = graph.copy()
     for key, saved in found.items():
         copied._node[key].update(saved)
     return copied
