@@ -15,6 +15,7 @@ from click.testing import CliRunner, Result
 from IPython.core.interactiveshell import InteractiveShell
 
 import gradviz
+from gradviz.__main__ import main as started
 from gradviz.errors import UsageError
 from gradviz.frontends.cli import cli
 from gradviz.story import EventKind
@@ -213,6 +214,19 @@ def test_misuse_is_one_line(case: str) -> None:
         call()
     assert said in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_ctrl_c_while_the_command_line_is_imported(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stopped() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("gradviz.frontends.cli.main", stopped)
+    with pytest.raises(SystemExit) as ended:
+        started()
+    assert ended.value.code == 130
+    assert capsys.readouterr().err == "\ngradviz: stopped\n"
 
 
 def test_an_empty_story_says_so() -> None:

@@ -83,7 +83,7 @@ is none of .svg .png .pdf .eps .html .dot .json .mmd .txt
             f"cannot write {os.fspath(path)!r}: gradviz writes no TikZ; for LaTeX write .pdf or "
             r".eps, and use \includegraphics"
         )
-    if Path(path).is_dir():
+    if os.fspath(path) and Path(path).is_dir():
         inside = Path(path, f"graph.{formats[0]}")
         raise UsageError(
             f"cannot write {os.fspath(path)!r}: it is a folder; give a file in it: {inside}"
