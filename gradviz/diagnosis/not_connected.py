@@ -245,8 +245,8 @@ def number_reads(context: Context) -> list[Event]:
     made = [event.number for event in context.happened(EventKind.OPERATION)]
 
     def is_after_a_pass(number: int) -> bool:
-        before = passes[: bisect(passes, number)]
-        return bool(before) and bisect(made, number) == bisect(made, before[-1])
+        before = context.passes[: bisect(context.passes, number, key=lambda each: each.number)]
+        return bool(before) and bisect(made, number) == bisect(made, before[-1].number)
 
     return [
         event
@@ -290,15 +290,14 @@ _ADDS = frozenset(("add", "sub", "rsub", "neg", "sum", "mean", "clone", "to"))
 
 def _cuts_of(context: Context, question: Question) -> Sequence[CutEdge]:
     """The cuts between the tensor and the roots, those that can be removed first."""
-    cuts = context.cuts_of(question.key)
-    lost = list(context.lost.get(question.key, ()))
-    # The graph shows what was written into a tensor also after it was used.
-    lines = {each.edge.get("source") for each in lost}
-    found = [cut for cut in cuts if cut.edge.get("source") in lines]
-    shown = {cut.edge.get("source") for cut in found}
-    found += [each for each in lost if each.edge.get("source") not in shown] or (
-        [] if found else [cut for cut in cuts if not context.is_written_later(cut)]
-    )
+    found = context.cuts_of(question.key)
+    if context.lost is not None and question.is_leaf:
+        # The graph shows what was written into a tensor also after it was used.
+        lost = context.lost.get(question.key, ())
+        lines = {each.edge.get("source") for each in lost}
+        found = [cut for cut in found if cut.edge.get("source") in lines]
+        shown = {cut.edge.get("source") for cut in found}
+        found += [each for each in lost if each.edge.get("source") not in shown]
     found = [each for each in found if not _is_of_a_constant(context, question.key, each)]
     found.sort(key=lambda cut: cut.edge.get("cause") is Cause.NOT_DIFFERENTIABLE)
     return found
@@ -366,8 +365,10 @@ def _cut(context: Context, question: Question) -> Evidence | None:
 
 def _other_cuts(context: Context, cuts: Sequence[CutEdge]) -> str:
     """The cuts at other lines than the first: with their words, if these are other ones."""
-    first, *rest = {cut.edge.get("source", ""): cut for cut in reversed(cuts)}.values()
-    first, *rest = reversed((first, *rest))
+    lines: dict[str, CutEdge] = {}
+    for cut in cuts:
+        lines.setdefault(cut.edge.get("source", ""), cut)
+    first, *rest = lines.values()
     kind = (first.edge.get("cause"), first.edge.get("word"))
     same = [each for each in rest if (each.edge.get("cause"), each.edge.get("word")) == kind]
     more = f", and at {', '.join(each.edge.get('source', '') for each in same[:3])}" if same else ""
@@ -431,7 +432,7 @@ def _is_for_others(context: Context, source: str) -> bool:
     """Whether a number that a line reads is known not to be used by the results."""
     key = (_is_for_others, source)
     if key not in context.cache:
-        names = [context.graph.nodes[root].get("name", "") for root in context.roots] or [""]
+        names = [*map(context.name_of, context.roots)] or [""]
         pairs = ((line, name) for line in locations_of([source]) for name in names)
         context.cache[key] = all(name and is_unused_by(line, name) for line, name in pairs)
     return bool(context.cache[key])

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from typing import Any
 
 import torch
 
 from gradviz.facts import Action, StepDetails
 from gradviz.graph import Cause
+from gradviz.recording.cut_leaves import Ancestors
 from gradviz.recording.event_log import Entry, KeyOf
 from gradviz.recording.provenance import Leaf
 from gradviz.recording.source_lines import CodeLocation
@@ -72,6 +74,8 @@ def after_backward_call(state: RecordingState, call: TorchCall) -> None:
             continue
         if isinstance(tensor, torch.Tensor) and tensor.requires_grad:
             data = state.input_from(tensor, Cause.AUTOGRAD_GRAD, location)
+            if isinstance(data.source, Leaf):  # without what was written into it after its uses
+                data = replace(data, ancestors=Ancestors(1 << data.source.number))
             every = [data, *outputs_data]
             state.add_untracked("autograd.grad", every, [gradient], location, EventKind.CUT)
 
