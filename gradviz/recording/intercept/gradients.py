@@ -156,7 +156,7 @@ def _log_change(
             found[leaf.number] = leaf
             identities.append(leaf.identity)
     entry.count, entry.action = len(found), action
-    entry.name = _name(state, *found.values(), location) if len(found) == 1 else ""
+    entry.name = _name(state, next(iter(found.values())), location) if len(found) == 1 else ""
     state.update_alert()
 
 
