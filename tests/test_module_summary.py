@@ -91,6 +91,18 @@ def test_freed_is_not_the_same_as_nothing_kept() -> None:
     assert "freed" in str(after)
 
 
+def test_of_a_recording_what_was_saved_is_counted_before_it_is_freed() -> None:
+    with gradviz.record() as run:
+        loss, model = stack(1)
+        before = gradviz.summary(loss, names=model)
+        loss.backward()
+        after = gradviz.summary(loss, names=model)
+    table = gradviz.summary(run, names=model)
+    assert table.total.saved_bytes == before.total.saved_bytes
+    assert "saved: as it was before a backward pass freed it" in table.notes
+    assert "freed: a backward pass freed the saved tensors" in after.notes
+
+
 def test_it_takes_what_draw_takes() -> None:
     x = torch.ones(2, requires_grad=True)
     with gradviz.record() as run:

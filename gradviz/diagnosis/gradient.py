@@ -314,11 +314,13 @@ def _left_out_of_a_repeat(context: Context, question: Question) -> Evidence | No
 def _before_the_recording(context: Context, question: Question) -> Evidence | None:
     """No recorded pass accumulated in the gradient, and nothing else recorded set it."""
     key, events = question.key, context.events
-    if not question.is_leaf or events is None or len(events) != len({e.number for e in events}):
+    if not question.is_leaf or events is None:
+        return None
+    if any(context.happened_to(key, kind) for kind in (EventKind.ACCUMULATE, EventKind.GRAD)):
         return None
     if events and events[-1].number != len(events) - 1:
         return None  # some are left out
-    if any(context.happened_to(key, kind) for kind in (EventKind.ACCUMULATE, EventKind.GRAD)):
+    if len(events) != len({each.number for each in events}):
         return None
     passes = _passes_after(context, question, -1)
     if not passes or not question.data.get("requires_grad", True):

@@ -538,7 +538,7 @@ def _context(asked: Asked, names: Names) -> Context:
     # Without an exception, the tensors are those whose gradients are explained, not roots.
     given = asked.tensors if asked.error is not None else []
     tensors = [each for each in given if id(each) not in asked.parameters]
-    if asked.recording is None:
+    if asked.recording is None or not asked.recording.frames:  # it may not have been entered
         return look(Asked(roots=tensors), names)[0]
     frames, events = asked.recording.frames, asked.recording.events
     failed = [frame for frame in frames if frame.kind is FrameKind.FAILED_BACKWARD]

@@ -52,14 +52,14 @@ class Passes:
     function may raise to end the program.
 
     Args:
-        before: called before a pass, with the user's frame that started it.
+        before: called before a pass, with its roots and the user's frame that started it.
         after: called after a pass that did not raise, with its roots and that frame.
         stepped: called with the optimizer after each step that follows a pass.
     """
 
     def __init__(
         self,
-        before: Callable[[FrameType], None],
+        before: Callable[[tuple[Any, ...], FrameType], None],
         after: Callable[[tuple[Any, ...], FrameType], None],
         stepped: Callable[[Any], None],
     ) -> None:
@@ -94,7 +94,8 @@ class Passes:
         """Called by the engine."""
         frame = user_frame(sys._getframe(1), self._files)
         if call.accumulates and frame is not None:
-            self._before(frame)
+            with quietly():
+                self._before(call.roots, frame)
 
     def after_backward(self, call: BackwardCall, outcome: object) -> None:
         """Called by the engine."""

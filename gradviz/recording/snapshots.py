@@ -321,13 +321,14 @@ class SnapshotSeries:
     def training_sets(self) -> TrainingSets:
         """What the modules and optimizers among the program's variables held, by keys of leaves."""
         sets, key_of = self.sets, self.keys.of
+        held = sets.held
         return TrainingSets(
             {key_of(each): row for each, row in sets.plain.items() if each is not None},
             {key_of(each): row for each, row in sets.flags.items() if each is not None},
             {key_of(each): name for each, name in sets.waiting.items()},
-            frozenset(map(key_of, sets.held)),
+            frozenset(map(key_of, held)),
             sets.elsewhere,
-            {key_of(each): name for each, name in sets.names.items() if each in sets.held},
+            {key_of(each): name for each, name in sets.names.items() if each in held},
         )
 
     def know(self, variables: Mapping[str, object]) -> None:

@@ -353,6 +353,9 @@ def legend_of(graphs: Sequence[GradGraph]) -> dict[str, str]:
         if graph.graph.get("flow") == "gradient":
             found.add("flow")
     rows = {word: meaning for word, meaning in MEANINGS.items() if word in found}
+    if "news" in rows and "since" in rows:  # both have the same color
+        del rows["since"]
+        rows["news"] = "changed since the frame before, or since the operations ran"
     rows |= highlight_row(graphs)
     return rows | _scales(graphs)
 

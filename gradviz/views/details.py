@@ -274,7 +274,8 @@ def clone_shared_leaves(graph: GradGraph, *, tangle: int = 12) -> GradGraph:
     cloned: GradGraph = graph.copy()
     repeated: list[str] = []
     for leaf, data in graph.nodes(data=True):
-        if data["kind"] not in _LEAVES:
+        is_docked = data["kind"] is NodeKind.GROUP and not data.get("members") and "grad" in data
+        if (not is_docked and data["kind"] not in _LEAVES) or "clone_of" in data:
             continue
         neighbors = graph.predecessors(leaf) if reverse else graph.successors(leaf)
         users = sorted(dict.fromkeys(neighbors), key=lambda user: rank[user])

@@ -408,7 +408,7 @@ def trace_subjects(
         subjects: as for `trace`.
         names: the names of tensors.
         look: called with the nodes and leaves of the graph; it must not keep them.
-        caller: the function that was called, for messages.
+        caller: the verb of the function that was called, for messages.
 
     Returns:
         The graph.

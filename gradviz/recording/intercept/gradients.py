@@ -148,12 +148,15 @@ def _log_change(
             entry = None
     if entry is None:
         entry = state.pending = state.log(Entry(EventKind.GRAD, word, location))
-        state.pending_leaves = {}
-    state.pending_leaves.update((leaf.number, leaf) for leaf in leaves)
-    found = list(state.pending_leaves.values())
+        entry.identities, state.pending_leaves = [], {}
+    found, identities = state.pending_leaves, entry.identities
+    assert isinstance(identities, list)  # a loop over all gradients appends one by one
+    for leaf in leaves:
+        if leaf.number not in found:
+            found[leaf.number] = leaf
+            identities.append(leaf.identity)
     entry.count, entry.action = len(found), action
-    entry.identities = [leaf.identity for leaf in found]
-    entry.name = _name(state, found[0], location) if len(found) == 1 else ""
+    entry.name = _name(state, next(iter(found.values())), location) if len(found) == 1 else ""
     state.update_alert()
 
 
