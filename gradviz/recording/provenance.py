@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -247,8 +246,10 @@ class UntrackedTensor:
     def read_facts(self, tensor: torch.Tensor) -> None:
         """Read shape, dtype and device of its tensor, once."""
         if self._facts is None:
-            with suppress(RuntimeError):  # a nested tensor has no shape
+            try:
                 self._facts = tensor.shape, tensor.dtype, tensor.device
+            except RuntimeError:  # a nested tensor has no shape
+                return
 
     def add_input(self, new: Input) -> None:
         """Add data that an in-place operation wrote into it."""

@@ -6,7 +6,7 @@ import os
 import sys
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 from types import CodeType
@@ -180,7 +180,7 @@ class RecordingState:
         self.task: Callable[[], object] | None = None
         self._known_nodes: dict[int, _KnownNode] = {}
         self.pending: Entry | None = None
-        self.pending_leaves: dict[int, Leaf] = {}
+        self.pending_leaves: dict[Hashable, Leaf] = {}
         self.started_at = creation_count()
         self.limit = self.started_at + _FLUSH_AFTER
         self.mixed: dict[int, list[Input]] = {}

@@ -145,11 +145,11 @@ def _log_change(
     if entry is None:
         entry = state.pending = state.log(Entry(EventKind.GRAD, word, location))
         state.pending_leaves = {}
-    state.pending_leaves.update((leaf.number, leaf) for leaf in leaves)
-    found = list(state.pending_leaves.values())
+        entry.identities = state.pending_leaves
+    found = state.pending_leaves
+    found.update((leaf.identity, leaf) for leaf in leaves)
     entry.count, entry.action = len(found), action
-    entry.identities = [leaf.identity for leaf in found]
-    entry.name = _name(state, found[0], location) if len(found) == 1 else ""
+    entry.name = _name(state, next(iter(found.values())), location) if len(found) == 1 else ""
     state.update_alert()
 
 
