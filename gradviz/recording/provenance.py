@@ -50,13 +50,16 @@ _SAME_LINE = 8  # plain values among which one from the same line is searched
 
 def cause_of(inputs: Sequence[Input]) -> Cause:
     """Why a tensor computed from a new untracked tensor gets no gradient through it."""
-    for is_direct in (True, False):
-        for data in inputs:
-            if data.matters and is_direct is not isinstance(data.source, UntrackedTensor):
-                return data.cause
-    if any(data.cause is Cause.NOT_RECORDED for data in inputs):
-        return Cause.NOT_RECORDED
-    return Cause.CONSTANT
+    indirect = None
+    for data in inputs:
+        if not isinstance(data.source, UntrackedTensor):
+            return data.cause
+        if indirect is None and data.source.matters:
+            indirect = data.cause
+    if indirect is not None:
+        return indirect
+    is_known = all(data.cause is not Cause.NOT_RECORDED for data in inputs)
+    return Cause.CONSTANT if is_known else Cause.NOT_RECORDED
 
 
 class OperationOutput(NamedTuple):
