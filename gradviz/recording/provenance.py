@@ -56,10 +56,9 @@ def cause_of(inputs: Sequence[Input]) -> Cause:
             return data.cause
         if indirect is None and data.source.matters:
             indirect = data.cause
-    if indirect is not None:
-        return indirect
-    is_known = all(data.cause is not Cause.NOT_RECORDED for data in inputs)
-    return Cause.CONSTANT if is_known else Cause.NOT_RECORDED
+    if indirect is None and any(data.cause is Cause.NOT_RECORDED for data in inputs):
+        return Cause.NOT_RECORDED
+    return indirect or Cause.CONSTANT
 
 
 class OperationOutput(NamedTuple):
@@ -480,7 +479,6 @@ class Provenance:
         written = UntrackedTensor(self._count, site.word, site.cause, site.location)
         written.leaf = record
         self._count += 1
-        written.ref = _no_tensor
         for each in (*(old.inputs if old is not None else ()), *new):
             written.add_input(each)
             if isinstance(each.source, UntrackedTensor):
