@@ -459,7 +459,6 @@ _COUNTS = (
     "root",
     "accumulations",
     "version",
-    "used_version",
     "hooks",
     "saved_bytes",
     "storage",
@@ -468,9 +467,12 @@ _COUNTS = (
     "reshapes",
     "repeat",
     "parameters",
+    "leaf_elements",
+    "frozen",
 )
 _FLAGS = (
     *("requires_grad", "is_leaf", "inference", "retains_grad", "inferred", "asked"),
+    "stale",
     "unreduced",
     "highlight",
 )

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
 from hypothesis import settings
 from processes import starting
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+    from viewing import Open
 
 # A busy machine is no failure, and CI tries the same programs every time.
 settings.register_profile("gradviz", deadline=None, derandomize="CI" in os.environ)
@@ -54,3 +60,20 @@ def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
             pytest.fail("\n".join(diff) + "\n(pytest --update-golden accepts what is drawn now)")
 
     return check
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """A Chromium without a window."""
+    import viewing
+
+    with viewing.chromium() as browser:
+        yield browser
+
+
+@pytest.fixture
+def opened(browser: Browser, tmp_path: Path) -> Open:
+    """``with opened(drawing) as page:`` shows the page of a drawing."""
+    import viewing
+
+    return partial(viewing.opened, browser, tmp_path)

@@ -141,6 +141,7 @@ class Maker:
         line = self._say(f"{y.name} = checkpoint(lambda t: {inner}, {x.name}, use_reentrant=False)")
         if "detach" in inner:
             self.program.words[line] = ("detach()",)
+            y.ways = joined(x.ways, cut(x.ways, line))
         self._keep(y)
 
     def _loop(self) -> None:
@@ -347,6 +348,7 @@ class Maker:
         )
         words = ("no_grad", "copy", "copies", ".data", "detach")
         line = self._say(code.format(x=x.name, y=y.name), words=words)
+        self.program.in_place.append(line)  # also what is copied into itself has a new version
         if y is not x:
             self._write(x, cut({k: v for k, v in y.ways.items() if k != x.name}, line), line)
 

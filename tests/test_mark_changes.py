@@ -7,10 +7,13 @@ import torch
 from graphs import graphs
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import nn
 
 import gradviz
 from gradviz.comparison import mark_changes
 from gradviz.graph import Buffers, GradGraph, NodeKind, TensorSummary
+from gradviz.renderers.caption import legend_of
+from gradviz.renderers.labels import labels_of
 from gradviz.serialize import to_json
 from gradviz.story import Frame, Story
 
@@ -146,3 +149,87 @@ def test_marking_changes_nothing_else_and_marks_once(found):
             data.pop("changes", None)
         assert dict(frame.graph.nodes(data=True)) == dict(original.graph.nodes(data=True))
         assert list(frame.graph.edges) == list(original.graph.edges)
+
+
+def label_of(graph, name):
+    """The label of the node with that name, in plain text."""
+    keys = (key for key, data in graph.nodes(data=True) if data.get("name") == name)
+    return labels_of(graph)[next(keys)].plain()
+
+
+def changed_between(change):
+    """A recorded result whose leaf, which no operation saved, was changed before the backward."""
+    with gradviz.record() as run:
+        w = torch.tensor([1.0, 2.0], requires_grad=True)
+        loss = (w * 3).sum()
+        change(w)
+        loss.backward()
+    return run, loss
+
+
+@torch.no_grad()
+def add(w):
+    w.add_(1)
+
+
+def data_add(w):
+    w.data.add_(1)
+
+
+def step(w):
+    w.grad = torch.ones(2)
+    torch.optim.SGD([w], 1.0).step()
+
+
+@pytest.mark.parametrize("change", [add, data_add, step])
+def test_a_leaf_changed_after_the_forward_is_marked_before_and_after_backward(change):
+    run, _ = changed_between(change)
+    *_, before, after = gradviz.draw(run).shown
+    for frame in (before, after):
+        assert "changed since" in label_of(frame.graph, "w"), frame.title
+
+
+def test_a_leaf_changed_before_the_forward_is_not_marked():
+    with gradviz.record() as run:
+        w = torch.tensor([1.0, 2.0], requires_grad=True)
+        add(w)
+        loss = (w * 3).sum()
+        loss.backward()
+    label = label_of(gradviz.draw(run).shown[0].graph, "w")
+    assert "=  2 3" in label and "changed since" not in label
+
+
+def test_rows_that_the_lookup_itself_renormalizes_are_not_marked():
+    table = nn.Embedding(3, 2, max_norm=0.1)
+    with gradviz.record(table) as run:
+        table(torch.tensor([0, 2])).sum().backward()
+    assert "changed since" not in str(gradviz.draw(run))
+
+
+def test_without_a_recording_a_changed_leaf_has_its_current_value():
+    w = torch.tensor([1.0, 2.0], requires_grad=True)
+    loss = (w * 3).sum()
+    add(w)
+    graph = gradviz.draw(loss).shown[0].graph
+    assert "now  2 3" in label_of(graph, "w")
+    assert legend_of([graph])["now"].startswith("now: current value")
+
+
+def test_a_box_says_that_a_leaf_in_it_has_changed_since():
+    net = nn.Linear(3, 2)
+    with gradviz.record(net) as run:
+        loss = net(torch.ones(1, 3)).sum()
+        add(net.bias)
+        loss.backward()
+    graph = gradviz.draw(run, depth=1).shown[0].graph
+    assert "changed since" in gradviz.draw(run, depth=1).text
+    assert "since" in legend_of([graph]) and "news" not in legend_of([graph])
+    every = [frame.graph for frame in gradviz.draw(run, depth=1).shown]
+    assert "the frame before, or since the operations ran" in legend_of(every)["news"]
+
+
+def test_a_leaf_that_was_frozen_after_the_forward_says_so():
+    w = torch.tensor([1.0], requires_grad=True)
+    loss = (w * 2).sum()
+    w.requires_grad_(False)
+    assert "leaf  requires_grad=False" in label_of(gradviz.draw(loss).shown[0].graph, "w")

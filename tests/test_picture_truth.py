@@ -14,7 +14,7 @@ from gradviz.renderers.caption import caption, changes_caption, legend_of
 from gradviz.renderers.labels import labels_of
 from gradviz.renderers.theme import edge_look
 from gradviz.story import Frame, Story
-from gradviz.views import color_by, fold_repeats, group_by_module, hide_bookkeeping
+from gradviz.views import color_by, dock_leaves, fold_repeats, group_by_module, hide_bookkeeping
 
 LEAVES = (NodeKind.LEAF, NodeKind.PARAMETER)
 
@@ -535,3 +535,61 @@ def test_only_the_frame_of_a_failure_is_called_failed():
         w.grad = None
     said = [frame.caption.startswith("Backward failed") for frame in gradviz.draw(run).shown]
     assert said == [False, False, True, False]
+
+
+class Scaled(nn.Module):
+    """A module with a parameter, and a leaf that is no parameter."""
+
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(3, 4)
+        self.scale = torch.ones(4, requires_grad=True)
+
+    def forward(self, x):
+        return self.fc(x) * self.scale
+
+
+def test_leaves_that_are_no_parameters_are_not_counted_as_such():
+    net = nn.Sequential(Scaled(), nn.Linear(4, 1))
+    loss = net(torch.ones(2, 3)).sum()
+    inside = group_by_module(hide_bookkeeping(gradviz.trace(loss, names=net)), depth=1)
+    label = label_of(inside, "0")
+    assert "16 parameters  4 leaf elements" in label
+    assert sum(row.parameters for row in gradviz.summary(loss, names=net).rows) == 21
+    assert "16 parameters" in gradviz.draw(loss, names=net, depth=1).text
+
+
+def test_a_box_of_leaves_that_are_no_parameters_is_called_leaves():
+    a, b = torch.ones(3, requires_grad=True), torch.ones(3, requires_grad=True)
+    graph = dock_leaves(hide_bookkeeping(gradviz.trace((a * b).sum())))
+    label = label_of(graph, "leaves (2)")
+    assert "6 leaf elements" in label and "parameter" not in label
+    assert legend_of([graph])["leaves"] == "several leaves drawn as one"
+
+
+FROZEN = {
+    "a weight": lambda net: net[2].weight.requires_grad_(False),
+    "a layer": lambda net: net[2].requires_grad_(False),
+}
+
+
+@pytest.mark.parametrize("shape", [(2, 4), (2, 3, 4)])
+@pytest.mark.parametrize("freeze", FROZEN.values(), ids=FROZEN)
+def test_a_frozen_layer_in_a_sequence_is_linear_after_backward_too(freeze, shape):
+    net = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 2), nn.ReLU(), nn.Linear(2, 1))
+    freeze(net)
+    loss = net(torch.ones(shape)).sum()
+    loss.backward()
+    words = [
+        data.get("op") for _, data in gradviz.draw(loss, names=net).shown[0].graph.nodes.data()
+    ]
+    assert words.count("linear") == 3 and "addmm" not in words
+
+
+def test_a_product_of_the_users_own_is_not_called_linear():
+    net = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
+    net.spare = nn.Linear(4, 4).requires_grad_(False)
+    hidden = torch.addmm(torch.ones(4), net[0](torch.ones(2, 4)), torch.ones(4, 4))
+    loss = net[1](hidden).sum()
+    loss.backward()
+    assert "addmm  with a constant" in str(gradviz.draw(loss, names=net))

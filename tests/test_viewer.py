@@ -5,17 +5,15 @@ from __future__ import annotations
 import json
 import shlex
 import xml.etree.ElementTree as ET
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-import viewing
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page
 from torch import nn
+from viewing import Open
 
 import gradviz
 import gradviz.serialize
@@ -24,22 +22,7 @@ from gradviz.frontends.cli import cli
 
 pytestmark = pytest.mark.tool
 
-Open = Callable[..., AbstractContextManager[Page]]
 HOSTILE = "</script><img src=x onerror=alert(1)>&\"'<!--"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with viewing.chromium() as browser:
-        yield browser
-
-
-@pytest.fixture
-def opened(browser: Browser, tmp_path: Path) -> Open:
-    def show(drawing: gradviz.Drawing, **options: Any) -> AbstractContextManager[Page]:
-        return viewing.opened(browser, tmp_path, drawing, **options)
-
-    return show
 
 
 class Block(nn.Module):

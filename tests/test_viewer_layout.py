@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -25,12 +24,6 @@ pytestmark = pytest.mark.tool
 _NEAR = 0.021  # both round to hundredths of a point, ties to different sides
 
 Problem = tuple[list[Box], list[Link]]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with viewing.chromium() as browser:
-        yield browser
 
 
 def of_case(name: str) -> Problem:

@@ -2,36 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
-from pathlib import Path
-from typing import Any
-
 import pytest
 import torch
-import viewing
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Page
 from test_viewer import Stack
+from viewing import Open
 
 import gradviz
 
 pytestmark = pytest.mark.tool
-
-Open = Callable[..., AbstractContextManager[Page]]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with viewing.chromium() as browser:
-        yield browser
-
-
-@pytest.fixture
-def opened(browser: Browser, tmp_path: Path) -> Open:
-    def show(drawing: gradviz.Drawing, **options: Any) -> AbstractContextManager[Page]:
-        return viewing.opened(browser, tmp_path, drawing, **options)
-
-    return show
 
 
 def centers_of(page: Page) -> dict[str, list[float]]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,9 @@ from playwright.sync_api import Browser, Page, sync_playwright
 from gradviz import Drawing
 from gradviz.viewer.bundle import bundle
 
-__all__ = ["chromium", "module_page", "opened"]
+__all__ = ["Open", "chromium", "module_page", "opened"]
+
+Open = Callable[..., AbstractContextManager[Page]]  # a browser and a folder are known
 
 
 @contextlib.contextmanager

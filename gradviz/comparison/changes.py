@@ -16,10 +16,19 @@ from gradviz.comparison.matching import (
     value_words,
     word_of,
 )
-from gradviz.facts import FrameKind
-from gradviz.graph import Buffers, Cause, EdgeKind, GradGraph, NodeData, NodeKind, TensorSummary
+from gradviz.facts import BackwardDetails, FrameKind, LeafGradient
+from gradviz.graph import (
+    Buffers,
+    Cause,
+    EdgeKind,
+    GradGraph,
+    NodeData,
+    NodeKind,
+    TensorSummary,
+    leaf_of_node,
+)
 from gradviz.graph.text import number_text
-from gradviz.story import Frame, Story
+from gradviz.story import EventKind, Frame, Story
 from gradviz.wording import problem_text
 
 __all__ = [
@@ -28,6 +37,7 @@ __all__ = [
     "is_equal",
     "is_out_of_sight",
     "mark_changes",
+    "mark_shares",
     "mark_stale_leaves",
     "marked",
     "marks_of_change",
@@ -438,7 +448,7 @@ def marked(graph: GradGraph, marks: Marks) -> GradGraph:
 
 
 def mark_stale_leaves(story: Story) -> Story:
-    """Add to each leaf the version and value with which the operations of a frame used it.
+    """Mark each leaf that was changed in place after the operations of a frame used it.
 
     An operation that is in an earlier frame of a recording was created before that frame, so it
     used the version that the leaf had then. Nothing is added to frames that the user put together:
@@ -448,8 +458,8 @@ def mark_stale_leaves(story: Story) -> Story:
         story: is not modified.
 
     Returns:
-        A story in which the leaves of later frames have ``used_version`` and ``used_value``, and
-        each graph has its frame number (``graph.graph["frame"]``).
+        A story in which the leaves of later frames have ``stale`` and ``used_value``, and each
+        graph has its frame number (``graph.graph["frame"]``).
     """
     used: dict[tuple[object, ...], NodeData] = {}
     frames = []
@@ -462,13 +472,55 @@ def mark_stale_leaves(story: Story) -> Story:
             uses = [(key, *use) for use in _uses(graph, key)]
             first = next((used[use] for use in uses if use in used), None)
             if first is not None:
-                leaf["used_version"] = first.get("version", 0)
-                if "value" in first:
-                    leaf["used_value"] = first["value"]
+                leaf.update(_since_used(first, leaf))
             for use in uses:
                 used.setdefault(use, frame.graph.nodes[key])
         frames.append(replace(frame, graph=graph))
     return replace(story, frames=tuple(frames))
+
+
+def _since_used(first: NodeData, leaf: NodeData) -> NodeData:
+    """Whether a leaf has changed since the first frame with an operation that uses it."""
+    if first.get("stale"):
+        return {"stale": True}
+    is_stale = first.get("version", 0) != leaf.get("version", 0)
+    is_stale = is_stale or not is_equal(first.get("value"), leaf.get("value"))
+    if is_stale and "value" in first:
+        return {"stale": True, "used_value": first["value"]}
+    return {"stale": is_stale}
+
+
+def mark_shares(story: Story) -> Story:
+    """Add to the edges out of a leaf what each use added to its ``.grad``, where recorded.
+
+    Args:
+        story: is not modified.
+    """
+    passes = [each.details for each in story.events if each.kind is EventKind.BACKWARD]
+    if not any(isinstance(each, BackwardDetails) and each.shares for each in passes):
+        return story
+    frames = []
+    for frame in story:
+        graph: GradGraph = frame.graph.copy()
+        for details in passes:
+            number = details.pass_number if isinstance(details, BackwardDetails) else -1
+            is_over = frame.pass_number > number or frame.kind not in _BEFORE_THE_END
+            if isinstance(details, BackwardDetails) and number <= frame.pass_number and is_over:
+                for share in details.shares:
+                    _mark_share(graph, share)
+        frames.append(replace(frame, graph=graph))
+    return replace(story, frames=tuple(frames))
+
+
+_BEFORE_THE_END = (FrameKind.FORWARD, FrameKind.FAILED_BACKWARD, FrameKind.REFUSED_BACKWARD)
+
+
+def _mark_share(graph: GradGraph, share: LeafGradient) -> None:
+    for source, edge in graph.inputs(share.node) if share.node in graph else ():
+        leaf = graph.nodes[leaf_of_node(graph, source)]
+        if edge["input"] == share.input and (grad := leaf.get("grad")) is not None:
+            norm = share.norm if math.isfinite(share.norm) else None
+            edge["grad"] = TensorSummary(grad.shape, grad.dtype, grad.device, norm=norm)
 
 
 def _uses(graph: GradGraph, key: str) -> Iterator[tuple[object, ...]]:

@@ -6,6 +6,7 @@ The order of the list is the documentation: `describe` prints it.
 from __future__ import annotations
 
 import sys
+from bisect import bisect
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
@@ -36,16 +37,18 @@ from gradviz.diagnosis.reading import (
 from gradviz.diagnosis.rule import Rule, first_answer
 from gradviz.diagnosis.subjects import Asked
 from gradviz.diagnosis.training import (
-    as_overview,
+    CLEARS,
     first_training_rules,
+    steps_of,
     training_rules,
     unseen,
     unused_by_steps,
+    uses_of,
 )
-from gradviz.diagnosis.values import is_wrong
+from gradviz.diagnosis.values import difference_without, is_wrong
 from gradviz.diagnosis.zeros import zero_rules
 from gradviz.errors import DamagedFileError, GradvizError
-from gradviz.facts import SavedVerdict
+from gradviz.facts import EventKind, SavedVerdict
 from gradviz.graph import GradGraph, NodeKind, ancestors, is_data
 from gradviz.story import Story, recorded_in
 from gradviz.wording import ranks_text
@@ -76,6 +79,9 @@ RULES: tuple[Rule[Any, Any], ...] = (
     *plain_errors.RULES,
 )
 
+_MAY_BE_USED = (Verdict.STALE, Verdict.CLEARED, Verdict.ZERO)
+_NO_GRADIENT = (Verdict.NOT_CONNECTED, Verdict.CUT, Verdict.NOT_KNOWN, Verdict.NOT_RUN)
+
 
 @lru_cache
 def rules(group: Group) -> tuple[Rule[Any, Any], ...]:
@@ -93,8 +99,8 @@ def describe() -> str:
     """The list of rules as text: order, verdict, name, and what each needs.
 
     Example:
-        >>> print(describe().splitlines()[8])
-          9. cleared                    the gradient was cleared after backward (a recording)
+        >>> print(describe().splitlines()[9])
+         10. cleared                    the gradient was cleared after backward (a recording)
     """
     return "\n".join(
         f"{number:3}. {rule.verdict.value:26} {rule.name} ({rule.needs.value})"
@@ -210,7 +216,9 @@ def _of_error(asked: Asked, found: Names) -> Explanation:
 def _of_recording(asked: Asked, found: Names) -> Explanation | Explanations:
     story = recorded_in(asked.recording)  # raises if there is no frame yet
     assert isinstance(story, Story)
-    context = look_at_live(asked, context_of(asked.recording, story, asked.roots))
+    context = look_at_live(asked, context_of(asked, story))
+    if asked.tensors and asked.roots and not context.roots:
+        return _answer_to(replace(asked, recording=None), found)  # no frame has the result
     questions = questions_of(asked, context, found)
     if not asked.roots:
         context = replace(context, later=context_at_end(asked.recording, context))
@@ -240,8 +248,65 @@ def _answers(
     explanations = tuple(explain_tensor(question, context) for question in questions)
     if is_overview:
         rows = zip(explanations, questions, strict=True)
-        explanations = tuple(as_overview(each, question, context) for each, question in rows)
+        explanations = tuple(_as_overview(each, question, context) for each, question in rows)
     return Explanations(explanations) if is_many else explanations[0]
+
+
+def _as_overview(each: Explanation, question: Question, context: Context) -> Explanation:
+    """An answer in a list of all tensors, of which some need no gradient at the end.
+
+    Args:
+        each: the answer about the tensor alone.
+        question: the tensor.
+        context: the recording.
+
+    Returns:
+        FINE for a gradient that was cleared, if steps have used such gradients, and for one that
+        is 0 because the result cannot depend on the tensor; UNTRAINED for a leaf that no optimizer
+        holds and that got no gradient, if others are trained, such as the parameters of a target
+        network; else the answer.
+    """
+    key = question.key
+    added = context.happened_to(key, EventKind.ACCUMULATE)
+    uses = _uses_of_a_gradient(context, key) if added and each.verdict in _MAY_BE_USED else []
+    if each.verdict is Verdict.STALE and sum(use > added[-1].number for use in uses) == 1:
+        return replace(each, verdict=Verdict.FINE, reason="its gradient was used", fix="")
+    is_gone = each.verdict in (Verdict.CLEARED, Verdict.ZERO)
+    is_right = bool(added) and not is_wrong(getattr(added[-1].details, "after", None))
+    graph = context.graph_of_latest_pass(key) if is_gone and not is_right else None
+    if graph is not None and difference_without(graph, key):
+        reason = "its gradient is 0: it is added to both terms of a difference"
+        return replace(each, verdict=Verdict.FINE, reason=reason, fix="")
+    if uses and is_right and is_gone and _is_cleared(context, key):
+        return replace(each, verdict=Verdict.FINE, reason="its gradient was used", fix="")
+    # The parameters of an optimizer that are in no frame have no key: it may hold this one.
+    is_held = key in context.held or any(
+        key in details.held or details.count > len(details.held) for _, details in steps_of(context)
+    )
+    if each.verdict not in _NO_GRADIENT or added or is_held or not steps_of(context):
+        return each
+    reason = f"no optimizer holds it, and it got no gradient: {each.reason}"
+    return replace(each, verdict=Verdict.UNTRAINED, reason=reason, fix="")
+
+
+def _is_cleared(context: Context, key: str) -> bool:
+    """Whether a gradient was cleared after the latest pass that added to it."""
+    return any(event.action in CLEARS for event in context.gradient_changes(key))
+
+
+def _uses_of_a_gradient(context: Context, key: str) -> list[int]:
+    """The events that used the gradient of a leaf, without those that found it None or 0."""
+    changes = sorted(
+        (event.number, event.action in CLEARS)
+        for kind in (EventKind.ACCUMULATE, EventKind.GRAD)
+        for event in context.happened_to(key, kind)
+    )
+
+    def is_cleared(use: int) -> bool:
+        at = bisect(changes, (use,))
+        return at > 0 and changes[at - 1][1]
+
+    return [use for use in uses_of(context, key) if not is_cleared(use)]
 
 
 def explain_tensor(question: Question, context: Context) -> Explanation:

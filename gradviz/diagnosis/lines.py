@@ -20,7 +20,7 @@ __all__ = [
     "assignments_to",
     "code_of",
     "is_only_shown",
-    "is_unused_by",
+    "is_showing",
     "expressions_at",
     "lines_calling",
     "locations_of",
@@ -30,6 +30,7 @@ __all__ = [
     "stored",
     "straight_through",
     "switched_off_by",
+    "syntax_tree",
 ]
 
 
@@ -69,7 +70,7 @@ def is_only_shown(location: SourceLocation, words: Container[str]) -> bool:
     statement = statement_at(location)
     if isinstance(statement, ast.Assert):
         return True
-    if isinstance(statement, ast.Expr) and _is_showing(statement):
+    if isinstance(statement, ast.Expr) and is_showing(statement.value):
         return True
     texts = [
         node
@@ -132,7 +133,7 @@ def statement_at(location: SourceLocation) -> ast.stmt | None:
 
 
 def _statements_at(location: SourceLocation) -> list[ast.stmt]:
-    tree = _tree(_text_of(location.file)) if location.line else None
+    tree = syntax_tree(location.file) if location.line else None
     if tree is None:
         return _alone(location.text)
     found = [
@@ -221,7 +222,7 @@ def assignments_to(location: SourceLocation, target: str) -> list[tuple[int, ast
     Returns:
         Each line with the assigned or appended expression.
     """
-    tree = _tree(_text_of(location.file))
+    tree = syntax_tree(location.file)
     return [] if tree is None else list(_assigned(tree, target))
 
 
@@ -234,77 +235,8 @@ def _assigned(tree: ast.AST, target: str) -> Iterator[tuple[int, ast.expr]]:
             yield from ((node.lineno, each) for each in node.args[:1])
 
 
-def is_unused_by(location: SourceLocation, root: str) -> bool:
-    """Whether the variable that a line assigns is known not to be among the inputs of another.
-
-    Args:
-        location: the line: ``"k = w.max().item()"``.
-        root: the name of a variable that is assigned in the same function.
-
-    Returns:
-        True if no chain of assignments leads from it to ``root``. False if one may do so: what is
-        assigned to attributes and items, or passed to a method, may come back anywhere.
-    """
-    tree, statement = _tree(_text_of(location.file)), statement_at(location)
-    if tree is None or not isinstance(statement, ast.Assign):
-        return False
-    targets = statement.targets
-    if not all(isinstance(target, ast.Name) for target in targets):
-        return False
-    scope = _scope_of(tree, statement)
-    inputs = _inputs_by_name(scope)
-    names = {target.id for target in targets if isinstance(target, ast.Name)}
-    if root not in inputs or any(isinstance(node, (ast.Global, ast.Nonlocal)) for node in scope):
-        return False
-    found, stack = {root}, [root]
-    while stack:
-        for name in inputs.get(stack.pop(), ()):
-            if name not in found:
-                found.add(name)
-                stack.append(name)
-    return not names & found
-
-
-def _scope_of(tree: ast.Module, statement: ast.stmt) -> list[ast.AST]:
-    """The nodes of the innermost function, or of the module, that contains a statement."""
-    functions = (
-        node
-        for node in ast.walk(tree)
-        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
-        and node.lineno <= statement.lineno <= (node.end_lineno or 0)
-    )
-    return [*ast.walk(max(functions, key=lambda node: node.lineno, default=tree))]
-
-
-def _inputs_by_name(nodes: Iterable[ast.AST]) -> dict[str, set[str]]:
-    """For each name, those of which its value may be made; by the statements of one function."""
-    found: dict[str, set[str]] = {}
-    for node in nodes:
-        if isinstance(node, (ast.For, ast.AsyncFor, ast.comprehension)):
-            used, made = _names_in(node.iter), _names_in(node.target)
-        elif isinstance(node, (ast.Assign, ast.AugAssign, ast.AnnAssign, ast.NamedExpr)):
-            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-            made = {name for target in targets for name in _names_in(target)}
-            used = made | _names_in(node.value)
-        elif isinstance(node, (ast.withitem, ast.FunctionDef, ast.Lambda)) or (
-            isinstance(node, ast.Expr) and not _is_showing(node)
-        ):
-            used = _names_in(node)  # a method may change its object, a function its arguments
-            made = used | {node.name} if isinstance(node, ast.FunctionDef) else used
-        else:
-            continue
-        for name in made:
-            found.setdefault(name, set()).update(used)
-    return found
-
-
-def _names_in(tree: ast.AST | None) -> set[str]:
-    nodes = ast.walk(tree) if tree is not None else ()
-    return {node.id for node in nodes if isinstance(node, ast.Name)}
-
-
-def _is_showing(statement: ast.Expr) -> bool:
-    call = statement.value
+def is_showing(call: ast.expr) -> bool:
+    """Whether an expression is a call that prints or logs its arguments: ``print(loss)``."""
     return isinstance(call, ast.Call) and any(_is_named(call, word, None) for word in _SHOWING)
 
 
@@ -317,7 +249,7 @@ def switched_off_by(files: Iterable[str], attribute: str) -> list[tuple[SourceLo
     """
     found = []
     for file in files:
-        tree = _tree(_text_of(file))
+        tree = syntax_tree(file)
         for node in ast.walk(tree) if tree else ():
             if isinstance(node, ast.Assign) and _is_false(node.value):
                 found += [
@@ -334,7 +266,7 @@ def _is_false(value: ast.expr) -> bool:
 
 def lines_calling(location: SourceLocation, name: str) -> list[int]:
     """The lines of a file that call a function of that name, as ``name()`` or ``x.name()``."""
-    tree = _tree(_text_of(location.file))
+    tree = syntax_tree(location.file)
     calls = (node for node in (ast.walk(tree) if tree else ()) if isinstance(node, ast.Call))
     return [node.lineno for node in calls if _is_named(node, name, None)]
 
@@ -370,6 +302,11 @@ def _text_of(file: str) -> str:
     # The latest has priority: under a magic command, a cell has the code of the command too.
     known = known or files_of_cell(file)[-1:]
     return "".join(linecache.getlines(known[0])) if len(known) == 1 else ""
+
+
+def syntax_tree(file: str) -> ast.Module | None:
+    """The syntax tree of a file, by the name under which its lines are shown; None if unknown."""
+    return _tree(_text_of(file))
 
 
 @functools.lru_cache(maxsize=16)

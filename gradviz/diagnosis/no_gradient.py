@@ -8,11 +8,13 @@ from typing import Any
 from gradviz.diagnosis.answers import Verdict
 from gradviz.diagnosis.context import (
     RECORD,
+    UNNAMED,
     Context,
     CutEdge,
     Question,
     Reach,
     call_of,
+    listed,
     stops_on_every_way,
 )
 from gradviz.diagnosis.lines import locations_of, mention
@@ -69,6 +71,18 @@ def _clearing(event: Event) -> str:
     return ".grad = None" if event.word == "grad" else event.word
 
 
+def _passes(context: Context) -> list[Event]:
+    """The backward passes, without those that failed on another result than the explained one."""
+
+    def is_of_another(event: Event) -> bool:
+        details = event.details
+        if not isinstance(details, BackwardDetails) or not details.has_failed:
+            return False
+        return bool(context.roots) and set(context.roots).isdisjoint(details.roots)
+
+    return [event for event in context.passes if not is_of_another(event)]
+
+
 def _only_autograd_grad(context: Context, question: Question) -> Evidence | None:
     roots = set(context.roots)
     calls = [
@@ -76,9 +90,7 @@ def _only_autograd_grad(context: Context, question: Question) -> Evidence | None
         for event in context.happened(EventKind.BACKWARD)
         if isinstance(event.details, BackwardDetails) and not roots.isdisjoint(event.details.roots)
     ]
-    if not question.is_leaf or context.passes:
-        return None
-    if not calls:
+    if not question.is_leaf or _passes(context) or not calls:
         return None
     words = {"line": mention(calls[-1].location), "call": call_of(context)}
     return Evidence(words, locations=(calls[-1].location,))
@@ -96,7 +108,7 @@ def _not_in_inputs(context: Context, question: Question) -> Evidence | None:
 
 
 def _pass_failed(context: Context, question: Question) -> Evidence | None:
-    last = context.passes[-1] if context.passes else None
+    last = next(reversed(_passes(context)), None)
     if last is None or not isinstance(last.details, BackwardDetails):
         return None
     if not last.details.has_failed:
@@ -424,7 +436,12 @@ def _non_leaf(context: Context, question: Question) -> Evidence | None:
     inputs = ancestors(context.graph, [question.key]) if question.key else set()
     leaves = [key for key in context.graph.leaves if key in inputs]
     leaf = context.graph.nodes[leaves[0]].get("name") if len(leaves) == 1 else ""
-    if op in _VIEWS and leaf:
+    called = [context.graph.nodes[key].get("name", "") for key in leaves]
+    originals = [each for each in called if "parametrizations." in each]
+    if originals:
+        read = listed([f"{each}.grad" for each in originals])
+        fix = f"a parametrization computes it each time that it is read: read {read} instead"
+    elif op in _VIEWS and leaf:
         fix = f"it is a view of {leaf}: read {leaf}.grad, or {name}.retain_grad() before backward"
     elif op in _CONVERSIONS:
         fix = (
@@ -432,6 +449,8 @@ def _non_leaf(context: Context, question: Question) -> Evidence | None:
             f"scale: {name} = {name}.detach().requires_grad_(); else {name}.retain_grad() before "
             "backward"
         )
+    elif question.name == UNNAMED:
+        fix = "assign it to a variable, and call retain_grad() on it before backward"
     else:
         fix = (
             f"call {name}.retain_grad() before backward; to update a parameter, change it in "

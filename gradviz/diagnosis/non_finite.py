@@ -118,6 +118,9 @@ def _first_suspect(
     if forward and not forward[0].is_known:
         # Its input may come from an operation that is known to have had no finite value.
         before = ancestors(graph, [forward[0].key])
+        data = (_of_data(values, key) for key in _in_order(graph, before))
+        if suspect := next(filter(None, data), None):
+            return suspect
         forward = [each for each in reversed(backward) if each.key in before] + forward
     return next(iter((*forward, *backward)), None)
 
@@ -147,6 +150,20 @@ def _of_untracked(graph: GradGraph, key: str) -> Suspect | None:
     return None
 
 
+def _of_data(values: Values, key: str) -> Suspect | None:
+    """An operation before the first result that is not finite, with such data as an input."""
+    if (suspect := _of_untracked(values.graph, key)) is not None:
+        return suspect
+    tracked = _numbers(values.graph, key)
+    for number in (0, 1, 2):
+        value = values.input_of(key, number) if number not in tracked else None
+        if _is_finite(value) is False and value is not None:
+            what = "NaN" if value.nan else "infinite"
+            why = f"its input {number}, which does not require grad, has {what} elements"
+            return Suspect(key, why, f"find where it becomes {what}, before the loss")
+    return None
+
+
 def _fix_of(graph: GradGraph, key: str) -> str:
     dtypes = (graph.nodes[each].get("dtype") for each in (key, *graph.predecessors(key)))
     return _HALF if "float16" in dtypes else _KEEP_AWAY
@@ -154,13 +171,13 @@ def _fix_of(graph: GradGraph, key: str) -> str:
 
 def _fix_of_result(op: str, made: TensorSummary, is_known: bool) -> str:
     """What to do about an operation whose inputs are finite, or not known."""
+    if op == "div" or operation(op).not_finite_at:
+        return _HALF if made.inf and made.dtype == "float16" else _KEEP_AWAY
+    if not is_known:
+        return _LOOK
     if not made.inf or made.nan:
         return _KEEP_AWAY
-    if made.dtype == "float16":
-        return _HALF
-    if op == "div" or operation(op).not_finite_at:
-        return _KEEP_AWAY
-    return _TOO_LARGE if is_known else _LOOK
+    return _HALF if made.dtype == "float16" else _TOO_LARGE
 
 
 def _in_order(graph: GradGraph, keys: Iterable[str]) -> list[str]:

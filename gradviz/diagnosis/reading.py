@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from gradviz.diagnosis.context import (
     LEAVES,
+    UNNAMED,
     Context,
     CutEdge,
     Question,
@@ -23,7 +24,7 @@ from gradviz.diagnosis.subjects import (
     raised_in_backward,
 )
 from gradviz.diagnosis.values import Values
-from gradviz.facts import ErrorDetails, EventKind, FrameKind, GradientDetails, TrainingSets
+from gradviz.facts import Action, ErrorDetails, EventKind, FrameKind, GradientDetails, TrainingSets
 from gradviz.graph import (
     Cause,
     EdgeData,
@@ -103,7 +104,7 @@ def look(asked: Asked, names: Names) -> tuple[Context, list[Question]]:
     called = names_of(names)
     asked_questions = [
         Question(
-            called.get(id(tensor)) or graph.nodes[key].get("name") or "the tensor",
+            called.get(id(tensor)) or graph.nodes[key].get("name") or UNNAMED,
             key,
             graph.nodes[key],
             id(tensor) in asked.parameters or type(tensor).__name__ == "Parameter",
@@ -200,15 +201,15 @@ def _drop_the_rest(graph: GradGraph, kept: set[str]) -> None:
 # Recordings.
 
 
-def context_of(recording: Recording, story: Story, roots: Sequence[Any] = ()) -> Context:
+def context_of(asked: Asked, story: Story) -> Context:
     """The context of the last frame with the roots of backward, and of the frame before backward.
 
     Args:
-        recording: the recording.
-        story: its frames and events.
-        roots: the roots of backward; if empty, those of the recorded pass.
+        asked: the question: the recording; without roots, those of the recorded pass are meant.
+        story: the frames and events of the recording.
     """
-    frames, events = story.frames, story.events
+    recording: Recording = asked.recording
+    roots, frames, events = asked.roots, story.frames, story.events
     passes = [event for event in events if event.kind is EventKind.BACKWARD]
     of_pass = [frame for frame in frames if frame.kind in _OF_A_PASS]
     graph = next((f.graph for f in reversed(of_pass if passes and of_pass else frames)), None)
@@ -223,9 +224,30 @@ def context_of(recording: Recording, story: Story, roots: Sequence[Any] = ()) ->
     before = _before(frames)
     lost = _lost(recording, graph, keys)
     numbers = _numbers(recording)
+    called = _called(asked, graph, keys)
     return Context(
-        graph, tuple(keys), events, frames, before, kept=kept, lost=lost, numbers=numbers
+        graph,
+        tuple(keys),
+        events,
+        frames,
+        before,
+        kept=kept,
+        lost=lost,
+        numbers=numbers,
+        called=called,
+        is_of_roots=bool(roots and keys),
     )
+
+
+def _called(asked: Asked, graph: GradGraph, roots: Sequence[str]) -> dict[str, str]:
+    """The names that a dict of ``names`` has for roots."""
+    if not isinstance(asked.names, Mapping):
+        return {}
+    from gradviz.capture.tensors.names import Names
+
+    named = ((each.tensor, each.name) for each in Names.of(asked.names, None))
+    keys = ((asked.recording._snapshots.key_of(tensor, graph), name) for tensor, name in named)
+    return {key: name for key, name in keys if key in roots}
 
 
 def context_at_end(recording: Recording, context: Context) -> Context | None:
@@ -242,17 +264,8 @@ def context_at_end(recording: Recording, context: Context) -> Context | None:
 
 def _lost(recording: Recording, graph: GradGraph, roots: Sequence[str]) -> dict[str, list[CutEdge]]:
     # What was written into an older tensor since is not an ancestor of the roots.
-    reached = ancestors(graph, roots)
-    direct = {
-        source
-        for source, _, edge in graph.in_edges(reached, data=True)
-        if edge["kind"] is EdgeKind.CUT
-    }
-    ends = reached | direct
-    return {
-        leaf: [*map(_edge_of, cuts)]
-        for leaf, cuts in recording._snapshots.cut_off(graph, ends).items()
-    }
+    lost = recording._snapshots.cut_off(graph, ancestors(graph, roots))
+    return {leaf: [*map(_edge_of, cuts)] for leaf, cuts in lost.items()}
 
 
 def _edge_of(cut: CutOff) -> CutEdge:
@@ -302,7 +315,9 @@ def questions_of(asked: Asked, context: Context, names: Names) -> list[Question]
         return _questions(asked.tensors, asked, context, names)
     from gradviz.capture.tensors.names import Names
 
-    shown = _leaves(asked.recording.frames)
+    shown = _leaves(context)
+    if asked.recording._was_stopped:
+        shown = {key: data for key, data in shown.items() if not _awaits_a_pass(context, key)}
     own = Names(asked.recording._snapshots.parameters())
     keys = [asked.recording._snapshots.key_of(named.tensor, context.graph) for named in own]
     unseen = [each for each, key in zip(own, keys, strict=True) if key not in shown]
@@ -329,18 +344,23 @@ def questions_of(asked: Asked, context: Context, names: Names) -> list[Question]
 
 
 def _gone(asked: Asked, context: Context, known: set[str]) -> list[Question]:
-    """The parameters of optimizers that are in no frame, lost their path, and may be gone."""
+    """The parameters of optimizers that are in no frame, got no gradient, and may be gone."""
     seen: TrainingSets = asked.recording._snapshots.training_sets()
     data: NodeData = {"kind": NodeKind.PARAMETER, "requires_grad": True}
     return [
         Question(name, key, {**data, "name": name}, True)
         for key, name in seen.names.items()
         if key not in known
-        and any(
-            cut.edge.get("cause") is not Cause.REQUIRES_GRAD for cut in context.lost.get(key, ())
-        )
+        and not _is_frozen(context, key)
         and not context.happened_to(key, EventKind.ACCUMULATE)
     ]
+
+
+def _is_frozen(context: Context, key: str) -> bool:
+    cuts = (context.lost or {}).get(key, ())
+    switched = context.happened_to(key, EventKind.REQUIRES_GRAD)
+    is_off = bool(switched) and switched[-1].action is Action.REQUIRES_GRAD_OFF
+    return is_off or any(cut.edge.get("cause") is Cause.REQUIRES_GRAD for cut in cuts)
 
 
 def _shown(key: str, data: NodeData) -> Question:
@@ -368,7 +388,7 @@ def _questions(
         details = added[-1].details if added and key not in context.graph else None
         if isinstance(details, GradientDetails) and details.accumulations:
             data["accumulations"] = details.accumulations  # it is used inside a checkpoint
-        name = called.get(id(tensor)) or data.get("name") or "the tensor"
+        name = called.get(id(tensor)) or data.get("name") or UNNAMED
         is_parameter = id(tensor) in asked.parameters or type(tensor).__name__ == "Parameter"
         questions.append(
             Question(
@@ -439,14 +459,37 @@ def _not_finite_since(recording: Recording) -> dict[str, tuple[int, GradGraph]]:
     return found
 
 
-def _leaves(frames: tuple[Frame, ...]) -> dict[str, NodeData]:
+def _leaves(context: Context) -> dict[str, NodeData]:
     """Every leaf that is in a frame, with its last attributes, in the order of the keys."""
-    found: dict[str, NodeData] = {}
-    for frame in frames:
+    found: dict[str, tuple[NodeData, int]] = {}
+    for frame in context.frames:
         for key, data in frame.graph.nodes(data=True):
             if data["kind"] in LEAVES:
-                found[key] = data
-    return dict(sorted(found.items(), key=lambda item: int(item[0][1:])))
+                found[key] = data, frame.follows
+    ordered = sorted(found.items(), key=lambda item: int(item[0][1:]))
+    return {key: _as_it_ended(context, key, *of_frame) for key, of_frame in ordered}
+
+
+def _awaits_a_pass(context: Context, key: str) -> bool:
+    """Whether a leaf was used for the first time after the latest backward pass."""
+    if not context.passes:
+        return False
+    last = context.passes[-1].number
+    return all(frame.follows > last for frame in context.frames if key in frame.graph)
+
+
+def _as_it_ended(context: Context, key: str, data: NodeData, follows: int) -> NodeData:
+    """The attributes of a leaf, with the gradient that it got after the last frame with it."""
+    kinds = (EventKind.ACCUMULATE, EventKind.GRAD)
+    events = [event for kind in kinds for event in context.happened_to(key, kind)]
+    last = max(events, key=lambda event: event.number, default=None)
+    details = last.details if last is not None and last.number > follows else None
+    if not isinstance(details, GradientDetails) or details.after is None:
+        return data
+    newer: NodeData = {**data, "grad": details.after}
+    if details.accumulations is not None:
+        newer["accumulations"] = details.accumulations
+    return newer
 
 
 # Errors.
@@ -495,7 +538,7 @@ def _context(asked: Asked, names: Names) -> Context:
     # Without an exception, the tensors are those whose gradients are explained, not roots.
     given = asked.tensors if asked.error is not None else []
     tensors = [each for each in given if id(each) not in asked.parameters]
-    if asked.recording is None:
+    if asked.recording is None or not asked.recording.frames:  # it may not have been entered
         return look(Asked(roots=tensors), names)[0]
     frames, events = asked.recording.frames, asked.recording.events
     failed = [frame for frame in frames if frame.kind is FrameKind.FAILED_BACKWARD]

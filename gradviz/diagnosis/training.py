@@ -5,9 +5,8 @@ They compare the parameters of the model, those of an optimizer, and the leaves 
 
 from __future__ import annotations
 
-from bisect import bisect
 from collections.abc import Collection
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -15,17 +14,18 @@ from gradviz.diagnosis.answers import Explanation, Group, Verdict
 from gradviz.diagnosis.context import LEAVES, Context, Question
 from gradviz.diagnosis.lines import mention, switched_off_by
 from gradviz.diagnosis.rule import Evidence, Needs, Rule, first_answer
-from gradviz.diagnosis.values import difference_without, is_wrong
+from gradviz.diagnosis.values import is_wrong
 from gradviz.facts import Action, EventKind, GradientDetails, SourceLocation, StepDetails
 from gradviz.graph import GradGraph, NodeKind, TensorSummary
 from gradviz.story import Event
 
 __all__ = [
-    "as_overview",
+    "CLEARS",
     "first_training_rules",
     "scale_of",
     "scaling_of",
     "skipped_step",
+    "steps_of",
     "training_rules",
     "unseen",
     "unused_by_steps",
@@ -35,7 +35,7 @@ __all__ = [
 _CLIPS = ("clip_grad_norm_", "clip_grad_value_", "clip_grads_with_norm_")
 _CHANGES = (Action.CHANGED_IN_PLACE, Action.CLIPPED, Action.UNSCALED)
 _UNSCALES = ("unscale_", "step")
-_CLEARS = (Action.SET_TO_NONE, Action.ZEROED)
+CLEARS = (Action.SET_TO_NONE, Action.ZEROED)
 
 
 def _attribute(context: Context, question: Question) -> Evidence | None:
@@ -86,7 +86,8 @@ def _not_registered(context: Context, question: Question) -> Evidence | None:
     return Evidence(words, locations=(holder[0].location,) if holder else ())
 
 
-def _steps(context: Context) -> list[tuple[Event, StepDetails]]:
+def steps_of(context: Context) -> list[tuple[Event, StepDetails]]:
+    """The steps of optimizers, in order."""
     return [
         (event, event.details)
         for event in context.happened(EventKind.STEP)
@@ -111,7 +112,7 @@ def _is_held(context: Context, question: Question) -> bool:
     added = context.happened_to(question.key, EventKind.ACCUMULATE)
     return (
         question.key in context.held
-        or any(question.key in details.held for _, details in _steps(context))
+        or any(question.key in details.held for _, details in steps_of(context))
         or any(
             bool(added) and event.number > added[0].number
             for event in context.happened_to(question.key, EventKind.IN_PLACE)
@@ -122,7 +123,7 @@ def _is_held(context: Context, question: Question) -> bool:
 def _holder(context: Context, question: Question) -> tuple[Event, StepDetails] | None:
     """The latest step of an optimizer, if it trains a model and the tensor has had a gradient."""
     added = context.happened_to(question.key, EventKind.ACCUMULATE)
-    steps = _steps(context)
+    steps = steps_of(context)
     if not added or not steps:
         return None
     # A program may optimize an image; then the image is in the graph.
@@ -153,19 +154,19 @@ def _waits_for_a_step(context: Context, question: Question) -> Evidence | None:
     added = context.happened_to(key, EventKind.ACCUMULATE)
     changes = context.happened_to(key, EventKind.IN_PLACE)
     is_updated = any(added and event.number > added[0].number for event in changes)
-    if is_updated or any(key in details.held for _, details in _steps(context)):
+    if is_updated or any(key in details.held for _, details in steps_of(context)):
         return None
     clears = [
         event
         for event in context.happened_to(key, EventKind.GRAD)
-        if event.action in _CLEARS and added and added[0].number < event.number < added[-1].number
+        if event.action in CLEARS and added and added[0].number < event.number < added[-1].number
     ]
     if not clears:
         return None
     words = {
         "optimizer": optimizer,
         "added": mention(added[0].location),
-        "word": ".grad = None" if clears[0].word == "grad" else clears[0].word,
+        "word": _clearing(clears[0]),
         "clear": mention(clears[0].location),
     }
     return Evidence(words, locations=(added[0].location, clears[0].location))
@@ -174,11 +175,7 @@ def _waits_for_a_step(context: Context, question: Question) -> Evidence | None:
 def _clipped_after_step(context: Context, question: Question) -> Evidence | None:
     """The gradient was clipped after the step that used it, and before the next pass."""
     key = question.key
-    kinds = (EventKind.ACCUMULATE, EventKind.GRAD)
-    events = [each for kind in kinds for each in context.happened_to(key, kind)]
-    events += [step for step, details in _steps(context) if key in details.held]
-    events.sort(key=lambda event: event.number)
-    for step, clip in pairwise(events):
+    for step, clip in pairwise(_history(context, key)):
         is_late = step.kind is EventKind.STEP and clip.word in _CLIPS
         if is_late and _has_changed(context, key, clip):
             words = {
@@ -188,6 +185,18 @@ def _clipped_after_step(context: Context, question: Question) -> Evidence | None
             }
             return Evidence(words, locations=(clip.location, step.location))
     return None
+
+
+def _history(context: Context, key: str) -> list[Event]:
+    """What happened to the gradient of a leaf, with the steps of its optimizers, in order."""
+    kinds = (EventKind.ACCUMULATE, EventKind.GRAD)
+    events = [each for kind in kinds for each in context.happened_to(key, kind)]
+    events += [step for step, details in steps_of(context) if key in details.held]
+    return sorted(events, key=lambda event: event.number)
+
+
+def _clearing(event: Event) -> str:
+    return ".grad = None" if event.word == "grad" else event.word
 
 
 def _has_changed(context: Context, key: str, clip: Event) -> bool:
@@ -204,7 +213,7 @@ def _has_changed(context: Context, key: str, clip: Event) -> bool:
 def _cleared_before_step(context: Context, question: Question) -> Evidence | None:
     """``zero_grad`` cleared the gradient after backward, before the step that needs it."""
     key = question.key
-    steps = [step for step, details in _steps(context) if key in details.held]
+    steps = [step for step, details in steps_of(context) if key in details.held]
     if not steps:
         return None
     last = steps[-1].number
@@ -212,7 +221,7 @@ def _cleared_before_step(context: Context, question: Question) -> Evidence | Non
     cleared = [
         event
         for event in context.happened_to(key, EventKind.GRAD)
-        if event.action in _CLEARS and event.number < last
+        if event.action in CLEARS and event.number < last
     ]
     if not added or not cleared or added[-1].number > cleared[-1].number:
         return None
@@ -220,11 +229,40 @@ def _cleared_before_step(context: Context, question: Question) -> Evidence | Non
         return None  # an earlier step has used it
     clear = cleared[-1]
     words = {
-        "word": ".grad = None" if clear.word == "grad" else clear.word,
+        "word": _clearing(clear),
         "clear": mention(clear.location),
         "step": mention(steps[-1].location),
     }
     return Evidence(words, locations=(clear.location, steps[-1].location))
+
+
+def _cleared_in_each_pass(context: Context, question: Question) -> Evidence | None:
+    """Passes of one line, of which the last before each step is used, and others are cleared.
+
+    A pass for another purpose, such as that of a generator through its critic, has its own line.
+    """
+    events = _history(context, question.key)
+    dropped: list[tuple[Event, Event]] = []
+    since: list[tuple[Event, Event]] = []
+    counts: list[int] = []
+    for one, other in pairwise(each for each in events if each.action not in _CHANGES):
+        if one.kind is EventKind.ACCUMULATE and other.action in CLEARS:
+            since.append((one, other))
+        elif other.kind is EventKind.STEP:
+            is_used = one.kind is EventKind.ACCUMULATE
+            same = [pair for pair in since if pair[0].location == one.location]
+            counts.append(len(same) if is_used else 0)
+            dropped, since = dropped + same, []
+    if not counts or min(counts) == 0 or len(dropped) < 2:
+        return None
+    line, clear = dropped[-1][0].location, dropped[-1][1]
+    words = {
+        "count": f"{len(dropped):,} of {len(dropped) + len(counts):,} backward passes",
+        "line": mention(line),
+        "word": _clearing(clear),
+        "clear": mention(clear.location),
+    }
+    return Evidence(words, locations=(clear.location, line))
 
 
 def _frozen_and_moved(context: Context, question: Question) -> Evidence | None:
@@ -237,7 +275,7 @@ def _frozen_and_moved(context: Context, question: Question) -> Evidence | None:
         return None
     moved = [
         event
-        for event, details in _steps(context)
+        for event, details in steps_of(context)
         if event.number > off[-1].number
         and question.key in details.changed
         and details.changed_values != 0
@@ -322,7 +360,7 @@ def skipped_step(context: Context, question: Question, in_forward: bool | None) 
     added = context.happened_to(question.key, EventKind.ACCUMULATE)
     is_skipped = added and any(
         event.number > added[-1].number and question.key in details.held
-        for event, details in _steps(context)
+        for event, details in steps_of(context)
         if event.action is Action.SKIPPED
     )
     if not is_skipped:
@@ -392,9 +430,9 @@ def unused_by_steps(context: Context, explained: Collection[str]) -> list[Explan
         explained: keys of the tensors that have an explanation of their own.
     """
     last: dict[tuple[str, int], Event] = {}
-    for event, details in _steps(context):
+    for event, details in steps_of(context):
         last[details.optimizer, details.count] = event
-    seen = {key for _, details in _steps(context) for key in details.held}
+    seen = {key for _, details in steps_of(context) for key in details.held}
     own = len(context.held.intersection(explained) - seen)
     held = (Held(name, event, own) for (name, _), event in last.items())
     found = (first_answer([unseen], context, each) for each in held)
@@ -429,6 +467,16 @@ first_training_rules: tuple[Rule[Any, Any], ...] = (
     ),
     _too_early(Verdict.CLEARED),
     _too_early(Verdict.ZERO),
+    Rule(
+        "cleared in each pass, and a step after several",
+        Verdict.NO_STEP,
+        _cleared_in_each_pass,
+        "{word} at {clear} cleared the gradients of {count} at {line} before a step used them",
+        "to add up several passes for each step, call zero_grad() only after step()",
+        Needs.RECORDING,
+        (EventKind.STEP, EventKind.GRAD),
+        "Before each step, several passes of one line, of which only the last was not cleared.",
+    ),
     Rule(
         "a frozen tensor that an optimizer still changes",
         Verdict.MOVED,
@@ -495,73 +543,9 @@ training_rules: tuple[Rule[Any, Any], ...] = (
 )
 
 
-# Overviews.
-
-
 def uses_of(context: Context, key: str) -> list[int]:
     """The numbers of the events that used the gradient of a leaf: steps, and changes by hand."""
-    steps = [event.number for event, details in _steps(context) if key in details.held]
+    steps = [event.number for event, details in steps_of(context) if key in details.held]
     added = context.happened_to(key, EventKind.ACCUMULATE)
     changes = [event.number for event in context.happened_to(key, EventKind.IN_PLACE)]
     return sorted([*steps, *(each for each in changes if added and each > added[0].number)])
-
-
-_MAY_BE_USED = (Verdict.STALE, Verdict.CLEARED, Verdict.ZERO)
-_NO_GRADIENT = (Verdict.NOT_CONNECTED, Verdict.CUT, Verdict.NOT_KNOWN, Verdict.NOT_RUN)
-
-
-def as_overview(each: Explanation, question: Question, context: Context) -> Explanation:
-    """An answer in a list of all tensors, of which some need no gradient at the end.
-
-    Args:
-        each: the answer about the tensor alone.
-        question: the tensor.
-        context: the recording.
-
-    Returns:
-        FINE for a gradient that was cleared, if steps have used such gradients, and for one that
-        is 0 because the result cannot depend on the tensor; UNTRAINED for a leaf that no optimizer
-        holds and that got no gradient, if others are trained, such as the parameters of a target
-        network; else the answer.
-    """
-    key = question.key
-    added = context.happened_to(key, EventKind.ACCUMULATE)
-    uses = _uses_of_a_gradient(context, key) if added and each.verdict in _MAY_BE_USED else []
-    if each.verdict is Verdict.STALE and sum(use > added[-1].number for use in uses) == 1:
-        return replace(each, verdict=Verdict.FINE, reason="its gradient was used", fix="")
-    is_gone = each.verdict in (Verdict.CLEARED, Verdict.ZERO)
-    is_right = bool(added) and not is_wrong(getattr(added[-1].details, "after", None))
-    graph = context.graph_of_latest_pass(key) if is_gone and not is_right else None
-    if graph is not None and difference_without(graph, key):
-        reason = "its gradient is 0: it is added to both terms of a difference"
-        return replace(each, verdict=Verdict.FINE, reason=reason, fix="")
-    if uses and is_right and is_gone and _is_cleared(context, key):
-        return replace(each, verdict=Verdict.FINE, reason="its gradient was used", fix="")
-    # The parameters of an optimizer that are in no frame have no key: it may hold this one.
-    is_held = key in context.held or any(
-        key in details.held or details.count > len(details.held) for _, details in _steps(context)
-    )
-    if each.verdict not in _NO_GRADIENT or added or is_held or not _steps(context):
-        return each
-    reason = f"no optimizer holds it, and it got no gradient: {each.reason}"
-    return replace(each, verdict=Verdict.UNTRAINED, reason=reason, fix="")
-
-
-def _is_cleared(context: Context, key: str) -> bool:
-    """Whether a gradient was cleared after the latest pass that added to it."""
-    return any(event.action in _CLEARS for event in context.gradient_changes(key))
-
-
-def _uses_of_a_gradient(context: Context, key: str) -> list[int]:
-    """The events that used the gradient of a leaf, without those that found it None or 0."""
-    changes = sorted(
-        (event.number, event.action in _CLEARS)
-        for kind in (EventKind.ACCUMULATE, EventKind.GRAD)
-        for event in context.happened_to(key, kind)
-    )
-
-    def is_cleared(use: int) -> bool:
-        at = bisect(changes, (use,))
-        return at > 0 and changes[at - 1][1]
-
-    return [use for use in uses_of(context, key) if not is_cleared(use)]

@@ -38,6 +38,7 @@ class Carried:
         code: the user's expression for it where it is used again: ``"self.mean"``; "" if unknown.
         is_list: whether that expression is a list of tensors.
         is_renewed: whether the line that created it ran again after that pass.
+        is_inside: whether it is used again in a loop that runs several times for each pass.
     """
 
     key: str
@@ -46,6 +47,7 @@ class Carried:
     code: str
     is_list: bool
     is_renewed: bool
+    is_inside: bool
 
 
 class _Order:
@@ -61,10 +63,12 @@ class _Order:
         self._context, self._passed = context, passed
         graphs = [context.graph, *(frame.graph for frame in context.frames)]
         self.created: dict[str, int] = {}
+        self._sources: dict[str, str] = {}
         for graph in graphs:
             for key, data in graph.nodes(data=True):
-                if "sequence_nr" in data:
-                    self.created.setdefault(key, data["sequence_nr"])
+                if "sequence_nr" in data and key not in self.created:
+                    self.created[key] = data["sequence_nr"]
+                    self._sources[key] = data.get("source", "")
         # An event refers to the last node that its operation created.
         made = [
             (max(self.created[key] for key in event.nodes if key in self.created), event)
@@ -94,9 +98,17 @@ class _Order:
         )
 
     def event_of(self, key: str) -> Event | None:
-        """The operation that created a node."""
-        at = bisect_left(self._numbers, self.created.get(key, -1))
-        return self._events[at] if key in self.created and at < len(self._events) else None
+        """The operation that created a node; None for one without an event."""
+        if key not in self.created:
+            return None
+        at = bisect_left(self._numbers, self.created[key])
+        found = self._events[at] if at < len(self._events) else None
+        source = self._sources.get(key, "")
+        if found is None or str(found.location) == source or not source:
+            return found
+        # A write into a part of a tensor has an event without a node.
+        there = self._context.made_at(source, "")
+        return next((each for each in reversed(there) if each.number < found.number), None)
 
     @cached_property
     def is_used_after(self) -> bool:
@@ -124,17 +136,16 @@ def _carried(context: Context, error: ErrorContext, passed: Event) -> Carried | 
     made, used = order.event_of(key), order.event_of(user)
     known = _fresh(context, passed, used) if used is not None else set()
     code, is_list = _expression(made, used, known)
-    return Carried(key, made, used, code, is_list, _is_renewed(context, made, passed))
+    again, uses = _runs_after(context, made, passed), _runs_after(context, used, passed)
+    return Carried(key, made, used, code, is_list, again > 0, uses > 1)
 
 
-def _is_renewed(context: Context, made: Event | None, passed: Event) -> bool:
-    if made is None or not made.location:
-        return False
-    return any(
-        event.number > passed.number and event.location == made.location
-        for kind in _MADE
-        for event in context.happened(kind)
-    )
+def _runs_after(context: Context, event: Event | None, passed: Event) -> int:
+    """How often the operation of an event ran between that pass and the one that failed."""
+    if event is None or not event.location:
+        return 0
+    there = context.made_at(str(event.location), "")
+    return sum(e.number > passed.number and e.word == event.word for e in there)
 
 
 def _expression(made: Event | None, used: Event | None, known: set[str]) -> tuple[str, bool]:
@@ -146,6 +157,8 @@ def _expression(made: Event | None, used: Event | None, known: set[str]) -> tupl
         known: names of other tensors.
     """
     name = made.name if made is not None else ""
+    if used is not None and used.kind is EventKind.IN_PLACE and name == used.name:
+        return name, False
     texts: dict[str, bool] = {}
     for expression in expressions_at(used.location, used.word) if used is not None else ():
         for each in operands(expression):
@@ -277,6 +290,13 @@ def _from_step_to_step(context: Context, error: ErrorContext) -> Evidence | None
         fix = f"detach what it holds after each backward pass: {_detached(carried)}"
     elif kept and carried.made is not None:
         fix = f"detach it where it is kept: {carried.code} = {carried.made.name}.detach()"
+    elif carried.used is not None and carried.used.kind is EventKind.IN_PLACE:
+        fix = (
+            f"create {carried.code} anew in each step, before it is written; or detach it after "
+            f"each backward pass: {_detached(carried)}"
+        )
+    elif carried.is_inside:
+        fix = f"detach it after each backward pass: {_detached(carried)}"
     elif carried.used is not None and carried.used.source:
         fix = f"detach it before {carried.used.source}: {_detached(carried)}"
     else:

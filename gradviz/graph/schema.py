@@ -259,7 +259,8 @@ class NodeData(TypedDict, total=False):
     grad              `TensorSummary` of ``.grad``; None when ``.grad`` is None; left out for
                       tensors that have no ``.grad``
     accumulations     number of times a gradient was added to ``.grad``; only when recorded
-    requires_grad     of an untracked tensor: False
+    requires_grad     False for an untracked tensor, and for a leaf that was frozen after the graph
+                      was built: its ``.grad`` gets nothing
     is_leaf           of an untracked tensor
     inference         True for a tensor made under ``inference_mode``
     unreduced         True for a parameter whose gradient FSDP2 has not reduced over the ranks:
@@ -287,7 +288,9 @@ class NodeData(TypedDict, total=False):
     grad_range        of a repeated group: the least and the greatest norm of the ``.grad`` of
                       one repetition
     repeat            of a group: how many times the same part follows itself (``×12``)
-    parameters        of a group: number of elements of its parameters
+    parameters        of a group: number of elements of its parameters (``nn.Parameter``)
+    frozen            of a group of modules: number of elements of their frozen parameters
+    leaf_elements     of a group: number of elements of its other leaves
     structure         of a group: a fingerprint, equal for groups of the same operations
     first             of a group: key of the first operation that was folded into it
     module_class      of a group: the class of its module, or of each that repeats
@@ -295,8 +298,9 @@ class NodeData(TypedDict, total=False):
     inferred          True when ``module`` was inferred from names and order, not recorded
     changes           what changed since the previous frame, in few words, by attribute:
                       ``{"grad": "+3", "buffers": "freed"}``; ``{"node": "new"}`` for a new node
-    used_version      of a leaf in a later frame: its version when the operations used it
-    used_value        of the same: its `TensorSummary` then
+    stale             of a leaf: whether it was changed in place after an operation of the graph
+                      used it; left out when it is not known
+    used_value        of a stale leaf: its `TensorSummary` when the operations used it
     ranks             `RankSpread` of a gathered story, where its ranks differ
     problem           ``gradviz.facts.Problem``: backward failed at this node
     asked             True for an explained tensor without a known fault
@@ -349,13 +353,15 @@ class NodeData(TypedDict, total=False):
     repeat: int
     grad_range: tuple[float, float]
     parameters: int
+    frozen: int
+    leaf_elements: int
     structure: str
     first: str
     module_class: str
     contents: tuple[str, ...]
     inferred: bool
     changes: dict[str, str]
-    used_version: int
+    stale: bool
     used_value: TensorSummary
     ranks: RankSpread
     problem: Any
@@ -383,9 +389,10 @@ class EdgeData(TypedDict, total=False):
     is_own     whether that library is a folder of the program, not an installed package
     word       of a cut edge, the function that cut it: ``argmin``
     grad       of an edge out of a group, the `TensorSummary` of the retained ``.grad`` of the
-               tensor; the operation that created it is in the group
+               tensor; the operation that created it is in the group. Of an edge out of a leaf,
+               what this use added to ``.grad``, if the leaf has several and it was recorded
     times      of an edge out of a group, how many edges it replaces, if several
-    norm       of the ``.grad`` at its end, summed over all uses of the tensor (`color_by`)
+    norm       of the gradient along it, as far as known (`color_by`)
     level      where that norm lies on the scale: 0 the least, 1 the most
     mark       `Mark`: a gradient that `color_by` cannot place on the scale
     highlight  True for an edge on the path of the gradient to a highlighted node

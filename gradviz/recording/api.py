@@ -139,6 +139,7 @@ class Recording(Shown):
         self._sampling = None if every is None else Sampling(every, switch, names, failed)
         self._observer.sampling = self._sampling
         self._phase = "new"
+        self._was_stopped = False  # by SystemExit, perhaps between a forward pass and its backward
         self._whole: Story | None = None  # set when the recording ends
 
     @property
@@ -375,6 +376,7 @@ class Recording(Shown):
         for hook in self._hooks:
             hook.remove()
         self._phase = "closed"
+        self._was_stopped = isinstance(error, SystemExit)
         self._observer.end(error)
 
     def __call__(self, function: Callable[_P, _R]) -> Callable[_P, _R]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Callable, Collection, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from types import CodeType
@@ -53,7 +53,7 @@ class Entry:
     word: str
     location: CodeLocation = NOWHERE
     name: str | None = None
-    identities: Collection[Hashable] = ()
+    identities: Sequence[Hashable] = ()
     action: Action | None = None
     details: Details | Callable[[KeyOf], Details] | None = None
     operation: Operation | None = None
@@ -187,7 +187,7 @@ class EventLog:
         if isinstance(entry, tuple):
             line = self._lines.line(entry[3], entry[4], is_last)
             word, name = word_of(entry[2]), line.target
-            identities: Collection[Hashable] = (entry[1] - 1,)
+            identities: Sequence[Hashable] = (entry[1] - 1,)
         else:
             kind, word, action, count = entry.kind, entry.word, entry.action, entry.count
             line = self._lines.at(entry.location)

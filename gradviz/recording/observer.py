@@ -26,6 +26,7 @@ from gradviz.facts import (
     ErrorDetails,
     FrameKind,
     GradientDetails,
+    LeafGradient,
     LostGradient,
     StepDetails,
 )
@@ -294,13 +295,15 @@ class Observer:
         find_roots = done.roots
         inputs = [self._identity_of(each) for each in call.inputs] if call.inputs else None
         flags = done.given, call.retain_graph, call.create_graph, has_failed
-        lost = done.flow.lost
+        lost, shares = done.flow.lost, done.flow.shares if call.accumulates else ()
         number = done.number  # the function must not hold the call, which holds tensors
 
         def details(key_of: KeyOf) -> BackwardDetails:
             limited = None if inputs is None else tuple(map(key_of, inputs))
             rows = (LostGradient(key_of(node), at, loss) for node, at, loss in lost)
-            return BackwardDetails(number, find_roots(key_of), limited, *flags, tuple(rows))
+            added = (LeafGradient(key_of(node), at, norm) for node, at, norm in shares)
+            roots = find_roots(key_of)
+            return BackwardDetails(number, roots, limited, *flags, tuple(rows), tuple(added))
 
         return details
 

@@ -6,11 +6,12 @@ keys of a plain trace.
 
 from __future__ import annotations
 
+import sys
 import weakref
 from collections import deque
 from collections.abc import Callable, Container, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import islice
+from itertools import islice, takewhile
 from typing import Any, NamedTuple
 
 import torch
@@ -22,7 +23,7 @@ from gradviz.capture.autograd.nodes import (
     visit_ancestors,
 )
 from gradviz.capture.autograd.sharded import waiting_gradient
-from gradviz.capture.autograd.tensors import version_of
+from gradviz.capture.autograd.tensors import storage_address, version_of
 from gradviz.capture.tensors.names import Names
 from gradviz.capture.tensors.summary import summarize
 from gradviz.capture.tracing.tracer import copy_graph, trace_subjects
@@ -45,6 +46,7 @@ __all__ = [
 
 _SPARE = 4_096  # identities that are kept although they are in no recent frame
 _ROUNDS = 8
+_NEVER = sys.maxsize
 _UNKNOWN = (None, None)
 _LESS_KNOWN = (Buffers.FREED, Buffers.UNKNOWN)
 
@@ -375,6 +377,7 @@ def take(
     for key, leaf in records.leaves.items():
         snapshot.leaves[leaf.number] = new_keys[key], leaf
         _add_leaf_facts(graph.nodes[new_keys[key]], leaf, state)
+    _mark_stale(snapshot, state)
     for end, rows in records.holes.items():
         snapshot.holes[end] = [(new_keys[key], positions) for _, key, positions in sorted(rows)]
     return snapshot
@@ -425,6 +428,43 @@ def _add_leaf_facts(data: dict[str, Any], leaf: Leaf, state: RecordingState) -> 
         data.pop("accumulations", None)
 
 
+def _mark_stale(snapshot: Snapshot, state: RecordingState) -> None:
+    """Mark the leaves that were changed in place after an operation of the graph used them.
+
+    A leaf that was changed before is marked as not stale, if every change was recorded.
+    """
+    changes, leaves = state.changes, snapshot.leaves.values()
+    first = min(snapshot.operations, default=0)
+    latest: dict[object, int] = {}
+    for change in takewhile(lambda change: change.created > first, reversed(changes)):
+        latest.setdefault(change.storage, change.created)
+    is_known = first >= state.changes_since and (
+        len(changes) != changes.maxlen or changes[0].created <= first
+    )
+    nodes: dict[str, Any] = snapshot.graph._node
+    asked = [(key, leaf.ref()) for key, leaf in leaves if latest or "version" in nodes[key]]
+    used = _first_uses(snapshot) if asked else {}
+    for key, tensor in asked:
+        if tensor is None or used[key] == _NEVER:
+            continue
+        if latest and latest.get(storage_address(tensor), -1) > used[key]:
+            nodes[key]["stale"] = True
+        elif is_known and "version" in nodes[key]:
+            nodes[key]["stale"] = False
+
+
+def _first_uses(snapshot: Snapshot) -> dict[str, int]:
+    """The sequence number of the first operation that uses each node."""
+    created = {key: number for number, key in snapshot.operations.items()}
+    keys, columns = list(snapshot.graph), snapshot.graph.edge_columns()
+    found = [created.get(key, _NEVER) for key in keys]
+    for _ in range(2):  # an ``AccumulateGrad`` node is between a leaf and its operations
+        for source, target in zip(columns.sources, columns.targets, strict=True):
+            if keys[source] not in created and found[target] < found[source]:
+                found[source] = found[target]
+    return dict(zip(keys, found, strict=True))
+
+
 def renew(snapshot: Snapshot, state: RecordingState) -> Snapshot:
     """The same graph with updated leaves.
 
@@ -452,8 +492,11 @@ def renew(snapshot: Snapshot, state: RecordingState) -> Snapshot:
         data.pop("unreduced", None)
         if grad is None and waiting_gradient(tensor) is not None:
             data["unreduced"] = True
-        if version := version_of(tensor):
-            data["version"] = version
+        version = version_of(tensor)
+        if version != data.get("version", 0):
+            data["version"], data["stale"] = version, True
+        if not tensor.requires_grad:
+            data["requires_grad"] = False
         _add_leaf_facts(data, leaf, state)
     return replace(snapshot, graph=graph)
 

@@ -6,7 +6,7 @@ import os
 import sys
 import weakref
 from collections import deque
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 from types import CodeType
@@ -23,6 +23,7 @@ from gradviz.recording.cut_leaves import (
     NO_ANCESTORS,
     Ancestors,
     CutSite,
+    OpRecord,
     merge_cut_leaves,
 )
 from gradviz.recording.event_log import SHAPE_ONLY, Entry, EventLog, Operation, word_of
@@ -34,7 +35,6 @@ from gradviz.recording.provenance import (
     Input,
     Leaf,
     OperationOutput,
-    OpRecord,
     Provenance,
     UntrackedTensor,
     cause_of,
@@ -156,6 +156,7 @@ class RecordingState:
             input tensors, in order.
         in_place: the names of operations that changed their input in place.
         changes: the latest in-place changes.
+        changes_since: the sequence number from which all of them were recorded.
         notes: errors of the recording itself.
         reachability: finds the leaves that a node was computed from.
         function_calls: operations inside the ``forward`` of custom Functions.
@@ -180,12 +181,13 @@ class RecordingState:
         self.task: Callable[[], object] | None = None
         self._known_nodes: dict[int, _KnownNode] = {}
         self.pending: Entry | None = None
-        self.pending_leaves: dict[Hashable, Leaf] = {}
+        self.pending_leaves: dict[int, Leaf] = {}
         self.started_at = creation_count()
         self.limit = self.started_at + _FLUSH_AFTER
         self.mixed: dict[int, list[Input]] = {}
         self.in_place: dict[int, str] = {}
         self.changes: deque[InPlaceChange] = deque(maxlen=_MOST_CHANGES)
+        self.changes_since = self.started_at
         self.notes: list[str] = []
         self.grad_expected = torch.is_grad_enabled()
         self.inference = torch.is_inference_mode_enabled()
@@ -244,6 +246,7 @@ class RecordingState:
                 del tensors[key]
         self._known_nodes.clear()
         self.changes.clear()
+        self.changes_since = creation_count()
         self.grad_expected = torch.is_grad_enabled()
         self.inference = torch.is_inference_mode_enabled()
         self.limit = creation_count() + _FLUSH_AFTER

@@ -10,7 +10,7 @@ from gradviz.graph.text import bytes_text, counted, is_zero
 from gradviz.renderers.edges import cause_box, drawn_edges
 from gradviz.renderers.labels import Role, clean, labels_of, may_have_changed
 from gradviz.renderers.scene import Curve, Rectangle, Shape
-from gradviz.renderers.theme import FILLS, LOOKS, TEXT, VALUE, marked, scale_legend
+from gradviz.renderers.theme import FILLS, LOOKS, NO_BAR, TEXT, VALUE, marked, scale_legend
 from gradviz.story import Frame
 from gradviz.views.groups import count_of_nodes
 from gradviz.wording import problem_text
@@ -259,7 +259,7 @@ MEANINGS = {
     "untracked": "not tracked: gets no gradient",
     "saved": "saved for backward",
     "group": "several operations drawn as one",
-    "parameters": "several parameters drawn as one",
+    "leaves": "several leaves drawn as one",
     "untracked-input": "no gradient flows back",
     "cut": "the gradient is cut here",
     "through": "reshaped on the way",
@@ -271,6 +271,7 @@ MEANINGS = {
     "output": "[0], [1]: which output of the operation",
     "times": "×2: number of inputs that an arrow stands for",
     "news": "changed since the frame before",
+    "since": "changed since the operations ran",
     "ranks": "not the same on all ranks",
     "removed": "not in the frame after",
     "zeros": "all zeros",
@@ -280,6 +281,7 @@ _HIGHLIGHT = "highlight"
 _WITHOUT_GLYPH = ("constant", "no-bar", "now", "output", "times")
 ROLE_ROWS = {
     "news": Role.NEWS,
+    "since": Role.NEWS,
     "ranks": Role.NEWS,
     "removed": Role.REMOVED,
     "zeros": Role.ZERO,
@@ -293,10 +295,11 @@ def role_rows(graph: GradGraph) -> dict[str, Role]:
 
     Example:
         >>> list(role_rows(GradGraph()))
-        ['news', 'removed', 'zeros', 'loud']
+        ['since', 'removed', 'zeros', 'loud']
     """
-    other = "news" if "ranks" in graph.graph else "ranks"
-    return {word: role for word, role in ROLE_ROWS.items() if word != other}
+    is_later = graph.graph.get("frame")
+    news = "ranks" if "ranks" in graph.graph else "news" if is_later else "since"
+    return {word: role for word, role in ROLE_ROWS.items() if role is not Role.NEWS or word == news}
 
 
 _AGAIN = {"again": NodeKind.LEAF, "untracked-again": NodeKind.UNTRACKED}
@@ -324,17 +327,17 @@ def legend_of(graphs: Sequence[GradGraph]) -> dict[str, str]:
     """
     found: set[str] = set()
     for graph in graphs:
-        for key, data in graph.nodes(data=True):
+        for _, data in graph.nodes(data=True):
             kind = "leaf" if data["kind"] is NodeKind.PARAMETER else data["kind"].value
             if "clone_of" in data:
                 kind = "untracked-again" if data["kind"] is NodeKind.UNTRACKED else "again"
-            is_docked = kind == "group" and not data.get("members") and "parameters" in data
-            found.add("parameters" if is_docked else kind)
+            is_docked = kind == "group" and not data.get("members") and "grad" in data
+            found.add("leaves" if is_docked else kind)
             if data.get("untracked_inputs"):
                 found.add("constant")
             if data.get("outputs", 1) > 1:
                 found.add("output")
-            if may_have_changed(graph, key) and data.get("value"):
+            if may_have_changed(data) and data.get("value"):
                 found.add("now")
         for label in labels_of(graph).values():
             roles = {span.role for line in (label.head, *label.rows) for span in line}
@@ -350,6 +353,9 @@ def legend_of(graphs: Sequence[GradGraph]) -> dict[str, str]:
         if graph.graph.get("flow") == "gradient":
             found.add("flow")
     rows = {word: meaning for word, meaning in MEANINGS.items() if word in found}
+    if "news" in rows and "since" in rows:  # both have the same color
+        del rows["since"]
+        rows["news"] = "changed since the frame before, or since the operations ran"
     rows |= highlight_row(graphs)
     return rows | _scales(graphs)
 
@@ -360,7 +366,8 @@ def _scales(graphs: Sequence[GradGraph]) -> dict[str, str]:
     for graph in graphs:
         for word, meaning in scale_legend(graph).items():
             if rows.setdefault(word, meaning) != meaning:
-                rows[word] = "how much, on each panel's own scale"
+                own = "how much, on each panel's own scale"
+                rows[word] = NO_BAR if word == "no-bar" else own
     return rows
 
 
@@ -397,7 +404,7 @@ def legend_glyph(word: str, x: float, middle: float) -> list[Shape]:
     if word in _AGAIN:
         edge = LOOKS[_AGAIN[word]].edge
         return [Rectangle(x, top, GLYPH_WIDTH, GLYPH_HEIGHT, "page", edge, 0.8)]
-    look = LOOKS[NodeKind.GROUP if word == "parameters" else NodeKind(word)]
+    look = LOOKS[NodeKind.GROUP if word == "leaves" else NodeKind(word)]
     frame = (look.head, look.edge, look.line, min(look.radius, GLYPH_HEIGHT / 2), look.dashed)
     return [Rectangle(x, top, GLYPH_WIDTH, GLYPH_HEIGHT, *frame)]
 

@@ -144,6 +144,7 @@ def page_data(page: ViewerPage) -> dict[str, Any]:
         for frame, drawn, run in zip(page.frames, shown, runs, strict=True)
     ]
     first = shown[0].graph if len(shown) else GradGraph()
+    last = shown[-1].graph if len(shown) else first
     scale = first.graph.get("scale")
     return {
         "gradviz": 2,
@@ -158,7 +159,7 @@ def page_data(page: ViewerPage) -> dict[str, Any]:
         "text": {role.value: [TEXT[role].color, TEXT[role].size, TEXT[role].bold] for role in Role},
         "roles": [role.value for role in _ROLES],
         "legend": {**MEANINGS, **highlight_row(frame.graph for frame in page.frames)},
-        "roleRows": {word: role.value for word, role in role_rows(first).items()},
+        "roleRows": {word: role.value for word, role in role_rows(last).items()},
         "fills": {role.value: fill for role, fill in FILLS.items()},
         "palette": {**PALETTE, **_own_colors(writer.cards.values)},
         "rows": writer.rows.values,

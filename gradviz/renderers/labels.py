@@ -6,8 +6,10 @@ A label has a head (name, operation, shape) and rows (value, gradient). Each spa
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
+from typing import Any
 
 from gradviz.graph import (
     Buffers,
@@ -39,6 +41,7 @@ __all__ = [
     "TextSpan",
     "cause_text",
     "clean",
+    "element_spans",
     "labels_of",
     "loud_role",
     "may_have_changed",
@@ -47,6 +50,7 @@ __all__ = [
 _CAUSES = frozenset(cause.value for cause in Cause)
 _SHOWN_ELSEWHERE = ("value", "grad", "buffers")
 _LONGEST_NAME = 48
+_LONGEST_AGAIN = 30
 _LONGEST_VALUE = 52
 _FEW_INLINE = 4
 _FEW_MEMBERS = 4  # operations of a module: its class says more than their number
@@ -181,6 +185,11 @@ def _measured(label: Label, data: NodeData, by: str) -> Label:
 def _label(graph: GradGraph, key: str, shows: _Shows) -> Label:
     data: NodeData = graph.nodes[key]
     kind = data["kind"]
+    if "clone_of" in data:
+        is_box = kind is NodeKind.GROUP
+        name = [TextSpan(_short(data.get("name", "leaves"), _LONGEST_AGAIN), Role.NAME)]
+        head = name if is_box else [*_name(data), *_shape(data)]
+        return Label((*head, TextSpan("again", Role.FACT)))
     if kind in (NodeKind.OPERATION, NodeKind.ACCUMULATE, NodeKind.GROUP):
         group = kind is NodeKind.GROUP
         changed = data.get("changes", {}).get("buffers")
@@ -199,42 +208,28 @@ def _label(graph: GradGraph, key: str, shows: _Shows) -> Label:
     # The edge from above names the cut (detach, ...); the label names any other operation.
     if kind is NodeKind.UNTRACKED and data.get("op", "detach") not in _CAUSES:
         head.insert(0, TextSpan(_short(data["op"]), Role.WORD))
-    if "clone_of" in data:
-        return Label((*head, TextSpan("again", Role.FACT)))
     head += _hooks(data) + _change_spans(data)
-    value = _value_rows(data, is_dated=may_have_changed(graph, key))
+    value = _value_rows(data, is_dated=may_have_changed(data))
     if kind is NodeKind.RESULT:
         if value and data["value"].numel <= _FEW_INLINE:
             head, value = [*head, *value[0]], []
     else:
         head.append(TextSpan(_TENSOR_WORD.get(kind, kind.value), Role.FACT))
+        if kind in _LEAVES and data.get("requires_grad") is False:
+            head.append(TextSpan("requires_grad=False", Role.FACT))
         if not value:
             head += _since(data)
     return Label(tuple(head), (*value, *_rows(data)))
 
 
-def may_have_changed(graph: GradGraph, key: str) -> bool:
-    """Whether a leaf was changed in place, possibly after the graph used it.
-
-    A backward pass has run since, so an optimizer may have changed it. It is known while saved
-    tensors exist, or in a recording.
-    """
-    data = graph.nodes[key]
-    if data["kind"] not in _LEAVES or not data.get("version") or "used_version" in data:
-        return False
-    users = list(graph.successors(key))
-    users += [
-        further
-        for user in users
-        if graph.nodes[user]["kind"] is NodeKind.ACCUMULATE
-        for further in graph.successors(user)
-    ]
-    return any(graph.nodes[user].get("buffers") is Buffers.FREED for user in users)
+def may_have_changed(data: NodeData) -> bool:
+    """Whether a leaf was changed in place before or after the graph used it: not known which."""
+    return data["kind"] in _LEAVES and bool(data.get("version")) and "stale" not in data
 
 
 def _since(data: NodeData) -> list[TextSpan]:
     """The note that a leaf was changed in place after an operation of the graph used it."""
-    if data.get("used_version", data.get("version", 0)) == data.get("version", 0):
+    if not data.get("stale"):
         return []
     then = data.get("used_value")
     was = _content(then) if then is not None else ""
@@ -325,9 +320,7 @@ def _group_head(graph: GradGraph, key: str, data: NodeData) -> list[TextSpan]:
 
 def _group_rows(data: NodeData) -> list[Line]:
     """One row with parameters, gradient and saved bytes."""
-    row = []
-    if data.get("parameters"):
-        row.append(TextSpan(f"{count_text(data['parameters'])} parameters", Role.FACT))
+    row = element_spans(data)
     if "grad" in data:
         grad = data["grad"]
         row.append(TextSpan(".grad", Role.WORD))
@@ -347,6 +340,26 @@ def _group_rows(data: NodeData) -> list[Line]:
     if data.get("saved_bytes", 0) >= _WORTH_A_WORD:
         row.append(TextSpan(f"{bytes_text(data['saved_bytes'])} saved", Role.FACT))
     return [tuple(row)] if row else []
+
+
+def element_spans(counts: Mapping[str, Any]) -> list[TextSpan]:
+    """How many elements the parameters and the other leaves of a group have.
+
+    Example:
+        >>> [span.text for span in element_spans({"parameters": 20, "frozen": 5})]
+        ['25 parameters, 5 frozen']
+    """
+    frozen = counts.get("frozen", 0)
+    rows = {
+        "parameter": counts.get("parameters", 0) + frozen,
+        "leaf element": counts.get("leaf_elements", 0),
+    }
+    spans = []
+    for word, count in rows.items():
+        apart = f", {count_text(frozen)} frozen" if frozen and word == "parameter" else ""
+        text = f"{count_text(count)} {word}{'s' * (count != 1)}{apart}"
+        spans += [TextSpan(text, Role.FACT)] if count else []
+    return spans
 
 
 def _hooks(data: NodeData) -> list[TextSpan]:
@@ -378,18 +391,18 @@ def clean(text: str) -> str:
     return "".join(char if char.isprintable() else "\N{SYMBOL FOR NEWLINE}" for char in text)
 
 
-def _short(text: str) -> str:
+def _short(text: str, longest: int = _LONGEST_NAME) -> str:
     """The text, shortened: a long path to its last parts, another long name to its two ends."""
     text = clean(text)
-    if len(text) <= _LONGEST_NAME:
+    if len(text) <= longest:
         return text
     parts = text.split(".")
-    while len(parts) > 1 and len(text) > _LONGEST_NAME:
+    while len(parts) > 1 and len(text) > longest:
         del parts[0]
         text = f"…{'.'.join(parts)}"
-    if len(text) <= _LONGEST_NAME and len(parts) > 1:
+    if len(text) <= longest and len(parts) > 1:
         return text
-    half = _LONGEST_NAME // 2
+    half = longest // 2
     return f"{text[: half - 1]}…{text[-half:]}"
 
 

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from gradviz.graph import GradGraph, NodeData, NodeKind, ancestors, descendants, is_data
-from gradviz.graph.text import count_text, shape_text
+from gradviz.graph.text import shape_text
 from gradviz.renderers.cards import line_width, set_line
 from gradviz.renderers.edges import Rect, meet, point_at
-from gradviz.renderers.labels import Line, Role, TextSpan, clean
+from gradviz.renderers.labels import Line, Role, TextSpan, clean, element_spans
 from gradviz.renderers.layout.engines import Cluster
 from gradviz.renderers.layout.routing import Point, Route
 from gradviz.renderers.scene import Rectangle, ShapeGroup, Text, around, extent
+from gradviz.views.groups import elements_of
+from gradviz.views.module_classes import frozen_in
 from gradviz.views.modules import module_paths
 from gradviz.views.op_sequence import op_sequence
 
@@ -22,7 +23,6 @@ __all__ = ["ModuleFrame", "clusters_of", "frames_of", "opened_modules", "with_sh
 _MOST_NODES = 200  # of larger graphs, modules are drawn as boxes
 _LISTS = ("ModuleList", "ModuleDict")  # they do not run
 _STEPS = (NodeKind.OPERATION, NodeKind.GROUP)
-_LEAVES = (NodeKind.PARAMETER, NodeKind.LEAF)
 _SIDE, _TOP, _BAND = 9.0, 23.0, 19.0
 _APART = 3.0  # points between a frame and what is outside
 _STEP, _WIDEST = 12.0, 25  # how far a frame is widened for its title, and how often
@@ -180,11 +180,8 @@ def _title(graph: GradGraph, path: str, keys: set[str], outer: str) -> Line:
     }
     if len(shapes) == 1 and "" not in shapes:
         spans.append(TextSpan(shapes.pop(), Role.FACT))
-    count = sum(math.prod(node.get("shape", ())) for node in nodes if node["kind"] in _LEAVES)
-    count += sum(node.get("parameters", 0) for node in nodes)
-    if count:
-        spans.append(TextSpan(f"{count_text(count)} parameters", Role.FACT))
-    return tuple(spans)
+    counts = {**elements_of(nodes), "frozen": frozen_in(graph, path)}
+    return (*spans, *element_spans(counts))
 
 
 @dataclass(frozen=True)

@@ -222,7 +222,7 @@ def _same(graph: GradGraph, key: str, data: NodeData) -> NodeData | None:
     nodes: dict[str, Any] = graph._node
     if data["kind"] is not NodeKind.GROUP:
         return nodes.get(key)
-    facts = ("kind", "name", "members", "parameters", "repeat")
+    facts = ("kind", "name", "members", "parameters", "leaf_elements", "repeat")
     alike = (each for each in nodes.values() if all(each.get(f) == data.get(f) for f in facts))
     return next(alike, None)
 

@@ -74,13 +74,15 @@ export function factsOf(row, module) {
   add("inside", row.members && counted(row.members, "operation"));
   add("contents", row.contents && row.contents.join(", "));
   add("parameters", row.parameters && `${row.parameters.toLocaleString("en-US")} elements`);
+  add("frozen", row.frozen && `${row.frozen.toLocaleString("en-US")} elements of parameters`);
+  add("other leaves", row.leaf_elements && `${row.leaf_elements.toLocaleString("en-US")} elements`);
   add("outputs", (row.outputs || 1) > 1 && counted(row.outputs || 1, "output"));
   add("constants", row.untracked_inputs && `${counted(row.untracked_inputs, "input")} about which only this is known: no gradient goes to ${row.untracked_inputs === 1 ? "it" : "them"}`);
   add("saved tensors", row.buffers);
   add("kept for backward", row.saved_bytes && bytesText(row.saved_bytes));
   if (row.saved && row.saved.length) add("saved", savedTable(row.saved));
   add("version", row.version && `${row.version}: changed in place ${counted(row.version, "time")}`);
-  add("version used", row.used_version !== undefined && row.used_version !== row.version && String(row.used_version));
+  add("changed since", row.stale && "changed in place after an operation used it");
   add("hooks", row.hooks && counted(row.hooks, "hook"));
   add("retains grad", row.retains_grad && "yes: retain_grad() was called");
   add("module", module && (row.module === undefined || row.inferred ? `${module} (inferred from names and order)` : module));

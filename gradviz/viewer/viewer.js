@@ -332,10 +332,10 @@ function drawGlyph(parent, data, word, x, middle) {
     pen.box(x, middle - 6, 22, 12, { fill: data.fills[role] || "page" });
     pen.box(x + 5, middle - 1.5, 12, 3, { fill: data.text[role][0] });
   } else {
-    const kind = word === "parameters" ? "group" : word === "again" ? "leaf" : word === "untracked-again" ? "untracked" : word;
+    const kind = word === "leaves" ? "group" : word === "again" ? "leaf" : word === "untracked-again" ? "untracked" : word;
     const look = data.looks[kind];
     if (!look) return;
-    const isAgain = kind !== word && word !== "parameters";
+    const isAgain = kind !== word && word !== "leaves";
     pen.box(x, middle - 6, 22, 12, {
       fill: isAgain ? "page" : look.head, edge: look.edge, line: isAgain ? 0.8 : look.line,
       radius: Math.min(look.radius, 6), dashed: look.dashed && !isAgain,
@@ -526,7 +526,7 @@ class ExportMenu {
       h("div", { class: "items" },
         button("Save as SVG", "the picture as it is now", () => this.saveSvg()),
         button("Save as PNG", "the picture as it is now", () => void this.savePng()),
-        button("Copy link", "an address that leads to this view", () => this.copy(location.href.split("#")[0] + toHash(viewer.state, viewer.first), "link")),
+        button("Copy link", "an address that leads to this view", () => this.copyLink()),
         button("Copy command", "gradviz draw, for the shell", () => this.copy(commandOf(viewer.model, viewer.state), "command")),
         button("Copy views=[…]", "for gradviz.draw in Python", () => this.copy(viewsOf(viewer.model, viewer.state), "views"))),
       this.shown);
@@ -540,6 +540,14 @@ class ExportMenu {
       this.shown.textContent = text; // a sandbox may forbid it: the reader can still mark and copy it
     }
     this.viewer.say(this.shown.textContent || "");
+  }
+
+  copyLink() {
+    const { viewer } = this;
+    if (location.protocol !== "about:") return this.copy(location.href.split("#")[0] + toHash(viewer.state, viewer.first), "link");
+    this.shown.textContent = "No link: this page has no address. Save it: gradviz.view(loss).save('graph.html')";
+    viewer.say(this.shown.textContent);
+    return undefined;
   }
 
   svg() {
@@ -1193,13 +1201,15 @@ function factsOf(row, module) {
   add("inside", row.members && counted(row.members, "operation"));
   add("contents", row.contents && row.contents.join(", "));
   add("parameters", row.parameters && `${row.parameters.toLocaleString("en-US")} elements`);
+  add("frozen", row.frozen && `${row.frozen.toLocaleString("en-US")} elements of parameters`);
+  add("other leaves", row.leaf_elements && `${row.leaf_elements.toLocaleString("en-US")} elements`);
   add("outputs", (row.outputs || 1) > 1 && counted(row.outputs || 1, "output"));
   add("constants", row.untracked_inputs && `${counted(row.untracked_inputs, "input")} about which only this is known: no gradient goes to ${row.untracked_inputs === 1 ? "it" : "them"}`);
   add("saved tensors", row.buffers);
   add("kept for backward", row.saved_bytes && bytesText(row.saved_bytes));
   if (row.saved && row.saved.length) add("saved", savedTable(row.saved));
   add("version", row.version && `${row.version}: changed in place ${counted(row.version, "time")}`);
-  add("version used", row.used_version !== undefined && row.used_version !== row.version && String(row.used_version));
+  add("changed since", row.stale && "changed in place after an operation used it");
   add("hooks", row.hooks && counted(row.hooks, "hook"));
   add("retains grad", row.retains_grad && "yes: retain_grad() was called");
   add("module", module && (row.module === undefined || row.inferred ? `${module} (inferred from names and order)` : module));
@@ -2557,6 +2567,8 @@ const PAD = 10;
 const PLACES = new Map(); // layouts that were made before; the latest few are kept
 const MOST_PLACES = 12;
 
+const flowsSideways = (state) => state.rankdir === "LR";
+
 function pictureOf(model, state) {
   const frame = model.frame(state.frame);
   const seen = seenGraph(model, frame, state);
@@ -2573,7 +2585,7 @@ function pictureOf(model, state) {
   });
   const scale = scaleOf(state.color, nodes.filter((node) => !node.again));
   if (scale) for (const node of nodes) node.bar = scale.bar(node.row, node.module);
-  const isSideways = state.rankdir === "LR";
+  const isSideways = flowsSideways(state);
   const levels = scale && scale.edges ? scale.edges(nodes, seen.edges.map(({ source, target, output, edge }) => ({
     source: seen.isTurned ? target : source, target: seen.isTurned ? source : target, output, row: model.data.edges[edge],
   }))) : null;
@@ -2697,10 +2709,10 @@ function placesOfOne(model, state, seen) {
     firsts.push(pairs.length);
     if (cuts.has(number)) {
       pairs.push([edge.source, sizes.length], [sizes.length, edge.target]);
-      sizes.push(causeSize(model, edge, state.rankdir === "LR"));
+      sizes.push(causeSize(model, edge, flowsSideways(state)));
     } else pairs.push([edge.source, edge.target]);
   });
-  const layout = layOutAlong(sizes, pairs, state.rankdir === "LR");
+  const layout = layOutAlong(sizes, pairs, flowsSideways(state));
   return {
     width: layout.width,
     height: layout.height,
@@ -2731,14 +2743,14 @@ function placesOfRun(model, state, seen, numbers) {
       const height = card.height + (state.color ? BAR_ROOM : 0);
       boxes.set(node.id, { width: Math.max(box.width, card.width), height: Math.max(box.height, height) });
     }
-    if (!isSame) addLinks(model, other, boxes, links, state.rankdir === "LR");
+    if (!isSame) addLinks(model, other, boxes, links, flowsSideways(state));
     shapes.add(frame.signature);
   }
   const ids = [...boxes.keys()];
   const at = new Map(ids.map((id, place) => [id, place]));
   const pairs = [...links.values()].map(([a, b]) => [Number(at.get(a)), Number(at.get(b))]);
   const sizes = [...boxes.values()];
-  const layout = layOutAlong(sizes, pairs, state.rankdir === "LR");
+  const layout = layOutAlong(sizes, pairs, flowsSideways(state));
   const routes = new Map([...links.keys()].map((key, index) => [key, layout.routes[index]]));
   const spots = new Map(ids.map((id, place) => [id, { x: layout.xs[place], y: layout.ys[place], ...sizes[place] }]));
   return { width: layout.width, height: layout.height, boxes: spots, routes };
@@ -2827,10 +2839,11 @@ function legendOf(model, nodes, edges, scale, flow) {
   const found = new Set(flow === "gradient" ? ["flow"] : []);
   for (const { card, row } of nodes) {
     const kind = card.kind === "parameter" ? "leaf" : card.kind;
-    const isDocked = kind === "group" && !row.members && row.parameters !== undefined;
-    found.add(isDocked ? "parameters" : card.again ? (kind === "untracked" ? "untracked-again" : "again") : kind);
+    const isDocked = kind === "group" && !row.members && row.grad !== undefined;
+    found.add(isDocked ? "leaves" : card.again ? (kind === "untracked" ? "untracked-again" : "again") : kind);
     for (const span of [card.head, ...card.rows].flat()) roles.add(model.data.roles[span[1]]);
     if (card.highlight) found.add("highlight");
+    if (card.rows.some(([first]) => first && first[0] === "now")) found.add("now");
     if (row.untracked_inputs) found.add("constant");
     if ((row.outputs || 1) > 1) found.add("output");
   }

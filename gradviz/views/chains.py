@@ -11,7 +11,7 @@ import numpy as np
 
 from gradviz.errors import UsageError
 from gradviz.graph import GradGraph
-from gradviz.graph.text import must_be
+from gradviz.graph.text import counted, must_be
 from gradviz.views.groups import Part, contract, words_of
 from gradviz.views.modules import module_paths, shared_by
 from gradviz.views.op_sequence import Ints, OpSequence, op_sequence
@@ -56,7 +56,7 @@ def fold_chains(graph: GradGraph, *, min_length: int = 3) -> GradGraph:
         return graph.copy()  # type: ignore[no-any-return]
     count = sum(len(part.keys) for part in parts)
     return contract(graph, parts).with_note(
-        f"{count:,} operations in chains drawn as {len(parts):,} groups"
+        f"{count:,} operations in chains drawn as {counted(len(parts), 'group')}"
     )
 
 

@@ -188,7 +188,7 @@ def _weight(data: dict[str, Any], by: str) -> float:
         wrong = gradient is not None and not gradient.is_finite
         return float("inf") if wrong else norm_of(gradient) if gradient else 0.0
     if data["kind"] is NodeKind.GROUP:
-        return float(data.get("parameters", 0))
+        return float(data.get("parameters", 0) + data.get("leaf_elements", 0))
     count = 1
     for size in data.get("shape", (0,)):
         count *= size

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
@@ -24,6 +24,8 @@ from gradviz.graph import (
     TensorSummary,
 )
 from gradviz.graph.operations import operation
+from gradviz.graph.text import counted
+from gradviz.views.module_classes import facts_of_modules
 
 __all__ = [
     "INSIDE",
@@ -31,6 +33,7 @@ __all__ = [
     "contract",
     "count_of",
     "count_of_nodes",
+    "elements_of",
     "fingerprint",
     "is_known",
     "keep_inside",
@@ -40,9 +43,11 @@ __all__ = [
 ]
 
 _LEAVES = (NodeKind.PARAMETER, NodeKind.LEAF)
+_ELEMENTS = {NodeKind.PARAMETER: "parameters", NodeKind.LEAF: "leaf_elements"}
 _MOST_CONTENTS = 12
 _MOST_WORDS = 4
 _SAME_FOR_ALL = ("new", "cleared", "zeroed", "freed")
+_WRITTEN = frozenset(("version", "value"))
 
 INSIDE = "inside_group"  # not "inside", which is a line of a library
 """Under `keep_inside`, the attribute of a group that holds its nodes: their attributes by key."""
@@ -109,7 +114,7 @@ def fingerprint(*facts: object) -> str:
 
 
 def words_of(nodes: Sequence[Any]) -> str:
-    """The first few operations of a list, as words.
+    """The first few operations of a list.
 
     Example:
         >>> words_of([{"op": "exp"}, {"op": "sum"}])
@@ -134,18 +139,16 @@ def sums_of(nodes: Sequence[dict[str, Any]], last: dict[str, Any]) -> dict[str, 
     data["members"] = found.operations + count_of_nodes(groups)
     holders = [*leaves, *(group for group in groups if "grad" in group)]
     if holders:
-        data["parameters"] = sum(math.prod(leaf.get("shape", (0,))) for leaf in leaves)
-        data["parameters"] += sum(group.get("parameters", 0) for group in groups)
+        data.update(elements_of(holders))
         data["grad"] = _gradient([held["grad"] for held in holders if held.get("grad")])
     for fact, total in (("saved_bytes", found.saved_bytes), ("hooks", found.hooks)):
         if total:
             data[fact] = total
     if found.first is not None:
         data["sequence_nr"] = found.first
-    for state in (Buffers.FREED, Buffers.HELD, Buffers.UNKNOWN):
-        if id(state) in found.states:
-            data["buffers"] = state
-            break
+    states = (Buffers.FREED, Buffers.HELD, Buffers.UNKNOWN)
+    if (state := next((each for each in states if id(each) in found.states), None)) is not None:
+        data["buffers"] = state
     if changes := _changes(nodes):
         data["changes"] = changes
     if spreads := [node["ranks"] for node in nodes if "ranks" in node]:
@@ -154,6 +157,22 @@ def sums_of(nodes: Sequence[dict[str, Any]], last: dict[str, Any]) -> dict[str, 
         more = ("…",) if len(contents) > _MOST_CONTENTS else ()
         data["contents"] = (*contents[:_MOST_CONTENTS], *more)
     return data
+
+
+def elements_of(nodes: Iterable[Any]) -> dict[str, int]:
+    """The number of elements of the parameters among nodes, and of the leaves that are none.
+
+    Example:
+        >>> elements_of([{"kind": NodeKind.LEAF, "shape": (2, 3)}])
+        {'leaf_elements': 6}
+    """
+    found: dict[str, int] = {}
+    for node in nodes:
+        counts = {fact: node[fact] for fact in _ELEMENTS.values() if fact in node}
+        if own := _ELEMENTS.get(node["kind"]):
+            counts = {own: math.prod(node.get("shape", (0,)))}
+        found.update((fact, found.get(fact, 0) + count) for fact, count in counts.items())
+    return found
 
 
 def _changes(nodes: Sequence[dict[str, Any]]) -> dict[str, str]:
@@ -165,15 +184,14 @@ def _changes(nodes: Sequence[dict[str, Any]]) -> dict[str, str]:
         if changes:
             same = len(set(changes)) == 1 and changes[0] in _SAME_FOR_ALL
             found[attribute] = changes[0] if same else f"{len(changes):,} changed"
-    if written := sum(1 for node in marked if node["kind"] in _LEAVES and _is_written(node)):
-        found["node"] = f"{written:,} {'leaf' if written == 1 else 'leaves'} changed in place"
+    leaves = [node for node in marked if node["kind"] in _LEAVES]
+    if written := sum(not _WRITTEN.isdisjoint(leaf["changes"]) for leaf in leaves):
+        found["node"] = f"{counted(written, 'leaf', 'leaves')} changed in place"
+    elif stale := sum(bool(node.get("stale")) for node in nodes):
+        found["node"] = f"{counted(stale, 'leaf', 'leaves')} changed since"
     elif any("node" in node["changes"] for node in marked):
         found["node"] = "new"
     return found
-
-
-def _is_written(node: dict[str, Any]) -> bool:
-    return not node["changes"].keys().isdisjoint({"version", "value"})
 
 
 class _Count:
@@ -287,9 +305,7 @@ def contract(
             returns whether to leave out the leaf; None to leave out none.
 
     Returns:
-        A new graph. The groups have the keys ``g0``, ``g1``, ...; they have one edge per
-        neighbor.
-        node they come from or go to.
+        A new graph. The groups have the keys ``g0``, ``g1``, ..., and one edge per neighbor.
     """
     inside = _PartInside(graph, parts)
     gone = _take_in_leaves(inside, parts, hidden)
@@ -316,8 +332,8 @@ def contract(
         last = _output(outputs.get(number, [graph._node[part.keys[-1]]]))
         found = {**sums_of(members[number], last), "structure": structures[number]}
         found["first"] = graph._node[first].get("first", first)
-        if word := _module_class(graph.graph.get("modules", {}), part, graph._node[first]):
-            found["module_class"] = word
+        path = str(part.data.get("module", ""))
+        found.update(facts_of_modules(graph, path, part.is_stack, members[number]))
         if found.get("grad") and (each := inside.norms_of_repeats(number, part)) is not None:
             found["grad_range"] = each
         if graph.graph.get("marked"):
@@ -433,24 +449,9 @@ class _PartInside:
 
 def _output(nodes: Sequence[NodeData]) -> dict[str, Any]:
     """Shape, dtype and device of the output of a group; nothing if its outputs differ."""
-    facts: list[dict[str, Any]] = [
-        {fact: data.get(fact) for fact in ("shape", "dtype", "device") if fact in data}
-        for data in nodes
-    ]
-    return facts[0] if all(each == facts[0] for each in facts) else {}
-
-
-def _module_class(modules: Mapping[str, str], part: Part, first: Mapping[str, Any]) -> str:
-    """The class of the module that a part is, or of each of the modules that repeat in it."""
-    path = str(part.data.get("module", ""))
-    if not path or not modules:
-        return ""
-    if not part.is_stack:
-        return modules.get(path, "")
-    inside = [each for each in part.data.get("contents", ()) if each.startswith(f"{path}.")]
-    inside = inside or [str(first.get("module", ""))]
-    depth = path.count(".") + 2
-    return modules.get(".".join(inside[0].split(".")[:depth]), "")
+    facts = ("shape", "dtype", "device")
+    found: list[dict[str, Any]] = [{f: d.get(f) for f in facts if f in d} for d in nodes]
+    return found[0] if all(each == found[0] for each in found) else {}
 
 
 def _first_seen(graph: GradGraph, part: Part) -> str:
@@ -473,6 +474,7 @@ def _take_in_leaves(
 ) -> set[int]:
     """Add to each part the leaves that nothing else uses; returns the leaves to leave out."""
     owner, original = inside.owner, inside.original
+    part_of = [None if number == _OUTSIDE else number for number in owner]
     leaves, accumulates = _aside(inside)
     users: dict[int, set[int | None]] = {place: set() for place in accumulates}
     ways: dict[int, list[int]] = {}
@@ -484,12 +486,12 @@ def _take_in_leaves(
         if user in users:
             ways.setdefault(source, []).append(user)
         if source in users:
-            users[source].add(_or_none(owner[user]))
+            users[source].add(part_of[user])
     own = dict.fromkeys(leaves)
     for source, user in pairs:
         if source in own:
             found = users.setdefault(original.get(source, source), set())
-            found |= users[user] if user in accumulates else {_or_none(owner[user])}
+            found |= users[user] if user in accumulates else {part_of[user]}
     gone: set[int] = set()
     for place in leaves:
         found = users.get(original.get(place, place), set())
@@ -522,10 +524,6 @@ def _aside(inside: _PartInside) -> tuple[list[int], dict[int, None]]:
         if kind in _TENSORS and not has_inputs[place] and inside.owner[place] == _OUTSIDE
     ]
     return leaves, dict.fromkeys(place for place, kind in others if kind is accumulate)
-
-
-def _or_none(number: int) -> int | None:
-    return None if number == _OUTSIDE else number
 
 
 def _belongs(data: dict[str, Any], part: Part) -> bool:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from gradviz.errors import UsageError
 from gradviz.graph import GradGraph, NodeData, NodeKind
 from gradviz.graph.operations import operation, words
-from gradviz.graph.text import Path, must_be, without_wrappers
+from gradviz.graph.text import Path, counted, must_be, without_wrappers
 from gradviz.views.groups import Part, contract, count_of_nodes
 from gradviz.views.module_classes import ModuleClasses
 from gradviz.views.op_sequence import OpSequence, op_sequence
@@ -459,7 +459,7 @@ def group_parts(graph: GradGraph, parts: Sequence[Part], depth: int | None) -> G
     count = count_of_nodes(graph._node[key] for part in parts for key in part.keys)
     deep = f" (depth {depth})" if depth else ""
     return contract(graph, parts).with_note(
-        f"{count:,} operations drawn as {len(parts):,} groups by module{deep}"
+        f"{count:,} operations drawn as {counted(len(parts), 'group')} by module{deep}"
     )
 
 

@@ -14,8 +14,9 @@ A file that the program imports is below ``# file NAME:``; one of a library is
 `healthy` (fine, or a sum of passes that is meant); `!fine` (anything else); of a run
 `step changed 2`, `names TEXT` and `healthy` (every answer is).
 
-Programs of the files ``j_*`` are also asked from the shell, as ``gradviz explain program.py``, and
-those that raise as ``gradviz run program.py``: the same words and lines have to stand there.
+Programs of the files ``j_*`` and ``k_*`` are also asked from the shell, as ``gradviz explain
+program.py``, and those that raise as ``gradviz run program.py``: the same words and lines have to
+stand there. A program that asks gradviz itself says `# expect printed: ...` of what it prints.
 
     python tests/forum/asking.py               # run all, print what is wrong
     python tests/forum/asking.py NAME ...      # print the answers about these
@@ -40,16 +41,15 @@ import torch
 
 from gradviz import record
 from gradviz.capture.tensors.names import Names
+from gradviz.diagnosis.answers import Verdict
 from gradviz.diagnosis.explain import answer
 from gradviz.frontends.program import run_script
 
 HERE = Path(__file__).parent
 
-# Lines of `gradviz explain` that are about tensors without a fault.
-_HEALTHY = (
-    r".*  not trained  .*|[\d,]+ [a-z ]+ fine|\S+: fine|  it has a gradient.*|"
-    r"gradviz: stopped after .*"
-)
+# Lines of `gradviz explain` that are about tensors with a fault.
+_STATES = sorted({each.state for each in Verdict} - {"fine", "not trained", "error"})
+_FAULTY = rf".*(  |: )({'|'.join(_STATES)})(  .*| \(.*|$)|.*: error \(.*|  fix: .*|Warning: .*"
 
 
 @dataclass
@@ -79,6 +79,11 @@ class Question:
     def file(self) -> str:
         """The name of its file: with a blank, quotes and more than ASCII, as names may have."""
         return f'{self.name} it\'s "größe" 🎉.py'
+
+    @property
+    def is_asking(self) -> bool:
+        """Whether it calls `gradviz.explain` itself."""
+        return self.expected[0].about == "printed"
 
     @property
     def is_control(self) -> bool:
@@ -121,13 +126,9 @@ def _header(code: str) -> tuple[list[Expected], dict[str, str]]:
 
 def wrong(question: Question, folder: Path) -> list[str]:
     """What is wrong in the answers about a program, one line each; none when all is right."""
-    program = folder / question.file
-    program.write_text(question.code, encoding="utf-8")
-    for name, text in question.files.items():
-        path = folder / name
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(text, encoding="utf-8")
-        sys.modules.pop(path.stem, None)
+    program = _write(question, folder)
+    if question.is_asking:
+        return _wrong_print(question, program)
     recording = record()
     random.seed(0)
     torch.manual_seed(0)
@@ -145,6 +146,28 @@ def wrong(question: Question, folder: Path) -> list[str]:
             continue
         found += _wrong_answer(each, question, done, recording, names)
     return found
+
+
+def _write(question: Question, folder: Path) -> Path:
+    """Write a program and its files, and return the path of the program."""
+    for name, text in {question.file: question.code, **question.files}.items():
+        path = folder / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+        sys.modules.pop(path.stem, None)
+    return folder / question.file
+
+
+def _wrong_print(question: Question, program: Path) -> list[str]:
+    """What is wrong in what a program prints that asks gradviz itself."""
+    random.seed(0)
+    torch.manual_seed(0)
+    printed = io.StringIO()
+    with torch.enable_grad(), _quiet(), contextlib.redirect_stdout(printed):
+        done = run_script(str(program))
+    if done.error is not None:
+        return [f"the program raised {done.error!r}"]
+    return list(_wrong_output(question, printed.getvalue()))
 
 
 @contextlib.contextmanager
@@ -166,6 +189,8 @@ def _libraries(folder: Path) -> Iterator[None]:
 
 def wrong_in_the_shell(question: Question, folder: Path) -> list[str]:
     """What is wrong in the answers of the commands ``explain`` and ``run`` about a program."""
+    if question.is_asking:
+        return []
     raises = any(each.about == "error" for each in question.expected)
     return [
         f"gradviz {command}: {line}"
@@ -179,11 +204,7 @@ def _output_of(command: str, question: Question, folder: Path) -> str:
 
     from gradviz.frontends.cli import cli as gradviz
 
-    (folder / question.file).write_text(question.code, encoding="utf-8")
-    for name, text in question.files.items():
-        (folder / name).parent.mkdir(exist_ok=True)
-        (folder / name).write_text(text, encoding="utf-8")
-        sys.modules.pop((folder / name).stem, None)
+    _write(question, folder)
     random.seed(0)
     torch.manual_seed(0)
     with torch.enable_grad(), warnings.catch_warnings(), _libraries(folder):
@@ -194,10 +215,14 @@ def _output_of(command: str, question: Question, folder: Path) -> str:
 def _wrong_output(question: Question, text: str) -> Iterator[str]:
     if question.is_control:
         for line in text.splitlines():
-            if not re.fullmatch(_HEALTHY, line):
+            if re.fullmatch(_FAULTY, line):
                 yield f"not fine: {line}\n{text}"
         return
     for each in question.expected:
+        names = each.verdicts[0].startswith("names ")
+        words = [each.verdicts[0].removeprefix("names "), *each.verdicts[1:]]
+        if question.is_asking and names and not any(word in text for word in words):
+            yield f"{each.about}: nothing of {words}\n{text}"
         yield from _wrong_text(each, question, text, text)
 
 
@@ -269,7 +294,7 @@ def ask(question: Question) -> list[str]:
         os.chdir(folder)
         try:
             found = wrong(question, Path(folder))
-            if question.kind.startswith("j_"):
+            if question.kind.startswith(("j_", "k_")):
                 found += wrong_in_the_shell(question, Path(folder))
             return found
         except Exception as error:  # whatever it is, it is wrong

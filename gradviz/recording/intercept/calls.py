@@ -281,7 +281,9 @@ def _after_data_set(state: RecordingState, call: TorchCall) -> None:
     if record is not None and isinstance(data, torch.Tensor):
         site = CutSite(Cause.VALUES_COPIED, location, "data")
         state.provenance.write(record, [state.input_from(data, *site)], site, replaces=True)
-    state.log(Entry(EventKind.IN_PLACE, "data", state.location(), action=Action.DATA_REPLACED))
+    identities = () if record is None else (record.identity,)
+    kind, action = EventKind.IN_PLACE, Action.DATA_REPLACED
+    state.log(Entry(kind, "data", location, identities=identities, action=action))
 
 
 call_made_from(pass_on.__code__, globals())

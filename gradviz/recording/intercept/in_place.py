@@ -114,7 +114,7 @@ def lookup(state: RecordingState, func: Any, args: tuple[Any, ...], kwargs: dict
     state.made(func, (args, kwargs), result, before)
     if isinstance(table, torch.Tensor) and version_of(table) != version:
         call = TorchCall(func, args, kwargs)
-        call.before = table, version
+        call.before = table, version, before
         state.guard(_after_lookup, call)
     return result
 
@@ -123,12 +123,13 @@ call_made_from(lookup.__code__, globals())
 
 
 def _after_lookup(state: RecordingState, call: TorchCall) -> None:
-    table, version = call.before
+    table, version, count = call.before
     location = state.location()
     entry = state.log(Entry(EventKind.IN_PLACE, "embedding_renorm_", location))
     if table.is_leaf:
         entry.identities = (state.provenance.leaf(table).identity,)
-    entry.details = _versions(state, table, version, "embedding_renorm_", location)
+    word = "embedding_renorm_"  # before the lookup itself
+    entry.details = _versions(state, table, version, word, location, count)
 
 
 _UPDATES_SCALE = "_amp_update_scale_"  # in ``GradScaler.update``
@@ -156,6 +157,10 @@ def _change_tracked(
         if target.requires_grad:  # this change made it tracked
             state.mixed[end] = [data, *state.mixed.get(end, [])]
             state.provenance.release(target)
+        if end in state.mixed and (base := base_of(target)) is not target:
+            node: Any = base.grad_fn  # what is written into a view is in its base
+            if node is not None:
+                state.mixed.setdefault(sequence_number(node) + 1, state.mixed[end])
     details = _versions(state, targets[0], versions[0], word, location) if targets else None
     entry = Entry(EventKind.IN_PLACE, word, location, details=details, operation=operation)
     state.event_log.entries.append(entry)
@@ -266,9 +271,14 @@ def _without_out(kwargs: dict[str, Any]) -> list[Any]:
 
 
 def _versions(
-    state: RecordingState, target: torch.Tensor, before: int, word: str, location: CodeLocation
+    state: RecordingState,
+    target: torch.Tensor,
+    before: int,
+    word: str,
+    location: CodeLocation,
+    count: int | None = None,
 ) -> VersionDetails:
-    """Record a change, in case backward fails because of it.
+    """Record a change, in case backward fails because of it; ``count`` nodes, or those of now.
 
     Returns:
         The version counter before and after.
@@ -276,7 +286,6 @@ def _versions(
     after = version_of(target)
     storage = storage_address(target)
     if storage is not None:
-        state.changes.append(
-            InPlaceChange(word, location, storage, before, after, creation_count())
-        )
+        count = creation_count() if count is None else count
+        state.changes.append(InPlaceChange(word, location, storage, before, after, count))
     return VersionDetails(before, after)

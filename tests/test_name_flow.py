@@ -1,0 +1,242 @@
+"""Which numbers are known not to be used by a result: never a wrong "not used"."""
+
+from __future__ import annotations
+
+import linecache
+import textwrap
+
+import pytest
+
+from gradviz.diagnosis.name_flow import is_unused_by
+from gradviz.facts import SourceLocation
+
+# In each program, the line that assigns k is looked at, and the result is loss.
+UNUSED = {
+    "another number": """
+        k = w.item()
+        s = v.item()
+        loss = (x * s).sum()
+        """,
+    "printed and logged": """
+        k = w.item()
+        print(f"scale {k:.3f}", k)
+        writer.add_scalar("k", k, 3)
+        loss = x.sum()
+        """,
+    "collected in a list": """
+        seen = []
+        k = w.item()
+        seen.append(k)
+        loss = x.sum()
+        """,
+    "in a function": """
+        def step(x, w):
+            k = round(w.max().item(), 3)
+            loss = torch.clamp(x, max=2).sum()
+            logger.info("max %s", k)
+            return loss
+        """,
+    "in another branch of arithmetic": """
+        k = w.item()
+        shown = math.sqrt(k) + 1
+        loss = model(x).mean()
+        if shown > 3: print(shown)
+        """,
+    "asserted": """
+        k = w.item()
+        assert k > 0
+        loss = x.sum()
+        """,
+}
+
+USED = {
+    "directly": """
+        k = w.item()
+        loss = (x * k).sum()
+        """,
+    "through names": """
+        k = w.item()
+        a, b = k + 1, 2
+        h = x * a
+        loss = h.sum()
+        """,
+    "by a method of a class": """
+        k = w.item()
+        class Net(nn.Module):
+            def forward(self, x):
+                return x * k
+        net = Net()
+        loss = net(x).sum()
+        """,
+    "by a function": """
+        k = w.item()
+        def scaled(x): return x * k
+        loss = scaled(x)
+        """,
+    "by an async function": """
+        k = w.item()
+        async def scaled(x):
+            y = x * k
+            done(y)
+        loss = asyncio.run(scaled(x))
+        """,
+    "returned": """
+        def step(x, w, scale):
+            k = w.item()
+            loss = (x * scale).sum()
+            return loss, k
+        """,
+    "yielded": """
+        def steps(x, w, scale):
+            k = w.item()
+            loss = x.sum()
+            yield k
+        """,
+    "stored by a call whose result is kept": """
+        k = w.item()
+        _ = buffer.push(k)
+        loss = buffer.total() * x
+        """,
+    "stored in an object by another name": """
+        seen = meters.seen
+        k = w.item()
+        seen.append(k)
+        loss = meters.total() * x
+        """,
+    "stored in an object that others see": """
+        def step(self, x, w):
+            k = w.item()
+            self.scale = k
+            loss = compute(x)
+            loss.backward()
+        """,
+    "stored in an argument": """
+        def step(seen, x, w):
+            k = w.item()
+            seen.append(k)
+            loss = compute(x)
+            loss.backward()
+        """,
+    "stored in an argument with the name of a built-in function": """
+        def step(input, x, w):
+            k = w.item()
+            input.push(k)
+            loss = compute(x)
+            loss.backward()
+        """,
+    "stored as an attribute": """
+        k = w.item()
+        model.scale = k
+        loss = model(x)
+        """,
+    "stored as an item": """
+        k = w.item()
+        table["scale"] = k
+        loss = x * table["scale"]
+        """,
+    "given to a function with a memory": """
+        total = []
+        def keep(a):
+            total.append(a)
+        k = w.item()
+        keep(k)
+        loss = x * sum(total)
+        """,
+    "as a condition": """
+        k = w.item()
+        if k > 1:
+            s = 2
+        else:
+            s = 3
+        loss = (x * s).sum()
+        """,
+    "as the number of repeats": """
+        k = w.item()
+        for _ in range(int(k)):
+            x = x * 2
+        loss = x.sum()
+        """,
+    "as a context": """
+        k = w.item()
+        with scaled_by(k):
+            loss = model(x)
+        """,
+    "added in place": """
+        k = w.item()
+        x += k
+        loss = x.sum()
+        """,
+    "in place, in a call whose result is kept": """
+        k = w.item()
+        y = x.mul_(k)
+        loss = x.sum()
+        """,
+    "in a walrus": """
+        k = w.item()
+        loss = (x * (s := k + 1)).sum() * s
+        """,
+    "in a match": """
+        k = w.item()
+        match k:
+            case 1: s = 2
+            case other: s = other
+        loss = x * s
+        """,
+    "a global": """
+        def step(x, w):
+            global k
+            k = w.item()
+            loss = compute(x)
+        """,
+    "in a class body": """
+        class Config:
+            k = w.item()
+            loss = 3
+        """,
+    "an attribute": """
+        self.k = w.item()
+        loss = x.sum()
+        """,
+    "a result of another function": """
+        def step(x, w):
+            k = w.item()
+            print(k)
+        loss = step(x, w)
+        """,
+    "raised": """
+        def step(x, w):
+            k = w.item()
+            loss = x.sum()
+            raise Found(k)
+        """,
+}
+PROGRAM = """
+import asyncio, math
+import torch
+from torch import nn
+"""
+
+
+def _answer(code: str) -> bool:
+    file = "/programs of names/it's.py"
+    lines = (PROGRAM + textwrap.dedent(code)).splitlines(keepends=True)
+    linecache.cache[file] = (sum(map(len, lines)), None, lines, file)
+    number = next(n for n, line in enumerate(lines, 1) if "k = " in line)
+    try:
+        return is_unused_by(SourceLocation(file, number, text=lines[number - 1].strip()), "loss")
+    finally:
+        del linecache.cache[file]
+
+
+@pytest.mark.parametrize("name", UNUSED)
+def test_a_number_that_is_only_shown_is_known_to_be_unused(name: str) -> None:
+    assert _answer(UNUSED[name])
+
+
+@pytest.mark.parametrize("name", USED)
+def test_a_number_that_may_come_back_is_never_called_unused(name: str) -> None:
+    assert not _answer(USED[name])
+
+
+def test_code_that_is_not_known_proves_nothing() -> None:
+    assert not is_unused_by(SourceLocation("nowhere.py", 3, text="k = w.item()"), "loss")
