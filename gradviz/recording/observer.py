@@ -18,7 +18,7 @@ from torch import nn
 from gradviz.capture.autograd.engine import BackwardCall, creation_count
 from gradviz.capture.autograd.nodes import leaf_of, sequence_number
 from gradviz.capture.autograd.sharded import averaged_parameters, data_parallel_modules
-from gradviz.capture.autograd.tensors import memory_of, quietly, version_of
+from gradviz.capture.autograd.tensors import quietly, storage_address, version_of
 from gradviz.capture.tensors.summary import Kept, summarize
 from gradviz.facts import (
     Action,
@@ -447,7 +447,7 @@ class Observer:
                 changed.append(identity)
                 names.append(record.name if record is not None else "")
                 values.append(None if each.values is None else not is_same(tensor, each.values))
-                storage = (memory_of(tensor) or (None,))[0]
+                storage = storage_address(tensor)
                 state.changes.append(
                     InPlaceChange("step", location, storage, each.version, after, creation_count())
                 )

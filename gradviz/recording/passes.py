@@ -415,8 +415,8 @@ def _copy(tensor: torch.Tensor) -> Any:
 
 def is_same(tensor: torch.Tensor, before: Any) -> bool:
     """Whether the values have not changed; NaN equals NaN."""
-    now: Any = tensor.detach()  # so that the comparison is not recorded
-    now = now if isinstance(before, torch.Tensor) else plain_array(tensor)
+    is_tensor = isinstance(before, torch.Tensor)
+    now: Any = tensor.detach() if is_tensor else plain_array(tensor)  # it records nothing
     if now is None or now.shape != before.shape:
         return False
     differs = now != before

@@ -52,13 +52,15 @@ _SAME_LINE = 8  # plain values among which one from the same line is searched
 
 def cause_of(inputs: Sequence[Input]) -> Cause:
     """Why a tensor computed from a new untracked tensor gets no gradient through it."""
-    for is_direct in (True, False):
-        for data in inputs:
-            if data.matters and is_direct is not isinstance(data.source, UntrackedTensor):
-                return data.cause
-    if any(data.cause is Cause.NOT_RECORDED for data in inputs):
+    indirect = None
+    for data in inputs:
+        if not isinstance(data.source, UntrackedTensor):
+            return data.cause
+        if indirect is None and data.source.matters:
+            indirect = data.cause
+    if indirect is None and any(data.cause is Cause.NOT_RECORDED for data in inputs):
         return Cause.NOT_RECORDED
-    return Cause.CONSTANT
+    return indirect or Cause.CONSTANT
 
 
 class OperationOutput(NamedTuple):
@@ -478,7 +480,6 @@ class Provenance:
         written.leaf, written.replaced, written.matters = record, replaced, bool(replaced)
         written.alias = old.origin if old is not None else None
         self._count += 1
-        written.ref = _no_tensor
         for each in (*inputs, *new):
             written.add_input(each)
             if isinstance(each.source, UntrackedTensor):
