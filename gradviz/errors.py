@@ -16,6 +16,7 @@ __all__ = [
     "SubjectError",
     "TargetError",
     "TooLargeError",
+    "UnknownNameError",
     "UsageError",
 ]
 
@@ -30,6 +31,13 @@ class SubjectError(GradvizError, TypeError):
 
 class UsageError(GradvizError, ValueError):
     """An option has a value that is not allowed (an unknown suffix, theme, node, ...)."""
+
+
+class UnknownNameError(UsageError, KeyError):
+    """No node, or no explained tensor, has the name that was asked for."""
+
+    def __str__(self) -> str:
+        return str(self.args[0])  # KeyError would put it in quotes
 
 
 class DamagedFileError(GradvizError, ValueError):

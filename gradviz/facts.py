@@ -25,6 +25,7 @@ __all__ = [
     "GradientDetails",
     "HookDetails",
     "Loss",
+    "LeafGradient",
     "LostGradient",
     "PlainContainer",
     "Problem",
@@ -180,6 +181,21 @@ class LostGradient:
 
 
 @dataclass(frozen=True)
+class LeafGradient:
+    """What one use of a leaf added to its ``.grad`` in a backward pass.
+
+    Args:
+        node: key of the operation that uses the leaf.
+        input: which input of it: 0, 1, ...
+        norm: Euclidean norm of what was added.
+    """
+
+    node: str
+    input: int
+    norm: float
+
+
+@dataclass(frozen=True)
 class BackwardDetails:
     """A backward pass.
 
@@ -192,6 +208,7 @@ class BackwardDetails:
         gradient_given, retain_graph, create_graph: the arguments of the call.
         has_failed: whether it raised an exception.
         lost: where it lost a gradient, as far as that was watched.
+        shares: what each use of a leaf with several uses, or passes, added, as far as watched.
     """
 
     pass_number: int
@@ -202,6 +219,7 @@ class BackwardDetails:
     create_graph: bool = False
     has_failed: bool = False
     lost: tuple[LostGradient, ...] = ()
+    shares: tuple[LeafGradient, ...] = ()
 
 
 @dataclass(frozen=True)

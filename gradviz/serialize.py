@@ -468,6 +468,7 @@ _COUNTS = (
     "repeat",
     "parameters",
     "leaf_elements",
+    "frozen",
 )
 _FLAGS = (
     *("requires_grad", "is_leaf", "inference", "retains_grad", "inferred", "asked"),

@@ -20,6 +20,7 @@ from gradviz.facts import (
     SourceLocation,
 )
 from gradviz.graph import GradGraph
+from gradviz.graph.text import must_be
 from gradviz.shown import Shown
 from gradviz.wording import event_detail, inside_text
 
@@ -149,7 +150,11 @@ class Story(Sequence[Frame], Shown):
         verdicts: Iterable[SavedVerdict] | None = None,
         ranks: Iterable[RankRecord] = (),
     ) -> None:
-        object.__setattr__(self, "frames", tuple(frames))
+        frames = tuple(frames)
+        for each in frames:
+            if not isinstance(each, Frame):
+                raise UsageError(must_be("each frame of a story", "a gradviz.Frame", each))
+        object.__setattr__(self, "frames", frames)
         object.__setattr__(self, "title", title)
         object.__setattr__(self, "notes", tuple(notes))
         object.__setattr__(self, "events", tuple(events))

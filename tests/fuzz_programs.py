@@ -40,7 +40,15 @@ class Maker:
         """The program."""
         for at in range(self.random.randint(2, 4)):
             self._leaf(f"w{at}")
-        steps: list[Callable[[], None]] = [
+        steps = self.steps()
+        for _ in range(self.random.randint(4, 12)):
+            self.random.choice(steps)()
+        self._end()
+        return self.program
+
+    def steps(self) -> list[Callable[[], None]]:
+        """What makes a statement; one that is there several times is chosen more often."""
+        return [
             *[self._unary] * 5,
             *[self._binary] * 6,
             *[self._cut] * 5,
@@ -65,10 +73,6 @@ class Maker:
             self._new_leaf,
             self._zero,
         ]
-        for _ in range(self.random.randint(4, 12)):
-            self.random.choice(steps)()
-        self._end()
-        return self.program
 
     # What a statement is made of.
 
@@ -141,6 +145,7 @@ class Maker:
         line = self._say(f"{y.name} = checkpoint(lambda t: {inner}, {x.name}, use_reentrant=False)")
         if "detach" in inner:
             self.program.words[line] = ("detach()",)
+            y.ways = joined(x.ways, cut(x.ways, line))
         self._keep(y)
 
     def _loop(self) -> None:
@@ -347,6 +352,7 @@ class Maker:
         )
         words = ("no_grad", "copy", "copies", ".data", "detach")
         line = self._say(code.format(x=x.name, y=y.name), words=words)
+        self.program.in_place.append(line)  # also what is copied into itself has a new version
         if y is not x:
             self._write(x, cut({k: v for k, v in y.ways.items() if k != x.name}, line), line)
 

@@ -267,3 +267,47 @@ def test_more_types_than_colours_share_the_last(values: int) -> None:
     assert ("value-6" in legend) == (values > 6)
     assert values < 7 or legend["value-6"] == "type6, type7, type8"
     assert gradviz.draw(graph, views=[views.color_by("dtype")]).svg.startswith("<svg")
+
+
+def recorded_uses(passes: int = 1) -> gradviz.Recording:
+    """A leaf with three uses, two of them by one operation."""
+    with gradviz.record() as run:
+        w = torch.tensor([1.0], requires_grad=True)
+        for _ in range(passes):
+            loss = (w * 1000).sum() + (w * 0.001).sum() + (w * w).sum()
+            loss.backward()
+    return run
+
+
+def widths(drawing: gradviz.Drawing, frame: int) -> list[float]:
+    graph = drawing.shown[frame].graph
+    first = {data.get("clone_of", key): key for key, data in graph.nodes.data() if "name" in data}
+    return sorted(
+        data["norm"]
+        for source, _, data in graph.edges(data=True)
+        if "norm" in data and (source in first or "clone_of" in graph.nodes[source])
+    )
+
+
+def test_a_recording_knows_what_each_use_of_a_leaf_added() -> None:
+    drawing = gradviz.draw(recorded_uses(), color_by="grad_norm")
+    assert widths(drawing, 0) == []
+    assert widths(drawing, 1) == [0.001, 1.0, 1.0, 1000.0]
+    assert "no bar: no gradient recorded" in legend_of([f.graph for f in drawing.shown]).values()
+
+
+def test_each_pass_has_its_own_additions() -> None:
+    drawing = gradviz.draw(recorded_uses(2), color_by="grad_norm")
+    assert widths(drawing, -1) == [0.001, 1.0, 1.0, 1000.0]
+
+
+def test_additions_are_stored_with_the_recording() -> None:
+    story = serialize.loads(serialize.to_json(recorded_uses().story))
+    assert widths(gradviz.draw(story, color_by="grad_norm"), 1) == [0.001, 1.0, 1.0, 1000.0]
+
+
+def test_what_one_use_added_is_not_guessed_without_a_recording() -> None:
+    w = torch.tensor([1.0], requires_grad=True)
+    loss = (w * 1000).sum() + (w * 0.001).sum()
+    loss.backward()
+    assert widths(gradviz.draw(loss, color_by="grad_norm"), 0) == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import webbrowser
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -14,6 +15,7 @@ from click.testing import CliRunner, Result
 from IPython.core.interactiveshell import InteractiveShell
 
 import gradviz
+from gradviz.__main__ import main as started
 from gradviz.errors import UsageError
 from gradviz.frontends.cli import cli
 from gradviz.story import EventKind
@@ -157,6 +159,88 @@ def test_a_wrong_value_is_one_line(options: dict[str, Any], said: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+def _loss() -> torch.Tensor:
+    return (torch.ones(2, requires_grad=True) * 2).sum()
+
+
+def _closed() -> io.BytesIO:
+    file = io.BytesIO()
+    file.close()
+    return file
+
+
+MISUSED: dict[str, tuple[Callable[[], Any], str]] = {
+    "draw None": (lambda: gradviz.draw(None), "cannot draw None: pass the loss"),
+    "save to a number": (
+        lambda: picture().save(5),  # type: ignore[call-overload]
+        "path must be a path or a file object, got 5",
+    ),
+    "save to a folder": (lambda: picture().save("."), "it is a folder; give a file in it"),
+    "save as another format": (
+        lambda: picture().save("x.svg", format="png"),
+        "the suffix of x.svg is of another format than 'png'",
+    ),
+    "save to a closed file": (
+        lambda: picture().save(_closed(), format="svg"),
+        "cannot write bytes to",
+    ),
+    "compare numbers": (lambda: gradviz.compare(5, 6), "cannot compare 5 (int)"),
+    "compare a module": (
+        lambda: gradviz.compare(_loss(), torch.nn.Linear(1, 1)),
+        "(Linear): pass its output",
+    ),
+    "compare nothing": (
+        lambda: gradviz.compare(_loss(), gradviz.record()),
+        "the recording has no frame yet",
+    ),
+    "memory of a module": (
+        lambda: gradviz.memory(torch.nn.Linear(1, 1)),
+        "pass its output: memory(model(x), names=model)",
+    ),
+    "check a number": (lambda: gradviz.check(5), "fn must be a function of tensors, got 5"),
+    "a story of numbers": (
+        lambda: gradviz.Story([5]),  # type: ignore[list-item]
+        "each frame of a story must be a gradviz.Frame, got 5",
+    ),
+    "gather a tensor": (lambda: gradviz.gather(torch.ones(9, 9)), "got tensor([[1., 1., 1.,"),
+    "find": (lambda: gradviz.trace(_loss()).find("nope"), "no node is called 'nope'"),
+}
+
+
+@pytest.mark.parametrize("case", MISUSED)
+def test_misuse_is_one_line(case: str) -> None:
+    call, said = MISUSED[case]
+    with pytest.raises(gradviz.GradvizError) as caught:
+        call()
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_ctrl_c_while_the_command_line_is_imported(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stopped() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("gradviz.frontends.cli.main", stopped)
+    with pytest.raises(SystemExit) as ended:
+        started()
+    assert ended.value.code == 130
+    assert capsys.readouterr().err == "\ngradviz: stopped\n"
+
+
+def test_an_empty_story_says_so() -> None:
+    drawing = gradviz.draw(gradviz.Story())
+    assert "There is nothing to draw." in str(drawing)
+    assert "There is nothing to draw." in drawing.svg
+    assert "There is nothing to draw." in drawing.html
+
+
+def test_an_error_is_explained_with_a_recording_that_was_never_entered() -> None:
+    answer = gradviz.explain(RuntimeError("element 0 of tensors"), gradviz.record())
+    assert str(answer) == str(gradviz.explain(RuntimeError("element 0 of tensors")))
+
+
 @pytest.mark.parametrize(
     ("options", "suffix"),
     [
@@ -185,7 +269,7 @@ def test_a_picture_goes_to_a_file_object() -> None:
         picture().save(io.BytesIO())
     with pytest.raises(UsageError, match="format must be one of svg, png"):
         picture().save(io.BytesIO(), format="wav")
-    with pytest.raises(UsageError, match="opened with 'wb'"):
+    with pytest.raises(UsageError, match="open in mode 'wb'"):
         picture().save(io.StringIO(), format="svg")  # type: ignore[call-overload]
 
 

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import pytest
-from fuzz import Maker, wrong
+from fuzz import wrong
+from fuzz_wide import WIDE, made
 
 TOGETHER = 25
 
 
-@pytest.mark.parametrize("first", range(0, 150, TOGETHER))
+@pytest.mark.parametrize("first", [*range(0, 150, TOGETHER), *range(WIDE, WIDE + 50, TOGETHER)])
 def test_random_programs(first: int) -> None:
     found = [
         f"seed {seed}: {kind}: {words}"
         for seed in range(first, first + TOGETHER)
-        for kind, words in wrong(Maker(seed).make())
+        for kind, words in wrong(made(seed))
     ]
     assert not found, "\n".join(found)

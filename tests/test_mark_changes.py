@@ -224,3 +224,12 @@ def test_a_box_says_that_a_leaf_in_it_has_changed_since():
     graph = gradviz.draw(run, depth=1).shown[0].graph
     assert "changed since" in gradviz.draw(run, depth=1).text
     assert "since" in legend_of([graph]) and "news" not in legend_of([graph])
+    every = [frame.graph for frame in gradviz.draw(run, depth=1).shown]
+    assert "the frame before, or since the operations ran" in legend_of(every)["news"]
+
+
+def test_a_leaf_that_was_frozen_after_the_forward_says_so():
+    w = torch.tensor([1.0], requires_grad=True)
+    loss = (w * 2).sum()
+    w.requires_grad_(False)
+    assert "leaf  requires_grad=False" in label_of(gradviz.draw(loss).shown[0].graph, "w")

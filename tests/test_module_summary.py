@@ -91,6 +91,18 @@ def test_freed_is_not_the_same_as_nothing_kept() -> None:
     assert "freed" in str(after)
 
 
+def test_of_a_recording_what_was_saved_is_counted_before_it_is_freed() -> None:
+    with gradviz.record() as run:
+        loss, model = stack(1)
+        before = gradviz.summary(loss, names=model)
+        loss.backward()
+        after = gradviz.summary(loss, names=model)
+    table = gradviz.summary(run, names=model)
+    assert table.total.saved_bytes == before.total.saved_bytes
+    assert "saved: as it was before a backward pass freed it" in table.notes
+    assert "freed: a backward pass freed the saved tensors" in after.notes
+
+
 def test_it_takes_what_draw_takes() -> None:
     x = torch.ones(2, requires_grad=True)
     with gradviz.record() as run:
@@ -141,3 +153,14 @@ class _Plain:
 
 def test_an_object_that_is_no_module_has_no_row() -> None:
     assert "self" not in _Plain().rows()
+
+
+def test_a_box_counts_the_frozen_parameters_too() -> None:
+    net = nn.Sequential(*[nn.Sequential(nn.Linear(4, 4), nn.ReLU()) for _ in range(6)])
+    for block in net[2:]:
+        block[0].weight.requires_grad_(False)
+    loss = net(torch.ones(1, 4)).sum()
+    loss.backward()
+    text = str(gradviz.draw(loss, names=net, depth=1))
+    assert "2…5  ×4  Sequential" in text and "80 parameters, 64 frozen" in text
+    assert "0  Sequential  f32[1,4]  20 parameters  " in text

@@ -565,3 +565,31 @@ def test_a_box_of_leaves_that_are_no_parameters_is_called_leaves():
     label = label_of(graph, "leaves (2)")
     assert "6 leaf elements" in label and "parameter" not in label
     assert legend_of([graph])["leaves"] == "several leaves drawn as one"
+
+
+FROZEN = {
+    "a weight": lambda net: net[2].weight.requires_grad_(False),
+    "a layer": lambda net: net[2].requires_grad_(False),
+}
+
+
+@pytest.mark.parametrize("shape", [(2, 4), (2, 3, 4)])
+@pytest.mark.parametrize("freeze", FROZEN.values(), ids=FROZEN)
+def test_a_frozen_layer_in_a_sequence_is_linear_after_backward_too(freeze, shape):
+    net = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 2), nn.ReLU(), nn.Linear(2, 1))
+    freeze(net)
+    loss = net(torch.ones(shape)).sum()
+    loss.backward()
+    words = [
+        data.get("op") for _, data in gradviz.draw(loss, names=net).shown[0].graph.nodes.data()
+    ]
+    assert words.count("linear") == 3 and "addmm" not in words
+
+
+def test_a_product_of_the_users_own_is_not_called_linear():
+    net = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
+    net.spare = nn.Linear(4, 4).requires_grad_(False)
+    hidden = torch.addmm(torch.ones(4), net[0](torch.ones(2, 4)), torch.ones(4, 4))
+    loss = net[1](hidden).sum()
+    loss.backward()
+    assert "addmm  with a constant" in str(gradviz.draw(loss, names=net))

@@ -42,6 +42,13 @@ def run(shape: str, command: str, *options: str, variable: str = "") -> Result:
     return CliRunner().invoke(cli, [*words, "--", *arguments] if arguments else words)
 
 
+def in_a_process(*words: str) -> subprocess.CompletedProcess[str]:
+    path = os.pathsep.join([str(Path(__file__).parent.parent), os.environ.get("PYTHONPATH", "")])
+    env = {**os.environ, "PYTHONPATH": path}
+    command = [sys.executable, "-m", "gradviz", *words]
+    return subprocess.run(command, capture_output=True, text=True, env=env, timeout=120)
+
+
 @pytest.mark.parametrize("shape", SHAPES)
 def test_draw_without_a_name_stops_after_the_first_step(shape: str, start: Path) -> None:
     result = run(shape, "draw")
@@ -235,11 +242,80 @@ def test_os_exit_is_reported(start: Path) -> None:
         "import os, torch\nw = torch.ones(2, requires_grad=True)\nloss = (w * 2).sum()\n"
         "loss.backward()\nif os.fork() == 0:\n    os._exit(3)\nos.wait()\nos._exit(7)\n"
     )
-    command = [sys.executable, "-m", "gradviz", "record", "train.py", "-o", "x.svg"]
-    path = os.pathsep.join([str(Path(__file__).parent.parent), os.environ.get("PYTHONPATH", "")])
-    env = {**os.environ, "PYTHONPATH": path}
-    result = subprocess.run(command, capture_output=True, text=True, env=env)
+    result = in_a_process("record", "train.py", "-o", "x.svg")
     assert result.returncode == 7
     assert result.stderr.count("train.py called os._exit(7), which ends Python at once") == 1
     assert result.stderr.count("os._exit") == 1
     assert not Path("x.svg").exists()
+
+
+@pytest.mark.parametrize("options", [("--until", "late"), ("--step", "2")])
+def test_os_exit_is_reported_wherever_the_program_is_stopped(
+    start: Path, options: tuple[str, ...]
+) -> None:
+    Path("train.py").write_text(
+        "import os, torch\nw = torch.ones(2, requires_grad=True)\n(w * 2).sum().backward()\n"
+        "os._exit(7)\nlate = w\n"
+    )
+    result = in_a_process("record", "train.py", *options, "-o", "x.svg")
+    assert result.returncode == 7
+    assert result.stderr.startswith("Warning: train.py called os._exit(7), which ends Python")
+    unwritten = in_a_process("run", "train.py")
+    assert (unwritten.returncode, unwritten.stderr) == (7, "")
+
+
+def test_summary_counts_what_was_saved_before_it_is_freed(start: Path) -> None:
+    result = run("main()", "summary")
+    assert result.exit_code == 0, result.output
+    table, notes = result.stdout.split("total", 1)
+    assert "freed" not in table
+    assert notes.splitlines()[-1] == "saved: as it was before a backward pass freed it"
+    held = run("main()", "summary", "--step", "2")
+    assert held.stdout.split("total")[1].split()[:3] == notes.split()[:3]
+
+
+def test_explain_of_a_file_that_is_not_python(start: Path) -> None:
+    Path("train.py").write_text("import torch\ndef f(:\n    pass\n")
+    result = CliRunner().invoke(cli, ["explain", "train.py"])
+    assert result.exit_code == 1
+    assert result.stderr == "Error: train.py:2 is not valid Python: invalid syntax\n"
+
+
+def test_the_variables_of_functions_are_named_where_nothing_else_is(start: Path) -> None:
+    Path("train.py").write_text(
+        "import torch\ndef main():\n    w = torch.ones(2, requires_grad=True)\n"
+        "    loss = (w * 2).sum()\nmain()\n"
+    )
+    result = CliRunner().invoke(cli, ["draw", "train.py"])
+    assert result.exit_code == 2
+    assert "no tensors at top level; variables of its functions are main.loss, main.w" in (
+        result.stderr
+    )
+    assert result.stderr.endswith("try: gradviz draw train.py:main.loss\n")
+    assert CliRunner().invoke(cli, ["draw", "train.py:main.loss"]).exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["draw", "-m", "train.py"], "-m takes the name of a module, got the file train.py"),
+        (["record", "train.py", "--every", "2", "--norms", "n.html"], "none of .svg .png .pdf"),
+        (["record", "train.py", "--every", "2", "--norms", "no/n.svg"], "there is no folder no"),
+    ],
+)
+def test_misuse_is_found_before_the_program_runs(start: Path, words: list[str], said: str) -> None:
+    Path("train.py").write_text("print('ran')\n")
+    result = CliRunner().invoke(cli, words)
+    assert result.exit_code in (1, 2)
+    assert result.stdout == ""
+    assert said in result.stderr
+
+
+@pytest.mark.parametrize("command", ["draw", "run"])
+def test_a_folder_is_not_called_a_missing_module(start: Path, command: str) -> None:
+    Path("package").mkdir()
+    result = CliRunner().invoke(cli, [command, "package"])
+    assert result.exit_code == 2
+    assert "package is a folder and no module; give a script in it: package/train.py" in (
+        result.stderr
+    )

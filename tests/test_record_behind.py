@@ -234,6 +234,7 @@ def test_a_wide_node_is_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 WALKED = "gradviz.recording.reachability"
+SHARDED = "gradviz.capture.autograd.sharded"
 
 
 def test_a_growing_sum_is_walked_once_though_little_of_it_is_remembered(
@@ -255,6 +256,7 @@ def test_a_sum_of_many_leaves_takes_memory_in_proportion(
 ) -> None:
     monkeypatch.setattr(f"{WALKED}._MOST_BYTES", 1 << 18)
     monkeypatch.setattr(f"{WALKED}._MOST_HELD", held)
+    monkeypatch.setattr(f"{SHARDED}._STATES", "not imported")  # if other tests used FSDP
 
     def peak(count: int) -> int:
         leaves = [torch.ones(1, requires_grad=True) for _ in range(count)]
@@ -269,9 +271,8 @@ def test_a_sum_of_many_leaves_takes_memory_in_proportion(
             finally:
                 tracemalloc.stop()
 
-    # Twice the leaves take twice the memory; if each node kept its leaves, four times. What else
-    # the process does meanwhile, as collecting garbage of other tests, adds to a run.
-    assert min(peak(8_000), peak(8_000)) < 3 * min(peak(4_000), peak(4_000))
+    # Twice the leaves take twice the memory; if each node kept its leaves, four times.
+    assert min(peak(8_000), peak(8_000)) < 2.3 * min(peak(4_000), peak(4_000))
 
 
 def test_nothing_lives_longer() -> None:

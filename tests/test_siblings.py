@@ -88,3 +88,23 @@ def test_thousands_of_leaves_in_one_stack_are_one_box():
     seen = gradviz.views.fit_page(gradviz.trace(torch.stack(leaves).sum(), names={}))
     assert len(seen) < 10
     assert 5_000 in {data.get("repeat") for data in groups(seen)}
+
+
+def test_boxes_of_parameters_are_drawn_again_instead_of_long_arrows() -> None:
+    cell, head = nn.LSTMCell(4, 8), nn.Linear(8, 2)
+    state, found = None, []
+    for step in torch.ones(26, 2, 4):
+        state = cell(step, state)
+        found.append(head(state[0]))
+    graph = (
+        gradviz.draw(torch.stack(found).sum(), names={"cell": cell, "head": head}).shown[0].graph
+    )
+    boxes = {
+        key: data["name"]
+        for key, data in graph.nodes.data()
+        if data["kind"] is NodeKind.GROUP and "parameters" in data and not data.get("members")
+    }
+    again = [data["clone_of"] for _, data in graph.nodes.data() if "clone_of" in data]
+    assert boxes and len(set(boxes.values())) == len(boxes)
+    assert set(again) & set(boxes)
+    assert sum(data.get("parameters", 0) for _, data in graph.nodes.data()) == 448 + 18

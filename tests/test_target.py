@@ -212,7 +212,7 @@ FAULTS = [
     ("x = 1", "trian.py:x", TargetError, r"no file trian\.py; did you mean train\.py\?"),
     ("x = 1", "no/train.py:x", TargetError, "the folder no does not exist"),
     ("x = 1", "folder.py:x", TargetError, r"folder\.py is a folder; give a script in it"),
-    ("x = 1", "folder:x", TargetError, "there is no module 'folder'"),
+    ("x = 1", "folder:x", TargetError, "folder is a folder and no module"),
     ("x = 1", "./folder:x", TargetError, r"\./folder is a folder; give a script in it"),
     ("x = 1", "notes.txt:x", TargetError, r"notes\.txt is no Python file: a script ends in \.py"),
     (

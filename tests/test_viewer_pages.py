@@ -5,11 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 from mkdocs.commands.build import build as build_mkdocs
 from mkdocs.config import load_config
 from playwright.sync_api import Browser
 from sphinx_building import build, pages
 from test_mkdocs import CONFIG
+
+import gradviz
 
 pytestmark = pytest.mark.tool
 
@@ -56,3 +59,52 @@ def test_a_mkdocs_page_is_interactive(browser: Browser, tmp_path: Path) -> None:
     (tmp_path / "docs" / "index.md").write_text(f"# Page\n\n{fence}")
     build_mkdocs(load_config(str(tmp_path / "mkdocs.yml")))
     assert is_explorable(browser, tmp_path / "site" / "index.html")
+
+
+# The policies of the pages that show the output of a cell, as far as they concern it.
+_VS_CODE = (
+    "default-src 'none'; script-src 'self' 'unsafe-inline' 'unsafe-eval' https:; "
+    "style-src 'unsafe-inline'; img-src 'self' https: data:; child-src https: data:"
+)
+CELLS = {
+    "sandbox": ("allow-scripts", ""),
+    "Colab": ("allow-downloads allow-forms allow-popups allow-same-origin allow-scripts", ""),
+    "VS Code": ("allow-scripts allow-same-origin", _VS_CODE),
+}
+
+
+@pytest.mark.parametrize("place", CELLS)
+def test_the_output_of_a_cell_is_explorable(browser: Browser, tmp_path: Path, place: str) -> None:
+    sandbox, policy = CELLS[place]
+    w = torch.ones(3, requires_grad=True)
+    loss = (w * 2).sum()
+    cell = gradviz.view(loss)._repr_html_()
+    head = f'<meta http-equiv="Content-Security-Policy" content="{policy}">' if policy else ""
+    (tmp_path / "cell.html").write_text(f"<!doctype html>{head}<body>{cell}", encoding="utf-8")
+    outer = tmp_path / "notebook.html"
+    outer.write_text(f'<iframe sandbox="{sandbox}" src="cell.html" width=1000 height=700></iframe>')
+    page = browser.new_page(viewport={"width": 1100, "height": 800})
+    wrong: list[str] = []
+    page.on("pageerror", lambda error: wrong.append(str(error)))
+    page.goto(outer.as_uri())
+    inner = page.frame_locator("iframe").frame_locator("iframe")
+    inner.locator(".node.result").click()
+    assert inner.locator(".page h2").inner_text() == "loss"
+    inner.locator("summary", has_text="Export").click()
+    inner.get_by_role("button", name="Copy link").click()
+    assert "this page has no address" in inner.locator(".copied").inner_text()
+    inner.get_by_role("button", name="Copy command").click()
+    assert inner.locator(".copied").inner_text().startswith("gradviz draw")
+    page.close()
+    assert not wrong
+
+
+def test_without_scripts_a_cell_shows_the_picture(browser: Browser, tmp_path: Path) -> None:
+    w = torch.ones(3, requires_grad=True)
+    path = tmp_path / "cell.html"
+    path.write_text(gradviz.view((w * 2).sum())._repr_html_(), encoding="utf-8")
+    context = browser.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto(path.as_uri())
+    assert page.locator("img").is_visible()
+    context.close()

@@ -17,7 +17,7 @@ import gradviz
 from gradviz import views
 from gradviz.errors import UsageError
 from gradviz.graph import EdgeKind, GradGraph, NodeKind
-from gradviz.views.groups import count_of
+from gradviz.views.groups import count_of, elements_of
 from gradviz.views.op_sequence import op_sequence
 
 LEAVES = (NodeKind.LEAF, NodeKind.PARAMETER)
@@ -107,11 +107,8 @@ def test_a_fold_keeps_the_sums(name: str, graph: GradGraph) -> None:
 
 
 def elements(graph: GradGraph) -> int:
-    return sum(
-        data.get("parameters", 0) if data["kind"] is NodeKind.GROUP else 1
-        for _, data in graph.nodes(data=True)
-        if data["kind"] in (*LEAVES, NodeKind.GROUP) and "clone_of" not in data
-    )
+    nodes = (data for _, data in graph.nodes(data=True) if "clone_of" not in data)
+    return sum(elements_of(nodes).values())
 
 
 def norm(graph: GradGraph) -> float:

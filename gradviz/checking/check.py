@@ -66,8 +66,8 @@ def check(
 
     Raises:
         SubjectError: if no input requires grad, or differences are not possible for one of them.
-        UsageError: if an option is out of range, the output is complex or not in float64, or
-            the function returns other values on a second call.
+        UsageError: if ``fn`` is not callable, an option is out of range, the output is complex or
+            not in float64, or the function returns other values on a second call.
         ScriptError: if the function fails on the copies.
 
     Example:
@@ -79,6 +79,8 @@ def check(
     for option, value in (("eps", eps), ("rtol", rtol), ("atol", atol)):
         if not 0 < value < 1:
             raise UsageError(must_be(option, "a number between 0 and 1", value))
+    if not callable(fn):
+        raise UsageError(must_be("fn", "a function of tensors", fn))
     settings = CheckSettings(eps, rtol, atol)
     names = argument_names(fn, len(inputs))
     point = Point(fn, *_copied(inputs, names))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gradviz.comparison.changes import Change, mark_changes, mark_stale_leaves
+from gradviz.comparison.changes import Change, mark_changes, mark_shares, mark_stale_leaves
 from gradviz.comparison.compare import Comparison, compare
 
-__all__ = ["Change", "Comparison", "compare", "mark_changes", "mark_stale_leaves"]
+__all__ = ["Change", "Comparison", "compare", "mark_changes", "mark_shares", "mark_stale_leaves"]

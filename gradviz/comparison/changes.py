@@ -16,10 +16,19 @@ from gradviz.comparison.matching import (
     value_words,
     word_of,
 )
-from gradviz.facts import FrameKind
-from gradviz.graph import Buffers, Cause, EdgeKind, GradGraph, NodeData, NodeKind, TensorSummary
+from gradviz.facts import BackwardDetails, FrameKind, LeafGradient
+from gradviz.graph import (
+    Buffers,
+    Cause,
+    EdgeKind,
+    GradGraph,
+    NodeData,
+    NodeKind,
+    TensorSummary,
+    leaf_of_node,
+)
 from gradviz.graph.text import number_text
-from gradviz.story import Frame, Story
+from gradviz.story import EventKind, Frame, Story
 from gradviz.wording import problem_text
 
 __all__ = [
@@ -28,6 +37,7 @@ __all__ = [
     "is_equal",
     "is_out_of_sight",
     "mark_changes",
+    "mark_shares",
     "mark_stale_leaves",
     "marked",
     "marks_of_change",
@@ -478,6 +488,39 @@ def _since_used(first: NodeData, leaf: NodeData) -> NodeData:
     if is_stale and "value" in first:
         return {"stale": True, "used_value": first["value"]}
     return {"stale": is_stale}
+
+
+def mark_shares(story: Story) -> Story:
+    """Add to the edges out of a leaf what each use added to its ``.grad``, where recorded.
+
+    Args:
+        story: is not modified.
+    """
+    passes = [each.details for each in story.events if each.kind is EventKind.BACKWARD]
+    if not any(isinstance(each, BackwardDetails) and each.shares for each in passes):
+        return story
+    frames = []
+    for frame in story:
+        graph: GradGraph = frame.graph.copy()
+        for details in passes:
+            number = details.pass_number if isinstance(details, BackwardDetails) else -1
+            is_over = frame.pass_number > number or frame.kind not in _BEFORE_THE_END
+            if isinstance(details, BackwardDetails) and number <= frame.pass_number and is_over:
+                for share in details.shares:
+                    _mark_share(graph, share)
+        frames.append(replace(frame, graph=graph))
+    return replace(story, frames=tuple(frames))
+
+
+_BEFORE_THE_END = (FrameKind.FORWARD, FrameKind.FAILED_BACKWARD, FrameKind.REFUSED_BACKWARD)
+
+
+def _mark_share(graph: GradGraph, share: LeafGradient) -> None:
+    for source, edge in graph.inputs(share.node) if share.node in graph else ():
+        leaf = graph.nodes[leaf_of_node(graph, source)]
+        if edge["input"] == share.input and (grad := leaf.get("grad")) is not None:
+            norm = share.norm if math.isfinite(share.norm) else None
+            edge["grad"] = TensorSummary(grad.shape, grad.dtype, grad.device, norm=norm)
 
 
 def _uses(graph: GradGraph, key: str) -> Iterator[tuple[object, ...]]:

@@ -19,7 +19,7 @@ from gradviz.comparison.matching import GraphIndex, match, value_words, word_of
 from gradviz.errors import UsageError
 from gradviz.graph import GradGraph
 from gradviz.shown import Shown
-from gradviz.story import Frame, Story
+from gradviz.story import Frame, Story, recorded_in
 
 __all__ = ["Comparison", "compare"]
 
@@ -76,23 +76,19 @@ def _missing(side: GraphIndex, other: GraphIndex, mate: dict[str, str]) -> tuple
 
 
 def _graph(subject: object, frame: FrameType) -> GradGraph:
-    story = getattr(subject, "story", subject)  # of a drawing or a recording
+    story = recorded_in(subject)
     if isinstance(story, Story):
         if len(story) != 1:
-            raise UsageError(
-                f"cannot compare a story of {len(story)} frames as one: give two of its frames, "
-                "gradviz.compare(story[0], story[-1])"
-            )
+            more = ": give two of its frames, gradviz.compare(story[0], story[-1])" if story else ""
+            raise UsageError(f"cannot compare a story of {len(story)} frames as one{more}")
         return story[0].graph
-    if isinstance(subject, Frame):
-        return subject.graph
-    if isinstance(subject, GradGraph):
-        return subject
+    if story is not None:
+        return story.graph if isinstance(story, Frame) else story
     # Imported here, because it needs torch, which is not needed for saved graphs.
     from gradviz.capture.tensors.names import Names
     from gradviz.capture.tracing.tracer import trace_subjects
 
-    return trace_subjects((subject,), Names.of(None, frame))
+    return trace_subjects((subject,), Names.of(None, frame), caller="compare")
 
 
 @dataclass(frozen=True, eq=False)

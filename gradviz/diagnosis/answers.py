@@ -9,6 +9,7 @@ from functools import cached_property
 from itertools import count
 from typing import overload
 
+from gradviz.errors import UnknownNameError
 from gradviz.facts import SourceLocation
 from gradviz.graph import (
     EdgeData,
@@ -145,12 +146,13 @@ class Explanations(Sequence[Explanation], Shown):
         """The explanation of the tensor called ``name``.
 
         Raises:
-            KeyError: if there is none.
+            UnknownNameError: if there is none; it is a KeyError.
         """
         for each in self.all:
             if each.name == name:
                 return each
-        raise KeyError(f"nothing is called {name!r}; there are {', '.join(e.name for e in self)}")
+        names = ", ".join(each.name for each in self)
+        raise UnknownNameError(f"nothing is called {name!r}; there are {names}")
 
     @property
     def wrong(self) -> tuple[Explanation, ...]:

@@ -194,7 +194,7 @@ class Context:
         values: known values of its tensors.
         kept: the graph of the frame in which most bytes were saved for backward, if recorded.
         lost: by the keys of leaves, the cuts of their paths to the roots; also for leaves that are
-            not in the graph.
+            not in the graph. None if only frames are known.
         numbers: by the keys of leaves, where their data became numbers or arrays.
         since: by the keys of leaves whose gradient is not finite: the number of the first of the
             backward passes since which it was not finite, and the graph before that pass.
@@ -203,6 +203,7 @@ class Context:
         elsewhere: the number of steps of optimizers in other threads, which are not recorded.
         waiting: the optimizers that were seen and made no step, by the keys of their parameters.
         flat: by the keys of parameters that FSDP1 has merged into a flat one, the key of that one.
+        called: the names that the caller passed for roots, by their keys.
         is_of_roots: whether the caller passed the roots, instead of finding them among variables.
         cache: results that rules computed for several tensors, by keys of their own.
     """
@@ -214,7 +215,7 @@ class Context:
     before: GradGraph | None = None
     values: Values | None = None
     kept: GradGraph | None = None
-    lost: Mapping[str, Sequence[CutEdge]] = field(default_factory=dict)
+    lost: Mapping[str, Sequence[CutEdge]] | None = None
     numbers: Mapping[str, Sequence[ValueRead]] = field(default_factory=dict)
     since: Mapping[str, tuple[int, Values]] = field(default_factory=dict)
     later: Context | None = None
@@ -222,6 +223,7 @@ class Context:
     waiting: Mapping[str, str] = field(default_factory=dict)
     elsewhere: int = 0
     flat: Mapping[str, str] = field(default_factory=dict)
+    called: Mapping[str, str] = field(default_factory=dict)
     is_of_roots: bool = False
     cache: dict[Hashable, Any] = field(default_factory=dict)
 
@@ -233,10 +235,11 @@ class Context:
     @cached_property
     def root_names(self) -> str:
         """The names of the roots."""
-        names = [
-            self.graph.nodes[key].get("name") or word_of(self._maker(key)) for key in self.roots
-        ]
-        return listed(names)
+        return listed([self.name_of(key) or word_of(self._maker(key)) for key in self.roots])
+
+    def name_of(self, root: str) -> str:
+        """The name of a root; "" if it has none."""
+        return self.called.get(root) or str(self.graph.nodes[root].get("name", ""))
 
     def _maker(self, key: str) -> NodeData:
         sources = [source for source, _ in self.graph.inputs(key)]
@@ -316,21 +319,6 @@ class Context:
         """The cuts that are reached from a node, also through a Function that uses it inside."""
         starts = [key, *self._used_inside.get(key, ())] if key else []
         return [cut for start in starts for cut in self.cuts.of(start)]
-
-    def is_written_later(self, cut: CutEdge) -> bool:
-        """Whether a cut is a change in place that came after each recorded use of its target."""
-        there = self._by_line.get(cut.edge.get("source", ""), ())
-        changes = [event.number for event in there if event.kind is EventKind.IN_PLACE]
-        uses: list[int] = []
-        seen, stack = {cut.target}, [cut.target]
-        while stack and changes:
-            for user in self.graph.successors(stack.pop()):
-                events = self.happened_to(user, EventKind.OPERATION)
-                uses += [event.number for event in events]
-                if not events and user not in seen:  # an untracked tensor
-                    seen.add(user)
-                    stack.append(user)
-        return bool(changes and uses) and max(uses) < min(changes)
 
     def is_reachable(self, key: str) -> bool:
         """Whether a node is reachable from the roots."""
@@ -476,6 +464,7 @@ class Context:
         known = self._made_at.get((line, key))
         if known is None:
             own = [e for kind in _MADE for e in self.happened_to(key, kind)]
+            own = [e for e in own if str(e.location) == line] or own  # it may be changed elsewhere
             numbers = {event.number for event in own}
             others = [e for e in self._by_line.get(line, ()) if e.number not in numbers]
             known = self._made_at[line, key] = [*others, *sorted(own, key=lambda e: e.number)]

@@ -216,7 +216,9 @@ def _of_error(asked: Asked, found: Names) -> Explanation:
 def _of_recording(asked: Asked, found: Names) -> Explanation | Explanations:
     story = recorded_in(asked.recording)  # raises if there is no frame yet
     assert isinstance(story, Story)
-    context = look_at_live(asked, context_of(asked.recording, story, asked.roots))
+    context = look_at_live(asked, context_of(asked, story))
+    if asked.tensors and asked.roots and not context.roots:
+        return _answer_to(replace(asked, recording=None), found)  # no frame has the result
     questions = questions_of(asked, context, found)
     if not asked.roots:
         context = replace(context, later=context_at_end(asked.recording, context))

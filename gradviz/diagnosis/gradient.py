@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from gradviz.diagnosis.answers import Verdict
-from gradviz.diagnosis.context import Context, Question
+from gradviz.diagnosis.context import Context, CutEdge, Question
 from gradviz.diagnosis.lines import mention
-from gradviz.diagnosis.not_connected import twin_of
+from gradviz.diagnosis.not_connected import cut_words, fix_of_cut, known_cuts, lines_of, twin_of
 from gradviz.diagnosis.relative_size import scale_rules
 from gradviz.diagnosis.rule import Evidence, Needs, Rule
 from gradviz.diagnosis.training import scale_of, uses_of
@@ -224,48 +224,112 @@ def _overwritten(context: Context, question: Question) -> Evidence | None:
     return Evidence(words, locations=_locations(added, written[-1]))
 
 
+def _passes_after(context: Context, question: Question, number: int) -> list[Event]:
+    """The backward passes after an event that could have accumulated in a leaf."""
+    return [
+        event
+        for event in context.passes
+        if event.number > number
+        and not (isinstance(event.details, BackwardDetails) and event.details.has_failed)
+        and not _was_frozen(context, question.key, event.number)
+    ]
+
+
+def _cut_in(context: Context, question: Question, last: Event) -> CutEdge | None:
+    """The known cut because of which a pass accumulated nothing in a leaf, or None."""
+    roots = last.details.roots if isinstance(last.details, BackwardDetails) else ("",)
+    if not set(roots) <= set(context.roots) or context.is_reachable(question.key):
+        return None
+    return next(iter(known_cuts(context, question)), None)
+
+
+def _later(context: Context, question: Question, last: Event) -> Evidence:
+    """A pass that accumulated nothing in a leaf, with the cut that explains it."""
+    line = f"backward at {mention(last.location)}" if last.location else "a later backward"
+    words = {"later": f"{line} accumulated nothing in it", "fix": _CLEAR}
+    cut = _cut_in(context, question, last)
+    if cut is None:
+        return Evidence(words, locations=_locations(last))
+    words["later"] += f": the path to {context.root_names} is cut by {cut_words(context, cut)}"
+    if fix := fix_of_cut(context, cut):
+        words["fix"] += f"; if {context.root_names} is meant to train it, {fix}"
+    return Evidence(words, locations=(*_locations(last), *lines_of(context, cut)))
+
+
 def _later_pass_without_it(context: Context, question: Question) -> Evidence | None:
     changes = changed_since(context, question)
     if not changes:
         return None
     added = context.happened_to(question.key, EventKind.ACCUMULATE)[-1]
-    passes = [
-        event
-        for event in context.passes
-        if event.number > added.number
-        and not (isinstance(event.details, BackwardDetails) and event.details.has_failed)
-        and not _was_frozen(context, question.key, event.number)
-    ]
-    if not passes:
+    passes = _passes_after(context, question, added.number)
+    if not passes or _is_cleared_in_time(context, question.key):
         return None
-    last = passes[-1]
-    words = {
-        "added": mention(added.location),
-        "change": _change_words(changes[-1]),
-        "later": f"backward at {mention(last.location)}" if last.location else "a later backward",
+    later = _later(context, question, passes[-1])
+    words = {"added": mention(added.location), "change": _change_words(changes[-1])}
+    locations = (*_locations(added, changes[-1]), *later.locations)
+    return Evidence({**words, **later.words}, locations=locations)
+
+
+def _is_cleared_in_time(context: Context, key: str) -> bool:
+    """Whether earlier gradients of a leaf were used once and then cleared, and this one used once.
+
+    So does a generator: its gradient is still there while the critic is trained without it.
+    """
+    added = [event.number for event in context.happened_to(key, EventKind.ACCUMULATE)]
+    cleared = [
+        event.number
+        for event in context.happened_to(key, EventKind.GRAD)
+        if event.action in (Action.SET_TO_NONE, Action.ZEROED)
+    ]
+    uses = uses_of(context, key)
+    again = [next((each for each in added if each > use), None) for use in uses]
+    if len(set(again)) != len(uses) or len(uses) < 2 or again[-1] is not None:
+        return False
+    return all(
+        after is None or any(use < each < after for each in cleared)
+        for use, after in zip(uses, again, strict=True)
+    )
+
+
+def _left_out_of_a_repeat(context: Context, question: Question) -> Evidence | None:
+    """The latest pass was cut off from it, and all that this pass reached was in an earlier one.
+
+    Without a step, two passes may be parts of one loss; here, the second one repeats the first.
+    """
+    added = context.happened_to(question.key, EventKind.ACCUMULATE)
+    passes = _passes_after(context, question, added[-1].number) if added else []
+    cut = _cut_in(context, question, passes[-1]) if passes else None
+    if cut is None or uses_of(context, question.key):
+        return None
+    reached = {
+        key
+        for event in context.happened(EventKind.ACCUMULATE)
+        if event.number > passes[-1].number
+        for key in event.nodes
     }
-    return Evidence(words, locations=_locations(added, changes[-1], last))
+    nodes = context.graph.nodes
+    if not all(key in nodes and nodes[key].get("accumulations", 0) > 1 for key in reached):
+        return None
+    later = _later(context, question, passes[-1])
+    words = {"added": mention(added[-1].location), **later.words}
+    return Evidence(words, locations=(*_locations(added[-1]), *later.locations))
 
 
 def _before_the_recording(context: Context, question: Question) -> Evidence | None:
     """No recorded pass accumulated in the gradient, and nothing else recorded set it."""
     key, events = question.key, context.events
-    if not question.is_leaf or events is None or len(events) != len({e.number for e in events}):
+    if not question.is_leaf or events is None:
+        return None
+    if any(context.happened_to(key, kind) for kind in (EventKind.ACCUMULATE, EventKind.GRAD)):
         return None
     if events and events[-1].number != len(events) - 1:
         return None  # some are left out
-    if any(context.happened_to(key, kind) for kind in (EventKind.ACCUMULATE, EventKind.GRAD)):
+    if len(events) != len({each.number for each in events}):
         return None
-    passes = [
-        event
-        for event in context.passes
-        if not (isinstance(event.details, BackwardDetails) and event.details.has_failed)
-        and not _was_frozen(context, key, event.number)
-    ]
+    passes = _passes_after(context, question, -1)
     if not passes or not question.data.get("requires_grad", True):
         return None
-    last = passes[-1]
-    return Evidence({"later": mention(last.location)}, locations=_locations(last))
+    return _later(context, question, passes[-1])
 
 
 def _was_frozen(context: Context, key: str, number: int) -> bool:
@@ -289,6 +353,7 @@ def _used_again(context: Context, question: Question) -> Evidence | None:
 
 
 _STALE = "it comes from backward at {added}, before {change} "
+_CLEAR = "clear the gradients before each backward pass: optimizer.zero_grad()"
 
 
 # Accumulation of several passes.
@@ -370,7 +435,13 @@ def _of_another_result(context: Context, question: Question) -> Evidence | None:
     """It has a gradient, but the given results do not depend on it."""
     if not context.is_of_roots or context.is_reachable(question.key) or context.functions:
         return None
-    return Evidence({"root": context.root_names}, (question.key,))
+    root, fix = context.root_names, ""
+    why, cuts = f"it is not reachable from {root}", known_cuts(context, question)
+    if cuts:
+        why = f"the path is cut by {cut_words(context, cuts[0])}"
+        fix = fix_of_cut(context, cuts[0])
+    words = {"root": root, "why": why, "fix": fix or f"compute {root} from it without a cut"}
+    return Evidence(words, (question.key,), lines_of(context, *cuts))
 
 
 def _of_other_ranks(context: Context, question: Question) -> Evidence | None:
@@ -433,8 +504,8 @@ last_rules: tuple[Rule[Any, Any], ...] = (
         "it was there before the recording",
         Verdict.STALE,
         _before_the_recording,
-        "it is from before the recording, and backward at {later} accumulated nothing in it",
-        "clear the gradients before each backward pass: optimizer.zero_grad()",
+        "it is from before the recording, and {later}",
+        "{fix}",
         Needs.RECORDING,
         (EventKind.BACKWARD,),
         "The recording holds each event, and none that added to the gradient or changed it.",
@@ -452,10 +523,19 @@ last_rules: tuple[Rule[Any, Any], ...] = (
         "a later backward pass accumulated nothing in it",
         Verdict.STALE,
         _later_pass_without_it,
-        _STALE + "changed it, and {later} accumulated nothing in it",
-        "clear the gradients before each backward pass: optimizer.zero_grad()",
+        _STALE + "changed it, and {later}",
+        "{fix}",
         Needs.RECORDING,
         (EventKind.STEP, EventKind.IN_PLACE),
+    ),
+    Rule(
+        "a repeated pass was cut off from it",
+        Verdict.STALE,
+        _left_out_of_a_repeat,
+        "it comes from backward at {added}, nothing cleared it, and {later}",
+        "unless that is meant: {fix}",
+        Needs.RECORDING,
+        docs="The later pass repeats the earlier one for all other leaves that it reached.",
     ),
     Rule(
         "an optimizer used it more than once",
@@ -499,8 +579,8 @@ last_rules: tuple[Rule[Any, Any], ...] = (
         "the result that was asked about did not give it",
         Verdict.OF_ANOTHER,
         _of_another_result,
-        "it has a gradient, and none of it came from {root}: it is not reachable from {root}",
-        "if {root} is meant to train it, compute {root} from it without a cut",
+        "it has a gradient, and none of it came from {root}: {why}",
+        "if {root} is meant to train it, {fix}",
         docs="Only where the question names the result: `explain(w, loss)`.",
     ),
     Rule(

@@ -71,6 +71,18 @@ def _clearing(event: Event) -> str:
     return ".grad = None" if event.word == "grad" else event.word
 
 
+def _passes(context: Context) -> list[Event]:
+    """The backward passes, without those that failed on another result than the explained one."""
+
+    def is_of_another(event: Event) -> bool:
+        details = event.details
+        if not isinstance(details, BackwardDetails) or not details.has_failed:
+            return False
+        return bool(context.roots) and set(context.roots).isdisjoint(details.roots)
+
+    return [event for event in context.passes if not is_of_another(event)]
+
+
 def _only_autograd_grad(context: Context, question: Question) -> Evidence | None:
     roots = set(context.roots)
     calls = [
@@ -78,9 +90,7 @@ def _only_autograd_grad(context: Context, question: Question) -> Evidence | None
         for event in context.happened(EventKind.BACKWARD)
         if isinstance(event.details, BackwardDetails) and not roots.isdisjoint(event.details.roots)
     ]
-    if not question.is_leaf or context.passes:
-        return None
-    if not calls:
+    if not question.is_leaf or _passes(context) or not calls:
         return None
     words = {"line": mention(calls[-1].location), "call": call_of(context)}
     return Evidence(words, locations=(calls[-1].location,))
@@ -98,7 +108,7 @@ def _not_in_inputs(context: Context, question: Question) -> Evidence | None:
 
 
 def _pass_failed(context: Context, question: Question) -> Evidence | None:
-    last = context.passes[-1] if context.passes else None
+    last = next(reversed(_passes(context)), None)
     if last is None or not isinstance(last.details, BackwardDetails):
         return None
     if not last.details.has_failed:

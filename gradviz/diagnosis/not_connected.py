@@ -37,6 +37,7 @@ __all__ = [
     "cut_words",
     "fix_of_cut",
     "is_known_cut",
+    "known_cuts",
     "left_off",
     "lines_of",
     "lost_on_the_way",
@@ -230,9 +231,8 @@ def _is_sample(context: Context, cut: CutEdge) -> bool:
     """Whether ``sample()`` of a torch distribution caused the cut, which runs under no_grad."""
     made = _made(context, cut)
     mode = _mode_at(context, made[-1]) if made else None
-    if mode is not None and mode.action is Action.GRADIENTS_OFF:
-        return False
-    return any(event.word in _DRAWS for event in made)
+    is_off = mode is not None and mode.action is Action.GRADIENTS_OFF
+    return not is_off and any(event.word in _DRAWS for event in made)
 
 
 def number_reads(context: Context) -> list[Event]:
@@ -245,8 +245,8 @@ def number_reads(context: Context) -> list[Event]:
     made = [event.number for event in context.happened(EventKind.OPERATION)]
 
     def is_after_a_pass(number: int) -> bool:
-        before = passes[: bisect(passes, number)]
-        return bool(before) and bisect(made, number) == bisect(made, before[-1])
+        before = context.passes[: bisect(context.passes, number, key=lambda each: each.number)]
+        return bool(before) and bisect(made, number) == bisect(made, before[-1].number)
 
     return [
         event
@@ -269,7 +269,9 @@ def lost_on_the_way(graph: GradGraph, key: str) -> CutEdge | None:
         for source, _, edge in graph.in_edges(target, data=True):
             if edge["kind"] is not EdgeKind.CUT or edge.get("cause") in _NO_CUT:
                 continue
-            if graph.nodes[source]["kind"] is not NodeKind.UNTRACKED or not _has_cut(graph, source):
+            before = graph.in_edges(source, data="kind")
+            is_cut = any(kind is EdgeKind.CUT for *_, kind in before)
+            if graph.nodes[source]["kind"] is not NodeKind.UNTRACKED or not is_cut:
                 return CutEdge(source, target, edge)
     if "op" in graph.nodes[key]:  # its inputs may be gone, but the cause of the cut is known
         for _, target, edge in graph.out_edges(key, data=True):
@@ -283,24 +285,19 @@ def is_known_cut(edge: EdgeData) -> bool:
     return edge.get("cause") not in _NO_CUT
 
 
-def _has_cut(graph: GradGraph, key: str) -> bool:
-    return any(edge["kind"] is EdgeKind.CUT for *_, edge in graph.in_edges(key, data=True))
-
-
 _ADDS = frozenset(("add", "sub", "rsub", "neg", "sum", "mean", "clone", "to"))
 
 
 def _cuts_of(context: Context, question: Question) -> Sequence[CutEdge]:
     """The cuts between the tensor and the roots, those that can be removed first."""
-    cuts = context.cuts_of(question.key)
-    lost = list(context.lost.get(question.key, ()))
-    # The graph shows what was written into a tensor also after it was used.
-    lines = {each.edge.get("source") for each in lost}
-    found = [cut for cut in cuts if cut.edge.get("source") in lines]
-    shown = {cut.edge.get("source") for cut in found}
-    found += [each for each in lost if each.edge.get("source") not in shown] or (
-        [] if found else [cut for cut in cuts if not context.is_written_later(cut)]
-    )
+    found = context.cuts_of(question.key)
+    if context.lost is not None and question.is_leaf:
+        # The graph shows what was written into a tensor also after it was used.
+        lost = context.lost.get(question.key, ())
+        lines = {each.edge.get("source") for each in lost}
+        found = [cut for cut in found if cut.edge.get("source") in lines]
+        shown = {cut.edge.get("source") for cut in found}
+        found += [each for each in lost if each.edge.get("source") not in shown]
     found = [each for each in found if not _is_of_a_constant(context, question.key, each)]
     found.sort(key=lambda cut: cut.edge.get("cause") is Cause.NOT_DIFFERENTIABLE)
     return found
@@ -346,9 +343,15 @@ def _is_added(graph: GradGraph, key: str, number: int) -> bool:
     return row.factors is not None and number not in row.factors
 
 
-def _cut(context: Context, question: Question) -> Evidence | None:
+def known_cuts(context: Context, question: Question) -> Sequence[CutEdge]:
+    """The cuts between a tensor and the roots, if the cause of the first is known."""
     cuts = _cuts_of(context, question)
-    if not cuts or cuts[0].edge.get("cause", Cause.NOT_RECORDED) is Cause.NOT_RECORDED:
+    return cuts if cuts and is_known_cut(cuts[0].edge) else ()
+
+
+def _cut(context: Context, question: Question) -> Evidence | None:
+    cuts = known_cuts(context, question)
+    if not cuts:
         return None
     words = {
         "root": context.root_names,
@@ -362,16 +365,15 @@ def _cut(context: Context, question: Question) -> Evidence | None:
 
 def _other_cuts(context: Context, cuts: Sequence[CutEdge]) -> str:
     """The cuts at other lines than the first: with their words, if these are other ones."""
-    first, *rest = {cut.edge.get("source", ""): cut for cut in reversed(cuts)}.values()
-    first, *rest = reversed((first, *rest))
-    same = [each for each in rest if _kind_of(each) == _kind_of(first)]
+    lines: dict[str, CutEdge] = {}
+    for cut in cuts:
+        lines.setdefault(cut.edge.get("source", ""), cut)
+    first, *rest = lines.values()
+    kind = (first.edge.get("cause"), first.edge.get("word"))
+    same = [each for each in rest if (each.edge.get("cause"), each.edge.get("word")) == kind]
     more = f", and at {', '.join(each.edge.get('source', '') for each in same[:3])}" if same else ""
     other = next((each for each in rest if each not in same), None)
     return more if other is None else f"{more}, and by {cut_words(context, other)}"
-
-
-def _kind_of(cut: CutEdge) -> tuple[object, object]:
-    return cut.edge.get("cause"), cut.edge.get("word")
 
 
 def _cut_not_recorded(context: Context, question: Question) -> Evidence | None:
@@ -430,7 +432,7 @@ def _is_for_others(context: Context, source: str) -> bool:
     """Whether a number that a line reads is known not to be used by the results."""
     key = (_is_for_others, source)
     if key not in context.cache:
-        names = [context.graph.nodes[root].get("name", "") for root in context.roots] or [""]
+        names = [*map(context.name_of, context.roots)] or [""]
         pairs = ((line, name) for line in locations_of([source]) for name in names)
         context.cache[key] = all(name and is_unused_by(line, name) for line, name in pairs)
     return bool(context.cache[key])

@@ -201,15 +201,15 @@ def _drop_the_rest(graph: GradGraph, kept: set[str]) -> None:
 # Recordings.
 
 
-def context_of(recording: Recording, story: Story, roots: Sequence[Any] = ()) -> Context:
+def context_of(asked: Asked, story: Story) -> Context:
     """The context of the last frame with the roots of backward, and of the frame before backward.
 
     Args:
-        recording: the recording.
-        story: its frames and events.
-        roots: the roots of backward; if empty, those of the recorded pass.
+        asked: the question: the recording; without roots, those of the recorded pass are meant.
+        story: the frames and events of the recording.
     """
-    frames, events = story.frames, story.events
+    recording: Recording = asked.recording
+    roots, frames, events = asked.roots, story.frames, story.events
     passes = [event for event in events if event.kind is EventKind.BACKWARD]
     of_pass = [frame for frame in frames if frame.kind in _OF_A_PASS]
     graph = next((f.graph for f in reversed(of_pass if passes and of_pass else frames)), None)
@@ -224,9 +224,30 @@ def context_of(recording: Recording, story: Story, roots: Sequence[Any] = ()) ->
     before = _before(frames)
     lost = _lost(recording, graph, keys)
     numbers = _numbers(recording)
+    called = _called(asked, graph, keys)
     return Context(
-        graph, tuple(keys), events, frames, before, kept=kept, lost=lost, numbers=numbers
+        graph,
+        tuple(keys),
+        events,
+        frames,
+        before,
+        kept=kept,
+        lost=lost,
+        numbers=numbers,
+        called=called,
+        is_of_roots=bool(roots and keys),
     )
+
+
+def _called(asked: Asked, graph: GradGraph, roots: Sequence[str]) -> dict[str, str]:
+    """The names that a dict of ``names`` has for roots."""
+    if not isinstance(asked.names, Mapping):
+        return {}
+    from gradviz.capture.tensors.names import Names
+
+    named = ((each.tensor, each.name) for each in Names.of(asked.names, None))
+    keys = ((asked.recording._snapshots.key_of(tensor, graph), name) for tensor, name in named)
+    return {key: name for key, name in keys if key in roots}
 
 
 def context_at_end(recording: Recording, context: Context) -> Context | None:
@@ -243,17 +264,8 @@ def context_at_end(recording: Recording, context: Context) -> Context | None:
 
 def _lost(recording: Recording, graph: GradGraph, roots: Sequence[str]) -> dict[str, list[CutEdge]]:
     # What was written into an older tensor since is not an ancestor of the roots.
-    reached = ancestors(graph, roots)
-    direct = {
-        source
-        for source, _, edge in graph.in_edges(reached, data=True)
-        if edge["kind"] is EdgeKind.CUT
-    }
-    ends = reached | direct
-    return {
-        leaf: [*map(_edge_of, cuts)]
-        for leaf, cuts in recording._snapshots.cut_off(graph, ends).items()
-    }
+    lost = recording._snapshots.cut_off(graph, ancestors(graph, roots))
+    return {leaf: [*map(_edge_of, cuts)] for leaf, cuts in lost.items()}
 
 
 def _edge_of(cut: CutOff) -> CutEdge:
@@ -345,7 +357,7 @@ def _gone(asked: Asked, context: Context, known: set[str]) -> list[Question]:
 
 
 def _is_frozen(context: Context, key: str) -> bool:
-    cuts = context.lost.get(key, ())
+    cuts = (context.lost or {}).get(key, ())
     switched = context.happened_to(key, EventKind.REQUIRES_GRAD)
     is_off = bool(switched) and switched[-1].action is Action.REQUIRES_GRAD_OFF
     return is_off or any(cut.edge.get("cause") is Cause.REQUIRES_GRAD for cut in cuts)
@@ -526,7 +538,7 @@ def _context(asked: Asked, names: Names) -> Context:
     # Without an exception, the tensors are those whose gradients are explained, not roots.
     given = asked.tensors if asked.error is not None else []
     tensors = [each for each in given if id(each) not in asked.parameters]
-    if asked.recording is None:
+    if asked.recording is None or not asked.recording.frames:  # it may not have been entered
         return look(Asked(roots=tensors), names)[0]
     frames, events = asked.recording.frames, asked.recording.events
     failed = [frame for frame in frames if frame.kind is FrameKind.FAILED_BACKWARD]

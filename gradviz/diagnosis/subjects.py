@@ -66,6 +66,7 @@ class Asked:
         unregistered: by the ids of parameters in a plain container of a module, which the module
             therefore does not register: the `Unregistered`.
         flags: by the ids of parameters that were meant to be frozen: the `IneffectiveFlag`.
+        names: the argument ``names``.
     """
 
     tensors: list[Any] = field(default_factory=list)
@@ -77,6 +78,7 @@ class Asked:
     is_many: bool = False
     unregistered: dict[int, Any] = field(default_factory=dict)
     flags: dict[int, Any] = field(default_factory=dict)
+    names: object = None
 
     @staticmethod
     def of(subjects: Sequence[object], names: object = None, loss: object = None) -> Asked:
@@ -86,7 +88,7 @@ class Asked:
             SubjectError: if there is nothing to explain among them.
             UsageError: if there are two recordings, or two errors.
         """
-        asked = Asked()
+        asked = Asked(names=names)
         rest: list[object] = []
         for subject in subjects:
             if isinstance(subject, BaseException):

@@ -74,6 +74,7 @@ class ZeroSearch:
         self._reached.update(stack)
         while stack:
             target = stack.pop()
+            self._reached.update(graph.nodes[target].get("uses_inside", ()))
             for source, _, edge in graph.in_edges(target, data=True):
                 if not is_gradient(source, target, edge):
                     continue
@@ -95,6 +96,10 @@ class ZeroSearch:
             if block in known or len(known) > _FEW:
                 continue
             known.append(block)
+            if key not in self._graph:  # a tensor that a Function or a checkpoint uses inside
+                continue
+            inside = self._graph.nodes[key].get("uses_inside", ())
+            stack += [(leaf, block) for leaf in inside if leaf not in self._reached]
             for source, _, edge in self._graph.in_edges(key, data=True):
                 if is_gradient(source, key, edge) and source not in self._reached:
                     stack.append((source, block))

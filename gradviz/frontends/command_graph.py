@@ -160,12 +160,16 @@ Examples:
 def summary(request: Request, depth: int | None) -> None:
     """Sum up a graph, a row for each module: operations, parameters, memory, gradients.
 
-    The script is run as Python would run it. Of a saved recording the last frame counts.
+    The script is run as Python would run it. Of a saved recording the last frame counts. Saved
+    tensors are counted before a backward pass frees them.
     """
     from gradviz.frontends.summary import Summary
 
+    before = replace(request, extent=replace(request.extent, before=True))
     with output_on_stderr():
-        subject, loaded = request.subject()
+        subject, loaded = before.subject()
+    if loaded and loaded.before and isinstance(subject, GradGraph):
+        subject = Story([Frame("before", loaded.before), Frame("after", subject)])
     with stage("summing up"):
         table = Summary(subject, depth=depth)
     if not request.outputs.has_files and request.outputs.formats == ["txt"]:

@@ -11,10 +11,19 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gradviz.errors import ScriptError, SubjectError, TargetError, UsageError
+from gradviz.errors import ScriptError, SubjectError, TargetError, UnknownNameError, UsageError
 from gradviz.facts import RankState
 from gradviz.frontends.command import OptionValue, Request, frames_option, target_command
-from gradviz.frontends.files import aside, columns, echo, rank_text, stage, styled
+from gradviz.frontends.files import (
+    aside,
+    check_folder,
+    columns,
+    echo,
+    format_of,
+    rank_text,
+    stage,
+    styled,
+)
 from gradviz.frontends.options import Option
 from gradviz.wording import rank_state_text
 
@@ -28,6 +37,7 @@ if TYPE_CHECKING:
 __all__ = ["explain", "record", "run"]
 
 _ALL = b"all"
+_OF_NORMS = ("svg", "png", "pdf", "eps", "txt")
 _FOR_ANSWER = 10.0  # seconds for which the other ranks wait longer than rank 0
 
 _RECORD_EXAMPLES = """\b
@@ -111,6 +121,9 @@ def record(
     _check(target)
     if norms and every is None:
         raise UsageError("--norms needs --every: gradviz record train.py --every 100 --norms n.svg")
+    if norms:
+        format_of(norms, _OF_NORMS)
+        check_folder(norms)
     from gradviz.capture.autograd.exchange import EndRequest  # only now: it needs torch
     from gradviz.frontends.target import record_program
     from gradviz.recording.api import record
@@ -313,8 +326,8 @@ def _of_saved(request: Request, target: Target) -> Explanation | Explanations:
         return found
     try:
         return found.of(target.names[0])
-    except KeyError as error:
-        raise TargetError(f"{target.place}: {error.args[0]}") from error
+    except UnknownNameError as error:
+        raise TargetError(f"{target.place}: {error}") from error
 
 
 def _explained(loaded: Loaded, recording: Any) -> Explanation | Explanations:

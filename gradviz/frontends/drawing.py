@@ -14,7 +14,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, BinaryIO, overload
 
 from gradviz import serialize
-from gradviz.comparison import mark_changes, mark_stale_leaves
+from gradviz.comparison import mark_changes, mark_shares, mark_stale_leaves
 from gradviz.errors import GradvizError, OutputError, UsageError
 from gradviz.frontends.display import output, preformatted, shown_in_notebook, waiting
 from gradviz.frontends.files import FORMATS, check_folder, format_of, stage, write_atomically
@@ -211,11 +211,13 @@ class Drawing:
     @cached_property
     def _marked(self) -> Story:
         """The story before any view, with changes from frame to frame marked."""
+        if not self.story:  # its picture says that there is nothing to draw
+            return replace(self.story, frames=(Frame("", GradGraph()),))
         if self.story.ranks:
             return mark_ranks(self.story)
         if len(self.story) == 1:
             return results_apart(self.story)
-        return mark_stale_leaves(mark_changes(self.story))
+        return mark_shares(mark_stale_leaves(mark_changes(self.story)))
 
     @cached_property
     def shown(self) -> Story:
@@ -409,17 +411,21 @@ class Drawing:
         """
         if isinstance(path, (str, Path)):
             wanted = self._format(format_of(path) if format is None else format)
+            if Path(path).suffix[1:].lower() in {*FORMATS} - {wanted}:
+                raise UsageError(f"the suffix of {path} is of another format than {wanted!r}")
             check_folder(path)
             write_atomically(path, self.pieces(wanted, scale=scale))
             return Path(path)
+        if not hasattr(path, "write"):
+            raise UsageError(must_be("path", "a path or a file object", path))
         if format is None:
             raise UsageError(f"a file object needs a format: format='svg'; got {path!r}")
         pieces = self.pieces(self._format(format), scale=scale)
         try:
             path.writelines(pieces)
-        except (TypeError, AttributeError) as error:
+        except (TypeError, AttributeError, ValueError) as error:
             raise UsageError(
-                f"cannot write bytes to {path!r}: pass a path, or a file that is opened with 'wb'"
+                f"cannot write bytes to {path!r}: pass a path, or a file that is open in mode 'wb'"
             ) from error
         return path
 

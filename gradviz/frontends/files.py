@@ -83,6 +83,11 @@ is none of .svg .png .pdf .eps .html .dot .json .mmd .txt
             f"cannot write {os.fspath(path)!r}: gradviz writes no TikZ; for LaTeX write .pdf or "
             r".eps, and use \includegraphics"
         )
+    if os.fspath(path) and Path(path).is_dir():
+        inside = Path(path, f"graph.{formats[0]}")
+        raise UsageError(
+            f"cannot write {os.fspath(path)!r}: it is a folder; give a file in it: {inside}"
+        )
     problem = f"the suffix {suffix!r} is none of" if suffix else "it has no suffix; allowed are"
     allowed = " ".join(f".{name}" for name in formats)
     raise UsageError(f"cannot tell from {os.fspath(path)!r} what to write: {problem} {allowed}")

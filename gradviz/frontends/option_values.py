@@ -18,7 +18,7 @@ ALLOWED = {
     "text": "a string",
     "number": "a number > 0",
     "length": 'a length such as "8cm", "3in", "400px" or 300, in points',
-    "mapping": 'a dict of strings, such as {"w": "weights"}',
+    "mapping": "a dict of strings, by the names of tensors and operations",
     "tensors": "a tensor, the name of one, or a list of them",
     "events": f"few, all, or kinds of events: {', '.join(_KINDS_OF_EVENTS)}",
     "views": "a list of views from gradviz.views or of their names, or () to show everything",

@@ -14,7 +14,7 @@ import math
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Annotated, Any, TypedDict, TypeVar, get_args, get_type_hints
+from typing import Annotated, Any, TypedDict, TypeVar, get_args, get_type_hints
 
 from gradviz.errors import UsageError
 from gradviz.frontends.option_values import (
@@ -26,12 +26,10 @@ from gradviz.frontends.option_values import (
     listed_tensors,
     points,
 )
+from gradviz.graph.text import must_be
 from gradviz.renderers.scene import SheetStyle
 from gradviz.renderers.theme import Theme
 from gradviz.views import RENAMED, View
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = [
     "OPTIONS",
@@ -142,7 +140,7 @@ class Option:
         """
         if self._is_allowed(value) or (value is self.default and self.kind != "flag"):
             return value
-        raise UsageError(f"{called or self.name} must be {self.allowed}, got {_brief(value)}")
+        raise UsageError(must_be(called or self.name, self.allowed, value))
 
     def _is_allowed(self, value: Any) -> bool:
         if self.kind == "flag":
@@ -161,11 +159,6 @@ class Option:
         if self.kind == "choice":
             return f"one of {', '.join(self.choices)}"
         return ALLOWED[self.kind]
-
-
-def _brief(value: Any) -> str:
-    text = " ".join(repr(value).split())
-    return text if len(text) <= 80 else f"{text[:80]}…"
 
 
 _SIZED = ("svg", "png", "pdf", "eps")

@@ -19,6 +19,7 @@ from gradviz.errors import ScriptError, TargetError
 from gradviz.frontends.files import aside
 
 __all__ = [
+    "Extent",
     "ProgramRun",
     "Reached",
     "Within",
@@ -48,6 +49,25 @@ function that creates two of them from the code and the top-level variables of t
 _WITHIN = """with first, context:
     exec(code, globals(), names)
     call()"""
+
+
+@dataclass(frozen=True)
+class Extent:
+    """How far a program runs, and what is read on the way.
+
+    Args:
+        step: to the backward pass with this number; None for the end of the first step.
+        full: to its end; the variables are read after its last pass.
+        next_step: to the backward passes of the second step, if ``step`` is None.
+        ready: until the variables have values.
+        before: read the variables before the pass as well, when its saved tensors are still held.
+    """
+
+    step: int | None = None
+    full: bool = False
+    next_step: bool = False
+    ready: bool = False
+    before: bool = False
 
 
 @dataclass(frozen=True)
@@ -237,6 +257,8 @@ def executable(name: str) -> str:
 
 
 def _no_module(name: str) -> str:
+    if Path(name).is_dir():
+        return f"{name} is a folder and no module; give a script in it: {Path(name, 'train.py')}"
     file = f"{name.replace('.', '/')}.py"
     return (
         f"there is no module {name!r} here or among the installed ones; a file is given with its "

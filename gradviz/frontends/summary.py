@@ -14,7 +14,7 @@ from gradviz.frontends.files import stage
 from gradviz.graph import GradGraph
 from gradviz.graph.text import bytes_text, count_text, number_text
 from gradviz.renderers.labels import clean
-from gradviz.reports.modules import ModuleRows, Row, rows_of
+from gradviz.reports.modules import ModuleRows, Row, rows_of, with_saved_bytes
 from gradviz.story import Frame, Story, recorded_in
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ class Summary:
     """A table of the modules of a graph, with the total; ``str()`` is plain text.
 
     Args:
-        subject: the graph; of a story the last frame.
+        subject: the graph; of a story the last frame, with what was saved before it was freed.
         depth: as for `summary`.
 
     Example:
@@ -90,7 +90,10 @@ class Summary:
 
     def __init__(self, subject: GradGraph | Frame | Story, *, depth: int | None = None) -> None:
         self.graph = _graph(subject)
-        self._found: ModuleRows = rows_of(self.graph, depth)
+        earlier = [frame.graph for frame in subject[:-1]] if isinstance(subject, Story) else []
+        filled = with_saved_bytes(self.graph, earlier)
+        self._is_of_before = filled is not self.graph
+        self._found: ModuleRows = rows_of(filled, depth)
 
     @property
     def rows(self) -> tuple[Row, ...]:
@@ -113,7 +116,9 @@ class Summary:
         if found.total.without_grad:
             several = f"{found.total.without_grad:,} of {found.total.leaves:,} leaves"
             notes.append(f"no gradient: {several}, .grad is None")
-        if found.total.freed:
+        if self._is_of_before:
+            notes.append("saved: as it was before a backward pass freed it")
+        elif found.total.freed:
             notes.append("freed: a backward pass freed the saved tensors")
         return tuple(notes)
 

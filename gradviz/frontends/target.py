@@ -15,6 +15,7 @@ from typing import Any
 from gradviz.errors import ScriptError, TargetError, UsageError
 from gradviz.frontends.program import (
     Contexts,
+    Extent,
     ProgramRun,
     Reached,
     Within,
@@ -108,6 +109,7 @@ class Loaded:
         story: their graph at the time when they were found; None to trace them at the end.
         variables: all variables of the program at that time, by name.
         ended: how far the program ran: ``"stopped after backward 1 (train.py:13)"``.
+        before: their graph before the backward pass, if that was asked for.
     """
 
     names: tuple[str, ...]
@@ -117,6 +119,7 @@ class Loaded:
     story: GradGraph | Frame | Story | None = None
     variables: Mapping[str, Any] = field(default_factory=dict)
     ended: str = ""
+    before: GradGraph | None = None
 
     def traced(self) -> GradGraph | Frame | Story:
         """The graph of the values; a graph or story is returned as it is.
@@ -156,21 +159,6 @@ def traced(
     }
     asked = dict(zip(names, values, strict=True)) if names else {}
     return trace_subjects(tuple(values), Names.of_namespace(others | asked))
-
-
-@dataclass(frozen=True)
-class Extent:
-    """How far a program runs.
-
-    Args:
-        step: to the backward pass with this number; None for the end of the first step.
-        full: to its end.
-        next_step: to the backward passes of the second step, if ``step`` is None.
-    """
-
-    step: int | None = None
-    full: bool = False
-    next_step: bool = False
 
 
 def parse_target(text: str, command: str = "draw", is_main: bool = False) -> Target:
@@ -276,14 +264,13 @@ def load_target(
     wanted, call = _wanted(target)
     shown = [each.expression for each in wanted]
     tracing = (lambda values, seen: traced(shown, values, seen)) if trace else None
-    search = Search(wanted, tracing, extent.step, extent.full, next_step=extent.next_step)
+    search = Search(wanted, tracing, extent)
 
     def both(code: CodeType, variables: dict[str, Any]) -> Contexts:
         # The recording is the inner one: it has processed a pass before the search is notified.
         return search.begin(code, variables), within or contextlib.nullcontext()
 
-    with report_of_exit(target.place):
-        run = run_program(target, argv, both, call).unless_interrupted()
+    run = run_program(target, argv, both, call).unless_interrupted()
     leave_fork(run)
     asked = tuple(each.asked if each.scope else each.expression for each in wanted)
     return _found(replace(target, names=asked), run, search)
@@ -291,11 +278,7 @@ def load_target(
 
 def _wanted(target: Target) -> tuple[tuple[Variable, ...], str]:
     """The requested variables, and the function of a module that is called instead."""
-    source = _source_of(target)
-    try:
-        known = Variables(Path(source).read_bytes(), target.place) if source else None
-    except (OSError, SyntaxError, ValueError, RecursionError):
-        known = None  # running it reports that
+    known = _variables(target)
     if known is None:
         return tuple(Variable(name, name) for name in target.names), ""
     if not target.is_script and not target.is_main and len(target.names) == 1:
@@ -303,6 +286,14 @@ def _wanted(target: Target) -> tuple[tuple[Variable, ...], str]:
         if name in [scope.path for scope in known.scopes]:
             return (), name
     return tuple(known.find(name, target.typed) for name in target.names), ""
+
+
+def _variables(target: Target) -> Variables | None:
+    source = _source_of(target)
+    try:
+        return Variables(Path(source).read_bytes(), target.place) if source else None
+    except (OSError, SyntaxError, ValueError, RecursionError):
+        return None  # running it reports that
 
 
 def _source_of(target: Target) -> str:
@@ -319,7 +310,11 @@ def _source_of(target: Target) -> str:
 
 
 def run_program(
-    target: Target, argv: Sequence[str] = (), within: Within = None, call: str = ""
+    target: Target,
+    argv: Sequence[str] = (),
+    within: Within = None,
+    call: str = "",
+    until: str = "",
 ) -> ProgramRun:
     """Run a program as Python would: a script, a module, or a command on PATH.
 
@@ -328,22 +323,26 @@ def run_program(
         argv: its own arguments.
         within: as for `run_script`.
         call: a function of a module that is called after its import.
+        until: as for `run_script`; for a script only.
 
     Raises:
         TargetError: if there is no such program.
         ScriptError: if it is not valid Python.
     """
-    if target.is_main:
+    # Nothing is written by the command run, so that os._exit loses nothing.
+    ends = contextlib.nullcontext() if target.command == "run" else report_of_exit(target.place)
+    with ends:
+        if target.is_main:
+            _check_module(target.place)
+            return run_main_module(target.place, argv, within)
+        if target.is_script:
+            check_file(target.place)
+            return run_script(target.place, argv, within, until)
         _check_module(target.place)
-        return run_main_module(target.place, argv, within)
-    if target.is_script:
-        check_file(target.place)
-        return run_script(target.place, argv, within)
-    _check_module(target.place)
-    is_command = "." not in target.place and not target.names and not call
-    if is_command and (found := executable(target.place)):
-        return run_script(found, argv, within)
-    return run_module(target.place, argv, within, call)
+        is_command = "." not in target.place and not target.names and not call
+        if is_command and (found := executable(target.place)):
+            return run_script(found, argv, within)
+        return run_module(target.place, argv, within, call)
 
 
 def start_program(
@@ -393,8 +392,7 @@ def record_program(
         ScriptError: as for `run_program`.
     """
     if not until and step is None:
-        with report_of_exit(target.place):
-            run = start_program(target, argv, recording)
+        run = start_program(target, argv, recording)
         leave_fork(run)
         return run, ""
     call = "" if target.is_script or target.is_main else _wanted(target)[1]
@@ -403,12 +401,12 @@ def record_program(
     if wanted and is_top and not until.isidentifier():
         raise UsageError(f"--until must be the name of a variable, like loss, got {until!r}")
     if wanted and is_top and target.is_script and step is None:
-        run = run_script(target.place, argv, recording, until)
+        run = run_program(target, argv, recording, until=until)
         leave_fork(run)
         is_reached = isinstance(run.error, Reached) or run.failed
         said = f"Warning: {target.place} gave {until} no value; recorded to its end"
         return run, "" if is_reached else said
-    search = Search(wanted, None, step, ready=bool(until))
+    search = Search(wanted, None, Extent(step, ready=bool(until)))
 
     def both(code: CodeType, variables: dict[str, Any]) -> Contexts:
         return search.begin(code, variables), recording
@@ -428,10 +426,10 @@ def _found(target: Target, run: ProgramRun, search: Search) -> Loaded:
     if found is None or (target.names and not is_local and not search.is_bound):
         if is_local and not run.ending:
             raise TargetError(_never_seen(target, search))
-        if search.step is not None and not run.ending:
+        if search.extent.step is not None and not run.ending:
             raise TargetError(
                 f"{target.place} ran backward {counted(search.passes, 'time')}, and --step asks "
-                f"for pass {search.step}"
+                f"for pass {search.extent.step}"
             )
         if target.command == "explain" and not target.names and not run.failed:
             return Loaded((), (), run, variables=run.namespace)
@@ -439,7 +437,9 @@ def _found(target: Target, run: ProgramRun, search: Search) -> Loaded:
     more = "" if run.error is None else "; --full runs it to its end"
     ended = f"{_ended(target, run, found.where)}{more}" if search.stopped else ""
     failure = f"{target.place} failed afterwards: {run.ending}" if run.failed else None
-    return Loaded(target.names, found.values, run, failure, found.story, found.variables, ended)
+    return Loaded(
+        target.names, found.values, run, failure, found.story, found.variables, ended, found.before
+    )
 
 
 def _ended(target: Target, run: ProgramRun, where: str) -> str:
@@ -481,7 +481,7 @@ def check_file(place: str) -> None:
     """Raise a `TargetError` with a hint if there is no such file."""
     path = Path(place)
     if path.is_dir():
-        raise TargetError(f"{place} is a folder; give a script in it: {path / 'train.py'}:loss")
+        raise TargetError(f"{place} is a folder; give a script in it: {path / 'train.py'}")
     if path.exists():
         return
     if not path.parent.is_dir():
@@ -492,6 +492,8 @@ def check_file(place: str) -> None:
 
 def _check_module(place: str) -> None:
     if Path(place).is_file():
+        if place.endswith(".py"):
+            raise TargetError(f"-m takes the name of a module, got the file {place}: leave out -m")
         more = ""
         if place.endswith(".ipynb"):
             more = "; in a notebook, write gradviz.draw(loss) in a cell"
@@ -552,7 +554,12 @@ def _there(target: Target, run: ProgramRun) -> str:
         _some("the tensors", [f"{name} {_shape(tensors[name])}" for name in order]),
     ]
     if not (order or modules):
-        return ": it defines no tensors at top level"
+        known = _variables(target)
+        scopes = known.scopes[1:] if known else []
+        names = [f"{scope.path}.{name}" for scope in scopes for name in scope.names]
+        found = _some("; variables of its functions are", names[::-1])
+        more = f"{found}; try: {target.typed(names[-1])}" if found else ""
+        return f": it defines no tensors at top level{more}"
     contents = ", and ".join(filter(None, said))
     return f": it defines {contents}; try: {target.typed([*modules, *order][0])}"
 

@@ -12,12 +12,12 @@ import difflib
 import sys
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import CodeType, FrameType, TracebackType
 from typing import Any
 
 from gradviz.errors import GradvizError, TargetError
-from gradviz.frontends.program import Reached
+from gradviz.frontends.program import Extent, Reached
 
 __all__ = ["Scope", "Search", "Variable", "Variables", "evaluated"]
 
@@ -113,19 +113,17 @@ class Variables:
 
     def _values(self) -> set[str]:
         """Names at top level that may not be functions, because they are also assigned."""
-        assigned = {
-            node.id
-            for statement in self._tree.body
-            for node in ast.walk(statement)
-            if isinstance(statement, (ast.Assign, ast.AnnAssign)) and isinstance(node, ast.Name)
-        }
+        kinds = (ast.Assign, ast.AnnAssign)
+        statements = [each for each in self._tree.body if isinstance(each, kinds)]
+        nodes = (node for each in statements for node in ast.walk(each))
+        assigned = {node.id for node in nodes if isinstance(node, ast.Name)}
         return assigned & set(self.top.names)
 
     def _inside(self, scope: Scope, asked: str, rest: str) -> Variable:
         root = _root(rest)
         if root not in scope.names and not self._is_dynamic:
-            near = _near(root, scope.names)
-            raise TargetError(f"{scope.path} in {self._place} has no variable {root}{near}")
+            said = f"has no variable {root}{_near(root, scope.names)}"
+            raise TargetError(f"{scope.path} in {self._place} {said}")
         return Variable(asked, rest, scope)
 
     def _inside_some(self, asked: str, root: str, typed: Callable[[str], str]) -> Variable:
@@ -148,8 +146,8 @@ class Variables:
             return Variable(asked, asked, found[0])
         if not self._is_dynamic and not hasattr(builtins, root):
             every = {name for scope in self.scopes for name in scope.names}
-            near = _near(root, every) or self._some()
-            raise TargetError(f"{self._place} has no variable {root}{near}")
+            more = _near(root, every) or self._some()
+            raise TargetError(f"{self._place} has no variable {root}{more}")
         return Variable(asked, asked)
 
     def _some(self) -> str:
@@ -307,12 +305,14 @@ class Finding:
         variables: all variables of the program at that time, by name.
         story: the graph of the values at that time, or None.
         where: ``"backward 1 (train.py:13)"``.
+        before: the graph of the values before that pass, or None.
     """
 
     values: tuple[Any, ...]
     variables: dict[str, object]
     story: Any
     where: str
+    before: Any = None
 
 
 class Search:
@@ -326,27 +326,21 @@ class Search:
     Args:
         wanted: the variables; none for the roots of the pass.
         trace: creates a story from values and the variables around them; None for no story.
-        step: the number of the pass, from 1; None for the first step.
-        full: let the program run to its end; the variables are read after its last pass.
-        ready: end the program as soon as the variables have values.
-        next_step: continue to the backward passes of the second step, where gradients left from
-            the first step are visible.
+        extent: how far the program runs.
     """
 
     def __init__(
         self,
         wanted: Sequence[Variable],
         trace: Callable[[tuple[Any, ...], dict[str, object]], Any] | None,
-        step: int | None = None,
-        full: bool = False,
-        ready: bool = False,
-        next_step: bool = False,
+        extent: Extent,
     ) -> None:
         self.found: Finding | None = None
         self.passes = 0
         self.stopped = False
-        self.wanted, self._trace, self.step, self._full = wanted, trace, step, full
-        self._ready, self._next_step = ready, next_step and step is None
+        self.wanted, self._trace, self.extent = wanted, trace, extent
+        self._next_step = extent.next_step and extent.step is None
+        self._graph_before: Any = None
         self._over = False
         self._lines: set[tuple[CodeType, int]] = set()
         self._lines_before_step: set[tuple[CodeType, int]] = set()
@@ -362,19 +356,19 @@ class Search:
     @property
     def is_bound(self) -> bool:
         """Whether the values are final: the program ended there, or a pass was requested."""
-        return self.stopped or self.step is not None or not self.wanted
+        return self.stopped or self.extent.step is not None or not self.wanted
 
     @property
     def _is_read_at_end(self) -> bool:
         """Whether only top-level variables of a program that runs to its end are wanted."""
         is_top = bool(self.wanted) and not any(each.scope for each in self.wanted)
-        return self._full and self.step is None and is_top
+        return self.extent.full and self.extent.step is None and is_top
 
     def begin(self, code: CodeType, top: dict[str, Any]) -> Search:
         """Set the program: the code of its file, and its top-level variables."""
         self._file, self._top = code.co_filename, top
         scopes = [each.scope for each in self.wanted if each.scope]
-        if scopes and (self._ready or not all(scope.has_backward for scope in scopes)):
+        if scopes and (self.extent.ready or not all(scope.has_backward for scope in scopes)):
             self._returns = _Returns(_codes(code, scopes), self._at_return)
         return self
 
@@ -402,12 +396,16 @@ class Search:
         if self._returns:
             self._returns.stop()
 
-    def _before(self, frame: FrameType) -> None:
+    def _before(self, roots: tuple[Any, ...], frame: FrameType) -> None:
         again = self._again if self._next_step else self._lines
-        if self._is_waiting:
-            return
-        if self.step is None and (frame.f_code, frame.f_lineno) in again:
+        line = (frame.f_code, frame.f_lineno)
+        if self.extent.step is None and line in again and not self._is_waiting:
             self._stop_if_found()
+        if self.extent.before and self.extent.step in (None, self.passes + 1):
+            self._look(frame)
+            found = self._finding(_around(frame), roots, frame)
+            if found and any("saved_bytes" in data for data in found.story.nodes.values()):
+                self._graph_before = found.story
 
     def _after(self, roots: tuple[Any, ...], frame: FrameType) -> None:
         if self._over:
@@ -416,20 +414,20 @@ class Search:
         line = (frame.f_code, frame.f_lineno)
         is_again = line in self._lines
         self._lines.add(line)
-        if self._is_read_at_end or (self.step is not None and self.passes < self.step):
+        is_early = self.extent.step is not None and self.passes < self.extent.step
+        if self._is_read_at_end or is_early:
             return
-        from gradviz.recording.passes import has_step_ahead, variables_around
+        from gradviz.recording.passes import has_step_ahead
 
         self._look(frame)
-        around = variables_around(frame, _program_file())
+        around = _around(frame)
         self._take(around, roots, frame)
-        is_stepped_next = self.step is None and has_step_ahead(frame, around)
+        is_stepped_next = self.extent.step is None and has_step_ahead(frame, around)
         if line in self._lines_before_step or (is_again and not is_stepped_next):
             self._again.add(line)
         is_over = self._again == self._lines if self._next_step else not is_stepped_next
         self._is_waiting = self._next_step and self._waits(around)
-        is_over = is_over and not self._is_waiting
-        if is_over or self._ready:
+        if (is_over and not self._is_waiting) or self.extent.ready:
             self._stop_if_found()
 
     def _waits(self, around: Mapping[str, object]) -> bool:
@@ -443,14 +441,12 @@ class Search:
     def _stepped(self, optimizer: Any) -> None:
         self._steppers.add(optimizer)
         self._lines_before_step |= self._lines
-        if self.step is None and not self._next_step and not self._over:
+        if self.extent.step is None and not self._next_step and not self._over:
             self._stop_if_found()
 
     def _stop_if_found(self) -> None:
-        if self.found is None or self._over:
+        if self.found is None or self._over or self.extent.full:  # of full the last pass counts
             return
-        if self._full:
-            return  # the next pass is searched too, because the last one counts
         self.stopped = True
         self._end()
         raise Reached
@@ -463,14 +459,12 @@ class Search:
             frame = frame.f_back
 
     def _note(self, frame: FrameType) -> None:
-        from gradviz.recording.passes import variables_around
-
         for each in self.wanted:
             scope = each.scope
             if scope and scope.first <= frame.f_code.co_firstlineno <= scope.last:
                 if frame.f_code.co_name != scope.path.rpartition(".")[2]:
                     continue
-                around = variables_around(frame, _program_file())
+                around = _around(frame)
                 try:
                     self._returned[each.asked] = evaluated(each.expression, around), around
                 except Exception:  # not assigned yet, or a property that raises
@@ -480,7 +474,7 @@ class Search:
         if self._over:
             return
         self._note(frame)
-        if self._ready and len(self._returned) == len(self.wanted):
+        if self.extent.ready and len(self._returned) == len(self.wanted):
             self._take({}, ())
             self._stop_if_found()
 
@@ -488,6 +482,12 @@ class Search:
         self, around: dict[str, object], roots: tuple[Any, ...], frame: FrameType | None = None
     ) -> None:
         """Take the values, if all exist and were computed by autograd."""
+        if found := self._finding(around, roots, frame):
+            self.found = replace(found, before=self._graph_before)
+
+    def _finding(
+        self, around: dict[str, object], roots: tuple[Any, ...], frame: FrameType | None
+    ) -> Finding | None:
         values: list[Any] = []
         for each in self.wanted:
             try:
@@ -497,19 +497,23 @@ class Search:
                 else:
                     value = evaluated(each.expression, self._top)
             except Exception:
-                return
+                return None
             values.append(value)
-        if self.wanted and frame is not None and not all(map(_is_computed, values)):
-            return
+        if frame is not None and not all(map(_is_computed, values)):
+            return None
         taken = tuple(values) or roots
         try:
             story = self._trace(taken, around) if self._trace else None
         except GradvizError:  # they are read again at the end of the program
-            return
-        where = "the end of its function"
-        if frame is not None:
-            where = f"backward {self.passes} ({_line(frame)})"
-        self.found = Finding(taken, around, story, where)
+            return None
+        where = f"backward {self.passes} ({_line(frame)})" if frame else "the end of its function"
+        return Finding(taken, around, story, where)
+
+
+def _around(frame: FrameType) -> dict[str, object]:
+    from gradviz.recording.passes import variables_around  # imported here: it needs torch
+
+    return variables_around(frame, _program_file())
 
 
 def _line(frame: FrameType) -> str:
@@ -521,14 +525,11 @@ def _line(frame: FrameType) -> str:
         if not is_library(own.f_code.co_filename):
             break
         own = own.f_back
-    places = [frame] if own is None or own is frame or _is_ours(own) else [own, frame]
+    is_ours = own is not None and own.f_code.co_filename == _program_file()
+    places = [frame] if own is None or own is frame or is_ours else [own, frame]
     names = [each.f_code.co_filename.replace("\\", "/").rpartition("/")[2] for each in places]
     lines = [f"{name}:{each.f_lineno}" for name, each in zip(names, places, strict=True)]
     return ", in ".join(lines)
-
-
-def _is_ours(frame: FrameType) -> bool:
-    return frame.f_code.co_filename == _program_file()
 
 
 def _program_file() -> str:

@@ -23,6 +23,7 @@ from networkx.classes.reportviews import (
     OutMultiEdgeView,
 )
 
+from gradviz.errors import UnknownNameError
 from gradviz.graph.columns import EdgeColumns, Neighbors
 from gradviz.graph.schema import EdgeData, EdgeKind, NodeData, NodeKind, TensorSummary
 from gradviz.graph.text import shape_text, summary_text
@@ -211,7 +212,7 @@ class GradGraph(nx.MultiDiGraph):  # type: ignore[misc]
         """Key of the node called ``name`` (or one of its aliases).
 
         Raises:
-            KeyError: if no node has that name.
+            UnknownNameError: if no node has that name; it is a KeyError.
 
         Example:
             >>> graph = GradGraph()
@@ -223,7 +224,8 @@ class GradGraph(nx.MultiDiGraph):  # type: ignore[misc]
             if data.get("name") == name or name in data.get("aliases", ()):
                 return str(key)
         known = sorted({n for _, d in self.nodes(data=True) if (n := d.get("name"))})
-        raise KeyError(f"no node is called {name!r}; the names are: {', '.join(known) or 'none'}")
+        said = f"no node is called {name!r}; the names are: {', '.join(known) or 'none'}"
+        raise UnknownNameError(said)
 
     def inputs(self, key: str) -> Iterator[tuple[str, EdgeData]]:
         """Yield each incoming edge of ``key``, in input order, as (source, attributes).

@@ -259,7 +259,8 @@ class NodeData(TypedDict, total=False):
     grad              `TensorSummary` of ``.grad``; None when ``.grad`` is None; left out for
                       tensors that have no ``.grad``
     accumulations     number of times a gradient was added to ``.grad``; only when recorded
-    requires_grad     of an untracked tensor: False
+    requires_grad     False for an untracked tensor, and for a leaf that was frozen after the graph
+                      was built: its ``.grad`` gets nothing
     is_leaf           of an untracked tensor
     inference         True for a tensor made under ``inference_mode``
     unreduced         True for a parameter whose gradient FSDP2 has not reduced over the ranks:
@@ -288,6 +289,7 @@ class NodeData(TypedDict, total=False):
                       one repetition
     repeat            of a group: how many times the same part follows itself (``×12``)
     parameters        of a group: number of elements of its parameters (``nn.Parameter``)
+    frozen            of a group of modules: number of elements of their frozen parameters
     leaf_elements     of a group: number of elements of its other leaves
     structure         of a group: a fingerprint, equal for groups of the same operations
     first             of a group: key of the first operation that was folded into it
@@ -351,6 +353,7 @@ class NodeData(TypedDict, total=False):
     repeat: int
     grad_range: tuple[float, float]
     parameters: int
+    frozen: int
     leaf_elements: int
     structure: str
     first: str
@@ -386,9 +389,10 @@ class EdgeData(TypedDict, total=False):
     is_own     whether that library is a folder of the program, not an installed package
     word       of a cut edge, the function that cut it: ``argmin``
     grad       of an edge out of a group, the `TensorSummary` of the retained ``.grad`` of the
-               tensor; the operation that created it is in the group
+               tensor; the operation that created it is in the group. Of an edge out of a leaf,
+               what this use added to ``.grad``, if the leaf has several and it was recorded
     times      of an edge out of a group, how many edges it replaces, if several
-    norm       of the ``.grad`` at its end, summed over all uses of the tensor (`color_by`)
+    norm       of the gradient along it, as far as known (`color_by`)
     level      where that norm lies on the scale: 0 the least, 1 the most
     mark       `Mark`: a gradient that `color_by` cannot place on the scale
     highlight  True for an edge on the path of the gradient to a highlighted node

@@ -99,7 +99,8 @@ def must_be(name: str, allowed: str, got: object) -> str:
         >>> must_be("depth", "an integer >= 1", 0)
         'depth must be an integer >= 1, got 0'
     """
-    return f"{name} must be {allowed}, got {got!r}"
+    text = " ".join(repr(got).split())
+    return f"{name} must be {allowed}, got {text if len(text) <= 80 else f'{text[:80]}…'}"
 
 
 def listed(words: Sequence[str], most: int = 4) -> str:

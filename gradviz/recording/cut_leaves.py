@@ -6,8 +6,9 @@ Sets of leaves are bits of an integer; the bit of a leaf is its number in the re
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from gradviz.graph import Cause
 from gradviz.recording.source_lines import CodeLocation
@@ -18,6 +19,7 @@ __all__ = [
     "Ancestors",
     "CutLeaves",
     "CutSite",
+    "OpRecord",
     "leaves_in",
     "merge_cut_leaves",
 ]
@@ -35,6 +37,23 @@ class CutSite(NamedTuple):
     cause: Cause
     location: CodeLocation
     word: str = ""
+
+
+@dataclass(slots=True, eq=False)
+class OpRecord:
+    """An operation at the time of a cut; its node may be gone by the next frame.
+
+    Args:
+        created: the sequence number of its node.
+        data: its attributes.
+        inputs: leaves, or the numbers of other operations, with the input and output numbers.
+        holes: the positions of inputs that get no gradient.
+    """
+
+    created: int
+    data: dict[str, Any]
+    inputs: list[tuple[Any, int, int]] = field(default_factory=list)
+    holes: list[int] = field(default_factory=list)
 
 
 CutLeaves = Mapping[CutSite, int]

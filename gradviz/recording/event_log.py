@@ -103,19 +103,20 @@ class EventLog:
         del self.entries[: len(entries)]  # the hot path has a reference to this list
         digest = self.digest
         for index, entry in enumerate(entries):
-            operation = entry.operation if isinstance(entry, Entry) else entry
-            is_last = True
             if isinstance(entry, Entry):
                 code, offset, _ = entry.location
                 digest = hash((digest, entry.word, id(code), offset))
+                operation, is_hidden = entry.operation, entry.is_hidden
             else:
                 digest = hash((digest, entry[2], id(entry[3]), entry[4]))
+                operation, is_hidden = entry, False
+            is_last = True
             if operation is not None:
                 is_last = operation[4] >= 0 or _place(entries, index + 1) != operation[3:5]
                 self._operations.append(operation)
                 self._ends.append(operation[1])
                 self._are_last.append(is_last)
-            if isinstance(entry, Entry) and entry.is_hidden:
+            if is_hidden:
                 continue
             row = self.count, entry, is_last
             self.count += 1

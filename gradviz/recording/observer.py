@@ -18,7 +18,7 @@ from torch import nn
 from gradviz.capture.autograd.engine import BackwardCall, creation_count
 from gradviz.capture.autograd.nodes import leaf_of, sequence_number
 from gradviz.capture.autograd.sharded import averaged_parameters, data_parallel_modules
-from gradviz.capture.autograd.tensors import memory_of, quietly, version_of
+from gradviz.capture.autograd.tensors import quietly, storage_address, version_of
 from gradviz.capture.tensors.summary import Kept, summarize
 from gradviz.facts import (
     Action,
@@ -26,6 +26,7 @@ from gradviz.facts import (
     ErrorDetails,
     FrameKind,
     GradientDetails,
+    LeafGradient,
     LostGradient,
     StepDetails,
 )
@@ -294,13 +295,15 @@ class Observer:
         find_roots = done.roots
         inputs = [self._identity_of(each) for each in call.inputs] if call.inputs else None
         flags = done.given, call.retain_graph, call.create_graph, has_failed
-        lost = done.flow.lost
+        lost, shares = done.flow.lost, done.flow.shares if call.accumulates else ()
         number = done.number  # the function must not hold the call, which holds tensors
 
         def details(key_of: KeyOf) -> BackwardDetails:
             limited = None if inputs is None else tuple(map(key_of, inputs))
             rows = (LostGradient(key_of(node), at, loss) for node, at, loss in lost)
-            return BackwardDetails(number, find_roots(key_of), limited, *flags, tuple(rows))
+            added = (LeafGradient(key_of(node), at, norm) for node, at, norm in shares)
+            roots = find_roots(key_of)
+            return BackwardDetails(number, roots, limited, *flags, tuple(rows), tuple(added))
 
         return details
 
@@ -444,7 +447,7 @@ class Observer:
                 changed.append(identity)
                 names.append(record.name if record is not None else "")
                 values.append(None if each.values is None else not is_same(tensor, each.values))
-                storage = (memory_of(tensor) or (None,))[0]
+                storage = storage_address(tensor)
                 state.changes.append(
                     InPlaceChange("step", location, storage, each.version, after, creation_count())
                 )

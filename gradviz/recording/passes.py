@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import sys
 import weakref
+from collections import Counter
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from itertools import islice
 from math import isfinite
@@ -51,14 +52,14 @@ class Passes:
     function may raise to end the program.
 
     Args:
-        before: called before a pass, with the user's frame that started it.
+        before: called before a pass, with its roots and the user's frame that started it.
         after: called after a pass that did not raise, with its roots and that frame.
         stepped: called with the optimizer after each step that follows a pass.
     """
 
     def __init__(
         self,
-        before: Callable[[FrameType], None],
+        before: Callable[[tuple[Any, ...], FrameType], None],
         after: Callable[[tuple[Any, ...], FrameType], None],
         stepped: Callable[[Any], None],
     ) -> None:
@@ -93,7 +94,8 @@ class Passes:
         """Called by the engine."""
         frame = user_frame(sys._getframe(1), self._files)
         if call.accumulates and frame is not None:
-            self._before(frame)
+            with quietly():
+                self._before(call.roots, frame)
 
     def after_backward(self, call: BackwardCall, outcome: object) -> None:
         """Called by the engine."""
@@ -172,7 +174,9 @@ _READ = 1 << 22  # elements of gradients that are read in a pass: a few millisec
 
 
 class GradientFlow:
-    """Watches the gradients between operations in one backward pass, to see where one is lost.
+    """Watches the gradients between operations in one backward pass.
+
+    It sees where one is lost, and what each use of a leaf adds to its ``.grad``.
 
     Hooks on nodes look at what an operation returns. They change nothing and are removed after
     the pass. Only gradients on the CPU are read: no device is synchronized.
@@ -183,19 +187,25 @@ class GradientFlow:
 
     Attributes:
         lost: creation number of each operation that lost a gradient, the input, and how.
+        shares: creation number, input and norm of the gradient that an operation added to a leaf
+            that has several uses, or had a gradient before.
     """
 
     def __init__(self, roots: Sequence[Any], failed: Callable[[Exception], None]) -> None:
         self.lost: list[tuple[int, int, Loss]] = []
+        self.shares: list[tuple[int, int, float]] = []
         self._failed, self._left = failed, _READ
         nodes = (getattr(root, "grad_fn", None) for root in roots)
         starts = [node for node in nodes if node is not None]
         self._handles = []
-        for node, edges in islice(visit_ancestors(starts, nearest_first=True), _WATCHED):
+        watched = list(islice(visit_ancestors(starts, nearest_first=True), _WATCHED))
+        shared = _shared([child for _, edges in watched for child, _ in edges])
+        for node, edges in watched:
             if edges and leaf_of(node) is None:
                 is_function = isinstance(node, BackwardCFunction)
                 wanted = tuple(child is not None for child, _ in edges) if is_function else ()
-                look = functools.partial(self._look, sequence_number(node), wanted)
+                uses = [at for at, (child, _) in enumerate(edges) if child in shared]
+                look = functools.partial(self._look, sequence_number(node), wanted, uses)
                 self._handles.append(node.register_hook(look))
 
     def end(self) -> None:
@@ -204,10 +214,20 @@ class GradientFlow:
             self._handles.pop().remove()
 
     def _look(
-        self, created: int, wanted: tuple[bool, ...], returned: Sequence[Any], came: Sequence[Any]
+        self,
+        created: int,
+        wanted: tuple[bool, ...],
+        uses: Sequence[int],
+        returned: Sequence[Any],
+        came: Sequence[Any],
     ) -> None:
         try:
             with quietly(), torch.no_grad():
+                for at in uses:
+                    if at < len(returned) and self._is_readable(returned[at]):
+                        self._left -= returned[at].numel()
+                        norm = float(torch.linalg.vector_norm(returned[at]))
+                        self.shares.append((created, at, norm))
                 losses = [self._loss(gradient) for gradient in returned]
                 for number in (at for at, is_wanted in enumerate(wanted) if is_wanted):
                     if number < len(returned) and returned[number] is None:
@@ -244,6 +264,17 @@ class GradientFlow:
         if low == high == 0:
             return Loss.ZERO
         return None if isfinite(low) and isfinite(high) else Loss.NOT_FINITE
+
+
+def _shared(children: Sequence[Any]) -> set[Any]:
+    """Of the nodes that operations pass gradients to: leaves used more than once, or again."""
+    counts = Counter(child for child in children if child is not None)
+    found = set()
+    for child, count in counts.items():
+        leaf = leaf_of(child)
+        if leaf is not None and (count > 1 or leaf.grad is not None):
+            found.add(child)
+    return found
 
 
 def _is_wrapper(frame: FrameType) -> bool:
@@ -386,8 +417,8 @@ def _copy(tensor: torch.Tensor) -> Any:
 
 def is_same(tensor: torch.Tensor, before: Any) -> bool:
     """Whether the values have not changed; NaN equals NaN."""
-    now: Any = tensor.detach()  # so that the comparison is not recorded
-    now = now if isinstance(before, torch.Tensor) else plain_array(tensor)
+    is_tensor = isinstance(before, torch.Tensor)
+    now: Any = tensor.detach() if is_tensor else plain_array(tensor)  # it records nothing
     if now is None or now.shape != before.shape:
         return False
     differs = now != before

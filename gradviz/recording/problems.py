@@ -16,7 +16,7 @@ from gradviz.capture.tracing.walk import Walk, make_safe_to_drop
 from gradviz.facts import ErrorDetails, Problem, ProblemKind, SourceLocation
 from gradviz.graph import Buffers, EdgeKind, GradGraph
 from gradviz.recording.source_lines import CodeLocation, UserFiles
-from gradviz.recording.state import RecordingState
+from gradviz.recording.state import InPlaceChange, RecordingState
 from gradviz.torch_messages import MessageKind, TorchMessage, read_message
 
 __all__ = ["Freed", "History", "error_details", "is_from_backward", "location_of"]
@@ -107,9 +107,10 @@ def _changed(
     suspects = [each for each in _suspects(found, roots) if each.created in operations]
     if not suspects:
         return None
-    suspect = max(suspects, key=lambda each: (each.fits, each.created))
-    key = operations[suspect.created]
     wanted, version = found.wanted, found.found
+    changes = {each: _change_of(each, wanted, state) for each in suspects}
+    suspect = max(suspects, key=lambda each: (each.fits, changes[each] is not None, each.created))
+    key = operations[suspect.created]
     name = _name(graph, key, suspect, state, found.shape or ())
     problem = Problem(
         ProblemKind.CHANGED_IN_PLACE,
@@ -120,17 +121,28 @@ def _changed(
         wanted=wanted,
         found=version,
     )
-    for change in state.changes:
-        if change.storage == suspect.storage and change.before <= wanted < change.after:
-            line = state.lines.at(change.location)
-            return replace(
-                problem,
-                changed_to=change.after,
-                changed_by=change.word,
-                location=line.location,
-                inside=line.inside,
-            )
-    return problem
+    if (change := changes[suspect]) is None:
+        return problem
+    line = state.lines.at(change.location)
+    return replace(
+        problem,
+        changed_to=change.after,
+        changed_by=change.word,
+        location=line.location,
+        inside=line.inside,
+    )
+
+
+def _change_of(suspect: _Suspect, wanted: int, state: RecordingState) -> InPlaceChange | None:
+    """The first change of a saved tensor after the node saved it."""
+    changes = (
+        change
+        for change in state.changes
+        if change.storage == suspect.storage
+        and change.before <= wanted < change.after
+        and change.created > suspect.created
+    )
+    return next(changes, None)
 
 
 def _suspects(found: TorchMessage, roots: Sequence[Any]) -> list[_Suspect]:

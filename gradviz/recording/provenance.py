@@ -6,6 +6,7 @@ reference are stored: a recording keeps no tensor alive.
 
 from __future__ import annotations
 
+import sys
 import weakref
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import suppress
@@ -25,6 +26,7 @@ from gradviz.recording.cut_leaves import (
     Ancestors,
     CutLeaves,
     CutSite,
+    OpRecord,
     merge_cut_leaves,
 )
 from gradviz.recording.source_lines import NOWHERE, CodeLocation
@@ -32,7 +34,6 @@ from gradviz.recording.source_lines import NOWHERE, CodeLocation
 __all__ = [
     "Input",
     "Leaf",
-    "OpRecord",
     "OperationOutput",
     "Provenance",
     "UntrackedTensor",
@@ -51,13 +52,15 @@ _SAME_LINE = 8  # plain values among which one from the same line is searched
 
 def cause_of(inputs: Sequence[Input]) -> Cause:
     """Why a tensor computed from a new untracked tensor gets no gradient through it."""
-    for is_direct in (True, False):
-        for data in inputs:
-            if data.matters and is_direct is not isinstance(data.source, UntrackedTensor):
-                return data.cause
-    if any(data.cause is Cause.NOT_RECORDED for data in inputs):
+    indirect = None
+    for data in inputs:
+        if not isinstance(data.source, UntrackedTensor):
+            return data.cause
+        if indirect is None and data.source.matters:
+            indirect = data.cause
+    if indirect is None and any(data.cause is Cause.NOT_RECORDED for data in inputs):
         return Cause.NOT_RECORDED
-    return Cause.CONSTANT
+    return indirect or Cause.CONSTANT
 
 
 class OperationOutput(NamedTuple):
@@ -65,23 +68,6 @@ class OperationOutput(NamedTuple):
 
     created: int
     output: int
-
-
-@dataclass(slots=True, eq=False)
-class OpRecord:
-    """An operation at the time of a cut; its node may be gone by the next frame.
-
-    Args:
-        created: the sequence number of its node.
-        data: its attributes.
-        inputs: leaves, or the numbers of other operations, with the input and output numbers.
-        holes: the positions of inputs that get no gradient.
-    """
-
-    created: int
-    data: dict[str, Any]
-    inputs: list[tuple[Leaf | int, int, int]] = field(default_factory=list)
-    holes: list[int] = field(default_factory=list)
 
 
 @dataclass(slots=True, eq=False)
@@ -146,6 +132,11 @@ class Input:
             site = CutSite(self.cause, self.location, self.word)
             self.cut_leaves = self.ancestors.cut(site)
 
+    def without(self, leaves: int) -> Input:
+        """The same data, if that of some leaves does not count."""
+        cut = {site: bits & ~leaves for site, bits in self.cut_leaves.items() if bits & ~leaves}
+        return self if cut == self.cut_leaves else replace(self, ancestors=Ancestors(0, cut))
+
     @property
     def matters(self) -> bool:
         """Whether the data was computed from something that requires grad."""
@@ -180,6 +171,8 @@ class UntrackedTensor:
         depth: length of the longest path of untracked tensors that ends here.
         is_plain_value: whether it is a number or array, whose further use is not recorded.
         leaf: its record as a leaf, if it required grad before, or requires grad since.
+        replaced: the data that was overwritten, and the number of nodes when it was.
+        alias: the data that it had before any was written into it: the two may share memory.
         grad_of: the leaf whose ``.grad`` it is.
         ref: weak reference to the tensor.
     """
@@ -192,6 +185,8 @@ class UntrackedTensor:
     is_plain_value: bool = False
     leaf: Leaf | None = None
     grad_of: Leaf | None = None
+    replaced: tuple[tuple[int, Input], ...] = ()
+    alias: Input | None = None
     _facts: tuple[Any, Any, Any] | None = None  # shape, dtype and device as torch gives them
 
     def __init__(
@@ -224,14 +219,20 @@ class UntrackedTensor:
         """The identity of its node in every frame."""
         return ("untracked", self.number) if self.leaf is None else self.leaf.identity
 
-    def inputs_at(self, number: int) -> Sequence[Input]:
-        """The data in it when the operation with a sequence number used it."""
-        return [data for data in self.inputs if data.written_at <= number]
+    @property
+    def origin(self) -> Input | None:
+        """The data of which it can be an alias or a view; None if it was made of several."""
+        return self.alias or (self.inputs[0] if len(self.inputs) == 1 else None)
 
-    def cut_leaves_at(self, number: int) -> CutLeaves:
-        """The cut leaves among its ancestors when the operation used it."""
-        inputs = self.inputs_at(number)
-        if len(inputs) == len(self.inputs):
+    def inputs_at(self, *numbers: int) -> Sequence[Input]:
+        """The data in it when one of the operations with these sequence numbers used it."""
+        rows = (*self.replaced, *((sys.maxsize + 1, each) for each in self.inputs))
+        return [each for end, each in rows if any(each.written_at <= n < end for n in numbers)]
+
+    def cut_leaves_at(self, *numbers: int) -> CutLeaves:
+        """The cut leaves among its ancestors when one of the operations used it."""
+        inputs = self.inputs_at(*numbers)
+        if inputs == [*self.inputs]:
             return self.cut_leaves
         found = NO_CUTS
         for each in inputs:
@@ -363,10 +364,8 @@ class Provenance:
         leaf = self.leaf(tensor)
         if (untracked := leaf.untracked) is None:
             return Ancestors(1 << leaf.number)
-        cut_leaves = untracked.cut_leaves
-        return Ancestors(
-            1 << leaf.number, cut_leaves if number is None else untracked.cut_leaves_at(number)
-        )
+        cut = untracked.cut_leaves if number is None else untracked.cut_leaves_at(number)
+        return Ancestors(1 << leaf.number, cut)
 
     def identities(self, tensor: torch.Tensor) -> tuple[Hashable, ...]:
         """The identities of the nodes that can represent a tensor, the most exact first."""
@@ -459,6 +458,7 @@ class Provenance:
             replaces: whether all old values are overwritten.
         """
         if isinstance(record, UntrackedTensor):
+            record.alias = record.origin
             if replaces:
                 record.inputs, record.cut_leaves = (), NO_CUTS
                 record.matters = record.matters and record.leaf is not None
@@ -467,17 +467,20 @@ class Provenance:
             if replaces and record.inputs:
                 record.cause = cause_of(record.inputs)
             return
-        own = 1 << record.number
-        new = [each for each in new if any(bits & ~own for bits in each.cut_leaves.values())]
-        old = None if replaces else record.untracked
-        if not new:
-            record.untracked = old
+        new = [data for each in new if (data := each.without(1 << record.number)).cut_leaves]
+        old = record.untracked
+        if not new and (old is None or not replaces):
             return
+        inputs, replaced = (old.inputs, old.replaced) if old is not None else ((), ())
+        if replaces:  # operations that used the old data are still there
+            end = creation_count()
+            replaced = (*replaced, *((end, each) for each in inputs))[-_INPUTS:]
+            inputs = ()
         written = UntrackedTensor(self._count, site.word, site.cause, site.location)
-        written.leaf = record
+        written.leaf, written.replaced, written.matters = record, replaced, bool(replaced)
+        written.alias = old.origin if old is not None else None
         self._count += 1
-        written.ref = _no_tensor
-        for each in (*(old.inputs if old is not None else ()), *new):
+        for each in (*inputs, *new):
             written.add_input(each)
             if isinstance(each.source, UntrackedTensor):
                 written.depth = max(written.depth, each.source.depth + 1)
@@ -523,9 +526,9 @@ class Provenance:
         memory = memory_of(tensor)
         for _ in range(_ALIASES):
             record = record.untracked if isinstance(record, Leaf) else record
-            if record is None or len(record.inputs) != 1 or memory is None:
+            data = record.origin if record is not None else None
+            if record is None or data is None or memory is None:
                 return
-            data = record.inputs[0]
             is_result = isinstance(data.source, OperationOutput)
             other = data.ref() if is_result else data.source.ref()  # type: ignore[union-attr]
             if other is None and isinstance(data.source, UntrackedTensor):

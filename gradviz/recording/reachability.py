@@ -20,8 +20,8 @@ from gradviz.capture.autograd.nodes import (
     sequence_number,
 )
 from gradviz.capture.tracing.walk import BAND, guard_release
-from gradviz.recording.cut_leaves import NO_ANCESTORS, Ancestors
-from gradviz.recording.provenance import OperationOutput, OpRecord, Provenance
+from gradviz.recording.cut_leaves import NO_ANCESTORS, Ancestors, OpRecord
+from gradviz.recording.provenance import OperationOutput, Provenance
 
 __all__ = ["Reachability"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import weakref
-from collections.abc import Callable, Container, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Hashable, Iterator, Mapping, Sequence, Set
 from dataclasses import replace
 from types import CodeType, FrameType
 from typing import Any, NamedTuple
@@ -23,7 +23,13 @@ from gradviz.capture.tracing.walk import Walk, make_safe_to_drop
 from gradviz.errors import SubjectError
 from gradviz.facts import SourceLocation, TrainingSets
 from gradviz.graph import Cause, GradGraph
-from gradviz.recording.cut_leaves import CutLeaves, CutSite, leaves_in
+from gradviz.recording.cut_leaves import (
+    NO_CUTS,
+    CutLeaves,
+    CutSite,
+    leaves_in,
+    merge_cut_leaves,
+)
 from gradviz.recording.hooks import HookedTensor, held_with_hooks
 from gradviz.recording.provenance import Leaf, UntrackedTensor
 from gradviz.recording.saved_values import Contents, SavedValues, contents_of
@@ -39,7 +45,7 @@ from gradviz.recording.stable_trace import (
     weakly,
 )
 from gradviz.recording.state import RecordingState
-from gradviz.recording.untracked_overlay import UntrackedOverlay
+from gradviz.recording.untracked_overlay import Flows, UntrackedOverlay
 
 __all__ = [
     "CutOff",
@@ -112,7 +118,7 @@ class SnapshotSeries:
         self._roots: Sequence[Callable[[], Any]] = ()
         self._since = self._before = 0
         self._traced_until = -1
-        self._cut_leaves: WeakKeyDictionary[GradGraph, dict[str, CutLeaves]] = WeakKeyDictionary()
+        self._flows: WeakKeyDictionary[GradGraph, Flows] = WeakKeyDictionary()
         self._contents: WeakKeyDictionary[GradGraph, Contents] = WeakKeyDictionary()
 
     def begin(self, code: CodeType) -> None:
@@ -223,9 +229,11 @@ class SnapshotSeries:
 
     def copied(self, graph: GradGraph, copy: GradGraph, keys: Mapping[str, str]) -> None:
         """A graph was copied with other keys: what is known about its cuts holds for the copy."""
-        if graph in self._cut_leaves:
-            known = self._cut_leaves[graph].items()
-            self._cut_leaves[copy] = {keys.get(key, key): cuts for key, cuts in known}
+        if graph in self._flows:
+            self._flows[copy] = {
+                keys.get(user, user): [(keys.get(key, key), cuts) for key, cuts in rows]
+                for user, rows in self._flows[graph].items()
+            }
 
     @property
     def span(self) -> tuple[int, int]:
@@ -243,20 +251,24 @@ class SnapshotSeries:
         there = (key for key in known if graph is not None and key in graph)
         return next(there, known[0] if known else "")
 
-    def cut_off(self, graph: GradGraph, targets: Iterable[str]) -> dict[str, list[CutOff]]:
+    def cut_off(self, graph: GradGraph, nodes: Set[str]) -> dict[str, list[CutOff]]:
         """Where leaves were cut off, including leaves that are not in the graph.
 
         Args:
             graph: of a frame.
-            targets: keys of the untracked tensors that received their data.
+            nodes: keys of the nodes that used their data, or of untracked tensors.
 
         Returns:
             The cuts, by the keys of the leaves.
         """
-        cut_leaves = self._cut_leaves.get(graph, {})
+        flows = self._flows.get(graph, {})
+        cut_leaves: dict[str, CutLeaves] = {}
+        for user in sorted(flows.keys() & nodes):
+            for key, cuts in flows[user]:
+                cut_leaves[key] = merge_cut_leaves(cut_leaves.get(key, NO_CUTS), cuts)
         seen: dict[CutSite, int] = {}
         found: dict[str, list[CutOff]] = {}
-        for key in sorted(cut_leaves.keys() & set(targets), key=lambda key: int(key[1:])):
+        for key in sorted(cut_leaves, key=lambda key: int(key[1:])):
             for where, leaves in cut_leaves[key].items():
                 cut = self._cut_at(key, where)
                 for number in leaves_in(leaves & ~seen.get(where, 0)):
@@ -309,13 +321,14 @@ class SnapshotSeries:
     def training_sets(self) -> TrainingSets:
         """What the modules and optimizers among the program's variables held, by keys of leaves."""
         sets, key_of = self.sets, self.keys.of
+        held = sets.held
         return TrainingSets(
             {key_of(each): row for each, row in sets.plain.items() if each is not None},
             {key_of(each): row for each, row in sets.flags.items() if each is not None},
             {key_of(each): name for each, name in sets.waiting.items()},
-            frozenset(map(key_of, sets.held)),
+            frozenset(map(key_of, held)),
             sets.elsewhere,
-            {key_of(each): name for each, name in sets.names.items() if each in sets.held},
+            {key_of(each): name for each, name in sets.names.items() if each in held},
         )
 
     def know(self, variables: Mapping[str, object]) -> None:
@@ -344,8 +357,8 @@ class SnapshotSeries:
     def _finish(self, overlay: UntrackedOverlay) -> GradGraph:
         graph = overlay.graph()
         self._traced_until = creation_count()
-        if overlay.cut_leaves:
-            self._cut_leaves[graph] = overlay.cut_leaves
+        if overlay.flows:
+            self._flows[graph] = overlay.flows
         return graph
 
     def _overlay(self, names: Names) -> UntrackedOverlay:

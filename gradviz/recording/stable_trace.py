@@ -495,6 +495,8 @@ def renew(snapshot: Snapshot, state: RecordingState) -> Snapshot:
         version = version_of(tensor)
         if version != data.get("version", 0):
             data["version"], data["stale"] = version, True
+        if not tensor.requires_grad:
+            data["requires_grad"] = False
         _add_leaf_facts(data, leaf, state)
     return replace(snapshot, graph=graph)
 

@@ -23,6 +23,7 @@ from gradviz.recording.cut_leaves import (
     NO_ANCESTORS,
     Ancestors,
     CutSite,
+    OpRecord,
     merge_cut_leaves,
 )
 from gradviz.recording.event_log import SHAPE_ONLY, Entry, EventLog, Operation, word_of
@@ -34,7 +35,6 @@ from gradviz.recording.provenance import (
     Input,
     Leaf,
     OperationOutput,
-    OpRecord,
     Provenance,
     UntrackedTensor,
     cause_of,

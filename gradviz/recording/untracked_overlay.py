@@ -15,13 +15,15 @@ from gradviz.capture.tensors.summary import summarize
 from gradviz.capture.tracing.tracer import Labels, copy_graph
 from gradviz.graph import Cause, EdgeKind, GradGraph, NodeKind
 from gradviz.graph.operations import operation
-from gradviz.recording.cut_leaves import NO_CUTS, CutLeaves, merge_cut_leaves
-from gradviz.recording.provenance import Input, Leaf, OperationOutput, OpRecord, UntrackedTensor
+from gradviz.recording.cut_leaves import CutLeaves, OpRecord
+from gradviz.recording.provenance import Input, Leaf, OperationOutput, UntrackedTensor
 from gradviz.recording.source_lines import NOWHERE, CodeLocation
 from gradviz.recording.stable_trace import Keys, Snapshot
 from gradviz.recording.state import RecordingState
 
-__all__ = ["Insertion", "UntrackedOverlay", "open_loops", "ranks"]
+__all__ = ["Flows", "Insertion", "UntrackedOverlay", "open_loops", "ranks"]
+
+Flows = dict[str, list[tuple[str, CutLeaves]]]
 
 
 class UntrackedOverlay:
@@ -35,7 +37,8 @@ class UntrackedOverlay:
         since: operations whose nodes are gone are shown if they were created from this number on.
 
     Attributes:
-        cut_leaves: by the key of an untracked tensor, the leaves that it was computed from.
+        flows: by the key of a node, the tensors whose data it used without a gradient, with the
+            leaves of that data at that time.
     """
 
     def __init__(
@@ -46,7 +49,7 @@ class UntrackedOverlay:
         self._keys = keys
         self._labels = labels
         self._since = since
-        self.cut_leaves: dict[str, CutLeaves] = {}
+        self.flows: Flows = {}
         self._recorded: dict[int, str] = {}  # keys of operations known only from their records
         self._graph = GradGraph()
         self._insertion = Insertion(self._graph)
@@ -106,9 +109,11 @@ class UntrackedOverlay:
         for leaf in leaves:
             if leaf.untracked is not None:
                 key = self._snapshot.leaves[leaf.number][0]
-                last = self._last_use(key)
-                self._add_inputs(key, leaf.untracked, leaf.untracked.inputs_at(last))
-                self.cut_leaves[key] = leaf.untracked.cut_leaves_at(last)
+                uses = self._uses(key)
+                self._add_inputs(key, leaf.untracked, leaf.untracked.inputs_at(*uses.values()))
+                self.flows.pop(key, None)
+                for user, number in uses.items():
+                    self._add_flow(user, key, leaf.untracked.cut_leaves_at(number))
         for end in self._snapshot.holes:
             self._fill(end)
         for key, data in self._written:
@@ -162,7 +167,7 @@ class UntrackedOverlay:
     def _add(self, untracked: UntrackedTensor) -> None:
         key = self._keys.of(untracked.identity)
         self._untracked[untracked.number] = key, untracked
-        self.cut_leaves[key] = untracked.cut_leaves
+        self._add_flow(key, key, untracked.cut_leaves)
         tensor = untracked.ref()
         data: dict[str, Any] = {"kind": NodeKind.UNTRACKED}
         if key in self._graph:  # a root, or a leaf that was or is frozen
@@ -223,18 +228,21 @@ class UntrackedOverlay:
 
     def _add_written(self, key: str, data: Input) -> None:
         """Add the edge of data that was written into an input of an operation."""
-        old = self.cut_leaves.get(key, NO_CUTS)
-        self.cut_leaves[key] = merge_cut_leaves(old, data.cut_leaves)
+        self._add_flow(key, key, data.cut_leaves)
         if source := self._source(data):
             taken = [each.get("input", 0) for *_, each in self._graph.in_edges(key, data=True)]
             self._add_cut(source, key, max(taken, default=-1) + 1, data)
             self._in_place.append((source, key, max(taken, default=-1) + 1))
 
-    def _last_use(self, key: str) -> int:
-        """The sequence number of the last operation of this frame that uses a leaf."""
+    def _add_flow(self, user: str, key: str, cut_leaves: CutLeaves) -> None:
+        if cut_leaves:
+            self.flows.setdefault(user, []).append((key, cut_leaves))
+
+    def _uses(self, key: str) -> dict[str, int]:
+        """The operations of this frame that use a leaf, with their sequence numbers."""
         succ, created = self._graph._succ, self._created
         users = {*succ[key], *(user for entry in succ[key] for user in succ[entry])}
-        return max((created[each] for each in users if each in created), default=sys.maxsize)
+        return {each: created[each] for each in users if each in created} or {key: sys.maxsize}
 
     @cached_property
     def _created(self) -> dict[str, int]:
@@ -340,6 +348,9 @@ class UntrackedOverlay:
         rows = self._snapshot.holes[end]
         holes = [(key, position) for key, positions in rows for position in positions]
         inputs = list(self._inputs_of(end))
+        for data in inputs:
+            for key, _ in rows:
+                self._add_flow(key, self._source(data) or key, data.cut_leaves)
         if len(holes) != len(inputs):
             pairs = self._match(holes, inputs)
         else:

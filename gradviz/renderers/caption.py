@@ -10,7 +10,7 @@ from gradviz.graph.text import bytes_text, counted, is_zero
 from gradviz.renderers.edges import cause_box, drawn_edges
 from gradviz.renderers.labels import Role, clean, labels_of, may_have_changed
 from gradviz.renderers.scene import Curve, Rectangle, Shape
-from gradviz.renderers.theme import FILLS, LOOKS, TEXT, VALUE, marked, scale_legend
+from gradviz.renderers.theme import FILLS, LOOKS, NO_BAR, TEXT, VALUE, marked, scale_legend
 from gradviz.story import Frame
 from gradviz.views.groups import count_of_nodes
 from gradviz.wording import problem_text
@@ -353,6 +353,9 @@ def legend_of(graphs: Sequence[GradGraph]) -> dict[str, str]:
         if graph.graph.get("flow") == "gradient":
             found.add("flow")
     rows = {word: meaning for word, meaning in MEANINGS.items() if word in found}
+    if "news" in rows and "since" in rows:  # both have the same color
+        del rows["since"]
+        rows["news"] = "changed since the frame before, or since the operations ran"
     rows |= highlight_row(graphs)
     return rows | _scales(graphs)
 
@@ -363,7 +366,8 @@ def _scales(graphs: Sequence[GradGraph]) -> dict[str, str]:
     for graph in graphs:
         for word, meaning in scale_legend(graph).items():
             if rows.setdefault(word, meaning) != meaning:
-                rows[word] = "how much, on each panel's own scale"
+                own = "how much, on each panel's own scale"
+                rows[word] = NO_BAR if word == "no-bar" else own
     return rows
 
 

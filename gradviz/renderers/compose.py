@@ -66,7 +66,7 @@ _BETWEEN = 14.0
 _LINE = 16.0
 _TITLE = 28.0  # from the top of a frame's title to its panel
 _NARROWEST_PANEL = 150.0
-_WIDEST_ROW = 1180.0
+_WIDEST_ROW = 1064.0
 _NARROWEST = 284.0  # with margins it fits a phone
 
 

@@ -50,6 +50,7 @@ __all__ = [
 _CAUSES = frozenset(cause.value for cause in Cause)
 _SHOWN_ELSEWHERE = ("value", "grad", "buffers")
 _LONGEST_NAME = 48
+_LONGEST_AGAIN = 30
 _LONGEST_VALUE = 52
 _FEW_INLINE = 4
 _FEW_MEMBERS = 4  # operations of a module: its class says more than their number
@@ -184,6 +185,11 @@ def _measured(label: Label, data: NodeData, by: str) -> Label:
 def _label(graph: GradGraph, key: str, shows: _Shows) -> Label:
     data: NodeData = graph.nodes[key]
     kind = data["kind"]
+    if "clone_of" in data:
+        is_box = kind is NodeKind.GROUP
+        name = [TextSpan(_short(data.get("name", "leaves"), _LONGEST_AGAIN), Role.NAME)]
+        head = name if is_box else [*_name(data), *_shape(data)]
+        return Label((*head, TextSpan("again", Role.FACT)))
     if kind in (NodeKind.OPERATION, NodeKind.ACCUMULATE, NodeKind.GROUP):
         group = kind is NodeKind.GROUP
         changed = data.get("changes", {}).get("buffers")
@@ -202,8 +208,6 @@ def _label(graph: GradGraph, key: str, shows: _Shows) -> Label:
     # The edge from above names the cut (detach, ...); the label names any other operation.
     if kind is NodeKind.UNTRACKED and data.get("op", "detach") not in _CAUSES:
         head.insert(0, TextSpan(_short(data["op"]), Role.WORD))
-    if "clone_of" in data:
-        return Label((*head, TextSpan("again", Role.FACT)))
     head += _hooks(data) + _change_spans(data)
     value = _value_rows(data, is_dated=may_have_changed(data))
     if kind is NodeKind.RESULT:
@@ -211,6 +215,8 @@ def _label(graph: GradGraph, key: str, shows: _Shows) -> Label:
             head, value = [*head, *value[0]], []
     else:
         head.append(TextSpan(_TENSOR_WORD.get(kind, kind.value), Role.FACT))
+        if kind in _LEAVES and data.get("requires_grad") is False:
+            head.append(TextSpan("requires_grad=False", Role.FACT))
         if not value:
             head += _since(data)
     return Label(tuple(head), (*value, *_rows(data)))
@@ -340,15 +346,20 @@ def element_spans(counts: Mapping[str, Any]) -> list[TextSpan]:
     """How many elements the parameters and the other leaves of a group have.
 
     Example:
-        >>> element_spans({"parameters": 20, "leaf_elements": 4})[1].text
-        '4 leaf elements'
+        >>> [span.text for span in element_spans({"parameters": 20, "frozen": 5})]
+        ['25 parameters, 5 frozen']
     """
-    words = {"parameters": "parameter", "leaf_elements": "leaf element"}
-    found = [(counts[fact], word) for fact, word in words.items() if counts.get(fact)]
-    return [
-        TextSpan(f"{count_text(count)} {word}{'s' * (count != 1)}", Role.FACT)
-        for count, word in found
-    ]
+    frozen = counts.get("frozen", 0)
+    rows = {
+        "parameter": counts.get("parameters", 0) + frozen,
+        "leaf element": counts.get("leaf_elements", 0),
+    }
+    spans = []
+    for word, count in rows.items():
+        apart = f", {count_text(frozen)} frozen" if frozen and word == "parameter" else ""
+        text = f"{count_text(count)} {word}{'s' * (count != 1)}{apart}"
+        spans += [TextSpan(text, Role.FACT)] if count else []
+    return spans
 
 
 def _hooks(data: NodeData) -> list[TextSpan]:
@@ -380,18 +391,18 @@ def clean(text: str) -> str:
     return "".join(char if char.isprintable() else "\N{SYMBOL FOR NEWLINE}" for char in text)
 
 
-def _short(text: str) -> str:
+def _short(text: str, longest: int = _LONGEST_NAME) -> str:
     """The text, shortened: a long path to its last parts, another long name to its two ends."""
     text = clean(text)
-    if len(text) <= _LONGEST_NAME:
+    if len(text) <= longest:
         return text
     parts = text.split(".")
-    while len(parts) > 1 and len(text) > _LONGEST_NAME:
+    while len(parts) > 1 and len(text) > longest:
         del parts[0]
         text = f"…{'.'.join(parts)}"
-    if len(text) <= _LONGEST_NAME and len(parts) > 1:
+    if len(text) <= longest and len(parts) > 1:
         return text
-    half = _LONGEST_NAME // 2
+    half = longest // 2
     return f"{text[: half - 1]}…{text[-half:]}"
 
 

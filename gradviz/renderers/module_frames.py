@@ -14,6 +14,7 @@ from gradviz.renderers.layout.engines import Cluster
 from gradviz.renderers.layout.routing import Point, Route
 from gradviz.renderers.scene import Rectangle, ShapeGroup, Text, around, extent
 from gradviz.views.groups import elements_of
+from gradviz.views.module_classes import frozen_in
 from gradviz.views.modules import module_paths
 from gradviz.views.op_sequence import op_sequence
 
@@ -179,7 +180,8 @@ def _title(graph: GradGraph, path: str, keys: set[str], outer: str) -> Line:
     }
     if len(shapes) == 1 and "" not in shapes:
         spans.append(TextSpan(shapes.pop(), Role.FACT))
-    return (*spans, *element_spans(elements_of(nodes)))
+    counts = {**elements_of(nodes), "frozen": frozen_in(graph, path)}
+    return (*spans, *element_spans(counts))
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ __all__ = [
     "LOOKS",
     "OWN",
     "Look",
+    "NO_BAR",
     "PALETTE",
     "TEXT",
     "TextLook",

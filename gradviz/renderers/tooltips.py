@@ -92,6 +92,7 @@ _SENTENCES: dict[str, Any] = {
     "accumulations": lambda count: f"gradient added {counted(count, 'time')}",
     "members": lambda count: f"{counted(count, 'operation')}, folded",
     "parameters": lambda count: f"{count:,} parameter elements",
+    "frozen": lambda count: f"{count:,} elements of frozen parameters",
     "leaf_elements": lambda count: f"{counted(count, 'element')} of other leaves",
     "contents": lambda inside: f"in it: {', '.join(inside)}",
     "options": lambda options: ", ".join(f"{name}={value}" for name, value in options.items()),

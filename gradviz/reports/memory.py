@@ -270,7 +270,7 @@ def memory(subject: object, names: object = None) -> SavedTable:
     from gradviz.capture.tracing.tracer import trace_subjects
 
     given: Any = names
-    return saved(trace_subjects((subject,), Names.of(given, sys._getframe(1))))
+    return saved(trace_subjects((subject,), Names.of(given, sys._getframe(1)), caller="list"))
 
 
 def saved_at_most(frames: Iterable[Frame], name: str = "") -> tuple[str, SavedTable] | None:

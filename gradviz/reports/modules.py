@@ -24,6 +24,7 @@ __all__ = [
     "freed_by_checkpointing",
     "is_of_module",
     "rows_of",
+    "with_saved_bytes",
 ]
 
 
@@ -383,6 +384,31 @@ def rows_of(graph: GradGraph, depth: int | None = None) -> ModuleRows:
     nested = [*_nested(table, [path for path in own if path], root)]
     total = replace(_row("", everything), frozen=table.frozen(_tops(own, root) if root else [()]))
     return ModuleRows(tuple(rows), total, min(depth, most), most, inferred, tuple(nested))
+
+
+def with_saved_bytes(graph: GradGraph, earlier: Sequence[GradGraph]) -> GradGraph:
+    """A copy of a graph with what its operations saved before these tensors were freed.
+
+    Args:
+        graph: the graph; it is returned itself if there is nothing to add.
+        earlier: graphs in which the same nodes have the same keys, the latest last.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for key, data in graph.nodes(data=True):
+        if data.get("buffers") is Buffers.FREED:
+            before = (each._node.get(key, {}) for each in reversed(earlier))
+            held = (each for each in before if each.get("buffers") is Buffers.HELD)
+            node: dict[str, Any] = next(held, {})
+            if node.get("op") == data.get("op"):
+                found[key] = {
+                    name: node[name] for name in ("buffers", "saved_bytes") if name in node
+                }
+    if not found:
+        return graph
+    copied: GradGraph = graph.copy()
+    for key, saved in found.items():
+        copied._node[key].update(saved)
+    return copied
 
 
 class _Table:

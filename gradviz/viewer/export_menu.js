@@ -14,7 +14,7 @@ export class ExportMenu {
       h("div", { class: "items" },
         button("Save as SVG", "the picture as it is now", () => this.saveSvg()),
         button("Save as PNG", "the picture as it is now", () => void this.savePng()),
-        button("Copy link", "an address that leads to this view", () => this.copy(location.href.split("#")[0] + toHash(viewer.state, viewer.first), "link")),
+        button("Copy link", "an address that leads to this view", () => this.copyLink()),
         button("Copy command", "gradviz draw, for the shell", () => this.copy(commandOf(viewer.model, viewer.state), "command")),
         button("Copy views=[…]", "for gradviz.draw in Python", () => this.copy(viewsOf(viewer.model, viewer.state), "views"))),
       this.shown);
@@ -29,6 +29,14 @@ export class ExportMenu {
       this.shown.textContent = text; // a sandbox may forbid it: the reader can still mark and copy it
     }
     this.viewer.say(this.shown.textContent || "");
+  }
+
+  copyLink() {
+    const { viewer } = this;
+    if (location.protocol !== "about:") return this.copy(location.href.split("#")[0] + toHash(viewer.state, viewer.first), "link");
+    this.shown.textContent = "No link: this page has no address. Save it: gradviz.view(loss).save('graph.html')";
+    viewer.say(this.shown.textContent);
+    return undefined;
   }
 
   svg() {

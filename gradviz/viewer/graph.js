@@ -52,6 +52,7 @@
  * @property {number} [repeat]
  * @property {number} [parameters]
  * @property {number} [leaf_elements]
+ * @property {number} [frozen]
  * @property {string[]} [contents]
  * @property {Record<string, string>} [changes]
  * @property {string} [verdict]

@@ -74,6 +74,7 @@ export function factsOf(row, module) {
   add("inside", row.members && counted(row.members, "operation"));
   add("contents", row.contents && row.contents.join(", "));
   add("parameters", row.parameters && `${row.parameters.toLocaleString("en-US")} elements`);
+  add("frozen", row.frozen && `${row.frozen.toLocaleString("en-US")} elements of parameters`);
   add("other leaves", row.leaf_elements && `${row.leaf_elements.toLocaleString("en-US")} elements`);
   add("outputs", (row.outputs || 1) > 1 && counted(row.outputs || 1, "output"));
   add("constants", row.untracked_inputs && `${counted(row.untracked_inputs, "input")} about which only this is known: no gradient goes to ${row.untracked_inputs === 1 ? "it" : "them"}`);

@@ -39,7 +39,7 @@ import { layOutAlong } from "./layout.js";
  * @property {number} times
  * @property {number[]} route
  * @property {number[] | null} before of a cut whose cause is written, the part before the words
- * @property {{token: string, line: number}} look color and width of its line
+ * @property {EdgeLook} look color and width of its line
  * @property {boolean} isSideways whether the data flows from left to right
  * @property {{x: number, y: number} | null} number where it says which of several outputs it is
  */
@@ -76,6 +76,9 @@ const PAD = 10;
 const PLACES = new Map(); // layouts that were made before; the latest few are kept
 const MOST_PLACES = 12;
 
+/** Whether the data flows from left to right. @param {State} state */
+const flowsSideways = (state) => state.rankdir === "LR";
+
 /**
  * The picture.
  * @param {Model} model
@@ -99,7 +102,7 @@ export function pictureOf(model, state) {
   });
   const scale = scaleOf(state.color, nodes.filter((node) => !node.again));
   if (scale) for (const node of nodes) node.bar = scale.bar(node.row, node.module);
-  const isSideways = state.rankdir === "LR";
+  const isSideways = flowsSideways(state);
   const levels = scale && scale.edges ? scale.edges(nodes, seen.edges.map(({ source, target, output, edge }) => ({
     source: seen.isTurned ? target : source, target: seen.isTurned ? source : target, output, row: model.data.edges[edge],
   }))) : null;
@@ -257,10 +260,10 @@ function placesOfOne(model, state, seen) {
     firsts.push(pairs.length);
     if (cuts.has(number)) {
       pairs.push([edge.source, sizes.length], [sizes.length, edge.target]);
-      sizes.push(causeSize(model, edge, state.rankdir === "LR"));
+      sizes.push(causeSize(model, edge, flowsSideways(state)));
     } else pairs.push([edge.source, edge.target]);
   });
-  const layout = layOutAlong(sizes, pairs, state.rankdir === "LR");
+  const layout = layOutAlong(sizes, pairs, flowsSideways(state));
   return {
     width: layout.width,
     height: layout.height,
@@ -270,8 +273,10 @@ function placesOfOne(model, state, seen) {
   };
 }
 
-/** The room that the cause of a cut takes on its edge. */
-/** @param {Model} model @param {SeenEdge} edge @param {boolean} isSideways */
+/**
+ * The room that the cause of a cut takes on its edge.
+ * @param {Model} model @param {SeenEdge} edge @param {boolean} isSideways
+ */
 function causeSize(model, edge, isSideways) {
   const lines = model.data.edges[edge.edge].lines || [];
   const widths = lines.map((line) => line.reduce((sum, span) => sum + span[2], 0));
@@ -300,7 +305,7 @@ function placesOfRun(model, state, seen, numbers) {
       const height = card.height + (state.color ? BAR_ROOM : 0);
       boxes.set(node.id, { width: Math.max(box.width, card.width), height: Math.max(box.height, height) });
     }
-    if (!isSame) addLinks(model, other, boxes, links, state.rankdir === "LR");
+    if (!isSame) addLinks(model, other, boxes, links, flowsSideways(state));
     shapes.add(frame.signature);
   }
   const ids = [...boxes.keys()];
@@ -308,7 +313,7 @@ function placesOfRun(model, state, seen, numbers) {
   /** @type {Array<[number, number]>} */
   const pairs = [...links.values()].map(([a, b]) => [Number(at.get(a)), Number(at.get(b))]);
   const sizes = [...boxes.values()];
-  const layout = layOutAlong(sizes, pairs, state.rankdir === "LR");
+  const layout = layOutAlong(sizes, pairs, flowsSideways(state));
   const routes = new Map([...links.keys()].map((key, index) => [key, layout.routes[index]]));
   const spots = new Map(ids.map((id, place) => [id, { x: layout.xs[place], y: layout.ys[place], ...sizes[place] }]));
   return { width: layout.width, height: layout.height, boxes: spots, routes };

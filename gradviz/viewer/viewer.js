@@ -526,7 +526,7 @@ class ExportMenu {
       h("div", { class: "items" },
         button("Save as SVG", "the picture as it is now", () => this.saveSvg()),
         button("Save as PNG", "the picture as it is now", () => void this.savePng()),
-        button("Copy link", "an address that leads to this view", () => this.copy(location.href.split("#")[0] + toHash(viewer.state, viewer.first), "link")),
+        button("Copy link", "an address that leads to this view", () => this.copyLink()),
         button("Copy command", "gradviz draw, for the shell", () => this.copy(commandOf(viewer.model, viewer.state), "command")),
         button("Copy views=[…]", "for gradviz.draw in Python", () => this.copy(viewsOf(viewer.model, viewer.state), "views"))),
       this.shown);
@@ -540,6 +540,14 @@ class ExportMenu {
       this.shown.textContent = text; // a sandbox may forbid it: the reader can still mark and copy it
     }
     this.viewer.say(this.shown.textContent || "");
+  }
+
+  copyLink() {
+    const { viewer } = this;
+    if (location.protocol !== "about:") return this.copy(location.href.split("#")[0] + toHash(viewer.state, viewer.first), "link");
+    this.shown.textContent = "No link: this page has no address. Save it: gradviz.view(loss).save('graph.html')";
+    viewer.say(this.shown.textContent);
+    return undefined;
   }
 
   svg() {
@@ -1193,6 +1201,7 @@ function factsOf(row, module) {
   add("inside", row.members && counted(row.members, "operation"));
   add("contents", row.contents && row.contents.join(", "));
   add("parameters", row.parameters && `${row.parameters.toLocaleString("en-US")} elements`);
+  add("frozen", row.frozen && `${row.frozen.toLocaleString("en-US")} elements of parameters`);
   add("other leaves", row.leaf_elements && `${row.leaf_elements.toLocaleString("en-US")} elements`);
   add("outputs", (row.outputs || 1) > 1 && counted(row.outputs || 1, "output"));
   add("constants", row.untracked_inputs && `${counted(row.untracked_inputs, "input")} about which only this is known: no gradient goes to ${row.untracked_inputs === 1 ? "it" : "them"}`);
@@ -2558,6 +2567,8 @@ const PAD = 10;
 const PLACES = new Map(); // layouts that were made before; the latest few are kept
 const MOST_PLACES = 12;
 
+const flowsSideways = (state) => state.rankdir === "LR";
+
 function pictureOf(model, state) {
   const frame = model.frame(state.frame);
   const seen = seenGraph(model, frame, state);
@@ -2574,7 +2585,7 @@ function pictureOf(model, state) {
   });
   const scale = scaleOf(state.color, nodes.filter((node) => !node.again));
   if (scale) for (const node of nodes) node.bar = scale.bar(node.row, node.module);
-  const isSideways = state.rankdir === "LR";
+  const isSideways = flowsSideways(state);
   const levels = scale && scale.edges ? scale.edges(nodes, seen.edges.map(({ source, target, output, edge }) => ({
     source: seen.isTurned ? target : source, target: seen.isTurned ? source : target, output, row: model.data.edges[edge],
   }))) : null;
@@ -2698,10 +2709,10 @@ function placesOfOne(model, state, seen) {
     firsts.push(pairs.length);
     if (cuts.has(number)) {
       pairs.push([edge.source, sizes.length], [sizes.length, edge.target]);
-      sizes.push(causeSize(model, edge, state.rankdir === "LR"));
+      sizes.push(causeSize(model, edge, flowsSideways(state)));
     } else pairs.push([edge.source, edge.target]);
   });
-  const layout = layOutAlong(sizes, pairs, state.rankdir === "LR");
+  const layout = layOutAlong(sizes, pairs, flowsSideways(state));
   return {
     width: layout.width,
     height: layout.height,
@@ -2732,14 +2743,14 @@ function placesOfRun(model, state, seen, numbers) {
       const height = card.height + (state.color ? BAR_ROOM : 0);
       boxes.set(node.id, { width: Math.max(box.width, card.width), height: Math.max(box.height, height) });
     }
-    if (!isSame) addLinks(model, other, boxes, links, state.rankdir === "LR");
+    if (!isSame) addLinks(model, other, boxes, links, flowsSideways(state));
     shapes.add(frame.signature);
   }
   const ids = [...boxes.keys()];
   const at = new Map(ids.map((id, place) => [id, place]));
   const pairs = [...links.values()].map(([a, b]) => [Number(at.get(a)), Number(at.get(b))]);
   const sizes = [...boxes.values()];
-  const layout = layOutAlong(sizes, pairs, state.rankdir === "LR");
+  const layout = layOutAlong(sizes, pairs, flowsSideways(state));
   const routes = new Map([...links.keys()].map((key, index) => [key, layout.routes[index]]));
   const spots = new Map(ids.map((id, place) => [id, { x: layout.xs[place], y: layout.ys[place], ...sizes[place] }]));
   return { width: layout.width, height: layout.height, boxes: spots, routes };

@@ -106,7 +106,7 @@ def _norms(graph: GradGraph) -> dict[str, Any]:
         if found.is_finite
     }
     carried = [data["grad"] for *_, data in graph.edges(data=True) if "grad" in data]
-    along = [norm_of(found) for found in carried if found.is_finite]
+    along = [norm_of(found) for found in carried if is_known(found) and found.is_finite]
     above = [norm for norm in (*norms.values(), *along) if norm > 0]
     high = max(above, default=0.0)
     low = min([*above, high / _DECADE])  # so that small differences look small
@@ -129,7 +129,7 @@ def _norms(graph: GradGraph) -> dict[str, Any]:
             or start.get("accumulations", 1) > 1
         )
         held = data.get("grad") if is_sum else known.get(holder, data.get("grad"))
-        if held is not None:
+        if held is not None and is_known(held):
             data.update(_place(held, norm_of(held), low, high))
             if held.is_finite:
                 data["norm"] = _round(norm_of(held))

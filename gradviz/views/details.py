@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
 import networkx as nx
 
-from gradviz.graph import Buffers, EdgeKind, GradGraph, NodeKind, TensorSummary
+from gradviz.graph import Buffers, GradGraph, NodeKind, TensorSummary, leaf_of_node
 from gradviz.graph.operations import operation
 from gradviz.graph.text import counted
 from gradviz.views.modules import module_paths
@@ -105,10 +106,7 @@ def _call_dropout(graph: GradGraph) -> None:
     """
     modules = graph.graph.get("modules", {})
     inside = {path for path, word in modules.items() if word in _DROPOUTS}
-    known: dict[str, str] = {}
-    if inside and len(graph) <= _MOST_LOOKED_AT:
-        units = op_sequence(graph)
-        known = {k: ".".join(p) for k, p in zip(units.keys, module_paths(units), strict=True)}
+    known = _modules_of(graph) if inside else {}
     for key, data in graph.nodes(data=True):
         ran_in = known.get(key, "")
         is_dropout = data.get("op") == "mul" and ("called" in data or ran_in in inside)
@@ -128,24 +126,34 @@ def _call_dropout(graph: GradGraph) -> None:
 
 
 def _linear_layers(graph: GradGraph) -> set[str]:
-    """The layers known from a recording, or from the name of a weight that is not tracked."""
+    """The layers known from a recording, a parameter of theirs, or the sequence they run in."""
     modules = graph.graph.get("modules", {})
-    weights = {f"{path}.weight" for path, word in modules.items() if word == "Linear"}
+    layers = {path for path, word in modules.items() if word == "Linear"}
+    weights = {f"{path}.weight" for path in layers}
     weights |= {f"{name}.t()" for name in weights}
-    return {
-        key
-        for key, data in graph.nodes(data=True)
-        if (wanted := _WEIGHT_INPUT.get(data.get("op", ""))) is not None
-        and (
-            data.get("called") == "linear"
-            or any(
-                edge.get("input") == wanted
-                and edge.get("kind") is EdgeKind.CUT
-                and graph.nodes[source].get("name") in weights
-                for source, _, edge in graph.in_edges(key, data=True)
-            )
-        )
-    }
+    biases = {f"{path}.bias" for path in layers}
+    products = {k: op for k, data in graph.nodes(data=True) if (op := data.get("op")) in _LINEAR}
+    found: set[str] = set()
+    for key, op in products.items():
+        wanted = {_WEIGHT_INPUT[op]: weights, **({0: biases} if op == "addmm" else {})}
+        if graph.nodes[key].get("called") == "linear" or any(
+            graph.nodes[leaf_of_node(graph, source)].get("name") in wanted.get(edge["input"], ())
+            for source, edge in graph.inputs(key)
+        ):
+            found.add(key)
+    if layers and (rest := products.keys() - found):
+        paths = _modules_of(graph)
+        ran = Counter(paths.get(key, "") for key in products)
+        found |= {key for key in rest if paths.get(key) in layers and ran[paths[key]] == 1}
+    return found
+
+
+def _modules_of(graph: GradGraph) -> dict[str, str]:
+    """The module of each operation; nothing for a large graph."""
+    if len(graph) > _MOST_LOOKED_AT:
+        return {}
+    units = op_sequence(graph)
+    return {k: ".".join(p) for k, p in zip(units.keys, module_paths(units), strict=True)}
 
 
 def _join_rows(graph: GradGraph, linear: set[str]) -> set[str]:
@@ -223,6 +231,8 @@ def _bypass(graph: GradGraph, key: str, through: tuple[str, ...]) -> None:
     for _, user, number, out in list(graph.out_edges(key, keys=True, data=True)):
         words = (*into.get("through", ()), *through, *out.get("through", ()))[:_WORDS_KEPT]
         joined = {**out, "output": into.get("output", 0)}
+        if "grad" in into and graph.out_degree(key) == 1:
+            joined["grad"] = into["grad"]
         if words:
             joined["through"] = words
         graph.add_edge(source, user, number, **joined)
@@ -231,6 +241,7 @@ def _bypass(graph: GradGraph, key: str, through: tuple[str, ...]) -> None:
 
 _LEAVES = (NodeKind.PARAMETER, NodeKind.LEAF, NodeKind.UNTRACKED)
 _WEIGHT_INPUT = {"addmm": 2, "mm": 1}
+_LINEAR = frozenset(_WEIGHT_INPUT)
 
 
 @view
@@ -263,7 +274,8 @@ def clone_shared_leaves(graph: GradGraph, *, tangle: int = 12) -> GradGraph:
     cloned: GradGraph = graph.copy()
     repeated: list[str] = []
     for leaf, data in graph.nodes(data=True):
-        if data["kind"] not in _LEAVES:
+        is_docked = data["kind"] is NodeKind.GROUP and not data.get("members") and "grad" in data
+        if (not is_docked and data["kind"] not in _LEAVES) or "clone_of" in data:
             continue
         neighbors = graph.predecessors(leaf) if reverse else graph.successors(leaf)
         users = sorted(dict.fromkeys(neighbors), key=lambda user: rank[user])
@@ -301,7 +313,7 @@ def _clone(graph: GradGraph, leaf: str, user: str, clone: str, reverse: bool) ->
         graph.add_edge(*new_ends, number, **edge)
 
 
-_VARYING = ("value", "accumulations", "version", "source", "changes")
+_VARYING = ("value", "accumulations", "version", "source", "changes", "stale")
 
 
 @view

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
@@ -25,6 +25,7 @@ from gradviz.graph import (
 )
 from gradviz.graph.operations import operation
 from gradviz.graph.text import counted
+from gradviz.views.module_classes import facts_of_modules
 
 __all__ = [
     "INSIDE",
@@ -331,8 +332,8 @@ def contract(
         last = _output(outputs.get(number, [graph._node[part.keys[-1]]]))
         found = {**sums_of(members[number], last), "structure": structures[number]}
         found["first"] = graph._node[first].get("first", first)
-        if word := _module_class(graph.graph.get("modules", {}), part, graph._node[first]):
-            found["module_class"] = word
+        path = str(part.data.get("module", ""))
+        found.update(facts_of_modules(graph, path, part.is_stack, members[number]))
         if found.get("grad") and (each := inside.norms_of_repeats(number, part)) is not None:
             found["grad_range"] = each
         if graph.graph.get("marked"):
@@ -451,19 +452,6 @@ def _output(nodes: Sequence[NodeData]) -> dict[str, Any]:
     facts = ("shape", "dtype", "device")
     found: list[dict[str, Any]] = [{f: d.get(f) for f in facts if f in d} for d in nodes]
     return found[0] if all(each == found[0] for each in found) else {}
-
-
-def _module_class(modules: Mapping[str, str], part: Part, first: Mapping[str, Any]) -> str:
-    """The class of the module that a part is, or of each of the modules that repeat in it."""
-    path = str(part.data.get("module", ""))
-    if not path or not modules:
-        return ""
-    if not part.is_stack:
-        return modules.get(path, "")
-    inside = [each for each in part.data.get("contents", ()) if each.startswith(f"{path}.")]
-    inside = inside or [str(first.get("module", ""))]
-    depth = path.count(".") + 2
-    return modules.get(".".join(inside[0].split(".")[:depth]), "")
 
 
 def _first_seen(graph: GradGraph, part: Part) -> str:

@@ -7,10 +7,12 @@ there. What fits several modules, or none, is left without a module: a box must 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
+from gradviz.graph import GradGraph, NodeData
 from gradviz.graph.text import WRAPPING_CLASSES, Path, without_wrappers
 
-__all__ = ["ModuleClasses", "is_wrapper"]
+__all__ = ["ModuleClasses", "facts_of_modules", "frozen_in", "is_wrapper"]
 
 # The operations of a module without parameters, one each time that it runs.
 _PLAIN: dict[str, tuple[str, ...]] = {
@@ -25,6 +27,13 @@ _PLAIN: dict[str, tuple[str, ...]] = {
     **{"Flatten": ("view", "reshape", "reshape_alias"), "Unflatten": ("view",), "Identity": ()},
     **{"GELUActivation": ("gelu",), "SiLUActivation": ("silu",), "Permute": ("permute",)},
 }
+_LINEAR = frozenset(
+    (
+        *(("addmm",), ("mm",), ("view", "addmm", "view")),
+        *(("view", "mm", "unsafe_view"), ("unsafe_view", "mm", "view")),
+    )
+)
+"""What a ``Linear`` runs in which only the input requires grad, also read backwards."""
 _MAY_BE_NOTHING = frozenset(
     (
         *("Dropout", "Dropout1d", "Dropout2d", "Dropout3d", "StochasticDepth", "DropPath"),
@@ -92,15 +101,15 @@ class ModuleClasses:
         common = _common(before, after)
         first, last = 0, len(ops)
         for module in self._following(before, after, common):
-            if first < last and ops[first] in _PLAIN[self.class_of(module)]:
-                found[first] = module
-                first += 1
+            if count := self._count_of(module, ops[first:last]):
+                found[first : first + count] = [module] * count
+                first += count
             elif self.class_of(module) not in _MAY_BE_NOTHING:
                 break
         for module in self._preceding(after, len(common) + 1 if before else 0):
-            if first < last and ops[last - 1] in _PLAIN[self.class_of(module)]:
-                last -= 1
-                found[last] = module
+            if count := self._count_of(module, ops[first:last][::-1]):
+                found[last - count : last] = [module] * count
+                last -= count
             elif self.class_of(module) not in _MAY_BE_NOTHING:
                 break
         named: dict[str, list[Path]] = {}
@@ -126,6 +135,16 @@ class ModuleClasses:
                     found[at] = module
         return found
 
+    def _count_of(self, module: Path, ops: Sequence[str]) -> int:
+        """How many of some operations, from the first, a plain module ran; 0 if not that one."""
+        if self.class_of(module) == "Linear":
+            return next((count for count in (1, 3) if tuple(ops[:count]) in _LINEAR), 0)
+        return int(bool(ops) and ops[0] in _PLAIN[self.class_of(module)])
+
+    def _is_plain(self, module: Path) -> bool:
+        """Whether a module in a sequence is known by its operations alone."""
+        return self.class_of(module) in _PLAIN or self.class_of(module) == "Linear"
+
     def _following(self, before: Path, after: Path, common: Path) -> Iterator[Path]:
         """The plain modules that a sequence runs right after a module; the innermost first."""
         least = 0 if not after else len(common)
@@ -137,7 +156,7 @@ class ModuleClasses:
             at = names.index(before[depth]) if before[depth] in names else len(names)
             for name in names[at + 1 :]:
                 is_next = after[: depth + 1] == (*parent, name)
-                if is_next or self.class_of((*parent, name)) not in _PLAIN:
+                if is_next or not self._is_plain((*parent, name)):
                     return
                 yield (*parent, name)
 
@@ -150,7 +169,7 @@ class ModuleClasses:
             names = self._children.get(parent, [])
             at = names.index(after[depth]) if after[depth] in names else 0
             for name in reversed(names[:at]):
-                if self.class_of((*parent, name)) not in _PLAIN:
+                if not self._is_plain((*parent, name)):
                     return
                 yield (*parent, name)
 
@@ -209,6 +228,37 @@ class ModuleClasses:
     def _runs(self, path: Path) -> bool:
         """Whether a module has code of its own, which is not that of a container."""
         return self.class_of(path) not in _HOLDERS and not self._is_sequence(path)
+
+
+def facts_of_modules(
+    graph: GradGraph, path: str, is_stack: bool, nodes: Sequence[Mapping[str, Any]]
+) -> NodeData:
+    """The class of the modules of a group, and the elements of their frozen parameters.
+
+    Args:
+        graph: knows the classes and the frozen parameters.
+        path: the module, or the list of a stack of modules; "" for none.
+        is_stack: whether the group is a stack of modules.
+        nodes: the attributes of its nodes.
+    """
+    paths = {path} if path and not is_stack else set()
+    if is_stack:
+        inside = [str(node["module"]).split(".") for node in nodes if "module" in node]
+        depth = path.count(".") + 2 if path else 1
+        paths = {".".join(each[:depth]) for each in inside if len(each) >= depth} - {""}
+    classes = {graph.graph.get("modules", {}).get(each, "") for each in paths}
+    found = NodeData()
+    if len(classes) == 1 and (word := classes.pop()):
+        found["module_class"] = word
+    if frozen := sum(frozen_in(graph, each) for each in paths):
+        found["frozen"] = frozen
+    return found
+
+
+def frozen_in(graph: GradGraph, path: str) -> int:
+    """The number of elements of the parameters of a module that do not require grad."""
+    rows = graph.graph.get("frozen", {}).items()
+    return sum(count for name, count in rows if name.startswith(f"{path}."))
 
 
 def _common(before: Path, after: Path) -> Path:

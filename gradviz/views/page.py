@@ -25,11 +25,12 @@ __all__ = ["fit_page", "page_size"]
 
 _HOPELESS = 8  # Graphs with more operations than so many pages hold are folded at once.
 _ALL_DEPTHS = 99
-_WIDEST = 1_500.0  # points; then text of 11 points is 9 pixels high at a width of 1,400 pixels
-_HIGHEST = 2_000.0
+_WIDEST = 1_300.0  # points; then text of 11 points is 9 pixels high at a width of 1,400 pixels
+_COLUMNS = 1_180.0  # points, the width of columns beside each other
+_HIGHEST = 1_950.0
 _LEAST = 400.0  # that a graph gets in any case
 _ROOM = 250.0  # of a graph among others: title, captions, table
-_SPREAD, _PACKED = 1.5, 0.85  # a picture compared with `page_size`: links and leaves widen a rank
+_SPREAD, _PACKED = 1.5, 0.9  # a picture compared with `page_size`: links and leaves widen a rank
 _HOW = "views=() or --all shows everything, focus_on(NAME) or --focus NAME a part"
 
 
@@ -132,7 +133,7 @@ def _excess(graph: GradGraph, page: _Page) -> float:
     """How many times too large a picture is for a page; a tall one is split into columns."""
     width, height = page_size(graph)
     width, height = width * _SPREAD, height * _PACKED
-    columns = max(1, int(_WIDEST // max(width, 1)))
+    columns = max(1, int(_COLUMNS // max(width, 1)))
     return max(width / _WIDEST, height / (columns * page.height))
 
 
@@ -150,15 +151,22 @@ def _smallest(graph: GradGraph, page: _Page) -> tuple[GradGraph, str]:
         for seen, word in _narrower(way, how, most):
             count = seen.number_of_nodes()
             size = count / most
-            if count <= most:
+            if count <= 2 * most:
                 size = max(size, _excess(clone_shared_leaves(seen), page))
-            elif page.height < _HIGHEST:
+            if count > most and page.height < _HIGHEST:
                 size += _HOPELESS  # among others it must be small
             if best is None or size < best[0]:
                 best = size, seen, word
             if size <= 1:
                 return seen, word
-    return (best[1], best[2]) if best else (graph.copy(), "")
+    if best is None:
+        return graph.copy(), ""
+    size, seen, word = best
+    chains = fold_chains(seen)
+    is_smaller = len(chains) < len(seen) <= 2 * most
+    if is_smaller and _excess(clone_shared_leaves(chains), page) < size:
+        return chains, f"{word}, chains"
+    return seen, word
 
 
 def _narrower(graph: GradGraph, how: str, most: int) -> Iterator[tuple[GradGraph, str]]:
@@ -264,7 +272,8 @@ def page_size(graph: GradGraph) -> tuple[float, float]:
     for key, data in graph._node.items():
         lines = _lines(data)
         at = rank[key]
-        if data["kind"] in _TENSORS:  # it is drawn close to its users
+        is_docked = data["kind"] is NodeKind.GROUP and not data.get("members")
+        if data["kind"] in _TENSORS or is_docked:  # it is drawn close to its users
             at = 1 + max((rank[user] for user in graph._succ[key]), default=-1)
         widths[at] += max(map(len, lines)) * _CHARACTER + _MARGIN
         rows[at] = max(rows[at], len(lines))
@@ -278,6 +287,8 @@ def _lines(data: Mapping[str, Any]) -> list[str]:
     """The approximate text of a box."""
     kind, get = data["kind"], data.get
     shape = shape_text(data["shape"], get("dtype", "")) if "shape" in data else ""
+    if kind is NodeKind.GROUP and "clone_of" in data:
+        return [f"{get('name') or get('op', '')}"[:30] + "  again"]
     if kind is NodeKind.GROUP:
         head = f"{get('name') or get('op', '')} ×{get('repeat', '')} {get('members', 0)} ops"
         facts = ["9.99k parameters .grad norm 0.0001"] if "grad" in data else []

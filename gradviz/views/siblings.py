@@ -16,7 +16,7 @@ import numpy as np
 
 from gradviz.errors import UsageError
 from gradviz.graph import Cause, GradGraph, NodeKind, TensorSummary
-from gradviz.graph.text import is_zero, must_be
+from gradviz.graph.text import is_zero, listed, must_be
 from gradviz.views.groups import Part, contract
 from gradviz.views.view import along_the_data, view
 
@@ -113,12 +113,14 @@ def dock_leaves(graph: GradGraph, *, fewest: int = 2) -> GradGraph:
             facts = (*_state(data), frozenset(graph._succ[key]))
             sets.setdefault(facts, []).append(key)
     parts = []
-    for keys in sets.values():
-        if len(keys) >= fewest:
-            called: Any = {"name": _called([graph._node[key] for key in keys])}
-            if verdict := graph._node[keys[0]].get("verdict"):
-                called["verdict"] = verdict
-            parts.append(Part(keys, called, 0, True))
+    rows = [keys for keys in sets.values() if len(keys) >= fewest]
+    leaves = [[graph._node[key] for key in keys] for keys in rows]
+    names = [_called(each) for each in leaves]
+    for keys, each, name in zip(rows, leaves, names, strict=True):
+        called: Any = {"name": name if names.count(name) == 1 else _called_apart(each)}
+        if verdict := each[0].get("verdict"):
+            called["verdict"] = verdict
+        parts.append(Part(keys, called, 0, True))
     return contract(graph, parts) if parts else graph.copy()
 
 
@@ -192,14 +194,25 @@ def _called(leaves: Sequence[Any]) -> str:
     """The name of a box of leaves: ``parameters of layers.0 (12)``."""
     is_all = all(leaf["kind"] is NodeKind.PARAMETER for leaf in leaves)
     what = "parameters" if is_all else "leaves"
-    paths = [str(leaf.get("name", "")).split(".")[:-1] for leaf in leaves]
-    common = []
-    for column in zip(*paths, strict=False):
-        if len(set(column)) > 1:
-            break
-        common.append(column[0])
+    common = _common([str(leaf.get("name", "")).split(".")[:-1] for leaf in leaves])
     of = f" of {'.'.join(common)}" if common else ""
     return f"{what}{of} ({len(leaves):,})"
+
+
+def _called_apart(leaves: Sequence[Any]) -> str:
+    """The name of a box if another box has the same one: ``cell: weight_hh, bias_hh (2)``."""
+    paths = [str(leaf.get("name", "")).split(".") for leaf in leaves]
+    common = _common([path[:-1] for path in paths])
+    parts = list(dict.fromkeys(path[len(common)] for path in paths))
+    of = f"{'.'.join(common)}: " if common else ""
+    return f"{of}{listed(parts, _MOST_SPANS)} ({len(leaves):,})"
+
+
+def _common(paths: Sequence[Sequence[str]]) -> list[str]:
+    """The first parts that all paths have."""
+    same = [set(column) for column in zip(*paths, strict=False)]
+    count = next((at for at, column in enumerate(same) if len(column) > 1), len(same))
+    return list(paths[0][:count])
 
 
 def _state(data: dict[str, Any]) -> tuple[object, ...]:

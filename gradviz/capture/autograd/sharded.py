@@ -91,7 +91,7 @@ class _Gathered:
 
     def __init__(self) -> None:
         self._by_unsharded: dict[int, weakref.ref[Any]] = {}
-        self._others: dict[int, weakref.ref[torch.Tensor]] = {}
+        self._others: weakref.WeakValueDictionary[int, torch.Tensor] = weakref.WeakValueDictionary()
 
     def find(self, tensor: torch.Tensor) -> Any:
         """The ``FSDPParam`` of an unsharded parameter, or None."""
@@ -100,13 +100,12 @@ class _Gathered:
         found = ref() if ref is not None else None
         if found is not None and getattr(found, "_unsharded_param", None) is tensor:
             return found
-        other = self._others.get(number)
-        if other is not None and other() is tensor:
+        if self._others.get(number) is tensor:
             return None
         self._by_unsharded = {id(each._unsharded_param): weakref.ref(each) for each in _managed()}
         ref = self._by_unsharded.get(number)
         if ref is None:
-            self._others[number] = weakref.ref(tensor, lambda _: self._others.pop(number, None))
+            self._others[number] = tensor
             return None
         return ref()
 

@@ -435,7 +435,7 @@ def flatten(subjects: tuple[object, ...], caller: str = "draw") -> list[Subject]
     Args:
         subjects: tensors, gradient edges, and tuples, lists, dicts, namedtuples or dataclasses
             of them at any depth. Other values in a container are ignored.
-        caller: the function that was called, for messages.
+        caller: the verb of the function that was called, for messages.
 
     Returns:
         One `Subject` per tensor.
@@ -540,8 +540,8 @@ def _complaint(value: object, caller: str) -> str:
     """One line: what was passed, why it cannot be drawn, and what to pass instead."""
     if value is None:
         return (
-            f"cannot {caller} None: backward() returns None: "
-            "pass the loss, not the result of loss.backward()"
+            f"cannot {caller} None: pass the loss; loss.backward() returns None, and .grad is None "
+            "before it"
         )
     if _is_tensor_method(value):
         name = getattr(value, "__name__", "mean")
@@ -551,10 +551,14 @@ def _complaint(value: object, caller: str) -> str:
     return f"cannot {caller} {shortly(value)} ({type(value).__name__}): {_advice(value, caller)}"
 
 
+_FUNCTIONS = {"draw": "draw", "trace": "trace", "sum up": "summary", "list": "memory"}
+"""The functions that take names, by the verb of their messages."""
+
+
 def _advice(value: object, caller: str) -> str:
     if isinstance(value, torch.nn.Module):
-        name = "summary" if caller == "sum up" else caller
-        return f"pass its output: {name}(model(x), names=model)"
+        call = _FUNCTIONS.get(caller)
+        return f"pass its output: {call}(model(x), names=model)" if call else "pass its output"
     if isinstance(value, Node):
         return "pass the tensor it made, or torch.autograd.graph.GradientEdge(node, 0)"
     if isinstance(value, numbers.Number):

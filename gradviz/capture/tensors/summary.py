@@ -151,25 +151,27 @@ def _of_ordinary(
     tensor: torch.Tensor, reading: _TensorReading, only_small: bool
 ) -> torch.Tensor | None:
     """The data of a small or contiguous tensor on the CPU, quickly; None for any other."""
-    if (
-        type(tensor) not in _ORDINARY
-        or not tensor.is_cpu
-        or tensor.dtype not in _FLOATS
-        or tensor.layout is not torch.strided
-        or tensor.is_nested
-        or is_transformed(tensor)
-        or tensor.is_neg()
-    ):
-        return None
-    few = tensor.numel() <= FEW
-    if (only_small and not few) or not tensor.is_contiguous():
-        return None
-    data = tensor.detach()
-    if not data.data_ptr():
+    few = tensor.numel() <= FEW if type(tensor) in _ORDINARY else False
+    if (only_small and not few) or not _is_plain(tensor):
         return None
     reading.shape, reading.few = plain_shape(tensor.shape), few
     reading.dtype, reading.device = type_text(tensor.dtype), "cpu"
-    return data
+    return tensor.detach()
+
+
+def _is_plain(tensor: torch.Tensor) -> bool:
+    """Whether it is an ordinary contiguous tensor of floats on the CPU, with memory."""
+    return (
+        type(tensor) in _ORDINARY
+        and tensor.is_cpu
+        and tensor.dtype in _FLOATS
+        and tensor.layout is torch.strided
+        and not tensor.is_nested
+        and not is_transformed(tensor)
+        and not tensor.is_neg()
+        and tensor.is_contiguous()
+        and bool(tensor.data_ptr())
+    )
 
 
 class Kept:
@@ -218,15 +220,15 @@ class Kept:
             return NotImplemented
         if self._array is None or other._array is None:
             return self.summary == other.summary
-        return bool(np.array_equal(self._array, other._array))
+        one, two = self._array, other._array
+        return one.shape == two.shape and bool((one == two).all())
 
     __hash__ = None  # type: ignore[assignment]
 
 
 def plain_array(tensor: torch.Tensor) -> npt.NDArray[Any] | None:
     """The memory of an ordinary contiguous tensor of floats on the CPU; None for any other."""
-    data = _of_ordinary(tensor, _TensorReading(), only_small=False)
-    return None if data is None else data.numpy()
+    return tensor.detach().numpy() if _is_plain(tensor) else None
 
 
 _KEPT = 512  # elements of the largest tensor that is copied

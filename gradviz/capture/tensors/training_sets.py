@@ -6,9 +6,10 @@ attributes with names like ``requires_grad`` that have no effect, and the optimi
 
 from __future__ import annotations
 
+import functools
 import gc
 import weakref
-from collections.abc import Callable, Container, Hashable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Hashable, Iterable, Iterator
 from difflib import SequenceMatcher
 from itertools import islice
 from typing import Any, NamedTuple
@@ -103,16 +104,16 @@ def unregistered(module: nn.Module) -> list[Unregistered]:
             continue  # a wrapper keeps parameters for itself
         prefix = f"{path}." if path else ""
         for attribute, value in list(vars(owner).items()):
-            container = f"{prefix}{attribute}"
-            if _is_plain_leaf(value) and id(value) not in registered:
-                cls = type(owner).__name__
-                row = Unregistered(value, container, container, "tensor", cls, False)
-                found.setdefault(id(value), row)
-            if attribute in _OWN or not isinstance(value, (list, tuple, dict)):
+            if type(value) is torch.Tensor and _is_plain_leaf(value):
+                rows = [(value, f"{prefix}{attribute}", False)]
+            elif isinstance(value, (list, tuple, dict)) and value and attribute not in _OWN:
+                rows = list(_parameters_in(value, f"{prefix}{attribute}"))
+            else:
                 continue
-            for tensor, name, is_module in _parameters_in(value, container):
+            kind = "tensor" if type(value) is torch.Tensor else type(value).__name__
+            for tensor, name, is_module in rows:
                 if id(tensor) not in registered:
-                    kind, cls = type(value).__name__, type(owner).__name__
+                    container, cls = f"{prefix}{attribute}", type(owner).__name__
                     row = Unregistered(tensor, name, container, kind, cls, is_module)
                     found.setdefault(id(tensor), row)
     return list(found.values())
@@ -126,7 +127,7 @@ def _is_plain_leaf(value: object) -> bool:
 
 
 def _parameters_in(container: Any, name: str) -> Iterator[tuple[torch.Tensor, str, bool]]:
-    items = container.items() if isinstance(container, Mapping) else enumerate(container)
+    items = container.items() if isinstance(container, dict) else enumerate(container)
     for number, (key, value) in enumerate(items):
         if number == _MOST:
             return
@@ -179,6 +180,7 @@ def _flag_of(owner: object, exact: str) -> str:
     return ""
 
 
+@functools.lru_cache(maxsize=1024)
 def _is_misspelled(name: str) -> bool:
     return SequenceMatcher(None, name, "requires_grad").ratio() >= _ALIKE
 

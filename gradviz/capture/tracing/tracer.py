@@ -178,6 +178,8 @@ class Builder:
     def _add_leaf(self, leaf: torch.Tensor, name: str, **more: Any) -> None:
         is_parameter = isinstance(leaf, torch.nn.Parameter)
         data: dict[str, Any] = {"kind": NodeKind.PARAMETER if is_parameter else NodeKind.LEAF}
+        if not leaf.requires_grad:  # it was frozen after the forward pass
+            data["requires_grad"] = False
         self._put_tensor_facts(leaf, data, name)
         data.update(more)
         self._read_later(leaf, data)
@@ -406,7 +408,7 @@ def trace_subjects(
         subjects: as for `trace`.
         names: the names of tensors.
         look: called with the nodes and leaves of the graph; it must not keep them.
-        caller: the function that was called, for messages.
+        caller: the verb of the function that was called, for messages.
 
     Returns:
         The graph.

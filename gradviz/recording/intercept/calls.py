@@ -72,20 +72,19 @@ def _after_cut(cause: Cause) -> _Look:
     """``x.detach()``, ``x.data``: the result is untracked."""
 
     def after(state: RecordingState, call: TorchCall) -> None:
-        if isinstance(call.result, torch.Tensor) and state.is_inside():
+        if not isinstance(call.result, torch.Tensor):
+            return
+        if state.is_inside():
             state.function_calls.add(call.args[:1], [call.result])
-        elif isinstance(call.result, torch.Tensor):
-            location = user_location(sys._getframe(0), state.verdicts)
-            called = word_of(call.func)
-            cut, word = cause, called
-            if location.offset < 0:
-                name = called_function(sys._getframe(1), state.verdicts)
-                cut, word = (Cause.VALUES_COPIED, name) if name in _COPYING else (cut, word)
-            data = state.input_from(call.args[0], cut, location, word)
-            kind = (
-                EventKind.OPERATION if isinstance(data.source, UntrackedTensor) else EventKind.CUT
-            )
-            state.add_untracked(called, [data], [call.result], location, kind)
+            return
+        location = user_location(sys._getframe(0), state.verdicts)
+        cut, word = cause, word_of(call.func)
+        if location.offset < 0:
+            name = called_function(sys._getframe(1), state.verdicts)
+            cut, word = (Cause.VALUES_COPIED, name) if name in _COPYING else (cut, word)
+        data = state.input_from(call.args[0], cut, location, word)
+        kind = EventKind.OPERATION if isinstance(data.source, UntrackedTensor) else EventKind.CUT
+        state.add_untracked(word_of(call.func), [data], [call.result], location, kind)
 
     return after
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from typing import Any
 
 import torch
 
 from gradviz.facts import Action, StepDetails
 from gradviz.graph import Cause
+from gradviz.recording.cut_leaves import Ancestors
 from gradviz.recording.event_log import Entry, KeyOf
 from gradviz.recording.provenance import Leaf
 from gradviz.recording.source_lines import CodeLocation
@@ -72,6 +74,8 @@ def after_backward_call(state: RecordingState, call: TorchCall) -> None:
             continue
         if isinstance(tensor, torch.Tensor) and tensor.requires_grad:
             data = state.input_from(tensor, Cause.AUTOGRAD_GRAD, location)
+            if isinstance(data.source, Leaf):  # without what was written into it after its uses
+                data = replace(data, ancestors=Ancestors(1 << data.source.number))
             every = [data, *outputs_data]
             state.add_untracked("autograd.grad", every, [gradient], location, EventKind.CUT)
 
@@ -144,12 +148,15 @@ def _log_change(
             entry = None
     if entry is None:
         entry = state.pending = state.log(Entry(EventKind.GRAD, word, location))
-        state.pending_leaves = {}
-    state.pending_leaves.update((leaf.number, leaf) for leaf in leaves)
-    found = list(state.pending_leaves.values())
+        entry.identities, state.pending_leaves = [], {}
+    found, identities = state.pending_leaves, entry.identities
+    assert isinstance(identities, list)  # a loop over all gradients appends one by one
+    for leaf in leaves:
+        if leaf.number not in found:
+            found[leaf.number] = leaf
+            identities.append(leaf.identity)
     entry.count, entry.action = len(found), action
-    entry.identities = [leaf.identity for leaf in found]
-    entry.name = _name(state, found[0], location) if len(found) == 1 else ""
+    entry.name = _name(state, next(iter(found.values())), location) if len(found) == 1 else ""
     state.update_alert()
 
 

@@ -157,6 +157,10 @@ def _change_tracked(
         if target.requires_grad:  # this change made it tracked
             state.mixed[end] = [data, *state.mixed.get(end, [])]
             state.provenance.release(target)
+        if end in state.mixed and (base := base_of(target)) is not target:
+            node: Any = base.grad_fn  # what is written into a view is in its base
+            if node is not None:
+                state.mixed.setdefault(sequence_number(node) + 1, state.mixed[end])
     details = _versions(state, targets[0], versions[0], word, location) if targets else None
     entry = Entry(EventKind.IN_PLACE, word, location, details=details, operation=operation)
     state.event_log.entries.append(entry)
