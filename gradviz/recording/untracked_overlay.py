@@ -54,6 +54,7 @@ class UntrackedOverlay:
         self._graph = GradGraph()
         self._insertion = Insertion(self._graph)
         self._untracked: dict[int, tuple[str, UntrackedTensor]] = {}
+        self._own: set[str] = set()  # the keys of these nodes
         self._in_place: list[tuple[str, str, int]] = []  # edges that can create a cycle
 
     def missing_tensors(self) -> list[torch.Tensor]:
@@ -167,6 +168,7 @@ class UntrackedOverlay:
     def _add(self, untracked: UntrackedTensor) -> None:
         key = self._keys.of(untracked.identity)
         self._untracked[untracked.number] = key, untracked
+        self._own.add(key)
         self._add_flow(key, key, untracked.cut_leaves)
         tensor = untracked.ref()
         data: dict[str, Any] = {"kind": NodeKind.UNTRACKED}
@@ -390,10 +392,9 @@ class UntrackedOverlay:
 
     def _tensor_saved_at(self, key: str, position: int) -> str:
         """The key of the saved tensor that the trace found for an input, or ""."""
-        own = {key for key, _ in self._untracked.values()}
         for source in self._graph.predecessors(key):
             edge = self._graph[source][key].get(position)
-            if edge is not None and edge["kind"] is EdgeKind.CUT and source not in own:
+            if edge is not None and edge["kind"] is EdgeKind.CUT and source not in self._own:
                 return str(source)
         return ""
 
@@ -402,7 +403,7 @@ class UntrackedOverlay:
         node = dict(self._graph.nodes[key])
         if saved:
             self._graph.remove_edge(saved, key, position)
-            if not self._graph.degree(saved):
+            if not (self._graph.pred[saved] or self._graph.succ[saved]):
                 self._graph.remove_node(saved)
         elif node.get("untracked_inputs", 0) > 1:
             node["untracked_inputs"] -= 1
