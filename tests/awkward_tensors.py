@@ -261,7 +261,7 @@ def packed_sequence() -> Drawing:
     return draw(y)
 
 
-fails("none", lambda: draw(None), "pass the loss, not the result of loss.backward()")
+fails("none", lambda: draw(None), "pass the loss; loss.backward() returns None")
 fails("nothing", lambda: draw(), "nothing to draw")
 fails("number", lambda: draw(_w(2).sum().item()), "was .item() called?")
 fails("text", lambda: draw("loss"), "pass the tensor itself, not its name")

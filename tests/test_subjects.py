@@ -116,7 +116,7 @@ def _generator() -> Any:
 
 COMPLAINTS = [
     ((), "nothing to draw: pass a tensor"),
-    ((None,), "pass the loss, not the result of loss.backward()"),
+    ((None,), "pass the loss; loss.backward() returns None"),
     ((3.5,), "cannot draw 3.5 (float): it has left autograd (was .item() called?)"),
     ((True,), "cannot draw True (bool)"),
     ((1j,), "(complex)"),

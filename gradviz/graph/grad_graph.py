@@ -39,6 +39,7 @@ __all__ = [
     "descendants",
     "every",
     "has_cycle",
+    "is_box_of_leaves",
     "is_data",
     "is_gradient",
     "leaf_of_node",
@@ -319,6 +320,11 @@ def _numbered(graph: GradGraph) -> tuple[array[int], array[int]]:
             chunk = array("q")
     ends.frombytes(order[np.searchsorted(hashes, chunk)].tobytes())
     return starts, ends
+
+
+def is_box_of_leaves(data: NodeData) -> bool:
+    """Whether a node is a group of leaves without operations, as `views.dock_leaves` makes it."""
+    return data["kind"] is NodeKind.GROUP and not data.get("members") and "grad" in data
 
 
 def is_gradient(source: str, target: str, edge: EdgeData) -> bool:

@@ -5,7 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from gradviz.facts import FrameKind
-from gradviz.graph import Buffers, Cause, EdgeData, EdgeKind, GradGraph, Mark, NodeData, NodeKind
+from gradviz.graph import (
+    Buffers,
+    Cause,
+    EdgeData,
+    EdgeKind,
+    GradGraph,
+    Mark,
+    NodeData,
+    NodeKind,
+    is_box_of_leaves,
+)
 from gradviz.graph.text import bytes_text, counted, is_zero
 from gradviz.renderers.edges import cause_box, drawn_edges
 from gradviz.renderers.labels import Role, clean, labels_of, may_have_changed
@@ -331,8 +341,7 @@ def legend_of(graphs: Sequence[GradGraph]) -> dict[str, str]:
             kind = "leaf" if data["kind"] is NodeKind.PARAMETER else data["kind"].value
             if "clone_of" in data:
                 kind = "untracked-again" if data["kind"] is NodeKind.UNTRACKED else "again"
-            is_docked = kind == "group" and not data.get("members") and "grad" in data
-            found.add("leaves" if is_docked else kind)
+            found.add("leaves" if is_box_of_leaves(data) else kind)
             if data.get("untracked_inputs"):
                 found.add("constant")
             if data.get("outputs", 1) > 1:

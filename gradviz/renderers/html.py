@@ -21,7 +21,7 @@ from html import escape
 from importlib.resources import files as package_files
 from typing import Any
 
-from gradviz.graph import Cause, EdgeKind, GradGraph, NodeKind
+from gradviz.graph import Cause, EdgeKind, GradGraph, NodeKind, is_box_of_leaves
 from gradviz.renderers.caption import MEANINGS, highlight_row, role_rows
 from gradviz.renderers.cards import card_of, text_width
 from gradviz.renderers.compose import compose_each
@@ -281,9 +281,9 @@ class _IslandWriter:
         return self.cards.number(card, (label, data["kind"], *looks))
 
     def _again(self, data: Any) -> int:
-        """The card of a copy of a leaf; -1 for other nodes."""
+        """The card of a copy of a leaf, or of a box of leaves; -1 for other nodes."""
         kinds = (NodeKind.LEAF, NodeKind.PARAMETER, NodeKind.UNTRACKED)
-        if data["kind"] not in kinds:
+        if data["kind"] not in kinds and not is_box_of_leaves(data):
             return -1
         names = ("kind", "name", "shape", "dtype", "device", "color", "highlight")
         graph = GradGraph()
@@ -304,6 +304,7 @@ class _IslandWriter:
                 self._card(drawn.get(group.seen, labels[group.key]), group.data),
                 group.parent,
                 int(group.is_open),
+                self._again(group.data),
             ]
             for group in tree.groups
         ]

@@ -1,6 +1,6 @@
 /** From the recorded graph to what is seen of it: groups opened and closed, bookkeeping hidden. */
 
-import { isLeaf, neighbors, reach } from "./graph.js";
+import { neighbors, reach } from "./graph.js";
 
 /** @typedef {import("./graph.js").Model} Model */
 /** @typedef {import("./graph.js").Frame} Frame */
@@ -98,7 +98,7 @@ export function seenGraph(model, frame, state) {
     place[node] = groups[group];
   }
   const edges = seenEdges(model, frame, { place, isHidden, nodes, weights });
-  const seen = cloneLeaves(model, frame, { nodes, edges, isTurned: false });
+  const seen = cloneLeaves(frame, { nodes, edges, isTurned: false });
   if (frame.flow !== "gradient") return seen;
   const turned = seen.edges.map((edge) => ({ ...edge, source: edge.target, target: edge.source }));
   return { nodes: seen.nodes, edges: turned, isTurned: true };
@@ -202,20 +202,17 @@ function seenEdges(model, frame, { place, isHidden, nodes, weights }) {
 }
 
 /**
- * Draw a copy of a leaf at each use, if its edges would cross much of the picture.
- * @param {Model} model @param {Frame} frame @param {Seen} seen
+ * Draw a copy of a leaf, or a box of leaves, at each use, if its edges would cross much of the picture.
+ * @param {Frame} frame @param {Seen} seen
  * @returns {Seen}
  */
-function cloneLeaves(model, frame, seen) {
+function cloneLeaves(frame, seen) {
   const { nodes, edges } = seen;
   const rank = lateRanks(nodes.length, edges);
   /** @type {Map<number, Map<number, SeenEdge[]>>} */
   const uses = new Map();
   for (const edge of edges) {
-    const { node } = nodes[edge.source];
-    if (node < 0) continue;
-    const { kind } = model.row(frame, node);
-    if (!isLeaf(kind) && kind !== "untracked") continue;
+    if (cardAgain(frame, nodes[edge.source]) < 0) continue;
     const users = uses.get(edge.source) || new Map();
     uses.set(edge.source, users);
     const list = users.get(edge.target);
@@ -228,15 +225,21 @@ function cloneLeaves(model, frame, seen) {
     let span = 0;
     for (const user of order) span += rank[user] - rank[order[0]];
     if (span < TANGLE) continue;
-    const { node, id } = nodes[leaf];
+    const { node, group, id } = nodes[leaf];
+    const card = cardAgain(frame, nodes[leaf]);
     order.slice(1).forEach((user, number) => {
       const again = nodes.length;
-      const card = frame.again[node];
-      nodes.push({ id: `${id}~${number + 1}`, node, group: -1, card, again: true });
+      nodes.push({ id: `${id}~${number + 1}`, node, group, card, again: true });
       for (const edge of /** @type {SeenEdge[]} */ (users.get(user))) edge.source = again;
     });
   }
   return seen;
+}
+
+/** The card of a copy of a leaf, or of a box of leaves; -1 for other nodes. */
+/** @param {Frame} frame @param {SeenNode} seen */
+function cardAgain(frame, { node, group }) {
+  return group >= 0 ? frame.groups[group].again : frame.again[node];
 }
 
 /** Layer of each node, as late as its users allow: a negative number, 0 for the results. */

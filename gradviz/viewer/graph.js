@@ -86,6 +86,7 @@
  * @property {number} card
  * @property {number} parent number of the group around it, or -1
  * @property {boolean} isOpen in the picture that the page opens with
+ * @property {number} again card of a box of leaves that is drawn once more, or -1
  */
 /**
  * @typedef {object} Frame
@@ -196,9 +197,9 @@ export class Model {
   }
 }
 
-/** @param {[string, number, number, number, number]} written @returns {Group} */
-function toGroup([key, row, card, parent, isOpen]) {
-  return { key, row, card, parent, isOpen: Boolean(isOpen) };
+/** @param {[string, number, number, number, number, number]} written @returns {Group} */
+function toGroup([key, row, card, parent, isOpen, again]) {
+  return { key, row, card, parent, isOpen: Boolean(isOpen), again };
 }
 
 /** Read the data out of the page. @param {Document} page @returns {Data} */

@@ -625,8 +625,8 @@ class Model {
   }
 }
 
-function toGroup([key, row, card, parent, isOpen]) {
-  return { key, row, card, parent, isOpen: Boolean(isOpen) };
+function toGroup([key, row, card, parent, isOpen, again]) {
+  return { key, row, card, parent, isOpen: Boolean(isOpen), again };
 }
 
 function readIsland(page) {
@@ -680,7 +680,7 @@ return { Model, readIsland, isLeaf, reach, neighbors };
 })();
 const $folding = (() => {
 
-const { isLeaf, neighbors, reach } = $graph;
+const { neighbors, reach } = $graph;
 
 
 /** @typedef {{nodes: SeenNode[], edges: SeenEdge[], isTurned: boolean}} Seen */ // with the gradient
@@ -740,7 +740,7 @@ function seenGraph(model, frame, state) {
     place[node] = groups[group];
   }
   const edges = seenEdges(model, frame, { place, isHidden, nodes, weights });
-  const seen = cloneLeaves(model, frame, { nodes, edges, isTurned: false });
+  const seen = cloneLeaves(frame, { nodes, edges, isTurned: false });
   if (frame.flow !== "gradient") return seen;
   const turned = seen.edges.map((edge) => ({ ...edge, source: edge.target, target: edge.source }));
   return { nodes: seen.nodes, edges: turned, isTurned: true };
@@ -827,15 +827,12 @@ function seenEdges(model, frame, { place, isHidden, nodes, weights }) {
   return all.sort((a, b) => a.input - b.input);
 }
 
-function cloneLeaves(model, frame, seen) {
+function cloneLeaves(frame, seen) {
   const { nodes, edges } = seen;
   const rank = lateRanks(nodes.length, edges);
   const uses = new Map();
   for (const edge of edges) {
-    const { node } = nodes[edge.source];
-    if (node < 0) continue;
-    const { kind } = model.row(frame, node);
-    if (!isLeaf(kind) && kind !== "untracked") continue;
+    if (cardAgain(frame, nodes[edge.source]) < 0) continue;
     const users = uses.get(edge.source) || new Map();
     uses.set(edge.source, users);
     const list = users.get(edge.target);
@@ -848,15 +845,19 @@ function cloneLeaves(model, frame, seen) {
     let span = 0;
     for (const user of order) span += rank[user] - rank[order[0]];
     if (span < TANGLE) continue;
-    const { node, id } = nodes[leaf];
+    const { node, group, id } = nodes[leaf];
+    const card = cardAgain(frame, nodes[leaf]);
     order.slice(1).forEach((user, number) => {
       const again = nodes.length;
-      const card = frame.again[node];
-      nodes.push({ id: `${id}~${number + 1}`, node, group: -1, card, again: true });
+      nodes.push({ id: `${id}~${number + 1}`, node, group, card, again: true });
       for (const edge of /** @type {SeenEdge[]} */ (users.get(user))) edge.source = again;
     });
   }
   return seen;
+}
+
+function cardAgain(frame, { node, group }) {
+  return group >= 0 ? frame.groups[group].again : frame.again[node];
 }
 
 function lateRanks(count, edges) {

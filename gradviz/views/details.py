@@ -8,7 +8,14 @@ from typing import Any
 
 import networkx as nx
 
-from gradviz.graph import Buffers, GradGraph, NodeKind, TensorSummary, leaf_of_node
+from gradviz.graph import (
+    Buffers,
+    GradGraph,
+    NodeKind,
+    TensorSummary,
+    is_box_of_leaves,
+    leaf_of_node,
+)
 from gradviz.graph.operations import operation
 from gradviz.graph.text import counted
 from gradviz.views.modules import module_paths
@@ -274,8 +281,8 @@ def clone_shared_leaves(graph: GradGraph, *, tangle: int = 12) -> GradGraph:
     cloned: GradGraph = graph.copy()
     repeated: list[str] = []
     for leaf, data in graph.nodes(data=True):
-        is_docked = data["kind"] is NodeKind.GROUP and not data.get("members") and "grad" in data
-        if (not is_docked and data["kind"] not in _LEAVES) or "clone_of" in data:
+        is_shared = data["kind"] in _LEAVES or is_box_of_leaves(data)
+        if not is_shared or "clone_of" in data:
             continue
         neighbors = graph.predecessors(leaf) if reverse else graph.successors(leaf)
         users = sorted(dict.fromkeys(neighbors), key=lambda user: rank[user])
