@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -28,7 +28,7 @@ from gradviz.graph import (
     leaf_of_node,
 )
 from gradviz.graph.text import number_text
-from gradviz.story import EventKind, Frame, Story
+from gradviz.story import Frame, Story
 from gradviz.wording import problem_text
 
 __all__ = [
@@ -496,20 +496,22 @@ def mark_shares(story: Story) -> Story:
     Args:
         story: is not modified.
     """
-    passes = [each.details for each in story.events if each.kind is EventKind.BACKWARD]
-    if not any(isinstance(each, BackwardDetails) and each.shares for each in passes):
+    details = (event.details for event in story.events)
+    passes = [each for each in details if isinstance(each, BackwardDetails) and each.shares]
+    if not passes:
         return story
-    frames = []
-    for frame in story:
-        graph: GradGraph = frame.graph.copy()
-        for details in passes:
-            number = details.pass_number if isinstance(details, BackwardDetails) else -1
-            is_over = frame.pass_number > number or frame.kind not in _BEFORE_THE_END
-            if isinstance(details, BackwardDetails) and number <= frame.pass_number and is_over:
-                for share in details.shares:
-                    _mark_share(graph, share)
-        frames.append(replace(frame, graph=graph))
-    return replace(story, frames=tuple(frames))
+    return replace(story, frames=tuple(_with_shares(frame, passes) for frame in story))
+
+
+def _with_shares(frame: Frame, passes: Sequence[BackwardDetails]) -> Frame:
+    latest = frame.pass_number - (frame.kind in _BEFORE_THE_END)
+    shares = [share for each in passes if each.pass_number <= latest for share in each.shares]
+    if not shares:
+        return frame
+    graph: GradGraph = frame.graph.copy()
+    for share in shares:
+        _mark_share(graph, share)
+    return replace(frame, graph=graph)
 
 
 _BEFORE_THE_END = (FrameKind.FORWARD, FrameKind.FAILED_BACKWARD, FrameKind.REFUSED_BACKWARD)

@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gradviz.diagnosis.answers import Group
-from gradviz.diagnosis.values import Values
+from gradviz.diagnosis.values import Values, is_all_zero
 from gradviz.facts import (
     Action,
     BackwardDetails,
@@ -173,6 +173,12 @@ class Question:
     def kind(self) -> NodeKind:
         """The kind of its node; an ``nn.Parameter`` stays one while it is frozen."""
         return NodeKind.PARAMETER if self.is_parameter else self.data["kind"]
+
+    @property
+    def has_zero_gradient(self) -> bool:
+        """Whether it has a gradient, and all elements of it are 0."""
+        grad = self.data.get("grad")
+        return grad is not None and is_all_zero(grad)
 
     @property
     def is_leaf(self) -> bool:

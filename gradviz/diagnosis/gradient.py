@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,7 +12,7 @@ from gradviz.diagnosis.lines import mention
 from gradviz.diagnosis.not_connected import cut_words, fix_of_cut, known_cuts, lines_of, twin_of
 from gradviz.diagnosis.relative_size import scale_rules
 from gradviz.diagnosis.rule import Evidence, Needs, Rule
-from gradviz.diagnosis.training import scale_of, uses_of
+from gradviz.diagnosis.training import clearings_of, scale_of, uses_of
 from gradviz.diagnosis.values import is_all_zero
 from gradviz.facts import (
     Action,
@@ -276,17 +277,12 @@ def _is_cleared_in_time(context: Context, key: str) -> bool:
     So does a generator: its gradient is still there while the critic is trained without it.
     """
     added = [event.number for event in context.happened_to(key, EventKind.ACCUMULATE)]
-    cleared = [
-        event.number
-        for event in context.happened_to(key, EventKind.GRAD)
-        if event.action in (Action.SET_TO_NONE, Action.ZEROED)
-    ]
-    uses = uses_of(context, key)
-    again = [next((each for each in added if each > use), None) for use in uses]
+    cleared, uses = clearings_of(context, key), uses_of(context, key)
+    again = [_next(added, use) for use in uses]
     if len(set(again)) != len(uses) or len(uses) < 2 or again[-1] is not None:
         return False
     return all(
-        after is None or any(use < each < after for each in cleared)
+        after is None or ((clear := _next(cleared, use)) is not None and clear < after)
         for use, after in zip(uses, again, strict=True)
     )
 
@@ -396,19 +392,18 @@ def _is_meant(context: Context, question: Question, added: Sequence[Event]) -> b
 
 def _clears_first(context: Context, key: str) -> bool:
     """Whether the program has cleared a gradient that came after a step, before the next step."""
-    uses = uses_of(context, key)
-    cleared = [
-        event.number
-        for event in context.happened_to(key, EventKind.GRAD)
-        if event.action in (Action.SET_TO_NONE, Action.ZEROED)
-    ]
+    cleared, uses = clearings_of(context, key), uses_of(context, key)
     for added in context.happened_to(key, EventKind.ACCUMULATE):
-        clear = next((each for each in cleared if each > added.number), None)
-        if clear is None or added.number < uses[0]:
-            continue
-        if not any(added.number < use < clear for use in uses):
+        clear, use = _next(cleared, added.number), _next(uses, added.number)
+        if clear is not None and added.number >= uses[0] and (use is None or use >= clear):
             return True
     return False
+
+
+def _next(numbers: Sequence[int], number: int) -> int | None:
+    """The first of some numbers in order that is larger than another; None if none is."""
+    at = bisect(numbers, number)
+    return numbers[at] if at < len(numbers) else None
 
 
 def _fine(context: Context, question: Question) -> Evidence | None:

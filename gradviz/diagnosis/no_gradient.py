@@ -29,6 +29,7 @@ from gradviz.diagnosis.not_connected import (
     twin_of,
 )
 from gradviz.diagnosis.rule import Evidence, Needs, Rule
+from gradviz.diagnosis.training import clearing_word
 from gradviz.facts import Action, BackwardDetails, EventKind, Loss
 from gradviz.graph import GradGraph, NodeData, NodeKind, ancestors, is_gradient, word_of
 from gradviz.story import Event
@@ -57,7 +58,7 @@ def _cleared(context: Context, question: Question) -> Evidence | None:
     )
     where = ", by code that was not recorded"
     if by is not None:
-        where = f" by {_clearing(by)} at {mention(by.location)}"
+        where = f" by {clearing_word(by)} at {mention(by.location)}"
     words = {
         "added": mention(added[-1].location),
         "where": where,
@@ -65,10 +66,6 @@ def _cleared(context: Context, question: Question) -> Evidence | None:
     }
     locations = (added[-1].location, *((by.location,) if by else ()))
     return Evidence(words, locations=locations)
-
-
-def _clearing(event: Event) -> str:
-    return ".grad = None" if event.word == "grad" else event.word
 
 
 def _passes(context: Context) -> list[Event]:

@@ -10,7 +10,7 @@ from gradviz.diagnosis.context import LEAVES, RECORD, Context, Question
 from gradviz.diagnosis.lines import locations_of, mention
 from gradviz.diagnosis.rule import Evidence, Needs, Rule
 from gradviz.diagnosis.training import scaling_of, skipped_step
-from gradviz.diagnosis.values import Values, has, is_all_zero, number_of, smallest
+from gradviz.diagnosis.values import Values, has, number_of, smallest
 from gradviz.facts import EventKind, GradientDetails, Loss
 from gradviz.graph import (
     GradGraph,
@@ -324,7 +324,7 @@ def _is_root(data: NodeData) -> bool:
 
 def _result_not_finite(context: Context, question: Question) -> Evidence | None:
     """A finite gradient of a result that is not finite."""
-    if _is_not_finite(question) or _is_zero(question):
+    if _is_not_finite(question) or question.has_zero_gradient:
         return None
     values = context.values_of_pass(question)
     if values is None:
@@ -448,13 +448,8 @@ def _clipped(verdict: Verdict, holds: Callable[[Question], bool]) -> Rule[Any, A
     )
 
 
-def _is_zero(question: Question) -> bool:
-    grad = question.data.get("grad")
-    return grad is not None and is_all_zero(grad)
-
-
 non_finite_rules: tuple[Rule[Any, Any], ...] = (
-    _clipped(Verdict.ZERO, _is_zero),
+    _clipped(Verdict.ZERO, lambda question: question.has_zero_gradient),
     _clipped(Verdict.NAN, _is_not_finite),
     *_rules(Verdict.NAN),
     *_rules(Verdict.INFINITE),

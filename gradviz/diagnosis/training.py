@@ -21,6 +21,8 @@ from gradviz.story import Event
 
 __all__ = [
     "CLEARS",
+    "clearing_word",
+    "clearings_of",
     "first_training_rules",
     "scale_of",
     "scaling_of",
@@ -166,7 +168,7 @@ def _waits_for_a_step(context: Context, question: Question) -> Evidence | None:
     words = {
         "optimizer": optimizer,
         "added": mention(added[0].location),
-        "word": _clearing(clears[0]),
+        "word": clearing_word(clears[0]),
         "clear": mention(clears[0].location),
     }
     return Evidence(words, locations=(added[0].location, clears[0].location))
@@ -195,7 +197,13 @@ def _history(context: Context, key: str) -> list[Event]:
     return sorted(events, key=lambda event: event.number)
 
 
-def _clearing(event: Event) -> str:
+def clearings_of(context: Context, key: str) -> list[int]:
+    """The numbers of the events that cleared the gradient of a leaf, in order."""
+    return [e.number for e in context.happened_to(key, EventKind.GRAD) if e.action in CLEARS]
+
+
+def clearing_word(event: Event) -> str:
+    """What cleared a gradient: ``zero_grad``, or the assignment."""
     return ".grad = None" if event.word == "grad" else event.word
 
 
@@ -229,7 +237,7 @@ def _cleared_before_step(context: Context, question: Question) -> Evidence | Non
         return None  # an earlier step has used it
     clear = cleared[-1]
     words = {
-        "word": _clearing(clear),
+        "word": clearing_word(clear),
         "clear": mention(clear.location),
         "step": mention(steps[-1].location),
     }
@@ -261,7 +269,7 @@ def _cleared_in_each_pass(context: Context, question: Question) -> Evidence | No
     words = {
         "count": f"{len(dropped):,} of {len(dropped) + len(counts):,} backward passes",
         "line": mention(line),
-        "word": _clearing(clear),
+        "word": clearing_word(clear),
         "clear": mention(clear.location),
     }
     return Evidence(words, locations=(clear.location, line))

@@ -388,13 +388,8 @@ _BY_OP: Mapping[str, Callable[[Step], Block | None]] = {
 # The rules.
 
 
-def _is_zero(question: Question) -> bool:
-    grad = question.data.get("grad")
-    return grad is not None and is_all_zero(grad)
-
-
 def _set_to_zero(context: Context, question: Question) -> Evidence | None:
-    if not _is_zero(question):
+    if not question.has_zero_gradient:
         return None
     grads = context.happened_to(question.key, EventKind.GRAD)
     changes = [event for event in grads if event.action is Action.ZEROED][-1:]
@@ -426,7 +421,7 @@ def _others(context: Context, graph: GradGraph, blocks: Sequence[Block]) -> str:
 
 
 def _blocked(context: Context, question: Question) -> Evidence | None:
-    if not _is_zero(question):
+    if not question.has_zero_gradient:
         return None
     values = context.values_of_pass(question, is_zero=True)
     if values is None:
@@ -451,7 +446,7 @@ def _blocked(context: Context, question: Question) -> Evidence | None:
 
 def _cancels(context: Context, question: Question) -> Evidence | None:
     """It is added to both terms of a difference, so the gradients from both cancel."""
-    graph = context.graph_of_latest_pass(question.key) if _is_zero(question) else None
+    graph = context.graph_of_latest_pass(question.key) if question.has_zero_gradient else None
     key = difference_without(graph, question.key) if graph is not None else ""
     if graph is None or not key:
         return None
@@ -471,7 +466,7 @@ def _lost_in_backward(context: Context, question: Question) -> Evidence | None:
     """Where a gradient that was not zero was seen to become zeros in the latest pass."""
     lost = context.lost_in_pass(Loss.ZERO)
     values = context.values_of_pass(question, is_zero=True)
-    if values is None or not lost or not _is_zero(question):
+    if values is None or not lost or not question.has_zero_gradient:
         return None
     nodes = values.graph.nodes
     found = stops_on_every_way(values.graph, values.graph.roots, question.key, lost)
@@ -528,7 +523,7 @@ def _searched(context: Context, values: Values, only_causes: bool) -> ZeroSearch
 
 
 def _zero(context: Context, question: Question) -> Evidence | None:
-    if not _is_zero(question):
+    if not question.has_zero_gradient:
         return None
     several = question.data.get("accumulations", 0)
     fix = "name the results on the path to it, and explain again; or record the program"
