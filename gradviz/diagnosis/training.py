@@ -202,14 +202,10 @@ def _clipped_before_backward(context: Context, question: Question) -> Evidence |
     if not passes or not events or events[-1].word not in _CLIPS:
         return None
     clip = events[-1]
-    is_none = clip.action is Action.NOTHING_CLIPPED
-    if not is_none and (len(events) < 2 or events[-2].action is not Action.ZEROED):
+    was = "None" if clip.action is Action.NOTHING_CLIPPED else "zero"
+    if was == "zero" and (len(events) < 2 or events[-2].action is not Action.ZEROED):
         return None
-    words = {
-        "clip": clip.word,
-        "line": mention(clip.location),
-        "was": "None" if is_none else "zero",
-    }
+    words = {"clip": clip.word, "line": mention(clip.location), "was": was}
     return Evidence(words, locations=(clip.location,))
 
 
