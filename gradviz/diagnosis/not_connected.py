@@ -128,6 +128,8 @@ def cut_words(context: Context, cut: CutEdge) -> str:
         return f"{off.word}(False) at {mention(off.location)}{where}"
     if _is_sample(context, cut):
         word = "sample(), which runs under no_grad,"
+    elif (mode := _mode_of(context, cut)) and mode.word == "no_grad" and mode.source != line:
+        more = f", in force since {mention(mode.location)}"
     return f"{word} at {mention(line, inside)}{more}" if line else f"{word}{more}"
 
 
@@ -193,7 +195,7 @@ def lines_of(context: Context, *cuts: CutEdge) -> tuple[SourceLocation, ...]:
     found: list[SourceLocation] = []
     for cut in cuts:
         found += locations_of([cut.edge.get("source", ""), cut.edge.get("inside", "")])
-        if off := _switched_off(context, cut):
+        if (off := _mode_of(context, cut)) and off.location:
             found.append(off.location)
     return tuple(found)
 
@@ -211,7 +213,7 @@ def _is_switch(event: Event) -> bool:
 
 def _switched_off(context: Context, cut: CutEdge) -> Event | None:
     """The call of ``set_grad_enabled(False)`` that caused a cut; None for another cause."""
-    mode = _mode_at(context, made[-1]) if (made := _made(context, cut)) else None
+    mode = _mode_of(context, cut)
     return mode if mode is not None and _is_switch(mode) else None
 
 
@@ -222,17 +224,19 @@ def _made(context: Context, cut: CutEdge) -> Sequence[Event]:
     return context.made_at(cut.edge.get("source", ""), cut.target)
 
 
-def _mode_at(context: Context, made: Event) -> Event | None:
-    modes = [each for each in context.happened(EventKind.MODE) if each.number < made.number]
-    return modes[-1] if modes else None
+def _mode_of(context: Context, cut: CutEdge) -> Event | None:
+    """The event that switched gradients off before a cut; None if it was not recorded."""
+    made, events = _made(context, cut), context.events or ()
+    if not made or events[-1].number >= len(events):  # some events were omitted
+        return None
+    modes = [each for each in context.happened(EventKind.MODE) if each.number < made[-1].number]
+    return modes[-1] if modes and modes[-1].action is Action.GRADIENTS_OFF else None
 
 
 def _is_sample(context: Context, cut: CutEdge) -> bool:
     """Whether ``sample()`` of a torch distribution caused the cut, which runs under no_grad."""
     made = _made(context, cut)
-    mode = _mode_at(context, made[-1]) if made else None
-    is_off = mode is not None and mode.action is Action.GRADIENTS_OFF
-    return not is_off and any(event.word in _DRAWS for event in made)
+    return _mode_of(context, cut) is None and any(event.word in _DRAWS for event in made)
 
 
 def number_reads(context: Context) -> list[Event]:

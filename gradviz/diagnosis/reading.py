@@ -454,7 +454,7 @@ def _not_finite_since(recording: Recording) -> dict[str, tuple[int, GradGraph]]:
             grad = frame.graph.nodes[key].get("grad")
             if grad is None or grad.is_finite:
                 found.pop(key, None)
-            elif key not in found and set(earlier.graph) == set(frame.graph):
+            elif key not in found and set(earlier.graph) >= set(frame.graph):
                 found[key] = frame.pass_number, earlier.graph
     return found
 
