@@ -593,3 +593,44 @@ def test_a_product_of_the_users_own_is_not_called_linear():
     loss = net[1](hidden).sum()
     loss.backward()
     assert "addmm  with a constant" in str(gradviz.draw(loss, names=net))
+
+
+def test_a_number_that_is_divided_stands_before_the_sign():
+    x = torch.tensor([2.0, 4.0], requires_grad=True)
+    graph = gradviz.draw((torch.tensor(5.0) / x).sum()).shown[0].graph
+    assert "div  5 ÷" in label_of(graph, "div")
+    graph = gradviz.draw((x / torch.tensor(5.0)).sum()).shown[0].graph
+    assert "div  ÷5" in label_of(graph, "div")
+
+
+def test_a_recorded_where_has_each_of_its_inputs_once():
+    with gradviz.record() as run:
+        x = torch.tensor([2.0, -4.0], requires_grad=True)
+        loss = torch.where(x > 0, x, torch.tensor(9.0)).sum()
+    assert loss.requires_grad
+    assert "constant" not in label_of(run.frames[0].graph, "where")
+
+
+def test_data_that_was_replaced_before_backward_is_marked():
+    with gradviz.record() as run:
+        w = torch.tensor([1.0, 2.0], requires_grad=True)
+        loss = (w * w).sum()
+        w.data = torch.tensor([7.0, 8.0])
+    assert loss.item() == 5
+    assert "7 8  changed since" in label_of(gradviz.draw(run).shown[-1].graph, "w")
+
+
+def test_a_leaf_behind_a_cut_that_did_not_change_has_its_value():
+    model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 1))
+    with gradviz.record(model) as run:
+        hidden = model[0](torch.ones(1, 2)).detach()
+        model[1](hidden).sum().backward()
+    assert "  now  " not in str(gradviz.explain(model[0].bias, run).draw())
+
+
+def test_names_are_relative_only_to_a_frame_that_contains_them():
+    model = nn.Sequential(*(nn.Sequential(nn.Linear(2, 2), nn.Tanh()) for _ in range(2)))
+    svg = gradviz.draw(model(torch.ones(1, 2)).sum(), names=model).svg
+    titles = [f'-module-{path}"' in svg for path in ("0", "1")]
+    assert svg.count(">0.bias<") == sum(titles)
+    assert svg.count(">1.0.bias<") + svg.count(">0.0.bias<") == 2 - sum(titles)
