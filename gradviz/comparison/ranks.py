@@ -25,7 +25,7 @@ from gradviz.story import Frame, Story, recorded_in
 from gradviz.wording import frame_title, rank_state_text, ranks_text
 
 if TYPE_CHECKING:
-    from gradviz.capture.autograd.exchange import Exchange
+    from gradviz.capture.autograd.collectives import Exchange
     from gradviz.capture.tensors.names import Names
 
 __all__ = [
@@ -107,7 +107,7 @@ def gather(run: object, *, timeout: float = SECONDS) -> Story | None:
     is_number = isinstance(timeout, (int, float)) and not isinstance(timeout, bool)
     if not is_number or not (0 <= timeout < math.inf):
         raise UsageError(must_be("timeout", "a number of seconds >= 0", timeout))
-    from gradviz.capture.autograd.exchange import EndRequest
+    from gradviz.capture.autograd.collectives import EndRequest
 
     names = Names.of(None, sys._getframe(1))
     with EndRequest(raises=False) as end:
@@ -131,7 +131,7 @@ def gathered(
     Returns:
         The story, or None; and the exchange with the other ranks, or None if there are none.
     """
-    from gradviz.capture.autograd.exchange import Exchange
+    from gradviz.capture.autograd.collectives import Exchange
 
     exchange = Exchange.open(timeout)
     rank = 0 if exchange is None else exchange.rank

@@ -24,14 +24,13 @@ from gradviz.graph.text import must_be
 from gradviz.renderers.canvas import to_eps, to_pdf, to_png
 from gradviz.renderers.caption import caption_of
 from gradviz.renderers.compose import compose, fits_a_page
-from gradviz.renderers.events import events_text
 from gradviz.renderers.heatmap import heatmap, heatmap_text
 from gradviz.renderers.html import Answer, ViewerPage, to_html
 from gradviz.renderers.mermaid import to_mermaid
 from gradviz.renderers.moments import moments_of, results_apart, runs_of_frames
 from gradviz.renderers.scene import Scene
 from gradviz.renderers.svg import iter_svg
-from gradviz.renderers.text import to_text
+from gradviz.renderers.text import events_text, to_text
 from gradviz.renderers.theme import Theme
 from gradviz.shown import Shown
 from gradviz.story import Frame, GradientNorms, Story, recorded_in
