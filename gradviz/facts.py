@@ -120,6 +120,8 @@ class Action(str, Enum):
     """``GradScaler`` divided the gradients by its scale; before, they were scaled."""
     CLIPPED = "clipped"
     """``clip_grad_norm_`` or ``clip_grad_value_``."""
+    NOTHING_CLIPPED = "None: nothing clipped"
+    """A function that clips gradients ran while each of them was None."""
     SKIPPED = "skipped"
     """A step that ``GradScaler`` skipped: a gradient was infinite or NaN."""
     AVERAGED = "averaged over the ranks"

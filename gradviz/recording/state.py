@@ -182,6 +182,7 @@ class RecordingState:
         self._known_nodes: dict[int, _KnownNode] = {}
         self.pending: Entry | None = None
         self.pending_leaves: dict[int, Leaf] = {}
+        self.missed: dict[str, tuple[CodeLocation, dict[int, tuple[str, int]]]] = {}
         self.started_at = creation_count()
         self.limit = self.started_at + _FLUSH_AFTER
         self.mixed: dict[int, list[Input]] = {}
