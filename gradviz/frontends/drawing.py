@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, overload
 
 from gradviz import serialize
 from gradviz.comparison import mark_changes, mark_shares, mark_stale_leaves
+from gradviz.comparison.ranks import mark_ranks
 from gradviz.errors import GradvizError, OutputError, UsageError
 from gradviz.frontends.display import output, preformatted, shown_in_notebook, waiting
 from gradviz.frontends.files import FORMATS, check_folder, format_of, stage, write_atomically
@@ -37,7 +38,6 @@ from gradviz.story import Frame, GradientNorms, Story, recorded_in
 from gradviz.views import DEFAULT, View, apply, fit_page
 from gradviz.views.colors import highlight_edges
 from gradviz.views.groups import keep_inside
-from gradviz.views.ranks import mark_ranks
 
 if TYPE_CHECKING:
     import graphviz

@@ -16,8 +16,10 @@
 from __future__ import annotations
 
 import functools
+import sys
 import threading
 import warnings
+import weakref
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -29,6 +31,8 @@ from torch.autograd import _get_sequence_nr  # type: ignore[attr-defined]
 from torch.nn.modules import module as _modules
 from torch.utils.hooks import BackwardHook
 
+from gradviz.errors import UsageError
+
 __all__ = [
     "BackwardCall",
     "CallListener",
@@ -38,8 +42,11 @@ __all__ = [
     "StandIn",
     "call_depth",
     "creation_count",
+    "current_task",
+    "enter_task",
     "is_innermost",
     "jit_trace",
+    "leave_task",
     "listen",
     "listen_to_calls",
     "modes_below",
@@ -160,6 +167,7 @@ class Listener(Protocol):
 class _Here(threading.local):
     def __init__(self) -> None:
         self.listeners: list[Listener] = []
+        self.in_tasks: list[tuple[int, Callable[[], object]]] = []
         self.running = False
 
 
@@ -472,3 +480,43 @@ def listen_to_module_hooks(report: Callable[..., None]) -> None:
 def unlisten_to_module_hooks() -> None:
     """Restore torch's own method."""
     setattr(BackwardHook, _METHOD, _module_hook_init)
+
+
+def current_task() -> Any:
+    """The asyncio task that runs in this thread, or None."""
+    asyncio: Any = sys.modules.get("asyncio")
+    if asyncio is None or asyncio._get_running_loop() is None:
+        return None
+    return asyncio.current_task()
+
+
+def enter_task(recording: object) -> Callable[[], object] | None:
+    """Register an opened recording; of several asyncio tasks one records at a time.
+
+    Torch has one stack of modes per thread, so alternating tasks would record each other's
+    operations, and close each other's recordings.
+
+    Returns:
+        A weak reference to the task that opened it; None outside of asyncio.
+
+    Raises:
+        UsageError: if a recording of another task is open in this thread.
+    """
+    task = current_task()
+    if _here.in_tasks and _here.in_tasks[-1][1]() is not task:
+        raise UsageError(
+            "a recording of another asyncio task is open in this thread: wait until it has ended, "
+            "for example by an asyncio.Lock around both"
+        )
+    reference = weakref.ref(task) if task is not None else None
+    _here.in_tasks.append((id(recording), reference or _none))
+    return reference
+
+
+def leave_task(recording: object) -> None:
+    """Unregister a closed recording."""
+    _here.in_tasks = [each for each in _here.in_tasks if each[0] != id(recording)]
+
+
+def _none() -> None:
+    """The reference outside of asyncio: no task."""
