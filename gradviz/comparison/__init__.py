@@ -13,8 +13,6 @@ from gradviz.comparison.changes import (
     differences,
     is_out_of_sight,
     mark_changes,
-    mark_shares,
-    mark_stale_leaves,
     marks_of_change,
     side_by_side,
 )
@@ -24,7 +22,7 @@ from gradviz.graph import GradGraph
 from gradviz.shown import Shown
 from gradviz.story import Frame, Story, recorded_in
 
-__all__ = ["Change", "Comparison", "compare", "mark_changes", "mark_shares", "mark_stale_leaves"]
+__all__ = ["Change", "Comparison", "compare", "mark_changes"]
 
 
 _MOST_LINES = 400

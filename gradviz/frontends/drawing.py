@@ -14,7 +14,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, BinaryIO, overload
 
 from gradviz import serialize
-from gradviz.comparison import mark_changes, mark_shares, mark_stale_leaves
+from gradviz.comparison import mark_changes
 from gradviz.comparison.ranks import mark_ranks
 from gradviz.errors import GradvizError, OutputError, UsageError
 from gradviz.frontends.display import output, preformatted, shown_in_notebook, waiting
@@ -216,7 +216,7 @@ class Drawing:
             return mark_ranks(self.story)
         if len(self.story) == 1:
             return results_apart(self.story)
-        return mark_shares(mark_stale_leaves(mark_changes(self.story)))
+        return mark_changes(self.story)
 
     @cached_property
     def shown(self) -> Story:

@@ -160,6 +160,8 @@ class RecordingState:
         reachability: finds the leaves that a node was computed from.
         function_calls: operations inside the ``forward`` of custom Functions.
         on_gradient_change: called with the event after a sequence of changes to ``.grad``.
+        before_cut: called before the program cuts a tensor, or disables gradients; None if
+            nothing needs to know.
     """
 
     def __init__(
@@ -193,6 +195,7 @@ class RecordingState:
         self.inference = torch.is_inference_mode_enabled()
         self.gradient_given: bool | None = None
         self.on_gradient_change: Callable[[Entry], None] = lambda entry: None
+        self.before_cut: Callable[[], None] | None = None
         self.reachability = Reachability(self.provenance, self._flowed_in)
         self.function_calls = FunctionCalls(
             self.provenance,
@@ -547,6 +550,8 @@ class RecordingState:
         """Log that ``inference_mode`` was entered or left, if the mode changed."""
         inference = torch.is_inference_mode_enabled()
         if inference is not self.inference and not self.paused:
+            if inference and self.before_cut is not None:
+                self.before_cut()
             self.inference = inference
             action = Action.INFERENCE_ON if inference else Action.INFERENCE_OFF
             if not inference and not torch.is_grad_enabled():

@@ -26,6 +26,7 @@ __all__ = [
     "LiveOptimizer",
     "SeenSets",
     "Unregistered",
+    "entries_of",
     "flag_of_tensor",
     "ineffective_flags",
     "live",
@@ -229,6 +230,22 @@ def _held_by(optimizer: torch.optim.Optimizer) -> Iterator[torch.Tensor]:
         )
 
 
+def entries_of(variables: Iterable[object]) -> list[Any]:
+    """The first entries of the lists, tuples and dicts among variables.
+
+    Example:
+        >>> entries_of([1, [2], {"a": 3}])
+        [2, 3]
+    """
+    found: list[Any] = []
+    for each in variables:
+        if isinstance(each, (list, tuple)):
+            found += each[:_MOST_INSIDE]
+        elif type(each) is dict:
+            found += islice(each.values(), _MOST_INSIDE)
+    return found
+
+
 class _SeenOptimizer:
     """An optimizer that a variable held: its class, its parameters, and whether it made a step."""
 
@@ -274,10 +291,8 @@ class SeenSets:
     def look(self, variables: Iterable[object]) -> None:
         """Read the modules and optimizers among variables, and in lists and dicts among them."""
         variables = list(variables)
-        for container in [e for e in variables if type(e) in (list, tuple, dict)]:
-            values: Any = container.values() if isinstance(container, dict) else container
-            inside = islice(values, _MOST_INSIDE)
-            variables += [e for e in inside if issubclass(type(e), torch.optim.Optimizer)]
+        inside = entries_of(variables)
+        variables += [e for e in inside if issubclass(type(e), torch.optim.Optimizer)]
         inputs = {id(value) for value in variables if _is_plain_leaf(value)}
         for value in variables:
             if issubclass(type(value), torch.optim.Optimizer):
