@@ -19,9 +19,9 @@ from gradviz.wording import inside_text
 __all__ = [
     "assignments_to",
     "code_of",
+    "expressions_at",
     "is_only_shown",
     "is_showing",
-    "expressions_at",
     "lines_calling",
     "locations_of",
     "mention",
