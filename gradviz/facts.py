@@ -413,6 +413,8 @@ class FrameKind(str, Enum):
     """``backward()`` or ``autograd.grad`` raised before any node ran, and ended the recording."""
     ERROR = "error"
     """An exception ended the recording outside of backward."""
+    RESULT = "result"
+    """Before a cut, in a recording without backward pass: results that variables lost since."""
     MARK = "mark"
     END = "end"
 

@@ -142,6 +142,8 @@ class Recording(Shown):
         switch, names = self._record_next, self._observer.snapshots.names_now
         self._sampling = None if every is None else Sampling(every, switch, names, failed)
         self._observer.sampling = self._sampling
+        if every is not None:
+            self._state.before_cut = None
         self._phase = "new"
         self._was_stopped = False  # by SystemExit, perhaps between a forward pass and its backward
         self._whole: Story | None = None  # set when the recording ends

@@ -34,6 +34,7 @@ from gradviz.graph import GradGraph, TensorSummary
 from gradviz.graph.columns import collector_paused
 from gradviz.recording.event_log import Entry, KeyOf
 from gradviz.recording.frame_store import FrameStore, LaterFrame, Sampling
+from gradviz.recording.lost_results import LostResults
 from gradviz.recording.passes import (
     AddedGradient,
     Before,
@@ -127,6 +128,7 @@ class Observer:
         self._microbatches = Microbatches()
         self._steady = Steady(state, self.snapshots)
         self._readings: dict[int, LeafReading] = {}
+        self._lost_results = LostResults(state, self.snapshots)
         self.is_listening = False
         self.sampling: Sampling | None = None
         state.event_log.key_of = self.snapshots.keys.known
@@ -151,6 +153,7 @@ class Observer:
         state = self._state
         if state.is_other_task():
             return
+        self._lost_results.end()
         try:
             state.end_gradient_change()
             if not is_transform(state.verdicts):
@@ -500,7 +503,9 @@ class Observer:
                     kind = FrameKind.REFUSED_BACKWARD if is_refused else FrameKind.ERROR
                     self._add(kind, graph, state.log(entry))
                 elif self._count_rows() > self._rows or is_unseen:
-                    self._add(FrameKind.END, self.snapshots.now(with_outputs=True))
+                    graph = self.snapshots.now(with_outputs=True)
+                    self._lost_results.add_to(self.frame_store, graph)
+                    self._add(FrameKind.END, graph)
                 elif not self.frame_store.count:
                     self._add(FrameKind.END, GradGraph())
         except Exception as mistake:
