@@ -16,7 +16,7 @@ import torch
 
 from gradviz.capture.autograd.engine import creation_count, current_task
 from gradviz.capture.autograd.nodes import sequence_number
-from gradviz.capture.autograd.tensors import is_quiet, quietly
+from gradviz.capture.autograd.tensors import base_of, is_quiet, quietly
 from gradviz.facts import Action
 from gradviz.graph import Cause
 from gradviz.recording.cut_leaves import (
@@ -453,7 +453,7 @@ class RecordingState:
             ancestors = self.reachability.ancestors(node)
             known = _KnownNode(made.created, ancestors, self.reachability.op_records(node))
             self._known_nodes[id(node)] = known
-        if cut_leaves := self.provenance.cut_leaves_of_result(made, sys.maxsize):
+        if cut_leaves := self.reachability.written_into(node, made.output, sys.maxsize):
             ancestors = known.ancestors.merge(Ancestors(0, cut_leaves))
             ref = weakref.ref(tensor)
             return Input(made, cause, location, ref, known.op_records, ancestors, word=word)
@@ -467,6 +467,8 @@ class RecordingState:
         ):
             ref = weakref.ref(tensor)
             last = Input(made, cause, location, ref, known.op_records, known.ancestors, word=word)
+            if (base := base_of(tensor)) is not tensor:
+                last.base = weakref.ref(base)
             known.last = last
         return last
 

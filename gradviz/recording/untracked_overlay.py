@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -222,11 +222,20 @@ class UntrackedOverlay:
                 continue
             for user, edges in graph._succ[operations[number]].items():
                 outputs = {edge.get("output", 0) for edge in edges.values()}
-                used_at = self._created.get(user, sys.maxsize)
                 for output, data in rows:
-                    if output in outputs and data.written_at <= used_at:
-                        found.append((user, data))
+                    if output in outputs:
+                        found += [(each, data) for each in self._users_since(data.written_at, user)]
         return found
+
+    def _users_since(self, written_at: int, user: str) -> Iterator[str]:
+        """A user of a result if it is no older than a change; else, of a view, its users."""
+        stack, nodes = [user], self._snapshot.graph._node
+        while stack:
+            key = stack.pop()
+            if self._created.get(key, sys.maxsize) >= written_at:
+                yield key
+            elif operation(nodes[key].get("op", "")).views:
+                stack += self._snapshot.graph._succ[key]
 
     def _add_written(self, key: str, data: Input) -> None:
         """Add the edge of data that was written into an input of an operation."""

@@ -33,7 +33,7 @@ def before_change(state: RecordingState, call: TorchCall) -> None:
     known = [state.provenance.tensors.get(id(target)) for target in targets]
     if not any(isinstance(each, UntrackedTensor) and each.grad_of is not None for each in known):
         state.end_gradient_change()
-    others = [each.as_input() for each in known if isinstance(each, UntrackedTensor)]
+    others = [each.as_input() if isinstance(each, UntrackedTensor) else None for each in known]
     versions = [version_of(target) for target in targets]
     call.before = targets, versions, known, others, creation_count()
 
@@ -153,8 +153,8 @@ def _change_tracked(
                 _write_into(state, call, target, record, site)
             result = state.provenance.aliased_result(target, old)
             _write_into_result(state, call, target, result, (location, word))
-    for target, data in zip(targets, others, strict=False):
-        if target.requires_grad:  # this change made it tracked
+    for target, data in zip(targets, others, strict=True):
+        if data is not None and target.requires_grad:  # this change made it tracked
             state.mixed[end] = [data, *state.mixed.get(end, [])]
             state.provenance.release(target)
         if end in state.mixed and (base := base_of(target)) is not target:
@@ -173,7 +173,7 @@ def _change_result(
 
     The values of a view are in its base, from which torch derives a new ``grad_fn`` of the view.
     """
-    changed = base_of(target) if is_unsure(target) else target
+    changed = base if (base := base_of(target)).requires_grad else target
     site = CutSite(state.cause_of_mode() or Cause.VALUES_COPIED, location, word)
     node: Any = changed.grad_fn
     if node is not None:
