@@ -25,8 +25,6 @@ from gradviz.facts import FrameKind
 from gradviz.graph import GradGraph, NodeData
 from gradviz.story import Frame, GradientNorms, merged_norm
 
-__all__ = ["FrameStore", "LaterFrame", "Sampling", "structure_of"]
-
 
 class LaterFrame:
     """A frame that is built when it is read.

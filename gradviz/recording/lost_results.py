@@ -91,7 +91,7 @@ class LostResults:
 
 
 def _results(graph: GradGraph) -> list[tuple[str, str]]:
-    """The results, tracked or not, that a variable holds: the name, and the key of the operation."""
+    """Results, tracked or not, that variables hold: the name, and the key of the operation."""
     last = [key for key in graph if graph._pred[key] and not graph._succ[key]]
     found = []
     for key in last:

@@ -107,7 +107,7 @@ class Observer:
         is_listening: whether the steps of optimizers are recorded.
         sampling: which steps are recorded; None for all.
         frame_store: the frames.
-        camera: takes the snapshots.
+        snapshots: takes the snapshots.
     """
 
     def __init__(

@@ -27,21 +27,6 @@ from gradviz.capture.tensors.training_sets import unregistered
 from gradviz.errors import SubjectError, UsageError
 from gradviz.graph.text import WRAPPING_CLASSES, plain_name, without_wrappers
 
-__all__ = [
-    "Named",
-    "Names",
-    "Subject",
-    "classes_of",
-    "flatten",
-    "locals_of",
-    "maker_of",
-    "module_names",
-    "parts",
-    "shortly",
-    "variables_of",
-    "with_attributes",
-]
-
 _ALLOWED = (
     "an nn.Module, a dict of name -> tensor (or module, or list or dict of tensors), "
     "{} or False for no names, or None for the caller's variables"
