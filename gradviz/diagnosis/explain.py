@@ -34,6 +34,7 @@ from gradviz.diagnosis.reading import (
     questions_of,
     with_values,
 )
+from gradviz.diagnosis.relative_size import clipping_rules
 from gradviz.diagnosis.rule import Rule, first_answer
 from gradviz.diagnosis.subjects import Asked
 from gradviz.diagnosis.training import (
@@ -69,6 +70,7 @@ RULES: tuple[Rule[Any, Any], ...] = (
     hooks_that_broke_it,
     *non_finite_rules,
     *zero_rules,
+    *clipping_rules,
     *training_rules,
     *last_rules,
     unseen,
@@ -275,7 +277,9 @@ def _as_overview(each: Explanation, question: Question, context: Context) -> Exp
     key = question.key
     added = context.happened_to(key, EventKind.ACCUMULATE)
     uses = _uses_of_a_gradient(context, key) if added and each.verdict in _MAY_BE_USED else []
-    if each.verdict is Verdict.STALE and sum(use > added[-1].number for use in uses) == 1:
+    loads = [e for e in context.happened_to(key, EventKind.IN_PLACE) if e.word == "load_state_dict"]
+    later = {use for use in uses if use > added[-1].number} if added else set()
+    if each.verdict is Verdict.STALE and len(later - {event.number for event in loads}) == 1:
         return replace(each, verdict=Verdict.FINE, reason="its gradient was used", fix="")
     is_gone = each.verdict in (Verdict.CLEARED, Verdict.ZERO)
     is_right = bool(added) and not is_wrong(getattr(added[-1].details, "after", None))

@@ -13,7 +13,7 @@ import sys
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from types import CodeType, FrameType, TracebackType
+from types import CodeType, FrameType
 from typing import Any
 
 from gradviz.errors import GradvizError, TargetError
@@ -86,7 +86,6 @@ class Variables:
         self.scopes = list(_scopes(tree))
         self.top = self.scopes[0]
         self._is_dynamic = any(map(_may_assign_anything, ast.walk(tree)))
-        self._mentioned = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
 
     def find(self, asked: str, typed: Callable[[str], str] = str) -> Variable:
         """Where a variable is assigned.
@@ -380,12 +379,7 @@ class Search:
             self._returns.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._end()
         if self.found is None and self._returned:
             self._take({}, ())

@@ -16,7 +16,7 @@ A file that the program imports is below ``# file NAME:``; one of a library is
 
 Programs of the files ``j_*`` to ``l_*`` are also asked from the shell, as ``gradviz explain
 program.py``, and those that raise as ``gradviz run program.py``: the same words and lines have to
-stand there. A program that asks gradviz itself says `# expect printed: ...` of what it prints.
+stand there; ``# shell: --full`` is passed to the first. A program that asks gradviz itself says `# expect printed: ...` of what it prints.
 
     python tests/forum/asking.py               # run all, print what is wrong
     python tests/forum/asking.py NAME ...      # print the answers about these
@@ -209,7 +209,9 @@ def _output_of(command: str, question: Question, folder: Path) -> str:
     torch.manual_seed(0)
     with torch.enable_grad(), warnings.catch_warnings(), _libraries(folder):
         warnings.simplefilter("ignore")
-        return CliRunner().invoke(gradviz, [command, question.file]).output
+        options = re.findall(r"^# shell: (.+)$", question.code, re.MULTILINE)
+        options = options if command == "explain" else []
+        return CliRunner().invoke(gradviz, [command, question.file, *options]).output
 
 
 def _wrong_output(question: Question, text: str) -> Iterator[str]:
