@@ -304,7 +304,7 @@ def _cuts_of(context: Context, question: Question) -> Sequence[CutEdge]:
         shown = {cut.edge.get("source") for cut in found}
         found += [each for each in lost if each.edge.get("source") not in shown]
     found = [each for each in found if not _is_of_a_constant(context, question.key, each)]
-    found.sort(key=lambda cut: _LAST.get(cut.edge.get("cause"), 0))
+    found.sort(key=lambda cut: _LAST.get(cut.edge.get("cause", Cause.NOT_RECORDED), 0))
     return found
 
 
