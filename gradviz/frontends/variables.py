@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import builtins
 import difflib
+import operator
 import sys
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -159,15 +160,13 @@ class Variables:
         ]
         if words:
             return f"; backward is called on {', '.join(words[:5])}"
-        names = [name for name in self.top.names if not self._is_imported(name)]
-        return f"; its variables are {', '.join(names[-5:])}" if names else ""
-
-    def _is_imported(self, name: str) -> bool:
+        kinds = (ast.Import, ast.ImportFrom)
         imports = (
-            each for each in self._tree.body if isinstance(each, (ast.Import, ast.ImportFrom))
+            alias for each in self._tree.body if isinstance(each, kinds) for alias in each.names
         )
-        aliases = (alias for each in imports for alias in each.names)
-        return any(name == (alias.asname or _root(alias.name)) for alias in aliases)
+        imported = {alias.asname or _root(alias.name) for alias in imports}
+        names = [name for name in self.top.names if name not in imported]
+        return f"; its variables are {', '.join(names[-5:])}" if names else ""
 
     def _is_function(self, scope: Scope, typed: Callable[[str], str]) -> str:
         names = list(scope.names)
@@ -341,6 +340,7 @@ class Search:
         self.wanted, self._trace, self.extent = wanted, trace, extent
         self._next_step = extent.next_step and extent.step is None
         self._graph_before: Any = None
+        self._values_before: list[Any] = []
         self._over = False
         self._lines: set[tuple[CodeType, int]] = set()
         self._lines_before_step: set[tuple[CodeType, int]] = set()
@@ -406,6 +406,14 @@ class Search:
             found = self._finding(_around(frame), roots, frame)
             if found and any("saved_bytes" in data for data in found.story.nodes.values()):
                 self._graph_before = found.story
+                are_tensors = all(hasattr(value, "grad_fn") for value in found.values)
+                self._values_before = [*map(weakref.ref, found.values)] if are_tensors else []
+
+    def graph_before(self, values: Sequence[Any]) -> Any:
+        """The graph of values before the last backward pass; None if it was not that of them."""
+        kept = [each() for each in self._values_before]
+        is_same = len(kept) == len(values) and all(map(operator.is_, kept, values))
+        return self._graph_before if is_same else None
 
     def _after(self, roots: tuple[Any, ...], frame: FrameType) -> None:
         if self._over:
@@ -483,7 +491,7 @@ class Search:
     ) -> None:
         """Take the values, if all exist and were computed by autograd."""
         if found := self._finding(around, roots, frame):
-            self.found = replace(found, before=self._graph_before)
+            self.found = replace(found, before=self.graph_before(found.values))
 
     def _finding(
         self, around: dict[str, object], roots: tuple[Any, ...], frame: FrameType | None
