@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple
 
-from gradviz.graph import NodeKind, TensorSummary
+from gradviz.graph import EdgeData, NodeKind, TensorSummary
 
 __all__ = [
     "NOWHERE",
     "Action",
     "BackwardDetails",
+    "CutEdge",
     "Details",
     "ErrorDetails",
     "EventKind",
@@ -37,6 +38,7 @@ __all__ = [
     "SourceLocation",
     "StepDetails",
     "TrainingSets",
+    "ValueRead",
     "VersionDetails",
 ]
 
@@ -120,6 +122,8 @@ class Action(str, Enum):
     """``GradScaler`` divided the gradients by its scale; before, they were scaled."""
     CLIPPED = "clipped"
     """``clip_grad_norm_`` or ``clip_grad_value_``."""
+    NOTHING_CLIPPED = "None: nothing clipped"
+    """A function that clips gradients ran while each of them was None."""
     SKIPPED = "skipped"
     """A step that ``GradScaler`` skipped: a gradient was infinite or NaN."""
     AVERAGED = "averaged over the ranks"
@@ -490,3 +494,27 @@ class TrainingSets(NamedTuple):
     held: frozenset[str]
     elsewhere: int
     names: Mapping[str, str]
+
+
+class CutEdge(NamedTuple):
+    """An edge at which data was cut from the graph."""
+
+    source: str
+    target: str
+    edge: EdgeData
+
+
+class ValueRead(NamedTuple):
+    """Where data of a leaf became a number or an array.
+
+    Args:
+        cut: where the gradient was cut, there or before.
+        word: what read it: ``"item"``.
+        source: the line.
+        inside: when that line called a library, the line of the library; else "".
+    """
+
+    cut: CutEdge
+    word: str
+    source: str
+    inside: str = ""

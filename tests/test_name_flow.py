@@ -7,7 +7,7 @@ import textwrap
 
 import pytest
 
-from gradviz.diagnosis.name_flow import is_unused_by
+from gradviz.diagnosis.lines import is_unused_by
 from gradviz.facts import SourceLocation
 
 # In each program, the line that assigns k is looked at, and the result is loss.

@@ -467,6 +467,8 @@ class Verdict(str, Enum):
     """In no optimizer and without a gradient: of an overview, if others are trained."""
     CLIPPED_LATE = "clipped after the step", Group.TRAINING
     """Its gradient was clipped after the step that used it."""
+    CLIPPED_EARLY = "clipped before backward", Group.TRAINING
+    """Its gradient was clipped before the backward pass that computed it, and not afterwards."""
     CLIPPED_SCALED = "clipped while scaled", Group.TRAINING
     """Its gradient was clipped before ``GradScaler`` unscaled it."""
 

@@ -7,17 +7,17 @@ from collections.abc import Sequence
 from typing import Any
 
 from gradviz.diagnosis.answers import Verdict
-from gradviz.diagnosis.context import RECORD, Context, CutEdge, Question, Reach, call_of
+from gradviz.diagnosis.context import RECORD, Context, Question, Reach, call_of
 from gradviz.diagnosis.lines import (
     is_only_shown,
+    is_unused_by,
     lines_calling,
     locations_of,
     mention,
     straight_through,
 )
-from gradviz.diagnosis.name_flow import is_unused_by
 from gradviz.diagnosis.rule import Evidence, Needs, Rule, only_when
-from gradviz.facts import Action, EventKind, SourceLocation
+from gradviz.facts import Action, CutEdge, EventKind, SourceLocation
 from gradviz.graph import (
     Cause,
     EdgeData,

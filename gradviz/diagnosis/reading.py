@@ -11,9 +11,7 @@ from gradviz.diagnosis.context import (
     LEAVES,
     UNNAMED,
     Context,
-    CutEdge,
     Question,
-    ValueRead,
 )
 from gradviz.diagnosis.subjects import (
     Asked,
@@ -24,10 +22,17 @@ from gradviz.diagnosis.subjects import (
     raised_in_backward,
 )
 from gradviz.diagnosis.values import Values
-from gradviz.facts import Action, ErrorDetails, EventKind, FrameKind, GradientDetails, TrainingSets
+from gradviz.facts import (
+    Action,
+    CutEdge,
+    ErrorDetails,
+    EventKind,
+    FrameKind,
+    GradientDetails,
+    TrainingSets,
+)
 from gradviz.graph import (
     Cause,
-    EdgeData,
     EdgeKind,
     GradGraph,
     NodeData,
@@ -41,7 +46,6 @@ if TYPE_CHECKING:
     from gradviz.capture.tensors.names import Names
     from gradviz.capture.tensors.training_sets import IneffectiveFlag, Unregistered
     from gradviz.recording.api import Recording
-    from gradviz.recording.snapshots import CutOff
 
 __all__ = [
     "context_at_end",
@@ -223,7 +227,7 @@ def context_of(asked: Asked, story: Story) -> Context:
     kept = max((frame.graph for frame in frames), key=lambda each: each.saved_bytes, default=None)
     before = _before(frames)
     lost = _lost(recording, graph, keys)
-    numbers = _numbers(recording)
+    numbers = recording._snapshots.number_reads()
     called = _called(asked, graph, keys)
     return Context(
         graph,
@@ -264,25 +268,7 @@ def context_at_end(recording: Recording, context: Context) -> Context | None:
 
 def _lost(recording: Recording, graph: GradGraph, roots: Sequence[str]) -> dict[str, list[CutEdge]]:
     # What was written into an older tensor since is not an ancestor of the roots.
-    lost = recording._snapshots.cut_off(graph, ancestors(graph, roots))
-    return {leaf: [*map(_edge_of, cuts)] for leaf, cuts in lost.items()}
-
-
-def _edge_of(cut: CutOff) -> CutEdge:
-    edge: EdgeData = {"cause": cut.cause, "source": cut.source}
-    if cut.inside:
-        edge["inside"] = str(cut.inside)
-        edge["is_own"] = cut.inside.is_own
-    if cut.word:
-        edge["word"] = cut.word
-    return CutEdge(cut.target, cut.target, edge)
-
-
-def _numbers(recording: Recording) -> dict[str, list[ValueRead]]:
-    return {
-        leaf: [ValueRead(_edge_of(row.cut), *row[1:]) for row in rows]
-        for leaf, rows in recording._snapshots.number_reads().items()
-    }
+    return recording._snapshots.cut_off(graph, ancestors(graph, roots))
 
 
 def _with_roots(
@@ -397,7 +383,7 @@ def _questions(
                 data,
                 is_parameter,
                 *_sets(asked, tensor),
-                tuple(_edge_of(cut).edge for cut in asked.recording._snapshots.cuts_behind(tensor)),
+                tuple(cut.edge for cut in asked.recording._snapshots.cuts_behind(tensor)),
             )
         )
     return questions

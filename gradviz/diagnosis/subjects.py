@@ -505,6 +505,6 @@ class ErrorContext:
 def names_of(names: Names) -> dict[int, str]:
     """The names of tensors, by their ``id``; the first name counts."""
     called: dict[int, str] = {}
-    for named in names:
+    for named in names.readable:
         called.setdefault(id(named.tensor), named.name)
     return called

@@ -189,6 +189,30 @@ def _clipped_after_step(context: Context, question: Question) -> Evidence | None
     return None
 
 
+def _clipped_before_backward(context: Context, question: Question) -> Evidence | None:
+    """Clipped while it was None or zero, then computed, and used by the last step."""
+    events = _history(context, question.key)
+    while events and events[-1].kind is not EventKind.STEP:
+        events.pop()
+    events = [each for each in events[:-1] if each.action is not Action.UNSCALED]
+    passes = 0
+    while events and events[-1].kind is EventKind.ACCUMULATE:
+        events.pop()
+        passes += 1
+    if not passes or not events or events[-1].word not in _CLIPS:
+        return None
+    clip = events[-1]
+    is_none = clip.action is Action.NOTHING_CLIPPED
+    if not is_none and (len(events) < 2 or events[-2].action is not Action.ZEROED):
+        return None
+    words = {
+        "clip": clip.word,
+        "line": mention(clip.location),
+        "was": "None" if is_none else "zero",
+    }
+    return Evidence(words, locations=(clip.location,))
+
+
 def _history(context: Context, key: str) -> list[Event]:
     """What happened to the gradient of a leaf, with the steps of its optimizers, in order."""
     kinds = (EventKind.ACCUMULATE, EventKind.GRAD)
@@ -533,6 +557,17 @@ training_rules: tuple[Rule[Any, Any], ...] = (
         Needs.RECORDING,
         (EventKind.STEP,),
         "A clipping that follows a step of the tensor's optimizer, with no pass between.",
+    ),
+    Rule(
+        "clipped before backward",
+        Verdict.CLIPPED_EARLY,
+        _clipped_before_backward,
+        "{clip} at {line} ran before backward and clipped nothing: the gradient was {was} then; "
+        "the step used a gradient that was not clipped",
+        "call it between backward() and step()",
+        Needs.RECORDING,
+        (EventKind.STEP,),
+        "The gradient was None or cleared when it was clipped, and no clipping followed the pass.",
     ),
     Rule(
         "in no optimizer",

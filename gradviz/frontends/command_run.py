@@ -28,7 +28,7 @@ from gradviz.frontends.options import Option
 from gradviz.wording import rank_state_text
 
 if TYPE_CHECKING:
-    from gradviz.capture.autograd.exchange import EndRequest
+    from gradviz.capture.autograd.collectives import EndRequest
     from gradviz.diagnosis import Explanation, Explanations
     from gradviz.frontends.program import ProgramRun
     from gradviz.frontends.target import Loaded, Target
@@ -124,7 +124,7 @@ def record(
     if norms:
         format_of(norms, _OF_NORMS)
         check_folder(norms)
-    from gradviz.capture.autograd.exchange import EndRequest  # only now: it needs torch
+    from gradviz.capture.autograd.collectives import EndRequest  # only now: it needs torch
     from gradviz.frontends.target import record_program
     from gradviz.recording.api import record
 
@@ -157,7 +157,7 @@ def _write_norms(request: Request, norms: GradientNorms, file: str) -> None:
 
 
 def _report_failure(request: Request, run: ProgramRun) -> None:
-    from gradviz.capture.autograd.exchange import Terminated
+    from gradviz.capture.autograd.collectives import Terminated
 
     if not run.failed:
         return
@@ -206,7 +206,7 @@ def _write_gathered(
 
 def _write_recording(request: Request, recording: Any, run: ProgramRun) -> None:
     from gradviz.frontends.drawing import Drawing
-    from gradviz.renderers.events import events_text
+    from gradviz.renderers.text import events_text
 
     outputs, picture = request.outputs, request.picture
     story = request.chosen(recording.story, request.frames)

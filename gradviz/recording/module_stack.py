@@ -16,8 +16,15 @@ from typing import Any, NamedTuple
 
 from torch import nn
 
-from gradviz.capture.autograd.calls import call_depth, listen_to_calls, unlisten_to_calls
-from gradviz.capture.autograd.engine import BackwardCall, creation_count, listen, unlisten
+from gradviz.capture.autograd.engine import (
+    BackwardCall,
+    call_depth,
+    creation_count,
+    listen,
+    listen_to_calls,
+    unlisten,
+    unlisten_to_calls,
+)
 from gradviz.graph.text import WRAPPING_CLASSES, Path, without_wrappers
 
 __all__ = ["ModuleCall", "ModuleStack"]

@@ -33,7 +33,7 @@ from gradviz.facts import (
 from gradviz.graph import GradGraph, TensorSummary
 from gradviz.graph.columns import collector_paused
 from gradviz.recording.event_log import Entry, KeyOf
-from gradviz.recording.frame_store import FrameStore, LaterFrame
+from gradviz.recording.frame_store import FrameStore, LaterFrame, Sampling
 from gradviz.recording.passes import (
     AddedGradient,
     Before,
@@ -47,7 +47,6 @@ from gradviz.recording.passes import (
 )
 from gradviz.recording.problems import Freed, History, error_details, is_from_backward, location_of
 from gradviz.recording.provenance import Leaf
-from gradviz.recording.sampling import Sampling
 from gradviz.recording.snapshots import SnapshotSeries
 from gradviz.recording.source_lines import CodeLocation
 from gradviz.recording.state import InPlaceChange, RecordingState

@@ -9,9 +9,8 @@ from typing import Any
 import torch
 from torch.autograd.graph import GradientEdge, Node
 
-from gradviz.capture.autograd.kept import Several
 from gradviz.capture.autograd.nodes import leaf_of, operation_type, read_saved, sequence_number
-from gradviz.capture.autograd.tensors import memory_of, version_of
+from gradviz.capture.autograd.tensors import Several, memory_of, version_of
 from gradviz.capture.tracing.walk import Walk, make_safe_to_drop
 from gradviz.facts import ErrorDetails, Problem, ProblemKind, SourceLocation
 from gradviz.graph import Buffers, EdgeKind, GradGraph

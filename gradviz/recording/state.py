@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from gradviz.capture.autograd.engine import creation_count
+from gradviz.capture.autograd.engine import creation_count, current_task
 from gradviz.capture.autograd.nodes import sequence_number
 from gradviz.capture.autograd.tensors import is_quiet, quietly
 from gradviz.facts import Action
@@ -29,7 +29,6 @@ from gradviz.recording.cut_leaves import (
 from gradviz.recording.event_log import SHAPE_ONLY, Entry, EventLog, Operation, word_of
 from gradviz.recording.function_calls import FunctionCalls, called_from, is_forward
 from gradviz.recording.hooks import Hooks
-from gradviz.recording.intercept import tasks
 from gradviz.recording.module_stack import ModuleStack
 from gradviz.recording.provenance import (
     Input,
@@ -182,6 +181,7 @@ class RecordingState:
         self._known_nodes: dict[int, _KnownNode] = {}
         self.pending: Entry | None = None
         self.pending_leaves: dict[int, Leaf] = {}
+        self.missed: dict[str, tuple[CodeLocation, dict[int, tuple[str, int]]]] = {}
         self.started_at = creation_count()
         self.limit = self.started_at + _FLUSH_AFTER
         self.mixed: dict[int, list[Input]] = {}
@@ -258,7 +258,7 @@ class RecordingState:
 
     def is_other_task(self) -> bool:
         """Whether the running asyncio task is not the recorded one."""
-        return self.task is not None and tasks.current() is not self.task()
+        return self.task is not None and current_task() is not self.task()
 
     def attend(self, handler: Handler | None) -> bool:
         """Whether to record the next call."""

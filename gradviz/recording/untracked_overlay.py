@@ -13,7 +13,7 @@ import torch
 from gradviz.capture.autograd.tensors import storage_address, version_of
 from gradviz.capture.tensors.summary import summarize
 from gradviz.capture.tracing.tracer import Labels, copy_graph
-from gradviz.graph import Cause, EdgeKind, GradGraph, NodeKind
+from gradviz.graph import Cause, EdgeKind, GradGraph, NodeKind, leaf_uses
 from gradviz.graph.operations import operation
 from gradviz.recording.cut_leaves import CutLeaves, OpRecord
 from gradviz.recording.provenance import Input, Leaf, OperationOutput, UntrackedTensor
@@ -242,8 +242,7 @@ class UntrackedOverlay:
 
     def _uses(self, key: str) -> dict[str, int]:
         """The operations of this frame that use a leaf, with their sequence numbers."""
-        succ, created = self._graph._succ, self._created
-        users = {*succ[key], *(user for entry in succ[key] for user in succ[entry])}
+        created, users = self._created, (user for user, _ in leaf_uses(self._graph, key))
         return {each: created[each] for each in users if each in created} or {key: sys.maxsize}
 
     @cached_property

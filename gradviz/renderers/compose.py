@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from gradviz.graph import GradGraph
 from gradviz.renderers.caption import GLYPH_WIDTH, legend_glyph, legend_of
-from gradviz.renderers.cards import Card, card_of, line_width, set_line, wrapped
+from gradviz.renderers.cards import Card, card_of, line_width, set_line, tooltip_of, wrapped
 from gradviz.renderers.edges import (
     EdgePlaces,
     Rect,
@@ -49,7 +49,6 @@ from gradviz.renderers.scene import (
     extent,
 )
 from gradviz.renderers.theme import TEXT, bar_of
-from gradviz.renderers.tooltips import tooltip_of
 from gradviz.story import Frame, Story
 
 __all__ = [

@@ -8,12 +8,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gradviz.graph import Cause, EdgeKind, GradGraph
-from gradviz.renderers.cards import line_width, set_line
+from gradviz.renderers.cards import edge_tooltip, line_width, set_line
 from gradviz.renderers.labels import Line, Role, TextSpan
 from gradviz.renderers.layout.routing import Box, Point, Route
 from gradviz.renderers.scene import Curve, Polygon, Rectangle, Shape, ShapeGroup, Text, extent
 from gradviz.renderers.theme import edge_look
-from gradviz.renderers.tooltips import edge_tooltip
 
 __all__ = [
     "Edge",

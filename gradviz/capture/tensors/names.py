@@ -68,7 +68,8 @@ class Names:
         modules: the class of each module among what names the tensors, by its path.
 
     Attributes:
-        unsure: tensors whose ``grad_fn`` must not be read; the others are iterated over.
+        readable: those whose ``grad_fn`` may be read; iteration is over these.
+        unsure: the others.
 
     Example:
         >>> model = torch.nn.Sequential(torch.nn.Linear(2, 2, bias=False))
@@ -83,18 +84,18 @@ class Names:
         self.modules: Mapping[str, str] = modules or {}
         unsure = unsure_among([named.tensor for named in entries])
         self.unsure = [named for named in entries if id(named.tensor) in unsure]
-        self._entries = [named for named in entries if id(named.tensor) not in unsure]
+        self.readable = [named for named in entries if id(named.tensor) not in unsure]
 
     def __iter__(self) -> Iterator[Named]:
-        return iter(self._entries)
+        return iter(self.readable)
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return len(self.readable)
 
     @property
     def entries(self) -> list[Named]:
         """All names, the unsure ones last."""
-        return [*self._entries, *self.unsure]
+        return [*self.readable, *self.unsure]
 
     @staticmethod
     def of(names: object, frame: types.FrameType | None) -> Names:

@@ -318,7 +318,7 @@ class Labels:
     def __init__(self, names: Names) -> None:
         self.by_id: dict[int, Named] = {id(named.tensor): named for named in names.unsure}
         self.by_output: dict[tuple[Node, int], Named] = {}
-        for named in names:
+        for named in names.readable:
             node = named.tensor.grad_fn
             if node is None:
                 self.by_id.setdefault(id(named.tensor), named)
