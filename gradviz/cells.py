@@ -7,8 +7,6 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-__all__ = ["cell_name", "files_of_cell"]
-
 
 def cell_name(filename: str) -> str:
     """The name of a cell as IPython's tracebacks print it: ``In[3]``.

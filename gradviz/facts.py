@@ -13,35 +13,6 @@ from typing import NamedTuple
 
 from gradviz.graph import EdgeData, NodeKind, TensorSummary
 
-__all__ = [
-    "NOWHERE",
-    "Action",
-    "BackwardDetails",
-    "CutEdge",
-    "Details",
-    "ErrorDetails",
-    "EventKind",
-    "Flag",
-    "FrameKind",
-    "GradientDetails",
-    "HookDetails",
-    "Loss",
-    "LeafGradient",
-    "LostGradient",
-    "PlainContainer",
-    "Problem",
-    "ProblemKind",
-    "RankRecord",
-    "RankState",
-    "RankTensor",
-    "SavedVerdict",
-    "SourceLocation",
-    "StepDetails",
-    "TrainingSets",
-    "ValueRead",
-    "VersionDetails",
-]
-
 
 @dataclass(frozen=True)
 class SourceLocation:
@@ -442,6 +413,8 @@ class FrameKind(str, Enum):
     """``backward()`` or ``autograd.grad`` raised before any node ran, and ended the recording."""
     ERROR = "error"
     """An exception ended the recording outside of backward."""
+    RESULT = "result"
+    """Before a cut, in a recording without backward pass: results that variables lost since."""
     MARK = "mark"
     END = "end"
 

@@ -11,8 +11,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Shown", "show_with"]
-
 _functions: dict[str, Callable[..., Any]] = {}
 
 

@@ -35,6 +35,7 @@ __all__ = [
     "problem_text",
     "rank_notes",
     "rank_state_text",
+    "result_title",
     "ranks_text",
     "spread_text",
     "title_without_values",
@@ -191,6 +192,16 @@ def frame_title(
             return f"after {word}"
         case _:
             return str(kind.value)
+
+
+def result_title(name: str, source: str) -> str:
+    """The title of a frame of a result, before a later line assigned its variable again.
+
+    Example:
+        >>> result_title("loss", "train.py:7"), result_title("", "train.py:7")
+        ('loss, train.py:7', 'train.py:7')
+    """
+    return ", ".join(filter(None, (name, source)))
 
 
 def with_step(title: str, step: int) -> str:

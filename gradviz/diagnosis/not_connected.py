@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from bisect import bisect
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from gradviz.diagnosis.answers import Verdict
 from gradviz.diagnosis.context import RECORD, Context, Question, Reach, call_of
 from gradviz.diagnosis.lines import (
     is_only_shown,
-    is_unused_by,
     lines_calling,
     locations_of,
     mention,
     straight_through,
 )
+from gradviz.diagnosis.name_flow import is_unused_by, is_used_by
 from gradviz.diagnosis.rule import Evidence, Needs, Rule, only_when
 from gradviz.facts import Action, CutEdge, EventKind, SourceLocation
 from gradviz.graph import (
@@ -336,8 +336,7 @@ def _is_of_a_constant(context: Context, key: str, cut: CutEdge) -> bool:
 def _is_added(graph: GradGraph, key: str, number: int) -> bool:
     """Whether the derivative of an operation in an input does not depend on that input."""
     data: NodeData = graph.nodes[key]
-    op = data.get("op", "")
-    row = operation(op)
+    row = operation(op := data.get("op", ""))
     if data["kind"] is not NodeKind.OPERATION or op in _ADDS or row.rearranges:
         return True
     return row.factors is not None and number not in row.factors
@@ -412,29 +411,31 @@ def _became_numbers(context: Context, question: Question) -> Evidence | None:
     before = {str(event.location) for event in number_reads(context)}
     found = context.numbers.get(question.key, ())
     rows = {row.source: row for row in found if row.source in before}
-    reads = [row for key, row in rows.items() if not _is_for_others(context, key)][-3:]
+    reads = [row for key, row in rows.items() if not _is_proved(context, is_unused_by, key)]
     if not reads:
         return None
+    used = [row for row in reads if len(reads) > 1 and _is_proved(context, is_used_by, row.source)]
+    reads = (used or reads)[-3:]
     by = ", and by ".join(f"{row.word}() at {mention(row.source, row.inside)}" for row in reads)
     by = f"it became plain numbers by {by}"
     cause = Cause.NUMPY if all(row.word == "numpy" for row in reads) else Cause.ITEM
     fix = f"{', '.join(row.source for row in reads)}: {FIX_OF_CAUSE[cause]}"
-    cuts = [row.cut for row in reads]
-    if len(reads) == 1 and cuts[0].edge.get("cause") is Cause.NOT_DIFFERENTIABLE:
-        by, fix = f"{cut_words(context, cuts[0])}; {by}", fix_of_cut(context, cuts[0])
+    cut = reads[0].cut
+    if len(reads) == 1 and cut.edge.get("cause") is Cause.NOT_DIFFERENTIABLE:
+        by, fix = f"{cut_words(context, cut)}; {by}", fix_of_cut(context, cut)
     words = {"root": context.root_names, "by": by, "fix": fix}
     lines = [each for row in reads for each in lines_of(context, row.cut)]
     lines += locations_of(line for row in reads for line in (row.source, row.inside))
     return Evidence(words, locations=tuple(dict.fromkeys(lines)))
 
 
-def _is_for_others(context: Context, source: str) -> bool:
-    """Whether a number that a line reads is known not to be used by the results."""
-    key = (_is_for_others, source)
+def _is_proved(context: Context, is_so: Callable[[SourceLocation, str], bool], source: str) -> bool:
+    """Whether it is known that the results use, or do not use, a number that a line reads."""
+    key = (is_so, source)
     if key not in context.cache:
         names = [*map(context.name_of, context.roots)] or [""]
         pairs = ((line, name) for line in locations_of([source]) for name in names)
-        context.cache[key] = all(name and is_unused_by(line, name) for line, name in pairs)
+        context.cache[key] = all(name and is_so(line, name) for line, name in pairs)
     return bool(context.cache[key])
 
 
@@ -474,8 +475,7 @@ def _may_be_inside(context: Context, question: Question) -> Evidence | None:
 
 
 def _numbers_were_taken(context: Context, question: Question) -> Evidence | None:
-    locations = _numbers_taken(context, question)
-    if not locations:
+    if not (locations := _numbers_taken(context, question)):
         return None
     words = {
         "root": context.root_names,
@@ -494,7 +494,7 @@ def _numbers_taken(context: Context, question: Question) -> list[SourceLocation]
     found = [event.location for event in number_reads(context)]
     own = {read.source for read in context.numbers.get(question.key, ())}
     known = {read.source for reads in context.numbers.values() for read in reads} - own
-    known |= {source for source in map(str, found) if _is_for_others(context, source)}
+    known |= {source for source in map(str, found) if _is_proved(context, is_unused_by, source)}
     return [location for location in found if str(location) not in known]
 
 

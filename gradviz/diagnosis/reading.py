@@ -213,7 +213,8 @@ def context_of(asked: Asked, story: Story) -> Context:
         story: the frames and events of the recording.
     """
     recording: Recording = asked.recording
-    roots, frames, events = asked.roots, story.frames, story.events
+    roots, events = asked.roots, story.events
+    frames = tuple(each for each in story.frames if each.kind is not FrameKind.RESULT)
     passes = [event for event in events if event.kind is EventKind.BACKWARD]
     of_pass = [frame for frame in frames if frame.kind in _OF_A_PASS]
     graph = next((f.graph for f in reversed(of_pass if passes and of_pass else frames)), None)

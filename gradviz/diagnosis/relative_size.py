@@ -16,8 +16,6 @@ from gradviz.diagnosis.values import is_sum
 from gradviz.graph import EdgeKind, GradGraph, NodeData, NodeKind, leaf_uses
 from gradviz.graph.operations import operation
 
-__all__ = ["scale_rules"]
-
 _RATIO = 1e3
 _LARGE = 100.0  # a smaller gradient is not exploding, even if the one at the root is tiny
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from gradviz.errors import ScriptError, SubjectError, TargetError, UnknownNameError, UsageError
-from gradviz.facts import RankState
+from gradviz.facts import FrameKind, RankState
 from gradviz.frontends.command import OptionValue, Request, frames_option, target_command
 from gradviz.frontends.files import (
     aside,
@@ -33,8 +33,6 @@ if TYPE_CHECKING:
     from gradviz.frontends.program import ProgramRun
     from gradviz.frontends.target import Loaded, Target
     from gradviz.story import GradientNorms
-
-__all__ = ["explain", "record", "run"]
 
 _ALL = b"all"
 _OF_NORMS = ("svg", "png", "pdf", "eps", "txt")
@@ -228,7 +226,8 @@ def _write_recording(request: Request, recording: Any, run: ProgramRun) -> None:
         listing = events_text(story, which)
         if which == "few" and listing.count("\n") + 1 < len(story.events):
             listing += f"\n({len(story.events):,} events; --events all lists each)"
-        last = Drawing(story[-1:], picture.without("events"))
+        results = story.frames[0].kind is FrameKind.RESULT if story.frames else False
+        last = Drawing(story if results else story[-1:], picture.without("events"))
         text = last.terminal_text(columns(), styled())
         heading = f"{rank}\n" if rank else ""
         return f"{heading}{listing}\n\n{text}".encode("utf-8", "backslashreplace")

@@ -87,7 +87,6 @@ class Variables:
         self.scopes = list(_scopes(tree))
         self.top = self.scopes[0]
         self._is_dynamic = any(map(_may_assign_anything, ast.walk(tree)))
-        self._mentioned = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
 
     def find(self, asked: str, typed: Callable[[str], str] = str) -> Variable:
         """Where a variable is assigned.

@@ -45,8 +45,6 @@ from gradviz.shown import Shown
 from gradviz.story import Event, EventKind, Frame, GradientNorms, Story
 from gradviz.wording import sampling_note
 
-__all__ = ["Recording", "record"]
-
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 _NO_FRAME = (
@@ -144,6 +142,8 @@ class Recording(Shown):
         switch, names = self._record_next, self._observer.snapshots.names_now
         self._sampling = None if every is None else Sampling(every, switch, names, failed)
         self._observer.sampling = self._sampling
+        if every is not None:
+            self._state.before_cut = None
         self._phase = "new"
         self._was_stopped = False  # by SystemExit, perhaps between a forward pass and its backward
         self._whole: Story | None = None  # set when the recording ends

@@ -25,8 +25,6 @@ from gradviz.facts import FrameKind
 from gradviz.graph import GradGraph, NodeData
 from gradviz.story import Frame, GradientNorms, merged_norm
 
-__all__ = ["FrameStore", "LaterFrame", "Sampling"]
-
 
 class LaterFrame:
     """A frame that is built when it is read.
@@ -188,18 +186,20 @@ def _without_order(data: NodeData) -> dict[str, Any]:
 
 
 def _structure(row: _Row) -> Hashable:
-    """The properties that a frame shares with the same moment of another training step.
-
-    These are its operations and their shapes, its cuts, and the freed tensors.
-    """
+    """The properties that a frame shares with the same moment of another training step."""
     frame, word = _built(row[1]), row[2]
+    alike = "".join(char for char in word if not char.isdigit())  # one mark per step: "step 12"
+    return frame.kind, alike, structure_of(frame.graph)
+
+
+def structure_of(graph: GradGraph) -> Hashable:
+    """The operations of a graph and their shapes, its cuts, and the freed tensors."""
     words = Counter(  # enum members are constants: an id is compared faster
         (id(data["kind"]), data.get("op", ""), data.get("shape"), id(data.get("buffers")))
-        for data in frame.graph._node.values()
+        for data in graph._node.values()
     )
-    causes = Counter(id(data.get("cause")) for *_, data in frame.graph.edge_rows())
-    alike = "".join(char for char in word if not char.isdigit())  # one mark per step: "step 12"
-    return frame.kind, alike, hash(frozenset(words.items())), frozenset(causes.items())
+    causes = Counter(id(data.get("cause")) for *_, data in graph.edge_rows())
+    return hash(frozenset(words.items())), frozenset(causes.items())
 
 
 def _gradients(row: _Row) -> Hashable:

@@ -24,8 +24,6 @@ from gradviz.recording.provenance import Input, Leaf, Provenance, UntrackedTenso
 from gradviz.recording.reachability import Reachability
 from gradviz.recording.source_lines import CodeLocation, UserFiles, user_location
 
-__all__ = ["FunctionCalls", "called_from", "is_forward"]
-
 _APPLY: Any = torch.autograd.Function.apply
 _INPUTS = 16
 

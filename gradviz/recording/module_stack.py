@@ -27,8 +27,6 @@ from gradviz.capture.autograd.engine import (
 )
 from gradviz.graph.text import WRAPPING_CLASSES, Path, without_wrappers
 
-__all__ = ["ModuleCall", "ModuleStack"]
-
 
 class ModuleCall(NamedTuple):
     """An open call of a module.

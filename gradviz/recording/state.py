@@ -16,7 +16,7 @@ import torch
 
 from gradviz.capture.autograd.engine import creation_count, current_task
 from gradviz.capture.autograd.nodes import sequence_number
-from gradviz.capture.autograd.tensors import is_quiet, quietly
+from gradviz.capture.autograd.tensors import base_of, is_quiet, quietly
 from gradviz.facts import Action
 from gradviz.graph import Cause
 from gradviz.recording.cut_leaves import (
@@ -160,6 +160,8 @@ class RecordingState:
         reachability: finds the leaves that a node was computed from.
         function_calls: operations inside the ``forward`` of custom Functions.
         on_gradient_change: called with the event after a sequence of changes to ``.grad``.
+        before_cut: called before the program cuts a tensor, or disables gradients; None if
+            nothing needs to know.
     """
 
     def __init__(
@@ -193,6 +195,7 @@ class RecordingState:
         self.inference = torch.is_inference_mode_enabled()
         self.gradient_given: bool | None = None
         self.on_gradient_change: Callable[[Entry], None] = lambda entry: None
+        self.before_cut: Callable[[], None] | None = None
         self.reachability = Reachability(self.provenance, self._flowed_in)
         self.function_calls = FunctionCalls(
             self.provenance,
@@ -450,7 +453,7 @@ class RecordingState:
             ancestors = self.reachability.ancestors(node)
             known = _KnownNode(made.created, ancestors, self.reachability.op_records(node))
             self._known_nodes[id(node)] = known
-        if cut_leaves := self.provenance.cut_leaves_of_result(made, sys.maxsize):
+        if cut_leaves := self.reachability.written_into(node, made.output, sys.maxsize):
             ancestors = known.ancestors.merge(Ancestors(0, cut_leaves))
             ref = weakref.ref(tensor)
             return Input(made, cause, location, ref, known.op_records, ancestors, word=word)
@@ -464,6 +467,8 @@ class RecordingState:
         ):
             ref = weakref.ref(tensor)
             last = Input(made, cause, location, ref, known.op_records, known.ancestors, word=word)
+            if (base := base_of(tensor)) is not tensor:
+                last.base = weakref.ref(base)
             known.last = last
         return last
 
@@ -545,6 +550,8 @@ class RecordingState:
         """Log that ``inference_mode`` was entered or left, if the mode changed."""
         inference = torch.is_inference_mode_enabled()
         if inference is not self.inference and not self.paused:
+            if inference and self.before_cut is not None:
+                self.before_cut()
             self.inference = inference
             action = Action.INFERENCE_ON if inference else Action.INFERENCE_OFF
             if not inference and not torch.is_grad_enabled():

@@ -17,8 +17,6 @@ from gradviz.views.modules import module_paths, shared_by
 from gradviz.views.op_sequence import Ints, OpSequence, op_sequence
 from gradviz.views.view import along_the_data, view
 
-__all__ = ["fold_chains", "fold_chunks"]
-
 
 @view
 @along_the_data

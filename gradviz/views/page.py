@@ -21,8 +21,6 @@ from gradviz.views.repeats import fold_parts, fold_repeats, repeat_parts, repeat
 from gradviz.views.siblings import dock_leaves, fold_rows_of_leaves, fold_siblings, hide_untracked
 from gradviz.views.view import along_the_data, view
 
-__all__ = ["fit_page", "page_size"]
-
 _HOPELESS = 8  # Graphs with more operations than so many pages hold are folded at once.
 _ALL_DEPTHS = 99
 _WIDEST = 1_300.0  # points; then text of 11 points is 9 pixels high at a width of 1,400 pixels

@@ -20,8 +20,6 @@ from gradviz.graph.text import is_zero, listed, must_be
 from gradviz.views.groups import Part, contract
 from gradviz.views.view import along_the_data, view
 
-__all__ = ["dock_leaves", "fold_rows_of_leaves", "fold_siblings", "hide_untracked"]
-
 _SUMS = ("add", "sub", "maximum", "minimum", "logaddexp")
 _FEW_INPUTS = 3  # with more inputs, the input number is ignored
 _TENSORS = (NodeKind.PARAMETER, NodeKind.LEAF, NodeKind.UNTRACKED, NodeKind.SAVED)

@@ -30,6 +30,7 @@ from gradviz.recording.intercept import gradients
 from gradviz.recording.intercept.in_place import (
     after_change,
     before_change,
+    keep_versions,
     log_plain_change,
     lookup,
 )
@@ -77,6 +78,11 @@ def pass_on(state: RecordingState, func: Any, args: tuple[Any, ...], kwargs: dic
     return func(*args, **kwargs)
 
 
+def _before_cut(state: RecordingState, call: TorchCall) -> None:
+    if state.before_cut is not None and not state.is_inside():
+        state.before_cut()
+
+
 def _after_cut(cause: Cause) -> _Look:
     """``x.detach()``, ``x.data``: the result is untracked."""
 
@@ -113,6 +119,7 @@ def _after_deepcopy(state: RecordingState, call: TorchCall) -> None:
 def _before_detach_(state: RecordingState, call: TorchCall) -> None:
     tensor = call.args[0]
     if tensor.requires_grad and not state.is_inside():
+        _before_cut(state, call)
         call.before = state.input_from(tensor, Cause.DETACH, state.location(), "detach_")
 
 
@@ -203,6 +210,7 @@ def _before_flag(state: RecordingState, call: TorchCall) -> None:
     tensor = call.args[0]
     call.before = tensor.requires_grad
     if call.before and tensor.is_leaf:
+        _before_cut(state, call)
         state.provenance.leaf(tensor)  # one that is frozen stays the leaf that it was
 
 
@@ -236,6 +244,8 @@ def _after_flag(state: RecordingState, call: TorchCall) -> None:
 
 def _before_mode(state: RecordingState, call: TorchCall) -> None:
     call.before = torch.is_grad_enabled(), state.is_inside()
+    if call.before[0]:
+        _before_cut(state, call)
 
 
 def _after_mode(state: RecordingState, call: TorchCall) -> None:
@@ -290,6 +300,8 @@ def _after_data_set(state: RecordingState, call: TorchCall) -> None:
     if record is not None and isinstance(data, torch.Tensor):
         site = CutSite(Cause.VALUES_COPIED, location, "data")
         state.provenance.write(record, [state.input_from(data, *site)], site, replaces=True)
+    if isinstance(record, Leaf):
+        keep_versions(state, tensor, version_of(tensor), "data", location)
     identities = () if record is None else (record.identity,)
     kind, action = EventKind.IN_PLACE, Action.DATA_REPLACED
     state.log(Entry(kind, "data", location, identities=identities, action=action))
@@ -331,7 +343,7 @@ call_made_from(change.__code__, globals())
 _NAMED: dict[str, Handler] = {
     "_set_grad_enabled": _handler(_after_mode, _before_mode),
     "backward": _handler(gradients.after_backward_call, gradients.before_backward_call),
-    "detach": _handler(_after_cut(Cause.DETACH)),
+    "detach": _handler(_after_cut(Cause.DETACH), _before_cut),
     "detach_": _handler(_after_detach_, _before_detach_),
     **dict.fromkeys(("register_hook", "register_post_accumulate_grad_hook"), _handler(_after_hook)),
     "requires_grad_": _handler(_after_flag, _before_flag),
@@ -345,7 +357,7 @@ _NAMED: dict[str, Handler] = {
     "__deepcopy__": _handler(_after_deepcopy),
 }
 _PROPERTIES: dict[tuple[str, str], Handler | None] = {
-    ("__get__", "data"): _handler(_after_cut(Cause.DATA)),
+    ("__get__", "data"): _handler(_after_cut(Cause.DATA), _before_cut),
     ("__set__", "data"): _handler(_after_data_set),
     ("__get__", "grad"): _handler(gradients.after_grad_read),
     ("__set__", "grad"): _handler(gradients.after_grad_set, gradients.before_grad_set),
