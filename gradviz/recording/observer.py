@@ -327,7 +327,7 @@ class Observer:
             ranks = done.averaged.get(id(leaf.ref()), 0)
             entry.details = details = AddedGradient(done.before, leaf, after, done.number, ranks)
             self._state.log(entry)
-            added.append((name, details))
+            added.append((name if leaf.name else "a leaf's .grad", details))
         return lambda: [(name, details()) for name, details in added]
 
     def _log_averages(self, changed: Sequence[Leaf], done: _Pass) -> None:

@@ -252,7 +252,8 @@ def locals_of(frame: types.FrameType) -> dict[str, object]:
     again, unless other code holds it, as after ``saved = locals()``.
     """
     found = frame.f_locals
-    local = dict(found)
+    # pytest keeps what an assertion computed in variables such as ``@py_assert1``.
+    local = {name: value for name, value in found.items() if name[:1] != "@"}
     is_copy = type(found) is dict and frame.f_code.co_flags & inspect.CO_OPTIMIZED
     # Three references: the frame's, this function's, and the argument itself.
     if is_copy and sys.getrefcount(found) <= 3:
