@@ -13,14 +13,6 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-__all__ = [
-    "MessageKind",
-    "MessagePattern",
-    "TorchMessage",
-    "is_about_autograd",
-    "read_message",
-]
-
 
 @dataclass(frozen=True)
 class MessagePattern:

@@ -23,8 +23,6 @@ from gradviz.graph.operations import forward_word
 from gradviz.story import Event, EventKind
 from gradviz.torch_messages import MessageKind as Kind
 
-__all__ = ["RULES", "UNKNOWN_OF_AUTOGRAD"]
-
 _LONGEST = 200
 UNKNOWN_OF_AUTOGRAD = "autograd raised an error that no rule knows"
 _COPY = "change a copy: x = x.clone(); or make a new tensor: x = x - 1 instead of x -= 1"

@@ -17,8 +17,6 @@ from gradviz.graph import EdgeKind, GradGraph, NodeData, NodeKind, leaf_uses
 from gradviz.graph.operations import operation
 from gradviz.graph.text import number_text
 
-__all__ = ["scale_rules"]
-
 _RATIO = 1e3
 _LARGE = 100.0  # a smaller gradient is not exploding, even if the one at the root is tiny
 _HUGE = 1e10  # above what the scale of a GradScaler, 65,536 at first, gives a usual gradient

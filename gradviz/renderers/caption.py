@@ -132,7 +132,7 @@ def changes_caption(graph: GradGraph, shows_problem: bool = True) -> str:
 def _gradient_changes(nodes: Sequence[NodeData]) -> list[str]:
     """A sentence for each leaf whose gradient changed, or one for all leaves."""
     changes = [
-        (f"{node.get('name') or 'a leaf'}.grad", node["changes"]["grad"])
+        (f"{node['name']}.grad" if node.get("name") else _UNNAMED, node["changes"]["grad"])
         for node in nodes
         if "grad" in node.get("changes", {})
     ]
@@ -146,6 +146,7 @@ def _gradient_changes(nodes: Sequence[NodeData]) -> list[str]:
     return [f"The gradients of {len(changes):,} {word} {verb}."]
 
 
+_UNNAMED = "The .grad of a leaf without a name"
 _SAME_FOR_ALL = {"new": "are new", "cleared": "are cleared (None)", "zeroed": "are zeroed"}
 
 

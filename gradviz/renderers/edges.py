@@ -288,9 +288,9 @@ def _point_on(route: Route, share: float) -> Point:
 
 def point_at(segment: Route, t: float) -> Point:
     """A point on one Bézier segment; ``t`` is 0 at its start and 1 at its end."""
-    weights = ((1 - t) ** 3, 3 * t * (1 - t) ** 2, 3 * t * t * (1 - t), t**3)
-    x, y = (sum(w * p[axis] for w, p in zip(weights, segment, strict=True)) for axis in (0, 1))
-    return x, y
+    a, b, c, d = (1 - t) ** 3, 3 * t * (1 - t) ** 2, 3 * t * t * (1 - t), t**3
+    (ax, ay), (bx, by), (cx, cy), (dx, dy) = segment
+    return a * ax + b * bx + c * cx + d * dx, a * ay + b * by + c * cy + d * dy
 
 
 _APART = 4.0

@@ -430,6 +430,10 @@ def _options(data: NodeData) -> list[TextSpan]:
     if other is not None:
         sign = {"mul": "×", "div": "÷"}.get(data.get("op", ""), "")
         spans.append(TextSpan(f"{sign}{other}", Role.VALUE))
+    base = options.pop("self", None)
+    if base is not None:
+        sign = {"div": " ÷", "pow": "^"}.get(data.get("op", ""), "")
+        spans.append(TextSpan(f"{base}{sign}", Role.VALUE))
     exponent = options.pop("exponent", None)
     if exponent is not None:
         spans.append(TextSpan(f"^{exponent}", Role.VALUE))

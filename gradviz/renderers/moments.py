@@ -213,7 +213,7 @@ def gradient_table(moment: Moment) -> list[list[TextSpan]]:
         table.append([TextSpan(clean(names[0]) + more, Role.NAME), *cells])
     left = sum(len(names) for names in list(rows.values())[_MOST_ROWS:])
     if left:
-        table.append([TextSpan(f"and {left:,} more leaves", Role.FACT)])
+        table.append([TextSpan(f"and {left:,} more", Role.FACT)])
     return table if len(table) > 1 else []
 
 
@@ -233,6 +233,8 @@ def _cell(data: NodeData | None) -> TextSpan:
         return TextSpan("", Role.FACT)
     if grad is None:
         return TextSpan("None", Role.FACT)
+    if (spread := data.get("grad_range")) and not is_loud(grad):
+        return TextSpan(f"norm {number_text(spread[0])} to {number_text(spread[1])}", Role.VALUE)
     if is_loud(grad):
         return TextSpan(summary_text(grad), loud_role(grad))
     if grad.values is not None and grad.numel <= _FEW:

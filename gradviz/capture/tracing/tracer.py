@@ -518,7 +518,8 @@ class UntrackedInputs:
                 if number is None:
                     self.found.append(CutInput(operand, place, position))
                 elif number:
-                    data["options"] = {**data.get("options", {}), "other": number}
+                    side = "self" if kind.op == "div" and argument == "self" else "other"
+                    data["options"] = {**data.get("options", {}), side: number}
                 else:
                     unknown += 1
             elif not _is_absent(node, kind, argument, data["buffers"]):

@@ -30,6 +30,7 @@ from gradviz.recording.intercept import gradients
 from gradviz.recording.intercept.in_place import (
     after_change,
     before_change,
+    keep_versions,
     log_plain_change,
     lookup,
 )
@@ -299,6 +300,8 @@ def _after_data_set(state: RecordingState, call: TorchCall) -> None:
     if record is not None and isinstance(data, torch.Tensor):
         site = CutSite(Cause.VALUES_COPIED, location, "data")
         state.provenance.write(record, [state.input_from(data, *site)], site, replaces=True)
+    if isinstance(record, Leaf):
+        keep_versions(state, tensor, version_of(tensor), "data", location)
     identities = () if record is None else (record.identity,)
     kind, action = EventKind.IN_PLACE, Action.DATA_REPLACED
     state.log(Entry(kind, "data", location, identities=identities, action=action))
