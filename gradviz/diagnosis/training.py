@@ -19,21 +19,6 @@ from gradviz.facts import Action, EventKind, GradientDetails, SourceLocation, St
 from gradviz.graph import GradGraph, NodeKind, TensorSummary
 from gradviz.story import Event
 
-__all__ = [
-    "CLEARS",
-    "clearing_word",
-    "clearings_of",
-    "first_training_rules",
-    "scale_of",
-    "scaling_of",
-    "skipped_step",
-    "steps_of",
-    "training_rules",
-    "unseen",
-    "unused_by_steps",
-    "uses_of",
-]
-
 _CLIPS = ("clip_grad_norm_", "clip_grad_value_", "clip_grads_with_norm_")
 _CHANGES = (Action.CHANGED_IN_PLACE, Action.CLIPPED, Action.UNSCALED)
 _UNSCALES = ("unscale_", "step")
