@@ -17,12 +17,14 @@ from gradviz.diagnosis.values import is_sum
 from gradviz.facts import Action, EventKind, GradientDetails
 from gradviz.graph import EdgeKind, GradGraph, NodeData, NodeKind, leaf_uses
 from gradviz.graph.operations import operation
+from gradviz.graph.text import number_text
 from gradviz.story import Event
 
 _CLIPS = ("clip_grad_norm_", "clip_grad_value_", "clip_grads_with_norm_")
 _CHANGES = (Action.CHANGED_IN_PLACE, Action.CLIPPED, Action.UNSCALED)
 _RATIO = 1e3
 _LARGE = 100.0  # a smaller gradient is not exploding, even if the one at the root is tiny
+_HUGE = 1e10  # above what the scale of a GradScaler, 65,536 at first, gives a usual gradient
 
 
 @dataclass(frozen=True)
@@ -121,7 +123,33 @@ def _far(context: Context, question: Question, is_large: bool) -> Evidence | Non
     if scale is None or scale.is_large is not is_large:
         return None
     words = {"ratio": f"{_RATIO:,.0f}", "last": scale.last, "between": " and ".join(scale.steepest)}
+    words["fix"] = _fix_of_large(context)
     return Evidence(words, (scale.key,))
+
+
+def _huge(context: Context, question: Question) -> Evidence | None:
+    """A gradient of a parameter that is huge by itself, as are those beside it."""
+    data = question.data
+    grad = data.get("grad")
+    if grad is None or not question.is_parameter or data.get("dtype") == "float64":
+        return None
+    if not grad.is_finite or grad.norm is None or grad.norm <= _HUGE:
+        return None
+    return Evidence({"norm": number_text(grad.norm), "fix": _fix_of_large(context)})
+
+
+def _fix_of_large(context: Context) -> str:
+    """Clipping sets all gradients to 0 if their total norm overflows."""
+    nodes = [context.graph.nodes[key] for key in context.graph.leaves]
+    for data in nodes:
+        grad, dtype = data.get("grad"), data.get("dtype")
+        most = {"float16": 6e4, "float64": math.inf}.get(dtype, 1e18)
+        if grad is not None and grad.is_finite and (grad.norm or 0) > most:
+            return (
+                "lower the initial values or the learning rate; clip_grad_norm_ would set the "
+                f"gradients to 0, as their norm overflows in {dtype}"
+            )
+    return "clip it: torch.nn.utils.clip_grad_norm_(parameters, 1.0)"
 
 
 def _behind_a_norm(context: Context, question: Question, is_squared: bool) -> Evidence | None:
@@ -201,8 +229,16 @@ scale_rules: tuple[Rule[Any, Any], ...] = (
         Verdict.EXPLODING,
         lambda context, question: _far(context, question, True),
         _FAR.replace("{than}", "larger"),
-        "clip it: torch.nn.utils.clip_grad_norm_(parameters, 1.0)",
+        "{fix}",
         docs="For several parameters, the largest gradients of the modules are compared.",
+    ),
+    Rule(
+        "larger than any usual gradient",
+        Verdict.EXPLODING,
+        _huge,
+        "the norm of its gradient is {norm}",
+        "{fix}",
+        docs="Over 1e10, of a parameter that is not float64: those beside it may be as large.",
     ),
     Rule(
         "much smaller than at the root",

@@ -19,22 +19,6 @@ from gradviz.facts import Action, EventKind, SourceLocation, StepDetails
 from gradviz.graph import GradGraph, NodeKind, TensorSummary, leaf_uses
 from gradviz.story import Event
 
-__all__ = [
-    "CLEARS",
-    "clearing_word",
-    "clearings_of",
-    "first_training_rules",
-    "history_of",
-    "scale_of",
-    "scaling_of",
-    "skipped_step",
-    "steps_of",
-    "training_rules",
-    "unseen",
-    "unused_by_steps",
-    "uses_of",
-]
-
 _CHANGES = (Action.CHANGED_IN_PLACE, Action.CLIPPED, Action.UNSCALED)
 _UNSCALES = ("unscale_", "step")
 CLEARS = (Action.SET_TO_NONE, Action.ZEROED)
