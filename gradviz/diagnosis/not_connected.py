@@ -101,7 +101,6 @@ _OF_A_LIBRARY = (
 )
 _VALUE_READS = words(lambda row: row.reads_value)
 _NO_CUT = (Cause.CONSTANT, Cause.NOT_RECORDED, None)
-_DRAWS = ("normal", "multinomial", "bernoulli", "poisson", "binomial", "_sample_dirichlet")
 
 
 def cut_words(context: Context, cut: CutEdge) -> str:
@@ -232,7 +231,7 @@ def _is_sample(context: Context, cut: CutEdge) -> bool:
     made = _made(context, cut)
     mode = _mode_at(context, made[-1]) if made else None
     is_off = mode is not None and mode.action is Action.GRADIENTS_OFF
-    return not is_off and any(event.word in _DRAWS for event in made)
+    return not is_off and any(operation(event.word).draws for event in made)
 
 
 def number_reads(context: Context) -> list[Event]:
