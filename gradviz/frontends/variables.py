@@ -20,8 +20,6 @@ from typing import Any
 from gradviz.errors import GradvizError, TargetError
 from gradviz.frontends.program import Extent, Reached
 
-__all__ = ["Scope", "Search", "Variable", "Variables", "evaluated"]
-
 _BACKWARD = ("backward", "manual_backward")  # the second is Lightning's
 _Function = (ast.FunctionDef, ast.AsyncFunctionDef)
 _MOST_WAITED = 12  # passes until another optimizer makes its first step

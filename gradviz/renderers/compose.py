@@ -52,14 +52,6 @@ from gradviz.renderers.scene import (
 from gradviz.renderers.theme import TEXT, bar_of
 from gradviz.story import Frame, Story
 
-__all__ = [
-    "Panel",
-    "compose",
-    "compose_each",
-    "fits_a_page",
-    "panels_of",
-]
-
 _MARGIN = 18.0
 _PAD = 16.0
 _BETWEEN = 14.0

@@ -14,20 +14,6 @@ from gradviz.renderers.layout.routing import Box, Point, Route
 from gradviz.renderers.scene import Curve, Polygon, Rectangle, Shape, ShapeGroup, Text, extent
 from gradviz.renderers.theme import edge_look
 
-__all__ = [
-    "Edge",
-    "EdgePlaces",
-    "QUIET",
-    "Rect",
-    "cause_box",
-    "drawn_edges",
-    "edge_counts",
-    "edge_group",
-    "meet",
-    "output_numbers",
-    "point_at",
-]
-
 Edge = tuple[str, str, int, Any]
 """Source, target, input number and attributes, as in networkx."""
 

@@ -19,8 +19,6 @@ from gradviz.views.module_classes import frozen_in
 from gradviz.views.modules import module_paths
 from gradviz.views.op_sequence import op_sequence
 
-__all__ = ["ModuleFrame", "clusters_of", "frames_of", "opened_modules", "with_short_names"]
-
 _MOST_NODES = 200  # of larger graphs, modules are drawn as boxes
 _LISTS = ("ModuleList", "ModuleDict")  # they do not run
 _STEPS = (NodeKind.OPERATION, NodeKind.GROUP)
