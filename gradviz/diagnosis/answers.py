@@ -26,8 +26,6 @@ from gradviz.shown import Shown
 from gradviz.story import Frame, Story
 from gradviz.views.focus import in_focus
 
-__all__ = ["Explanation", "Explanations", "Group", "Verdict"]
-
 _TOGETHER = 3  # the number of rows with the same reason that are printed as one
 _LONG = 12  # operations; a longer path is folded, except near the culprit
 _LEAVES = (NodeKind.PARAMETER, NodeKind.LEAF)

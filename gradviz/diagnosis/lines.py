@@ -12,8 +12,8 @@ import os
 from collections.abc import Container, Iterable, Iterator
 from pathlib import Path
 
-from gradviz.cells import files_of_cell
 from gradviz.facts import SourceLocation
+from gradviz.shown import files_of_cell
 from gradviz.wording import inside_text
 
 

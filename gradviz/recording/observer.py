@@ -33,8 +33,7 @@ from gradviz.facts import (
 from gradviz.graph import GradGraph, TensorSummary
 from gradviz.graph.columns import collector_paused
 from gradviz.recording.event_log import Entry, KeyOf
-from gradviz.recording.frame_store import FrameStore, LaterFrame, Sampling
-from gradviz.recording.lost_results import LostResults
+from gradviz.recording.frame_store import FrameStore, LaterFrame, LostResults, Sampling
 from gradviz.recording.passes import (
     AddedGradient,
     Before,

@@ -33,17 +33,6 @@ from gradviz.recording.cut_leaves import leaves_in
 from gradviz.recording.provenance import Leaf, UntrackedTensor
 from gradviz.recording.state import RecordingState
 
-__all__ = [
-    "Additions",
-    "Keys",
-    "Snapshot",
-    "keep_options",
-    "renew",
-    "renew_after_backward",
-    "take",
-    "weakly",
-]
-
 _SPARE = 4_096  # identities that are kept although they are in no recent frame
 _ROUNDS = 8
 _NEVER = sys.maxsize

@@ -21,8 +21,6 @@ from gradviz.recording.source_lines import NOWHERE, CodeLocation
 from gradviz.recording.stable_trace import Keys, Snapshot
 from gradviz.recording.state import RecordingState
 
-__all__ = ["Flows", "Insertion", "UntrackedOverlay", "open_loops", "ranks"]
-
 Flows = dict[str, list[tuple[str, CutLeaves]]]
 
 

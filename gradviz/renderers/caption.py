@@ -34,20 +34,6 @@ from gradviz.story import Frame
 from gradviz.views.groups import count_of_nodes
 from gradviz.wording import problem_text
 
-__all__ = [
-    "GLYPH_HEIGHT",
-    "GLYPH_WIDTH",
-    "MEANINGS",
-    "ROLE_ROWS",
-    "caption",
-    "caption_of",
-    "changes_caption",
-    "highlight_row",
-    "legend_glyph",
-    "legend_of",
-    "role_rows",
-]
-
 _FAILED = "Backward failed"
 _MOST_NAMES = 3
 _WORTH_A_WORD = 1000  # bytes

@@ -52,16 +52,6 @@ from gradviz.renderers.scene import (
 from gradviz.renderers.theme import TEXT, bar_of
 from gradviz.story import Frame, Story
 
-__all__ = [
-    "NARROW",
-    "Panel",
-    "compose",
-    "compose_each",
-    "fits_a_page",
-    "is_better",
-    "panels_of",
-]
-
 _MARGIN = 18.0
 _PAD = 16.0
 _BETWEEN = 14.0

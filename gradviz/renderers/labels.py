@@ -35,18 +35,6 @@ from gradviz.graph.text import (
 from gradviz.views.groups import norm_of
 from gradviz.wording import problem_text, spread_text
 
-__all__ = [
-    "Label",
-    "Role",
-    "TextSpan",
-    "cause_text",
-    "clean",
-    "element_spans",
-    "labels_of",
-    "loud_role",
-    "may_have_changed",
-]
-
 _CAUSES = frozenset(cause.value for cause in Cause)
 _SHOWN_ELSEWHERE = ("value", "grad", "buffers")
 _LONGEST_NAME = 48

@@ -21,16 +21,6 @@ from gradviz.renderers.labels import Role, TextSpan, clean, loud_role
 from gradviz.story import Frame, Story
 from gradviz.views.groups import norm_of
 
-__all__ = [
-    "Moment",
-    "alike_frames",
-    "drawn_once",
-    "gradient_table",
-    "moments_of",
-    "results_apart",
-    "runs_of_frames",
-]
-
 _MOST_ROWS = 8
 _MOST_RESULTS = 8  # that get a frame each
 _FEW = 4  # values that fit into a cell

@@ -37,18 +37,6 @@ from gradviz.graph.columns import collector_paused
 from gradviz.graph.operations import operation
 from gradviz.graph.text import number_text
 
-__all__ = [
-    "Builder",
-    "CutInput",
-    "Labels",
-    "NodePlaces",
-    "UntrackedInputs",
-    "copy_graph",
-    "path_name",
-    "trace",
-    "trace_subjects",
-]
-
 
 @dataclass(frozen=True, eq=False)
 class _Reading:
