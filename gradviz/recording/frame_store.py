@@ -18,7 +18,6 @@ import weakref
 from collections import Counter, deque
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import cached_property
-from itertools import islice
 from typing import Any
 
 import torch
@@ -470,7 +469,7 @@ class LostResults:
         """The program is about to cut a tensor, or to disable gradients."""
         state = self._state
         log = state.event_log
-        new = islice(log.entries, max(self._seen - log.count, 0), None)
+        new = log.entries[max(self._seen - log.count, 0) :]
         self._seen = log.count + len(log.entries)
         if not any(map(_is_operation, new)):
             return
