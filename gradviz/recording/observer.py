@@ -178,7 +178,8 @@ class Observer:
         self._pass = _Pass(
             self._passes, location, count, before, given, root, roots, graph, flow, [], averaged
         )
-        before.add_summaries(averaged, leaves_of(self._state))
+        if averaged:
+            before.add_summaries(averaged, leaves_of(self._state))
         self._state.hooks.begin(leaves_of(self._state), self.snapshots.hooked)
 
     def _repeats(self, call: BackwardCall, averaged: Mapping[int, int]) -> bool:

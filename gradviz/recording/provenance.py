@@ -9,7 +9,6 @@ from __future__ import annotations
 import sys
 import weakref
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -248,8 +247,10 @@ class UntrackedTensor:
     def read_facts(self, tensor: torch.Tensor) -> None:
         """Read shape, dtype and device of its tensor, once."""
         if self._facts is None:
-            with suppress(RuntimeError):  # a nested tensor has no shape
+            try:  # noqa: SIM105, this is called for every untracked result
                 self._facts = tensor.shape, tensor.dtype, tensor.device
+            except RuntimeError:  # a nested tensor has no shape
+                pass
 
     def add_input(self, new: Input) -> None:
         """Add data that an in-place operation wrote into it."""
@@ -289,10 +290,16 @@ class WeakTensors(dict[int, "UntrackedTensor | Leaf"]):
     """The records of tensors that are alive, by the ``id`` of the tensor.
 
     An entry is removed when its tensor is deleted, before the ``id`` can be reused.
+
+    Attributes:
+        latest: a record that is entered when a record is next read: its tensor may be gone by then.
     """
+
+    latest: UntrackedTensor | None = None
 
     def enter(self, tensor: torch.Tensor, record: UntrackedTensor | Leaf) -> None:
         """Store the record of a tensor, replacing any other."""
+        self.settle()
         reference = _Reference(tensor, self._remove)
         reference.key = id(tensor)
         record.ref = reference
@@ -304,8 +311,17 @@ class WeakTensors(dict[int, "UntrackedTensor | Leaf"]):
         if record is not None and record.ref is reference:
             del self[key]
 
+    def settle(self) -> None:
+        """Enter the latest record, if its tensor is alive."""
+        record, self.latest = self.latest, None
+        tensor = record.ref() if record is not None else None
+        if record is not None and tensor is not None:
+            self.enter(tensor, record)
+
     def of(self, tensor: torch.Tensor) -> UntrackedTensor | Leaf | None:
         """The record of a tensor."""
+        if self.latest is not None:
+            self.settle()
         return self.get(id(tensor))
 
 
@@ -414,8 +430,8 @@ class Provenance:
         untracked = UntrackedTensor(self._count, word, cause, location, inputs, matters)
         self._count += 1
         for each in inputs:
-            if cut := each.cut_leaves:
-                untracked.cut_leaves = merge_cut_leaves(untracked.cut_leaves, cut)
+            if each.cut_leaves is not NO_CUTS:
+                untracked.cut_leaves = merge_cut_leaves(untracked.cut_leaves, each.cut_leaves)
             source = each.source
             if type(source) is UntrackedTensor and source.depth >= untracked.depth:
                 untracked.depth = source.depth + 1
@@ -443,7 +459,7 @@ class Provenance:
         return [
             self.add(tensor, word, cause, location, inputs, matters).identity
             for tensor in tensors
-            if not isinstance(self.tensors.get(id(tensor)), Leaf)
+            if not isinstance(self.tensors.of(tensor), Leaf)
         ]
 
     def write(
@@ -555,8 +571,14 @@ class Provenance:
         """Remember float objects read from a tensor; they are held, so that no ``id`` is reused."""
         for number in _floats_in(values):
             self._numbers[id(number)] = number, record
-        while len(self._numbers) > _MOST_NUMBERS:
-            del self._numbers[next(iter(self._numbers))]
+        if len(self._numbers) > 2 * _MOST_NUMBERS:
+            self._numbers = dict([*self._numbers.items()][-_MOST_NUMBERS:])
+
+    def repeat_number(self, number: float, record: UntrackedTensor) -> None:
+        """Remember another float with the same value, read by the same call."""
+        self._numbers[id(number)] = number, record
+        if len(self._numbers) > 2 * _MOST_NUMBERS:
+            self.remember_numbers((), record)
 
     def numbers_in(self, values: object) -> list[UntrackedTensor]:
         """The records of the numbers among values that were read from tensors, each once."""
@@ -567,6 +589,7 @@ class Provenance:
 
     def release(self, tensor: torch.Tensor) -> None:
         """A tensor has become tracked: its old record stays as it was."""
+        self.tensors.settle()
         found = self.tensors.pop(id(tensor), None)
         if isinstance(found, UntrackedTensor):
             found.ref = _no_tensor

@@ -32,7 +32,7 @@ __all__ = [
     "unregistered",
 ]
 
-_OWN = frozenset(("_modules", "_parameters", "_buffers", "_non_persistent_buffers_set"))
+_OF_MODULES = frozenset(vars(nn.Module()))  # attributes that torch sets in every module
 _MOST = 1_000  # entries of one container that are searched
 _MOST_INSIDE = 100  # entries of a container among variables in which optimizers are searched
 _LOOKS = 3  # times that a module or optimizer is read; later ones only if it grows
@@ -103,10 +103,11 @@ def unregistered(module: nn.Module) -> list[Unregistered]:
         if type(owner).__module__.startswith("torch.distributed."):
             continue  # a wrapper keeps parameters for itself
         prefix = f"{path}." if path else ""
-        for attribute, value in list(vars(owner).items()):
+        own = vars(owner)
+        for attribute, value in [(name, own[name]) for name in own if name not in _OF_MODULES]:
             if type(value) is torch.Tensor and _is_plain_leaf(value):
                 rows = [(value, f"{prefix}{attribute}", False)]
-            elif isinstance(value, (list, tuple, dict)) and value and attribute not in _OWN:
+            elif isinstance(value, (list, tuple, dict)) and value:
                 rows = list(_parameters_in(value, f"{prefix}{attribute}"))
             else:
                 continue

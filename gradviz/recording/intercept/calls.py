@@ -7,19 +7,22 @@ made once and outside of any guard, because its exceptions are the program's.
 from __future__ import annotations
 
 import sys
+import weakref
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from math import isfinite
-from typing import Any
+from types import CodeType
+from typing import Any, cast
 
 import torch
 
 from gradviz.capture.autograd.engine import creation_count
 from gradviz.capture.autograd.nodes import sequence_number
 from gradviz.capture.autograd.operations import type_text
-from gradviz.capture.autograd.tensors import version_of
+from gradviz.capture.autograd.tensors import storage_address, version_of
 from gradviz.capture.tensors.summary import summarize
-from gradviz.facts import Action
+from gradviz.facts import Action, VersionDetails
 from gradviz.graph import Cause, TensorSummary
 from gradviz.recording.cut_leaves import CutSite
 from gradviz.recording.event_log import QUERIES, Entry, word_of
@@ -31,12 +34,24 @@ from gradviz.recording.intercept.in_place import (
     lookup,
 )
 from gradviz.recording.provenance import Leaf, UntrackedTensor
-from gradviz.recording.source_lines import call_made_from, called_function, user_location
-from gradviz.recording.state import Handler, RecordingState, TorchCall, tensors_in
+from gradviz.recording.source_lines import (
+    CodeLocation,
+    call_made_from,
+    called_function,
+    user_location,
+)
+from gradviz.recording.state import (
+    Handler,
+    InPlaceChange,
+    RecordingState,
+    TorchCall,
+    tensors_in,
+)
 from gradviz.story import EventKind
 
 __all__ = ["Handlers", "change", "pass_on"]
 
+_MOST_ENTRIES = 50_000  # events without a number
 _Look = Callable[[RecordingState, TorchCall], None]
 
 
@@ -63,6 +78,90 @@ def _handler(after: _Look, before: _Look | None = None) -> Handler:
     return handle
 
 
+@dataclass(slots=True, eq=False)
+class _Repeated:
+    """The latest recorded call of ``detach``, ``data``, ``item`` or ``add_``; a loop may repeat it.
+
+    Args:
+        func, code, offset: the function and where it was called.
+        is_tracking: whether autograd was recording.
+        ref: the tensor it was called on.
+        record: of its result.
+        entry: its event. While it is the last one, nothing else was recorded since.
+        number: the number that it returned, or None.
+        storage: address of the storage that it changed in place, or None.
+    """
+
+    func: Any
+    code: CodeType
+    offset: int
+    is_tracking: bool
+    ref: Callable[[], torch.Tensor | None]
+    record: UntrackedTensor
+    entry: Entry
+    number: float | None = None
+    storage: int | None = None
+
+
+def _repeatable(after: _Look) -> Handler:
+    """A handler of a call that often repeats the latest one.
+
+    A call with the same tensor on the same line differs in nothing if nothing was recorded between
+    and the result of the call before is gone: both then share one record and one event object.
+    """
+
+    def handle(
+        state: RecordingState, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        result = func(*args, **kwargs) if kwargs else func(*args)
+        known: _Repeated | None = state.repeated
+        entries = state.event_log.entries
+        if known is not None and entries and entries[-1] is known.entry:
+            frame = sys._getframe(2)
+            if (
+                frame.f_lasti == known.offset
+                and frame.f_code is known.code
+                and func is known.func
+                and args
+                and args[0] is known.ref()
+                and torch.is_grad_enabled() is known.is_tracking
+                and len(entries) < _MOST_ENTRIES
+            ):
+                if type(result) is float:
+                    if result == known.number:
+                        state.provenance.repeat_number(result, known.record)
+                        entries.append(known.entry)
+                        return result
+                elif type(result) is torch.Tensor and known.record.ref() is None:
+                    known.record.ref = weakref.ref(result)
+                    state.provenance.tensors.latest = known.record
+                    entries.append(known.entry)
+                    return result
+        call = TorchCall(func, args, kwargs)
+        call.result = result
+        state.guard(after, call)
+        return result
+
+    call_made_from(handle.__code__, globals())
+    return handle
+
+
+def _may_repeat(
+    state: RecordingState, call: TorchCall, location: CodeLocation, record: UntrackedTensor
+) -> None:
+    """Remember a call that was just logged."""
+    entries = state.event_log.entries
+    entry, ref = entries[-1] if entries else None, weakref.ref(call.args[0])
+    is_direct = location.offset >= 0 and location.caller is None and location.code is not None
+    if is_direct and isinstance(entry, Entry) and entry.identities == (record.identity,):
+        number = call.result if type(call.result) is float else None
+        where = cast("CodeType", location.code), location.offset
+        mode, is_change = torch.is_grad_enabled(), entry.kind is EventKind.IN_PLACE
+        has_version = is_change and not call.args[0].is_inference()
+        storage = storage_address(call.args[0]) if has_version else None
+        state.repeated = _Repeated(call.func, *where, mode, ref, record, entry, number, storage)
+
+
 def pass_on(state: RecordingState, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """A call that is not recorded."""
     return func(*args, **kwargs)
@@ -85,6 +184,9 @@ def _after_cut(cause: Cause) -> _Look:
         data = state.input_from(call.args[0], cut, location, word)
         kind = EventKind.OPERATION if isinstance(data.source, UntrackedTensor) else EventKind.CUT
         state.add_untracked(word_of(call.func), [data], [call.result], location, kind)
+        record = state.provenance.tensors.of(call.result)
+        if isinstance(record, UntrackedTensor):
+            _may_repeat(state, call, location, record)
 
     return after
 
@@ -143,6 +245,7 @@ def _after_value_read(cause: Cause) -> _Look:
         was_cut = tensor.requires_grad or bool(untracked.cut_leaves)
         kind = EventKind.CUT if was_cut else EventKind.OPERATION  # of a frozen tensor
         state.log(Entry(kind, untracked.word, location, identities=(untracked.identity,)))
+        _may_repeat(state, call, location, untracked)
 
     return after
 
@@ -293,7 +396,37 @@ _NUMBERS = frozenset({int, float, bool})
 
 def change(state: RecordingState, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """A change in place; of plain data by plain numbers, without what others need."""
-    record = state.provenance.tensors.get(id(args[0])) if args else None
+    known: _Repeated | None = state.repeated
+    entries = state.event_log.entries
+    if known is not None and entries and entries[-1] is known.entry and known.storage is not None:
+        frame = sys._getframe(2)
+        if (
+            frame.f_lasti == known.offset
+            and frame.f_code is known.code
+            and func is known.func
+            and args
+            and args[0] is known.ref()
+            and not kwargs
+            and _NUMBERS.issuperset(map(type, args[1:]))
+            and torch.is_grad_enabled() is known.is_tracking
+            and state.pending is None
+            and len(entries) < _MOST_ENTRIES
+        ):
+            target: Any = args[0]
+            before = version_of(target)
+            result = func(*args)
+            after = version_of(target)
+            if after != before:
+                old = known.entry
+                where, word = old.location, old.word
+                details = VersionDetails(before, after)
+                same = old.kind, word, where, None, old.identities, None, details
+                known.entry = entry = Entry(*same)
+                entries.append(entry)
+                done = word, where, known.storage, before, after, creation_count()
+                state.changes.append(InPlaceChange(*done))
+            return result
+    record = state.provenance.tensors.of(args[0]) if args else None
     if (
         not isinstance(record, UntrackedTensor)
         or kwargs
@@ -313,6 +446,7 @@ def change(state: RecordingState, func: Any, args: tuple[Any, ...], kwargs: dict
     try:
         location = user_location(sys._getframe(2), state.verdicts)
         log_plain_change(state, target, record, word_of(func), before, location)
+        _may_repeat(state, TorchCall(func, args, kwargs), location, record)
     except Exception as error:
         state.failed(error)
     return result
@@ -322,7 +456,7 @@ call_made_from(change.__code__, globals())
 _NAMED: dict[str, Handler] = {
     "_set_grad_enabled": _handler(_after_mode, _before_mode),
     "backward": _handler(gradients.after_backward_call, gradients.before_backward_call),
-    "detach": _handler(_after_cut(Cause.DETACH)),
+    "detach": _repeatable(_after_cut(Cause.DETACH)),
     "detach_": _handler(_after_detach_, _before_detach_),
     **dict.fromkeys(("register_hook", "register_post_accumulate_grad_hook"), _handler(_after_hook)),
     "requires_grad_": _handler(_after_flag, _before_flag),
@@ -330,13 +464,13 @@ _NAMED: dict[str, Handler] = {
     **dict.fromkeys(("numpy", "__array__"), _handler(_after_value_read(Cause.NUMPY))),
     **dict.fromkeys(
         ("item", "tolist", "__float__", "__int__", "__index__", "__complex__"),
-        _handler(_after_value_read(Cause.ITEM)),
+        _repeatable(_after_value_read(Cause.ITEM)),
     ),
     **dict.fromkeys(QUERIES, pass_on),
     "__deepcopy__": _handler(_after_deepcopy),
 }
 _PROPERTIES: dict[tuple[str, str], Handler | None] = {
-    ("__get__", "data"): _handler(_after_cut(Cause.DATA)),
+    ("__get__", "data"): _repeatable(_after_cut(Cause.DATA)),
     ("__set__", "data"): _handler(_after_data_set),
     ("__get__", "grad"): _handler(gradients.after_grad_read),
     ("__set__", "grad"): _handler(gradients.after_grad_set, gradients.before_grad_set),
