@@ -582,8 +582,14 @@ class Observer:
             return None
         if not found:
             return GradGraph  # the frame would show the same as the latest one
-        graph, title = functools.cache(self._steady.build(found, readings)), self._title(moment)
+        build_graph, title = self._steady.build(found, readings), self._title(moment)
         passes, row = self._passes, self._rows
+        built: list[GradGraph] = []
+
+        def graph() -> GradGraph:
+            if not built:
+                built.append(build_graph())
+            return built[0]
 
         def build() -> Frame:
             return Frame(with_gradients(title, added()), graph(), "", kind, passes, row - 1)

@@ -29,6 +29,7 @@ from gradviz.recording.cut_leaves import (
     merge_cut_leaves,
 )
 from gradviz.recording.source_lines import NOWHERE, CodeLocation
+from gradviz.recording.weak_tensors import WeakTensors
 
 __all__ = [
     "Input",
@@ -36,7 +37,6 @@ __all__ = [
     "OperationOutput",
     "Provenance",
     "UntrackedTensor",
-    "WeakTensors",
     "Written",
     "cause_of",
 ]
@@ -281,50 +281,6 @@ class UntrackedTensor:
         self.depth = keep
 
 
-class _Reference(weakref.ref[torch.Tensor]):
-    __slots__ = ("key",)
-    key: int
-
-
-class WeakTensors(dict[int, "UntrackedTensor | Leaf"]):
-    """The records of tensors that are alive, by the ``id`` of the tensor.
-
-    An entry is removed when its tensor is deleted, before the ``id`` can be reused.
-
-    Attributes:
-        latest: a record that is entered when a record is next read: its tensor may be gone by then.
-    """
-
-    latest: UntrackedTensor | None = None
-
-    def enter(self, tensor: torch.Tensor, record: UntrackedTensor | Leaf) -> None:
-        """Store the record of a tensor, replacing any other."""
-        self.settle()
-        reference = _Reference(tensor, self._remove)
-        reference.key = id(tensor)
-        record.ref = reference
-        self[id(tensor)] = record
-
-    def _remove(self, reference: weakref.ref[torch.Tensor]) -> None:
-        key: int = reference.key  # type: ignore[attr-defined]
-        record = self.get(key)
-        if record is not None and record.ref is reference:
-            del self[key]
-
-    def settle(self) -> None:
-        """Enter the latest record, if its tensor is alive."""
-        record, self.latest = self.latest, None
-        tensor = record.ref() if record is not None else None
-        if record is not None and tensor is not None:
-            self.enter(tensor, record)
-
-    def of(self, tensor: torch.Tensor) -> UntrackedTensor | Leaf | None:
-        """The record of a tensor."""
-        if self.latest is not None:
-            self.settle()
-        return self.get(id(tensor))
-
-
 class Provenance:
     """The leaves and untracked tensors of a recording.
 
@@ -338,7 +294,7 @@ class Provenance:
 
     def __init__(self) -> None:
         self.written: dict[int, list[Written]] = {}
-        self.tensors = WeakTensors()
+        self.tensors: WeakTensors[UntrackedTensor | Leaf] = WeakTensors()
         self.left_out = 0
         self._count = 0
         self._leaves = 0

@@ -160,6 +160,7 @@ class RecordingState:
         notes: errors of the recording itself.
         reachability: finds the leaves that a node was computed from.
         function_calls: operations inside the ``forward`` of custom Functions.
+        called: functions that created untracked results, by code and offset of the call.
         repeated: the latest call of those that a loop may repeat, see `intercept.calls`.
         on_gradient_change: called with the event after a sequence of changes to ``.grad``.
     """
@@ -182,7 +183,7 @@ class RecordingState:
         self.task: Callable[[], object] | None = None
         self._known_nodes: dict[int, _KnownNode] = {}
         self.repeated: Any = None
-        self._called: dict[tuple[int, int], tuple[Any, CodeLocation]] = {}
+        self.called: dict[tuple[int, int], tuple[Any, CodeLocation]] = {}
         self.pending: Entry | None = None
         self.pending_leaves: dict[int, Leaf] = {}
         self.started_at = creation_count()
@@ -322,8 +323,6 @@ class RecordingState:
         try:
             args, kwargs = arguments
             if self.is_alone and type(result) is torch.Tensor and not kwargs and is_quiet(args):
-                if not result.requires_grad and self._repeats_call(func, args, result):
-                    return
                 location = user_location(sys._getframe(2), self.verdicts)
                 if result.requires_grad or self.is_inside():
                     self._sort(func, arguments, [result], before, location)
@@ -331,7 +330,7 @@ class RecordingState:
                     given = [each for each in args if isinstance(each, torch.Tensor)]
                     self.outside(word_of(func), given, [result], location)
                     if location.offset >= 0 and location.caller is None:
-                        self._called[id(location.code), location.offset] = func, location
+                        self.called[id(location.code), location.offset] = func, location
                 return
             with quietly():
                 outputs = list(tensors_in((result,)))
@@ -340,46 +339,6 @@ class RecordingState:
                     self._sort(func, arguments, outputs, before, location)
         except Exception as error:
             self.failed(error)
-
-    def _repeats_call(self, func: Any, args: tuple[Any, ...], result: torch.Tensor) -> bool:
-        """Record an untracked result of a call that was made on the same line before.
-
-        Returns:
-            Whether it did; any other call is recorded by `outside`.
-        """
-        frame = sys._getframe(3)
-        code, offset = frame.f_code, frame.f_lasti
-        known = self._called.get((id(code), offset))
-        if known is None or known[0] is not func or known[1].code is not code:
-            return False
-        tracks = torch.is_grad_enabled()
-        mode = None if tracks else self.cause_of_mode()
-        if (mode is Cause.NO_GRAD and self.grad_expected) or (mode and is_forward(code)):
-            return False
-        word, location, provenance = word_of(func), known[1], self.provenance
-        cause = mode or Cause.NOT_DIFFERENTIABLE
-        inputs, matters = [], False
-        for each in args:
-            kind = type(each)
-            if kind is torch.Tensor or kind is torch.nn.Parameter:
-                if each is result:
-                    return False
-                if word in SHAPE_ONLY:
-                    continue
-                if each.requires_grad:
-                    data = self.input_from(each, cause, location, word)
-                else:
-                    data = provenance.untracked(each).as_input()
-                matters = matters or data.matters
-                inputs.append(data)
-        if isinstance(provenance.tensors.of(result), Leaf):
-            return False
-        made = provenance.add(result, word, cause_of(inputs), location, inputs, matters)
-        entries = self.event_log.entries
-        entries.append(Entry(EventKind.OPERATION, word, location, None, (made.identity,)))
-        if len(entries) > _FLUSH_AFTER:
-            self.flush()
-        return True
 
     def _sort(
         self,

@@ -16,9 +16,15 @@ from torch.nn import Parameter
 from torch.overrides import TorchFunctionMode
 
 from gradviz.capture.autograd.engine import creation_count, jit_trace
+from gradviz.capture.autograd.tensors import is_quiet
+from gradviz.graph import Cause
+from gradviz.recording.event_log import SHAPE_ONLY, Entry, word_of
+from gradviz.recording.function_calls import is_forward
 from gradviz.recording.intercept.calls import change, pass_on
-from gradviz.recording.source_lines import Helper, HelperFiles, call_made_from
+from gradviz.recording.provenance import Leaf, cause_of
+from gradviz.recording.source_lines import CodeLocation, Helper, HelperFiles, call_made_from
 from gradviz.recording.state import RecordingState
+from gradviz.story import EventKind
 
 __all__ = ["RecordingMode"]
 
@@ -104,10 +110,62 @@ class RecordingMode(TorchFunctionMode):
                     if after > state.limit:
                         state.flush()
                     return result
-        elif kind in _NOTHING_TO_SAY:
+        elif kind in _NOTHING_TO_SAY or (
+            kind is _Tensor and not kwargs and _repeats_call(state, func, args, result)
+        ):
             return result
         state.made(func, (args, kwargs or {}), result, before)
         return result
+
+
+def _repeats_call(
+    state: RecordingState, func: Any, args: tuple[Any, ...], result: torch.Tensor
+) -> bool:
+    """Record an untracked result of a call that was made on the same line before.
+
+    Returns:
+        Whether it did; any other call is recorded by `RecordingState.made`.
+    """
+    frame = sys._getframe(2)
+    code, offset = frame.f_code, frame.f_lasti
+    known = state.called.get((id(code), offset))
+    if known is None or known[0] is not func or known[1].code is not code:
+        return False
+    try:
+        if state.is_alone and not result.requires_grad and is_quiet(args):
+            return _add_untracked(state, func, args, result, known[1])
+    except Exception as error:
+        state.failed(error)
+    return False
+
+
+def _add_untracked(
+    state: RecordingState,
+    func: Any,
+    args: tuple[Any, ...],
+    result: torch.Tensor,
+    location: CodeLocation,
+) -> bool:
+    mode = None if torch.is_grad_enabled() else state.cause_of_mode()
+    is_inside = mode is Cause.NO_GRAD and state.grad_expected
+    if is_inside or (mode is not None and location.code and is_forward(location.code)):
+        return False
+    word, provenance = word_of(func), state.provenance
+    cause = mode or Cause.NOT_DIFFERENTIABLE
+    inputs, matters = [], False
+    for each in () if word in SHAPE_ONLY else args:
+        if type(each) is _Tensor or type(each) is Parameter:
+            if each.requires_grad:
+                data = state.input_from(each, cause, location, word)
+            else:
+                data = provenance.untracked(each).as_input()
+            matters = matters or data.matters
+            inputs.append(data)
+    if any(result is each for each in args) or isinstance(provenance.tensors.of(result), Leaf):
+        return False
+    made = provenance.add(result, word, cause_of(inputs), location, inputs, matters)
+    state.log(Entry(EventKind.OPERATION, word, location, None, (made.identity,)))
+    return True
 
 
 call_made_from(RecordingMode.__torch_function__.__code__, globals())
