@@ -582,14 +582,8 @@ class Observer:
             return None
         if not found:
             return GradGraph  # the frame would show the same as the latest one
-        build_graph, title = self._steady.build(found, readings), self._title(moment)
+        graph, title = self._steady.build(found, readings), self._title(moment)
         passes, row = self._passes, self._rows
-        built: list[GradGraph] = []
-
-        def graph() -> GradGraph:
-            if not built:
-                built.append(build_graph())
-            return built[0]
 
         def build() -> Frame:
             return Frame(with_gradients(title, added()), graph(), "", kind, passes, row - 1)

@@ -272,12 +272,15 @@ class Steady:
         return next((str(graph.nodes[key].get("name", "")) for key in graph.roots), "")
 
     def build(self, graph: GradGraph, readings: dict[int, LeafReading]) -> Callable[[], GradGraph]:
-        """Build the graph of a moment from that of the earlier pass, when it is needed."""
+        """Build the graph of a moment from that of the earlier pass, once, when it is needed."""
         assert self._course is not None
         course, shift, loss = self._course, self._shift, self._loss
         keys_of = self._keys(course, shift)
+        made: list[GradGraph] = []  # ``functools.cache`` would take longer than the rest
 
         def built() -> GradGraph:
+            if made:
+                return made[0]
             keys = keys_of(graph)
             new = _shifted(copy_graph(graph, keys), shift)
             self._update_leaves(new, course, readings)
@@ -285,6 +288,7 @@ class Steady:
                 if "value" in graph._node[key]:
                     new._node[keys[key]]["value"] = loss and loss.summary
             self._snapshots.copied(graph, new, keys)
+            made.append(new)
             return new
 
         return built
