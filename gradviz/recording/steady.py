@@ -118,6 +118,7 @@ class Steady:
         self._course: _Course | None = None
         self._at = self._shift = self._since = 0
         self._loss: Kept | None = None
+        self._is_first = True
         self._readings: dict[int, LeafReading] = {}
 
     def begin(self, roots: Sequence[Any], since: int, is_plain: bool, may_repeat: bool) -> bool:
@@ -136,7 +137,9 @@ class Steady:
         self._state.event_log.flush()
         digest, self._state.event_log.digest = self._state.event_log.digest, 0
         self.is_on, self._course = False, None
-        node = getattr(roots[0], "grad_fn", None) if is_plain and len(roots) == 1 else None
+        is_first, self._is_first = self._is_first, False  # of one pass nothing is compared
+        is_plain = is_plain and len(roots) == 1 and not is_first
+        node = getattr(roots[0], "grad_fn", None) if is_plain else None
         found: Hashable = None
         with suppress(Exception):  # a nested tensor has no shape
             found = None if node is None else outline(node, since, _MOST_NODES)
