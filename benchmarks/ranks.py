@@ -26,7 +26,7 @@ from torch import nn
 
 import gradviz
 from gradviz import serialize
-from gradviz.capture.autograd.exchange import Exchange
+from gradviz.capture.autograd.collectives import Exchange
 from gradviz.capture.tensors.names import Names
 from gradviz.comparison.ranks import RankPart, collected, own_part, send_part
 from gradviz.graph import TensorSummary

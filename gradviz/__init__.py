@@ -77,7 +77,7 @@ __getattr__, __dir__, _ = lazy_loader.attach(
         "frontends.drawing": ["Drawing", "draw"],
         "frontends.mkdocs": ["markdown_fence", "markdown_options"],
         "frontends.notebook": ["load_ipython_extension", "unload_ipython_extension"],
-        "frontends.sphinx": ["setup"],  # what Sphinx calls for extensions = ["gradviz"]
+        "frontends": ["setup"],  # what Sphinx calls for extensions = ["gradviz"]
         "frontends.summary": ["Summary", "summary"],
         "frontends.viewing": ["view"],
         "graph": ["GradGraph"],

@@ -11,34 +11,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple
 
-from gradviz.graph import NodeKind, TensorSummary
-
-__all__ = [
-    "NOWHERE",
-    "Action",
-    "BackwardDetails",
-    "Details",
-    "ErrorDetails",
-    "EventKind",
-    "Flag",
-    "FrameKind",
-    "GradientDetails",
-    "HookDetails",
-    "Loss",
-    "LeafGradient",
-    "LostGradient",
-    "PlainContainer",
-    "Problem",
-    "ProblemKind",
-    "RankRecord",
-    "RankState",
-    "RankTensor",
-    "SavedVerdict",
-    "SourceLocation",
-    "StepDetails",
-    "TrainingSets",
-    "VersionDetails",
-]
+from gradviz.graph import EdgeData, NodeKind, TensorSummary
 
 
 @dataclass(frozen=True)
@@ -120,6 +93,8 @@ class Action(str, Enum):
     """``GradScaler`` divided the gradients by its scale; before, they were scaled."""
     CLIPPED = "clipped"
     """``clip_grad_norm_`` or ``clip_grad_value_``."""
+    NOTHING_CLIPPED = "None: nothing clipped"
+    """A function that clips gradients ran while each of them was None."""
     SKIPPED = "skipped"
     """A step that ``GradScaler`` skipped: a gradient was infinite or NaN."""
     AVERAGED = "averaged over the ranks"
@@ -438,6 +413,8 @@ class FrameKind(str, Enum):
     """``backward()`` or ``autograd.grad`` raised before any node ran, and ended the recording."""
     ERROR = "error"
     """An exception ended the recording outside of backward."""
+    RESULT = "result"
+    """Before a cut, in a recording without backward pass: results that variables lost since."""
     MARK = "mark"
     END = "end"
 
@@ -490,3 +467,27 @@ class TrainingSets(NamedTuple):
     held: frozenset[str]
     elsewhere: int
     names: Mapping[str, str]
+
+
+class CutEdge(NamedTuple):
+    """An edge at which data was cut from the graph."""
+
+    source: str
+    target: str
+    edge: EdgeData
+
+
+class ValueRead(NamedTuple):
+    """Where data of a leaf became a number or an array.
+
+    Args:
+        cut: where the gradient was cut, there or before.
+        word: what read it: ``"item"``.
+        source: the line.
+        inside: when that line called a library, the line of the library; else "".
+    """
+
+    cut: CutEdge
+    word: str
+    source: str
+    inside: str = ""

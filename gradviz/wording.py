@@ -35,6 +35,7 @@ __all__ = [
     "problem_text",
     "rank_notes",
     "rank_state_text",
+    "result_title",
     "ranks_text",
     "spread_text",
     "title_without_values",
@@ -193,6 +194,16 @@ def frame_title(
             return str(kind.value)
 
 
+def result_title(name: str, source: str) -> str:
+    """The title of a frame of a result, before a later line assigned its variable again.
+
+    Example:
+        >>> result_title("loss", "train.py:7"), result_title("", "train.py:7")
+        ('loss, train.py:7', 'train.py:7')
+    """
+    return ", ".join(filter(None, (name, source)))
+
+
 def with_step(title: str, step: int) -> str:
     """The title of a frame of a recording of some steps; of other recordings ``step`` is 0.
 
@@ -251,6 +262,8 @@ def added_text(before: TensorSummary | None, after: TensorSummary | None) -> str
         return _signed(differences[0])
     if differences and len(differences) <= _FEW:
         return f"+[{' '.join(map(_short, differences))}]"
+    if not after.is_finite:  # a norm is that of the finite elements
+        return _brief(after)
     if after.norm is None:
         return "added to"
     if before is None or before.norm is None:

@@ -220,6 +220,8 @@ class _Checked:
             trained = program.parameters & set(program.held) - set(program.frozen)
             inputs = set(program.held) - program.parameters  # a program may optimize an input
             (right if trained and not inputs else may_be).add("left out of the optimizer")
+        if norm < 1e-6:  # a sum of a softmax: "0 up to rounding errors"
+            may_be.add("zero")
         if leaf in program.hidden:
             may_be |= right | {"fine"}
         if leaf in program.hooked:

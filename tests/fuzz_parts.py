@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 PRELUDE = """\
+import copy, threading, torch
+from torch.utils.checkpoint import checkpoint
 class Double(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x):

@@ -1,7 +1,7 @@
 """The rules of the house, kept by reading the source: who imports whom, and who does what.
 
 The places are a chain; each imports only from itself and from places to its left:
-errors, cells, shown, torch_messages -> graph -> facts -> story, wording,
+errors, shown, torch_messages -> graph -> facts -> story, wording,
 serialize -> capture -> recording -> views -> diagnosis, comparison, checking, reports ->
 renderers -> frontends -> the package itself.
 """
@@ -19,7 +19,7 @@ import pytest
 from house import ROOT, parsed, sources
 
 CHAIN = (
-    ("errors", "cells", "shown", "torch_messages"),
+    ("errors", "shown", "torch_messages"),
     ("graph",),
     ("facts",),
     ("story", "wording", "serialize"),
@@ -41,8 +41,8 @@ HOMES = {
     "graphviz": ("renderers",),
     "pygraphviz": ("renderers",),
     "IPython": ("frontends/notebook.py", "frontends/display.py"),
-    "sphinx": ("frontends/sphinx",),
-    "docutils": ("frontends/sphinx",),
+    "sphinx": ("frontends/sphinx.py", "frontends/__init__.py"),
+    "docutils": ("frontends/sphinx.py",),
 }
 TORCH_PRIVATE = re.compile(
     r"^(_saved_\w*|_raw_saved_\w*|_input_metadata|_(get_)?sequence_nr|_version|_forward_cls"
@@ -215,7 +215,7 @@ PATTERNS = {
     "frontends/gallery.py": "sizes in an SVG, paragraphs of a docstring",
     "frontends/pages.py": "file names in Python's tracebacks",
     "frontends/snapshots.py": "a test's name made a file name",
-    "frontends/sphinx/directive.py": "the size in an SVG",
+    "frontends/sphinx.py": "the size in an SVG",
     "frontends/target.py": "what was typed on the command line",
     "graph/operations.py": "class names of autograd's nodes",
     "renderers/canvas.py": "the output of Graphviz",

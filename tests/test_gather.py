@@ -16,7 +16,7 @@ import torch.distributed as dist
 from children import start
 
 import gradviz
-from gradviz.capture.autograd.exchange import Exchange
+from gradviz.capture.autograd.collectives import Exchange
 from gradviz.comparison.ranks import RankPart, latest_backward, own_part, story_of_ranks
 from gradviz.errors import UsageError
 from gradviz.facts import RankState

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import linecache
 import textwrap
+from collections.abc import Callable
 
 import pytest
 
-from gradviz.diagnosis.name_flow import is_unused_by
+from gradviz.diagnosis.name_flow import is_unused_by, is_used_by
 from gradviz.facts import SourceLocation
 
 # In each program, the line that assigns k is looked at, and the result is loss.
@@ -217,13 +218,13 @@ from torch import nn
 """
 
 
-def _answer(code: str) -> bool:
+def _answer(code: str, is_so: Callable[[SourceLocation, str], bool] = is_unused_by) -> bool:
     file = "/programs of names/it's.py"
     lines = (PROGRAM + textwrap.dedent(code)).splitlines(keepends=True)
     linecache.cache[file] = (sum(map(len, lines)), None, lines, file)
     number = next(n for n, line in enumerate(lines, 1) if "k = " in line)
     try:
-        return is_unused_by(SourceLocation(file, number, text=lines[number - 1].strip()), "loss")
+        return is_so(SourceLocation(file, number, text=lines[number - 1].strip()), "loss")
     finally:
         del linecache.cache[file]
 
@@ -240,3 +241,115 @@ def test_a_number_that_may_come_back_is_never_called_unused(name: str) -> None:
 
 def test_code_that_is_not_known_proves_nothing() -> None:
     assert not is_unused_by(SourceLocation("nowhere.py", 3, text="k = w.item()"), "loss")
+
+
+# Of these programs it is known that the result is computed from k.
+PROVED = {
+    "directly": USED["directly"],
+    "through names": """
+        k = w.item()
+        a = k + 1
+        h = x * a
+        loss = h.sum()
+        """,
+    "added in place": USED["added in place"],
+    "by a function of torch": """
+        k = float(w.max())
+        h = torch.full((4,), float(k)) * x
+        loss = h.softmax(0).sum()
+        """,
+    "through another number": """
+        k = w.max().item()
+        h = x * k
+        s = h.detach().numpy()[2]
+        loss = (x + s).sum()
+        """,
+    "from a comprehension": """
+        k = torch.tensor([float(each) for each in w])
+        loss = (x * k).sum()
+        """,
+    "in the block that reads it": """
+        for x, w in batches:
+            k = w.item()
+            if k > 3:
+                continue
+            loss = (x * k).sum()
+            loss.backward()
+        """,
+    "written into a tensor": """
+        k = w.item()
+        x.mul_(k)
+        loss = x.sum()
+        """,
+    "as an item": """
+        k = w.item()
+        x[:2] = k
+        loss = x.sum()
+        """,
+}
+# Of these it is not.
+NOT_PROVED = {
+    **UNUSED,
+    "overwritten": """
+        k = w.item()
+        k = 3
+        loss = (x * k).sum()
+        """,
+    "overwritten in a block": """
+        k = w.item()
+        if flag:
+            k = 3
+        loss = (x * k).sum()
+        """,
+    "only in a branch": """
+        k = w.item()
+        loss = x.sum()
+        if flag:
+            loss = (x * k).sum()
+        """,
+    "as a size": """
+        k = int(w.item())
+        loss = (x * torch.zeros(k)).sum()
+        """,
+    "as a shape": """
+        k = torch.tensor([float(each) for each in w])
+        loss = x.reshape(k.shape).sum() + k.numel()
+        """,
+    "by a function of the user": """
+        k = w.item()
+        loss = scaled(x, k)
+        """,
+    "by a lambda that may not run": """
+        k = w.item()
+        scaled = lambda t: t * k
+        loss = x.sum()
+        """,
+    "in one side of a choice": """
+        k = w.item()
+        loss = (x * k if flag else x).sum()
+        """,
+    "deleted and bound again by a loop": """
+        k = w.item()
+        for k in range(3):
+            x = x * k
+        loss = x.sum()
+        """,
+    "by a name that a function changes": """
+        def reset():
+            global k
+            k = 1
+        k = w.item()
+        reset()
+        loss = (x * k).sum()
+        """,
+}
+
+
+@pytest.mark.parametrize("name", PROVED)
+def test_a_number_that_the_result_is_computed_from_is_known(name: str) -> None:
+    assert _answer(PROVED[name], is_used_by)
+
+
+@pytest.mark.parametrize("name", NOT_PROVED)
+def test_a_number_whose_use_is_not_certain_is_not_known_to_be_used(name: str) -> None:
+    assert not _answer(NOT_PROVED[name], is_used_by)

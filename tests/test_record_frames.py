@@ -6,11 +6,12 @@ import gc
 
 import pytest
 import torch
-from recording import find, strict
+from recording import cuts, find, strict
 from torch import nn
 
 import gradviz
 from gradviz.errors import UsageError
+from gradviz.facts import FrameKind
 from gradviz.graph import Buffers, Cause, GradGraph, NodeKind
 from gradviz.recording.frame_store import FrameStore
 from gradviz.renderers.compose import panels_of
@@ -382,3 +383,65 @@ def test_a_story_holds_no_tensor() -> None:
         for _, data in [*frame.graph.nodes(data=True)]:
             assert not any(isinstance(value, torch.Tensor) for value in data.values())
     gc.collect()
+
+
+def five_ways(x: torch.Tensor) -> torch.Tensor:
+    loss = (x * 2).sum()
+    loss = (x.detach() * 2).sum()
+    with torch.no_grad():
+        loss = (x * 2).sum()
+    with torch.inference_mode():
+        loss = (x * 2).sum()
+    loss = (x.requires_grad_(False) * 2).sum()
+    assert loss.grad_fn is None
+    return loss
+
+
+def test_results_that_a_variable_lost_have_frames_of_their_own() -> None:
+    with gradviz.record() as run:
+        x = torch.ones(3, requires_grad=True)
+        loss = five_ways(x)
+    causes = [{cause for *_, cause in cuts(frame.graph)} for frame in run.frames]
+    shared = [set[str](), {"detach"}, {"no_grad"}, {"inference_mode"}, {"requires_grad_"}]
+    assert causes == shared
+    lines = [title.partition(".py:")[2] for title in titles(run)[:-1]]
+    first = five_ways.__code__.co_firstlineno
+    assert lines == [str(first + below) for below in (1, 2, 4, 6)]
+    assert loss.item() == 6
+
+
+def test_lost_results_are_not_told_once_backward_runs() -> None:
+    with gradviz.record() as run:
+        x = torch.ones(3, requires_grad=True)
+        result = five_ways(x)
+        x.requires_grad_()
+        result = (x * 2).sum()
+        result.backward()
+    assert [frame.kind for frame in run.frames] == [FrameKind.FORWARD, FrameKind.AFTER_BACKWARD]
+
+
+def test_results_that_are_still_there_or_alike_have_no_frame_of_their_own() -> None:
+    model, x = nn.Linear(3, 2), torch.ones(3)
+    with gradviz.record() as run:
+        kept = model(x).sum()
+        cut = kept.detach()
+        for _ in range(40):
+            with torch.no_grad():
+                output = model(x)
+            cut = cut + output.sum().detach()
+    assert titles(run)[-1] == "end" and len(run.frames) <= 2
+    assert gradviz.explain(model, run).all[0].verdict == "backward not run"
+
+
+def test_a_cut_inside_a_module_takes_no_frame() -> None:
+    class Quantize(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            x = x * 2
+            x = x + (x.round() - x).detach()
+            return x * 3
+
+    with gradviz.record() as run:
+        x = torch.ones(3, requires_grad=True)
+        loss = Quantize()(x).sum()
+        loss = loss * 2
+    assert titles(run) == ["end"]

@@ -26,23 +26,11 @@ from gradviz.graph import (
     NodeKind,
     TensorSummary,
     leaf_of_node,
+    leaf_uses,
 )
 from gradviz.graph.text import number_text
 from gradviz.story import Frame, Story
 from gradviz.wording import problem_text
-
-__all__ = [
-    "Change",
-    "differences",
-    "is_equal",
-    "is_out_of_sight",
-    "mark_changes",
-    "mark_shares",
-    "mark_stale_leaves",
-    "marked",
-    "marks_of_change",
-    "side_by_side",
-]
 
 
 @dataclass(frozen=True)
@@ -268,7 +256,7 @@ _OPERATIONS = (NodeKind.OPERATION, NodeKind.GROUP)
 
 
 def mark_changes(story: Story) -> Story:
-    """Mark in each frame what changed since the previous frame, so that the picture highlights it.
+    """Mark in each frame what happened to its nodes, so that the picture highlights it.
 
     Nodes with the same key are the same if the frames share operations, like the frames of one
     recording. Frames that share none, like two steps of a training loop, are matched by the names
@@ -278,8 +266,11 @@ def mark_changes(story: Story) -> Story:
         story: is not modified.
 
     Returns:
-        A story in which the nodes have ``changes``. A frame that has changes already is left
-        as it is.
+        A story in which nodes have ``changes``: what changed since the previous frame. A frame
+        that has changes already keeps them. In a recording, leaves that were changed in place
+        after the operations of the frame used them have ``stale`` and ``used_value``, and the edges
+        out of a leaf have what each use added to its ``.grad``. Each graph has its frame number
+        (``graph.graph["frame"]``).
 
     Example:
         >>> frames = []
@@ -290,14 +281,14 @@ def mark_changes(story: Story) -> Story:
         >>> mark_changes(Story(frames))[1].graph.nodes["n0"]["changes"]
         {'grad': 'new'}
     """
-    frames = list(story[:1].frames)
-    for last, frame in zip(story.frames, story.frames[1:], strict=False):
-        if any("changes" in data for _, data in frame.graph.nodes(data=True)):
-            frames.append(frame)
-            continue
-        changes = _frame_changes(last.graph, frame.graph)
-        frames.append(replace(frame, graph=marked(frame.graph, changes)))
-    return replace(story, frames=tuple(frames))
+    found = [replace(frame, graph=frame.graph.copy()) for frame in story]
+    for number, frame in enumerate(story):
+        found[number].graph.graph["frame"] = number
+        if number and not any("changes" in data for _, data in frame.graph.nodes(data=True)):
+            _add_marks(found[number].graph, _frame_changes(story[number - 1].graph, frame.graph))
+    _mark_stale_leaves(story, found)
+    _mark_shares(story, found)
+    return replace(story, frames=tuple(found))
 
 
 def _frame_changes(before: GradGraph, after: GradGraph) -> dict[str, dict[str, str]]:
@@ -441,42 +432,37 @@ def side_by_side(
 def marked(graph: GradGraph, marks: Marks) -> GradGraph:
     """Copy the graph, with ``marks`` as the ``changes`` of its nodes."""
     copy: GradGraph = graph.copy()
-    for key, changes in marks.items():
-        if changes:
-            copy.nodes[key]["changes"] = {**copy.nodes[key].get("changes", {}), **changes}
+    _add_marks(copy, marks)
     return copy
 
 
-def mark_stale_leaves(story: Story) -> Story:
+def _add_marks(graph: GradGraph, marks: Marks) -> None:
+    for key, changes in marks.items():
+        if changes:
+            graph.nodes[key]["changes"] = {**graph.nodes[key].get("changes", {}), **changes}
+
+
+def _mark_stale_leaves(story: Story, found: Sequence[Frame]) -> None:
     """Mark each leaf that was changed in place after the operations of a frame used it.
 
     An operation that is in an earlier frame of a recording was created before that frame, so it
     used the version that the leaf had then. Nothing is added to frames that the user put together:
     there, the same key may stand for another tensor.
-
-    Args:
-        story: is not modified.
-
-    Returns:
-        A story in which the leaves of later frames have ``stale`` and ``used_value``, and each
-        graph has its frame number (``graph.graph["frame"]``).
     """
     used: dict[tuple[object, ...], NodeData] = {}
-    frames = []
-    for number, frame in enumerate(story):
-        graph: GradGraph = frame.graph.copy()
-        graph.graph["frame"] = number
-        is_recorded = frame.kind is not FrameKind.SNAPSHOT
-        for key in graph.leaves if is_recorded else ():
-            leaf: NodeData = graph.nodes[key]
-            uses = [(key, *use) for use in _uses(graph, key)]
+    for frame, copy in zip(story, found, strict=True):
+        graph = copy.graph
+        for key in graph.leaves if frame.kind is not FrameKind.SNAPSHOT else ():
+            uses = dict.fromkeys(
+                (key, user, graph.nodes[user].get("op"))  # in a recording keys are unique
+                for user, _ in leaf_uses(graph, key)
+                if graph.nodes[user]["kind"] is NodeKind.OPERATION
+            )
             first = next((used[use] for use in uses if use in used), None)
             if first is not None:
-                leaf.update(_since_used(first, leaf))
+                graph.nodes[key].update(_since_used(first, graph.nodes[key]))
             for use in uses:
                 used.setdefault(use, frame.graph.nodes[key])
-        frames.append(replace(frame, graph=graph))
-    return replace(story, frames=tuple(frames))
 
 
 def _since_used(first: NodeData, leaf: NodeData) -> NodeData:
@@ -490,28 +476,15 @@ def _since_used(first: NodeData, leaf: NodeData) -> NodeData:
     return {"stale": is_stale}
 
 
-def mark_shares(story: Story) -> Story:
-    """Add to the edges out of a leaf what each use added to its ``.grad``, where recorded.
-
-    Args:
-        story: is not modified.
-    """
+def _mark_shares(story: Story, found: Sequence[Frame]) -> None:
+    """Add to the edges out of a leaf what each use added to its ``.grad``, where recorded."""
     details = (event.details for event in story.events)
     passes = [each for each in details if isinstance(each, BackwardDetails) and each.shares]
-    if not passes:
-        return story
-    return replace(story, frames=tuple(_with_shares(frame, passes) for frame in story))
-
-
-def _with_shares(frame: Frame, passes: Sequence[BackwardDetails]) -> Frame:
-    latest = frame.pass_number - (frame.kind in _BEFORE_THE_END)
-    shares = [share for each in passes if each.pass_number <= latest for share in each.shares]
-    if not shares:
-        return frame
-    graph: GradGraph = frame.graph.copy()
-    for share in shares:
-        _mark_share(graph, share)
-    return replace(frame, graph=graph)
+    for frame in found if passes else ():
+        latest = frame.pass_number - (frame.kind in _BEFORE_THE_END)
+        for each in passes:
+            for share in each.shares if each.pass_number <= latest else ():
+                _mark_share(frame.graph, share)
 
 
 _BEFORE_THE_END = (FrameKind.FORWARD, FrameKind.FAILED_BACKWARD, FrameKind.REFUSED_BACKWARD)
@@ -523,16 +496,6 @@ def _mark_share(graph: GradGraph, share: LeafGradient) -> None:
         if edge["input"] == share.input and (grad := leaf.get("grad")) is not None:
             norm = share.norm if math.isfinite(share.norm) else None
             edge["grad"] = TensorSummary(grad.shape, grad.dtype, grad.device, norm=norm)
-
-
-def _uses(graph: GradGraph, key: str) -> Iterator[tuple[object, ...]]:
-    """The operations that use a leaf; in a recording their keys are unique."""
-    for user in graph.successors(key):
-        kind = graph.nodes[user]["kind"]
-        if kind is NodeKind.ACCUMULATE:
-            yield from _uses(graph, user)
-        elif kind is NodeKind.OPERATION:
-            yield user, graph.nodes[user].get("op")
 
 
 def _shared_keys(before: GraphIndex, after: GraphIndex, mate: Mapping[str, str]) -> dict[str, str]:

@@ -6,13 +6,14 @@ from collections.abc import Container, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from gradviz.diagnosis.answers import Group
 from gradviz.diagnosis.values import Values, is_all_zero
 from gradviz.facts import (
     Action,
     BackwardDetails,
+    CutEdge,
     EventKind,
     Flag,
     FrameKind,
@@ -20,6 +21,7 @@ from gradviz.facts import (
     Loss,
     LostGradient,
     PlainContainer,
+    ValueRead,
 )
 from gradviz.graph import (
     Buffers,
@@ -44,12 +46,10 @@ __all__ = [
     "LEAVES",
     "RECORD",
     "Context",
-    "CutEdge",
     "Cuts",
     "Question",
     "Reach",
     "UNNAMED",
-    "ValueRead",
     "call_of",
     "listed",
     "stops_on_every_way",
@@ -77,30 +77,6 @@ _FROM_NOTHING = frozenset(
 
 
 _WITH_ALL_INPUTS = ("CompiledFunctionBackward", "BackwardHookFunctionBackward")
-
-
-class CutEdge(NamedTuple):
-    """An edge at which data was cut from the graph."""
-
-    source: str
-    target: str
-    edge: EdgeData
-
-
-class ValueRead(NamedTuple):
-    """Where data of a leaf became a number or an array.
-
-    Args:
-        cut: where the gradient was cut, there or before.
-        word: what read it: ``"item"``.
-        source: the line.
-        inside: when that line called a library, the line of the library; else "".
-    """
-
-    cut: CutEdge
-    word: str
-    source: str
-    inside: str = ""
 
 
 class Cuts:
@@ -385,12 +361,14 @@ class Context:
     def graph_of_latest_pass(self, key: str) -> GradGraph | None:
         """The graph of a pass that added to the gradient of a node, the latest one kept, or None.
 
-        A recording keeps the first of several passes that repeat.
+        A recording keeps the first of several passes that repeat: one of the same line is taken.
         """
         if not self.is_recorded:
             return self.graph if key in self.graph else None
         details = (event.details for event in self.happened_to(key, EventKind.ACCUMULATE))
-        added = {each.pass_number for each in details if isinstance(each, GradientDetails)}
+        numbers = [each.pass_number for each in details if isinstance(each, GradientDetails)]
+        lines = {each: self.pass_of[each].source for each in numbers if each in self.pass_of}
+        added = [each for each in lines if lines[each] == lines.get(numbers[-1])]
         kept = (
             frame.graph
             for frame in reversed(self.frames or ())

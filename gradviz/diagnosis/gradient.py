@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from gradviz.diagnosis.answers import Verdict
-from gradviz.diagnosis.context import Context, CutEdge, Question
+from gradviz.diagnosis.context import Context, Question
 from gradviz.diagnosis.lines import mention
 from gradviz.diagnosis.not_connected import cut_words, fix_of_cut, known_cuts, lines_of, twin_of
 from gradviz.diagnosis.relative_size import scale_rules
@@ -17,6 +17,7 @@ from gradviz.diagnosis.values import is_all_zero
 from gradviz.facts import (
     Action,
     BackwardDetails,
+    CutEdge,
     EventKind,
     GradientDetails,
     HookDetails,
@@ -26,8 +27,6 @@ from gradviz.facts import (
 from gradviz.graph import NodeKind, TensorSummary, word_of
 from gradviz.story import Event
 from gradviz.wording import gradient_change_text
-
-__all__ = ["hook_on_tensor", "hooks_that_broke_it", "last_rules", "sparse"]
 
 _HOOKED = "BackwardHookFunction"  # the node before and after a module with full backward hooks
 _REMOVE = "if that is not meant, remove the hook: handle.remove()"

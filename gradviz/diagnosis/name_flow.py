@@ -1,8 +1,10 @@
 """Where the value of a variable goes on to, as far as one function's code proves it.
 
 A number that a line reads (``k = w.max().item()``) is a cause only if the result uses it. The code
-is followed by names, and in doubt a name is used: what is returned, stored in an object that other
-code can see, or passed to a function of the user may come back anywhere.
+is followed by names. To prove that a result does not use it, each name that may have its value
+counts: what is returned, stored in an object that other code can see, or passed to a function of
+the user. To prove that a result uses it, only assignments that certainly run and compute with it
+count.
 """
 
 from __future__ import annotations
@@ -15,9 +17,7 @@ from typing import NamedTuple
 
 from gradviz.diagnosis.lines import is_showing, statement_at, syntax_tree
 from gradviz.facts import SourceLocation
-from gradviz.graph.operations import OPERATIONS
-
-__all__ = ["is_unused_by"]
+from gradviz.graph.operations import OPERATIONS, operation, words
 
 
 class _Flow(NamedTuple):
@@ -40,6 +40,15 @@ _ASSIGNING = (ast.Assign, ast.AugAssign, ast.AnnAssign, ast.NamedExpr)
 # Modules whose functions store no argument, and methods that do not.
 _LIBRARIES = {"torch", "numpy", *sys.stdlib_module_names}
 _PURE_METHODS = {word for word in OPERATIONS if not word.endswith("_")}
+# What passes no data on: properties and shapes.
+_NO_DATA = words(lambda row: row.query or row.shape_only or row.from_nothing) - {"tensor"}
+_SAME_DATA = {"H", "T", "data", "mH", "mT", "real", "values"}
+_COMPUTING = {"abs", "float", "int", "list", "max", "min", "pow", "round", "sum", "tuple"}
+_READS = words(lambda row: row.reads_value)
+_UNCERTAIN = (
+    *(ast.If, ast.For, ast.AsyncFor, ast.While, ast.Try, ast.ExceptHandler, ast.match_case),
+)
+_DECLARING = (ast.Global, ast.Nonlocal)
 
 
 def is_unused_by(location: SourceLocation, root: str) -> bool:
@@ -59,7 +68,7 @@ def is_unused_by(location: SourceLocation, root: str) -> bool:
     nodes = [*ast.walk(scope)]
     names = {target.id for target in statement.targets if isinstance(target, ast.Name)}
     is_plain = all(isinstance(target, ast.Name) for target in statement.targets)
-    is_shared = any(isinstance(node, (ast.Global, ast.Nonlocal)) for node in nodes)
+    is_shared = any(isinstance(node, _DECLARING) for node in nodes)
     own = _assigned_in(nodes)
     if not is_plain or is_shared or isinstance(scope, ast.ClassDef) or root not in own:
         return False
@@ -71,6 +80,151 @@ def is_unused_by(location: SourceLocation, root: str) -> bool:
         return False
     left = {name for node in nodes if isinstance(node, _LEAVING) for name in _names_in(node)}
     return root not in reached and not (left & reached)
+
+
+def is_used_by(location: SourceLocation, root: str) -> bool:
+    """Whether a variable is known to be computed from the numbers that a line reads.
+
+    Args:
+        location: the line: ``"k = w.max().item()"``.
+        root: the name of a variable that is assigned in the same function.
+
+    Returns:
+        True if assignments that certainly run prove it.
+    """
+    tree, statement = syntax_tree(location.file), statement_at(location)
+    if tree is None or not isinstance(statement, ast.Assign):
+        return False
+    pure = _pure_names(tree)
+    own = list(_with_data(statement.value, pure))
+    reads = [node for node in ast.walk(statement.value) if _reads_value(node)]
+    if not reads or not all(each in own for each in reads):
+        return False
+    rows = list(_rows(_scope_of(tree, statement)))
+    start = next((at for at, (each, _) in enumerate(rows) if each is statement), len(rows))
+    known = set[str]()
+    for each, blocks in rows[start:]:
+        used = each is statement or _uses(each, known, pure)
+        known = _known_after(each, known, used, blocks <= rows[start][1])
+    declared = (node.names for node in ast.walk(tree) if isinstance(node, _DECLARING))
+    return root in known and not known & {name for names in declared for name in names}
+
+
+_Rows = Iterator[tuple[ast.stmt, frozenset[tuple[ast.AST, str]]]]
+
+
+def _rows(scope: ast.AST, blocks: frozenset[tuple[ast.AST, str]] = frozenset()) -> _Rows:
+    """The statements of a function in order, each with the blocks around it that may not run."""
+    for part in ("body", "handlers", "orelse", "finalbody", "cases"):
+        around = blocks | {(scope, part)} if isinstance(scope, _UNCERTAIN) else blocks
+        for each in getattr(scope, part, ()):
+            if isinstance(each, ast.stmt):
+                yield each, around
+            if not isinstance(each, (*_FUNCTIONS, ast.ClassDef)):
+                yield from _rows(each, around)
+
+
+def _uses(statement: ast.stmt, known: set[str], pure: set[str]) -> bool:
+    """Whether what a statement assigns or writes is computed from one of the names."""
+    if not isinstance(statement, (*_ASSIGNING, ast.Expr)) or statement.value is None:
+        return False
+    parts = _with_data(statement.value, pure)
+    return any(isinstance(part, ast.Name) and part.id in known for part in parts)
+
+
+def _known_after(statement: ast.stmt, known: set[str], is_used: bool, is_certain: bool) -> set[str]:
+    """The names that certainly have the value after a statement.
+
+    Args:
+        statement: runs now.
+        known: those before it.
+        is_used: whether it assigns or writes something computed from them.
+        is_certain: whether it certainly runs.
+    """
+    heads = [getattr(statement, "target", None), *getattr(statement, "targets", ())]
+    heads += [each.optional_vars for each in getattr(statement, "items", ())]
+    bound = _assigned_in(node for head in heads if head is not None for node in ast.walk(head))
+    if isinstance(statement, (*_FUNCTIONS, ast.ClassDef)):
+        bound = {statement.name}
+    written = _written_by(statement)
+    if isinstance(statement, ast.AugAssign):
+        written, bound = bound, set()
+    if not is_used:
+        return known - bound
+    one = {name for name in bound if heads and isinstance(heads[-1], ast.Name)}
+    new = (one | written) if is_certain else (one & known)
+    return (known - bound) | new
+
+
+def _written_by(statement: ast.stmt) -> set[str]:
+    """The tensors into which a statement writes: ``x.add_(k)``, ``x[0] = k``."""
+    targets: list[ast.expr] = []
+    if isinstance(statement, ast.Assign):
+        targets = [each.value for each in statement.targets if isinstance(each, ast.Subscript)]
+    elif isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Call):
+        method = statement.value.func
+        if isinstance(method, ast.Attribute) and method.attr.endswith("_"):
+            targets = [method.value]
+    return {target.id for target in targets if isinstance(target, ast.Name)}
+
+
+def _with_data(node: ast.AST, pure: set[str]) -> Iterator[ast.AST]:
+    """The parts of an expression whose numbers its value is certainly computed from.
+
+    Args:
+        node: the expression.
+        pure: as `_pure_names` returns it.
+    """
+    yield node
+    parts: list[ast.expr] = []
+    if isinstance(node, ast.BinOp):
+        parts = [node.left, node.right]
+    elif isinstance(node, (ast.Tuple, ast.List)):
+        parts = node.elts
+    elif isinstance(node, ast.UnaryOp):
+        parts = [node.operand]
+    elif isinstance(node, (ast.Subscript, ast.Starred)):
+        parts = [node.value]
+    elif isinstance(node, ast.Attribute):
+        parts = [node.value] if node.attr in _SAME_DATA else []
+    elif isinstance(node, (ast.ListComp, ast.GeneratorExp)) and len(node.generators) == 1:
+        names = {part.id for part in _with_data(node.elt, pure) if isinstance(part, ast.Name)}
+        parts = [node.elt]
+        if names & _names_in(node.generators[0].target):
+            parts.append(node.generators[0].iter)
+    elif isinstance(node, ast.Call):
+        parts = _arguments_with_data(node, pure)
+    for part in parts:
+        yield from _with_data(part, pure)
+
+
+def _arguments_with_data(call: ast.Call, pure: set[str]) -> list[ast.expr]:
+    """The arguments of a call, or its object, whose numbers the result is computed from."""
+    arguments = [*call.args, *(each.value for each in call.keywords)]
+    function = call.func
+    if isinstance(function, ast.Name):
+        return arguments if function.id in _COMPUTING & pure else []
+    if not isinstance(function, ast.Attribute):
+        return []
+    row, owner = operation(function.attr.rstrip("_")), function.value
+    if function.attr == "full":
+        return call.args[1:2]
+    if function.attr in _NO_DATA or not function.attr.islower():
+        return []
+    while isinstance(owner, ast.Attribute):
+        owner = owner.value
+    if isinstance(owner, ast.Name) and owner.id in pure:
+        is_computed = "autograd" not in ast.unparse(function)
+        return (arguments[:1] if row.rearranges or row.views else arguments) if is_computed else []
+    is_known = row.word and not (row.rearranges or row.views or row.reads_value)
+    return [function.value, *(arguments if is_known else ())]
+
+
+def _reads_value(node: ast.AST) -> bool:
+    """Whether a node is a call that converts a tensor to numbers: ``x.item()``, ``float(x)``."""
+    if not isinstance(node, ast.Call):
+        return False
+    return getattr(node.func, "attr", getattr(node.func, "id", "")) in _READS
 
 
 def _scope_of(tree: ast.Module, statement: ast.stmt) -> ast.AST:

@@ -10,7 +10,6 @@ from gradviz.diagnosis.context import (
     RECORD,
     UNNAMED,
     Context,
-    CutEdge,
     Question,
     Reach,
     call_of,
@@ -30,11 +29,9 @@ from gradviz.diagnosis.not_connected import (
 )
 from gradviz.diagnosis.rule import Evidence, Needs, Rule
 from gradviz.diagnosis.training import clearing_word
-from gradviz.facts import Action, BackwardDetails, EventKind, Loss
+from gradviz.facts import Action, BackwardDetails, CutEdge, EventKind, Loss
 from gradviz.graph import GradGraph, NodeData, NodeKind, ancestors, is_gradient, word_of
 from gradviz.story import Event
-
-__all__ = ["ELSEWHERE", "RECORD_THERE", "connected_rules", "event_rules", "other_tensor_rules"]
 
 ELSEWHERE = "an optimizer made steps in another thread, whose operations are not recorded"
 RECORD_THERE = "begin the recording in that thread: with gradviz.record() as run: ..."

@@ -11,9 +11,7 @@ from gradviz.diagnosis.context import (
     LEAVES,
     UNNAMED,
     Context,
-    CutEdge,
     Question,
-    ValueRead,
 )
 from gradviz.diagnosis.subjects import (
     Asked,
@@ -24,10 +22,17 @@ from gradviz.diagnosis.subjects import (
     raised_in_backward,
 )
 from gradviz.diagnosis.values import Values
-from gradviz.facts import Action, ErrorDetails, EventKind, FrameKind, GradientDetails, TrainingSets
+from gradviz.facts import (
+    Action,
+    CutEdge,
+    ErrorDetails,
+    EventKind,
+    FrameKind,
+    GradientDetails,
+    TrainingSets,
+)
 from gradviz.graph import (
     Cause,
-    EdgeData,
     EdgeKind,
     GradGraph,
     NodeData,
@@ -41,7 +46,6 @@ if TYPE_CHECKING:
     from gradviz.capture.tensors.names import Names
     from gradviz.capture.tensors.training_sets import IneffectiveFlag, Unregistered
     from gradviz.recording.api import Recording
-    from gradviz.recording.snapshots import CutOff
 
 __all__ = [
     "context_at_end",
@@ -126,13 +130,16 @@ def look(asked: Asked, names: Names) -> tuple[Context, list[Question]]:
     return context, asked_questions
 
 
+_PLAIN = ("tensor", "buffer")
+
+
 def _sets(asked: Asked, tensor: Any) -> tuple[Unregistered | None, IneffectiveFlag | None]:
     """The plain container of a parameter, and the attribute that was set to freeze it."""
     from gradviz.capture.tensors.training_sets import flag_of_tensor
 
     flag = asked.flags.get(id(tensor)) or flag_of_tensor(tensor)
     row = asked.unregistered.get(id(tensor))
-    if row is not None and row.kind == "tensor":  # a variable may hold it too: then it is an input
+    if row is not None and row.kind in _PLAIN:  # a variable may hold it too: then it is an input
         snapshots = asked.recording._snapshots if asked.recording is not None else None
         if snapshots is None or snapshots.key_of(tensor) not in snapshots.training_sets().plain:
             row = None
@@ -220,7 +227,8 @@ def context_of(asked: Asked, story: Story) -> Context:
         story: the frames and events of the recording.
     """
     recording: Recording = asked.recording
-    roots, frames, events = asked.roots, story.frames, story.events
+    roots, events = asked.roots, story.events
+    frames = tuple(each for each in story.frames if each.kind is not FrameKind.RESULT)
     passes = [event for event in events if event.kind is EventKind.BACKWARD]
     of_pass = [frame for frame in frames if frame.kind in _OF_A_PASS]
     graph = next((f.graph for f in reversed(of_pass if passes and of_pass else frames)), None)
@@ -234,7 +242,7 @@ def context_of(asked: Asked, story: Story) -> Context:
     kept = max((frame.graph for frame in frames), key=lambda each: each.saved_bytes, default=None)
     before = _before(frames)
     lost = _lost(recording, graph, keys)
-    numbers = _numbers(recording)
+    numbers = recording._snapshots.number_reads()
     called = _called(asked, graph, keys)
     return Context(
         graph,
@@ -275,25 +283,7 @@ def context_at_end(recording: Recording, context: Context) -> Context | None:
 
 def _lost(recording: Recording, graph: GradGraph, roots: Sequence[str]) -> dict[str, list[CutEdge]]:
     # What was written into an older tensor since is not an ancestor of the roots.
-    lost = recording._snapshots.cut_off(graph, ancestors(graph, roots))
-    return {leaf: [*map(_edge_of, cuts)] for leaf, cuts in lost.items()}
-
-
-def _edge_of(cut: CutOff) -> CutEdge:
-    edge: EdgeData = {"cause": cut.cause, "source": cut.source}
-    if cut.inside:
-        edge["inside"] = str(cut.inside)
-        edge["is_own"] = cut.inside.is_own
-    if cut.word:
-        edge["word"] = cut.word
-    return CutEdge(cut.target, cut.target, edge)
-
-
-def _numbers(recording: Recording) -> dict[str, list[ValueRead]]:
-    return {
-        leaf: [ValueRead(_edge_of(row.cut), *row[1:]) for row in rows]
-        for leaf, rows in recording._snapshots.number_reads().items()
-    }
+    return recording._snapshots.cut_off(graph, ancestors(graph, roots))
 
 
 def _with_roots(
@@ -408,7 +398,7 @@ def _questions(
                 data,
                 is_parameter,
                 *_sets(asked, tensor),
-                tuple(_edge_of(cut).edge for cut in asked.recording._snapshots.cuts_behind(tensor)),
+                tuple(cut.edge for cut in asked.recording._snapshots.cuts_behind(tensor)),
             )
         )
     return questions
@@ -465,7 +455,7 @@ def _not_finite_since(recording: Recording) -> dict[str, tuple[int, GradGraph]]:
             grad = frame.graph.nodes[key].get("grad")
             if grad is None or grad.is_finite:
                 found.pop(key, None)
-            elif key not in found and set(earlier.graph) == set(frame.graph):
+            elif key not in found and set(earlier.graph) >= set(frame.graph):
                 found[key] = frame.pass_number, earlier.graph
     return found
 

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import permutations
 
 from gradviz.graph import (
     EdgeData,
@@ -19,20 +20,6 @@ from gradviz.graph import (
     leaf_uses,
 )
 from gradviz.graph.operations import operation
-
-__all__ = [
-    "Step",
-    "Values",
-    "difference_without",
-    "has",
-    "is_all_zero",
-    "is_only",
-    "is_sum",
-    "is_wrong",
-    "largest",
-    "number_of",
-    "smallest",
-]
 
 Saved = Mapping[str, Mapping[str, TensorSummary]]
 
@@ -337,6 +324,27 @@ def _subtracted(graph: GradGraph, key: str, number: int) -> tuple[str, int, list
             data.get("op", ""), data.get("options", {})
         ):
             return "", 0, steps
+
+
+def cancelled_at(graph: GradGraph, key: str) -> str:
+    """The subtraction where what a leaf went into cancels itself, as in ``hard + x - x``; or ""."""
+    uses = [each for each in leaf_uses(graph, key) if is_gradient(key, *each)]
+    while len(uses) == 1:
+        key = uses[0][0]
+        edges = graph.out_edges(key, data=True)
+        uses = [(user, edge) for _, user, edge in edges if is_gradient(key, user, edge)]
+    for (one, _), (user, edge) in permutations(uses, 2) if len(uses) == 2 else ():
+        sums = [graph.nodes[each] for each in (user, one)]
+        alike = all(
+            each.get("shape") == graph.nodes[key].get("shape")
+            and "alpha" not in each.get("options", {})
+            for each in sums
+        )
+        goes_to = {target for _, target, data in graph.out_edges(one, data=True)}
+        is_added = one == user or (sums[1].get("op") == "add" and goes_to == {user})
+        if sums[0].get("op") == "sub" and edge.get("input") == 1 and alike and is_added:
+            return user
+    return ""
 
 
 def has(summary: TensorSummary | None, number: float) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 from gradviz.diagnosis.answers import Verdict
@@ -12,6 +13,7 @@ from gradviz.diagnosis.rule import Evidence, Needs, Rule
 from gradviz.diagnosis.values import (
     Step,
     Values,
+    cancelled_at,
     difference_without,
     is_all_zero,
     is_only,
@@ -31,8 +33,6 @@ from gradviz.graph import (
     word_of,
 )
 from gradviz.graph.operations import Blocks, operation
-
-__all__ = ["zero_rules"]
 
 _FEW = 4  # causes that are stored for each node
 
@@ -67,7 +67,6 @@ class ZeroSearch:
 
     def __init__(self, values: Values, only_causes: bool) -> None:
         graph = self._graph = values.graph
-        self._values, self._only_causes = values, only_causes
         self._reached: set[str] = set()
         borders: list[tuple[str, Block]] = []
         stack = [root for root in graph.roots if graph.nodes[root]["kind"] is NodeKind.RESULT]
@@ -444,11 +443,10 @@ def _blocked(context: Context, question: Question) -> Evidence | None:
     return Evidence(words, keys, lines, keys[0])
 
 
-def _cancels(context: Context, question: Question) -> Evidence | None:
-    """It is added to both terms of a difference, so the gradients from both cancel."""
+def _cancels(find: Any, context: Context, question: Question) -> Evidence | None:
+    """A subtraction at which the gradients of its two uses cancel."""
     graph = context.graph_of_latest_pass(question.key) if question.has_zero_gradient else None
-    key = difference_without(graph, question.key) if graph is not None else ""
-    if graph is None or not key:
+    if graph is None or not (key := find(graph, question.key)):
         return None
     line = graph.nodes[key].get("source", "")
     words = {"where": f" at {mention(line)}" if line else ""}
@@ -557,11 +555,18 @@ zero_rules: tuple[Rule[Any, Any], ...] = (
     Rule(
         "added to both terms of a difference",
         Verdict.ZERO,
-        _cancels,
+        partial(_cancels, difference_without),
         "the gradients of its two uses cancel: it is added to both terms of sub{where}",
         "nothing, if the difference is meant: its value has no effect there, as that of the bias "
         "of a critic",
         docs="The result of critic(real) - critic(fake) does not depend on the last bias.",
+    ),
+    Rule(
+        "subtracted from itself",
+        Verdict.ZERO,
+        partial(_cancels, cancelled_at),
+        "what is computed from it is subtracted from itself at sub{where}: its gradients cancel",
+        "detach what is subtracted there, as in hard + x - x.detach()",
     ),
     Rule(
         "the pass was seen to lose the gradient",

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from gradviz.errors import ScriptError, SubjectError, TargetError, UnknownNameError, UsageError
-from gradviz.facts import RankState
+from gradviz.facts import FrameKind, RankState
 from gradviz.frontends.command import OptionValue, Request, frames_option, target_command
 from gradviz.frontends.files import (
     aside,
@@ -28,13 +28,11 @@ from gradviz.frontends.options import Option
 from gradviz.wording import rank_state_text
 
 if TYPE_CHECKING:
-    from gradviz.capture.autograd.exchange import EndRequest
+    from gradviz.capture.autograd.collectives import EndRequest
     from gradviz.diagnosis import Explanation, Explanations
     from gradviz.frontends.program import ProgramRun
     from gradviz.frontends.target import Loaded, Target
     from gradviz.story import GradientNorms
-
-__all__ = ["explain", "record", "run"]
 
 _ALL = b"all"
 _OF_NORMS = ("svg", "png", "pdf", "eps", "txt")
@@ -124,7 +122,7 @@ def record(
     if norms:
         format_of(norms, _OF_NORMS)
         check_folder(norms)
-    from gradviz.capture.autograd.exchange import EndRequest  # only now: it needs torch
+    from gradviz.capture.autograd.collectives import EndRequest  # only now: it needs torch
     from gradviz.frontends.target import record_program
     from gradviz.recording.api import record
 
@@ -157,7 +155,7 @@ def _write_norms(request: Request, norms: GradientNorms, file: str) -> None:
 
 
 def _report_failure(request: Request, run: ProgramRun) -> None:
-    from gradviz.capture.autograd.exchange import Terminated
+    from gradviz.capture.autograd.collectives import Terminated
 
     if not run.failed:
         return
@@ -206,7 +204,7 @@ def _write_gathered(
 
 def _write_recording(request: Request, recording: Any, run: ProgramRun) -> None:
     from gradviz.frontends.drawing import Drawing
-    from gradviz.renderers.events import events_text
+    from gradviz.renderers.text import events_text
 
     outputs, picture = request.outputs, request.picture
     story = request.chosen(recording.story, request.frames)
@@ -228,7 +226,8 @@ def _write_recording(request: Request, recording: Any, run: ProgramRun) -> None:
         listing = events_text(story, which)
         if which == "few" and listing.count("\n") + 1 < len(story.events):
             listing += f"\n({len(story.events):,} events; --events all lists each)"
-        last = Drawing(story[-1:], picture.without("events"))
+        results = story.frames[0].kind is FrameKind.RESULT if story.frames else False
+        last = Drawing(story if results else story[-1:], picture.without("events"))
         text = last.terminal_text(columns(), styled())
         heading = f"{rank}\n" if rank else ""
         return f"{heading}{listing}\n\n{text}".encode("utf-8", "backslashreplace")

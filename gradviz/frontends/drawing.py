@@ -14,7 +14,8 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, BinaryIO, overload
 
 from gradviz import serialize
-from gradviz.comparison import mark_changes, mark_shares, mark_stale_leaves
+from gradviz.comparison import mark_changes
+from gradviz.comparison.ranks import mark_ranks
 from gradviz.errors import GradvizError, OutputError, UsageError
 from gradviz.frontends.display import output, preformatted, shown_in_notebook, waiting
 from gradviz.frontends.files import FORMATS, check_folder, format_of, stage, write_atomically
@@ -24,29 +25,25 @@ from gradviz.graph.text import must_be
 from gradviz.renderers.canvas import to_eps, to_pdf, to_png
 from gradviz.renderers.caption import caption_of
 from gradviz.renderers.compose import compose, fits_a_page
-from gradviz.renderers.events import events_text
 from gradviz.renderers.heatmap import heatmap, heatmap_text
 from gradviz.renderers.html import Answer, ViewerPage, to_html
 from gradviz.renderers.mermaid import to_mermaid
 from gradviz.renderers.moments import moments_of, results_apart, runs_of_frames
 from gradviz.renderers.scene import Scene
 from gradviz.renderers.svg import iter_svg
-from gradviz.renderers.text import to_text
+from gradviz.renderers.text import events_text, to_text
 from gradviz.renderers.theme import Theme
 from gradviz.shown import Shown
 from gradviz.story import Frame, GradientNorms, Story, recorded_in
 from gradviz.views import DEFAULT, View, apply, fit_page
 from gradviz.views.colors import highlight_edges
 from gradviz.views.groups import keep_inside
-from gradviz.views.ranks import mark_ranks
 
 if TYPE_CHECKING:
     import graphviz
     from typing_extensions import Unpack
 
     from gradviz.diagnosis import Explanation
-
-__all__ = ["Drawing", "answer_html", "draw", "drawn"]
 
 _MOST_PAGES = 5  # graphs of a story on one page
 _MOST_FILES, _MOST_LINES = 8, 5_000
@@ -217,7 +214,7 @@ class Drawing:
             return mark_ranks(self.story)
         if len(self.story) == 1:
             return results_apart(self.story)
-        return mark_shares(mark_stale_leaves(mark_changes(self.story)))
+        return mark_changes(self.story)
 
     @cached_property
     def shown(self) -> Story:

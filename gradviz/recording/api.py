@@ -18,7 +18,14 @@ from torch.optim.optimizer import (
 )
 
 from gradviz.capture.autograd.collectives import listen_to_collectives, unlisten_to_collectives
-from gradviz.capture.autograd.engine import is_innermost, listen, modes_below, unlisten
+from gradviz.capture.autograd.engine import (
+    enter_task,
+    is_innermost,
+    leave_task,
+    listen,
+    modes_below,
+    unlisten,
+)
 from gradviz.capture.autograd.nodes import sequence_number
 from gradviz.capture.autograd.tensors import quietly
 from gradviz.capture.tensors.names import Named, module_names, shortly
@@ -26,20 +33,17 @@ from gradviz.capture.tensors.summary import is_capturing
 from gradviz.errors import UsageError
 from gradviz.graph import GradGraph
 from gradviz.recording.event_log import Entry, EventLog
-from gradviz.recording.intercept import collectives, tasks
-from gradviz.recording.intercept.calls import Handlers
-from gradviz.recording.intercept.mode import RecordingMode
+from gradviz.recording.frame_store import Sampling
+from gradviz.recording.intercept import collectives
+from gradviz.recording.intercept.calls import Handlers, RecordingMode
 from gradviz.recording.module_stack import ModuleStack
 from gradviz.recording.observer import Observer
 from gradviz.recording.passes import leaves_of
-from gradviz.recording.sampling import Sampling
 from gradviz.recording.source_lines import SourceLines, move_warnings, restore_warnings
 from gradviz.recording.state import RecordingState
 from gradviz.shown import Shown
 from gradviz.story import Event, EventKind, Frame, GradientNorms, Story
 from gradviz.wording import sampling_note
-
-__all__ = ["Recording", "record"]
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
@@ -138,6 +142,8 @@ class Recording(Shown):
         switch, names = self._record_next, self._observer.snapshots.names_now
         self._sampling = None if every is None else Sampling(every, switch, names, failed)
         self._observer.sampling = self._sampling
+        if every is not None:
+            self._state.before_cut = None
         self._phase = "new"
         self._was_stopped = False  # by SystemExit, perhaps between a forward pass and its backward
         self._whole: Story | None = None  # set when the recording ends
@@ -310,7 +316,7 @@ class Recording(Shown):
                 "a recording cannot begin while a CUDA graph is captured: begin it before "
                 "torch.cuda.graph(...), or record a step that is not captured"
             )
-        self._state.task = tasks.enter(self)
+        self._state.task = enter_task(self)
         self._state.update_alert()
         self._phase = "open"
         self._arguments = ()  # keep no module alive
@@ -368,7 +374,7 @@ class Recording(Shown):
                 f"this recording is {self._phase}, so its block cannot end: enter it by "
                 "`with gradviz.record() as run:`"
             )
-        tasks.leave(self)
+        leave_task(self)
         if self._observer.is_listening:
             self._stop_listening()
         if self._sampling is not None:

@@ -1,17 +1,40 @@
-"""The frame store: keeps a limited number of frames, and counts the omitted ones."""
+"""Which steps and frames a recording keeps.
+
+- `FrameStore` keeps a limited number of frames, and counts the omitted ones.
+- `Sampling` serves ``record(every=...)``: some steps are recorded, and the gradient norms of all
+  steps are kept.
+- `LostResults` keeps frames of results that variables lose before any backward pass. A script that
+  shows several ways to cut a graph assigns one result after another to a variable and never calls
+  backward. At its end only the last result is alive. So a few frames are taken before cuts, until
+  the first backward pass; one is kept if no later frame shows its results and no earlier one has
+  its structure.
+"""
 
 from __future__ import annotations
 
+import sys
+import threading
+import weakref
 from collections import Counter, deque
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
-from gradviz.facts import FrameKind
-from gradviz.graph import GradGraph, NodeData
-from gradviz.story import Frame
+import torch
+from torch.optim.optimizer import (
+    register_optimizer_step_post_hook,
+    register_optimizer_step_pre_hook,
+)
 
-__all__ = ["FrameStore", "LaterFrame"]
+from gradviz.capture.autograd.sharded import shard_of
+from gradviz.capture.autograd.tensors import quietly, version_of
+from gradviz.facts import EventKind, FrameKind
+from gradviz.graph import GradGraph, NodeData, NodeKind
+from gradviz.recording.event_log import Entry, Operation
+from gradviz.recording.snapshots import SnapshotSeries
+from gradviz.recording.state import RecordingState
+from gradviz.story import Frame, GradientNorms, merged_norm
+from gradviz.wording import result_title
 
 
 class LaterFrame:
@@ -174,18 +197,20 @@ def _without_order(data: NodeData) -> dict[str, Any]:
 
 
 def _structure(row: _Row) -> Hashable:
-    """The properties that a frame shares with the same moment of another training step.
-
-    These are its operations and their shapes, its cuts, and the freed tensors.
-    """
+    """The properties that a frame shares with the same moment of another training step."""
     frame, word = _built(row[1]), row[2]
+    alike = "".join(char for char in word if not char.isdigit())  # one mark per step: "step 12"
+    return frame.kind, alike, structure_of(frame.graph)
+
+
+def structure_of(graph: GradGraph) -> Hashable:
+    """The operations of a graph and their shapes, its cuts, and the freed tensors."""
     words = Counter(  # enum members are constants: an id is compared faster
         (id(data["kind"]), data.get("op", ""), data.get("shape"), id(data.get("buffers")))
-        for data in frame.graph._node.values()
+        for data in graph._node.values()
     )
-    causes = Counter(id(data.get("cause")) for *_, data in frame.graph.edge_rows())
-    alike = "".join(char for char in word if not char.isdigit())  # one mark per step: "step 12"
-    return frame.kind, alike, hash(frozenset(words.items())), frozenset(causes.items())
+    causes = Counter(id(data.get("cause")) for *_, data in graph.edge_rows())
+    return hash(frozenset(words.items())), frozenset(causes.items())
 
 
 def _gradients(row: _Row) -> Hashable:
@@ -201,3 +226,308 @@ def _state(data: NodeData) -> tuple[bool, bool, int]:
         return False, False, -1
     is_zero = not any(grad.values) if grad.values is not None else grad.norm == 0
     return is_zero, not grad.is_finite, min(data.get("accumulations", 0), _PASSES)
+
+
+_COLUMNS = 1_024  # kept; of more steps, neighbors are merged
+_WAITING = 64  # steps whose norms are copied to the host together
+
+
+class Sampling:
+    """Keeps the gradient norms of each step, and says which steps to record.
+
+    Args:
+        every: steps from the beginning of one recorded step to that of the next.
+        switch: called after a step with whether to record the next one.
+        names: returns the names of tensors now, by ``id``.
+        failed: called with an error of this class.
+    """
+
+    def __init__(
+        self,
+        every: int,
+        switch: Callable[[bool], None],
+        names: Callable[[], Mapping[int, str]],
+        failed: Callable[[Exception], None],
+    ) -> None:
+        self.every = every
+        self._names_now = names
+        self._switch = switch
+        self._failed = failed
+        self._tracks: dict[int, _OptimizerSteps] = {}
+        self._thread = 0
+        self._hooks: list[Any] = []
+
+    @property
+    def step(self) -> int:
+        """The number of the running step, counted from 1: of the first optimizer."""
+        return next((track.count for track in self._tracks.values()), 0) + 1
+
+    def begin(self) -> None:
+        """Listen to the steps of optimizers."""
+        self._thread = threading.get_ident()
+        self._hooks = [
+            register_optimizer_step_pre_hook(self._before),
+            register_optimizer_step_post_hook(self._after),
+        ]
+
+    def end(self) -> None:
+        """Stop listening."""
+        for hook in self._hooks:
+            hook.remove()
+
+    def _before(self, optimizer: Any, args: Any, kwargs: Any) -> None:
+        if threading.get_ident() != self._thread:
+            return
+        try:
+            track = self._tracks.get(id(optimizer))
+            if track is None or track.optimizer() is not optimizer:
+                track = self._tracks[id(optimizer)] = _OptimizerSteps(optimizer, self._names_now)
+            with quietly(), torch.no_grad():
+                track.read([each for group in optimizer.param_groups for each in group["params"]])
+        except Exception as error:
+            self._failed(error)
+
+    def _after(self, optimizer: Any, args: Any, kwargs: Any) -> None:
+        track = self._tracks.get(id(optimizer))
+        if threading.get_ident() != self._thread or track is None:
+            return
+        track.count += 1
+        if track is next(iter(self._tracks.values())) and track.count % self.every < 2:
+            self._switch(track.count % self.every == 0)
+
+    @property
+    def norms(self) -> GradientNorms:
+        """The norms so far."""
+        with quietly(), torch.no_grad():
+            parts = [track.norms for track in self._tracks.values()]
+        longest = max((part.steps for part in parts), key=len, default=())
+        return GradientNorms(
+            tuple(name for part in parts for name in part.names),
+            longest,
+            tuple(_padded(row, len(longest), None) for part in parts for row in part.norms),
+            tuple(_padded(row, len(longest), False) for part in parts for row in part.stale),
+            max((part.last for part in parts), default=0),
+        )
+
+
+def _padded(row: tuple[Any, ...], length: int, value: object) -> tuple[Any, ...]:
+    return (*row, *[value] * (length - len(row)))
+
+
+_NormRow = tuple[list[float | None], list[bool]]
+"""The norms of one step or several, and whether the gradients are stale."""
+
+
+class _OptimizerSteps:
+    """The steps of one optimizer."""
+
+    def __init__(self, optimizer: Any, names: Callable[[], Mapping[int, str]]) -> None:
+        self.optimizer = weakref.ref(optimizer)
+        self._names_now = names
+        self._names: dict[int, str] = {}
+        self.count = 0
+        self._parameters: dict[int, tuple[int, Callable[[], torch.Tensor | None]]] = {}
+        self._waiting: list[tuple[list[int], list[bool], Sequence[torch.Tensor]]] = []
+        self._columns: list[_NormRow] = []
+        self._part: list[_NormRow] = []  # of a column that is not complete
+        self._per_column = 1
+        self._ids: tuple[int, ...] = ()
+        self._rows: list[int] = []
+        self._before: dict[int, tuple[Callable[[], object], int]] = {}
+
+    def read(self, parameters: Sequence[torch.Tensor]) -> None:
+        """Compute the norms before a step; they stay on the device for a while."""
+        ids = tuple(map(id, parameters))
+        if ids != self._ids:
+            self._ids, self._rows = ids, [self._row_of(each) for each in parameters]
+            names = self._names_now()
+            pairs = zip(self._rows, ids, strict=True)
+            self._names.update((row, names[key]) for row, key in pairs if key in names)
+        before = self._before
+        found: list[torch.Tensor] = []
+        rows: list[int] = []
+        stale: list[bool] = []
+        now: dict[int, tuple[Callable[[], object], int]] = {}
+        for row, each in zip(self._rows, parameters, strict=True):
+            gradient = each.grad
+            if gradient is None:
+                continue
+            version, old = version_of(gradient), before.get(row)
+            if old is not None and old[1] == version and old[0]() is gradient:
+                now[row] = old
+                stale.append(True)
+            else:
+                now[row] = weakref.ref(gradient), version
+                stale.append(False)
+            rows.append(row)
+            found.append(gradient if type(gradient) is torch.Tensor else _plain(gradient))
+        self._before = now
+        self._waiting.append((rows, stale, _norms(found)))
+        if len(self._waiting) >= _WAITING:
+            self._fetch()
+
+    def _row_of(self, parameter: torch.Tensor) -> int:
+        row, ref = self._parameters.get(id(parameter), (len(self._parameters), None))
+        if ref is None or ref() is not parameter:
+            self._parameters[id(parameter)] = row, weakref.ref(parameter)
+        return row
+
+    def _fetch(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        every = [norm for *_, norms in waiting for norm in norms]
+        try:
+            fetched = iter(torch.stack(every).tolist() if every else ())
+        except RuntimeError:  # on several devices
+            fetched = iter([float(norm) for norm in every])
+        for rows, stale, _ in waiting:
+            norms: list[float | None] = [None] * len(self._parameters)
+            flags = [False] * len(norms)
+            for row, flag in zip(rows, stale, strict=True):
+                norms[row], flags[row] = next(fetched), flag
+            self._part.append((norms, flags))
+            if len(self._part) == self._per_column:
+                self._columns.append(_merged(self._part))
+                self._part = []
+        if len(self._columns) >= _COLUMNS:
+            self._per_column *= 2
+            self._columns = [_merged(self._columns[at : at + 2]) for at in range(0, _COLUMNS, 2)]
+
+    @property
+    def norms(self) -> GradientNorms:
+        """The norms so far, a row for each parameter."""
+        if self._waiting:
+            self._fetch()
+        columns = [*self._columns, *([_merged(self._part)] if self._part else [])]
+        names = [self._names.get(row, f"parameter {row}") for row in range(len(self._parameters))]
+        rows = range(len(names))
+        return GradientNorms(
+            tuple(names),
+            tuple(1 + at * self._per_column for at in range(len(columns))),
+            tuple(tuple(_at(norms, row, None) for norms, _ in columns) for row in rows),
+            tuple(tuple(_at(flags, row, False) for _, flags in columns) for row in rows),
+            len(self._columns) * self._per_column + len(self._part),
+        )
+
+
+def _at(values: Sequence[Any], row: int, missing: object) -> Any:
+    return values[row] if row < len(values) else missing
+
+
+def _merged(rows: Sequence[_NormRow]) -> _NormRow:
+    if len(rows) == 1:
+        return rows[0]
+    length = max(len(norms) for norms, _ in rows)
+    return (
+        [merged_norm([_at(norms, row, None) for norms, _ in rows]) for row in range(length)],
+        [any(_at(flags, row, False) for _, flags in rows) for row in range(length)],
+    )
+
+
+def _plain(gradient: torch.Tensor) -> torch.Tensor:
+    """What to compute the norm of: the part of a ``DTensor`` on this rank."""
+    shard = shard_of(gradient)
+    return gradient if shard is None else shard.local
+
+
+def _norms(gradients: list[torch.Tensor]) -> Sequence[torch.Tensor]:
+    if not gradients:
+        return ()
+    try:
+        return torch._foreach_norm(gradients)
+    except (RuntimeError, NotImplementedError):  # sparse ones
+        return [
+            torch.linalg.vector_norm(each.coalesce().values() if each.is_sparse else each)
+            for each in gradients
+        ]
+
+
+_MOST = 16  # snapshots that are taken
+_MODULE = "torch.nn.modules.module"
+
+
+class LostResults:
+    """Takes the frames.
+
+    Args:
+        state: of the recording.
+        snapshots: takes the snapshots.
+    """
+
+    def __init__(self, state: RecordingState, snapshots: SnapshotSeries) -> None:
+        self._state = state
+        self._snapshots = snapshots
+        self._taken: list[tuple[GradGraph, int]] = []  # with the number of events before it
+        self._count = self._seen = 0
+        state.before_cut = self.before_cut
+
+    def end(self) -> None:
+        """A backward pass runs: results that it starts from are shown then."""
+        self._state.before_cut = None
+        self._taken = []
+
+    def before_cut(self) -> None:
+        """The program is about to cut a tensor, or to disable gradients."""
+        state = self._state
+        log = state.event_log
+        new = log.entries[max(self._seen - log.count, 0) :]
+        self._seen = log.count + len(log.entries)
+        if not any(map(_is_operation, new)):
+            return
+        if state.stepping is not None or _is_in_module():
+            return
+        self._count += 1
+        if self._count > _MOST:
+            state.before_cut = None
+            return
+        with quietly():
+            graph = self._snapshots.now(with_outputs=True)
+            self._snapshots.keys.turn()
+        if _results(graph):
+            self._taken.append((graph, log.count))
+
+    def add_to(self, store: FrameStore, last: GradGraph) -> None:
+        """Add the frames whose results no later frame shows.
+
+        Args:
+            store: receives them.
+            last: the graph at the end.
+        """
+        shown, structures = set(last), {structure_of(last)}
+        kept: list[Frame] = []
+        for graph, rows in reversed(self._taken):
+            lost = [(name, maker) for name, maker in _results(graph) if maker not in shown]
+            shown.update(graph)
+            if lost:
+                name, maker = lost[-1]
+                title = result_title(name, graph.nodes[maker].get("source", ""))
+                kept.append(Frame(title, graph, "", FrameKind.RESULT, 0, rows - 1))
+        for frame in reversed(kept):
+            structure = structure_of(frame.graph)
+            if structure not in structures:
+                structures.add(structure)
+                store.add(frame)
+
+
+def _results(graph: GradGraph) -> list[tuple[str, str]]:
+    """Results, tracked or not, that variables hold: the name, and the key of the operation."""
+    last = [key for key in graph if graph._pred[key] and not graph._succ[key]]
+    found = []
+    for key in last:
+        data = graph.nodes[key]
+        maker = next(iter(graph._pred[key])) if data["kind"] is NodeKind.RESULT else key
+        found.append((data.get("name", ""), maker))
+    return [(name, maker) for name, maker in found if name]
+
+
+def _is_operation(row: Operation | Entry) -> bool:
+    return not isinstance(row, Entry) or row.kind is EventKind.OPERATION
+
+
+def _is_in_module() -> bool:
+    """Whether a module runs: a cut inside one belongs to a result that is not there yet."""
+    frame = sys._getframe(1)
+    while frame is not None:
+        if frame.f_globals.get("__name__") == _MODULE:
+            return True
+        frame = frame.f_back  # type: ignore[assignment]
+    return False

@@ -17,9 +17,9 @@ from typing import Any, NamedTuple
 import torch
 from torch.utils.hooks import RemovableHandle
 
-from gradviz.capture.autograd.calls import StandIn, Table, tables_of
+from gradviz.capture.autograd.engine import StandIn
 from gradviz.capture.autograd.nodes import sequence_number
-from gradviz.capture.autograd.tensors import quietly, version_of
+from gradviz.capture.autograd.tensors import Table, quietly, tables_of, version_of
 from gradviz.capture.tensors.names import Names
 from gradviz.capture.tensors.summary import FEW, is_capturing, summarize
 from gradviz.facts import Action, HookDetails

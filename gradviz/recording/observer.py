@@ -33,7 +33,7 @@ from gradviz.facts import (
 from gradviz.graph import GradGraph, TensorSummary
 from gradviz.graph.columns import collector_paused
 from gradviz.recording.event_log import Entry, KeyOf
-from gradviz.recording.frame_store import FrameStore, LaterFrame
+from gradviz.recording.frame_store import FrameStore, LaterFrame, LostResults, Sampling
 from gradviz.recording.passes import (
     AddedGradient,
     Before,
@@ -47,7 +47,6 @@ from gradviz.recording.passes import (
 )
 from gradviz.recording.problems import Freed, History, error_details, is_from_backward, location_of
 from gradviz.recording.provenance import Leaf
-from gradviz.recording.sampling import Sampling
 from gradviz.recording.snapshots import SnapshotSeries
 from gradviz.recording.source_lines import CodeLocation
 from gradviz.recording.state import InPlaceChange, RecordingState
@@ -107,7 +106,7 @@ class Observer:
         is_listening: whether the steps of optimizers are recorded.
         sampling: which steps are recorded; None for all.
         frame_store: the frames.
-        camera: takes the snapshots.
+        snapshots: takes the snapshots.
     """
 
     def __init__(
@@ -128,6 +127,7 @@ class Observer:
         self._microbatches = Microbatches()
         self._steady = Steady(state, self.snapshots)
         self._readings: dict[int, LeafReading] = {}
+        self._lost_results = LostResults(state, self.snapshots)
         self.is_listening = False
         self.sampling: Sampling | None = None
         state.event_log.key_of = self.snapshots.keys.known
@@ -152,6 +152,7 @@ class Observer:
         state = self._state
         if state.is_other_task():
             return
+        self._lost_results.end()
         try:
             state.end_gradient_change()
             if not is_transform(state.verdicts):
@@ -327,7 +328,7 @@ class Observer:
             ranks = done.averaged.get(id(leaf.ref()), 0)
             entry.details = details = AddedGradient(done.before, leaf, after, done.number, ranks)
             self._state.log(entry)
-            added.append((name, details))
+            added.append((name if leaf.name else "a leaf's .grad", details))
         return lambda: [(name, details()) for name, details in added]
 
     def _log_averages(self, changed: Sequence[Leaf], done: _Pass) -> None:
@@ -502,7 +503,9 @@ class Observer:
                     kind = FrameKind.REFUSED_BACKWARD if is_refused else FrameKind.ERROR
                     self._add(kind, graph, state.log(entry))
                 elif self._count_rows() > self._rows or is_unseen:
-                    self._add(FrameKind.END, self.snapshots.now(with_outputs=True))
+                    graph = self.snapshots.now(with_outputs=True)
+                    self._lost_results.add_to(self.frame_store, graph)
+                    self._add(FrameKind.END, graph)
                 elif not self.frame_store.count:
                     self._add(FrameKind.END, GradGraph())
         except Exception as mistake:

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from itertools import islice
 from math import isfinite
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import Any, NamedTuple
 
 import torch
@@ -22,27 +22,12 @@ from gradviz.capture.autograd.nodes import leaf_of, sequence_number, visit_ances
 from gradviz.capture.autograd.tensors import quietly, version_of
 from gradviz.capture.tensors.names import locals_of, with_attributes
 from gradviz.capture.tensors.summary import Kept, plain_array, summarize
+from gradviz.capture.tensors.training_sets import entries_of
 from gradviz.facts import GradientDetails, Loss
 from gradviz.graph import TensorSummary
 from gradviz.recording.provenance import Leaf
 from gradviz.recording.source_lines import UserFiles, user_frame
 from gradviz.recording.state import RecordingState
-
-__all__ = [
-    "AddedGradient",
-    "HeldParameter",
-    "held_by",
-    "is_same",
-    "is_transform",
-    "Before",
-    "GradientFlow",
-    "Microbatches",
-    "Passes",
-    "has_step_ahead",
-    "leaves_of",
-    "optimizers_among",
-    "variables_around",
-]
 
 
 class Passes:
@@ -73,12 +58,7 @@ class Passes:
         self._listens = True
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.end()
 
     def end(self) -> None:
@@ -160,12 +140,7 @@ def has_step_ahead(frame: FrameType | None, around: Mapping[str, object]) -> boo
 
 def optimizers_among(around: Mapping[str, object]) -> list[Any]:
     """The optimizers among variables, and in lists, tuples and dicts among them."""
-    values = list(around.values())
-    for value in around.values():
-        if isinstance(value, (list, tuple)):
-            values += value[:100]
-        elif type(value) is dict:
-            values += islice(value.values(), 100)
+    values = [*around.values(), *entries_of(around.values())]
     return [e for e in values if hasattr(type(e), "zero_grad") and hasattr(type(e), "step")]
 
 

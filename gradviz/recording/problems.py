@@ -9,17 +9,14 @@ from typing import Any
 import torch
 from torch.autograd.graph import GradientEdge, Node
 
-from gradviz.capture.autograd.kept import Several
 from gradviz.capture.autograd.nodes import leaf_of, operation_type, read_saved, sequence_number
-from gradviz.capture.autograd.tensors import memory_of, version_of
+from gradviz.capture.autograd.tensors import Several, memory_of, version_of
 from gradviz.capture.tracing.walk import Walk, make_safe_to_drop
 from gradviz.facts import ErrorDetails, Problem, ProblemKind, SourceLocation
 from gradviz.graph import Buffers, EdgeKind, GradGraph
 from gradviz.recording.source_lines import CodeLocation, UserFiles
 from gradviz.recording.state import InPlaceChange, RecordingState
 from gradviz.torch_messages import MessageKind, TorchMessage, read_message
-
-__all__ = ["Freed", "History", "error_details", "is_from_backward", "location_of"]
 
 Freed = tuple[SourceLocation, Container[int]]
 """The line of a backward pass that freed saved tensors, and the operations it ran through."""

@@ -17,7 +17,7 @@ import torch
 from gradviz.capture.autograd.engine import creation_count
 from gradviz.capture.autograd.nodes import plain_shape, sequence_number
 from gradviz.capture.autograd.operations import type_text
-from gradviz.capture.autograd.tensors import memory_of
+from gradviz.capture.autograd.tensors import base_of, storage_address
 from gradviz.graph import Cause, TensorSummary
 from gradviz.recording.cut_leaves import (
     NO_ANCESTORS,
@@ -104,6 +104,7 @@ class Input:
         cause: why no gradient flows back along this edge.
         location: where the gradient was cut; `NOWHERE` if it was cut earlier.
         ref: weak reference to the tensor of the graph that is the source.
+        base: weak reference to the tensor of which that one is a view.
         op_records: the nearest operations before it, for when that tensor is gone.
         ancestors: the leaves before it at that time.
         is_in_place: whether the data was written into an existing tensor: its source may have
@@ -122,6 +123,7 @@ class Input:
     is_in_place: bool = False
     word: str = ""
     written_at: int = 0
+    base: Callable[[], torch.Tensor | None] = lambda: None
     cut_leaves: CutLeaves = field(init=False)
 
     def __post_init__(self) -> None:
@@ -240,8 +242,7 @@ class UntrackedTensor:
 
     def as_input(self) -> Input:
         """Its data as an input of another tensor, at this time."""
-        cut = self.cut_leaves
-        ancestors = Ancestors(0, cut) if cut else NO_ANCESTORS
+        ancestors = Ancestors(0, self.cut_leaves) if self.cut_leaves else NO_ANCESTORS
         return Input(self, self.cause, NOWHERE, _no_tensor, (), ancestors)
 
     def read_facts(self, tensor: torch.Tensor) -> None:
@@ -279,6 +280,9 @@ class UntrackedTensor:
                 data for data in each.inputs if not isinstance(data.source, UntrackedTensor)
             ]
         self.depth = keep
+
+
+_Record = Leaf | UntrackedTensor
 
 
 class Provenance:
@@ -341,11 +345,9 @@ class Provenance:
 
     def identities(self, tensor: torch.Tensor) -> tuple[Hashable, ...]:
         """The identities of the nodes that can represent a tensor, the most exact first."""
-        record = self.tensors.of(tensor)
-        node = tensor.grad_fn
-        if record is not None:
+        if (record := self.tensors.of(tensor)) is not None:
             return (record.identity,)
-        if node is None:
+        if (node := tensor.grad_fn) is None:
             return ()
         created = sequence_number(node)
         return ("result", created, tensor.output_nr), created
@@ -365,8 +367,7 @@ class Provenance:
 
         A parameter that was frozen before the recording matters too.
         """
-        found = self.tensors.of(tensor)
-        if isinstance(found, UntrackedTensor):
+        if isinstance(found := self.tensors.of(tensor), UntrackedTensor):
             return found
         untracked = self.add(tensor, "", Cause.NOT_RECORDED)
         untracked.matters = isinstance(tensor, torch.nn.Parameter)
@@ -476,43 +477,42 @@ class Provenance:
                 found = merge_cut_leaves(found, data.cut_leaves)
         return found
 
-    def sharing(
-        self, tensor: torch.Tensor, record: Leaf | UntrackedTensor | None
-    ) -> Iterator[Leaf | UntrackedTensor]:
+    def sharing(self, tensor: torch.Tensor, record: _Record | None) -> Iterator[_Record]:
         """The records of the tensors of which an untracked tensor is an alias or a view."""
-        for data in self._aliased(tensor, record):
-            if not isinstance(data.source, OperationOutput):
-                yield data.source
+        for source, other in self._aliased(tensor, record):
+            if not isinstance(source, OperationOutput):
+                yield source
+            elif (base := base_of(other)).grad_fn is None and base.requires_grad:
+                yield self.leaf(base)  # of which a view was cut off
 
-    def aliased_result(
-        self, tensor: torch.Tensor, record: UntrackedTensor
-    ) -> OperationOutput | None:
+    def aliased_result(self, tensor: torch.Tensor, old: UntrackedTensor) -> OperationOutput | None:
         """The result of the graph of which an untracked tensor is an alias; None if of none."""
-        sources = [data.source for data in self._aliased(tensor, record)]
-        last = sources[-1] if sources else None
-        return last if isinstance(last, OperationOutput) else None
+        found = [base_of(other) for _, other in self._aliased(tensor, old)]
+        if not found or (node := found[-1].grad_fn) is None:
+            return None
+        return OperationOutput(sequence_number(node), found[-1].output_nr)
 
     def _aliased(
-        self, tensor: torch.Tensor, record: Leaf | UntrackedTensor | None
-    ) -> Iterator[Input]:
-        memory = memory_of(tensor)
+        self, tensor: torch.Tensor, record: _Record | None
+    ) -> Iterator[tuple[_Record | OperationOutput, torch.Tensor]]:
+        address = storage_address(tensor)
         for _ in range(_ALIASES):
             record = record.untracked if isinstance(record, Leaf) else record
             data = record.origin if record is not None else None
-            if record is None or data is None or memory is None:
+            if record is None or data is None or address is None:
                 return
-            is_result = isinstance(data.source, OperationOutput)
-            other = data.ref() if is_result else data.source.ref()  # type: ignore[union-attr]
-            if other is None and isinstance(data.source, UntrackedTensor):
-                record = data.source  # a view of a view, of which the first is gone
+            source = data.source
+            other = data.ref() if isinstance(source, OperationOutput) else source.ref()
+            other = data.base() if other is None else other
+            if other is None and isinstance(source, UntrackedTensor):
+                record = source  # a view of a view, of which the first is gone
                 continue
-            found = memory_of(other) if other is not None else None
-            if found is None or found[0] != memory[0]:
+            if other is None or storage_address(other) != address:
                 return
-            yield data
-            if isinstance(data.source, OperationOutput):
+            yield source, other
+            if isinstance(source, OperationOutput):
                 return
-            record = data.source
+            record = source
 
     def add_plain_value(self, word: str, data: Input, location: CodeLocation) -> UntrackedTensor:
         """Add the record of a number or array, replacing the last one from the same line."""

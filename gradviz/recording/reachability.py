@@ -6,7 +6,7 @@ It runs when a tensor is cut from the graph, because its graph may be gone by th
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 from torch.autograd.graph import Node
@@ -16,14 +16,21 @@ from gradviz.capture.autograd.nodes import (
     Edges,
     few_attributes,
     leaf_of,
+    operation_type,
     operations_before,
     sequence_number,
 )
 from gradviz.capture.tracing.walk import BAND, guard_release
-from gradviz.recording.cut_leaves import NO_ANCESTORS, Ancestors, OpRecord
+from gradviz.graph.operations import operation
+from gradviz.recording.cut_leaves import (
+    NO_ANCESTORS,
+    NO_CUTS,
+    Ancestors,
+    CutLeaves,
+    OpRecord,
+    merge_cut_leaves,
+)
 from gradviz.recording.provenance import OperationOutput, Provenance
-
-__all__ = ["Reachability"]
 
 _MOST_OP_RECORDS = 4_096
 _OP_RECORDS = 8  # operations recorded before a cut
@@ -184,12 +191,18 @@ class Reachability:
 
     def _written_into_inputs(self, node: Node, number: int) -> list[Ancestors]:
         """What was written into the inputs of a node before it used them, without a gradient."""
-        provenance, found = self._provenance, []
-        for child, output in node.next_functions if provenance.written else ():
-            if child is not None:
-                made = OperationOutput(sequence_number(child), output)
-                if cut_leaves := provenance.cut_leaves_of_result(made, number):
-                    found.append(Ancestors(0, cut_leaves))
+        found = []
+        for child, output in node.next_functions if self._provenance.written else ():
+            if child is not None and (cut_leaves := self.written_into(child, output, number)):
+                found.append(Ancestors(0, cut_leaves))
+        return found
+
+    def written_into(self, node: Node, output: int, number: int) -> CutLeaves:
+        """The leaves written into a result, or into what it views, before a sequence number."""
+        found, provenance = NO_CUTS, self._provenance
+        for made in _viewed_outputs(node, output) if provenance.written else ():
+            new = provenance.cut_leaves_of_result(OperationOutput(*made), number)
+            found = merge_cut_leaves(found, new)
         return found
 
     def _known_ancestors(self, node: Node, new: _New, user: int | None = None) -> Ancestors:
@@ -246,3 +259,17 @@ def _size(ancestors: Ancestors) -> int:
     """An upper bound of the bytes of the integers that contain the leaves."""
     bits = sum(leaves.bit_length() for leaves in ancestors.cut_leaves.values())
     return (ancestors.leaves.bit_length() + bits) // 8
+
+
+def _viewed_outputs(node: Node, output: int) -> Iterator[tuple[int, int]]:
+    """An output of an operation, and those of which it is a view: the same memory.
+
+    Yields:
+        The sequence number of each operation, and the number of its output.
+    """
+    while True:
+        yield sequence_number(node), output
+        edges = node.next_functions if operation(operation_type(node).op).views else ()
+        if len(edges) != 1 or (before := edges[0][0]) is None:
+            return
+        node, output = before, edges[0][1]

@@ -7,7 +7,7 @@ import weakref
 from collections.abc import Callable, Container, Hashable, Iterator, Mapping, Sequence, Set
 from dataclasses import replace
 from types import CodeType, FrameType
-from typing import Any, NamedTuple
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
@@ -21,8 +21,8 @@ from gradviz.capture.tensors.training_sets import SeenSets
 from gradviz.capture.tracing.tracer import Labels
 from gradviz.capture.tracing.walk import Walk, make_safe_to_drop
 from gradviz.errors import SubjectError
-from gradviz.facts import SourceLocation, TrainingSets
-from gradviz.graph import Cause, GradGraph
+from gradviz.facts import CutEdge, TrainingSets, ValueRead
+from gradviz.graph import EdgeData, GradGraph
 from gradviz.recording.cut_leaves import (
     NO_CUTS,
     CutLeaves,
@@ -46,48 +46,6 @@ from gradviz.recording.stable_trace import (
 )
 from gradviz.recording.state import RecordingState
 from gradviz.recording.untracked_overlay import Flows, UntrackedOverlay
-
-__all__ = [
-    "CutOff",
-    "NumberRead",
-    "SnapshotSeries",
-    "live_outputs",
-    "sharing_outputs",
-]
-
-
-class CutOff(NamedTuple):
-    """Where a leaf was cut off.
-
-    Args:
-        target: key of the untracked tensor that received its data.
-        cause: the reason.
-        source: the line.
-        inside: if that line called a library, the line in the library.
-        word: the function that cut it, "" if unknown.
-    """
-
-    target: str
-    cause: Cause
-    source: str
-    inside: SourceLocation = SourceLocation()
-    word: str = ""
-
-
-class NumberRead(NamedTuple):
-    """Where data of a leaf became a number or an array.
-
-    Args:
-        cut: where the gradient was cut, there or before.
-        word: what read it: ``"item"``.
-        source: the line.
-        inside: when that line called a library, the line of the library; else "".
-    """
-
-    cut: CutOff
-    word: str
-    source: str
-    inside: str = ""
 
 
 class SnapshotSeries:
@@ -248,10 +206,13 @@ class SnapshotSeries:
     def key_of(self, tensor: torch.Tensor, graph: GradGraph | None = None) -> str:
         """The key of a tensor in the frames, rather one in ``graph``; "" if it is in none."""
         known = self.keys.of_any(self._state.provenance.identities(tensor))
-        there = (key for key in known if graph is not None and key in graph)
-        return next(there, known[0] if known else "")
+        if graph is not None:
+            for key in known:
+                if key in graph:
+                    return key
+        return known[0] if known else ""
 
-    def cut_off(self, graph: GradGraph, nodes: Set[str]) -> dict[str, list[CutOff]]:
+    def cut_off(self, graph: GradGraph, nodes: Set[str]) -> dict[str, list[CutEdge]]:
         """Where leaves were cut off, including leaves that are not in the graph.
 
         Args:
@@ -267,7 +228,7 @@ class SnapshotSeries:
             for key, cuts in flows[user]:
                 cut_leaves[key] = merge_cut_leaves(cut_leaves.get(key, NO_CUTS), cuts)
         seen: dict[CutSite, int] = {}
-        found: dict[str, list[CutOff]] = {}
+        found: dict[str, list[CutEdge]] = {}
         for key in sorted(cut_leaves, key=lambda key: int(key[1:])):
             for where, leaves in cut_leaves[key].items():
                 cut = self._cut_at(key, where)
@@ -276,22 +237,21 @@ class SnapshotSeries:
                 seen[where] = seen.get(where, 0) | leaves
         return found
 
-    def number_reads(self) -> dict[str, list[NumberRead]]:
+    def number_reads(self) -> dict[str, list[ValueRead]]:
         """Where data of leaves became numbers or arrays, by the keys of the leaves."""
-        found: dict[str, list[NumberRead]] = {}
+        found: dict[str, list[ValueRead]] = {}
         for record in self._state.provenance.shown:
             read = self._state.lines.at(record.location)
             if not record.is_plain_value or not read.source:
                 continue
             for where, leaves in record.cut_leaves.items():
-                line = self._state.lines.at(where.location)
-                cut = CutOff("", where.cause, line.source, line.inside, where.word)
-                row = NumberRead(cut, record.word, read.source, str(read.inside))
+                cut = self._cut_at("", where)
+                row = ValueRead(cut, record.word, read.source, str(read.inside))
                 for number in leaves_in(leaves):
                     found.setdefault(self.keys.of(Leaf(number).identity), []).append(row)
         return found
 
-    def cuts_behind(self, tensor: torch.Tensor) -> list[CutOff]:
+    def cuts_behind(self, tensor: torch.Tensor) -> list[CutEdge]:
         """Where the data of a tensor outside the graph left it, whether or not a frame shows it.
 
         The nearest is the last: the one that cuts off most leaves, or created the tensor.
@@ -305,9 +265,15 @@ class SnapshotSeries:
 
         return [self._cut_at("", where) for where in sorted(record.cut_leaves, key=nearness)]
 
-    def _cut_at(self, target: str, where: CutSite) -> CutOff:
+    def _cut_at(self, target: str, where: CutSite) -> CutEdge:
+        """The edge at which a leaf was cut off; ``target`` received its data."""
         line = self._state.lines.at(where.location)
-        return CutOff(target, where.cause, line.source, line.inside, where.word)
+        edge: EdgeData = {"cause": where.cause, "source": line.source}
+        if line.inside:
+            edge["inside"], edge["is_own"] = str(line.inside), line.inside.is_own
+        if where.word:
+            edge["word"] = where.word
+        return CutEdge(target, target, edge)
 
     def contents(self, graph: GradGraph) -> SavedValues:
         """The values of saved tensors before a backward pass, for the graph taken then."""
@@ -324,16 +290,7 @@ class SnapshotSeries:
 
     def training_sets(self) -> TrainingSets:
         """What the modules and optimizers among the program's variables held, by keys of leaves."""
-        sets, key_of = self.sets, self.keys.of
-        held = sets.held
-        return TrainingSets(
-            {key_of(each): row for each, row in sets.plain.items() if each is not None},
-            {key_of(each): row for each, row in sets.flags.items() if each is not None},
-            {key_of(each): name for each, name in sets.waiting.items()},
-            frozenset(map(key_of, held)),
-            sets.elsewhere,
-            {key_of(each): name for each, name in sets.names.items() if each in held},
-        )
+        return self.sets.by_key(self.keys.of)
 
     def know(self, variables: Mapping[str, object]) -> None:
         """Also list the parameters of the modules among variables, the largest modules first."""

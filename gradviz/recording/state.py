@@ -14,9 +14,9 @@ from typing import Any, NamedTuple
 
 import torch
 
-from gradviz.capture.autograd.engine import creation_count
+from gradviz.capture.autograd.engine import creation_count, current_task
 from gradviz.capture.autograd.nodes import sequence_number
-from gradviz.capture.autograd.tensors import is_quiet, quietly
+from gradviz.capture.autograd.tensors import base_of, is_quiet, quietly
 from gradviz.facts import Action
 from gradviz.graph import Cause
 from gradviz.recording.cut_leaves import (
@@ -27,10 +27,8 @@ from gradviz.recording.cut_leaves import (
     merge_cut_leaves,
 )
 from gradviz.recording.event_log import SHAPE_ONLY, Entry, EventLog, Operation, word_of
-from gradviz.recording.function_calls import FunctionCalls, called_from, is_forward
 from gradviz.recording.hooks import Hooks
-from gradviz.recording.intercept import tasks
-from gradviz.recording.module_stack import ModuleStack
+from gradviz.recording.module_stack import FunctionCalls, ModuleStack, called_from, is_forward
 from gradviz.recording.provenance import (
     Input,
     Leaf,
@@ -163,6 +161,8 @@ class RecordingState:
         called: functions that created untracked results, by code and offset of the call.
         repeated: the latest call of those that a loop may repeat, see `intercept.calls`.
         on_gradient_change: called with the event after a sequence of changes to ``.grad``.
+        before_cut: called before the program cuts a tensor, or disables gradients; None if
+            nothing needs to know.
     """
 
     def __init__(
@@ -186,6 +186,7 @@ class RecordingState:
         self.called: dict[tuple[int, int], tuple[Any, CodeLocation]] = {}
         self.pending: Entry | None = None
         self.pending_leaves: dict[int, Leaf] = {}
+        self.missed: dict[str, tuple[CodeLocation, dict[int, tuple[str, int]]]] = {}
         self.started_at = creation_count()
         self.limit = self.started_at + _FLUSH_AFTER
         self.mixed: dict[int, list[Input]] = {}
@@ -197,6 +198,7 @@ class RecordingState:
         self.inference = torch.is_inference_mode_enabled()
         self.gradient_given: bool | None = None
         self.on_gradient_change: Callable[[Entry], None] = lambda entry: None
+        self.before_cut: Callable[[], None] | None = None
         self.reachability = Reachability(self.provenance, self._flowed_in)
         self.function_calls = FunctionCalls(
             self.provenance,
@@ -263,7 +265,7 @@ class RecordingState:
 
     def is_other_task(self) -> bool:
         """Whether the running asyncio task is not the recorded one."""
-        return self.task is not None and tasks.current() is not self.task()
+        return self.task is not None and current_task() is not self.task()
 
     def attend(self, handler: Handler | None) -> bool:
         """Whether to record the next call."""
@@ -457,7 +459,7 @@ class RecordingState:
             ancestors = self.reachability.ancestors(node)
             known = _KnownNode(made.created, ancestors, self.reachability.op_records(node))
             self._known_nodes[id(node)] = known
-        if cut_leaves := self.provenance.cut_leaves_of_result(made, sys.maxsize):
+        if cut_leaves := self.reachability.written_into(node, made.output, sys.maxsize):
             ancestors = known.ancestors.merge(Ancestors(0, cut_leaves))
             ref = weakref.ref(tensor)
             return Input(made, cause, location, ref, known.op_records, ancestors, word=word)
@@ -471,6 +473,8 @@ class RecordingState:
         ):
             ref = weakref.ref(tensor)
             last = Input(made, cause, location, ref, known.op_records, known.ancestors, word=word)
+            if (base := base_of(tensor)) is not tensor:
+                last.base = weakref.ref(base)
             known.last = last
         return last
 
@@ -552,6 +556,8 @@ class RecordingState:
         """Log that ``inference_mode`` was entered or left, if the mode changed."""
         inference = torch.is_inference_mode_enabled()
         if inference is not self.inference and not self.paused:
+            if inference and self.before_cut is not None:
+                self.before_cut()
             self.inference = inference
             action = Action.INFERENCE_ON if inference else Action.INFERENCE_OFF
             if not inference and not torch.is_grad_enabled():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -13,15 +13,13 @@ import torch
 from gradviz.capture.autograd.tensors import storage_address, version_of
 from gradviz.capture.tensors.summary import summarize
 from gradviz.capture.tracing.tracer import Labels, copy_graph
-from gradviz.graph import Cause, EdgeKind, GradGraph, NodeKind
+from gradviz.graph import Cause, EdgeKind, GradGraph, NodeKind, leaf_uses
 from gradviz.graph.operations import operation
 from gradviz.recording.cut_leaves import CutLeaves, OpRecord
 from gradviz.recording.provenance import Input, Leaf, OperationOutput, UntrackedTensor
 from gradviz.recording.source_lines import NOWHERE, CodeLocation
 from gradviz.recording.stable_trace import Keys, Snapshot
 from gradviz.recording.state import RecordingState
-
-__all__ = ["Flows", "Insertion", "UntrackedOverlay", "open_loops", "ranks"]
 
 Flows = dict[str, list[tuple[str, CutLeaves]]]
 
@@ -222,11 +220,20 @@ class UntrackedOverlay:
                 continue
             for user, edges in graph._succ[operations[number]].items():
                 outputs = {edge.get("output", 0) for edge in edges.values()}
-                used_at = self._created.get(user, sys.maxsize)
                 for output, data in rows:
-                    if output in outputs and data.written_at <= used_at:
-                        found.append((user, data))
+                    if output in outputs:
+                        found += [(each, data) for each in self._users_since(data.written_at, user)]
         return found
+
+    def _users_since(self, written_at: int, user: str) -> Iterator[str]:
+        """A user of a result if it is no older than a change; else, of a view, its users."""
+        stack, nodes = [user], self._snapshot.graph._node
+        while stack:
+            key = stack.pop()
+            if self._created.get(key, sys.maxsize) >= written_at:
+                yield key
+            elif operation(nodes[key].get("op", "")).views:
+                stack += self._snapshot.graph._succ[key]
 
     def _add_written(self, key: str, data: Input) -> None:
         """Add the edge of data that was written into an input of an operation."""
@@ -242,8 +249,7 @@ class UntrackedOverlay:
 
     def _uses(self, key: str) -> dict[str, int]:
         """The operations of this frame that use a leaf, with their sequence numbers."""
-        succ, created = self._graph._succ, self._created
-        users = {*succ[key], *(user for entry in succ[key] for user in succ[entry])}
+        created, users = self._created, (user for user, _ in leaf_uses(self._graph, key))
         return {each: created[each] for each in users if each in created} or {key: sys.maxsize}
 
     @cached_property
@@ -353,10 +359,13 @@ class UntrackedOverlay:
         for data in inputs:
             for key, _ in rows:
                 self._add_flow(key, self._source(data) or key, data.cut_leaves)
-        if len(holes) != len(inputs):
-            pairs = self._match(holes, inputs)
-        else:
+        floating = [data for data in inputs if not _is_index(data)]
+        if len(holes) == len(inputs):
             pairs = list(zip(holes, inputs, strict=True))
+        elif len(holes) == len(floating):  # torch has no input for a condition or an index
+            pairs = list(zip(holes, floating, strict=True))
+        else:
+            pairs = self._match(holes, inputs)
         for (key, position), data in pairs:
             self._fill_one(key, position, data)
             inputs.remove(data)
@@ -409,8 +418,8 @@ class UntrackedOverlay:
             node["untracked_inputs"] -= 1
         elif "untracked_inputs" in node:
             del node["untracked_inputs"]
-        elif "other" in node.get("options", {}):  # it was a tensor, not a number
-            options = {name: text for name, text in node["options"].items() if name != "other"}
+        elif not {"other", "self"}.isdisjoint(node.get("options", {})):  # a tensor, not a number
+            options = {k: v for k, v in node["options"].items() if k not in ("other", "self")}
             node["options"] = options
             if not options:
                 del node["options"]
@@ -489,6 +498,13 @@ def _recorded_leaves(data: Input) -> Iterable[Leaf]:
 
 def _was_untracked(leaf: Leaf) -> bool:
     return leaf.untracked is not None and leaf.untracked.matters
+
+
+def _is_index(data: Input) -> bool:
+    """Whether an input has integers or truth values, as the condition of ``where``."""
+    source = data.source
+    dtype = source.facts.get("dtype", "") if isinstance(source, UntrackedTensor) else ""
+    return str(dtype).startswith(("int", "uint", "bool"))
 
 
 def _untracked_inputs(untracked: UntrackedTensor | None) -> list[int]:

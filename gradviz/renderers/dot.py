@@ -8,6 +8,7 @@ from typing import Any
 import graphviz
 
 from gradviz.graph import Cause, EdgeKind, GradGraph
+from gradviz.renderers.cards import edge_tooltip, tooltip_of
 from gradviz.renderers.edges import QUIET, edges_by_node
 from gradviz.renderers.labels import Label, Line, cause_text, clean, labels_of
 from gradviz.renderers.scene import SheetStyle
@@ -23,10 +24,7 @@ from gradviz.renderers.theme import (
     look_of,
     scale_text,
 )
-from gradviz.renderers.tooltips import edge_tooltip, tooltip_of
 from gradviz.story import Story
-
-__all__ = ["to_digraph"]
 
 # Graphviz ignores misspelled attributes silently, so the common ones are defined here once.
 _GRAPH = {"rankdir": "TB", "nodesep": "0.3", "ranksep": "0.4", "fontname": FONT, "fontsize": "11"}

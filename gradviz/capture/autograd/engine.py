@@ -1,4 +1,4 @@
-"""The functions of torch that an open recording replaces, and the counter of the nodes.
+"""What an open recording replaces or observes in torch, and the counter of the nodes.
 
 - The function that runs every backward pass (``Tensor.backward``, ``torch.autograd.backward``,
   ``torch.autograd.grad``) reports the pass to the recordings of the same thread.
@@ -9,33 +9,29 @@
   and ``MultiheadAttention`` run as one operation each, unless an argument has its own
   ``__torch_function__``, and an active ``TorchFunctionMode`` counts as one. Without the fast path
   padded positions have other values, so a recording would change the results of the program.
+- Global hooks report the calls of modules. In a recorded backward pass a stand-in runs each hook
+  of the user, and reports what it did.
 """
 
 from __future__ import annotations
 
 import functools
+import sys
 import threading
+import warnings
+import weakref
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
+from torch import nn
 from torch.autograd import _get_sequence_nr  # type: ignore[attr-defined]
+from torch.nn.modules import module as _modules
+from torch.utils.hooks import BackwardHook
 
-from gradviz.capture.autograd import calls
-
-__all__ = [
-    "BackwardCall",
-    "Listener",
-    "SharedInstall",
-    "creation_count",
-    "is_innermost",
-    "jit_trace",
-    "listen",
-    "modes_below",
-    "unlisten",
-]
+from gradviz.errors import UsageError
 
 
 class SharedInstall:
@@ -150,6 +146,7 @@ class Listener(Protocol):
 class _Here(threading.local):
     def __init__(self) -> None:
         self.listeners: list[Listener] = []
+        self.in_tasks: list[tuple[int, Callable[[], object]]] = []
         self.running = False
 
 
@@ -174,7 +171,7 @@ def _install() -> None:
     global _original
     _original = getattr(_autograd, _RUN)
     setattr(_autograd, _RUN, _replacement(_original))
-    calls.install(_notify_module_hook)
+    listen_to_module_hooks(_notify_module_hook)
     _report_inference_mode()
     _report_parameters()
     _keep_fast_paths()
@@ -182,7 +179,7 @@ def _install() -> None:
 
 def _restore() -> None:
     setattr(_autograd, _RUN, _original)
-    calls.remove()
+    unlisten_to_module_hooks()
     while _undo:
         _undo.pop()()
 
@@ -304,3 +301,201 @@ def _call(roots: Sequence[Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -
         bool(create),
         bool(kwargs.get("accumulate_grad", True)),
     )
+
+
+class CallListener(Protocol):
+    """Is notified of the calls of modules, in any thread."""
+
+    def enter(self, module: nn.Module) -> None: ...  # noqa: D102
+
+    def leave(self, module: nn.Module) -> None: ...  # noqa: D102
+
+    def failed(self, error: Exception) -> None: ...  # noqa: D102
+
+
+_KEY = "gradviz"
+_NEEDLESS = r"Using `torch\.compile\(module\)` when there are global hooks"
+_table: Any = _modules
+_lock = threading.Lock()
+_listeners: list[CallListener] = []
+_filters: list[Any] = []
+
+
+def _enter(module: nn.Module, args: Any) -> None:
+    if not torch.compiler.is_dynamo_compiling():  # it traces this
+        for listener in _listeners:
+            try:
+                listener.enter(module)
+            except Exception as error:  # an error here must not reach the program
+                listener.failed(error)
+
+
+def _leave(module: nn.Module, args: Any, result: Any) -> None:
+    if not torch.compiler.is_dynamo_compiling():
+        for listener in reversed(_listeners):
+            try:
+                listener.leave(module)
+            except Exception as error:
+                listener.failed(error)
+
+
+def listen_to_calls(listener: CallListener) -> None:
+    """Notify a listener of the calls of modules, until `unlisten_to_calls`.
+
+    Private: ``_global_forward_pre_hooks`` and ``_global_forward_hooks``. The public functions
+    give each hook a new number, and ``torch.compile`` then compiles every function again for
+    every recording; the same two functions under the same key cause no recompilation. The second
+    hook is also called when the module raises.
+    """
+    with _lock:
+        _listeners.append(listener)
+        if len(_listeners) == 1:
+            # Torch warns that a compiled module may skip hooks.
+            warnings.filterwarnings("ignore", message=_NEEDLESS)
+            _filters.append(warnings.filters[0])
+            _table._global_forward_pre_hooks[_KEY] = _enter
+            _table._global_forward_hooks[_KEY] = _leave
+            _table._global_forward_hooks_always_called[_KEY] = True
+
+
+def unlisten_to_calls(listener: CallListener) -> None:
+    """Stop notifying a listener; after the last one the hooks are removed.
+
+    Private: as `listen_to_calls`.
+    """
+    with _lock:
+        _listeners.remove(listener)
+        if not _listeners:
+            _table._global_forward_pre_hooks.pop(_KEY, None)
+            _table._global_forward_hooks.pop(_KEY, None)
+            _table._global_forward_hooks_always_called.pop(_KEY, None)
+            for each in [each for each in warnings.filters if each in _filters]:
+                warnings.filters.remove(each)  # type: ignore[attr-defined]
+            _filters.clear()
+
+
+def call_depth(frame: Any) -> int:
+    """The number of module calls around a frame.
+
+    Private: ``_call_impl``, the function in which every such call runs.
+    """
+    code, depth = _table.Module._call_impl.__code__, 0
+    while frame is not None:
+        depth += frame.f_code is code
+        frame = frame.f_back
+    return depth
+
+
+_METHOD = "__init__"
+_module_hook_init: Any = None
+
+
+class StandIn:
+    """Replaces a hook, and is notified before and after it runs.
+
+    Args:
+        hook: the user's hook.
+        look: called with the argument of the hook before it runs; returns a function that is called
+            with the result of the hook.
+    """
+
+    def __init__(
+        self, hook: Callable[..., Any], look: Callable[[Any], Callable[[Any], None]]
+    ) -> None:
+        self.hook = hook
+        self._look = look
+
+    def __call__(self, given: Any) -> Any:
+        """Call the hook."""
+        after = self._look(given)
+        result = self.hook(given)
+        after(result)
+        return result
+
+    def __getattr__(self, name: str) -> Any:
+        """Attributes of the hook, because torch prints the name of a hook in its errors."""
+        return getattr(self.hook, name)
+
+
+class ModuleHook:
+    """A full backward hook of a module, whose result is reported.
+
+    Args:
+        hook: the user's hook.
+        report: called with the hook, the module, the gradients that it received, and its result.
+    """
+
+    def __init__(self, hook: Callable[..., Any], report: Callable[..., None]) -> None:
+        self.hook = hook
+        self._report = report
+
+    def __call__(self, module: Any, gradients: Any, *others: Any) -> Any:
+        """Call the hook."""
+        result = self.hook(module, gradients, *others)
+        self._report(self.hook, module, gradients, result)
+        return result
+
+
+def listen_to_module_hooks(report: Callable[..., None]) -> None:
+    """Report the results of the full backward hooks of modules, until `unlisten_to_module_hooks`.
+
+    Private: ``torch.utils.hooks.BackwardHook``, of which each call of a module with hooks creates
+    one; the hooks on its nodes cannot be listed.
+    """
+    global _module_hook_init
+    _module_hook_init = original = BackwardHook.__init__
+
+    @functools.wraps(original)
+    def begin(self: Any, module: Any, hooks: Any, before: Any) -> None:
+        if torch.compiler.is_dynamo_compiling():
+            original(self, module, hooks, before)
+            return
+        reported = ([ModuleHook(hook, report) for hook in each] for each in (hooks, before))
+        original(self, module, *reported)
+
+    setattr(BackwardHook, _METHOD, begin)
+
+
+def unlisten_to_module_hooks() -> None:
+    """Restore torch's own method."""
+    setattr(BackwardHook, _METHOD, _module_hook_init)
+
+
+def current_task() -> Any:
+    """The asyncio task that runs in this thread, or None."""
+    asyncio: Any = sys.modules.get("asyncio")
+    if asyncio is None or asyncio._get_running_loop() is None:
+        return None
+    return asyncio.current_task()
+
+
+def enter_task(recording: object) -> Callable[[], object] | None:
+    """Register an opened recording; of several asyncio tasks one records at a time.
+
+    Torch has one stack of modes per thread, so alternating tasks would record each other's
+    operations, and close each other's recordings.
+
+    Returns:
+        A weak reference to the task that opened it; None outside of asyncio.
+
+    Raises:
+        UsageError: if a recording of another task is open in this thread.
+    """
+    task = current_task()
+    if _here.in_tasks and _here.in_tasks[-1][1]() is not task:
+        raise UsageError(
+            "a recording of another asyncio task is open in this thread: wait until it has ended, "
+            "for example by an asyncio.Lock around both"
+        )
+    reference = weakref.ref(task) if task is not None else None
+    _here.in_tasks.append((id(recording), reference or _none))
+    return reference
+
+
+def leave_task(recording: object) -> None:
+    """Unregister a closed recording."""
+    _here.in_tasks = [each for each in _here.in_tasks if each[0] != id(recording)]
+
+
+def _none() -> None:
+    """The reference outside of asyncio: no task."""

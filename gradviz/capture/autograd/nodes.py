@@ -19,7 +19,6 @@ from weakref import WeakKeyDictionary
 import torch
 from torch.autograd.graph import Node
 
-from gradviz.capture.autograd.kept import KeptStorages, Several
 from gradviz.capture.autograd.operations import (
     OPTIONS,
     OperationType,
@@ -29,6 +28,7 @@ from gradviz.capture.autograd.operations import (
     type_text,
 )
 from gradviz.capture.autograd.sharded import sharded_parameter
+from gradviz.capture.autograd.tensors import KeptStorages, Several
 from gradviz.graph import Buffers, NodeKind
 from gradviz.graph.columns import template
 from gradviz.graph.operations import forward_word, operation
@@ -40,18 +40,18 @@ __all__ = [
     "ACCUMULATE_NR",
     "Edges",
     "NodeReader",
-    "node_name",
-    "operations_before",
-    "visit_ancestors",
     "few_attributes",
     "forward_class",
     "has_no_bias",
     "leaf_of",
+    "node_name",
     "operation_type",
+    "operations_before",
     "outline",
     "parameters_inside",
     "plain_shape",
     "sequence_number",
+    "visit_ancestors",
 ]
 
 _CUSTOM = ("_raw_saved_tensors",)

@@ -27,21 +27,6 @@ from gradviz.capture.tensors.training_sets import unregistered
 from gradviz.errors import SubjectError, UsageError
 from gradviz.graph.text import WRAPPING_CLASSES, plain_name, without_wrappers
 
-__all__ = [
-    "Named",
-    "Names",
-    "Subject",
-    "classes_of",
-    "flatten",
-    "locals_of",
-    "maker_of",
-    "module_names",
-    "parts",
-    "shortly",
-    "variables_of",
-    "with_attributes",
-]
-
 _ALLOWED = (
     "an nn.Module, a dict of name -> tensor (or module, or list or dict of tensors), "
     "{} or False for no names, or None for the caller's variables"
@@ -68,7 +53,8 @@ class Names:
         modules: the class of each module among what names the tensors, by its path.
 
     Attributes:
-        unsure: tensors whose ``grad_fn`` must not be read; the others are iterated over.
+        readable: those whose ``grad_fn`` may be read; iteration is over these.
+        unsure: the others.
 
     Example:
         >>> model = torch.nn.Sequential(torch.nn.Linear(2, 2, bias=False))
@@ -83,18 +69,18 @@ class Names:
         self.modules: Mapping[str, str] = modules or {}
         unsure = unsure_among([named.tensor for named in entries])
         self.unsure = [named for named in entries if id(named.tensor) in unsure]
-        self._entries = [named for named in entries if id(named.tensor) not in unsure]
+        self.readable = [named for named in entries if id(named.tensor) not in unsure]
 
     def __iter__(self) -> Iterator[Named]:
-        return iter(self._entries)
+        return iter(self.readable)
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return len(self.readable)
 
     @property
     def entries(self) -> list[Named]:
         """All names, the unsure ones last."""
-        return [*self._entries, *self.unsure]
+        return [*self.readable, *self.unsure]
 
     @staticmethod
     def of(names: object, frame: types.FrameType | None) -> Names:
@@ -266,7 +252,8 @@ def locals_of(frame: types.FrameType) -> dict[str, object]:
     again, unless other code holds it, as after ``saved = locals()``.
     """
     found = frame.f_locals
-    local = dict(found)
+    # pytest keeps what an assertion computed in variables such as ``@py_assert1``.
+    local = {name: value for name, value in found.items() if name[:1] != "@"}
     is_copy = type(found) is dict and frame.f_code.co_flags & inspect.CO_OPTIMIZED
     # Three references: the frame's, this function's, and the argument itself.
     if is_copy and sys.getrefcount(found) <= 3:

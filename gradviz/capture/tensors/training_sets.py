@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from gradviz.capture.autograd.tensors import is_unsure
-from gradviz.facts import Flag, PlainContainer
+from gradviz.facts import Flag, PlainContainer, TrainingSets
 
 __all__ = [
     "IneffectiveFlag",
@@ -26,6 +26,7 @@ __all__ = [
     "LiveOptimizer",
     "SeenSets",
     "Unregistered",
+    "entries_of",
     "flag_of_tensor",
     "ineffective_flags",
     "live",
@@ -103,8 +104,9 @@ def unregistered(module: nn.Module) -> list[Unregistered]:
         if type(owner).__module__.startswith("torch.distributed."):
             continue  # a wrapper keeps parameters for itself
         prefix = f"{path}." if path else ""
-        own = vars(owner)
-        for attribute, value in [(name, own[name]) for name in own if name not in _OF_MODULES]:
+        own = [(name, value) for name, value in vars(owner).items() if name not in _OF_MODULES]
+        buffers = dict(owner.named_buffers(recurse=False))
+        for attribute, value in [*own, *buffers.items()]:
             if type(value) is torch.Tensor and _is_plain_leaf(value):
                 rows = [(value, f"{prefix}{attribute}", False)]
             elif isinstance(value, (list, tuple, dict)) and value:
@@ -112,6 +114,7 @@ def unregistered(module: nn.Module) -> list[Unregistered]:
             else:
                 continue
             kind = "tensor" if type(value) is torch.Tensor else type(value).__name__
+            kind = "buffer" if attribute in buffers else kind
             for tensor, name, is_module in rows:
                 if id(tensor) not in registered:
                     container, cls = f"{prefix}{attribute}", type(owner).__name__
@@ -236,6 +239,22 @@ def _held_by(optimizer: torch.optim.Optimizer) -> Iterator[torch.Tensor]:
         )
 
 
+def entries_of(variables: Iterable[object]) -> list[Any]:
+    """The first entries of the lists, tuples and dicts among variables.
+
+    Example:
+        >>> entries_of([1, [2], {"a": 3}])
+        [2, 3]
+    """
+    found: list[Any] = []
+    for each in variables:
+        if isinstance(each, (list, tuple)):
+            found += each[:_MOST_INSIDE]
+        elif type(each) is dict:
+            found += islice(each.values(), _MOST_INSIDE)
+    return found
+
+
 class _SeenOptimizer:
     """An optimizer that a variable held: its class, its parameters, and whether it made a step."""
 
@@ -265,8 +284,8 @@ class SeenSets:
         >>> layer, seen = nn.Linear(2, 2), SeenSets(id)
         >>> optimizer = torch.optim.SGD(layer.parameters(), lr=0.1)
         >>> seen.look([layer, optimizer])
-        >>> seen.held == {id(layer.weight), id(layer.bias)}, seen.waiting[id(layer.bias)]
-        (True, 'SGD')
+        >>> sorted(seen.by_key({id(layer.weight): "n0", id(layer.bias): "n1"}.get).waiting.items())
+        [('n0', 'SGD'), ('n1', 'SGD')]
     """
 
     def __init__(self, identity_of: Callable[[torch.Tensor], Hashable]) -> None:
@@ -281,10 +300,8 @@ class SeenSets:
     def look(self, variables: Iterable[object]) -> None:
         """Read the modules and optimizers among variables, and in lists and dicts among them."""
         variables = list(variables)
-        for container in [e for e in variables if type(e) in (list, tuple, dict)]:
-            values: Any = container.values() if isinstance(container, dict) else container
-            inside = islice(values, _MOST_INSIDE)
-            variables += [e for e in inside if issubclass(type(e), torch.optim.Optimizer)]
+        inside = entries_of(variables)
+        variables += [e for e in inside if issubclass(type(e), torch.optim.Optimizer)]
         inputs = {id(value) for value in variables if _is_plain_leaf(value)}
         for value in variables:
             if issubclass(type(value), torch.optim.Optimizer):
@@ -303,20 +320,22 @@ class SeenSets:
         """An optimizer begins a step."""
         self._seen(optimizer).has_stepped = True
 
-    @property
-    def held(self) -> set[Hashable]:
-        """The identities of the parameters of all optimizers."""
-        return {identity for each in self._optimizers for identity in each.held}
+    def by_key(self, key_of: Callable[[Any], str]) -> TrainingSets:
+        """What they held, by the keys of the leaves in the frames.
 
-    @property
-    def waiting(self) -> dict[Hashable, str]:
-        """The class of the optimizer, by the identities of parameters that no step could change."""
+        Args:
+            key_of: the key for an identity.
+        """
+        held = {identity for each in self._optimizers for identity in each.held}
         stepped = {key for each in self._optimizers if each.has_stepped for key in each.held}
-        return {
-            key: each.name
-            for each in self._optimizers
-            for key in (() if each.has_stepped else each.held - stepped)
-        }
+        return TrainingSets(
+            {key_of(each): row for each, row in self.plain.items() if each is not None},
+            {key_of(each): row for each, row in self.flags.items() if each is not None},
+            {key_of(key): each.name for each in self._optimizers for key in each.held - stepped},
+            frozenset(map(key_of, held)),
+            self.elsewhere,
+            {key_of(each): name for each, name in self.names.items() if each in held},
+        )
 
     def _seen(self, optimizer: torch.optim.Optimizer) -> _SeenOptimizer:
         known = (each for each in self._optimizers if each.ref() is optimizer)
@@ -339,7 +358,7 @@ class SeenSets:
             return
         self._looks[module] = looks + 1
         for row in unregistered(module):
-            if row.kind == "tensor" and id(row.tensor) in inputs:
+            if row.kind in ("tensor", "buffer") and id(row.tensor) in inputs:
                 continue  # an input that the module keeps
             container = PlainContainer(row.container, row.kind, row.owner, row.of_modules)
             self.plain.setdefault(self._identity_of(row.tensor), container)

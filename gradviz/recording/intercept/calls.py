@@ -1,4 +1,4 @@
-"""Handlers for functions of torch that are more than an operation.
+"""Intercepts every call to torch: the hot path, and the handlers of functions that do more.
 
 A handler reads the arguments before the call and records the result after it. The call itself is
 made once and outside of any guard, because its exceptions are the program's.
@@ -9,20 +9,20 @@ from __future__ import annotations
 import sys
 import weakref
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from math import isfinite
-from types import CodeType
-from typing import Any, cast
+from typing import Any
 
 import torch
+from torch.nn import Parameter
+from torch.overrides import TorchFunctionMode
 
-from gradviz.capture.autograd.engine import creation_count
+from gradviz.capture.autograd.engine import creation_count, jit_trace
 from gradviz.capture.autograd.nodes import sequence_number
 from gradviz.capture.autograd.operations import type_text
-from gradviz.capture.autograd.tensors import storage_address, version_of
+from gradviz.capture.autograd.tensors import version_of
 from gradviz.capture.tensors.summary import summarize
-from gradviz.facts import Action, VersionDetails
+from gradviz.facts import Action
 from gradviz.graph import Cause, TensorSummary
 from gradviz.recording.cut_leaves import CutSite
 from gradviz.recording.event_log import QUERIES, Entry, word_of
@@ -30,28 +30,31 @@ from gradviz.recording.intercept import gradients
 from gradviz.recording.intercept.in_place import (
     after_change,
     before_change,
+    keep_versions,
     log_plain_change,
     lookup,
+)
+from gradviz.recording.intercept.repeated import (
+    log_change,
+    may_repeat,
+    repeatable,
+    repeats_call,
+    repeats_change,
 )
 from gradviz.recording.provenance import Leaf, UntrackedTensor
 from gradviz.recording.source_lines import (
     CodeLocation,
+    Helper,
+    HelperFiles,
     call_made_from,
     called_function,
     user_location,
 )
-from gradviz.recording.state import (
-    Handler,
-    InPlaceChange,
-    RecordingState,
-    TorchCall,
-    tensors_in,
-)
+from gradviz.recording.state import Handler, RecordingState, TorchCall, tensors_in
 from gradviz.story import EventKind
 
-__all__ = ["Handlers", "change", "pass_on"]
+__all__ = ["Handlers", "RecordingMode", "change", "pass_on"]
 
-_MOST_ENTRIES = 50_000  # events without a number
 _Look = Callable[[RecordingState, TorchCall], None]
 
 
@@ -78,93 +81,14 @@ def _handler(after: _Look, before: _Look | None = None) -> Handler:
     return handle
 
 
-@dataclass(slots=True, eq=False)
-class _Repeated:
-    """The latest recorded call of ``detach``, ``data``, ``item`` or ``add_``; a loop may repeat it.
-
-    Args:
-        func, code, offset: the function and where it was called.
-        is_tracking: whether autograd was recording.
-        ref: the tensor it was called on.
-        record: of its result.
-        entry: its event. While it is the last one, nothing else was recorded since.
-        number: the number that it returned, or None.
-        storage: address of the storage that it changed in place, or None.
-    """
-
-    func: Any
-    code: CodeType
-    offset: int
-    is_tracking: bool
-    ref: Callable[[], torch.Tensor | None]
-    record: UntrackedTensor
-    entry: Entry
-    number: float | None = None
-    storage: int | None = None
-
-
-def _repeatable(after: _Look) -> Handler:
-    """A handler of a call that often repeats the latest one.
-
-    A call with the same tensor on the same line differs in nothing if nothing was recorded between
-    and the result of the call before is gone: both then share one record and one event object.
-    """
-
-    def handle(
-        state: RecordingState, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Any:
-        result = func(*args, **kwargs) if kwargs else func(*args)
-        known: _Repeated | None = state.repeated
-        entries = state.event_log.entries
-        if known is not None and entries and entries[-1] is known.entry:
-            frame = sys._getframe(2)
-            if (
-                frame.f_lasti == known.offset
-                and frame.f_code is known.code
-                and func is known.func
-                and args
-                and args[0] is known.ref()
-                and torch.is_grad_enabled() is known.is_tracking
-                and len(entries) < _MOST_ENTRIES
-            ):
-                if type(result) is float:
-                    if result == known.number:
-                        state.provenance.repeat_number(result, known.record)
-                        entries.append(known.entry)
-                        return result
-                elif type(result) is torch.Tensor and known.record.ref() is None:
-                    known.record.ref = weakref.ref(result)
-                    state.provenance.tensors.latest = known.record
-                    entries.append(known.entry)
-                    return result
-        call = TorchCall(func, args, kwargs)
-        call.result = result
-        state.guard(after, call)
-        return result
-
-    call_made_from(handle.__code__, globals())
-    return handle
-
-
-def _may_repeat(
-    state: RecordingState, call: TorchCall, location: CodeLocation, record: UntrackedTensor
-) -> None:
-    """Remember a call that was just logged."""
-    entries = state.event_log.entries
-    entry, ref = entries[-1] if entries else None, weakref.ref(call.args[0])
-    is_direct = location.offset >= 0 and location.caller is None and location.code is not None
-    if is_direct and isinstance(entry, Entry) and entry.identities == (record.identity,):
-        number = call.result if type(call.result) is float else None
-        where = cast("CodeType", location.code), location.offset
-        mode, is_change = torch.is_grad_enabled(), entry.kind is EventKind.IN_PLACE
-        has_version = is_change and not call.args[0].is_inference()
-        storage = storage_address(call.args[0]) if has_version else None
-        state.repeated = _Repeated(call.func, *where, mode, ref, record, entry, number, storage)
-
-
 def pass_on(state: RecordingState, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """A call that is not recorded."""
     return func(*args, **kwargs)
+
+
+def _before_cut(state: RecordingState, call: TorchCall) -> None:
+    if state.before_cut is not None and not state.is_inside():
+        state.before_cut()
 
 
 def _after_cut(cause: Cause) -> _Look:
@@ -186,7 +110,7 @@ def _after_cut(cause: Cause) -> _Look:
         state.add_untracked(word_of(call.func), [data], [call.result], location, kind)
         record = state.provenance.tensors.of(call.result)
         if isinstance(record, UntrackedTensor):
-            _may_repeat(state, call, location, record)
+            may_repeat(state, call, location, record)
 
     return after
 
@@ -206,6 +130,7 @@ def _after_deepcopy(state: RecordingState, call: TorchCall) -> None:
 def _before_detach_(state: RecordingState, call: TorchCall) -> None:
     tensor = call.args[0]
     if tensor.requires_grad and not state.is_inside():
+        _before_cut(state, call)
         call.before = state.input_from(tensor, Cause.DETACH, state.location(), "detach_")
 
 
@@ -245,7 +170,7 @@ def _after_value_read(cause: Cause) -> _Look:
         was_cut = tensor.requires_grad or bool(untracked.cut_leaves)
         kind = EventKind.CUT if was_cut else EventKind.OPERATION  # of a frozen tensor
         state.log(Entry(kind, untracked.word, location, identities=(untracked.identity,)))
-        _may_repeat(state, call, location, untracked)
+        may_repeat(state, call, location, untracked)
 
     return after
 
@@ -297,6 +222,7 @@ def _before_flag(state: RecordingState, call: TorchCall) -> None:
     tensor = call.args[0]
     call.before = tensor.requires_grad
     if call.before and tensor.is_leaf:
+        _before_cut(state, call)
         state.provenance.leaf(tensor)  # one that is frozen stays the leaf that it was
 
 
@@ -330,6 +256,8 @@ def _after_flag(state: RecordingState, call: TorchCall) -> None:
 
 def _before_mode(state: RecordingState, call: TorchCall) -> None:
     call.before = torch.is_grad_enabled(), state.is_inside()
+    if call.before[0]:
+        _before_cut(state, call)
 
 
 def _after_mode(state: RecordingState, call: TorchCall) -> None:
@@ -342,7 +270,21 @@ def _after_mode(state: RecordingState, call: TorchCall) -> None:
     word = _mode_word(state) if now != before else ""
     if word:
         action = Action.GRADIENTS_ON if now else Action.GRADIENTS_OFF
-        state.log(Entry(EventKind.MODE, word, state.location(), action=action))
+        location = _decorated(state) or state.location()
+        state.log(Entry(EventKind.MODE, word, location, action=action))
+
+
+def _decorated(state: RecordingState) -> CodeLocation | None:
+    """The first line of a user's function that is decorated with the mode; None if none is."""
+    frame: Any = sys._getframe(2)
+    while frame is not None and not state.verdicts[frame.f_code.co_filename]:
+        if frame.f_code.co_name == "decorate_context":
+            code = getattr(frame.f_locals.get("func"), "__code__", None)
+            if code is None or not state.verdicts[code.co_filename]:
+                return None
+            return CodeLocation(code, next(start for start, _, line in code.co_lines() if line))
+        frame = frame.f_back
+    return None
 
 
 _MODE_FILES = ("grad_mode.py", "_contextlib.py", "contextlib.py")
@@ -384,6 +326,8 @@ def _after_data_set(state: RecordingState, call: TorchCall) -> None:
     if record is not None and isinstance(data, torch.Tensor):
         site = CutSite(Cause.VALUES_COPIED, location, "data")
         state.provenance.write(record, [state.input_from(data, *site)], site, replaces=True)
+    if isinstance(record, Leaf):
+        keep_versions(state, tensor, version_of(tensor), "data", location)
     identities = () if record is None else (record.identity,)
     kind, action = EventKind.IN_PLACE, Action.DATA_REPLACED
     state.log(Entry(kind, "data", location, identities=identities, action=action))
@@ -396,36 +340,11 @@ _NUMBERS = frozenset({int, float, bool})
 
 def change(state: RecordingState, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """A change in place; of plain data by plain numbers, without what others need."""
-    known: _Repeated | None = state.repeated
-    entries = state.event_log.entries
-    if known is not None and entries and entries[-1] is known.entry and known.storage is not None:
-        frame = sys._getframe(2)
-        if (
-            frame.f_lasti == known.offset
-            and frame.f_code is known.code
-            and func is known.func
-            and args
-            and args[0] is known.ref()
-            and not kwargs
-            and _NUMBERS.issuperset(map(type, args[1:]))
-            and torch.is_grad_enabled() is known.is_tracking
-            and state.pending is None
-            and len(entries) < _MOST_ENTRIES
-        ):
-            target: Any = args[0]
-            before = version_of(target)
-            result = func(*args)
-            after = version_of(target)
-            if after != before:
-                old = known.entry
-                where, word = old.location, old.word
-                details = VersionDetails(before, after)
-                same = old.kind, word, where, None, old.identities, None, details
-                known.entry = entry = Entry(*same)
-                entries.append(entry)
-                done = word, where, known.storage, before, after, creation_count()
-                state.changes.append(InPlaceChange(*done))
-            return result
+    if repeats_change(state, func, args, kwargs):
+        before = version_of(args[0])
+        result = func(*args)
+        log_change(state, before, version_of(args[0]))
+        return result
     record = state.provenance.tensors.of(args[0]) if args else None
     if (
         not isinstance(record, UntrackedTensor)
@@ -446,7 +365,7 @@ def change(state: RecordingState, func: Any, args: tuple[Any, ...], kwargs: dict
     try:
         location = user_location(sys._getframe(2), state.verdicts)
         log_plain_change(state, target, record, word_of(func), before, location)
-        _may_repeat(state, TorchCall(func, args, kwargs), location, record)
+        may_repeat(state, TorchCall(func, args, kwargs), location, record)
     except Exception as error:
         state.failed(error)
     return result
@@ -456,7 +375,7 @@ call_made_from(change.__code__, globals())
 _NAMED: dict[str, Handler] = {
     "_set_grad_enabled": _handler(_after_mode, _before_mode),
     "backward": _handler(gradients.after_backward_call, gradients.before_backward_call),
-    "detach": _repeatable(_after_cut(Cause.DETACH)),
+    "detach": repeatable(_after_cut(Cause.DETACH), _before_cut),
     "detach_": _handler(_after_detach_, _before_detach_),
     **dict.fromkeys(("register_hook", "register_post_accumulate_grad_hook"), _handler(_after_hook)),
     "requires_grad_": _handler(_after_flag, _before_flag),
@@ -464,13 +383,13 @@ _NAMED: dict[str, Handler] = {
     **dict.fromkeys(("numpy", "__array__"), _handler(_after_value_read(Cause.NUMPY))),
     **dict.fromkeys(
         ("item", "tolist", "__float__", "__int__", "__index__", "__complex__"),
-        _repeatable(_after_value_read(Cause.ITEM)),
+        repeatable(_after_value_read(Cause.ITEM)),
     ),
     **dict.fromkeys(QUERIES, pass_on),
     "__deepcopy__": _handler(_after_deepcopy),
 }
 _PROPERTIES: dict[tuple[str, str], Handler | None] = {
-    ("__get__", "data"): _repeatable(_after_cut(Cause.DATA)),
+    ("__get__", "data"): repeatable(_after_cut(Cause.DATA), _before_cut),
     ("__set__", "data"): _handler(_after_data_set),
     ("__get__", "grad"): _handler(gradients.after_grad_read),
     ("__set__", "grad"): _handler(gradients.after_grad_set, gradients.before_grad_set),
@@ -498,3 +417,101 @@ def _handler_of(func: Any) -> Handler | None:
     if word.endswith("_") and not word.endswith("__"):
         return change
     return None
+
+
+_NOTHING_TO_SAY = frozenset(
+    {type(None), bool, int, float, str, torch.Size, torch.dtype, torch.device, torch.layout}
+)
+_Tensor = torch.Tensor
+_BETWEEN, _ALL = Helper.BETWEEN, Helper.ALL
+helpers = HelperFiles()
+
+
+class RecordingMode(TorchFunctionMode):
+    """Passes the program's calls to a `RecordingState`.
+
+    This is the hot path: its cost is paid for every operation of the user's program. A plain
+    operation of the graph is logged as one tuple without reading ``grad_fn``: a node that Python
+    has read keeps its wrapper, and a deep graph of such nodes overflows the stack when it is
+    dropped.
+
+    Args:
+        state: records the calls.
+
+    Attributes:
+        is_alone: whether there is no other mode below this one, which would intercept the reads of
+            tensors here.
+        only_looks: that this mode changes nothing; `engine` reads it.
+    """
+
+    only_looks = True
+
+    def __init__(self, state: RecordingState) -> None:
+        super().__init__()
+        self._state = state
+        self._handlers = state.handlers
+        self._verdicts = state.verdicts
+        self._append = state.event_log.entries.append
+        self.is_alone = True
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        """Call ``func``, and record the call."""
+        if torch.compiler.is_dynamo_compiling():  # it traces this method, which must do nothing
+            return func(*args, **(kwargs or {}))
+        if jit_trace() is not None:  # it names values after the variables of visible frames
+            return func(*args, **(kwargs or {}))
+        state = self._state
+        handler = self._handlers[func]
+        if handler is pass_on:
+            return func(*args, **kwargs) if kwargs else func(*args)
+        if state.alert and not state.attend(handler):
+            return func(*args, **(kwargs or {}))
+        if handler is not None:
+            return handler(state, func, args, kwargs or {})
+        if kwargs and (kwargs.get("out") is not None or kwargs.get("inplace")):
+            return change(state, func, args, kwargs)
+        before = creation_count()
+        result = func(*args, **kwargs) if kwargs else func(*args)
+        kind = type(result)
+        if kind is _Tensor and self.is_alone and result.requires_grad:
+            for argument in (*args, *kwargs.values()) if kwargs else args:
+                kind = type(argument)
+                if kind is _Tensor or kind is Parameter:
+                    if not argument.requires_grad:
+                        break
+                elif kind is tuple or kind is list:
+                    if argument and type(argument[0]) is not int:
+                        break
+                elif issubclass(kind, _Tensor):
+                    break
+            else:
+                after = creation_count()
+                if after != before:
+                    frame = sys._getframe(1)
+                    code, offset = frame.f_code, frame.f_lasti
+                    verdicts = self._verdicts
+                    helper = verdicts[code.co_filename] or helpers[code.co_filename]
+                    while not verdicts[code.co_filename]:
+                        if frame.f_back is None:
+                            code, offset = None, 0  # type: ignore[assignment]
+                            break
+                        frame = frame.f_back
+                        code, offset = frame.f_code, ~frame.f_lasti
+                    made = before, after, func, code, offset, weakref.ref(result)
+                    if helper is _BETWEEN or helper is _ALL:
+                        made = state.as_row(made)  # type: ignore[assignment]
+                    self._append(made)
+                    if after > state.limit:
+                        state.flush()
+                    return result
+        elif kind in _NOTHING_TO_SAY or (
+            kind is _Tensor and not kwargs and repeats_call(state, func, args, result)
+        ):
+            return result
+        state.made(func, (args, kwargs or {}), result, before)
+        return result
+
+
+call_made_from(RecordingMode.__torch_function__.__code__, globals())

@@ -17,18 +17,6 @@ from gradviz.recording.source_lines import CodeLocation
 from gradviz.recording.state import RecordingState, TorchCall
 from gradviz.story import EventKind
 
-__all__ = [
-    "after_backward_call",
-    "after_grad_read",
-    "after_grad_set",
-    "after_gradients_changed",
-    "before_backward_call",
-    "before_grad_set",
-    "log_reduced",
-    "log_skipped_step",
-    "outermost",
-]
-
 _UNSCALING = "_amp_foreach_non_finite_check_and_unscale_"
 _SKIPPING = "_maybe_opt_step"  # the method of GradScaler that runs or skips a step
 _ACTIONS = {
@@ -44,6 +32,7 @@ _WRAPPERS = frozenset(("inner", "_fn", "wrapper", "decorate_context", "_no_grad_
 def before_backward_call(state: RecordingState, call: TorchCall) -> None:
     """Before ``backward``: whether a gradient was passed. The engine reports the pass itself."""
     state.end_gradient_change()
+    _log_missed(state)
     names = ("grad_tensors", "grad_outputs", "gradient")
     given = call.kwargs.get(next((name for name in names if name in call.kwargs), ""), None)
     position = 2 if call.func is torch.autograd.grad else 1
@@ -83,12 +72,32 @@ def after_backward_call(state: RecordingState, call: TorchCall) -> None:
 def after_grad_read(state: RecordingState, call: TorchCall) -> None:
     """``w.grad`` was read: it is recorded as the gradient of ``w``."""
     gradient, tensor = call.result, call.args[0]
+    if gradient is None and tensor.requires_grad and tensor.is_leaf:
+        _miss(state, tensor)
     if gradient is None or gradient.requires_grad or not tensor.requires_grad:
         return
     if not tensor.is_leaf or state.provenance.tensors.of(gradient) is not None:
         return
     untracked = state.provenance.add(gradient, "grad", Cause.NOT_RECORDED)
     untracked.grad_of = state.provenance.leaf(tensor)
+
+
+def _miss(state: RecordingState, tensor: torch.Tensor) -> None:
+    """A function that clips gradients found none in a leaf: logged unless it clips another."""
+    word = outermost(state)
+    if _ACTIONS.get(word) is Action.CLIPPED:
+        leaf = state.provenance.leaf(tensor)
+        _, missed = state.missed.setdefault(word, (state.location(), {}))
+        missed[leaf.number] = leaf.identity
+
+
+def _log_missed(state: RecordingState) -> None:
+    """Log the calls that clipped nothing since the last pass, as each gradient was None."""
+    for word, (location, missed) in state.missed.items():
+        entry = Entry(EventKind.GRAD, word, location, "", list(missed.values()))
+        entry.action, entry.count = Action.NOTHING_CLIPPED, len(missed)
+        state.log(entry)
+    state.missed.clear()
 
 
 def before_grad_set(state: RecordingState, call: TorchCall) -> None:
@@ -121,6 +130,7 @@ def after_gradients_changed(
             leaf.passes = 0
     word = "unscale_" if word == _UNSCALING else outermost(state) or word
     action = Action.ZEROED if is_zeroing else _ACTIONS.get(word, Action.CHANGED_IN_PLACE)
+    state.missed.pop(word, None)
     _log_change(state, leaves, action, word)
 
 

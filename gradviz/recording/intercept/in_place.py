@@ -21,7 +21,7 @@ from gradviz.recording.source_lines import CodeLocation, call_made_from, called_
 from gradviz.recording.state import InPlaceChange, RecordingState, TorchCall, tensors_in
 from gradviz.story import EventKind
 
-__all__ = ["after_change", "before_change", "log_plain_change", "lookup"]
+__all__ = ["after_change", "before_change", "keep_versions", "log_plain_change", "lookup"]
 
 
 def before_change(state: RecordingState, call: TorchCall) -> None:
@@ -33,7 +33,7 @@ def before_change(state: RecordingState, call: TorchCall) -> None:
     known = [state.provenance.tensors.of(target) for target in targets]
     if not any(isinstance(each, UntrackedTensor) and each.grad_of is not None for each in known):
         state.end_gradient_change()
-    others = [each.as_input() for each in known if isinstance(each, UntrackedTensor)]
+    others = [each.as_input() if isinstance(each, UntrackedTensor) else None for each in known]
     versions = [version_of(target) for target in targets]
     call.before = targets, versions, known, others, creation_count()
 
@@ -73,7 +73,7 @@ def after_change(state: RecordingState, call: TorchCall) -> None:
                 _write_into(state, call, target, each, site)
         entry = state.log(Entry(EventKind.IN_PLACE, word, location))
         entry.identities = () if identity is None else (identity,)
-        entry.details = _versions(state, target, version, word, location)
+        entry.details = keep_versions(state, target, version, word, location)
 
 
 def log_plain_change(
@@ -100,7 +100,7 @@ def log_plain_change(
         state.end_gradient_change()
     if word not in record.changes:
         record.changes = (*record.changes, word)
-    details = _versions(state, target, before, word, location)
+    details = keep_versions(state, target, before, word, location)
     identities = (record.identity,)
     state.log(Entry(EventKind.IN_PLACE, word, location, None, identities, None, details))
 
@@ -129,7 +129,7 @@ def _after_lookup(state: RecordingState, call: TorchCall) -> None:
     if table.is_leaf:
         entry.identities = (state.provenance.leaf(table).identity,)
     word = "embedding_renorm_"  # before the lookup itself
-    entry.details = _versions(state, table, version, word, location, count)
+    entry.details = keep_versions(state, table, version, word, location, count)
 
 
 _UPDATES_SCALE = "_amp_update_scale_"  # in ``GradScaler.update``
@@ -153,15 +153,15 @@ def _change_tracked(
                 _write_into(state, call, target, record, site)
             result = state.provenance.aliased_result(target, old)
             _write_into_result(state, call, target, result, (location, word))
-    for target, data in zip(targets, others, strict=False):
-        if target.requires_grad:  # this change made it tracked
+    for target, data in zip(targets, others, strict=True):
+        if data is not None and target.requires_grad:  # this change made it tracked
             state.mixed[end] = [data, *state.mixed.get(end, [])]
             state.provenance.release(target)
         if end in state.mixed and (base := base_of(target)) is not target:
             node: Any = base.grad_fn  # what is written into a view is in its base
             if node is not None:
                 state.mixed.setdefault(sequence_number(node) + 1, state.mixed[end])
-    details = _versions(state, targets[0], versions[0], word, location) if targets else None
+    details = keep_versions(state, targets[0], versions[0], word, location) if targets else None
     entry = Entry(EventKind.IN_PLACE, word, location, details=details, operation=operation)
     state.event_log.entries.append(entry)
 
@@ -173,7 +173,7 @@ def _change_result(
 
     The values of a view are in its base, from which torch derives a new ``grad_fn`` of the view.
     """
-    changed = base_of(target) if is_unsure(target) else target
+    changed = base if (base := base_of(target)).requires_grad else target
     site = CutSite(state.cause_of_mode() or Cause.VALUES_COPIED, location, word)
     node: Any = changed.grad_fn
     if node is not None:
@@ -270,7 +270,7 @@ def _without_out(kwargs: dict[str, Any]) -> list[Any]:
     return [value for name, value in kwargs.items() if name != "out"]
 
 
-def _versions(
+def keep_versions(
     state: RecordingState,
     target: torch.Tensor,
     before: int,

@@ -1,4 +1,8 @@
-"""The directive ``gradviz``, its output for each builder, and its registration."""
+"""gradviz in Sphinx: the directive ``gradviz``, its output for each builder, and its registration.
+
+A page's code runs when the page is read; its graph is stored as JSON in the document, and is drawn
+for each builder when needed.
+"""
 
 from __future__ import annotations
 
@@ -38,8 +42,6 @@ from gradviz.frontends.pages import (
     versions,
 )
 from gradviz.serialize import loads
-
-__all__ = ["GradvizDirective", "draw_pictures", "picture", "register", "skip"]
 
 _log = logging.getLogger(__name__)
 _NAMESPACE = "gradviz_namespace"
