@@ -115,6 +115,15 @@ def fits_a_page(scene: Scene) -> bool:
     return scale >= _SMALLEST_SCALE and scene.height * scale <= PAGE_HEIGHT
 
 
+def is_better(other: Scene, scene: Scene) -> bool:
+    """Whether another picture of the same fits a page, and is narrower or lower."""
+    if not fits_a_page(scene):
+        return fits_a_page(other) or other.height < scene.height
+    return fits_a_page(other) and other.width <= max(NARROW, _CLEARLY * scene.width)
+
+
+NARROW = 1_100  # points: then text of 11 points is 7 pixels high at a width of 700 pixels
+_CLEARLY = 0.8  # of its width, for which a picture gives up single leaves
 PAGE_WIDTH, PAGE_HEIGHT = 1_400, 2_000
 _SMALLEST_SCALE = 9 / 11  # text of 11 points is to have 9 pixels
 
