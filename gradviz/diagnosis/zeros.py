@@ -32,7 +32,7 @@ from gradviz.graph import (
     leaf_of_node,
     word_of,
 )
-from gradviz.graph.operations import Blocks, operation
+from gradviz.graph.operations import Blocks, operation, words
 
 _FEW = 4  # causes that are stored for each node
 
@@ -379,7 +379,7 @@ _BY_OP: Mapping[str, Callable[[Step], Block | None]] = {
     "nll_loss2d": _no_label,
     "minimum": _smaller_elsewhere,
     "maximum": _smaller_elsewhere,
-    **dict.fromkeys(("batch_norm", "layer_norm", "group_norm"), _normalized),
+    **dict.fromkeys(words(lambda row: row.normalizes), _normalized),
     **dict.fromkeys(_LOSSES, _no_loss),
 }
 

@@ -179,7 +179,8 @@ class Observer:
         self._pass = _Pass(
             self._passes, location, count, before, given, root, roots, graph, flow, [], averaged
         )
-        before.add_summaries(averaged, leaves_of(self._state))
+        if averaged:
+            before.add_summaries(averaged, leaves_of(self._state))
         self._state.hooks.begin(leaves_of(self._state), self.snapshots.hooked)
 
     def _repeats(self, call: BackwardCall, averaged: Mapping[int, int]) -> bool:
@@ -584,7 +585,7 @@ class Observer:
             return None
         if not found:
             return GradGraph  # the frame would show the same as the latest one
-        graph, title = functools.cache(self._steady.build(found, readings)), self._title(moment)
+        graph, title = self._steady.build(found, readings), self._title(moment)
         passes, row = self._passes, self._rows
 
         def build() -> Frame:
