@@ -315,7 +315,7 @@ def _is_mild(event: Event) -> bool:
     before, after = event.details.before, event.details.after
     if before is None or after is None or not before.norm or not after.is_finite:
         return False
-    return after.norm is not None and 0.2 < after.norm / before.norm < 5
+    return after.norm is not None and 0.01 < after.norm / before.norm < 100
 
 
 def _is_cleared(context: Context, key: str) -> bool:
