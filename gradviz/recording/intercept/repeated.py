@@ -119,7 +119,9 @@ def may_repeat(
 ) -> None:
     """Remember a call that was just logged."""
     entries = state.event_log.entries
-    entry, ref = entries[-1] if entries else None, weakref.ref(call.args[0])
+    if not entries or not call.args:
+        return
+    entry, ref = entries[-1], weakref.ref(call.args[0])
     is_direct = location.offset >= 0 and location.caller is None and location.code is not None
     if is_direct and isinstance(entry, Entry) and entry.identities == (record.identity,):
         number = call.result if type(call.result) is float else None
