@@ -109,7 +109,7 @@ def _after_cut(cause: Cause) -> _Look:
         data = state.input_from(tensor, cut, location, word)
         kind = EventKind.OPERATION if isinstance(data.source, UntrackedTensor) else EventKind.CUT
         state.add_untracked(word_of(call.func), [data], [call.result], location, kind)
-        record = state.provenance.tensors.of(call.result)
+        record = state.provenance.tensors.get(id(call.result))  # it was just entered
         if isinstance(record, UntrackedTensor):
             may_repeat(state, call, location, record)
 
