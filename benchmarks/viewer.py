@@ -42,13 +42,17 @@ _PAN = """() => new Promise(done => {
   requestAnimationFrame(step);
 })"""
 _TOGGLE = """() => {
-  const viewer = window.gradvizViewer;
-  const closed = viewer.picture.nodes.filter(node => node.group >= 0);
-  const id = closed[Math.floor(closed.length / 2)].id;
-  const start = performance.now(); viewer.toggle(id); viewer.stage.draw();
-  const opened = performance.now(); viewer.close(); viewer.stage.draw();
-  return [opened - start, performance.now() - opened, viewer.picture.nodes.length];
+  const viewer = window.gradvizViewer, worst = [0, 0];
+  const closed = viewer.picture.nodes.filter(node => node.group >= 0).slice(0, 40);
+  for (const { id } of closed) {
+    const start = performance.now(); viewer.toggle(id); viewer.stage.draw();
+    const opened = performance.now(); viewer.close(); viewer.stage.draw();
+    worst[0] = Math.max(worst[0], opened - start);
+    worst[1] = Math.max(worst[1], performance.now() - opened);
+  }
+  return worst;
 }"""
+"""Opens and closes each group of the first picture, and returns the longest times."""
 
 
 def network(blocks: int, grouped: bool = True) -> GradGraph:
@@ -127,8 +131,8 @@ CASES: dict[str, tuple[Callable[[], GradGraph], dict[str, Any]]] = {
     "gpt2": (gpt2, {}),
     "lstm-1000": (lstm, {}),
     "5000": (lambda: network(208), {}),
-    "10000-visible": (lambda: network(417), {"all": True}),
-    "100000-visible": (lambda: network(4_167), {"all": True}),
+    "10000-visible": (lambda: network(500), {"all": True}),
+    "100000-visible": (lambda: network(5_000), {"all": True}),
 }
 
 
@@ -163,7 +167,7 @@ def measure(page: Any, name: str, folder: Path) -> str:
     cells += [f"{drawn:,}", f"{first / 1000:.2f} s", f"{usual:.0f} / {worst:.0f} ms"]
     can_open = "window.gradvizViewer.picture.nodes.some(node => node.group >= 0)"
     if page.evaluate(can_open):
-        opened, closed, _ = page.evaluate(_TOGGLE)
+        opened, closed = page.evaluate(_TOGGLE)
         cells.append(f"{opened:.0f} / {closed:.0f} ms")
     return "| " + " | ".join(cells) + " |"
 
@@ -240,7 +244,7 @@ def main() -> None:
     names = asked.only.split(",")
     print(
         "| graph | nodes | file | written in | drawn | first picture | pan: median / 90 % "
-        "| open / close a group |"
+        "| open / close a group, slowest |"
     )
     print("|---|---|---|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as folder, browser_page() as page:

@@ -13,35 +13,6 @@ from typing import NamedTuple
 
 from gradviz.graph import EdgeData, NodeKind, TensorSummary
 
-__all__ = [
-    "NOWHERE",
-    "Action",
-    "BackwardDetails",
-    "CutEdge",
-    "Details",
-    "ErrorDetails",
-    "EventKind",
-    "Flag",
-    "FrameKind",
-    "GradientDetails",
-    "HookDetails",
-    "Loss",
-    "LeafGradient",
-    "LostGradient",
-    "PlainContainer",
-    "Problem",
-    "ProblemKind",
-    "RankRecord",
-    "RankState",
-    "RankTensor",
-    "SavedVerdict",
-    "SourceLocation",
-    "StepDetails",
-    "TrainingSets",
-    "ValueRead",
-    "VersionDetails",
-]
-
 
 @dataclass(frozen=True)
 class SourceLocation:

@@ -35,8 +35,6 @@ from gradviz.graph import (
 from gradviz.graph.columns import collector_paused
 from gradviz.story import Event, Frame, Story
 
-__all__ = ["SCHEMA_VERSION", "iter_json", "load", "loads", "plain", "record_of", "to_json"]
-
 SCHEMA_VERSION = 2
 _READABLE = (1, 2)
 _DETAILS = {kind.__name__: kind for kind in get_args(Details)}

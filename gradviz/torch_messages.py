@@ -13,14 +13,6 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-__all__ = [
-    "MessageKind",
-    "MessagePattern",
-    "TorchMessage",
-    "is_about_autograd",
-    "read_message",
-]
-
 
 @dataclass(frozen=True)
 class MessagePattern:
@@ -211,6 +203,8 @@ class MessageKind(Enum):
         r"(?P<name>\w*)\.?step\(\) missing 1 required positional argument: 'closure'"
     )
     SCALER_WITHOUT_GRADIENTS = _seen(r"No inf checks were recorded for this optimizer")
+    STEPPED_TWICE = _seen(r"step\(\) has already been called since the last update")
+    EMPTY_LIST = _seen(r"Expected !nested_tensorlist\[0\]\.empty\(\) to be true")
     UNSCALED_TWICE = _seen(r"unscale_\(\) has already been called on this optimizer")
     UNSCALED_HALF = _seen(r"Attempting to unscale FP16 gradients")
     NO_DERIVATIVE = _seen(

@@ -262,6 +262,8 @@ def added_text(before: TensorSummary | None, after: TensorSummary | None) -> str
         return _signed(differences[0])
     if differences and len(differences) <= _FEW:
         return f"+[{' '.join(map(_short, differences))}]"
+    if not after.is_finite:  # a norm is that of the finite elements
+        return _brief(after)
     if after.norm is None:
         return "added to"
     if before is None or before.norm is None:

@@ -119,3 +119,30 @@ def never_called_while_the_loss_is_printed():
             loss.backward()
             assert loss.item() == loss.item()
     return gradviz.explain(model["spare"].weight, run)
+
+
+def _large_everywhere(factor: float) -> Explanation | Explanations:
+    torch.manual_seed(0)
+    model = nn.Sequential(*(nn.Linear(16, 16) for _ in range(8)))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(factor)
+    model(torch.randn(4, 16)).pow(2).sum().backward()
+    return gradviz.explain(model[0].weight, names=model)
+
+
+@case(Verdict.EXPLODING, "the norm of its gradient is", "clip_grad_norm_(parameters, 1.0)")
+def large_in_every_layer():
+    return _large_everywhere(12)
+
+
+@case(Verdict.EXPLODING, "the norm of its gradient is", "would set the gradients to 0")
+def too_large_to_be_clipped():
+    return _large_everywhere(60)
+
+
+@case(Verdict.FINE, "")
+def a_scaled_loss_has_large_gradients():
+    linear = nn.Linear(16, 16)
+    (linear(torch.randn(4, 16)).pow(2).mean() * 65536).backward()
+    return gradviz.explain(linear.weight)

@@ -1,7 +1,7 @@
 """The rules of the house, kept by reading the source: who imports whom, and who does what.
 
 The places are a chain; each imports only from itself and from places to its left:
-errors, cells, shown, torch_messages -> graph -> facts -> story, wording,
+errors, shown, torch_messages -> graph -> facts -> story, wording,
 serialize -> capture -> recording -> views -> diagnosis, comparison, checking, reports ->
 renderers -> frontends -> the package itself.
 """
@@ -19,7 +19,7 @@ import pytest
 from house import ROOT, parsed, sources
 
 CHAIN = (
-    ("errors", "cells", "shown", "torch_messages"),
+    ("errors", "shown", "torch_messages"),
     ("graph",),
     ("facts",),
     ("story", "wording", "serialize"),

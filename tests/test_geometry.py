@@ -261,3 +261,11 @@ def test_every_color_of_text_has_a_row_in_the_legend():
     x = torch.tensor([-1.0], requires_grad=True)
     x.relu().sum().backward()
     assert "zeros" in legend_of([gradviz.draw(x.relu().sum()).shown[0].graph])
+
+
+def test_names_are_relative_only_to_a_frame_that_contains_them():
+    model = nn.Sequential(*(nn.Sequential(nn.Linear(2, 2), nn.Tanh()) for _ in range(2)))
+    svg = gradviz.draw(model(torch.ones(1, 2)).sum(), names=model).svg
+    titles = [f'-module-{path}"' in svg for path in ("0", "1")]
+    assert svg.count(">0.bias<") == sum(titles)
+    assert svg.count(">1.0.bias<") + svg.count(">0.0.bias<") == 2 - sum(titles)

@@ -272,6 +272,8 @@ def test_summary_counts_what_was_saved_before_it_is_freed(start: Path) -> None:
     assert notes.splitlines()[-1] == "saved: as it was before a backward pass freed it"
     held = run("main()", "summary", "--step", "2")
     assert held.stdout.split("total")[1].split()[:3] == notes.split()[:3]
+    whole = run("top level", "summary", "--full", variable="loss")
+    assert whole.stdout.split("total")[1].split()[:3] == notes.split()[:3]
 
 
 def test_explain_of_a_file_that_is_not_python(start: Path) -> None:

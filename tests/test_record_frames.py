@@ -393,6 +393,7 @@ def five_ways(x: torch.Tensor) -> torch.Tensor:
     with torch.inference_mode():
         loss = (x * 2).sum()
     loss = (x.requires_grad_(False) * 2).sum()
+    assert loss.grad_fn is None
     return loss
 
 

@@ -3,6 +3,7 @@
 import torch
 from torch import nn
 
+import gradviz
 from gradviz.capture import trace
 from gradviz.graph import Cause, EdgeKind, GradGraph, NodeKind
 
@@ -73,3 +74,35 @@ def test_absent_arguments_are_not_counted_where_that_is_known():
     assert [data["name"] for data in untracked(conv)] == ["image"]
     norm = trace(nn.LayerNorm(2, elementwise_affine=False)(leaf(1, 2)))
     assert "untracked_inputs" not in operation(norm, "layer_norm")
+
+
+def test_a_number_that_is_divided_stands_before_the_sign():
+    x = torch.tensor([2.0, 4.0], requires_grad=True)
+    divided, divides = (torch.tensor(5.0) / x).sum(), (x / torch.tensor(5.0)).sum()
+    assert "div  5 ÷" in str(gradviz.draw(divided))
+    assert "div  ÷5" in str(gradviz.draw(divides))
+
+
+def test_a_recorded_where_has_each_of_its_inputs_once():
+    with gradviz.record() as run:
+        x = torch.tensor([2.0, -4.0], requires_grad=True)
+        loss = torch.where(x > 0, x, torch.tensor(9.0)).sum()
+    assert loss.requires_grad
+    assert "constant" not in str(gradviz.draw(run)).split("where")[1].splitlines()[0]
+
+
+def test_data_that_was_replaced_before_backward_is_marked():
+    with gradviz.record() as run:
+        w = torch.tensor([1.0, 2.0], requires_grad=True)
+        loss = (w * w).sum()
+        w.data = torch.tensor([7.0, 8.0])
+    assert loss.item() == 5
+    assert "7 8  changed since" in str(gradviz.draw(run))
+
+
+def test_a_leaf_behind_a_cut_that_did_not_change_has_its_value():
+    model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 1))
+    with gradviz.record(model) as run:
+        hidden = model[0](torch.ones(1, 2)).detach()
+        model[1](hidden).sum().backward()
+    assert "  now  " not in str(gradviz.explain(model[0].bias, run).draw())

@@ -238,6 +238,7 @@ def test_a_view_is_exported(opened: Open, stack: gradviz.Drawing, tmp_path: Path
         with page.expect_download() as saved:
             page.get_by_role("button", name="Save as SVG").click()
         saved.value.save_as(tmp_path / "view.svg")
+        assert page.get_by_text("graph.svg was given to the browser to save").count()
         svg = ET.parse(tmp_path / "view.svg").getroot()
         assert "layers.4" in "".join(svg.itertext())
         with page.expect_download() as saved:
@@ -277,6 +278,9 @@ def test_without_scripts_it_shows_the_still_picture(opened: Open, run: gradviz.D
         assert page.locator("#still svg").first.is_visible()
         assert page.locator("#gradviz-viewer").is_hidden()
         assert page.locator("#still figure").count() == len(run.story)
+        assert page.locator("#still nav").is_visible()
+        page.emulate_media(media="print")
+        assert page.locator("#still nav").is_hidden()
 
 
 def test_hostile_names_are_text(opened: Open) -> None:
@@ -345,6 +349,9 @@ def test_it_works_in_a_sandbox(browser: Browser, tmp_path: Path, stack: gradviz.
     inner = page.frame_locator("iframe")
     inner.locator(".drawing .node", has_text="loss").click()
     assert inner.locator(".page h2").inner_text() == "loss"
+    inner.locator(".menu summary").click()
+    inner.get_by_role("button", name="Save as SVG").click()
+    assert inner.get_by_text("if there is no file, this notebook blocks downloads").count()
     page.close()
     assert wrong == []
 

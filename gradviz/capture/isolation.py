@@ -10,8 +10,6 @@ from typing import Any
 import numpy as np
 import torch
 
-__all__ = ["GlobalSettings"]
-
 
 class GlobalSettings:
     """One program's global settings of torch, numpy and Python's ``random``.

@@ -32,8 +32,6 @@ from gradviz.graph.text import must_be
 from gradviz.recording.api import record
 from gradviz.recording.source_lines import SourceLines
 
-__all__ = ["check"]
-
 _NUDGE = 1e-3
 _NO_CUT = (Cause.NOT_RECORDED, Cause.CONSTANT, Cause.NOT_DIFFERENTIABLE)
 

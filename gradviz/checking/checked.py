@@ -22,17 +22,6 @@ from gradviz.recording.source_lines import CodeLocation, UserFiles, user_locatio
 from gradviz.shown import Shown
 from gradviz.story import Frame, Story
 
-__all__ = [
-    "Check",
-    "Checked",
-    "Culprit",
-    "CustomCall",
-    "argument_names",
-    "custom_functions",
-    "fault",
-    "watched",
-]
-
 _FEW = 4
 
 

@@ -15,8 +15,6 @@ import torch
 from gradviz.capture.tensors.names import shortly
 from gradviz.errors import ScriptError, SubjectError, UsageError
 
-__all__ = ["Array", "Compared", "NumericOutcome", "Point", "CheckSettings", "compare"]
-
 Array = npt.NDArray[np.float64]
 
 _SMALLER = (1.0, 1 / 32, 1 / 1024)  # factors of the step, for a kink close to the point

@@ -32,17 +32,6 @@ from gradviz.graph.text import number_text
 from gradviz.story import Frame, Story
 from gradviz.wording import problem_text
 
-__all__ = [
-    "Change",
-    "differences",
-    "is_equal",
-    "is_out_of_sight",
-    "mark_changes",
-    "marked",
-    "marks_of_change",
-    "side_by_side",
-]
-
 
 @dataclass(frozen=True)
 class Change:

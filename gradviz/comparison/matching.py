@@ -11,17 +11,6 @@ from typing import Any, NamedTuple
 from gradviz.graph import EdgeData, GradGraph, NodeData, NodeKind, TensorSummary
 from gradviz.graph.text import number_text, shape_text
 
-__all__ = [
-    "GraphIndex",
-    "IndexLink",
-    "align",
-    "is_tracked",
-    "match",
-    "sort_of",
-    "value_words",
-    "word_of",
-]
-
 
 def align(
     before: Sequence[Hashable], after: Sequence[Hashable], most: int = 400

@@ -30,18 +30,6 @@ if TYPE_CHECKING:
     from gradviz.capture.autograd.collectives import Exchange
     from gradviz.capture.tensors.names import Names
 
-__all__ = [
-    "RankPart",
-    "collected",
-    "gather",
-    "gathered",
-    "latest_backward",
-    "mark_ranks",
-    "own_part",
-    "send_part",
-    "story_of_ranks",
-]
-
 SECONDS = 30.0
 """How long rank 0 waits for the others."""
 _STRUCTURE = ("kind", "op", "grad_fn", "name", "module", "outputs", "root", "opaque")

@@ -26,8 +26,6 @@ from gradviz.shown import Shown
 from gradviz.story import Frame, Story
 from gradviz.views.focus import in_focus
 
-__all__ = ["Explanation", "Explanations", "Group", "Verdict"]
-
 _TOGETHER = 3  # the number of rows with the same reason that are printed as one
 _LONG = 12  # operations; a longer path is folded, except near the culprit
 _LEAVES = (NodeKind.PARAMETER, NodeKind.LEAF)
@@ -267,7 +265,7 @@ def _story(
     marked = _relevant_part(graph, keys, marks) if keys or marks else graph.copy()
     for each in explanations:
         if each.verdict is Verdict.CUT and each.nodes:
-            _join_to_cut(marked, each.nodes[0], each.culprit)
+            _join_to_cut(marked, graph, each.nodes[0], each.culprit)
     _mark(marked, named)
     return Story((Frame("", marked, caption),))
 
@@ -313,25 +311,28 @@ def _relevant_part(graph: GradGraph, starts: Sequence[str], marks: Sequence[str]
     return part
 
 
-def _join_to_cut(graph: GradGraph, leaf: str, culprit: str) -> None:
-    """Draw a leaf before the cut that ends its path, if the operations between were not kept.
+def _join_to_cut(part: GradGraph, graph: GradGraph, leaf: str, culprit: str) -> None:
+    """Draw a leaf before the cut that ends its path, if the operations between are not shown.
 
     Args:
-        graph: is changed.
+        part: is changed.
+        graph: the whole graph.
         leaf: key of the leaf.
-        culprit: key of the tensor behind the cut; nothing is done unless both are in the graph.
+        culprit: key of the tensor behind the cut; nothing is done unless both are in the part.
     """
-    if leaf not in graph or culprit not in graph or graph.out_degree(leaf):
+    if leaf not in part or culprit not in part or part.out_degree(leaf):
         return
     cuts = [data for *_, data in graph.in_edges(culprit, data=True) if not _flows(data)]
     if not cuts:
         return
-    taken = {key for key in graph if key[:1] == "g"}
+    taken = {key for key in part if key[:1] == "g"}
     key = next(name for name in map("g{}".format, count()) if name not in taken)
-    graph.add_node(key, kind=NodeKind.GROUP, op="operations that were not kept", members=0)
-    graph.add_edge(leaf, key, 0, kind=EdgeKind.GRADIENT, input=0)
-    number = 1 + max(data.get("input", 0) for *_, data in graph.in_edges(culprit, data=True))
-    graph.add_edge(key, culprit, number, **{**cuts[0], "input": number})
+    state = "are not shown" if graph.out_degree(leaf) else "were not kept"
+    part.add_node(key, kind=NodeKind.GROUP, op=f"operations that {state}", members=0)
+    part.add_edge(leaf, key, 0, kind=EdgeKind.GRADIENT, input=0)
+    inputs = [data.get("input", 0) for *_, data in part.in_edges(culprit, data=True)]
+    number = 1 + max(inputs, default=-1)
+    part.add_edge(key, culprit, number, **{**cuts[0], "input": number})
 
 
 def _flows(edge: EdgeData) -> bool:

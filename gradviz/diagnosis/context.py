@@ -361,12 +361,14 @@ class Context:
     def graph_of_latest_pass(self, key: str) -> GradGraph | None:
         """The graph of a pass that added to the gradient of a node, the latest one kept, or None.
 
-        A recording keeps the first of several passes that repeat.
+        A recording keeps the first of several passes that repeat: one of the same line is taken.
         """
         if not self.is_recorded:
             return self.graph if key in self.graph else None
         details = (event.details for event in self.happened_to(key, EventKind.ACCUMULATE))
-        added = {each.pass_number for each in details if isinstance(each, GradientDetails)}
+        numbers = [each.pass_number for each in details if isinstance(each, GradientDetails)]
+        lines = {each: self.pass_of[each].source for each in numbers if each in self.pass_of}
+        added = [each for each in lines if lines[each] == lines.get(numbers[-1])]
         kept = (
             frame.graph
             for frame in reversed(self.frames or ())

@@ -28,8 +28,6 @@ from gradviz.graph import NodeKind, TensorSummary, word_of
 from gradviz.story import Event
 from gradviz.wording import gradient_change_text
 
-__all__ = ["hook_on_tensor", "hooks_that_broke_it", "last_rules", "sparse"]
-
 _HOOKED = "BackwardHookFunction"  # the node before and after a module with full backward hooks
 _REMOVE = "if that is not meant, remove the hook: handle.remove()"
 

@@ -16,8 +16,6 @@ from gradviz.graph.operations import forward_word
 from gradviz.story import Event, EventKind
 from gradviz.torch_messages import MessageKind
 
-__all__ = ["RULES"]
-
 _STEP = (
     "call optimizer.step() after every backward() that needs the old parameters; detach what is "
     "carried from step to step: hidden = hidden.detach()"

@@ -12,26 +12,9 @@ import os
 from collections.abc import Container, Iterable, Iterator
 from pathlib import Path
 
-from gradviz.cells import files_of_cell
 from gradviz.facts import SourceLocation
+from gradviz.shown import files_of_cell
 from gradviz.wording import inside_text
-
-__all__ = [
-    "assignments_to",
-    "code_of",
-    "expressions_at",
-    "is_only_shown",
-    "is_showing",
-    "lines_calling",
-    "locations_of",
-    "mention",
-    "operands",
-    "statement_at",
-    "stored",
-    "straight_through",
-    "switched_off_by",
-    "syntax_tree",
-]
 
 
 def locations_of(sources: Iterable[str]) -> tuple[SourceLocation, ...]:

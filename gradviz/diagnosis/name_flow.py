@@ -19,8 +19,6 @@ from gradviz.diagnosis.lines import is_showing, statement_at, syntax_tree
 from gradviz.facts import SourceLocation
 from gradviz.graph.operations import OPERATIONS, operation, words
 
-__all__ = ["is_unused_by", "is_used_by"]
-
 
 class _Flow(NamedTuple):
     """The values of some names go into others.

@@ -33,8 +33,6 @@ from gradviz.facts import Action, BackwardDetails, CutEdge, EventKind, Loss
 from gradviz.graph import GradGraph, NodeData, NodeKind, ancestors, is_gradient, word_of
 from gradviz.story import Event
 
-__all__ = ["ELSEWHERE", "RECORD_THERE", "connected_rules", "event_rules", "other_tensor_rules"]
-
 ELSEWHERE = "an optimizer made steps in another thread, whose operations are not recorded"
 RECORD_THERE = "begin the recording in that thread: with gradviz.record() as run: ..."
 Match = Callable[[Context, Question], Evidence | None]

@@ -26,8 +26,6 @@ from gradviz.graph import (
 from gradviz.graph.operations import operation, words
 from gradviz.story import Event
 
-__all__ = ["non_finite_rules"]
-
 _KEEP_AWAY = "keep its input away from this value: add a small number, or clamp it before"
 _LOOK = "look at its inputs: one may be infinite or NaN already, or too large"
 _TOO_LARGE = "make its inputs smaller: normalize them, or clamp them before"

@@ -23,8 +23,6 @@ from gradviz.graph.operations import forward_word
 from gradviz.story import Event, EventKind
 from gradviz.torch_messages import MessageKind as Kind
 
-__all__ = ["RULES", "UNKNOWN_OF_AUTOGRAD"]
-
 _LONGEST = 200
 UNKNOWN_OF_AUTOGRAD = "autograd raised an error that no rule knows"
 _COPY = "change a copy: x = x.clone(); or make a new tensor: x = x - 1 instead of x -= 1"
@@ -336,6 +334,21 @@ _TABLE: Sequence[tuple[str, tuple[Kind, ...], Verdict, str, str]] = (
         "GradScaler.step was called{at}, and no parameter of the optimizer has a gradient",
         "call scaler.scale(loss).backward() before it; gradviz.explain(model, loss) reports why "
         "there is none",
+    ),
+    (
+        "GradScaler.step twice in a step",
+        (Kind.STEPPED_TWICE,),
+        Verdict.OPTIMIZER,
+        "GradScaler.step was called{at} a second time since the last scaler.update()",
+        "call scaler.update() after scaler.step(optimizer)",
+    ),
+    (
+        "a list of gradients is empty",
+        (Kind.EMPTY_LIST,),
+        Verdict.OPTIMIZER,
+        "a function that works on a list of tensors was called{at} with an empty list: for "
+        "clip_grad_value_, no parameter has a gradient",
+        "call clip_grad_value_ between backward() and step()",
     ),
     (
         "GradScaler.unscale_ twice in a step",

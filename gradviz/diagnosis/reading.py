@@ -130,13 +130,16 @@ def look(asked: Asked, names: Names) -> tuple[Context, list[Question]]:
     return context, asked_questions
 
 
+_PLAIN = ("tensor", "buffer")
+
+
 def _sets(asked: Asked, tensor: Any) -> tuple[Unregistered | None, IneffectiveFlag | None]:
     """The plain container of a parameter, and the attribute that was set to freeze it."""
     from gradviz.capture.tensors.training_sets import flag_of_tensor
 
     flag = asked.flags.get(id(tensor)) or flag_of_tensor(tensor)
     row = asked.unregistered.get(id(tensor))
-    if row is not None and row.kind == "tensor":  # a variable may hold it too: then it is an input
+    if row is not None and row.kind in _PLAIN:  # a variable may hold it too: then it is an input
         snapshots = asked.recording._snapshots if asked.recording is not None else None
         if snapshots is None or snapshots.key_of(tensor) not in snapshots.training_sets().plain:
             row = None
@@ -441,7 +444,7 @@ def _not_finite_since(recording: Recording) -> dict[str, tuple[int, GradGraph]]:
             grad = frame.graph.nodes[key].get("grad")
             if grad is None or grad.is_finite:
                 found.pop(key, None)
-            elif key not in found and set(earlier.graph) == set(frame.graph):
+            elif key not in found and set(earlier.graph) >= set(frame.graph):
                 found[key] = frame.pass_number, earlier.graph
     return found
 

@@ -16,16 +16,6 @@ from gradviz.diagnosis.context import Context, Reach
 from gradviz.facts import EventKind, SourceLocation
 from gradviz.graph import NodeKind
 
-__all__ = [
-    "Evidence",
-    "Needs",
-    "Rule",
-    "RuleSubject",
-    "explanation_of",
-    "first_answer",
-    "only_when",
-]
-
 
 class RuleSubject(Protocol):
     """The subject of an explanation: a tensor (`Question`) or an error."""

@@ -27,27 +27,6 @@ if TYPE_CHECKING:
     from gradviz.capture.tensors.names import Names
     from gradviz.recording.api import Recording
 
-
-__all__ = [
-    "Asked",
-    "ErrorContext",
-    "GradCall",
-    "ResultOrigin",
-    "UNKNOWN",
-    "Why",
-    "calls_of",
-    "function_of",
-    "grad_call_of",
-    "gradient_of",
-    "locations_of_error",
-    "module_of",
-    "names_of",
-    "raised_in_backward",
-    "result_of",
-    "value_of",
-    "variables_of",
-]
-
 _ALLOWED = "a tensor, a module, a recording or an exception"
 
 

@@ -18,8 +18,6 @@ from gradviz.graph import Buffers, ancestors
 from gradviz.story import Event, EventKind
 from gradviz.torch_messages import MessageKind
 
-__all__ = ["RULES"]
-
 _MADE = (EventKind.OPERATION, EventKind.IN_PLACE)
 _LISTS = ("stack", "cat", "concat", "hstack", "vstack", "dstack")
 _RECURRENT = ("lstm", "gru", "rnn_tanh", "rnn_relu")

@@ -21,21 +21,6 @@ from gradviz.graph import (
 )
 from gradviz.graph.operations import operation
 
-__all__ = [
-    "Step",
-    "Values",
-    "cancelled_at",
-    "difference_without",
-    "has",
-    "is_all_zero",
-    "is_only",
-    "is_sum",
-    "is_wrong",
-    "largest",
-    "number_of",
-    "smallest",
-]
-
 Saved = Mapping[str, Mapping[str, TensorSummary]]
 
 _SUMS = ("sum", "mean", "neg", "add", "sub")

@@ -25,10 +25,6 @@ from gradviz.story import Event, EventKind
 from gradviz.torch_messages import MessageKind as Kind
 from gradviz.torch_messages import TorchMessage
 
-__all__ = [
-    "RULES",
-]
-
 # Passed to backward, or to ``torch.autograd.grad``.
 
 

@@ -34,8 +34,6 @@ from gradviz.graph import (
 )
 from gradviz.graph.operations import Blocks, operation
 
-__all__ = ["zero_rules"]
-
 _FEW = 4  # causes that are stored for each node
 
 
@@ -69,7 +67,6 @@ class ZeroSearch:
 
     def __init__(self, values: Values, only_causes: bool) -> None:
         graph = self._graph = values.graph
-        self._values, self._only_causes = values, only_causes
         self._reached: set[str] = set()
         borders: list[tuple[str, Block]] = []
         stack = [root for root in graph.roots if graph.nodes[root]["kind"] is NodeKind.RESULT]

@@ -18,8 +18,6 @@ from gradviz.frontends.command_graph import compare, draw, memory, summary, view
 from gradviz.frontends.command_run import explain, record, run
 from gradviz.frontends.files import aside, stdout_fault
 
-__all__ = ["cli", "main"]
-
 
 def main(args: Sequence[str] | None = None) -> None:
     """Run the command line and exit."""

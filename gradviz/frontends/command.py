@@ -38,16 +38,6 @@ if TYPE_CHECKING:
 
     Subject = GradGraph | Frame | Story
 
-__all__ = [
-    "OptionValue",
-    "Outputs",
-    "Request",
-    "common_options",
-    "frames_option",
-    "one_line_errors",
-    "target_command",
-]
-
 _MISUSE = (UsageError, TargetError, SubjectError)
 _ARGUMENTS = "gradviz.arguments"
 _Command = TypeVar("_Command", bound=Callable[..., Any])

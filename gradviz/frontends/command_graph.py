@@ -33,15 +33,6 @@ if TYPE_CHECKING:
 
     Subject = GradGraph | Frame | Story
 
-
-__all__ = [
-    "compare",
-    "draw",
-    "memory",
-    "summary",
-    "view",
-]
-
 _DRAW_EXAMPLES = """\b
 Examples:
   gradviz draw train.py:loss                           text, on the terminal

@@ -34,8 +34,6 @@ if TYPE_CHECKING:
     from gradviz.frontends.target import Loaded, Target
     from gradviz.story import GradientNorms
 
-__all__ = ["explain", "record", "run"]
-
 _ALL = b"all"
 _OF_NORMS = ("svg", "png", "pdf", "eps", "txt")
 _FOR_ANSWER = 10.0  # seconds for which the other ranks wait longer than rank 0

@@ -14,18 +14,6 @@ from collections.abc import Iterator
 from html import escape
 from typing import Any
 
-__all__ = [
-    "VIEWER_HEIGHT",
-    "alt_text",
-    "image",
-    "interactive",
-    "interactive_parts",
-    "output",
-    "preformatted",
-    "shown_in_notebook",
-    "waiting",
-]
-
 VIEWER_HEIGHT = 620
 """Height of the viewer in a page or notebook, in pixels."""
 _PATIENCE = 1.0  # seconds

@@ -45,8 +45,6 @@ if TYPE_CHECKING:
 
     from gradviz.diagnosis import Explanation
 
-__all__ = ["Drawing", "answer_html", "draw", "drawn"]
-
 _MOST_PAGES = 5  # graphs of a story on one page
 _MOST_FILES, _MOST_LINES = 8, 5_000
 """The largest program file, in lines, that the viewer shows."""

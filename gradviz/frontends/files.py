@@ -17,28 +17,6 @@ from typing import Any
 
 from gradviz.errors import OutputError, UsageError
 
-__all__ = [
-    "FORMATS",
-    "LAID_OUT",
-    "STDOUT",
-    "Staged",
-    "TABLES",
-    "aside",
-    "check_folder",
-    "colored",
-    "columns",
-    "echo",
-    "format_of",
-    "of_rank",
-    "output_on_stderr",
-    "rank_text",
-    "stage",
-    "stdout_fault",
-    "styled",
-    "wrapped",
-    "write_atomically",
-]
-
 FORMATS = ("svg", "png", "pdf", "eps", "html", "dot", "json", "mmd", "txt")
 """The formats of pictures; each is also the suffix of its files."""
 

@@ -28,8 +28,6 @@ from gradviz.frontends.program import ProgramRun, run_script
 from gradviz.frontends.target import Loaded
 from gradviz.renderers.caption import caption
 
-__all__ = ["Lesson", "draw_gallery", "page"]
-
 _SIDES = ("width", "height")
 _PIXELS_PER_POINT = 4 / 3
 _LARGEST, _SMALLEST = 1.3, 0.9  # the range of scaling, beyond which a picture scrolls

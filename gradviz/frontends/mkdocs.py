@@ -34,8 +34,6 @@ from gradviz.frontends.pages import (
 )
 from gradviz.serialize import loads
 
-__all__ = ["markdown_fence", "markdown_options"]
-
 # With ``mkdocs build --strict``, MkDocs counts warnings of loggers below its own name.
 _log = logging.getLogger("mkdocs.gradviz")
 

@@ -25,8 +25,6 @@ from gradviz.frontends.target import parse_names, traced
 from gradviz.frontends.variables import evaluated
 from gradviz.story import Story
 
-__all__ = ["GradvizMagics", "load_ipython_extension", "unload_ipython_extension"]
-
 _PACKAGE = Path(__file__).parent.parent
 
 # The frame of these lines has the user's variables: code that searches the variables of its

@@ -10,8 +10,6 @@ from typing import Any
 from gradviz.errors import UsageError
 from gradviz.story import EventKind, Frame, Story
 
-__all__ = ["ALLOWED", "CHECKS", "chosen", "frame_numbers", "is_text", "listed_tensors", "points"]
-
 _KINDS_OF_EVENTS = tuple(kind.value for kind in EventKind)
 ALLOWED = {
     "flag": "True or False",

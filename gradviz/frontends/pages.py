@@ -43,22 +43,6 @@ from gradviz.serialize import load, to_json
 from gradviz.story import Story, recorded_in
 from gradviz.views import apply
 
-__all__ = [
-    "BlockOutcome",
-    "Cache",
-    "CachedPage",
-    "CodeError",
-    "Namespace",
-    "PagePlace",
-    "Wanted",
-    "at_home",
-    "run_block",
-    "run_target",
-    "source_of",
-    "target_of",
-    "versions",
-]
-
 _FILENAME = "<gradviz-block-{}>"  # without blanks, at which text is wrapped
 _LINE = re.compile(r"<gradviz-block-(\d+)>:(\d+)")
 _LOCATION = re.compile(r'"file": "<gradviz-block-(\d+)>", "line": (\d+)')

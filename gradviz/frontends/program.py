@@ -18,23 +18,6 @@ from typing import Any, NoReturn
 from gradviz.errors import ScriptError, TargetError
 from gradviz.frontends.files import aside
 
-__all__ = [
-    "Extent",
-    "ProgramRun",
-    "Reached",
-    "Within",
-    "executable",
-    "leave_fork",
-    "modules_forgotten",
-    "report_of_exit",
-    "run_code",
-    "run_main_module",
-    "run_module",
-    "run_script",
-    "source_of_module",
-    "traceback_text",
-]
-
 _OURS = str(Path(__file__).resolve().parent.parent)
 
 Contexts = tuple[contextlib.AbstractContextManager[Any], contextlib.AbstractContextManager[Any]]

@@ -15,8 +15,6 @@ import pytest
 if TYPE_CHECKING:
     from gradviz.views import View
 
-__all__ = ["Snapshots", "gradviz_snapshot", "pytest_addoption", "pytest_terminal_summary"]
-
 _UPDATE = "--gradviz-update"
 _WRITTEN = pytest.StashKey[list[str]]()
 

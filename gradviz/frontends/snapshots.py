@@ -16,8 +16,6 @@ from gradviz.story import Frame, Story, recorded_in
 from gradviz.views import View, apply, hide_bookkeeping, hide_numbers
 from gradviz.wording import title_without_values
 
-__all__ = ["FOLDER", "differences", "graph_text", "snapshot_file", "write"]
-
 FOLDER = "__gradviz__"
 """The folder of snapshots, beside the test file."""
 

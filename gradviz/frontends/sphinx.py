@@ -43,8 +43,6 @@ from gradviz.frontends.pages import (
 )
 from gradviz.serialize import loads
 
-__all__ = ["GradvizDirective", "draw_pictures", "picture", "register", "skip"]
-
 _log = logging.getLogger(__name__)
 _NAMESPACE = "gradviz_namespace"
 _ERROR_WIDTH = 80

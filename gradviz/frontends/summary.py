@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
-__all__ = ["Summary", "summary"]
-
 _COLUMNS = ("output", "ops", "params", "trainable", "saved", "grad norm", "NaN")
 _WIDE = 10_000  # characters: text for a file is not wrapped
 

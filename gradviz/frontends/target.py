@@ -433,7 +433,8 @@ def _found(target: Target, run: ProgramRun, search: Search) -> Loaded:
             )
         if target.command == "explain" and not target.names and not run.failed:
             return Loaded((), (), run, variables=run.namespace)
-        return values_of(target, run)
+        loaded = values_of(target, run)
+        return replace(loaded, before=search.graph_before(loaded.values))
     more = "" if run.error is None else "; --full runs it to its end"
     ended = f"{_ended(target, run, found.where)}{more}" if search.stopped else ""
     failure = f"{target.place} failed afterwards: {run.ending}" if run.failed else None

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import builtins
 import difflib
+import operator
 import sys
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,8 +19,6 @@ from typing import Any
 
 from gradviz.errors import GradvizError, TargetError
 from gradviz.frontends.program import Extent, Reached
-
-__all__ = ["Scope", "Search", "Variable", "Variables", "evaluated"]
 
 _BACKWARD = ("backward", "manual_backward")  # the second is Lightning's
 _Function = (ast.FunctionDef, ast.AsyncFunctionDef)
@@ -86,7 +85,6 @@ class Variables:
         self.scopes = list(_scopes(tree))
         self.top = self.scopes[0]
         self._is_dynamic = any(map(_may_assign_anything, ast.walk(tree)))
-        self._mentioned = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
 
     def find(self, asked: str, typed: Callable[[str], str] = str) -> Variable:
         """Where a variable is assigned.
@@ -114,16 +112,16 @@ class Variables:
     def _values(self) -> set[str]:
         """Names at top level that may not be functions, because they are also assigned."""
         kinds = (ast.Assign, ast.AnnAssign)
-        statements = [each for each in self._tree.body if isinstance(each, kinds)]
-        nodes = (node for each in statements for node in ast.walk(each))
-        assigned = {node.id for node in nodes if isinstance(node, ast.Name)}
-        return assigned & set(self.top.names)
+        nodes = (
+            node for each in self._tree.body if isinstance(each, kinds) for node in ast.walk(each)
+        )
+        return {node.id for node in nodes if isinstance(node, ast.Name)} & set(self.top.names)
 
     def _inside(self, scope: Scope, asked: str, rest: str) -> Variable:
         root = _root(rest)
         if root not in scope.names and not self._is_dynamic:
-            said = f"has no variable {root}{_near(root, scope.names)}"
-            raise TargetError(f"{scope.path} in {self._place} {said}")
+            near = _near(root, scope.names)
+            raise TargetError(f"{scope.path} in {self._place} has no variable {root}{near}")
         return Variable(asked, rest, scope)
 
     def _inside_some(self, asked: str, root: str, typed: Callable[[str], str]) -> Variable:
@@ -159,15 +157,13 @@ class Variables:
         ]
         if words:
             return f"; backward is called on {', '.join(words[:5])}"
-        names = [name for name in self.top.names if not self._is_imported(name)]
-        return f"; its variables are {', '.join(names[-5:])}" if names else ""
-
-    def _is_imported(self, name: str) -> bool:
+        kinds = (ast.Import, ast.ImportFrom)
         imports = (
-            each for each in self._tree.body if isinstance(each, (ast.Import, ast.ImportFrom))
+            alias for each in self._tree.body if isinstance(each, kinds) for alias in each.names
         )
-        aliases = (alias for each in imports for alias in each.names)
-        return any(name == (alias.asname or _root(alias.name)) for alias in aliases)
+        imported = {alias.asname or _root(alias.name) for alias in imports}
+        names = [name for name in self.top.names if name not in imported]
+        return f"; its variables are {', '.join(names[-5:])}" if names else ""
 
     def _is_function(self, scope: Scope, typed: Callable[[str], str]) -> str:
         names = list(scope.names)
@@ -278,22 +274,13 @@ def evaluated(expression: str, variables: Mapping[str, object]) -> Any:
     """The value of an expression of names, attributes and constant indices.
 
     Raises:
-        Exception: any error of reading it; KeyError if the variable does not exist.
+        Exception: any error of reading it; NameError if the variable does not exist.
 
     Example:
         >>> evaluated("out['a'].real", {"out": {"a": 3}})
         3
     """
-    return _value(ast.parse(expression, mode="eval").body, variables)
-
-
-def _value(node: ast.expr, variables: Mapping[str, object]) -> Any:
-    if isinstance(node, ast.Name):
-        return variables[node.id]
-    if isinstance(node, ast.Attribute):
-        return getattr(_value(node.value, variables), node.attr)
-    assert isinstance(node, ast.Subscript)
-    return _value(node.value, variables)[ast.literal_eval(node.slice)]
+    return eval(expression, {"__builtins__": {}}, variables)
 
 
 @dataclass(frozen=True, eq=False)
@@ -341,6 +328,7 @@ class Search:
         self.wanted, self._trace, self.extent = wanted, trace, extent
         self._next_step = extent.next_step and extent.step is None
         self._graph_before: Any = None
+        self._values_before: list[Any] = []
         self._over = False
         self._lines: set[tuple[CodeType, int]] = set()
         self._lines_before_step: set[tuple[CodeType, int]] = set()
@@ -401,6 +389,15 @@ class Search:
             found = self._finding(_around(frame), roots, frame)
             if found and any("saved_bytes" in data for data in found.story.nodes.values()):
                 self._graph_before = found.story
+                self._values_before = [
+                    weakref.ref(each) for each in found.values if hasattr(each, "grad_fn")
+                ]
+
+    def graph_before(self, values: Sequence[Any]) -> Any:
+        """The graph of values before the last backward pass; None if it was not that of them."""
+        kept = [each() for each in self._values_before]
+        is_same = len(kept) == len(values) and all(map(operator.is_, kept, values))
+        return self._graph_before if is_same else None
 
     def _after(self, roots: tuple[Any, ...], frame: FrameType) -> None:
         if self._over:
@@ -454,11 +451,11 @@ class Search:
             frame = frame.f_back
 
     def _note(self, frame: FrameType) -> None:
+        code = frame.f_code
         for each in self.wanted:
             scope = each.scope
-            if scope and scope.first <= frame.f_code.co_firstlineno <= scope.last:
-                if frame.f_code.co_name != scope.path.rpartition(".")[2]:
-                    continue
+            is_inside = scope and scope.first <= code.co_firstlineno <= scope.last
+            if scope and is_inside and code.co_name == scope.path.rpartition(".")[2]:
                 around = _around(frame)
                 try:
                     self._returned[each.asked] = evaluated(each.expression, around), around
@@ -478,7 +475,7 @@ class Search:
     ) -> None:
         """Take the values, if all exist and were computed by autograd."""
         if found := self._finding(around, roots, frame):
-            self.found = replace(found, before=self._graph_before)
+            self.found = replace(found, before=self.graph_before(found.values))
 
     def _finding(
         self, around: dict[str, object], roots: tuple[Any, ...], frame: FrameType | None
@@ -533,9 +530,7 @@ def _program_file() -> str:
 
 def _is_computed(value: object) -> bool:
     """Whether autograd computed it, or it may contain such tensors."""
-    if hasattr(type(value), "story"):
-        return False
-    return getattr(value, "grad_fn", value) is not None
+    return not hasattr(type(value), "story") and getattr(value, "grad_fn", value) is not None
 
 
 def _codes(code: CodeType, scopes: Sequence[Scope]) -> set[CodeType]:

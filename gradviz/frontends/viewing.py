@@ -20,8 +20,6 @@ from gradviz.graph.text import must_be
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-__all__ = ["View", "open_page", "view"]
-
 _LEAST_HEIGHT = 200
 
 

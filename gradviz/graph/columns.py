@@ -23,13 +23,6 @@ from gradviz.graph.schema import EdgeData, EdgeKind
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-
-__all__ = [
-    "EdgeColumns",
-    "collector_paused",
-    "template",
-]
-
 _ENOUGH = 64  # Python reserves room for more keys until it has seen some objects without them.
 
 

@@ -31,23 +31,6 @@ from gradviz.graph.text import shape_text, summary_text
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-
-__all__ = [
-    "Follow",
-    "GradGraph",
-    "ancestors",
-    "descendants",
-    "every",
-    "has_cycle",
-    "is_box_of_leaves",
-    "is_data",
-    "is_gradient",
-    "leaf_of_node",
-    "leaf_uses",
-    "longest_paths",
-    "word_of",
-]
-
 _writing = RLock()
 
 

@@ -13,16 +13,6 @@ from dataclasses import dataclass, field
 from enum import Enum
 from functools import lru_cache
 
-__all__ = [
-    "FUNCTIONS_OF_TORCH",
-    "OPERATIONS",
-    "Blocks",
-    "Operation",
-    "forward_word",
-    "operation",
-    "words",
-]
-
 
 class Blocks(Enum):
     """When the derivative of an operation is zero."""

@@ -10,19 +10,6 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any, NamedTuple, TypedDict
 
-__all__ = [
-    "Buffers",
-    "Cause",
-    "EdgeData",
-    "EdgeKind",
-    "Mark",
-    "NodeData",
-    "NodeKind",
-    "RankSpread",
-    "SavedTensor",
-    "TensorSummary",
-]
-
 
 class NodeKind(str, Enum):
     """The kind of a node."""

@@ -6,25 +6,6 @@ from collections.abc import Sequence
 
 from gradviz.graph.schema import TensorSummary
 
-__all__ = [
-    "Path",
-    "bytes_text",
-    "count_text",
-    "counted",
-    "dtype_text",
-    "is_loud",
-    "is_zero",
-    "listed",
-    "must_be",
-    "number_text",
-    "numbers_text",
-    "shape_text",
-    "summary_text",
-    "plain_name",
-    "WRAPPING_CLASSES",
-    "without_wrappers",
-]
-
 _SHORT_DTYPE = {
     "float64": "f64",
     "float32": "f32",

@@ -45,8 +45,6 @@ from gradviz.shown import Shown
 from gradviz.story import Event, EventKind, Frame, GradientNorms, Story
 from gradviz.wording import sampling_note
 
-__all__ = ["Recording", "record"]
-
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 _NO_FRAME = (

@@ -13,17 +13,6 @@ from typing import Any, NamedTuple
 from gradviz.graph import Cause
 from gradviz.recording.source_lines import CodeLocation
 
-__all__ = [
-    "NO_ANCESTORS",
-    "NO_CUTS",
-    "Ancestors",
-    "CutLeaves",
-    "CutSite",
-    "OpRecord",
-    "leaves_in",
-    "merge_cut_leaves",
-]
-
 
 class CutSite(NamedTuple):
     """Where a gradient is cut.

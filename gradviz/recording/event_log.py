@@ -19,8 +19,6 @@ from gradviz.graph.operations import words
 from gradviz.recording.source_lines import NOWHERE, CodeLocation, SourceLine, SourceLines
 from gradviz.story import Event, EventKind
 
-__all__ = ["Entry", "EventLog", "KeyOf", "Operation", "QUERIES", "SHAPE_ONLY", "word_of"]
-
 Operation = tuple[int, int, Any, CodeType | None, int, Any]
 """First and past-the-last sequence number of its nodes, the function, the `CodeLocation` as two
 fields (to save a call in the hot path), and weak references to its results."""

@@ -33,8 +33,7 @@ from gradviz.facts import (
 from gradviz.graph import GradGraph, TensorSummary
 from gradviz.graph.columns import collector_paused
 from gradviz.recording.event_log import Entry, KeyOf
-from gradviz.recording.frame_store import FrameStore, LaterFrame, Sampling
-from gradviz.recording.lost_results import LostResults
+from gradviz.recording.frame_store import FrameStore, LaterFrame, LostResults, Sampling
 from gradviz.recording.passes import (
     AddedGradient,
     Before,
@@ -107,7 +106,7 @@ class Observer:
         is_listening: whether the steps of optimizers are recorded.
         sampling: which steps are recorded; None for all.
         frame_store: the frames.
-        camera: takes the snapshots.
+        snapshots: takes the snapshots.
     """
 
     def __init__(
@@ -328,7 +327,7 @@ class Observer:
             ranks = done.averaged.get(id(leaf.ref()), 0)
             entry.details = details = AddedGradient(done.before, leaf, after, done.number, ranks)
             self._state.log(entry)
-            added.append((name, details))
+            added.append((name if leaf.name else "a leaf's .grad", details))
         return lambda: [(name, details()) for name, details in added]
 
     def _log_averages(self, changed: Sequence[Leaf], done: _Pass) -> None:

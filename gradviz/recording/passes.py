@@ -29,22 +29,6 @@ from gradviz.recording.provenance import Leaf
 from gradviz.recording.source_lines import UserFiles, user_frame
 from gradviz.recording.state import RecordingState
 
-__all__ = [
-    "AddedGradient",
-    "HeldParameter",
-    "held_by",
-    "is_same",
-    "is_transform",
-    "Before",
-    "GradientFlow",
-    "Microbatches",
-    "Passes",
-    "has_step_ahead",
-    "leaves_of",
-    "optimizers_among",
-    "variables_around",
-]
-
 
 class Passes:
     """Calls functions around each backward pass of this thread that accumulates into ``.grad``.

@@ -19,8 +19,6 @@ from gradviz.recording.source_lines import CodeLocation, UserFiles
 from gradviz.recording.state import InPlaceChange, RecordingState
 from gradviz.torch_messages import MessageKind, TorchMessage, read_message
 
-__all__ = ["Freed", "History", "error_details", "is_from_backward", "location_of"]
-
 Freed = tuple[SourceLocation, Container[int]]
 """The line of a backward pass that freed saved tensors, and the operations it ran through."""
 

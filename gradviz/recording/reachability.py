@@ -32,8 +32,6 @@ from gradviz.recording.cut_leaves import (
 )
 from gradviz.recording.provenance import OperationOutput, Provenance
 
-__all__ = ["Reachability"]
-
 _MOST_OP_RECORDS = 4_096
 _OP_RECORDS = 8  # operations recorded before a cut
 _MOST = 20_000  # nodes in a generation

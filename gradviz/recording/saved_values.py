@@ -25,8 +25,6 @@ from gradviz.capture.tensors.summary import FEW, fetch, readable
 from gradviz.graph import TensorSummary
 from gradviz.graph.operations import Operation, forward_word, operation
 
-__all__ = ["Contents", "SavedValues", "contents_of"]
-
 SavedValues = Mapping[str, Mapping[str, TensorSummary]]
 """By the key of an operation: summaries of its saved tensors, by their saved names."""
 

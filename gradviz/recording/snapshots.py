@@ -47,12 +47,6 @@ from gradviz.recording.stable_trace import (
 from gradviz.recording.state import RecordingState
 from gradviz.recording.untracked_overlay import Flows, UntrackedOverlay
 
-__all__ = [
-    "SnapshotSeries",
-    "live_outputs",
-    "sharing_outputs",
-]
-
 
 class SnapshotSeries:
     """Takes consecutive snapshots, with the same key for a node in all of them.

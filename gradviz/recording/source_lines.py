@@ -22,8 +22,8 @@ from typing import Any, NamedTuple
 import torch
 
 from gradviz.capture.autograd.engine import SharedInstall
-from gradviz.cells import cell_name
 from gradviz.facts import SourceLocation
+from gradviz.shown import cell_name
 
 __all__ = [
     "CodeLocation",

@@ -33,17 +33,6 @@ from gradviz.recording.cut_leaves import leaves_in
 from gradviz.recording.provenance import Leaf, UntrackedTensor
 from gradviz.recording.state import RecordingState
 
-__all__ = [
-    "Additions",
-    "Keys",
-    "Snapshot",
-    "keep_options",
-    "renew",
-    "renew_after_backward",
-    "take",
-    "weakly",
-]
-
 _SPARE = 4_096  # identities that are kept although they are in no recent frame
 _ROUNDS = 8
 _NEVER = sys.maxsize
@@ -308,8 +297,9 @@ def keep_options(snapshot: Snapshot, before: GradGraph) -> None:
             data["buffers"] = had
         if "untracked_inputs" in data and key in before:
             old = before.nodes[key]
-            if "other" in old.get("options", {}) and "other" not in data.get("options", {}):
-                data["options"] = old["options"]
+            had, has = old.get("options", {}), data.get("options", {})
+            if any(side in had and side not in has for side in ("other", "self")):
+                data["options"] = had
                 data.pop("untracked_inputs")
                 if "untracked_inputs" in old:
                     data["untracked_inputs"] = old["untracked_inputs"]
@@ -431,7 +421,8 @@ def _add_leaf_facts(data: dict[str, Any], leaf: Leaf, state: RecordingState) -> 
 def _mark_stale(snapshot: Snapshot, state: RecordingState) -> None:
     """Mark the leaves that were changed in place after an operation of the graph used them.
 
-    A leaf that was changed before is marked as not stale, if every change was recorded.
+    A leaf that was changed before is marked as not stale, if every change was recorded. So is one
+    that only operations behind a cut use, if the recording saw no change of it.
     """
     changes, leaves = state.changes, snapshot.leaves.values()
     first = min(snapshot.operations, default=0)
@@ -445,12 +436,22 @@ def _mark_stale(snapshot: Snapshot, state: RecordingState) -> None:
     asked = [(key, leaf.ref()) for key, leaf in leaves if latest or "version" in nodes[key]]
     used = _first_uses(snapshot) if asked else {}
     for key, tensor in asked:
-        if tensor is None or used[key] == _NEVER:
+        if tensor is None:
             continue
-        if latest and latest.get(storage_address(tensor), -1) > used[key]:
+        if used[key] == _NEVER:
+            if "version" in nodes[key] and _is_untouched(tensor, state):
+                nodes[key]["stale"] = False
+        elif latest and latest.get(storage_address(tensor), -1) > used[key]:
             nodes[key]["stale"] = True
         elif is_known and "version" in nodes[key]:
             nodes[key]["stale"] = False
+
+
+def _is_untouched(tensor: torch.Tensor, state: RecordingState) -> bool:
+    """Whether no operation changed a tensor in place since the recording began."""
+    changes = state.changes
+    has_all = state.changes_since == state.started_at and len(changes) != changes.maxlen
+    return has_all and all(change.storage != storage_address(tensor) for change in changes)
 
 
 def _first_uses(snapshot: Snapshot) -> dict[str, int]:

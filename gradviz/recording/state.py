@@ -27,9 +27,8 @@ from gradviz.recording.cut_leaves import (
     merge_cut_leaves,
 )
 from gradviz.recording.event_log import SHAPE_ONLY, Entry, EventLog, Operation, word_of
-from gradviz.recording.function_calls import FunctionCalls, called_from, is_forward
 from gradviz.recording.hooks import Hooks
-from gradviz.recording.module_stack import ModuleStack
+from gradviz.recording.module_stack import FunctionCalls, ModuleStack, called_from, is_forward
 from gradviz.recording.provenance import (
     Input,
     Leaf,

@@ -27,8 +27,6 @@ from gradviz.recording.snapshots import SnapshotSeries
 from gradviz.recording.stable_trace import Snapshot
 from gradviz.recording.state import RecordingState
 
-__all__ = ["LeafReading", "StepMoment", "Steady"]
-
 _ENOUGH = 2  # equal passes before the next equal one is not traced
 _MOST_NODES = 512
 _KINDS_OF_STEPS = 8  # different passes that alternate, as in a GAN

@@ -21,8 +21,6 @@ from gradviz.recording.source_lines import NOWHERE, CodeLocation
 from gradviz.recording.stable_trace import Keys, Snapshot
 from gradviz.recording.state import RecordingState
 
-__all__ = ["Flows", "Insertion", "UntrackedOverlay", "open_loops", "ranks"]
-
 Flows = dict[str, list[tuple[str, CutLeaves]]]
 
 
@@ -361,10 +359,13 @@ class UntrackedOverlay:
         for data in inputs:
             for key, _ in rows:
                 self._add_flow(key, self._source(data) or key, data.cut_leaves)
-        if len(holes) != len(inputs):
-            pairs = self._match(holes, inputs)
-        else:
+        floating = [data for data in inputs if not _is_index(data)]
+        if len(holes) == len(inputs):
             pairs = list(zip(holes, inputs, strict=True))
+        elif len(holes) == len(floating):  # torch has no input for a condition or an index
+            pairs = list(zip(holes, floating, strict=True))
+        else:
+            pairs = self._match(holes, inputs)
         for (key, position), data in pairs:
             self._fill_one(key, position, data)
             inputs.remove(data)
@@ -417,8 +418,8 @@ class UntrackedOverlay:
             node["untracked_inputs"] -= 1
         elif "untracked_inputs" in node:
             del node["untracked_inputs"]
-        elif "other" in node.get("options", {}):  # it was a tensor, not a number
-            options = {name: text for name, text in node["options"].items() if name != "other"}
+        elif not {"other", "self"}.isdisjoint(node.get("options", {})):  # a tensor, not a number
+            options = {k: v for k, v in node["options"].items() if k not in ("other", "self")}
             node["options"] = options
             if not options:
                 del node["options"]
@@ -497,6 +498,13 @@ def _recorded_leaves(data: Input) -> Iterable[Leaf]:
 
 def _was_untracked(leaf: Leaf) -> bool:
     return leaf.untracked is not None and leaf.untracked.matters
+
+
+def _is_index(data: Input) -> bool:
+    """Whether an input has integers or truth values, as the condition of ``where``."""
+    source = data.source
+    dtype = source.facts.get("dtype", "") if isinstance(source, UntrackedTensor) else ""
+    return str(dtype).startswith(("int", "uint", "bool"))
 
 
 def _untracked_inputs(untracked: UntrackedTensor | None) -> list[int]:

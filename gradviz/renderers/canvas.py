@@ -17,8 +17,6 @@ from gradviz.renderers.layout.engines import engines, run_graphviz
 from gradviz.renderers.scene import Curve, Point, Polygon, Rectangle, Scene, Shape, Text
 from gradviz.renderers.theme import FONT, Theme, color
 
-__all__ = ["to_eps", "to_pdf", "to_png"]
-
 _SCALE = 2.0  # pixels per point, the unit of a drawing
 _SCALES = (1, 8)
 _FEWEST_DOTS = 36

@@ -25,20 +25,6 @@ from gradviz.story import Frame
 from gradviz.views.groups import count_of_nodes
 from gradviz.wording import problem_text
 
-__all__ = [
-    "GLYPH_HEIGHT",
-    "GLYPH_WIDTH",
-    "MEANINGS",
-    "ROLE_ROWS",
-    "caption",
-    "caption_of",
-    "changes_caption",
-    "highlight_row",
-    "legend_glyph",
-    "legend_of",
-    "role_rows",
-]
-
 _FAILED = "Backward failed"
 _MOST_NAMES = 3
 _WORTH_A_WORD = 1000  # bytes
@@ -132,7 +118,7 @@ def changes_caption(graph: GradGraph, shows_problem: bool = True) -> str:
 def _gradient_changes(nodes: Sequence[NodeData]) -> list[str]:
     """A sentence for each leaf whose gradient changed, or one for all leaves."""
     changes = [
-        (f"{node.get('name') or 'a leaf'}.grad", node["changes"]["grad"])
+        (f"{node['name']}.grad" if node.get("name") else _UNNAMED, node["changes"]["grad"])
         for node in nodes
         if "grad" in node.get("changes", {})
     ]
@@ -146,6 +132,7 @@ def _gradient_changes(nodes: Sequence[NodeData]) -> list[str]:
     return [f"The gradients of {len(changes):,} {word} {verb}."]
 
 
+_UNNAMED = "The .grad of a leaf without a name"
 _SAME_FOR_ALL = {"new": "are new", "cleared": "are cleared (None)", "zeroed": "are zeroed"}
 
 

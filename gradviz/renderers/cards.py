@@ -16,17 +16,6 @@ from gradviz.renderers.theme import FILLS, LOOKS, TEXT, Bar, Look, look_of
 from gradviz.views.modules import shared_by
 from gradviz.wording import problem_text, spread_text
 
-__all__ = [
-    "Card",
-    "card_of",
-    "edge_tooltip",
-    "line_width",
-    "set_line",
-    "text_width",
-    "tooltip_of",
-    "wrapped",
-]
-
 _HEAD = 25.0
 _ROW = 21.0
 _SIDE = 11.0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 
 from gradviz.graph import GradGraph
@@ -50,14 +51,6 @@ from gradviz.renderers.scene import (
 )
 from gradviz.renderers.theme import TEXT, bar_of
 from gradviz.story import Frame, Story
-
-__all__ = [
-    "Panel",
-    "compose",
-    "compose_each",
-    "fits_a_page",
-    "panels_of",
-]
 
 _MARGIN = 18.0
 _PAD = 16.0
@@ -391,9 +384,7 @@ def _panels_in_the_same_places(
     """The panels. Opened modules get frames, and relative names, where there is room for them."""
     framed = set[str]().union(*map(opened_modules, graphs)) if not sideways else set[str]()
     while framed:
-        short = [with_short_names(graph, framed) for graph in graphs]
-        clusters = clusters_of(graphs[0], framed)
-        panels = _placed(short, limit, columns, sideways, clusters)
+        panels = _placed(graphs, limit, columns, sideways, framed)
         drawn = set[str]().union(*(panel.framed for panel in panels))
         if max(panel.height for panel in panels) > PAGE_HEIGHT or panels[0].width > _WIDEST_ROW:
             break
@@ -408,9 +399,11 @@ def _placed(
     limit: float,
     columns: bool,
     sideways: bool,
-    clusters: Sequence[Cluster] = (),
+    framed: AbstractSet[str] = frozenset(),
 ) -> list[Panel]:
-    cards = [_cards(graph) for graph in graphs]
+    clusters = clusters_of(graphs[0], framed) if framed else []
+    shown = [with_short_names(graph, framed) for graph in graphs] if framed else graphs
+    cards = [_cards(graph) for graph in shown]
     boxes: dict[str, Box] = {}
     links: dict[object, Link] = {}
     for graph, own in zip(graphs, cards, strict=True):
@@ -431,7 +424,7 @@ def _placed(
     routes = dict(zip(links, layout.routes, strict=True))
     panels: list[Panel] = []
     rects: list[Rect] = []
-    for graph, own in zip(graphs, cards, strict=True):
+    for graph, short, own in zip(graphs, shown, cards, strict=True):
         numbers = output_numbers(graph, layout.centers, routes, sideways)
         places = EdgePlaces(layout.centers, routes, numbers, sideways)
         reach = _reach(graph, places) if len(graphs) > 1 and not sideways else {}
@@ -446,12 +439,12 @@ def _placed(
             taken = [*cards_at, *edges_of_page]
             counts = edge_counts(graph, routes, taken, places.numbers.values())
             places = replace(places, counts=counts)
-        frames = _frames(graph, own, boxes, places) if clusters else []
-        groups: Iterable[ShapeGroup] = _Drawn(graph, own, places)
+        frames = _frames(graph, own, boxes, places) if framed else []
+        groups: Iterable[ShapeGroup] = _Drawn(short, own, places)
         if len(own) <= _HELD:
             groups = (*(frame.group() for frame in frames), *groups)
-        framed = frozenset(frame.path for frame in frames)
-        panels.append(Panel(layout.width, layout.height, groups, layout.engine, framed))
+        paths = frozenset(frame.path for frame in frames)
+        panels.append(Panel(layout.width, layout.height, groups, layout.engine, paths))
         rects += [frame.box for frame in frames]
     return [_cropped(panel) for panel in _with_room(panels, rects)]
 

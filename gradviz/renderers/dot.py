@@ -26,8 +26,6 @@ from gradviz.renderers.theme import (
 )
 from gradviz.story import Story
 
-__all__ = ["to_digraph"]
-
 # Graphviz ignores misspelled attributes silently, so the common ones are defined here once.
 _GRAPH = {"rankdir": "TB", "nodesep": "0.3", "ranksep": "0.4", "fontname": FONT, "fontsize": "11"}
 _NODE = {"shape": "plain", "fontname": FONT, "fontsize": "12"}

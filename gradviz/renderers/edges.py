@@ -14,20 +14,6 @@ from gradviz.renderers.layout.routing import Box, Point, Route
 from gradviz.renderers.scene import Curve, Polygon, Rectangle, Shape, ShapeGroup, Text, extent
 from gradviz.renderers.theme import edge_look
 
-__all__ = [
-    "Edge",
-    "EdgePlaces",
-    "QUIET",
-    "Rect",
-    "cause_box",
-    "drawn_edges",
-    "edge_counts",
-    "edge_group",
-    "meet",
-    "output_numbers",
-    "point_at",
-]
-
 Edge = tuple[str, str, int, Any]
 """Source, target, input number and attributes, as in networkx."""
 
@@ -288,9 +274,9 @@ def _point_on(route: Route, share: float) -> Point:
 
 def point_at(segment: Route, t: float) -> Point:
     """A point on one Bézier segment; ``t`` is 0 at its start and 1 at its end."""
-    weights = ((1 - t) ** 3, 3 * t * (1 - t) ** 2, 3 * t * t * (1 - t), t**3)
-    x, y = (sum(w * p[axis] for w, p in zip(weights, segment, strict=True)) for axis in (0, 1))
-    return x, y
+    a, b, c, d = (1 - t) ** 3, 3 * t * (1 - t) ** 2, 3 * t * t * (1 - t), t**3
+    (ax, ay), (bx, by), (cx, cy), (dx, dy) = segment
+    return a * ax + b * bx + c * cx + d * dx, a * ay + b * by + c * cy + d * dy
 
 
 _APART = 4.0

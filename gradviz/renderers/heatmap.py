@@ -9,8 +9,6 @@ from gradviz.renderers.cards import text_width
 from gradviz.renderers.scene import Polygon, Rectangle, Scene, Shape, ShapeGroup, Text, Words
 from gradviz.story import GradientNorms, NormState
 
-__all__ = ["heatmap", "heatmap_text"]
-
 _SIZE = 11.0  # of text, in points
 _HEIGHT = 15.0  # of a row
 _WIDTH = 900.0  # of all columns, if there are many

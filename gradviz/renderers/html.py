@@ -37,14 +37,6 @@ from gradviz.views import apply
 from gradviz.views.details import hide_bookkeeping
 from gradviz.views.tree import LEFT_OUT, FoldTree, fold_tree
 
-__all__ = [
-    "Answer",
-    "ViewerPage",
-    "page_data",
-    "page_json",
-    "to_html",
-]
-
 _ROLES = tuple(Role)
 _HIDDEN_INPUT = {"addmm": 2, "mm": 1}
 

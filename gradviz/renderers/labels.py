@@ -35,18 +35,6 @@ from gradviz.graph.text import (
 from gradviz.views.groups import norm_of
 from gradviz.wording import problem_text, spread_text
 
-__all__ = [
-    "Label",
-    "Role",
-    "TextSpan",
-    "cause_text",
-    "clean",
-    "element_spans",
-    "labels_of",
-    "loud_role",
-    "may_have_changed",
-]
-
 _CAUSES = frozenset(cause.value for cause in Cause)
 _SHOWN_ELSEWHERE = ("value", "grad", "buffers")
 _LONGEST_NAME = 48
@@ -430,6 +418,10 @@ def _options(data: NodeData) -> list[TextSpan]:
     if other is not None:
         sign = {"mul": "×", "div": "÷"}.get(data.get("op", ""), "")
         spans.append(TextSpan(f"{sign}{other}", Role.VALUE))
+    base = options.pop("self", None)
+    if base is not None:
+        sign = {"div": " ÷", "pow": "^"}.get(data.get("op", ""), "")
+        spans.append(TextSpan(f"{base}{sign}", Role.VALUE))
     exponent = options.pop("exponent", None)
     if exponent is not None:
         spans.append(TextSpan(f"^{exponent}", Role.VALUE))

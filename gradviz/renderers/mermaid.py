@@ -21,8 +21,6 @@ from gradviz.renderers.theme import (
 )
 from gradviz.story import Story
 
-__all__ = ["MOST_CHARACTERS", "MOST_EDGES", "to_mermaid"]
-
 MOST_EDGES = 500
 """Mermaid's ``maxEdges``: with more edges, it draws an error instead of the diagram."""
 

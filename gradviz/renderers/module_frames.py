@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from gradviz.graph import GradGraph, NodeData, NodeKind, ancestors, descendants, is_data
 from gradviz.graph.text import shape_text
@@ -17,8 +18,6 @@ from gradviz.views.groups import elements_of
 from gradviz.views.module_classes import frozen_in
 from gradviz.views.modules import module_paths
 from gradviz.views.op_sequence import op_sequence
-
-__all__ = ["ModuleFrame", "clusters_of", "frames_of", "opened_modules", "with_short_names"]
 
 _MOST_NODES = 200  # of larger graphs, modules are drawn as boxes
 _LISTS = ("ModuleList", "ModuleDict")  # they do not run
@@ -138,6 +137,7 @@ def frames_of(
     modules = opened_modules(graph)
     causes = {key: key.split()[1:3] for key in boxes if key not in graph}
     frames: dict[str, ModuleFrame] = {}
+    lines = [_Line(route) for route in routes.values()]
     for path, keys in modules.items():
         within = {*keys, *(key for key, ends in causes.items() if keys.issuperset(ends))}
         nested = {each for each in frames if modules[each] <= keys}
@@ -147,7 +147,7 @@ def frames_of(
                 *(box for key, box in boxes.items() if key not in within),
                 *(frame.box for frame in others),
             ],
-            list(routes.values()),
+            lines,
             [extent(text) for text in (*texts, *(frame.title for frame in frames.values()))],
         )
         content = [boxes[key] for key in within if key in boxes]
@@ -184,18 +184,36 @@ def _title(graph: GradGraph, path: str, keys: set[str], outer: str) -> Line:
     return (*spans, *element_spans(counts))
 
 
+class _Line:
+    """A route, the rectangle around it and, once they are needed, points on it.
+
+    Args:
+        route: of an edge.
+    """
+
+    def __init__(self, route: Route) -> None:
+        self._route, self.box = route, around(route)
+
+    @cached_property
+    def points(self) -> list[Point]:
+        """Points on each of its Bézier segments."""
+        starts = range(0, len(self._route) - 1, 3)
+        segments = [self._route[start : start + 4] for start in starts]
+        return [point_at(each, number / 24) for each in segments for number in range(25)]
+
+
 @dataclass(frozen=True)
 class _Room:
     """What a frame must not touch.
 
     Args:
         foreign: boxes that must stay outside.
-        routes: the lines, which a title must not touch.
+        lines: which a title must not touch.
         texts: which neither a title nor the border may touch.
     """
 
     foreign: Sequence[Rect]
-    routes: Sequence[Route]
+    lines: Sequence[_Line]
     texts: Sequence[Rect]
 
     def frame(self, path: str, title: Line, content: Sequence[Rect]) -> ModuleFrame | None:
@@ -233,19 +251,11 @@ class _Room:
         wide = _wider(box, _APART)
         if any(meet(_wider(wide, 5), text) for text in self.texts):
             return False
-        near = (route for route in self.routes if meet(wide, around(route)))
+        near = (line for line in self.lines if meet(wide, line.box))
         return not any(
-            wide[0] < x < wide[2] and wide[1] < y < wide[3]
-            for route in near
-            for x, y in _points_of(route)
+            wide[0] < x < wide[2] and wide[1] < y < wide[3] for line in near for x, y in line.points
         )
 
 
 def _wider(box: Rect, by: float) -> Rect:
     return box[0] - by, box[1], box[2] + by, box[3]
-
-
-def _points_of(route: Route, steps: int = 24) -> Iterator[Point]:
-    for start in range(0, len(route) - 1, 3):
-        for number in range(steps + 1):
-            yield point_at(route[start : start + 4], number / steps)

@@ -21,16 +21,6 @@ from gradviz.renderers.labels import Role, TextSpan, clean, loud_role
 from gradviz.story import Frame, Story
 from gradviz.views.groups import norm_of
 
-__all__ = [
-    "Moment",
-    "alike_frames",
-    "drawn_once",
-    "gradient_table",
-    "moments_of",
-    "results_apart",
-    "runs_of_frames",
-]
-
 _MOST_ROWS = 8
 _MOST_RESULTS = 8  # that get a frame each
 _FEW = 4  # values that fit into a cell
@@ -213,7 +203,7 @@ def gradient_table(moment: Moment) -> list[list[TextSpan]]:
         table.append([TextSpan(clean(names[0]) + more, Role.NAME), *cells])
     left = sum(len(names) for names in list(rows.values())[_MOST_ROWS:])
     if left:
-        table.append([TextSpan(f"and {left:,} more leaves", Role.FACT)])
+        table.append([TextSpan(f"and {left:,} more", Role.FACT)])
     return table if len(table) > 1 else []
 
 
@@ -233,6 +223,8 @@ def _cell(data: NodeData | None) -> TextSpan:
         return TextSpan("", Role.FACT)
     if grad is None:
         return TextSpan("None", Role.FACT)
+    if (spread := data.get("grad_range")) and not is_loud(grad):
+        return TextSpan(f"norm {number_text(spread[0])} to {number_text(spread[1])}", Role.VALUE)
     if is_loud(grad):
         return TextSpan(summary_text(grad), loud_role(grad))
     if grad.values is not None and grad.numel <= _FEW:

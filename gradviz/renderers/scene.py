@@ -11,23 +11,6 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import NamedTuple
 
-__all__ = [
-    "Curve",
-    "ShapeGroup",
-    "Point",
-    "Polygon",
-    "Rectangle",
-    "Scene",
-    "Shape",
-    "SheetStyle",
-    "Shifted",
-    "GroupChain",
-    "Text",
-    "Words",
-    "around",
-    "extent",
-]
-
 Point = tuple[float, float]
 
 

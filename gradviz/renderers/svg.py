@@ -17,8 +17,6 @@ from itertools import chain
 from gradviz.renderers.scene import Curve, Rectangle, Scene, Shape, ShapeGroup, Text
 from gradviz.renderers.theme import FONT, PALETTE, Theme, color
 
-__all__ = ["iter_svg", "to_svg"]
-
 _TOKEN = re.compile(r"(?<=@-[fe]-)[\w-]+")
 
 

@@ -17,8 +17,6 @@ from gradviz.renderers.labels import Label, Line, Role, TextSpan, cause_text, cl
 from gradviz.renderers.theme import has_bars, scale_text, text_bar
 from gradviz.story import Event, EventKind, Frame, Story
 
-__all__ = ["events_text", "in_columns", "to_text"]
-
 _WIDEST_MARGIN = 72
 _NARROWEST = 20  # the least number of columns for words
 

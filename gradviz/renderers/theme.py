@@ -14,30 +14,6 @@ from gradviz.graph import EdgeData, GradGraph, Mark, NodeData, NodeKind
 from gradviz.graph.text import bytes_text, dtype_text, number_text
 from gradviz.renderers.labels import Role
 
-__all__ = [
-    "Bar",
-    "COLUMN",
-    "FILLS",
-    "FONT",
-    "LOOKS",
-    "OWN",
-    "Look",
-    "NO_BAR",
-    "PALETTE",
-    "TEXT",
-    "TextLook",
-    "Theme",
-    "VALUE",
-    "bar_of",
-    "color",
-    "edge_look",
-    "look_of",
-    "marked",
-    "scale_legend",
-    "scale_text",
-    "text_bar",
-]
-
 Theme = Literal["auto", "light", "dark"]
 
 FONT = "Helvetica,Arial,Liberation Sans,sans-serif"

@@ -21,8 +21,6 @@ from gradviz.story import Frame, Story
 from gradviz.views.modules import module_paths
 from gradviz.views.op_sequence import op_sequence
 
-__all__ = ["SavedRow", "memory", "SavedTable", "saved", "saved_at_most"]
-
 _FEW = 4
 
 

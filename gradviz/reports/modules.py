@@ -15,18 +15,6 @@ from gradviz.views.groups import sums_of
 from gradviz.views.modules import check_depth, deepest, is_inferred, module_paths, root_of
 from gradviz.views.op_sequence import OpSequence, op_sequence
 
-__all__ = [
-    "ModuleRows",
-    "Origin",
-    "Origins",
-    "Row",
-    "blocks_of",
-    "freed_by_checkpointing",
-    "is_of_module",
-    "rows_of",
-    "with_saved_bytes",
-]
-
 
 def blocks_of(paths: Mapping[str, Path]) -> dict[str, str]:
     """The module to checkpoint for each operation, by its key.

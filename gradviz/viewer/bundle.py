@@ -12,8 +12,6 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-__all__ = ["BUILT", "bundle", "main"]
-
 HERE = Path(__file__).parent
 BUILT = HERE / "viewer.js"
 """The built file, which is included in the wheel."""

@@ -47,9 +47,15 @@ export class ExportMenu {
     });
   }
 
+  /** A page in a frame is not notified when its sandbox blocks a download. @param {string} name */
+  sent(name) {
+    const more = window.self === window.top ? "" : "; if there is no file, this notebook blocks downloads: use Copy command";
+    this.viewer.say(`${name} was given to the browser to save${more}`);
+  }
+
   saveSvg() {
     saveFile("graph.svg", new Blob([this.svg()], { type: "image/svg+xml" }));
-    this.viewer.say("graph.svg saved");
+    this.sent("graph.svg");
   }
 
   async savePng() {
@@ -57,7 +63,7 @@ export class ExportMenu {
     const legend = picture.legend.length * 18 + 44;
     try {
       saveFile("graph.png", await toPng(this.svg(), picture.width + 36, picture.height + legend));
-      this.viewer.say("graph.png saved");
+      this.sent("graph.png");
     } catch (error) {
       this.viewer.say(String(error));
     }

@@ -12,14 +12,13 @@ from collections.abc import Sequence
 
 from gradviz.errors import UsageError
 from gradviz.graph import GradGraph
-from gradviz.views.chains import fold_chains, fold_chunks
 from gradviz.views.colors import SCALES, color_by, highlight, paint, relabel
 from gradviz.views.details import clone_shared_leaves, hide_bookkeeping, hide_numbers
 from gradviz.views.focus import focus_on, only_paths_to, only_reaching, top
 from gradviz.views.modules import group_by_module, infer_modules
 from gradviz.views.page import fit_page
 from gradviz.views.repeats import fold_repeats
-from gradviz.views.siblings import dock_leaves, fold_siblings
+from gradviz.views.siblings import dock_leaves, fold_chains, fold_chunks, fold_siblings
 from gradviz.views.view import View, reverse_flow, view
 
 __all__ = [

@@ -16,17 +16,6 @@ from gradviz.views.focus import nodes_called
 from gradviz.views.groups import is_known, norm_of
 from gradviz.views.view import along_the_data, view
 
-__all__ = [
-    "COLORS",
-    "SCALES",
-    "color_by",
-    "color_code",
-    "highlight",
-    "highlight_edges",
-    "paint",
-    "relabel",
-]
-
 SCALES = ("grad_norm", "saved_bytes", "device", "dtype")
 """The values that `color_by` can show."""
 

@@ -22,8 +22,6 @@ from gradviz.views.modules import module_paths
 from gradviz.views.op_sequence import op_sequence
 from gradviz.views.view import view
 
-__all__ = ["clone_shared_leaves", "hide_bookkeeping", "hide_numbers"]
-
 # Only the first few words of a chain are kept, so that folding a million stays linear.
 _WORDS_KEPT = 6
 

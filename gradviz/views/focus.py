@@ -15,8 +15,6 @@ from gradviz.views.modules import module_paths, root_of
 from gradviz.views.op_sequence import OpSequence, op_sequence
 from gradviz.views.view import along_the_data, reverse_flow, view
 
-__all__ = ["focus_on", "in_focus", "nodes_called", "only_paths_to", "only_reaching", "top"]
-
 
 @view
 @along_the_data

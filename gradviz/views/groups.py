@@ -27,21 +27,6 @@ from gradviz.graph.operations import operation
 from gradviz.graph.text import counted
 from gradviz.views.module_classes import facts_of_modules
 
-__all__ = [
-    "INSIDE",
-    "Part",
-    "contract",
-    "count_of",
-    "count_of_nodes",
-    "elements_of",
-    "fingerprint",
-    "is_known",
-    "keep_inside",
-    "norm_of",
-    "sums_of",
-    "words_of",
-]
-
 _LEAVES = (NodeKind.PARAMETER, NodeKind.LEAF)
 _ELEMENTS = {NodeKind.PARAMETER: "parameters", NodeKind.LEAF: "leaf_elements"}
 _MOST_CONTENTS = 12

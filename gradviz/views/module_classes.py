@@ -12,8 +12,6 @@ from typing import Any
 from gradviz.graph import GradGraph, NodeData
 from gradviz.graph.text import WRAPPING_CLASSES, Path, without_wrappers
 
-__all__ = ["ModuleClasses", "facts_of_modules", "frozen_in", "is_wrapper"]
-
 # The operations of a module without parameters, one each time that it runs.
 _PLAIN: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("Dropout", "Dropout1d", "Dropout2d", "Dropout3d"), ("mul", "dropout")),

@@ -16,21 +16,6 @@ from gradviz.views.module_classes import ModuleClasses
 from gradviz.views.op_sequence import OpSequence, op_sequence
 from gradviz.views.view import along_the_data, view
 
-__all__ = [
-    "check_depth",
-    "contents_of",
-    "deepest",
-    "group_by_module",
-    "group_parts",
-    "infer_modules",
-    "is_inferred",
-    "module_parts",
-    "module_paths",
-    "root_of",
-    "shared",
-    "shared_by",
-]
-
 _PATH = re.compile(r"[^\s.]+(\.[^\s.]+)+")
 _EMBEDS = re.compile(r"emb|wte|wpe|tok|shared")
 _VIEWS = frozenset({"view", "unsafe_view", "reshape_alias", "reshape"})

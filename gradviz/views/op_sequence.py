@@ -18,8 +18,6 @@ from numpy.typing import NDArray
 
 from gradviz.graph import GradGraph, NodeData, NodeKind
 
-__all__ = ["Ints", "OpSequence", "op_sequence"]
-
 Ints = NDArray[np.int64]
 
 _FOLDABLE = (NodeKind.OPERATION, NodeKind.GROUP, NodeKind.UNTRACKED)

@@ -12,16 +12,20 @@ from gradviz.errors import UsageError
 from gradviz.graph import GradGraph, NodeKind, TensorSummary
 from gradviz.graph.operations import operation
 from gradviz.graph.text import counted, must_be, shape_text
-from gradviz.views.chains import fold_chains, fold_chunks
 from gradviz.views.details import clone_shared_leaves, hide_bookkeeping, note_of_edges
 from gradviz.views.groups import Part, count_of
 from gradviz.views.modules import deepest, group_parts, module_parts, module_paths, root_of
 from gradviz.views.op_sequence import OpSequence, op_sequence
 from gradviz.views.repeats import fold_parts, fold_repeats, repeat_parts, repeats_of
-from gradviz.views.siblings import dock_leaves, fold_rows_of_leaves, fold_siblings, hide_untracked
+from gradviz.views.siblings import (
+    dock_leaves,
+    fold_chains,
+    fold_chunks,
+    fold_rows_of_leaves,
+    fold_siblings,
+    hide_untracked,
+)
 from gradviz.views.view import along_the_data, view
-
-__all__ = ["fit_page", "page_size"]
 
 _HOPELESS = 8  # Graphs with more operations than so many pages hold are folded at once.
 _ALL_DEPTHS = 99

@@ -24,18 +24,6 @@ from gradviz.views.modules import (
 from gradviz.views.op_sequence import Ints, OpSequence, op_sequence
 from gradviz.views.view import along_the_data, view
 
-__all__ = [
-    "Repeat",
-    "TandemRun",
-    "fold_parts",
-    "fold_repeats",
-    "is_led_up_to",
-    "repeats_of",
-    "repeat_parts",
-    "runs",
-    "stack_of",
-]
-
 
 class TandemRun(NamedTuple):
     """The range from ``start`` to before ``stop`` that equals itself ``period`` further on."""

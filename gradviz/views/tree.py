@@ -16,8 +16,6 @@ from gradviz.views.groups import INSIDE, sums_of, words_of
 from gradviz.views.modules import module_paths, shared_by
 from gradviz.views.op_sequence import op_sequence
 
-__all__ = ["LEFT_OUT", "TOP", "FoldGroup", "FoldTree", "fold_tree"]
-
 TOP, LEFT_OUT = -1, -2
 """Instead of a group number: the node is in no group; the picture does not show the node."""
 

@@ -9,8 +9,6 @@ from typing import Any
 from gradviz.graph import GradGraph
 from gradviz.graph.columns import collector_paused
 
-__all__ = ["View", "along_the_data", "reverse_flow", "view"]
-
 View = Callable[..., Any]
 """Takes a graph and returns a graph; called with only options, it returns a view."""
 

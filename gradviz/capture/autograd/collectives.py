@@ -25,17 +25,6 @@ import torch
 
 from gradviz.capture.autograd.engine import SharedInstall
 
-__all__ = [
-    "REPLAY",
-    "Collective",
-    "EndRequest",
-    "Exchange",
-    "Report",
-    "Terminated",
-    "listen_to_collectives",
-    "unlisten_to_collectives",
-]
-
 REPLAY = "CUDA graph replay"
 """The word of a call that runs the kernels of a captured CUDA graph again."""
 

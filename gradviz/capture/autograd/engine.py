@@ -33,27 +33,6 @@ from torch.utils.hooks import BackwardHook
 
 from gradviz.errors import UsageError
 
-__all__ = [
-    "BackwardCall",
-    "CallListener",
-    "Listener",
-    "ModuleHook",
-    "SharedInstall",
-    "StandIn",
-    "call_depth",
-    "creation_count",
-    "current_task",
-    "enter_task",
-    "is_innermost",
-    "jit_trace",
-    "leave_task",
-    "listen",
-    "listen_to_calls",
-    "modes_below",
-    "unlisten",
-    "unlisten_to_calls",
-]
-
 
 class SharedInstall:
     """Something that is installed while at least one recording is open, in any thread.

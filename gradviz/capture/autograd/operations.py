@@ -14,16 +14,6 @@ from typing import Any
 from gradviz.graph.operations import FUNCTIONS_OF_TORCH
 from gradviz.graph.text import number_text
 
-__all__ = [
-    "OPTIONS",
-    "OperationType",
-    "REENTRANT",
-    "custom_word",
-    "option_text",
-    "plain_shape",
-    "type_text",
-]
-
 _PLAIN = (int, float, complex, str)
 
 

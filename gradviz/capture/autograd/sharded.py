@@ -15,18 +15,6 @@ from typing import Any, NamedTuple
 import torch
 import torch.distributed as dist
 
-__all__ = [
-    "averaged_parameters",
-    "awaited_parameters",
-    "data_parallel_modules",
-    "Shard",
-    "flat_parameters",
-    "is_part",
-    "shard_of",
-    "sharded_parameter",
-    "waiting_gradient",
-]
-
 _STATES = "torch.distributed._composable_state"
 
 

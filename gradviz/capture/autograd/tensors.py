@@ -16,23 +16,6 @@ from gradviz.capture.autograd.operations import OperationType, plain_shape, type
 from gradviz.capture.autograd.sharded import shard_of
 from gradviz.graph.schema import SavedTensor
 
-__all__ = [
-    "KeptStorages",
-    "Several",
-    "Table",
-    "base_of",
-    "hook_count",
-    "is_quiet",
-    "is_transformed",
-    "is_unsure",
-    "memory_of",
-    "quietly",
-    "tables_of",
-    "storage_address",
-    "unsure_among",
-    "version_of",
-]
-
 _ORDINARY = frozenset({torch.Tensor, torch.nn.Parameter})
 
 

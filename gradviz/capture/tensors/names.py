@@ -27,21 +27,6 @@ from gradviz.capture.tensors.training_sets import unregistered
 from gradviz.errors import SubjectError, UsageError
 from gradviz.graph.text import WRAPPING_CLASSES, plain_name, without_wrappers
 
-__all__ = [
-    "Named",
-    "Names",
-    "Subject",
-    "classes_of",
-    "flatten",
-    "locals_of",
-    "maker_of",
-    "module_names",
-    "parts",
-    "shortly",
-    "variables_of",
-    "with_attributes",
-]
-
 _ALLOWED = (
     "an nn.Module, a dict of name -> tensor (or module, or list or dict of tensors), "
     "{} or False for no names, or None for the caller's variables"
@@ -267,7 +252,8 @@ def locals_of(frame: types.FrameType) -> dict[str, object]:
     again, unless other code holds it, as after ``saved = locals()``.
     """
     found = frame.f_locals
-    local = dict(found)
+    # pytest keeps what an assertion computed in variables such as ``@py_assert1``.
+    local = {name: value for name, value in found.items() if name[:1] != "@"}
     is_copy = type(found) is dict and frame.f_code.co_flags & inspect.CO_OPTIMIZED
     # Three references: the frame's, this function's, and the argument itself.
     if is_copy and sys.getrefcount(found) <= 3:

@@ -21,20 +21,6 @@ from gradviz.capture.autograd.sharded import is_part, shard_of
 from gradviz.capture.autograd.tensors import is_transformed, quietly
 from gradviz.graph import TensorSummary
 
-__all__ = [
-    "FEW",
-    "Kept",
-    "Number",
-    "Statistics",
-    "countable",
-    "fetch",
-    "is_capturing",
-    "plain_array",
-    "read",
-    "readable",
-    "summarize",
-]
-
 FEW = 8
 """Tensors with up to this many elements are shown with their values."""
 

@@ -104,7 +104,8 @@ def unregistered(module: nn.Module) -> list[Unregistered]:
         if type(owner).__module__.startswith("torch.distributed."):
             continue  # a wrapper keeps parameters for itself
         prefix = f"{path}." if path else ""
-        for attribute, value in list(vars(owner).items()):
+        buffers = dict(owner.named_buffers(recurse=False))
+        for attribute, value in [*vars(owner).items(), *buffers.items()]:
             if type(value) is torch.Tensor and _is_plain_leaf(value):
                 rows = [(value, f"{prefix}{attribute}", False)]
             elif isinstance(value, (list, tuple, dict)) and value and attribute not in _OWN:
@@ -112,6 +113,7 @@ def unregistered(module: nn.Module) -> list[Unregistered]:
             else:
                 continue
             kind = "tensor" if type(value) is torch.Tensor else type(value).__name__
+            kind = "buffer" if attribute in buffers else kind
             for tensor, name, is_module in rows:
                 if id(tensor) not in registered:
                     container, cls = f"{prefix}{attribute}", type(owner).__name__
@@ -349,7 +351,7 @@ class SeenSets:
             return
         self._looks[module] = looks + 1
         for row in unregistered(module):
-            if row.kind == "tensor" and id(row.tensor) in inputs:
+            if row.kind in ("tensor", "buffer") and id(row.tensor) in inputs:
                 continue  # an input that the module keeps
             container = PlainContainer(row.container, row.kind, row.owner, row.of_modules)
             self.plain.setdefault(self._identity_of(row.tensor), container)

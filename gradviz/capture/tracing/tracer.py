@@ -37,18 +37,6 @@ from gradviz.graph.columns import collector_paused
 from gradviz.graph.operations import operation
 from gradviz.graph.text import number_text
 
-__all__ = [
-    "Builder",
-    "CutInput",
-    "Labels",
-    "NodePlaces",
-    "UntrackedInputs",
-    "copy_graph",
-    "path_name",
-    "trace",
-    "trace_subjects",
-]
-
 
 @dataclass(frozen=True, eq=False)
 class _Reading:
@@ -518,7 +506,8 @@ class UntrackedInputs:
                 if number is None:
                     self.found.append(CutInput(operand, place, position))
                 elif number:
-                    data["options"] = {**data.get("options", {}), "other": number}
+                    side = "self" if kind.op == "div" and argument == "self" else "other"
+                    data["options"] = {**data.get("options", {}), side: number}
                 else:
                     unknown += 1
             elif not _is_absent(node, kind, argument, data["buffers"]):

@@ -25,16 +25,6 @@ from gradviz.capture.autograd.nodes import ACCUMULATE_NR, Edges, leaf_of, sequen
 from gradviz.graph import longest_paths
 from gradviz.graph.columns import EdgeColumns
 
-__all__ = [
-    "BAND",
-    "NO_GRADIENT",
-    "Walk",
-    "guard_release",
-    "key_at",
-    "make_safe_to_drop",
-]
-
-
 NO_GRADIENT = (None, 0)
 """The entry in ``next_functions`` for an input that receives no gradient."""
 

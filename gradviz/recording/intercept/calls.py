@@ -30,11 +30,13 @@ from gradviz.recording.intercept import gradients
 from gradviz.recording.intercept.in_place import (
     after_change,
     before_change,
+    keep_versions,
     log_plain_change,
     lookup,
 )
 from gradviz.recording.provenance import Leaf, UntrackedTensor
 from gradviz.recording.source_lines import (
+    CodeLocation,
     Helper,
     HelperFiles,
     call_made_from,
@@ -257,7 +259,21 @@ def _after_mode(state: RecordingState, call: TorchCall) -> None:
     word = _mode_word(state) if now != before else ""
     if word:
         action = Action.GRADIENTS_ON if now else Action.GRADIENTS_OFF
-        state.log(Entry(EventKind.MODE, word, state.location(), action=action))
+        location = _decorated(state) or state.location()
+        state.log(Entry(EventKind.MODE, word, location, action=action))
+
+
+def _decorated(state: RecordingState) -> CodeLocation | None:
+    """The first line of a user's function that is decorated with the mode; None if none is."""
+    frame: Any = sys._getframe(2)
+    while frame is not None and not state.verdicts[frame.f_code.co_filename]:
+        if frame.f_code.co_name == "decorate_context":
+            code = getattr(frame.f_locals.get("func"), "__code__", None)
+            if code is None or not state.verdicts[code.co_filename]:
+                return None
+            return CodeLocation(code, next(start for start, _, line in code.co_lines() if line))
+        frame = frame.f_back
+    return None
 
 
 _MODE_FILES = ("grad_mode.py", "_contextlib.py", "contextlib.py")
@@ -299,6 +315,8 @@ def _after_data_set(state: RecordingState, call: TorchCall) -> None:
     if record is not None and isinstance(data, torch.Tensor):
         site = CutSite(Cause.VALUES_COPIED, location, "data")
         state.provenance.write(record, [state.input_from(data, *site)], site, replaces=True)
+    if isinstance(record, Leaf):
+        keep_versions(state, tensor, version_of(tensor), "data", location)
     identities = () if record is None else (record.identity,)
     kind, action = EventKind.IN_PLACE, Action.DATA_REPLACED
     state.log(Entry(kind, "data", location, identities=identities, action=action))

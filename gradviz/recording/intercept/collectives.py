@@ -24,8 +24,6 @@ from gradviz.recording.provenance import Input, Leaf, UntrackedTensor
 from gradviz.recording.source_lines import user_location
 from gradviz.recording.state import RecordingState
 
-__all__ = ["look"]
-
 
 def look(state: RecordingState, call: Collective) -> Callable[[], None] | None:
     """Read the arguments of a function of ``torch.distributed`` before it is called.

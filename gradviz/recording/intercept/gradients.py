@@ -17,18 +17,6 @@ from gradviz.recording.source_lines import CodeLocation
 from gradviz.recording.state import RecordingState, TorchCall
 from gradviz.story import EventKind
 
-__all__ = [
-    "after_backward_call",
-    "after_grad_read",
-    "after_grad_set",
-    "after_gradients_changed",
-    "before_backward_call",
-    "before_grad_set",
-    "log_reduced",
-    "log_skipped_step",
-    "outermost",
-]
-
 _UNSCALING = "_amp_foreach_non_finite_check_and_unscale_"
 _SKIPPING = "_maybe_opt_step"  # the method of GradScaler that runs or skips a step
 _ACTIONS = {

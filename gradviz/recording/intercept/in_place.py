@@ -21,7 +21,7 @@ from gradviz.recording.source_lines import CodeLocation, call_made_from, called_
 from gradviz.recording.state import InPlaceChange, RecordingState, TorchCall, tensors_in
 from gradviz.story import EventKind
 
-__all__ = ["after_change", "before_change", "log_plain_change", "lookup"]
+__all__ = ["after_change", "before_change", "keep_versions", "log_plain_change", "lookup"]
 
 
 def before_change(state: RecordingState, call: TorchCall) -> None:
@@ -73,7 +73,7 @@ def after_change(state: RecordingState, call: TorchCall) -> None:
                 _write_into(state, call, target, each, site)
         entry = state.log(Entry(EventKind.IN_PLACE, word, location))
         entry.identities = () if identity is None else (identity,)
-        entry.details = _versions(state, target, version, word, location)
+        entry.details = keep_versions(state, target, version, word, location)
 
 
 def log_plain_change(
@@ -100,7 +100,7 @@ def log_plain_change(
         state.end_gradient_change()
     if word not in record.changes:
         record.changes = (*record.changes, word)
-    details = _versions(state, target, before, word, location)
+    details = keep_versions(state, target, before, word, location)
     identities = (record.identity,)
     state.log(Entry(EventKind.IN_PLACE, word, location, None, identities, None, details))
 
@@ -129,7 +129,7 @@ def _after_lookup(state: RecordingState, call: TorchCall) -> None:
     if table.is_leaf:
         entry.identities = (state.provenance.leaf(table).identity,)
     word = "embedding_renorm_"  # before the lookup itself
-    entry.details = _versions(state, table, version, word, location, count)
+    entry.details = keep_versions(state, table, version, word, location, count)
 
 
 _UPDATES_SCALE = "_amp_update_scale_"  # in ``GradScaler.update``
@@ -164,7 +164,7 @@ def _change_tracked(
             node: Any = base.grad_fn  # what is written into a view is in its base
             if node is not None:
                 state.mixed.setdefault(sequence_number(node) + 1, state.mixed[end])
-    details = _versions(state, targets[0], versions[0], word, location) if targets else None
+    details = keep_versions(state, targets[0], versions[0], word, location) if targets else None
     entry = Entry(EventKind.IN_PLACE, word, location, details=details, operation=operation)
     state.event_log.entries.append(entry)
 
@@ -273,7 +273,7 @@ def _without_out(kwargs: dict[str, Any]) -> list[Any]:
     return [value for name, value in kwargs.items() if name != "out"]
 
 
-def _versions(
+def keep_versions(
     state: RecordingState,
     target: torch.Tensor,
     before: int,

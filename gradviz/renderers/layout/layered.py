@@ -43,8 +43,6 @@ from gradviz.renderers.layout.rows import (
     rank,
 )
 
-__all__ = ["PackedPart", "components", "layered", "pack", "place_in_rows"]
-
 _ROW_GAP, _MORE_ROW_GAP = 28.0, 20.0  # Points between rows; more for longer links,
 _TRACK, _MOST_ROW_GAP = 6.0, 60.0  # and more if many of them run in the same direction.
 _SEPARATE_LINKS = 5_000  # The number of links up to which parallel links are drawn separately.

@@ -13,23 +13,6 @@ from itertools import pairwise
 
 from gradviz.renderers.layout.rows import Pair, Rows
 
-__all__ = [
-    "Box",
-    "Hop",
-    "Layout",
-    "Link",
-    "PARALLEL",
-    "Point",
-    "Route",
-    "Router",
-    "Run",
-    "curve",
-    "hops",
-    "self_loop",
-    "tracks",
-    "turning_heights",
-]
-
 PARALLEL = 14.0  # Points between parallel links.
 _STEP = 10.0  # Points between links that end side by side at a box.
 _CORNER = 8.0  # Minimal distance of links from the corners of a box, in points.

@@ -16,18 +16,6 @@ from itertools import chain, pairwise
 
 import numpy as np
 
-__all__ = [
-    "Pair",
-    "Rows",
-    "acyclic",
-    "add_lanes",
-    "cost",
-    "count_crossings",
-    "cut_into_rows",
-    "order_rows",
-    "rank",
-]
-
 _MERGE = 8  # A target with more long links than this merges them in a trunk.
 _ENOUGH = 30_000  # Bends that are always allowed, plus one for two boxes.
 _LANE_GAP = 7.0  # Points between lanes.

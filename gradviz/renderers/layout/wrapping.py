@@ -15,8 +15,6 @@ from itertools import accumulate, pairwise
 
 from gradviz.renderers.layout.routing import Box, Layout, Point, Route
 
-__all__ = ["wrap"]
-
 _HIGH = 900.0  # points: lower pictures are not changed
 _NARROW = 2.0  # times as high as wide: wider pictures are not changed
 _BEST = 0.75  # height by width of the result: a landscape page, or a screen
