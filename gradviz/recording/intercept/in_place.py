@@ -150,8 +150,8 @@ def _change_tracked(
         if isinstance(old, UntrackedTensor):  # its aliases stay untracked
             site = CutSite(Cause.VALUES_COPIED, location, word)
             for record in state.provenance.sharing(target, old):
-                base = record.ref() if isinstance(record, UntrackedTensor) else None
-                if base is None or not base.requires_grad:  # else it has become tracked, too
+                shared = record.ref() if isinstance(record, UntrackedTensor) else None
+                if shared is None or not shared.requires_grad:  # else it has become tracked, too
                     _write_into(state, call, target, record, site)
             result = state.provenance.aliased_result(target, old)
             if result is not None and result.created < count:
