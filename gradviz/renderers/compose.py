@@ -20,8 +20,8 @@ from gradviz.renderers.edges import (
     output_numbers,
 )
 from gradviz.renderers.labels import Line, Role, TextSpan, clean, labels_of
-from gradviz.renderers.layout.engines import Box, Cluster, Layout, Link, lay_out
-from gradviz.renderers.layout.routing import Route
+from gradviz.renderers.layout.engines import Cluster, lay_out
+from gradviz.renderers.layout.routing import Box, Layout, Link, Route
 from gradviz.renderers.layout.wrapping import wrap
 from gradviz.renderers.module_frames import (
     ModuleFrame,
@@ -115,6 +115,15 @@ def fits_a_page(scene: Scene) -> bool:
     return scale >= _SMALLEST_SCALE and scene.height * scale <= PAGE_HEIGHT
 
 
+def is_better(other: Scene, scene: Scene) -> bool:
+    """Whether another picture of the same fits a page, and is narrower or lower."""
+    if not fits_a_page(scene):
+        return fits_a_page(other) or other.height < scene.height
+    return fits_a_page(other) and other.width <= max(NARROW, _CLEARLY * scene.width)
+
+
+NARROW = 1_100  # points: then text of 11 points is 7 pixels high at a width of 700 pixels
+_CLEARLY = 0.8  # of its width, for which a picture gives up single leaves
 PAGE_WIDTH, PAGE_HEIGHT = 1_400, 2_000
 _SMALLEST_SCALE = 9 / 11  # text of 11 points is to have 9 pixels
 

@@ -30,7 +30,7 @@ def before_change(state: RecordingState, call: TorchCall) -> None:
     targets = list(
         tensors_in((call.kwargs["out"],) if call.kwargs.get("out") is not None else given)
     )
-    known = [state.provenance.tensors.get(id(target)) for target in targets]
+    known = [state.provenance.tensors.of(target) for target in targets]
     if not any(isinstance(each, UntrackedTensor) and each.grad_of is not None for each in known):
         state.end_gradient_change()
     others = [each.as_input() if isinstance(each, UntrackedTensor) else None for each in known]
