@@ -36,7 +36,7 @@ from gradviz.graph import (
     is_gradient,
     word_of,
 )
-from gradviz.graph.operations import FUNCTIONS_OF_TORCH
+from gradviz.graph.operations import FUNCTIONS_OF_TORCH, operation
 from gradviz.story import Event, Frame
 
 if TYPE_CHECKING:
@@ -67,13 +67,6 @@ _FEW = 16
 _UNREACHABLE = 1_000_000  # keys from here on are not used by frames
 
 _MADE = (EventKind.OPERATION, EventKind.IN_PLACE)
-_FROM_NOTHING = frozenset(
-    (
-        *("empty", "zeros", "ones", "full", "tensor", "as_tensor", "arange", "linspace", "eye"),
-        *("rand", "randn", "randint", "randperm", "normal_", "uniform_", "fill_", "zero_", "ones_"),
-        *("kaiming_uniform_", "xavier_uniform_", "manual_seed", "constant_"),
-    )
-)
 
 
 _WITH_ALL_INPUTS = ("CompiledFunctionBackward", "BackwardHookFunctionBackward")
@@ -474,10 +467,11 @@ class Context:
         made = (event for kind in _MADE for event in self.happened(kind))
         switched = self.happened(EventKind.REQUIRES_GRAD)
         numbers = [event.number for event in self.events or ()]
+        shown = {key for frame in self.frames or () for key in frame.graph}.union(self.graph)
         return (
             numbers != list(range(len(numbers)))  # some events were omitted
             or any(
-                not event.nodes and event.word not in _FROM_NOTHING
+                shown.isdisjoint(event.nodes) and not operation(event.word).from_nothing
                 for event in made
                 if event.number < last
             )

@@ -31,21 +31,6 @@ from gradviz.graph import (
 from gradviz.graph.operations import operation, words
 from gradviz.story import Event
 
-__all__ = [
-    "FIX_OF_CAUSE",
-    "TURN_ON",
-    "cut_words",
-    "fix_of_cut",
-    "is_known_cut",
-    "known_cuts",
-    "left_off",
-    "lines_of",
-    "lost_on_the_way",
-    "not_connected_rules",
-    "number_reads",
-    "twin_of",
-]
-
 FIX_OF_CAUSE = {
     Cause.DETACH: "leave out the detach()",
     Cause.NO_GRAD: "compute it outside of torch.no_grad()",
@@ -102,7 +87,6 @@ _OF_A_LIBRARY = (
 _VALUE_READS = words(lambda row: row.reads_value)
 _LAST = {Cause.VALUES_COPIED: 1, Cause.NOT_DIFFERENTIABLE: 2}
 _NO_CUT = (Cause.CONSTANT, Cause.NOT_RECORDED, None)
-_DRAWS = ("normal", "multinomial", "bernoulli", "poisson", "binomial", "_sample_dirichlet")
 
 
 def cut_words(context: Context, cut: CutEdge) -> str:
@@ -237,7 +221,8 @@ def _is_sample(context: Context, cut: CutEdge) -> bool:
     made, line = _made(context, cut), cut.edge.get("source", "")
     if cut.edge.get("cause") is Cause.NOT_DIFFERENTIABLE and _calls(context, line, "sample"):
         made = context.made_at(line, cut.target)
-    return _mode_of(context, cut) is None and any(event.word in _DRAWS for event in made)
+    is_draw = any(operation(event.word).draws for event in made)
+    return is_draw and _mode_of(context, cut) is None
 
 
 def number_reads(context: Context) -> list[Event]:

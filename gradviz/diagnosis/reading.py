@@ -47,16 +47,6 @@ if TYPE_CHECKING:
     from gradviz.capture.tensors.training_sets import IneffectiveFlag, Unregistered
     from gradviz.recording.api import Recording
 
-__all__ = [
-    "context_at_end",
-    "context_of",
-    "error_context",
-    "identity_of",
-    "look",
-    "questions_of",
-    "with_values",
-]
-
 _OF_A_PASS = (
     FrameKind.FORWARD,
     FrameKind.AFTER_BACKWARD,
@@ -149,15 +139,26 @@ def _sets(asked: Asked, tensor: Any) -> tuple[Unregistered | None, IneffectiveFl
 def look_at_live(asked: Asked, context: Context) -> Context:
     """Find the models and optimizers that are alive, and their parameters.
 
+    All objects of the process are searched, unless the recording knows an optimizer and a module
+    of each tensor.
+
     Returns:
         The context, with the keys of the parameters of optimizers.
     """
     from gradviz.capture.tensors.training_sets import live
 
-    found, key_of = live(), asked.recording._snapshots.key_of
+    snapshots, key_of = asked.recording._snapshots, asked.recording._snapshots.key_of
+    seen: TrainingSets = snapshots.training_sets()
+    modules = asked.modules or snapshots.recorded_modules()
+    known = {id(each) for module in modules for each in module.parameters()}
+    if asked.tensors and all(
+        id(each) in known and key_of(each) in seen.held for each in asked.tensors
+    ):
+        asked.look_at(() if asked.modules else modules)
+        return replace(context, held=seen.held, waiting=seen.waiting, elsewhere=seen.elsewhere)
+    found = live()
     if not asked.modules:
         asked.look_at(found.modules)
-    seen: TrainingSets = asked.recording._snapshots.training_sets()
     held = {key_of(tensor) for each in found.optimizers for tensor in each.tensors} - {""}
     return replace(context, held=seen.held | held, waiting=seen.waiting, elsewhere=seen.elsewhere)
 

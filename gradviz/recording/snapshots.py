@@ -284,6 +284,10 @@ class SnapshotSeries:
         """The parameters of the modules that are alive and require grad."""
         return [named for named in self._of_modules().entries if named.tensor.requires_grad]
 
+    def recorded_modules(self) -> list[nn.Module]:
+        """The modules that were passed to ``record``, and those that `know` added."""
+        return [module for _, module in self._alive()]
+
     def training_sets(self) -> TrainingSets:
         """What the modules and optimizers among the program's variables held, by keys of leaves."""
         return self.sets.by_key(self.keys.of)
