@@ -222,13 +222,15 @@ QUESTIONS: dict[str, Callable[[str], str]] = {
 
 PROGRAMS: dict[str, Callable[[], tuple[nn.Module, Tensor]]] = {
     "detach": lambda: (Way("detach"), torch.ones(3)),
-    "two layers": lambda: (nn.Sequential(nn.Linear(2, 3), nn.Tanh(), nn.Linear(3, 1)), X),
+    "two layers": lambda: (
+        nn.Sequential(nn.Linear(2, 3), nn.Tanh(), nn.Linear(3, 1)),
+        torch.ones(4, 2),
+    ),
     "checkpoint": lambda: (Checkpointed(), torch.ones(2, 3, requires_grad=True)),
     "LSTMCell of 10 steps": lambda: (Rnn(10), torch.ones(1, 4)),
     "ResNet-50": lambda: (ResNet().eval(), torch.randn(1, 3, 64, 64)),
     "GPT of 12 layers": lambda: (GPT().eval(), torch.arange(32).view(2, 16)),
 }
-X = torch.ones(4, 2)
 
 
 def picture(tool: str, program: str, path: str) -> None:

@@ -281,13 +281,13 @@ def sheets(folder: Path) -> None:
 def _parts(folder: Path, width: int) -> Iterator[list[str]]:
     """The names of pictures, in parts that a browser can photograph."""
     part: list[str] = []
-    room = HIGHEST_SHEET
+    room = float(HIGHEST_SHEET)
     for path in sorted(folder.glob("*.svg")):
         _, wide, high = looks(path.read_text(encoding="utf-8"))
         needed = high * min(1.0, width / wide) + 60
         if part and needed > room:
             yield part
-            part, room = [], HIGHEST_SHEET
+            part, room = [], float(HIGHEST_SHEET)
         part.append(path.name)
         room -= needed
     yield part
