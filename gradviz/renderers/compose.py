@@ -20,8 +20,8 @@ from gradviz.renderers.edges import (
     output_numbers,
 )
 from gradviz.renderers.labels import Line, Role, TextSpan, clean, labels_of
-from gradviz.renderers.layout.engines import Box, Cluster, Layout, Link, lay_out
-from gradviz.renderers.layout.routing import Route
+from gradviz.renderers.layout.engines import Cluster, lay_out
+from gradviz.renderers.layout.routing import Box, Layout, Link, Route
 from gradviz.renderers.layout.wrapping import wrap
 from gradviz.renderers.module_frames import (
     ModuleFrame,
