@@ -459,6 +459,7 @@ _COUNTS = (
     "version",
     "hooks",
     "saved_bytes",
+    "saved_total",
     "storage",
     "sequence_nr",
     "members",

@@ -311,3 +311,12 @@ def test_what_one_use_added_is_not_guessed_without_a_recording() -> None:
     loss = (w * 1000).sum() + (w * 0.001).sum()
     loss.backward()
     assert widths(gradviz.draw(loss, color_by="grad_norm"), 0) == []
+
+
+def test_what_several_operations_saved_has_its_size_at_each_of_them():
+    a = torch.randn(100, requires_grad=True)
+    h = a.exp()
+    loss = h.sin().sum() + h.cos().sum() + (a * a).sum()
+    text = str(gradviz.draw(loss, color_by="saved_bytes"))
+    assert text.count("400 B saved") == 3
+    assert text.count("400 B saved, shared") == 2

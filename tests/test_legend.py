@@ -9,8 +9,8 @@ from gradviz.renderers.caption import legend_glyph, legend_of
 @pytest.mark.parametrize(
     ("kind", "said"),
     [
-        (NodeKind.LEAF, "leaf from above, drawn again"),
-        (NodeKind.PARAMETER, "leaf from above, drawn again"),
+        (NodeKind.LEAF, "leaf or leaves from above, drawn again"),
+        (NodeKind.PARAMETER, "leaf or leaves from above, drawn again"),
         (NodeKind.UNTRACKED, "tensor from above, drawn again"),
     ],
 )

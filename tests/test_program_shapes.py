@@ -185,6 +185,22 @@ def test_explain_goes_into_the_second_step(
     assert "fine" not in result.stdout
 
 
+def test_explain_does_not_wait_for_an_optimizer_that_wraps_another(start: Path) -> None:
+    Path("train.py").write_text(
+        "import torch\nclass Wrapper(torch.optim.Optimizer):\n"
+        "    def __init__(self, inner):\n        self.inner = inner\n"
+        "    param_groups = property(lambda self: self.inner.param_groups)\n"
+        "    state = property(lambda self: self.inner.state)\n"
+        "    def zero_grad(self): self.inner.zero_grad()\n"
+        "    def step(self): self.inner.step()\n"
+        "net = torch.nn.Linear(2, 1)\nopt = Wrapper(torch.optim.SGD(net.parameters(), 0.1))\n"
+        "for _ in range(9):\n    opt.zero_grad(); net(torch.ones(2)).pow(2).sum().backward()\n"
+        "    opt.step()\n"
+    )
+    result = CliRunner().invoke(cli, ["explain", "train.py"])
+    assert "stopped after backward 2 (train.py:12)" in result.stderr, result.output
+
+
 def test_explain_of_two_losses_ends_after_both(start: Path) -> None:
     Path("gan.py").write_text(
         "import torch\nfrom torch import nn\n"

@@ -320,7 +320,12 @@ FAULTS = [
     ),
     ("1 / 0", "train.py", ScriptError, r"train\.py failed: ZeroDivisionError"),
     ("x = 1", "broken:x", ScriptError, r"SyntaxError: .* \(broken\.py:1\)"),
-    ("x = 1", "train.py", TargetError, "say what of train.py to draw: it defines no tensors"),
+    (
+        "x = 1",
+        "train.py",
+        TargetError,
+        "there is nothing in train.py to draw: it defines no tensors",
+    ),
 ]
 
 

@@ -36,7 +36,7 @@ from gradviz.graph import (
     is_gradient,
     word_of,
 )
-from gradviz.graph.operations import FUNCTIONS_OF_TORCH
+from gradviz.graph.operations import FUNCTIONS_OF_TORCH, operation
 from gradviz.story import Event, Frame
 
 if TYPE_CHECKING:
@@ -67,13 +67,6 @@ _FEW = 16
 _UNREACHABLE = 1_000_000  # keys from here on are not used by frames
 
 _MADE = (EventKind.OPERATION, EventKind.IN_PLACE)
-_FROM_NOTHING = frozenset(
-    (
-        *("empty", "zeros", "ones", "full", "tensor", "as_tensor", "arange", "linspace", "eye"),
-        *("rand", "randn", "randint", "randperm", "normal_", "uniform_", "fill_", "zero_", "ones_"),
-        *("kaiming_uniform_", "xavier_uniform_", "manual_seed", "constant_"),
-    )
-)
 
 
 _WITH_ALL_INPUTS = ("CompiledFunctionBackward", "BackwardHookFunctionBackward")
@@ -361,12 +354,14 @@ class Context:
     def graph_of_latest_pass(self, key: str) -> GradGraph | None:
         """The graph of a pass that added to the gradient of a node, the latest one kept, or None.
 
-        A recording keeps the first of several passes that repeat.
+        A recording keeps the first of several passes that repeat: one of the same line is taken.
         """
         if not self.is_recorded:
             return self.graph if key in self.graph else None
         details = (event.details for event in self.happened_to(key, EventKind.ACCUMULATE))
-        added = {each.pass_number for each in details if isinstance(each, GradientDetails)}
+        numbers = [each.pass_number for each in details if isinstance(each, GradientDetails)]
+        lines = {each: self.pass_of[each].source for each in numbers if each in self.pass_of}
+        added = [each for each in lines if lines[each] == lines.get(numbers[-1])]
         kept = (
             frame.graph
             for frame in reversed(self.frames or ())
@@ -472,10 +467,11 @@ class Context:
         made = (event for kind in _MADE for event in self.happened(kind))
         switched = self.happened(EventKind.REQUIRES_GRAD)
         numbers = [event.number for event in self.events or ()]
+        shown = {key for frame in self.frames or () for key in frame.graph}.union(self.graph)
         return (
             numbers != list(range(len(numbers)))  # some events were omitted
             or any(
-                not event.nodes and event.word not in _FROM_NOTHING
+                shown.isdisjoint(event.nodes) and not operation(event.word).from_nothing
                 for event in made
                 if event.number < last
             )

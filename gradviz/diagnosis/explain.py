@@ -34,6 +34,7 @@ from gradviz.diagnosis.reading import (
     questions_of,
     with_values,
 )
+from gradviz.diagnosis.relative_size import clipping_rules
 from gradviz.diagnosis.rule import Rule, first_answer
 from gradviz.diagnosis.subjects import Asked
 from gradviz.diagnosis.training import (
@@ -48,9 +49,9 @@ from gradviz.diagnosis.training import (
 from gradviz.diagnosis.values import difference_without, is_wrong
 from gradviz.diagnosis.zeros import zero_rules
 from gradviz.errors import DamagedFileError, GradvizError
-from gradviz.facts import EventKind, SavedVerdict
+from gradviz.facts import EventKind, HookDetails, SavedVerdict
 from gradviz.graph import GradGraph, NodeKind, ancestors, is_data
-from gradviz.story import Story, recorded_in
+from gradviz.story import Event, Story, recorded_in
 from gradviz.wording import ranks_text
 
 if TYPE_CHECKING:
@@ -69,6 +70,7 @@ RULES: tuple[Rule[Any, Any], ...] = (
     hooks_that_broke_it,
     *non_finite_rules,
     *zero_rules,
+    *clipping_rules,
     *training_rules,
     *last_rules,
     unseen,
@@ -228,7 +230,9 @@ def _of_recording(asked: Asked, found: Names) -> Explanation | Explanations:
         context = with_values(context, asked.recording, found)
     if asked.tensors and not asked.is_many:
         return _answers(questions, context, False)
-    explanations = _answers(questions, context, True, is_overview=not asked.tensors)
+    explanations = _answers(
+        questions, context, True, is_overview=not asked.tensors or bool(asked.modules)
+    )
     assert isinstance(explanations, Explanations)
     if not asked.tensors:
         explanations = Explanations(
@@ -266,18 +270,23 @@ def _as_overview(each: Explanation, question: Question, context: Context) -> Exp
         context: the recording.
 
     Returns:
-        FINE for a gradient that was cleared, if steps have used such gradients, and for one that
-        is 0 because the result cannot depend on the tensor; UNTRAINED for a leaf that no optimizer
+        FINE for a gradient that was cleared, if steps have used such gradients, for one that a
+        hook changed a little, and for one that is 0 because the result cannot depend on the
+        tensor; UNTRAINED for a leaf that no optimizer
         holds and that got no gradient, if others are trained, such as the parameters of a target
         network; else the answer.
     """
     key = question.key
     added = context.happened_to(key, EventKind.ACCUMULATE)
     uses = _uses_of_a_gradient(context, key) if added and each.verdict in _MAY_BE_USED else []
-    if each.verdict is Verdict.STALE and sum(use > added[-1].number for use in uses) == 1:
+    loads = [e for e in context.happened_to(key, EventKind.IN_PLACE) if e.word == "load_state_dict"]
+    later = {use for use in uses if use > added[-1].number} if added else set()
+    if each.verdict is Verdict.STALE and len(later - {event.number for event in loads}) == 1:
         return replace(each, verdict=Verdict.FINE, reason="its gradient was used", fix="")
     is_gone = each.verdict in (Verdict.CLEARED, Verdict.ZERO)
     is_right = bool(added) and not is_wrong(getattr(added[-1].details, "after", None))
+    if each.verdict is Verdict.HOOK and all(map(_is_mild, context.happened(EventKind.HOOK))):
+        return replace(each, verdict=Verdict.FINE, fix="")
     graph = context.graph_of_latest_pass(key) if is_gone and not is_right else None
     if graph is not None and difference_without(graph, key):
         reason = "its gradient is 0: it is added to both terms of a difference"
@@ -288,10 +297,25 @@ def _as_overview(each: Explanation, question: Question, context: Context) -> Exp
     is_held = key in context.held or any(
         key in details.held or details.count > len(details.held) for _, details in steps_of(context)
     )
-    if each.verdict not in _NO_GRADIENT or added or is_held or not steps_of(context):
+    if is_held or not steps_of(context):
+        return each
+    if each.verdict is Verdict.ZERO and question.kind is not NodeKind.PARAMETER:
+        reason = f"no optimizer holds it: {each.reason}"  # such as the input of a gradient penalty
+        return replace(each, verdict=Verdict.UNTRAINED, reason=reason, fix="")
+    if each.verdict not in _NO_GRADIENT or added:
         return each
     reason = f"no optimizer holds it, and it got no gradient: {each.reason}"
     return replace(each, verdict=Verdict.UNTRAINED, reason=reason, fix="")
+
+
+def _is_mild(event: Event) -> bool:
+    """Whether a hook kept the size of the gradient, as one that masks or refines it does."""
+    if not isinstance(event.details, HookDetails):
+        return True
+    before, after = event.details.before, event.details.after
+    if before is None or after is None or not before.norm or not after.is_finite:
+        return False
+    return after.norm is not None and 0.2 < after.norm / before.norm < 5
 
 
 def _is_cleared(context: Context, key: str) -> bool:

@@ -25,6 +25,7 @@ from gradviz.facts import (
     StepDetails,
 )
 from gradviz.graph import NodeKind, TensorSummary, word_of
+from gradviz.graph.operations import operation
 from gradviz.story import Event
 from gradviz.wording import gradient_change_text
 
@@ -177,12 +178,6 @@ def _changed_unseen(context: Context, question: Question) -> Evidence | None:
 
 # Gradients that were computed for older values.
 
-# In-place operations that compute the new value from the old one, like a manual update; all others
-# overwrite the value.
-_UPDATES = frozenset(
-    ("add_", "sub_", "mul_", "div_", "addcmul_", "addcdiv_", "lerp_", "clamp_", "_foreach_add_")
-)
-
 
 def changed_since(context: Context, question: Question) -> Sequence[Event]:
     """The events that changed the values of a leaf since its gradient was last accumulated."""
@@ -211,11 +206,16 @@ def _change_words(change: Event) -> str:
     return f"{word} at {mention(change.location, change.inside)}" if change.location else word
 
 
+def _updates(word: str) -> bool:
+    """Whether a change in place computes the new value from the old one, like a step by hand."""
+    return operation(word.removeprefix("_foreach_").removesuffix("_")).updates
+
+
 def _overwritten(context: Context, question: Question) -> Evidence | None:
     written = [
         event
         for event in changed_since(context, question)
-        if event.kind is EventKind.IN_PLACE and event.word not in _UPDATES
+        if event.kind is EventKind.IN_PLACE and not _updates(event.word)
     ]
     if not written:
         return None

@@ -31,6 +31,7 @@ from gradviz.diagnosis.rule import Evidence, Needs, Rule
 from gradviz.diagnosis.training import clearing_word
 from gradviz.facts import Action, BackwardDetails, CutEdge, EventKind, Loss
 from gradviz.graph import GradGraph, NodeData, NodeKind, ancestors, is_gradient, word_of
+from gradviz.graph.operations import operation
 from gradviz.story import Event
 
 ELSEWHERE = "an optimizer made steps in another thread, whose operations are not recorded"
@@ -412,15 +413,6 @@ def _untracked(context: Context, question: Question) -> Evidence | None:
     return Evidence({"why": why, "name": question.name})
 
 
-_VIEWS = frozenset(
-    (
-        *("select", "slice", "view", "reshape", "transpose", "t", "permute", "squeeze"),
-        *("unsqueeze", "expand", "alias", "diagonal", "narrow", "split", "unbind", "as_strided"),
-    )
-)
-_CONVERSIONS = frozenset(("to_copy", "to", "mul", "div", "clone"))
-
-
 def _non_leaf(context: Context, question: Question) -> Evidence | None:
     if question.is_leaf or "grad" in question.data:
         return None
@@ -435,9 +427,9 @@ def _non_leaf(context: Context, question: Question) -> Evidence | None:
     if originals:
         read = listed([f"{each}.grad" for each in originals])
         fix = f"a parametrization computes it each time that it is read: read {read} instead"
-    elif op in _VIEWS and leaf:
+    elif (operation(op).views or op == "reshape") and leaf:
         fix = f"it is a view of {leaf}: read {leaf}.grad, or {name}.retain_grad() before backward"
-    elif op in _CONVERSIONS:
+    elif operation(op).converts:
         fix = (
             f"to train {name} itself, make it a leaf when it has its final dtype, device and "
             f"scale: {name} = {name}.detach().requires_grad_(); else {name}.retain_grad() before "

@@ -8,6 +8,7 @@ from typing import Any
 from gradviz.diagnosis.answers import Verdict
 from gradviz.diagnosis.context import RECORD, Context, listed
 from gradviz.diagnosis.lines import lines_calling, locations_of, mention
+from gradviz.diagnosis.name_flow import is_unused_by
 from gradviz.diagnosis.not_connected import (
     FIX_OF_CAUSE,
     cut_words,
@@ -24,8 +25,6 @@ from gradviz.graph.operations import forward_word
 from gradviz.story import Event, EventKind
 from gradviz.torch_messages import MessageKind as Kind
 from gradviz.torch_messages import TorchMessage
-
-__all__ = ["RULES", "inputs_of", "is_of", "node_of", "source_of", "with_article"]
 
 _CALLS = {
     Kind.ROOT_WITHOUT_GRAPH: "backward",
@@ -103,13 +102,16 @@ def _cut_off(context: Context, error: ErrorContext, key: str) -> Evidence | None
     cut = lost_on_the_way(context.graph, key)
     if cut is None:
         return None
+    words, fix, lines = cut_words(context, cut), fix_of_cut(context, cut), lines_of(context, cut)
+    since = max((each.number for each in context.happened(EventKind.ACCUMULATE)), default=-1)
+    reads = [each for each in number_reads(context) if each.number > since]
+    if reads and not is_unused_by(reads[-1].location, context.name_of(key)):
+        read = reads[-1]
+        words += f"; values also became numbers by {read.word}() at {mention(read.location)}"
+        fix += f"; or {read.location}: {FIX_OF_CAUSE[Cause.ITEM]}"
+        lines = (*lines, read.location)
     return error.evidence(
-        [cut.target],
-        lines_of(context, cut),
-        cut.target,
-        began=_began(context, error),
-        cut=cut_words(context, cut),
-        fix=fix_of_cut(context, cut),
+        [cut.target], lines, cut.target, began=_began(context, error), cut=words, fix=fix
     )
 
 

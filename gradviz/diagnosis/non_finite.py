@@ -38,6 +38,10 @@ _LOWER_SCALE = (
     "loss smaller, with a mean in place of a sum"
 )
 _HALF = "compute this part in float32 or bfloat16: float16 holds at most 65,504"
+_CTC = (
+    "make each input at least as long as its target, plus one for each pair of equal labels in a "
+    "row; or use CTCLoss(zero_infinity=True)"
+)
 _RETURNED = "in backward a finite gradient came to it, and what it returned is not finite"
 _MASKED = "its result is NaN; its input is masked, and a row of -inf alone gives NaN"
 _UNMASK = "leave an element of each row unmasked, or drop such rows before"
@@ -179,6 +183,8 @@ def _of_data(values: Values, key: str, only_nan: bool) -> Suspect | None:
 
 
 def _fix_of(graph: GradGraph, key: str) -> str:
+    if graph.nodes[key].get("op") == "ctc_loss":
+        return _CTC
     dtypes = (graph.nodes[each].get("dtype") for each in (key, *graph.predecessors(key)))
     return _HALF if "float16" in dtypes else _KEEP_AWAY
 

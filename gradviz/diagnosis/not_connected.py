@@ -31,21 +31,6 @@ from gradviz.graph import (
 from gradviz.graph.operations import operation, words
 from gradviz.story import Event
 
-__all__ = [
-    "FIX_OF_CAUSE",
-    "TURN_ON",
-    "cut_words",
-    "fix_of_cut",
-    "is_known_cut",
-    "known_cuts",
-    "left_off",
-    "lines_of",
-    "lost_on_the_way",
-    "not_connected_rules",
-    "number_reads",
-    "twin_of",
-]
-
 FIX_OF_CAUSE = {
     Cause.DETACH: "leave out the detach()",
     Cause.NO_GRAD: "compute it outside of torch.no_grad()",
@@ -100,8 +85,8 @@ _OF_A_LIBRARY = (
     "call a function of that library that keeps the gradient, or compute this part in your own code"
 )
 _VALUE_READS = words(lambda row: row.reads_value)
+_LAST = {Cause.VALUES_COPIED: 1, Cause.NOT_DIFFERENTIABLE: 2}
 _NO_CUT = (Cause.CONSTANT, Cause.NOT_RECORDED, None)
-_DRAWS = ("normal", "multinomial", "bernoulli", "poisson", "binomial", "_sample_dirichlet")
 
 
 def cut_words(context: Context, cut: CutEdge) -> str:
@@ -127,15 +112,17 @@ def cut_words(context: Context, cut: CutEdge) -> str:
         where = f", still in force at {mention(line)}" if line not in ("", off.source) else ""
         return f"{off.word}(False) at {mention(off.location)}{where}"
     if _is_sample(context, cut):
-        word = "sample(), which runs under no_grad,"
+        word, more = "sample(), which runs under no_grad,", ""
+    elif (mode := _mode_of(context, cut)) and mode.word == "no_grad" and mode.source != line:
+        more = f", in force since {mention(mode.location)}"
     return f"{word} at {mention(line, inside)}{more}" if line else f"{word}{more}"
 
 
 def fix_of_cut(context: Context, cut: CutEdge) -> str:
     """The fix of a cut whose cause is known."""
-    fix = FIX_OF_CAUSE.get(cut.edge.get("cause", Cause.NOT_RECORDED), "")
-    line = cut.edge.get("source", "")
-    if cut.edge.get("cause") is Cause.COLLECTIVE:
+    cause, line = cut.edge.get("cause", Cause.NOT_RECORDED), cut.edge.get("source", "")
+    fix = FIX_OF_CAUSE.get(cause, "")
+    if cause is Cause.COLLECTIVE:
         fix = twin_of(cut.edge.get("word", ""))
     if off := _switched_off(context, cut):
         if left_off(context) is off:
@@ -143,15 +130,13 @@ def fix_of_cut(context: Context, cut: CutEdge) -> str:
         fix = "compute it where gradients are on: with torch.set_grad_enabled(True):"
     if _is_sample(context, cut):
         fix = "use rsample(), if the distribution has it, instead of sample()"
-    if cut.edge.get("cause") is Cause.DETACH and (
-        pair := _pair_at(context, cut.edge.get("inside") or line)
-    ):
+    if cause is Cause.DETACH and (pair := _pair_at(context, cut.edge.get("inside") or line)):
         kept, other = pair
         fix = (
             f"a straight-through estimator passes the gradient to {kept} alone; train {other} by "
             f"a loss of its own: torch.nn.functional.mse_loss({other}, {kept}.detach())"
         )
-    if cut.edge.get("cause") is Cause.DETACH and _is_deep_copy(context, line):
+    if cause is Cause.DETACH and _calls(context, line, "deepcopy"):
         fix = "compute with the tensor itself: copy.deepcopy refuses one with a grad_fn"
     if fix and (inside := cut.edge.get("inside")):
         is_own = cut.edge.get("is_own", False)
@@ -159,12 +144,12 @@ def fix_of_cut(context: Context, cut: CutEdge) -> str:
     return f"{line}: {fix}" if fix and line else fix
 
 
-def _is_deep_copy(context: Context, line: str) -> bool:
-    """Whether a line calls ``deepcopy``, found once for all leaves."""
-    key = ("deepcopy", line)
+def _calls(context: Context, line: str, name: str) -> bool:
+    """Whether a line calls a function, found once for all leaves."""
+    key = (name, line)
     if key not in context.cache:
-        known = locations_of([line])
-        context.cache[key] = any(each.line in lines_calling(each, "deepcopy") for each in known)
+        places = locations_of([line])
+        context.cache[key] = any(each.line in lines_calling(each, name) for each in places)
     return bool(context.cache[key])
 
 
@@ -193,7 +178,7 @@ def lines_of(context: Context, *cuts: CutEdge) -> tuple[SourceLocation, ...]:
     found: list[SourceLocation] = []
     for cut in cuts:
         found += locations_of([cut.edge.get("source", ""), cut.edge.get("inside", "")])
-        if off := _switched_off(context, cut):
+        if (off := _mode_of(context, cut)) and off.location:
             found.append(off.location)
     return tuple(found)
 
@@ -205,13 +190,13 @@ def left_off(context: Context) -> Event | None:
 
 
 def _is_switch(event: Event) -> bool:
-    is_off = event.action is Action.GRADIENTS_OFF
-    return is_off and event.word == "set_grad_enabled" and bool(event.location)
+    is_call = event.word == "set_grad_enabled" and bool(event.location)
+    return is_call and event.action is Action.GRADIENTS_OFF
 
 
 def _switched_off(context: Context, cut: CutEdge) -> Event | None:
     """The call of ``set_grad_enabled(False)`` that caused a cut; None for another cause."""
-    mode = _mode_at(context, made[-1]) if (made := _made(context, cut)) else None
+    mode = _mode_of(context, cut)
     return mode if mode is not None and _is_switch(mode) else None
 
 
@@ -222,17 +207,22 @@ def _made(context: Context, cut: CutEdge) -> Sequence[Event]:
     return context.made_at(cut.edge.get("source", ""), cut.target)
 
 
-def _mode_at(context: Context, made: Event) -> Event | None:
-    modes = [each for each in context.happened(EventKind.MODE) if each.number < made.number]
-    return modes[-1] if modes else None
+def _mode_of(context: Context, cut: CutEdge) -> Event | None:
+    """The event that switched gradients off before a cut; None if it was not recorded."""
+    made, events = _made(context, cut), context.events or ()
+    if not made or events[-1].number >= len(events):  # some events were omitted
+        return None
+    modes = [each for each in context.happened(EventKind.MODE) if each.number < made[-1].number]
+    return modes[-1] if modes and modes[-1].action is Action.GRADIENTS_OFF else None
 
 
 def _is_sample(context: Context, cut: CutEdge) -> bool:
     """Whether ``sample()`` of a torch distribution caused the cut, which runs under no_grad."""
-    made = _made(context, cut)
-    mode = _mode_at(context, made[-1]) if made else None
-    is_off = mode is not None and mode.action is Action.GRADIENTS_OFF
-    return not is_off and any(event.word in _DRAWS for event in made)
+    made, line = _made(context, cut), cut.edge.get("source", "")
+    if cut.edge.get("cause") is Cause.NOT_DIFFERENTIABLE and _calls(context, line, "sample"):
+        made = context.made_at(line, cut.target)
+    is_draw = any(operation(event.word).draws for event in made)
+    return is_draw and _mode_of(context, cut) is None
 
 
 def number_reads(context: Context) -> list[Event]:
@@ -299,7 +289,7 @@ def _cuts_of(context: Context, question: Question) -> Sequence[CutEdge]:
         shown = {cut.edge.get("source") for cut in found}
         found += [each for each in lost if each.edge.get("source") not in shown]
     found = [each for each in found if not _is_of_a_constant(context, question.key, each)]
-    found.sort(key=lambda cut: cut.edge.get("cause") is Cause.NOT_DIFFERENTIABLE)
+    found.sort(key=lambda cut: _LAST.get(cut.edge.get("cause", Cause.NOT_RECORDED), 0))
     return found
 
 
@@ -487,10 +477,7 @@ def _numbers_were_taken(context: Context, question: Question) -> Evidence | None
 
 
 def _numbers_taken(context: Context, question: Question) -> list[SourceLocation]:
-    """Lines before backward that converted tensors to numbers, which may come from a leaf.
-
-    Numbers of which the leaves are known come from no other leaf.
-    """
+    """Lines before backward that converted tensors to numbers, which may come from a leaf."""
     found = [event.location for event in number_reads(context)]
     own = {read.source for read in context.numbers.get(question.key, ())}
     known = {read.source for reads in context.numbers.values() for read in reads} - own
@@ -530,7 +517,6 @@ not_connected_rules: tuple[Rule[Any, Any], ...] = only_when(
         _derivative_without_it,
         "{root} was computed from a derivative, {cut}, which does not depend on it: it was only "
         "added",
-        docs="A bias that is added in a linear function has no part in the derivative of it.",
     ),
     Rule(
         "requires_grad was switched on too late",
@@ -549,7 +535,6 @@ not_connected_rules: tuple[Rule[Any, Any], ...] = only_when(
         "no tensor carries it to {root}: {by}",
         "{fix}",
         Needs.RECORDING,
-        docs="Its data was read by item(), float() or numpy(), and no tensor carries it further.",
     ),
     Rule(
         "it may be used inside a Function",
@@ -578,7 +563,6 @@ not_connected_rules: tuple[Rule[Any, Any], ...] = only_when(
         "use it in what {root} is computed from; if it is used, look where its values go on "
         "without a gradient: nn.Parameter(...), .data, a copy, or before it required grad",
         Needs.RECORDING,
-        docs="Some operations are in no frame, so a path through them cannot be excluded.",
     ),
     Rule(
         "not used",

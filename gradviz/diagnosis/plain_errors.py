@@ -336,6 +336,21 @@ _TABLE: Sequence[tuple[str, tuple[Kind, ...], Verdict, str, str]] = (
         "there is none",
     ),
     (
+        "GradScaler.step twice in a step",
+        (Kind.STEPPED_TWICE,),
+        Verdict.OPTIMIZER,
+        "GradScaler.step was called{at} a second time since the last scaler.update()",
+        "call scaler.update() after scaler.step(optimizer)",
+    ),
+    (
+        "a list of gradients is empty",
+        (Kind.EMPTY_LIST,),
+        Verdict.OPTIMIZER,
+        "a function that works on a list of tensors was called{at} with an empty list: for "
+        "clip_grad_value_, no parameter has a gradient",
+        "call clip_grad_value_ between backward() and step()",
+    ),
+    (
         "GradScaler.unscale_ twice in a step",
         (Kind.UNSCALED_TWICE,),
         Verdict.OPTIMIZER,

@@ -47,16 +47,6 @@ if TYPE_CHECKING:
     from gradviz.capture.tensors.training_sets import IneffectiveFlag, Unregistered
     from gradviz.recording.api import Recording
 
-__all__ = [
-    "context_at_end",
-    "context_of",
-    "error_context",
-    "identity_of",
-    "look",
-    "questions_of",
-    "with_values",
-]
-
 _OF_A_PASS = (
     FrameKind.FORWARD,
     FrameKind.AFTER_BACKWARD,
@@ -130,13 +120,16 @@ def look(asked: Asked, names: Names) -> tuple[Context, list[Question]]:
     return context, asked_questions
 
 
+_PLAIN = ("tensor", "buffer")
+
+
 def _sets(asked: Asked, tensor: Any) -> tuple[Unregistered | None, IneffectiveFlag | None]:
     """The plain container of a parameter, and the attribute that was set to freeze it."""
     from gradviz.capture.tensors.training_sets import flag_of_tensor
 
     flag = asked.flags.get(id(tensor)) or flag_of_tensor(tensor)
     row = asked.unregistered.get(id(tensor))
-    if row is not None and row.kind == "tensor":  # a variable may hold it too: then it is an input
+    if row is not None and row.kind in _PLAIN:  # a variable may hold it too: then it is an input
         snapshots = asked.recording._snapshots if asked.recording is not None else None
         if snapshots is None or snapshots.key_of(tensor) not in snapshots.training_sets().plain:
             row = None
@@ -146,15 +139,26 @@ def _sets(asked: Asked, tensor: Any) -> tuple[Unregistered | None, IneffectiveFl
 def look_at_live(asked: Asked, context: Context) -> Context:
     """Find the models and optimizers that are alive, and their parameters.
 
+    All objects of the process are searched, unless the recording knows an optimizer and a module
+    of each tensor.
+
     Returns:
         The context, with the keys of the parameters of optimizers.
     """
     from gradviz.capture.tensors.training_sets import live
 
-    found, key_of = live(), asked.recording._snapshots.key_of
+    snapshots, key_of = asked.recording._snapshots, asked.recording._snapshots.key_of
+    seen: TrainingSets = snapshots.training_sets()
+    modules = asked.modules or snapshots.recorded_modules()
+    known = {id(each) for module in modules for each in module.parameters()}
+    if asked.tensors and all(
+        id(each) in known and key_of(each) in seen.held for each in asked.tensors
+    ):
+        asked.look_at(() if asked.modules else modules)
+        return replace(context, held=seen.held, waiting=seen.waiting, elsewhere=seen.elsewhere)
+    found = live()
     if not asked.modules:
         asked.look_at(found.modules)
-    seen: TrainingSets = asked.recording._snapshots.training_sets()
     held = {key_of(tensor) for each in found.optimizers for tensor in each.tensors} - {""}
     return replace(context, held=seen.held | held, waiting=seen.waiting, elsewhere=seen.elsewhere)
 
@@ -441,7 +445,7 @@ def _not_finite_since(recording: Recording) -> dict[str, tuple[int, GradGraph]]:
             grad = frame.graph.nodes[key].get("grad")
             if grad is None or grad.is_finite:
                 found.pop(key, None)
-            elif key not in found and set(earlier.graph) == set(frame.graph):
+            elif key not in found and set(earlier.graph) >= set(frame.graph):
                 found[key] = frame.pass_number, earlier.graph
     return found
 

@@ -1,4 +1,4 @@
-"""Rules for a gradient that is too large, or far from those beside it: vanishing, exploding."""
+"""Rules about the size of a gradient: vanishing, exploding, clipped at the wrong time."""
 
 from __future__ import annotations
 
@@ -11,12 +11,17 @@ from typing import Any
 from gradviz.diagnosis.answers import Verdict
 from gradviz.diagnosis.context import Context, Question
 from gradviz.diagnosis.lines import locations_of, mention
-from gradviz.diagnosis.rule import Evidence, Rule
+from gradviz.diagnosis.rule import Evidence, Needs, Rule
+from gradviz.diagnosis.training import history_of, scaling_of
 from gradviz.diagnosis.values import is_sum
+from gradviz.facts import Action, EventKind, GradientDetails
 from gradviz.graph import EdgeKind, GradGraph, NodeData, NodeKind, leaf_uses
 from gradviz.graph.operations import operation
 from gradviz.graph.text import number_text
+from gradviz.story import Event
 
+_CLIPS = ("clip_grad_norm_", "clip_grad_value_", "clip_grads_with_norm_")
+_CHANGES = (Action.CHANGED_IN_PLACE, Action.CLIPPED, Action.UNSCALED)
 _RATIO = 1e3
 _LARGE = 100.0  # a smaller gradient is not exploding, even if the one at the root is tiny
 _HUGE = 1e10  # above what the scale of a GradScaler, 65,536 at first, gives a usual gradient
@@ -244,5 +249,104 @@ scale_rules: tuple[Rule[Any, Any], ...] = (
         "connections",
         docs="Those of everything before it in the forward pass are as small: a single small "
         "gradient, as of a bias before a normalization, is no fault.",
+    ),
+)
+
+
+# Clipping.
+
+
+def _clipped_after_step(context: Context, question: Question) -> Evidence | None:
+    """The gradient was clipped after the step that used it, and before the next pass."""
+    key = question.key
+    for step, clip in pairwise(history_of(context, key)):
+        is_late = step.kind is EventKind.STEP and clip.word in _CLIPS
+        if is_late and _has_changed(context, key, clip):
+            words = {
+                "clip": clip.word,
+                "line": mention(clip.location),
+                "step": mention(step.location),
+            }
+            return Evidence(words, locations=(clip.location, step.location))
+    return None
+
+
+def _clipped_before_backward(context: Context, question: Question) -> Evidence | None:
+    """Clipped while it was None or zero, then computed, and used by the last step."""
+    events = history_of(context, question.key)
+    while events and events[-1].kind is not EventKind.STEP:
+        events.pop()
+    events = [each for each in events[:-1] if each.action is not Action.UNSCALED]
+    passes = 0
+    while events and events[-1].kind is EventKind.ACCUMULATE:
+        events.pop()
+        passes += 1
+    if not passes or not events or events[-1].word not in _CLIPS:
+        return None
+    clip = events[-1]
+    was = "None" if clip.action is Action.NOTHING_CLIPPED else "zero"
+    if was == "zero" and (len(events) < 2 or events[-2].action is not Action.ZEROED):
+        return None
+    words = {"clip": clip.word, "line": mention(clip.location), "was": was}
+    return Evidence(words, locations=(clip.location,))
+
+
+def _has_changed(context: Context, key: str, clip: Event) -> bool:
+    """Whether a clipping is known to have changed a gradient: a limit of infinity does not."""
+    added = [e for e in context.happened_to(key, EventKind.ACCUMULATE) if e.number < clip.number]
+    frames = [each for each in context.frames if each.follows == clip.number and key in each.graph]
+    if not added or not frames or not isinstance(added[-1].details, GradientDetails):
+        return False
+    before, after = added[-1].details.after, frames[-1].graph.nodes[key].get("grad")
+    norms = [each.norm if each is not None else None for each in (before, after)]
+    return None not in norms and norms[0] != norms[1]
+
+
+def _clipped_while_scaled(context: Context, question: Question) -> Evidence | None:
+    gradient_changes = context.gradient_changes(question.key)
+    changes = [event for event in gradient_changes if event.action in _CHANGES]
+    if not changes or changes[0].word not in _CLIPS:
+        return None
+    graph = context.before if context.before is not None else context.graph
+    scaling = scaling_of(context, graph)
+    if scaling is None or scaling.factor == 1:
+        return None
+    line = mention(changes[0].location)
+    words = {"clip": changes[0].word, "line": line, "scale": f"{scaling.factor:g}"}
+    return Evidence(words, locations=(changes[0].location,))
+
+
+clipping_rules: tuple[Rule[Any, Any], ...] = (
+    Rule(
+        "clipped after the step",
+        Verdict.CLIPPED_LATE,
+        _clipped_after_step,
+        "{clip} at {line} changed its gradient after the step at {step} had used it",
+        "call it between backward() and step()",
+        Needs.RECORDING,
+        (EventKind.STEP,),
+        "A clipping that follows a step of the tensor's optimizer, with no pass between.",
+    ),
+    Rule(
+        "clipped before backward",
+        Verdict.CLIPPED_EARLY,
+        _clipped_before_backward,
+        "{clip} at {line} ran before backward and clipped nothing: the gradient was {was} then; "
+        "the step used a gradient that was not clipped",
+        "call it between backward() and step()",
+        Needs.RECORDING,
+        (EventKind.STEP,),
+        "The gradient was None or cleared when it was clipped, and no clipping followed the pass.",
+    ),
+    Rule(
+        "clipped while it was scaled",
+        Verdict.CLIPPED_SCALED,
+        _clipped_while_scaled,
+        "{clip} at {line} acted on a gradient that was scaled by {scale}, before unscale_",
+        "call scaler.unscale_(optimizer) before the clipping",
+        Needs.RECORDING,
+        (EventKind.GRAD,),
+        "The loss was multiplied by the scale of a GradScaler, and the gradient was clipped before "
+        "it was unscaled.",
     ),
 )

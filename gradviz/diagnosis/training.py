@@ -12,14 +12,13 @@ from typing import Any, NamedTuple
 
 from gradviz.diagnosis.answers import Explanation, Group, Verdict
 from gradviz.diagnosis.context import LEAVES, Context, Question
-from gradviz.diagnosis.lines import mention, switched_off_by
+from gradviz.diagnosis.lines import locations_of, mention, switched_off_by
 from gradviz.diagnosis.rule import Evidence, Needs, Rule, first_answer
 from gradviz.diagnosis.values import is_wrong
-from gradviz.facts import Action, EventKind, GradientDetails, SourceLocation, StepDetails
-from gradviz.graph import GradGraph, NodeKind, TensorSummary
+from gradviz.facts import Action, EventKind, SourceLocation, StepDetails
+from gradviz.graph import GradGraph, NodeKind, TensorSummary, leaf_uses
 from gradviz.story import Event
 
-_CLIPS = ("clip_grad_norm_", "clip_grad_value_", "clip_grads_with_norm_")
 _CHANGES = (Action.CHANGED_IN_PLACE, Action.CLIPPED, Action.UNSCALED)
 _UNSCALES = ("unscale_", "step")
 CLEARS = (Action.SET_TO_NONE, Action.ZEROED)
@@ -60,13 +59,14 @@ def _not_registered(context: Context, question: Question) -> Evidence | None:
     holder = _holder(context, question)
     what = "Module" if plain.of_modules else "Parameter"
     register = f"put {plain.container} into nn.{what}{'Dict' if plain.kind == 'dict' else 'List'}"
-    if plain.kind == "tensor":
+    if plain.kind in ("tensor", "buffer"):
         added = context.happened_to(question.key, EventKind.ACCUMULATE)
         if len(added) < 2:  # it may be an input, which the next pass replaces
             return None
         register = f"make {plain.container} an nn.Parameter"
     words = {
         **plain._asdict(),
+        "plain": plain.kind if plain.kind == "buffer" else f"plain {plain.kind}",
         "held": f"; no optimizer holds it: {_what_it_holds(context, *holder)}" if holder else "",
         "register": register,
     }
@@ -90,8 +90,17 @@ def _in_no_optimizer(context: Context, question: Question) -> Evidence | None:
         return None
     if (holder := _holder(context, question)) is None:
         return None
-    words = {"holder": _what_it_holds(context, *holder), "name": question.name}
-    return Evidence(words, locations=(holder[0].location,))
+    words = {
+        "holder": _what_it_holds(context, *holder),
+        "fix": "give the optimizer the parameters that are trained: "
+        f'optimizer.add_param_group({{"params": [{question.name}]}})',
+    }
+    uses = [] if question.data.get("name") else leaf_uses(context.graph, question.key)
+    line = context.graph.nodes[uses[0][0]].get("source", "") if uses else ""
+    if line:
+        words["holder"] = f"{words['holder']}; it is used at {mention(line)}"
+        words["fix"] = "assign the nn.Parameter itself to a module, not a result computed from it"
+    return Evidence(words, locations=(holder[0].location, *locations_of([line])))
 
 
 def _is_held(context: Context, question: Question) -> bool:
@@ -130,6 +139,19 @@ def _what_it_holds(context: Context, step: Event, details: StepDetails) -> str:
     return f"{where} holds {details.count:,} {which}"
 
 
+def _unchanged(context: Context, question: Question) -> Evidence | None:
+    """Several steps used its gradient, and none changed a value of any parameter."""
+    steps = [(event, each) for event, each in steps_of(context) if question.key in each.changed]
+    if len(steps) < 2 or any(each.changed_values != 0 for _, each in steps):
+        return None
+    event, each = steps[-1]
+    words = {
+        "steps": f"{len(steps):,} steps of {each.optimizer} at {mention(event.location)}",
+        "dtype": question.data.get("dtype", "its dtype"),
+    }
+    return Evidence(words, locations=(event.location,))
+
+
 def _waits_for_a_step(context: Context, question: Question) -> Evidence | None:
     """An optimizer holds it and never made a step, though its gradient was cleared and came again.
 
@@ -159,46 +181,7 @@ def _waits_for_a_step(context: Context, question: Question) -> Evidence | None:
     return Evidence(words, locations=(added[0].location, clears[0].location))
 
 
-def _clipped_after_step(context: Context, question: Question) -> Evidence | None:
-    """The gradient was clipped after the step that used it, and before the next pass."""
-    key = question.key
-    for step, clip in pairwise(_history(context, key)):
-        is_late = step.kind is EventKind.STEP and clip.word in _CLIPS
-        if is_late and _has_changed(context, key, clip):
-            words = {
-                "clip": clip.word,
-                "line": mention(clip.location),
-                "step": mention(step.location),
-            }
-            return Evidence(words, locations=(clip.location, step.location))
-    return None
-
-
-def _clipped_before_backward(context: Context, question: Question) -> Evidence | None:
-    """Clipped while it was None or zero, then computed, and used by the last step."""
-    events = _history(context, question.key)
-    while events and events[-1].kind is not EventKind.STEP:
-        events.pop()
-    events = [each for each in events[:-1] if each.action is not Action.UNSCALED]
-    passes = 0
-    while events and events[-1].kind is EventKind.ACCUMULATE:
-        events.pop()
-        passes += 1
-    if not passes or not events or events[-1].word not in _CLIPS:
-        return None
-    clip = events[-1]
-    is_none = clip.action is Action.NOTHING_CLIPPED
-    if not is_none and (len(events) < 2 or events[-2].action is not Action.ZEROED):
-        return None
-    words = {
-        "clip": clip.word,
-        "line": mention(clip.location),
-        "was": "None" if is_none else "zero",
-    }
-    return Evidence(words, locations=(clip.location,))
-
-
-def _history(context: Context, key: str) -> list[Event]:
+def history_of(context: Context, key: str) -> list[Event]:
     """What happened to the gradient of a leaf, with the steps of its optimizers, in order."""
     kinds = (EventKind.ACCUMULATE, EventKind.GRAD)
     events = [each for kind in kinds for each in context.happened_to(key, kind)]
@@ -216,17 +199,6 @@ def clearing_word(event: Event) -> str:
     return ".grad = None" if event.word == "grad" else event.word
 
 
-def _has_changed(context: Context, key: str, clip: Event) -> bool:
-    """Whether a clipping is known to have changed a gradient: a limit of infinity does not."""
-    added = [e for e in context.happened_to(key, EventKind.ACCUMULATE) if e.number < clip.number]
-    frames = [each for each in context.frames if each.follows == clip.number and key in each.graph]
-    if not added or not frames or not isinstance(added[-1].details, GradientDetails):
-        return False
-    before, after = added[-1].details.after, frames[-1].graph.nodes[key].get("grad")
-    norms = [each.norm if each is not None else None for each in (before, after)]
-    return None not in norms and norms[0] != norms[1]
-
-
 def _cleared_before_step(context: Context, question: Question) -> Evidence | None:
     """``zero_grad`` cleared the gradient after backward, before the step that needs it."""
     key = question.key
@@ -235,12 +207,11 @@ def _cleared_before_step(context: Context, question: Question) -> Evidence | Non
         return None
     last = steps[-1].number
     added = [e for e in context.happened_to(key, EventKind.ACCUMULATE) if e.number < last]
-    cleared = [
-        event
-        for event in context.happened_to(key, EventKind.GRAD)
-        if event.action in CLEARS and event.number < last
-    ]
+    changes = [e for e in context.happened_to(key, EventKind.GRAD) if e.number < last]
+    cleared = [event for event in changes if event.action in CLEARS]
     if not added or not cleared or added[-1].number > cleared[-1].number:
+        return None
+    if any(e.action is Action.ASSIGNED and e.number > cleared[-1].number for e in changes):
         return None
     if any(added[-1].number < step.number < cleared[-1].number for step in steps):
         return None  # an earlier step has used it
@@ -258,7 +229,7 @@ def _cleared_in_each_pass(context: Context, question: Question) -> Evidence | No
 
     A pass for another purpose, such as that of a generator through its critic, has its own line.
     """
-    events = _history(context, question.key)
+    events = history_of(context, question.key)
     if any(_takes_a_closure(event) for event in events):
         return None
     dropped: list[tuple[Event, Event]] = []
@@ -362,20 +333,6 @@ def scaling_of(context: Context, graph: GradGraph) -> Scaling | None:
                 if (any(updated) or is_here) and value is not None and value.values:
                     return Scaling(maker, value.values[0].real)
     return None
-
-
-def _clipped_while_scaled(context: Context, question: Question) -> Evidence | None:
-    gradient_changes = context.gradient_changes(question.key)
-    changes = [event for event in gradient_changes if event.action in _CHANGES]
-    if not changes or changes[0].word not in _CLIPS:
-        return None
-    graph = context.before if context.before is not None else context.graph
-    scaling = scaling_of(context, graph)
-    if scaling is None or scaling.factor == 1:
-        return None
-    line = mention(changes[0].location)
-    words = {"clip": changes[0].word, "line": line, "scale": f"{scaling.factor:g}"}
-    return Evidence(words, locations=(changes[0].location,))
 
 
 def skipped_step(context: Context, question: Question, in_forward: bool | None) -> str:
@@ -527,56 +484,33 @@ first_training_rules: tuple[Rule[Any, Any], ...] = (
         "in a plain container of a module",
         Verdict.NOT_REGISTERED,
         _not_registered,
-        "parameters() does not list it: {owner} keeps it in {container}, a plain {kind}{held}",
+        "parameters() does not list it: {owner} keeps it in {container}, a {plain}{held}",
         "register it: {register}",
         docs="A parameter found in a plain container that is an attribute of a module.",
     ),
 )
 training_rules: tuple[Rule[Any, Any], ...] = (
     Rule(
-        "clipped after the step",
-        Verdict.CLIPPED_LATE,
-        _clipped_after_step,
-        "{clip} at {line} changed its gradient after the step at {step} had used it",
-        "call it between backward() and step()",
+        "steps that change no value",
+        Verdict.NO_STEP,
+        _unchanged,
+        "{steps} changed no value: the learning rate is 0, or the updates are too small for "
+        "{dtype}",
+        "look at the learning rate, and at what a scheduler makes of it: scheduler.get_last_lr()",
         Needs.RECORDING,
         (EventKind.STEP,),
-        "A clipping that follows a step of the tensor's optimizer, with no pass between.",
-    ),
-    Rule(
-        "clipped before backward",
-        Verdict.CLIPPED_EARLY,
-        _clipped_before_backward,
-        "{clip} at {line} ran before backward and clipped nothing: the gradient was {was} then; "
-        "the step used a gradient that was not clipped",
-        "call it between backward() and step()",
-        Needs.RECORDING,
-        (EventKind.STEP,),
-        "The gradient was None or cleared when it was clipped, and no clipping followed the pass.",
     ),
     Rule(
         "in no optimizer",
         Verdict.NOT_TRAINED,
         _in_no_optimizer,
         "no optimizer holds it: {holder}",
-        "give the optimizer the parameters that are trained: "
-        'optimizer.add_param_group({{"params": [{name}]}})',
+        "{fix}",
         Needs.RECORDING,
         (EventKind.STEP,),
         "An optimizer that is alive and has not stepped yet counts, and so does an update by hand. "
         "Where a program optimizes tensors that are not parameters, for example an image, the "
         "rule does not answer.",
-    ),
-    Rule(
-        "clipped while it was scaled",
-        Verdict.CLIPPED_SCALED,
-        _clipped_while_scaled,
-        "{clip} at {line} acted on a gradient that was scaled by {scale}, before unscale_",
-        "call scaler.unscale_(optimizer) before the clipping",
-        Needs.RECORDING,
-        (EventKind.GRAD,),
-        "The loss was multiplied by the scale of a GradScaler, and the gradient was clipped before "
-        "it was unscaled.",
     ),
 )
 

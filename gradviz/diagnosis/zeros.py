@@ -32,7 +32,7 @@ from gradviz.graph import (
     leaf_of_node,
     word_of,
 )
-from gradviz.graph.operations import Blocks, operation
+from gradviz.graph.operations import Blocks, operation, words
 
 _FEW = 4  # causes that are stored for each node
 
@@ -379,7 +379,7 @@ _BY_OP: Mapping[str, Callable[[Step], Block | None]] = {
     "nll_loss2d": _no_label,
     "minimum": _smaller_elsewhere,
     "maximum": _smaller_elsewhere,
-    **dict.fromkeys(("batch_norm", "layer_norm", "group_norm"), _normalized),
+    **dict.fromkeys(words(lambda row: row.normalizes), _normalized),
     **dict.fromkeys(_LOSSES, _no_loss),
 }
 
@@ -480,6 +480,8 @@ def _lost_in_backward(context: Context, question: Question) -> Evidence | None:
     }
     if operation(nodes[key].get("op", "")).draws:
         words["fix"] = _RSAMPLE
+    if any(each.word == "apply" for each in context.happened_to(key, EventKind.OPERATION)):
+        words["fix"] = f"look at what backward of {nodes[key].get('op', '')} returns"
     return Evidence(words, tuple(found), locations_of([line]), key)
 
 

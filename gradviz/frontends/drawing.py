@@ -24,7 +24,7 @@ from gradviz.graph import GradGraph
 from gradviz.graph.text import must_be
 from gradviz.renderers.canvas import to_eps, to_pdf, to_png
 from gradviz.renderers.caption import caption_of
-from gradviz.renderers.compose import compose, fits_a_page
+from gradviz.renderers.compose import NARROW, compose, fits_a_page, is_better
 from gradviz.renderers.heatmap import heatmap, heatmap_text
 from gradviz.renderers.html import Answer, ViewerPage, to_html
 from gradviz.renderers.mermaid import to_mermaid
@@ -35,7 +35,7 @@ from gradviz.renderers.text import events_text, to_text
 from gradviz.renderers.theme import Theme
 from gradviz.shown import Shown
 from gradviz.story import Frame, GradientNorms, Story, recorded_in
-from gradviz.views import DEFAULT, View, apply, fit_page
+from gradviz.views import DEFAULT, View, apply, dock_leaves, fit_page
 from gradviz.views.colors import highlight_edges
 from gradviz.views.groups import keep_inside
 
@@ -265,17 +265,20 @@ class Drawing:
             style = self.options.style()
             runs = runs_of_frames([frame.graph for frame in self._marked])
             scene = compose(shown, style, runs=runs)
-        if fits_a_page(scene) or len(shown) < 2 or tuple(self._views) != DEFAULT:
-            return scene
-        drawn = len(moments_of(shown, runs))
-        for pages in (drawn, 2 * drawn):
-            shown = self._through_views([fit_page(pages=min(pages, _MOST_PAGES))])
+        smaller = self._smaller(shown, runs) if tuple(self._views) == DEFAULT else iter(())
+        while not (fits_a_page(scene) and scene.width <= NARROW) and (story := next(smaller, None)):
             with stage("layout"):
-                smaller = compose(shown, style, runs=runs)
-            scene = min(scene, smaller, key=lambda each: each.height)
-            if fits_a_page(scene):
-                break
+                other = compose(story, style, runs=runs)
+            scene = other if is_better(other, scene) else scene
+            if fits_a_page(scene) and len(shown) > 1:
+                return scene
         return scene
+
+    def _smaller(self, shown: Story, runs: Sequence[int]) -> Iterator[Story]:
+        """The story with parameters in boxes, then folded as if pages were smaller."""
+        yield replace(shown, frames=tuple(replace(f, graph=dock_leaves(f.graph)) for f in shown))
+        for pages in (drawn := len(moments_of(shown, runs)), 2 * drawn):
+            yield self._through_views([fit_page(pages=min(pages, _MOST_PAGES))])
 
     @cached_property
     def svg(self) -> str:

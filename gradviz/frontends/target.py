@@ -32,22 +32,6 @@ from gradviz.graph import GradGraph
 from gradviz.graph.text import counted, shape_text
 from gradviz.story import Frame, Story, recorded_in
 
-__all__ = [
-    "Extent",
-    "Loaded",
-    "Target",
-    "check_file",
-    "load_target",
-    "no_name",
-    "parse_names",
-    "parse_target",
-    "record_program",
-    "run_program",
-    "start_program",
-    "traced",
-    "values_of",
-]
-
 _FILE = re.compile(r"(?P<place>.*?\.(?:py|json))(?::(?P<names>.*))?", re.IGNORECASE | re.DOTALL)
 _TARGETS = "a target is like train.py:loss, package.module:loss or graph.json"
 _MODULES = "torch.nn.modules.module"
@@ -492,7 +476,7 @@ def check_file(place: str) -> None:
 
 
 def _check_module(place: str) -> None:
-    if Path(place).is_file():
+    if Path(place).exists() and not Path(place).is_dir():
         if place.endswith(".py"):
             raise TargetError(f"-m takes the name of a module, got the file {place}: leave out -m")
         more = ""
@@ -537,22 +521,27 @@ def no_name(target: Target, run: ProgramRun) -> TargetError | ScriptError:
     if run.failed:
         return ScriptError(f"{target.place} failed: {run.ending}")
     verb = _VERBS.get(target.command, target.command)
-    return TargetError(f"say what of {target.place} to {verb}{_there(target, run)}")
+    start = "say what of" if any(_likely(target, run)) else "there is nothing in"
+    return TargetError(f"{start} {target.place} to {verb}{_there(target, run)}")
+
+
+def _likely(target: Target, run: ProgramRun) -> tuple[list[str], list[str]]:
+    """The modules at top level, for a command that accepts them, and the tensors."""
+    public = {name: value for name, value in run.namespace.items() if not name.startswith("_")}
+    tensors = {name: each for name, each in public.items() if _is_a(each, "torch", "Tensor")}
+    modules = [name for name, each in public.items() if _is_a(each, _MODULES, "Module")]
+    # Tensors with a grad_fn are the likely targets, and the last of them is usually the loss.
+    order = list(tensors)[::-1]
+    order.sort(key=lambda name: tensors[name].grad_fn is None)
+    return modules if target.command == "explain" else [], order
 
 
 def _there(target: Target, run: ProgramRun) -> str:
     """``": it defines the tensors ...; try: gradviz draw train.py:loss"``."""
-    public = {name: value for name, value in run.namespace.items() if not name.startswith("_")}
-    tensors = {name: each for name, each in public.items() if _is_a(each, "torch", "Tensor")}
-    modules = [name for name, each in public.items() if _is_a(each, _MODULES, "Module")]
-    if target.command != "explain":
-        modules = []  # no other command accepts them
-    # Tensors with a grad_fn are the likely targets, and the last of them is usually the loss.
-    order = list(tensors)[::-1]
-    order.sort(key=lambda name: tensors[name].grad_fn is None)
+    (modules, order), values = _likely(target, run), run.namespace
     said = [
-        _some("the modules", [f"{name} {type(public[name]).__name__}" for name in modules]),
-        _some("the tensors", [f"{name} {_shape(tensors[name])}" for name in order]),
+        _some("the modules", [f"{name} {type(values[name]).__name__}" for name in modules]),
+        _some("the tensors", [f"{name} {_shape(values[name])}" for name in order]),
     ]
     if not (order or modules):
         known = _variables(target)

@@ -324,20 +324,18 @@ class Search:
     ) -> None:
         self.found: Finding | None = None
         self.passes = 0
-        self.stopped = False
         self.wanted, self._trace, self.extent = wanted, trace, extent
         self._next_step = extent.next_step and extent.step is None
         self._graph_before: Any = None
         self._values_before: list[Any] = []
-        self._over = False
+        self.stopped = self._over = False
         self._lines: set[tuple[CodeType, int]] = set()
         self._lines_before_step: set[tuple[CodeType, int]] = set()
         self._again: set[tuple[CodeType, int]] = set()
         self._steppers: weakref.WeakSet[Any] = weakref.WeakSet()
         self._is_waiting, self._waited = False, 0
         self._returned: dict[str, tuple[Any, dict[str, object]]] = {}
-        self._file = ""
-        self._top: dict[str, Any] = {}
+        self._file, self._top = "", dict[str, Any]()
         self._passes: Any = None
         self._returns: _Returns | None = None
 
@@ -427,7 +425,12 @@ class Search:
         from gradviz.recording.passes import optimizers_among
 
         self._waited += bool(self._again)
-        others = [each for each in optimizers_among(around) if each not in self._steppers]
+        stepped = {id(each) for optimizer in self._steppers for each in _parameters(optimizer)}
+        others = [
+            optimizer
+            for optimizer in optimizers_among(around)  # one may wrap another, as in accelerate
+            if any(id(each) not in stepped for each in _parameters(optimizer))
+        ]
         return bool(others) and bool(self._steppers) and self._waited <= _MOST_WAITED
 
     def _stepped(self, optimizer: Any) -> None:
@@ -500,6 +503,12 @@ class Search:
             return None
         where = f"backward {self.passes} ({_line(frame)})" if frame else "the end of its function"
         return Finding(taken, around, story, where)
+
+
+def _parameters(optimizer: Any) -> Iterator[Any]:
+    """The parameters that an optimizer changes."""
+    groups = getattr(optimizer, "param_groups", None) or ()  # torch's optimizers have them
+    return (each for group in groups for each in group["params"])
 
 
 def _around(frame: FrameType) -> dict[str, object]:

@@ -47,7 +47,6 @@ class Operation:
         saves: the name under which it saves each input, in the order of the inputs.
         variant: the number in the class name (``PowBackward1``) that ``saves`` describes.
         optional: those of ``saves`` that are saved whenever the argument was passed.
-        lazy: saves nothing when only its first input requires grad.
         number: saves a Python number among its inputs as a 0-dimensional tensor.
         outputs: names of the outputs after the first: ``{"result1": "mask"}``.
         sorts: its ``indices`` say where each result was in the input.
@@ -74,7 +73,6 @@ class Operation:
     saves: tuple[str, ...] = ()
     variant: int = 0
     optional: tuple[str, ...] = ()
-    lazy: bool = False
     number: bool = False
     outputs: Mapping[str, str] = field(default_factory=dict)
     sorts: bool = False
@@ -142,8 +140,8 @@ _ROWS: tuple[Operation, ...] = (
     _op("acos",         read=True, not_finite_at=(1.0, -1.0)),
     _op("acosh",        read=True, not_finite_at=(1.0,)),
     _op("add",          updates=True),
-    _op("addcdiv",      saves=_TENSORS, lazy=True, updates=True),
-    _op("addcmul",      saves=_TENSORS, lazy=True, updates=True),
+    _op("addcdiv",      saves=_TENSORS, updates=True),
+    _op("addcmul",      saves=_TENSORS, updates=True),
     _op("asin",         read=True, not_finite_at=(1.0, -1.0)),
     _op("atan2",        saves=_PAIR),
     _op("atanh",        read=True, not_finite_at=(1.0, -1.0)),
@@ -180,12 +178,12 @@ _ROWS: tuple[Operation, ...] = (
     _op("threshold",    blocks=Blocks.UNDER_THRESHOLD, read=True),
     _op("trunc",        blocks=Blocks.STEPS),
     # Products, layers, norms
-    _op("addbmm",       saves=_BATCHES, lazy=True),
-    _op("addmm",        saves=("self", "mat1", "mat2"), lazy=True, blocks=Blocks.PRODUCT,
+    _op("addbmm",       saves=_BATCHES),
+    _op("addmm",        saves=("self", "mat1", "mat2"), blocks=Blocks.PRODUCT,
                         factors=(1, 2)),
-    _op("addmv",        saves=("self", "mat", "vec"), lazy=True, factors=(1, 2)),
-    _op("addr",         saves=("self", "vec1", "vec2"), lazy=True, factors=(1, 2)),
-    _op("baddbmm",      saves=_BATCHES, lazy=True, blocks=Blocks.PRODUCT, factors=(1, 2)),
+    _op("addmv",        saves=("self", "mat", "vec"), factors=(1, 2)),
+    _op("addr",         saves=("self", "vec1", "vec2"), factors=(1, 2)),
+    _op("baddbmm",      saves=_BATCHES, blocks=Blocks.PRODUCT, factors=(1, 2)),
     _op("batch_norm",   saves=_LAYER, optional=("weight",), outputs=_MOMENTS,
                         normalizes=True, kernels=_NORM_KERNELS),
     _op("bmm",          saves=("self", "mat2"), blocks=Blocks.PRODUCT, factors=(0, 1)),

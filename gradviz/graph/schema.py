@@ -258,6 +258,8 @@ class NodeData(TypedDict, total=False):
     buffers           `Buffers` of an operation
     saved_bytes       bytes of storage that the operation saved, each storage counted once in
                       the graph, at the operation that comes first
+    saved_total       the same with each storage counted at every operation that saved it; set by
+                      ``color_by("saved_bytes")``
     saved             each `SavedTensor` of an operation, unless freed
     storage           of a leaf whose storage an operation saved too: the number of that storage
     sequence_nr       order of creation within the thread that ran the forward pass, counted
@@ -327,6 +329,7 @@ class NodeData(TypedDict, total=False):
     hooks: int
     buffers: Buffers
     saved_bytes: int
+    saved_total: int
     saved: tuple[SavedTensor, ...]
     storage: int
     sequence_nr: int

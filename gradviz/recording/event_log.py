@@ -99,15 +99,21 @@ class EventLog:
         """Number the new rows."""
         entries = self.entries[:]
         del self.entries[: len(entries)]  # the hot path has a reference to this list
-        digest = self.digest
+        digest, count, first, most_first = self.digest, self.count, self._first, self._most_first
+        add_last, place = self._last.append, 0
+        before: Operation | Entry | None = None
+        operation: Operation | None = None
+        is_hidden = False
         for index, entry in enumerate(entries):
-            if isinstance(entry, Entry):
-                code, offset, _ = entry.location
-                digest = hash((digest, entry.word, id(code), offset))
-                operation, is_hidden = entry.operation, entry.is_hidden
-            else:
-                digest = hash((digest, entry[2], id(entry[3]), entry[4]))
+            if isinstance(entry, tuple):
+                place = hash((entry[2], id(entry[3]), entry[4]))
                 operation, is_hidden = entry, False
+            elif entry is not before:  # a loop may add one object many times
+                code, offset, _ = entry.location
+                place = hash((entry.word, id(code), offset))
+                operation, is_hidden = entry.operation, entry.is_hidden
+            before = entry
+            digest = hash((digest, place))
             is_last = True
             if operation is not None:
                 is_last = operation[4] >= 0 or _place(entries, index + 1) != operation[3:5]
@@ -116,13 +122,12 @@ class EventLog:
                 self._are_last.append(is_last)
             if is_hidden:
                 continue
-            row = self.count, entry, is_last
-            self.count += 1
-            if len(self._first) < self._most_first:
-                self._first.append(row)
+            if len(first) < most_first:
+                first.append((count, entry, is_last))
             else:
-                self._last.append(row)
-        self.digest = digest
+                add_last((count, entry, is_last))
+            count += 1
+        self.digest, self.count = digest, count
 
     def turn(self) -> None:
         """A backward pass has ended: forget operations of long ago."""

@@ -29,8 +29,6 @@ from gradviz.recording.provenance import Leaf
 from gradviz.recording.source_lines import NOWHERE, CodeLocation, UserFiles
 from gradviz.story import EventKind
 
-__all__ = ["HookedTensor", "Hooks", "held_with_hooks"]
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Hook:
@@ -158,6 +156,8 @@ class Hooks:
     def _read_changes(self) -> None:
         """Read what the hooks received and returned in this pass, all at once."""
         waiting, self._waiting, self._left = self._waiting, [], _MOST
+        if not waiting:
+            return
         read = _summarized([each for change in waiting for each in (change.before, change.after)])
         for change, before, after in zip(waiting, read[::2], read[1::2], strict=True):
             if repr(before) == repr(after):  # NaN is not equal to itself

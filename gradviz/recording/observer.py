@@ -54,8 +54,6 @@ from gradviz.recording.steady import LeafReading, Steady, StepMoment
 from gradviz.story import EventKind, Frame
 from gradviz.wording import frame_title, with_gradients, with_step
 
-__all__ = ["Observer"]
-
 _FAILURES = (FrameKind.FAILED_BACKWARD, FrameKind.REFUSED_BACKWARD, FrameKind.ERROR)
 _ONLY_LEAVES = (FrameKind.AFTER_GRADIENT_CHANGE, FrameKind.AFTER_STEP)
 _ALWAYS = (*_FAILURES, FrameKind.MARK)
@@ -179,7 +177,8 @@ class Observer:
         self._pass = _Pass(
             self._passes, location, count, before, given, root, roots, graph, flow, [], averaged
         )
-        before.add_summaries(averaged, leaves_of(self._state))
+        if averaged:
+            before.add_summaries(averaged, leaves_of(self._state))
         self._state.hooks.begin(leaves_of(self._state), self.snapshots.hooked)
 
     def _repeats(self, call: BackwardCall, averaged: Mapping[int, int]) -> bool:
@@ -584,7 +583,7 @@ class Observer:
             return None
         if not found:
             return GradGraph  # the frame would show the same as the latest one
-        graph, title = functools.cache(self._steady.build(found, readings)), self._title(moment)
+        graph, title = self._steady.build(found, readings), self._title(moment)
         passes, row = self._passes, self._rows
 
         def build() -> Frame:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import sys
 import weakref
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -27,20 +26,10 @@ from gradviz.recording.cut_leaves import (
     CutLeaves,
     CutSite,
     OpRecord,
+    WeakTensors,
     merge_cut_leaves,
 )
 from gradviz.recording.source_lines import NOWHERE, CodeLocation
-
-__all__ = [
-    "Input",
-    "Leaf",
-    "OperationOutput",
-    "Provenance",
-    "UntrackedTensor",
-    "WeakTensors",
-    "Written",
-    "cause_of",
-]
 
 _MOST_SHOWN = 256  # untracked tensors that frames can show
 _DEEPEST = 48  # consecutive untracked tensors, before the oldest are dropped
@@ -249,8 +238,10 @@ class UntrackedTensor:
     def read_facts(self, tensor: torch.Tensor) -> None:
         """Read shape, dtype and device of its tensor, once."""
         if self._facts is None:
-            with suppress(RuntimeError):  # a nested tensor has no shape
+            try:  # noqa: SIM105, this is called for every untracked result
                 self._facts = tensor.shape, tensor.dtype, tensor.device
+            except RuntimeError:  # a nested tensor has no shape
+                pass
 
     def add_input(self, new: Input) -> None:
         """Add data that an in-place operation wrote into it."""
@@ -284,35 +275,6 @@ class UntrackedTensor:
 _Record = Leaf | UntrackedTensor
 
 
-class _Reference(weakref.ref[torch.Tensor]):
-    __slots__ = ("key",)
-    key: int
-
-
-class WeakTensors(dict[int, "UntrackedTensor | Leaf"]):
-    """The records of tensors that are alive, by the ``id`` of the tensor.
-
-    An entry is removed when its tensor is deleted, before the ``id`` can be reused.
-    """
-
-    def enter(self, tensor: torch.Tensor, record: UntrackedTensor | Leaf) -> None:
-        """Store the record of a tensor, replacing any other."""
-        reference = _Reference(tensor, self._remove)
-        reference.key = id(tensor)
-        record.ref = reference
-        self[id(tensor)] = record
-
-    def _remove(self, reference: weakref.ref[torch.Tensor]) -> None:
-        key: int = reference.key  # type: ignore[attr-defined]
-        record = self.get(key)
-        if record is not None and record.ref is reference:
-            del self[key]
-
-    def of(self, tensor: torch.Tensor) -> UntrackedTensor | Leaf | None:
-        """The record of a tensor."""
-        return self.get(id(tensor))
-
-
 class Provenance:
     """The leaves and untracked tensors of a recording.
 
@@ -326,7 +288,7 @@ class Provenance:
 
     def __init__(self) -> None:
         self.written: dict[int, list[Written]] = {}
-        self.tensors = WeakTensors()
+        self.tensors: WeakTensors[UntrackedTensor | Leaf] = WeakTensors()
         self.left_out = 0
         self._count = 0
         self._leaves = 0
@@ -415,8 +377,8 @@ class Provenance:
         untracked = UntrackedTensor(self._count, word, cause, location, inputs, matters)
         self._count += 1
         for each in inputs:
-            if cut := each.cut_leaves:
-                untracked.cut_leaves = merge_cut_leaves(untracked.cut_leaves, cut)
+            if each.cut_leaves is not NO_CUTS:
+                untracked.cut_leaves = merge_cut_leaves(untracked.cut_leaves, each.cut_leaves)
             source = each.source
             if type(source) is UntrackedTensor and source.depth >= untracked.depth:
                 untracked.depth = source.depth + 1
@@ -444,7 +406,7 @@ class Provenance:
         return [
             self.add(tensor, word, cause, location, inputs, matters).identity
             for tensor in tensors
-            if not isinstance(self.tensors.get(id(tensor)), Leaf)
+            if not isinstance(self.tensors.of(tensor), Leaf)
         ]
 
     def write(
@@ -555,8 +517,14 @@ class Provenance:
         """Remember float objects read from a tensor; they are held, so that no ``id`` is reused."""
         for number in _floats_in(values):
             self._numbers[id(number)] = number, record
-        while len(self._numbers) > _MOST_NUMBERS:
-            del self._numbers[next(iter(self._numbers))]
+        if len(self._numbers) > 2 * _MOST_NUMBERS:
+            self._numbers = dict([*self._numbers.items()][-_MOST_NUMBERS:])
+
+    def repeat_number(self, number: float, record: UntrackedTensor) -> None:
+        """Remember another float with the same value, read by the same call."""
+        self._numbers[id(number)] = number, record
+        if len(self._numbers) > 2 * _MOST_NUMBERS:
+            self.remember_numbers((), record)
 
     def numbers_in(self, values: object) -> list[UntrackedTensor]:
         """The records of the numbers among values that were read from tensors, each once."""
@@ -567,6 +535,7 @@ class Provenance:
 
     def release(self, tensor: torch.Tensor) -> None:
         """A tensor has become tracked: its old record stays as it was."""
+        self.tensors.settle()
         found = self.tensors.pop(id(tensor), None)
         if isinstance(found, UntrackedTensor):
             found.ref = _no_tensor

@@ -53,9 +53,12 @@ def contents_of(roots: Sequence[Any], operations: Mapping[int, str]) -> Contents
     batches: list[_Reading] = []
     probed: list[_Reading] = []
     reader, asked = NodeReader(), 0
+    rows: dict[type, Operation] = {}
     starts = (getattr(root, "grad_fn", None) for root in roots)
     for node, edges in visit_ancestors(node for node in starts if node is not None):
-        row = operation(forward_word(type(node).__name__))
+        row = rows.get(type(node))
+        if row is None:
+            row = rows[type(node)] = operation(forward_word(type(node).__name__))
         if not (row.read or row.factors or row.normalizes):
             continue
         key = operations.get(sequence_number(node))
@@ -67,22 +70,22 @@ def contents_of(roots: Sequence[Any], operations: Mapping[int, str]) -> Contents
         _, *made = reader.read_output(node, 0)
         batch = _batch_name(row, edges)
         for name, held in zip(kind.saved, read_saved(node, kind)[1], strict=False):
-            wanted = readings if is_read and name in _READ else probed
-            if name == batch and wanted is probed:
-                wanted = batches
-            elif wanted is probed and name not in _zero_names(row):
+            found = readings if is_read and name in _READ else probed
+            if name == batch and found is probed:
+                found = batches
+            elif found is probed and name not in _zero_names(row):
                 continue
             data = _plain(held) if isinstance(held, torch.Tensor) else None
             # A hook may have packed it as another type.
             if data is None:
                 continue
             if data.dtype is torch.bool or made == [type_text(data.dtype), type_text(data.device)]:
-                wanted.append((key, name, data))
+                found.append((key, name, data))
     with torch.no_grad():
         here = [each for each in probed if each[2].is_cpu]
-        rows = [*_within_limit([*readings, *_beginning_with_zero(here), *batches[::-1]])]
+        wanted = [*_within_limit([*readings, *_beginning_with_zero(here), *batches[::-1]])]
         elsewhere = [each for each in probed if not each[2].is_cpu]
-        return Contents(_computed(rows, elsewhere))
+        return Contents(_computed(wanted, elsewhere))
 
 
 def _zero_names(row: Operation) -> tuple[str, ...]:

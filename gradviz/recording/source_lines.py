@@ -25,23 +25,6 @@ from gradviz.capture.autograd.engine import SharedInstall
 from gradviz.facts import SourceLocation
 from gradviz.shown import cell_name
 
-__all__ = [
-    "CodeLocation",
-    "Helper",
-    "HelperFiles",
-    "NOWHERE",
-    "SourceLine",
-    "SourceLines",
-    "UserFiles",
-    "call_made_from",
-    "called_function",
-    "move_warnings",
-    "is_library",
-    "restore_warnings",
-    "user_frame",
-    "user_location",
-]
-
 
 class CodeLocation(NamedTuple):
     """A call in the user's code.
@@ -82,6 +65,12 @@ class SourceLine(NamedTuple):
 
 
 NO_LINE = SourceLine(SourceLocation(), "")
+
+
+@functools.lru_cache(maxsize=4_096)
+def _real(filename: str) -> str:
+    """The path of a file of code, for every recording of a process."""
+    return os.path.realpath(filename)
 
 
 def _folder(path: str) -> str:
@@ -133,7 +122,7 @@ class HelperFiles(dict[str, Helper]):
     """
 
     def __missing__(self, filename: str) -> Helper:
-        path = os.path.realpath(filename)
+        path = _real(filename)
         kinds = (
             (Helper.BETWEEN, _BETWEEN),
             (Helper.OUTSIDE_THE_GRAPH, _OUTSIDE_THE_GRAPH),
@@ -167,7 +156,7 @@ class UserFiles(dict[str, bool]):
 
     def __missing__(self, filename: str) -> bool:
         self[filename] = verdict = _is_users(filename)
-        if os.path.realpath(filename).startswith(_RECORDING):
+        if _real(filename).startswith(_RECORDING):
             self.ours.add(filename)
         return verdict
 
@@ -188,10 +177,11 @@ def called_function(frame: FrameType | None, verdicts: UserFiles) -> str:
     return name
 
 
+@functools.lru_cache(maxsize=4_096)
 def _is_users(filename: str) -> bool:
     if filename.startswith("<"):
         return not filename.startswith(_GENERATED)
-    path = os.path.realpath(filename)
+    path = _real(filename)
     if path.startswith(_OURS):
         return path.startswith(_LESSONS)
     for folder in _STANDARD:

@@ -48,16 +48,6 @@ from gradviz.recording.source_lines import (
 )
 from gradviz.story import EventKind
 
-__all__ = [
-    "DEBUG",
-    "Arguments",
-    "TorchCall",
-    "InPlaceChange",
-    "Handler",
-    "RecordingState",
-    "tensors_in",
-]
-
 DEBUG = "GRADVIZ_DEBUG"
 """Environment variable: if set, an error of the recording itself is raised."""
 
@@ -158,6 +148,8 @@ class RecordingState:
         notes: errors of the recording itself.
         reachability: finds the leaves that a node was computed from.
         function_calls: operations inside the ``forward`` of custom Functions.
+        called: functions that created untracked results, by code and offset of the call.
+        repeated: the latest call of those that a loop may repeat, see `intercept.calls`.
         on_gradient_change: called with the event after a sequence of changes to ``.grad``.
         before_cut: called before the program cuts a tensor, or disables gradients; None if
             nothing needs to know.
@@ -180,6 +172,8 @@ class RecordingState:
         self.stepping: CodeType | None = None
         self.task: Callable[[], object] | None = None
         self._known_nodes: dict[int, _KnownNode] = {}
+        self.repeated: Any = None
+        self.called: dict[tuple[int, int], tuple[Any, CodeLocation]] = {}
         self.pending: Entry | None = None
         self.pending_leaves: dict[int, Leaf] = {}
         self.missed: dict[str, tuple[CodeLocation, dict[int, tuple[str, int]]]] = {}
@@ -239,6 +233,7 @@ class RecordingState:
     def resume(self) -> None:
         """Calls are recorded again after some that were not: forget what may have changed."""
         tensors = self.provenance.tensors
+        tensors.settle()
         for key, record in list(tensors.items()):
             tensor = record.ref()
             if isinstance(record, Leaf):
@@ -326,6 +321,8 @@ class RecordingState:
                 elif all(result is not each for each in args):
                     given = [each for each in args if isinstance(each, torch.Tensor)]
                     self.outside(word_of(func), given, [result], location)
+                    if location.offset >= 0 and location.caller is None:
+                        self.called[id(location.code), location.offset] = func, location
                 return
             with quietly():
                 outputs = list(tensors_in((result,)))

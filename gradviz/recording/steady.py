@@ -116,6 +116,7 @@ class Steady:
         self._course: _Course | None = None
         self._at = self._shift = self._since = 0
         self._loss: Kept | None = None
+        self._is_first = True
         self._readings: dict[int, LeafReading] = {}
 
     def begin(self, roots: Sequence[Any], since: int, is_plain: bool, may_repeat: bool) -> bool:
@@ -134,7 +135,9 @@ class Steady:
         self._state.event_log.flush()
         digest, self._state.event_log.digest = self._state.event_log.digest, 0
         self.is_on, self._course = False, None
-        node = getattr(roots[0], "grad_fn", None) if is_plain and len(roots) == 1 else None
+        is_first, self._is_first = self._is_first, False  # of one pass nothing is compared
+        is_plain = is_plain and len(roots) == 1 and not is_first
+        node = getattr(roots[0], "grad_fn", None) if is_plain else None
         found: Hashable = None
         with suppress(Exception):  # a nested tensor has no shape
             found = None if node is None else outline(node, since, _MOST_NODES)
@@ -270,12 +273,15 @@ class Steady:
         return next((str(graph.nodes[key].get("name", "")) for key in graph.roots), "")
 
     def build(self, graph: GradGraph, readings: dict[int, LeafReading]) -> Callable[[], GradGraph]:
-        """Build the graph of a moment from that of the earlier pass, when it is needed."""
+        """Build the graph of a moment from that of the earlier pass, once, when it is needed."""
         assert self._course is not None
         course, shift, loss = self._course, self._shift, self._loss
         keys_of = self._keys(course, shift)
+        made: list[GradGraph] = []  # ``functools.cache`` would take longer than the rest
 
         def built() -> GradGraph:
+            if made:
+                return made[0]
             keys = keys_of(graph)
             new = _shifted(copy_graph(graph, keys), shift)
             self._update_leaves(new, course, readings)
@@ -283,6 +289,7 @@ class Steady:
                 if "value" in graph._node[key]:
                     new._node[keys[key]]["value"] = loss and loss.summary
             self._snapshots.copied(graph, new, keys)
+            made.append(new)
             return new
 
         return built

@@ -20,7 +20,16 @@ from gradviz.graph.text import bytes_text, counted, is_zero
 from gradviz.renderers.edges import cause_box, drawn_edges
 from gradviz.renderers.labels import Role, clean, labels_of, may_have_changed
 from gradviz.renderers.scene import Curve, Rectangle, Shape
-from gradviz.renderers.theme import FILLS, LOOKS, NO_BAR, TEXT, VALUE, marked, scale_legend
+from gradviz.renderers.theme import (
+    FILLS,
+    LEAF_BOX,
+    LOOKS,
+    NO_BAR,
+    TEXT,
+    VALUE,
+    marked,
+    scale_legend,
+)
 from gradviz.story import Frame
 from gradviz.views.groups import count_of_nodes
 from gradviz.wording import problem_text
@@ -260,7 +269,7 @@ MEANINGS = {
     "untracked-input": "no gradient flows back",
     "cut": "the gradient is cut here",
     "through": "reshaped on the way",
-    "again": "leaf from above, drawn again",
+    "again": "leaf or leaves from above, drawn again",
     "untracked-again": "tensor from above, drawn again",
     "constant": "constant: an input that is not tracked",
     "flow": "arrows: direction of the gradient",
@@ -400,7 +409,7 @@ def legend_glyph(word: str, x: float, middle: float) -> list[Shape]:
     if word in _AGAIN:
         edge = LOOKS[_AGAIN[word]].edge
         return [Rectangle(x, top, GLYPH_WIDTH, GLYPH_HEIGHT, "page", edge, 0.8)]
-    look = LOOKS[NodeKind.GROUP if word == "leaves" else NodeKind(word)]
+    look = LEAF_BOX if word == "leaves" else LOOKS[NodeKind(word)]
     frame = (look.head, look.edge, look.line, min(look.radius, GLYPH_HEIGHT / 2), look.dashed)
     return [Rectangle(x, top, GLYPH_WIDTH, GLYPH_HEIGHT, *frame)]
 

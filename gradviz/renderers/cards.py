@@ -12,7 +12,7 @@ from gradviz.graph import EdgeData, EdgeKind, NodeData, NodeKind, TensorSummary
 from gradviz.graph.text import bytes_text, counted, number_text, shape_text, summary_text
 from gradviz.renderers.labels import Label, Line, Role, TextSpan, cause_text, clean
 from gradviz.renderers.scene import Curve, Rectangle, Shape, Text, Words
-from gradviz.renderers.theme import FILLS, LOOKS, TEXT, Bar, Look, look_of
+from gradviz.renderers.theme import FILLS, TEXT, Bar, Look, base_look, look_of
 from gradviz.views.modules import shared_by
 from gradviz.wording import problem_text, spread_text
 
@@ -102,10 +102,7 @@ def card_of(label: Label, data: NodeData, bar: Bar | None = None) -> Card:
         >>> round(card.width)
         54
     """
-    look = LOOKS[data["kind"]]
-    if "clone_of" in data:
-        look = Look("page", "page", look.edge, radius=0, line=0.8)
-    look = look_of(data, look)
+    look = look_of(data, base_look(data))
     widest = max(line_width(line) for line in (label.head, *label.rows))
     height = _HEAD + _ROW * len(label.rows)
     width = max(widest + 2 * _SIDE, 54.0)

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 from gradviz.graph import GradGraph
 from gradviz.renderers.caption import GLYPH_WIDTH, legend_glyph, legend_of
@@ -20,8 +21,8 @@ from gradviz.renderers.edges import (
     output_numbers,
 )
 from gradviz.renderers.labels import Line, Role, TextSpan, clean, labels_of
-from gradviz.renderers.layout.engines import Box, Cluster, Layout, Link, lay_out
-from gradviz.renderers.layout.routing import Route
+from gradviz.renderers.layout.engines import Cluster, lay_out
+from gradviz.renderers.layout.routing import Box, Layout, Link, Route
 from gradviz.renderers.layout.wrapping import wrap
 from gradviz.renderers.module_frames import (
     ModuleFrame,
@@ -115,6 +116,15 @@ def fits_a_page(scene: Scene) -> bool:
     return scale >= _SMALLEST_SCALE and scene.height * scale <= PAGE_HEIGHT
 
 
+def is_better(other: Scene, scene: Scene) -> bool:
+    """Whether another picture of the same fits a page, and is narrower or lower."""
+    if not fits_a_page(scene):
+        return fits_a_page(other) or other.height < scene.height
+    return fits_a_page(other) and other.width <= max(NARROW, _CLEARLY * scene.width)
+
+
+NARROW = 1_100  # points: then text of 11 points is 7 pixels high at a width of 700 pixels
+_CLEARLY = 0.8  # of its width, for which a picture gives up single leaves
 PAGE_WIDTH, PAGE_HEIGHT = 1_400, 2_000
 _SMALLEST_SCALE = 9 / 11  # text of 11 points is to have 9 pixels
 
@@ -267,7 +277,7 @@ def _title(frame: Frame, number: int) -> Line:
 
 
 def _inner_widths(panels: Sequence[Panel], moments: Sequence[Moment]) -> list[float]:
-    """The width inside each frame: equal for all, if two of the widest fit side by side."""
+    """The width inside each frame: equal for all, if as many stand in a row then as without."""
     widths = [
         max(
             panel.width,
@@ -277,9 +287,10 @@ def _inner_widths(panels: Sequence[Panel], moments: Sequence[Moment]) -> list[fl
         )
         for panel, moment in zip(panels, moments, strict=True)
     ]
-    widest = max(widths)
-    fits = 2 * (widest + 2 * _PAD) + _BETWEEN <= _WIDEST_ROW
-    return [widest] * len(widths) if fits else widths
+    widest, around_two = max(widths), 4 * _PAD + _BETWEEN
+    narrowest = min(map(sum, pairwise(widths)), default=_WIDEST_ROW)
+    is_equal = 2 * widest + around_two <= _WIDEST_ROW or narrowest + around_two > _WIDEST_ROW
+    return [widest] * len(widths) if is_equal else widths
 
 
 def _framed(panel: Panel, moment: Moment, inner: float) -> Panel:

@@ -153,7 +153,9 @@ def _measured(label: Label, data: NodeData, by: str) -> Label:
     ):
         text = f"norm {number_text(norm_of(gradient))}"
     elif by == "saved_bytes" and "level" in data:
-        text = f"{bytes_text(data['saved_bytes'])} saved"
+        own = data.get("saved_bytes", 0)
+        total = data.get("saved_total", own)
+        text = f"{bytes_text(total)} saved{', shared' if total > own else ''}"
     elif by == "dtype" and "dtype" in data:
         text = dtype_text(data["dtype"])
     elif by == "device":

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from gradviz.graph import EdgeData, GradGraph, Mark, NodeData, NodeKind
+from gradviz.graph import EdgeData, GradGraph, Mark, NodeData, NodeKind, is_box_of_leaves
 from gradviz.graph.text import bytes_text, dtype_text, number_text
 from gradviz.renderers.labels import Role
 
@@ -118,6 +118,18 @@ LOOKS: dict[NodeKind, Look] = {
     NodeKind.GROUP: Look("group", "group", "group-edge", radius=3, line=1.5),
 }
 
+LEAF_BOX = replace(_LEAF, body=_LEAF.head, radius=6, line=2.5)
+"""The outline of a box of leaves: that of a leaf, with a wide border."""
+
+
+def base_look(data: NodeData) -> Look:
+    """The outline of the kind of a node; a leaf that is drawn again has a lighter one."""
+    if "clone_of" not in data:
+        return LEAF_BOX if is_box_of_leaves(data) else LOOKS[data["kind"]]
+    is_leaf = data["kind"] is not NodeKind.UNTRACKED  # also of a box of leaves
+    look = LOOKS[NodeKind.LEAF if is_leaf else NodeKind.UNTRACKED]
+    return Look("page", "page", look.edge, radius=0, line=0.8)
+
 
 def look_of(data: NodeData, look: Look | None = None) -> Look:
     """The outline of a node: that of its kind, changed by its color, highlight and mark.
@@ -130,7 +142,7 @@ def look_of(data: NodeData, look: Look | None = None) -> Look:
         >>> look_of({"kind": NodeKind.OPERATION, "color": "#cc0000"}).edge
         'own-cc0000'
     """
-    look = look or LOOKS[data["kind"]]
+    look = look or (LEAF_BOX if is_box_of_leaves(data) else LOOKS[data["kind"]])
     if "color" in data:
         token = f"{OWN}{data['color'][1:]}"
         body = look.body if look.body != look.head else f"{token}-fill"

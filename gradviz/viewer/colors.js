@@ -76,16 +76,24 @@ function grouped(values, token) {
   });
 }
 
-/** @param {Row[]} rows @returns {Scale} */
+/** A storage that several operations saved counts for each. @param {Row[]} rows @returns {Scale} */
 function byteScale(rows) {
+  const ofLeaves = new Set(rows.map((row) => row.storage));
+  /** @param {Row} row */
+  const total = (row) => {
+    const sizes = new Map((row.saved || []).map(([, , , , storage, bytes]) => [storage, bytes]));
+    const kept = [...sizes].reduce((sum, [at, bytes]) => sum + (ofLeaves.has(at) ? 0 : bytes), 0);
+    return Math.max(kept, row.saved_bytes || 0);
+  };
   let most = 0;
-  for (const row of rows) most = Math.max(most, row.saved_bytes || 0);
+  for (const row of rows) most = Math.max(most, total(row));
   return {
     bar: (row) =>
-      row.saved_bytes
-        ? { share: SHORTEST + (1 - SHORTEST) * (row.saved_bytes / most), token: "level" }
-        : null,
-    word: (row) => (row.saved_bytes ? `${bytesText(row.saved_bytes)} saved` : ""),
+      total(row) ? { share: SHORTEST + (1 - SHORTEST) * (total(row) / most), token: "level" } : null,
+    word: (row) => {
+      const isShared = total(row) > (row.saved_bytes || 0);
+      return total(row) ? `${bytesText(total(row))} saved${isShared ? ", shared" : ""}` : "";
+    },
     legend: most
       ? [["level", `kept for backward: 0 B to ${bytesText(most)}`]]
       : [["", "nothing is kept for backward here"]],

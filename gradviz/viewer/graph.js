@@ -43,6 +43,7 @@
  * @property {number} [hooks]
  * @property {string} [buffers]
  * @property {number} [saved_bytes]
+ * @property {number} [storage]
  * @property {Array<[string, number, number[], string, number, number]>} [saved]
  * @property {number} [sequence_nr]
  * @property {string} [module]

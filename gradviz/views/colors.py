@@ -38,8 +38,8 @@ def color_by(graph: GradGraph, by: str = "grad_norm") -> GradGraph:
         by: ``"grad_norm"``: the norm of ``.grad``, on a logarithmic scale. It is known for
             leaves, for tensors after ``retain_grad()`` and their edges, and for groups as the norm
             of all gradients in them; other gradients are not recorded. ``"saved_bytes"``: the
-            bytes that an operation saved for backward. ``"device"`` and ``"dtype"``: of the
-            tensor, or of the first output of an operation.
+            bytes that an operation saved for backward, those that others saved too included.
+            ``"device"`` and ``"dtype"``: of the tensor, or of the first output of an operation.
 
     Returns:
         The same graph with ``level`` and ``mark`` on nodes and edges, ``norm`` on edges, and the
@@ -61,7 +61,7 @@ def color_by(graph: GradGraph, by: str = "grad_norm") -> GradGraph:
         raise UsageError(must_be("color_by", f"one of {', '.join(SCALES)}", by))
     seen: GradGraph = graph.copy()
     for data in (*_data_of_nodes(seen), *(data for *_, data in seen.edges(data=True))):
-        for attribute in ("level", "mark", "norm"):
+        for attribute in ("level", "mark", "norm", "saved_total"):
             data.pop(attribute, None)
     scale: dict[str, Any] = {"by": by}
     if by == "grad_norm":
@@ -79,11 +79,20 @@ def _data_of_nodes(graph: GradGraph) -> list[dict[str, Any]]:
 
 
 def _bytes(graph: GradGraph) -> dict[str, Any]:
-    holders = [data for data in _data_of_nodes(graph) if data.get("saved_bytes")]
-    most = max((data["saved_bytes"] for data in holders), default=0)
-    for data in holders:
-        data["level"] = round(data["saved_bytes"] / most, _DIGITS)
-    return {"low": 0, "high": most} if holders else {}
+    """Put the levels on a graph; a storage that several operations saved counts for each."""
+    nodes = _data_of_nodes(graph)
+    of_leaves = {data["storage"] for data in nodes if "storage" in data}
+    for data in nodes:
+        kept = {each.storage: each.bytes for each in data.get("saved", ())}
+        shared = sum(size for storage, size in kept.items() if storage not in of_leaves)
+        total = max(shared, data.get("saved_bytes", 0))
+        if total:
+            data["saved_total"] = total
+    most = max((data.get("saved_total", 0) for data in nodes), default=0)
+    for data in nodes:
+        if "saved_total" in data:
+            data["level"] = round(data["saved_total"] / most, _DIGITS)
+    return {"low": 0, "high": most} if most else {}
 
 
 def _norms(graph: GradGraph) -> dict[str, Any]:

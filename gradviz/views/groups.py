@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,7 @@ from gradviz.views.module_classes import facts_of_modules
 _LEAVES = (NodeKind.PARAMETER, NodeKind.LEAF)
 _ELEMENTS = {NodeKind.PARAMETER: "parameters", NodeKind.LEAF: "leaf_elements"}
 _MOST_CONTENTS = 12
+_PRODUCTS = ("addmm", "mm")
 _MOST_WORDS = 4
 _SAME_FOR_ALL = ("new", "cleared", "zeroed", "freed")
 _WRITTEN = frozenset(("version", "value"))
@@ -99,14 +101,27 @@ def fingerprint(*facts: object) -> str:
 
 
 def words_of(nodes: Sequence[Any]) -> str:
-    """The first few operations of a list.
+    """The first few operations of a list, without those that only rearrange, unless all do.
 
     Example:
-        >>> words_of([{"op": "exp"}, {"op": "sum"}])
-        'exp → sum'
+        >>> words_of([{"op": "exp"}, {"op": "t"}, {"op": "addmm"}, {"op": "sum"}])
+        'exp → linear → sum'
     """
-    words = [str(node.get("op", node.get("name", "?"))) for node in nodes[:_MOST_WORDS]]
-    return " → ".join(words) + (" …" if len(nodes) > _MOST_WORDS else "")
+    words = list(islice(_words(nodes), _MOST_WORDS + 1))
+    words = words or [str(node["op"]) for node in nodes[: _MOST_WORDS + 1]]
+    return " → ".join(words[:_MOST_WORDS]) + (" …" if len(words) > _MOST_WORDS else "")
+
+
+def _words(nodes: Sequence[Any]) -> Iterator[str]:
+    """The word of each operation that computes; a product with a transposed weight is linear."""
+    before = ""
+    for node in nodes:
+        op = str(node.get("op", ""))
+        if node.get("called") == "linear" or (op in _PRODUCTS and before == "t"):
+            yield "linear"
+        elif not operation(op).rearranges:
+            yield op or str(node.get("name", "?"))
+        before = op
 
 
 def sums_of(nodes: Sequence[dict[str, Any]], last: dict[str, Any]) -> dict[str, Any]:

@@ -223,7 +223,7 @@ def _state(data: dict[str, Any]) -> tuple[object, ...]:
     state: object = gradient
     if isinstance(gradient, TensorSummary):
         state = bool(gradient.nan), bool(gradient.inf), is_zero(gradient)
-    changed = tuple(data.get("changes", {}))
+    changed = tuple(name for name in data.get("changes", {}) if name != "value")
     facts = ("dtype", "device", "requires_grad", "verdict", "mark")
     others = (data.get(fact) for fact in facts)
     return (data["kind"], state, changed, bool(data.get("stale")), *others)

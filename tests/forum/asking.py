@@ -14,9 +14,10 @@ A file that the program imports is below ``# file NAME:``; one of a library is
 `healthy` (fine, or a sum of passes that is meant); `!fine` (anything else); of a run
 `step changed 2`, `names TEXT` and `healthy` (every answer is).
 
-Programs of the files ``j_*`` and ``k_*`` are also asked from the shell, as ``gradviz explain
+Programs of the files ``j_*`` to ``l_*`` are also asked from the shell, as ``gradviz explain
 program.py``, and those that raise as ``gradviz run program.py``: the same words and lines have to
-stand there. A program that asks gradviz itself says `# expect printed: ...` of what it prints.
+stand there; ``# shell: --full`` is an option for the first. A program that asks gradviz itself says
+`# expect printed: ...` of what it prints.
 
     python tests/forum/asking.py               # run all, print what is wrong
     python tests/forum/asking.py NAME ...      # print the answers about these
@@ -209,7 +210,9 @@ def _output_of(command: str, question: Question, folder: Path) -> str:
     torch.manual_seed(0)
     with torch.enable_grad(), warnings.catch_warnings(), _libraries(folder):
         warnings.simplefilter("ignore")
-        return CliRunner().invoke(gradviz, [command, question.file]).output
+        options = re.findall(r"^# shell: (.+)$", question.code, re.MULTILINE)
+        options = options if command == "explain" else []
+        return CliRunner().invoke(gradviz, [command, question.file, *options]).output
 
 
 def _wrong_output(question: Question, text: str) -> Iterator[str]:
@@ -294,7 +297,7 @@ def ask(question: Question) -> list[str]:
         os.chdir(folder)
         try:
             found = wrong(question, Path(folder))
-            if question.kind.startswith(("j_", "k_")):
+            if question.kind.startswith(("j_", "k_", "l_")):
                 found += wrong_in_the_shell(question, Path(folder))
             return found
         except Exception as error:  # whatever it is, it is wrong

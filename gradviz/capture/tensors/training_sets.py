@@ -11,7 +11,7 @@ import gc
 import weakref
 from collections.abc import Callable, Container, Hashable, Iterable, Iterator
 from difflib import SequenceMatcher
-from itertools import islice
+from itertools import compress, islice
 from typing import Any, NamedTuple
 
 import torch
@@ -20,20 +20,7 @@ from torch import nn
 from gradviz.capture.autograd.tensors import is_unsure
 from gradviz.facts import Flag, PlainContainer, TrainingSets
 
-__all__ = [
-    "IneffectiveFlag",
-    "Live",
-    "LiveOptimizer",
-    "SeenSets",
-    "Unregistered",
-    "entries_of",
-    "flag_of_tensor",
-    "ineffective_flags",
-    "live",
-    "unregistered",
-]
-
-_OWN = frozenset(("_modules", "_parameters", "_buffers", "_non_persistent_buffers_set"))
+_OF_MODULES = frozenset(vars(nn.Module()))  # attributes that torch sets in every module
 _MOST = 1_000  # entries of one container that are searched
 _MOST_INSIDE = 100  # entries of a container among variables in which optimizers are searched
 _LOOKS = 3  # times that a module or optimizer is read; later ones only if it grows
@@ -104,14 +91,17 @@ def unregistered(module: nn.Module) -> list[Unregistered]:
         if type(owner).__module__.startswith("torch.distributed."):
             continue  # a wrapper keeps parameters for itself
         prefix = f"{path}." if path else ""
-        for attribute, value in list(vars(owner).items()):
+        own = [(name, value) for name, value in vars(owner).items() if name not in _OF_MODULES]
+        buffers = dict(owner.named_buffers(recurse=False))
+        for attribute, value in [*own, *buffers.items()]:
             if type(value) is torch.Tensor and _is_plain_leaf(value):
                 rows = [(value, f"{prefix}{attribute}", False)]
-            elif isinstance(value, (list, tuple, dict)) and value and attribute not in _OWN:
+            elif isinstance(value, (list, tuple, dict)) and value:
                 rows = list(_parameters_in(value, f"{prefix}{attribute}"))
             else:
                 continue
             kind = "tensor" if type(value) is torch.Tensor else type(value).__name__
+            kind = "buffer" if attribute in buffers else kind
             for tensor, name, is_module in rows:
                 if id(tensor) not in registered:
                     container, cls = f"{prefix}{attribute}", type(owner).__name__
@@ -202,18 +192,13 @@ def live() -> Live:
         >>> any(each is layer for each in live().modules)
         True
     """
-    # Check the type, once per type: reading the class of an object may run code.
-    kinds: dict[type, int] = {}
-    found: tuple[list[Any], list[Any], list[Any]] = ([], [], [])
-    for each in gc.get_objects():
-        cls = type(each)
-        kind = kinds.get(cls)
-        if kind is None:
-            kind = 1 if issubclass(cls, torch.optim.Optimizer) else 2 * issubclass(cls, nn.Module)
-            kinds[cls] = kind
-        if kind:
-            found[kind].append(each)
-    _, optimizers, made = found
+    # Check the types, without reading the class of an object, which may run code.
+    optimizer_types, module_types = _subclasses(torch.optim.Optimizer), _subclasses(nn.Module)
+    objects = gc.get_objects()
+    wanted = optimizer_types | module_types
+    found = list(compress(objects, map(wanted.__contains__, map(type, objects))))
+    optimizers: list[Any] = [each for each in found if type(each) in optimizer_types]
+    made: list[Any] = [each for each in found if type(each) in module_types]
     # An optimizer whose __init__ raised has no parameters.
     modules = [each for each in made if {"_parameters", "_modules"} <= vars(each).keys()]
     inner = {id(part) for each in modules for part in vars(each).get("_modules", {}).values()}
@@ -221,6 +206,17 @@ def live() -> Live:
         tuple(LiveOptimizer(type(each).__name__, tuple(_held_by(each))) for each in optimizers),
         tuple(each for each in modules if id(each) not in inner),
     )
+
+
+def _subclasses(cls: type) -> set[type]:
+    """A class and all classes derived from it."""
+    found, waiting = {cls}, [cls]
+    while waiting:
+        subclasses: list[type] = type.__subclasses__(waiting.pop())
+        new = set(subclasses) - found
+        found |= new
+        waiting += new
+    return found
 
 
 def _held_by(optimizer: torch.optim.Optimizer) -> Iterator[torch.Tensor]:
@@ -349,7 +345,7 @@ class SeenSets:
             return
         self._looks[module] = looks + 1
         for row in unregistered(module):
-            if row.kind == "tensor" and id(row.tensor) in inputs:
+            if row.kind in ("tensor", "buffer") and id(row.tensor) in inputs:
                 continue  # an input that the module keeps
             container = PlainContainer(row.container, row.kind, row.owner, row.of_modules)
             self.plain.setdefault(self._identity_of(row.tensor), container)

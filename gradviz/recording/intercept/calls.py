@@ -34,8 +34,16 @@ from gradviz.recording.intercept.in_place import (
     log_plain_change,
     lookup,
 )
+from gradviz.recording.intercept.repeated import (
+    log_change,
+    may_repeat,
+    repeatable,
+    repeats_call,
+    repeats_change,
+)
 from gradviz.recording.provenance import Leaf, UntrackedTensor
 from gradviz.recording.source_lines import (
+    CodeLocation,
     Helper,
     HelperFiles,
     call_made_from,
@@ -44,8 +52,6 @@ from gradviz.recording.source_lines import (
 )
 from gradviz.recording.state import Handler, RecordingState, TorchCall, tensors_in
 from gradviz.story import EventKind
-
-__all__ = ["Handlers", "RecordingMode", "change", "pass_on"]
 
 _Look = Callable[[RecordingState, TorchCall], None]
 
@@ -100,6 +106,9 @@ def _after_cut(cause: Cause) -> _Look:
         data = state.input_from(call.args[0], cut, location, word)
         kind = EventKind.OPERATION if isinstance(data.source, UntrackedTensor) else EventKind.CUT
         state.add_untracked(word_of(call.func), [data], [call.result], location, kind)
+        record = state.provenance.tensors.of(call.result)
+        if isinstance(record, UntrackedTensor):
+            may_repeat(state, call, location, record)
 
     return after
 
@@ -159,6 +168,7 @@ def _after_value_read(cause: Cause) -> _Look:
         was_cut = tensor.requires_grad or bool(untracked.cut_leaves)
         kind = EventKind.CUT if was_cut else EventKind.OPERATION  # of a frozen tensor
         state.log(Entry(kind, untracked.word, location, identities=(untracked.identity,)))
+        may_repeat(state, call, location, untracked)
 
     return after
 
@@ -258,7 +268,21 @@ def _after_mode(state: RecordingState, call: TorchCall) -> None:
     word = _mode_word(state) if now != before else ""
     if word:
         action = Action.GRADIENTS_ON if now else Action.GRADIENTS_OFF
-        state.log(Entry(EventKind.MODE, word, state.location(), action=action))
+        location = _decorated(state) or state.location()
+        state.log(Entry(EventKind.MODE, word, location, action=action))
+
+
+def _decorated(state: RecordingState) -> CodeLocation | None:
+    """The first line of a user's function that is decorated with the mode; None if none is."""
+    frame: Any = sys._getframe(2)
+    while frame is not None and not state.verdicts[frame.f_code.co_filename]:
+        if frame.f_code.co_name == "decorate_context":
+            code = getattr(frame.f_locals.get("func"), "__code__", None)
+            if code is None or not state.verdicts[code.co_filename]:
+                return None
+            return CodeLocation(code, next(start for start, _, line in code.co_lines() if line))
+        frame = frame.f_back
+    return None
 
 
 _MODE_FILES = ("grad_mode.py", "_contextlib.py", "contextlib.py")
@@ -314,7 +338,12 @@ _NUMBERS = frozenset({int, float, bool})
 
 def change(state: RecordingState, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """A change in place; of plain data by plain numbers, without what others need."""
-    record = state.provenance.tensors.get(id(args[0])) if args else None
+    if repeats_change(state, func, args, kwargs):
+        before = version_of(args[0])
+        result = func(*args)
+        log_change(state, before, version_of(args[0]))
+        return result
+    record = state.provenance.tensors.of(args[0]) if args else None
     if (
         not isinstance(record, UntrackedTensor)
         or kwargs
@@ -334,6 +363,7 @@ def change(state: RecordingState, func: Any, args: tuple[Any, ...], kwargs: dict
     try:
         location = user_location(sys._getframe(2), state.verdicts)
         log_plain_change(state, target, record, word_of(func), before, location)
+        may_repeat(state, TorchCall(func, args, kwargs), location, record)
     except Exception as error:
         state.failed(error)
     return result
@@ -343,7 +373,7 @@ call_made_from(change.__code__, globals())
 _NAMED: dict[str, Handler] = {
     "_set_grad_enabled": _handler(_after_mode, _before_mode),
     "backward": _handler(gradients.after_backward_call, gradients.before_backward_call),
-    "detach": _handler(_after_cut(Cause.DETACH), _before_cut),
+    "detach": repeatable(_after_cut(Cause.DETACH), _before_cut),
     "detach_": _handler(_after_detach_, _before_detach_),
     **dict.fromkeys(("register_hook", "register_post_accumulate_grad_hook"), _handler(_after_hook)),
     "requires_grad_": _handler(_after_flag, _before_flag),
@@ -351,13 +381,13 @@ _NAMED: dict[str, Handler] = {
     **dict.fromkeys(("numpy", "__array__"), _handler(_after_value_read(Cause.NUMPY))),
     **dict.fromkeys(
         ("item", "tolist", "__float__", "__int__", "__index__", "__complex__"),
-        _handler(_after_value_read(Cause.ITEM)),
+        repeatable(_after_value_read(Cause.ITEM)),
     ),
     **dict.fromkeys(QUERIES, pass_on),
     "__deepcopy__": _handler(_after_deepcopy),
 }
 _PROPERTIES: dict[tuple[str, str], Handler | None] = {
-    ("__get__", "data"): _handler(_after_cut(Cause.DATA), _before_cut),
+    ("__get__", "data"): repeatable(_after_cut(Cause.DATA), _before_cut),
     ("__set__", "data"): _handler(_after_data_set),
     ("__get__", "grad"): _handler(gradients.after_grad_read),
     ("__set__", "grad"): _handler(gradients.after_grad_set, gradients.before_grad_set),
@@ -474,7 +504,9 @@ class RecordingMode(TorchFunctionMode):
                     if after > state.limit:
                         state.flush()
                     return result
-        elif kind in _NOTHING_TO_SAY:
+        elif kind in _NOTHING_TO_SAY or (
+            kind is _Tensor and not kwargs and repeats_call(state, func, args, result)
+        ):
             return result
         state.made(func, (args, kwargs or {}), result, before)
         return result

@@ -30,7 +30,7 @@ def before_change(state: RecordingState, call: TorchCall) -> None:
     targets = list(
         tensors_in((call.kwargs["out"],) if call.kwargs.get("out") is not None else given)
     )
-    known = [state.provenance.tensors.get(id(target)) for target in targets]
+    known = [state.provenance.tensors.of(target) for target in targets]
     if not any(isinstance(each, UntrackedTensor) and each.grad_of is not None for each in known):
         state.end_gradient_change()
     others = [each.as_input() if isinstance(each, UntrackedTensor) else None for each in known]
@@ -148,11 +148,14 @@ def _change_tracked(
     state.in_place[end] = word
     for target, old in zip(targets, known, strict=True):
         if isinstance(old, UntrackedTensor):  # its aliases stay untracked
+            site = CutSite(Cause.VALUES_COPIED, location, word)
             for record in state.provenance.sharing(target, old):
-                site = CutSite(Cause.VALUES_COPIED, location, word)
-                _write_into(state, call, target, record, site)
+                shared = record.ref() if isinstance(record, UntrackedTensor) else None
+                if shared is None or not shared.requires_grad:  # else it has become tracked, too
+                    _write_into(state, call, target, record, site)
             result = state.provenance.aliased_result(target, old)
-            _write_into_result(state, call, target, result, (location, word))
+            if result is not None and result.created < count:
+                _write_into_result(state, call, target, result, (location, word))
     for target, data in zip(targets, others, strict=True):
         if data is not None and target.requires_grad:  # this change made it tracked
             state.mixed[end] = [data, *state.mixed.get(end, [])]
