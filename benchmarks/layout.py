@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from gradviz.renderers.layout.engines import Box, Layout, Link, lay_out
+from gradviz.renderers.layout.engines import lay_out
+from gradviz.renderers.layout.routing import Box, Layout, Link
 
 Graph = tuple[list[Box], list[Link]]
 LIMIT = 20.0

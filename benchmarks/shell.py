@@ -19,8 +19,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from gradviz.frontends.program import run_script
-from gradviz.frontends.target import Extent, load_target, parse_target
+from gradviz.frontends.program import Extent, run_script
+from gradviz.frontends.target import load_target, parse_target
 
 PROGRAM = """
 import sys

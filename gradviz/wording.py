@@ -26,24 +26,6 @@ from gradviz.facts import (
 from gradviz.graph import RankSpread, TensorSummary
 from gradviz.graph.text import counted
 
-__all__ = [
-    "added_text",
-    "event_detail",
-    "frame_title",
-    "gradient_change_text",
-    "inside_text",
-    "problem_text",
-    "rank_notes",
-    "rank_state_text",
-    "result_title",
-    "ranks_text",
-    "spread_text",
-    "title_without_values",
-    "sampling_note",
-    "with_gradients",
-    "with_step",
-]
-
 _FEW = 4  # Numbers of a gradient, or names of parameters, that are written out.
 _LONGEST_MESSAGE = 200
 _LONGEST_TITLE = 40  # Characters of a title that lists the changes of gradients.

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from gradviz.frontends.options import frame_numbers
+from gradviz.frontends.option_values import frame_numbers
 from gradviz.frontends.pages import Namespace, Wanted, run_block
 from gradviz.serialize import loads
 from gradviz.story import Story

@@ -15,8 +15,6 @@ import pytest
 
 from gradviz.errors import GradvizError, LayoutError, UsageError
 from gradviz.renderers.layout.engines import (
-    Box,
-    Link,
     Output,
     engine_name,
     engines,
@@ -24,6 +22,7 @@ from gradviz.renderers.layout.engines import (
     run_engine,
     run_graphviz,
 )
+from gradviz.renderers.layout.routing import Box, Link
 
 GRAPH = "digraph { a -> b }"
 DOT = pytest.param("dot", marks=pytest.mark.tool)

@@ -13,8 +13,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gradviz.renderers.layout.engines import Box, Layout, Link, lay_out
+from gradviz.renderers.layout.engines import lay_out
 from gradviz.renderers.layout.layered import layered, pack
+from gradviz.renderers.layout.routing import Box, Layout, Link
 from gradviz.renderers.layout.rows import (
     acyclic,
     cost,

@@ -16,7 +16,8 @@ import gradviz
 from gradviz.renderers.cards import card_of
 from gradviz.renderers.edges import drawn_edges
 from gradviz.renderers.labels import labels_of
-from gradviz.renderers.layout.engines import Box, Link, lay_out
+from gradviz.renderers.layout.engines import lay_out
+from gradviz.renderers.layout.routing import Box, Link
 from gradviz.views import apply
 
 pytestmark = pytest.mark.tool

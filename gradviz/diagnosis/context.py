@@ -467,10 +467,11 @@ class Context:
         made = (event for kind in _MADE for event in self.happened(kind))
         switched = self.happened(EventKind.REQUIRES_GRAD)
         numbers = [event.number for event in self.events or ()]
+        shown = {key for frame in self.frames or () for key in frame.graph}.union(self.graph)
         return (
             numbers != list(range(len(numbers)))  # some events were omitted
             or any(
-                not event.nodes and not operation(event.word).from_nothing
+                shown.isdisjoint(event.nodes) and not operation(event.word).from_nothing
                 for event in made
                 if event.number < last
             )

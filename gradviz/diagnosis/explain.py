@@ -230,7 +230,9 @@ def _of_recording(asked: Asked, found: Names) -> Explanation | Explanations:
         context = with_values(context, asked.recording, found)
     if asked.tensors and not asked.is_many:
         return _answers(questions, context, False)
-    explanations = _answers(questions, context, True, is_overview=not asked.tensors)
+    explanations = _answers(
+        questions, context, True, is_overview=not asked.tensors or bool(asked.modules)
+    )
     assert isinstance(explanations, Explanations)
     if not asked.tensors:
         explanations = Explanations(

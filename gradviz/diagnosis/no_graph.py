@@ -26,8 +26,6 @@ from gradviz.story import Event, EventKind
 from gradviz.torch_messages import MessageKind as Kind
 from gradviz.torch_messages import TorchMessage
 
-__all__ = ["RULES", "inputs_of", "is_of", "node_of", "source_of", "with_article"]
-
 _CALLS = {
     Kind.ROOT_WITHOUT_GRAPH: "backward",
     Kind.RETAIN_GRAD_WITHOUT_GRAPH: "retain_grad()",

@@ -31,21 +31,6 @@ from gradviz.graph import (
 from gradviz.graph.operations import operation, words
 from gradviz.story import Event
 
-__all__ = [
-    "FIX_OF_CAUSE",
-    "TURN_ON",
-    "cut_words",
-    "fix_of_cut",
-    "is_known_cut",
-    "known_cuts",
-    "left_off",
-    "lines_of",
-    "lost_on_the_way",
-    "not_connected_rules",
-    "number_reads",
-    "twin_of",
-]
-
 FIX_OF_CAUSE = {
     Cause.DETACH: "leave out the detach()",
     Cause.NO_GRAD: "compute it outside of torch.no_grad()",

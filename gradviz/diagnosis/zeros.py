@@ -480,6 +480,8 @@ def _lost_in_backward(context: Context, question: Question) -> Evidence | None:
     }
     if operation(nodes[key].get("op", "")).draws:
         words["fix"] = _RSAMPLE
+    if any(each.word == "apply" for each in context.happened_to(key, EventKind.OPERATION)):
+        words["fix"] = f"look at what backward of {nodes[key].get('op', '')} returns"
     return Evidence(words, tuple(found), locations_of([line]), key)
 
 

@@ -19,7 +19,8 @@ from typing import Any
 from gradviz.errors import GradvizError, UsageError
 from gradviz.frontends.display import VIEWER_HEIGHT, alt_text, image, interactive
 from gradviz.frontends.drawing import Drawing
-from gradviz.frontends.options import OPTIONS, Picture, frame_numbers
+from gradviz.frontends.option_values import frame_numbers
+from gradviz.frontends.options import OPTIONS, Picture
 from gradviz.frontends.pages import (
     BlockOutcome,
     Cache,

@@ -20,7 +20,8 @@ from IPython.display import display
 from gradviz.errors import GradvizError, UsageError
 from gradviz.frontends.drawing import Drawing
 from gradviz.frontends.files import aside
-from gradviz.frontends.options import OPTIONS, Picture, chosen, frame_numbers
+from gradviz.frontends.option_values import chosen, frame_numbers
+from gradviz.frontends.options import OPTIONS, Picture
 from gradviz.frontends.target import parse_names, traced
 from gradviz.frontends.variables import evaluated
 from gradviz.story import Story

@@ -20,8 +20,6 @@ from gradviz.errors import UsageError
 from gradviz.frontends.option_values import (
     ALLOWED,
     CHECKS,
-    chosen,
-    frame_numbers,
     is_text,
     listed_tensors,
     points,
@@ -30,16 +28,6 @@ from gradviz.graph.text import must_be
 from gradviz.renderers.scene import SheetStyle
 from gradviz.renderers.theme import Theme
 from gradviz.views import RENAMED, View
-
-__all__ = [
-    "OPTIONS",
-    "Option",
-    "Picture",
-    "PictureOptions",
-    "chosen",
-    "frame_numbers",
-    "with_options",
-]
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 

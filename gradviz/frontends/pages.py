@@ -22,7 +22,8 @@ from gradviz import __version__
 from gradviz.errors import GradvizError, ScriptError, UsageError
 from gradviz.frontends.drawing import Drawing
 from gradviz.frontends.files import write_atomically
-from gradviz.frontends.options import Picture, chosen
+from gradviz.frontends.option_values import chosen
+from gradviz.frontends.options import Picture
 from gradviz.frontends.program import (
     ProgramRun,
     modules_forgotten,

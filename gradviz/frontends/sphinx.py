@@ -29,7 +29,8 @@ from gradviz.errors import GradvizError, UsageError
 from gradviz.frontends.display import VIEWER_HEIGHT, alt_text, interactive_parts
 from gradviz.frontends.drawing import Drawing
 from gradviz.frontends.files import write_atomically
-from gradviz.frontends.options import OPTIONS, Option, Picture, frame_numbers
+from gradviz.frontends.option_values import frame_numbers
+from gradviz.frontends.options import OPTIONS, Option, Picture
 from gradviz.frontends.pages import (
     BlockOutcome,
     CodeError,

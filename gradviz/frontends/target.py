@@ -32,22 +32,6 @@ from gradviz.graph import GradGraph
 from gradviz.graph.text import counted, shape_text
 from gradviz.story import Frame, Story, recorded_in
 
-__all__ = [
-    "Extent",
-    "Loaded",
-    "Target",
-    "check_file",
-    "load_target",
-    "no_name",
-    "parse_names",
-    "parse_target",
-    "record_program",
-    "run_program",
-    "start_program",
-    "traced",
-    "values_of",
-]
-
 _FILE = re.compile(r"(?P<place>.*?\.(?:py|json))(?::(?P<names>.*))?", re.IGNORECASE | re.DOTALL)
 _TARGETS = "a target is like train.py:loss, package.module:loss or graph.json"
 _MODULES = "torch.nn.modules.module"

@@ -26,20 +26,10 @@ from gradviz.recording.cut_leaves import (
     CutLeaves,
     CutSite,
     OpRecord,
+    WeakTensors,
     merge_cut_leaves,
 )
 from gradviz.recording.source_lines import NOWHERE, CodeLocation
-from gradviz.recording.weak_tensors import WeakTensors
-
-__all__ = [
-    "Input",
-    "Leaf",
-    "OperationOutput",
-    "Provenance",
-    "UntrackedTensor",
-    "Written",
-    "cause_of",
-]
 
 _MOST_SHOWN = 256  # untracked tensors that frames can show
 _DEEPEST = 48  # consecutive untracked tensors, before the oldest are dropped

@@ -113,6 +113,69 @@ FIXES = {
         "of_generator = torch.optim.Adam(critic.parameters()",
         "of_generator = torch.optim.Adam(generator.parameters()",
     ),
+    "actor_samples_without_rsample": ("policy.sample()", "policy.rsample()"),
+    "generator_loss_reuses_the_scores": (
+        "scores = discriminator(fake.detach())",
+        "scores = discriminator(fake)",
+    ),
+    "losses_of_a_diffusion_under_no_grad": ("    @torch.no_grad()  # here\n", ""),
+    "integrated_under_no_grad": ("@torch.no_grad()  # here\n", ""),
+    "temperature_as_a_number": ("self.log_alpha.exp().item()", "self.log_alpha.exp()"),
+    "clipped_before_backward": (
+        """        nn.utils.clip_grad_norm_(model.parameters(), 0.1)  # here
+        loss.backward()
+""",
+        """        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 0.1)
+""",
+    ),
+    "clipped_by_value_too_early": (
+        """        nn.utils.clip_grad_value_(self.model.parameters(), 0.1)  # here
+        loss.backward()
+""",
+        """        loss.backward()
+        nn.utils.clip_grad_value_(self.model.parameters(), 0.1)
+""",
+    ),
+    "straight_through_cancels": ("+ soft - soft", "+ soft - soft.detach()"),
+    "triplets_of_equal_points": ("clamp(min=0)\n    return", "clamp(min=1e-12)\n    return"),
+    "variance_by_relu": ("self.variance(h).relu()", "self.variance(h).relu() + 1e-6"),
+    "schedule_by_integers": ("step // steps", "(step + 1) / steps"),
+    "second_step_without_an_update": (
+        "        scaler.step(optimizer)",
+        "        scaler.step(optimizer)\n        scaler.update()",
+    ),
+    "parameter_is_scaled_in_init": (
+        "nn.Parameter(torch.randn(size, rank)) * 0.01",
+        "nn.Parameter(torch.randn(size, rank) * 0.01)",
+    ),
+    "position_as_a_buffer": (
+        'self.register_buffer("position", torch.zeros(1, patches, size, requires_grad=True))',
+        "self.position = nn.Parameter(torch.zeros(1, patches, size))",
+    ),
+    "residual_is_added_in_place": ("gate += x", "gate = gate + x"),
+    "hidden_kept_by_a_decoder": (
+        "        loss.backward()",
+        "        loss.backward()\n        model.state = model.state.detach()",
+    ),
+    "quantised_weights": (
+        "    return torch.round(x / scale) * scale",
+        "    y = torch.round(x / scale) * scale\n    return x + (y - x).detach()",
+    ),
+    "reversal_of_strength_zero": ("return -ctx.strength * gradient", "return -gradient"),
+    "ctc_of_a_recognizer": ("nn.CTCLoss(blank=0)", "nn.CTCLoss(blank=0, zero_infinity=True)"),
+    "two_tasks_two_steps": (
+        """        for loss in losses_of(model(batch["x"]), batch):
+            optimizer.zero_grad()
+            loss.backward(retain_graph=True)
+            optimizer.step()  # here
+""",
+        """        optimizer.zero_grad()
+        for loss in losses_of(model(batch["x"]), batch):
+            loss.backward(retain_graph=True)
+        optimizer.step()
+""",
+    ),
 }
 
 

@@ -53,8 +53,6 @@ from gradviz.recording.source_lines import (
 from gradviz.recording.state import Handler, RecordingState, TorchCall, tensors_in
 from gradviz.story import EventKind
 
-__all__ = ["Handlers", "RecordingMode", "change", "pass_on"]
-
 _Look = Callable[[RecordingState, TorchCall], None]
 
 

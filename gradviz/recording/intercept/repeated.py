@@ -27,8 +27,6 @@ from gradviz.recording.source_lines import CodeLocation, call_made_from
 from gradviz.recording.state import Handler, InPlaceChange, RecordingState, TorchCall
 from gradviz.story import EventKind
 
-__all__ = ["Repeated", "log_change", "may_repeat", "repeatable", "repeats_call", "repeats_change"]
-
 _MOST_ENTRIES = 50_000  # events without a number
 _NUMBERS = frozenset({int, float, bool})
 _Look = Callable[[RecordingState, TorchCall], None]

@@ -30,22 +30,6 @@ from gradviz.renderers.layout.layered import layered, pack
 from gradviz.renderers.layout.routing import Box, Layout, Link, Point, Route
 from gradviz.renderers.layout.rows import Pair, acyclic, cost, rank
 
-__all__ = [
-    "Box",
-    "Cluster",
-    "ENGINES",
-    "Layout",
-    "Link",
-    "Output",
-    "Point",
-    "Route",
-    "engine_name",
-    "engines",
-    "lay_out",
-    "run_engine",
-    "run_graphviz",
-]
-
 ENGINES = ("dot", "pygraphviz", "layered")
 _CHILD = Path(__file__).with_name("_pygraphviz_child.py")
 # The first bytes of a picture in each format: a program with other output is broken.
