@@ -13,13 +13,11 @@ called by its word.
 from __future__ import annotations
 
 import argparse
-import copy
 import gc
 import hashlib
 import linecache
 import random
 import sys
-import threading
 import time
 import warnings
 from collections import Counter
@@ -29,8 +27,7 @@ from typing import Any
 
 import torch
 from fuzz_programs import Program
-from fuzz_wide import made
-from torch.utils.checkpoint import checkpoint
+from fuzz_training import made
 
 import gradviz
 
@@ -38,10 +35,6 @@ import gradviz
 def _run(program: Program, recording: Any = None) -> tuple[dict[str, Any], Exception | None]:
     """The variables of a program after it has run, and what it raised."""
     space: dict[str, Any] = {
-        "torch": torch,
-        "copy": copy,
-        "threading": threading,
-        "checkpoint": checkpoint,
         "__name__": "fuzz",
     }
     code = compile(program.text, program.file, "exec")
@@ -209,7 +202,7 @@ class _Checked:
         right = set()
         if not grad.isfinite().all():
             right |= {"NaN"} if grad.isnan().any() else {"infinite"}
-        elif not norm:
+        elif not grad.any():  # the norm of tiny numbers is 0
             right |= {"zero"}
         if len(program.passes) > 1:
             right |= {"accumulated"}
@@ -220,6 +213,8 @@ class _Checked:
             trained = program.parameters & set(program.held) - set(program.frozen)
             inputs = set(program.held) - program.parameters  # a program may optimize an input
             (right if trained and not inputs else may_be).add("left out of the optimizer")
+        if not self.space["loss"].isfinite().all():
+            may_be.add("loss not finite")
         if norm < 1e-6:  # a sum of a softmax: "0 up to rounding errors"
             may_be.add("zero")
         if leaf in program.hidden:
@@ -282,13 +277,21 @@ class _Checked:
 
     def _wrong_table(self) -> Wrong:
         """All at once must say what one by one says."""
-        for each in gradviz.explain(self.recording, names={**self.names}):
+        rows = list(gradviz.explain(self.recording, names={**self.names}))
+        same = {each.name for each in rows if self._says_the_same(each)}
+        for each in rows:
             own = self.told.get(each.name)
+            if each.name in same:
+                continue  # a row of that name may be of a leaf of an earlier step, too
             is_held = self.program.held is None or each.name in self.program.held
             if each.verdict.value == "not trained" and not is_held:
                 continue  # the table knows the optimizers as well
-            if own is not None and own.verdict is not each.verdict:
+            if own is not None:
                 yield "disagree", f"{each}\n{own}"
+
+    def _says_the_same(self, row: Any) -> bool:
+        own = self.told.get(row.name)
+        return own is not None and own.verdict is row.verdict
 
     def _wrong_result(self) -> Wrong:
         """Of a result that lies outside the graph."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 PRELUDE = """\
-import copy, threading, torch
+import copy, functools, threading, torch
 from torch.utils.checkpoint import checkpoint
 class Double(torch.autograd.Function):
     @staticmethod

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from fuzz_parts import NUMBERS, PRELUDE, Program, Var, Ways, cut, joined
+from fuzz_parts import NUMBERS, PRELUDE, Var, Ways, cut, joined
 from fuzz_programs import Maker
 
-__all__ = ["WIDE", "made"]
+__all__ = ["ALL", "WIDE", "WideMaker"]
 
 WIDE = 200_000
 
@@ -43,23 +43,23 @@ def times(k):
 def frozen(t):
     return t * 2
 """
-_ALL = (PRELUDE + MORE).splitlines()
+ALL = (PRELUDE + MORE).splitlines()
 
 
 def _line(code: str) -> int:
-    return 1 + next(n for n, line in enumerate(_ALL) if code in line)
+    return 1 + next(n for n, line in enumerate(ALL) if code in line)
 
 
 _STATE, _HALF, _FROZEN = map(
     _line, ("self.state = out.detach()", "yield t[2:]", "    return t * 2")
 )
-_FROZEN = len(_ALL)
+_FROZEN = len(ALL)
 
 
-class _WideMaker(Maker):
+class WideMaker(Maker):
     def __init__(self, seed: int) -> None:
         super().__init__(seed)
-        self.program.lines = list(_ALL)
+        self.program.lines = list(ALL)
         self.program.words[_STATE] = self.program.words[_HALF] = ("detach()",)
         self.program.words[_FROZEN] = ("no_grad",)
 
@@ -295,8 +295,3 @@ class _WideMaker(Maker):
         new = self._new(cut(x.ways, line) if is_cut else dict(x.ways))
         new.name = x.name
         self._keep(new)
-
-
-def made(seed: int) -> Program:
-    """The program of a seed."""
-    return (_WideMaker if seed >= WIDE else Maker)(seed).make()

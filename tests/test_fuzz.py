@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import pytest
 from fuzz import wrong
-from fuzz_wide import WIDE, made
+from fuzz_training import TRAINING, WIDE, made
 
 TOGETHER = 25
 
 
-@pytest.mark.parametrize("first", [*range(0, 150, TOGETHER), *range(WIDE, WIDE + 50, TOGETHER)])
+@pytest.mark.parametrize(
+    "first", [*range(0, 150, TOGETHER), *range(WIDE, WIDE + 50, TOGETHER), TRAINING]
+)
 def test_random_programs(first: int) -> None:
     found = [
         f"seed {seed}: {kind}: {words}"

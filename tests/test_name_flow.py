@@ -30,6 +30,12 @@ UNUSED = {
         seen.append(k)
         loss = x.sum()
         """,
+    "appended to a list": """
+        seen = []
+        s = v.item()
+        seen.append(w.sum().item())  # k = 1
+        loss = (x * s).sum()
+        """,
     "in a function": """
         def step(x, w):
             k = round(w.max().item(), 3)
@@ -51,6 +57,26 @@ UNUSED = {
 }
 
 USED = {
+    "appended to a list that is used": """
+        seen = []
+        seen.append(w.sum().item())  # k = 1
+        loss = (x * seen[0]).sum()
+        """,
+    "appended to a list that is an argument": """
+        def step(seen, x, w):
+            seen.append(w.sum().item())  # k = 1
+            loss = compute(x)
+            loss.backward()
+        """,
+    "appended to a list with another name": """
+        seen = meters.seen
+        seen.append(w.sum().item())  # k = 1
+        loss = meters.total() * x
+        """,
+    "appended to an attribute": """
+        self.seen.append(w.sum().item())  # k = 1
+        loss = x.sum()
+        """,
     "directly": """
         k = w.item()
         loss = (x * k).sum()

@@ -154,3 +154,36 @@ def test_an_error_that_the_program_catches_is_told_and_it_goes_on() -> None:
     assert titles[2] == "backward failed: RuntimeError"
     assert titles[-1] == "after backward 3 (x.grad +2)"
     assert len(events(run, EventKind.ERROR)) == 1
+
+
+def test_what_an_operation_on_a_view_saved_is_found_by_its_versions() -> None:
+    def program() -> None:
+        weight, scale = torch.ones(4, requires_grad=True), torch.nn.Parameter(torch.ones(4))
+        scores = weight * 1
+        scores[:2].mul_(scale[:2])
+        with torch.no_grad():
+            scale.add_(1)
+        scores.sum().backward()
+
+    with pytest.raises(RuntimeError) as raised, gradviz.record() as run:
+        program()
+    told = gradviz.explain(raised.value, run)
+    assert told.verdict.value == "changed in place"
+    assert "add_" in told.reason
+    assert "'scale'" in told.reason
+    assert "not recorded" not in str(told)
+
+
+def test_which_of_two_changes_an_operation_on_a_view_needs_is_not_guessed() -> None:
+    def program() -> None:
+        weight, scale = torch.ones(4, requires_grad=True), torch.nn.Parameter(torch.ones(4))
+        scores, other = weight * 1, weight * 2
+        scores[:2].mul_(scale[:2])
+        with torch.no_grad():
+            scale.add_(1)
+        other.add_(1)
+        scores.sum().backward()
+
+    with pytest.raises(RuntimeError) as raised, gradviz.record() as run:
+        program()
+    assert "add_" not in gradviz.explain(raised.value, run).reason

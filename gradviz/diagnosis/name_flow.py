@@ -62,19 +62,22 @@ def is_unused_by(location: SourceLocation, root: str) -> bool:
         True if the code proves it. False if the value of the variable may go into ``root``.
     """
     tree, statement = syntax_tree(location.file), statement_at(location)
-    if tree is None or not isinstance(statement, ast.Assign):
+    if tree is None or not isinstance(statement, (ast.Assign, ast.Expr)):
         return False
     scope = _scope_of(tree, statement)
     nodes = [*ast.walk(scope)]
-    names = {target.id for target in statement.targets if isinstance(target, ast.Name)}
-    is_plain = all(isinstance(target, ast.Name) for target in statement.targets)
+    targets: list[ast.expr] = [] if isinstance(statement, ast.Expr) else statement.targets
+    names = {target.id for target in targets if isinstance(target, ast.Name)}
+    kept = _appended_to(statement)
+    is_plain = bool(kept or targets) and all(isinstance(target, ast.Name) for target in targets)
     is_shared = any(isinstance(node, _DECLARING) for node in nodes)
     own = _assigned_in(nodes)
     if not is_plain or is_shared or isinstance(scope, ast.ClassDef) or root not in own:
         return False
     pure = _pure_names(tree)
-    flows = [flow for node in nodes for flow in _flows(node, pure)]
-    reached, changed = _closure(flows, names)
+    done = {*ast.walk(statement)} if kept else set()
+    flows = [flow for node in nodes if node not in done for flow in _flows(node, pure)]
+    reached, changed = _closure(flows, names | kept, kept)
     # What other functions can see, they may use.
     if isinstance(scope, _FUNCTIONS) and changed - own - pure:
         return False
@@ -238,9 +241,20 @@ def _scope_of(tree: ast.Module, statement: ast.stmt) -> ast.AST:
     return max(scopes, key=lambda node: node.lineno, default=tree)
 
 
-def _closure(flows: list[_Flow], start: set[str]) -> tuple[set[str], set[str]]:
+def _appended_to(statement: ast.stmt) -> set[str]:
+    """The list to which a statement appends a number alone: ``numbers.append(x.item())``."""
+    call = statement.value if isinstance(statement, ast.Expr) else None
+    if not isinstance(call, ast.Call) or not all(map(_reads_value, call.args)):
+        return set()
+    method = call.func
+    if not isinstance(method, ast.Attribute) or method.attr != "append":
+        return set()
+    return {method.value.id} if isinstance(method.value, ast.Name) else set()
+
+
+def _closure(flows: list[_Flow], start: set[str], objects: set[str]) -> tuple[set[str], set[str]]:
     """The names that values of ``start`` may reach, and those of changed objects among them."""
-    reached, changed = set(start), set[str]()
+    reached, changed = set(start), set(objects)
     size = -1
     while size != len(reached) + len(changed):
         size = len(reached) + len(changed)

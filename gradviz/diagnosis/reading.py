@@ -47,16 +47,6 @@ if TYPE_CHECKING:
     from gradviz.capture.tensors.training_sets import IneffectiveFlag, Unregistered
     from gradviz.recording.api import Recording
 
-__all__ = [
-    "context_at_end",
-    "context_of",
-    "error_context",
-    "identity_of",
-    "look",
-    "questions_of",
-    "with_values",
-]
-
 _OF_A_PASS = (
     FrameKind.FORWARD,
     FrameKind.AFTER_BACKWARD,

@@ -1,14 +1,18 @@
-"""The leaves that a tensor was computed from, and where the gradient to each was cut.
+"""The data of provenance: the leaves that a tensor was computed from, and the records of tensors.
 
-Sets of leaves are bits of an integer; the bit of a leaf is its number in the recording.
+Sets of leaves are bits of an integer; the bit of a leaf is its number in the recording. A record
+keeps no tensor alive.
 """
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
+
+import torch
 
 from gradviz.graph import Cause
 from gradviz.recording.source_lines import CodeLocation
@@ -107,3 +111,50 @@ def leaves_in(bits: int) -> Iterator[int]:
         lowest = bits & -bits
         yield lowest.bit_length() - 1
         bits ^= lowest
+
+
+R = TypeVar("R", bound=Any)  # a record of a tensor, with a reference to it in ``ref``
+
+
+class _Reference(weakref.ref[torch.Tensor]):
+    __slots__ = ("key",)
+    key: int
+
+
+class WeakTensors(dict[int, R]):
+    """The records of tensors that are alive, by the ``id`` of the tensor.
+
+    An entry is removed when its tensor is deleted, before the ``id`` can be reused.
+
+    Attributes:
+        latest: a record that is entered when a record is next read: its tensor may be gone by then.
+    """
+
+    latest: Any = None
+
+    def enter(self, tensor: torch.Tensor, record: R) -> None:
+        """Store the record of a tensor, replacing any other."""
+        self.settle()
+        reference = _Reference(tensor, self._remove)
+        reference.key = id(tensor)
+        record.ref = reference
+        self[id(tensor)] = record
+
+    def _remove(self, reference: weakref.ref[torch.Tensor]) -> None:
+        key: int = reference.key  # type: ignore[attr-defined]
+        record = self.get(key)
+        if record is not None and record.ref is reference:
+            del self[key]
+
+    def settle(self) -> None:
+        """Enter the latest record, if its tensor is alive."""
+        record, self.latest = self.latest, None
+        tensor = record.ref() if record is not None else None
+        if record is not None and tensor is not None:
+            self.enter(tensor, record)
+
+    def of(self, tensor: torch.Tensor) -> R | None:
+        """The record of a tensor."""
+        if self.latest is not None:
+            self.settle()
+        return self.get(id(tensor))

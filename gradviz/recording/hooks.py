@@ -29,8 +29,6 @@ from gradviz.recording.provenance import Leaf
 from gradviz.recording.source_lines import NOWHERE, CodeLocation, UserFiles
 from gradviz.story import EventKind
 
-__all__ = ["HookedTensor", "Hooks", "held_with_hooks"]
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Hook:

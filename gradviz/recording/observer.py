@@ -54,8 +54,6 @@ from gradviz.recording.steady import LeafReading, Steady, StepMoment
 from gradviz.story import EventKind, Frame
 from gradviz.wording import frame_title, with_gradients, with_step
 
-__all__ = ["Observer"]
-
 _FAILURES = (FrameKind.FAILED_BACKWARD, FrameKind.REFUSED_BACKWARD, FrameKind.ERROR)
 _ONLY_LEAVES = (FrameKind.AFTER_GRADIENT_CHANGE, FrameKind.AFTER_STEP)
 _ALWAYS = (*_FAILURES, FrameKind.MARK)

@@ -10,10 +10,11 @@ import torch
 from torch.autograd.graph import GradientEdge, Node
 
 from gradviz.capture.autograd.nodes import leaf_of, operation_type, read_saved, sequence_number
-from gradviz.capture.autograd.tensors import Several, memory_of, version_of
+from gradviz.capture.autograd.tensors import Several, memory_of, storage_address, version_of
 from gradviz.capture.tracing.walk import Walk, make_safe_to_drop
 from gradviz.facts import ErrorDetails, Problem, ProblemKind, SourceLocation
 from gradviz.graph import Buffers, EdgeKind, GradGraph
+from gradviz.recording.provenance import Leaf
 from gradviz.recording.source_lines import CodeLocation, UserFiles
 from gradviz.recording.state import InPlaceChange, RecordingState
 from gradviz.torch_messages import MessageKind, TorchMessage, read_message
@@ -103,7 +104,7 @@ def _changed(
     """Find the node whose saved tensor was changed; backward runs the latest node first."""
     suspects = [each for each in _suspects(found, roots) if each.created in operations]
     if not suspects:
-        return None
+        return _changed_in_a_copy(found, graph, operations, state)
     wanted, version = found.wanted, found.found
     changes = {each: _change_of(each, wanted, state) for each in suspects}
     suspect = max(suspects, key=lambda each: (each.fits, changes[each] is not None, each.created))
@@ -118,8 +119,58 @@ def _changed(
         wanted=wanted,
         found=version,
     )
-    if (change := changes[suspect]) is None:
-        return problem
+    change = changes[suspect]
+    return problem if change is None else _with_change(problem, change, state)
+
+
+def _changed_in_a_copy(
+    found: TorchMessage, graph: GradGraph, operations: Mapping[int, str], state: RecordingState
+) -> Problem | None:
+    """Find the change if an operation wrote into a view: its node is inside of a ``CopySlices``.
+
+    What it saved cannot be read. It is known if one recorded tensor alone has those versions.
+    """
+    copies = [n for n, key in operations.items() if graph.nodes[key].get("op") == "copy_slices"]
+    latest = {change.storage: change.after for change in state.changes}
+    first = {change.created: change for change in reversed(state.changes)}
+    find = state.event_log.find
+
+    def is_later(change: InPlaceChange, created: int) -> bool:
+        is_recorded = change.created in state.in_place and first[change.created] is change
+        is_own = is_recorded and find(created) == find(change.created - 1)
+        return created < change.created and not is_own
+
+    fits = [
+        change
+        for change in state.changes
+        if change.before <= found.wanted < change.after
+        and latest[change.storage] == found.found
+        and any(is_later(change, created) for created in copies)
+    ]
+    if len({change.storage for change in fits}) != 1:
+        return None
+    key = operations[max(created for created in copies if is_later(fits[0], created))]
+    problem = Problem(
+        ProblemKind.CHANGED_IN_PLACE,
+        key,
+        name=_leaf_name(fits[0].storage, graph, state),
+        wanted=found.wanted,
+        found=found.found,
+    )
+    return _with_change(problem, fits[0], state)
+
+
+def _leaf_name(storage: object, graph: GradGraph, state: RecordingState) -> str:
+    """The name of the leaf with that storage; "" if there is none."""
+    for record in state.provenance.tensors.values():
+        tensor = record.ref() if isinstance(record, Leaf) else None
+        if tensor is not None and storage_address(tensor) == storage:
+            node = state.event_log.key_of(record.identity)
+            return str(graph.nodes[node].get("name", "")) if node in graph else ""
+    return ""
+
+
+def _with_change(problem: Problem, change: InPlaceChange, state: RecordingState) -> Problem:
     line = state.lines.at(change.location)
     return replace(
         problem,

@@ -26,20 +26,10 @@ from gradviz.recording.cut_leaves import (
     CutLeaves,
     CutSite,
     OpRecord,
+    WeakTensors,
     merge_cut_leaves,
 )
 from gradviz.recording.source_lines import NOWHERE, CodeLocation
-from gradviz.recording.weak_tensors import WeakTensors
-
-__all__ = [
-    "Input",
-    "Leaf",
-    "OperationOutput",
-    "Provenance",
-    "UntrackedTensor",
-    "Written",
-    "cause_of",
-]
 
 _MOST_SHOWN = 256  # untracked tensors that frames can show
 _DEEPEST = 48  # consecutive untracked tensors, before the oldest are dropped
@@ -416,7 +406,7 @@ class Provenance:
         return [
             self.add(tensor, word, cause, location, inputs, matters).identity
             for tensor in tensors
-            if not isinstance(self.tensors.of(tensor), Leaf)
+            if not isinstance(self.tensors.get(id(tensor)), Leaf)
         ]
 
     def write(

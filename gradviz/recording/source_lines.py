@@ -25,23 +25,6 @@ from gradviz.capture.autograd.engine import SharedInstall
 from gradviz.facts import SourceLocation
 from gradviz.shown import cell_name
 
-__all__ = [
-    "CodeLocation",
-    "Helper",
-    "HelperFiles",
-    "NOWHERE",
-    "SourceLine",
-    "SourceLines",
-    "UserFiles",
-    "call_made_from",
-    "called_function",
-    "move_warnings",
-    "is_library",
-    "restore_warnings",
-    "user_frame",
-    "user_location",
-]
-
 
 class CodeLocation(NamedTuple):
     """A call in the user's code.

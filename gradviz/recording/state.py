@@ -48,16 +48,6 @@ from gradviz.recording.source_lines import (
 )
 from gradviz.story import EventKind
 
-__all__ = [
-    "DEBUG",
-    "Arguments",
-    "TorchCall",
-    "InPlaceChange",
-    "Handler",
-    "RecordingState",
-    "tensors_in",
-]
-
 DEBUG = "GRADVIZ_DEBUG"
 """Environment variable: if set, an error of the recording itself is raised."""
 

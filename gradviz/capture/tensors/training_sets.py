@@ -20,19 +20,6 @@ from torch import nn
 from gradviz.capture.autograd.tensors import is_unsure
 from gradviz.facts import Flag, PlainContainer, TrainingSets
 
-__all__ = [
-    "IneffectiveFlag",
-    "Live",
-    "LiveOptimizer",
-    "SeenSets",
-    "Unregistered",
-    "entries_of",
-    "flag_of_tensor",
-    "ineffective_flags",
-    "live",
-    "unregistered",
-]
-
 _OF_MODULES = frozenset(vars(nn.Module()))  # attributes that torch sets in every module
 _MOST = 1_000  # entries of one container that are searched
 _MOST_INSIDE = 100  # entries of a container among variables in which optimizers are searched

@@ -148,11 +148,14 @@ def _change_tracked(
     state.in_place[end] = word
     for target, old in zip(targets, known, strict=True):
         if isinstance(old, UntrackedTensor):  # its aliases stay untracked
+            site = CutSite(Cause.VALUES_COPIED, location, word)
             for record in state.provenance.sharing(target, old):
-                site = CutSite(Cause.VALUES_COPIED, location, word)
-                _write_into(state, call, target, record, site)
+                shared = record.ref() if isinstance(record, UntrackedTensor) else None
+                if shared is None or not shared.requires_grad:  # else it has become tracked, too
+                    _write_into(state, call, target, record, site)
             result = state.provenance.aliased_result(target, old)
-            _write_into_result(state, call, target, result, (location, word))
+            if result is not None and result.created < count:
+                _write_into_result(state, call, target, result, (location, word))
     for target, data in zip(targets, others, strict=True):
         if data is not None and target.requires_grad:  # this change made it tracked
             state.mixed[end] = [data, *state.mixed.get(end, [])]
