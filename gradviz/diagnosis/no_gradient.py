@@ -303,7 +303,7 @@ connected_rules: tuple[Rule[Any, Any], ...] = (
         "a step without a backward pass",
         Verdict.NOT_RUN,
         _no_pass,
-        "no backward pass ran in the recording, though an optimizer made a step",
+        "backward() was not called in the recording, though an optimizer made a step",
         "call backward() on the loss before the step",
         Needs.RECORDING,
         (EventKind.STEP,),
