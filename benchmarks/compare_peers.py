@@ -3,7 +3,8 @@
 Run ``python benchmarks/compare_peers.py`` where torchviz, torchview, torchlens and torchvista are
 installed beside torch (a virtual environment of their own is best); it prints the table of
 docs/comparison.md as Markdown. Every cell is measured in a process of its own, with 60 s to do it.
-Tools that are not installed are left out.
+Tools that are not installed are left out. ``--sheets FOLDER`` writes the pictures of six programs
+by each tool instead, and a page that shows them beside each other.
 """
 
 from __future__ import annotations
@@ -21,12 +22,12 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from plain_models import GPT
+from plain_models import GPT, ResNet
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
@@ -219,10 +220,52 @@ QUESTIONS: dict[str, Callable[[str], str]] = {
 }
 
 
-def ask(tool: str, question: str) -> str:
+PROGRAMS: dict[str, Callable[[], tuple[nn.Module, Tensor]]] = {
+    "detach": lambda: (Way("detach"), torch.ones(3)),
+    "two layers": lambda: (
+        nn.Sequential(nn.Linear(2, 3), nn.Tanh(), nn.Linear(3, 1)),
+        torch.ones(4, 2),
+    ),
+    "checkpoint": lambda: (Checkpointed(), torch.ones(2, 3, requires_grad=True)),
+    "LSTMCell of 10 steps": lambda: (Rnn(10), torch.ones(1, 4)),
+    "ResNet-50": lambda: (ResNet().eval(), torch.randn(1, 3, 64, 64)),
+    "GPT of 12 layers": lambda: (GPT().eval(), torch.arange(32).view(2, 16)),
+}
+
+
+def picture(tool: str, program: str, path: str) -> None:
+    """Draw one of the programs into a file."""
+    warnings.simplefilter("ignore")
+    with contextlib.redirect_stdout(io.StringIO()):
+        drawn = draw(tool, *PROGRAMS[program]())
+    Path(path).write_bytes(drawn)
+    print(json.dumps(""))
+
+
+def sheets(folder: Path, tools: Sequence[str]) -> None:
+    """Write the pictures, and a page with a row for each program and a column for each tool."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = []
+    for number, program in enumerate(PROGRAMS):
+        cells = []
+        for tool in tools:
+            name = f"{number}-{tool}.{'html' if tool == 'torchvista' else 'svg'}"
+            failure = ask(tool, program, str(folder / name))
+            shown = f'<img src="{name}">' if name.endswith("svg") else f'<a href="{name}">page</a>'
+            cells.append(f"<td>{tool}<br>{failure or shown}</td>")
+        rows.append(f"<tr><th>{program}</th>{''.join(cells)}</tr>")
+    style = "td { vertical-align: top; width: 19% } img { max-width: 100%; max-height: 900px }"
+    text = (
+        f"<!doctype html><meta charset=utf-8><style>{style}</style><table>{''.join(rows)}</table>"
+    )
+    (folder / "peers.html").write_text(text, encoding="utf-8")
+    print(f"wrote {folder}/peers.html")
+
+
+def ask(tool: str, *question: str) -> str:
     """One cell, in a process of its own."""
     child = subprocess.Popen(
-        [sys.executable, __file__, tool, question],
+        [sys.executable, __file__, tool, *question],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -253,7 +296,11 @@ def answer(tool: str, question: str) -> None:
 
 def main() -> None:
     """Print the table."""
-    if len(sys.argv) == 3:
+    is_sheet = sys.argv[1:2] == ["--sheets"]
+    if len(sys.argv) == 4:
+        picture(*sys.argv[1:])
+        return
+    if len(sys.argv) == 3 and not is_sheet:
         answer(*sys.argv[1:])
         return
     versions = {}
@@ -263,6 +310,9 @@ def main() -> None:
             versions[tool] = (
                 importlib.metadata.version(tool) if tool != "gradviz" else (module.__version__)
             )
+    if is_sheet:
+        sheets(Path(sys.argv[2]), list(versions))
+        return
     print("| |", " | ".join(f"{tool} {version}" for tool, version in versions.items()), "|")
     print("|---" * (len(versions) + 1) + "|")
     for question in QUESTIONS:

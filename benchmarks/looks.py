@@ -252,6 +252,7 @@ COLORS: dict[Literal["light", "dark"], tuple[str, str]] = {
     "dark": ("#0d1117", "#e6edf3"),
 }
 WIDTHS = (1_400, 700, 390)
+HIGHEST_SHEET = 8_000  # pixels
 
 
 def sheets(folder: Path) -> None:
@@ -267,23 +268,43 @@ def sheets(folder: Path) -> None:
         for picture in (root / "docs" / "pictures").glob("*.svg"):
             text = picture.read_text(encoding="utf-8")
             (inside / f"readme-{picture.name}").write_text(text, encoding="utf-8")
-        names = sorted(path.name for path in inside.glob("*.svg"))
         for width in WIDTHS:
-            pictures = "\n".join(f'{name}<img src="{theme}/{name}">' for name in names)
-            text = SHEET.format(theme=theme, width=width, page=page, ink=ink, pictures=pictures)
-            sheet = folder / f"{theme}-{width}.html"
-            sheet.write_text(text, encoding="utf-8")
-            photograph(sheet, width + 24, folder / f"{theme}-{width}.png")
-    print(f"wrote {folder}/light-1400.html and {len(COLORS) * len(WIDTHS) - 1} more")
+            for number, names in enumerate(_parts(inside, width), 1):
+                pictures = "\n".join(f'{name}<img src="{theme}/{name}">' for name in names)
+                text = SHEET.format(theme=theme, width=width, page=page, ink=ink, pictures=pictures)
+                sheet = folder / f"{theme}-{width}-{number}.html"
+                sheet.write_text(text, encoding="utf-8")
+                photograph(sheet, width + 24, sheet.with_suffix(".png"), theme)
+    print(f"wrote {folder}/light-{WIDTHS[0]}-1.html and more")
 
 
-def photograph(page: Path, width: int, to: Path) -> None:
-    """The page as PNG, if there is a browser for it."""
+def _parts(folder: Path, width: int) -> Iterator[list[str]]:
+    """The names of pictures, in parts that a browser can photograph."""
+    part: list[str] = []
+    room = float(HIGHEST_SHEET)
+    for path in sorted(folder.glob("*.svg")):
+        _, wide, high = looks(path.read_text(encoding="utf-8"))
+        needed = high * min(1.0, width / wide) + 60
+        if part and needed > room:
+            yield part
+            part, room = [], float(HIGHEST_SHEET)
+        part.append(path.name)
+        room -= needed
+    yield part
+
+
+def photograph(page: Path, width: int, to: Path, theme: str) -> None:
+    """The page as PNG, as for readers of that theme, if there is a browser for it."""
     browser = shutil.which("chromium") or shutil.which("google-chrome")
     if browser is None:
         return
     options = ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"]
-    options += [f"--window-size={width},16000", f"--screenshot={to}", page.resolve().as_uri()]
+    options += [f"--blink-settings=preferredColorScheme={int(theme == 'light')}"]
+    options += [
+        f"--window-size={width},{HIGHEST_SHEET}",
+        f"--screenshot={to}",
+        page.resolve().as_uri(),
+    ]
     subprocess.run([browser, *options], stderr=subprocess.DEVNULL, check=False)
 
 

@@ -65,6 +65,35 @@ def test_each_command_of_the_page_answers_as_it_says(program: str, programs: Pat
     assert list(programs.glob("loss.svg"))
 
 
+ONLY_THE_TRAINER_HAS_THE_MODEL = """\
+import torch
+from torch import nn
+from transformers import Trainer, TrainingArguments
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.body, self.head = nn.Linear(3, 4), nn.Linear(4, 1)
+    def forward(self, x, labels=None):
+        out = self.head(self.body(x).detach())
+        return {"loss": (out - labels).pow(2).mean(), "logits": out}
+
+data = [{"x": torch.ones(3), "labels": torch.ones(1)}] * 20
+options = {"report_to": [], "use_cpu": True, "disable_tqdm": True, "save_strategy": "no"}
+Trainer(Net(), TrainingArguments("out", max_steps=9, **options), train_dataset=data).train()
+"""
+
+
+def test_a_model_that_only_a_trainer_holds_gives_names(programs: Path) -> None:
+    Path("held.py").write_text(ONLY_THE_TRAINER_HAS_THE_MODEL)
+    result = CliRunner().invoke(cli, ["record", "held.py", "--step", "2", "-o", "held.json"])
+    assert result.exit_code == 0, result.output
+    for command in (["explain", "held.json"], ["explain", "held.py"]):
+        answer = CliRunner().invoke(cli, command).stdout
+        assert "model.body.weight  " in answer
+        assert "a leaf" not in answer
+
+
 @pytest.mark.process
 def test_two_ranks_of_torchrun_answer_each_for_itself(programs: Path) -> None:
     ranks = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]

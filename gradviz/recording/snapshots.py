@@ -16,7 +16,7 @@ from torch import nn
 from gradviz.capture.autograd.engine import creation_count
 from gradviz.capture.autograd.nodes import sequence_number
 from gradviz.capture.autograd.tensors import is_unsure, memory_of
-from gradviz.capture.tensors.names import Named, Names, maker_of, variables_of
+from gradviz.capture.tensors.names import Named, Names, locals_of, maker_of, variables_of
 from gradviz.capture.tensors.training_sets import SeenSets
 from gradviz.capture.tracing.tracer import Labels
 from gradviz.capture.tracing.walk import Walk, make_safe_to_drop
@@ -295,7 +295,7 @@ class SnapshotSeries:
     def know(self, variables: Mapping[str, object]) -> None:
         """Also list the parameters of the modules among variables, the largest modules first."""
         modules: dict[str, Any] = {
-            name: each for name, each in variables.items() if issubclass(type(each), nn.Module)
+            name: each for name, each in variables.items() if _is_module(each)
         }
         known = {id(named.tensor) for named in self._of_modules().entries}
         sizes = {name: list(each.parameters()) for name, each in modules.items()}
@@ -359,7 +359,7 @@ class SnapshotSeries:
         return Names(list(found.values()), classes)
 
     def _frames(self) -> list[FrameType]:
-        """The user's own frame, that of a library that it called, and where recording began."""
+        """The user's own frame, those of a library that it called, and where recording began."""
         here = user_frame(sys._getframe(1), self._state.verdicts)
         own: FrameType | None = here  # a trainer of a library may call backward
         while own is not None and self._state.verdicts.is_library(own.f_code.co_filename):
@@ -367,11 +367,18 @@ class SnapshotSeries:
         began: FrameType | None = here
         while began is not None and began.f_code is not self._entered:
             began = began.f_back
-        return [each for each in dict.fromkeys((own, here, began)) if each is not None]
+        trainer = here if own is not here else None  # a frame of a library that holds the model
+        while trainer not in (own, None) and not any(map(_is_module, locals_of(trainer).values())):
+            trainer = trainer.f_back
+        return [each for each in dict.fromkeys((own, here, trainer, began)) if each is not None]
 
     def _identity_of(self, tensor: torch.Tensor) -> Hashable:
         record = self._state.provenance.tensors.of(tensor)
         return None if record is None else record.identity
+
+
+def _is_module(value: object) -> bool:
+    return issubclass(type(value), nn.Module)
 
 
 def _is_traceable(root: torch.Tensor) -> bool:

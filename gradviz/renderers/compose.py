@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 from gradviz.graph import GradGraph
 from gradviz.renderers.caption import GLYPH_WIDTH, legend_glyph, legend_of
@@ -276,7 +277,7 @@ def _title(frame: Frame, number: int) -> Line:
 
 
 def _inner_widths(panels: Sequence[Panel], moments: Sequence[Moment]) -> list[float]:
-    """The width inside each frame: equal for all, if two of the widest fit side by side."""
+    """The width inside each frame: equal for all, if as many stand in a row then as without."""
     widths = [
         max(
             panel.width,
@@ -286,9 +287,10 @@ def _inner_widths(panels: Sequence[Panel], moments: Sequence[Moment]) -> list[fl
         )
         for panel, moment in zip(panels, moments, strict=True)
     ]
-    widest = max(widths)
-    fits = 2 * (widest + 2 * _PAD) + _BETWEEN <= _WIDEST_ROW
-    return [widest] * len(widths) if fits else widths
+    widest, around_two = max(widths), 4 * _PAD + _BETWEEN
+    narrowest = min(map(sum, pairwise(widths)), default=_WIDEST_ROW)
+    is_equal = 2 * widest + around_two <= _WIDEST_ROW or narrowest + around_two > _WIDEST_ROW
+    return [widest] * len(widths) if is_equal else widths
 
 
 def _framed(panel: Panel, moment: Moment, inner: float) -> Panel:
