@@ -206,7 +206,7 @@ class _Checked:
             right |= {"zero"}
         if len(program.passes) > 1:
             right |= {"accumulated"}
-        may_be = {"vanishing", "exploding"} if max(norms) > 500 * min(norms) else set()
+        may_be = {"vanishing", "exploding"} if max(norms) > min(500 * min(norms), 1e6) else set()
         if program.held is not None and right == {"accumulated"}:
             may_be.add("fine")  # several passes before the one step are a sum that is meant
         if program.held is not None and leaf not in program.held and leaf in program.parameters:
