@@ -146,3 +146,65 @@ def a_scaled_loss_has_large_gradients():
     linear = nn.Linear(16, 16)
     (linear(torch.randn(4, 16)).pow(2).mean() * 65536).backward()
     return gradviz.explain(linear.weight)
+
+
+def _of_batch(model: nn.Module, batch: torch.Tensor) -> Explanation | Explanations:
+    with gradviz.record(model) as run:
+        model(batch).pow(2).mean().backward()
+    return gradviz.explain(next(model.parameters()), run)
+
+
+@case(Verdict.NAN, "(its input batch has NaN elements)", "find where it becomes NaN")
+def a_batch_with_nan():
+    batch = torch.randn(16, 4)
+    batch[3, 1] = torch.nan
+    return _of_batch(nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 1)), batch)
+
+
+@case(Verdict.NAN, "at conv", "find where it becomes NaN")
+def images_with_nan():
+    images = torch.randn(4, 3, 8, 8)
+    images[2] = torch.nan
+    return _of_batch(nn.Sequential(nn.Conv2d(3, 2, 3), nn.Tanh()), images)
+
+
+@case(Verdict.NAN, "its input s, created at", "find where it becomes NaN")
+def a_sequence_with_nan():
+    lstm = nn.LSTM(5, 6)
+    with gradviz.record(lstm) as run:
+        s = torch.randn(7, 2, 5)
+        s[3, 0, 2] = torch.nan
+        lstm(s)[0].sum().backward()
+    return gradviz.explain(lstm.weight_ih_l0, run)
+
+
+def _attention(batch: torch.Tensor, mask: torch.Tensor) -> Explanation | Explanations:
+    query = nn.Linear(5, 5)
+    with gradviz.record(query) as run:
+        attention = (query(batch) @ batch.T + mask).softmax(-1)
+        (attention @ batch).sum().backward()
+    return gradviz.explain(query.weight, run)
+
+
+@case(Verdict.NAN, "a row of -inf alone gives NaN", "leave an element of each row unmasked")
+def a_row_is_masked_as_a_whole():
+    mask = torch.zeros(4, 4)
+    mask[1] = -torch.inf
+    return _attention(torch.randn(4, 5), mask)
+
+
+@case(Verdict.NAN, "(its input batch has NaN elements)", "find where it becomes NaN")
+def a_mask_is_not_blamed_for_nan_in_the_batch():
+    batch = torch.randn(4, 5)
+    batch[0, 0] = torch.nan
+    return _attention(batch, torch.full((4, 4), -torch.inf).triu(1))
+
+
+@case(Verdict.FINE, "")
+def a_causal_mask():
+    return _attention(torch.randn(4, 5), torch.full((4, 4), -torch.inf).triu(1))
+
+
+@case(Verdict.NAN, "its input has elements that are negative or NaN", "clamp it before")
+def a_square_root_of_negative_numbers():
+    return _loop(lambda h: (h - 10).sqrt())

@@ -291,7 +291,11 @@ class _Checked:
 
     def _says_the_same(self, row: Any) -> bool:
         own = self.told.get(row.name)
-        return own is not None and own.verdict is row.verdict
+        if own is None:
+            return False
+        # A table does not report a hook that scales a gradient as a fault.
+        is_mild = own.verdict.value == "hook returned another" and row.verdict.value == "fine"
+        return is_mild or own.verdict is row.verdict
 
     def _wrong_result(self) -> Wrong:
         """Of a result that lies outside the graph."""

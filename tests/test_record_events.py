@@ -7,7 +7,7 @@ import re
 
 import pytest
 import torch
-from recording import events, find, strict
+from recording import cuts, events, find, strict
 from torch import nn
 
 import gradviz
@@ -312,3 +312,44 @@ def test_nothing_happened() -> None:
     assert [frame.title for frame in run.frames] == ["end"]
     assert len(run.frames[0].graph) == 0
     assert repr(run) == "Recording(closed, 0 events, 1 frames)"
+
+
+def test_repeated_calls_are_events_of_their_own() -> None:
+    with gradviz.record() as run:
+        x = torch.ones(2, requires_grad=True)
+        plain, total = torch.zeros(2), (x * 2).sum()
+        for _ in range(4):
+            total.detach()
+        numbers = [total.item() for _ in range(4)]
+        for _ in range(4):
+            plain.add_(1)
+        kept = [x.detach() for _ in range(3)]
+        torch.detach(input=x)
+    assert [words(run).count(word) for word in ("detach", "item", "add_")] == [8, 4, 4]
+    changes = [event.details for event in run.events if event.word == "add_"]
+    assert [(each.before, each.after) for each in changes] == [(0, 1), (1, 2), (2, 3), (3, 4)]  # type: ignore[union-attr]
+    assert [event.number for event in run.events] == list(range(len(run.events)))
+    assert numbers == [4.0] * 4
+    assert len({run.key_of(each) for each in kept}) == 3
+
+
+def test_the_result_of_a_repeated_call_is_known_when_it_is_used() -> None:
+    with gradviz.record() as run:
+        x, w = (torch.ones(2, requires_grad=True) for _ in range(2))
+        y = x * 2
+        total = y.sum()
+        for _ in range(4):
+            data = y.detach()
+        for _ in range(4):
+            number = total.item()
+        scale = torch.tensor([number, number])
+        loss = (data * w * scale).sum()
+        loss.backward()
+    expected = {
+        ("y", "data", "detach"),
+        ("data", "mul", "detach"),
+        ("total", "number", "item"),
+        ("number", "scale", "item"),
+        ("scale", "mul", "item"),
+    }
+    assert cuts(run.frames[-1].graph) == expected

@@ -50,14 +50,12 @@ from gradviz.diagnosis.values import difference_without, is_wrong
 from gradviz.diagnosis.zeros import zero_rules
 from gradviz.errors import DamagedFileError, GradvizError
 from gradviz.facts import EventKind, HookDetails, SavedVerdict
-from gradviz.graph import GradGraph, NodeKind, ancestors, is_data
+from gradviz.graph import Cause, GradGraph, NodeKind, ancestors, is_data
 from gradviz.story import Event, Story, recorded_in
 from gradviz.wording import ranks_text
 
 if TYPE_CHECKING:
     from gradviz.capture.tensors.names import Names
-
-__all__ = ["RULES", "answer", "describe", "explain", "rules", "saved_explanations", "with_verdicts"]
 
 RULES: tuple[Rule[Any, Any], ...] = (
     *first_training_rules,
@@ -302,10 +300,20 @@ def _as_overview(each: Explanation, question: Question, context: Context) -> Exp
     if each.verdict is Verdict.ZERO and question.kind is not NodeKind.PARAMETER:
         reason = f"no optimizer holds it: {each.reason}"  # such as the input of a gradient penalty
         return replace(each, verdict=Verdict.UNTRAINED, reason=reason, fix="")
+    if each.verdict in (Verdict.NOT_TRAINED, Verdict.ACCUMULATED) and _is_a_copy(context, key):
+        reason = "its values are copied from another tensor, and no optimizer holds it"
+        return replace(each, verdict=Verdict.UNTRAINED, reason=reason, fix="")
     if each.verdict not in _NO_GRADIENT or added:
         return each
     reason = f"no optimizer holds it, and it got no gradient: {each.reason}"
     return replace(each, verdict=Verdict.UNTRAINED, reason=reason, fix="")
+
+
+def _is_a_copy(context: Context, key: str) -> bool:
+    """Whether the values of a leaf were copied from another one, as in a target network."""
+    graphs = [frame.graph for frame in context.frames or () if key in frame.graph]
+    edges = (edge for graph in graphs for *_, edge in graph.in_edges(key, data=True))
+    return any(edge.get("cause") is Cause.VALUES_COPIED for edge in edges)
 
 
 def _is_mild(event: Event) -> bool:
@@ -315,7 +323,7 @@ def _is_mild(event: Event) -> bool:
     before, after = event.details.before, event.details.after
     if before is None or after is None or not before.norm or not after.is_finite:
         return False
-    return after.norm is not None and 0.2 < after.norm / before.norm < 5
+    return after.norm is not None and 0.01 < after.norm / before.norm < 100
 
 
 def _is_cleared(context: Context, key: str) -> bool:

@@ -43,6 +43,11 @@ _CTC = (
     "row; or use CTCLoss(zero_infinity=True)"
 )
 _RETURNED = "in backward a finite gradient came to it, and what it returned is not finite"
+_MASKED = "its result is NaN; its input is masked, and a row of -inf alone gives NaN"
+_UNMASK = "leave an element of each row unmasked, or drop such rows before"
+_OF_POSITIVE = ("log", "log2", "log10", "sqrt", "rsqrt")
+_SOFTMAXES = ("softmax", "log_softmax")
+_NEAR = 6  # operations between a mask and its softmax
 _PUT_IN = words(lambda row: row.puts_in)
 _TURNS = frozenset(("t", "transpose", "view", "to"))
 _SINGULAR = frozenset(("linalg_svd", "svd", "linalg_eigh", "linalg_eig"))
@@ -56,6 +61,7 @@ class Suspect(NamedTuple):
     fix: what to do.
     is_known: whether its inputs are known to be finite.
     in_forward: whether the forward pass computed these values.
+    has_nan_input: whether an input has NaN, which another operation may have created.
     """
 
     key: str
@@ -63,6 +69,7 @@ class Suspect(NamedTuple):
     fix: str = _KEEP_AWAY
     is_known: bool = True
     in_forward: bool = False
+    has_nan_input: bool = False
 
 
 def _is_not_finite(question: Question) -> bool:
@@ -114,15 +121,18 @@ def _first_suspect(
     if seen := [key for key in reversed(between) if key in lost]:
         # What the pass was seen to do counts more than what the values suggest.
         backward = [each for each in backward if each.key in seen] or [
-            _of_untracked(graph, key) or Suspect(key, _RETURNED, _fix_of(graph, key))
+            _of_untracked(values, key) or Suspect(key, _RETURNED, _fix_of(graph, key))
             for key in seen
         ]
-    if forward and not forward[0].is_known:
+    if forward and (not forward[0].is_known or forward[0].has_nan_input):
         # Its input may come from an operation that is known to have had no finite value.
         before = ancestors(graph, [forward[0].key])
-        data = (_of_data(values, key) for key in _in_order(graph, before))
+        if forward[0].is_known:
+            before.discard(forward[0].key)
+        data = (_of_data(values, key, forward[0].has_nan_input) for key in _in_order(graph, before))
         if suspect := next(filter(None, data), None):
             return suspect
+    if forward and not forward[0].is_known:
         forward = [each for each in reversed(backward) if each.key in before] + forward
     return next(iter((*forward, *backward)), None)
 
@@ -138,13 +148,17 @@ def _of_scale(context: Context, values: Values, suspect: Suspect) -> Suspect:
     return Suspect(suspect.key, why, _LOWER_SCALE)
 
 
-def _of_untracked(graph: GradGraph, key: str) -> Suspect | None:
+def _of_untracked(values: Values, key: str, only_nan: bool = False) -> Suspect | None:
     """An operation with an input outside the graph that is not finite."""
-    for source in graph.predecessors(key):
-        data: NodeData = graph.nodes[source]
-        value = data.get("value")
-        if data["kind"] is NodeKind.UNTRACKED and value is not None and not value.is_finite:
-            name, what = word_of(data), "NaN" if value.nan else "infinite"
+    for source, edge in values.graph.inputs(key):
+        data: NodeData = values.graph.nodes[source]
+        if data["kind"] is not NodeKind.UNTRACKED:
+            continue
+        value = data.get("value") or values.input_of(key, edge.get("input", 0))
+        is_mask = values.graph.nodes[key].get("op") == "add"  # -inf is added on purpose
+        if value is not None and (value.nan or not (only_nan or is_mask or value.is_finite)):
+            name = data.get("name") or data.get("op") or "that does not require grad"
+            what = "NaN" if value.nan else "infinite"
             line = data.get("source", "")
             made = f", created at {mention(line)}," if line else ""
             why = f"its input {name}{made} has {what} elements"
@@ -152,16 +166,18 @@ def _of_untracked(graph: GradGraph, key: str) -> Suspect | None:
     return None
 
 
-def _of_data(values: Values, key: str) -> Suspect | None:
+def _of_data(values: Values, key: str, only_nan: bool) -> Suspect | None:
     """An operation before the first result that is not finite, with such data as an input."""
-    if (suspect := _of_untracked(values.graph, key)) is not None:
+    if (suspect := _of_untracked(values, key, only_nan)) is not None:
         return suspect
     tracked = _numbers(values.graph, key)
     for number in (0, 1, 2):
         value = values.input_of(key, number) if number not in tracked else None
-        if _is_finite(value) is False and value is not None:
+        if value is not None and (value.nan or not (only_nan or value.is_finite)):
             what = "NaN" if value.nan else "infinite"
-            why = f"its input {number}, which does not require grad, has {what} elements"
+            factors = operation(values.graph.nodes[key].get("op", "")).factors or (0,)
+            which = "its input" if number == factors[0] else f"its input {number}"
+            why = f"{which}, which does not require grad, has {what} elements"
             return Suspect(key, why, f"find where it becomes {what}, before the loss")
     return None
 
@@ -210,14 +226,19 @@ def _forward_suspects(values: Values, keys: Sequence[str]) -> Iterator[Suspect]:
         made = values.made_by(key)
         if _is_finite(made) is not False or made is None:
             continue
-        if op in _PUT_IN and not made.nan:
-            continue
         inputs = [leaf_of_node(values.graph, source) for source, _ in values.graph.inputs(key)]
         wrong = [each for each in inputs if _is_finite(values.of(each)) is False]
-        if wrong:
+        outside = [each for each in wrong if values.graph.nodes[each]["kind"] is NodeKind.UNTRACKED]
+        if op == "add" and not any(_has_nan(values.of(each)) for each in wrong):
+            wrong = [each for each in wrong if each not in outside]
+        if not made.nan and (op in _PUT_IN or (outside and not wrong)):
+            continue
+        if op in _SOFTMAXES and made.nan and not outside and _is_masked(values, key):
+            yield Suspect(key, _MASKED, _UNMASK, in_forward=True, has_nan_input=True)
+        elif wrong:
             yield _spread(values, key, wrong[0])
         elif why := _why_singular(values, key):
-            yield Suspect(key, why, in_forward=True)
+            yield Suspect(key, why, in_forward=True, has_nan_input=op in _OF_POSITIVE)
         elif any(values.of(each) is None for each in inputs):
             why = "its result is not finite; its inputs are not known"
             yield Suspect(key, why, _fix_of_result(op, made, False), False, in_forward=True)
@@ -232,12 +253,32 @@ def _spread(values: Values, key: str, source: str) -> Suspect:
     bad = values.of(source)
     what = "NaN" if bad is not None and bad.nan else "infinite"
     why = f"its input {name} has {what} elements"
-    if "softmax" in values.graph.nodes[key].get("op", "") and what == "infinite":
+    if what == "infinite" and (suspect := _of_untracked(values, key)) is not None:
+        return suspect
+    if values.graph.nodes[key].get("op") in _SOFTMAXES and what == "infinite":
         why += ", and a row of nothing else gives NaN"
-        fix = "leave an element of each row unmasked, or drop such rows before"
+        fix = _UNMASK
     else:
         fix = f"leave them out before: select from {name} first, and mask later"
-    return Suspect(key, why, fix, in_forward=True)
+    return Suspect(key, why, fix, in_forward=True, has_nan_input=what == "NaN")
+
+
+def _is_masked(values: Values, key: str) -> bool:
+    """Whether the input of a softmax was masked, as far as -inf can be the mask."""
+    nodes = values.graph.nodes
+    for _ in range(_NEAR):
+        inputs = [source for source, _ in values.graph.inputs(key)]
+        key = next((each for each in inputs if nodes[each]["kind"] is NodeKind.OPERATION), "")
+        op = nodes[key].get("op", "") if key else ""
+        if op in _PUT_IN:
+            return True
+        if op == "add":
+            added = (values.of(source) for source, _ in values.graph.inputs(key))
+            if any(value is not None and value.inf and not value.nan for value in added):
+                return True
+        elif op not in _TURNS and op not in ("mul", "div"):
+            return False
+    return False
 
 
 def _nan_parameter(values: Values, key: str) -> str:
@@ -260,6 +301,10 @@ def _is_finite(summary: TensorSummary | None) -> bool | None:
     return None if summary is None else summary.is_finite
 
 
+def _has_nan(summary: TensorSummary | None) -> bool:
+    return summary is not None and summary.nan > 0
+
+
 def _backward_suspects(values: Values, keys: Sequence[str]) -> Iterator[Suspect]:
     """Operations without a finite derivative at their input, in the order of backward."""
     graph = values.graph
@@ -280,6 +325,11 @@ def _why_singular(values: Values, key: str) -> str:
     if op == "div":
         is_zero = 1 in _numbers(values.graph, key) and has(values.input_of(key, 1), 0.0)
         return "it divides by 0" if is_zero else ""
+    below = smallest(given) if (given := values.input_of(key, 0)) is not None else None
+    if op in _OF_POSITIVE and below is not None and below < 0:
+        return "its input has negative elements"
+    if op in _OF_POSITIVE and below is None and _has_nan(values.made_by(key)):
+        return "its input has elements that are negative or NaN"
     if op == "sqrt":
         is_zero = has(values.made_by(key), 0.0) or has(values.input_of(key, 0), 0.0)
         return "its input has a 0" if is_zero else ""

@@ -419,7 +419,8 @@ def _found(target: Target, run: ProgramRun, search: Search) -> Loaded:
             return Loaded((), (), run, variables=run.namespace)
         loaded = values_of(target, run)
         return replace(loaded, before=search.graph_before(loaded.values))
-    more = "" if run.error is None else "; --full runs it to its end"
+    later = ", so later steps are not in the answer" if target.command == "explain" else ""
+    more = "" if run.error is None else f"{later}; --full runs it to its end"
     ended = f"{_ended(target, run, found.where)}{more}" if search.stopped else ""
     failure = f"{target.place} failed afterwards: {run.ending}" if run.failed else None
     return Loaded(

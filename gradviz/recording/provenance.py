@@ -406,7 +406,7 @@ class Provenance:
         return [
             self.add(tensor, word, cause, location, inputs, matters).identity
             for tensor in tensors
-            if not isinstance(self.tensors.of(tensor), Leaf)
+            if not isinstance(self.tensors.get(id(tensor)), Leaf)
         ]
 
     def write(

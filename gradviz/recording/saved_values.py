@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import torch
 
 from gradviz.capture.autograd.nodes import (
+    Edges,
     NodeReader,
     operation_type,
     read_saved,
@@ -41,18 +42,20 @@ def contents_of(roots: Sequence[Any], operations: Mapping[int, str]) -> Contents
 
     The number of nodes and elements is limited: of a long loop, the end is read. A factor of a
     product, or the weight of a normalization, is read only if its first element is 0: it matters
-    only if all elements are 0.
+    only if all elements are 0. Data that does not require grad, such as a batch, is read: it may
+    contain NaN.
 
     Args:
         roots: the roots of the backward pass.
         operations: keys by sequence number.
     """
     readings: list[_Reading] = []
+    batches: list[_Reading] = []
     probed: list[_Reading] = []
     reader, asked = NodeReader(), 0
     rows: dict[type, Operation] = {}
     starts = (getattr(root, "grad_fn", None) for root in roots)
-    for node, _ in visit_ancestors(node for node in starts if node is not None):
+    for node, edges in visit_ancestors(node for node in starts if node is not None):
         row = rows.get(type(node))
         if row is None:
             row = rows[type(node)] = operation(forward_word(type(node).__name__))
@@ -65,9 +68,12 @@ def contents_of(roots: Sequence[Any], operations: Mapping[int, str]) -> Contents
             continue
         kind = operation_type(node)
         _, *made = reader.read_output(node, 0)
+        batch = _batch_name(row, edges)
         for name, held in zip(kind.saved, read_saved(node, kind)[1], strict=False):
             found = readings if is_read and name in _READ else probed
-            if found is probed and name not in _zero_names(row):
+            if name == batch and found is probed:
+                found = batches
+            elif found is probed and name not in _zero_names(row):
                 continue
             data = _plain(held) if isinstance(held, torch.Tensor) else None
             # A hook may have packed it as another type.
@@ -77,7 +83,7 @@ def contents_of(roots: Sequence[Any], operations: Mapping[int, str]) -> Contents
                 found.append((key, name, data))
     with torch.no_grad():
         here = [each for each in probed if each[2].is_cpu]
-        wanted = [*_within_limit([*readings, *_beginning_with_zero(here)])]
+        wanted = [*_within_limit([*readings, *_beginning_with_zero(here), *batches[::-1]])]
         elsewhere = [each for each in probed if not each[2].is_cpu]
         return Contents(_computed(wanted, elsewhere))
 
@@ -87,6 +93,13 @@ def _zero_names(row: Operation) -> tuple[str, ...]:
     if row.normalizes:
         return ("weight",)
     return tuple(row.saves[number] for number in row.factors or () if number < len(row.saves))
+
+
+def _batch_name(row: Operation, edges: Edges) -> str:
+    """The saved name of the first factor of a product, if it does not require grad; else ""."""
+    number = row.factors[0] if row.factors else len(edges)
+    is_data = number < min(len(edges), len(row.saves)) and edges[number][0] is None
+    return row.saves[number] if is_data else ""
 
 
 def _within_limit(readings: Sequence[_Reading]) -> Iterator[_Reading]:

@@ -95,18 +95,19 @@ def _after_cut(cause: Cause) -> _Look:
     def after(state: RecordingState, call: TorchCall) -> None:
         if not isinstance(call.result, torch.Tensor):
             return
+        tensor = (*call.args, *call.kwargs.values())[0]  # ``torch.detach(input=x)``
         if state.is_inside():
-            state.function_calls.add(call.args[:1], [call.result])
+            state.function_calls.add([tensor], [call.result])
             return
         location = user_location(sys._getframe(0), state.verdicts)
         cut, word = cause, word_of(call.func)
         if location.offset < 0:
             name = called_function(sys._getframe(1), state.verdicts)
             cut, word = (Cause.VALUES_COPIED, name) if name in _COPYING else (cut, word)
-        data = state.input_from(call.args[0], cut, location, word)
+        data = state.input_from(tensor, cut, location, word)
         kind = EventKind.OPERATION if isinstance(data.source, UntrackedTensor) else EventKind.CUT
         state.add_untracked(word_of(call.func), [data], [call.result], location, kind)
-        record = state.provenance.tensors.of(call.result)
+        record = state.provenance.tensors.get(id(call.result))  # it was just entered
         if isinstance(record, UntrackedTensor):
             may_repeat(state, call, location, record)
 

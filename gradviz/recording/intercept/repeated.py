@@ -79,7 +79,7 @@ def repeatable(after: _Look, before: _Look | None = None) -> Handler:
 
     Args:
         after: called after any other call.
-        before: called before any other call.
+        before: called before any other call, while `RecordingState.before_cut` is set.
     """
 
     def handle(
@@ -88,9 +88,12 @@ def repeatable(after: _Look, before: _Look | None = None) -> Handler:
         known: Repeated | None = state.repeated
         is_repeated = known is not None and known.is_repeated(state, func, args, sys._getframe(2))
         call = None
-        if not is_repeated and before is not None:
+        if not is_repeated and before is not None and state.before_cut is not None:
             call = TorchCall(func, args, kwargs)
-            state.guard(before, call)
+            try:
+                before(state, call)
+            except Exception as error:
+                state.failed(error)
         result = func(*args, **kwargs) if kwargs else func(*args)
         if is_repeated and known is not None:
             if type(result) is float:
@@ -117,9 +120,12 @@ def may_repeat(
 ) -> None:
     """Remember a call that was just logged."""
     entries = state.event_log.entries
-    entry, ref = entries[-1] if entries else None, weakref.ref(call.args[0])
+    if not entries or not call.args:
+        return
+    entry, ref = entries[-1], weakref.ref(call.args[0])
     is_direct = location.offset >= 0 and location.caller is None and location.code is not None
-    if is_direct and isinstance(entry, Entry) and entry.identities == (record.identity,):
+    own = (("untracked", record.number),) if record.leaf is None else ()
+    if is_direct and isinstance(entry, Entry) and entry.identities == own:
         number = call.result if type(call.result) is float else None
         where = cast("CodeType", location.code), location.offset
         mode, is_change = torch.is_grad_enabled(), entry.kind is EventKind.IN_PLACE
