@@ -206,7 +206,7 @@ class _Checked:
             right |= {"zero"}
         if len(program.passes) > 1:
             right |= {"accumulated"}
-        may_be = {"vanishing", "exploding"} if max(norms) > 500 * min(norms) else set()
+        may_be = {"vanishing", "exploding"} if max(norms) > min(500 * min(norms), 1e6) else set()
         if program.held is not None and right == {"accumulated"}:
             may_be.add("fine")  # several passes before the one step are a sum that is meant
         if program.held is not None and leaf not in program.held and leaf in program.parameters:
@@ -291,7 +291,11 @@ class _Checked:
 
     def _says_the_same(self, row: Any) -> bool:
         own = self.told.get(row.name)
-        return own is not None and own.verdict is row.verdict
+        if own is None:
+            return False
+        # A table does not report a hook that scales a gradient as a fault.
+        is_mild = own.verdict.value == "hook returned another" and row.verdict.value == "fine"
+        return is_mild or own.verdict is row.verdict
 
     def _wrong_result(self) -> Wrong:
         """Of a result that lies outside the graph."""

@@ -354,6 +354,8 @@ class Maker:
         line = self._say(code.format(x=x.name, y=y.name), words=words)
         self.program.in_place.append(line)  # also what is copied into itself has a new version
         if y is not x:
+            if "copy_" in code:  # nothing is left of the data that it was made of
+                x.ways = {x.name: x.ways[x.name]}
             self._write(x, cut({k: v for k, v in y.ways.items() if k != x.name}, line), line)
 
     def _new_leaf(self) -> None:

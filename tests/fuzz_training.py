@@ -158,7 +158,7 @@ class _TrainingMaker(WideMaker):
         first, last = map(self._parameter, names)
         line = self._say(f"out = {block}({x.name})")
         self._made("out['out']", joined(x.ways, first.ways, last.ways))
-        self._made("out['mean']", cut(joined(x.ways, first.ways), line, _MEAN))
+        self._made("out['mean']", cut(joined(x.ways, first.ways), line, _MEAN - 1, _MEAN))
 
     def _loaded(self) -> None:
         """The values of a tensor are loaded into a parameter."""

@@ -54,6 +54,7 @@ _STATE, _HALF, _FROZEN = map(
     _line, ("self.state = out.detach()", "yield t[2:]", "    return t * 2")
 )
 _FROZEN = len(ALL)
+_OFF = _line("@torch.no_grad()")
 
 
 class WideMaker(Maker):
@@ -214,7 +215,7 @@ class WideMaker(Maker):
 
     def _decorated(self) -> None:
         x = self._any()
-        self._made(f"frozen({x.name})", cut(x.ways, self._next(), _FROZEN), "no_grad")
+        self._made(f"frozen({x.name})", cut(x.ways, self._next(), _OFF, _FROZEN), "no_grad")
 
     def _forward_hook(self) -> None:
         x, scale = self._any(), f"scale{self._id()}"
@@ -243,7 +244,7 @@ class WideMaker(Maker):
             "except ValueError: pass",
             words=("no_grad",),
         )
-        z.ways = cut(x.ways, line + 2)
+        z.ways = cut(x.ways, line + 1, line + 2)  # an answer may name the line that enters it, too
         self._keep(z)
 
     def _refused_change(self) -> None:

@@ -42,19 +42,6 @@ from gradviz.story import Event, Frame
 if TYPE_CHECKING:
     from gradviz.capture.tensors.training_sets import IneffectiveFlag, Unregistered
 
-__all__ = [
-    "LEAVES",
-    "RECORD",
-    "Context",
-    "Cuts",
-    "Question",
-    "Reach",
-    "UNNAMED",
-    "call_of",
-    "listed",
-    "stops_on_every_way",
-]
-
 UNNAMED = "the tensor"  # the name of a tensor without one
 LEAVES = (NodeKind.PARAMETER, NodeKind.LEAF)
 

@@ -57,8 +57,6 @@ from gradviz.wording import ranks_text
 if TYPE_CHECKING:
     from gradviz.capture.tensors.names import Names
 
-__all__ = ["RULES", "answer", "describe", "explain", "rules", "saved_explanations", "with_verdicts"]
-
 RULES: tuple[Rule[Any, Any], ...] = (
     *first_training_rules,
     *event_rules,

@@ -265,20 +265,22 @@ class Drawing:
             style = self.options.style()
             runs = runs_of_frames([frame.graph for frame in self._marked])
             scene = compose(shown, style, runs=runs)
-        smaller = self._smaller(shown, runs) if tuple(self._views) == DEFAULT else iter(())
-        while not (fits_a_page(scene) and scene.width <= NARROW) and (story := next(smaller, None)):
+        smaller = self._smaller(shown, runs) if tuple(self._views) == DEFAULT else ()
+        for tries, story in enumerate(smaller):  # some also where it is only rather wide
+            if fits_a_page(scene) and (scene.width <= NARROW or tries >= (3, 1)[len(shown) > 1]):
+                break
             with stage("layout"):
                 other = compose(story, style, runs=runs)
             scene = other if is_better(other, scene) else scene
-            if fits_a_page(scene) and len(shown) > 1:
-                return scene
         return scene
 
     def _smaller(self, shown: Story, runs: Sequence[int]) -> Iterator[Story]:
         """The story with parameters in boxes, then folded as if pages were smaller."""
         yield replace(shown, frames=tuple(replace(f, graph=dock_leaves(f.graph)) for f in shown))
-        for pages in (drawn := len(moments_of(shown, runs)), 2 * drawn):
-            yield self._through_views([fit_page(pages=min(pages, _MOST_PAGES))])
+        drawn = len(moments_of(shown, runs))
+        pages = (min(n, _MOST_PAGES) for n in (drawn, 2 * drawn)[len(shown) == 1 :])
+        for fold in (*(fit_page(pages=n) for n in pages), fit_page(most=30), fit_page(most=12)):
+            yield self._through_views([fold])
 
     @cached_property
     def svg(self) -> str:
@@ -573,9 +575,7 @@ def _program_files(story: Story) -> dict[str, list[str]]:
             lines = path.read_text(encoding="utf-8").splitlines()
         except (OSError, ValueError):
             continue
-        same = all(
-            line <= len(lines) and lines[line - 1].strip() == text for line, text in known.items()
-        )
+        same = all([text] == [ln.strip() for ln in lines[n - 1 : n]] for n, text in known.items())
         if same and len(lines) <= _MOST_LINES:
             found[name] = lines
     return found
@@ -592,8 +592,7 @@ def answer_html(answer: Any) -> str:
     """
     if isinstance(answer, GradientNorms):
         return str(answer.draw()._repr_html_())
-    has_words = "__str__" in vars(type(answer))
-    words = preformatted(str(answer)) if has_words else ""
+    words = preformatted(str(answer)) if "__str__" in vars(type(answer)) else ""
     story = answer if isinstance(answer, (Frame, Story)) else answer.story
     if isinstance(story, Story) and not story:
         return words or preformatted("\n".join(story.notes) or "nothing was recorded")

@@ -21,8 +21,6 @@ from gradviz.recording.source_lines import CodeLocation, call_made_from, called_
 from gradviz.recording.state import InPlaceChange, RecordingState, TorchCall, tensors_in
 from gradviz.story import EventKind
 
-__all__ = ["after_change", "before_change", "keep_versions", "log_plain_change", "lookup"]
-
 
 def before_change(state: RecordingState, call: TorchCall) -> None:
     """Before the call: the tensors that it will change, and their versions."""
