@@ -410,6 +410,15 @@ def test_results_that_a_variable_lost_have_frames_of_their_own() -> None:
     assert loss.item() == 6
 
 
+def test_lost_results_of_a_function_need_no_frame_of_nothing() -> None:
+    def run_it() -> None:
+        five_ways(torch.ones(3, requires_grad=True))
+
+    with gradviz.record() as run:
+        run_it()
+    assert len(run.frames) == 4 and all(frame.graph for frame in run.frames)
+
+
 def test_lost_results_are_not_told_once_backward_runs() -> None:
     with gradviz.record() as run:
         x = torch.ones(3, requires_grad=True)

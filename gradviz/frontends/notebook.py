@@ -128,7 +128,7 @@ def _draw_variable(variables: dict[str, Any], asked: _Asked) -> None:
         drawing = Drawing(subject, asked.picture)
     except GradvizError as error:
         raise ShellError(str(error)) from error
-    except (KeyError, AttributeError, IndexError, TypeError) as error:
+    except (NameError, KeyError, AttributeError, IndexError, TypeError) as error:
         raise ShellError(f"there is no {asked.name}: {type(error).__name__}: {error}") from error
     display(drawing)
 

@@ -485,12 +485,15 @@ class LostResults:
         if _results(graph):
             self._taken.append((graph, log.count))
 
-    def add_to(self, store: FrameStore, last: GradGraph) -> None:
+    def add_to(self, store: FrameStore, last: GradGraph) -> bool:
         """Add the frames whose results no later frame shows.
 
         Args:
             store: receives them.
             last: the graph at the end.
+
+        Returns:
+            Whether there are any.
         """
         shown, structures = set(last), {structure_of(last)}
         kept: list[Frame] = []
@@ -506,6 +509,7 @@ class LostResults:
             if structure not in structures:
                 structures.add(structure)
                 store.add(frame)
+        return bool(kept)
 
 
 def _results(graph: GradGraph) -> list[tuple[str, str]]:

@@ -502,8 +502,9 @@ class Observer:
                     self._add(kind, graph, state.log(entry))
                 elif self._count_rows() > self._rows or is_unseen:
                     graph = self.snapshots.now(with_outputs=True)
-                    self._lost_results.add_to(self.frame_store, graph)
-                    self._add(FrameKind.END, graph)
+                    has_more = self._lost_results.add_to(self.frame_store, graph)
+                    if graph or not has_more:
+                        self._add(FrameKind.END, graph)
                 elif not self.frame_store.count:
                     self._add(FrameKind.END, GradGraph())
         except Exception as mistake:
