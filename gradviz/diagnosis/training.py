@@ -123,17 +123,25 @@ def _holder(context: Context, question: Question) -> tuple[Event, StepDetails] |
     if not added or not steps:
         return None
     # A program may optimize an image; then the image is in the graph.
-    nodes = context.graph.nodes
-    kinds = {nodes[key]["kind"] for key in steps[-1][1].held if key in nodes} & set(LEAVES)
+    kinds = _kinds_held(context, steps[-1][1]) & set(LEAVES)
     return steps[-1] if not kinds or NodeKind.PARAMETER in kinds else None
 
 
+def _kinds_held(context: Context, details: StepDetails) -> set[NodeKind | None]:
+    """The kinds of the nodes of the parameters of an optimizer; None for one without a node."""
+    key = ("kinds held", id(details))  # the event lives as long as the context
+    if key not in context.cache:
+        nodes = context.graph._node
+        kinds = {nodes[each]["kind"] if each in nodes else None for each in details.held}
+        context.cache[key] = kinds
+    found: set[NodeKind | None] = context.cache[key]
+    return found
+
+
 def _what_it_holds(context: Context, step: Event, details: StepDetails) -> str:
-    nodes = context.graph.nodes
     used = any(key in context.reachable for key in details.held)
     which = "other parameters" if used else f"parameters that {context.root_names} does not use"
-    kinds = {nodes[key]["kind"] if key in nodes else None for key in details.held}
-    if kinds == {NodeKind.UNTRACKED}:
+    if _kinds_held(context, details) == {NodeKind.UNTRACKED}:
         which = "tensors that do not require grad"
     where = f"{details.optimizer}, whose step is at {mention(step.location)},"
     return f"{where} holds {details.count:,} {which}"
