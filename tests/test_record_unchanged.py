@@ -242,7 +242,7 @@ def test_only_the_thread_that_enters_is_recorded() -> None:
             thread.start()
             thread.join()
     assert not run.events
-    assert [frame.title for frame in runs[0].frames] == ["forward", "after backward 1 (.grad +2)"]
+    assert [frame.title for frame in runs[0].frames] == ["forward", "after backward 1 (a leaf's .grad +2)"]
 
 
 def broken(*_: object) -> None:
