@@ -242,7 +242,8 @@ def test_only_the_thread_that_enters_is_recorded() -> None:
             thread.start()
             thread.join()
     assert not run.events
-    assert [frame.title for frame in runs[0].frames] == ["forward", "after backward 1 (a leaf's .grad +2)"]
+    titles = [frame.title for frame in runs[0].frames]
+    assert titles == ["forward", "after backward 1 (a leaf's .grad +2)"]
 
 
 def broken(*_: object) -> None:

@@ -473,7 +473,7 @@ class LostResults:
         self._seen = log.count + len(log.entries)
         if not any(map(_is_operation, new)):
             return
-        if state.stepping is not None or _is_in_module():
+        if state.stepping is not None or state.is_inside() or _is_in_module():
             return
         self._count += 1
         if self._count > _MOST:

@@ -85,7 +85,7 @@ def pass_on(state: RecordingState, func: Any, args: tuple[Any, ...], kwargs: dic
 
 
 def _before_cut(state: RecordingState, call: TorchCall) -> None:
-    if state.before_cut is not None and not state.is_inside():
+    if state.before_cut is not None:
         state.before_cut()
 
 
@@ -374,7 +374,7 @@ call_made_from(change.__code__, globals())
 _NAMED: dict[str, Handler] = {
     "_set_grad_enabled": _handler(_after_mode, _before_mode),
     "backward": _handler(gradients.after_backward_call, gradients.before_backward_call),
-    "detach": repeatable(_after_cut(Cause.DETACH), _before_cut),
+    "detach": repeatable(_after_cut(Cause.DETACH), is_cut=True),
     "detach_": _handler(_after_detach_, _before_detach_),
     **dict.fromkeys(("register_hook", "register_post_accumulate_grad_hook"), _handler(_after_hook)),
     "requires_grad_": _handler(_after_flag, _before_flag),
@@ -388,7 +388,7 @@ _NAMED: dict[str, Handler] = {
     "__deepcopy__": _handler(_after_deepcopy),
 }
 _PROPERTIES: dict[tuple[str, str], Handler | None] = {
-    ("__get__", "data"): repeatable(_after_cut(Cause.DATA), _before_cut),
+    ("__get__", "data"): repeatable(_after_cut(Cause.DATA), is_cut=True),
     ("__set__", "data"): _handler(_after_data_set),
     ("__get__", "grad"): _handler(gradients.after_grad_read),
     ("__set__", "grad"): _handler(gradients.after_grad_set, gradients.before_grad_set),

@@ -74,12 +74,12 @@ class Repeated:
         )
 
 
-def repeatable(after: _Look, before: _Look | None = None) -> Handler:
+def repeatable(after: _Look, is_cut: bool = False) -> Handler:
     """A handler of a call that often repeats the latest one.
 
     Args:
         after: called after any other call.
-        before: called before any other call, while `RecordingState.before_cut` is set.
+        is_cut: whether `RecordingState.before_cut` is called before any other call.
     """
 
     def handle(
@@ -87,11 +87,9 @@ def repeatable(after: _Look, before: _Look | None = None) -> Handler:
     ) -> Any:
         known: Repeated | None = state.repeated
         is_repeated = known is not None and known.is_repeated(state, func, args, sys._getframe(2))
-        call = None
-        if not is_repeated and before is not None and state.before_cut is not None:
-            call = TorchCall(func, args, kwargs)
+        if is_cut and not is_repeated and state.before_cut is not None:
             try:
-                before(state, call)
+                state.before_cut()
             except Exception as error:
                 state.failed(error)
         result = func(*args, **kwargs) if kwargs else func(*args)
@@ -106,7 +104,7 @@ def repeatable(after: _Look, before: _Look | None = None) -> Handler:
                 state.provenance.tensors.latest = known.record
                 state.event_log.entries.append(known.entry)
                 return result
-        call = call or TorchCall(func, args, kwargs)
+        call = TorchCall(func, args, kwargs)
         call.result = result
         state.guard(after, call)
         return result
