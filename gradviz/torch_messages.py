@@ -203,8 +203,8 @@ class MessageKind(Enum):
         r"(?P<name>\w*)\.?step\(\) missing 1 required positional argument: 'closure'"
     )
     SCALER_WITHOUT_GRADIENTS = _seen(r"No inf checks were recorded for this optimizer")
-    STEPPED_TWICE = _seen(r"step\(\) has already been called since the last update")
-    EMPTY_LIST = _seen(r"Expected !nested_tensorlist\[0\]\.empty\(\) to be true")
+    STEPPED_TWICE = _seen(r"step\(\) has already been called since the last update", "2.13")
+    EMPTY_LIST = _seen(r"Expected !nested_tensorlist\[0\]\.empty\(\) to be true", "2.13")
     UNSCALED_TWICE = _seen(r"unscale_\(\) has already been called on this optimizer")
     UNSCALED_HALF = _seen(r"Attempting to unscale FP16 gradients")
     NO_DERIVATIVE = _seen(

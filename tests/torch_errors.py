@@ -448,6 +448,20 @@ def _() -> None:
     scaler.step(torch.optim.SGD([leaf()], lr=0.1))
 
 
+@provokes(MessageKind.STEPPED_TWICE)
+def _() -> None:
+    w = leaf()
+    scaler, optimizer = torch.amp.GradScaler("cpu"), torch.optim.SGD([w], lr=0.1)
+    scaler.scale(w.sum()).backward()
+    for _ in range(2):
+        scaler.step(optimizer)
+
+
+@provokes(MessageKind.EMPTY_LIST)
+def _() -> None:
+    torch.nn.utils.clip_grad_value_([leaf()], 1.0)
+
+
 def unscaled(dtype: torch.dtype, times: int) -> None:
     w = torch.ones(3, dtype=dtype, requires_grad=True)
     scaler, optimizer = torch.amp.GradScaler("cpu"), torch.optim.SGD([w], lr=0.1)
