@@ -180,6 +180,8 @@ for _kind, _program, _fields in (
         {"python_type": "str"},
     ),
     (MessageKind.NO_CLOSURE, lambda: torch.optim.LBFGS([leaf()]).step(), {"name": "LBFGS"}),
+    (MessageKind.STEPPED_TWICE, lambda: unscaled(torch.float32, 2, "step"), {}),
+    (MessageKind.EMPTY_LIST, lambda: torch.nn.utils.clip_grad_value_([leaf()], 1.0), {}),
     (MessageKind.UNSCALED_TWICE, lambda: unscaled(torch.float32, 2), {}),
     (MessageKind.UNSCALED_HALF, lambda: unscaled(torch.float16, 1), {}),
     (
@@ -448,26 +450,12 @@ def _() -> None:
     scaler.step(torch.optim.SGD([leaf()], lr=0.1))
 
 
-@provokes(MessageKind.STEPPED_TWICE)
-def _() -> None:
-    w = leaf()
-    scaler, optimizer = torch.amp.GradScaler("cpu"), torch.optim.SGD([w], lr=0.1)
-    scaler.scale(w.sum()).backward()
-    for _ in range(2):
-        scaler.step(optimizer)
-
-
-@provokes(MessageKind.EMPTY_LIST)
-def _() -> None:
-    torch.nn.utils.clip_grad_value_([leaf()], 1.0)
-
-
-def unscaled(dtype: torch.dtype, times: int) -> None:
+def unscaled(dtype: torch.dtype, times: int, method: str = "unscale_") -> None:
     w = torch.ones(3, dtype=dtype, requires_grad=True)
     scaler, optimizer = torch.amp.GradScaler("cpu"), torch.optim.SGD([w], lr=0.1)
     scaler.scale(w.sum()).backward()
     for _ in range(times):
-        scaler.unscale_(optimizer)
+        getattr(scaler, method)(optimizer)
 
 
 @provokes(MessageKind.NO_DERIVATIVE, operation="_cdist_backward")
