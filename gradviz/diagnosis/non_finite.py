@@ -156,13 +156,11 @@ def _of_untracked(values: Values, key: str, only_nan: bool = False) -> Suspect |
             continue
         value = data.get("value") or values.input_of(key, edge.get("input", 0))
         is_mask = values.graph.nodes[key].get("op") == "add"  # -inf is added on purpose
-        if value is not None and (value.nan or not (only_nan or is_mask or value.is_finite)):
-            name = data.get("name") or data.get("op") or "that does not require grad"
-            what = "NaN" if value.nan else "infinite"
-            line = data.get("source", "")
-            made = f", created at {mention(line)}," if line else ""
-            why = f"its input {name}{made} has {what} elements"
-            return Suspect(key, why, f"find where it becomes {what}, before the loss")
+        name = data.get("name") or data.get("op") or "that does not require grad"
+        line = data.get("source", "")
+        made = f", created at {mention(line)}," if line else ""
+        if suspect := _with_input(key, f"its input {name}{made}", value, only_nan or is_mask):
+            return suspect
     return None
 
 
@@ -173,13 +171,24 @@ def _of_data(values: Values, key: str, only_nan: bool) -> Suspect | None:
     tracked = _numbers(values.graph, key)
     for number in (0, 1, 2):
         value = values.input_of(key, number) if number not in tracked else None
-        if value is not None and (value.nan or not (only_nan or value.is_finite)):
-            what = "NaN" if value.nan else "infinite"
-            factors = operation(values.graph.nodes[key].get("op", "")).factors or (0,)
-            which = "its input" if number == factors[0] else f"its input {number}"
-            why = f"{which}, which does not require grad, has {what} elements"
-            return Suspect(key, why, f"find where it becomes {what}, before the loss")
+        factors = operation(values.graph.nodes[key].get("op", "")).factors or (0,)
+        which = "its input" if number == factors[0] else f"its input {number}"
+        which += ", which does not require grad,"
+        if suspect := _with_input(key, which, value, only_nan):
+            return suspect
     return None
+
+
+def _with_input(
+    key: str, which: str, value: TensorSummary | None, only_nan: bool
+) -> Suspect | None:
+    """An operation with an input from outside the graph, if that has NaN or infinite elements."""
+    if value is None or not (value.nan or not (only_nan or value.is_finite)):
+        return None
+    what = "NaN" if value.nan else "infinite"
+    return Suspect(
+        key, f"{which} has {what} elements", f"find where it becomes {what}, before the loss"
+    )
 
 
 def _fix_of(graph: GradGraph, key: str) -> str:

@@ -139,9 +139,16 @@ def _huge(context: Context, question: Question) -> Evidence | None:
 
 
 def _fix_of_large(context: Context) -> str:
+    """What to do about all large gradients of a graph, found once."""
+    if _fix_of_large not in context.cache:
+        context.cache[_fix_of_large] = _fix_by_size(context.graph)
+    return str(context.cache[_fix_of_large])
+
+
+def _fix_by_size(graph: GradGraph) -> str:
     """Clipping sets all gradients to 0 if their total norm overflows."""
-    nodes = [context.graph.nodes[key] for key in context.graph.leaves]
-    for data in nodes:
+    for key in graph.leaves:
+        data = graph.nodes[key]
         grad, dtype = data.get("grad"), data.get("dtype")
         most = {"float16": 6e4, "float64": math.inf}.get(dtype, 1e18)
         if grad is not None and grad.is_finite and (grad.norm or 0) > most:

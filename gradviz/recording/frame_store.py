@@ -528,7 +528,10 @@ def _is_operation(row: Operation | Entry) -> bool:
 
 
 def _is_in_module() -> bool:
-    """Whether a module runs: a cut inside one belongs to a result that is not there yet."""
+    """Whether a method of torch's ``Module`` runs, such as the call of a module or ``state_dict``.
+
+    A cut inside a call belongs to a result that is not there yet; `call_depth` counts calls alone.
+    """
     frame = sys._getframe(1)
     while frame is not None:
         if frame.f_globals.get("__name__") == _MODULE:

@@ -122,10 +122,14 @@ LEAF_BOX = replace(_LEAF, body=_LEAF.head, radius=6, line=2.5)
 """The outline of a box of leaves: that of a leaf, with a wide border."""
 
 
+def _of_kind(data: NodeData) -> Look:
+    return LEAF_BOX if is_box_of_leaves(data) else LOOKS[data["kind"]]
+
+
 def base_look(data: NodeData) -> Look:
     """The outline of the kind of a node; a leaf that is drawn again has a lighter one."""
     if "clone_of" not in data:
-        return LEAF_BOX if is_box_of_leaves(data) else LOOKS[data["kind"]]
+        return _of_kind(data)
     is_leaf = data["kind"] is not NodeKind.UNTRACKED  # also of a box of leaves
     look = LOOKS[NodeKind.LEAF if is_leaf else NodeKind.UNTRACKED]
     return Look("page", "page", look.edge, radius=0, line=0.8)
@@ -142,7 +146,7 @@ def look_of(data: NodeData, look: Look | None = None) -> Look:
         >>> look_of({"kind": NodeKind.OPERATION, "color": "#cc0000"}).edge
         'own-cc0000'
     """
-    look = look or (LEAF_BOX if is_box_of_leaves(data) else LOOKS[data["kind"]])
+    look = look or _of_kind(data)
     if "color" in data:
         token = f"{OWN}{data['color'][1:]}"
         body = look.body if look.body != look.head else f"{token}-fill"

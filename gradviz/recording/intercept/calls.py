@@ -84,7 +84,7 @@ def pass_on(state: RecordingState, func: Any, args: tuple[Any, ...], kwargs: dic
     return func(*args, **kwargs)
 
 
-def _before_cut(state: RecordingState, call: TorchCall) -> None:
+def _before_cut(state: RecordingState) -> None:
     if state.before_cut is not None:
         state.before_cut()
 
@@ -129,7 +129,7 @@ def _after_deepcopy(state: RecordingState, call: TorchCall) -> None:
 def _before_detach_(state: RecordingState, call: TorchCall) -> None:
     tensor = call.args[0]
     if tensor.requires_grad and not state.is_inside():
-        _before_cut(state, call)
+        _before_cut(state)
         call.before = state.input_from(tensor, Cause.DETACH, state.location(), "detach_")
 
 
@@ -221,7 +221,7 @@ def _before_flag(state: RecordingState, call: TorchCall) -> None:
     tensor = call.args[0]
     call.before = tensor.requires_grad
     if call.before and tensor.is_leaf:
-        _before_cut(state, call)
+        _before_cut(state)
         state.provenance.leaf(tensor)  # one that is frozen stays the leaf that it was
 
 
@@ -256,7 +256,7 @@ def _after_flag(state: RecordingState, call: TorchCall) -> None:
 def _before_mode(state: RecordingState, call: TorchCall) -> None:
     call.before = torch.is_grad_enabled(), state.is_inside()
     if call.before[0]:
-        _before_cut(state, call)
+        _before_cut(state)
 
 
 def _after_mode(state: RecordingState, call: TorchCall) -> None:

@@ -187,6 +187,7 @@ def _add_untracked(
     result: torch.Tensor,
     location: CodeLocation,
 ) -> bool:
+    # As `RecordingState.outside`, for one result: calling that takes a fifth longer.
     mode = None if torch.is_grad_enabled() else state.cause_of_mode()
     is_inside = mode is Cause.NO_GRAD and state.grad_expected
     if is_inside or (mode is not None and location.code and is_forward(location.code)):
