@@ -191,6 +191,20 @@ def test_zero_grad_between_backward_and_step(order: str) -> None:
     assert ("had no gradient to use" in answers.of("body.weight").reason) is is_too_early
 
 
+def test_a_last_step_that_finds_nothing_is_no_reason_to_say_fine() -> None:
+    model = two_layers()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with gradviz.record() as run:
+        loss_of(model).backward()
+        optimizer.step()
+        loss_of(model).backward()
+        optimizer.zero_grad()
+        optimizer.step()
+    for answers in (gradviz.explain(run, names=model), gradviz.explain(run)):
+        assert {each.verdict for each in answers} == {Verdict.CLEARED}
+        assert "had no gradient to use" in answers[0].reason
+
+
 def freeze_module(body: nn.Module) -> None:
     body.requires_grad = False
 

@@ -39,6 +39,7 @@ from gradviz.diagnosis.rule import Rule, first_answer
 from gradviz.diagnosis.subjects import Asked
 from gradviz.diagnosis.training import (
     CLEARS,
+    cleared_before_step,
     first_training_rules,
     steps_of,
     training_rules,
@@ -268,11 +269,11 @@ def _as_overview(each: Explanation, question: Question, context: Context) -> Exp
         context: the recording.
 
     Returns:
-        FINE for a gradient that was cleared, if steps have used such gradients, for one that a
-        hook changed a little, and for one that is 0 because the result cannot depend on the
-        tensor; UNTRAINED for a leaf that no optimizer
-        holds and that got no gradient, if others are trained, such as the parameters of a target
-        network; else the answer.
+        FINE for a gradient that was cleared, if steps have used such gradients and the last one did
+        not find it cleared, for one that a hook changed a little, and for one that is 0 because the
+        result cannot depend on the tensor; UNTRAINED for a leaf that no optimizer holds and that
+        got no gradient, if others are trained, such as the parameters of a target network; else the
+        answer.
     """
     key = question.key
     added = context.happened_to(key, EventKind.ACCUMULATE)
@@ -289,7 +290,8 @@ def _as_overview(each: Explanation, question: Question, context: Context) -> Exp
     if graph is not None and difference_without(graph, key):
         reason = "its gradient is 0: it is added to both terms of a difference"
         return replace(each, verdict=Verdict.FINE, reason=reason, fix="")
-    if uses and is_right and is_gone and _is_cleared(context, key):
+    is_used = bool(uses) and is_right and cleared_before_step(context, question) is None
+    if is_used and is_gone and _is_cleared(context, key):
         return replace(each, verdict=Verdict.FINE, reason="its gradient was used", fix="")
     # The parameters of an optimizer that are in no frame have no key: it may hold this one.
     is_held = key in context.held or any(

@@ -207,7 +207,7 @@ def clearing_word(event: Event) -> str:
     return ".grad = None" if event.word == "grad" else event.word
 
 
-def _cleared_before_step(context: Context, question: Question) -> Evidence | None:
+def cleared_before_step(context: Context, question: Question) -> Evidence | None:
     """``zero_grad`` cleared the gradient after backward, before the step that needs it."""
     key = question.key
     steps = [step for step, details in steps_of(context) if key in details.held]
@@ -435,7 +435,7 @@ def _too_early(verdict: Verdict) -> Rule[Any, Any]:
     return Rule(
         "zero_grad between backward and step",
         verdict,
-        _cleared_before_step,
+        cleared_before_step,
         "{word} at {clear} cleared it after backward and before the step at {step}, which had no "
         "gradient to use",
         "call zero_grad() before backward(), or after step()",
