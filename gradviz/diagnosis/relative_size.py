@@ -131,7 +131,8 @@ def _huge(context: Context, question: Question) -> Evidence | None:
     """A gradient of a parameter that is huge by itself, as are those beside it."""
     data = question.data
     grad = data.get("grad")
-    if grad is None or not question.is_parameter or data.get("dtype") == "float64":
+    is_parameter = question.kind is NodeKind.PARAMETER
+    if grad is None or not is_parameter or data.get("dtype") == "float64":
         return None
     if not grad.is_finite or grad.norm is None or grad.norm <= _HUGE:
         return None
@@ -301,10 +302,15 @@ def _clipped_before_backward(context: Context, question: Question) -> Evidence |
 def _has_changed(context: Context, key: str, clip: Event) -> bool:
     """Whether a clipping is known to have changed a gradient: a limit of infinity does not."""
     added = [e for e in context.happened_to(key, EventKind.ACCUMULATE) if e.number < clip.number]
-    frames = [each for each in context.frames if each.follows == clip.number and key in each.graph]
-    if not added or not frames or not isinstance(added[-1].details, GradientDetails):
+    frames = [each for each in context.frames if each.follows >= clip.number and key in each.graph]
+    later = (
+        [e for e in history_of(context, key) if clip.number < e.number <= frames[0].follows]
+        if frames
+        else []
+    )
+    if later or not added or not frames or not isinstance(added[-1].details, GradientDetails):
         return False
-    before, after = added[-1].details.after, frames[-1].graph.nodes[key].get("grad")
+    before, after = added[-1].details.after, frames[0].graph.nodes[key].get("grad")
     norms = [each.norm if each is not None else None for each in (before, after)]
     return None not in norms and norms[0] != norms[1]
 
