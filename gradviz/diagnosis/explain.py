@@ -297,7 +297,8 @@ def _as_overview(each: Explanation, question: Question, context: Context) -> Exp
     is_held = key in context.held or any(
         key in details.held or details.count > len(details.held) for _, details in steps_of(context)
     )
-    if is_held or not steps_of(context):
+    is_of_target = not added and each.verdict in _NO_GRADIENT and _is_a_copy(context, key, True)
+    if is_held or not (steps_of(context) or is_of_target):
         return each
     if each.verdict is Verdict.ZERO and question.kind is not NodeKind.PARAMETER:
         reason = f"no optimizer holds it: {each.reason}"  # such as the input of a gradient penalty
@@ -311,11 +312,21 @@ def _as_overview(each: Explanation, question: Question, context: Context) -> Exp
     return replace(each, verdict=Verdict.UNTRAINED, reason=reason, fix="")
 
 
-def _is_a_copy(context: Context, key: str) -> bool:
-    """Whether the values of a leaf were copied from another one, as in a target network."""
+def _is_a_copy(context: Context, key: str, of_trained: bool = False) -> bool:
+    """Whether the values of a leaf were copied from another one, as in a target network.
+
+    Args:
+        context: the recording.
+        key: the leaf.
+        of_trained: whether the other one must have got a gradient.
+    """
     graphs = [frame.graph for frame in context.frames or () if key in frame.graph]
-    edges = (edge for graph in graphs for *_, edge in graph.in_edges(key, data=True))
-    return any(edge.get("cause") is Cause.VALUES_COPIED for edge in edges)
+    return any(
+        edge.get("cause") is Cause.VALUES_COPIED
+        and (not of_trained or context.happened_to(source, EventKind.ACCUMULATE))
+        for graph in graphs
+        for source, _, edge in graph.in_edges(key, data=True)
+    )
 
 
 def _is_mild(event: Event) -> bool:
