@@ -457,8 +457,20 @@ def _leaves(context: Context) -> dict[str, NodeData]:
         for key, data in frame.graph.nodes(data=True):
             if data["kind"] in LEAVES:
                 found[key] = data, frame.follows
+            elif _is_switched_on(context, key, data):
+                leaf: NodeData = {**data, "kind": NodeKind.LEAF, "requires_grad": True}
+                found.setdefault(key, (leaf, frame.follows))
     ordered = sorted(found.items(), key=lambda item: int(item[0][1:]))
     return {key: _as_it_ended(context, key, *of_frame) for key, of_frame in ordered}
+
+
+def _is_switched_on(context: Context, key: str, data: NodeData) -> bool:
+    """Whether plain data was made to require grad before the latest backward pass."""
+    if data["kind"] is not NodeKind.UNTRACKED or not context.passes:
+        return False
+    switched = context.happened_to(key, EventKind.REQUIRES_GRAD)
+    is_on = bool(switched) and switched[-1].action is Action.REQUIRES_GRAD_ON
+    return is_on and switched[-1].number < context.passes[-1].number
 
 
 def _awaits_a_pass(context: Context, key: str) -> bool:
