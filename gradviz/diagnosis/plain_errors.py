@@ -17,7 +17,7 @@ from gradviz.diagnosis.lines import locations_of, mention
 from gradviz.diagnosis.no_graph import inputs_of
 from gradviz.diagnosis.rule import Evidence, Needs, Rule
 from gradviz.diagnosis.subjects import ErrorContext, is_raised_by_autograd
-from gradviz.facts import SourceLocation
+from gradviz.facts import Action, SourceLocation
 from gradviz.graph import Buffers, NodeKind
 from gradviz.graph.operations import forward_word
 from gradviz.story import Event, EventKind
@@ -354,7 +354,7 @@ _TABLE: Sequence[tuple[str, tuple[Kind, ...], Verdict, str, str]] = (
         "GradScaler.unscale_ twice in a step",
         (Kind.UNSCALED_TWICE,),
         Verdict.OPTIMIZER,
-        "GradScaler.unscale_ was called{at} a second time since the last scaler.update()",
+        "GradScaler.unscale_ was called{at} a second time since the last scaler.update(){before}",
         "call it once per step, and scaler.update() after scaler.step(optimizer)",
     ),
     (
@@ -406,7 +406,7 @@ def _of_kind(kinds: tuple[Kind, ...]) -> Callable[[Context, ErrorContext], Evide
         change = _latest_change(context) if read.kind in _AFTER_A_CHANGE else None
         lines = (change.location,) if change is not None else ()
         where = f" (the latest change in place is at {mention(*lines)})" if lines else ""
-        return error.evidence(locations=lines, words=_words(error), changed=where)
+        return error.evidence(locations=lines, words=_words(context, error), changed=where)
 
     return match
 
@@ -419,7 +419,7 @@ def _latest_change(context: Context) -> Event | None:
     return next((event for event in reversed(changes) if event.location), None)
 
 
-def _words(error: ErrorContext) -> dict[str, object]:
+def _words(context: Context, error: ErrorContext) -> dict[str, object]:
     read = error.read
     assert read is not None
     kind = read.python_type
@@ -427,7 +427,11 @@ def _words(error: ErrorContext) -> dict[str, object]:
         "a_type": f"{'an' if kind[:1] in 'aeioAEIO' else 'a'} {kind}",
         "expected_lower": read.expected.lower(),
         "named": f" ({read.name})" if read.name else "",
+        "before": "",
     }
+    unscaled = [e for e in context.happened(EventKind.GRAD) if e.action is Action.UNSCALED]
+    if read.kind is Kind.UNSCALED_TWICE and unscaled:
+        words["before"] = f"; the first call is at {mention(unscaled[-1].location)}"
     if read.kind in (Kind.ONE_OF_SEVERAL_VIEWS, Kind.BASE_OF_SEVERAL_VIEWS):
         words["operation_word"] = forward_word(read.node)
     return words

@@ -116,11 +116,17 @@ def _in_no_optimizer(context: Context, question: Question) -> Evidence | None:
         "fix": "give the optimizer the parameters that are trained: "
         f'optimizer.add_param_group({{"params": [{question.name}]}})',
     }
-    uses = [] if question.data.get("name") else leaf_uses(context.graph, question.key)
-    line = context.graph.nodes[uses[0][0]].get("source", "") if uses else ""
-    if line:
-        words["holder"] = f"{words['holder']}; it is used at {mention(line)}"
-        words["fix"] = "assign the nn.Parameter itself to a module, not a result computed from it"
+    used = question.key in context.graph and leaf_uses(context.graph, question.key)
+    graph = context.graph if used else context.graph_of_latest_pass(question.key)
+    uses = leaf_uses(graph, question.key) if graph is not None else []
+    line = ""
+    if not question.data.get("name"):
+        line = graph.nodes[uses[0][0]].get("source", "") if graph is not None and uses else ""
+        words["holder"] += f"; it is used at {mention(line)}" if line else ""
+        words["fix"] = (
+            "create the nn.Parameter once, in __init__, and assign it itself to the module, not a "
+            "result computed from it"
+        )
     return Evidence(words, locations=(holder[0].location, *locations_of([line])))
 
 
