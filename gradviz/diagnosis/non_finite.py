@@ -152,7 +152,7 @@ def _of_scale(context: Context, values: Values, suspect: Suspect) -> Suspect:
 
 def _of_step(context: Context, values: Values, suspect: Suspect) -> Suspect:
     """The same, if a step that divides made a parameter NaN, from gradients of a usual size."""
-    leaf = _nan_parameter(values, suspect.key) if suspect.fix == _DIVERGED else ""
+    leaf = _nan_parameter(values, suspect.key)
     steps = [(event, each) for event, each in steps_of(context) if leaf and leaf in each.held]
     grads = [event.details for event in context.happened_to(leaf, EventKind.ACCUMULATE)]
     sizes = [e.after.norm for e in grads if isinstance(e, GradientDetails) and e.after is not None]

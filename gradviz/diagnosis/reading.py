@@ -319,6 +319,8 @@ def questions_of(asked: Asked, context: Context, names: Names) -> list[Question]
     known = set(keys)
     questions = named + [_shown(key, data) for key, data in shown.items() if key not in known]
     questions += _gone(asked, context, {question.key for question in questions})
+    read = [each for each in asked.recording._grad_reads() if not each.retains_grad]
+    questions += _questions(read, asked, context, names) if read else []
     rows = [*asked.unregistered.values(), *asked.flags.values()]
     tensors = {
         key: row.tensor for row in rows if (key := asked.recording._snapshots.key_of(row.tensor))
