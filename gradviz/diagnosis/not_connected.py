@@ -102,7 +102,7 @@ def cut_words(context: Context, cut: CutEdge) -> str:
     if cause is Cause.ITEM:
         word = f"{cut.edge.get('word') or 'item'}()"
     if word is None:
-        made = graph.nodes[cut.target]
+        made: NodeData = graph.nodes[cut.target] if cut.target in graph else {}
         op = cut.edge.get("word") or made.get("op") or word_of(made)
         word, more = op.partition(",")[0], ", which has no gradient"
     if cause is Cause.COLLECTIVE:
