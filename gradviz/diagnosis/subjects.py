@@ -267,6 +267,15 @@ def grad_call_of(error: BaseException | None) -> GradCall | None:
     return None
 
 
+def clipped_by(error: BaseException | None) -> list[Any]:
+    """The tensors that ``clip_grad_norm_`` was given when it raised; [] if unknown."""
+    for frame in _frames_of(error):
+        if frame.f_code.co_name == "clip_grad_norm_":
+            held = _as_tuple(_locals_of(frame).get("parameters"))
+            return [each for each in held if hasattr(type(each), "grad_fn")]
+    return []
+
+
 def calls_of(error: BaseException) -> list[tuple[str, str]]:
     """The module and the name of each function, from the innermost outwards."""
     frames = reversed(_frames_of(error))

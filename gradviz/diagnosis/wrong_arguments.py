@@ -15,6 +15,7 @@ from gradviz.diagnosis.subjects import (
     UNKNOWN,
     ErrorContext,
     calls_of,
+    clipped_by,
     function_of,
     gradient_of,
     value_of,
@@ -392,6 +393,33 @@ def _as_update(cause: Explanation, code: str, error: ErrorContext, tensor: Any) 
     return ""
 
 
+def _norm_not_finite(context: Context, error: ErrorContext) -> Evidence | None:
+    """``clip_grad_norm_(error_if_nonfinite=True)``: the first gradient that is not finite."""
+    from gradviz.capture.tensors.summary import summarize
+
+    if not is_of(error, Kind.NORM_NOT_FINITE):
+        return None
+    clipped = [each for each in clipped_by(error.error) if each.grad is not None]
+    summaries = summarize([each.grad for each in clipped])
+    wrong = [each for each, grad in zip(clipped, summaries, strict=True) if not grad.is_finite]
+    if not wrong:
+        why, fix = ("each is finite, and their norm overflows", _LARGE) if clipped else ("", _FIND)
+        return error.evidence(why=f": {why}" if why else "", fix=fix)
+    name = error.called.get(id(wrong[0]), "a parameter")
+    cause = error.why(wrong[0], name) if error.why is not None else None
+    if cause is None or cause.verdict not in (Verdict.NAN, Verdict.INFINITE):
+        return error.evidence(why=f": that of {name} is not", fix=_FIND)
+    return error.evidence(
+        cause.nodes,
+        cause.locations,
+        cause.culprit,
+        why=f": in the gradient of {name}, {cause.reason}",
+        fix=cause.fix,
+    )
+
+
+_FIND = "record the step, and ask gradviz.explain(run) for the first value that is not finite"
+_LARGE = "make the loss smaller, such as a mean in place of a sum, or lower the learning rate"
 _CAN_BE_NONE = (ast.Name, ast.Attribute, ast.Subscript, ast.Call)
 _OPERATORS = {
     **{"+": ast.Add, "-": ast.Sub, "*": ast.Mult, "/": ast.Div, "//": ast.FloorDiv},
@@ -458,6 +486,15 @@ RULES: tuple[Rule[Any, Any], ...] = (
         Verdict.NOT_A_TENSOR,
         _no_gradient,
         "{owner}.grad is None{at}: {why}",
+        "{fix}",
+        Needs.ERROR,
+    ),
+    Rule(
+        "clip_grad_norm_ found a norm that is not finite",
+        _GRADIENT,
+        _norm_not_finite,
+        "clip_grad_norm_{at} was called with error_if_nonfinite=True, and the norm of the "
+        "gradients is not finite{why}",
         "{fix}",
         Needs.ERROR,
     ),

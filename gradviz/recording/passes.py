@@ -299,7 +299,7 @@ def _shared(children: Sequence[Any]) -> set[Any]:
     found = set()
     for child, count in counts.items():
         leaf = leaf_of(child)
-        if leaf is not None and (count > 1 or leaf.grad is not None):
+        if leaf is not None and (count > 1 or (leaf.is_leaf and leaf.grad is not None)):
             found.add(child)
     return found
 
