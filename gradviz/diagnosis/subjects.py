@@ -46,6 +46,7 @@ class Asked:
             therefore does not register: the `Unregistered`.
         flags: by the ids of parameters that were meant to be frozen: the `IneffectiveFlag`.
         names: the argument ``names``.
+        raised: the exception that ended the recording, if it is known; a row of its own.
     """
 
     tensors: list[Any] = field(default_factory=list)
@@ -58,6 +59,7 @@ class Asked:
     unregistered: dict[int, Any] = field(default_factory=dict)
     flags: dict[int, Any] = field(default_factory=dict)
     names: object = None
+    raised: BaseException | None = None
 
     @staticmethod
     def of(subjects: Sequence[object], names: object = None, loss: object = None) -> Asked:
@@ -264,6 +266,15 @@ def grad_call_of(error: BaseException | None) -> GradCall | None:
             if outputs is not None and inputs is not None:
                 return GradCall(_as_tuple(outputs), _as_tuple(inputs))
     return None
+
+
+def clipped_by(error: BaseException | None) -> list[Any]:
+    """The tensors that ``clip_grad_norm_`` was given when it raised; [] if unknown."""
+    for frame in _frames_of(error):
+        if frame.f_code.co_name == "clip_grad_norm_":
+            held = _as_tuple(_locals_of(frame).get("parameters"))
+            return [each for each in held if hasattr(type(each), "grad_fn")]
+    return []
 
 
 def calls_of(error: BaseException) -> list[tuple[str, str]]:

@@ -364,7 +364,7 @@ def to_html(page: ViewerPage) -> str:
     data, shown, theme = page_data(page), page.shown, page.theme
     script = _built("viewer.js")
     title = escape(clean(shown.title) or clean(page.target) or "What autograd recorded")
-    return "\n".join(
+    text = "\n".join(
         [
             "<!doctype html>",
             f'<html lang="en" data-theme="{theme}"><head><meta charset="utf-8">',
@@ -378,6 +378,7 @@ def to_html(page: ViewerPage) -> str:
             "</body></html>\n",
         ]
     )
+    return text.encode("ascii", "xmlcharrefreplace").decode()  # a page around it may misread UTF-8
 
 
 @cache

@@ -83,7 +83,7 @@ function drawEdge(pen, data, edge) {
     pen.box(x - 3.5, y - 3.5, 7, 7, { fill: "page", edge: "line", line: 1.3, radius: 3.5 });
   }
   const fact = styleOf(data, "fact");
-  if (edge.times > 1) pen.text(`×${edge.times.toLocaleString("en-US")}`, x + 6, y + 4, fact);
+  if (edge.times > 1) pen.text(`\u00d7${edge.times.toLocaleString("en-US")}`, x + 6, y + 4, fact);
   if (edge.number) pen.text(`[${edge.output}]`, edge.number.x, edge.number.y, fact);
 }
 
@@ -528,7 +528,7 @@ class ExportMenu {
         button("Save as PNG", "the picture as it is now", () => void this.savePng()),
         button("Copy link", "an address that leads to this view", () => this.copyLink()),
         button("Copy command", "gradviz draw, for the shell", () => this.copy(commandOf(viewer.model, viewer.state), "command")),
-        button("Copy views=[…]", "for gradviz.draw in Python", () => this.copy(viewsOf(viewer.model, viewer.state), "views"))),
+        button("Copy views=[\u2026]", "for gradviz.draw in Python", () => this.copy(viewsOf(viewer.model, viewer.state), "views"))),
       this.shown);
   }
 
@@ -1162,7 +1162,7 @@ const KINDS = {
 };
 
 function titleOf(row, id) {
-  const times = (row.repeat || 1) > 1 ? ` ×${(row.repeat || 1).toLocaleString("en-US")}` : "";
+  const times = (row.repeat || 1) > 1 ? ` \u00d7${(row.repeat || 1).toLocaleString("en-US")}` : "";
   const name = row.kind === "operation" ? row.op || row.name : row.name || row.op;
   const kind = row.kind === "untracked" ? "tensor that is not tracked" : row.kind || id;
   return (name || kind) + times;
@@ -3672,9 +3672,9 @@ function storyElement(model, current, isPlaying, act) {
   });
   return h("div", { class: "story-bar" },
     h("div", { class: "row" },
-      button("◀", "the frame before ([)", () => act.go(current - 1), { "aria-label": "back", ...(current === 0 ? { disabled: true } : {}) }),
-      button(isPlaying ? "❚❚" : "▶▶", "play through the frames (space)", act.play, { "aria-label": isPlaying ? "pause" : "play" }),
-      button("▶", "the next frame (])", () => act.go(current + 1), { "aria-label": "next", ...(current === model.count - 1 ? { disabled: true } : {}) }),
+      button("\u25c0", "the frame before ([)", () => act.go(current - 1), { "aria-label": "back", ...(current === 0 ? { disabled: true } : {}) }),
+      button(isPlaying ? "\u275a\u275a" : "\u25b6\u25b6", "play through the frames (space)", act.play, { "aria-label": isPlaying ? "pause" : "play" }),
+      button("\u25b6", "the next frame (])", () => act.go(current + 1), { "aria-label": "next", ...(current === model.count - 1 ? { disabled: true } : {}) }),
       slider,
       h("output", {}, `${current + 1} of ${model.count}`)),
     stripElement(model, current, act.go),
@@ -3794,7 +3794,7 @@ class Viewer {
       leave: () => this.stage.element.focus(),
       say: (text) => this.say(text),
     });
-    this.themeButton = button("◐", "light, dark, or as the system", () => this.nextTheme());
+    this.themeButton = button("\u25d0", "light, dark, or as the system", () => this.nextTheme());
     this.said = h("p", { class: "visually-hidden", role: "status", "aria-live": "polite" });
     this.toolbar = h("div", { class: "toolbar", role: "toolbar", "aria-label": "what is drawn" });
     this.legend = h("ul", { class: "legend", "aria-label": "legend", tabindex: "0" });
@@ -3806,7 +3806,7 @@ class Viewer {
     this.help = h("dialog", { class: "help", "aria-label": "keys" });
     const zoom = h("div", { class: "zoom", role: "group", "aria-label": "zoom" },
       button("+", "closer (+)", () => this.stage.zoom(1.3), { "aria-label": "closer" }),
-      button("−", "farther (-)", () => this.stage.zoom(1 / 1.3), { "aria-label": "farther" }),
+      button("\u2212", "farther (-)", () => this.stage.zoom(1 / 1.3), { "aria-label": "farther" }),
       button("Fit", "the whole picture (f)", () => this.stage.fit()));
     this.root.replaceChildren(
       h("header", {},
@@ -4073,7 +4073,7 @@ class Viewer {
       closed ? button("Open all", "show everything, each operation as a box", () => this.setAll(true)) : null,
       opened ? button("Close all", "draw groups as boxes", () => this.setAll(false)) : null,
       state.toggled.size ? button("Reset", "the groups as in the first picture", () => this.change({ toggled: new Set() }, { fit: true })) : null,
-      state.only ? button(`Only paths through ${this.shortName(state.only)} ✕`, "show everything again", () => this.change({ only: "" }, { fit: true })) : null,
+      state.only ? button(`Only paths through ${this.shortName(state.only)} \u2715`, "show everything again", () => this.change({ only: "" }, { fit: true })) : null,
     ];
     if (!this.toolbar) return;
     this.toolbar.replaceChildren(...children.filter((child) => child !== null));
@@ -4172,7 +4172,7 @@ class Viewer {
       .filter((edge) => (isInput !== isTurned ? edge.target : edge.source) === at)
       .map((edge) => {
         const other = this.picture.nodes[isInput !== isTurned ? edge.source : edge.target];
-        const how = edge.row.kind === "cut" ? `no gradient flows back (${[edge.row.cause === "not recorded" || !edge.row.cause ? "cause not recorded" : edge.row.cause, edge.row.source].filter(Boolean).join(", ")})` : edge.through.length ? `by way of ${edge.through.join(" → ")}` : "";
+        const how = edge.row.kind === "cut" ? `no gradient flows back (${[edge.row.cause === "not recorded" || !edge.row.cause ? "cause not recorded" : edge.row.cause, edge.row.source].filter(Boolean).join(", ")})` : edge.through.length ? `by way of ${edge.through.join(" \u2192 ")}` : "";
         return { id: other.id, text: summaryOf(other.row, other.id), how };
       });
     const element = detailsOf({
