@@ -460,7 +460,8 @@ def _leaves(context: Context) -> dict[str, NodeData]:
             if data["kind"] in LEAVES:
                 found[key] = data, frame.follows
             elif _is_switched_on(context, key, data):
-                leaf: NodeData = {**data, "kind": NodeKind.LEAF, "requires_grad": True}
+                leaf = data.copy()
+                leaf["kind"], leaf["requires_grad"] = NodeKind.LEAF, True
                 found.setdefault(key, (leaf, frame.follows))
     ordered = sorted(found.items(), key=lambda item: int(item[0][1:]))
     return {key: _as_it_ended(context, key, *of_frame) for key, of_frame in ordered}
