@@ -162,7 +162,11 @@ def explain(
 
 
 def answer(
-    subjects: Sequence[object], found: Names, names: object, loss: object = None
+    subjects: Sequence[object],
+    found: Names,
+    names: object,
+    loss: object = None,
+    raised: BaseException | None = None,
 ) -> Explanation | Explanations:
     """`explain` with names that were found before.
 
@@ -171,11 +175,12 @@ def answer(
         found: the names of tensors.
         names: as for `explain`; the parameters of a module are explained.
         loss: as for `explain`.
+        raised: the exception that ended the recording.
     """
     from gradviz.capture.autograd.tensors import quietly
 
     with quietly():
-        return _answer_to(Asked.of(subjects, names, loss), found)
+        return _answer_to(replace(Asked.of(subjects, names, loss), raised=raised), found)
 
 
 def _answer_to(asked: Asked, found: Names) -> Explanation | Explanations:
@@ -240,7 +245,7 @@ def _of_recording(asked: Asked, found: Names) -> Explanation | Explanations:
         if context.elsewhere:
             row = Explanation(Verdict.NOT_KNOWN, "other threads", ELSEWHERE, RECORD_THERE)
             explanations = Explanations((*explanations, row))
-    error = _of_error(asked, found) if asked.has_failed else None
+    error = _of_error(replace(asked, error=asked.raised), found) if asked.has_failed else None
     if error is not None and error.verdict is Verdict.OTHER_ERROR and not context.passes:
         # It came before the first backward pass, which is therefore not missing.
         explanations = Explanations(

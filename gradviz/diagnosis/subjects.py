@@ -46,6 +46,7 @@ class Asked:
             therefore does not register: the `Unregistered`.
         flags: by the ids of parameters that were meant to be frozen: the `IneffectiveFlag`.
         names: the argument ``names``.
+        raised: the exception that ended the recording, if it is known; a row of its own.
     """
 
     tensors: list[Any] = field(default_factory=list)
@@ -58,6 +59,7 @@ class Asked:
     unregistered: dict[int, Any] = field(default_factory=dict)
     flags: dict[int, Any] = field(default_factory=dict)
     names: object = None
+    raised: BaseException | None = None
 
     @staticmethod
     def of(subjects: Sequence[object], names: object = None, loss: object = None) -> Asked:

@@ -313,7 +313,7 @@ def _no_gradient(context: Context, error: ErrorContext) -> Evidence | None:
     if cause is None:
         return error.evidence(
             owner=name,
-            why="no backward pass has added to it, or it was cleared",
+            why="it is a non-leaf tensor, no backward pass has added to it, or it was cleared",
             fix=f"gradviz.explain({code}, loss) reports which",
         )
     update = _as_update(cause, code, error, tensor)
@@ -341,18 +341,23 @@ def _owner_of_none(error: ErrorContext) -> ast.expr | None:
     if statement is None or read is None:
         return None
     suspects = {ast.unparse(each): each for each in _suspects(statement, read)}
+    is_known = False
     if error.error is not None:
         held = variables_of(error.error)
         values = {code: value_of(each, held) for code, each in suspects.items() if held}
         suspects = {
             code: suspects[code] for code, it in values.items() if it is None or it is UNKNOWN
         } or suspects
+        is_known = all(values.get(code, UNKNOWN) is None for code in suspects)
     gradients = [
         each
         for each in suspects.values()
         if isinstance(each, ast.Attribute) and each.attr == "grad"
     ]
-    return gradients[0].value if len(suspects) == len(gradients) == 1 else None
+    if len(suspects) != len(gradients) or not (len(gradients) == 1 or (gradients and is_known)):
+        return None
+    # Of several that are None, the first one raised the error.
+    return min(gradients, key=lambda each: (each.lineno, each.col_offset)).value
 
 
 def _tensor_of(owner: ast.expr, code: str, error: ErrorContext) -> Any:
