@@ -146,7 +146,7 @@ class Drawing:
     ) -> None:
         self.options = (Picture.of(options) if picture is None else picture).named({})
         self.story = _story(story, self.options["title"])
-        self.target = ""
+        self.target, self.command = "", "draw"
         """The command line's name of the subject, for the viewer's commands; "" if unknown."""
         self._answer: Any = None
         self._views = self.options.views()
@@ -255,8 +255,8 @@ class Drawing:
             whole = replace(whole, frames=tuple(replace(each, graph=one) for each, one in frames))
         with stage("layout"):
             files, style = _program_files(self.story), self.options.style()
-            page = ViewerPage(whole, shown, self.theme, self.target, self._answers, files, style)
-            return to_html(page)
+            rest = self.theme, self.target, self._answers, files, style, self.command
+            return to_html(ViewerPage(whole, shown, *rest))
 
     @cached_property
     def _scene(self) -> Scene:
