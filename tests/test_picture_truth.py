@@ -59,13 +59,43 @@ def test_a_leaf_that_may_have_changed_since_shows_its_current_value_as_such():
     assert "current value" in drawing.svg
 
 
-def test_a_leaf_that_did_not_change_has_its_value():
-    w = torch.tensor([1.0, 2.0], requires_grad=True)
-    loss = (w * w).sum()
-    loss.backward()
-    drawing = gradviz.draw(loss)
-    assert "=  1 2" in label_of(drawing.shown[0].graph, "w")
-    assert "now" not in legend_of([drawing.shown[0].graph])
+def test_values_of_leaves_that_were_not_recorded_are_the_current_ones():
+    for change in (lambda w: w.data.mul_(10), lambda w: w.detach().numpy().fill(10), lambda w: w):
+        w = torch.tensor([1.0, 2.0], requires_grad=True)
+        loss = (w * w).sum()
+        change(w)
+        drawing = gradviz.draw(loss)
+        values = " ".join(f"{value:g}" for value in w.tolist())
+        assert f"now  {values}" in label_of(drawing.shown[0].graph, "w")
+        assert "now" in legend_of([drawing.shown[0].graph])
+        assert f"=  {values}" in label_of(gradviz.draw(w).shown[0].graph, "w")
+
+
+def test_a_recorded_leaf_that_did_not_change_has_its_value():
+    with gradviz.record() as run:
+        w = torch.tensor([1.0, 2.0], requires_grad=True)
+        loss = (w * w).sum()
+        loss.backward()
+    for frame in gradviz.draw(run).shown:
+        assert "=  1 2" in label_of(frame.graph, "w")
+        assert "now" not in legend_of([frame.graph])
+
+
+def test_what_a_module_makes_inside_does_not_have_the_name_of_its_result():
+    lstm, two = nn.LSTM(2, 2), nn.Sequential(nn.Linear(2, 2), nn.Tanh(), nn.Linear(2, 2))
+    with gradviz.record() as run:
+        with torch.no_grad():
+            given = two(torch.ones(1, 1, 2))
+        outputs, state = lstm(given)
+        outputs.sum().backward()
+    names = [
+        (data["op"], data.get("name", ""))
+        for _, data in run.frames[0].graph.nodes(data=True)
+        if data["kind"] is NodeKind.UNTRACKED
+    ]
+    expected = ("zeros", ""), ("zeros", ""), ("linear", "given"), ("linear", ""), ("tanh", "")
+    assert sorted(names) == sorted(expected)
+    assert state[0].shape == (1, 1, 2)
 
 
 def test_a_recording_says_what_a_changed_leaf_was():

@@ -79,7 +79,7 @@ def draw(*subjects: object, names: object = None, **options: Unpack[PictureOptio
         loss  f32[]  =  9
         ← sum  f32[]
         ← mul  ×3
-        ← x  f32[2]  leaf  =  1 2  .grad  None
+        ← x  f32[2]  leaf  now  1 2  .grad  None
         <BLANKLINE>
         2 operations from 1 leaf to loss. x.grad is None.
     """
