@@ -230,7 +230,7 @@ def main() -> None:
     print(f"milliseconds of CPU, medians of {count} pairs; {threads} threads\n")
     print(f"{'forward + backward':34} {'bare':>9} {'recorded':>9} {'ratio':>7}")
     gpt, (layers, clear) = gpt_step(model, data), layers_step(48)
-    keep = lambda: None  # noqa: E731
+    keep = lambda: None
     rows: list[tuple[str, Callable[[], None], Callable[[], object], int | None]] = [
         ("GPT, 12 layers", gpt, model.zero_grad, None),
         ("the same, gradients kept", gpt, keep, None),

@@ -28,7 +28,6 @@ from gradviz.facts import (
     GradientDetails,
     LeafGradient,
     LostGradient,
-    StepDetails,
 )
 from gradviz.graph import GradGraph, TensorSummary
 from gradviz.graph.columns import collector_paused
@@ -44,6 +43,7 @@ from gradviz.recording.passes import (
     is_same,
     is_transform,
     leaves_of,
+    step_details,
 )
 from gradviz.recording.problems import Freed, History, error_details, is_from_backward, location_of
 from gradviz.recording.provenance import Leaf
@@ -420,6 +420,9 @@ class Observer:
                 self._held = held_by(optimizer)
         except Exception as error:
             self._state.failed(error)
+        name = type(optimizer).__module__
+        module = sys.modules.get(name) if name.startswith("torch.optim.") else None
+        self._state.step_file = str(getattr(module, "__file__", ""))
         self._state.stepping = sys._getframe(1).f_code
         self._state.update_alert()
 
@@ -432,7 +435,7 @@ class Observer:
 
     def _end_step(self, optimizer: str) -> None:
         state = self._state
-        state.stepping = None
+        state.stepping, state.step_file = None, ""
         state.grad_expected = torch.is_grad_enabled()  # what a step switches back is not recorded
         state.update_alert()
         try:
@@ -447,11 +450,11 @@ class Observer:
         changed: list[Hashable] = []
         names, values = [], []
         for each in self._held:
-            tensor = each.ref()
-            if tensor is None:
+            if (tensor := each.ref()) is None:
                 continue
             record = state.provenance.leaf(tensor) if tensor.requires_grad else None
-            identity = next(iter(state.provenance.identities(tensor)), None)
+            found = state.provenance.identities(tensor) if record is None else (record.identity,)
+            identity = next(iter(found), None)
             held.append(identity)
             after = version_of(tensor)
             if after != each.version:
@@ -462,21 +465,9 @@ class Observer:
                 state.changes.append(
                     InPlaceChange("step", location, storage, each.version, after, creation_count())
                 )
-        count, has_values = len(self._held), None not in values
+        details = step_details(optimizer, held, changed, values, names)
         self._held = []
         self._microbatches.end_step()
-
-        def details(key_of: KeyOf) -> StepDetails:
-            return StepDetails(
-                optimizer,
-                tuple(filter(None, map(key_of, held))),
-                tuple(filter(None, map(key_of, changed))),
-                count,
-                len(changed),
-                sum(map(bool, values)) if has_values else None,
-                tuple(names),
-            )
-
         entry = Entry(EventKind.STEP, "step", location, optimizer, changed, details=details)
         entry.count = len(changed)
         if self._pass is not None:  # in a hook: the frame after the pass shows the step
