@@ -66,6 +66,8 @@ class MessageKind(Enum):
         r"a leaf Variable that requires grad is being used in an in-place operation"
     )
     RESIZED = _seen(r"cannot resize variables that require grad")
+    LEAF_MOVED = _seen(r"leaf variable has been moved into the graph interior", "2.13")
+    SAVED_DETACHED = _seen(r"Trying to use a saved tensor that has been detached in-place", "2.13")
     INFERENCE_SAVED = _seen(r"Inference tensors cannot be saved for backward")
     INFERENCE_CHANGED = _seen(r"Inplace update to inference tensor outside InferenceMode")
     INFERENCE_REQUIRES_GRAD = _seen(
@@ -131,10 +133,22 @@ class MessageKind(Enum):
     DIFFERENTIATED_TWICE = _seen(
         r"trying to differentiate twice a function that was marked with @once_differentiable"
     )
+    DIRTY_NOT_RETURNED = _seen(
+        r"elements marked as dirty during the forward method were not returned as output", "2.13"
+    )
+    GRADCHECK = _seen(
+        r"Jacobian mismatch for output (?P<found>\d+) with respect to input (?P<index>\d+)", "2.13"
+    )
     NOT_FLOATING = _seen(
         r"[Oo]nly Tensors of floating point(?: and complex)? dtype can require gradients"
     )
     NUMPY = _seen(r"Can't call numpy\(\) on Tensor that requires grad")
+    PYTHON_FUNCTION = _seen(
+        r"Can't call (?P<operation>apply|map|map2)_\(\) on Variable that requires grad", "2.13"
+    )
+    DATA_NOT_FLOATING = _seen(
+        r"data set to a tensor that requires gradients must be floating point", "2.13"
+    )
     GIVEN_ANOTHER = _seen(
         r"Mismatch in (?P<aspect>shape|dtype): grad_output\[(?P<index>\d+)\] has a \w+ of "
         r"(?:torch\.Size\()?(?:torch\.)?(?P<got>[\w\[\], ]+?)\)? and output\[\d+\] has a \w+ of "
@@ -198,6 +212,14 @@ class MessageKind(Enum):
         r"optimizer can only optimize Tensors, but one of the params is (?P<python_type>[\w.]+)"
     )
     GRADIENT_LAYOUT = _seen(r"(?P<name>\w+) does not support (?P<got>sparse|dense) gradients")
+    STATE_OF_ANOTHER = _seen(
+        r"loaded state dict (?:contains a parameter group that doesn't match the size of|has a "
+        r"different number of parameter groups)",
+        "2.13",
+    )
+    NORM_NOT_FINITE = _seen(
+        r"total norm of order \S+ for gradients from `parameters` is non-finite", "2.13"
+    )
     PARAMETER_TWICE = _seen(r"some parameters appear in more than one parameter group")
     NO_CLOSURE = _seen(
         r"(?P<name>\w*)\.?step\(\) missing 1 required positional argument: 'closure'"
@@ -214,6 +236,22 @@ class MessageKind(Enum):
     NO_DERIVATIVE_CUSTOM = _seen(
         r"Trying to backward through (?:(?P<library>\w+)\.)?(?P<operation>\w+)(?:\.\w+)? but no "
         r"autograd formula was registered"
+    )
+    NEGATIVE_SLOPE = _seen(
+        r"In-place \w+ backward calculation is triggered with a negative slope",
+        "2.13",
+    )
+    WHOLE_QR = _seen(
+        r"QR decomposition is not differentiable when mode='(?P<argument>complete)'", "2.13"
+    )
+    QR_WITHOUT_Q = _seen(
+        r"derivative of linalg\.qr depends on Q, which is not computed when mode='(?P<argument>r)'",
+        "2.13",
+    )
+    PHASE = _seen(
+        r"(?P<operation>\w+)_backward: The (?P<argument>\w+ ?vectors) in the complex case are "
+        r"specified up to",
+        "2.13",
     )
     OUT_ARGUMENT = _seen(
         r"(?P<operation>\w+)\(\): functions with out=\.\.\. arguments don't support automatic "
@@ -238,6 +276,15 @@ class MessageKind(Enum):
     )
     HESSIAN_NOT_A_SCALAR = _seen(
         r"returned by the function given to hessian should contain a single element"
+    )
+    TRANSFORMED_REQUIRES_GRAD = _seen(
+        r"attempting to call Tensor\.requires_grad_\(\) .* being transformed", "2.13"
+    )
+    TRANSFORMED_BACKWARD = _seen(r"backward\(\) called inside a functorch transform", "2.13")
+    VMAP_NUMBER = _seen(
+        r"vmap: It looks like you're (?:calling \.item\(\) on a Tensor|attempting to use a Tensor "
+        r"in some data-dependent control flow)",
+        "2.13",
     )
     DDP_UNUSED = _seen(
         r"Expected to have finished reduction in the prior iteration"

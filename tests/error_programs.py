@@ -2,7 +2,8 @@
 
 The line to be named ends in ``# here``. A fix that names code is applied: lines that end in ``#-``
 are taken out and lines that begin with ``#+`` are put in, and then the program is right: it does
-not raise, and what ``then`` says holds.
+not raise, and what ``then`` says holds. The fix does not have to give code that ends in
+``# in words``: it says what to do.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ class ErrorProgram:
         lines = map(str.strip, self.text.splitlines())
         added = [line.removeprefix("#+").strip() for line in lines if line.startswith("#+")]
         # Of a line that moves to another place, the place is the fix.
-        return [code for code in added if not self._moves(code)]
+        return [code for code in added if not self._moves(code) and not code.endswith("# in words")]
 
     def _moves(self, code: str) -> bool:
         kept = [line.partition("  #")[0].strip() for line in self.text.splitlines()]

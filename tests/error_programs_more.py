@@ -258,3 +258,176 @@ program(
     """,
     then="found[1] is None",
 )
+
+
+# Errors of autograd that had no rule of their own.
+
+program(
+    "leaf frozen and changed before backward",
+    """
+    w, v = torch.ones(2, requires_grad=True), torch.ones(2, requires_grad=True)
+    loss = w.sum()
+    w.requires_grad_(False)
+    w.mul_(v)  #-  # here
+    #+ with torch.no_grad(): w.mul_(v)  # in words
+    loss.backward()
+    """,
+    "leaf changed in place",
+    ("is a non-leaf tensor now",),
+    then="w.grad is None",
+)
+program(
+    "saved tensor detached in place",
+    """
+    w = torch.ones(2, requires_grad=True)
+    h = w.exp()
+    loss = (h * h).sum()
+    h.detach_()  #-  # here
+    #+ h = h.detach()  # in words
+    loss.backward()
+    """,
+    "changed in place",
+    ("detach_()",),
+    then="w.grad is not None",
+)
+program(
+    "dirty tensor not returned",
+    """
+    class Double(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            ctx.mark_dirty(x)
+            x.mul_(2)
+            return x.clone()  #-
+            #+ return x  # in words
+        @staticmethod
+        def backward(ctx, grad):
+            return grad * 2
+    w = torch.ones(2, requires_grad=True)
+    Double.apply(w * 1).sum().backward()  # here
+    """,
+    "wrong backward",
+    ("ctx.mark_dirty",),
+    then="w.grad.tolist() == [2.0, 2.0]",
+)
+program(
+    "norm of NaN gradients",
+    """
+    w = torch.ones(2, requires_grad=True)
+    distance = ((w - 1) ** 2).sum()
+    loss = distance.sqrt()  #-
+    #+ loss = (distance + 1e-6).sqrt()  # in words
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_([w], 1.0, error_if_nonfinite=True)  # here
+    """,
+    "wrong gradient",
+    ("in the gradient of w, 2 of 2 elements are NaN", "sqrt", "prog.py:7"),
+    then="w.grad.isfinite().all()",
+)
+program(
+    "whole QR decomposition",
+    """
+    x = torch.eye(3)[:, :2].clone().requires_grad_()
+    q, r = torch.linalg.qr(x, mode="complete")  #-
+    #+ q, r = torch.linalg.qr(x, mode="reduced")  # in words
+    r.sum().backward()  # here
+    """,
+    "no derivative",
+    ("mode='complete'",),
+    then="x.grad is not None",
+)
+program(
+    "phase of eigenvectors",
+    """
+    x = torch.tensor([[0.0, -1.0], [1.0, 0.5]], requires_grad=True)
+    values, v = torch.linalg.eig(x)
+    loss = v.real.sum()  #-
+    #+ loss = v.abs().sum()  # in words
+    loss.backward()  # here
+    """,
+    "no derivative",
+    ("phase",),
+    then="x.grad is not None",
+)
+program(
+    "negative slope in place",
+    """
+    w = torch.ones(2, requires_grad=True)
+    layer = torch.nn.LeakyReLU(-0.1, inplace=True)  #-
+    #+ layer = torch.nn.LeakyReLU(-0.1)  # in words
+    layer(w * 1).sum().backward()  # here
+    """,
+    "no derivative",
+    ("negative slope",),
+    then="w.grad is not None",
+)
+program(
+    "requires_grad inside torch.func.grad",
+    """
+    def loss(x):
+        x = x * 2
+        x.requires_grad_()  #-  # here
+        return (x ** 2).sum()
+    g = torch.func.grad(loss)(torch.ones(2))
+    """,
+    "nothing to differentiate",
+    ("torch.func",),
+    then="g.tolist() == [8.0, 8.0]",
+)
+program(
+    "condition inside vmap",
+    """
+    def bent(x):
+        return x if x.sum() > 0 else -x  #-  # here
+        #+ return torch.where(x.sum() > 0, x, -x)  # in words
+    y = torch.func.vmap(bent)(-torch.ones(3, 2))
+    """,
+    "not a scalar",
+    ("torch.vmap",),
+    then="(y == 1).all()",
+)
+program(
+    "Python function of a tensor that requires grad",
+    """
+    w = torch.ones(2, requires_grad=True)
+    y = w.apply_(lambda each: each * 2)  #-  # here
+    #+ y = w.detach().clone().apply_(lambda each: each * 2)  # in words
+    """,
+    "no derivative",
+    ("apply_()",),
+    then="y.tolist() == [2.0, 2.0] and w.tolist() == [1.0, 1.0]",
+)
+program(
+    "state of an optimizer with other parameters",
+    """
+    model = torch.nn.Linear(2, 1)
+    saved = torch.optim.Adam(model.parameters()).state_dict()
+    model.bias.requires_grad_(False)
+    optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad])  #-
+    #+ optimizer = torch.optim.Adam(model.parameters())  # in words
+    optimizer.load_state_dict(saved)  # here
+    """,
+    "optimizer refused",
+    ("other parameters",),
+    then="optimizer is not None",
+)
+program(
+    "wrong formula found by gradcheck",
+    """
+    class Square(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            ctx.save_for_backward(x)
+            return x ** 2
+        @staticmethod
+        def backward(ctx, grad):
+            x, = ctx.saved_tensors
+            return grad * x  #-
+            #+ return grad * 2 * x  # in words
+    x = torch.ones(2, dtype=torch.float64, requires_grad=True)
+    torch.autograd.gradcheck(Square.apply, (x,))  # here
+    """,
+    "wrong backward",
+    ("gradient of input 0 is not the derivative of output 0",),
+    then="True",
+)

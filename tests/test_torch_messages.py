@@ -7,6 +7,7 @@ from dataclasses import fields
 
 import pytest
 import torch
+import torch_errors_more  # noqa: F401  (registers its programs)
 from torch_errors import PROVOKED, Provoked
 
 import gradviz

@@ -502,7 +502,8 @@ class Verdict(str, Enum):
     NUMPY = "numpy", Group.ERROR
     """An error: ``numpy()`` of a tensor that requires grad."""
     WRONG_GRADIENT = "wrong gradient", Group.ERROR
-    """An error: a gradient passed to backward, returned by a hook or assigned does not match."""
+    """An error: a gradient passed to backward, returned by a hook or assigned does not match, or
+    ``clip_grad_norm_`` found a norm that is not finite."""
     NOT_A_TENSOR = "not a tensor", Group.ERROR
     """An error: a number, an array or None, where a tensor is needed."""
     OPTIMIZER = "optimizer refused", Group.ERROR

@@ -1,4 +1,4 @@
-"""Rules about a saved tensor that was changed in place before backward: how, and where."""
+"""Rules about changes in place: of saved tensors before backward, of leaves, and of views."""
 
 from __future__ import annotations
 
@@ -9,25 +9,27 @@ from gradviz.diagnosis.answers import Verdict
 from gradviz.diagnosis.context import RECORD, Context
 from gradviz.diagnosis.lines import expressions_at, locations_of, mention, statement_at
 from gradviz.diagnosis.no_graph import is_of, source_of
+from gradviz.diagnosis.plain_errors import Row, rules_of
 from gradviz.diagnosis.rule import Evidence, Needs, Rule
 from gradviz.diagnosis.subjects import ErrorContext
 from gradviz.facts import Problem, ProblemKind, StepDetails
 from gradviz.graph.operations import forward_word
 from gradviz.story import Event, EventKind
-from gradviz.torch_messages import MessageKind
+from gradviz.torch_messages import MessageKind as Kind
 
 _STEP = (
     "call optimizer.step() after every backward() that needs the old parameters; detach what is "
     "carried from step to step: hidden = hidden.detach()"
 )
 _COPY = "change a copy: x = x.clone(); or make a new tensor: x = x + 1 instead of x += 1"
+_COPY_OF_VIEW = "change a copy: x = x.clone(); or make a new tensor: x = x - 1 instead of x -= 1"
 _WRITTEN = "build a new tensor instead of writing into it: torch.cat, torch.stack, torch.where"
 
 
 def _problem_of(error: ErrorContext) -> Problem | None:
     problem = error.problem
     is_it = problem is not None and problem.kind is ProblemKind.CHANGED_IN_PLACE
-    return problem if is_it and is_of(error, MessageKind.CHANGED_IN_PLACE) else None
+    return problem if is_it and is_of(error, Kind.CHANGED_IN_PLACE) else None
 
 
 def _who(context: Context, problem: Problem) -> str:
@@ -200,7 +202,7 @@ def _without_underscore(called: ast.expr) -> ast.expr:
 
 def _not_recorded(context: Context, error: ErrorContext) -> Evidence | None:
     """The facts in the message and the graph, if the change was not recorded."""
-    if not is_of(error, MessageKind.CHANGED_IN_PLACE):
+    if not is_of(error, Kind.CHANGED_IN_PLACE):
         return None
     read, graph = error.read, context.graph
     assert read is not None
@@ -228,6 +230,105 @@ def _is_of(grad_fn: str, node: str) -> bool:
     """Whether a message means that node: ``Exp`` or ``ExpBackward0``, by the version of torch."""
     return bool(node) and grad_fn.rstrip("0123456789") in (node, f"{node}Backward", node[:-1])
 
+
+_TABLE: tuple[Row, ...] = (
+    (
+        "a leaf was changed in place",
+        (Kind.LEAF_CHANGED, Kind.RESIZED),
+        Verdict.LEAF_CHANGED,
+        "a leaf that requires grad was changed in place{at}, which autograd cannot record",
+        "to update it, put that line under torch.no_grad(); to compute with changed values, change "
+        "a copy: x = w.clone()",
+    ),
+    (
+        "a view of a leaf was changed in place",
+        (Kind.LEAF_VIEW_CHANGED,),
+        Verdict.LEAF_CHANGED,
+        "a view of a leaf that requires grad was changed in place{at}, which autograd cannot "
+        "record",
+        "to update the leaf, put that line under torch.no_grad(); to compute with changed values, "
+        "change a copy: x = w.clone()",
+    ),
+    (
+        "a leaf was frozen and changed in place before backward",
+        (Kind.LEAF_MOVED,),
+        Verdict.LEAF_CHANGED,
+        "backward{at} was to accumulate in a tensor that was a leaf in the forward pass: since "
+        "then it was frozen and changed in place from a tensor that requires grad{changed}, and is "
+        "a non-leaf tensor now",
+        "call backward() before that change; or put the change under torch.no_grad()",
+    ),
+    (
+        "a view from no_grad was changed in place",
+        (Kind.VIEW_FROM_NO_GRAD,),
+        Verdict.VIEW_CHANGED,
+        "a view was changed in place{at}: it was made under no_grad, and is changed where "
+        "gradients are recorded",
+        "make the view and change it in one place, both inside no_grad or both outside",
+    ),
+    (
+        "a view from a module with a backward hook was changed in place",
+        (Kind.VIEW_OF_HOOKED_MODULE,),
+        Verdict.VIEW_CHANGED,
+        "a view was changed in place{at}: a module with a full backward hook returns views of its "
+        "outputs and computes with views of its inputs",
+        "work on a copy: y = y.clone(); and leave inplace=True out of such a module",
+    ),
+    (
+        "a view from a Function was changed in place",
+        (Kind.VIEW_FROM_FUNCTION,),
+        Verdict.VIEW_CHANGED,
+        "a view was changed in place{at}: the Function {node} returned it, a view of its input",
+        "let the Function return a copy: x.clone()",
+    ),
+    (
+        "the base of a view from a Function was changed in place",
+        (Kind.BASE_OF_FUNCTION_VIEW,),
+        Verdict.VIEW_CHANGED,
+        "a view was used{at} after its base, or another view of it, was changed in place{changed}: "
+        "the Function {node} returned it, a view of its input",
+        "let the Function return a copy: x.clone()",
+    ),
+    (
+        "the base of several views was changed in place",
+        (Kind.BASE_OF_SEVERAL_VIEWS,),
+        Verdict.VIEW_CHANGED,
+        "a view was used{at} after its base, or another view of it, was changed in place{changed}: "
+        "{operation_word} made several views of one tensor, and that is one of them",
+        _COPY_OF_VIEW,
+    ),
+    (
+        "one of several views was changed in place",
+        (Kind.ONE_OF_SEVERAL_VIEWS,),
+        Verdict.VIEW_CHANGED,
+        "a view was changed in place{at}: {operation_word} made several views of one tensor, and "
+        "that is one of them",
+        _COPY_OF_VIEW,
+    ),
+    (
+        "a view was detached in place",
+        (Kind.VIEW_DETACHED,),
+        Verdict.VIEW_CHANGED,
+        "detach_() was called on a view{at}: it would take the view out of the graph, and its base "
+        "with it",
+        "use x = x.detach() instead of x.detach_()",
+    ),
+    (
+        "a saved tensor was detached in place",
+        (Kind.SAVED_DETACHED,),
+        Verdict.CHANGED_IN_PLACE,
+        "backward{at} needs a tensor that an operation saved, and detach_() took that tensor out "
+        "of the graph{changed}",
+        "use h = h.detach() instead of h.detach_(), or call it after backward()",
+    ),
+    (
+        "a tensor whose elements share memory was written to",
+        (Kind.SHARED_MEMORY,),
+        Verdict.VIEW_CHANGED,
+        "a tensor was written to{at} whose elements share memory, such as one from expand()",
+        "work on a copy: x = x.clone(), or x.repeat(...) in place of x.expand(...)",
+    ),
+)
 
 _NEEDS = Needs.RECORDING
 _CHANGED = Verdict.CHANGED_IN_PLACE
@@ -265,4 +366,5 @@ RULES: tuple[Rule[Any, Any], ...] = (
         f"{_COPY}; {RECORD}",
         Needs.ERROR,
     ),
+    *rules_of(_TABLE),
 )

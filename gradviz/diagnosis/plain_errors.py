@@ -17,7 +17,7 @@ from gradviz.diagnosis.lines import locations_of, mention
 from gradviz.diagnosis.no_graph import inputs_of
 from gradviz.diagnosis.rule import Evidence, Needs, Rule
 from gradviz.diagnosis.subjects import ErrorContext, is_raised_by_autograd
-from gradviz.facts import SourceLocation
+from gradviz.facts import Action, SourceLocation
 from gradviz.graph import Buffers, NodeKind
 from gradviz.graph.operations import forward_word
 from gradviz.story import Event, EventKind
@@ -25,27 +25,12 @@ from gradviz.torch_messages import MessageKind as Kind
 
 _LONGEST = 200
 UNKNOWN_OF_AUTOGRAD = "autograd raised an error that no rule knows"
-_COPY = "change a copy: x = x.clone(); or make a new tensor: x = x - 1 instead of x -= 1"
 
-_TABLE: Sequence[tuple[str, tuple[Kind, ...], Verdict, str, str]] = (
+Row = tuple[str, tuple[Kind, ...], Verdict, str, str]
+"""A name, the texts, a verdict, the sentence and the fix."""
+
+_TABLE: Sequence[Row] = (
     # Operations that only a leaf supports, or that a leaf does not support.
-    (
-        "a leaf was changed in place",
-        (Kind.LEAF_CHANGED, Kind.RESIZED),
-        Verdict.LEAF_CHANGED,
-        "a leaf that requires grad was changed in place{at}, which autograd cannot record",
-        "to update it, put that line under torch.no_grad(); to compute with changed values, change "
-        "a copy: x = w.clone()",
-    ),
-    (
-        "a view of a leaf was changed in place",
-        (Kind.LEAF_VIEW_CHANGED,),
-        Verdict.LEAF_CHANGED,
-        "a view of a leaf that requires grad was changed in place{at}, which autograd cannot "
-        "record",
-        "to update the leaf, put that line under torch.no_grad(); to compute with changed values, "
-        "change a copy: x = w.clone()",
-    ),
     (
         "requires_grad of a non-leaf tensor was switched off",
         (Kind.NON_LEAF_FROZEN,),
@@ -91,68 +76,22 @@ _TABLE: Sequence[tuple[str, tuple[Kind, ...], Verdict, str, str]] = (
         "numpy() was called{at} on a tensor that requires grad, and numpy cannot record gradients",
         "for the values: x.detach().numpy(); to keep the gradient, compute with torch",
     ),
-    # Views.
     (
-        "a view from no_grad was changed in place",
-        (Kind.VIEW_FROM_NO_GRAD,),
-        Verdict.VIEW_CHANGED,
-        "a view was changed in place{at}: it was made under no_grad, and is changed where "
-        "gradients are recorded",
-        "make the view and change it in one place, both inside no_grad or both outside",
+        "integers were assigned to .data",
+        (Kind.DATA_NOT_FLOATING,),
+        Verdict.NOT_FLOATING,
+        "a tensor of integers or booleans was assigned{at} to the .data of a tensor that requires "
+        "grad",
+        "convert it: w.data = x.float()",
     ),
     (
-        "a view from a module with a backward hook was changed in place",
-        (Kind.VIEW_OF_HOOKED_MODULE,),
-        Verdict.VIEW_CHANGED,
-        "a view was changed in place{at}: a module with a full backward hook returns views of its "
-        "outputs and computes with views of its inputs",
-        "work on a copy: y = y.clone(); and leave inplace=True out of such a module",
-    ),
-    (
-        "a view from a Function was changed in place",
-        (Kind.VIEW_FROM_FUNCTION,),
-        Verdict.VIEW_CHANGED,
-        "a view was changed in place{at}: the Function {node} returned it, a view of its input",
-        "let the Function return a copy: x.clone()",
-    ),
-    (
-        "the base of a view from a Function was changed in place",
-        (Kind.BASE_OF_FUNCTION_VIEW,),
-        Verdict.VIEW_CHANGED,
-        "a view was used{at} after its base, or another view of it, was changed in place{changed}: "
-        "the Function {node} returned it, a view of its input",
-        "let the Function return a copy: x.clone()",
-    ),
-    (
-        "the base of several views was changed in place",
-        (Kind.BASE_OF_SEVERAL_VIEWS,),
-        Verdict.VIEW_CHANGED,
-        "a view was used{at} after its base, or another view of it, was changed in place{changed}: "
-        "{operation_word} made several views of one tensor, and that is one of them",
-        _COPY,
-    ),
-    (
-        "one of several views was changed in place",
-        (Kind.ONE_OF_SEVERAL_VIEWS,),
-        Verdict.VIEW_CHANGED,
-        "a view was changed in place{at}: {operation_word} made several views of one tensor, and "
-        "that is one of them",
-        _COPY,
-    ),
-    (
-        "a view was detached in place",
-        (Kind.VIEW_DETACHED,),
-        Verdict.VIEW_CHANGED,
-        "detach_() was called on a view{at}: it would take the view out of the graph, and its base "
-        "with it",
-        "use x = x.detach() instead of x.detach_()",
-    ),
-    (
-        "a tensor whose elements share memory was written to",
-        (Kind.SHARED_MEMORY,),
-        Verdict.VIEW_CHANGED,
-        "a tensor was written to{at} whose elements share memory, such as one from expand()",
-        "work on a copy: x = x.clone(), or x.repeat(...) in place of x.expand(...)",
+        "a Python function was applied to a tensor that requires grad",
+        (Kind.PYTHON_FUNCTION,),
+        Verdict.NO_DERIVATIVE,
+        "{operation}_() was called{at} on a tensor that requires grad, and autograd cannot record "
+        "a Python function of numbers",
+        "for the values: x.detach().clone().{operation}_(...); to keep the gradient, compute with "
+        "torch",
     ),
     # Gradients that do not match.
     (
@@ -221,6 +160,23 @@ _TABLE: Sequence[tuple[str, tuple[Kind, ...], Verdict, str, str]] = (
         "keep it on the context instead: ctx.scale = scale",
     ),
     (
+        "a Function does not return what it marks as dirty",
+        (Kind.DIRTY_NOT_RETURNED,),
+        Verdict.WRONG_BACKWARD,
+        "the forward of a Function called{at} passes a tensor to ctx.mark_dirty and does not "
+        "return it",
+        "return that tensor itself; or change a copy, x = x.clone(), without ctx.mark_dirty",
+    ),
+    (
+        "gradcheck found another derivative",
+        (Kind.GRADCHECK,),
+        Verdict.WRONG_BACKWARD,
+        "gradcheck{at} found that the gradient of input {index} is not the derivative of output "
+        "{found}, which it measured by small changes of the input",
+        "if it is a custom Function, correct the formula in its backward; gradcheck needs inputs "
+        "of dtype=torch.float64, away from points without a derivative",
+    ),
+    (
         "a Function's forward is not a static method",
         (Kind.FORWARD_NOT_STATIC,),
         Verdict.WRONG_BACKWARD,
@@ -235,6 +191,29 @@ _TABLE: Sequence[tuple[str, tuple[Kind, ...], Verdict, str, str]] = (
         "backward{at} reached the backward of a Function that is marked @once_differentiable, so "
         "it has no derivative",
         "write its backward with torch operations, and leave out @once_differentiable",
+    ),
+    (
+        "an activation in place with a negative slope",
+        (Kind.NEGATIVE_SLOPE,),
+        Verdict.NO_DERIVATIVE,
+        "backward{at} reached an activation with a negative slope that has overwritten its input, "
+        "and its result does not give the sign of the input",
+        "leave out inplace=True",
+    ),
+    (
+        "linalg.qr in a mode without a derivative",
+        (Kind.WHOLE_QR, Kind.QR_WITHOUT_Q),
+        Verdict.NO_DERIVATIVE,
+        "backward{at} reached torch.linalg.qr with mode={argument!r}, which has no derivative here",
+        'torch.linalg.qr(x, mode="reduced")',
+    ),
+    (
+        "the loss depends on the phase of complex vectors",
+        (Kind.PHASE,),
+        Verdict.NO_DERIVATIVE,
+        "backward{at} reached {operation} whose complex {argument} are unique up to a phase only, "
+        "and the loss depends on that phase",
+        "compute the loss from what the phase does not change, such as v.abs()",
     ),
     (
         "out= cannot be recorded",
@@ -286,6 +265,29 @@ _TABLE: Sequence[tuple[str, tuple[Kind, ...], Verdict, str, str]] = (
         "a function was to be differentiated{at} that returns more than one number",
         "reduce what it returns: .sum(); or use torch.func.jacrev for the whole Jacobian",
     ),
+    # Inside the transforms of torch.func.
+    (
+        "requires_grad_ inside a transformed function",
+        (Kind.TRANSFORMED_REQUIRES_GRAD,),
+        Verdict.NO_GRAPH,
+        "requires_grad_() was called{at} inside a function that torch.func transforms",
+        "leave it out: torch.func.grad differentiates with respect to the arguments",
+    ),
+    (
+        "backward inside a transformed function",
+        (Kind.TRANSFORMED_BACKWARD,),
+        Verdict.NO_GRAPH,
+        "backward() was called{at} inside a function that torch.func transforms",
+        "use torch.func.grad in place of backward(), or call backward() on the result outside",
+    ),
+    (
+        "a number was taken inside torch.vmap",
+        (Kind.VMAP_NUMBER,),
+        Verdict.NOT_SCALAR,
+        "one number or condition was asked{at} of a tensor inside torch.vmap, where it stands for "
+        "one value for each element of the batch",
+        "compute with the tensor itself, and choose with torch.where",
+    ),
     # Optimizers.
     (
         "an optimizer without parameters",
@@ -311,6 +313,14 @@ _TABLE: Sequence[tuple[str, tuple[Kind, ...], Verdict, str, str]] = (
         "{name}{at} cannot use {got} gradients",
         "torch.optim.SparseAdam or SGD for the embeddings with sparse=True, and another optimizer "
         "for the rest; or leave out sparse=True",
+    ),
+    (
+        "the state of an optimizer of other parameters",
+        (Kind.STATE_OF_ANOTHER,),
+        Verdict.OPTIMIZER,
+        "load_state_dict{at} was given the state of an optimizer with other parameters or groups",
+        "give the optimizer the parameters that the saved one had, in the same groups, frozen ones "
+        "too",
     ),
     (
         "a parameter in two groups of an optimizer",
@@ -354,7 +364,7 @@ _TABLE: Sequence[tuple[str, tuple[Kind, ...], Verdict, str, str]] = (
         "GradScaler.unscale_ twice in a step",
         (Kind.UNSCALED_TWICE,),
         Verdict.OPTIMIZER,
-        "GradScaler.unscale_ was called{at} a second time since the last scaler.update()",
+        "GradScaler.unscale_ was called{at} a second time since the last scaler.update(){before}",
         "call it once per step, and scaler.update() after scaler.step(optimizer)",
     ),
     (
@@ -398,28 +408,44 @@ _TABLE: Sequence[tuple[str, tuple[Kind, ...], Verdict, str, str]] = (
 )
 
 
+def rules_of(table: Sequence[Row]) -> tuple[Rule[Any, Any], ...]:
+    """A rule for each row of a table of plain data."""
+    return tuple(
+        Rule(name, verdict, _of_kind(kinds), reason, fix, needs=Needs.ERROR)
+        for name, kinds, verdict, reason, fix in table
+    )
+
+
 def _of_kind(kinds: tuple[Kind, ...]) -> Callable[[Context, ErrorContext], Evidence | None]:
     def match(context: Context, error: ErrorContext) -> Evidence | None:
         read = error.read
         if read is None or read.kind not in kinds:
             return None
-        change = _latest_change(context) if read.kind in _AFTER_A_CHANGE else None
+        kind = _AFTER.get(read.kind)
+        change = _latest(context, *kind) if kind is not None else None
         lines = (change.location,) if change is not None else ()
-        where = f" (the latest change in place is at {mention(*lines)})" if lines else ""
-        return error.evidence(locations=lines, words=_words(error), changed=where)
+        what = "change in place" if kind is not None and not kind[1] else "call"
+        where = f" (the latest {what} is at {mention(*lines)})" if lines else ""
+        return error.evidence(locations=lines, words=_words(context, error), changed=where)
 
     return match
 
 
-_AFTER_A_CHANGE = (Kind.BASE_OF_SEVERAL_VIEWS, Kind.BASE_OF_FUNCTION_VIEW)
+_AFTER = {
+    Kind.BASE_OF_SEVERAL_VIEWS: (EventKind.IN_PLACE, ""),
+    Kind.BASE_OF_FUNCTION_VIEW: (EventKind.IN_PLACE, ""),
+    Kind.LEAF_MOVED: (EventKind.IN_PLACE, ""),
+    Kind.SAVED_DETACHED: (EventKind.CUT, "detach_"),
+}
+"""Of an error that something before it caused: the kind of event, and the word of the call."""
 
 
-def _latest_change(context: Context) -> Event | None:
-    changes = context.happened(EventKind.IN_PLACE)
-    return next((event for event in reversed(changes) if event.location), None)
+def _latest(context: Context, kind: EventKind, word: str) -> Event | None:
+    events = (each for each in reversed(context.happened(kind)) if each.location)
+    return next((each for each in events if not word or each.word == word), None)
 
 
-def _words(error: ErrorContext) -> dict[str, object]:
+def _words(context: Context, error: ErrorContext) -> dict[str, object]:
     read = error.read
     assert read is not None
     kind = read.python_type
@@ -427,7 +453,11 @@ def _words(error: ErrorContext) -> dict[str, object]:
         "a_type": f"{'an' if kind[:1] in 'aeioAEIO' else 'a'} {kind}",
         "expected_lower": read.expected.lower(),
         "named": f" ({read.name})" if read.name else "",
+        "before": "",
     }
+    unscaled = [e for e in context.happened(EventKind.GRAD) if e.action is Action.UNSCALED]
+    if read.kind is Kind.UNSCALED_TWICE and unscaled:
+        words["before"] = f"; the first call is at {mention(unscaled[-1].location)}"
     if read.kind in (Kind.ONE_OF_SEVERAL_VIEWS, Kind.BASE_OF_SEVERAL_VIEWS):
         words["operation_word"] = forward_word(read.node)
     return words
@@ -522,10 +552,4 @@ _LAST: tuple[Rule[Any, Any], ...] = (
     Rule("another error", Verdict.OTHER_ERROR, _any_error, "{said}{at}", needs=Needs.ERROR),
 )
 
-RULES: tuple[Rule[Any, Any], ...] = (
-    *(
-        Rule(name, verdict, _of_kind(kinds), reason, fix, needs=Needs.ERROR)
-        for name, kinds, verdict, reason, fix in _TABLE
-    ),
-    *_LAST,
-)
+RULES: tuple[Rule[Any, Any], ...] = (*rules_of(_TABLE), *_LAST)

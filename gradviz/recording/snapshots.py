@@ -66,7 +66,7 @@ class SnapshotSeries:
         self.keys = Keys()
         self.snapshot = Snapshot()
         self.hooked: Sequence[HookedTensor] = ()
-        self.sets = SeenSets(self._identity_of)
+        self.sets = SeenSets(self._identity_of, self._enter)
         self._named: list[tuple[weakref.ref[torch.Tensor], str, tuple[str, ...]]] = []
         self._state = state
         self._modules = [(name, weakref.ref(module)) for name, module in modules.items()]
@@ -284,6 +284,13 @@ class SnapshotSeries:
         """The parameters of the modules that are alive and require grad."""
         return [named for named in self._of_modules().entries if named.tensor.requires_grad]
 
+    def leaves(self) -> Iterator[tuple[str, torch.Tensor]]:
+        """The recorded leaves that are alive, with their keys."""
+        for record in list(self._state.provenance.tensors.values()):
+            tensor = record.ref() if isinstance(record, Leaf) else None
+            if tensor is not None:
+                yield next(iter(self.keys.of_any((record.identity,))), ""), tensor
+
     def recorded_modules(self) -> list[nn.Module]:
         """The modules that were passed to ``record``, and those that `know` added."""
         return [module for _, module in self._alive()]
@@ -375,6 +382,11 @@ class SnapshotSeries:
     def _identity_of(self, tensor: torch.Tensor) -> Hashable:
         record = self._state.provenance.tensors.of(tensor)
         return None if record is None else record.identity
+
+    def _enter(self, tensor: torch.Tensor) -> Hashable:
+        if tensor.requires_grad and tensor.is_leaf:
+            return self._state.provenance.leaf(tensor).identity
+        return self._identity_of(tensor)
 
 
 def _is_module(value: object) -> bool:

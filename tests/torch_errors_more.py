@@ -1,0 +1,132 @@
+"""More of PyTorch's exception texts; see `torch_errors`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch_errors import leaf, provokes
+
+from gradviz.torch_messages import MessageKind
+
+__all__: list[str] = []
+
+
+class Dirty(torch.autograd.Function):
+    """Marks a tensor as dirty, and returns another."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
+        ctx.mark_dirty(x)
+        return x.mul_(2).clone()
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> torch.Tensor:
+        return grad * 2
+
+
+class Half(torch.autograd.Function):
+    """The square, with half of its derivative."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
+        ctx.save_for_backward(x)
+        return x**2
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> torch.Tensor:
+        return grad * ctx.saved_tensors[0]
+
+
+@provokes(MessageKind.LEAF_MOVED)
+def moved() -> None:
+    w = leaf()
+    loss = w.sum()
+    w.requires_grad_(False)
+    w.mul_(leaf())
+    loss.backward()
+
+
+@provokes(MessageKind.SAVED_DETACHED)
+def detached() -> None:
+    h = leaf().exp()
+    loss = (h * h).sum()
+    h.detach_()
+    loss.backward()
+
+
+@provokes(MessageKind.NORM_NOT_FINITE)
+def clipped() -> None:
+    w = leaf()
+    (w * 0).sqrt().sum().backward()
+    nn.utils.clip_grad_norm_(w, 1.0, error_if_nonfinite=True)
+
+
+@provokes(MessageKind.STATE_OF_ANOTHER)
+def loaded() -> None:
+    state = torch.optim.SGD([leaf(), leaf()]).state_dict()
+    torch.optim.SGD([leaf()]).load_state_dict(state)
+
+
+@provokes(MessageKind.STATE_OF_ANOTHER)
+def loaded_with_groups() -> None:
+    state = torch.optim.SGD([{"params": [leaf()]}, {"params": [leaf()]}]).state_dict()
+    torch.optim.SGD([leaf()]).load_state_dict(state)
+
+
+@provokes(MessageKind.TRANSFORMED_REQUIRES_GRAD)
+def required() -> None:
+    torch.func.grad(lambda x: (x * 1).requires_grad_().sum())(leaf())
+
+
+@provokes(MessageKind.TRANSFORMED_BACKWARD)
+def backward_inside() -> None:
+    torch.func.vmap(lambda x: (x * leaf()).sum().backward())(torch.ones(2, 3))
+
+
+@provokes(MessageKind.VMAP_NUMBER)
+def item_inside() -> None:
+    torch.func.vmap(lambda x: x * x.sum().item())(torch.ones(2, 3))
+
+
+@provokes(MessageKind.VMAP_NUMBER)
+def condition_inside() -> None:
+    torch.func.vmap(lambda x: x if x.sum() > 0 else -x)(torch.ones(2, 3))
+
+
+@provokes(MessageKind.PHASE, operation="linalg_eig", argument="eigenvectors")
+def phase_of_eigenvectors() -> None:
+    turned = torch.tensor([[0.0, -1.0], [1.0, 0.0]], requires_grad=True)
+    (torch.linalg.eig(turned)[1].real * torch.tensor([1.0, 2.0])).sum().backward()
+
+
+@provokes(MessageKind.PHASE, operation="svd", argument="singular vectors")
+def phase_of_singular_vectors() -> None:
+    torch.manual_seed(0)
+    x = torch.randn(2, 2, dtype=torch.complex64, requires_grad=True)
+    torch.linalg.svd(x)[0].real.sum().backward()
+
+
+def square() -> torch.Tensor:
+    torch.manual_seed(0)
+    return torch.randn(4, 2, requires_grad=True)
+
+
+def sum_of_r(mode: str) -> None:
+    torch.linalg.qr(square(), mode=mode)[1].sum().backward()
+
+
+provokes(MessageKind.DIRTY_NOT_RETURNED)(lambda: Dirty.apply(leaf() * 1))
+provokes(MessageKind.GRADCHECK, found=0, index=0)(
+    lambda: torch.autograd.gradcheck(Half.apply, leaf().double().detach().requires_grad_())
+)
+provokes(MessageKind.PYTHON_FUNCTION, operation="apply")(lambda: leaf().apply_(abs))
+provokes(MessageKind.PYTHON_FUNCTION, operation="map")(lambda: leaf().map_(leaf(), max))
+provokes(MessageKind.DATA_NOT_FLOATING)(lambda: setattr(leaf(), "data", torch.ones(3).long()))
+provokes(MessageKind.NEGATIVE_SLOPE)(
+    lambda: F.leaky_relu(leaf() * 1, -0.5, inplace=True).sum().backward()
+)
+provokes(MessageKind.WHOLE_QR, argument="complete")(lambda: sum_of_r("complete"))
+provokes(MessageKind.QR_WITHOUT_Q, argument="r")(lambda: sum_of_r("r"))
