@@ -473,7 +473,6 @@ def step_details(
         are_other: whether those have other values now; None where that is not known.
         names: the names of those.
     """
-
     same = [each for each, moved in zip(changed, are_other, strict=True) if moved is False]
 
     def details(key_of: KeyOf) -> StepDetails:
