@@ -27,7 +27,7 @@ def run(folder: Path, *arguments: str) -> str:
     chromium = shutil.which("chromium")
     assert chromium, "chromium is not installed; these tests are marked 'tool'"
     command = [chromium, *_FLAGS, f"--user-data-dir={folder / 'profile'}", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=90).stdout
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=240).stdout
 
 
 def evaluate(folder: Path, body: str, script: str) -> Any:

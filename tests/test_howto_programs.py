@@ -73,7 +73,7 @@ from transformers import Trainer, TrainingArguments
 class Net(nn.Module):
     def __init__(self):
         super().__init__()
-        self.body, self.head = nn.Linear(3, 4), nn.Linear(4, 1)
+        self.body, self.head, self.spare = nn.Linear(3, 4), nn.Linear(4, 1), nn.Linear(2, 2)
     def forward(self, x, labels=None):
         out = self.head(self.body(x).detach())
         return {"loss": (out - labels).pow(2).mean(), "logits": out}
@@ -90,7 +90,9 @@ def test_a_model_that_only_a_trainer_holds_gives_names(programs: Path) -> None:
     assert result.exit_code == 0, result.output
     for command in (["explain", "held.json"], ["explain", "held.py"]):
         answer = CliRunner().invoke(cli, command).stdout
-        assert "model.body.weight  " in answer
+        assert "model.body.weight   " in answer
+        assert "model.spare.weight  no gradient  no operation that " in answer
+        assert "in no graph" not in answer  # the rows above name them
         assert "a leaf" not in answer
 
 

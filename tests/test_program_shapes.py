@@ -241,6 +241,42 @@ def test_explain_explains_an_error_of_the_first_pass(start: Path) -> None:
     assert "Error: train.py failed: RuntimeError" in result.stderr
 
 
+REPLACED = """\
+import torch
+w, b = torch.zeros(3, 1, requires_grad=True), torch.zeros(1, requires_grad=True)
+params = [w, b]
+for _ in range(9):
+    w, b = params
+    loss = ((torch.ones(4, 3) @ w + b - 1) ** 2).mean()
+    loss.backward()
+    UPDATE
+"""
+
+
+@pytest.mark.parametrize(
+    ("update", "name"),
+    [
+        ("params = [w - 0.1 * w.grad, b - 0.1 * b.grad]", "w"),
+        ("params = [p - 0.1 * p.grad for p in params]", "p (w)"),
+        ("for at, p in enumerate(params): params[at] = p - 0.1 * p.grad", "p (w)"),
+    ],
+)
+def test_explain_runs_on_to_the_update_of_a_result(start: Path, update: str, name: str) -> None:
+    Path("train.py").write_text(REPLACED.replace("UPDATE", update))
+    result = CliRunner().invoke(cli, ["explain", "train.py"])
+    assert result.exit_code == 1
+    assert f"{name}.grad is None at train.py:8" in result.stdout
+    assert "it is a non-leaf tensor, created by sub at train.py:8" in result.stdout
+
+
+def test_explain_ends_before_the_third_pass_if_a_result_is_updated(start: Path) -> None:
+    update = "params = [w - 0.1, b - 0.1] if w.grad is None else [w - w.grad, b - b.grad]"
+    Path("train.py").write_text(REPLACED.replace("UPDATE", update))
+    result = CliRunner().invoke(cli, ["explain", "train.py"])
+    assert result.exit_code == 0
+    assert "gradviz: stopped after backward 2 (train.py:7)" in result.stderr
+
+
 def test_a_program_that_catches_everything_is_said_to_have_run_on(start: Path) -> None:
     Path("train.py").write_text(
         "import torch\nw = torch.ones(2, requires_grad=True)\nfor step in range(3):\n"

@@ -6,19 +6,19 @@ import json
 import shlex
 import xml.etree.ElementTree as ET
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, FloatRect, Page
 from torch import nn
-from viewing import Open
+from viewing import Open, new_page, place_of
 
 import gradviz
 import gradviz.serialize
 import gradviz.views
 from gradviz.frontends.cli import cli
+from gradviz.graph.text import bytes_text
 
 pytestmark = pytest.mark.tool
 
@@ -80,10 +80,8 @@ def texts(page: Page) -> list[str]:
     return [str(label) for label in labels]
 
 
-def box(page: Page, text: str) -> dict[str, float]:
-    found = page.locator(".drawing .node", has_text=text).first.bounding_box()
-    assert found
-    return dict(found)
+def box(page: Page, text: str) -> FloatRect:
+    return place_of(page.locator(".drawing .node", has_text=text).first)
 
 
 def test_it_opens_with_what_the_picture_shows(opened: Open, stack: gradviz.Drawing) -> None:
@@ -223,10 +221,9 @@ def test_shared_nodes_stay_where_they_are_from_frame_to_frame(
     opened: Open, run: gradviz.Drawing
 ) -> None:
     with opened(run) as page:
-        before = page.locator(".node.result").first.bounding_box()
+        before = place_of(page.locator(".node.result").first)
         page.keyboard.press("]")
-        after = page.locator(".node.result").first.bounding_box()
-        assert before and after
+        after = place_of(page.locator(".node.result").first)
         assert (before["x"], before["y"]) == (after["x"], after["y"])
 
 
@@ -238,7 +235,8 @@ def test_a_view_is_exported(opened: Open, stack: gradviz.Drawing, tmp_path: Path
         with page.expect_download() as saved:
             page.get_by_role("button", name="Save as SVG").click()
         saved.value.save_as(tmp_path / "view.svg")
-        assert page.get_by_text("graph.svg was given to the browser to save").count()
+        said = page.get_by_text("graph.svg was given to the browser to save")
+        said.wait_for(state="attached")
         svg = ET.parse(tmp_path / "view.svg").getroot()
         assert "layers.4" in "".join(svg.itertext())
         with page.expect_download() as saved:
@@ -310,7 +308,7 @@ def test_nothing_may_be_fetched(opened: Open, stack: gradviz.Drawing) -> None:
             " image.onerror = () => done(true); image.src = 'https://example.org/x.png' })"
         )
         assert failed
-        assert page.evaluate("window.blocked") == ["img-src"]
+        page.wait_for_function("String(window.blocked) === 'img-src'")
 
 
 @pytest.mark.parametrize("width", [320, 700, 1400])
@@ -321,8 +319,12 @@ def test_every_width_is_usable(opened: Open, run: gradviz.Drawing, width: int) -
         page.keyboard.press("ArrowDown")
         assert page.locator(".page h2").is_visible()
         assert page.locator(".node.selected").count() == 1
-        stage = page.locator(".stage").bounding_box()
-        assert stage and stage["width"] >= 300 and stage["height"] >= 180
+        stage = place_of(page.locator(".stage"))
+        assert stage["width"] >= 300 and stage["height"] >= 180
+        heights = page.locator(".drawing .node text").evaluate_all(
+            "all => all.map(e => parseFloat(e.getAttribute('font-size')) * e.getScreenCTM().d)"
+        )
+        assert min(heights) >= 9
         page.get_by_role("button", name="next").click()
         assert page.locator(".story output").inner_text().startswith("2 of")
 
@@ -342,17 +344,18 @@ def test_it_works_in_a_sandbox(browser: Browser, tmp_path: Path, stack: gradviz.
     (tmp_path / "inner.html").write_bytes(stack.render("html"))
     outer = tmp_path / "outer.html"
     outer.write_text('<iframe sandbox="allow-scripts" src="inner.html" width=1200 height=800>')
-    page = browser.new_page()
     wrong: list[str] = []
-    page.on("pageerror", lambda error: wrong.append(str(error)))
-    page.goto(outer.as_uri())
-    inner = page.frame_locator("iframe")
-    inner.locator(".drawing .node", has_text="loss").click()
-    assert inner.locator(".page h2").inner_text() == "loss"
-    inner.locator(".menu summary").click()
-    inner.get_by_role("button", name="Save as SVG").click()
-    assert inner.get_by_text("if there is no file, this notebook blocks downloads").count()
-    page.close()
+    with new_page(browser) as page:
+        page.on("pageerror", lambda error: wrong.append(str(error)))
+        page.goto(outer.as_uri())
+        inner = page.frame_locator("iframe")
+        inner.locator(".drawing .node", has_text="loss").click()
+        assert inner.locator(".page h2").inner_text() == "loss"
+        inner.locator(".menu summary").click()
+        inner.get_by_role("button", name="Save as SVG").click()
+        inner.get_by_text("if there is no file, this notebook blocks downloads").wait_for(
+            state="attached"
+        )
     assert wrong == []
 
 
@@ -382,44 +385,37 @@ def explained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def page_at(browser: Browser, path: Path, **options: Any) -> Page:
-    page = browser.new_page(viewport={"width": 1400, "height": 900}, **options)
-    page.goto(path.as_uri())
-    return page
-
-
 def test_answers_lead_to_the_place_in_question(browser: Browser, explained: Path) -> None:
-    page = page_at(browser, explained / "why.html")
-    answers = page.locator(".answers > li")
-    assert "no gradient (cut)" in answers.first.inner_text()
-    assert "Fix:" in answers.first.inner_text()
-    answers.first.get_by_role("button").click()
-    stage, node = page.locator(".stage").bounding_box(), page.locator(".selected").bounding_box()
-    assert stage and node
-    assert abs(node["x"] + node["width"] / 2 - stage["x"] - stage["width"] / 2) < 20
-    fine = answers.filter(has_text="fine").first
-    alarm, calm = (
-        each.locator(".state").evaluate("e => getComputedStyle(e).color")
-        for each in (answers.first, fine)
-    )
-    assert alarm != calm
-    page.get_by_role("tab", name="Details").click()
-    assert "no gradient" in page.locator(".page").inner_text()
-    page.close()
+    with new_page(browser, explained / "why.html") as page:
+        answers = page.locator(".answers > li")
+        assert "no gradient (cut)" in answers.first.inner_text()
+        assert "Fix:" in answers.first.inner_text()
+        answers.first.get_by_role("button").click()
+        stage, node = place_of(page.locator(".stage")), place_of(page.locator(".selected"))
+        assert abs(node["x"] + node["width"] / 2 - stage["x"] - stage["width"] / 2) < 20
+        fine = answers.filter(has_text="fine").first
+        alarm, calm = (
+            each.locator(".state").evaluate("e => getComputedStyle(e).color")
+            for each in (answers.first, fine)
+        )
+        assert alarm != calm
+        page.get_by_role("tab", name="Details").click()
+        assert "no gradient" in page.locator(".page").inner_text()
 
 
 def test_code_and_nodes_lead_to_each_other(browser: Browser, explained: Path) -> None:
-    page = page_at(browser, explained / "run.html")
-    page.get_by_role("tab", name="Code").click()
-    page.locator('[data-line="train.py:9"] button').click()
-    assert page.locator(".node.selected").get_attribute("aria-label").startswith("g,")
-    assert page.locator(".code .chosen").get_attribute("data-line") == "train.py:9"
-    assert page.locator(".code .now").count() == 1
-    page.locator(".node", has_text="pow").first.click()
-    page.get_by_role("tab", name="Details").click()
-    page.get_by_role("button", name="train.py:10").click()
-    assert page.locator(".code .chosen").get_attribute("data-line") == "train.py:10"
-    page.close()
+    with new_page(browser, explained / "run.html") as page:
+        page.get_by_role("tab", name="Code").click()
+        page.locator('[data-line="train.py:9"] button').click()
+        assert page.locator(".node.selected").get_attribute("aria-label").startswith("g,")
+        assert page.locator(".code .chosen").get_attribute("data-line") == "train.py:9"
+        assert page.locator(".code .now").count() == 1
+        page.get_by_role("tab", name="Explain").click()
+        assert "at the end of the run" in page.locator(".page").inner_text()
+        page.locator(".node", has_text="pow").first.click()
+        page.get_by_role("tab", name="Details").click()
+        page.get_by_role("button", name="train.py:10").click()
+        assert page.locator(".code .chosen").get_attribute("data-line") == "train.py:10"
 
 
 def test_memory_is_a_bar_for_each_module_and_says_when_it_is_freed(
@@ -436,6 +432,22 @@ def test_memory_is_a_bar_for_each_module_and_says_when_it_is_freed(
         assert "freed in frame 2" in rows.first.inner_text()
         page.keyboard.press("]")
         assert "Nothing is kept for backward here." in page.locator(".page").inner_text()
+
+
+def test_what_the_modules_keep_adds_up(opened: Open) -> None:
+    """Also what a module keeps in operations of its own, outside of the modules in it."""
+    model = nn.Sequential(Block(), Block())
+    loss = model(torch.randn(3, 8)).pow(2).mean()
+    drawing = gradviz.draw(loss, names=model)
+    kept = sum(row.get("saved_bytes", 0) for _, row in drawing.graph.nodes(data=True))
+    with opened(drawing) as page:
+        page.get_by_role("tab", name="Memory").click()
+        assert page.locator(".page h2").inner_text() == f"Kept for backward: {bytes_text(kept)}"
+        amounts = page.locator(".bars .amount").all_inner_texts()
+        units = {"B": 1, "kB": 1000}
+        listed = sum(float(n) * units[unit] for n, unit in map(str.split, amounts))
+        assert listed == pytest.approx(kept, rel=0.01)
+        assert "1 itself, without its parts" in page.locator(".bars").inner_text()
 
 
 def test_the_module_tree_follows_and_leads(opened: Open, stack: gradviz.Drawing) -> None:
@@ -456,13 +468,12 @@ def test_the_view_command_prints_the_path_of_a_page(
         patch.chdir(explained)
         cli(["view", "train.py:loss", "--no-open", "-q"], standalone_mode=False)
     path = Path(capsys.readouterr().out.strip().splitlines()[-1])
-    page = page_at(browser, path)
-    assert page.locator(".node.result").count() == 1
-    page.locator(".menu summary").click()
-    page.get_by_role("button", name="Copy command").click()
-    command = page.locator(".copied", has_text="gradviz draw").inner_text()
-    assert "gradviz draw train.py:loss" in command
-    page.close()
+    with new_page(browser, path) as page:
+        assert page.locator(".node.result").count() == 1
+        page.locator(".menu summary").click()
+        page.get_by_role("button", name="Copy command").click()
+        command = page.locator(".copied", has_text="gradviz draw").inner_text()
+        assert "gradviz draw train.py:loss" in command
 
 
 def test_in_a_notebook_the_viewer_lies_over_the_still_picture(
@@ -472,10 +483,9 @@ def test_in_a_notebook_the_viewer_lies_over_the_still_picture(
     loss = (w * 2).sum()
     cell = tmp_path / "cell.html"
     cell.write_text(f"<!doctype html><body>{gradviz.view(loss)._repr_html_()}", encoding="utf-8")
-    page = page_at(browser, cell)
-    page.frame_locator("iframe").locator(".node.result").click()
-    assert page.locator("body > div > img").count() == 1
-    page.close()
+    with new_page(browser, cell) as page:
+        page.frame_locator("iframe").locator(".node.result").click()
+        assert page.locator("body > div > img").count() == 1
 
 
 def test_a_height_that_cannot_be_is_refused() -> None:
@@ -489,31 +499,30 @@ def test_what_is_copied_draws_what_is_seen(
     monkeypatch.chdir(explained)
     (explained / "deep.py").write_text(DEEP)
     cli(["draw", "deep.py:loss", "-q", "-o", "deep.html"], standalone_mode=False)
-    page = page_at(browser, explained / "deep.html")
-    page.locator(".menu summary").click()
+    with new_page(browser, explained / "deep.html") as page:
+        page.locator(".menu summary").click()
 
-    def copied() -> tuple[list[str], str]:
-        page.get_by_role("button", name="Copy command").click()
-        command = page.locator(".copied", has_text="gradviz draw").inner_text()
-        page.get_by_role("button", name="Copy views").click()
-        views = page.locator(".copied", has_text="views=[").inner_text()
-        return shlex.split(command.split(": ", 1)[-1])[1:], views.split(": ", 1)[-1]
+        def copied() -> tuple[list[str], str]:
+            page.get_by_role("button", name="Copy command").click()
+            command = page.locator(".copied", has_text="gradviz draw").inner_text()
+            page.get_by_role("button", name="Copy views").click()
+            views = page.locator(".copied", has_text="views=[").inner_text()
+            return shlex.split(command.split(": ", 1)[-1])[1:], views.split(": ", 1)[-1]
 
-    for step in ("", "only", "all"):
-        page.evaluate("gradvizViewer.change({only: '', toggled: new Set()}, {})")
-        if step == "only":
-            page.evaluate("gradvizViewer.goTo('n0'); gradvizViewer.togglePaths()")
-        if step == "all":
-            page.get_by_role("button", name="Open all").click()
-        arguments, views = copied()
-        cli([*arguments, "-q"], standalone_mode=False)
-        assert "<svg" in (explained / "graph.svg").read_text()
-        chosen = eval(views.removeprefix("views="), {**vars(gradviz.views)})
-        cli(["draw", "deep.py:loss", "-q", "-o", "deep.json"], standalone_mode=False)
-        graph = gradviz.serialize.load("deep.json")[0].graph
-        seen = gradviz.views.apply(graph, chosen)
-        assert nodes(page) == seen.number_of_nodes(), (step, views)
-    page.close()
+        for step in ("", "only", "all"):
+            page.evaluate("gradvizViewer.change({only: '', toggled: new Set()}, {})")
+            if step == "only":
+                page.evaluate("gradvizViewer.goTo('n0'); gradvizViewer.togglePaths()")
+            if step == "all":
+                page.get_by_role("button", name="Open all").click()
+            arguments, views = copied()
+            cli([*arguments, "-q"], standalone_mode=False)
+            assert "<svg" in (explained / "graph.svg").read_text()
+            chosen = eval(views.removeprefix("views="), {**vars(gradviz.views)})
+            cli(["draw", "deep.py:loss", "-q", "-o", "deep.json"], standalone_mode=False)
+            graph = gradviz.serialize.load("deep.json")[0].graph
+            seen = gradviz.views.apply(graph, chosen)
+            assert nodes(page) == seen.number_of_nodes(), (step, views)
 
 
 DEEP = """\

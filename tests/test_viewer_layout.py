@@ -103,17 +103,16 @@ def test_every_case_opens_with_the_nodes_of_its_picture(
     browser: Browser, tmp_path: Path, options: dict[str, Any]
 ) -> None:
     path = tmp_path / "page.html"
-    page = browser.new_page()
     failed: list[str] = []
-    page.on("pageerror", lambda error: failed.append(str(error)))
     wrong = []
-    for case in CASES:
-        drawing = gradviz.draw(graph_of(case.name), **options)
-        path.write_bytes(drawing.render("html"))
-        page.goto(path.as_uri())
-        drawn = page.locator(".drawing .node").count()
-        if drawn != drawing.shown[0].graph.number_of_nodes() or failed:
-            wrong.append((case.name, drawn, drawing.shown[0].graph, failed.copy()))
-        failed.clear()
-    page.close()
+    with viewing.new_page(browser) as page:
+        page.on("pageerror", lambda error: failed.append(str(error)))
+        for case in CASES:
+            drawing = gradviz.draw(graph_of(case.name), **options)
+            path.write_bytes(drawing.render("html"))
+            page.goto(path.as_uri())
+            drawn = page.locator(".drawing .node").count()
+            if drawn != drawing.shown[0].graph.number_of_nodes() or failed:
+                wrong.append((case.name, drawn, drawing.shown[0].graph, failed.copy()))
+            failed.clear()
     assert wrong == []

@@ -11,6 +11,7 @@ from mkdocs.config import load_config
 from playwright.sync_api import Browser
 from sphinx_building import build, pages
 from test_mkdocs import CONFIG
+from viewing import new_page
 
 import gradviz
 
@@ -24,14 +25,11 @@ loss = (w * 2).sum()
 
 
 def is_explorable(browser: Browser, path: Path) -> bool:
-    page = browser.new_page(viewport={"width": 1200, "height": 900})
-    page.goto(path.as_uri())
-    inner = page.frame_locator("iframe")
-    page.locator("iframe").scroll_into_view_if_needed()
-    inner.locator(".node.result").click()
-    selected = inner.locator(".page h2").inner_text()
-    page.close()
-    return selected == "loss"
+    with new_page(browser, path) as page:
+        page.locator("iframe").scroll_into_view_if_needed()
+        inner = page.frame_locator("iframe")
+        inner.locator(".node.result").click()
+        return inner.locator(".page h2").inner_text() == "loss"
 
 
 def test_a_sphinx_page_is_interactive(browser: Browser, tmp_path: Path) -> None:
@@ -79,23 +77,26 @@ def test_the_output_of_a_cell_is_explorable(browser: Browser, tmp_path: Path, pl
     w = torch.ones(3, requires_grad=True)
     loss = (w * 2).sum()
     cell = gradviz.view(loss)._repr_html_()
-    head = f'<meta http-equiv="Content-Security-Policy" content="{policy}">' if policy else ""
+    # The encoding is declared, and is not that of the text: else a browser guesses one, from as
+    # much of the page as it has read, and the viewer has to work with each.
+    head = '<meta charset="windows-1252">'
+    head += f'<meta http-equiv="Content-Security-Policy" content="{policy}">' if policy else ""
     (tmp_path / "cell.html").write_text(f"<!doctype html>{head}<body>{cell}", encoding="utf-8")
     outer = tmp_path / "notebook.html"
     outer.write_text(f'<iframe sandbox="{sandbox}" src="cell.html" width=1000 height=700></iframe>')
-    page = browser.new_page(viewport={"width": 1100, "height": 800})
     wrong: list[str] = []
-    page.on("pageerror", lambda error: wrong.append(str(error)))
-    page.goto(outer.as_uri())
-    inner = page.frame_locator("iframe").frame_locator("iframe")
-    inner.locator(".node.result").click()
-    assert inner.locator(".page h2").inner_text() == "loss"
-    inner.locator("summary", has_text="Export").click()
-    inner.get_by_role("button", name="Copy link").click()
-    assert "this page has no address" in inner.locator(".copied").inner_text()
-    inner.get_by_role("button", name="Copy command").click()
-    assert inner.locator(".copied").inner_text().startswith("gradviz draw")
-    page.close()
+    with new_page(browser) as page:
+        page.on("pageerror", lambda error: wrong.append(str(error)))
+        page.goto(outer.as_uri())
+        inner = page.frame_locator("iframe").frame_locator("iframe")
+        inner.locator(".node.result").click()
+        assert inner.locator(".page h2").inner_text() == "loss"
+        assert inner.locator(".drawing .node", has_text="×2").count() == 1
+        inner.locator("summary", has_text="Export").click()
+        inner.get_by_role("button", name="Copy link").click()
+        assert "this page has no address" in inner.locator(".copied").inner_text()
+        inner.get_by_role("button", name="Copy command").click()
+        inner.locator(".copied", has_text="gradviz draw").wait_for()
     assert not wrong
 
 
@@ -103,8 +104,5 @@ def test_without_scripts_a_cell_shows_the_picture(browser: Browser, tmp_path: Pa
     w = torch.ones(3, requires_grad=True)
     path = tmp_path / "cell.html"
     path.write_text(gradviz.view((w * 2).sum())._repr_html_(), encoding="utf-8")
-    context = browser.new_context(java_script_enabled=False)
-    page = context.new_page()
-    page.goto(path.as_uri())
-    assert page.locator("img").is_visible()
-    context.close()
+    with new_page(browser, path, java_script_enabled=False) as page:
+        assert page.locator("img").is_visible()

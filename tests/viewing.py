@@ -10,12 +10,14 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, FloatRect, Locator, Page, sync_playwright
 
 from gradviz import Drawing
 from gradviz.viewer.bundle import bundle
 
-__all__ = ["Open", "chromium", "module_page", "opened"]
+__all__ = ["Open", "chromium", "module_page", "new_page", "opened", "place_of"]
+
+_LIMIT = 120_000  # milliseconds for each thing that is waited for: a busy machine is no failure
 
 Open = Callable[..., AbstractContextManager[Page]]  # a browser and a folder are known
 
@@ -26,9 +28,39 @@ def chromium() -> Iterator[Browser]:
     path = shutil.which("chromium")
     assert path, "chromium is not installed; these tests are marked 'tool'"
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        browser = playwright.chromium.launch(
+            executable_path=path, args=["--no-sandbox", "--disable-dev-shm-usage"], timeout=_LIMIT
+        )
         yield browser
         browser.close()
+
+
+@contextlib.contextmanager
+def new_page(browser: Browser, path: Path | None = None, **options: Any) -> Iterator[Page]:
+    """A page in a context of its own, which is closed also when the test fails.
+
+    Args:
+        browser: of the tests.
+        path: what the page shows; None for an empty page.
+        options: of the context.
+    """
+    context = browser.new_context(**{"viewport": {"width": 1400, "height": 900}, **options})
+    context.set_default_timeout(_LIMIT)
+    try:
+        page = context.new_page()
+        if path:
+            page.goto(path.as_uri())
+        yield page
+    finally:
+        context.close()
+
+
+def place_of(found: Locator) -> FloatRect:
+    """Where an element is on the screen, after the picture was drawn there."""
+    found.page.evaluate("new Promise(done => requestAnimationFrame(() => setTimeout(done)))")
+    place = found.bounding_box()
+    assert place
+    return place
 
 
 @contextlib.contextmanager
@@ -50,34 +82,29 @@ def opened(
     path = folder / "page.html"
     path.write_bytes(drawing.render("html"))
     size = {"width": width, "height": height}
-    context = browser.new_context(
-        viewport=size, reduced_motion="reduce", accept_downloads=True, **options
-    )
-    page = context.new_page()
     wrong: list[str] = []
-    page.on("pageerror", lambda error: wrong.append(str(error)))
-    page.on("console", lambda said: wrong.append(said.text) if said.type == "error" else None)
-    page.on(
-        "request",
-        lambda request: (
-            None
-            if request.url.startswith(("data:", "blob:", path.as_uri()))
-            else wrong.append(request.url)
-        ),
-    )
-    page.goto(f"{path.as_uri()}{hash}")
-    yield page
-    if folder_of_screenshots := os.environ.get("GRADVIZ_SCREENSHOTS"):
-        name = os.environ.get("PYTEST_CURRENT_TEST", "page").split("::")[-1].split(" ")[0]
-        page.screenshot(path=Path(folder_of_screenshots, f"{name.replace('/', '-')}-{width}.png"))
-    context.close()
+    with new_page(browser, viewport=size, reduced_motion="reduce", **options) as page:
+        page.on("pageerror", lambda error: wrong.append(str(error)))
+        page.on("console", lambda said: wrong.append(said.text) if said.type == "error" else None)
+        page.on(
+            "request",
+            lambda request: (
+                None
+                if request.url.startswith(("data:", "blob:", path.as_uri()))
+                else wrong.append(request.url)
+            ),
+        )
+        page.goto(f"{path.as_uri()}{hash}")
+        yield page
+        if screenshots := os.environ.get("GRADVIZ_SCREENSHOTS"):
+            name = os.environ.get("PYTEST_CURRENT_TEST", "page").split("::")[-1].split(" ")[0]
+            page.screenshot(path=Path(screenshots, f"{name.replace('/', '-')}-{width}.png"))
     assert not wrong, wrong
 
 
 @contextlib.contextmanager
 def module_page(browser: Browser, name: str) -> Iterator[Page]:
     """An empty page in which what a module of the viewer exports can be called as ``it``."""
-    page = browser.new_page()
-    page.add_script_tag(content=bundle(name, exposed="it"))
-    yield page
-    page.close()
+    with new_page(browser) as page:
+        page.add_script_tag(content=bundle(name, exposed="it"))
+        yield page

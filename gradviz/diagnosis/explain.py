@@ -100,8 +100,8 @@ def describe() -> str:
     """The list of rules as text: order, verdict, name, and what each needs.
 
     Example:
-        >>> print(describe().splitlines()[9])
-         10. cleared                    the gradient was cleared after backward (a recording)
+        >>> print(describe().splitlines()[10])
+         11. cleared                    the gradient was cleared after backward (a recording)
     """
     return "\n".join(
         f"{number:3}. {rule.verdict.value:26} {rule.name} ({rule.needs.value})"
@@ -162,7 +162,11 @@ def explain(
 
 
 def answer(
-    subjects: Sequence[object], found: Names, names: object, loss: object = None
+    subjects: Sequence[object],
+    found: Names,
+    names: object,
+    loss: object = None,
+    raised: BaseException | None = None,
 ) -> Explanation | Explanations:
     """`explain` with names that were found before.
 
@@ -171,11 +175,12 @@ def answer(
         found: the names of tensors.
         names: as for `explain`; the parameters of a module are explained.
         loss: as for `explain`.
+        raised: the exception that ended the recording.
     """
     from gradviz.capture.autograd.tensors import quietly
 
     with quietly():
-        return _answer_to(Asked.of(subjects, names, loss), found)
+        return _answer_to(replace(Asked.of(subjects, names, loss), raised=raised), found)
 
 
 def _answer_to(asked: Asked, found: Names) -> Explanation | Explanations:
@@ -240,7 +245,7 @@ def _of_recording(asked: Asked, found: Names) -> Explanation | Explanations:
         if context.elsewhere:
             row = Explanation(Verdict.NOT_KNOWN, "other threads", ELSEWHERE, RECORD_THERE)
             explanations = Explanations((*explanations, row))
-    error = _of_error(asked, found) if asked.has_failed else None
+    error = _of_error(replace(asked, error=asked.raised), found) if asked.has_failed else None
     if error is not None and error.verdict is Verdict.OTHER_ERROR and not context.passes:
         # It came before the first backward pass, which is therefore not missing.
         explanations = Explanations(
@@ -297,7 +302,8 @@ def _as_overview(each: Explanation, question: Question, context: Context) -> Exp
     is_held = key in context.held or any(
         key in details.held or details.count > len(details.held) for _, details in steps_of(context)
     )
-    if is_held or not steps_of(context):
+    is_of_target = not added and each.verdict in _NO_GRADIENT and _is_a_copy(context, key, True)
+    if is_held or not (steps_of(context) or is_of_target):
         return each
     if each.verdict is Verdict.ZERO and question.kind is not NodeKind.PARAMETER:
         reason = f"no optimizer holds it: {each.reason}"  # such as the input of a gradient penalty
@@ -311,11 +317,21 @@ def _as_overview(each: Explanation, question: Question, context: Context) -> Exp
     return replace(each, verdict=Verdict.UNTRAINED, reason=reason, fix="")
 
 
-def _is_a_copy(context: Context, key: str) -> bool:
-    """Whether the values of a leaf were copied from another one, as in a target network."""
+def _is_a_copy(context: Context, key: str, of_trained: bool = False) -> bool:
+    """Whether the values of a leaf were copied from another one, as in a target network.
+
+    Args:
+        context: the recording.
+        key: the leaf.
+        of_trained: whether the other one must have got a gradient.
+    """
     graphs = [frame.graph for frame in context.frames or () if key in frame.graph]
-    edges = (edge for graph in graphs for *_, edge in graph.in_edges(key, data=True))
-    return any(edge.get("cause") is Cause.VALUES_COPIED for edge in edges)
+    return any(
+        edge.get("cause") is Cause.VALUES_COPIED
+        and (not of_trained or context.happened_to(source, EventKind.ACCUMULATE))
+        for graph in graphs
+        for source, _, edge in graph.in_edges(key, data=True)
+    )
 
 
 def _is_mild(event: Event) -> bool:

@@ -319,6 +319,8 @@ def questions_of(asked: Asked, context: Context, names: Names) -> list[Question]
     known = set(keys)
     questions = named + [_shown(key, data) for key, data in shown.items() if key not in known]
     questions += _gone(asked, context, {question.key for question in questions})
+    read = [each for each in asked.recording._grad_reads() if not each.retains_grad]
+    questions += _questions(read, asked, context, names) if read else []
     rows = [*asked.unregistered.values(), *asked.flags.values()]
     tensors = {
         key: row.tensor for row in rows if (key := asked.recording._snapshots.key_of(row.tensor))
@@ -457,8 +459,21 @@ def _leaves(context: Context) -> dict[str, NodeData]:
         for key, data in frame.graph.nodes(data=True):
             if data["kind"] in LEAVES:
                 found[key] = data, frame.follows
+            elif _is_switched_on(context, key, data):
+                leaf = data.copy()
+                leaf["kind"], leaf["requires_grad"] = NodeKind.LEAF, True
+                found.setdefault(key, (leaf, frame.follows))
     ordered = sorted(found.items(), key=lambda item: int(item[0][1:]))
     return {key: _as_it_ended(context, key, *of_frame) for key, of_frame in ordered}
+
+
+def _is_switched_on(context: Context, key: str, data: NodeData) -> bool:
+    """Whether plain data was made to require grad before the latest backward pass."""
+    if data["kind"] is not NodeKind.UNTRACKED or not context.passes:
+        return False
+    switched = context.happened_to(key, EventKind.REQUIRES_GRAD)
+    is_on = bool(switched) and switched[-1].action is Action.REQUIRES_GRAD_ON
+    return is_on and switched[-1].number < context.passes[-1].number
 
 
 def _awaits_a_pass(context: Context, key: str) -> bool:

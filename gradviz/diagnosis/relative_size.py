@@ -120,18 +120,26 @@ def _order(graph: GradGraph, key: str) -> int | None:
 
 def _far(context: Context, question: Question, is_large: bool) -> Evidence | None:
     scale = _scales(context).get(question.key)
-    if scale is None or scale.is_large is not is_large:
+    if scale is None or scale.is_large is not is_large or _is_input(context, question):
         return None
     words = {"ratio": f"{_RATIO:,.0f}", "last": scale.last, "between": " and ".join(scale.steepest)}
     words["fix"] = _fix_of_large(context)
     return Evidence(words, (scale.key,))
 
 
+def _is_input(context: Context, question: Question) -> bool:
+    """Whether it is data that requires grad, beside parameters: it has a size of its own."""
+    if question.kind is NodeKind.PARAMETER or question.key in context.held:
+        return False
+    kinds = (context.graph.nodes[key]["kind"] for key in context.graph.leaves)
+    return NodeKind.PARAMETER in kinds
+
+
 def _huge(context: Context, question: Question) -> Evidence | None:
     """A gradient of a parameter that is huge by itself, as are those beside it."""
     data = question.data
     grad = data.get("grad")
-    if grad is None or not question.is_parameter or data.get("dtype") == "float64":
+    if grad is None or question.kind is not NodeKind.PARAMETER or data.get("dtype") == "float64":
         return None
     if not grad.is_finite or grad.norm is None or grad.norm <= _HUGE:
         return None

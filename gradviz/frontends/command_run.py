@@ -347,7 +347,7 @@ def _explained(loaded: Loaded, recording: Any) -> Explanation | Explanations:
             subjects = [leaves, subjects[0]]
     asked = ",".join(loaded.names)
     try:
-        return answer([*subjects, recording], names, None)
+        return answer([*subjects, recording], names, None, raised=loaded.run.error)
     except SubjectError as error:
         raise SubjectError(f"{asked}: {error}") from error
 

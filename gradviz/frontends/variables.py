@@ -23,6 +23,7 @@ from gradviz.frontends.program import Extent, Reached
 _BACKWARD = ("backward", "manual_backward")  # the second is Lightning's
 _Function = (ast.FunctionDef, ast.AsyncFunctionDef)
 _MOST_WAITED = 12  # passes until another optimizer makes its first step
+_ENTRIES = 100  # of a list, in which leaves are looked for
 _DYNAMIC = ("exec", "globals", "vars", "setattr", "eval", "__import__", "import_module")
 
 
@@ -308,7 +309,8 @@ class Search:
     They are read right after a backward pass: the first, or the one with a given number. The
     program ends after its first step: after the optimizer's step, or before the same line runs
     backward again; if there is no optimizer, right after the pass. A search that continues into the
-    next step ends when each line that ran backward has done so again after a step.
+    next step ends when each line that ran backward has done so again after a step; before the third
+    one if a variable that held a leaf holds a result since, which has no gradient to update it.
 
     Args:
         wanted: the variables; none for the roots of the pass.
@@ -334,10 +336,11 @@ class Search:
         self._again: set[tuple[CodeType, int]] = set()
         self._steppers: weakref.WeakSet[Any] = weakref.WeakSet()
         self._is_waiting, self._waited = False, 0
+        self._leaves: set[str] = set()
         self._returned: dict[str, tuple[Any, dict[str, object]]] = {}
         self._file, self._top = "", dict[str, Any]()
         self._passes: Any = None
-        self._returns: _Returns | None = None
+        self._returns: Any = None
 
     @property
     def is_bound(self) -> bool:
@@ -355,7 +358,9 @@ class Search:
         self._file, self._top = code.co_filename, top
         scopes = [each.scope for each in self.wanted if each.scope]
         if scopes and (self.extent.ready or not all(scope.has_backward for scope in scopes)):
-            self._returns = _Returns(_codes(code, scopes), self._at_return)
+            from gradviz.recording.passes import Returns  # imported here: it needs torch
+
+            self._returns = Returns(_codes(code, scopes), self._at_return)
         return self
 
     def __enter__(self) -> Search:
@@ -417,8 +422,18 @@ class Search:
             self._again.add(line)
         is_over = self._again == self._lines if self._next_step else not is_stepped_next
         self._is_waiting = self._next_step and self._waits(around)
+        if self._next_step and self._has_lost_a_leaf(around):
+            return
         if (is_over and not self._is_waiting) or self.extent.ready:
             self._stop_if_found()
+
+    def _has_lost_a_leaf(self, around: Mapping[str, object]) -> bool:
+        """Whether a variable, or an entry of one, was a leaf after a pass and is a result now."""
+        tensors = {name: each for name, each in _entries(around) if hasattr(type(each), "grad_fn")}
+        names = [name for name, each in tensors.items() if getattr(each, "requires_grad", False)]
+        results = {name for name in names if not getattr(tensors[name], "is_leaf", True)}
+        self._leaves.update(set(names) - results)
+        return not self._leaves.isdisjoint(results)
 
     def _waits(self, around: Mapping[str, object]) -> bool:
         """Whether another optimizer than those that made steps may make its first one soon."""
@@ -505,6 +520,14 @@ class Search:
         return Finding(taken, around, story, where)
 
 
+def _entries(around: Mapping[str, object]) -> Iterator[tuple[str, object]]:
+    """Variables, and the first entries of the lists and tuples among them."""
+    for name, value in around.items():
+        yield name, value
+        if type(value) in (list, tuple):
+            yield from ((f"{name}[{at}]", e) for at, e in enumerate(value[:_ENTRIES]))  # type: ignore[index]
+
+
 def _parameters(optimizer: Any) -> Iterator[Any]:
     """The parameters that an optimizer changes."""
     groups = getattr(optimizer, "param_groups", None) or ()  # torch's optimizers have them
@@ -552,47 +575,3 @@ def _codes(code: CodeType, scopes: Sequence[Scope]) -> set[CodeType]:
             found.add(each)
         stack += [inner for inner in each.co_consts if isinstance(inner, CodeType)]
     return found
-
-
-class _Returns:
-    """Calls a function when one of the given functions returns.
-
-    Args:
-        codes: their code objects.
-        call: called with the frame that returns.
-    """
-
-    def __init__(self, codes: set[CodeType], call: Callable[[FrameType], None]) -> None:
-        self._codes, self._call = codes, call
-        self._old: Any = None
-        self._tool = -1
-
-    def start(self) -> None:
-        """Start; with ``sys.monitoring``, other code is not slowed down."""
-        monitoring: Any = getattr(sys, "monitoring", None)
-        if monitoring is None:
-            self._old = sys.getprofile()
-            sys.setprofile(self._profile)
-            return
-        self._tool = next(tool for tool in (4, 3, 5) if monitoring.get_tool(tool) is None)
-        monitoring.use_tool_id(self._tool, "gradviz")
-        event = monitoring.events.PY_RETURN
-        monitoring.register_callback(self._tool, event, lambda *_: self._call(sys._getframe(1)))
-        for code in self._codes:
-            monitoring.set_local_events(self._tool, code, event)
-
-    def stop(self) -> None:
-        """Stop."""
-        monitoring: Any = getattr(sys, "monitoring", None)
-        if monitoring is None:
-            if sys.getprofile() == self._profile:
-                sys.setprofile(self._old)
-        elif self._tool >= 0:
-            for code in self._codes:
-                monitoring.set_local_events(self._tool, code, 0)
-            monitoring.free_tool_id(self._tool)
-            self._tool = -1
-
-    def _profile(self, frame: FrameType, event: str, _: object) -> None:
-        if event == "return" and frame.f_code in self._codes:
-            self._call(frame)

@@ -1,4 +1,4 @@
-"""Report backward passes and optimizer steps of a program while it runs."""
+"""Report backward passes, optimizer steps and returns of functions while a program runs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from itertools import islice
 from math import isfinite
-from types import FrameType
+from types import CodeType, FrameType
 from typing import Any, NamedTuple
 
 import torch
@@ -96,6 +96,58 @@ class Passes:
 
     def mode_changed(self) -> None:
         """Called by the engine; not needed here."""
+
+
+class Returns:
+    """Calls a function when one of the given functions returns.
+
+    Args:
+        codes: their code objects.
+        call: called with the frame that returns.
+    """
+
+    def __init__(self, codes: set[CodeType], call: Callable[[FrameType], None]) -> None:
+        self._codes, self._call = codes, call
+        self._old: Any = None
+        self._tool = -1
+
+    def start(self) -> None:
+        """Start; with ``sys.monitoring``, other code is not slowed down."""
+        monitoring: Any = getattr(sys, "monitoring", None)
+        if monitoring is None:
+            self._old = sys.getprofile()
+            sys.setprofile(self._profile)
+            return
+        tools = (tool for tool in (4, 3, 5) if monitoring.get_tool(tool) is None)
+        self._tool = next(tools)
+        monitoring.use_tool_id(self._tool, "gradviz")
+        events = monitoring.events
+        for event in (events.PY_RETURN, events.PY_UNWIND):
+            monitoring.register_callback(self._tool, event, self._monitored)
+        for code in self._codes:
+            monitoring.set_local_events(self._tool, code, events.PY_RETURN)
+        monitoring.set_events(self._tool, events.PY_UNWIND)  # there is none for one function
+
+    def stop(self) -> None:
+        """Stop."""
+        monitoring: Any = getattr(sys, "monitoring", None)
+        if monitoring is None:
+            if sys.getprofile() == self._profile:
+                sys.setprofile(self._old)
+        elif self._tool >= 0:
+            monitoring.set_events(self._tool, 0)
+            for code in self._codes:
+                monitoring.set_local_events(self._tool, code, 0)
+            monitoring.free_tool_id(self._tool)
+            self._tool = -1
+
+    def _monitored(self, code: CodeType, *_: object) -> None:
+        if code in self._codes:
+            self._call(sys._getframe(1))
+
+    def _profile(self, frame: FrameType, event: str, _: object) -> None:
+        if event == "return" and frame.f_code in self._codes:
+            self._call(frame)
 
 
 def variables_around(frame: FrameType | None, within: str) -> dict[str, object]:

@@ -66,7 +66,7 @@ class SnapshotSeries:
         self.keys = Keys()
         self.snapshot = Snapshot()
         self.hooked: Sequence[HookedTensor] = ()
-        self.sets = SeenSets(self._identity_of)
+        self.sets = SeenSets(self._identity_of, self._enter)
         self._named: list[tuple[weakref.ref[torch.Tensor], str, tuple[str, ...]]] = []
         self._state = state
         self._modules = [(name, weakref.ref(module)) for name, module in modules.items()]
@@ -375,6 +375,11 @@ class SnapshotSeries:
     def _identity_of(self, tensor: torch.Tensor) -> Hashable:
         record = self._state.provenance.tensors.of(tensor)
         return None if record is None else record.identity
+
+    def _enter(self, tensor: torch.Tensor) -> Hashable:
+        if tensor.requires_grad and tensor.is_leaf:
+            return self._state.provenance.leaf(tensor).identity
+        return self._identity_of(tensor)
 
 
 def _is_module(value: object) -> bool:

@@ -176,6 +176,7 @@ class RecordingState:
         self.called: dict[tuple[int, int], tuple[Any, CodeLocation]] = {}
         self.pending: Entry | None = None
         self.pending_leaves: dict[int, Leaf] = {}
+        self.grad_reads: dict[int, weakref.ref[torch.Tensor]] = {}  # of non-leaf tensors: None
         self.missed: dict[str, tuple[CodeLocation, dict[int, tuple[str, int]]]] = {}
         self.started_at = creation_count()
         self.limit = self.started_at + _FLUSH_AFTER

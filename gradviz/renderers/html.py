@@ -34,6 +34,7 @@ from gradviz.renderers.theme import FILLS, FONT, LOOKS, OWN, PALETTE, TEXT, Look
 from gradviz.serialize import plain
 from gradviz.story import Event, Frame, Story
 from gradviz.views import apply
+from gradviz.views.colors import saved_totals
 from gradviz.views.details import hide_bookkeeping
 from gradviz.views.tree import LEFT_OUT, FoldTree, fold_tree
 
@@ -215,9 +216,10 @@ class _IslandWriter:
             if key in hidden and plain_labels[key] != labels[key]
         ]
         modules = [tree.modules.get(key, "") for key in keys]
+        totals = saved_totals(graph)
         columns = {
             "keys": keys,
-            "row": [self._row(graph._node[key]) for key in keys],
+            "row": [self._row(graph._node[key], totals.get(key, 0)) for key in keys],
             "card": [self._card(labels[key], graph._node[key]) for key in keys],
             "again": [self._again(graph._node[key]) for key in keys],
             "hidden": [place for place, key in enumerate(keys) if key not in hidden],
@@ -264,8 +266,11 @@ class _IslandWriter:
             row["lines"] = [_line((span,)) for span in spans if span.text]
         return self.edges.number(row)
 
-    def _row(self, data: Mapping[str, Any]) -> int:
-        return self.rows.number({name: plain(value) for name, value in data.items()})
+    def _row(self, data: Mapping[str, Any], total: int = 0) -> int:
+        row = {name: plain(value) for name, value in data.items()}
+        if total > row.get("saved_bytes", 0):
+            row["saved_total"] = total
+        return self.rows.number(row)
 
     def _card(self, label: Label, data: Any) -> int:
         card = _card(label, data)
@@ -364,7 +369,7 @@ def to_html(page: ViewerPage) -> str:
     data, shown, theme = page_data(page), page.shown, page.theme
     script = _built("viewer.js")
     title = escape(clean(shown.title) or clean(page.target) or "What autograd recorded")
-    return "\n".join(
+    text = "\n".join(
         [
             "<!doctype html>",
             f'<html lang="en" data-theme="{theme}"><head><meta charset="utf-8">',
@@ -378,6 +383,7 @@ def to_html(page: ViewerPage) -> str:
             "</body></html>\n",
         ]
     )
+    return text.encode("ascii", "xmlcharrefreplace").decode()  # a page around it may misread UTF-8
 
 
 @cache

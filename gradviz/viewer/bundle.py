@@ -1,7 +1,7 @@
 """Build ``viewer.js`` from the modules beside it: ``python -m gradviz.viewer.bundle``.
 
 The modules are written one after another, each after its imports, without import and export
-statements, each in its own function. The output is deterministic.
+statements, each in its own function. The output is deterministic and ASCII.
 """
 
 from __future__ import annotations
@@ -35,7 +35,14 @@ def bundle(first: str = "main", *, exposed: str = "") -> str:
     parts = [_module(name) for name in _in_order(first)]
     last = f"window.{exposed} = ${first};\n" if exposed else ""
     head = "// Built by gradviz/viewer/bundle.py (make viewer) from the modules beside it.\n"
-    return head + '(() => {\n"use strict";\n' + "".join(parts) + last + "})();\n"
+    return head + _ascii('(() => {\n"use strict";\n' + "".join(parts) + last + "})();\n")
+
+
+def _ascii(text: str) -> str:
+    """Escape what is not ASCII, so that the page's policy allows the script in any encoding."""
+    units = text.encode("utf-16-be")
+    codes = (int.from_bytes(units[at : at + 2], "big") for at in range(0, len(units), 2))
+    return "".join(chr(code) if code < 128 else f"\\u{code:04x}" for code in codes)
 
 
 def _module(name: str) -> str:

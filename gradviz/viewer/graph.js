@@ -43,7 +43,7 @@
  * @property {number} [hooks]
  * @property {string} [buffers]
  * @property {number} [saved_bytes]
- * @property {number} [storage]
+ * @property {number} [saved_total] with what other operations saved first, where that is more
  * @property {Array<[string, number, number[], string, number, number]>} [saved]
  * @property {number} [sequence_nr]
  * @property {string} [module]

@@ -1,7 +1,7 @@
 /** The moments of a recorded run: a strip of the whole, a slider, and what changed in words. */
 
 import { h, button } from "./dom.js";
-import { numberText } from "./format.js";
+import { countText, numberText } from "./format.js";
 import { svgElement } from "./draw_svg.js";
 import { changesText, titleOf } from "./panel.js";
 
@@ -152,8 +152,8 @@ export function changesElement(model, number, select) {
   const items = changed.slice(0, MOST_CHANGES).map(({ key, row }) => h("li", {},
     button(titleOf(row, key), "select this", () => select(key), { class: "link" }),
     ` ${changesText(row.changes || {})}`));
-  const more = changed.length > MOST_CHANGES ? h("p", {}, `and ${(changed.length - MOST_CHANGES).toLocaleString("en-US")} more`) : null;
-  return h("section", {}, h("h3", {}, `Changed in this frame (${changed.length.toLocaleString("en-US")})`), h("ul", { class: "plain" }, ...items), more);
+  const more = changed.length > MOST_CHANGES ? h("p", {}, `and ${countText(changed.length - MOST_CHANGES)} more`) : null;
+  return h("section", {}, h("h3", {}, `Changed in this frame (${countText(changed.length)})`), h("ul", { class: "plain" }, ...items), more);
 }
 
 /**
@@ -202,6 +202,7 @@ export function answersElement(model, selected, select) {
       answer.fix ? h("p", {}, h("strong", {}, "Fix: "), answer.fix) : null,
       answer.lines && answer.lines.length ? h("p", { class: "muted" }, answer.lines.join(", ")) : null);
   });
-  const title = wrong.length ? `${wrong.length.toLocaleString("en-US")} of ${answers.length.toLocaleString("en-US")} to look at` : "Nothing to report";
-  return h("section", {}, h("h2", {}, title), h("ul", { class: "answers" }, ...items));
+  const title = wrong.length ? `${countText(wrong.length)} of ${countText(answers.length)} to look at` : "Nothing to report";
+  const when = model.count > 1 ? h("p", { class: "muted" }, "What explain says at the end of the run:") : null;
+  return h("section", {}, h("h2", {}, title), when, h("ul", { class: "answers" }, ...items));
 }

@@ -226,6 +226,14 @@ def _held_by(optimizer: torch.optim.Optimizer) -> Iterator[torch.Tensor]:
         )
 
 
+def _wrapped(value: object) -> torch.optim.Optimizer | None:
+    """The optimizer that another one wraps, as in accelerate; no property is read."""
+    inner: Any = None
+    if issubclass(type(value), torch.optim.Optimizer):
+        inner = vars(value).get("optimizer")
+    return inner if issubclass(type(inner), torch.optim.Optimizer) else None
+
+
 def entries_of(variables: Iterable[object]) -> list[Any]:
     """The first entries of the lists, tuples and dicts among variables.
 
@@ -260,6 +268,7 @@ class SeenSets:
 
     Args:
         identity_of: the identity of a recorded tensor; None for any other.
+        enter: the identity of a tensor, which is recorded from now on; None for a frozen one.
 
     Attributes:
         plain: by the identities of parameters, the plain container that holds them.
@@ -275,12 +284,16 @@ class SeenSets:
         [('n0', 'SGD'), ('n1', 'SGD')]
     """
 
-    def __init__(self, identity_of: Callable[[torch.Tensor], Hashable]) -> None:
+    def __init__(
+        self,
+        identity_of: Callable[[torch.Tensor], Hashable],
+        enter: Callable[[torch.Tensor], Hashable] | None = None,
+    ) -> None:
         self.plain: dict[Hashable, PlainContainer] = {}
         self.flags: dict[Hashable, Flag] = {}
         self.names: dict[Hashable, str] = {}
         self.elsewhere = 0
-        self._identity_of = identity_of
+        self._identity_of, self._enter = identity_of, enter or identity_of
         self._looks: weakref.WeakKeyDictionary[nn.Module, int] = weakref.WeakKeyDictionary()
         self._optimizers: list[_SeenOptimizer] = []
 
@@ -289,6 +302,7 @@ class SeenSets:
         variables = list(variables)
         inside = entries_of(variables)
         variables += [e for e in inside if issubclass(type(e), torch.optim.Optimizer)]
+        variables += filter(None, map(_wrapped, variables))
         inputs = {id(value) for value in variables if _is_plain_leaf(value)}
         for value in variables:
             if issubclass(type(value), torch.optim.Optimizer):
@@ -304,7 +318,8 @@ class SeenSets:
                 self.names.setdefault(identity, name)
 
     def begin_step(self, optimizer: torch.optim.Optimizer) -> None:
-        """An optimizer begins a step."""
+        """An optimizer begins a step; a trainer may hold it where no variable is seen."""
+        self._look_at_optimizer(optimizer)
         self._seen(optimizer).has_stepped = True
 
     def by_key(self, key_of: Callable[[Any], str]) -> TrainingSets:
@@ -337,7 +352,7 @@ class SeenSets:
         tensors = list(_held_by(optimizer))
         if seen.looks < _LOOKS or seen.count != len(tensors):
             seen.looks, seen.count = seen.looks + 1, len(tensors)
-            seen.held.update(filter(None, map(self._identity_of, tensors)))
+            seen.held.update(filter(None, map(self._enter, tensors)))
 
     def _look_at_module(self, module: nn.Module, inputs: Container[int]) -> None:
         looks = self._looks.get(module, 0)

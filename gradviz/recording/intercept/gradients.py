@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import weakref
 from dataclasses import replace
 from typing import Any
 
@@ -25,6 +26,7 @@ _ACTIONS = {
     "clip_grads_with_norm_": Action.CLIPPED,
     "clip_grad_value_": Action.CLIPPED,
 }
+_MOST_READS = 16  # non-leaf tensors whose ``.grad`` was read
 _ZEROING = ("zero_", "_foreach_zero_")
 _WRAPPERS = frozenset(("inner", "_fn", "wrapper", "decorate_context", "_no_grad_wrapper"))
 
@@ -72,8 +74,11 @@ def after_backward_call(state: RecordingState, call: TorchCall) -> None:
 def after_grad_read(state: RecordingState, call: TorchCall) -> None:
     """``w.grad`` was read: it is recorded as the gradient of ``w``."""
     gradient, tensor = call.result, call.args[0]
-    if gradient is None and tensor.requires_grad and tensor.is_leaf:
-        _miss(state, tensor)
+    if gradient is None and tensor.requires_grad:
+        if tensor.is_leaf:
+            _miss(state, tensor)
+        elif len(state.grad_reads) < _MOST_READS and not outermost(state):
+            state.grad_reads.setdefault(id(tensor), weakref.ref(tensor))
     if gradient is None or gradient.requires_grad or not tensor.requires_grad:
         return
     if not tensor.is_leaf or state.provenance.tensors.of(gradient) is not None:
