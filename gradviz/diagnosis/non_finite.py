@@ -135,7 +135,10 @@ def _first_suspect(
         if suspect := next(filter(None, data), None):
             return suspect
     if forward and not forward[0].is_known:
-        forward = [each for each in reversed(backward) if each.key in before] + forward
+        spoiled = [key for key in _in_order(graph, before) if _spoils_its_result(values, key)]
+        earlier = [Suspect(key, _why_singular(values, key), in_forward=True) for key in spoiled]
+        earlier += [each for each in reversed(backward) if each.key in before]
+        forward = earlier + forward
     return next(iter((*forward, *backward)), None)
 
 
@@ -360,6 +363,17 @@ def _why_singular(values: Values, key: str) -> str:
         return why
     bad = (n for n in operation(op).not_finite_at if has(values.input_of(key, 0), n))
     return next((f"its input has a {number:g}" for number in bad), "")
+
+
+def _spoils_its_result(values: Values, key: str) -> bool:
+    """Whether the result of an operation is not finite, as a known input of it shows."""
+    op, given = values.graph.nodes[key].get("op", ""), values.input_of(key, 0)
+    if op in _OF_POSITIVE:
+        below = None if given is None else smallest(given)
+        return below is not None and (below < 0 or (op != "sqrt" and has(given, 0.0)))
+    if op == "div":
+        return bool(_why_singular(values, key))
+    return op == "pow" and bool(_negative_base(values, key))
 
 
 def _negative_base(values: Values, key: str) -> str:

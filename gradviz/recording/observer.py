@@ -452,6 +452,7 @@ class Observer:
                     InPlaceChange("step", location, storage, each.version, after, creation_count())
                 )
         count, has_values = len(self._held), None not in values
+        same = [each for each, moved in zip(changed, values, strict=True) if moved is False]
         self._held = []
         self._microbatches.end_step()
 
@@ -464,6 +465,7 @@ class Observer:
                 len(changed),
                 sum(map(bool, values)) if has_values else None,
                 tuple(names),
+                tuple(filter(None, map(key_of, same))),
             )
 
         entry = Entry(EventKind.STEP, "step", location, optimizer, changed, details=details)

@@ -320,6 +320,11 @@ class Provenance:
             self.same_node.append((("untracked", untracked.number), untracked.leaf.identity))
         return untracked.leaf
 
+    def known_leaf(self, tensor: torch.Tensor) -> Leaf | None:
+        """The record of a leaf, also of one that was frozen since; None if it has none."""
+        found = self.tensors.of(tensor)
+        return found.leaf if isinstance(found, UntrackedTensor) else found
+
     def ancestors(self, tensor: torch.Tensor, number: int | None = None) -> Ancestors:
         """The ancestors of a leaf: itself, and the tensors it was computed from.
 

@@ -79,7 +79,9 @@ def after_grad_read(state: RecordingState, call: TorchCall) -> None:
             _miss(state, tensor)
         elif len(state.grad_reads) < _MOST_READS and not outermost(state):
             state.grad_reads.setdefault(id(tensor), weakref.ref(tensor))
-    if gradient is None or gradient.requires_grad or not tensor.requires_grad:
+    if gradient is None or gradient.requires_grad:
+        return
+    if not tensor.requires_grad and state.provenance.known_leaf(tensor) is None:
         return
     if not tensor.is_leaf or state.provenance.tensors.of(gradient) is not None:
         return
@@ -108,7 +110,7 @@ def _log_missed(state: RecordingState) -> None:
 def before_grad_set(state: RecordingState, call: TorchCall) -> None:
     """Before ``w.grad = ...``: record the old value."""
     tensor = call.args[0]
-    if tensor.requires_grad and tensor.is_leaf:
+    if tensor.is_leaf and (tensor.requires_grad or state.provenance.known_leaf(tensor) is not None):
         state.provenance.leaf(tensor)
         call.before = tensor.grad
 
@@ -116,8 +118,8 @@ def before_grad_set(state: RecordingState, call: TorchCall) -> None:
 def after_grad_set(state: RecordingState, call: TorchCall) -> None:
     """``w.grad`` was set, to None or to a tensor."""
     tensor = call.args[0]
-    leaf = state.provenance.tensors.of(tensor)
-    if not isinstance(leaf, Leaf) or tensor.grad is call.before:
+    leaf = state.provenance.known_leaf(tensor)
+    if leaf is None or tensor.grad is call.before:
         return
     leaf.passes = 0 if tensor.grad is None else None
     action = Action.SET_TO_NONE if tensor.grad is None else Action.ASSIGNED
