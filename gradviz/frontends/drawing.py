@@ -152,7 +152,7 @@ class Drawing:
     ) -> None:
         self.options = (Picture.of(options) if picture is None else picture).named({})
         self.story = _story(story, self.options["title"])
-        self.target = ""
+        self.target, self.command = "", "draw"
         """The command line's name of the subject, for the viewer's commands; "" if unknown."""
         self._answer: Any = None
         self._views = self.options.views()
@@ -265,8 +265,8 @@ class Drawing:
             whole = with_graphs(whole, _through([frame.graph for frame in whole], changes))
         with stage("layout"):
             files, style = program_files(self.story), self.options.style()
-            page = ViewerPage(whole, shown, self.theme, self.target, self._answers, files, style)
-            return to_html(page)
+            rest = self.theme, self.target, self._answers, files, style, self.command
+            return to_html(ViewerPage(whole, shown, *rest))
 
     @cached_property
     def _scene(self) -> Scene:
