@@ -164,6 +164,8 @@ class RecordingState:
         limit: the count of nodes at which to flush the event log.
         mixed: for operations of the graph, by the end of their sequence numbers: their untracked
             input tensors, in order.
+        stepping, step_file: code that runs the step of an optimizer, and the file of its class if
+            that is torch's; None and "" outside of a step.
         in_place: the names of operations that changed their input in place.
         changes: the latest in-place changes.
         changes_since: the sequence number from which all of them were recorded.
@@ -192,6 +194,7 @@ class RecordingState:
         self.is_alone = False
         self.paused = False
         self.stepping: CodeType | None = None
+        self.step_file = ""
         self.task: Callable[[], object] | None = None
         self._known_nodes: dict[int, _KnownNode] = {}
         self.repeated: Any = None
@@ -282,10 +285,12 @@ class RecordingState:
 
     def attend(self, handler: Handler | None) -> bool:
         """Whether to record the next call."""
-        if self.paused or self.is_other_task():
+        if self.paused or (self.task is not None and self.is_other_task()):
             return False
-        if self.stepping is not None and not torch.is_grad_enabled() and self._is_in_step():
-            return False
+        if self.stepping is not None and not torch.is_grad_enabled():
+            caller = sys._getframe(2).f_code.co_filename
+            if caller == self.step_file or self._is_in_step():
+                return False
         if self.pending is not None and handler is None:
             self.end_gradient_change()
         self.update_alert()

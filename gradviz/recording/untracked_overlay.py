@@ -592,7 +592,7 @@ def open_loops(graph: GradGraph, in_place: Sequence[tuple[str, str, int]]) -> di
     rest = graph.subgraph([key for key in graph if key not in found])
     parts = enumerate(nx.strongly_connected_components(rest))
     part_of = {key: number for number, part in parts for key in part}
-    for source, target, position in in_place:
+    for source, target, position in dict.fromkeys(in_place):
         if source in part_of and part_of[source] == part_of.get(target):
             graph.remove_edge(source, target, position)
     return ranks(graph)

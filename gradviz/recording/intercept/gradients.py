@@ -167,7 +167,8 @@ def _log_change(
     entry = state.pending
     if entry is not None:
         is_same = entry.word == word and entry.action is action
-        if not is_same or _line(state, entry.location) != _line(state, location):
+        is_here = entry.location == location
+        if not is_same or not (is_here or _line(state, entry.location) == _line(state, location)):
             state.end_gradient_change()
             entry = None
     if entry is None:
