@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import re
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -353,3 +356,23 @@ def test_the_result_of_a_repeated_call_is_known_when_it_is_used() -> None:
         ("scale", "mul", "item"),
     }
     assert cuts(run.frames[-1].graph) == expected
+
+
+@pytest.mark.process
+def test_without_columns_a_name_is_that_of_the_variable_that_is_stored() -> None:
+    """As with Python 3.10, whose code objects have no columns."""
+    program = """
+import torch, gradviz
+w = torch.ones(3, requires_grad=True)
+def train():
+    with gradviz.record() as run:
+        loss = w.exp().sum(); twice = loss * 2
+        for each in (w.sin(),):
+            w.cos()
+    return run
+print([(event.word, event.name) for event in train().events])
+"""
+    command = [sys.executable, "-X", "no_debug_ranges", "-W", "ignore", "-c", program]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300)
+    names = [("exp", ""), ("sum", "loss"), ("mul", "twice"), ("sin", ""), ("cos", "")]
+    assert ast.literal_eval(done.stdout) == names

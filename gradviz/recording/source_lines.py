@@ -7,6 +7,7 @@ looked up when they are read.
 from __future__ import annotations
 
 import ast
+import dis
 import functools
 import linecache
 import os
@@ -15,6 +16,7 @@ import sysconfig
 import warnings
 from collections.abc import Iterator
 from enum import Enum
+from itertools import takewhile
 from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any, NamedTuple
@@ -316,7 +318,8 @@ class SourceLines:
             return SourceLine(SourceLocation(file), "")
         lines = linecache.getlines(code.co_filename)
         text = lines[span[0] - 1].strip() if span[0] <= len(lines) else ""
-        target = _targets("".join(lines)).get(span, "") if lines else ""
+        targets = _targets("".join(lines))
+        target = targets.get(span, "") if span[3] >= 0 else _stored(code, offset, span[0], targets)
         is_own = self._is_own(code.co_filename)
         return SourceLine(SourceLocation(file, span[0], span[2], text, is_own), target)
 
@@ -358,6 +361,8 @@ def _span(code: CodeType, offset: int) -> _Span:
             if index == offset // 2:
                 return tuple(-1 if each is None else each for each in position)  # type: ignore[return-value]
         return 0, 0, -1, -1
+    if offset == 0:
+        return code.co_firstlineno, code.co_firstlineno, -1, -1
     for start, end, line in code.co_lines():
         if start <= offset < end and line:
             return line, line, -1, -1
@@ -380,8 +385,36 @@ def _targets(text: str) -> dict[_Span, str]:
             if sys.version_info >= (3, 11):
                 found[_span_of(expression)] = _text(target)
             else:
-                found[expression.lineno, expression.lineno, -1, -1] = _text(target)
+                changes = isinstance(getattr(expression, "ctx", None), ast.Store)
+                span = _line_span(expression.lineno, isinstance(node, ast.Expr), changes)
+                found[span] = "" if span in found else _text(target)
     return found
+
+
+def _line_span(line: int, is_dropped: bool, changes: bool) -> _Span:
+    """For Python 3.10: a line, with what becomes of the value of an expression on it."""
+    return line, line, -1, -3 if changes else -2 if is_dropped else -1
+
+
+def _stored(code: CodeType, offset: int, line: int, targets: dict[_Span, str]) -> str:
+    """The variable that gets the value of an instruction, from what follows it; for Python 3.10."""
+    own, *rest = (each for each in dis.get_instructions(code) if each.offset >= offset)
+    changes = own.opname in _CHANGES  # ``model.state = x`` changes model
+    loads = takewhile(lambda each: each.opname.startswith("LOAD_"), rest)
+    after = rest[0 if changes else len(list(loads))]
+    if own.opname == "FOR_ITER" or (
+        not changes and after.opname not in (*_STORES, *_CHANGES, *_AFTER)
+    ):
+        return ""
+    if after is not rest[0] and after.opname not in _CHANGES:
+        return ""  # what was loaded in between is stored
+    known = targets.get(_line_span(line, after.opname == "POP_TOP", changes), "")
+    return known or (str(after.argval) if after.opname in _STORES and not changes else "")
+
+
+_AFTER = ("DUP_TOP", "UNPACK_SEQUENCE", "POP_TOP")
+_STORES = ("STORE_FAST", "STORE_NAME", "STORE_GLOBAL", "STORE_DEREF")
+_CHANGES = ("STORE_ATTR", "STORE_SUBSCR")
 
 
 def _imported(tree: ast.Module) -> set[str]:
