@@ -311,6 +311,9 @@ def _has_changed(context: Context, key: str, clip: Event) -> bool:
     history = [each.number for each in history_of(context, key) if each.kind is not EventKind.STEP]
     at = history.index(clip.number)
     frames = [each for each in context.frames if key in each.graph]
+    if not frames and clip.word != "clip_grad_value_":  # inside a checkpoint; all are scaled alike
+        seen = {each for frame in context.frames for each in clip.nodes if each in frame.graph}
+        return any(_has_changed(context, each, clip) for each in seen)
     # The frames between two changes of the gradient have the same gradient.
     later = history[at + 1] if history[at + 1 :] else math.inf
     before = [each for each in frames if at and history[at - 1] <= each.follows < clip.number]
