@@ -25,6 +25,7 @@ from gradviz.frontends.files import (
     colored,
     format_of,
     of_rank,
+    of_this_rank,
     output_on_stderr,
     stage,
     wrapped,
@@ -290,7 +291,8 @@ class Outputs:
                     size = {"scale": self._scale} if fmt == "png" and self._scale else {}
                     data = render(fmt, **size)
                     if path == STDOUT and fmt == "txt" and not self.has_files:
-                        data = wrapped(data)
+                        text = (data if isinstance(data, bytes) else b"".join(data)).decode()
+                        data = wrapped(of_this_rank(text).encode())
                     files.add(path, data)
         for path, _ in self._formats:
             if path != STDOUT and not quiet:

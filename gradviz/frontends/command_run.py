@@ -229,8 +229,7 @@ def _write_recording(request: Request, recording: Any, run: ProgramRun) -> None:
         results = story.frames[0].kind is FrameKind.RESULT if story.frames else False
         last = Drawing(story if results else story[-1:], picture.without("events"))
         text = last.terminal_text(columns(), styled())
-        heading = f"{rank}\n" if rank else ""
-        return f"{heading}{listing}\n\n{text}".encode("utf-8", "backslashreplace")
+        return f"{listing}\n\n{text}".encode("utf-8", "backslashreplace")
 
     outputs.write(render, request.quiet)
 

@@ -359,14 +359,22 @@ def echo(text: str) -> None:
     """Print a result; on a terminal its lines are wrapped to the width of it."""
     import click  # only now: a script that draws prints nothing
 
-    data = wrapped(text.encode("utf-8", "backslashreplace"))
+    data = wrapped(of_this_rank(text).encode("utf-8", "backslashreplace"))
     click.echo(data if isinstance(data, bytes) else b"".join(data))
+
+
+def of_this_rank(text: str) -> str:
+    """A result for a stream that several ranks share: the rank is its first line."""
+    return f"{rank_text()}\n{text}" if rank_text() else text
 
 
 def aside(text: str, warning: bool = False) -> None:
     """Print one line on standard error."""
     import click  # imported here: a script that draws does not need it
 
+    if rank_text():
+        line = text.strip("\n")
+        text = of_this_rank(line) if "\n" in line else f"rank {os.environ['RANK']}: {line}"
     # A closed standard error must not make a successful drawing fail.
     with contextlib.suppress(OSError):
         click.echo(click.style(text, fg="yellow") if warning and colored() else text, err=True)
