@@ -506,7 +506,11 @@ def _subject(asked: Asked, names: Names) -> ErrorContext:
     if asked.error is not None:
         is_backward = raised_in_backward(asked.error)
         location, library = locations_of_error(asked.error)
-        name, text = type(asked.error).__name__, str(asked.error)
+        name = type(asked.error).__name__
+        try:
+            text = str(asked.error)
+        except Exception:  # a class of the user's may raise here
+            text = ""
     else:
         assert event is not None
         location, library = event.location, event.inside

@@ -447,10 +447,10 @@ class Request:
             aside(f"gradviz: {loaded.ended}")
         if loaded is None or not loaded.failure:
             return
-        if self.debug:
+        if self.debug and not loaded.run.was_interrupted:
             traceback.print_exception(loaded.run.error)
         aside(f"Warning: {loaded.failure}; {done} as it was then", warning=True)
-        self.ctx.exit(1)
+        self.ctx.exit(130 if loaded.run.was_interrupted else 1)
 
 
 def target_command(

@@ -229,7 +229,8 @@ def _write_recording(request: Request, recording: Any, run: ProgramRun) -> None:
         results = story.frames[0].kind is FrameKind.RESULT if story.frames else False
         last = Drawing(story if results else story[-1:], picture.without("events"))
         text = last.terminal_text(columns(), styled())
-        return f"{listing}\n\n{text}".encode("utf-8", "backslashreplace")
+        listing = f"{listing}\n\n" if listing else ""
+        return f"{listing}{text}".encode("utf-8", "backslashreplace")
 
     outputs.write(render, request.quiet)
 

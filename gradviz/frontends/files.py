@@ -393,8 +393,25 @@ def output_on_stderr() -> Iterator[None]:
             undo.callback(os.close, kept)
             os.dup2(2, 1)
             undo.callback(os.dup2, kept, 1)
-        undo.enter_context(contextlib.redirect_stdout(sys.stderr))
+        undo.enter_context(contextlib.redirect_stdout(_Aside()))  # type: ignore[type-var]
         yield
+
+
+class _Aside:
+    """Standard error in place of standard output; a program that closes it closes nothing."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(sys.stderr, name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(sys.stderr)
+
+    def write(self, text: str) -> int:
+        """Write to standard error."""
+        return sys.stderr.write(text)
+
+    def close(self) -> None:
+        """Do nothing."""
 
 
 @contextlib.contextmanager

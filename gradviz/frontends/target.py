@@ -242,7 +242,7 @@ def load_target(
     Raises:
         TargetError: if the file, the module or a name does not exist.
         ScriptError: if the program stopped before the names were assigned.
-        KeyboardInterrupt: if the program was interrupted.
+        KeyboardInterrupt: if the program was interrupted; to explain, before a backward pass ended.
     """
     extent = extent or Extent()
     wanted, call = _wanted(target)
@@ -254,7 +254,9 @@ def load_target(
         # The recording is the inner one: it has processed a pass before the search is notified.
         return search.begin(code, variables), within or contextlib.nullcontext()
 
-    run = run_program(target, argv, both, call).unless_interrupted()
+    run = run_program(target, argv, both, call)
+    if target.command != "explain" or search.found is None:
+        run.unless_interrupted()
     leave_fork(run)
     asked = tuple(each.asked if each.scope else each.expression for each in wanted)
     return _found(replace(target, names=asked), run, search)
