@@ -421,8 +421,7 @@ class Request:
             return self.saved(target), None
         from gradviz.frontends.target import load_target
 
-        with stage(f"running {target.place}", spinner=False):
-            loaded = load_target(target, self.argv, extent=self.extent)
+        loaded = load_target(target, self.argv, extent=self.extent)
         try:
             with stage("tracing"):
                 subject = loaded.traced()
