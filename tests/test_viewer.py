@@ -18,6 +18,7 @@ import gradviz
 import gradviz.serialize
 import gradviz.views
 from gradviz.frontends.cli import cli
+from gradviz.graph.text import bytes_text
 
 pytestmark = pytest.mark.tool
 
@@ -134,6 +135,9 @@ def test_search_finds_what_is_folded_and_goes_there(opened: Open, stack: gradviz
         page.keyboard.press("Enter")
         assert "linear" in page.locator(".page").inner_text()
         assert "layers.7.fc" in page.locator(".page").inner_text()
+        page.keyboard.press("/")
+        assert "linear" in page.locator("#found li").first.inner_text()
+        page.keyboard.press("Enter")
         assert page.locator(".node.selected").count() == 1
         page.keyboard.press("/")
         page.keyboard.press("Control+a")
@@ -320,6 +324,10 @@ def test_every_width_is_usable(opened: Open, run: gradviz.Drawing, width: int) -
         assert page.locator(".node.selected").count() == 1
         stage = place_of(page.locator(".stage"))
         assert stage["width"] >= 300 and stage["height"] >= 180
+        heights = page.locator(".drawing .node text").evaluate_all(
+            "all => all.map(e => parseFloat(e.getAttribute('font-size')) * e.getScreenCTM().d)"
+        )
+        assert min(heights) >= 9
         page.get_by_role("button", name="next").click()
         assert page.locator(".story output").inner_text().startswith("2 of")
 
@@ -405,6 +413,14 @@ def test_code_and_nodes_lead_to_each_other(browser: Browser, explained: Path) ->
         assert page.locator(".node.selected").get_attribute("aria-label").startswith("g,")
         assert page.locator(".code .chosen").get_attribute("data-line") == "train.py:9"
         assert page.locator(".code .now").count() == 1
+        page.locator(".menu summary").click()
+        page.get_by_role("button", name="Copy command").click()
+        command = page.locator(".copied", has_text="gradviz").inner_text()
+        assert "gradviz record train.py " in command and "--frames 1 -o graph.svg" in command
+        page.keyboard.press("Escape")
+        assert page.locator(".menu .items").is_hidden()
+        page.get_by_role("tab", name="Explain").click()
+        assert "at the end of the run" in page.locator(".page").inner_text()
         page.locator(".node", has_text="pow").first.click()
         page.get_by_role("tab", name="Details").click()
         page.get_by_role("button", name="train.py:10").click()
@@ -425,6 +441,26 @@ def test_memory_is_a_bar_for_each_module_and_says_when_it_is_freed(
         assert "freed in frame 2" in rows.first.inner_text()
         page.keyboard.press("]")
         assert "Nothing is kept for backward here." in page.locator(".page").inner_text()
+        page.get_by_role("tab", name="Details").click()
+        changes = page.locator(".page").inner_text()
+        assert "operations: saved tensors freed" in changes
+        assert "fc.weight .grad new" in changes
+
+
+def test_what_the_modules_keep_adds_up(opened: Open) -> None:
+    """Also what a module keeps in operations of its own, outside of the modules in it."""
+    model = nn.Sequential(Block(), Block())
+    loss = model(torch.randn(3, 8)).pow(2).mean()
+    drawing = gradviz.draw(loss, names=model)
+    kept = sum(row.get("saved_bytes", 0) for _, row in drawing.graph.nodes(data=True))
+    with opened(drawing) as page:
+        page.get_by_role("tab", name="Memory").click()
+        assert page.locator(".page h2").inner_text() == f"Kept for backward: {bytes_text(kept)}"
+        amounts = page.locator(".bars .amount").all_inner_texts()
+        units = {"B": 1, "kB": 1000}
+        listed = sum(float(n) * units[unit] for n, unit in map(str.split, amounts))
+        assert listed == pytest.approx(kept, rel=0.01)
+        assert "1 itself, without its parts" in page.locator(".bars").inner_text()
 
 
 def test_the_module_tree_follows_and_leads(opened: Open, stack: gradviz.Drawing) -> None:
@@ -477,13 +513,14 @@ def test_what_is_copied_draws_what_is_seen(
     (explained / "deep.py").write_text(DEEP)
     cli(["draw", "deep.py:loss", "-q", "-o", "deep.html"], standalone_mode=False)
     with new_page(browser, explained / "deep.html") as page:
-        page.locator(".menu summary").click()
 
         def copied() -> tuple[list[str], str]:
+            page.locator(".menu summary").click()
             page.get_by_role("button", name="Copy command").click()
             command = page.locator(".copied", has_text="gradviz draw").inner_text()
             page.get_by_role("button", name="Copy views").click()
             views = page.locator(".copied", has_text="views=[").inner_text()
+            page.keyboard.press("Escape")
             return shlex.split(command.split(": ", 1)[-1])[1:], views.split(": ", 1)[-1]
 
         for step in ("", "only", "all"):

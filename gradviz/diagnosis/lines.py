@@ -243,6 +243,33 @@ def switched_off_by(files: Iterable[str], attribute: str) -> list[tuple[SourceLo
     return found
 
 
+def rebound_in_loops(files: Iterable[str]) -> list[tuple[SourceLocation, str]]:
+    """The lines in loops that assign an update by ``.grad`` to the variable of the loop itself.
+
+    Args:
+        files: as their lines are shown.
+
+    Returns:
+        Each line, ``p = p - lr * p.grad``, with the variable.
+    """
+    found = []
+    for file in files:
+        tree = syntax_tree(file)
+        for loop in ast.walk(tree) if tree else ():
+            if not isinstance(loop, ast.For):
+                continue
+            names = {each.id for each in ast.walk(loop.target) if isinstance(each, ast.Name)}
+            found += [
+                (SourceLocation(file, node.lineno, text=ast.unparse(node)), name)
+                for node in ast.walk(loop)
+                if isinstance(node, ast.Assign) and isinstance(node.value, ast.BinOp)
+                if (name := ast.unparse(node.targets[0])) in names
+                and ast.unparse(node.value.left) in (name, f"{name}.data")
+                and f"{name}.grad" in ast.unparse(node.value.right)
+            ]
+    return found
+
+
 def _is_false(value: ast.expr) -> bool:
     return isinstance(value, ast.Constant) and value.value is False
 

@@ -9,7 +9,7 @@ from gradviz.diagnosis.answers import Verdict
 from gradviz.diagnosis.context import LEAVES, RECORD, Context, Question
 from gradviz.diagnosis.lines import locations_of, mention
 from gradviz.diagnosis.rule import Evidence, Needs, Rule
-from gradviz.diagnosis.training import scaling_of, skipped_step
+from gradviz.diagnosis.training import scaling_of, skipped_step, steps_of
 from gradviz.diagnosis.values import Values, has, number_of, smallest
 from gradviz.facts import EventKind, GradientDetails, Loss
 from gradviz.graph import (
@@ -47,8 +47,19 @@ _MASKED = "its result is NaN; its input is masked, and a row of -inf alone gives
 _UNMASK = "leave an element of each row unmasked, or drop such rows before"
 _OF_POSITIVE = ("log", "log2", "log10", "sqrt", "rsqrt")
 _SOFTMAXES = ("softmax", "log_softmax")
+_DIVIDING = ("Adam", "AdamW", "Adamax", "NAdam", "RAdam", "RMSprop", "Adagrad", "Adadelta")
+_USUAL = 1e4  # norm of a gradient with which no usual step diverges
 _NEAR = 6  # operations between a mask and its softmax
 _PUT_IN = words(lambda row: row.puts_in)
+_CHOOSES = _PUT_IN | {
+    "index",
+    "index_select",
+    "masked_select",
+    "gather",
+    "nan_to_num",
+    "max",
+    "min",
+}
 _TURNS = frozenset(("t", "transpose", "view", "to"))
 _SINGULAR = frozenset(("linalg_svd", "svd", "linalg_eigh", "linalg_eig"))
 
@@ -86,7 +97,7 @@ def _found(context: Context, question: Question) -> Evidence | None:
     suspect = _first_suspect(context, question, values, number)
     if suspect is None:
         return None
-    suspect = _of_scale(context, values, suspect)
+    suspect = _of_step(context, values, _of_scale(context, values, suspect))
     data = values.graph.nodes[suspect.key]
     line = data.get("source", "")
     stayed = f", in pass {number}, and it stayed so" if 0 < number < len(context.passes) else ""
@@ -133,7 +144,10 @@ def _first_suspect(
         if suspect := next(filter(None, data), None):
             return suspect
     if forward and not forward[0].is_known:
-        forward = [each for each in reversed(backward) if each.key in before] + forward
+        spoiled = _spoiled(values, forward[0].key, before)
+        earlier = [Suspect(key, _why_singular(values, key), in_forward=True) for key in spoiled]
+        earlier += [each for each in reversed(backward) if each.key in before]
+        forward = earlier + forward
     return next(iter((*forward, *backward)), None)
 
 
@@ -146,6 +160,22 @@ def _of_scale(context: Context, values: Values, suspect: Suspect) -> Suspect:
         f"the loss times the scale {scaling.factor:,g} of GradScaler is too large, the loss is not"
     )
     return Suspect(suspect.key, why, _LOWER_SCALE)
+
+
+def _of_step(context: Context, values: Values, suspect: Suspect) -> Suspect:
+    """The same, if a step that divides made a parameter NaN, from gradients of a usual size."""
+    leaf = _nan_parameter(values, suspect.key)
+    steps = [(event, each) for event, each in steps_of(context) if leaf and leaf in each.held]
+    grads = [event.details for event in context.happened_to(leaf, EventKind.ACCUMULATE)]
+    sizes = [e.after.norm for e in grads if isinstance(e, GradientDetails) and e.after is not None]
+    usual = [norm for norm in sizes if norm is not None and norm < _USUAL]
+    if not steps or not usual or steps[0][1].optimizer not in _DIVIDING or sizes[0] != usual[0]:
+        return suspect
+    event, details = steps[0]
+    why = f"{suspect.why}, which a step of {details.optimizer} at {mention(event.location)} made"
+    why += f" from gradients with a norm of {usual[0]:.4g}"
+    fix = f"look at the arguments of {details.optimizer}: a larger eps, or a lower learning rate"
+    return suspect._replace(why=why, fix=fix)
 
 
 def _of_untracked(values: Values, key: str, only_nan: bool = False) -> Suspect | None:
@@ -224,13 +254,9 @@ def _forward_suspects(values: Values, keys: Sequence[str]) -> Iterator[Suspect]:
         op = data.get("op", "")
         if data["kind"] is not NodeKind.OPERATION or op in _TURNS:
             continue
-        if name := _nan_parameter(values, key):
-            yield Suspect(
-                key,
-                f"{name} has had NaN elements since before this pass",
-                _DIVERGED,
-                in_forward=True,
-            )
+        if leaf := _nan_parameter(values, key):
+            why = f"{word_of(values.graph.nodes[leaf])} has had NaN elements since before this pass"
+            yield Suspect(key, why, _DIVERGED, in_forward=True)
             return
         made = values.made_by(key)
         if _is_finite(made) is not False or made is None:
@@ -291,7 +317,7 @@ def _is_masked(values: Values, key: str) -> bool:
 
 
 def _nan_parameter(values: Values, key: str) -> str:
-    """An input parameter or leaf of an operation that has NaN elements; "" if none has."""
+    """The key of a parameter or leaf among the inputs that has NaN elements; "" if none has."""
     graph = values.graph
     if graph.nodes[key].get("op") in _PUT_IN:
         return ""
@@ -302,7 +328,7 @@ def _nan_parameter(values: Values, key: str) -> str:
         if graph.nodes[source]["kind"] in LEAVES:
             value = values.of(source)
             if value is not None and value.nan:
-                return word_of(graph.nodes[source])
+                return source
     return ""
 
 
@@ -346,6 +372,31 @@ def _why_singular(values: Values, key: str) -> str:
         return why
     bad = (n for n in operation(op).not_finite_at if has(values.input_of(key, 0), n))
     return next((f"its input has a {number:g}" for number in bad), "")
+
+
+def _spoiled(values: Values, key: str, before: Iterable[str]) -> list[str]:
+    """The operations whose result is not finite and may reach an operation, in order.
+
+    One behind which elements are chosen does not count: its NaN may be left out.
+    """
+    graph = values.graph
+    found = [each for each in _in_order(graph, before) if _spoils_its_result(values, each)]
+    if not found:
+        return []
+    nodes = graph.nodes
+    choosing = {each for each in ancestors(graph, [key]) if nodes[each].get("op") in _CHOOSES}
+    return [each for each in found if not choosing & descendants(graph, [each])]
+
+
+def _spoils_its_result(values: Values, key: str) -> bool:
+    """Whether the result of an operation is not finite, as a known input of it shows."""
+    op, given = values.graph.nodes[key].get("op", ""), values.input_of(key, 0)
+    if op in _OF_POSITIVE:
+        below = None if given is None else smallest(given)
+        return below is not None and (below < 0 or (op != "sqrt" and has(given, 0.0)))
+    if op == "div":
+        return bool(_why_singular(values, key))
+    return op == "pow" and bool(_negative_base(values, key))
 
 
 def _negative_base(values: Values, key: str) -> str:

@@ -102,8 +102,8 @@ def cut_words(context: Context, cut: CutEdge) -> str:
     if cause is Cause.ITEM:
         word = f"{cut.edge.get('word') or 'item'}()"
     if word is None:
-        op = cut.edge.get("word") or graph.nodes[cut.target].get("op", "")
-        op = op or word_of(graph.nodes[cut.target])
+        made: NodeData = graph.nodes[cut.target] if cut.target in graph else {}
+        op = cut.edge.get("word") or made.get("op") or word_of(made)
         word, more = op.partition(",")[0], ", which has no gradient"
     if cause is Cause.COLLECTIVE:
         word, more = f"torch.distributed.{word}", ", which autograd does not record"
@@ -383,11 +383,28 @@ def _switched_on_too_late(context: Context, question: Question) -> Evidence | No
         or any(_may_be(context, question, key) for key in event.nodes)
     ]
     off = [event for event in switched if event.action is Action.REQUIRES_GRAD_OFF]
-    if not off or switched[-1] is off[-1]:
+    if not switched or (off and switched[-1] is off[-1]):
         return None
-    line, again = off[-1].location, switched[-1].location
-    words = {"root": context.root_names, "off": mention(line), "on": mention(again)}
-    return Evidence(words, locations=(line, again))
+    again, use = switched[-1], _use_as_data(context, question.key, switched[-1])
+    if not (line := use.location if use is not None else off[-1].location if off else None):
+        return None
+    more = f"; if it is one of the tensors frozen at {mention(line)}, what used it before it was "
+    more += f"switched on again at {mention(again.location)} was computed without it"
+    if use is not None:
+        more = f": {use.word} at {mention(line)} used it before {mention(again.location)}"
+    return Evidence({"root": context.root_names, "more": more}, locations=(line, again.location))
+
+
+def _use_as_data(context: Context, key: str, switched: Event) -> Event | None:
+    """The operation before the roots that used a tensor before it required grad."""
+    if key not in switched.nodes or key not in context.graph:
+        return None
+    for _, target, edge in context.graph.out_edges(key, data=True):
+        if edge.get("cause") is Cause.CONSTANT and target in context.reachable:
+            for event in context.happened_to(target, EventKind.OPERATION):
+                if event.number < switched.number:
+                    return event
+    return None
 
 
 def _may_be(context: Context, question: Question, key: str) -> bool:
@@ -485,12 +502,12 @@ def _numbers_taken(context: Context, question: Question) -> list[SourceLocation]
     return [location for location in found if str(location) not in known]
 
 
-def _not_used_as_far_as_seen(context: Context, question: Question) -> Evidence | None:
-    return _not_used(context, question) if context.hides_operations else None
-
-
 def _not_used(context: Context, question: Question) -> Evidence | None:
     return Evidence({"root": context.root_names})
+
+
+def _not_used_as_far_as_seen(context: Context, question: Question) -> Evidence | None:
+    return _not_used(context, question) if context.hides_operations else None
 
 
 not_connected_rules: tuple[Rule[Any, Any], ...] = only_when(
@@ -522,8 +539,7 @@ not_connected_rules: tuple[Rule[Any, Any], ...] = only_when(
         "requires_grad was switched on too late",
         Verdict.NOT_CONNECTED,
         _switched_on_too_late,
-        "not used by {root} while it required grad; if it is one of the tensors frozen at {off}, "
-        "what used it before it was switched on again at {on} was computed without it",
+        "not used by {root} while it required grad{more}",
         "switch it on before the forward pass: requires_grad_(True)",
         Needs.RECORDING,
         (EventKind.REQUIRES_GRAD,),

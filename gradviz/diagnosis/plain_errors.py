@@ -17,7 +17,7 @@ from gradviz.diagnosis.lines import locations_of, mention
 from gradviz.diagnosis.no_graph import inputs_of
 from gradviz.diagnosis.rule import Evidence, Needs, Rule
 from gradviz.diagnosis.subjects import ErrorContext, is_raised_by_autograd
-from gradviz.facts import SourceLocation
+from gradviz.facts import Action, SourceLocation
 from gradviz.graph import Buffers, NodeKind
 from gradviz.graph.operations import forward_word
 from gradviz.story import Event, EventKind
@@ -364,7 +364,7 @@ _TABLE: Sequence[Row] = (
         "GradScaler.unscale_ twice in a step",
         (Kind.UNSCALED_TWICE,),
         Verdict.OPTIMIZER,
-        "GradScaler.unscale_ was called{at} a second time since the last scaler.update()",
+        "GradScaler.unscale_ was called{at} a second time since the last scaler.update(){before}",
         "call it once per step, and scaler.update() after scaler.step(optimizer)",
     ),
     (
@@ -426,7 +426,7 @@ def _of_kind(kinds: tuple[Kind, ...]) -> Callable[[Context, ErrorContext], Evide
         lines = (change.location,) if change is not None else ()
         what = "change in place" if kind is not None and not kind[1] else "call"
         where = f" (the latest {what} is at {mention(*lines)})" if lines else ""
-        return error.evidence(locations=lines, words=_words(error), changed=where)
+        return error.evidence(locations=lines, words=_words(context, error), changed=where)
 
     return match
 
@@ -445,7 +445,7 @@ def _latest(context: Context, kind: EventKind, word: str) -> Event | None:
     return next((each for each in events if not word or each.word == word), None)
 
 
-def _words(error: ErrorContext) -> dict[str, object]:
+def _words(context: Context, error: ErrorContext) -> dict[str, object]:
     read = error.read
     assert read is not None
     kind = read.python_type
@@ -453,7 +453,11 @@ def _words(error: ErrorContext) -> dict[str, object]:
         "a_type": f"{'an' if kind[:1] in 'aeioAEIO' else 'a'} {kind}",
         "expected_lower": read.expected.lower(),
         "named": f" ({read.name})" if read.name else "",
+        "before": "",
     }
+    unscaled = [e for e in context.happened(EventKind.GRAD) if e.action is Action.UNSCALED]
+    if read.kind is Kind.UNSCALED_TWICE and unscaled:
+        words["before"] = f"; the first call is at {mention(unscaled[-1].location)}"
     if read.kind in (Kind.ONE_OF_SEVERAL_VIEWS, Kind.BASE_OF_SEVERAL_VIEWS):
         words["operation_word"] = forward_word(read.node)
     return words

@@ -317,8 +317,24 @@ def questions_of(asked: Asked, context: Context, names: Names) -> list[Question]
     )
     named = [_shown(key, shown[key]) if key in shown else next(others) for key in keys]
     known = set(keys)
-    questions = named + [_shown(key, data) for key, data in shown.items() if key not in known]
+    called: dict[str, str] = {}
+    if not all(data.get("name") for data in shown.values()):
+        keyed = ((asked.recording._snapshots.key_of(each.tensor), each.name) for each in names)
+        called = dict(reversed([*keyed]))
+    questions = named + [
+        _shown(key, data, called.get(key, "a leaf"))
+        for key, data in shown.items()
+        if key not in known
+    ]
+    inside = [  # a reentrant checkpoint
+        tensor
+        for key, tensor in asked.recording._snapshots.leaves()
+        if key not in known and key not in shown and context.happened_to(key, EventKind.ACCUMULATE)
+    ]
+    questions += _questions(inside, asked, context, names) if inside else []
     questions += _gone(asked, context, {question.key for question in questions})
+    read = [each for each in asked.recording._grad_reads() if not each.retains_grad]
+    questions += _questions(read, asked, context, names) if read else []
     rows = [*asked.unregistered.values(), *asked.flags.values()]
     tensors = {
         key: row.tensor for row in rows if (key := asked.recording._snapshots.key_of(row.tensor))
@@ -354,8 +370,8 @@ def _is_frozen(context: Context, key: str) -> bool:
     return is_off or any(cut.edge.get("cause") is Cause.REQUIRES_GRAD for cut in cuts)
 
 
-def _shown(key: str, data: NodeData) -> Question:
-    return Question(data.get("name", "a leaf"), key, data)
+def _shown(key: str, data: NodeData, name: str = "a leaf") -> Question:
+    return Question(data.get("name") or name, key, data)
 
 
 def _questions(
@@ -457,8 +473,21 @@ def _leaves(context: Context) -> dict[str, NodeData]:
         for key, data in frame.graph.nodes(data=True):
             if data["kind"] in LEAVES:
                 found[key] = data, frame.follows
+            elif _is_switched_on(context, key, data):
+                leaf = data.copy()
+                leaf["kind"], leaf["requires_grad"] = NodeKind.LEAF, True
+                found.setdefault(key, (leaf, frame.follows))
     ordered = sorted(found.items(), key=lambda item: int(item[0][1:]))
     return {key: _as_it_ended(context, key, *of_frame) for key, of_frame in ordered}
+
+
+def _is_switched_on(context: Context, key: str, data: NodeData) -> bool:
+    """Whether plain data was made to require grad before the latest backward pass."""
+    if data["kind"] is not NodeKind.UNTRACKED or not context.passes:
+        return False
+    switched = context.happened_to(key, EventKind.REQUIRES_GRAD)
+    is_on = bool(switched) and switched[-1].action is Action.REQUIRES_GRAD_ON
+    return is_on and switched[-1].number < context.passes[-1].number
 
 
 def _awaits_a_pass(context: Context, key: str) -> bool:

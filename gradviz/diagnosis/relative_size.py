@@ -14,7 +14,7 @@ from gradviz.diagnosis.lines import locations_of, mention
 from gradviz.diagnosis.rule import Evidence, Needs, Rule
 from gradviz.diagnosis.training import history_of, scaling_of
 from gradviz.diagnosis.values import is_sum
-from gradviz.facts import Action, EventKind, GradientDetails
+from gradviz.facts import Action, EventKind
 from gradviz.graph import EdgeKind, GradGraph, NodeData, NodeKind, leaf_uses
 from gradviz.graph.operations import operation
 from gradviz.graph.text import number_text
@@ -120,18 +120,26 @@ def _order(graph: GradGraph, key: str) -> int | None:
 
 def _far(context: Context, question: Question, is_large: bool) -> Evidence | None:
     scale = _scales(context).get(question.key)
-    if scale is None or scale.is_large is not is_large:
+    if scale is None or scale.is_large is not is_large or _is_input(context, question):
         return None
     words = {"ratio": f"{_RATIO:,.0f}", "last": scale.last, "between": " and ".join(scale.steepest)}
     words["fix"] = _fix_of_large(context)
     return Evidence(words, (scale.key,))
 
 
+def _is_input(context: Context, question: Question) -> bool:
+    """Whether it is data that requires grad, beside parameters: it has a size of its own."""
+    if question.kind is NodeKind.PARAMETER or question.key in context.held:
+        return False
+    kinds = (context.graph.nodes[key]["kind"] for key in context.graph.leaves)
+    return NodeKind.PARAMETER in kinds
+
+
 def _huge(context: Context, question: Question) -> Evidence | None:
     """A gradient of a parameter that is huge by itself, as are those beside it."""
     data = question.data
     grad = data.get("grad")
-    if grad is None or not question.is_parameter or data.get("dtype") == "float64":
+    if grad is None or question.kind is not NodeKind.PARAMETER or data.get("dtype") == "float64":
         return None
     if not grad.is_finite or grad.norm is None or grad.norm <= _HUGE:
         return None
@@ -300,12 +308,17 @@ def _clipped_before_backward(context: Context, question: Question) -> Evidence |
 
 def _has_changed(context: Context, key: str, clip: Event) -> bool:
     """Whether a clipping is known to have changed a gradient: a limit of infinity does not."""
-    added = [e for e in context.happened_to(key, EventKind.ACCUMULATE) if e.number < clip.number]
-    frames = [each for each in context.frames if each.follows == clip.number and key in each.graph]
-    if not added or not frames or not isinstance(added[-1].details, GradientDetails):
+    history = [each.number for each in history_of(context, key) if each.kind is not EventKind.STEP]
+    at = history.index(clip.number)
+    frames = [each for each in context.frames if key in each.graph]
+    # The frames between two changes of the gradient have the same gradient.
+    later = history[at + 1] if history[at + 1 :] else math.inf
+    before = [each for each in frames if at and history[at - 1] <= each.follows < clip.number]
+    after = [each for each in frames if clip.number <= each.follows < later]
+    if not before or not after:
         return False
-    before, after = added[-1].details.after, frames[-1].graph.nodes[key].get("grad")
-    norms = [each.norm if each is not None else None for each in (before, after)]
+    grads = (each.graph.nodes[key].get("grad") for each in (before[-1], after[0]))
+    norms = [each.norm if each is not None else None for each in grads]
     return None not in norms and norms[0] != norms[1]
 
 

@@ -92,12 +92,12 @@ class Asked:
         elif rest and self.error is None and self._is_root(groups):
             self.roots, rest, groups = groups[-1], rest[:-1], groups[:-1]
         for subject, group in zip(rest, groups, strict=True):
-            if _is_module(subject):
+            if is_module(subject):
                 self._add_parameters(subject)
             self.tensors += group
             self.is_many = self.is_many or len(group) > 1
         self.is_many = self.is_many or len(rest) > 1
-        if _is_module(names) and not self.modules and self._asks_for_all(groups):
+        if is_module(names) and not self.modules and self._asks_for_all(groups):
             self.roots, self.tensors = self.roots or self.tensors, []
             self._add_parameters(names)
         # A tensor that is passed twice is explained once.
@@ -166,7 +166,7 @@ def _is_recording(subject: object) -> bool:
     return type(subject).__name__ == "Recording" and hasattr(type(subject), "story")
 
 
-def _is_module(subject: object) -> bool:
+def is_module(subject: object) -> bool:
     """Whether it is an ``nn.Module``, checked by class name: this file does not import torch."""
     return any(
         kind.__name__ == "Module" and kind.__module__ == "torch.nn.modules.module"
@@ -175,7 +175,7 @@ def _is_module(subject: object) -> bool:
 
 
 def _tensors(subject: object) -> list[Any]:
-    if _is_module(subject):
+    if is_module(subject):
         return []
     from gradviz.capture.tensors.names import flatten, maker_of, shortly
 
@@ -192,6 +192,7 @@ def _tensors(subject: object) -> list[Any]:
     return found
 
 
+_NOT_OWN = ("torch", "gradviz")
 UNKNOWN = object()
 """Stands for a value that cannot be known without running the user's code."""
 
@@ -319,6 +320,15 @@ def variables_of(error: BaseException) -> dict[str, Any]:
     if not frames or not UserFiles()[frames[-1].f_code.co_filename]:
         return {}
     return {**frames[-1].f_globals, **_locals_of(frames[-1])}
+
+
+def modules_around(error: BaseException) -> list[Any]:
+    """The modules among the variables of the user's function that led to an error."""
+    frames = reversed(_frames_of(error))
+    own = (each for each in frames if _module_of(each).partition(".")[0] not in _NOT_OWN)
+    frame = next(own, None)
+    held = {**frame.f_globals, **_locals_of(frame)} if frame is not None else {}
+    return list({id(each): each for each in held.values() if is_module(each)}.values())
 
 
 def value_of(code: ast.expr, held: Mapping[str, Any]) -> Any:

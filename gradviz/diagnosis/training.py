@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from gradviz.diagnosis.answers import Explanation, Group, Verdict
 from gradviz.diagnosis.context import LEAVES, Context, Question
-from gradviz.diagnosis.lines import locations_of, mention, switched_off_by
+from gradviz.diagnosis.lines import locations_of, mention, rebound_in_loops, switched_off_by
 from gradviz.diagnosis.rule import Evidence, Needs, Rule, first_answer
 from gradviz.diagnosis.values import is_wrong
 from gradviz.facts import Action, EventKind, SourceLocation, StepDetails
@@ -45,11 +45,32 @@ def _line_of_flag(context: Context, attribute: str, module: str) -> SourceLocati
     Of a module's ``requires_grad``, which parameters have as well, the variable must be that of
     the module.
     """
-    files = {event.location.file for event in context.events or () if event.location}
-    found = switched_off_by(sorted(files), attribute)
+    found = switched_off_by(_files(context), attribute)
     if attribute == "requires_grad":
         found = [row for row in found if row[1] == module]
     return found[0][0] if len(found) == 1 else SourceLocation()
+
+
+def _files(context: Context) -> list[str]:
+    """The files of the recorded lines."""
+    return sorted({event.location.file for event in context.events or () if event.location})
+
+
+def _rebound(context: Context, question: Question) -> Evidence | None:
+    """The program updates parameters by assigning to the variable of a loop, which changes none."""
+    if steps_of(context) or question.kind is not NodeKind.PARAMETER:
+        return None
+    if _is_held(context, question) or is_wrong(question.data.get("grad")):
+        return None
+    if not context.happened_to(question.key, EventKind.ACCUMULATE):
+        return None
+    if "rebound" not in context.cache:
+        context.cache["rebound"] = rebound_in_loops(_files(context))
+    found = context.cache["rebound"]
+    if len(found) != 1:
+        return None
+    line, name = found[0]
+    return Evidence({"line": mention(line), "name": name}, locations=(line,))
 
 
 def _not_registered(context: Context, question: Question) -> Evidence | None:
@@ -95,11 +116,17 @@ def _in_no_optimizer(context: Context, question: Question) -> Evidence | None:
         "fix": "give the optimizer the parameters that are trained: "
         f'optimizer.add_param_group({{"params": [{question.name}]}})',
     }
-    uses = [] if question.data.get("name") else leaf_uses(context.graph, question.key)
-    line = context.graph.nodes[uses[0][0]].get("source", "") if uses else ""
-    if line:
-        words["holder"] = f"{words['holder']}; it is used at {mention(line)}"
-        words["fix"] = "assign the nn.Parameter itself to a module, not a result computed from it"
+    used = question.key in context.graph and leaf_uses(context.graph, question.key)
+    graph = context.graph if used else context.graph_of_latest_pass(question.key)
+    uses = leaf_uses(graph, question.key) if graph is not None else []
+    line = ""
+    if not question.data.get("name"):
+        line = graph.nodes[uses[0][0]].get("source", "") if graph is not None and uses else ""
+        words["holder"] += f"; it is used at {mention(line)}" if line else ""
+        words["fix"] = (
+            "create the nn.Parameter once, in __init__, and assign it itself to the module, not a "
+            "result computed from it"
+        )
     return Evidence(words, locations=(holder[0].location, *locations_of([line])))
 
 
@@ -140,7 +167,8 @@ def _kinds_held(context: Context, details: StepDetails) -> set[NodeKind | None]:
 
 def _what_it_holds(context: Context, step: Event, details: StepDetails) -> str:
     used = any(key in context.reachable for key in details.held)
-    which = "other parameters" if used else f"parameters that {context.root_names} does not use"
+    noun = "parameter" if details.count == 1 else "parameters"
+    which = f"other {noun}" if used else f"{noun} that {context.root_names} does not use"
     if _kinds_held(context, details) == {NodeKind.UNTRACKED}:
         which = "tensors that do not require grad"
     where = f"{details.optimizer}, whose step is at {mention(step.location)},"
@@ -284,6 +312,7 @@ def _frozen_and_moved(context: Context, question: Question) -> Evidence | None:
         for event, details in steps_of(context)
         if event.number > off[-1].number
         and question.key in details.changed
+        and question.key not in details.same
         and details.changed_values != 0
     ]
     if not moved:
@@ -456,6 +485,17 @@ first_training_rules: tuple[Rule[Any, Any], ...] = (
         (EventKind.GRAD,),
         "The optimizer was among the variables of the program, and the gradient was cleared and "
         "came again without a step.",
+    ),
+    Rule(
+        "an update that assigns to a variable",
+        Verdict.NO_STEP,
+        _rebound,
+        "no step changed it: the update at {line} assigns to the variable {name} of its loop, and "
+        "changes no parameter",
+        "change the parameter in place: with torch.no_grad(): {name} -= ...",
+        Needs.RECORDING,
+        (EventKind.ACCUMULATE,),
+        "No optimizer made a step, and one line of the program updates the variable of a loop.",
     ),
     _too_early(Verdict.CLEARED),
     _too_early(Verdict.ZERO),

@@ -19,7 +19,7 @@ from gradviz.graph import (
     leaf_of_node,
     leaf_uses,
 )
-from gradviz.graph.operations import operation
+from gradviz.graph.operations import Blocks, operation
 
 Saved = Mapping[str, Mapping[str, TensorSummary]]
 
@@ -328,11 +328,16 @@ def _subtracted(graph: GradGraph, key: str, number: int) -> tuple[str, int, list
 
 def cancelled_at(graph: GradGraph, key: str) -> str:
     """The subtraction where what a leaf went into cancels itself, as in ``hard + x - x``; or ""."""
+
+    def passes_on(user: str) -> bool:
+        return operation(graph.nodes[user].get("op", "")).blocks is not Blocks.STEPS
+
     uses = [each for each in leaf_uses(graph, key) if is_gradient(key, *each)]
     while len(uses) == 1:
         key = uses[0][0]
         edges = graph.out_edges(key, data=True)
         uses = [(user, edge) for _, user, edge in edges if is_gradient(key, user, edge)]
+        uses = [each for each in uses if passes_on(each[0])]
     for (one, _), (user, edge) in permutations(uses, 2) if len(uses) == 2 else ():
         sums = [graph.nodes[each] for each in (user, one)]
         alike = all(
@@ -340,8 +345,10 @@ def cancelled_at(graph: GradGraph, key: str) -> str:
             and "alpha" not in each.get("options", {})
             for each in sums
         )
-        goes_to = {target for _, target, data in graph.out_edges(one, data=True)}
-        is_added = one == user or (sums[1].get("op") == "add" and goes_to == {user})
+        is_added = one == user or (
+            sums[1].get("op") == "add"
+            and ({*graph.successors(one)} == {user} or {*graph.successors(user)} == {one})
+        )
         if sums[0].get("op") == "sub" and edge.get("input") == 1 and alike and is_added:
             return user
     return ""

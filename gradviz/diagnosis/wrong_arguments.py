@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from gradviz.diagnosis.answers import Explanation, Verdict
 from gradviz.diagnosis.context import Context
-from gradviz.diagnosis.lines import locations_of, mention, statement_at, stored
+from gradviz.diagnosis.lines import assignments_to, locations_of, mention, statement_at, stored
 from gradviz.diagnosis.no_graph import is_of, node_of, source_of, with_article
 from gradviz.diagnosis.rule import Evidence, Needs, Rule
 from gradviz.diagnosis.subjects import (
@@ -18,6 +18,7 @@ from gradviz.diagnosis.subjects import (
     clipped_by,
     function_of,
     gradient_of,
+    modules_around,
     value_of,
     variables_of,
 )
@@ -472,7 +473,49 @@ def _operands_in(node: ast.AST, read: TorchMessage) -> list[ast.expr]:
     return [side for side, name in zip(sides, names, strict=True) if name == "NoneType"]
 
 
+# Passed to an optimizer.
+
+
+def _without_registered_layers(context: Context, error: ErrorContext) -> Evidence | None:
+    """The optimizer got no parameters, and a module among the variables keeps its own in a list."""
+    if error.error is None or not is_of(error, Kind.NO_PARAMETERS):
+        return None
+    from gradviz.capture.tensors.training_sets import unregistered
+
+    rows = [
+        row
+        for module in modules_around(error.error)
+        if next(module.parameters(), None) is None
+        for row in unregistered(module)
+    ]
+    if len({(row.owner, row.container) for row in rows}) != 1 or rows[0].kind in _PLAIN:
+        return None
+    row = rows[0]
+    made = assignments_to(error.location, f"self.{row.container.rpartition('.')[2]}")
+    lines = locations_of(f"{error.location.file}:{number}" for number, _ in made[:1])
+    words = {
+        "owner": row.owner,
+        "container": row.container,
+        "plain": row.kind,
+        "line": f" at {mention(lines[0])}" if lines else "",
+        "register": f"nn.{'Module' if row.of_modules else 'Parameter'}"
+        f"{'Dict' if row.kind == 'dict' else 'List'}",
+    }
+    return error.evidence(locations=lines, words=words)
+
+
+_PLAIN = ("tensor", "buffer")
+
 RULES: tuple[Rule[Any, Any], ...] = (
+    Rule(
+        "an optimizer of a model that keeps its layers in a plain container",
+        Verdict.OPTIMIZER,
+        _without_registered_layers,
+        "the optimizer{at} was given no parameters: {owner} keeps its parameters in "
+        "self.{container}, a plain {plain}{line}, which parameters() does not list",
+        "register them: put self.{container} into {register}",
+        Needs.ERROR,
+    ),
     Rule(
         "backward() of something else than a tensor",
         Verdict.NOT_A_TENSOR,

@@ -306,6 +306,11 @@ class Recording(Shown):
             entry = Entry(EventKind.MARK, "mark", self._state.location(), str(name))
             self._observer.mark(self._state.log(entry))
 
+    def _grad_reads(self) -> list[torch.Tensor]:
+        """The non-leaf tensors that live, and whose ``.grad`` the program read as None."""
+        alive = (ref() for ref in self._state.grad_reads.values())
+        return [each for each in alive if each is not None and each.grad_fn is not None]
+
     def __enter__(self) -> Recording:
         if self._phase != "new":
             raise UsageError(
@@ -327,8 +332,6 @@ class Recording(Shown):
             register_optimizer_step_post_hook(observer.after_step),
         ]
         self._listen()
-        if self._sampling is not None:
-            self._sampling.begin()
         return self
 
     def _listen(self) -> None:
@@ -377,8 +380,6 @@ class Recording(Shown):
         leave_task(self)
         if self._observer.is_listening:
             self._stop_listening()
-        if self._sampling is not None:
-            self._sampling.end()
         for hook in self._hooks:
             hook.remove()
         self._phase = "closed"

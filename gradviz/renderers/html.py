@@ -34,6 +34,7 @@ from gradviz.renderers.theme import FILLS, FONT, LOOKS, OWN, PALETTE, TEXT, Look
 from gradviz.serialize import plain
 from gradviz.story import Event, Frame, Story
 from gradviz.views import apply
+from gradviz.views.colors import saved_totals
 from gradviz.views.details import hide_bookkeeping
 from gradviz.views.tree import LEFT_OUT, FoldTree, fold_tree
 
@@ -109,6 +110,7 @@ class ViewerPage:
         files: lines of the program, by file name in nodes and events, shown beside the run.
         style: the direction of the drawing and whether there is a legend; width and font size are
             those of the still pictures.
+        command: of gradviz, which makes the picture of the target: ``"draw"``, ``"record"``.
     """
 
     frames: Story
@@ -118,6 +120,7 @@ class ViewerPage:
     answers: Sequence[Answer] = ()
     files: Mapping[str, Sequence[str]] = field(default_factory=dict)
     style: SheetStyle = field(default_factory=SheetStyle)
+    command: str = "draw"
 
 
 def page_data(page: ViewerPage) -> dict[str, Any]:
@@ -144,6 +147,7 @@ def page_data(page: ViewerPage) -> dict[str, Any]:
         "notes": [clean(note) for note in shown.notes],
         "theme": page.theme,
         "target": page.target,
+        "command": page.command,
         "color": scale["by"] if scale else "",
         "rankdir": "LR" if page.style.sideways else "TB",
         "hasLegend": page.style.legend,
@@ -215,9 +219,10 @@ class _IslandWriter:
             if key in hidden and plain_labels[key] != labels[key]
         ]
         modules = [tree.modules.get(key, "") for key in keys]
+        totals = saved_totals(graph)
         columns = {
             "keys": keys,
-            "row": [self._row(graph._node[key]) for key in keys],
+            "row": [self._row(graph._node[key], totals.get(key, 0)) for key in keys],
             "card": [self._card(labels[key], graph._node[key]) for key in keys],
             "again": [self._again(graph._node[key]) for key in keys],
             "hidden": [place for place, key in enumerate(keys) if key not in hidden],
@@ -264,8 +269,11 @@ class _IslandWriter:
             row["lines"] = [_line((span,)) for span in spans if span.text]
         return self.edges.number(row)
 
-    def _row(self, data: Mapping[str, Any]) -> int:
-        return self.rows.number({name: plain(value) for name, value in data.items()})
+    def _row(self, data: Mapping[str, Any], total: int = 0) -> int:
+        row = {name: plain(value) for name, value in data.items()}
+        if total > row.get("saved_bytes", 0):
+            row["saved_total"] = total
+        return self.rows.number(row)
 
     def _card(self, label: Label, data: Any) -> int:
         card = _card(label, data)

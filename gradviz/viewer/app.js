@@ -3,6 +3,7 @@
 import { drawGlyph, svgElement } from "./draw_svg.js";
 import { button, h } from "./dom.js";
 import { ExportMenu } from "./export_menu.js";
+import { countText } from "./format.js";
 import { groupId, isOpen, nodesOf, seenGraph } from "./folding.js";
 import { Model, readIsland } from "./graph.js";
 import { isTyping, nextNode } from "./keys.js";
@@ -44,6 +45,7 @@ export class Viewer {
     });
     this.build();
     this.apply();
+    this.stage.start = this.startOf();
     this.stage.show(this.picture);
     this.stage.fit(true);
     if (this.state.selected) this.stage.reveal(this.state.selected, true);
@@ -114,14 +116,24 @@ export class Viewer {
       if (how.choose) this.state.selected = how.choose();
       const isSteady = before.frame !== this.state.frame;
       this.stage.selected = this.state.selected;
+      this.stage.start = this.startOf();
       this.stage.show(this.picture, { anchor: this.kept(anchor), animate: !isSteady });
       const { frames } = this.data;
       const isOther = frames[before.frame].run !== frames[this.state.frame].run;
-      if (how.fit || isOther || before.rankdir !== this.state.rankdir) this.stage.fit(before.rankdir !== this.state.rankdir);
+      if (how.fit || isOther || before.rankdir !== this.state.rankdir) this.stage.fit(true);
       else this.stage.isTouched = true;
     }
     this.apply();
     if (how.reveal) this.stage.reveal(how.reveal, how.center);
+  }
+
+  /** Where a picture that is larger than the stage begins: at what is wrong, or above the result. */
+  startOf() {
+    const wrong = this.model.count > 1 ? [] : this.data.answers.filter((answer) => !answer.is_fine);
+    const ids = wrong.flatMap(({ culprit, nodes }) => [culprit || "", ...(nodes || [])]).map((id) => this.shownAs(id));
+    const found = ids.find((id) => this.picture.place.has(id));
+    const result = this.picture.nodes.find((node) => node.row.root !== undefined);
+    return found ? { id: found, isMiddle: true } : { id: result ? result.id : "", isMiddle: false };
   }
 
   /** Where a node is, so that it can stay there. @param {string} id */
@@ -204,7 +216,7 @@ export class Viewer {
     };
     this.change({ toggled, selected: id }, { anchor: id, choose });
     this.stage.reveal(this.state.selected);
-    this.say(`opened: ${this.picture.nodes.length.toLocaleString("en-US")} nodes are drawn`);
+    this.say(`opened: ${countText(this.picture.nodes.length)} nodes are drawn`);
   }
 
   /** The groups around something that is seen, the innermost first. @param {string} id */
@@ -254,7 +266,7 @@ export class Viewer {
     for (const group of this.frame.groups) if (group.isOpen !== open) toggled.add(group.key);
     const state = { ...this.state, toggled };
     const count = open ? seenGraph(this.model, this.frame, state).nodes.length : 0;
-    if (count > 20000 && !confirm(`${count.toLocaleString("en-US")} nodes will be drawn, which takes some seconds.`)) return;
+    if (count > 20000 && !confirm(`${countText(count)} nodes will be drawn, which takes some seconds.`)) return;
     this.change({ toggled }, { fit: true });
   }
 

@@ -1,6 +1,6 @@
 /** How much each node has of what the picture is colored by; the rules of gradviz/views/colors.py. */
 
-import { bytesText, dtypeText, isKnown, normOf, numberText } from "./format.js";
+import { bytesText, countText, dtypeText, isKnown, normOf, numberText } from "./format.js";
 
 /** @typedef {import("./graph.js").Row} Row */
 /** @typedef {{share: number, token: string}} Bar */
@@ -71,20 +71,14 @@ function grouped(values, token) {
     else rows.set(token(value), [value]);
   }
   return [...rows].map(([color, found]) => {
-    const more = found.length > 3 ? `, ${(found.length - 2).toLocaleString("en-US")} more` : "";
+    const more = found.length > 3 ? `, ${countText(found.length - 2)} more` : "";
     return /** @type {[string, string]} */ ([color, found.slice(0, more ? 2 : 3).join(", ") + more]);
   });
 }
 
 /** A storage that several operations saved counts for each. @param {Row[]} rows @returns {Scale} */
 function byteScale(rows) {
-  const ofLeaves = new Set(rows.map((row) => row.storage));
-  /** @param {Row} row */
-  const total = (row) => {
-    const sizes = new Map((row.saved || []).map(([, , , , storage, bytes]) => [storage, bytes]));
-    const kept = [...sizes].reduce((sum, [at, bytes]) => sum + (ofLeaves.has(at) ? 0 : bytes), 0);
-    return Math.max(kept, row.saved_bytes || 0);
-  };
+  const total = (/** @type {Row} */ row) => row.saved_total || row.saved_bytes || 0;
   let most = 0;
   for (const row of rows) most = Math.max(most, total(row));
   return {

@@ -10,6 +10,13 @@ const SHORT_DTYPE = {
 
 const UNITS = ["B", "kB", "MB", "GB", "TB"];
 
+const COUNTS = new Intl.NumberFormat("en-US"); // one for all: toLocaleString makes one for each call
+
+/** 12,345. @param {number} count */
+export function countText(count) {
+  return COUNTS.format(count);
+}
+
 /** @param {string} dtype */
 export function dtypeText(dtype) {
   return SHORT_DTYPE[dtype] || dtype;
@@ -54,7 +61,7 @@ export function bytesText(count) {
 
 /** @param {number} count @param {string} word @param {string} [plural] */
 export function counted(count, word, plural) {
-  return `${count.toLocaleString("en-US")} ${count === 1 ? word : plural || `${word}s`}`;
+  return `${countText(count)} ${count === 1 ? word : plural || `${word}s`}`;
 }
 
 /** The values of a small tensor, brackets only where there are rows. */
@@ -81,8 +88,8 @@ export function summaryText(summary) {
     return note ? `${text} (${note})` : text;
   }
   const parts = [];
-  if (summary.nan) parts.push(`${summary.nan.toLocaleString("en-US")} NaN`);
-  if (summary.inf) parts.push(`${summary.inf.toLocaleString("en-US")} infinite`);
+  if (summary.nan) parts.push(`${countText(summary.nan)} NaN`);
+  if (summary.inf) parts.push(`${countText(summary.inf)} infinite`);
   if (summary.norm === 0) parts.push("all zeros");
   else if (summary.norm !== undefined && summary.norm !== null && !summary.nan) {
     parts.push(`norm ${numberText(summary.norm)}`);

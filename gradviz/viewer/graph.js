@@ -43,7 +43,7 @@
  * @property {number} [hooks]
  * @property {string} [buffers]
  * @property {number} [saved_bytes]
- * @property {number} [storage]
+ * @property {number} [saved_total] with what other operations saved first, where that is more
  * @property {Array<[string, number, number[], string, number, number]>} [saved]
  * @property {number} [sequence_nr]
  * @property {string} [module]
@@ -127,6 +127,7 @@
  * @property {string[]} notes
  * @property {string} theme
  * @property {string} target
+ * @property {string} command of gradviz, which makes the picture of the target
  * @property {string} color
  * @property {string} rankdir "TB" or "LR"
  * @property {boolean} hasLegend whether there is a legend

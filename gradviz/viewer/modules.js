@@ -1,7 +1,7 @@
 /** The tree of modules beside the drawing, and what each keeps for backward. */
 
 import { h, button } from "./dom.js";
-import { bytesText } from "./format.js";
+import { bytesText, countText } from "./format.js";
 
 /** @typedef {import("./graph.js").Model} Model */
 /** @typedef {import("./graph.js").Frame} Frame */
@@ -15,6 +15,8 @@ import { bytesText } from "./format.js";
  * @property {number} bytes kept for backward in it and below
  * @property {number} first number of the first operation in it, in the order of the program
  */
+
+const MOST_BARS = 60;
 
 /** @type {WeakMap<Frame, Branch>} */
 const TREES = new WeakMap();
@@ -83,7 +85,7 @@ function treeItem(at, chosen, select) {
   const name = button(at.name, `select ${at.path}`, () => select(at.path), {
     class: isChosen ? "link chosen" : "link", ...(isChosen ? { "aria-current": "true" } : {}),
   });
-  const count = h("span", { class: "muted" }, ` ${at.operations.toLocaleString("en-US")}`);
+  const count = h("span", { class: "muted" }, ` ${countText(at.operations)}`);
   if (!at.inside.size) return h("li", {}, name, count);
   const isOpen = chosen === at.path || chosen.startsWith(`${at.path}.`);
   /** @type {HTMLDetailsElement} */
@@ -105,29 +107,34 @@ function treeItem(at, chosen, select) {
  */
 export function memoryElement(model, number, select) {
   const frame = model.frame(number);
-  const root = moduleTree(model, frame);
-  const rows = level(root);
-  const own = root.nodes.reduce((sum, node) => sum + (model.row(frame, node).saved_bytes || 0), 0);
-  if (own) rows.push({ path: "", bytes: own, nodes: root.nodes });
-  rows.sort((a, b) => b.bytes - a.bytes);
+  const rows = level(moduleTree(model, frame), (node) => model.row(frame, node).saved_bytes || 0);
   const most = rows.length ? rows[0].bytes : 0;
   const total = rows.reduce((sum, row) => sum + row.bytes, 0);
   if (!total) return h("section", {}, h("h2", {}, "Kept for backward"), h("p", { class: "empty" }, "Nothing is kept for backward here."));
-  const items = rows.slice(0, 60).map(({ path, bytes, nodes }) => h("li", {},
-    path ? button(path, `select ${path}`, () => select(path), { class: "link" }) : h("span", {}, "in no module"),
+  const more = rows.length > MOST_BARS ? h("p", {}, `and ${countText(rows.length - MOST_BARS)} more`) : null;
+  const items = rows.slice(0, MOST_BARS).map(({ path, own, bytes, nodes }) => h("li", {},
+    path ? h("span", {}, button(path, `select ${path}`, () => select(path), { class: "link" }), own ? " itself, without its parts" : "") : h("span", {}, "in no module"),
     h("span", { class: "amount" }, bytesText(bytes)),
     h("span", { class: "bar", "aria-hidden": "true" }, h("span", { style: `width:${Math.max(1, (bytes / most) * 100)}%` })),
     h("span", { class: "muted" }, freedIn(model, number, nodes))));
-  return h("section", {}, h("h2", {}, `Kept for backward: ${bytesText(total)}`), h("ul", { class: "bars" }, ...items));
+  return h("section", {}, h("h2", {}, `Kept for backward: ${bytesText(total)}`), h("ul", { class: "bars" }, ...items), more);
 }
 
-/** Modules side by side: those under the first one that has several. @param {Branch} root */
-function level(root) {
-  /** @type {Branch[]} */
-  let branches = [...root.inside.values()];
-  while (branches.length === 1 && branches[0].inside.size > 0) branches = [...branches[0].inside.values()];
-  const wide = branches.flatMap((each) => (each.inside.size > 1 && branches.length < 8 ? [...each.inside.values()] : [each]));
-  return wide.filter((each) => each.bytes).map((each) => ({ path: each.path, bytes: each.bytes, nodes: below(each) }));
+/** Modules side by side, and what a module whose parts are listed saved itself. @param {Branch} root @param {(node: number) => number} bytesOf */
+function level(root, bytesOf) {
+  /** @type {Array<{path: string, own: boolean, bytes: number, nodes: number[]}>} */
+  const rows = [];
+  const partsOf = (/** @type {Branch} */ { path, nodes, inside }) => {
+    rows.push({ path, own: true, bytes: nodes.reduce((sum, node) => sum + bytesOf(node), 0), nodes });
+    return [...inside.values()];
+  };
+  let branches = [root];
+  while (branches.length === 1 && branches[0].inside.size) branches = partsOf(branches[0]);
+  const isFew = branches.length < 8;
+  for (const each of branches.flatMap((branch) => (isFew && branch.inside.size > 1 ? partsOf(branch) : [branch]))) {
+    rows.push({ path: each.path, own: false, bytes: each.bytes, nodes: below(each) });
+  }
+  return rows.filter(({ bytes }) => bytes).sort((a, b) => b.bytes - a.bytes);
 }
 
 /** @param {Branch} at @returns {number[]} */
@@ -146,7 +153,7 @@ function freedIn(model, number, nodes) {
     const other = model.frame(later);
     const isFreed = keys.every((key) => {
       const place = other.place.get(key);
-      return place === undefined || model.row(other, place).buffers === "freed";
+      return place !== undefined && model.row(other, place).buffers === "freed";
     });
     if (isFreed) return `freed in frame ${later + 1}`;
   }

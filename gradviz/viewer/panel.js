@@ -1,7 +1,7 @@
 /** What is known of a node or group, in words; the words of gradviz/renderers/labels.py. */
 
 import { h, button } from "./dom.js";
-import { bytesText, counted, isKnown, numberText, shapeText, summaryText } from "./format.js";
+import { bytesText, countText, counted, isKnown, numberText, shapeText, summaryText } from "./format.js";
 import { isLeaf } from "./graph.js";
 
 /** @typedef {import("./graph.js").Row} Row */
@@ -18,7 +18,7 @@ const KINDS = {
 
 /** What a node is called. @param {Row} row @param {string} id */
 export function titleOf(row, id) {
-  const times = (row.repeat || 1) > 1 ? ` ×${(row.repeat || 1).toLocaleString("en-US")}` : "";
+  const times = (row.repeat || 1) > 1 ? ` ×${countText(row.repeat || 1)}` : "";
   const name = row.kind === "operation" ? row.op || row.name : row.name || row.op;
   const kind = row.kind === "untracked" ? "tensor that is not tracked" : row.kind || id;
   return (name || kind) + times;
@@ -73,9 +73,9 @@ export function factsOf(row, module) {
   add("changed", row.changes && changesText(row.changes));
   add("inside", row.members && counted(row.members, "operation"));
   add("contents", row.contents && row.contents.join(", "));
-  add("parameters", row.parameters && `${row.parameters.toLocaleString("en-US")} elements`);
-  add("frozen", row.frozen && `${row.frozen.toLocaleString("en-US")} elements of parameters`);
-  add("other leaves", row.leaf_elements && `${row.leaf_elements.toLocaleString("en-US")} elements`);
+  add("parameters", row.parameters && `${countText(row.parameters)} elements`);
+  add("frozen", row.frozen && `${countText(row.frozen)} elements of parameters`);
+  add("other leaves", row.leaf_elements && `${countText(row.leaf_elements)} elements`);
   add("outputs", (row.outputs || 1) > 1 && counted(row.outputs || 1, "output"));
   add("constants", row.untracked_inputs && `${counted(row.untracked_inputs, "input")} about which only this is known: no gradient goes to ${row.untracked_inputs === 1 ? "it" : "them"}`);
   add("saved tensors", row.buffers);
@@ -184,6 +184,6 @@ function links(heading, found, select) {
   if (!found.length) return null;
   const items = found.slice(0, MOST).map(({ id, text, how }) =>
     h("li", {}, button(text, "select this", () => select(id), { class: "link" }), how ? ` ${how}` : ""));
-  const more = found.length > MOST ? h("p", {}, `and ${(found.length - MOST).toLocaleString("en-US")} more`) : null;
-  return h("div", {}, h("h3", {}, `${heading} (${found.length.toLocaleString("en-US")})`), h("ul", { class: "plain" }, ...items), more);
+  const more = found.length > MOST ? h("p", {}, `and ${countText(found.length - MOST)} more`) : null;
+  return h("div", {}, h("h3", {}, `${heading} (${countText(found.length)})`), h("ul", { class: "plain" }, ...items), more);
 }

@@ -1,6 +1,7 @@
 /** The search field, and the list of what it found. */
 
 import { h } from "./dom.js";
+import { countText } from "./format.js";
 import { summaryOf } from "./panel.js";
 
 /** @typedef {import("./search.js").Found} Found */
@@ -40,12 +41,12 @@ export class SearchBox {
         this.take(number);
       },
     }, h("span", {}, summaryOf(row, id)), h("small", { class: "muted" }, [module, row.source].filter(Boolean).join("  "))));
-    const more = all.length > MOST_FOUND ? `the first ${MOST_FOUND} of ${all.length.toLocaleString("en-US")}` : "";
+    const more = all.length > MOST_FOUND ? `the first ${MOST_FOUND} of ${countText(all.length)}` : "";
     const none = text.trim() && !all.length ? "nothing is called so" : "";
     const note = more || none ? [h("li", { class: "muted", role: "option", "aria-disabled": "true", "aria-selected": "false" }, more || none)] : [];
     this.found.replaceChildren(...items, ...note);
     this.mark();
-    this.act.say(text.trim() ? `${all.length.toLocaleString("en-US")} found` : "");
+    this.act.say(text.trim() ? `${countText(all.length)} found` : "");
   }
 
   mark() {

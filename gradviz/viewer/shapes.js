@@ -1,5 +1,7 @@
 /** What a node and an edge consist of, for both ways of drawing: the shapes of the pictures. */
 
+import { countText } from "./format.js";
+
 /** @typedef {import("./scene.js").DrawnNode} DrawnNode */
 /** @typedef {import("./scene.js").DrawnEdge} DrawnEdge */
 /** @typedef {import("./graph.js").Span} Span */
@@ -115,7 +117,7 @@ export function drawEdge(pen, data, edge) {
     pen.box(x - 3.5, y - 3.5, 7, 7, { fill: "page", edge: "line", line: 1.3, radius: 3.5 });
   }
   const fact = styleOf(data, "fact");
-  if (edge.times > 1) pen.text(`×${edge.times.toLocaleString("en-US")}`, x + 6, y + 4, fact);
+  if (edge.times > 1) pen.text(`×${countText(edge.times)}`, x + 6, y + 4, fact);
   if (edge.number) pen.text(`[${edge.output}]`, edge.number.x, edge.number.y, fact);
 }
 

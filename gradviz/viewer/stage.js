@@ -13,7 +13,9 @@ const MOST = 4;
 const NEARLY = 0.9; // part of a picture in view from which on no small picture of the whole covers it
 const MARGIN = 28; // pixels around a picture that fits
 const LARGEST = 1.25; // scale at which a small picture is fitted
-const SMALLEST = 0.72; // scale below which a picture is not fitted in width and height, but in width
+const SMALLEST = 0.82; // scale of a first picture that is larger than the stage: text of 9 pixels
+
+const DARK = matchMedia("(prefers-color-scheme: dark)");
 
 export class Stage {
   /**
@@ -32,6 +34,7 @@ export class Stage {
     this.lit = null;
     /** @type {Grid | null} */
     this.grid = null;
+    this.palettes = [0, 1].map((scheme) => Object.fromEntries(Object.entries(data.palette).map(([token, pair]) => [token, pair[scheme]])));
     this.scene = svgElement("g");
     this.svg = svgElement("svg", { class: "drawing" });
     this.svg.append(this.scene);
@@ -144,10 +147,11 @@ export class Stage {
     this.drawMap();
   }
 
-  /** The colors as they are now, light or dark. @returns {Record<string, string>} */
+  /** The colors as they are now, light or dark; to ask for computed styles costs some of each frame. */
   colors() {
-    const style = getComputedStyle(document.documentElement);
-    return Object.fromEntries(Object.keys(this.data.palette).map((token) => [token, style.getPropertyValue(`--${token}`).trim()]));
+    const { theme } = document.documentElement.dataset;
+    const isDark = theme === "dark" || (theme === "auto" && DARK.matches);
+    return this.palettes[Number(isDark)];
   }
 
   /** A small picture of the whole, when only a part is in view. */
@@ -159,7 +163,7 @@ export class Stage {
     const inView = (/** @type {number} */ from, /** @type {number} */ length, /** @type {number} */ all) =>
       (Math.min(all, from + length) - Math.max(0, from)) / Math.max(1, all);
     const isWhole = Math.min(inView(x, width / scale, picture.width), inView(y, height / scale, picture.height)) > NEARLY;
-    this.map.hidden = isWhole || width < 480 || height < 280;
+    this.map.hidden = isWhole || width < 260 || height < 150;
     if (this.map.hidden) return;
     const ratio = Math.min(Math.min(150, width / 5) / picture.width, Math.min(120, height / 4) / picture.height);
     const [mapWidth, mapHeight] = [Math.max(24, picture.width * ratio), Math.max(24, picture.height * ratio)];
@@ -180,23 +184,36 @@ export class Stage {
     context.strokeRect(x * ratio + 0.5, y * ratio + 0.5, (width / scale) * ratio, (height / scale) * ratio);
   }
 
-  /** The whole picture in view. @param {boolean} [isFirst] its width alone, if it is then readable */
+  /** The whole picture in view. @param {boolean} [isFirst] readable at least, in part if need be */
   fit(isFirst) {
     const { picture } = this;
     if (!picture) return;
+    this.isReadable = Boolean(isFirst);
     const { width, height } = this.size;
     const wide = (width - 2 * MARGIN) / Math.max(1, picture.width);
     const high = (height - 2 * MARGIN) / Math.max(1, picture.height);
-    const whole = Math.min(wide, high);
-    const across = picture.isSideways ? high : wide;
-    this.camera.scale = Math.max(LEAST, Math.min(LARGEST, whole < SMALLEST && isFirst ? Math.max(whole, Math.min(across, SMALLEST)) : whole));
-    const { scale } = this.camera;
-    this.camera.x = picture.width / 2 - width / 2 / scale;
-    const isTall = picture.height * scale > height - 2 * MARGIN + 1;
-    this.camera.y = isTall ? -MARGIN / scale : picture.height / 2 - height / 2 / scale;
-    if (picture.isSideways && picture.width * scale > width - 2 * MARGIN + 1) this.camera.x = -MARGIN / scale;
+    const scale = Math.max(LEAST, Math.min(LARGEST, Math.max(Math.min(wide, high), isFirst ? SMALLEST : 0)));
+    const at = picture.place.get(this.start.id);
+    const node = at === undefined ? { x: picture.width / 2, y: picture.height / 2 } : picture.nodes[at];
+    const pad = MARGIN / scale;
+    /** @param {number} middle @param {number} shown @param {number} all @param {boolean} isAlong */
+    const begin = (middle, shown, all, isAlong) => {
+      if (all + 2 * pad <= shown + 1) return all / 2 - shown / 2;
+      return isAlong && !this.start.isMiddle ? -pad : Math.max(-pad, Math.min(all + pad - shown, middle - shown / 2));
+    };
+    this.camera = {
+      x: begin(node.x, width / scale, picture.width, picture.isSideways),
+      y: begin(node.y, height / scale, picture.height, !picture.isSideways),
+      scale,
+    };
     this.redraw();
   }
+
+  /** The node around which a large picture begins, and whether it is in the middle in both directions. */
+  start = { id: "", isMiddle: false };
+
+  /** How the picture was fitted last: so that its text can be read, or the whole of it. */
+  isReadable = true;
 
   /** Whether the reader moved the picture. */
   isTouched = false;
@@ -334,7 +351,7 @@ export class Stage {
     new ResizeObserver(() => {
       this.known = null;
       if (this.isTouched) this.redraw();
-      else this.fit(true);
+      else this.fit(this.isReadable);
     }).observe(element);
   }
 

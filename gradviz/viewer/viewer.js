@@ -1,7 +1,115 @@
 // Built by gradviz/viewer/bundle.py (make viewer) from the modules beside it.
 (() => {
 "use strict";
+const $format = (() => {
+
+
+const SHORT_DTYPE = {
+  float64: "f64", float32: "f32", float16: "f16", bfloat16: "bf16", int64: "i64", int32: "i32",
+  int16: "i16", int8: "i8", uint8: "u8", bool: "bool", complex64: "c64", complex128: "c128",
+};
+
+const UNITS = ["B", "kB", "MB", "GB", "TB"];
+
+const COUNTS = new Intl.NumberFormat("en-US"); // one for all: toLocaleString makes one for each call
+
+function countText(count) {
+  return COUNTS.format(count);
+}
+
+function dtypeText(dtype) {
+  return SHORT_DTYPE[dtype] || dtype;
+}
+
+function shapeText(shape, dtype) {
+  return `${dtypeText(dtype)}[${shape.map((size) => (size < 0 ? "*" : String(size))).join(",")}]`;
+}
+
+function significant(value, digits) {
+  if (value === 0) return "0";
+  const power = Number(value.toExponential(digits - 1).split("e")[1]);
+  if (power < -4 || power >= digits) {
+    const [mantissa, exponent] = value.toExponential(digits - 1).split("e");
+    const sign = exponent[0] === "-" ? "-" : "+";
+    const plain = mantissa.includes(".") ? mantissa.replace(/\.?0+$/, "") : mantissa;
+    return `${plain}e${sign}${exponent.replace(/^[+-]/, "").padStart(2, "0")}`;
+  }
+  const fixed = value.toFixed(Math.max(0, digits - 1 - power));
+  return fixed.includes(".") ? fixed.replace(/\.?0+$/, "") : fixed;
+}
+
+function numberText(value) {
+  if (typeof value === "boolean") return value ? "True" : "False";
+  if (typeof value === "string") {
+    return { Infinity: "inf", "-Infinity": "-inf" }[value] || value;
+  }
+  return significant(value, 4);
+}
+
+function bytesText(count) {
+  let power = Math.min(Math.floor((String(count).length - 1) / 3), 4);
+  let value = Number((count / 1000 ** power).toPrecision(3));
+  if (value === 1000 && power < 4) [value, power] = [1, power + 1];
+  return `${value} ${UNITS[power]}`;
+}
+
+function counted(count, word, plural) {
+  return `${countText(count)} ${count === 1 ? word : plural || `${word}s`}`;
+}
+
+function numbersText(values, shape) {
+  if (!values.length) return "no elements";
+  let words = values.map(numberText);
+  for (const size of shape.slice(1).reverse()) {
+    const rows = [];
+    for (let at = 0; at < words.length; at += Math.max(size, 1)) {
+      rows.push(`[${words.slice(at, at + size).join(" ")}]`);
+    }
+    words = rows;
+  }
+  return words.join(" ");
+}
+
+function summaryText(summary) {
+  const note = summary.note || "";
+  if (summary.values) {
+    const text = numbersText(summary.values, summary.shape);
+    return note ? `${text} (${note})` : text;
+  }
+  const parts = [];
+  if (summary.nan) parts.push(`${countText(summary.nan)} NaN`);
+  if (summary.inf) parts.push(`${countText(summary.inf)} infinite`);
+  if (summary.norm === 0) parts.push("all zeros");
+  else if (summary.norm !== undefined && summary.norm !== null && !summary.nan) {
+    parts.push(`norm ${numberText(summary.norm)}`);
+    if (isNumber(summary.mean)) parts.push(`mean ${numberText(summary.mean)}`);
+    if (isNumber(summary.min) && isNumber(summary.max)) {
+      parts.push(`${numberText(summary.min)} to ${numberText(summary.max)}`);
+    }
+  }
+  if (note) parts.push(note);
+  return parts.join(", ");
+}
+
+function isNumber(value) {
+  return value !== undefined && value !== null;
+}
+
+function normOf(summary) {
+  if (typeof summary.norm === "number") return summary.norm;
+  const finite = (summary.values || []).map(Number).filter(Number.isFinite);
+  return Math.hypot(...finite);
+}
+
+function isKnown(summary) {
+  if (!summary) return false;
+  return isNumber(summary.norm) || Boolean(summary.values) || Boolean(summary.nan || summary.inf);
+}
+return { countText, dtypeText, shapeText, numberText, bytesText, counted, summaryText, isNumber, normOf, isKnown };
+})();
 const $shapes = (() => {
+
+const { countText } = $format;
 
 
 const HEAD = 25;
@@ -83,7 +191,7 @@ function drawEdge(pen, data, edge) {
     pen.box(x - 3.5, y - 3.5, 7, 7, { fill: "page", edge: "line", line: 1.3, radius: 3.5 });
   }
   const fact = styleOf(data, "fact");
-  if (edge.times > 1) pen.text(`\u00d7${edge.times.toLocaleString("en-US")}`, x + 6, y + 4, fact);
+  if (edge.times > 1) pen.text(`\u00d7${countText(edge.times)}`, x + 6, y + 4, fact);
   if (edge.number) pen.text(`[${edge.output}]`, edge.number.x, edge.number.y, fact);
 }
 
@@ -414,8 +522,10 @@ function shell(text) {
 }
 
 function commandOf(model, state) {
-  const target = model.data.target || "graph.json";
-  return ["gradviz draw", shell(target), ...optionsOf(model, state).flags, "-o graph.svg"].join(" ");
+  const { target, command } = model.data;
+  const frame = model.count > 1 ? [`--frames ${state.frame + 1}`] : [];
+  const words = [`gradviz ${command}`, shell(target || "graph.json"), ...optionsOf(model, state).flags, ...frame, "-o graph.svg"];
+  return words.join(" ") + (target ? "" : "  # after: gradviz.draw(\u2026).save('graph.json')");
 }
 
 function viewsOf(model, state) {
@@ -530,6 +640,13 @@ class ExportMenu {
         button("Copy command", "gradviz draw, for the shell", () => this.copy(commandOf(viewer.model, viewer.state), "command")),
         button("Copy views=[\u2026]", "for gradviz.draw in Python", () => this.copy(viewsOf(viewer.model, viewer.state), "views"))),
       this.shown);
+    const { element } = this;
+    document.addEventListener("pointerdown", (event) => {
+      if (!element.contains(/** @type {Node} */ (event.target))) element.open = false;
+    });
+    element.addEventListener("keydown", (event) => {
+      if (event.key === "Escape") element.open = false;
+    });
   }
 
   async copy(text, what) {
@@ -930,111 +1047,13 @@ function nextNode(picture, id, key) {
 }
 return { isTyping, nextNode };
 })();
-const $format = (() => {
-
-
-const SHORT_DTYPE = {
-  float64: "f64", float32: "f32", float16: "f16", bfloat16: "bf16", int64: "i64", int32: "i32",
-  int16: "i16", int8: "i8", uint8: "u8", bool: "bool", complex64: "c64", complex128: "c128",
-};
-
-const UNITS = ["B", "kB", "MB", "GB", "TB"];
-
-function dtypeText(dtype) {
-  return SHORT_DTYPE[dtype] || dtype;
-}
-
-function shapeText(shape, dtype) {
-  return `${dtypeText(dtype)}[${shape.map((size) => (size < 0 ? "*" : String(size))).join(",")}]`;
-}
-
-function significant(value, digits) {
-  if (value === 0) return "0";
-  const power = Number(value.toExponential(digits - 1).split("e")[1]);
-  if (power < -4 || power >= digits) {
-    const [mantissa, exponent] = value.toExponential(digits - 1).split("e");
-    const sign = exponent[0] === "-" ? "-" : "+";
-    const plain = mantissa.includes(".") ? mantissa.replace(/\.?0+$/, "") : mantissa;
-    return `${plain}e${sign}${exponent.replace(/^[+-]/, "").padStart(2, "0")}`;
-  }
-  const fixed = value.toFixed(Math.max(0, digits - 1 - power));
-  return fixed.includes(".") ? fixed.replace(/\.?0+$/, "") : fixed;
-}
-
-function numberText(value) {
-  if (typeof value === "boolean") return value ? "True" : "False";
-  if (typeof value === "string") {
-    return { Infinity: "inf", "-Infinity": "-inf" }[value] || value;
-  }
-  return significant(value, 4);
-}
-
-function bytesText(count) {
-  let power = Math.min(Math.floor((String(count).length - 1) / 3), 4);
-  let value = Number((count / 1000 ** power).toPrecision(3));
-  if (value === 1000 && power < 4) [value, power] = [1, power + 1];
-  return `${value} ${UNITS[power]}`;
-}
-
-function counted(count, word, plural) {
-  return `${count.toLocaleString("en-US")} ${count === 1 ? word : plural || `${word}s`}`;
-}
-
-function numbersText(values, shape) {
-  if (!values.length) return "no elements";
-  let words = values.map(numberText);
-  for (const size of shape.slice(1).reverse()) {
-    const rows = [];
-    for (let at = 0; at < words.length; at += Math.max(size, 1)) {
-      rows.push(`[${words.slice(at, at + size).join(" ")}]`);
-    }
-    words = rows;
-  }
-  return words.join(" ");
-}
-
-function summaryText(summary) {
-  const note = summary.note || "";
-  if (summary.values) {
-    const text = numbersText(summary.values, summary.shape);
-    return note ? `${text} (${note})` : text;
-  }
-  const parts = [];
-  if (summary.nan) parts.push(`${summary.nan.toLocaleString("en-US")} NaN`);
-  if (summary.inf) parts.push(`${summary.inf.toLocaleString("en-US")} infinite`);
-  if (summary.norm === 0) parts.push("all zeros");
-  else if (summary.norm !== undefined && summary.norm !== null && !summary.nan) {
-    parts.push(`norm ${numberText(summary.norm)}`);
-    if (isNumber(summary.mean)) parts.push(`mean ${numberText(summary.mean)}`);
-    if (isNumber(summary.min) && isNumber(summary.max)) {
-      parts.push(`${numberText(summary.min)} to ${numberText(summary.max)}`);
-    }
-  }
-  if (note) parts.push(note);
-  return parts.join(", ");
-}
-
-function isNumber(value) {
-  return value !== undefined && value !== null;
-}
-
-function normOf(summary) {
-  if (typeof summary.norm === "number") return summary.norm;
-  const finite = (summary.values || []).map(Number).filter(Number.isFinite);
-  return Math.hypot(...finite);
-}
-
-function isKnown(summary) {
-  if (!summary) return false;
-  return isNumber(summary.norm) || Boolean(summary.values) || Boolean(summary.nan || summary.inf);
-}
-return { dtypeText, shapeText, numberText, bytesText, counted, summaryText, isNumber, normOf, isKnown };
-})();
 const $modules = (() => {
 
 const { h, button } = $dom;
-const { bytesText } = $format;
+const { bytesText, countText } = $format;
 
+
+const MOST_BARS = 60;
 
 const TREES = new WeakMap();
 
@@ -1091,7 +1110,7 @@ function treeItem(at, chosen, select) {
   const name = button(at.name, `select ${at.path}`, () => select(at.path), {
     class: isChosen ? "link chosen" : "link", ...(isChosen ? { "aria-current": "true" } : {}),
   });
-  const count = h("span", { class: "muted" }, ` ${at.operations.toLocaleString("en-US")}`);
+  const count = h("span", { class: "muted" }, ` ${countText(at.operations)}`);
   if (!at.inside.size) return h("li", {}, name, count);
   const isOpen = chosen === at.path || chosen.startsWith(`${at.path}.`);
   const details = h("details", isOpen ? { open: true } : {}, h("summary", { "aria-label": `inside ${at.path}` }), h("ul", {}));
@@ -1106,27 +1125,32 @@ function treeItem(at, chosen, select) {
 
 function memoryElement(model, number, select) {
   const frame = model.frame(number);
-  const root = moduleTree(model, frame);
-  const rows = level(root);
-  const own = root.nodes.reduce((sum, node) => sum + (model.row(frame, node).saved_bytes || 0), 0);
-  if (own) rows.push({ path: "", bytes: own, nodes: root.nodes });
-  rows.sort((a, b) => b.bytes - a.bytes);
+  const rows = level(moduleTree(model, frame), (node) => model.row(frame, node).saved_bytes || 0);
   const most = rows.length ? rows[0].bytes : 0;
   const total = rows.reduce((sum, row) => sum + row.bytes, 0);
   if (!total) return h("section", {}, h("h2", {}, "Kept for backward"), h("p", { class: "empty" }, "Nothing is kept for backward here."));
-  const items = rows.slice(0, 60).map(({ path, bytes, nodes }) => h("li", {},
-    path ? button(path, `select ${path}`, () => select(path), { class: "link" }) : h("span", {}, "in no module"),
+  const more = rows.length > MOST_BARS ? h("p", {}, `and ${countText(rows.length - MOST_BARS)} more`) : null;
+  const items = rows.slice(0, MOST_BARS).map(({ path, own, bytes, nodes }) => h("li", {},
+    path ? h("span", {}, button(path, `select ${path}`, () => select(path), { class: "link" }), own ? " itself, without its parts" : "") : h("span", {}, "in no module"),
     h("span", { class: "amount" }, bytesText(bytes)),
     h("span", { class: "bar", "aria-hidden": "true" }, h("span", { style: `width:${Math.max(1, (bytes / most) * 100)}%` })),
     h("span", { class: "muted" }, freedIn(model, number, nodes))));
-  return h("section", {}, h("h2", {}, `Kept for backward: ${bytesText(total)}`), h("ul", { class: "bars" }, ...items));
+  return h("section", {}, h("h2", {}, `Kept for backward: ${bytesText(total)}`), h("ul", { class: "bars" }, ...items), more);
 }
 
-function level(root) {
-  let branches = [...root.inside.values()];
-  while (branches.length === 1 && branches[0].inside.size > 0) branches = [...branches[0].inside.values()];
-  const wide = branches.flatMap((each) => (each.inside.size > 1 && branches.length < 8 ? [...each.inside.values()] : [each]));
-  return wide.filter((each) => each.bytes).map((each) => ({ path: each.path, bytes: each.bytes, nodes: below(each) }));
+function level(root, bytesOf) {
+  const rows = [];
+  const partsOf = (/** @type {Branch} */ { path, nodes, inside }) => {
+    rows.push({ path, own: true, bytes: nodes.reduce((sum, node) => sum + bytesOf(node), 0), nodes });
+    return [...inside.values()];
+  };
+  let branches = [root];
+  while (branches.length === 1 && branches[0].inside.size) branches = partsOf(branches[0]);
+  const isFew = branches.length < 8;
+  for (const each of branches.flatMap((branch) => (isFew && branch.inside.size > 1 ? partsOf(branch) : [branch]))) {
+    rows.push({ path: each.path, own: false, bytes: each.bytes, nodes: below(each) });
+  }
+  return rows.filter(({ bytes }) => bytes).sort((a, b) => b.bytes - a.bytes);
 }
 
 function below(at) {
@@ -1140,7 +1164,7 @@ function freedIn(model, number, nodes) {
     const other = model.frame(later);
     const isFreed = keys.every((key) => {
       const place = other.place.get(key);
-      return place === undefined || model.row(other, place).buffers === "freed";
+      return place !== undefined && model.row(other, place).buffers === "freed";
     });
     if (isFreed) return `freed in frame ${later + 1}`;
   }
@@ -1151,7 +1175,7 @@ return { moduleTree, firstNode, treeElement, memoryElement, below };
 const $panel = (() => {
 
 const { h, button } = $dom;
-const { bytesText, counted, isKnown, numberText, shapeText, summaryText } = $format;
+const { bytesText, countText, counted, isKnown, numberText, shapeText, summaryText } = $format;
 const { isLeaf } = $graph;
 
 
@@ -1162,7 +1186,7 @@ const KINDS = {
 };
 
 function titleOf(row, id) {
-  const times = (row.repeat || 1) > 1 ? ` \u00d7${(row.repeat || 1).toLocaleString("en-US")}` : "";
+  const times = (row.repeat || 1) > 1 ? ` \u00d7${countText(row.repeat || 1)}` : "";
   const name = row.kind === "operation" ? row.op || row.name : row.name || row.op;
   const kind = row.kind === "untracked" ? "tensor that is not tracked" : row.kind || id;
   return (name || kind) + times;
@@ -1206,9 +1230,9 @@ function factsOf(row, module) {
   add("changed", row.changes && changesText(row.changes));
   add("inside", row.members && counted(row.members, "operation"));
   add("contents", row.contents && row.contents.join(", "));
-  add("parameters", row.parameters && `${row.parameters.toLocaleString("en-US")} elements`);
-  add("frozen", row.frozen && `${row.frozen.toLocaleString("en-US")} elements of parameters`);
-  add("other leaves", row.leaf_elements && `${row.leaf_elements.toLocaleString("en-US")} elements`);
+  add("parameters", row.parameters && `${countText(row.parameters)} elements`);
+  add("frozen", row.frozen && `${countText(row.frozen)} elements of parameters`);
+  add("other leaves", row.leaf_elements && `${countText(row.leaf_elements)} elements`);
   add("outputs", (row.outputs || 1) > 1 && counted(row.outputs || 1, "output"));
   add("constants", row.untracked_inputs && `${counted(row.untracked_inputs, "input")} about which only this is known: no gradient goes to ${row.untracked_inputs === 1 ? "it" : "them"}`);
   add("saved tensors", row.buffers);
@@ -1296,14 +1320,14 @@ function links(heading, found, select) {
   if (!found.length) return null;
   const items = found.slice(0, MOST).map(({ id, text, how }) =>
     h("li", {}, button(text, "select this", () => select(id), { class: "link" }), how ? ` ${how}` : ""));
-  const more = found.length > MOST ? h("p", {}, `and ${(found.length - MOST).toLocaleString("en-US")} more`) : null;
-  return h("div", {}, h("h3", {}, `${heading} (${found.length.toLocaleString("en-US")})`), h("ul", { class: "plain" }, ...items), more);
+  const more = found.length > MOST ? h("p", {}, `and ${countText(found.length - MOST)} more`) : null;
+  return h("div", {}, h("h3", {}, `${heading} (${countText(found.length)})`), h("ul", { class: "plain" }, ...items), more);
 }
 return { titleOf, changesText, summaryOf, factsOf, detailsOf, answerBlock };
 })();
 const $colors = (() => {
 
-const { bytesText, dtypeText, isKnown, normOf, numberText } = $format;
+const { bytesText, countText, dtypeText, isKnown, normOf, numberText } = $format;
 
 
 const SHORTEST = 0.06; // share of its track that the shortest bar takes
@@ -1351,18 +1375,13 @@ function grouped(values, token) {
     else rows.set(token(value), [value]);
   }
   return [...rows].map(([color, found]) => {
-    const more = found.length > 3 ? `, ${(found.length - 2).toLocaleString("en-US")} more` : "";
+    const more = found.length > 3 ? `, ${countText(found.length - 2)} more` : "";
     return /** @type {[string, string]} */ ([color, found.slice(0, more ? 2 : 3).join(", ") + more]);
   });
 }
 
 function byteScale(rows) {
-  const ofLeaves = new Set(rows.map((row) => row.storage));
-  const total = (row) => {
-    const sizes = new Map((row.saved || []).map(([, , , , storage, bytes]) => [storage, bytes]));
-    const kept = [...sizes].reduce((sum, [at, bytes]) => sum + (ofLeaves.has(at) ? 0 : bytes), 0);
-    return Math.max(kept, row.saved_bytes || 0);
-  };
+  const total = (/** @type {Row} */ row) => row.saved_total || row.saved_bytes || 0;
   let most = 0;
   for (const row of rows) most = Math.max(most, total(row));
   return {
@@ -2892,7 +2911,7 @@ function search(model, frame, text) {
   frame.keys.forEach((key, node) => {
     const row = model.row(frame, node);
     const rank = rankOf(words, row, frame.module[node], shown.get(node) || "");
-    if (rank) found.push({ id: key, row, module: frame.module[node], rank });
+    if (rank) found.push({ id: key, row: shown.has(node) ? { ...row, op: shown.get(node) } : row, module: frame.module[node], rank });
   });
   return found.sort((a, b) => b.rank - a.rank);
 }
@@ -2916,6 +2935,7 @@ return { search };
 const $search_box = (() => {
 
 const { h } = $dom;
+const { countText } = $format;
 const { summaryOf } = $panel;
 
 
@@ -2952,12 +2972,12 @@ class SearchBox {
         this.take(number);
       },
     }, h("span", {}, summaryOf(row, id)), h("small", { class: "muted" }, [module, row.source].filter(Boolean).join("  "))));
-    const more = all.length > MOST_FOUND ? `the first ${MOST_FOUND} of ${all.length.toLocaleString("en-US")}` : "";
+    const more = all.length > MOST_FOUND ? `the first ${MOST_FOUND} of ${countText(all.length)}` : "";
     const none = text.trim() && !all.length ? "nothing is called so" : "";
     const note = more || none ? [h("li", { class: "muted", role: "option", "aria-disabled": "true", "aria-selected": "false" }, more || none)] : [];
     this.found.replaceChildren(...items, ...note);
     this.mark();
-    this.act.say(text.trim() ? `${all.length.toLocaleString("en-US")} found` : "");
+    this.act.say(text.trim() ? `${countText(all.length)} found` : "");
   }
 
   mark() {
@@ -3202,7 +3222,9 @@ const MOST = 4;
 const NEARLY = 0.9; // part of a picture in view from which on no small picture of the whole covers it
 const MARGIN = 28; // pixels around a picture that fits
 const LARGEST = 1.25; // scale at which a small picture is fitted
-const SMALLEST = 0.72; // scale below which a picture is not fitted in width and height, but in width
+const SMALLEST = 0.82; // scale of a first picture that is larger than the stage: text of 9 pixels
+
+const DARK = matchMedia("(prefers-color-scheme: dark)");
 
 class Stage {
   constructor(data, act) {
@@ -3213,6 +3235,7 @@ class Stage {
     this.selected = "";
     this.lit = null;
     this.grid = null;
+    this.palettes = [0, 1].map((scheme) => Object.fromEntries(Object.entries(data.palette).map(([token, pair]) => [token, pair[scheme]])));
     this.scene = svgElement("g");
     this.svg = svgElement("svg", { class: "drawing" });
     this.svg.append(this.scene);
@@ -3313,8 +3336,9 @@ class Stage {
   }
 
   colors() {
-    const style = getComputedStyle(document.documentElement);
-    return Object.fromEntries(Object.keys(this.data.palette).map((token) => [token, style.getPropertyValue(`--${token}`).trim()]));
+    const { theme } = document.documentElement.dataset;
+    const isDark = theme === "dark" || (theme === "auto" && DARK.matches);
+    return this.palettes[Number(isDark)];
   }
 
   drawMap() {
@@ -3325,7 +3349,7 @@ class Stage {
     const inView = (/** @type {number} */ from, /** @type {number} */ length, /** @type {number} */ all) =>
       (Math.min(all, from + length) - Math.max(0, from)) / Math.max(1, all);
     const isWhole = Math.min(inView(x, width / scale, picture.width), inView(y, height / scale, picture.height)) > NEARLY;
-    this.map.hidden = isWhole || width < 480 || height < 280;
+    this.map.hidden = isWhole || width < 260 || height < 150;
     if (this.map.hidden) return;
     const ratio = Math.min(Math.min(150, width / 5) / picture.width, Math.min(120, height / 4) / picture.height);
     const [mapWidth, mapHeight] = [Math.max(24, picture.width * ratio), Math.max(24, picture.height * ratio)];
@@ -3349,19 +3373,29 @@ class Stage {
   fit(isFirst) {
     const { picture } = this;
     if (!picture) return;
+    this.isReadable = Boolean(isFirst);
     const { width, height } = this.size;
     const wide = (width - 2 * MARGIN) / Math.max(1, picture.width);
     const high = (height - 2 * MARGIN) / Math.max(1, picture.height);
-    const whole = Math.min(wide, high);
-    const across = picture.isSideways ? high : wide;
-    this.camera.scale = Math.max(LEAST, Math.min(LARGEST, whole < SMALLEST && isFirst ? Math.max(whole, Math.min(across, SMALLEST)) : whole));
-    const { scale } = this.camera;
-    this.camera.x = picture.width / 2 - width / 2 / scale;
-    const isTall = picture.height * scale > height - 2 * MARGIN + 1;
-    this.camera.y = isTall ? -MARGIN / scale : picture.height / 2 - height / 2 / scale;
-    if (picture.isSideways && picture.width * scale > width - 2 * MARGIN + 1) this.camera.x = -MARGIN / scale;
+    const scale = Math.max(LEAST, Math.min(LARGEST, Math.max(Math.min(wide, high), isFirst ? SMALLEST : 0)));
+    const at = picture.place.get(this.start.id);
+    const node = at === undefined ? { x: picture.width / 2, y: picture.height / 2 } : picture.nodes[at];
+    const pad = MARGIN / scale;
+    const begin = (middle, shown, all, isAlong) => {
+      if (all + 2 * pad <= shown + 1) return all / 2 - shown / 2;
+      return isAlong && !this.start.isMiddle ? -pad : Math.max(-pad, Math.min(all + pad - shown, middle - shown / 2));
+    };
+    this.camera = {
+      x: begin(node.x, width / scale, picture.width, picture.isSideways),
+      y: begin(node.y, height / scale, picture.height, !picture.isSideways),
+      scale,
+    };
     this.redraw();
   }
+
+  start = { id: "", isMiddle: false };
+
+  isReadable = true;
 
   isTouched = false;
 
@@ -3491,7 +3525,7 @@ class Stage {
     new ResizeObserver(() => {
       this.known = null;
       if (this.isTouched) this.redraw();
-      else this.fit(true);
+      else this.fit(this.isReadable);
     }).observe(element);
   }
 
@@ -3573,7 +3607,7 @@ return { MOST_IN_SVG, Stage, pathThrough };
 const $story = (() => {
 
 const { h, button } = $dom;
-const { numberText } = $format;
+const { countText, counted, numberText } = $format;
 const { svgElement } = $draw_svg;
 const { changesText, titleOf } = $panel;
 
@@ -3581,6 +3615,7 @@ const { changesText, titleOf } = $panel;
 const WIDTH = 1000;
 const HEIGHT = 44;
 const MOST_CHANGES = 40;
+const MOST_ALIKE = 5; // operations with the same change that are listed one by one
 
 const PHASES = {
   forward: "forward", "after backward": "backward", "failed backward": "backward failed",
@@ -3690,11 +3725,18 @@ function changesElement(model, number, select) {
     return row.changes ? [{ key, row: shown.has(node) ? { ...row, op: shown.get(node) } : row }] : [];
   });
   if (!changed.length) return null;
-  const items = changed.slice(0, MOST_CHANGES).map(({ key, row }) => h("li", {},
+  // What happened to many operations alike is one line, after the others: that they were freed.
+  const alike = new Map();
+  const textOf = (/** @type {import("./graph.js").Row} */ row) => (row.kind === "operation" ? changesText(row.changes || {}) : "");
+  for (const { row } of changed) alike.set(textOf(row), (alike.get(textOf(row)) || 0) + 1);
+  const many = [...alike].filter(([text, count]) => text && count > MOST_ALIKE);
+  const single = changed.filter(({ row }) => !many.some(([text]) => text === textOf(row)));
+  const items = single.slice(0, MOST_CHANGES).map(({ key, row }) => h("li", {},
     button(titleOf(row, key), "select this", () => select(key), { class: "link" }),
     ` ${changesText(row.changes || {})}`));
-  const more = changed.length > MOST_CHANGES ? h("p", {}, `and ${(changed.length - MOST_CHANGES).toLocaleString("en-US")} more`) : null;
-  return h("section", {}, h("h3", {}, `Changed in this frame (${changed.length.toLocaleString("en-US")})`), h("ul", { class: "plain" }, ...items), more);
+  for (const [text, count] of many) items.push(h("li", {}, `${counted(count, "operation")}: ${text}`));
+  const more = single.length > MOST_CHANGES ? h("p", {}, `and ${countText(single.length - MOST_CHANGES)} more`) : null;
+  return h("section", {}, h("h3", {}, `Changed in this frame (${countText(changed.length)})`), h("ul", { class: "plain" }, ...items), more);
 }
 
 function codeElement(model, number, chosen, select) {
@@ -3730,8 +3772,9 @@ function answersElement(model, selected, select) {
       answer.fix ? h("p", {}, h("strong", {}, "Fix: "), answer.fix) : null,
       answer.lines && answer.lines.length ? h("p", { class: "muted" }, answer.lines.join(", ")) : null);
   });
-  const title = wrong.length ? `${wrong.length.toLocaleString("en-US")} of ${answers.length.toLocaleString("en-US")} to look at` : "Nothing to report";
-  return h("section", {}, h("h2", {}, title), h("ul", { class: "answers" }, ...items));
+  const title = wrong.length ? `${countText(wrong.length)} of ${countText(answers.length)} to look at` : "Nothing to report";
+  const when = model.count > 1 ? h("p", { class: "muted" }, "What explain says at the end of the run:") : null;
+  return h("section", {}, h("h2", {}, title), when, h("ul", { class: "answers" }, ...items));
 }
 return { phaseOf, lossOf, stripElement, storyElement, changesElement, codeElement, answersElement };
 })();
@@ -3740,6 +3783,7 @@ const $app = (() => {
 const { drawGlyph, svgElement } = $draw_svg;
 const { button, h } = $dom;
 const { ExportMenu } = $export_menu;
+const { countText } = $format;
 const { groupId, isOpen, nodesOf, seenGraph } = $folding;
 const { Model, readIsland } = $graph;
 const { isTyping, nextNode } = $keys;
@@ -3775,6 +3819,7 @@ class Viewer {
     });
     this.build();
     this.apply();
+    this.stage.start = this.startOf();
     this.stage.show(this.picture);
     this.stage.fit(true);
     if (this.state.selected) this.stage.reveal(this.state.selected, true);
@@ -3838,14 +3883,23 @@ class Viewer {
       if (how.choose) this.state.selected = how.choose();
       const isSteady = before.frame !== this.state.frame;
       this.stage.selected = this.state.selected;
+      this.stage.start = this.startOf();
       this.stage.show(this.picture, { anchor: this.kept(anchor), animate: !isSteady });
       const { frames } = this.data;
       const isOther = frames[before.frame].run !== frames[this.state.frame].run;
-      if (how.fit || isOther || before.rankdir !== this.state.rankdir) this.stage.fit(before.rankdir !== this.state.rankdir);
+      if (how.fit || isOther || before.rankdir !== this.state.rankdir) this.stage.fit(true);
       else this.stage.isTouched = true;
     }
     this.apply();
     if (how.reveal) this.stage.reveal(how.reveal, how.center);
+  }
+
+  startOf() {
+    const wrong = this.model.count > 1 ? [] : this.data.answers.filter((answer) => !answer.is_fine);
+    const ids = wrong.flatMap(({ culprit, nodes }) => [culprit || "", ...(nodes || [])]).map((id) => this.shownAs(id));
+    const found = ids.find((id) => this.picture.place.has(id));
+    const result = this.picture.nodes.find((node) => node.row.root !== undefined);
+    return found ? { id: found, isMiddle: true } : { id: result ? result.id : "", isMiddle: false };
   }
 
   anchorOf(id) {
@@ -3921,7 +3975,7 @@ class Viewer {
     };
     this.change({ toggled, selected: id }, { anchor: id, choose });
     this.stage.reveal(this.state.selected);
-    this.say(`opened: ${this.picture.nodes.length.toLocaleString("en-US")} nodes are drawn`);
+    this.say(`opened: ${countText(this.picture.nodes.length)} nodes are drawn`);
   }
 
   aroundOf(id) {
@@ -3967,7 +4021,7 @@ class Viewer {
     for (const group of this.frame.groups) if (group.isOpen !== open) toggled.add(group.key);
     const state = { ...this.state, toggled };
     const count = open ? seenGraph(this.model, this.frame, state).nodes.length : 0;
-    if (count > 20000 && !confirm(`${count.toLocaleString("en-US")} nodes will be drawn, which takes some seconds.`)) return;
+    if (count > 20000 && !confirm(`${countText(count)} nodes will be drawn, which takes some seconds.`)) return;
     this.change({ toggled }, { fit: true });
   }
 

@@ -78,16 +78,37 @@ def _data_of_nodes(graph: GradGraph) -> list[dict[str, Any]]:
     return [data for _, data in graph.nodes(data=True)]
 
 
-def _bytes(graph: GradGraph) -> dict[str, Any]:
-    """Put the levels on a graph; a storage that several operations saved counts for each."""
-    nodes = _data_of_nodes(graph)
-    of_leaves = {data["storage"] for data in nodes if "storage" in data}
-    for data in nodes:
+def saved_totals(graph: GradGraph) -> dict[str, int]:
+    """The bytes that nodes keep for backward; a storage that several saved counts for each.
+
+    Args:
+        graph: with ``saved``, the tensors that its operations saved.
+
+    Returns:
+        By key of the node, where it is not 0.
+
+    Example:
+        >>> graph = GradGraph()
+        >>> graph.add_node("a", kind=NodeKind.OPERATION, saved_bytes=10)
+        >>> saved_totals(graph)
+        {'a': 10}
+    """
+    nodes = graph._node
+    of_leaves = {data["storage"] for data in nodes.values() if "storage" in data}
+    totals = {}
+    for key, data in nodes.items():
         kept = {each.storage: each.bytes for each in data.get("saved", ())}
         shared = sum(size for storage, size in kept.items() if storage not in of_leaves)
-        total = max(shared, data.get("saved_bytes", 0))
-        if total:
-            data["saved_total"] = total
+        if total := max(shared, data.get("saved_bytes", 0)):
+            totals[key] = total
+    return totals
+
+
+def _bytes(graph: GradGraph) -> dict[str, Any]:
+    """Put the levels on a graph."""
+    nodes = _data_of_nodes(graph)
+    for key, total in saved_totals(graph).items():
+        graph.nodes[key]["saved_total"] = total
     most = max((data.get("saved_total", 0) for data in nodes), default=0)
     for data in nodes:
         if "saved_total" in data:

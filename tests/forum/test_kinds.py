@@ -21,7 +21,7 @@ def test_answer(question: Question, tmp_path: Path, monkeypatch: pytest.MonkeyPa
 @pytest.mark.parametrize(
     # Each is a process of several seconds: every third here, all by `python tests/forum/asking.py`.
     "question",
-    [each for each in RIGHT if each.kind.startswith(("j_", "k_", "l_"))][::3],
+    [each for each in RIGHT if each.kind.startswith(("j_", "k_", "l_", "m_"))][::3],
     ids=lambda each: each.name,
 )
 def test_answer_in_the_shell(
