@@ -399,7 +399,7 @@ def output_on_stderr() -> Iterator[None]:
             undo.callback(os.close, kept)
             os.dup2(2, 1)
             undo.callback(os.dup2, kept, 1)
-        undo.enter_context(contextlib.redirect_stdout(_Aside()))  # type: ignore[type-var]
+        undo.enter_context(contextlib.redirect_stdout(_Aside()))
         yield
 
 
