@@ -121,6 +121,8 @@ def why_blocked(step: Step) -> Block | None:
 _SMALL = "keep the inputs small: scale or normalize them"
 _INSIDE = "keep the inputs inside that range, or clamp for the output alone, not for the loss"
 _SOFT = "use a soft version of it, or pass the gradient through: y = x + (y - x).detach()"
+_SMOOTH = "use a smooth activation, such as tanh, softplus or silu"
+_MASK = "check the mask, which covers everything"
 _NOT_ZERO = "start at a value other than zero"
 _RELU = "let some inputs be positive (start, bias, learning rate), or use leaky_relu"
 
@@ -225,7 +227,10 @@ def _is_named(data: NodeData) -> bool:
 
 
 def _step_function(step: Step) -> Block | None:
-    return Block(step.target, "its result is constant between steps, so its slope is 0", _SOFT)
+    if step.op != "threshold_backward":
+        return Block(step.target, "its result is constant between steps, so its slope is 0", _SOFT)
+    why = "the slope of relu is constant between its steps, so its second derivative is 0"
+    return Block(step.target, why, _SMOOTH) if step.number == 1 else None
 
 
 def _flat_at_zero(step: Step) -> Block | None:
@@ -247,11 +252,9 @@ def _flat_at_zero(step: Step) -> Block | None:
 def _mask(step: Step) -> bool | None:
     """The value of a mask if it is the same everywhere; None if it varies, or is unknown."""
     known = [step.values.saved(step.target, name) for name in ("mask", "condition")]
-    known += [
-        step.values.of(source)
-        for source, _ in step.values.graph.inputs(step.target)
-        if step.values.graph.nodes[source].get("dtype") == "bool"
-    ]
+    graph = step.values.graph
+    inputs = (source for source, _ in graph.inputs(step.target))
+    known += [step.values.of(key) for key in inputs if graph.nodes[key].get("dtype") == "bool"]
     for mask in known:
         if mask is not None and (is_only(mask, (True,)) or is_only(mask, (False,))):
             return is_only(mask, (True,))
@@ -268,8 +271,7 @@ def _not_chosen(step: Step) -> Block | None:
 def _covered(step: Step) -> Block | None:
     if not _mask(step) or step.number != 0:
         return None
-    fix = "check the mask, which covers everything"
-    return Block(step.target, "its mask is True everywhere", fix)
+    return Block(step.target, "its mask is True everywhere", _MASK)
 
 
 def _padded(step: Step) -> Block | None:
@@ -326,12 +328,9 @@ def _smaller_elsewhere(step: Step) -> Block | None:
     given, other = step.given, step.input(1 - step.number)
     if given is None or other is None or given.nan or other.nan:
         return None
-    if step.op == "minimum":
-        low, high = smallest(given), largest(other)
-        is_never = low is not None and high is not None and low > high
-    else:
-        low, high = smallest(other), largest(given)
-        is_never = low is not None and high is not None and low > high
+    above, below = (given, other) if step.op == "minimum" else (other, given)
+    low, high = smallest(above), largest(below)
+    is_never = low is not None and high is not None and low > high
     than = "larger" if step.op == "minimum" else "smaller"
     why = f"this input is {than} than the other one at every element"
     return Block(step.target, why, _INSIDE) if is_never else None
@@ -377,6 +376,7 @@ _BY_OP: Mapping[str, Callable[[Step], Block | None]] = {
     "log_softmax": _one_entry,
     "nll_loss": _no_label,
     "nll_loss2d": _no_label,
+    "threshold_backward": _step_function,
     "minimum": _smaller_elsewhere,
     "maximum": _smaller_elsewhere,
     **dict.fromkeys(words(lambda row: row.normalizes), _normalized),
