@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from gradviz.diagnosis.answers import Verdict
 from gradviz.diagnosis.context import Context, Question, stops_on_every_way
 from gradviz.diagnosis.lines import locations_of, mention
+from gradviz.diagnosis.relative_size import uses_cancel
 from gradviz.diagnosis.rule import Evidence, Needs, Rule
 from gradviz.diagnosis.values import (
     Step,
@@ -122,6 +123,7 @@ _SMALL = "keep the inputs small: scale or normalize them"
 _INSIDE = "keep the inputs inside that range, or clamp for the output alone, not for the loss"
 _SOFT = "use a soft version of it, or pass the gradient through: y = x + (y - x).detach()"
 _SMOOTH = "use a smooth activation, such as tanh, softplus or silu"
+_BRANCH = "check the condition, which selects the other branch everywhere"
 _MASK = "check the mask, which covers everything"
 _NOT_ZERO = "start at a value other than zero"
 _RELU = "let some inputs be positive (start, bias, learning rate), or use leaky_relu"
@@ -262,16 +264,14 @@ def _mask(step: Step) -> bool | None:
 
 
 def _not_chosen(step: Step) -> Block | None:
-    fix = "check the condition, which selects the other branch everywhere"
     if _mask(step) is None or _mask(step) is (step.number == 0) or step.number > 1:
         return None
-    return Block(step.target, f"its condition is {_mask(step)} everywhere", fix)
+    return Block(step.target, f"its condition is {_mask(step)} everywhere", _BRANCH)
 
 
 def _covered(step: Step) -> Block | None:
-    if not _mask(step) or step.number != 0:
-        return None
-    return Block(step.target, "its mask is True everywhere", _MASK)
+    is_covered = _mask(step) and step.number == 0
+    return Block(step.target, "its mask is True everywhere", _MASK) if is_covered else None
 
 
 def _padded(step: Step) -> Block | None:
@@ -570,6 +570,7 @@ zero_rules: tuple[Rule[Any, Any], ...] = (
         "what is computed from it is subtracted from itself at sub{where}: its gradients cancel",
         "detach what is subtracted there, as in hard + x - x.detach()",
     ),
+    uses_cancel,
     Rule(
         "the pass was seen to lose the gradient",
         Verdict.ZERO,
