@@ -1,6 +1,6 @@
 """What `gradviz.record` costs: forward and backward with it against without, in pairs.
 
-    python benchmarks/record.py [--rounds 9]
+    python benchmarks/record.py [--rounds 9] [--only MLP]
 
 The last lines print the memory of a process that records 1,000 training steps. TorchLens stands
 beside it where it is installed.
@@ -72,6 +72,17 @@ def gpt_step(model: GPT, data: Tensor) -> Callable[[], None]:
     return step
 
 
+def layers_step(count: int) -> tuple[Callable[[], None], Callable[[], object]]:
+    """One step of many small layers, and what clears its gradients."""
+    model = nn.Sequential(*(m for _ in range(count) for m in (nn.Linear(16, 16), nn.ReLU())))
+    data = torch.randn(8, 16)
+
+    def step() -> None:
+        model(data).square().mean().backward()
+
+    return step, model.zero_grad
+
+
 def chain_step(length: int) -> Callable[[], None]:
     x = torch.ones(4, requires_grad=True)
 
@@ -109,6 +120,7 @@ def small_steps() -> dict[str, Callable[[], None]]:
         "10,000 ops under no_grad": untracked,
         "10,000 ops in place": repeated(lambda: plain.add_(1), 10_000),
         "MLP, 50 steps": mlp_steps(50),
+        "MLP, 500 steps": mlp_steps(500),
     }
 
 
@@ -126,9 +138,9 @@ def mlp_steps(count: int) -> Callable[[], None]:
     return step
 
 
-def recorded(step: Callable[[], None]) -> Callable[[], None]:
+def recorded(step: Callable[[], None], every: int | None = None) -> Callable[[], None]:
     def run() -> None:
-        with gradviz.record():
+        with gradviz.record(every=every):
             step()
 
     return run
@@ -141,14 +153,20 @@ def seconds(task: Callable[[], object]) -> float:
     return time.process_time() - start
 
 
-def compare(name: str, step: Callable[[], None], clean: Callable[[], object], rounds: int) -> None:
+def compare(
+    name: str,
+    step: Callable[[], None],
+    clean: Callable[[], object],
+    rounds: int,
+    every: int | None = None,
+) -> None:
     """Time bare and recorded in turn, and print the medians and the median ratio."""
     pairs = []
     for _ in range(rounds + 2):
         clean()
         bare = seconds(step)
         clean()
-        pairs.append((bare, seconds(recorded(step))))
+        pairs.append((bare, seconds(recorded(step, every))))
     pairs = pairs[2:]
     bare, with_it = (statistics.median(column) * 1e3 for column in zip(*pairs, strict=True))
     ratio = statistics.median(b / a for a, b in pairs)
@@ -199,6 +217,7 @@ def memory(steps: int, is_bare: bool) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--only", default="", metavar="PART", help="rows whose name has this part")
     parser.add_argument("--memory", type=int, metavar="STEPS", help="measure only the memory")
     parser.add_argument("--bare", action="store_true", help="of training alone")
     options = parser.parse_args()
@@ -210,13 +229,23 @@ def main() -> None:
     count, threads = options.rounds, torch.get_num_threads()
     print(f"milliseconds of CPU, medians of {count} pairs; {threads} threads\n")
     print(f"{'forward + backward':34} {'bare':>9} {'recorded':>9} {'ratio':>7}")
-    gpt = gpt_step(model, data)
-    compare("GPT, 12 layers", gpt, model.zero_grad, options.rounds)
-    compare("the same, gradients kept", gpt, lambda: None, options.rounds)
-    compare("chain of 10,000 on 4 numbers", chain_step(10_000), lambda: None, options.rounds)
-    for name, step in small_steps().items():
-        compare(name, step, lambda: None, options.rounds)
-    torchlens(model, data)
+    gpt, (layers, clear) = gpt_step(model, data), layers_step(48)
+    keep = lambda: None
+    rows: list[tuple[str, Callable[[], None], Callable[[], object], int | None]] = [
+        ("GPT, 12 layers", gpt, model.zero_grad, None),
+        ("the same, gradients kept", gpt, keep, None),
+        ("48 small layers", layers, clear, None),
+        ("chain of 10,000 on 4 numbers", chain_step(10_000), keep, None),
+        *((name, step, keep, None) for name, step in small_steps().items()),
+        ("MLP, 2,000 steps, every=100", mlp_steps(2_000), keep, 100),
+    ]
+    del model
+    for name, step, clean, every in rows:
+        if options.only in name:
+            compare(name, step, clean, options.rounds, every)
+    if options.only:
+        return
+    torchlens(GPT(), data)
     print()
     sys.stdout.flush()
     for more in (["--bare"], []):

@@ -227,6 +227,7 @@ class StepDetails:
         changed_count: number of those whose version counter increased.
         changed_values: number of those in which a value changed; None when not compared.
         names: names of those whose version counter increased, in order; "" for one without a name.
+        same: keys of those whose version counter increased and in which no value changed.
     """
 
     optimizer: str
@@ -236,6 +237,7 @@ class StepDetails:
     changed_count: int = 0
     changed_values: int | None = None
     names: tuple[str, ...] = ()
+    same: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -270,6 +270,12 @@ def merged_norm(norms: Sequence[float | None]) -> float | None:
     return special[0] if special else max(found)
 
 
+def with_graphs(story: Story, graphs: Sequence[GradGraph]) -> Story:
+    """The story with another graph in each frame."""
+    frames = zip(story, graphs, strict=True)
+    return replace(story, frames=tuple(replace(frame, graph=graph) for frame, graph in frames))
+
+
 def recorded_in(subject: object) -> GradGraph | Frame | Story | None:
     """The graph, frame or story that ``subject`` is, or the story that it contains.
 

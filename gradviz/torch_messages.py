@@ -66,8 +66,8 @@ class MessageKind(Enum):
         r"a leaf Variable that requires grad is being used in an in-place operation"
     )
     RESIZED = _seen(r"cannot resize variables that require grad")
-    LEAF_MOVED = _seen(r"leaf variable has been moved into the graph interior", "2.13")
-    SAVED_DETACHED = _seen(r"Trying to use a saved tensor that has been detached in-place", "2.13")
+    LEAF_MOVED = _seen(r"leaf variable has been moved into the graph interior")
+    SAVED_DETACHED = _seen(r"Trying to use a saved tensor that has been detached in-place")
     INFERENCE_SAVED = _seen(r"Inference tensors cannot be saved for backward")
     INFERENCE_CHANGED = _seen(r"Inplace update to inference tensor outside InferenceMode")
     INFERENCE_REQUIRES_GRAD = _seen(
@@ -134,20 +134,20 @@ class MessageKind(Enum):
         r"trying to differentiate twice a function that was marked with @once_differentiable"
     )
     DIRTY_NOT_RETURNED = _seen(
-        r"elements marked as dirty during the forward method were not returned as output", "2.13"
+        r"elements marked as dirty during the forward method were not returned as output"
     )
     GRADCHECK = _seen(
-        r"Jacobian mismatch for output (?P<found>\d+) with respect to input (?P<index>\d+)", "2.13"
+        r"Jacobian mismatch for output (?P<found>\d+) with respect to input (?P<index>\d+)"
     )
     NOT_FLOATING = _seen(
         r"[Oo]nly Tensors of floating point(?: and complex)? dtype can require gradients"
     )
     NUMPY = _seen(r"Can't call numpy\(\) on Tensor that requires grad")
     PYTHON_FUNCTION = _seen(
-        r"Can't call (?P<operation>apply|map|map2)_\(\) on Variable that requires grad", "2.13"
+        r"Can't call (?P<operation>apply|map|map2)_\(\) on Variable that requires grad"
     )
     DATA_NOT_FLOATING = _seen(
-        r"data set to a tensor that requires gradients must be floating point", "2.13"
+        r"data set to a tensor that requires gradients must be floating point"
     )
     GIVEN_ANOTHER = _seen(
         r"Mismatch in (?P<aspect>shape|dtype): grad_output\[(?P<index>\d+)\] has a \w+ of "
@@ -214,19 +214,18 @@ class MessageKind(Enum):
     GRADIENT_LAYOUT = _seen(r"(?P<name>\w+) does not support (?P<got>sparse|dense) gradients")
     STATE_OF_ANOTHER = _seen(
         r"loaded state dict (?:contains a parameter group that doesn't match the size of|has a "
-        r"different number of parameter groups)",
-        "2.13",
+        r"different number of parameter groups)"
     )
     NORM_NOT_FINITE = _seen(
-        r"total norm of order \S+ for gradients from `parameters` is non-finite", "2.13"
+        r"total norm of order \S+ for gradients from `parameters` is non-finite"
     )
     PARAMETER_TWICE = _seen(r"some parameters appear in more than one parameter group")
     NO_CLOSURE = _seen(
         r"(?P<name>\w*)\.?step\(\) missing 1 required positional argument: 'closure'"
     )
     SCALER_WITHOUT_GRADIENTS = _seen(r"No inf checks were recorded for this optimizer")
-    STEPPED_TWICE = _seen(r"step\(\) has already been called since the last update", "2.13")
-    EMPTY_LIST = _seen(r"Expected !nested_tensorlist\[0\]\.empty\(\) to be true", "2.13")
+    STEPPED_TWICE = _seen(r"step\(\) has already been called since the last update")
+    EMPTY_LIST = _seen(r"Expected !nested_tensorlist\[0\]\.empty\(\) to be true")
     UNSCALED_TWICE = _seen(r"unscale_\(\) has already been called on this optimizer")
     UNSCALED_HALF = _seen(r"Attempting to unscale FP16 gradients")
     NO_DERIVATIVE = _seen(
@@ -237,21 +236,14 @@ class MessageKind(Enum):
         r"Trying to backward through (?:(?P<library>\w+)\.)?(?P<operation>\w+)(?:\.\w+)? but no "
         r"autograd formula was registered"
     )
-    NEGATIVE_SLOPE = _seen(
-        r"In-place \w+ backward calculation is triggered with a negative slope",
-        "2.13",
-    )
-    WHOLE_QR = _seen(
-        r"QR decomposition is not differentiable when mode='(?P<argument>complete)'", "2.13"
-    )
+    NEGATIVE_SLOPE = _seen(r"In-place \w+ backward calculation is triggered with a negative slope")
+    WHOLE_QR = _seen(r"QR decomposition is not differentiable when mode='(?P<argument>complete)'")
     QR_WITHOUT_Q = _seen(
-        r"derivative of linalg\.qr depends on Q, which is not computed when mode='(?P<argument>r)'",
-        "2.13",
+        r"derivative of linalg\.qr depends on Q, which is not computed when mode='(?P<argument>r)'"
     )
     PHASE = _seen(
         r"(?P<operation>\w+)_backward: The (?P<argument>\w+ ?vectors) in the complex case are "
-        r"specified up to",
-        "2.13",
+        r"specified up to"
     )
     OUT_ARGUMENT = _seen(
         r"(?P<operation>\w+)\(\): functions with out=\.\.\. arguments don't support automatic "
@@ -278,13 +270,12 @@ class MessageKind(Enum):
         r"returned by the function given to hessian should contain a single element"
     )
     TRANSFORMED_REQUIRES_GRAD = _seen(
-        r"attempting to call Tensor\.requires_grad_\(\) .* being transformed", "2.13"
+        r"attempting to call Tensor\.requires_grad_\(\) .* being transformed"
     )
-    TRANSFORMED_BACKWARD = _seen(r"backward\(\) called inside a functorch transform", "2.13")
+    TRANSFORMED_BACKWARD = _seen(r"backward\(\) called inside a functorch transform")
     VMAP_NUMBER = _seen(
         r"vmap: It looks like you're (?:calling \.item\(\) on a Tensor|attempting to use a Tensor "
-        r"in some data-dependent control flow)",
-        "2.13",
+        r"in some data-dependent control flow)"
     )
     DDP_UNUSED = _seen(
         r"Expected to have finished reduction in the prior iteration"

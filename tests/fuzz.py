@@ -26,6 +26,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from fuzz_loops import LoopProgram, wrong_answers
 from fuzz_programs import Program
 from fuzz_training import made
 
@@ -65,8 +66,10 @@ def _state(space: dict[str, Any]) -> list[Any]:
     found: list[Any] = []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        for name, value in space.items():
-            if isinstance(value, torch.Tensor):
+        modules = [each for each in space.values() if isinstance(each, torch.nn.Module)]
+        held = {str(pair): each for pair in enumerate(modules) for each in pair[1].parameters()}
+        for name, value in [*space.items(), *held.items()]:
+            if isinstance(value, torch.Tensor) and not value.is_inference():
                 grad = value.grad.tolist() if value.is_leaf and value.grad is not None else None
                 found.append((name, str(value.tolist()), str(grad), value._version))
     return [*found, hashlib.sha256(torch.get_rng_state().numpy().tobytes()).hexdigest(),
@@ -102,7 +105,9 @@ def _wrong_answers(
 ) -> Wrong:
     names = {leaf: space[leaf] for leaf in program.leaves if leaf in space}
     try:
-        if error is not None:
+        if isinstance(program, LoopProgram):
+            yield from wrong_answers(program, recording, space, error)
+        elif error is not None:
             yield from _wrong_error(program, gradviz.explain(error, recording, names=names), error)
         elif "loss" in space:
             yield from _Checked(program, space, recording, names).wrong()
@@ -295,6 +300,9 @@ class _Checked:
             return False
         # A table does not report a hook that scales a gradient as a fault.
         is_mild = own.verdict.value == "hook returned another" and row.verdict.value == "fine"
+        # Whether an optimizer of an input trains a model depends on the tensors that are seen.
+        held = set(self.program.held or ()) - self.program.parameters
+        is_mild |= bool(held) and row.verdict.value == "left out of the optimizer"
         return is_mild or own.verdict is row.verdict
 
     def _wrong_result(self) -> Wrong:

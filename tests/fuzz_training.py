@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from fuzz_loops import LOOPS, LoopMaker
 from fuzz_parts import Program, Var, Ways, cut, joined
 from fuzz_programs import Maker
 from fuzz_wide import ALL, WIDE, WideMaker
@@ -344,4 +345,6 @@ def made(seed: int) -> Program:
     """The program of a seed."""
     if seed < WIDE:
         return Maker(seed).make()
+    if seed >= LOOPS:
+        return LoopMaker(seed).make()
     return (_TrainingMaker if seed >= TRAINING else WideMaker)(seed).make()

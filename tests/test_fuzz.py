@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import pytest
 from fuzz import wrong
+from fuzz_loops import LOOPS
 from fuzz_training import TRAINING, WIDE, made
 
 TOGETHER = 25
 
 
 @pytest.mark.parametrize(
-    "first", [*range(0, 150, TOGETHER), *range(WIDE, WIDE + 50, TOGETHER), TRAINING]
+    "first", [*range(0, 150, TOGETHER), *range(WIDE, WIDE + 50, TOGETHER), TRAINING, LOOPS]
 )
 def test_random_programs(first: int) -> None:
     found = [

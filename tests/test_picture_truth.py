@@ -59,13 +59,21 @@ def test_a_leaf_that_may_have_changed_since_shows_its_current_value_as_such():
     assert "current value" in drawing.svg
 
 
-def test_a_leaf_that_did_not_change_has_its_value():
-    w = torch.tensor([1.0, 2.0], requires_grad=True)
-    loss = (w * w).sum()
-    loss.backward()
-    drawing = gradviz.draw(loss)
-    assert "=  1 2" in label_of(drawing.shown[0].graph, "w")
-    assert "now" not in legend_of([drawing.shown[0].graph])
+def test_values_of_leaves_that_were_not_recorded_are_the_current_ones():
+    for change in (lambda w: w.data.mul_(10), lambda w: w.detach().numpy().fill(10), len):
+        w = torch.tensor([1.0, 2.0], requires_grad=True)
+        loss = (w * w).sum()
+        change(w)
+        values = " ".join(f"{value:g}" for value in w.tolist())
+        assert f"now  {values}" in str(gradviz.draw(loss))
+        assert f"=  {values}" in str(gradviz.draw(w))
+
+
+def test_a_recorded_leaf_that_did_not_change_has_its_value():
+    with gradviz.record() as run:
+        w = torch.tensor([1.0, 2.0], requires_grad=True)
+        (w * w).sum().backward()
+    assert all("=  1 2" in label_of(frame.graph, "w") for frame in gradviz.draw(run).shown)
 
 
 def test_a_recording_says_what_a_changed_leaf_was():
@@ -75,8 +83,7 @@ def test_a_recording_says_what_a_changed_leaf_was():
         loss.backward()
         with torch.no_grad():
             w -= 0.25 * w.grad
-    last = gradviz.draw(run).shown[-1].graph
-    assert "0.5 1  changed since  was 1 2" in label_of(last, "w")
+    assert "0.5 1  changed since  was 1 2" in label_of(gradviz.draw(run).shown[-1].graph, "w")
 
 
 def test_a_large_leaf_that_changed_is_marked():
@@ -103,11 +110,8 @@ def test_freed_persists_in_later_frames():
     with gradviz.record() as run:
         kept = stepped()
     assert kept
-    assert ["freed" in label_of(f.graph, "mul") for f in gradviz.draw(run).shown] == [
-        False,
-        True,
-        True,
-    ]
+    found = ["freed" in label_of(frame.graph, "mul") for frame in gradviz.draw(run).shown]
+    assert found == [False, True, True]
 
 
 NUMBERS = [
@@ -580,9 +584,8 @@ def test_a_frozen_layer_in_a_sequence_is_linear_after_backward_too(freeze, shape
     freeze(net)
     loss = net(torch.ones(shape)).sum()
     loss.backward()
-    words = [
-        data.get("op") for _, data in gradviz.draw(loss, names=net).shown[0].graph.nodes.data()
-    ]
+    shown = gradviz.draw(loss, names=net).shown[0].graph
+    words = [data.get("op") for _, data in shown.nodes.data()]
     assert words.count("linear") == 3 and "addmm" not in words
 
 

@@ -128,11 +128,11 @@ def test_numbers_count_when_they_are_asked_for(pytester: pytest.Pytester) -> Non
     test = test.replace("snapshot(loss)", "snapshot(loss, values=True, names={'weight': w})")
     pytester.makepyfile(test_model=test)
     run(pytester, "--gradviz-update").assert_outcomes(passed=1)
-    assert "weight  f32[2]  leaf  =  1 2" in snapshots(pytester)["test_model.test_loss.txt"]
+    assert "weight  f32[2]  leaf  now  1 2" in snapshots(pytester)["test_model.test_loss.txt"]
     pytester.makepyfile(test_model=test.replace("1.0", "1.5"))
     result = run(pytester)
     result.assert_outcomes(failed=1)
-    result.stdout.fnmatch_lines(["*+← weight  f32[[]2]  leaf  =  1.5 2*"])
+    result.stdout.fnmatch_lines(["*+← weight  f32[[]2]  leaf  now  1.5 2*"])
 
 
 def test_a_gradient_that_is_there_is_told_without_its_numbers(pytester: pytest.Pytester) -> None:

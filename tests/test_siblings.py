@@ -1,13 +1,22 @@
 """Alike branches drawn once, leaves in one box, and a page that is wide enough for its text."""
 
+import networkx as nx
 import pytest
 import torch
 from torch import nn
 
 import gradviz
 from gradviz.graph import NodeKind
-from gradviz.views import clone_shared_leaves, dock_leaves, fold_siblings, hide_bookkeeping
-from gradviz.views.page import page_size
+from gradviz.views import (
+    clone_shared_leaves,
+    dock_leaves,
+    fit_page,
+    fold_siblings,
+    hide_bookkeeping,
+    reverse_flow,
+)
+from gradviz.views.groups import count_of
+from gradviz.views.page import fit_pages, page_size
 
 
 def ensemble(count: int) -> nn.ModuleList:
@@ -108,3 +117,44 @@ def test_boxes_of_parameters_are_drawn_again_instead_of_long_arrows() -> None:
     assert boxes and len(set(boxes.values())) == len(boxes)
     assert set(again) & set(boxes)
     assert sum(data.get("parameters", 0) for _, data in graph.nodes.data()) == 448 + 18
+
+
+class Detector(nn.Module):
+    """Two heads that are called once per level, and a loss with many operations."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.trunk = nn.Linear(4, 4)
+        self.box, self.score = (nn.Sequential(nn.Linear(4, 4), nn.ReLU()) for _ in range(2))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        levels = [self.trunk(x), self.trunk(x * 2)]
+        boxes, scores = ([head(level) for level in levels] for head in (self.box, self.score))
+        for row in range(30):
+            boxes = [each.sigmoid() * scores[0] + row for each in boxes]
+        return (boxes[0] - boxes[1]).square().mean() + scores[1].exp().sum()
+
+
+def test_operations_outside_of_modules_are_folded_and_modules_stay():
+    torch.manual_seed(0)
+    model = Detector()
+    loss = model(torch.randn(2, 4))
+    graph = gradviz.trace(loss, names=model)
+    seen = fit_page(graph, most=12)
+    assert nx.is_directed_acyclic_graph(seen)
+    assert len(seen) <= 24
+    names = {str(data.get("name")).partition(".")[0] for data in groups(seen)}
+    assert {"trunk", "box", "score"} <= names
+    assert count_of(seen) == count_of(graph)
+
+
+def test_pages_of_several_sizes_are_the_same_at_once_and_one_by_one():
+    members = ensemble(40)
+    graph = gradviz.trace(stacked(members), names=members)
+    sizes = [(60, 1), (60, 3), (60, 5)]
+    for seen, (most, pages) in zip(fit_pages(graph, sizes), sizes, strict=True):
+        alone = fit_page(graph, most=most, pages=pages)
+        assert list(seen.nodes(data=True)) == list(alone.nodes(data=True))
+        assert list(seen.edges(keys=True)) == list(alone.edges(keys=True))
+    turned = fit_pages(reverse_flow(graph), sizes[:1])[0]
+    assert turned.graph["flow"] == "gradient"

@@ -106,3 +106,20 @@ def test_a_leaf_behind_a_cut_that_did_not_change_has_its_value():
         hidden = model[0](torch.ones(1, 2)).detach()
         model[1](hidden).sum().backward()
     assert "  now  " not in str(gradviz.explain(model[0].bias, run).draw())
+
+
+def test_what_a_module_makes_inside_does_not_have_the_name_of_its_result():
+    lstm, two = nn.LSTM(2, 2), nn.Sequential(nn.Linear(2, 2), nn.Tanh(), nn.Linear(2, 2))
+    with gradviz.record() as run:
+        with torch.no_grad():
+            given = two(torch.ones(1, 1, 2))
+        outputs, state = lstm(given)
+        outputs.sum().backward()
+    names = [
+        (data["op"], data.get("name", ""))
+        for _, data in run.frames[0].graph.nodes(data=True)
+        if data["kind"] is NodeKind.UNTRACKED
+    ]
+    expected = ("zeros", ""), ("zeros", ""), ("linear", "given"), ("linear", ""), ("tanh", "")
+    assert sorted(names) == sorted(expected)
+    assert state[0].shape == (1, 1, 2)

@@ -135,6 +135,9 @@ def test_search_finds_what_is_folded_and_goes_there(opened: Open, stack: gradviz
         page.keyboard.press("Enter")
         assert "linear" in page.locator(".page").inner_text()
         assert "layers.7.fc" in page.locator(".page").inner_text()
+        page.keyboard.press("/")
+        assert "linear" in page.locator("#found li").first.inner_text()
+        page.keyboard.press("Enter")
         assert page.locator(".node.selected").count() == 1
         page.keyboard.press("/")
         page.keyboard.press("Control+a")
@@ -410,6 +413,12 @@ def test_code_and_nodes_lead_to_each_other(browser: Browser, explained: Path) ->
         assert page.locator(".node.selected").get_attribute("aria-label").startswith("g,")
         assert page.locator(".code .chosen").get_attribute("data-line") == "train.py:9"
         assert page.locator(".code .now").count() == 1
+        page.locator(".menu summary").click()
+        page.get_by_role("button", name="Copy command").click()
+        command = page.locator(".copied", has_text="gradviz").inner_text()
+        assert "gradviz record train.py " in command and "--frames 1 -o graph.svg" in command
+        page.keyboard.press("Escape")
+        assert page.locator(".menu .items").is_hidden()
         page.get_by_role("tab", name="Explain").click()
         assert "at the end of the run" in page.locator(".page").inner_text()
         page.locator(".node", has_text="pow").first.click()
@@ -432,6 +441,10 @@ def test_memory_is_a_bar_for_each_module_and_says_when_it_is_freed(
         assert "freed in frame 2" in rows.first.inner_text()
         page.keyboard.press("]")
         assert "Nothing is kept for backward here." in page.locator(".page").inner_text()
+        page.get_by_role("tab", name="Details").click()
+        changes = page.locator(".page").inner_text()
+        assert "operations: saved tensors freed" in changes
+        assert "fc.weight .grad new" in changes
 
 
 def test_what_the_modules_keep_adds_up(opened: Open) -> None:
@@ -500,13 +513,14 @@ def test_what_is_copied_draws_what_is_seen(
     (explained / "deep.py").write_text(DEEP)
     cli(["draw", "deep.py:loss", "-q", "-o", "deep.html"], standalone_mode=False)
     with new_page(browser, explained / "deep.html") as page:
-        page.locator(".menu summary").click()
 
         def copied() -> tuple[list[str], str]:
+            page.locator(".menu summary").click()
             page.get_by_role("button", name="Copy command").click()
             command = page.locator(".copied", has_text="gradviz draw").inner_text()
             page.get_by_role("button", name="Copy views").click()
             views = page.locator(".copied", has_text="views=[").inner_text()
+            page.keyboard.press("Escape")
             return shlex.split(command.split(": ", 1)[-1])[1:], views.split(": ", 1)[-1]
 
         for step in ("", "only", "all"):

@@ -59,6 +59,7 @@ def spent() -> torch.Tensor:
     return used
 
 
+NAMED = {} if torch.__version__.startswith("2.10") else {"index": 0}  # 2.10 gives no index
 for _kind, _program, _fields in (
     (MessageKind.HOOKS_ON_FREED, lambda: hooks_on_saved(spent(), "_raw_saved_result"), {}),
     (MessageKind.HOOKS_ON_NOTHING, lambda: hooks_on_saved(leaf() * 2, "_raw_saved_self"), {}),
@@ -90,7 +91,7 @@ for _kind, _program, _fields in (
         {"name": "weight"},
     ),
     (MessageKind.INPUT_WITHOUT_GRAPH, lambda: torch.autograd.grad(leaf().sum(), torch.ones(3)), {}),
-    (MessageKind.INPUT_NOT_USED, lambda: torch.autograd.grad(leaf().sum(), leaf()), {"index": 0}),
+    (MessageKind.INPUT_NOT_USED, lambda: torch.autograd.grad(leaf().sum(), leaf()), NAMED),
     (MessageKind.NOT_FLOATING, lambda: torch.tensor([1], requires_grad=True), {}),
     (MessageKind.NOT_FLOATING, lambda: integers().requires_grad_(), {}),
     (MessageKind.NUMPY, lambda: leaf().numpy(), {}),

@@ -50,7 +50,7 @@ from gradviz.diagnosis.training import (
 from gradviz.diagnosis.values import ADDS, difference_without, is_wrong
 from gradviz.diagnosis.zeros import zero_rules
 from gradviz.errors import DamagedFileError, GradvizError
-from gradviz.facts import EventKind, HookDetails, SavedVerdict
+from gradviz.facts import EventKind, GradientDetails, HookDetails, SavedVerdict
 from gradviz.graph import Cause, GradGraph, NodeKind, ancestors, is_data, leaf_uses
 from gradviz.story import Event, Story, recorded_in
 from gradviz.wording import ranks_text
@@ -81,6 +81,10 @@ RULES: tuple[Rule[Any, Any], ...] = (
 )
 
 _MAY_BE_USED = (Verdict.STALE, Verdict.CLEARED, Verdict.ZERO)
+_FAULTS_OF_A_STEP = (
+    *(Verdict.NAN, Verdict.INFINITE, Verdict.ZERO, Verdict.RESULT_NOT_FINITE, Verdict.NOT_TRAINED),
+    *(Verdict.CLIPPED_EARLY, Verdict.CLIPPED_LATE, Verdict.CLIPPED_SCALED),
+)
 _NO_GRADIENT = (Verdict.NOT_CONNECTED, Verdict.CUT, Verdict.NOT_KNOWN, Verdict.NOT_RUN)
 
 
@@ -230,7 +234,12 @@ def _of_recording(asked: Asked, found: Names) -> Explanation | Explanations:
         context = replace(context, later=context_at_end(asked.recording, context))
     roots = (context.graph.nodes[key].get("value") for key in context.roots)
     is_finite = all(value is None or value.is_finite for value in roots)
-    if not is_finite or any(is_wrong(question.data.get("grad")) for question in questions):
+    added = [] if asked.tensors else context.happened(EventKind.ACCUMULATE)
+    grads = [
+        *(question.data.get("grad") for question in questions),
+        *(getattr(event.details, "after", None) for event in added),
+    ]
+    if not is_finite or any(map(is_wrong, grads)):
         context = with_values(context, asked.recording, found)
     if asked.tensors and not asked.is_many:
         return _answers(questions, context, False)
@@ -298,9 +307,12 @@ def _as_overview(each: Explanation, question: Question, context: Context) -> Exp
     ):
         reason = "its gradient is 0: it is added to terms whose gradients cancel"
         return replace(each, verdict=Verdict.FINE, reason=reason, fix="")
-    is_used = bool(uses) and is_right and cleared_before_step(context, question) is None
-    if is_used and is_gone and _is_cleared(context, key):
-        return replace(each, verdict=Verdict.FINE, reason="its gradient was used", fix="")
+    if is_gone and _is_cleared(context, key) and cleared_before_step(context, question) is None:
+        before = _before_it_was_cleared(question, context)
+        if before is not None:
+            return before
+        if uses and is_right:
+            return replace(each, verdict=Verdict.FINE, reason="its gradient was used", fix="")
     # The parameters of an optimizer that are in no frame have no key: it may hold this one.
     is_held = key in context.held or any(
         key in details.held or details.count > len(details.held) for _, details in steps_of(context)
@@ -318,6 +330,21 @@ def _as_overview(each: Explanation, question: Question, context: Context) -> Exp
         return each
     reason = f"no optimizer holds it, and it got no gradient: {each.reason}"
     return replace(each, verdict=Verdict.UNTRAINED, reason=reason, fix="")
+
+
+def _before_it_was_cleared(question: Question, context: Context) -> Explanation | None:
+    """What was wrong with the last gradient when it was cleared; None if nothing is known."""
+    last = context.happened_to(question.key, EventKind.ACCUMULATE)[-1:]
+    details = last[0].details if last else None
+    if not isinstance(details, GradientDetails) or not details.after or not steps_of(context):
+        return None
+    data: Any = {**question.data, "grad": details.after, "accumulations": details.accumulations}
+    before = explain_tensor(replace(question, data=data), context)
+    is_fault = before.verdict in _FAULTS_OF_A_STEP
+    is_fault |= before.verdict is Verdict.HOOK and not all(
+        map(_is_mild, context.happened(EventKind.HOOK))
+    )
+    return before if is_fault else None
 
 
 def _is_a_copy(context: Context, key: str, of_trained: bool = False) -> bool:

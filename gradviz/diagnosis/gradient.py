@@ -188,6 +188,7 @@ def changed_since(context: Context, question: Question) -> Sequence[Event]:
         for event in context.happened_to(question.key, EventKind.STEP)
         if isinstance(event.details, StepDetails)
         and event.details.changed_values != 0
+        and question.key not in event.details.same
         and event.action is not Action.SKIPPED
     ]
     changes += [  # x.data = ... may be a step by hand, such as that of an attack

@@ -317,7 +317,21 @@ def questions_of(asked: Asked, context: Context, names: Names) -> list[Question]
     )
     named = [_shown(key, shown[key]) if key in shown else next(others) for key in keys]
     known = set(keys)
-    questions = named + [_shown(key, data) for key, data in shown.items() if key not in known]
+    called: dict[str, str] = {}
+    if not all(data.get("name") for data in shown.values()):
+        keyed = ((asked.recording._snapshots.key_of(each.tensor), each.name) for each in names)
+        called = dict(reversed([*keyed]))
+    questions = named + [
+        _shown(key, data, called.get(key, "a leaf"))
+        for key, data in shown.items()
+        if key not in known
+    ]
+    inside = [  # a reentrant checkpoint
+        tensor
+        for key, tensor in asked.recording._snapshots.leaves()
+        if key not in known and key not in shown and context.happened_to(key, EventKind.ACCUMULATE)
+    ]
+    questions += _questions(inside, asked, context, names) if inside else []
     questions += _gone(asked, context, {question.key for question in questions})
     questions += _in_no_frame(asked, context, names, {each.key for each in questions})
     read = [each for each in asked.recording._grad_reads() if not each.retains_grad]
@@ -371,8 +385,8 @@ def _is_frozen(context: Context, key: str) -> bool:
     return is_off or any(cut.edge.get("cause") is Cause.REQUIRES_GRAD for cut in cuts)
 
 
-def _shown(key: str, data: NodeData) -> Question:
-    return Question(data.get("name", "a leaf"), key, data)
+def _shown(key: str, data: NodeData, name: str = "a leaf") -> Question:
+    return Question(data.get("name") or name, key, data)
 
 
 def _questions(

@@ -350,12 +350,17 @@ def _clipped_before_backward(context: Context, question: Question) -> Evidence |
 
 def _has_changed(context: Context, key: str, clip: Event) -> bool:
     """Whether a clipping is known to have changed a gradient: a limit of infinity does not."""
-    added = [e for e in context.happened_to(key, EventKind.ACCUMULATE) if e.number < clip.number]
-    frames = [each for each in context.frames if each.follows == clip.number and key in each.graph]
-    if not added or not frames or not isinstance(added[-1].details, GradientDetails):
+    history = [each.number for each in history_of(context, key) if each.kind is not EventKind.STEP]
+    at = history.index(clip.number)
+    frames = [each for each in context.frames if key in each.graph]
+    # The frames between two changes of the gradient have the same gradient.
+    later = history[at + 1] if history[at + 1 :] else math.inf
+    before = [each for each in frames if at and history[at - 1] <= each.follows < clip.number]
+    after = [each for each in frames if clip.number <= each.follows < later]
+    if not before or not after:
         return False
-    before, after = added[-1].details.after, frames[-1].graph.nodes[key].get("grad")
-    norms = [each.norm if each is not None else None for each in (before, after)]
+    grads = (each.graph.nodes[key].get("grad") for each in (before[-1], after[0]))
+    norms = [each.norm if each is not None else None for each in grads]
     return None not in norms and norms[0] != norms[1]
 
 

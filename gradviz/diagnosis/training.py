@@ -313,6 +313,7 @@ def _frozen_and_moved(context: Context, question: Question) -> Evidence | None:
         for event, details in steps_of(context)
         if event.number > off[-1].number
         and question.key in details.changed
+        and question.key not in details.same
         and details.changed_values != 0
     ]
     if not moved:

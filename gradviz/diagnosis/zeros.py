@@ -453,6 +453,7 @@ def _cancels(find: Any, context: Context, question: Question) -> Evidence | None
     return Evidence(words, (key,), locations_of([line]), key)
 
 
+_ADDS = ("add", "addmm", "baddbmm")
 _LOOK = "look at the values that go into it there: at all of them its derivative is 0, or too small"
 _RSAMPLE = (
     "draw it by rsample() of a distribution of torch.distributions that has it, such as Normal or "
@@ -480,6 +481,8 @@ def _lost_in_backward(context: Context, question: Question) -> Evidence | None:
     }
     if operation(nodes[key].get("op", "")).draws:
         words["fix"] = _RSAMPLE
+    if nodes[key].get("op") in _ADDS and question.key in values.graph.predecessors(key):
+        words["fix"] = "nothing, if it stays rare: it is the sum of that gradient, which is 0"
     if any(each.word == "apply" for each in context.happened_to(key, EventKind.OPERATION)):
         words["fix"] = f"look at what backward of {nodes[key].get('op', '')} returns"
     return Evidence(words, tuple(found), locations_of([line]), key)
@@ -527,11 +530,8 @@ def _zero(context: Context, question: Question) -> Evidence | None:
         return None
     several = question.data.get("accumulations", 0)
     fix = "name the results on the path to it, and explain again; or record the program"
-    words = {
-        "sum": f", the sum of {several} backward passes" if several > 1 else "",
-        "fix": "" if context.is_recorded else fix,
-    }
-    return Evidence(words)
+    several_text = f", the sum of {several} backward passes" if several > 1 else ""
+    return Evidence({"sum": several_text, "fix": "" if context.is_recorded else fix})
 
 
 zero_rules: tuple[Rule[Any, Any], ...] = (

@@ -74,7 +74,7 @@ def draw(request: Request) -> None:
     with request.outputs.quieted():
         subject, loaded = request.subject()
     drawing = Drawing(subject, request.picture)
-    drawing.target = request.texts[0]
+    drawing.target = "" if request.frames else request.texts[0]
     if not request.quiet and request.outputs.are_pictures:
         _warn_of_size(drawing)
     width = columns()

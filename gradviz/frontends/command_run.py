@@ -218,6 +218,8 @@ def _write_recording(request: Request, recording: Any, run: ProgramRun) -> None:
         names = Names.of_namespace(run.namespace)
         story = with_verdicts(story, recording, names)
     drawing = Drawing(story, picture)
+    if not request.frames:  # else the numbers of its frames are others
+        drawing.target, drawing.command = request.texts[0], "record"
 
     def render(fmt: str, **size: float) -> bytes:
         if outputs.has_files or fmt != "txt":
@@ -285,7 +287,9 @@ def explain(request: Request) -> None:
     def render(fmt: str, **size: float) -> bytes:
         if fmt == "txt":
             return f"{explanation}\n".encode("utf-8", "backslashreplace")
-        return Drawing(explanation.story, request.picture).about(explanation).render(fmt, **size)
+        drawing = Drawing(explanation.story, request.picture).about(explanation)
+        drawing.target, drawing.command = request.texts[0], "explain"
+        return drawing.render(fmt, **size)
 
     request.outputs.write(render, request.quiet)
     request.report_ending(loaded, "explained")

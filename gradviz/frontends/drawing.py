@@ -18,7 +18,14 @@ from gradviz.comparison import mark_changes
 from gradviz.comparison.ranks import mark_ranks
 from gradviz.errors import GradvizError, OutputError, UsageError
 from gradviz.frontends.display import output, preformatted, shown_in_notebook, waiting
-from gradviz.frontends.files import FORMATS, check_folder, format_of, stage, write_atomically
+from gradviz.frontends.files import (
+    FORMATS,
+    check_folder,
+    format_of,
+    program_files,
+    stage,
+    write_atomically,
+)
 from gradviz.frontends.options import Picture, PictureOptions, with_options
 from gradviz.graph import GradGraph
 from gradviz.graph.text import must_be
@@ -34,10 +41,11 @@ from gradviz.renderers.svg import iter_svg
 from gradviz.renderers.text import events_text, to_text
 from gradviz.renderers.theme import Theme
 from gradviz.shown import Shown
-from gradviz.story import Frame, GradientNorms, Story, recorded_in
-from gradviz.views import DEFAULT, View, apply, dock_leaves, fit_page
+from gradviz.story import Frame, GradientNorms, Story, recorded_in, with_graphs
+from gradviz.views import DEFAULT, View, apply, dock_leaves
 from gradviz.views.colors import highlight_edges
 from gradviz.views.groups import keep_inside
+from gradviz.views.page import fit_pages
 
 if TYPE_CHECKING:
     import graphviz
@@ -46,8 +54,6 @@ if TYPE_CHECKING:
     from gradviz.diagnosis import Explanation
 
 _MOST_PAGES = 5  # graphs of a story on one page
-_MOST_FILES, _MOST_LINES = 8, 5_000
-"""The largest program file, in lines, that the viewer shows."""
 _PDF_SECONDS = 10  # the time limit in a notebook for the PDF, which only LaTeX uses
 
 
@@ -79,7 +85,7 @@ def draw(*subjects: object, names: object = None, **options: Unpack[PictureOptio
         loss  f32[]  =  9
         ← sum  f32[]
         ← mul  ×3
-        ← x  f32[2]  leaf  =  1 2  .grad  None
+        ← x  f32[2]  leaf  now  1 2  .grad  None
         <BLANKLINE>
         2 operations from 1 leaf to loss. x.grad is None.
     """
@@ -146,7 +152,7 @@ class Drawing:
     ) -> None:
         self.options = (Picture.of(options) if picture is None else picture).named({})
         self.story = _story(story, self.options["title"])
-        self.target = ""
+        self.target, self.command = "", "draw"
         """The command line's name of the subject, for the viewer's commands; "" if unknown."""
         self._answer: Any = None
         self._views = self.options.views()
@@ -221,23 +227,29 @@ class Drawing:
         """The story as it is drawn: after the views, with a caption for each frame."""
         return self._through_views()
 
-    def _through_views(self, views: Sequence[View] | None = None) -> Story:
-        recorded = [frame.graph for frame in self._marked]
-        called = _through(recorded, self.options.relabel())
+    @cached_property
+    def _painted(self) -> list[GradGraph]:
+        """The graphs before any view, with the colors and marks of the options."""
+        return _through([frame.graph for frame in self._marked], self.options.marks())
+
+    def _through_views(self) -> Story:
+        called = _through([frame.graph for frame in self._marked], self.options.relabel())
         frames = []
         with stage("folding"):
-            for number, graph in enumerate(_through(recorded, self.options.marks())):
-                frame = self._marked[number]
+            for number, (frame, graph) in enumerate(zip(self._marked, self._painted, strict=True)):
                 is_later = number > 0 and not self.story.ranks
                 text = caption_of(replace(frame, graph=called[number]), is_later)
-                seen = apply(graph, self._views if views is None else views)
-                if "highlight" in seen.graph:
-                    seen = highlight_edges(seen)
-                for each in self.options.relabel():
-                    with contextlib.suppress(UsageError):  # it is folded, or in another frame
-                        seen = each(seen)
+                seen = self._relabeled(apply(graph, self._views))
                 frames.append(replace(frame, graph=seen, caption=text))
         return replace(self._marked, frames=tuple(frames))
+
+    def _relabeled(self, seen: GradGraph) -> GradGraph:
+        if "highlight" in seen.graph:
+            seen = highlight_edges(seen)
+        for each in self.options.relabel():
+            with contextlib.suppress(UsageError):  # it is folded, or in another frame
+                seen = each(seen)
+        return seen
 
     @property
     def html(self) -> str:
@@ -250,25 +262,26 @@ class Drawing:
             frame = replace(self.story[0], graph=self._answer.whole_graph)
             whole = results_apart(replace(self.story, frames=(frame,)))
         if changes := [*self.options.marks(), *self.options.relabel()]:
-            graphs = _through([frame.graph for frame in whole], changes)
-            frames = zip(whole, graphs, strict=True)
-            whole = replace(whole, frames=tuple(replace(each, graph=one) for each, one in frames))
+            whole = with_graphs(whole, _through([frame.graph for frame in whole], changes))
         with stage("layout"):
-            files, style = _program_files(self.story), self.options.style()
-            page = ViewerPage(whole, shown, self.theme, self.target, self._answers, files, style)
-            return to_html(page)
+            files, style = program_files(self.story), self.options.style()
+            rest = self.theme, self.target, self._answers, files, style, self.command
+            return to_html(ViewerPage(whole, shown, *rest))
 
     @cached_property
     def _scene(self) -> Scene:
-        shown = self.shown
+        shown, style = self.shown, self.options.style()
         with stage("layout"):
-            style = self.options.style()
             runs = runs_of_frames([frame.graph for frame in self._marked])
             scene = compose(shown, style, runs=runs)
         smaller = self._smaller(shown, runs) if tuple(self._views) == DEFAULT else ()
+        tried = {_outline(shown)}
         for tries, story in enumerate(smaller):  # some also where it is only rather wide
             if fits_a_page(scene) and (scene.width <= NARROW or tries >= (3, 1)[len(shown) > 1]):
                 break
+            if (outline := _outline(story)) in tried:
+                continue
+            tried.add(outline)
             with stage("layout"):
                 other = compose(story, style, runs=runs)
             scene = other if is_better(other, scene) else scene
@@ -276,11 +289,14 @@ class Drawing:
 
     def _smaller(self, shown: Story, runs: Sequence[int]) -> Iterator[Story]:
         """The story with parameters in boxes, then folded as if pages were smaller."""
-        yield replace(shown, frames=tuple(replace(f, graph=dock_leaves(f.graph)) for f in shown))
+        yield with_graphs(shown, [dock_leaves(frame.graph) for frame in shown])
         drawn = len(moments_of(shown, runs))
-        pages = (min(n, _MOST_PAGES) for n in (drawn, 2 * drawn)[len(shown) == 1 :])
-        for fold in (*(fit_page(pages=n) for n in pages), fit_page(most=30), fit_page(most=12)):
-            yield self._through_views([fold])
+        pages = [min(n, _MOST_PAGES) for n in (drawn, 2 * drawn)[len(shown) == 1 :]]
+        with stage("folding"):
+            sizes = [*((60, n) for n in pages), (30, 1), (12, 1)]
+            folded = [fit_pages(graph, sizes) for graph in self._painted]
+        for graphs in zip(*folded, strict=True):
+            yield with_graphs(shown, [self._relabeled(graph) for graph in graphs])
 
     @cached_property
     def svg(self) -> str:
@@ -535,6 +551,12 @@ def _through(graphs: Sequence[GradGraph], views: Sequence[View]) -> list[GradGra
     return seen
 
 
+def _outline(story: Story) -> tuple[tuple[object, ...], ...]:
+    """The nodes of all graphs, and what groups contain: equal for equal foldings of a story."""
+    nodes = [frame.graph._node.items() for frame in story]
+    return tuple(tuple((k, n.get("first"), n.get("members")) for k, n in each) for each in nodes)
+
+
 def _story(story: GradGraph | Frame | Story, title: str) -> Story:
     if isinstance(story, GradGraph):
         story = Frame("", story)
@@ -557,28 +579,6 @@ def _answer(explanation: Explanation) -> Answer:
         explanation.lines,
         explanation.verdict is Verdict.FINE,
     )
-
-
-def _program_files(story: Story) -> dict[str, list[str]]:
-    """The lines of the program's files, unless a file has changed since it ran."""
-    texts: dict[str, dict[int, str]] = {}
-    for event in story.events:
-        place = event.location
-        if place.line and place.text:
-            texts.setdefault(place.file, {})[place.line] = place.text.strip()
-    found = {}
-    for name, known in list(texts.items())[:_MOST_FILES]:
-        path = Path(name)
-        if path.is_absolute() or ".." in path.parts or path.suffix != ".py":
-            continue
-        try:
-            lines = path.read_text(encoding="utf-8").splitlines()
-        except (OSError, ValueError):
-            continue
-        same = all([text] == [ln.strip() for ln in lines[n - 1 : n]] for n, text in known.items())
-        if same and len(lines) <= _MOST_LINES:
-            found[name] = lines
-    return found
 
 
 def answer_html(answer: Any) -> str:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from gradviz.errors import OutputError, UsageError
+from gradviz.story import Story
 
 FORMATS = ("svg", "png", "pdf", "eps", "html", "dot", "json", "mmd", "txt")
 """The formats of pictures; each is also the suffix of its files."""
@@ -453,3 +454,29 @@ class _Stages:
 
 
 _stages = _Stages()
+
+
+_MOST_FILES, _MOST_LINES = 8, 5_000
+"""The largest program file, in lines, that the viewer shows."""
+
+
+def program_files(story: Story) -> dict[str, list[str]]:
+    """The lines of the program's files, unless a file has changed since it ran."""
+    texts: dict[str, dict[int, str]] = {}
+    for event in story.events:
+        place = event.location
+        if place.line and place.text:
+            texts.setdefault(place.file, {})[place.line] = place.text.strip()
+    found = {}
+    for name, known in list(texts.items())[:_MOST_FILES]:
+        path = Path(name)
+        if path.is_absolute() or ".." in path.parts or path.suffix != ".py":
+            continue
+        try:
+            lines = path.read_text(encoding="utf-8").splitlines()
+        except (OSError, ValueError):
+            continue
+        same = all([text] == [ln.strip() for ln in lines[n - 1 : n]] for n, text in known.items())
+        if same and len(lines) <= _MOST_LINES:
+            found[name] = lines
+    return found

@@ -332,8 +332,6 @@ class Recording(Shown):
             register_optimizer_step_post_hook(observer.after_step),
         ]
         self._listen()
-        if self._sampling is not None:
-            self._sampling.begin()
         return self
 
     def _listen(self) -> None:
@@ -382,8 +380,6 @@ class Recording(Shown):
         leave_task(self)
         if self._observer.is_listening:
             self._stop_listening()
-        if self._sampling is not None:
-            self._sampling.end()
         for hook in self._hooks:
             hook.remove()
         self._phase = "closed"

@@ -13,18 +13,14 @@
 from __future__ import annotations
 
 import sys
-import threading
 import weakref
 from collections import Counter, deque
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import cached_property
+from itertools import islice, zip_longest
 from typing import Any
 
 import torch
-from torch.optim.optimizer import (
-    register_optimizer_step_post_hook,
-    register_optimizer_step_pre_hook,
-)
 
 from gradviz.capture.autograd.sharded import shard_of
 from gradviz.capture.autograd.tensors import quietly, version_of
@@ -163,7 +159,8 @@ class FrameStore:
             return ""
         first, last = len(self._first), kept - len(self._first) - len(self._unlike)
         ends = f"the first {first} and the last {last}" if first else f"the last {last}"
-        between = f", and {len(self._unlike)} between that show something else"
+        unlike = len(self._unlike)
+        between = f", and {unlike} between that show{'s' * (unlike == 1)} something else"
         dropped = f"; {self._dropped:,} more of those are left out" if self._dropped else ""
         return (
             f"{kept} of {self.count:,} moments are shown (max_frames={self.most}): {ends}"
@@ -254,42 +251,27 @@ class Sampling:
         self._switch = switch
         self._failed = failed
         self._tracks: dict[int, _OptimizerSteps] = {}
-        self._thread = 0
-        self._hooks: list[Any] = []
 
     @property
     def step(self) -> int:
         """The number of the running step, counted from 1: of the first optimizer."""
         return next((track.count for track in self._tracks.values()), 0) + 1
 
-    def begin(self) -> None:
-        """Listen to the steps of optimizers."""
-        self._thread = threading.get_ident()
-        self._hooks = [
-            register_optimizer_step_pre_hook(self._before),
-            register_optimizer_step_post_hook(self._after),
-        ]
-
-    def end(self) -> None:
-        """Stop listening."""
-        for hook in self._hooks:
-            hook.remove()
-
-    def _before(self, optimizer: Any, args: Any, kwargs: Any) -> None:
-        if threading.get_ident() != self._thread:
-            return
+    def before(self, optimizer: Any) -> None:
+        """An optimizer begins a step."""
         try:
             track = self._tracks.get(id(optimizer))
             if track is None or track.optimizer() is not optimizer:
                 track = self._tracks[id(optimizer)] = _OptimizerSteps(optimizer, self._names_now)
-            with quietly(), torch.no_grad():
+            with quietly():
                 track.read([each for group in optimizer.param_groups for each in group["params"]])
         except Exception as error:
             self._failed(error)
 
-    def _after(self, optimizer: Any, args: Any, kwargs: Any) -> None:
+    def after(self, optimizer: Any) -> None:
+        """An optimizer ended a step."""
         track = self._tracks.get(id(optimizer))
-        if threading.get_ident() != self._thread or track is None:
+        if track is None:
             return
         track.count += 1
         if track is next(iter(self._tracks.values())) and track.count % self.every < 2:
@@ -348,10 +330,12 @@ class _OptimizerSteps:
         rows: list[int] = []
         stale: list[bool] = []
         now: dict[int, tuple[Callable[[], object], int]] = {}
+        is_tracked = False
         for row, each in zip(self._rows, parameters, strict=True):
             gradient = each.grad
             if gradient is None:
                 continue
+            is_tracked = is_tracked or gradient.requires_grad
             version, old = version_of(gradient), before.get(row)
             if old is not None and old[1] == version and old[0]() is gradient:
                 now[row] = old
@@ -362,6 +346,8 @@ class _OptimizerSteps:
             rows.append(row)
             found.append(gradient if type(gradient) is torch.Tensor else _plain(gradient))
         self._before = now
+        if is_tracked:
+            found = [gradient.detach() for gradient in found]
         self._waiting.append((rows, stale, _norms(found)))
         if len(self._waiting) >= _WAITING:
             self._fetch()
@@ -379,11 +365,15 @@ class _OptimizerSteps:
             fetched = iter(torch.stack(every).tolist() if every else ())
         except RuntimeError:  # on several devices
             fetched = iter([float(norm) for norm in every])
+        count = len(self._parameters)
         for rows, stale, _ in waiting:
-            norms: list[float | None] = [None] * len(self._parameters)
-            flags = [False] * len(norms)
-            for row, flag in zip(rows, stale, strict=True):
-                norms[row], flags[row] = next(fetched), flag
+            norms: list[float | None] = [None] * count
+            flags = [False] * count
+            if rows == list(range(count)):
+                norms, flags = list(islice(fetched, count)), stale
+            else:
+                for row, flag in zip(rows, stale, strict=True):
+                    norms[row], flags[row] = next(fetched), flag
             self._part.append((norms, flags))
             if len(self._part) == self._per_column:
                 self._columns.append(_merged(self._part))
@@ -416,10 +406,10 @@ def _at(values: Sequence[Any], row: int, missing: object) -> Any:
 def _merged(rows: Sequence[_NormRow]) -> _NormRow:
     if len(rows) == 1:
         return rows[0]
-    length = max(len(norms) for norms, _ in rows)
+    every_norms, every_flags = zip(*rows, strict=True)
     return (
-        [merged_norm([_at(norms, row, None) for norms, _ in rows]) for row in range(length)],
-        [any(_at(flags, row, False) for _, flags in rows) for row in range(length)],
+        list(map(merged_norm, zip_longest(*every_norms))),
+        list(map(any, zip_longest(*every_flags, fillvalue=False))),
     )
 
 

@@ -28,7 +28,6 @@ from gradviz.facts import (
     GradientDetails,
     LeafGradient,
     LostGradient,
-    StepDetails,
 )
 from gradviz.graph import GradGraph, TensorSummary
 from gradviz.graph.columns import collector_paused
@@ -44,6 +43,7 @@ from gradviz.recording.passes import (
     is_same,
     is_transform,
     leaves_of,
+    step_details,
 )
 from gradviz.recording.problems import Freed, History, error_details, is_from_backward, location_of
 from gradviz.recording.provenance import Leaf
@@ -120,6 +120,7 @@ class Observer:
         self._held: list[HeldParameter] = []
         self._freed: deque[Freed] = deque(maxlen=_REMEMBERED)
         self._seen_error = 0
+        self._is_resumed = False  # after steps that were not recorded, until a backward pass
         self._was_wrong = False  # whether the latest pass left gradients that are not finite
         self._data_parallel: list[weakref.ref[Any]] | None = None
         self._microbatches = Microbatches()
@@ -133,8 +134,9 @@ class Observer:
 
     def resume(self) -> None:
         """Steps are recorded again after some that were not."""
+        self._steady.pause()
         self.snapshots.resume_at(creation_count())
-        self._steady = Steady(self._state, self.snapshots)
+        self._is_resumed = True
 
     def begin(self, code: CodeType) -> None:
         """The recording begins in some code of the user's."""
@@ -153,6 +155,7 @@ class Observer:
         self._lost_results.end()
         try:
             state.end_gradient_change()
+            self._is_resumed = False
             if not is_transform(state.verdicts):
                 with quietly():
                     self._begin_pass(call)
@@ -391,12 +394,14 @@ class Observer:
     # Gradients and steps.
 
     def _after_grad(self, entry: Entry) -> None:
+        if self._is_resumed:
+            return  # steps before this one were not recorded: no frame shows what changed
         with quietly():
             self._add_now(FrameKind.AFTER_GRADIENT_CHANGE, entry)
 
     def _hears(self) -> bool:
         """Whether the step of an optimizer is recorded."""
-        is_here = threading.get_ident() == self._thread and self.is_listening
+        is_here = self.is_listening and threading.get_ident() == self._thread
         return is_here and not self._state.is_other_task()
 
     def before_step(self, optimizer: Any, args: Any, kwargs: Any) -> None:
@@ -404,6 +409,8 @@ class Observer:
         if threading.get_ident() != self._thread:
             self.snapshots.sets.elsewhere += 1
             return
+        if self.sampling is not None:
+            self.sampling.before(optimizer)
         self.snapshots.sets.begin_step(optimizer)
         if not self._hears():
             return
@@ -413,20 +420,27 @@ class Observer:
                 self._held = held_by(optimizer)
         except Exception as error:
             self._state.failed(error)
+        name = type(optimizer).__module__
+        module = sys.modules.get(name) if name.startswith("torch.optim.") else None
+        self._state.step_file = str(getattr(module, "__file__", ""))
         self._state.stepping = sys._getframe(1).f_code
         self._state.update_alert()
 
     def after_step(self, optimizer: Any, args: Any, kwargs: Any) -> None:
         """An optimizer ended a step: log one event."""
-        if not self._hears():
-            return
+        if self._hears():
+            self._end_step(type(optimizer).__name__)
+        if self.sampling is not None and threading.get_ident() == self._thread:
+            self.sampling.after(optimizer)
+
+    def _end_step(self, optimizer: str) -> None:
         state = self._state
-        state.stepping = None
+        state.stepping, state.step_file = None, ""
         state.grad_expected = torch.is_grad_enabled()  # what a step switches back is not recorded
         state.update_alert()
         try:
             with quietly():
-                self._log_step(type(optimizer).__name__)
+                self._log_step(optimizer)
         except Exception as error:
             state.failed(error)
 
@@ -436,11 +450,11 @@ class Observer:
         changed: list[Hashable] = []
         names, values = [], []
         for each in self._held:
-            tensor = each.ref()
-            if tensor is None:
+            if (tensor := each.ref()) is None:
                 continue
             record = state.provenance.leaf(tensor) if tensor.requires_grad else None
-            identity = next(iter(state.provenance.identities(tensor)), None)
+            found = state.provenance.identities(tensor) if record is None else (record.identity,)
+            identity = next(iter(found), None)
             held.append(identity)
             after = version_of(tensor)
             if after != each.version:
@@ -451,21 +465,9 @@ class Observer:
                 state.changes.append(
                     InPlaceChange("step", location, storage, each.version, after, creation_count())
                 )
-        count, has_values = len(self._held), None not in values
+        details = step_details(optimizer, held, changed, values, names)
         self._held = []
         self._microbatches.end_step()
-
-        def details(key_of: KeyOf) -> StepDetails:
-            return StepDetails(
-                optimizer,
-                tuple(filter(None, map(key_of, held))),
-                tuple(filter(None, map(key_of, changed))),
-                count,
-                len(changed),
-                sum(map(bool, values)) if has_values else None,
-                tuple(names),
-            )
-
         entry = Entry(EventKind.STEP, "step", location, optimizer, changed, details=details)
         entry.count = len(changed)
         if self._pass is not None:  # in a hook: the frame after the pass shows the step

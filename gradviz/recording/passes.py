@@ -6,7 +6,7 @@ import functools
 import sys
 import weakref
 from collections import Counter
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Hashable, Iterable, Mapping, Sequence
 from itertools import islice
 from math import isfinite
 from types import CodeType, FrameType
@@ -23,8 +23,9 @@ from gradviz.capture.autograd.tensors import quietly, version_of
 from gradviz.capture.tensors.names import locals_of, with_attributes
 from gradviz.capture.tensors.summary import Kept, plain_array, summarize
 from gradviz.capture.tensors.training_sets import entries_of
-from gradviz.facts import GradientDetails, Loss
+from gradviz.facts import GradientDetails, Loss, StepDetails
 from gradviz.graph import TensorSummary
+from gradviz.recording.event_log import KeyOf
 from gradviz.recording.provenance import Leaf
 from gradviz.recording.source_lines import UserFiles, user_frame
 from gradviz.recording.state import RecordingState
@@ -448,8 +449,45 @@ def is_same(tensor: torch.Tensor, before: Any) -> bool:
     now: Any = tensor.detach() if is_tensor else plain_array(tensor)  # it records nothing
     if now is None or now.shape != before.shape:
         return False
+    if not is_tensor and now.size:  # the first element differs after most steps
+        old, new = before.item(0), now.item(0)
+        if old != new and (old == old or new == new):
+            return False
     differs = now != before
     return not differs.any() or not bool((differs & ((now == now) | (before == before))).any())
+
+
+def step_details(
+    optimizer: str,
+    held: Sequence[Hashable],
+    changed: Sequence[Hashable],
+    are_other: Sequence[bool | None],
+    names: Sequence[str],
+) -> Callable[[KeyOf], StepDetails]:
+    """Creates the details of a step.
+
+    Args:
+        optimizer: its class.
+        held: the identities of its parameters.
+        changed: the identities of those that the step changed.
+        are_other: whether those have other values now; None where that is not known.
+        names: the names of those.
+    """
+    same = [each for each, moved in zip(changed, are_other, strict=True) if moved is False]
+
+    def details(key_of: KeyOf) -> StepDetails:
+        return StepDetails(
+            optimizer,
+            tuple(filter(None, map(key_of, held))),
+            tuple(filter(None, map(key_of, changed))),
+            len(held),
+            len(changed),
+            None if None in are_other else sum(map(bool, are_other)),
+            tuple(names),
+            tuple(filter(None, map(key_of, same))),
+        )
+
+    return details
 
 
 _SCHEDULES = "torch.distributed.pipelining"

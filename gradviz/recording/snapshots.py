@@ -284,6 +284,13 @@ class SnapshotSeries:
         """The parameters of the modules that are alive and require grad."""
         return [named for named in self._of_modules().entries if named.tensor.requires_grad]
 
+    def leaves(self) -> Iterator[tuple[str, torch.Tensor]]:
+        """The recorded leaves that are alive, with their keys."""
+        for record in list(self._state.provenance.tensors.values()):
+            tensor = record.ref() if isinstance(record, Leaf) else None
+            if tensor is not None:
+                yield next(iter(self.keys.of_any((record.identity,))), ""), tensor
+
     def recorded_modules(self) -> list[nn.Module]:
         """The modules that were passed to ``record``, and those that `know` added."""
         return [module for _, module in self._alive()]

@@ -16,7 +16,13 @@ import torch
 
 from gradviz.capture.autograd.engine import creation_count, current_task
 from gradviz.capture.autograd.nodes import sequence_number
-from gradviz.capture.autograd.tensors import base_of, is_quiet, quietly
+from gradviz.capture.autograd.tensors import (
+    base_of,
+    is_quiet,
+    is_transformed,
+    quietly,
+    unwrapped,
+)
 from gradviz.facts import Action
 from gradviz.graph import Cause
 from gradviz.recording.cut_leaves import (
@@ -128,6 +134,22 @@ def tensors_in(values: Any, depth: int = 3) -> Iterator[torch.Tensor]:
             yield from tensors_in((value.start, value.stop, value.step), 0)
 
 
+def is_wrapped(result: Any) -> bool:
+    """Whether a transform of ``torch.func`` runs, as a result shows."""
+    while isinstance(result, (tuple, list)) and result:
+        result = result[0]
+    return isinstance(result, torch.Tensor) and is_transformed(result)
+
+
+def inner_values(values: Any) -> Any:
+    """The same values without what transforms of ``torch.func`` wrap tensors in."""
+    if isinstance(values, torch.Tensor):
+        return unwrapped(values)
+    if isinstance(values, dict):
+        return {name: inner_values(value) for name, value in values.items()}
+    return tuple(map(inner_values, values)) if isinstance(values, (tuple, list)) else values
+
+
 class RecordingState:
     """The state of one recording while its program runs.
 
@@ -144,6 +166,8 @@ class RecordingState:
         limit: the count of nodes at which to flush the event log.
         mixed: for operations of the graph, by the end of their sequence numbers: their untracked
             input tensors, in order.
+        stepping, step_file: code that runs the step of an optimizer, and the file of its class if
+            that is torch's; None and "" outside of a step.
         in_place: the names of operations that changed their input in place.
         changes: the latest in-place changes.
         changes_since: the sequence number from which all of them were recorded.
@@ -172,6 +196,7 @@ class RecordingState:
         self.is_alone = False
         self.paused = False
         self.stepping: CodeType | None = None
+        self.step_file = ""
         self.task: Callable[[], object] | None = None
         self._known_nodes: dict[int, _KnownNode] = {}
         self.repeated: Any = None
@@ -262,10 +287,12 @@ class RecordingState:
 
     def attend(self, handler: Handler | None) -> bool:
         """Whether to record the next call."""
-        if self.paused or self.is_other_task():
+        if self.paused or (self.task is not None and self.is_other_task()):
             return False
-        if self.stepping is not None and not torch.is_grad_enabled() and self._is_in_step():
-            return False
+        if self.stepping is not None and not torch.is_grad_enabled():
+            caller = sys._getframe(2).f_code.co_filename
+            if caller == self.step_file or self._is_in_step():
+                return False
         if self.pending is not None and handler is None:
             self.end_gradient_change()
         self.update_alert()
@@ -316,6 +343,8 @@ class RecordingState:
     def made(self, func: Any, arguments: Arguments, result: Any, before: int) -> None:
         """Record a call that is not a plain operation of the graph."""
         try:
+            if is_wrapped(result):
+                result, arguments = inner_values(result), inner_values(arguments)
             args, kwargs = arguments
             if self.is_alone and type(result) is torch.Tensor and not kwargs and is_quiet(args):
                 location = user_location(sys._getframe(2), self.verdicts)

@@ -131,10 +131,9 @@ class Steady:
         Returns:
             Whether it repeats an earlier one; then `add` expects the same moments.
         """
-        self._end_course()
+        self.pause()
         self._state.event_log.flush()
         digest, self._state.event_log.digest = self._state.event_log.digest, 0
-        self.is_on, self._course = False, None
         is_first, self._is_first = self._is_first, False  # of one pass nothing is compared
         is_plain = is_plain and len(roots) == 1 and not is_first
         node = getattr(roots[0], "grad_fn", None) if is_plain else None
@@ -156,6 +155,11 @@ class Steady:
         self._since, self._shift = since, since - known.since
         self._loss = Kept(roots[0])
         return True
+
+    def pause(self) -> None:
+        """Some steps are not recorded: the next recorded one may repeat one before them."""
+        self._end_course()
+        self.is_on, self._course = False, None
 
     def _end_course(self) -> None:
         course = self._course

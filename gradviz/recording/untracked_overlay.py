@@ -53,6 +53,7 @@ class UntrackedOverlay:
         self._insertion = Insertion(self._graph)
         self._untracked: dict[int, tuple[str, UntrackedTensor]] = {}
         self._own: set[str] = set()  # the keys of these nodes
+        self._by_line: list[tuple[str, UntrackedTensor]] = []  # named as their line's variable
         self._in_place: list[tuple[str, str, int]] = []  # edges that can create a cycle
 
     def missing_tensors(self) -> list[torch.Tensor]:
@@ -117,9 +118,19 @@ class UntrackedOverlay:
             self._fill(end)
         for key, data in self._written:
             self._add_written(key, data)
-        self._add_aliases()
-        self._add_values()
+        for add in (self._add_aliases, self._add_values, self._keep_names):
+            add()
         return self._graph
+
+    def _keep_names(self) -> None:
+        """Of the tensors that one call made, only what it returned has the variable's name."""
+        for key, untracked in self._by_line:
+            data, users = self._graph._node[key], self._graph._succ[key]
+            sources = {self._graph._node[user].get("source") for user in users}
+            if untracked.location.offset < 0 and data.get("source") in sources:
+                del data["name"]
+            else:
+                untracked.name = data["name"]
 
     def _shown(self, direct: list[UntrackedTensor]) -> list[UntrackedTensor]:
         """The untracked tensors of this frame, in the order of their creation."""
@@ -177,9 +188,11 @@ class UntrackedOverlay:
         if untracked.word and not is_tracked:
             data["op"] = ", ".join([untracked.word, *untracked.changes])
         line = self._state.lines.at(untracked.location)
-        name = self._name(untracked, tensor) or line.target
-        if name:
+        if name := self._name(untracked, tensor):
             data["name"] = untracked.name = name
+        elif line.target:
+            data["name"] = line.target
+            self._by_line.append((key, untracked))
         data.update(untracked.facts)
         if untracked.value is not None:
             data["value"] = untracked.value() if callable(untracked.value) else untracked.value
@@ -336,12 +349,9 @@ class UntrackedOverlay:
             "cause": data.cause,
         }
         location, word = data.location, data.word
-        if (
-            location.code is None
-            and isinstance(data.source, UntrackedTensor)
-            and data.source.matters
-        ):
-            location, word = _site_of_cut(data.source, data.cause)
+        made = data.source
+        if location.code is None and isinstance(made, UntrackedTensor) and made.matters:
+            location, word = _site_of_cut(made, data.cause)
         if word:
             edge["word"] = word
         line = self._state.lines.at(location)
@@ -430,10 +440,8 @@ class UntrackedOverlay:
     def _sharing(self) -> list[list[str]]:
         """The keys of tensors that share memory, if one of them was changed in place."""
         changes = self._state.changes
-        known: Iterable[tuple[str, Leaf | UntrackedTensor]] = (
-            *self._snapshot.leaves.values(),
-            *self._untracked.values(),
-        )
+        leaves, untracked = self._snapshot.leaves.values(), self._untracked.values()
+        known: Iterable[tuple[str, Leaf | UntrackedTensor]] = (*leaves, *untracked)
         groups: dict[object, dict[str, None]] = {}  # a frozen leaf has two records and one key
         for key, record in known if changes else ():
             tensor = record.ref()
@@ -515,8 +523,7 @@ def _untracked_inputs(untracked: UntrackedTensor | None) -> list[int]:
 class Insertion:
     """Adds nodes and edges directly to the dictionaries in which networkx stores a new graph.
 
-    It does not check for existing entries, and does not copy the attributes. A test compares the
-    result with that of ``MultiDiGraph``'s own methods.
+    It does not check for existing entries, and does not copy the attributes.
 
     Example:
         >>> graph = GradGraph()
@@ -585,7 +592,7 @@ def open_loops(graph: GradGraph, in_place: Sequence[tuple[str, str, int]]) -> di
     rest = graph.subgraph([key for key in graph if key not in found])
     parts = enumerate(nx.strongly_connected_components(rest))
     part_of = {key: number for number, part in parts for key in part}
-    for source, target, position in in_place:
+    for source, target, position in dict.fromkeys(in_place):
         if source in part_of and part_of[source] == part_of.get(target):
             graph.remove_edge(source, target, position)
     return ranks(graph)

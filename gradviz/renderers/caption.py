@@ -333,7 +333,7 @@ def legend_of(graphs: Sequence[GradGraph]) -> dict[str, str]:
     """
     found: set[str] = set()
     for graph in graphs:
-        for _, data in graph.nodes(data=True):
+        for key, data in graph.nodes(data=True):
             kind = "leaf" if data["kind"] is NodeKind.PARAMETER else data["kind"].value
             if "clone_of" in data:
                 kind = "untracked-again" if data["kind"] is NodeKind.UNTRACKED else "again"
@@ -342,7 +342,7 @@ def legend_of(graphs: Sequence[GradGraph]) -> dict[str, str]:
                 found.add("constant")
             if data.get("outputs", 1) > 1:
                 found.add("output")
-            if may_have_changed(data) and data.get("value"):
+            if may_have_changed(graph, key) and data.get("value"):
                 found.add("now")
         for label in labels_of(graph).values():
             roles = {span.role for line in (label.head, *label.rows) for span in line}

@@ -110,6 +110,7 @@ class ViewerPage:
         files: lines of the program, by file name in nodes and events, shown beside the run.
         style: the direction of the drawing and whether there is a legend; width and font size are
             those of the still pictures.
+        command: of gradviz, which makes the picture of the target: ``"draw"``, ``"record"``.
     """
 
     frames: Story
@@ -119,6 +120,7 @@ class ViewerPage:
     answers: Sequence[Answer] = ()
     files: Mapping[str, Sequence[str]] = field(default_factory=dict)
     style: SheetStyle = field(default_factory=SheetStyle)
+    command: str = "draw"
 
 
 def page_data(page: ViewerPage) -> dict[str, Any]:
@@ -145,6 +147,7 @@ def page_data(page: ViewerPage) -> dict[str, Any]:
         "notes": [clean(note) for note in shown.notes],
         "theme": page.theme,
         "target": page.target,
+        "command": page.command,
         "color": scale["by"] if scale else "",
         "rankdir": "LR" if page.style.sideways else "TB",
         "hasLegend": page.style.legend,

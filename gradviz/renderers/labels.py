@@ -199,7 +199,7 @@ def _label(graph: GradGraph, key: str, shows: _Shows) -> Label:
     if kind is NodeKind.UNTRACKED and data.get("op", "detach") not in _CAUSES:
         head.insert(0, TextSpan(_short(data["op"]), Role.WORD))
     head += _hooks(data) + _change_spans(data)
-    value = _value_rows(data, is_dated=may_have_changed(data))
+    value = _value_rows(data, is_dated=may_have_changed(graph, key))
     if kind is NodeKind.RESULT:
         if value and data["value"].numel <= _FEW_INLINE:
             head, value = [*head, *value[0]], []
@@ -212,9 +212,16 @@ def _label(graph: GradGraph, key: str, shows: _Shows) -> Label:
     return Label(tuple(head), (*value, *_rows(data)))
 
 
-def may_have_changed(data: NodeData) -> bool:
-    """Whether a leaf was changed in place before or after the graph used it: not known which."""
-    return data["kind"] in _LEAVES and bool(data.get("version")) and "stale" not in data
+def may_have_changed(graph: GradGraph, key: str) -> bool:
+    """Whether it is not known that operations of the graph used the current value of a leaf.
+
+    Its version counts changes in place, except those through ``.data`` and NumPy: these are known
+    only if the graph was recorded.
+    """
+    data: NodeData = graph.nodes[key]
+    if data["kind"] not in _LEAVES or "stale" in data:
+        return False
+    return bool(data.get("version")) or ("is_traced" in graph.graph and graph.degree(key) > 0)
 
 
 def _since(data: NodeData) -> list[TextSpan]:

@@ -120,7 +120,7 @@ export class Viewer {
       this.stage.show(this.picture, { anchor: this.kept(anchor), animate: !isSteady });
       const { frames } = this.data;
       const isOther = frames[before.frame].run !== frames[this.state.frame].run;
-      if (how.fit || isOther || before.rankdir !== this.state.rankdir) this.stage.fit(!how.fit);
+      if (how.fit || isOther || before.rankdir !== this.state.rankdir) this.stage.fit(true);
       else this.stage.isTouched = true;
     }
     this.apply();

@@ -58,8 +58,10 @@ function shell(text) {
 
 /** The same picture by the command line. @param {Model} model @param {State} state */
 export function commandOf(model, state) {
-  const target = model.data.target || "graph.json";
-  return ["gradviz draw", shell(target), ...optionsOf(model, state).flags, "-o graph.svg"].join(" ");
+  const { target, command } = model.data;
+  const frame = model.count > 1 ? [`--frames ${state.frame + 1}`] : [];
+  const words = [`gradviz ${command}`, shell(target || "graph.json"), ...optionsOf(model, state).flags, ...frame, "-o graph.svg"];
+  return words.join(" ") + (target ? "" : "  # after: gradviz.draw(…).save('graph.json')");
 }
 
 /** The same picture by Python. @param {Model} model @param {State} state */

@@ -18,6 +18,13 @@ export class ExportMenu {
         button("Copy command", "gradviz draw, for the shell", () => this.copy(commandOf(viewer.model, viewer.state), "command")),
         button("Copy views=[…]", "for gradviz.draw in Python", () => this.copy(viewsOf(viewer.model, viewer.state), "views"))),
       this.shown);
+    const { element } = this;
+    document.addEventListener("pointerdown", (event) => {
+      if (!element.contains(/** @type {Node} */ (event.target))) element.open = false;
+    });
+    element.addEventListener("keydown", (event) => {
+      if (event.key === "Escape") element.open = false;
+    });
   }
 
   /** @param {string} text @param {string} what */

@@ -27,7 +27,7 @@ export function search(model, frame, text) {
   frame.keys.forEach((key, node) => {
     const row = model.row(frame, node);
     const rank = rankOf(words, row, frame.module[node], shown.get(node) || "");
-    if (rank) found.push({ id: key, row, module: frame.module[node], rank });
+    if (rank) found.push({ id: key, row: shown.has(node) ? { ...row, op: shown.get(node) } : row, module: frame.module[node], rank });
   });
   return found.sort((a, b) => b.rank - a.rank);
 }

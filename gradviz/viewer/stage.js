@@ -188,6 +188,7 @@ export class Stage {
   fit(isFirst) {
     const { picture } = this;
     if (!picture) return;
+    this.isReadable = Boolean(isFirst);
     const { width, height } = this.size;
     const wide = (width - 2 * MARGIN) / Math.max(1, picture.width);
     const high = (height - 2 * MARGIN) / Math.max(1, picture.height);
@@ -210,6 +211,9 @@ export class Stage {
 
   /** The node around which a large picture begins, and whether it is in the middle in both directions. */
   start = { id: "", isMiddle: false };
+
+  /** How the picture was fitted last: so that its text can be read, or the whole of it. */
+  isReadable = true;
 
   /** Whether the reader moved the picture. */
   isTouched = false;
@@ -347,7 +351,7 @@ export class Stage {
     new ResizeObserver(() => {
       this.known = null;
       if (this.isTouched) this.redraw();
-      else this.fit(true);
+      else this.fit(this.isReadable);
     }).observe(element);
   }
 

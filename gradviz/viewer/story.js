@@ -1,7 +1,7 @@
 /** The moments of a recorded run: a strip of the whole, a slider, and what changed in words. */
 
 import { h, button } from "./dom.js";
-import { countText, numberText } from "./format.js";
+import { countText, counted, numberText } from "./format.js";
 import { svgElement } from "./draw_svg.js";
 import { changesText, titleOf } from "./panel.js";
 
@@ -10,6 +10,7 @@ import { changesText, titleOf } from "./panel.js";
 const WIDTH = 1000;
 const HEIGHT = 44;
 const MOST_CHANGES = 40;
+const MOST_ALIKE = 5; // operations with the same change that are listed one by one
 
 /** @type {Record<string, string>} */
 const PHASES = {
@@ -149,10 +150,18 @@ export function changesElement(model, number, select) {
     return row.changes ? [{ key, row: shown.has(node) ? { ...row, op: shown.get(node) } : row }] : [];
   });
   if (!changed.length) return null;
-  const items = changed.slice(0, MOST_CHANGES).map(({ key, row }) => h("li", {},
+  // What happened to many operations alike is one line, after the others: that they were freed.
+  /** @type {Map<string, number>} */
+  const alike = new Map();
+  const textOf = (/** @type {import("./graph.js").Row} */ row) => (row.kind === "operation" ? changesText(row.changes || {}) : "");
+  for (const { row } of changed) alike.set(textOf(row), (alike.get(textOf(row)) || 0) + 1);
+  const many = [...alike].filter(([text, count]) => text && count > MOST_ALIKE);
+  const single = changed.filter(({ row }) => !many.some(([text]) => text === textOf(row)));
+  const items = single.slice(0, MOST_CHANGES).map(({ key, row }) => h("li", {},
     button(titleOf(row, key), "select this", () => select(key), { class: "link" }),
     ` ${changesText(row.changes || {})}`));
-  const more = changed.length > MOST_CHANGES ? h("p", {}, `and ${countText(changed.length - MOST_CHANGES)} more`) : null;
+  for (const [text, count] of many) items.push(h("li", {}, `${counted(count, "operation")}: ${text}`));
+  const more = single.length > MOST_CHANGES ? h("p", {}, `and ${countText(single.length - MOST_CHANGES)} more`) : null;
   return h("section", {}, h("h3", {}, `Changed in this frame (${countText(changed.length)})`), h("ul", { class: "plain" }, ...items), more);
 }
 

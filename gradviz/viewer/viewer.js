@@ -522,8 +522,10 @@ function shell(text) {
 }
 
 function commandOf(model, state) {
-  const target = model.data.target || "graph.json";
-  return ["gradviz draw", shell(target), ...optionsOf(model, state).flags, "-o graph.svg"].join(" ");
+  const { target, command } = model.data;
+  const frame = model.count > 1 ? [`--frames ${state.frame + 1}`] : [];
+  const words = [`gradviz ${command}`, shell(target || "graph.json"), ...optionsOf(model, state).flags, ...frame, "-o graph.svg"];
+  return words.join(" ") + (target ? "" : "  # after: gradviz.draw(\u2026).save('graph.json')");
 }
 
 function viewsOf(model, state) {
@@ -638,6 +640,13 @@ class ExportMenu {
         button("Copy command", "gradviz draw, for the shell", () => this.copy(commandOf(viewer.model, viewer.state), "command")),
         button("Copy views=[\u2026]", "for gradviz.draw in Python", () => this.copy(viewsOf(viewer.model, viewer.state), "views"))),
       this.shown);
+    const { element } = this;
+    document.addEventListener("pointerdown", (event) => {
+      if (!element.contains(/** @type {Node} */ (event.target))) element.open = false;
+    });
+    element.addEventListener("keydown", (event) => {
+      if (event.key === "Escape") element.open = false;
+    });
   }
 
   async copy(text, what) {
@@ -2902,7 +2911,7 @@ function search(model, frame, text) {
   frame.keys.forEach((key, node) => {
     const row = model.row(frame, node);
     const rank = rankOf(words, row, frame.module[node], shown.get(node) || "");
-    if (rank) found.push({ id: key, row, module: frame.module[node], rank });
+    if (rank) found.push({ id: key, row: shown.has(node) ? { ...row, op: shown.get(node) } : row, module: frame.module[node], rank });
   });
   return found.sort((a, b) => b.rank - a.rank);
 }
@@ -3364,6 +3373,7 @@ class Stage {
   fit(isFirst) {
     const { picture } = this;
     if (!picture) return;
+    this.isReadable = Boolean(isFirst);
     const { width, height } = this.size;
     const wide = (width - 2 * MARGIN) / Math.max(1, picture.width);
     const high = (height - 2 * MARGIN) / Math.max(1, picture.height);
@@ -3384,6 +3394,8 @@ class Stage {
   }
 
   start = { id: "", isMiddle: false };
+
+  isReadable = true;
 
   isTouched = false;
 
@@ -3513,7 +3525,7 @@ class Stage {
     new ResizeObserver(() => {
       this.known = null;
       if (this.isTouched) this.redraw();
-      else this.fit(true);
+      else this.fit(this.isReadable);
     }).observe(element);
   }
 
@@ -3595,7 +3607,7 @@ return { MOST_IN_SVG, Stage, pathThrough };
 const $story = (() => {
 
 const { h, button } = $dom;
-const { countText, numberText } = $format;
+const { countText, counted, numberText } = $format;
 const { svgElement } = $draw_svg;
 const { changesText, titleOf } = $panel;
 
@@ -3603,6 +3615,7 @@ const { changesText, titleOf } = $panel;
 const WIDTH = 1000;
 const HEIGHT = 44;
 const MOST_CHANGES = 40;
+const MOST_ALIKE = 5; // operations with the same change that are listed one by one
 
 const PHASES = {
   forward: "forward", "after backward": "backward", "failed backward": "backward failed",
@@ -3712,10 +3725,17 @@ function changesElement(model, number, select) {
     return row.changes ? [{ key, row: shown.has(node) ? { ...row, op: shown.get(node) } : row }] : [];
   });
   if (!changed.length) return null;
-  const items = changed.slice(0, MOST_CHANGES).map(({ key, row }) => h("li", {},
+  // What happened to many operations alike is one line, after the others: that they were freed.
+  const alike = new Map();
+  const textOf = (/** @type {import("./graph.js").Row} */ row) => (row.kind === "operation" ? changesText(row.changes || {}) : "");
+  for (const { row } of changed) alike.set(textOf(row), (alike.get(textOf(row)) || 0) + 1);
+  const many = [...alike].filter(([text, count]) => text && count > MOST_ALIKE);
+  const single = changed.filter(({ row }) => !many.some(([text]) => text === textOf(row)));
+  const items = single.slice(0, MOST_CHANGES).map(({ key, row }) => h("li", {},
     button(titleOf(row, key), "select this", () => select(key), { class: "link" }),
     ` ${changesText(row.changes || {})}`));
-  const more = changed.length > MOST_CHANGES ? h("p", {}, `and ${countText(changed.length - MOST_CHANGES)} more`) : null;
+  for (const [text, count] of many) items.push(h("li", {}, `${counted(count, "operation")}: ${text}`));
+  const more = single.length > MOST_CHANGES ? h("p", {}, `and ${countText(single.length - MOST_CHANGES)} more`) : null;
   return h("section", {}, h("h3", {}, `Changed in this frame (${countText(changed.length)})`), h("ul", { class: "plain" }, ...items), more);
 }
 
@@ -3867,7 +3887,7 @@ class Viewer {
       this.stage.show(this.picture, { anchor: this.kept(anchor), animate: !isSteady });
       const { frames } = this.data;
       const isOther = frames[before.frame].run !== frames[this.state.frame].run;
-      if (how.fit || isOther || before.rankdir !== this.state.rankdir) this.stage.fit(!how.fit);
+      if (how.fit || isOther || before.rankdir !== this.state.rankdir) this.stage.fit(true);
       else this.stage.isTouched = true;
     }
     this.apply();

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import networkx as nx
 
 from gradviz.errors import UsageError
 from gradviz.graph import GradGraph, NodeKind, TensorSummary
+from gradviz.graph.columns import collector_paused
 from gradviz.graph.operations import operation
 from gradviz.graph.text import counted, must_be, shape_text
 from gradviz.views.details import clone_shared_leaves, hide_bookkeeping, note_of_edges
@@ -19,13 +20,15 @@ from gradviz.views.op_sequence import OpSequence, op_sequence
 from gradviz.views.repeats import fold_parts, fold_repeats, repeat_parts, repeats_of
 from gradviz.views.siblings import (
     dock_leaves,
+    fold_calls,
     fold_chains,
     fold_chunks,
+    fold_outside_of_modules,
     fold_rows_of_leaves,
     fold_siblings,
     hide_untracked,
 )
-from gradviz.views.view import along_the_data, view
+from gradviz.views.view import reverse_flow, view
 
 _HOPELESS = 8  # Graphs with more operations than so many pages hold are folded at once.
 _ALL_DEPTHS = 99
@@ -39,7 +42,6 @@ _HOW = "views=() or --all shows everything, focus_on(NAME) or --focus NAME a par
 
 
 @view
-@along_the_data
 def fit_page(graph: GradGraph, *, most: int = 60, pages: int = 1) -> GradGraph:
     """Show a small graph as a whole, and a large one folded to fit a page.
 
@@ -71,14 +73,49 @@ def fit_page(graph: GradGraph, *, most: int = 60, pages: int = 1) -> GradGraph:
         raise UsageError(must_be("most", "an integer >= 10", most))
     if type(pages) is not int or pages < 1:
         raise UsageError(must_be("pages", "an integer >= 1", pages))
-    page = _Page(most, _HIGHEST if pages == 1 else max(_HIGHEST / pages - _ROOM, _LEAST))
-    if graph.number_of_nodes() > most * _HOPELESS:
+    return fit_pages(graph, [(most, pages)])[0]
+
+
+def fit_pages(graph: GradGraph, sizes: Sequence[tuple[int, int]]) -> list[GradGraph]:
+    """`fit_page` for several sizes at once: each folding is made once.
+
+    Args:
+        graph: as it was recorded.
+        sizes: ``most`` and ``pages`` of each page.
+
+    Returns:
+        A graph for each size; the same object where two are equal.
+    """
+    if graph.graph.get("flow") == "gradient":
+        return [reverse_flow(seen) for seen in fit_pages(reverse_flow(graph), sizes)]
+    with collector_paused():
+        return _fitted(graph, sizes)
+
+
+def _fitted(graph: GradGraph, sizes: Sequence[tuple[int, int]]) -> list[GradGraph]:
+    sheets = [
+        _Page(most, _HIGHEST if pages == 1 else max(_HIGHEST / pages - _ROOM, _LEAST))
+        for most, pages in sizes
+    ]
+    if graph.number_of_nodes() > min(page.most for page in sheets) * _HOPELESS:
         graph = fold_rows_of_leaves(graph)
-    if graph.number_of_nodes() <= most * _HOPELESS:
+    fits: dict[_Page, GradGraph] = {}
+    if graph.number_of_nodes() <= max(page.most for page in sheets) * _HOPELESS:
         whole: GradGraph = hide_bookkeeping(graph)
-        if whole.number_of_nodes() <= most and (seen := _fitting(whole, page)) is not None:
-            return seen
-    best, how = _smallest(graph, page)
+        for page in dict.fromkeys(sheets):
+            if whole.number_of_nodes() <= page.most and (seen := _fitting(whole, page)) is not None:
+                fits[page] = seen
+    others = [page for page in dict.fromkeys(sheets) if page not in fits]
+    found = _smallest(graph, others) if others else {}
+    folded: dict[tuple[int, int], GradGraph] = {}
+    for page, (best, how) in found.items():
+        chosen = id(best), page.most
+        fits[page] = folded[chosen] = folded.get(chosen) or _folded(graph, best, how, page.most)
+    return [fits[page] for page in sheets]
+
+
+def _folded(graph: GradGraph, best: GradGraph, how: str, most: int) -> GradGraph:
+    """The best folding of a graph, folded further if it is too large, with a note."""
     seen = _with_clones(best, 2 * most)
     for fold, word in ((fold_chains, "chains"), (fold_chunks(most // 2), "chunks")):
         if seen.number_of_nodes() > 2 * most:
@@ -135,42 +172,84 @@ def _fitting(graph: GradGraph, page: _Page) -> GradGraph | None:
 
 def _excess(graph: GradGraph, page: _Page) -> float:
     """How many times too large a picture is for a page; a tall one is split into columns."""
-    width, height = page_size(graph)
-    width, height = width * _SPREAD, height * _PACKED
+    return _excess_of(page_size(graph), page)
+
+
+def _excess_of(size: tuple[float, float], page: _Page) -> float:
+    width, height = size[0] * _SPREAD, size[1] * _PACKED
     columns = max(1, int(_COLUMNS // max(width, 1)))
     return max(width / _WIDEST, height / (columns * page.height))
 
 
-def _smallest(graph: GradGraph, page: _Page) -> tuple[GradGraph, str]:
-    """The first folding that fits a page, else the one that comes closest."""
-    most = page.most
-    best: tuple[float, GradGraph, str] | None = None
-    if graph.number_of_nodes() <= most * _HOPELESS:
-        whole: GradGraph = hide_bookkeeping(graph)
-        alike = fold_siblings(whole)
-        is_small = 2 * len(alike) <= len(whole) and len(alike) <= most
-        if is_small and _excess(clone_shared_leaves(alike), page) <= 1:
-            return alike, "alike branches"
-    for way, how in _foldings(graph, most):
-        for seen, word in _narrower(way, how, most):
-            count = seen.number_of_nodes()
-            size = count / most
-            if count <= 2 * most:
-                size = max(size, _excess(clone_shared_leaves(seen), page))
-            if count > most and page.height < _HIGHEST:
+def _smallest(graph: GradGraph, pages: Sequence[_Page]) -> dict[_Page, tuple[GradGraph, str]]:
+    """For each page the first folding that fits it, else the one that comes closest."""
+    best: dict[_Page, tuple[float, GradGraph, str]] = {}
+    most = max(page.most for page in pages)
+    left = list(pages)
+    for seen, word, needed in _candidates(graph, most):
+        count = seen.number_of_nodes()
+        shown: tuple[float, float] | None = None
+        for page in left[:]:
+            size = count / page.most
+            if count <= 2 * page.most:
+                shown = shown or page_size(clone_shared_leaves(seen))
+                size = max(size, _excess_of(shown, page))
+            if count > page.most and page.height < _HIGHEST:
                 size += _HOPELESS  # among others it must be small
-            if best is None or size < best[0]:
-                best = size, seen, word
+            if needed and (size > 1 or count > page.most or 2 * count > needed):
+                continue
+            if page not in best or size < best[page][0]:
+                best[page] = size, seen, word
             if size <= 1:
-                return seen, word
+                left.remove(page)
+        if not left:
+            break
+    return {page: _with_chains(best.get(page), graph, page) for page in pages}
+
+
+def _with_chains(
+    best: tuple[float, GradGraph, str] | None, graph: GradGraph, page: _Page
+) -> tuple[GradGraph, str]:
+    """The best folding, with its chains folded if it is then smaller."""
     if best is None:
         return graph.copy(), ""
     size, seen, word = best
+    if size <= 1:
+        return seen, word
     chains = fold_chains(seen)
-    is_smaller = len(chains) < len(seen) <= 2 * most
+    is_smaller = len(chains) < len(seen) <= 2 * page.most
     if is_smaller and _excess(clone_shared_leaves(chains), page) < size:
         return chains, f"{word}, chains"
     return seen, word
+
+
+def _candidates(graph: GradGraph, most: int) -> Iterator[tuple[GradGraph, str, int]]:
+    """Foldings with their words, from the finest; and the nodes before it, or 0.
+
+    If it is not 0, the folding is only used where it fits and has at most half of the nodes.
+    """
+    if graph.number_of_nodes() <= most * _HOPELESS:
+        whole: GradGraph = hide_bookkeeping(graph)
+        yield fold_siblings(whole), "alike branches", len(whole)
+    ways = []
+    for way, how in _foldings(graph, most):
+        for seen, word in _narrower(way, how, most):
+            yield seen, word, 0
+        ways.append((way, how))
+    for way, how in (*ways, *_outermost(graph)):
+        outside = fold_outside_of_modules(way) if len(way) <= most * _HOPELESS**2 else way
+        if len(outside) < len(way):
+            for fewer in (outside, fold_outside_of_modules(fold_calls(outside))):
+                seen = hide_untracked(dock_leaves(fold_siblings(fewer)))
+                yield seen, f"{how} and outside of modules", 0
+
+
+def _outermost(graph: GradGraph) -> Iterator[tuple[GradGraph, str]]:
+    """The graph with each call of the outermost modules as one node."""
+    sequence = op_sequence(graph)
+    paths = module_paths(sequence)
+    if parts := module_parts(sequence, paths, root_of(paths) + 1):
+        yield hide_bookkeeping(group_parts(graph, parts, 1)), "module (depth 1)"
 
 
 def _narrower(graph: GradGraph, how: str, most: int) -> Iterator[tuple[GradGraph, str]]:
@@ -178,7 +257,8 @@ def _narrower(graph: GradGraph, how: str, most: int) -> Iterator[tuple[GradGraph
     yield graph, how
     if graph.number_of_nodes() <= most * _HOPELESS**2:
         word = f"{how} and alike branches" if how else "alike branches"
-        for alike in (fold_siblings(graph), fold_siblings(graph, shapes=False)):
+        for has_shapes in (True, False):
+            alike = fold_siblings(graph, shapes=has_shapes)
             if len(alike) < len(graph):
                 yield alike, word
             docked = dock_leaves(alike)

@@ -30,6 +30,8 @@ _TENSORS = (NodeKind.PARAMETER, NodeKind.LEAF, NodeKind.UNTRACKED, NodeKind.SAVE
 _LEAVES = (NodeKind.PARAMETER, NodeKind.LEAF)
 _PLACES = frozenset(("index", "start", "end"))  # options that only select one branch
 _MOST_SPANS = 3
+_MOST_NODES = 500  # of a graph in which calls of a module are searched
+_FEW_OUTSIDE = 2  # operations that need not be folded
 _DIGITS = re.compile(r"\d+")
 
 
@@ -439,6 +441,74 @@ def _chains(sequence: OpSequence) -> Iterator[list[int]]:
         while run[-1] in after:
             run.append(after[run[-1]])
         yield run
+
+
+def fold_outside_of_modules(graph: GradGraph) -> GradGraph:
+    """Draw connected operations that are in no module, with no module between them, as one node.
+
+    Args:
+        graph: with modules as groups; without any it is returned as it is.
+    """
+    nodes, order = graph._node, list(nx.topological_sort(graph))
+    plain = _outside_of_modules(graph)
+    if not any("module" in data and data.get("members") for data in nodes.values()):
+        return graph
+    between = {key for key in nodes if key not in plain and graph._pred[key]}
+    # Of two nodes with the same level, no path from one to the other leaves the folded nodes.
+    level: dict[str, int] = {}
+    part_of: dict[str, list[str]] = {}
+    for key in order:
+        sources = graph._pred[key]
+        level[key] = max((level[s] + (s in between) for s in sources), default=0)
+        if key in plain:
+            own = part_of[key] = [key]
+            for source in sources:
+                if source in plain and level[source] == level[key]:
+                    less, own = sorted((own, part_of[source]), key=len)
+                    if less is not own:
+                        own += less
+                        part_of.update(dict.fromkeys(less, own))
+    rank = {key: number for number, key in enumerate(order)}
+    parts = []
+    for keys in {id(keys): keys for keys in part_of.values()}.values():
+        keys.sort(key=rank.__getitem__)
+        if len(keys) > _FEW_OUTSIDE:
+            data: Any = {"op": words_of([nodes[key] for key in keys])}
+            parts.append(Part(keys, data, 0, True))
+    return contract(graph, parts) if parts else graph
+
+
+def fold_calls(graph: GradGraph) -> GradGraph:
+    """Draw all calls of one module as one node, with the plain operations between them.
+
+    Args:
+        graph: with modules as groups; those with other modules between their calls stay.
+    """
+    if len(graph) > _MOST_NODES:
+        return graph
+    names = [data.get("module", "") for data in graph._node.values() if data.get("members")]
+    for name in dict.fromkeys(name for name in names if name and names.count(name) > 1):
+        keys = {key for key, data in graph._node.items() if data.get("module") == name}
+        after = set().union(*(nx.descendants(graph, key) for key in keys))
+        before = set().union(*(nx.ancestors(graph, key) for key in keys))
+        inner = (after & before) - keys
+        if inner <= _outside_of_modules(graph):
+            whole = inner | keys
+            data: Any = {"name": name, "module": name, **({"inferred": True} if inner else {})}
+            order = [key for key in nx.topological_sort(graph) if key in whole]
+            graph = contract(graph, [Part(order, data, 0, True)])
+    return graph
+
+
+def _outside_of_modules(graph: GradGraph) -> set[str]:
+    """The operations, folded or not, that are in no module and may be folded."""
+    return {
+        key
+        for key, data in graph._node.items()
+        if (data["kind"] is NodeKind.OPERATION or data.get("members"))
+        and data.keys().isdisjoint(("root", "problem", "verdict", "module_class"))
+        and not (data["kind"] is NodeKind.GROUP and "module" in data)
+    }
 
 
 @view

@@ -214,24 +214,25 @@ def outline(root: Node, since: int, most: int) -> Hashable:
         since: the first sequence number; None is returned for a graph with older nodes.
         most: the number of nodes; None for a larger graph, and for one with custom functions.
     """
-
-    def place(child: Node) -> object:
-        number = sequence_number(child)
-        return number - since if number != ACCUMULATE_NR else (id(leaf_of(child)),)
-
     rows: list[object] = []
+    places: dict[Node, object] = {}
     for node, edges in visit_ancestors([root]):
-        kind, number = operation_type(node), sequence_number(node) - since
         if not edges and (leaf := leaf_of(node)) is not None:
             rows.append(id(leaf))
             continue
+        kind, number = operation_type(node), sequence_number(node) - since
         if len(rows) >= most or kind.opaque or kind.raw == _CUSTOM or number < 0:
             return None
         options = repr(kind.read_options(node)) if kind.read_options else ""
         factor = _number_in(node, kind) if operation(kind.op).number else ""
-        made = tuple((tuple(each.shape), each.dtype, each.device) for each in node._input_metadata)
-        rows.append((kind.grad_fn, number, made, options, factor))
-        rows.extend(child and (out, place(child)) for child, out in edges)
+        results = node._input_metadata
+        shapes = tuple([(tuple(each.shape), each.dtype, each.device) for each in results])
+        rows.append((kind.grad_fn, number, shapes, options, factor))
+        for child, _ in edges:
+            if child is not None and child not in places:
+                made = sequence_number(child)
+                places[child] = made - since if made != ACCUMULATE_NR else (id(leaf_of(child)),)
+        rows.extend(child and (out, places[child]) for child, out in edges)
     return tuple(rows)
 
 

@@ -415,6 +415,8 @@ def trace_subjects(
         finally:
             make_safe_to_drop(builder.walk)
         builder.graph.graph["torch"] = str(torch.__version__)
+        if look is None:  # it was not recorded whether leaves have changed since they were used
+            builder.graph.graph["is_traced"] = True
         if modules := _modules_in(builder.graph, names.modules):
             builder.graph.graph["modules"] = modules
             if frozen := _frozen_parameters(names, modules):

@@ -403,6 +403,8 @@ _copy = _handler(_after_copy, _before_copy)
 
 def _handler_of(func: Any) -> Handler | None:
     name, word = str(getattr(func, "__name__", "")), word_of(func)
+    if name.startswith("_record_function_"):  # of the profiler
+        return pass_on
     if name in ("__get__", "__set__", "__delete__"):
         return _PROPERTIES.get((name, word), pass_on)
     if func is torch.autograd.grad:

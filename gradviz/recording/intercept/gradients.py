@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from gradviz.capture.autograd.tensors import unwrapped
 from gradviz.facts import Action, StepDetails
 from gradviz.graph import Cause
 from gradviz.recording.cut_leaves import Ancestors
@@ -61,6 +62,12 @@ def after_backward_call(state: RecordingState, call: TorchCall) -> None:
         if isinstance(output, torch.Tensor) and output.requires_grad
     ]
     for tensor, gradient in zip(inputs, call.result, strict=False):
+        if isinstance(gradient, torch.Tensor) and isinstance(tensor, torch.Tensor):
+            inner = unwrapped(tensor)
+            if inner is not tensor and not inner.requires_grad:  # inside torch.func.grad
+                every = [state.provenance.untracked(inner).as_input()]
+                state.add_untracked("grad", every, [unwrapped(gradient)], location)
+                continue
         if not isinstance(gradient, torch.Tensor) or gradient.requires_grad:
             continue
         if isinstance(tensor, torch.Tensor) and tensor.requires_grad:
@@ -79,7 +86,9 @@ def after_grad_read(state: RecordingState, call: TorchCall) -> None:
             _miss(state, tensor)
         elif len(state.grad_reads) < _MOST_READS and not outermost(state):
             state.grad_reads.setdefault(id(tensor), weakref.ref(tensor))
-    if gradient is None or gradient.requires_grad or not tensor.requires_grad:
+    if gradient is None or gradient.requires_grad:
+        return
+    if not tensor.requires_grad and state.provenance.known_leaf(tensor) is None:
         return
     if not tensor.is_leaf or state.provenance.tensors.of(gradient) is not None:
         return
@@ -108,7 +117,7 @@ def _log_missed(state: RecordingState) -> None:
 def before_grad_set(state: RecordingState, call: TorchCall) -> None:
     """Before ``w.grad = ...``: record the old value."""
     tensor = call.args[0]
-    if tensor.requires_grad and tensor.is_leaf:
+    if tensor.is_leaf and (tensor.requires_grad or state.provenance.known_leaf(tensor) is not None):
         state.provenance.leaf(tensor)
         call.before = tensor.grad
 
@@ -116,8 +125,8 @@ def before_grad_set(state: RecordingState, call: TorchCall) -> None:
 def after_grad_set(state: RecordingState, call: TorchCall) -> None:
     """``w.grad`` was set, to None or to a tensor."""
     tensor = call.args[0]
-    leaf = state.provenance.tensors.of(tensor)
-    if not isinstance(leaf, Leaf) or tensor.grad is call.before:
+    leaf = state.provenance.known_leaf(tensor)
+    if leaf is None or tensor.grad is call.before:
         return
     leaf.passes = 0 if tensor.grad is None else None
     action = Action.SET_TO_NONE if tensor.grad is None else Action.ASSIGNED
@@ -158,7 +167,8 @@ def _log_change(
     entry = state.pending
     if entry is not None:
         is_same = entry.word == word and entry.action is action
-        if not is_same or _line(state, entry.location) != _line(state, location):
+        is_here = entry.location == location
+        if not is_same or not (is_here or _line(state, entry.location) == _line(state, location)):
             state.end_gradient_change()
             entry = None
     if entry is None:
