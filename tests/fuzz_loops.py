@@ -312,9 +312,9 @@ class LoopMaker:
         if self.zeroing in ("first", "zeros", "loop") and fault != "zeroed before step":
             self._clear()
         if fault == "clipped early":
-            line = self._say("nn.utils.clip_grad_norm_(model.parameters(), 0.5)", indent=1)
-            self._right("", "clipped before backward", lines=())
-            del line
+            self._say("nn.utils.clip_grad_norm_(model.parameters(), 0.5)", indent=1)
+            late = ("clipped after the step",) if self.zeroing == "before backward" else ()
+            self._right("", "clipped before backward", *late)
         if self.micro:
             self._say(f"for part in range({self.micro}):", indent=1)
         at = 2 if self.micro else 1

@@ -51,6 +51,15 @@ _DIVIDING = ("Adam", "AdamW", "Adamax", "NAdam", "RAdam", "RMSprop", "Adagrad", 
 _USUAL = 1e4  # norm of a gradient with which no usual step diverges
 _NEAR = 6  # operations between a mask and its softmax
 _PUT_IN = words(lambda row: row.puts_in)
+_CHOOSES = _PUT_IN | {
+    "index",
+    "index_select",
+    "masked_select",
+    "gather",
+    "nan_to_num",
+    "max",
+    "min",
+}
 _TURNS = frozenset(("t", "transpose", "view", "to"))
 _SINGULAR = frozenset(("linalg_svd", "svd", "linalg_eigh", "linalg_eig"))
 
@@ -135,7 +144,7 @@ def _first_suspect(
         if suspect := next(filter(None, data), None):
             return suspect
     if forward and not forward[0].is_known:
-        spoiled = [key for key in _in_order(graph, before) if _spoils_its_result(values, key)]
+        spoiled = _spoiled(values, forward[0].key, before)
         earlier = [Suspect(key, _why_singular(values, key), in_forward=True) for key in spoiled]
         earlier += [each for each in reversed(backward) if each.key in before]
         forward = earlier + forward
@@ -363,6 +372,20 @@ def _why_singular(values: Values, key: str) -> str:
         return why
     bad = (n for n in operation(op).not_finite_at if has(values.input_of(key, 0), n))
     return next((f"its input has a {number:g}" for number in bad), "")
+
+
+def _spoiled(values: Values, key: str, before: Iterable[str]) -> list[str]:
+    """The operations whose result is not finite and may reach an operation, in order.
+
+    One behind which elements are chosen does not count: its NaN may be left out.
+    """
+    graph = values.graph
+    found = [each for each in _in_order(graph, before) if _spoils_its_result(values, each)]
+    if not found:
+        return []
+    nodes = graph.nodes
+    choosing = {each for each in ancestors(graph, [key]) if nodes[each].get("op") in _CHOOSES}
+    return [each for each in found if not choosing & descendants(graph, [each])]
 
 
 def _spoils_its_result(values: Values, key: str) -> bool:

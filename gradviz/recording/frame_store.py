@@ -159,7 +159,8 @@ class FrameStore:
             return ""
         first, last = len(self._first), kept - len(self._first) - len(self._unlike)
         ends = f"the first {first} and the last {last}" if first else f"the last {last}"
-        between = f", and {len(self._unlike)} between that show something else"
+        unlike = len(self._unlike)
+        between = f", and {unlike} between that show{'s' * (unlike == 1)} something else"
         dropped = f"; {self._dropped:,} more of those are left out" if self._dropped else ""
         return (
             f"{kept} of {self.count:,} moments are shown (max_frames={self.most}): {ends}"

@@ -17,7 +17,7 @@ import torch
 from gradviz.capture.autograd.engine import creation_count
 from gradviz.capture.autograd.nodes import plain_shape, sequence_number
 from gradviz.capture.autograd.operations import type_text
-from gradviz.capture.autograd.tensors import base_of, storage_address
+from gradviz.capture.autograd.tensors import base_of, storage_address, unwrapped
 from gradviz.graph import Cause, TensorSummary
 from gradviz.recording.cut_leaves import (
     NO_ANCESTORS,
@@ -364,6 +364,8 @@ class Provenance:
         """
         if isinstance(found := self.tensors.of(tensor), UntrackedTensor):
             return found
+        if (inner := unwrapped(tensor)) is not tensor:
+            return self.untracked(inner)
         untracked = self.add(tensor, "", Cause.NOT_RECORDED)
         untracked.matters = isinstance(tensor, torch.nn.Parameter)
         untracked.read_facts(tensor)
@@ -392,7 +394,7 @@ class Provenance:
         if tensor is None:
             untracked.is_plain_value = True
         else:
-            self.tensors.enter(tensor, untracked)
+            self.tensors.enter(unwrapped(tensor), untracked)
         if matters:
             if tensor is not None:
                 untracked.read_facts(tensor)

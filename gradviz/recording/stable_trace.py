@@ -260,6 +260,7 @@ def _is_foreign(data: Mapping[str, Any], word: str) -> bool:
     Most names of torch's own nodes end in a number.
     """
     is_own = data["grad_fn"] in _NOT_NUMBERED or "::" in data["grad_fn"]
+    is_own |= data["grad_fn"].startswith("Foreach")
     return not is_own and word not in ("apply", "backward", "grad")
 
 

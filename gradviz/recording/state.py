@@ -16,7 +16,13 @@ import torch
 
 from gradviz.capture.autograd.engine import creation_count, current_task
 from gradviz.capture.autograd.nodes import sequence_number
-from gradviz.capture.autograd.tensors import base_of, is_quiet, quietly
+from gradviz.capture.autograd.tensors import (
+    base_of,
+    is_quiet,
+    is_transformed,
+    quietly,
+    unwrapped,
+)
 from gradviz.facts import Action
 from gradviz.graph import Cause
 from gradviz.recording.cut_leaves import (
@@ -118,12 +124,30 @@ class _KnownNode:
 
 
 def tensors_in(values: Any, depth: int = 3) -> Iterator[torch.Tensor]:
-    """The tensors among values, and in tuples and lists among them."""
+    """The tensors among values, and in tuples, lists and slices among them."""
     for value in values:
         if isinstance(value, torch.Tensor):
             yield value
         elif depth and isinstance(value, (tuple, list)):
             yield from tensors_in(value, depth - 1)
+        elif isinstance(value, slice):
+            yield from tensors_in((value.start, value.stop, value.step), 0)
+
+
+def is_wrapped(result: Any) -> bool:
+    """Whether a transform of ``torch.func`` runs, as a result shows."""
+    while isinstance(result, (tuple, list)) and result:
+        result = result[0]
+    return isinstance(result, torch.Tensor) and is_transformed(result)
+
+
+def inner_values(values: Any) -> Any:
+    """The same values without what transforms of ``torch.func`` wrap tensors in."""
+    if isinstance(values, torch.Tensor):
+        return unwrapped(values)
+    if isinstance(values, dict):
+        return {name: inner_values(value) for name, value in values.items()}
+    return tuple(map(inner_values, values)) if isinstance(values, (tuple, list)) else values
 
 
 class RecordingState:
@@ -319,6 +343,8 @@ class RecordingState:
     def made(self, func: Any, arguments: Arguments, result: Any, before: int) -> None:
         """Record a call that is not a plain operation of the graph."""
         try:
+            if is_wrapped(result):
+                result, arguments = inner_values(result), inner_values(arguments)
             args, kwargs = arguments
             if self.is_alone and type(result) is torch.Tensor and not kwargs and is_quiet(args):
                 location = user_location(sys._getframe(2), self.verdicts)

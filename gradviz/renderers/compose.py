@@ -6,7 +6,6 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
-from itertools import pairwise
 
 from gradviz.graph import GradGraph
 from gradviz.renderers.caption import GLYPH_WIDTH, legend_glyph, legend_of
@@ -277,7 +276,7 @@ def _title(frame: Frame, number: int) -> Line:
 
 
 def _inner_widths(panels: Sequence[Panel], moments: Sequence[Moment]) -> list[float]:
-    """The width inside each frame: equal for all, if as many stand in a row then as without."""
+    """The width inside each frame: equal for all that fit twice in a row, a multiple for others."""
     widths = [
         max(
             panel.width,
@@ -287,10 +286,12 @@ def _inner_widths(panels: Sequence[Panel], moments: Sequence[Moment]) -> list[fl
         )
         for panel, moment in zip(panels, moments, strict=True)
     ]
-    widest, around_two = max(widths), 4 * _PAD + _BETWEEN
-    narrowest = min(map(sum, pairwise(widths)), default=_WIDEST_ROW)
-    is_equal = 2 * widest + around_two <= _WIDEST_ROW or narrowest + around_two > _WIDEST_ROW
-    return [widest] * len(widths) if is_equal else widths
+    around = 2 * _PAD + _BETWEEN
+    narrow = [width for width in widths if 2 * (width + around) - _BETWEEN <= _WIDEST_ROW]
+    column = max(narrow or widths) + around
+    most = max(1, int((_WIDEST_ROW + _BETWEEN) // column))
+    spans = [min(most, math.ceil((width + around) / column)) for width in widths]
+    return [max(width, n * column - around) for width, n in zip(widths, spans, strict=True)]
 
 
 def _framed(panel: Panel, moment: Moment, inner: float) -> Panel:

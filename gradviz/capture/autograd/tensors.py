@@ -108,6 +108,13 @@ def is_transformed(tensor: torch.Tensor) -> bool:
     return bool(torch._C._functorch.is_functorch_wrapped_tensor(tensor))
 
 
+def unwrapped(tensor: torch.Tensor) -> torch.Tensor:
+    """The tensor that transforms of ``torch.func`` have wrapped; outside of them, the same one."""
+    while is_transformed(tensor):
+        tensor = torch._C._functorch.get_unwrapped(tensor)
+    return tensor
+
+
 def is_unsure(tensor: torch.Tensor) -> bool:
     """Whether reading ``grad_fn`` of a tensor could create a node, or raise.
 

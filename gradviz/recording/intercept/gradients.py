@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from gradviz.capture.autograd.tensors import unwrapped
 from gradviz.facts import Action, StepDetails
 from gradviz.graph import Cause
 from gradviz.recording.cut_leaves import Ancestors
@@ -61,6 +62,12 @@ def after_backward_call(state: RecordingState, call: TorchCall) -> None:
         if isinstance(output, torch.Tensor) and output.requires_grad
     ]
     for tensor, gradient in zip(inputs, call.result, strict=False):
+        if isinstance(gradient, torch.Tensor) and isinstance(tensor, torch.Tensor):
+            inner = unwrapped(tensor)
+            if inner is not tensor and not inner.requires_grad:  # inside torch.func.grad
+                every = [state.provenance.untracked(inner).as_input()]
+                state.add_untracked("grad", every, [unwrapped(gradient)], location)
+                continue
         if not isinstance(gradient, torch.Tensor) or gradient.requires_grad:
             continue
         if isinstance(tensor, torch.Tensor) and tensor.requires_grad:
