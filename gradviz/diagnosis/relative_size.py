@@ -9,12 +9,12 @@ from itertools import pairwise
 from typing import Any
 
 from gradviz.diagnosis.answers import Verdict
-from gradviz.diagnosis.context import Context, Question
+from gradviz.diagnosis.context import Context, Question, listed
 from gradviz.diagnosis.lines import locations_of, mention
 from gradviz.diagnosis.rule import Evidence, Needs, Rule
 from gradviz.diagnosis.training import history_of, scaling_of
-from gradviz.diagnosis.values import is_sum
-from gradviz.facts import Action, EventKind
+from gradviz.diagnosis.values import is_all_zero, is_sum
+from gradviz.facts import Action, BackwardDetails, EventKind, GradientDetails
 from gradviz.graph import EdgeKind, GradGraph, NodeData, NodeKind, leaf_uses
 from gradviz.graph.operations import operation
 from gradviz.graph.text import number_text
@@ -221,6 +221,48 @@ _COMPARE = (
 _FAR = "the norm of its gradient is over {ratio} times {than} than that of {last}; it changes most "
 _FAR += "between {between}"
 
+
+def uses_that_cancel(context: Context, question: Question) -> list[str]:
+    """The operations that use a leaf, if their gradients are not zero and add up to zero."""
+    graph, key = context.graph_of_latest_pass(question.key), question.key
+    added = context.happened_to(key, EventKind.ACCUMULATE)
+    last = added[-1].details if added else None
+    if graph is None or not isinstance(last, GradientDetails) or last.before is not None:
+        return []
+    event = context.pass_of.get(last.pass_number)
+    details = event.details if event is not None else None
+    if (
+        last.after is None
+        or not is_all_zero(last.after)
+        or not isinstance(details, BackwardDetails)
+    ):
+        return []
+    uses = {(user, edge.get("input", 0)) for user, edge in leaf_uses(graph, key)}
+    found = [each for each in details.shares if (each.node, each.input) in uses and each.norm > 0]
+    return [each.node for each in found] if len(found) > 1 else []
+
+
+def _uses_cancel(context: Context, question: Question) -> Evidence | None:
+    nodes = uses_that_cancel(context, question) if question.has_zero_gradient else []
+    if not nodes:
+        return None
+    graph = context.graph_of_latest_pass(question.key)
+    assert graph is not None
+    lines = locations_of(graph.nodes[each].get("source", "") for each in nodes)
+    where = f" at {listed([mention(each) for each in lines])}" if lines else ""
+    return Evidence({"count": len(nodes), "where": where}, tuple(nodes), lines)
+
+
+uses_cancel: Rule[Any, Any] = Rule(
+    "the gradients of its uses cancel",
+    Verdict.ZERO,
+    _uses_cancel,
+    "the gradients of its {count} uses{where} are not zero, and their sum is",
+    "nothing, if that is meant, as for the bias of a critic that is called with both signs",
+    Needs.RECORDING,
+    (EventKind.BACKWARD,),
+    "A recording looks at what each use of a leaf adds to its gradient.",
+)
 
 scale_rules: tuple[Rule[Any, Any], ...] = (
     Rule(
