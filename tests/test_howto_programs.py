@@ -100,7 +100,9 @@ def test_a_model_that_only_a_trainer_holds_gives_names(programs: Path) -> None:
 def test_two_ranks_of_torchrun_answer_each_for_itself(programs: Path) -> None:
     ranks = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
     explained = run([*ranks, "-m", "gradviz", "explain", "ranks_train.py"])
-    assert explained.stdout.count("4 parameters  fine") == 2, explained.stderr
+    for rank in ("rank 0", "rank 1"):
+        assert f"{rank} of 2\n4 parameters  fine\n" in explained.stdout, explained.stderr
+        assert f"{rank}: gradviz: stopped after backward 2 (ranks_train.py:" in explained.stderr
     record = [*ranks, "-m", "gradviz", "record", "ranks_train.py", "--no-gather", "--step", "2"]
     run([*record, "-o", "story.json"])
     compared = CliRunner().invoke(
@@ -112,7 +114,7 @@ def test_two_ranks_of_torchrun_answer_each_for_itself(programs: Path) -> None:
         PROGRAMS["ranks_train.py"].replace("loss.backward()", "loss.backward(); loss.backward()")
     )
     failed = run([*ranks, "-m", "gradviz", "run", "twice.py"], code=1)
-    assert "error (backward a second time)" in failed.stderr
+    assert "rank 0 of 2\nRuntimeError: error (backward a second time)" in failed.stderr
 
 
 def run(command: list[str], code: int = 0) -> subprocess.CompletedProcess[str]:

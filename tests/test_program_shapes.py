@@ -7,12 +7,15 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
 from program_shapes import SHAPES, source_of
 
 from gradviz.frontends.cli import cli
+from gradviz.recording import passes
 
 
 @pytest.fixture
@@ -132,6 +135,92 @@ def test_ctrl_c_while_recording_draws_what_there_is(start: Path) -> None:
     assert "after backward 1" in Path("s.svg").read_text()
 
 
+def test_ctrl_c_while_explaining_answers_with_what_there_is(start: Path) -> None:
+    Path("slow.py").write_text(SLOW)
+    result = CliRunner().invoke(cli, ["explain", "slow.py", "--full"])
+    assert result.exit_code == 130
+    assert result.stdout.startswith("w  accumulated  3 backward passes"), result.stdout
+    assert "it was stopped by Ctrl-C (slow.py:7); explained as it was then" in result.stderr
+    CliRunner().invoke(cli, ["record", "slow.py", "-o", "s.json"])
+    saved = CliRunner().invoke(cli, ["explain", "s.json"]).stdout
+    assert saved.startswith("w  accumulated  3 backward passes")
+
+
+class Monitoring:
+    """The part of ``sys.monitoring`` (3.12) that is used, on top of a profile function."""
+
+    events = SimpleNamespace(PY_RETURN=1, PY_UNWIND=2)
+
+    def __init__(self) -> None:
+        self.tools: dict[int, str] = {4: "another tool"}
+        self.codes: dict[object, int] = {}
+        self.calls: dict[int, Any] = {}
+
+    def get_tool(self, tool: int) -> str | None:
+        return self.tools.get(tool)
+
+    def use_tool_id(self, tool: int, name: str) -> None:
+        self.tools[tool] = name
+
+    def free_tool_id(self, tool: int) -> None:
+        del self.tools[tool]
+
+    def register_callback(self, tool: int, event: int, call: Any) -> None:
+        self.calls[event] = call
+
+    def set_local_events(self, tool: int, code: object, events: int) -> None:
+        self.codes[code] = events
+
+    def set_events(self, tool: int, events: int) -> None:
+        def profile(frame: Any, event: str, value: object) -> None:
+            if event == "return" and self.codes.get(frame.f_code):
+                here = SimpleNamespace(_getframe=lambda _: frame)
+                with pytest.MonkeyPatch.context() as patch:
+                    patch.setattr(passes, "sys", here)
+                    self.calls[1](frame.f_code, 0, value)
+
+        sys.setprofile(profile if events else None)
+
+
+def test_locals_are_found_by_monitoring(start: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("train.py").write_text(
+        "import torch\ndef make():\n    loss = (torch.ones(2, requires_grad=True) * 2).sum()\n"
+        "    return 1\nmake()\n"
+    )
+    monitoring = Monitoring()
+    monkeypatch.setattr(sys, "monitoring", monitoring, raising=False)
+    result = CliRunner().invoke(cli, ["draw", "train.py:make.loss"])
+    assert result.stdout.startswith("loss  f32[]  =  4"), result.output
+    assert monitoring.tools == {4: "another tool"}
+    assert sys.getprofile() is None
+
+
+def test_a_program_that_closes_standard_output(start: Path) -> None:
+    Path("train.py").write_text("import sys\nsys.stdout.close()\n" + SLOW.partition("raise")[0])
+    result = CliRunner().invoke(cli, ["explain", "train.py"])
+    assert (result.exit_code, result.stdout[:14]) == (0, "w  accumulated")
+    assert "stopped after backward 2" in result.stderr
+
+
+def test_an_error_without_text(start: Path) -> None:
+    error = "class E(Exception):\n    def __str__(self): raise ValueError('no')\nraise E\n"
+    Path("train.py").write_text(error)
+    result = CliRunner().invoke(cli, ["run", "train.py"])
+    assert (result.exit_code, type(result.exception)) == (1, SystemExit)
+    assert result.stderr.endswith("E: <exception str() failed>\n")
+
+
+def test_sizes_that_are_not_known_are_not_counted(start: Path) -> None:
+    run("top level", "record", "--step", "1", "-o", "story.json")
+    text = Path("story.json").read_text()
+    Path("story.json").write_text(text.replace("[4,3]", "[-4,3]").replace("[4, 3]", "[-4, 3]"))
+    assert "[-4" in Path("story.json").read_text().replace(" ", "")
+    table = CliRunner().invoke(cli, ["summary", "story.json"]).stdout
+    assert "-" not in table.replace("grad norm", "")
+    total = next(line for line in table.splitlines() if line.startswith("total"))
+    assert total.split()[2] == "9"
+
+
 def test_run_shows_the_traceback_of_ctrl_c(start: Path) -> None:
     Path("slow.py").write_text(SLOW)
     result = CliRunner().invoke(cli, ["run", "slow.py"])
@@ -148,6 +237,8 @@ def test_a_line_a_function_and_a_number_of_a_pass(start: Path) -> None:
     assert f"gradviz: stopped after backward 3 (train.py:{line})" in third.stderr
     late = run("main()", "draw", "--step", "99")
     assert "train.py ran backward 20 times, and --step asks for pass 99" in late.stderr
+    local = run("main()", "draw", "--step", "99", variable="main.loss")
+    assert "train.py ran backward 20 times, and --step asks for pass 99" in local.stderr
 
 
 def test_options_without_effect_are_refused(start: Path) -> None:

@@ -4,7 +4,9 @@ import os
 import pty
 import subprocess
 import sys
+import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,6 +14,7 @@ from cases import CASES
 from graphs import graph_of
 
 import gradviz
+from gradviz.frontends import files
 from gradviz.renderers.text import in_columns, to_text
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
@@ -97,3 +100,27 @@ def test_text_that_is_not_for_a_terminal_has_lines_of_any_length():
     named = {"a very long name for a tensor that is only so long to be seen whole": w}
     text = gradviz.draw((w * 2).sum(), names=named).text
     assert "\033" not in text and max(map(len, text.splitlines())) > 80
+
+
+def test_elapsed_time_and_the_number_of_passes_are_shown(monkeypatch, capsys):
+    clock = iter((0.0, 10.4, 30.2))
+    waits = []
+    shown = threading.Event()
+
+    class Over(threading.Event):
+        def wait(self, timeout=None):
+            waits.append(timeout)
+            shown.set() if len(waits) > 3 else None
+            return len(waits) > 3 or super().wait(0)
+
+    over = SimpleNamespace(Event=Over, Thread=threading.Thread)
+    monkeypatch.setattr(files, "threading", over)
+    monkeypatch.setattr(files, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    with files._lines_of("running train.py", lambda: 7):
+        shown.wait(20)
+    assert waits == [1, 9, 20, 30]
+    assert capsys.readouterr().err.splitlines() == [
+        "running train.py ...",
+        "running train.py ... 10 s, 7 backward passes",
+        "running train.py ... 30 s, 7 backward passes",
+    ]

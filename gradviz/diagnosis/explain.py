@@ -34,7 +34,7 @@ from gradviz.diagnosis.reading import (
     questions_of,
     with_values,
 )
-from gradviz.diagnosis.relative_size import clipping_rules
+from gradviz.diagnosis.relative_size import clipping_rules, uses_that_cancel
 from gradviz.diagnosis.rule import Rule, first_answer
 from gradviz.diagnosis.subjects import Asked
 from gradviz.diagnosis.training import (
@@ -47,11 +47,11 @@ from gradviz.diagnosis.training import (
     unused_by_steps,
     uses_of,
 )
-from gradviz.diagnosis.values import difference_without, is_wrong
+from gradviz.diagnosis.values import ADDS, difference_without, is_wrong
 from gradviz.diagnosis.zeros import zero_rules
 from gradviz.errors import DamagedFileError, GradvizError
 from gradviz.facts import EventKind, GradientDetails, HookDetails, SavedVerdict
-from gradviz.graph import Cause, GradGraph, NodeKind, ancestors, is_data
+from gradviz.graph import Cause, GradGraph, NodeKind, ancestors, is_data, leaf_uses
 from gradviz.story import Event, Story, recorded_in
 from gradviz.wording import ranks_text
 
@@ -301,8 +301,11 @@ def _as_overview(each: Explanation, question: Question, context: Context) -> Exp
     if each.verdict is Verdict.HOOK and all(map(_is_mild, context.happened(EventKind.HOOK))):
         return replace(each, verdict=Verdict.FINE, fix="")
     graph = context.graph_of_latest_pass(key) if is_gone and not is_right else None
-    if graph is not None and difference_without(graph, key):
-        reason = "its gradient is 0: it is added to both terms of a difference"
+    is_known = bool({*each.nodes} - {key}) or each.verdict is not Verdict.ZERO
+    if graph is not None and (
+        difference_without(graph, key) or _is_bias(context, question, graph, is_known)
+    ):
+        reason = "its gradient is 0: it is added to terms whose gradients cancel"
         return replace(each, verdict=Verdict.FINE, reason=reason, fix="")
     if is_gone and _is_cleared(context, key) and cleared_before_step(context, question) is None:
         before = _before_it_was_cleared(question, context)
@@ -359,6 +362,26 @@ def _is_a_copy(context: Context, key: str, of_trained: bool = False) -> bool:
         for graph in graphs
         for source, _, edge in graph.in_edges(key, data=True)
     )
+
+
+def _is_bias(context: Context, question: Question, graph: GradGraph, is_known: bool) -> bool:
+    """Whether a leaf is only added, several times, and the gradients of its uses cancel.
+
+    Args:
+        context: the recording.
+        question: the leaf, whose gradient is 0.
+        graph: of a pass on the same line, with the leaf.
+        is_known: whether it is known which operations made it 0.
+    """
+    uses = leaf_uses(graph, question.key)
+    is_added = all(
+        edge.get("input", 0) in ADDS.get(graph.nodes[user].get("op", ""), ()) for user, edge in uses
+    )
+    if len(uses) < 2 or not is_added:
+        return False
+    added = (event.details for event in context.happened_to(question.key, EventKind.ACCUMULATE))
+    was_other = any(not is_wrong(getattr(each, "after", None)) for each in added)
+    return bool(uses_that_cancel(context, question)) or (was_other and not is_known)
 
 
 def _is_mild(event: Event) -> bool:

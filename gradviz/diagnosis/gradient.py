@@ -12,7 +12,7 @@ from gradviz.diagnosis.lines import mention
 from gradviz.diagnosis.not_connected import cut_words, fix_of_cut, known_cuts, lines_of, twin_of
 from gradviz.diagnosis.relative_size import scale_rules
 from gradviz.diagnosis.rule import Evidence, Needs, Rule
-from gradviz.diagnosis.training import clearings_of, scale_of, uses_of
+from gradviz.diagnosis.training import clearings_of, scale_of, steps_of, uses_of
 from gradviz.diagnosis.values import is_all_zero
 from gradviz.facts import (
     Action,
@@ -455,7 +455,10 @@ def _of_other_ranks(context: Context, question: Question) -> Evidence | None:
 
 def _is_sparse(context: Context, question: Question) -> Evidence | None:
     grad = question.data.get("grad")
-    return Evidence() if grad is not None and grad.is_sparse else None
+    if grad is None or not grad.is_sparse:
+        return None
+    is_used = any(question.key in details.changed for _, details in steps_of(context))
+    return None if is_used else Evidence()
 
 
 sparse: Rule[Any, Any] = Rule(

@@ -105,6 +105,33 @@ _BINARY: dict[str, type[ast.operator]] = {
 }
 
 
+_SIGNS: dict[str, tuple[str, type[ast.cmpop]]] = {
+    "gt": ("lt", ast.Gt),
+    "lt": ("gt", ast.Lt),
+    "ge": ("le", ast.GtE),
+    "le": ("ge", ast.LtE),
+}
+
+
+def as_written(word: str, source: str) -> str:
+    """The name of a comparison as a line has it: of ``x > w``, ``lt`` runs if w is a parameter.
+
+    Args:
+        word: the operation that ran.
+        source: the line.
+    """
+    mirror, sign = _SIGNS.get(word, ("", None))
+    signs = {
+        type(each)
+        for location in (locations_of([source]) if mirror else ())
+        for statement in _statements_at(location)
+        for node in ast.walk(statement)
+        if isinstance(node, ast.Compare)
+        for each in node.ops
+    }
+    return mirror if sign not in signs and mirror and _SIGNS[mirror][1] in signs else word
+
+
 def statement_at(location: SourceLocation) -> ast.stmt | None:
     """The innermost statement of a line; the first line of a compound one, such as ``with``.
 
@@ -267,6 +294,30 @@ def rebound_in_loops(files: Iterable[str]) -> list[tuple[SourceLocation, str]]:
                 and ast.unparse(node.value.left) in (name, f"{name}.data")
                 and f"{name}.grad" in ast.unparse(node.value.right)
             ]
+    return found
+
+
+_TRANSFORMS = ("grad", "grad_and_value", "jacrev", "jacfwd")
+
+
+def transforms_in(files: Iterable[str]) -> list[SourceLocation]:
+    """The lines that call a function of ``torch.func`` that returns gradients.
+
+    Args:
+        files: as their lines are shown.
+    """
+    found = []
+    for file in files:
+        nodes = list(ast.walk(syntax_tree(file) or ast.Module([], [])))
+        names = {f"{module}.{each}" for module in ("torch.func", "func") for each in _TRANSFORMS}
+        for node in nodes:
+            if isinstance(node, ast.ImportFrom) and node.module in ("torch.func", "functorch"):
+                names |= {e.asname or e.name for e in node.names if e.name in _TRANSFORMS}
+        found += [
+            SourceLocation(file, node.lineno)
+            for node in nodes
+            if isinstance(node, ast.Call) and ast.unparse(node.func) in names
+        ]
     return found
 
 

@@ -16,7 +16,7 @@ from gradviz.diagnosis.context import (
     listed,
     stops_on_every_way,
 )
-from gradviz.diagnosis.lines import locations_of, mention
+from gradviz.diagnosis.lines import locations_of, mention, transforms_in
 from gradviz.diagnosis.not_connected import (
     TURN_ON,
     cut_words,
@@ -28,7 +28,7 @@ from gradviz.diagnosis.not_connected import (
     twin_of,
 )
 from gradviz.diagnosis.rule import Evidence, Needs, Rule
-from gradviz.diagnosis.training import clearing_word
+from gradviz.diagnosis.training import clearing_word, files_of
 from gradviz.facts import Action, BackwardDetails, CutEdge, EventKind, Loss
 from gradviz.graph import GradGraph, NodeData, NodeKind, ancestors, is_gradient, word_of
 from gradviz.graph.operations import operation
@@ -199,7 +199,11 @@ def _no_pass(context: Context, question: Question) -> Evidence | None:
         return None
     if left_off(context) is not None or not context.happened(EventKind.STEP):
         return None
-    return Evidence()
+    words = {"more": "", "fix": "call backward() on the loss before the step"}
+    if lines := tuple(transforms_in(files_of(context))[:1]):
+        words["more"] = f"; torch.func at {mention(lines[0])} returns gradients, and sets no .grad"
+        words["fix"] = "assign what torch.func returns to .grad before the step, or call backward()"
+    return Evidence(words, locations=lines)
 
 
 def _no_root(context: Context, question: Question) -> Evidence | None:
@@ -303,8 +307,8 @@ connected_rules: tuple[Rule[Any, Any], ...] = (
         "a step without a backward pass",
         Verdict.NOT_RUN,
         _no_pass,
-        "backward() was not called in the recording, though an optimizer made a step",
-        "call backward() on the loss before the step",
+        "backward() was not called in the recording, though an optimizer made a step{more}",
+        "{fix}",
         Needs.RECORDING,
         (EventKind.STEP,),
         "The results are gone, so that it is not known which of them used the tensor.",

@@ -9,6 +9,7 @@ from typing import Any
 from gradviz.diagnosis.answers import Verdict
 from gradviz.diagnosis.context import RECORD, Context, Question, Reach, call_of
 from gradviz.diagnosis.lines import (
+    as_written,
     is_only_shown,
     lines_calling,
     locations_of,
@@ -108,6 +109,7 @@ def cut_words(context: Context, cut: CutEdge) -> str:
     if cause is Cause.COLLECTIVE:
         word, more = f"torch.distributed.{word}", ", which autograd does not record"
     line, inside = cut.edge.get("source", ""), cut.edge.get("inside", "")
+    word = as_written(word, inside or line)
     if off := _switched_off(context, cut):
         where = f", still in force at {mention(line)}" if line not in ("", off.source) else ""
         return f"{off.word}(False) at {mention(off.location)}{where}"
@@ -399,12 +401,10 @@ def _use_as_data(context: Context, key: str, switched: Event) -> Event | None:
     """The operation before the roots that used a tensor before it required grad."""
     if key not in switched.nodes or key not in context.graph:
         return None
-    for _, target, edge in context.graph.out_edges(key, data=True):
-        if edge.get("cause") is Cause.CONSTANT and target in context.reachable:
-            for event in context.happened_to(target, EventKind.OPERATION):
-                if event.number < switched.number:
-                    return event
-    return None
+    edges = context.graph.out_edges(key, data=True)
+    used = [t for _, t, e in edges if e.get("cause") is Cause.CONSTANT and t in context.reachable]
+    events = (each for target in used for each in context.happened_to(target, EventKind.OPERATION))
+    return next((each for each in events if each.number < switched.number), None)
 
 
 def _may_be(context: Context, question: Question, key: str) -> bool:

@@ -333,6 +333,7 @@ def questions_of(asked: Asked, context: Context, names: Names) -> list[Question]
     ]
     questions += _questions(inside, asked, context, names) if inside else []
     questions += _gone(asked, context, {question.key for question in questions})
+    questions += _in_no_frame(asked, context, names, {each.key for each in questions})
     read = [each for each in asked.recording._grad_reads() if not each.retains_grad]
     questions += _questions(read, asked, context, names) if read else []
     rows = [*asked.unregistered.values(), *asked.flags.values()]
@@ -361,6 +362,20 @@ def _gone(asked: Asked, context: Context, known: set[str]) -> list[Question]:
         and not _is_frozen(context, key)
         and not context.happened_to(key, EventKind.ACCUMULATE)
     ]
+
+
+def _in_no_frame(asked: Asked, context: Context, names: Names, known: set[str]) -> list[Question]:
+    """The leaves that are alive, and whose data left the graph before the first frame."""
+    from gradviz.capture.tensors.names import Names
+
+    snapshots, left = asked.recording._snapshots, {*context.numbers, *(context.lost or ())}
+    found = []
+    for named in asked.recording._leaves():
+        key = snapshots.key_of(named.tensor)
+        if key in left and key not in known and not _is_frozen(context, key):
+            found.append(named)
+    called = Names([*names, *found])
+    return _questions([each.tensor for each in found], asked, context, called) if found else []
 
 
 def _is_frozen(context: Context, key: str) -> bool:
@@ -535,7 +550,11 @@ def _subject(asked: Asked, names: Names) -> ErrorContext:
     if asked.error is not None:
         is_backward = raised_in_backward(asked.error)
         location, library = locations_of_error(asked.error)
-        name, text = type(asked.error).__name__, str(asked.error)
+        name = type(asked.error).__name__
+        try:
+            text = str(asked.error)
+        except Exception:  # a class of the user's may raise here
+            text = ""
     else:
         assert event is not None
         location, library = event.location, event.inside

@@ -9,12 +9,12 @@ from itertools import pairwise
 from typing import Any
 
 from gradviz.diagnosis.answers import Verdict
-from gradviz.diagnosis.context import Context, Question
+from gradviz.diagnosis.context import Context, Question, listed
 from gradviz.diagnosis.lines import locations_of, mention
 from gradviz.diagnosis.rule import Evidence, Needs, Rule
 from gradviz.diagnosis.training import history_of, scaling_of
-from gradviz.diagnosis.values import is_sum
-from gradviz.facts import Action, EventKind
+from gradviz.diagnosis.values import is_all_zero, is_sum
+from gradviz.facts import Action, BackwardDetails, EventKind, GradientDetails
 from gradviz.graph import EdgeKind, GradGraph, NodeData, NodeKind, leaf_uses
 from gradviz.graph.operations import operation
 from gradviz.graph.text import number_text
@@ -222,6 +222,48 @@ _FAR = "the norm of its gradient is over {ratio} times {than} than that of {last
 _FAR += "between {between}"
 
 
+def uses_that_cancel(context: Context, question: Question) -> list[str]:
+    """The operations that use a leaf, if their gradients are not zero and add up to zero."""
+    graph, key = context.graph_of_latest_pass(question.key), question.key
+    added = context.happened_to(key, EventKind.ACCUMULATE)
+    last = added[-1].details if added else None
+    if graph is None or not isinstance(last, GradientDetails) or last.before is not None:
+        return []
+    event = context.pass_of.get(last.pass_number)
+    details = event.details if event is not None else None
+    if (
+        last.after is None
+        or not is_all_zero(last.after)
+        or not isinstance(details, BackwardDetails)
+    ):
+        return []
+    uses = {(user, edge.get("input", 0)) for user, edge in leaf_uses(graph, key)}
+    found = [each for each in details.shares if (each.node, each.input) in uses and each.norm > 0]
+    return [each.node for each in found] if len(found) > 1 else []
+
+
+def _uses_cancel(context: Context, question: Question) -> Evidence | None:
+    nodes = uses_that_cancel(context, question) if question.has_zero_gradient else []
+    if not nodes:
+        return None
+    graph = context.graph_of_latest_pass(question.key)
+    assert graph is not None
+    lines = locations_of(graph.nodes[each].get("source", "") for each in nodes)
+    where = f" at {listed([mention(each) for each in lines])}" if lines else ""
+    return Evidence({"count": len(nodes), "where": where}, tuple(nodes), lines)
+
+
+uses_cancel: Rule[Any, Any] = Rule(
+    "the gradients of its uses cancel",
+    Verdict.ZERO,
+    _uses_cancel,
+    "the gradients of its {count} uses{where} are not zero, and their sum is",
+    "nothing, if that is meant, as for the bias of a critic that is called with both signs",
+    Needs.RECORDING,
+    (EventKind.BACKWARD,),
+    "A recording looks at what each use of a leaf adds to its gradient.",
+)
+
 scale_rules: tuple[Rule[Any, Any], ...] = (
     Rule(
         "only the sum of normalized values is used",
@@ -311,6 +353,9 @@ def _has_changed(context: Context, key: str, clip: Event) -> bool:
     history = [each.number for each in history_of(context, key) if each.kind is not EventKind.STEP]
     at = history.index(clip.number)
     frames = [each for each in context.frames if key in each.graph]
+    if not frames and clip.word != "clip_grad_value_":  # inside a checkpoint; all are scaled alike
+        seen = {each for frame in context.frames for each in clip.nodes if each in frame.graph}
+        return any(_has_changed(context, each, clip) for each in seen)
     # The frames between two changes of the gradient have the same gradient.
     later = history[at + 1] if history[at + 1 :] else math.inf
     before = [each for each in frames if at and history[at - 1] <= each.follows < clip.number]

@@ -151,9 +151,10 @@ class Asked:
 
     @property
     def errors(self) -> list[Any]:
-        """The events of errors in the recording."""
+        """The events of errors in the recording; that the user stopped it is none."""
         recording: Recording = self.recording
-        return [event for event in recording.events if event.kind.value == "error"]
+        found = (event for event in recording.events if event.kind.value == "error")
+        return [event for event in found if event.word != KeyboardInterrupt.__name__]
 
 
 def _once(before: object, what: str) -> None:

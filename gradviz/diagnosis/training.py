@@ -21,6 +21,7 @@ from gradviz.story import Event
 
 _CHANGES = (Action.CHANGED_IN_PLACE, Action.CLIPPED, Action.UNSCALED)
 _UNSCALES = ("unscale_", "step")
+_MANY = 4  # passes without a step that are not a part of one
 CLEARS = (Action.SET_TO_NONE, Action.ZEROED)
 
 
@@ -45,13 +46,13 @@ def _line_of_flag(context: Context, attribute: str, module: str) -> SourceLocati
     Of a module's ``requires_grad``, which parameters have as well, the variable must be that of
     the module.
     """
-    found = switched_off_by(_files(context), attribute)
+    found = switched_off_by(files_of(context), attribute)
     if attribute == "requires_grad":
         found = [row for row in found if row[1] == module]
     return found[0][0] if len(found) == 1 else SourceLocation()
 
 
-def _files(context: Context) -> list[str]:
+def files_of(context: Context) -> list[str]:
     """The files of the recorded lines."""
     return sorted({event.location.file for event in context.events or () if event.location})
 
@@ -65,7 +66,7 @@ def _rebound(context: Context, question: Question) -> Evidence | None:
     if not context.happened_to(question.key, EventKind.ACCUMULATE):
         return None
     if "rebound" not in context.cache:
-        context.cache["rebound"] = rebound_in_loops(_files(context))
+        context.cache["rebound"] = rebound_in_loops(files_of(context))
     found = context.cache["rebound"]
     if len(found) != 1:
         return None
@@ -189,7 +190,7 @@ def _unchanged(context: Context, question: Question) -> Evidence | None:
 
 
 def _waits_for_a_step(context: Context, question: Question) -> Evidence | None:
-    """An optimizer holds it and never made a step, though its gradient was cleared and came again.
+    """An optimizer holds it and never made a step, though several passes gave it a gradient.
 
     A gradient that is wrong itself is explained by other rules.
     """
@@ -206,15 +207,15 @@ def _waits_for_a_step(context: Context, question: Question) -> Evidence | None:
         for event in context.happened_to(key, EventKind.GRAD)
         if event.action in CLEARS and added and added[0].number < event.number < added[-1].number
     ]
-    if not clears:
+    if not clears and len(added) < _MANY:
         return None
-    words = {
-        "optimizer": optimizer,
-        "added": mention(added[0].location),
-        "word": clearing_word(clears[0]),
-        "clear": mention(clears[0].location),
-    }
-    return Evidence(words, locations=(added[0].location, clears[0].location))
+    what = f"the gradients of {len(added):,} backward passes at {mention(added[0].location)} were "
+    what += "added up"
+    if clears:
+        what = f"the gradient from backward at {mention(added[0].location)} was cleared by "
+        what += f"{clearing_word(clears[0])} at {mention(clears[0].location)}"
+    locations = (added[0].location, *(event.location for event in clears[:1]))
+    return Evidence({"optimizer": optimizer, "what": what}, locations=locations)
 
 
 def history_of(context: Context, key: str) -> list[Event]:
@@ -478,13 +479,12 @@ first_training_rules: tuple[Rule[Any, Any], ...] = (
         "its optimizer made no step",
         Verdict.NO_STEP,
         _waits_for_a_step,
-        "{optimizer} holds it and has made no step: the gradient from backward at {added} was "
-        "cleared by {word} at {clear}, and no step used it",
+        "{optimizer} holds it and has made no step: {what}, and no step used it",
         "call step() of that optimizer after backward()",
         Needs.RECORDING,
-        (EventKind.GRAD,),
+        (EventKind.ACCUMULATE,),
         "The optimizer was among the variables of the program, and the gradient was cleared and "
-        "came again without a step.",
+        "came again without a step, or many passes were added up.",
     ),
     Rule(
         "an update that assigns to a variable",

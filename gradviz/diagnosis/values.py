@@ -284,7 +284,7 @@ def is_sum(op: str, options: Mapping[str, str]) -> bool:
 
 
 # The input that an operation only adds to its result.
-_ADDS = {"addmm": (0,), "addmv": (0,), "baddbmm": (0,), "linear": (2,), "add": (0, 1)}
+ADDS = {"addmm": (0,), "addmv": (0,), "baddbmm": (0,), "linear": (2,), "add": (0, 1)}
 
 
 def difference_without(graph: GradGraph, key: str) -> str:
@@ -306,7 +306,7 @@ def _subtracted(graph: GradGraph, key: str, number: int) -> tuple[str, int, list
     """Where something that is added ends: the subtraction, the input, and the steps to it."""
     data: NodeData = graph.nodes[key]
     steps: list[object] = []
-    if number not in _ADDS.get(data.get("op", ""), ()):
+    if number not in ADDS.get(data.get("op", ""), ()):
         return "", 0, steps
     while True:
         op, options = data.get("op", ""), data.get("options", {})

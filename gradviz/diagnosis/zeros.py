@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from gradviz.diagnosis.answers import Verdict
 from gradviz.diagnosis.context import Context, Question, stops_on_every_way
 from gradviz.diagnosis.lines import locations_of, mention
+from gradviz.diagnosis.relative_size import uses_cancel
 from gradviz.diagnosis.rule import Evidence, Needs, Rule
 from gradviz.diagnosis.values import (
     Step,
@@ -121,6 +122,9 @@ def why_blocked(step: Step) -> Block | None:
 _SMALL = "keep the inputs small: scale or normalize them"
 _INSIDE = "keep the inputs inside that range, or clamp for the output alone, not for the loss"
 _SOFT = "use a soft version of it, or pass the gradient through: y = x + (y - x).detach()"
+_SMOOTH = "use a smooth activation, such as tanh, softplus or silu"
+_BRANCH = "check the condition, which selects the other branch everywhere"
+_MASK = "check the mask, which covers everything"
 _NOT_ZERO = "start at a value other than zero"
 _RELU = "let some inputs be positive (start, bias, learning rate), or use leaky_relu"
 
@@ -225,7 +229,10 @@ def _is_named(data: NodeData) -> bool:
 
 
 def _step_function(step: Step) -> Block | None:
-    return Block(step.target, "its result is constant between steps, so its slope is 0", _SOFT)
+    if step.op != "threshold_backward":
+        return Block(step.target, "its result is constant between steps, so its slope is 0", _SOFT)
+    why = "the slope of relu is constant between its steps, so its second derivative is 0"
+    return Block(step.target, why, _SMOOTH) if step.number == 1 else None
 
 
 def _flat_at_zero(step: Step) -> Block | None:
@@ -247,11 +254,9 @@ def _flat_at_zero(step: Step) -> Block | None:
 def _mask(step: Step) -> bool | None:
     """The value of a mask if it is the same everywhere; None if it varies, or is unknown."""
     known = [step.values.saved(step.target, name) for name in ("mask", "condition")]
-    known += [
-        step.values.of(source)
-        for source, _ in step.values.graph.inputs(step.target)
-        if step.values.graph.nodes[source].get("dtype") == "bool"
-    ]
+    graph = step.values.graph
+    inputs = (source for source, _ in graph.inputs(step.target))
+    known += [step.values.of(key) for key in inputs if graph.nodes[key].get("dtype") == "bool"]
     for mask in known:
         if mask is not None and (is_only(mask, (True,)) or is_only(mask, (False,))):
             return is_only(mask, (True,))
@@ -259,17 +264,14 @@ def _mask(step: Step) -> bool | None:
 
 
 def _not_chosen(step: Step) -> Block | None:
-    fix = "check the condition, which selects the other branch everywhere"
     if _mask(step) is None or _mask(step) is (step.number == 0) or step.number > 1:
         return None
-    return Block(step.target, f"its condition is {_mask(step)} everywhere", fix)
+    return Block(step.target, f"its condition is {_mask(step)} everywhere", _BRANCH)
 
 
 def _covered(step: Step) -> Block | None:
-    if not _mask(step) or step.number != 0:
-        return None
-    fix = "check the mask, which covers everything"
-    return Block(step.target, "its mask is True everywhere", fix)
+    is_covered = _mask(step) and step.number == 0
+    return Block(step.target, "its mask is True everywhere", _MASK) if is_covered else None
 
 
 def _padded(step: Step) -> Block | None:
@@ -326,12 +328,9 @@ def _smaller_elsewhere(step: Step) -> Block | None:
     given, other = step.given, step.input(1 - step.number)
     if given is None or other is None or given.nan or other.nan:
         return None
-    if step.op == "minimum":
-        low, high = smallest(given), largest(other)
-        is_never = low is not None and high is not None and low > high
-    else:
-        low, high = smallest(other), largest(given)
-        is_never = low is not None and high is not None and low > high
+    above, below = (given, other) if step.op == "minimum" else (other, given)
+    low, high = smallest(above), largest(below)
+    is_never = low is not None and high is not None and low > high
     than = "larger" if step.op == "minimum" else "smaller"
     why = f"this input is {than} than the other one at every element"
     return Block(step.target, why, _INSIDE) if is_never else None
@@ -377,6 +376,7 @@ _BY_OP: Mapping[str, Callable[[Step], Block | None]] = {
     "log_softmax": _one_entry,
     "nll_loss": _no_label,
     "nll_loss2d": _no_label,
+    "threshold_backward": _step_function,
     "minimum": _smaller_elsewhere,
     "maximum": _smaller_elsewhere,
     **dict.fromkeys(words(lambda row: row.normalizes), _normalized),
@@ -570,6 +570,7 @@ zero_rules: tuple[Rule[Any, Any], ...] = (
         "what is computed from it is subtracted from itself at sub{where}: its gradients cancel",
         "detach what is subtracted there, as in hard + x - x.detach()",
     ),
+    uses_cancel,
     Rule(
         "the pass was seen to lose the gradient",
         Verdict.ZERO,

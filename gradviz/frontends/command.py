@@ -25,6 +25,7 @@ from gradviz.frontends.files import (
     colored,
     format_of,
     of_rank,
+    of_this_rank,
     output_on_stderr,
     stage,
     wrapped,
@@ -290,7 +291,8 @@ class Outputs:
                     size = {"scale": self._scale} if fmt == "png" and self._scale else {}
                     data = render(fmt, **size)
                     if path == STDOUT and fmt == "txt" and not self.has_files:
-                        data = wrapped(data)
+                        text = (data if isinstance(data, bytes) else b"".join(data)).decode()
+                        data = wrapped(of_this_rank(text).encode())
                     files.add(path, data)
         for path, _ in self._formats:
             if path != STDOUT and not quiet:
@@ -419,8 +421,7 @@ class Request:
             return self.saved(target), None
         from gradviz.frontends.target import load_target
 
-        with stage(f"running {target.place}", spinner=False):
-            loaded = load_target(target, self.argv, extent=self.extent)
+        loaded = load_target(target, self.argv, extent=self.extent)
         try:
             with stage("tracing"):
                 subject = loaded.traced()
@@ -445,10 +446,10 @@ class Request:
             aside(f"gradviz: {loaded.ended}")
         if loaded is None or not loaded.failure:
             return
-        if self.debug:
+        if self.debug and not loaded.run.was_interrupted:
             traceback.print_exception(loaded.run.error)
         aside(f"Warning: {loaded.failure}; {done} as it was then", warning=True)
-        self.ctx.exit(1)
+        self.ctx.exit(130 if loaded.run.was_interrupted else 1)
 
 
 def target_command(

@@ -258,7 +258,7 @@ def _of_program(request: Request) -> tuple[SavedTable, Loaded]:
     from gradviz.reports.memory import saved_at_most
 
     target, recording = request.target, record()
-    with output_on_stderr(), stage(f"running {target.place}", spinner=False):
+    with output_on_stderr():
         loaded = load_target(target, request.argv, recording, request.extent)
     name, *others = target.names or [""]
     found = None if others else saved_at_most(recording.frames, name)
@@ -364,8 +364,7 @@ def _one_frame(request: Request, target: Target, numbers: list[int]) -> Frame:
 def _of_script(request: Request, target: Target) -> Loaded:
     from gradviz.frontends.target import load_target
 
-    with stage(f"running {target.place}", spinner=False):
-        return load_target(target, request.argv)
+    return load_target(target, request.argv)
 
 
 def _of_one_run(request: Request, targets: list[Target]) -> tuple[list[Subject], list[Loaded]]:

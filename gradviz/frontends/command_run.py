@@ -129,7 +129,8 @@ def record(
     recording = record(max_events=max_events, every=every)
     is_rank = bool(rank_text())
     with EndRequest(raises=True) if is_rank else contextlib.nullcontext() as end:
-        with request.outputs.quieted(), stage(f"running {target.place}", spinner=False):
+        progress = stage(f"running {target.place}", False, lambda: recording._observer._passes)
+        with request.outputs.quieted(), progress:
             within = recording if end is None else end.within(recording)
             run, said = record_program(target, request.argv, within, until, step)
         is_warning = said.startswith("Warning")
@@ -231,8 +232,8 @@ def _write_recording(request: Request, recording: Any, run: ProgramRun) -> None:
         results = story.frames[0].kind is FrameKind.RESULT if story.frames else False
         last = Drawing(story if results else story[-1:], picture.without("events"))
         text = last.terminal_text(columns(), styled())
-        heading = f"{rank}\n" if rank else ""
-        return f"{heading}{listing}\n\n{text}".encode("utf-8", "backslashreplace")
+        listing = f"{listing}\n\n" if listing else ""
+        return f"{listing}{text}".encode("utf-8", "backslashreplace")
 
     outputs.write(render, request.quiet)
 
@@ -301,7 +302,7 @@ def _of_program(request: Request, target: Target) -> tuple[Explanation | Explana
 
     recording = record()
     try:
-        with request.outputs.quieted(), stage(f"running {target.place}", spinner=False):
+        with request.outputs.quieted():
             extent = replace(request.extent, next_step=True)
             loaded = load_target(target, request.argv, recording, extent, trace=False)
     except ScriptError as failed:  # before a backward pass ended

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import functools
+import itertools
 import os
 import secrets
 import shlex
 import shutil
 import sys
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from gradviz.errors import OutputError, UsageError
+from gradviz.graph.text import counted
 from gradviz.story import Story
 
 FORMATS = ("svg", "png", "pdf", "eps", "html", "dot", "json", "mmd", "txt")
@@ -31,6 +33,7 @@ STDOUT = "-"
 """The file name that stands for standard output."""
 
 _BLOCK = 1 << 12
+_CLOSED = "cannot write to standard output: it is closed; use -o FILE"
 
 
 def format_of(path: str | os.PathLike[str], formats: Sequence[str] = FORMATS) -> str:
@@ -274,7 +277,7 @@ def _output_errors(name: str) -> Iterator[None]:
 
 def _write_stdout(data: bytes) -> None:
     if sys.stdout is None:
-        raise OutputError("cannot write to standard output: it is closed; use -o FILE")
+        raise OutputError(_CLOSED)
     try:
         sys.stdout.flush()
         stream = sys.stdout.buffer
@@ -360,14 +363,24 @@ def echo(text: str) -> None:
     """Print a result; on a terminal its lines are wrapped to the width of it."""
     import click  # only now: a script that draws prints nothing
 
-    data = wrapped(text.encode("utf-8", "backslashreplace"))
+    if sys.stdout is None:
+        raise OutputError(_CLOSED)
+    data = wrapped(of_this_rank(text).encode("utf-8", "backslashreplace"))
     click.echo(data if isinstance(data, bytes) else b"".join(data))
+
+
+def of_this_rank(text: str) -> str:
+    """A result for a stream that several ranks share: the rank is its first line."""
+    return f"{rank_text()}\n{text}" if rank_text() else text
 
 
 def aside(text: str, warning: bool = False) -> None:
     """Print one line on standard error."""
     import click  # imported here: a script that draws does not need it
 
+    if rank_text():
+        line = text.strip("\n")
+        text = of_this_rank(line) if "\n" in line else f"rank {os.environ['RANK']}: {line}"
     # A closed standard error must not make a successful drawing fail.
     with contextlib.suppress(OSError):
         click.echo(click.style(text, fg="yellow") if warning and colored() else text, err=True)
@@ -386,37 +399,80 @@ def output_on_stderr() -> Iterator[None]:
             undo.callback(os.close, kept)
             os.dup2(2, 1)
             undo.callback(os.dup2, kept, 1)
-        undo.enter_context(contextlib.redirect_stdout(sys.stderr))
+        undo.enter_context(contextlib.redirect_stdout(_Aside()))
         yield
 
 
+class _Aside:
+    """Standard error in place of standard output; a program that closes it closes nothing."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(sys.stderr, name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(sys.stderr)
+
+    def write(self, text: str) -> int:
+        """Write to standard error."""
+        return sys.stderr.write(text)
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
 @contextlib.contextmanager
-def stage(name: str, spinner: bool = True) -> Iterator[None]:
+def stage(name: str, spinner: bool = True, passes: Callable[[], int] = lambda: 0) -> Iterator[None]:
     """Show a task on a terminal if it takes longer than a second.
 
     A nested stage shows its own name while it lasts.
 
     Args:
         name: the task: ``"running train.py"``.
-        spinner: False for a plain line, which does not interfere with other output.
+        spinner: False for plain lines, which do not interfere with other output.
+        passes: how many backward passes have run, for these lines.
     """
     on_terminal = sys.stderr is not None and sys.stderr.isatty()
     if not on_terminal or threading.current_thread() is not threading.main_thread():
         yield
         return
-    begin = _stages.show if spinner else functools.partial(aside, f"{name} ...")
-    timer = threading.Timer(1.0, begin)
+    if not spinner:
+        with _lines_of(name, passes):
+            yield
+        return
+    timer = threading.Timer(1.0, _stages.show)
     timer.daemon = True
-    if spinner:
-        _stages.enter(name)
+    _stages.enter(name)
     timer.start()
     try:
         yield
     finally:
         timer.cancel()
-        if spinner:
-            _stages.leave()
+        _stages.leave()
         timer.join()
+
+
+@contextlib.contextmanager
+def _lines_of(name: str, passes: Callable[[], int]) -> Iterator[None]:
+    """Print a line after a second, then the elapsed time and the number of passes."""
+    is_over, begin = threading.Event(), time.monotonic()
+
+    def report() -> None:
+        for wait in itertools.chain((1, 9, 20, 30), itertools.repeat(60)):
+            if is_over.wait(wait):
+                return
+            more = ""
+            if wait > 1:
+                count = counted(passes(), "backward pass", "backward passes")
+                more = f" {time.monotonic() - begin:.0f} s, {count}"
+            aside(f"{name} ...{more}")
+
+    thread = threading.Thread(target=report, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        is_over.set()
+        thread.join()
 
 
 class _Stages:

@@ -13,6 +13,7 @@ from types import CodeType
 from typing import Any
 
 from gradviz.errors import ScriptError, TargetError, UsageError
+from gradviz.frontends.files import stage
 from gradviz.frontends.program import (
     Contexts,
     Extent,
@@ -242,7 +243,7 @@ def load_target(
     Raises:
         TargetError: if the file, the module or a name does not exist.
         ScriptError: if the program stopped before the names were assigned.
-        KeyboardInterrupt: if the program was interrupted.
+        KeyboardInterrupt: if the program was interrupted; to explain, before a backward pass ended.
     """
     extent = extent or Extent()
     wanted, call = _wanted(target)
@@ -254,7 +255,10 @@ def load_target(
         # The recording is the inner one: it has processed a pass before the search is notified.
         return search.begin(code, variables), within or contextlib.nullcontext()
 
-    run = run_program(target, argv, both, call).unless_interrupted()
+    with stage(f"running {target.place}", spinner=False, passes=lambda: search.passes):
+        run = run_program(target, argv, both, call)
+    if target.command != "explain" or search.found is None:
+        run.unless_interrupted()
     leave_fork(run)
     asked = tuple(each.asked if each.scope else each.expression for each in wanted)
     return _found(replace(target, names=asked), run, search)
@@ -408,13 +412,13 @@ def _found(target: Target, run: ProgramRun, search: Search) -> Loaded:
     found = search.found
     is_local = any(each.scope for each in search.wanted)
     if found is None or (target.names and not is_local and not search.is_bound):
-        if is_local and not run.ending:
-            raise TargetError(_never_seen(target, search))
-        if search.extent.step is not None and not run.ending:
+        if not run.ending and search.passes < (search.extent.step or 0):
             raise TargetError(
                 f"{target.place} ran backward {counted(search.passes, 'time')}, and --step asks "
                 f"for pass {search.extent.step}"
             )
+        if is_local and not run.ending:
+            raise TargetError(_never_seen(target, search))
         if target.command == "explain" and not target.names and not run.failed:
             return Loaded((), (), run, variables=run.namespace)
         loaded = values_of(target, run)

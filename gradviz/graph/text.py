@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from gradviz.graph.schema import TensorSummary
@@ -37,6 +38,16 @@ def shape_text(shape: Sequence[int], dtype: str = "", device: str = "cpu") -> st
     where = "" if device == "cpu" else f" {device}"
     sizes = ",".join("*" if size < 0 else str(size) for size in shape)
     return f"{dtype_text(dtype)}[{sizes}]{where}"
+
+
+def element_count(shape: Sequence[int]) -> int:
+    """The number of elements of a shape; 0 if a size is -1, as a nested tensor has several.
+
+    Example:
+        >>> element_count((2, 3)), element_count((2, -1))
+        (6, 0)
+    """
+    return 0 if any(size < 0 for size in shape) else math.prod(shape)
 
 
 def dtype_text(dtype: str) -> str:

@@ -7,6 +7,7 @@ import sys
 import weakref
 from collections import Counter
 from collections.abc import Callable, Container, Hashable, Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from itertools import islice
 from math import isfinite
 from types import CodeType, FrameType
@@ -250,7 +251,7 @@ class GradientFlow:
         came: Sequence[Any],
     ) -> None:
         try:
-            with quietly(), torch.no_grad():
+            with quietly(), torch.no_grad() if torch.is_grad_enabled() else nullcontext():
                 for at in uses:
                     if at < len(returned) and self._is_readable(returned[at]):
                         self._left -= returned[at].numel()

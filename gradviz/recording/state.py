@@ -124,12 +124,14 @@ class _KnownNode:
 
 
 def tensors_in(values: Any, depth: int = 3) -> Iterator[torch.Tensor]:
-    """The tensors among values, and in tuples and lists among them."""
+    """The tensors among values, and in tuples, lists and slices among them."""
     for value in values:
         if isinstance(value, torch.Tensor):
             yield value
         elif depth and isinstance(value, (tuple, list)):
             yield from tensors_in(value, depth - 1)
+        elif isinstance(value, slice):
+            yield from tensors_in((value.start, value.stop, value.step), 0)
 
 
 def is_wrapped(result: Any) -> bool:

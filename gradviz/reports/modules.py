@@ -5,12 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from math import prod
 from typing import Any, NamedTuple
 
 from gradviz.graph import Buffers, EdgeKind, GradGraph, NodeData, NodeKind, SavedTensor
 from gradviz.graph.operations import operation
-from gradviz.graph.text import Path, shape_text
+from gradviz.graph.text import Path, element_count, shape_text
 from gradviz.views.groups import sums_of
 from gradviz.views.modules import check_depth, deepest, is_inferred, module_paths, root_of
 from gradviz.views.op_sequence import OpSequence, op_sequence
@@ -114,7 +113,7 @@ def _size(data: NodeData) -> int:
         return 0
     bits = re.search(r"\d+", data.get("dtype", ""))
     each = int(bits[0]) // 8 if bits else 1
-    return prod(data.get("shape", ())) * each
+    return element_count(data.get("shape", ())) * each
 
 
 def _unseen(data: NodeData, total: int) -> int:
@@ -125,7 +124,7 @@ def _unseen(data: NodeData, total: int) -> int:
     count = data.get("untracked_inputs", 0)
     if count and (data.get("op") not in ("add", "sub", "rsub") or "shape" not in data):
         return total
-    return count * prod(data.get("shape", ())) * _LARGEST_ITEM
+    return count * element_count(data.get("shape", ())) * _LARGEST_ITEM
 
 
 def is_of_module(data: NodeData) -> bool:

@@ -25,7 +25,7 @@ from gradviz.graph import (
     TensorSummary,
 )
 from gradviz.graph.operations import operation
-from gradviz.graph.text import counted
+from gradviz.graph.text import counted, element_count
 from gradviz.views.module_classes import facts_of_modules
 
 _LEAVES = (NodeKind.PARAMETER, NodeKind.LEAF)
@@ -170,7 +170,7 @@ def elements_of(nodes: Iterable[Any]) -> dict[str, int]:
     for node in nodes:
         counts = {fact: node[fact] for fact in _ELEMENTS.values() if fact in node}
         if own := _ELEMENTS.get(node["kind"]):
-            counts = {own: math.prod(node.get("shape", (0,)))}
+            counts = {own: element_count(node.get("shape", (0,)))}
         found.update((fact, found.get(fact, 0) + count) for fact, count in counts.items())
     return found
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -388,5 +387,5 @@ def _lines(data: Mapping[str, Any]) -> list[str]:
 def _value(summary: TensorSummary | None) -> str:
     if summary is None:
         return ".grad None"
-    count = math.prod(summary.shape)
+    count = summary.numel
     return "0" * (min(_LONGEST, 9 * count) if count <= _FEW else 40)
