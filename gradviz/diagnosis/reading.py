@@ -321,11 +321,8 @@ def questions_of(asked: Asked, context: Context, names: Names) -> list[Question]
     if not all(data.get("name") for data in shown.values()):
         keyed = ((asked.recording._snapshots.key_of(each.tensor), each.name) for each in names)
         called = dict(reversed([*keyed]))
-    questions = named + [
-        _shown(key, data, called.get(key, "a leaf"))
-        for key, data in shown.items()
-        if key not in known
-    ]
+    rest = ((key, data) for key, data in shown.items() if key not in known)
+    questions = named + [_shown(key, data, called.get(key, "a leaf")) for key, data in rest]
     inside = [  # a reentrant checkpoint
         tensor
         for key, tensor in asked.recording._snapshots.leaves()

@@ -392,7 +392,7 @@ def _targets(text: str) -> dict[_Span, str]:
 
 
 def _line_span(line: int, is_dropped: bool, changes: bool) -> _Span:
-    """For Python 3.10: a line, with what becomes of the value of an expression on it."""
+    """For Python 3.10: a line, and where the value of an expression on it goes."""
     return line, line, -1, -3 if changes else -2 if is_dropped else -1
 
 
