@@ -303,6 +303,12 @@ class _Checked:
         # Whether an optimizer of an input trains a model depends on the tensors that are seen.
         held = set(self.program.held or ()) - self.program.parameters
         is_mild |= bool(held) and row.verdict.value == "left out of the optimizer"
+        # It reports what was wrong with a gradient that was cleared since.
+        is_mild |= own.verdict.value == "cleared" and row.verdict.value in (
+            "zero",
+            "NaN",
+            "infinite",
+        )
         return is_mild or own.verdict is row.verdict
 
     def _wrong_result(self) -> Wrong:

@@ -124,7 +124,7 @@ def test_the_first_picture_is_on_top_and_fits_a_screen(real):
     assert [image["src"] for image in Page(front).images] == ["five_ways.svg"]
     picture = (folder / "five_ways.svg").read_text()
     width, height = (float(re.search(rf'{side}="([\d.]+)', picture)[1]) for side in SIDES)
-    assert width <= 1_000 and height <= 1_000
+    assert width <= 1_100 and height <= 1_000
     assert "five_ways.py:" in picture
     assert "/five_ways.py" not in picture
 

@@ -278,7 +278,8 @@ class UntrackedOverlay:
             source = self._source(data)
             if source:
                 self._add_cut(source, key, position, data)
-                if data.is_in_place and not _is_older(data, untracked):
+                writes = data.is_in_place or data.word == "detach_"
+                if writes and not _is_older(data, untracked):
                     self._in_place.append((source, key, position))
 
     def _source(self, data: Input) -> str:

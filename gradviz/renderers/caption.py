@@ -273,7 +273,7 @@ MEANINGS = {
     "untracked-again": "tensor from above, drawn again",
     "constant": "constant: an input that is not tracked",
     "flow": "arrows: direction of the gradient",
-    "now": "now: current value, perhaps changed since the operations used it",
+    "now": "now: current value, perhaps changed since it was used",
     "output": "[0], [1]: which output of the operation",
     "times": "×2: number of inputs that an arrow stands for",
     "news": "changed since the frame before",
