@@ -298,7 +298,7 @@ def _as_overview(each: Explanation, question: Question, context: Context) -> Exp
         return replace(each, verdict=Verdict.FINE, reason="its gradient was used", fix="")
     is_gone = each.verdict in (Verdict.CLEARED, Verdict.ZERO)
     is_right = bool(added) and not is_wrong(getattr(added[-1].details, "after", None))
-    if each.verdict is Verdict.HOOK and all(map(_is_mild, context.happened(EventKind.HOOK))):
+    if each.verdict is Verdict.HOOK and _has_mild_hooks(context):
         return replace(each, verdict=Verdict.FINE, fix="")
     graph = context.graph_of_latest_pass(key) if is_gone and not is_right else None
     is_known = bool({*each.nodes} - {key}) or each.verdict is not Verdict.ZERO
@@ -340,11 +340,9 @@ def _before_it_was_cleared(question: Question, context: Context) -> Explanation 
         return None
     data: Any = {**question.data, "grad": details.after, "accumulations": details.accumulations}
     before = explain_tensor(replace(question, data=data), context)
-    is_fault = before.verdict in _FAULTS_OF_A_STEP
-    is_fault |= before.verdict is Verdict.HOOK and not all(
-        map(_is_mild, context.happened(EventKind.HOOK))
-    )
-    return before if is_fault else None
+    if before.verdict is Verdict.HOOK:
+        return None if _has_mild_hooks(context) else before
+    return before if before.verdict in _FAULTS_OF_A_STEP else None
 
 
 def _is_a_copy(context: Context, key: str, of_trained: bool = False) -> bool:
@@ -382,6 +380,10 @@ def _is_bias(context: Context, question: Question, graph: GradGraph, is_known: b
     added = (event.details for event in context.happened_to(question.key, EventKind.ACCUMULATE))
     was_other = any(not is_wrong(getattr(each, "after", None)) for each in added)
     return bool(uses_that_cancel(context, question)) or (was_other and not is_known)
+
+
+def _has_mild_hooks(context: Context) -> bool:
+    return all(map(_is_mild, context.happened(EventKind.HOOK)))
 
 
 def _is_mild(event: Event) -> bool:
