@@ -104,7 +104,14 @@ def _cut_off(context: Context, error: ErrorContext, key: str) -> Evidence | None
         return None
     words, fix, lines = cut_words(context, cut), fix_of_cut(context, cut), lines_of(context, cut)
     since = max((each.number for each in context.happened(EventKind.ACCUMULATE)), default=-1)
-    reads = [each for each in number_reads(context) if each.number > since]
+    nodes = context.graph.nodes
+    reads = [
+        each
+        for each in number_reads(context)
+        if each.number > since
+        # What was cut off before has no graph that a number could leave.
+        and not any(nodes[n]["kind"] is NodeKind.UNTRACKED for n in each.nodes if n in nodes)
+    ]
     if reads and not is_unused_by(reads[-1].location, context.name_of(key)):
         read = reads[-1]
         words += f"; values also became numbers by {read.word}() at {mention(read.location)}"

@@ -5,6 +5,7 @@ They compare the parameters of the model, those of an optimizer, and the leaves 
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Collection
 from dataclasses import dataclass
 from itertools import pairwise
@@ -132,15 +133,17 @@ def _in_no_optimizer(context: Context, question: Question) -> Evidence | None:
 
 
 def _is_held(context: Context, question: Question) -> bool:
-    """Whether an optimizer contains it, or the program updates it after it had a gradient."""
+    """Whether an optimizer contains it, or the program updates it after it had a gradient.
+
+    A change after the last of several passes may be no update: models are moved, and loaded.
+    """
     added = context.happened_to(question.key, EventKind.ACCUMULATE)
+    changes = context.happened_to(question.key, EventKind.IN_PLACE)
+    last = added[-1].number if len(added) > 1 else sys.maxsize
     return (
         question.key in context.held
         or any(question.key in details.held for _, details in steps_of(context))
-        or any(
-            bool(added) and event.number > added[0].number
-            for event in context.happened_to(question.key, EventKind.IN_PLACE)
-        )
+        or any(bool(added) and added[0].number < event.number < last for event in changes)
     )
 
 
@@ -177,15 +180,19 @@ def _what_it_holds(context: Context, step: Event, details: StepDetails) -> str:
 
 
 def _unchanged(context: Context, question: Question) -> Evidence | None:
-    """Several steps used its gradient, and none changed a value of any parameter."""
-    steps = [(event, each) for event, each in steps_of(context) if question.key in each.changed]
-    if len(steps) < 2 or any(each.changed_values != 0 for _, each in steps):
+    """Several steps used its gradient at a rate of 0, or none changed a value of any parameter."""
+    key = question.key
+    steps = [(event, each) for event, each in steps_of(context) if key in each.changed]
+    at_rest = all(key in each.at_rest for _, each in steps)
+    if len(steps) < 2 or not (at_rest or all(each.changed_values == 0 for _, each in steps)):
         return None
     event, each = steps[-1]
+    dtype = question.data.get("dtype", "its dtype")
     words = {
         "steps": f"{len(steps):,} steps of {each.optimizer} at {mention(event.location)}",
-        "dtype": question.data.get("dtype", "its dtype"),
+        "why": f"{'its' if at_rest else 'the'} learning rate is 0",
     }
+    words["why"] += "" if at_rest else f", or the updates are too small for {dtype}"
     return Evidence(words, locations=(event.location,))
 
 
@@ -542,8 +549,7 @@ training_rules: tuple[Rule[Any, Any], ...] = (
         "steps that change no value",
         Verdict.NO_STEP,
         _unchanged,
-        "{steps} changed no value: the learning rate is 0, or the updates are too small for "
-        "{dtype}",
+        "{steps} changed no value: {why}",
         "look at the learning rate, and at what a scheduler makes of it: scheduler.get_last_lr()",
         Needs.RECORDING,
         (EventKind.STEP,),

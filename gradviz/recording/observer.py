@@ -448,7 +448,7 @@ class Observer:
         state, location = self._state, self._state.location()
         held: list[Hashable] = []
         changed: list[Hashable] = []
-        names, values = [], []
+        names, values, at_rest = [], [], list[Hashable]()
         for each in self._held:
             if (tensor := each.ref()) is None:
                 continue
@@ -456,6 +456,7 @@ class Observer:
             found = state.provenance.identities(tensor) if record is None else (record.identity,)
             identity = next(iter(found), None)
             held.append(identity)
+            at_rest += [identity] if each.at_rest else []
             after = version_of(tensor)
             if after != each.version:
                 changed.append(identity)
@@ -465,7 +466,7 @@ class Observer:
                 state.changes.append(
                     InPlaceChange("step", location, storage, each.version, after, creation_count())
                 )
-        details = step_details(optimizer, held, changed, values, names)
+        details = step_details(optimizer, held, changed, values, names, at_rest)
         self._held = []
         self._microbatches.end_step()
         entry = Entry(EventKind.STEP, "step", location, optimizer, changed, details=details)
