@@ -50,7 +50,7 @@ from gradviz.diagnosis.training import (
 from gradviz.diagnosis.values import ADDS, difference_without, is_wrong
 from gradviz.diagnosis.zeros import zero_rules
 from gradviz.errors import DamagedFileError, GradvizError
-from gradviz.facts import EventKind, GradientDetails, HookDetails, SavedVerdict
+from gradviz.facts import Action, EventKind, GradientDetails, HookDetails, SavedVerdict
 from gradviz.graph import Cause, GradGraph, NodeKind, ancestors, is_data, leaf_uses
 from gradviz.story import Event, Story, recorded_in
 from gradviz.wording import ranks_text
@@ -244,7 +244,11 @@ def _of_recording(asked: Asked, found: Names) -> Explanation | Explanations:
     if asked.tensors and not asked.is_many:
         return _answers(questions, context, False)
     explanations = _answers(
-        questions, context, True, is_overview=not asked.tensors or bool(asked.modules)
+        questions,
+        context,
+        True,
+        is_overview=not asked.tensors or bool(asked.modules),
+        is_early=asked.raised is not None,
     )
     assert isinstance(explanations, Explanations)
     if not asked.tensors:
@@ -264,14 +268,30 @@ def _of_recording(asked: Asked, found: Names) -> Explanation | Explanations:
 
 
 def _answers(
-    questions: Sequence[Question], context: Context, is_many: bool, is_overview: bool = False
+    questions: Sequence[Question],
+    context: Context,
+    is_many: bool,
+    is_overview: bool = False,
+    is_early: bool = False,
 ) -> Explanation | Explanations:
     context, questions = context.with_unreachable(questions)
     explanations = tuple(explain_tensor(question, context) for question in questions)
     if is_overview:
         rows = zip(explanations, questions, strict=True)
         explanations = tuple(_as_overview(each, question, context) for each, question in rows)
+    if is_overview and is_early:
+        rows = zip(explanations, questions, strict=True)
+        explanations = tuple(_as_so_far(each, question.key, context) for each, question in rows)
     return Explanations(explanations) if is_many else explanations[0]
+
+
+def _as_so_far(each: Explanation, key: str, context: Context) -> Explanation:
+    """An answer about a program that ended early: the turn of some optimizers did not come."""
+    optimizer = context.waiting.get(key)
+    if optimizer is None or each.verdict not in _NO_GRADIENT or not steps_of(context):
+        return each
+    reason = f"its optimizer {optimizer} has made no step so far: {each.reason}"
+    return replace(each, verdict=Verdict.UNTRAINED, reason=reason, fix="")
 
 
 def _as_overview(each: Explanation, question: Question, context: Context) -> Explanation:
@@ -313,6 +333,8 @@ def _as_overview(each: Explanation, question: Question, context: Context) -> Exp
             return before
         if uses and is_right:
             return replace(each, verdict=Verdict.FINE, reason="its gradient was used", fix="")
+    if not added and each.verdict in _NO_GRADIENT and _is_updated_by_hand(context, key):
+        return replace(each, verdict=Verdict.FINE, reason="its gradient was assigned", fix="")
     # The parameters of an optimizer that are in no frame have no key: it may hold this one.
     is_held = key in context.held or any(
         key in details.held or details.count > len(details.held) for _, details in steps_of(context)
@@ -330,6 +352,15 @@ def _as_overview(each: Explanation, question: Question, context: Context) -> Exp
         return each
     reason = f"no optimizer holds it, and it got no gradient: {each.reason}"
     return replace(each, verdict=Verdict.UNTRAINED, reason=reason, fix="")
+
+
+def _is_updated_by_hand(context: Context, key: str) -> bool:
+    """Whether an optimizer's step changed a leaf whose ``.grad`` the program assigned."""
+    assigned = [e for e in context.happened_to(key, EventKind.GRAD) if e.action is Action.ASSIGNED]
+    return bool(assigned) and any(
+        key in details.changed and step.number > assigned[0].number
+        for step, details in steps_of(context)
+    )
 
 
 def _before_it_was_cleared(question: Question, context: Context) -> Explanation | None:

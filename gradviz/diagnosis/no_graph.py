@@ -19,6 +19,7 @@ from gradviz.diagnosis.not_connected import (
 )
 from gradviz.diagnosis.rule import Evidence, Needs, Rule
 from gradviz.diagnosis.subjects import ErrorContext, grad_call_of, module_of
+from gradviz.diagnosis.training import rebound_in
 from gradviz.facts import BackwardDetails, SourceLocation
 from gradviz.graph import Cause, NodeKind
 from gradviz.graph.operations import forward_word
@@ -103,6 +104,9 @@ def _cut_off(context: Context, error: ErrorContext, key: str) -> Evidence | None
     if cut is None:
         return None
     words, fix, lines = cut_words(context, cut), fix_of_cut(context, cut), lines_of(context, cut)
+    for line, name, _ in rebound_in(context):
+        if str(line) == cut.edge.get("source"):
+            fix = f"{line}: change {name} in place: with torch.no_grad(): {name} -= ..."
     since = max((each.number for each in context.happened(EventKind.ACCUMULATE)), default=-1)
     nodes = context.graph.nodes
     reads = [

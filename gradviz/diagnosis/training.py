@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from gradviz.diagnosis.answers import Explanation, Group, Verdict
 from gradviz.diagnosis.context import LEAVES, Context, Question
-from gradviz.diagnosis.lines import locations_of, mention, rebound_in_loops, switched_off_by
+from gradviz.diagnosis.lines import locations_of, mention, rebound_updates, switched_off_by
 from gradviz.diagnosis.rule import Evidence, Needs, Rule, first_answer
 from gradviz.diagnosis.values import is_wrong
 from gradviz.facts import Action, EventKind, SourceLocation, StepDetails
@@ -59,20 +59,29 @@ def files_of(context: Context) -> list[str]:
 
 
 def _rebound(context: Context, question: Question) -> Evidence | None:
-    """The program updates parameters by assigning to the variable of a loop, which changes none."""
-    if steps_of(context) or question.kind is not NodeKind.PARAMETER:
+    """The program assigns updates to variables, which changes no tensor."""
+    if steps_of(context) or not question.is_leaf or is_wrong(question.data.get("grad")):
         return None
-    if _is_held(context, question) or is_wrong(question.data.get("grad")):
+    added = context.happened_to(question.key, EventKind.ACCUMULATE)
+    found = rebound_in(context) if added and not _is_held(context, question) else []
+    # A variable that gets a new leaf in each step is updated; then each has one gradient.
+    is_loop = question.kind is NodeKind.PARAMETER and len(found) == 1 and found[0][2]
+    if not is_loop and len(added) < 2:
         return None
-    if not context.happened_to(question.key, EventKind.ACCUMULATE):
+    own = [row for row in found if is_loop or row[1] == question.name] or found[:1]
+    if not own:
         return None
+    words = {"line": mention(own[0][0]), "name": own[0][1]}
+    words["of"] = " of its loop" if own[0][2] else ""
+    return Evidence(words, locations=(own[0][0],))
+
+
+def rebound_in(context: Context) -> list[tuple[SourceLocation, str, bool]]:
+    """The lines of the recorded files that assign an update to a variable."""
     if "rebound" not in context.cache:
-        context.cache["rebound"] = rebound_in_loops(files_of(context))
-    found = context.cache["rebound"]
-    if len(found) != 1:
-        return None
-    line, name = found[0]
-    return Evidence({"line": mention(line), "name": name}, locations=(line,))
+        context.cache["rebound"] = rebound_updates(files_of(context))
+    found: list[tuple[SourceLocation, str, bool]] = context.cache["rebound"]
+    return found
 
 
 def _not_registered(context: Context, question: Question) -> Evidence | None:
@@ -497,12 +506,12 @@ first_training_rules: tuple[Rule[Any, Any], ...] = (
         "an update that assigns to a variable",
         Verdict.NO_STEP,
         _rebound,
-        "no step changed it: the update at {line} assigns to the variable {name} of its loop, and "
-        "changes no parameter",
+        "no step changed it: the update at {line} assigns a new tensor to the variable {name}{of}, "
+        "and changes no parameter",
         "change the parameter in place: with torch.no_grad(): {name} -= ...",
         Needs.RECORDING,
         (EventKind.ACCUMULATE,),
-        "No optimizer made a step, and one line of the program updates the variable of a loop.",
+        "No optimizer made a step, and a line of the program assigns an update to a variable.",
     ),
     _too_early(Verdict.CLEARED),
     _too_early(Verdict.ZERO),

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import ast
 from bisect import bisect_left
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 from gradviz.diagnosis.answers import Verdict
 from gradviz.diagnosis.context import Context
-from gradviz.diagnosis.lines import assignments_to, expressions_at, mention, operands, stored
+from gradviz.diagnosis.lines import (
+    assignments_to,
+    expressions_at,
+    mention,
+    operands,
+    statement_at,
+    stored,
+)
 from gradviz.diagnosis.rule import Evidence, Needs, Rule
 from gradviz.diagnosis.subjects import ErrorContext
 from gradviz.facts import FrameKind, SourceLocation
@@ -162,6 +170,8 @@ def _expression(made: Event | None, used: Event | None, known: set[str]) -> tupl
         for each in operands(expression):
             texts |= _stored_in(each, used is not None and used.word in _LISTS)
     texts = {text: is_list for text, is_list in texts.items() if text not in known}
+    if made is not None and (kept := _kept_beside(made, texts)):
+        return kept, texts[kept]
     for text in (name, f"({name})"):  # h, c = cell(x, (h, c))
         if text in texts:
             return text, texts[text]
@@ -170,6 +180,18 @@ def _expression(made: Event | None, used: Event | None, known: set[str]) -> tupl
     if len(texts) == 1:
         return next(iter(texts.items()))
     return "", False
+
+
+def _kept_beside(made: Event, texts: Iterable[str]) -> str:
+    """The attribute or item to which a line assigns a tensor besides a variable; "" for none.
+
+    Of ``x = self.states[i] = cell(x, self.states[i])``, it is what the next step reads.
+    """
+    statement = statement_at(made.location)
+    targets = statement.targets if isinstance(statement, ast.Assign) else []
+    kept = [ast.unparse(each) for each in targets if isinstance(each, (ast.Attribute, ast.Subscript))]
+    found = [each for each in kept if each in texts]
+    return found[0] if len(targets) > 1 and len(found) == 1 else ""
 
 
 def _stored_in(operand: ast.expr, takes_list: bool) -> dict[str, bool]:
@@ -283,7 +305,12 @@ def _from_step_to_step(context: Context, error: ErrorContext) -> Evidence | None
     if carried is None or not carried.is_renewed:
         return None
     kept = _kept_as(carried)
-    if not carried.code:
+    lost = _lost_detach(context, freeing)
+    if lost is not None:
+        name, line = lost
+        fix = f"{line}: {name}.detach() returns a new tensor, and changes nothing: "
+        fix += f"assign it, {name} = {name}.detach()"
+    elif not carried.code:
         fix = "call .detach() on it before it is used again"
     elif carried.is_list:
         fix = f"detach what it holds after each backward pass: {_detached(carried)}"
@@ -301,6 +328,19 @@ def _from_step_to_step(context: Context, error: ErrorContext) -> Evidence | None
     else:
         fix = f"detach it before it is used again: {_detached(carried)}"
     return _evidence(context, error, carried, kept=kept, fix=fix)
+
+
+def _lost_detach(context: Context, freeing: Event) -> tuple[str, SourceLocation] | None:
+    """A statement after a pass that calls ``x.detach()`` and leaves its result; with the ``x``."""
+    for event in context.happened(EventKind.CUT):
+        if event.word != "detach" or event.number < freeing.number:
+            continue
+        statement = statement_at(event.location)
+        call = statement.value if isinstance(statement, ast.Expr) else None
+        if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute):
+            if call.func.attr == "detach" and stored(call.func.value):
+                return ast.unparse(call.func.value), event.location
+    return None
 
 
 def _kept_as(carried: Carried) -> str:

@@ -212,7 +212,7 @@ def _zero_factor(step: Step) -> Block | None:
     nodes = step.values.graph.nodes
     named = f", {word_of(nodes[source])}," if source and _is_named(nodes[source]) else ""
     why = f"the other factor{named} is all zeros"
-    if origin and origin != source and _is_named(nodes[origin]):
+    if origin and _is_named(nodes[origin]) and f", {word_of(nodes[origin])}," != named:
         why += f", because {word_of(nodes[origin])} is"
     fix = "if it is meant to start at zero, its first steps move it and the gradient comes; else "
     fix += _NOT_ZERO
