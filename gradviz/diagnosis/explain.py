@@ -50,7 +50,7 @@ from gradviz.diagnosis.training import (
 from gradviz.diagnosis.values import ADDS, difference_without, is_wrong
 from gradviz.diagnosis.zeros import zero_rules
 from gradviz.errors import DamagedFileError, GradvizError
-from gradviz.facts import Action, EventKind, GradientDetails, HookDetails, SavedVerdict
+from gradviz.facts import Action, EventKind, GradientDetails, HookDetails, Loss, SavedVerdict
 from gradviz.graph import Cause, GradGraph, NodeKind, ancestors, is_data, leaf_uses
 from gradviz.story import Event, Story, recorded_in
 from gradviz.wording import ranks_text
@@ -345,7 +345,8 @@ def _as_overview(each: Explanation, question: Question, context: Context) -> Exp
     if each.verdict is Verdict.ZERO and question.kind is not NodeKind.PARAMETER:
         reason = f"no optimizer holds it: {each.reason}"  # such as the input of a gradient penalty
         return replace(each, verdict=Verdict.UNTRAINED, reason=reason, fix="")
-    if each.verdict in (Verdict.NOT_TRAINED, Verdict.ACCUMULATED) and _is_a_copy(context, key):
+    is_without = each.verdict in (Verdict.NOT_TRAINED, Verdict.ACCUMULATED)
+    if is_without and _is_a_copy(context, key) and not _replaces_a_trained_one(context, key):
         reason = "its values are copied from another tensor, and no optimizer holds it"
         return replace(each, verdict=Verdict.UNTRAINED, reason=reason, fix="")
     if each.verdict not in _NO_GRADIENT or added:
@@ -384,17 +385,31 @@ def _is_a_copy(context: Context, key: str, of_trained: bool = False) -> bool:
         key: the leaf.
         of_trained: whether the other one must have got a gradient.
     """
-    graphs = [frame.graph for frame in context.frames or () if key in frame.graph]
+    sources = _copied_to(context, key)
     return any(
-        edge.get("cause") is Cause.VALUES_COPIED
-        and (not of_trained or context.happened_to(source, EventKind.ACCUMULATE))
-        for graph in graphs
-        for source, _, edge in graph.in_edges(key, data=True)
+        not of_trained or context.happened_to(source, EventKind.ACCUMULATE) for source in sources
     )
 
 
+def _replaces_a_trained_one(context: Context, key: str) -> bool:
+    """Whether a leaf is a copy of one that an optimizer holds and that got no gradient."""
+    return any(
+        source in context.held
+        and not context.happened_to(source, EventKind.ACCUMULATE)
+        and not context.happened_to(source, EventKind.GRAD)
+        for source in _copied_to(context, key)
+    )
+
+
+def _copied_to(context: Context, key: str) -> list[str]:
+    """The tensors from which values were copied to a leaf."""
+    graphs = [frame.graph for frame in context.frames or () if key in frame.graph]
+    edges = (edge for graph in graphs for edge in graph.in_edges(key, data=True))
+    return [source for source, _, edge in edges if edge.get("cause") is Cause.VALUES_COPIED]
+
+
 def _is_bias(context: Context, question: Question, graph: GradGraph, is_known: bool) -> bool:
-    """Whether a leaf is only added, several times, and the gradients of its uses cancel.
+    """Whether a leaf is only added, and the gradients of its rows or of its uses cancel.
 
     Args:
         context: the recording.
@@ -406,6 +421,9 @@ def _is_bias(context: Context, question: Question, graph: GradGraph, is_known: b
     is_added = all(
         edge.get("input", 0) in ADDS.get(graph.nodes[user].get("op", ""), ()) for user, edge in uses
     )
+    lost = context.lost_in_pass(Loss.ZERO)
+    if is_added and len(uses) == 1 and (uses[0][0], uses[0][1].get("input", 0)) in lost:
+        return True  # as the bias of a layer whose gradients cancel over the rows
     if len(uses) < 2 or not is_added:
         return False
     added = (event.details for event in context.happened_to(question.key, EventKind.ACCUMULATE))

@@ -21,7 +21,7 @@ from gradviz.diagnosis.lines import (
 )
 from gradviz.diagnosis.rule import Evidence, Needs, Rule
 from gradviz.diagnosis.subjects import ErrorContext
-from gradviz.facts import FrameKind, SourceLocation
+from gradviz.facts import BackwardDetails, FrameKind, SourceLocation
 from gradviz.graph import Buffers, ancestors
 from gradviz.story import Event, EventKind
 from gradviz.torch_messages import MessageKind
@@ -189,7 +189,7 @@ def _kept_beside(made: Event, texts: Iterable[str]) -> str:
     """
     statement = statement_at(made.location)
     targets = statement.targets if isinstance(statement, ast.Assign) else []
-    kept = [ast.unparse(each) for each in targets if isinstance(each, (ast.Attribute, ast.Subscript))]
+    kept = [ast.unparse(each) for each in targets if not isinstance(each, ast.Name)]
     found = [each for each in kept if each in texts]
     return found[0] if len(targets) > 1 and len(found) == 1 else ""
 
@@ -337,9 +337,9 @@ def _lost_detach(context: Context, freeing: Event) -> tuple[str, SourceLocation]
             continue
         statement = statement_at(event.location)
         call = statement.value if isinstance(statement, ast.Expr) else None
-        if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute):
-            if call.func.attr == "detach" and stored(call.func.value):
-                return ast.unparse(call.func.value), event.location
+        called = call.func if isinstance(call, ast.Call) else None
+        if isinstance(called, ast.Attribute) and stored(called.value):
+            return ast.unparse(called.value), event.location
     return None
 
 
@@ -401,7 +401,19 @@ def _same_root(context: Context, error: ErrorContext) -> Evidence | None:
     ):
         fix = "compute the loss again before each backward(); or, when no optimizer step lies "
         fix += f"between, {_RETAIN}"
-    return _evidence(context, error, None, fix=fix)
+    same = ""
+    if (root := _root_of_both(context)) and (source := context.graph.nodes[root].get("source")):
+        name = context.name_of(root) or "the result"
+        same = f": {name}, computed once at {mention(source)}, is the root of both passes"
+    return _evidence(context, error, None, fix=fix, same=same)
+
+
+def _root_of_both(context: Context) -> str:
+    """The result from which the pass that failed started, and the one before; "" for others."""
+    passes = [event.details for event in context.happened(EventKind.BACKWARD)[-2:]]
+    roots = [set(each.roots) for each in passes if isinstance(each, BackwardDetails)]
+    both = set.intersection(*roots) if roots[1:] else set()
+    return next((key for key in both if key in context.graph), "")
 
 
 def _not_recorded(context: Context, error: ErrorContext) -> Evidence | None:
@@ -444,7 +456,7 @@ RULES: tuple[Rule[Any, Any], ...] = (
         "backward ran twice from one result",
         Verdict.USED_UP,
         _same_root,
-        _FREED,
+        _FREED + "{same}",
         "{fix}",
         Needs.RECORDING,
     ),

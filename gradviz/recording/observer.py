@@ -446,9 +446,8 @@ class Observer:
 
     def _log_step(self, optimizer: str) -> None:
         state, location = self._state, self._state.location()
-        held: list[Hashable] = []
-        changed: list[Hashable] = []
-        names, values, at_rest = [], [], list[Hashable]()
+        held, changed, at_rest = list[Hashable](), list[Hashable](), list[Hashable]()
+        names, values = [], []
         for each in self._held:
             if (tensor := each.ref()) is None:
                 continue
@@ -456,7 +455,7 @@ class Observer:
             found = state.provenance.identities(tensor) if record is None else (record.identity,)
             identity = next(iter(found), None)
             held.append(identity)
-            at_rest += [identity] if each.at_rest else []
+            at_rest += [identity] * each.at_rest
             after = version_of(tensor)
             if after != each.version:
                 changed.append(identity)
