@@ -51,7 +51,7 @@ from gradviz.diagnosis.values import ADDS, difference_without, is_wrong
 from gradviz.diagnosis.zeros import zero_rules
 from gradviz.errors import DamagedFileError, GradvizError
 from gradviz.facts import Action, EventKind, GradientDetails, HookDetails, Loss, SavedVerdict
-from gradviz.graph import Cause, GradGraph, NodeKind, ancestors, is_data, leaf_uses
+from gradviz.graph import Cause, GradGraph, NodeKind, ancestors, is_data, leaf_of_node, leaf_uses
 from gradviz.story import Event, Story, recorded_in
 from gradviz.wording import ranks_text
 
@@ -85,6 +85,7 @@ _FAULTS_OF_A_STEP = (
     *(Verdict.NAN, Verdict.INFINITE, Verdict.ZERO, Verdict.RESULT_NOT_FINITE, Verdict.NOT_TRAINED),
     *(Verdict.CLIPPED_EARLY, Verdict.CLIPPED_LATE, Verdict.CLIPPED_SCALED),
 )
+_COPIED = Cause.VALUES_COPIED
 _NO_GRADIENT = (Verdict.NOT_CONNECTED, Verdict.CUT, Verdict.NOT_KNOWN, Verdict.NOT_RUN)
 
 
@@ -404,8 +405,12 @@ def _replaces_a_trained_one(context: Context, key: str) -> bool:
 def _copied_to(context: Context, key: str) -> list[str]:
     """The tensors from which values were copied to a leaf."""
     graphs = [frame.graph for frame in context.frames or () if key in frame.graph]
-    edges = (edge for graph in graphs for edge in graph.in_edges(key, data=True))
-    return [source for source, _, edge in edges if edge.get("cause") is Cause.VALUES_COPIED]
+    return [
+        leaf_of_node(graph, each)
+        for graph in graphs
+        for each in ancestors(graph, [key], lambda *edge: edge[2].get("cause") is _COPIED)
+        if each != key
+    ]
 
 
 def _is_bias(context: Context, question: Question, graph: GradGraph, is_known: bool) -> bool:

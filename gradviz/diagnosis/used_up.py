@@ -402,7 +402,9 @@ def _same_root(context: Context, error: ErrorContext) -> Evidence | None:
         fix = "compute the loss again before each backward(); or, when no optimizer step lies "
         fix += f"between, {_RETAIN}"
     same = ""
-    if (root := _root_of_both(context)) and (source := context.graph.nodes[root].get("source")):
+    root = _root_of_both(context)
+    maker = next((each for each, _ in context.graph.inputs(root)), root) if root else ""
+    if root and (source := context.graph.nodes[maker].get("source")):
         name = context.name_of(root) or "the result"
         same = f": {name}, computed once at {mention(source)}, is the root of both passes"
     return _evidence(context, error, None, fix=fix, same=same)
