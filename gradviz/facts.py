@@ -206,6 +206,8 @@ class GradientDetails:
         accumulations: number of passes accumulated in it; None when unknown.
         pass_number: of the backward pass.
         ranks: number of ranks over which ``DistributedDataParallel`` averaged it; 0 for none.
+        unaveraged: number of ranks of a ``DistributedDataParallel`` module that contains the leaf
+            and did not average it in this pass; 0 for none.
     """
 
     before: TensorSummary | None
@@ -213,6 +215,7 @@ class GradientDetails:
     accumulations: int | None = None
     pass_number: int = 0
     ranks: int = 0
+    unaveraged: int = 0
 
 
 @dataclass(frozen=True)

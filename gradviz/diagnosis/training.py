@@ -124,8 +124,7 @@ def _in_no_optimizer(context: Context, question: Question) -> Evidence | None:
         return None
     words = {
         "holder": _what_it_holds(context, *holder),
-        "fix": "give the optimizer the parameters that are trained: "
-        f'optimizer.add_param_group({{"params": [{question.name}]}})',
+        "fix": "give the optimizer the parameters that are trained: " + _how_to_add(question.name),
     }
     used = question.key in context.graph and leaf_uses(context.graph, question.key)
     graph = context.graph if used else context.graph_of_latest_pass(question.key)
@@ -139,6 +138,12 @@ def _in_no_optimizer(context: Context, question: Question) -> Evidence | None:
             "result computed from it"
         )
     return Evidence(words, locations=(holder[0].location, *locations_of([line])))
+
+
+def _how_to_add(name: str) -> str:
+    if all(part.isidentifier() for part in name.split(".")):
+        return f'optimizer.add_param_group({{"params": [{name}]}})'
+    return "create it after the model has all of them, or call optimizer.add_param_group"
 
 
 def _is_held(context: Context, question: Question) -> bool:
@@ -471,7 +476,7 @@ def unused_by_steps(context: Context, explained: Collection[str]) -> list[Explan
     for event, details in steps_of(context):
         last[details.optimizer, details.count] = event
     seen = {key for _, details in steps_of(context) for key in details.held}
-    own = len(context.held.intersection(explained) - seen)
+    own = len(context.held.intersection({*explained, *context.flat}) - seen)
     held = (Held(name, event, own) for (name, _), event in last.items())
     found = (first_answer([unseen], context, each) for each in held)
     return [each for each in found if each is not None]

@@ -384,7 +384,8 @@ class AddedGradient:
         leaf: the leaf.
         after: its gradient after the pass.
         number: of the pass.
-        ranks: over which it is averaged.
+        ranks: over which it was averaged.
+        unaveraged: ranks over which it was not, see `GradientDetails`.
     """
 
     __slots__ = ("_after", "_before", "_facts")
@@ -396,9 +397,10 @@ class AddedGradient:
         after: TensorSummary | Kept | None,
         number: int,
         ranks: int,
+        unaveraged: int,
     ) -> None:
         self._before, self._after = before.kept(leaf), after
-        self._facts = leaf.passes, number, ranks
+        self._facts = leaf.passes, number, ranks, unaveraged
 
     def __call__(self, key_of: object = None) -> GradientDetails:
         """The details."""
