@@ -93,7 +93,15 @@ def fully_sharded_by_wrapper(rank: int) -> Result:
     loss = net(torch.ones(1, 2)).sum()
     before = answers(gradviz.explain(loss, names=net))
     loss.backward()
-    return {"before": before, "after": answers(gradviz.explain(loss, names=net))}
+    after = answers(gradviz.explain(loss, names=net))
+    optimizer = torch.optim.Adam(net.parameters())
+    with gradviz.record(net) as run:
+        for _ in range(2):
+            optimizer.zero_grad()
+            net(torch.ones(1, 2)).square().sum().backward()
+            net.clip_grad_norm_(1.0)
+            optimizer.step()
+    return {"before": before, "after": after, "recorded": answers(gradviz.explain(run))}
 
 
 def tensor_parallel(rank: int) -> Result:

@@ -74,6 +74,7 @@ def test_the_flat_parameters_of_the_older_wrapper(found: list[dict[str, Any]]) -
         told = each["fully_sharded_by_wrapper"]
         assert set(told["before"].values()) == {"backward not run", "left out"}
         assert set(told["after"].values()) == {"fine", "left out"}
+        assert set(told["recorded"].values()) == {"fine"}  # of the parts on this rank
 
 
 def test_tensor_parallel(found: list[dict[str, Any]]) -> None:
