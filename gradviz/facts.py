@@ -231,6 +231,7 @@ class StepDetails:
         changed_values: number of those in which a value changed; None when not compared.
         names: names of those whose version counter increased, in order; "" for one without a name.
         same: keys of those whose version counter increased and in which no value changed.
+        at_rest: keys of the parameters whose learning rate is 0.
     """
 
     optimizer: str
@@ -241,6 +242,7 @@ class StepDetails:
     changed_values: int | None = None
     names: tuple[str, ...] = ()
     same: tuple[str, ...] = ()
+    at_rest: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -152,7 +152,7 @@ def _fix(context: Context, problem: Problem) -> str:
     if problem.inside and not problem.inside.is_own:
         return _fix_of_a_library(context, problem)
     if problem.changed_by == "setitem_":
-        return _WRITTEN
+        return f"{_WRITTEN}; or write into it after backward, or use a copy before: x.clone()"
     return _as_new_tensor(problem) or _COPY
 
 

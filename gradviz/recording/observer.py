@@ -446,8 +446,7 @@ class Observer:
 
     def _log_step(self, optimizer: str) -> None:
         state, location = self._state, self._state.location()
-        held: list[Hashable] = []
-        changed: list[Hashable] = []
+        held, changed, at_rest = list[Hashable](), list[Hashable](), list[Hashable]()
         names, values = [], []
         for each in self._held:
             if (tensor := each.ref()) is None:
@@ -456,6 +455,7 @@ class Observer:
             found = state.provenance.identities(tensor) if record is None else (record.identity,)
             identity = next(iter(found), None)
             held.append(identity)
+            at_rest += [identity] * each.at_rest
             after = version_of(tensor)
             if after != each.version:
                 changed.append(identity)
@@ -465,7 +465,7 @@ class Observer:
                 state.changes.append(
                     InPlaceChange("step", location, storage, each.version, after, creation_count())
                 )
-        details = step_details(optimizer, held, changed, values, names)
+        details = step_details(optimizer, held, changed, values, names, at_rest)
         self._held = []
         self._microbatches.end_step()
         entry = Entry(EventKind.STEP, "step", location, optimizer, changed, details=details)
