@@ -271,3 +271,25 @@ def test_healthy_modules_are_not_called_frozen() -> None:
     answers = {each.name: each.verdict for each in gradviz.explain(run, names=model)}
     assert answers["head.weight"] is Verdict.FINE
     assert Verdict.WITHOUT_EFFECT not in answers.values()
+
+
+def test_a_parameter_that_was_frozen_from_the_start_is_not_asked_about() -> None:
+    class Positions(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.positions = nn.Linear(2, 1), nn.Embedding(3, 2).requires_grad_(False)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            made: torch.Tensor = self.a(x + self.positions(torch.arange(3)))
+            return made
+
+    net = Positions()
+    optimizer = torch.optim.SGD(net.parameters(), 0.1)
+    for modules in ((net,), ()):
+        with gradviz.record(*modules) as run:
+            for _ in range(2):
+                optimizer.zero_grad()
+                net(torch.ones(3, 2)).square().sum().backward()
+                optimizer.step()
+        told = {each.name.rpartition("net.")[2]: each.verdict for each in gradviz.explain(run)}
+        assert told == {"a.weight": gradviz.Verdict.FINE, "a.bias": gradviz.Verdict.FINE}

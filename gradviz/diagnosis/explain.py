@@ -19,6 +19,7 @@ from gradviz.diagnosis.gradient import hook_on_tensor, hooks_that_broke_it, last
 from gradviz.diagnosis.no_gradient import (
     ELSEWHERE,
     RECORD_THERE,
+    cleared_in_hooks,
     connected_rules,
     event_rules,
     other_tensor_rules,
@@ -40,7 +41,6 @@ from gradviz.diagnosis.subjects import Asked
 from gradviz.diagnosis.training import (
     CLEARS,
     cleared_before_step,
-    cleared_in_hooks,
     first_training_rules,
     steps_of,
     training_rules,

@@ -28,8 +28,9 @@ from gradviz.diagnosis.not_connected import (
     twin_of,
 )
 from gradviz.diagnosis.rule import Evidence, Needs, Rule
-from gradviz.diagnosis.training import cleared_in_hooks, clearing_word, files_of
-from gradviz.facts import Action, BackwardDetails, CutEdge, EventKind, Loss
+from gradviz.diagnosis.training import clearing_word, files_of
+from gradviz.diagnosis.values import is_all_zero
+from gradviz.facts import Action, BackwardDetails, CutEdge, EventKind, HookDetails, Loss
 from gradviz.graph import GradGraph, NodeData, NodeKind, ancestors, is_gradient, word_of
 from gradviz.graph.operations import operation
 from gradviz.story import Event
@@ -66,6 +67,18 @@ def _cleared(context: Context, question: Question) -> Evidence | None:
     }
     locations = (added[-1].location, *((by.location,) if by else ()))
     return Evidence(words, locations=locations)
+
+
+def cleared_in_hooks(context: Context, key: str) -> list[Event]:
+    """The hooks that set a gradient to None, or to zeros, after it was accumulated."""
+    return [
+        event
+        for event in context.happened_to(key, EventKind.HOOK)
+        if isinstance(event.details, HookDetails)
+        and event.action is Action.AFTER_ACCUMULATION
+        and event.details.before is not None
+        and (event.details.after is None or is_all_zero(event.details.after))
+    ]
 
 
 def _cleared_in_a_hook(context: Context, question: Question) -> Evidence | None:

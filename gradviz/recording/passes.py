@@ -430,7 +430,10 @@ class HeldParameter(NamedTuple):
 
 
 def held_by(optimizer: Any) -> list[HeldParameter]:
-    """The parameters of an optimizer, with their values unless there are too many."""
+    """The parameters of an optimizer, with their values unless there are too many.
+
+    Frozen ones without a gradient are left out if others are trained: a step ignores them.
+    """
     groups = optimizer.param_groups
     is_small = sum(each.numel() for group in groups for each in group["params"]) <= _COMPARED
     found = []
@@ -440,7 +443,12 @@ def held_by(optimizer: Any) -> list[HeldParameter]:
         for each in group["params"]:
             values = _copy(each) if is_small else None
             found.append(HeldParameter(weakref.ref(each), version_of(each), values, at_rest))
-    return found
+    trained = [each for each in found if _is_trained(each.ref())]
+    return trained or found
+
+
+def _is_trained(tensor: torch.Tensor | None) -> bool:
+    return tensor is not None and (tensor.requires_grad or tensor.grad is not None)
 
 
 def _copy(tensor: torch.Tensor) -> Any:

@@ -328,7 +328,8 @@ class SeenSets:
     def call(self, tensors: Iterable[tuple[torch.Tensor, str]]) -> None:
         """Store the names of parameters."""
         for tensor, name in tensors:
-            identity = self._identity_of(tensor) if type(tensor) is nn.Parameter else None
+            is_trained = type(tensor) is nn.Parameter and tensor.requires_grad
+            identity = self._identity_of(tensor) if is_trained else None
             if identity is not None:
                 self.names.setdefault(identity, name)
 
