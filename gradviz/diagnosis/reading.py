@@ -245,6 +245,7 @@ def context_of(asked: Asked, story: Story) -> Context:
         numbers=numbers,
         called=called,
         is_of_roots=bool(roots and keys),
+        was_cut=recording._was_cut,
     )
 
 

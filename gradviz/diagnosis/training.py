@@ -207,7 +207,7 @@ def _waits_for_a_step(context: Context, question: Question) -> Evidence | None:
         for event in context.happened_to(key, EventKind.GRAD)
         if event.action in CLEARS and added and added[0].number < event.number < added[-1].number
     ]
-    if not clears and len(added) < _MANY:
+    if not clears and (context.was_cut or len(added) < _MANY):
         return None
     what = f"the gradients of {len(added):,} backward passes at {mention(added[0].location)} were "
     what += "added up"
