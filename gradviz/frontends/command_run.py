@@ -113,8 +113,8 @@ def record(
 
     The program is run as Python would run it. A frame is kept before and after each backward
     pass, after gradients were zeroed, after an optimizer's step and at the end. A script that
-    fails is drawn as far as it came, and the exit code is 1. A program that
-    trains in a thread is drawn as that thread ran. With torchrun, rank 0 writes one file about all ranks.
+    fails is drawn as far as it came, and the exit code is 1. A program that trains in a thread is
+    drawn as that thread ran. With torchrun, rank 0 writes one file about all ranks.
     """
     target = request.target
     _check(target)
