@@ -74,7 +74,8 @@ def draw(request: Request) -> None:
     with request.outputs.quieted():
         subject, loaded = request.subject()
     drawing = Drawing(subject, request.picture)
-    drawing.target = "" if request.frames else request.texts[0]
+    if not request.frames:  # else the numbers of its frames are others
+        request.name(drawing)
     if not request.quiet and request.outputs.are_pictures:
         _warn_of_size(drawing)
     width = columns()
@@ -125,7 +126,7 @@ def view(request: Request, no_open: bool) -> None:
     with output_on_stderr():
         subject, loaded = request.subject()
     drawing = Drawing(subject, request.picture)
-    drawing.target = request.texts[0]
+    request.name(drawing)
     click.echo(open_page(drawing.html, drawing.target, show=not no_open))
     request.report_ending(loaded, "shown")
 

@@ -228,7 +228,7 @@ def _write_recording(request: Request, recording: Any, run: ProgramRun) -> None:
         story = with_verdicts(story, recording, names)
     drawing = Drawing(story, picture)
     if not request.frames:  # else the numbers of its frames are others
-        drawing.target, drawing.command = request.texts[0], "record"
+        request.name(drawing)
 
     def render(fmt: str, **size: float) -> bytes:
         if outputs.has_files or fmt != "txt":
@@ -297,7 +297,7 @@ def explain(request: Request) -> None:
         if fmt == "txt":
             return f"{explanation}\n".encode("utf-8", "backslashreplace")
         drawing = Drawing(explanation.story, request.picture).about(explanation)
-        drawing.target, drawing.command = request.texts[0], "explain"
+        request.name(drawing)
         return drawing.render(fmt, **size)
 
     request.outputs.write(render, request.quiet)

@@ -284,9 +284,11 @@ class Provenance:
         same_node: pairs of an old and a new identity of the same tensor.
         written: what was written into results of the graph, by the sequence number of the
             operation that made them.
+        arrays: the addresses of storages that NumPy can write, which no recording sees.
     """
 
     def __init__(self) -> None:
+        self.arrays: set[object] = set()
         self.written: dict[int, list[Written]] = {}
         self.tensors: WeakTensors[UntrackedTensor | Leaf] = WeakTensors()
         self.left_out = 0
