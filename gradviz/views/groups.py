@@ -559,7 +559,7 @@ def _add_edges(inside: _PartInside, seen: GradGraph, groups: Sequence[str], gone
                 same = seen.edges[source, target, found[ends]]
                 if same.get("grad") is not edge.get("grad"):
                     same.pop("grad", None)
-                if number != _OUTSIDE:
+                if number != _OUTSIDE or inside.nodes[place][1]["kind"] is NodeKind.GROUP:
                     same["times"] = same.get("times", 1) + edge.get("times", 1)
                 continue
             if into != _OUTSIDE:
