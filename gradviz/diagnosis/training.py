@@ -71,9 +71,9 @@ def _rebound(context: Context, question: Question) -> Evidence | None:
     own = [row for row in found if is_loop or row[1] == question.name] or found[:1]
     if not own:
         return None
-    words = {"line": mention(own[0][0]), "name": own[0][1]}
-    words["of"] = " of its loop" if own[0][2] else ""
-    return Evidence(words, locations=(own[0][0],))
+    line, name, is_of_loop = own[0]
+    words = {"line": mention(line), "name": name, "of": " of its loop" if is_of_loop else ""}
+    return Evidence(words, locations=(line,))
 
 
 def rebound_in(context: Context) -> list[tuple[SourceLocation, str, bool]]:
@@ -202,11 +202,9 @@ def _unchanged(context: Context, question: Question) -> Evidence | None:
         return None
     event, each = steps[-1]
     dtype = question.data.get("dtype", "its dtype")
-    words = {
-        "steps": f"{len(steps):,} steps of {each.optimizer} at {mention(event.location)}",
-        "why": f"{'its' if at_rest else 'the'} learning rate is 0",
-    }
-    words["why"] += "" if at_rest else f", or the updates are too small for {dtype}"
+    made = f"{len(steps):,} steps of {each.optimizer} at {mention(event.location)}"
+    why = f"the learning rate is 0, or the updates are too small for {dtype}"
+    words = {"steps": made, "why": "its learning rate is 0" if at_rest else why}
     return Evidence(words, locations=(event.location,))
 
 
@@ -230,11 +228,11 @@ def _waits_for_a_step(context: Context, question: Question) -> Evidence | None:
     ]
     if not clears and (context.was_cut or len(added) < _MANY):
         return None
-    what = f"the gradients of {len(added):,} backward passes at {mention(added[0].location)} were "
-    what += "added up"
+    line = mention(added[0].location)
+    what = f"the gradients of {len(added):,} backward passes at {line} were added up"
     if clears:
-        what = f"the gradient from backward at {mention(added[0].location)} was cleared by "
-        what += f"{clearing_word(clears[0])} at {mention(clears[0].location)}"
+        by = f"{clearing_word(clears[0])} at {mention(clears[0].location)}"
+        what = f"the gradient from backward at {line} was cleared by {by}"
     locations = (added[0].location, *(event.location for event in clears[:1]))
     return Evidence({"optimizer": optimizer, "what": what}, locations=locations)
 
