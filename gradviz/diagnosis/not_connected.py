@@ -86,7 +86,8 @@ _OF_A_LIBRARY = (
     "call a function of that library that keeps the gradient, or compute this part in your own code"
 )
 _VALUE_READS = words(lambda row: row.reads_value)
-_LAST = {Cause.VALUES_COPIED: 1, Cause.NOT_DIFFERENTIABLE: 2}
+_NEVER = 2
+_LAST = {Cause.VALUES_COPIED: 1, Cause.NOT_DIFFERENTIABLE: _NEVER}
 _NO_CUT = (Cause.CONSTANT, Cause.NOT_RECORDED, None)
 
 
@@ -251,27 +252,6 @@ def number_reads(context: Context) -> list[Event]:
     ]
 
 
-def lost_on_the_way(graph: GradGraph, key: str) -> CutEdge | None:
-    """The first known cut on the paths of the data to an untracked tensor.
-
-    It is the one nearest to a tensor that requires grad.
-    """
-    from_where = ancestors(graph, [key], lambda s, t, edge: edge["kind"] is EdgeKind.CUT)
-    for target in sorted(from_where, key=lambda each: int(each[1:])):
-        for source, _, edge in graph.in_edges(target, data=True):
-            if edge["kind"] is not EdgeKind.CUT or edge.get("cause") in _NO_CUT:
-                continue
-            before = graph.in_edges(source, data="kind")
-            is_cut = any(kind is EdgeKind.CUT for *_, kind in before)
-            if graph.nodes[source]["kind"] is not NodeKind.UNTRACKED or not is_cut:
-                return CutEdge(source, target, edge)
-    if "op" in graph.nodes[key]:  # its inputs may be gone, but the cause of the cut is known
-        for _, target, edge in graph.out_edges(key, data=True):
-            if edge["kind"] is EdgeKind.CUT and edge.get("cause") not in _NO_CUT:
-                return CutEdge(key, target, edge)
-    return None
-
-
 def is_known_cut(edge: EdgeData) -> bool:
     """Whether it was recorded that and why data left the graph along an edge."""
     return edge.get("cause") not in _NO_CUT
@@ -291,8 +271,22 @@ def _cuts_of(context: Context, question: Question) -> Sequence[CutEdge]:
         shown = {cut.edge.get("source") for cut in found}
         found += [each for each in lost if each.edge.get("source") not in shown]
     found = [each for each in found if not _is_of_a_constant(context, question.key, each)]
-    found.sort(key=lambda cut: _LAST.get(cut.edge.get("cause", Cause.NOT_RECORDED), 0))
-    return found
+    found.sort(key=lambda cut: (_rank(cut), -_latest(context, cut.edge.get("source", ""))))
+    # Where a cut can be removed, an index or a mask beside it is no fault.
+    return [cut for cut in found if _rank(cut) < _NEVER] or found
+
+
+def _rank(cut: CutEdge) -> int:
+    return _LAST.get(cut.edge.get("cause", Cause.NOT_RECORDED), 0)
+
+
+def _latest(context: Context, line: str) -> int:
+    """The latest event at a line before the pass: its data was in the graph longest; -1 if none."""
+    if (key := ("latest", line)) not in context.cache:
+        end = context.passes[-1].number if context.passes else len(context.events or ())
+        at = (each.number for each in context.events or () if str(each.location) == line)
+        context.cache[key] = max((each for each in at if each < end), default=-1)
+    return int(context.cache[key])
 
 
 def _derivative_without_it(context: Context, question: Question) -> Evidence | None:
