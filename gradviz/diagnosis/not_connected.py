@@ -111,6 +111,8 @@ def cut_words(context: Context, cut: CutEdge) -> str:
         word, more = f"torch.distributed.{word}", ", which autograd does not record"
     line, inside = cut.edge.get("source", ""), cut.edge.get("inside", "")
     word = as_written(word, inside or line)
+    if _is_linearized(context, cut):
+        word = "torch.func.linearize(), to which it is a constant,"
     if off := _switched_off(context, cut):
         where = f", still in force at {mention(line)}" if line not in ("", off.source) else ""
         return f"{off.word}(False) at {mention(off.location)}{where}"
@@ -141,10 +143,17 @@ def fix_of_cut(context: Context, cut: CutEdge) -> str:
         )
     if cause is Cause.DETACH and _calls(context, line, "deepcopy"):
         fix = "compute with the tensor itself: copy.deepcopy refuses one with a grad_fn"
+    if _is_linearized(context, cut):
+        return f"{line}: compute it with torch.func.jvp, whose result depends on it"
     if fix and (inside := cut.edge.get("inside")):
         is_own = cut.edge.get("is_own", False)
         line, fix = (inside, fix) if is_own else (line, _OF_A_LIBRARY)
     return f"{line}: {fix}" if fix and line else fix
+
+
+def _is_linearized(context: Context, cut: CutEdge) -> bool:
+    is_detached = cut.edge.get("cause") is Cause.DETACH
+    return is_detached and _calls(context, cut.edge.get("source", ""), "linearize")
 
 
 def _calls(context: Context, line: str, name: str) -> bool:
@@ -238,8 +247,8 @@ def number_reads(context: Context) -> list[Event]:
     made = [event.number for event in context.happened(EventKind.OPERATION)]
 
     def is_after_a_pass(number: int) -> bool:
-        before = context.passes[: bisect(context.passes, number, key=lambda each: each.number)]
-        return bool(before) and bisect(made, number) == bisect(made, before[-1].number)
+        at = bisect(context.passes, number, key=lambda each: each.number)
+        return at > 0 and bisect(made, number) == bisect(made, context.passes[at - 1].number)
 
     return [
         event
@@ -365,8 +374,8 @@ def _cut_not_recorded(context: Context, question: Question) -> Evidence | None:
     cuts = _cuts_of(context, question)
     if not cuts:
         return None
-    targets = tuple(cut.target for cut in cuts)
-    return Evidence({"root": context.root_names}, targets, lines_of(context, *cuts))
+    targets, words = tuple(cut.target for cut in cuts), {"root": context.root_names}
+    return Evidence(words, targets, lines_of(context, *cuts))
 
 
 def _switched_on_too_late(context: Context, question: Question) -> Evidence | None:
@@ -478,12 +487,8 @@ def _may_be_inside(context: Context, question: Question) -> Evidence | None:
 def _numbers_were_taken(context: Context, question: Question) -> Evidence | None:
     if not (locations := _numbers_taken(context, question)):
         return None
-    words = {
-        "root": context.root_names,
-        "line": mention(locations[0]),
-        "where": locations[0],
-        "fix": FIX_OF_CAUSE[Cause.ITEM],
-    }
+    line, fix = mention(locations[0]), FIX_OF_CAUSE[Cause.ITEM]
+    words = {"root": context.root_names, "line": line, "where": locations[0], "fix": fix}
     return Evidence(words, locations=tuple(locations))
 
 
